@@ -1,0 +1,151 @@
+"""Dequantisation in numpy: GGML blocks in, float32 out, slow and obvious.
+
+The oracle for the packers of the compiled core, and the reference interpreter's way to weights.
+Bit-exact with GGML: float32 products of float16 scales and small integers, in GGML's order.
+Knows blocks only; files and kernel layouts are elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from octavo.errors import ModelFormatError
+from octavo.weights.ggml_type import GGMLType
+
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+_CHUNK_BLOCKS = 1 << 14  # bounds the temporaries, a few MB, whatever the tensor's size
+
+
+def dequantize(type: GGMLType, data: Bytes, shape: tuple[int, ...]) -> Floats:
+    """`data` (nbytes,) uint8 as float32 of `shape`, whose last dimension is whole blocks."""
+    num_blocks, rest = divmod(int(np.prod(shape)), type.block_values)
+    if rest or shape[-1] % type.block_values or data.size != num_blocks * type.block_bytes:
+        raise ModelFormatError(
+            f"{type.name} tensor of shape {shape}: expected {num_blocks * type.block_bytes} bytes "
+            f"in rows of {type.block_values}-value blocks, found {data.size}"
+        )
+    blocks = data.reshape(num_blocks, type.block_bytes)
+    out = np.empty((num_blocks, type.block_values), np.float32)
+    decode = _DECODERS[type]
+    for start in range(0, num_blocks, _CHUNK_BLOCKS):
+        out[start : start + _CHUNK_BLOCKS] = decode(blocks[start : start + _CHUNK_BLOCKS])
+    return out.reshape(shape)
+
+
+def _view(blocks: Bytes, dtype: str) -> npt.NDArray[np.generic]:
+    """A slice of each block (n, bytes) read as little-endian numbers (n, bytes / itemsize)."""
+    return np.ascontiguousarray(blocks).view(dtype)
+
+
+def _half(blocks: Bytes) -> Floats:
+    return _view(blocks, "<f2").astype(np.float32)
+
+
+def _f32(blocks: Bytes) -> Floats:
+    return _view(blocks, "<f4").astype(np.float32)
+
+
+def _bf16(blocks: Bytes) -> Floats:
+    return (_view(blocks, "<u2").astype(np.uint32) << 16).view(np.float32)
+
+
+def _nibbles(packed: Bytes, group: int) -> npt.NDArray[np.int32]:
+    """(n, bytes) to (n, 2 * bytes): each run of `group` bytes is its low halves, then its high."""
+    runs = packed.reshape(len(packed), -1, 1, group).astype(np.int32)
+    both = np.concatenate([runs & 15, runs >> 4], axis=2)
+    return both.reshape(len(packed), -1)
+
+
+def _fifth_bits(packed: Bytes) -> npt.NDArray[np.int32]:
+    """(n, 4) to (n, 32) of 0 or 16: bit i of the little-endian word belongs to value i."""
+    return np.unpackbits(packed, axis=1, bitorder="little").astype(np.int32) << 4
+
+
+def _q4_0(blocks: Bytes) -> Floats:
+    return _half(blocks[:, :2]) * (_nibbles(blocks[:, 2:], 16) - 8).astype(np.float32)
+
+
+def _q4_1(blocks: Bytes) -> Floats:
+    quants = _nibbles(blocks[:, 4:], 16).astype(np.float32)
+    return _half(blocks[:, :2]) * quants + _half(blocks[:, 2:4])
+
+
+def _q5_0(blocks: Bytes) -> Floats:
+    quants = _nibbles(blocks[:, 6:], 16) + _fifth_bits(blocks[:, 2:6]) - 16
+    return _half(blocks[:, :2]) * quants.astype(np.float32)
+
+
+def _q5_1(blocks: Bytes) -> Floats:
+    quants = _nibbles(blocks[:, 8:], 16) + _fifth_bits(blocks[:, 4:8])
+    return _half(blocks[:, :2]) * quants.astype(np.float32) + _half(blocks[:, 2:4])
+
+
+def _q8_0(blocks: Bytes) -> Floats:
+    return _half(blocks[:, :2]) * _view(blocks[:, 2:], "i1").astype(np.float32)
+
+
+def _k_scales(packed: Bytes) -> tuple[Floats, Floats]:
+    """(n, 12) to scales and minima (n, 8): six bits each, for the eight groups of 32 values.
+
+    Bytes 0-3 and 4-7 hold the low six bits of groups 0-3, and in their top two bits the top two
+    of groups 4-7, whose low four share bytes 8-11: scales in the low nibble, minima in the high.
+    """
+    first, second, low = packed[:, :4], packed[:, 4:8], packed[:, 8:]
+    scales = np.concatenate([first & 63, (low & 15) | (first >> 6 << 4)], axis=1)
+    minima = np.concatenate([second & 63, (low >> 4) | (second >> 6 << 4)], axis=1)
+    return scales.astype(np.float32), minima.astype(np.float32)
+
+
+def _k_affine(blocks: Bytes, quants: npt.NDArray[np.int32]) -> Floats:
+    """d * scale * q - dmin * minimum for the types that open with d, dmin and packed scales."""
+    scales, minima = _k_scales(blocks[:, 4:16])
+    scales *= _half(blocks[:, :2])  # (n, 8)
+    minima *= _half(blocks[:, 2:4])
+    groups = quants.reshape(len(blocks), 8, 32).astype(np.float32)
+    return (scales[:, :, None] * groups - minima[:, :, None]).reshape(len(blocks), 256)
+
+
+def _q4_k(blocks: Bytes) -> Floats:
+    return _k_affine(blocks, _nibbles(blocks[:, 16:], 32))
+
+
+def _q5_k(blocks: Bytes) -> Floats:
+    # Byte j of the 32 high bytes holds value j of all eight groups, group g in bit g.
+    high = blocks[:, None, 16:48] >> np.arange(8, dtype=np.uint8)[:, None] & 1  # (n, 8, 32)
+    return _k_affine(
+        blocks, _nibbles(blocks[:, 48:], 32) + (high.reshape(-1, 256).astype(np.int32) << 4)
+    )
+
+
+def _q6_k(blocks: Bytes) -> Floats:
+    low = _nibbles(blocks[:, :128], 64)  # two halves of 128 values, each 64 low, 64 high nibbles
+    high = (
+        blocks[:, 128:192].reshape(-1, 2, 1, 32) >> np.arange(0, 8, 2, dtype=np.uint8)[:, None] & 3
+    )
+    quants = low + (high.reshape(-1, 256).astype(np.int32) << 4) - 32
+    scales = _half(blocks[:, 208:]) * _view(blocks[:, 192:208], "i1").astype(np.float32)  # (n, 16)
+    groups = quants.reshape(-1, 16, 16).astype(np.float32)
+    return (scales[:, :, None] * groups).reshape(-1, 256)
+
+
+_DECODERS: Mapping[GGMLType, Callable[[Bytes], Floats]] = MappingProxyType(
+    {
+        GGMLType.F32: _f32,
+        GGMLType.F16: _half,
+        GGMLType.BF16: _bf16,
+        GGMLType.Q4_0: _q4_0,
+        GGMLType.Q4_1: _q4_1,
+        GGMLType.Q5_0: _q5_0,
+        GGMLType.Q5_1: _q5_1,
+        GGMLType.Q8_0: _q8_0,
+        GGMLType.Q4_K: _q4_k,
+        GGMLType.Q5_K: _q5_k,
+        GGMLType.Q6_K: _q6_k,
+    }
+)

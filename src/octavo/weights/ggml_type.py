@@ -1,0 +1,59 @@
+"""GGML tensor types: their ids in a GGUF file and how many bytes a block of values takes.
+
+Only types that Octavo can run are members; other ids keep their names here for error messages.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class GGMLType(IntEnum):
+    F32 = 0
+    F16 = 1
+    Q4_0 = 2
+    Q4_1 = 3
+    Q5_0 = 6
+    Q5_1 = 7
+    Q8_0 = 8
+    Q4_K = 12
+    Q5_K = 13
+    Q6_K = 14
+    BF16 = 30
+
+    @property
+    def block_values(self) -> int:
+        """Values in one block; a row is a whole number of blocks."""
+        return _BLOCKS[self][0]
+
+    @property
+    def block_bytes(self) -> int:
+        return _BLOCKS[self][1]
+
+
+_BLOCKS = {
+    GGMLType.F32: (1, 4),
+    GGMLType.F16: (1, 2),
+    GGMLType.BF16: (1, 2),
+    GGMLType.Q4_0: (32, 2 + 16),
+    GGMLType.Q4_1: (32, 2 + 2 + 16),
+    GGMLType.Q5_0: (32, 2 + 4 + 16),
+    GGMLType.Q5_1: (32, 2 + 2 + 4 + 16),
+    GGMLType.Q8_0: (32, 2 + 32),
+    GGMLType.Q4_K: (256, 2 + 2 + 12 + 128),
+    GGMLType.Q5_K: (256, 2 + 2 + 12 + 32 + 128),
+    GGMLType.Q6_K: (256, 128 + 64 + 16 + 2),
+}
+
+_UNSUPPORTED_NAMES = {
+    9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS",
+    19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16",
+    26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4",
+}  # fmt: skip
+
+
+def type_name(type_id: int) -> str:
+    """What to call a type id in a message, whether Octavo runs it or not."""
+    if type_id in _BLOCKS:
+        return GGMLType(type_id).name
+    return _UNSUPPORTED_NAMES.get(type_id, f"{type_id} (no known type)")
