@@ -1,9 +1,55 @@
-# The doors of the project: demo, test, check, build. PYTHON and BUILD may be given.
+# The doors of the project. `make demo` and `make test` need python3 >= 3.11, make and nothing else.
+# PYTHON, VENV, BUILD and CMAKE_FLAGS may be given: make build PYTHON=... CMAKE_FLAGS=-DOCTAVO_SANITIZE=address
 VENV ?= .venv
 PYTHON ?= $(VENV)/bin/python
-BUILD ?= build/dev
+BUILD ?= build/$(shell $(PYTHON) -c "import sys; print(sys.implementation.cache_tag)")
+PIP = $(PYTHON) -m pip --disable-pip-version-check
+BIN = $(VENV)/bin
 
-.PHONY: build
-build:  ## compile the native core in place, for work on it
-	$(PYTHON) -m cmake -S . -B $(BUILD) -G Ninja -DPython_EXECUTABLE="$$($(PYTHON) -c 'import sys; print(sys.executable)')" -DOCTAVO_IN_PLACE=ON
+# What a compiled core depends on; Python sources are used in place and need no new install.
+CORE = pyproject.toml CMakeLists.txt $(wildcard cmake/* build_backend/*.py csrc/* csrc/kernels/*)
+
+.PHONY: demo test check build test-zig clean
+
+demo: $(VENV)/.installed  ## fetch SmolLM2 and let it answer
+	$(BIN)/octavo pull smollm2
+	$(BIN)/octavo run smollm2 "Lionel Messi is a" --raw --max-tokens 48 --temperature 0
+	$(BIN)/octavo run smollm2 "Why is the sky blue?" --max-tokens 96 --temperature 0
+
+test: $(VENV)/.dev  ## every test but the ziglang build
+	$(PYTHON) -m pytest -m "not zig"
+
+check: $(VENV)/.dev  ## lint, format, types, layers
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	$(PYTHON) -m pytest -q tests/layering
+
+build:  ## compile the core in place, for work on it; PYTHON must have cmake, ninja, nanobind
+	$(PYTHON) -m cmake -S . -B $(BUILD) -G Ninja -DOCTAVO_IN_PLACE=ON $(CMAKE_FLAGS) \
+	  -DPython_EXECUTABLE="$$($(PYTHON) -c 'import sys; print(sys.executable)')"
 	$(PYTHON) -m cmake --build $(BUILD)
+
+test-zig: $(VENV)/.dev  ## build and import the core where no compiler is to be found (minutes)
+	$(PYTHON) -m pytest -m zig tests/packaging
+
+clean:
+	rm -rf build dist src/octavo/kernels/_native*.so
+
+$(VENV)/bin/python:
+	python3 -c 'import sys; sys.version_info >= (3, 11) or sys.exit("octavo needs Python 3.11 or newer")'
+	python3 -m venv $(VENV)
+
+# The build tools stay in the environment, so that later builds compile only what changed.
+$(VENV)/.installed: $(VENV)/bin/python $(CORE)
+	@echo "== installing the build tools into $(VENV)"
+	$(PIP) install -q "scikit-build-core>=0.10" "nanobind>=2.4" "cmake>=3.21" ninja \
+	  $$($(PYTHON) build_backend/octavo_compiler.py)
+	@echo "== building octavo (the first time takes a minute or two) and installing what it needs"
+	$(PIP) install -q --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	@echo "== installing the test tools into $(VENV)"
+	$(PIP) install -q --no-build-isolation -e ".[dev]"
+	@touch $@
