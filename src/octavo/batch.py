@@ -1,0 +1,56 @@
+"""Batch and StepOutput: what one forward reads and gives back. Plain named arrays; no behaviour of theirs.
+
+Each row is one token of one sequence. The rows of a sequence are consecutive and so are their positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.int32]
+FloatArray = NDArray[np.float32]
+
+EDIT = np.dtype([("token", np.int32), ("scale", np.float32), ("add", np.float32)])
+
+
+class Want(IntEnum):
+    """What an output row asks the head for. Every one but HIDDEN also gets its log-sum-exp.
+
+    ARGMAX and TOP_K see the row's mask and edits; LOGITS are the model's own, before both.
+    """
+
+    ARGMAX = 0
+    TOP_K = 1
+    LOGITS = 2
+    HIDDEN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    tokens: IntArray  # (rows,)
+    positions: IntArray  # (rows,)
+    row_starts: IntArray  # (seqs + 1,): rows of sequence s are row_starts[s] : row_starts[s + 1]
+    block_tables: IntArray  # (groups, seqs, max_blocks) physical block of each logical block
+    output_rows: IntArray  # (outputs,) row of the batch
+    wants: IntArray  # (outputs,) of Want
+    top_k: int = 0  # candidates given to each TOP_K row
+    masks: NDArray[np.uint32] | None = None  # (outputs, ceil(vocab / 32)), bit = allowed
+    edit_starts: IntArray | None = None  # (outputs + 1,) into edits
+    edits: NDArray[np.void] | None = None  # (n,) EDIT, sorted by token inside an output
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """Arrays are by output; `logits` and `hidden` hold only the outputs that asked, in order."""
+
+    argmax: IntArray  # (outputs,)
+    log_sum_exp: FloatArray  # (outputs,) of the unedited logits
+    top_ids: IntArray  # (outputs, top_k), best first, ties to the lowest id
+    top_logits: FloatArray  # (outputs, top_k)
+    logits: FloatArray  # (outputs that want LOGITS, vocab)
+    hidden: FloatArray  # (outputs that want HIDDEN, hidden), after the final norm
+    op_ns: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))  # (ops,)

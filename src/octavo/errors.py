@@ -1,0 +1,57 @@
+"""Every error a user can cause, as one tree. Bugs of our own stay `assert`s.
+
+OctavoError
+├── UsageError            a wrong option or argument: the call itself must change (CLI exit 2)
+│   └── PromptTooLongError
+├── ModelError            a model file that is missing, broken or not supported
+│   ├── ModelNotFoundError
+│   ├── ModelFormatError  truncated, corrupt or foreign file: names tensor, offset, expectation
+│   └── UnsupportedModelError
+├── DownloadError         a model could not be fetched
+├── OutOfMemoryError      the KV budget cannot hold what was asked
+└── KernelError           the compiled core is missing or refuses this machine
+
+Messages are one line that says what is wrong and what to do.
+"""
+
+from __future__ import annotations
+
+
+class OctavoError(Exception):
+    """Base of all errors that a user can mend."""
+
+
+class UsageError(OctavoError, ValueError):
+    """An option or argument is unknown, of the wrong type or out of range."""
+
+
+class PromptTooLongError(UsageError):
+    """The prompt does not fit the context; the message has both numbers."""
+
+
+class ModelError(OctavoError):
+    """A model file is missing, broken or not supported."""
+
+
+class ModelNotFoundError(ModelError):
+    """No model of that name or path."""
+
+
+class ModelFormatError(ModelError):
+    """The file is not what its header, or this program, says it should be."""
+
+
+class UnsupportedModelError(ModelError):
+    """A well-formed model that Octavo does not run."""
+
+
+class DownloadError(OctavoError):
+    """A model could not be fetched or did not match its checksum."""
+
+
+class OutOfMemoryError(OctavoError):
+    """The KV budget cannot hold what was asked for."""
+
+
+class KernelError(OctavoError):
+    """The compiled core is missing or does not run on this machine."""

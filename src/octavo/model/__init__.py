@@ -1,0 +1,1 @@
+"""Architectures: each file builds one family's program from its config."""

@@ -1,0 +1,58 @@
+"""ModelConfig: the numbers of a model, whatever file they came from. Frozen; checked once, when made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from octavo.errors import ModelFormatError
+from octavo.program.ops import RopeStyle
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Sizes in elements; `context` is the longest sequence the model was trained for, in tokens."""
+
+    architecture: str
+    num_layers: int
+    hidden_size: int
+    ffn_size: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab_size: int
+    context: int
+    norm_eps: float
+    rope_base: float
+    rotary_dim: int
+    rope_style: RopeStyle
+    tied_head: bool
+    qkv_bias: bool
+    rope_factors: tuple[float, ...] = ()  # divide the frequencies (Llama 3 long context); empty = none
+    rope_scale: float = 1.0  # divides positions (linear scaling)
+
+    def __post_init__(self) -> None:
+        for name in ("num_layers", "hidden_size", "ffn_size", "heads", "kv_heads", "head_dim",
+                     "vocab_size", "context"):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ModelFormatError(f"{name} is {getattr(self, name)}: expected at least 1")
+        if self.heads % self.kv_heads:
+            raise ModelFormatError(
+                f"{self.heads} heads do not divide into {self.kv_heads} KV heads"
+            )
+        if self.rotary_dim % 2 or not 0 < self.rotary_dim <= self.head_dim:
+            raise ModelFormatError(
+                f"rotary_dim {self.rotary_dim}: expected an even number up to {self.head_dim}"
+            )
+        if self.rope_factors and len(self.rope_factors) != self.rotary_dim // 2:
+            raise ModelFormatError(
+                f"{len(self.rope_factors)} rope factors: expected {self.rotary_dim // 2}"
+            )
+
+    def rope_frequencies(self) -> tuple[float, ...]:
+        """Radians per position of each rotated pair, (rotary_dim / 2,)."""
+        half = self.rotary_dim // 2
+        factors = self.rope_factors or (1.0,) * half
+        return tuple(
+            self.rope_base ** (-2.0 * i / self.rotary_dim) / factors[i] / self.rope_scale
+            for i in range(half)
+        )

@@ -1,0 +1,45 @@
+"""The Llama family: RMSNorm, RoPE, grouped-query attention, SwiGLU   (Touvron et al. 2023).
+
+Also Mistral, SmolLM, and Qwen2 (biases on q, k, v). MHA, GQA and MQA differ by head counts only.
+"""
+
+from __future__ import annotations
+
+from octavo.model.config import ModelConfig
+from octavo.program.builder import ProgramBuilder
+from octavo.program.ops import KVSpec, Program, Value, WeightSpec
+
+
+def build(cfg: ModelConfig) -> Program:
+    p = ProgramBuilder(rotary_dim=cfg.rotary_dim, rope_frequencies=cfg.rope_frequencies())
+    group = p.kv_group(KVSpec(cfg.kv_heads, cfg.head_dim, cfg.head_dim))
+    embedding = WeightSpec("token_embd.weight", (cfg.vocab_size, cfg.hidden_size))
+
+    h = p.embed(embedding)
+    for i in range(cfg.num_layers):
+        h = _layer(p, cfg, group, f"blk.{i}", h)
+    h = p.rms_norm(h, WeightSpec("output_norm.weight", (cfg.hidden_size,)), cfg.norm_eps)
+    return p.logits(h, embedding if cfg.tied_head else WeightSpec("output.weight", embedding.shape))
+
+
+def _layer(p: ProgramBuilder, cfg: ModelConfig, group: int, block: str, h: Value) -> Value:
+    q_size, kv_size = cfg.heads * cfg.head_dim, cfg.kv_heads * cfg.head_dim
+
+    def norm(x: Value, name: str) -> Value:
+        return p.rms_norm(x, WeightSpec(f"{block}.{name}.weight", (x.width,)), cfg.norm_eps)
+
+    def linear(x: Value, name: str, rows: int, *, bias: bool = False, add: Value | None = None) -> Value:
+        matrix = WeightSpec(f"{block}.{name}.weight", (rows, x.width))
+        vector = WeightSpec(f"{block}.{name}.bias", (rows,)) if bias else None
+        return p.linear(x, matrix, bias=vector, add=add)
+
+    x = norm(h, "attn_norm")
+    q = p.rope(linear(x, "attn_q", q_size, bias=cfg.qkv_bias), heads=cfg.heads, style=cfg.rope_style)
+    k = p.rope(linear(x, "attn_k", kv_size, bias=cfg.qkv_bias), heads=cfg.kv_heads, style=cfg.rope_style)
+    v = linear(x, "attn_v", kv_size, bias=cfg.qkv_bias)
+    a = p.attention(q, k, v, heads=cfg.heads, group=group, scale=cfg.head_dim**-0.5)
+    h = linear(a, "attn_output", cfg.hidden_size, add=h)
+
+    x = norm(h, "ffn_norm")
+    g = p.swiglu(linear(x, "ffn_gate", cfg.ffn_size), linear(x, "ffn_up", cfg.ffn_size))
+    return linear(g, "ffn_down", cfg.hidden_size, add=h)

@@ -1,0 +1,109 @@
+"""ProgramBuilder: the words a model file is written in. Checks widths as it goes; makes no decisions.
+
+Comes in: calls in the order of the paper. Goes out: a `Program` of readable ops. Knows nothing of
+weights' contents, batches or kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from octavo.program.ops import (
+    Attend,
+    Embed,
+    Head,
+    KVSpec,
+    Linear,
+    Program,
+    ReadableOp,
+    RmsNorm,
+    Rope,
+    RopeStyle,
+    StoreKV,
+    SwiGLU,
+    Value,
+    WeightSpec,
+)
+
+
+class ProgramBuilder:
+    def __init__(self, *, rotary_dim: int, rope_frequencies: Sequence[float]) -> None:
+        self._ops: list[ReadableOp] = []
+        self._num_values = 0
+        self._groups: list[KVSpec] = []
+        self._layers: list[int] = []
+        self._rotary_dim = rotary_dim
+        self._frequencies = tuple(rope_frequencies)
+
+    def kv_group(self, spec: KVSpec) -> int:
+        """Open a layer group; its layers are counted as `attention` names it."""
+        self._groups.append(spec)
+        self._layers.append(0)
+        return len(self._groups) - 1
+
+    def embed(self, table: WeightSpec) -> Value:
+        out = self._value(table.shape[1])
+        self._ops.append(Embed(table, out))
+        return out
+
+    def rms_norm(self, x: Value, weight: WeightSpec, eps: float) -> Value:
+        assert weight.shape == (x.width,), f"{weight.name} {weight.shape} norms rows of {x.width}"
+        out = self._value(x.width)
+        self._ops.append(RmsNorm(x, weight, eps, out))
+        return out
+
+    def linear(
+        self,
+        x: Value,
+        weight: WeightSpec,
+        *,
+        bias: WeightSpec | None = None,
+        add: Value | None = None,
+    ) -> Value:
+        rows, cols = weight.shape
+        assert cols == x.width, f"{weight.name} {weight.shape} meets rows of {x.width}"
+        assert bias is None or bias.shape == (rows,)
+        assert add is None or add.width == rows
+        out = self._value(rows)
+        self._ops.append(Linear(x, weight, bias, add, out))
+        return out
+
+    def rope(self, x: Value, *, heads: int, style: RopeStyle) -> Value:
+        out = self._value(x.width)
+        self._ops.append(Rope(x, heads, x.width // heads, self._rotary_dim, style, out))
+        return out
+
+    def attention(self, q: Value, k: Value, v: Value, *, heads: int, group: int, scale: float) -> Value:
+        """Store k and v in the pages of the group's next layer, then attend through the block table."""
+        spec = self._groups[group]
+        assert k.width == spec.kv_heads * spec.k_dim and v.width == spec.kv_heads * spec.v_dim
+        assert q.width == heads * spec.k_dim and heads % spec.kv_heads == 0
+        layer = self._layers[group]
+        self._layers[group] += 1
+        self._ops.append(StoreKV(k, v, group, layer))
+        out = self._value(heads * spec.v_dim)
+        self._ops.append(Attend(q, heads, group, layer, scale, out))
+        return out
+
+    def swiglu(self, gate: Value, up: Value) -> Value:
+        out = self._value(gate.width)
+        self._ops.append(SwiGLU(gate, up, out))
+        return out
+
+    def logits(self, x: Value, weight: WeightSpec) -> Program:
+        """The head over the rows that ask for it; closes the program."""
+        assert weight.shape[1] == x.width
+        self._ops.append(Head(x, None, 0.0, weight))
+        return Program(
+            ops=tuple(self._ops),
+            groups=tuple(self._groups),
+            layers_of_group=tuple(self._layers),
+            vocab_size=weight.shape[0],
+            hidden_size=x.width,
+            rotary_dim=self._rotary_dim,
+            rope_frequencies=self._frequencies,
+        )
+
+    def _value(self, width: int) -> Value:
+        self._num_values += 1
+        return Value(self._num_values - 1, width)

@@ -1,0 +1,235 @@
+"""Op records: what a model does, as a flat list over named values. Data only; interpreters give it meaning.
+
+A `Value` is an array of rows, one row per token of the ragged batch, in single assignment. Weights are
+named, never held. Knows nothing of memory, threads or file formats. Model files write the readable ops
+(through `builder.ProgramBuilder`); `fuse.lower` and `fuse.fuse` rewrite them into what the native
+interpreter runs; `reference` and `cost` read the readable ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+RopeStyle = Literal["interleaved", "half"]  # pairs (2i, 2i+1) | (i, i + rotary_dim/2)
+WeightKind = Literal["matrix", "vector"]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """Rows of `width` float32, or the packed activations that a matmul reads."""
+
+    id: int
+    width: int
+    packed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WeightSpec:
+    """A weight that the program expects: `shape` is (rows, cols) of a matrix, (n,) of a vector."""
+
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def kind(self) -> WeightKind:
+        return "matrix" if len(self.shape) == 2 else "vector"
+
+
+@dataclass(frozen=True, slots=True)
+class KVSpec:
+    """What one layer of a layer group keeps for a token. Layers of a group share block tables."""
+
+    kv_heads: int
+    k_dim: int
+    v_dim: int
+    window: int = 0  # tokens a row sees, itself included; 0 = all
+    v_aliases_k: bool = False
+
+
+# ---- readable ops -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Embed:
+    """out[r] = table[token[r]]"""
+
+    table: WeightSpec  # (vocab, width)
+    out: Value
+
+
+@dataclass(frozen=True, slots=True)
+class RmsNorm:
+    """out = x / sqrt(mean(x^2) + eps) * weight   (Zhang & Sennrich 2019)"""
+
+    x: Value
+    weight: WeightSpec
+    eps: float
+    out: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """out = x @ weight.T (+ bias) (+ add)"""
+
+    x: Value
+    weight: WeightSpec
+    bias: WeightSpec | None
+    add: Value | None
+    out: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Rope:
+    """Rotate the first `rotary_dim` dims of each head by the row's position   (Su et al. 2021)"""
+
+    x: Value
+    heads: int
+    head_dim: int
+    rotary_dim: int
+    style: RopeStyle
+    out: Value
+
+
+@dataclass(frozen=True, slots=True)
+class StoreKV:
+    """Write each row's K and V into its slot of the pages of `layer` (index inside `group`)."""
+
+    k: Value
+    v: Value
+    group: int
+    layer: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attend:
+    """Causal attention of each row over its sequence's pages, K and V read back as stored."""
+
+    q: Value
+    heads: int
+    group: int
+    layer: int
+    scale: float
+    out: Value  # (rows, heads * v_dim)
+
+
+@dataclass(frozen=True, slots=True)
+class SwiGLU:
+    """out = silu(gate) * up   (Shazeer 2020)"""
+
+    gate: Value
+    up: Value
+    out: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """For the rows that ask: logits = norm(x) @ weight.T, then what each asks for (argmax, top-k, …)."""
+
+    x: Value
+    norm: WeightSpec | None  # set by fuse; else x is normed already
+    eps: float
+    weight: WeightSpec
+
+
+# ---- lowered and fused ops (written by fuse.py only) ----------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Quantize:
+    """Pack rows into the activations that `weight`'s kernel reads. The kind follows from its format."""
+
+    x: Value
+    consumer: WeightSpec
+    out: Value
+
+
+@dataclass(frozen=True, slots=True)
+class NormQuantize:
+    """RmsNorm, then Quantize."""
+
+    x: Value
+    weight: WeightSpec
+    eps: float
+    consumer: WeightSpec
+    out: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Matmul:
+    """Linear on packed activations."""
+
+    x: Value
+    weight: WeightSpec
+    bias: WeightSpec | None
+    add: Value | None
+    out: Value
+
+
+@dataclass(frozen=True, slots=True)
+class QKV:
+    """Three Matmuls of one x, Rope on q and k, StoreKV: one head a unit of work."""
+
+    x: Value
+    weights: tuple[WeightSpec, WeightSpec, WeightSpec]
+    biases: tuple[WeightSpec | None, WeightSpec | None, WeightSpec | None]
+    heads: int
+    head_dim: int
+    rotary_dim: int
+    style: RopeStyle
+    group: int
+    layer: int
+    out: Value  # q after Rope
+
+
+@dataclass(frozen=True, slots=True)
+class AttendQuantize:
+    """Attend, then Quantize."""
+
+    q: Value
+    heads: int
+    group: int
+    layer: int
+    scale: float
+    consumer: WeightSpec
+    out: Value
+
+
+@dataclass(frozen=True, slots=True)
+class GateUp:
+    """Two Matmuls of one x, SwiGLU, Quantize."""
+
+    x: Value
+    gate: WeightSpec
+    up: WeightSpec
+    consumer: WeightSpec
+    out: Value
+
+
+ReadableOp = Embed | RmsNorm | Linear | Rope | StoreKV | Attend | SwiGLU | Head
+FusedOp = Quantize | NormQuantize | Matmul | QKV | AttendQuantize | GateUp
+Op = ReadableOp | FusedOp
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A whole forward. `rope_base` etc. live in `rope_table`: cos and sin by position are an input."""
+
+    ops: tuple[Op, ...]
+    groups: tuple[KVSpec, ...]
+    layers_of_group: tuple[int, ...]
+    vocab_size: int
+    hidden_size: int
+    rotary_dim: int
+    rope_frequencies: tuple[float, ...]  # (rotary_dim / 2,) radians per position
+
+    def weights(self) -> dict[str, WeightSpec]:
+        """Every weight the ops name, once each, in order of first use."""
+        found: dict[str, WeightSpec] = {}
+        for op in self.ops:
+            for name in op.__dataclass_fields__:
+                field = getattr(op, name)
+                for spec in field if isinstance(field, tuple) else (field,):
+                    if isinstance(spec, WeightSpec):
+                        found.setdefault(spec.name, spec)
+        return found

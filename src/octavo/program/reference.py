@@ -1,0 +1,197 @@
+"""The reference interpreter: numpy, slow and obvious. The oracle for every kernel.
+
+Comes in: a Program of readable ops, weights as float32 arrays by name, a Batch. Goes out: a StepOutput.
+`activations` says how rows are rounded before a matrix meets them: "float32" not at all, "bf16", or
+"int8" as the kernels do (one scale for 32 columns). Knows nothing of packing, pages' layout or threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+
+from octavo.batch import Batch, FloatArray, IntArray, StepOutput, Want
+from octavo.program.ops import (
+    Attend,
+    Embed,
+    Head,
+    Linear,
+    Op,
+    Program,
+    RmsNorm,
+    Rope,
+    StoreKV,
+    SwiGLU,
+)
+
+Activations = Literal["float32", "bf16", "int8"]
+
+
+class ReferenceInterpreter:
+    """`run` reads and writes `self.kv`: (layer of the group, slot, kv_head, dim) arrays for each group."""
+
+    def __init__(
+        self,
+        program: Program,
+        weights: Mapping[str, FloatArray],
+        *,
+        num_blocks: int,
+        block_size: int = 32,
+        activations: Activations = "float32",
+        kv_dtype: Literal["f32", "bf16"] = "f32",
+    ) -> None:
+        self.program = program
+        self.block_size = block_size
+        self._weights = weights
+        self._round = {"float32": _identity, "bf16": round_bf16, "int8": round_int8}[activations]
+        self._round_kv = {"f32": _identity, "bf16": round_bf16}[kv_dtype]
+        slots = num_blocks * block_size
+        self.kv = [
+            (
+                np.zeros((layers, slots, spec.kv_heads, spec.k_dim), np.float32),
+                np.zeros((layers, slots, spec.kv_heads, spec.v_dim), np.float32),
+            )
+            for spec, layers in zip(program.groups, program.layers_of_group, strict=True)
+        ]
+
+    def run(self, batch: Batch) -> StepOutput:
+        rows: dict[int, FloatArray] = {}  # value id -> (rows, width)
+        for op in self.program.ops:
+            if isinstance(op, Head):
+                return self._head(op, rows[op.x.id], batch)
+            self._step(op, rows, batch)
+        raise AssertionError("a program ends with its head")
+
+    def _step(self, op: Op, rows: dict[int, FloatArray], batch: Batch) -> None:
+        match op:
+            case Embed():
+                rows[op.out.id] = self._weights[op.table.name][batch.tokens]
+            case RmsNorm():
+                rows[op.out.id] = rms_norm(rows[op.x.id], self._weights[op.weight.name], op.eps)
+            case Linear():
+                y = self._round(rows[op.x.id]) @ self._weights[op.weight.name].T
+                if op.bias is not None:
+                    y = y + self._weights[op.bias.name]
+                rows[op.out.id] = y if op.add is None else y + rows[op.add.id]
+            case Rope():
+                rows[op.out.id] = self._rope(op, rows[op.x.id], batch.positions)
+            case StoreKV():
+                self._store(op, rows[op.k.id], rows[op.v.id], batch)
+            case Attend():
+                rows[op.out.id] = self._attend(op, rows[op.q.id], batch)
+            case SwiGLU():
+                gate = rows[op.gate.id].astype(np.float64)
+                silu = (gate / (1 + np.exp(-gate))).astype(np.float32)
+                rows[op.out.id] = silu * rows[op.up.id]
+            case _:
+                raise AssertionError(f"{type(op).__name__} is not a readable op")
+
+    def _rope(self, op: Rope, x: FloatArray, positions: IntArray) -> FloatArray:
+        cos, sin = rope_table(self.program.rope_frequencies, int(positions.max()) + 1)
+        cos, sin = cos[positions][:, None, :], sin[positions][:, None, :]  # (rows, 1, rotary / 2)
+        heads = x.reshape(len(x), op.heads, op.head_dim).copy()
+        half = op.rotary_dim // 2
+        if op.style == "interleaved":
+            first, second = slice(0, op.rotary_dim, 2), slice(1, op.rotary_dim, 2)
+        else:
+            first, second = slice(0, half), slice(half, op.rotary_dim)
+        a, b = heads[..., first].copy(), heads[..., second].copy()
+        heads[..., first] = a * cos - b * sin
+        heads[..., second] = b * cos + a * sin
+        return heads.reshape(x.shape)
+
+    def _slots(self, group: int, sequence: int, positions: IntArray, batch: Batch) -> IntArray:
+        table = batch.block_tables[group, sequence]
+        slots: IntArray = table[positions // self.block_size] * self.block_size
+        return slots + positions % self.block_size
+
+    def _store(self, op: StoreKV, k: FloatArray, v: FloatArray, batch: Batch) -> None:
+        keys, values = self.kv[op.group]
+        for s, (begin, end) in enumerate(zip(batch.row_starts, batch.row_starts[1:], strict=False)):
+            slots = self._slots(op.group, s, batch.positions[begin:end], batch)
+            keys[op.layer, slots] = self._round_kv(k[begin:end]).reshape(-1, *keys.shape[2:])
+            values[op.layer, slots] = self._round_kv(v[begin:end]).reshape(-1, *values.shape[2:])
+
+    def _attend(self, op: Attend, q: FloatArray, batch: Batch) -> FloatArray:
+        spec = self.program.groups[op.group]
+        keys, values = self.kv[op.group]
+        share = op.heads // spec.kv_heads
+        out = np.zeros((len(q), op.heads, spec.v_dim), np.float32)
+        queries = self._round_kv(q).reshape(len(q), op.heads, spec.k_dim)
+        for s, (begin, end) in enumerate(zip(batch.row_starts, batch.row_starts[1:], strict=False)):
+            for row in range(begin, end):
+                last = int(batch.positions[row])
+                first = max(0, last - spec.window + 1) if spec.window else 0
+                slots = self._slots(op.group, s, np.arange(first, last + 1, dtype=np.int32), batch)
+                for head in range(op.heads):
+                    k = keys[op.layer, slots, head // share].astype(np.float64)
+                    v = values[op.layer, slots, head // share].astype(np.float64)
+                    scores = k @ queries[row, head].astype(np.float64) * op.scale
+                    weights = np.exp(scores - scores.max())
+                    out[row, head] = weights @ v / weights.sum()
+        return out.reshape(len(q), -1)
+
+    def _head(self, op: Head, x: FloatArray, batch: Batch) -> StepOutput:
+        x = x[batch.output_rows]
+        logits = self._round(x) @ self._weights[op.weight.name].T
+        peak = logits.max(axis=1, keepdims=True)
+        lse = peak[:, 0] + np.log(np.exp((logits - peak).astype(np.float64)).sum(axis=1))
+        edited = edit_logits(logits, batch)
+        order = np.argsort(-edited, axis=1, kind="stable")[:, : batch.top_k]
+        return StepOutput(
+            argmax=edited.argmax(axis=1).astype(np.int32),
+            log_sum_exp=lse.astype(np.float32),
+            top_ids=order.astype(np.int32),
+            top_logits=np.take_along_axis(edited, order, axis=1),
+            logits=logits[batch.wants == Want.LOGITS],
+            hidden=x[batch.wants == Want.HIDDEN],
+        )
+
+
+def edit_logits(logits: FloatArray, batch: Batch) -> FloatArray:
+    """Apply each output's mask and sparse edits: scale (repetition), then add."""
+    logits = logits.copy()
+    if batch.edits is not None and batch.edit_starts is not None:
+        for i, (begin, end) in enumerate(zip(batch.edit_starts, batch.edit_starts[1:], strict=False)):
+            edits = batch.edits[begin:end]
+            x = logits[i, edits["token"]]
+            x = np.where(x > 0, x / edits["scale"], x * edits["scale"])
+            logits[i, edits["token"]] = x + edits["add"]
+    if batch.masks is not None:
+        bits = np.unpackbits(batch.masks.view(np.uint8), axis=1, bitorder="little")
+        logits[bits[:, : logits.shape[1]] == 0] = -np.inf
+    return logits
+
+
+def rms_norm(x: FloatArray, weight: FloatArray, eps: float) -> FloatArray:
+    mean = np.mean(x.astype(np.float64) ** 2, axis=-1, keepdims=True)
+    return (x / np.sqrt(mean + eps) * weight).astype(np.float32)
+
+
+def rope_table(frequencies: tuple[float, ...], positions: int) -> tuple[FloatArray, FloatArray]:
+    """cos and sin, each (positions, rotary_dim / 2) float32, computed in float64."""
+    angles = np.arange(positions, dtype=np.float64)[:, None] * np.asarray(frequencies)
+    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+
+
+def round_bf16(x: FloatArray) -> FloatArray:
+    """To the nearest bfloat16, ties to even."""
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    rounded = bits + 0x7FFF + ((bits >> 16) & 1) & np.uint32(0xFFFF0000)
+    return rounded.astype(np.uint32).view(np.float32)
+
+
+def round_int8(x: FloatArray) -> FloatArray:
+    """To the A32 grid: int8 with one float32 scale for each 32 columns (KERNELS: A32)."""
+    groups = x.reshape(*x.shape[:-1], -1, 32)
+    peak = np.abs(groups).max(axis=-1, keepdims=True)
+    scale = (peak / np.float32(127)).astype(np.float32)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inverse = np.where(peak > 1e-30, np.float32(127) / peak, 0).astype(np.float32)
+    return (np.rint(groups * inverse) * scale).reshape(x.shape).astype(np.float32)
+
+
+def _identity(x: FloatArray) -> FloatArray:
+    return x
