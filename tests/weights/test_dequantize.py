@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gguf
 import numpy as np
 import pytest
 
@@ -36,7 +37,6 @@ def random_blocks(type_: GGMLType, count: int, seed: int) -> np.ndarray:
 
 @pytest.mark.parametrize("type_", GGMLType)
 def test_equals_the_gguf_package_bit_for_bit(type_: GGMLType) -> None:
-    gguf = pytest.importorskip("gguf")
     blocks = random_blocks(type_, count=600, seed=int(type_))
     data = blocks.reshape(5, -1)  # five rows of 120 blocks
     kind = gguf.GGMLQuantizationType(int(type_))
@@ -50,7 +50,6 @@ def test_equals_the_gguf_package_bit_for_bit(type_: GGMLType) -> None:
 
 @pytest.mark.parametrize("type_", GGMLType)
 def test_block_sizes_are_those_of_the_gguf_package(type_: GGMLType) -> None:
-    gguf = pytest.importorskip("gguf")
     kind = gguf.GGMLQuantizationType(int(type_))
     assert kind.name == type_.name
     assert gguf.GGML_QUANT_SIZES[kind] == (type_.block_values, type_.block_bytes)

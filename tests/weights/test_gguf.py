@@ -1,0 +1,211 @@
+"""Whole GGUF files: values, tensors, the mapping's lifetime; the `gguf` package as oracle."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+from tests.weights.gguf_bytes import small_model
+
+from octavo.errors import ModelFormatError, ModelNotFoundError
+from octavo.weights.dequantize import dequantize
+from octavo.weights.ggml_type import GGMLType
+from octavo.weights.gguf import GGUFFile
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    path = tmp_path / "small.gguf"
+    path.write_bytes(small_model())
+    return path
+
+
+def mapped(path: Path) -> bool:
+    return str(path) in Path("/proc/self/maps").read_text()
+
+
+def resident_kb(path: Path) -> int:
+    """Resident KiB of this process's mapping of `path`."""
+    lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+    for line in lines:
+        if line.endswith(str(path)):
+            return int(next(line for line in lines if line.startswith("Rss:")).split()[1])
+    raise AssertionError(f"{path} is not mapped")
+
+
+def test_reads_metadata_and_tensors(small: Path) -> None:
+    with GGUFFile.open(small) as file:
+        types = file.metadata.pop("tokenizer.ggml.token_type")
+        assert isinstance(types, np.ndarray)
+        assert types.tolist() == [3, 1, 1]
+        assert file.metadata == {
+            "general.architecture": "llama",
+            "llama.block_count": 2,
+            "llama.eps": float(np.float32(1e-5)),
+            "tokenizer.ggml.add_bos_token": True,
+            "tokenizer.ggml.tokens": ["<s>", "Ġ", "日本"],
+        }
+        assert file.version == 3
+        embed, norm = file.tensors["embed"], file.tensors["norm"]
+        assert (embed.shape, embed.type, embed.nbytes) == ((2, 32), GGMLType.Q8_0, 68)
+        assert (norm.shape, norm.type, norm.nbytes) == ((4,), GGMLType.F32, 16)
+        assert norm.offset == embed.offset + 96
+        assert file.data("embed").tolist() == list(range(68))
+        assert dequantize(norm.type, file.data("norm"), norm.shape).tolist() == [1, 2, 3, 4]
+
+
+def test_data_is_read_only_and_in_place(small: Path) -> None:
+    with GGUFFile.open(small) as file:
+        view = file.data("embed")
+        assert not view.flags.writeable
+        assert not view.flags.owndata
+        del view
+
+
+def test_close_unmaps_and_what_was_parsed_stays(small: Path) -> None:
+    file = GGUFFile.open(small)
+    assert mapped(small)
+    file.close()
+    file.close()  # twice is fine
+    assert not mapped(small)
+    types = file.metadata["tokenizer.ggml.token_type"]
+    assert isinstance(types, np.ndarray)
+    assert types.tolist() == [3, 1, 1]
+
+
+def test_close_refuses_while_an_array_is_alive(small: Path) -> None:
+    file = GGUFFile.open(small)
+    view = file.data("norm")
+    with pytest.raises(BufferError):
+        file.close()
+    assert view.size == 16
+    del view
+    file.close()
+    assert not mapped(small)
+
+
+def test_an_error_inside_with_is_not_hidden_by_arrays_it_keeps_alive(small: Path) -> None:
+    def fail_with(view: np.ndarray) -> None:
+        raise ZeroDivisionError(view.size)
+
+    with pytest.raises(ZeroDivisionError), GGUFFile.open(small) as file:
+        fail_with(file.data("norm"))
+
+
+def test_a_refused_file_is_neither_mapped_nor_open(tmp_path: Path) -> None:
+    path = tmp_path / "broken.gguf"
+    path.write_bytes(small_model()[:-1])
+    before = sorted(os.listdir("/proc/self/fd"))
+    with pytest.raises(ModelFormatError):
+        GGUFFile.open(path)
+    assert not mapped(path)
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_drop_takes_the_tensors_whole_pages_out_of_memory(tmp_path: Path) -> None:
+    path = tmp_path / "big.gguf"
+    write_with_package(path, {"a": np.zeros((64, 1024), np.float32), "b": np.ones(4, np.float32)})
+    with GGUFFile.open(path) as file:
+        info = file.tensors["a"]
+        assert int(file.data("a").sum()) == 0  # touches all 256 KiB
+        before = resident_kb(path)
+        file.drop("a")
+        page = os.sysconf("SC_PAGESIZE")
+        whole = (info.offset + info.nbytes) // page - -(-info.offset // page)
+        assert whole >= 62
+        assert resident_kb(path) == before - whole * page // 1024
+        file.drop("b")  # less than a page: nothing to give back
+        assert dequantize(GGMLType.F32, file.data("b"), (4,)).tolist() == [1, 1, 1, 1]
+
+
+def test_a_file_written_to_meanwhile_is_noticed(small: Path) -> None:
+    with GGUFFile.open(small) as file:
+        file.check_unchanged()
+        status = small.stat()
+        os.utime(small, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+        with pytest.raises(ModelFormatError, match=r"small\.gguf changed while it was read"):
+            file.check_unchanged()
+
+
+def test_a_file_that_grew_is_noticed(small: Path) -> None:
+    with GGUFFile.open(small) as file:
+        status = small.stat()
+        with small.open("ab") as end:
+            end.write(b"x")
+        os.utime(small, ns=(status.st_atime_ns, status.st_mtime_ns))
+        with pytest.raises(ModelFormatError, match=f"{status.st_size} bytes"):
+            file.check_unchanged()
+
+
+def test_paths_that_are_no_model_files(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"cannot open .*none\.gguf: No such file"):
+        GGUFFile.open(tmp_path / "none.gguf")
+    with pytest.raises(ModelFormatError, match="not a regular file"):
+        GGUFFile.open(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ModelFormatError, match="not a regular file"):
+        GGUFFile.open(tmp_path / "pipe")
+    (tmp_path / "empty.gguf").touch()
+    with pytest.raises(ModelFormatError, match="file is empty"):
+        GGUFFile.open(tmp_path / "empty.gguf")
+
+
+def write_with_package(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_uint8("t.u8", 200)
+    writer.add_int8("t.i8", -3)
+    writer.add_uint16("t.u16", 60_000)
+    writer.add_int16("t.i16", -30_000)
+    writer.add_uint64("t.u64", 2**63 + 1)
+    writer.add_int64("t.i64", -(2**62))
+    writer.add_float64("t.f64", 0.1)
+    writer.add_bool("t.yes", True)
+    writer.add_string("t.text", "ünï\0code")
+    writer.add_array("t.floats", [0.5, -1.5])
+    writer.add_array("t.flags", [True, False])
+    writer.add_array("t.words", ["", "a", "Ġ日"])
+    for name, array in arrays.items():
+        writer.add_tensor(name, array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def assert_equals_package(path: Path) -> None:
+    """Every field and every tensor's bytes, as the `gguf` package reads them."""
+    oracle = gguf.GGUFReader(path)
+    with GGUFFile.open(path) as file:
+        fields = {key: f for key, f in oracle.fields.items() if not key.startswith("GGUF.")}
+        assert list(file.metadata) == list(fields)
+        for key, value in file.metadata.items():
+            got = value.tolist() if isinstance(value, np.ndarray) else value
+            assert got == fields[key].contents(), key
+        assert list(file.tensors) == [t.name for t in oracle.tensors]
+        for want in oracle.tensors:
+            info = file.tensors[want.name]
+            assert info.shape == tuple(int(d) for d in want.shape[::-1])
+            assert (info.type, info.offset) == (int(want.tensor_type), want.data_offset)
+            assert np.array_equal(file.data(want.name), want.data.reshape(-1).view(np.uint8))
+
+
+def test_equals_the_gguf_package_on_a_file_it_wrote(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    path = tmp_path / "written.gguf"
+    arrays = {
+        "m": rng.standard_normal((3, 7), dtype=np.float32),
+        "cube": rng.standard_normal((2, 3, 5)).astype(np.float16),
+        "v": np.ones(1, np.float32),
+    }
+    write_with_package(path, arrays)
+    assert_equals_package(path)
+    with GGUFFile.open(path) as file:
+        got = dequantize(GGMLType.F16, file.data("cube"), file.tensors["cube"].shape)
+        np.testing.assert_array_equal(got, arrays["cube"].astype(np.float32))
+
+
+def test_equals_the_gguf_package_on_smollm2(smollm2_path: Path) -> None:
+    assert_equals_package(smollm2_path)
