@@ -1,0 +1,106 @@
+"""EngineConfig: every choice about running a model, parsed once and frozen. Here alone the environment is read."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+
+from octavo.errors import UsageError
+
+KVDtype = Literal["f32", "bf16"]
+KV_DTYPES: tuple[KVDtype, ...] = ("f32", "bf16")
+BLOCK_SIZES = (16, 32, 64)
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """`context` and `kv_memory` are None where the model and the machine decide."""
+
+    context: int | None = None  # tokens
+    k_dtype: KVDtype = "bf16"
+    v_dtype: KVDtype = "bf16"
+    kv_memory: int | None = None  # bytes
+    threads: int | None = None
+    kv_cache: bool = True
+    prefix_cache: bool = False
+    block_size: int = 32
+    activations: Literal["int8", "bf16"] = "int8"
+    weights: Literal["bf16", "f32"] | None = None  # None = as the file has them
+    max_num_seqs: int = 64
+    max_batch_tokens: int = 512  # rows of one step
+    fuse: bool = True
+    profile: bool = False  # per-op counters
+
+    @classmethod
+    def parse(cls, options: Mapping[str, object]) -> EngineConfig:
+        """From the keywords of `LLM`. Unknown names and values out of range are errors that name themselves."""
+        known = [f.name for f in fields(cls) if f.name not in ("k_dtype", "v_dtype")] + ["kv_dtype"]
+        for name in options:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=2)
+                hint = f"; did you mean {' or '.join(near)}?" if near else f"; known: {', '.join(known)}"
+                raise UsageError(f"unknown option {name!r}{hint}")
+        values = dict(options)
+        values["k_dtype"], values["v_dtype"] = parse_kv_dtype(values.pop("kv_dtype", "bf16"))
+        if values.get("kv_memory") is not None:
+            values["kv_memory"] = parse_bytes("kv_memory", values["kv_memory"])
+        return cls(**values)  # type: ignore[arg-type]  # __post_init__ checks
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("context", 1, 2**24),
+            ("threads", 1, 1024),
+            ("max_num_seqs", 1, 4096),
+            ("max_batch_tokens", 1, 8192),
+        ):
+            value = getattr(self, name)
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if value is not None and not (whole and low <= value <= high):
+                raise UsageError(f"{name}={value!r}: expected a whole number from {low} to {high}")
+        for name in ("kv_cache", "prefix_cache", "fuse", "profile"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"{name}={getattr(self, name)!r}: expected True or False")
+        _one_of("block_size", self.block_size, BLOCK_SIZES)
+        _one_of("activations", self.activations, ("int8", "bf16"))
+        _one_of("weights", self.weights, (None, "bf16", "f32"))
+        if self.prefix_cache:
+            raise UsageError("prefix_cache=True is not there yet: leave it out")
+
+
+def parse_kv_dtype(text: object) -> tuple[KVDtype, KVDtype]:
+    """"bf16" for both, or "k=f32,v=bf16"."""
+    if isinstance(text, str):
+        parts = dict(p.split("=", 1) for p in text.split(",")) if "=" in text else {"k": text, "v": text}
+        if set(parts) == {"k", "v"} and all(p in KV_DTYPES for p in parts.values()):
+            return parts["k"], parts["v"]  # type: ignore[return-value]
+    raise UsageError(f"kv_dtype={text!r}: expected one of {', '.join(KV_DTYPES)}, or k=…,v=… of them")
+
+
+def parse_bytes(name: str, value: object) -> int:
+    """Bytes from a number or from "512M", "1.5GiB"; powers of 1024."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", str(value).strip(), re.IGNORECASE)
+    size = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
+    if size < 1:
+        raise UsageError(f"{name}={value!r}: expected bytes, such as 512M or 4GiB")
+    return size
+
+
+def home() -> Path:
+    """Where models and caches live: $OCTAVO_HOME, else the platform's cache folder."""
+    path = os.environ.get("OCTAVO_HOME")
+    return Path(path).expanduser() if path else Path(platformdirs.user_cache_dir("octavo"))
+
+
+def _one_of(name: str, value: object, choices: tuple[object, ...]) -> None:
+    if value not in choices or isinstance(value, bool):
+        raise UsageError(f"{name}={value!r}: expected one of {', '.join(map(str, choices))}")

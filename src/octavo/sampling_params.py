@@ -1,0 +1,91 @@
+"""SamplingParams: how a request's tokens are drawn and when it ends. Frozen; checked once, when made."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+from octavo.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """None means: `max_tokens` up to the context, `temperature` as the model says (else 1.0), `seed` drawn.
+
+    A seed drawn at admission is recorded in the output, so that any answer can be repeated.
+    """
+
+    max_tokens: int | None = None
+    temperature: float | None = None  # 0 = greedy
+    top_k: int = 0  # 0 = all
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0  # over prompt and answer; > 1 discourages   (Keskar et al. 2019)
+    presence_penalty: float = 0.0  # over the answer
+    frequency_penalty: float = 0.0  # over the answer
+    seed: int | None = None
+    stop: str | Sequence[str] = ()
+    stop_token_ids: Sequence[int] = ()
+    ignore_eos: bool = False
+    logprobs: int | None = None  # the drawn token's and this many of the likeliest; 0 = the drawn one's
+
+    def __post_init__(self) -> None:
+        stops = (self.stop,) if isinstance(self.stop, str) else self.stop
+        object.__setattr__(self, "stop", tuple(stops) if _is_list(stops) else stops)
+        ids = self.stop_token_ids
+        object.__setattr__(self, "stop_token_ids", tuple(ids) if _is_list(ids) else ids)
+        _whole("max_tokens", self.max_tokens, 1, 2**31 - 1, optional=True)
+        _real("temperature", self.temperature, 0.0, 100.0, optional=True)
+        _whole("top_k", self.top_k, 0, 2**31 - 1)
+        _real("top_p", self.top_p, 0.0, 1.0, above=True)
+        _real("min_p", self.min_p, 0.0, 1.0)
+        _real("repetition_penalty", self.repetition_penalty, 0.0, 100.0, above=True)
+        _real("presence_penalty", self.presence_penalty, -2.0, 2.0)
+        _real("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
+        _whole("seed", self.seed, 0, 2**64 - 1, optional=True)
+        _whole("logprobs", self.logprobs, 0, 20, optional=True)
+        if not isinstance(self.ignore_eos, bool):
+            raise UsageError(f"ignore_eos={self.ignore_eos!r}: expected True or False")
+        if not _is_list(self.stop) or not all(isinstance(s, str) and s for s in self.stop):
+            raise UsageError(f"stop={self.stop!r}: expected a non-empty string or a list of them")
+        if not _is_list(ids) or not all(_is_whole(t) and t >= 0 for t in self.stop_token_ids):
+            raise UsageError(f"stop_token_ids={ids!r}: expected a list of token ids")
+
+    @classmethod
+    def parse(cls, options: Mapping[str, object]) -> SamplingParams:
+        """From names and values of outside (a request body, a file). An unknown name is an error."""
+        known = [f.name for f in fields(cls)]
+        for name in options:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=2)
+                hint = f"; did you mean {' or '.join(near)}?" if near else f"; known: {', '.join(known)}"
+                raise UsageError(f"unknown sampling option {name!r}{hint}")
+        return cls(**options)  # type: ignore[arg-type]  # __post_init__ checks every type
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _whole(name: str, value: object, low: int, high: int, *, optional: bool = False) -> None:
+    if value is None and optional:
+        return
+    if not _is_whole(value) or not low <= value <= high:  # type: ignore[operator]
+        raise UsageError(f"{name}={value!r}: expected a whole number from {low} to {high}")
+
+
+def _real(
+    name: str, value: object, low: float, high: float, *, above: bool = False, optional: bool = False
+) -> None:
+    if value is None and optional:
+        return
+    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not good or not low <= value <= high or (above and value == low):  # type: ignore[operator]
+        start = f"above {low:g}" if above else f"{low:g}"
+        raise UsageError(f"{name}={value!r}: expected a number from {start} to {high:g}")
