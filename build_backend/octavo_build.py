@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import octavo_compiler as compiler
 from scikit_build_core import build as scikit_build
 from scikit_build_core.build import (
     build_sdist,
@@ -20,6 +19,8 @@ from scikit_build_core.build import (
     prepare_metadata_for_build_editable,
     prepare_metadata_for_build_wheel,
 )
+
+import octavo_compiler as compiler
 
 __all__ = [
     "build_editable",
