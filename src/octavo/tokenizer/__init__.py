@@ -1,0 +1,14 @@
+"""Text to token ids and back: byte-level BPE and SPM, chat templates, streaming detokenisation.
+
+Knows vocabularies as plain lists (`TokenizerSpec`). Knows no model files, no arrays of weights, no
+requests.
+"""
+
+from __future__ import annotations
+
+from octavo.tokenizer.chat_template import ChatTemplate
+from octavo.tokenizer.detokenizer import Detokenizer
+from octavo.tokenizer.spec import TokenizerSpec, TokenType
+from octavo.tokenizer.tokenizer import Tokenizer
+
+__all__ = ["ChatTemplate", "Detokenizer", "TokenType", "Tokenizer", "TokenizerSpec"]

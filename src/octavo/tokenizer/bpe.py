@@ -1,0 +1,91 @@
+"""Byte-level BPE as a `tokenizers` document: which pre-tokenizer a name means, and the model part.
+
+Comes in: a `TokenizerSpec` of kind bpe. Goes out: the parts of a tokenizer.json. Adds no tokens,
+reads no files. A byte that the vocabulary lacks (SmolLM2 has no token for U+0004, for one) is
+dropped, as everywhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from octavo.errors import UnsupportedModelError
+from octavo.tokenizer.spec import TokenizerSpec
+
+_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
+_PUNCTUATION_AND_SPACE = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_LLAMA3 = rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}{{1,3}}|{_PUNCTUATION_AND_SPACE}"
+_QWEN2 = rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}|{_PUNCTUATION_AND_SPACE}"
+
+# names that models use for the same rules
+_FAMILY = {
+    "gpt-2": "gpt-2",
+    "olmo": "gpt-2",
+    "mpt": "gpt-2",
+    "smollm": "smollm",
+    "starcoder": "smollm",
+    "refact": "smollm",
+    "command-r": "smollm",
+    "codeshell": "smollm",
+    "llama-bpe": "llama-bpe",
+    "llama3": "llama-bpe",
+    "llama-v3": "llama-bpe",
+    "qwen2": "qwen2",
+    "deepseek-r1-qwen": "qwen2",
+}
+
+
+def family(pre: str) -> str:
+    """The rules that a model's `tokenizer.ggml.pre` stands for."""
+    if pre not in _FAMILY:
+        known = ", ".join(sorted(_FAMILY))
+        raise UnsupportedModelError(f"pre-tokenizer {pre!r} is not supported; known ones: {known}")
+    return _FAMILY[pre]
+
+
+def bpe_parts(spec: TokenizerSpec, vocab: dict[str, int]) -> dict[str, Any]:
+    """The normalizer, pre-tokenizer and model of a tokenizer.json."""
+    rules = family(spec.pre)
+    return {
+        # Qwen2's own tokenizer composes characters first
+        "normalizer": {"type": "NFC"} if rules == "qwen2" else None,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": _pre_tokenizers(rules)},
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            # Llama 3 takes a word that is itself a token, even where merges would not build it
+            "ignore_merges": rules == "llama-bpe",
+            "vocab": vocab,
+            "merges": spec.merges,
+        },
+    }
+
+
+def _pre_tokenizers(rules: str) -> list[dict[str, Any]]:
+    if rules == "gpt-2":
+        return [_byte_level(use_regex=True)]
+    if rules == "smollm":
+        return [{"type": "Digits", "individual_digits": True}, _byte_level(use_regex=True)]
+    pattern = {"llama-bpe": _LLAMA3, "qwen2": _QWEN2}[rules]
+    split = {
+        "type": "Split",
+        "pattern": {"Regex": pattern},
+        "behavior": "Isolated",
+        "invert": False,
+    }
+    return [split, _byte_level(use_regex=False)]
+
+
+def _byte_level(*, use_regex: bool) -> dict[str, Any]:
+    return {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": True,
+        "use_regex": use_regex,
+    }

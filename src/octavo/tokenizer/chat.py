@@ -1,0 +1,132 @@
+"""Which special tokens in a rendered chat are the template's own, and which are a user's words.
+
+Comes in: a template, messages. Goes out: plain strings and special ids, in order; neighbouring
+plain text is one string, because tokens may cross the border between template and message. Knows no
+BPE.
+
+The text to encode is always the plain rendering. Where a message holds the text of a control token
+(or a part that the template's next characters could complete) the chat is rendered once more with
+random marks in those places; specials are looked for outside the marks only. If both renderings do
+not agree once the marks are put back, the template looks into that text, nobody can say whose words
+they are, and the chat is refused.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from octavo.errors import UsageError
+from octavo.tokenizer.chat_template import ChatTemplate, clock
+from octavo.tokenizer.special import Fragment, SpecialMatcher
+
+# Templates build special tokens from role names ("<|" + role + "|>"),
+# so a role may hold no punctuation of theirs.
+_ROLE = re.compile(r"[\w .:-]+")
+_FREE_TEXT = ("content", "text")
+
+
+def fragments(
+    template: ChatTemplate,
+    specials: SpecialMatcher,
+    messages: Sequence[Mapping[str, Any]],
+    args: Mapping[str, Any],
+) -> list[Fragment]:
+    """The rendered chat, cut at the special tokens that the template itself wrote."""
+    for message in messages:
+        _check_role(message.get("role"))
+    frozen = {"strftime_now": clock(), **args}
+    text = template.render(messages, **frozen)
+    marks = _Marks(specials)
+    hidden_messages = [marks.hide(message) for message in messages]
+    hidden_args = {name: marks.hide(value) for name, value in frozen.items()}
+    if not marks.hidden:
+        return specials.split(text)
+    found = marks.split(template.render(hidden_messages, **hidden_args))
+    if "".join(plain for plain, _ in found) != text:
+        words = ", ".join(sorted({repr(piece) for piece in marks.hidden}))
+        raise UsageError(
+            f"a message contains {words}, which the chat template treats in its own way; remove it"
+            " from the message, or allow special tokens in messages with --parse-special"
+        )
+    return _cut(found, specials)
+
+
+def _cut(found: list[tuple[str, bool]], specials: SpecialMatcher) -> list[Fragment]:
+    result: list[Fragment] = []
+    for text, is_message in found:
+        for fragment in [text] if is_message else specials.split(text):
+            last = result[-1] if result else None
+            if isinstance(fragment, str) and isinstance(last, str):
+                result[-1] = last + fragment
+            else:
+                result.append(fragment)
+    return result
+
+
+def _check_role(role: object) -> None:
+    if role is not None and not (isinstance(role, str) and _ROLE.fullmatch(role)):
+        raise UsageError(f"a message's role must be a plain name such as 'user', not {role!r}")
+
+
+class _Marks:
+    """Puts random marks in the place of special-token text and finds them again after rendering."""
+
+    def __init__(self, specials: SpecialMatcher) -> None:
+        self._specials = specials
+        # letters and digits only: no filter or JSON writer changes them
+        self._nonce = secrets.token_hex(16)
+        self.hidden: list[str] = []
+
+    def hide(self, value: Any, *, free_text: bool = False) -> Any:
+        """A copy of `value` with marks for tokens; `free_text` hides partial ones at its ends too."""
+        if isinstance(value, str):
+            return self._hide_text(value, free_text)
+        if isinstance(value, Mapping):
+            return {
+                self.hide(key): self.hide(item, free_text=key in _FREE_TEXT)
+                for key, item in value.items()
+            }
+        if isinstance(value, list | tuple):
+            return [self.hide(item, free_text=free_text) for item in value]
+        return value
+
+    def split(self, rendered: str) -> list[tuple[str, bool]]:
+        """`rendered` with its marks undone, as (text, whether it was marked)."""
+        parts = re.split(rf"{self._nonce}x(\d+)x", rendered)
+        return [
+            (self.hidden[int(part)], True) if odd % 2 else (part, False)
+            for odd, part in enumerate(parts)
+            if part
+        ]
+
+    def _hide_text(self, text: str, free_text: bool) -> str:
+        pieces = []
+        done = 0
+        for start, end in self._spans(text, free_text):
+            pieces += [text[done:start], f"{self._nonce}x{len(self.hidden)}x"]
+            self.hidden.append(text[start:end])
+            done = end
+        return "".join(pieces) + text[done:]
+
+    def _spans(self, text: str, free_text: bool) -> list[tuple[int, int]]:
+        """Where special-token text stands in `text`, in order, without overlaps."""
+        spans = [(start, end) for start, end, _ in self._specials.matches(text)]
+        if not free_text:
+            return spans
+        # blanks at the ends are left alone: templates trim them
+        start = len(text) - len(text.lstrip())
+        end = len(text.rstrip())
+        if not spans and start < end and self._specials.is_inside_one(text[start:end]):
+            return [(start, end)]
+        head = start + self._specials.ending_at_start(text[start:end])
+        tail = end - self._specials.beginning_at_end(text[start:end])
+        first = spans[0][0] if spans else tail
+        last = spans[-1][1] if spans else head
+        if start < head <= first:
+            spans.insert(0, (start, head))
+        if last <= tail < end:
+            spans.append((tail, end))
+        return spans

@@ -1,0 +1,104 @@
+"""From a spec to a ready `tokenizers.Tokenizer`, by way of its JSON document, which is what the
+cache keeps.
+
+The document knows plain text only: control tokens are in its vocabulary under names that no text
+can spell, so that ids stay aligned; splitting text at them is `special.py`'s work. Knows no
+decoding and no chat.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from octavo.tokenizer.bpe import bpe_parts
+from octavo.tokenizer.spec import TokenizerSpec, TokenType
+from octavo.tokenizer.spm import spm_parts
+
+_FORMAT = 1  # raise when the same spec gives another document
+
+logger = logging.getLogger(__name__)
+
+
+def load(spec: TokenizerSpec, cache_dir: Path | None) -> tokenizers.Tokenizer:
+    """Build the tokenizer, or take it from `cache_dir` if an equal spec was built before."""
+    if cache_dir is None:
+        return tokenizers.Tokenizer.from_str(document(spec))
+    salt = f"octavo tokenizer {_FORMAT}, tokenizers {tokenizers.__version__}"
+    path = cache_dir / f"{spec.digest(salt)}.tokenizer"
+    cached = _read(path)
+    if cached is not None:
+        return tokenizers.Tokenizer.from_buffer(cached)
+    text = document(spec)
+    _write(path, text.encode())
+    return tokenizers.Tokenizer.from_str(text)
+
+
+def document(spec: TokenizerSpec) -> str:
+    """The tokenizer.json of `spec`."""
+    parts = (bpe_parts if spec.kind == "bpe" else spm_parts)(spec, _vocab(spec))
+    # The one-string form of a merge loads faster, but its reader drops "#version…" as a header.
+    merges = parts["model"]["merges"]
+    if any(merge.startswith("#version") for merge in merges):
+        parts["model"]["merges"] = [merge.split(" ") for merge in merges]
+    whole = {"version": "1.0", "added_tokens": _added_tokens(spec), **parts}
+    return json.dumps(whole, ensure_ascii=False, separators=(",", ":"))
+
+
+def _vocab(spec: TokenizerSpec) -> dict[str, int]:
+    hidden = (TokenType.CONTROL, TokenType.UNKNOWN)
+    vocab = {}
+    for index, (piece, kind) in enumerate(zip(spec.tokens, spec.types, strict=True)):
+        # NUL is no byte-level character, and no merge of SPM makes it part of a longer piece
+        plain = kind not in hidden and index not in spec.control_ids
+        vocab[piece if plain else f"\0{index}"] = index
+    return vocab
+
+
+def _added_tokens(spec: TokenizerSpec) -> list[dict[str, Any]]:
+    """User-defined pieces, found in any plain text; for SPM after blanks became U+2581."""
+    return [
+        {
+            "id": index,
+            "content": spec.tokens[index],
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": spec.kind == "spm",
+            "special": False,
+        }
+        for index in spec.user_defined_ids
+    ]
+
+
+def _read(path: Path) -> bytes | None:
+    """The cached document, None if missing or damaged. Line one is the checksum of the rest."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    checksum, _, body = data.partition(b"\n")
+    if checksum != hashlib.sha256(body).hexdigest().encode():
+        logger.warning("tokenizer cache file %s is damaged; building it again", path)
+        return None
+    return body
+
+
+def _write(path: Path, body: bytes) -> None:
+    """Write beside `path` and rename, so that a reader sees the whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem[:16], suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

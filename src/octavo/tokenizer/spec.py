@@ -1,0 +1,126 @@
+"""What a tokenizer is, as data: pieces, types, scores or merges, special ids, flags.
+
+Comes in: lists read from a model file by `weights/`. Goes out: checked facts that the builders rely
+on. Does not know where the lists came from, nor how a text is split.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from octavo.errors import ModelFormatError, UnsupportedModelError
+
+
+class TokenType(IntEnum):
+    """The token types of GGUF, which are sentencepiece's."""
+
+    NORMAL = 1
+    UNKNOWN = 2
+    CONTROL = 3
+    USER_DEFINED = 4
+    UNUSED = 5
+    BYTE = 6
+
+
+@dataclass(frozen=True, eq=False)
+class TokenizerSpec:
+    """One vocabulary. `merges` belongs to bpe ("left right", best first), `scores` to spm.
+
+    Files that are silent about `add_space_prefix` mean True for spm and False for bpe.
+    """
+
+    kind: Literal["bpe", "spm"]
+    pre: str  # the pre-tokenizer's name in GGUF; used by bpe only
+    tokens: list[str]
+    token_types: np.ndarray | list[int]  # (num_tokens,) int32
+    scores: list[float] | None = None  # (num_tokens,)
+    merges: list[str] | None = None
+    bos_id: int | None = None
+    eos_id: int | None = None
+    unk_id: int | None = None
+    eot_id: int | None = None
+    pad_id: int | None = None
+    add_bos: bool = False
+    add_eos: bool = False
+    add_space_prefix: bool = False
+    chat_template: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("bpe", "spm"):
+            raise UnsupportedModelError(
+                f"tokenizer kind {self.kind!r} is not supported; Octavo reads 'bpe' and 'spm'"
+            )
+        self._check_length("token_types", self.token_types)
+        if self.kind == "bpe" and self.merges is None:
+            raise ModelFormatError("a byte-level BPE tokenizer needs merges; the model has none")
+        if self.kind == "spm":
+            if self.scores is None:
+                raise ModelFormatError("an SPM tokenizer needs scores; the model has none")
+            self._check_length("scores", self.scores)
+        for name in ("bos_id", "eos_id", "unk_id", "eot_id", "pad_id"):
+            self._check_id(name, getattr(self, name))
+        if self.add_bos and self.bos_id is None:
+            raise ModelFormatError("the tokenizer asks for a BOS token but names none (bos_id)")
+        if self.add_eos and self.eos_id is None:
+            raise ModelFormatError("the tokenizer asks for an EOS token but names none (eos_id)")
+
+    def _check_length(self, name: str, values: Sequence[float] | np.ndarray) -> None:
+        if len(values) != len(self.tokens):
+            raise ModelFormatError(
+                f"tokenizer {name} has {len(values)} entries for {len(self.tokens)} tokens"
+            )
+
+    def _check_id(self, name: str, token_id: int | None) -> None:
+        if token_id is not None and not 0 <= token_id < len(self.tokens):
+            raise ModelFormatError(
+                f"tokenizer {name} is {token_id}, outside the vocabulary of {len(self.tokens)}"
+            )
+
+    @cached_property
+    def types(self) -> list[int]:
+        return np.asarray(self.token_types, dtype=np.int32).tolist()  # type: ignore[no-any-return]
+
+    @cached_property
+    def control_ids(self) -> frozenset[int]:
+        """Ids that plain text never yields: control tokens, and BOS, EOS, EOT whatever their type.
+
+        Converters have marked end-of-turn tokens as normal; no user may be able to type them.
+        """
+        ids = np.flatnonzero(np.asarray(self.token_types) == TokenType.CONTROL).tolist()
+        marked = (i for i in (self.bos_id, self.eos_id, self.eot_id) if i is not None)
+        return frozenset(ids).union(marked)
+
+    @cached_property
+    def user_defined_ids(self) -> list[int]:
+        """Ids of pieces that are matched in plain text before anything else."""
+        types = np.asarray(self.token_types)
+        ids = np.flatnonzero(types == TokenType.USER_DEFINED).tolist()
+        return [i for i in ids if i not in self.control_ids and self.tokens[i]]
+
+    def digest(self, salt: str) -> str:
+        """SHA-256 over `salt` and everything that changes how text is split (not the template)."""
+        sha = hashlib.sha256()
+        control = sorted(self.control_ids)
+        facts = [salt, self.kind, self.pre, repr(self.unk_id), repr(control)]
+        for part in (facts, self.tokens, self.merges or []):
+            _update(sha, part)
+        sha.update(np.asarray(self.token_types, dtype="<i4").tobytes())
+        if self.scores is not None:
+            sha.update(np.asarray(self.scores, dtype="<f8").tobytes())
+        return sha.hexdigest()
+
+
+def _update(sha: hashlib._Hash, strings: Iterable[str]) -> None:
+    """Hash a list of strings without ambiguity: the count, all lengths, then all characters."""
+    strings = list(strings)
+    sizes = np.fromiter(map(len, strings), dtype="<i8", count=len(strings))
+    sha.update(len(strings).to_bytes(8, "little"))
+    sha.update(sizes.tobytes())
+    sha.update("".join(strings).encode("utf-8", "surrogatepass"))

@@ -1,0 +1,179 @@
+"""The tokenizer of one model: text to ids, ids to bytes and text, chats to ids.
+
+Comes in: a `TokenizerSpec`. Text is encoded plain unless the caller says `parse_special`: what a
+user types never becomes a control token. Decoding is defined on bytes: the bytes of all shown
+tokens are joined and read as UTF-8, bad bytes becoming U+FFFD as Python's `errors="replace"` does.
+Knows no model files and no requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from octavo.errors import UsageError
+from octavo.tokenizer import chat, document
+from octavo.tokenizer.byte_level import char_to_byte, piece_to_bytes
+from octavo.tokenizer.chat_template import ChatTemplate
+from octavo.tokenizer.spec import TokenizerSpec, TokenType
+from octavo.tokenizer.special import Fragment, SpecialMatcher
+from octavo.tokenizer.spm import SPACE
+
+# Tokens that end a turn or a text, by the names that model families gave them.
+_END_NAMES = (
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|end|>",
+    "<|end_of_text|>",
+    "<|endoftext|>",
+    "<|end_of_turn|>",
+    "<end_of_turn>",
+    "<eos>",
+    "</s>",
+)
+_UNREADABLE = "\ufffd".encode()
+
+
+class Tokenizer:
+    """Build it with `from_spec`."""
+
+    def __init__(self, spec: TokenizerSpec, plain: tokenizers.Tokenizer) -> None:
+        self.spec = spec
+        self._plain = plain
+        specials = {spec.tokens[i]: i for i in sorted(spec.control_ids) if spec.tokens[i]}
+        opaque = (spec.tokens[i] for i in spec.user_defined_ids)
+        self._specials = SpecialMatcher(specials, opaque)
+        self.eos_ids = _end_ids(spec, specials)
+
+    @classmethod
+    def from_spec(cls, spec: TokenizerSpec, *, cache_dir: Path | None = None) -> Tokenizer:
+        """Build the tokenizer; with `cache_dir`, keep what was built there and reuse it."""
+        return cls(spec, document.load(spec, cache_dir))
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.spec.tokens)
+
+    @property
+    def bos_id(self) -> int | None:
+        return self.spec.bos_id
+
+    def is_control(self, token_id: int) -> bool:
+        """Whether the token steers the model and is no text."""
+        self._check(token_id)
+        return token_id in self.spec.control_ids
+
+    def encode(
+        self, text: str, *, add_special: bool = True, parse_special: bool = False
+    ) -> list[int]:
+        """Ids of `text`, BOS and EOS as the model asks; a BOS parsed from the text is not doubled."""
+        fragments = self._specials.split(text) if parse_special else ([text] if text else [])
+        ids = self._encode_fragments(fragments)
+        if add_special:
+            ids = self._with_bos(ids)
+            if self.spec.add_eos and self.spec.eos_id is not None:
+                ids.append(self.spec.eos_id)
+        return ids
+
+    def encode_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        add_generation_prompt: bool = True,
+        chat_template: str | None = None,
+        parse_special: bool = False,
+        template_args: Mapping[str, Any] | None = None,
+    ) -> list[int]:
+        """Ids of a conversation; only the template spells special tokens, unless `parse_special`."""
+        template = self.chat_template(chat_template)
+        args = {**(template_args or {}), "add_generation_prompt": add_generation_prompt}
+        if parse_special:
+            fragments = self._specials.split(template.render(messages, **args))
+        else:
+            fragments = chat.fragments(template, self._specials, messages, args)
+        return self._with_bos(self._encode_fragments(fragments))
+
+    def chat_template(self, source: str | None = None) -> ChatTemplate:
+        """The template given, else the model's own."""
+        source = self.spec.chat_template if source is None else source
+        if source is None:
+            raise UsageError(
+                "this model has no chat template: give one with --chat-template,"
+                " or send a plain prompt instead of messages"
+            )
+        bos, eos = self._text_of(self.spec.bos_id), self._text_of(self.spec.eos_id)
+        return ChatTemplate(source, bos, eos)
+
+    def decode(
+        self, ids: Iterable[int], *, skip_special: bool = True, continuation: bool = False
+    ) -> str:
+        """Text of `ids`; a `continuation` follows other text and keeps SPM's blank in front."""
+        data = b"".join(self.shown_bytes(i, skip_special=skip_special) for i in ids)
+        if self.spec.add_space_prefix and not continuation:
+            data = data.removeprefix(b" ")
+        return data.decode("utf-8", "replace")
+
+    def shown_bytes(self, token_id: int, *, skip_special: bool) -> bytes:
+        """What the token adds to a decoded text: nothing for a control token that is skipped."""
+        if skip_special and self.is_control(token_id):
+            return b""
+        return self.token_bytes(token_id)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes a token stands for; a control token stands for its name."""
+        self._check(token_id)
+        piece, kind = self.spec.tokens[token_id], self.spec.types[token_id]
+        if kind == TokenType.UNKNOWN:
+            return _UNREADABLE
+        if token_id in self.spec.control_ids or kind == TokenType.USER_DEFINED:
+            return piece.encode("utf-8", "surrogatepass")
+        if self.spec.kind == "bpe":
+            return piece_to_bytes(piece)
+        if kind == TokenType.BYTE:
+            return bytes([int(piece[1:-1], 16)])  # "<0x0A>"
+        return piece.replace(SPACE, " ").encode("utf-8", "surrogatepass")
+
+    def token_text(self, token_id: int) -> str:
+        """A token for people to read: bytes that are no whole character are shown as \\xNN."""
+        return self.token_bytes(token_id).decode("utf-8", "backslashreplace")
+
+    def missing_bytes(self) -> frozenset[int]:
+        """Bytes that a byte-level vocabulary cannot spell, so that encoding drops them."""
+        if self.spec.kind == "spm":
+            return frozenset()
+        known = set(self.spec.tokens)
+        return frozenset(byte[0] for char, byte in char_to_byte().items() if char not in known)
+
+    def _encode_fragments(self, fragments: Iterable[Fragment]) -> list[int]:
+        """Text at the start and after a special token gets the blank the model wants in front."""
+        ids: list[int] = []
+        for fragment in fragments:
+            if isinstance(fragment, int):
+                ids.append(fragment)
+                continue
+            text = " " + fragment if self.spec.add_space_prefix else fragment
+            ids.extend(self._plain.encode(text, add_special_tokens=False).ids)
+        return ids
+
+    def _with_bos(self, ids: list[int]) -> list[int]:
+        bos = self.spec.bos_id
+        if bos is None or not self.spec.add_bos or ids[:1] == [bos]:
+            return ids
+        return [bos, *ids]
+
+    def _text_of(self, token_id: int | None) -> str:
+        return "" if token_id is None else self.spec.tokens[token_id]
+
+    def _check(self, token_id: int) -> None:
+        if not 0 <= token_id < self.vocab_size:
+            raise UsageError(f"token id {token_id} is outside the vocabulary of {self.vocab_size}")
+
+
+def _end_ids(spec: TokenizerSpec, specials: Mapping[str, int]) -> frozenset[int]:
+    named = {specials[name] for name in _END_NAMES if name in specials}
+    stated = {i for i in (spec.eos_id, spec.eot_id) if i is not None}
+    return frozenset(named | stated)
