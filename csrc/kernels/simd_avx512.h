@@ -77,6 +77,10 @@ OCTAVO_INLINE i32x16 to_bf16_pair(f32x16 lo, f32x16 hi) {
 
 OCTAVO_INLINE mask16 first_lanes(int n) { return n >= 16 ? (mask16)0xffff : n <= 0 ? (mask16)0 : (mask16)((1u << n) - 1); }
 OCTAVO_INLINE mask16 lt(f32x16 a, f32x16 b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+OCTAVO_INLINE mask16 is_nan(f32x16 a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
+OCTAVO_INLINE mask16 and_m(mask16 a, mask16 b) { return (mask16)(a & b); }
+OCTAVO_INLINE uint32_t lane_bits(mask16 m) { return m; }
+OCTAVO_INLINE mask16 lanes_of(uint32_t bits) { return (mask16)bits; }
 OCTAVO_INLINE i32x16 mask_byte_add16(i32x16 a, uint64_t m) {
   return _mm512_mask_add_epi8(a, (__mmask64)m, a, _mm512_set1_epi8(16));
 }

@@ -1,0 +1,26 @@
+// bindings.h: what every bind_*.cpp begins with: the level's table by name.
+#pragma once
+#include <nanobind/nanobind.h>
+
+#include <string>
+
+#include "dispatch.h"
+
+namespace octavo {
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+inline const KernelTable& table_for(const std::string& isa) {
+  if (const KernelTable* table = kernel_table(isa.c_str())) return *table;
+  std::string names;
+  for (const char* name : available_isas()) names += (names.empty() ? "" : ", ") + std::string(name);
+  throw nb::value_error(("isa: expected one of " + names + ", got " + isa).c_str());
+}
+
+void bind_dispatch(nb::module_& m);
+void bind_matmul(nb::module_& m);
+void bind_attention(nb::module_& m);
+void bind_rows(nb::module_& m);
+
+}  // namespace octavo

@@ -1,0 +1,107 @@
+// Collects the function tables that csrc/kernels/*.cpp export once per ISA level.
+#include "dispatch.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "cpu_features.h"
+
+#ifndef OCTAVO_HAVE_base
+#define OCTAVO_HAVE_base 0
+#endif
+#ifndef OCTAVO_HAVE_avx2
+#define OCTAVO_HAVE_avx2 0
+#endif
+#ifndef OCTAVO_HAVE_avxvnni
+#define OCTAVO_HAVE_avxvnni 0
+#endif
+#ifndef OCTAVO_HAVE_avx512
+#define OCTAVO_HAVE_avx512 0
+#endif
+#ifndef OCTAVO_HAVE_avx512bf16
+#define OCTAVO_HAVE_avx512bf16 0
+#endif
+
+namespace octavo {
+
+// Weak while the parts are being written: a part that is not there yet is a null pointer in the table.
+#define OCTAVO_DECLARE(level)                                            \
+  namespace level {                                                      \
+  __attribute__((weak)) const MatmulKernels* matmul_kernels();           \
+  __attribute__((weak)) const AttentionKernels* attention_kernels();     \
+  __attribute__((weak)) const RowKernels* row_kernels();                 \
+  const SimdProbe* simd_probe();                                         \
+  }
+OCTAVO_DECLARE(base)
+OCTAVO_DECLARE(avx2)
+OCTAVO_DECLARE(avxvnni)
+OCTAVO_DECLARE(avx512)
+OCTAVO_DECLARE(avx512bf16)
+#undef OCTAVO_DECLARE
+
+namespace {
+
+template <typename Part> const Part* part(const Part* (*kernels)()) { return kernels ? kernels() : nullptr; }
+
+#define OCTAVO_TABLE(level) \
+  KernelTable{#level, part(level::matmul_kernels), part(level::attention_kernels), part(level::row_kernels), \
+              level::simd_probe()}
+
+std::vector<KernelTable> make_tables() {
+  [[maybe_unused]] const CpuFeatures cpu = cpu_features();
+  std::vector<KernelTable> tables;
+#if OCTAVO_HAVE_base
+  tables.push_back(OCTAVO_TABLE(base));
+#endif
+#if OCTAVO_HAVE_avx2
+  if (cpu.avx2) tables.push_back(OCTAVO_TABLE(avx2));
+#endif
+#if OCTAVO_HAVE_avxvnni
+  if (cpu.avxvnni) tables.push_back(OCTAVO_TABLE(avxvnni));
+#endif
+#if OCTAVO_HAVE_avx512
+  if (cpu.avx512) tables.push_back(OCTAVO_TABLE(avx512));
+#endif
+#if OCTAVO_HAVE_avx512bf16
+  if (cpu.avx512bf16) tables.push_back(OCTAVO_TABLE(avx512bf16));
+#endif
+  return tables;
+}
+
+const std::vector<KernelTable>& tables() {
+  static const std::vector<KernelTable> all = make_tables();
+  return all;
+}
+
+const KernelTable* choose_table() {
+  const char* wanted = std::getenv("OCTAVO_ISA");
+  if (wanted == nullptr || *wanted == '\0') return &tables().back();
+  if (const KernelTable* table = kernel_table(wanted)) return table;
+  std::string names;
+  for (const char* name : available_isas()) names += (names.empty() ? "" : ", ") + std::string(name);
+  throw std::invalid_argument("OCTAVO_ISA=" + std::string(wanted) + ": this build on this machine has " + names);
+}
+
+}  // namespace
+
+const KernelTable* kernel_table(const char* isa) {
+  for (const KernelTable& table : tables()) {
+    if (std::strcmp(table.name, isa) == 0) return &table;
+  }
+  return nullptr;
+}
+
+std::vector<const char*> available_isas() {
+  std::vector<const char*> names;
+  for (const KernelTable& table : tables()) names.push_back(table.name);
+  return names;
+}
+
+const KernelTable* best_kernel_table() {
+  static const KernelTable* const best = choose_table();
+  return best;
+}
+
+}  // namespace octavo

@@ -1,0 +1,31 @@
+// dispatch.h: which ISA levels this build has and this machine can run, and the table of kernels of each.
+//
+// The only native source that reads an environment variable: OCTAVO_ISA forces a level below the best.
+#pragma once
+#include <vector>
+
+namespace octavo {
+
+struct MatmulKernels;
+struct AttentionKernels;
+struct RowKernels;
+struct SimdProbe;
+
+struct KernelTable {
+  const char* name;
+  const MatmulKernels* matmul;
+  const AttentionKernels* attention;
+  const RowKernels* rows;
+  const SimdProbe* probe;
+};
+
+// nullptr if the level is unknown, was not compiled, or needs instructions that this machine has not.
+const KernelTable* kernel_table(const char* isa);
+
+// Names of the levels that kernel_table() accepts here, the best last.
+std::vector<const char*> available_isas();
+
+// The best level, or the one OCTAVO_ISA names; throws std::invalid_argument if that one is not available.
+const KernelTable* best_kernel_table();
+
+}  // namespace octavo

@@ -1,0 +1,35 @@
+"""The compiled kernels: which ISA levels there are, and the `native` module that holds them.
+
+Imports the compiled core once and says clearly when it is missing or refuses this machine.
+Knows no models and no programs. A level is a name such as "avx512".
+"""
+
+from __future__ import annotations
+
+from octavo.errors import KernelError
+
+try:
+    from octavo.kernels import _native as native
+except ImportError as error:
+    raise KernelError(
+        f"the compiled core of Octavo does not load ({error}); "
+        "build it with `make build` or `pip install .`"
+    ) from error
+
+try:
+    _DEFAULT_ISA = native.default_isa()
+except ValueError as error:
+    raise KernelError(f"{error}; unset OCTAVO_ISA or set it to one of these") from error
+
+
+def available_isas() -> tuple[str, ...]:
+    """The ISA levels that this build has and this machine runs, the best last."""
+    return tuple(native.available_isas())
+
+
+def default_isa() -> str:
+    """The level used unless a caller names one: the best, or the one OCTAVO_ISA forces."""
+    return _DEFAULT_ISA
+
+
+__all__ = ["available_isas", "default_isa", "native"]

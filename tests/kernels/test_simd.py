@@ -1,0 +1,305 @@
+"""The words of simd.h, each on every ISA level, against numpy.
+
+Edge values, random bit patterns, and small domains whole. Everything is compared bit for bit;
+NaNs only as NaN, for their payloads differ between machines.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from octavo.kernels import available_isas, native
+from tests.kernels.exact import fma32
+
+F32 = np.float32
+FLT_MAX = float(np.finfo(F32).max)
+EDGES = np.array(
+    [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, 0.49999997, -0.49999997,
+     3.0e-39, -3.0e-39, 1.4e-45, -1.4e-45, 1.17549435e-38,
+     8388607.5, 8388608.0, 8388609.0, -8388607.5,
+     2147483520.0, 2147483648.0, -2147483648.0, -2147484000.0, 4.0e9,
+     1.0e38, -1.0e38, FLT_MAX, -FLT_MAX, np.inf, -np.inf, np.nan],
+    dtype=F32,
+)  # fmt: skip
+
+pytestmark = pytest.mark.parametrize("isa", available_isas())
+
+
+def as_vectors(values: np.ndarray) -> np.ndarray:
+    """Any array as (vectors, 64) bytes, the last vector filled up with zeros."""
+    raw = np.ascontiguousarray(values).view(np.uint8).reshape(-1)
+    padded = np.zeros(-(-raw.size // 64) * 64, np.uint8)
+    padded[: raw.size] = raw
+    return padded.reshape(-1, 64)
+
+
+def run(isa, word, dtype, a, b=None, c=None, out=None):
+    """One word over whole vectors; missing arguments are zeros. Returns (vectors, lanes)."""
+    first = as_vectors(a)
+    others = [np.zeros_like(first) if x is None else as_vectors(x) for x in (b, c)]
+    result = np.zeros_like(first) if out is None else out
+    native.simd_word(isa, word, result, first, *others)
+    return result.view(dtype)
+
+
+def pairs(values):
+    """Every value against every value, as two arrays of whole vectors."""
+    a, b = np.meshgrid(values, values, indexing="ij")
+    return a.reshape(-1), b.reshape(-1)
+
+
+def check_floats(got, want):
+    got, want = got.reshape(-1)[: want.size].astype(F32), want.astype(F32)
+    same = (got.view(np.uint32) == want.view(np.uint32)) | (np.isnan(got) & np.isnan(want))
+    where = np.flatnonzero(~same)
+    assert where.size == 0, f"lane {where[0]}: got {got[where[0]]!r}, want {want[where[0]]!r}"
+
+
+def check_ints(got, want):
+    np.testing.assert_array_equal(got.reshape(-1)[: want.size], want)
+
+
+def random_floats(seed, count=4096):
+    """Bit patterns drawn evenly: every exponent, denormals, infinities and NaNs among them."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 2**32, count, dtype=np.uint32).view(F32)
+
+
+@pytest.mark.parametrize(
+    ("word", "operation"),
+    [
+        ("add", np.add),
+        ("sub", np.subtract),
+        ("mul", np.multiply),
+        ("div", np.divide),
+        ("max", lambda a, b: np.where(a > b, a, b)),  # b if either is NaN, and max(+0, -0) is b
+        ("min", lambda a, b: np.where(a < b, a, b)),
+    ],
+)
+def test_arithmetic_is_ieee_single(isa, word, operation):
+    for a, b in (pairs(EDGES), (random_floats(1), random_floats(2))):
+        with np.errstate(all="ignore"):
+            check_floats(run(isa, word, F32, a, b), operation(a, b))
+
+
+def test_fma_rounds_once_except_on_base(isa):
+    a, b = pairs(EDGES[np.isfinite(EDGES) & (np.abs(EDGES) < 1e18)])
+    c = np.tile(EDGES, a.size // EDGES.size + 1)[: a.size]
+    x, y, z = random_floats(3), random_floats(4), random_floats(5)
+    with np.errstate(all="ignore"):
+        near32 = -x * y  # cancellation: only the rounding error of the product is left
+        for p, q, r in ((a, b, c), (x, y, z), (x, y, near32)):
+            want = p * q + r if isa == "base" else fma32(p, q, r)
+            check_floats(run(isa, "fma", F32, p, q, r), want)
+
+
+def test_fma_of_one_known_case_shows_the_classes(isa):
+    a = np.full(16, 1 + 2.0**-12, F32)
+    got = run(isa, "fma", F32, a, a, np.full(16, -1 - 2.0**-11, F32))
+    assert got[0, 0] == (0.0 if isa == "base" else 2.0**-24)
+
+
+def test_round_even_and_to_int(isa):
+    for values in (EDGES, random_floats(6), np.arange(-70000, 70000, dtype=F32) / 2):
+        with np.errstate(all="ignore"):
+            rounded = np.rint(values)
+            fits = (values >= -(2.0**31)) & (values < 2.0**31)
+            whole = np.where(fits, rounded, 0).astype(np.int64)
+            want = np.where(fits, whole, -(2**31)).astype(np.int32)
+        check_floats(run(isa, "round_even", F32, values), rounded)
+        check_ints(run(isa, "to_int", np.int32, values), want)
+
+
+def test_to_float_rounds_to_nearest_even(isa):
+    rng = np.random.default_rng(7)
+    values = rng.integers(-(2**31), 2**31, 4096).astype(np.int32)
+    values[:6] = [-(2**31), 2**31 - 1, 2**24 + 1, 2**24 + 3, -(2**24) - 1, 0]
+    check_floats(run(isa, "to_float", F32, values), values.astype(F32))
+
+
+def test_scale2_over_all_exponents(isa):
+    n = np.arange(-126, 128, dtype=F32)
+    for p in (1.0, 1.9999999, -0.75, 3.0e-39, 1.0e38, 0.0, -0.0, np.inf, np.nan, 1.0000001):
+        with np.errstate(all="ignore"):
+            want = np.ldexp(np.full(n.size, F32(p), np.float64), n.astype(np.int32)).astype(F32)
+        check_floats(run(isa, "scale2", F32, np.full(n.size, p, F32), n), want)
+
+
+def test_integer_words_wrap_and_shift(isa):
+    rng = np.random.default_rng(8)
+    a, b = rng.integers(0, 2**32, (2, 1024), dtype=np.uint32)
+    wants = {
+        "add_i": a + b, "sub_i": a - b, "and_i": a & b, "or_i": a | b,
+        "shift_left_4": a << 4, "shift_left_16": a << 16,
+        "shift_right_u_4": a >> 4, "shift_right_u_16": a >> 16,
+        "shift_right16_4": (a.view(np.uint16) >> 4).view(np.uint32),
+        "as_int": a, "as_float": a, "zero_i": np.zeros_like(a), "zero_f": np.zeros_like(a),
+    }  # fmt: skip
+    for word, want in wants.items():
+        check_ints(run(isa, word, np.uint32, a, b), want)
+    for word in ("set1_i", "set1_f"):
+        check_ints(run(isa, word, np.uint32, a), np.repeat(a[::16], 16))
+
+
+def dot_reference(acc, w, a):
+    products = w.astype(np.int32) * a.astype(np.int32)
+    return acc + products.reshape(-1, 4).sum(axis=1, dtype=np.int32)
+
+
+@pytest.mark.parametrize(("word", "limit"), [("dot_u8s8", 256), ("dot_u7s8", 128)])
+def test_byte_dot_is_exact_for_every_pair_at_every_place(isa, word, limit):
+    w, a = pairs(np.arange(256))
+    w, a = w[w < limit].astype(np.uint8), a[w < limit].astype(np.uint8).view(np.int8)
+    for place in range(4):
+        wide_w, wide_a = np.zeros((2, w.size, 4), np.uint8)
+        wide_w[:, place], wide_a[:, place] = w, a.view(np.uint8)
+        acc = np.arange(w.size, dtype=np.int32)
+        check_ints(run(isa, word, np.int32, wide_w, wide_a, acc), acc + w.astype(np.int32) * a)
+
+
+@pytest.mark.parametrize(("word", "limit"), [("dot_u8s8", 256), ("dot_u7s8", 128)])
+def test_byte_dot_does_not_saturate(isa, word, limit):
+    rng = np.random.default_rng(9)
+    w = rng.integers(0, limit, 64 * 256).astype(np.uint8)
+    a = rng.integers(-128, 128, w.size).astype(np.int8)
+    w[: 64 * 4], a[: 64 * 2], a[64 * 2 : 64 * 4] = limit - 1, -128, 127
+    acc = rng.integers(-(2**30), 2**30, w.size // 4).astype(np.int32)
+    check_ints(run(isa, word, np.int32, w, a, acc), dot_reference(acc, w, a))
+
+
+def test_load_f16_of_every_pattern(isa):
+    halves = np.arange(2**16, dtype=np.uint16).reshape(-1, 16)
+    blocks = np.zeros((halves.shape[0], 32), np.uint16)
+    blocks[:, :16] = halves
+    check_floats(run(isa, "load_f16", F32, blocks), halves.view(np.float16).astype(F32).reshape(-1))
+
+
+def test_load_bf16_of_every_pattern(isa):
+    halves = np.arange(2**16, dtype=np.uint16).reshape(-1, 16)
+    blocks = np.zeros((halves.shape[0], 32), np.uint16)
+    blocks[:, :16] = halves
+    want = (halves.astype(np.uint32) << 16).reshape(-1)
+    check_floats(run(isa, "load_bf16", F32, blocks), want.view(F32))
+
+
+def bf16_bits(values):
+    bits = values.view(np.uint32).astype(np.uint64)
+    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+    return np.where(np.isnan(values), 0x7FC0, rounded).astype(np.uint32)
+
+
+def test_to_bf16_pair_rounds_ties_to_even_and_keeps_nan(isa):
+    high = np.arange(2**16, dtype=np.uint32) << 16
+    for low in (
+        0,
+        1,
+        0x7FFF,
+        0x8000,
+        0x8001,
+        0xFFFF,
+    ):  # below, at and above the tie, for every upper half
+        values = (high | np.uint32(low)).view(F32)
+        other = values[::-1].copy()
+        want = bf16_bits(values) | bf16_bits(other) << np.uint32(16)
+        check_ints(run(isa, "to_bf16_pair", np.uint32, values, other), want)
+
+
+def test_dot_bf16_on_exact_sums_is_the_same_everywhere(isa):
+    rng = np.random.default_rng(10)
+    a, b = rng.integers(-128, 129, (2, 4096)).astype(F32)  # products and sums are exact in float32
+    acc = rng.integers(-1000, 1000, 2048).astype(F32)
+    raw = [bf16_bits(x).astype(np.uint16) for x in (a, b)]
+    want = acc + (a * b).reshape(-1, 2).sum(axis=1)
+    check_floats(run(isa, "dot_bf16", F32, *raw, acc), want)
+
+
+def test_dot_bf16_without_hardware_is_two_fmas_high_half_first(isa):
+    rng = np.random.default_rng(11)
+    a, b = (bf16_bits(x) << np.uint32(16) for x in rng.standard_normal((2, 4096)).astype(F32))
+    acc = rng.standard_normal(2048).astype(F32)
+    raw = [(x >> 16).astype(np.uint16) for x in (a, b)]
+    a, b = a.view(F32), b.view(F32)
+    got = run(isa, "dot_bf16", F32, *raw, acc)
+    if (
+        isa == "avx512bf16"
+    ):  # vdpbf16ps: two roundings of its own, each within half a unit of a term
+        exact = acc + (a.astype(np.float64) * b).reshape(-1, 2).sum(axis=1)
+        size = np.abs(acc) + np.abs(a.astype(np.float64) * b).reshape(-1, 2).sum(axis=1)
+        assert np.all(np.abs(got.reshape(-1) - exact) <= 2 * 2.0**-24 * size)
+        return
+    step = (lambda p, q, r: p * q + r) if isa == "base" else fma32
+    check_floats(got, step(a[0::2], b[0::2], step(a[1::2], b[1::2], acc)))
+
+
+def lane_bits(booleans):
+    return (booleans.reshape(-1, 16).astype(np.uint32) << np.arange(16, dtype=np.uint32)).sum(
+        axis=1
+    )
+
+
+def test_masks_of_comparisons(isa):
+    for a, b in (pairs(EDGES), (random_floats(12), random_floats(13))):
+        assert np.array_equal(run(isa, "lt", np.uint32, a, b)[:, 0], lane_bits(a < b))
+        assert np.array_equal(run(isa, "is_nan", np.uint32, a)[:, 0], lane_bits(np.isnan(a)))
+
+
+def test_first_lanes_takes_any_count(isa):
+    counts = np.arange(-3, 40, dtype=np.int32)
+    vectors = np.zeros((counts.size, 16), np.int32)
+    vectors[:, 0] = counts
+    got = run(isa, "first_lanes", np.uint32, vectors)[:, 0]
+    assert got.tolist() == [(1 << min(max(int(n), 0), 16)) - 1 for n in counts]
+
+
+def test_select_and_mask_words_for_every_mask(isa):
+    masks = np.zeros((2**16, 16), np.uint32)
+    masks[:, 0] = np.arange(2**16)
+    other = masks[::-1].copy()
+    chosen = (masks[:, :1] >> np.arange(16, dtype=np.uint32) & 1).astype(bool)
+    a, b = np.full(chosen.shape, 2.0, F32), np.full(chosen.shape, -3.0, F32)
+    check_floats(run(isa, "select", F32, a, b, masks), np.where(chosen, a, b).reshape(-1))
+    assert np.array_equal(
+        run(isa, "and_m", np.uint32, masks, other)[:, 0], masks[:, 0] & other[:, 0]
+    )
+    check_floats(run(isa, "load_f_mask", F32, a, masks), np.where(chosen, a, 0).reshape(-1))
+    kept = as_vectors(b)
+    check_floats(
+        run(isa, "store_f_mask", F32, a, masks, out=kept), np.where(chosen, a, b).reshape(-1)
+    )
+
+
+def test_mask_byte_add16_reaches_every_byte(isa):
+    rng = np.random.default_rng(14)
+    values = rng.integers(0, 256, (66, 64)).astype(np.uint8)
+    masks = [1 << k for k in range(64)] + [0, 2**64 - 1]
+    words = np.zeros((66, 8), np.uint64)
+    words[:, 0] = masks
+    want = values + 16 * np.array([[m >> byte & 1 for byte in range(64)] for m in masks], np.uint8)
+    check_ints(run(isa, "mask_byte_add16", np.uint8, values, words), want.reshape(-1))
+
+
+def fold(values, operation):
+    for width in (8, 4, 2, 1):
+        values = operation(values[:, :width], values[:, width : 2 * width])
+    return values[:, 0]
+
+
+def test_reductions_follow_one_tree(isa):
+    rng = np.random.default_rng(15)
+    values = (rng.standard_normal((512, 16)) * 10.0 ** rng.integers(-6, 6, (512, 16))).astype(F32)
+    values[0, 3], values[1, 9], values[2, :] = np.nan, np.inf, -0.0
+    with np.errstate(all="ignore"):
+        check_floats(run(isa, "reduce_add", F32, values)[:, 0], fold(values, np.add))
+        want = fold(values, lambda a, b: np.where(a > b, a, b))
+    check_floats(run(isa, "reduce_max", F32, values)[:, 0], want)
+
+
+def test_unknown_words_levels_and_shapes_are_refused(isa):
+    block = np.zeros((2, 64), np.uint8)
+    with pytest.raises(ValueError, match="no word named blur"):
+        native.simd_word(isa, "blur", block, block, block, block)
+    with pytest.raises(ValueError, match=r"isa: expected one of base.*got pentium"):
+        native.simd_word("pentium", "add", block, block, block, block)
+    with pytest.raises(ValueError, match="as many vectors as out"):
+        native.simd_word(isa, "add", block, block, block[:1], block)
