@@ -1,0 +1,256 @@
+"""The cost interpreter: FLOPs and bytes of every op of a Program, without running it.
+
+Comes in: a Program of readable ops, the bytes of its weights, the width of K and V, and `Work`: how
+many rows one sequence brings and how many tokens came before. Goes out: one OpCost for each op.
+An op's class follows from where its values go, never from a weight's name. Knows nothing of
+kernels, caches above the pages, or time.
+
+What is counted: a multiply-add is 2 FLOPs; exp, divide and square root are 1. A weight matrix, and
+the K and V that the rows see, are read once a forward however many rows there are: the least any
+machine can do. Activations are float32, read and written once by each readable op.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from octavo.program.ops import (
+    Attend,
+    Embed,
+    Head,
+    KVSpec,
+    Linear,
+    Op,
+    Program,
+    RmsNorm,
+    Rope,
+    StoreKV,
+    SwiGLU,
+)
+
+OpClass = Literal["embed", "norm", "qkv", "attention", "output", "mlp", "head"]
+CLASSES: tuple[OpClass, ...] = ("embed", "norm", "qkv", "attention", "output", "mlp", "head")
+
+NORM_FLOPS = 4  # an element: square, sum, times 1/rms, times weight
+ROPE_FLOPS = 3  # a rotated element: two products and their sum
+SOFTMAX_FLOPS = 3  # a score: minus the maximum, exp, sum
+SWIGLU_FLOPS = 4  # an element: exp, add, divide, times up
+FLOAT = 4  # bytes of an activation
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One forward over one sequence: `rows` tokens after `past` ones whose K and V are kept."""
+
+    rows: int
+    past: int = 0
+    output_rows: int = 1  # rows that pass the head
+
+    @property
+    def length(self) -> int:
+        """Tokens of the sequence when it is done."""
+        return self.past + self.rows
+
+    def scores(self, window: int) -> int:
+        """Pairs (row, token it sees), a row seeing itself and what came before; window 0 = all."""
+        if not window or self.length <= window:
+            return (self.past + 1 + self.length) * self.rows // 2  # first and last row, averaged
+        growing = max(0, window - self.past)  # rows that everything before them fits into
+        return Work(growing, self.past).scores(0) + (self.rows - growing) * window
+
+    def tokens_seen(self, window: int) -> int:
+        """Different tokens that any row sees."""
+        return self.length - (max(0, self.past + 1 - window) if window else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class OpCost:
+    """Bytes are of one forward; `kv` ones are those of pages."""
+
+    op_class: OpClass
+    flops: float = 0.0
+    weight_bytes: float = 0.0
+    kv_read_bytes: float = 0.0
+    kv_write_bytes: float = 0.0
+    activation_bytes: float = 0.0
+
+    @property
+    def bytes(self) -> float:
+        return self.weight_bytes + self.kv_read_bytes + self.kv_write_bytes + self.activation_bytes
+
+    @property
+    def memory_bytes(self) -> float:
+        """What comes from memory even when activations stay in the core's caches."""
+        return self.weight_bytes + self.kv_read_bytes + self.kv_write_bytes
+
+    def __add__(self, other: OpCost) -> OpCost:
+        return OpCost(
+            self.op_class,
+            self.flops + other.flops,
+            self.weight_bytes + other.weight_bytes,
+            self.kv_read_bytes + other.kv_read_bytes,
+            self.kv_write_bytes + other.kv_write_bytes,
+            self.activation_bytes + other.activation_bytes,
+        )
+
+
+def decode(context: int, *, cache: bool) -> Work:
+    """One new token that sees `context` tokens, itself included."""
+    return Work(rows=1, past=context - 1) if cache else Work(rows=context)
+
+
+def prefill(context: int) -> Work:
+    """A prompt of `context` tokens whose last row asks for the next token."""
+    return Work(rows=context)
+
+
+def uniform_weights(program: Program, bits: float) -> dict[str, float]:
+    """Bytes of each weight where all have the same width."""
+    return {name: _elements(spec.shape) * bits / 8 for name, spec in program.weights().items()}
+
+
+def kv_bytes_per_token(program: Program, k_bits: float, v_bits: float) -> float:
+    """Bytes that one token keeps in the pages of all layers."""
+    groups = zip(program.groups, program.layers_of_group, strict=True)
+    return sum(layers * _kv_bytes(spec, k_bits, v_bits) for spec, layers in groups)
+
+
+def cost(
+    program: Program,
+    work: Work,
+    *,
+    weight_bytes: Mapping[str, float],
+    k_bits: float,
+    v_bits: float,
+) -> list[OpCost]:
+    """One OpCost for each op, in the program's order."""
+    classes = classify(program)
+    counter = _Counter(program, work, weight_bytes, k_bits, v_bits)
+    return [counter.count(op, name) for op, name in zip(program.ops, classes, strict=True)]
+
+
+def by_class(costs: Iterable[OpCost]) -> dict[OpClass, OpCost]:
+    """Sums, every class present, in the order of CLASSES."""
+    sums = {name: OpCost(name) for name in CLASSES}
+    for each in costs:
+        sums[each.op_class] += each
+    return sums
+
+
+def classify(program: Program) -> list[OpClass]:
+    """The class of each op, from what feeds attention and what attention feeds."""
+    into: set[int] = set()  # values that become q, k or v
+    out_of = {op.out.id for op in program.ops if isinstance(op, Attend)}
+    for op in reversed(program.ops):
+        match op:
+            case Attend():
+                into.add(op.q.id)
+            case StoreKV():
+                into.update((op.k.id, op.v.id))
+            case Rope() | RmsNorm() if op.out.id in into:  # such a norm is one of q or k
+                into.add(op.x.id)
+    return [_class_of(op, into, out_of) for op in program.ops]
+
+
+def _class_of(op: Op, into: set[int], out_of: set[int]) -> OpClass:
+    match op:
+        case Embed():
+            return "embed"
+        case RmsNorm():
+            return "norm"
+        case Rope():
+            return "qkv"
+        case Linear():
+            return "qkv" if op.out.id in into else "output" if op.x.id in out_of else "mlp"
+        case StoreKV() | Attend():
+            return "attention"
+        case SwiGLU():
+            return "mlp"
+        case Head():
+            return "head"
+        case _:
+            raise AssertionError(f"{type(op).__name__}: costs are those of readable programs")
+
+
+@dataclass(frozen=True, slots=True)
+class _Counter:
+    program: Program
+    work: Work
+    weight_bytes: Mapping[str, float]
+    k_bits: float
+    v_bits: float
+
+    def count(self, op: Op, name: OpClass) -> OpCost:
+        rows = self.work.rows
+        match op:
+            case Embed():
+                row = self.weight_bytes[op.table.name] / op.table.shape[0]
+                return OpCost(name, 0, rows * row, activation_bytes=_floats(rows, op.out.width))
+            case RmsNorm():
+                width = op.x.width
+                weight = self.weight_bytes[op.weight.name]
+                moved = _floats(rows, 2 * width)
+                return OpCost(name, NORM_FLOPS * rows * width, weight, activation_bytes=moved)
+            case Linear():
+                return self._linear(op, name)
+            case Rope():
+                flops = ROPE_FLOPS * rows * op.heads * op.rotary_dim
+                return OpCost(name, flops, activation_bytes=_floats(rows, 2 * op.x.width))
+            case StoreKV():
+                written = rows * _kv_bytes(self.program.groups[op.group], self.k_bits, self.v_bits)
+                moved = _floats(rows, op.k.width + op.v.width)
+                return OpCost(name, kv_write_bytes=written, activation_bytes=moved)
+            case Attend():
+                return self._attend(op, name)
+            case SwiGLU():
+                width = op.out.width
+                moved = _floats(rows, 3 * width)
+                return OpCost(name, SWIGLU_FLOPS * rows * width, activation_bytes=moved)
+            case Head():
+                return self._head(op, name)
+            case _:
+                raise AssertionError(f"{type(op).__name__}: costs are those of readable programs")
+
+    def _linear(self, op: Linear, name: OpClass) -> OpCost:
+        rows, (out, into) = self.work.rows, op.weight.shape
+        extra = (op.bias is not None) + (op.add is not None)
+        bias = 0.0 if op.bias is None else self.weight_bytes[op.bias.name]
+        moved = _floats(rows, into + out + (0 if op.add is None else out))
+        weight = self.weight_bytes[op.weight.name] + bias
+        return OpCost(name, rows * out * (2 * into + extra), weight, activation_bytes=moved)
+
+    def _attend(self, op: Attend, name: OpClass) -> OpCost:
+        spec = self.program.groups[op.group]
+        scores = self.work.scores(spec.window) * op.heads
+        seen = self.work.tokens_seen(spec.window)
+        return OpCost(
+            name,
+            scores * (2 * spec.k_dim + 2 * spec.v_dim + SOFTMAX_FLOPS),
+            kv_read_bytes=seen * _kv_bytes(spec, self.k_bits, self.v_bits),
+            activation_bytes=_floats(self.work.rows, op.q.width + op.out.width),
+        )
+
+    def _head(self, op: Head, name: OpClass) -> OpCost:
+        outputs, (vocab, width) = self.work.output_rows, op.weight.shape
+        moved = _floats(outputs, width + vocab)
+        weight = self.weight_bytes[op.weight.name] if outputs else 0.0
+        return OpCost(name, outputs * 2.0 * vocab * width, weight, activation_bytes=moved)
+
+
+def _kv_bytes(spec: KVSpec, k_bits: float, v_bits: float) -> float:
+    """Of one token in one layer."""
+    v_dim = 0 if spec.v_aliases_k else spec.v_dim
+    return spec.kv_heads * (spec.k_dim * k_bits + v_dim * v_bits) / 8
+
+
+def _floats(rows: int, width: int) -> float:
+    return float(rows * width * FLOAT)
+
+
+def _elements(shape: tuple[int, ...]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count

@@ -1,0 +1,172 @@
+"""The cost interpreter against formulas derived by hand from the shapes, for MHA, GQA and MQA."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from octavo.model import llama
+from octavo.model.config import ModelConfig
+from octavo.program.builder import ProgramBuilder
+from octavo.program.cost import (
+    CLASSES,
+    Work,
+    by_class,
+    classify,
+    cost,
+    decode,
+    kv_bytes_per_token,
+    prefill,
+    uniform_weights,
+)
+from octavo.program.ops import KVSpec, Linear, WeightSpec
+
+
+def config(**changes: object) -> ModelConfig:
+    tiny = ModelConfig(
+        architecture="llama", num_layers=3, hidden_size=64, ffn_size=160, heads=8, kv_heads=8,
+        head_dim=8, vocab_size=500, context=2048, norm_eps=1e-5, rope_base=1e4, rotary_dim=8,
+        rope_style="half", tied_head=True, qkv_bias=False,
+    )  # fmt: skip
+    return dataclasses.replace(tiny, **changes)
+
+
+MHA, GQA, MQA = config(), config(kv_heads=2), config(kv_heads=1)
+UNTIED = config(tied_head=False, kv_heads=4)
+WIDE_HEADS = config(kv_heads=2, head_dim=24, rotary_dim=12)  # heads * head_dim != hidden
+BIASED = config(qkv_bias=True, kv_heads=2)
+ALL = [MHA, GQA, MQA, UNTIED, WIDE_HEADS, BIASED]
+NAMES = ["mha", "gqa", "mqa", "untied", "wide-heads", "biased"]
+
+
+def costs(cfg: ModelConfig, work: Work, *, bits: float = 8, kv_bits: float = 16):
+    program = llama.build(cfg)
+    weights = uniform_weights(program, bits)
+    return by_class(cost(program, work, weight_bytes=weights, k_bits=kv_bits, v_bits=kv_bits))
+
+
+@pytest.mark.parametrize("cfg", ALL, ids=NAMES)
+@pytest.mark.parametrize(("rows", "past"), [(1, 0), (1, 99), (100, 0), (7, 30)])
+def test_flops_are_the_formulas_of_a_transformer(cfg, rows, past):
+    # L layers of width h, q of width a = heads * d, k and v of width c = kv_heads * d, FFN of f.
+    layers, h, f, d = cfg.num_layers, cfg.hidden_size, cfg.ffn_size, cfg.head_dim
+    a, c, s = cfg.heads * d, cfg.kv_heads * d, rows
+    scores = sum(past + r + 1 for r in range(rows))  # causal: row r sees past + r + 1 tokens
+    bias = s * (a + 2 * c) if cfg.qkv_bias else 0
+    rope = 3 * s * (cfg.heads + cfg.kv_heads) * cfg.rotary_dim
+
+    got = costs(cfg, Work(rows, past))
+    assert got["qkv"].flops == layers * (2 * s * h * (a + 2 * c) + bias + rope)
+    assert got["attention"].flops == layers * scores * (4 * a + 3 * cfg.heads)
+    assert got["output"].flops == layers * (2 * s * a * h + s * h)  # and the residual
+    assert got["mlp"].flops == layers * (3 * 2 * s * h * f + 4 * s * f + s * h)
+    assert got["norm"].flops == (2 * layers + 1) * 4 * s * h
+    assert got["head"].flops == 2 * h * cfg.vocab_size  # one row asks
+    assert got["embed"].flops == 0
+
+
+@pytest.mark.parametrize("cfg", ALL, ids=NAMES)
+def test_weight_and_kv_bytes_are_read_once_a_forward(cfg):
+    layers, h, f, v = cfg.num_layers, cfg.hidden_size, cfg.ffn_size, cfg.vocab_size
+    a, c = cfg.heads * cfg.head_dim, cfg.kv_heads * cfg.head_dim
+    rows, past, kv = 5, 11, 2 * c * 2  # K and V of a layer's token, 16 bits each
+
+    got = costs(cfg, Work(rows, past), bits=4, kv_bits=16)
+    assert got["qkv"].weight_bytes == layers * (h + cfg.qkv_bias) * (a + 2 * c) / 2
+    assert got["output"].weight_bytes == layers * a * h / 2
+    assert got["mlp"].weight_bytes == layers * 3 * h * f / 2
+    assert got["norm"].weight_bytes == (2 * layers + 1) * h / 2
+    assert got["head"].weight_bytes == h * v / 2  # the same whether tied or not
+    assert got["embed"].weight_bytes == rows * h / 2  # a row of the table for each token
+    assert got["attention"].kv_read_bytes == layers * (rows + past) * kv
+    assert got["attention"].kv_write_bytes == layers * rows * kv
+    assert [n for n in CLASSES if got[n].kv_read_bytes] == ["attention"]
+
+
+def test_activations_are_what_each_op_reads_and_writes():
+    got = costs(GQA, Work(rows=5))
+    a, c, h, f = 64, 16, 64, 160
+    assert got["embed"].activation_bytes == 4 * 5 * h
+    assert got["qkv"].activation_bytes == 4 * 5 * 3 * (h + a + 2 * (h + c) + 2 * a + 2 * c)
+    assert got["attention"].activation_bytes == 4 * 5 * 3 * (2 * c + 2 * a)
+    assert got["output"].activation_bytes == 4 * 5 * 3 * (a + 2 * h)
+    assert got["mlp"].activation_bytes == 4 * 5 * 3 * (2 * (h + f) + 3 * f + f + 2 * h)
+    assert got["head"].activation_bytes == 4 * (h + 500)
+
+
+def test_a_cached_decode_step_saves_the_context_in_projections_and_mlp_alike():
+    with_cache = costs(GQA, decode(1024, cache=True))
+    without = costs(GQA, decode(1024, cache=False))
+    for name in ("qkv", "output", "mlp", "norm"):
+        assert without[name].flops == 1024 * with_cache[name].flops
+    # Every token's own scores, against those of the last one: (1 + ... + n) / n = (n + 1) / 2.
+    assert without["attention"].flops == with_cache["attention"].flops * 1025 / 2
+    assert without["head"].flops == with_cache["head"].flops
+    assert without["attention"].kv_read_bytes == with_cache["attention"].kv_read_bytes
+
+
+def test_prefill_is_every_row_once_and_one_row_of_logits():
+    assert costs(MHA, prefill(64)) == costs(MHA, decode(64, cache=False))
+    assert costs(MHA, Work(rows=64, output_rows=0))["head"].bytes == 0
+
+
+def test_chunks_of_a_prefill_add_up_to_the_whole():
+    whole = costs(GQA, Work(100))
+    parts = [costs(GQA, Work(40, 0, 0)), costs(GQA, Work(60, 40, 1))]
+    for name in CLASSES:
+        assert sum(p[name].flops for p in parts) == whole[name].flops
+        assert sum(p[name].kv_write_bytes for p in parts) == whole[name].kv_write_bytes
+
+
+@given(
+    rows=st.integers(1, 40),
+    past=st.integers(0, 40),
+    window=st.integers(0, 90),
+)
+def test_scores_and_tokens_seen_match_counting_them(rows, past, window):
+    seen = [
+        {k for k in range(row + 1) if not window or row - k < window}
+        for row in range(past, past + rows)
+    ]
+    work = Work(rows, past)
+    assert work.scores(window) == sum(map(len, seen))
+    assert work.tokens_seen(window) == len(set.union(*seen))
+
+
+def test_kv_bytes_per_token_of_known_models():
+    seven_b = config(num_layers=32, heads=32, kv_heads=32, head_dim=128, rotary_dim=128)
+    smollm2 = config(num_layers=30, heads=9, kv_heads=3, head_dim=64, rotary_dim=64)
+    assert kv_bytes_per_token(llama.build(seven_b), 16, 16) == 2**19
+    assert kv_bytes_per_token(llama.build(smollm2), 16, 16) == 23040
+    assert kv_bytes_per_token(llama.build(smollm2), 32, 16) == 34560
+
+
+def test_weights_of_llama_7b_are_6_74_billion():
+    cfg = config(
+        num_layers=32, hidden_size=4096, ffn_size=11008, heads=32, kv_heads=32, head_dim=128,
+        rotary_dim=128, vocab_size=32000, tied_head=False,
+    )  # fmt: skip
+    assert sum(uniform_weights(llama.build(cfg), 8).values()) == 6_738_415_616
+
+
+def test_a_norm_of_each_query_and_shared_kv_are_understood():
+    """As Qwen3 norms q before rotating it, and as DeepSeek's V is a view of K."""
+    p = ProgramBuilder(rotary_dim=4, rope_frequencies=(1.0, 0.5))
+    group = p.kv_group(KVSpec(1, 8, 8, window=16, v_aliases_k=True))
+    h = p.embed(WeightSpec("table", (32, 8)))
+    q = p.rms_norm(p.linear(h, WeightSpec("w1", (8, 8))), WeightSpec("n1", (8,)), 1e-5)
+    q = p.rope(q, heads=1, style="half")
+    k = p.linear(h, WeightSpec("w2", (8, 8)))
+    a = p.attention(q, k, k, heads=1, group=group, scale=1.0)
+    program = p.logits(p.linear(a, WeightSpec("w3", (8, 8))), WeightSpec("head", (32, 8)))
+
+    classes = zip(program.ops, classify(program), strict=True)
+    assert [c for op, c in classes if isinstance(op, Linear)] == ["qkv", "qkv", "output"]
+
+    weights = uniform_weights(program, 8)
+    step = by_class(cost(program, Work(1, 99), weight_bytes=weights, k_bits=16, v_bits=16))
+    assert step["attention"].flops == 16 * (4 * 8 + 3)
+    assert step["attention"].kv_read_bytes == 16 * 8 * 2  # a window of K, and no V beside it
