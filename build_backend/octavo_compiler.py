@@ -85,10 +85,11 @@ def write_zig_toolchain(folder: Path) -> dict[str, str]:
         write_script(folder / name, f'exec {zig} {name} -target {zig_target()} "$@"')
     for name in ("ar", "ranlib"):
         write_script(folder / name, f'exec {zig} {name} "$@"')
+    tools = [f"-DCMAKE_AR={folder / 'ar'}", f"-DCMAKE_RANLIB={folder / 'ranlib'}"]
     return {
         "CC": str(folder / "cc"),
         "CXX": str(folder / "c++"),
-        "CMAKE_ARGS": f"-DCMAKE_AR={folder / 'ar'} -DCMAKE_RANLIB={folder / 'ranlib'}",
+        "CMAKE_ARGS": shlex.join(tools),
     }
 
 

@@ -42,6 +42,13 @@ function(octavo_isa_flags level out)
   set(${out} ${flags} PARENT_SCOPE)
 endfunction()
 
+# gcc 12's own AVX-512 headers trip these two warnings (its bug 105593, fixed in 13).
+add_library(octavo_kernel_warnings INTERFACE)
+if(OCTAVO_COMPILER STREQUAL "gnu" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  target_compile_options(octavo_kernel_warnings INTERFACE
+    -Wno-uninitialized -Wno-maybe-uninitialized)
+endif()
+
 octavo_isa_flags(base octavo_base_flags)
 add_library(octavo_baseline INTERFACE)
 target_compile_options(octavo_baseline INTERFACE ${octavo_base_flags})
@@ -56,7 +63,7 @@ function(octavo_add_isa_levels module sources)
       target_compile_options(kernels_${level} PRIVATE ${level_flags})
       target_compile_definitions(kernels_${level} PRIVATE "OCTAVO_ISA=${level}" "OCTAVO_ISA_${level}=1")
       target_include_directories(kernels_${level} PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}/csrc")
-      target_link_libraries(kernels_${level} PRIVATE octavo_flags)
+      target_link_libraries(kernels_${level} PRIVATE octavo_flags octavo_kernel_warnings)
       target_link_libraries(${module} PRIVATE kernels_${level})
     endif()
   endforeach()

@@ -1,0 +1,119 @@
+"""The build takes the first compiler that works, and asks for ziglang exactly when none does."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def compiler(monkeypatch) -> Iterator[object]:
+    """The build's own module, imported as the build imports it."""
+    monkeypatch.syspath_prepend(str(ROOT / "build_backend"))
+    import octavo_compiler
+
+    yield octavo_compiler
+    sys.modules.pop("octavo_compiler", None)
+
+
+def put(folder: Path, name: str, line: str) -> Path:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{line}\n")
+    path.chmod(0o755)
+    return path
+
+
+# A stand-in compiler that checks it was given a C++20 source and a library to write.
+WORKS = 'case "$*" in *-std=c++20*probe.cpp*-o*probe.so) exit 0;; esac; exit 2'
+
+
+def test_an_empty_path_has_no_compiler(compiler, tmp_path):
+    assert compiler.find_compiler({"PATH": str(tmp_path)}) is None
+
+
+def test_the_first_that_works_is_taken_in_the_order_cpp_gpp_clangpp(compiler, tmp_path):
+    environ = {"PATH": str(tmp_path)}
+    put(tmp_path, "c++", "exit 1")
+    assert compiler.find_compiler(environ) is None
+    put(tmp_path, "clang++", WORKS)
+    assert compiler.find_compiler(environ) == "clang++"
+    put(tmp_path, "g++", WORKS)
+    assert compiler.find_compiler(environ) == "g++"
+    put(tmp_path, "c++", WORKS)
+    assert compiler.find_compiler(environ) == "c++"
+
+
+def test_cxx_wins_and_may_hold_arguments(compiler, tmp_path):
+    put(tmp_path, "c++", WORKS)
+    mine = put(tmp_path, "mine", f'[ "$1" = --launch ] || exit 1; {WORKS}')
+    environ = {"PATH": str(tmp_path), "CXX": f"{mine} --launch"}
+    assert compiler.find_compiler(environ) == f"{mine} --launch"
+
+
+def test_a_cxx_that_does_not_work_is_an_error_not_a_silent_switch(compiler, tmp_path):
+    put(tmp_path, "c++", WORKS)
+    with pytest.raises(SystemExit) as refused:
+        compiler.find_compiler({"PATH": str(tmp_path), "CXX": "no-such-compiler"})
+    assert str(refused.value) == (
+        "octavo: CXX=no-such-compiler cannot compile C++20 (gcc >= 12 or clang >= 15 can): "
+        "set CXX to one that can, or unset it to let the build choose"
+    )
+
+
+def test_the_probe_is_real_cpp20(compiler, tmp_path):
+    found = next((c for c in ("g++", "clang++") if shutil.which(c)), None)
+    if found is None:
+        pytest.skip("this machine has no compiler")
+    environ = {"PATH": str(Path(shutil.which(found)).parent)}
+    assert compiler.compiles(found, environ)
+    assert not compiler.compiles(f"{found} -D_BREAK_ -include /no/such/header", environ)
+
+
+def test_the_build_requires_ziglang_only_without_a_compiler(compiler, tmp_path, monkeypatch):
+    pytest.importorskip("scikit_build_core")
+    monkeypatch.chdir(ROOT)
+    import octavo_build
+
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for hook in (
+        octavo_build.get_requires_for_build_wheel,
+        octavo_build.get_requires_for_build_editable,
+    ):
+        assert compiler.ZIG_REQUIREMENT in hook()
+    put(tmp_path, "c++", WORKS)
+    for hook in (
+        octavo_build.get_requires_for_build_wheel,
+        octavo_build.get_requires_for_build_editable,
+    ):
+        assert compiler.ZIG_REQUIREMENT not in hook()
+    sys.modules.pop("octavo_build", None)
+
+
+def test_the_zig_toolchain_is_four_wrappers_around_the_wheel(compiler, tmp_path, monkeypatch):
+    wheel = tmp_path / "site" / "ziglang"
+    wheel.mkdir(parents=True)
+    (wheel / "__init__.py").write_text("")
+    put(wheel, "zig", 'echo "zig $*"')
+    monkeypatch.syspath_prepend(str(wheel.parent))
+    folder = tmp_path / "tool chain"
+    chosen = compiler.write_zig_toolchain(folder)
+    assert chosen["CXX"] == str(folder / "c++")
+    assert shlex.split(chosen["CMAKE_ARGS"])[0] == f"-DCMAKE_AR={folder / 'ar'}"
+    assert sorted(path.name for path in folder.iterdir()) == ["ar", "c++", "cc", "ranlib"]
+    said = subprocess.run([chosen["CXX"], "-c", "a b.cpp"], capture_output=True, text=True)
+    assert said.stdout == f"zig c++ -target {compiler.zig_target()} -c a b.cpp\n"
+
+
+def test_no_compiler_and_no_ziglang_is_one_clear_error(compiler, tmp_path, monkeypatch):
+    monkeypatch.setattr(compiler.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match=r"no C\+\+20 compiler found and the ziglang wheel is not"):
+        compiler.write_zig_toolchain(tmp_path)
