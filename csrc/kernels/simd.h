@@ -20,6 +20,7 @@
 //   f32x16 dot_bf16(f32x16 acc, i32x16 a_bf16x32, i32x16 b_bf16x32)  acc + a.hi*b.hi + a.lo*b.lo per lane (pairs)
 //   f32x16 load_f16(const void* 16 fp16) ; f32x16 load_bf16(const void* 16 bf16)
 //   i32x16 to_bf16_pair(f32x16 lo, f32x16 hi)               nearest even, NaN stays NaN; lane = hi << 16 | lo
+//   void store_bf16(void* 16 bf16, f32x16)                  nearest even, NaN stays NaN; a denormal may become 0
 //   mask16 first_lanes(int n) lt(f32x16 a, f32x16 b) (a < b) ; i32x16 mask_byte_add16(i32x16 a, uint64 m)   +16 in byte b where bit b of m
 //   mask16 is_nan(f32x16) and_m(mask16, mask16) ; uint32_t lane_bits(mask16) (bit i = lane i) ; mask16 lanes_of(uint32_t bits)
 //   float  reduce_add(f32x16) reduce_max(f32x16)            fixed tree: lanes i and i+8, then i+4, i+2, i+1

@@ -148,6 +148,11 @@ OCTAVO_INLINE i32x16 to_bf16_pair(f32x16 lo, f32x16 hi) {
   return or_i(to_bf16_bits(lo), shift_left<16>(to_bf16_bits(hi)));
 }
 
+OCTAVO_INLINE void store_bf16(void* p, f32x16 v) {
+  const i32x16 bits = to_bf16_bits(v);
+  _mm256_storeu_si256((__m256i*)p, _mm256_permute4x64_epi64(_mm256_packus_epi32(bits.lo, bits.hi), 0xd8));
+}
+
 // Byte b of the result is all ones where bit b of m is set: each lane of 8 bytes picks its own byte of m.
 OCTAVO_INLINE __m256i byte_mask(uint32_t m) {
   const __m256i pick = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);

@@ -75,6 +75,14 @@ OCTAVO_INLINE i32x16 to_bf16_pair(f32x16 lo, f32x16 hi) {
   return or_i(to_bf16_bits(lo), shift_left<16>(to_bf16_bits(hi)));
 }
 
+#if OCTAVO_LEVEL == OCTAVO_LEVEL_avx512bf16
+OCTAVO_INLINE void store_bf16(void* p, f32x16 v) { _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh(v)); }
+#else
+OCTAVO_INLINE void store_bf16(void* p, f32x16 v) {
+  _mm256_storeu_si256((__m256i*)p, _mm512_cvtepi32_epi16(to_bf16_bits(v)));
+}
+#endif
+
 OCTAVO_INLINE mask16 first_lanes(int n) { return n >= 16 ? (mask16)0xffff : n <= 0 ? (mask16)0 : (mask16)((1u << n) - 1); }
 OCTAVO_INLINE mask16 lt(f32x16 a, f32x16 b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 OCTAVO_INLINE mask16 is_nan(f32x16 a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }

@@ -159,6 +159,12 @@ OCTAVO_INLINE i32x16 to_bf16_pair(f32x16 lo, f32x16 hi) {
   return or_i(to_bf16_bits(lo), shift_left<16>(to_bf16_bits(hi)));
 }
 
+OCTAVO_INLINE u16x4 narrow4(i32x4 a) { return __builtin_convertvector((u32x4)a, u16x4); }
+OCTAVO_INLINE void store_bf16(void* p, f32x16 v) {
+  const i32x16 bits = to_bf16_bits(v);
+  write_as(p, u16_quarters{narrow4(bits.a), narrow4(bits.b), narrow4(bits.c), narrow4(bits.d)});
+}
+
 OCTAVO_INLINE mask16 lt(f32x16 a, f32x16 b) { return OCTAVO_MAP2(lt4, a, b); }
 OCTAVO_INLINE mask16 is_nan(f32x16 a) { return OCTAVO_MAP1(nan4, a); }
 OCTAVO_INLINE mask16 and_m(mask16 a, mask16 b) { return OCTAVO_MAP2(and4_i, a, b); }

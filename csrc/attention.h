@@ -1,0 +1,99 @@
+// attention.h: paged attention and the writers of its pages, as function pointers of one ISA level, and their sizes.
+//
+// Knows the pages of one layer group and one sequence at a time. Knows nothing of threads, batches or who owns a page.
+//
+// Exactness: a row is one query token of one head. Its result depends on its q, its position, the window and the K and V
+// that it sees, on nothing else: KV is walked in tiles of 64 tokens and chunks of 256, both at absolute positions; chunks are
+// merged in index order; attend_rows == attend_chunk + merge_chunks, bit for bit. What a row does not see may hold anything.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "formats.h"
+
+namespace octavo {
+
+constexpr int32_t kAttentionTile = 64;
+constexpr int32_t kAttentionChunk = 256;
+constexpr int32_t kAttentionGroupRows = 48;   // (token, head) rows that share one walk over the KV
+constexpr int32_t kAttentionMaxGroup = 16;
+constexpr int32_t kAttentionMaxDim = 256;
+
+struct AttentionArgs {           // rows of one sequence, in one layer
+  const KVLayout* layout;
+  const uint8_t* pages;          // the layer group's range, 64-byte aligned
+  const int32_t* block_table;    // entries are read only for blocks that some row sees
+  const float* q;                // row r, query head h: q + r * q_stride + h * k_dim
+  int64_t q_stride;              // floats
+  int64_t out_stride;            // floats; row r, query head h: out + r * out_stride + h * v_dim
+  int32_t layer;
+  int32_t group;                 // query heads of one kv head; those of kv head j are j*group .. j*group + group-1
+  int32_t first_position;        // row r is at position first_position + r and sees positions up to its own
+  int32_t rows;
+  int32_t window;                // 0: all; else a row at p sees positions > p - window
+  float scale;                   // of q.k, > 0
+};
+
+struct AttentionKernels {
+  // One token's K and V of one kv head (float32, after RoPE) into its page. Never writes outside the token's own bytes, so
+  // threads may write neighbouring tokens at once.
+  void (*write_kv)(const KVLayout*, uint8_t* pages, int32_t block, int32_t slot, int32_t layer, int32_t kv_head,
+                   const float* k, const float* v);
+  // Rows [row0, row1) and all query heads of one kv head.
+  void (*attend_rows)(const AttentionArgs*, int32_t row0, int32_t row1, int32_t kv_head, float* out, void* scratch);
+  // The same cut in chunks: `partial` of chunk c is partials + (c - first chunk) * attention_partial_floats.
+  void (*attend_chunk)(const AttentionArgs*, int32_t row0, int32_t row1, int32_t kv_head, int32_t chunk, float* partial,
+                       void* scratch);
+  void (*merge_chunks)(const AttentionArgs*, int32_t row0, int32_t row1, int32_t kv_head, const float* partials,
+                       float* out);
+};
+
+static inline int32_t attention_first_visible(const AttentionArgs* a, int32_t row) {
+  const int32_t position = a->first_position + row;
+  return a->window > 0 && position >= a->window ? position - a->window + 1 : 0;
+}
+// Chunks [first, end) hold what rows [row0, row1) see.
+static inline int32_t attention_first_chunk(const AttentionArgs* a, int32_t row0) {
+  return attention_first_visible(a, row0) / kAttentionChunk;
+}
+static inline int32_t attention_end_chunk(const AttentionArgs* a, int32_t row1) {
+  return (a->first_position + row1 - 1) / kAttentionChunk + 1;
+}
+// Floats of one chunk's partial state: m, l and o of every (token, head) row.
+static inline int64_t attention_partial_floats(const AttentionArgs* a, int32_t row0, int32_t row1) {
+  return (int64_t)(row1 - row0) * a->group * (a->layout->v_dim + 2);
+}
+// Scratch of one thread, 64-byte aligned; enough for any rows and any level.
+static inline int64_t attention_scratch_bytes(const KVLayout* layout) {
+  const int64_t rows = kAttentionGroupRows + 16;  // passes are padded to a size that has a kernel
+  return rows * 4 * ((int64_t)layout->k_dim + 2 * layout->v_dim);
+}
+
+static inline int32_t kv_type_bytes(int32_t type) { return type == KV_BF16 ? 2 : 4; }
+
+static inline KVLayout kv_layout(int32_t layers, int32_t kv_heads, int32_t k_dim, int32_t v_dim, int32_t k_type,
+                                 int32_t v_type, int32_t block_size) {
+  KVLayout layout = {layers, kv_heads, k_dim, v_dim, k_type, v_type, block_size, 0, 0, 0, 0, 0};
+  layout.k_head_stride = (int64_t)block_size * k_dim * kv_type_bytes(k_type);
+  layout.v_head_stride = (int64_t)block_size * v_dim * kv_type_bytes(v_type);
+  layout.v_offset = kv_heads * layout.k_head_stride;
+  layout.layer_stride = layout.v_offset + kv_heads * layout.v_head_stride;
+  layout.block_stride = (layers * layout.layer_stride + 4095) / 4096 * 4096;
+  return layout;
+}
+
+// Where a kv head's K (V) of 16 tokens begins: the unit that is contiguous whatever the block size.
+static inline const uint8_t* kv_k16(const AttentionArgs* a, int32_t kv_head, int32_t position) {
+  const KVLayout* l = a->layout;
+  const int32_t slot16 = position % l->block_size / 16;
+  return a->pages + a->block_table[position / l->block_size] * l->block_stride + a->layer * l->layer_stride +
+         kv_head * l->k_head_stride + (int64_t)slot16 * 16 * l->k_dim * kv_type_bytes(l->k_type);
+}
+static inline const uint8_t* kv_v16(const AttentionArgs* a, int32_t kv_head, int32_t position) {
+  const KVLayout* l = a->layout;
+  const int32_t slot16 = position % l->block_size / 16;
+  return a->pages + a->block_table[position / l->block_size] * l->block_stride + a->layer * l->layer_stride +
+         l->v_offset + kv_head * l->v_head_stride + (int64_t)slot16 * 16 * l->v_dim * kv_type_bytes(l->v_type);
+}
+
+}  // namespace octavo

@@ -1,0 +1,171 @@
+// Python's view of paged attention: the KV layout, the page writers and attention of one sequence (for tests and storage).
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "attention.h"
+#include "bindings.h"
+
+namespace octavo {
+namespace {
+
+template <typename T, size_t kDims> using Array = nb::ndarray<T, nb::ndim<kDims>, nb::c_contig, nb::device::cpu>;
+
+[[noreturn]] void refuse(const std::string& name, const std::string& expected, int64_t got) {
+  throw nb::value_error((name + ": expected " + expected + ", got " + std::to_string(got)).c_str());
+}
+
+void check(bool good, const char* name, const std::string& expected, int64_t got) {
+  if (!good) refuse(name, expected, got);
+}
+
+int32_t kv_type_of(const char* name, const std::string& type) {
+  if (type == "f32") return KV_F32;
+  if (type == "bf16") return KV_BF16;
+  throw nb::value_error((std::string(name) + ": expected f32 or bf16, got " + type).c_str());
+}
+
+std::string kv_type_name(int32_t type) { return type == KV_BF16 ? "bf16" : "f32"; }
+
+KVLayout make_layout(int32_t layers, int32_t kv_heads, int32_t k_dim, int32_t v_dim, const std::string& k_type,
+                     const std::string& v_type, int32_t block_size) {
+  const auto good_dim = [](int32_t d) { return d >= 16 && d <= kAttentionMaxDim && d % 16 == 0; };
+  check(layers >= 1, "layers", "at least 1", layers);
+  check(kv_heads >= 1, "kv_heads", "at least 1", kv_heads);
+  check(good_dim(k_dim), "k_dim", "a multiple of 16 from 16 to 256", k_dim);
+  check(good_dim(v_dim), "v_dim", "a multiple of 16 from 16 to 256", v_dim);
+  check(block_size == 16 || block_size == 32 || block_size == 64, "block_size", "16, 32 or 64", block_size);
+  return kv_layout(layers, kv_heads, k_dim, v_dim, kv_type_of("k_type", k_type), kv_type_of("v_type", v_type),
+                   block_size);
+}
+
+// Every block that positions [begin, end) lie in must be in the table and in the pages.
+void check_blocks(const KVLayout& layout, const Array<const int32_t, 1>& table, int64_t begin, int64_t end,
+                  int64_t pages_bytes) {
+  const int64_t blocks = (end + layout.block_size - 1) / layout.block_size, pages = pages_bytes / layout.block_stride;
+  check((int64_t)table.shape(0) >= blocks, "block_table", std::to_string(blocks) + " blocks", table.shape(0));
+  for (int64_t i = begin / layout.block_size; i < blocks; i++) {
+    const int32_t block = table.data()[i];
+    check(block >= 0 && block < pages, "block_table", "ids below " + std::to_string(pages), block);
+  }
+}
+
+void check_pages(const KVLayout& layout, const void* pages, int64_t bytes, int32_t layer) {
+  check((uintptr_t)pages % 64 == 0, "pages", "64-byte alignment", (int64_t)((uintptr_t)pages % 64));
+  check(bytes % layout.block_stride == 0, "pages", "a multiple of " + std::to_string(layout.block_stride) + " bytes",
+        bytes);
+  check(layer >= 0 && layer < layout.layers, "layer", "0.." + std::to_string(layout.layers - 1), layer);
+}
+
+const AttentionKernels& attention_of(const std::string& isa) {
+  const AttentionKernels* kernels = table_for(isa).attention;
+  if (kernels == nullptr) throw nb::value_error(("isa: no attention kernels at level " + isa).c_str());
+  return *kernels;
+}
+
+// positions (tokens); k (tokens, kv_heads, k_dim); v (tokens, kv_heads, v_dim)
+void write_kv(const std::string& isa, Array<uint8_t, 1> pages, const KVLayout& layout,
+              Array<const int32_t, 1> block_table, Array<const int32_t, 1> positions, int32_t layer,
+              Array<const float, 3> k, Array<const float, 3> v) {
+  const AttentionKernels& kernels = attention_of(isa);
+  const int64_t tokens = positions.shape(0);
+  check_pages(layout, pages.data(), pages.size(), layer);
+  check((int64_t)k.shape(0) == tokens, "k", std::to_string(tokens) + " tokens", k.shape(0));
+  check((int64_t)v.shape(0) == tokens, "v", std::to_string(tokens) + " tokens", v.shape(0));
+  check((int32_t)k.shape(1) == layout.kv_heads, "k", std::to_string(layout.kv_heads) + " heads", k.shape(1));
+  check((int32_t)v.shape(1) == layout.kv_heads, "v", std::to_string(layout.kv_heads) + " heads", v.shape(1));
+  check((int32_t)k.shape(2) == layout.k_dim, "k", std::to_string(layout.k_dim) + " dims", k.shape(2));
+  check((int32_t)v.shape(2) == layout.v_dim, "v", std::to_string(layout.v_dim) + " dims", v.shape(2));
+  for (int64_t i = 0; i < tokens; i++) {
+    const int64_t position = positions.data()[i];
+    check(position >= 0, "positions", "at least 0", position);
+    check_blocks(layout, block_table, position, position + 1, pages.size());
+  }
+  nb::gil_scoped_release release;
+  for (int64_t i = 0; i < tokens; i++) {
+    const int32_t position = positions.data()[i], block = block_table.data()[position / layout.block_size];
+    for (int32_t head = 0; head < layout.kv_heads; head++) {
+      const int64_t row = i * layout.kv_heads + head;
+      kernels.write_kv(&layout, pages.data(), block, position % layout.block_size, layer, head,
+                       k.data() + row * layout.k_dim, v.data() + row * layout.v_dim);
+    }
+  }
+}
+
+void attend_split(const AttentionKernels& kernels, const AttentionArgs& args, int32_t kv_head, float* out,
+                  void* scratch) {
+  const int32_t first = attention_first_chunk(&args, 0), end = attention_end_chunk(&args, args.rows);
+  const int64_t floats = attention_partial_floats(&args, 0, args.rows);
+  std::vector<float> partials((size_t)(floats * (end - first)), __builtin_nanf(""));
+  for (int32_t chunk = end - 1; chunk >= first; chunk--) {   // any order will do
+    kernels.attend_chunk(&args, 0, args.rows, kv_head, chunk, partials.data() + (chunk - first) * floats, scratch);
+  }
+  kernels.merge_chunks(&args, 0, args.rows, kv_head, partials.data(), out);
+}
+
+// q (rows, q_heads, k_dim) -> out (rows, q_heads, v_dim); row r is at first_position + r
+void attention(const std::string& isa, Array<float, 3> out, Array<const float, 3> q, Array<const uint8_t, 1> pages,
+               const KVLayout& layout, Array<const int32_t, 1> block_table, int32_t layer, int32_t first_position,
+               float scale, int32_t window, bool split_chunks) {
+  const AttentionKernels& kernels = attention_of(isa);
+  const int64_t rows = q.shape(0), heads = q.shape(1), group = heads / layout.kv_heads;
+  check_pages(layout, pages.data(), pages.size(), layer);
+  check(rows >= 1, "q", "at least 1 row", rows);
+  check(heads == group * layout.kv_heads && group >= 1 && group <= kAttentionMaxGroup, "q",
+        "1 to 16 times " + std::to_string(layout.kv_heads) + " heads", heads);
+  check((int32_t)q.shape(2) == layout.k_dim, "q", std::to_string(layout.k_dim) + " dims", q.shape(2));
+  check((int64_t)out.shape(0) == rows, "out", std::to_string(rows) + " rows", out.shape(0));
+  check((int64_t)out.shape(1) == heads, "out", std::to_string(heads) + " heads", out.shape(1));
+  check((int32_t)out.shape(2) == layout.v_dim, "out", std::to_string(layout.v_dim) + " dims", out.shape(2));
+  check(first_position >= 0, "first_position", "at least 0", first_position);
+  check(window >= 0, "window", "0 (all) or more", window);
+  if (!(scale > 0.0f && scale < 1e6f)) throw nb::value_error("scale: expected a positive finite number");
+  const AttentionArgs args = {&layout, pages.data(), block_table.data(), q.data(), heads * layout.k_dim,
+                              heads * layout.v_dim, layer, (int32_t)group, first_position, (int32_t)rows, window, scale};
+  check_blocks(layout, block_table, attention_first_visible(&args, 0), first_position + rows, pages.size());
+  nb::gil_scoped_release release;
+  // 0xff.. is a NaN: nothing may be read from scratch before it is written.
+  std::vector<uint8_t> memory((size_t)attention_scratch_bytes(&layout) + 64, 0xff);
+  void* scratch = (void*)(((uintptr_t)memory.data() + 63) / 64 * 64);
+  for (int32_t head = 0; head < layout.kv_heads; head++) {
+    if (split_chunks) attend_split(kernels, args, head, out.data(), scratch);
+    else kernels.attend_rows(&args, 0, args.rows, head, out.data(), scratch);
+  }
+}
+
+}  // namespace
+
+void bind_attention(nb::module_& m) {
+  nb::class_<KVLayout>(m, "KVLayout", "Strides, in bytes, of the KV pages of one layer group.")
+      .def("__init__",
+           [](KVLayout* self, int32_t layers, int32_t kv_heads, int32_t k_dim, int32_t v_dim, const std::string& k_type,
+              const std::string& v_type, int32_t block_size) {
+             new (self) KVLayout(make_layout(layers, kv_heads, k_dim, v_dim, k_type, v_type, block_size));
+           },
+           "layers"_a, "kv_heads"_a, "k_dim"_a, "v_dim"_a, "k_type"_a, "v_type"_a, "block_size"_a)
+      .def_ro("layers", &KVLayout::layers)
+      .def_ro("kv_heads", &KVLayout::kv_heads)
+      .def_ro("k_dim", &KVLayout::k_dim)
+      .def_ro("v_dim", &KVLayout::v_dim)
+      .def_prop_ro("k_type", [](const KVLayout& l) { return kv_type_name(l.k_type); })
+      .def_prop_ro("v_type", [](const KVLayout& l) { return kv_type_name(l.v_type); })
+      .def_ro("block_size", &KVLayout::block_size)
+      .def_ro("k_head_stride", &KVLayout::k_head_stride)
+      .def_ro("v_head_stride", &KVLayout::v_head_stride)
+      .def_ro("v_offset", &KVLayout::v_offset)
+      .def_ro("layer_stride", &KVLayout::layer_stride)
+      .def_ro("block_stride", &KVLayout::block_stride);
+  m.def("write_kv", &write_kv, "isa"_a, "pages"_a.noconvert(), "layout"_a, "block_table"_a.noconvert(),
+        "positions"_a.noconvert(), "layer"_a, "k"_a.noconvert(), "v"_a.noconvert(),
+        "Write K and V of one sequence's tokens into their pages.");
+  m.def("attention", &attention, "isa"_a, "out"_a.noconvert(), "q"_a.noconvert(), "pages"_a.noconvert(), "layout"_a,
+        "block_table"_a.noconvert(), "layer"_a, "first_position"_a, "scale"_a, "window"_a = 0, "split_chunks"_a = false,
+        "Attention of consecutive rows of one sequence over its pages.");
+}
+
+}  // namespace octavo

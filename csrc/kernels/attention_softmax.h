@@ -1,0 +1,90 @@
+// attention_softmax.h: online softmax in base 2, over the scores of one tile and over the chunks of a row.
+//
+// With c = scale * log2(e), all in float32:
+//   m' = max(m, max(s) * c);  alpha = 2^(m - m');  p = 2^(fma(s, c, -m'));  l = l * alpha + p, sixteen tokens after sixteen
+// m is kept multiplied by c, so that alpha and p share the rounding of m. l is 16 lanes (token % 16), added once a chunk, and
+// sums p before it is rounded to bf16. A token that the row does not see has score -inf: p = 0 exactly, m and l do not move.
+#pragma once
+#include "attention_tile.h"
+#include "exp.h"
+
+namespace octavo::OCTAVO_ISA {
+
+constexpr float kNoMax = -1e30f;   // not -inf: inf - inf is NaN
+
+struct Pass {                       // (token, head) rows that go through a tile together
+  float score[kPassRows][kTile];
+  uint32_t p[kPassRows][kTile];     // bf16 V: 32 pairs; f32 V: 64 floats
+  float lane_l[kPassRows][16];
+  float m[16], alpha[16], l[16];    // of row i in lane i
+  int32_t first[kPassRows], last[kPassRows];   // positions that the row sees; both grow with the row
+  int32_t lo[kPassRows], hi[kPassRows];        // the same within the tile: [lo, hi)
+  int32_t rows;                     // those that count; kernels->rows may be more
+  const TileKernels* kernels;
+  const void* q;                    // packed [step][kernels->rows]
+  float* o;                         // [kernels->rows][v_dim]
+};
+
+// Scores of tokens outside [lo, hi) become -inf, whatever they were.
+OCTAVO_INLINE f32x16 only_visible(f32x16 score, int lo, int hi) {
+  const f32x16 none = set1_f(-__builtin_inff());
+  return select(first_lanes(lo), none, select(first_lanes(hi), score, none));
+}
+
+static __attribute__((noinline)) void tile_max(Pass* pass, int s0, int s1, float c) {
+  float best[16] = {};
+  for (int i = 0; i < pass->kernels->rows; i++) {
+    const int lo = pass->lo[i], hi = pass->hi[i];
+    const bool all = lo <= s0 * 16 && hi >= s1 * 16;
+    f32x16 top = set1_f(-__builtin_inff());
+    for (int s = s0; s < s1; s++) {
+      f32x16 score = load_f(pass->score[i] + s * 16);
+      if (!all) {
+        score = only_visible(score, lo - s * 16, hi - s * 16);
+        store_f(pass->score[i] + s * 16, score);
+      }
+      top = max(score, top);
+    }
+    best[i] = reduce_max(top);
+  }
+  const f32x16 before = load_f(pass->m), now = max(mul(load_f(best), set1_f(c)), before);
+  store_f(pass->m, now);
+  store_f(pass->alpha, exp2_below_127(sub(before, now)));
+}
+
+template <int kType>
+static __attribute__((noinline)) void tile_weights(Pass* pass, int s0, int s1, float c) {
+  const f32x16 scale = set1_f(c);
+  for (int i = 0; i < pass->kernels->rows; i++) {
+    const f32x16 minus_m = set1_f(-pass->m[i]);
+    f32x16 l = mul(load_f(pass->lane_l[i]), set1_f(pass->alpha[i]));
+    for (int s = s0; s < s1; s++) {
+      const f32x16 p = exp2_below_127(fma(load_f(pass->score[i] + s * 16), scale, minus_m));
+      l = add(l, p);
+      if constexpr (kType == KV_BF16) store_bf16(pass->p[i] + s * 8, p);
+      else store_f((float*)pass->p[i] + s * 16, p);
+    }
+    store_f(pass->lane_l[i], l);
+  }
+}
+
+// One chunk's (m, l) of up to 16 rows joins their totals; the weights of the two o's are left in keep and join.
+OCTAVO_INLINE void merge_weights(float* m, float* l, f32x16 chunk_m, f32x16 chunk_l, float* keep, float* join) {
+  const f32x16 before = load_f(m), now = max(chunk_m, before);
+  const f32x16 a = exp2_below_127(sub(before, now)), b = exp2_below_127(sub(chunk_m, now));
+  store_f(m, now);
+  store_f(l, fma(chunk_l, b, mul(load_f(l), a)));
+  store_f(keep, a);
+  store_f(join, b);
+}
+
+OCTAVO_INLINE void merge_values(float* o, const float* chunk_o, float keep, float join, int v_dim) {
+  for (int d = 0; d < v_dim; d += 16)
+    store_f(o + d, fma(load_f(chunk_o + d), set1_f(join), mul(load_f(o + d), set1_f(keep))));
+}
+
+OCTAVO_INLINE void scale_values(float* out, const float* o, float factor, int v_dim) {
+  for (int d = 0; d < v_dim; d += 16) store_f(out + d, mul(load_f(o + d), set1_f(factor)));
+}
+
+}  // namespace octavo::OCTAVO_ISA
