@@ -8,12 +8,12 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-from tests.weights.gguf_bytes import small_model
 
 from octavo.errors import ModelFormatError, ModelNotFoundError
 from octavo.weights.dequantize import dequantize
 from octavo.weights.ggml_type import GGMLType
 from octavo.weights.gguf import GGUFFile
+from tests.weights.gguf_bytes import small_model
 
 
 @pytest.fixture

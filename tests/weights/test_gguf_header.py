@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from octavo.errors import ModelFormatError, OctavoError, UnsupportedModelError
+from octavo.weights.gguf import GGUFFile
+from octavo.weights.gguf_header import parse_header
 from tests.weights.gguf_bytes import (
     ARRAY,
     BOOL,
@@ -25,10 +29,6 @@ from tests.weights.gguf_bytes import (
     u32,
     u64,
 )
-
-from octavo.errors import ModelFormatError, OctavoError, UnsupportedModelError
-from octavo.weights.gguf import GGUFFile
-from octavo.weights.gguf_header import parse_header
 
 F32_TENSOR = tensor("w", (4,), 0, 0)
 DATA = bytes(16)

