@@ -1,0 +1,77 @@
+// matmul_formats.h: how one group of 32 k of a panel becomes unsigned bytes, scales and mins in registers.
+//
+// p is the panel's supertile, g the group inside it, j the k4 step (0..7). Offsets: matmul_layout.h.
+#pragma once
+#include "matmul_parts.h"
+#include "simd_bytes.h"
+
+namespace octavo::OCTAVO_ISA {
+
+// static member functions are inline anyway; external linkage is harmless inside the level namespace.
+#define OCTAVO_MEMBER __attribute__((always_inline)) static inline
+
+// zero_shift: the weights' zero point is 1 << zero_shift (0: none). high_bits: kept apart from the nibbles.
+template <int32_t kFormat> struct Traits;
+template <> struct Traits<W8> { static constexpr int kZeroShift = 7, kHighBits = 0; static constexpr bool kMin = false; };
+template <> struct Traits<W4S> { static constexpr int kZeroShift = 3, kHighBits = 0; static constexpr bool kMin = false; };
+template <> struct Traits<W4A> { static constexpr int kZeroShift = 0, kHighBits = 0; static constexpr bool kMin = true; };
+template <> struct Traits<W5S> { static constexpr int kZeroShift = 4, kHighBits = 1; static constexpr bool kMin = false; };
+template <> struct Traits<W5A> { static constexpr int kZeroShift = 0, kHighBits = 1; static constexpr bool kMin = true; };
+template <> struct Traits<W4K> { static constexpr int kZeroShift = 0, kHighBits = 0; static constexpr bool kMin = true; };
+template <> struct Traits<W5K> { static constexpr int kZeroShift = 0, kHighBits = 1; static constexpr bool kMin = true; };
+template <> struct Traits<W6K> { static constexpr int kZeroShift = 5, kHighBits = 2; static constexpr bool kMin = false; };
+
+template <int32_t kFormat>
+struct Group : Traits<kFormat> {
+  static constexpr const SupertileLayout& kLayout = kSupertiles[kFormat];
+  static constexpr bool kSuperblock = kLayout.d != 0;  // scales are d times small integers
+
+  // The 64 unsigned weights (16 rows x 4 k) of step j.
+  OCTAVO_MEMBER i32x16 step(const uint8_t* p, int g, int j) {
+    const uint8_t* q = p + g * kLayout.group_quants;
+    if constexpr (kFormat == W8) return load_i(q + j * 64);
+    const i32x16 nibbles = set1_i(0x0f0f0f0f);
+    const i32x16 both = load_i(q + (j & 3) * 64);
+    const i32x16 w = and_i(j < 4 ? both : shift_right16<4>(both), nibbles);
+    if constexpr (Traits<kFormat>::kHighBits == 1) return mask_byte_add16(w, fifth_bits(p, g, j));
+    if constexpr (Traits<kFormat>::kHighBits == 2) return or_i(w, two_high_bits(p, g, j));
+    return w;
+  }
+
+  OCTAVO_MEMBER uint64_t fifth_bits(const uint8_t* p, int g, int j) {
+    uint64_t bits;
+    __builtin_memcpy(&bits, p + kLayout.high + g * 64 + j * 8, 8);
+    return bits;
+  }
+
+  OCTAVO_MEMBER i32x16 two_high_bits(const uint8_t* p, int g, int j) {
+    const i32x16 four_steps = load_i(p + kLayout.high + g * 128 + (j >> 2) * 64);
+    const i32x16 place = set1_i(0x30303030);  // what a shift brings over from a neighbouring byte is masked off
+    switch (j & 3) {
+      case 0: return and_i(shift_left<4>(four_steps), place);
+      case 1: return and_i(shift_left<2>(four_steps), place);
+      case 2: return and_i(four_steps, place);
+      default: return and_i(shift_right_u<2>(four_steps), place);
+    }
+  }
+
+  OCTAVO_MEMBER f32x16 scale(const uint8_t* p, int g) {
+    if constexpr (!kSuperblock) return load_f16(p + kLayout.scale + g * 32);
+    return mul(load_f16(p + kLayout.d), to_float(load_u8(p + kLayout.scale + g * 16)));
+  }
+  // W6K: the scale of 16 k, half = 2*g or 2*g + 1.
+  OCTAVO_MEMBER f32x16 half_scale(const uint8_t* p, int half) {
+    return mul(load_f16(p + kLayout.d), to_float(load_s8(p + kLayout.scale + half * 16)));
+  }
+  OCTAVO_MEMBER f32x16 min(const uint8_t* p, int g) {
+    if constexpr (!kSuperblock) return load_f16(p + kLayout.min + g * 32);
+    return mul(sub(zero_f(), load_f16(p + kLayout.dmin)), to_float(load_u8(p + kLayout.min + g * 16)));
+  }
+
+  OCTAVO_MEMBER i32x16 dot(i32x16 acc, i32x16 w, i32x16 a) {
+    if constexpr (kFormat == W8) return dot_u8s8(acc, w, a);
+    return dot_u7s8(acc, w, a);
+  }
+};
+
+}  // namespace octavo::OCTAVO_ISA

@@ -1,0 +1,36 @@
+// matmul_parts.h: what the matmul_*.cpp sources of one ISA level show each other.
+#pragma once
+#include "matmul.h"
+#include "matmul_layout.h"
+#include "simd.h"
+
+namespace octavo::OCTAVO_ISA {
+
+// One unit of R panels x M tokens: sums[(r*M + m)*16 + row] over all of K.
+//   panels: panel r at panels + r*panel_stride. length: groups of 32 k (integer formats), pairs (BF16) or columns (F32).
+//   acts: int32 rows of `stride` tokens, at the first of the M tokens; stride is the tile's Mt.
+//   prefetch: bytes from here to what will be read next, 0 for none.
+using TileFn = void (*)(const uint8_t* panels, int64_t panel_stride, int64_t length, const int32_t* acts, int64_t stride,
+                        int64_t prefetch, float* sums);
+
+// Panels a unit may have. Registers: R*M sums and R*M integer dots of 16 lanes, the weights and one broadcast.
+#if OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512
+constexpr int kMaxUnit = 4;
+constexpr int kMaxTokens = 6;  // of a unit: a whole tile
+constexpr int widest_unit(int tokens) { return tokens <= 3 ? 4 : 2; }
+#else
+constexpr int kMaxUnit = 2;    // 16 registers of 8 lanes: a tile of activations is taken in parts
+constexpr int kMaxTokens = 3;
+constexpr int widest_unit(int tokens) { return tokens == 1 ? 2 : 1; }
+#endif
+
+TileFn integer_tile(int32_t format, int unit, int tokens);  // unit in {1, 2, 4}, tokens in [1, kMaxTokens]
+TileFn float_tile(int32_t format, int unit, int tokens);
+
+void quantize(const float* x, const Acts* acts, int32_t row, int32_t k0, int32_t k1);
+void expand_row(const Weight* w, int32_t row, float* out);
+void spin_dot(int64_t iterations, int64_t* sink);
+void spin_bf16(int64_t iterations, int64_t* sink);
+void read_sum(const void* data, int64_t bytes, int64_t* sink);
+
+}  // namespace octavo::OCTAVO_ISA

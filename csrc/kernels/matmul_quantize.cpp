@@ -1,0 +1,70 @@
+// matmul_quantize.cpp: float32 rows into the packed activations of formats.h.
+//
+// One group of one row at a time in a fixed lane order, so a row's bytes do not depend on its neighbours.
+#include "matmul_parts.h"
+#include "simd_bytes.h"
+
+namespace octavo::OCTAVO_ISA {
+
+constexpr float kSmallest = 1e-30f;  // below it 127/amax could overflow; the group counts as zero
+constexpr uint32_t kNan = 0x7fc00000u;
+
+OCTAVO_INLINE int32_t float_bits(float v) {
+  int32_t bits;
+  __builtin_memcpy(&bits, &v, 4);
+  return bits;
+}
+
+OCTAVO_INLINE f32x16 absolute(f32x16 v) { return as_float(and_i(as_int(v), set1_i(0x7fffffff))); }
+
+// 32 values into column `m` of a group whose 12 rows are `stride` int32 apart.
+static void quantize_group(const float* x, int32_t* group, int64_t stride) {
+  const f32x16 x0 = load_f(x), x1 = load_f(x + 16);
+  const float amax = reduce_max(max(absolute(x0), absolute(x1)));
+  const float scale = amax < kSmallest ? 0.0f : amax / 127.0f;
+  const f32x16 inverse = set1_f(amax < kSmallest ? 0.0f : 127.0f / amax);
+  const f32x16 q0 = round_even(mul(x0, inverse)), q1 = round_even(mul(x1, inverse));
+  // Whole numbers of at most 127: float sums are exact. An inf (inf * 0) or a NaN anywhere makes `all` NaN.
+  const float low = reduce_add(q0), all = low + reduce_add(q1);
+  alignas(16) int8_t q[32] = {};
+  if (all == all) {
+    store_s8(q, to_int(q0));
+    store_s8(q + 16, to_int(q1));
+    group[8 * stride] = float_bits(scale);
+    group[9 * stride] = -(int32_t)all;
+    group[10 * stride] = -(int32_t)low;
+    group[11 * stride] = float_bits(scale * all);
+  } else {
+    group[8 * stride] = group[11 * stride] = (int32_t)kNan;
+    group[9 * stride] = group[10 * stride] = 0;
+  }
+  for (int j = 0; j < 8; ++j) __builtin_memcpy(group + j * stride, q + j * 4, 4);
+}
+
+static void pack_bf16(const float* x, int32_t columns, int32_t* out, int64_t stride) {
+  for (int32_t k = 0; k < columns; k += 16) {
+    alignas(64) int32_t rounded[16];
+    store_i(rounded, to_bf16_pair(load_f_mask(x + k, first_lanes(columns - k)), zero_f()));
+    for (int i = 0; i < 16 && k + i < columns; i += 2)
+      out[(k + i) / 2 * stride] = rounded[i] | (int32_t)((uint32_t)rounded[i + 1] << 16);
+  }
+}
+
+static void pack_f32(const float* x, int32_t columns, int32_t* out, int64_t stride) {
+  for (int32_t k = 0; k < columns; ++k) out[k * stride] = float_bits(x[k]);
+}
+
+__attribute__((noinline)) void quantize(const float* x, const Acts* acts, int32_t row, int32_t k0, int32_t k1) {
+  const int32_t tile = tile_of(acts->rows, row), begin = tile_begin(acts->rows, tile);
+  const int64_t stride = tile_begin(acts->rows, tile + 1) - begin;
+  int32_t* column = (int32_t*)(acts->data + begin * act_row_bytes(acts->kind, acts->cols)) + (row - begin);
+  if (acts->kind == A32) {
+    for (int32_t k = k0; k < k1; k += 32) quantize_group(x + (k - k0), column + k / 32 * 12 * stride, stride);
+  } else if (acts->kind == ABF16) {
+    pack_bf16(x, k1 - k0, column + k0 / 2 * stride, stride);
+  } else {
+    pack_f32(x, k1 - k0, column + k0 * stride, stride);
+  }
+}
+
+}  // namespace octavo::OCTAVO_ISA
