@@ -1,10 +1,12 @@
 # The doors of the project. `make demo` and `make test` need python3 >= 3.11, make and nothing else.
-# PYTHON, VENV, BUILD and CMAKE_FLAGS may be given: make build PYTHON=... CMAKE_FLAGS=-DOCTAVO_SANITIZE=address
+# To work on the core with another interpreter, or a sanitizer (it replaces the core in src):
+#   make build PYTHON=... BUILD=build/asan CMAKE_FLAGS=-DOCTAVO_SANITIZE=address
+PYTHON3 ?= python3
 VENV ?= .venv
 PYTHON ?= $(VENV)/bin/python
 BUILD ?= build/$(shell $(PYTHON) -c "import sys; print(sys.implementation.cache_tag)")
-PIP = $(PYTHON) -m pip --disable-pip-version-check
 BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check
 
 # What a compiled core depends on; Python sources are used in place and need no new install.
 CORE = pyproject.toml CMakeLists.txt $(wildcard cmake/* build_backend/*.py csrc/* csrc/kernels/*)
@@ -34,17 +36,17 @@ test-zig: $(VENV)/.dev  ## build and import the core where no compiler is to be 
 	$(PYTHON) -m pytest -m zig tests/packaging
 
 clean:
-	rm -rf build dist src/octavo/kernels/_native*.so
+	rm -rf build dist src/octavo/kernels/_native*.so $(VENV)/.installed $(VENV)/.dev
 
-$(VENV)/bin/python:
-	python3 -c 'import sys; sys.version_info >= (3, 11) or sys.exit("octavo needs Python 3.11 or newer")'
-	python3 -m venv $(VENV)
+$(BIN)/python:
+	@$(PYTHON3) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("octavo needs Python 3.11 or newer: make PYTHON3=python3.12 ...")'
+	$(PYTHON3) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 # The build tools stay in the environment, so that later builds compile only what changed.
-$(VENV)/.installed: $(VENV)/bin/python $(CORE)
+$(VENV)/.installed: $(BIN)/python $(CORE)
 	@echo "== installing the build tools into $(VENV)"
 	$(PIP) install -q "scikit-build-core>=0.10" "nanobind>=2.4" "cmake>=3.21" ninja \
-	  $$($(PYTHON) build_backend/octavo_compiler.py)
+	  $$($(BIN)/python build_backend/octavo_compiler.py)
 	@echo "== building octavo (the first time takes a minute or two) and installing what it needs"
 	$(PIP) install -q --no-build-isolation -e .
 	@touch $@
