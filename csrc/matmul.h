@@ -29,7 +29,8 @@ struct MatmulKernels {
   void (*read_sum)(const void* data, int64_t bytes, int64_t* sink);
 };
 
-constexpr int64_t kSpinIntOps = 16 * 64 * 2;   // 16 dots of 64 byte products
-constexpr int64_t kSpinBf16Ops = 16 * 32 * 2;  // 16 dots of 32 bf16 products
+constexpr int64_t kSpinDots = 64;  // of 16 lanes
+constexpr int64_t kSpinIntOps = kSpinDots * 64 * 2;
+constexpr int64_t kSpinBf16Ops = kSpinDots * 32 * 2;
 
 }  // namespace octavo
