@@ -1,0 +1,97 @@
+"""`main`: picks the verb, runs it, and turns every error into one line and an exit code.
+
+0 done, 1 failed, 2 bad usage, 130 stopped by Ctrl-C. A verb's module is imported only when its verb
+is called, because the time from start to first token counts; `--help` imports them all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+
+from octavo import __version__
+from octavo.errors import OctavoError, UsageError
+
+VERBS = {  # verb: the module that registers it
+    "run": "octavo.cli.run",
+    "chat": "octavo.cli.chat",
+    "pull": "octavo.cli.models",
+    "list": "octavo.cli.models",
+    "inspect": "octavo.cli.inspect",
+    "explain": "octavo.cli.explain",
+    "plan": "octavo.cli.plan",
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and leave the process with its exit code."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """The command line as a function: its exit code, errors already said."""
+    try:
+        app = build_app(arguments[:1])
+        code = app(arguments or ["--help"], prog_name="octavo", standalone_mode=False)
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        return _fail(_usage_line(error), error.exit_code)
+    except UsageError as error:
+        return _fail(str(error), 2)
+    except OctavoError as error:
+        return _fail(str(error), 1)
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except BrokenPipeError:
+        # The reader has gone, as in `octavo run … | head`. What Python still holds for stdout must
+        # go somewhere when the process ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def build_app(verbs: Iterable[str]) -> typer.Typer:
+    """The app with the verbs asked for; with all of them where one is not known (help, a typo)."""
+    app = typer.Typer(
+        add_completion=False,
+        rich_markup_mode=None,  # plain help and errors: rich costs 60 ms of every start
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_octavo)
+    wanted = [verb for verb in verbs if verb in VERBS] or list(VERBS)
+    for module in dict.fromkeys(VERBS[verb] for verb in wanted):
+        importlib.import_module(module).register(app)
+    return app
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"octavo {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True),
+]
+
+
+def _octavo(version: Version = False) -> None:
+    """Run language models on CPUs around an exact KV cache."""
+
+
+def _usage_line(error: typer.TyperException) -> str:
+    return " ".join(error.format_message().split())
+
+
+def _fail(message: str, code: int) -> int:
+    with contextlib.suppress(OSError):  # stderr may be closed; the exit code still tells
+        print(f"octavo: {message}", file=sys.stderr, flush=True)
+    return code

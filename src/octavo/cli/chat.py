@@ -1,0 +1,188 @@
+"""`octavo chat`: a conversation. Lines in, answers out; commands begin with a slash.
+
+The messages are the state: every turn sends all of them, and what the cache can reuse is the
+engine's business. A stopped answer stays in the conversation as far as it came.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import typer
+
+from octavo.cli.figures import pairs
+from octavo.cli.flags import ENGINE, SAMPLING, AsJson, Model, check_utf8, with_flags
+from octavo.cli.interrupt import Interrupt
+from octavo.cli.loading import open_llm
+from octavo.cli.run import System, Template, figures_line, read_template
+from octavo.cli.screen import Screen
+from octavo.config import home
+from octavo.errors import OctavoError, UsageError
+from octavo.request import RequestOutput
+from octavo.sampling_params import SamplingParams
+
+if TYPE_CHECKING:
+    from octavo.llm import LLM
+
+HELP = pairs(
+    [
+        ("/reset", "forget the conversation, keep the system message"),
+        ("/system TEXT", "set the system message and forget the conversation; no TEXT: remove it"),
+        ("/stats", "figures of the last answer and of the engine"),
+        ("/help", "this list"),
+        ("/exit", "end; so does Ctrl-D. Ctrl-C stops an answer"),
+    ]
+)
+
+
+def register(app: typer.Typer) -> None:
+    app.command("chat")(chat)
+
+
+@with_flags(sampling=SAMPLING, engine=ENGINE)
+def chat(
+    model: Model,
+    *,
+    system: System = None,
+    chat_template: Template = None,
+    json: AsJson = False,
+    sampling: SamplingParams,
+    engine: dict[str, object],
+) -> None:
+    """Talk with a model; /help lists the commands."""
+    screen = Screen(json)
+    template = read_template(chat_template)
+    llm = open_llm(model, engine)
+    try:
+        llm.tokenizer.chat_template(template)  # refuses a model without one, before the first line
+        conversation = Conversation(llm, screen, sampling, template)
+        conversation.set_system(system)
+        if sys.stdin.isatty():
+            screen.note(f"{model}: /help lists the commands, Ctrl-D ends")
+        with _history():
+            for line in _lines():
+                if not conversation.take(line):
+                    break
+        screen.result(
+            {
+                "messages": conversation.messages,
+                "turns": [turn.to_dict() for turn in conversation.turns],
+            }
+        )
+    finally:
+        llm.close()
+
+
+class Conversation:
+    """The messages so far, and what a line does to them."""
+
+    def __init__(
+        self, llm: LLM, screen: Screen, sampling: SamplingParams, template: str | None
+    ) -> None:
+        self.messages: list[dict[str, str]] = []
+        self.turns: list[RequestOutput] = []
+        self._llm = llm
+        self._screen = screen
+        self._sampling = sampling
+        self._template = template
+        self._system: str | None = None
+
+    def set_system(self, text: str | None) -> None:
+        self._system = text
+        self.reset()
+
+    def reset(self) -> None:
+        first = [] if self._system is None else [{"role": "system", "content": self._system}]
+        self.messages = first
+
+    def take(self, line: str) -> bool:
+        """Act on a line; False when it ends the conversation. Errors are said and survived."""
+        try:
+            if line.startswith("/"):
+                return self._command(line)
+            if line:
+                self._answer(check_utf8("the line", line))
+        except OctavoError as error:
+            self._screen.note(f"octavo: {error}")
+        return True
+
+    def _command(self, line: str) -> bool:
+        name, _, text = line.partition(" ")
+        match name:
+            case "/exit":
+                return False
+            case "/reset":
+                self.reset()
+            case "/system":
+                self.set_system(check_utf8("the line", text.strip()) or None)
+            case "/stats":
+                self._stats()
+            case "/help":
+                self._screen.note(HELP)
+            case _:
+                raise UsageError(f"no command {name}; /help lists them")
+        return True
+
+    def _answer(self, text: str) -> None:
+        messages = [*self.messages, {"role": "user", "content": text}]
+        ids = self._llm.tokenizer.encode_chat(messages, chat_template=self._template)
+        answer, output = "", None
+        chunks = self._llm.stream(ids, self._sampling)
+        with Interrupt() as interrupt, contextlib.closing(chunks):
+            for chunk in chunks:
+                answer += chunk.text
+                output = chunk.output
+                self._screen.write(chunk.text)
+                if interrupt.pressed:
+                    break
+        self._screen.say(" [stopped]" if output is None else "")
+        self.messages = [*messages, {"role": "assistant", "content": answer}]
+        if output is not None:
+            self.turns.append(output)
+
+    def _stats(self) -> None:
+        if self.turns:
+            self._screen.note(figures_line(self.turns[-1]))
+        self._screen.note(pairs([(name, str(value)) for name, value in self._llm.stats().items()]))
+
+
+def _lines() -> Iterator[str]:
+    """What the user types, to the end. Ctrl-C at the prompt drops the line."""
+    prompt = ">>> " if sys.stdin.isatty() else ""
+    while True:
+        try:
+            yield input(prompt).strip()
+        except KeyboardInterrupt:
+            print("\n(Ctrl-D or /exit ends)", file=sys.stderr)
+        except UnicodeDecodeError as error:
+            raise UsageError(f"standard input is not UTF-8 at byte {error.start}") from None
+        except EOFError:
+            if prompt:
+                print(file=sys.stderr)
+            return
+
+
+@contextlib.contextmanager
+def _history() -> Iterator[None]:
+    """Keep what is typed at a terminal for the next time, under the home folder."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    try:
+        import readline  # its import alone changes how input() reads
+    except ImportError:  # a Python built without it: typing works, without history
+        yield
+        return
+    path = home() / "chat_history"
+    with contextlib.suppress(OSError):
+        readline.read_history_file(path)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            readline.set_history_length(1000)
+            readline.write_history_file(path)

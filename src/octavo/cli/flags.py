@@ -1,0 +1,149 @@
+"""The flags that several verbs share, as tables: one row for each field of SamplingParams and LLM.
+
+`with_flags` adds them to a verb, which then gets `sampling` (SamplingParams) and `engine` (keywords
+of `LLM`) in place of thirty parameters. Ranges and defaults are those classes' own: only flags that
+were given are passed on.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from octavo.errors import UsageError
+from octavo.sampling_params import SamplingParams
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A library name such as smollm2, or the path of a GGUF file.",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Machine output: one JSON object, the last line of standard output.",
+    ),
+]
+Context = Annotated[int, typer.Option(help="Tokens in the sequence.")]
+
+
+_METAVARS = {int: "N", float: "X", str: "TEXT", list[int]: "N", list[str]: "TEXT"}
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """`field` is its name in SamplingParams or LLM; `spelling` is given where it is not --field."""
+
+    field: str
+    kind: Any
+    help: str
+    spelling: str | None = None
+    switch_to: bool = True  # what a switch passes on
+
+    def parameter(self) -> inspect.Parameter:
+        switch = self.kind is bool
+        spelling = self.spelling or f"--{self.field.replace('_', '-')}"
+        metavar = None if switch else _METAVARS[self.kind]
+        option = typer.Option(spelling, metavar=metavar, help=self.help, show_default=False)
+        return inspect.Parameter(
+            self.field,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=False if switch else None,
+            annotation=Annotated[bool if switch else self.kind | None, option],
+        )
+
+
+SAMPLING = (
+    Flag("max_tokens", int, "Stop after this many tokens; default: at the end of the context."),
+    Flag("temperature", float, "0 takes the likeliest token; default: as the model says, else 1."),
+    Flag("top_k", int, "Draw from this many likeliest tokens; 0 = all."),
+    Flag("top_p", float, "Draw from the likeliest tokens that make up this probability."),
+    Flag("min_p", float, "Leave out tokens below this share of the likeliest one's probability."),
+    Flag("repetition_penalty", float, "Above 1 discourages tokens of the prompt and the answer."),
+    Flag("presence_penalty", float, "Subtracted from the logits of tokens in the answer."),
+    Flag("frequency_penalty", float, "The same, times how often the token stands there."),
+    Flag("seed", int, "Makes the draw repeatable; default: drawn, and told in --json."),
+    Flag("stop", list[str], "End before this text; may be given again."),
+    Flag("stop_token_ids", list[int], "End at this token id; may be given again."),
+    Flag("ignore_eos", bool, "Go on past the model's end token."),
+    Flag("logprobs", int, "Give log-probabilities of each token and this many others (--json)."),
+)
+
+ENGINE = (
+    Flag("context", int, "Longest sequence in tokens; default: what the model and memory allow."),
+    Flag("kv_dtype", str, "K and V in the cache: bf16, f32, or k=…,v=…."),
+    Flag("kv_memory", str, "Memory for the cache, such as 512M or 4GiB."),
+    Flag("threads", int, "Threads; default: the cores this process may use."),
+    Flag(
+        "kv_cache",
+        bool,
+        "Compute the whole sequence again for every token.",
+        "--no-kv-cache",
+        False,
+    ),
+    Flag("block_size", int, "Tokens in a block of the cache: 16, 32 or 64."),
+    Flag("weights", str, "Convert weights to bf16 or f32; default: as the file has them."),
+    Flag("activations", str, "What meets quantised weights: int8 or bf16."),
+    Flag("max_batch_tokens", int, "Most tokens computed in one step."),
+)
+
+Verb = Callable[..., None]
+
+
+def with_flags(
+    *, sampling: tuple[Flag, ...] = (), engine: tuple[Flag, ...] = ()
+) -> Callable[[Verb], Verb]:
+    """Give a verb these flags; it gets `sampling` and `engine` where it asks for some of them."""
+
+    def wrap(verb: Verb) -> Verb:
+        @functools.wraps(verb)
+        def call(**values: Any) -> None:
+            if sampling:
+                given = _given(sampling, values)
+                values["sampling"] = SamplingParams.parse(given)
+            if engine:
+                values["engine"] = _given(engine, values)
+            verb(**values)
+
+        own = inspect.signature(verb, eval_str=True).parameters.values()
+        named = [p for p in own if p.name not in ("sampling", "engine")]
+        flags = [flag.parameter() for flag in (*sampling, *engine)]
+        call.__signature__ = inspect.Signature([*named, *flags])  # type: ignore[attr-defined]
+        return call
+
+    return wrap
+
+
+def _given(flags: tuple[Flag, ...], values: dict[str, Any]) -> dict[str, object]:
+    """Take the flags out of `values`; those that were not given are left out."""
+    taken = [(flag, values.pop(flag.field)) for flag in flags]
+    return {
+        flag.field: flag.switch_to if value is True else _as_text(flag, value)
+        for flag, value in taken
+        if not (value is None or value is False or value == [])  # 0 is a value
+    }
+
+
+def _as_text(flag: Flag, value: object) -> object:
+    for text in value if isinstance(value, list) else [value]:
+        if isinstance(text, str) and not text.isascii():
+            check_utf8(f"--{flag.field.replace('_', '-')}", text)
+    return value
+
+
+def check_utf8(what: str, text: str) -> str:
+    """`text`, unless bytes of the command line were not UTF-8: Python hides those in surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{what} is not UTF-8 at character {error.start + 1}") from None
+    return text

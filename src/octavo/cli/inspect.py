@@ -1,0 +1,108 @@
+"""`octavo inspect`: what is in a model's file, from its header alone."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+import typer
+
+from octavo.cli.explain import KVDtype
+from octavo.cli.figures import columns, count, pairs, size
+from octavo.cli.flags import AsJson, Model
+from octavo.cli.kv_bits import parse_kv_bits
+from octavo.cli.model_facts import ModelFacts, read_facts
+from octavo.cli.screen import Screen
+from octavo.errors import UnsupportedModelError
+from octavo.program.cost import kv_bytes_per_token
+from octavo.weights.tokenizer_spec import tokenizer_spec
+
+WithTemplate = Annotated[
+    bool, typer.Option("--template", help="Print the model's chat template as well.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    app.command("inspect")(inspect)
+
+
+def inspect(
+    model: Model,
+    *,
+    kv_dtype: KVDtype = "bf16",
+    template: WithTemplate = False,
+    json: AsJson = False,
+) -> None:
+    """Say what a model's file holds: sizes, tensor types, tokenizer, template, KV a token."""
+    screen = Screen(json)
+    bits = parse_kv_bits(kv_dtype)
+    found = describe(read_facts(model), bits)
+    screen.say(as_text(found))
+    if template:
+        screen.say(f"\n{found['chat_template'] or 'no chat template'}")
+    screen.result(found)
+
+
+def describe(facts: ModelFacts, kv_bits: tuple[int, int]) -> dict[str, Any]:
+    cfg, tokenizer = facts.config, tokenizer_spec(facts.metadata)
+    per_token = _kv_per_token(facts, kv_bits)
+    types = facts.tensor_types().items()
+    return {
+        "model": facts.name,
+        "path": str(facts.path),
+        "bytes": facts.path.stat().st_size,
+        "name": facts.metadata.get("general.name"),
+        "architecture": cfg.architecture,
+        "supported": per_token is not None,
+        "parameters": sum(math.prod(info.shape) for info in facts.tensors.values()),
+        "layers": cfg.num_layers,
+        "hidden_size": cfg.hidden_size,
+        "ffn_size": cfg.ffn_size,
+        "heads": cfg.heads,
+        "kv_heads": cfg.kv_heads,
+        "head_dim": cfg.head_dim,
+        "vocab_size": cfg.vocab_size,
+        "tied_head": cfg.tied_head,
+        "context": cfg.context,
+        "kv_bytes_per_token": per_token,
+        "tensor_types": {name: {"tensors": n, "bytes": nbytes} for name, (n, nbytes) in types},
+        "tokenizer": {"kind": tokenizer.kind, "pre": tokenizer.pre, "add_bos": tokenizer.add_bos},
+        "chat_template": tokenizer.chat_template,
+    }
+
+
+def as_text(found: dict[str, Any]) -> str:
+    kinds = [["type", "tensors", "bytes"]]
+    for name, each in found["tensor_types"].items():
+        kinds.append([name, f"{each['tensors']:,}", size(each["bytes"])])
+    tokenizer = found["tokenizer"]
+    architecture = found["architecture"] + ("" if found["supported"] else " (not supported)")
+    rows = [
+        ("file", f"{found['path']}, {size(found['bytes'])}"),
+        ("name", found["name"] or "not given"),
+        ("architecture", architecture),
+        ("parameters", count(found["parameters"])),
+        (
+            "layers",
+            f"{found['layers']}, hidden {found['hidden_size']:,}, FFN {found['ffn_size']:,}",
+        ),
+        ("heads", f"{found['heads']}, KV heads {found['kv_heads']}, of {found['head_dim']}"),
+        (
+            "vocabulary",
+            f"{found['vocab_size']:,}, head {'tied' if found['tied_head'] else 'untied'}",
+        ),
+        ("context", f"{found['context']:,} tokens"),
+        ("tokenizer", f"{tokenizer['kind']}, {tokenizer['pre']}"),
+        ("template", "yes" if found["chat_template"] else "no"),
+    ]
+    if found["supported"]:
+        rows.append(("KV a token", size(found["kv_bytes_per_token"])))
+    return f"{pairs(rows)}\ntensors\n{columns(kinds)}"
+
+
+def _kv_per_token(facts: ModelFacts, kv_bits: tuple[int, int]) -> float | None:
+    """None for an architecture that Octavo does not run: inspect still shows the file."""
+    try:
+        return kv_bytes_per_token(facts.program(), *kv_bits)
+    except UnsupportedModelError:
+        return None

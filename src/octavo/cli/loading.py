@@ -1,0 +1,73 @@
+"""From a model's name to a running LLM, pulling a library model that is not there yet."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from octavo.config import home
+from octavo.weights import download, library
+
+if TYPE_CHECKING:
+    from octavo.llm import LLM
+
+
+def open_llm(model: str, engine: dict[str, object]) -> LLM:
+    """Load `model` with these keywords of LLM."""
+    from octavo.llm import LLM  # after the pull and the flags' checks: it takes longest to import
+
+    return LLM(str(find_or_pull(model)), **engine)  # type: ignore[arg-type]  # LLM checks them
+
+
+def find_or_pull(model: str) -> Path:
+    """The model's file; a library model that is missing is fetched first, progress on stderr."""
+    known = library.LIBRARY.get(model)
+    if known is None or known.is_installed(home()):
+        return library.find(model, home=home())
+    return pull(model)
+
+
+def pull(name: str) -> Path:
+    """Fetch a library model, with a progress bar where standard error is a terminal."""
+    if not sys.stderr.isatty():
+        print(f"octavo: pulling {name}", file=sys.stderr, flush=True)
+        return download.pull(name, home=home(), progress=_Lines())
+    return _pull_with_bar(name)
+
+
+class _Lines:
+    """Progress for logs: a line for each new thing that goes on, and one every five seconds."""
+
+    def __init__(self) -> None:
+        self._what = ""
+        self._next = 0.0
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        now = time.monotonic()
+        if what != self._what or now >= self._next:
+            self._what, self._next = what, now + 5
+            print(f"{what}: {done / 1e6:.0f} of {total / 1e6:.0f} MB", file=sys.stderr, flush=True)
+
+
+def _pull_with_bar(name: str) -> Path:
+    from rich.console import Console  # 60 ms that only a pull needs
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        console=Console(stderr=True),
+    )
+    with bar:
+        tasks: dict[str, int] = {}  # by what is going on: a bar for each
+
+        def show(done: int, total: int, what: str) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, total=total)  # type: ignore[arg-type]
+
+        return download.pull(name, home=home(), progress=show)

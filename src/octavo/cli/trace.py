@@ -1,0 +1,55 @@
+"""`--trace-steps`: after every step the text so far, and what the cache did in that step.
+
+The counts are those of the StepRecords, which are read off the batches that ran; nothing here works
+them out from the length of the text.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from octavo.cli.screen import Screen
+from octavo.records import StepRecord
+
+if TYPE_CHECKING:
+    from octavo.llm import LLM
+
+
+class StepTrace:
+    """`start` is the text before the answer: the prompt where it is continued, else nothing."""
+
+    def __init__(self, llm: LLM, screen: Screen, *, start: str) -> None:
+        self.records: list[StepRecord] = []
+        self._llm = llm
+        self._screen = screen
+        self._text = start
+        self._last_step = llm.records[-1].step if llm.records else -1
+        screen.say(f"{'step':>4}  {'computed':>8}  {'cached':>6}  text so far")
+
+    def show(self, new_text: str) -> None:
+        """Print the steps that ran since the last call; the last of them gave `new_text`."""
+        records = self._new_records()
+        for record in records[:-1]:  # pieces of a long prompt
+            self._line(record)
+        self._text += new_text
+        if records:
+            self._line(records[-1])
+        elif new_text:  # held back until the end was certain
+            self._screen.say(f"{'':>4}  {'':>8}  {'':>6}  {self._quoted()}")
+
+    def _line(self, record: StepRecord) -> None:
+        number = self.records.index(record) + 1
+        computed, cached = f"{record.computed_tokens:,}", f"{record.cached_tokens:,}"
+        self._screen.say(f"{number:>4}  {computed:>8}  {cached:>6}  {self._quoted()}")
+
+    def _quoted(self) -> str:
+        """The text on one line, its ends visible."""
+        return json.dumps(self._text, ensure_ascii=False)
+
+    def _new_records(self) -> list[StepRecord]:
+        new = [record for record in self._llm.records if record.step > self._last_step]
+        if new:
+            self._last_step = new[-1].step
+        self.records += new
+        return new
