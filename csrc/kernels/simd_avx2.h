@@ -166,6 +166,13 @@ OCTAVO_INLINE i32x16 mask_byte_add16(i32x16 a, uint64_t m) {
           _mm256_add_epi8(a.hi, _mm256_and_si256(byte_mask((uint32_t)(m >> 32)), sixteen))};
 }
 
+OCTAVO_INLINE f32x16 swap_pairs(f32x16 a) { return {_mm256_permute_ps(a.lo, 0xb1), _mm256_permute_ps(a.hi, 0xb1)}; }
+OCTAVO_INLINE f32x16 twice_each(const float* p) {
+  const __m256 all = _mm256_loadu_ps(p);
+  return {_mm256_permutevar8x32_ps(all, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3)),
+          _mm256_permutevar8x32_ps(all, _mm256_setr_epi32(4, 4, 5, 5, 6, 6, 7, 7))};
+}
+
 OCTAVO_INLINE float reduce_add(f32x16 v) {
   const __m256 a = _mm256_add_ps(v.lo, v.hi);
   const __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));

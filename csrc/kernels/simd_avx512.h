@@ -93,6 +93,12 @@ OCTAVO_INLINE i32x16 mask_byte_add16(i32x16 a, uint64_t m) {
   return _mm512_mask_add_epi8(a, (__mmask64)m, a, _mm512_set1_epi8(16));
 }
 
+OCTAVO_INLINE f32x16 swap_pairs(f32x16 a) { return _mm512_permute_ps(a, 0xb1); }
+OCTAVO_INLINE f32x16 twice_each(const float* p) {
+  const __m512i pick = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+  return _mm512_permutexvar_ps(pick, _mm512_castps256_ps512(_mm256_loadu_ps(p)));
+}
+
 OCTAVO_INLINE float reduce_add(f32x16 v) {
   const __m256 a = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
   const __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));

@@ -209,6 +209,13 @@ OCTAVO_INLINE void store_f_mask(float* p, mask16 m, f32x16 v) {
   }
 }
 
+OCTAVO_INLINE f32x4 swap4(f32x4 a) { return __builtin_shufflevector(a, a, 1, 0, 3, 2); }
+OCTAVO_INLINE f32x16 swap_pairs(f32x16 a) { return OCTAVO_MAP1(swap4, a); }
+OCTAVO_INLINE f32x16 twice_each(const float* p) {
+  return {f32x4{p[0], p[0], p[1], p[1]}, f32x4{p[2], p[2], p[3], p[3]}, f32x4{p[4], p[4], p[5], p[5]},
+          f32x4{p[6], p[6], p[7], p[7]}};
+}
+
 OCTAVO_INLINE float reduce_add(f32x16 v) {
   const f32x4 b = (v.a + v.c) + (v.b + v.d);
   return (b[0] + b[2]) + (b[1] + b[3]);

@@ -1,7 +1,7 @@
-// simd_probe.cpp: the words of simd.h, one function each over 64-byte arguments. Only tests call them.
+// simd_probe.cpp: the words of simd.h and exp.h, one function each over 64-byte arguments. Only tests call them.
 //
 // Masks travel as lane bits in the first four bytes of an argument or result; a scalar result is the first lane.
-#include "kernels/simd.h"
+#include "kernels/exp.h"
 
 #include "simd_probe.h"
 
@@ -67,11 +67,16 @@ OCTAVO_WORD(dot_bf16, put(out, dot_bf16(f(c), i(a), i(b))))
 OCTAVO_WORD(load_f16, put(out, load_f16(a)))
 OCTAVO_WORD(load_bf16, put(out, load_bf16(a)))
 OCTAVO_WORD(to_bf16_pair, put(out, to_bf16_pair(f(a), f(b))))
+OCTAVO_WORD(store_bf16, store_i(out, zero_i()); store_bf16(out, f(a)))
+OCTAVO_WORD(exp2_poly, put(out, exp2_poly(f(a))))
+OCTAVO_WORD(exp2_below_127, put(out, exp2_below_127(f(a))))
 OCTAVO_WORD(first_lanes, put_bits(out, first_lanes(scalar(a))))
 OCTAVO_WORD(lt, put_bits(out, lt(f(a), f(b))))
 OCTAVO_WORD(is_nan, put_bits(out, is_nan(f(a))))
 OCTAVO_WORD(and_m, put_bits(out, and_m(m(a), m(b))))
 OCTAVO_WORD(mask_byte_add16, put(out, mask_byte_add16(i(a), scalar64(b))))
+OCTAVO_WORD(swap_pairs, put(out, swap_pairs(f(a))))
+OCTAVO_WORD(twice_each, put(out, twice_each((const float*)a)))
 OCTAVO_WORD(reduce_add, put(out, reduce_add(f(a))))
 OCTAVO_WORD(reduce_max, put(out, reduce_max(f(a))))
 
@@ -85,8 +90,9 @@ static const ProbeWord kWords[] = {
     OCTAVO_ENTRY(shift_right_u_16), OCTAVO_ENTRY(shift_right16_4), OCTAVO_ENTRY(to_float), OCTAVO_ENTRY(to_int),
     OCTAVO_ENTRY(as_float), OCTAVO_ENTRY(as_int), OCTAVO_ENTRY(dot_u8s8), OCTAVO_ENTRY(dot_u7s8),
     OCTAVO_ENTRY(dot_bf16), OCTAVO_ENTRY(load_f16), OCTAVO_ENTRY(load_bf16), OCTAVO_ENTRY(to_bf16_pair),
-    OCTAVO_ENTRY(first_lanes), OCTAVO_ENTRY(lt), OCTAVO_ENTRY(is_nan), OCTAVO_ENTRY(and_m),
-    OCTAVO_ENTRY(mask_byte_add16), OCTAVO_ENTRY(reduce_add), OCTAVO_ENTRY(reduce_max),
+    OCTAVO_ENTRY(store_bf16), OCTAVO_ENTRY(exp2_poly), OCTAVO_ENTRY(exp2_below_127), OCTAVO_ENTRY(first_lanes), OCTAVO_ENTRY(lt), OCTAVO_ENTRY(is_nan), OCTAVO_ENTRY(and_m),
+    OCTAVO_ENTRY(mask_byte_add16), OCTAVO_ENTRY(swap_pairs), OCTAVO_ENTRY(twice_each), OCTAVO_ENTRY(reduce_add),
+    OCTAVO_ENTRY(reduce_max),
 };
 static const SimdProbe kProbe = {kWords, sizeof kWords / sizeof kWords[0]};
 

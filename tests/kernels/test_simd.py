@@ -279,6 +279,14 @@ def test_mask_byte_add16_reaches_every_byte(isa):
     check_ints(run(isa, "mask_byte_add16", np.uint8, values, words), want.reshape(-1))
 
 
+def test_pair_words_move_lanes(isa):
+    values = np.arange(1, 129, dtype=F32)
+    swapped = values.reshape(-1, 2)[:, ::-1].reshape(-1)
+    check_floats(run(isa, "swap_pairs", F32, values), swapped)
+    doubled = np.repeat(values.reshape(-1, 16)[:, :8], 2)
+    check_floats(run(isa, "twice_each", F32, values), doubled)
+
+
 def fold(values, operation):
     for width in (8, 4, 2, 1):
         values = operation(values[:, :width], values[:, width : 2 * width])

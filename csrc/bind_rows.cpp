@@ -1,0 +1,188 @@
+// bind_rows.cpp: RowKernels for tests and for the sampler: checks shapes by name, then one call without the GIL.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+
+#include <cstdint>
+#include <initializer_list>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bindings.h"
+#include "rows.h"
+
+namespace octavo {
+namespace {
+
+template <typename T, int Dims> using Array = nb::ndarray<T, nb::ndim<Dims>, nb::c_contig, nb::device::cpu>;
+using Floats = Array<const float, 1>;
+using FloatsOut = Array<float, 1>;
+using Ints = Array<const int32_t, 1>;
+using IntsOut = Array<int32_t, 1>;
+
+const RowKernels& rows_for(const std::string& isa) { return *table_for(isa).rows; }
+
+[[noreturn]] void refuse(const std::string& name, const std::string& expected, const std::string& got) {
+  throw nb::value_error((name + ": expected " + expected + ", got " + got).c_str());
+}
+void need_size(const char* name, size_t got, size_t want) {
+  if (got != want) refuse(name, std::to_string(want) + " values", std::to_string(got));
+}
+void need_range(const char* name, int64_t got, int64_t low, int64_t high) {
+  if (got < low || got > high) refuse(name, std::to_string(low) + " to " + std::to_string(high), std::to_string(got));
+}
+int32_t length(const char* name, size_t size, int32_t most = INT32_MAX) {
+  need_range(name, (int64_t)size, 1, most);
+  return (int32_t)size;
+}
+
+void rms_norm(const std::string& isa, FloatsOut out, Floats x, Floats weight, float eps) {
+  const RowKernels& k = rows_for(isa);
+  const int32_t n = length("x", x.size());
+  need_size("weight", weight.size(), x.size());
+  need_size("out", out.size(), x.size());
+  nb::gil_scoped_release release;
+  k.rms_norm(x.data(), weight.data(), eps, n, out.data());
+}
+
+void rope(const std::string& isa, Array<float, 2> x, Floats cos, Floats sin, int32_t style) {
+  const RowKernels& k = rows_for(isa);
+  if (2 * cos.size() > x.shape(1)) refuse("cos", "at most dim/2 values", std::to_string(cos.size()));
+  need_size("sin", sin.size(), cos.size());
+  need_range("style", style, kRopeInterleaved, kRopeHalves);
+  nb::gil_scoped_release release;
+  k.rope(x.data(), (int32_t)x.shape(0), (int32_t)x.shape(1), (int32_t)(2 * cos.size()), cos.data(), sin.data(), style);
+}
+
+void silu_mul(const std::string& isa, FloatsOut out, Floats gate, Floats up) {
+  const RowKernels& k = rows_for(isa);
+  need_size("up", up.size(), gate.size());
+  need_size("out", out.size(), gate.size());
+  nb::gil_scoped_release release;
+  k.silu_mul(gate.data(), up.data(), (int32_t)gate.size(), out.data());
+}
+
+void add(const std::string& isa, FloatsOut out, Floats a, Floats b) {
+  const RowKernels& k = rows_for(isa);
+  need_size("b", b.size(), a.size());
+  need_size("out", out.size(), a.size());
+  nb::gil_scoped_release release;
+  k.add(a.data(), b.data(), (int32_t)a.size(), out.data());
+}
+
+nb::tuple summary_tuple(const TileSummary& s) { return nb::make_tuple(s.max, s.sum, s.best, log_sum_exp(&s)); }
+
+nb::tuple summarize_tile(const std::string& isa, Floats logits, int32_t base) {
+  TileSummary summary;
+  rows_for(isa).summarize_tile(logits.data(), length("logits", logits.size()), base, &summary);
+  return summary_tuple(summary);
+}
+
+nb::tuple merge_summaries(const std::string& isa, Floats maxima, Floats sums, Ints best) {
+  const RowKernels& k = rows_for(isa);
+  const int32_t count = length("maxima", maxima.size());
+  need_size("sums", sums.size(), maxima.size());
+  need_size("best", best.size(), maxima.size());
+  std::vector<TileSummary> tiles;
+  for (int32_t t = 0; t < count; t++) tiles.push_back({maxima.data()[t], sums.data()[t], best.data()[t]});
+  TileSummary whole;
+  k.merge_summaries(tiles.data(), count, &whole);
+  return summary_tuple(whole);
+}
+
+void need_sorted_edits(const Edit* edits, size_t count) {
+  for (size_t i = 1; i < count; i++) {
+    if (edits[i].token <= edits[i - 1].token)
+      refuse("edits", "tokens in ascending order", "token " + std::to_string(edits[i].token) + " after " +
+                                                       std::to_string(edits[i - 1].token));
+  }
+}
+
+// Edits come as the bytes of octavo.batch.EDIT records, shape (edits, 12).
+void edit_tile(const std::string& isa, FloatsOut logits, int32_t base, std::optional<Array<const uint32_t, 1>> mask,
+               Array<const uint8_t, 2> edits) {
+  const RowKernels& k = rows_for(isa);
+  const int32_t n = length("logits", logits.size(), kMaxVocab);
+  if (base < 0 || base % 16 != 0) refuse("base", "a multiple of 16, at least 0", std::to_string(base));
+  if (edits.shape(1) != sizeof(Edit)) refuse("edits", "records of 12 bytes", std::to_string(edits.shape(1)));
+  if (mask && (int64_t)mask->size() * 32 < (int64_t)base + n)
+    refuse("mask", "a bit for each of " + std::to_string(base + n) + " tokens", std::to_string(mask->size()) + " words");
+  const Edit* list = reinterpret_cast<const Edit*>(edits.data());
+  need_sorted_edits(list, edits.shape(0));
+  nb::gil_scoped_release release;
+  k.edit_tile(logits.data(), base, n, mask ? mask->data() : nullptr, list, (int32_t)edits.shape(0));
+}
+
+void top_k_tile(const std::string& isa, IntsOut ids, FloatsOut values, Floats logits, int32_t base) {
+  const RowKernels& k = rows_for(isa);
+  const int32_t count = length("ids", ids.size(), kMaxTopK);
+  need_size("values", values.size(), ids.size());
+  const int32_t n = length("logits", logits.size());
+  nb::gil_scoped_release release;
+  k.top_k_tile(logits.data(), n, base, count, ids.data(), values.data());
+}
+
+void merge_top_k(const std::string& isa, IntsOut out_ids, FloatsOut out_values, Array<const int32_t, 2> ids,
+                 Array<const float, 2> values) {
+  const RowKernels& k = rows_for(isa);
+  const int32_t tiles = length("ids", ids.shape(0)), count = length("out_ids", out_ids.size(), kMaxTopK);
+  need_size("out_values", out_values.size(), out_ids.size());
+  need_size("ids", ids.shape(1), out_ids.size());
+  need_size("values", values.size(), ids.size());
+  nb::gil_scoped_release release;
+  k.merge_top_k(ids.data(), values.data(), tiles, count, out_ids.data(), out_values.data());
+}
+
+int32_t sample(const std::string& isa, Floats logits, float temperature, int32_t top_k, float top_p, float min_p,
+               double u, Array<uint64_t, 1> scratch) {
+  const RowKernels& k = rows_for(isa);
+  const int32_t n = length("logits", logits.size(), kMaxVocab);
+  if (!(temperature > 0.0f)) refuse("temperature", "more than 0", std::to_string(temperature));
+  if (top_k < 0) refuse("top_k", "0 (all) or more", std::to_string(top_k));
+  if (!(top_p >= 0.0f && top_p <= 1.0f)) refuse("top_p", "0 to 1", std::to_string(top_p));
+  if (!(min_p >= 0.0f && min_p <= 1.0f)) refuse("min_p", "0 to 1", std::to_string(min_p));
+  if (!(u >= 0.0 && u < 1.0)) refuse("u", "0 to 1, less than 1", std::to_string(u));
+  if ((int64_t)scratch.size() * 8 < sample_scratch_bytes(n))
+    refuse("scratch", "at least " + std::to_string(sample_scratch_bytes(n) / 8) + " values", std::to_string(scratch.size()));
+  nb::gil_scoped_release release;
+  return k.sample(logits.data(), n, temperature, top_k, top_p, min_p, u, scratch.data());
+}
+
+void log_softmax_at(const std::string& isa, FloatsOut out, Floats logits, Ints ids) {
+  const RowKernels& k = rows_for(isa);
+  const int32_t n = length("logits", logits.size(), kMaxVocab);
+  need_size("out", out.size(), ids.size());
+  for (size_t i = 0; i < ids.size(); i++) need_range("ids", ids.data()[i], 0, n - 1);
+  nb::gil_scoped_release release;
+  k.log_softmax_at(logits.data(), n, ids.data(), (int32_t)ids.size(), out.data());
+}
+
+}  // namespace
+
+void bind_rows(nb::module_& m) {
+  m.attr("VOCAB_TILE") = kVocabTile;
+  m.attr("MAX_VOCAB") = kMaxVocab;
+  m.attr("MAX_TOP_K") = kMaxTopK;
+  m.def("rms_norm", &rms_norm, "isa"_a, "out"_a.noconvert(), "x"_a.noconvert(), "weight"_a.noconvert(), "eps"_a);
+  m.def("rope", &rope, "isa"_a, "x"_a.noconvert(), "cos"_a.noconvert(), "sin"_a.noconvert(), "style"_a);
+  m.def("silu_mul", &silu_mul, "isa"_a, "out"_a.noconvert(), "gate"_a.noconvert(), "up"_a.noconvert());
+  m.def("add", &add, "isa"_a, "out"_a.noconvert(), "a"_a.noconvert(), "b"_a.noconvert());
+  m.def("summarize_tile", &summarize_tile, "isa"_a, "logits"_a.noconvert(), "base"_a);
+  m.def("merge_summaries", &merge_summaries, "isa"_a, "maxima"_a.noconvert(), "sums"_a.noconvert(),
+        "best"_a.noconvert());
+  m.def("edit_tile", &edit_tile, "isa"_a, "logits"_a.noconvert(), "base"_a, "mask"_a.noconvert().none(),
+        "edits"_a.noconvert());
+  m.def("top_k_tile", &top_k_tile, "isa"_a, "ids"_a.noconvert(), "values"_a.noconvert(), "logits"_a.noconvert(),
+        "base"_a);
+  m.def("merge_top_k", &merge_top_k, "isa"_a, "out_ids"_a.noconvert(), "out_values"_a.noconvert(),
+        "ids"_a.noconvert(), "values"_a.noconvert());
+  m.def("sample_scratch", [](int32_t n) { return sample_scratch_bytes(n) / 8; }, "n"_a,
+        "uint64 values of scratch that `sample` needs for a vocabulary of n.");
+  m.def("sample", &sample, "isa"_a, "logits"_a.noconvert(), "temperature"_a, "top_k"_a, "top_p"_a, "min_p"_a, "u"_a,
+        "scratch"_a.noconvert());
+  m.def("log_softmax_at", &log_softmax_at, "isa"_a, "out"_a.noconvert(), "logits"_a.noconvert(), "ids"_a.noconvert());
+}
+
+}  // namespace octavo
