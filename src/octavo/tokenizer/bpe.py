@@ -44,6 +44,11 @@ def family(pre: str) -> str:
     return _FAMILY[pre]
 
 
+def adds_bos_if_silent(pre: str) -> bool:
+    """Whether a file that does not say so wants a BOS: Llama 3's do, the other families' do not."""
+    return family(pre) == "llama-bpe"
+
+
 def bpe_parts(spec: TokenizerSpec, vocab: dict[str, int]) -> dict[str, Any]:
     """The normalizer, pre-tokenizer and model of a tokenizer.json."""
     rules = family(spec.pre)

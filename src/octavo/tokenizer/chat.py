@@ -81,7 +81,7 @@ class _Marks:
         self.hidden: list[str] = []
 
     def hide(self, value: Any, *, free_text: bool = False) -> Any:
-        """A copy of `value` with marks for tokens; `free_text` hides partial ones at its ends too."""
+        """A copy of `value`, its tokens marked; `free_text` marks partial ones at the ends too."""
         if isinstance(value, str):
             return self._hide_text(value, free_text)
         if isinstance(value, Mapping):

@@ -18,6 +18,7 @@ from typing import Any
 
 import tokenizers
 
+from octavo.errors import ModelFormatError
 from octavo.tokenizer.bpe import bpe_parts
 from octavo.tokenizer.spec import TokenizerSpec, TokenType
 from octavo.tokenizer.spm import spm_parts
@@ -30,15 +31,16 @@ logger = logging.getLogger(__name__)
 def load(spec: TokenizerSpec, cache_dir: Path | None) -> tokenizers.Tokenizer:
     """Build the tokenizer, or take it from `cache_dir` if an equal spec was built before."""
     if cache_dir is None:
-        return tokenizers.Tokenizer.from_str(document(spec))
+        return _compile(document(spec))
     salt = f"octavo tokenizer {_FORMAT}, tokenizers {tokenizers.__version__}"
     path = cache_dir / f"{spec.digest(salt)}.tokenizer"
     cached = _read(path)
     if cached is not None:
         return tokenizers.Tokenizer.from_buffer(cached)
     text = document(spec)
+    tokenizer = _compile(text)
     _write(path, text.encode())
-    return tokenizers.Tokenizer.from_str(text)
+    return tokenizer
 
 
 def document(spec: TokenizerSpec) -> str:
@@ -50,6 +52,13 @@ def document(spec: TokenizerSpec) -> str:
         parts["model"]["merges"] = [merge.split(" ") for merge in merges]
     whole = {"version": "1.0", "added_tokens": _added_tokens(spec), **parts}
     return json.dumps(whole, ensure_ascii=False, separators=(",", ":"))
+
+
+def _compile(text: str) -> tokenizers.Tokenizer:
+    try:
+        return tokenizers.Tokenizer.from_str(text)
+    except Exception as error:  # the library raises no narrower type
+        raise ModelFormatError(f"the model's tokens and merges do not fit: {error}") from error
 
 
 def _vocab(spec: TokenizerSpec) -> dict[str, int]:

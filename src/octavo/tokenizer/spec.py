@@ -31,10 +31,7 @@ class TokenType(IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class TokenizerSpec:
-    """One vocabulary. `merges` belongs to bpe ("left right", best first), `scores` to spm.
-
-    Files that are silent about `add_space_prefix` mean True for spm and False for bpe.
-    """
+    """One vocabulary. `merges` belongs to bpe ("left right", best first), `scores` to spm."""
 
     kind: Literal["bpe", "spm"]
     pre: str  # the pre-tokenizer's name in GGUF; used by bpe only
@@ -89,13 +86,19 @@ class TokenizerSpec:
 
     @cached_property
     def control_ids(self) -> frozenset[int]:
-        """Ids that plain text never yields: control tokens, and BOS, EOS, EOT whatever their type.
+        """Ids that plain text never yields: control tokens, and BOS, EOS, EOT of another type.
 
         Converters have marked end-of-turn tokens as normal; no user may be able to type them.
         """
         ids = np.flatnonzero(np.asarray(self.token_types) == TokenType.CONTROL).tolist()
-        marked = (i for i in (self.bos_id, self.eos_id, self.eot_id) if i is not None)
-        return frozenset(ids).union(marked)
+        marked = {i for i in (self.bos_id, self.eos_id, self.eot_id) if i is not None}
+        return frozenset(ids).union(i for i in marked if not self._is_word(i))
+
+    def _is_word(self, token_id: int) -> bool:
+        """Whether merges build the token: files without a BOS have named a comma."""
+        piece = self.tokens[token_id]
+        is_byte = self.types[token_id] == TokenType.BYTE or len(piece) == 1
+        return is_byte or any(merge.replace(" ", "", 1) == piece for merge in self.merges or ())
 
     @cached_property
     def user_defined_ids(self) -> list[int]:

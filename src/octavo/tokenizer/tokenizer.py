@@ -70,7 +70,7 @@ class Tokenizer:
     def encode(
         self, text: str, *, add_special: bool = True, parse_special: bool = False
     ) -> list[int]:
-        """Ids of `text`, BOS and EOS as the model asks; a BOS parsed from the text is not doubled."""
+        """Ids of `text`, BOS and EOS as the model asks; a BOS in the text is not doubled."""
         fragments = self._specials.split(text) if parse_special else ([text] if text else [])
         ids = self._encode_fragments(fragments)
         if add_special:
@@ -88,7 +88,7 @@ class Tokenizer:
         parse_special: bool = False,
         template_args: Mapping[str, Any] | None = None,
     ) -> list[int]:
-        """Ids of a conversation; only the template spells special tokens, unless `parse_special`."""
+        """Ids of a chat; only the template spells special tokens, unless `parse_special`."""
         template = self.chat_template(chat_template)
         args = {**(template_args or {}), "add_generation_prompt": add_generation_prompt}
         if parse_special:
@@ -155,9 +155,19 @@ class Tokenizer:
             if isinstance(fragment, int):
                 ids.append(fragment)
                 continue
-            text = " " + fragment if self.spec.add_space_prefix else fragment
-            ids.extend(self._plain.encode(text, add_special_tokens=False).ids)
+            ids += self._encode_plain(" " + fragment if self.spec.add_space_prefix else fragment)
         return ids
+
+    def _encode_plain(self, text: str) -> list[int]:
+        try:
+            return self._plain.encode(text, add_special_tokens=False).ids
+        except TypeError:  # what the library says to a string that has no UTF-8
+            place = next((i for i, c in enumerate(text) if "\ud800" <= c <= "\udfff"), None)
+            if place is None:
+                raise
+            raise UsageError(
+                f"the text is not valid Unicode: {text[place]!a} is half a surrogate pair"
+            ) from None
 
     def _with_bos(self, ids: list[int]) -> list[int]:
         bos = self.spec.bos_id

@@ -1,0 +1,150 @@
+"""Byte-level BPE, slow and obvious: the oracle for ids of kind bpe.
+
+Written from the published regular expressions of each family, without a regular-expression engine
+and without the `tokenizers` library: a hand-written scanner over `unicodedata` categories, then the
+best-ranked pair joined one at a time. Knows no special tokens.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+from itertools import pairwise
+
+# Unicode's White_Space property; str.isspace() would add U+001C..U+001F
+_BLANKS = {*range(9, 14), 32, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B)}
+_BLANKS |= {0x2028, 0x2029, 0x202F, 0x205F, 0x3000}
+_ENDINGS = ("s", "t", "re", "ve", "m", "ll", "d")
+
+
+def encode(text: str, tokens: list[str], merges: list[str], pre: str) -> list[int]:
+    """Ids of `text` without special tokens; bytes that have no token are left out."""
+    ids = {token: index for index, token in enumerate(tokens)}
+    ranks = {merge: rank for rank, merge in enumerate(merges)}
+    result = []
+    for word in split(text, pre):
+        chars = "".join(_stand_in(byte) for byte in word.encode())
+        whole = pre == "llama-bpe" and chars in ids
+        parts = [chars] if whole else _join([c for c in chars if c in ids], ranks)
+        result += [ids[part] for part in parts]
+    return result
+
+
+def split(text: str, pre: str) -> list[str]:
+    """The words that merges may not cross."""
+    if pre == "qwen2":
+        text = unicodedata.normalize("NFC", text)
+    if pre == "smollm":
+        return [word for run in _single_digits(text) for word in _scan(run, _gpt2_word)]
+    word = {"gpt-2": _gpt2_word, "llama-bpe": _llama3_word, "qwen2": _qwen2_word}[pre]
+    return _scan(text, word)
+
+
+def _join(parts: list[str], ranks: dict[str, int]) -> list[str]:
+    while len(parts) > 1:
+        pairs = [f"{a} {b}" for a, b in pairwise(parts)]
+        best = min(range(len(pairs)), key=lambda i: (ranks.get(pairs[i], len(ranks)), i))
+        if pairs[best] not in ranks:
+            break
+        parts = [*parts[:best], parts[best] + parts[best + 1], *parts[best + 2 :]]
+    return parts
+
+
+def _stand_in(byte: int) -> str:
+    visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1)]
+    visible += range(ord("®"), ord("ÿ") + 1)
+    if byte in visible:
+        return chr(byte)
+    return chr(256 + sum(b not in visible for b in range(byte)))
+
+
+def _scan(text: str, word_size: Callable[[str, int], int]) -> list[str]:
+    words, at = [], 0
+    while at < len(text):
+        size = word_size(text, at)
+        assert size > 0
+        words.append(text[at : at + size])
+        at += size
+    return words
+
+
+def _single_digits(text: str) -> list[str]:
+    runs: list[str] = []
+    joined = False
+    for char in text:
+        number = _number(char)
+        if joined and not number:
+            runs[-1] += char
+        else:
+            runs.append(char)
+        joined = not number
+    return runs
+
+
+def _letter(char: str) -> bool:
+    return unicodedata.category(char)[0] == "L"
+
+
+def _number(char: str) -> bool:
+    return unicodedata.category(char)[0] == "N"
+
+
+def _blank(char: str) -> bool:
+    return ord(char) in _BLANKS
+
+
+def _other(char: str) -> bool:
+    return not (_letter(char) or _number(char) or _blank(char))
+
+
+def _newline(char: str) -> bool:
+    return char in "\r\n"
+
+
+def _run(text: str, at: int, kind: Callable[[str], bool]) -> int:
+    size = 0
+    while at + size < len(text) and kind(text[at + size]):
+        size += 1
+    return size
+
+
+def _blanks_before_word(text: str, at: int) -> int:
+    """A run of blanks leaves its last one to the word after it."""
+    size = _run(text, at, _blank)
+    return size if at + size == len(text) else max(size - 1, 1)
+
+
+def _gpt2_word(text: str, at: int) -> int:
+    if text[at] == "'":
+        for ending in _ENDINGS:
+            if text.startswith(ending, at + 1):
+                return 1 + len(ending)
+    lead = int(text[at] == " ")
+    for kind in (_letter, _number, _other):
+        if size := _run(text, at + lead, kind):
+            return lead + size
+    return _blanks_before_word(text, at)
+
+
+def _llama3_word(text: str, at: int, digits: int = 3) -> int:
+    if text[at] == "'":
+        for ending in _ENDINGS:
+            found = text[at + 1 : at + 1 + len(ending)]
+            if found.replace("\u017f", "s").lower() == ending:  # U+017F is a lower-case s
+                return 1 + len(ending)
+    lead = int(not (_letter(text[at]) or _number(text[at]) or _newline(text[at])))
+    if size := _run(text, at + lead, _letter):
+        return lead + size
+    if size := _run(text, at, _number):
+        return min(size, digits)
+    lead = int(text[at] == " ")
+    if size := _run(text, at + lead, _other):
+        return lead + size + _run(text, at + lead + size, _newline)
+    blanks = text[at : at + _run(text, at, _blank)]
+    if newline := max(blanks.rfind("\n"), blanks.rfind("\r")) + 1:
+        return newline
+    return _blanks_before_word(text, at)
+
+
+def _qwen2_word(text: str, at: int) -> int:
+    return _llama3_word(text, at, digits=1)

@@ -1,0 +1,90 @@
+"""Byte-level BPE: ids equal those of a slow implementation that shares no code with it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from octavo.errors import UnsupportedModelError
+from octavo.tokenizer import Tokenizer, TokenType
+from tests.tokenizer import slow_bpe
+from tests.tokenizer.fixture_specs import load_golden, load_spec
+
+FAMILIES = ["gpt-2", "smollm", "llama-bpe", "qwen2"]
+TOKENIZERS = {pre: Tokenizer.from_spec(load_spec("tiny_bpe", pre=pre)) for pre in FAMILIES}
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs", "Cn"]), max_size=40)
+TIGHT_TEXT = st.text("ab an1 23'sStTrevVEmldD\n\r\t .,!-猫é½\u00a0", max_size=40)
+
+
+@pytest.mark.parametrize("pre", FAMILIES)
+def test_ids_equal_the_golden_ids(pre):
+    for text, ids in load_golden(f"tiny_bpe_{pre}"):
+        assert TOKENIZERS[pre].encode(text, add_special=False) == ids, text
+
+
+@pytest.mark.parametrize("pre", FAMILIES)
+@given(text=ANY_TEXT | TIGHT_TEXT)
+def test_ids_equal_the_slow_implementation(pre, text):
+    spec = load_spec("tiny_bpe", pre=pre)
+    for user_defined in ("<tool>", "    "):
+        text = text.replace(user_defined, "")
+    want = slow_bpe.encode(text, spec.tokens, spec.merges, pre)
+    assert TOKENIZERS[pre].encode(text, add_special=False) == want
+
+
+@pytest.mark.parametrize(
+    ("pre", "words"),
+    [
+        ("gpt-2", ["It", "'s", " 1234", ",", " isn", "'", "T", "  ", " so", "\n", "\n", "x"]),
+        ("smollm", ["It", "'s", " ", "1", "2", "3", "4", ",", " isn", "'", "T"]),
+        ("llama-bpe", ["It", "'s", " ", "123", "4", ",", " isn", "'T", "  ", " so", "\n\n", "x"]),
+        ("qwen2", ["It", "'s", " ", "1", "2", "3", "4", ",", " isn", "'T", "  ", " so"]),
+    ],
+)
+def test_families_cut_words_their_own_way(pre, words):
+    """The oracle itself is held to words written down by hand."""
+    assert slow_bpe.split("It's 1234, isn'T   so\n\nx", pre)[: len(words)] == words
+
+
+def test_llama_takes_a_word_whole_that_merges_would_not_build():
+    for pre, whole in (("llama-bpe", True), ("gpt-2", False)):
+        spec = load_spec("tiny_bpe", pre=pre)
+        spec.tokens.append("qzqz")
+        spec.token_types.append(TokenType.NORMAL)
+        ids = Tokenizer.from_spec(spec).encode("qzqz", add_special=False)
+        assert (ids == [len(spec.tokens) - 1]) is whole
+
+
+def test_a_user_defined_token_is_found_in_plain_text():
+    tokenizer = TOKENIZERS["gpt-2"]
+    tool = tokenizer.spec.tokens.index("<tool>")
+    ids = tokenizer.encode("a<tool>b", add_special=False)
+    assert ids == [tokenizer.spec.tokens.index("a"), tool, tokenizer.spec.tokens.index("b")]
+
+
+@pytest.mark.parametrize("pre", FAMILIES[:3])
+@given(text=ANY_TEXT)
+def test_text_comes_back(pre, text):
+    tokenizer = TOKENIZERS[pre]
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_qwen_composes_characters_as_its_own_tokenizer_does():
+    tokenizer = TOKENIZERS["qwen2"]
+    assert tokenizer.decode(tokenizer.encode("e\u0301")) == "\u00e9"
+
+
+def test_bytes_without_a_token_are_named():
+    spec = load_spec("tiny_bpe")
+    spec.tokens[spec.tokens.index("\u0104")] = "gone"  # it stood for byte 4
+    tokenizer = Tokenizer.from_spec(spec)
+    assert tokenizer.missing_bytes() == {4}
+    assert tokenizer.decode(tokenizer.encode("a\x04b")) == "ab"
+
+
+def test_an_unknown_pre_tokenizer_is_refused_by_name():
+    with pytest.raises(
+        UnsupportedModelError, match=r"'tekken' is not supported; known ones: .*gpt-2"
+    ):
+        Tokenizer.from_spec(load_spec("tiny_bpe", pre="tekken"))

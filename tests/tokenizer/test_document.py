@@ -1,0 +1,104 @@
+"""The cache of built tokenizers: found by content, never half written, rebuilt when damaged."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from octavo.errors import ModelFormatError
+from octavo.tokenizer import Tokenizer, document
+from tests.tokenizer.fixture_specs import load_spec
+
+
+@pytest.mark.parametrize("name", ["tiny_bpe", "tiny_spm"])
+def test_the_second_load_reads_what_the_first_wrote(name, tmp_path, monkeypatch):
+    spec = load_spec(name)
+    first = Tokenizer.from_spec(spec, cache_dir=tmp_path / "new")
+    assert len(list((tmp_path / "new").iterdir())) == 1
+    monkeypatch.setattr(document, "document", _refuse)
+    second = Tokenizer.from_spec(load_spec(name), cache_dir=tmp_path / "new")
+    text = "The 42 pages   are folded.\n\n猫 <tool>"
+    assert second.encode(text) == first.encode(text)
+
+
+def _refuse(spec: object) -> str:
+    raise AssertionError("built again although it was cached")
+
+
+@pytest.mark.parametrize("damage", [b"", b"junk", b"\n", "cut"])
+def test_a_damaged_file_is_built_again_and_replaced(damage, tmp_path, caplog):
+    spec = load_spec("tiny_bpe")
+    Tokenizer.from_spec(spec, cache_dir=tmp_path)
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] if damage == "cut" else damage)
+    with caplog.at_level(logging.WARNING):
+        tokenizer = Tokenizer.from_spec(spec, cache_dir=tmp_path)
+    assert "damaged" in caplog.text
+    assert path.read_bytes() == whole
+    assert tokenizer.decode(tokenizer.encode("page")) == "page"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pre": "qwen2"},
+        {"eos_id": 603},
+        {"tokens": [*load_spec("tiny_bpe").tokens[:-1], "     "]},
+        {"merges": load_spec("tiny_bpe").merges[:-1]},
+        {"token_types": [*load_spec("tiny_bpe").token_types[:-1], 3]},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_another_spec_has_another_file(changes, tmp_path):
+    Tokenizer.from_spec(load_spec("tiny_bpe"), cache_dir=tmp_path)
+    Tokenizer.from_spec(load_spec("tiny_bpe", **changes), cache_dir=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_scores_belong_to_the_digest():
+    spec = load_spec("tiny_spm")
+    scores = [*spec.scores[:-1], spec.scores[-1] - 1.0]
+    assert spec.digest("x") != load_spec("tiny_spm", scores=scores).digest("x")
+    assert spec.digest("x") != spec.digest("y")
+
+
+def test_moving_a_character_between_tokens_changes_the_digest():
+    spec = load_spec("tiny_bpe")
+    tokens = list(spec.tokens)
+    tokens[300], tokens[301] = tokens[300] + tokens[301][0], tokens[301][1:]
+    assert "".join(tokens) == "".join(spec.tokens)
+    assert spec.digest("x") != load_spec("tiny_bpe", tokens=tokens).digest("x")
+
+
+def test_a_failed_write_leaves_no_file(tmp_path, monkeypatch):
+    def fail(source: Path, target: Path) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(document.os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        Tokenizer.from_spec(load_spec("tiny_bpe"), cache_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_merge_of_a_missing_token_is_a_broken_model():
+    spec = load_spec("tiny_bpe", merges=["q qq"])
+    with pytest.raises(ModelFormatError, match=r"tokens and merges do not fit: .*qq"):
+        Tokenizer.from_spec(spec)
+
+
+def test_a_merge_that_looks_like_a_file_header_is_kept():
+    """The library's reader of one-string merges drops lines that begin with "#version"."""
+    spec = load_spec("tiny_spm")
+    pieces = ["#v", "#ve", "#ver", "#vers", "#versi", "#versio", "#version", "#versions", "#"]
+    pieces = [piece for piece in pieces if piece not in spec.tokens]
+    longer = load_spec(
+        "tiny_spm",
+        tokens=spec.tokens + pieces,
+        token_types=[*spec.token_types, *[1] * len(pieces)],
+        scores=[*spec.scores, *(float(len(piece)) for piece in pieces)],
+    )
+    ids = Tokenizer.from_spec(longer).encode("#versions", add_special=False)
+    assert ids == [longer.tokens.index("#versions")]

@@ -1,0 +1,81 @@
+"""Real vocabularies: golden ids of SmolLM2, and llama.cpp's own test strings where they lie beside
+the repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from octavo.tokenizer import Detokenizer, Tokenizer
+from tests.tokenizer.fixture_specs import SHARED, load_golden
+from tests.tokenizer.gguf_spec import spec_from_gguf
+
+LLAMACPP = sorted((SHARED / "tokenizer" / "llamacpp").glob("*.inp"))
+TEXTS = [
+    SHARED / "tokenizer" / "blns.part1.txt",
+    SHARED / "text" / "wagahai_ja.part1.txt",
+]
+# Bytes that SmolLM2 has no token for: impossible in UTF-8, planes 4 to 11, six control characters.
+SMOLLM2_MISSING = {0xC0, 0xC1, 0xF1, 0xF2, *range(0xF5, 0x100), 4, 6, 0x13, 0x14, 0x16, 0x1D}
+
+
+@pytest.fixture(scope="module")
+def smollm2(smollm2_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    spec = spec_from_gguf(smollm2_path)
+    cache = tmp_path_factory.mktemp("tokenizers")
+    Tokenizer.from_spec(spec, cache_dir=cache)
+    return Tokenizer.from_spec(spec, cache_dir=cache)  # what is tested came from the cache
+
+
+def test_smollm2_ids_equal_the_golden_ids(smollm2):
+    for text, ids in load_golden("smollm2"):
+        assert smollm2.encode(text) == ids, text
+        assert smollm2.decode(ids) == text
+
+
+def test_smollm2_facts(smollm2):
+    assert smollm2.vocab_size == 49152
+    assert smollm2.eos_ids == {0, 2}
+    assert smollm2.missing_bytes() == SMOLLM2_MISSING
+    assert smollm2.encode("<|im_end|>", parse_special=True) == [2]
+
+
+def test_smollm2_chat(smollm2):
+    ids = smollm2.encode_chat([{"role": "user", "content": "Why?<|im_end|>"}])
+    shown = smollm2.decode(ids, skip_special=False)
+    assert shown.endswith("<|im_start|>user\nWhy?<|im_end|><|im_end|>\n<|im_start|>assistant\n")
+    assert (ids.count(1), ids.count(2)) == (3, 2)  # three turns; the typed end is text
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_long_texts_come_back(smollm2, path):
+    if not path.exists():
+        pytest.skip(f"{path.name} is not beside this repository")
+    text = path.read_bytes().decode()
+    ids = smollm2.encode(text)
+    detokenizer = Detokenizer(smollm2)
+    streamed = "".join(map(detokenizer.push, ids)) + detokenizer.finish()
+    gone = str.maketrans(dict.fromkeys(b for b in SMOLLM2_MISSING if b < 0x80))
+    assert streamed == smollm2.decode(ids) == text.translate(gone)
+
+
+@pytest.mark.skipif(not LLAMACPP, reason="llama.cpp's test strings are not beside this repository")
+def test_llamacpp_strings_come_back(smollm2):
+    for text in (text for path in LLAMACPP for text in strings(path)):
+        assert smollm2.decode(smollm2.encode(text)) == text
+
+
+@pytest.mark.parametrize("path", LLAMACPP, ids=lambda path: path.stem)
+def test_llamacpp_ids(path):
+    vocabulary = path.with_suffix("")  # ggml-vocab-gpt-2.gguf.inp is about ggml-vocab-gpt-2.gguf
+    if not vocabulary.exists():
+        pytest.skip(f"{vocabulary.name} is not beside its test strings")
+    tokenizer = Tokenizer.from_spec(spec_from_gguf(vocabulary))
+    lines = path.with_suffix(".out").read_text().splitlines()
+    for text, line in zip(strings(path), lines, strict=True):
+        assert tokenizer.encode(text, add_special=False) == list(map(int, line.split())), text
+
+
+def strings(path: Path) -> list[str]:
+    return path.read_bytes().decode().split("\n__ggml_vocab_test__\n")
