@@ -56,7 +56,6 @@ def make_model(*, parts: int = 1, part_bytes: int = 300_000) -> FakeModel:
 class FakeIndex:
     wheels: dict[str, tuple[str, bytes]]
     ranges: bool = True  # answer Range requests with 206
-    hashes: bool = True  # put sha256 into the index page
     cut_first_after: int | None = None  # bytes of the first file answer, then the line drops
     stall_first_after: int | None = None  # bytes of the first file answer, then silence
     requests: list[tuple[str, str | None]] = field(default_factory=list)  # (file, Range) of files
@@ -67,8 +66,8 @@ class FakeIndex:
         if project not in self.wheels:
             return None
         name, data = self.wheels[project]
-        anchor = f"#sha256={hashlib.sha256(data).hexdigest()}" if self.hashes else ""
-        return f'<!DOCTYPE html><a href="/files/{name}{anchor}">{name}</a>'.encode()
+        digest = hashlib.sha256(data).hexdigest()
+        return f'<!DOCTYPE html><a href="/files/{name}#sha256={digest}">{name}</a>'.encode()
 
 
 class _Handler(BaseHTTPRequestHandler):

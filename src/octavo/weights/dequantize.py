@@ -19,7 +19,7 @@ from octavo.weights.ggml_type import GGMLType
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
-_CHUNK_BLOCKS = 1 << 14  # bounds the temporaries, a few MB, whatever the tensor's size
+_CHUNK_VALUES = 1 << 19  # bounds the temporaries, a few MB, whatever the tensor's size
 
 
 def dequantize(type: GGMLType, data: Bytes, shape: tuple[int, ...]) -> Floats:
@@ -33,8 +33,9 @@ def dequantize(type: GGMLType, data: Bytes, shape: tuple[int, ...]) -> Floats:
     blocks = data.reshape(num_blocks, type.block_bytes)
     out = np.empty((num_blocks, type.block_values), np.float32)
     decode = _DECODERS[type]
-    for start in range(0, num_blocks, _CHUNK_BLOCKS):
-        out[start : start + _CHUNK_BLOCKS] = decode(blocks[start : start + _CHUNK_BLOCKS])
+    step = _CHUNK_VALUES // type.block_values
+    for start in range(0, num_blocks, step):
+        out[start : start + step] = decode(blocks[start : start + step])
     return out.reshape(shape)
 
 

@@ -41,17 +41,21 @@ class SkippedIndexes(logging.Handler):
         self.reasons: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.msg.startswith("Could not fetch URL") and isinstance(record.args, tuple):
-            url, reason = (str(arg) for arg in record.args[:2])
-            if not reason.startswith("404 "):
-                self.reasons.append(f"{url}: {_short(reason)}")
+        if not isinstance(record.args, tuple):
+            return
+        args = [str(arg) for arg in record.args]
+        if record.msg.startswith("Could not fetch URL") and not args[1].startswith("404 "):
+            self.reasons.append(f"{args[0]}: {_short(args[1])}")
+        elif record.msg.startswith("The repository located at"):
+            self.reasons.append(f"{args[0]} is plain http, which pip wants as a trusted-host")
 
 
 def _short(reason: str) -> str:
     """The part of a nested requests/urllib3 message that a person can use."""
     if " for url" in reason:
         return reason.split(" for url", 1)[0]
-    return reason.rsplit(": ", 1)[-1].strip(" ')>")
+    short = reason.rsplit(": ", 1)[-1].rstrip(" ')>")
+    return short + ")" * (short.count("(") - short.count(")"))
 
 
 @contextlib.contextmanager
@@ -171,15 +175,15 @@ def run(project: str, version: str, target: Path, out: TextIO) -> None:
     part.rename(target)
 
 
-def _exit_with_parent(stdin: BinaryIO) -> None:
+def _exit_with_parent() -> None:
     """The parent keeps our stdin open while it lives: without it nobody wants the file."""
-    stdin.read()
+    os.read(0, 1)  # not sys.stdin: its lock, held here, would abort a normal exit
     os._exit(1)
 
 
 def main() -> None:
     out, sys.stdout = sys.stdout, sys.stderr  # stdout is the report channel, whatever pip prints
-    threading.Thread(target=_exit_with_parent, args=(sys.stdin.buffer,), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     project, version, target = sys.argv[1:]
     try:
         run(project, version, Path(target), out)
