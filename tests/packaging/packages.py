@@ -28,10 +28,10 @@ def pip(
     python: str | Path = sys.executable,
     cwd: Path = ROOT,
     environ: Mapping[str, str] | None = None,
-) -> str:
-    """What one pip command prints."""
+) -> subprocess.CompletedProcess[str]:
+    """One pip command that must succeed. What a build says is on stderr."""
     words = (python, "-m", "pip", "--disable-pip-version-check", *arguments)
-    return run(*words, cwd=cwd, environ=environ).stdout
+    return run(*words, cwd=cwd, environ=environ)
 
 
 def build_sdist(folder: Path) -> Path:

@@ -72,6 +72,6 @@ def test_the_wheel_installs_into_an_empty_environment_and_runs(wheel, empty_envi
     assert core.is_relative_to(empty_environment.parent)
     said = run(empty_environment / "octavo", "--version", cwd=tmp_path).stdout
     assert octavo.__version__ in said
-    installed = pip("list", "--format=freeze", python=python, cwd=tmp_path).lower()
+    installed = pip("list", "--format=freeze", python=python, cwd=tmp_path).stdout.lower()
     names = {line.partition("==")[0] for line in installed.splitlines()}
     assert names & {"torch", "pytest", "nanobind", "cmake", "ziglang"} == set()
