@@ -18,7 +18,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"weights", "model", "protocol"}),
     frozenset({"engine"}),
     frozenset({"llm", "async_engine"}),
-    frozenset({"cli", "server", "lens", "scale"}),
+    frozenset({"cli", "bench", "server", "lens", "scale"}),
 )
 LEAVES = LAYERS[1]  # these do not know each other
 TOP = len(LAYERS) - 1

@@ -26,6 +26,7 @@ VERBS = {  # verb: the module that registers it
     "inspect": "octavo.cli.inspect",
     "explain": "octavo.cli.explain",
     "plan": "octavo.cli.plan",
+    "bench": "octavo.cli.bench",
 }
 
 
@@ -41,7 +42,7 @@ def run(arguments: list[str]) -> int:
         code = app(arguments or ["--help"], prog_name="octavo", standalone_mode=False)
         sys.stdout.flush()
     except typer.TyperException as error:
-        return _fail(_usage_line(error), error.exit_code)
+        return _fail(_usage_line(error, arguments), error.exit_code)
     except UsageError as error:
         return _fail(str(error), 2)
     except OctavoError as error:
@@ -87,8 +88,10 @@ def _octavo(version: Version = False) -> None:
     """Run language models on CPUs around an exact KV cache."""
 
 
-def _usage_line(error: typer.TyperException) -> str:
-    return " ".join(error.format_message().split())
+def _usage_line(error: typer.TyperException, arguments: list[str]) -> str:
+    verb = f"octavo {arguments[0]}" if arguments[0] in VERBS else "octavo"
+    wrong = " ".join(error.format_message().split()).removesuffix(".")
+    return f"{wrong}; `{verb} --help` lists what there is"
 
 
 def _fail(message: str, code: int) -> int:

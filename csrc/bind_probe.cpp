@@ -1,0 +1,61 @@
+// What this machine can do at best, on all threads of a pool: the figures that benchmarks divide by.
+#include <nanobind/ndarray.h>
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+#include "bindings.h"
+#include "matmul.h"
+#include "thread_pool.h"
+
+namespace octavo {
+namespace {
+
+using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+constexpr int64_t kReadStep = 512;  // read_sum's unit
+
+double seconds_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+double read_bandwidth(const std::string& isa, ThreadPool& pool, const Bytes& data, int repeats) {
+  struct Context { const KernelTable* table; const uint8_t* data; int64_t slice; int repeats; };
+  Context c{&table_for(isa), data.data(), (int64_t)data.shape(0) / pool.size() / kReadStep * kReadStep, repeats};
+  if (c.slice < 1) throw nb::value_error("data: expected at least 512 bytes a thread");
+  if (repeats < 1) throw nb::value_error("repeats: expected at least 1");
+  nb::gil_scoped_release release;
+  const auto begin = std::chrono::steady_clock::now();
+  pool.run([](void* context, int thread) {
+    auto& c = *static_cast<Context*>(context);
+    int64_t sink = 0;
+    for (int i = 0; i < c.repeats; ++i) c.table->matmul->read_sum(c.data + thread * c.slice, c.slice, &sink);
+  }, &c);
+  return (double)c.slice * pool.size() * repeats / seconds_since(begin);
+}
+
+double integer_peak(const std::string& isa, ThreadPool& pool, int64_t iterations) {
+  struct Context { const KernelTable* table; int64_t iterations; };
+  Context c{&table_for(isa), iterations};
+  if (iterations < 1) throw nb::value_error("iterations: expected at least 1");
+  nb::gil_scoped_release release;
+  const auto begin = std::chrono::steady_clock::now();
+  pool.run([](void* context, int) {
+    auto& c = *static_cast<Context*>(context);
+    int64_t sink = 1;
+    c.table->matmul->spin_dot(c.iterations, &sink);
+  }, &c);
+  return (double)iterations * kSpinIntOps * pool.size() / seconds_since(begin);
+}
+
+}  // namespace
+
+void bind_probe(nb::module_& m) {
+  m.def("read_bandwidth", &read_bandwidth, "isa"_a, "pool"_a, "data"_a.noconvert(), "repeats"_a,
+        "Bytes per second at which the pool's threads read `data`, each a slice of its own (benchmarks only).");
+  m.def("integer_peak", &integer_peak, "isa"_a, "pool"_a, "iterations"_a,
+        "int8 operations per second of the pool's threads together, in registers (benchmarks only).");
+}
+
+}  // namespace octavo

@@ -1,0 +1,99 @@
+"""What `octavo bench` runs: prompts of random tokens, and what the engine says they took.
+
+Speeds are those of RequestOutput.metrics, the ones every user sees; demands are counted by the cost
+interpreter over the packed weights that the kernels read. Prompts differ from round to round, so
+that no cache between requests can help.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from octavo.bench.rounds import Demand
+from octavo.program.cost import Work, cost
+from octavo.program.ops import Program
+from octavo.request import RequestOutput
+from octavo.sampling_params import SamplingParams
+
+if TYPE_CHECKING:
+    from octavo.llm import LLM
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How the engine holds the model."""
+
+    program: Program
+    weight_bytes: Mapping[str, float]
+    k_bits: float
+    v_bits: float
+
+    def demand(self, works: list[Work], tokens: int) -> Demand:
+        """Of one token, where these forwards together make `tokens`."""
+        costs = [
+            each
+            for work in works
+            for each in cost(
+                self.program,
+                work,
+                weight_bytes=self.weight_bytes,
+                k_bits=self.k_bits,
+                v_bits=self.v_bits,
+            )
+        ]
+        return Demand(
+            bytes_per_token=sum(each.memory_bytes for each in costs) / tokens,
+            ops_per_token=sum(each.flops for each in costs) / tokens,
+        )
+
+
+def random_prompt(vocab_size: int, length: int, seed: int) -> list[int]:
+    draw = random.Random(seed)
+    return [draw.randrange(vocab_size) for _ in range(length)]
+
+
+def decode_round(llm: LLM, context: int, tokens: int, seed: int) -> float:
+    """Tokens per second of `tokens` new ones after a prompt of `context`."""
+    output = _generate(llm, context, tokens, seed)
+    assert output.metrics.decode_tps is not None, "more than one token was made"
+    return output.metrics.decode_tps
+
+
+def decode_demand(sizes: Sizes, context: int, tokens: int) -> Demand:
+    # The first new token comes with the prompt; the others are a step each.
+    steps = [Work(rows=1, past=context + i) for i in range(tokens - 1)]
+    return sizes.demand(steps, len(steps))
+
+
+def prefill_round(llm: LLM, context: int, seed: int) -> float:
+    """Prompt tokens per second, up to and with the first new token."""
+    output = _generate(llm, context, 1, seed)
+    assert output.metrics.prefill_tps is not None
+    return output.metrics.prefill_tps
+
+
+def prefill_demand(sizes: Sizes, context: int, rows_a_step: int) -> Demand:
+    """Weights are read once for each step of at most `rows_a_step` rows."""
+    works = []
+    for start in range(0, context, rows_a_step):
+        rows = min(rows_a_step, context - start)
+        works.append(Work(rows, past=start, output_rows=int(start + rows == context)))
+    return sizes.demand(works, context)
+
+
+def timed_generation(llm: LLM, context: int, tokens: int, seed: int) -> tuple[float, list[int]]:
+    """Seconds for prompt and answer together, and the answer's tokens."""
+    start = time.perf_counter()
+    output = _generate(llm, context, tokens, seed)
+    return time.perf_counter() - start, list(output.outputs[0].token_ids)
+
+
+def _generate(llm: LLM, context: int, tokens: int, seed: int) -> RequestOutput:
+    prompt = random_prompt(llm.model_config.vocab_size, context, seed)
+    params = SamplingParams(max_tokens=tokens, temperature=0.0, ignore_eos=True)
+    (output,) = llm.generate([prompt], params)
+    return output

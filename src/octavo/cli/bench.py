@@ -1,0 +1,222 @@
+"""`octavo bench`: runs the workloads of `octavo.bench` and prints what they came to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from octavo.bench import workloads
+from octavo.bench.machine import Machine, Probe, cpu_model
+from octavo.bench.rounds import Demand, Round, Summary, measure, summarize
+from octavo.cli.figures import number, pairs, percent, size
+from octavo.cli.flags import ENGINE, AsJson, Model, with_flags
+from octavo.cli.kv_bits import BITS
+from octavo.cli.loading import open_llm
+from octavo.cli.screen import Screen
+from octavo.errors import UsageError
+
+if TYPE_CHECKING:
+    from octavo.llm import LLM
+
+# bench says itself how long the sequences are, and `kv` which cache there is.
+FLAGS = tuple(flag for flag in ENGINE if flag.field not in ("context", "kv_cache"))
+
+Context = Annotated[int, typer.Option(help="Tokens of the prompt.")]
+Tokens = Annotated[int, typer.Option(help="New tokens after it.")]
+Rounds = Annotated[int, typer.Option(help="Rounds measured; medians are over them.")]
+Warmups = Annotated[int, typer.Option(help="Rounds before, not measured.")]
+
+
+def register(app: typer.Typer) -> None:
+    bench = typer.Typer(rich_markup_mode=None, no_args_is_help=False)
+    bench.command("decode")(decode)
+    bench.command("prefill")(prefill)
+    bench.command("kv")(kv)
+    app.add_typer(bench, name="bench", help="Measure speed, beside what this machine can do.")
+
+
+@with_flags(engine=FLAGS)
+def decode(
+    model: Model,
+    *,
+    context: Context = 128,
+    tokens: Tokens = 128,
+    rounds: Rounds = 5,
+    warmups: Warmups = 1,
+    json: AsJson = False,
+    engine: dict[str, object],
+) -> None:
+    """One stream: new tokens per second, as a share of the memory bandwidth."""
+    _check(context=(context, 1), tokens=(tokens, 2), rounds=(rounds, 1), warmups=(warmups, 0))
+    llm = open_llm(model, {**engine, "context": context + tokens})
+    try:
+        bench = Bench(llm, model, Screen(json))
+        bench.run(
+            "decode",
+            f"{tokens:,} new tokens after {context:,}",
+            lambda i: workloads.decode_round(llm, context, tokens, i),
+            workloads.decode_demand(bench.sizes, context, tokens),
+            context=context,
+            rounds=rounds,
+            warmups=warmups,
+        )
+    finally:
+        llm.close()
+
+
+@with_flags(engine=FLAGS)
+def prefill(
+    model: Model,
+    *,
+    context: Context = 512,
+    rounds: Rounds = 5,
+    warmups: Warmups = 1,
+    json: AsJson = False,
+    engine: dict[str, object],
+) -> None:
+    """One prompt: its tokens per second, as a share of the integer peak."""
+    _check(context=(context, 1), rounds=(rounds, 1), warmups=(warmups, 0))
+    llm = open_llm(model, {**engine, "context": context + 1})
+    try:
+        bench = Bench(llm, model, Screen(json))
+        bench.run(
+            "prefill",
+            f"a prompt of {context:,} tokens",
+            lambda i: workloads.prefill_round(llm, context, i),
+            workloads.prefill_demand(bench.sizes, context, llm.config.max_batch_tokens),
+            context=context,
+            rounds=rounds,
+            warmups=warmups,
+        )
+    finally:
+        llm.close()
+
+
+@with_flags(engine=FLAGS)
+def kv(
+    model: Model,
+    *,
+    context: Context = 16,
+    tokens: Tokens = 512,
+    json: AsJson = False,
+    engine: dict[str, object],
+) -> None:
+    """The same answer with the KV cache and without it: how many times faster the cache is."""
+    _check(context=(context, 1), tokens=(tokens, 1))
+    screen = Screen(json)
+    seconds, answers = {}, {}
+    for cached in (True, False):
+        screen.note(f"{tokens:,} new tokens {'with' if cached else 'without'} the cache …")
+        llm = open_llm(model, {**engine, "context": context + tokens, "kv_cache": cached})
+        try:
+            workloads.timed_generation(llm, context, 2, seed=1)  # warm-up
+            seconds[cached], answers[cached] = workloads.timed_generation(llm, context, tokens, 0)
+        finally:
+            llm.close()
+    found = {
+        "model": model,
+        "context": context,
+        "new_tokens": tokens,
+        "with_cache": _speed(seconds[True], tokens),
+        "without_cache": _speed(seconds[False], tokens),
+        "ratio": seconds[False] / seconds[True],
+        "same_tokens": answers[True] == answers[False],
+    }
+    screen.say(
+        f"with the cache {number(seconds[True])} s, without {number(seconds[False])} s: "
+        f"{number(seconds[False] / seconds[True])} times faster; the tokens are "
+        f"{'the same' if found['same_tokens'] else 'NOT THE SAME'}"
+    )
+    screen.result(found)
+
+
+class Bench:
+    """One model under measurement on one machine."""
+
+    def __init__(self, llm: LLM, model: str, screen: Screen) -> None:
+        self._screen = screen
+        self._model = model
+        types = sorted(llm.info.tensor_types.items(), key=lambda item: -item[1][1])
+        self._weights = llm.config.weights or "+".join(name for name, _ in types)
+        k_bits, v_bits = BITS[llm.config.k_dtype], BITS[llm.config.v_dtype]
+        self.sizes = workloads.Sizes(llm.program, llm.info.packed_bytes, k_bits, v_bits)
+        self._machine = Machine(cpu_model(), llm.info.isa, llm.info.threads)
+        self._probe = open_probe(self._machine)
+
+    def run(
+        self,
+        kind: str,
+        what: str,
+        run_round: Callable[[int], float],
+        demand: Demand,
+        *,
+        context: int,
+        rounds: int,
+        warmups: int,
+    ) -> None:
+        """Measure, print as it goes, then the medians."""
+        machine = self._machine
+        self._screen.say(f"{machine.cpu}, {machine.isa}, {machine.threads} threads")
+        self._screen.say(f"{self._model}, weights {self._weights}: {what}")
+        done: list[Round] = []
+        for each in measure(run_round, self._probe, warmups=warmups, rounds=rounds):
+            done.append(each)
+            self._screen.say(_round_line(len(done), each))
+        summary = summarize(done, demand)
+        self._screen.say(_summary_text(kind, summary, demand))
+        found = {
+            "bench": kind,
+            "model": self._model,
+            "weights": self._weights,
+            "context": context,
+            **asdict(machine),
+            **asdict(summary),
+        }
+        self._screen.result(found)
+
+
+def open_probe(machine: Machine) -> Probe:
+    from octavo.bench.native_probe import NativeProbe  # needs the compiled core; tests have none
+
+    return NativeProbe(machine.isa, machine.threads)
+
+
+def _check(**counts: tuple[int, int]) -> None:
+    for name, (value, least) in counts.items():
+        if value < least:
+            raise UsageError(f"--{name} {value}: expected at least {least}")
+
+
+def _speed(seconds: float, tokens: int) -> dict[str, float]:
+    return {"seconds": seconds, "tokens_per_second": tokens / seconds}
+
+
+def _round_line(index: int, each: Round) -> str:
+    reading = each.reading
+    return (
+        f"  round {index}: {number(each.tokens_per_second)} tok/s; around it "
+        f"{number(reading.bytes_per_second / 1e9)} GB/s read, "
+        f"{number(reading.ops_per_second / 1e9)} GOP/s integer peak"
+    )
+
+
+def _summary_text(kind: str, found: Summary, demand: Demand) -> str:
+    used = found.tokens_per_second * demand.bytes_per_token / 1e9
+    rows = [
+        (kind, f"{number(found.tokens_per_second)} tok/s, spread {percent(found.spread)}"),
+        (
+            "bandwidth",
+            f"{size(found.bytes_per_token)} a token, {number(used)} GB/s: "
+            f"{percent(found.bandwidth_fraction)} of {number(found.read_bandwidth_gbps)} GB/s",
+        ),
+        (
+            "compute",
+            f"{number(found.gops)} GOP/s: "
+            f"{percent(found.compute_fraction)} of {number(found.peak_gops)} GOP/s",
+        ),
+        ("roofline", percent(found.roofline_fraction)),
+    ]
+    return pairs(rows)
