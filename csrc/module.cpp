@@ -1,8 +1,17 @@
-// Python bindings of the native core: types in, call, nothing else.
-#include <nanobind/nanobind.h>
+// Python bindings of the native core: each bind_*.cpp does types in, call, nothing else.
+#include "bindings.h"
 
-namespace nb = nanobind;
+namespace octavo {
+void bind_probe(nb::module_& m);
+void bind_program(nb::module_& m);
+}
 
 NB_MODULE(_native, m) {
-    m.doc() = "Octavo's native core";
+  m.doc() = "Octavo's native core: kernels, packed weights, KV pages and the interpreter that runs programs.";
+  octavo::bind_dispatch(m);
+  octavo::bind_matmul(m);
+  octavo::bind_attention(m);
+  octavo::bind_rows(m);
+  octavo::bind_probe(m);
+  octavo::bind_program(m);
 }

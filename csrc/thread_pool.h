@@ -26,23 +26,27 @@ class ThreadPool {
   void barrier();                      // inside a task: returns when all threads of the pool have called it
 
  private:
-  struct alignas(128) Flag { std::atomic<uint32_t> value{0}; };
+  // A counter that threads wait on, alone on its cache lines (adjacent lines are prefetched in pairs).
+  struct alignas(128) Flag {
+    std::atomic<uint32_t> value{0};
+    std::atomic<uint32_t> sleepers{0};
+
+    void wait_while(uint32_t seen, int spins);  // spin, yield, then sleep until value differs from seen
+    void advance();                             // value + 1, waking whoever sleeps
+  };
 
   void work(int thread);
-  void start_workers();
 
   const int size_;
-  int owner_pid_;
+  int owner_pid_ = 0;      // the process that started the workers; a forked child has none of them
   std::mutex run_mutex_;
-  std::vector<std::thread> workers_;
+  std::vector<std::thread> workers_;  // made at the first run
   Task task_ = nullptr;
   void* context_ = nullptr;
-  bool stop_ = false;
-  Flag epoch_;            // counts runs; workers wait for it to change
-  Flag sleepers_;         // workers asleep in the futex of epoch_
-  Flag finished_;         // workers done with the current run
-  Flag barrier_count_;    // threads that have arrived
-  Flag barrier_epoch_;    // counts barriers; waiting threads wait for it to change
+  std::atomic<bool> stop_{false};
+  Flag runs_;
+  Flag barriers_;
+  alignas(128) std::atomic<int> arrived_{0};
 };
 
 int usable_cpus();  // CPUs this process may use: affinity mask and cgroup quota, at least 1

@@ -1,0 +1,157 @@
+#include "thread_pool.h"
+
+#include <linux/futex.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <climits>
+#include <cstdio>
+#include <fstream>
+#include <set>
+#include <stdexcept>
+#include <string>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace octavo {
+namespace {
+
+// About 30 us and 150 us on current machines: a barrier is short, the gap between two steps longer.
+constexpr int kBarrierSpins = 2000;
+constexpr int kRunSpins = 10000;
+constexpr int kYields = 64;  // lets a crowded machine run the thread that we wait for
+
+void relax() {
+#if defined(__x86_64__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+void futex_wait(std::atomic<uint32_t>& word, uint32_t seen) {
+  syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAIT_PRIVATE, seen, nullptr, nullptr, 0);
+}
+
+void futex_wake_all(std::atomic<uint32_t>& word) {
+  syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
+}
+
+}  // namespace
+
+void ThreadPool::Flag::wait_while(uint32_t seen, int spins) {
+  for (int i = 0; i < spins; ++i) {
+    if (value.load(std::memory_order_acquire) != seen) return;
+    relax();
+  }
+  for (int i = 0; i < kYields; ++i) {
+    if (value.load(std::memory_order_acquire) != seen) return;
+    sched_yield();
+  }
+  // Sequentially consistent with advance(): it sees this sleeper, or the futex sees its new value.
+  sleepers.fetch_add(1);
+  while (value.load() == seen) futex_wait(value, seen);
+  sleepers.fetch_sub(1);
+}
+
+void ThreadPool::Flag::advance() {
+  value.fetch_add(1);
+  if (sleepers.load() != 0) futex_wake_all(value);
+}
+
+ThreadPool::ThreadPool(int threads) : size_(threads) {
+  if (threads < 1) throw std::invalid_argument("threads: expected at least 1, got " + std::to_string(threads));
+}
+
+ThreadPool::~ThreadPool() {
+  if (owner_pid_ != getpid()) {  // after a fork: the workers are the parent's
+    for (auto& worker : workers_) worker.detach();
+    return;
+  }
+  stop_.store(true);
+  runs_.advance();
+  for (auto& worker : workers_) worker.join();
+}
+
+void ThreadPool::run(Task task, void* context) {
+  const std::lock_guard<std::mutex> lock(run_mutex_);
+  if (size_ == 1) return task(context, 0);
+  if (workers_.empty()) {
+    owner_pid_ = getpid();
+    for (int thread = 1; thread < size_; ++thread) workers_.emplace_back(&ThreadPool::work, this, thread);
+  }
+  if (owner_pid_ != getpid()) throw std::runtime_error("this engine was made before a fork: make a new one in the child");
+  task_ = task;
+  context_ = context;
+  runs_.advance();
+  task(context, 0);
+  barrier();
+}
+
+void ThreadPool::work(int thread) {
+  // Workers start at run 0: the first run may begin before this line, and must not be missed.
+  for (uint32_t seen = 0;; ++seen) {
+    runs_.wait_while(seen, kRunSpins);
+    if (stop_.load()) return;
+    task_(context_, thread);
+    barrier();
+  }
+}
+
+void ThreadPool::barrier() {
+  if (size_ == 1) return;
+  const uint32_t seen = barriers_.value.load(std::memory_order_acquire);
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
+    arrived_.store(0, std::memory_order_relaxed);  // published by advance()
+    barriers_.advance();
+  } else {
+    barriers_.wait_while(seen, kBarrierSpins);
+  }
+}
+
+namespace {
+
+int cpus_of_cgroup() {  // ceil of the quota, INT_MAX where there is none
+  std::string path = "/sys/fs/cgroup";
+  std::ifstream self("/proc/self/cgroup");
+  for (std::string line; std::getline(self, line);)
+    if (line.rfind("0::", 0) == 0 && line.size() > 4) path += line.substr(3);
+  int cpus = INT_MAX;
+  for (;;) {  // every ancestor's limit holds too
+    std::ifstream file(path + "/cpu.max");
+    std::string quota;
+    double period = 0;
+    if (file >> quota >> period && quota != "max" && period > 0)
+      cpus = std::min(cpus, std::max(1, (int)(std::stod(quota) / period + 0.999)));
+    if (path.size() <= sizeof("/sys/fs/cgroup") - 1) break;
+    path.resize(path.rfind('/'));
+  }
+  std::ifstream quota1("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), period1("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+  double quota = 0, period = 0;
+  if (quota1 >> quota && period1 >> period && quota > 0 && period > 0)
+    cpus = std::min(cpus, std::max(1, (int)(quota / period + 0.999)));
+  return cpus;
+}
+
+int cores_of_affinity() {  // SMT siblings count once
+  cpu_set_t mask;
+  if (sched_getaffinity(0, sizeof mask, &mask) != 0) return std::max(1u, std::thread::hardware_concurrency());
+  std::set<std::string> cores;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &mask)) continue;
+    std::ifstream file("/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list");
+    std::string siblings;
+    cores.insert(file >> siblings ? siblings : "cpu" + std::to_string(cpu));
+  }
+  return std::max<int>(1, (int)cores.size());
+}
+
+}  // namespace
+
+int usable_cpus() { return std::min(cores_of_affinity(), cpus_of_cgroup()); }
+
+}  // namespace octavo

@@ -1,0 +1,1 @@
+"""The step: schedule, forward, sample, update."""

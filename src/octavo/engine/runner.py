@@ -1,0 +1,150 @@
+"""Runner: a plan becomes a Batch, the native program runs it, its arrays come back. Owns the KV pages.
+
+Knows arrays and the compiled core. Knows nothing of waiting requests, text or sampling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octavo.batch import Batch, FloatArray, IntArray, StepOutput, Want
+from octavo.config import EngineConfig
+from octavo.kernels import default_isa, native
+from octavo.kv_cache.storage import PageStorage
+from octavo.program.encode import encode
+from octavo.program.fuse import fuse, lower
+from octavo.program.ops import Program
+from octavo.program.reference import rope_table
+from octavo.weights.gguf_model import ModelWeights
+
+
+class Runner:
+    def __init__(
+        self,
+        program: Program,
+        weights: ModelWeights,
+        config: EngineConfig,
+        *,
+        pool: native.ThreadPool,
+        context: int,
+        num_blocks: int,
+        max_rows: int,
+    ) -> None:
+        kinds = weights.row_kinds()
+        lowered = fuse(program, kinds) if config.fuse else lower(program, kinds)
+        encoded = encode(lowered, kinds)
+        self.isa = default_isa()
+        self.op_names = encoded.op_names
+        self.vocab_size, self.hidden_size = program.vocab_size, program.hidden_size
+        self.max_rows = max_rows
+        self._profile = config.profile
+        self.layouts = [kv_layout(program, group, config) for group in range(len(program.groups))]
+        self.storages = [PageStorage(num_blocks, layout.block_stride) for layout in self.layouts]
+        pages = [np.frombuffer(s.memory, np.uint8) for s in self.storages]
+        windows = [spec.window for spec in program.groups]
+        cos, sin = rope_table(program.rope_frequencies, context)
+        self._native = native.Program(
+            self.isa,
+            pool,
+            encoded.records.view(np.int32).reshape(len(encoded.records), -1),
+            encoded.buffers.view(np.int32).reshape(len(encoded.buffers), -1),
+            [weights.matrices[name] for name in encoded.matrices],
+            [weights.vectors[name] for name in encoded.vectors],
+            list(zip(self.layouts, pages, windows, strict=True)),
+            cos,
+            sin,
+            max_rows,
+        )
+
+    @property
+    def block_bytes(self) -> int:
+        """Of one block in every layer group."""
+        return sum(layout.block_stride for layout in self.layouts)
+
+    def forward(self, batch: Batch) -> StepOutput:
+        outputs = len(batch.output_rows)
+        num_logits = int(np.count_nonzero(batch.wants == Want.LOGITS))
+        num_hidden = int(np.count_nonzero(batch.wants == Want.HIDDEN))
+        out = StepOutput(
+            argmax=np.empty(outputs, np.int32),
+            log_sum_exp=np.empty(outputs, np.float32),
+            top_ids=np.empty((outputs, batch.top_k), np.int32),
+            top_logits=np.empty((outputs, batch.top_k), np.float32),
+            logits=np.empty((num_logits, self.vocab_size), np.float32),
+            hidden=np.empty((num_hidden, self.hidden_size), np.float32),
+            op_ns=np.zeros(len(self.op_names) if self._profile else 0, np.uint64),
+        )
+        edits = None if batch.edits is None else batch.edits.view(np.int32).reshape(-1, 3)
+        self._native.run(
+            batch.tokens,
+            batch.positions,
+            batch.row_starts,
+            batch.block_tables,
+            batch.output_rows,
+            batch.wants,
+            batch.top_k,
+            batch.masks,
+            batch.edit_starts,
+            edits,
+            out.argmax,
+            out.log_sum_exp,
+            out.top_ids,
+            out.top_logits,
+            out.logits,
+            out.hidden,
+            out.op_ns if self._profile else None,
+        )
+        return out
+
+
+def kv_layout(program: Program, group: int, config: EngineConfig) -> native.KVLayout:
+    spec = program.groups[group]
+    return native.KVLayout(
+        program.layers_of_group[group],
+        spec.kv_heads,
+        spec.k_dim,
+        spec.v_dim,
+        config.k_dtype,
+        config.v_dtype,
+        config.block_size,
+    )
+
+
+def make_batch(
+    spans: Sequence[tuple[Sequence[int], int]],
+    tables: Sequence[Sequence[int]],
+    num_groups: int,
+    output_rows: Sequence[int],
+    wants: Sequence[Want],
+    *,
+    top_k: int = 0,
+    edit_starts: IntArray | None = None,
+    edits: NDArray[np.void] | None = None,
+) -> Batch:
+    """A ragged batch. `spans`: each sequence's (tokens, position of the first); `tables`: its blocks."""
+    lengths = [len(tokens) for tokens, _ in spans]
+    width = max(len(table) for table in tables)
+    block_tables = np.zeros((num_groups, len(spans), width), np.int32)
+    for s, table in enumerate(tables):
+        block_tables[:, s, : len(table)] = table
+    positions = [np.arange(first, first + len(tokens), dtype=np.int32) for tokens, first in spans]
+    return Batch(
+        tokens=np.concatenate([np.asarray(tokens, np.int32) for tokens, _ in spans]),
+        positions=np.concatenate(positions),
+        row_starts=np.cumsum([0, *lengths], dtype=np.int32),
+        block_tables=block_tables,
+        output_rows=np.asarray(output_rows, np.int32),
+        wants=np.asarray(wants, np.int32),
+        top_k=top_k,
+        edit_starts=edit_starts,
+        edits=edits,
+    )
+
+
+def log_probs(logits: FloatArray, log_sum_exp: FloatArray, tokens: IntArray) -> FloatArray:
+    """log p of one token a row: (rows,) from (rows, vocab), (rows,), (rows,)."""
+    chosen: FloatArray = logits[np.arange(len(tokens)), tokens]
+    return chosen - log_sum_exp

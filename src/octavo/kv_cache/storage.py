@@ -1,0 +1,25 @@
+"""Page storage: one reserved address range for a layer group, committed as pages are first touched.
+
+Knows bytes of a block and their place. Knows neither what is in them nor who holds which block.
+"""
+
+from __future__ import annotations
+
+import mmap
+
+_MAP_NORESERVE = 0x4000  # Linux, all architectures that Octavo runs on; not in the mmap module
+
+
+class PageStorage:
+    """`num_blocks` blocks of `block_bytes` each; block b begins at b * block_bytes."""
+
+    def __init__(self, num_blocks: int, block_bytes: int) -> None:
+        assert block_bytes % mmap.PAGESIZE == 0, "blocks are whole memory pages"
+        self.num_blocks = num_blocks
+        self.block_bytes = block_bytes
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+        self.memory = mmap.mmap(-1, num_blocks * block_bytes, flags=flags)
+
+    def release(self, block: int) -> None:
+        """Give a block's memory back to the system; it reads as zero until written."""
+        self.memory.madvise(mmap.MADV_DONTNEED, block * self.block_bytes, self.block_bytes)

@@ -1,0 +1,201 @@
+"""Rewrites: `lower` makes the packing of activations explicit; `fuse` joins what one pass over memory can do.
+
+Comes in: a Program of readable ops. Goes out: a Program of the ops the native interpreter runs, with the
+same results bit for bit: a fused op does the same arithmetic on the same values in the same order, and
+only skips writing what nobody else reads. Knows nothing of formats but the kind of rows each matrix
+reads: `kinds` maps a matrix's name to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+from octavo.program.ops import (
+    QKV,
+    Attend,
+    AttendQuantize,
+    GateUp,
+    Head,
+    Linear,
+    Matmul,
+    NormQuantize,
+    Op,
+    Program,
+    Quantize,
+    RmsNorm,
+    Rope,
+    StoreKV,
+    SwiGLU,
+    Value,
+    WeightSpec,
+)
+
+RowKind = Literal["a32", "abf16", "af32"]  # what a matrix's kernel reads; see csrc/formats.h
+_PANEL = 16  # rows of a matrix that are packed together: a head must be whole panels to be a unit of work
+_GROUP = 32  # columns that share one scale: a part of a row can be packed alone if it is whole groups
+
+
+def lower(program: Program, kinds: Mapping[str, RowKind]) -> Program:
+    """Every Linear becomes Quantize and Matmul; Linears of one x and one kind share the Quantize."""
+    return replace(program, ops=tuple(_Rewriter(program, kinds).lower()))
+
+
+def fuse(program: Program, kinds: Mapping[str, RowKind]) -> Program:
+    """`lower`, with NormQuantize, QKV, AttendQuantize, GateUp and the head's norm joined where they fit."""
+    return replace(program, ops=tuple(_Rewriter(program, kinds).fuse()))
+
+
+@dataclass
+class _Rewriter:
+    program: Program
+    kinds: Mapping[str, RowKind]
+
+    def __post_init__(self) -> None:
+        self.ops = self.program.ops
+        self.readers: dict[int, list[Op]] = {}
+        self.writer: dict[int, Op] = {}
+        for op in self.ops:
+            for value in inputs(op):
+                self.readers.setdefault(value.id, []).append(op)
+            if (out := output(op)) is not None:
+                self.writer[out.id] = op
+        self.next_id = max(self.writer) + 1
+        self.packed: dict[tuple[int, RowKind], Value] = {}  # (value, kind) -> its packed rows
+        self.sources: dict[int, tuple[Value, WeightSpec]] = {}  # packed id -> (value, a consumer)
+        self.replaced: dict[Op, Op | None] = {}  # op -> what stands in its place; None = absorbed
+
+    def lower(self) -> list[Op]:
+        out: list[Op] = []
+        written: set[int] = set()  # packed values that some op before has written
+        for op in self.ops:
+            new = self.replaced.get(op, op)
+            if isinstance(new, Linear):
+                x = self.pack(new.x, new.weight)
+                new = Matmul(x, new.weight, new.bias, new.add, new.out)
+            if new is None:
+                continue
+            for value in inputs(new):
+                if value.packed and value.id not in written:
+                    out.append(Quantize(*self.sources[value.id], value))
+                    written.add(value.id)
+            out.append(new)
+            if (result := output(new)) is not None and result.packed:
+                written.add(result.id)
+        return out
+
+    def fuse(self) -> list[Op]:
+        for op in self.ops:
+            match op:
+                case StoreKV():
+                    self.join_qkv(op)
+                case SwiGLU():
+                    self.join_gate_up(op)
+                case Attend():
+                    self.join_attend(op)
+                case RmsNorm():
+                    self.join_norm(op)
+        return self.lower()
+
+    def pack(self, x: Value, consumer: WeightSpec) -> Value:
+        """The packed form of `x` for `consumer`; one for each kind of rows."""
+        key = (x.id, self.kinds[consumer.name])
+        if key not in self.packed:
+            packed = self.packed[key] = Value(self.next_id, x.width, packed=True)
+            self.sources[packed.id] = (x, consumer)
+            self.next_id += 1
+        return self.packed[key]
+
+    def linears_only(self, x: Value) -> list[Linear]:
+        """The readers of x if all are Linears of one kind that read it as x, else none."""
+        readers = [r for r in self.readers.get(x.id, []) if isinstance(r, Linear) and r.add != x]
+        same = len({self.kinds[r.weight.name] for r in readers}) == 1
+        return readers if same and len(readers) == len(self.readers[x.id]) else []
+
+    def only_reader(self, x: Value) -> Op | None:
+        readers = self.readers.get(x.id, [])
+        return readers[0] if len(readers) == 1 else None
+
+    def join_norm(self, norm: RmsNorm) -> None:
+        if isinstance(head := self.only_reader(norm.out), Head):
+            self.replaced[norm] = None
+            self.replaced[head] = replace(head, x=norm.x, norm=norm.weight, eps=norm.eps)
+        elif readers := self.linears_only(norm.out):
+            consumer = readers[0].weight
+            packed = self.pack(norm.out, consumer)
+            self.replaced[norm] = NormQuantize(norm.x, norm.weight, norm.eps, consumer, packed)
+
+    def join_attend(self, op: Attend) -> None:
+        spec = self.program.groups[op.group]
+        share = op.heads // spec.kv_heads * spec.v_dim  # columns that one kv head makes
+        if share % _GROUP == 0 and (readers := self.linears_only(op.out)):
+            consumer = readers[0].weight
+            packed = self.pack(op.out, consumer)
+            self.replaced[op] = AttendQuantize(
+                op.q, op.heads, op.group, op.layer, op.scale, consumer, packed
+            )
+
+    def join_gate_up(self, op: SwiGLU) -> None:
+        gate, up = self.writer[op.gate.id], self.writer[op.up.id]
+        readers = self.linears_only(op.out)
+        if not (isinstance(gate, Linear) and isinstance(up, Linear) and readers and gate is not up):
+            return
+        plain = not (gate.bias or gate.add or up.bias or up.add)
+        alone = self.only_reader(gate.out) is op and self.only_reader(up.out) is op
+        alike = gate.x == up.x and self.kinds[gate.weight.name] == self.kinds[up.weight.name]
+        if plain and alone and alike and op.out.width % _GROUP == 0:
+            consumer = readers[0].weight
+            packed = self.pack(op.out, consumer)
+            x = self.pack(gate.x, gate.weight)
+            self.replaced |= {gate: None, up: None}
+            self.replaced[op] = GateUp(x, gate.weight, up.weight, consumer, packed)
+
+    def join_qkv(self, store: StoreKV) -> None:
+        attend = next(
+            op for op in self.ops
+            if isinstance(op, Attend) and (op.group, op.layer) == (store.group, store.layer)
+        )  # fmt: skip
+        spec = self.program.groups[store.group]
+        ropes = self.writer[attend.q.id], self.writer[store.k.id]
+        v = self.writer[store.v.id]
+        if not (isinstance(ropes[0], Rope) and isinstance(ropes[1], Rope) and isinstance(v, Linear)):
+            return
+        rope_q, rope_k = ropes
+        q, k = self.writer[rope_q.x.id], self.writer[rope_k.x.id]
+        if not (isinstance(q, Linear) and isinstance(k, Linear)):
+            return
+        private = (rope_q.out, rope_k.out, q.out, k.out, v.out)
+        if (
+            len({q.x, k.x, v.x}) == 1
+            and len({self.kinds[op.weight.name] for op in (q, k, v)}) == 1
+            and not (q.add or k.add or v.add)
+            and all(self.only_reader(value) is not None for value in private)
+            and rope_q.style == rope_k.style
+            and spec.k_dim % _PANEL == 0
+            and spec.v_dim % _PANEL == 0
+        ):
+            x = self.pack(q.x, q.weight)
+            self.replaced |= {q: None, k: None, v: None, rope_q: None, rope_k: None}
+            self.replaced[store] = QKV(
+                x=x,
+                weights=(q.weight, k.weight, v.weight),
+                biases=(q.bias, k.bias, v.bias),
+                heads=attend.heads,
+                head_dim=spec.k_dim,
+                rotary_dim=rope_q.rotary_dim,
+                style=rope_q.style,
+                group=store.group,
+                layer=store.layer,
+                out=rope_q.out,
+            )
+
+
+def inputs(op: Op) -> list[Value]:
+    """The values an op reads."""
+    named = ((f.name, getattr(op, f.name)) for f in fields(op))
+    return [value for name, value in named if isinstance(value, Value) and name != "out"]
+
+
+def output(op: Op) -> Value | None:
+    return getattr(op, "out", None)

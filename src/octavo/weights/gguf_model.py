@@ -1,0 +1,158 @@
+"""A model in a GGUF file: its config and tokenizer from the header, its weights packed for the kernels.
+
+Comes in: a path. Goes out: `ModelHeader` without reading a weight; `ModelWeights` with every tensor that
+the program names, checked by name, shape and type. After packing nothing maps the file. The only
+place where files, kernels and the program's weight names meet.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octavo.errors import ModelFormatError, UsageError
+from octavo.kernels import native
+from octavo.model.config import ModelConfig
+from octavo.program.fuse import RowKind
+from octavo.program.ops import WeightSpec
+from octavo.tokenizer.spec import TokenizerSpec
+from octavo.weights.dequantize import dequantize
+from octavo.weights.ggml_type import GGMLType
+from octavo.weights.gguf import GGUFFile
+from octavo.weights.gguf_config import model_config
+from octavo.weights.gguf_header import MetadataValue, TensorInfo
+from octavo.weights.tokenizer_spec import tokenizer_spec
+
+FloatArray = NDArray[np.float32]
+
+# F16 has no kernel: its values become BF16, rounded to nearest even. All others are kept exactly.
+_FORMATS: Mapping[GGMLType, str] = MappingProxyType(
+    {
+        GGMLType.F32: "F32", GGMLType.F16: "BF16", GGMLType.BF16: "BF16", GGMLType.Q4_0: "W4S",
+        GGMLType.Q4_1: "W4A", GGMLType.Q5_0: "W5S", GGMLType.Q5_1: "W5A", GGMLType.Q8_0: "W8",
+        GGMLType.Q4_K: "W4K", GGMLType.Q5_K: "W5K", GGMLType.Q6_K: "W6K",
+    }
+)  # fmt: skip
+_ROPE_FACTORS = "rope_freqs.weight"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelHeader:
+    path: Path
+    config: ModelConfig
+    tensors: Mapping[str, TensorInfo]
+    metadata: Mapping[str, MetadataValue]
+
+    def tokenizer_spec(self) -> TokenizerSpec:
+        return tokenizer_spec(self.metadata)
+
+    def tensor_types(self) -> Mapping[str, tuple[int, int]]:
+        """Type name -> (tensors, bytes)."""
+        count = Counter(t.type.name for t in self.tensors.values())
+        size: Counter[str] = Counter()
+        for tensor in self.tensors.values():
+            size[tensor.type.name] += tensor.nbytes
+        return {name: (count[name], size[name]) for name in count}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelWeights:
+    """Matrices packed for the kernels, vectors as float32; by the names the program uses."""
+
+    matrices: Mapping[str, native.PackedWeight]
+    vectors: Mapping[str, FloatArray]
+
+    def row_kinds(self) -> dict[str, RowKind]:
+        """What rows each matrix's kernel reads."""
+        kinds: dict[str, RowKind] = {"BF16": "abf16", "F32": "af32"}
+        return {name: kinds.get(matrix.format, "a32") for name, matrix in self.matrices.items()}
+
+    def nbytes(self) -> int:
+        return sum(m.nbytes for m in self.matrices.values()) + sum(
+            v.nbytes for v in self.vectors.values()
+        )
+
+
+def read_header(path: Path) -> ModelHeader:
+    """Config and tensor table; no weight is read but the few rope factors."""
+    with GGUFFile.open(path) as file:
+        return _header(file)
+
+
+def load_weights(
+    header: ModelHeader,
+    specs: Mapping[str, WeightSpec],
+    pool: native.ThreadPool,
+    *,
+    expand: str | None = None,
+) -> ModelWeights:
+    """Pack every weight of `specs`; `expand` ("BF16" or "F32") gives up the file's own formats.
+
+    Raises ModelFormatError with the tensor and what was expected if one is missing or of another shape.
+    """
+    matrices: dict[str, native.PackedWeight] = {}
+    vectors: dict[str, FloatArray] = {}
+    with GGUFFile.open(header.path) as file:
+        for name, spec in specs.items():
+            info = _find(file, header, spec)
+            if spec.kind == "vector":
+                vectors[name] = dequantize(info.type, file.data(name), info.shape)
+                continue
+            rows, cols = spec.shape
+            matrices[name] = native.pack_weight(
+                pool, file.data(name), int(info.type), rows, cols, expand or _FORMATS[info.type]
+            )
+            file.drop(name)
+        file.check_unchanged()
+    return ModelWeights(matrices, vectors)
+
+
+def reference_weights(
+    header: ModelHeader, specs: Mapping[str, WeightSpec]
+) -> dict[str, FloatArray]:
+    """Every weight as float32, for the reference interpreter."""
+    with GGUFFile.open(header.path) as file:
+        found = {name: _find(file, header, spec) for name, spec in specs.items()}
+        return {name: dequantize(i.type, file.data(name), i.shape) for name, i in found.items()}
+
+
+def expanded_format(activations: str, weights: str | None) -> str | None:
+    """The format all matrices are unpacked to, or None to keep the file's: integer rows need its own."""
+    if activations == "bf16":
+        if weights == "f32":
+            raise UsageError(
+                "activations='bf16' with weights='f32': float32 weights read float32 rows"
+            )
+        return "BF16"
+    return None if weights is None else weights.upper()
+
+
+def _header(file: GGUFFile) -> ModelHeader:
+    factors: tuple[float, ...] = ()
+    if _ROPE_FACTORS in file.tensors:
+        info = file.tensors[_ROPE_FACTORS]
+        factors = tuple(dequantize(info.type, file.data(_ROPE_FACTORS), info.shape).tolist())
+    config = model_config(file.metadata, file.tensors, factors)
+    return ModelHeader(file.path, config, file.tensors, file.metadata)
+
+
+def _find(file: GGUFFile, header: ModelHeader, spec: WeightSpec) -> TensorInfo:
+    info = file.tensors.get(spec.name)
+    if info is None:
+        raise ModelFormatError(
+            f"{file.path}: tensor {spec.name!r} is missing: expected shape {spec.shape}"
+        )
+    if info != header.tensors[spec.name]:
+        raise ModelFormatError(f"{file.path}: changed since its header was read: load it again")
+    if info.shape != spec.shape:
+        raise ModelFormatError(
+            f"{file.path}: tensor {spec.name!r} at offset {info.offset}: "
+            f"expected shape {spec.shape}, found {info.shape}"
+        )
+    return info
