@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 # Unicode's White_Space property; str.isspace() would add U+001C..U+001F
 _BLANKS = {*range(9, 14), 32, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B)}
@@ -36,6 +36,8 @@ def split(text: str, pre: str) -> list[str]:
         text = unicodedata.normalize("NFC", text)
     if pre == "smollm":
         return [word for run in _single_digits(text) for word in _scan(run, _gpt2_word)]
+    if pre == "default":
+        return _default_words(text)
     word = {"gpt-2": _gpt2_word, "llama-bpe": _llama3_word, "qwen2": _qwen2_word}[pre]
     return _scan(text, word)
 
@@ -79,6 +81,31 @@ def _single_digits(text: str) -> list[str]:
             runs.append(char)
         joined = not number
     return runs
+
+
+def _default_words(text: str) -> list[str]:
+    words = _isolate([text], _punctuation)
+    words = [word for part in words for word in _scan(part, _gpt2_word)]
+    words = _isolate(words, _number)
+    return [part for word in words for part in _threes(word)]
+
+
+def _isolate(parts: list[str], kind: Callable[[str], bool]) -> list[str]:
+    return ["".join(run) for part in parts for _, run in groupby(part, kind)]
+
+
+def _threes(word: str) -> list[str]:
+    """Cut runs of ASCII digits into threes; what is left over is a part of its own."""
+    parts = []
+    for ascii_digits, run in groupby(word, lambda char: char in "0123456789"):
+        size = 3 if ascii_digits else max(len(word), 1)
+        chars = "".join(run)
+        parts += [chars[at : at + size] for at in range(0, len(chars), size)]
+    return parts
+
+
+def _punctuation(char: str) -> bool:
+    return unicodedata.category(char)[0] == "P" or char in "$+<=>^~|"
 
 
 def _letter(char: str) -> bool:

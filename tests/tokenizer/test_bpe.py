@@ -11,7 +11,7 @@ from octavo.tokenizer import Tokenizer, TokenType
 from tests.tokenizer import slow_bpe
 from tests.tokenizer.fixture_specs import load_golden, load_spec
 
-FAMILIES = ["gpt-2", "smollm", "llama-bpe", "qwen2"]
+FAMILIES = ["gpt-2", "smollm", "llama-bpe", "default", "qwen2"]
 TOKENIZERS = {pre: Tokenizer.from_spec(load_spec("tiny_bpe", pre=pre)) for pre in FAMILIES}
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs", "Cn"]), max_size=40)
 TIGHT_TEXT = st.text("ab an1 23'sStTrevVEmldD\n\r\t .,!-猫é½\u00a0", max_size=40)
@@ -39,6 +39,7 @@ def test_ids_equal_the_slow_implementation(pre, text):
         ("gpt-2", ["It", "'s", " 1234", ",", " isn", "'", "T", "  ", " so", "\n", "\n", "x"]),
         ("smollm", ["It", "'s", " ", "1", "2", "3", "4", ",", " isn", "'", "T"]),
         ("llama-bpe", ["It", "'s", " ", "123", "4", ",", " isn", "'T", "  ", " so", "\n\n", "x"]),
+        ("default", ["It", "'", "s", " ", "123", "4", ",", " isn", "'", "T", "  ", " so", "\n"]),
         ("qwen2", ["It", "'s", " ", "1", "2", "3", "4", ",", " isn", "'T", "  ", " so"]),
     ],
 )
@@ -63,7 +64,7 @@ def test_a_user_defined_token_is_found_in_plain_text():
     assert ids == [tokenizer.spec.tokens.index("a"), tool, tokenizer.spec.tokens.index("b")]
 
 
-@pytest.mark.parametrize("pre", FAMILIES[:3])
+@pytest.mark.parametrize("pre", FAMILIES[:4])
 @given(text=ANY_TEXT)
 def test_text_comes_back(pre, text):
     tokenizer = TOKENIZERS[pre]

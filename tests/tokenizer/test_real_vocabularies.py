@@ -78,4 +78,5 @@ def test_llamacpp_ids(path):
 
 
 def strings(path: Path) -> list[str]:
-    return path.read_bytes().decode().split("\n__ggml_vocab_test__\n")
+    """The texts of an .inp file; each one is ended by the separator."""
+    return path.read_bytes().decode().split("\n__ggml_vocab_test__\n")[:-1]

@@ -18,8 +18,21 @@ _PUNCTUATION_AND_SPACE = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _LLAMA3 = rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}{{1,3}}|{_PUNCTUATION_AND_SPACE}"
 _QWEN2 = rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}|{_PUNCTUATION_AND_SPACE}"
 
+_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+
+# The rules of each family: expressions that cut a text one after the other.
+_SPLITS = {
+    "gpt-2": (_GPT2,),
+    "smollm": (r"\p{N}", _GPT2),
+    "llama-bpe": (_LLAMA3,),
+    "qwen2": (_QWEN2,),
+    # what llama.cpp does with files whose converter did not know the model
+    "default": (r"[\p{P}$+<=>^~|]+", _GPT2, r"\p{N}+", r"[0-9]{3}"),
+}
+
 # names that models use for the same rules
 _FAMILY = {
+    "default": "default",
     "gpt-2": "gpt-2",
     "olmo": "gpt-2",
     "mpt": "gpt-2",
@@ -42,11 +55,6 @@ def family(pre: str) -> str:
         known = ", ".join(sorted(_FAMILY))
         raise UnsupportedModelError(f"pre-tokenizer {pre!r} is not supported; known ones: {known}")
     return _FAMILY[pre]
-
-
-def adds_bos_if_silent(pre: str) -> bool:
-    """Whether a file that does not say so wants a BOS: Llama 3's do, the other families' do not."""
-    return family(pre) == "llama-bpe"
 
 
 def bpe_parts(spec: TokenizerSpec, vocab: dict[str, int]) -> dict[str, Any]:
@@ -73,24 +81,21 @@ def bpe_parts(spec: TokenizerSpec, vocab: dict[str, int]) -> dict[str, Any]:
 
 
 def _pre_tokenizers(rules: str) -> list[dict[str, Any]]:
-    if rules == "gpt-2":
-        return [_byte_level(use_regex=True)]
-    if rules == "smollm":
-        return [{"type": "Digits", "individual_digits": True}, _byte_level(use_regex=True)]
-    pattern = {"llama-bpe": _LLAMA3, "qwen2": _QWEN2}[rules]
-    split = {
-        "type": "Split",
-        "pattern": {"Regex": pattern},
-        "behavior": "Isolated",
-        "invert": False,
-    }
-    return [split, _byte_level(use_regex=False)]
-
-
-def _byte_level(*, use_regex: bool) -> dict[str, Any]:
-    return {
+    splits = [_split(expression) for expression in _SPLITS[rules]]
+    to_bytes = {
         "type": "ByteLevel",
         "add_prefix_space": False,
         "trim_offsets": True,
-        "use_regex": use_regex,
+        "use_regex": False,
+    }
+    return [*splits, to_bytes]
+
+
+def _split(expression: str) -> dict[str, Any]:
+    """Every match and every gap between matches becomes a part of its own."""
+    return {
+        "type": "Split",
+        "pattern": {"Regex": expression},
+        "behavior": "Isolated",
+        "invert": False,
     }

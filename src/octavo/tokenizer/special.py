@@ -25,6 +25,7 @@ class SpecialMatcher:
             sizes.setdefault(text[0], set()).add(len(text))
         self._sizes = {first: sorted(found, reverse=True) for first, found in sizes.items()}
         self._texts = sorted(parsed)
+        self._longest_part = max(map(len, parsed), default=1) - 1
         self._reversed_texts = sorted(text[::-1] for text in parsed)
         firsts = "".join(re.escape(first) for first in sizes)
         self._first = re.compile(f"[{firsts}]" if firsts else r"(?!)")
@@ -55,11 +56,13 @@ class SpecialMatcher:
 
     def beginning_at_end(self, text: str) -> int:
         """How many characters at the end of `text` begin, but do not complete, a special token."""
-        return _overlap(self._texts, text, lambda size: text[-size:])
+        size = min(self._longest_part, len(text))
+        return _overlap(self._texts, size, lambda size: text[-size:])
 
     def ending_at_start(self, text: str) -> int:
         """How many characters at the start of `text` end a special token that began before it."""
-        return _overlap(self._reversed_texts, text, lambda size: text[:size][::-1])
+        size = min(self._longest_part, len(text))
+        return _overlap(self._reversed_texts, size, lambda size: text[:size][::-1])
 
     def is_inside_one(self, text: str) -> bool:
         """Whether the whole `text` is a part of some special token."""
@@ -73,10 +76,9 @@ class SpecialMatcher:
         return 0
 
 
-def _overlap(tokens: list[str], text: str, part: Callable[[int], str]) -> int:
+def _overlap(tokens: list[str], longest: int, part: Callable[[int], str]) -> int:
     """The largest size for which `part(size)` begins a longer string in the sorted `tokens`."""
-    longest = max(map(len, tokens), default=1) - 1
-    for size in range(min(longest, len(text)), 0, -1):
+    for size in range(longest, 0, -1):
         piece = part(size)
         at = bisect_right(tokens, piece)  # the first token after `piece` itself
         if at < len(tokens) and tokens[at].startswith(piece):
