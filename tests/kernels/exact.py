@@ -1,4 +1,4 @@
-"""Float32 arithmetic that numpy lacks: a multiply-add rounded once, for twins of kernels."""
+"""Float32 to the bit: the fused multiply-add that numpy lacks, and a comparison."""
 
 from __future__ import annotations
 
@@ -23,3 +23,11 @@ def fma32(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> NDArray[np.float32]:
         towards = np.where(error > 0, np.inf, -np.inf)
         inexact = np.isfinite(total) & (error != 0) & even
         return np.where(inexact, np.nextafter(total, towards), total).astype(np.float32)
+
+
+def check_bits(got: ArrayLike, want: ArrayLike) -> None:
+    """Equal bit for bit, except that any NaN equals any other."""
+    got, want = np.ravel(got).astype(np.float32), np.ravel(want).astype(np.float32)
+    same = (got.view(np.uint32) == want.view(np.uint32)) | (np.isnan(got) & np.isnan(want))
+    where = np.flatnonzero(~same)
+    assert where.size == 0, f"[{where[0]}]: got {got[where[0]]!r}, want {want[where[0]]!r}"

@@ -1,0 +1,66 @@
+"""Which level runs: the best, or the one OCTAVO_ISA names; an error names the choices."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import octavo
+from octavo.kernels import available_isas
+
+PACKAGE_ROOT = str(Path(octavo.__file__).parents[1])
+LEVELS = ("base", "avx2", "avxvnni", "avx512", "avx512bf16")
+
+
+def default_isa(**environment: str) -> subprocess.CompletedProcess[str]:
+    """A fresh interpreter prints the level it chose: the choice is made at import."""
+    code = "from octavo.kernels import default_isa; print(default_isa())"
+    inherited = {key: value for key, value in os.environ.items() if key != "OCTAVO_ISA"}
+    env = inherited | {"PYTHONPATH": PACKAGE_ROOT} | environment
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+
+def test_base_is_always_there_and_levels_rise():
+    assert available_isas()[0] == "base"
+    ranks = [LEVELS.index(isa) for isa in available_isas()]
+    assert ranks == sorted(ranks)
+
+
+def test_the_best_level_is_the_default():
+    assert default_isa().stdout.strip() == available_isas()[-1]
+    assert default_isa(OCTAVO_ISA="").stdout.strip() == available_isas()[-1]
+
+
+@pytest.mark.parametrize("isa", available_isas())
+def test_octavo_isa_forces_any_level_the_machine_has(isa):
+    assert default_isa(OCTAVO_ISA=isa).stdout.strip() == isa
+
+
+def test_an_unknown_level_is_one_clear_error_at_import():
+    run = default_isa(OCTAVO_ISA="avx1024")
+    assert run.returncode != 0
+    last = run.stderr.strip().splitlines()[-1]
+    assert last == (
+        "octavo.errors.KernelError: OCTAVO_ISA=avx1024: this build on this machine has "
+        + ", ".join(available_isas())
+        + "; unset OCTAVO_ISA or set it to one of these"
+    )
+
+
+def test_a_missing_core_is_a_kernel_error_that_says_how_to_build(tmp_path):
+    package = tmp_path / "octavo"
+    (package / "kernels").mkdir(parents=True)
+    source = Path(octavo.__file__).parent
+    for name in ("__init__.py", "errors.py", "kernels/__init__.py"):
+        (package / name).write_text((source / name).read_text())
+    (package / "__init__.py").write_text("")
+    run = default_isa(PYTHONPATH=str(tmp_path))
+    assert run.returncode != 0
+    last = run.stderr.strip().splitlines()[-1]
+    assert last.startswith("octavo.errors.KernelError: the compiled core of Octavo does not load")
+    assert last.endswith("build it with `make build` or `pip install .`")
