@@ -33,7 +33,7 @@ static void quantize_group(const float* x, int32_t* group, int64_t stride) {
     group[8 * stride] = float_bits(scale);
     group[9 * stride] = -(int32_t)all;
     group[10 * stride] = -(int32_t)low;
-    group[11 * stride] = float_bits(scale * all);
+    group[11 * stride] = float_bits(scale * (float)(int32_t)all);  // by way of int: a sum of -0 is 0
   } else {
     group[8 * stride] = group[11 * stride] = (int32_t)kNan;
     group[9 * stride] = group[10 * stride] = 0;

@@ -1,0 +1,45 @@
+"""Random GGUF blocks for tests of packers and kernels: any quants, scales that stay finite."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octavo.weights.ggml_type import GGMLType
+
+OWN_FORMAT = {
+    GGMLType.Q4_0: "W4S", GGMLType.Q4_1: "W4A", GGMLType.Q5_0: "W5S", GGMLType.Q5_1: "W5A",
+    GGMLType.Q8_0: "W8", GGMLType.Q4_K: "W4K", GGMLType.Q5_K: "W5K", GGMLType.Q6_K: "W6K",
+}  # fmt: skip
+TYPE_OF = {fmt: type for type, fmt in OWN_FORMAT.items()}
+HALFS_AT = {GGMLType.Q6_K: (208,)} | dict.fromkeys(
+    (GGMLType.Q4_1, GGMLType.Q5_1, GGMLType.Q4_K, GGMLType.Q5_K), (0, 2)
+)  # where a block keeps its fp16 scale and min; elsewhere one scale at 0
+
+
+def random_blocks(
+    type: GGMLType, rows: int, cols: int, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """The (rows, cols) tensor's bytes, 1-d."""
+    if type == GGMLType.F32:
+        return rng.standard_normal((rows, cols)).astype(np.float32).view(np.uint8).reshape(-1)
+    if type == GGMLType.F16:
+        return rng.standard_normal((rows, cols)).astype(np.float16).view(np.uint8).reshape(-1)
+    if type == GGMLType.BF16:
+        high = rng.standard_normal((rows, cols)).astype(np.float32).view(np.uint16)[:, 1::2]
+        return np.ascontiguousarray(high).view(np.uint8).reshape(-1)
+    count = rows * cols // type.block_values
+    blocks = rng.integers(0, 256, (count, type.block_bytes), dtype=np.uint8)
+    for at in HALFS_AT.get(type, (0,)):
+        halfs = rng.uniform(-0.1, 0.1, (count, 1)).astype(np.float16)
+        blocks[:, at : at + 2] = halfs.view(np.uint8)
+    return blocks.reshape(-1)
+
+
+def values_of(blocks: NDArray[np.uint8], type: GGMLType, value: int) -> NDArray[np.uint8]:
+    """The same blocks with every quant byte and high bit set to `value` (0 or 255)."""
+    out = blocks.reshape(-1, type.block_bytes).copy()
+    first = {"Q4_1": 4, "Q5_1": 4, "Q4_K": 16, "Q5_K": 16, "Q6_K": 0}.get(type.name, 2)
+    last = 192 if type == GGMLType.Q6_K else type.block_bytes
+    out[:, first:last] = value
+    return out.reshape(-1)
