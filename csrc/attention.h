@@ -82,18 +82,17 @@ static inline KVLayout kv_layout(int32_t layers, int32_t kv_heads, int32_t k_dim
   return layout;
 }
 
-// Where a kv head's K (V) of 16 tokens begins: the unit that is contiguous whatever the block size.
-static inline const uint8_t* kv_k16(const AttentionArgs* a, int32_t kv_head, int32_t position) {
+struct KVAddress {
+  const uint8_t *k, *v;
+};
+// Where a kv head's K and V of the 16 tokens around a position begin: the unit that is contiguous whatever the block size.
+static inline KVAddress kv_address(const AttentionArgs* a, int32_t kv_head, int32_t position) {
   const KVLayout* l = a->layout;
-  const int32_t slot16 = position % l->block_size / 16;
-  return a->pages + a->block_table[position / l->block_size] * l->block_stride + a->layer * l->layer_stride +
-         kv_head * l->k_head_stride + (int64_t)slot16 * 16 * l->k_dim * kv_type_bytes(l->k_type);
-}
-static inline const uint8_t* kv_v16(const AttentionArgs* a, int32_t kv_head, int32_t position) {
-  const KVLayout* l = a->layout;
-  const int32_t slot16 = position % l->block_size / 16;
-  return a->pages + a->block_table[position / l->block_size] * l->block_stride + a->layer * l->layer_stride +
-         l->v_offset + kv_head * l->v_head_stride + (int64_t)slot16 * 16 * l->v_dim * kv_type_bytes(l->v_type);
+  const int32_t shift = __builtin_ctz((uint32_t)l->block_size);   // a division would show in decode
+  const int64_t slot = position & (l->block_size - 1) & ~15;
+  const uint8_t* page = a->pages + a->block_table[position >> shift] * l->block_stride + a->layer * l->layer_stride;
+  return {page + kv_head * l->k_head_stride + slot * l->k_dim * kv_type_bytes(l->k_type),
+          page + l->v_offset + kv_head * l->v_head_stride + slot * l->v_dim * kv_type_bytes(l->v_type)};
 }
 
 }  // namespace octavo

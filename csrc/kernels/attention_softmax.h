@@ -12,17 +12,21 @@ namespace octavo::OCTAVO_ISA {
 
 constexpr float kNoMax = -1e30f;   // not -inf: inf - inf is NaN
 
-struct Pass {                       // (token, head) rows that go through a tile together
-  float score[kPassRows][kTile];
-  uint32_t p[kPassRows][kTile];     // bf16 V: 32 pairs; f32 V: 64 floats
+struct Pass {                       // (token, head) rows that go through a tile together, and their state over a chunk
   float lane_l[kPassRows][16];
-  float m[16], alpha[16], l[16];    // of row i in lane i
+  float m[16], l[16];               // of row i in lane i
   int32_t first[kPassRows], last[kPassRows];   // positions that the row sees; both grow with the row
-  int32_t lo[kPassRows], hi[kPassRows];        // the same within the tile: [lo, hi)
   int32_t rows;                     // those that count; kernels->rows may be more
   const TileKernels* kernels;
   const void* q;                    // packed [step][kernels->rows]
   float* o;                         // [kernels->rows][v_dim]
+};
+
+struct Tile {                       // what a pass works on in one tile
+  float score[kPassRows][kTile];
+  uint32_t p[kPassRows][kTile];     // bf16 V: 32 pairs; f32 V: 64 floats
+  float alpha[16];
+  int32_t lo[kPassRows], hi[kPassRows];        // tokens of the tile that the row sees: [lo, hi)
 };
 
 // Scores of tokens outside [lo, hi) become -inf, whatever they were.
@@ -31,17 +35,17 @@ OCTAVO_INLINE f32x16 only_visible(f32x16 score, int lo, int hi) {
   return select(first_lanes(lo), none, select(first_lanes(hi), score, none));
 }
 
-static __attribute__((noinline)) void tile_max(Pass* pass, int s0, int s1, float c) {
+static __attribute__((noinline)) void tile_max(Pass* pass, Tile* tile, int s0, int s1, float c) {
   float best[16] = {};
   for (int i = 0; i < pass->kernels->rows; i++) {
-    const int lo = pass->lo[i], hi = pass->hi[i];
+    const int lo = tile->lo[i], hi = tile->hi[i];
     const bool all = lo <= s0 * 16 && hi >= s1 * 16;
     f32x16 top = set1_f(-__builtin_inff());
     for (int s = s0; s < s1; s++) {
-      f32x16 score = load_f(pass->score[i] + s * 16);
+      f32x16 score = load_f(tile->score[i] + s * 16);
       if (!all) {
         score = only_visible(score, lo - s * 16, hi - s * 16);
-        store_f(pass->score[i] + s * 16, score);
+        store_f(tile->score[i] + s * 16, score);
       }
       top = max(score, top);
     }
@@ -49,20 +53,20 @@ static __attribute__((noinline)) void tile_max(Pass* pass, int s0, int s1, float
   }
   const f32x16 before = load_f(pass->m), now = max(mul(load_f(best), set1_f(c)), before);
   store_f(pass->m, now);
-  store_f(pass->alpha, exp2_below_127(sub(before, now)));
+  store_f(tile->alpha, exp2_below_127(sub(before, now)));
 }
 
 template <int kType>
-static __attribute__((noinline)) void tile_weights(Pass* pass, int s0, int s1, float c) {
+static __attribute__((noinline)) void tile_weights(Pass* pass, Tile* tile, int s0, int s1, float c) {
   const f32x16 scale = set1_f(c);
   for (int i = 0; i < pass->kernels->rows; i++) {
     const f32x16 minus_m = set1_f(-pass->m[i]);
-    f32x16 l = mul(load_f(pass->lane_l[i]), set1_f(pass->alpha[i]));
+    f32x16 l = mul(load_f(pass->lane_l[i]), set1_f(tile->alpha[i]));
     for (int s = s0; s < s1; s++) {
-      const f32x16 p = exp2_below_127(fma(load_f(pass->score[i] + s * 16), scale, minus_m));
+      const f32x16 p = exp2_below_127(fma(load_f(tile->score[i] + s * 16), scale, minus_m));
       l = add(l, p);
-      if constexpr (kType == KV_BF16) store_bf16(pass->p[i] + s * 8, p);
-      else store_f((float*)pass->p[i] + s * 16, p);
+      if constexpr (kType == KV_BF16) store_bf16(tile->p[i] + s * 8, p);
+      else store_f((float*)tile->p[i] + s * 16, p);
     }
     store_f(pass->lane_l[i], l);
   }

@@ -3,6 +3,8 @@
 // A row is (query token, head). Every template instance runs the same chain for a row, whatever rows stand beside it:
 //   score[t] = chain over d (pairs of d for bf16) from 0;   o[d] = o[d] * alpha, then a chain over the tokens it sees.
 // Addresses come as one pointer for each 16 tokens (KVLayout's contiguous unit), so the block size does not show here.
+// kAhead: `ahead` is the next tile, and one line of it is prefetched for every line read (a burst of prefetches reaches half
+// the bandwidth); to L2, because L1 is full of the tile at work.
 #pragma once
 #include "../attention.h"
 #include "simd.h"
@@ -13,6 +15,8 @@ namespace octavo::OCTAVO_ISA {
 constexpr int kAccumulators = OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512 ? 24 : OCTAVO_LEVEL >= OCTAVO_LEVEL_avx2 ? 6 : 3;
 constexpr int kPassRows = OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512 ? 12 : 3;
 constexpr int kTile = kAttentionTile;
+
+using Addresses = const uint8_t* const*;   // of up to 4 times 16 tokens
 
 constexpr int panels_for(int rows) { return rows * 4 <= kAccumulators ? 4 : rows * 2 <= kAccumulators ? 2 : 1; }
 
@@ -37,8 +41,9 @@ struct F32 {
 };
 
 // score[m][16 * r + lane] for R times 16 tokens; q is packed [step][M].
-template <class T, int M, int R>
-OCTAVO_INLINE void scores_of(const uint8_t* const* k, const typename T::Element* q, int steps, float* score) {
+template <class T, int M, int R, bool kAhead>
+OCTAVO_INLINE void scores_of(Addresses k, Addresses ahead, const typename T::Element* q, int steps,
+                             float* score) {
   f32x16 acc[M][R];
 #pragma GCC unroll 16
   for (int m = 0; m < M; m++)
@@ -47,7 +52,10 @@ OCTAVO_INLINE void scores_of(const uint8_t* const* k, const typename T::Element*
   for (int i = 0; i < steps; i++) {
     typename T::Vector kv[R];
 #pragma GCC unroll 4
-    for (int r = 0; r < R; r++) kv[r] = T::load(k[r] + (int64_t)i * 64);
+    for (int r = 0; r < R; r++) {
+      kv[r] = T::load(k[r] + (int64_t)i * 64);
+      if constexpr (kAhead) __builtin_prefetch(ahead[r] + (int64_t)i * 64, 0, 2);
+    }
 #pragma GCC unroll 16
     for (int m = 0; m < M; m++)
 #pragma GCC unroll 4
@@ -60,23 +68,23 @@ OCTAVO_INLINE void scores_of(const uint8_t* const* k, const typename T::Element*
 }
 
 // Scores of token sixteens [s0, s1) of the tile.
-template <class T, int M>
-static __attribute__((noinline)) void tile_scores(const uint8_t* const* k, int s0, int s1, const void* q, int k_dim,
-                                                  float* score) {
+template <class T, int M, bool kAhead>
+static __attribute__((noinline)) void tile_scores(Addresses k, Addresses ahead, int s0,
+                                                  int s1, const void* q, int k_dim, float* score) {
   const auto* packed = (const typename T::Element*)q;
   const int steps = k_dim / T::kTokens;
   int s = s0;
   if constexpr (panels_for(M) == 4)
-    for (; s + 4 <= s1; s += 4) scores_of<T, M, 4>(k + s, packed, steps, score + s * 16);
+    for (; s + 4 <= s1; s += 4) scores_of<T, M, 4, kAhead>(k + s, ahead + s, packed, steps, score + s * 16);
   if constexpr (panels_for(M) >= 2)
-    for (; s + 2 <= s1; s += 2) scores_of<T, M, 2>(k + s, packed, steps, score + s * 16);
-  for (; s < s1; s++) scores_of<T, M, 1>(k + s, packed, steps, score + s * 16);
+    for (; s + 2 <= s1; s += 2) scores_of<T, M, 2, kAhead>(k + s, ahead + s, packed, steps, score + s * 16);
+  for (; s < s1; s++) scores_of<T, M, 1, kAhead>(k + s, ahead + s, packed, steps, score + s * 16);
 }
 
 // o[m][d .. d + 16R) over V steps [begin, end) of the tile; p is [M][kTile] elements.
-template <class T, int M, int R>
-OCTAVO_INLINE void values_of(const uint8_t* const* v, int begin, int end, const typename T::Element* p,
-                             const float* alpha, int v_dim, int d, float* o) {
+template <class T, int M, int R, bool kAhead>
+OCTAVO_INLINE void values_of(Addresses v, Addresses ahead, int begin, int end,
+                             const typename T::Element* p, const float* alpha, int v_dim, int d, float* o) {
   constexpr int kSteps = 16 / T::kTokens;
   f32x16 acc[M][R];
 #pragma GCC unroll 16
@@ -85,11 +93,15 @@ OCTAVO_INLINE void values_of(const uint8_t* const* v, int begin, int end, const 
     for (int r = 0; r < R; r++) acc[m][r] = mul(load_f(o + m * v_dim + d + r * 16), set1_f(alpha[m]));
   for (int i = begin; i < end;) {
     const int stop = (i / kSteps + 1) * kSteps < end ? (i / kSteps + 1) * kSteps : end;
-    const uint8_t* row = v[i / kSteps] + (int64_t)(i % kSteps) * v_dim * 4 + d * 4;
-    for (; i < stop; i++, row += v_dim * 4) {
+    const int64_t offset = (int64_t)(i % kSteps) * v_dim * 4 + d * 4;
+    const uint8_t *row = v[i / kSteps] + offset, *next = ahead[i / kSteps] + offset;
+    for (; i < stop; i++, row += v_dim * 4, next += v_dim * 4) {
       typename T::Vector kv[R];
 #pragma GCC unroll 4
-      for (int r = 0; r < R; r++) kv[r] = T::load(row + r * 64);
+      for (int r = 0; r < R; r++) {
+        kv[r] = T::load(row + r * 64);
+        if constexpr (kAhead) __builtin_prefetch(next + r * 64, 0, 2);
+      }
 #pragma GCC unroll 16
       for (int m = 0; m < M; m++)
 #pragma GCC unroll 4
@@ -103,46 +115,59 @@ OCTAVO_INLINE void values_of(const uint8_t* const* v, int begin, int end, const 
 }
 
 // Steps that every row of the pass sees whole.
-template <class T, int M>
-static __attribute__((noinline)) void tile_values(const uint8_t* const* v, int begin, int end, const void* p,
-                                                  const float* alpha, int v_dim, float* o) {
+template <class T, int M, bool kAhead>
+static __attribute__((noinline)) void tile_values(Addresses v, Addresses ahead, int begin,
+                                                  int end, const void* p, const float* alpha, int v_dim, float* o) {
   const auto* weights = (const typename T::Element*)p;
   int d = 0;
   if constexpr (panels_for(M) == 4)
-    for (; d + 64 <= v_dim; d += 64) values_of<T, M, 4>(v, begin, end, weights, alpha, v_dim, d, o);
+    for (; d + 64 <= v_dim; d += 64) values_of<T, M, 4, kAhead>(v, ahead, begin, end, weights, alpha, v_dim, d, o);
   if constexpr (panels_for(M) >= 2)
-    for (; d + 32 <= v_dim; d += 32) values_of<T, M, 2>(v, begin, end, weights, alpha, v_dim, d, o);
-  for (; d < v_dim; d += 16) values_of<T, M, 1>(v, begin, end, weights, alpha, v_dim, d, o);
+    for (; d + 32 <= v_dim; d += 32) values_of<T, M, 2, kAhead>(v, ahead, begin, end, weights, alpha, v_dim, d, o);
+  for (; d < v_dim; d += 16) values_of<T, M, 1, kAhead>(v, ahead, begin, end, weights, alpha, v_dim, d, o);
 }
 
-// Tokens [lo, hi) of the tile for one row alone, from its step `begin` to `end`. A step of two tokens may hold one that the
-// row does not see: its V is cleared, for 0 * NaN is NaN.
-template <class T>
-static __attribute__((noinline)) void row_values(const uint8_t* const* v, int begin, int end, int lo, int hi,
-                                                 const void* p, float alpha, int v_dim, float* o) {
+// o[d .. d + 16R) of one row alone, over its steps [begin, end). A step of two tokens may hold one that the row does not see
+// (outside [lo, hi)): its V is cleared, for 0 * NaN is NaN.
+template <class T, int R>
+OCTAVO_INLINE void row_values_of(Addresses v, int begin, int end, int lo, int hi, const typename T::Element* p, float alpha,
+                                 int v_dim, int d, float* o) {
   constexpr int kSteps = 16 / T::kTokens;
-  const auto* weights = (const typename T::Element*)p;
-  for (int d = 0; d < v_dim; d += 16) {
-    f32x16 acc = mul(load_f(o + d), set1_f(alpha));
-    for (int i = begin; i < end; i++) {
-      const int token = i * T::kTokens;
-      const uint8_t* row = v[i / kSteps] + (int64_t)(i % kSteps) * v_dim * 4 + d * 4;
-      acc = T::step(acc, T::keep(T::load(row), token >= lo, token + 1 < hi), weights[i]);
-    }
-    store_f(o + d, acc);
+  f32x16 acc[R];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; r++) acc[r] = mul(load_f(o + d + r * 16), set1_f(alpha));
+  for (int i = begin; i < end; i++) {
+    const bool low = i * T::kTokens >= lo, high = i * T::kTokens + 1 < hi;
+    const uint8_t* row = v[i / kSteps] + (int64_t)(i % kSteps) * v_dim * 4 + d * 4;
+#pragma GCC unroll 4
+    for (int r = 0; r < R; r++) acc[r] = T::step(acc[r], T::keep(T::load(row + r * 64), low, high), p[i]);
   }
+#pragma GCC unroll 4
+  for (int r = 0; r < R; r++) store_f(o + d + r * 16, acc[r]);
 }
 
-using ScoresFn = void (*)(const uint8_t* const*, int, int, const void*, int, float*);
-using ValuesFn = void (*)(const uint8_t* const*, int, int, const void*, const float*, int, float*);
+template <class T>
+static __attribute__((noinline)) void row_values(Addresses v, int begin, int end, int lo, int hi, const void* p,
+                                                 float alpha, int v_dim, float* o) {
+  const auto* weights = (const typename T::Element*)p;
+  int d = 0;
+  for (; d + 64 <= v_dim; d += 64) row_values_of<T, 4>(v, begin, end, lo, hi, weights, alpha, v_dim, d, o);
+  for (; d < v_dim; d += 16) row_values_of<T, 1>(v, begin, end, lo, hi, weights, alpha, v_dim, d, o);
+}
 
-struct TileKernels {  // indexed by KVType
+using ScoresFn = void (*)(Addresses k, Addresses ahead, int s0, int s1, const void* q, int k_dim, float* score);
+using ValuesFn = void (*)(Addresses v, Addresses ahead, int begin, int end, const void* p, const float* alpha, int v_dim,
+                          float* o);
+
+struct TileKernels {  // indexed by [ahead][KVType]
   int rows;
-  ScoresFn scores[2];
-  ValuesFn values[2];
+  ScoresFn scores[2][2];
+  ValuesFn values[2][2];
 };
 template <int M> constexpr TileKernels tile_kernels() {
-  return {M, {tile_scores<F32, M>, tile_scores<Bf16, M>}, {tile_values<F32, M>, tile_values<Bf16, M>}};
+  return {M,
+          {{tile_scores<F32, M, false>, tile_scores<Bf16, M, false>}, {tile_scores<F32, M, true>, tile_scores<Bf16, M, true>}},
+          {{tile_values<F32, M, false>, tile_values<Bf16, M, false>}, {tile_values<F32, M, true>, tile_values<Bf16, M, true>}}};
 }
 #if OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512
 static constexpr TileKernels kTileKernels[] = {tile_kernels<1>(), tile_kernels<2>(), tile_kernels<3>(),
