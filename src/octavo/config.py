@@ -46,7 +46,11 @@ class EngineConfig:
         for name in options:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=2)
-                hint = f"; did you mean {' or '.join(near)}?" if near else f"; known: {', '.join(known)}"
+                hint = (
+                    f"; did you mean {' or '.join(near)}?"
+                    if near
+                    else f"; known: {', '.join(known)}"
+                )
                 raise UsageError(f"unknown option {name!r}{hint}")
         values = dict(options)
         values["k_dtype"], values["v_dtype"] = parse_kv_dtype(values.pop("kv_dtype", "bf16"))
@@ -76,12 +80,18 @@ class EngineConfig:
 
 
 def parse_kv_dtype(text: object) -> tuple[KVDtype, KVDtype]:
-    """"bf16" for both, or "k=f32,v=bf16"."""
+    """ "bf16" for both, or "k=f32,v=bf16"."""
     if isinstance(text, str):
-        parts = dict(p.split("=", 1) for p in text.split(",")) if "=" in text else {"k": text, "v": text}
+        parts = (
+            dict(p.split("=", 1) for p in text.split(","))
+            if "=" in text
+            else {"k": text, "v": text}
+        )
         if set(parts) == {"k", "v"} and all(p in KV_DTYPES for p in parts.values()):
             return parts["k"], parts["v"]  # type: ignore[return-value]
-    raise UsageError(f"kv_dtype={text!r}: expected one of {', '.join(KV_DTYPES)}, or k=…,v=… of them")
+    raise UsageError(
+        f"kv_dtype={text!r}: expected one of {', '.join(KV_DTYPES)}, or k=…,v=… of them"
+    )
 
 
 def parse_bytes(name: str, value: object) -> int:

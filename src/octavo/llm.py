@@ -59,14 +59,20 @@ class LLM:
         header = read_header(library.find(model, home=home()))
         self.model_config = header.config
         self.program = build_program(header.config)
-        self.tokenizer = Tokenizer.from_spec(header.tokenizer_spec(), cache_dir=home() / "tokenizers")
+        self.tokenizer = Tokenizer.from_spec(
+            header.tokenizer_spec(), cache_dir=home() / "tokenizers"
+        )
         plan = plan_memory(config, self.program, header.config.context)
         threads = config.threads or native.usable_cpus()
         self._pool = native.ThreadPool(threads)
         expand = expanded_format(config.activations, config.weights)
         weights = load_weights(header, self.program.weights(), self._pool, expand=expand)
         # Without a cache a whole sequence is computed in one step.
-        max_rows = config.max_batch_tokens if config.kv_cache else max(plan.context, config.max_batch_tokens)
+        max_rows = (
+            config.max_batch_tokens
+            if config.kv_cache
+            else max(plan.context, config.max_batch_tokens)
+        )
         self._runner = Runner(
             self.program, weights, config,
             pool=self._pool, context=plan.context, num_blocks=plan.num_blocks, max_rows=max_rows,
@@ -122,7 +128,11 @@ class LLM:
             self._abandon(answers)
 
     def chat(
-        self, messages: Messages, params: SamplingParams | None = None, *, chat_template: str | None = None
+        self,
+        messages: Messages,
+        params: SamplingParams | None = None,
+        *,
+        chat_template: str | None = None,
     ) -> RequestOutput:
         """Answer a conversation: messages with `role` and `content`, in the model's template or this one."""
         tokens = self.tokenizer.encode_chat(messages, chat_template=chat_template)
@@ -133,10 +143,16 @@ class LLM:
         return self._stream(self._add(self._encode(prompt), params or SamplingParams()))
 
     def chat_stream(
-        self, messages: Messages, params: SamplingParams | None = None, *, chat_template: str | None = None
+        self,
+        messages: Messages,
+        params: SamplingParams | None = None,
+        *,
+        chat_template: str | None = None,
     ) -> Iterator[StreamChunk]:
         """`chat`, piece by piece."""
-        return self.stream(self.tokenizer.encode_chat(messages, chat_template=chat_template), params)
+        return self.stream(
+            self.tokenizer.encode_chat(messages, chat_template=chat_template), params
+        )
 
     def logits(self, token_ids: Sequence[int]) -> FloatArray:
         """The model's logits after every token, (len, vocab) float32, through the cache's pages."""
@@ -150,7 +166,9 @@ class LLM:
             )
         with self._lock:
             rows = min(_ROWS_OF_STEP, self._runner.max_rows)
-            return np.concatenate([s.logits for s in self._engine.all_rows(tokens, Want.LOGITS, rows)])
+            return np.concatenate(
+                [s.logits for s in self._engine.all_rows(tokens, Want.LOGITS, rows)]
+            )
 
     def score(self, token_ids: Sequence[int]) -> FloatArray:
         """log p(token | all before) of every token but the first, (len - 1,) float32."""
@@ -182,7 +200,9 @@ class LLM:
         }
 
     def _encode(self, prompt: Prompt) -> list[int]:
-        return self._check_tokens(self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt)
+        return self._check_tokens(
+            self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+        )
 
     def _check_tokens(self, tokens: Sequence[int]) -> list[int]:
         """Plain ints of the vocabulary, at least one, at most the context."""
@@ -203,7 +223,7 @@ class LLM:
     def _add(self, tokens: list[int], params: SamplingParams) -> _Answer:
         with self._lock:
             request = self._engine.add(tokens, params)
-            answer = _Answer(request, Detokenizer(self.tokenizer), StopStrings(params.stop), self.tokenizer.eos_ids)
+            answer = _Answer(request, self.tokenizer)
             self._answers[request.id] = answer
         return answer
 
@@ -224,7 +244,7 @@ class LLM:
         try:
             while not answer.done:
                 self._step()
-                if not answer.done and (answer.fresh_text or answer.fresh_tokens):
+                if answer.fresh_tokens and answer.request.finish_reason is None:
                     yield StreamChunk(*answer.take())
             text, tokens = answer.take()
             yield StreamChunk(text, tokens, self._output(answer))
@@ -260,15 +280,16 @@ class LLM:
 class _Answer:
     """The text of one request as its tokens come: detokenised, cut at a stop string."""
 
-    def __init__(self, request: Request, detokenizer: Detokenizer, stops: StopStrings, eos: frozenset[int]) -> None:
+    def __init__(self, request: Request, tokenizer: Tokenizer) -> None:
         self.request = request
-        self.stops = stops
+        self.stops = StopStrings(request.params.stop)
         self.text: list[str] = []
         self.done = False
         self.fresh_text: list[str] = []
         self.fresh_tokens: list[int] = []
-        self._detokenizer = detokenizer
-        self._unseen = eos | frozenset(request.params.stop_token_ids)  # they end a text and are not part of it
+        self._detokenizer = Detokenizer(tokenizer, continuation=True)
+        # These end a text and are not part of it.
+        self._unseen = tokenizer.eos_ids | frozenset(request.params.stop_token_ids)
 
     def push(self, token: int) -> None:
         self.fresh_tokens.append(token)

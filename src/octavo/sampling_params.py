@@ -22,14 +22,18 @@ class SamplingParams:
     top_k: int = 0  # 0 = all
     top_p: float = 1.0
     min_p: float = 0.0
-    repetition_penalty: float = 1.0  # over prompt and answer; > 1 discourages   (Keskar et al. 2019)
+    repetition_penalty: float = (
+        1.0  # over prompt and answer; > 1 discourages   (Keskar et al. 2019)
+    )
     presence_penalty: float = 0.0  # over the answer
     frequency_penalty: float = 0.0  # over the answer
     seed: int | None = None
     stop: str | Sequence[str] = ()
     stop_token_ids: Sequence[int] = ()
     ignore_eos: bool = False
-    logprobs: int | None = None  # the drawn token's and this many of the likeliest; 0 = the drawn one's
+    logprobs: int | None = (
+        None  # the drawn token's and this many of the likeliest; 0 = the drawn one's
+    )
 
     def __post_init__(self) -> None:
         stops = (self.stop,) if isinstance(self.stop, str) else self.stop
@@ -48,7 +52,7 @@ class SamplingParams:
         _whole("logprobs", self.logprobs, 0, 20, optional=True)
         if not isinstance(self.ignore_eos, bool):
             raise UsageError(f"ignore_eos={self.ignore_eos!r}: expected True or False")
-        if not _is_list(self.stop) or not all(isinstance(s, str) and s for s in self.stop):
+        if not _is_list(self.stop) or not all(_is_text(s) for s in self.stop):
             raise UsageError(f"stop={self.stop!r}: expected a non-empty string or a list of them")
         if not _is_list(ids) or not all(_is_whole(t) and t >= 0 for t in self.stop_token_ids):
             raise UsageError(f"stop_token_ids={ids!r}: expected a list of token ids")
@@ -60,13 +64,21 @@ class SamplingParams:
         for name in options:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=2)
-                hint = f"; did you mean {' or '.join(near)}?" if near else f"; known: {', '.join(known)}"
+                hint = (
+                    f"; did you mean {' or '.join(near)}?"
+                    if near
+                    else f"; known: {', '.join(known)}"
+                )
                 raise UsageError(f"unknown sampling option {name!r}{hint}")
         return cls(**options)  # type: ignore[arg-type]  # __post_init__ checks every type
 
 
 def _is_list(value: object) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
 
 
 def _is_whole(value: object) -> bool:
@@ -81,7 +93,13 @@ def _whole(name: str, value: object, low: int, high: int, *, optional: bool = Fa
 
 
 def _real(
-    name: str, value: object, low: float, high: float, *, above: bool = False, optional: bool = False
+    name: str,
+    value: object,
+    low: float,
+    high: float,
+    *,
+    above: bool = False,
+    optional: bool = False,
 ) -> None:
     if value is None and optional:
         return

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from octavo.batch import StepOutput, Want
+from octavo.batch import Batch, StepOutput, Want
 from octavo.engine.runner import Runner, make_batch
 from octavo.engine.sampler import HeadWants, Sampler
 from octavo.engine.scheduler import Scheduler, StepPlan
@@ -97,11 +97,14 @@ class Engine:
         plan = self._scheduler.schedule()
         sampled = [s.request for s in plan.sampled]
         wants = self._sampler.wants(sampled)
-        out, seconds = self._forward(plan, wants)
+        batch = self._batch(plan, wants)
+        forward_begin = time.monotonic()
+        out = self._runner.forward(batch)
+        forward_seconds = time.monotonic() - forward_begin
         tokens = self._sampler.sample(sampled, wants, out)
         self._scheduler.update(plan, {r.id: t for r, t in zip(sampled, tokens, strict=True)})
         now = time.monotonic()
-        self._record(plan, out, now - begin, seconds)
+        self._record(batch, out, now - begin, forward_seconds)
         for item in plan.scheduled:
             clock = self._clocks[item.request.id]
             clock.peak_blocks = max(clock.peak_blocks, self._scheduler.num_blocks(item.request))
@@ -128,7 +131,9 @@ class Engine:
             kv_bytes=clock.peak_blocks * self._runner.block_bytes,
         )
 
-    def all_rows(self, tokens: Sequence[int], want: Want, rows_of_step: int) -> Iterator[StepOutput]:
+    def all_rows(
+        self, tokens: Sequence[int], want: Want, rows_of_step: int
+    ) -> Iterator[StepOutput]:
         """Run a whole prompt outside the scheduler, every row an output; one StepOutput a step."""
         blocks = self._pool.allocate(-(-len(tokens) // self._block_size))
         if blocks is None:
@@ -154,10 +159,10 @@ class Engine:
         self._pool.check_integrity()
         assert self._scheduler.num_running > 0 or self._pool.num_held == 0
 
-    def _forward(self, plan: StepPlan, wants: HeadWants) -> tuple[StepOutput, float]:
+    def _batch(self, plan: StepPlan, wants: HeadWants) -> Batch:
         ends = np.cumsum([s.end - s.begin for s in plan.scheduled])
         edit_starts, edits = wants.ragged_edits()
-        batch = make_batch(
+        return make_batch(
             [(s.request.tokens[s.begin : s.end], s.begin) for s in plan.scheduled],
             [s.blocks for s in plan.scheduled],
             len(self._runner.layouts),
@@ -166,21 +171,19 @@ class Engine:
             edit_starts=edit_starts,
             edits=edits,
         )
-        begin = time.monotonic()
-        out = self._runner.forward(batch)
-        return out, time.monotonic() - begin
 
-    def _record(self, plan: StepPlan, out: StepOutput, seconds: float, forward: float) -> None:
+    def _record(self, batch: Batch, out: StepOutput, seconds: float, forward: float) -> None:
+        """Count what ran: the rows of the batch, and the tokens before each sequence's first row."""
         by_class: dict[str, int] = {}
         for name, ns in zip(self._runner.op_names, out.op_ns, strict=False):
             by_class[name] = by_class.get(name, 0) + int(ns)
         self.records.append(
             StepRecord(
                 step=self._num_steps,
-                num_requests=len(plan.scheduled),
-                computed_tokens=plan.num_rows,
-                cached_tokens=sum(s.begin for s in plan.scheduled),
-                output_rows=len(plan.sampled),
+                num_requests=len(batch.row_starts) - 1,
+                computed_tokens=len(batch.tokens),
+                cached_tokens=int(batch.positions[batch.row_starts[:-1]].sum()),
+                output_rows=len(batch.output_rows),
                 seconds=seconds,
                 forward_seconds=forward,
                 kv_blocks_used=self._pool.num_held,
@@ -199,5 +202,3 @@ class Engine:
             self._scheduler.finish(request, "stop")
         elif request.num_completion_tokens >= request.max_tokens:
             self._scheduler.finish(request, "length")
-
-

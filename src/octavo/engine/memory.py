@@ -27,7 +27,9 @@ class MemoryPlan:
 def plan_memory(config: EngineConfig, program: Program, model_context: int) -> MemoryPlan:
     """Raises with both numbers if the context asked for is beyond the model or the budget."""
     if config.context is not None and config.context > model_context:
-        raise UsageError(f"context={config.context}: the model was trained for at most {model_context}")
+        raise UsageError(
+            f"context={config.context}: the model was trained for at most {model_context}"
+        )
     block = sum(kv_layout(program, g, config).block_stride for g in range(len(program.groups)))
     wanted = config.context or model_context
     needed = -(-wanted // config.block_size)
@@ -40,7 +42,9 @@ def plan_memory(config: EngineConfig, program: Program, model_context: int) -> M
             "lower context or raise kv_memory"
         )
     if num_blocks < 1:
-        raise OutOfMemoryError(f"one KV block takes {block} bytes, the budget is {budget}: raise kv_memory")
+        raise OutOfMemoryError(
+            f"one KV block takes {block} bytes, the budget is {budget}: raise kv_memory"
+        )
     return MemoryPlan(min(wanted, num_blocks * config.block_size), num_blocks, block)
 
 

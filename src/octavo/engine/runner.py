@@ -40,6 +40,7 @@ class Runner:
         self.op_names = encoded.op_names
         self.vocab_size, self.hidden_size = program.vocab_size, program.hidden_size
         self.max_rows = max_rows
+        self.num_blocks = num_blocks
         self._profile = config.profile
         self.layouts = [kv_layout(program, group, config) for group in range(len(program.groups))]
         self.storages = [PageStorage(num_blocks, layout.block_stride) for layout in self.layouts]

@@ -73,7 +73,9 @@ class Sampler:
             self._isa, logits, request.temperature, p.top_k, p.top_p, p.min_p, u, self._scratch
         )
         if token < 0:
-            raise ModelError("every logit is NaN or -inf: the model's numbers overflow; check the file")
+            raise ModelError(
+                "every logit is NaN or -inf: the model's numbers overflow; check the file"
+            )
         return token
 
     def _edit(self, logits: FloatArray, edits: Edits) -> FloatArray:
@@ -83,7 +85,9 @@ class Sampler:
         native.edit_tile(self._isa, edited, 0, None, edits.view(np.uint8).reshape(len(edits), -1))
         return edited
 
-    def _logprobs(self, request: Request, logits: FloatArray, lse: float, token: int) -> TokenLogprobs:
+    def _logprobs(
+        self, request: Request, logits: FloatArray, lse: float, token: int
+    ) -> TokenLogprobs:
         count = request.params.logprobs or 0
         ids, values = np.empty(count, np.int32), np.empty(count, np.float32)
         native.top_k_tile(self._isa, ids, values, logits, 0)
@@ -103,7 +107,9 @@ def penalties(request: Request) -> Edits:
     edits["token"] = tokens
     edits["scale"] = p.repetition_penalty
     if answer:
-        made, counts = np.unique(np.asarray(request.completion_token_ids, np.int32), return_counts=True)
+        made, counts = np.unique(
+            np.asarray(request.completion_token_ids, np.int32), return_counts=True
+        )
         at = np.searchsorted(tokens, made)
         edits["add"][at] = -(p.presence_penalty + p.frequency_penalty * counts)
     return edits

@@ -35,10 +35,6 @@ class StepPlan:
     scheduled: tuple[ScheduledRequest, ...]
 
     @property
-    def num_rows(self) -> int:
-        return sum(s.end - s.begin for s in self.scheduled)
-
-    @property
     def sampled(self) -> tuple[ScheduledRequest, ...]:
         return tuple(s for s in self.scheduled if s.samples)
 
@@ -85,7 +81,7 @@ class Scheduler:
     def schedule(self) -> StepPlan:
         self._admit()
         budget = self._max_batch_tokens
-        scheduled = []
+        scheduled: list[ScheduledRequest] = []
         for request in self._running:
             begin = request.num_computed_tokens
             end = min(request.num_tokens, begin + budget)

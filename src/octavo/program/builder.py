@@ -73,7 +73,9 @@ class ProgramBuilder:
         self._ops.append(Rope(x, heads, x.width // heads, self._rotary_dim, style, out))
         return out
 
-    def attention(self, q: Value, k: Value, v: Value, *, heads: int, group: int, scale: float) -> Value:
+    def attention(
+        self, q: Value, k: Value, v: Value, *, heads: int, group: int, scale: float
+    ) -> Value:
         """Store k and v in the pages of the group's next layer, then attend through the block table."""
         spec = self._groups[group]
         assert k.width == spec.kv_heads * spec.k_dim and v.width == spec.kv_heads * spec.v_dim

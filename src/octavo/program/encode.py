@@ -97,7 +97,7 @@ def _fields(op: Op, buffers: _Buffers, matrices: list[str], vectors: list[str]) 
         found = [-1 if w is None else table.index(w.name) for w in weights]
         return found + [-1] * (3 - len(found))
 
-    out = {"code": _CODES.index(type(op)), "eps": 0.0, "scale": 0.0, "out": at(output(op))}  # type: ignore[arg-type]
+    out = {"code": _CODES.index(type(op)), "eps": 0.0, "scale": 0.0, "out": at(output(op))}
     match op:
         case Embed():
             return out | {"matrix": names(matrices, op.table)}

@@ -34,7 +34,9 @@ from octavo.program.ops import (
 
 RowKind = Literal["a32", "abf16", "af32"]  # what a matrix's kernel reads; see csrc/formats.h
 _PANEL = 16  # rows of a matrix that are packed together: a head must be whole panels to be a unit of work
-_GROUP = 32  # columns that share one scale: a part of a row can be packed alone if it is whole groups
+_GROUP = (
+    32  # columns that share one scale: a part of a row can be packed alone if it is whole groups
+)
 
 
 def lower(program: Program, kinds: Mapping[str, RowKind]) -> Program:
@@ -157,11 +159,10 @@ class _Rewriter:
             if isinstance(op, Attend) and (op.group, op.layer) == (store.group, store.layer)
         )  # fmt: skip
         spec = self.program.groups[store.group]
-        ropes = self.writer[attend.q.id], self.writer[store.k.id]
+        rope_q, rope_k = self.writer[attend.q.id], self.writer[store.k.id]
         v = self.writer[store.v.id]
-        if not (isinstance(ropes[0], Rope) and isinstance(ropes[1], Rope) and isinstance(v, Linear)):
+        if not (isinstance(rope_q, Rope) and isinstance(rope_k, Rope) and isinstance(v, Linear)):
             return
-        rope_q, rope_k = ropes
         q, k = self.writer[rope_q.x.id], self.writer[rope_k.x.id]
         if not (isinstance(q, Linear) and isinstance(k, Linear)):
             return

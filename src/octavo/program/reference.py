@@ -83,7 +83,8 @@ class ReferenceInterpreter:
                 rows[op.out.id] = self._attend(op, rows[op.q.id], batch)
             case SwiGLU():
                 gate = rows[op.gate.id].astype(np.float64)
-                silu = (gate / (1 + np.exp(-gate))).astype(np.float32)
+                with np.errstate(over="ignore"):  # exp(-gate) = inf gives the right limit, 0
+                    silu = (gate / (1 + np.exp(-gate))).astype(np.float32)
                 rows[op.out.id] = silu * rows[op.up.id]
             case _:
                 raise AssertionError(f"{type(op).__name__} is not a readable op")
@@ -154,7 +155,9 @@ def edit_logits(logits: FloatArray, batch: Batch) -> FloatArray:
     """Apply each output's mask and sparse edits: scale (repetition), then add."""
     logits = logits.copy()
     if batch.edits is not None and batch.edit_starts is not None:
-        for i, (begin, end) in enumerate(zip(batch.edit_starts, batch.edit_starts[1:], strict=False)):
+        for i, (begin, end) in enumerate(
+            zip(batch.edit_starts, batch.edit_starts[1:], strict=False)
+        ):
             edits = batch.edits[begin:end]
             x = logits[i, edits["token"]]
             x = np.where(x > 0, x / edits["scale"], x * edits["scale"])
@@ -167,7 +170,8 @@ def edit_logits(logits: FloatArray, batch: Batch) -> FloatArray:
 
 def rms_norm(x: FloatArray, weight: FloatArray, eps: float) -> FloatArray:
     mean = np.mean(x.astype(np.float64) ** 2, axis=-1, keepdims=True)
-    return (x / np.sqrt(mean + eps) * weight).astype(np.float32)
+    normed: FloatArray = (x / np.sqrt(mean + eps) * weight).astype(np.float32)
+    return normed
 
 
 def rope_table(frequencies: tuple[float, ...], positions: int) -> tuple[FloatArray, FloatArray]:
@@ -190,7 +194,8 @@ def round_int8(x: FloatArray) -> FloatArray:
     scale = (peak / np.float32(127)).astype(np.float32)
     with np.errstate(divide="ignore", invalid="ignore"):
         inverse = np.where(peak > 1e-30, np.float32(127) / peak, 0).astype(np.float32)
-    return (np.rint(groups * inverse) * scale).reshape(x.shape).astype(np.float32)
+    rounded: FloatArray = (np.rint(groups * inverse) * scale).reshape(x.shape).astype(np.float32)
+    return rounded
 
 
 def _identity(x: FloatArray) -> FloatArray:

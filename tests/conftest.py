@@ -1,0 +1,21 @@
+"""Fixtures that many tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from octavo.config import home
+from octavo.errors import ModelNotFoundError
+from octavo.weights import library
+from octavo.weights.download import pull
+
+
+@pytest.fixture(scope="session")
+def smollm2_path() -> Path:
+    """SmolLM2's GGUF from the library, pulled on first use."""
+    try:
+        return library.find("smollm2", home=home())
+    except ModelNotFoundError:
+        return pull("smollm2", home=home())

@@ -1,0 +1,57 @@
+"""Stop strings cut the text and hold back what may begin one."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from octavo.engine.stop_strings import StopStrings
+
+
+def test_text_that_may_begin_a_stop_string_waits() -> None:
+    stops = StopStrings(["\n\nUser:"])
+    assert stops.push("Hello\n") == "Hello"
+    assert stops.push("\nUs") == ""
+    assert stops.push("age") == "\n\nUsage"
+    assert stops.push(" ends\n\nUser: hi") == " ends"
+    assert stops.found == "\n\nUser:"
+    assert stops.push("more") == "" and stops.finish() == ""
+
+
+def test_held_text_comes_out_at_the_end() -> None:
+    stops = StopStrings(["END"])
+    assert stops.push("the EN") == "the "
+    assert stops.finish() == "EN"
+    assert stops.found is None
+
+
+def test_the_earliest_stop_wins() -> None:
+    stops = StopStrings(["cd", "bc"])
+    assert stops.push("abcd") == "a"
+    assert stops.found == "bc"
+
+
+@given(
+    st.text("ab", max_size=40),
+    st.lists(st.text("ab", min_size=1, max_size=4), max_size=3),
+    st.data(),
+)
+def test_any_pieces_give_the_text_up_to_the_first_stop(
+    text: str, stops: list[str], data: st.DataObject
+) -> None:
+    watcher = StopStrings(stops)
+    shown, rest = "", text
+    while rest and watcher.found is None:
+        size = data.draw(st.integers(1, len(rest)))
+        shown, rest = shown + watcher.push(rest[:size]), rest[size:]
+        done = text[: len(text) - len(rest)]
+        assert (text.startswith(shown) and len(done) - len(shown) < 4) or watcher.found
+    shown += watcher.finish()
+    ends = [text.find(stop) for stop in stops if stop in text]
+    # A longer stop that begins earlier may lose to a shorter one that is complete first.
+    if not ends:
+        assert shown == text and watcher.found is None
+    else:
+        assert watcher.found is not None
+        assert text.startswith(shown + watcher.found)
+        assert not any(stop in shown for stop in stops)

@@ -1,0 +1,122 @@
+"""Bits of a request's logits depend on the request alone: not on its batch, its chunks, its blocks, its threads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from octavo.batch import Want
+from octavo.engine.runner import make_batch
+from octavo.kernels import native
+from octavo.weights.ggml_type import GGMLType
+from tests.tiny import TINY, all_logits, make_runner, tiny_model
+
+RNG = np.random.default_rng(3)
+LONG = [int(t) for t in RNG.integers(0, TINY.vocab_size, 600)]  # three chunks of attention
+POOLS = {n: native.ThreadPool(n) for n in (1, 2, 3)}
+RUNNERS = {
+    (n, kv): make_runner(
+        tiny_model(TINY, POOLS[n]), POOLS[n], num_blocks=96, max_rows=640, kv_dtype=kv
+    )
+    for n in POOLS
+    for kv in ("bf16", "f32")
+}
+
+
+@pytest.mark.parametrize("kv", ["bf16", "f32"])
+def test_threads(kv: str) -> None:
+    one = all_logits(RUNNERS[1, kv], LONG)
+    for threads in (2, 3):
+        assert np.array_equal(all_logits(RUNNERS[threads, kv], LONG), one)
+
+
+@pytest.mark.parametrize("kv", ["bf16", "f32"])
+@settings(max_examples=15, deadline=None)
+@given(
+    cuts=st.lists(st.integers(1, 599), max_size=6, unique=True).map(sorted),
+    threads=st.sampled_from([1, 2, 3]),
+)
+def test_chunks(kv: str, cuts: list[int], threads: int) -> None:
+    assert np.array_equal(
+        all_logits(RUNNERS[threads, kv], LONG, cuts), all_logits(RUNNERS[1, kv], LONG)
+    )
+
+
+@pytest.mark.parametrize("kv", ["bf16", "f32"])
+def test_token_by_token_equals_the_whole(kv: str) -> None:
+    prompt = LONG[:280]
+    assert np.array_equal(
+        all_logits(RUNNERS[2, kv], prompt, range(1, 280)), all_logits(RUNNERS[2, kv], prompt)
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    spans=st.lists(st.tuples(st.integers(0, 300), st.integers(1, 40)), min_size=1, max_size=9),
+    threads=st.sampled_from([1, 2, 3]),
+    seed=st.integers(0, 1000),
+)
+def test_neighbours_of_any_length(spans: list[tuple[int, int]], threads: int, seed: int) -> None:
+    """1 to 9 sequences, each with `first` tokens cached and `count` new, in shuffled blocks."""
+    runner = RUNNERS[threads, "bf16"]
+    rng = np.random.default_rng(seed)
+    free = [int(b) for b in rng.permutation(runner.num_blocks)]
+    sequences, tables = [], []
+    for first, count in spans:
+        blocks = -(-(first + count) // 32)
+        if blocks > len(free):
+            break
+        tables.append([free.pop() for _ in range(blocks)])
+        sequences.append(([int(t) for t in rng.integers(0, TINY.vocab_size, first + count)], first))
+    for (tokens, first), table in zip(sequences, tables, strict=True):
+        if first:
+            all_logits(runner, tokens[:first], table=table)
+    new = [(tokens[first:], first) for tokens, first in sequences]
+    rows = sum(len(tokens) for tokens, _ in new)
+    batch = make_batch(new, tables, 1, range(rows), [Want.LOGITS] * rows)
+    together = runner.forward(batch).logits
+    alone = [all_logits(RUNNERS[1, "bf16"], tokens)[first:] for tokens, first in sequences]
+    assert np.array_equal(together, np.concatenate(alone))
+
+
+@pytest.mark.parametrize("block_size", [16, 64])
+def test_block_size(block_size: int) -> None:
+    runner = make_runner(
+        tiny_model(TINY, POOLS[2]),
+        POOLS[2],
+        num_blocks=3072 // block_size,
+        max_rows=640,
+        block_size=block_size,
+    )
+    assert np.array_equal(all_logits(runner, LONG, [37, 411]), all_logits(RUNNERS[1, "bf16"], LONG))
+
+
+@pytest.mark.parametrize(
+    "type", [GGMLType.Q8_0, GGMLType.Q4_0, GGMLType.Q5_0, GGMLType.BF16, GGMLType.F32]
+)
+def test_every_kind_of_row(type: GGMLType) -> None:
+    runner = make_runner(tiny_model(TINY, POOLS[3], type=type), POOLS[3], max_rows=128)
+    prompt = LONG[:100]
+    whole = all_logits(runner, prompt)
+    assert np.array_equal(all_logits(runner, prompt, [1, 2, 3, 9, 64, 65]), whole)
+
+
+def test_an_uneven_head_split_gives_the_same_bits() -> None:
+    config = replace(TINY, heads=9, kv_heads=3)
+    one, three = (make_runner(tiny_model(config, POOLS[n]), POOLS[n], max_rows=128) for n in (1, 3))
+    assert np.array_equal(all_logits(one, LONG[:100]), all_logits(three, LONG[:100], [33, 99]))
+
+
+def test_what_was_in_the_pages_before_does_not_matter() -> None:
+    """Stale pages of another request, NaN included, never reach a row."""
+    model = tiny_model(TINY, POOLS[2])
+    clean = make_runner(model, POOLS[2])
+    dirty = make_runner(model, POOLS[2])
+    pages = np.frombuffer(dirty.storages[0].memory, np.uint16)
+    pages[:] = 0x7FC1  # NaN in bf16
+    prompt = LONG[:90]
+    assert np.array_equal(all_logits(dirty, prompt, [50]), all_logits(clean, prompt))

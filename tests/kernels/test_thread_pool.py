@@ -1,0 +1,81 @@
+"""The thread pool: everyone runs, barriers hold, an idle pool sleeps, a fork is noticed."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from octavo.kernels import native
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_barriers_hold(threads: int) -> None:
+    pool = native.ThreadPool(threads)
+    assert pool.size == threads
+    for _ in range(5):
+        assert pool.run_barriers(200) == 0
+
+
+def test_callers_take_turns() -> None:
+    pool = native.ThreadPool(2)
+    wrong: list[int] = []
+    callers = [
+        threading.Thread(target=lambda: wrong.append(pool.run_barriers(300))) for _ in range(4)
+    ]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert wrong == [0, 0, 0, 0]
+
+
+def test_an_idle_pool_uses_no_cpu() -> None:
+    pool = native.ThreadPool(4)
+    pool.run_barriers(10)
+    time.sleep(0.05)  # the workers spin for well under this after a run
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    time.sleep(0.5)
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert used < 0.1  # three spinning workers would use 1.5 s
+
+
+def test_no_threads_is_refused() -> None:
+    with pytest.raises(ValueError, match="threads: expected at least 1, got 0"):
+        native.ThreadPool(0)
+
+
+FORK = """
+import os, sys
+from octavo.kernels import native
+pool = native.ThreadPool(2)
+pool.run_barriers(3)
+child = os.fork()
+if child == 0:
+    try:
+        pool.run_barriers(3)
+    except RuntimeError as error:
+        os._exit(0 if "fork" in str(error) else 2)
+    os._exit(1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) or int(pool.run_barriers(3) != 0))
+"""
+
+
+def test_a_pool_of_the_parent_is_refused_in_a_forked_child() -> None:
+    assert subprocess.run([sys.executable, "-c", FORK], check=False, timeout=60).returncode == 0
+
+
+def test_affinity_bounds_the_usable_cpus() -> None:
+    mask = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(mask)})
+        assert native.usable_cpus() == 1
+    finally:
+        os.sched_setaffinity(0, mask)
+    assert 1 <= native.usable_cpus() <= len(mask)

@@ -1,0 +1,128 @@
+"""The native interpreter against the reference, and fused against unfused, on tiny programs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from octavo.batch import EDIT, Want
+from octavo.engine.runner import make_batch
+from octavo.kernels import native
+from octavo.program.reference import ReferenceInterpreter, edit_logits
+from octavo.weights.ggml_type import GGMLType
+from tests.kernels.gguf_blocks import OWN_FORMAT
+from tests.tiny import SMALL_BLOCKS, TINY, all_logits, make_runner, tiny_model
+
+POOL = native.ThreadPool(2)
+TOKENS = [int(t) for t in np.random.default_rng(7).integers(0, TINY.vocab_size, 70)]
+SHAPES = {
+    "gqa": TINY,
+    "mha": replace(TINY, kv_heads=4),
+    "mqa": replace(TINY, kv_heads=1),
+    "tied": replace(TINY, tied_head=True),
+    "half rope": replace(TINY, rope_style="half"),
+    "part rope": replace(TINY, rotary_dim=16),
+    "no bias": replace(TINY, qkv_bias=False),
+    "head of 80": replace(TINY, head_dim=80, heads=2, kv_heads=2, rotary_dim=80),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_float32_weights_equal_the_reference(name: str) -> None:
+    model = tiny_model(SHAPES[name], POOL, type=GGMLType.F32)
+    runner = make_runner(model, POOL, kv_dtype="f32")
+    got = all_logits(runner, TOKENS)
+    reference = ReferenceInterpreter(model.program, model.exact, num_blocks=64)
+    wants = [Want.LOGITS] * len(TOKENS)
+    batch = make_batch([(TOKENS, 0)], [list(range(64))], 1, range(len(TOKENS)), wants)
+    want = reference.run(batch).logits
+    # float32 in both, in other orders: a few hundred roundings of 2^-24 of values of order |want|.
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("type", OWN_FORMAT)
+def test_integer_weights_follow_the_reference_with_rounded_rows(type: GGMLType) -> None:
+    model = tiny_model(SMALL_BLOCKS, POOL, type=type)
+    got = all_logits(make_runner(model, POOL, kv_dtype="f32"), TOKENS)
+    reference = ReferenceInterpreter(model.program, model.exact, num_blocks=64, activations="int8")
+    wants = [Want.LOGITS] * len(TOKENS)
+    batch = make_batch([(TOKENS, 0)], [list(range(64))], 1, range(len(TOKENS)), wants)
+    want = reference.run(batch).logits
+    # A row that rounds to the next int8 step changes by 1/127 of its group's peak: rare, and small in the whole.
+    cosine = (got * want).sum(1) / np.linalg.norm(got, axis=1) / np.linalg.norm(want, axis=1)
+    assert cosine.min() > 0.999
+
+
+@pytest.mark.parametrize("type", [GGMLType.Q4_1, GGMLType.Q8_0, GGMLType.BF16, GGMLType.F32])
+@pytest.mark.parametrize("name", SHAPES)
+def test_fused_equals_unfused_bit_for_bit(name: str, type: GGMLType) -> None:
+    config = replace(SHAPES[name], hidden_size=96, ffn_size=160)
+    model = tiny_model(config, POOL, type=type)
+    fused = all_logits(make_runner(model, POOL, fuse=True), TOKENS)
+    unfused = all_logits(make_runner(model, POOL, fuse=False), TOKENS)
+    assert np.isfinite(fused).all() and np.abs(fused).max() > 0
+    assert np.array_equal(fused, unfused)
+
+
+def test_every_kind_of_output_row_agrees_with_the_full_logits() -> None:
+    model = tiny_model(TINY, POOL)
+    runner = make_runner(model, POOL)
+    vocab = TINY.vocab_size
+    rng = np.random.default_rng(1)
+    wants = [Want.ARGMAX, Want.TOP_K, Want.LOGITS, Want.HIDDEN, Want.TOP_K]
+    rows = [3, 9, 20, 20, 69]
+    masks = np.full((5, -(-vocab // 32)), 0xFFFFFFFF, np.uint32)
+    masks[1] = rng.integers(0, 2**32, masks.shape[1], dtype=np.uint32)
+    edits = np.zeros(6, EDIT)
+    edits["token"] = [5, 900, 1099, 0, 1, 2]
+    edits["scale"] = [1, 2, 1, 1.5, 1, 1]
+    edits["add"] = [100, -3, 0.5, 0, -0.25, 9]
+    starts = np.array([0, 1, 3, 3, 3, 6], np.int32)
+    plain = make_batch([(TOKENS, 0)], [list(range(64))], 1, rows, wants, top_k=7)
+    batch = replace(plain, masks=masks, edit_starts=starts, edits=edits)
+    out = runner.forward(batch)
+    logits = all_logits(runner, TOKENS)[rows]
+    edited = edit_logits(logits, batch)
+    assert np.array_equal(out.argmax, edited.argmax(axis=1))
+    assert out.argmax[0] == 5
+    assert np.array_equal(out.logits, logits[[2]])
+    order = np.argsort(-edited, axis=1, kind="stable")[:, :7]
+    for row in (1, 4):
+        assert np.array_equal(out.top_ids[row], order[row])
+        assert np.array_equal(out.top_logits[row], edited[row][order[row]])
+    exact = np.log(np.exp(logits.astype(np.float64)).sum(axis=1))
+    np.testing.assert_allclose(out.log_sum_exp, exact, rtol=1e-6)
+    assert out.hidden.shape == (1, TINY.hidden_size) and np.isfinite(out.hidden).all()
+
+
+def test_counters_cover_every_op_only_when_asked() -> None:
+    model = tiny_model(TINY, POOL)
+    batch = make_batch([(TOKENS, 0)], [list(range(64))], 1, [69], [Want.ARGMAX])
+    silent = make_runner(model, POOL).forward(batch)
+    counted = make_runner(model, POOL, profile=True)
+    assert silent.op_ns.size == 0
+    assert len(counted.forward(batch).op_ns) == len(counted.op_names)
+    assert (counted.forward(batch).op_ns > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tokens": np.array([1100], np.int32)}, "tokens: expected 0 to 1099, got 1100"),
+        ({"positions": np.array([2048], np.int32)}, "positions: expected 0 to 2047, got 2048"),
+        ({"block_tables": np.array([[[64]]], np.int32)}, "block_tables: expected 0 to 63, got 64"),
+        ({"positions": np.array([32], np.int32)}, "block_tables blocks, above: expected 1, got 1"),
+        ({"output_rows": np.array([1], np.int32)}, "output_rows: expected 0 to 0, got 1"),
+        ({"row_starts": np.array([0, 2], np.int32)}, "row_starts[-1]: expected 1, got 2"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_refused_before_it_runs(
+    change: dict[str, np.ndarray], message: str
+) -> None:
+    runner = make_runner(tiny_model(TINY, POOL), POOL)
+    batch = make_batch([([1], 0)], [[0]], 1, [0], [Want.ARGMAX])
+    with pytest.raises(ValueError, match=re.escape(message)):
+        runner.forward(replace(batch, **change))
