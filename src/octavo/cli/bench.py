@@ -52,19 +52,16 @@ def decode(
     """One stream: new tokens per second, as a share of the memory bandwidth."""
     _check(context=(context, 1), tokens=(tokens, 2), rounds=(rounds, 1), warmups=(warmups, 0))
     llm = open_llm(model, {**engine, "context": context + tokens})
-    try:
-        bench = Bench(llm, model, Screen(json))
-        bench.run(
-            "decode",
-            f"{tokens:,} new tokens after {context:,}",
-            lambda i: workloads.decode_round(llm, context, tokens, i),
-            workloads.decode_demand(bench.sizes, context, tokens),
-            context=context,
-            rounds=rounds,
-            warmups=warmups,
-        )
-    finally:
-        llm.close()
+    bench = Bench(llm, model, Screen(json))
+    bench.run(
+        "decode",
+        f"{tokens:,} new tokens after {context:,}",
+        lambda i: workloads.decode_round(llm, context, tokens, i),
+        workloads.decode_demand(bench.sizes, context, tokens),
+        context=context,
+        rounds=rounds,
+        warmups=warmups,
+    )
 
 
 @with_flags(engine=FLAGS)
@@ -80,19 +77,16 @@ def prefill(
     """One prompt: its tokens per second, as a share of the integer peak."""
     _check(context=(context, 1), rounds=(rounds, 1), warmups=(warmups, 0))
     llm = open_llm(model, {**engine, "context": context + 1})
-    try:
-        bench = Bench(llm, model, Screen(json))
-        bench.run(
-            "prefill",
-            f"a prompt of {context:,} tokens",
-            lambda i: workloads.prefill_round(llm, context, i),
-            workloads.prefill_demand(bench.sizes, context, llm.config.max_batch_tokens),
-            context=context,
-            rounds=rounds,
-            warmups=warmups,
-        )
-    finally:
-        llm.close()
+    bench = Bench(llm, model, Screen(json))
+    bench.run(
+        "prefill",
+        f"a prompt of {context:,} tokens",
+        lambda i: workloads.prefill_round(llm, context, i),
+        workloads.prefill_demand(bench.sizes, context, llm.config.max_batch_tokens),
+        context=context,
+        rounds=rounds,
+        warmups=warmups,
+    )
 
 
 @with_flags(engine=FLAGS)
@@ -111,11 +105,8 @@ def kv(
     for cached in (True, False):
         screen.note(f"{tokens:,} new tokens {'with' if cached else 'without'} the cache …")
         llm = open_llm(model, {**engine, "context": context + tokens, "kv_cache": cached})
-        try:
-            workloads.timed_generation(llm, context, 2, seed=1)  # warm-up
-            seconds[cached], answers[cached] = workloads.timed_generation(llm, context, tokens, 0)
-        finally:
-            llm.close()
+        workloads.timed_generation(llm, context, 2, seed=1)  # warm-up
+        seconds[cached], answers[cached] = workloads.timed_generation(llm, context, tokens, 0)
     found = {
         "model": model,
         "context": context,

@@ -17,7 +17,7 @@ from octavo.cli.figures import pairs
 from octavo.cli.flags import ENGINE, SAMPLING, AsJson, Model, check_utf8, with_flags
 from octavo.cli.interrupt import Interrupt
 from octavo.cli.loading import open_llm
-from octavo.cli.run import System, Template, figures_line, read_template
+from octavo.cli.run import System, Template, figures_line, read_template, stats_text
 from octavo.cli.screen import Screen
 from octavo.config import home
 from octavo.errors import OctavoError, UsageError
@@ -56,24 +56,21 @@ def chat(
     screen = Screen(json)
     template = read_template(chat_template)
     llm = open_llm(model, engine)
-    try:
-        llm.tokenizer.chat_template(template)  # refuses a model without one, before the first line
-        conversation = Conversation(llm, screen, sampling, template)
-        conversation.set_system(system)
-        if sys.stdin.isatty():
-            screen.note(f"{model}: /help lists the commands, Ctrl-D ends")
-        with _history():
-            for line in _lines():
-                if not conversation.take(line):
-                    break
-        screen.result(
-            {
-                "messages": conversation.messages,
-                "turns": [turn.to_dict() for turn in conversation.turns],
-            }
-        )
-    finally:
-        llm.close()
+    llm.tokenizer.chat_template(template)  # refuses a model without one, before the first line
+    conversation = Conversation(llm, screen, sampling, template)
+    conversation.set_system(system)
+    if sys.stdin.isatty():
+        screen.note(f"{model}: /help lists the commands, Ctrl-D ends")
+    with _history():
+        for line in _lines():
+            if not conversation.take(line):
+                break
+    screen.result(
+        {
+            "messages": conversation.messages,
+            "turns": [turn.to_dict() for turn in conversation.turns],
+        }
+    )
 
 
 class Conversation:
@@ -146,7 +143,7 @@ class Conversation:
     def _stats(self) -> None:
         if self.turns:
             self._screen.note(figures_line(self.turns[-1]))
-        self._screen.note(pairs([(name, str(value)) for name, value in self._llm.stats().items()]))
+        self._screen.note(stats_text(self._llm))
 
 
 def _lines() -> Iterator[str]:

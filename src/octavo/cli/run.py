@@ -72,31 +72,28 @@ def run(
     text = _read_prompt(model, prompt)
     template = read_template(chat_template)
     llm = open_llm(model, engine)
-    try:
-        plain = raw or (template is None and llm.tokenizer.spec.chat_template is None)
-        if plain and system is not None:
-            raise UsageError(
-                f"{model} has no chat template to put --system into: give one with --chat-template"
-            )
-        if plain:
-            ids = llm.tokenizer.encode(text, parse_special=parse_special)
-        else:
-            ids = llm.tokenizer.encode_chat(
-                messages_of(system, text), chat_template=template, parse_special=parse_special
-            )
-        trace = StepTrace(llm, screen, start=text if plain else "") if trace_steps else None
-        output = _answer(llm, ids, sampling, screen, trace)
-        screen.note(figures_line(output))
-        if stats:
-            screen.note(pairs([(name, str(value)) for name, value in llm.stats().items()]))
-        found = output.to_dict()
-        if trace is not None:
-            found["steps"] = [asdict(record) for record in trace.records]
-        if stats:
-            found["stats"] = llm.stats()
-        screen.result(found)
-    finally:
-        llm.close()
+    plain = raw or (template is None and llm.tokenizer.spec.chat_template is None)
+    if plain and system is not None:
+        raise UsageError(
+            f"{model} has no chat template to put --system into: give one with --chat-template"
+        )
+    if plain:
+        ids = llm.tokenizer.encode(text, parse_special=parse_special)
+    else:
+        ids = llm.tokenizer.encode_chat(
+            messages_of(system, text), chat_template=template, parse_special=parse_special
+        )
+    trace = StepTrace(llm, screen, start=text if plain else "") if trace_steps else None
+    output = _answer(llm, ids, sampling, screen, trace)
+    screen.note(figures_line(output))
+    if stats:
+        screen.note(stats_text(llm))
+    found = output.to_dict()
+    if trace is not None:
+        found["steps"] = [asdict(record) for record in trace.records]
+    if stats:
+        found["stats"] = llm.stats()
+    screen.result(found)
 
 
 def read_template(path: Path | None) -> str | None:
@@ -126,6 +123,15 @@ def figures_line(output: RequestOutput) -> str:
         f"KV {size(metrics.kv_bytes)}",
     ]
     return "[" + " · ".join(parts) + "]"
+
+
+def stats_text(llm: LLM) -> str:
+    """The engine's figures, a line each, under the names that --json has."""
+    rows = []
+    for name, value in llm.stats().items():
+        plain = isinstance(value, int | float) and not isinstance(value, bool)
+        rows.append((name, number(value) if plain else str(value)))
+    return pairs(rows)
 
 
 def _rate(tokens_per_second: float | None) -> str:

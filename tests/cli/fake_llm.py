@@ -1,0 +1,61 @@
+"""An LLM that plays back an answer and records, for what a real engine will not do on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from octavo.records import CacheRecord, StepRecord
+from octavo.request import Completion, Metrics, RequestOutput, StreamChunk, Usage
+from octavo.sampling_params import SamplingParams
+
+
+def record(step: int, computed: int, cached: int) -> StepRecord:
+    return StepRecord(step, 1, computed, cached, 1, 0.1, 0.1, 1, 8)
+
+
+class FakeTokenizer:
+    def chat_template(self, source: str | None = None) -> None: ...
+
+    def encode_chat(
+        self, messages: list[dict[str, str]], *, chat_template: str | None = None
+    ) -> list[int]:
+        return [len(message["content"]) for message in messages]
+
+
+@dataclass
+class FakeLLM:
+    """Streams `pieces`; `between` runs before each piece, with its index."""
+
+    pieces: list[str]
+    between: Callable[[int], None] = lambda index: None
+    records: list[StepRecord] = field(default_factory=list)
+    prompts: list[list[int]] = field(default_factory=list)
+    aborted: int = 0
+    tokenizer: FakeTokenizer = field(default_factory=FakeTokenizer)
+
+    def stream(self, prompt: list[int], params: SamplingParams) -> Iterator[StreamChunk]:
+        self.prompts.append(prompt)
+        done = False
+        try:
+            for index, piece in enumerate(self.pieces):
+                self.between(index)
+                last = index == len(self.pieces) - 1
+                done = last
+                yield StreamChunk(piece, (index,), self._output(prompt) if last else None)
+        finally:
+            self.aborted += not done
+
+    def stats(self) -> dict[str, object]:
+        return {"steps": len(self.records), "share": 0.25, "kind": "fake"}
+
+    def _output(self, prompt: list[int]) -> RequestOutput:
+        text = "".join(self.pieces)
+        return RequestOutput(
+            tuple(prompt),
+            (Completion(text, tuple(range(len(self.pieces))), None, "stop"),),
+            Usage(len(prompt), len(self.pieces), 0),
+            CacheRecord(),
+            Metrics(10.0, 5.0, 100.0, 200.0, 1024),
+            seed=5,
+        )

@@ -1,0 +1,111 @@
+"""Exit codes, one line an error, and manners in a pipe: as a process and as a function."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from octavo import __version__
+from octavo.cli.app import VERBS
+
+SOURCES = str(Path(__file__).parents[2] / "src")
+
+
+def octavo_process(*arguments: str, **options: object) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": SOURCES}
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [sys.executable, "-m", "octavo", *arguments]
+    return subprocess.Popen(command, env=environment, text=True, **{**pipes, **options})
+
+
+def test_a_process_ends_with_0_when_done_1_when_it_failed_and_2_on_bad_usage():
+    for arguments, code, line in [
+        (["--version"], 0, ""),
+        (
+            ["inspect", "no-such-file.gguf"],
+            1,
+            "octavo: no file and no library model 'no-such-file.gguf'; the library has smollm2, "
+            "gemma3-270m: `octavo pull NAME` fetches one\n",
+        ),
+        (
+            ["plan", "--users", "0"],
+            2,
+            "octavo: --users 0: expected at least 1\n",
+        ),
+    ]:
+        process = octavo_process(*arguments)
+        _, err = process.communicate()
+        assert (process.returncode, err) == (code, line)
+
+
+def test_a_reader_that_leaves_ends_the_process_without_a_word():
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    process = octavo_process("list", stdout=write_end)
+    os.close(write_end)
+    _, err = process.communicate()
+    assert (process.returncode, err) == (1, "")
+
+
+def test_ctrl_c_ends_the_process_without_a_traceback(tiny):
+    process = octavo_process("chat", tiny, stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.write("/help\n")  # answered when the model is there and lines are read
+    process.stdin.flush()
+    assert process.stderr is not None
+    seen = [process.stderr.readline() for _ in range(5)]
+    process.send_signal(signal.SIGINT)  # at the prompt it drops the line ...
+    out, err = process.communicate()  # ... and the end of input ends the chat
+    assert "/reset" in seen[0]
+    assert (process.returncode, out) == (0, "")
+    assert "Traceback" not in err
+
+
+def test_no_arguments_is_help(octavo):
+    result = octavo()
+    assert result.code == 0
+    for verb in VERBS:
+        assert f"\n  {verb} " in result.out
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_and_json(octavo, verb):
+    names = [verb] if verb != "bench" else [verb, "decode"]
+    result = octavo(*names, "--help")
+    assert result.code == 0
+    assert "--json" in result.out
+    assert result.err == ""
+
+
+def test_version(octavo):
+    assert octavo("--version").out == f"octavo {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["fly"], ["fly", "; `octavo --help` lists what there is"]),
+        (["run"], ["MODEL", "; `octavo run --help` lists what there is"]),
+        (["bench"], ["; `octavo bench --help` lists what there is"]),
+        (["run", "m", "hi", "--top-k", "many"], ["--top-k", "; `octavo run --help` lists"]),
+        (
+            ["run", "m", "hi", "--temperature", "-1"],
+            ["octavo: temperature=-1.0: expected a number from 0 to 100"],
+        ),
+        (
+            ["run", "m", "hi", "--raw", "--system", "s"],
+            ["octavo: --raw takes the prompt as it is: leave out --system and --chat-template"],
+        ),
+    ],
+)
+def test_bad_usage_is_one_line_that_says_what_to_do(octavo, arguments, said):
+    result = octavo(*arguments)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("octavo: ")
+    assert result.err.count("\n") == 1
+    assert all(words in result.err for words in said)

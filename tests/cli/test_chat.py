@@ -1,0 +1,124 @@
+"""`octavo chat`: lines in, answers out, from a pipe; and Ctrl-C in the middle of an answer."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from tests.cli.fake_llm import FakeLLM
+
+GREEDY = ("--temperature", "0", "--max-tokens", "4")
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeLLM:
+    llm = FakeLLM(["Hel", "lo"])
+    monkeypatch.setattr("octavo.cli.chat.open_llm", lambda model, engine: llm)
+    return llm
+
+
+def test_each_turn_sends_the_whole_conversation(octavo, fake):
+    result = octavo("chat", "m", "--system", "Be nice", stdin="one\nthree\n\n/exit\nnever\n")
+    assert result.code == 0
+    assert result.out == "Hello\nHello\n"
+    assert fake.prompts == [[7, 3], [7, 3, 5, 5]]  # lengths of system, user, assistant, user
+
+
+def test_the_end_of_input_ends_the_chat(octavo, fake):
+    assert octavo("chat", "m", stdin="one").out == "Hello\n"
+    assert octavo("chat", "m", stdin="").out == ""
+
+
+def test_reset_forgets_the_conversation_and_keeps_the_system_message(octavo, fake):
+    octavo("chat", "m", "--system", "abc", stdin="one\n/reset\ntwo2\n")
+    assert fake.prompts == [[3, 3], [3, 4]]
+
+
+def test_system_replaces_the_message_and_starts_anew(octavo, fake):
+    octavo("chat", "m", stdin="one\n/system You are a cat\ntwo2\n/system\nthree\n")
+    assert fake.prompts == [[3], [13, 4], [5]]
+
+
+def test_stats_and_help_go_to_stderr(octavo, fake):
+    result = octavo("chat", "m", stdin="/stats\none\n/stats\n/help\n")
+    assert result.out == "Hello\n"
+    assert result.err.count("steps") == 2
+    figures = (
+        "[1 prompt tokens · prefill 100 tok/s · 2 new tokens · decode 200 tok/s · KV 1 KiB]\n"
+        "steps  0\n"
+        "share  0.25\n"
+        "kind   fake\n"
+    )
+    assert figures in result.err
+    assert "/system TEXT" in result.err
+
+
+def test_an_unknown_command_is_said_and_survived(octavo, fake):
+    result = octavo("chat", "m", stdin="/rest\none\n")
+    assert (result.code, result.out) == (0, "Hello\n")
+    assert result.err == "octavo: no command /rest; /help lists them\n"
+
+
+def test_ctrl_c_stops_the_answer_not_the_program(octavo, fake):
+    def press(index: int) -> None:
+        if index == 1 and len(fake.prompts) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    fake.pieces, fake.between = ["Hel", "lo", " world"], press
+    before = signal.getsignal(signal.SIGINT)
+    result = octavo("chat", "m", "--json", stdin="one\ntwo2\n")
+    assert result.code == 0
+    assert result.err == "Hello [stopped]\nHello world\n"
+    assert fake.aborted == 1  # the request was closed, so its blocks are free
+    assert fake.prompts == [[3], [3, 5, 4]]  # what was said before the stop stays
+    assert [m["content"] for m in result.json["messages"]] == [
+        "one",
+        "Hello",
+        "two2",
+        "Hello world",
+    ]
+    assert len(result.json["turns"]) == 1
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_ctrl_c_ends_the_program(octavo, fake):
+    def press_twice(index: int) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    fake.between = press_twice
+    assert octavo("chat", "m", stdin="one\n").code == 130
+
+
+def test_json_is_the_conversation_in_one_line(octavo, fake):
+    result = octavo("chat", "m", "--json", stdin="one\n")
+    assert result.out.count("\n") == 1
+    assert result.json["messages"] == [
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": "Hello"},
+    ]
+    assert result.json["turns"][0]["usage"]["completion_tokens"] == 2
+
+
+def test_a_line_that_is_not_utf_8_is_refused(octavo, fake):
+    result = octavo("chat", "m", stdin=b"\xff\n")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == "octavo: standard input is not UTF-8 at byte 0\n"
+
+
+def test_a_conversation_that_outgrows_the_context_is_said_and_can_be_reset(octavo, tiny):
+    lines = f"{'x' * 100}\nhi\n/reset\nhi\n"
+    result = octavo("chat", tiny, *GREEDY, "--json", stdin=lines)
+    assert result.code == 0
+    assert "128" in result.err
+    assert [turn["usage"]["prompt_tokens"] for turn in result.json["turns"]] == [119, 21]
+    assert len(result.json["messages"]) == 2
+
+
+def test_a_real_model_talks(octavo, tiny):
+    result = octavo("chat", tiny, *GREEDY, stdin="hi\n")
+    assert result.code == 0
+    assert result.out.endswith("\n")
+    assert result.err == ""

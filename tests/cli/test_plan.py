@@ -1,0 +1,116 @@
+"""`octavo plan`: the sizes that are well known, and what is said when they do not fit."""
+
+from __future__ import annotations
+
+import pytest
+
+LLAMA_7B = [
+    "--layers",
+    "32",
+    "--hidden",
+    "4096",
+    "--heads",
+    "32",
+    "--ffn",
+    "11008",
+    "--vocab",
+    "32000",
+    "--kv-dtype",
+    "f16",
+]
+
+
+def test_llama_7b_in_fp16_takes_half_a_mib_a_token_and_512_mib_at_1024(octavo):
+    assert octavo("plan", *LLAMA_7B, "--context", "1024").out == (
+        "weights     12.6 GiB\n"
+        "KV a token  0.5 MiB\n"
+        "KV a user   512 MiB at 1,024 tokens\n"
+        "KV          512 MiB for 1 user\n"
+        "process     143 MiB at most\n"
+        "total       13.2 GiB\n"
+    )
+
+
+def test_a_batch_of_32_at_2048_tokens_in_float32_takes_64_gib_from_layers_and_hidden_alone(octavo):
+    shape = ["--layers", "32", "--hidden", "4096", "--kv-dtype", "f32"]
+    result = octavo("plan", *shape, "--batch", "32", "--context", "2048", "--json")
+    assert result.code == 0
+    assert result.json["kv_bytes"] == 64 * 2**30
+    assert result.json["weight_bytes"] is None
+    assert "KV          64 GiB for 32 users" in result.err
+    assert "weights     not counted: give --ffn and --vocab" in result.err
+
+
+def test_grouped_heads_and_a_mixed_dtype_shrink_kv(octavo):
+    shape = ["--layers", "32", "--hidden", "4096", "--heads", "32", "--kv-heads", "8"]
+    plain = octavo("plan", *shape, "--json").json["kv_bytes_per_token"]
+    mixed = octavo("plan", *shape, "--kv-dtype", "k=f32,v=bf16", "--json").json
+    assert plain == 32 * 8 * 128 * 2 * 2
+    assert mixed["kv_bytes_per_token"] == 32 * 8 * 128 * (4 + 2)
+
+
+def test_weights_count_each_bit_that_the_flags_say(octavo):
+    found = octavo("plan", *LLAMA_7B, "--weights-bits", "4.5", "--json").json
+    assert found["weight_bytes"] == 6_738_415_616 * 4.5 / 8
+
+
+def test_memory_that_suffices_tells_how_many_users_fit(octavo):
+    result = octavo("plan", *LLAMA_7B, "--users", "4", "--memory", "16GiB", "--json")
+    weights, process, user = 6_738_415_616 * 2, 150_000_000, 2**29
+    assert result.json["fits"] is True
+    assert result.json["users_that_fit"] == (2**34 - weights - process) // user == 6
+    assert result.json["context_that_fits"] == (2**34 - weights - process) // (4 * 2**19) == 1694
+    assert result.err.splitlines()[-1] == (
+        "fits into 16 GiB: it holds 6 users of 1,024 tokens, or 1,694 tokens for each of 4"
+    )
+
+
+def test_memory_that_is_short_tells_by_how_much(octavo):
+    result = octavo("plan", *LLAMA_7B, "--users", "64", "--memory", "16G")
+    assert result.code == 0
+    assert result.out.splitlines()[-1] == (
+        "does not fit: 28.7 GiB more than 16 GiB; "
+        "it holds 6 users of 1,024 tokens, or 105 tokens for each of 64"
+    )
+
+
+def test_weights_that_do_not_fit_leave_nothing_to_share(octavo):
+    result = octavo("plan", *LLAMA_7B, "--memory", "8G", "--json")
+    assert (result.json["fits"], result.json["users_that_fit"]) == (False, 0)
+    assert result.err.splitlines()[-1] == "does not fit: the weights leave no room in 8 GiB"
+
+
+def test_a_model_is_planned_from_its_file(octavo, tiny):
+    found = octavo("plan", tiny, "--context", "100", "--users", "3", "--json").json
+    assert (
+        found["kv_bytes_per_token"] == 2 * 2 * 16 * 2 * 2
+    )  # layers, KV heads, dims, K and V, bf16
+    assert found["kv_bytes"] == 3 * 100 * 256
+    assert found["weight_bytes"] == 4 * (258 * 64 + 5 * 64 + 2 * 64 * (64 + 2 * 32 + 64 + 3 * 96))
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        ([], "give a model, or at least --layers and --hidden"),
+        (["--layers", "2"], "give a model, or at least --layers and --hidden"),
+        (["--layers", "0", "--hidden", "8"], "--layers 0: expected more than 0"),
+        (["--layers", "2", "--hidden", "8", "--kv-heads", "2"], "--kv-heads and --head-dim need"),
+        (["--layers", "2", "--hidden", "10", "--heads", "3"], "--hidden 10 does not divide into 3"),
+        (
+            ["--layers", "2", "--hidden", "8", "--heads", "4", "--kv-heads", "3"],
+            "--kv-heads 3 does not divide --heads 4",
+        ),
+        (["--layers", "2", "--hidden", "8", "--heads", "8"], "heads of width 1"),
+        (["--layers", "2", "--hidden", "8", "--users", "0"], "--users 0: expected at least 1"),
+        (["--layers", "2", "--hidden", "8", "--memory", "lots"], "--memory='lots': expected bytes"),
+        (["--layers", "2", "--hidden", "8", "--kv-dtype", "k=f32,v"], "--kv-dtype 'k=f32,v'"),
+        (["model.gguf", "--layers", "2", "--tied-head"], "leave out --layers, --tied-head"),
+    ],
+)
+def test_a_shape_that_makes_no_sense_is_refused_by_name(octavo, flags, complaint):
+    result = octavo("plan", *flags)
+    assert result.code == 2
+    assert complaint in result.err
+    assert result.err.count("\n") == 1
+    assert result.out == ""

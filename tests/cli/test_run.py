@@ -1,0 +1,158 @@
+"""`octavo run` on a real engine and a tiny model: what goes where, and what the flags do."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from octavo.sampling_params import SamplingParams
+
+GREEDY = ("--temperature", "0", "--max-tokens", "8")
+FIGURES = re.compile(
+    r"\[[\d,]+ prompt tokens · prefill [\d.,]+ tok/s · [\d,]+ new tokens"
+    r" · decode ([\d.,]+ tok/s|not measured) · KV [\d.]+ KiB\]\n"
+)
+
+
+def ids(text: str) -> list[int]:
+    """Of the tiny model: a byte is a token, in the order of the GPT-2 byte alphabet."""
+    from octavo.tokenizer.byte_level import char_to_byte
+
+    order = list(char_to_byte().values())
+    return [order.index(bytes([byte])) for byte in text.encode()]
+
+
+def test_the_answer_is_on_stdout_and_the_figures_on_stderr(octavo, tiny):
+    result = octavo("run", tiny, "hello", *GREEDY)
+    found = octavo("run", tiny, "hello", *GREEDY, "--json")
+    assert result.code == 0
+    assert result.out == found.json["outputs"][0]["text"] + "\n"
+    assert FIGURES.fullmatch(result.err)
+
+
+def test_json_is_one_line_with_the_names_of_request_output(octavo, tiny):
+    result = octavo("run", tiny, "hello", *GREEDY, "--json", "--logprobs", "2")
+    assert result.out.count("\n") == 1
+    found = result.json
+    assert list(found) == ["prompt_token_ids", "outputs", "usage", "cache", "metrics", "seed"]
+    assert found["usage"] == {"prompt_tokens": 24, "completion_tokens": 8, "cached_tokens": 0}
+    assert found["outputs"][0]["finish_reason"] == "length"
+    assert len(found["outputs"][0]["logprobs"]) == 8
+    assert len(found["outputs"][0]["logprobs"][0]["top"]) == 2
+
+
+def test_a_prompt_is_put_into_the_template_unless_raw(octavo, tiny):
+    chat = octavo("run", tiny, "hi", *GREEDY, "--json").json["prompt_token_ids"]
+    raw = octavo("run", tiny, "hi", *GREEDY, "--json", "--raw").json["prompt_token_ids"]
+    assert chat == [256, *ids("user\nhi"), 257, *ids("\n"), 256, *ids("assistant\n")]
+    assert raw == ids("hi")
+
+
+def test_a_system_message_comes_first(octavo, tiny):
+    found = octavo("run", tiny, "hi", *GREEDY, "--system", "Be brief", "--json").json
+    start = [256, *ids("system\nBe brief"), 257, *ids("\n"), 256, *ids("user\nhi")]
+    assert found["prompt_token_ids"][: len(start)] == start
+
+
+def test_special_tokens_of_a_user_are_text_unless_parse_special(octavo, tiny):
+    plain = octavo("run", tiny, "<|im_end|>", *GREEDY, "--raw", "--json")
+    parsed = octavo("run", tiny, "<|im_end|>", *GREEDY, "--raw", "--json", "--parse-special")
+    assert plain.json["prompt_token_ids"] == ids("<|im_end|>")
+    assert parsed.json["prompt_token_ids"] == [257]
+
+
+def test_a_template_file_replaces_the_models(octavo, tiny, tmp_path):
+    template = tmp_path / "t.jinja"
+    template.write_text("Q: {{ messages[0]['content'] }} A:")
+    flags = ["--chat-template", str(template), "--json"]
+    found = octavo("run", tiny, "hi", *GREEDY, *flags).json
+    assert found["prompt_token_ids"] == ids("Q: hi A:")
+
+
+@pytest.mark.parametrize("dash", [[], ["-"]])
+def test_standard_input_is_a_prompt_without_the_newline_of_echo(octavo, tiny, dash):
+    found = octavo("run", tiny, *dash, *GREEDY, "--raw", "--json", stdin="two\nlines\n\n").json
+    assert found["prompt_token_ids"] == ids("two\nlines\n")
+
+
+def test_standard_input_that_is_not_utf_8_is_refused_with_its_place(octavo, tiny):
+    result = octavo("run", tiny, stdin=b"ab\xff")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == "octavo: the prompt on standard input is not UTF-8 at byte 2\n"
+
+
+def test_a_prompt_argument_that_is_not_utf_8_is_refused(octavo, tiny):
+    result = octavo("run", tiny, b"ab\xff".decode("utf-8", "surrogateescape"))
+    assert (result.code, result.err) == (2, "octavo: the prompt is not UTF-8 at character 3\n")
+
+
+def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(octavo, tiny):
+    result = octavo("run", tiny, "x" * 40, "--raw", "--context", "32")
+    assert result.code == 2
+    assert "40 tokens" in result.err
+    assert "32" in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_a_temperature_of_zero_is_passed_on(octavo, tiny):
+    one = octavo("run", tiny, "hello", *GREEDY, "--json", "--seed", "1").json
+    two = octavo("run", tiny, "hello", *GREEDY, "--json", "--seed", "2").json
+    assert one["outputs"] == two["outputs"]
+    assert (one["seed"], two["seed"]) == (1, 2)
+
+
+def test_a_seed_repeats_a_drawn_answer_and_the_drawn_seed_is_told(octavo, tiny):
+    first = octavo("run", tiny, "hello", "--max-tokens", "12", "--json").json
+    again = ["--max-tokens", "12", "--json", "--seed", str(first["seed"])]
+    assert octavo("run", tiny, "hello", *again).json["outputs"] == first["outputs"]
+
+
+def test_every_sampling_parameter_has_a_flag(octavo):
+    text = octavo("run", "--help").out
+    for name in SamplingParams.__dataclass_fields__:
+        assert f"--{name.replace('_', '-')} " in text
+
+
+def test_stop_strings_may_be_given_more_than_once(octavo, tiny):
+    text = octavo("run", tiny, "hello", *GREEDY, "--json").json["outputs"][0]["text"]
+    assert text[1] == "\x11"
+    flags = ["--stop", "never", "--stop", text[1], "--json"]
+    found = octavo("run", tiny, "hello", *GREEDY, *flags).json["outputs"][0]
+    assert (found["text"], found["finish_reason"]) == (text[0], "stop")
+
+
+def test_stats_are_printed_and_part_of_the_json(octavo, tiny):
+    result = octavo("run", tiny, "hello", *GREEDY, "--stats", "--json")
+    assert result.json["stats"]["computed_tokens"] == 24 + 7
+    assert re.search(r"^computed_tokens +31$", result.err, re.MULTILINE)
+
+
+def test_a_model_without_a_template_is_continued_and_refuses_a_system_message(octavo, tmp_path):
+    from tests.cli.tiny_model import write_tiny_model
+
+    bare = str(write_tiny_model(tmp_path / "bare.gguf", template=None))
+    assert octavo("run", bare, "hi", *GREEDY, "--json").json["prompt_token_ids"] == ids("hi")
+    result = octavo("run", bare, "hi", "--system", "s")
+    assert result.code == 2
+    assert "has no chat template to put --system into" in result.err
+    assert "--chat-template" in octavo("chat", bare).err
+
+
+def test_trace_steps_shows_the_prompt_computed_once_then_one_token_a_step(octavo, tiny):
+    result = octavo("run", tiny, "hello", *GREEDY, "--raw", "--trace-steps")
+    lines = result.out.splitlines()
+    assert lines[0] == "step  computed  cached  text so far"
+    counts = [[int(word) for word in line.split()[:3]] for line in lines[1:]]
+    assert counts == [[1, 5, 0]] + [[n, 1, n + 3] for n in range(2, 9)]
+    assert all('"hello' in line for line in lines[1:])  # --raw shows what is continued
+
+
+def test_trace_steps_without_the_cache_computes_the_whole_sequence_for_every_token(octavo, tiny):
+    flags = ["--raw", "--trace-steps", "--json"]
+    cached = octavo("run", tiny, "hello", *GREEDY, *flags)
+    without = octavo("run", tiny, "hello", *GREEDY, *flags, "--no-kv-cache")
+    counts = [(s["computed_tokens"], s["cached_tokens"]) for s in without.json["steps"]]
+    assert counts == [(n, 0) for n in range(5, 13)]
+    assert without.json["outputs"] == cached.json["outputs"]
+    assert "   8        12       0  " in without.err

@@ -1,0 +1,96 @@
+"""A whole model in a GGUF file of 311 KiB: random weights, a byte vocabulary, a chat template."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from octavo.tokenizer.byte_level import char_to_byte
+from tests.weights.gguf_bytes import (
+    ARRAY,
+    F32,
+    I32,
+    STRING,
+    U32,
+    entry,
+    gguf,
+    string,
+    strings,
+    u32,
+    u64,
+)
+from tests.weights.gguf_bytes import tensor as tensor_entry
+
+LAYERS, HIDDEN, FFN, HEADS, KV_HEADS, HEAD_DIM, CONTEXT = 2, 64, 96, 4, 2, 16, 128
+SPECIALS = ["<|im_start|>", "<|im_end|>"]
+VOCAB = 256 + len(SPECIALS)
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def write_tiny_model(path: Path, *, template: str | None = TEMPLATE) -> Path:
+    """The same bytes every time."""
+    random = np.random.default_rng(7)
+    entries, data = [], b""
+    for name, shape in _shapes().items():
+        scale = 1.0 if len(shape) == 1 else shape[1] ** -0.5
+        values = np.ones(shape) if len(shape) == 1 else random.normal(0, scale, shape)
+        entries.append(tensor_entry(name, shape[::-1], 0, len(data)))
+        raw = values.astype("<f4").tobytes()
+        data += raw + b"\0" * (-len(raw) % 32)
+    path.write_bytes(gguf([*_metadata(), *_tokenizer(template)], entries, data))
+    return path
+
+
+def _shapes() -> dict[str, tuple[int, ...]]:
+    q, kv = HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM
+    shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (VOCAB, HIDDEN)}
+    for i in range(LAYERS):
+        shapes |= {
+            f"blk.{i}.attn_norm.weight": (HIDDEN,),
+            f"blk.{i}.attn_q.weight": (q, HIDDEN),
+            f"blk.{i}.attn_k.weight": (kv, HIDDEN),
+            f"blk.{i}.attn_v.weight": (kv, HIDDEN),
+            f"blk.{i}.attn_output.weight": (HIDDEN, q),
+            f"blk.{i}.ffn_norm.weight": (HIDDEN,),
+            f"blk.{i}.ffn_gate.weight": (FFN, HIDDEN),
+            f"blk.{i}.ffn_up.weight": (FFN, HIDDEN),
+            f"blk.{i}.ffn_down.weight": (HIDDEN, FFN),
+        }
+    return {**shapes, "output_norm.weight": (HIDDEN,)}
+
+
+def _metadata() -> list[bytes]:
+    whole = {
+        "block_count": LAYERS, "embedding_length": HIDDEN, "feed_forward_length": FFN,
+        "attention.head_count": HEADS, "attention.head_count_kv": KV_HEADS,
+        "context_length": CONTEXT, "rope.dimension_count": HEAD_DIM,
+    }  # fmt: skip
+    return [
+        entry("general.architecture", STRING, string("llama")),
+        entry("general.name", STRING, string("Tiny")),
+        *(entry(f"llama.{name}", U32, u32(value)) for name, value in whole.items()),
+        entry("llama.attention.layer_norm_rms_epsilon", F32, struct.pack("<f", 1e-5)),
+    ]
+
+
+def _tokenizer(template: str | None) -> list[bytes]:
+    tokens = [*char_to_byte(), *SPECIALS]
+    types = [1] * 256 + [3] * len(SPECIALS)
+    packed = struct.pack(f"<{len(types)}i", *types)
+    found = [
+        entry("tokenizer.ggml.model", STRING, string("gpt2")),
+        entry("tokenizer.ggml.pre", STRING, string("smollm")),
+        strings("tokenizer.ggml.tokens", tokens),
+        entry("tokenizer.ggml.token_type", ARRAY, u32(I32) + u64(len(types)) + packed),
+        strings("tokenizer.ggml.merges", []),
+        entry("tokenizer.ggml.bos_token_id", U32, u32(256)),
+        entry("tokenizer.ggml.eos_token_id", U32, u32(257)),
+    ]
+    if template is not None:
+        found.append(entry("tokenizer.chat_template", STRING, string(template)))
+    return found
