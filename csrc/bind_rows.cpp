@@ -117,22 +117,23 @@ void edit_tile(const std::string& isa, FloatsOut logits, int32_t base, std::opti
 
 void top_k_tile(const std::string& isa, IntsOut ids, FloatsOut values, Floats logits, int32_t base) {
   const RowKernels& k = rows_for(isa);
-  const int32_t count = length("ids", ids.size(), kMaxTopK);
+  need_range("ids", (int64_t)ids.size(), 0, kMaxTopK);
   need_size("values", values.size(), ids.size());
   const int32_t n = length("logits", logits.size());
   nb::gil_scoped_release release;
-  k.top_k_tile(logits.data(), n, base, count, ids.data(), values.data());
+  k.top_k_tile(logits.data(), n, base, (int32_t)ids.size(), ids.data(), values.data());
 }
 
 void merge_top_k(const std::string& isa, IntsOut out_ids, FloatsOut out_values, Array<const int32_t, 2> ids,
                  Array<const float, 2> values) {
   const RowKernels& k = rows_for(isa);
-  const int32_t tiles = length("ids", ids.shape(0)), count = length("out_ids", out_ids.size(), kMaxTopK);
+  const int32_t tiles = length("ids", ids.shape(0));
+  need_range("out_ids", (int64_t)out_ids.size(), 0, kMaxTopK);
   need_size("out_values", out_values.size(), out_ids.size());
   need_size("ids", ids.shape(1), out_ids.size());
   need_size("values", values.size(), ids.size());
   nb::gil_scoped_release release;
-  k.merge_top_k(ids.data(), values.data(), tiles, count, out_ids.data(), out_values.data());
+  k.merge_top_k(ids.data(), values.data(), tiles, (int32_t)out_ids.size(), out_ids.data(), out_values.data());
 }
 
 int32_t sample(const std::string& isa, Floats logits, float temperature, int32_t top_k, float top_p, float min_p,

@@ -1,6 +1,7 @@
 // bindings.h: what every bind_*.cpp begins with: the level's table by name.
 #pragma once
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
 
 #include <string>
 

@@ -26,13 +26,12 @@
 
 namespace octavo {
 
-// Weak while the parts are being written: a part that is not there yet is a null pointer in the table.
-#define OCTAVO_DECLARE(level)                                            \
-  namespace level {                                                      \
-  __attribute__((weak)) const MatmulKernels* matmul_kernels();           \
-  __attribute__((weak)) const AttentionKernels* attention_kernels();     \
-  __attribute__((weak)) const RowKernels* row_kernels();                 \
-  const SimdProbe* simd_probe();                                         \
+#define OCTAVO_DECLARE(level)                   \
+  namespace level {                             \
+  const MatmulKernels* matmul_kernels();        \
+  const AttentionKernels* attention_kernels();  \
+  const RowKernels* row_kernels();              \
+  const SimdProbe* simd_probe();                \
   }
 OCTAVO_DECLARE(base)
 OCTAVO_DECLARE(avx2)
@@ -43,11 +42,10 @@ OCTAVO_DECLARE(avx512bf16)
 
 namespace {
 
-template <typename Part> const Part* part(const Part* (*kernels)()) { return kernels ? kernels() : nullptr; }
-
-#define OCTAVO_TABLE(level) \
-  KernelTable{#level, part(level::matmul_kernels), part(level::attention_kernels), part(level::row_kernels), \
-              level::simd_probe()}
+#define OCTAVO_TABLE(level)                                                                                  \
+  KernelTable {                                                                                              \
+    #level, level::matmul_kernels(), level::attention_kernels(), level::row_kernels(), level::simd_probe() \
+  }
 
 std::vector<KernelTable> make_tables() {
   [[maybe_unused]] const CpuFeatures cpu = cpu_features();

@@ -61,7 +61,7 @@ struct RowKernels {
   void (*edit_tile)(float* logits, int32_t base, int32_t n, const uint32_t* mask_words, const Edit* edits,
                     int32_t num_edits);
 
-  // The k <= kMaxTopK largest, best first, ties to the lowest token. NaN and -inf are never listed; places left over get
+  // The k (0 to kMaxTopK) largest, best first, ties to the lowest token. NaN and -inf are never listed; places left over get
   // token -1 and -inf. A value of -0 comes out as +0. n may be a whole vocabulary.
   void (*top_k_tile)(const float* logits, int32_t n, int32_t base, int32_t k, int32_t* ids, float* values);
   void (*merge_top_k)(const int32_t* ids, const float* values, int32_t tiles, int32_t k, int32_t* out_ids,

@@ -162,6 +162,7 @@ static float lane_floor(const float* logits, int32_t n, int32_t k) {
 
 __attribute__((noinline)) void top_k_tile(const float* logits, int32_t n, int32_t base, int32_t k, int32_t* ids,
                                           float* values) {
+  if (k == 0) return;
   Candidates c;
   c.count = 0;
   c.k = k;
@@ -178,6 +179,7 @@ __attribute__((noinline)) void top_k_tile(const float* logits, int32_t n, int32_
 
 __attribute__((noinline)) void merge_top_k(const int32_t* ids, const float* values, int32_t tiles, int32_t k,
                                            int32_t* out_ids, float* out_values) {
+  if (k == 0) return;
   Candidates c;
   c.count = 0;
   c.k = k;

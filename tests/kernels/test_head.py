@@ -137,7 +137,7 @@ def top_k(isa, logits, k, base=0):
 @quick
 @given(
     n=st.integers(1, TILE),
-    k=st.integers(1, native.MAX_TOP_K),
+    k=st.integers(0, native.MAX_TOP_K),
     seed=seeds,
     holes=st.sampled_from([0, 0.9]),
     steps=st.sampled_from([None, 1, 0.1]),
@@ -215,7 +215,7 @@ def test_bad_arguments_are_refused_by_name():
     unsorted = edits_of((5, 1, 0), (5, 1, 0)).view(np.uint8).reshape(-1, 12)
     with pytest.raises(ValueError, match="edits: expected tokens in ascending order"):
         native.edit_tile("base", x, 0, None, unsorted)
-    with pytest.raises(ValueError, match="ids: expected 1 to 64, got 65"):
+    with pytest.raises(ValueError, match="ids: expected 0 to 64, got 65"):
         native.top_k_tile("base", np.zeros(65, np.int32), np.zeros(65, F32), x, 0)
     with pytest.raises(ValueError, match="values: expected 4 values, got 3"):
         native.top_k_tile("base", ids, x[:3], x, 0)

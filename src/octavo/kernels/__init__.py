@@ -9,7 +9,7 @@ from __future__ import annotations
 from octavo.errors import KernelError
 
 try:
-    from octavo.kernels import _native as native
+    import octavo.kernels._native as native
 except ImportError as error:
     raise KernelError(
         f"the compiled core of Octavo does not load ({error}); "

@@ -1,0 +1,257 @@
+"""Types of the compiled core (csrc/bind_*.cpp). Arrays are C-contiguous and never converted.
+
+A function that takes `isa` runs on that level; see available_isas. Outputs are written in place.
+"""
+
+from collections.abc import Sequence
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Floats = NDArray[np.float32]
+_Ints = NDArray[np.int32]
+_Words = NDArray[np.uint32]
+_Bytes = NDArray[np.uint8]
+
+# ---- levels (bind_dispatch.cpp) ----
+
+def available_isas() -> list[str]: ...
+def default_isa() -> str: ...
+def simd_word(isa: str, word: str, out: _Bytes, a: _Bytes, b: _Bytes, c: _Bytes) -> None: ...
+
+# ---- packed weights (bind_matmul.cpp) ----
+
+class WeightMemory:
+    """One block of memory that many packed weights share."""
+
+    def __init__(self, nbytes: int) -> None: ...
+    @property
+    def capacity(self) -> int: ...
+    @property
+    def used(self) -> int: ...
+
+class PackedWeight:
+    """A (rows, cols) matrix in the panels of a WeightFormat."""
+
+    @overload
+    def __init__(
+        self, rows: int, cols: int, format: str, memory: WeightMemory | None = None
+    ) -> None: ...
+    @overload
+    def __init__(self, data: _Bytes, rows: int, cols: int, format: str) -> None: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def cols(self) -> int: ...
+    @property
+    def panels(self) -> int: ...
+    @property
+    def format(self) -> str: ...
+    @property
+    def nbytes(self) -> int: ...
+    def view(self) -> _Bytes: ...
+
+def packed_nbytes(rows: int, cols: int, format: str) -> int: ...
+def pack_weight(
+    pool: ThreadPool,
+    src: _Bytes,
+    ggml_type: int,
+    rows: int,
+    cols: int,
+    format: str,
+    memory: WeightMemory | None = None,
+) -> PackedWeight: ...
+def quantize(isa: str, x: _Floats, kind: str) -> bytes: ...
+def matmul(
+    isa: str,
+    weight: PackedWeight,
+    x: _Floats,  # (rows, cols)
+    out: _Floats,  # (rows, weight rows)
+    *,
+    bias: _Floats | None = None,
+    add: _Floats | None = None,
+    panel0: int = 0,
+    panel1: int | None = None,
+    tile0: int = 0,
+    tile1: int | None = None,
+) -> None: ...
+def time_matmul(isa: str, weight: PackedWeight, x: _Floats, repeats: int) -> float: ...
+def expand_row(isa: str, weight: PackedWeight, row: int, out: _Floats) -> None: ...
+
+# ---- KV pages (bind_attention.cpp) ----
+
+class KVLayout:
+    """Strides, in bytes, of the KV pages of one layer group."""
+
+    def __init__(
+        self,
+        layers: int,
+        kv_heads: int,
+        k_dim: int,
+        v_dim: int,
+        k_type: str,
+        v_type: str,
+        block_size: int,
+    ) -> None: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def kv_heads(self) -> int: ...
+    @property
+    def k_dim(self) -> int: ...
+    @property
+    def v_dim(self) -> int: ...
+    @property
+    def k_type(self) -> str: ...
+    @property
+    def v_type(self) -> str: ...
+    @property
+    def block_size(self) -> int: ...
+    @property
+    def k_head_stride(self) -> int: ...
+    @property
+    def v_head_stride(self) -> int: ...
+    @property
+    def v_offset(self) -> int: ...
+    @property
+    def layer_stride(self) -> int: ...
+    @property
+    def block_stride(self) -> int: ...
+
+def write_kv(
+    isa: str,
+    pages: _Bytes,
+    layout: KVLayout,
+    block_table: _Ints,
+    positions: _Ints,  # (tokens,)
+    layer: int,
+    k: _Floats,  # (tokens, kv_heads, k_dim)
+    v: _Floats,  # (tokens, kv_heads, v_dim)
+) -> None: ...
+def attention(
+    isa: str,
+    out: _Floats,  # (rows, heads, v_dim)
+    q: _Floats,  # (rows, heads, k_dim)
+    pages: _Bytes,
+    layout: KVLayout,
+    block_table: _Ints,
+    layer: int,
+    first_position: int,
+    scale: float,
+    window: int = 0,
+    split_chunks: bool = False,
+) -> None: ...
+
+# ---- rows, head, sampler (bind_rows.cpp; meanings in csrc/rows.h) ----
+
+VOCAB_TILE: int
+MAX_VOCAB: int
+MAX_TOP_K: int
+
+def rms_norm(isa: str, out: _Floats, x: _Floats, weight: _Floats, eps: float) -> None: ...
+def rope(
+    isa: str,
+    x: _Floats,  # (heads, dim), in place
+    cos: _Floats,  # (rotary_dim / 2,)
+    sin: _Floats,  # (rotary_dim / 2,)
+    style: int,  # 0: pairs (2i, 2i + 1), 1: pairs (i, i + rotary_dim / 2)
+) -> None: ...
+def silu_mul(isa: str, out: _Floats, gate: _Floats, up: _Floats) -> None: ...
+def add(isa: str, out: _Floats, a: _Floats, b: _Floats) -> None: ...
+def summarize_tile(isa: str, logits: _Floats, base: int) -> tuple[float, float, int, float]:
+    """Maximum, sum of exp(x - maximum), best token, log-sum-exp."""
+
+def merge_summaries(
+    isa: str, maxima: _Floats, sums: _Floats, best: _Ints
+) -> tuple[float, float, int, float]: ...
+def edit_tile(
+    isa: str,
+    logits: _Floats,  # tokens base : base + len, in place
+    base: int,
+    mask: _Words | None,  # bit t of the whole vocabulary = allowed
+    edits: _Bytes,  # (edits, 12): the bytes of octavo.batch.EDIT records, by ascending token
+) -> None: ...
+def top_k_tile(isa: str, ids: _Ints, values: _Floats, logits: _Floats, base: int) -> None:
+    """As many as ids has room for, at most MAX_TOP_K; places left over get -1 and -inf."""
+
+def merge_top_k(
+    isa: str,
+    out_ids: _Ints,  # (k,)
+    out_values: _Floats,  # (k,)
+    ids: _Ints,  # (tiles, k)
+    values: _Floats,  # (tiles, k)
+) -> None: ...
+def sample_scratch(n: int) -> int:
+    """uint64 values of scratch that `sample` needs for n logits."""
+
+def sample(
+    isa: str,
+    logits: _Floats,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    min_p: float,
+    u: float,
+    scratch: NDArray[np.uint64],
+) -> int:
+    """A token, or -1 if every logit is -inf or NaN."""
+
+def log_softmax_at(isa: str, out: _Floats, logits: _Floats, ids: _Ints) -> None: ...
+
+# ---- what the machine can do (bind_probe.cpp) ----
+
+def read_bandwidth(isa: str, pool: ThreadPool, data: _Bytes, repeats: int) -> float:
+    """Bytes per second of all threads of the pool, each on a slice of its own."""
+
+def integer_peak(isa: str, pool: ThreadPool, iterations: int) -> float:
+    """int8 operations per second of all threads of the pool."""
+
+# ---- programs (bind_program.cpp) ----
+
+def usable_cpus() -> int: ...
+
+class ThreadPool:
+    """A team of threads that run a program together; asleep when idle."""
+
+    def __init__(self, threads: int) -> None: ...
+    @property
+    def size(self) -> int: ...
+    def run_barriers(self, rounds: int) -> int: ...
+
+class Program:
+    """The native interpreter of one program; see csrc/program.h."""
+
+    def __init__(
+        self,
+        isa: str,
+        pool: ThreadPool,
+        records: _Ints,  # (ops, fields)
+        buffers: _Ints,  # (buffers, 2)
+        matrices: Sequence[PackedWeight],
+        vectors: Sequence[_Floats],
+        groups: Sequence[tuple[KVLayout, _Bytes, int]],  # layout, pages, window
+        rope_cos: _Floats,  # (context, rotary_dim / 2)
+        rope_sin: _Floats,
+        max_rows: int,
+    ) -> None: ...
+    def run(
+        self,
+        tokens: _Ints,
+        positions: _Ints,
+        row_starts: _Ints,
+        block_tables: _Ints,
+        output_rows: _Ints,
+        wants: _Ints,
+        top_k: int,
+        masks: _Words | None,
+        edit_starts: _Ints | None,
+        edits: _Ints | None,  # (edits, 3): the words of octavo.batch.EDIT records
+        argmax: _Ints,
+        log_sum_exp: _Floats,
+        top_ids: _Ints,
+        top_logits: _Floats,
+        logits: _Floats,
+        hidden: _Floats,
+        op_ns: NDArray[np.uint64] | None,
+    ) -> None: ...
