@@ -1,0 +1,173 @@
+"""Paged attention on every ISA level, against numpy.
+
+Against the twin bit for bit where the arithmetic is IEEE single (float32 KV, and bf16 wherever the
+dot is emulated), against float64 softmax everywhere, within a derived bound.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from octavo.kernels import available_isas, native
+from tests.kernels.attention_case import (
+    DIMS,
+    F32,
+    TYPES,
+    Sequence,
+    every_isa,
+    every_type,
+    layout_of,
+    same_bits,
+)
+
+
+@every_isa
+@every_type
+@pytest.mark.parametrize("rows", [1, 5])
+def test_decode_and_short_batches_equal_the_twin(isa, kinds, rows):
+    seq = Sequence(isa, 331, layout_of(kinds, k_dim=64, v_dim=32))
+    seq.check(331 - rows, 331)
+
+
+@every_isa
+@every_type
+def test_prefill_equals_the_twin_across_tiles_and_chunks(isa, kinds):
+    seq = Sequence(isa, 270, layout_of(kinds, k_dim=16, v_dim=32, kv_heads=1), group=2)
+    seq.check(0, 270)
+
+
+@every_isa
+@pytest.mark.parametrize("dim", DIMS)
+def test_every_dim(isa, dim):
+    Sequence(isa, 75, layout_of(("bf16", "f32"), dim, DIMS[-1 - DIMS.index(dim)]), group=1).check(
+        70, 75
+    )
+    Sequence(isa, 75, layout_of(("f32", "bf16"), dim, DIMS[-1 - DIMS.index(dim)]), group=1).check(
+        70, 75
+    )
+
+
+@every_isa
+@pytest.mark.parametrize("group", range(1, 17))
+def test_every_group(isa, group):
+    Sequence(isa, 67, layout_of(kv_heads=1, k_dim=16, v_dim=16), group=group).check(60, 67)
+
+
+@every_isa
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_any_shape(isa, data):
+    draw = data.draw
+    layout = native.KVLayout(
+        2,
+        draw(st.integers(1, 3)),
+        draw(st.sampled_from(DIMS[:5])),
+        draw(st.sampled_from(DIMS[:5])),
+        draw(st.sampled_from(TYPES)),
+        draw(st.sampled_from(TYPES)),
+        draw(st.sampled_from([16, 32, 64])),
+    )
+    end = draw(st.integers(1, 300))
+    rows = draw(st.integers(1, min(end, 12)))
+    seq = Sequence(
+        isa,
+        end,
+        layout,
+        group=draw(st.integers(1, 16)),
+        seed=draw(st.integers(0, 99)),
+        window=draw(st.integers(0, end + 1)),
+        magnitude=draw(st.sampled_from([0.0, 1.0, 30.0])),
+    )
+    seq.check(end - rows, end)
+
+
+@every_isa
+@every_type
+def test_a_window_of_any_length(isa, kinds):
+    seq = Sequence(isa, 150, layout_of(kinds, k_dim=16, v_dim=16, kv_heads=1), group=1)
+    full = seq.rows(100, 150)
+    for window in range(1, 152, 7):
+        seq.window = window
+        seq.check(140, 150)
+    seq.window = 150  # the last row sees all there is
+    same_bits(seq.rows(100, 150), full)
+
+
+@every_isa
+def test_a_window_of_one_gives_back_the_rows_own_v(isa):
+    seq = Sequence(isa, 90, layout_of(("f32", "f32"), 16, 32), group=2, window=1)
+    np.testing.assert_allclose(seq.rows(0, 90), np.repeat(seq.v, 2, axis=1), rtol=1e-6)
+
+
+@every_isa
+def test_blocks_before_the_window_are_never_looked_up(isa):
+    seq = Sequence(isa, 700, layout_of(), window=100)
+    want = seq.rows(690, 700)
+    seq.table[: (690 - 99) // 32] = -1  # freed long ago
+    same_bits(seq.rows(690, 700), want)
+    same_bits(seq.rows(690, 700, split_chunks=True), want)
+
+
+def call(seq, **changes):
+    arguments = {
+        "isa": seq.isa, "out": np.empty((1, 6, 32), F32), "q": seq.q[-1:], "pages": seq.pages,
+        "layout": seq.layout, "block_table": seq.table, "layer": 1,
+        "first_position": seq.tokens - 1, "scale": 1.0, "window": 0,
+    }  # fmt: skip
+    native.attention(**(arguments | changes))
+
+
+@pytest.fixture(scope="module")
+def seq():
+    return Sequence(available_isas()[0], 70, layout_of())
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("isa", lambda s: "sse9", "isa: expected one of base"),
+        ("layer", lambda s: 2, r"layer: expected 0\.\.1, got 2"),
+        ("scale", lambda s: 0.0, "scale: expected a positive finite number"),
+        ("scale", lambda s: float("nan"), "scale: expected a positive finite number"),
+        ("window", lambda s: -1, "window: expected 0 .all. or more, got -1"),
+        ("first_position", lambda s: -1, "first_position: expected at least 0, got -1"),
+        ("first_position", lambda s: 96, "block_table: expected 4 blocks, got 3"),
+        (
+            "block_table",
+            lambda s: np.array([0, 1, 5], np.int32),
+            "block_table: expected ids below 5, got 5",
+        ),
+        (
+            "block_table",
+            lambda s: np.array([0, -1, 1], np.int32),
+            "block_table: expected ids below 5, got -1",
+        ),
+        ("q", lambda s: s.q[-1:, :5].copy(), "q: expected 1 to 16 times 2 heads, got 5"),
+        ("q", lambda s: s.q[-1:, :, :16].copy(), "q: expected 32 dims, got 16"),
+        ("q", lambda s: s.q[:0], "q: expected at least 1 row, got 0"),
+        ("out", lambda s: np.empty((2, 6, 32), F32), "out: expected 1 rows, got 2"),
+        ("pages", lambda s: s.pages[:-64], "pages: expected a multiple of"),
+        ("pages", lambda s: s.pages[1:], "pages: expected 64-byte alignment"),
+    ],
+)
+def test_attention_refuses(seq, name, change, message):
+    with pytest.raises(ValueError, match=message):
+        call(seq, **{name: change(seq)})
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("q", lambda s: s.q[-1:].astype(np.float64)),
+        ("q", lambda s: np.asfortranarray(s.q[-2:])[-1:]),
+        ("out", lambda s: np.empty((1, 6, 64), F32)[:, :, ::2]),
+        ("pages", lambda s: s.pages.view(np.int8)),
+        ("block_table", lambda s: s.table.astype(np.int64)),
+    ],
+)
+def test_wrong_dtypes_and_strides_are_type_errors(seq, name, change):
+    with pytest.raises(TypeError):
+        call(seq, **{name: change(seq)})

@@ -1,0 +1,124 @@
+"""The promise of attention: a row's bits depend on nothing but the row.
+
+Not on the rows beside it, the cut into calls and chunks, the block size, the block table, the other
+heads, nor on what lies in slots that the row does not see.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from octavo.kernels import available_isas
+from tests.kernels.attention_case import F32, Sequence, every_isa, every_type, layout_of, same_bits
+
+
+@every_isa
+@every_type
+@pytest.mark.parametrize("window", [0, 1, 37, 300])
+def test_alone_together_split_and_by_chunks(isa, kinds, window):
+    seq = Sequence(isa, 530, layout_of(kinds), window=window)
+    together = seq.rows(440, 530)
+    same_bits(seq.rows(440, 530, split_chunks=True), together)
+    for cut in (1, 4, 17, 63, 72):
+        same_bits(np.concatenate([seq.rows(440, 440 + cut), seq.rows(440 + cut, 530)]), together)
+    for row in (0, 7, 71, 72, 73, 89):
+        same_bits(seq.rows(440 + row, 441 + row), together[row : row + 1])
+        same_bits(seq.rows(440 + row, 441 + row, split_chunks=True), together[row : row + 1])
+
+
+@every_isa
+@every_type
+def test_query_heads_do_not_depend_on_their_group(isa, kinds):
+    layout = layout_of(kinds, kv_heads=1)
+    seq = Sequence(isa, 300, layout, group=16)
+    want, q = seq.rows(295, 300), seq.q
+    for heads in (1, 2, 5, 7, 13):
+        seq.q = np.ascontiguousarray(q[:, :heads])
+        same_bits(seq.rows(295, 300), want[:, :heads])
+
+
+@every_isa
+@every_type
+def test_block_size_and_block_table_do_not_show(isa, kinds):
+    first = Sequence(isa, 290, layout_of(kinds, block_size=16))
+    want = first.rows(250, 290)
+    for block_size in (16, 32, 64):
+        other = Sequence(isa, 290, layout_of(kinds, block_size=block_size, layers=3), seed=5)
+        other.q, other.k, other.v = first.q, first.k, first.v
+        other.write()
+        same_bits(other.rows(250, 290), want)
+
+
+@every_isa
+@every_type
+def test_unwritten_slots_do_not_show(isa, kinds):
+    seq = Sequence(isa, 300, layout_of(kinds))
+    want = seq.rows(280, 300)
+    assert np.isfinite(want).all()
+    clean = seq.pages.copy()
+    for garbage in (0x00, 0x7F, 0x80):
+        seq.pages[clean == 0xFF] = garbage  # 0xff bytes in a row are the NaN of untouched pages
+        seq.write()
+        same_bits(seq.rows(280, 300), want)
+
+
+@every_isa
+@every_type
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_a_poisoned_token_does_not_reach_rows_before_it(isa, kinds, poison):
+    seq = Sequence(isa, 200, layout_of(kinds), group=1)
+    want = seq.rows(120, 200)
+    for token in (127, 128, 150, 199):
+        seq.k[token], seq.v[token] = poison, poison
+        seq.write()
+        same_bits(seq.rows(120, 200)[: token - 120], want[: token - 120])
+        assert not np.isfinite(seq.rows(token, token + 1)).any()
+        seq.k[token], seq.v[token] = 0.5, 0.25
+        seq.write()
+        want = seq.rows(120, 200)
+
+
+@every_isa
+@every_type
+def test_a_poisoned_token_left_behind_by_the_window_does_not_show(isa, kinds):
+    seq = Sequence(isa, 300, layout_of(kinds), group=2, window=50)
+    want = seq.rows(200, 300)
+    seq.k[160], seq.v[160] = np.nan, np.nan
+    seq.write()
+    got = seq.rows(200, 300)
+    assert np.isnan(got[:10]).all()  # positions 200..209 still see 160
+    same_bits(got[10:], want[10:])
+
+
+@every_isa
+@every_type
+def test_a_poisoned_query_stays_in_its_own_head(isa, kinds):
+    seq = Sequence(isa, 100, layout_of(kinds))
+    want = seq.rows(90, 100)
+    seq.q[94, 2] = np.nan
+    got = seq.rows(90, 100)
+    assert np.isnan(got[4, 2]).all()
+    got[4, 2] = want[4, 2]
+    same_bits(got, want)
+
+
+@every_isa
+@every_type
+def test_underflow_and_minus_zero_do_not_depend_on_the_company(isa, kinds):
+    """Products around 2^-126 flush, round to -0 or stay, as the level will: always the same way."""
+    seq = Sequence(isa, 200, layout_of(kinds), group=1, magnitude=100.0)
+    seq.v *= F32(1e-38)
+    seq.v[::3] *= F32(-1e-3)
+    seq.write()
+    together = seq.rows(100, 200)
+    same_bits(np.concatenate([seq.rows(i, i + 1) for i in range(100, 200)]), together)
+    same_bits(seq.rows(100, 200, split_chunks=True), together)
+
+
+@pytest.mark.parametrize("kinds", [("f32", "f32"), ("bf16", "bf16")], ids="-".join)
+def test_levels_of_one_arithmetic_class_agree(kinds):
+    levels = [isa for isa in available_isas() if isa not in ("base", "avx512bf16")]
+    outs = [Sequence(isa, 400, layout_of(kinds)).rows(300, 400) for isa in levels]
+    for out in outs[1:]:
+        same_bits(out, outs[0])

@@ -1,0 +1,106 @@
+"""The layout of KV pages and the writers of one token's K and V, on every ISA level."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from octavo.kernels import native
+from tests.kernels import attention_twin as twin
+from tests.kernels.attention_case import Sequence, every_isa, every_type, layout_of
+
+
+def test_layout_of_smollm2_is_24_kib_a_layer_and_720_kib_a_block():
+    layout = native.KVLayout(30, 3, 64, 64, "bf16", "bf16", 32)
+    assert layout.k_head_stride == layout.v_head_stride == 4096
+    assert layout.v_offset == 3 * 4096
+    assert layout.layer_stride == 24 * 1024
+    assert layout.block_stride == 720 * 1024
+    assert (layout.k_type, layout.v_type, layout.block_size) == ("bf16", "bf16", 32)
+
+
+def test_block_stride_is_whole_pages_and_k_and_v_have_their_own_size():
+    layout = native.KVLayout(3, 1, 16, 80, "f32", "bf16", 16)
+    assert (layout.k_head_stride, layout.v_head_stride) == (16 * 16 * 4, 16 * 80 * 2)
+    assert layout.layer_stride == 1024 + 2560
+    assert layout.block_stride == 12288  # 3 * 3584 = 10752, rounded up to 4096
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0, 1, 64, 64, "bf16", "bf16", 32), "layers: expected at least 1, got 0"),
+        ((1, 0, 64, 64, "bf16", "bf16", 32), "kv_heads: expected at least 1, got 0"),
+        (
+            (1, 1, 24, 64, "bf16", "bf16", 32),
+            "k_dim: expected a multiple of 16 from 16 to 256, got 24",
+        ),
+        (
+            (1, 1, 64, 272, "bf16", "bf16", 32),
+            "v_dim: expected a multiple of 16 from 16 to 256, got 272",
+        ),
+        ((1, 1, 64, 64, "int8", "bf16", 32), "k_type: expected f32 or bf16, got int8"),
+        ((1, 1, 64, 64, "bf16", "f16", 32), "v_type: expected f32 or bf16, got f16"),
+        ((1, 1, 64, 64, "bf16", "bf16", 48), "block_size: expected 16, 32 or 64, got 48"),
+    ],
+)
+def test_layout_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        native.KVLayout(*arguments)
+
+
+@every_isa
+@every_type
+@pytest.mark.parametrize("block_size", [16, 32, 64])
+def test_writers_fill_exactly_the_tokens_own_bytes(isa, kinds, block_size):
+    layout = layout_of(kinds, k_dim=48, v_dim=80, block_size=block_size)
+    seq = Sequence(isa, 70, layout)
+    seq.k[3, 0, :6] = [np.nan, np.inf, -np.inf, 1e-40, -0.0, 3.4e38]
+    seq.pages[:] = 0xFF
+    some = np.array([0, 1, 3, 16, 31, 32, 63, 64, 69], np.int32)
+    native.write_kv(isa, seq.pages, layout, seq.table, some, 1, seq.k[some], seq.v[some])
+    want = np.full_like(seq.pages, 0xFF)
+    twin.write_kv(want, layout, seq.table, some, 1, seq.k[some], seq.v[some])
+    np.testing.assert_array_equal(seq.pages, want)
+
+
+@every_isa
+def test_threads_write_neighbouring_tokens_at_once(isa):
+    """Tokens 2i and 2i+1 share the 32-bit words of V: a read-modify-write would lose one."""
+    seq = Sequence(isa, 256, layout_of(k_dim=16, v_dim=256))
+    want = seq.pages.copy()
+    for _ in range(5):
+        seq.pages[:] = 0xFF
+        halves = [np.arange(start, 256, 2, dtype=np.int32) for start in (0, 1)]
+        threads = [
+            threading.Thread(
+                target=native.write_kv,
+                args=(isa, seq.pages, seq.layout, seq.table, half, 1, seq.k[half], seq.v[half]),
+            )
+            for half in halves
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        np.testing.assert_array_equal(seq.pages, want)
+
+
+def test_write_kv_refuses_shapes_and_positions():
+    seq = Sequence("base", 70, layout_of())
+
+    def write(positions, k=seq.k[:1], v=seq.v[:1]):
+        native.write_kv(
+            seq.isa, seq.pages, seq.layout, seq.table, np.array(positions, np.int32), 1, k, v
+        )
+
+    with pytest.raises(ValueError, match="k: expected 2 tokens, got 1"):
+        write([0, 1])
+    with pytest.raises(ValueError, match="positions: expected at least 0, got -1"):
+        write([-1])
+    with pytest.raises(ValueError, match="block_table: expected 4 blocks, got 3"):
+        write([96])
+    with pytest.raises(ValueError, match="v: expected 32 dims, got 16"):
+        write([0], v=seq.v[:1, :, :16].copy())
