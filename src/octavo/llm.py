@@ -6,7 +6,7 @@ Not a server: calls run in the caller's thread, and calls of several threads tak
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,9 +138,9 @@ class LLM:
         tokens = self.tokenizer.encode_chat(messages, chat_template=chat_template)
         return self.generate([tokens], params)[0]
 
-    def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Iterator[StreamChunk]:
+    def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Generator[StreamChunk, None, None]:
         """Complete a prompt, piece by piece; the last chunk has the whole output. Closing it early aborts."""
-        return self._stream(self._add(self._encode(prompt), params or SamplingParams()))
+        return self._stream(self._encode(prompt), params or SamplingParams())
 
     def chat_stream(
         self,
@@ -148,7 +148,7 @@ class LLM:
         params: SamplingParams | None = None,
         *,
         chat_template: str | None = None,
-    ) -> Iterator[StreamChunk]:
+    ) -> Generator[StreamChunk, None, None]:
         """`chat`, piece by piece."""
         return self.stream(
             self.tokenizer.encode_chat(messages, chat_template=chat_template), params
@@ -240,7 +240,10 @@ class LLM:
                 if new.request.finish_reason is not None:
                     answer.finish()
 
-    def _stream(self, answer: _Answer) -> Iterator[StreamChunk]:
+    def _stream(
+        self, tokens: list[int], params: SamplingParams
+    ) -> Generator[StreamChunk, None, None]:
+        answer = self._add(tokens, params)  # here, so that a stream nobody reads takes no place
         try:
             while not answer.done:
                 self._step()
