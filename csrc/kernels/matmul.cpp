@@ -16,6 +16,8 @@ struct Range {
   float* out;
   int64_t out_stride;
   int32_t panel0;
+  int64_t act_row;  // bytes
+  int64_t length;   // as TileFn
 };
 
 __attribute__((noinline)) static void finish(const Range& range, const float* sums, int32_t panel, int unit, int32_t row,
@@ -23,29 +25,34 @@ __attribute__((noinline)) static void finish(const Range& range, const float* su
   for (int r = 0; r < unit; ++r) {
     const int64_t n = (int64_t)(panel + r) * 16, column = n - (int64_t)range.panel0 * 16;
     const mask16 inside = first_lanes((int)(range.w->rows - n));
-    for (int m = 0; m < tokens; ++m) {
-      f32x16 v = load_f(sums + (r * tokens + m) * 16);
-      if (range.bias) v = add(v, load_f_mask(range.bias + n, inside));
-      if (range.add) v = add(v, load_f_mask(range.add + (row + m) * range.add_stride + column, inside));
-      store_f_mask(range.out + (row + m) * range.out_stride + column, inside, v);
+    const float* sum = sums + r * tokens * 16;
+    float* out = range.out + row * range.out_stride + column;
+    const float* add_to = range.add ? range.add + row * range.add_stride + column : nullptr;
+    const f32x16 bias = range.bias ? load_f_mask(range.bias + n, inside) : zero_f();
+    for (int m = 0; m < tokens; ++m, sum += 16, out += range.out_stride) {
+      f32x16 v = load_f(sum);
+      if (range.bias) v = add(v, bias);
+      if (range.add) v = add(v, load_f_mask(add_to + m * range.add_stride, inside));
+      store_f_mask(out, inside, v);
     }
   }
 }
 
-static void run_tile(const Range& range, int32_t panel, int unit, int32_t tile, int64_t prefetch) {
+static TileFn tile_fn(int32_t format, int unit, int tokens) {
+  return is_integer_format(format) ? integer_tile(format, unit, tokens) : float_tile(format, unit, tokens);
+}
+
+// One unit x one tile of `size` rows from `begin` on. prefetch: bytes to the next unit, 0 for none.
+static void run_tile(const Range& range, int32_t panel, int unit, int32_t begin, int32_t size, int64_t prefetch) {
   alignas(64) float sums[kMaxUnit * kMaxTokens * 16];
   const Weight& w = *range.w;
-  const Acts& acts = *range.acts;
-  const int32_t begin = tile_begin(acts.rows, tile), size = tile_begin(acts.rows, tile + 1) - begin;
-  const int32_t* a = (const int32_t*)(acts.data + begin * act_row_bytes(acts.kind, acts.cols));
-  const int64_t length = w.format == BF16 ? (w.cols + 1) / 2 : w.format == F32 ? w.cols : w.cols / 32;
+  const int32_t* a = (const int32_t*)(range.acts->data + begin * range.act_row);
   for (int32_t first = 0; first < size;) {
     const int32_t parts = (size - first + kMaxTokens - 1) / kMaxTokens, tokens = (size - first + parts - 1) / parts;
     const int width = unit < widest_unit(tokens) ? unit : widest_unit(tokens);
-    const TileFn run = is_integer_format(w.format) ? integer_tile(w.format, width, tokens)
-                                                   : float_tile(w.format, width, tokens);
+    const TileFn run = tile_fn(w.format, width, tokens);
     for (int r = 0; r < unit; r += width) {
-      run(w.data + (panel + r) * w.panel_stride, w.panel_stride, length, a + first, size, first == 0 ? prefetch : 0, sums);
+      run(w.data + (panel + r) * w.panel_stride, w.panel_stride, range.length, a + first, size, first == 0 ? prefetch : 0, sums);
       finish(range, sums, panel + r, width, begin + first, tokens);
     }
     first += tokens;
@@ -53,22 +60,29 @@ static void run_tile(const Range& range, int32_t panel, int unit, int32_t tile, 
 }
 
 static void run_tiles(const Range& range, int32_t panel1, int32_t tile0, int32_t tile1) {
-  const int32_t rows = range.acts->rows, first_rows = tile_begin(rows, tile0 + 1) - tile_begin(rows, tile0);
-  const int widest = tile1 - tile0 == 1 ? widest_unit(first_rows < kMaxTokens ? first_rows : kMaxTokens) : 2;
+  const int32_t rows = range.acts->rows, base = rows / tile_count(rows), extra = rows % tile_count(rows);
+  const int32_t start = tile_begin(rows, tile0), first_size = base + (tile0 < extra);
+  const int widest = tile1 - tile0 == 1 ? widest_unit(first_size < kMaxTokens ? first_size : kMaxTokens) : 2;
   for (int32_t panel = range.panel0; panel < panel1;) {
     const int32_t left = panel1 - panel;
     const int unit = left >= 4 && widest >= 4 ? 4 : left >= 2 && widest >= 2 ? 2 : 1;
     // The next unit's bytes come into L2 while the first tile of this one is computed; later tiles find them there.
     const int64_t next = panel + unit < range.w->panels ? unit * range.w->panel_stride : 0;
-    for (int32_t tile = tile0; tile < tile1; ++tile) run_tile(range, panel, unit, tile, tile == tile0 ? next : 0);
+    int32_t begin = start;
+    for (int32_t tile = tile0; tile < tile1; ++tile) {
+      const int32_t size = base + (tile < extra);
+      run_tile(range, panel, unit, begin, size, tile == tile0 ? next : 0);
+      begin += size;
+    }
     panel += unit;
   }
 }
 
 static void matmul(const Weight* w, int32_t panel0, int32_t panel1, const Acts* a, int32_t tile0, int32_t tile1,
                    const float* bias, const float* add, int64_t add_stride, float* out, int64_t out_stride) {
-  const Range range{w, a, bias, add, add_stride, out, out_stride, panel0};
-  const int64_t tile_bytes = act_row_bytes(a->kind, a->cols) * kMaxTile;
+  const int64_t act_row = act_row_bytes(a->kind, a->cols), tile_bytes = act_row * kMaxTile;
+  const int64_t length = w->format == BF16 ? (w->cols + 1) / 2 : w->format == F32 ? w->cols : w->cols / 32;
+  const Range range{w, a, bias, add, add_stride, out, out_stride, panel0, act_row, length};
   const int64_t fit = kActBlockBytes / tile_bytes, block = fit < 1 ? 1 : fit;
   for (int64_t tile = tile0; tile < tile1; tile += block) {
     const int32_t end = tile + block < tile1 ? (int32_t)(tile + block) : tile1;
