@@ -102,10 +102,11 @@ def test_json_is_the_conversation_in_one_line(octavo, fake):
     assert result.json["turns"][0]["usage"]["completion_tokens"] == 2
 
 
-def test_a_line_that_is_not_utf_8_is_refused(octavo, fake):
-    result = octavo("chat", "m", stdin=b"\xff\n")
-    assert (result.code, result.out) == (2, "")
-    assert result.err == "octavo: standard input is not UTF-8 at byte 0\n"
+def test_a_line_that_is_not_utf_8_is_refused_and_survived(octavo, fake):
+    result = octavo("chat", "m", stdin=b"ab\xff\none\n")
+    assert (result.code, result.out) == (0, "Hello\n")
+    assert result.err == "octavo: the line is not UTF-8 at character 3\n"
+    assert fake.prompts == [[3]]
 
 
 def test_a_conversation_that_outgrows_the_context_is_said_and_can_be_reset(octavo, tiny):

@@ -15,6 +15,7 @@ from octavo.cli.figures import number, pairs, percent, size
 from octavo.cli.flags import ENGINE, AsJson, Model, with_flags
 from octavo.cli.kv_bits import BITS
 from octavo.cli.loading import open_llm
+from octavo.cli.model_facts import read_facts
 from octavo.cli.screen import Screen
 from octavo.errors import UsageError
 
@@ -132,8 +133,7 @@ class Bench:
         self._model = model
         types = sorted(llm.info.tensor_types.items(), key=lambda item: -item[1][1])
         self._weights = llm.config.weights or "+".join(name for name, _ in types)
-        k_bits, v_bits = BITS[llm.config.k_dtype], BITS[llm.config.v_dtype]
-        self.sizes = workloads.Sizes(llm.program, llm.info.packed_bytes, k_bits, v_bits)
+        self.sizes = _sizes(llm, model)
         self._machine = Machine(cpu_model(), llm.info.isa, llm.info.threads)
         self._probe = open_probe(self._machine)
 
@@ -173,6 +173,15 @@ def open_probe(machine: Machine) -> Probe:
     from octavo.bench.native_probe import NativeProbe  # needs the compiled core; tests have none
 
     return NativeProbe(machine.isa, machine.threads)
+
+
+def _sizes(llm: LLM, model: str) -> workloads.Sizes:
+    """Weights in the proportions of the file, and in sum what is in memory."""
+    in_file = read_facts(model).weight_bytes()
+    scale = llm.info.weight_bytes / sum(in_file.values())
+    in_memory = {name: nbytes * scale for name, nbytes in in_file.items()}
+    k_bits, v_bits = BITS[llm.config.k_dtype], BITS[llm.config.v_dtype]
+    return workloads.Sizes(llm.program, in_memory, k_bits, v_bits)
 
 
 def _check(**counts: tuple[int, int]) -> None:

@@ -7,6 +7,7 @@ engine's business. A stopped answer stays in the conversation as far as it came.
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -54,6 +55,8 @@ def chat(
 ) -> None:
     """Talk with a model; /help lists the commands."""
     screen = Screen(json)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # a bad line is then one line's error
     template = read_template(chat_template)
     llm = open_llm(model, engine)
     llm.tokenizer.chat_template(template)  # refuses a model without one, before the first line
@@ -62,9 +65,8 @@ def chat(
     if sys.stdin.isatty():
         screen.note(f"{model}: /help lists the commands, Ctrl-D ends")
     with _history():
-        for line in _lines():
-            if not conversation.take(line):
-                break
+        while conversation.take_line():
+            pass
     screen.result(
         {
             "messages": conversation.messages,
@@ -86,6 +88,7 @@ class Conversation:
         self._sampling = sampling
         self._template = template
         self._system: str | None = None
+        self._answering = False
 
     def set_system(self, text: str | None) -> None:
         self._system = text
@@ -95,15 +98,25 @@ class Conversation:
         first = [] if self._system is None else [{"role": "system", "content": self._system}]
         self.messages = first
 
-    def take(self, line: str) -> bool:
-        """Act on a line; False when it ends the conversation. Errors are said and survived."""
+    def take_line(self) -> bool:
+        """Read a line and act on it; False when that ends the conversation.
+
+        Errors are said and survived, and so is Ctrl-C, unless it is the second one of an answer.
+        """
         try:
+            line = _read_line()
+            if line is None:
+                return False
             if line.startswith("/"):
                 return self._command(line)
             if line:
                 self._answer(check_utf8("the line", line))
         except OctavoError as error:
             self._screen.note(f"octavo: {error}")
+        except KeyboardInterrupt:
+            if self._answering:
+                raise
+            self._screen.note("\n(Ctrl-D or /exit ends)")
         return True
 
     def _command(self, line: str) -> bool:
@@ -128,6 +141,7 @@ class Conversation:
         ids = self._llm.tokenizer.encode_chat(messages, chat_template=self._template)
         answer, output = "", None
         chunks = self._llm.stream(ids, self._sampling)
+        self._answering = True
         with Interrupt() as interrupt, contextlib.closing(chunks):
             for chunk in chunks:
                 answer += chunk.text
@@ -135,6 +149,7 @@ class Conversation:
                 self._screen.write(chunk.text)
                 if interrupt.pressed:
                     break
+        self._answering = False
         self._screen.say(" [stopped]" if output is None else "")
         self.messages = [*messages, {"role": "assistant", "content": answer}]
         if output is not None:
@@ -146,20 +161,15 @@ class Conversation:
         self._screen.note(stats_text(self._llm))
 
 
-def _lines() -> Iterator[str]:
-    """What the user types, to the end. Ctrl-C at the prompt drops the line."""
+def _read_line() -> str | None:
+    """What the user typed; None at the end of the input."""
     prompt = ">>> " if sys.stdin.isatty() else ""
-    while True:
-        try:
-            yield input(prompt).strip()
-        except KeyboardInterrupt:
-            print("\n(Ctrl-D or /exit ends)", file=sys.stderr)
-        except UnicodeDecodeError as error:
-            raise UsageError(f"standard input is not UTF-8 at byte {error.start}") from None
-        except EOFError:
-            if prompt:
-                print(file=sys.stderr)
-            return
+    try:
+        return input(prompt).strip()
+    except EOFError:
+        if prompt:
+            print(file=sys.stderr)
+        return None
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from octavo.config import EngineConfig
 from octavo.errors import UsageError
 from octavo.sampling_params import SamplingParams
 
@@ -112,6 +113,7 @@ def with_flags(
                 values["sampling"] = SamplingParams.parse(given)
             if engine:
                 values["engine"] = _given(engine, values)
+                EngineConfig.parse(values["engine"])  # refuse before anything is pulled or read
             verb(**values)
 
         own = inspect.signature(verb, eval_str=True).parameters.values()

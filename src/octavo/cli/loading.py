@@ -18,7 +18,7 @@ def open_llm(model: str, engine: dict[str, object]) -> LLM:
     """Load `model` with these keywords of LLM."""
     from octavo.llm import LLM  # after the pull and the flags' checks: it takes longest to import
 
-    return LLM(str(find_or_pull(model)), **engine)  # type: ignore[arg-type]  # LLM checks them
+    return LLM(str(find_or_pull(model)), **engine)
 
 
 def find_or_pull(model: str) -> Path:

@@ -129,8 +129,7 @@ def stats_text(llm: LLM) -> str:
     """The engine's figures, a line each, under the names that --json has."""
     rows = []
     for name, value in llm.stats().items():
-        plain = isinstance(value, int | float) and not isinstance(value, bool)
-        rows.append((name, number(value) if plain else str(value)))
+        rows.append((name, number(value) if isinstance(value, int | float) else str(value)))
     return pairs(rows)
 
 

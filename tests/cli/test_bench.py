@@ -1,0 +1,75 @@
+"""`octavo bench` on a tiny model and a scripted probe: the JSON's names, and figures that agree."""
+
+from __future__ import annotations
+
+import pytest
+
+from octavo.bench.machine import Reading
+from octavo.kernels import default_isa
+
+KEYS = [
+    "tokens_per_second", "spread", "bytes_per_token", "read_bandwidth_gbps", "bandwidth_fraction",
+    "gops", "peak_gops", "compute_fraction", "threads", "isa", "model", "weights", "context",
+]  # fmt: skip
+
+
+class FixedProbe:
+    def read(self) -> Reading:
+        return Reading(bytes_per_second=50e9, ops_per_second=2000e9)
+
+
+@pytest.fixture(autouse=True)
+def probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("octavo.cli.bench.open_probe", lambda machine: FixedProbe())
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags"),
+    [("decode", ["--context", "20", "--tokens", "4"]), ("prefill", ["--context", "20"])],
+)
+def test_json_has_every_key_and_the_fractions_follow_from_the_figures(octavo, tiny, kind, flags):
+    result = octavo("bench", kind, tiny, *flags, "--rounds", "1", "--threads", "2", "--json")
+    found = result.json
+    assert [key for key in KEYS if key not in found] == []
+    assert (found["bench"], found["model"], found["weights"]) == (kind, tiny, "F32")
+    assert (found["threads"], found["isa"], found["context"]) == (2, default_isa(), 20)
+    assert (found["read_bandwidth_gbps"], found["peak_gops"], found["spread"]) == (50, 2000, 0)
+    speed = found["tokens_per_second"]
+    assert speed > 0
+    assert found["bandwidth_fraction"] == pytest.approx(speed * found["bytes_per_token"] / 50e9)
+    assert found["compute_fraction"] == pytest.approx(found["gops"] / 2000)
+
+
+def test_the_text_names_machine_model_rounds_and_shares(octavo, tiny):
+    lines = octavo("bench", "decode", tiny, "--tokens", "2", "--context", "9", "--rounds", "2").out
+    first, second, *rounds, decode, bandwidth, compute, roofline = lines.splitlines()
+    assert default_isa() in first
+    assert second == f"{tiny}, weights F32: 2 new tokens after 9"
+    assert [line.split(":")[0] for line in rounds] == ["  round 1", "  round 2"]
+    assert all("50 GB/s read, 2,000 GOP/s integer peak" in line for line in rounds)
+    assert decode.startswith("decode     ")
+    assert "of 50 GB/s" in bandwidth
+    assert "of 2,000 GOP/s" in compute
+    assert roofline.endswith(" %")
+
+
+def test_kv_compares_the_same_answer_with_and_without_the_cache(octavo, tiny):
+    found = octavo("bench", "kv", tiny, "--context", "4", "--tokens", "8", "--json").json
+    assert found["same_tokens"] is True
+    assert found["ratio"] == pytest.approx(
+        found["without_cache"]["seconds"] / found["with_cache"]["seconds"]
+    )
+    assert found["new_tokens"] == 8
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["decode", "m", "--tokens", "1"], "octavo: --tokens 1: expected at least 2\n"),
+        (["prefill", "m", "--context", "0"], "octavo: --context 0: expected at least 1\n"),
+        (["decode", "m", "--warmups", "-1"], "octavo: --warmups -1: expected at least 0\n"),
+    ],
+)
+def test_counts_out_of_range_are_refused(octavo, flags, line):
+    result = octavo("bench", *flags)
+    assert (result.code, result.out, result.err) == (2, "", line)

@@ -1,0 +1,88 @@
+"""`octavo explain`: the answers in plain numbers, as text and as JSON."""
+
+from __future__ import annotations
+
+import pytest
+
+PARTS = ["qkv", "attention", "output", "mlp", "head", "embed, norms", "total"]
+# The tiny model: 2 layers, h = 64, q 64 wide, k and v 32, FFN 96, vocabulary 258.
+QKV = 2 * (2 * 64 * 128 + 3 * 96)  # with RoPE
+OUTPUT = 2 * (2 * 64 * 64 + 64)
+MLP = 2 * (3 * 2 * 64 * 96 + 4 * 96 + 64)
+HEAD = 2 * 64 * 258
+
+
+def test_the_text_says_what_the_cache_saves_and_what_it_costs(octavo, tiny):
+    text = octavo("explain", tiny, "--context", "100").out
+    assert text.endswith(
+        "What the cache saves for one new token:\n"
+        "  Attention projections (Q, K, V, output): 100 times less, "
+        "2.49 MFLOPs a layer become 24.9 kFLOPs:\n"
+        "    K and V of the 99 tokens before are read, not computed again.\n"
+        "  MLP: the same 100 times less, because only the new token passes through it.\n"
+        "  Scores and their sums: 50.5 times less: one row of the triangle instead of all of it.\n"
+        "  Between blocks: s·h = 100 x 64 = 6,400 values (25 KiB) become h = 64 (256 B).\n"
+        "  The head runs for one row either way. In all 72.1 times fewer FLOPs.\n"
+        "What it costs: 256 B a token, 25 KiB at 100 tokens, "
+        "all of it read for every new token.\n"
+    )
+    assert (
+        "                no cache    share   cache    share  no cache / cache\n"
+        "  qkv             3.33 M   21.8 %  33.3 k   15.7 %               100\n"
+    ) in text
+
+
+def test_json_has_every_part_with_and_without_the_cache_for_decode_and_prefill(octavo, tiny):
+    found = octavo("explain", tiny, "--context", "100", "--json").json
+    for phase in ("decode", "prefill"):
+        for side in ("without_cache", "with_cache"):
+            parts = found[phase][side]
+            assert list(parts) == PARTS
+            for kind in ("flops", "bytes"):
+                assert sum(parts[p][kind] for p in PARTS[:-1]) == pytest.approx(
+                    parts["total"][kind]
+                )
+                assert sum(parts[p][f"{kind}_share"] for p in PARTS[:-1]) == pytest.approx(1)
+    decode = found["decode"]
+    assert [decode["with_cache"][p]["flops"] for p in ("qkv", "output", "mlp", "head")] == [
+        QKV, OUTPUT, MLP, HEAD,
+    ]  # fmt: skip
+    assert [decode["saved"][p] for p in PARTS[:5]] == [100, 50.5, 100, 100, 1]
+    assert found["prefill"]["with_cache"]["qkv"]["flops"] == QKV
+    assert found["prefill"]["with_cache"]["head"]["flops"] == HEAD / 100
+    assert found["between_blocks"] == {
+        "without_cache": {"values": 6400, "bytes": 25600},
+        "with_cache": {"values": 64, "bytes": 256},
+    }
+    assert (found["kv_bytes_per_token"], found["kv_bytes"]) == (256, 25600)
+
+
+def test_weights_are_read_once_a_forward_and_kv_as_wide_as_asked(octavo, tiny):
+    found = octavo("explain", tiny, "--context", "100", "--kv-dtype", "f32", "--json").json[
+        "decode"
+    ]
+    for side in ("without_cache", "with_cache"):
+        assert found[side]["mlp"]["weight_bytes"] == 4 * 2 * 3 * 64 * 96
+    # 100 tokens read and 1 written; without the cache 100 written, too
+    assert found["with_cache"]["attention"]["kv_bytes"] == 512 * 101
+    assert found["without_cache"]["attention"]["kv_bytes"] == 512 * 200
+
+
+def test_a_context_of_one_saves_nothing(octavo, tiny):
+    saved = octavo("explain", tiny, "--context", "1", "--json").json["decode"]["saved"]
+    assert set(saved.values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--context", "0"], "octavo: --context 0: expected at least 1 token\n"),
+        (
+            ["--kv-dtype", "f8"],
+            "octavo: --kv-dtype 'f8': expected one of f32, f16, bf16, or k=…,v=… of them\n",
+        ),
+    ],
+)
+def test_flags_out_of_range_are_refused(octavo, tiny, flags, line):
+    result = octavo("explain", tiny, *flags)
+    assert (result.code, result.out, result.err) == (2, "", line)

@@ -1,0 +1,64 @@
+"""`octavo inspect`: a file's facts, with nothing but its header read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.cli.tiny_model import TEMPLATE, write_tiny_model
+from tests.weights.gguf_bytes import small_model
+
+
+def test_the_facts_of_a_model(octavo, tiny):
+    assert octavo("inspect", tiny).out == (
+        f"file          {tiny}, 311 KiB\n"
+        "name          Tiny\n"
+        "architecture  llama\n"
+        "parameters    78.3 k\n"
+        "layers        2, hidden 64, FFN 96\n"
+        "heads         4, KV heads 2, of 16\n"
+        "vocabulary    258, head tied\n"
+        "context       128 tokens\n"
+        "tokenizer     bpe, smollm\n"
+        "template      yes\n"
+        "KV a token    256 B\n"
+        "tensors\n"
+        "  type  tensors    bytes\n"
+        "  F32        20  306 KiB\n"
+    )
+
+
+def test_the_same_as_json(octavo, tiny):
+    found = octavo("inspect", tiny, "--json").json
+    assert found["tensor_types"] == {"F32": {"tensors": 20, "bytes": 4 * found["parameters"]}}
+    assert found["bytes"] == Path(tiny).stat().st_size
+    assert found["kv_bytes_per_token"] == 256
+    assert found["chat_template"] == TEMPLATE
+    assert found["supported"] is True
+
+
+def test_the_template_is_printed_when_asked_for(octavo, tiny, tmp_path):
+    bare = str(write_tiny_model(tmp_path / "bare.gguf", template=None))
+    assert octavo("inspect", tiny, "--template").out.endswith(f"\n\n{TEMPLATE}\n")
+    assert octavo("inspect", bare, "--template").out.endswith("\n\nno chat template\n")
+    assert "template      no\n" in octavo("inspect", bare).out
+
+
+def test_an_architecture_that_octavo_does_not_run_is_still_shown(octavo, tmp_path):
+    path = tmp_path / "other.gguf"
+    raw = write_tiny_model(path).read_bytes()
+    path.write_bytes(raw.replace(b"llama", b"gamma"))
+    result = octavo("inspect", str(path))
+    assert result.code == 0
+    assert "architecture  gamma (not supported)\n" in result.out
+    assert "KV a token" not in result.out
+    assert octavo("run", str(path), "hi").code == 1
+
+
+def test_a_file_that_is_no_model_is_refused_in_one_line(octavo, tmp_path):
+    for name, content in [("text", b"hello"), ("half", small_model()[:100]), ("empty", b"")]:
+        path = tmp_path / name
+        path.write_bytes(content)
+        result = octavo("inspect", str(path))
+        assert (result.code, result.out) == (1, "")
+        assert result.err.startswith(f"octavo: {path}: ")
+        assert result.err.count("\n") == 1

@@ -1,0 +1,106 @@
+"""`octavo pull` and `octavo list`, and the pull that `run` does by itself; no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from octavo.errors import DownloadError
+from octavo.weights.library import LIBRARY
+
+SMOLLM2 = LIBRARY["smollm2"]
+
+
+def install(home: Path) -> Path:
+    """A file of the right size, which is all that `list` looks at."""
+    path = SMOLLM2.path(home)
+    path.parent.mkdir(parents=True)
+    with path.open("wb") as file:
+        file.truncate(SMOLLM2.nbytes)
+    return path
+
+
+@pytest.fixture
+def fake_download(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    pulled = []
+
+    def pull(name, *, home, progress):
+        pulled.append(name)
+        progress(0, 100_000_000, "downloading it")
+        progress(50_000_000, 100_000_000, "downloading it")
+        progress(0, 100_000_000, "unpacking it")
+        return install(home)
+
+    monkeypatch.setattr("octavo.weights.download.pull", pull)
+    return pulled
+
+
+def test_list_says_what_is_here(octavo, home):
+    assert octavo("list").out == (
+        "NAME             SIZE  HERE\nsmollm2      93.8 MiB    no\ngemma3-270m   241 MiB    no\n"
+    )
+    path = install(home)
+    found = octavo("list", "--json").json
+    assert found["home"] == str(home)
+    assert [m["installed"] for m in found["models"]] == [True, False]
+    assert [m["path"] for m in found["models"]] == [str(path), None]
+
+
+def test_pull_fetches_once_with_progress_on_stderr(octavo, home, fake_download):
+    first = octavo("pull", "smollm2", "--json")
+    assert first.json == {
+        "name": "smollm2",
+        "path": str(SMOLLM2.path(home)),
+        "bytes": SMOLLM2.nbytes,
+        "sha256": SMOLLM2.sha256,
+        "downloaded": True,
+    }
+    assert first.err.startswith(
+        "octavo: pulling smollm2\ndownloading it: 0 of 100 MB\nunpacking it: 0 of 100 MB\n"
+    )
+    second = octavo("pull", "smollm2")
+    assert second.out == f"smollm2 was here already: {SMOLLM2.path(home)}\n"
+    assert fake_download == ["smollm2"]
+
+
+def test_a_name_that_is_not_in_the_library_is_refused_with_near_ones(octavo, fake_download):
+    result = octavo("pull", "smollm")
+    assert (result.code, result.out) == (1, "")
+    assert "did you mean smollm2?" in result.err
+    assert fake_download == []
+
+
+def test_run_pulls_a_library_model_that_is_missing(octavo, fake_download):
+    result = octavo("run", "smollm2", "hi")
+    assert fake_download == ["smollm2"]
+    assert result.code == 1  # what was "fetched" is no model
+    assert "expected b'GGUF'" in result.err
+
+
+def test_a_pull_that_fails_is_one_line(octavo, monkeypatch):
+    def fail(name, *, home, progress):
+        raise DownloadError("cannot fetch smollm2: no network. Check the network")
+
+    monkeypatch.setattr("octavo.weights.download.pull", fail)
+    result = octavo("pull", "smollm2")
+    assert (result.code, result.out) == (1, "")
+    assert result.err.endswith("octavo: cannot fetch smollm2: no network. Check the network\n")
+
+
+def test_bad_usage_is_found_before_anything_is_pulled(octavo, fake_download):
+    assert octavo("run", "smollm2", "hi", "--top-p", "2").code == 2
+    assert octavo("run", "smollm2", "hi", "--raw", "--system", "s").code == 2
+    assert octavo("run", "smollm2", "hi", "--kv-dtype", "f8").code == 2
+    assert octavo("bench", "decode", "smollm2", "--rounds", "0").code == 2
+    assert fake_download == []
+
+
+def test_the_progress_bar_of_a_terminal_follows_the_download(
+    octavo, home, fake_download, monkeypatch
+):
+    monkeypatch.setattr("octavo.cli.loading.sys.stderr.isatty", lambda: True, raising=False)
+    result = octavo("pull", "smollm2")
+    assert result.code == 0
+    assert "downloading it" in result.err
+    assert "unpacking it" in result.err
