@@ -184,9 +184,9 @@ def test_logprobs_are_those_of_the_model(llm: LLM) -> None:
 
 
 def test_penalties_change_what_is_likely(llm: LLM) -> None:
-    prompt = "1, 2, 1, 2, 1, 2, 1, 2, 1, 2,"
+    prompt = "yes no yes no yes no yes no yes no yes"
     plain = llm.generate(prompt, GREEDY)[0]
-    assert text(plain).startswith(" 1, 2, 1, 2,")
+    assert text(plain).startswith(" no no no no")
     for penalty in ("repetition_penalty", "presence_penalty", "frequency_penalty"):
         params = SamplingParams.parse({"temperature": 0, "max_tokens": 12, penalty: 2.0})
         assert llm.generate(prompt, params)[0].outputs != plain.outputs

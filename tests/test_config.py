@@ -1,0 +1,51 @@
+"""EngineConfig: names, ranges and units."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from octavo.config import EngineConfig, parse_bytes, parse_kv_dtype
+from octavo.errors import UsageError
+
+
+def test_kv_dtypes_are_chosen_together_or_apart() -> None:
+    assert parse_kv_dtype("f32") == ("f32", "f32")
+    assert parse_kv_dtype("k=f32,v=bf16") == ("f32", "bf16")
+    for bad in ("f16", "k=f32", "k=f32,v=int4", "k=f32,w=f32", "", None, 3):
+        with pytest.raises(UsageError, match=re.escape(f"kv_dtype={bad!r}")):
+            parse_kv_dtype(bad)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("1", 1), (5, 5), ("2K", 2048), ("1.5GiB", 3 << 29), ("512m", 512 << 20), ("1 TB", 1 << 40)]
+)
+def test_bytes_have_units(text: object, size: int) -> None:
+    assert parse_bytes("kv_memory", text) == size
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", 0, -5, True, "1Q", "0.1", None])
+def test_other_bytes_are_refused(text: object) -> None:
+    with pytest.raises(UsageError, match="kv_memory="):
+        parse_bytes("kv_memory", text)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"context": 0}, "context=0: expected a whole number from 1"),
+        ({"context": 1.5}, "context=1.5"),
+        ({"threads": True}, "threads=True"),
+        ({"block_size": 8}, "block_size=8: expected one of 16, 32, 64"),
+        ({"activations": "int4"}, "activations='int4': expected one of int8, bf16"),
+        ({"kv_cache": 1}, "kv_cache=1: expected True or False"),
+        ({"prefix_cache": True}, "prefix_cache=True is not there yet"),
+        ({"k_dtype": "f32"}, "unknown option 'k_dtype'"),
+        ({"max_num_seq": 3}, "did you mean max_num_seqs"),
+        ({"zzz": 3}, "known: context,"),
+    ],
+)
+def test_options_name_themselves(option: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        EngineConfig.parse(option)

@@ -1,0 +1,54 @@
+"""SamplingParams: defaults, ranges, names."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from octavo.errors import UsageError
+from octavo.sampling_params import SamplingParams
+
+
+def test_defaults_leave_the_choice_to_the_model() -> None:
+    params = SamplingParams()
+    assert params.max_tokens is None
+    assert params.temperature is None
+    assert params.seed is None
+    assert params.stop == () == params.stop_token_ids
+
+
+def test_a_single_stop_is_a_list_of_one() -> None:
+    assert SamplingParams(stop="END").stop == ("END",)
+    assert SamplingParams(stop=["a", "b"], stop_token_ids=[3]).stop_token_ids == (3,)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"max_tokens": 0}, "max_tokens=0: expected a whole number from 1 to 2147483647"),
+        ({"max_tokens": 2.0}, "max_tokens=2.0"),
+        ({"temperature": -0.1}, "temperature=-0.1: expected a number from 0 to 100"),
+        ({"temperature": float("nan")}, "temperature=nan"),
+        ({"temperature": "hot"}, "temperature='hot'"),
+        ({"top_k": -1}, "top_k=-1: expected a whole number from 0"),
+        ({"top_p": 0}, "top_p=0: expected a number from above 0 to 1"),
+        ({"top_p": 1.01}, "top_p=1.01"),
+        ({"min_p": 2}, "min_p=2: expected a number from 0 to 1"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty=0.0: expected a number from above 0"),
+        ({"presence_penalty": 3}, "presence_penalty=3: expected a number from -2 to 2"),
+        ({"frequency_penalty": None}, "frequency_penalty=None"),
+        ({"seed": -1}, "seed=-1: expected a whole number from 0 to 18446744073709551615"),
+        ({"logprobs": 21}, "logprobs=21: expected a whole number from 0 to 20"),
+        ({"stop": ""}, "stop=('',): expected a non-empty string"),
+        ({"stop": [1]}, "stop=(1,)"),
+        ({"stop": 5}, "stop=5"),
+        ({"stop_token_ids": [-1]}, "stop_token_ids=[-1]: expected a list of token ids"),
+        ({"ignore_eos": 1}, "ignore_eos=1: expected True or False"),
+        ({"max_token": 3}, "unknown sampling option 'max_token'; did you mean max_tokens?"),
+        ({"zzz": 3}, "known: max_tokens,"),
+    ],
+)
+def test_a_bad_value_names_its_field_and_range(option: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        SamplingParams.parse(option)
