@@ -17,7 +17,7 @@ from octavo.weights.dequantize import dequantize
 from octavo.weights.ggml_type import GGMLType
 from tests.kernels import matmul_twin as twin
 from tests.kernels.gguf_blocks import OWN_FORMAT, TYPE_OF, random_blocks, values_of
-from tests.kernels.guarded import guarded
+from tests.kernels.guard import guarded
 
 EPS = 2.0**-24  # float32 rounds to within this share of a value
 INTEGER_FORMATS = list(TYPE_OF)
@@ -280,7 +280,7 @@ def test_expand_row_is_what_ggml_dequantises(pool, isa, type):
     want = dequantize(type, blocks, (19, cols))
     for fmt in (OWN_FORMAT[type], "F32"):
         weight = native.pack_weight(pool, blocks, type, 19, cols, fmt)
-        row = guarded((cols,), np.float32)
+        row = guarded(np.zeros(cols, np.float32))
         for r in range(19):
             native.expand_row(isa, weight, r, row)
             assert np.array_equal(row, want[r])
@@ -289,7 +289,7 @@ def test_expand_row_is_what_ggml_dequantises(pool, isa, type):
 @every_isa
 def test_expand_row_of_bf16_with_an_odd_number_of_columns(pool, isa):
     weight = make_weight(pool, "BF16", 17, 33, np.random.default_rng(9))
-    row = guarded((33,), np.float32)
+    row = guarded(np.zeros(33, np.float32))
     native.expand_row(isa, weight, 16, row)
     assert np.array_equal(row, twin.unpack_floats(weight)[16])
 
@@ -302,19 +302,16 @@ def test_nothing_is_touched_behind_weights_rows_or_outputs(pool, isa, fmt, token
     cols = {"BF16": 35, "F32": 33}.get(fmt, 256 if twin.SPAN.get(fmt) == 256 else 96)
     rng = np.random.default_rng(10)
     source = make_weight(pool, fmt, 43, cols, rng)
-    data = guarded((source.nbytes,), np.uint8)
-    data[:] = source.view()
-    weight = native.PackedWeight(data, 43, cols, fmt)
-    x = guarded((tokens, cols), np.float32)
-    x[:] = rng.standard_normal((tokens, cols))
-    bias, add = guarded((43,), np.float32), guarded((tokens, 43), np.float32)
-    bias[:], add[:] = rng.standard_normal(43), rng.standard_normal((tokens, 43))
-    wide = guarded((tokens, 50), np.float32)
-    wide[:] = -7
+    weight = native.PackedWeight(guarded(source.view()), 43, cols, fmt)
+    x, bias, add = (
+        guarded(rng.standard_normal(shape).astype(np.float32))
+        for shape in [(tokens, cols), (43,), (tokens, 43)]
+    )
+    wide = guarded(np.full((tokens, 50), -7, np.float32))
     native.matmul(isa, weight, x, wide[:, 7:], bias=bias, add=add)
     assert np.array_equal(wide[:, 7:], multiply(isa, source, x, bias=bias, add=add))
     assert np.all(wide[:, :7] == -7)
-    out = guarded((tokens, 43), np.float32)
+    out = guarded(np.zeros((tokens, 43), np.float32))
     native.matmul(isa, weight, x, out)
     assert np.array_equal(out, multiply(isa, source, x))
 
