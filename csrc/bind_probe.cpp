@@ -1,5 +1,6 @@
 // What this machine can do at best, on all threads of a pool: the figures that benchmarks divide by.
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
 
 #include <chrono>
 #include <cstdint>
