@@ -1,4 +1,7 @@
-"""From a model's name to a running LLM, pulling a library model that is not there yet."""
+"""From a model's name to a running LLM, pulling a library model that is not there yet.
+
+Imports inside functions here are what a start that pulls nothing, or loads nothing, need not wait for.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from octavo.config import home
-from octavo.weights import download, library
+from octavo.weights import library
 
 if TYPE_CHECKING:
     from octavo.llm import LLM
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
 def open_llm(model: str, engine: dict[str, object]) -> LLM:
     """Load `model` with these keywords of LLM."""
-    from octavo.llm import LLM  # after the pull and the flags' checks: it takes longest to import
+    from octavo.llm import LLM
 
     return LLM(str(find_or_pull(model)), **engine)
 
@@ -31,6 +34,8 @@ def find_or_pull(model: str) -> Path:
 
 def pull(name: str) -> Path:
     """Fetch a library model, with a progress bar where standard error is a terminal."""
+    from octavo.weights import download
+
     if not sys.stderr.isatty():
         print(f"octavo: pulling {name}", file=sys.stderr, flush=True)
         return download.pull(name, home=home(), progress=_Lines())
@@ -52,8 +57,10 @@ class _Lines:
 
 
 def _pull_with_bar(name: str) -> Path:
-    from rich.console import Console  # 60 ms that only a pull needs
+    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    from octavo.weights import download
 
     bar = Progress(
         TextColumn("{task.description}"),
