@@ -14,9 +14,7 @@ using namespace nb::literals;
 
 inline const KernelTable& table_for(const std::string& isa) {
   if (const KernelTable* table = kernel_table(isa.c_str())) return *table;
-  std::string names;
-  for (const char* name : available_isas()) names += (names.empty() ? "" : ", ") + std::string(name);
-  throw nb::value_error(("isa: expected one of " + names + ", got " + isa).c_str());
+  throw nb::value_error(("isa: expected one of " + isa_list() + ", got " + isa).c_str());
 }
 
 void bind_dispatch(nb::module_& m);

@@ -77,9 +77,7 @@ const KernelTable* choose_table() {
   const char* wanted = std::getenv("OCTAVO_ISA");
   if (wanted == nullptr || *wanted == '\0') return &tables().back();
   if (const KernelTable* table = kernel_table(wanted)) return table;
-  std::string names;
-  for (const char* name : available_isas()) names += (names.empty() ? "" : ", ") + std::string(name);
-  throw std::invalid_argument("OCTAVO_ISA=" + std::string(wanted) + ": this build on this machine has " + names);
+  throw std::invalid_argument("OCTAVO_ISA=" + std::string(wanted) + ": this build on this machine has " + isa_list());
 }
 
 }  // namespace
@@ -94,6 +92,15 @@ const KernelTable* kernel_table(const char* isa) {
 std::vector<const char*> available_isas() {
   std::vector<const char*> names;
   for (const KernelTable& table : tables()) names.push_back(table.name);
+  return names;
+}
+
+std::string isa_list() {
+  std::string names;
+  for (const KernelTable& table : tables()) {
+    if (!names.empty()) names += ", ";
+    names += table.name;
+  }
   return names;
 }
 

@@ -2,6 +2,7 @@
 //
 // The only native source that reads an environment variable: OCTAVO_ISA forces a level below the best.
 #pragma once
+#include <string>
 #include <vector>
 
 namespace octavo {
@@ -24,6 +25,8 @@ const KernelTable* kernel_table(const char* isa);
 
 // Names of the levels that kernel_table() accepts here, the best last.
 std::vector<const char*> available_isas();
+
+std::string isa_list();  // the same names as one text, for messages
 
 // The best level, or the one OCTAVO_ISA names; throws std::invalid_argument if that one is not available.
 const KernelTable* best_kernel_table();

@@ -95,8 +95,17 @@ static __attribute__((noinline)) void add_rows(const float* a, const float* b, i
 }
 
 static const RowKernels kRows = {
-    rms_norm,        rope,      silu_mul,   add_rows,    summarize_tile, merge_summaries,
-    edit_tile,       top_k_tile, merge_top_k, sample,    log_softmax_at,
+    .rms_norm = rms_norm,
+    .rope = rope,
+    .silu_mul = silu_mul,
+    .add = add_rows,
+    .summarize_tile = summarize_tile,
+    .merge_summaries = merge_summaries,
+    .edit_tile = edit_tile,
+    .top_k_tile = top_k_tile,
+    .merge_top_k = merge_top_k,
+    .sample = sample,
+    .log_softmax_at = log_softmax_at,
 };
 
 const RowKernels* row_kernels() { return &kRows; }

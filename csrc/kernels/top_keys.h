@@ -36,10 +36,13 @@ OCTAVO_INLINE void choose_pivot(uint64_t* keys, int32_t low, int32_t high) {
   if (keys[low] < keys[middle]) swap_keys(keys + low, keys + middle);
 }
 
-// The largest key such that the keys from it upwards weigh `target` or more; the smallest key if all weigh less.
-// `weights` is by token; null counts 1 for each. count >= 1. Reorders the keys, as quickselect does.
-static int64_t key_weight(uint64_t key, const int32_t* weights) { return weights ? weights[key_token(key)] : 1; }
+// `weights` is by token; null counts 1 for each.
+OCTAVO_INLINE int64_t key_weight(uint64_t key, const int32_t* weights) {
+  return weights ? weights[key_token(key)] : 1;
+}
 
+// The largest key such that the keys from it upwards weigh `target` or more; the smallest key if all weigh less.
+// count >= 1. Reorders the keys, as quickselect does.
 static __attribute__((noinline)) uint64_t cut_key(uint64_t* keys, int32_t count, const int32_t* weights,
                                                   int64_t target) {
   int32_t low = 0, high = count;
