@@ -19,7 +19,8 @@ def test_kv_dtypes_are_chosen_together_or_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("1", 1), (5, 5), ("2K", 2048), ("1.5GiB", 3 << 29), ("512m", 512 << 20), ("1 TB", 1 << 40)]
+    ("text", "size"),
+    [("1", 1), (5, 5), ("2K", 2048), ("1.5GiB", 3 << 29), ("512m", 512 << 20), ("1 TB", 1 << 40)],
 )
 def test_bytes_have_units(text: object, size: int) -> None:
     assert parse_bytes("kv_memory", text) == size

@@ -1,4 +1,5 @@
-"""The offline API on the real model: answers, streams, ends, penalties, errors; the cache changes no bit."""
+"""The offline API on the real model: answers, streams, ends, penalties, errors; the cache changes
+no bit."""
 
 from __future__ import annotations
 
@@ -143,14 +144,18 @@ def test_a_stop_string_cuts_the_text(llm: LLM) -> None:
     assert text(output) == whole[: whole.index(stop)]
     assert output.outputs[0].finish_reason == "stop"
     assert output.usage.completion_tokens < 30
-    pieces = [c.text for c in llm.stream(PROMPT, SamplingParams(temperature=0, max_tokens=30, stop=stop))]
+    pieces = [
+        c.text for c in llm.stream(PROMPT, SamplingParams(temperature=0, max_tokens=30, stop=stop))
+    ]
     assert "".join(pieces) == text(output)
 
 
 def test_a_stop_token_ends_the_answer_and_is_not_shown(llm: LLM) -> None:
     first = llm.generate(PROMPT, GREEDY)[0].outputs[0]
     third = first.token_ids[2]
-    output = llm.generate(PROMPT, SamplingParams(temperature=0, max_tokens=12, stop_token_ids=[third]))[0]
+    output = llm.generate(
+        PROMPT, SamplingParams(temperature=0, max_tokens=12, stop_token_ids=[third])
+    )[0]
     assert output.outputs[0].token_ids == first.token_ids[:3]
     assert text(output) == llm.tokenizer.decode(first.token_ids[:2], continuation=True)
 
@@ -176,7 +181,9 @@ def test_logprobs_are_those_of_the_model(llm: LLM) -> None:
     logits = llm.logits(ids).astype(np.float64)[len(output.prompt_token_ids) - 1 : -1]
     exact = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     scores = llm.score(ids)[len(output.prompt_token_ids) - 1 :]
-    for row, score, got, token in zip(exact, scores, completion.logprobs, completion.token_ids, strict=True):
+    for row, score, got, token in zip(
+        exact, scores, completion.logprobs, completion.token_ids, strict=True
+    ):
         assert got.token_id == token
         assert got.logprob == pytest.approx(row[token], abs=1e-4)
         assert got.logprob == pytest.approx(float(score), abs=1e-5)
@@ -203,7 +210,9 @@ def test_logits_and_scores_go_through_the_pages_and_leave_none_behind(llm: LLM) 
 
 
 def test_bad_prompts_are_refused_in_one_line(llm: LLM) -> None:
-    with pytest.raises(PromptTooLongError, match="the prompt has 1025 tokens, the context holds 1024"):
+    with pytest.raises(
+        PromptTooLongError, match="the prompt has 1025 tokens, the context holds 1024"
+    ):
         llm.generate([[5] * 1025], GREEDY)
     with pytest.raises(UsageError, match="the prompt is empty"):
         llm.generate("", GREEDY)
@@ -227,7 +236,9 @@ def test_options_are_checked_by_name_and_range(smollm2_path: Path) -> None:
         LLM(smollm2_path, context=100_000)
     with pytest.raises(UsageError, match="kv_dtype='int3'"):
         LLM(smollm2_path, kv_dtype="int3")
-    with pytest.raises(OutOfMemoryError, match="a context of 8192 tokens needs 188743680 bytes of KV"):
+    with pytest.raises(
+        OutOfMemoryError, match="a context of 8192 tokens needs 188743680 bytes of KV"
+    ):
         LLM(smollm2_path, context=8192, kv_memory="100M")
 
 

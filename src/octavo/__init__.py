@@ -16,7 +16,8 @@ __all__ = ["LLM", "RequestOutput", "SamplingParams", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """`octavo.LLM` brings in numpy, the tokenizers and the compiled core: only when it is asked for."""
+    """`octavo.LLM` brings in numpy, the tokenizers and the compiled core: only when it is asked
+    for."""
     if name == "LLM":
         from octavo.llm import LLM
 

@@ -1,6 +1,8 @@
-"""Batch and StepOutput: what one forward reads and gives back. Plain named arrays; no behaviour of theirs.
+"""Batch and StepOutput: what one forward reads and gives back. Plain named arrays; no behaviour of
+theirs.
 
-Each row is one token of one sequence. The rows of a sequence are consecutive and so are their positions.
+Each row is one token of one sequence. The rows of a sequence are consecutive and so are their
+positions.
 """
 
 from __future__ import annotations

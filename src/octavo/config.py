@@ -1,4 +1,5 @@
-"""EngineConfig: every choice about running a model, parsed once and frozen. Here alone the environment is read."""
+"""EngineConfig: every choice about running a model, parsed once and frozen. Here alone the
+environment is read."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ class EngineConfig:
 
     @classmethod
     def parse(cls, options: Mapping[str, object]) -> EngineConfig:
-        """From the keywords of `LLM`. Unknown names and values out of range are errors that name themselves."""
+        """From the keywords of `LLM`. Unknown names and values out of range are errors that name
+        themselves."""
         known = [f.name for f in fields(cls) if f.name not in ("k_dtype", "v_dtype")] + ["kv_dtype"]
         for name in options:
             if name not in known:

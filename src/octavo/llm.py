@@ -1,6 +1,7 @@
 """LLM: the offline API. Text in, answers out; has an engine, a tokenizer and the packed weights.
 
-Not a server: calls run in the caller's thread, and calls of several threads take turns step by step.
+Not a server: calls run in the caller's thread, and calls of several threads take turns step by
+step.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from octavo.weights import library
 from octavo.weights.gguf_model import expanded_format, load_weights, read_header
 
 Prompt = str | Sequence[int]
+Stream = Generator[StreamChunk, None, None]
 Messages = Sequence[Mapping[str, Any]]
 
 _LOGITS_LIMIT = 2 << 30  # bytes that llm.logits may return
@@ -54,7 +56,8 @@ class ModelInfo:
 
 class LLM:
     def __init__(self, model: str | Path, **options: object) -> None:
-        """`model`: a library name or a GGUF file. Options: the fields of EngineConfig, and `kv_dtype`."""
+        """`model`: a library name or a GGUF file. Options: the fields of EngineConfig, and
+        `kv_dtype`."""
         self.config = config = EngineConfig.parse(options)
         header = read_header(library.find(model, home=home()))
         self.model_config = header.config
@@ -134,12 +137,14 @@ class LLM:
         *,
         chat_template: str | None = None,
     ) -> RequestOutput:
-        """Answer a conversation: messages with `role` and `content`, in the model's template or this one."""
+        """Answer a conversation: messages with `role` and `content`, in the model's template or
+        this one."""
         tokens = self.tokenizer.encode_chat(messages, chat_template=chat_template)
         return self.generate([tokens], params)[0]
 
-    def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Generator[StreamChunk, None, None]:
-        """Complete a prompt, piece by piece; the last chunk has the whole output. Closing it early aborts."""
+    def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Stream:
+        """Complete a prompt, piece by piece; the last chunk has the whole output. Closing it early
+        aborts."""
         return self._stream(self._encode(prompt), params or SamplingParams())
 
     def chat_stream(
@@ -148,7 +153,7 @@ class LLM:
         params: SamplingParams | None = None,
         *,
         chat_template: str | None = None,
-    ) -> Generator[StreamChunk, None, None]:
+    ) -> Stream:
         """`chat`, piece by piece."""
         return self.stream(
             self.tokenizer.encode_chat(messages, chat_template=chat_template), params
@@ -240,9 +245,7 @@ class LLM:
                 if new.request.finish_reason is not None:
                     answer.finish()
 
-    def _stream(
-        self, tokens: list[int], params: SamplingParams
-    ) -> Generator[StreamChunk, None, None]:
+    def _stream(self, tokens: list[int], params: SamplingParams) -> Stream:
         answer = self._add(tokens, params)  # here, so that a stream nobody reads takes no place
         try:
             while not answer.done:

@@ -1,4 +1,5 @@
-"""What is counted while requests run: StepRecord and CacheRecord. The one source for stats, metrics and bench."""
+"""What is counted while requests run: StepRecord and CacheRecord. The one source for stats, metrics
+and bench."""
 
 from __future__ import annotations
 

@@ -17,7 +17,8 @@ FinishReason = Literal["stop", "length", "abort"]
 
 @dataclass(slots=True)
 class Request:
-    """`tokens` is the prompt, then the answer so far; K and V exist for the first `num_computed_tokens`."""
+    """`tokens` is the prompt, then the answer so far; K and V exist for the first
+    `num_computed_tokens`."""
 
     id: int
     params: SamplingParams

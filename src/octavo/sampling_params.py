@@ -1,4 +1,5 @@
-"""SamplingParams: how a request's tokens are drawn and when it ends. Frozen; checked once, when made."""
+"""SamplingParams: how a request's tokens are drawn and when it ends. Frozen; checked once, when
+made."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from octavo.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """None means: `max_tokens` up to the context, `temperature` as the model says (else 1.0), `seed` drawn.
+    """None means: `max_tokens` up to the context, `temperature` as the model says (else 1.0),
+    `seed` drawn.
 
     A seed drawn at admission is recorded in the output, so that any answer can be repeated.
     """
@@ -59,7 +61,8 @@ class SamplingParams:
 
     @classmethod
     def parse(cls, options: Mapping[str, object]) -> SamplingParams:
-        """From names and values of outside (a request body, a file). An unknown name is an error."""
+        """From names and values of outside (a request body, a file). An unknown name is an
+        error."""
         known = [f.name for f in fields(cls)]
         for name in options:
             if name not in known:

@@ -40,12 +40,14 @@ def test_a_prompt_is_computed_in_chunks_and_then_a_token_a_step() -> None:
     assert run(scheduler) == [(1, 0, 8)]
     assert pool.num_held == 2
     assert run(scheduler) == [(1, 8, 11)]
-    assert one.tokens[-1] == 7 and pool.num_held == 3
+    assert one.tokens[-1] == 7
+    assert pool.num_held == 3
     assert run(scheduler) == [(1, 11, 12)]
     assert run(scheduler) == [(1, 12, 13)]
     assert pool.num_held == 4
     scheduler.finish(one, "length")
-    assert pool.num_held == 0 and not scheduler.has_unfinished
+    assert pool.num_held == 0
+    assert not scheduler.has_unfinished
 
 
 def test_decodes_and_a_new_prompt_share_a_step() -> None:
@@ -85,7 +87,8 @@ def test_a_waiting_request_can_be_finished() -> None:
     run(scheduler)
     scheduler.finish(second, "abort")
     scheduler.finish(first, "abort")
-    assert not scheduler.has_unfinished and pool.num_held == 0
+    assert not scheduler.has_unfinished
+    assert pool.num_held == 0
 
 
 def test_without_a_cache_the_whole_sequence_is_computed_for_every_token() -> None:

@@ -15,7 +15,8 @@ def test_text_that_may_begin_a_stop_string_waits() -> None:
     assert stops.push("age") == "\n\nUsage"
     assert stops.push(" ends\n\nUser: hi") == " ends"
     assert stops.found == "\n\nUser:"
-    assert stops.push("more") == "" and stops.finish() == ""
+    assert stops.push("more") == ""
+    assert stops.finish() == ""
 
 
 def test_held_text_comes_out_at_the_end() -> None:
@@ -50,7 +51,8 @@ def test_any_pieces_give_the_text_up_to_the_first_stop(
     ends = [text.find(stop) for stop in stops if stop in text]
     # A longer stop that begins earlier may lose to a shorter one that is complete first.
     if not ends:
-        assert shown == text and watcher.found is None
+        assert shown == text
+        assert watcher.found is None
     else:
         assert watcher.found is not None
         assert text.startswith(shown + watcher.found)

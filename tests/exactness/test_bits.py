@@ -1,4 +1,5 @@
-"""Bits of a request's logits depend on the request alone: not on its batch, its chunks, its blocks, its threads."""
+"""Bits of a request's logits depend on the request alone: not on its batch, its chunks, its blocks,
+its threads."""
 
 from __future__ import annotations
 

@@ -48,12 +48,24 @@ def test_a_value_of_another_kind_keeps_its_own_quantize() -> None:
     """V in bf16 beside q and k in int8: the norm is written out and packed twice."""
     program = llama.build(replace(TINY, num_layers=1))
     fused = names(fuse(program, kinds(program, attn_v="abf16")))
-    assert fused[1:9] == ["RmsNorm", "Quantize", "Matmul", "Rope", "Matmul", "Rope", "Quantize", "Matmul"]
-    assert "QKV" not in fused and "GateUp" in fused
+    assert fused[1:9] == [
+        "RmsNorm",
+        "Quantize",
+        "Matmul",
+        "Rope",
+        "Matmul",
+        "Rope",
+        "Quantize",
+        "Matmul",
+    ]
+    assert "QKV" not in fused
+    assert "GateUp" in fused
 
 
 def test_heads_that_make_no_whole_group_are_packed_apart() -> None:
-    program = llama.build(replace(TINY, num_layers=1, heads=3, kv_heads=3, head_dim=80, rotary_dim=80))
+    program = llama.build(
+        replace(TINY, num_layers=1, heads=3, kv_heads=3, head_dim=80, rotary_dim=80)
+    )
     fused = names(fuse(program, kinds(program)))
     assert fused[1:5] == ["NormQuantize", "QKV", "Attend", "Quantize"]
 

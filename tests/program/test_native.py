@@ -51,7 +51,8 @@ def test_integer_weights_follow_the_reference_with_rounded_rows(type: GGMLType) 
     wants = [Want.LOGITS] * len(TOKENS)
     batch = make_batch([(TOKENS, 0)], [list(range(64))], 1, range(len(TOKENS)), wants)
     want = reference.run(batch).logits
-    # A row that rounds to the next int8 step changes by 1/127 of its group's peak: rare, and small in the whole.
+    # A row that rounds to the next int8 step changes by 1/127 of its group's peak: rare, and small
+    # in the whole.
     cosine = (got * want).sum(1) / np.linalg.norm(got, axis=1) / np.linalg.norm(want, axis=1)
     assert cosine.min() > 0.999
 
@@ -63,7 +64,8 @@ def test_fused_equals_unfused_bit_for_bit(name: str, type: GGMLType) -> None:
     model = tiny_model(config, POOL, type=type)
     fused = all_logits(make_runner(model, POOL, fuse=True), TOKENS)
     unfused = all_logits(make_runner(model, POOL, fuse=False), TOKENS)
-    assert np.isfinite(fused).all() and np.abs(fused).max() > 0
+    assert np.isfinite(fused).all()
+    assert np.abs(fused).max() > 0
     assert np.array_equal(fused, unfused)
 
 
@@ -95,7 +97,8 @@ def test_every_kind_of_output_row_agrees_with_the_full_logits() -> None:
         assert np.array_equal(out.top_logits[row], edited[row][order[row]])
     exact = np.log(np.exp(logits.astype(np.float64)).sum(axis=1))
     np.testing.assert_allclose(out.log_sum_exp, exact, rtol=1e-6)
-    assert out.hidden.shape == (1, TINY.hidden_size) and np.isfinite(out.hidden).all()
+    assert out.hidden.shape == (1, TINY.hidden_size)
+    assert np.isfinite(out.hidden).all()
 
 
 def test_counters_cover_every_op_only_when_asked() -> None:

@@ -74,7 +74,8 @@ class Engine:
         return self._scheduler.has_unfinished
 
     def add(self, prompt: Sequence[int], params: SamplingParams) -> Request:
-        """Queue a prompt of at least one token, shorter than the context (the caller has checked)."""
+        """Queue a prompt of at least one token, shorter than the context (the caller has
+        checked)."""
         assert 0 < len(prompt) < self._context + 1
         room = self._context - len(prompt) + 1  # the last token drawn needs no place in the context
         temperature = params.temperature
@@ -92,7 +93,8 @@ class Engine:
         return request
 
     def step(self) -> list[NewToken]:
-        """Run one step: the tokens drawn, in the order of their requests. Ends requests that are done."""
+        """Run one step: the tokens drawn, in the order of their requests. Ends requests that are
+        done."""
         begin = time.monotonic()
         plan = self._scheduler.schedule()
         sampled = [s.request for s in plan.sampled]
@@ -138,7 +140,8 @@ class Engine:
         blocks = self._pool.allocate(-(-len(tokens) // self._block_size))
         if blocks is None:
             raise OutOfMemoryError(
-                f"{len(tokens)} tokens need more KV blocks than the {self._pool.num_free} free: raise kv_memory"
+                f"{len(tokens)} tokens need more KV blocks than the {self._pool.num_free} free: "
+                "raise kv_memory"
             )
         try:
             for begin in range(0, len(tokens), rows_of_step):
@@ -173,7 +176,8 @@ class Engine:
         )
 
     def _record(self, batch: Batch, out: StepOutput, seconds: float, forward: float) -> None:
-        """Count what ran: the rows of the batch, and the tokens before each sequence's first row."""
+        """Count what ran: the rows of the batch, and the tokens before each sequence's first
+        row."""
         by_class: dict[str, int] = {}
         for name, ns in zip(self._runner.op_names, out.op_ns, strict=False):
             by_class[name] = by_class.get(name, 0) + int(ns)

@@ -1,4 +1,5 @@
-"""Memory plan: how many KV blocks a model gets, and the context they hold. Decided before weights are read.
+"""Memory plan: how many KV blocks a model gets, and the context they hold. Decided before weights
+are read.
 
 Knows sizes and limits of the machine; reserves nothing itself.
 """
@@ -38,8 +39,8 @@ def plan_memory(config: EngineConfig, program: Program, model_context: int) -> M
     num_blocks = min(budget // block, needed * config.max_num_seqs)
     if num_blocks < needed and config.context is not None:
         raise OutOfMemoryError(
-            f"a context of {wanted} tokens needs {needed * block} bytes of KV, the budget is {budget}: "
-            "lower context or raise kv_memory"
+            f"a context of {wanted} tokens needs {needed * block} bytes of KV, "
+            f"the budget is {budget}: lower context or raise kv_memory"
         )
     if num_blocks < 1:
         raise OutOfMemoryError(
@@ -49,7 +50,8 @@ def plan_memory(config: EngineConfig, program: Program, model_context: int) -> M
 
 
 def available_memory() -> int:
-    """Bytes this process may still take: what the system has free, or less where a cgroup says so."""
+    """Bytes this process may still take: what the system has free, or less where a cgroup says
+    so."""
     return min(_system_available(), _cgroup_available())
 
 

@@ -1,4 +1,5 @@
-"""Runner: a plan becomes a Batch, the native program runs it, its arrays come back. Owns the KV pages.
+"""Runner: a plan becomes a Batch, the native program runs it, its arrays come back. Owns the KV
+pages.
 
 Knows arrays and the compiled core. Knows nothing of waiting requests, text or sampling.
 """
@@ -125,7 +126,8 @@ def make_batch(
     edit_starts: IntArray | None = None,
     edits: NDArray[np.void] | None = None,
 ) -> Batch:
-    """A ragged batch. `spans`: each sequence's (tokens, position of the first); `tables`: its blocks."""
+    """A ragged batch. `spans`: each sequence's (tokens, position of the first); `tables`: its
+    blocks."""
     lengths = [len(tokens) for tokens, _ in spans]
     width = max(len(table) for table in tables)
     block_tables = np.zeros((num_groups, len(spans), width), np.int32)

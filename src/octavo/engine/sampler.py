@@ -1,7 +1,8 @@
 """Sampler: what each sampling request asks of the head, and one token from what the head gives.
 
-Randomness is counter-based: the draw of a token depends on (seed, sample index, position) and on nothing
-else, so that batching, preemption and restarts cannot change it. Knows logits and params; knows no text.
+Randomness is counter-based: the draw of a token depends on (seed, sample index, position) and on
+nothing else, so that batching, preemption and restarts cannot change it. Knows logits and params;
+knows no text.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ Edits = NDArray[np.void]
 
 @dataclass(frozen=True, slots=True)
 class HeadWants:
-    """One entry for each sampling request: what its output row asks for, and the edits of its logits."""
+    """One entry for each sampling request: what its output row asks for, and the edits of its
+    logits."""
 
     wants: tuple[Want, ...]
     edits: tuple[Edits, ...]
@@ -96,7 +98,8 @@ class Sampler:
 
 
 def penalties(request: Request) -> Edits:
-    """Repetition over prompt and answer; presence and frequency over the answer. Sorted by token."""
+    """Repetition over prompt and answer; presence and frequency over the answer. Sorted by
+    token."""
     p = request.params
     answer = p.presence_penalty != 0 or p.frequency_penalty != 0
     if p.repetition_penalty == 1 and not answer:

@@ -1,8 +1,9 @@
 """Scheduler: which requests run in the next step, how many tokens of each, in which blocks.
 
-One rule: a request catches its `num_computed_tokens` up to its `num_tokens`; there is no prefill phase and
-no decode phase. Knows ids and counts; sees no text and no arrays. First come, first served; a request
-is admitted when the blocks of its longest possible answer can be had, so an admitted one always ends.
+One rule: a request catches its `num_computed_tokens` up to its `num_tokens`; there is no prefill
+phase and no decode phase. Knows ids and counts; sees no text and no arrays. First come, first
+served; a request is admitted when the blocks of its longest possible answer can be had, so an
+admitted one always ends.
 """
 
 from __future__ import annotations
@@ -73,8 +74,8 @@ class Scheduler:
         needed = self._longest(request)
         if needed > self._pool.num_blocks:
             raise OutOfMemoryError(
-                f"the request may need {needed} KV blocks of {self._block_size} tokens, the pool has "
-                f"{self._pool.num_blocks}: lower max_tokens or raise kv_memory"
+                f"the request may need {needed} KV blocks of {self._block_size} tokens, "
+                f"the pool has {self._pool.num_blocks}: lower max_tokens or raise kv_memory"
             )
         self._waiting.append(request)
 
@@ -93,7 +94,8 @@ class Scheduler:
         return StepPlan(tuple(scheduled))
 
     def update(self, plan: StepPlan, tokens: Mapping[int, int]) -> None:
-        """Book what the step computed; `tokens` holds the drawn token of each request that sampled."""
+        """Book what the step computed; `tokens` holds the drawn token of each request that
+        sampled."""
         for item in plan.scheduled:
             item.request.num_computed_tokens = item.end
         for request_id, token in tokens.items():
@@ -103,7 +105,8 @@ class Scheduler:
                 request.num_computed_tokens = 0
 
     def finish(self, request: Request, reason: FinishReason) -> None:
-        """End a request, wherever it is, and free its blocks. A second end is a bug of the caller."""
+        """End a request, wherever it is, and free its blocks. A second end is a bug of the
+        caller."""
         assert request.finish_reason is None
         request.finish_reason = reason
         if request in self._running:

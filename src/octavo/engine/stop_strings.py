@@ -1,4 +1,5 @@
-"""StopStrings: lets text through up to the first stop string, holding back what may be its beginning.
+"""StopStrings: lets text through up to the first stop string, holding back what may be its
+beginning.
 
 Comes in: pieces of text in order. Goes out: what may be shown. Knows no tokens.
 """
@@ -15,7 +16,8 @@ class StopStrings:
         self.found: str | None = None
 
     def push(self, text: str) -> str:
-        """The part of all text so far that is now sure to be shown. Nothing once a stop was found."""
+        """The part of all text so far that is now sure to be shown. Nothing once a stop was
+        found."""
         if self.found is not None:
             return ""
         self._held += text

@@ -15,7 +15,8 @@ BlockId = NewType("BlockId", int)
 class BlockPool:
     def __init__(self, num_blocks: int) -> None:
         self.num_blocks = num_blocks
-        # Taken from the end: the block freed last is the one whose memory is likeliest still in a cache.
+        # Taken from the end: the block freed last is the one whose memory is likeliest still in a
+        # cache.
         self._free = [BlockId(b) for b in reversed(range(num_blocks))]
         self._held: set[BlockId] = set()
 

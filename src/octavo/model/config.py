@@ -1,4 +1,5 @@
-"""ModelConfig: the numbers of a model, whatever file they came from. Frozen; checked once, when made."""
+"""ModelConfig: the numbers of a model, whatever file they came from. Frozen; checked once, when
+made."""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ class ModelConfig:
     rope_style: RopeStyle
     tied_head: bool
     qkv_bias: bool
-    rope_factors: tuple[float, ...] = ()  # divide the frequencies (Llama 3 long context); empty = none
+    rope_factors: tuple[
+        float, ...
+    ] = ()  # divide the frequencies (Llama 3 long context); empty = none
     rope_scale: float = 1.0  # divides positions (linear scaling)
 
     def __post_init__(self) -> None:

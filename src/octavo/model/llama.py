@@ -28,14 +28,20 @@ def _layer(p: ProgramBuilder, cfg: ModelConfig, group: int, block: str, h: Value
     def norm(x: Value, name: str) -> Value:
         return p.rms_norm(x, WeightSpec(f"{block}.{name}.weight", (x.width,)), cfg.norm_eps)
 
-    def linear(x: Value, name: str, rows: int, *, bias: bool = False, add: Value | None = None) -> Value:
+    def linear(
+        x: Value, name: str, rows: int, *, bias: bool = False, add: Value | None = None
+    ) -> Value:
         matrix = WeightSpec(f"{block}.{name}.weight", (rows, x.width))
         vector = WeightSpec(f"{block}.{name}.bias", (rows,)) if bias else None
         return p.linear(x, matrix, bias=vector, add=add)
 
     x = norm(h, "attn_norm")
-    q = p.rope(linear(x, "attn_q", q_size, bias=cfg.qkv_bias), heads=cfg.heads, style=cfg.rope_style)
-    k = p.rope(linear(x, "attn_k", kv_size, bias=cfg.qkv_bias), heads=cfg.kv_heads, style=cfg.rope_style)
+    q = p.rope(
+        linear(x, "attn_q", q_size, bias=cfg.qkv_bias), heads=cfg.heads, style=cfg.rope_style
+    )
+    k = p.rope(
+        linear(x, "attn_k", kv_size, bias=cfg.qkv_bias), heads=cfg.kv_heads, style=cfg.rope_style
+    )
     v = linear(x, "attn_v", kv_size, bias=cfg.qkv_bias)
     a = p.attention(q, k, v, heads=cfg.heads, group=group, scale=cfg.head_dim**-0.5)
     h = linear(a, "attn_output", cfg.hidden_size, add=h)

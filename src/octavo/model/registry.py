@@ -20,5 +20,7 @@ def build_program(cfg: ModelConfig) -> Program:
     build = ARCHITECTURES.get(cfg.architecture)
     if build is None:
         known = ", ".join(sorted(ARCHITECTURES))
-        raise UnsupportedModelError(f"architecture {cfg.architecture!r} is not supported: {known} are")
+        raise UnsupportedModelError(
+            f"architecture {cfg.architecture!r} is not supported: {known} are"
+        )
     return build(cfg)

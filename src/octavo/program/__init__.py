@@ -1,1 +1,2 @@
-"""The model as data: op records, the builder that writes them, and the interpreters that read them."""
+"""The model as data: op records, the builder that writes them, and the interpreters that read
+them."""

@@ -1,4 +1,5 @@
-"""ProgramBuilder: the words a model file is written in. Checks widths as it goes; makes no decisions.
+"""ProgramBuilder: the words a model file is written in. Checks widths as it goes; makes no
+decisions.
 
 Comes in: calls in the order of the paper. Goes out: a `Program` of readable ops. Knows nothing of
 weights' contents, batches or kernels.
@@ -76,10 +77,13 @@ class ProgramBuilder:
     def attention(
         self, q: Value, k: Value, v: Value, *, heads: int, group: int, scale: float
     ) -> Value:
-        """Store k and v in the pages of the group's next layer, then attend through the block table."""
+        """Store k and v in the pages of the group's next layer, then attend through the block
+        table."""
         spec = self._groups[group]
-        assert k.width == spec.kv_heads * spec.k_dim and v.width == spec.kv_heads * spec.v_dim
-        assert q.width == heads * spec.k_dim and heads % spec.kv_heads == 0
+        assert k.width == spec.kv_heads * spec.k_dim
+        assert v.width == spec.kv_heads * spec.v_dim
+        assert q.width == heads * spec.k_dim
+        assert heads % spec.kv_heads == 0
         layer = self._layers[group]
         self._layers[group] += 1
         self._ops.append(StoreKV(k, v, group, layer))

@@ -1,7 +1,9 @@
-"""From a lowered program to the arrays that the native interpreter reads: op records and row buffers.
+"""From a lowered program to the arrays that the native interpreter reads: op records and row
+buffers.
 
-Values whose lives do not overlap share a buffer, so that the memory of a forward does not grow with the
-number of layers. Knows the bytes of csrc/program.h's OpRecord; knows nothing of weights' contents.
+Values whose lives do not overlap share a buffer, so that the memory of a forward does not grow with
+the number of layers. Knows the bytes of csrc/program.h's OpRecord; knows nothing of weights'
+contents.
 """
 
 from __future__ import annotations
@@ -54,8 +56,8 @@ RECORD = np.dtype(
     ]
 )
 BUFFER = np.dtype([("width", np.int32), ("kind", np.int32)])
-_CODES = (Embed, RmsNorm, Quantize, NormQuantize, Matmul, Rope, StoreKV, Attend, AttendQuantize, SwiGLU,
-          GateUp, QKV, Head)  # fmt: skip
+_CODES = (Embed, RmsNorm, Quantize, NormQuantize, Matmul, Rope, StoreKV, Attend, AttendQuantize,
+          SwiGLU, GateUp, QKV, Head)  # fmt: skip
 _STYLES = ("interleaved", "half")
 _KINDS: dict[RowKind, int] = {"a32": 0, "abf16": 1, "af32": 2}
 _FLOAT_ROWS = -1
@@ -110,7 +112,8 @@ def _fields(op: Op, buffers: _Buffers, matrices: list[str], vectors: list[str]) 
                           "vector": names(vectors, op.bias)}  # fmt: skip
         case Rope():
             return out | {"x": at(op.x), "heads": op.heads, "head_dim": op.head_dim,
-                          "rotary_dim": op.rotary_dim, "rope_style": _STYLES.index(op.style)}  # fmt: skip
+                          "rotary_dim": op.rotary_dim,
+                          "rope_style": _STYLES.index(op.style)}  # fmt: skip
         case StoreKV():
             return out | {"x": at(op.k), "y": at(op.v), "group": op.group, "layer": op.layer}
         case Attend() | AttendQuantize():
@@ -170,7 +173,8 @@ class _Buffers:
 
 
 def _may_share(op: Op, value: Value) -> bool:
-    """Whether the op may write its result over `value`: it reads each element, or row, before it writes it."""
+    """Whether the op may write its result over `value`: it reads each element, or row, before it
+    writes it."""
     match op:
         case Matmul():
             return value == op.add

@@ -1,9 +1,10 @@
-"""Rewrites: `lower` makes the packing of activations explicit; `fuse` joins what one pass over memory can do.
+"""Rewrites: `lower` makes the packing of activations explicit; `fuse` joins what one pass over
+memory can do.
 
-Comes in: a Program of readable ops. Goes out: a Program of the ops the native interpreter runs, with the
-same results bit for bit: a fused op does the same arithmetic on the same values in the same order, and
-only skips writing what nobody else reads. Knows nothing of formats but the kind of rows each matrix
-reads: `kinds` maps a matrix's name to it.
+Comes in: a Program of readable ops. Goes out: a Program of the ops the native interpreter runs,
+with the same results bit for bit: a fused op does the same arithmetic on the same values in the
+same order, and only skips writing what nobody else reads. Knows nothing of formats but the kind of
+rows each matrix reads: `kinds` maps a matrix's name to it.
 """
 
 from __future__ import annotations
@@ -33,19 +34,21 @@ from octavo.program.ops import (
 )
 
 RowKind = Literal["a32", "abf16", "af32"]  # what a matrix's kernel reads; see csrc/formats.h
-_PANEL = 16  # rows of a matrix that are packed together: a head must be whole panels to be a unit of work
+_PANEL = 16  # rows of a matrix that are packed together: a head of whole panels is a unit of work
 _GROUP = (
     32  # columns that share one scale: a part of a row can be packed alone if it is whole groups
 )
 
 
 def lower(program: Program, kinds: Mapping[str, RowKind]) -> Program:
-    """Every Linear becomes Quantize and Matmul; Linears of one x and one kind share the Quantize."""
+    """Every Linear becomes Quantize and Matmul; Linears of one x and one kind share the
+    Quantize."""
     return replace(program, ops=tuple(_Rewriter(program, kinds).lower()))
 
 
 def fuse(program: Program, kinds: Mapping[str, RowKind]) -> Program:
-    """`lower`, with NormQuantize, QKV, AttendQuantize, GateUp and the head's norm joined where they fit."""
+    """`lower`, with NormQuantize, QKV, AttendQuantize, GateUp and the head's norm joined where they
+    fit."""
     return replace(program, ops=tuple(_Rewriter(program, kinds).fuse()))
 
 

@@ -1,9 +1,10 @@
-"""Op records: what a model does, as a flat list over named values. Data only; interpreters give it meaning.
+"""Op records: what a model does, as a flat list over named values. Data only; interpreters give it
+meaning.
 
-A `Value` is an array of rows, one row per token of the ragged batch, in single assignment. Weights are
-named, never held. Knows nothing of memory, threads or file formats. Model files write the readable ops
-(through `builder.ProgramBuilder`); `fuse.lower` and `fuse.fuse` rewrite them into what the native
-interpreter runs; `reference` and `cost` read the readable ones.
+A `Value` is an array of rows, one row per token of the ragged batch, in single assignment. Weights
+are named, never held. Knows nothing of memory, threads or file formats. Model files write the
+readable ops (through `builder.ProgramBuilder`); `fuse.lower` and `fuse.fuse` rewrite them into what
+the native interpreter runs; `reference` and `cost` read the readable ones.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class KVSpec:
     v_aliases_k: bool = False
 
 
-# ---- readable ops -----------------------------------------------------------------------------------
+# ---- readable ops
+# -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,8 @@ class SwiGLU:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """For the rows that ask: logits = norm(x) @ weight.T, then what each asks for (argmax, top-k, …)."""
+    """For the rows that ask: logits = norm(x) @ weight.T, then what each asks for (argmax, top-k,
+    …)."""
 
     x: Value
     norm: WeightSpec | None  # set by fuse; else x is normed already
@@ -132,12 +135,14 @@ class Head:
     weight: WeightSpec
 
 
-# ---- lowered and fused ops (written by fuse.py only) ----------------------------------------------------
+# ---- lowered and fused ops (written by fuse.py only)
+# ----------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Quantize:
-    """Pack rows into the activations that `weight`'s kernel reads. The kind follows from its format."""
+    """Pack rows into the activations that `weight`'s kernel reads. The kind follows from its
+    format."""
 
     x: Value
     consumer: WeightSpec
@@ -213,7 +218,8 @@ Op = ReadableOp | FusedOp
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A whole forward. `rope_base` etc. live in `rope_table`: cos and sin by position are an input."""
+    """A whole forward. `rope_base` etc. live in `rope_table`: cos and sin by position are an
+    input."""
 
     ops: tuple[Op, ...]
     groups: tuple[KVSpec, ...]

@@ -1,8 +1,9 @@
 """The reference interpreter: numpy, slow and obvious. The oracle for every kernel.
 
-Comes in: a Program of readable ops, weights as float32 arrays by name, a Batch. Goes out: a StepOutput.
-`activations` says how rows are rounded before a matrix meets them: "float32" not at all, "bf16", or
-"int8" as the kernels do (one scale for 32 columns). Knows nothing of packing, pages' layout or threads.
+Comes in: a Program of readable ops, weights as float32 arrays by name, a Batch. Goes out: a
+StepOutput. `activations` says how rows are rounded before a matrix meets them: "float32" not at
+all, "bf16", or "int8" as the kernels do (one scale for 32 columns). Knows nothing of packing,
+pages' layout or threads.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ Activations = Literal["float32", "bf16", "int8"]
 
 
 class ReferenceInterpreter:
-    """`run` reads and writes `self.kv`: (layer of the group, slot, kv_head, dim) arrays for each group."""
+    """`run` reads and writes `self.kv`: (layer of the group, slot, kv_head, dim) arrays for each
+    group."""
 
     def __init__(
         self,

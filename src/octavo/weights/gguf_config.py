@@ -1,7 +1,7 @@
 """From GGUF metadata to a `ModelConfig`: which key is which number, and what silence means.
 
-Knows keys and llama.cpp's defaults, and that it stores Llama's q and k with interleaved rotary pairs.
-Knows nothing of tensors' contents; ModelConfig checks what the numbers may be.
+Knows keys and llama.cpp's defaults, and that it stores Llama's q and k with interleaved rotary
+pairs. Knows nothing of tensors' contents; ModelConfig checks what the numbers may be.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""A model in a GGUF file: its config and tokenizer from the header, its weights packed for the kernels.
+"""A model in a GGUF file: its config and tokenizer from the header, its weights packed for the
+kernels.
 
-Comes in: a path. Goes out: `ModelHeader` without reading a weight; `ModelWeights` with every tensor that
-the program names, checked by name, shape and type. After packing nothing maps the file. The only
-place where files, kernels and the program's weight names meet.
+Comes in: a path. Goes out: `ModelHeader` without reading a weight; `ModelWeights` with every tensor
+that the program names, checked by name, shape and type. After packing nothing maps the file. The
+only place where files, kernels and the program's weight names meet.
 """
 
 from __future__ import annotations
@@ -94,7 +95,8 @@ def load_weights(
 ) -> ModelWeights:
     """Pack every weight of `specs`; `expand` ("BF16" or "F32") gives up the file's own formats.
 
-    Raises ModelFormatError with the tensor and what was expected if one is missing or of another shape.
+    Raises ModelFormatError with the tensor and what was expected if one is missing or of another
+    shape.
     """
     matrices: dict[str, native.PackedWeight] = {}
     vectors: dict[str, FloatArray] = {}
@@ -123,7 +125,8 @@ def reference_weights(
 
 
 def expanded_format(activations: str, weights: str | None) -> str | None:
-    """The format all matrices are unpacked to, or None to keep the file's: integer rows need its own."""
+    """The format all matrices are unpacked to, or None to keep the file's: integer rows need its
+    own."""
     if activations == "bf16":
         if weights == "f32":
             raise UsageError(
