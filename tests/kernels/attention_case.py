@@ -1,4 +1,4 @@
-"""One sequence in KV pages, for the tests of attention: the bindings' arguments and any of its rows.
+"""One sequence in KV pages, for the tests of attention: what to call and with what.
 
 Pages, outputs and (in the binding) scratch are full of NaN before anything is written, and arrays
 end at a page that nobody may touch.
@@ -45,7 +45,7 @@ class Sequence:
     def __post_init__(self):
         rng = np.random.default_rng(self.seed)
         blocks = -(-self.tokens // self.layout.block_size)
-        self.table = rng.permutation(blocks + 2)[:blocks].astype(np.int32)
+        self.table = guarded(rng.permutation(blocks + 2)[:blocks].astype(np.int32))
         self.pages = guarded(np.full((blocks + 2) * self.layout.block_stride, 0xFF, np.uint8))
         shape = (self.tokens, self.layout.kv_heads)
         self.q = (
