@@ -252,8 +252,7 @@ class LLM:
                 self._step()
                 if answer.fresh_tokens and answer.request.finish_reason is None:
                     yield StreamChunk(*answer.take())
-            text, tokens = answer.take()
-            yield StreamChunk(text, tokens, self._output(answer))
+            yield StreamChunk(*answer.take(), self._output(answer))
         finally:
             self._abandon([answer])
 
