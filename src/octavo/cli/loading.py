@@ -1,6 +1,6 @@
 """From a model's name to a running LLM, pulling a library model that is not there yet.
 
-Imports inside functions here are what a start that pulls nothing, or loads nothing, need not wait for.
+Imports inside functions are what a start without a pull, or without a model, need not wait for.
 """
 
 from __future__ import annotations
