@@ -55,6 +55,8 @@ class Sampler:
         tokens = []
         rows = iter(out.logits)
         for i, request in enumerate(requests):
+            if np.isnan(out.log_sum_exp[i]):
+                raise ModelError("the model's logits are not finite: check the file, or another")
             if wants.wants[i] is Want.ARGMAX:
                 tokens.append(int(out.argmax[i]))
                 continue
@@ -68,17 +70,18 @@ class Sampler:
 
     def _draw(self, request: Request, logits: FloatArray) -> int:
         if request.temperature == 0:
-            return int(logits.argmax())
+            return int(self._best(logits, 1)[0][0])
         p = request.params
         u = uniform(request.seed, 0, request.num_tokens)
-        token = native.sample(
+        return native.sample(
             self._isa, logits, request.temperature, p.top_k, p.top_p, p.min_p, u, self._scratch
         )
-        if token < 0:
-            raise ModelError(
-                "every logit is NaN or -inf: the model's numbers overflow; check the file"
-            )
-        return token
+
+    def _best(self, logits: FloatArray, count: int) -> tuple[IntArray, FloatArray]:
+        """The `count` likeliest tokens and their logits, ties to the lowest id."""
+        ids, values = np.empty(count, np.int32), np.empty(count, np.float32)
+        native.top_k_tile(self._isa, ids, values, logits, 0)
+        return ids, values
 
     def _edit(self, logits: FloatArray, edits: Edits) -> FloatArray:
         if not len(edits):
@@ -91,8 +94,7 @@ class Sampler:
         self, request: Request, logits: FloatArray, lse: float, token: int
     ) -> TokenLogprobs:
         count = request.params.logprobs or 0
-        ids, values = np.empty(count, np.int32), np.empty(count, np.float32)
-        native.top_k_tile(self._isa, ids, values, logits, 0)
+        ids, values = self._best(logits, count)
         top = tuple((int(t), float(v) - lse) for t, v in zip(ids, values, strict=True))
         return TokenLogprobs(token, float(logits[token]) - lse, top)
 
