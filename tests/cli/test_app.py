@@ -12,15 +12,20 @@ import pytest
 
 from octavo import __version__
 from octavo.cli.app import VERBS
+from tests.cli.tiny_model import write_tiny_model
 
 SOURCES = str(Path(__file__).parents[2] / "src")
 
 
 def octavo_process(*arguments: str, **options: object) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": SOURCES}
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    command = [sys.executable, "-m", "octavo", *arguments]
-    return subprocess.Popen(command, env=environment, text=True, **{**pipes, **options})
+    given = {
+        "stdin": subprocess.DEVNULL,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "env": {**os.environ, "PYTHONPATH": SOURCES},
+        **options,
+    }
+    return subprocess.Popen([sys.executable, "-m", "octavo", *arguments], text=True, **given)
 
 
 def test_a_process_ends_with_0_when_done_1_when_it_failed_and_2_on_bad_usage():
@@ -52,7 +57,16 @@ def test_a_reader_that_leaves_ends_the_process_without_a_word():
     assert (process.returncode, err) == (1, "")
 
 
-def test_ctrl_c_ends_the_process_without_a_traceback(tiny):
+def test_a_terminal_that_is_not_utf_8_shows_what_it_can(tmp_path):
+    model = write_tiny_model(tmp_path / "tiny.gguf", template="ä{{ 'é' }}")
+    ascii_only = {"PYTHONPATH": SOURCES, "PYTHONIOENCODING": "ascii", "PATH": os.environ["PATH"]}
+    process = octavo_process("inspect", str(model), "--template", env=ascii_only)
+    out, err = process.communicate()
+    assert (process.returncode, err) == (0, "")
+    assert out.endswith("\n?{{ '?' }}\n")
+
+
+def test_ctrl_c_at_the_prompt_of_a_chat_is_survived(tiny):
     process = octavo_process("chat", tiny, stdin=subprocess.PIPE)
     assert process.stdin is not None
     process.stdin.write("/help\n")  # answered when the model is there and lines are read

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Iterable
@@ -32,6 +33,11 @@ VERBS = {  # verb: the module that registers it
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave the process with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(
+                errors="replace"
+            )  # a terminal that is not UTF-8 shows ? for the rest
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
