@@ -1,0 +1,32 @@
+"""The probe on this machine: figures that are figures, and arguments that make no sense."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from octavo.bench.native_probe import NativeProbe
+from octavo.kernels import available_isas, default_isa, native
+
+
+def test_a_reading_has_both_figures():
+    reading = NativeProbe(default_isa(), threads=2).read()
+    assert 1e6 < reading.bytes_per_second < 1e13
+    assert 1e6 < reading.ops_per_second < 1e15
+
+
+@pytest.mark.parametrize("isa", available_isas())
+def test_every_level_has_a_peak(isa):
+    assert native.integer_peak(isa, native.ThreadPool(1), 1000) > 0
+
+
+def test_arguments_that_make_no_sense_are_refused():
+    pool, isa = native.ThreadPool(2), default_isa()
+    with pytest.raises(ValueError, match="512 bytes a thread"):
+        native.read_bandwidth(isa, pool, np.zeros(1023, np.uint8), 1)
+    with pytest.raises(ValueError, match="repeats"):
+        native.read_bandwidth(isa, pool, np.zeros(1024, np.uint8), 0)
+    with pytest.raises(ValueError, match="iterations"):
+        native.integer_peak(isa, pool, 0)
+    with pytest.raises(ValueError, match="isa: expected one of"):
+        native.integer_peak("avx1024", pool, 1)
