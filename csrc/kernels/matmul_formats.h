@@ -68,7 +68,11 @@ struct Group : Traits<kFormat> {
     return mul(sub(zero_f(), load_f16(p + kLayout.dmin)), to_float(load_u8(p + kLayout.min + g * 16)));
   }
 
+  // How many steps of int16 pair sums cannot overflow; 0: whole dots at once.
+  static constexpr int kPairSteps = !kPairSums || kFormat == W8 ? 0 : 8 >> Traits<kFormat>::kHighBits;
+
   OCTAVO_MEMBER i32x16 dot(i32x16 acc, i32x16 w, i32x16 a) {
+    if constexpr (kPairSteps != 0) return add_pairs(acc, w, a);
     if constexpr (kFormat == W8) return dot_u8s8(acc, w, a);
     return dot_u7s8(acc, w, a);
   }

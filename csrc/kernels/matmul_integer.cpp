@@ -26,11 +26,53 @@ OCTAVO_INLINE void dot_step(const uint8_t* p, int64_t panel_stride, int g, int j
 }
 
 template <int R, int M>
-OCTAVO_INLINE void start_dots(const i32x16 (&start)[M], i32x16 (&dot)[R][M]) {
+OCTAVO_INLINE void set_all(i32x16 v, i32x16 (&dot)[R][M]) {
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) dot[r][m] = start[m];
+    for (int r = 0; r < R; ++r) dot[r][m] = v;
+  }
+}
+
+// What the dots of 32 k, or of one half of them (0, 1), begin with: the zero point times -sum(q).
+enum Part { kLowHalf = 0, kHighHalf = 1, kWhole = 2 };
+template <class G>
+OCTAVO_INLINE i32x16 start_of(Part part, const int32_t* a, int64_t stride, int m) {
+  if constexpr (G::kZeroShift == 0) return zero_i();
+  const i32x16 sum = set1_i(a[(part == kLowHalf ? kNegLowRow : kNegSumRow) * stride + m]);
+  if (part != kHighHalf) return shift_left<G::kZeroShift>(sum);
+  return shift_left<G::kZeroShift>(sub_i(sum, set1_i(a[kNegLowRow * stride + m])));
+}
+
+// The dots of a part of a group, zero points taken off. Integer sums: their order is free.
+template <int R, int M, class G, Part kPart>
+OCTAVO_INLINE void group_dots(const uint8_t* p, int64_t panel_stride, int g, const int32_t* a, int64_t stride,
+                              i32x16 (&dot)[R][M]) {
+  constexpr int kSteps = kPart == kWhole ? 8 : 4, kRun = G::kPairSteps == 0 ? kSteps : G::kPairSteps < kSteps ? G::kPairSteps : kSteps;
+  constexpr bool kPaired = kPart == kWhole && G::kLayout.group_quants == 256;
+  i32x16 run[R][M];
+#pragma GCC unroll 8
+  for (int first = 0; first < kSteps; first += kRun) {
+    set_all<R, M>(zero_i(), run);
+    if constexpr (G::kPairSteps == 0) {
+#pragma GCC unroll 8
+      for (int m = 0; m < M; ++m) {
+        const i32x16 start = start_of<G>(kPart, a, stride, m);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) run[r][m] = start;
+      }
+    }
+#pragma GCC unroll 8
+    for (int i = first; i < first + kRun; ++i)
+      dot_step<R, M, G>(p, panel_stride, g, kPaired ? paired_step(i) : i + (kPart == kHighHalf ? 4 : 0), a, stride, run);
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        if constexpr (G::kPairSteps == 0) dot[r][m] = run[r][m];
+        else dot[r][m] = widen_pairs(first == 0 ? start_of<G>(kPart, a, stride, m) : dot[r][m], run[r][m]);
+      }
+    }
   }
 }
 
@@ -48,15 +90,9 @@ OCTAVO_INLINE void add_scaled(const i32x16 (&dot)[R][M], const f32x16 (&ws)[R], 
 template <int R, int M, class G>
 OCTAVO_INLINE void add_group(const uint8_t* p, int64_t panel_stride, int g, const int32_t* a, int64_t stride,
                              f32x16 (&acc)[R][M]) {
-  i32x16 start[M], dot[R][M];
+  i32x16 dot[R][M];
   f32x16 ws[R];
-#pragma GCC unroll 8
-  for (int m = 0; m < M; ++m)
-    start[m] = G::kZeroShift ? shift_left<G::kZeroShift>(set1_i(a[kNegSumRow * stride + m])) : zero_i();
-  start_dots<R, M>(start, dot);
-#pragma GCC unroll 8
-  for (int i = 0; i < 8; ++i)
-    dot_step<R, M, G>(p, panel_stride, g, G::kHighBits || G::kLayout.group_quants == 256 ? paired_step(i) : i, a, stride, dot);
+  group_dots<R, M, G, kWhole>(p, panel_stride, g, a, stride, dot);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) ws[r] = G::scale(p + r * panel_stride, g);
   add_scaled<R, M>(dot, ws, a, stride, acc);
@@ -71,26 +107,15 @@ OCTAVO_INLINE void add_group(const uint8_t* p, int64_t panel_stride, int g, cons
 }
 
 // W6K has a scale for every 16 k: steps 0..3, then steps 4..7.
-template <int R, int M, class G>
-OCTAVO_INLINE void add_two_halves(const uint8_t* p, int64_t panel_stride, int g, const int32_t* a, int64_t stride,
-                                  f32x16 (&acc)[R][M]) {
-#pragma GCC unroll 2
-  for (int half = 0; half < 2; ++half) {
-    i32x16 start[M], dot[R][M];
-    f32x16 ws[R];
+template <int R, int M, class G, Part kPart>
+OCTAVO_INLINE void add_half(const uint8_t* p, int64_t panel_stride, int g, const int32_t* a, int64_t stride,
+                            f32x16 (&acc)[R][M]) {
+  i32x16 dot[R][M];
+  f32x16 ws[R];
+  group_dots<R, M, G, kPart>(p, panel_stride, g, a, stride, dot);
 #pragma GCC unroll 8
-    for (int m = 0; m < M; ++m) {
-      const i32x16 low = set1_i(a[kNegLowRow * stride + m]);
-      const i32x16 sum = half ? sub_i(set1_i(a[kNegSumRow * stride + m]), low) : low;
-      start[m] = shift_left<G::kZeroShift>(sum);
-    }
-    start_dots<R, M>(start, dot);
-#pragma GCC unroll 8
-    for (int j = 0; j < 4; ++j) dot_step<R, M, G>(p, panel_stride, g, half * 4 + j, a, stride, dot);
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) ws[r] = G::half_scale(p + r * panel_stride, 2 * g + half);
-    add_scaled<R, M>(dot, ws, a, stride, acc);
-  }
+  for (int r = 0; r < R; ++r) ws[r] = G::half_scale(p + r * panel_stride, 2 * g + kPart);
+  add_scaled<R, M>(dot, ws, a, stride, acc);
 }
 
 // The stream into L2 of what this core reads after this unit: the bytes of one group of every panel.
@@ -120,8 +145,12 @@ __attribute__((noinline)) static void tile(const uint8_t* p, int64_t panel_strid
 #pragma GCC unroll 1
     for (int g = 0; g < count; ++g, a += kGroupRows * stride) {
       if (prefetch) prefetch_group<R, G>(p + prefetch, panel_stride, g);
-      if constexpr (kFormat == W6K) add_two_halves<R, M, G>(p, panel_stride, g, a, stride, acc);
-      else add_group<R, M, G>(p, panel_stride, g, a, stride, acc);
+      if constexpr (kFormat == W6K) {
+        add_half<R, M, G, kLowHalf>(p, panel_stride, g, a, stride, acc);
+        add_half<R, M, G, kHighHalf>(p, panel_stride, g, a, stride, acc);
+      } else {
+        add_group<R, M, G>(p, panel_stride, g, a, stride, acc);
+      }
     }
   }
 #pragma GCC unroll 8
