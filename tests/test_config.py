@@ -13,7 +13,7 @@ from octavo.errors import UsageError
 def test_kv_dtypes_are_chosen_together_or_apart() -> None:
     assert parse_kv_dtype("f32") == ("f32", "f32")
     assert parse_kv_dtype("k=f32,v=bf16") == ("f32", "bf16")
-    for bad in ("f16", "k=f32", "k=f32,v=int4", "k=f32,w=f32", "", None, 3):
+    for bad in ("f16", "k=f32", "k=f32,v", "k=f32,v=bf16,", "k=f32,v=int4", "k=f32,w=f32", "", None, 3):
         with pytest.raises(UsageError, match=re.escape(f"kv_dtype={bad!r}")):
             parse_kv_dtype(bad)
 

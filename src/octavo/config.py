@@ -82,15 +82,12 @@ class EngineConfig:
 
 
 def parse_kv_dtype(text: object) -> tuple[KVDtype, KVDtype]:
-    """ "bf16" for both, or "k=f32,v=bf16"."""
+    """One dtype for both, or "k=f32,v=bf16" apart."""
     if isinstance(text, str):
-        parts = (
-            dict(p.split("=", 1) for p in text.split(","))
-            if "=" in text
-            else {"k": text, "v": text}
-        )
-        if set(parts) == {"k", "v"} and all(p in KV_DTYPES for p in parts.values()):
-            return parts["k"], parts["v"]  # type: ignore[return-value]
+        apart = re.fullmatch(r"k=(\w+),v=(\w+)", text)
+        k, v = (apart[1], apart[2]) if apart else (text, text)
+        if k in KV_DTYPES and v in KV_DTYPES:
+            return k, v
     raise UsageError(
         f"kv_dtype={text!r}: expected one of {', '.join(KV_DTYPES)}, or k=…,v=… of them"
     )

@@ -16,6 +16,15 @@ FinishReason = Literal["stop", "length", "abort"]
 
 
 @dataclass(slots=True)
+class RequestTimes:
+    """Seconds of the monotonic clock."""
+
+    added: float = 0.0
+    first_token: float | None = None
+    last_token: float | None = None
+
+
+@dataclass(slots=True)
 class Request:
     """`tokens` is the prompt, then the answer so far; K and V exist for the first
     `num_computed_tokens`."""
@@ -30,6 +39,8 @@ class Request:
     num_computed_tokens: int = 0
     logprobs: list[TokenLogprobs] = field(default_factory=list)
     finish_reason: FinishReason | None = None
+    times: RequestTimes = field(default_factory=RequestTimes)
+    peak_blocks: int = 0
 
     def __post_init__(self) -> None:
         self.tokens = list(self.prompt_token_ids)

@@ -26,16 +26,6 @@ from octavo.sampling_params import SamplingParams
 _KEPT_RECORDS = 65536
 
 
-@dataclass(slots=True)
-class _Clock:
-    """When a request was added and when its tokens came, in seconds of the monotonic clock."""
-
-    added: float
-    first: float | None = None
-    last: float | None = None
-    peak_blocks: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class NewToken:
     """A token that a step drew, and the request's end if this was its last."""
@@ -65,7 +55,6 @@ class Engine:
         self._context = context
         self._eos_ids = eos_ids
         self._default_temperature = default_temperature
-        self._clocks: dict[int, _Clock] = {}
         self._num_added = 0
         self._num_steps = 0
 
@@ -89,7 +78,7 @@ class Engine:
         )
         self._scheduler.add(request)
         self._num_added += 1
-        self._clocks[request.id] = _Clock(added=time.monotonic())
+        request.times.added = time.monotonic()
         return request
 
     def step(self) -> list[NewToken]:
@@ -108,8 +97,7 @@ class Engine:
         now = time.monotonic()
         self._record(batch, out, now - begin, forward_seconds)
         for item in plan.scheduled:
-            clock = self._clocks[item.request.id]
-            clock.peak_blocks = max(clock.peak_blocks, self._scheduler.num_blocks(item.request))
+            item.request.peak_blocks = max(item.request.peak_blocks, len(item.blocks))
         for request, token in zip(sampled, tokens, strict=True):
             self._note_token(request, token, now)
         return [NewToken(r, t) for r, t in zip(sampled, tokens, strict=True)]
@@ -120,17 +108,17 @@ class Engine:
             self._scheduler.finish(request, reason)
 
     def metrics(self, request: Request) -> Metrics:
-        """Of a finished request; forgets its times."""
-        clock = self._clocks.pop(request.id)
-        first, last, more = clock.first, clock.last, request.num_completion_tokens - 1
-        ttft = None if first is None else first - clock.added
+        """Of a finished request."""
+        first, last = request.times.first_token, request.times.last_token
+        more = request.num_completion_tokens - 1
+        ttft = None if first is None else first - request.times.added
         decode = last - first if more > 0 and first is not None and last is not None else None
         return Metrics(
             ttft_ms=None if ttft is None else ttft * 1e3,
             tpot_ms=None if decode is None else decode * 1e3 / more,
             prefill_tps=request.num_prompt_tokens / ttft if ttft else None,
             decode_tps=more / decode if decode else None,
-            kv_bytes=clock.peak_blocks * self._runner.block_bytes,
+            kv_bytes=request.peak_blocks * self._runner.block_bytes,
         )
 
     def all_rows(
@@ -198,9 +186,9 @@ class Engine:
         self._num_steps += 1
 
     def _note_token(self, request: Request, token: int, now: float) -> None:
-        clock = self._clocks[request.id]
-        clock.first = now if clock.first is None else clock.first
-        clock.last = now
+        times = request.times
+        times.first_token = now if times.first_token is None else times.first_token
+        times.last_token = now
         ends = token in request.params.stop_token_ids
         if ends or (token in self._eos_ids and not request.params.ignore_eos):
             self._scheduler.finish(request, "stop")

@@ -116,10 +116,6 @@ class Scheduler:
         else:
             self._waiting.remove(request)
 
-    def num_blocks(self, request: Request) -> int:
-        """Blocks the request holds now."""
-        return len(self._blocks.get(request.id, ()))
-
     def _admit(self) -> None:
         while self._waiting and len(self._running) < self._max_num_seqs:
             needed = self._longest(self._waiting[0])
