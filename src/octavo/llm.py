@@ -91,7 +91,7 @@ class LLM:
         self._engine = Engine(
             self._runner, blocks, scheduler,
             block_size=config.block_size, context=plan.context,
-            eos_ids=self.tokenizer.eos_ids, default_temperature=1.0,
+            eos_ids=self.tokenizer.eos_ids, default_temperature=header.temperature,
         )  # fmt: skip
         self._lock = threading.Lock()
         self._answers: dict[int, _Answer] = {}

@@ -50,6 +50,16 @@ class ModelHeader:
     tensors: Mapping[str, TensorInfo]
     metadata: Mapping[str, MetadataValue]
 
+    @property
+    def temperature(self) -> float:
+        """What the model's makers sample with; 1.0 where the file does not say."""
+        value = self.metadata.get("general.sampling.temp", 1.0)
+        if not isinstance(value, float) or not 0 <= value <= 100:
+            raise ModelFormatError(
+                f"{self.path}: metadata 'general.sampling.temp': expected 0 to 100, found {value!r}"
+            )
+        return value
+
     def tokenizer_spec(self) -> TokenizerSpec:
         return tokenizer_spec(self.metadata)
 

@@ -1,0 +1,124 @@
+"""From a GGUF file to packed weights: every tensor checked, the file let go."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from octavo.errors import ModelFormatError, UnsupportedModelError, UsageError
+from octavo.kernels import native
+from octavo.model.registry import build_program
+from octavo.program.ops import WeightSpec
+from octavo.weights.gguf_model import (
+    expanded_format,
+    load_weights,
+    read_header,
+    reference_weights,
+)
+from tests.cli import tiny_model
+from tests.cli.tiny_model import write_tiny_model
+from tests.weights.gguf_bytes import F32, STRING, entry, string
+
+POOL = native.ThreadPool(2)
+
+
+def test_every_weight_of_the_program_is_packed_and_the_file_is_let_go(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "tiny.gguf")
+    header = read_header(path)
+    specs = build_program(header.config).weights()
+    weights = load_weights(header, specs, POOL)
+    assert set(weights.matrices) | set(weights.vectors) == set(specs)
+    assert set(weights.row_kinds().values()) == {"af32"}
+    exact = reference_weights(header, specs)
+    for name, vector in weights.vectors.items():
+        assert np.array_equal(vector, exact[name])
+    maps = Path("/proc/self/maps").read_text()
+    assert str(path) not in maps
+
+
+@pytest.mark.parametrize(("expand", "kind"), [("BF16", "abf16"), ("F32", "af32")])
+def test_weights_may_be_expanded(tmp_path: Path, expand: str, kind: str) -> None:
+    header = read_header(write_tiny_model(tmp_path / "tiny.gguf"))
+    specs = build_program(header.config).weights()
+    assert set(load_weights(header, specs, POOL, expand=expand).row_kinds().values()) == {kind}
+
+
+def test_a_missing_tensor_and_a_wrong_shape_are_named(tmp_path: Path) -> None:
+    header = read_header(write_tiny_model(tmp_path / "tiny.gguf"))
+    missing = {"blk.9.attn_q.weight": WeightSpec("blk.9.attn_q.weight", (64, 64))}
+    with pytest.raises(ModelFormatError, match=r"'blk.9.attn_q.weight' is missing.*\(64, 64\)"):
+        load_weights(header, missing, POOL)
+    wrong = {"blk.0.ffn_up.weight": WeightSpec("blk.0.ffn_up.weight", (96, 32))}
+    with pytest.raises(
+        ModelFormatError, match=r"at offset \d+: expected shape \(96, 32\), found \(96, 64\)"
+    ):
+        load_weights(header, wrong, POOL)
+
+
+def test_a_file_that_changed_since_its_header_was_read_is_refused(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "tiny.gguf")
+    header = read_header(path)
+    specs = build_program(header.config).weights()
+    write_tiny_model(path, template=None)  # the tensors move
+    with pytest.raises(ModelFormatError, match="changed since its header was read"):
+        load_weights(header, specs, POOL)
+
+
+def test_a_file_that_changes_while_it_is_packed_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_tiny_model(tmp_path / "tiny.gguf")
+    header = read_header(path)
+    pack = native.pack_weight
+
+    def pack_and_touch(*args: object) -> native.PackedWeight:
+        os.utime(path, ns=(1, 1))
+        return pack(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(native, "pack_weight", pack_and_touch)
+    with pytest.raises(ModelFormatError, match="changed"):
+        load_weights(header, build_program(header.config).weights(), POOL)
+
+
+def test_the_models_own_temperature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_header(write_tiny_model(tmp_path / "tiny.gguf")).temperature == 1.0
+    plain = tiny_model._metadata
+
+    def with_temperature(value: float) -> float:
+        more = entry("general.sampling.temp", F32, struct.pack("<f", value))
+        monkeypatch.setattr(tiny_model, "_metadata", lambda: [*plain(), more])
+        return read_header(write_tiny_model(tmp_path / "warm.gguf")).temperature
+
+    assert with_temperature(0.5) == 0.5
+    with pytest.raises(
+        ModelFormatError, match="sampling.temp': expected 0 to 100, found -1"
+    ):
+        with_temperature(-1.0)
+
+
+def test_an_unknown_architecture_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = entry("general.architecture", STRING, string("mamba"))
+    changed = [
+        named if b"general.architecture" in e else e.replace(b"llama.", b"mamba.")
+        for e in tiny_model._metadata()
+    ]
+    monkeypatch.setattr(tiny_model, "_metadata", lambda: changed)
+    header = read_header(write_tiny_model(tmp_path / "other.gguf"))
+    with pytest.raises(
+        UnsupportedModelError, match="architecture 'mamba' is not supported: llama, qwen2 are"
+    ):
+        build_program(header.config)
+
+
+def test_float32_weights_do_not_read_bf16_rows() -> None:
+    assert expanded_format("int8", None) is None
+    assert expanded_format("bf16", None) == "BF16"
+    assert expanded_format("int8", "f32") == "F32"
+    with pytest.raises(UsageError, match="activations='bf16' with weights='f32'"):
+        expanded_format("bf16", "f32")
