@@ -1,4 +1,4 @@
-"""The sampler: draws that depend on their counters alone, penalties, and numbers that are no numbers."""
+"""The sampler: draws that depend on their counters alone, penalties, logits that are no numbers."""
 
 from __future__ import annotations
 
