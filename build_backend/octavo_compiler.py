@@ -20,7 +20,7 @@ from pathlib import Path
 
 ZIG_REQUIREMENT = "ziglang>=0.13"
 ZIG_NOTICE = (
-    "octavo: no C++20 compiler found: using ziglang's, the first build takes about 3 minutes "
+    "octavo: no C++20 compiler found: using ziglang's; the first build takes 3 minutes or more "
     "(it compiles its own C++ runtime)"
 )
 

@@ -42,3 +42,9 @@ def build_sdist(folder: Path) -> Path:
     run(sys.executable, "-c", code, folder)
     (sdist,) = folder.glob("octavo-*.tar.gz")
     return sdist
+
+
+def empty_environment(folder: Path) -> Path:
+    """The interpreter of a new virtual environment that holds nothing but pip."""
+    run(sys.executable, "-m", "venv", folder / "venv")
+    return folder / "venv" / "bin" / "python"

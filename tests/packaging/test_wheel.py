@@ -5,7 +5,6 @@ The build reuses `build/<python>`, so it links rather than compiles after an in-
 
 from __future__ import annotations
 
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import octavo
-from tests.packaging.packages import build_sdist, pip, run
+from tests.packaging.packages import build_sdist, empty_environment, pip, run
 
 pytest.importorskip("scikit_build_core", reason="`make test` installs the build tools")
 
@@ -24,13 +23,6 @@ def wheel(tmp_path_factory) -> Path:
     pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, ".")
     (built,) = folder.glob("octavo-*.whl")
     return built
-
-
-@pytest.fixture(scope="module")
-def empty_environment(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("empty") / "venv"
-    run(sys.executable, "-m", "venv", folder)
-    return folder / "bin"
 
 
 def test_version_is_stated_once_to_users(wheel):
@@ -64,13 +56,13 @@ def test_the_sdist_can_build_and_carries_no_tests_or_benchmarks(tmp_path):
 
 
 @pytest.mark.needs_index
-def test_the_wheel_installs_into_an_empty_environment_and_runs(wheel, empty_environment, tmp_path):
-    python = empty_environment / "python"
+def test_the_wheel_installs_into_an_empty_environment_and_runs(wheel, tmp_path):
+    python = empty_environment(tmp_path)
     pip("install", "-q", wheel, python=python, cwd=tmp_path)
     code = "from octavo.kernels import _native; print(_native.__file__)"
     core = Path(run(python, "-c", code, cwd=tmp_path).stdout.strip())
-    assert core.is_relative_to(empty_environment.parent)
-    said = run(empty_environment / "octavo", "--version", cwd=tmp_path).stdout
+    assert core.is_relative_to(python.parents[1])
+    said = run(python.with_name("octavo"), "--version", cwd=tmp_path).stdout
     assert octavo.__version__ in said
     installed = pip("list", "--format=freeze", python=python, cwd=tmp_path).stdout.lower()
     names = {line.partition("==")[0] for line in installed.splitlines()}
