@@ -205,6 +205,18 @@ def test_to_bf16_pair_rounds_ties_to_even_and_keeps_nan(isa):
         check_ints(run(isa, "to_bf16_pair", np.uint32, values, other), want)
 
 
+def test_store_bf16_rounds_as_to_bf16_pair_but_may_flush_denormals(isa):
+    high = np.arange(2**16, dtype=np.uint32) << 16
+    for low in (0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF):
+        values = (high | np.uint32(low)).view(F32)
+        got = run(isa, "store_bf16", np.uint16, values)[:, :16].reshape(-1)
+        want = bf16_bits(values).astype(np.uint16)
+        denormal = (np.abs(values) < 2.0**-126) & (values != 0)
+        flushed = denormal & (got == (want & 0x8000))
+        nan = np.isnan(values) & ((got & 0x7FFF) > 0x7F80)  # its payload is the level's own
+        check_ints(np.where(flushed | nan, want, got), want)
+
+
 def test_dot_bf16_on_exact_sums_is_the_same_everywhere(isa):
     rng = np.random.default_rng(10)
     a, b = rng.integers(-128, 129, (2, 4096)).astype(F32)  # products and sums are exact in float32
