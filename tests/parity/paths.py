@@ -1,0 +1,45 @@
+"""The ways Octavo computes a model's logits that parity is claimed for, each by a name.
+
+Knows the options of LLM and the reference interpreter; knows nothing of what they are compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octavo import LLM
+from octavo.batch import Want
+from octavo.engine.runner import make_batch
+from octavo.program.ops import Program
+from octavo.program.reference import ReferenceInterpreter
+
+FloatArray = NDArray[np.float32]
+Path_ = Callable[[list[int]], FloatArray]  # tokens -> logits after each, (len, vocab)
+
+NATIVE: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "int8, kv bf16": {"activations": "int8", "kv_dtype": "bf16"},
+        "int8, kv f32": {"activations": "int8", "kv_dtype": "f32"},
+        "bf16, kv bf16": {"activations": "bf16", "kv_dtype": "bf16"},
+        "bf16, kv f32": {"activations": "bf16", "kv_dtype": "f32"},
+        "f32 weights, kv f32": {"weights": "f32", "kv_dtype": "f32"},
+    }
+)
+
+
+def native(model: Path, name: str, context: int) -> LLM:
+    """One of `NATIVE`; `llm.logits` is its path."""
+    return LLM(model, context=context, **NATIVE[name])
+
+
+def reference(program: Program, weights: Mapping[str, FloatArray], tokens: list[int]) -> FloatArray:
+    """The reference interpreter in float32: logits after each token, (len(tokens), vocab)."""
+    blocks = list(range(-(-len(tokens) // 32)))
+    interpreter = ReferenceInterpreter(program, weights, num_blocks=len(blocks))
+    wants = [Want.LOGITS] * len(tokens)
+    return interpreter.run(make_batch([(tokens, 0)], [blocks], 1, range(len(tokens)), wants)).logits
