@@ -130,8 +130,8 @@ static __attribute__((noinline)) void tile_values(Addresses v, Addresses ahead, 
 // o[d .. d + 16R) of one row alone, over its steps [begin, end). A step of two tokens may hold one that the row does not see
 // (outside [lo, hi)): its V is cleared, for 0 * NaN is NaN.
 template <class T, int R>
-OCTAVO_INLINE void row_values_of(Addresses v, int begin, int end, int lo, int hi, const typename T::Element* p, float alpha,
-                                 int v_dim, int d, float* o) {
+OCTAVO_INLINE void row_values_of(Addresses v, int begin, int end, int lo, int hi, const typename T::Element* p,
+                                 float alpha, int v_dim, int d, float* o) {
   constexpr int kSteps = 16 / T::kTokens;
   f32x16 acc[R];
 #pragma GCC unroll 4
@@ -166,8 +166,10 @@ struct TileKernels {  // indexed by [ahead][KVType]
 };
 template <int M> constexpr TileKernels tile_kernels() {
   return {M,
-          {{tile_scores<F32, M, false>, tile_scores<Bf16, M, false>}, {tile_scores<F32, M, true>, tile_scores<Bf16, M, true>}},
-          {{tile_values<F32, M, false>, tile_values<Bf16, M, false>}, {tile_values<F32, M, true>, tile_values<Bf16, M, true>}}};
+          {{tile_scores<F32, M, false>, tile_scores<Bf16, M, false>},
+           {tile_scores<F32, M, true>, tile_scores<Bf16, M, true>}},
+          {{tile_values<F32, M, false>, tile_values<Bf16, M, false>},
+           {tile_values<F32, M, true>, tile_values<Bf16, M, true>}}};
 }
 #if OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512
 static constexpr TileKernels kTileKernels[] = {tile_kernels<1>(), tile_kernels<2>(), tile_kernels<3>(),

@@ -90,7 +90,8 @@ static const ProbeWord kWords[] = {
     OCTAVO_ENTRY(shift_right_u_16), OCTAVO_ENTRY(shift_right16_4), OCTAVO_ENTRY(to_float), OCTAVO_ENTRY(to_int),
     OCTAVO_ENTRY(as_float), OCTAVO_ENTRY(as_int), OCTAVO_ENTRY(dot_u8s8), OCTAVO_ENTRY(dot_u7s8),
     OCTAVO_ENTRY(dot_bf16), OCTAVO_ENTRY(load_f16), OCTAVO_ENTRY(load_bf16), OCTAVO_ENTRY(to_bf16_pair),
-    OCTAVO_ENTRY(store_bf16), OCTAVO_ENTRY(exp2_poly), OCTAVO_ENTRY(exp2_below_127), OCTAVO_ENTRY(first_lanes), OCTAVO_ENTRY(lt), OCTAVO_ENTRY(is_nan), OCTAVO_ENTRY(and_m),
+    OCTAVO_ENTRY(store_bf16), OCTAVO_ENTRY(exp2_poly), OCTAVO_ENTRY(exp2_below_127), OCTAVO_ENTRY(first_lanes),
+    OCTAVO_ENTRY(lt), OCTAVO_ENTRY(is_nan), OCTAVO_ENTRY(and_m),
     OCTAVO_ENTRY(mask_byte_add16), OCTAVO_ENTRY(swap_pairs), OCTAVO_ENTRY(twice_each), OCTAVO_ENTRY(reduce_add),
     OCTAVO_ENTRY(reduce_max),
 };
