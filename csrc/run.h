@@ -1,0 +1,126 @@
+// run.h: one step of a program on its way through the threads. See program.h for what it may know.
+//
+// Made by the caller's thread from the step's shape; then every thread of the pool calls `execute`. Ops cut their work
+// into units that threads take from a shared counter; a barrier ends each op.
+#pragma once
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "matmul_layout.h"
+#include "program.h"
+
+namespace octavo {
+
+constexpr int32_t kBlockTiles = 16;                     // act tiles of one unit with a per-thread scratch: up to 96 rows
+constexpr int32_t kBlockRows = kBlockTiles * kMaxTile;
+constexpr int64_t kActBytes = 512 << 10;                // activations of one matmul unit stay in L2
+constexpr int64_t kUnitBytes = 32 << 10;                // weights of one GEMV unit: about 2 us of reading
+constexpr int32_t kGateUpPanels = 4;                    // 64 columns of gate and of up
+constexpr int32_t kUnitAttentionRows = 2 * kAttentionGroupRows;  // (token, head) rows of one unit of attention
+
+static inline int64_t align64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+static inline int32_t divide_up(int32_t a, int32_t b) { return (a + b - 1) / b; }
+
+// One unit of attention: rows [row0, row1) of a sequence (counted from its first row) and one kv head; all chunks, or
+// one of `chunks` whose partial states are merged by whichever thread finishes last.
+struct AttentionUnit {
+  int32_t seq, kv_head, row0, row1;
+  int32_t chunk, chunks;  // chunks == 0: not split
+  int32_t arrival;        // index of the arrival counter of a split unit
+  int64_t partial;        // float offset of this chunk's partial; of the first chunk for the merge: partial_base
+  int64_t partial_base;
+  int64_t cost;
+};
+
+class Run {
+ public:
+  Run(Program& program, ThreadPool& pool, const Step& step);
+  void execute(int thread);
+
+ private:
+  void run_op(const OpRecord& op, int32_t index, int thread);
+
+  // Calls work(unit) for units [0, count), each on one thread; phase numbers the phases of an op.
+  template <class Work>
+  void share(int32_t index, int32_t count, Work work, int phase = 0) {
+    std::atomic<int32_t>& next = p_.counters_[3 * index + phase].next;
+    for (int32_t unit = next.fetch_add(1, std::memory_order_relaxed); unit < count;
+         unit = next.fetch_add(1, std::memory_order_relaxed))
+      work(unit);
+  }
+
+  // Rows are shared out by act tile, so that two threads never write into the same tile of packed rows.
+  template <class Work>
+  void share_rows(int32_t index, int32_t rows, Work work, int phase = 0) {
+    if (rows == 0) return;
+    share(index, tile_count(rows), [&](int32_t tile) {
+      for (int32_t row = tile_begin(rows, tile); row < tile_begin(rows, tile + 1); ++row) work(row);
+    }, phase);
+  }
+
+  float* rows_of(int32_t buffer, int32_t row = 0) {
+    return reinterpret_cast<float*>(p_.buffer_data_[buffer]) + (int64_t)row * p_.buffers_[buffer].width;
+  }
+  Acts acts_of(int32_t buffer) {
+    const BufferSpec& b = p_.buffers_[buffer];
+    return {p_.buffer_data_[buffer], b.kind, s_.rows, b.width};
+  }
+  const float* vector(const OpRecord& op, int i) { return op.vector[i] < 0 ? nullptr : p_.vectors_[op.vector[i]]; }
+  const Weight& matrix(const OpRecord& op, int i) { return p_.matrices_[op.matrix[i]]; }
+  const float* cos_of(int32_t row, int32_t half) { return p_.rope_cos_ + (int64_t)s_.positions[row] * half; }
+  const float* sin_of(int32_t row, int32_t half) { return p_.rope_sin_ + (int64_t)s_.positions[row] * half; }
+
+  // run_rows.cpp
+  void embed(const OpRecord& op, int32_t index);
+  void rms_norm(const OpRecord& op, int32_t index);
+  void quantize(const OpRecord& op, int32_t index);
+  void norm_quantize(const OpRecord& op, int32_t index, int thread);
+  void swiglu(const OpRecord& op, int32_t index);
+  void rope(const OpRecord& op, int32_t index);
+  void store_kv(const OpRecord& op, int32_t index);
+  void write_kv(const OpRecord& op, int32_t seq, int32_t row, int32_t kv_head, const float* k, const float* v);
+  const int32_t* block_table(int32_t group, int32_t seq);
+
+  // run_matmul.cpp
+  int32_t unit_panels(const Weight& w, int32_t rows);
+  void matmul(const OpRecord& op, int32_t index);
+  void qkv(const OpRecord& op, int32_t index, int thread);
+  void project(const OpRecord& op, int which, int32_t head, int32_t dim, int32_t tile0, int32_t tile1,
+               float* out, int64_t stride);
+  void rotate(const OpRecord& op, int32_t row, float* x);
+  void q_head(const OpRecord& op, int32_t head, int32_t tile0, int32_t tile1);
+  void kv_head(const OpRecord& op, int32_t head, int32_t tile0, int32_t tile1, int thread);
+  void gate_up(const OpRecord& op, int32_t index, int thread);
+
+  // run_attention.cpp
+  AttentionArgs attention_args(const OpRecord& op, int32_t seq);
+  void plan_attention(int32_t group);
+  void attend(const OpRecord& op, int32_t index, int thread);
+  bool attend_unit(const AttentionUnit& u, const AttentionArgs& a, float* out, int thread);
+
+  // run_head.cpp
+  void plan_head();
+  bool edited(int32_t output) const;
+  TileSummary* summaries(int32_t output, bool after_edits);
+  void head(const OpRecord& op, int32_t index, int thread);
+  void vocab_tile(const Weight& w, const Acts& acts, int32_t v, int32_t tile0, int32_t tile1, float* logits);
+  void merge(int32_t i);
+
+  Program& p_;
+  ThreadPool& pool_;
+  const Step& s_;
+  std::vector<std::vector<AttentionUnit>> units_;  // by layer group
+  int32_t num_arrivals_ = 0;
+  int64_t num_partials_ = 0;
+  std::unique_ptr<std::atomic<int32_t>[]> arrivals_;
+  std::vector<float> partials_;
+  int32_t vocab_tiles_ = 0;
+  std::vector<TileSummary> summaries_;  // [before, after edits][output][vocabulary tile]
+  std::vector<int32_t> top_ids_;
+  std::vector<float> top_values_;
+  std::vector<uint8_t> head_acts_;
+  std::vector<int32_t> result_rows_;  // row of logits or hidden of each output
+};
+
+}  // namespace octavo

@@ -1,0 +1,107 @@
+// run_attention.cpp: which rows and chunks of which heads are a unit of attention, and where its rows go.
+#include <algorithm>
+#include <cstring>
+
+#include "run.h"
+
+namespace octavo {
+
+AttentionArgs Run::attention_args(const OpRecord& op, int32_t seq) {
+  const LayerGroup& group = p_.groups_[op.group];
+  const int32_t row = s_.row_starts[seq];
+  AttentionArgs a{};
+  a.layout = &group.layout;
+  a.pages = group.pages;
+  a.block_table = block_table(op.group, seq);
+  a.q = rows_of(op.x, row);
+  a.q_stride = p_.buffers_[op.x].width;
+  a.out_stride = (int64_t)op.heads * group.layout.v_dim;
+  a.layer = op.layer;
+  a.group = op.heads / group.layout.kv_heads;
+  a.first_position = s_.positions[row];
+  a.rows = s_.row_starts[seq + 1] - row;
+  a.window = group.window;
+  a.scale = op.scale;
+  return a;
+}
+
+// The units of a layer group, the same for each of its layers. Few short rows are cut into chunks, so that one long
+// sequence keeps every thread busy; bits do not depend on it.
+void Run::plan_attention(int32_t group) {
+  const OpRecord* op = nullptr;
+  for (const OpRecord& o : p_.ops_)
+    if ((o.code == kAttend || o.code == kAttendQuantize) && o.group == group) op = &o;
+  if (op == nullptr) return;
+  const int32_t kv_heads = p_.groups_[group].layout.kv_heads, share = op->heads / kv_heads;
+  const int32_t unit_rows = std::max(1, kUnitAttentionRows / share);
+  const bool few = s_.seqs * kv_heads < 8 * p_.threads_;
+  for (int32_t seq = 0; seq < s_.seqs; ++seq) {
+    const AttentionArgs a = attention_args(*op, seq);
+    for (int32_t row0 = 0; row0 < a.rows; row0 += unit_rows) {
+      const int32_t row1 = std::min(row0 + unit_rows, a.rows);
+      const int32_t first = attention_first_chunk(&a, row0), end = attention_end_chunk(&a, row1);
+      const bool split = few && a.rows <= 8 && end - first > 1;
+      for (int32_t head = 0; head < kv_heads; ++head) {
+        AttentionUnit unit{seq, head, row0, row1, first, 0, 0, 0, 0, (int64_t)(row1 - row0) * (end - first)};
+        if (!split) {
+          units_[group].push_back(unit);
+          continue;
+        }
+        unit.chunks = end - first;
+        unit.cost = row1 - row0;
+        unit.arrival = num_arrivals_++;
+        unit.partial_base = num_partials_;
+        for (int32_t c = 0; c < unit.chunks; ++c) {
+          unit.chunk = first + c;
+          unit.partial = num_partials_;
+          units_[group].push_back(unit);
+          num_partials_ += attention_partial_floats(&a, row0, row1);
+        }
+      }
+    }
+  }
+  std::stable_sort(units_[group].begin(), units_[group].end(),
+                   [](const AttentionUnit& x, const AttentionUnit& y) { return x.cost > y.cost; });
+}
+
+void Run::attend(const OpRecord& op, int32_t index, int thread) {
+  const std::vector<AttentionUnit>& units = units_[op.group];
+  const KVLayout& layout = p_.groups_[op.group].layout;
+  const int64_t scratch_floats = align64(attention_scratch_bytes(&layout)) / 4;
+  float* staged = reinterpret_cast<float*>(p_.scratch_[thread]) + scratch_floats;
+  share(index, (int32_t)units.size(), [&](int32_t i) {
+    const AttentionUnit& u = units[i];
+    AttentionArgs a = attention_args(op, u.seq);
+    float* out;
+    if (op.code == kAttend) {
+      out = rows_of(op.out, s_.row_starts[u.seq]);
+    } else {  // the head's columns of these rows only, on their way to the packed rows
+      a.out_stride = (int64_t)a.group * layout.v_dim;
+      out = staged - u.row0 * a.out_stride - (int64_t)u.kv_head * a.out_stride;
+    }
+    if (!attend_unit(u, a, out, thread)) return;
+    if (op.code == kAttendQuantize) {
+      const Acts acts = acts_of(op.out);
+      const int32_t k0 = (int32_t)a.out_stride * u.kv_head;
+      for (int32_t row = u.row0; row < u.row1; ++row)
+        p_.kernels_->matmul->quantize(staged + (row - u.row0) * a.out_stride, &acts, s_.row_starts[u.seq] + row, k0,
+                                      k0 + (int32_t)a.out_stride);
+    }
+  });
+}
+
+// True once `out` holds the unit's rows: for a chunk, on the thread that finished the last of them.
+bool Run::attend_unit(const AttentionUnit& u, const AttentionArgs& a, float* out, int thread) {
+  const AttentionKernels& k = *p_.kernels_->attention;
+  if (u.chunks == 0) {
+    k.attend_rows(&a, u.row0, u.row1, u.kv_head, out, p_.scratch_[thread]);
+    return true;
+  }
+  k.attend_chunk(&a, u.row0, u.row1, u.kv_head, u.chunk, partials_.data() + u.partial, p_.scratch_[thread]);
+  // The counter runs on through the layers: every `chunks`-th arrival ends one.
+  if ((arrivals_[u.arrival].fetch_add(1, std::memory_order_acq_rel) + 1) % u.chunks != 0) return false;
+  k.merge_chunks(&a, u.row0, u.row1, u.kv_head, partials_.data() + u.partial_base, out);
+  return true;
+}
+
+}  // namespace octavo

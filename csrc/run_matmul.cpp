@@ -1,0 +1,108 @@
+// run_matmul.cpp: ops around a matmul: how its panels and rows become units, and what each unit does with its result.
+#include <algorithm>
+#include <cstring>
+
+#include "run.h"
+
+namespace octavo {
+
+// Panels of one unit: few rows are bound by reading weights, so units are about kUnitBytes and their number divides
+// evenly over the threads; many rows keep a pair of panels in L1 while the tiles pass by.
+int32_t Run::unit_panels(const Weight& w, int32_t rows) {
+  if (rows > 2 * kMaxTile) return 2;
+  const int64_t bytes = w.panel_stride * w.panels;
+  const int32_t rounds = (int32_t)std::max<int64_t>(1, bytes / (kUnitBytes * p_.threads_));
+  return std::max(1, divide_up(w.panels, rounds * p_.threads_));
+}
+
+void Run::matmul(const OpRecord& op, int32_t index) {
+  const Weight& w = matrix(op, 0);
+  const Acts acts = acts_of(op.x);
+  const int32_t panels = unit_panels(w, s_.rows), columns = divide_up(w.panels, panels);
+  const int32_t tiles = tile_count(s_.rows);
+  const int32_t step = (int32_t)std::max<int64_t>(1, kActBytes / act_row_bytes(acts.kind, acts.cols) / kMaxTile);
+  const int64_t width = w.rows;
+  share(index, columns * divide_up(tiles, step), [&](int32_t unit) {
+    const int32_t panel = unit % columns * panels, tile = unit / columns * step;
+    const float* add = op.add < 0 ? nullptr : rows_of(op.add) + panel * 16;
+    p_.kernels_->matmul->matmul(&w, panel, std::min(panel + panels, w.panels), &acts, tile,
+                                std::min(tile + step, tiles), vector(op, 0), add, width,
+                                rows_of(op.out) + panel * 16, width);
+  });
+}
+
+// Units of (head, block of rows): q heads go to the q buffer, a kv head's K and V through scratch into the pages.
+void Run::qkv(const OpRecord& op, int32_t index, int thread) {
+  const KVLayout& layout = p_.groups_[op.group].layout;
+  const int32_t heads = op.heads + layout.kv_heads;
+  const int32_t tiles = tile_count(s_.rows);
+  share(index, heads * divide_up(tiles, kBlockTiles), [&](int32_t unit) {
+    const int32_t tile0 = unit / heads * kBlockTiles, tile1 = std::min(tile0 + kBlockTiles, tiles);
+    const int32_t head = unit % heads;  // kv heads first: they are the larger units
+    if (head < layout.kv_heads)
+      kv_head(op, head, tile0, tile1, thread);
+    else
+      q_head(op, head - layout.kv_heads, tile0, tile1);
+  });
+}
+
+void Run::project(const OpRecord& op, int which, int32_t head, int32_t dim, int32_t tile0, int32_t tile1, float* out,
+             int64_t stride) {
+  const Acts acts = acts_of(op.x);
+  p_.kernels_->matmul->matmul(&matrix(op, which), head * dim / 16, (head + 1) * dim / 16, &acts, tile0, tile1,
+                              vector(op, which), nullptr, 0, out, stride);
+}
+
+void Run::rotate(const OpRecord& op, int32_t row, float* x) {
+  const int32_t half = op.rotary_dim / 2;
+  p_.kernels_->rows->rope(x, 1, op.head_dim, op.rotary_dim, cos_of(row, half), sin_of(row, half), op.rope_style);
+}
+
+void Run::q_head(const OpRecord& op, int32_t head, int32_t tile0, int32_t tile1) {
+  const int64_t width = p_.buffers_[op.out].width;
+  project(op, 0, head, op.head_dim, tile0, tile1, rows_of(op.out) + head * op.head_dim, width);
+  for (int32_t row = tile_begin(s_.rows, tile0); row < tile_begin(s_.rows, tile1); ++row)
+    rotate(op, row, rows_of(op.out, row) + head * op.head_dim);
+}
+
+void Run::kv_head(const OpRecord& op, int32_t head, int32_t tile0, int32_t tile1, int thread) {
+  const KVLayout& layout = p_.groups_[op.group].layout;
+  const int32_t row0 = tile_begin(s_.rows, tile0), row1 = tile_begin(s_.rows, tile1);
+  float* k = reinterpret_cast<float*>(p_.scratch_[thread]);
+  float* v = k + (int64_t)kBlockRows * layout.k_dim;
+  project(op, 1, head, layout.k_dim, tile0, tile1, k - (int64_t)row0 * layout.k_dim, layout.k_dim);
+  project(op, 2, head, layout.v_dim, tile0, tile1, v - (int64_t)row0 * layout.v_dim, layout.v_dim);
+  int32_t seq = (int32_t)(std::upper_bound(s_.row_starts, s_.row_starts + s_.seqs + 1, row0) - s_.row_starts) - 1;
+  for (int32_t row = row0; row < row1; ++row) {
+    while (row >= s_.row_starts[seq + 1]) ++seq;
+    float* key = k + (int64_t)(row - row0) * layout.k_dim;
+    rotate(op, row, key);
+    write_kv(op, seq, row, head, key, v + (int64_t)(row - row0) * layout.v_dim);
+  }
+}
+
+void Run::gate_up(const OpRecord& op, int32_t index, int thread) {
+  const Weight &gate_w = matrix(op, 0), &up_w = matrix(op, 1);
+  const Acts in = acts_of(op.x), out = acts_of(op.out);
+  const int32_t columns = divide_up(gate_w.panels, kGateUpPanels), tiles = tile_count(s_.rows);
+  const int32_t width = kGateUpPanels * 16;
+  float* gate = reinterpret_cast<float*>(p_.scratch_[thread]);
+  float* up = gate + (int64_t)kBlockRows * width;
+  share(index, columns * divide_up(tiles, kBlockTiles), [&](int32_t unit) {
+    const int32_t panel = unit % columns * kGateUpPanels, end = std::min(panel + kGateUpPanels, gate_w.panels);
+    const int32_t tile0 = unit / columns * kBlockTiles, tile1 = std::min(tile0 + kBlockTiles, tiles);
+    const int32_t row0 = tile_begin(s_.rows, tile0), row1 = tile_begin(s_.rows, tile1);
+    const int64_t shift = (int64_t)row0 * width;
+    const auto run = p_.kernels_->matmul->matmul;
+    run(&gate_w, panel, end, &in, tile0, tile1, nullptr, nullptr, 0, gate - shift, width);
+    run(&up_w, panel, end, &in, tile0, tile1, nullptr, nullptr, 0, up - shift, width);
+    const int32_t k0 = panel * 16, k1 = std::min(end * 16, out.cols);
+    for (int32_t row = row0; row < row1; ++row) {
+      float* g = gate + (int64_t)(row - row0) * width;
+      p_.kernels_->rows->silu_mul(g, up + (int64_t)(row - row0) * width, k1 - k0, g);
+      p_.kernels_->matmul->quantize(g, &out, row, k0, k1);
+    }
+  });
+}
+
+}  // namespace octavo

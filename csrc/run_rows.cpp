@@ -1,0 +1,75 @@
+// run_rows.cpp: ops that work on one row at a time, shared out by activation tile.
+#include <algorithm>
+#include <cstring>
+
+#include "run.h"
+
+namespace octavo {
+
+void Run::embed(const OpRecord& op, int32_t index) {
+  share_rows(index, s_.rows, [&](int32_t row) {
+    p_.kernels_->matmul->expand_row(&matrix(op, 0), s_.tokens[row], rows_of(op.out, row));
+  });
+}
+
+void Run::rms_norm(const OpRecord& op, int32_t index) {
+  const int32_t width = p_.buffers_[op.x].width;
+  share_rows(index, s_.rows, [&](int32_t row) {
+    p_.kernels_->rows->rms_norm(rows_of(op.x, row), vector(op, 0), op.eps, width, rows_of(op.out, row));
+  });
+}
+
+void Run::quantize(const OpRecord& op, int32_t index) {
+  const Acts acts = acts_of(op.out);
+  share_rows(index, s_.rows, [&](int32_t row) {
+    p_.kernels_->matmul->quantize(rows_of(op.x, row), &acts, row, 0, acts.cols);
+  });
+}
+
+void Run::norm_quantize(const OpRecord& op, int32_t index, int thread) {
+  const Acts acts = acts_of(op.out);
+  float* normed = reinterpret_cast<float*>(p_.scratch_[thread]);
+  share_rows(index, s_.rows, [&](int32_t row) {
+    p_.kernels_->rows->rms_norm(rows_of(op.x, row), vector(op, 0), op.eps, acts.cols, normed);
+    p_.kernels_->matmul->quantize(normed, &acts, row, 0, acts.cols);
+  });
+}
+
+void Run::swiglu(const OpRecord& op, int32_t index) {
+  const int32_t width = p_.buffers_[op.out].width;
+  share_rows(index, s_.rows, [&](int32_t row) {
+    p_.kernels_->rows->silu_mul(rows_of(op.x, row), rows_of(op.y, row), width, rows_of(op.out, row));
+  });
+}
+
+void Run::rope(const OpRecord& op, int32_t index) {
+  const int32_t width = p_.buffers_[op.out].width, half = op.rotary_dim / 2;
+  share_rows(index, s_.rows, [&](int32_t row) {
+    float* x = rows_of(op.out, row);
+    if (op.out != op.x) std::memcpy(x, rows_of(op.x, row), (size_t)width * 4);
+    p_.kernels_->rows->rope(x, op.heads, op.head_dim, op.rotary_dim, cos_of(row, half), sin_of(row, half), op.rope_style);
+  });
+}
+
+void Run::store_kv(const OpRecord& op, int32_t index) {
+  const KVLayout& layout = p_.groups_[op.group].layout;
+  share(index, s_.seqs, [&](int32_t seq) {
+    for (int32_t row = s_.row_starts[seq]; row < s_.row_starts[seq + 1]; ++row)
+      for (int32_t head = 0; head < layout.kv_heads; ++head)
+        write_kv(op, seq, row, head, rows_of(op.x, row) + head * layout.k_dim,
+                 rows_of(op.y, row) + head * layout.v_dim);
+  });
+}
+
+void Run::write_kv(const OpRecord& op, int32_t seq, int32_t row, int32_t kv_head, const float* k, const float* v) {
+  const LayerGroup& group = p_.groups_[op.group];
+  const int32_t position = s_.positions[row], size = group.layout.block_size;
+  p_.kernels_->attention->write_kv(&group.layout, group.pages, block_table(op.group, seq)[position / size],
+                                   position % size, op.layer, kv_head, k, v);
+}
+
+const int32_t* Run::block_table(int32_t group, int32_t seq) {
+  return s_.block_tables + ((int64_t)group * s_.seqs + seq) * s_.max_blocks;
+}
+
+}  // namespace octavo
