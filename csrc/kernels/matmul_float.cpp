@@ -41,10 +41,10 @@ __attribute__((noinline)) static void tile(const uint8_t* p, int64_t panel_strid
 
 template <int32_t kFormat, int M>
 static TileFn pick_unit(int unit) {
-  if constexpr (widest_unit(M) >= 4) {
+  if constexpr (widest_unit(kFormat, M) >= 4) {
     if (unit == 4) return tile<kFormat, 4, M>;
   }
-  if constexpr (widest_unit(M) >= 2) {
+  if constexpr (widest_unit(kFormat, M) >= 2) {
     if (unit == 2) return tile<kFormat, 2, M>;
   }
   return tile<kFormat, 1, M>;

@@ -118,14 +118,18 @@ OCTAVO_INLINE void add_half(const uint8_t* p, int64_t panel_stride, int g, const
   add_scaled<R, M>(dot, ws, a, stride, acc);
 }
 
-// The stream into L2 of what this core reads after this unit: the bytes of one group of every panel.
+// The stream into L2 of what this core reads after this unit: the lines that begin in this group, of every panel.
 template <int R, class G>
 OCTAVO_INLINE void prefetch_group(const uint8_t* p, int64_t panel_stride, int g) {
-  constexpr int kBytes = G::kLayout.bytes / G::kLayout.groups;
+  constexpr int kBytes = G::kLayout.bytes / G::kLayout.groups, kLines = kBytes / 64;
+  const int first = (g * kBytes + 63) & -64;
+  const bool one_more = kBytes % 64 != 0 && first + kLines * 64 < (g + 1) * kBytes;
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-    for (int byte = 0; byte < kBytes; byte += 64) __builtin_prefetch(p + r * panel_stride + g * kBytes + byte, 0, 2);
+    const uint8_t* line = p + r * panel_stride + first;
+#pragma GCC unroll 16
+    for (int i = 0; i < kLines; ++i) __builtin_prefetch(line + i * 64, 0, 2);
+    if (one_more) __builtin_prefetch(line + kLines * 64, 0, 2);
   }
 }
 
@@ -162,10 +166,7 @@ __attribute__((noinline)) static void tile(const uint8_t* p, int64_t panel_strid
 
 template <int32_t kFormat, int M>
 static TileFn pick_unit(int unit) {
-  if constexpr (widest_unit(M) >= 4) {
-    if (unit == 4) return tile<kFormat, 4, M>;
-  }
-  if constexpr (widest_unit(M) >= 2) {
+  if constexpr (widest_unit(kFormat, M) >= 2) {
     if (unit == 2) return tile<kFormat, 2, M>;
   }
   return tile<kFormat, 1, M>;

@@ -14,14 +14,17 @@ using TileFn = void (*)(const uint8_t* panels, int64_t panel_stride, int64_t len
                         int64_t prefetch, float* sums);
 
 // Panels a unit may have. Registers: R*M sums and R*M integer dots of 16 lanes, the weights and one broadcast.
-#if OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512
+// Few tokens are bound by memory: one panel at a time is one stream through it (measured 1.3 times the speed of four).
+// The float formats have one chain a sum and need several panels to hide its latency.
 constexpr int kMaxUnit = 4;
+#if OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512
 constexpr int kMaxTokens = 6;  // of a unit: a whole tile
-constexpr int widest_unit(int tokens) { return tokens <= 3 ? 4 : 2; }
+constexpr int widest_unit(int32_t format, int tokens) {
+  return is_integer_format(format) ? (tokens <= 2 ? 1 : 2) : tokens <= 3 ? 4 : 2;
+}
 #else
-constexpr int kMaxUnit = 2;    // 16 registers of 8 lanes: a tile of activations is taken in parts
-constexpr int kMaxTokens = 3;
-constexpr int widest_unit(int tokens) { return tokens == 1 ? 2 : 1; }
+constexpr int kMaxTokens = 3;  // 16 registers of 8 lanes: a tile of activations is taken in parts
+constexpr int widest_unit(int32_t format, int tokens) { return is_integer_format(format) || tokens > 1 ? 1 : 2; }
 #endif
 
 TileFn integer_tile(int32_t format, int unit, int tokens);  // unit in {1, 2, 4}, tokens in [1, kMaxTokens]
