@@ -52,7 +52,8 @@ static void run_tile(const Range& range, int32_t panel, int unit, int32_t begin,
     const int width = unit < widest_unit(w.format, tokens) ? unit : widest_unit(w.format, tokens);
     const TileFn run = tile_fn(w.format, width, tokens);
     for (int r = 0; r < unit; r += width) {
-      run(w.data + (panel + r) * w.panel_stride, w.panel_stride, range.length, a + first, size, first == 0 ? prefetch : 0, sums);
+      run(w.data + (panel + r) * w.panel_stride, w.panel_stride, range.length, a + first, size,
+          first == 0 ? prefetch : 0, sums);
       finish(range, sums, panel + r, width, begin + first, tokens);
     }
     first += tokens;
@@ -62,7 +63,8 @@ static void run_tile(const Range& range, int32_t panel, int unit, int32_t begin,
 static void run_tiles(const Range& range, int32_t panel1, int32_t tile0, int32_t tile1) {
   const int32_t rows = range.acts->rows, base = rows / tile_count(rows), extra = rows % tile_count(rows);
   const int32_t start = tile_begin(rows, tile0), first_size = base + (tile0 < extra);
-  const int widest = tile1 - tile0 == 1 ? widest_unit(range.w->format, first_size < kMaxTokens ? first_size : kMaxTokens) : 2;
+  const int tokens = first_size < kMaxTokens ? first_size : kMaxTokens;
+  const int widest = tile1 - tile0 == 1 ? widest_unit(range.w->format, tokens) : 2;
   for (int32_t panel = range.panel0; panel < panel1;) {
     const int32_t left = panel1 - panel;
     const int unit = left >= 4 && widest >= 4 ? 4 : left >= 2 && widest >= 2 ? 2 : 1;

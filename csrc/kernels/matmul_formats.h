@@ -11,15 +11,20 @@ namespace octavo::OCTAVO_ISA {
 #define OCTAVO_MEMBER __attribute__((always_inline)) static inline
 
 // zero_shift: the weights' zero point is 1 << zero_shift (0: none). high_bits: kept apart from the nibbles.
+template <int kZero, int kHigh, bool kHasMin>
+struct Has {
+  static constexpr int kZeroShift = kZero, kHighBits = kHigh;
+  static constexpr bool kMin = kHasMin;
+};
 template <int32_t kFormat> struct Traits;
-template <> struct Traits<W8> { static constexpr int kZeroShift = 7, kHighBits = 0; static constexpr bool kMin = false; };
-template <> struct Traits<W4S> { static constexpr int kZeroShift = 3, kHighBits = 0; static constexpr bool kMin = false; };
-template <> struct Traits<W4A> { static constexpr int kZeroShift = 0, kHighBits = 0; static constexpr bool kMin = true; };
-template <> struct Traits<W5S> { static constexpr int kZeroShift = 4, kHighBits = 1; static constexpr bool kMin = false; };
-template <> struct Traits<W5A> { static constexpr int kZeroShift = 0, kHighBits = 1; static constexpr bool kMin = true; };
-template <> struct Traits<W4K> { static constexpr int kZeroShift = 0, kHighBits = 0; static constexpr bool kMin = true; };
-template <> struct Traits<W5K> { static constexpr int kZeroShift = 0, kHighBits = 1; static constexpr bool kMin = true; };
-template <> struct Traits<W6K> { static constexpr int kZeroShift = 5, kHighBits = 2; static constexpr bool kMin = false; };
+template <> struct Traits<W8> : Has<7, 0, false> {};
+template <> struct Traits<W4S> : Has<3, 0, false> {};
+template <> struct Traits<W4A> : Has<0, 0, true> {};
+template <> struct Traits<W5S> : Has<4, 1, false> {};
+template <> struct Traits<W5A> : Has<0, 1, true> {};
+template <> struct Traits<W4K> : Has<0, 0, true> {};
+template <> struct Traits<W5K> : Has<0, 1, true> {};
+template <> struct Traits<W6K> : Has<5, 2, false> {};
 
 template <int32_t kFormat>
 struct Group : Traits<kFormat> {

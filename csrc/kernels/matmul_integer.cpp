@@ -48,7 +48,8 @@ OCTAVO_INLINE i32x16 start_of(Part part, const int32_t* a, int64_t stride, int m
 template <int R, int M, class G, Part kPart>
 OCTAVO_INLINE void group_dots(const uint8_t* p, int64_t panel_stride, int g, const int32_t* a, int64_t stride,
                               i32x16 (&dot)[R][M]) {
-  constexpr int kSteps = kPart == kWhole ? 8 : 4, kRun = G::kPairSteps == 0 ? kSteps : G::kPairSteps < kSteps ? G::kPairSteps : kSteps;
+  constexpr int kSteps = kPart == kWhole ? 8 : 4;
+  constexpr int kRun = G::kPairSteps == 0 || G::kPairSteps > kSteps ? kSteps : G::kPairSteps;
   constexpr bool kPaired = kPart == kWhole && G::kLayout.group_quants == 256;
   i32x16 run[R][M];
 #pragma GCC unroll 8

@@ -53,10 +53,12 @@ OCTAVO_INLINE i32x4 add_pairs4(i32x4 sums, i32x4 w, i32x4 a) {
 }
 OCTAVO_INLINE i32x4 widen_pairs4(i32x4 acc, i32x4 sums) { return acc + (shift_left4<16>(sums) >> 16) + (sums >> 16); }
 OCTAVO_INLINE i32x16 add_pairs(i32x16 sums, i32x16 w, i32x16 a) {
-  return {add_pairs4(sums.a, w.a, a.a), add_pairs4(sums.b, w.b, a.b), add_pairs4(sums.c, w.c, a.c), add_pairs4(sums.d, w.d, a.d)};
+  return {add_pairs4(sums.a, w.a, a.a), add_pairs4(sums.b, w.b, a.b), add_pairs4(sums.c, w.c, a.c),
+          add_pairs4(sums.d, w.d, a.d)};
 }
 OCTAVO_INLINE i32x16 widen_pairs(i32x16 acc, i32x16 sums) {
-  return {widen_pairs4(acc.a, sums.a), widen_pairs4(acc.b, sums.b), widen_pairs4(acc.c, sums.c), widen_pairs4(acc.d, sums.d)};
+  return {widen_pairs4(acc.a, sums.a), widen_pairs4(acc.b, sums.b), widen_pairs4(acc.c, sums.c),
+          widen_pairs4(acc.d, sums.d)};
 }
 #else
 constexpr bool kPairSums = false;
