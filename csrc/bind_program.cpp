@@ -168,7 +168,7 @@ class PyProgram {
     parts_.rope_positions = (int64_t)rope_cos.shape(0);
     parts_.rope_half = (int64_t)rope_cos.shape(1);
     RecordChecker checker(parts_);
-    for (size_t i = 0; i < parts_.ops.size(); ++i) checker.check(parts_.ops[i], "op " + std::to_string(i));
+    for (size_t i = 0; i < parts_.ops.size(); ++i) checker.check(parts_.ops[i], std::string("op ").append(std::to_string(i)));
     if (parts_.ops.back().code != kHead) refuse("last op's code", kHead, parts_.ops.back().code);
     program_ = std::make_unique<Program>(&table_for(isa), parts_.ops, parts_.buffers, parts_.matrices, parts_.vectors,
                                          parts_.groups, rope_cos.data(), rope_sin.data(), max_rows, pool.size());

@@ -20,9 +20,11 @@
 namespace octavo {
 namespace {
 
-// About 30 us and 150 us on current machines: a barrier is short, the gap between two steps longer.
-constexpr int kBarrierSpins = 2000;
-constexpr int kRunSpins = 10000;
+// A barrier is short; between two steps of a stream the caller samples and schedules, which a sleeping worker would
+// make longer by its wake-up.
+constexpr std::chrono::microseconds kBarrierSpin{50};
+constexpr std::chrono::microseconds kRunSpin{300};
+constexpr int kPolls = 32;   // between two looks at the clock
 constexpr int kYields = 64;  // lets a crowded machine run the thread that we wait for
 
 void relax() {
@@ -43,11 +45,17 @@ void futex_wake_all(std::atomic<uint32_t>& word) {
 
 }  // namespace
 
-void ThreadPool::Flag::wait_while(uint32_t seen, int spins) {
-  for (int i = 0; i < spins; ++i) {
-    if (value.load(std::memory_order_acquire) != seen) return;
-    relax();
-  }
+void ThreadPool::Flag::wait_while(uint32_t seen, std::chrono::microseconds spin) {
+  const auto poll = [&] {
+    for (int i = 0; i < kPolls; ++i) {
+      if (value.load(std::memory_order_acquire) != seen) return true;
+      relax();
+    }
+    return false;
+  };
+  if (poll()) return;
+  for (const auto end = std::chrono::steady_clock::now() + spin; std::chrono::steady_clock::now() < end;)
+    if (poll()) return;
   for (int i = 0; i < kYields; ++i) {
     if (value.load(std::memory_order_acquire) != seen) return;
     sched_yield();
@@ -95,7 +103,7 @@ void ThreadPool::run(Task task, void* context) {
 void ThreadPool::work(int thread) {
   // Workers start at run 0: the first run may begin before this line, and must not be missed.
   for (uint32_t seen = 0;; ++seen) {
-    runs_.wait_while(seen, kRunSpins);
+    runs_.wait_while(seen, kRunSpin);
     if (stop_.load()) return;
     task_(context_, thread);
     barrier();
@@ -109,7 +117,7 @@ void ThreadPool::barrier() {
     arrived_.store(0, std::memory_order_relaxed);  // published by advance()
     barriers_.advance();
   } else {
-    barriers_.wait_while(seen, kBarrierSpins);
+    barriers_.wait_while(seen, kBarrierSpin);
   }
 }
 

@@ -4,6 +4,7 @@
 // Knows nothing of programs or kernels.
 #pragma once
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -31,7 +32,7 @@ class ThreadPool {
     std::atomic<uint32_t> value{0};
     std::atomic<uint32_t> sleepers{0};
 
-    void wait_while(uint32_t seen, int spins);  // spin, yield, then sleep until value differs from seen
+    void wait_while(uint32_t seen, std::chrono::microseconds spin);  // then yield, then sleep, until value differs
     void advance();                             // value + 1, waking whoever sleeps
   };
 

@@ -10,8 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from itertools import accumulate
 
 from octavo.batch import Batch, StepOutput, Want
 from octavo.engine.runner import Runner, make_batch
@@ -151,13 +150,13 @@ class Engine:
         assert self._scheduler.num_running > 0 or self._pool.num_held == 0
 
     def _batch(self, plan: StepPlan, wants: HeadWants) -> Batch:
-        ends = np.cumsum([s.end - s.begin for s in plan.scheduled])
+        ends = accumulate(s.end - s.begin for s in plan.scheduled)
         edit_starts, edits = wants.ragged_edits()
         return make_batch(
             [(s.request.tokens[s.begin : s.end], s.begin) for s in plan.scheduled],
             [s.blocks for s in plan.scheduled],
             len(self._runner.layouts),
-            [int(end) - 1 for s, end in zip(plan.scheduled, ends, strict=True) if s.samples],
+            [end - 1 for s, end in zip(plan.scheduled, ends, strict=True) if s.samples],
             wants.wants,
             edit_starts=edit_starts,
             edits=edits,

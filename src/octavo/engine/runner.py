@@ -7,6 +7,7 @@ Knows arrays and the compiled core. Knows nothing of waiting requests, text or s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,8 +69,8 @@ class Runner:
 
     def forward(self, batch: Batch) -> StepOutput:
         outputs = len(batch.output_rows)
-        num_logits = int(np.count_nonzero(batch.wants == Want.LOGITS))
-        num_hidden = int(np.count_nonzero(batch.wants == Want.HIDDEN))
+        wants = batch.wants.tolist()
+        num_logits, num_hidden = wants.count(Want.LOGITS), wants.count(Want.HIDDEN)
         out = StepOutput(
             argmax=np.empty(outputs, np.int32),
             log_sum_exp=np.empty(outputs, np.float32),
@@ -128,19 +129,17 @@ def make_batch(
 ) -> Batch:
     """A ragged batch. `spans`: each sequence's (tokens, position of the first); `tables`: its
     blocks."""
-    lengths = [len(tokens) for tokens, _ in spans]
     width = max(len(table) for table in tables)
-    block_tables = np.zeros((num_groups, len(spans), width), np.int32)
-    for s, table in enumerate(tables):
-        block_tables[:, s, : len(table)] = table
-    positions = [np.arange(first, first + len(tokens), dtype=np.int32) for tokens, first in spans]
+    rows = [[*table, *[0] * (width - len(table))] for table in tables]
+    tokens = [token for span, _ in spans for token in span]
+    positions = [p for span, first in spans for p in range(first, first + len(span))]
     return Batch(
-        tokens=np.concatenate([np.asarray(tokens, np.int32) for tokens, _ in spans]),
-        positions=np.concatenate(positions),
-        row_starts=np.cumsum([0, *lengths], dtype=np.int32),
-        block_tables=block_tables,
-        output_rows=np.asarray(output_rows, np.int32),
-        wants=np.asarray(wants, np.int32),
+        tokens=np.array(tokens, np.int32),
+        positions=np.array(positions, np.int32),
+        row_starts=np.array([0, *accumulate(len(span) for span, _ in spans)], np.int32),
+        block_tables=np.array([rows] * num_groups, np.int32),
+        output_rows=np.array(output_rows, np.int32),
+        wants=np.array(wants, np.int32),
         top_k=top_k,
         edit_starts=edit_starts,
         edits=edits,

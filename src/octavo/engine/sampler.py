@@ -8,6 +8,7 @@ knows no text.
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class Sampler:
         tokens = []
         rows = iter(out.logits)
         for i, request in enumerate(requests):
-            if np.isnan(out.log_sum_exp[i]):
+            if math.isnan(out.log_sum_exp[i]):
                 raise ModelError("the model's logits are not finite: check the file, or another")
             if wants.wants[i] is Want.ARGMAX:
                 tokens.append(int(out.argmax[i]))
