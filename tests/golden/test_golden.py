@@ -1,9 +1,9 @@
 """SmolLM2's logits against those of Hugging Face transformers, from a file: needs no torch.
 
-smollm2.json is made by tests/parity/make_golden.py. Errors are in standard deviations of a row's logits.
-The bound of 1e-3 on float32 is what was asked for, and about 30 times what is seen. The others are measured:
-about twice the worst of these texts, because a rounding to int8 or bf16 that falls the other way, as it may
-on another ISA level, moves all that follows.
+smollm2.json is made by tests/parity/make_golden.py. Errors are in standard deviations of a row's
+logits. The bound of 1e-3 on float32 is what was asked for, 30 times what is seen. The others are
+measured: twice the worst of these texts, because a rounding to int8 or bf16 that falls the other
+way, as it may on another ISA level, moves all that follows.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ from tests.parity import paths
 _GOLDEN = json.loads(Path(__file__).with_name("smollm2.json").read_text(encoding="ascii"))
 _TEXTS = sorted(_GOLDEN["texts"])
 _EXACT = 1e-3
-_WORST = {"int8": 1.0, "bf16": 0.3}  # of any of a row's eight likeliest
-_MEAN = {"int8": 0.15, "bf16": 0.05}  # of all of them in a text, root of the mean square
+_WORST = {"int8": 0.8, "bf16": 0.25}  # of any of a row's eight likeliest
+_MEAN = {"int8": 0.2, "bf16": 0.06}  # of all of them in a text, root of the mean square
+_SAME_BEST = {"int8": 0.85, "bf16": 0.92}  # of the rows of a text
 
 Golden = Mapping[str, list]
 FloatArray = NDArray[np.float32]
 
 
 def errors(logits: FloatArray, golden: Golden) -> NDArray[np.float64]:
-    """(rows, 9): how far the eight likeliest and the log-sum-exp are off, in deviations of the row."""
+    """(rows, 9): what the eight likeliest and the log-sum-exp are off by, in deviations."""
     theirs = np.array(golden["top_logits"])
     ours = np.take_along_axis(logits, np.array(golden["top_ids"]), axis=1).astype(np.float64)
     exact = logits.astype(np.float64)
@@ -42,13 +43,9 @@ def errors(logits: FloatArray, golden: Golden) -> NDArray[np.float64]:
     return off / np.array(golden["deviation"])[:, None]
 
 
-def same_best(logits: FloatArray, golden: Golden, bound: float) -> None:
-    """Where their best leads by more than two errors can turn round, ours is the same."""
-    top = np.array(golden["top_logits"])
-    clear = top[:, 0] - top[:, 1] > 2 * bound * np.array(golden["deviation"])
-    assert clear.any()
-    best = np.array(golden["top_ids"])[:, 0]
-    assert (logits.argmax(axis=1) == best)[clear].all()
+def same_best(logits: FloatArray, golden: Golden) -> float:
+    """The share of rows with their best token."""
+    return float(np.mean(logits.argmax(axis=1) == np.array(golden["top_ids"])[:, 0]))
 
 
 def rows_of(golden: Golden) -> list[int]:
@@ -73,7 +70,7 @@ def test_rounded_activations_stay_near(name: str, rounded: tuple[str, LLM]) -> N
     off = errors(logits, golden)
     assert np.abs(off).max() < _WORST[kind]
     assert np.sqrt(np.mean(off**2)) < _MEAN[kind]
-    same_best(logits, golden, _WORST[kind])
+    assert same_best(logits, golden) >= _SAME_BEST[kind]
 
 
 @pytest.mark.parametrize("name", _TEXTS)
@@ -81,7 +78,7 @@ def test_float32_weights_give_their_logits_and_their_text(name: str, exact: LLM)
     golden = _GOLDEN["texts"][name]
     logits = exact.logits(rows_of(golden))
     assert np.abs(errors(logits, golden)).max() < _EXACT
-    same_best(logits, golden, _EXACT)
+    assert same_best(logits, golden) == 1
     params = SamplingParams(max_tokens=len(golden["continuation"]), temperature=0, ignore_eos=True)
     answer = exact.generate([golden["tokens"]], params)[0]
     assert list(answer.outputs[0].token_ids) == golden["continuation"]
@@ -95,4 +92,4 @@ def test_the_reference_interpreter_gives_their_logits(smollm2_path: Path) -> Non
         golden = _GOLDEN["texts"][name]
         logits = paths.reference(program, weights, rows_of(golden))
         assert np.abs(errors(logits, golden)).max() < _EXACT, name
-        same_best(logits, golden, _EXACT)
+        assert same_best(logits, golden) == 1, name

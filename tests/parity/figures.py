@@ -64,7 +64,9 @@ def join(parts: Iterable[Figures]) -> Figures:
 
 
 def _cosine(a: FloatArray, b: FloatArray) -> Doubles:
-    dot, aa, bb = (np.einsum("rv,rv->r", x, y, dtype=np.float64) for x, y in ((a, b), (a, a), (b, b)))
+    dot, aa, bb = (
+        np.einsum("rv,rv->r", x, y, dtype=np.float64) for x, y in ((a, b), (a, a), (b, b))
+    )
     cosine: Doubles = dot / np.sqrt(aa * bb)
     return cosine
 

@@ -1,7 +1,7 @@
 """A Llama of Hugging Face transformers that holds the same dequantised float32 weights as ours.
 
-Comes in: our header and `reference_weights`. Goes out: LlamaForCausalLM on the CPU, in float32. Needs
-torch and transformers. Only names and the order of q's and k's rows differ; nothing is computed here.
+Comes in: our config and `reference_weights`. Goes out: LlamaForCausalLM on the CPU, in float32.
+Needs torch and transformers. Only names and the order of q's and k's rows differ.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python -m tests.parity.make_golden [MODEL]
 
-Every number in it is theirs, from LlamaForCausalLM in float32 on the CPU with our dequantised weights
-(test_parity.py checks those against transformers' own reading of the GGUF). The versions used are in the
-file. Make it anew only when a text or the model changes: it is meant to stay.
+Every number in it is theirs, from LlamaForCausalLM in float32 on the CPU with our dequantised
+weights (test_parity.py checks those against transformers' own reading of the GGUF). The versions
+used are in the file. Make it anew only when a text or the model changes: it is meant to stay.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from tests.parity import hf_llama
 
 _FILE = Path(__file__).parents[1] / "golden" / "smollm2.json"
 _TEXTS = {
-    "english": "The lighthouse keeper counted the ships each evening, and wrote their names in a long "
-    "grey book. On the third of March there were none, so he wrote about the fog instead.",
+    "english": "The lighthouse keeper counted the ships each evening, and wrote their names in a "
+    "long grey book. On the third of March there were none, so he wrote about the fog instead.",
     "code": 'def mean(values):\n    """The average of a list of numbers."""\n    total = 0\n'
     "    for value in values:\n        total += value\n    return total / len(values)\n",
     "japanese": "朝の駅は静かで、猫が一匹だけベンチに座っていた。",
@@ -56,7 +56,9 @@ def main() -> None:
         "model": path.name,
         "texts": {name: _golden(theirs, tokens) for name, tokens in prompts.items()},
     }
-    lines = json.dumps(golden, indent=None, ensure_ascii=True).replace('"made_with"', '\n"made_with"')
+    lines = json.dumps(golden, indent=None, ensure_ascii=True).replace(
+        '"made_with"', '\n"made_with"'
+    )
     _FILE.write_text(lines.replace('{"tokens"', '\n{"tokens"') + "\n", encoding="ascii")
 
 

@@ -1,11 +1,11 @@
 """The ways Octavo computes a model's logits that parity is claimed for, each by a name.
 
-Knows the options of LLM and the reference interpreter; knows nothing of what they are compared with.
+Knows the options of LLM and the reference interpreter; not what they are compared with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -19,7 +19,6 @@ from octavo.program.ops import Program
 from octavo.program.reference import ReferenceInterpreter
 
 FloatArray = NDArray[np.float32]
-Path_ = Callable[[list[int]], FloatArray]  # tokens -> logits after each, (len, vocab)
 
 NATIVE: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {

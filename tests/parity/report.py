@@ -69,6 +69,9 @@ def show(name: str, windows: list[Figures]) -> None:
     low, worst = np.percentile(f.cosine, 1), f.cosine.min()
     print(f"{name}:  rows {len(f.cosine)}")
     print(f"  cosine            mean {f.cosine.mean():.6f}  1 % {low:.6f}  worst {worst:.6f}")
+    print(
+        f"  rows below 0.999  {int((f.cosine < 0.999).sum())}, centred {int((f.centred < 0.999).sum())}"
+    )
     low, worst = np.percentile(f.centred, 1), f.centred.min()
     print(f"  cosine, centred   mean {f.centred.mean():.6f}  1 % {low:.6f}  worst {worst:.6f}")
     print(f"  error / deviation mean {f.error.mean():.3g}  worst {f.error.max():.3g}")
@@ -81,8 +84,9 @@ def show(name: str, windows: list[Figures]) -> None:
         if begin < longest:
             part = join([w.rows(begin, end) for w in windows])
             print(
-                f"    positions {begin:5} to {min(end, longest) - 1:5}: centred {part.centred.mean():.6f} "
-                f"worst {part.centred.min():.6f}  error worst {part.error.max():.3g}"
+                f"    positions {begin:5} to {min(end, longest) - 1:5}: "
+                f"centred {part.centred.mean():.6f} worst {part.centred.min():.6f}  "
+                f"error worst {part.error.max():.3g}"
             )
 
 
