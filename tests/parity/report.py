@@ -2,8 +2,8 @@
 
     python -m tests.parity.report TEXT [MODEL] [--tokens N] [--window N] [--path NAME ...]
 
-Their side is LlamaForCausalLM in float32 on the CPU with the same dequantised weights. The text is cut
-into windows without overlap, each a sequence of its own. MODEL: a library name or a GGUF file.
+Their side is LlamaForCausalLM in float32 on the CPU with the same dequantised weights. The text is
+cut into windows without overlap, each a sequence of its own. MODEL: a library name or a GGUF file.
 """
 
 from __future__ import annotations
@@ -69,9 +69,8 @@ def show(name: str, windows: list[Figures]) -> None:
     low, worst = np.percentile(f.cosine, 1), f.cosine.min()
     print(f"{name}:  rows {len(f.cosine)}")
     print(f"  cosine            mean {f.cosine.mean():.6f}  1 % {low:.6f}  worst {worst:.6f}")
-    print(
-        f"  rows below 0.999  {int((f.cosine < 0.999).sum())}, centred {int((f.centred < 0.999).sum())}"
-    )
+    below, centred = (int((c < 0.999).sum()) for c in (f.cosine, f.centred))
+    print(f"  rows below 0.999  {below}, centred {centred}")
     low, worst = np.percentile(f.centred, 1), f.centred.min()
     print(f"  cosine, centred   mean {f.centred.mean():.6f}  1 % {low:.6f}  worst {worst:.6f}")
     print(f"  error / deviation mean {f.error.mean():.3g}  worst {f.error.max():.3g}")

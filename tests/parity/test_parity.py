@@ -1,7 +1,7 @@
 """SmolLM2's logits against Hugging Face transformers itself. Runs where torch and transformers are.
 
 One window of a fixture's texts; `python -m tests.parity.report` gives the figures over a long text.
-Cosines are of logits less their mean. As they are, logits of some rows have a large common part that
+Cosines are of logits less their mean. As they are, some rows have a large common part that
 rounding moves and a softmax never sees: their cosine is lower, to 0.9967 in bf16 over 8,192 tokens.
 """
 
