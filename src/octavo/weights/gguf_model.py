@@ -108,17 +108,24 @@ def load_weights(
     Raises ModelFormatError with the tensor and what was expected if one is missing or of another
     shape.
     """
-    matrices: dict[str, native.PackedWeight] = {}
-    vectors: dict[str, FloatArray] = {}
     with GGUFFile.open(header.path) as file:
-        for name, spec in specs.items():
-            info = _find(file, header, spec)
-            if spec.kind == "vector":
+        found = {name: _find(file, header, spec) for name, spec in specs.items()}
+        formats = {
+            name: expand or _FORMATS[info.type]
+            for name, info in found.items()
+            if specs[name].kind == "matrix"
+        }
+        # One block of memory for all: alone, small matrices would not fill a huge page.
+        memory = native.WeightMemory(sum(_packed_bytes(found[n], f) for n, f in formats.items()))
+        matrices: dict[str, native.PackedWeight] = {}
+        vectors: dict[str, FloatArray] = {}
+        for name, info in found.items():
+            if name not in formats:
                 vectors[name] = dequantize(info.type, file.data(name), info.shape)
                 continue
-            rows, cols = spec.shape
+            rows, cols = info.shape
             matrices[name] = native.pack_weight(
-                pool, file.data(name), int(info.type), rows, cols, expand or _FORMATS[info.type]
+                pool, file.data(name), int(info.type), rows, cols, formats[name], memory
             )
             file.drop(name)
         file.check_unchanged()
@@ -153,6 +160,12 @@ def _header(file: GGUFFile) -> ModelHeader:
         factors = tuple(dequantize(info.type, file.data(_ROPE_FACTORS), info.shape).tolist())
     config = model_config(file.metadata, file.tensors, factors)
     return ModelHeader(file.path, config, file.tensors, file.metadata)
+
+
+def _packed_bytes(info: TensorInfo, format: str) -> int:
+    """Of a packed matrix, to the next 64 bytes."""
+    rows, cols = info.shape
+    return -(-native.packed_nbytes(rows, cols, format) // 64) * 64
 
 
 def _find(file: GGUFFile, header: ModelHeader, spec: WeightSpec) -> TensorInfo:
