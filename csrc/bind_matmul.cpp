@@ -53,8 +53,19 @@ struct PackedRows {
 int32_t kind_named(const std::string& name) {
   if (name == "A32") return A32;
   if (name == "ABF16") return ABF16;
-  expect(name == "AF32", "kind", "A32, ABF16 or AF32", name);
+  if (name == "ABF16X2") return ABF16X2;
+  expect(name == "AF32", "kind", "A32, ABF16, ABF16X2 or AF32", name);
   return AF32;
+}
+
+// The rows a weight is multiplied with: its own kind, or for integer formats ABF16X2 on request.
+int32_t kind_for(const Weight& w, const std::optional<std::string>& rows) {
+  const int32_t own = act_kind_of(w.format);
+  if (!rows) return own;
+  const char* const own_name = own == A32 ? "A32" : own == ABF16 ? "ABF16" : "AF32";
+  expect(*rows == own_name || (own == A32 && *rows == "ABF16X2"), "rows",
+         own == A32 ? "A32 or ABF16X2" : std::string(own_name) + " for " + format_name(w.format), *rows);
+  return kind_named(*rows);
 }
 
 void quantize_rows(const KernelTable& table, const Rows& x, const Acts& acts) {
@@ -64,7 +75,7 @@ void quantize_rows(const KernelTable& table, const Rows& x, const Acts& acts) {
 void check_rows(const Rows& x, int32_t kind) {
   expect_shape(x, "x", (int64_t)x.shape(0), (int64_t)x.shape(1));
   expect(x.shape(0) >= 1 && x.shape(1) >= 1, "x", "at least one row and one column", "an empty array");
-  expect(kind != A32 || x.shape(1) % 32 == 0, "x", "a multiple of 32 columns", std::to_string(x.shape(1)));
+  expect((kind != A32 && kind != ABF16X2) || x.shape(1) % 32 == 0, "x", "a multiple of 32 columns", std::to_string(x.shape(1)));
 }
 
 nb::bytes quantize(const std::string& isa, const Rows& x, const std::string& kind_name) {
@@ -96,10 +107,10 @@ Cut check_cut(const Weight& w, int64_t rows, int32_t panel0, std::optional<int32
 
 void matmul(const std::string& isa, const PackedWeight& weight, const Rows& x, const RowsOut& out,
             const std::optional<Vector>& bias, const std::optional<Rows>& add, int32_t panel0, std::optional<int32_t> panel1,
-            int32_t tile0, std::optional<int32_t> tile1) {
+            int32_t tile0, std::optional<int32_t> tile1, const std::optional<std::string>& rows_kind) {
   const KernelTable& table = table_for(isa);
   const Weight& w = weight.weight();
-  const int32_t kind = act_kind_of(w.format);
+  const int32_t kind = kind_for(w, rows_kind);
   const int64_t rows = (int64_t)x.shape(0);
   check_rows(x, kind);
   expect((int64_t)x.shape(1) == w.cols, "x", std::to_string(w.cols) + " columns", std::to_string(x.shape(1)));
@@ -116,14 +127,16 @@ void matmul(const std::string& isa, const PackedWeight& weight, const Rows& x, c
 }
 
 // Seconds of one call, the best of `repeats`: for benchmarks. All panels, all tiles, packed once.
-double time_matmul(const std::string& isa, const PackedWeight& weight, const Rows& x, int repeats) {
+double time_matmul(const std::string& isa, const PackedWeight& weight, const Rows& x, int repeats,
+                   const std::optional<std::string>& rows_kind) {
   const KernelTable& table = table_for(isa);
   const Weight& w = weight.weight();
-  check_rows(x, act_kind_of(w.format));
+  const int32_t kind = kind_for(w, rows_kind);
+  check_rows(x, kind);
   expect((int64_t)x.shape(1) == w.cols, "x", std::to_string(w.cols) + " columns", std::to_string(x.shape(1)));
   expect(repeats >= 1, "repeats", "at least 1", std::to_string(repeats));
   nb::gil_scoped_release release;
-  PackedRows packed(act_kind_of(w.format), (int64_t)x.shape(0), w.cols);
+  PackedRows packed(kind, (int64_t)x.shape(0), w.cols);
   quantize_rows(table, x, packed.acts);
   std::vector<float> out((size_t)packed.acts.rows * (size_t)w.rows);
   double best = 1e30;
@@ -207,9 +220,10 @@ void bind_matmul(nb::module_& m) {
   m.def("quantize", &quantize, "isa"_a, "x"_a.noconvert(), "kind"_a, "Rows as packed activations (tests only).");
   m.def("matmul", &matmul, "isa"_a, "weight"_a, "x"_a.noconvert(), "out"_a.noconvert(), nb::kw_only(),
         "bias"_a.noconvert().none() = nb::none(), "add"_a.noconvert().none() = nb::none(), "panel0"_a = 0,
-        "panel1"_a.none() = nb::none(), "tile0"_a = 0, "tile1"_a.none() = nb::none(),
-        "x through the weight into out; rows outside the tiles stay as they are (tests only).");
-  m.def("time_matmul", &time_matmul, "isa"_a, "weight"_a, "x"_a.noconvert(), "repeats"_a,
+        "panel1"_a.none() = nb::none(), "tile0"_a = 0, "tile1"_a.none() = nb::none(), "rows"_a.none() = nb::none(),
+        "x through the weight into out; rows outside the tiles stay as they are. rows: the kind x is packed as (tests only).");
+  m.def("time_matmul", &time_matmul, "isa"_a, "weight"_a, "x"_a.noconvert(), "repeats"_a, nb::kw_only(),
+        "rows"_a.none() = nb::none(),
         "Seconds of the fastest call on one thread (benchmarks only).");
   m.def("expand_row", &expand_row, "isa"_a, "weight"_a, "row"_a, "out"_a.noconvert(), "One row as float32 (tests only).");
 }

@@ -41,6 +41,11 @@ enum ActKind : int32_t {
               //   scale = amax/127; nsum = -sum(q); nlo = -sum(q of the first 16 k); am = scale * sum(q)
   ABF16 = 1,  // [K/2][Mt] pairs of bf16
   AF32 = 2,   // [K][Mt] float
+  ABF16X2 = 3,  // 32 bits of every value, per group of 32 k: [35 rows][Mt] of 4 B, 140*Mt B a group
+                //   Where the level has bf16 dots, a value is two bf16 terms, hi = bf16(x) and lo = bf16(x - hi), and step j
+                //   (k = 4j .. 4j+3) has the rows 4j: hi of (4j, 4j+2), 4j+1: hi of (4j+1, 4j+3), 4j+2 and 4j+3: lo of the
+                //   same pairs, the first in the low half. Elsewhere row k is x[k] as float.
+                //   Rows 32, 33, 34: float sums of all 32 values, of the first 16 and of the last 16; NaN if not finite.
 };
 constexpr int kMaxTile = 6;
 
@@ -64,6 +69,7 @@ static inline int32_t tile_of(int32_t rows, int32_t row) {
 // Bytes of one activation row. There is no padding: a kernel reads exactly the groups that K has.
 static inline int64_t act_row_bytes(int32_t kind, int32_t cols) {
   if (kind == A32) return (int64_t)((cols + 31) / 32) * 48;
+  if (kind == ABF16X2) return (int64_t)((cols + 31) / 32) * 140;
   if (kind == ABF16) return (int64_t)((cols + 1) / 2) * 4;
   return (int64_t)cols * 4;
 }

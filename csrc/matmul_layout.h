@@ -32,6 +32,7 @@ static constexpr SupertileLayout kSupertiles[] = {
 
 static constexpr bool is_integer_format(int32_t format) { return format >= W8 && format <= W6K; }
 
+// The rows that a format takes unless asked otherwise: integer formats also take ABF16X2.
 static constexpr int32_t act_kind_of(int32_t format) {
   return format == BF16 ? ABF16 : format == F32 ? AF32 : A32;
 }

@@ -38,7 +38,13 @@ __attribute__((noinline)) static void finish(const Range& range, const float* su
   }
 }
 
-static TileFn tile_fn(int32_t format, int unit, int tokens) {
+// ABF16X2 rows have two chains a sum: one panel is enough to hide their latency.
+static int widest(const Range& range, int tokens) {
+  return range.acts->kind == ABF16X2 ? 1 : widest_unit(range.w->format, tokens);
+}
+
+static TileFn tile_fn(int32_t format, int32_t kind, int unit, int tokens) {
+  if (kind == ABF16X2) return bf16x2_tile(format, tokens);
   return is_integer_format(format) ? integer_tile(format, unit, tokens) : float_tile(format, unit, tokens);
 }
 
@@ -49,8 +55,8 @@ static void run_tile(const Range& range, int32_t panel, int unit, int32_t begin,
   const int32_t* a = (const int32_t*)(range.acts->data + begin * range.act_row);
   for (int32_t first = 0; first < size;) {
     const int32_t parts = (size - first + kMaxTokens - 1) / kMaxTokens, tokens = (size - first + parts - 1) / parts;
-    const int width = unit < widest_unit(w.format, tokens) ? unit : widest_unit(w.format, tokens);
-    const TileFn run = tile_fn(w.format, width, tokens);
+    const int fit = widest(range, tokens), width = unit < fit ? unit : fit;
+    const TileFn run = tile_fn(w.format, range.acts->kind, width, tokens);
     for (int r = 0; r < unit; r += width) {
       run(w.data + (panel + r) * w.panel_stride, w.panel_stride, range.length, a + first, size,
           first == 0 ? prefetch : 0, sums);
@@ -64,10 +70,10 @@ static void run_tiles(const Range& range, int32_t panel1, int32_t tile0, int32_t
   const int32_t rows = range.acts->rows, base = rows / tile_count(rows), extra = rows % tile_count(rows);
   const int32_t start = tile_begin(rows, tile0), first_size = base + (tile0 < extra);
   const int tokens = first_size < kMaxTokens ? first_size : kMaxTokens;
-  const int widest = tile1 - tile0 == 1 ? widest_unit(range.w->format, tokens) : 2;
+  const int most = tile1 - tile0 == 1 ? widest(range, tokens) : 2;
   for (int32_t panel = range.panel0; panel < panel1;) {
     const int32_t left = panel1 - panel;
-    const int unit = left >= 4 && widest >= 4 ? 4 : left >= 2 && widest >= 2 ? 2 : 1;
+    const int unit = left >= 4 && most >= 4 ? 4 : left >= 2 && most >= 2 ? 2 : 1;
     // The next unit's bytes come into L2 while the first tile of this one is computed; later tiles find them there.
     const int64_t next = panel + unit < range.w->panels ? unit * range.w->panel_stride : 0;
     int32_t begin = start;

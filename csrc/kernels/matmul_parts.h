@@ -27,7 +27,11 @@ constexpr int kMaxTokens = 3;  // 16 registers of 8 lanes: a tile of activations
 constexpr int widest_unit(int32_t format, int tokens) { return is_integer_format(format) || tokens > 1 ? 1 : 2; }
 #endif
 
+// How ABF16X2 rows are written: as two bf16 terms, or as the float itself.
+constexpr bool kBf16Dots = OCTAVO_LEVEL == OCTAVO_LEVEL_avx512bf16;
+
 TileFn integer_tile(int32_t format, int unit, int tokens);  // unit in {1, 2, 4}, tokens in [1, kMaxTokens]
+TileFn bf16x2_tile(int32_t format, int tokens);             // one panel
 TileFn float_tile(int32_t format, int unit, int tokens);
 
 void quantize(const float* x, const Acts* acts, int32_t row, int32_t k0, int32_t k1);

@@ -24,6 +24,10 @@ SUPERTILE_BYTES = {
     "W4K": 2368, "W5K": 2880, "W6K": 3392,
 }  # fmt: skip
 ZERO_POINT = {"W8": 128, "W4S": 8, "W5S": 16, "W6K": 32}
+# What ABF16X2 kernels add to quants: the zero point, and 2^bits (W8's bits fill a bf16 without it).
+OFFSET = {
+    "W8": 128, "W4S": 24, "W4A": 16, "W5S": 48, "W5A": 32, "W4K": 16, "W5K": 32, "W6K": 96,
+}  # fmt: skip
 MAX_TILE = 6
 
 
@@ -142,6 +146,28 @@ def to_bf16(values: Floats) -> NDArray[np.uint16]:
     return np.where(np.isnan(values), 0x7FC0, rounded).astype(np.uint16)
 
 
+def from_bf16(bits: NDArray[np.uint16]) -> Floats:
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def two_terms(x: Floats) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    """x as hi + lo, both bf16."""
+    hi = to_bf16(x)
+    return hi, to_bf16(x - from_bf16(hi))
+
+
+def row_sums(values: Floats) -> tuple[Floats, Floats, Floats]:
+    """(M, 32) to the sums of all, of the first 16 and of the last 16, each half as a tree."""
+    tree = values.reshape(len(values), 2, 16)
+    while tree.shape[-1] > 1:
+        half = tree.shape[-1] // 2
+        tree = tree[..., :half] + tree[..., half:]
+    low, high = tree[:, 0, 0], tree[:, 1, 0]
+    sums = (np.where(np.isfinite(v), v, np.float32(np.nan)) for v in (low + high, low, high))
+    whole, low, high = sums
+    return whole, low, high
+
+
 def quantize_rows(x: Floats) -> Quantized:
     groups = x.reshape(len(x), -1, 32)
     with np.errstate(all="ignore"):
@@ -164,8 +190,27 @@ def tiles_of(rows: int) -> list[range]:
     return [range(a, b) for a, b in itertools.pairwise(starts.tolist())]
 
 
-def _pack_tile(x: Floats, kind: str) -> bytes:
+def _pack_two_terms(isa: str, x: Floats) -> bytes:
+    """One group of 32 after the other: 32 rows of 4 bytes a token, then three rows of sums."""
+    parts = []
+    for group in x.reshape(len(x), -1, 32).transpose(1, 0, 2):
+        values = group
+        bits = group.view(np.uint32)
+        if isa == "avx512bf16":
+            hi, lo = two_terms(group)
+            values = from_bf16(hi) + from_bf16(lo)
+            by_step = np.stack([hi, lo], 1).reshape(len(x), 2, 8, 2, 2).astype(np.uint32)
+            pairs = by_step[..., 0, :] | by_step[..., 1, :] << 16  # (4j, 4j+2), (4j+1, 4j+3)
+            bits = pairs.transpose(0, 2, 1, 3).reshape(len(x), 32)
+        parts += [bits.T.tobytes(), *(s.tobytes() for s in row_sums(values))]
+    return b"".join(parts)
+
+
+def _pack_tile(isa: str, x: Floats, kind: str) -> bytes:
     rows, cols = x.shape
+    if kind == "ABF16X2":
+        with np.errstate(all="ignore"):
+            return _pack_two_terms(isa, x)
     if kind == "AF32":
         return x.T.astype(np.float32).tobytes()
     if kind == "ABF16":
@@ -184,8 +229,8 @@ def _pack_tile(x: Floats, kind: str) -> bytes:
 
 
 def quantize(isa: str, x: Floats, kind: str) -> bytes:
-    """The packed rows, with NaNs as the kernel writes them (0x7fc00000)."""
-    return b"".join(_pack_tile(x[rows.start : rows.stop], kind) for rows in tiles_of(len(x)))
+    """The packed rows, with NaNs as the kernel writes them (0x7fc00000; float rows keep theirs)."""
+    return b"".join(_pack_tile(isa, x[rows.start : rows.stop], kind) for rows in tiles_of(len(x)))
 
 
 def _add_product(isa: str, a: Floats, b: Floats, acc: Floats) -> Floats:
@@ -200,7 +245,7 @@ def sums(isa: str, weight: native.PackedWeight, x: Floats) -> Floats:
         values = unpack_floats(weight)
         order = list(range(weight.cols))
         if weight.format == "BF16":  # the odd column of a pair goes first; both exist
-            x = (to_bf16(x).astype(np.uint32) << 16).view(np.float32)
+            x = from_bf16(to_bf16(x))
             order = [
                 k
                 for k in np.arange(weight.cols + weight.cols % 2).reshape(-1, 2)[:, ::-1].flat
@@ -210,6 +255,30 @@ def sums(isa: str, weight: native.PackedWeight, x: Floats) -> Floats:
         for k in order:
             acc = _add_product(isa, x[:, k, None], values[None, :, k], acc)
         return acc
+
+
+def exact_row_sums(isa: str, weight: native.PackedWeight, x: Floats) -> Floats:
+    """(M, rows): ABF16X2 rows where there are no bf16 dots, that is, float rows."""
+    w, offset = unpack(weight), np.float32(OFFSET[weight.format])
+    span = w.scale_span
+    steps = (0, 4, 1, 5, 2, 6, 3, 7) if span == 32 else (0, 1, 2, 3)
+    groups = x.reshape(len(x), 1, -1, span)
+    raised = (w.quants.astype(np.float32) + offset).reshape(1, len(w.quants), -1, span)
+    with np.errstate(all="ignore"):
+        chains = [np.zeros((len(x), len(w.quants), groups.shape[2]), np.float32) for _ in "ab"]
+        for j, odd, chain in itertools.product(steps, (0, 1), (0, 1)):
+            k = 4 * j + odd + 2 * chain
+            chains[chain] = _add_product(isa, raised[..., k], groups[..., k], chains[chain])
+        d = chains[0] + chains[1]
+        acc = np.zeros(d.shape[:2], np.float32)
+        for g in range(d.shape[2]):
+            whole, *halves = row_sums(x[:, g * span // 32 * 32 :][:, :32])
+            total = whole if span == 32 else halves[g % 2]
+            c = -offset * w.scales[:, g]
+            c = c if w.mins is None else c + w.mins[:, g]
+            acc = _add_product(isa, d[..., g], w.scales[None, :, g], acc)
+            acc = _add_product(isa, c[None], total[:, None], acc)
+    return acc
 
 
 def _integer_sums(isa: str, w: Unpacked, x: Quantized) -> Floats:

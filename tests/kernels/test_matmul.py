@@ -368,7 +368,7 @@ def test_what_does_not_fit_is_refused_by_name(pool):
         native.matmul("base", weight, x, out, tile0=1)
     with pytest.raises(ValueError, match=r"row: expected 0\.\.19, got 20"):
         native.expand_row("base", weight, 20, np.zeros(64, np.float32))
-    with pytest.raises(ValueError, match="kind: expected A32, ABF16 or AF32, got A8"):
+    with pytest.raises(ValueError, match="kind: expected A32, ABF16, ABF16X2 or AF32, got A8"):
         native.quantize("base", x, "A8")
     for wrong in (x.astype(np.float64), x.astype(np.float16)):
         with pytest.raises(TypeError):
