@@ -76,23 +76,48 @@ ThreadPool::ThreadPool(int threads) : size_(threads) {
 }
 
 ThreadPool::~ThreadPool() {
-  if (owner_pid_ != getpid()) {  // after a fork: the workers are the parent's
-    for (auto& worker : workers_) worker.detach();
+  if (forked()) {
+    // The workers are the parent's, and a new thread of this process may have the handle of one: touch none of them.
+    new std::vector<std::thread>(std::move(workers_));
     return;
   }
+  stop_workers();
+}
+
+bool ThreadPool::forked() const {
+  const int owner = owner_pid_.load(std::memory_order_relaxed);
+  return owner != 0 && owner != getpid();
+}
+
+void ThreadPool::refuse_in_child() const {
+  if (forked()) throw std::runtime_error("this engine was made before a fork: make a new one in the child");
+}
+
+void ThreadPool::start_workers() {
+  owner_pid_.store(getpid(), std::memory_order_relaxed);
+  workers_.reserve(size_ - 1);
+  try {
+    for (int thread = 1; thread < size_; ++thread) workers_.emplace_back(&ThreadPool::work, this, thread);
+  } catch (...) {  // too few workers would wait for the others for ever
+    stop_workers();
+    throw;
+  }
+}
+
+void ThreadPool::stop_workers() {
   stop_.store(true);
   runs_.advance();
   for (auto& worker : workers_) worker.join();
+  workers_.clear();
+  stop_.store(false);
+  runs_.value.store(0);
 }
 
 void ThreadPool::run(Task task, void* context) {
+  refuse_in_child();  // before the lock: a run of the parent may have held it at the fork
   const std::lock_guard<std::mutex> lock(run_mutex_);
   if (size_ == 1) return task(context, 0);
-  if (workers_.empty()) {
-    owner_pid_ = getpid();
-    for (int thread = 1; thread < size_; ++thread) workers_.emplace_back(&ThreadPool::work, this, thread);
-  }
-  if (owner_pid_ != getpid()) throw std::runtime_error("this engine was made before a fork: make a new one in the child");
+  if (workers_.empty()) start_workers();
   task_ = task;
   context_ = context;
   runs_.advance();

@@ -25,6 +25,7 @@ class ThreadPool {
   int size() const { return size_; }
   void run(Task task, void* context);  // returns when every thread has returned; one run at a time (others wait)
   void barrier();                      // inside a task: returns when all threads of the pool have called it
+  void refuse_in_child() const;        // throws std::runtime_error if the process forked since the workers were started
 
  private:
   // A counter that threads wait on, alone on its cache lines (adjacent lines are prefetched in pairs).
@@ -37,9 +38,12 @@ class ThreadPool {
   };
 
   void work(int thread);
+  void start_workers();  // all or none
+  void stop_workers();
+  bool forked() const;
 
   const int size_;
-  int owner_pid_ = 0;      // the process that started the workers; a forked child has none of them
+  std::atomic<int> owner_pid_{0};  // the process that started the workers; a forked child has none of them
   std::mutex run_mutex_;
   std::vector<std::thread> workers_;  // made at the first run
   Task task_ = nullptr;

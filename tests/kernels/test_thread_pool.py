@@ -79,3 +79,47 @@ def test_affinity_bounds_the_usable_cpus() -> None:
     finally:
         os.sched_setaffinity(0, mask)
     assert 1 <= native.usable_cpus() <= len(mask)
+
+
+NEW_POOL = """
+import gc, os, sys
+from octavo.kernels import native
+old = native.ThreadPool(4)
+old.run_barriers(3)
+child = os.fork()
+if child == 0:
+    new = native.ThreadPool(4)  # its threads may get the handles that the old ones had
+    new.run_barriers(3)
+    del old
+    gc.collect()
+    wrong = new.run_barriers(3)
+    del new
+    gc.collect()
+    os._exit(wrong)
+sys.exit(abs(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
+"""
+
+
+def test_a_child_can_drop_the_parents_pool_and_use_its_own() -> None:
+    assert subprocess.run([sys.executable, "-c", NEW_POOL], check=False, timeout=60).returncode == 0
+
+
+NO_ROOM = """
+import resource
+from octavo.kernels import native
+pool = native.ThreadPool(3000)
+hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+resource.setrlimit(resource.RLIMIT_AS, (3 << 30, hard))  # some hundred stacks of 8 MiB
+for _ in range(2):
+    try:
+        pool.run_barriers(1)
+    except RuntimeError as error:
+        print("refused", flush=True)
+"""
+
+
+def test_a_pool_whose_threads_cannot_be_made_says_so_each_time() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NO_ROOM], check=False, timeout=60, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["refused", "refused"])
