@@ -18,6 +18,7 @@ constexpr int32_t kAttentionChunk = 256;
 constexpr int32_t kAttentionGroupRows = 48;   // (token, head) rows that share one walk over the KV
 constexpr int32_t kAttentionMaxGroup = 16;
 constexpr int32_t kAttentionMaxDim = 256;
+constexpr int32_t kAttentionMaxContext = 1 << 30;  // the end of a chunk or of a prefetched tile is an int32 too
 
 struct AttentionArgs {           // rows of one sequence, in one layer
   const KVLayout* layout;

@@ -14,6 +14,8 @@
 namespace octavo {
 namespace {
 
+constexpr int64_t kMaxBlockBytes = int64_t{1} << 40;
+
 template <typename T, size_t kDims> using Array = nb::ndarray<T, nb::ndim<kDims>, nb::c_contig, nb::device::cpu>;
 
 [[noreturn]] void refuse(const std::string& name, const std::string& expected, int64_t got) {
@@ -40,6 +42,9 @@ KVLayout make_layout(int32_t layers, int32_t kv_heads, int32_t k_dim, int32_t v_
   check(good_dim(k_dim), "k_dim", "a multiple of 16 from 16 to 256", k_dim);
   check(good_dim(v_dim), "v_dim", "a multiple of 16 from 16 to 256", v_dim);
   check(block_size == 16 || block_size == 32 || block_size == 64, "block_size", "16, 32 or 64", block_size);
+  // Larger sizes would leave int64 when strides are multiplied.
+  const int64_t head_bytes = (int64_t)block_size * (k_dim + v_dim) * 4;
+  check(kv_heads <= kMaxBlockBytes / head_bytes / layers, "layers and kv_heads", "blocks below 2^40 bytes", kv_heads);
   return kv_layout(layers, kv_heads, k_dim, v_dim, kv_type_of("k_type", k_type), kv_type_of("v_type", v_type),
                    block_size);
 }
@@ -123,6 +128,7 @@ void attention(const std::string& isa, Array<float, 3> out, Array<const float, 3
   check((int64_t)out.shape(1) == heads, "out", std::to_string(heads) + " heads", out.shape(1));
   check((int32_t)out.shape(2) == layout.v_dim, "out", std::to_string(layout.v_dim) + " dims", out.shape(2));
   check(first_position >= 0, "first_position", "at least 0", first_position);
+  check(first_position + rows <= kAttentionMaxContext, "first_position and q", "positions below 2^30", first_position + rows);
   check(window >= 0, "window", "0 (all) or more", window);
   if (!(scale > 0.0f && scale < 1e6f)) throw nb::value_error("scale: expected a positive finite number");
   const AttentionArgs args = {&layout, pages.data(), block_table.data(), q.data(), heads * layout.k_dim,

@@ -4,6 +4,7 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
+#include <cmath>
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
@@ -106,6 +107,7 @@ void edit_tile(const std::string& isa, FloatsOut logits, int32_t base, std::opti
   const RowKernels& k = rows_for(isa);
   const int32_t n = length("logits", logits.size(), kMaxVocab);
   if (base < 0 || base % 16 != 0) refuse("base", "a multiple of 16, at least 0", std::to_string(base));
+  need_range("base", base, 0, INT32_MAX - kMaxVocab);  // base + n is an int32
   if (edits.shape(1) != sizeof(Edit)) refuse("edits", "records of 12 bytes", std::to_string(edits.shape(1)));
   if (mask && (int64_t)mask->size() * 32 < (int64_t)base + n)
     refuse("mask", "a bit for each of " + std::to_string(base + n) + " tokens", std::to_string(mask->size()) + " words");
@@ -141,6 +143,7 @@ int32_t sample(const std::string& isa, Floats logits, float temperature, int32_t
   const RowKernels& k = rows_for(isa);
   const int32_t n = length("logits", logits.size(), kMaxVocab);
   if (!(temperature > 0.0f)) refuse("temperature", "more than 0", std::to_string(temperature));
+  if (temperature == INFINITY) refuse("temperature", "a finite number", "inf");
   if (top_k < 0) refuse("top_k", "0 (all) or more", std::to_string(top_k));
   if (!(top_p >= 0.0f && top_p <= 1.0f)) refuse("top_p", "0 to 1", std::to_string(top_p));
   if (!(min_p >= 0.0f && min_p <= 1.0f)) refuse("min_p", "0 to 1", std::to_string(min_p));

@@ -11,8 +11,14 @@ namespace octavo {
 namespace {
 
 constexpr int64_t kHugePage = 2 << 20;
+constexpr int64_t kMaxBytes = int64_t{1} << 46;  // more than any machine has; sums of sizes stay inside an int64
 
 int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
+
+int64_t in_range(int64_t bytes) {
+  if (bytes < 0 || bytes > kMaxBytes) throw std::invalid_argument("nbytes: expected 0..2^46, got " + std::to_string(bytes));
+  return bytes < 1 ? 1 : bytes;
+}
 
 struct PackJob {
   const uint8_t* src;
@@ -40,7 +46,7 @@ Weight describe(int64_t rows, int64_t cols, int32_t format, const uint8_t* data)
 
 }  // namespace
 
-WeightMemory::WeightMemory(int64_t bytes) : capacity_(round_up(bytes < 1 ? 1 : bytes, 64)) {
+WeightMemory::WeightMemory(int64_t bytes) : capacity_(round_up(in_range(bytes), 64)) {
   // Whole huge pages only if the weights come near to filling them: a mapping of 200 KB stays 200 KB.
   const int64_t usable = round_up(capacity_, capacity_ % kHugePage > kHugePage / 2 ? kHugePage : 4096);
   mapping_bytes_ = usable + kHugePage;
@@ -70,7 +76,11 @@ int64_t PackedWeight::bytes_for(int64_t rows, int64_t cols, int32_t format) {
   if (cols < 1 || cols > INT32_MAX - 256 || cols % step != 0)
     throw std::invalid_argument(std::string("cols: ") + name + " takes positive multiples of " + std::to_string(step) +
                                 " below 2^31, got " + std::to_string(cols));
-  return panel_bytes(format, cols) * ((rows + 15) / 16);
+  const int64_t panels = (rows + 15) / 16;
+  if (panel_bytes(format, cols) > kMaxBytes / panels)
+    throw std::invalid_argument("rows and cols: expected at most 2^46 bytes, got " + std::to_string(rows) + " x " +
+                                std::to_string(cols));
+  return panel_bytes(format, cols) * panels;
 }
 
 PackedWeight::PackedWeight(int64_t rows, int64_t cols, int32_t format, std::shared_ptr<WeightMemory> memory)

@@ -134,6 +134,11 @@ def seq():
         ("scale", lambda s: float("nan"), "scale: expected a positive finite number"),
         ("window", lambda s: -1, "window: expected 0 .all. or more, got -1"),
         ("first_position", lambda s: -1, "first_position: expected at least 0, got -1"),
+        (
+            "first_position",
+            lambda s: 2**30,
+            r"first_position and q: expected positions below 2\^30, got 1073741825",
+        ),
         ("first_position", lambda s: 96, "block_table: expected 4 blocks, got 3"),
         (
             "block_table",

@@ -44,6 +44,10 @@ def test_block_stride_is_whole_pages_and_k_and_v_have_their_own_size():
         ((1, 1, 64, 64, "int8", "bf16", 32), "k_type: expected f32 or bf16, got int8"),
         ((1, 1, 64, 64, "bf16", "f16", 32), "v_type: expected f32 or bf16, got f16"),
         ((1, 1, 64, 64, "bf16", "bf16", 48), "block_size: expected 16, 32 or 64, got 48"),
+        (
+            (2**20, 2**30, 256, 256, "f32", "f32", 64),  # 2^67 bytes: 0 as an int64
+            r"layers and kv_heads: expected blocks below 2\^40 bytes, got 1073741824",
+        ),
     ],
 )
 def test_layout_refuses(arguments, message):

@@ -206,5 +206,9 @@ def test_what_cannot_be_packed_is_refused_by_name(pool):
         pack(src=blocks[::2])  # not contiguous
     with pytest.raises(TypeError):
         pack(src=blocks.astype(np.int16))
+    with pytest.raises(ValueError, match=r"rows and cols: expected at most 2\^46 bytes"):
+        native.PackedWeight(2**31 - 17, 2**31 - 257, "F32")  # 2^64 bytes would be a few as an int64
+    with pytest.raises(ValueError, match=r"nbytes: expected 0\.\.2\^46, got -1"):
+        native.WeightMemory(-1)
     with pytest.raises(ValueError, match="data: expected 640 bytes, got 639"):
         native.PackedWeight(np.zeros(639, np.uint8), 16, 64, "W4A")

@@ -181,6 +181,7 @@ def test_candidates_in_token_order_draw_as_the_whole_row_does(isa):
     [
         ("temperature", 0.0, "temperature: expected more than 0, got 0"),
         ("temperature", float("nan"), "temperature: expected more than 0, got nan"),
+        ("temperature", INF, "temperature: expected a finite number, got inf"),
         ("top_k", -1, r"top_k: expected 0 \(all\) or more, got -1"),
         ("top_p", 1.5, "top_p: expected 0 to 1, got 1.5"),
         ("min_p", -0.1, "min_p: expected 0 to 1, got -0.1"),
