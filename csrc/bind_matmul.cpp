@@ -171,8 +171,8 @@ PackedWeight* pack(ThreadPool& pool, const Bytes& src, int ggml_type, int64_t ro
   expect((int64_t)src.shape(0) == bytes, "src",
          std::to_string(bytes) + " bytes for " + block.name + " (" + std::to_string(rows) + ", " + std::to_string(cols) + ")",
          std::to_string(src.shape(0)));
+  auto packed = std::make_unique<PackedWeight>(rows, cols, format, std::move(memory));  // the GIL guards `memory`
   nb::gil_scoped_release release;
-  auto packed = std::make_unique<PackedWeight>(rows, cols, format, std::move(memory));
   pack_weight(pool, src.data(), ggml_type, *packed);
   return packed.release();
 }
