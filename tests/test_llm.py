@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from octavo import LLM, SamplingParams
+from octavo.batch import Batch, StepOutput
 from octavo.engine.scheduler import Scheduler, StepPlan
 from octavo.errors import OutOfMemoryError, PromptTooLongError, UsageError
 from octavo.request import RequestOutput
@@ -216,7 +217,7 @@ def test_bad_prompts_are_refused_in_one_line(llm: LLM) -> None:
         llm.generate([[5] * 1025], GREEDY)
     with pytest.raises(UsageError, match="the prompt is empty"):
         llm.generate("", GREEDY)
-    with pytest.raises(UsageError, match="token id 49152: expected 0 to 49151"):
+    with pytest.raises(UsageError, match="token id 49152: expected a whole number from 0 to 49151"):
         llm.generate([[1, 49152]], GREEDY)
     with pytest.raises(UsageError, match="2 SamplingParams for 1 prompts"):
         llm.generate(PROMPT, [GREEDY, GREEDY])
@@ -248,3 +249,60 @@ def test_a_small_budget_clamps_the_context(smollm2_path: Path) -> None:
     outputs = llm.generate([PROMPT] * 6, SamplingParams(temperature=0, max_tokens=40))
     assert len({text(o) for o in outputs}) == 1
     assert llm.stats()["kv_blocks_used"] == 0
+
+
+def test_what_is_no_prompt_and_no_params_is_refused_by_name(llm: LLM) -> None:
+    for prompt, found in [
+        (None, "found NoneType"),
+        (b"abc", "found bytes"),  # a sequence of ints, and no token ids
+        ([1.5, 2.5], "token id 1.5"),
+        ([[1, 2.5]], "token id 2.5"),
+        ([True, False], "token id True"),
+        ([["a"]], "token id 'a'"),
+        (np.array([1.0, 2.0]), "token id np.float64"),
+    ]:
+        with pytest.raises(UsageError, match=found):
+            llm.generate(prompt, GREEDY)  # type: ignore[arg-type]
+    for params in ({"max_tokens": 2}, "ab", [None], 5):
+        with pytest.raises(UsageError, match="params: expected SamplingParams"):
+            llm.generate(PROMPT, params)  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match="params: expected SamplingParams"):
+            llm.stream(PROMPT, params)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="stop_token_ids has 49152: expected 0 to 49151"):
+        llm.generate(PROMPT, SamplingParams(stop_token_ids=[7, 49152]))
+    assert llm.stats()["kv_blocks_used"] == 0
+
+
+def test_a_stop_string_in_the_last_token_of_max_tokens_is_a_stop(llm: LLM) -> None:
+    pieces = [c.text for c in llm.stream(PROMPT, SamplingParams(temperature=0, max_tokens=3))]
+    params = SamplingParams(temperature=0, max_tokens=2, stop=pieces[1])
+    output = llm.generate(PROMPT, params)[0].outputs[0]
+    assert (output.text, output.finish_reason) == (pieces[0], "stop")
+
+
+def test_a_stream_that_the_garbage_collector_closes_inside_a_step_frees_its_blocks(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It used to wait for the lock that its own thread held."""
+    lost: list[object] = [llm.stream(PROMPT, SamplingParams(max_tokens=200, ignore_eos=True))]
+    next(lost[0])  # type: ignore[call-overload]
+    lost.append(lost)  # a cycle: only the collector finds it
+    forward = llm._runner.forward
+
+    def collecting(batch: Batch) -> StepOutput:
+        gc.collect()
+        return forward(batch)
+
+    del lost
+    monkeypatch.setattr(llm._runner, "forward", collecting)
+    worker = threading.Thread(target=llm.generate, args=(PROMPT, GREEDY), daemon=True)
+    worker.start()
+    worker.join(timeout=60)
+    assert not worker.is_alive()
+    assert llm.stats()["kv_blocks_used"] == 0
+    llm._engine.check_integrity()
+
+
+def test_a_temperature_too_small_for_a_float32_is_greedy(llm: LLM) -> None:
+    tiny = llm.generate(PROMPT, SamplingParams(temperature=1e-300, max_tokens=12))[0]
+    assert tiny.outputs == llm.generate(PROMPT, GREEDY)[0].outputs

@@ -7,6 +7,7 @@ step.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ Prompt = str | Sequence[int]
 Stream = Generator[StreamChunk, None, None]
 Messages = Sequence[Mapping[str, Any]]
 
+_PROMPT = "a prompt is a string or a list of token ids"
 _LOGITS_LIMIT = 2 << 30  # bytes that llm.logits may return
 _ROWS_OF_STEP = 128  # rows of a step whose every row gives logits: 25 MB at a vocabulary of 49k
 
@@ -95,6 +97,7 @@ class LLM:
         )  # fmt: skip
         self._lock = threading.Lock()
         self._answers: dict[int, _Answer] = {}
+        self._abandoned: deque[_Answer] = deque()
         self.info = ModelInfo(
             path=header.path,
             weight_bytes=weights.nbytes(),
@@ -145,7 +148,8 @@ class LLM:
     def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Stream:
         """Complete a prompt, piece by piece; the last chunk has the whole output. Closing it early
         aborts."""
-        return self._stream(self._encode(prompt), params or SamplingParams())
+        (checked,) = _as_params(params, 1)
+        return self._stream(self._encode(prompt), checked)
 
     def chat_stream(
         self,
@@ -170,6 +174,7 @@ class LLM:
                 "llm.score needs far less"
             )
         with self._lock:
+            self._end_abandoned()
             rows = min(_ROWS_OF_STEP, self._runner.max_rows)
             return np.concatenate(
                 [s.logits for s in self._engine.all_rows(tokens, Want.LOGITS, rows)]
@@ -181,6 +186,7 @@ class LLM:
         rows = min(_ROWS_OF_STEP, self._runner.max_rows)
         scores = [np.zeros(0, np.float32)]
         with self._lock:
+            self._end_abandoned()
             steps = self._engine.all_rows(tokens, Want.LOGITS, rows)
             for begin, out in zip(range(0, len(tokens), rows), steps, strict=True):
                 following = np.asarray(tokens[begin + 1 : begin + 1 + len(out.logits)], np.int32)
@@ -190,6 +196,7 @@ class LLM:
 
     def stats(self) -> dict[str, object]:
         """Counts over the kept step records, and the pool as it is."""
+        self._abandon(())
         records = self.records
         return {
             "steps": len(records),
@@ -211,11 +218,15 @@ class LLM:
 
     def _check_tokens(self, tokens: Sequence[int]) -> list[int]:
         """Plain ints of the vocabulary, at least one, at most the context."""
-        checked = [int(t) for t in tokens]
+        if not _is_list(tokens):
+            raise UsageError(f"{_PROMPT}, found {type(tokens).__name__}")
         vocab = self.program.vocab_size
-        wrong = [t for t in checked if not 0 <= t < vocab]
+        wrong = [t for t in tokens if not (_is_id(t) and 0 <= t < vocab)]
         if wrong:
-            raise UsageError(f"token id {wrong[0]}: expected 0 to {vocab - 1}")
+            raise UsageError(
+                f"token id {wrong[0]!r}: expected a whole number from 0 to {vocab - 1}"
+            )
+        checked = [int(t) for t in tokens]
         if not checked:
             raise UsageError("the prompt is empty: give at least one token")
         if len(checked) > self.info.context:
@@ -226,6 +237,10 @@ class LLM:
         return checked
 
     def _add(self, tokens: list[int], params: SamplingParams) -> _Answer:
+        unknown = [t for t in params.stop_token_ids if t >= self.program.vocab_size]
+        if unknown:
+            most = self.program.vocab_size - 1
+            raise UsageError(f"stop_token_ids has {unknown[0]}: expected 0 to {most}")
         with self._lock:
             request = self._engine.add(tokens, params)
             answer = _Answer(request, self.tokenizer)
@@ -235,6 +250,7 @@ class LLM:
     def _step(self) -> None:
         """One step of whatever runs; hands its tokens to the answers they belong to."""
         with self._lock:
+            self._end_abandoned()
             if not self._engine.has_unfinished:
                 return
             for new in self._engine.step():
@@ -242,6 +258,7 @@ class LLM:
                 answer.push(new.token)
                 if answer.stops.found is not None:
                     self._engine.finish(new.request, "stop")
+                    new.request.finish_reason = "stop"  # even if this was the last of max_tokens
                 if new.request.finish_reason is not None:
                     answer.finish()
 
@@ -257,10 +274,21 @@ class LLM:
             self._abandon([answer])
 
     def _abandon(self, answers: Sequence[_Answer]) -> None:
-        with self._lock:
-            for answer in answers:
-                self._engine.finish(answer.request, "abort")
-                self._answers.pop(answer.request.id, None)
+        """End what nobody waits for. Never waits for the lock: the garbage collector may close a
+        stream inside a step of the same thread, and then the next step ends it."""
+        self._abandoned.extend(answers)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._end_abandoned()
+            finally:
+                self._lock.release()
+
+    def _end_abandoned(self) -> None:
+        """Needs the lock."""
+        while self._abandoned:
+            answer = self._abandoned.popleft()
+            self._engine.finish(answer.request, "abort")
+            self._answers.pop(answer.request.id, None)
 
     def _output(self, answer: _Answer) -> RequestOutput:
         request = answer.request
@@ -324,7 +352,9 @@ def _as_prompts(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     """A single prompt is a string or a list of ids; anything else is a list of prompts."""
     if isinstance(prompts, str):
         return [prompts]
-    if len(prompts) and all(isinstance(p, int | np.integer) for p in prompts):
+    if not _is_list(prompts):
+        raise UsageError(f"{_PROMPT}, or a list of those, found {type(prompts).__name__}")
+    if len(prompts) and not any(isinstance(p, str) or _is_list(p) for p in prompts):
         return [prompts]  # type: ignore[list-item]
     return list(prompts)  # type: ignore[arg-type]
 
@@ -334,6 +364,18 @@ def _as_params(
 ) -> list[SamplingParams]:
     if params is None or isinstance(params, SamplingParams):
         return [params or SamplingParams()] * count
+    for each in params if _is_list(params) else (params,):
+        if not isinstance(each, SamplingParams):
+            raise UsageError(f"params: expected SamplingParams, found {type(each).__name__}")
     if len(params) != count:
         raise UsageError(f"{len(params)} SamplingParams for {count} prompts: give one, or one each")
     return list(params)
+
+
+def _is_list(value: object) -> bool:
+    """Bytes are a sequence of ints, and no prompt."""
+    return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+import numpy as np
+
 from octavo.batch import Batch, StepOutput, Want
 from octavo.engine.runner import Runner, make_batch
 from octavo.engine.sampler import HeadWants, Sampler
@@ -72,7 +74,10 @@ class Engine:
             params=params,
             prompt_token_ids=tuple(prompt),
             seed=secrets.randbits(64) if params.seed is None else params.seed,
-            temperature=self._default_temperature if temperature is None else temperature,
+            # as float32, like the kernels: what is too small for it is greedy
+            temperature=float(
+                np.float32(self._default_temperature if temperature is None else temperature)
+            ),
             max_tokens=min(room, room if params.max_tokens is None else params.max_tokens),
         )
         self._scheduler.add(request)
