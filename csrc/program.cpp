@@ -93,6 +93,8 @@ Program::~Program() { munmap(arena_, arena_bytes_); }
 
 void Program::run(ThreadPool& pool, const Step& step) {
   if (pool.size() != threads_) throw std::invalid_argument("pool: not the one that this program was made for");
+  pool.refuse_in_child();  // before the lock, as in ThreadPool::run
+  const std::lock_guard<std::mutex> lock(run_mutex_);  // a run has the counters and row buffers for itself
   Run run(*this, pool, step);
   pool.run([](void* context, int thread) { static_cast<Run*>(context)->execute(thread); }, &run);
 }

@@ -7,6 +7,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "attention.h"
@@ -88,7 +89,8 @@ class Program {
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
 
-  void run(ThreadPool& pool, const Step& step);  // the pool has the number of threads given above
+  // The pool has the number of threads given above. One run at a time; others wait.
+  void run(ThreadPool& pool, const Step& step);
 
   const std::vector<OpRecord>& ops() const { return ops_; }
   const std::vector<LayerGroup>& groups() const { return groups_; }
@@ -99,6 +101,7 @@ class Program {
  private:
   friend class Run;
 
+  std::mutex run_mutex_;
   const KernelTable* kernels_;
   std::vector<OpRecord> ops_;
   std::vector<BufferSpec> buffers_;
