@@ -34,8 +34,13 @@ void below(const std::string& what, int64_t value, int64_t end) {
     throw nb::value_error((what + ": expected 0 to " + std::to_string(end - 1) + ", got " + std::to_string(value)).c_str());
 }
 
-// What the records of a program point at, kept alive by Python as long as the program is.
+constexpr int32_t kMaxWidth = 1 << 24, kMaxRows = 1 << 24;  // sizes of buffers stay inside an int64
+
+// What the records of a program point at, and what keeps it alive: the lists that it came in may change.
 struct Parts {
+  std::vector<nb::object> packed_weights;
+  std::vector<Const<float, 1>> vector_arrays;
+  std::vector<Array<uint8_t, 1>> page_arrays;
   std::vector<OpRecord> ops;
   std::vector<BufferSpec> buffers;
   std::vector<Weight> matrices;
@@ -48,7 +53,7 @@ struct Parts {
 
 class RecordChecker {
  public:
-  explicit RecordChecker(const Parts& parts) : p_(parts) {}
+  explicit RecordChecker(const Parts& parts) : p_(parts), group_heads_(parts.groups.size()) {}
 
   void check(const OpRecord& op, const std::string& name) {
     const auto width = [&](const char* field, int32_t buffer) {
@@ -81,6 +86,7 @@ class RecordChecker {
         break;
       case kRope:
         same(name + ".out width", width("x", op.x), width("out", op.out));
+        same(name + ".heads x head_dim", width("x", op.x), (int64_t)op.heads * op.head_dim);
         rotary(op, name);
         break;
       case kStoreKV: group(op, name, width("x", op.x), width("y", op.y)); break;
@@ -91,6 +97,7 @@ class RecordChecker {
         same(name + ".out width", (int64_t)op.heads * l.v_dim, width("out", op.out));
         if (op.heads % l.kv_heads != 0 || op.heads / l.kv_heads > kAttentionMaxGroup)
           refuse(name + ".heads of each KV head, at most", kAttentionMaxGroup, op.heads);
+        attention(op, l, name);
         break;
       }
       case kSwiGLU:
@@ -119,6 +126,7 @@ class RecordChecker {
         break;
       default: refuse(name + ".code, at most", kHead, op.code);
     }
+    rows(op, name);
   }
 
  private:
@@ -133,9 +141,36 @@ class RecordChecker {
     same(name + ".x width", (int64_t)l.kv_heads * l.k_dim, k);
     same(name + ".y width", (int64_t)l.kv_heads * l.v_dim, v);
   }
-  void rotary(const OpRecord& op, const std::string& name) { same(name + ".rotary_dim / 2", p_.rope_half, op.rotary_dim / 2); }
+  void rotary(const OpRecord& op, const std::string& name) {
+    same(name + ".rotary_dim / 2", p_.rope_half, op.rotary_dim / 2);
+    below(name + ".rotary_dim", op.rotary_dim, (int64_t)op.head_dim + 1);
+    below(name + ".rope_style", op.rope_style, kRopeHalves + 1);
+  }
+  // The units of a group's layers are planned once, so their heads are the same; packed rows are cut at whole groups of 32.
+  void attention(const OpRecord& op, const KVLayout& l, const std::string& name) {
+    int32_t& heads = group_heads_[op.group];
+    if (heads == 0) heads = op.heads;
+    same(name + ".heads, as in its group's other layers", heads, op.heads);
+    if (op.code == kAttendQuantize) same(name + ".out columns of a KV head, modulo 32", 0, op.heads / l.kv_heads * l.v_dim % 32);
+    if (!(op.scale > 0.0f && op.scale < 1e6f)) throw nb::value_error((name + ".scale: expected a positive finite number").c_str());
+  }
+  // Which of an op's buffers hold packed rows; the others hold floats, or are not there (-1).
+  void rows(const OpRecord& op, const std::string& name) {
+    const auto holds = [&](const char* field, int32_t buffer, bool packed) {
+      if (buffer == -1) return;
+      below(name + field, buffer, (int64_t)p_.buffers.size());
+      if ((p_.buffers[buffer].kind >= 0) != packed)
+        throw nb::value_error((name + field + (packed ? ": expected a buffer of packed rows" : ": expected a buffer of float rows")).c_str());
+    };
+    const int32_t code = op.code;
+    holds(".x", op.x, code == kMatmul || code == kGateUp || code == kQKV);
+    holds(".y", op.y, false);
+    holds(".add", op.add, false);
+    holds(".out", op.out, code == kQuantize || code == kNormQuantize || code == kAttendQuantize || code == kGateUp);
+  }
 
   const Parts& p_;
+  std::vector<int32_t> group_heads_;  // query heads, 0: no attention yet
 };
 
 class PyProgram {
@@ -147,17 +182,27 @@ class PyProgram {
       : pool_(pool) {
     same("records", sizeof(OpRecord) / 4, records.shape(1));
     same("buffers", sizeof(BufferSpec) / 4, buffers.shape(1));
-    if (records.shape(0) == 0 || max_rows < 1) refuse("records and max_rows, at least", 1, 0);
+    if (records.shape(0) == 0) refuse("records, at least", 1, 0);
+    below("max_rows - 1", (int64_t)max_rows - 1, kMaxRows);
     parts_.ops.resize(records.shape(0));
     std::memcpy(parts_.ops.data(), records.data(), records.nbytes());
     parts_.buffers.resize(buffers.shape(0));
     std::memcpy(parts_.buffers.data(), buffers.data(), buffers.nbytes());
-    for (const PackedWeight* w : matrices) parts_.matrices.push_back(w->weight());
+    for (const BufferSpec& b : parts_.buffers) below("buffers width - 1", (int64_t)b.width - 1, kMaxWidth);
+    for (const PackedWeight* w : matrices) {
+      if (w == nullptr) throw nb::value_error("matrices: expected PackedWeight, got None");
+      parts_.packed_weights.push_back(nb::find(w));
+      parts_.matrices.push_back(w->weight());
+    }
+    parts_.vector_arrays = vectors;
     for (const auto& v : vectors) {
       parts_.vectors.push_back(v.data());
       parts_.vector_sizes.push_back((int64_t)v.shape(0));
     }
     for (const auto& [layout, pages, window] : groups) {
+      if (layout == nullptr) throw nb::value_error("groups: expected KVLayout, got None");
+      if (window < 0) refuse("groups window, at least", 0, window);
+      parts_.page_arrays.push_back(pages);
       if (reinterpret_cast<uintptr_t>(pages.data()) % 64 != 0) throw nb::value_error("pages: expected 64-byte alignment");
       if ((int64_t)pages.shape(0) < layout->block_stride) refuse("pages bytes, at least", layout->block_stride, pages.shape(0));
       parts_.groups.push_back({*layout, pages.data(), window});
@@ -167,9 +212,10 @@ class PyProgram {
     same("rope_sin pairs", rope_cos.shape(1), rope_sin.shape(1));
     parts_.rope_positions = (int64_t)rope_cos.shape(0);
     parts_.rope_half = (int64_t)rope_cos.shape(1);
+    if (parts_.rope_positions > kAttentionMaxContext) refuse("rope_cos positions, at most", kAttentionMaxContext, parts_.rope_positions);
     RecordChecker checker(parts_);
     for (size_t i = 0; i < parts_.ops.size(); ++i) checker.check(parts_.ops[i], std::string("op ").append(std::to_string(i)));
-    if (parts_.ops.back().code != kHead) refuse("last op's code", kHead, parts_.ops.back().code);
+    check_ends();
     program_ = std::make_unique<Program>(&table_for(isa), parts_.ops, parts_.buffers, parts_.matrices, parts_.vectors,
                                          parts_.groups, rope_cos.data(), rope_sin.data(), max_rows, pool.size());
   }
@@ -237,6 +283,15 @@ class PyProgram {
   }
 
  private:
+  // A step's tokens are checked against the first op's rows, and its outputs planned for the last op.
+  void check_ends() {
+    const std::vector<OpRecord>& ops = parts_.ops;
+    same("first op's code", kEmbed, ops.front().code);
+    same("last op's code", kHead, ops.back().code);
+    for (size_t i = 1; i + 1 < ops.size(); ++i)
+      if (ops[i].code == kEmbed || ops[i].code == kHead)
+        throw nb::value_error("codes: expected one Embed, the first op, and one Head, the last");
+  }
   void check_rows(const Step& s) {
     if (s.rows < 1 || s.rows > program_->max_rows()) refuse("tokens, at most", program_->max_rows(), s.rows);
     if (s.seqs < 1) refuse("row_starts, at least", 2, s.seqs + 1);
@@ -332,8 +387,7 @@ void bind_program(nb::module_& m) {
                     Const<float, 2>, Const<float, 2>, int32_t>(),
            "isa"_a, "pool"_a, "records"_a.noconvert(), "buffers"_a.noconvert(), "matrices"_a, "vectors"_a.noconvert(),
            "groups"_a.noconvert(), "rope_cos"_a.noconvert(), "rope_sin"_a.noconvert(), "max_rows"_a,
-           nb::keep_alive<1, 3>(), nb::keep_alive<1, 6>(), nb::keep_alive<1, 7>(), nb::keep_alive<1, 8>(),
-           nb::keep_alive<1, 9>(), nb::keep_alive<1, 10>())
+           nb::keep_alive<1, 3>(), nb::keep_alive<1, 9>(), nb::keep_alive<1, 10>())
       .def("run", &PyProgram::run, "tokens"_a.noconvert(), "positions"_a.noconvert(), "row_starts"_a.noconvert(),
            "block_tables"_a.noconvert(), "output_rows"_a.noconvert(), "wants"_a.noconvert(), "top_k"_a,
            "masks"_a.noconvert().none(), "edit_starts"_a.noconvert().none(), "edits"_a.noconvert().none(),
