@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from octavo.batch import Batch, FloatArray, IntArray, StepOutput, Want
 from octavo.config import EngineConfig
+from octavo.errors import UnsupportedModelError
 from octavo.kernels import default_isa, native
 from octavo.kv_cache.storage import PageStorage
 from octavo.program.encode import encode
@@ -105,15 +106,18 @@ class Runner:
 
 def kv_layout(program: Program, group: int, config: EngineConfig) -> native.KVLayout:
     spec = program.groups[group]
-    return native.KVLayout(
-        program.layers_of_group[group],
-        spec.kv_heads,
-        spec.k_dim,
-        spec.v_dim,
-        config.k_dtype,
-        config.v_dtype,
-        config.block_size,
-    )
+    try:
+        return native.KVLayout(
+            program.layers_of_group[group],
+            spec.kv_heads,
+            spec.k_dim,
+            spec.v_dim,
+            config.k_dtype,
+            config.v_dtype,
+            config.block_size,
+        )
+    except ValueError as error:  # the kernels' own limits, such as widths of whole vectors
+        raise UnsupportedModelError(f"attention heads that Octavo does not run: {error}") from None
 
 
 def make_batch(

@@ -3,10 +3,18 @@ made."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from octavo.errors import ModelFormatError
 from octavo.program.ops import RopeStyle
+
+# Far above any model known; they keep a corrupt number from filling memory before the tensors'
+# shapes refute it.
+_MOST = {
+    "num_layers": 2**12, "hidden_size": 2**20, "ffn_size": 2**24, "heads": 2**16,
+    "kv_heads": 2**16, "head_dim": 2**20, "vocab_size": 2**24, "context": 2**32,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +42,18 @@ class ModelConfig:
     rope_scale: float = 1.0  # divides positions (linear scaling)
 
     def __post_init__(self) -> None:
-        for name in ("num_layers", "hidden_size", "ffn_size", "heads", "kv_heads", "head_dim",
-                     "vocab_size", "context"):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ModelFormatError(f"{name} is {getattr(self, name)}: expected at least 1")
+        for name, most in _MOST.items():
+            value = getattr(self, name)
+            if value < 1:
+                raise ModelFormatError(f"{name} is {value}: expected at least 1")
+            if value > most:
+                raise ModelFormatError(f"{name} is {value}: expected at most {most}")
+        for name in ("rope_base", "rope_scale"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise ModelFormatError(f"{name} is {value}: expected a number above 0")
+        if not 0 <= self.norm_eps < math.inf:
+            raise ModelFormatError(f"norm_eps is {self.norm_eps}: expected a number from 0")
         if self.heads % self.kv_heads:
             raise ModelFormatError(
                 f"{self.heads} heads do not divide into {self.kv_heads} KV heads"
@@ -50,6 +66,8 @@ class ModelConfig:
             raise ModelFormatError(
                 f"{len(self.rope_factors)} rope factors: expected {self.rotary_dim // 2}"
             )
+        if not all(0 < factor < math.inf for factor in self.rope_factors):
+            raise ModelFormatError("a rope factor is not above 0")
 
     def rope_frequencies(self) -> tuple[float, ...]:
         """Radians per position of each rotated pair, (rotary_dim / 2,)."""

@@ -61,7 +61,13 @@ class ModelHeader:
         return value
 
     def tokenizer_spec(self) -> TokenizerSpec:
-        return tokenizer_spec(self.metadata)
+        spec = tokenizer_spec(self.metadata)
+        if len(spec.tokens) != self.config.vocab_size:
+            raise ModelFormatError(
+                f"{self.path}: the tokenizer has {len(spec.tokens)} tokens, "
+                f"'token_embd.weight' has rows for {self.config.vocab_size}"
+            )
+        return spec
 
     def tensor_types(self) -> Mapping[str, tuple[int, int]]:
         """Type name -> (tensors, bytes)."""

@@ -1,0 +1,40 @@
+"""Which numbers a model may have: corrupt ones are refused before anything is built from them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from octavo.config import EngineConfig
+from octavo.engine.runner import kv_layout
+from octavo.errors import ModelFormatError, UnsupportedModelError
+from octavo.model.registry import build_program
+from tests.tiny import TINY
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("num_layers", 0, "num_layers is 0: expected at least 1"),
+        ("num_layers", 2**32 - 1, "num_layers is 4294967295: expected at most 4096"),
+        ("head_dim", 2**31, "head_dim is 2147483648: expected at most"),
+        ("rope_base", 0.0, "rope_base is 0.0: expected a number above 0"),
+        ("rope_base", math.nan, "rope_base is nan"),
+        ("rope_scale", 0.0, "rope_scale is 0.0"),
+        ("norm_eps", -1.0, "norm_eps is -1.0: expected a number from 0"),
+        ("norm_eps", math.inf, "norm_eps is inf"),
+        ("rope_factors", (1.0,) * 15 + (0.0,), "a rope factor is not above 0"),
+        ("rope_factors", (1.0,), "1 rope factors: expected 16"),
+    ],
+)
+def test_a_number_no_model_has_is_refused_by_name(field: str, value: object, message: str) -> None:
+    with pytest.raises(ModelFormatError, match=message):
+        replace(TINY, **{field: value})  # type: ignore[arg-type]
+
+
+def test_heads_that_the_kernels_do_not_run_are_a_model_that_octavo_does_not_run() -> None:
+    program = build_program(replace(TINY, head_dim=20, rotary_dim=20))
+    with pytest.raises(UnsupportedModelError, match="k_dim: expected a multiple of 16"):
+        kv_layout(program, 0, EngineConfig())
