@@ -39,7 +39,15 @@ def load(spec: TokenizerSpec, cache_dir: Path | None) -> tokenizers.Tokenizer:
         return tokenizers.Tokenizer.from_buffer(cached)
     text = document(spec)
     tokenizer = _compile(text)
-    _write(path, text.encode())
+    try:
+        _write(path, text.encode())
+    except OSError as error:
+        logger.warning(
+            "cannot keep the tokenizer in %s (%s): it is built anew each time; "
+            "set OCTAVO_HOME to a directory that can be written",
+            cache_dir,
+            error.strerror or error,
+        )
     return tokenizer
 
 
@@ -91,7 +99,7 @@ def _read(path: Path) -> bytes | None:
     """The cached document, None if missing or damaged. Line one is the checksum of the rest."""
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
+    except OSError:  # not there, or not ours to read: `load` says so when it cannot write either
         return None
     checksum, _, body = data.partition(b"\n")
     if checksum != hashlib.sha256(body).hexdigest().encode():
