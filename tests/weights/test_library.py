@@ -86,3 +86,14 @@ def test_the_library_cannot_be_changed() -> None:
     with pytest.raises(TypeError):
         LIBRARY["mine"] = LIBRARY["smollm2"]  # type: ignore[index]
     assert sum(c.wheel_bytes for c in LIBRARY["gemma3-270m"].chunks) == 238_175_024
+
+
+@pytest.mark.parametrize("wrong", [None, 5, "", b"smollm2"])
+def test_what_is_no_name_and_no_path_is_refused(home: Path, wrong: object) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"a model is a library name .* or the path"):
+        find(wrong, home=home)  # type: ignore[arg-type]
+
+
+def test_a_name_too_long_for_a_file_is_not_found(home: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match="File name too long"):
+        find("x" * 5000, home=home)
