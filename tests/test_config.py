@@ -50,3 +50,12 @@ def test_other_bytes_are_refused(text: object) -> None:
 def test_options_name_themselves(option: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
         EngineConfig.parse(option)
+
+
+def test_kv_dtypes_apart_come_in_any_order() -> None:
+    assert parse_kv_dtype("v=f32,k=bf16") == ("bf16", "f32")
+
+
+def test_a_block_size_is_a_whole_number() -> None:
+    with pytest.raises(UsageError, match=r"block_size=32\.0: expected one of 16, 32, 64"):
+        EngineConfig.parse({"block_size": 32.0})

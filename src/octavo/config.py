@@ -84,13 +84,20 @@ class EngineConfig:
 def parse_kv_dtype(text: object) -> tuple[KVDtype, KVDtype]:
     """One dtype for both, or "k=f32,v=bf16" apart."""
     if isinstance(text, str):
-        apart = re.fullmatch(r"k=(\w+),v=(\w+)", text)
-        k, v = (apart[1], apart[2]) if apart else (text, text)
+        k, v = split_kv_dtype(text)
         if k in KV_DTYPES and v in KV_DTYPES:
             return k, v
     raise UsageError(
         f"kv_dtype={text!r}: expected one of {', '.join(KV_DTYPES)}, or k=…,v=… of them"
     )
+
+
+def split_kv_dtype(text: str) -> tuple[str, str]:
+    """The names for K and for V in "bf16", "k=f32,v=bf16" or "v=bf16,k=f32"."""
+    apart = re.fullmatch(r"k=(\w+),v=(\w+)|v=(\w+),k=(\w+)", text)
+    if apart is None:
+        return text, text
+    return apart[1] or apart[4], apart[2] or apart[3]
 
 
 def parse_bytes(name: str, value: object) -> int:
@@ -111,5 +118,5 @@ def home() -> Path:
 
 
 def _one_of(name: str, value: object, choices: tuple[object, ...]) -> None:
-    if value not in choices or isinstance(value, bool):
+    if not any(value == choice and type(value) is type(choice) for choice in choices):
         raise UsageError(f"{name}={value!r}: expected one of {', '.join(map(str, choices))}")
