@@ -123,3 +123,40 @@ def test_bad_usage_is_one_line_that_says_what_to_do(octavo, arguments, said):
     assert result.err.startswith("octavo: ")
     assert result.err.count("\n") == 1
     assert all(words in result.err for words in said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["list", "--wrong", "--json"], 2), (["plan", "--users", "0", "--json"], 2),
+     (["inspect", "no-such-file.gguf", "--json"], 1)],
+)  # fmt: skip
+def test_with_json_an_error_is_an_object_too(octavo, arguments, code):
+    result = octavo(*arguments)
+    assert (result.code, result.json["exit_code"]) == (code, code)
+    assert result.err == f"octavo: {result.json['error']}\n"
+
+
+def test_a_full_disk_is_one_line():
+    with open("/dev/full", "w") as full:
+        process = octavo_process("list", stdout=full)
+        _, err = process.communicate()
+    assert (process.returncode, err) == (
+        1,
+        "octavo: cannot read or write the output: No space left on device\n",
+    )
+
+
+@pytest.mark.parametrize(("closed", "said"), [(">&-", ""), ("2>&-", "NAME"), ("<&-", "NAME")])
+def test_closed_streams_are_done_without(closed, said):
+    command = f'"{sys.executable}" -m octavo list {closed}'
+    env = {**os.environ, "PYTHONPATH": SOURCES}
+    done = subprocess.run(["sh", "-c", command], env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(said)
+
+
+def test_a_chat_without_standard_input_ends(tiny):
+    command = f'"{sys.executable}" -m octavo chat "{tiny}" <&-'
+    env = {**os.environ, "PYTHONPATH": SOURCES}
+    done = subprocess.run(["sh", "-c", command], env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

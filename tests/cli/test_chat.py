@@ -123,3 +123,10 @@ def test_a_real_model_talks(octavo, tiny):
     assert result.code == 0
     assert result.out.endswith("\n")
     assert result.err == ""
+
+
+def test_a_conversation_that_fills_the_context_names_the_way_out(octavo, tiny):
+    result = octavo("chat", tiny, *GREEDY, stdin="x" * 200 + "\n")
+    assert result.code == 0
+    assert "the context holds 128" in result.err
+    assert "; /reset forgets the conversation\n" in result.err

@@ -102,6 +102,7 @@ def test_a_model_is_planned_from_its_file(octavo, tiny):
             "--kv-heads 3 does not divide --heads 4",
         ),
         (["--layers", "2", "--hidden", "8", "--heads", "8"], "heads of width 1"),
+        (["--layers", "2", "--hidden", "8", "--weights-bits", "nan"], "--weights-bits nan: "),
         (["--layers", "2", "--hidden", "8", "--users", "0"], "--users 0: expected at least 1"),
         (["--layers", "2", "--hidden", "8", "--memory", "lots"], "--memory='lots': expected bytes"),
         (["--layers", "2", "--hidden", "8", "--kv-dtype", "k=f32,v"], "--kv-dtype 'k=f32,v'"),

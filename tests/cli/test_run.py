@@ -156,3 +156,10 @@ def test_trace_steps_without_the_cache_computes_the_whole_sequence_for_every_tok
     assert counts == [(n, 0) for n in range(5, 13)]
     assert without.json["outputs"] == cached.json["outputs"]
     assert "   8        12       0  " in without.err
+
+
+@pytest.mark.parametrize("stdin", ["", "\n", " \n\n"])
+def test_an_empty_standard_input_is_no_prompt(octavo, tiny, stdin):
+    result = octavo("run", tiny, stdin=stdin)
+    assert (result.code, result.out) == (2, "")
+    assert "the prompt on standard input is empty" in result.err

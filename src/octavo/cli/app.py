@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import json
 import os
 import sys
 from collections.abc import Iterable
@@ -33,6 +34,9 @@ VERBS = {  # verb: the module that registers it
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave the process with its exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller, as in `octavo … >&-`
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (open while the process is)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(
@@ -48,18 +52,20 @@ def run(arguments: list[str]) -> int:
         code = app(arguments or ["--help"], prog_name="octavo", standalone_mode=False)
         sys.stdout.flush()
     except typer.TyperException as error:
-        return _fail(_usage_line(error, arguments), error.exit_code)
+        return _fail(_usage_line(error, arguments), error.exit_code, arguments)
     except UsageError as error:
-        return _fail(str(error), 2)
+        return _fail(str(error), 2, arguments)
     except OctavoError as error:
-        return _fail(str(error), 1)
+        return _fail(str(error), 1, arguments)
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except BrokenPipeError:
-        # The reader has gone, as in `octavo run … | head`. What Python still holds for stdout must
-        # go somewhere when the process ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # the reader has gone, as in `octavo run … | head`
         return 1
+    except OSError as error:
+        _drop_output()  # it may be what could not be written, as on a full disk
+        where = "the output" if error.filename is None else error.filename
+        return _fail(f"cannot read or write {where}: {error.strerror or error}", 1, [])
     return code if isinstance(code, int) else 0
 
 
@@ -100,7 +106,16 @@ def _usage_line(error: typer.TyperException, arguments: list[str]) -> str:
     return f"{wrong}; `{verb} --help` lists what there is"
 
 
-def _fail(message: str, code: int) -> int:
+def _drop_output() -> None:
+    """What Python still holds for stdout must go somewhere when the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(message: str, code: int, arguments: list[str]) -> int:
+    """One line on stderr, and with --json an object in the place of the result."""
     with contextlib.suppress(OSError):  # stderr may be closed; the exit code still tells
         print(f"octavo: {message}", file=sys.stderr, flush=True)
+    if "--json" in arguments:
+        with contextlib.suppress(OSError):
+            print(json.dumps({"error": message, "exit_code": code}), flush=True)
     return code

@@ -21,7 +21,7 @@ from octavo.cli.loading import open_llm
 from octavo.cli.run import System, Template, figures_line, read_template, stats_text
 from octavo.cli.screen import Screen
 from octavo.config import home
-from octavo.errors import OctavoError, UsageError
+from octavo.errors import OctavoError, PromptTooLongError, UsageError
 from octavo.request import RequestOutput
 from octavo.sampling_params import SamplingParams
 
@@ -62,7 +62,7 @@ def chat(
     llm.tokenizer.chat_template(template)  # refuses a model without one, before the first line
     conversation = Conversation(llm, screen, sampling, template)
     conversation.set_system(system)
-    if sys.stdin.isatty():
+    if _at_terminal():
         screen.note(f"{model}: /help lists the commands, Ctrl-D ends")
     with _history():
         while conversation.take_line():
@@ -103,6 +103,7 @@ class Conversation:
 
         Errors are said and survived, and so is Ctrl-C, unless it is the second one of an answer.
         """
+        self._answering = False
         try:
             line = _read_line()
             if line is None:
@@ -111,6 +112,8 @@ class Conversation:
                 return self._command(line)
             if line:
                 self._answer(check_utf8("the line", line))
+        except PromptTooLongError as error:
+            self._screen.note(f"octavo: {error}; /reset forgets the conversation")
         except OctavoError as error:
             self._screen.note(f"octavo: {error}")
         except KeyboardInterrupt:
@@ -149,7 +152,6 @@ class Conversation:
                 self._screen.write(chunk.text)
                 if interrupt.pressed:
                     break
-        self._answering = False
         self._screen.say(" [stopped]" if output is None else "")
         self.messages = [*messages, {"role": "assistant", "content": answer}]
         if output is not None:
@@ -163,6 +165,8 @@ class Conversation:
 
 def _read_line() -> str | None:
     """What the user typed; None at the end of the input."""
+    if sys.stdin is None:  # closed by the caller, as in `octavo chat … <&-`
+        return None
     prompt = ">>> " if sys.stdin.isatty() else ""
     try:
         return input(prompt).strip()
@@ -172,10 +176,14 @@ def _read_line() -> str | None:
         return None
 
 
+def _at_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 @contextlib.contextmanager
 def _history() -> Iterator[None]:
     """Keep what is typed at a terminal for the next time, under the home folder."""
-    if not sys.stdin.isatty():
+    if not _at_terminal():
         yield
         return
     try:

@@ -6,6 +6,7 @@ From a model's file, or from shape flags alone. The sizes are those of the model
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
@@ -111,7 +112,8 @@ class Shape:
         An FFN or a vocabulary that was not given is 1: KV does not depend on them.
         """
         for name, value in asdict(self).items():
-            if value is not None and not isinstance(value, bool) and value <= 0:
+            given = value is not None and not isinstance(value, bool)
+            if given and not 0 < value < math.inf:
                 raise UsageError(f"--{name.replace('_', '-')} {value}: expected more than 0")
         if self.layers is None or self.hidden is None:
             raise UsageError("give a model, or at least --layers and --hidden")

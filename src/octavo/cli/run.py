@@ -150,6 +150,8 @@ def _read_prompt(model: str, prompt: str | None) -> str:
         raise UsageError(
             f"the prompt on standard input is not UTF-8 at byte {error.start}"
         ) from None
+    if not text.strip():
+        raise UsageError("the prompt on standard input is empty: did what should write it fail?")
     return text.removesuffix("\n")  # the one that echo adds
 
 
