@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "bindings.h"
+#include "matmul_layout.h"
 #include "pack.h"
 #include "program.h"
 
@@ -82,6 +83,7 @@ class RecordChecker {
       case kMatmul:
         matrix(0, width("out", op.out), width("x", op.x));
         vector(0, width("out", op.out));
+        rows_for(op, 0, p_.buffers[op.x].kind, name);
         if (op.add != -1) same(name + ".add width", width("out", op.out), width("add", op.add));
         break;
       case kRope:
@@ -107,6 +109,7 @@ class RecordChecker {
       case kGateUp:
         matrix(0, width("out", op.out), width("x", op.x));
         matrix(1, width("out", op.out), width("x", op.x));
+        for (int i = 0; i < 2; ++i) rows_for(op, i, p_.buffers[op.x].kind, name);
         break;
       case kQKV: {
         const KVLayout& l = layout(op, name);
@@ -114,6 +117,7 @@ class RecordChecker {
         for (int i = 0; i < 3; ++i) {
           matrix(i, rows[i], width("x", op.x));
           vector(i, rows[i]);
+          rows_for(op, i, p_.buffers[op.x].kind, name);
         }
         same(name + ".out width", rows[0], width("out", op.out));
         same(name + ".head_dim", l.k_dim, op.head_dim);
@@ -123,6 +127,7 @@ class RecordChecker {
       case kHead:
         matrix(0, -1, width("x", op.x));
         vector(0, width("x", op.x));
+        rows_for(op, 0, op.row_kind, name);
         break;
       default: refuse(name + ".code, at most", kHead, op.code);
     }
@@ -135,6 +140,11 @@ class RecordChecker {
     const KVLayout& l = p_.groups[op.group].layout;
     below(name + ".layer", op.layer, l.layers);
     return l;
+  }
+  // The rows that a matrix's kernel reads: integer formats int8 or two bf16 terms, the others their own.
+  void rows_for(const OpRecord& op, int i, int32_t kind, const std::string& name) {
+    const int32_t format = p_.matrices[op.matrix[i]].format;
+    if (!(is_integer_format(format) && kind == ABF16X2)) same(name + ".row kind", act_kind_of(format), kind);
   }
   void group(const OpRecord& op, const std::string& name, int64_t k, int64_t v) {
     const KVLayout& l = layout(op, name);

@@ -42,6 +42,7 @@ struct OpRecord {
   int32_t matrix[3];       // packed weights
   int32_t vector[3];       // norms and biases
   int32_t heads, head_dim, rotary_dim, rope_style;
+  int32_t row_kind;        // the ActKind that the head packs its rows to
   int32_t group, layer;    // KV layer group, layer inside it
   float eps, scale;
 };

@@ -9,14 +9,15 @@ namespace octavo {
 constexpr int32_t kVocabPanels = kVocabTile / 16;
 
 void Run::plan_head() {
-  const Weight& w = p_.matrices_[p_.ops_.back().matrix[0]];
+  const OpRecord& op = p_.ops_.back();
+  const Weight& w = matrix(op, 0);
   vocab_tiles_ = divide_up(w.panels, kVocabPanels);
   summaries_.resize((size_t)2 * s_.outputs * vocab_tiles_);
   if (s_.top_k > 0) {
     top_ids_.resize((size_t)s_.outputs * vocab_tiles_ * s_.top_k);
     top_values_.resize(top_ids_.size());
   }
-  head_acts_.resize(act_row_bytes(act_kind_of(w.format), w.cols) * s_.outputs + 64);
+  head_acts_.resize(act_row_bytes(op.row_kind, w.cols) * s_.outputs + 64);
   for (int32_t i = 0, logits = 0, hidden = 0; i < s_.outputs; ++i)
     result_rows_.push_back(s_.wants[i] == kLogits ? logits++ : s_.wants[i] == kHidden ? hidden++ : 0);
 }
@@ -31,7 +32,7 @@ TileSummary* Run::summaries(int32_t output, bool after_edits) {
 void Run::head(const OpRecord& op, int32_t index, int thread) {
   if (s_.outputs == 0) return;
   const Weight& w = matrix(op, 0);
-  const Acts acts = {reinterpret_cast<uint8_t*>(align64(reinterpret_cast<int64_t>(head_acts_.data()))), act_kind_of(w.format),
+  const Acts acts = {reinterpret_cast<uint8_t*>(align64(reinterpret_cast<int64_t>(head_acts_.data()))), op.row_kind,
                      s_.outputs, w.cols};
   float* scratch = reinterpret_cast<float*>(p_.scratch_[thread]);
   share_rows(index, s_.outputs, [&](int32_t i) {

@@ -13,7 +13,17 @@ from octavo.errors import UsageError
 def test_kv_dtypes_are_chosen_together_or_apart() -> None:
     assert parse_kv_dtype("f32") == ("f32", "f32")
     assert parse_kv_dtype("k=f32,v=bf16") == ("f32", "bf16")
-    for bad in ("f16", "k=f32", "k=f32,v", "k=f32,v=bf16,", "k=f32,v=int4", "k=f32,w=f32", "", None, 3):
+    for bad in (
+        "f16",
+        "k=f32",
+        "k=f32,v",
+        "k=f32,v=bf16,",
+        "k=f32,v=int4",
+        "k=f32,w=f32",
+        "",
+        None,
+        3,
+    ):
         with pytest.raises(UsageError, match=re.escape(f"kv_dtype={bad!r}")):
             parse_kv_dtype(bad)
 
@@ -39,7 +49,7 @@ def test_other_bytes_are_refused(text: object) -> None:
         ({"context": 1.5}, "context=1.5"),
         ({"threads": True}, "threads=True"),
         ({"block_size": 8}, "block_size=8: expected one of 16, 32, 64"),
-        ({"activations": "int4"}, "activations='int4': expected one of int8, bf16"),
+        ({"activations": "int4"}, "activations='int4': expected one of None, int8, bf16"),
         ({"kv_cache": 1}, "kv_cache=1: expected True or False"),
         ({"prefix_cache": True}, "prefix_cache=True is not there yet"),
         ({"k_dtype": "f32"}, "unknown option 'k_dtype'"),

@@ -16,6 +16,7 @@ import platformdirs
 from octavo.errors import UsageError
 
 KVDtype = Literal["f32", "bf16"]
+Activations = Literal["int8", "bf16"]
 KV_DTYPES: tuple[KVDtype, ...] = ("f32", "bf16")
 BLOCK_SIZES = (16, 32, 64)
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -33,7 +34,7 @@ class EngineConfig:
     kv_cache: bool = True
     prefix_cache: bool = False
     block_size: int = 32
-    activations: Literal["int8", "bf16"] = "int8"
+    activations: Activations | None = None  # rows that meet integer weights; None = int8
     weights: Literal["bf16", "f32"] | None = None  # None = as the file has them
     max_num_seqs: int = 64
     max_batch_tokens: int = 512  # rows of one step
@@ -75,7 +76,7 @@ class EngineConfig:
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"{name}={getattr(self, name)!r}: expected True or False")
         _one_of("block_size", self.block_size, BLOCK_SIZES)
-        _one_of("activations", self.activations, ("int8", "bf16"))
+        _one_of("activations", self.activations, (None, "int8", "bf16"))
         _one_of("weights", self.weights, (None, "bf16", "f32"))
         if self.prefix_cache:
             raise UsageError("prefix_cache=True is not there yet: leave it out")

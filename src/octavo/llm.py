@@ -31,7 +31,7 @@ from octavo.request import Completion, Request, RequestOutput, StreamChunk, Usag
 from octavo.sampling_params import SamplingParams
 from octavo.tokenizer import Detokenizer, Tokenizer
 from octavo.weights import library
-from octavo.weights.gguf_model import expanded_format, load_weights, read_header
+from octavo.weights.gguf_model import load_weights, read_header
 
 Prompt = str | Sequence[int]
 Stream = Generator[StreamChunk, None, None]
@@ -70,8 +70,8 @@ class LLM:
         plan = plan_memory(config, self.program, header.config.context)
         threads = config.threads or native.usable_cpus()
         self._pool = native.ThreadPool(threads)
-        expand = expanded_format(config.activations, config.weights)
-        weights = load_weights(header, self.program.weights(), self._pool, expand=expand)
+        specs = self.program.weights()
+        weights = load_weights(header, specs, self._pool, expand=config.weights)
         # Without a cache a whole sequence is computed in one step.
         max_rows = (
             config.max_batch_tokens

@@ -89,7 +89,7 @@ def test_buffers_do_not_grow_with_the_layers() -> None:
         assert len(encode(fuse(program, kinds(program)), kinds(program)).buffers) <= 5
 
 
-def test_records_are_nineteen_words() -> None:
+def test_records_are_twenty_words() -> None:
     program = llama.build(TINY)
     records = encode(fuse(program, kinds(program)), kinds(program)).records
-    assert records.view(np.int32).reshape(len(records), -1).shape[1] == 19
+    assert records.view(np.int32).reshape(len(records), -1).shape[1] == 20

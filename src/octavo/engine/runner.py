@@ -36,7 +36,7 @@ class Runner:
         num_blocks: int,
         max_rows: int,
     ) -> None:
-        kinds = weights.row_kinds()
+        kinds = weights.row_kinds(config.activations)
         lowered = fuse(program, kinds) if config.fuse else lower(program, kinds)
         encoded = encode(lowered, kinds)
         self.isa = default_isa()

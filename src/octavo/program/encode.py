@@ -49,6 +49,7 @@ RECORD = np.dtype(
         ("head_dim", np.int32),
         ("rotary_dim", np.int32),
         ("rope_style", np.int32),
+        ("row_kind", np.int32),
         ("group", np.int32),
         ("layer", np.int32),
         ("eps", np.float32),
@@ -59,7 +60,7 @@ BUFFER = np.dtype([("width", np.int32), ("kind", np.int32)])
 _CODES = (Embed, RmsNorm, Quantize, NormQuantize, Matmul, Rope, StoreKV, Attend, AttendQuantize,
           SwiGLU, GateUp, QKV, Head)  # fmt: skip
 _STYLES = ("interleaved", "half")
-_KINDS: dict[RowKind, int] = {"a32": 0, "abf16": 1, "af32": 2}
+_KINDS: dict[RowKind, int] = {"a32": 0, "abf16": 1, "af32": 2, "abf16x2": 3}
 _FLOAT_ROWS = -1
 
 
@@ -82,6 +83,8 @@ def encode(program: Program, kinds: Mapping[str, RowKind]) -> EncodedProgram:
         buffers.place(op, i)
         for name, value in _fields(op, buffers, matrices, vectors).items():
             records[i][name] = value
+        if isinstance(op, Head):  # packs its rows itself
+            records[i]["row_kind"] = _KINDS[kinds[op.weight.name]]
     return EncodedProgram(
         records=records,
         buffers=np.array(buffers.specs, dtype=BUFFER),

@@ -33,7 +33,9 @@ from octavo.program.ops import (
     WeightSpec,
 )
 
-RowKind = Literal["a32", "abf16", "af32"]  # what a matrix's kernel reads; see csrc/formats.h
+RowKind = Literal[
+    "a32", "abf16", "af32", "abf16x2"
+]  # what a matrix's kernel reads; see csrc/formats.h
 _PANEL = 16  # rows of a matrix that are packed together: a head of whole panels is a unit of work
 _GROUP = (
     32  # columns that share one scale: a part of a row can be packed alone if it is whole groups

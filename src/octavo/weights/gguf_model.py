@@ -13,10 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from octavo.config import Activations
 from octavo.errors import ModelFormatError, UsageError
 from octavo.kernels import native
 from octavo.model.config import ModelConfig
@@ -85,10 +87,20 @@ class ModelWeights:
     matrices: Mapping[str, native.PackedWeight]
     vectors: Mapping[str, FloatArray]
 
-    def row_kinds(self) -> dict[str, RowKind]:
-        """What rows each matrix's kernel reads."""
+    def row_kinds(self, activations: Activations | None) -> dict[str, RowKind]:
+        """What rows each matrix's kernel reads. `activations` chooses for integer formats only.
+
+        Raises UsageError if it was given and there is no integer format: it would do nothing.
+        """
+        integer: RowKind = "abf16x2" if activations == "bf16" else "a32"
         kinds: dict[str, RowKind] = {"BF16": "abf16", "F32": "af32"}
-        return {name: kinds.get(matrix.format, "a32") for name, matrix in self.matrices.items()}
+        found = {name: kinds.get(matrix.format, integer) for name, matrix in self.matrices.items()}
+        if activations is not None and integer not in found.values():
+            raise UsageError(
+                f"activations={activations!r}: no weight is in an integer format, "
+                "so it would change nothing: leave it out"
+            )
+        return found
 
     def nbytes(self) -> int:
         return sum(m.nbytes for m in self.matrices.values()) + sum(
@@ -107,9 +119,9 @@ def load_weights(
     specs: Mapping[str, WeightSpec],
     pool: native.ThreadPool,
     *,
-    expand: str | None = None,
+    expand: Literal["bf16", "f32"] | None = None,
 ) -> ModelWeights:
-    """Pack every weight of `specs`; `expand` ("BF16" or "F32") gives up the file's own formats.
+    """Pack every weight of `specs`; `expand` gives up the file's own formats.
 
     Raises ModelFormatError with the tensor and what was expected if one is missing or of another
     shape.
@@ -117,7 +129,7 @@ def load_weights(
     with GGUFFile.open(header.path) as file:
         found = {name: _find(file, header, spec) for name, spec in specs.items()}
         formats = {
-            name: expand or _FORMATS[info.type]
+            name: expand.upper() if expand else _FORMATS[info.type]
             for name, info in found.items()
             if specs[name].kind == "matrix"
         }
@@ -145,18 +157,6 @@ def reference_weights(
     with GGUFFile.open(header.path) as file:
         found = {name: _find(file, header, spec) for name, spec in specs.items()}
         return {name: dequantize(i.type, file.data(name), i.shape) for name, i in found.items()}
-
-
-def expanded_format(activations: str, weights: str | None) -> str | None:
-    """The format all matrices are unpacked to, or None to keep the file's: integer rows need its
-    own."""
-    if activations == "bf16":
-        if weights == "f32":
-            raise UsageError(
-                "activations='bf16' with weights='f32': float32 weights read float32 rows"
-            )
-        return "BF16"
-    return None if weights is None else weights.upper()
 
 
 def _header(file: GGUFFile) -> ModelHeader:
