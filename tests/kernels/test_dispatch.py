@@ -21,7 +21,8 @@ def default_isa(**environment: str) -> subprocess.CompletedProcess[str]:
     code = "from octavo.kernels import default_isa; print(default_isa())"
     inherited = {key: value for key, value in os.environ.items() if key != "OCTAVO_ISA"}
     env = inherited | {"PYTHONPATH": PACKAGE_ROOT} | environment
-    command = [sys.executable, "-c", code]
+    # -S: site-packages may hold a hook of an editable install, which would find octavo first.
+    command = [sys.executable, "-S", "-c", code]
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
 
