@@ -97,10 +97,20 @@ def test_block_size(block_size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "type", [GGMLType.Q8_0, GGMLType.Q4_0, GGMLType.Q5_0, GGMLType.BF16, GGMLType.F32]
+    ("type", "activations"),
+    [
+        (GGMLType.Q8_0, "int8"),
+        (GGMLType.Q4_0, "int8"),
+        (GGMLType.Q5_0, "int8"),
+        (GGMLType.Q4_1, "bf16"),
+        (GGMLType.Q8_0, "bf16"),
+        (GGMLType.BF16, None),
+        (GGMLType.F32, None),
+    ],
 )
-def test_every_kind_of_row(type: GGMLType) -> None:
-    runner = make_runner(tiny_model(TINY, POOLS[3], type=type), POOLS[3], max_rows=128)
+def test_every_kind_of_row(type: GGMLType, activations: str | None) -> None:
+    model = tiny_model(TINY, POOLS[3], type=type)
+    runner = make_runner(model, POOLS[3], max_rows=128, activations=activations)
     prompt = LONG[:100]
     whole = all_logits(runner, prompt)
     assert np.array_equal(all_logits(runner, prompt, [1, 2, 3, 9, 64, 65]), whole)

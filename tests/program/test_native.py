@@ -57,13 +57,36 @@ def test_integer_weights_follow_the_reference_with_rounded_rows(type: GGMLType) 
     assert cosine.min() > 0.999
 
 
-@pytest.mark.parametrize("type", [GGMLType.Q4_1, GGMLType.Q8_0, GGMLType.BF16, GGMLType.F32])
+@pytest.mark.parametrize("type", OWN_FORMAT)
+def test_rows_of_two_bf16_terms_lose_nothing_that_shows(type: GGMLType) -> None:
+    model = tiny_model(SMALL_BLOCKS, POOL, type=type)
+    got = all_logits(make_runner(model, POOL, kv_dtype="f32", activations="bf16"), TOKENS)
+    reference = ReferenceInterpreter(model.program, model.exact, num_blocks=64)
+    wants = [Want.LOGITS] * len(TOKENS)
+    batch = make_batch([(TOKENS, 0)], [list(range(64))], 1, range(len(TOKENS)), wants)
+    want = reference.run(batch).logits
+    # Two bf16 terms hold 16 bits: 2^-17 of each factor, a few layers deep.
+    np.testing.assert_allclose(got, want, rtol=0, atol=2e-3 * np.abs(want).max())
+
+
+@pytest.mark.parametrize(
+    ("type", "activations"),
+    [
+        (GGMLType.Q4_1, "int8"),
+        (GGMLType.Q8_0, "int8"),
+        (GGMLType.Q4_1, "bf16"),
+        (GGMLType.BF16, None),
+        (GGMLType.F32, None),
+    ],
+)
 @pytest.mark.parametrize("name", SHAPES)
-def test_fused_equals_unfused_bit_for_bit(name: str, type: GGMLType) -> None:
+def test_fused_equals_unfused_bit_for_bit(
+    name: str, type: GGMLType, activations: str | None
+) -> None:
     config = replace(SHAPES[name], hidden_size=96, ffn_size=160)
     model = tiny_model(config, POOL, type=type)
-    fused = all_logits(make_runner(model, POOL, fuse=True), TOKENS)
-    unfused = all_logits(make_runner(model, POOL, fuse=False), TOKENS)
+    fused = all_logits(make_runner(model, POOL, fuse=True, activations=activations), TOKENS)
+    unfused = all_logits(make_runner(model, POOL, fuse=False, activations=activations), TOKENS)
     assert np.isfinite(fused).all()
     assert np.abs(fused).max() > 0
     assert np.array_equal(fused, unfused)
