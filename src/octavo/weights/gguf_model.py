@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.config import Activations
-from octavo.errors import ModelFormatError, UsageError
+from octavo.errors import ModelFormatError, UnsupportedModelError, UsageError
 from octavo.kernels import native
 from octavo.model.config import ModelConfig
 from octavo.program.fuse import RowKind
@@ -43,6 +43,8 @@ _FORMATS: Mapping[GGMLType, str] = MappingProxyType(
     }
 )  # fmt: skip
 _ROPE_FACTORS = "rope_freqs.weight"
+# Tables of rotary frequencies: read into the config, or in old files by nobody.
+_NOT_WEIGHTS = (_ROPE_FACTORS, ".attn_rot_embd.weight", ".attn.rot_embd.weight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +126,11 @@ def load_weights(
     """Pack every weight of `specs`; `expand` gives up the file's own formats.
 
     Raises ModelFormatError with the tensor and what was expected if one is missing or of another
-    shape.
+    shape, and UnsupportedModelError if the file has one that the program would leave out.
     """
     with GGUFFile.open(header.path) as file:
         found = {name: _find(file, header, spec) for name, spec in specs.items()}
+        _refuse_unused(header, specs)
         formats = {
             name: expand.upper() if expand else _FORMATS[info.type]
             for name, info in found.items()
@@ -157,6 +160,17 @@ def reference_weights(
     with GGUFFile.open(header.path) as file:
         found = {name: _find(file, header, spec) for name, spec in specs.items()}
         return {name: dequantize(i.type, file.data(name), i.shape) for name, i in found.items()}
+
+
+def _refuse_unused(header: ModelHeader, specs: Mapping[str, WeightSpec]) -> None:
+    """A tensor that nothing reads means another model than the one the program computes."""
+    for name, info in header.tensors.items():
+        if name not in specs and not name.endswith(_NOT_WEIGHTS):
+            raise UnsupportedModelError(
+                f"{header.path}: tensor {name!r} at offset {info.offset} has no place in the "
+                f"{header.config.num_layers} layers of a {header.config.architecture} model as "
+                "Octavo runs it: leaving it out would change the answers"
+            )
 
 
 def _header(file: GGUFFile) -> ModelHeader:
