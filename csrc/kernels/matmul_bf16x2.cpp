@@ -3,12 +3,15 @@
 // Knows how a quant of b bits becomes an exact bf16: OR-ed into the mantissa of 2^b it is the number 2^b + q. What that
 // adds, and the zero point, is taken off once a group through the sum of the row: with z the zero point,
 //   d = sum (2^b + q) x        c = min - (2^b + z) scale        acc = fma(d, scale, acc), acc = fma(c, sum x, acc)
-// d has two chains, added at the end: the hi terms and the lo terms where there are bf16 dots, else the even and the odd
-// pair places, (4j, 4j+1) and (4j+2, 4j+3). Their order is the same for every M, so bits do not depend on how the work
-// was cut. Rows beyond 2^118 overflow in d.
+// d has two chains, added at the end: the hi and the lo terms where there are bf16 dots, else k = 4j, 4j+1 and k = 4j+2,
+// 4j+3. Their order is the same for every M, so bits do not depend on how the work was cut. d overflows from 2^115 on.
 #include "matmul_formats.h"
 
 namespace octavo::OCTAVO_ISA {
+
+// Units of at most so many tokens take two groups at once: their own chains do not hide the latency of a dot. More
+// would not fit the registers.
+constexpr int kFewTokens = kBf16Dots ? 5 : kMaxTokens == kMaxTile ? 4 : 0;
 
 enum Row { kSumRow = 32, kHalfSumRow = 33, kRows = 35 };
 
@@ -93,21 +96,28 @@ OCTAVO_INLINE void finish(const f32x16 (&d)[2][M], f32x16 scale, f32x16 c, const
   }
 }
 
+// kGroups groups at once, so that few tokens have enough chains; their sums are taken in order, as if one by one.
 // A step and the one four later share their bytes, so they follow each other. The loop stays one: M * 16 chain links a
 // round hide it, and it compiles in a quarter of the time.
-template <int M, class E>
-OCTAVO_INLINE void add_group(const uint8_t* p, int g, const int32_t* a, int64_t stride, f32x16 (&acc)[M]) {
-  f32x16 d[2][M];
-  clear<M>(d);
+template <int M, class E, int kGroups>
+OCTAVO_INLINE void add_groups(const uint8_t* p, int g, const int32_t* a, int64_t stride, f32x16 (&acc)[M]) {
+  f32x16 d[kGroups][2][M];
+#pragma GCC unroll 4
+  for (int i = 0; i < kGroups; ++i) clear<M>(d[i]);
 #pragma GCC unroll 1
   for (int j = 0; j < 4; ++j) {
-    add_step<M, E>(p, g, j, a, stride, d);
-    add_step<M, E>(p, g, j + 4, a, stride, d);
+#pragma GCC unroll 4
+    for (int i = 0; i < kGroups; ++i) add_step<M, E>(p, g + i, j, a + i * kRows * stride, stride, d[i]);
+#pragma GCC unroll 4
+    for (int i = 0; i < kGroups; ++i) add_step<M, E>(p, g + i, j + 4, a + i * kRows * stride, stride, d[i]);
   }
-  const f32x16 scale = E::scale(p, g);
-  f32x16 c = mul(set1_f(-E::kOffset), scale);  // exact
-  if constexpr (E::kMin) c = add(c, E::min(p, g));
-  finish<M>(d, scale, c, a + kSumRow * stride, acc);
+#pragma GCC unroll 4
+  for (int i = 0; i < kGroups; ++i) {
+    const f32x16 scale = E::scale(p, g + i);
+    f32x16 c = mul(set1_f(-E::kOffset), scale);  // exact
+    if constexpr (E::kMin) c = add(c, E::min(p, g + i));
+    finish<M>(d[i], scale, c, a + (i * kRows + kSumRow) * stride, acc);
+  }
 }
 
 // W6K has a scale for every 16 k: steps 0..3, then steps 4..7. Unrolled, because its high bits need constant shifts.
@@ -129,16 +139,26 @@ __attribute__((noinline)) static void tile(const uint8_t* p, int64_t panel_strid
   f32x16 acc[M];
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m) acc[m] = zero_f();
+  constexpr int kTogether = kFormat == W6K || M > kFewTokens ? 1 : 2;
   for (int64_t first = 0; first < groups; first += E::kLayout.groups, p += E::kLayout.bytes) {
     const int count = groups - first < E::kLayout.groups ? (int)(groups - first) : E::kLayout.groups;
+    int g = 0;
+    if constexpr (kTogether > 1) {
 #pragma GCC unroll 1
-    for (int g = 0; g < count; ++g, a += kRows * stride) {
+      for (; g + kTogether <= count; g += kTogether, a += kTogether * kRows * stride) {
+#pragma GCC unroll 4
+        for (int i = 0; prefetch && i < kTogether; ++i) prefetch_group<1, E>(p + prefetch, panel_stride, g + i);
+        add_groups<M, E, kTogether>(p, g, a, stride, acc);
+      }
+    }
+#pragma GCC unroll 1
+    for (; g < count; ++g, a += kRows * stride) {
       if (prefetch) prefetch_group<1, E>(p + prefetch, panel_stride, g);
       if constexpr (kFormat == W6K) {
         add_half<M, E, 0>(p, g, a, stride, acc);
         add_half<M, E, 1>(p, g, a, stride, acc);
       } else {
-        add_group<M, E>(p, g, a, stride, acc);
+        add_groups<M, E, 1>(p, g, a, stride, acc);
       }
     }
   }
