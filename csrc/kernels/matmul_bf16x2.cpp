@@ -3,6 +3,7 @@
 // Knows how a quant of b bits becomes an exact bf16: OR-ed into the mantissa of 2^b it is the number 2^b + q. What that
 // adds, and the zero point, is taken off once a group through the sum of the row: with z the zero point,
 //   d = sum (2^b + q) x        c = min - (2^b + z) scale        acc = fma(d, scale, acc), acc = fma(c, sum x, acc)
+// (W8, whose eight bits leave no room in a mantissa, becomes q itself, without 2^b).
 // d has two chains, added at the end: the hi and the lo terms where there are bf16 dots, else k = 4j, 4j+1 and k = 4j+2,
 // 4j+3. Their order is the same for every M, so bits do not depend on how the work was cut. d overflows from 2^115 on.
 #include "matmul_formats.h"
