@@ -163,3 +163,11 @@ def test_an_empty_standard_input_is_no_prompt(octavo, tiny, stdin):
     result = octavo("run", tiny, stdin=stdin)
     assert (result.code, result.out) == (2, "")
     assert "the prompt on standard input is empty" in result.err
+
+
+@pytest.mark.parametrize("verb", [("run", "hi"), ("chat",)])
+def test_log_probabilities_that_nothing_would_show_are_refused(octavo, tiny, verb):
+    name, *prompt = verb
+    result = octavo(name, tiny, *prompt, "--logprobs", "2")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == "octavo: --logprobs is shown with --json only: add it\n"

@@ -156,3 +156,19 @@ def test_the_clock_stands_still_between_the_two_renderings():
     template = "{{ strftime_now('%f') }}{{ messages[0]['content'] }}"
     ids = BPE.encode_chat(user("<|end|>"), chat_template=template)
     assert 2 not in ids
+
+
+@pytest.mark.parametrize(
+    ("messages", "found"),
+    [
+        (None, "found NoneType"),
+        ("hi", "found str"),
+        ({"role": "user", "content": "hi"}, "found dict"),
+        ([], r"found \[\]"),
+        ([{"role": "user", "content": "hi"}, 5], "found a list with int"),
+    ],
+)
+def test_what_is_no_list_of_messages_is_refused_before_the_template(messages, found):
+    tokenizer = Tokenizer.from_spec(load_spec("tiny_bpe"))
+    with pytest.raises(UsageError, match=f"messages: expected a list of .*{found}"):
+        tokenizer.encode_chat(messages, chat_template="{{ messages }}")

@@ -18,7 +18,7 @@ from octavo.cli.figures import pairs
 from octavo.cli.flags import ENGINE, SAMPLING, AsJson, Model, check_utf8, with_flags
 from octavo.cli.interrupt import Interrupt
 from octavo.cli.loading import open_llm
-from octavo.cli.run import System, Template, figures_line, read_template, stats_text
+from octavo.cli.run import System, Template, check_logprobs, figures_line, read_template, stats_text
 from octavo.cli.screen import Screen
 from octavo.config import home
 from octavo.errors import OctavoError, PromptTooLongError, UsageError
@@ -55,6 +55,7 @@ def chat(
 ) -> None:
     """Talk with a model; /help lists the commands."""
     screen = Screen(json)
+    check_logprobs(sampling, json)
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # a bad line is then one line's error
     template = read_template(chat_template)

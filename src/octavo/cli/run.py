@@ -69,6 +69,7 @@ def run(
     screen = Screen(json)
     if raw and (system is not None or chat_template is not None):
         raise UsageError("--raw takes the prompt as it is: leave out --system and --chat-template")
+    check_logprobs(sampling, json)
     text = _read_prompt(model, prompt)
     template = read_template(chat_template)
     llm = open_llm(model, engine)
@@ -103,6 +104,11 @@ def read_template(path: Path | None) -> str | None:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--chat-template: cannot read {path}: {error}") from None
+
+
+def check_logprobs(sampling: SamplingParams, json: bool) -> None:
+    if sampling.logprobs is not None and not json:
+        raise UsageError("--logprobs is shown with --json only: add it")
 
 
 def messages_of(system: str | None, user: str) -> list[dict[str, str]]:

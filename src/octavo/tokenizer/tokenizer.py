@@ -89,6 +89,7 @@ class Tokenizer:
         template_args: Mapping[str, Any] | None = None,
     ) -> list[int]:
         """Ids of a chat; only the template spells special tokens, unless `parse_special`."""
+        _check_messages(messages)
         template = self.chat_template(chat_template)
         args = {**(template_args or {}), "add_generation_prompt": add_generation_prompt}
         if parse_special:
@@ -181,6 +182,16 @@ class Tokenizer:
     def _check(self, token_id: int) -> None:
         if not 0 <= token_id < self.vocab_size:
             raise UsageError(f"token id {token_id} is outside the vocabulary of {self.vocab_size}")
+
+
+def _check_messages(messages: Any) -> None:
+    """Anything else would reach the template, whose own complaint says less."""
+    is_list = isinstance(messages, Sequence) and not isinstance(messages, str | bytes)
+    kinds = [type(m).__name__ for m in messages if not isinstance(m, Mapping)] if is_list else []
+    if is_list and messages and not kinds:
+        return
+    found = type(messages).__name__ if not is_list else f"a list with {kinds[0]}" if kinds else "[]"
+    raise UsageError(f"messages: expected a list of {{'role': …, 'content': …}}, found {found}")
 
 
 def _end_ids(spec: TokenizerSpec, specials: Mapping[str, int]) -> frozenset[int]:
