@@ -28,7 +28,7 @@ double read_bandwidth(const std::string& isa, ThreadPool& pool, const Bytes& dat
   if (repeats < 1) throw nb::value_error("repeats: expected at least 1");
   nb::gil_scoped_release release;
   const auto begin = std::chrono::steady_clock::now();
-  pool.run([](void* context, int thread) {
+  pool.run([](void* context, int thread) noexcept {
     auto& c = *static_cast<Context*>(context);
     int64_t sink = 0;
     for (int i = 0; i < c.repeats; ++i) c.table->matmul->read_sum(c.data + thread * c.slice, c.slice, &sink);
@@ -42,7 +42,7 @@ double integer_peak(const std::string& isa, ThreadPool& pool, int64_t iterations
   if (iterations < 1) throw nb::value_error("iterations: expected at least 1");
   nb::gil_scoped_release release;
   const auto begin = std::chrono::steady_clock::now();
-  pool.run([](void* context, int) {
+  pool.run([](void* context, int) noexcept {
     auto& c = *static_cast<Context*>(context);
     int64_t sink = 1;
     c.table->matmul->spin_dot(c.iterations, &sink);

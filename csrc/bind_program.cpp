@@ -377,7 +377,7 @@ void bind_program(nb::module_& m) {
              struct Context { ThreadPool* pool; int64_t rounds; std::vector<int64_t> cells; int64_t wrong; };
              Context c{&pool, rounds, std::vector<int64_t>((size_t)pool.size() * 16), 0};
              nb::gil_scoped_release release;
-             pool.run([](void* context, int thread) {
+             pool.run([](void* context, int thread) noexcept {
                auto& c = *static_cast<Context*>(context);
                for (int64_t r = 1; r <= c.rounds; ++r) {
                  c.cells[(size_t)thread * 16] = r;

@@ -29,7 +29,7 @@ struct PackJob {
   std::atomic<int64_t> next{0};
 };
 
-void pack_task(void* context, int) {
+void pack_task(void* context, int) noexcept {
   PackJob& job = *static_cast<PackJob*>(context);
   const Weight& w = *job.weight;
   for (;;) {

@@ -96,7 +96,7 @@ void Program::run(ThreadPool& pool, const Step& step) {
   pool.refuse_in_child();  // before the lock, as in ThreadPool::run
   const std::lock_guard<std::mutex> lock(run_mutex_);  // a run has the counters and row buffers for itself
   Run run(*this, pool, step);
-  pool.run([](void* context, int thread) { static_cast<Run*>(context)->execute(thread); }, &run);
+  pool.run([](void* context, int thread) noexcept { static_cast<Run*>(context)->execute(thread); }, &run);
 }
 
 }  // namespace octavo

@@ -15,7 +15,8 @@ namespace octavo {
 
 class ThreadPool {
  public:
-  using Task = void (*)(void* context, int thread);  // called once on every thread, thread in [0, size)
+  // Called once on every thread, thread in [0, size). One that threw would leave the others waiting at a barrier.
+  using Task = void (*)(void* context, int thread) noexcept;
 
   explicit ThreadPool(int threads);  // throws std::invalid_argument if threads < 1
   ~ThreadPool();
