@@ -3,7 +3,6 @@ environment is read."""
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from typing import Literal
 
 import platformdirs
 
-from octavo.errors import UsageError
+from octavo.errors import UsageError, unknown_option
 
 KVDtype = Literal["f32", "bf16"]
 Activations = Literal["int8", "bf16"]
@@ -48,13 +47,7 @@ class EngineConfig:
         known = [f.name for f in fields(cls) if f.name not in ("k_dtype", "v_dtype")] + ["kv_dtype"]
         for name in options:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=2)
-                hint = (
-                    f"; did you mean {' or '.join(near)}?"
-                    if near
-                    else f"; known: {', '.join(known)}"
-                )
-                raise UsageError(f"unknown option {name!r}{hint}")
+                raise unknown_option("option", name, known)
         values = dict(options)
         values["k_dtype"], values["v_dtype"] = parse_kv_dtype(values.pop("kv_dtype", "bf16"))
         if values.get("kv_memory") is not None:

@@ -16,6 +16,9 @@ Messages are one line that says what is wrong and what to do.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
+
 
 class OctavoError(Exception):
     """Base of all errors that a user can mend."""
@@ -55,3 +58,10 @@ class OutOfMemoryError(OctavoError):
 
 class KernelError(OctavoError):
     """The compiled core is missing or does not run on this machine."""
+
+
+def unknown_option(what: str, name: str, known: Sequence[str]) -> UsageError:
+    """The error for a name that is none of `known`: the nearest, or else all of them."""
+    near = difflib.get_close_matches(name, known, n=2)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+    return UsageError(f"unknown {what} {name!r}; {hint}")

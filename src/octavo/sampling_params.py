@@ -3,12 +3,11 @@ made."""
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
-from octavo.errors import UsageError
+from octavo.errors import UsageError, unknown_option
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +65,7 @@ class SamplingParams:
         known = [f.name for f in fields(cls)]
         for name in options:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=2)
-                hint = (
-                    f"; did you mean {' or '.join(near)}?"
-                    if near
-                    else f"; known: {', '.join(known)}"
-                )
-                raise UsageError(f"unknown sampling option {name!r}{hint}")
+                raise unknown_option("sampling option", name, known)
         return cls(**options)  # type: ignore[arg-type]  # __post_init__ checks every type
 
 
