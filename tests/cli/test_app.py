@@ -160,3 +160,13 @@ def test_a_chat_without_standard_input_ends(tiny):
     env = {**os.environ, "PYTHONPATH": SOURCES}
     done = subprocess.run(["sh", "-c", command], env=env, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_memory_that_runs_out_is_one_line(octavo, monkeypatch):
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("octavo.cli.plan.read_facts", full)
+    result = octavo("plan", "m", "--json")
+    assert (result.code, result.json["exit_code"]) == (1, 1)
+    assert result.err == "octavo: out of memory: `octavo plan` says what a model takes\n"

@@ -8,6 +8,7 @@ import mmap
 import numpy as np
 import pytest
 
+from octavo.errors import OutOfMemoryError
 from octavo.kv_cache.storage import PageStorage
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -36,3 +37,8 @@ def test_a_large_range_costs_nothing_until_it_is_written() -> None:
 def test_blocks_are_whole_memory_pages() -> None:
     with pytest.raises(AssertionError):
         PageStorage(2, 4095)
+
+
+def test_an_address_range_that_cannot_be_had_is_refused_with_its_size() -> None:
+    with pytest.raises(OutOfMemoryError, match="cannot reserve 4503599627370496 bytes for the KV"):
+        PageStorage(2**40, 4096)

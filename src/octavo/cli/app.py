@@ -59,6 +59,8 @@ def run(arguments: list[str]) -> int:
         return _fail(str(error), 1, arguments)
     except (KeyboardInterrupt, typer.Abort):
         return 130
+    except MemoryError:
+        return _fail("out of memory: `octavo plan` says what a model takes", 1, arguments)
     except BrokenPipeError:
         _drop_output()  # the reader has gone, as in `octavo run … | head`
         return 1

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import mmap
 
+from octavo.errors import OutOfMemoryError
+
 _MAP_NORESERVE = 0x4000  # Linux, all architectures that Octavo runs on; not in the mmap module
 
 
@@ -18,7 +20,13 @@ class PageStorage:
         self.num_blocks = num_blocks
         self.block_bytes = block_bytes
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
-        self.memory = mmap.mmap(-1, num_blocks * block_bytes, flags=flags)
+        try:
+            self.memory = mmap.mmap(-1, num_blocks * block_bytes, flags=flags)
+        except OSError as error:  # a limit on address space, or a system that does not overcommit
+            raise OutOfMemoryError(
+                f"cannot reserve {num_blocks * block_bytes} bytes for the KV cache "
+                f"({error.strerror}): set a lower kv_memory, or raise the limit (`ulimit -v`)"
+            ) from None
 
     def release(self, block: int) -> None:
         """Give a block's memory back to the system; it reads as zero until written."""
