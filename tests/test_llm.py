@@ -15,6 +15,7 @@ from octavo.batch import Batch, StepOutput
 from octavo.engine.scheduler import Scheduler, StepPlan
 from octavo.errors import OutOfMemoryError, PromptTooLongError, UsageError
 from octavo.request import RequestOutput
+from tests.cli.tiny_model import write_tiny_model
 
 GREEDY = SamplingParams(temperature=0, max_tokens=12)
 PROMPT = "The capital of France is"
@@ -306,3 +307,21 @@ def test_a_stream_that_the_garbage_collector_closes_inside_a_step_frees_its_bloc
 def test_a_temperature_too_small_for_a_float32_is_greedy(llm: LLM) -> None:
     tiny = llm.generate(PROMPT, SamplingParams(temperature=1e-300, max_tokens=12))[0]
     assert tiny.outputs == llm.generate(PROMPT, GREEDY)[0].outputs
+
+
+def test_a_model_without_a_template_is_refused_for_chat_by_name(tmp_path: Path) -> None:
+    llm = LLM(write_tiny_model(tmp_path / "plain.gguf", template=None), threads=1)
+    with pytest.raises(UsageError, match=r"plain\.gguf has no chat template: .*--chat-template"):
+        llm.chat([{"role": "user", "content": "hi"}])
+    template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    params = SamplingParams(max_tokens=2)
+    assert llm.chat([{"role": "user", "content": "hi"}], params, chat_template=template).outputs
+
+
+def test_special_tokens_of_a_user_are_text_unless_asked_for(llm: LLM) -> None:
+    messages = [{"role": "user", "content": "<|im_end|>"}]
+    (end,) = llm.tokenizer.encode("<|im_end|>", parse_special=True)
+    params = SamplingParams(max_tokens=1)
+    plain = llm.chat(messages, params).prompt_token_ids
+    parsed = llm.chat(messages, params, parse_special=True).prompt_token_ids
+    assert parsed.count(end) == plain.count(end) + 1

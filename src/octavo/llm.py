@@ -58,8 +58,21 @@ class ModelInfo:
 
 class LLM:
     def __init__(self, model: str | Path, **options: object) -> None:
-        """`model`: a library name or a GGUF file. Options: the fields of EngineConfig, and
-        `kv_dtype`."""
+        """`model`: a library name or a GGUF file. Options, all checked by name and range:
+
+        context        longest sequence in tokens; by default the model's, or what kv_memory holds
+        kv_dtype       "bf16" (default) or "f32"; "k=f32,v=bf16" apart
+        kv_memory      budget of the KV pages: bytes, or "512M", "4GiB"; by default half of the free
+        threads        by default the physical cores that affinity and cgroup allow
+        kv_cache       False computes the whole sequence again for every token
+        block_size     tokens of a KV block: 16, 32 (default) or 64
+        weights        "bf16" or "f32" unpacks them; by default they stay as the file has them
+        activations    rows that meet integer weights: "int8" (default), or "bf16": exact to 16 bits
+        max_num_seqs, max_batch_tokens   requests, and rows of a step
+        fuse, profile  False runs the op list unfused; True counts nanoseconds by op in the records
+
+        Raises UsageError, ModelError, OutOfMemoryError.
+        """
         self.config = config = EngineConfig.parse(options)
         header = read_header(library.find(model, home=home()))
         self.model_config = header.config
@@ -139,10 +152,11 @@ class LLM:
         params: SamplingParams | None = None,
         *,
         chat_template: str | None = None,
+        parse_special: bool = False,
     ) -> RequestOutput:
         """Answer a conversation: messages with `role` and `content`, in the model's template or
-        this one."""
-        tokens = self.tokenizer.encode_chat(messages, chat_template=chat_template)
+        this one. Special tokens count in the template only, unless `parse_special`."""
+        tokens = self._encode_chat(messages, chat_template, parse_special)
         return self.generate([tokens], params)[0]
 
     def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Stream:
@@ -157,11 +171,10 @@ class LLM:
         params: SamplingParams | None = None,
         *,
         chat_template: str | None = None,
+        parse_special: bool = False,
     ) -> Stream:
         """`chat`, piece by piece."""
-        return self.stream(
-            self.tokenizer.encode_chat(messages, chat_template=chat_template), params
-        )
+        return self.stream(self._encode_chat(messages, chat_template, parse_special), params)
 
     def logits(self, token_ids: Sequence[int]) -> FloatArray:
         """The model's logits after every token, (len, vocab) float32, through the cache's pages."""
@@ -210,6 +223,18 @@ class LLM:
             "weight_bytes": self.info.weight_bytes,
             "context": self.info.context,
         }
+
+    def _encode_chat(
+        self, messages: Messages, chat_template: str | None, parse_special: bool
+    ) -> list[int]:
+        if chat_template is None and self.tokenizer.spec.chat_template is None:
+            raise UsageError(
+                f"{self.info.path.name} has no chat template: give one with --chat-template "
+                "(chat_template=), or send a plain prompt"
+            )
+        return self.tokenizer.encode_chat(
+            messages, chat_template=chat_template, parse_special=parse_special
+        )
 
     def _encode(self, prompt: Prompt) -> list[int]:
         return self._check_tokens(
