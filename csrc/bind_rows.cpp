@@ -76,8 +76,10 @@ void add(const std::string& isa, FloatsOut out, Floats a, Floats b) {
 nb::tuple summary_tuple(const TileSummary& s) { return nb::make_tuple(s.max, s.sum, s.best, log_sum_exp(&s)); }
 
 nb::tuple summarize_tile(const std::string& isa, Floats logits, int32_t base) {
+  const int32_t n = length("logits", logits.size());
+  need_range("base", base, 0, (int64_t)INT32_MAX - n);
   TileSummary summary;
-  rows_for(isa).summarize_tile(logits.data(), length("logits", logits.size()), base, &summary);
+  rows_for(isa).summarize_tile(logits.data(), n, base, &summary);
   return summary_tuple(summary);
 }
 
@@ -122,6 +124,7 @@ void top_k_tile(const std::string& isa, IntsOut ids, FloatsOut values, Floats lo
   need_range("ids", (int64_t)ids.size(), 0, kMaxTopK);
   need_size("values", values.size(), ids.size());
   const int32_t n = length("logits", logits.size());
+  need_range("base", base, 0, (int64_t)INT32_MAX - n);
   nb::gil_scoped_release release;
   k.top_k_tile(logits.data(), n, base, (int32_t)ids.size(), ids.data(), values.data());
 }

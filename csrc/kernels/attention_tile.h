@@ -94,7 +94,7 @@ OCTAVO_INLINE void values_of(Addresses v, Addresses ahead, int begin, int end,
   for (int i = begin; i < end;) {
     const int stop = (i / kSteps + 1) * kSteps < end ? (i / kSteps + 1) * kSteps : end;
     const int64_t offset = (int64_t)(i % kSteps) * v_dim * 4 + d * 4;
-    const uint8_t *row = v[i / kSteps] + offset, *next = ahead[i / kSteps] + offset;
+    const uint8_t *row = v[i / kSteps] + offset, *next = kAhead ? ahead[i / kSteps] + offset : row;
     for (; i < stop; i++, row += v_dim * 4, next += v_dim * 4) {
       typename T::Vector kv[R];
 #pragma GCC unroll 4

@@ -206,6 +206,10 @@ def test_bad_arguments_are_refused_by_name():
     x, ids, none = np.zeros(40, F32), np.zeros(4, np.int32), np.zeros((0, 12), np.uint8)
     with pytest.raises(ValueError, match=r"base: expected a multiple of 16, at least 0, got 8"):
         native.edit_tile("base", x, 8, None, none)
+    with pytest.raises(ValueError, match="base: expected 0 to 2147483607, got 2147483647"):
+        native.summarize_tile("base", x, 2**31 - 1)
+    with pytest.raises(ValueError, match="base: expected 0 to 2147483607, got -1"):
+        native.top_k_tile("base", ids, np.zeros(4, F32), x, -1)
     with pytest.raises(ValueError, match="base: expected 0 to 2147221503, got 2147483632"):
         native.edit_tile("base", x, 2**31 - 16, None, none)
     with pytest.raises(
