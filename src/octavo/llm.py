@@ -31,7 +31,8 @@ from octavo.request import Completion, Request, RequestOutput, StreamChunk, Usag
 from octavo.sampling_params import SamplingParams
 from octavo.tokenizer import Detokenizer, Tokenizer
 from octavo.weights import library
-from octavo.weights.gguf_model import load_weights, read_header
+from octavo.weights.gguf_model import load_weights
+from octavo.weights.model_header import read_header
 
 Prompt = str | Sequence[int]
 Stream = Generator[StreamChunk, None, None]

@@ -166,7 +166,7 @@ def test_memory_that_runs_out_is_one_line(octavo, monkeypatch):
     def full(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("octavo.cli.plan.read_facts", full)
+    monkeypatch.setattr("octavo.cli.plan.open_header", full)
     result = octavo("plan", "m", "--json")
     assert (result.code, result.json["exit_code"]) == (1, 1)
     assert result.err == "octavo: out of memory: `octavo plan` says what a model takes\n"

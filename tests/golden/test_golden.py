@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from octavo import LLM, SamplingParams
 from octavo.model.registry import build_program
-from octavo.weights.gguf_model import read_header, reference_weights
+from octavo.weights.gguf_model import reference_weights
+from octavo.weights.model_header import read_header
 from tests.parity import paths
 
 _GOLDEN = json.loads(Path(__file__).with_name("smollm2.json").read_text(encoding="ascii"))

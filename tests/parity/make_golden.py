@@ -22,7 +22,8 @@ from octavo.config import home
 from octavo.model.registry import build_program
 from octavo.tokenizer import Tokenizer
 from octavo.weights import library
-from octavo.weights.gguf_model import read_header, reference_weights
+from octavo.weights.gguf_model import reference_weights
+from octavo.weights.model_header import read_header
 from tests.parity import hf_llama
 
 _FILE = Path(__file__).parents[1] / "golden" / "smollm2.json"

@@ -17,7 +17,8 @@ from octavo.config import home
 from octavo.kernels import default_isa
 from octavo.model.registry import build_program
 from octavo.weights import library
-from octavo.weights.gguf_model import read_header, reference_weights
+from octavo.weights.gguf_model import reference_weights
+from octavo.weights.model_header import read_header
 from tests.parity import hf_llama, paths
 from tests.parity.figures import Figures, compare, join
 

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import os
-import struct
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pytest
 
-from octavo.errors import ModelFormatError, UnsupportedModelError, UsageError
+from octavo.errors import ModelFormatError, UsageError
 from octavo.kernels import native
 from octavo.model.registry import build_program
 from octavo.program.ops import WeightSpec
-from octavo.weights.gguf_model import (
-    load_weights,
-    read_header,
-    reference_weights,
-)
-from tests.cli import tiny_model
+from octavo.weights.gguf_model import load_weights, reference_weights
+from octavo.weights.model_header import read_header
 from tests.cli.tiny_model import write_tiny_model
-from tests.weights.gguf_bytes import F32, STRING, entry, string
 
 POOL = native.ThreadPool(2)
 
@@ -82,36 +76,6 @@ def test_a_file_that_changes_while_it_is_packed_is_refused(
     monkeypatch.setattr(native, "pack_weight", pack_and_touch)
     with pytest.raises(ModelFormatError, match="changed"):
         load_weights(header, build_program(header.config).weights(), POOL)
-
-
-def test_the_models_own_temperature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert read_header(write_tiny_model(tmp_path / "tiny.gguf")).temperature == 1.0
-    plain = tiny_model._metadata
-
-    def with_temperature(value: float) -> float:
-        more = entry("general.sampling.temp", F32, struct.pack("<f", value))
-        monkeypatch.setattr(tiny_model, "_metadata", lambda: [*plain(), more])
-        return read_header(write_tiny_model(tmp_path / "warm.gguf")).temperature
-
-    assert with_temperature(0.5) == 0.5
-    with pytest.raises(ModelFormatError, match="temp': expected 0 to 100, found -1"):
-        with_temperature(-1.0)
-
-
-def test_an_unknown_architecture_is_refused_by_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    named = entry("general.architecture", STRING, string("mamba"))
-    changed = [
-        named if b"general.architecture" in e else e.replace(b"llama.", b"mamba.")
-        for e in tiny_model._metadata()
-    ]
-    monkeypatch.setattr(tiny_model, "_metadata", lambda: changed)
-    header = read_header(write_tiny_model(tmp_path / "other.gguf"))
-    with pytest.raises(
-        UnsupportedModelError, match="architecture 'mamba' is not supported: llama, qwen2 are"
-    ):
-        build_program(header.config)
 
 
 def test_activations_that_would_change_nothing_are_refused(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 from octavo.errors import UnsupportedModelError
 from octavo.kernels import native
 from octavo.model.registry import build_program
-from octavo.weights.gguf_model import load_weights, read_header
+from octavo.weights.gguf_model import load_weights
+from octavo.weights.model_header import read_header
 from tests.cli.tiny_model import write_tiny_model
 
 

@@ -15,9 +15,9 @@ from octavo.cli.figures import number, pairs, percent, size
 from octavo.cli.flags import ENGINE, AsJson, Model, with_flags
 from octavo.cli.kv_bits import BITS
 from octavo.cli.loading import open_llm
-from octavo.cli.model_facts import read_facts
 from octavo.cli.screen import Screen
 from octavo.errors import UsageError
+from octavo.weights.model_header import read_header
 
 if TYPE_CHECKING:
     from octavo.llm import LLM
@@ -131,9 +131,8 @@ class Bench:
     def __init__(self, llm: LLM, model: str, screen: Screen) -> None:
         self._screen = screen
         self._model = model
-        types = sorted(llm.info.tensor_types.items(), key=lambda item: -item[1][1])
-        self._weights = llm.config.weights or "+".join(name for name, _ in types)
-        self.sizes = _sizes(llm, model)
+        self._weights = llm.config.weights or "+".join(llm.info.tensor_types)
+        self.sizes = _sizes(llm)
         self._machine = Machine(cpu_model(), llm.info.isa, llm.info.threads)
         self._probe = open_probe(self._machine)
 
@@ -175,9 +174,9 @@ def open_probe(machine: Machine) -> Probe:
     return NativeProbe(machine.isa, machine.threads)
 
 
-def _sizes(llm: LLM, model: str) -> workloads.Sizes:
+def _sizes(llm: LLM) -> workloads.Sizes:
     """Weights in the proportions of the file, and in sum what is in memory."""
-    in_file = read_facts(model).weight_bytes()
+    in_file = read_header(llm.info.path).weight_bytes(llm.program.weights())
     scale = llm.info.weight_bytes / sum(in_file.values())
     in_memory = {name: nbytes * scale for name, nbytes in in_file.items()}
     k_bits, v_bits = BITS[llm.config.k_dtype], BITS[llm.config.v_dtype]

@@ -14,9 +14,10 @@ import typer
 from octavo.cli.figures import columns, count, number, percent, size
 from octavo.cli.flags import AsJson, Context, Model
 from octavo.cli.kv_bits import parse_kv_bits
-from octavo.cli.model_facts import ModelFacts, read_facts
+from octavo.cli.loading import open_header
 from octavo.cli.screen import Screen
 from octavo.errors import UsageError
+from octavo.model.registry import build_program
 from octavo.program.cost import (
     FLOAT,
     OpClass,
@@ -28,6 +29,7 @@ from octavo.program.cost import (
     kv_bytes_per_token,
     prefill,
 )
+from octavo.weights.model_header import ModelHeader
 
 # What people ask about, and the classes of the interpreter that make it up.
 PARTS: Mapping[str, tuple[OpClass, ...]] = {
@@ -58,7 +60,7 @@ def explain(
     screen = Screen(json)
     if context < 1:
         raise UsageError(f"--context {context}: expected at least 1 token")
-    explanation = Explanation(read_facts(model), context, parse_kv_bits(kv_dtype))
+    explanation = Explanation(model, open_header(model), context, parse_kv_bits(kv_dtype))
     screen.say(explanation.text())
     screen.result(explanation.to_dict())
 
@@ -78,12 +80,15 @@ class PartCost:
 
 
 class Explanation:
-    def __init__(self, facts: ModelFacts, context: int, kv_bits: tuple[int, int]) -> None:
-        self.facts = facts
+    def __init__(
+        self, model: str, header: ModelHeader, context: int, kv_bits: tuple[int, int]
+    ) -> None:
+        self.model = model
+        self.config = header.config
         self.context = context
         self.kv_bits = kv_bits
-        self.program = facts.program()
-        self._weight_bytes = facts.weight_bytes()
+        self.program = build_program(header.config)
+        self._weight_bytes = header.weight_bytes(self.program.weights())
         self.without = self._parts(decode(context, cache=False), 1)
         self.cached = self._parts(decode(context, cache=True), 1)
         self.prefill = self._parts(prefill(context), context)
@@ -104,7 +109,7 @@ class Explanation:
     def to_dict(self) -> dict[str, object]:
         per_block = self.between_blocks
         return {
-            "model": self.facts.name,
+            "model": self.model,
             "context": self.context,
             "kv_bytes_per_token": self.kv_per_token,
             "kv_bytes": self.kv_per_token * self.context,
@@ -125,10 +130,10 @@ class Explanation:
         }
 
     def text(self) -> str:
-        cfg, n = self.facts.config, f"{self.context:,}"
+        cfg, n = self.config, f"{self.context:,}"
         return "\n".join(
             [
-                f"{self.facts.name}: {cfg.num_layers} layers, hidden {cfg.hidden_size:,}, "
+                f"{self.model}: {cfg.num_layers} layers, hidden {cfg.hidden_size:,}, "
                 f"{cfg.heads} heads and {cfg.kv_heads} KV heads of {cfg.head_dim}, "
                 f"FFN {cfg.ffn_size:,}, vocabulary {cfg.vocab_size:,}",
                 "",
@@ -149,7 +154,7 @@ class Explanation:
 
     def _answers(self) -> list[str]:
         many, one = self.between_blocks
-        layers = self.facts.config.num_layers
+        layers = self.config.num_layers
         # one layer's three projections and output projection, of every token and of the new one
         before = (self.without["qkv"].flops + self.without["output"].flops) / layers
         after = (self.cached["qkv"].flops + self.cached["output"].flops) / layers

@@ -11,11 +11,12 @@ from octavo.cli.explain import KVDtype
 from octavo.cli.figures import columns, count, pairs, size
 from octavo.cli.flags import AsJson, Model
 from octavo.cli.kv_bits import parse_kv_bits
-from octavo.cli.model_facts import ModelFacts, read_facts
+from octavo.cli.loading import open_header
 from octavo.cli.screen import Screen
 from octavo.errors import UnsupportedModelError
+from octavo.model.registry import build_program
 from octavo.program.cost import kv_bytes_per_token
-from octavo.weights.tokenizer_spec import tokenizer_spec
+from octavo.weights.model_header import ModelHeader
 
 WithTemplate = Annotated[
     bool, typer.Option("--template", help="Print the model's chat template as well.")
@@ -36,25 +37,25 @@ def inspect(
     """Say what a model's file holds: sizes, tensor types, tokenizer, template, KV a token."""
     screen = Screen(json)
     bits = parse_kv_bits(kv_dtype)
-    found = describe(read_facts(model), bits)
+    found = describe(model, open_header(model), bits)
     screen.say(as_text(found))
     if template:
         screen.say(f"\n{found['chat_template'] or 'no chat template'}")
     screen.result(found)
 
 
-def describe(facts: ModelFacts, kv_bits: tuple[int, int]) -> dict[str, Any]:
-    cfg, tokenizer = facts.config, tokenizer_spec(facts.metadata)
-    per_token = _kv_per_token(facts, kv_bits)
-    types = facts.tensor_types().items()
+def describe(model: str, header: ModelHeader, kv_bits: tuple[int, int]) -> dict[str, Any]:
+    cfg, tokenizer = header.config, header.tokenizer_spec()
+    per_token = _kv_per_token(header, kv_bits)
+    types = header.tensor_types().items()
     return {
-        "model": facts.name,
-        "path": str(facts.path),
-        "bytes": facts.path.stat().st_size,
-        "name": facts.metadata.get("general.name"),
+        "model": model,
+        "path": str(header.path),
+        "bytes": header.path.stat().st_size,
+        "name": header.metadata.get("general.name"),
         "architecture": cfg.architecture,
         "supported": per_token is not None,
-        "parameters": sum(math.prod(info.shape) for info in facts.tensors.values()),
+        "parameters": sum(math.prod(info.shape) for info in header.tensors.values()),
         "layers": cfg.num_layers,
         "hidden_size": cfg.hidden_size,
         "ffn_size": cfg.ffn_size,
@@ -100,9 +101,9 @@ def as_text(found: dict[str, Any]) -> str:
     return f"{pairs(rows)}\ntensors\n{columns(kinds)}"
 
 
-def _kv_per_token(facts: ModelFacts, kv_bits: tuple[int, int]) -> float | None:
+def _kv_per_token(header: ModelHeader, kv_bits: tuple[int, int]) -> float | None:
     """None for an architecture that Octavo does not run: inspect still shows the file."""
     try:
-        return kv_bytes_per_token(facts.program(), *kv_bits)
+        return kv_bytes_per_token(build_program(header.config), *kv_bits)
     except UnsupportedModelError:
         return None

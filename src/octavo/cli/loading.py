@@ -1,4 +1,4 @@
-"""From a model's name to a running LLM, pulling a library model that is not there yet.
+"""From a model's name to its header or a running LLM; a library model that is missing is pulled.
 
 Imports inside functions are what a start without a pull, or without a model, need not wait for.
 """
@@ -15,6 +15,7 @@ from octavo.weights import library
 
 if TYPE_CHECKING:
     from octavo.llm import LLM
+    from octavo.weights.model_header import ModelHeader
 
 
 def open_llm(model: str, engine: dict[str, object]) -> LLM:
@@ -22,6 +23,13 @@ def open_llm(model: str, engine: dict[str, object]) -> LLM:
     from octavo.llm import LLM
 
     return LLM(str(find_or_pull(model)), **engine)
+
+
+def open_header(model: str) -> ModelHeader:
+    """Read what `model` is; this needs no compiled core."""
+    from octavo.weights.model_header import read_header
+
+    return read_header(find_or_pull(model))
 
 
 def find_or_pull(model: str) -> Path:

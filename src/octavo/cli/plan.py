@@ -16,12 +16,13 @@ from octavo.cli.explain import KVDtype
 from octavo.cli.figures import pairs, size
 from octavo.cli.flags import AsJson
 from octavo.cli.kv_bits import parse_kv_bits
-from octavo.cli.model_facts import read_facts
+from octavo.cli.loading import open_header
 from octavo.cli.screen import Screen
 from octavo.config import parse_bytes
 from octavo.errors import UsageError
 from octavo.model import llama
 from octavo.model.config import ModelConfig
+from octavo.model.registry import build_program
 from octavo.program.cost import kv_bytes_per_token, uniform_weights
 
 PROCESS_BYTES = 150_000_000  # Python, tables and activations: what RSS may hold beside both
@@ -231,8 +232,10 @@ def _sizes(model: str | None, shape: Shape, kv_bits: tuple[int, int]) -> tuple[f
     if model is not None:
         if given := shape.given():
             raise UsageError(f"{model} has a shape of its own: leave out {', '.join(given)}")
-        facts = read_facts(model)
-        return kv_bytes_per_token(facts.program(), *kv_bits), sum(facts.weight_bytes().values())
+        header = open_header(model)
+        program = build_program(header.config)
+        weight_bytes = header.weight_bytes(program.weights())
+        return kv_bytes_per_token(program, *kv_bits), sum(weight_bytes.values())
     program = llama.build(shape.config())
     weights = None
     if shape.ffn is not None and shape.vocab is not None:

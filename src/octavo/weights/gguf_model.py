@@ -1,17 +1,14 @@
-"""A model in a GGUF file: its config and tokenizer from the header, its weights packed for the
-kernels.
+"""The weights of a model in a GGUF file, packed for the kernels.
 
-Comes in: a path. Goes out: `ModelHeader` without reading a weight; `ModelWeights` with every tensor
-that the program names, checked by name, shape and type. After packing nothing maps the file. The
-only place where files, kernels and the program's weight names meet.
+Comes in: a `ModelHeader` and the weights that the program names. Goes out: `ModelWeights` with all
+of them, checked by name, shape and type. After packing nothing maps the file. The only place where
+files, kernels and the program's weight names meet.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
@@ -21,16 +18,13 @@ from numpy.typing import NDArray
 from octavo.config import Activations
 from octavo.errors import ModelFormatError, UnsupportedModelError, UsageError
 from octavo.kernels import native
-from octavo.model.config import ModelConfig
 from octavo.program.fuse import RowKind
 from octavo.program.ops import WeightSpec
-from octavo.tokenizer.spec import TokenizerSpec
 from octavo.weights.dequantize import dequantize
 from octavo.weights.ggml_type import GGMLType
 from octavo.weights.gguf import GGUFFile
-from octavo.weights.gguf_config import model_config
-from octavo.weights.gguf_header import MetadataValue, TensorInfo
-from octavo.weights.tokenizer_spec import tokenizer_spec
+from octavo.weights.gguf_header import TensorInfo
+from octavo.weights.model_header import ROPE_FACTORS, ModelHeader
 
 FloatArray = NDArray[np.float32]
 
@@ -42,44 +36,8 @@ _FORMATS: Mapping[GGMLType, str] = MappingProxyType(
         GGMLType.Q4_K: "W4K", GGMLType.Q5_K: "W5K", GGMLType.Q6_K: "W6K",
     }
 )  # fmt: skip
-_ROPE_FACTORS = "rope_freqs.weight"
 # Tables of rotary frequencies: read into the config, or in old files by nobody.
-_NOT_WEIGHTS = (_ROPE_FACTORS, ".attn_rot_embd.weight", ".attn.rot_embd.weight")
-
-
-@dataclass(frozen=True, slots=True)
-class ModelHeader:
-    path: Path
-    config: ModelConfig
-    tensors: Mapping[str, TensorInfo]
-    metadata: Mapping[str, MetadataValue]
-
-    @property
-    def temperature(self) -> float:
-        """What the model's makers sample with; 1.0 where the file does not say."""
-        value = self.metadata.get("general.sampling.temp", 1.0)
-        if not isinstance(value, float) or not 0 <= value <= 100:
-            raise ModelFormatError(
-                f"{self.path}: metadata 'general.sampling.temp': expected 0 to 100, found {value!r}"
-            )
-        return value
-
-    def tokenizer_spec(self) -> TokenizerSpec:
-        spec = tokenizer_spec(self.metadata)
-        if len(spec.tokens) != self.config.vocab_size:
-            raise ModelFormatError(
-                f"{self.path}: the tokenizer has {len(spec.tokens)} tokens, "
-                f"'token_embd.weight' has rows for {self.config.vocab_size}"
-            )
-        return spec
-
-    def tensor_types(self) -> Mapping[str, tuple[int, int]]:
-        """Type name -> (tensors, bytes)."""
-        count = Counter(t.type.name for t in self.tensors.values())
-        size: Counter[str] = Counter()
-        for tensor in self.tensors.values():
-            size[tensor.type.name] += tensor.nbytes
-        return {name: (count[name], size[name]) for name in count}
+_NOT_WEIGHTS = (ROPE_FACTORS, ".attn_rot_embd.weight", ".attn.rot_embd.weight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +66,6 @@ class ModelWeights:
         return sum(m.nbytes for m in self.matrices.values()) + sum(
             v.nbytes for v in self.vectors.values()
         )
-
-
-def read_header(path: Path) -> ModelHeader:
-    """Config and tensor table; no weight is read but the few rope factors."""
-    with GGUFFile.open(path) as file:
-        return _header(file)
 
 
 def load_weights(
@@ -171,15 +123,6 @@ def _refuse_unused(header: ModelHeader, specs: Mapping[str, WeightSpec]) -> None
                 f"{header.config.num_layers} layers of a {header.config.architecture} model as "
                 "Octavo runs it: leaving it out would change the answers"
             )
-
-
-def _header(file: GGUFFile) -> ModelHeader:
-    factors: tuple[float, ...] = ()
-    if _ROPE_FACTORS in file.tensors:
-        info = file.tensors[_ROPE_FACTORS]
-        factors = tuple(dequantize(info.type, file.data(_ROPE_FACTORS), info.shape).tolist())
-    config = model_config(file.metadata, file.tensors, factors)
-    return ModelHeader(file.path, config, file.tensors, file.metadata)
 
 
 def _packed_bytes(info: TensorInfo, format: str) -> int:

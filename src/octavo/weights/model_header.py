@@ -1,0 +1,89 @@
+"""A model before its weights are read: config, tokenizer and tensor table of a GGUF file.
+
+Comes in: a path. Goes out: a `ModelHeader`. Needs no compiled core, so that planning works where
+nothing can run. Every error of the file's content names the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from octavo.errors import ModelFormatError, UnsupportedModelError
+from octavo.model.config import ModelConfig
+from octavo.tokenizer.spec import TokenizerSpec
+from octavo.weights.dequantize import dequantize
+from octavo.weights.gguf import GGUFFile
+from octavo.weights.gguf_config import model_config
+from octavo.weights.gguf_header import MetadataValue, TensorInfo
+from octavo.weights.tokenizer_spec import tokenizer_spec
+
+ROPE_FACTORS = "rope_freqs.weight"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelHeader:
+    path: Path
+    config: ModelConfig
+    tensors: Mapping[str, TensorInfo]
+    metadata: Mapping[str, MetadataValue]
+
+    @property
+    def temperature(self) -> float:
+        """What the model's makers sample with; 1.0 where the file does not say."""
+        value = self.metadata.get("general.sampling.temp", 1.0)
+        if not isinstance(value, float) or not 0 <= value <= 100:
+            raise ModelFormatError(
+                f"{self.path}: metadata 'general.sampling.temp': expected 0 to 100, found {value!r}"
+            )
+        return value
+
+    def tokenizer_spec(self) -> TokenizerSpec:
+        with _naming(self.path):
+            spec = tokenizer_spec(self.metadata)
+        if len(spec.tokens) != self.config.vocab_size:
+            raise ModelFormatError(
+                f"{self.path}: the tokenizer has {len(spec.tokens)} tokens, "
+                f"'token_embd.weight' has rows for {self.config.vocab_size}"
+            )
+        return spec
+
+    def tensor_types(self) -> dict[str, tuple[int, int]]:
+        """Type name -> (tensors, bytes); the type with the most bytes first."""
+        count = Counter(info.type.name for info in self.tensors.values())
+        nbytes: Counter[str] = Counter()
+        for info in self.tensors.values():
+            nbytes[info.type.name] += info.nbytes
+        return {name: (count[name], total) for name, total in nbytes.most_common()}
+
+    def weight_bytes(self, names: Iterable[str]) -> dict[str, float]:
+        """Of each of these tensors, as the file has it. ModelFormatError if one is missing."""
+        found = {}
+        for name in names:
+            if name not in self.tensors:
+                raise ModelFormatError(f"{self.path}: tensor {name!r} is missing")
+            found[name] = float(self.tensors[name].nbytes)
+        return found
+
+
+def read_header(path: Path) -> ModelHeader:
+    """Config and tensor table; no weight is read but the few rope factors."""
+    with GGUFFile.open(path) as file, _naming(path):
+        factors: tuple[float, ...] = ()
+        if ROPE_FACTORS in file.tensors:
+            info = file.tensors[ROPE_FACTORS]
+            factors = tuple(dequantize(info.type, file.data(ROPE_FACTORS), info.shape).tolist())
+        config = model_config(file.metadata, file.tensors, factors)
+        return ModelHeader(path, config, file.tensors, file.metadata)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put the file in front of errors of those who know its keys but not its name."""
+    try:
+        yield
+    except (ModelFormatError, UnsupportedModelError) as error:
+        raise type(error)(f"{path}: {error}") from None

@@ -1,0 +1,101 @@
+"""What is known of a model before its weights are read, and that a refusal names the file."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from octavo.errors import ModelFormatError, UnsupportedModelError
+from octavo.model.registry import build_program
+from octavo.weights.model_header import read_header
+from tests.cli import tiny_model
+from tests.cli.tiny_model import write_tiny_model
+from tests.weights.gguf_bytes import F32, STRING, U32, entry, string, u32
+
+
+def test_the_models_own_temperature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_header(write_tiny_model(tmp_path / "tiny.gguf")).temperature == 1.0
+    plain = tiny_model._metadata
+
+    def with_temperature(value: float) -> float:
+        more = entry("general.sampling.temp", F32, struct.pack("<f", value))
+        monkeypatch.setattr(tiny_model, "_metadata", lambda: [*plain(), more])
+        return read_header(write_tiny_model(tmp_path / "warm.gguf")).temperature
+
+    assert with_temperature(0.5) == 0.5
+    with pytest.raises(ModelFormatError, match="temp': expected 0 to 100, found -1"):
+        with_temperature(-1.0)
+
+
+def test_an_unknown_architecture_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = entry("general.architecture", STRING, string("mamba"))
+    changed = [
+        named if b"general.architecture" in e else e.replace(b"llama.", b"mamba.")
+        for e in tiny_model._metadata()
+    ]
+    monkeypatch.setattr(tiny_model, "_metadata", lambda: changed)
+    header = read_header(write_tiny_model(tmp_path / "other.gguf"))
+    with pytest.raises(
+        UnsupportedModelError, match="architecture 'mamba' is not supported: llama, qwen2 are"
+    ):
+        build_program(header.config)
+
+
+def test_a_vocabulary_of_another_size_than_the_embedding_is_refused(tmp_path: Path) -> None:
+    header = read_header(write_tiny_model(tmp_path / "tiny.gguf"))
+    assert len(header.tokenizer_spec().tokens) == 258
+    more_rows = replace(header, config=replace(header.config, vocab_size=300))
+    message = r"has 258 tokens, 'token_embd\.weight' has rows for 300"
+    with pytest.raises(ModelFormatError, match=message):
+        more_rows.tokenizer_spec()
+
+
+def test_types_and_bytes_of_the_tensors(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "tiny.gguf")
+    header = read_header(path)
+    assert header.tensor_types() == {"F32": (20, 4 * 78_272)}
+    assert header.weight_bytes(["output_norm.weight"]) == {"output_norm.weight": 256}
+    with pytest.raises(ModelFormatError) as refused:
+        header.weight_bytes(["blk.2.attn_q.weight"])
+    assert str(refused.value) == f"{path}: tensor 'blk.2.attn_q.weight' is missing"
+
+
+def test_a_config_that_is_refused_names_the_file_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "odd.gguf"
+
+    def refusal(key: str, more: list[bytes]) -> str:
+        plain = [e for e in metadata if key.encode() not in e]
+        monkeypatch.setattr(tiny_model, "_metadata", lambda: [*plain, *more])
+        with pytest.raises((ModelFormatError, UnsupportedModelError)) as refused:
+            read_header(write_tiny_model(path))
+        return str(refused.value)
+
+    metadata = tiny_model._metadata()
+    missing = f"{path}: metadata 'llama.block_count': expected a whole number, found nothing"
+    assert refusal("block_count", []) == missing
+    none = [entry("llama.block_count", U32, u32(0))]
+    assert refusal("block_count", none) == f"{path}: num_layers is 0: expected at least 1"
+    yarn = [entry("llama.rope.scaling.type", STRING, string("yarn"))]
+    assert refusal("scaling", yarn).startswith(f"{path}: llama.rope.scaling.type is 'yarn'")
+
+
+def test_a_tokenizer_that_is_refused_names_the_file_once(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "tiny.gguf")
+    header = read_header(path)
+    other = replace(header, metadata={**header.metadata, "tokenizer.ggml.model": "bert"})
+    with pytest.raises(UnsupportedModelError) as refused:
+        other.tokenizer_spec()
+    assert str(refused.value).startswith(f"{path}: tokenizer.ggml.model is 'bert'; Octavo reads")
+    outside = replace(header, metadata={**header.metadata, "tokenizer.ggml.bos_token_id": 999})
+    with pytest.raises(ModelFormatError) as outside_refused:
+        outside.tokenizer_spec()
+    assert str(outside_refused.value) == (
+        f"{path}: tokenizer bos_id is 999, outside the vocabulary of 258"
+    )
