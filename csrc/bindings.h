@@ -21,5 +21,8 @@ void bind_dispatch(nb::module_& m);
 void bind_matmul(nb::module_& m);
 void bind_attention(nb::module_& m);
 void bind_rows(nb::module_& m);
+void bind_probe(nb::module_& m);
+void bind_thread_pool(nb::module_& m);
+void bind_program(nb::module_& m);
 
 }  // namespace octavo

@@ -1,11 +1,6 @@
 // Python bindings of the native core: each bind_*.cpp does types in, call, nothing else.
 #include "bindings.h"
 
-namespace octavo {
-void bind_probe(nb::module_& m);
-void bind_program(nb::module_& m);
-}
-
 NB_MODULE(_native, m) {
   m.doc() = "Octavo's native core: kernels, packed weights, KV pages and the interpreter that runs programs.";
   octavo::bind_dispatch(m);
@@ -13,5 +8,6 @@ NB_MODULE(_native, m) {
   octavo::bind_attention(m);
   octavo::bind_rows(m);
   octavo::bind_probe(m);
+  octavo::bind_thread_pool(m);
   octavo::bind_program(m);
 }

@@ -93,11 +93,6 @@ class Program {
   // The pool has the number of threads given above. One run at a time; others wait.
   void run(ThreadPool& pool, const Step& step);
 
-  const std::vector<OpRecord>& ops() const { return ops_; }
-  const std::vector<LayerGroup>& groups() const { return groups_; }
-  int32_t max_rows() const { return max_rows_; }
-  int32_t vocab() const { return matrices_[ops_.back().matrix[0]].rows; }
-  int32_t hidden() const { return matrices_[ops_.back().matrix[0]].cols; }
 
  private:
   friend class Run;

@@ -152,3 +152,13 @@ def test_a_batch_that_does_not_fit_is_refused_before_it_runs(
     batch = make_batch([([1], 0)], [[0]], 1, [0], [Want.ARGMAX])
     with pytest.raises(ValueError, match=re.escape(message)):
         runner.forward(replace(batch, **change))
+
+
+def test_edits_that_point_beyond_their_array_are_refused() -> None:
+    runner = make_runner(tiny_model(TINY, POOL), POOL)
+    batch = make_batch([([1, 2], 0)], [[0]], 1, [0, 1], [Want.ARGMAX] * 2)
+    edits = np.zeros(2, EDIT)
+    edits["token"] = [3, 4]
+    starts = np.array([0, 1000, 2], np.int32)
+    with pytest.raises(ValueError, match="edit_starts, at most: expected 2, got 1000"):
+        runner.forward(replace(batch, edit_starts=starts, edits=edits))

@@ -1,0 +1,220 @@
+#include "program_checks.h"
+
+#include "matmul_layout.h"
+
+namespace octavo {
+namespace {
+
+class RecordChecker {
+ public:
+  explicit RecordChecker(const ProgramParts& parts) : p_(parts), group_heads_(parts.groups.size()) {}
+
+  void check(const OpRecord& op, const std::string& name) {
+    const auto width = [&](const char* field, int32_t buffer) {
+      below(name + "." + field, buffer, (int64_t)p_.buffers.size());
+      return (int64_t)p_.buffers[buffer].width;
+    };
+    const auto matrix = [&](int i, int64_t rows, int64_t cols) {
+      below(name + ".matrix", op.matrix[i], (int64_t)p_.matrices.size());
+      if (rows >= 0) same(name + ".matrix rows", rows, p_.matrices[op.matrix[i]].rows);
+      if (cols >= 0) same(name + ".matrix cols", cols, p_.matrices[op.matrix[i]].cols);
+    };
+    const auto vector = [&](int i, int64_t size) {
+      if (op.vector[i] == -1) return;
+      below(name + ".vector", op.vector[i], (int64_t)p_.vectors.size());
+      same(name + ".vector size", size, p_.vector_sizes[op.vector[i]]);
+    };
+    switch (op.code) {
+      case kEmbed: matrix(0, -1, width("out", op.out)); break;
+      case kRmsNorm:
+      case kNormQuantize:
+        same(name + ".out width", width("x", op.x), width("out", op.out));
+        if (op.vector[0] < 0) below(name + ".vector", op.vector[0], (int64_t)p_.vectors.size());
+        vector(0, width("x", op.x));
+        break;
+      case kQuantize: same(name + ".out width", width("x", op.x), width("out", op.out)); break;
+      case kMatmul:
+        matrix(0, width("out", op.out), width("x", op.x));
+        vector(0, width("out", op.out));
+        rows_for(op, 0, p_.buffers[op.x].kind, name);
+        if (op.add != -1) same(name + ".add width", width("out", op.out), width("add", op.add));
+        break;
+      case kRope:
+        same(name + ".out width", width("x", op.x), width("out", op.out));
+        same(name + ".heads x head_dim", width("x", op.x), (int64_t)op.heads * op.head_dim);
+        rotary(op, name);
+        break;
+      case kStoreKV: group(op, name, width("x", op.x), width("y", op.y)); break;
+      case kAttend:
+      case kAttendQuantize: {
+        const KVLayout& l = layout(op, name);
+        same(name + ".x width", (int64_t)op.heads * l.k_dim, width("x", op.x));
+        same(name + ".out width", (int64_t)op.heads * l.v_dim, width("out", op.out));
+        if (op.heads % l.kv_heads != 0 || op.heads / l.kv_heads > kAttentionMaxGroup)
+          refuse(name + ".heads of each KV head, at most", kAttentionMaxGroup, op.heads);
+        attention(op, l, name);
+        break;
+      }
+      case kSwiGLU:
+        same(name + ".x width", width("out", op.out), width("x", op.x));
+        same(name + ".y width", width("out", op.out), width("y", op.y));
+        break;
+      case kGateUp:
+        matrix(0, width("out", op.out), width("x", op.x));
+        matrix(1, width("out", op.out), width("x", op.x));
+        for (int i = 0; i < 2; ++i) rows_for(op, i, p_.buffers[op.x].kind, name);
+        break;
+      case kQKV: {
+        const KVLayout& l = layout(op, name);
+        const int64_t rows[] = {(int64_t)op.heads * l.k_dim, (int64_t)l.kv_heads * l.k_dim, (int64_t)l.kv_heads * l.v_dim};
+        for (int i = 0; i < 3; ++i) {
+          matrix(i, rows[i], width("x", op.x));
+          vector(i, rows[i]);
+          rows_for(op, i, p_.buffers[op.x].kind, name);
+        }
+        same(name + ".out width", rows[0], width("out", op.out));
+        same(name + ".head_dim", l.k_dim, op.head_dim);
+        rotary(op, name);
+        break;
+      }
+      case kHead:
+        matrix(0, -1, width("x", op.x));
+        vector(0, width("x", op.x));
+        rows_for(op, 0, op.row_kind, name);
+        break;
+      default: refuse(name + ".code, at most", kHead, op.code);
+    }
+    rows(op, name);
+  }
+
+ private:
+  const KVLayout& layout(const OpRecord& op, const std::string& name) {
+    below(name + ".group", op.group, (int64_t)p_.groups.size());
+    const KVLayout& l = p_.groups[op.group].layout;
+    below(name + ".layer", op.layer, l.layers);
+    return l;
+  }
+  // The rows that a matrix's kernel reads: integer formats int8 or two bf16 terms, the others their own.
+  void rows_for(const OpRecord& op, int i, int32_t kind, const std::string& name) {
+    const int32_t format = p_.matrices[op.matrix[i]].format;
+    if (!(is_integer_format(format) && kind == ABF16X2)) same(name + ".row kind", act_kind_of(format), kind);
+  }
+  void group(const OpRecord& op, const std::string& name, int64_t k, int64_t v) {
+    const KVLayout& l = layout(op, name);
+    same(name + ".x width", (int64_t)l.kv_heads * l.k_dim, k);
+    same(name + ".y width", (int64_t)l.kv_heads * l.v_dim, v);
+  }
+  void rotary(const OpRecord& op, const std::string& name) {
+    same(name + ".rotary_dim / 2", p_.rope_half, op.rotary_dim / 2);
+    below(name + ".rotary_dim", op.rotary_dim, (int64_t)op.head_dim + 1);
+    below(name + ".rope_style", op.rope_style, kRopeHalves + 1);
+  }
+  // The units of a group's layers are planned once, so their heads are the same; packed rows are cut at whole groups of 32.
+  void attention(const OpRecord& op, const KVLayout& l, const std::string& name) {
+    int32_t& heads = group_heads_[op.group];
+    if (heads == 0) heads = op.heads;
+    same(name + ".heads, as in its group's other layers", heads, op.heads);
+    if (op.code == kAttendQuantize) same(name + ".out columns of a KV head, modulo 32", 0, op.heads / l.kv_heads * l.v_dim % 32);
+    if (!(op.scale > 0.0f && op.scale < 1e6f)) throw std::invalid_argument(name + ".scale: expected a positive finite number");
+  }
+  // Which of an op's buffers hold packed rows; the others hold floats, or are not there (-1).
+  void rows(const OpRecord& op, const std::string& name) {
+    const auto holds = [&](const char* field, int32_t buffer, bool packed) {
+      if (buffer == -1) return;
+      below(name + field, buffer, (int64_t)p_.buffers.size());
+      if ((p_.buffers[buffer].kind >= 0) != packed)
+        throw std::invalid_argument(name + field + (packed ? ": expected a buffer of packed rows" : ": expected a buffer of float rows"));
+    };
+    const int32_t code = op.code;
+    holds(".x", op.x, code == kMatmul || code == kGateUp || code == kQKV);
+    holds(".y", op.y, false);
+    holds(".add", op.add, false);
+    holds(".out", op.out, code == kQuantize || code == kNormQuantize || code == kAttendQuantize || code == kGateUp);
+  }
+
+  const ProgramParts& p_;
+  std::vector<int32_t> group_heads_;  // query heads, 0: no attention yet
+};
+
+// A step's tokens are checked against the first op's rows, and its outputs planned for the last op.
+void check_ends(const ProgramParts& p) {
+  const std::vector<OpRecord>& ops = p.ops;
+  same("first op's code", kEmbed, ops.front().code);
+  same("last op's code", kHead, ops.back().code);
+  for (size_t i = 1; i + 1 < ops.size(); ++i)
+    if (ops[i].code == kEmbed || ops[i].code == kHead)
+      throw std::invalid_argument("codes: expected one Embed, the first op, and one Head, the last");
+}
+// Blocks that hold what some row sees or writes; a windowed group may have given back the ones before.
+void check_blocks(const ProgramParts& p, const Step& s, int32_t seq, int32_t group, int32_t first_position,
+                  int32_t last_position) {
+  const LayerGroup& g = p.groups[group];
+  const int32_t size = g.layout.block_size, last = last_position / size;
+  if (last >= s.max_blocks) refuse("block_tables blocks, above", last, s.max_blocks);
+  const int32_t seen = g.window > 0 && first_position >= g.window ? first_position - g.window + 1 : 0;
+  const int32_t* table = s.block_tables + ((int64_t)group * s.seqs + seq) * s.max_blocks;
+  for (int32_t b = seen / size; b <= last; ++b) below("block_tables", table[b], p.group_blocks[group]);
+}
+
+void check_rows(const ProgramParts& p, const Step& s) {
+  if (s.rows < 1 || s.rows > p.max_rows) refuse("tokens, at most", p.max_rows, s.rows);
+  if (s.seqs < 1) refuse("row_starts, at least", 2, s.seqs + 1);
+  same("row_starts[0]", 0, s.row_starts[0]);
+  same("row_starts[-1]", s.rows, s.row_starts[s.seqs]);
+  for (int32_t row = 0; row < s.rows; ++row) {
+    below("tokens", s.tokens[row], p.embedding_rows());
+    below("positions", s.positions[row], p.rope_positions);
+  }
+  for (int32_t seq = 0; seq < s.seqs; ++seq) {
+    const int32_t begin = s.row_starts[seq], end = s.row_starts[seq + 1];
+    if (end <= begin || end > s.rows) refuse("row_starts, above", begin, end);
+    for (int32_t row = begin + 1; row < end; ++row)
+      same("positions of a sequence, consecutive", s.positions[row - 1] + 1, s.positions[row]);
+    for (size_t g = 0; g < p.groups.size(); ++g)
+      check_blocks(p, s, seq, (int32_t)g, s.positions[begin], s.positions[end - 1]);
+  }
+}
+
+void check_outputs(const Step& s) {
+  if (s.top_k < 0 || s.top_k > kMaxTopK) refuse("top_k, at most", kMaxTopK, s.top_k);
+  for (int32_t i = 0; i < s.outputs; ++i) {
+    below("output_rows", s.output_rows[i], s.rows);
+    below("wants", s.wants[i], kHidden + 1);
+  }
+}
+
+void check_edits(const ProgramParts& p, const Step& s, int64_t edits) {
+  same("edit_starts[0]", 0, s.edit_starts[0]);
+  same("edit_starts[-1]", edits, s.edit_starts[s.outputs]);
+  for (int32_t i = 0; i < s.outputs; ++i) {
+    if (s.edit_starts[i + 1] < s.edit_starts[i]) refuse("edit_starts, at least", s.edit_starts[i], s.edit_starts[i + 1]);
+    if (s.edit_starts[i + 1] > edits) refuse("edit_starts, at most", edits, s.edit_starts[i + 1]);
+    for (int32_t e = s.edit_starts[i]; e < s.edit_starts[i + 1]; ++e) {
+      below("edits token", s.edits[e].token, p.vocab());
+      if (e > s.edit_starts[i] && s.edits[e].token <= s.edits[e - 1].token)
+        refuse("edits tokens of an output, above", s.edits[e - 1].token, s.edits[e].token);
+    }
+  }
+}
+
+}  // namespace
+
+int64_t ProgramParts::count(const Step& step, int32_t want) const {
+  int64_t n = 0;
+  for (int32_t i = 0; i < step.outputs; ++i) n += step.wants[i] == want;
+  return n;
+}
+
+void check_program(const ProgramParts& parts) {
+  RecordChecker checker(parts);
+  for (size_t i = 0; i < parts.ops.size(); ++i) checker.check(parts.ops[i], std::string("op ").append(std::to_string(i)));
+  check_ends(parts);
+}
+
+void check_step(const ProgramParts& parts, const Step& step, int64_t num_edits) {
+  check_rows(parts, step);
+  check_outputs(step);
+  if (step.edit_starts != nullptr) check_edits(parts, step, num_edits);
+}
+
+}  // namespace octavo
