@@ -89,6 +89,21 @@ def test_a_model_is_planned_from_its_file(octavo, tiny):
     assert found["weight_bytes"] == 4 * (258 * 64 + 5 * 64 + 2 * 64 * (64 + 2 * 32 + 64 + 3 * 96))
 
 
+def test_a_context_beyond_the_models_is_refused_as_run_refuses_it(octavo, tiny):
+    for verb in (["plan", tiny], ["run", tiny, "hi"]):
+        result = octavo(*verb, "--context", "129")
+        assert (result.code, result.out) == (2, "")
+        assert "trained for at most 128" in result.err
+    assert octavo("plan", tiny, "--context", "128").code == 0
+
+
+def test_the_context_that_was_not_given_is_the_models_if_that_is_less(octavo, tiny):
+    assert octavo("plan", tiny, "--json").json["context"] == 128
+    shape = ["--layers", "2", "--hidden", "8"]
+    assert octavo("plan", *shape, "--json").json["context"] == 1024
+    assert octavo("plan", *shape, "--context", "5000", "--json").json["context"] == 5000
+
+
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [

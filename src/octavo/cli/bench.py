@@ -12,8 +12,7 @@ from octavo.bench import workloads
 from octavo.bench.machine import Machine, Probe, cpu_model
 from octavo.bench.rounds import Demand, Round, Summary, measure, summarize
 from octavo.cli.figures import number, pairs, percent, size
-from octavo.cli.flags import ENGINE, AsJson, Model, with_flags
-from octavo.cli.kv_bits import BITS
+from octavo.cli.flags import ENGINE, KV_BITS, AsJson, Model, with_flags
 from octavo.cli.loading import open_llm
 from octavo.cli.screen import Screen
 from octavo.errors import UsageError
@@ -179,7 +178,7 @@ def _sizes(llm: LLM) -> workloads.Sizes:
     in_file = read_header(llm.info.path).weight_bytes(llm.program.weights())
     scale = llm.info.weight_bytes / sum(in_file.values())
     in_memory = {name: nbytes * scale for name, nbytes in in_file.items()}
-    k_bits, v_bits = BITS[llm.config.k_dtype], BITS[llm.config.v_dtype]
+    k_bits, v_bits = KV_BITS[llm.config.k_dtype], KV_BITS[llm.config.v_dtype]
     return workloads.Sizes(llm.program, in_memory, k_bits, v_bits)
 
 

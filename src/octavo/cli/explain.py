@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated
 
 import typer
 
 from octavo.cli.figures import columns, count, number, percent, size
-from octavo.cli.flags import AsJson, Context, Model
-from octavo.cli.kv_bits import parse_kv_bits
+from octavo.cli.flags import AsJson, Context, KVDtype, Model, parse_kv_bits
 from octavo.cli.loading import open_header
 from octavo.cli.screen import Screen
 from octavo.errors import UsageError
@@ -41,8 +39,6 @@ PARTS: Mapping[str, tuple[OpClass, ...]] = {
     "embed, norms": ("embed", "norm"),
 }
 TOTAL = "total"
-
-KVDtype = Annotated[str, typer.Option(help="K and V in the cache: bf16, f16, f32, or k=…,v=….")]
 
 
 def register(app: typer.Typer) -> None:

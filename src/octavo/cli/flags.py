@@ -11,11 +11,12 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
 
-from octavo.config import EngineConfig
+from octavo.config import EngineConfig, split_kv_dtype
 from octavo.errors import UsageError
 from octavo.sampling_params import SamplingParams
 
@@ -35,7 +36,10 @@ AsJson = Annotated[
     ),
 ]
 Context = Annotated[int, typer.Option(help="Tokens in the sequence.")]
+KVDtype = Annotated[str, typer.Option(help="K and V in the cache: bf16, f16, f32, or k=…,v=….")]
 
+# Bits of a value. Planning knows more dtypes than the engine runs.
+KV_BITS = MappingProxyType({"f32": 32, "f16": 16, "bf16": 16})
 
 _METAVARS = {int: "N", float: "X", str: "TEXT", list[int]: "N", list[str]: "TEXT"}
 
@@ -140,6 +144,16 @@ def _as_text(flag: Flag, value: object) -> object:
         if isinstance(text, str) and not text.isascii():
             check_utf8(f"--{flag.field.replace('_', '-')}", text)
     return value
+
+
+def parse_kv_bits(text: str) -> tuple[int, int]:
+    """Bits of a value of K and of V: "f16" for both, or "k=f32,v=bf16"."""
+    k, v = split_kv_dtype(text)
+    if k not in KV_BITS or v not in KV_BITS:
+        raise UsageError(
+            f"--kv-dtype {text!r}: expected one of {', '.join(KV_BITS)}, or k=…,v=… of them"
+        )
+    return KV_BITS[k], KV_BITS[v]
 
 
 def check_utf8(what: str, text: str) -> str:

@@ -7,10 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from octavo.cli.explain import KVDtype
 from octavo.cli.figures import columns, count, pairs, size
-from octavo.cli.flags import AsJson, Model
-from octavo.cli.kv_bits import parse_kv_bits
+from octavo.cli.flags import AsJson, KVDtype, Model, parse_kv_bits
 from octavo.cli.loading import open_header
 from octavo.cli.screen import Screen
 from octavo.errors import UnsupportedModelError

@@ -12,10 +12,8 @@ from typing import Annotated
 
 import typer
 
-from octavo.cli.explain import KVDtype
 from octavo.cli.figures import pairs, size
-from octavo.cli.flags import AsJson
-from octavo.cli.kv_bits import parse_kv_bits
+from octavo.cli.flags import AsJson, KVDtype, parse_kv_bits
 from octavo.cli.loading import open_header
 from octavo.cli.screen import Screen
 from octavo.config import parse_bytes
@@ -25,6 +23,7 @@ from octavo.model.config import ModelConfig
 from octavo.model.registry import build_program
 from octavo.program.cost import kv_bytes_per_token, uniform_weights
 
+CONTEXT = 1024  # tokens, where none are asked for
 PROCESS_BYTES = 150_000_000  # Python, tables and activations: what RSS may hold beside both
 
 OptionalModel = Annotated[
@@ -40,7 +39,10 @@ Ffn = Annotated[int | None, typer.Option(help="Width of the MLP; with --vocab si
 Vocab = Annotated[int | None, typer.Option(help="Tokens of the vocabulary.")]
 TiedHead = Annotated[bool, typer.Option("--tied-head", help="The head is the embedding.")]
 WeightsBits = Annotated[float | None, typer.Option(help="Bits a weight; default 16.")]
-ContextTokens = Annotated[int, typer.Option(help="Tokens of each user.")]
+ContextTokens = Annotated[
+    int | None,
+    typer.Option(help="Tokens of each user; default: 1024, or all of a model that has less."),
+]
 Users = Annotated[int, typer.Option("--users", "--batch", help="Sequences held at once.")]
 Memory = Annotated[str | None, typer.Option(help="What there is, such as 8GiB: does it fit?")]
 
@@ -62,7 +64,7 @@ def plan(
     tied_head: TiedHead = False,
     weights_bits: WeightsBits = None,
     kv_dtype: KVDtype = "bf16",
-    context: ContextTokens = 1024,
+    context: ContextTokens = None,
     users: Users = 1,
     memory: Memory = None,
     json: AsJson = False,
@@ -70,14 +72,14 @@ def plan(
     """Say what weights and KV take for a context and a number of users, and whether it fits."""
     screen = Screen(json)
     for flag, value in (("--context", context), ("--users", users)):
-        if value < 1:
+        if value is not None and value < 1:
             raise UsageError(f"{flag} {value}: expected at least 1")
     shape = Shape(layers, hidden, heads, kv_heads, head_dim, ffn, vocab, tied_head, weights_bits)
     bits = parse_kv_bits(kv_dtype)
-    per_token, weights = _sizes(model, shape, bits)
+    per_token, weights, most = _sizes(model, shape, bits)
     found = Plan(
         model=model,
-        context=context,
+        context=_context(context, most, model),
         users=users,
         weight_bytes=weights,
         kv_bytes_per_token=per_token,
@@ -227,17 +229,28 @@ class Plan:
         return max(0.0, (self.memory_bytes or 0) - self.fixed_bytes)
 
 
-def _sizes(model: str | None, shape: Shape, kv_bits: tuple[int, int]) -> tuple[float, float | None]:
-    """(KV bytes a token, weight bytes) of the model, or of the shape."""
+def _sizes(
+    model: str | None, shape: Shape, kv_bits: tuple[int, int]
+) -> tuple[float, float | None, int | None]:
+    """(KV bytes a token, weight bytes, longest context) of the model, or of the shape."""
     if model is not None:
         if given := shape.given():
             raise UsageError(f"{model} has a shape of its own: leave out {', '.join(given)}")
         header = open_header(model)
         program = build_program(header.config)
-        weight_bytes = header.weight_bytes(program.weights())
-        return kv_bytes_per_token(program, *kv_bits), sum(weight_bytes.values())
+        in_file = header.weight_bytes(program.weights())
+        return kv_bytes_per_token(program, *kv_bits), sum(in_file.values()), header.config.context
     program = llama.build(shape.config())
     weights = None
     if shape.ffn is not None and shape.vocab is not None:
         weights = sum(uniform_weights(program, shape.weights_bits or 16).values())
-    return kv_bytes_per_token(program, *kv_bits), weights
+    return kv_bytes_per_token(program, *kv_bits), weights, None
+
+
+def _context(asked: int | None, most: int | None, model: str | None) -> int:
+    """What is planned for; beyond the model's own context nothing would run."""
+    if asked is None:
+        return CONTEXT if most is None else min(CONTEXT, most)
+    if most is not None and asked > most:
+        raise UsageError(f"--context {asked}: {model} was trained for at most {most} tokens")
+    return asked
