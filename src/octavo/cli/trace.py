@@ -7,6 +7,7 @@ them out from the length of the text.
 from __future__ import annotations
 
 import json
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from octavo.cli.screen import Screen
@@ -29,27 +30,28 @@ class StepTrace:
 
     def show(self, new_text: str) -> None:
         """Print the steps that ran since the last call; the last of them gave `new_text`."""
-        records = self._new_records()
-        for record in records[:-1]:  # pieces of a long prompt
+        new = self._new_records()
+        for record in new[:-1]:  # pieces of a long prompt
             self._line(record)
         self._text += new_text
-        if records:
-            self._line(records[-1])
+        if new:
+            self._line(new[-1])
         elif new_text:  # held back until the end was certain
             self._screen.say(f"{'':>4}  {'':>8}  {'':>6}  {self._quoted()}")
 
     def _line(self, record: StepRecord) -> None:
-        number = self.records.index(record) + 1
+        self.records.append(record)
         computed, cached = f"{record.computed_tokens:,}", f"{record.cached_tokens:,}"
-        self._screen.say(f"{number:>4}  {computed:>8}  {cached:>6}  {self._quoted()}")
+        self._screen.say(f"{len(self.records):>4}  {computed:>8}  {cached:>6}  {self._quoted()}")
 
     def _quoted(self) -> str:
         """The text on one line, its ends visible."""
         return json.dumps(self._text, ensure_ascii=False)
 
     def _new_records(self) -> list[StepRecord]:
-        new = [record for record in self._llm.records if record.step > self._last_step]
+        """Read from the newest back to the last one told, so that no step is read twice."""
+        newest_first = reversed(self._llm.records)
+        new = list(takewhile(lambda record: record.step > self._last_step, newest_first))
         if new:
-            self._last_step = new[-1].step
-        self.records += new
-        return new
+            self._last_step = new[0].step
+        return new[::-1]
