@@ -18,7 +18,11 @@ class FakeTokenizer:
     def chat_template(self, source: str | None = None) -> None: ...
 
     def encode_chat(
-        self, messages: list[dict[str, str]], *, chat_template: str | None = None
+        self,
+        messages: list[dict[str, str]],
+        *,
+        chat_template: str | None = None,
+        parse_special: bool = False,
     ) -> list[int]:
         return [len(message["content"]) for message in messages]
 

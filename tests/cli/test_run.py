@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 
 import pytest
 
 from octavo.sampling_params import SamplingParams
+from tests.cli.fake_llm import FakeLLM
 
 GREEDY = ("--temperature", "0", "--max-tokens", "8")
 FIGURES = re.compile(
@@ -132,7 +135,12 @@ def test_a_model_without_a_template_is_continued_and_refuses_a_system_message(oc
     from tests.cli.tiny_model import write_tiny_model
 
     bare = str(write_tiny_model(tmp_path / "bare.gguf", template=None))
-    assert octavo("run", bare, "hi", *GREEDY, "--json").json["prompt_token_ids"] == ids("hi")
+    continued = octavo("run", bare, "hi", *GREEDY, "--json")
+    assert continued.json["prompt_token_ids"] == ids("hi")
+    note = f"{bare} has no chat template: the prompt is continued as with --raw\n"
+    assert continued.err.startswith(note)
+    assert octavo("run", bare, "hi", *GREEDY).err.startswith(note)
+    assert "chat template" not in octavo("run", bare, "hi", *GREEDY, "--raw").err
     result = octavo("run", bare, "hi", "--system", "s")
     assert result.code == 2
     assert "has no chat template to put --system into" in result.err
@@ -171,3 +179,15 @@ def test_log_probabilities_that_nothing_would_show_are_refused(octavo, tiny, ver
     result = octavo(name, tiny, *prompt, "--logprobs", "2")
     assert (result.code, result.out) == (2, "")
     assert result.err == "octavo: --logprobs is shown with --json only: add it\n"
+
+
+@pytest.mark.parametrize(("flags", "out"), [([], "Hel\n"), (["--json"], "")])
+def test_ctrl_c_in_an_answer_ends_its_line(octavo, monkeypatch, flags, out):
+    def press(index: int) -> None:
+        if index == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    llm = FakeLLM(["Hel", "lo"], between=press)
+    monkeypatch.setattr("octavo.cli.run.open_llm", lambda model, engine: llm)
+    result = octavo("run", "m", "hi", "--chat-template", os.devnull, *flags)
+    assert (result.code, result.out, result.err) == (130, out, "")

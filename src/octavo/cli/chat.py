@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import io
+import signal
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Self
 
 import typer
 
+from octavo.cli.answer import (
+    System,
+    Template,
+    check_logprobs,
+    figures_line,
+    read_template,
+    stats_text,
+)
 from octavo.cli.figures import pairs
 from octavo.cli.flags import ENGINE, SAMPLING, AsJson, Model, check_utf8, with_flags
-from octavo.cli.interrupt import Interrupt
 from octavo.cli.loading import open_llm
-from octavo.cli.run import System, Template, check_logprobs, figures_line, read_template, stats_text
 from octavo.cli.screen import Screen
 from octavo.config import home
 from octavo.errors import OctavoError, PromptTooLongError, UsageError
@@ -146,7 +154,7 @@ class Conversation:
         answer, output = "", None
         chunks = self._llm.stream(ids, self._sampling)
         self._answering = True
-        with Interrupt() as interrupt, contextlib.closing(chunks):
+        with _Interrupt() as interrupt, contextlib.closing(chunks):
             for chunk in chunks:
                 answer += chunk.text
                 output = chunk.output
@@ -162,6 +170,33 @@ class Conversation:
         if self.turns:
             self._screen.note(figures_line(self.turns[-1]))
         self._screen.note(stats_text(self._llm))
+
+
+class _Interrupt:
+    """Ctrl-C as a question asked between tokens, so that it never lands inside a step.
+
+    While entered, the first one sets `pressed`; a second one is KeyboardInterrupt as ever.
+    """
+
+    def __init__(self) -> None:
+        self.pressed = False
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.pressed:
+            raise KeyboardInterrupt
+        self.pressed = True
 
 
 def _read_line() -> str | None:

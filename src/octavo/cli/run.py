@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from octavo.cli.figures import number, pairs, size
+from octavo.cli.answer import (
+    System,
+    Template,
+    check_logprobs,
+    figures_line,
+    read_template,
+    stats_text,
+)
 from octavo.cli.flags import ENGINE, SAMPLING, AsJson, Model, check_utf8, with_flags
 from octavo.cli.loading import open_llm
 from octavo.cli.screen import Screen
@@ -28,10 +34,6 @@ Prompt = Annotated[
     ),
 ]
 Raw = Annotated[bool, typer.Option("--raw", help="Continue the prompt; no chat template.")]
-System = Annotated[str | None, typer.Option(help="A system message before the prompt.")]
-Template = Annotated[
-    Path | None, typer.Option(help="A Jinja chat template to use in place of the model's.")
-]
 ParseSpecial = Annotated[
     bool,
     typer.Option("--parse-special", help="Read names of special tokens in the prompt as such."),
@@ -78,11 +80,13 @@ def run(
         raise UsageError(
             f"{model} has no chat template to put --system into: give one with --chat-template"
         )
+    if plain and not raw:
+        screen.note(f"{model} has no chat template: the prompt is continued as with --raw")
     if plain:
         ids = llm.tokenizer.encode(text, parse_special=parse_special)
     else:
         ids = llm.tokenizer.encode_chat(
-            messages_of(system, text), chat_template=template, parse_special=parse_special
+            _messages_of(system, text), chat_template=template, parse_special=parse_special
         )
     trace = StepTrace(llm, screen, start=text if plain else "") if trace_steps else None
     output = _answer(llm, ids, sampling, screen, trace)
@@ -97,50 +101,11 @@ def run(
     screen.result(found)
 
 
-def read_template(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--chat-template: cannot read {path}: {error}") from None
-
-
-def check_logprobs(sampling: SamplingParams, json: bool) -> None:
-    if sampling.logprobs is not None and not json:
-        raise UsageError("--logprobs is shown with --json only: add it")
-
-
-def messages_of(system: str | None, user: str) -> list[dict[str, str]]:
+def _messages_of(system: str | None, user: str) -> list[dict[str, str]]:
     first = (
         [] if system is None else [{"role": "system", "content": check_utf8("--system", system)}]
     )
     return [*first, {"role": "user", "content": user}]
-
-
-def figures_line(output: RequestOutput) -> str:
-    """What the answer took, on one line."""
-    usage, metrics = output.usage, output.metrics
-    parts = [
-        f"{usage.prompt_tokens:,} prompt tokens",
-        f"prefill {_rate(metrics.prefill_tps)}",
-        f"{usage.completion_tokens:,} new tokens",
-        f"decode {_rate(metrics.decode_tps)}",
-        f"KV {size(metrics.kv_bytes)}",
-    ]
-    return "[" + " · ".join(parts) + "]"
-
-
-def stats_text(llm: LLM) -> str:
-    """The engine's figures, a line each, under the names that --json has."""
-    rows = []
-    for name, value in llm.stats().items():
-        rows.append((name, number(value) if isinstance(value, int | float) else str(value)))
-    return pairs(rows)
-
-
-def _rate(tokens_per_second: float | None) -> str:
-    return "not measured" if tokens_per_second is None else f"{number(tokens_per_second)} tok/s"
 
 
 def _read_prompt(model: str, prompt: str | None) -> str:
@@ -165,14 +130,19 @@ def _answer(
     llm: LLM, ids: list[int], sampling: SamplingParams, screen: Screen, trace: StepTrace | None
 ) -> RequestOutput:
     """Show the answer as it is made, as text or as steps; with JSON only steps are shown."""
-    output = None
-    for chunk in llm.stream(ids, sampling):
-        if trace is not None:
-            trace.show(chunk.text)
-        elif not screen.as_json:
-            screen.write(chunk.text)
-        output = chunk.output
+    output, as_text = None, trace is None and not screen.as_json
+    try:
+        for chunk in llm.stream(ids, sampling):
+            if trace is not None:
+                trace.show(chunk.text)
+            elif as_text:
+                screen.write(chunk.text)
+            output = chunk.output
+    except KeyboardInterrupt:
+        if as_text:
+            screen.say()  # the shell's prompt must not stand behind half an answer
+        raise
     assert output is not None, "the last chunk of a stream has the output"
-    if trace is None and not screen.as_json:
+    if as_text:
         screen.say()
     return output

@@ -1,0 +1,60 @@
+"""What `run` and `chat` share: flags that shape an answer, and the figures shown after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from octavo.cli.figures import number, pairs, size
+from octavo.errors import UsageError
+from octavo.request import RequestOutput
+from octavo.sampling_params import SamplingParams
+
+if TYPE_CHECKING:
+    from octavo.llm import LLM
+
+System = Annotated[str | None, typer.Option(help="A system message before the prompt.")]
+Template = Annotated[
+    Path | None, typer.Option(help="A Jinja chat template to use in place of the model's.")
+]
+
+
+def read_template(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--chat-template: cannot read {path}: {error}") from None
+
+
+def check_logprobs(sampling: SamplingParams, json: bool) -> None:
+    if sampling.logprobs is not None and not json:
+        raise UsageError("--logprobs is shown with --json only: add it")
+
+
+def figures_line(output: RequestOutput) -> str:
+    """What the answer took, on one line."""
+    usage, metrics = output.usage, output.metrics
+    parts = [
+        f"{usage.prompt_tokens:,} prompt tokens",
+        f"prefill {_rate(metrics.prefill_tps)}",
+        f"{usage.completion_tokens:,} new tokens",
+        f"decode {_rate(metrics.decode_tps)}",
+        f"KV {size(metrics.kv_bytes)}",
+    ]
+    return "[" + " · ".join(parts) + "]"
+
+
+def stats_text(llm: LLM) -> str:
+    """The engine's figures, a line each, under the names that --json has."""
+    rows = []
+    for name, value in llm.stats().items():
+        rows.append((name, number(value) if isinstance(value, int | float) else str(value)))
+    return pairs(rows)
+
+
+def _rate(tokens_per_second: float | None) -> str:
+    return "not measured" if tokens_per_second is None else f"{number(tokens_per_second)} tok/s"
