@@ -67,18 +67,17 @@ def test_end_tokens_are_the_stated_ones_and_the_well_known_control_tokens():
 @BOTH
 @pytest.mark.parametrize("token_id", [-1, 10**6])
 def test_ids_outside_the_vocabulary_are_refused(tokenizer, token_id):
-    for use in (tokenizer.token_bytes, tokenizer.token_text, lambda i: tokenizer.decode([i])):
+    for use in (tokenizer.token_bytes, lambda i: tokenizer.decode([i])):
         with pytest.raises(UsageError, match=rf"token id {token_id} is outside the vocabulary of"):
             use(token_id)
 
 
-def test_tokens_for_display():
-    assert BPE.token_text(2) == "<|end|>"
-    assert BPE.token_text(BPE.spec.tokens.index("\u0120the")) == " the"
-    assert SPM.token_text(SPM.spec.tokens.index("<0xE7>")) == "\\xe7"
+def test_the_bytes_that_a_token_stands_for():
+    assert BPE.token_bytes(2) == b"<|end|>"
+    assert BPE.token_bytes(BPE.spec.tokens.index("\u0120the")) == b" the"
     assert SPM.token_bytes(SPM.spec.tokens.index("<0xE7>")) == b"\xe7"
     assert SPM.token_bytes(SPM.spec.tokens.index("\u2581the")) == b" the"
-    assert SPM.token_text(SPM.spec.unk_id) == "\ufffd"
+    assert SPM.token_bytes(SPM.spec.unk_id) == "\ufffd".encode()
     assert (BPE.vocab_size, SPM.vocab_size) == (605, 700)
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from octavo.errors import ModelNotFoundError, UnsupportedModelError
-from octavo.weights import library
-from octavo.weights.library import LIBRARY, find, find_library_model, installed
+from octavo.weights.library import LIBRARY, find, find_library_model
 
 
 @pytest.fixture
@@ -22,22 +21,22 @@ def home(tmp_path: Path) -> Path:
     return home
 
 
-def test_an_installed_model_is_found_and_listed(home: Path) -> None:
+def test_an_installed_model_is_found(home: Path) -> None:
     path = home / "models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     assert find("smollm2", home=home) == path
-    assert installed(home) == [library.InstalledModel("smollm2", path, 98_362_432)]
+    assert LIBRARY["smollm2"].is_installed(home)
 
 
 def test_a_model_that_is_not_pulled_says_how(home: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match="run `octavo pull gemma3-270m`"):
         find("gemma3-270m", home=home)
-    assert installed(tmp_path / "nowhere") == []
+    assert not LIBRARY["smollm2"].is_installed(tmp_path / "nowhere")
 
 
 def test_half_a_file_is_not_installed(home: Path) -> None:
     with LIBRARY["smollm2"].path(home).open("r+b") as file:
         file.truncate(98_362_431)
-    assert installed(home) == []
+    assert not LIBRARY["smollm2"].is_installed(home)
     with pytest.raises(ModelNotFoundError, match="octavo pull smollm2"):
         find("smollm2", home=home)
 

@@ -16,7 +16,7 @@ import tokenizers
 
 from octavo.errors import UsageError
 from octavo.tokenizer import chat, document
-from octavo.tokenizer.byte_level import char_to_byte, piece_to_bytes
+from octavo.tokenizer.byte_level import piece_to_bytes
 from octavo.tokenizer.chat_template import ChatTemplate
 from octavo.tokenizer.spec import TokenizerSpec, TokenType
 from octavo.tokenizer.special import Fragment, SpecialMatcher
@@ -137,17 +137,6 @@ class Tokenizer:
         if kind == TokenType.BYTE:
             return bytes([int(piece[1:-1], 16)])  # "<0x0A>"
         return piece.replace(SPACE, " ").encode("utf-8", "surrogatepass")
-
-    def token_text(self, token_id: int) -> str:
-        """A token for people to read: bytes that are no whole character are shown as \\xNN."""
-        return self.token_bytes(token_id).decode("utf-8", "backslashreplace")
-
-    def missing_bytes(self) -> frozenset[int]:
-        """Bytes that a byte-level vocabulary cannot spell, so that encoding drops them."""
-        if self.spec.kind == "spm":
-            return frozenset()
-        known = set(self.spec.tokens)
-        return frozenset(byte[0] for char, byte in char_to_byte().items() if char not in known)
 
     def _encode_fragments(self, fragments: Iterable[Fragment]) -> list[int]:
         """Text at the start and after a special token gets the blank the model wants in front."""

@@ -42,13 +42,6 @@ class LibraryModel:
         return path.is_file() and path.stat().st_size == self.nbytes
 
 
-@dataclass(frozen=True, slots=True)
-class InstalledModel:
-    name: str
-    path: Path
-    nbytes: int
-
-
 _SMOLLM2 = LibraryModel(
     name="smollm2",
     file_name="SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -117,15 +110,6 @@ def find_library_model(name: str) -> LibraryModel:
     if name not in LIBRARY:
         raise _not_found(name)
     return LIBRARY[name]
-
-
-def installed(home: Path) -> list[InstalledModel]:
-    """The library models that can be run now, in the library's order."""
-    return [
-        InstalledModel(model.name, model.path(home), model.nbytes)
-        for model in LIBRARY.values()
-        if model.is_installed(home)
-    ]
 
 
 def _not_found(name: str) -> ModelNotFoundError:
