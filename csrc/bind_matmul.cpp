@@ -31,7 +31,9 @@ void expect(bool holds, const char* argument, const std::string& expected, const
 
 template <typename Array>
 void expect_shape(const Array& array, const char* argument, int64_t rows, int64_t cols) {
-  const auto text = [](int64_t a, int64_t b) { return "(" + std::to_string(a) + ", " + std::to_string(b) + ")"; };
+  const auto text = [](int64_t a, int64_t b) { 
+    return std::string("(").append(std::to_string(a)).append(", ").append(std::to_string(b)).append(")");
+  };
   expect((int64_t)array.shape(0) == rows && (int64_t)array.shape(1) == cols, argument, text(rows, cols),
          text((int64_t)array.shape(0), (int64_t)array.shape(1)));
   expect(cols <= 1 || array.stride(1) == 1, argument, "rows contiguous in memory",

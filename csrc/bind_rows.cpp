@@ -6,7 +6,6 @@
 
 #include <cmath>
 #include <cstdint>
-#include <initializer_list>
 #include <optional>
 #include <string>
 #include <vector>
@@ -63,14 +62,6 @@ void silu_mul(const std::string& isa, FloatsOut out, Floats gate, Floats up) {
   need_size("out", out.size(), gate.size());
   nb::gil_scoped_release release;
   k.silu_mul(gate.data(), up.data(), (int32_t)gate.size(), out.data());
-}
-
-void add(const std::string& isa, FloatsOut out, Floats a, Floats b) {
-  const RowKernels& k = rows_for(isa);
-  need_size("b", b.size(), a.size());
-  need_size("out", out.size(), a.size());
-  nb::gil_scoped_release release;
-  k.add(a.data(), b.data(), (int32_t)a.size(), out.data());
 }
 
 nb::tuple summary_tuple(const TileSummary& s) { return nb::make_tuple(s.max, s.sum, s.best, log_sum_exp(&s)); }
@@ -175,7 +166,6 @@ void bind_rows(nb::module_& m) {
   m.def("rms_norm", &rms_norm, "isa"_a, "out"_a.noconvert(), "x"_a.noconvert(), "weight"_a.noconvert(), "eps"_a);
   m.def("rope", &rope, "isa"_a, "x"_a.noconvert(), "cos"_a.noconvert(), "sin"_a.noconvert(), "style"_a);
   m.def("silu_mul", &silu_mul, "isa"_a, "out"_a.noconvert(), "gate"_a.noconvert(), "up"_a.noconvert());
-  m.def("add", &add, "isa"_a, "out"_a.noconvert(), "a"_a.noconvert(), "b"_a.noconvert());
   m.def("summarize_tile", &summarize_tile, "isa"_a, "logits"_a.noconvert(), "base"_a);
   m.def("merge_summaries", &merge_summaries, "isa"_a, "maxima"_a.noconvert(), "sums"_a.noconvert(),
         "best"_a.noconvert());

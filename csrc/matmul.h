@@ -23,15 +23,13 @@ struct MatmulKernels {
   // Row `row` of w as float32: exactly what the GGUF block it was packed from dequantises to.
   void (*expand_row)(const Weight* w, int32_t row, float* out);
 
-  // Probes for benchmark headers. One iteration of spin_* does kSpinIntOps / kSpinBf16Ops operations (a multiply and
-  // an add count as two) in registers only; read_sum reads [data, data + bytes), bytes a multiple of 512.
+  // Probes for benchmark headers. One iteration of spin_dot does kSpinIntOps operations (a multiply and an add count
+  // as two) in registers only; read_sum reads [data, data + bytes), bytes a multiple of 512.
   void (*spin_dot)(int64_t iterations, int64_t* sink);
-  void (*spin_bf16)(int64_t iterations, int64_t* sink);
   void (*read_sum)(const void* data, int64_t bytes, int64_t* sink);
 };
 
 constexpr int64_t kSpinDots = 64;  // of 16 lanes
 constexpr int64_t kSpinIntOps = kSpinDots * 64 * 2;
-constexpr int64_t kSpinBf16Ops = kSpinDots * 32 * 2;
 
 }  // namespace octavo

@@ -48,9 +48,8 @@ struct RowKernels {
   void (*rope)(float* x, int32_t heads, int32_t dim, int32_t rotary_dim, const float* cos, const float* sin,
                int32_t style);
 
-  // gate * sigmoid(gate) * up; finite wherever gate and up are below 1e38. out may be gate or up, also in `add`.
+  // gate * sigmoid(gate) * up; finite wherever gate and up are below 1e38. out may be gate or up.
   void (*silu_mul)(const float* gate, const float* up, int32_t n, float* out);
-  void (*add)(const float* a, const float* b, int32_t n, float* out);
 
   // Logits of tokens [base, base + n).
   void (*summarize_tile)(const float* logits, int32_t n, int32_t base, TileSummary* out);

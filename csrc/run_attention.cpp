@@ -32,8 +32,8 @@ void Run::plan_attention(int32_t group) {
   for (const OpRecord& o : p_.ops_)
     if ((o.code == kAttend || o.code == kAttendQuantize) && o.group == group) op = &o;
   if (op == nullptr) return;
-  const int32_t kv_heads = p_.groups_[group].layout.kv_heads, share = op->heads / kv_heads;
-  const int32_t unit_rows = std::max(1, kUnitAttentionRows / share);
+  const int32_t kv_heads = p_.groups_[group].layout.kv_heads, group_heads = op->heads / kv_heads;
+  const int32_t unit_rows = std::max(1, kUnitAttentionRows / group_heads);
   const bool few = s_.seqs * kv_heads < 8 * p_.threads_;
   for (int32_t seq = 0; seq < s_.seqs; ++seq) {
     const AttentionArgs a = attention_args(*op, seq);

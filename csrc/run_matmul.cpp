@@ -1,6 +1,5 @@
 // run_matmul.cpp: ops around a matmul: how its panels and rows become units, and what each unit does with its result.
 #include <algorithm>
-#include <cstring>
 
 #include "run.h"
 

@@ -5,8 +5,6 @@
 
 namespace octavo::OCTAVO_ISA {
 
-constexpr int64_t kActBlockBytes = 512 * 1024;  // activations that stay in L2 while all panels pass over them
-
 struct Range {
   const Weight* w;
   const Acts* acts;
@@ -88,18 +86,14 @@ static void run_tiles(const Range& range, int32_t panel1, int32_t tile0, int32_t
 
 static void matmul(const Weight* w, int32_t panel0, int32_t panel1, const Acts* a, int32_t tile0, int32_t tile1,
                    const float* bias, const float* add, int64_t add_stride, float* out, int64_t out_stride) {
-  const int64_t act_row = act_row_bytes(a->kind, a->cols), tile_bytes = act_row * kMaxTile;
+  const int64_t act_row = act_row_bytes(a->kind, a->cols);
   const int64_t length = w->format == BF16 ? (w->cols + 1) / 2 : w->format == F32 ? w->cols : w->cols / 32;
   const Range range{w, a, bias, add, add_stride, out, out_stride, panel0, act_row, length};
-  const int64_t fit = kActBlockBytes / tile_bytes, block = fit < 1 ? 1 : fit;
-  for (int64_t tile = tile0; tile < tile1; tile += block) {
-    const int32_t end = tile + block < tile1 ? (int32_t)(tile + block) : tile1;
-    run_tiles(range, panel1, (int32_t)tile, end);
-  }
+  run_tiles(range, panel1, tile0, tile1);
 }
 
 const MatmulKernels* matmul_kernels() {
-  static constexpr MatmulKernels table{quantize, matmul, expand_row, spin_dot, spin_bf16, read_sum};
+  static constexpr MatmulKernels table{quantize, matmul, expand_row, spin_dot, read_sum};
   return &table;
 }
 

@@ -1,4 +1,4 @@
-// matmul_probe.cpp: loops that show what this machine can do at best: integer dots, bf16 dots, reading memory.
+// matmul_probe.cpp: loops that show what this machine can do at best: integer dots, reading memory.
 //
 // Benchmarks divide by these figures. kChains independent sums hide the latency of a dot without leaving registers;
 // their weights are other sums, or the compiler would take the products out of the loop.
@@ -30,24 +30,6 @@ __attribute__((noinline)) void spin_dot(int64_t iterations, int64_t* sink) {
 #pragma GCC unroll 16
   for (int i = 1; i < kChains; ++i) acc[0] = add_i(acc[0], acc[i]);
   *sink += reduce_add(to_float(acc[0])) > 0.0f;
-}
-
-__attribute__((noinline)) void spin_bf16(int64_t iterations, int64_t* sink) {
-  const i32x16 a = set1_i((int32_t)*sink | 0x7fc07fc0);  // NaN: as fast as numbers, without denormals or overflow
-  f32x16 acc[kChains];
-#pragma GCC unroll 16
-  for (int i = 0; i < kChains; ++i) acc[i] = as_float(add_i(a, set1_i(i)));
-#pragma GCC unroll 1
-  for (int64_t n = 0; n < iterations; ++n) {
-#pragma GCC unroll 16
-    for (int round = 0; round < kRounds; ++round) {
-#pragma GCC unroll 16
-      for (int i = 0; i < kChains; ++i) acc[i] = dot_bf16(acc[i], as_int(acc[(i + 1) % kChains]), a);
-    }
-  }
-#pragma GCC unroll 16
-  for (int i = 1; i < kChains; ++i) acc[0] = add(acc[0], acc[i]);
-  *sink += reduce_add(acc[0]) > 0.0f;
 }
 
 __attribute__((noinline)) void read_sum(const void* data, int64_t bytes, int64_t* sink) {

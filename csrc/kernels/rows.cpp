@@ -1,4 +1,4 @@
-// rows.cpp: element-wise and per-row operations between matrices: RMSNorm, RoPE, SiLU times up, add.
+// rows.cpp: element-wise and per-row operations between matrices: RMSNorm, RoPE, SiLU times up.
 //
 // Every element is computed by the same vector operations wherever it lies, tails included, so cutting a row into ranges
 // changes no bit (except in the norm, which needs its whole row).
@@ -87,18 +87,10 @@ static __attribute__((noinline)) void silu_mul(const float* gate, const float* u
   if (k < n) store_f_mask(out + k, m, mul(silu(load_f_mask(gate + k, m)), load_f_mask(up + k, m)));
 }
 
-static __attribute__((noinline)) void add_rows(const float* a, const float* b, int32_t n, float* out) {
-  int32_t k = 0;
-  for (; k + 16 <= n; k += 16) store_f(out + k, add(load_f(a + k), load_f(b + k)));
-  const mask16 m = first_lanes(n - k);
-  if (k < n) store_f_mask(out + k, m, add(load_f_mask(a + k, m), load_f_mask(b + k, m)));
-}
-
 static const RowKernels kRows = {
     .rms_norm = rms_norm,
     .rope = rope,
     .silu_mul = silu_mul,
-    .add = add_rows,
     .summarize_tile = summarize_tile,
     .merge_summaries = merge_summaries,
     .edit_tile = edit_tile,

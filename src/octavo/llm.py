@@ -157,7 +157,9 @@ class LLM:
     ) -> RequestOutput:
         """Answer a conversation: messages with `role` and `content`, in the model's template or
         this one. Special tokens count in the template only, unless `parse_special`."""
-        tokens = self._encode_chat(messages, chat_template, parse_special)
+        tokens = self.encode_chat(
+            messages, chat_template=chat_template, parse_special=parse_special
+        )
         return self.generate([tokens], params)[0]
 
     def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Stream:
@@ -175,7 +177,27 @@ class LLM:
         parse_special: bool = False,
     ) -> Stream:
         """`chat`, piece by piece."""
-        return self.stream(self._encode_chat(messages, chat_template, parse_special), params)
+        tokens = self.encode_chat(
+            messages, chat_template=chat_template, parse_special=parse_special
+        )
+        return self.stream(tokens, params)
+
+    def encode_chat(
+        self,
+        messages: Messages,
+        *,
+        chat_template: str | None = None,
+        parse_special: bool = False,
+    ) -> list[int]:
+        """The token ids of a conversation, up to where the answer begins."""
+        if chat_template is None and self.tokenizer.spec.chat_template is None:
+            raise UsageError(
+                f"{self.info.path.name} has no chat template: give one with --chat-template "
+                "(chat_template=), or send a plain prompt"
+            )
+        return self.tokenizer.encode_chat(
+            messages, chat_template=chat_template, parse_special=parse_special
+        )
 
     def logits(self, token_ids: Sequence[int]) -> FloatArray:
         """The model's logits after every token, (len, vocab) float32, through the cache's pages."""
@@ -224,18 +246,6 @@ class LLM:
             "weight_bytes": self.info.weight_bytes,
             "context": self.info.context,
         }
-
-    def _encode_chat(
-        self, messages: Messages, chat_template: str | None, parse_special: bool
-    ) -> list[int]:
-        if chat_template is None and self.tokenizer.spec.chat_template is None:
-            raise UsageError(
-                f"{self.info.path.name} has no chat template: give one with --chat-template "
-                "(chat_template=), or send a plain prompt"
-            )
-        return self.tokenizer.encode_chat(
-            messages, chat_template=chat_template, parse_special=parse_special
-        )
 
     def _encode(self, prompt: Prompt) -> list[int]:
         return self._check_tokens(

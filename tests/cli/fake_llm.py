@@ -14,19 +14,6 @@ def record(step: int, computed: int, cached: int) -> StepRecord:
     return StepRecord(step, 1, computed, cached, 1, 0.1, 0.1, 1, 8)
 
 
-class FakeTokenizer:
-    def chat_template(self, source: str | None = None) -> None: ...
-
-    def encode_chat(
-        self,
-        messages: list[dict[str, str]],
-        *,
-        chat_template: str | None = None,
-        parse_special: bool = False,
-    ) -> list[int]:
-        return [len(message["content"]) for message in messages]
-
-
 @dataclass
 class FakeLLM:
     """Streams `pieces`; `between` runs before each piece, with its index."""
@@ -36,7 +23,15 @@ class FakeLLM:
     records: list[StepRecord] = field(default_factory=list)
     prompts: list[list[int]] = field(default_factory=list)
     aborted: int = 0
-    tokenizer: FakeTokenizer = field(default_factory=FakeTokenizer)
+
+    def encode_chat(
+        self,
+        messages: list[dict[str, str]],
+        *,
+        chat_template: str | None = None,
+        parse_special: bool = False,
+    ) -> list[int]:
+        return [len(message["content"]) for message in messages]
 
     def stream(self, prompt: list[int], params: SamplingParams) -> Iterator[StreamChunk]:
         self.prompts.append(prompt)

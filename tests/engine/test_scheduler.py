@@ -77,6 +77,8 @@ def test_a_request_that_can_never_fit_is_refused_with_both_numbers() -> None:
     scheduler, _ = make(2)
     with pytest.raises(OutOfMemoryError, match="may need 3 KV blocks of 4 tokens, the pool has 2"):
         scheduler.add(request(1, prompt=5, max_tokens=5))
+    scheduler.add(request(2, prompt=5, max_tokens=4))  # 8 tokens: every block there is
+    assert run(scheduler) == [(2, 0, 5)]
 
 
 def test_a_waiting_request_can_be_finished() -> None:
@@ -84,7 +86,7 @@ def test_a_waiting_request_can_be_finished() -> None:
     first, second = request(1, 1, 4), request(2, 1, 4)
     scheduler.add(first)
     scheduler.add(second)
-    run(scheduler)
+    assert run(scheduler) == [(1, 0, 1)]  # one sequence at a time, though there are blocks for two
     scheduler.finish(second, "abort")
     scheduler.finish(first, "abort")
     assert not scheduler.has_unfinished

@@ -170,3 +170,17 @@ def test_a_norm_of_each_query_and_shared_kv_are_understood():
     step = by_class(cost(program, Work(1, 99), weight_bytes=weights, k_bits=16, v_bits=16))
     assert step["attention"].flops == 16 * (4 * 8 + 3)
     assert step["attention"].kv_read_bytes == 16 * 8 * 2  # a window of K, and no V beside it
+
+
+def test_k_and_v_of_different_widths_are_counted_apart():
+    p = ProgramBuilder(rotary_dim=4, rope_frequencies=(1.0, 0.5))
+    group = p.kv_group(KVSpec(2, 8, 4))
+    h = p.embed(WeightSpec("table", (32, 16)))
+    q, k = (p.linear(h, WeightSpec(name, (rows, 16))) for name, rows in (("q", 32), ("k", 16)))
+    v = p.linear(h, WeightSpec("v", (8, 16)))
+    a = p.attention(q, k, v, heads=4, group=group, scale=1.0)
+    program = p.logits(p.linear(a, WeightSpec("o", (16, 16))), WeightSpec("head", (32, 16)))
+    weights = uniform_weights(program, 8)
+    step = by_class(cost(program, Work(1, 9), weight_bytes=weights, k_bits=16, v_bits=32))
+    assert step["attention"].flops == 10 * 4 * (2 * 8 + 2 * 4 + 3)
+    assert step["attention"].kv_read_bytes == 10 * 2 * (8 * 2 + 4 * 4)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from octavo.model import llama
+from octavo.program.builder import ProgramBuilder
 from octavo.program.encode import encode
 from octavo.program.fuse import RowKind, fuse, inputs, lower, output
-from octavo.program.ops import Program
+from octavo.program.ops import KVSpec, Program, Value, WeightSpec
 from tests.tiny import TINY
 
 
@@ -68,6 +70,101 @@ def test_heads_that_make_no_whole_group_are_packed_apart() -> None:
     )
     fused = names(fuse(program, kinds(program)))
     assert fused[1:5] == ["NormQuantize", "QKV", "Attend", "Quantize"]
+
+
+def attention_of(change: str) -> Program:
+    """Projections, attention and output projection, all of which fuse but for the change."""
+    p = ProgramBuilder(rotary_dim=16, rope_frequencies=(1.0,) * 8)
+    k_dim = 40 if change == "k of no whole panels" else 32
+    v_dim = 40 if change == "v of no whole panels" else 32
+    group = p.kv_group(KVSpec(2, k_dim, v_dim))
+    h = p.embed(WeightSpec("table", (64, 64)))
+    x = p.rms_norm(h, WeightSpec("norm", (64,)), 1e-5)
+
+    def linear(name: str, rows: int) -> Value:
+        add = h if change == f"{name} is added to" else None
+        return p.linear(x, WeightSpec(name, (rows, 64)), add=add)
+
+    q, k, v = linear("q", 2 * k_dim), linear("k", 2 * k_dim), linear("v", 2 * v_dim)
+    if change == "v is k before its rotation":
+        v = k
+    rotated = p.rope(q, heads=2, style="interleaved" if change == "two styles" else "half")
+    a = p.attention(
+        rotated, p.rope(k, heads=2, style="half"), v, heads=2, group=group, scale=1.0
+    )
+    if change == "q is read again":
+        a = p.swiglu(a, q)
+    return p.logits(p.linear(a, WeightSpec("o", (64, a.width))), WeightSpec("head", (80, 64)))
+
+
+def test_projections_fuse() -> None:
+    program = attention_of("")
+    fused = ["Embed", "NormQuantize", "QKV", "AttendQuantize", "Matmul", "Head"]
+    assert names(fuse(program, kinds(program))) == fused
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "q is added to", "k is added to", "v is added to", "two styles", "q is read again",
+        "v is k before its rotation", "k of no whole panels", "v of no whole panels",
+    ],
+)  # fmt: skip
+def test_projections_that_do_more_or_whose_values_others_read_do_not_fuse(change: str) -> None:
+    program = attention_of(change)
+    fused = names(fuse(program, kinds(program)))
+    assert "QKV" not in fused
+    assert fused.count("Rope") == 2
+
+
+def mlp_of(change: str) -> Program:
+    """Norm, gate, up and down, all of which fuse but for the change."""
+    p = ProgramBuilder(rotary_dim=2, rope_frequencies=(1.0,))
+    h = p.embed(WeightSpec("table", (64, 64)))
+    x = p.rms_norm(h, WeightSpec("norm", (64,)), 1e-5)
+    width = 80 if change == "no whole groups" else 64
+
+    def linear(name: str, x: Value) -> Value:
+        bias = WeightSpec(f"{name}.bias", (width,)) if change == f"{name} has a bias" else None
+        add = h if change == f"{name} is added to" else None
+        return p.linear(x, WeightSpec(name, (width, 64)), bias=bias, add=add)
+
+    gate, up = linear("gate", x), linear("up", h if change == "up reads another value" else x)
+    g = p.swiglu(gate, gate if change == "up is gate" else up)
+    if change == "up is read again":
+        g = p.swiglu(g, up)
+    down = WeightSpec("down", (64, width))
+    return p.logits(p.linear(g, down, add=h), WeightSpec("head", (80, 64)))
+
+
+def test_gate_and_up_fuse() -> None:
+    program = mlp_of("")
+    fused = ["Embed", "NormQuantize", "GateUp", "Matmul", "Head"]
+    assert names(fuse(program, kinds(program))) == fused
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "gate has a bias", "up has a bias", "gate is added to", "up is added to", "up is gate",
+        "up reads another value", "up is read again", "no whole groups",
+    ],
+)  # fmt: skip
+def test_gate_and_up_that_do_more_or_that_others_read_do_not_fuse(change: str) -> None:
+    program = mlp_of(change)
+    fused = names(fuse(program, kinds(program)))
+    assert "GateUp" not in fused
+    assert "SwiGLU" in fused
+
+
+def test_a_norm_that_is_also_a_residual_is_written_out() -> None:
+    """As where the norm comes after the sum: packed rows alone cannot be added."""
+    p = ProgramBuilder(rotary_dim=2, rope_frequencies=(1.0,))
+    x = p.rms_norm(p.embed(WeightSpec("table", (64, 64))), WeightSpec("norm", (64,)), 1e-5)
+    y = p.linear(x, WeightSpec("w", (64, 64)), add=x)
+    program = p.logits(y, WeightSpec("head", (80, 64)))
+    fused = names(fuse(program, kinds(program)))
+    assert fused == ["Embed", "RmsNorm", "Quantize", "Matmul", "Head"]
 
 
 def test_no_value_is_overwritten_before_its_last_reader() -> None:

@@ -68,7 +68,8 @@ def chat(
         sys.stdin.reconfigure(errors="surrogateescape")  # a bad line is then one line's error
     template = read_template(chat_template)
     llm = open_llm(model, engine)
-    llm.tokenizer.chat_template(template)  # refuses a model without one, before the first line
+    # Refuses a model without a template, or a template that fails, before the first line.
+    llm.encode_chat([{"role": "user", "content": "?"}], chat_template=template)
     conversation = Conversation(llm, screen, sampling, template)
     conversation.set_system(system)
     if _at_terminal():
@@ -150,7 +151,7 @@ class Conversation:
 
     def _answer(self, text: str) -> None:
         messages = [*self.messages, {"role": "user", "content": text}]
-        ids = self._llm.tokenizer.encode_chat(messages, chat_template=self._template)
+        ids = self._llm.encode_chat(messages, chat_template=self._template)
         answer, output = "", None
         chunks = self._llm.stream(ids, self._sampling)
         self._answering = True

@@ -85,7 +85,7 @@ def run(
     if plain:
         ids = llm.tokenizer.encode(text, parse_special=parse_special)
     else:
-        ids = llm.tokenizer.encode_chat(
+        ids = llm.encode_chat(
             _messages_of(system, text), chat_template=template, parse_special=parse_special
         )
     trace = StepTrace(llm, screen, start=text if plain else "") if trace_steps else None
