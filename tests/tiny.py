@@ -52,8 +52,13 @@ class TinyModel:
 def tiny_model(
     config: ModelConfig, pool: native.ThreadPool, *, type: GGMLType = GGMLType.Q4_1, seed: int = 0
 ) -> TinyModel:
+    return random_model(llama.build(config), pool, type=type, seed=seed)
+
+
+def random_model(
+    program: Program, pool: native.ThreadPool, *, type: GGMLType, seed: int = 0
+) -> TinyModel:
     rng = np.random.default_rng(seed)
-    program = llama.build(config)
     matrices, vectors, exact = {}, {}, {}
     for name, spec in program.weights().items():
         if spec.kind == "vector":

@@ -89,9 +89,7 @@ def attention_of(change: str) -> Program:
     if change == "v is k before its rotation":
         v = k
     rotated = p.rope(q, heads=2, style="interleaved" if change == "two styles" else "half")
-    a = p.attention(
-        rotated, p.rope(k, heads=2, style="half"), v, heads=2, group=group, scale=1.0
-    )
+    a = p.attention(rotated, p.rope(k, heads=2, style="half"), v, heads=2, group=group, scale=1.0)
     if change == "q is read again":
         a = p.swiglu(a, q)
     return p.logits(p.linear(a, WeightSpec("o", (64, a.width))), WeightSpec("head", (80, 64)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -40,6 +41,17 @@ def test_float32_weights_equal_the_reference(name: str) -> None:
     batch = make_batch([(TOKENS, 0)], [list(range(64))], 1, range(len(TOKENS)), wants)
     want = reference.run(batch).logits
     # float32 in both, in other orders: a few hundred roundings of 2^-24 of values of order |want|.
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 * np.abs(want).max())
+
+
+def test_hidden_rows_are_those_that_the_head_reads() -> None:
+    model = tiny_model(TINY, POOL, type=GGMLType.F32)
+    runner = make_runner(model, POOL)
+    wants = [Want.HIDDEN, Want.LOGITS, Want.HIDDEN]
+    batch = make_batch([(TOKENS, 0)], [list(range(64))], 1, [3, 20, 69], wants)
+    hidden = runner.forward(batch).hidden
+    want = all_logits(runner, TOKENS)[[3, 69]]
+    got = hidden @ model.exact["output.weight"].T
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 * np.abs(want).max())
 
 
@@ -134,6 +146,17 @@ def test_counters_cover_every_op_only_when_asked() -> None:
     assert (counted.forward(batch).op_ns > 0).all()
 
 
+def edits_at(*tokens: int, starts: Sequence[int] | None = None) -> dict[str, np.ndarray]:
+    edits = np.zeros(len(tokens), EDIT)
+    edits["token"] = tokens
+    starts = [0, len(tokens)] if starts is None else starts
+    return {"edits": edits, "edit_starts": np.array(starts, np.int32)}
+
+
+def outputs(count: int) -> dict[str, np.ndarray]:
+    return {"output_rows": np.zeros(count, np.int32), "wants": np.zeros(count, np.int32)}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -143,6 +166,41 @@ def test_counters_cover_every_op_only_when_asked() -> None:
         ({"positions": np.array([32], np.int32)}, "block_tables blocks, above: expected 1, got 1"),
         ({"output_rows": np.array([1], np.int32)}, "output_rows: expected 0 to 0, got 1"),
         ({"row_starts": np.array([0, 2], np.int32)}, "row_starts[-1]: expected 1, got 2"),
+        ({"row_starts": np.array([1, 1], np.int32)}, "row_starts[0]: expected 0, got 1"),
+        ({"positions": np.array([-1], np.int32)}, "positions: expected 0 to 2047, got -1"),
+        ({"positions": np.array([0, 1], np.int32)}, "positions: expected 1, got 2"),
+        (
+            {
+                "tokens": np.array([1, 1], np.int32),
+                "positions": np.array([0, 2], np.int32),
+                "row_starts": np.array([0, 2], np.int32),
+            },
+            "positions of a sequence, consecutive: expected 1, got 2",
+        ),
+        ({"row_starts": np.array([0, 1, 1], np.int32)}, "block_tables sequences: expected 2, got"),
+        (
+            {
+                "row_starts": np.array([0, 0, 1], np.int32),
+                "block_tables": np.zeros((1, 2, 1), np.int32),
+            },
+            "row_starts, above: expected 0, got 0",
+        ),
+        ({"block_tables": np.zeros((2, 1, 1), np.int32)}, "block_tables groups: expected 1, got 2"),
+        ({"wants": np.array([4], np.int32)}, "wants: expected 0 to 3, got 4"),
+        ({"wants": np.array([0, 0], np.int32)}, "wants: expected 1, got 2"),
+        ({"top_k": 65}, "top_k, at most: expected 64, got 65"),
+        ({"masks": np.zeros((1, 34), np.uint32)}, "masks words: expected 35, got 34"),
+        ({"masks": np.zeros((2, 35), np.uint32)}, "masks outputs: expected 1, got 2"),
+        ({"edits": np.zeros(1, EDIT)}, "edits and edit_starts: expected both or none"),
+        (edits_at(1100), "edits token: expected 0 to 1099, got 1100"),
+        (edits_at(5, 5), "edits tokens of an output, above: expected 5, got 5"),
+        (edits_at(5, starts=[0, 2]), "edit_starts[-1]: expected 1, got 2"),
+        (edits_at(5, starts=[1, 1]), "edit_starts[0]: expected 0, got 1"),
+        (edits_at(5, starts=[0, 1, 1]), "edit_starts: expected 2, got 3"),
+        (
+            edits_at(5, 6, starts=[0, 2, 1, 2]) | outputs(3),
+            "edit_starts, at least: expected 2, got 1",
+        ),
     ],
 )
 def test_a_batch_that_does_not_fit_is_refused_before_it_runs(
