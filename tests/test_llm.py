@@ -4,18 +4,24 @@ no bit."""
 from __future__ import annotations
 
 import gc
+import struct
 import threading
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from octavo import LLM, SamplingParams
 from octavo.batch import Batch, StepOutput
+from octavo.engine import engine
 from octavo.engine.scheduler import Scheduler, StepPlan
 from octavo.errors import OutOfMemoryError, PromptTooLongError, UsageError
 from octavo.request import RequestOutput
+from tests.cli import tiny_model
 from tests.cli.tiny_model import write_tiny_model
+from tests.weights.gguf_bytes import F32, entry
 
 GREEDY = SamplingParams(temperature=0, max_tokens=12)
 PROMPT = "The capital of France is"
@@ -24,6 +30,11 @@ PROMPT = "The capital of France is"
 @pytest.fixture(scope="module")
 def llm(smollm2_path: Path) -> LLM:
     return LLM(smollm2_path, threads=2, context=1024)
+
+
+@pytest.fixture(scope="module")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.gguf")
 
 
 def text(output: RequestOutput) -> str:
@@ -45,6 +56,10 @@ def test_a_chat_ends_with_the_end_of_its_turn(llm: LLM) -> None:
     assert output.outputs[0].finish_reason == "stop"
     assert output.outputs[0].token_ids[-1] in llm.tokenizer.eos_ids
     assert "<|im_end|>" not in text(output)
+    ids = output.outputs[0].token_ids
+    more = SamplingParams(temperature=0, max_tokens=len(ids) + 2, ignore_eos=True)
+    longer = llm.chat(messages, more).outputs[0]
+    assert (longer.finish_reason, longer.token_ids[: len(ids)]) == ("length", ids)
 
 
 def test_a_prompt_is_a_string_or_token_ids_and_a_batch_equals_its_parts(llm: LLM) -> None:
@@ -108,6 +123,7 @@ def test_a_closed_stream_and_an_unread_one_hold_nothing(llm: LLM) -> None:
     gc.collect()
     assert llm.stats()["kv_blocks_used"] == 0
     llm._engine.check_integrity()
+    assert llm._answers == {}  # nor is anything remembered of them
 
 
 def test_streams_may_be_read_in_turns(llm: LLM) -> None:
@@ -325,3 +341,84 @@ def test_special_tokens_of_a_user_are_text_unless_asked_for(llm: LLM) -> None:
     plain = llm.chat(messages, params).prompt_token_ids
     parsed = llm.chat(messages, params, parse_special=True).prompt_token_ids
     assert parsed.count(end) == plain.count(end) + 1
+
+
+def test_a_seed_of_zero_is_a_seed(tiny_path: Path) -> None:
+    llm = LLM(tiny_path, threads=1)
+    outputs = llm.generate([[1, 2]] * 2, SamplingParams(seed=0, max_tokens=20))
+    assert [o.seed for o in outputs] == [0, 0]
+    assert outputs[0].outputs == outputs[1].outputs
+
+
+def test_the_models_own_temperature_is_used_where_none_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = tiny_model._metadata
+    greedy = entry("general.sampling.temp", F32, struct.pack("<f", 0.0))
+    monkeypatch.setattr(tiny_model, "_metadata", lambda: [*plain(), greedy])
+    llm = LLM(write_tiny_model(tmp_path / "greedy.gguf"), threads=1)
+    params = [
+        SamplingParams(max_tokens=20, seed=1),
+        SamplingParams(max_tokens=20, seed=1, temperature=0),
+        SamplingParams(max_tokens=20, seed=1, temperature=1),
+    ]
+    own, zero, one = llm.generate([[1, 2]] * 3, params)
+    assert own.outputs == zero.outputs != one.outputs
+
+
+def test_metrics_and_records_are_of_the_clock(
+    tiny_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that is read once when a request is added, and in a step before it, around the
+    forward and at the end."""
+    llm = LLM(tiny_path, threads=1, block_size=16)
+    seconds = count()
+    clock = SimpleNamespace(monotonic=lambda: float(next(seconds)))
+    monkeypatch.setattr(engine, "time", clock)
+    params = SamplingParams(max_tokens=3, ignore_eos=True)
+    metrics = llm.generate([list(range(40))], params)[0].metrics
+    assert (metrics.ttft_ms, metrics.tpot_ms) == (4000, 4000)
+    assert (metrics.prefill_tps, metrics.decode_tps) == (10, 0.25)
+    assert metrics.kv_bytes == 3 * llm.info.block_bytes  # 42 tokens
+    assert [(r.seconds, r.forward_seconds) for r in llm.records] == [(3, 1)] * 3
+
+
+def test_a_record_counts_every_sequence_of_its_step(tiny_path: Path) -> None:
+    llm = LLM(tiny_path, threads=1)
+    llm.generate([[1, 2, 3, 4, 5], [6, 7, 8]], SamplingParams(max_tokens=3, ignore_eos=True))
+    counts = [
+        (r.step, r.num_requests, r.computed_tokens, r.cached_tokens, r.output_rows)
+        for r in llm.records
+    ]
+    assert counts == [(0, 2, 8, 0, 2), (1, 2, 2, 8, 2), (2, 2, 2, 10, 2)]
+    assert {r.kv_blocks_used for r in llm.records} == {2}
+
+
+def test_a_prompt_that_fills_the_pool_has_logits_and_scores(tiny_path: Path) -> None:
+    whole = LLM(tiny_path, threads=1)
+    small = LLM(tiny_path, threads=1, context=64, max_num_seqs=1, max_batch_tokens=7)
+    assert small.info.kv_blocks == 2
+    ids = [i * 7 % 258 for i in range(64)]
+    assert np.array_equal(small.logits(ids), whole.logits(ids))
+    assert np.array_equal(small.score(ids), whole.score(ids))
+
+
+def test_logits_too_large_for_memory_are_refused(
+    tiny_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("octavo.llm._LOGITS_LIMIT", 10 * 258 * 4)
+    llm = LLM(tiny_path, threads=1)
+    assert llm.logits([1] * 10).shape == (10, 258)
+    with pytest.raises(UsageError, match="logits of 11 tokens take 11352 bytes: at most 10 tokens"):
+        llm.logits([1] * 11)
+
+
+def test_without_a_cache_a_sequence_may_be_longer_than_a_steps_rows(tiny_path: Path) -> None:
+    params = SamplingParams(temperature=0, max_tokens=4, ignore_eos=True)
+    cached = LLM(tiny_path, threads=1, max_batch_tokens=8)
+    uncached = LLM(tiny_path, threads=1, max_batch_tokens=8, kv_cache=False)
+    prompt = list(range(30))
+    want = cached.generate([prompt], params)[0].outputs
+    assert uncached.generate([prompt], params)[0].outputs == want
+    assert [r.computed_tokens for r in cached.records] == [8, 8, 8, 6, 1, 1, 1]
+    assert [r.computed_tokens for r in uncached.records] == [30, 31, 32, 33]

@@ -116,7 +116,7 @@ def test_every_kind_of_output_row_agrees_with_the_full_logits() -> None:
     edits = np.zeros(6, EDIT)
     edits["token"] = [5, 900, 1099, 0, 1, 2]
     edits["scale"] = [1, 2, 1, 1.5, 1, 1]
-    edits["add"] = [100, -3, 0.5, 0, -0.25, 9]
+    edits["add"] = [100, -3, 0.5, 40, -0.25, 9]
     starts = np.array([0, 1, 3, 3, 3, 6], np.int32)
     plain = make_batch([(TOKENS, 0)], [list(range(64))], 1, rows, wants, top_k=7)
     batch = replace(plain, masks=masks, edit_starts=starts, edits=edits)
