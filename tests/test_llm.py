@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import struct
 import threading
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -181,7 +182,7 @@ def test_a_stop_token_ends_the_answer_and_is_not_shown(llm: LLM) -> None:
 def test_the_same_seed_draws_the_same_answer_in_any_batch(llm: LLM) -> None:
     params = SamplingParams(seed=11, max_tokens=16, top_p=0.95, top_k=50, min_p=0.02)
     alone = llm.generate(PROMPT, params)[0]
-    other = SamplingParams(seed=12, max_tokens=16)
+    other = replace(params, seed=12)
     batch = llm.generate([PROMPT, PROMPT], [other, params])
     assert batch[1].outputs == alone.outputs
     assert batch[0].outputs != alone.outputs

@@ -46,6 +46,37 @@ def test_a_draw_is_a_hash_of_its_counters() -> None:
     assert abs(np.mean(draws) - 0.5) < 0.05
 
 
+def test_a_token_is_drawn_with_its_own_seed_and_position() -> None:
+    """Of 64 equal logits, u picks the one at 64 u."""
+    sampler = Sampler(default_isa(), VOCAB)
+    asked = []
+    for seed in (0, 5, 2**64 - 1):
+        for prompt, answer in ((1, 0), (1, 1), (4, 1)):
+            one = request([3] * prompt, [7] * answer, temperature=1.0)
+            one.seed = seed
+            asked.append(one)
+    flat = step_output(np.zeros((len(asked), VOCAB), np.float32))
+    want = [int(64 * uniform(r.seed, 0, r.num_tokens)) for r in asked]
+    assert sampler.sample(asked, sampler.wants(asked), flat) == want
+    assert len(set(want)) > 5
+
+
+def test_each_limit_of_a_draw_reaches_the_kernel() -> None:
+    sampler = Sampler(default_isa(), VOCAB)
+    logits = np.tile(-np.arange(VOCAB, dtype=np.float32) / 64, (50, 1))  # nearly flat
+    logits[:, 0] += 1
+
+    def drawn(**options: object) -> set[int]:
+        asked = [request([1] * n, [], **options) for n in range(1, 51)]
+        return set(sampler.sample(asked, sampler.wants(asked), step_output(logits)))
+
+    assert max(drawn(temperature=1.0)) > 40
+    assert drawn(temperature=1.0, top_k=2) == {0, 1}
+    assert drawn(temperature=1.0, min_p=0.99) == {0}
+    assert drawn(temperature=1.0, top_p=0.01) == {0}
+    assert drawn(temperature=0.01) == {0}
+
+
 def test_penalties_are_edits_of_the_tokens_seen() -> None:
     edits = penalties(
         request(
