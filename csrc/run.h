@@ -15,7 +15,7 @@ namespace octavo {
 constexpr int32_t kBlockTiles = 16;                     // act tiles of one unit with a per-thread scratch: up to 96 rows
 constexpr int32_t kBlockRows = kBlockTiles * kMaxTile;
 constexpr int64_t kActBytes = 512 << 10;                // activations of one matmul unit stay in L2
-constexpr int64_t kUnitBytes = 32 << 10;                // weights of one GEMV unit: about 2 us of reading
+constexpr int64_t kUnitBytes = 256 << 10;               // weights of one unit for few rows: one long stream
 constexpr int32_t kGateUpPanels = 4;                    // 64 columns of gate and of up
 constexpr int32_t kUnitAttentionRows = 2 * kAttentionGroupRows;  // (token, head) rows of one unit of attention
 

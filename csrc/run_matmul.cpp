@@ -5,13 +5,19 @@
 
 namespace octavo {
 
-// Panels of one unit: few rows are bound by reading weights, so units are about kUnitBytes and their number divides
-// evenly over the threads; many rows keep a pair of panels in L1 while the tiles pass by.
+// Panels of one unit. Many rows keep a pair of panels in L1 while the tiles pass by. Few rows are bound by reading
+// weights: a unit is one stream of about kUnitBytes, in as many rounds as leave no thread with more panels than another.
 int32_t Run::unit_panels(const Weight& w, int32_t rows) {
   if (rows > 2 * kMaxTile) return 2;
-  const int64_t bytes = w.panel_stride * w.panels;
-  const int32_t rounds = (int32_t)std::max<int64_t>(1, bytes / (kUnitBytes * p_.threads_));
-  return std::max(1, divide_up(w.panels, rounds * p_.threads_));
+  int32_t best = w.panels;
+  const int32_t rounds = (int32_t)std::max<int64_t>(1, w.panel_stride * w.panels / (kUnitBytes * p_.threads_));
+  for (int32_t r = 1, least = INT32_MAX; r <= rounds; ++r) {
+    const int32_t panels = divide_up(w.panels, r * p_.threads_);
+    if (r * panels > least) continue;
+    least = r * panels;
+    best = panels;
+  }
+  return best;
 }
 
 void Run::matmul(const OpRecord& op, int32_t index) {
@@ -83,12 +89,14 @@ void Run::kv_head(const OpRecord& op, int32_t head, int32_t tile0, int32_t tile1
 void Run::gate_up(const OpRecord& op, int32_t index, int thread) {
   const Weight &gate_w = matrix(op, 0), &up_w = matrix(op, 1);
   const Acts in = acts_of(op.x), out = acts_of(op.out);
-  const int32_t columns = divide_up(gate_w.panels, kGateUpPanels), tiles = tile_count(s_.rows);
-  const int32_t width = kGateUpPanels * 16;
+  // Whole groups of 32 columns; few rows leave room for a longer stream in the same scratch.
+  const int32_t panels = s_.rows > kMaxTile ? kGateUpPanels : std::min(divide_up(unit_panels(gate_w, s_.rows), 2) * 2, 64);
+  const int32_t columns = divide_up(gate_w.panels, panels), tiles = tile_count(s_.rows);
+  const int32_t width = panels * 16;
   float* gate = reinterpret_cast<float*>(p_.scratch_[thread]);
-  float* up = gate + (int64_t)kBlockRows * width;
+  float* up = gate + (int64_t)kBlockRows * kGateUpPanels * 16;
   share(index, columns * divide_up(tiles, kBlockTiles), [&](int32_t unit) {
-    const int32_t panel = unit % columns * kGateUpPanels, end = std::min(panel + kGateUpPanels, gate_w.panels);
+    const int32_t panel = unit % columns * panels, end = std::min(panel + panels, gate_w.panels);
     const int32_t tile0 = unit / columns * kBlockTiles, tile1 = std::min(tile0 + kBlockTiles, tiles);
     const int32_t row0 = tile_begin(s_.rows, tile0), row1 = tile_begin(s_.rows, tile1);
     const int64_t shift = (int64_t)row0 * width;
