@@ -55,6 +55,7 @@ def two_sequences(first: tuple[int, int], count: tuple[int, int]) -> Batch:
 def test_layer_groups_of_other_widths_and_a_window_equal_the_reference(fuse: bool) -> None:
     model = random_model(two_groups(), POOL, type=GGMLType.F32)
     runner = make_runner(model, POOL, kv_dtype="f32", fuse=fuse)
+    assert runner.op_names.count("QKV") == (4 if fuse else 0)
     reference = ReferenceInterpreter(model.program, model.exact, num_blocks=64)
     for first, count in (((0, 0), (60, 25)), ((60, 25), (9, 40))):
         batch = two_sequences(first, count)
