@@ -28,11 +28,12 @@ def model_config(
     head_dim = keys.whole(f"{arch}.attention.key_length", default=hidden // max(heads, 1))
     if keys.whole(f"{arch}.attention.value_length", default=head_dim) != head_dim:
         raise UnsupportedModelError(f"{arch}: value heads of another size than key heads")
-    if keys.text(f"{arch}.rope.scaling.type", default="none") not in ("none", "linear"):
-        kind = keys.text(f"{arch}.rope.scaling.type")
+    scaling = keys.text(f"{arch}.rope.scaling.type", default="linear")
+    if scaling not in ("none", "linear"):
         raise UnsupportedModelError(
-            f"{arch}.rope.scaling.type is {kind!r}: none and linear are supported"
+            f"{arch}.rope.scaling.type is {scaling!r}: none and linear are supported"
         )
+    factor = keys.real(f"{arch}.rope.scaling.factor", default=1.0)
     if "token_embd.weight" not in tensors:
         raise ModelFormatError(
             "tensor 'token_embd.weight' is missing: expected (vocabulary, width)"
@@ -54,7 +55,7 @@ def model_config(
         tied_head="output.weight" not in tensors,
         qkv_bias="blk.0.attn_q.bias" in tensors,
         rope_factors=rope_factors,
-        rope_scale=keys.real(f"{arch}.rope.scaling.factor", default=1.0),
+        rope_scale=1.0 if scaling == "none" else factor,
     )
 
 

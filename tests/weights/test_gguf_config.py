@@ -1,0 +1,88 @@
+"""Which metadata key is which number of a model, and what a file that is silent means."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from octavo.errors import ModelFormatError, UnsupportedModelError
+from octavo.model.config import ModelConfig
+from octavo.weights.ggml_type import GGMLType
+from octavo.weights.gguf_config import model_config
+from octavo.weights.gguf_header import MetadataValue, TensorInfo
+
+LEAST: dict[str, MetadataValue] = {  # what no file may leave out
+    "block_count": 3, "embedding_length": 64, "feed_forward_length": 96, "context_length": 512,
+    "attention.head_count": 4, "attention.layer_norm_rms_epsilon": 1e-6,
+}  # fmt: skip
+SILENT = ModelConfig(
+    architecture="llama", num_layers=3, hidden_size=64, ffn_size=96, heads=4, kv_heads=4,
+    head_dim=16, vocab_size=300, context=512, norm_eps=1e-6, rope_base=10000.0, rotary_dim=16,
+    rope_style="interleaved", tied_head=True, qkv_bias=False,
+)  # fmt: skip
+
+
+def read(
+    *more_tensors: str, arch: str = "llama", factors: tuple[float, ...] = (), **keys: MetadataValue
+) -> ModelConfig:
+    """The config of a file with the least keys and these; `__` stands for a dot."""
+    named = LEAST | {name.replace("__", "."): value for name, value in keys.items()}
+    metadata = {f"{arch}.{name}": value for name, value in named.items()}
+    tensors = {
+        name: TensorInfo(name, (300, 64), GGMLType.F32, 0, 300 * 64 * 4)
+        for name in ("token_embd.weight", *more_tensors)
+    }
+    return model_config({"general.architecture": arch, **metadata}, tensors, factors)
+
+
+def test_a_silent_file_means_what_llama_cpp_takes_it_for() -> None:
+    assert read() == SILENT
+
+
+def test_each_key_is_its_number() -> None:
+    assert read(attention__head_count_kv=2) == replace(SILENT, kv_heads=2)
+    longer = read(attention__key_length=32, attention__value_length=32)
+    assert longer == replace(SILENT, head_dim=32, rotary_dim=32)
+    assert read(rope__dimension_count=8) == replace(SILENT, rotary_dim=8)
+    assert read(rope__freq_base=500000.0) == replace(SILENT, rope_base=500000.0)
+
+
+def test_linear_scaling_divides_positions_and_no_scaling_does_not() -> None:
+    """A factor alone is linear; beside the type "none" it is not used."""
+    factor = {"rope__scaling__factor": 4.0}
+    assert read(**factor) == replace(SILENT, rope_scale=4.0)
+    assert read(rope__scaling__type="linear", **factor) == replace(SILENT, rope_scale=4.0)
+    assert read(rope__scaling__type="none", **factor) == SILENT
+
+
+def test_tensors_tell_of_a_head_biases_and_rope_factors() -> None:
+    assert read("output.weight") == replace(SILENT, tied_head=False)
+    assert read("blk.0.attn_q.bias") == replace(SILENT, qkv_bias=True)
+    factors = (1.0,) * 4 + (8.0,) * 4
+    assert read(factors=factors) == replace(SILENT, rope_factors=factors)
+
+
+def test_qwen2_rotates_halves_of_a_head() -> None:
+    assert read(arch="qwen2") == replace(SILENT, architecture="qwen2", rope_style="half")
+
+
+@pytest.mark.parametrize("v_dim", [8, 32])
+def test_values_of_another_size_than_keys_are_refused(v_dim: int) -> None:
+    with pytest.raises(UnsupportedModelError, match="value heads of another size than key heads"):
+        read(attention__value_length=v_dim)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "found"),
+    [
+        ("block_count", True, "expected a whole number, found True"),
+        ("block_count", 3.0, r"expected a whole number, found 3\.0"),
+        ("rope.freq_base", "1", "expected a number, found '1'"),
+        ("rope.freq_base", False, "expected a number, found False"),
+        ("rope.scaling.type", 1, "expected a string, found 1"),
+    ],
+)
+def test_a_value_of_another_type_is_named(key: str, value: MetadataValue, found: str) -> None:
+    with pytest.raises(ModelFormatError, match=f"'llama.{key}': {found}"):
+        read(**{key: value})
