@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
-from octavo.config import EngineConfig, parse_bytes, parse_kv_dtype
+from octavo.config import EngineConfig, home, parse_bytes, parse_kv_dtype
 from octavo.errors import UsageError
 
 
@@ -69,3 +70,12 @@ def test_kv_dtypes_apart_come_in_any_order() -> None:
 def test_a_block_size_is_a_whole_number() -> None:
     with pytest.raises(UsageError, match=r"block_size=32\.0: expected one of 16, 32, 64"):
         EngineConfig.parse({"block_size": 32.0})
+
+
+def test_home_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.setenv("OCTAVO_HOME", "~/models")
+    assert home() == Path("/home/someone/models")
+    monkeypatch.setenv("OCTAVO_HOME", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
+    assert home() == Path("/cache/octavo")

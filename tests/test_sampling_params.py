@@ -31,6 +31,7 @@ def test_a_single_stop_is_a_list_of_one() -> None:
         ({"temperature": -0.1}, "temperature=-0.1: expected a number from 0 to 100"),
         ({"temperature": float("nan")}, "temperature=nan"),
         ({"temperature": "hot"}, "temperature='hot'"),
+        ({"temperature": True}, "temperature=True"),
         ({"top_k": -1}, "top_k=-1: expected a whole number from 0"),
         ({"top_p": 0}, "top_p=0: expected a number from above 0 to 1"),
         ({"top_p": 1.01}, "top_p=1.01"),

@@ -29,6 +29,15 @@ def test_freeing_twice_is_a_bug() -> None:
         pool.free(blocks)
 
 
+def test_a_lost_block_and_one_that_is_free_twice_are_noticed() -> None:
+    lost, twice = BlockPool(3), BlockPool(3)
+    lost._free.pop()
+    twice._free[0] = twice._free[1]
+    for pool in (lost, twice):
+        with pytest.raises(AssertionError):
+            pool.check_integrity()
+
+
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 6)), max_size=60))
 def test_every_block_is_free_or_held(steps: list[tuple[bool, int]]) -> None:
     pool, held = BlockPool(10), []

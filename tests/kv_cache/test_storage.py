@@ -27,11 +27,12 @@ def test_a_large_range_costs_nothing_until_it_is_written() -> None:
     storage = PageStorage(num_blocks=1 << 16, block_bytes=1 << 20)  # 64 GiB
     pages = np.frombuffer(storage.memory, np.uint8)
     assert [resident_pages(storage, b) for b in (0, 5, 65535)] == [0, 0, 0]
-    pages[5 << 20 : 6 << 20] = 1
+    pages[4 << 20 : 7 << 20] = 1
     assert resident_pages(storage, 5) == (1 << 20) // mmap.PAGESIZE
     storage.release(5)
     assert resident_pages(storage, 5) == 0
     assert pages[5 << 20] == 0
+    assert [resident_pages(storage, b) for b in (4, 6)] == [(1 << 20) // mmap.PAGESIZE] * 2
 
 
 def test_blocks_are_whole_memory_pages() -> None:

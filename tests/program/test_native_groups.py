@@ -61,6 +61,9 @@ def test_layer_groups_of_other_widths_and_a_window_equal_the_reference(fuse: boo
         batch = two_sequences(first, count)
         got, want = runner.forward(batch).logits, reference.run(batch).logits
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 * np.abs(want).max())
+    for storage, tables in zip(runner.storages, batch.block_tables, strict=True):
+        pages = np.frombuffer(storage.memory, np.uint8).reshape(runner.num_blocks, -1)
+        assert np.flatnonzero(pages.any(axis=1)).tolist() == sorted(tables.flatten())
 
 
 def test_only_blocks_that_the_window_left_behind_may_be_missing() -> None:

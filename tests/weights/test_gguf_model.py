@@ -13,6 +13,7 @@ from octavo.errors import ModelFormatError, UsageError
 from octavo.kernels import native
 from octavo.model.registry import build_program
 from octavo.program.ops import WeightSpec
+from octavo.weights.gguf import GGUFFile
 from octavo.weights.gguf_model import load_weights, reference_weights
 from octavo.weights.model_header import read_header
 from tests.cli.tiny_model import write_tiny_model
@@ -20,7 +21,11 @@ from tests.cli.tiny_model import write_tiny_model
 POOL = native.ThreadPool(2)
 
 
-def test_every_weight_of_the_program_is_packed_and_the_file_is_let_go(tmp_path: Path) -> None:
+def test_every_weight_of_the_program_is_packed_and_the_file_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropped: list[str] = []
+    monkeypatch.setattr(GGUFFile, "drop", lambda file, name: dropped.append(name))
     path = write_tiny_model(tmp_path / "tiny.gguf")
     header = read_header(path)
     specs = build_program(header.config).weights()
@@ -32,6 +37,7 @@ def test_every_weight_of_the_program_is_packed_and_the_file_is_let_go(tmp_path: 
         assert np.array_equal(vector, exact[name])
     maps = Path("/proc/self/maps").read_text()
     assert str(path) not in maps
+    assert dropped == list(weights.matrices)  # each once it is packed, so that none is kept twice
 
 
 @pytest.mark.parametrize(("expand", "kind"), [("bf16", "abf16"), ("f32", "af32")])
