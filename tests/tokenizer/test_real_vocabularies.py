@@ -65,17 +65,6 @@ def test_llamacpp_strings_come_back(smollm2):
         assert smollm2.decode(smollm2.encode(text)) == text
 
 
-@pytest.mark.parametrize("path", LLAMACPP, ids=lambda path: path.stem)
-def test_llamacpp_ids(path):
-    vocabulary = path.with_suffix("")  # ggml-vocab-gpt-2.gguf.inp is about ggml-vocab-gpt-2.gguf
-    if not vocabulary.exists():
-        pytest.skip(f"{vocabulary.name} is not beside its test strings")
-    tokenizer = Tokenizer.from_spec(spec_from_gguf(vocabulary))
-    lines = path.with_suffix(".out").read_text().splitlines()
-    for text, line in zip(strings(path), lines, strict=True):
-        assert tokenizer.encode(text, add_special=False) == list(map(int, line.split())), text
-
-
 def strings(path: Path) -> list[str]:
     """The texts of an .inp file; each one is ended by the separator."""
     return path.read_bytes().decode().split("\n__ggml_vocab_test__\n")[:-1]
