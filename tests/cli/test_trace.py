@@ -32,11 +32,13 @@ def test_steps_of_earlier_requests_are_not_told_again(capsys):
 
 
 def test_a_prompt_in_pieces_is_a_line_a_piece_and_only_the_last_has_new_text(capsys):
-    llm = FakeLLM([" upon"])
-    llm.between = lambda i: llm.records.extend([record(0, 512, 0), record(1, 88, 512)])
+    llm = FakeLLM([" upon", " a"])
+    steps = [[record(0, 512, 0), record(1, 88, 512)], [record(2, 1, 600)]]
+    llm.between = lambda i: llm.records.extend(steps[i])
     assert traced(llm, capsys) == [
         '   1       512       0  "Once"',
         '   2        88     512  "Once upon"',
+        '   3         1     600  "Once upon a"',
     ]
 
 
