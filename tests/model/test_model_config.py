@@ -38,3 +38,9 @@ def test_heads_that_the_kernels_do_not_run_are_a_model_that_octavo_does_not_run(
     program = build_program(replace(TINY, head_dim=20, rotary_dim=20))
     with pytest.raises(UnsupportedModelError, match="k_dim: expected a multiple of 16"):
         kv_layout(program, 0, EngineConfig())
+
+
+def test_k_and_v_have_each_its_own_dtype() -> None:
+    config = EngineConfig.parse({"kv_dtype": "k=f32,v=bf16"})
+    layout = kv_layout(build_program(TINY), 0, config)
+    assert (layout.k_type, layout.v_type) == ("f32", "bf16")
