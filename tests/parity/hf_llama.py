@@ -57,7 +57,7 @@ def greedy(model: LlamaForCausalLM, tokens: Sequence[int], count: int) -> list[i
 
 def _config(cfg: ModelConfig) -> LlamaConfig:
     if cfg.rope_factors or cfg.rope_scale != 1.0 or cfg.rotary_dim != cfg.head_dim:
-        raise NotImplementedError("parity is checked for plain rotary embeddings only")
+        raise ValueError("parity is checked for plain rotary embeddings only")
     return LlamaConfig(
         vocab_size=cfg.vocab_size,
         hidden_size=cfg.hidden_size,
