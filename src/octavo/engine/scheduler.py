@@ -97,12 +97,12 @@ class Scheduler:
         """Book what the step computed; `tokens` holds the drawn token of each request that
         sampled."""
         for item in plan.scheduled:
-            item.request.num_computed_tokens = item.end
-        for request_id, token in tokens.items():
-            request = next(s.request for s in plan.scheduled if s.request.id == request_id)
-            request.tokens.append(token)
-            if not self._keep_computed:
-                request.num_computed_tokens = 0
+            request = item.request
+            request.num_computed_tokens = item.end
+            if request.id in tokens:
+                request.tokens.append(tokens[request.id])
+                if not self._keep_computed:
+                    request.num_computed_tokens = 0
 
     def finish(self, request: Request, reason: FinishReason) -> None:
         """End a request, wherever it is, and free its blocks. A second end is a bug of the

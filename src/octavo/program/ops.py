@@ -49,7 +49,6 @@ class KVSpec:
 
 
 # ---- readable ops
-# -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +134,7 @@ class Head:
     weight: WeightSpec
 
 
-# ---- lowered and fused ops (written by fuse.py only)
-# ----------------------------------------------------
+# ---- lowered and fused ops, written by fuse.py only
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +216,7 @@ Op = ReadableOp | FusedOp
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A whole forward. `rope_base` etc. live in `rope_table`: cos and sin by position are an
-    input."""
+    """A whole forward. Interpreters make cos and sin by position from `rope_frequencies`."""
 
     ops: tuple[Op, ...]
     groups: tuple[KVSpec, ...]
