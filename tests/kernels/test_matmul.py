@@ -18,6 +18,7 @@ from octavo.weights.ggml_type import GGMLType
 from tests.kernels import matmul_twin as twin
 from tests.kernels.gguf_blocks import OWN_FORMAT, TYPE_OF, random_blocks, values_of
 from tests.kernels.guard import guarded
+from tests.kernels.matmul_cuts import check_cuts
 
 EPS = 2.0**-24  # float32 rounds to within this share of a value
 INTEGER_FORMATS = list(TYPE_OF)
@@ -142,23 +143,7 @@ def test_bits_do_not_depend_on_batch_tiles_or_panels(pool, isa, case, data):
     rng = np.random.default_rng(seed)
     weight = make_weight(pool, fmt, rows, cols, rng)
     x = rng.standard_normal((tokens, cols)).astype(np.float32)
-    together = multiply(isa, weight, x)
-    first = data.draw(st.integers(0, tokens - 1), "first row")
-    last = data.draw(st.integers(first + 1, tokens), "end row")
-    assert np.array_equal(multiply(isa, weight, x[first:last]), together[first:last])
-    assert np.array_equal(multiply(isa, weight, x[first : first + 1]), together[first : first + 1])
-    panel0 = data.draw(st.integers(0, weight.panels - 1), "first panel")
-    panel1 = data.draw(st.integers(panel0 + 1, weight.panels), "end panel")
-    tiles = twin.tiles_of(tokens)
-    tile0 = data.draw(st.integers(0, len(tiles) - 1), "first tile")
-    tile1 = data.draw(st.integers(tile0 + 1, len(tiles)), "end tile")
-    columns = slice(16 * panel0, min(16 * panel1, rows))
-    want = np.full((tokens, columns.stop - columns.start), -7, np.float32)
-    touched = slice(tiles[tile0].start, tiles[tile1 - 1].stop)
-    want[touched] = together[touched, columns]
-    got = np.full_like(want, -7)
-    native.matmul(isa, weight, x, got, panel0=panel0, panel1=panel1, tile0=tile0, tile1=tile1)
-    assert np.array_equal(got, want)
+    check_cuts(data, isa, weight, x)
 
 
 @every_isa
