@@ -1,0 +1,211 @@
+"""Prefix index: which tokens each findable block holds, as a tree of blocks.
+
+Knows tokens, names and block ids. Knows nothing of holders, requests or arrays; the block pool says
+which blocks may go and calls `forget`. A node is found from its parent by its tokens, compared
+themselves, so equal tokens under another parent or namespace never match, whatever a hash does.
+
+Only a whole block (`block_size` tokens) has children. A partial one is a leaf; it may be extended,
+and is found by the tokens it shares with what follows, like a whole block that diverges.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import NamedTuple
+from weakref import WeakValueDictionary
+
+from octavo.kv_cache.block_pool import BlockId, BlockPool
+from octavo.kv_cache.names import Namespace, block_name, root_name
+
+
+class Node:
+    """One block of a prefix, or the root of a namespace. Only PrefixIndex changes one."""
+
+    __slots__ = ("__weakref__", "_keys", "_name", "block", "children", "end", "parent", "tokens")
+
+    def __init__(self, parent: Node | None, tokens: tuple[int, ...], block: BlockId | None) -> None:
+        self.parent = parent
+        self.tokens = tokens
+        self.block = block  # None at a root
+        self.end: int = len(tokens) + (parent.end if parent else 0)  # tokens from the root to here
+        self.children: dict[tuple[int, ...], Node] = {}
+        self._keys: list[tuple[int, ...]] = []  # the children's tokens, sorted
+        self._name: bytes | None = None
+
+    @property
+    def name(self) -> bytes:
+        """Its name across processes, computed when first asked for."""
+        unnamed: list[Node] = []
+        node: Node = self
+        while node._name is None:  # no recursion: a prompt may have thousands of blocks
+            assert node.parent is not None, "a root is born with its name"
+            unnamed.append(node)
+            node = node.parent
+        name = node._name
+        for node in reversed(unnamed):
+            name = node._name = block_name(name, node.tokens)
+        return name
+
+
+class Match(NamedTuple):
+    nodes: list[Node]  # whole blocks, the root's child first
+    partial: Node | None  # the child of the last of them that shares the most of what follows
+    partial_tokens: int  # how many it shares
+
+    @property
+    def num_tokens(self) -> int:
+        return (self.nodes[-1].end if self.nodes else 0) + self.partial_tokens
+
+
+class PrefixIndex:
+    def __init__(self, block_size: int, *, num_remembered: int) -> None:
+        """The names of the `num_remembered` blocks evicted last tell `was_evicted` from unknown."""
+        self.block_size = block_size
+        self._num_remembered = num_remembered
+        # Weak: a node holds its parents, so a root lives while a block or a caller has use for it.
+        self._roots: WeakValueDictionary[Namespace, Node] = WeakValueDictionary()
+        self._nodes: dict[BlockId, Node] = {}
+        # Of evicted blocks, oldest first: name -> tokens in it; and name of the parent -> tokens in
+        # the partial child of it that went last.
+        self._evicted: OrderedDict[bytes, int] = OrderedDict()
+        self._evicted_partials: OrderedDict[bytes, int] = OrderedDict()
+
+    def root(self, namespace: Namespace) -> Node:
+        root = self._roots.get(namespace)
+        if root is None:
+            root = self._roots[namespace] = Node(None, (), None)
+            root._name = root_name(namespace)
+        return root
+
+    def match(self, root: Node, tokens: Sequence[int], limit: int) -> Match:
+        """The longest known prefix of `tokens[:limit]`, to the token."""
+        assert limit <= len(tokens)
+        nodes: list[Node] = []
+        node, begin = root, 0
+        while begin + self.block_size <= limit:
+            child = node.children.get(tuple(tokens[begin : begin + self.block_size]))
+            if child is None:
+                break
+            nodes.append(child)
+            node, begin = child, child.end
+        following = tuple(tokens[begin : min(begin + self.block_size, limit)])
+        return Match(nodes, *_longest_shared(node, following))
+
+    def register(self, parent: Node, tokens: tuple[int, ...], block: BlockId) -> Node:
+        """The node of `tokens` after `parent`: the one there is (with a block of its own), else the
+        shorter one that `block` has there, extended, else a new one."""
+        assert 1 <= len(tokens) <= self.block_size
+        assert parent.block is None or self._nodes.get(parent.block) is parent, "a forgotten parent"
+        assert parent.block is None or len(parent.tokens) == self.block_size, "a partial parent"
+        existing = parent.children.get(tokens)
+        if existing is not None:
+            return existing
+        node = self._nodes.get(block)
+        if node is None:
+            node = self._nodes[block] = Node(parent, tokens, block)
+        else:
+            assert node.parent is parent
+            assert node.tokens == tokens[: len(node.tokens)]
+            _unlink(node)
+            node.tokens, node.end, node._name = tokens, parent.end + len(tokens), None
+        parent.children[tokens] = node
+        insort(parent._keys, tokens)
+        return node
+
+    def find(self, parent: Node, tokens: Sequence[int]) -> Node | None:
+        """The child of exactly these tokens."""
+        return parent.children.get(tuple(tokens))
+
+    def node_of(self, block: BlockId) -> Node | None:
+        return self._nodes.get(block)
+
+    def forget(self, block: BlockId) -> None:
+        """The block was evicted; its name is remembered, and the oldest such name let go."""
+        node = self._nodes[block]
+        self.remove(block)
+        assert node.parent is not None
+        length = len(node.tokens)
+        _remember(self._evicted, node.name, length, self._num_remembered)
+        if length < self.block_size:
+            _remember(self._evicted_partials, node.parent.name, length, self._num_remembered)
+
+    def remove(self, block: BlockId) -> None:
+        """The block is found no more, and nothing of it is remembered."""
+        node = self._nodes.pop(block)
+        assert not node.children, "children go before their parent"
+        _unlink(node)
+
+    def was_evicted(self, node: Node, following: Sequence[int]) -> bool:
+        """Was a child of `node` evicted that held the next whole block of `following`, or a part
+        of it? Of the parts that were evicted, only the last one is known."""
+        lengths = {self.block_size, self._evicted_partials.get(node.name, self.block_size)}
+        return any(
+            block_name(node.name, following[:length]) in self._evicted
+            for length in lengths
+            if length <= len(following)
+        )
+
+    def is_empty(self, root: Node) -> bool:
+        return not root.children
+
+    def check_integrity(self, pool: BlockPool) -> None:
+        """Walk the whole tree; AssertionError if it is not whole, or is not what the pool keeps."""
+        seen: dict[BlockId, Node] = {}
+        pending = list(self._roots.values())
+        while pending:
+            node = pending.pop()
+            assert sorted(node.children) == node._keys, "sorted keys are the children's"
+            for tokens, child in node.children.items():
+                assert (child.parent, child.tokens) == (node, tokens), "parent and child agree"
+                assert child.end == node.end + len(tokens)
+                assert 1 <= len(tokens) <= self.block_size
+                assert len(tokens) == self.block_size or not child.children, "a part is a leaf"
+                assert child.block is not None
+                assert child.block not in seen, "one node for a block"
+                assert child._name in (None, block_name(node.name, tokens)), "a stale name"
+                assert node.block is None or pool.num_holders(child.block) <= pool.num_holders(
+                    node.block
+                ), "who holds a block holds its parents"
+                seen[child.block] = child
+            pending += node.children.values()
+        assert seen == self._nodes, "every block is in the tree"
+        kept = {b for b in map(BlockId, range(pool.num_blocks)) if pool.is_kept(b)}
+        assert kept == seen.keys(), "the pool keeps what can be found"
+        assert len(self._evicted) <= self._num_remembered
+        assert len(self._evicted_partials) <= self._num_remembered
+
+
+def _longest_shared(node: Node, following: tuple[int, ...]) -> tuple[Node | None, int]:
+    """The child that begins with most of `following`: a neighbour of its place among the keys."""
+    place = bisect_left(node._keys, following)
+    best, best_count = None, 0
+    for key in node._keys[max(place - 1, 0) : place + 1]:
+        count = _num_shared(key, following)
+        if count > best_count:
+            best, best_count = node.children[key], count
+    return best, best_count
+
+
+def _num_shared(left: tuple[int, ...], right: tuple[int, ...]) -> int:
+    count = 0
+    for a, b in zip(left, right, strict=False):
+        if a != b:
+            break
+        count += 1
+    return count
+
+
+def _unlink(node: Node) -> None:
+    assert node.parent is not None
+    keys = node.parent._keys
+    del node.parent.children[node.tokens]
+    del keys[bisect_left(keys, node.tokens)]
+
+
+def _remember(memory: OrderedDict[bytes, int], name: bytes, length: int, limit: int) -> None:
+    memory[name] = length
+    memory.move_to_end(name)
+    if len(memory) > limit:
+        memory.popitem(last=False)
