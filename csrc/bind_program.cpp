@@ -72,7 +72,7 @@ class PyProgram {
   }
 
   void run(Const<int32_t, 1> tokens, Const<int32_t, 1> positions, Const<int32_t, 1> row_starts,
-           Const<int32_t, 3> block_tables, Const<int32_t, 1> output_rows, Const<int32_t, 1> wants, int32_t top_k,
+           Const<int32_t, 1> write_starts, Const<int32_t, 3> block_tables, Const<int32_t, 1> output_rows, Const<int32_t, 1> wants, int32_t top_k,
            std::optional<Const<uint32_t, 2>> masks, std::optional<Const<int32_t, 1>> edit_starts,
            std::optional<Const<int32_t, 2>> edits, Array<int32_t, 1> argmax, Array<float, 1> log_sum_exp,
            Array<int32_t, 2> top_ids, Array<float, 2> top_logits, Array<float, 2> logits, Array<float, 2> hidden,
@@ -84,6 +84,7 @@ class PyProgram {
     s.tokens = tokens.data();
     s.positions = positions.data();
     s.row_starts = row_starts.data();
+    s.write_starts = write_starts.data();
     s.block_tables = block_tables.data();
     s.max_blocks = (int32_t)block_tables.shape(2);
     s.output_rows = output_rows.data();
@@ -92,6 +93,7 @@ class PyProgram {
     same("positions", s.rows, positions.shape(0));
     same("block_tables groups", (int64_t)parts_.groups.size(), block_tables.shape(0));
     same("block_tables sequences", s.seqs, block_tables.shape(1));
+    same("write_starts", s.seqs, write_starts.shape(0));
     same("wants", s.outputs, wants.shape(0));
     if (masks) {
       same("masks outputs", s.outputs, masks->shape(0));
@@ -152,9 +154,9 @@ void bind_program(nb::module_& m) {
            "groups"_a.noconvert(), "rope_cos"_a.noconvert(), "rope_sin"_a.noconvert(), "max_rows"_a,
            nb::keep_alive<1, 3>(), nb::keep_alive<1, 9>(), nb::keep_alive<1, 10>())
       .def("run", &PyProgram::run, "tokens"_a.noconvert(), "positions"_a.noconvert(), "row_starts"_a.noconvert(),
-           "block_tables"_a.noconvert(), "output_rows"_a.noconvert(), "wants"_a.noconvert(), "top_k"_a,
-           "masks"_a.noconvert().none(), "edit_starts"_a.noconvert().none(), "edits"_a.noconvert().none(),
-           "argmax"_a.noconvert(), "log_sum_exp"_a.noconvert(), "top_ids"_a.noconvert(), "top_logits"_a.noconvert(),
+           "write_starts"_a.noconvert(), "block_tables"_a.noconvert(), "output_rows"_a.noconvert(),
+           "wants"_a.noconvert(), "top_k"_a, "masks"_a.noconvert().none(), "edit_starts"_a.noconvert().none(),
+           "edits"_a.noconvert().none(), "argmax"_a.noconvert(), "log_sum_exp"_a.noconvert(), "top_ids"_a.noconvert(), "top_logits"_a.noconvert(),
            "logits"_a.noconvert(), "hidden"_a.noconvert(), "op_ns"_a.noconvert().none());
 }
 

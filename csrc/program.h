@@ -63,6 +63,7 @@ enum Want : int32_t { kArgmax = 0, kTopK = 1, kLogits = 2, kHidden = 3 };
 struct Step {
   int32_t rows, seqs, outputs;
   const int32_t *tokens, *positions, *row_starts;
+  const int32_t* write_starts;  // (seqs,) rows at positions before it store no K and V
   const int32_t* block_tables;  // (groups, seqs, max_blocks)
   int32_t max_blocks;
   const int32_t *output_rows, *wants;

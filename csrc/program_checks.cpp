@@ -170,6 +170,7 @@ void check_rows(const ProgramParts& p, const Step& s) {
     if (end <= begin || end > s.rows) refuse("row_starts, above", begin, end);
     for (int32_t row = begin + 1; row < end; ++row)
       same("positions of a sequence, consecutive", s.positions[row - 1] + 1, s.positions[row]);
+    if (s.write_starts[seq] < 0) refuse("write_starts, at least", 0, s.write_starts[seq]);
     for (size_t g = 0; g < p.groups.size(); ++g)
       check_blocks(p, s, seq, (int32_t)g, s.positions[begin], s.positions[end - 1]);
   }

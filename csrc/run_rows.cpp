@@ -61,9 +61,11 @@ void Run::store_kv(const OpRecord& op, int32_t index) {
   });
 }
 
+// The one place that K and V are stored from, so what write_starts forbids never is.
 void Run::write_kv(const OpRecord& op, int32_t seq, int32_t row, int32_t kv_head, const float* k, const float* v) {
   const LayerGroup& group = p_.groups_[op.group];
   const int32_t position = s_.positions[row], size = group.layout.block_size;
+  if (position < s_.write_starts[seq]) return;
   p_.kernels_->attention->write_kv(&group.layout, group.pages, block_table(op.group, seq)[position / size],
                                    position % size, op.layer, kv_head, k, v);
 }

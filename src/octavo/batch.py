@@ -36,6 +36,9 @@ class Batch:
     tokens: IntArray  # (rows,)
     positions: IntArray  # (rows,)
     row_starts: IntArray  # (seqs + 1,): rows of sequence s are row_starts[s] : row_starts[s + 1]
+    # (seqs,) first position of each sequence whose K and V are stored; rows before it read the page
+    # as it is
+    write_starts: IntArray
     block_tables: IntArray  # (groups, seqs, max_blocks) physical block of each logical block
     output_rows: IntArray  # (outputs,) row of the batch
     wants: IntArray  # (outputs,) of Want

@@ -202,11 +202,14 @@ def outputs(count: int) -> dict[str, np.ndarray]:
         (
             {
                 "row_starts": np.array([0, 0, 1], np.int32),
+                "write_starts": np.zeros(2, np.int32),
                 "block_tables": np.zeros((1, 2, 1), np.int32),
             },
             "row_starts, above: expected 0, got 0",
         ),
         ({"block_tables": np.zeros((2, 1, 1), np.int32)}, "block_tables groups: expected 1, got 2"),
+        ({"write_starts": np.zeros(2, np.int32)}, "write_starts: expected 1, got 2"),
+        ({"write_starts": np.array([-1], np.int32)}, "write_starts, at least: expected 0, got -1"),
         ({"wants": np.array([4], np.int32)}, "wants: expected 0 to 3, got 4"),
         ({"wants": np.array([0, 0], np.int32)}, "wants: expected 1, got 2"),
         ({"top_k": 65}, "top_k, at most: expected 64, got 65"),

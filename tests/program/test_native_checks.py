@@ -87,6 +87,7 @@ def run(program: native.Program, tokens: list[int], first_block: int = 0) -> NDA
     logits = np.empty((rows, VOCAB), np.float32)
     program.run(
         np.array(tokens, np.int32), np.arange(rows, dtype=np.int32), np.array([0, rows], np.int32),
+        np.zeros(1, np.int32),
         np.arange(first_block, first_block + 4, dtype=np.int32).reshape(1, 1, 4),
         np.arange(rows, dtype=np.int32), np.full(rows, 2, np.int32), 0, None, None, None,
         np.empty(rows, np.int32), np.empty(rows, np.float32), np.empty((rows, 0), np.int32),

@@ -47,7 +47,7 @@ class Runner:
         self._profile = config.profile
         self.layouts = [kv_layout(program, group, config) for group in range(len(program.groups))]
         self.storages = [PageStorage(num_blocks, layout.block_stride) for layout in self.layouts]
-        pages = [np.frombuffer(s.memory, np.uint8) for s in self.storages]
+        self.pages = [np.frombuffer(s.memory, np.uint8) for s in self.storages]  # by layer group
         windows = [spec.window for spec in program.groups]
         cos, sin = rope_table(program.rope_frequencies, context)
         self._native = native.Program(
@@ -57,7 +57,7 @@ class Runner:
             encoded.buffers.view(np.int32).reshape(len(encoded.buffers), -1),
             [weights.matrices[name] for name in encoded.matrices],
             [weights.vectors[name] for name in encoded.vectors],
-            list(zip(self.layouts, pages, windows, strict=True)),
+            list(zip(self.layouts, self.pages, windows, strict=True)),
             cos,
             sin,
             max_rows,
@@ -86,6 +86,7 @@ class Runner:
             batch.tokens,
             batch.positions,
             batch.row_starts,
+            batch.write_starts,
             batch.block_tables,
             batch.output_rows,
             batch.wants,
@@ -102,6 +103,15 @@ class Runner:
             out.op_ns if self._profile else None,
         )
         return out
+
+    def copy_blocks(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """Copy whole blocks, (source, destination), in every layer group, one pair after the
+        other."""
+        for pages, layout in zip(self.pages, self.layouts, strict=True):
+            blocks = pages.reshape(self.num_blocks, layout.block_stride)
+            for source, destination in pairs:
+                assert min(source, destination) >= 0, "block ids do not count from the end"
+                blocks[destination] = blocks[source]
 
 
 def kv_layout(program: Program, group: int, config: EngineConfig) -> native.KVLayout:
@@ -127,12 +137,15 @@ def make_batch(
     output_rows: Sequence[int],
     wants: Sequence[Want],
     *,
+    write_starts: Sequence[int] | None = None,
     top_k: int = 0,
     edit_starts: IntArray | None = None,
     edits: NDArray[np.void] | None = None,
 ) -> Batch:
     """A ragged batch. `spans`: each sequence's (tokens, position of the first); `tables`: its
-    blocks."""
+    blocks. Without `write_starts` K and V of every row are stored."""
+    if write_starts is None:
+        write_starts = [first for _, first in spans]
     width = max(len(table) for table in tables)
     rows = [[*table, *[0] * (width - len(table))] for table in tables]
     tokens = [token for span, _ in spans for token in span]
@@ -141,6 +154,7 @@ def make_batch(
         tokens=np.array(tokens, np.int32),
         positions=np.array(positions, np.int32),
         row_starts=np.array([0, *accumulate(len(span) for span, _ in spans)], np.int32),
+        write_starts=np.array(write_starts, np.int32),
         block_tables=np.array([rows] * num_groups, np.int32),
         output_rows=np.array(output_rows, np.int32),
         wants=np.array(wants, np.int32),

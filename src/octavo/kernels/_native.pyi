@@ -242,6 +242,7 @@ class Program:
         tokens: _Ints,
         positions: _Ints,
         row_starts: _Ints,
+        write_starts: _Ints,  # (seqs,) rows at positions before it store no K and V
         block_tables: _Ints,
         output_rows: _Ints,
         wants: _Ints,

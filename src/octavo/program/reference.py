@@ -113,9 +113,11 @@ class ReferenceInterpreter:
     def _store(self, op: StoreKV, k: FloatArray, v: FloatArray, batch: Batch) -> None:
         keys, values = self.kv[op.group]
         for s, (begin, end) in enumerate(zip(batch.row_starts, batch.row_starts[1:], strict=False)):
-            slots = self._slots(op.group, s, batch.positions[begin:end], batch)
-            keys[op.layer, slots] = self._round_kv(k[begin:end]).reshape(-1, *keys.shape[2:])
-            values[op.layer, slots] = self._round_kv(v[begin:end]).reshape(-1, *values.shape[2:])
+            stored = np.arange(begin, end)
+            stored = stored[batch.positions[begin:end] >= batch.write_starts[s]]
+            slots = self._slots(op.group, s, batch.positions[stored], batch)
+            keys[op.layer, slots] = self._round_kv(k[stored]).reshape(-1, *keys.shape[2:])
+            values[op.layer, slots] = self._round_kv(v[stored]).reshape(-1, *values.shape[2:])
 
     def _attend(self, op: Attend, q: FloatArray, batch: Batch) -> FloatArray:
         spec = self.program.groups[op.group]
