@@ -77,7 +77,11 @@ class BlockPool:
         return len(self._pins)
 
     def num_holders(self, block: BlockId) -> int:
+        """Pins among them."""
         return self._holders[block]
+
+    def num_pins(self, block: BlockId) -> int:
+        return self._pins.get(block, 0)
 
     def allocate(self, count: int) -> list[BlockId] | None:
         """Take `count` blocks, each with one holder: empty ones first, then evicted ones. None if

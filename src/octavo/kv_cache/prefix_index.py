@@ -90,8 +90,18 @@ class PrefixIndex:
                 break
             nodes.append(child)
             node, begin = child, child.end
-        following = tuple(tokens[begin : min(begin + self.block_size, limit)])
-        return Match(nodes, *_longest_shared(node, following))
+        following = tokens[begin : min(begin + self.block_size, limit)]
+        return Match(nodes, *(self.match_child(node, following) or (None, 0)))
+
+    def match_child(self, parent: Node, following: Sequence[int]) -> tuple[Node, int] | None:
+        """The child that begins with the most of `following`, and how many tokens; None: no child
+        shares the first."""
+        following = tuple(following)
+        place = bisect_left(parent._keys, following)
+        # What shares the most with `following` is a neighbour of its place among the sorted keys.
+        nearest = parent._keys[max(place - 1, 0) : place + 1]
+        count, key = max(((_num_shared(k, following), k) for k in nearest), default=(0, ()))
+        return (parent.children[key], count) if count else None
 
     def register(self, parent: Node, tokens: tuple[int, ...], block: BlockId) -> Node:
         """The node of `tokens` after `parent`: the one there is (with a block of its own), else the
@@ -150,42 +160,47 @@ class PrefixIndex:
     def is_empty(self, root: Node) -> bool:
         return not root.children
 
-    def check_integrity(self, pool: BlockPool) -> None:
-        """Walk the whole tree; AssertionError if it is not whole, or is not what the pool keeps."""
-        seen: dict[BlockId, Node] = {}
-        pending = list(self._roots.values())
+    def leaves_first(self, root: Node) -> list[Node]:
+        """All blocks under a root, each before its parent: the order to remove them in."""
+        nodes, pending = [], [root]
         while pending:
             node = pending.pop()
-            assert sorted(node.children) == node._keys, "sorted keys are the children's"
-            for tokens, child in node.children.items():
-                assert (child.parent, child.tokens) == (node, tokens), "parent and child agree"
-                assert child.end == node.end + len(tokens)
-                assert 1 <= len(tokens) <= self.block_size
-                assert len(tokens) == self.block_size or not child.children, "a part is a leaf"
-                assert child.block is not None
-                assert child.block not in seen, "one node for a block"
-                assert child._name in (None, block_name(node.name, tokens)), "a stale name"
-                assert node.block is None or pool.num_holders(child.block) <= pool.num_holders(
-                    node.block
-                ), "who holds a block holds its parents"
-                seen[child.block] = child
+            nodes.append(node)
             pending += node.children.values()
-        assert seen == self._nodes, "every block is in the tree"
-        kept = {b for b in map(BlockId, range(pool.num_blocks)) if pool.is_kept(b)}
-        assert kept == seen.keys(), "the pool keeps what can be found"
+        return nodes[:0:-1]
+
+    def check_integrity(self) -> None:
+        """Walk every tree; AssertionError if one is not whole."""
+        seen: dict[BlockId, Node] = {}
+        for root in self._roots.values():
+            assert (root.block, root.parent, root.tokens, root.end) == (None, None, (), 0)
+            for node in [*self.leaves_first(root), root]:
+                assert sorted(node.children) == node._keys, "sorted keys are the children's"
+                for tokens, child in node.children.items():
+                    self._check_child(node, tokens, child)
+                    assert child.block is not None
+                    assert child.block not in seen, "one node for a block"
+                    seen[child.block] = child
+        assert seen == self._nodes, "every block is in a tree"
         assert len(self._evicted) <= self._num_remembered
         assert len(self._evicted_partials) <= self._num_remembered
 
+    def _check_child(self, node: Node, tokens: tuple[int, ...], child: Node) -> None:
+        assert (child.parent, child.tokens) == (node, tokens), "parent and child agree"
+        assert child.end == node.end + len(tokens)
+        assert 1 <= len(tokens) <= self.block_size
+        assert len(tokens) == self.block_size or not child.children, "a part is a leaf"
+        assert child._name in (None, block_name(node.name, tokens)), "a stale name"
 
-def _longest_shared(node: Node, following: tuple[int, ...]) -> tuple[Node | None, int]:
-    """The child that begins with most of `following`: a neighbour of its place among the keys."""
-    place = bisect_left(node._keys, following)
-    best, best_count = None, 0
-    for key in node._keys[max(place - 1, 0) : place + 1]:
-        count = _num_shared(key, following)
-        if count > best_count:
-            best, best_count = node.children[key], count
-    return best, best_count
+    def check_agreement(self, pool: BlockPool) -> None:
+        """AssertionError unless the pool keeps exactly the blocks of the trees, and whoever holds a
+        block holds its parents."""
+        blocks = [BlockId(b) for b in range(pool.num_blocks)]
+        assert {b for b in blocks if pool.is_kept(b)} == self._nodes.keys(), "kept and found differ"
+        for block, node in self._nodes.items():
+            assert node.parent is not None
+            above = node.parent.block
+            assert above is None or pool.num_holders(block) <= pool.num_holders(above)
 
 
 def _num_shared(left: tuple[int, ...], right: tuple[int, ...]) -> int:
