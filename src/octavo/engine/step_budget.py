@@ -1,0 +1,220 @@
+"""StepBudget: how many rows of a prompt fit the time meant for a step.
+
+Comes in: the cost interpreter's counts for a program, the spans that steps ran, and how long they
+took. Goes out: the end of the next chunk, and what rows would have cost. Reads no clock itself and
+knows nothing of requests, blocks or arrays.
+
+A step is priced in units, one FLOP of a matmul each:
+
+    max(matmuls of all rows, reading the weights once)
+    + for each span  max(attention of its rows, reading the K and V they see once)
+
+so a decode is no kind of its own: one row of a long context is priced by its reads, a chunk by its
+arithmetic, a decode that rides with a chunk pays for its K and V and not for the weights again.
+
+Two things are measured. `rate`, units a second, by steps that hold a chunk, where arithmetic rules.
+The units of a byte, by steps that only read: decodes of few rows, no chunk. Neither kind can spoil
+what the other taught; steps between the two teach nothing. Each is a median of three: one outlier
+changes nothing, and a machine that changed its speed is believed at the second step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median_low
+
+from octavo.program.cost import Work, cost, uniform_weights
+from octavo.program.ops import Attend, Head, Program
+
+TILE = 32  # rows that the matmul kernels take together: chunks with more to come are multiples
+FIRST_CHUNK = 128  # rows of prompts in a step before anything was measured
+
+# Time of a FLOP of attention over one of a matmul. The bf16 peak is half the int8 peak, and over a
+# prompt attention reaches 43-60 % of the one, matmuls 48-65 % of the other (docs/kernels.md). Where
+# it is wrong the rate makes up for it, since a chunk is hardly deeper than the one before.
+ATTENTION_WEIGHT = 2.0
+
+# Until measured: about 500 GFLOP/s of int8 against 28 GB/s of decode, on the same machine. What is
+# measured is believed within a factor of 8: the two speeds are never taken at the same moment.
+UNITS_PER_BYTE = 18.0
+_BELIEVED = (UNITS_PER_BYTE / 8, UNITS_PER_BYTE * 8)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Attention of a layer group, over all its layers."""
+
+    window: int
+    pair: float  # units for a row and a token it sees
+    kv_bytes: float  # read for a token seen
+
+
+class _Costs:
+    """A program's costs as factors of rows, pairs and tokens, read off the cost interpreter."""
+
+    def __init__(self, program: Program, kv_bytes: float, weight_bytes: float) -> None:
+        weights = uniform_weights(program, 8)
+        one = cost(program, Work(rows=1), weight_bytes=weights, k_bits=8, v_bits=8)
+        self.row = self.head = 0.0
+        pairs = [0.0] * len(program.groups)
+        read = [0.0] * len(program.groups)
+        for op, each in zip(program.ops, one, strict=True):  # of one row, which sees itself
+            if isinstance(op, Attend):
+                pairs[op.group] += each.flops * ATTENTION_WEIGHT
+                read[op.group] += each.kv_read_bytes
+            elif isinstance(op, Head):
+                self.head += each.flops
+            else:
+                self.row += each.flops
+        self.weight_bytes = weight_bytes
+        self.groups = [
+            _Group(spec.window, pair, kv_bytes * share / sum(read))
+            for spec, pair, share in zip(program.groups, pairs, read, strict=True)
+        ]
+
+    def attention(self, begin: int, end: int, units_per_byte: float) -> float:
+        work = Work(rows=end - begin, past=begin)
+        return sum(
+            max(
+                group.pair * work.scores(group.window),
+                group.kv_bytes * work.tokens_seen(group.window) * units_per_byte,
+            )
+            for group in self.groups
+        )
+
+    def bytes_read(self, spans: Sequence[tuple[int, int]]) -> float:
+        """The weights once, and for each span the K and V that it sees."""
+        works = [Work(rows=end - begin, past=begin) for begin, end in spans]
+        kv = sum(g.kv_bytes * work.tokens_seen(g.window) for work in works for g in self.groups)
+        return self.weight_bytes + kv
+
+
+class OpenStep:
+    """A step while it is planned: `fit` asks, `take` books."""
+
+    def __init__(
+        self, costs: _Costs, units_per_byte: float, units: float | None, *,
+        max_rows: int, first_rows: int, min_chunk: int,
+    ) -> None:  # fmt: skip
+        """`units` is what the step may cost, or None: then only `max_rows` bounds it.
+        `first_rows` bounds chunks while nothing is measured and `units` say nothing."""
+        self.rows_left = max_rows
+        self._costs = costs
+        self._units_per_byte = units_per_byte
+        self._units = units
+        self._first_rows_left = first_rows
+        self._min_chunk = min_chunk
+        self._rows = 0
+        self._heads = 0
+        self._attention = 0.0
+        self._has_chunk = False
+
+    def take(self, begin: int, end: int) -> None:
+        """Rows [begin, end) of one sequence will run: a decode, or what `fit` gave."""
+        rows = end - begin
+        assert 0 < rows <= self.rows_left
+        self.rows_left -= rows
+        self._rows += rows
+        self._heads += 1
+        self._attention += self._costs.attention(begin, end, self._units_per_byte)
+        if rows > 1:
+            self._has_chunk = True
+            self._first_rows_left -= rows
+
+    def fit(self, begin: int, wanted_end: int) -> int:
+        """The end of the longest chunk from `begin` that fits; `begin` if none does. The first
+        chunk of a step gets min_chunk rows however late it is, or prompts would starve."""
+        wanted = wanted_end - begin
+        assert wanted > 0
+        room = min(wanted, self.rows_left)
+        rows = room if self._units is None else self._longest(begin, wanted)
+        if not self._has_chunk:
+            rows = max(rows, min(self._min_chunk, room))
+        return begin + rows
+
+    def _longest(self, begin: int, wanted: int) -> int:
+        """The rows that fit the time: all that are wanted, else whole tiles."""
+        room = min(wanted, self.rows_left, max(0, self._first_rows_left))
+        if room == wanted and self._fits(begin, begin + room):
+            return room
+        low, high = 0, room // TILE  # low tiles fit, more than high do not
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self._fits(begin, begin + middle * TILE):
+                low = middle
+            else:
+                high = middle - 1
+        return low * TILE
+
+    def _fits(self, begin: int, end: int) -> bool:
+        assert self._units is not None
+        costs = self._costs
+        matmuls = costs.row * (self._rows + end - begin) + costs.head * (self._heads + 1)
+        attention = self._attention + costs.attention(begin, end, self._units_per_byte)
+        weights = costs.weight_bytes * self._units_per_byte
+        return max(matmuls, weights) + attention <= self._units
+
+
+class StepBudget:
+    def __init__(
+        self, program: Program, *, kv_bytes: float, weight_bytes: float,
+        target_seconds: float | None, max_rows: int, min_chunk: int = 32,
+    ) -> None:  # fmt: skip
+        """`kv_bytes` are a token's over all layers, `weight_bytes` those one forward reads. Without
+        a target only `max_rows` bounds a step."""
+        assert 0 < min_chunk <= max_rows
+        assert target_seconds is None or target_seconds > 0
+        self._costs = _Costs(program, kv_bytes, weight_bytes)
+        self._target = target_seconds
+        self._max_rows = max_rows
+        self._min_chunk = min_chunk
+        self._rates: deque[float] = deque(maxlen=3)  # units a second
+        self._byte_prices: deque[float] = deque(maxlen=3)  # units
+
+    def open(self) -> OpenStep:
+        target, rate = self._target, self._rate
+        return OpenStep(
+            self._costs,
+            self._units_per_byte,
+            None if target is None else math.inf if rate is None else rate * target,
+            max_rows=self._max_rows,
+            first_rows=FIRST_CHUNK if rate is None else self._max_rows,
+            min_chunk=self._min_chunk,
+        )
+
+    def observe(self, spans: Sequence[tuple[int, int]], seconds: float) -> None:
+        """Learn from a step: the rows [begin, end) of each of its sequences, and its duration."""
+        if seconds <= 0:  # too short for the clock
+            return
+        rows = sum(end - begin for begin, end in spans)
+        in_chunks = rows - sum(end - begin == 1 for begin, end in spans)
+        matmuls = self._costs.row * rows + self._costs.head * len(spans)
+        if in_chunks >= self._min_chunk:
+            price = self._units_per_byte
+            attention = sum(self._costs.attention(begin, end, price) for begin, end in spans)
+            reading = self._costs.weight_bytes * price
+            self._rates.append((max(matmuls, reading) + attention) / seconds)
+        elif self._rate is not None and matmuls < self._costs.weight_bytes * UNITS_PER_BYTE:
+            low, high = _BELIEVED
+            price = self._rate * seconds / self._costs.bytes_read(spans)
+            self._byte_prices.append(min(max(price, low), high))
+
+    def seconds(self, begin: int, end: int) -> float | None:
+        """What computing rows [begin, end) adds to a step at the measured rate: the time saved when
+        they are reused. None before a chunk was measured."""
+        if self._rate is None:
+            return None
+        price = self._units_per_byte
+        units = self._costs.row * (end - begin) + self._costs.attention(begin, end, price)
+        return units / self._rate
+
+    @property
+    def _rate(self) -> float | None:
+        return median_low(self._rates) if self._rates else None  # of two, the slower
+
+    @property
+    def _units_per_byte(self) -> float:
+        return median_low(self._byte_prices) if self._byte_prices else UNITS_PER_BYTE
