@@ -1,54 +1,257 @@
-"""The block pool against a plain model: two sets of ids."""
+"""The block pool, as stories with exact ids. `test_pool_and_index` drives it at random."""
 
 from __future__ import annotations
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from collections.abc import Callable
 
-from octavo.kv_cache.block_pool import BlockPool
+import pytest
+
+from octavo.kv_cache.block_pool import BlockId, BlockPool
+from octavo.kv_cache.eviction import LeastRecentlyUsed
+from tests.kv_cache.tiny_cache import TinyCache
+
+
+def ids(*blocks: int) -> list[BlockId]:
+    return [BlockId(b) for b in blocks]
+
+
+def take(pool: BlockPool, count: int) -> list[BlockId]:
+    taken = pool.allocate(count)
+    assert taken is not None
+    return taken
+
+
+def kept_chain(pool: BlockPool, count: int) -> list[BlockId]:
+    """Held blocks that are findable, each the parent of the next."""
+    blocks = take(pool, count)
+    for block, parent in zip(blocks, [None, *blocks[:-1]], strict=True):
+        pool.keep(block, parent, 1.0)
+    return blocks
+
+
+def counts(pool: BlockPool) -> tuple[int, int, int]:
+    pool.check_integrity()
+    assert pool.num_free == pool.num_empty + pool.num_evictable
+    return pool.num_empty, pool.num_evictable, pool.num_held
+
+
+def test_miss_hit_free_hit_after_free_then_eviction_from_the_tail() -> None:
+    cache = TinyCache(num_blocks=6)
+    # A miss: four new blocks.
+    assert cache.admit("0000 1111 2222 3") == ([0, 1, 2, 3], 0)
+    # A hit on blocks that are held.
+    assert cache.admit("0000 1111 9") == ([0, 1, 4], 8)
+    assert [cache.pool.num_holders(b) for b in ids(0, 1, 2, 3, 4, 5)] == [2, 2, 1, 1, 1, 0]
+    # The first ends: what the second still holds stays held. Then the second ends.
+    cache.pool.free(ids(3, 2, 1, 0))
+    assert list(cache.order) == [3, 2]
+    assert counts(cache.pool) == (1, 2, 3)
+    cache.pool.free(ids(4, 1, 0))
+    assert list(cache.order) == [3, 2, 4, 1, 0]
+    # A hit on blocks that nobody holds; they go to the end of the order when freed again.
+    assert cache.admit("0000 1111 2222") == ([0, 1, 2], 12)
+    assert list(cache.order) == [3, 4]
+    cache.pool.free(ids(2, 1, 0))
+    assert list(cache.order) == [3, 4, 2, 1, 0]
+    # The empty block goes first, then the least recently used: tails. The heads stay.
+    assert cache.admit("xxxx yyyy zzzz wwww") == ([5, 3, 4, 2], 0)
+    assert cache.pool.num_evicted == 3
+    assert cache.match("0000 1111 2222 3").num_tokens == 8
+    assert cache.match("0000 1111 9").num_tokens == 8
+    cache.check()
 
 
 def test_blocks_are_taken_given_back_and_taken_again() -> None:
     pool = BlockPool(4)
-    first = pool.allocate(3)
+    first = take(pool, 3)
     assert first == [0, 1, 2]
     assert pool.allocate(2) is None  # too few: nothing is taken
-    assert pool.num_free == 1
-    pool.free(reversed(first))
-    assert pool.allocate(4) == [0, 1, 2, 3]
-    pool.check_integrity()
+    assert counts(pool) == (1, 0, 3)
+    pool.free(ids(2, 1))
+    assert take(pool, 3) == [1, 2, 3]  # the one freed last first, the one never used last
+    assert take(pool, 0) == []
+    assert counts(pool) == (0, 0, 4)
 
 
-def test_freeing_twice_is_a_bug() -> None:
+def test_too_few_blocks_evict_nothing() -> None:
+    pool = BlockPool(3)
+    pool.free(reversed(kept_chain(pool, 2)))
+    assert pool.allocate(4) is None
+    assert counts(pool) == (1, 2, 0)
+    assert pool.num_evicted == 0
+
+
+def test_each_evicted_block_is_forgotten_once_and_may_be_kept_again() -> None:
+    forgotten: list[BlockId] = []
+    pool = BlockPool(3, forget=forgotten.append)
+    pool.free(reversed(kept_chain(pool, 3)))
+    assert take(pool, 2) == forgotten == [2, 1]
+    assert [pool.is_kept(b) for b in ids(0, 1, 2)] == [True, False, False]
+    pool.keep(BlockId(2), BlockId(0), 1.0)
+    pool.free(ids(2, 1))
+    assert counts(pool) == (1, 2, 0)
+    assert take(pool, 3) == [1, 0, 2]
+    assert forgotten == [2, 1, 0, 2]
+
+
+def test_a_dropped_block_is_empty_when_its_last_holder_goes() -> None:
+    pool = BlockPool(3)
+    kept_chain(pool, 3)
+    pool.free(ids(2, 1))
+    pool.drop(BlockId(2))  # nobody holds it
+    assert counts(pool) == (1, 1, 1)
+    pool.drop(BlockId(0))  # still held
+    assert counts(pool) == (1, 1, 1)
+    pool.free(ids(0))
+    assert counts(pool) == (2, 1, 0)
+    assert pool.num_evicted == 0  # a drop is no eviction
+    assert take(pool, 3) == [0, 2, 1]
+
+
+def test_pins_hold_blocks_under_a_budget_of_distinct_blocks() -> None:
+    pool = BlockPool(6, max_pinned=3)
+    blocks = kept_chain(pool, 4)
+    pool.free(reversed(blocks))
+    assert pool.pin(blocks[:2])
+    assert pool.pin(blocks[:3])  # two of them again: three distinct
+    assert not pool.pin(blocks)  # a fourth: nothing is changed
+    assert [pool.num_pins(b) for b in blocks] == [2, 2, 1, 0]
+    assert [pool.num_holders(b) for b in blocks] == [2, 2, 1, 0]
+    assert pool.num_pinned == 3
+    assert pool.allocate(4) is None  # 2 empty and 1 evictable: pinned ones cannot be had
+    assert take(pool, 3) == [4, 5, 3]
+    pool.unpin(ids(2, 1, 0))
+    assert pool.num_pinned == 2
+    assert counts(pool) == (0, 1, 5)
+    pool.unpin(ids(1, 0))
+    assert pool.num_pinned == 0
+    assert take(pool, 3) == [2, 1, 0]
+
+
+def test_a_budget_of_none_pins_none() -> None:
     pool = BlockPool(2)
-    blocks = pool.allocate(1)
-    assert blocks is not None
+    assert not pool.pin(kept_chain(pool, 1))
+    assert pool.pin([])
+
+
+def test_the_holder_of_a_pin_may_not_be_freed_away() -> None:
+    pool = BlockPool(2, max_pinned=1)
+    blocks = kept_chain(pool, 1)
+    assert pool.pin(blocks)
     pool.free(blocks)
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="block 0 is freed by no holder of it"):
         pool.free(blocks)
 
 
-def test_a_lost_block_and_one_that_is_free_twice_are_noticed() -> None:
-    lost, twice = BlockPool(3), BlockPool(3)
-    lost._cold.pop()
-    twice._cold[0] = twice._cold[1]
-    for pool in (lost, twice):
-        with pytest.raises(AssertionError):
-            pool.check_integrity()
+def test_empty_blocks_are_reclaimed_once_until_they_are_used_again() -> None:
+    cache = TinyCache(num_blocks=4)
+    pool = cache.pool
+    take(pool, 3)
+    cache.now = 10
+    pool.free(ids(0))
+    cache.now = 20
+    pool.free(ids(2, 1))
+    assert pool.reclaim(empty_since=9, kept_since=99) == []
+    assert pool.reclaim(empty_since=10, kept_since=99) == [0]
+    assert pool.reclaim(empty_since=10, kept_since=99) == []
+    # Blocks with memory are used first, then one without; block 3 never had any.
+    assert take(pool, 3) == [1, 2, 0]
+    pool.free(ids(1, 0))
+    cache.now = 30
+    pool.free(ids(2))
+    assert pool.reclaim(empty_since=25, kept_since=99) == [1, 0]
+    assert pool.reclaim(empty_since=30, kept_since=99) == [2]
+    assert counts(pool) == (4, 0, 0)
 
 
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 6)), max_size=60))
-def test_every_block_is_free_or_held(steps: list[tuple[bool, int]]) -> None:
-    pool, held = BlockPool(10), []
-    for is_allocate, count in steps:
-        if is_allocate:
-            taken = pool.allocate(count)
-            assert (taken is None) == (count > 10 - len(held))
-            assert not set(taken or []) & set(held)
-            held += taken or []
-        else:
-            given_back, held = held[:count], held[count:]
-            pool.free(given_back)
-        assert pool.num_held == len(held)
+def test_findable_blocks_are_reclaimed_by_their_own_time_and_leaves_first() -> None:
+    cache = TinyCache(num_blocks=5)
+    cache.admit("0000 1111 2")
+    cache.admit("0000 3333")
+    cache.now = 10
+    cache.pool.free(ids(2, 1, 0))  # block 0 is still held
+    cache.now = 20
+    cache.pool.free(ids(3, 0))
+    assert cache.pool.reclaim(empty_since=99, kept_since=9) == []
+    assert cache.pool.reclaim(empty_since=0, kept_since=10) == [2, 1]  # evicted: given back now
+    cache.check()
+    assert cache.pool.num_evicted == 2
+    assert cache.match("0000 1111").num_tokens == 4
+    cache.admit("0000 3333")  # used again: idle no more
+    cache.now = 30
+    assert cache.pool.reclaim(empty_since=30, kept_since=30) == []
+    cache.pool.free(ids(3, 0))
+    assert cache.pool.reclaim(empty_since=30, kept_since=30) == [3, 0]
+    assert cache.pool.reclaim(empty_since=30, kept_since=30) == []
+    cache.check()
+
+
+def test_a_dropped_block_idles_from_the_drop_on() -> None:
+    cache = TinyCache(num_blocks=2)
+    cache.pool.free(kept_chain(cache.pool, 1))
+    cache.now = 10
+    cache.pool.drop(BlockId(0))
+    assert cache.pool.reclaim(empty_since=9, kept_since=9) == []
+    assert cache.pool.reclaim(empty_since=10, kept_since=0) == [0]
+
+
+@pytest.mark.parametrize(
+    "misuse",
+    [
+        lambda pool: pool.free(ids(2)),  # empty
+        lambda pool: pool.free(ids(1, 1)),  # one holder
+        lambda pool: pool.touch(ids(2)),  # empty: nothing to reuse
+        lambda pool: pool.keep(BlockId(2), None, 1.0),  # held by nobody
+        lambda pool: pool.keep(BlockId(0), None, 1.0),  # kept already
+        lambda pool: pool.keep(BlockId(1), BlockId(2), 1.0),  # the parent is not kept
+        lambda pool: pool.drop(BlockId(1)),  # not kept
+        lambda pool: pool.allocate(-1),
+    ],
+)
+def test_misuse_is_a_bug(misuse: Callable[[BlockPool], object]) -> None:
+    pool = BlockPool(3)
+    take(pool, 2)
+    pool.keep(BlockId(0), None, 1.0)
+    pool.check_integrity()
+    with pytest.raises(AssertionError):
+        misuse(pool)
+
+
+def test_unpinning_what_is_not_pinned_is_a_bug() -> None:
+    pool = BlockPool(1)
+    with pytest.raises(KeyError):
+        pool.unpin(take(pool, 1))
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (lambda pool: pool._cold.pop(), "once"),  # a lost block
+        (lambda pool: pool._warm.append((4, 0.0)), "once"),  # in two states
+        (lambda pool: pool._warm.append((5, 9.0)), "once"),  # twice in one
+        (lambda pool: pool._holders.__setitem__(5, -1), "holders"),
+        (lambda pool: pool._holders.__setitem__(2, 1), "once"),  # held and evictable
+        (lambda pool: pool._order.remove(2), "once"),
+        (lambda pool: pool._free_since.popitem(), "held blocks"),
+        (lambda pool: pool._is_kept.__setitem__(2, False), "evictable block is findable"),
+        (lambda pool: pool._is_kept.__setitem__(5, True), "empty block is not findable"),
+        (lambda pool: pool._pins.__setitem__(0, 3), "a pin is a holder"),
+        (lambda pool: pool._pins.__setitem__(0, 0), "a pin is a holder"),
+        (lambda pool: pool._pins.__setitem__(6, 1), "over the budget"),
+        (lambda pool: pool._free_since.move_to_end(2), "oldest first"),
+        (lambda pool: pool._warm.reverse(), "oldest first"),
+    ],
+)
+def test_damage_is_noticed(damage: Callable[[BlockPool], object], complaint: str) -> None:
+    now = [0.0]
+    pool = BlockPool(8, order=LeastRecentlyUsed(), max_pinned=1, clock=lambda: now[0])
+    blocks = kept_chain(pool, 4)
+    assert pool.pin(blocks[:1])
+    others = take(pool, 3)
+    for block in [*others[:2], *reversed(blocks[1:])]:  # held: 0, 6; evictable: 3, 2, 1
+        pool.free([block])
+        now[0] += 1
+    pool.check_integrity()
+    damage(pool)
+    with pytest.raises(AssertionError, match=complaint):
         pool.check_integrity()

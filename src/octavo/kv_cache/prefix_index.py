@@ -132,9 +132,11 @@ class PrefixIndex:
         return self._nodes.get(block)
 
     def forget(self, block: BlockId) -> None:
-        """The block was evicted; its name is remembered, and the oldest such name let go."""
+        """The block was evicted; its name is remembered, and the oldest name let go."""
         node = self._nodes[block]
         self.remove(block)
+        if self._num_remembered == 0:
+            return
         assert node.parent is not None
         length = len(node.tokens)
         _remember(self._evicted, node.name, length, self._num_remembered)
@@ -143,9 +145,8 @@ class PrefixIndex:
 
     def remove(self, block: BlockId) -> None:
         """The block is found no more, and nothing of it is remembered."""
-        node = self._nodes.pop(block)
-        assert not node.children, "children go before their parent"
-        _unlink(node)
+        assert not self._nodes[block].children, "children go before their parent"
+        _unlink(self._nodes.pop(block))
 
     def was_evicted(self, node: Node, following: Sequence[int]) -> bool:
         """Was a child of `node` evicted that held the next whole block of `following`, or a part
@@ -187,7 +188,7 @@ class PrefixIndex:
 
     def _check_child(self, node: Node, tokens: tuple[int, ...], child: Node) -> None:
         assert (child.parent, child.tokens) == (node, tokens), "parent and child agree"
-        assert child.end == node.end + len(tokens)
+        assert child.end == node.end + len(tokens), "a wrong end"
         assert 1 <= len(tokens) <= self.block_size
         assert len(tokens) == self.block_size or not child.children, "a part is a leaf"
         assert child._name in (None, block_name(node.name, tokens)), "a stale name"

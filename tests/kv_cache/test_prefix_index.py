@@ -1,0 +1,336 @@
+"""The prefix index, as stories: what matches, to the token, and what never does."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from octavo.kv_cache import names
+from octavo.kv_cache.block_pool import BlockId
+from octavo.kv_cache.prefix_index import Node, PrefixIndex
+from tests.kv_cache.tiny_cache import TinyCache, namespace, num_shared, tokens_of
+
+
+def blocks_of(nodes: list[Node]) -> list[BlockId | None]:
+    return [node.block for node in nodes]
+
+
+def test_a_prompt_matches_whole_blocks_then_part_of_one() -> None:
+    cache = TinyCache(num_blocks=8)
+    cache.admit("0000 1111 2222")
+    match = cache.match("0000 1111 22x")
+    assert (blocks_of(match.nodes), match.partial_tokens, match.num_tokens) == ([0, 1], 2, 10)
+    assert match.partial is not None
+    assert (match.partial.block, match.partial.end) == (2, 12)
+    assert [(n.end, n.tokens) for n in match.nodes] == [(4, (48,) * 4), (8, (49,) * 4)]
+    for text, num_tokens in [("0000 1111 2222 3", 12), ("000", 3), ("x", 0), ("", 0), ("0x", 1)]:
+        assert cache.match(text).num_tokens == num_tokens
+    nothing = cache.match("1111")  # the second block, but not after the first
+    assert (nothing.nodes, nothing.partial, nothing.partial_tokens) == ([], None, 0)
+
+
+def test_a_match_never_passes_its_limit() -> None:
+    """64 tokens in two blocks of 32, all known, of which the last one must run again."""
+    index = PrefixIndex(32, num_remembered=0)
+    root, tokens = index.root(namespace()), list(range(64))
+    first = index.register(root, tuple(tokens[:32]), BlockId(5))
+    second = index.register(first, tuple(tokens[32:]), BlockId(3))
+    assert index.match(root, tokens, 63) == ([first], second, 31)
+    assert index.match(root, tokens, 64) == ([first, second], None, 0)
+    assert index.match(root, tokens, 33) == ([first], second, 1)
+    assert index.match(root, tokens, 32) == ([first], None, 0)
+    assert index.match(root, tokens, 31) == ([], first, 31)
+    assert index.match(root, tokens, 0) == ([], None, 0)
+    assert index.match(root, tuple(tokens), 63).num_tokens == 63
+
+
+def test_a_partial_block_matches_only_as_the_partial_one() -> None:
+    cache = TinyCache(num_blocks=8)
+    cache.admit("0000 12")
+    match = cache.match("0000 1234")
+    assert (blocks_of(match.nodes), match.partial_tokens) == ([0], 2)
+    assert cache.match("0000 12") == match
+    cache.admit("0000 1299")  # a longer sibling that shares as much
+    match = cache.match("0000 1293")
+    assert match.partial is not None
+    assert (match.partial.block, match.num_tokens) == (2, 7)
+
+
+@given(
+    st.sets(st.lists(st.integers(0, 2), min_size=1, max_size=4).map(tuple), max_size=12),
+    st.lists(st.integers(0, 2), max_size=6),
+)
+def test_the_longest_shared_part_is_found_among_all_children(
+    children: set[tuple[int, ...]], following: list[int]
+) -> None:
+    index = PrefixIndex(4, num_remembered=0)
+    root = index.root(namespace())
+    for i, tokens in enumerate(children):
+        index.register(root, tokens, BlockId(i))
+    shared = {num_shared(tokens, following) for tokens in children} - {0}
+    found = index.match_child(root, following)
+    if found is None:
+        assert not shared
+    else:
+        node, count = found
+        assert count == max(shared)
+        assert list(node.tokens[:count]) == following[:count]
+    index.check_integrity()
+
+
+def test_equal_tokens_of_another_namespace_never_match() -> None:
+    cache = TinyCache(num_blocks=8)
+    cache.admit("0000 1111", salt="alice")
+    assert cache.match("0000 1111", salt="bob").num_tokens == 0
+    assert cache.match("0000 1111").num_tokens == 0
+    assert cache.admit("0000 1111", salt="bob") == ([2, 3], 0)
+    assert blocks_of(cache.match("0000 1111", salt="alice").nodes) == [0, 1]
+    assert blocks_of(cache.match("0000 1111", salt="bob").nodes) == [2, 3]
+
+
+def test_matches_stay_right_when_every_hash_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "_digest", lambda data: b"constant")
+    cache = TinyCache(num_blocks=5)
+    cache.admit("0000 1111", salt="alice")
+    cache.admit("0000 2222", salt="bob")
+    for text, salt, num_tokens, blocks in [
+        ("0000 1111", "alice", 8, [0, 1]),
+        ("0000 2222", "alice", 4, [0]),
+        ("0000 2222", "bob", 8, [2, 3]),
+        ("1111", "alice", 0, []),
+    ]:
+        match = cache.match(text, salt=salt)
+        assert (match.num_tokens, blocks_of(match.nodes)) == (num_tokens, blocks)
+    cache.pool.free([BlockId(b) for b in (1, 0, 3, 2)])
+    assert cache.pool.allocate(2) == [4, 1]
+    assert cache.match("0000 1111", salt="alice").num_tokens == 4
+    assert cache.match("0000 2222", salt="bob").num_tokens == 8
+    cache.check()
+
+
+def test_the_same_tokens_have_one_node() -> None:
+    index = PrefixIndex(4, num_remembered=0)
+    root = index.root(namespace())
+    node = index.register(root, (1, 2, 3, 4), BlockId(0))
+    assert index.register(root, (1, 2, 3, 4), BlockId(1)) is node
+    assert node.block == 0
+    assert index.node_of(BlockId(0)) is node
+    assert index.node_of(BlockId(1)) is None
+    assert index.find(root, [1, 2, 3, 4]) is node
+    assert index.find(root, [1, 2, 3]) is None
+
+
+def test_a_partial_block_is_extended_in_place() -> None:
+    cache = TinyCache(num_blocks=4)
+    cache.admit("0000 1")
+    parent = cache.match("0000").nodes[0]
+    node = cache.index.node_of(BlockId(1))
+    assert node is not None
+    short_name = node.name
+    assert cache.index.register(parent, tokens_of("123"), BlockId(1)) is node
+    assert cache.index.register(parent, tokens_of("1234"), BlockId(1)) is node
+    assert (node.tokens, node.end, node.block) == (tokens_of("1234"), 8, 1)
+    assert node.name == names.block_name(parent.name, tokens_of("1234")) != short_name
+    assert cache.index.find(parent, tokens_of("1")) is None
+    assert cache.match("0000 1239").num_tokens == 7
+    cache.check()
+    assert cache.pool.allocate(1) == [2]
+    cache.register(node, tokens_of("5"), BlockId(2))  # whole now, so it may have children
+    assert cache.match("0000 1234 5").num_tokens == 9
+    cache.check()
+
+
+def test_a_part_that_another_block_has_completed_keeps_its_own_node() -> None:
+    index = PrefixIndex(4, num_remembered=0)
+    root = index.root(namespace())
+    part = index.register(root, (1, 2), BlockId(0))
+    whole = index.register(root, (1, 2, 3, 4), BlockId(1))
+    assert index.register(root, (1, 2, 3, 4), BlockId(0)) is whole  # the caller swaps its block
+    assert index.find(root, (1, 2)) is part
+    index.check_integrity()
+
+
+def test_evicted_is_told_from_never_seen() -> None:
+    cache = TinyCache(num_blocks=3)
+    cache.admit("0000 1111 22")
+    cache.pool.free([BlockId(b) for b in (2, 1, 0)])
+    assert cache.pool.allocate(2) == [2, 1]
+    index, first = cache.index, cache.match("0000").nodes[0]
+    assert index.was_evicted(first, tokens_of("1111 2"))
+    assert index.was_evicted(first, list(tokens_of("1111")))
+    assert not index.was_evicted(first, tokens_of("1112"))
+    assert not index.was_evicted(first, tokens_of("111"))
+    assert not index.was_evicted(first, ())
+    # With the whole block back, the part that followed it is still remembered, longer texts too.
+    second = index.register(first, tokens_of("1111"), BlockId(1))
+    assert index.was_evicted(second, tokens_of("2233"))
+    assert index.was_evicted(second, tokens_of("22"))
+    assert not index.was_evicted(second, tokens_of("2333"))
+    assert not index.was_evicted(second, tokens_of("2"))
+
+
+def test_names_of_evicted_blocks_outlive_their_root_but_not_their_tenant() -> None:
+    cache = TinyCache(num_blocks=2)
+    cache.admit("0000 1111", salt="alice")
+    cache.pool.free([BlockId(1), BlockId(0)])
+    cache.pool.allocate(2)
+    assert cache.index.was_evicted(cache.index.root(namespace("alice")), tokens_of("0000"))
+    assert not cache.index.was_evicted(cache.index.root(namespace("bob")), tokens_of("0000"))
+
+
+def test_only_the_last_names_are_remembered_and_removed_blocks_are_not() -> None:
+    index = PrefixIndex(4, num_remembered=2)
+    root = index.root(namespace())
+    for i in range(5):
+        index.register(root, (i,) * 4, BlockId(i))
+    for i in (0, 1, 2, 3):
+        (index.remove if i == 3 else index.forget)(BlockId(i))
+    assert [index.was_evicted(root, (i,) * 4) for i in range(5)] == [
+        False,
+        True,
+        True,
+        False,
+        False,
+    ]
+    index.register(root, (1,) * 4, BlockId(1))
+    index.forget(BlockId(1))  # again: now the most recent
+    index.forget(BlockId(4))
+    assert [index.was_evicted(root, (i,) * 4) for i in range(5)] == [
+        False,
+        True,
+        False,
+        False,
+        True,
+    ]
+    index.check_integrity()
+
+
+def test_nothing_is_remembered_where_nothing_should_be() -> None:
+    index = PrefixIndex(4, num_remembered=0)
+    root = index.root(namespace())
+    index.register(root, (1,), BlockId(0))
+    index.forget(BlockId(0))
+    assert not index.was_evicted(root, (1,))
+    assert index.is_empty(root)
+
+
+def test_a_namespace_that_nobody_uses_leaves_nothing_behind() -> None:
+    index = PrefixIndex(4, num_remembered=0)
+    root = index.root(namespace())
+    assert index.root(namespace()) is root
+    assert index.is_empty(root)
+    index.register(index.register(root, (1,) * 4, BlockId(0)), (2,), BlockId(1))
+    assert not index.is_empty(root)
+    remains = weakref.ref(root)
+    del root
+    gc.collect()
+    assert index.root(namespace()) is remains()  # its blocks keep it
+    index.remove(BlockId(1))
+    index.remove(BlockId(0))
+    gc.collect()
+    assert remains() is None
+    assert len(index._roots) == 0
+
+
+def test_a_tree_is_listed_leaves_first() -> None:
+    cache = TinyCache(num_blocks=8)
+    for text in ("0000 1111 22", "0000 3333", "4444"):
+        cache.admit(text)
+    root = cache.index.root(namespace())
+    nodes = cache.index.leaves_first(root)
+    assert sorted(blocks_of(nodes)) == [0, 1, 2, 3, 4]
+    for node in nodes:
+        assert node.block is not None
+        cache.index.remove(node.block)  # asserts that it has no children left
+        cache.pool.drop(node.block)
+        cache.check()
+    assert cache.index.is_empty(root)
+    assert cache.index.leaves_first(root) == []
+
+
+def test_a_long_chain_is_named_and_removed_without_recursion() -> None:
+    index = PrefixIndex(1, num_remembered=0)
+    node = root = index.root(namespace())
+    for i in range(20_000):
+        node = index.register(node, (i,), BlockId(i))
+    name = root.name
+    for i in range(20_000):
+        name = names.block_name(name, (i,))
+    assert node.name == name
+    assert node.end == index.match(root, range(20_000), 20_000).num_tokens == 20_000
+    index.check_integrity()
+
+
+@pytest.mark.parametrize(
+    "misuse",
+    [
+        lambda index, root: index.register(root, (), BlockId(9)),
+        lambda index, root: index.register(root, (1,) * 5, BlockId(9)),
+        lambda index, root: index.register(index.node_of(1), (1,), BlockId(9)),  # a partial parent
+        lambda index, root: index.register(root, (1,) * 4, BlockId(1)),  # has another parent
+        lambda index, root: index.register(index.node_of(0), (3, 3), BlockId(1)),  # other tokens
+        lambda index, root: index.register(index.node_of(0), (2,), BlockId(1)),  # shorter
+        lambda index, root: index.forget(BlockId(0)),  # has a child
+        lambda index, root: index.match(root, (1, 2), 3),  # a limit beyond the tokens
+    ],
+)
+def test_misuse_is_a_bug(misuse: Callable[[PrefixIndex, Node], object]) -> None:
+    index = PrefixIndex(4, num_remembered=4)
+    root = index.root(namespace())
+    index.register(index.register(root, (0,) * 4, BlockId(0)), (2, 2), BlockId(1))
+    with pytest.raises(AssertionError):
+        misuse(index, root)
+    index.check_integrity()
+
+
+def test_nothing_is_registered_under_a_forgotten_parent() -> None:
+    index = PrefixIndex(4, num_remembered=4)
+    node = index.register(index.root(namespace()), (0,) * 4, BlockId(0))
+    index.forget(BlockId(0))
+    with pytest.raises(AssertionError, match="a forgotten parent"):
+        index.register(node, (1,), BlockId(1))
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (lambda root, a, b: root._keys.reverse(), "sorted keys"),
+        (lambda root, a, b: root._keys.pop(), "sorted keys"),
+        (lambda root, a, b: root.children.pop(b.tokens), "sorted keys"),
+        (lambda root, a, b: setattr(b, "parent", a), "parent and child agree"),
+        (lambda root, a, b: setattr(b, "tokens", (3,)), "parent and child agree"),
+        (lambda root, a, b: setattr(b, "block", a.block), "one node for a block"),
+        (lambda root, a, b: setattr(b, "block", 7), "every block is in a tree"),
+        (lambda root, a, b: setattr(b, "end", 3), "a wrong end"),
+        (lambda root, a, b: setattr(b, "_name", b"x"), "a stale name"),
+    ],
+)
+def test_damage_is_noticed(damage: Callable[[Node, Node, Node], object], complaint: str) -> None:
+    index = PrefixIndex(4, num_remembered=4)
+    root = index.root(namespace())
+    a = index.register(root, (0,) * 4, BlockId(0))
+    b = index.register(root, (1,) * 4, BlockId(1))
+    index.check_integrity()
+    damage(root, a, b)
+    with pytest.raises(AssertionError, match=complaint):
+        index.check_integrity()
+
+
+def test_disagreement_with_the_pool_is_noticed() -> None:
+    kept_only, found_only, holders = (TinyCache(num_blocks=4) for _ in range(3))
+    for cache in (kept_only, found_only, holders):
+        cache.admit("0000 1111")
+        cache.check()
+    kept_only.index.remove(BlockId(1))
+    found_only.pool.drop(BlockId(1))
+    holders.pool.free([BlockId(0)])  # the child is held, its parent is not
+    for cache in (kept_only, found_only, holders):
+        cache.pool.check_integrity()
+        cache.index.check_integrity()
+        with pytest.raises(AssertionError):
+            cache.index.check_agreement(cache.pool)
