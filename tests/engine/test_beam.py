@@ -59,7 +59,7 @@ def random_model(seed: int, vocab: int) -> Model:
 def test_beams_fork_die_and_finish():
     it = search(2, max_tokens=3, length_penalty=0.0)
     assert it.beams == [Beam((), 0.0)]
-    assert it.num_candidates == 4
+    assert it.num_candidates == 3
     assert it.advance([[(5, -0.5), (6, -1.0), (7, -3.0), (END, -4.0)]]) == [(0, 5), (0, 6)]
     assert it.beams == [Beam((5,), -0.5), Beam((6,), -1.0)]
     # Both children of the second beam are likelier than any of the first, which dies.
@@ -94,7 +94,7 @@ def test_an_end_among_the_first_leaves_its_place_to_the_next_candidate():
 
 def test_several_end_tokens_leave_width_others():
     it = search(2, end_tokens=frozenset({7, 8, END}))
-    assert it.num_candidates == 8
+    assert it.num_candidates == 5
     top = [(7, -1.0), (8, -1.5), (END, -1.75), (1, -2.0), (2, -2.5), (3, -4.0)]
     assert it.advance([top]) == []  # two ends are hypotheses, no live one is as likely
     assert [h.tokens for h in it.hypotheses()] == [(7,), (8,)]

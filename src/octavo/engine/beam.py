@@ -4,9 +4,9 @@ Comes in: for each live beam its likeliest next tokens. Goes out: (parent, token
 beams, and at the end the best hypotheses. Knows nothing of requests, blocks, text or arrays.
 
 The rules are those of Hugging Face's generate for decoder-only models:
-1. A step looks at the `num_candidates` likeliest continuations over all beams.
+1. A step ranks the continuations of all beams by their log-probability.
 2. Of the first `width`, those that end in an end token, or by their length, are hypotheses.
-3. The first `width` that do not end live on; candidates past the first `width` only refill.
+3. The first `width` that do not end live on; what ends past the first `width` is dropped.
 4. score = logprob / n ** length_penalty, with n the generated tokens, the end token included and
    the prompt not. The `width` best are kept. (vLLM counts the prompt and not the end token.)
 5. The search stops with `width` hypotheses if `early_stopping`; else when moreover the likeliest
@@ -20,7 +20,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 
 from octavo.request import FinishReason
 
@@ -62,7 +62,7 @@ class BeamSearch:
     @property
     def num_candidates(self) -> int:
         """Tokens wanted for each beam: were every end token among them, `width` others are left."""
-        return max(2, 1 + len(self._end_tokens)) * self._width
+        return self._width + len(self._end_tokens)
 
     @property
     def done(self) -> bool:
@@ -74,11 +74,11 @@ class BeamSearch:
         the old ones and its token; none when the search is over."""
         assert self.beams
         assert len(top) == len(self.beams)
-        streams = [self._candidates(parent, given) for parent, given in enumerate(top)]
-        chosen = list(islice(heapq.merge(*streams), self.num_candidates))
+        streams = [_candidates(*each) for each in zip(count(), self.beams, top, strict=False)]
+        enough = self._width + len(streams) * len(self._end_tokens)
         old, self.beams = self.beams, []
         steps: list[tuple[int, int]] = []
-        for place, (cost, parent, _, token) in enumerate(chosen):
+        for place, (cost, parent, _, token) in enumerate(islice(heapq.merge(*streams), enough)):
             beam = Beam((*old[parent].tokens, token), -cost)
             reason = self._reason(beam)
             if reason is None and len(steps) < self._width:
@@ -103,14 +103,6 @@ class BeamSearch:
         assert self.done
         return self._finished[: self._num_outputs]
 
-    def _candidates(
-        self, parent: int, given: Sequence[tuple[int, float]]
-    ) -> Iterator[tuple[float, int, int, int]]:
-        """(-logprob, parent, rank, token): ascending is best first, ties as promised."""
-        past = self.beams[parent].logprob
-        for rank, (token, logprob) in enumerate(given):
-            yield -(past + logprob), parent, rank, token
-
     def _reason(self, beam: Beam) -> FinishReason | None:
         if beam.tokens[-1] in self._end_tokens:
             return "stop"
@@ -131,3 +123,11 @@ class BeamSearch:
         if len(self._finished) < self._width:
             return False
         return self._early_stopping or self._score(self.beams[0]) <= self._finished[-1].score
+
+
+def _candidates(
+    parent: int, beam: Beam, given: Sequence[tuple[int, float]]
+) -> Iterator[tuple[float, int, int, int]]:
+    """(-logprob, parent, rank, token): ascending is best first, ties as promised."""
+    for rank, (token, logprob) in enumerate(given):
+        yield -(beam.logprob + logprob), parent, rank, token
