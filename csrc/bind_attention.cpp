@@ -166,6 +166,8 @@ void bind_attention(nb::module_& m) {
       .def_ro("v_offset", &KVLayout::v_offset)
       .def_ro("layer_stride", &KVLayout::layer_stride)
       .def_ro("block_stride", &KVLayout::block_stride);
+  m.attr("ATTENTION_TILE") = kAttentionTile;
+  m.attr("ATTENTION_CHUNK") = kAttentionChunk;
   m.def("write_kv", &write_kv, "isa"_a, "pages"_a.noconvert(), "layout"_a, "block_table"_a.noconvert(),
         "positions"_a.noconvert(), "layer"_a, "k"_a.noconvert(), "v"_a.noconvert(),
         "Write K and V of one sequence's tokens into their pages.");

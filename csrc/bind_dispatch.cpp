@@ -45,6 +45,9 @@ void bind_dispatch(nb::module_& m) {
   m.def("available_isas", &isa_names, "The ISA levels this build has and this machine runs, the best last.");
   m.def("default_isa", [] { return std::string(best_kernel_table()->name); },
         "The best level, or the one OCTAVO_ISA names; ValueError if that one is not available.");
+  m.attr("KERNEL_VERSION") = kKernelVersion;
+  m.def("arithmetic_class", [](const std::string& isa) { return std::string(table_for(isa).arithmetic); }, "isa"_a,
+        "Levels of the same class give the same bits.");
   m.def("simd_word", &simd_word, "isa"_a, "word"_a, "out"_a.noconvert(), "a"_a.noconvert(), "b"_a.noconvert(),
         "c"_a.noconvert(), "Run one word of simd.h on vectors of 64 bytes (tests only).");
 }

@@ -42,28 +42,29 @@ OCTAVO_DECLARE(avx512bf16)
 
 namespace {
 
-#define OCTAVO_TABLE(level)                                                                                  \
-  KernelTable {                                                                                              \
-    #level, level::matmul_kernels(), level::attention_kernels(), level::row_kernels(), level::simd_probe() \
+#define OCTAVO_TABLE(level, arithmetic)                                                            \
+  KernelTable {                                                                                    \
+    #level, arithmetic, level::matmul_kernels(), level::attention_kernels(), level::row_kernels(), \
+        level::simd_probe()                                                                        \
   }
 
 std::vector<KernelTable> make_tables() {
   [[maybe_unused]] const CpuFeatures cpu = cpu_features();
   std::vector<KernelTable> tables;
 #if OCTAVO_HAVE_base
-  tables.push_back(OCTAVO_TABLE(base));
+  tables.push_back(OCTAVO_TABLE(base, "base"));
 #endif
 #if OCTAVO_HAVE_avx2
-  if (cpu.avx2) tables.push_back(OCTAVO_TABLE(avx2));
+  if (cpu.avx2) tables.push_back(OCTAVO_TABLE(avx2, "fma-bf16emulated"));
 #endif
 #if OCTAVO_HAVE_avxvnni
-  if (cpu.avxvnni) tables.push_back(OCTAVO_TABLE(avxvnni));
+  if (cpu.avxvnni) tables.push_back(OCTAVO_TABLE(avxvnni, "fma-bf16emulated"));
 #endif
 #if OCTAVO_HAVE_avx512
-  if (cpu.avx512) tables.push_back(OCTAVO_TABLE(avx512));
+  if (cpu.avx512) tables.push_back(OCTAVO_TABLE(avx512, "fma-bf16emulated"));
 #endif
 #if OCTAVO_HAVE_avx512bf16
-  if (cpu.avx512bf16) tables.push_back(OCTAVO_TABLE(avx512bf16));
+  if (cpu.avx512bf16) tables.push_back(OCTAVO_TABLE(avx512bf16, "fma-bf16hardware"));
 #endif
   return tables;
 }

@@ -2,6 +2,7 @@
 //
 // The only native source that reads an environment variable: OCTAVO_ISA forces a level below the best.
 #pragma once
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -12,8 +13,13 @@ struct AttentionKernels;
 struct RowKernels;
 struct SimdProbe;
 
+// Part of the numerics id (octavo.kernels.numerics_id), under which K and V may be reused. Add 1 whenever a kernel gives
+// other bits for the same input, at any level; tests/kernels/test_numerics_id.py tells when that has happened.
+constexpr int32_t kKernelVersion = 1;
+
 struct KernelTable {
   const char* name;
+  const char* arithmetic;  // levels with the same class give the same bits
   const MatmulKernels* matmul;
   const AttentionKernels* attention;
   const RowKernels* rows;

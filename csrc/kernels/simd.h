@@ -3,6 +3,7 @@
 // A kernel source is compiled once per ISA level with -DOCTAVO_ISA=<level>; everything it defines lives in
 // namespace octavo::<level>, so no symbol compiled with wide instructions can be picked for a narrow machine.
 // For the same reason these headers and the kernels use no std:: templates and no inline functions with external linkage.
+// What changes any bit of a kernel's results adds 1 to kKernelVersion (dispatch.h).
 //
 // Types, always 16 lanes: f32x16, i32x16 (also "64 bytes"), mask16. The level headers define them and the operations:
 //   f32x16 zero_f() set1_f(float) load_f(const float*) ; store_f(float*, f32x16)        unaligned allowed

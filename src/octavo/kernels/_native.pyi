@@ -18,6 +18,12 @@ _Bytes = NDArray[np.uint8]
 
 def available_isas() -> list[str]: ...
 def default_isa() -> str: ...
+
+KERNEL_VERSION: int
+
+def arithmetic_class(isa: str) -> str:
+    """Levels of the same class give the same bits."""
+
 def simd_word(isa: str, word: str, out: _Bytes, a: _Bytes, b: _Bytes, c: _Bytes) -> None: ...
 
 # ---- packed weights (bind_matmul.cpp) ----
@@ -121,6 +127,9 @@ class KVLayout:
     def layer_stride(self) -> int: ...
     @property
     def block_stride(self) -> int: ...
+
+ATTENTION_TILE: int  # tokens of a step of the softmax
+ATTENTION_CHUNK: int  # tokens of a partial state; chunks are merged in order
 
 def write_kv(
     isa: str,

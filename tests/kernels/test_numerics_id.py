@@ -1,0 +1,182 @@
+"""The numerics id: one for levels that give the same bits, another when the bits change.
+
+RECORDED holds digests of what the kernels give for fixed inputs, by numerics id. Where one differs,
+bits have changed: add 1 to kKernelVersion in csrc/dispatch.h and record the digests of the new ids
+here (`python -m tests.kernels.test_numerics_id` prints them).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from octavo.kernels import available_isas, native, numerics_id
+from octavo.weights.ggml_type import GGMLType
+from tests.kernels.gguf_blocks import HALFS_AT, OWN_FORMAT
+
+POOL = native.ThreadPool(1)
+CLASSES = {
+    "base": "base",
+    "avx2": "fma-bf16emulated",
+    "avxvnni": "fma-bf16emulated",
+    "avx512": "fma-bf16emulated",
+    "avx512bf16": "fma-bf16hardware",
+}
+RECORDED: dict[str, dict[str, str]] = {
+    "1/base/tile64/chunk256": {
+        "integer weights": "03bd534497d38a93",
+        "integer weights, rows of two bf16": "d29ca79f4b419652",
+        "bf16 weights": "88f88b640bd4ed73",
+        "float32 weights": "f4c9b9c785b43a22",
+        "embedding": "f770ad67be17b15c",
+        "bf16 pages": "dc6edda5a9fe7f18",
+        "float32 pages": "4b0452c86403fe32",
+        "attention over bf16": "4f4a61dd6df0d663",
+        "attention over float32": "4933cba8960803e9",
+        "rows": "ef6b3529560d7764",
+    },
+    "1/fma-bf16emulated/tile64/chunk256": {
+        "integer weights": "9a2f423fd2625b32",
+        "integer weights, rows of two bf16": "64ac00805b25c8fd",
+        "bf16 weights": "88f88b640bd4ed73",
+        "float32 weights": "2e676c59553a396c",
+        "embedding": "f770ad67be17b15c",
+        "bf16 pages": "dc6edda5a9fe7f18",
+        "float32 pages": "4b0452c86403fe32",
+        "attention over bf16": "26958f74dbedbbbf",
+        "attention over float32": "1c37e52eec753249",
+        "rows": "7d763579b3f4f329",
+    },
+    "1/fma-bf16hardware/tile64/chunk256": {
+        "integer weights": "9a2f423fd2625b32",
+        "integer weights, rows of two bf16": "679be1e199247e01",
+        "bf16 weights": "88f88b640bd4ed73",
+        "float32 weights": "2e676c59553a396c",
+        "embedding": "f770ad67be17b15c",
+        "bf16 pages": "dc6edda5a9fe7f18",
+        "float32 pages": "4b0452c86403fe32",
+        "attention over bf16": "26958f74dbedbbbf",
+        "attention over float32": "1c37e52eec753249",
+        "rows": "7d763579b3f4f329",
+    },
+}
+
+
+def words(count: int, seed: int) -> NDArray[np.uint32]:
+    """Mixed bits from integer arithmetic alone: the same with every release of numpy."""
+    x = np.arange(count, dtype=np.uint32) * np.uint32(2654435761) + np.uint32(seed * 40503)
+    for _ in range(2):
+        x = (x ^ (x >> np.uint32(15))) * np.uint32(2246822519)
+    return x
+
+
+def floats(seed: int, *shape: int) -> NDArray[np.float32]:
+    """In [-1, 1), exact in 24 bits."""
+    bits = words(int(np.prod(shape)), seed) >> np.uint32(8)
+    return (bits.astype(np.float32) / np.float32(2**23) - np.float32(1)).reshape(shape)
+
+
+def weight(type: GGMLType, rows: int, cols: int) -> NDArray[np.uint8]:
+    if type is GGMLType.F32:
+        return floats(3, rows * cols).view(np.uint8)
+    if type is GGMLType.BF16:
+        high = floats(4, rows * cols).view(np.uint16)[1::2]
+        return np.ascontiguousarray(high).view(np.uint8)
+    count = rows * cols // type.block_values
+    raw = words(count * type.block_bytes, 5).astype(np.uint8).reshape(count, type.block_bytes)
+    for i, at in enumerate(HALFS_AT.get(type, (0,))):
+        raw[:, at : at + 2] = (floats(6 + i, count, 1) / 16).astype(np.float16).view(np.uint8)
+    return raw.reshape(-1)
+
+
+def matmul(isa: str, type: GGMLType, fmt: str, rows: str | None = None) -> NDArray[np.float32]:
+    packed = native.pack_weight(POOL, weight(type, 40, 512), int(type), 40, 512, fmt)
+    out = np.empty((7, 40), np.float32)
+    native.matmul(isa, packed, floats(1, 7, 512), out, bias=floats(2, 40), rows=rows)
+    return out
+
+
+def embedding(isa: str) -> NDArray[np.float32]:
+    out = np.empty((len(OWN_FORMAT), 512), np.float32)
+    for i, (type, fmt) in enumerate(OWN_FORMAT.items()):
+        packed = native.pack_weight(POOL, weight(type, 40, 512), int(type), 40, 512, fmt)
+        native.expand_row(isa, packed, 21, out[i])
+    return out
+
+
+def attention(isa: str, kv: str) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Pages of 300 tokens, and the attention of the last 20 over both chunks."""
+    layout = native.KVLayout(1, 2, 64, 48, kv, kv, 32)
+    raw = np.zeros(10 * layout.block_stride + 64, np.uint8)
+    begin = -raw.ctypes.data % 64
+    pages = raw[begin : begin + 10 * layout.block_stride]
+    table = np.arange(10, dtype=np.int32)
+    k, v, q = floats(8, 300, 2, 64), floats(9, 300, 2, 48), floats(10, 20, 6, 64)
+    native.write_kv(isa, pages, layout, table, np.arange(300, dtype=np.int32), 0, k, v)
+    out = np.empty((20, 6, 48), np.float32)
+    native.attention(isa, out, q, pages, layout, table, 0, 280, 0.7)
+    return pages, out
+
+
+def rows(isa: str) -> NDArray[np.float32]:
+    norm, silu, rotated = np.empty(150, np.float32), np.empty(150, np.float32), floats(11, 3, 50)
+    native.rms_norm(isa, norm, floats(12, 150), floats(13, 150), 1e-5)
+    native.silu_mul(isa, silu, floats(14, 150) * np.float32(9), floats(15, 150))
+    native.rope(isa, rotated, floats(16, 20), floats(17, 20), 1)
+    native.rope(isa, rotated, floats(16, 25), floats(17, 25), 0)
+    top, total, _, _ = native.summarize_tile(isa, floats(18, 1000), 0)
+    return np.concatenate([norm, silu, rotated.reshape(-1), np.array([top, total], np.float32)])
+
+
+PARTS: dict[str, Callable[[str], NDArray[np.generic]]] = {
+    "integer weights": lambda isa: np.stack([matmul(isa, *own) for own in OWN_FORMAT.items()]),
+    "integer weights, rows of two bf16": lambda isa: np.stack(
+        [matmul(isa, *own, "ABF16X2") for own in OWN_FORMAT.items()]
+    ),
+    "bf16 weights": lambda isa: matmul(isa, GGMLType.BF16, "BF16"),
+    "float32 weights": lambda isa: matmul(isa, GGMLType.F32, "F32"),
+    "embedding": embedding,
+    "bf16 pages": lambda isa: attention(isa, "bf16")[0],
+    "float32 pages": lambda isa: attention(isa, "f32")[0],
+    "attention over bf16": lambda isa: attention(isa, "bf16")[1],
+    "attention over float32": lambda isa: attention(isa, "f32")[1],
+    "rows": rows,
+}
+
+
+def digest(isa: str, part: str) -> str:
+    return hashlib.sha256(PARTS[part](isa).tobytes()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize("isa", available_isas())
+def test_an_id_names_version_class_tile_and_chunk(isa: str) -> None:
+    assert numerics_id(isa) == f"{native.KERNEL_VERSION}/{CLASSES[isa]}/tile64/chunk256"
+
+
+def test_an_unknown_level_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"isa: expected one of base, .*got avx1024"):
+        numerics_id("avx1024")
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("isa", available_isas())
+def test_bits_under_an_id_never_change(isa: str, part: str) -> None:
+    recorded = RECORDED[numerics_id(isa)][part]
+    assert digest(isa, part) == recorded, (
+        f"{part} of {isa} have other bits than {numerics_id(isa)} has had: see this file's header"
+    )
+
+
+def test_classes_are_apart() -> None:
+    """Otherwise the class in an id would keep apart what is equal."""
+    by_class = {tuple(digests.values()) for digests in RECORDED.values()}
+    assert len(by_class) == len(RECORDED) == len(set(CLASSES.values()))
+
+
+if __name__ == "__main__":
+    for level in available_isas():
+        print(numerics_id(level), {part: digest(level, part) for part in PARTS})
