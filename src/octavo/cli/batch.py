@@ -1,0 +1,218 @@
+"""`octavo batch`: a file of requests in, a file of results out. `octavo.batch_job` does the work."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from octavo.batch_job import BatchJob, Outcome, Source, Summary, pick_model
+from octavo.cli.answer import Template, read_template, stats_text
+from octavo.cli.figures import number
+from octavo.cli.flags import ENGINE, AsJson, with_flags
+from octavo.cli.loading import find_or_pull, open_llm
+from octavo.cli.run import Stats
+from octavo.cli.screen import Screen
+from octavo.errors import ModelNotFoundError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from octavo.llm import LLM
+
+Input = Annotated[
+    Path, typer.Argument(metavar="IN", help="Requests, one a line, in OpenAI's batch format.")
+]
+Output = Annotated[
+    Path, typer.Argument(metavar="OUT", help="Results, one a line, in the order of IN.")
+]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="Runs all lines, whatever they name; default: the one model that they name.",
+        show_default=False,
+    ),
+]
+
+_ANSWERS_DEPEND_ON = ("context", "kv_dtype", "weights", "activations")
+_LINES_SAID = 20  # at fault, before the rest is only counted
+
+
+def register(app: typer.Typer) -> None:
+    app.command("batch")(batch)
+
+
+@with_flags(engine=ENGINE)
+def batch(
+    source: Input,
+    output: Output,
+    *,
+    model: ModelName = None,
+    chat_template: Template = None,
+    stats: Stats = False,
+    json: AsJson = False,
+    engine: dict[str, object],
+) -> None:
+    """Answer every request of a file; run again after a stop, it goes on where it was.
+
+    Lines are /v1/chat/completions or /v1/completions requests in OpenAI's batch format. A line that
+    is no request, or is refused, has its error in OUT and does not stop the others; the exit code
+    is then 1. Until all is done results are kept in OUT.partial. An OUT that is there already is
+    never overwritten: if it is the result of this very batch nothing is left to do.
+    """
+    screen = Screen(json)
+    template = read_template(chat_template)
+    began = time.monotonic()
+    with Source(source) as lines:
+        name = pick_model(lines, model)
+        origin = _origin(lines, name, given=model is not None, template=template, engine=engine)
+        with BatchJob(lines, output, model=name, origin=origin) as job:
+            llm, done_before = None, job.num_done - len(lines.faults)
+            summary = job.finished
+            if summary is None:
+                _say_start(screen, job, done_before)
+                if job.num_done < len(lines):
+                    llm = _run(screen, job, str(name), engine, template)
+                summary = job.finish()
+            else:
+                screen.note(f"{output} has all results of {source} already: nothing to do")
+        seconds = time.monotonic() - began
+        found = _found(job, name, summary, done_before, seconds)
+    screen.note(_figures(summary, seconds))
+    if stats and llm is not None:
+        screen.note(stats_text(llm))
+        found["stats"] = llm.stats()
+    screen.result(found)
+    if summary.failed:
+        raise typer.Exit(1)
+
+
+def _origin(
+    lines: Source,
+    name: str | None,
+    *,
+    given: bool,
+    template: str | None,
+    engine: Mapping[str, object],
+) -> dict[str, str]:
+    """What answers depend on beside the requests. The model is pulled here if it is missing."""
+    if name is None:
+        return {}
+    try:
+        stat = find_or_pull(name).stat()
+    except ModelNotFoundError as error:
+        if given:
+            raise
+        where = f"line {lines.models[name]} of {lines.path} names model {name!r}"
+        raise ModelNotFoundError(f"{where}: {error}; or --model runs all lines") from None
+    changed = datetime.fromtimestamp(stat.st_mtime, UTC).isoformat()
+    origin = {"model": name, "model file": f"{stat.st_size} bytes of {changed}"}
+    origin |= {key: str(engine[key]) for key in _ANSWERS_DEPEND_ON if key in engine}
+    if template is not None:
+        origin["chat template"] = hashlib.sha256(template.encode()).hexdigest()[:16]
+    return origin
+
+
+def _run(
+    screen: Screen, job: BatchJob, name: str, engine: dict[str, object], template: str | None
+) -> LLM:
+    """Answer what is left. However this ends, what is done stays done."""
+    try:
+        llm = open_llm(name, {"schedule": "longest-prefix", **engine})
+        with _progress(screen, job.num_done, len(job.source)) as show:
+            job.run(llm, show, template=template)
+    except BaseException:
+        if len(job.journal):
+            screen.note(
+                f"stopped: {job.num_done:,} of {len(job.source):,} lines are done and kept in "
+                f"{job.journal.path}; the same command goes on from there"
+            )
+        raise
+    return llm
+
+
+@contextmanager
+def _progress(screen: Screen, done: int, total: int) -> Iterator[Callable[[Outcome], None]]:
+    """Yields what shows an outcome: a bar on a terminal, and everywhere what went wrong."""
+    said = count()
+
+    def say(outcome: Outcome) -> None:
+        if outcome.error is not None and next(said) < _LINES_SAID:
+            screen.note(f"line {outcome.number}: {outcome.error}")
+
+    if not sys.stderr.isatty():
+        yield say
+        return
+    with _bar() as bar:
+        task = bar.add_task("requests", total=total, completed=done)
+
+        def advance(outcome: Outcome) -> None:
+            say(outcome)  # rich moves it above the bar
+            bar.advance(task)
+
+        yield advance
+
+
+def _bar() -> Progress:
+    from rich import progress
+    from rich.console import Console
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TextColumn("left"),
+        progress.TimeRemainingColumn(),
+        console=Console(stderr=True),
+        speed_estimate_period=600,  # an answer may take a minute
+    )
+
+
+def _say_start(screen: Screen, job: BatchJob, done_before: int) -> None:
+    if job.journal.input_changed:
+        screen.note(f"{job.source.path} is not what it was when {job.journal.path} was begun")
+    if done_before:
+        screen.note(f"{done_before:,} of {len(job.source):,} lines were done before")
+    for index, fault in enumerate(job.source.faults.values()):
+        if index == _LINES_SAID:
+            more = len(job.source.faults) - _LINES_SAID
+            screen.note(f"… and {more:,} more lines at fault: {job.output} will name each")
+            return
+        screen.note(f"line {fault.number}: {fault.error}")
+
+
+def _found(
+    job: BatchJob, name: str | None, summary: Summary, done_before: int, seconds: float
+) -> dict[str, object]:
+    return {
+        "input": str(job.source.path),
+        "output": str(job.output),
+        "model": name,
+        "lines": len(job.source),
+        **asdict(summary),
+        "done_before": len(job.source) if job.finished is not None else done_before,
+        "seconds": seconds,
+    }
+
+
+def _figures(summary: Summary, seconds: float) -> str:
+    parts = [
+        f"{summary.succeeded:,} answered",
+        f"{summary.failed:,} failed",
+        f"{summary.prompt_tokens:,} prompt tokens, {summary.cached_tokens:,} of them cached",
+        f"{summary.completion_tokens:,} new tokens",
+        f"{number(seconds)} s",
+    ]
+    return "[" + " · ".join(parts) + "]"

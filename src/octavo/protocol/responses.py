@@ -1,0 +1,84 @@
+"""What all response bodies share: usage, finish reasons, tokens as text, and errors.
+
+OpenAI's clients know "stop" and "length". A request that met its deadline was cut short by a limit,
+so it says "length". "abort" and "error" are no answers: `failure` says so, and the caller
+responds with an error body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Protocol
+
+from octavo.errors import (
+    ModelNotFoundError,
+    OctavoError,
+    OutOfMemoryError,
+    PromptTooLongError,
+    UsageError,
+)
+from octavo.protocol.bodies import BodyError
+from octavo.request import FinishReason, RequestOutput
+
+FINISH_REASONS: Mapping[FinishReason, str] = MappingProxyType(
+    {"stop": "stop", "length": "length", "deadline": "length"}
+)
+_LEAST_LOGPROB = -9999.0  # OpenAI's "very unlikely"; JSON has no infinity
+
+
+class Vocabulary(Protocol):
+    """What a response needs of the tokenizer."""
+
+    def token_bytes(self, token_id: int) -> bytes: ...
+    def is_control(self, token_id: int) -> bool: ...
+    def decode(self, ids: Iterable[int]) -> str: ...
+
+
+def usage_of(outputs: Sequence[RequestOutput]) -> dict[str, object]:
+    """The sum over the prompts of one body; a prompt counts once, whatever `n` is."""
+    prompt = sum(output.usage.prompt_tokens for output in outputs)
+    completion = sum(output.usage.completion_tokens for output in outputs)
+    cached = sum(output.usage.cached_tokens for output in outputs)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }
+
+
+def failure(outputs: Iterable[RequestOutput]) -> str | None:
+    """Why there is no answer to give, if one of these was broken off."""
+    for output in outputs:
+        for completion in output.outputs:
+            if completion.finish_reason not in FINISH_REASONS:
+                return output.error or f"the request ended early: {completion.finish_reason}"
+    return None
+
+
+def finite(logprob: float) -> float:
+    return max(logprob, _LEAST_LOGPROB)
+
+
+def error_body(error: OctavoError) -> dict[str, object]:
+    """In OpenAI's schema, for the status that `status_of` says."""
+    kind = "invalid_request_error" if status_of(error) < 500 else "server_error"
+    param = error.param if isinstance(error, BodyError) else None
+    return {
+        "error": {"message": str(error), "type": kind, "param": param, "code": error_code(error)}
+    }
+
+
+def error_code(error: OctavoError) -> str | None:
+    """OpenAI's code where it has one that clients look for."""
+    if isinstance(error, PromptTooLongError):
+        return "context_length_exceeded"
+    return "model_not_found" if isinstance(error, ModelNotFoundError) else None
+
+
+def status_of(error: OctavoError) -> int:
+    """The HTTP status: whether the request must change (4xx) or the machine failed (500)."""
+    if isinstance(error, ModelNotFoundError):
+        return 404
+    return 400 if isinstance(error, UsageError | OutOfMemoryError) else 500

@@ -1,0 +1,93 @@
+"""The fields that both routes share: SamplingParams and RequestOptions out of a body.
+
+OpenAI's names and, beside them, vLLM's (`top_k`, `min_p`, `repetition_penalty`, `ignore_eos`,
+`stop_token_ids`, `use_beam_search`, `length_penalty`, `priority`, `cache_salt`) and Octavo's own
+(`beam_width`, `early_stopping`, `deadline_ms`). Three values are read as those APIs mean them:
+`top_k` -1 is all, a negative `seed` is the same 64 bits unsigned, and `use_beam_search` searches as
+many beams as `beam_width`, else `best_of`, else `n` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from octavo.errors import UsageError
+from octavo.protocol.bodies import BodyError, Fields, read_flag, read_text
+from octavo.request import RequestOptions
+from octavo.sampling_params import SamplingParams
+
+_SAMPLING = (
+    *("temperature", "top_p", "top_k", "min_p", "seed", "n", "stop", "stop_token_ids"),
+    *("repetition_penalty", "presence_penalty", "frequency_penalty", "ignore_eos"),
+    *("beam_width", "length_penalty", "early_stopping"),
+)
+_OPTIONS = ("priority", "deadline_ms", "cache_salt")
+_STREAM = ("stream", "stream_options")
+
+SHARED_FIELDS = ("model", *_STREAM, "use_beam_search", *_SAMPLING, *_OPTIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """Whether the answer is wanted in pieces; then `include_usage` asks for a last one with it."""
+
+    wanted: bool = False
+    include_usage: bool = False
+
+
+def read_params(
+    fields: Fields, own: Mapping[str, object], spelling: Mapping[str, str]
+) -> SamplingParams:
+    """`own` are the route's values by SamplingParams' names; `spelling` is how the body calls
+    them."""
+    asked = {name: fields[name] for name in _SAMPLING if name in fields}
+    asked |= {name: value for name, value in own.items() if value is not None}
+    if asked.get("top_k") == -1:
+        asked["top_k"] = 0
+    seed = asked.get("seed")
+    if isinstance(seed, int) and -(2**63) <= seed < 0:
+        asked["seed"] = seed + 2**64
+    if read_flag(fields, "use_beam_search"):
+        asked.setdefault("beam_width", fields.get("best_of", asked.get("n", 1)))
+    with _named_as(spelling):
+        return SamplingParams.parse(asked)
+
+
+def read_options(fields: Fields) -> RequestOptions:
+    with _named_as({}):
+        return RequestOptions(**{name: fields[name] for name in _OPTIONS if name in fields})  # type: ignore[arg-type]  # it checks
+
+
+def read_streaming(fields: Fields) -> Streaming:
+    options = fields.get("stream_options")
+    if options is None:
+        return Streaming(read_flag(fields, "stream"))
+    if not read_flag(fields, "stream"):
+        raise BodyError("stream_options needs stream: true", "stream_options")
+    if not isinstance(options, dict) or options.keys() - {"include_usage"}:
+        raise BodyError(
+            'stream_options: expected {"include_usage": true or false}', "stream_options"
+        )
+    return Streaming(True, read_flag(options, "include_usage"))
+
+
+def read_model(fields: Fields) -> str | None:
+    model = read_text(fields, "model")
+    if model == "":
+        raise BodyError("model: expected a name, found an empty string", "model")
+    return model
+
+
+@contextmanager
+def _named_as(spelling: Mapping[str, str]) -> Iterator[None]:
+    """Errors of the form `name=value: …` name the field of the body."""
+    try:
+        yield
+    except UsageError as error:
+        name, equals, rest = str(error).partition("=")
+        if not equals or not name.isidentifier():
+            raise BodyError(str(error)) from None
+        own = spelling.get(name, name)
+        raise BodyError(f"{own}={rest}", own) from None
