@@ -1,7 +1,7 @@
 """A batch file run to its end: every line read and checked, answered once, written in order.
 
-`source` is the file that comes in, `journal` what a run that was killed leaves behind, `job` the
-run itself. Knows no command line.
+`source` is the file that comes in, `answers` puts lines to the model, `journal` is what a run that
+was killed leaves behind, `job` the run itself. Knows no command line.
 """
 
 from octavo.batch_job.job import BatchJob, Outcome, Summary, pick_model

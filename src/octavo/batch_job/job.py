@@ -10,19 +10,19 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from octavo.batch_job.answers import Asked, answer
 from octavo.batch_job.journal import Journal, Origin
-from octavo.batch_job.source import Entry, Source
-from octavo.errors import OctavoError, OutOfMemoryError, UsageError
+from octavo.batch_job.source import Source
+from octavo.errors import OctavoError, UsageError
 from octavo.protocol.batch import answered, failed
 from octavo.protocol.chat import ChatRequest, chat_response
 from octavo.protocol.completions import completion_response
-from octavo.protocol.responses import failure
 from octavo.request import RequestOutput
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 # Lines handed over at once: what is in memory of a file of any length. The last requests of a
 # window run in ever smaller batches, so it is several times what runs at a time.
 WINDOW = 512
-
-Prompt = str | Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +88,9 @@ class BatchJob:
         self._model = model or ""
         self._origin = json.dumps(dict(origin), sort_keys=True).encode()
         _check_folder(source.path, output)
-        self.finished = self._read_finished() if output.exists() else None
+        self._refused: dict[int, OctavoError] = {}  # told in OUT; the next run tries them again
+        holds_something = output.exists() and output.stat().st_size > 0
+        self.finished = self._read_finished() if holds_something else None
         journal = output.with_name(output.name + ".partial")
         self.journal = Journal(journal, origin, source.digest)
         if self.finished is not None:
@@ -116,11 +116,14 @@ class BatchJob:
             )
         waiting = (i for i in range(len(self.source)) if not self._is_done(i))
         while window := list(islice(waiting, WINDOW)):
-            asked = [_Asked(i, self.source.read(i)) for i in window]
-            for one, outcome in _answer(llm, asked, template):
-                result = self._result(llm, one, outcome)
-                self.journal.add(self.source.keys[one.index], result)
-                error = str(outcome) if isinstance(outcome, OctavoError) else None
+            asked = [Asked(i, self.source.read(i)) for i in window]
+            for one, outcome in answer(llm, asked, template):
+                error = None
+                if isinstance(outcome, OctavoError):
+                    self._refused[one.index], error = outcome, str(outcome)
+                else:
+                    result = self._result(llm, one, outcome)
+                    self.journal.add(self.source.keys[one.index], result)
                 report(Outcome(self.source.number(one.index), one.entry.custom_id, error))
 
     def finish(self) -> Summary:
@@ -149,18 +152,17 @@ class BatchJob:
         return hashlib.sha256(self._origin + self.source.keys[index]).hexdigest()[:32]
 
     def _result_of(self, index: int) -> dict[str, Any]:
-        fault = self.source.faults.get(index)
-        if fault is None:
-            return self.journal.result(self.source.keys[index])
-        return failed(self._line_id(index), fault.custom_id, fault.error, line=fault.number)
+        line_id, number = self._line_id(index), self.source.number(index)
+        if index in self.source.faults:
+            fault = self.source.faults[index]
+            return failed(line_id, fault.custom_id, fault.error, line=number)
+        if index in self._refused:
+            custom_id = self.source.read(index).custom_id
+            return failed(line_id, custom_id, self._refused[index], line=number)
+        return self.journal.result(self.source.keys[index])
 
-    def _result(
-        self, llm: LLM, one: _Asked, outcome: list[RequestOutput] | OctavoError
-    ) -> dict[str, object]:
+    def _result(self, llm: LLM, one: Asked, outcome: list[RequestOutput]) -> dict[str, object]:
         line_id, request = self._line_id(one.index), one.entry.request
-        if isinstance(outcome, OctavoError):
-            number = self.source.number(one.index)
-            return failed(line_id, one.entry.custom_id, outcome, line=number)
         shared: dict[str, Any] = {
             "created": int(time.time()), "model": self._model, "vocabulary": llm.tokenizer,
         }  # fmt: skip
@@ -188,84 +190,6 @@ class BatchJob:
                 "choose another output"
             ) from None
         return summary
-
-
-@dataclass(slots=True)
-class _Asked:
-    """A line on its way: its prompts go to the model one by one."""
-
-    index: int
-    entry: Entry
-    outputs: dict[int, RequestOutput] = field(default_factory=dict)  # by place of the prompt
-    num_prompts: int = 1
-    failed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """One of its prompts."""
-
-    of: _Asked
-    place: int
-    prompt: Prompt
-
-
-def _answer(
-    llm: LLM, asked: Iterable[_Asked], template: str | None
-) -> Iterator[tuple[_Asked, list[RequestOutput] | OctavoError]]:
-    """Each line once, as it is done."""
-    parts: list[_Part] = []
-    for one in asked:
-        try:
-            parts += _parts(llm, one, template)
-        except UsageError as error:
-            yield one, error
-    for part, outcome in _outcomes(llm, parts):
-        one = part.of
-        if one.failed:
-            continue
-        if isinstance(outcome, OctavoError):
-            one.failed = True
-            yield one, outcome
-            continue
-        one.outputs[part.place] = outcome
-        if len(one.outputs) == one.num_prompts:
-            yield one, _checked([one.outputs[place] for place in range(one.num_prompts)])
-
-
-def _parts(llm: LLM, one: _Asked, template: str | None) -> list[_Part]:
-    request = one.entry.request
-    if isinstance(request, ChatRequest):
-        return [_Part(one, 0, llm.encode_chat(request.messages, chat_template=template))]
-    one.num_prompts = len(request.prompts)
-    return [_Part(one, place, prompt) for place, prompt in enumerate(request.prompts)]
-
-
-def _outcomes(
-    llm: LLM, parts: Sequence[_Part]
-) -> Iterator[tuple[_Part, RequestOutput | OctavoError]]:
-    """The model refuses all where it refuses one, so the rest is halved until that one is alone."""
-    if not parts:
-        return
-    left = dict(enumerate(parts))
-    params = [part.of.entry.request.params for part in parts]
-    options = [part.of.entry.request.options for part in parts]
-    try:
-        for place, output in llm.as_completed([part.prompt for part in parts], params, options):
-            yield left.pop(place), output
-        return
-    except (UsageError, OutOfMemoryError) as error:
-        rest, refused = list(left.values()), error
-    if len(rest) == 1:
-        yield rest[0], refused
-        return
-    yield from _outcomes(llm, rest[: len(rest) // 2])
-    yield from _outcomes(llm, rest[len(rest) // 2 :])
-
-
-def _checked(outputs: list[RequestOutput]) -> list[RequestOutput] | OctavoError:
-    why = failure(outputs)
-    return outputs if why is None else OctavoError(why)
 
 
 def _check_folder(source: Path, output: Path) -> None:

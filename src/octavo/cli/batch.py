@@ -1,4 +1,4 @@
-"""`octavo batch`: a file of requests in, a file of results out. `octavo.batch_job` does the work."""
+"""`octavo batch`: a file of requests in, one of results out; `octavo.batch_job` does the work."""
 
 from __future__ import annotations
 
