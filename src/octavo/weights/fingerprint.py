@@ -1,0 +1,110 @@
+"""Fingerprint: the SHA-256 of a model file, computed once and remembered as long as the file stays.
+
+`home/fingerprints.json` holds what was computed: by path, with the inode, size and times the file
+had. It is a cache: broken, missing or unwritable, it only costs another reading of the model. It is
+replaced whole, so processes cannot corrupt it; of two that write at once one may be forgotten.
+Knows files and their times. Knows nothing of what is in a model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import tempfile
+import time
+from pathlib import Path
+
+from octavo.errors import ModelFormatError, ModelNotFoundError
+
+_log = logging.getLogger(__name__)
+
+_MAX_ENTRIES = 256
+# A file written to twice within one tick of its file system's clock keeps its time: 2 s is the
+# coarsest in use.
+_TICK_NS = 2_000_000_000
+
+_Stamp = list[int]  # inode, size, mtime ns, ctime ns; a list, as JSON gives it back
+_Entries = dict[str, tuple[_Stamp, str]]  # by real path, the oldest first
+
+
+def fingerprint(path: Path, *, home: Path) -> str:
+    """SHA-256 of the file, in hex."""
+    key = os.path.realpath(path)
+    try:
+        stamp = _stamp(os.stat(key))
+        remembered = _read(home / "fingerprints.json").get(key)
+        if remembered is not None and remembered[0] == stamp:
+            return remembered[1]
+        started = time.time_ns()
+        stamp, digest = _digest(key)
+    except OSError as error:
+        raise ModelNotFoundError(f"cannot read {path}: {error.strerror or error}") from None
+    if stamp[2] < started - _TICK_NS:
+        _remember(home / "fingerprints.json", key, stamp, digest)
+    return digest
+
+
+def _stamp(status: os.stat_result) -> _Stamp:
+    return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def _digest(path: str) -> tuple[_Stamp, str]:
+    """The file's stamp and SHA-256, of one and the same content."""
+    with open(path, "rb", buffering=0) as file:
+        stamp = _stamp(os.fstat(file.fileno()))
+        with contextlib.suppress(OSError):  # read once: what else the page cache holds stays in it
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_NOREUSE)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if _stamp(os.fstat(file.fileno()))[1:3] != stamp[1:3]:
+            raise ModelFormatError(
+                f"{path} changed while it was read; run again when it is complete"
+            )
+    return stamp, digest
+
+
+def _read(store: Path) -> _Entries:
+    """What is well-formed in the store; nothing if it cannot be read."""
+    try:
+        entries = json.loads(store.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        if not isinstance(error, FileNotFoundError):
+            _log.debug("%s is not used: %s", store, error)
+        return {}
+    if not isinstance(entries, dict):
+        return {}
+    return {path: tuple(entry) for path, entry in entries.items() if _is_entry(entry)}
+
+
+def _is_entry(entry: object) -> bool:
+    match entry:
+        case [[int(), int(), int(), int()], str(digest)]:
+            return re.fullmatch("[0-9a-f]{64}", digest) is not None
+    return False
+
+
+def _remember(store: Path, path: str, stamp: _Stamp, digest: str) -> None:
+    entries = _read(store)
+    entries.pop(path, None)
+    entries[path] = stamp, digest
+    newest = dict(list(entries.items())[-_MAX_ENTRIES:])
+    try:
+        store.parent.mkdir(parents=True, exist_ok=True)
+        _replace(store, json.dumps(newest, indent=1))
+    except OSError as error:
+        _log.debug("cannot remember fingerprints in %s: %s", store, error)
+
+
+def _replace(store: Path, text: str) -> None:
+    descriptor, part = tempfile.mkstemp(prefix=f"{store.name}.", dir=store.parent)
+    try:
+        with open(descriptor, "w", encoding="ascii") as file:
+            file.write(text)
+        os.replace(part, store)
+    except BaseException:
+        os.unlink(part)
+        raise
