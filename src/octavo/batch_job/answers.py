@@ -1,0 +1,101 @@
+"""Lines to answers: all their prompts go to the model together, and one that it refuses harms no
+other.
+
+Knows no files. An answer is what the model gave for each prompt of a line, or the error that stands
+in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from octavo.batch_job.source import Entry
+from octavo.errors import OctavoError, OutOfMemoryError, UsageError
+from octavo.protocol.chat import ChatRequest
+from octavo.protocol.responses import failure
+from octavo.request import RequestOutput
+
+if TYPE_CHECKING:
+    from octavo.llm import LLM
+
+Prompt = str | Sequence[int]
+
+
+@dataclass(slots=True)
+class Asked:
+    """A line on its way: its prompts go to the model one by one."""
+
+    index: int
+    entry: Entry
+    outputs: dict[int, RequestOutput] = field(default_factory=dict)  # by place of the prompt
+    num_prompts: int = 1
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One of its prompts."""
+
+    of: Asked
+    place: int
+    prompt: Prompt
+
+
+def answer(
+    llm: LLM, asked: Iterable[Asked], template: str | None
+) -> Iterator[tuple[Asked, list[RequestOutput] | OctavoError]]:
+    """Each line once, as it is done."""
+    parts: list[_Part] = []
+    for one in asked:
+        try:
+            parts += _parts(llm, one, template)
+        except UsageError as error:
+            yield one, error
+    for part, outcome in _outcomes(llm, parts):
+        one = part.of
+        if one.failed:
+            continue
+        if isinstance(outcome, OctavoError):
+            one.failed = True
+            yield one, outcome
+            continue
+        one.outputs[part.place] = outcome
+        if len(one.outputs) == one.num_prompts:
+            yield one, _checked([one.outputs[place] for place in range(one.num_prompts)])
+
+
+def _parts(llm: LLM, one: Asked, template: str | None) -> list[_Part]:
+    request = one.entry.request
+    if isinstance(request, ChatRequest):
+        return [_Part(one, 0, llm.encode_chat(request.messages, chat_template=template))]
+    one.num_prompts = len(request.prompts)
+    return [_Part(one, place, prompt) for place, prompt in enumerate(request.prompts)]
+
+
+def _outcomes(
+    llm: LLM, parts: Sequence[_Part]
+) -> Iterator[tuple[_Part, RequestOutput | OctavoError]]:
+    """The model refuses all where it refuses one, so the rest is halved until that one is alone."""
+    if not parts:
+        return
+    left = dict(enumerate(parts))
+    params = [part.of.entry.request.params for part in parts]
+    options = [part.of.entry.request.options for part in parts]
+    try:
+        for place, output in llm.as_completed([part.prompt for part in parts], params, options):
+            yield left.pop(place), output
+        return
+    except (UsageError, OutOfMemoryError) as error:
+        rest, refused = list(left.values()), error
+    if len(rest) == 1:
+        yield rest[0], refused
+        return
+    yield from _outcomes(llm, rest[: len(rest) // 2])
+    yield from _outcomes(llm, rest[len(rest) // 2 :])
+
+
+def _checked(outputs: list[RequestOutput]) -> list[RequestOutput] | OctavoError:
+    why = failure(outputs)
+    return outputs if why is None else OctavoError(why)
