@@ -159,12 +159,10 @@ def _read_content(where: str, content: object) -> str:
 
 def _read_part(where: str, part: object) -> str:
     kind = part.get("type") if isinstance(part, dict) else None
-    if kind != "text":
+    if not isinstance(part, dict) or kind != "text":
         what = f"parts of type {kind!r} are not supported" if isinstance(kind, str) else "no part"
         raise BodyError(f'{where}: {what}: expected {{"type": "text", "text": …}}', where)
-    assert isinstance(part, dict)
-    if not isinstance(part.get("text"), str):
-        raise BodyError(
-            f"{where}.text: expected a string, found {kind_of(part.get('text'))}", where
-        )
-    return str(part["text"])
+    text, place = part.get("text"), f"{where}.text"
+    if not isinstance(text, str):
+        raise BodyError(f"{place}: expected a string, found {kind_of(text)}", place)
+    return text

@@ -1,0 +1,160 @@
+"""What every body is held to: fields known by name, kinds, and errors in OpenAI's schema."""
+
+from __future__ import annotations
+
+import pytest
+
+from octavo.errors import (
+    KernelError,
+    ModelNotFoundError,
+    OutOfMemoryError,
+    PromptTooLongError,
+    UsageError,
+)
+from octavo.protocol.bodies import BodyError, read_fields
+from octavo.protocol.chat import parse_chat
+from octavo.protocol.completions import parse_completion
+from octavo.protocol.responses import error_body, failure, status_of
+from octavo.request import RequestOptions
+from octavo.sampling_params import SamplingParams
+from tests.protocol.outputs import completion, output
+
+
+def refusal(**fields: object) -> tuple[str, str | None]:
+    with pytest.raises(BodyError) as caught:
+        parse_completion({"prompt": "p", **fields})
+    return str(caught.value), caught.value.param
+
+
+def params(**fields: object) -> SamplingParams:
+    return parse_completion({"prompt": "p", "max_tokens": 1, **fields}).params
+
+
+def test_a_field_nobody_knows_is_named_with_its_nearest():
+    assert refusal(temprature=1) == (
+        "unknown field 'temprature'; did you mean temperature?",
+        "temprature",
+    )
+
+
+@pytest.mark.parametrize("body", [None, [], "x", 3, True])
+def test_a_body_is_an_object(body):
+    with pytest.raises(BodyError, match="the body: expected an object, found "):
+        parse_chat(body)
+
+
+def test_null_is_not_given():
+    given = {"temperature": None, "tools": None, "user": None, "echo": None, "n": None}
+    assert params(**given) == params()
+
+
+def test_labels_are_dropped_whatever_they_say():
+    labels = {
+        "user": "u", "metadata": {"a": "b"}, "safety_identifier": "s", "prompt_cache_key": "k",
+    }  # fmt: skip
+    assert read_fields({**labels, "x": 1}, ["x"]) == {"x": 1}
+    assert refusal(user=3) == ("user: expected a string, found a whole number", "user")
+    assert refusal(metadata="m") == ("metadata: expected an object, found a string", "metadata")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("tools", []), ("logit_bias", {}), ("response_format", {"type": "text"}), ("store", False),
+     ("service_tier", "auto"), ("modalities", ["text"]), ("tool_choice", "none"), ("suffix", "")],
+)  # fmt: skip
+def test_what_asks_for_nothing_passes_and_anything_else_is_refused_by_name(name, value):
+    assert params(**{name: value}) == params()
+    assert refusal(**{name: "other"}) == (f"{name} is not supported: leave it out", name)
+
+
+def test_a_zero_is_not_the_false_that_asks_for_nothing():
+    assert refusal(store=0)[1] == "store"
+
+
+def test_ranges_and_kinds_are_those_of_sampling_params_with_the_field_named():
+    assert refusal(temperature="hot") == (
+        "temperature='hot': expected a number from 0 to 100",
+        "temperature",
+    )
+    assert refusal(priority=0.5)[1] == "priority"
+    assert refusal(stop=[""])[1] == "stop"
+    assert refusal(n=0) == ("n=0: expected a whole number from 1 to 64", "n")
+    assert refusal(echo="yes") == ("echo: expected true or false, found a string", "echo")
+    assert refusal(model="") == ("model: expected a name, found an empty string", "model")
+
+
+def test_every_name_that_is_the_same_in_both_is_passed_on():
+    given = {
+        "temperature": 0.5, "top_p": 0.9, "top_k": 40, "min_p": 0.05, "seed": 7, "n": 3,
+        "stop": ["a", "b"], "stop_token_ids": [3], "repetition_penalty": 1.1,
+        "presence_penalty": 0.5, "frequency_penalty": -0.5, "ignore_eos": True,
+    }  # fmt: skip
+    assert params(**given) == SamplingParams(max_tokens=1, **given)
+    assert parse_chat({"messages": [{"role": "user", "content": "x"}], **given}).params == (
+        SamplingParams(**given)
+    )
+
+
+def test_options_of_the_engine():
+    options = {"priority": -1, "deadline_ms": 500, "cache_salt": "tenant"}
+    assert parse_completion({"prompt": "p", **options}).options == RequestOptions(**options)
+
+
+def test_values_that_other_apis_define():
+    assert params(top_k=-1).top_k == 0
+    assert params(seed=-1).seed == 2**64 - 1
+    assert params(seed=-(2**63)).seed == 2**63
+    assert refusal(seed=-(2**63) - 1)[1] == "seed"
+
+
+def test_beams_are_as_many_as_n_or_best_of_or_beam_width():
+    beams = {"use_beam_search": True}
+    assert (params(**beams, n=4).beam_width, params(**beams, n=4).n) == (4, 4)
+    assert (params(**beams, n=2, best_of=6).beam_width, params(**beams, best_of=6).n) == (6, 1)
+    assert params(**beams, best_of=6, beam_width=8).beam_width == 8
+    wide = params(beam_width=3, length_penalty=0.5, early_stopping=True)
+    assert (wide.length_penalty, wide.early_stopping) == (0.5, True)
+    assert params(use_beam_search=False, n=4).beam_width is None
+    assert refusal(**beams, n=2, top_p=0.5)[1] == "top_p"
+
+
+def test_best_of_without_beams_may_only_say_what_n_says():
+    assert params(n=3, best_of=3) == params(n=3)
+    assert refusal(best_of=3) == ("best_of=3: needs use_beam_search, or to be n", "best_of")
+
+
+def test_streams_and_what_they_end_with():
+    def stream(**fields: object) -> tuple[bool, bool]:
+        wanted = parse_completion({"prompt": "p", **fields}).stream
+        return wanted.wanted, wanted.include_usage
+
+    assert stream() == stream(stream=False) == (False, False)
+    assert stream(stream=True) == (True, False)
+    assert stream(stream=True, stream_options={"include_usage": True}) == (True, True)
+    assert refusal(stream_options={})[0] == "stream_options needs stream: true"
+    assert refusal(stream=True, stream_options={"usage": True})[1] == "stream_options"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "kind", "param", "code"),
+    [(UsageError("m"), 400, "invalid_request_error", None, None),
+     (BodyError("m", "n"), 400, "invalid_request_error", "n", None),
+     (PromptTooLongError("m"), 400, "invalid_request_error", None, "context_length_exceeded"),
+     (OutOfMemoryError("m"), 400, "invalid_request_error", None, None),
+     (ModelNotFoundError("m"), 404, "invalid_request_error", None, "model_not_found"),
+     (KernelError("m"), 500, "server_error", None, None)],
+)  # fmt: skip
+def test_errors_in_openais_schema(error, status, kind, param, code):
+    assert status_of(error) == status
+    assert error_body(error) == {
+        "error": {"message": "m", "type": kind, "param": param, "code": code}
+    }
+
+
+def test_what_was_broken_off_is_no_answer():
+    good, late = completion("a"), completion("b", reason="deadline")
+    assert failure([output(good), output(late)]) is None
+    broken = output(good, completion("", reason="error"), error="the step failed")
+    assert failure([output(good), broken]) == "the step failed"
+    aborted = output(completion("", reason="abort"))
+    assert failure([aborted]) == "the request ended early: abort"

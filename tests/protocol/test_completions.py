@@ -1,0 +1,141 @@
+"""/v1/completions: prompts in, the exact response out, with echo and log-probabilities."""
+
+from __future__ import annotations
+
+import pytest
+
+from octavo.protocol.bodies import BodyError
+from octavo.protocol.completions import CompletionRequest, completion_response, parse_completion
+from octavo.sampling_params import SamplingParams
+from tests.protocol.outputs import Words, completion, output, token
+
+NAMED = {"id": "cmpl-1", "created": 17, "model": "m", "vocabulary": Words()}
+
+
+def respond(request: CompletionRequest, *outputs: object) -> dict:
+    return completion_response(request, outputs, **NAMED)
+
+
+def test_an_answer_has_16_tokens_unless_said():
+    found = parse_completion({"prompt": "p"})
+    assert found == CompletionRequest(None, ("p",), params=SamplingParams(max_tokens=16))
+    assert parse_completion({"prompt": "p", "max_tokens": 3}).params.max_tokens == 3
+
+
+@pytest.mark.parametrize(
+    ("prompt", "prompts"),
+    [("häh", ("häh",)), ("", ("",)), (["a", "b"], ("a", "b")), ([1, 2], ((1, 2),)),
+     ([[1], [2, 3]], ((1,), (2, 3)))],
+)  # fmt: skip
+def test_a_prompt_is_text_or_ids_and_may_be_several(prompt, prompts):
+    assert parse_completion({"prompt": prompt}).prompts == prompts
+
+
+@pytest.mark.parametrize(
+    ("prompt", "found"),
+    [(None, "null"), ([], "an empty list"), (3, "a whole number"), ({}, "an object"),
+     (["a", 1], "a list"), ([[1], "a"], "a list"), ([[]], "a list"), ([True], "a list"),
+     ([1.0], "a list")],
+)  # fmt: skip
+def test_anything_else_is_no_prompt(prompt, found):
+    with pytest.raises(BodyError) as caught:
+        parse_completion({"prompt": prompt})
+    expected = "prompt: expected a string, a list of token ids, or a list of either"
+    assert (str(caught.value), caught.value.param) == (f"{expected}, found {found}", "prompt")
+
+
+def test_echo_with_logprobs_asks_for_those_of_the_prompt():
+    def asked(**fields: object) -> tuple[int | None, int | None]:
+        params = parse_completion({"prompt": "p", **fields}).params
+        return params.logprobs, params.prompt_logprobs
+
+    assert asked(logprobs=2) == (2, None)
+    assert asked(echo=True) == (None, None)
+    assert asked(echo=True, logprobs=0) == (0, 0)
+    with pytest.raises(BodyError) as caught:
+        parse_completion({"prompt": "p", "echo": True, "logprobs": True})
+    assert str(caught.value) == "logprobs=True: expected a whole number from 0 to 20"
+
+
+def test_choices_count_on_from_prompt_to_prompt_and_usage_is_the_sum():
+    request = CompletionRequest(None, ("one", "two"))
+    first = output(completion("a"), completion("b"), usage=(3, 2, 1))
+    second = output(completion("c", reason="length"), completion("d"), usage=(5, 4, 0))
+    assert respond(request, first, second) == {
+        "id": "cmpl-1",
+        "object": "text_completion",
+        "created": 17,
+        "model": "m",
+        "choices": [
+            {"index": 0, "text": "a", "logprobs": None, "finish_reason": "stop"},
+            {"index": 1, "text": "b", "logprobs": None, "finish_reason": "stop"},
+            {"index": 2, "text": "c", "logprobs": None, "finish_reason": "length"},
+            {"index": 3, "text": "d", "logprobs": None, "finish_reason": "stop"},
+        ],
+        "usage": {
+            "prompt_tokens": 8,
+            "completion_tokens": 6,
+            "total_tokens": 14,
+            "prompt_tokens_details": {"cached_tokens": 1},
+        },
+    }
+
+
+def test_logprobs_are_four_lists_and_offsets_follow_the_text():
+    tokens = (
+        token(0, -0.5, (1, -0.25), (0, -0.5)),
+        token(2, -1.0),
+        token(3, -2.0, (5, -1.0)),
+        token(1, -3.0),
+        token(5, -4.0),
+    )
+    answer = completion("Hi€ there", *tokens, wanted=True)
+    (choice,) = respond(CompletionRequest(None, ("x",)), output(answer))["choices"]
+    assert choice["logprobs"] == {
+        "tokens": ["Hi", "bytes:\\xe2", "bytes:\\x82\\xac", " there", "<end>"],
+        "token_logprobs": [-0.5, -1.0, -2.0, -3.0, -4.0],
+        "top_logprobs": [
+            {" there": -0.25, "Hi": -0.5},
+            {"bytes:\\xe2": -1.0},
+            {"<end>": -1.0, "bytes:\\x82\\xac": -2.0},
+            {" there": -3.0},
+            {"<end>": -4.0},
+        ],
+        "text_offset": [0, 2, 2, 3, 9],
+    }
+
+
+def test_tokens_after_a_stop_string_stand_at_the_end_of_the_text():
+    answer = completion("Hi", token(0, -1.0), token(1, -1.0), token(1, -1.0), wanted=True)
+    (choice,) = respond(CompletionRequest(None, ("x",)), output(answer))["choices"]
+    assert choice["logprobs"]["text_offset"] == [0, 2, 2]
+
+
+def test_the_blank_that_spm_puts_before_a_text_takes_no_place_in_it():
+    answer = completion("there", token(1, -1.0), token(0, -1.0), wanted=True)
+    (choice,) = respond(CompletionRequest(None, ("x",)), output(answer))["choices"]
+    assert choice["logprobs"]["text_offset"] == [0, 5]
+
+
+def test_echo_puts_the_prompt_first_and_its_first_token_has_no_probability():
+    request = CompletionRequest(None, ("Hi there",), echo=True)
+    answer = completion(" ", token(4, -1.0), wanted=True)
+    seen = output(answer, prompt_logprobs=(None, token(1, -0.5, (0, -0.1))))
+    (choice,) = respond(request, seen)["choices"]
+    assert choice == {
+        "index": 0,
+        "text": "Hi there ",
+        "logprobs": {
+            "tokens": ["Hi", " there", " "],
+            "token_logprobs": [None, -0.5, -1.0],
+            "top_logprobs": [None, {"Hi": -0.1, " there": -0.5}, {" ": -1.0}],
+            "text_offset": [0, 2, 8],
+        },
+        "finish_reason": "stop",
+    }
+
+
+def test_echo_of_token_ids_decodes_them():
+    request = CompletionRequest(None, ((0, 2, 3),), echo=True)
+    (choice,) = respond(request, output(completion("!")))["choices"]
+    assert (choice["text"], choice["logprobs"]) == ("Hi€!", None)
