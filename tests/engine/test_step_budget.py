@@ -30,6 +30,7 @@ HEAD = 2 * 49152 * 576
 PAIR = 30 * 9 * 259 * 2.0  # attention counts twice
 KV = 30 * 3 * 128 * 2  # bytes of a token in bf16
 WEIGHTS = 85e6
+READ = WEIGHTS * 18  # a step's reading of them, in units
 TARGET = 0.1
 
 Spans = list[tuple[int, int]]
@@ -123,7 +124,7 @@ def test_chunks_with_more_to_come_are_whole_tiles_and_a_last_one_is_what_is_left
     assert step.fit(45, 5000) == 45 + 224
     assert step.fit(45, 45 + 250) == 45 + 224
     assert step.fit(45, 45 + 238) == 45 + 238
-    step.take(0, 220)
+    step.take(0, 235)
     assert step.fit(0, 200) == 0  # less than a tile fits
     assert step.fit(0, 9) == 9
 
@@ -140,10 +141,10 @@ def test_deeper_chunks_are_smaller():
 def test_a_chunk_costs_its_matmuls_and_pairs_within_the_target():
     it = budget()
     it.observe([(0, 128)], 0.050)
-    rate = (128 * ROW + HEAD + PAIR * pairs(0, 128)) / 0.050
+    rate = (READ + 128 * ROW + HEAD + PAIR * pairs(0, 128)) / 0.050
     for begin in (0, 333, 2048):
         end = it.open().fit(begin, 10**6)
-        cost_of = [(n * ROW + HEAD + PAIR * pairs(begin, begin + n)) / rate
+        cost_of = [(READ + n * ROW + HEAD + PAIR * pairs(begin, begin + n)) / rate
                    for n in (end - begin, end - begin + 32)]  # fmt: skip
         assert cost_of[0] <= TARGET < cost_of[1] * 1.001
 
@@ -178,10 +179,10 @@ def test_decodes_that_ride_along_cost_their_reads_but_not_the_weights():
     alone = it.open().fit(0, 5000)
     step = it.open()
     for _ in range(6):
-        step.take(1999, 2000)
+        step.take(2499, 2500)
     beside = step.fit(0, 5000)
-    # Six reads of 2,000 tokens: 6 x 2,000 x 23,040 bytes x 18 units = 5.0e9; rows and heads of the
-    # six: 1.6e9; together 31 rows of the 224.
+    # The step may cost 60.0e9; 224 rows from 0 cost 52.8e9 with the weights, 192 cost 45.0e9. The
+    # six cost 1.6e9 for their rows and 6 x 2,500 x 23,040 bytes x 18 = 6.2e9 for their reads.
     assert (alone, beside) == (224, 192)
 
 
@@ -203,7 +204,7 @@ def test_twice_as_slow_a_clock_halves_the_chunk_within_three_steps_and_back():
     assert before == 448
     assert got == [448, 448, 224, 224]
     fast = Machine(row=0.2e-3, pair=0.1e-6, fixed=0)
-    assert [run_step(it, fast, 0, 10**6) for _ in range(4)] == [224, 224, 416, 416]
+    assert [run_step(it, fast, 0, 10**6) for _ in range(4)] == [224, 224, 448, 448]
 
 
 def test_one_outlier_changes_nothing():
@@ -248,14 +249,14 @@ def test_decodes_alone_teach_what_reading_costs():
             step.take(1999, 2000)
         return step.fit(0, 10**6)
 
-    # A byte is worth 18 units at 5.69e11 a second until measured: 31.6 GB/s. The step may cost
-    # 56.9e9 units; the sixteen cost 4.3e9 for their rows, 13.3e9 for their reads at that speed.
+    # A byte is worth 18 units at 6.00e11 a second until measured: 33.3 GB/s. The step may cost
+    # 60.0e9 units; the sixteen cost 4.3e9 for their rows, 13.3e9 for their reads at that speed.
     assert beside(None) == 160
-    assert beside(1 / 31.6e9) == 160
-    assert beside(1 / 63.2e9) == 192
-    assert beside(1 / 15.8e9) == 96
+    assert beside(1 / 33.3e9) == 160
+    assert beside(1 / 66.7e9) == 192
+    assert beside(1 / 16.7e9) == 96
     assert beside(1e-15) == 192  # and no less than the arithmetic of their attention, 4.5e9
-    assert beside(1.0, decodes=1) == beside(8 / 31.6e9, decodes=1) == 192  # believed up to 8 times
+    assert beside(1.0, 3) == beside(8 / 33.3e9, 3) == 160  # believed up to 8 times
 
 
 def test_a_clock_that_did_not_move_teaches_nothing():
@@ -271,7 +272,7 @@ def test_seconds_are_what_rows_add_at_the_measured_rate():
     it = budget()
     assert it.seconds(0, 100) is None
     it.observe([(0, 128)], 0.050)
-    rate = (128 * ROW + HEAD + PAIR * pairs(0, 128)) / 0.050
+    rate = (READ + 128 * ROW + HEAD + PAIR * pairs(0, 128)) / 0.050
     want = (400 * ROW + PAIR * pairs(600, 1000)) / rate
     assert it.seconds(600, 1000) == pytest.approx(want, rel=1e-3)
     whole, first = it.seconds(0, 1000), it.seconds(0, 600)
@@ -318,14 +319,14 @@ def _flops(program: Program, work: Work) -> float:
 
 @given(
     st.floats(0.05e-3, 0.6e-3),  # 20,000 to 1,700 rows a second
-    st.floats(0.5, 2.0),  # attention's true weight over the assumed one
+    st.floats(0.7, 1.5),  # attention's true weight over the assumed one
     st.floats(0.0, 0.08),  # fixed part of a step over the target
     st.floats(0.3, 3.0),  # speed of reads over the assumed one
     st.lists(st.integers(0, 8), min_size=6, max_size=6),
-    st.randoms(use_true_random=False),
+    st.integers(0, 2**32),
 )
 def test_p95_of_long_prompts_among_decodes_is_within_1_3_of_the_target(
-    row, weight, fixed, reads, riding, chance
+    row, weight, fixed, reads, riding, seed
 ):
     machine = Machine(
         row=row,
@@ -333,12 +334,12 @@ def test_p95_of_long_prompts_among_decodes_is_within_1_3_of_the_target(
         fixed=fixed * TARGET,
         kv_token=row * KV * 18 / ROW * reads,
         noise=0.12,
-        random=chance,
+        random=random.Random(seed),
     )
     it = budget()
     times: list[float] = []
     for number, count in enumerate(riding):
-        done, length = 0, 1500 + 1000 * (number % 4)
+        done, length = 0, 3000 + 1000 * (number % 4)
         decodes = [(400 * i, 400 * i + 1) for i in range(count)]
         while done < length:
             step = it.open()

@@ -6,7 +6,7 @@ knows nothing of requests, blocks or arrays.
 
 A step is priced in units, one FLOP of a matmul each:
 
-    max(matmuls of all rows, reading the weights once)
+    matmuls of all rows + reading the weights once
     + for each span  max(attention of its rows, reading the K and V they see once)
 
 so a decode is no kind of its own: one row of a long context is priced by its reads, a chunk by its
@@ -70,6 +70,8 @@ class _Costs:
             else:
                 self.row += each.flops
         self.weight_bytes = weight_bytes
+        # By the assumed price: a measured one would change what a chunk costs between two chunks.
+        self.weights = weight_bytes * UNITS_PER_BYTE
         self.groups = [
             _Group(spec.window, pair, kv_bytes * share / sum(read))
             for spec, pair, share in zip(program.groups, pairs, read, strict=True)
@@ -110,6 +112,7 @@ class OpenStep:
         self._rows = 0
         self._heads = 0
         self._attention = 0.0
+        self._unpriced: list[tuple[int, int]] = []  # taken, not yet in _attention
         self._has_chunk = False
 
     def take(self, begin: int, end: int) -> None:
@@ -119,7 +122,7 @@ class OpenStep:
         self.rows_left -= rows
         self._rows += rows
         self._heads += 1
-        self._attention += self._costs.attention(begin, end, self._units_per_byte)
+        self._unpriced.append((begin, end))  # a step of decodes alone never asks for the price
         if rows > 1:
             self._has_chunk = True
             self._first_rows_left -= rows
@@ -138,6 +141,8 @@ class OpenStep:
     def _longest(self, begin: int, wanted: int) -> int:
         """The rows that fit the time: all that are wanted, else whole tiles."""
         room = min(wanted, self.rows_left, max(0, self._first_rows_left))
+        self._attention += self._attention_of(self._unpriced)
+        self._unpriced.clear()
         if room == wanted and self._fits(begin, begin + room):
             return room
         low, high = 0, room // TILE  # low tiles fit, more than high do not
@@ -153,9 +158,11 @@ class OpenStep:
         assert self._units is not None
         costs = self._costs
         matmuls = costs.row * (self._rows + end - begin) + costs.head * (self._heads + 1)
-        attention = self._attention + costs.attention(begin, end, self._units_per_byte)
-        weights = costs.weight_bytes * self._units_per_byte
-        return max(matmuls, weights) + attention <= self._units
+        attention = self._attention + self._attention_of([(begin, end)])
+        return matmuls + costs.weights + attention <= self._units
+
+    def _attention_of(self, spans: Sequence[tuple[int, int]]) -> float:
+        return sum(self._costs.attention(begin, end, self._units_per_byte) for begin, end in spans)
 
 
 class StepBudget:
@@ -195,9 +202,8 @@ class StepBudget:
         if in_chunks >= self._min_chunk:
             price = self._units_per_byte
             attention = sum(self._costs.attention(begin, end, price) for begin, end in spans)
-            reading = self._costs.weight_bytes * price
-            self._rates.append((max(matmuls, reading) + attention) / seconds)
-        elif self._rate is not None and matmuls < self._costs.weight_bytes * UNITS_PER_BYTE:
+            self._rates.append((matmuls + self._costs.weights + attention) / seconds)
+        elif self._rate is not None and matmuls < self._costs.weights:
             low, high = _BELIEVED
             price = self._rate * seconds / self._costs.bytes_read(spans)
             self._byte_prices.append(min(max(price, low), high))
@@ -205,11 +211,12 @@ class StepBudget:
     def seconds(self, begin: int, end: int) -> float | None:
         """What computing rows [begin, end) adds to a step at the measured rate: the time saved when
         they are reused. None before a chunk was measured."""
-        if self._rate is None:
-            return None
-        price = self._units_per_byte
-        units = self._costs.row * (end - begin) + self._costs.attention(begin, end, price)
-        return units / self._rate
+        return None if self._rate is None else self.units(begin, end) / self._rate
+
+    def units(self, begin: int, end: int) -> float:
+        """The price of computing rows [begin, end) in a step that reads the weights anyway."""
+        attention = self._costs.attention(begin, end, self._units_per_byte)
+        return self._costs.row * (end - begin) + attention
 
     @property
     def _rate(self) -> float | None:
