@@ -259,6 +259,24 @@ def test_decodes_alone_teach_what_reading_costs():
     assert beside(1.0, 3) == beside(8 / 33.3e9, 3) == 160  # believed up to 8 times
 
 
+def test_steps_of_many_decodes_teach_neither_price():
+    it = settled(Machine())
+
+    def beside() -> int:
+        step = it.open()
+        for _ in range(8):
+            step.take(3999, 4000)
+        return step.fit(0, 10**6)
+
+    before = beside()
+    for _ in range(5):
+        it.observe([(100, 101)] * 40, 0.040)  # mostly arithmetic: as bytes, 7 times their price
+    assert beside() == before
+    for _ in range(5):
+        it.observe([(100, 101)] * 3, 0.040)
+    assert beside() < before
+
+
 def test_a_clock_that_did_not_move_teaches_nothing():
     it = budget()
     it.observe([(0, 128)], 0.0)
