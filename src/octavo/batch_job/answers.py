@@ -20,8 +20,6 @@ from octavo.request import RequestOutput
 if TYPE_CHECKING:
     from octavo.llm import LLM
 
-Prompt = str | Sequence[int]
-
 
 @dataclass(slots=True)
 class Asked:
@@ -36,11 +34,11 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One of its prompts."""
+    """One of its prompts, as token ids."""
 
     of: Asked
     place: int
-    prompt: Prompt
+    prompt: list[int]
 
 
 def answer(
@@ -69,15 +67,16 @@ def answer(
 def _parts(llm: LLM, one: Asked, template: str | None) -> list[_Part]:
     request = one.entry.request
     if isinstance(request, ChatRequest):
-        return [_Part(one, 0, llm.encode_chat(request.messages, chat_template=template))]
+        tokens = llm.encode_chat(request.messages, chat_template=template)
+        return [_Part(one, 0, llm.encode(tokens))]  # which checks their number too
     one.num_prompts = len(request.prompts)
-    return [_Part(one, place, prompt) for place, prompt in enumerate(request.prompts)]
+    return [_Part(one, place, llm.encode(p)) for place, p in enumerate(request.prompts)]
 
 
 def _outcomes(
     llm: LLM, parts: Sequence[_Part]
 ) -> Iterator[tuple[_Part, RequestOutput | OctavoError]]:
-    """The model refuses all where it refuses one, so the rest is halved until that one is alone."""
+    """What the engine refuses stops the whole call, so the rest is halved until that is alone."""
     if not parts:
         return
     left = dict(enumerate(parts))

@@ -75,8 +75,12 @@ class Source:
     def read(self, index: int) -> Entry:
         """The request of a line without a fault."""
         self._file.seek(self._starts[index])
-        line = parse_line(_without_bom(self._starts[index], self._file.readline()))
-        if _key(line.content()) != self.keys[index]:
+        text = _without_bom(self._starts[index], self._file.readline())
+        try:
+            line = parse_line(text)
+        except BatchLineError:
+            line = None
+        if line is None or _key(line.content()) != self.keys[index]:
             raise UsageError(f"{self.path} was changed while it ran: run it again to go on")
         return Entry(line.custom_id, parse_body(line))
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,7 +21,9 @@ from octavo.cli.flags import ENGINE, AsJson, with_flags
 from octavo.cli.loading import find_or_pull, open_llm
 from octavo.cli.run import Stats
 from octavo.cli.screen import Screen
+from octavo.config import home
 from octavo.errors import ModelNotFoundError
+from octavo.weights.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -110,17 +111,16 @@ def _origin(
     if name is None:
         return {}
     try:
-        stat = find_or_pull(name).stat()
+        path = find_or_pull(name)
     except ModelNotFoundError as error:
         if given:
             raise
         where = f"line {lines.models[name]} of {lines.path} names model {name!r}"
         raise ModelNotFoundError(f"{where}: {error}; or --model runs all lines") from None
-    changed = datetime.fromtimestamp(stat.st_mtime, UTC).isoformat()
-    origin = {"model": name, "model file": f"{stat.st_size} bytes of {changed}"}
+    origin = {"model": name, "sha256 of the model": fingerprint(path, home=home())}
     origin |= {key: str(engine[key]) for key in _ANSWERS_DEPEND_ON if key in engine}
     if template is not None:
-        origin["chat template"] = hashlib.sha256(template.encode()).hexdigest()[:16]
+        origin["sha256 of the chat template"] = hashlib.sha256(template.encode()).hexdigest()
     return origin
 
 

@@ -1,0 +1,157 @@
+"""The journal: what was added is there after any kill, and what was torn is not."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from octavo.batch_job.journal import Journal
+from octavo.errors import UsageError
+
+ORIGIN = {"model": "m", "kv_dtype": "f32"}
+ONE, TWO, THREE = b"1" * 16, b"2" * 16, b"3" * 16
+
+
+def open_journal(path: Path, origin: dict[str, str] = ORIGIN, digest: str = "d") -> Journal:
+    return Journal(path, origin, digest, clock=lambda: 0.0)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Of a journal with two results, left by a run that was killed."""
+    journal = open_journal(tmp_path / "out.partial")
+    journal.add(ONE, {"id": "one", "text": "zwölf\u2028"})
+    journal.add(TWO, {"id": "two"})
+    journal.close()
+    return journal.path
+
+
+def test_results_are_found_by_key_after_another_open(path):
+    journal = open_journal(path)
+    assert (len(journal), ONE in journal, THREE in journal) == (2, True, False)
+    assert not journal.input_changed
+    assert journal.result(TWO) == {"id": "two"}
+    assert journal.result(ONE) == {"id": "one", "text": "zwölf\u2028"}
+    journal.add(THREE, {"id": "three"})
+    assert [journal.result(k)["id"] for k in (THREE, ONE)] == ["three", "one"]
+    journal.close()
+    again = open_journal(path)
+    assert len(again) == 3
+    again.close()
+
+
+def test_a_result_is_in_the_file_before_the_next_is_made(path):
+    journal = open_journal(path)
+    journal.add(THREE, {"id": "three"})
+    assert path.read_text().count("\n") == 4  # a header and three results, nothing closed
+    journal.close()
+
+
+def test_wherever_a_kill_tears_it_the_whole_lines_before_are_kept(path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # a thousand of them take seconds
+    whole = path.read_bytes()
+    ends = [i + 1 for i, byte in enumerate(whole) if byte == ord("\n")]
+    for cut in range(len(whole)):
+        path.write_bytes(whole[:cut])
+        journal = open_journal(path)
+        assert len(journal) == max(0, sum(end <= cut for end in ends) - 1), cut
+        journal.add(THREE, {"id": "three"})
+        journal.close()
+        again = open_journal(path)
+        assert (THREE in again, again.result(THREE)) == (True, {"id": "three"}), cut
+        assert all(json.loads(line) for line in path.read_text().splitlines())
+        again.close()
+
+
+def test_zeros_that_a_power_cut_left_are_cut_off(path):
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"\0" * 100 + b"\n")
+    open_journal(path).close()
+    assert path.read_bytes() == whole
+
+
+def test_results_of_another_origin_are_refused_by_name(path):
+    before = path.read_bytes()
+    for origin, line in [
+        ({**ORIGIN, "model": "n"}, "model = m, and this run has n"),
+        ({"model": "m"}, "kv_dtype = f32, and this run has the default"),
+        ({**ORIGIN, "context": "9"}, "context = the default, and this run has 9"),
+    ]:
+        with pytest.raises(UsageError, match=f"was begun with {line}: run with the same, or del"):
+            open_journal(path, origin)
+    assert path.read_bytes() == before
+
+
+def test_a_changed_input_is_noticed_once(path):
+    changed = open_journal(path, digest="e")
+    assert (changed.input_changed, len(changed)) == (True, 2)
+    changed.close()
+    again = open_journal(path, digest="e")
+    assert (again.input_changed, len(again)) == (False, 2)
+    again.close()
+
+
+@pytest.mark.parametrize("text", ["mine", '{"key": "00", "result": {}}\n', "[]\n", "\n"])
+def test_a_file_of_another_kind_is_left_alone(tmp_path, text):
+    path = tmp_path / "out.partial"
+    path.write_text(text)
+    with pytest.raises(UsageError, match="is no journal of a batch: move it away"):
+        open_journal(path)
+    assert path.read_text() == text
+
+
+def test_one_run_at_a_time(path):
+    first = open_journal(path)
+    with pytest.raises(UsageError, match="is held by another run: wait for it, or choose another"):
+        open_journal(path)
+    first.close()
+    open_journal(path).close()
+
+
+def test_nothing_to_keep_leaves_no_file(tmp_path):
+    open_journal(tmp_path / "out.partial").close()
+    assert not (tmp_path / "out.partial").exists()
+
+
+def test_it_is_synced_every_five_seconds_and_at_the_end(tmp_path, monkeypatch):
+    times: Iterator[float] = iter([0.0, 1.0, 4.9, 5.0, 6.0, 10.0])
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    journal = Journal(tmp_path / "out.partial", ORIGIN, "d", clock=lambda: next(times))
+    counts = []
+    for key in range(5):
+        journal.add(bytes([key]) * 16, {})
+        counts.append(len(synced))
+    assert counts == [0, 0, 1, 1, 2]
+    journal.close()
+    assert len(synced) == 3
+
+
+def test_half_a_line_that_a_full_disk_left_is_taken_back(path):
+    journal = open_journal(path)
+    whole, real = path.read_bytes(), journal._file
+
+    class FullDisk:
+        """Takes ten bytes more."""
+
+        room = 10
+
+        def write(self, data: bytes) -> int:
+            if not self.room:
+                raise OSError(28, "No space left on device")
+            written, self.room = real.write(data[: self.room]), 0
+            return written
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(real, name)
+
+    journal._file = FullDisk()
+    with pytest.raises(OSError, match="No space left"):
+        journal.add(THREE, {"id": "three"})
+    assert path.read_bytes() == whole
+    assert THREE not in journal
+    real.close()

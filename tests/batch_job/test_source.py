@@ -1,0 +1,97 @@
+"""Which lines of a file hold a request."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from octavo.batch_job.source import Source
+from octavo.errors import UsageError
+from tests.batch_job.lines import chat, line, plain, write
+
+
+def test_lines_are_numbered_as_in_an_editor_and_read_again_when_asked(tmp_path):
+    path = write(tmp_path / "in", "", plain("a", "one"), "  ", chat("b", "zwei\u2028drei"))
+    with Source(path) as source:
+        assert len(source) == 2
+        assert [source.number(0), source.number(1)] == [2, 4]
+        assert source.read(1).request.messages == ({"role": "user", "content": "zwei\u2028drei"},)
+        assert (source.read(0).custom_id, source.read(0).request.prompts) == ("a", ("one",))
+        assert (source.models, source.first_chat, source.faults) == ({"m": 2}, 4, {})
+
+
+def test_a_file_of_nothing_has_no_lines(tmp_path):
+    for text in ("", "\n \n"):
+        (tmp_path / "in").write_text(text)
+        with Source(tmp_path / "in") as source:
+            assert (len(source), source.models, source.first_chat) == (0, {}, None)
+
+
+def test_windows_files_begin_with_a_mark_and_end_lines_with_two_characters(tmp_path):
+    text = "\ufeff" + plain("a", "one") + "\r\n" + plain("b", "two")
+    (tmp_path / "in").write_bytes(text.encode())
+    with Source(tmp_path / "in") as source:
+        assert not source.faults
+        assert [source.read(i).custom_id for i in range(2)] == ["a", "b"]
+
+
+def test_lines_at_fault_are_kept_with_number_and_id(tmp_path):
+    path = write(
+        tmp_path / "in",
+        "{",
+        plain("a", "one"),
+        plain("b", "one", temperature="hot"),
+        plain("a", "two"),
+        line("c", "/v2", {}),
+    )
+    with Source(path) as source:
+        found = {f.number: (f.custom_id, str(f.error)) for f in source.faults.values()}
+    assert list(source.faults) == [0, 2, 3, 4]
+    assert found == {
+        1: (None, "not JSON: Expecting property name enclosed in double quotes at character 3"),
+        3: ("b", "temperature='hot': expected a number from 0 to 100"),
+        4: ("a", "custom_id 'a' is that of line 2: give each its own"),
+        5: ("c", "url: expected /v1/chat/completions or /v1/completions"),
+    }
+
+
+def test_only_requests_name_models(tmp_path):
+    wrong = plain("a", "one", model="wrong", n=0)
+    with Source(write(tmp_path / "in", wrong, plain("b", "x"), plain("c", "y"))) as source:
+        assert source.models == {"m": 2}
+
+
+def test_equal_requests_have_equal_keys_in_any_file(tmp_path):
+    one = Source(write(tmp_path / "1", plain("a", "x"), plain("b", "x"), "{", "{"))
+    two = Source(write(tmp_path / "2", "{", plain("b", "x").replace(": ", ":"), plain("a", "x")))
+    with one, two:
+        assert one.keys[:2] == two.keys[:0:-1]
+        assert len({*one.keys, *two.keys}) == 5  # two requests, and lines at fault are each its own
+        assert one.digest != two.digest
+
+
+def test_a_file_that_changes_while_it_runs_is_noticed(tmp_path):
+    path = write(tmp_path / "in", plain("a", "one"))
+    with Source(path) as source:
+        write(path, plain("a", "two"))
+        with pytest.raises(UsageError, match="was changed while it ran: run it again to go on"):
+            source.read(0)
+        path.write_text("{")
+        with pytest.raises(UsageError, match="was changed while it ran: run it again to go on"):
+            source.read(0)
+
+
+def test_what_cannot_be_read_twice_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"cannot read .*: No such file or directory"):
+        Source(tmp_path / "none")
+    with pytest.raises(UsageError, match=r"cannot read .*: Is a directory"):
+        Source(tmp_path)
+    read_end, write_end = os.pipe()
+    os.close(write_end)
+    try:
+        with pytest.raises(UsageError, match="is a pipe, and lines are read twice: give a file"):
+            Source(Path(f"/dev/fd/{read_end}"))
+    finally:
+        os.close(read_end)
