@@ -31,12 +31,17 @@ class EngineConfig:
     kv_memory: int | None = None  # bytes
     threads: int | None = None
     kv_cache: bool = True
-    prefix_cache: bool = False
+    prefix_cache: bool = True
+    kv_idle: float = 600.0  # seconds after which the memory of kept blocks goes back; inf = never
+    eviction: Literal["lru", "cost"] = "lru"
     block_size: int = 32
     activations: Activations | None = None  # rows that meet integer weights; None = int8
     weights: Literal["bf16", "f32"] | None = None  # None = as the file has them
     max_num_seqs: int = 64
-    max_batch_tokens: int = 512  # rows of one step
+    max_batch_tokens: int = 512  # rows of one step, at most
+    max_waiting: int = 1024  # requests that a server lets queue
+    step_ms: float | None = 100.0  # how long a step with a prefill may last; None = no target
+    schedule: Literal["fcfs", "longest-prefix"] = "fcfs"
     fuse: bool = True
     profile: bool = False  # per-op counters
 
@@ -60,6 +65,7 @@ class EngineConfig:
             ("threads", 1, 1024),
             ("max_num_seqs", 1, 4096),
             ("max_batch_tokens", 1, 8192),
+            ("max_waiting", 1, 2**24),
         ):
             value = getattr(self, name)
             whole = isinstance(value, int) and not isinstance(value, bool)
@@ -68,11 +74,16 @@ class EngineConfig:
         for name in ("kv_cache", "prefix_cache", "fuse", "profile"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"{name}={getattr(self, name)!r}: expected True or False")
+        for name, optional in (("kv_idle", False), ("step_ms", True)):
+            value = getattr(self, name)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not (optional and value is None) and not (number and value >= 0):
+                raise UsageError(f"{name}={value!r}: expected a number from 0")
+        _one_of("eviction", self.eviction, ("lru", "cost"))
+        _one_of("schedule", self.schedule, ("fcfs", "longest-prefix"))
         _one_of("block_size", self.block_size, BLOCK_SIZES)
         _one_of("activations", self.activations, (None, "int8", "bf16"))
         _one_of("weights", self.weights, (None, "bf16", "f32"))
-        if self.prefix_cache:
-            raise UsageError("prefix_cache=True is not there yet: leave it out")
 
 
 def parse_kv_dtype(text: object) -> tuple[KVDtype, KVDtype]:

@@ -1,4 +1,4 @@
-"""LLM: the offline API. Text in, answers out; has an engine, a tokenizer and the packed weights.
+"""LLM: the offline API. Text in, answers out; has a loaded model and its engine.
 
 Not a server: calls run in the caller's thread, and calls of several threads take turns step by
 step.
@@ -7,54 +7,33 @@ step.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from octavo.answer import Answer
 from octavo.batch import FloatArray, Want
-from octavo.config import EngineConfig, home
-from octavo.engine.engine import Engine
-from octavo.engine.memory import plan_memory
-from octavo.engine.runner import Runner, log_probs
-from octavo.engine.scheduler import Scheduler
-from octavo.engine.stop_strings import StopStrings
+from octavo.config import EngineConfig
+from octavo.engine.runner import log_probs
 from octavo.errors import PromptTooLongError, UsageError
-from octavo.kernels import native
-from octavo.kv_cache.block_pool import BlockPool
-from octavo.model.registry import build_program
-from octavo.records import CacheReason, CacheRecord, StepRecord
-from octavo.request import Completion, Request, RequestOutput, StreamChunk, Usage
+from octavo.loaded_model import load_model
+from octavo.records import StepRecord
+from octavo.request import RequestOptions, RequestOutput, StreamChunk
 from octavo.sampling_params import SamplingParams
-from octavo.tokenizer import Detokenizer, Tokenizer
-from octavo.weights import library
-from octavo.weights.gguf_model import load_weights
-from octavo.weights.model_header import read_header
 
 Prompt = str | Sequence[int]
 Stream = Generator[StreamChunk, None, None]
 Messages = Sequence[Mapping[str, Any]]
+T = TypeVar("T")
 
 _PROMPT = "a prompt is a string or a list of token ids"
 _LOGITS_LIMIT = 2 << 30  # bytes that llm.logits may return
 _ROWS_OF_STEP = 128  # rows of a step whose every row gives logits: 25 MB at a vocabulary of 49k
-
-
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """What was loaded. Bytes as they are in memory."""
-
-    path: Path
-    weight_bytes: int
-    tensor_types: Mapping[str, tuple[int, int]]  # of the file: name -> (tensors, bytes)
-    context: int
-    kv_blocks: int
-    block_bytes: int
-    threads: int
-    isa: str
 
 
 class LLM:
@@ -66,62 +45,32 @@ class LLM:
         kv_memory      budget of the KV pages: bytes, or "512M", "4GiB"; by default half of the free
         threads        by default the physical cores that affinity and cgroup allow
         kv_cache       False computes the whole sequence again for every token
+        prefix_cache   False shares no blocks between requests (True by default)
+        kv_idle        seconds after which memory of blocks that can be found goes back (600)
+        eviction       which of them go first: "lru" (default), or "cost": what is cheap to redo
         block_size     tokens of a KV block: 16, 32 (default) or 64
         weights        "bf16" or "f32" unpacks them; by default they stay as the file has them
         activations    rows that meet integer weights: "int8" (default), or "bf16": exact to 16 bits
-        max_num_seqs, max_batch_tokens   requests, and rows of a step
+        max_num_seqs, max_batch_tokens   sequences, and rows of a step
+        step_ms        how long a step with a prefill may last (100); None: as many rows as may be
+        schedule       "fcfs" (default), or "longest-prefix": what shares most with the cache first
+        max_waiting    requests that a server lets queue (1024)
         fuse, profile  False runs the op list unfused; True counts nanoseconds by op in the records
 
         Raises UsageError, ModelError, OutOfMemoryError.
         """
-        self.config = config = EngineConfig.parse(options)
-        header = read_header(library.find(model, home=home()))
-        self.model_config = header.config
-        self.program = build_program(header.config)
-        self.tokenizer = Tokenizer.from_spec(
-            header.tokenizer_spec(), cache_dir=home() / "tokenizers"
-        )
-        plan = plan_memory(config, self.program, header.config.context)
-        threads = config.threads or native.usable_cpus()
-        self._pool = native.ThreadPool(threads)
-        specs = self.program.weights()
-        weights = load_weights(header, specs, self._pool, expand=config.weights)
-        # Without a cache a whole sequence is computed in one step.
-        max_rows = (
-            config.max_batch_tokens
-            if config.kv_cache
-            else max(plan.context, config.max_batch_tokens)
-        )
-        self._runner = Runner(
-            self.program, weights, config,
-            pool=self._pool, context=plan.context, num_blocks=plan.num_blocks, max_rows=max_rows,
-        )  # fmt: skip
-        blocks = BlockPool(plan.num_blocks)
-        scheduler = Scheduler(
-            blocks,
-            block_size=config.block_size,
-            max_batch_tokens=max_rows,
-            max_num_seqs=config.max_num_seqs,
-            keep_computed=config.kv_cache,
-        )
-        self._engine = Engine(
-            self._runner, blocks, scheduler,
-            block_size=config.block_size, context=plan.context,
-            eos_ids=self.tokenizer.eos_ids, default_temperature=header.temperature,
-        )  # fmt: skip
+        self.config = EngineConfig.parse(options)
+        loaded = load_model(model, self.config)
+        self.info = loaded.info
+        self.model_config = loaded.model_config
+        self.program = loaded.program
+        self.tokenizer = loaded.tokenizer
+        self._runner = loaded.runner
+        self._engine = loaded.engine
         self._lock = threading.Lock()
-        self._answers: dict[int, _Answer] = {}
-        self._abandoned: deque[_Answer] = deque()
-        self.info = ModelInfo(
-            path=header.path,
-            weight_bytes=weights.nbytes(),
-            tensor_types=header.tensor_types(),
-            context=plan.context,
-            kv_blocks=plan.num_blocks,
-            block_bytes=self._runner.block_bytes,
-            threads=threads,
-            isa=self._runner.isa,
-        )
+        self._answers: dict[int, Answer] = {}  # by request id; all that have not ended
+        self._abandoned: deque[Answer] = deque()
+        self._reclaim_timer: threading.Timer | None = None
 
     @property
     def records(self) -> list[StepRecord]:
@@ -132,20 +81,26 @@ class LLM:
         self,
         prompts: Prompt | Sequence[Prompt],
         params: SamplingParams | Sequence[SamplingParams] | None = None,
+        options: RequestOptions | Sequence[RequestOptions] | None = None,
     ) -> list[RequestOutput]:
         """Complete each prompt; all run in one batch. One SamplingParams for all, or one each."""
-        listed = _as_prompts(prompts)
-        each = _as_params(params, len(listed))
-        encoded = [self._encode(p) for p in listed]
-        answers: list[_Answer] = []
-        try:
-            for tokens, one in zip(encoded, each, strict=True):
-                answers.append(self._add(tokens, one))
-            while not all(a.done for a in answers):
-                self._step()
-            return [self._output(a) for a in answers]
-        finally:
-            self._abandon(answers)
+        outputs: dict[int, RequestOutput] = {}
+        for answer, index in self._run(prompts, params, options):
+            if answer.request.error is not None:
+                raise answer.request.error
+            outputs[index] = self._output(answer)
+        return [outputs[i] for i in range(len(outputs))]
+
+    def as_completed(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        options: RequestOptions | Sequence[RequestOptions] | None = None,
+    ) -> Iterator[tuple[int, RequestOutput]]:
+        """`generate`, giving (index of the prompt, output) as each is done. One that failed has
+        finish_reason "error"."""
+        for answer, index in self._run(prompts, params, options):
+            yield index, self._output(answer)
 
     def chat(
         self,
@@ -162,11 +117,19 @@ class LLM:
         )
         return self.generate([tokens], params)[0]
 
-    def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Stream:
+    def stream(
+        self,
+        prompt: Prompt,
+        params: SamplingParams | None = None,
+        options: RequestOptions | None = None,
+    ) -> Stream:
         """Complete a prompt, piece by piece; the last chunk has the whole output. Closing it early
         aborts."""
-        (checked,) = _as_params(params, 1)
-        return self._stream(self._encode(prompt), checked)
+        (checked,) = _one_each("params", params, SamplingParams, 1)
+        (opts,) = _one_each("options", options, RequestOptions, 1)
+        if checked.beam_width:
+            raise UsageError("beam_width: beams cannot be streamed; use generate")
+        return self._stream(self._add(self.encode(prompt), checked, opts))
 
     def chat_stream(
         self,
@@ -234,20 +197,25 @@ class LLM:
         """Counts over the kept step records, and the pool as it is."""
         self._abandon(())
         records = self.records
+        steps = sorted(r.seconds for r in records)
+        slots = sum(r.kv_blocks_used for r in records) * self.config.block_size
         return {
             "steps": len(records),
             "computed_tokens": sum(r.computed_tokens for r in records),
             "cached_tokens": sum(r.cached_tokens for r in records),
-            "step_seconds": sum(r.seconds for r in records),
+            "preempted": sum(r.num_preempted for r in records),
+            "step_seconds": sum(steps),
+            "step_seconds_p95": steps[int(len(steps) * 0.95)] if steps else None,
             "forward_seconds": sum(r.forward_seconds for r in records),
-            "kv_blocks_total": self.info.kv_blocks,
-            "kv_blocks_used": self._engine.num_held_blocks,
+            **self._engine.counts(),
+            "kv_waste": sum(r.kv_slots_unfilled for r in records) / slots if slots else 0.0,
             "kv_block_bytes": self.info.block_bytes,
             "weight_bytes": self.info.weight_bytes,
             "context": self.info.context,
         }
 
-    def _encode(self, prompt: Prompt) -> list[int]:
+    def encode(self, prompt: Prompt) -> list[int]:
+        """The token ids of a prompt, checked against the vocabulary and the context."""
         return self._check_tokens(
             self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
         )
@@ -272,50 +240,73 @@ class LLM:
             )
         return checked
 
-    def _add(self, tokens: list[int], params: SamplingParams) -> _Answer:
+    def _add(self, tokens: list[int], params: SamplingParams, options: RequestOptions) -> Answer:
         unknown = [t for t in params.stop_token_ids if t >= self.program.vocab_size]
         if unknown:
             most = self.program.vocab_size - 1
             raise UsageError(f"stop_token_ids has {unknown[0]}: expected 0 to {most}")
         with self._lock:
-            request = self._engine.add(tokens, params)
-            answer = _Answer(request, self.tokenizer)
-            self._answers[request.id] = answer
+            request = self._engine.add(tokens, params, options)
+            answer = self._answers[request.id] = Answer(request, self.tokenizer)
         return answer
 
+    def _run(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None,
+        options: RequestOptions | Sequence[RequestOptions] | None,
+    ) -> Iterator[tuple[Answer, int]]:
+        """Each answer as it is done, and the index of its prompt."""
+        encoded = [self.encode(p) for p in _as_prompts(prompts)]
+        each = _one_each("params", params, SamplingParams, len(encoded))
+        opts = _one_each("options", options, RequestOptions, len(encoded))
+        open_answers: dict[int, Answer] = {}
+        try:
+            for index, added in enumerate(zip(encoded, each, opts, strict=True)):
+                open_answers[index] = self._add(*added)
+            while open_answers:
+                self._step()
+                for index in [i for i, a in open_answers.items() if a.done]:
+                    yield open_answers.pop(index), index
+        finally:
+            self._abandon(open_answers.values())
+
     def _step(self) -> None:
-        """One step of whatever runs; hands its tokens to the answers they belong to."""
+        """One step of whatever runs; its answers take in their tokens."""
         with self._lock:
             self._end_abandoned()
-            if not self._engine.has_unfinished:
-                return
-            for new in self._engine.step():
-                answer = self._answers[new.request.id]
-                answer.push(new.token)
-                if answer.stops.found is not None:
-                    self._engine.finish(new.request, "stop")
-                    new.request.finish_reason = "stop"  # even if this was the last of max_tokens
-                if new.request.finish_reason is not None:
+            if self._engine.has_unfinished:
+                self._engine.step()
+            for answer in list(self._answers.values()):
+                for sequence in answer.catch_up():
+                    self._engine.finish_sequence(sequence, "stop")
+                if answer.request.finished:
                     answer.finish()
+                    del self._answers[answer.request.id]
+            self._rest()
 
-    def _stream(self, tokens: list[int], params: SamplingParams) -> Stream:
-        answer = self._add(tokens, params)  # here, so that a stream nobody reads takes no place
+    def _stream(self, answer: Answer) -> Stream:
         try:
             while not answer.done:
                 self._step()
-                if answer.fresh_tokens and answer.request.finish_reason is None:
-                    yield StreamChunk(*answer.take())
-            yield StreamChunk(*answer.take(), self._output(answer))
+                if not answer.done:
+                    yield from answer.take()
+            if answer.request.error is not None:
+                raise answer.request.error
+            *chunks, last = answer.take() or [StreamChunk("", ())]
+            yield from chunks
+            yield replace(last, output=self._output(answer))
         finally:
             self._abandon([answer])
 
-    def _abandon(self, answers: Sequence[_Answer]) -> None:
+    def _abandon(self, answers: Iterable[Answer]) -> None:
         """End what nobody waits for. Never waits for the lock: the garbage collector may close a
         stream inside a step of the same thread, and then the next step ends it."""
         self._abandoned.extend(answers)
         if self._lock.acquire(blocking=False):
             try:
                 self._end_abandoned()
+                self._rest()
             finally:
                 self._lock.release()
 
@@ -326,62 +317,30 @@ class LLM:
             self._engine.finish(answer.request, "abort")
             self._answers.pop(answer.request.id, None)
 
-    def _output(self, answer: _Answer) -> RequestOutput:
-        request = answer.request
-        assert request.finish_reason is not None
-        wanted = request.params.logprobs is not None
-        completion = Completion(
-            text="".join(answer.text),
-            token_ids=tuple(request.completion_token_ids),
-            logprobs=tuple(request.logprobs) if wanted else None,
-            finish_reason=request.finish_reason,
-        )
-        return RequestOutput(
-            prompt_token_ids=request.prompt_token_ids,
-            outputs=(completion,),
-            usage=Usage(request.num_prompt_tokens, request.num_completion_tokens, cached_tokens=0),
-            cache=CacheRecord(reason=CacheReason.DISABLED),
-            metrics=self._engine.metrics(request),
-            seed=request.seed,
-        )
+    def _rest(self) -> None:
+        """If nothing runs, give idle memory back, now or when it will have idled long enough.
+        Needs the lock."""
+        if self._reclaim_timer is not None:
+            self._reclaim_timer.cancel()
+            self._reclaim_timer = None
+        if self._engine.has_unfinished:
+            return
+        seconds = self._engine.reclaim()
+        if seconds is not None and seconds < threading.TIMEOUT_MAX:
+            timer = threading.Timer(seconds, _reclaim, [weakref.ref(self)])
+            timer.daemon = True
+            timer.start()
+            self._reclaim_timer = timer
+
+    def _output(self, answer: Answer) -> RequestOutput:
+        return answer.output(self._engine.metrics(answer.request))
 
 
-class _Answer:
-    """The text of one request as its tokens come: detokenised, cut at a stop string."""
-
-    def __init__(self, request: Request, tokenizer: Tokenizer) -> None:
-        self.request = request
-        self.stops = StopStrings(request.params.stop)
-        self.text: list[str] = []
-        self.done = False
-        self.fresh_text: list[str] = []
-        self.fresh_tokens: list[int] = []
-        self._detokenizer = Detokenizer(tokenizer, continuation=True)
-        # These end a text and are not part of it.
-        self._unseen = tokenizer.eos_ids | frozenset(request.params.stop_token_ids)
-
-    def push(self, token: int) -> None:
-        self.fresh_tokens.append(token)
-        ended = self.request.finish_reason == "stop" and token in self._unseen
-        if not ended:
-            self._show(self.stops.push(self._detokenizer.push(token)))
-
-    def finish(self) -> None:
-        if self.stops.found is None:
-            self._show(self.stops.push(self._detokenizer.finish()))
-            self._show(self.stops.finish())
-        self.done = True
-
-    def take(self) -> tuple[str, tuple[int, ...]]:
-        """What came since the last call."""
-        taken = "".join(self.fresh_text), tuple(self.fresh_tokens)
-        self.fresh_text, self.fresh_tokens = [], []
-        return taken
-
-    def _show(self, text: str) -> None:
-        if text:
-            self.text.append(text)
-            self.fresh_text.append(text)
+def _reclaim(ref: weakref.ref[LLM]) -> None:
+    llm = ref()
+    if llm is not None:
+        with llm._lock:
+            llm._rest()
 
 
 def _as_prompts(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
@@ -395,17 +354,16 @@ def _as_prompts(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     return list(prompts)  # type: ignore[arg-type]
 
 
-def _as_params(
-    params: SamplingParams | Sequence[SamplingParams] | None, count: int
-) -> list[SamplingParams]:
-    if params is None or isinstance(params, SamplingParams):
-        return [params or SamplingParams()] * count
-    for each in params if _is_list(params) else (params,):
-        if not isinstance(each, SamplingParams):
-            raise UsageError(f"params: expected SamplingParams, found {type(each).__name__}")
-    if len(params) != count:
-        raise UsageError(f"{len(params)} SamplingParams for {count} prompts: give one, or one each")
-    return list(params)
+def _one_each(what: str, given: Any, kind: type[T], count: int) -> list[T]:
+    """One of `kind` for all (None: the default), or a list of one each."""
+    if given is None or isinstance(given, kind):
+        return [kind() if given is None else given] * count
+    for each in given if _is_list(given) else (given,):
+        if not isinstance(each, kind):
+            raise UsageError(f"{what}: expected {kind.__name__}, found {type(each).__name__}")
+    if len(given) != count:
+        raise UsageError(f"{len(given)} {what} for {count} prompts: give one, or one each")
+    return list(given)
 
 
 def _is_list(value: object) -> bool:

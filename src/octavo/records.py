@@ -11,14 +11,14 @@ class CacheReason(StrEnum):
     """Why a prompt's tokens were not all found in the cache."""
 
     COLD = "cold"  # nothing was kept yet
-    DIVERGED = "diverged"
-    EVICTED = "evicted"
+    DIVERGED = "diverged"  # no kept sequence goes on with the token at `diverged_at`
+    EVICTED = "evicted"  # what follows was kept once, and its memory was needed
     DISABLED = "disabled"
-    SALT = "salt"
+    SALT = "salt"  # the first request under its salt: others' tokens are out of its sight
     DTYPE = "dtype"
     MODEL_CHANGED = "model-changed"
     WINDOW = "window"
-    NEEDS_ALL_ROWS = "needs-all-rows"
+    NEEDS_ALL_ROWS = "needs-all-rows"  # log-probabilities of the prompt: every row has to run
 
 
 class CacheSource(StrEnum):
@@ -32,14 +32,18 @@ class CacheSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CacheRecord:
-    """One request's use of the prefix cache."""
+    """One request's use of the prefix cache.
+
+    `matched_tokens` were not computed again; the last token of a prompt always is, so that a prompt
+    of p tokens that was found whole has p - 1 of them, and no `reason`.
+    """
 
     matched_tokens: int = 0
     source: CacheSource = CacheSource.NONE
-    reason: CacheReason = CacheReason.DISABLED
-    diverged_at: int | None = None
+    reason: CacheReason | None = CacheReason.DISABLED
+    diverged_at: int | None = None  # index of the first prompt token that was not found
     diverged_text: str | None = None
-    saved_ms: float = 0.0
+    saved_ms: float | None = None  # at the measured rate of prefill; None before one was measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,16 @@ class StepRecord:
     output_rows: int
     seconds: float  # the whole step: schedule, forward, sample, update
     forward_seconds: float
-    kv_blocks_used: int
+    num_waiting: int  # requests that the step left in the queue
+    num_preempted: int  # requests that gave up their blocks for this step
+    kv_blocks_used: int  # held by requests that run, or pinned
+    kv_blocks_kept: int  # held by nobody, but their tokens can still be found
     kv_blocks_total: int
+    kv_slots_unfilled: int  # slots of used blocks that no computed token fills yet
+    kv_blocks_copied: int  # shared blocks that were copied to be written
     op_ns: tuple[tuple[str, int], ...] = ()  # by op class, when the counters are on
+
+    def kv_waste(self, block_size: int) -> float:
+        """Part of the used blocks' slots that hold no token: 1 - live tokens / slots."""
+        slots = self.kv_blocks_used * block_size
+        return self.kv_slots_unfilled / slots if slots else 0.0

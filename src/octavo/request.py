@@ -1,18 +1,38 @@
 """Request and RequestOutput: one prompt on its way through the engine, and what comes back.
 
-A Request is the engine's; a RequestOutput is the user's and never changes once given.
+A Request is the engine's, and so are its Sequences; a RequestOutput is the user's and never changes
+once given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import abc
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
+from octavo.errors import UsageError
 from octavo.records import CacheRecord
 from octavo.sampling_params import SamplingParams
 
-FinishReason = Literal["stop", "length", "abort"]
+FinishReason = Literal["stop", "length", "abort", "deadline", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOptions:
+    """What a request asks of the engine, beside how its tokens are drawn."""
+
+    priority: int = 0  # lower runs first
+    deadline_ms: int | None = None  # from the queue on; then the request ends with what it has
+    cache_salt: str = ""  # whose tokens these are: equal ones under another salt are never shared
+
+    def __post_init__(self) -> None:
+        for name, low, optional in (("priority", -(2**31), False), ("deadline_ms", 1, True)):
+            value = getattr(self, name)
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not (optional and value is None) and not (whole and low <= value < 2**31):
+                raise UsageError(f"{name}={value!r}: expected a whole number from {low}")
+        if not isinstance(self.cache_salt, str):
+            raise UsageError(f"cache_salt={self.cache_salt!r}: expected a string")
 
 
 @dataclass(slots=True)
@@ -24,30 +44,21 @@ class RequestTimes:
     last_token: float | None = None
 
 
-@dataclass(slots=True)
-class Request:
-    """`tokens` is the prompt, then the answer so far; K and V exist for the first
-    `num_computed_tokens`."""
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """One continuation of a request's prompt: an answer that is drawn, or a beam.
 
-    id: int
-    params: SamplingParams
-    prompt_token_ids: tuple[int, ...]
-    seed: int
-    temperature: float
-    max_tokens: int
-    tokens: list[int] = field(default_factory=list)
+    `tokens` is the prompt, then the answer so far; K and V exist for the first
+    `num_computed_tokens`. `index` is its number among the request's answers: draws depend on it.
+    """
+
+    request: Request
+    index: int
+    tokens: list[int]
     num_computed_tokens: int = 0
     logprobs: list[TokenLogprobs] = field(default_factory=list)
     finish_reason: FinishReason | None = None
-    times: RequestTimes = field(default_factory=RequestTimes)
-    peak_blocks: int = 0
-
-    def __post_init__(self) -> None:
-        self.tokens = list(self.prompt_token_ids)
-
-    @property
-    def num_prompt_tokens(self) -> int:
-        return len(self.prompt_token_ids)
+    cumulative_logprob: float | None = None  # of a beam that ended
 
     @property
     def num_tokens(self) -> int:
@@ -55,11 +66,52 @@ class Request:
 
     @property
     def num_completion_tokens(self) -> int:
-        return self.num_tokens - self.num_prompt_tokens
+        return len(self.tokens) - self.request.num_prompt_tokens
 
     @property
     def completion_token_ids(self) -> list[int]:
-        return self.tokens[self.num_prompt_tokens :]
+        return self.tokens[self.request.num_prompt_tokens :]
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """Begins with one sequence; the others fork from it when the prompt has been computed."""
+
+    id: int
+    params: SamplingParams
+    options: RequestOptions
+    prompt_token_ids: tuple[int, ...]
+    seed: int
+    temperature: float
+    max_tokens: int
+    sequences: list[Sequence] = field(default_factory=list)
+    prompt_logprobs: list[TokenLogprobs | None] = field(default_factory=list)
+    finished: bool = False
+    error: Exception | None = None
+    cache: CacheRecord | None = None  # as found when it was first scheduled; knows no text
+    times: RequestTimes = field(default_factory=RequestTimes)
+    deadline: float | None = None  # of the engine's clock
+    peak_blocks: int = 0
+    beam_parents: list[tuple[int, ...]] = field(default_factory=list)  # of each step's beams
+    num_preemptions: int = 0
+
+    def __post_init__(self) -> None:
+        self.sequences = [Sequence(self, 0, list(self.prompt_token_ids))]
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        return len(self.prompt_token_ids)
+
+    @property
+    def width(self) -> int:
+        """Sequences that may run at once."""
+        return self.params.beam_width or self.params.n
+
+    @property
+    def needs_all_rows(self) -> bool:
+        """Log-probabilities of the prompt are wanted, and not there yet."""
+        wanted = self.params.prompt_logprobs is not None
+        return wanted and len(self.prompt_logprobs) < self.num_prompt_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +129,7 @@ class Completion:
     token_ids: tuple[int, ...]
     logprobs: tuple[TokenLogprobs, ...] | None
     finish_reason: FinishReason
+    cumulative_logprob: float | None = None  # of a beam
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +153,13 @@ class Metrics:
 @dataclass(frozen=True, slots=True)
 class RequestOutput:
     prompt_token_ids: tuple[int, ...]
-    outputs: Sequence[Completion]
+    outputs: abc.Sequence[Completion]  # `n` of them; beams are best first
     usage: Usage
     cache: CacheRecord
     metrics: Metrics
     seed: int
+    prompt_logprobs: tuple[TokenLogprobs | None, ...] | None = None  # the first has none
+    error: str | None = None  # why finish_reason is "error"
 
     def to_dict(self) -> dict[str, object]:
         """The same names as plain data, for JSON."""
@@ -113,8 +168,9 @@ class RequestOutput:
 
 @dataclass(frozen=True, slots=True)
 class StreamChunk:
-    """A piece of an answer. `output` is the whole, on the last chunk only."""
+    """A piece of answer `index`. `output` is the whole request, on its last chunk only."""
 
     text: str
     token_ids: tuple[int, ...]
     output: RequestOutput | None = None
+    index: int = 0

@@ -9,6 +9,11 @@ from dataclasses import dataclass, fields
 
 from octavo.errors import UsageError, unknown_option
 
+_NOT_WITH_BEAMS = (
+    *("top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"),
+    *("seed", "stop", "logprobs", "prompt_logprobs"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
@@ -16,6 +21,8 @@ class SamplingParams:
     `seed` drawn.
 
     A seed drawn at admission is recorded in the output, so that any answer can be repeated.
+    `n` answers share the prompt. `beam_width` searches for the likeliest answers instead of drawing
+    them (score: log-probability / length ** length_penalty) and gives the `n` best.
     """
 
     max_tokens: int | None = None
@@ -35,6 +42,11 @@ class SamplingParams:
     logprobs: int | None = (
         None  # the drawn token's and this many of the likeliest; 0 = the drawn one's
     )
+    prompt_logprobs: int | None = None  # the same of every prompt token but the first
+    n: int = 1
+    beam_width: int | None = None
+    length_penalty: float = 1.0  # > 0 favours long answers   (Wu et al. 2016, without alpha's 5)
+    early_stopping: bool = False  # True: end when `beam_width` answers are complete
 
     def __post_init__(self) -> None:
         stops = (self.stop,) if isinstance(self.stop, str) else self.stop
@@ -51,12 +63,36 @@ class SamplingParams:
         _real("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
         _whole("seed", self.seed, 0, 2**64 - 1, optional=True)
         _whole("logprobs", self.logprobs, 0, 20, optional=True)
-        if not isinstance(self.ignore_eos, bool):
-            raise UsageError(f"ignore_eos={self.ignore_eos!r}: expected True or False")
+        _whole("prompt_logprobs", self.prompt_logprobs, 0, 20, optional=True)
+        _whole("n", self.n, 1, 64)
+        _whole("beam_width", self.beam_width, 1, 32, optional=True)
+        _real("length_penalty", self.length_penalty, -10.0, 10.0)
+        for name in ("ignore_eos", "early_stopping"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"{name}={getattr(self, name)!r}: expected True or False")
         if not _is_list(self.stop) or not all(_is_text(s) for s in self.stop):
             raise UsageError(f"stop={self.stop!r}: expected a non-empty string or a list of them")
         if not _is_list(ids) or not all(_is_whole(t) and t >= 0 for t in self.stop_token_ids):
             raise UsageError(f"stop_token_ids={ids!r}: expected a list of token ids")
+        self._check_beams()
+
+    def _check_beams(self) -> None:
+        """Beams are searched, not drawn: what shapes a draw has no meaning there."""
+        if self.beam_width is None:
+            for name in ("length_penalty", "early_stopping"):
+                self._refuse_unless_default(name, "needs beam_width")
+            return
+        if self.n > self.beam_width:
+            raise UsageError(f"n={self.n}: at most beam_width={self.beam_width}")
+        if self.temperature:
+            raise UsageError(f"temperature={self.temperature}: beam_width takes none, or 0")
+        for name in _NOT_WITH_BEAMS:
+            self._refuse_unless_default(name, "cannot be combined with beam_width")
+
+    def _refuse_unless_default(self, name: str, why: str) -> None:
+        value = getattr(self, name)
+        if value != next(f.default for f in fields(self) if f.name == name):
+            raise UsageError(f"{name}={value!r}: {why}")
 
     @classmethod
     def parse(cls, options: Mapping[str, object]) -> SamplingParams:

@@ -1,6 +1,11 @@
 """Engine: requests in, tokens out, one step at a time. Token ids only: it knows no text.
 
-Owns the scheduler, the runner, the sampler and the block pool. One caller at a time.
+Owns the scheduler, the runner and the sampler. One caller at a time.
+
+A step is a transaction. What raises before rows were computed changes nothing; the requests of such
+a step are then run one at a time, which cannot change a bit of them, until the one that raises
+again has been found: it ends with the error, the others never notice. What raises while a request
+is booked ends that request alone.
 """
 
 from __future__ import annotations
@@ -8,119 +13,150 @@ from __future__ import annotations
 import secrets
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from octavo.batch import Batch, StepOutput, Want
+from octavo.engine.beam import BeamSearch, Hypothesis
+from octavo.engine.head_rows import HeadOutput, check_finite, head_outputs, head_rows, step_batch
 from octavo.engine.runner import Runner, make_batch
-from octavo.engine.sampler import HeadWants, Sampler
+from octavo.engine.sampler import Draw, Sampler, answers
 from octavo.engine.scheduler import Scheduler, StepPlan
+from octavo.engine.step_budget import StepBudget
 from octavo.errors import OutOfMemoryError
-from octavo.kv_cache.block_pool import BlockPool
+from octavo.kernels import native
+from octavo.kv_cache.manager import KVCacheManager
+from octavo.kv_cache.names import Namespace
 from octavo.records import StepRecord
-from octavo.request import FinishReason, Metrics, Request
+from octavo.request import FinishReason, Metrics, Request, RequestOptions
+from octavo.request import Sequence as Seq
 from octavo.sampling_params import SamplingParams
 
 _KEPT_RECORDS = 65536
+_EMPTY_IDLE = 5.0  # seconds after which the memory of blocks that hold nothing goes back
 
 
 @dataclass(frozen=True, slots=True)
-class NewToken:
-    """A token that a step drew, and the request's end if this was its last."""
+class EngineLimits:
+    """What the engine holds requests to."""
 
-    request: Request
-    token: int
+    context: int
+    eos_ids: frozenset[int]
+    default_temperature: float
+    kv_idle: float = float("inf")  # seconds
+
+
+@dataclass(slots=True)
+class StepResult:
+    """Sequences that got a token, and requests that ended, in the order it happened."""
+
+    grown: list[Seq] = field(default_factory=list)
+    finished: list[Request] = field(default_factory=list)
 
 
 class Engine:
     def __init__(
         self,
         runner: Runner,
-        pool: BlockPool,
         scheduler: Scheduler,
+        kv: KVCacheManager,
+        budget: StepBudget,
+        limits: EngineLimits,
+        namespace: Namespace,
         *,
-        block_size: int,
-        context: int,
-        eos_ids: frozenset[int],
-        default_temperature: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.records: deque[StepRecord] = deque(maxlen=_KEPT_RECORDS)
         self._runner = runner
-        self._pool = pool
         self._scheduler = scheduler
+        self._kv = kv
+        self._budget = budget
+        self._limits = limits
+        self._namespace = namespace
+        self._clock = clock
         self._sampler = Sampler(runner.isa, runner.vocab_size)
-        self._block_size = block_size
-        self._context = context
-        self._eos_ids = eos_ids
-        self._default_temperature = default_temperature
+        self._searches: dict[Request, BeamSearch] = {}
+        self._deadlines: list[Request] = []  # unfinished requests that have one
+        self._suspects: list[Request] = []  # of a step that raised: each runs alone once
         self._num_added = 0
         self._num_steps = 0
 
     @property
     def has_unfinished(self) -> bool:
-        return self._scheduler.has_unfinished
+        return bool(self._scheduler.num_running or self._scheduler.num_waiting)
 
-    def add(self, prompt: Sequence[int], params: SamplingParams) -> Request:
-        """Queue a prompt of at least one token, shorter than the context (the caller has
-        checked)."""
-        assert 0 < len(prompt) < self._context + 1
-        room = self._context - len(prompt) + 1  # the last token drawn needs no place in the context
+    @property
+    def num_waiting(self) -> int:
+        return self._scheduler.num_waiting
+
+    def add(
+        self, prompt: Sequence[int], params: SamplingParams, options: RequestOptions
+    ) -> Request:
+        """Queue a prompt of at least one token, at most as long as the context (the caller has
+        checked). Raises UsageError, and OutOfMemoryError if it can never fit."""
+        assert 0 < len(prompt) <= self._limits.context
+        room = self._limits.context - len(prompt) + 1  # the last token drawn is never computed
         temperature = params.temperature
+        if temperature is None:
+            temperature = self._limits.default_temperature
         request = Request(
             id=self._num_added,
             params=params,
+            options=options,
             prompt_token_ids=tuple(prompt),
             seed=secrets.randbits(64) if params.seed is None else params.seed,
             # as float32, like the kernels: what is too small for it is greedy
-            temperature=float(
-                np.float32(self._default_temperature if temperature is None else temperature)
-            ),
+            temperature=float(np.float32(temperature)),
             max_tokens=min(room, room if params.max_tokens is None else params.max_tokens),
         )
-        self._scheduler.add(request)
+        search = self._search(request, params.beam_width) if params.beam_width else None
+        self._scheduler.add(request, self._namespace)
         self._num_added += 1
-        request.times.added = time.monotonic()
+        request.times.added = self._clock()
+        if search is not None:
+            self._searches[request] = search
+        if options.deadline_ms is not None:
+            request.deadline = request.times.added + options.deadline_ms / 1e3
+            self._deadlines.append(request)
         return request
 
-    def step(self) -> list[NewToken]:
-        """Run one step: the tokens drawn, in the order of their requests. Ends requests that are
-        done."""
-        begin = time.monotonic()
-        plan = self._scheduler.schedule()
-        sampled = [s.request for s in plan.sampled]
-        wants = self._sampler.wants(sampled)
-        batch = self._batch(plan, wants)
-        forward_begin = time.monotonic()
-        out = self._runner.forward(batch)
-        forward_seconds = time.monotonic() - forward_begin
-        tokens = self._sampler.sample(sampled, wants, out)
-        self._scheduler.update(plan, {r.id: t for r, t in zip(sampled, tokens, strict=True)})
-        now = time.monotonic()
-        self._record(batch, out, now - begin, forward_seconds)
-        for item in plan.scheduled:
-            item.request.peak_blocks = max(item.request.peak_blocks, len(item.blocks))
-        for request, token in zip(sampled, tokens, strict=True):
-            self._note_token(request, token, now)
-        return [NewToken(r, t) for r, t in zip(sampled, tokens, strict=True)]
+    def step(self) -> StepResult:
+        """Run one step. Ends requests that are done, and those that are past their deadline."""
+        result = StepResult()
+        try:
+            self._end_late(result)
+            self._step(result)
+        except BaseException:
+            self._recover()
+            raise
+        return result
 
     def finish(self, request: Request, reason: FinishReason) -> None:
-        """End a request early: a stop string was found, or nobody waits for it."""
-        if request.finish_reason is None:
-            self._scheduler.finish(request, reason)
+        """End a request early, wherever it is: nobody waits for it."""
+        if not request.finished:
+            self._end(request, reason)
+
+    def finish_sequence(self, sequence: Seq, reason: FinishReason) -> None:
+        """End one answer early: a stop string was found in it."""
+        request = sequence.request
+        if sequence.finish_reason is None:
+            self._scheduler.finish_sequence(sequence, reason)
+        if not request.finished and all(s.finish_reason for s in request.sequences):
+            self._end(request, reason)
 
     def metrics(self, request: Request) -> Metrics:
         """Of a finished request."""
         first, last = request.times.first_token, request.times.last_token
-        more = request.num_completion_tokens - 1
+        more = sum(s.num_completion_tokens for s in request.sequences) - len(request.sequences)
         ttft = None if first is None else first - request.times.added
         decode = last - first if more > 0 and first is not None and last is not None else None
+        cached = request.cache.matched_tokens if request.cache else 0
         return Metrics(
             ttft_ms=None if ttft is None else ttft * 1e3,
             tpot_ms=None if decode is None else decode * 1e3 / more,
-            prefill_tps=request.num_prompt_tokens / ttft if ttft else None,
+            prefill_tps=(request.num_prompt_tokens - cached) / ttft if ttft else None,
             decode_tps=more / decode if decode else None,
             kv_bytes=request.peak_blocks * self._runner.block_bytes,
         )
@@ -128,11 +164,13 @@ class Engine:
     def all_rows(
         self, tokens: Sequence[int], want: Want, rows_of_step: int
     ) -> Iterator[StepOutput]:
-        """Run a whole prompt outside the scheduler, every row an output; one StepOutput a step."""
-        blocks = self._pool.allocate(-(-len(tokens) // self._block_size))
+        """Run a whole prompt outside the scheduler, every row an output; one StepOutput a step.
+        Nothing is read from the prefix cache, since every row has to run."""
+        pool = self._kv.pool
+        blocks = pool.allocate(self._kv.count(len(tokens)))
         if blocks is None:
             raise OutOfMemoryError(
-                f"{len(tokens)} tokens need more KV blocks than the {self._pool.num_free} free: "
+                f"{len(tokens)} tokens need more KV blocks than the {pool.num_free} free: "
                 "raise kv_memory"
             )
         try:
@@ -143,31 +181,244 @@ class Engine:
                 batch = make_batch([(span, begin)], [blocks], groups, range(len(span)), wants)
                 yield self._runner.forward(batch)
         finally:
-            self._pool.free(reversed(blocks))
+            pool.free(reversed(blocks))
 
-    @property
-    def num_held_blocks(self) -> int:
-        return self._pool.num_held
+    def reclaim(self) -> float | None:
+        """Give the memory of idle blocks back to the system; the seconds until some more may be
+        idle, or None if none has memory."""
+        now = self._clock()
+        idle = self._limits.kv_idle
+        blocks = self._kv.pool.reclaim(
+            empty_since=now - min(_EMPTY_IDLE, idle), kept_since=now - idle
+        )
+        self._runner.release_blocks(blocks)
+        empty, kept = self._kv.pool.oldest_empty, self._kv.pool.oldest_evictable
+        due = [] if empty is None else [empty + min(_EMPTY_IDLE, idle)]
+        due += [] if kept is None else [kept + idle]
+        return max(0.0, min(due) - now) if due else None
+
+    def counts(self) -> dict[str, int]:
+        """Requests and KV blocks as they are."""
+        pool = self._kv.pool
+        return {
+            "running": self._scheduler.num_running,
+            "waiting": self._scheduler.num_waiting,
+            "kv_blocks_total": pool.num_blocks,
+            "kv_blocks_used": pool.num_held,
+            "kv_blocks_kept": pool.num_evictable,
+            "kv_blocks_evicted": pool.num_evicted,
+            "kv_blocks_copied": self._kv.num_copied,
+        }
 
     def check_integrity(self) -> None:
-        """The pool is whole; without running requests nothing is held."""
-        self._pool.check_integrity()
-        assert self._scheduler.num_running > 0 or self._pool.num_held == 0
+        """Scheduler, tables, pool and index agree; without running requests nothing is held."""
+        self._scheduler.check_integrity()
+        pool = self._kv.pool
+        assert self._scheduler.num_running > 0 or pool.num_held == pool.num_pinned
+        unfinished = set(self._scheduler.requests)
+        assert self._searches.keys() <= unfinished
+        assert set(self._deadlines) <= unfinished
 
-    def _batch(self, plan: StepPlan, wants: HeadWants) -> Batch:
-        ends = accumulate(s.end - s.begin for s in plan.scheduled)
-        edit_starts, edits = wants.ragged_edits()
-        return make_batch(
-            [(s.request.tokens[s.begin : s.end], s.begin) for s in plan.scheduled],
-            [s.blocks for s in plan.scheduled],
-            len(self._runner.layouts),
-            [end - 1 for s, end in zip(plan.scheduled, ends, strict=True) if s.samples],
-            wants.wants,
-            edit_starts=edit_starts,
-            edits=edits,
+    def _step(self, result: StepResult) -> None:
+        begin = self._clock()
+        plan = self._scheduler.schedule(self._next_suspect())
+        if not plan.scheduled:
+            self._suspects = self._suspects[1:]
+            return
+        try:
+            batch, outputs, out, forward_seconds = self._run(plan)
+        except Exception as error:
+            self._suspect(plan, error, result)
+            return
+        for item in plan.scheduled:
+            self._scheduler.commit(item)
+        self._suspects = self._suspects[1:]
+        self._note_blocks(plan)
+        unfilled = self._kv.num_unfilled(self._scheduler.tables)
+        used = self._kv.pool.num_held
+        for request in plan.requests:
+            try:
+                self._book(
+                    request, [o for o in outputs if o.row.item.sequence.request is request], result
+                )
+            except Exception as error:
+                self._fail(request, error, result)
+        seconds = self._clock() - begin
+        self._budget.observe([(s.begin, s.end) for s in plan.scheduled], seconds)
+        self._record(plan, batch, out, seconds, forward_seconds, used, unfilled)
+
+    def _run(self, plan: StepPlan) -> tuple[Batch, list[HeadOutput], StepOutput, float]:
+        rows = head_rows(plan, self._sampler)
+        searches = [self._searches[r] for r in plan.requests if r in self._searches]
+        top_k = max((s.num_candidates for s in searches), default=0)
+        batch = step_batch(
+            plan,
+            rows,
+            num_groups=len(self._runner.layouts),
+            top_k=min(top_k, self._runner.vocab_size),
+        )
+        begin = self._clock()
+        self._runner.copy_blocks(plan.copies)
+        out = self._runner.forward(batch)
+        return batch, head_outputs(rows, out), out, self._clock() - begin
+
+    def _book(self, request: Request, outputs: Sequence[HeadOutput], result: StepResult) -> None:
+        """Append what the step gave a request to its sequences."""
+        for output in outputs:
+            check_finite(output)
+            if not output.row.samples:
+                self._note_prompt_logprobs(request, output)
+        sampled = [o for o in outputs if o.row.samples]
+        if not sampled:
+            return
+        if request.needs_all_rows:  # a prompt of one token has none
+            request.prompt_logprobs[:0] = [None]
+        now = self._clock()
+        request.times.first_token = (
+            now if request.times.first_token is None else request.times.first_token
+        )
+        request.times.last_token = now
+        if request in self._searches:
+            self._grow_beams(request, sampled, result)
+            return
+        for output in sampled:
+            self._grow(output, result)
+        if all(s.finish_reason for s in request.sequences):
+            self._end(request, "stop", result)
+
+    def _grow(self, output: HeadOutput, result: StepResult) -> None:
+        """Draw the next token of a sequence; where the answers of a request part, of all."""
+        sequence = output.row.item.sequence
+        if output.logits is None:
+            draws = [Draw(index, output.argmax, None) for index in answers(sequence)]
+        else:
+            draws = self._sampler.draw(
+                sequence, output.logits, output.log_sum_exp, output.row.edits
+            )
+        others = [self._scheduler.fork(sequence, draw.index) for draw in draws[1:]]
+        for grown, draw in zip([sequence, *others], draws, strict=True):
+            grown.tokens.append(draw.token)
+            if draw.logprobs is not None:
+                grown.logprobs.append(draw.logprobs)
+            result.grown.append(grown)
+            reason = self._end_reason(grown)
+            if reason is not None:
+                self._scheduler.finish_sequence(grown, reason)
+
+    def _grow_beams(
+        self, request: Request, outputs: Sequence[HeadOutput], result: StepResult
+    ) -> None:
+        """Let the beams of a request go on from the best of their continuations."""
+        search = self._searches[request]
+        old = [o.row.item.sequence for o in outputs]
+        assert old == request.sequences
+        steps = search.advance([o.top for o in outputs])
+        if not steps:
+            self._end(request, "stop", result)
+            return
+        request.beam_parents.append(tuple(parent for parent, _ in steps))
+        grown: list[Seq] = []
+        for parent, _ in steps:
+            sequence = old[parent]
+            grown.append(self._scheduler.fork(sequence, 0) if sequence in grown else sequence)
+        for sequence in set(old) - set(grown):
+            self._scheduler.drop(sequence)
+        for sequence, (_, token) in zip(grown, steps, strict=True):
+            sequence.tokens.append(token)
+        request.sequences[:] = grown  # in the order of the search's beams
+
+    def _note_prompt_logprobs(self, request: Request, output: HeadOutput) -> None:
+        """A row gives the log-probability of the token after its own."""
+        if not request.prompt_logprobs:
+            request.prompt_logprobs.append(None)  # nothing comes before the first
+        assert output.logits is not None
+        token = request.prompt_token_ids[output.row.position + 1]
+        count = request.params.prompt_logprobs or 0
+        request.prompt_logprobs.append(
+            self._sampler.logprobs(output.logits, output.log_sum_exp, token, count)
         )
 
-    def _record(self, batch: Batch, out: StepOutput, seconds: float, forward: float) -> None:
+    def _end_reason(self, sequence: Seq) -> FinishReason | None:
+        request, token = sequence.request, sequence.tokens[-1]
+        eos = token in self._limits.eos_ids and not request.params.ignore_eos
+        if eos or token in request.params.stop_token_ids:
+            return "stop"
+        return "length" if sequence.num_completion_tokens >= request.max_tokens else None
+
+    def _end(
+        self, request: Request, reason: FinishReason, result: StepResult | None = None
+    ) -> None:
+        """End a request; live sequences end with `reason`. Beams become the best hypotheses."""
+        self._scheduler.finish(request, reason)
+        search = self._searches.pop(request, None)
+        if search is not None:
+            search.end(reason)
+            request.sequences = [_answer(request, h) for h in search.hypotheses()]
+        if request.deadline is not None:
+            self._deadlines.remove(request)
+        if result is not None:
+            result.finished.append(request)
+
+    def _end_late(self, result: StepResult) -> None:
+        now = self._clock()
+        for request in list(self._deadlines):
+            if request.deadline is not None and now >= request.deadline:
+                self._end(request, "deadline", result)
+
+    def _fail(self, request: Request, error: Exception, result: StepResult) -> None:
+        request.error = error
+        self._recover()
+        if not request.finished:
+            self._end(request, "error", result)
+
+    def _recover(self) -> None:
+        """After an exception in the middle of a change: beams are what their search says, then the
+        scheduler sets all else right."""
+        for request, search in self._searches.items():
+            beams = [[*request.prompt_token_ids, *beam.tokens] for beam in search.beams]
+            if beams and beams != [s.tokens for s in request.sequences]:
+                request.sequences[:] = [Seq(request, 0, tokens) for tokens in beams]
+        self._scheduler.recover()
+
+    def _suspect(self, plan: StepPlan, error: Exception, result: StepResult) -> None:
+        """A step raised before anything was booked: was it the only request, or which of them?"""
+        if len(plan.requests) == 1:
+            self._fail(plan.requests[0], error, result)
+        else:
+            self._suspects = plan.requests
+
+    def _next_suspect(self) -> Request | None:
+        running = set(self._scheduler.running)
+        self._suspects = [r for r in self._suspects if r in running]
+        return self._suspects[0] if self._suspects else None
+
+    def _search(self, request: Request, width: int) -> BeamSearch:
+        params = request.params
+        ends = frozenset(params.stop_token_ids)
+        search = BeamSearch(
+            width,
+            max_tokens=request.max_tokens,
+            end_tokens=ends if params.ignore_eos else ends | self._limits.eos_ids,
+            length_penalty=params.length_penalty,
+            early_stopping=params.early_stopping,
+            num_outputs=params.n,
+        )
+        if search.num_candidates > native.MAX_TOP_K:
+            raise UsageError(
+                f"beam_width={width} with {search.num_candidates - width} end tokens needs the "
+                f"{search.num_candidates} likeliest tokens, the head gives {native.MAX_TOP_K}: "
+                "lower beam_width or give fewer stop_token_ids"
+            )
+        return search
+
+    def _note_blocks(self, plan: StepPlan) -> None:
+        for request in plan.requests:
+            request.peak_blocks = max(request.peak_blocks, self._scheduler.num_blocks(request))
+
+    def _record(
+        self, plan: StepPlan, batch: Batch, out: StepOutput, seconds: float, forward: float,
+        used: int, unfilled: int,
+    ) -> None:  # fmt: skip
         """Count what ran: the rows of the batch, and the tokens before each sequence's first
         row."""
         by_class: dict[str, int] = {}
@@ -176,25 +427,30 @@ class Engine:
         self.records.append(
             StepRecord(
                 step=self._num_steps,
-                num_requests=len(batch.row_starts) - 1,
+                num_requests=len(plan.requests),
                 computed_tokens=len(batch.tokens),
                 cached_tokens=int(batch.positions[batch.row_starts[:-1]].sum()),
                 output_rows=len(batch.output_rows),
                 seconds=seconds,
                 forward_seconds=forward,
-                kv_blocks_used=self._pool.num_held,
-                kv_blocks_total=self._pool.num_blocks,
+                num_waiting=self._scheduler.num_waiting,
+                num_preempted=plan.num_preempted,
+                kv_blocks_used=used,
+                kv_blocks_kept=self._kv.pool.num_evictable,
+                kv_blocks_total=self._kv.pool.num_blocks,
+                kv_slots_unfilled=unfilled,
+                kv_blocks_copied=len(plan.copies),
                 op_ns=tuple(by_class.items()),
             )
         )
         self._num_steps += 1
 
-    def _note_token(self, request: Request, token: int, now: float) -> None:
-        times = request.times
-        times.first_token = now if times.first_token is None else times.first_token
-        times.last_token = now
-        ends = token in request.params.stop_token_ids
-        if ends or (token in self._eos_ids and not request.params.ignore_eos):
-            self._scheduler.finish(request, "stop")
-        elif request.num_completion_tokens >= request.max_tokens:
-            self._scheduler.finish(request, "length")
+
+def _answer(request: Request, hypothesis: Hypothesis) -> Seq:
+    return Seq(
+        request,
+        0,
+        [*request.prompt_token_ids, *hypothesis.tokens],
+        finish_reason=hypothesis.finish_reason,
+        cumulative_logprob=hypothesis.logprob,
+    )

@@ -104,6 +104,12 @@ class Runner:
         )
         return out
 
+    def release_blocks(self, blocks: Sequence[int]) -> None:
+        """Give the memory of blocks that hold nothing back to the system."""
+        for storage in self.storages:
+            for block in blocks:
+                storage.release(block)
+
     def copy_blocks(self, pairs: Sequence[tuple[int, int]]) -> None:
         """Copy whole blocks, (source, destination), in every layer group, one pair after the
         other."""

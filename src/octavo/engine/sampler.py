@@ -1,4 +1,4 @@
-"""Sampler: what each sampling request asks of the head, and one token from what the head gives.
+"""Sampler: what each sampling sequence asks of the head, and tokens from what the head gives.
 
 Randomness is counter-based: the draw of a token depends on (seed, sample index, position) and on
 nothing else, so that batching, preemption and restarts cannot change it. Knows logits and params;
@@ -8,7 +8,6 @@ knows no text.
 from __future__ import annotations
 
 import hashlib
-import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,28 +15,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from octavo.batch import EDIT, FloatArray, IntArray, StepOutput, Want
-from octavo.errors import ModelError
+from octavo.batch import EDIT, FloatArray, IntArray, Want
 from octavo.kernels import native
-from octavo.request import Request, TokenLogprobs
+from octavo.request import Sequence as Seq
+from octavo.request import TokenLogprobs
 
 Edits = NDArray[np.void]
+NO_EDITS: Edits = np.zeros(0, EDIT)
 
 
 @dataclass(frozen=True, slots=True)
-class HeadWants:
-    """One entry for each sampling request: what its output row asks for, and the edits of its
-    logits."""
+class Draw:
+    """A token that answer `index` of a sequence's request goes on with."""
 
-    wants: tuple[Want, ...]
-    edits: tuple[Edits, ...]
-
-    def ragged_edits(self) -> tuple[IntArray, Edits] | tuple[None, None]:
-        """(starts, edits) for the head; none if nothing is edited."""
-        if not any(len(e) for e in self.edits):
-            return None, None
-        starts = np.cumsum([0, *(len(e) for e in self.edits)], dtype=np.int32)
-        return starts, np.concatenate(self.edits)
+    index: int
+    token: int
+    logprobs: TokenLogprobs | None
 
 
 class Sampler:
@@ -45,35 +38,37 @@ class Sampler:
         self._isa = isa
         self._scratch = np.empty(native.sample_scratch(vocab_size), np.uint64)
 
-    def wants(self, requests: Sequence[Request]) -> HeadWants:
-        return HeadWants(
-            tuple(Want.ARGMAX if _is_plain_greedy(r) else Want.LOGITS for r in requests),
-            tuple(penalties(r) for r in requests),
-        )
+    def want(self, sequence: Seq) -> tuple[Want, Edits]:
+        """What the row that a sequence is sampled from asks for."""
+        request = sequence.request
+        if request.params.beam_width:
+            return Want.TOP_K, NO_EDITS
+        plain = request.temperature == 0 and request.params.logprobs is None
+        return Want.ARGMAX if plain else Want.LOGITS, penalties(sequence)
 
-    def sample(self, requests: Sequence[Request], wants: HeadWants, out: StepOutput) -> list[int]:
-        """One token for each request; appends to its `logprobs` if it asked for them."""
-        tokens = []
-        rows = iter(out.logits)
-        for i, request in enumerate(requests):
-            if math.isnan(out.log_sum_exp[i]):
-                raise ModelError("the model's logits are not finite: check the file, or another")
-            if wants.wants[i] is Want.ARGMAX:
-                tokens.append(int(out.argmax[i]))
-                continue
-            logits = next(rows)
-            edited = self._edit(logits, wants.edits[i])
-            tokens.append(self._draw(request, edited))
-            if request.params.logprobs is not None:
-                lse = float(out.log_sum_exp[i])
-                request.logprobs.append(self._logprobs(request, logits, lse, tokens[-1]))
-        return tokens
+    def draw(self, sequence: Seq, logits: FloatArray, lse: float, edits: Edits) -> list[Draw]:
+        """The next token of a sequence, from its row of logits (vocab,) and their log-sum-exp."""
+        edited = self._edit(logits, edits)
+        draws = []
+        for index in answers(sequence):
+            token = self._draw(sequence, index, edited)
+            wanted = sequence.request.params.logprobs
+            lps = None if wanted is None else self.logprobs(logits, lse, token, wanted)
+            draws.append(Draw(index, token, lps))
+        return draws
 
-    def _draw(self, request: Request, logits: FloatArray) -> int:
+    def logprobs(self, logits: FloatArray, lse: float, token: int, count: int) -> TokenLogprobs:
+        """Of one token and the `count` likeliest, from one row of logits (vocab,)."""
+        ids, values = self._best(logits, count)
+        top = tuple((int(t), float(v) - lse) for t, v in zip(ids, values, strict=True))
+        return TokenLogprobs(token, float(logits[token]) - lse, top)
+
+    def _draw(self, sequence: Seq, index: int, logits: FloatArray) -> int:
+        request = sequence.request
         if request.temperature == 0:
             return int(self._best(logits, 1)[0][0])
         p = request.params
-        u = uniform(request.seed, 0, request.num_tokens)
+        u = uniform(request.seed, index, sequence.num_tokens)
         return native.sample(
             self._isa, logits, request.temperature, p.top_k, p.top_p, p.min_p, u, self._scratch
         )
@@ -91,30 +86,29 @@ class Sampler:
         native.edit_tile(self._isa, edited, 0, None, edits.view(np.uint8).reshape(len(edits), -1))
         return edited
 
-    def _logprobs(
-        self, request: Request, logits: FloatArray, lse: float, token: int
-    ) -> TokenLogprobs:
-        count = request.params.logprobs or 0
-        ids, values = self._best(logits, count)
-        top = tuple((int(t), float(v) - lse) for t, v in zip(ids, values, strict=True))
-        return TokenLogprobs(token, float(logits[token]) - lse, top)
+
+def answers(sequence: Seq) -> Sequence[int]:
+    """Which answers of its request a sequence's next token is for: all, where they part."""
+    request = sequence.request
+    parts = len(request.sequences) == 1 and sequence.num_completion_tokens == 0
+    return range(request.params.n) if parts else (sequence.index,)
 
 
-def penalties(request: Request) -> Edits:
+def penalties(sequence: Seq) -> Edits:
     """Repetition over prompt and answer; presence and frequency over the answer. Sorted by
     token."""
-    p = request.params
+    p = sequence.request.params
     answer = p.presence_penalty != 0 or p.frequency_penalty != 0
     if p.repetition_penalty == 1 and not answer:
-        return np.zeros(0, EDIT)
-    seen = request.tokens if p.repetition_penalty != 1 else request.completion_token_ids
+        return NO_EDITS
+    seen = sequence.tokens if p.repetition_penalty != 1 else sequence.completion_token_ids
     tokens = np.unique(np.asarray(seen, np.int32))
     edits = np.zeros(len(tokens), EDIT)
     edits["token"] = tokens
     edits["scale"] = p.repetition_penalty
     if answer:
         made, counts = np.unique(
-            np.asarray(request.completion_token_ids, np.int32), return_counts=True
+            np.asarray(sequence.completion_token_ids, np.int32), return_counts=True
         )
         at = np.searchsorted(tokens, made)
         edits["add"][at] = -(p.presence_penalty + p.frequency_penalty * counts)
@@ -125,7 +119,3 @@ def uniform(seed: int, sample: int, position: int) -> float:
     """A number in [0, 1) with 53 bits, from a hash of the three counters."""
     digest = hashlib.blake2b(struct.pack("<QQQ", seed, sample, position), digest_size=8).digest()
     return float(int.from_bytes(digest, "little") >> 11) * 2.0**-53
-
-
-def _is_plain_greedy(request: Request) -> bool:
-    return request.temperature == 0 and request.params.logprobs is None

@@ -1,141 +1,490 @@
-"""Scheduler: which requests run in the next step, how many tokens of each, in which blocks.
+"""Scheduler: which sequences run in the next step, how many tokens of each, in which blocks.
 
-One rule: a request catches its `num_computed_tokens` up to its `num_tokens`; there is no prefill
-phase and no decode phase. Knows ids and counts; sees no text and no arrays. First come, first
-served; a request is admitted when the blocks of its longest possible answer can be had, so an
-admitted one always ends.
+One rule: a sequence catches its `num_computed_tokens` up to its `num_tokens`; there is no prefill
+phase and no decode phase. Knows ids, counts and the time that rows take; sees no text, no arrays.
+
+1. Sequences with one token to compute run first: decodes ride along with every prompt.
+2. Prompts follow in order of arrival (priority first), as many rows as fit the step's time.
+3. A request is admitted when the blocks of its tokens can be had, beside what the running ones need
+   to reach their next token. It waits while a running one computes blocks that it could share.
+4. Without room for a running one, the one that came last gives up its blocks and waits again; they
+   stay findable until they are needed. The longest answer of every request fits the pool alone, so
+   the one that came first always ends.
+
+A plan changes nothing but tables: what did not run is planned again (`commit` books what did).
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from bisect import insort
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from octavo.errors import OutOfMemoryError
-from octavo.kv_cache.block_pool import BlockId, BlockPool
+from octavo.engine.step_budget import OpenStep, StepBudget
+from octavo.errors import OutOfMemoryError, UsageError
+from octavo.kv_cache.block_pool import BlockId
+from octavo.kv_cache.manager import BlockTable, Copy, KVCacheManager
+from octavo.kv_cache.names import Namespace
+from octavo.kv_cache.prefix_index import Match, Node
+from octavo.records import CacheReason, CacheRecord, CacheSource
 from octavo.request import FinishReason, Request
+from octavo.request import Sequence as Seq
+
+_ALL_ROWS_CHUNK = 128  # rows of a chunk whose every row gives logits: 25 MB at a vocabulary of 49k
+_RANKED = 256  # waiting requests that longest-prefix-first looks at
 
 
 @dataclass(frozen=True, slots=True)
-class ScheduledRequest:
-    """Rows for tokens [begin, end) of a request; the last row's output is sampled if `samples`."""
+class ScheduledSequence:
+    """Rows for tokens [begin, end) of a sequence; the last row's output is sampled if `samples`."""
 
-    request: Request
+    sequence: Seq
     begin: int
     end: int
+    write_start: int  # rows before it are in their pages already
     blocks: Sequence[BlockId]
 
     @property
     def samples(self) -> bool:
-        return self.end == self.request.num_tokens
+        return self.end == self.sequence.num_tokens
 
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    scheduled: tuple[ScheduledRequest, ...]
+    scheduled: tuple[ScheduledSequence, ...] = ()
+    copies: tuple[Copy, ...] = ()  # blocks to copy before the rows run, in this order
+    num_preempted: int = 0
 
     @property
-    def sampled(self) -> tuple[ScheduledRequest, ...]:
+    def sampled(self) -> tuple[ScheduledSequence, ...]:
         return tuple(s for s in self.scheduled if s.samples)
+
+    @property
+    def requests(self) -> list[Request]:
+        return list(dict.fromkeys(s.sequence.request for s in self.scheduled))
+
+
+class _Wait(NamedTuple):
+    """A running sequence computes tokens up to `until` that a waiting request would share."""
+
+    leader: Seq
+    until: int
 
 
 class Scheduler:
     def __init__(
         self,
-        pool: BlockPool,
+        kv: KVCacheManager,
+        budget: StepBudget,
         *,
-        block_size: int,
-        max_batch_tokens: int,
         max_num_seqs: int,
+        prefix_cache: bool = True,
         keep_computed: bool = True,
+        longest_prefix_first: bool = False,
     ) -> None:
-        """`keep_computed=False` forgets K and V after every token: the run without a cache."""
-        self._pool = pool
-        self._block_size = block_size
-        self._max_batch_tokens = max_batch_tokens
+        """`prefix_cache=False` shares nothing between requests; `keep_computed=False` forgets K and
+        V after every token: the run without a cache."""
+        self._kv = kv
+        self._budget = budget
         self._max_num_seqs = max_num_seqs
+        self._prefix_cache = prefix_cache and keep_computed
         self._keep_computed = keep_computed
-        self._waiting: deque[Request] = deque()
-        self._running: list[Request] = []
-        self._blocks: dict[int, list[BlockId]] = {}  # request id -> its block table
-        self._promised = 0  # blocks that running requests may hold at their longest
+        self._longest_prefix_first = longest_prefix_first
+        self._waiting: list[Request] = []  # by _rank
+        self._running: list[Request] = []  # by _rank
+        self._roots: dict[Request, Node] = {}  # of every request that is waiting or running
+        self._tables: dict[Seq, BlockTable] = {}  # of every sequence that has begun
+        self._waits: dict[Seq, _Wait] = {}
 
     @property
-    def has_unfinished(self) -> bool:
-        return bool(self._waiting or self._running)
+    def num_waiting(self) -> int:
+        return len(self._waiting)
 
     @property
     def num_running(self) -> int:
         return len(self._running)
 
-    def add(self, request: Request) -> None:
-        """Queue a request. Raises OutOfMemoryError, with both numbers, if it can never fit."""
-        needed = self._longest(request)
-        if needed > self._pool.num_blocks:
+    @property
+    def running(self) -> list[Request]:
+        return list(self._running)
+
+    @property
+    def requests(self) -> list[Request]:
+        """All that have not ended."""
+        return [*self._running, *self._waiting]
+
+    @property
+    def tables(self) -> list[BlockTable]:
+        return list(self._tables.values())
+
+    def num_blocks(self, request: Request) -> int:
+        """Different blocks that the request's sequences hold."""
+        held = (self._tables[s].blocks for s in request.sequences if s in self._tables)
+        return len(set().union(*held))
+
+    def add(self, request: Request, namespace: Namespace) -> None:
+        """Queue a request whose tokens others of the namespace, and of its salt, may find. Raises
+        UsageError, and OutOfMemoryError, with both numbers, if it can never fit."""
+        needed, pool = self._longest(request), self._kv.pool
+        if needed > pool.num_blocks - pool.max_pinned:
             raise OutOfMemoryError(
-                f"the request may need {needed} KV blocks of {self._block_size} tokens, "
-                f"the pool has {self._pool.num_blocks}: lower max_tokens or raise kv_memory"
+                f"the request may need {needed} KV blocks of {self._kv.block_size} tokens, "
+                f"the pool has {pool.num_blocks - pool.max_pinned}: "
+                "lower max_tokens or raise kv_memory"
             )
-        self._waiting.append(request)
+        if request.params.beam_width and not self._keep_computed:
+            raise UsageError("beam_width needs the KV cache: leave kv_cache=False out")
+        if request.width > self._max_num_seqs:
+            raise UsageError(
+                f"the request has {request.width} answers, a step runs at most "
+                f"{self._max_num_seqs} sequences: raise max_num_seqs"
+            )
+        # Without a prefix cache each request is a namespace of its own, closed at its end.
+        salt = request.options.cache_salt if self._prefix_cache else str(request.id)
+        self._roots[request] = self._kv.index.root(replace(namespace, salt=salt))
+        insort(self._waiting, request, key=_rank)
 
-    def schedule(self) -> StepPlan:
-        self._admit()
-        budget = self._max_batch_tokens
-        scheduled: list[ScheduledRequest] = []
-        for request in self._running:
-            begin = request.num_computed_tokens
-            end = min(request.num_tokens, begin + budget)
-            if not self._keep_computed and end < request.num_tokens and scheduled:
-                continue  # without a cache a sequence is computed whole, in a step with room for it
-            if end > begin:
-                scheduled.append(ScheduledRequest(request, begin, end, self._reserve(request, end)))
-                budget -= end - begin
-        return StepPlan(tuple(scheduled))
+    def schedule(self, only: Request | None = None) -> StepPlan:
+        """The next step; `only` one request of those running, if it is given."""
+        draft = _Draft(self._budget.open())
+        running = [r for r in self._running if only in (None, r)]
+        for request in running:
+            self._plan_decodes(request, draft)
+        for request in running:
+            if request not in draft.preempted:
+                self._plan_prompts(request, draft)
+        if only is None and not draft.preempted:
+            self._admit(draft)
+        items = tuple(draft.items.values())
+        copies = [c for item in items for c in self._tables[item.sequence].copies]
+        return StepPlan(items, tuple(copies), len(draft.preempted))
 
-    def update(self, plan: StepPlan, tokens: Mapping[int, int]) -> None:
-        """Book what the step computed; `tokens` holds the drawn token of each request that
-        sampled."""
-        for item in plan.scheduled:
-            request = item.request
-            request.num_computed_tokens = item.end
-            if request.id in tokens:
-                request.tokens.append(tokens[request.id])
-                if not self._keep_computed:
-                    request.num_computed_tokens = 0
+    def commit(self, item: ScheduledSequence) -> None:
+        """Rows of one sequence ran: its K and V are in the pages."""
+        sequence, table = item.sequence, self._tables[item.sequence]
+        if self._keep_computed:
+            self._kv.commit(table, sequence.tokens, item.end)
+            sequence.num_computed_tokens = item.end
+
+    def fork(self, sequence: Seq, index: int) -> Seq:
+        """Another sequence of the same request, with the same tokens, sharing their blocks."""
+        request = sequence.request
+        copy = Seq(request, index, list(sequence.tokens), sequence.num_computed_tokens)
+        table = self._tables[sequence]
+        self._tables[copy] = (
+            self._kv.fork(table) if self._keep_computed else self._kv.begin(table.root, NO_MATCH)
+        )
+        request.sequences.append(copy)
+        return copy
+
+    def finish_sequence(self, sequence: Seq, reason: FinishReason) -> None:
+        """End one sequence, wherever it is; what it computed stays findable. A second end is a bug
+        of the caller."""
+        assert sequence.finish_reason is None
+        sequence.finish_reason = reason
+        self._release(sequence)
+
+    def drop(self, sequence: Seq) -> None:
+        """A beam that lost: its blocks go back, and it is no answer of its request."""
+        sequence.request.sequences.remove(sequence)
+        self._kv.free(self._tables.pop(sequence))
 
     def finish(self, request: Request, reason: FinishReason) -> None:
-        """End a request, wherever it is, and free its blocks. A second end is a bug of the
-        caller."""
-        assert request.finish_reason is None
-        request.finish_reason = reason
-        if request in self._running:
-            self._running.remove(request)
-            self._promised -= self._longest(request)
-            self._pool.free(reversed(self._blocks.pop(request.id)))
-        else:
-            self._waiting.remove(request)
+        """End a request and those of its sequences that have not ended."""
+        assert not request.finished
+        for sequence in request.sequences:
+            if sequence.finish_reason is None:
+                self.finish_sequence(sequence, reason)
+        request.finished = True
+        (self._running if request in self._running else self._waiting).remove(request)
+        root = self._roots.pop(request)
+        if not self._prefix_cache:
+            self._kv.close(root)
 
-    def _admit(self) -> None:
-        while self._waiting and len(self._running) < self._max_num_seqs:
-            needed = self._longest(self._waiting[0])
-            if self._promised + needed > self._pool.num_blocks:
+    def recover(self) -> None:
+        """After an exception anywhere: queues and tables agree again, and the pool with them. A
+        request that lost its place waits; one that lost its blocks computes them again."""
+        self._roots = {r: root for r, root in self._roots.items() if not r.finished}
+        running = dict.fromkeys(r for r in self._running if r in self._roots)
+        self._running = sorted(running, key=_rank)
+        self._waiting = sorted(self._roots.keys() - running.keys(), key=_rank)
+        live = {s for r in self._running for s in _live(r)}
+        self._tables = {s: t for s, t in self._tables.items() if s in live and t.blocks}
+        self._kv.recover(self._tables.values())
+        for request in self._roots:
+            for sequence in _live(request):
+                table = self._tables.get(sequence)
+                stored = table.num_stored if table else 0
+                computed = min(sequence.num_computed_tokens, stored, sequence.num_tokens - 1)
+                if request.needs_all_rows and computed < sequence.num_computed_tokens:
+                    computed = 0
+                    request.prompt_logprobs.clear()
+                sequence.num_computed_tokens = computed
+        self._waits = {s: w for s, w in self._waits.items() if s.request in self._roots}
+
+    def check_integrity(self) -> None:
+        """Tables and pool agree; only what runs has tables."""
+        self._kv.check_integrity(self._tables.values())
+        assert self._tables.keys() <= {s for r in self._running for s in _live(r)}
+        assert self._roots.keys() == set(self.requests)
+        assert self._waits.keys() <= {s for r in self.requests for s in r.sequences}
+        for queue in (self._running, self._waiting):
+            assert queue == sorted(queue, key=_rank)
+        for sequence, table in self._tables.items():
+            assert sequence.num_computed_tokens <= sequence.num_tokens
+            assert sequence.num_computed_tokens <= table.num_stored or not self._keep_computed
+
+    def _plan_decodes(self, request: Request, draft: _Draft) -> None:
+        """One row for each sequence that has one token to go; beams go on together."""
+        live = _live(request)
+        ready = [s for s in live if s in self._tables and _missing(s) == 1]
+        if request.params.beam_width and len(ready) < len(live):
+            return
+        if len(ready) > draft.step.rows_left and request.params.beam_width:
+            return
+        for sequence in ready:
+            if draft.step.rows_left == 0 or request in draft.preempted:
                 return
-            request = self._waiting.popleft()
-            self._promised += needed
-            self._blocks[request.id] = []
-            self._running.append(request)
+            self._plan(sequence, sequence.num_tokens, draft)
 
-    def _reserve(self, request: Request, num_tokens: int) -> list[BlockId]:
-        table = self._blocks[request.id]
-        more = self._pool.allocate(max(0, self._count(num_tokens) - len(table)))
-        assert more is not None, "admission promised these blocks"
-        table.extend(more)
-        return table
+    def _plan_prompts(self, request: Request, draft: _Draft) -> None:
+        for sequence in _live(request):
+            if request in draft.preempted:
+                return
+            if sequence not in self._tables:
+                if self._is_waiting(sequence):
+                    continue
+                match = self._match(sequence)
+                if self._must_wait(sequence, match):
+                    continue
+                self._begin(sequence, match)
+            if sequence not in draft.items:
+                self._plan_chunk(sequence, draft)
+
+    def _plan_chunk(self, sequence: Seq, draft: _Draft) -> None:
+        request = sequence.request
+        begin, end = sequence.num_computed_tokens, sequence.num_tokens
+        if request.params.beam_width and len(request.sequences) > 1:
+            end -= 1  # the last row waits for the other beams
+        if request.needs_all_rows:
+            end = min(end, begin + _ALL_ROWS_CHUNK)
+        if end <= begin or draft.step.rows_left == 0:
+            return
+        if not self._keep_computed:  # a sequence is computed whole, in a step with room for it
+            if end - begin > draft.step.rows_left:
+                return
+        else:
+            end = draft.step.fit(begin, end)
+        if end > begin:
+            self._plan(sequence, end, draft)
+
+    def _plan(self, sequence: Seq, end: int, draft: _Draft) -> None:
+        """Reserve the slots of the rows up to `end`, if need be from those that came last."""
+        table = self._tables[sequence]
+        while not self._kv.reserve(table, end):
+            victim = self._running[-1]
+            self._preempt(victim, draft)
+            if victim is sequence.request:
+                return
+        begin = sequence.num_computed_tokens
+        draft.step.take(begin, end)
+        draft.items[sequence] = ScheduledSequence(
+            sequence, begin, end, table.num_stored, table.blocks
+        )
+
+    def _preempt(self, request: Request, draft: _Draft) -> None:
+        """Take back its blocks; it waits again, with the tokens that it has."""
+        for sequence in request.sequences:
+            draft.items.pop(sequence, None)
+            if sequence.finish_reason is None and sequence in self._tables:
+                self._release(sequence)
+                sequence.num_computed_tokens = 0
+        if request.needs_all_rows:
+            request.prompt_logprobs.clear()  # every row runs again
+        request.num_preemptions += 1
+        draft.preempted.append(request)
+        self._running.remove(request)
+        insort(self._waiting, request, key=_rank)
+
+    def _admit(self, draft: _Draft) -> None:
+        if not self._waiting or draft.step.rows_left == 0:
+            return
+        room = self._kv.pool.num_free - self._outstanding()
+        live = sum(r.width for r in self._running)
+        for request in self._candidates():
+            sequence = _live(request)[0]
+            if self._is_waiting(sequence):
+                continue  # for a running one, so those behind it need not wait too
+            match = self._match(sequence)
+            if self._must_wait(sequence, match):
+                continue
+            missing = self._num_missing(request, match)
+            if missing > room or live + request.width > self._max_num_seqs:
+                return
+            begin = min(match.num_tokens, sequence.num_tokens - 1)
+            if draft.step.fit(begin, sequence.num_tokens) == begin:
+                return  # no time left in this step
+            room -= missing
+            live += request.width
+            self._waiting.remove(request)
+            insort(self._running, request, key=_rank)
+            self._note_cache(request, match)
+            self._begin(sequence, match)
+            self._plan_prompts(request, draft)
+            if draft.preempted:
+                return
+
+    def _candidates(self) -> list[Request]:
+        if not self._longest_prefix_first:
+            return list(self._waiting)
+        first = self._waiting[:_RANKED]
+        found = {r: self._match(r.sequences[0]).num_tokens for r in first}
+        return sorted(first, key=lambda r: (r.options.priority, -found[r], r.id))
+
+    def _match(self, sequence: Seq) -> Match:
+        request = sequence.request
+        if not self._keep_computed or request.needs_all_rows:
+            return NO_MATCH
+        return self._kv.index.match(self._roots[request], sequence.tokens, sequence.num_tokens)
+
+    def _begin(self, sequence: Seq, match: Match) -> None:
+        table = self._kv.begin(self._roots[sequence.request], match)
+        self._tables[sequence] = table
+        # The last token runs in any case, since its output is what is wanted.
+        sequence.num_computed_tokens = min(table.num_stored, sequence.num_tokens - 1)
+
+    def _is_waiting(self, sequence: Seq) -> bool:
+        wait = self._waits.get(sequence)
+        if wait is None:
+            return False
+        if wait.leader in self._tables and wait.leader.num_computed_tokens < wait.until:
+            return True
+        del self._waits[sequence]
+        return False
+
+    def _must_wait(self, sequence: Seq, match: Match) -> bool:
+        """Is a running sequence about to compute whole blocks that this one could share?"""
+        wait = self._find_leader(sequence, match)
+        if wait is not None:
+            self._waits[sequence] = wait
+        return wait is not None
+
+    def _find_leader(self, sequence: Seq, match: Match) -> _Wait | None:
+        if not self._keep_computed or sequence.request.needs_all_rows:
+            return None
+        root, size = self._roots[sequence.request], self._kv.block_size
+        begin = len(match.nodes) * size
+        tokens = sequence.tokens
+        for leader, table in self._tables.items():
+            if table.root is not root or leader.num_computed_tokens >= leader.num_tokens - 1:
+                continue
+            if leader is sequence or leader.tokens[:begin] != tokens[:begin]:
+                continue
+            until = begin
+            while (
+                until + size <= leader.num_tokens
+                and leader.tokens[until : until + size] == tokens[until : until + size]
+            ):
+                until += size
+            if until > max(begin, leader.num_computed_tokens):
+                return _Wait(leader, until)
+        return None
+
+    def _note_cache(self, request: Request, match: Match) -> None:
+        """Say once, when a request first begins, what was found of its prompt and why not more."""
+        if request.cache is not None:
+            return
+        tokens, found = (
+            request.prompt_token_ids,
+            min(match.num_tokens, request.num_prompt_tokens - 1),
+        )
+        reason = self._reason(request, match)
+        seconds = self._budget.seconds(0, found) if found else 0.0
+        request.cache = CacheRecord(
+            matched_tokens=found,
+            source=CacheSource.PROCESS if found else CacheSource.NONE,
+            reason=reason,
+            diverged_at=match.num_tokens if reason is CacheReason.DIVERGED else None,
+            saved_ms=None if seconds is None else seconds * 1e3,
+        )
+        assert len(tokens) > found
+
+    def _reason(self, request: Request, match: Match) -> CacheReason | None:
+        """Why not all that could be reused was."""
+        index, root = self._kv.index, self._roots[request]
+        if not self._prefix_cache:
+            return CacheReason.DISABLED
+        if request.needs_all_rows:
+            return CacheReason.NEEDS_ALL_ROWS
+        if match.num_tokens >= request.num_prompt_tokens - 1:
+            return None
+        node = match.nodes[-1] if match.nodes else root
+        if index.was_evicted(node, request.prompt_token_ids[node.end :]):
+            return CacheReason.EVICTED
+        if index.is_empty(root):
+            return CacheReason.SALT if request.options.cache_salt else CacheReason.COLD
+        return CacheReason.DIVERGED
+
+    def _release(self, sequence: Seq) -> None:
+        """Its blocks go back, findable with all that they hold."""
+        self._waits.pop(sequence, None)
+        table = self._tables.pop(sequence, None)
+        if table is not None:
+            if self._keep_computed:
+                self._kv.register_tail(table, sequence.tokens)
+            self._kv.free(table)
+
+    def _outstanding(self) -> int:
+        """Blocks that the running sequences still take to reach their next token."""
+        return sum(
+            max(0, self._kv.count(self._next_token(s)) - len(self._tables[s].blocks))
+            if s in self._tables
+            else self._kv.num_missing(self._match(s), self._next_token(s))
+            for r in self._running
+            for s in _live(r)
+        )
+
+    def _num_missing(self, request: Request, match: Match) -> int:
+        """Blocks that its sequences take to reach their next token; whole blocks of the prompt are
+        taken once."""
+        first, *others = _live(request)
+        shared = request.num_prompt_tokens // self._kv.block_size
+        alone = sum(self._kv.count(self._next_token(s)) - shared for s in others)
+        return self._kv.num_missing(match, self._next_token(first)) + alone
+
+    def _next_token(self, sequence: Seq) -> int:
+        """Slots in use when its next token but one can be drawn, or at its end."""
+        request = sequence.request
+        return min(sequence.num_tokens + 1, request.num_prompt_tokens + request.max_tokens - 1)
 
     def _longest(self, request: Request) -> int:
-        # The last token drawn is never computed, so its K and V need no slot.
-        return self._count(request.num_prompt_tokens + request.max_tokens - 1)
+        """Blocks in use at its longest: whole blocks of the prompt are shared by all sequences. The
+        last token drawn is never computed, so its K and V need no slot."""
+        shared = request.num_prompt_tokens // self._kv.block_size
+        one = self._kv.count(request.num_prompt_tokens + request.max_tokens - 1)
+        return one + (request.width - 1) * (one - shared if self._keep_computed else one)
 
-    def _count(self, num_tokens: int) -> int:
-        return -(-num_tokens // self._block_size)
+
+class _Draft:
+    """A plan in the making."""
+
+    def __init__(self, step: OpenStep) -> None:
+        self.step = step
+        self.items: dict[Seq, ScheduledSequence] = {}
+        self.preempted: list[Request] = []
+
+
+NO_MATCH = Match([], None, 0)
+
+
+def _live(request: Request) -> list[Seq]:
+    return [s for s in request.sequences if s.finish_reason is None]
+
+
+def _missing(sequence: Seq) -> int:
+    return sequence.num_tokens - sequence.num_computed_tokens
+
+
+def _rank(request: Request) -> tuple[int, int]:
+    return request.options.priority, request.id

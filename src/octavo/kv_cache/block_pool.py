@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from octavo.kv_cache.block_id import BlockId
 from octavo.kv_cache.eviction import EvictionOrder, LeastRecentlyUsed
@@ -43,7 +43,7 @@ class BlockPool:
         self.num_evicted = 0  # since the start
         self._order: EvictionOrder = LeastRecentlyUsed() if order is None else order
         self._forget = forget
-        self._max_pinned = max_pinned
+        self.max_pinned = max_pinned
         self._clock = clock
         self._holders = [0] * num_blocks
         self._is_kept = [False] * num_blocks
@@ -75,6 +75,16 @@ class BlockPool:
     @property
     def num_pinned(self) -> int:
         return len(self._pins)
+
+    @property
+    def oldest_empty(self) -> float | None:
+        """Since when the block has been empty that has memory and was used longest ago."""
+        return self._warm[0][1] if self._warm else None
+
+    @property
+    def oldest_evictable(self) -> float | None:
+        """Since when the block has been free that was used longest ago of the findable ones."""
+        return next(iter(self._free_since.values()), None)
 
     def num_holders(self, block: BlockId) -> int:
         """Pins among them."""
@@ -145,7 +155,7 @@ class BlockPool:
     def pin(self, blocks: Collection[BlockId]) -> bool:
         """Hold each until `unpin`. False if more blocks than the budget would be pinned; then
         nothing is changed."""
-        if len(self._pins.keys() | set(blocks)) > self._max_pinned:
+        if len(self._pins.keys() | set(blocks)) > self.max_pinned:
             return False
         self.touch(blocks)
         for block in blocks:
@@ -178,6 +188,31 @@ class BlockPool:
             reclaimed.append(self._warm.popleft()[0])
         self._cold += reclaimed
         return reclaimed
+
+    def rebuild(
+        self, holders: Mapping[BlockId, int], kept: Sequence[tuple[BlockId, BlockId | None, float]]
+    ) -> None:
+        """Set every block's state anew, after an exception in the middle of a change: who holds
+        what (pins apart), and what is findable: (block, its parent, cost), parents first."""
+        freed, now = dict(self._free_since), self._clock()
+        cold = set(self._cold)
+        every = [BlockId(b) for b in range(self.num_blocks)]
+        self._holders = [holders.get(b, 0) + self._pins.get(b, 0) for b in every]
+        self._is_kept = [False] * self.num_blocks
+        self._warm.clear()
+        self._cold.clear()
+        self._free_since.clear()
+        self._order.clear()
+        for block, parent, cost in kept:
+            self._is_kept[block] = True
+            self._order.keep(block, parent, cost)
+        free = [b for b in every if not self._holders[b]]
+        self._cold = [b for b in free if not self._is_kept[b] and b in cold]
+        self._warm += ((b, now) for b in free if not self._is_kept[b] and b not in cold)
+        leaves_first = [b for b, _, _ in reversed(kept) if not self._holders[b]]
+        for block in sorted(leaves_first, key=lambda b: freed.get(b, now)):
+            self._order.add(block)
+            self._free_since[block] = freed.get(block, now)
 
     def _take(self) -> BlockId:
         if self._warm:
@@ -213,6 +248,6 @@ class BlockPool:
         assert not any(self._is_kept[b] for b in empty), "an empty block is not findable"
         assert all(holders >= 0 for holders in self._holders), "holders"
         assert all(0 < n <= self._holders[b] for b, n in self._pins.items()), "a pin is a holder"
-        assert len(self._pins) <= self._max_pinned, "pins over the budget"
+        assert len(self._pins) <= self.max_pinned, "pins over the budget"
         for times in ([since for _, since in self._warm], list(self._free_since.values())):
             assert times == sorted(times), "oldest first"

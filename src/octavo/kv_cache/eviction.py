@@ -32,6 +32,9 @@ class EvictionOrder(Protocol):
     def pop(self) -> BlockId:
         """Take out the block to evict next."""
 
+    def clear(self) -> None:
+        """Forget every block."""
+
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[BlockId]: ...
@@ -64,6 +67,9 @@ class LeastRecentlyUsed:
 
     def pop(self) -> BlockId:
         return self._order.popitem(last=False)[0]
+
+    def clear(self) -> None:
+        self._order.clear()
 
     def __len__(self) -> int:
         return len(self._order)

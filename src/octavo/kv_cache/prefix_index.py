@@ -170,6 +170,17 @@ class PrefixIndex:
             pending += node.children.values()
         return nodes[:0:-1]
 
+    def rebuild(self) -> list[Node]:
+        """Make the trees whole after an exception in the middle of a change; all nodes, parents
+        first. A node that its parent does not list is lost."""
+        found: list[Node] = []
+        for root in self._roots.values():
+            for node in [root, *reversed(self.leaves_first(root))]:
+                node._keys = sorted(node.children)
+                found += node.children.values()
+        self._nodes = {n.block: n for n in found if n.block is not None}
+        return found
+
     def check_integrity(self) -> None:
         """Walk every tree; AssertionError if one is not whole."""
         seen: dict[BlockId, Node] = {}

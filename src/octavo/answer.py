@@ -1,0 +1,136 @@
+"""Answer: the text of one request as its tokens come, and its output when it is done.
+
+Comes in: a Request whose sequences grow. Goes out: pieces of text that never cut a character and
+hold back what may begin a stop string. Knows no engine: whoever steps it calls `catch_up`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from octavo.engine.stop_strings import StopStrings
+from octavo.records import CacheRecord
+from octavo.request import Completion, Metrics, Request, RequestOutput, StreamChunk, Usage
+from octavo.request import Sequence as Seq
+from octavo.tokenizer import Detokenizer, Tokenizer
+
+
+class Answer:
+    def __init__(self, request: Request, tokenizer: Tokenizer) -> None:
+        self.request = request
+        self.done = False
+        self._tokenizer = tokenizer
+        self._texts: dict[Seq, _Text] = {}
+
+    def catch_up(self) -> list[Seq]:
+        """Take in the tokens that came since; the live sequences whose text met a stop string."""
+        if self.request.params.beam_width and not self.request.finished:
+            return []  # beams are answers only at the end
+        for sequence in self.request.sequences:
+            if sequence not in self._texts:
+                self._texts[sequence] = _Text(sequence, self._tokenizer)
+            self._texts[sequence].catch_up()
+        return [s for s, text in self._texts.items() if text.stopped and not s.finish_reason]
+
+    def finish(self) -> None:
+        """The request has ended."""
+        assert self.request.finished
+        self.catch_up()
+        self.done = True
+
+    def take(self) -> list[StreamChunk]:
+        """What came since the last call, a piece for each answer that has one."""
+        chunks = [self._texts[s].take() for s in self.request.sequences if s in self._texts]
+        return [c for c in chunks if c.text or c.token_ids]
+
+    def output(self, metrics: Metrics) -> RequestOutput:
+        request = self.request
+        prompt_logprobs = (
+            request.prompt_logprobs if request.params.prompt_logprobs is not None else None
+        )
+        cached = request.cache.matched_tokens if request.cache else 0
+        answers = sorted(request.sequences, key=lambda s: s.index)  # beams: equal, best first
+        completions = [self._completion(s) for s in answers[: request.params.n]]
+        return RequestOutput(
+            prompt_token_ids=request.prompt_token_ids,
+            outputs=tuple(completions),
+            usage=Usage(
+                request.num_prompt_tokens,
+                sum(len(c.token_ids) for c in completions),
+                cached_tokens=cached,
+            ),
+            cache=self._cache_record(),
+            metrics=metrics,
+            seed=request.seed,
+            prompt_logprobs=None if prompt_logprobs is None else tuple(prompt_logprobs),
+            error=None if request.error is None else str(request.error),
+        )
+
+    def _completion(self, sequence: Seq) -> Completion:
+        assert sequence.finish_reason is not None
+        wanted = self.request.params.logprobs is not None
+        return Completion(
+            text=self._texts[sequence].text,
+            token_ids=tuple(sequence.completion_token_ids),
+            logprobs=tuple(sequence.logprobs) if wanted else None,
+            finish_reason=sequence.finish_reason,
+            cumulative_logprob=sequence.cumulative_logprob,
+        )
+
+    def _cache_record(self) -> CacheRecord:
+        """With the text of the token where the prompt parted from all that was kept."""
+        record = self.request.cache or CacheRecord(reason=None)
+        if record.diverged_at is None:
+            return record
+        token = self.request.prompt_token_ids[record.diverged_at]
+        return replace(record, diverged_text=self._tokenizer.decode([token], skip_special=False))
+
+
+class _Text:
+    """The text of one sequence: detokenised, cut at a stop string."""
+
+    def __init__(self, sequence: Seq, tokenizer: Tokenizer) -> None:
+        self._sequence = sequence
+        self._stops = StopStrings(sequence.request.params.stop)
+        self._detokenizer = Detokenizer(tokenizer, continuation=True)
+        # These end a text and are not part of it.
+        self._unseen = tokenizer.eos_ids | frozenset(sequence.request.params.stop_token_ids)
+        self._shown: list[str] = []
+        self._num_taken = 0  # pieces of _shown, and tokens, that `take` gave
+        self._num_tokens_taken = 0
+        self._num_seen = 0  # tokens taken in
+        self._ended = False
+
+    @property
+    def text(self) -> str:
+        return "".join(self._shown)
+
+    @property
+    def stopped(self) -> bool:
+        return self._stops.found is not None
+
+    def catch_up(self) -> None:
+        tokens = self._sequence.completion_token_ids
+        reason = self._sequence.finish_reason
+        for i in range(self._num_seen, len(tokens)):
+            last = i == len(tokens) - 1 and reason == "stop"
+            if not (last and tokens[i] in self._unseen):
+                self._show(self._stops.push(self._detokenizer.push(tokens[i])))
+        self._num_seen = len(tokens)
+        if self.stopped and reason is not None:
+            self._sequence.finish_reason = "stop"  # even if this was the last of max_tokens
+        if reason is not None and not self._ended:
+            self._ended = True
+            if not self.stopped:
+                self._show(self._stops.push(self._detokenizer.finish()))
+                self._show(self._stops.finish())
+
+    def take(self) -> StreamChunk:
+        text = "".join(self._shown[self._num_taken :])
+        tokens = self._sequence.completion_token_ids[self._num_tokens_taken : self._num_seen]
+        self._num_taken, self._num_tokens_taken = len(self._shown), self._num_seen
+        return StreamChunk(text, tuple(tokens), index=self._sequence.index)
+
+    def _show(self, text: str) -> None:
+        if text:
+            self._shown.append(text)

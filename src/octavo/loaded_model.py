@@ -1,0 +1,152 @@
+"""LoadedModel: a model file and a configuration become a running engine.
+
+Puts the parts together, in the order that memory wants: header, plan, weights, pages. Knows no text
+beyond the tokenizer it makes, and runs nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from octavo.config import EngineConfig, home
+from octavo.engine.engine import Engine, EngineLimits
+from octavo.engine.memory import MemoryPlan, plan_memory
+from octavo.engine.runner import Runner
+from octavo.engine.scheduler import Scheduler
+from octavo.engine.step_budget import StepBudget
+from octavo.kernels import default_isa, native, numerics_id
+from octavo.kv_cache.block_pool import BlockPool
+from octavo.kv_cache.eviction import EvictionOrder, LeastRecentlyUsed
+from octavo.kv_cache.manager import KVCacheManager
+from octavo.kv_cache.names import Namespace
+from octavo.kv_cache.prefix_index import PrefixIndex
+from octavo.model.config import ModelConfig
+from octavo.model.registry import build_program
+from octavo.program.cost import kv_bytes_per_token
+from octavo.program.ops import Program
+from octavo.tokenizer import Tokenizer
+from octavo.weights import library
+from octavo.weights.fingerprint import fingerprint
+from octavo.weights.gguf_model import load_weights
+from octavo.weights.model_header import read_header
+
+_BITS = {"f32": 32, "bf16": 16}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What was loaded. Bytes as they are in memory."""
+
+    path: Path
+    weight_bytes: int
+    tensor_types: Mapping[str, tuple[int, int]]  # of the file: name -> (tensors, bytes)
+    context: int
+    model_context: int  # what the model was trained for
+    kv_blocks: int
+    block_bytes: int
+    block_size: int
+    threads: int
+    isa: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    config: EngineConfig
+    model_config: ModelConfig
+    program: Program
+    tokenizer: Tokenizer
+    runner: Runner
+    engine: Engine
+    info: ModelInfo
+
+
+def load_model(model: str | Path, config: EngineConfig) -> LoadedModel:
+    """Raises UsageError, ModelError, OutOfMemoryError."""
+    header = read_header(library.find(model, home=home()))
+    program = build_program(header.config)
+    tokenizer = Tokenizer.from_spec(header.tokenizer_spec(), cache_dir=home() / "tokenizers")
+    plan = plan_memory(config, program, header.config.context)
+    threads = config.threads or native.usable_cpus()
+    pool = native.ThreadPool(threads)
+    weights = load_weights(header, program.weights(), pool, expand=config.weights)
+    # Without a cache a whole sequence is computed in one step.
+    rows = config.max_batch_tokens
+    max_rows = rows if config.kv_cache else max(plan.context, rows)
+    runner = Runner(
+        program, weights, config,
+        pool=pool, context=plan.context, num_blocks=plan.num_blocks, max_rows=max_rows,
+    )  # fmt: skip
+    namespace = Namespace(
+        fingerprint=fingerprint(header.path, home=home()),
+        numerics=numerics(config),
+        k_dtype=config.k_dtype,
+        v_dtype=config.v_dtype,
+    )
+    limits = EngineLimits(
+        plan.context, tokenizer.eos_ids, header.temperature, kv_idle=config.kv_idle
+    )
+    engine = make_engine(
+        runner, program, config, plan, limits, namespace, weight_bytes=weights.nbytes()
+    )
+    info = ModelInfo(
+        path=header.path,
+        weight_bytes=weights.nbytes(),
+        tensor_types=header.tensor_types(),
+        context=plan.context,
+        model_context=header.config.context,
+        kv_blocks=plan.num_blocks,
+        block_bytes=runner.block_bytes,
+        block_size=config.block_size,
+        threads=threads,
+        isa=runner.isa,
+    )
+    return LoadedModel(config, header.config, program, tokenizer, runner, engine, info)
+
+
+def make_engine(
+    runner: Runner,
+    program: Program,
+    config: EngineConfig,
+    plan: MemoryPlan,
+    limits: EngineLimits,
+    namespace: Namespace,
+    *,
+    weight_bytes: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> Engine:
+    """An engine over a runner whose pages follow `plan`."""
+    budget = StepBudget(
+        program,
+        kv_bytes=kv_bytes_per_token(program, _BITS[config.k_dtype], _BITS[config.v_dtype]),
+        weight_bytes=weight_bytes,
+        target_seconds=None if config.step_ms is None else config.step_ms / 1e3,
+        max_rows=runner.max_rows,
+        min_chunk=min(32, runner.max_rows),
+    )
+    index = PrefixIndex(config.block_size, num_remembered=plan.num_blocks)
+    order: EvictionOrder = LeastRecentlyUsed()
+    # Pinned blocks leave room for a request as long as the context.
+    max_pinned = plan.num_blocks - -(-plan.context // config.block_size)
+    pool = BlockPool(
+        plan.num_blocks, order=order, forget=index.forget, max_pinned=max_pinned, clock=clock
+    )
+    kv = KVCacheManager(pool, index, block_size=config.block_size, cost=budget.units)
+    scheduler = Scheduler(
+        kv,
+        budget,
+        max_num_seqs=config.max_num_seqs,
+        prefix_cache=config.prefix_cache,
+        keep_computed=config.kv_cache,
+        longest_prefix_first=config.schedule == "longest-prefix",
+    )
+    return Engine(runner, scheduler, kv, budget, limits, namespace, clock=clock)
+
+
+def numerics(config: EngineConfig) -> str:
+    """What the bits of K and V depend on, beside the file: the machine's arithmetic, how rows are
+    packed, and whether weights are unpacked."""
+    parts = (numerics_id(default_isa()), config.activations or "int8", config.weights or "packed")
+    return "/".join(parts)

@@ -1,0 +1,51 @@
+"""An engine over a tiny model: the real scheduler, cache and native program, in milliseconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from octavo.config import EngineConfig
+from octavo.engine.engine import Engine, EngineLimits
+from octavo.engine.memory import MemoryPlan
+from octavo.kernels import native
+from octavo.kv_cache.names import Namespace
+from octavo.loaded_model import make_engine
+from octavo.request import Request, RequestOptions
+from octavo.sampling_params import SamplingParams
+from tests.tiny import TinyModel, make_runner
+
+NAMESPACE = Namespace(fingerprint="tiny", numerics="test", k_dtype="any", v_dtype="any")
+
+
+def tiny_engine(
+    model: TinyModel,
+    pool: native.ThreadPool,
+    *,
+    num_blocks: int = 64,
+    max_rows: int = 128,
+    eos_ids: Sequence[int] = (),
+    clock: Callable[[], float] = time.monotonic,
+    **options: object,
+) -> Engine:
+    """The context is what the pool holds."""
+    config = EngineConfig.parse(options)
+    runner = make_runner(model, pool, num_blocks=num_blocks, max_rows=max_rows, **options)
+    plan = MemoryPlan(num_blocks * config.block_size, num_blocks, runner.block_bytes)
+    limits = EngineLimits(plan.context, frozenset(eos_ids), 0.0, kv_idle=config.kv_idle)
+    return make_engine(
+        runner, model.program, config, plan, limits, NAMESPACE, weight_bytes=1e6, clock=clock
+    )
+
+
+def add(
+    engine: Engine, tokens: Sequence[int], options: RequestOptions | None = None, **params: object
+) -> Request:
+    return engine.add(tokens, SamplingParams.parse(params), options or RequestOptions())
+
+
+def run(engine: Engine) -> None:
+    """Step until nothing is left, checking everything after each step."""
+    while engine.has_unfinished:
+        engine.step()
+        engine.check_integrity()
