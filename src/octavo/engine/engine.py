@@ -25,7 +25,7 @@ from octavo.engine.runner import Runner, make_batch
 from octavo.engine.sampler import Draw, Sampler, answers
 from octavo.engine.scheduler import Scheduler, StepPlan
 from octavo.engine.step_budget import StepBudget
-from octavo.errors import OutOfMemoryError
+from octavo.errors import OutOfMemoryError, UsageError
 from octavo.kernels import native
 from octavo.kv_cache.manager import KVCacheManager
 from octavo.kv_cache.names import Namespace
