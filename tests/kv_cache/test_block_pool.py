@@ -187,12 +187,74 @@ def test_findable_blocks_are_reclaimed_by_their_own_time_and_leaves_first() -> N
 
 
 def test_a_dropped_block_idles_from_the_drop_on() -> None:
-    cache = TinyCache(num_blocks=2)
-    cache.pool.free(kept_chain(cache.pool, 1))
+    cache = TinyCache(num_blocks=3)
+    cache.pool.free([*kept_chain(cache.pool, 1), *take(cache.pool, 1)])
     cache.now = 10
     cache.pool.drop(BlockId(0))
+    assert cache.pool.reclaim(empty_since=9, kept_since=9) == [1]
     assert cache.pool.reclaim(empty_since=9, kept_since=9) == []
     assert cache.pool.reclaim(empty_since=10, kept_since=0) == [0]
+    assert take(cache.pool, 3) == [0, 1, 2]  # the one given back last first, the untouched last
+
+
+class Diary(LeastRecentlyUsed):
+    """Notes what an order is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pages: list[str] = []
+
+    def keep(self, block: BlockId, parent: BlockId | None, cost: float) -> None:
+        self.pages.append(f"keep {block} under {parent} for {cost}")
+
+    def drop(self, block: BlockId) -> None:
+        assert block not in self
+        self.pages.append(f"drop {block}")
+
+    def add(self, block: BlockId) -> None:
+        super().add(block)
+        self.pages.append(f"add {block}")
+
+    def remove(self, block: BlockId) -> None:
+        super().remove(block)
+        self.pages.append(f"remove {block}")
+
+    def pop(self) -> BlockId:
+        block = super().pop()
+        self.pages.append(f"pop {block}")
+        return block
+
+
+def test_an_order_is_told_of_each_change_once() -> None:
+    order = Diary()
+    pool = BlockPool(3, order=order, max_pinned=1)
+
+    def told() -> list[str]:
+        pages, order.pages = order.pages, []
+        pool.check_integrity()
+        return pages
+
+    blocks = take(pool, 3)
+    pool.keep(blocks[0], None, 2.5)
+    pool.keep(blocks[1], blocks[0], 3.5)
+    assert told() == ["keep 0 under None for 2.5", "keep 1 under 0 for 3.5"]
+    pool.touch(ids(0))  # held already
+    pool.free(ids(2, 1, 0))  # block 2 is not findable, block 0 has another holder
+    assert told() == ["add 1"]
+    assert pool.pin(ids(1))
+    pool.unpin(ids(1))
+    assert told() == ["remove 1", "add 1"]
+    pool.free(ids(0))
+    assert take(pool, 2) == [2, 1]
+    assert told() == ["add 0", "pop 1", "drop 1"]
+    pool.keep(blocks[1], blocks[0], 3.5)
+    pool.drop(blocks[1])  # held
+    pool.drop(blocks[0])  # not held
+    assert told() == ["keep 1 under 0 for 3.5", "drop 1", "remove 0", "drop 0"]
+    pool.keep(blocks[1], None, 1.0)
+    pool.free(ids(1))
+    assert pool.reclaim(empty_since=0, kept_since=float("inf")) == [1]
+    assert told() == ["keep 1 under None for 1.0", "add 1", "remove 1", "drop 1"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import fields, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.kv_cache import names
@@ -62,11 +62,13 @@ namespaces = st.builds(Namespace, texts, texts, texts, texts, texts, texts)
 token_lists = st.lists(st.integers(0, 300), max_size=4)
 
 
+@settings(deadline=None)
 @given(namespaces, namespaces)
 def test_equal_names_mean_equal_namespaces(left: Namespace, right: Namespace) -> None:
     assert (root_name(left) == root_name(right)) == (left == right)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=3), token_lists, st.binary(max_size=3), token_lists)
 def test_equal_names_mean_equal_parents_and_tokens(
     parent: bytes, tokens: list[int], other_parent: bytes, other_tokens: list[int]

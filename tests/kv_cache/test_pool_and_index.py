@@ -66,13 +66,15 @@ class Table:
         self.salt, self.tokens, self.blocks = salt, tokens, blocks
 
 
-texts = st.lists(st.integers(0, 1), min_size=1, max_size=11).map(tuple)
+answers = st.lists(st.integers(0, 1), min_size=1, max_size=5).map(tuple)
+stems = st.sampled_from([(0,) * 9, (0,) * 6, (0,) * 3 + (1,) * 3, (1,) * 3, ()])
+prompts = st.tuples(stems, answers).map(lambda parts: parts[0] + parts[1])
 salts = st.sampled_from(["", "alice"])
 picks = st.integers(0, 99)
 
 
 class PoolAndIndex(RuleBasedStateMachine):
-    @initialize(num_blocks=st.integers(1, 9), max_pinned=st.integers(0, 4))
+    @initialize(num_blocks=st.integers(2, 12), max_pinned=st.integers(0, 4))
     def begin(self, num_blocks: int, max_pinned: int) -> None:
         self.now = 0
         self.max_pinned = max_pinned
@@ -106,14 +108,16 @@ class PoolAndIndex(RuleBasedStateMachine):
         return taken
 
     def free(self, blocks: list[BlockId]) -> None:
+        self.now += 1
         self.pool.free(reversed(blocks))
         self.plain.let_go(blocks[::-1], self.now)
 
-    @rule(salt=salts, tokens=texts, cut=st.integers(0, 2))
+    @rule(salt=salts, tokens=prompts, cut=st.integers(0, 2))
     def submit(self, salt: str, tokens: Text, cut: int) -> None:
         root, limit = self.index.root(namespace(salt)), max(0, len(tokens) - cut)
         match = self.index.match(root, tokens, limit)
         assert match.num_tokens == self.plain.longest(salt, tokens[:limit])
+        assert match.partial_tokens < SIZE
         paths = self.plain.paths
         blocks = [paths[salt, tokens[:n]] for n in range(SIZE, match.num_tokens + 1, SIZE)]
         whole = len(match.nodes)
@@ -138,9 +142,11 @@ class PoolAndIndex(RuleBasedStateMachine):
 
     @precondition(lambda self: self.tables)
     @rule(pick=picks, part=st.booleans())
-    def register(self, pick: int, part: bool) -> None:
+    def commit(self, pick: int, part: bool) -> None:
+        self.register(self.tables[pick % len(self.tables)], part)
+
+    def register(self, table: Table, part: bool) -> None:
         """Name the blocks of a table, the last one too if `part`; swap those known already."""
-        table = self.tables[pick % len(self.tables)]
         node = self.index.root(namespace(table.salt))
         end = len(table.tokens) if part else len(table.tokens) // SIZE * SIZE
         for i, begin in enumerate(range(0, end, SIZE)):
@@ -162,7 +168,7 @@ class PoolAndIndex(RuleBasedStateMachine):
                 self.free([block])
 
     @precondition(lambda self: self.tables)
-    @rule(pick=picks, more=texts)
+    @rule(pick=picks, more=answers)
     def extend(self, pick: int, more: Text) -> None:
         """Tokens of an answer; where others may read the last block, it is replaced by a copy."""
         table = self.tables[pick % len(self.tables)]
@@ -177,20 +183,29 @@ class PoolAndIndex(RuleBasedStateMachine):
     @precondition(lambda self: self.tables)
     @rule(pick=picks)
     def fork(self, pick: int) -> None:
+        """Whole blocks are named first: if they were shared without a name, one of the tables could
+        swap a parent for a known block, and the other would hold the child without it."""
         table = self.tables[pick % len(self.tables)]
+        self.register(table, False)
         self.pool.touch(table.blocks)
         self.plain.hold(table.blocks)
         self.tables.append(Table(table.salt, table.tokens, list(table.blocks)))
 
     @precondition(lambda self: self.tables)
-    @rule(pick=picks)
-    def finish(self, pick: int) -> None:
+    @rule(pick=picks, named=st.sampled_from(["nothing", "whole", "all"]))
+    def finish(self, pick: int, named: str) -> None:
+        """End as a request does: its blocks are named first, at most the last one is not."""
+        if named != "nothing":
+            self.register(self.tables[pick % len(self.tables)], named == "all")
         self.free(self.tables.pop(pick % len(self.tables)).blocks)
 
     @precondition(lambda self: self.tables)
     @rule(pick=picks)
     def pin(self, pick: int) -> None:
-        blocks = list(self.tables[pick % len(self.tables)].blocks)
+        """Whole blocks, named first for the same reason."""
+        table = self.tables[pick % len(self.tables)]
+        self.register(table, False)
+        blocks = table.blocks[: len(table.tokens) // SIZE]
         fits = len((+self.plain.pins).keys() | set(blocks)) <= self.max_pinned
         assert self.pool.pin(blocks) == fits
         if fits:
@@ -206,7 +221,7 @@ class PoolAndIndex(RuleBasedStateMachine):
         self.plain.pins.subtract(blocks)
         self.plain.let_go(blocks[::-1], self.now)
 
-    @precondition(lambda self: self.plain.paths)
+    @precondition(lambda self: len(self.plain.paths) > 4)
     @rule(pick=picks)
     def drop_a_leaf(self, pick: int) -> None:
         salt = sorted(self.plain.paths)[pick % len(self.plain.paths)][0]
@@ -216,9 +231,9 @@ class PoolAndIndex(RuleBasedStateMachine):
         self.pool.drop(block)
         self.plain.drop(block)
 
-    @rule(seconds=st.integers(1, 3), idle=st.integers(0, 4))
-    def reclaim(self, seconds: int, idle: int) -> None:
-        self.now += seconds
+    @precondition(lambda self: self.plain.free)
+    @rule(idle=st.integers(0, 20))
+    def reclaim(self, idle: int) -> None:
         evicted = [b for b, since in self.plain.free.items() if since <= self.now - idle]
         self.plain.evict(evicted)
         free = self.pool.reclaim(empty_since=self.now, kept_since=self.now - idle)
@@ -244,4 +259,4 @@ class PoolAndIndex(RuleBasedStateMachine):
 
 
 TestPoolAndIndex = PoolAndIndex.TestCase
-TestPoolAndIndex.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestPoolAndIndex.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)

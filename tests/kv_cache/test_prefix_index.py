@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.kv_cache import names
@@ -61,6 +61,7 @@ def test_a_partial_block_matches_only_as_the_partial_one() -> None:
     assert (match.partial.block, match.num_tokens) == (2, 7)
 
 
+@settings(deadline=None)
 @given(
     st.sets(st.lists(st.integers(0, 2), min_size=1, max_size=4).map(tuple), max_size=12),
     st.lists(st.integers(0, 2), max_size=6),
