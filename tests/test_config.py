@@ -52,7 +52,15 @@ def test_other_bytes_are_refused(text: object) -> None:
         ({"block_size": 8}, "block_size=8: expected one of 16, 32, 64"),
         ({"activations": "int4"}, "activations='int4': expected one of None, int8, bf16"),
         ({"kv_cache": 1}, "kv_cache=1: expected True or False"),
-        ({"prefix_cache": True}, "prefix_cache=True is not there yet"),
+        ({"prefix_cache": "no"}, "prefix_cache='no': expected True or False"),
+        ({"kv_idle": -1}, "kv_idle=-1: expected a number from 0"),
+        ({"kv_idle": None}, "kv_idle=None"),
+        ({"kv_idle": float("nan")}, "kv_idle=nan"),
+        ({"step_ms": 0}, "step_ms=0: expected a number above 0"),
+        ({"step_ms": True}, "step_ms=True"),
+        ({"eviction": "fifo"}, "eviction='fifo': expected one of lru, cost"),
+        ({"schedule": "lifo"}, "schedule='lifo': expected one of fcfs, longest-prefix"),
+        ({"max_waiting": 0}, "max_waiting=0: expected a whole number from 1"),
         ({"k_dtype": "f32"}, "unknown option 'k_dtype'"),
         ({"max_num_seq": 3}, "did you mean max_num_seqs"),
         ({"zzz": 3}, "known: context,"),
@@ -61,6 +69,13 @@ def test_other_bytes_are_refused(text: object) -> None:
 def test_options_name_themselves(option: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
         EngineConfig.parse(option)
+
+
+def test_numbers_may_have_no_end() -> None:
+    config = EngineConfig.parse({"kv_idle": float("inf"), "step_ms": None})
+    assert (config.kv_idle, config.step_ms) == (float("inf"), None)
+    assert EngineConfig.parse({"step_ms": 1}).step_ms == 1
+    assert EngineConfig.parse({}).prefix_cache is True
 
 
 def test_kv_dtypes_apart_come_in_any_order() -> None:

@@ -7,19 +7,17 @@ import gc
 import struct
 import threading
 from dataclasses import replace
-from itertools import count
+from itertools import zip_longest
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from octavo import LLM, SamplingParams
 from octavo.batch import Batch, StepOutput
-from octavo.engine import engine
-from octavo.engine.scheduler import Scheduler, StepPlan
+from octavo.engine.scheduler import ScheduledSequence, Scheduler
 from octavo.errors import OutOfMemoryError, PromptTooLongError, UsageError
-from octavo.request import RequestOutput
+from octavo.request import RequestOptions, RequestOutput
 from tests.cli import tiny_model
 from tests.cli.tiny_model import write_tiny_model
 from tests.weights.gguf_bytes import F32, entry
@@ -78,7 +76,7 @@ def test_without_a_cache_every_bit_is_the_same_and_every_token_is_computed_again
     params = SamplingParams(temperature=0, max_tokens=6, logprobs=3)
     uncached = LLM(smollm2_path, threads=2, context=1024, kv_cache=False)
     before = len(llm.records)
-    want = llm.generate(PROMPT, params)[0]
+    want = llm.generate(PROMPT, params, RequestOptions(cache_salt="step by step"))[0]
     got = uncached.generate(PROMPT, params)[0]
     assert got.outputs == want.outputs  # texts, tokens and log-probabilities
     cached_steps = [(r.computed_tokens, r.cached_tokens) for r in llm.records[before:]]
@@ -91,16 +89,16 @@ def test_step_counts_are_read_off_the_batch_not_off_a_formula(
     llm: LLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An engine that wrongly computes the last two tokens again must show it."""
-    update = Scheduler.update
+    commit = Scheduler.commit
 
-    def forgetful(self: Scheduler, plan: StepPlan, tokens: dict[int, int]) -> None:
-        update(self, plan, tokens)
-        for item in plan.scheduled:
-            item.request.num_computed_tokens -= 2
+    def forgetful(self: Scheduler, item: ScheduledSequence) -> None:
+        commit(self, item)
+        item.sequence.num_computed_tokens -= 2
 
-    monkeypatch.setattr(Scheduler, "update", forgetful)
+    monkeypatch.setattr(Scheduler, "commit", forgetful)
     before = len(llm.records)
-    llm.generate(PROMPT, SamplingParams(temperature=0, max_tokens=3))
+    params = SamplingParams(temperature=0, max_tokens=3)
+    llm.generate(PROMPT, params, RequestOptions(cache_salt="forgetful"))
     steps = [(r.computed_tokens, r.cached_tokens) for r in llm.records[before:]]
     assert steps == [(5, 0), (3, 3), (3, 4)]  # a formula would say (1, 5), (1, 6)
 
@@ -128,16 +126,13 @@ def test_a_closed_stream_and_an_unread_one_hold_nothing(llm: LLM) -> None:
 
 
 def test_streams_may_be_read_in_turns(llm: LLM) -> None:
-    one, two = llm.stream(PROMPT, GREEDY), llm.stream("def add(a, b):", GREEDY)
-    texts = ["", ""]
-    for a, b in zip(one, two, strict=False):
-        texts[0] += a.text
-        texts[1] += b.text
-    for rest in one:
-        texts[0] += rest.text
-    for rest in two:
-        texts[1] += rest.text
-    assert texts[0] == text(llm.generate(PROMPT, GREEDY)[0])
+    prompts = [PROMPT, "def add(a, b):"]
+    streams = [llm.stream(prompt, GREEDY) for prompt in prompts]
+    before, texts = len(llm.records), ["", ""]
+    for pieces in zip_longest(*streams):
+        texts = [t + (p.text if p else "") for t, p in zip(texts, pieces, strict=True)]
+    assert len(llm.records) - before <= 13  # both ran in each step; the second began one late
+    assert texts == [text(o) for o in llm.generate(prompts, GREEDY)]
 
 
 def test_threads_may_share_one_llm(llm: LLM) -> None:
@@ -237,7 +232,7 @@ def test_bad_prompts_are_refused_in_one_line(llm: LLM) -> None:
         llm.generate("", GREEDY)
     with pytest.raises(UsageError, match="token id 49152: expected a whole number from 0 to 49151"):
         llm.generate([[1, 49152]], GREEDY)
-    with pytest.raises(UsageError, match="2 SamplingParams for 1 prompts"):
+    with pytest.raises(UsageError, match="2 params for 1 prompts: give one, or one each"):
         llm.generate(PROMPT, [GREEDY, GREEDY])
     assert llm.stats()["kv_blocks_used"] == 0
 
@@ -370,18 +365,34 @@ def test_the_models_own_temperature_is_used_where_none_is_given(
 def test_metrics_and_records_are_of_the_clock(
     tiny_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A clock that is read once when a request is added, and in a step before it, around the
-    forward and at the end."""
+    """A clock that only scheduling, for 2 s, and a forward, for 1 s, move."""
     llm = LLM(tiny_path, threads=1, block_size=16)
-    seconds = count()
-    clock = SimpleNamespace(monotonic=lambda: float(next(seconds)))
-    monkeypatch.setattr(engine, "time", clock)
+    now = [100.0]
+    monkeypatch.setattr(llm._engine, "_clock", lambda: now[0])
+    slow_down(monkeypatch, llm._engine._scheduler, "schedule", now, 2)
+    slow_down(monkeypatch, llm._runner, "forward", now, 1)
     params = SamplingParams(max_tokens=3, ignore_eos=True)
     metrics = llm.generate([list(range(40))], params)[0].metrics
-    assert (metrics.ttft_ms, metrics.tpot_ms) == (4000, 4000)
-    assert (metrics.prefill_tps, metrics.decode_tps) == (10, 0.25)
+    assert (metrics.ttft_ms, metrics.tpot_ms) == (3000, 3000)
+    assert (metrics.prefill_tps, metrics.decode_tps) == (
+        pytest.approx(40 / 3),
+        pytest.approx(1 / 3),
+    )
     assert metrics.kv_bytes == 3 * llm.info.block_bytes  # 42 tokens
     assert [(r.seconds, r.forward_seconds) for r in llm.records] == [(3, 1)] * 3
+
+
+def slow_down(
+    monkeypatch: pytest.MonkeyPatch, owner: object, name: str, now: list[float], seconds: float
+) -> None:
+    """Let a method take so long on the clock `now`."""
+    method = getattr(owner, name)
+
+    def slow(*arguments: object) -> object:
+        now[0] += seconds
+        return method(*arguments)
+
+    monkeypatch.setattr(owner, name, slow)
 
 
 def test_a_record_counts_every_sequence_of_its_step(tiny_path: Path) -> None:

@@ -126,9 +126,10 @@ class _Text:
                 self._show(self._stops.finish())
 
     def take(self) -> StreamChunk:
-        text = "".join(self._shown[self._num_taken :])
-        tokens = self._sequence.completion_token_ids[self._num_tokens_taken : self._num_seen]
-        self._num_taken, self._num_tokens_taken = len(self._shown), self._num_seen
+        end, seen = len(self._shown), self._num_seen  # read once: another thread's step adds more
+        text = "".join(self._shown[self._num_taken : end])
+        tokens = self._sequence.completion_token_ids[self._num_tokens_taken : seen]
+        self._num_taken, self._num_tokens_taken = end, seen
         return StreamChunk(text, tuple(tokens), index=self._sequence.index)
 
     def _show(self, text: str) -> None:

@@ -74,11 +74,9 @@ class EngineConfig:
         for name in ("kv_cache", "prefix_cache", "fuse", "profile"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"{name}={getattr(self, name)!r}: expected True or False")
-        for name, optional in (("kv_idle", False), ("step_ms", True)):
-            value = getattr(self, name)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not (optional and value is None) and not (number and value >= 0):
-                raise UsageError(f"{name}={value!r}: expected a number from 0")
+        _number("kv_idle", self.kv_idle, above_0=False)
+        if self.step_ms is not None:
+            _number("step_ms", self.step_ms, above_0=True)
         _one_of("eviction", self.eviction, ("lru", "cost"))
         _one_of("schedule", self.schedule, ("fcfs", "longest-prefix"))
         _one_of("block_size", self.block_size, BLOCK_SIZES)
@@ -125,3 +123,9 @@ def home() -> Path:
 def _one_of(name: str, value: object, choices: tuple[object, ...]) -> None:
     if not any(value == choice and type(value) is type(choice) for choice in choices):
         raise UsageError(f"{name}={value!r}: expected one of {', '.join(map(str, choices))}")
+
+
+def _number(name: str, value: object, *, above_0: bool) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (number and (value > 0 if above_0 else value >= 0)):  # type: ignore[operator]
+        raise UsageError(f"{name}={value!r}: expected a number {'above' if above_0 else 'from'} 0")

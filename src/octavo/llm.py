@@ -129,7 +129,7 @@ class LLM:
         (opts,) = _one_each("options", options, RequestOptions, 1)
         if checked.beam_width:
             raise UsageError("beam_width: beams cannot be streamed; use generate")
-        return self._stream(self._add(self.encode(prompt), checked, opts))
+        return self._stream(self.encode(prompt), checked, opts)
 
     def chat_stream(
         self,
@@ -285,12 +285,15 @@ class LLM:
                     del self._answers[answer.request.id]
             self._rest()
 
-    def _stream(self, answer: Answer) -> Stream:
+    def _stream(self, tokens: list[int], params: SamplingParams, options: RequestOptions) -> Stream:
+        answer = self._add(tokens, params, options)  # here: a stream nobody reads takes no place
         try:
             while not answer.done:
-                self._step()
-                if not answer.done:
-                    yield from answer.take()
+                chunks = answer.take()  # steps that others asked for have come this far
+                if chunks:
+                    yield from chunks
+                else:
+                    self._step()
             if answer.request.error is not None:
                 raise answer.request.error
             *chunks, last = answer.take() or [StreamChunk("", ())]

@@ -11,7 +11,11 @@ from octavo.sampling_params import SamplingParams
 
 
 def record(step: int, computed: int, cached: int) -> StepRecord:
-    return StepRecord(step, 1, computed, cached, 1, 0.1, 0.1, 1, 8)
+    return StepRecord(
+        step, num_requests=1, computed_tokens=computed, cached_tokens=cached, output_rows=1,
+        seconds=0.1, forward_seconds=0.1, num_waiting=0, num_preempted=0, kv_blocks_used=1,
+        kv_blocks_kept=0, kv_blocks_total=8, kv_slots_unfilled=0, kv_blocks_copied=0,
+    )  # fmt: skip
 
 
 @dataclass
