@@ -45,7 +45,7 @@ def block_name(parent: bytes, tokens: Sequence[int]) -> bytes:
 
 
 def _field(tag: bytes, value: bytes) -> bytes:
-    return struct.pack("<B", len(tag)) + tag + struct.pack("<Q", len(value)) + value
+    return b"%c%b%b%b" % (len(tag), tag, len(value).to_bytes(8, "little"), value)
 
 
 def _digest(data: bytes) -> bytes:
