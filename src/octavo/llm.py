@@ -6,6 +6,7 @@ step.
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from collections import deque
@@ -21,7 +22,7 @@ from octavo.batch import FloatArray, Want
 from octavo.config import EngineConfig
 from octavo.engine.runner import log_probs
 from octavo.errors import PromptTooLongError, UsageError
-from octavo.loaded_model import load_model
+from octavo.loaded_model import ModelInfo, load_model
 from octavo.records import StepRecord
 from octavo.request import RequestOptions, RequestOutput, StreamChunk
 from octavo.sampling_params import SamplingParams
@@ -34,6 +35,8 @@ T = TypeVar("T")
 _PROMPT = "a prompt is a string or a list of token ids"
 _LOGITS_LIMIT = 2 << 30  # bytes that llm.logits may return
 _ROWS_OF_STEP = 128  # rows of a step whose every row gives logits: 25 MB at a vocabulary of 49k
+
+logger = logging.getLogger(__name__)
 
 
 class LLM:
@@ -71,6 +74,8 @@ class LLM:
         self._answers: dict[int, Answer] = {}  # by request id; all that have not ended
         self._abandoned: deque[Answer] = deque()
         self._reclaim_timer: threading.Timer | None = None
+        if self.config.context is None and self.info.context < self.info.model_context:
+            logger.warning("%s", _clamped(self.info))
 
     @property
     def records(self) -> list[StepRecord]:
@@ -337,6 +342,15 @@ class LLM:
 
     def _output(self, answer: Answer) -> RequestOutput:
         return answer.output(self._engine.metrics(answer.request))
+
+
+def _clamped(info: ModelInfo) -> str:
+    budget = info.kv_blocks * info.block_bytes / 2**20
+    return (
+        f"the context is {info.context:,} tokens, not the model's {info.model_context:,}: "
+        f"{budget:,.1f} MiB of KV memory hold no more; free memory or raise kv_memory "
+        "(--kv-memory), or ask for a context that fits (context=, --context)"
+    )
 
 
 def _reclaim(ref: weakref.ref[LLM]) -> None:

@@ -44,6 +44,12 @@ class ShoutingLLM:
     calls: list[list[str]] = field(default_factory=list)
     given: list[tuple[SamplingParams, RequestOptions]] = field(default_factory=list)
 
+    info: object = field(
+        default_factory=lambda: SimpleNamespace(
+            kv_blocks=4, block_size=16, block_bytes=1024, context=CONTEXT
+        )
+    )
+
     @property
     def tokenizer(self) -> Bytes:
         return Bytes(self.chat_template)

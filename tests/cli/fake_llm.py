@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
-from octavo.records import CacheRecord, StepRecord
-from octavo.request import Completion, Metrics, RequestOutput, StreamChunk, Usage
+from octavo.records import CacheReason, CacheRecord, CacheSource, StepRecord
+from octavo.request import (
+    Completion,
+    Metrics,
+    RequestOptions,
+    RequestOutput,
+    StreamChunk,
+    Usage,
+)
 from octavo.sampling_params import SamplingParams
 
 
@@ -18,6 +26,13 @@ def record(step: int, computed: int, cached: int) -> StepRecord:
     )  # fmt: skip
 
 
+class NoControl:
+    """A tokenizer without control tokens: a transcript never finds the end of an answer."""
+
+    def is_control(self, token_id: int) -> bool:
+        return False
+
+
 @dataclass
 class FakeLLM:
     """Streams `pieces`; `between` runs before each piece, with its index."""
@@ -27,6 +42,12 @@ class FakeLLM:
     records: list[StepRecord] = field(default_factory=list)
     prompts: list[list[int]] = field(default_factory=list)
     aborted: int = 0
+    tokenizer: NoControl = field(default_factory=NoControl)
+    info: SimpleNamespace = field(
+        default_factory=lambda: SimpleNamespace(
+            kv_blocks=8, block_size=32, block_bytes=1024, context=128
+        )
+    )
 
     def encode_chat(
         self,
@@ -37,7 +58,9 @@ class FakeLLM:
     ) -> list[int]:
         return [len(message["content"]) for message in messages]
 
-    def stream(self, prompt: list[int], params: SamplingParams) -> Iterator[StreamChunk]:
+    def stream(
+        self, prompt: list[int], params: SamplingParams, options: RequestOptions | None = None
+    ) -> Iterator[StreamChunk]:
         self.prompts.append(prompt)
         done = False
         try:
@@ -57,8 +80,8 @@ class FakeLLM:
         return RequestOutput(
             tuple(prompt),
             (Completion(text, tuple(range(len(self.pieces))), None, "stop"),),
-            Usage(len(prompt), len(self.pieces), 0),
-            CacheRecord(),
+            Usage(len(prompt), len(self.pieces), 2),
+            CacheRecord(2, CacheSource.PROCESS, CacheReason.DIVERGED, 2, " a", 12.34),
             Metrics(10.0, 5.0, 100.0, 200.0, 1024),
             seed=5,
         )

@@ -10,6 +10,10 @@ import pytest
 from tests.cli.fake_llm import FakeLLM
 
 GREEDY = ("--temperature", "0", "--max-tokens", "4")
+FIGURES = (  # of a first turn with the fake
+    "[1 prompt tokens, 2 of them cached · prefill 100 tok/s · 2 new tokens · decode 200 tok/s"
+    " · KV 1 KiB]\n"
+)
 
 
 @pytest.fixture
@@ -46,19 +50,22 @@ def test_stats_and_help_go_to_stderr(octavo, fake):
     assert result.out == "Hello\n"
     assert result.err.count("steps") == 2
     figures = (
-        "[1 prompt tokens · prefill 100 tok/s · 2 new tokens · decode 200 tok/s · KV 1 KiB]\n"
+        "cache: 2 of 1 prompt tokens reused from this process, 12.3 ms of prefill saved; "
+        'diverged at token 2, " a": nothing kept goes on with it\n'
+        "KV: 8 KiB for up to 256 tokens, context 128\n"
         "steps  0\n"
         "share  0.25\n"
         "kind   fake\n"
     )
     assert figures in result.err
+    assert result.err.count(FIGURES) == 1
     assert "/system TEXT" in result.err
 
 
 def test_an_unknown_command_is_said_and_survived(octavo, fake):
     result = octavo("chat", "m", stdin="/rest\none\n")
     assert (result.code, result.out) == (0, "Hello\n")
-    assert result.err == "octavo: no command /rest; /help lists them\n"
+    assert result.err == "octavo: no command /rest; /help lists them\n" + FIGURES
 
 
 def test_ctrl_c_stops_the_answer_not_the_program(octavo, fake):
@@ -70,7 +77,9 @@ def test_ctrl_c_stops_the_answer_not_the_program(octavo, fake):
     before = signal.getsignal(signal.SIGINT)
     result = octavo("chat", "m", "--json", stdin="one\ntwo2\n")
     assert result.code == 0
-    assert result.err == "Hello [stopped]\nHello world\n"
+    shown, figures = result.err.split("[3 prompt")
+    assert shown == "Hello [stopped]\nHello world\n"
+    assert figures.count("\n") == 1
     assert fake.aborted == 1  # the request was closed, so its blocks are free
     assert fake.prompts == [[3], [3, 5, 4]]  # what was said before the stop stays
     assert [m["content"] for m in result.json["messages"]] == [
@@ -105,7 +114,7 @@ def test_json_is_the_conversation_in_one_line(octavo, fake):
 def test_a_line_that_is_not_utf_8_is_refused_and_survived(octavo, fake):
     result = octavo("chat", "m", stdin=b"ab\xff\none\n")
     assert (result.code, result.out) == (0, "Hello\n")
-    assert result.err == "octavo: the line is not UTF-8 at character 3\n"
+    assert result.err == "octavo: the line is not UTF-8 at character 3\n" + FIGURES
     assert fake.prompts == [[3]]
 
 
@@ -122,7 +131,8 @@ def test_a_real_model_talks(octavo, tiny):
     result = octavo("chat", tiny, *GREEDY, stdin="hi\n")
     assert result.code == 0
     assert result.out.endswith("\n")
-    assert result.err == ""
+    assert result.err.startswith("[21 prompt tokens, 0 of them cached · ")
+    assert result.err.count("\n") == 1
 
 
 def test_a_conversation_that_fills_the_context_names_the_way_out(octavo, tiny):

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import re
 import signal
+from dataclasses import replace
 
 import pytest
 
+from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
 from tests.cli.fake_llm import FakeLLM
 
 GREEDY = ("--temperature", "0", "--max-tokens", "8")
 FIGURES = re.compile(
-    r"\[[\d,]+ prompt tokens · prefill [\d.,]+ tok/s · [\d,]+ new tokens"
+    r"\[[\d,]+ prompt tokens, [\d,]+ of them cached · prefill [\d.,]+ tok/s · [\d,]+ new tokens"
     r" · decode ([\d.,]+ tok/s|not measured) · KV [\d.]+ KiB\]\n"
 )
 
@@ -38,7 +40,9 @@ def test_json_is_one_line_with_the_names_of_request_output(octavo, tiny):
     result = octavo("run", tiny, "hello", *GREEDY, "--json", "--logprobs", "2")
     assert result.out.count("\n") == 1
     found = result.json
-    assert list(found) == ["prompt_token_ids", "outputs", "usage", "cache", "metrics", "seed"]
+    names = ["prompt_token_ids", "outputs", "usage", "cache", "metrics", "seed"]
+    assert list(found) == [*names, "prompt_logprobs", "error"]
+    assert (found["prompt_logprobs"], found["error"]) == (None, None)
     assert found["usage"] == {"prompt_tokens": 24, "completion_tokens": 8, "cached_tokens": 0}
     assert found["outputs"][0]["finish_reason"] == "length"
     assert len(found["outputs"][0]["logprobs"]) == 8
@@ -125,10 +129,89 @@ def test_stop_strings_may_be_given_more_than_once(octavo, tiny):
     assert (found["text"], found["finish_reason"]) == (text[0], "stop")
 
 
+def test_several_answers_are_printed_one_after_another_each_under_a_line(octavo, tiny):
+    flags = ["--max-tokens", "8", "--seed", "3", "--n", "3"]
+    found = octavo("run", tiny, "hello", *flags, "--json").json
+    result = octavo("run", tiny, "hello", *flags)
+    texts = [answer["text"] for answer in found["outputs"]]
+    assert len(set(texts)) == 3
+    lines = [f"[{i} of 3 · length]\n{text}\n" for i, text in enumerate(texts, 1)]
+    assert result.out == "".join(lines)
+    assert "[24 prompt tokens, 0 of them cached · " in result.err
+    assert " · 24 new tokens · " in result.err
+
+
+def test_beams_are_answers_best_first_under_their_log_probability(octavo, tiny):
+    flags = ["--max-tokens", "4", "--beam-width", "3", "--length-penalty", "0.5"]
+    best = octavo("run", tiny, "hello", *flags, "--early-stopping")
+    assert best.out.count("\n") == 1  # one answer needs no line above it
+    two = octavo("run", tiny, "hello", *flags, "--n", "2", "--json").json["outputs"]
+    assert two[0]["cumulative_logprob"] > two[1]["cumulative_logprob"]
+    shown = octavo("run", tiny, "hello", *flags, "--n", "2").out
+    likely = [f"{answer['cumulative_logprob']:.3g}" for answer in two]
+    assert shown == "".join(
+        f"[{i} of 2 · length · log-probability {p}]\n{answer['text']}\n"
+        for i, (answer, p) in enumerate(zip(two, likely, strict=True), 1)
+    )
+
+
+def test_steps_of_several_answers_cannot_be_traced(octavo, tiny):
+    for flag in ("--n", "--beam-width"):
+        result = octavo("run", tiny, "hello", flag, "2", "--trace-steps")
+        assert (result.code, result.out) == (2, "")
+        assert "leave out --n and --beam-width" in result.err
+
+
+def test_log_probabilities_of_the_prompt_need_every_row(octavo, tiny):
+    found = octavo("run", tiny, "hello", *GREEDY, "--prompt-logprobs", "1", "--json").json
+    assert len(found["prompt_logprobs"]) == found["usage"]["prompt_tokens"] == 24
+    assert found["prompt_logprobs"][0] is None
+    assert found["cache"]["reason"] == "needs-all-rows"
+    result = octavo("run", tiny, "hello", "--prompt-logprobs", "1")
+    assert result.err == "octavo: --prompt-logprobs is shown with --json only: add it\n"
+
+
+def test_a_deadline_is_passed_on_and_said(octavo, monkeypatch):
+    given = []
+
+    class Late(FakeLLM):
+        def stream(self, prompt, params, options=None):
+            given.append(options)
+            for chunk in super().stream(prompt, params, options):
+                late = chunk.output and replace(
+                    chunk.output,
+                    outputs=(replace(chunk.output.outputs[0], finish_reason="deadline"),),
+                )
+                yield replace(chunk, output=late)
+
+    monkeypatch.setattr("octavo.cli.run.open_llm", lambda model, engine: Late(["Hel"]))
+    result = octavo("run", "m", "hi", "--chat-template", os.devnull, "--deadline-ms", "40")
+    assert given == [RequestOptions(deadline_ms=40)]
+    assert result.out == "Hel\n"
+    assert result.err.endswith(" · ended by its deadline]\n")
+    result = octavo("run", "m", "hi", "--deadline-ms", "0")
+    assert (result.code, result.err) == (
+        2,
+        "octavo: deadline_ms=0: expected a whole number from 1\n",
+    )
+
+
 def test_stats_are_printed_and_part_of_the_json(octavo, tiny):
     result = octavo("run", tiny, "hello", *GREEDY, "--stats", "--json")
     assert result.json["stats"]["computed_tokens"] == 24 + 7
     assert re.search(r"^computed_tokens +31$", result.err, re.MULTILINE)
+    assert re.search(r"^steps +8$", result.err, re.MULTILINE)
+    for name in (
+        *("step_seconds_p95", "kv_blocks_used", "kv_blocks_kept", "kv_blocks_total"),
+        *("kv_waste", "kv_blocks_evicted", "kv_blocks_copied", "preempted"),
+    ):
+        assert re.search(rf"^{name} +[\d.,e-]+$", result.err, re.MULTILINE), name
+        assert name in result.json["stats"]
+    assert "\ncache: 0 of 24 prompt tokens reused; cold: nothing was kept yet\n" in result.err
+    budget = "KV: 1 MiB for up to 4,096 tokens, context 128\n"
+    small = octavo("run", tiny, "hello", *GREEDY, "--stats", "--kv-memory", "1M")
+    assert budget in small.err
+    assert budget not in octavo("run", tiny, "hello", *GREEDY, "--kv-memory", "1M").err
 
 
 def test_a_model_without_a_template_is_continued_and_refuses_a_system_message(octavo, tmp_path):

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from octavo.cli.figures import number, pairs, size
+from octavo.cli.figures import number, size
 from octavo.errors import UsageError
 from octavo.request import RequestOutput
 from octavo.sampling_params import SamplingParams
-
-if TYPE_CHECKING:
-    from octavo.llm import LLM
 
 System = Annotated[str | None, typer.Option(help="A system message before the prompt.")]
 Template = Annotated[
@@ -31,29 +28,24 @@ def read_template(path: Path | None) -> str | None:
 
 
 def check_logprobs(sampling: SamplingParams, json: bool) -> None:
-    if sampling.logprobs is not None and not json:
-        raise UsageError("--logprobs is shown with --json only: add it")
+    for name in ("logprobs", "prompt_logprobs"):
+        if getattr(sampling, name) is not None and not json:
+            raise UsageError(f"--{name.replace('_', '-')} is shown with --json only: add it")
 
 
 def figures_line(output: RequestOutput) -> str:
     """What the answer took, on one line."""
     usage, metrics = output.usage, output.metrics
     parts = [
-        f"{usage.prompt_tokens:,} prompt tokens",
+        f"{usage.prompt_tokens:,} prompt tokens, {usage.cached_tokens:,} of them cached",
         f"prefill {_rate(metrics.prefill_tps)}",
         f"{usage.completion_tokens:,} new tokens",
         f"decode {_rate(metrics.decode_tps)}",
         f"KV {size(metrics.kv_bytes)}",
     ]
+    if any(answer.finish_reason == "deadline" for answer in output.outputs):
+        parts.append("ended by its deadline")
     return "[" + " · ".join(parts) + "]"
-
-
-def stats_text(llm: LLM) -> str:
-    """The engine's figures, a line each, under the names that --json has."""
-    rows = []
-    for name, value in llm.stats().items():
-        rows.append((name, number(value) if isinstance(value, int | float) else str(value)))
-    return pairs(rows)
 
 
 def _rate(tokens_per_second: float | None) -> str:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from octavo.batch_job import BatchJob, Outcome, Source, Summary, pick_model
-from octavo.cli.answer import Template, read_template, stats_text
+from octavo.cli.answer import Template, read_template
 from octavo.cli.figures import number
-from octavo.cli.flags import ENGINE, AsJson, with_flags
+from octavo.cli.flags import BATCH_ENGINE, AsJson, with_flags
 from octavo.cli.loading import find_or_pull, open_llm
-from octavo.cli.run import Stats
 from octavo.cli.screen import Screen
+from octavo.cli.stats import Stats, kv_line, stats_text
 from octavo.config import home
 from octavo.errors import ModelNotFoundError
 from octavo.weights.fingerprint import fingerprint
@@ -54,7 +54,7 @@ def register(app: typer.Typer) -> None:
     app.command("batch")(batch)
 
 
-@with_flags(engine=ENGINE)
+@with_flags(engine=BATCH_ENGINE)
 def batch(
     source: Input,
     output: Output,
@@ -92,7 +92,7 @@ def batch(
         found = _found(job, name, summary, done_before, seconds)
     screen.note(_figures(summary, seconds))
     if stats and llm is not None:
-        screen.note(stats_text(llm))
+        screen.note("\n".join([kv_line(llm.info), stats_text(llm)]))
         found["stats"] = llm.stats()
     screen.result(found)
     if summary.failed:

@@ -1,7 +1,7 @@
 """`octavo chat`: a conversation. Lines in, answers out; commands begin with a slash.
 
-The messages are the state: every turn sends all of them, and what the cache can reuse is the
-engine's business. A stopped answer stays in the conversation as far as it came.
+The messages are the state: every turn sends all of them, answers as the ids that were drawn, so
+that only what is new is computed. A stopped answer stays in the conversation as far as it came.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from octavo.cli.answer import (
     check_logprobs,
     figures_line,
     read_template,
-    stats_text,
 )
 from octavo.cli.figures import pairs
-from octavo.cli.flags import ENGINE, SAMPLING, AsJson, Model, check_utf8, with_flags
+from octavo.cli.flags import CHAT_SAMPLING, ENGINE, AsJson, Model, check_utf8, with_flags
 from octavo.cli.loading import open_llm
 from octavo.cli.screen import Screen
+from octavo.cli.stats import Stats, cache_line, kv_line, stats_text
+from octavo.cli.transcript import Transcript
 from octavo.config import home
 from octavo.errors import OctavoError, PromptTooLongError, UsageError
 from octavo.request import RequestOutput
@@ -51,12 +52,13 @@ def register(app: typer.Typer) -> None:
     app.command("chat")(chat)
 
 
-@with_flags(sampling=SAMPLING, engine=ENGINE)
+@with_flags(sampling=CHAT_SAMPLING, engine=ENGINE)
 def chat(
     model: Model,
     *,
     system: System = None,
     chat_template: Template = None,
+    stats: Stats = False,
     json: AsJson = False,
     sampling: SamplingParams,
     engine: dict[str, object],
@@ -77,12 +79,14 @@ def chat(
     with _history():
         while conversation.take_line():
             pass
-    screen.result(
-        {
-            "messages": conversation.messages,
-            "turns": [turn.to_dict() for turn in conversation.turns],
-        }
-    )
+    found: dict[str, object] = {
+        "messages": conversation.messages,
+        "turns": [turn.to_dict() for turn in conversation.turns],
+    }
+    if stats:
+        conversation.show_stats()
+        found["stats"] = llm.stats()
+    screen.result(found)
 
 
 class Conversation:
@@ -97,6 +101,7 @@ class Conversation:
         self._screen = screen
         self._sampling = sampling
         self._template = template
+        self._transcript = Transcript(llm.tokenizer)
         self._system: str | None = None
         self._answering = False
 
@@ -107,6 +112,7 @@ class Conversation:
     def reset(self) -> None:
         first = [] if self._system is None else [{"role": "system", "content": self._system}]
         self.messages = first
+        self._transcript.clear()
 
     def take_line(self) -> bool:
         """Read a line and act on it; False when that ends the conversation.
@@ -142,7 +148,7 @@ class Conversation:
             case "/system":
                 self.set_system(check_utf8("the line", text.strip()) or None)
             case "/stats":
-                self._stats()
+                self.show_stats()
             case "/help":
                 self._screen.note(HELP)
             case _:
@@ -151,26 +157,30 @@ class Conversation:
 
     def _answer(self, text: str) -> None:
         messages = [*self.messages, {"role": "user", "content": text}]
-        ids = self._llm.encode_chat(messages, chat_template=self._template)
-        answer, output = "", None
+        encoded = self._llm.encode_chat(messages, chat_template=self._template)
+        ids = self._transcript.prompt(encoded)
+        answer, drawn, output = "", list[int](), None
         chunks = self._llm.stream(ids, self._sampling)
         self._answering = True
         with _Interrupt() as interrupt, contextlib.closing(chunks):
             for chunk in chunks:
                 answer += chunk.text
+                drawn += chunk.token_ids
                 output = chunk.output
                 self._screen.write(chunk.text)
                 if interrupt.pressed:
                     break
         self._screen.say(" [stopped]" if output is None else "")
         self.messages = [*messages, {"role": "assistant", "content": answer}]
+        self._transcript.note(encoded, ids, drawn)
         if output is not None:
             self.turns.append(output)
+            self._screen.note(figures_line(output))
 
-    def _stats(self) -> None:
-        if self.turns:
-            self._screen.note(figures_line(self.turns[-1]))
-        self._screen.note(stats_text(self._llm))
+    def show_stats(self) -> None:
+        """How the last turn met the cache, and the engine's figures."""
+        lines = [cache_line(self.turns[-1])] if self.turns else []
+        self._screen.note("\n".join([*lines, kv_line(self._llm.info), stats_text(self._llm)]))
 
 
 class _Interrupt:

@@ -1,8 +1,8 @@
 """The flags that several verbs share, as tables: one row for each field of SamplingParams and LLM.
 
-`with_flags` adds them to a verb, which then gets `sampling` (SamplingParams) and `engine` (keywords
-of `LLM`) in place of thirty parameters. Ranges and defaults are those classes' own: only flags that
-were given are passed on.
+`with_flags` adds them to a verb, which then gets `sampling` (SamplingParams), `options`
+(RequestOptions) and `engine` (keywords of `LLM`) in place of forty parameters. Ranges and defaults
+are those classes' own: only flags that were given are passed on.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import typer
 
 from octavo.config import EngineConfig, split_kv_dtype
 from octavo.errors import UsageError
+from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
 
 Model = Annotated[
@@ -46,24 +47,24 @@ _METAVARS = {int: "N", float: "X", str: "TEXT", list[int]: "N", list[str]: "TEXT
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """`field` is its name in SamplingParams or LLM; `spelling` is given where it is not --field."""
+    """`field` is its name in SamplingParams, RequestOptions or LLM."""
 
     field: str
     kind: Any
     help: str
-    spelling: str | None = None
-    switch_to: bool = True  # what a switch passes on
+    has_no: bool = False  # a switch that is also there as --no-FIELD, since its default may be on
 
     def parameter(self) -> inspect.Parameter:
-        switch = self.kind is bool
-        spelling = self.spelling or f"--{self.field.replace('_', '-')}"
-        metavar = None if switch else _METAVARS[self.kind]
+        name = self.field.replace("_", "-")
+        spelling = f"--{name}/--no-{name}" if self.has_no else f"--{name}"
+        metavar = None if self.kind is bool else _METAVARS[self.kind]
         option = typer.Option(spelling, metavar=metavar, help=self.help, show_default=False)
+        plain = self.kind is bool and not self.has_no
         return inspect.Parameter(
             self.field,
             inspect.Parameter.KEYWORD_ONLY,
-            default=False if switch else None,
-            annotation=Annotated[bool if switch else self.kind | None, option],
+            default=False if plain else None,
+            annotation=Annotated[bool if plain else self.kind | None, option],
         )
 
 
@@ -81,6 +82,22 @@ SAMPLING = (
     Flag("stop_token_ids", list[int], "End at this token id; may be given again."),
     Flag("ignore_eos", bool, "Go on past the model's end token."),
     Flag("logprobs", int, "Give log-probabilities of each token and this many others (--json)."),
+    Flag("prompt_logprobs", int, "The same of the prompt's tokens; nothing is reused for it."),
+    Flag("n", int, "Draw this many answers; they share the prompt."),
+    Flag("beam_width", int, "Search for the likeliest answers with this many beams; gives --n."),
+    Flag("length_penalty", float, "With beams: above 1 favours long answers, below 1 short ones."),
+    Flag("early_stopping", bool, "With beams: end when that many answers are complete."),
+)
+
+# Of an answer that is drawn, and goes on from the one before.
+CHAT_SAMPLING = tuple(
+    flag
+    for flag in SAMPLING
+    if flag.field not in ("prompt_logprobs", "n", "beam_width", "length_penalty", "early_stopping")
+)
+
+REQUEST = (
+    Flag("deadline_ms", int, "End after this many milliseconds, with what there is by then."),
 )
 
 ENGINE = (
@@ -88,26 +105,35 @@ ENGINE = (
     Flag("kv_dtype", str, "K and V in the cache: bf16, f32, or k=…,v=…."),
     Flag("kv_memory", str, "Memory for the cache, such as 512M or 4GiB."),
     Flag("threads", int, "Threads; default: the cores this process may use."),
-    Flag(
-        "kv_cache",
-        bool,
-        "Compute the whole sequence again for every token.",
-        "--no-kv-cache",
-        False,
-    ),
+    Flag("kv_cache", bool, "Keep K and V; without it all is computed for every token.", True),
+    Flag("prefix_cache", bool, "Reuse K and V of equal beginnings; on by default.", True),
+    Flag("kv_idle", float, "Seconds after which unused K and V are given up; default 600."),
+    Flag("eviction", str, "Which are given up first when memory is short: lru or cost."),
     Flag("block_size", int, "Tokens in a block of the cache: 16, 32 or 64."),
     Flag("weights", str, "Convert weights to bf16 or f32; default: as the file has them."),
     Flag("activations", str, "What meets quantised weights: int8 or bf16."),
     Flag("max_batch_tokens", int, "Most tokens computed in one step."),
+    Flag("step_ms", float, "How long a step with a prompt may last; default 100, inf = no limit."),
+)
+
+# Of engines that many requests are offered to.
+BATCH_ENGINE = (
+    *ENGINE,
+    Flag("max_num_seqs", int, "Most answers that grow at once; default 64."),
+    Flag("schedule", str, "Which request is next: fcfs or longest-prefix."),
 )
 
 Verb = Callable[..., None]
 
 
 def with_flags(
-    *, sampling: tuple[Flag, ...] = (), engine: tuple[Flag, ...] = ()
+    *,
+    sampling: tuple[Flag, ...] = (),
+    engine: tuple[Flag, ...] = (),
+    request: tuple[Flag, ...] = (),
 ) -> Callable[[Verb], Verb]:
-    """Give a verb these flags; it gets `sampling` and `engine` where it asks for some of them."""
+    """Give a verb these flags; it gets `sampling`, `engine` and `options` where it asks for some of
+    them."""
 
     def wrap(verb: Verb) -> Verb:
         @functools.wraps(verb)
@@ -115,27 +141,29 @@ def with_flags(
             if sampling:
                 given = _given(sampling, values)
                 values["sampling"] = SamplingParams.parse(given)
+            if request:
+                values["options"] = RequestOptions(**_given(request, values))
             if engine:
                 values["engine"] = _given(engine, values)
                 EngineConfig.parse(values["engine"])  # refuse before anything is pulled or read
             verb(**values)
 
         own = inspect.signature(verb, eval_str=True).parameters.values()
-        named = [p for p in own if p.name not in ("sampling", "engine")]
-        flags = [flag.parameter() for flag in (*sampling, *engine)]
+        named = [p for p in own if p.name not in ("sampling", "options", "engine")]
+        flags = [flag.parameter() for flag in (*sampling, *request, *engine)]
         call.__signature__ = inspect.Signature([*named, *flags])  # type: ignore[attr-defined]
         return call
 
     return wrap
 
 
-def _given(flags: tuple[Flag, ...], values: dict[str, Any]) -> dict[str, object]:
+def _given(flags: tuple[Flag, ...], values: dict[str, Any]) -> dict[str, Any]:
     """Take the flags out of `values`; those that were not given are left out."""
     taken = [(flag, values.pop(flag.field)) for flag in flags]
     return {
-        flag.field: flag.switch_to if value is True else _as_text(flag, value)
+        flag.field: _as_text(flag, value)
         for flag, value in taken
-        if not (value is None or value is False or value == [])  # 0 is a value
+        if not (value is None or value == [] or (value is False and not flag.has_no))  # 0 is given
     }
 
 

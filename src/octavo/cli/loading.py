@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from octavo.cli.stats import kv_line
 from octavo.config import home
 from octavo.weights import library
 
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
 
 
 def open_llm(model: str, engine: dict[str, object]) -> LLM:
-    """Load `model` with these keywords of LLM."""
+    """Load `model` with these keywords of LLM; a terminal is told what memory its cache has."""
     from octavo.llm import LLM
 
-    return LLM(str(find_or_pull(model)), **engine)
+    llm = LLM(str(find_or_pull(model)), **engine)
+    if sys.stderr.isatty():
+        print(kv_line(llm.info), file=sys.stderr, flush=True)
+    return llm
 
 
 def open_header(model: str) -> ModelHeader:

@@ -1,10 +1,12 @@
-"""`octavo run`: one prompt, one answer, streamed as it is made, and a line of figures."""
+"""`octavo run`: one prompt, its answer as it is made or several when they are done, and a line of
+figures."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,18 +16,16 @@ from octavo.cli.answer import (
     check_logprobs,
     figures_line,
     read_template,
-    stats_text,
 )
-from octavo.cli.flags import ENGINE, SAMPLING, AsJson, Model, check_utf8, with_flags
+from octavo.cli.figures import number
+from octavo.cli.flags import ENGINE, REQUEST, SAMPLING, AsJson, Model, check_utf8, with_flags
 from octavo.cli.loading import open_llm
 from octavo.cli.screen import Screen
+from octavo.cli.stats import Stats, cache_line, kv_line, stats_text
 from octavo.cli.trace import StepTrace
 from octavo.errors import UsageError
-from octavo.request import RequestOutput
+from octavo.request import Completion, RequestOptions, RequestOutput, StreamChunk
 from octavo.sampling_params import SamplingParams
-
-if TYPE_CHECKING:
-    from octavo.llm import LLM
 
 Prompt = Annotated[
     str | None,
@@ -45,14 +45,13 @@ TraceSteps = Annotated[
         help="A line a step: the text so far, tokens whose K and V were computed, and were read.",
     ),
 ]
-Stats = Annotated[bool, typer.Option("--stats", help="Print the engine's figures at the end.")]
 
 
 def register(app: typer.Typer) -> None:
     app.command("run")(run)
 
 
-@with_flags(sampling=SAMPLING, engine=ENGINE)
+@with_flags(sampling=SAMPLING, request=REQUEST, engine=ENGINE)
 def run(
     model: Model,
     prompt: Prompt = None,
@@ -65,6 +64,7 @@ def run(
     stats: Stats = False,
     json: AsJson = False,
     sampling: SamplingParams,
+    options: RequestOptions,
     engine: dict[str, object],
 ) -> None:
     """Answer one prompt. A library model that is missing is pulled first."""
@@ -72,6 +72,9 @@ def run(
     if raw and (system is not None or chat_template is not None):
         raise UsageError("--raw takes the prompt as it is: leave out --system and --chat-template")
     check_logprobs(sampling, json)
+    several = sampling.n > 1 or sampling.beam_width is not None
+    if several and trace_steps:
+        raise UsageError("--trace-steps follows one answer: leave out --n and --beam-width")
     text = _read_prompt(model, prompt)
     template = read_template(chat_template)
     llm = open_llm(model, engine)
@@ -89,10 +92,14 @@ def run(
             _messages_of(system, text), chat_template=template, parse_special=parse_special
         )
     trace = StepTrace(llm, screen, start=text if plain else "") if trace_steps else None
-    output = _answer(llm, ids, sampling, screen, trace)
+    if several:
+        output = llm.generate([ids], sampling, options)[0]
+        _show_answers(output, screen)
+    else:
+        output = _stream(llm.stream(ids, sampling, options), screen, trace)
     screen.note(figures_line(output))
     if stats:
-        screen.note(stats_text(llm))
+        screen.note("\n".join([cache_line(output), kv_line(llm.info), stats_text(llm)]))
     found = output.to_dict()
     if trace is not None:
         found["steps"] = [asdict(record) for record in trace.records]
@@ -126,13 +133,13 @@ def _read_prompt(model: str, prompt: str | None) -> str:
     return text.removesuffix("\n")  # the one that echo adds
 
 
-def _answer(
-    llm: LLM, ids: list[int], sampling: SamplingParams, screen: Screen, trace: StepTrace | None
+def _stream(
+    chunks: Iterable[StreamChunk], screen: Screen, trace: StepTrace | None
 ) -> RequestOutput:
     """Show the answer as it is made, as text or as steps; with JSON only steps are shown."""
     output, as_text = None, trace is None and not screen.as_json
     try:
-        for chunk in llm.stream(ids, sampling):
+        for chunk in chunks:
             if trace is not None:
                 trace.show(chunk.text)
             elif as_text:
@@ -146,3 +153,21 @@ def _answer(
     if as_text:
         screen.say()
     return output
+
+
+def _show_answers(output: RequestOutput, screen: Screen) -> None:
+    """One after the other, each under a line of its own where there are several."""
+    if screen.as_json:
+        return
+    count = len(output.outputs)
+    for index, answer in enumerate(output.outputs, 1):
+        if count > 1:
+            screen.say(_header(answer, f"{index} of {count}"))
+        screen.say(answer.text)
+
+
+def _header(answer: Completion, place: str) -> str:
+    parts = [place, answer.finish_reason]
+    if answer.cumulative_logprob is not None:
+        parts.append(f"log-probability {number(answer.cumulative_logprob)}")
+    return "[" + " · ".join(parts) + "]"

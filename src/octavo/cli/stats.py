@@ -1,0 +1,76 @@
+"""What `--stats` prints: how a prompt met the cache, what memory there is, the engine's figures.
+
+All of it is read from RequestOutput.cache, ModelInfo and `llm.stats()`; nothing is worked out here.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from octavo.cli.figures import number, pairs, size
+from octavo.records import CacheReason, CacheRecord, CacheSource
+from octavo.request import RequestOutput
+
+if TYPE_CHECKING:
+    from octavo.llm import LLM
+    from octavo.loaded_model import ModelInfo
+
+Stats = Annotated[
+    bool,
+    typer.Option("--stats", help="Print what the cache did, and the engine's figures."),
+]
+
+
+def kv_line(info: ModelInfo) -> str:
+    """The budget of the KV pages, and what it holds."""
+    budget, tokens = info.kv_blocks * info.block_bytes, info.kv_blocks * info.block_size
+    return f"KV: {size(budget)} for up to {tokens:,} tokens, context {info.context:,}"
+
+
+def cache_line(output: RequestOutput) -> str:
+    """What of the prompt was reused, and why not more."""
+    record = output.cache
+    line = f"cache: {record.matched_tokens:,} of {output.usage.prompt_tokens:,} prompt tokens"
+    line += (
+        " reused" if record.source is CacheSource.NONE else f" reused from {_SOURCE[record.source]}"
+    )
+    if record.matched_tokens and record.saved_ms is not None:
+        line += f", {number(record.saved_ms)} ms of prefill saved"
+    return line if record.reason is None else f"{line}; {_why(record)}"
+
+
+def stats_text(llm: LLM) -> str:
+    """The engine's figures, a line each, under the names that --json has."""
+    return pairs([(name, _figure(value)) for name, value in llm.stats().items()])
+
+
+def _figure(value: object) -> str:
+    if value is None:
+        return "not measured"
+    return number(value) if isinstance(value, int | float) else str(value)
+
+
+_SOURCE = {
+    CacheSource.PROCESS: "this process",
+    CacheSource.DISK: "disk",
+    CacheSource.PEER: "another machine",
+}
+
+_REASONS = {
+    CacheReason.COLD: "nothing was kept yet",
+    CacheReason.EVICTED: "what follows was kept, but its memory was needed or lay idle too long",
+    CacheReason.DISABLED: "the prefix cache is off",
+    CacheReason.SALT: "nothing was kept yet under its salt",
+    CacheReason.NEEDS_ALL_ROWS: "log-probabilities of the prompt need every token computed",
+}
+
+
+def _why(record: CacheRecord) -> str:
+    assert record.reason is not None
+    if record.diverged_at is None:
+        return f"{record.reason}: {_REASONS.get(record.reason, 'they do not fit')}"
+    text = json.dumps(record.diverged_text, ensure_ascii=False)
+    return f"{record.reason} at token {record.diverged_at:,}, {text}: nothing kept goes on with it"
