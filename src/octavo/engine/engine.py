@@ -50,10 +50,12 @@ class EngineLimits:
 
 @dataclass(slots=True)
 class StepResult:
-    """Sequences that got a token, and requests that ended, in the order it happened."""
+    """Sequences that got a token, and requests that ended, in the order it happened. `outputs`:
+    what they were drawn from, in the order of the batch; none of a step that raised."""
 
     grown: list[Seq] = field(default_factory=list)
     finished: list[Request] = field(default_factory=list)
+    outputs: Sequence[HeadOutput] = ()
 
 
 class Engine:
@@ -230,6 +232,7 @@ class Engine:
         except Exception as error:
             self._suspect(plan, error, result)
             return
+        result.outputs = outputs
         for item in plan.scheduled:
             self._scheduler.commit(item)
         self._suspects = self._suspects[1:]
