@@ -31,7 +31,7 @@ from octavo.tokenizer import Tokenizer
 from octavo.weights import library
 from octavo.weights.fingerprint import fingerprint
 from octavo.weights.gguf_model import load_weights
-from octavo.weights.model_header import read_header
+from octavo.weights.model_header import ModelHeader, read_header
 
 _BITS = {"f32": 32, "bf16": 16}
 
@@ -63,10 +63,15 @@ class LoadedModel:
     info: ModelInfo
 
 
+def open_model(model: str | Path) -> tuple[ModelHeader, Program]:
+    """What a model is, before its weights are read. Raises ModelError."""
+    header = read_header(library.find(model, home=home()))
+    return header, build_program(header.config)
+
+
 def load_model(model: str | Path, config: EngineConfig) -> LoadedModel:
     """Raises UsageError, ModelError, OutOfMemoryError."""
-    header = read_header(library.find(model, home=home()))
-    program = build_program(header.config)
+    header, program = open_model(model)
     tokenizer = Tokenizer.from_spec(header.tokenizer_spec(), cache_dir=home() / "tokenizers")
     plan = plan_memory(config, program, header.config.context)
     threads = config.threads or native.usable_cpus()

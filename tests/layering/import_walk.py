@@ -17,7 +17,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"program", "kernels", "tokenizer", "kv_cache"}),
     frozenset({"weights", "model", "protocol"}),
     frozenset({"engine"}),
-    frozenset({"llm", "answer", "loaded_model", "async_engine", "batch_job"}),
+    frozenset({"llm", "answer", "loaded_model", "async_engine", "batch_job", "verification"}),
     frozenset({"cli", "bench", "server", "lens", "scale"}),
 )
 LEAVES = LAYERS[1]  # these do not know each other

@@ -30,6 +30,8 @@ VERBS = {  # verb: the module that registers it
     "explain": "octavo.cli.explain",
     "plan": "octavo.cli.plan",
     "bench": "octavo.cli.bench",
+    "simulate": "octavo.cli.simulate",
+    "verify": "octavo.cli.verify",
 }
 
 

@@ -1,0 +1,154 @@
+"""Trial: requests on an engine of its own, every row they are drawn from handed to a comparison.
+
+Knows how to build an engine over weights that are there already, and what it counted. Knows no
+scenarios.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from octavo.config import EngineConfig
+from octavo.engine.engine import EngineLimits
+from octavo.engine.memory import MemoryPlan
+from octavo.kernels import native
+from octavo.kv_cache.names import Namespace
+from octavo.loaded_model import make_engine
+from octavo.program.ops import Program
+from octavo.request import Request, RequestOptions
+from octavo.sampling_params import SamplingParams
+from octavo.verification.recorder import RecordingRunner, Tamper
+from octavo.verification.reference import Comparison, Prefix
+from octavo.weights.gguf_model import ModelWeights
+
+Answers = tuple[tuple[int, ...], ...]
+_MOST_STEPS = 20_000  # of one run; an engine that goes round in circles is a finding too
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is verified. `context`: tokens of the longest sequence."""
+
+    program: Program
+    weights: ModelWeights
+    context: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    prompt: Prefix
+    params: SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the trials of a scenario find together."""
+
+    comparison: Comparison
+    answers: dict[Ask, Answers]  # of every ask the first time that it ran, in any scenario
+    requests: list[Request] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)  # beside logits that differ
+
+
+class Trial:
+    def __init__(
+        self,
+        subject: Subject,
+        config: EngineConfig,
+        findings: Findings,
+        *,
+        tamper: Tamper,
+        pool: native.ThreadPool,
+        num_blocks: int,
+        max_rows: int,
+    ) -> None:
+        self.requests: list[Request] = []
+        self.num_threads = pool.size
+        self.runner = RecordingRunner(
+            subject.program, subject.weights, config,
+            tamper=tamper, pool=pool, context=subject.context, num_blocks=num_blocks,
+            max_rows=max_rows,
+        )  # fmt: skip
+        # A plan for one sequence as long as the pool: nothing is pinned, all blocks are for use.
+        plan = MemoryPlan(num_blocks * config.block_size, num_blocks, self.runner.block_bytes)
+        self._engine = make_engine(
+            self.runner, subject.program, config, plan,
+            EngineLimits(subject.context, frozenset(), 0.0),
+            Namespace("verify", "", config.k_dtype, config.v_dtype),
+            weight_bytes=subject.weights.nbytes(),
+        )  # fmt: skip
+        self._findings = findings
+
+    def run(self, asks: Sequence[Ask]) -> list[Request]:
+        """Offer them together; go on until all have ended."""
+        requests = [self._engine.add(a.prompt, a.params, RequestOptions()) for a in asks]
+        self.requests += requests
+        self._findings.requests.extend(requests)
+        for _ in range(_MOST_STEPS):
+            if not self._engine.has_unfinished:
+                break
+            self._step()
+        for ask, request in zip(asks, requests, strict=True):
+            self._check_answer(ask, request)
+        return requests
+
+    @property
+    def together(self) -> int:
+        """Requests in the fullest step."""
+        return max((r.num_requests for r in self._engine.records), default=0)
+
+    @property
+    def computed(self) -> int:
+        """Rows of all steps."""
+        return sum(r.computed_tokens for r in self._engine.records)
+
+    @property
+    def cached(self) -> int:
+        """Tokens that rows saw and that were not computed in their step."""
+        return sum(r.cached_tokens for r in self._engine.records)
+
+    @property
+    def matched(self) -> int:
+        """Prompt tokens that were found instead of computed."""
+        return sum(matched(r) for r in self.requests)
+
+    @property
+    def copied(self) -> int:
+        return sum(r.kv_blocks_copied for r in self._engine.records)
+
+    @property
+    def evicted(self) -> int:
+        return self._engine.counts()["kv_blocks_evicted"]
+
+    @property
+    def preempted(self) -> int:
+        """Times that a request gave up its blocks, and ran on to its end later."""
+        return sum(r.num_preemptions for r in self.requests if r.finished and r.error is None)
+
+    def _step(self) -> None:
+        outputs = self._engine.step().outputs
+        if not outputs:  # chunks alone, or a step that raised and will be tried again
+            return
+        for output, logits in zip(outputs, self.runner.logits, strict=True):
+            sequence, position = output.row.item.sequence, output.row.position
+            prefix = tuple(sequence.tokens[: position + 1])  # what came after was drawn from it
+            number = self._findings.requests.index(sequence.request)
+            self._findings.comparison.add(number, prefix, logits)
+
+    def _check_answer(self, ask: Ask, request: Request) -> None:
+        problems = self._findings.problems
+        name = f"request {self._findings.requests.index(request)}"
+        if not request.finished:
+            problems.append(f"{name} did not end in {_MOST_STEPS:,} steps")
+        elif request.error is not None:
+            problems.append(f"{name} failed: {request.error}")
+        else:
+            got = tuple(tuple(s.completion_token_ids) for s in request.sequences)
+            if self._findings.answers.setdefault(ask, got) != got:
+                problems.append(f"{name} was answered with other tokens than the first time")
+
+
+def matched(request: Request) -> int:
+    """Tokens of its prompt that were found instead of computed."""
+    return request.cache.matched_tokens if request.cache else 0
