@@ -1,16 +1,13 @@
 """LLM: the offline API. Text in, answers out; has a loaded model and its engine.
 
-Not a server: calls run in the caller's thread, and calls of several threads take turns step by
-step.
+Not a server: calls run in the caller's thread, which steps the engine at its desk; calls of several
+threads take turns step by step. Only `logits` and `score` keep it for themselves until they end.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
-import weakref
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from octavo.answer import Answer
+from octavo.answer_desk import AnswerDesk, Ask
 from octavo.batch import FloatArray, Want
 from octavo.config import EngineConfig
 from octavo.engine.runner import log_probs
@@ -70,10 +68,7 @@ class LLM:
         self.tokenizer = loaded.tokenizer
         self._runner = loaded.runner
         self._engine = loaded.engine
-        self._lock = threading.Lock()
-        self._answers: dict[int, Answer] = {}  # by request id; all that have not ended
-        self._abandoned: deque[Answer] = deque()
-        self._reclaim_timer: threading.Timer | None = None
+        self.desk = AnswerDesk(loaded.engine, loaded.tokenizer)  # which an AsyncEngine shares
         if self.config.context is None and self.info.context < self.info.model_context:
             logger.warning("%s", _clamped(self.info))
 
@@ -93,7 +88,7 @@ class LLM:
         for answer, index in self._run(prompts, params, options):
             if answer.request.error is not None:
                 raise answer.request.error
-            outputs[index] = self._output(answer)
+            outputs[index] = self.desk.output(answer)
         return [outputs[i] for i in range(len(outputs))]
 
     def as_completed(
@@ -105,7 +100,7 @@ class LLM:
         """`generate`, giving (index of the prompt, output) as each is done. One that failed has
         finish_reason "error"."""
         for answer, index in self._run(prompts, params, options):
-            yield index, self._output(answer)
+            yield index, self.desk.output(answer)
 
     def chat(
         self,
@@ -130,11 +125,7 @@ class LLM:
     ) -> Stream:
         """Complete a prompt, piece by piece; the last chunk has the whole output. Closing it early
         aborts."""
-        (checked,) = _one_each("params", params, SamplingParams, 1)
-        (opts,) = _one_each("options", options, RequestOptions, 1)
-        if checked.beam_width:
-            raise UsageError("beam_width: beams cannot be streamed; use generate")
-        return self._stream(self.encode(prompt), checked, opts)
+        return self._stream(self.prepare_stream(prompt, params, options))
 
     def chat_stream(
         self,
@@ -177,30 +168,29 @@ class LLM:
                 f"logits of {len(tokens)} tokens take {size} bytes: at most {most} tokens at once; "
                 "llm.score needs far less"
             )
-        with self._lock:
-            self._end_abandoned()
-            rows = min(_ROWS_OF_STEP, self._runner.max_rows)
-            return np.concatenate(
-                [s.logits for s in self._engine.all_rows(tokens, Want.LOGITS, rows)]
-            )
+        rows = min(_ROWS_OF_STEP, self._runner.max_rows)
+        steps = self._engine.all_rows(tokens, Want.LOGITS, rows)
+        return self.desk.alone(lambda: np.concatenate([step.logits for step in steps]))
 
     def score(self, token_ids: Sequence[int]) -> FloatArray:
         """log p(token | all before) of every token but the first, (len - 1,) float32."""
         tokens = self._check_tokens(token_ids)
         rows = min(_ROWS_OF_STEP, self._runner.max_rows)
+        steps = self._engine.all_rows(tokens, Want.LOGITS, rows)
         scores = [np.zeros(0, np.float32)]
-        with self._lock:
-            self._end_abandoned()
-            steps = self._engine.all_rows(tokens, Want.LOGITS, rows)
+
+        def run() -> None:
             for begin, out in zip(range(0, len(tokens), rows), steps, strict=True):
                 following = np.asarray(tokens[begin + 1 : begin + 1 + len(out.logits)], np.int32)
                 logits, lse = out.logits[: len(following)], out.log_sum_exp[: len(following)]
                 scores.append(log_probs(logits, lse, following))
+
+        self.desk.alone(run)
         return np.concatenate(scores)
 
     def stats(self) -> dict[str, object]:
         """Counts over the kept step records, and the pool as it is."""
-        self._abandon(())
+        self.desk.abandon(())
         records = self.records
         steps = sorted(r.seconds for r in records)
         slots = sum(r.kv_blocks_used for r in records) * self.config.block_size
@@ -225,6 +215,33 @@ class LLM:
             self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
         )
 
+    def prepare(
+        self,
+        prompt: Prompt,
+        params: SamplingParams | None = None,
+        options: RequestOptions | None = None,
+    ) -> Ask:
+        """What the desk takes: a prompt and its parameters, checked."""
+        (checked,) = _one_each("params", params, SamplingParams, 1)
+        (opts,) = _one_each("options", options, RequestOptions, 1)
+        unknown = [t for t in checked.stop_token_ids if t >= self.program.vocab_size]
+        if unknown:
+            most = self.program.vocab_size - 1
+            raise UsageError(f"stop_token_ids has {unknown[0]}: expected 0 to {most}")
+        return Ask(self.encode(prompt), checked, opts)
+
+    def prepare_stream(
+        self,
+        prompt: Prompt,
+        params: SamplingParams | None = None,
+        options: RequestOptions | None = None,
+    ) -> Ask:
+        """`prepare` for an answer that is given in pieces."""
+        ask = self.prepare(prompt, params, options)
+        if ask.params.beam_width:
+            raise UsageError("beam_width: beams cannot be streamed; use generate")
+        return ask
+
     def _check_tokens(self, tokens: Sequence[int]) -> list[int]:
         """Plain ints of the vocabulary, at least one, at most the context."""
         if not _is_list(tokens):
@@ -245,16 +262,6 @@ class LLM:
             )
         return checked
 
-    def _add(self, tokens: list[int], params: SamplingParams, options: RequestOptions) -> Answer:
-        unknown = [t for t in params.stop_token_ids if t >= self.program.vocab_size]
-        if unknown:
-            most = self.program.vocab_size - 1
-            raise UsageError(f"stop_token_ids has {unknown[0]}: expected 0 to {most}")
-        with self._lock:
-            request = self._engine.add(tokens, params, options)
-            answer = self._answers[request.id] = Answer(request, self.tokenizer)
-        return answer
-
     def _run(
         self,
         prompts: Prompt | Sequence[Prompt],
@@ -262,102 +269,45 @@ class LLM:
         options: RequestOptions | Sequence[RequestOptions] | None,
     ) -> Iterator[tuple[Answer, int]]:
         """Each answer as it is done, and the index of its prompt."""
-        encoded = [self.encode(p) for p in _as_prompts(prompts)]
-        each = _one_each("params", params, SamplingParams, len(encoded))
-        opts = _one_each("options", options, RequestOptions, len(encoded))
+        given = _as_prompts(prompts)
+        each = _one_each("params", params, SamplingParams, len(given))
+        opts = _one_each("options", options, RequestOptions, len(given))
+        asks = [self.prepare(*ask) for ask in zip(given, each, opts, strict=True)]
         open_answers: dict[int, Answer] = {}
         try:
-            for index, added in enumerate(zip(encoded, each, opts, strict=True)):
-                open_answers[index] = self._add(*added)
+            open_answers.update(enumerate(self.desk.add(asks)))
             while open_answers:
-                self._step()
+                self.desk.step()
                 for index in [i for i, a in open_answers.items() if a.done]:
                     yield open_answers.pop(index), index
         finally:
-            self._abandon(open_answers.values())
+            self.desk.abandon(open_answers.values())
 
-    def _step(self) -> None:
-        """One step of whatever runs; its answers take in their tokens."""
-        with self._lock:
-            self._end_abandoned()
-            if self._engine.has_unfinished:
-                self._engine.step()
-            for answer in list(self._answers.values()):
-                for sequence in answer.catch_up():
-                    self._engine.finish_sequence(sequence, "stop")
-                if answer.request.finished:
-                    answer.finish()
-                    del self._answers[answer.request.id]
-            self._rest()
-
-    def _stream(self, tokens: list[int], params: SamplingParams, options: RequestOptions) -> Stream:
-        answer = self._add(tokens, params, options)  # here: a stream nobody reads takes no place
+    def _stream(self, ask: Ask) -> Stream:
+        (answer,) = self.desk.add([ask])  # here: a stream nobody reads takes no place
         try:
             while not answer.done:
                 chunks = answer.take()  # steps that others asked for have come this far
                 if chunks:
                     yield from chunks
                 else:
-                    self._step()
+                    self.desk.step()
             if answer.request.error is not None:
                 raise answer.request.error
             *chunks, last = answer.take() or [StreamChunk("", ())]
             yield from chunks
-            yield replace(last, output=self._output(answer))
+            yield replace(last, output=self.desk.output(answer))
         finally:
-            self._abandon([answer])
-
-    def _abandon(self, answers: Iterable[Answer]) -> None:
-        """End what nobody waits for. Never waits for the lock: the garbage collector may close a
-        stream inside a step of the same thread, and then the next step ends it."""
-        self._abandoned.extend(answers)
-        if self._lock.acquire(blocking=False):
-            try:
-                self._end_abandoned()
-                self._rest()
-            finally:
-                self._lock.release()
-
-    def _end_abandoned(self) -> None:
-        """Needs the lock."""
-        while self._abandoned:
-            answer = self._abandoned.popleft()
-            self._engine.finish(answer.request, "abort")
-            self._answers.pop(answer.request.id, None)
-
-    def _rest(self) -> None:
-        """If nothing runs, give idle memory back, now or when it will have idled long enough.
-        Needs the lock."""
-        if self._reclaim_timer is not None:
-            self._reclaim_timer.cancel()
-            self._reclaim_timer = None
-        if self._engine.has_unfinished:
-            return
-        seconds = self._engine.reclaim()
-        if seconds is not None and seconds < threading.TIMEOUT_MAX:
-            timer = threading.Timer(seconds, _reclaim, [weakref.ref(self)])
-            timer.daemon = True
-            timer.start()
-            self._reclaim_timer = timer
-
-    def _output(self, answer: Answer) -> RequestOutput:
-        return answer.output(self._engine.metrics(answer.request))
+            self.desk.abandon([answer])
 
 
 def _clamped(info: ModelInfo) -> str:
-    budget = info.kv_blocks * info.block_bytes / 2**20
+    budget = info.kv_blocks * info.block_bytes
     return (
-        f"the context is {info.context:,} tokens, not the model's {info.model_context:,}: "
-        f"{budget:,.1f} MiB of KV memory hold no more; free memory or raise kv_memory "
-        "(--kv-memory), or ask for a context that fits (context=, --context)"
+        f"the context is {info.context:,} tokens, not the model's {info.model_context:,}: {budget:,} "
+        "bytes of KV memory hold no more; free memory or raise kv_memory (--kv-memory), or ask "
+        "for a context that fits (context=, --context)"
     )
-
-
-def _reclaim(ref: weakref.ref[LLM]) -> None:
-    llm = ref()
-    if llm is not None:
-        with llm._lock:
-            llm._rest()
 
 
 def _as_prompts(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+from itertools import count
 
 import pytest
 
+from octavo.cli.loading import open_llm
 from tests.cli.fake_llm import FakeLLM
 
 GREEDY = ("--temperature", "0", "--max-tokens", "4")
@@ -140,3 +142,63 @@ def test_a_conversation_that_fills_the_context_names_the_way_out(octavo, tiny):
     assert result.code == 0
     assert "the context holds 128" in result.err
     assert "; /reset forgets the conversation\n" in result.err
+
+
+def test_the_next_turn_computes_only_what_is_new(octavo, tiny, monkeypatch):
+    """The tiny model's answers are no UTF-8: encoded anew, they would be other ids."""
+    opened = []
+
+    def remember(model, engine):
+        opened.append(open_llm(model, engine))
+        return opened[0]
+
+    monkeypatch.setattr("octavo.cli.chat.open_llm", remember)
+    result = octavo("chat", tiny, *GREEDY, "--json", "--stats", stdin="hi\nyo\nabc\n")
+    turns = result.json["turns"]
+    drawn = [turn["outputs"][0]["token_ids"] for turn in turns]
+    prompts = [turn["prompt_token_ids"] for turn in turns]
+    texts = [turn["outputs"][0]["text"] for turn in turns]
+    assert "\ufffd" in texts[0]
+    assert opened[0].tokenizer.encode(texts[0]) != drawn[0]
+    for before, answer, after in zip(prompts, drawn, prompts[1:], strict=False):
+        assert after[: len(before) + 4] == before + answer
+    # Of 4 drawn tokens the last was never computed; a turn's own words are 23 and 24 tokens.
+    assert [turn["usage"]["cached_tokens"] for turn in turns] == [0, 21 + 3, 21 + 4 + 23 + 3]
+    firsts = [r.computed_tokens for r in opened[0].records if r.computed_tokens > 1]
+    assert firsts == [21, 1 + 23, 1 + 24]
+    assert "[48 prompt tokens, 24 of them cached · " in result.err
+    assert "\ncache: 51 of 76 prompt tokens reused from this process" in result.err
+    assert result.json["stats"]["steps"] == sum(len(ids) for ids in drawn)
+
+
+def test_after_a_stopped_answer_and_after_reset_the_cache_is_used_too(octavo, tiny, monkeypatch):
+    def stopping(model, engine):
+        llm = open_llm(model, engine)
+        stream, turns = llm.stream, count()
+
+        def press(*arguments):
+            turn = next(turns)
+            for index, chunk in enumerate(stream(*arguments)):
+                if (turn, index) == (0, 1):
+                    os.kill(os.getpid(), signal.SIGINT)
+                yield chunk
+
+        llm.stream = press
+        return llm
+
+    monkeypatch.setattr("octavo.cli.chat.open_llm", stopping)
+    result = octavo("chat", tiny, *GREEDY, "--json", stdin="hi\nyo\n/reset\nhi\n")
+    assert " [stopped]" in result.err
+    second, third = result.json["turns"]
+    assert second["usage"]["cached_tokens"] == 21 + 1  # two were drawn before the stop
+    assert third["cache"] == {
+        "matched_tokens": 20, "source": "process", "reason": None, "diverged_at": None,
+        "diverged_text": None, "saved_ms": None,
+    }  # fmt: skip
+
+
+def test_answers_side_by_side_are_no_chat(octavo):
+    text = octavo("chat", "--help").out
+    for flag in ("--n ", "--beam-width", "--prompt-logprobs", "--early-stopping"):
+        assert flag not in text
+    assert "--stats" in text

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from dataclasses import replace
+from math import inf
 
 import pytest
 
@@ -274,3 +275,43 @@ def test_ctrl_c_in_an_answer_ends_its_line(octavo, monkeypatch, flags, out):
     monkeypatch.setattr("octavo.cli.run.open_llm", lambda model, engine: llm)
     result = octavo("run", "m", "hi", "--chat-template", os.devnull, *flags)
     assert (result.code, result.out, result.err) == (130, out, "")
+
+
+def test_engine_flags_reach_the_engine(octavo, tiny, monkeypatch):
+    given = []
+
+    def remember(model, engine):
+        given.append(engine)
+        return FakeLLM(["Hel"])
+
+    monkeypatch.setattr("octavo.cli.run.open_llm", remember)
+    for flags, engine in [
+        ([], {}),
+        (["--prefix-cache", "--kv-cache"], {"prefix_cache": True, "kv_cache": True}),
+        (["--no-prefix-cache", "--no-kv-cache"], {"prefix_cache": False, "kv_cache": False}),
+        (["--kv-idle", "0", "--eviction", "cost"], {"kv_idle": 0.0, "eviction": "cost"}),
+        (["--kv-idle", "inf", "--step-ms", "inf"], {"kv_idle": inf, "step_ms": inf}),
+        (["--kv-memory", "2G", "--step-ms", "0.5"], {"kv_memory": "2G", "step_ms": 0.5}),
+    ]:
+        octavo("run", "m", "hi", "--chat-template", os.devnull, *flags)
+        assert given.pop() == engine
+    for flags, message in [
+        (["--eviction", "fifo"], "eviction='fifo': expected one of lru, cost"),
+        (["--step-ms", "0"], "step_ms=0.0: expected a number above 0"),
+        (["--kv-idle", "-1"], "kv_idle=-1.0: expected a number from 0"),
+    ]:
+        result = octavo("run", "m", "hi", *flags)
+        assert (result.code, result.err) == (2, f"octavo: {message}\n")
+
+
+def test_a_schedule_is_for_many_requests(octavo):
+    for flag in ("--schedule", "--max-num-seqs"):
+        assert flag in octavo("batch", "--help").out
+        assert flag not in octavo("run", "--help").out
+
+
+def test_without_a_prefix_cache_the_reason_says_so(octavo, tiny):
+    for flag in ("--no-prefix-cache", "--no-kv-cache"):
+        result = octavo("run", tiny, "hello", *GREEDY, flag, "--stats", "--json")
+        assert result.json["cache"]["reason"] == "disabled"
+        assert "0 of 24 prompt tokens reused; disabled: the prefix cache is off\n" in result.err

@@ -1,0 +1,40 @@
+"""What is said when a model is loaded: the memory of its cache, and a context cut to it."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from octavo.cli.loading import open_llm
+from tests.cli.test_app import octavo_process
+
+ASK = ("hi", "--max-tokens", "2")
+
+
+def test_a_terminal_is_told_the_budget_and_what_it_holds(tiny, monkeypatch, capsys):
+    open_llm(tiny, {"kv_memory": "1M"})
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    open_llm(tiny, {"kv_memory": "1M", "context": 100})
+    line = "KV: 1 MiB for up to 4,096 tokens, context 100\n"
+    assert capsys.readouterr().err == line
+
+
+def test_a_context_that_the_budget_cuts_is_said_without_a_terminal_too(tiny):
+    process = octavo_process("run", tiny, *ASK, "--kv-memory", "16K")
+    _, err = process.communicate()
+    assert process.returncode == 0
+    warning, figures = err.splitlines()
+    assert warning == (
+        "the context is 64 tokens, not the model's 128: 16,384 bytes of KV memory hold no "
+        "more; free memory or raise kv_memory (--kv-memory), or ask for a context that fits "
+        "(context=, --context)"
+    )
+    assert figures.startswith("[21 prompt tokens")
+
+
+@pytest.mark.parametrize("engine", [{"kv_memory": "16K", "context": 64}, {"kv_memory": "32K"}])
+def test_a_context_that_was_asked_for_or_fits_needs_no_word(tiny, engine, caplog):
+    open_llm(tiny, engine)
+    assert caplog.records == []
