@@ -8,6 +8,7 @@ OctavoError
 │   ├── ModelFormatError  truncated, corrupt or foreign file: names tensor, offset, expectation
 │   └── UnsupportedModelError
 ├── DownloadError         a model could not be fetched
+├── TraceError            a line of a trace that is not a request: names file, line, expectation
 ├── OutOfMemoryError      the KV budget cannot hold what was asked
 └── KernelError           the compiled core is missing or refuses this machine
 
@@ -50,6 +51,10 @@ class UnsupportedModelError(ModelError):
 
 class DownloadError(OctavoError):
     """A model could not be fetched or did not match its checksum."""
+
+
+class TraceError(OctavoError):
+    """A trace to replay is not what its format says."""
 
 
 class OutOfMemoryError(OctavoError):

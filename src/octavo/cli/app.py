@@ -31,6 +31,7 @@ VERBS = {  # verb: the module that registers it
     "plan": "octavo.cli.plan",
     "bench": "octavo.cli.bench",
     "simulate": "octavo.cli.simulate",
+    "simulate": "octavo.cli.simulate",
     "verify": "octavo.cli.verify",
 }
 

@@ -1,0 +1,154 @@
+"""What `octavo simulate` runs: a trace of requests through the real block pool, without a model.
+
+Comes in: a trace in Mooncake's format, one JSON object a line, where each id of `hash_ids` stands
+for a block of 512 tokens and all before it. Goes out: what was found in the cache, and at what
+price. An id plays the token of a block of one token, so pool, index and manager do what they do for
+a model. Requests run one after the other; answers are not registered; a prompt found whole counts
+whole. Hits, blocks and evictions are read off the pool and the block tables as the trace runs.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from octavo.errors import TraceError, UsageError
+from octavo.kv_cache.block_pool import BlockPool
+from octavo.kv_cache.cost_aware import CostAware
+from octavo.kv_cache.eviction import EvictionOrder, LeastRecentlyUsed
+from octavo.kv_cache.manager import BlockTable, KVCacheManager
+from octavo.kv_cache.names import Namespace
+from octavo.kv_cache.prefix_index import PrefixIndex
+
+TRACE_BLOCK = 512  # tokens
+POLICIES: Mapping[str, Callable[[], EvictionOrder]] = MappingProxyType(
+    {"lru": LeastRecentlyUsed, "cost": CostAware}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TraceRequest:
+    input_length: int  # tokens
+    hash_ids: tuple[int, ...]  # of its blocks; the last may be partly filled
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    policy: str
+    num_blocks: int | None  # None: as many as the trace can use
+    hit_tokens: int
+    input_tokens: int
+    evictions: int
+    block_operations: int  # blocks matched, taken, registered, freed and evicted
+    seconds: float  # for all of it
+
+    @property
+    def hit_rate(self) -> float:
+        return self.hit_tokens / self.input_tokens
+
+    @property
+    def us_per_block_operation(self) -> float:
+        return 1e6 * self.seconds / self.block_operations
+
+
+def read_trace(path: Path) -> list[TraceRequest]:
+    """All requests of a trace; TraceError names the first line that is none."""
+    requests = []
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                requests.append(_parse(line))
+            except (ValueError, RecursionError) as error:
+                raise TraceError(f"{path}, line {number}: {error}") from None
+    if not requests:
+        raise TraceError(f"{path}: no requests in it")
+    return requests
+
+
+def simulate(trace: Sequence[TraceRequest], *, num_blocks: int | None, policy: str) -> Simulation:
+    """Run the trace through a pool of `num_blocks`, or of all that it can use."""
+    largest = max(len(request.hash_ids) for request in trace)
+    if num_blocks is not None and num_blocks < largest:
+        raise UsageError(
+            f"{num_blocks:,} blocks: a request of the trace has {largest:,}, which are all held "
+            "while it runs; give at least as many"
+        )
+    replay = _Replay(num_blocks or sum(len(r.hash_ids) for r in trace), POLICIES[policy]())
+    start = time.perf_counter()
+    for request in trace:
+        replay.run(request)
+    seconds = time.perf_counter() - start
+    assert replay.pool.num_held == 0
+    return Simulation(
+        policy=policy,
+        num_blocks=num_blocks,
+        hit_tokens=replay.hit_tokens,
+        input_tokens=sum(request.input_length for request in trace),
+        evictions=replay.pool.num_evicted,
+        block_operations=replay.block_operations + replay.pool.num_evicted,
+        seconds=seconds,
+    )
+
+
+class _Replay:
+    def __init__(self, num_blocks: int, order: EvictionOrder) -> None:
+        self._index = PrefixIndex(1, num_remembered=num_blocks)
+        self.pool = BlockPool(num_blocks, order=order, forget=self._index.forget)
+        self._manager = KVCacheManager(self.pool, self._index, block_size=1, cost=self._cost)
+        self._root = self._index.root(Namespace("trace", "none", "none", "none"))
+        self._input_length = 0  # of the request that runs
+        self.hit_tokens = 0
+        self.block_operations = 0
+
+    def run(self, request: TraceRequest) -> None:
+        ids = request.hash_ids
+        self._input_length = request.input_length
+        table = self._manager.begin(self._root, self._index.match(self._root, ids, len(ids)))
+        matched = len(table.blocks)
+        self.hit_tokens += self._tokens(0, matched)
+        has_room = self._manager.reserve(table, len(ids))
+        assert has_room, "nothing else is held"
+        self._manager.commit(table, ids, len(ids))
+        self._count(table, matched)
+        self._manager.free(table)
+
+    def _count(self, table: BlockTable, matched: int) -> None:
+        taken = len(table.blocks) - matched
+        registered = table.node.end - matched
+        self.block_operations += matched + taken + registered + len(table.blocks)
+
+    def _tokens(self, begin: int, end: int) -> int:
+        """Prompt tokens in its blocks [begin, end)."""
+        return min(TRACE_BLOCK * end, self._input_length) - TRACE_BLOCK * begin
+
+    def _cost(self, begin: int, end: int) -> float:
+        return float(self._tokens(begin, end))
+
+
+def _parse(line: bytes) -> TraceRequest:
+    """One line; ValueError says what is wrong with it."""
+    fields = json.loads(line.decode())
+    if not isinstance(fields, dict):
+        raise ValueError("expected a JSON object")
+    for name in ("timestamp", "input_length", "output_length"):
+        if not _is_count(fields.get(name)):
+            raise ValueError(f"{name}: expected a whole number from 0 on")
+    ids, length = fields.get("hash_ids"), fields["input_length"]
+    if not isinstance(ids, list) or not all(_is_count(i) for i in ids):
+        raise ValueError("hash_ids: expected a list of whole numbers from 0 on")
+    expected = -(-length // TRACE_BLOCK)
+    if not ids or len(ids) != expected:
+        raise ValueError(
+            f"hash_ids: expected {max(1, expected)}, one for every {TRACE_BLOCK} tokens of "
+            f"input_length {length}; found {len(ids)}"
+        )
+    return TraceRequest(length, tuple(ids))
+
+
+def _is_count(value: object) -> bool:
+    # bool is an int to Python, not to JSON; names of blocks hold 64 bits.
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
