@@ -122,7 +122,7 @@ def test_a_closed_stream_and_an_unread_one_hold_nothing(llm: LLM) -> None:
     gc.collect()
     assert llm.stats()["kv_blocks_used"] == 0
     llm._engine.check_integrity()
-    assert llm._answers == {}  # nor is anything remembered of them
+    assert llm.desk.num_open == 0  # nor is anything remembered of them
 
 
 def test_streams_may_be_read_in_turns(llm: LLM) -> None:

@@ -38,6 +38,12 @@ class Answer:
         self.catch_up()
         self.done = True
 
+    def fail(self, error: Exception) -> None:
+        """The request has ended, since its text cannot be told."""
+        assert self.request.finished
+        self.request.error = error
+        self.done = True
+
     def take(self) -> list[StreamChunk]:
         """What came since the last call, a piece for each answer that has one."""
         chunks = [self._texts[s].take() for s in self.request.sequences if s in self._texts]
@@ -70,7 +76,7 @@ class Answer:
         assert sequence.finish_reason is not None
         wanted = self.request.params.logprobs is not None
         return Completion(
-            text=self._texts[sequence].text,
+            text=self._texts[sequence].text if sequence in self._texts else "",
             token_ids=tuple(sequence.completion_token_ids),
             logprobs=tuple(sequence.logprobs) if wanted else None,
             finish_reason=sequence.finish_reason,

@@ -10,6 +10,8 @@ OctavoError
 ├── DownloadError         a model could not be fetched
 ├── TraceError            a line of a trace that is not a request: names file, line, expectation
 ├── OutOfMemoryError      the KV budget cannot hold what was asked
+├── OverloadedError       too many requests wait: the same one may be sent again later
+├── EngineClosedError     an AsyncEngine that takes no new requests
 └── KernelError           the compiled core is missing or refuses this machine
 
 Messages are one line that says what is wrong and what to do.
@@ -59,6 +61,14 @@ class TraceError(OctavoError):
 
 class OutOfMemoryError(OctavoError):
     """The KV budget cannot hold what was asked for."""
+
+
+class OverloadedError(OctavoError):
+    """Too many requests wait. The same one may be sent again later."""
+
+
+class EngineClosedError(OctavoError):
+    """An AsyncEngine was used after `drain` or `aclose`."""
 
 
 class KernelError(OctavoError):

@@ -169,17 +169,21 @@ class LLM:
                 "llm.score needs far less"
             )
         rows = min(_ROWS_OF_STEP, self._runner.max_rows)
-        steps = self._engine.all_rows(tokens, Want.LOGITS, rows)
-        return self.desk.alone(lambda: np.concatenate([step.logits for step in steps]))
+
+        def run() -> FloatArray:
+            steps = self._engine.all_rows(tokens, Want.LOGITS, rows)
+            return np.concatenate([step.logits for step in steps])
+
+        return self.desk.alone(run)
 
     def score(self, token_ids: Sequence[int]) -> FloatArray:
         """log p(token | all before) of every token but the first, (len - 1,) float32."""
         tokens = self._check_tokens(token_ids)
         rows = min(_ROWS_OF_STEP, self._runner.max_rows)
-        steps = self._engine.all_rows(tokens, Want.LOGITS, rows)
         scores = [np.zeros(0, np.float32)]
 
         def run() -> None:
+            steps = self._engine.all_rows(tokens, Want.LOGITS, rows)
             for begin, out in zip(range(0, len(tokens), rows), steps, strict=True):
                 following = np.asarray(tokens[begin + 1 : begin + 1 + len(out.logits)], np.int32)
                 logits, lse = out.logits[: len(following)], out.log_sum_exp[: len(following)]
@@ -304,9 +308,9 @@ class LLM:
 def _clamped(info: ModelInfo) -> str:
     budget = info.kv_blocks * info.block_bytes
     return (
-        f"the context is {info.context:,} tokens, not the model's {info.model_context:,}: {budget:,} "
-        "bytes of KV memory hold no more; free memory or raise kv_memory (--kv-memory), or ask "
-        "for a context that fits (context=, --context)"
+        f"the context is {info.context:,} tokens, not the model's {info.model_context:,}: "
+        f"{budget:,} bytes of KV memory hold no more; free memory or raise kv_memory "
+        "(--kv-memory), or ask for a context that fits (context=, --context)"
     )
 
 

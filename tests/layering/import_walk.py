@@ -17,7 +17,12 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"program", "kernels", "tokenizer", "kv_cache"}),
     frozenset({"weights", "model", "protocol"}),
     frozenset({"engine"}),
-    frozenset({"llm", "answer", "loaded_model", "async_engine", "batch_job", "verification"}),
+    frozenset(
+        {
+            *("llm", "answer", "answer_desk", "loaded_model", "batch_job", "verification"),
+            *("async_engine", "engine_thread", "mailbox"),
+        }
+    ),
     frozenset({"cli", "bench", "server", "lens", "scale"}),
 )
 LEAVES = LAYERS[1]  # these do not know each other

@@ -1,0 +1,228 @@
+"""AnswerDesk: the one place where the engine is stepped, for all who wait for answers.
+
+Callers of LLM step it until their own answers are done, the thread of an AsyncEngine as long as one
+of its own is open; whoever steps brings every answer forward.
+
+1. Threads have their turn in the order in which they asked: one that steps in a loop keeps another
+   waiting for one step, never for its whole answer.
+2. To end an answer waits for no step: the thread that next has its turn does it before it steps.
+3. When nothing runs, memory that idles goes back to the system, now or when it has idled enough.
+
+Knows tokens and text, no prompts and no event loops.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from octavo.answer import Answer
+from octavo.engine.engine import Engine, StepResult
+from octavo.errors import UsageError
+from octavo.request import FinishReason, Request, RequestOptions, RequestOutput
+from octavo.sampling_params import SamplingParams
+from octavo.tokenizer import Tokenizer
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A prompt that was checked, and what is wanted of it."""
+
+    tokens: Sequence[int]
+    params: SamplingParams
+    options: RequestOptions
+
+
+class Watcher(Protocol):
+    """Who stays by the desk. Each is called in a turn, by whichever thread has it."""
+
+    def take_in(self) -> None:
+        """A step may follow: admit and end what came since the last."""
+
+    def changed(self, answer: Answer) -> None:
+        """It has new tokens, or is done."""
+
+    def rest(self, seconds: float | None) -> None:
+        """Nothing runs. In so many seconds memory has idled enough: step then. None: never."""
+
+
+class AnswerDesk:
+    def __init__(self, engine: Engine, tokenizer: Tokenizer) -> None:
+        self._engine = engine
+        self._tokenizer = tokenizer
+        self._open: dict[Request, Answer] = {}  # of every door
+        self._abandoned: deque[Answer] = deque()
+        self._missed = False  # a step raised before all its answers were brought forward
+        self._watcher: Watcher | None = None
+        self._alarm = _Alarm(self)
+        self._lock = threading.Lock()  # whose thread has its turn
+        self._queue = threading.Lock()
+        self._last = threading.Lock()  # of the thread that asked last: held until its turn is over
+        weakref.finalize(self, self._alarm.cancel)
+
+    @property
+    def num_open(self) -> int:
+        """Answers that have not ended."""
+        return len(self._open)
+
+    def add(self, asks: Iterable[Ask]) -> list[Answer]:
+        """Queue all or none. Raises UsageError, and OutOfMemoryError if one can never fit."""
+
+        def admit_all() -> list[Answer]:
+            answers: list[Answer] = []
+            try:
+                for ask in asks:
+                    answers.append(self.admit(ask))
+            except BaseException:
+                for answer in answers:
+                    self.end(answer)
+                raise
+            return answers
+
+        return self._in_turn(admit_all)
+
+    def step(self) -> None:
+        """One step of whatever runs; its answers take in their tokens."""
+        self._in_turn(self._step)
+
+    def alone(self, work: Callable[[], T]) -> T:
+        """Run what needs the engine for itself; nobody steps meanwhile."""
+        return self._in_turn(work)
+
+    def abandon(self, answers: Iterable[Answer]) -> None:
+        """End what nobody waits for. Never waits for a turn: the garbage collector may close a
+        stream inside a step of the same thread."""
+        self._abandoned.extend(answers)
+        while self._abandoned and self._lock.acquire(blocking=False):
+            try:
+                self._end_abandoned()
+                self._rest()
+            finally:
+                self._lock.release()
+
+    def output(self, answer: Answer) -> RequestOutput:
+        """Of an answer that is done."""
+        return answer.output(self._engine.metrics(answer.request))
+
+    def attach(self, watcher: Watcher) -> None:
+        """From now on it is told what happens here, and cares for idle memory in place of a timer.
+        Raises UsageError: there is room for one."""
+
+        def work() -> None:
+            if self._watcher is not None:
+                raise UsageError(
+                    "this LLM has an AsyncEngine: share it, or close it before you make another"
+                )
+            self._alarm.cancel()
+            self._watcher = watcher
+
+        self._in_turn(work)
+
+    def detach(self) -> None:
+        def work() -> None:
+            self._watcher = None
+
+        self._in_turn(work)
+
+    def admit(self, ask: Ask) -> Answer:
+        """`add` one, in a turn."""
+        request = self._engine.add(ask.tokens, ask.params, ask.options)
+        answer = self._open[request] = Answer(request, self._tokenizer)
+        return answer
+
+    def end(self, answer: Answer, reason: FinishReason = "abort") -> None:
+        """End an answer early, in a turn."""
+        if not answer.done:
+            self._engine.finish(answer.request, reason)
+            self._catch_up(answer)
+
+    def _in_turn(self, work: Callable[[], T]) -> T:
+        """Only `_lock` keeps turns apart; a thread that Ctrl-C takes out of the queue thereby
+        harms no more than the order."""
+        mine = threading.Lock()
+        try:
+            with mine:
+                with self._queue:
+                    before, self._last = self._last, mine
+                with before:
+                    pass
+                with self._lock:
+                    self._end_abandoned()
+                    if self._watcher is not None:
+                        self._watcher.take_in()
+                    result = work()
+                    self._rest()
+                    return result
+        finally:
+            self.abandon(())  # those that came since
+
+    def _step(self) -> None:
+        missed, self._missed = self._missed, True
+        result = self._engine.step() if self._engine.has_unfinished else StepResult()
+        changed = dict.fromkeys([*(s.request for s in result.grown), *result.finished])
+        for request in list(self._open) if missed else changed:
+            answer = self._open.get(request)
+            if answer is None:
+                continue
+            self._catch_up(answer)
+            if self._watcher is not None:
+                self._watcher.changed(answer)
+        self._missed = False
+
+    def _catch_up(self, answer: Answer) -> None:
+        """What raises here is about the text of this answer, and ends it alone."""
+        request = answer.request
+        try:
+            for sequence in answer.catch_up():
+                self._engine.finish_sequence(sequence, "stop")
+            if request.finished:
+                answer.finish()
+        except Exception as error:
+            self._engine.finish(request, "error")
+            answer.fail(error)
+        if answer.done:
+            self._open.pop(request, None)
+
+    def _end_abandoned(self) -> None:
+        while self._abandoned:
+            self.end(self._abandoned.popleft())
+
+    def _rest(self) -> None:
+        if self._engine.has_unfinished:
+            return
+        seconds = self._engine.reclaim()
+        if self._watcher is not None:
+            self._watcher.rest(seconds)
+        else:
+            self._alarm.set(seconds)
+
+
+class _Alarm:
+    """A timer for a desk where nothing runs; it keeps neither the desk nor the process alive."""
+
+    def __init__(self, desk: AnswerDesk) -> None:
+        self._desk = weakref.ref(desk)
+        self._timer: threading.Timer | None = None
+
+    def set(self, seconds: float | None) -> None:
+        self.cancel()
+        if seconds is not None and seconds < threading.TIMEOUT_MAX:
+            self._timer = threading.Timer(seconds, self._ring)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _ring(self) -> None:
+        desk = self._desk()
+        if desk is not None:
+            desk.alone(lambda: None)

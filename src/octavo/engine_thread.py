@@ -1,0 +1,203 @@
+"""EngineThread: the thread that steps an AsyncEngine's requests; commands in, mailboxes out.
+
+Sleeps when none of its requests is open, and then wakes for a command, or when memory has idled
+long enough to go back: there is no polling. Commands (admit, withdraw, abort) run in turns of the
+desk, before the next step, whichever thread makes it.
+
+An exception of the engine itself ends the requests that were open with it. A step that raises has
+changed nothing that it did not finish, so the thread goes on with the next request.
+
+Knows no prompts and no HTTP; each mailbox knows its own event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from octavo.answer import Answer
+from octavo.answer_desk import AnswerDesk, Ask
+from octavo.errors import EngineClosedError, OverloadedError
+from octavo.mailbox import Mailbox
+from octavo.request import RequestOutput
+
+logger = logging.getLogger(__name__)
+
+
+class EngineThread:
+    def __init__(self, desk: AnswerDesk, *, max_waiting: int) -> None:
+        self._desk = desk
+        self._max_waiting = max_waiting
+        self._commands: deque[Callable[[], None]] = deque()
+        # A SimpleQueue may be rung anywhere, even where the garbage collector interrupts its `get`.
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._door = threading.Lock()  # of the next two; never held for longer than a look
+        self._is_shut = False
+        self._open: dict[Mailbox, None] = {}
+        self._mailboxes: dict[Answer, Mailbox] = {}  # of those in the engine; used in turns
+        self._reclaim_at: float | None = None  # of the monotonic clock
+        self._ended: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._ended.set_running_or_notify_cancel()  # who stops waiting for it cancels only that
+        self._thread = threading.Thread(target=self._run, name="octavo-engine", daemon=True)
+        desk.attach(self)
+        # Python must not end under a step: its thread could not come back from the native program.
+        atexit.register(self._close)
+        self._thread.start()
+
+    def submit(self, ask: Ask, *, streams: bool) -> Mailbox:
+        """Queue a request of the running event loop. Raises EngineClosedError, OverloadedError."""
+        mailbox = Mailbox(ask, streams=streams)
+        with self._door:
+            if self._is_shut:
+                raise EngineClosedError(
+                    "the engine is closed and takes no new requests: make a new AsyncEngine"
+                )
+            waiting = sum(m.is_waiting for m in self._open)
+            if waiting >= self._max_waiting:
+                raise OverloadedError(
+                    f"{waiting} requests wait already, and at most {self._max_waiting} may: "
+                    "try again later, or raise max_waiting"
+                )
+            self._open[mailbox] = None
+            self._command(partial(self._admit, mailbox))
+        return mailbox
+
+    def withdraw(self, mailbox: Mailbox) -> None:
+        """Nobody reads it any more. Never waits; the garbage collector may call it."""
+        self._command(partial(self._withdraw, mailbox))
+
+    def shut(self) -> None:
+        """No new requests; the thread ends when those that are open have."""
+        with self._door:
+            self._is_shut = True
+        self._bell.put(None)
+
+    def forsake(self) -> None:
+        """`shut` where nobody is left to submit. The garbage collector may call it."""
+        self._is_shut = True
+        self._bell.put(None)
+
+    def abort_all(self) -> None:
+        """After `shut`: end what is open with what it has."""
+        with self._door:
+            for mailbox in self._open:
+                self._command(partial(self._abort, mailbox))
+
+    async def join(self) -> None:
+        """After `shut`: wait for the end of the thread."""
+        await asyncio.wrap_future(self._ended)
+        self._thread.join()  # nothing is left for it to do
+
+    def _close(self) -> None:
+        self.shut()
+        self.abort_all()
+        self._thread.join()
+
+    def take_in(self) -> None:
+        while self._commands:
+            command = self._commands.popleft()
+            try:
+                command()
+            except Exception:  # the turn may be of a thread that has nothing to do with it
+                logger.exception("the engine failed at the end of a request")
+
+    def changed(self, answer: Answer) -> None:
+        mailbox = self._mailboxes.get(answer)
+        if mailbox is None:
+            return  # not of this door
+        if mailbox.is_dead:
+            self._withdraw(mailbox)
+            return
+        chunks = answer.take() if mailbox.streams else []
+        if answer.done:
+            self._forget(mailbox)
+            mailbox.put(chunks, self._outcome(answer))
+        elif chunks:
+            mailbox.put(chunks)
+
+    def rest(self, seconds: float | None) -> None:
+        self._reclaim_at = None if seconds is None else time.monotonic() + seconds
+        if threading.current_thread() is not self._thread:
+            self._bell.put(None)  # it may sleep for too long
+
+    def _command(self, command: Callable[[], None]) -> None:
+        self._commands.append(command)
+        self._bell.put(None)
+
+    def _run(self) -> None:
+        try:
+            while not self._is_shut or self._open or self._commands:
+                if self._open or self._commands:
+                    self._step()
+                else:
+                    self._sleep()
+                while not self._bell.empty():
+                    self._bell.get()
+        finally:
+            atexit.unregister(self._close)
+            self._desk.detach()
+            self._ended.set_result(None)
+
+    def _step(self) -> None:
+        mailboxes = list(self._mailboxes.values())
+        try:
+            self._desk.step()
+        except Exception as error:
+            logger.exception("the engine failed; %d requests end with its error", len(mailboxes))
+            for mailbox in mailboxes:
+                self._command(partial(self._fail, mailbox, error))
+
+    def _sleep(self) -> None:
+        due, timeout = self._reclaim_at, None
+        if due is not None:
+            timeout = min(max(0.0, due - time.monotonic()), threading.TIMEOUT_MAX)
+        try:
+            self._bell.get(timeout=timeout)
+        except queue.Empty:
+            self._reclaim_at = None
+            self._step()
+
+    def _admit(self, mailbox: Mailbox) -> None:
+        try:
+            mailbox.answer = self._desk.admit(mailbox.ask)
+        except Exception as error:
+            self._forget(mailbox)
+            mailbox.put((), error)
+        else:
+            self._mailboxes[mailbox.answer] = mailbox
+
+    def _withdraw(self, mailbox: Mailbox) -> None:
+        self._forget(mailbox)
+        if mailbox.answer is not None:
+            self._desk.end(mailbox.answer)
+
+    def _abort(self, mailbox: Mailbox) -> None:
+        answer = mailbox.answer
+        if answer is not None and answer in self._mailboxes:
+            self._desk.end(answer)
+            self.changed(answer)
+
+    def _fail(self, mailbox: Mailbox, error: Exception) -> None:
+        if mailbox.answer in self._mailboxes:
+            mailbox.put((), error)
+            self._withdraw(mailbox)
+
+    def _forget(self, mailbox: Mailbox) -> None:
+        with self._door:
+            self._open.pop(mailbox, None)
+        if mailbox.answer is not None:
+            self._mailboxes.pop(mailbox.answer, None)
+
+    def _outcome(self, answer: Answer) -> RequestOutput | Exception:
+        try:
+            return answer.request.error or self._desk.output(answer)
+        except Exception as error:
+            return error
