@@ -31,7 +31,6 @@ VERBS = {  # verb: the module that registers it
     "plan": "octavo.cli.plan",
     "bench": "octavo.cli.bench",
     "simulate": "octavo.cli.simulate",
-    "simulate": "octavo.cli.simulate",
     "verify": "octavo.cli.verify",
 }
 
