@@ -1,0 +1,181 @@
+"""Answer: pieces of text while tokens come, and the output when the request has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import SimpleNamespace
+
+import pytest
+
+from octavo.answer import Answer
+from octavo.records import CacheReason, CacheRecord, CacheSource
+from octavo.request import Metrics, Request, RequestOptions, Sequence, TokenLogprobs
+from octavo.sampling_params import SamplingParams
+
+END = 256
+METRICS = Metrics(None, None, None, None, 0)
+
+
+class Bytes:
+    """A byte is a token; one more ends a text."""
+
+    spec = SimpleNamespace(add_space_prefix=False)
+    eos_ids = frozenset({END})
+
+    def shown_bytes(self, token_id: int, *, skip_special: bool) -> bytes:
+        if token_id == END:
+            return b"" if skip_special else b"<end>"
+        return bytes([token_id])
+
+    def decode(self, ids: Iterable[int], *, skip_special: bool) -> str:
+        return b"".join(self.shown_bytes(i, skip_special=skip_special) for i in ids).decode()
+
+
+def ask(**params: object) -> tuple[Request, Answer]:
+    request = Request(
+        id=0, params=SamplingParams.parse(params), options=RequestOptions(),
+        prompt_token_ids=(112, 113), seed=7, temperature=1.0, max_tokens=100,
+    )  # fmt: skip
+    return request, Answer(request, Bytes())  # type: ignore[arg-type]
+
+
+def pieces(answer: Answer) -> list[tuple[str, tuple[int, ...], int]]:
+    return [(c.text, c.token_ids, c.index) for c in answer.take()]
+
+
+def end(request: Request, reason: str = "length") -> None:
+    for sequence in request.sequences:
+        sequence.finish_reason = sequence.finish_reason or reason
+    request.finished = True
+
+
+def test_a_character_is_shown_when_its_last_byte_is_there():
+    request, answer = ask()
+    (sequence,) = request.sequences
+    taken = []
+    for byte in "aé".encode():
+        sequence.tokens.append(byte)
+        assert answer.catch_up() == []
+        taken += pieces(answer)
+    assert taken == [("a", (97,), 0), ("", (0xC3,), 0), ("é", (0xA9,), 0)]
+    assert pieces(answer) == []  # nothing twice
+
+
+def test_a_character_that_is_cut_at_the_end_is_shown_as_unreadable():
+    request, answer = ask()
+    request.sequences[0].tokens += b"a\xc3"
+    end(request)
+    answer.finish()
+    assert answer.done
+    assert answer.output(METRICS).outputs[0].text == "a\ufffd"
+
+
+def test_what_may_begin_a_stop_string_is_held_back_until_it_does_not():
+    request, answer = ask(stop=["xyz"])
+    (sequence,) = request.sequences
+    sequence.tokens += b"ax"
+    answer.catch_up()
+    assert pieces(answer) == [("a", (97, 120), 0)]
+    sequence.tokens += b"y"
+    end(request)
+    answer.finish()
+    assert pieces(answer) == [("xy", (121,), 0)]
+
+
+def test_a_stop_string_cuts_the_text_and_asks_for_the_end_of_that_sequence():
+    request, answer = ask(stop=["xy"], n=2)
+    request.sequences.append(Sequence(request, 1, [112, 113]))
+    first, second = request.sequences
+    first.tokens += b"bxyc"
+    second.tokens += b"d"
+    assert answer.catch_up() == [first]
+    first.finish_reason = "stop"
+    assert answer.catch_up() == []  # said once
+    second.tokens += b"exy"
+    end(request)  # its last token was also the last of max_tokens
+    answer.finish()
+    found = answer.output(METRICS).outputs
+    assert [(c.text, c.finish_reason) for c in found] == [("b", "stop"), ("de", "stop")]
+    assert found[0].token_ids == tuple(b"bxyc")
+
+
+@pytest.mark.parametrize(
+    ("last", "reason", "text"),
+    [(END, "stop", "ab"), (END, "length", "ab"), (98, "stop", "a"), (98, "length", "ab")],
+)
+def test_a_token_that_ends_a_text_is_no_part_of_it(last, reason, text):
+    request, answer = ask(stop_token_ids=[98])
+    request.sequences[0].tokens += [97, last] if last == 98 else [97, 98, last]
+    end(request, reason)
+    answer.finish()
+    found = answer.output(METRICS).outputs[0]
+    assert (found.text, found.token_ids[-1]) == (text, last)
+
+
+def test_answers_are_in_the_order_of_their_index_and_pieces_name_it():
+    request, answer = ask(n=3)
+    request.sequences += [Sequence(request, 2, [112, 113]), Sequence(request, 1, [112, 113])]
+    for sequence, byte in zip(request.sequences, b"abc", strict=True):
+        sequence.tokens.append(byte)
+    answer.catch_up()
+    assert pieces(answer) == [("a", (97,), 0), ("b", (98,), 2), ("c", (99,), 1)]
+    end(request)
+    answer.finish()
+    output = answer.output(METRICS)
+    assert [c.text for c in output.outputs] == ["a", "c", "b"]
+    assert (output.usage.prompt_tokens, output.usage.completion_tokens) == (2, 3)
+
+
+def test_beams_have_no_text_before_the_end_and_then_the_best_n():
+    request, answer = ask(beam_width=3, n=2)
+    request.sequences[0].tokens += b"x"
+    assert answer.catch_up() == []
+    assert pieces(answer) == []
+    request.sequences = [
+        Sequence(request, 0, [112, 113, byte], finish_reason="length", cumulative_logprob=-rank)
+        for rank, byte in enumerate(b"abc")
+    ]
+    request.finished = True
+    answer.finish()
+    output = answer.output(METRICS)
+    assert [(c.text, c.cumulative_logprob) for c in output.outputs] == [("a", 0), ("b", -1)]
+    assert output.usage.completion_tokens == 2  # of those that are given
+
+
+def test_the_record_has_the_text_of_the_token_where_the_prompt_parted():
+    request, answer = ask()
+    request.prompt_token_ids = (112, END)
+    request.cache = CacheRecord(1, CacheSource.PROCESS, CacheReason.DIVERGED, 1)
+    end(request)
+    answer.finish()
+    output = answer.output(METRICS)
+    assert output.cache.diverged_text == "<end>"  # its name, though it is no text
+    assert output.usage.cached_tokens == output.cache.matched_tokens == 1
+
+
+def test_log_probabilities_are_given_where_they_were_asked_for():
+    drawn = TokenLogprobs(97, -0.5, ())
+    for params, wanted in (({}, None), ({"logprobs": 0}, (drawn,))):
+        request, answer = ask(**params)
+        request.sequences[0].tokens.append(97)
+        request.sequences[0].logprobs.append(drawn)
+        end(request)
+        answer.finish()
+        assert answer.output(METRICS).outputs[0].logprobs == wanted
+    request, answer = ask(prompt_logprobs=0)
+    request.prompt_logprobs += [None, drawn]
+    end(request)
+    answer.finish()
+    assert answer.output(METRICS).prompt_logprobs == (None, drawn)
+
+
+def test_what_failed_says_why_and_keeps_what_it_had():
+    request, answer = ask()
+    request.sequences[0].tokens.append(97)
+    request.error = ValueError("the sky fell")
+    end(request, "error")
+    answer.finish()
+    output = answer.output(METRICS)
+    assert (output.error, output.outputs[0].finish_reason) == ("the sky fell", "error")
+    assert output.outputs[0].text == "a"
+    assert output.seed == 7
