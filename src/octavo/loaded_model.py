@@ -19,6 +19,7 @@ from octavo.engine.scheduler import Scheduler
 from octavo.engine.step_budget import StepBudget
 from octavo.kernels import default_isa, native, numerics_id
 from octavo.kv_cache.block_pool import BlockPool
+from octavo.kv_cache.cost_aware import CostAware
 from octavo.kv_cache.eviction import EvictionOrder, LeastRecentlyUsed
 from octavo.kv_cache.manager import KVCacheManager
 from octavo.kv_cache.names import Namespace
@@ -132,7 +133,7 @@ def make_engine(
         min_chunk=min(32, runner.max_rows),
     )
     index = PrefixIndex(config.block_size, num_remembered=plan.num_blocks)
-    order: EvictionOrder = LeastRecentlyUsed()
+    order: EvictionOrder = CostAware() if config.eviction == "cost" else LeastRecentlyUsed()
     # Pinned blocks leave room for a request as long as the context.
     max_pinned = plan.num_blocks - -(-plan.context // config.block_size)
     pool = BlockPool(
