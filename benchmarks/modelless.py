@@ -1,0 +1,171 @@
+"""The real engine, scheduler, cache manager and block pool over a forward that computes nothing.
+
+For benchmarks of bookkeeping: requests run step by step as they would over a model, and what they
+occupy is read from the engine's StepRecords and the scheduler's tables. Knows no figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import numpy as np
+
+from octavo.batch import Batch, StepOutput, Want
+from octavo.engine.engine import Engine, EngineLimits
+from octavo.engine.runner import Runner
+from octavo.engine.scheduler import Scheduler
+from octavo.engine.step_budget import StepBudget
+from octavo.kernels import default_isa
+from octavo.kv_cache.block_pool import BlockPool
+from octavo.kv_cache.manager import KVCacheManager
+from octavo.kv_cache.names import Namespace
+from octavo.kv_cache.prefix_index import PrefixIndex
+from octavo.model import llama
+from octavo.model.config import ModelConfig
+from octavo.records import StepRecord
+from octavo.request import Request, RequestOptions
+from octavo.sampling_params import SamplingParams
+
+# Smallest shapes; only the prices of rows depend on them, and without a time target nothing does.
+_SHAPES = ModelConfig(
+    architecture="llama", num_layers=1, hidden_size=32, ffn_size=32, heads=1, kv_heads=1,
+    head_dim=32, vocab_size=32, context=32, norm_eps=1e-5, rope_base=1e4, rotary_dim=32,
+    rope_style="half", tied_head=True, qkv_bias=False,
+)  # fmt: skip
+_NAMESPACE = Namespace(fingerprint="none", numerics="none", k_dtype="none", v_dtype="none")
+
+
+class Head(Protocol):
+    """What a forward answers, in place of a model."""
+
+    vocab_size: int
+
+    def answer(self, batch: Batch) -> StepOutput: ...
+
+
+class Scripted:
+    """Greedy answers that were written before: one request at a time takes the next token each
+    step. With nothing written every answer is token 0."""
+
+    def __init__(self, vocab_size: int = 2**17) -> None:
+        self.vocab_size = vocab_size
+        self._script: list[int] = []
+
+    def write(self, tokens: Sequence[int]) -> None:
+        self._script = list(reversed(tokens))
+
+    def answer(self, batch: Batch) -> StepOutput:
+        count = len(batch.output_rows)
+        assert count <= 1 or not self._script, "a script is for one request at a time"
+        token = self._script.pop() if count and self._script else 0
+        return output(batch, argmax=np.full(count, token, np.int32))
+
+
+class Drawn:
+    """All tokens are equally likely, and beams get random continuations, likeliest first."""
+
+    def __init__(self, vocab_size: int = 2**15, seed: int = 0) -> None:
+        self.vocab_size = vocab_size
+        self._random = np.random.default_rng(seed)
+        self._logits = np.zeros(vocab_size, np.float32)  # (vocab,)
+
+    def answer(self, batch: Batch) -> StepOutput:
+        count, k = len(batch.output_rows), batch.top_k
+        wanted = int((batch.wants == Want.LOGITS).sum())
+        first = self._random.integers(0, self.vocab_size, (count, 1))
+        logits = -np.sort(-self._random.standard_normal((count, k)).astype(np.float32), axis=1)
+        return output(
+            batch,
+            argmax=np.zeros(count, np.int32),
+            top_ids=((first + np.arange(k)) % self.vocab_size).astype(np.int32),
+            top_logits=logits,
+            logits=np.repeat(self._logits[None], wanted, axis=0),
+        )
+
+
+def output(batch: Batch, **arrays: np.ndarray) -> StepOutput:
+    """A StepOutput of these arrays, and of none else."""
+    count = len(batch.output_rows)
+    given = {
+        "log_sum_exp": np.full(count, np.log(2.0**15), np.float32),
+        "top_ids": np.zeros((count, batch.top_k), np.int32),
+        "top_logits": np.zeros((count, batch.top_k), np.float32),
+        "logits": np.zeros((0, 1), np.float32),
+        "hidden": np.zeros((0, 1), np.float32),
+    }
+    return StepOutput(**(given | arrays))
+
+
+def distinct_prompt(number: int, length: int) -> list[int]:
+    """A prompt that shares no token with that of another number."""
+    return [number + 1] + [0] * (length - 1)
+
+
+class _NoRunner:
+    """Stands where the Runner stands; looks at the scheduler's tables while a forward would run:
+    the blocks of the step are reserved, nothing has ended yet."""
+
+    def __init__(self, head: Head) -> None:
+        self.isa, self.vocab_size = default_isa(), head.vocab_size
+        self.op_names, self.layouts, self.block_bytes = (), (None,), 0
+        self.scheduler: Scheduler | None = None
+        self.seen = (0, 0)
+        self._head = head
+
+    def forward(self, batch: Batch) -> StepOutput:
+        assert self.scheduler is not None
+        table_blocks = sum(len(table.blocks) for table in self.scheduler.tables)
+        self.seen = self.scheduler.num_running, table_blocks
+        return self._head.answer(batch)
+
+    def copy_blocks(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """There are no pages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One step as it ran."""
+
+    record: StepRecord
+    num_running: int  # requests that had blocks
+    table_blocks: int  # blocks in the tables of all sequences: as if none were shared
+
+
+class Modelless:
+    def __init__(
+        self, head: Head, *, num_blocks: int, block_size: int, max_num_seqs: int, max_rows: int,
+        context: int,
+    ) -> None:  # fmt: skip
+        """`context`: tokens of the longest request that may be offered."""
+        budget = StepBudget(
+            llama.build(_SHAPES), kv_bytes=1, weight_bytes=1, target_seconds=None,
+            max_rows=max_rows, min_chunk=1,
+        )  # fmt: skip
+        index = PrefixIndex(block_size, num_remembered=0)
+        self.pool = BlockPool(num_blocks, forget=index.forget)
+        kv = KVCacheManager(self.pool, index, block_size=block_size)
+        runner = _NoRunner(head)
+        runner.scheduler = Scheduler(kv, budget, max_num_seqs=max_num_seqs)
+        self._runner = runner
+        limits = EngineLimits(context, frozenset(), 0.0)
+        self.engine = Engine(cast(Runner, runner), runner.scheduler, kv, budget, limits, _NAMESPACE)
+
+    def offer(self, prompt: Sequence[int], max_tokens: int, **params: object) -> Request:
+        return self.engine.add(
+            prompt, SamplingParams.parse({"max_tokens": max_tokens, **params}), RequestOptions()
+        )
+
+    def steps(self) -> Iterator[Moment]:
+        """Run until nothing is left. What raises in a step is raised here."""
+        while self.engine.has_unfinished:
+            result = self.engine.step()
+            for request in result.finished:
+                if request.error is not None:
+                    raise request.error
+            yield Moment(self.engine.records[-1], *self._runner.seen)
+
+    def run(self) -> None:
+        for _ in self.steps():
+            pass
