@@ -134,8 +134,9 @@ def make_engine(
     )
     index = PrefixIndex(config.block_size, num_remembered=plan.num_blocks)
     order: EvictionOrder = CostAware() if config.eviction == "cost" else LeastRecentlyUsed()
-    # Pinned blocks leave room for a request as long as the context.
-    max_pinned = plan.num_blocks - -(-plan.context // config.block_size)
+    # Pinned blocks leave room for a request as long as the context, and half of the rest for one
+    # with several answers.
+    max_pinned = (plan.num_blocks - -(-plan.context // config.block_size)) // 2
     pool = BlockPool(
         plan.num_blocks, order=order, forget=index.forget, max_pinned=max_pinned, clock=clock
     )
