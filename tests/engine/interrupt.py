@@ -1,0 +1,52 @@
+"""Raise an exception at any line of the engine or the cache while a call runs: what Ctrl-C may do,
+and what a bug at that line would do.
+
+Python's own tracing tells each line before it runs, so an exception raised there is one between two
+lines.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import octavo
+
+_ROOT = Path(octavo.__file__).parent
+_TRACED = tuple(str(_ROOT / folder) for folder in ("engine", "kv_cache"))
+
+Line = tuple[CodeType, int]
+Chooser = Callable[[Line], bool]
+
+
+def call_raising(call: Callable[[], object], error: BaseException, at: Chooser) -> bool:
+    """Make a call and raise `error` at the first line that `at` chooses. False: it chose none. What
+    else the call raises comes through."""
+    raised = False
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal raised
+        if not frame.f_code.co_filename.startswith(_TRACED):
+            return None
+        if event == "line" and not raised and at((frame.f_code, frame.f_lineno)):
+            raised = True
+            raise error
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except type(error) as caught:
+        if caught is not error:
+            raise
+    finally:
+        sys.settrace(before)
+    return raised
+
+
+def lines_of(codes: Iterable[CodeType]) -> set[int]:
+    return {line for code in codes for _, _, line in code.co_lines() if line is not None}
