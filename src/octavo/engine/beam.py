@@ -76,16 +76,17 @@ class BeamSearch:
         assert len(top) == len(self.beams)
         streams = [_candidates(*each) for each in zip(count(), self.beams, top, strict=False)]
         enough = self._width + len(streams) * len(self._end_tokens)
-        old, self.beams = self.beams, []
+        beams: list[Beam] = []
         steps: list[tuple[int, int]] = []
         for place, (cost, parent, _, token) in enumerate(islice(heapq.merge(*streams), enough)):
-            beam = Beam((*old[parent].tokens, token), -cost)
+            beam = Beam((*self.beams[parent].tokens, token), -cost)
             reason = self._reason(beam)
             if reason is None and len(steps) < self._width:
-                self.beams.append(beam)
+                beams.append(beam)
                 steps.append((parent, token))
             elif reason is not None and place < self._width:
                 self._finish(beam, reason)
+        self.beams = beams
         if self._is_over():
             self.beams = []
             return []
@@ -93,9 +94,9 @@ class BeamSearch:
 
     def end(self, reason: FinishReason) -> None:
         """Stop now, at a deadline or a cancel: live beams become hypotheses."""
-        for beam in self.beams:
-            self._finish(beam, reason)
-        self.beams = []
+        while self.beams:
+            self._finish(self.beams[0], reason)
+            del self.beams[0]
 
     def hypotheses(self) -> list[Hypothesis]:
         """The `num_outputs` best, best first, of a search that is done; fewer only where the

@@ -14,6 +14,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,7 +26,7 @@ from octavo.engine.runner import Runner, make_batch
 from octavo.engine.sampler import Draw, Sampler, answers
 from octavo.engine.scheduler import Scheduler, StepPlan
 from octavo.engine.step_budget import StepBudget
-from octavo.errors import OutOfMemoryError, UsageError
+from octavo.errors import OctavoError, OutOfMemoryError, UsageError
 from octavo.kernels import native
 from octavo.kv_cache.manager import KVCacheManager
 from octavo.kv_cache.names import Namespace
@@ -79,6 +80,8 @@ class Engine:
         self._namespace = namespace
         self._clock = clock
         self._sampler = Sampler(runner.isa, runner.vocab_size)
+        self._result = StepResult()  # of the step that runs, or of one that raised
+        self._open: dict[Request, None] = {}  # requests whose end was not settled
         self._searches: dict[Request, BeamSearch] = {}
         self._deadlines: list[Request] = []  # unfinished requests that have one
         self._suspects: list[Request] = []  # of a step that raised: each runs alone once
@@ -114,39 +117,35 @@ class Engine:
             max_tokens=min(room, room if params.max_tokens is None else params.max_tokens),
         )
         search = self._search(request, params.beam_width) if params.beam_width else None
-        self._scheduler.add(request, self._namespace)
-        self._num_added += 1
         request.times.added = self._clock()
-        if search is not None:
-            self._searches[request] = search
         if options.deadline_ms is not None:
             request.deadline = request.times.added + options.deadline_ms / 1e3
-            self._deadlines.append(request)
+        self._queue(request, search)
         return request
 
     def step(self) -> StepResult:
-        """Run one step. Ends requests that are done, and those that are past their deadline."""
-        result = StepResult()
-        try:
-            self._end_late(result)
-            self._step(result)
-        except BaseException:
-            self._recover()
-            raise
+        """Run one step. Ends requests that are done, and those that are past their deadline. What a
+        step did before it raised is in the result of the next."""
+        with self._whole():
+            self._end_late(self._result)
+            self._step(self._result)
+            result, self._result = self._result, StepResult()
         return result
 
     def finish(self, request: Request, reason: FinishReason) -> None:
         """End a request early, wherever it is: nobody waits for it."""
-        if not request.finished:
-            self._end(request, reason)
+        with self._whole():
+            if not request.finished:
+                self._end(request, reason)
 
     def finish_sequence(self, sequence: Seq, reason: FinishReason) -> None:
         """End one answer early: a stop string was found in it."""
         request = sequence.request
-        if sequence.finish_reason is None:
-            self._scheduler.finish_sequence(sequence, reason)
-        if not request.finished and all(s.finish_reason for s in request.sequences):
-            self._end(request, reason)
+        with self._whole():
+            if sequence.finish_reason is None:
+                self._scheduler.finish_sequence(sequence, reason)
+            if not request.finished and all(s.finish_reason for s in request.sequences):
+                self._end(request, reason)
 
     def metrics(self, request: Request) -> Metrics:
         """Of a finished request."""
@@ -169,20 +168,19 @@ class Engine:
         """Run a whole prompt outside the scheduler, every row an output; one StepOutput a step.
         Nothing is read from the prefix cache, since every row has to run."""
         pool = self._kv.pool
-        blocks = pool.allocate(self._kv.count(len(tokens)))
-        if blocks is None:
-            raise OutOfMemoryError(
-                f"{len(tokens)} tokens need more KV blocks than the {pool.num_free} free: "
-                "raise kv_memory"
-            )
-        try:
+        with self._whole():  # which frees the blocks too, since no sequence has them
+            blocks = pool.allocate(self._kv.count(len(tokens)))
+            if blocks is None:
+                raise OutOfMemoryError(
+                    f"{len(tokens)} tokens need more KV blocks than the {pool.num_free} free: "
+                    "raise kv_memory"
+                )
             for begin in range(0, len(tokens), rows_of_step):
                 span = tokens[begin : begin + rows_of_step]
                 groups = len(self._runner.layouts)
                 wants = [want] * len(span)
                 batch = make_batch([(span, begin)], [blocks], groups, range(len(span)), wants)
                 yield self._runner.forward(batch)
-        finally:
             pool.free(reversed(blocks))
 
     def reclaim(self) -> float | None:
@@ -190,10 +188,11 @@ class Engine:
         idle, or None if none has memory."""
         now = self._clock()
         idle = self._limits.kv_idle
-        blocks = self._kv.pool.reclaim(
-            empty_since=now - min(_EMPTY_IDLE, idle), kept_since=now - idle
-        )
-        self._runner.release_blocks(blocks)
+        with self._whole():
+            blocks = self._kv.pool.reclaim(
+                empty_since=now - min(_EMPTY_IDLE, idle), kept_since=now - idle
+            )
+            self._runner.release_blocks(blocks)
         empty, kept = self._kv.pool.oldest_empty, self._kv.pool.oldest_evictable
         due = [] if empty is None else [empty + min(_EMPTY_IDLE, idle)]
         due += [] if kept is None else [kept + idle]
@@ -217,19 +216,21 @@ class Engine:
         self._scheduler.check_integrity()
         pool = self._kv.pool
         assert self._scheduler.num_running > 0 or pool.num_held == pool.num_pinned
-        unfinished = set(self._scheduler.requests)
-        assert self._searches.keys() <= unfinished
-        assert set(self._deadlines) <= unfinished
+        assert self._open.keys() == set(self._scheduler.requests)
+        assert self._searches.keys() == {r for r in self._open if r.params.beam_width}
+        assert set(self._deadlines) == {r for r in self._open if r.deadline is not None}
 
     def _step(self, result: StepResult) -> None:
         begin = self._clock()
         plan = self._scheduler.schedule(self._next_suspect())
         if not plan.scheduled:
+            self._make_copies(plan)
             self._suspects = self._suspects[1:]
             return
         try:
             batch, outputs, out, forward_seconds = self._run(plan)
         except Exception as error:
+            self._recover()
             self._suspect(plan, error, result)
             return
         result.outputs = outputs
@@ -246,6 +247,9 @@ class Engine:
                 )
             except Exception as error:
                 self._fail(request, error, result)
+            except BaseException:
+                self._break_off(request, "abort", result)
+                raise
         seconds = self._clock() - begin
         self._budget.observe([(s.begin, s.end) for s in plan.scheduled], seconds)
         self._record(plan, batch, out, seconds, forward_seconds, used, unfilled)
@@ -261,9 +265,14 @@ class Engine:
             top_k=min(top_k, self._runner.vocab_size),
         )
         begin = self._clock()
-        self._runner.copy_blocks(plan.copies)
+        self._make_copies(plan)
         out = self._runner.forward(batch)
         return batch, head_outputs(rows, out), out, self._clock() - begin
+
+    def _make_copies(self, plan: StepPlan) -> None:
+        if plan.copies:
+            self._runner.copy_blocks(plan.copies)
+            self._scheduler.commit_copies()
 
     def _book(self, request: Request, outputs: Sequence[HeadOutput], result: StepResult) -> None:
         """Append what the step gave a request to its sequences."""
@@ -331,11 +340,16 @@ class Engine:
         request.sequences[:] = grown  # in the order of the search's beams
 
     def _note_prompt_logprobs(self, request: Request, output: HeadOutput) -> None:
-        """A row gives the log-probability of the token after its own."""
+        """A row gives the log-probability of the token after its own; one that ran again gives
+        nothing new."""
         if not request.prompt_logprobs:
             request.prompt_logprobs.append(None)  # nothing comes before the first
+        position = output.row.position + 1
+        if position < len(request.prompt_logprobs):
+            return
+        assert position == len(request.prompt_logprobs)
         assert output.logits is not None
-        token = request.prompt_token_ids[output.row.position + 1]
+        token = request.prompt_token_ids[position]
         count = request.params.prompt_logprobs or 0
         request.prompt_logprobs.append(
             self._sampler.logprobs(output.logits, output.log_sum_exp, token, count)
@@ -348,19 +362,40 @@ class Engine:
             return "stop"
         return "length" if sequence.num_completion_tokens >= request.max_tokens else None
 
+    def _queue(self, request: Request, search: BeamSearch | None) -> None:
+        try:
+            self._scheduler.add(request, self._namespace)
+            self._num_added += 1
+            self._open[request] = None
+            if search is not None:
+                self._searches[request] = search
+            if request.deadline is not None:
+                self._deadlines.append(request)
+        except OctavoError:
+            raise  # refused, before anything was changed
+        except BaseException:
+            request.finished = True  # nobody knows it
+            self._open.pop(request, None)
+            self._recover()
+            raise
+
     def _end(
         self, request: Request, reason: FinishReason, result: StepResult | None = None
     ) -> None:
-        """End a request; live sequences end with `reason`. Beams become the best hypotheses."""
-        self._scheduler.finish(request, reason)
-        search = self._searches.pop(request, None)
+        """End a request; live sequences end with `reason`, beams become the best hypotheses. May be
+        called again for an end that an exception broke off."""
+        if not request.finished:
+            self._scheduler.finish(request, reason)
+        search = self._searches.get(request)
         if search is not None:
-            search.end(reason)
+            search.end(request.sequences[0].finish_reason or reason)
             request.sequences = [_answer(request, h) for h in search.hypotheses()]
-        if request.deadline is not None:
+            del self._searches[request]
+        if request in self._deadlines:
             self._deadlines.remove(request)
-        if result is not None:
+        if result is not None and request not in result.finished:
             result.finished.append(request)
+        self._open.pop(request, None)
 
     def _end_late(self, result: StepResult) -> None:
         now = self._clock()
@@ -368,20 +403,36 @@ class Engine:
             if request.deadline is not None and now >= request.deadline:
                 self._end(request, "deadline", result)
 
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """A change that an exception, Ctrl-C too, may break off anywhere."""
+        try:
+            yield
+        except BaseException:
+            self._recover()
+            raise
+
     def _fail(self, request: Request, error: Exception, result: StepResult) -> None:
         request.error = error
+        self._break_off(request, "error", result)
+
+    def _break_off(self, request: Request, reason: FinishReason, result: StepResult) -> None:
+        """End a request that was being booked: its answers may not agree with each other."""
         self._recover()
-        if not request.finished:
-            self._end(request, "error", result)
+        if request in self._open:
+            self._end(request, reason, result)
 
     def _recover(self) -> None:
-        """After an exception in the middle of a change: beams are what their search says, then the
-        scheduler sets all else right."""
-        for request, search in self._searches.items():
-            beams = [[*request.prompt_token_ids, *beam.tokens] for beam in search.beams]
-            if beams and beams != [s.tokens for s in request.sequences]:
-                request.sequences[:] = [Seq(request, 0, tokens) for tokens in beams]
+        """After an exception in the middle of a change: the scheduler sets all right that still
+        runs; an end that had begun is brought to its end."""
         self._scheduler.recover()
+        for request in self._scheduler.requests:
+            if all(s.finish_reason for s in request.sequences):
+                self._scheduler.finish(request, "abort")
+        for request in [r for r in self._open if r.finished]:
+            self._end(request, "abort", self._result)
+        self._searches = {r: s for r, s in self._searches.items() if r in self._open}
+        self._deadlines = [r for r in self._deadlines if r in self._open]
 
     def _suspect(self, plan: StepPlan, error: Exception, result: StepResult) -> None:
         """A step raised before anything was booked: was it the only request, or which of them?"""

@@ -8,7 +8,8 @@ phase and no decode phase. Knows ids, counts and the time that rows take; sees n
 3. A request is admitted when the blocks of its tokens can be had, beside what the running ones need
    to reach their next token. It waits while a running one computes blocks that it could share.
 4. Without room for a running one, the one that came last gives up its blocks and waits again; they
-   stay findable until they are needed. The longest answer of every request fits the pool alone, so
+   stay findable until they are needed. While blocks are copied there are more of them for a moment:
+   then the last one lets a step pass. The longest answer of every request fits the pool alone, so
    the one that came first always ends.
 
 A plan changes nothing but tables: what did not run is planned again (`commit` books what did).
@@ -154,11 +155,14 @@ class Scheduler:
         for request in running:
             if request not in draft.preempted:
                 self._plan_prompts(request, draft)
-        if only is None and not draft.preempted:
+        if only is None and not draft.preempted and not draft.is_full:
             self._admit(draft)
-        items = tuple(draft.items.values())
-        copies = [c for item in items for c in self._tables[item.sequence].copies]
-        return StepPlan(items, tuple(copies), len(draft.preempted))
+        return StepPlan(tuple(draft.items.values()), tuple(self._copies()), len(draft.preempted))
+
+    def commit_copies(self) -> None:
+        """The copies of the plan are made: what they were made from is needed no more."""
+        for table in self._tables.values():
+            self._kv.commit_copies(table)
 
     def commit(self, item: ScheduledSequence) -> None:
         """Rows of one sequence ran: its K and V are in the pages."""
@@ -217,9 +221,8 @@ class Scheduler:
                 table = self._tables.get(sequence)
                 stored = table.num_stored if table else 0
                 computed = min(sequence.num_computed_tokens, stored, sequence.num_tokens - 1)
-                if request.needs_all_rows and computed < sequence.num_computed_tokens:
-                    computed = 0
-                    request.prompt_logprobs.clear()
+                if request.needs_all_rows:  # rows whose logits nobody took run again
+                    computed = min(computed, max(0, len(request.prompt_logprobs) - 1))
                 sequence.num_computed_tokens = computed
         self._waits = {s: w for s, w in self._waits.items() if s.request in self._roots}
 
@@ -246,7 +249,10 @@ class Scheduler:
         for sequence in ready:
             if draft.step.rows_left == 0 or request in draft.preempted:
                 return
-            self._plan(sequence, sequence.num_tokens, draft)
+            if not self._plan(sequence, sequence.num_tokens, draft):
+                for beam in ready if request.params.beam_width else ():
+                    draft.items.pop(beam, None)
+                return
 
     def _plan_prompts(self, request: Request, draft: _Draft) -> None:
         for sequence in _live(request):
@@ -279,19 +285,27 @@ class Scheduler:
         if end > begin:
             self._plan(sequence, end, draft)
 
-    def _plan(self, sequence: Seq, end: int, draft: _Draft) -> None:
-        """Reserve the slots of the rows up to `end`, if need be from those that came last."""
+    def _plan(self, sequence: Seq, end: int, draft: _Draft) -> bool:
+        """Reserve the slots of the rows up to `end`, if need be from those that came last. False:
+        the request itself came last."""
         table = self._tables[sequence]
         while not self._kv.reserve(table, end):
             victim = self._running[-1]
+            if victim is sequence.request and self._copies():
+                draft.is_full = True  # until they are made
+                return False
             self._preempt(victim, draft)
             if victim is sequence.request:
-                return
+                return False
         begin = sequence.num_computed_tokens
         draft.step.take(begin, end)
         draft.items[sequence] = ScheduledSequence(
             sequence, begin, end, table.num_stored, table.blocks
         )
+        return True
+
+    def _copies(self) -> list[Copy]:
+        return [c for table in self._tables.values() for c in table.copies]
 
     def _preempt(self, request: Request, draft: _Draft) -> None:
         """Take back its blocks; it waits again, with the tokens that it has."""
@@ -300,8 +314,6 @@ class Scheduler:
             if sequence.finish_reason is None and sequence in self._tables:
                 self._release(sequence)
                 sequence.num_computed_tokens = 0
-        if request.needs_all_rows:
-            request.prompt_logprobs.clear()  # every row runs again
         request.num_preemptions += 1
         draft.preempted.append(request)
         self._running.remove(request)
@@ -473,6 +485,7 @@ class _Draft:
         self.step = step
         self.items: dict[Seq, ScheduledSequence] = {}
         self.preempted: list[Request] = []
+        self.is_full = False
 
 
 NO_MATCH = Match([], None, 0)

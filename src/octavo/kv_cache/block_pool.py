@@ -209,10 +209,13 @@ class BlockPool:
         free = [b for b in every if not self._holders[b]]
         self._cold = [b for b in free if not self._is_kept[b] and b in cold]
         self._warm += ((b, now) for b in free if not self._is_kept[b] and b not in cold)
-        leaves_first = [b for b, _, _ in reversed(kept) if not self._holders[b]]
-        for block in sorted(leaves_first, key=lambda b: freed.get(b, now)):
+        since = {b: freed.get(b, now) for b, _, _ in reversed(kept) if not self._holders[b]}
+        for block, parent, _ in kept:
+            if block in since and parent in since:  # what was being evicted has no time of its own
+                since[block] = min(since[block], since[parent])
+        for block in sorted(since, key=since.__getitem__):  # of equal age: leaves first
             self._order.add(block)
-            self._free_since[block] = freed.get(block, now)
+            self._free_since[block] = since[block]
 
     def _take(self) -> BlockId:
         if self._warm:

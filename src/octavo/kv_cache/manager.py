@@ -101,10 +101,17 @@ class KVCacheManager:
         table.blocks.extend(taken)
         return True
 
+    def commit_copies(self, table: BlockTable) -> None:
+        """The copies that the table waited for are made: their sources are free to go."""
+        for source, _ in table.copies:
+            self._copying[source] -= 1
+        self.pool.free(source for source, _ in reversed(table.copies))
+        table.copies.clear()
+
     def commit(self, table: BlockTable, tokens: Sequence[int], num_stored: int) -> None:
         """K and V of the first `num_stored` tokens are in the blocks now, and copies are made.
         Registers the blocks that became whole; one that the index has already is shared instead."""
-        self._drop_copies(table)
+        self.commit_copies(table)
         table.num_stored = max(table.num_stored, num_stored)
         size = self.block_size
         while table.node.end + size <= table.num_stored:
@@ -113,7 +120,7 @@ class KVCacheManager:
 
     def free(self, table: BlockTable) -> None:
         """Give all blocks back, the tail first. What was registered stays findable."""
-        self._drop_copies(table)
+        self.commit_copies(table)
         self.pool.free(reversed(table.blocks))
         table.blocks = []
         table.num_stored, table.node = 0, table.root
@@ -227,9 +234,3 @@ class KVCacheManager:
             begin = table.node.end
             self.pool.keep(block, table.node.block, self._cost(begin, begin + len(tokens)))
         return node
-
-    def _drop_copies(self, table: BlockTable) -> None:
-        for source, _ in table.copies:
-            self._copying[source] -= 1
-        self.pool.free(source for source, _ in reversed(table.copies))
-        table.copies.clear()

@@ -75,8 +75,9 @@ class PrefixIndex:
     def root(self, namespace: Namespace) -> Node:
         root = self._roots.get(namespace)
         if root is None:
-            root = self._roots[namespace] = Node(None, (), None)
+            root = Node(None, (), None)
             root._name = root_name(namespace)
+            self._roots[namespace] = root
         return root
 
     def match(self, root: Node, tokens: Sequence[int], limit: int) -> Match:
@@ -232,7 +233,7 @@ def _unlink(node: Node) -> None:
 
 
 def _remember(memory: OrderedDict[bytes, int], name: bytes, length: int, limit: int) -> None:
-    memory[name] = length
-    memory.move_to_end(name)
-    if len(memory) > limit:
+    memory.pop(name, None)
+    while len(memory) >= limit:
         memory.popitem(last=False)
+    memory[name] = length
