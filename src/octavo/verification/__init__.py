@@ -2,8 +2,8 @@
 answer.
 
 `reference` computes logits in the plainest way, `recorder` and `trial` run requests on an engine
-and hand every row they are drawn from to the comparison, `scenarios` are the ways to run them,
-`proof` goes through these. Needs a model's program and weights, and no text.
+and hand every row they are drawn from to the comparison, `asks` are the requests, `scenarios` the
+ways to run them, `proof` goes through these. Needs a model's program and weights, and no text.
 """
 
 from octavo.verification.proof import Proof, verify

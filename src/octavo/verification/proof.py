@@ -13,17 +13,11 @@ from octavo.engine.runner import Runner
 from octavo.errors import UsageError
 from octavo.kernels import default_isa, native
 from octavo.loaded_model import open_model
+from octavo.verification.asks import Asks
 from octavo.verification.recorder import Tamper
 from octavo.verification.reference import Comparison, Difference, Reference
 from octavo.verification.report import Report, ScenarioResult
-from octavo.verification.scenarios import (
-    MAX_ROWS,
-    Claim,
-    Claims,
-    Stage,
-    random_tokens,
-    scenarios,
-)
+from octavo.verification.scenarios import MAX_ROWS, Claim, Claims, Stage, scenarios
 from octavo.verification.trial import Answers, Ask, Findings, Subject, Trial
 from octavo.weights.gguf_model import load_weights
 
@@ -53,8 +47,7 @@ class Proof:
     ) -> None:
         """`tamper` damages what the engines of the scenarios run, never the reference."""
         _check_context(subject.context)
-        self.block_size = config.block_size
-        self.context = subject.context
+        self.asks = Asks(config.block_size, subject.context, subject.program.vocab_size)
         self.threads = config.threads or native.usable_cpus()
         self._subject = subject
         self._config = replace(config, step_ms=None, kv_idle=float("inf"), max_num_seqs=64)
@@ -94,9 +87,6 @@ class Proof:
             tamper=self._tamper, pool=self._pool(threads or self.threads),
             num_blocks=num_blocks, max_rows=max_rows,
         )  # fmt: skip
-
-    def tokens(self, seed: int, count: int) -> tuple[int, ...]:
-        return random_tokens(self._subject.program.vocab_size, seed, count)
 
     def _run(self, name: str, scenario: Callable[[Stage], Claims]) -> ScenarioResult:
         began = time.monotonic()

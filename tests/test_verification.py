@@ -1,0 +1,283 @@
+"""Verification finds nothing on a whole engine, and each kind of damage on one that is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from octavo.batch import Batch
+from octavo.config import EngineConfig
+from octavo.engine.runner import Runner
+from octavo.errors import UsageError
+from octavo.kernels import native
+from octavo.verification import Proof, Report, Subject, Tamper
+from octavo.verification import proof as proof_module
+from octavo.verification.scenarios import Claim, Claims, Stage
+from tests.tiny import TINY, tiny_model
+
+NAMES = [
+    "alone", "batched", "chunked", "no cache",
+    "shared: full hit", "shared: partial hit", "shared: next turn", "shared: together",
+    "forked: n answers", "forked: beams",
+    "preempted, resumed", "preempted, no reuse", "evicted", "all at once",
+    "blocks of 16", "blocks of 64", "1 thread", "3 threads",
+]  # fmt: skip
+MODEL = tiny_model(TINY, native.ThreadPool(2))
+
+
+def prove(tamper: Tamper | None = None, *, context: int = 128, **options: object) -> Report:
+    config = EngineConfig.parse({"threads": 2, **options})
+    subject = Subject(MODEL.program, MODEL.weights, context)
+    return Proof(subject, config, tamper).run(lambda _: None)
+
+
+def failed(report: Report) -> list[str]:
+    return [s.name for s in report.scenarios if not s.ok]
+
+
+def events(report: Report, name: str) -> dict[str, int]:
+    return next(s.events for s in report.scenarios if s.name == name)
+
+
+@pytest.mark.parametrize(
+    ("kv", "activations"), [("bf16", "int8"), ("f32", "bf16"), ("k=f32,v=bf16", "int8")]
+)
+def test_a_whole_engine_changes_no_bit(kv: str, activations: str) -> None:
+    report = prove(context=384, kv_dtype=kv, activations=activations)
+    assert [s.name for s in report.scenarios] == NAMES
+    assert failed(report) == []
+    assert report.exact
+    assert report.logits == report.rows * TINY.vocab_size
+    assert report.rows == sum(s.rows for s in report.scenarios) > 2000
+
+
+@pytest.fixture(scope="module")
+def whole() -> Report:
+    return prove(context=384)  # prompts of 1, 2, 31, 32, 33, 128 and 288 tokens
+
+
+def test_every_row_that_a_token_is_drawn_from_is_compared(whole: Report) -> None:
+    rows = {s.name: s.rows for s in whole.scenarios}
+    assert rows["alone"] == rows["batched"] == rows["chunked"] == 7 * 12
+    assert rows["shared: full hit"] == 14 * 12
+    # The first row of a request is drawn from for all its answers: 3 answers, 2, and 1 beside them.
+    assert rows["forked: n answers"] == (1 + 3 * 11) + (1 + 2 * 11) + 12
+    # A search takes one row, then one for each beam: searches of 3 and 2 beams, each twice.
+    assert rows["forked: beams"] == 2 * ((1 + 3 * 11) + 12 + (1 + 2 * 11))
+
+
+def test_what_happened_is_counted(whole: Report) -> None:
+    assert events(whole, "alone") == {"rows from pages": 77}
+    assert events(whole, "batched") == {"in one step": 7}
+    assert events(whole, "shared: full hit") == {
+        "tokens found": 515 - 7,  # the last of each runs again
+        "rows read, not stored": 7,
+        "blocks copied": 4,  # the four whose answer begins inside a block that others could find
+    }
+    assert events(whole, "shared: next turn")["tokens found"] == 515 + 7 * 11
+    assert events(whole, "shared: together") == {"tokens found": 4 * 192}
+    assert events(whole, "blocks of 16")["tokens a block"] == 16
+    assert events(whole, "3 threads")["threads"] == 3
+
+
+@pytest.mark.parametrize(("block_size", "context"), [(16, 128), (16, 384), (64, 128), (64, 150)])
+def test_every_event_happens_at_every_size(block_size: int, context: int) -> None:
+    report = prove(context=context, block_size=block_size)
+    assert failed(report) == []
+    others = {f"blocks of {size}" for size in (16, 32, 64) if size != block_size}
+    assert others <= {s.name for s in report.scenarios}
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_other_thread_counts_are_those_that_are_not_the_own(threads: int) -> None:
+    names = [s.name for s in prove(threads=threads).scenarios]
+    assert names[-2:] == {1: ["2 threads", "3 threads"], 3: ["1 thread", "2 threads"]}[threads]
+
+
+@dataclass
+class Once(Tamper):
+    """Damages the first batch of scenario number `scenario` that `damage` can do something to."""
+
+    damage: Callable[[Runner, Batch], Batch | None]
+    done: bool = False
+
+    def batch(self, runner: Runner, batch: Batch) -> Batch:
+        damaged = None if self.done else self.damage(runner, batch)
+        self.done = self.done or damaged is not None
+        return batch if damaged is None else damaged
+
+
+def swap_rows_of_a_chunk(runner: Runner, batch: Batch) -> Batch | None:
+    """The tokens of two rows, where the rows are a chunk with more to come."""
+    for begin, end in zip(batch.row_starts[:-1], batch.row_starts[1:], strict=True):
+        if end - begin >= 2 and end - 1 not in batch.output_rows:
+            tokens = batch.tokens.copy()
+            tokens[[begin, begin + 1]] = tokens[[begin + 1, begin]]
+            return replace(batch, tokens=tokens)
+    return None
+
+
+def exchange_a_block(runner: Runner, batch: Batch) -> Batch | None:
+    """The first block of a sequence that only reads it, for another sequence's."""
+    firsts = batch.positions[batch.row_starts[:-1]]
+    size = runner.layouts[0].block_size
+    for i, first in enumerate(firsts):
+        other = batch.block_tables[:, i - 1, 0]
+        if len(firsts) > 1 and first >= size and (batch.block_tables[:, i, 0] != other).all():
+            tables = batch.block_tables.copy()
+            tables[:, i, 0] = other
+            return replace(batch, block_tables=tables)
+    return None
+
+
+def stale_page(runner: Runner, batch: Batch) -> Batch | None:
+    """A block that is read has what another sequence wrote into its own."""
+    firsts = batch.positions[batch.row_starts[:-1]]
+    size = runner.layouts[0].block_size
+    for i, first in enumerate(firsts):
+        read, other = batch.block_tables[0, i, 0], batch.block_tables[0, i - 1, 0]
+        if len(firsts) > 1 and first >= size and read != other:
+            Runner.copy_blocks(runner, [(int(other), int(read))])
+            return batch
+    return None
+
+
+def flip(bit: int) -> Callable[[Runner, Batch], Batch | None]:
+    """One bit of one value of K, in a full block that a sequence reads: a value of a token that
+    this model attends to, or no logit would tell."""
+
+    def damage(runner: Runner, batch: Batch) -> Batch | None:
+        layout = runner.layouts[0]
+        if len(batch.tokens) > 1 or batch.positions[0] < layout.block_size:
+            return None
+        start = int(batch.block_tables[0, 0, 0]) * layout.block_stride // 2
+        values = runner.pages[0].view(np.uint16)  # bf16
+        values[start + 1000] ^= np.uint16(1 << bit)
+        return batch
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "found_in"),
+    [
+        (swap_rows_of_a_chunk, "chunked"),
+        (exchange_a_block, "batched"),
+        (stale_page, "batched"),
+        (flip(15), "alone"),
+        (flip(0), "alone"),
+    ],
+)
+def test_one_damage_is_found_where_it_was_done_and_nowhere_else(
+    damage: Callable[[Runner, Batch], Batch | None], found_in: str
+) -> None:
+    tamper = Once(damage)
+    report = prove(tamper)
+    assert tamper.done
+    assert not report.exact
+    assert failed(report) == [found_in]
+    (result,) = [s for s in report.scenarios if not s.ok]
+    assert result.difference is not None
+    assert result.difference.values > 0
+    assert result.difference.largest is not None
+    assert result.difference.largest > 0
+    assert result.problem is not None
+    assert f"request {result.difference.request} (" in result.problem
+    assert f"position {result.difference.position}: " in result.problem
+
+
+def test_the_first_difference_is_the_row_that_was_damaged() -> None:
+    """The third prompt, of 63 tokens, is the first to read a full block of 64: at its 65th."""
+    report = prove(Once(flip(15)), block_size=64)
+    difference = report.scenarios[0].difference
+    assert difference is not None
+    assert (difference.request, difference.position) == (2, 64)
+
+
+class SkippedCopy(Tamper):
+    """One copy-on-write copy is not made: its block holds what was there before."""
+
+    done = False
+
+    def copies(self, pairs: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
+        if not pairs or self.done:
+            return pairs
+        self.done = True
+        return pairs[1:]
+
+
+def test_a_copy_that_was_not_made_is_found() -> None:
+    report = prove(SkippedCopy())
+    assert failed(report) == ["shared: full hit"]  # the first scenario that copies
+
+
+class OtherArithmetic(Tamper):
+    def config(self, config: EngineConfig) -> EngineConfig:
+        return replace(config, activations="bf16")
+
+
+def test_other_arithmetic_is_found_everywhere() -> None:
+    report = prove(OtherArithmetic())
+    assert failed(report) == NAMES
+    assert all(s.difference is not None for s in report.scenarios)
+
+
+class Broken(Tamper):
+    def batch(self, runner: Runner, batch: Batch) -> Batch:
+        if len(batch.row_starts) > 5:
+            raise ValueError("no more than four")
+        return batch
+
+
+def test_a_request_that_fails_is_told() -> None:
+    """Run alone again after the step that raised, every request gets its answer."""
+    report = prove(Broken())
+    problem = {s.name: s.problem for s in report.scenarios}
+    assert problem["alone"] is None
+    assert problem["batched"] == "what it is about did not happen: in one step 1"
+
+
+class Dead(Tamper):
+    def batch(self, runner: Runner, batch: Batch) -> Batch:
+        raise ValueError("nothing runs")
+
+
+def test_an_engine_that_runs_nothing_is_told() -> None:
+    report = prove(Dead())
+    assert failed(report) == NAMES
+    assert report.scenarios[0].problem == "request 0 failed: nothing runs"
+
+
+def only(monkeypatch: pytest.MonkeyPatch, scenario: Callable[[Stage], Claims]) -> Report:
+    monkeypatch.setattr(proof_module, "scenarios", lambda stage: [("it", scenario)])
+    return prove()
+
+
+def test_a_scenario_whose_event_did_not_happen_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_sharing(stage: Stage) -> Claims:
+        trial = stage.trial(prefix_cache=False)
+        for _ in range(2):
+            trial.run(stage.asks.mixed())
+        return [Claim("rows", trial.computed, True), Claim("tokens found", trial.matched, False)]
+
+    report = only(monkeypatch, without_sharing)
+    assert not report.exact
+    assert report.scenarios[0].difference is None
+    assert report.scenarios[0].problem == "what it is about did not happen: tokens found 0"
+
+
+def test_a_scenario_that_compares_nothing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = only(monkeypatch, lambda stage: [])
+    assert report.scenarios[0].problem == "no row was compared"
+
+
+def test_no_scenario_proves_nothing() -> None:
+    assert not Report(vocab_size=1, threads=1, isa="").exact
+
+
+def test_a_short_context_is_refused() -> None:
+    with pytest.raises(UsageError, match="at least 128 tokens, the model has 127"):
+        prove(context=127)
