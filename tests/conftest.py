@@ -29,3 +29,11 @@ def smollm2_path() -> Path:
         return library.find("smollm2", home=home())
     except ModelNotFoundError:
         return pull("smollm2", home=home())
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--octavo-long-fuzz",
+        action="store_true",
+        help="random requests for about an hour, other ones each time (tests/exactness)",
+    )

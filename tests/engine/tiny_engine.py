@@ -28,10 +28,11 @@ def tiny_engine(
     clock: Callable[[], float] = time.monotonic,
     **options: object,
 ) -> Engine:
-    """The context is what the pool holds."""
+    """The context is what the pool holds, unless it is given."""
     config = EngineConfig.parse(options)
+    context = config.context or num_blocks * config.block_size
     runner = make_runner(model, pool, num_blocks=num_blocks, max_rows=max_rows, **options)
-    plan = MemoryPlan(num_blocks * config.block_size, num_blocks, runner.block_bytes)
+    plan = MemoryPlan(context, num_blocks, runner.block_bytes)
     limits = EngineLimits(plan.context, frozenset(eos_ids), 0.0, kv_idle=config.kv_idle)
     return make_engine(
         runner, model.program, config, plan, limits, NAMESPACE, weight_bytes=1e6, clock=clock
