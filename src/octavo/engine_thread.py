@@ -134,23 +134,25 @@ class EngineThread:
 
     def _run(self) -> None:
         try:
-            while not self._is_shut or self._open or self._commands:
+            while True:
+                while not self._bell.empty():
+                    self._bell.get_nowait()  # before the look at what it rang for
                 if self._open or self._commands:
                     self._step()
+                elif self._is_shut:
+                    return
                 else:
                     self._sleep()
-                while not self._bell.empty():
-                    self._bell.get()
         finally:
             atexit.unregister(self._close)
             self._desk.detach()
             self._ended.set_result(None)
 
     def _step(self) -> None:
-        mailboxes = list(self._mailboxes.values())
         try:
             self._desk.step()
         except Exception as error:
+            mailboxes = list(self._mailboxes.values())
             logger.exception("the engine failed; %d requests end with its error", len(mailboxes))
             for mailbox in mailboxes:
                 self._command(partial(self._fail, mailbox, error))
