@@ -12,6 +12,9 @@ answers to a prompt of p tokens, when t tokens of each answer are stored, blocks
 Beams also share what their common ancestors wrote. Counted from the recorded parent pointers: the
 block that filled up with token g of the answers is as many blocks as its beams have different
 ancestors at g; the one being filled is each beam's own.
+
+Beams choose among random continuations: how often they fork is no model's, so beside the paper's
+figures theirs say little. That the two counts are equal is the point.
 """
 
 from __future__ import annotations

@@ -1,0 +1,327 @@
+"""The benchmarks of the papers' cache figures: lengths, beams and prompts small enough to count by
+hand, and the public ones where they are at hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks import data, hit_rates, paper_figures, policy, residents, sharing, waste
+from benchmarks.data import Lengths, Turn
+from benchmarks.figure import Figure, table
+from benchmarks.hit_rates import at_once, in_series
+from benchmarks.ideal_prefix import ComputedBefore, reusable
+from benchmarks.modelless import distinct_prompt
+from benchmarks.prompts import ByteEncoder, Exchange, dialogue, find_encoder
+from octavo.bench.simulate import TraceRequest, simulate
+
+REAL = pytest.mark.skipif(not data.FOLDER.is_dir(), reason="the public traces are not here")
+
+# ---- waste
+
+
+def test_waste_is_what_a_hand_counts_over_the_steps_of_each_request():
+    # 3 tokens stored, then 4, then 5 in 4, 4 and 8 slots; and 6, then 7 in 8 slots each.
+    lengths = [Lengths(3, 3), Lengths(6, 2)]
+    together = waste.measure(lengths, 4)
+    assert (together.slots, together.unfilled) == (16 + 16, 4 + 3)
+    assert (together.steps, together.served, together.refused) == (3, 2, 0)
+    alone = waste.measure(lengths, 4, at_once=1)
+    assert (alone.slots, alone.unfilled, alone.steps) == (32, 7, 5)
+
+
+def test_a_reservation_is_one_block_and_what_exceeds_it_is_refused():
+    found = waste.measure([Lengths(4096, 1), Lengths(8000, 193), Lengths(8000, 192)], 8192)
+    assert (found.served, found.refused) == (2, 1)
+    assert found.slots == 8192 * (1 + 192)
+    assert found.unfilled == 4096 + sum(192 - i for i in range(192))
+
+
+@settings(deadline=None)  # the first run loads the core
+@given(st.lists(st.builds(Lengths, st.integers(1, 40), st.integers(1, 20)), min_size=1, max_size=9))
+def test_requests_together_waste_what_they_waste_alone(lengths):
+    found = waste.measure(lengths, 8, at_once=4)
+    live = [p + i for p, answer in lengths for i in range(answer)]
+    assert found.slots == sum(-(-tokens // 8) * 8 for tokens in live)
+    assert found.unfilled == found.slots - sum(live)
+
+
+# ---- requests at once
+
+
+def test_sixteen_requests_of_32_blocks_fill_the_memory_of_two_reservations():
+    figure = residents.figure([Lengths(1000, 24)] * 40, budget=2 * 8192, warm_up=0)
+    assert (figure.counts["paged"], figure.counts["reserved"]) == (16, 2)
+    assert (figure.ours, figure.met) == (8.0, True)
+    assert figure.counts["paged_preemptions"] == 0
+
+
+def test_what_is_not_five_times_as_many_is_said_not_to_be():
+    figure = residents.figure([Lengths(2000, 24)] * 40, budget=2 * 8192, warm_up=0)
+    assert (figure.ours, figure.met) == (4.0, False)
+    assert "NOT MET" in table([figure])
+
+
+# ---- blocks saved
+
+
+def test_samples_share_the_whole_blocks_of_their_prompt():
+    # 5 tokens in blocks of 4: one block shared; 6 and 7 stored take 2 blocks an answer.
+    counted = sharing.sample_blocks([Lengths(5, 3)], 2, 4)
+    assert (counted.unshared, counted.held) == (8, 6)
+    found, _ = sharing.measure(
+        [Lengths(5, 3)], {"n": 2, "temperature": 1.0, "seed": 1}, block_size=4
+    )
+    assert found == counted
+
+
+@pytest.mark.parametrize("width", [2, 4, 6])
+def test_the_pool_saves_what_the_formula_says(width: int):
+    lengths = [Lengths(1, 9), Lengths(4, 2), Lengths(8, 5), Lengths(15, 20), Lengths(33, 7)]
+    params: dict[str, object] = {"n": width, "temperature": 1.0, "seed": 1}
+    found, _ = sharing.measure(lengths, params, block_size=4)
+    assert found == sharing.sample_blocks(lengths, width, 4)
+    assert 0 < found.saved < 1
+
+
+def test_beams_share_what_a_common_parent_wrote():
+    # 3 tokens of prompt in blocks of 4: the first token of an answer fills the block.
+    assert sharing.count_beam_blocks(3, [(0, 0)], 4) == 2
+    assert sharing.count_beam_blocks(3, [(0, 0), (0, 1)], 4) == 4
+    assert sharing.count_beam_blocks(3, [(0, 0), (1, 1)], 4) == 3  # one full block, a copy each
+    later = [
+        (0, 0),
+        (1, 1),
+        (0, 1),
+        (0, 1),
+        (0, 1),
+    ]  # the second block is full, and each beam's own
+    assert sharing.count_beam_blocks(3, later, 4) == 3
+    assert sharing.count_beam_blocks(3, [*later, (1, 1)], 4) == 4  # now they share it
+    assert sharing.count_beam_blocks(8, [(0, 0)], 4) == 2 + 2  # whole blocks of the prompt: once
+
+
+@pytest.mark.parametrize("width", [2, 4, 6])
+def test_the_pool_holds_what_the_parent_pointers_say(width: int):
+    lengths = [Lengths(1, 9), Lengths(3, 2), Lengths(8, 30), Lengths(15, 20)]
+    found, requests = sharing.measure(lengths, {"beam_width": width}, block_size=4)
+    assert found == sharing.beam_blocks(requests, 4)
+    assert [len(r.beam_parents) for r in requests] == [8, 1, 29, 19]
+    parents = {parent for r in requests for step in r.beam_parents for parent in step}
+    assert parents == set(range(width))  # beams did fork and die
+    assert found.held < found.unshared
+
+
+# ---- hit rates
+
+EXAMPLES = [1, 2, 3, 4, 5, 6]
+FEW_SHOT = [
+    [*EXAMPLES, 7, 8, 9, 10],
+    [*EXAMPLES, 20, 21],  # 6 tokens found
+    [*EXAMPLES, 7, 8, 9, 10],  # 9: the last token runs
+    [*EXAMPLES, 20, 22, 23],  # 7
+]
+
+
+def test_few_shot_prompts_find_their_common_part_to_the_token():
+    hits = in_series([[Exchange(prompt, [])] for prompt in FEW_SHOT], block_size=4)
+    assert (hits.prompt, hits.found, hits.ideal, hits.not_ideal) == (37, 22, 22, [])
+    assert hits.ideal_blocks == 4 + 8 + 4
+
+
+def test_a_prompt_finds_the_answer_before_it():
+    turns = [Exchange([1, 2, 3], [4, 5]), Exchange([1, 2, 3, 4, 5, 6, 7], [8])]
+    hits = in_series([turns], from_turn=1, block_size=4)
+    assert (hits.prompt, hits.found, hits.ideal_blocks) == (7, 5, 4)
+    assert in_series([turns], block_size=4).prompt == 10
+
+
+def test_what_falls_short_of_the_ideal_is_said_to():
+    hits = hit_rates.Hits(prompt=10, found=6, ideal=7, ideal_blocks=4, not_ideal=[3])
+    figure = hit_rates.figure("made up", ByteEncoder(), hits)
+    assert (figure.ours, figure.met) == (60.0, False)
+    assert figure.goal == "70.00 % ideal (40.00 % by whole blocks)"
+
+
+def test_prompts_offered_at_once_compute_their_whole_common_blocks_once():
+    common = distinct_prompt(1, 70)
+    prompts = [[*common, 100 + i, *range(i)] for i in range(5)]
+    found = [r.cache.matched_tokens for r in at_once(prompts) if r.cache]
+    assert len(found) == 5
+    assert found[0] == 0
+    assert all(64 <= each <= 70 for each in found[1:])
+
+
+@given(st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=12), max_size=12))
+def test_the_sorted_list_finds_the_longest_common_prefix(sequences: list[list[int]]):
+    before = ComputedBefore()
+    for i, tokens in enumerate(sequences):
+        slow = 0
+        for other in sequences[:i]:
+            shared = [a == b for a, b in zip(tokens, other, strict=False)]
+            slow = max(slow, (*shared, False).index(False))
+        assert before.longest_prefix(tokens) == slow
+        before.add(tokens)
+
+
+def test_the_last_token_of_a_prompt_is_never_reusable():
+    assert reusable(10, 10) == 9
+    assert reusable(10, 10, block_size=4) == 8
+    assert reusable(8, 8, block_size=4) == 4
+    assert reusable(1, 1) == 0
+
+
+def test_each_turn_of_a_dialogue_begins_with_the_one_before():
+    exchanges = list(dialogue(ByteEncoder(), [Turn("Hi", "Hello!"), Turn("Bye", "")]))
+    (first, answer), (second, nothing) = exchanges
+    assert second[: len(first) + len(answer)] == first + answer
+    assert (bytes(answer), nothing) == (b"Hello!", [])
+
+
+# ---- eviction
+
+
+def test_an_ordered_dict_evicts_tails_first():
+    ids = [(1, 2, 3), (4,), (1, 2, 5)]
+    trace = [TraceRequest(512 * len(each), each) for each in ids]
+    assert policy.plain_lru(trace, 3) == 1024  # 3 went for 4
+    assert policy.plain_lru(trace, None) == 1024
+    assert policy.plain_lru([*trace, trace[1]], 3) == 1024  # 4 went for 5
+    assert policy.plain_lru([*trace, trace[1]], None) == 1536
+    figure = policy.lru_figure("made up", trace, simulate(trace, num_blocks=3, policy="lru"), 0.0)
+    assert (figure.met, figure.counts["hit_tokens"]) == (True, 1024)
+
+
+# ---- the runner
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    """A folder as the benchmarks read it, with two questions of each kind."""
+    bbh = tmp_path / "questions" / "bbh"
+    bbh.mkdir(parents=True)
+    (tmp_path / "chat").mkdir()
+    for task in data.BBH_TASKS:
+        examples = [{"input": f"{task} {i}?", "target": "yes"} for i in range(2)]
+        (bbh / f"{task}.json").write_text(json.dumps({"examples": examples}))
+        (bbh / f"{task}.cot.txt").write_text(f"canary\n-----\n{task}.\n\nQ: why?\nA: so.")
+    questions = [{"question_id": i, "turns": [f"one {i}", f"two {i}"]} for i in (1, 2)]
+    answers = [{"question_id": 2, "choices": [{"turns": ["three", "four"]}]}]
+    said = [("USER", "Hi"), ("SYSTEM", "Hello"), ("USER", "Bye")]
+    turns = [{"speaker": who, "utterance": what} for who, what in said]
+    write_lines(tmp_path / "questions" / "mt_bench.part1.jsonl", questions)
+    write_lines(tmp_path / "questions" / "mt_bench_reference_answers.part1.jsonl", answers)
+    write_lines(tmp_path / "chat" / "sgd_dialogues.part1.jsonl", [{"turns": turns}] * 2)
+    return tmp_path
+
+
+def write_lines(path: Path, objects: list[dict[str, object]]) -> None:
+    path.write_text("".join(json.dumps(each) + "\n" for each in objects))
+
+
+def test_texts_are_read_as_prompts_and_turns(texts: Path):
+    first = data.bbh_prompts(texts)[0]
+    question = "Q: date_understanding 0?\nA: Let's think step by step."
+    assert first == f"date_understanding.\n\nQ: why?\nA: so.\n\n{question}"
+    assert data.mt_bench(texts) == [
+        [Turn("one 1", ""), Turn("two 1", "")],
+        [Turn("one 2", "three"), Turn("two 2", "four")],
+    ]
+    assert data.sgd_dialogues(texts) == [[Turn("Hi", "Hello"), Turn("Bye", "")]] * 2
+
+
+def test_lengths_are_scaled_to_other_means():
+    lengths = [Lengths(100, 10), Lengths(300, 30)]
+    assert data.scaled(lengths, prompt=20, answer=4) == [Lengths(10, 2), Lengths(30, 6)]
+
+
+def test_the_runner_prints_every_figure_as_json(
+    texts: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("OCTAVO_HOME", str(texts))  # where no model is
+    assert paper_figures.main(["--data", str(texts), "--only", "hits", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])["hits"]
+    assert [f["name"] for f in figures] == [
+        "hit rate, BBH 3-shot, 10 questions, bytes",
+        "hit rate, the same offered all at once",
+        "hit rate, MT-bench turn 2, 1 answered, bytes",
+        "hit rate, MT-bench turn 2, 1 with an empty answer, bytes",
+        "hit rate, SGD, 4 turns, bytes",
+    ]
+    assert all(f["met"] for f in figures)
+    # The second of the dialogues is the first again: all but the last bytes of its prompts.
+    prompts = [each.prompt for each in dialogue(ByteEncoder(), data.sgd_dialogues(texts)[0])]
+    again = sum(len(prompt) - 1 for prompt in prompts)
+    assert figures[-1]["counts"]["found_tokens"] == len(prompts[0]) + len("Hello") + again
+
+
+def test_a_goal_that_is_missed_is_the_exit_code(
+    texts: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    missed = Figure("waste", 99.0, "%", goal="<= 1 %", met=False)
+    monkeypatch.setattr(paper_figures, "GROUPS", {"waste": lambda folder: [missed]})
+    assert paper_figures.main(["--data", str(texts)]) == 1
+    assert "NOT MET" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--only", "waste,wast"], "no 'wast': expected some of waste,residents"),
+        (["--data", "/nowhere"], "there is no folder /nowhere"),
+    ],
+)
+def test_the_runner_refuses_what_it_does_not_know(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as error:
+        paper_figures.main(arguments)
+    assert error.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+# ---- the public lengths and texts
+
+
+@REAL
+@pytest.mark.parametrize(("trace", "every"), [("conv", 60), ("code", 20)])
+@pytest.mark.parametrize("block_size", [16, 32, 8192])
+def test_waste_on_real_lengths_is_near_the_reference_and_under_the_goal(
+    trace: str, every: int, block_size: int
+):
+    lengths = data.azure_lengths(data.FOLDER, trace)[::every]
+    figure = waste.figure(trace, lengths, block_size)
+    assert figure.met in (None, True)
+    # A sample of the requests whose average the reference is.
+    assert figure.ours == pytest.approx(waste.REFERENCE[trace][block_size], rel=0.2)
+
+
+@REAL
+def test_five_times_as_many_real_requests_are_resident():
+    lengths = data.azure_lengths(data.FOLDER, "conv")[::40]
+    figure = residents.figure(lengths, budget=4 * 8192, warm_up=100)
+    assert figure.met
+    assert figure.counts["reserved"] == 4
+
+
+@REAL
+def test_real_dialogues_find_all_that_was_computed():
+    encoder = find_encoder()
+    for turns, from_turn in ((data.mt_bench(data.FOLDER), 1), (data.sgd_dialogues(data.FOLDER), 0)):
+        hits = hit_rates.chats(encoder, turns[:20], from_turn)
+        assert (hits.found, hits.not_ideal) == (hits.ideal, [])
+        assert hits.ideal_blocks < hits.ideal
+
+
+@REAL
+def test_real_few_shot_prompts_find_all_that_was_computed():
+    encoder = find_encoder()
+    prompts = [encoder.text(prompt) for prompt in data.bbh_prompts(data.FOLDER)[::10]]
+    hits = in_series([[Exchange(prompt, [])] for prompt in prompts])
+    assert (hits.found, hits.not_ideal) == (hits.ideal, [])
+    assert 0.85 < hits.rate < 0.98
+    assert hit_rates.at_once_figure(prompts, hits).met
