@@ -41,6 +41,16 @@ def test_a_single_stop_is_a_list_of_one() -> None:
         ({"frequency_penalty": None}, "frequency_penalty=None"),
         ({"seed": -1}, "seed=-1: expected a whole number from 0 to 18446744073709551615"),
         ({"logprobs": 21}, "logprobs=21: expected a whole number from 0 to 20"),
+        ({"prompt_logprobs": -1}, "prompt_logprobs=-1: expected a whole number from 0 to 20"),
+        ({"n": 0}, "n=0: expected a whole number from 1 to 64"),
+        ({"n": None}, "n=None"),
+        ({"beam_width": 33}, "beam_width=33: expected a whole number from 1 to 32"),
+        ({"beam_width": 2, "length_penalty": 11}, "length_penalty=11: expected a number from -10"),
+        ({"beam_width": 2, "early_stopping": 1}, "early_stopping=1: expected True or False"),
+        ({"length_penalty": 0.5}, "length_penalty=0.5: needs beam_width"),
+        ({"early_stopping": True}, "early_stopping=True: needs beam_width"),
+        ({"beam_width": 2, "n": 3}, "n=3: at most beam_width=2"),
+        ({"beam_width": 2, "temperature": 0.5}, "temperature=0.5: beam_width takes none, or 0"),
         ({"stop": ""}, "stop=('',): expected a non-empty string"),
         ({"stop": [1]}, "stop=(1,)"),
         ({"stop": 5}, "stop=5"),
@@ -53,3 +63,28 @@ def test_a_single_stop_is_a_list_of_one() -> None:
 def test_a_bad_value_names_its_field_and_range(option: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
         SamplingParams.parse(option)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("top_k", 5),
+        ("top_p", 0.5),
+        ("min_p", 0.1),
+        ("repetition_penalty", 1.1),
+        ("presence_penalty", 0.1),
+        ("frequency_penalty", 0.1),
+        ("seed", 0),
+        ("stop", ["x"]),
+        ("logprobs", 0),
+        ("prompt_logprobs", 0),
+    ],
+)
+def test_beams_are_not_drawn(name: str, value: object) -> None:
+    with pytest.raises(UsageError, match=f"{name}=.*: cannot be combined with beam_width"):
+        SamplingParams.parse({"beam_width": 2, name: value})
+
+
+def test_beams_take_a_temperature_of_zero_and_as_many_answers_as_beams() -> None:
+    params = SamplingParams(beam_width=4, n=4, temperature=0, length_penalty=-1.5)
+    assert (params.beam_width, params.n, params.early_stopping) == (4, 4, False)
