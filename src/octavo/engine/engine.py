@@ -120,8 +120,7 @@ class Engine:
         request.times.added = self._clock()
         if options.deadline_ms is not None:
             request.deadline = request.times.added + options.deadline_ms / 1e3
-        self._queue(request, search)
-        return request
+        return self._queue(request, search)
 
     def step(self) -> StepResult:
         """Run one step. Ends requests that are done, and those that are past their deadline. What a
@@ -362,7 +361,7 @@ class Engine:
             return "stop"
         return "length" if sequence.num_completion_tokens >= request.max_tokens else None
 
-    def _queue(self, request: Request, search: BeamSearch | None) -> None:
+    def _queue(self, request: Request, search: BeamSearch | None) -> Request:
         try:
             self._scheduler.add(request, self._namespace)
             self._num_added += 1
@@ -371,6 +370,7 @@ class Engine:
                 self._searches[request] = search
             if request.deadline is not None:
                 self._deadlines.append(request)
+            return request
         except OctavoError:
             raise  # refused, before anything was changed
         except BaseException:

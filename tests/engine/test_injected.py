@@ -1,0 +1,191 @@
+"""A part of a step that raises: its model, its copies, its draws, its blocks. Each just before it
+did its work and just after."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from octavo.batch import Want
+from octavo.engine.engine import Engine
+from octavo.request import Request
+from tests.engine.busy import EOS, MODEL, POOL, TEXT, Busy, answers, is_hurt
+from tests.engine.tiny_engine import add, run, tiny_engine
+
+PARTS = {
+    "runner.forward": lambda e: (e._runner, "forward"),
+    "runner.copy_blocks": lambda e: (e._runner, "copy_blocks"),
+    "sampler.draw": lambda e: (e._sampler, "draw"),
+    "kv.commit": lambda e: (e._kv, "commit"),
+    "kv.reserve": lambda e: (e._kv, "reserve"),
+    "kv.fork": lambda e: (e._kv, "fork"),
+    "index.register": lambda e: (e._kv.index, "register"),
+    "index.forget": lambda e: (e._kv.pool, "_forget"),
+    "pool.allocate": lambda e: (e._kv.pool, "allocate"),
+    "pool.free": lambda e: (e._kv.pool, "free"),
+}
+
+
+class Fault:
+    """Replaces a method of an object by one that raises at its nth call."""
+
+    def __init__(self, owner: Any, name: str, *, error: BaseException, nth: int, after: bool):
+        real, left = getattr(owner, name), nth
+        self.raised = False
+
+        def faulty(*args: Any, **options: Any) -> Any:
+            nonlocal left
+            left -= 1
+            self.raised |= left == 0
+            if left == 0 and not after:
+                raise error
+            result = real(*args, **options)
+            if left == 0:
+                raise error
+            return result
+
+        setattr(owner, name, faulty)
+        self._restore = lambda: setattr(owner, name, real)
+
+    def remove(self) -> None:
+        self._restore()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("kind", [RuntimeError, MemoryError, KeyboardInterrupt])
+def test_a_part_that_raises_costs_at_most_one_request(
+    part: str, after: bool, kind: type[BaseException]
+) -> None:
+    busy, num_raised = Busy(seed=7), 0
+    for i in range(60):
+        busy.fill()
+        owner, name = PARTS[part](busy.engine)
+        error = kind("injected")
+        fault = Fault(owner, name, error=error, nth=1 + i % 4, after=after)
+        try:
+            busy.engine.step()
+        except kind as raised:
+            if raised is not error:
+                raise
+        fault.remove()
+        num_raised += fault.raised
+        busy.check(may_hurt=fault.raised)
+        busy.engine.step()
+        busy.check(may_hurt=0)
+    busy.drain()
+    assert num_raised >= 3
+    assert busy.num_right > 5
+
+
+def poison(engine: Engine, tokens: list[int]) -> None:
+    """From now on the model fails on every batch that holds these tokens."""
+    real = engine._runner.forward
+
+    def forward(batch: Any) -> Any:
+        if set(tokens) & set(batch.tokens.tolist()):
+            raise RuntimeError("injected")
+        return real(batch)
+
+    engine._runner.forward = forward  # type: ignore[method-assign]
+
+
+def test_the_one_request_that_the_model_fails_on_is_found() -> None:
+    """Three requests share the step that fails. Each runs alone once: 0 and 2 go on, 1 ends."""
+    engine = tiny_engine(MODEL, POOL, step_ms=None)
+    requests = [add(engine, [10 + i] * 5, max_tokens=4, temperature=0) for i in range(3)]
+    poison(engine, [11])
+    assert engine.step().grown == []
+    alone = [engine.step() for _ in range(3)]
+    assert [[s.request for s in a.grown] for a in alone] == [[requests[0]], [], [requests[2]]]
+    assert [a.finished for a in alone] == [[], [requests[1]], []]
+    engine.check_integrity()
+    run(engine)
+    assert str(requests[1].error) == "injected"
+    assert [r.sequences[0].finish_reason for r in requests] == ["length", "error", "length"]
+    for i in (0, 2):
+        quiet = tiny_engine(MODEL, POOL, step_ms=None)
+        same = add(quiet, [10 + i] * 5, max_tokens=4, temperature=0)
+        run(quiet)
+        assert answers(requests[i]) == answers(same)
+
+
+def test_a_request_alone_in_its_step_is_known_at_once() -> None:
+    engine = tiny_engine(MODEL, POOL, step_ms=None)
+    request = add(engine, TEXT[:5], max_tokens=4)
+    poison(engine, TEXT[:5])
+    assert engine.step().finished == [request]
+    assert is_hurt(request)
+    assert not engine.has_unfinished
+
+
+def test_a_draw_that_fails_ends_its_request_alone_and_at_once() -> None:
+    engine = tiny_engine(MODEL, POOL, step_ms=None, eos_ids=EOS)
+    bad = add(engine, TEXT[:20], max_tokens=4, temperature=1.0, seed=1)
+    good = add(engine, TEXT[20:40], max_tokens=4, temperature=1.0, seed=2)
+    real = engine._sampler.draw
+
+    def draw(sequence: Any, *args: Any) -> Any:
+        if sequence.request is bad:
+            raise RuntimeError("injected")
+        return real(sequence, *args)
+
+    engine._sampler.draw = draw  # type: ignore[method-assign]
+    result = engine.step()
+    assert (result.finished, [s.request for s in result.grown]) == ([bad], [good])
+    engine.check_integrity()
+    run(engine)
+    assert good.sequences[0].finish_reason in ("stop", "length")
+
+
+def test_ctrl_c_while_a_request_is_booked_aborts_that_one_and_is_raised() -> None:
+    """The rows of the second ran too; they run again, and give the same token."""
+    engine = tiny_engine(MODEL, POOL, step_ms=None)
+    asked = {"max_tokens": 3, "temperature": 1.0, "seed": 3}
+    hit, other = (add(engine, TEXT[i : i + 9], **asked) for i in (0, 20))
+    fault = Fault(engine._sampler, "draw", error=KeyboardInterrupt(), nth=1, after=True)
+    with pytest.raises(KeyboardInterrupt):
+        engine.step()
+    fault.remove()
+    engine.check_integrity()
+    assert (hit.finished, hit.sequences[0].finish_reason) == (True, "abort")
+    assert other.sequences[0].num_tokens == 9
+    told: list[Request] = []
+    while engine.has_unfinished:
+        told += engine.step().finished
+    assert told == [hit, other]
+    quiet = tiny_engine(MODEL, POOL, step_ms=None)
+    same = add(quiet, TEXT[20:29], **asked)
+    run(quiet)
+    assert answers(other) == answers(same)
+
+
+def test_logits_that_are_no_numbers_end_their_request_alone() -> None:
+    engine = tiny_engine(MODEL, POOL, step_ms=None)
+    bad, good = (add(engine, TEXT[i : i + 9], max_tokens=2, temperature=0) for i in (0, 20))
+    real = engine._runner.forward
+
+    def forward(batch: Any) -> Any:
+        out = real(batch)
+        out.log_sum_exp[0] = float("nan")
+        return out
+
+    engine._runner.forward = forward  # type: ignore[method-assign]
+    assert engine.step().finished == [bad]
+    assert "not finite" in str(bad.error)
+    assert good.sequences[0].num_completion_tokens == 1
+
+
+def test_rows_of_all_logits_that_break_off_give_their_blocks_back() -> None:
+    engine = tiny_engine(MODEL, POOL, num_blocks=4)
+    rows = engine.all_rows(TEXT, Want.LOGITS, 32)
+    next(rows)
+    assert engine.counts()["kv_blocks_used"] == 2
+    rows.close()
+    engine.check_integrity()
+    fault = Fault(engine._runner, "forward", error=RuntimeError("injected"), nth=2, after=False)
+    with pytest.raises(RuntimeError, match="injected"):
+        list(engine.all_rows(TEXT, Want.LOGITS, 32))
+    fault.remove()
+    engine.check_integrity()

@@ -1,0 +1,157 @@
+"""An exception at any line of the engine or of the cache leaves the pool whole and every other
+request unharmed: it ends with exactly the answers that it has alone.
+
+Every second step of a busy engine is broken off at a line where none was broken off before, until
+there is no such line left, once by an error and once by Ctrl-C. Found by it when it was written:
+
+- an eviction broken off: its block became the youngest, and its parent was evicted before it;
+- Ctrl-C between the forks of n answers: the others were never drawn, and between an answer's last
+  token and its end: it got one token more than max_tokens;
+- rows of a prompt that had run and were not booked: their log-probabilities were left out;
+- an end broken off: a request without live sequences, that neither ran nor ended;
+- the root of a namespace broken off before it had its name, and found again without one.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+
+from octavo.engine.engine import Engine
+from octavo.request import Request
+from tests.engine.busy import Busy
+from tests.engine.interrupt import Line, call_raising
+
+ERRORS = [RuntimeError, KeyboardInterrupt]
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"schedule": "longest-prefix"},
+    {"prefix_cache": False},
+    {"kv_cache": False, "num_blocks": 12},
+]
+# What a busy engine does; the sweep has to pass through all of it.
+MUST_RUN = {
+    *("_admit", "_preempt", "_plan_decodes", "_plan_chunk", "_begin", "fork", "drop", "finish"),
+    *("reserve", "commit", "_register", "register_tail", "commit_copies", "_take_over", "_evict"),
+    *("touch", "free", "forget", "register", "draw", "_grow_beams", "_note_prompt_logprobs"),
+    *("_note_cache", "_end_late", "forward", "copy_blocks", "advance", "hypotheses"),
+}
+
+
+class EachLine:
+    """Chooses every line once."""
+
+    def __init__(self) -> None:
+        self.seen: set[Line] = set()
+        self.last: Line | None = None
+
+    def __call__(self, line: Line) -> bool:
+        if line in self.seen:
+            return False
+        self.seen.add(line)
+        self.last = line
+        return True
+
+
+class Nth:
+    """Chooses the line that runs as the nth."""
+
+    def __init__(self, n: int) -> None:
+        self._left = n
+        self.last: Line | None = None
+
+    def __call__(self, line: Line) -> bool:
+        self._left -= 1
+        self.last = line
+        return self._left == 0
+
+
+class Reports:
+    """Every end is in exactly one result, unless the result itself was lost on its way out."""
+
+    def __init__(self, busy: Busy) -> None:
+        self._busy = busy
+        self._reported: list[Request] = []
+        self._cancelled: set[Request] = set()
+        self._lost = 0
+
+    def step(self) -> None:
+        self._reported += self._busy.engine.step().finished
+
+    def note(self, line: Line | None) -> None:
+        if line is not None and line[0] is Engine.step.__code__:
+            self._lost += 1
+
+    def cancelled(self, request: Request) -> None:
+        """Whoever cancels a request need not be told; after an exception the engine may."""
+        self._cancelled.add(request)
+
+    def check(self, ended: int) -> None:
+        assert len(set(self._reported)) == len(self._reported)
+        assert ended - len(set(self._reported) | self._cancelled) <= self._lost
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_a_step_may_break_off_at_any_line(kind: type[BaseException]) -> None:
+    busy, at = Busy(seed=2), EachLine()
+    reports = Reports(busy)
+    quiet = 0
+    while quiet < 40:
+        error = kind("injected")
+        busy.fill()
+        raised = call_raising(reports.step, error, at)
+        if raised:
+            reports.note(at.last)
+        quiet = 0 if raised else quiet + 1
+        busy.check(may_hurt=raised)
+        reports.step()
+        busy.check(may_hurt=0)
+    busy.drain()
+    assert busy.num_right > 200
+    assert busy.num_preempted > 0
+    names = {code.co_name for code, _ in at.seen}
+    assert names >= MUST_RUN, MUST_RUN - names
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_a_call_may_break_off_after_any_number_of_lines(
+    kind: type[BaseException], options: dict[str, Any]
+) -> None:
+    """Steps, new requests and cancels, in every mode."""
+    busy = Busy(seed=3, **options)
+    reports, ended, broken = Reports(busy), 0, 0
+
+    def check(may_hurt: int) -> None:
+        nonlocal ended
+        ended += sum(r.finished for r in busy.live)
+        busy.check(may_hurt=may_hurt)
+
+    for _ in range(100):
+        busy.fill()
+        lines = busy.random.choice([5, 50, 500, 5000])
+        at = Nth(busy.random.randrange(1, lines))
+        call, victim = reports.step, None
+        if busy.random.random() < 0.2:
+            call, victim = busy.add, None
+        elif busy.random.random() < 0.2:
+            victim = busy.random.choice(list(busy.live))
+            call = partial(busy.engine.finish, victim, "abort")
+        raised = call_raising(call, kind("injected"), at)
+        if raised:
+            reports.note(at.last)
+        broken += raised
+        if victim is not None:
+            busy.engine.finish(victim, "abort")
+            reports.cancelled(victim)
+        check(may_hurt=1)
+        reports.step()
+        check(may_hurt=0)
+    while busy.live:
+        reports.step()
+        check(may_hurt=0)
+    reports.check(ended)
+    assert broken > 35
+    assert busy.num_right > 8
