@@ -43,8 +43,9 @@ def test_a_stream_closed_during_the_last_step_of_another_thread_is_ended_after_i
     """It used to hold its blocks until somebody stepped again."""
     stream = llm.stream([1, 2], LONG)
     next(stream)
+    llm.desk.add([ask(3, 4)])
     gate = Gate(llm, monkeypatch)
-    worker = threading.Thread(target=llm.generate, args=([3, 4], SHORT))
+    worker = threading.Thread(target=llm.desk.step)
     worker.start()
     gate.wait()
     stream.close()  # does not wait for the step

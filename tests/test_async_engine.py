@@ -8,6 +8,7 @@ import queue
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 
 from octavo import LLM, AsyncEngine, RequestOptions, RequestOutput, SamplingParams
 from octavo.answer import _Text
+from octavo.answer_desk import Ask
 from octavo.async_engine import TokenStream
 from octavo.batch import Batch, StepOutput
 from octavo.errors import (
@@ -27,6 +29,7 @@ from octavo.errors import (
     PromptTooLongError,
     UsageError,
 )
+from octavo.mailbox import Mailbox
 from octavo.request import StreamChunk
 from tests.cli.tiny_model import write_tiny_model
 from tests.gate import PATIENCE, Gate
@@ -162,6 +165,8 @@ def test_more_requests_than_may_wait_are_refused_with_the_numbers(
             others = [engine.stream(p, GREEDY) for p in PROMPTS[1:3]]
             with pytest.raises(OverloadedError, match="2 requests wait already, and at most 2 may"):
                 engine.stream(PROMPTS[3], GREEDY)
+            gate.let_one_pass()
+            await gate.arrival()  # now the engine knows them
             with pytest.raises(OverloadedError, match=r"try again later, or raise max_waiting"):
                 await engine.generate(PROMPTS[3], GREEDY)
             await others[1].aclose()
@@ -494,8 +499,12 @@ def test_who_stops_waiting_for_the_end_does_not_stop_it(
 
 
 def test_an_llm_has_one_async_engine_at_a_time(llm: LLM) -> None:
+    llm.generate([1], GREEDY)
+    assert llm.desk._alarm._timer is not None
+
     async def story() -> None:
         async with AsyncEngine(llm):
+            assert llm.desk._alarm._timer is None  # its thread cares for idle memory
             with pytest.raises(UsageError, match="this LLM has an AsyncEngine: share it, or close"):
                 AsyncEngine(llm)
         async with AsyncEngine(llm) as engine:
@@ -515,6 +524,18 @@ def test_one_that_was_dropped_ends_its_thread(llm: LLM) -> None:
         assert not thread.is_alive()
 
     run(story())
+
+
+def test_a_closed_one_keeps_no_model(tiny_path: Path) -> None:
+    async def story() -> weakref.ref[object]:
+        llm = LLM(tiny_path, threads=1)
+        async with AsyncEngine(llm) as engine:
+            await engine.generate([1], GREEDY)
+        return weakref.ref(llm.desk)
+
+    desk = asyncio.run(story())
+    gc.collect()
+    assert desk() is None
 
 
 def test_a_program_that_never_closes_it_ends_without_a_word(tiny_path: Path) -> None:
@@ -556,6 +577,15 @@ def test_a_loop_that_closes_ends_its_requests_and_harms_no_other(
 
     run(story())
     del streams
+
+
+def test_a_piece_for_a_loop_that_has_just_closed_is_dropped() -> None:
+    async def begin() -> Mailbox:
+        return Mailbox(Ask([1], GREEDY, RequestOptions()), streams=True)
+
+    mailbox = asyncio.run(begin())
+    mailbox.put([StreamChunk("text", (1,))])
+    assert mailbox.is_dead
 
 
 def test_event_loops_and_offline_callers_share_one_engine(llm: LLM, reference: LLM) -> None:
@@ -697,7 +727,7 @@ def test_an_idle_engine_wakes_by_itself_only_when_memory_has_idled_enough(
             await bell.sleep(2)  # for no time at all, and after it
             assert bell.timeouts[2:] == [0, None]
             assert llm.desk._alarm._timer is None  # the thread does its work
-        assert reclaimers[:4] == ["MainThread", "caller", "octavo-engine", "octavo-engine"]
+            assert reclaimers == ["MainThread", "caller", "octavo-engine", "octavo-engine"]
 
     run(story())
 

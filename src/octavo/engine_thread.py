@@ -125,8 +125,7 @@ class EngineThread:
 
     def rest(self, seconds: float | None) -> None:
         self._reclaim_at = None if seconds is None else time.monotonic() + seconds
-        if threading.current_thread() is not self._thread:
-            self._bell.put(None)  # it may sleep for too long
+        self._bell.put(None)  # it may sleep for too long
 
     def _command(self, command: Callable[[], None]) -> None:
         self._commands.append(command)

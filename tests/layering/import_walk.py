@@ -32,6 +32,8 @@ HTTP = ("http", "urllib", "httpx", "requests", "aiohttp", "fastapi", "starlette"
 BELOW_THE_DOOR = (
     *("octavo.llm", "octavo.engine", "octavo.weights", "octavo.model"),
     *("octavo.program", "octavo.kernels", "octavo.tokenizer", "octavo.kv_cache"),
+    *("octavo.answer", "octavo.answer_desk", "octavo.engine_thread", "octavo.mailbox"),
+    "octavo.loaded_model",
 )
 
 # Finer than the layers: (module and all below it, what it must not import, why).
