@@ -8,7 +8,7 @@ lines.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -46,7 +46,3 @@ def call_raising(call: Callable[[], object], error: BaseException, at: Chooser) 
     finally:
         sys.settrace(before)
     return raised
-
-
-def lines_of(codes: Iterable[CodeType]) -> set[int]:
-    return {line for code in codes for _, _, line in code.co_lines() if line is not None}

@@ -59,7 +59,7 @@ def test_a_part_that_raises_costs_at_most_one_request(
     part: str, after: bool, kind: type[BaseException]
 ) -> None:
     busy, num_raised = Busy(seed=7), 0
-    for i in range(60):
+    for i in range(30):
         busy.fill()
         owner, name = PARTS[part](busy.engine)
         error = kind("injected")
@@ -75,8 +75,8 @@ def test_a_part_that_raises_costs_at_most_one_request(
         busy.engine.step()
         busy.check(may_hurt=0)
     busy.drain()
-    assert num_raised >= 3
-    assert busy.num_right > 5
+    assert num_raised >= 2
+    assert busy.num_right > 3
 
 
 def poison(engine: Engine, tokens: list[int]) -> None:
