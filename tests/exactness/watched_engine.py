@@ -7,6 +7,7 @@ What happened is counted in `seen`. Faults can be put into it; it knows whom eac
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -105,7 +106,7 @@ class WatchedEngine:
             for r in self.unfinished
         }
         self.computed_before = dict(self.computed)
-        self.in_step = True
+        self.plan, self.in_step = StepPlan(), True
         try:
             grown = self.engine.step().grown
         except (Injected, InjectedInterrupt):
@@ -127,6 +128,7 @@ class WatchedEngine:
             self.kv.unpin(blocks)
         self.check()
         assert self.kv.pool.num_held == 0
+        self.seen["evicted"] += self.kv.pool.num_evicted
         self.compare_rows()
 
     def cancel(self, request: Request) -> None:
@@ -203,7 +205,7 @@ class WatchedEngine:
             self.seen[f"ended: {reason}"] += 1
         if any(s.finish_reason == "error" for s in request.sequences):
             assert isinstance(request.error, (Injected, ModelError)), repr(request.error)
-            assert request in self.may_fail
+            assert request in self.may_fail, "".join(traceback.format_exception(request.error))
         if request.params.beam_width:
             self._compare_beams(request)
             return
@@ -430,12 +432,13 @@ class WatchedEngine:
             return
         if fault is None or not self._is_due(*kinds):
             return
-        in_a_run = fault.kind in ("forward", "copy", "culprit")
         if self.booking is not None:
             self.may_fail.add(self.booking)
-        elif in_a_run and len(requests) == 1:
+        elif len(requests) == 1 and not fault.kind.startswith("interrupt"):
             self.may_fail |= set(requests)
-        self.seen["step rolled back"] += in_a_run and len(requests) > 1
+        among_others = fault.kind in ("forward", "copy", "culprit") and len(requests) > 1
+        self.seen["step rolled back"] += among_others
+        self.seen["culprit among others"] += among_others and fault.kind == "culprit"
         if fault.kind.startswith("interrupt"):
             raise InjectedInterrupt
         raise Injected(fault.kind)
@@ -451,4 +454,6 @@ class _Before:
 
 
 def _num_shared(left: Tokens, right: Tokens) -> int:
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False)))
+    return sum(
+        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False))
+    )
