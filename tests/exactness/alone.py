@@ -98,7 +98,7 @@ class Alone:
         parents: list[tuple[int, ...]] = []
         while not search.done and (reason is None or len(parents) < steps):
             rows = [self.row([*prompt, *beam.tokens]) for beam in search.beams]
-            new = search.advance([_best(row, search.num_candidates) for row in rows])
+            new = search.advance([best(row, search.num_candidates) for row in rows])
             parents += [tuple(parent for parent, _ in new)] if new else []
         if reason is not None:
             search.end(reason)
@@ -130,7 +130,7 @@ class Alone:
         return "length" if sequence.num_completion_tokens == at_most else None
 
 
-def _best(row: Row, count: int) -> list[tuple[int, float]]:
+def best(row: Row, count: int) -> list[tuple[int, float]]:
     """(token, log-probability) of the likeliest, ties to the lowest id."""
     logits = row.logits.tolist()
     ids = sorted(range(len(logits)), key=lambda token: (-logits[token], token))
