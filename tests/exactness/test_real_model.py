@@ -1,4 +1,4 @@
-"""SmolLM2: float32 logits equal with `==`, whatever the batch, chunks, cache and threads."""
+"""SmolLM2: float32 logits equal with `==`, whatever the batch, chunks, cache, forks and threads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 
 from octavo import LLM
 from octavo.batch import Want
+from octavo.engine.engine import Engine
 from octavo.engine.runner import Runner, make_batch
+from octavo.request import Request, RequestOptions
+from octavo.sampling_params import SamplingParams
+from tests.exactness.alone import Row, best
 
 RNG = np.random.default_rng(5)
 PROMPTS = [
@@ -79,3 +83,77 @@ def test_a_decode_rides_along_with_a_prefill(
     mixed = step(runners[2], [(decoding[-1:], len(decoding) - 1), (PROMPTS[5], 0)], [0, 1])
     assert np.array_equal(mixed[0], alone[6])
     assert np.array_equal(mixed[1], alone[5])
+
+
+@pytest.fixture(scope="module")
+def engine(smollm2_path: Path) -> Engine:
+    """With 17 blocks of 32 tokens."""
+    block_bytes = 30 * 2 * 3 * 64 * 2 * 32  # layers, K and V, heads, width, bf16, tokens
+    return LLM(smollm2_path, threads=2, context=512, kv_memory=17 * block_bytes)._engine
+
+
+def ask(engine: Engine, prompt: list[int], **params: object) -> Request:
+    values = {"temperature": 1.0, "seed": 1, "logprobs": 0, "ignore_eos": True} | params
+    if "beam_width" in params:
+        values = {"ignore_eos": True} | params
+    return engine.add(prompt, SamplingParams.parse(values), RequestOptions())
+
+
+def run(engine: Engine, runner: Runner) -> int:
+    """Step to the end; every row is that of its sequence computed whole. The number of rows."""
+    found = []
+    while engine.has_unfinished:
+        for output in engine.step().outputs:
+            sequence = output.row.item.sequence
+            tokens = tuple(sequence.tokens[: output.row.position + 1])
+            found.append((tokens, sequence.request.num_prompt_tokens, output))
+        engine.check_integrity()
+    rows: dict[tuple[int, ...], Row] = {}
+    for tokens, prompt, output in sorted(found, key=lambda each: -len(each[0])):
+        if tokens not in rows:
+            rows |= whole(runner, tokens, prompt)
+        if output.logits is None:
+            assert output.top == best(rows[tokens], len(output.top))
+        else:
+            assert Row(output.logits, output.log_sum_exp) == rows[tokens]
+    return len(found)
+
+
+def whole(runner: Runner, tokens: tuple[int, ...], prompt: int) -> dict[tuple[int, ...], Row]:
+    """The rows from the last of the prompt on, of all tokens in one forward."""
+    positions = range(prompt - 1, len(tokens))
+    table = [list(range(-(-len(tokens) // 32)))]
+    wants = [Want.LOGITS] * len(positions)
+    out = runner.forward(make_batch([(tokens, 0)], table, 1, positions, wants))
+    found = zip(positions, out.logits, out.log_sum_exp.tolist(), strict=True)
+    return {tokens[: position + 1]: Row(*row) for position, *row in found}
+
+
+def test_shared_prefixes(engine: Engine, runners: dict[int, Runner]) -> None:
+    """Cold; found whole; parted inside a block; and what was generated, at the next turn."""
+    prompt = PROMPTS[8]
+    first = ask(engine, prompt, max_tokens=6)
+    assert run(engine, runners[1]) == 6
+    turn = [*first.sequences[0].tokens, 5, 6, 7]
+    for tokens, matched in ((prompt, 149), ([*prompt[:83], 9, 9], 83), (turn, 155)):
+        request = ask(engine, tokens, max_tokens=4)
+        assert run(engine, runners[1]) == 4
+        assert request.cache is not None
+        assert request.cache.matched_tokens == matched
+
+
+def test_forks_and_beams(engine: Engine, runners: dict[int, Runner]) -> None:
+    """Both prompts end inside a block, which every sequence but one copies."""
+    copied = engine.counts()["kv_blocks_copied"]
+    ask(engine, PROMPTS[2], n=3, max_tokens=10)
+    ask(engine, PROMPTS[4], beam_width=3, max_tokens=10)
+    assert run(engine, runners[1]) == (1 + 3 * 9) + (1 + 3 * 9)
+    assert engine.counts()["kv_blocks_copied"] >= copied + 2 + 2
+
+
+def test_preempted_and_resumed(engine: Engine, runners: dict[int, Runner]) -> None:
+    """Each grows to six or seven of the 17 blocks; the one that came last gives way."""
+    prompts = [PROMPTS[0][:150], PROMPTS[5][:150], PROMPTS[6][:150]]
+    requests = [ask(engine, prompt, max_tokens=45) for prompt in prompts]
+    assert run(engine, runners[1]) == 3 * 45
+    assert [r.num_preemptions > 0 for r in requests] == [False, False, True]
