@@ -65,6 +65,18 @@ def test_the_end_of_a_table_whose_copy_was_not_made_names_nothing() -> None:
     assert (it.pool.num_holders(1), it.pool.num_empty) == (1, 2)
 
 
+def test_the_end_of_a_table_names_what_a_commit_that_was_broken_off_did_not() -> None:
+    """Ctrl-C came when the rows of three blocks had run and one of them was named. Its request
+    ended next, with a tail longer than a block: an assertion failed, and so at every later step."""
+    it = TinyTables(4)
+    table = it.begin("aaaa bbbb cccc d")
+    assert it.reserve(table, 13)
+    it.commit(table, "aaaa")
+    table.num_stored = 13
+    it.end(table, "aaaa bbbb cccc d")
+    assert it.found("aaaa bbbb cccc d") == 13
+
+
 def test_without_room_for_a_copy_a_block_that_only_the_index_shares_is_taken_over() -> None:
     """Three blocks: the prompt needs all of them. Its second block is half another's, which it
     overwrites; that one, and what followed it, is forgotten, as if evicted."""

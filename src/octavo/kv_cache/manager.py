@@ -113,10 +113,7 @@ class KVCacheManager:
         Registers the blocks that became whole; one that the index has already is shared instead."""
         self.commit_copies(table)
         table.num_stored = max(table.num_stored, num_stored)
-        size = self.block_size
-        while table.node.end + size <= table.num_stored:
-            begin = table.node.end
-            table.node = self._register(table, tokens[begin : begin + size], begin // size)
+        self._register_whole(table, tokens)
 
     def free(self, table: BlockTable) -> None:
         """Give all blocks back, the tail first. What was registered stays findable."""
@@ -127,10 +124,13 @@ class KVCacheManager:
 
     def register_tail(self, table: BlockTable, tokens: Sequence[int]) -> None:
         """Let the last block, partly filled, be found too; no more tokens will come."""
+        if table.copies:
+            return  # a copy that was not made holds nothing
+        self._register_whole(table, tokens)  # what a commit that was broken off left unnamed
         begin = table.node.end
         tail = tokens[begin : table.num_stored]
-        if not tail or table.copies:
-            return  # a copy that was not made holds nothing
+        if not tail:
+            return
         known = self.index.match(table.node, tail, len(tail)).partial_tokens
         if known < len(tail):  # else a longer block holds these tokens already
             self._register(table, tail, begin // self.block_size)
@@ -219,6 +219,13 @@ class KVCacheManager:
         self.pool.drop(block)
         table.blocks.extend(taken)
         return True
+
+    def _register_whole(self, table: BlockTable, tokens: Sequence[int]) -> None:
+        """Name every block that is whole and has no name yet."""
+        size = self.block_size
+        while table.node.end + size <= table.num_stored:
+            begin = table.node.end
+            table.node = self._register(table, tokens[begin : begin + size], begin // size)
 
     def _register(self, table: BlockTable, tokens: Sequence[int], at: int) -> Node:
         """Name block `at` of a table; if the same tokens are kept elsewhere, use that block: its
