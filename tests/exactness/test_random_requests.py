@@ -106,14 +106,14 @@ class RandomRequests(RuleBasedStateMachine):
         config=models,
         type=st.sampled_from([GGMLType.Q4_1, GGMLType.BF16]),
         options=engines,
-        pinnable=st.sampled_from([0, 0, 2]),
+        pinnable=st.sampled_from([0, 2, 4]),
     )
     def begin(
         self, config: ModelConfig, type: GGMLType, options: dict[str, Any], pinnable: int
     ) -> None:
         options = options | self.given
         self.vocab = config.vocab_size
-        self.context = (options["num_blocks"] - pinnable) * options["block_size"]
+        self.context = max(2, options["num_blocks"] - pinnable) * options["block_size"]
         alone = alone_of(config, type, options["kv_dtype"])
         self.watched = WatchedEngine(
             model_of(config, type), POOL, alone, self.seen, context=self.context, **options
@@ -201,7 +201,8 @@ class RandomRequests(RuleBasedStateMachine):
             self.guarded(watched.reclaim)
         elif what == "all_rows":
             tokens = text(self.vocab, which % 8)[: min(1 + which, self.context)]
-            self.guarded(watched.all_rows, tokens, min(watched.runner.max_rows, 1 + which))
+            rows = min(watched.runner.max_rows, 1 + which // 4)
+            self.guarded(watched.all_rows, tokens, rows, which)
         elif what == "unpin" and watched.pinned:
             self.guarded(watched.unpin, which)
         elif what == "pin" and watched.shares and watched.requests:
@@ -221,12 +222,12 @@ fork of answers / fork of beams / drop of a beam / no room / resume
 preempt / preempt of answers / preempt of beams
 cancel while waiting / cancel in the middle of a prefill / cancel in decode / end of one answer
 deadline while waiting / deadline in the middle of a prefill / deadline in decode
-step rolled back / step raised / run of a suspect / culprit among others
+step rolled back / call raised / run of a suspect / culprit among others
 fault: forward / fault: copy / fault: draw / fault: pool / fault: interrupt
 fault: interrupted draw / fault: nan / fault: culprit
 ended: stop / ended: length / ended: abort / ended: deadline / ended: error
 refused: OutOfMemoryError / evicted / reclaim of kept blocks
-pin / pin refused / unpin / all_rows / all_rows without room
+pin / pin refused / unpin / all_rows / all_rows given up / all_rows without room
 reason: None / reason: cold / reason: diverged / reason: evicted / reason: salt
 reason: disabled / reason: needs-all-rows
 """

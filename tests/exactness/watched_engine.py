@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Any
 
 import numpy as np
 
 from octavo.batch import Batch, StepOutput, Want
+from octavo.engine.engine import StepResult
 from octavo.engine.scheduler import StepPlan
 from octavo.errors import ModelError, OutOfMemoryError, UsageError
 from octavo.kernels import native
@@ -75,6 +77,7 @@ class WatchedEngine:
         self.requests: list[Request] = []
         self.unfinished: set[Request] = set()
         self.cancelled: set[Request] = set()
+        self.told: Counter[Request | Seq] = Counter()  # by steps' results
         self.cut: set[Seq] = set()  # answers that were ended one by one
         self.preempted: set[Request] = set()  # and did not grow since
         self.rows: list[tuple[Tokens, Row]] = []  # not compared yet
@@ -82,7 +85,7 @@ class WatchedEngine:
         self.computed_before = self.computed
         self.pinned: list[list[BlockId]] = []
         self.fault: Fault | None = None
-        self.in_step = False
+        self.exposed = False  # to faults
         self.booking: Request | None = None
         self.may_fail: set[Request] = set()
         self._hook()
@@ -106,14 +109,10 @@ class WatchedEngine:
             for r in self.unfinished
         }
         self.computed_before = dict(self.computed)
-        self.plan, self.in_step = StepPlan(), True
-        try:
-            grown = self.engine.step().grown
-        except (Injected, InjectedInterrupt):
-            self.seen["step raised"] += 1
-            grown = []
-        self.in_step, self.booking = False, None
-        self._count_step(before, grown)
+        result = StepResult()
+        with self._exposed():
+            result = self.engine.step()
+        self._count_step(before, result)
         self.check()
 
     def drain(self) -> None:
@@ -124,6 +123,8 @@ class WatchedEngine:
                 break
             self.step()
         assert not self.engine.has_unfinished, "livelock"
+        self.step()  # tells what the last one did, if that raised
+        self._check_told()
         for blocks in self.pinned:
             self.kv.unpin(blocks)
         self.check()
@@ -134,14 +135,16 @@ class WatchedEngine:
     def cancel(self, request: Request) -> None:
         self.seen[f"cancel {self._where(request)}"] += 1
         self.cancelled.add(request)
-        self.engine.finish(request, "abort")
+        with self._exposed():
+            self.engine.finish(request, "abort")
         self.check()
 
     def cancel_sequence(self, sequence: Seq) -> None:
         """As for a stop string that was found in its text."""
         self.seen["end of one answer"] += 1
         self.cut.add(sequence)
-        self.engine.finish_sequence(sequence, "stop")
+        with self._exposed():
+            self.engine.finish_sequence(sequence, "stop")
         self.check()
 
     def wait(self, ms: float) -> None:
@@ -149,23 +152,24 @@ class WatchedEngine:
 
     def reclaim(self) -> None:
         evicted = self.kv.pool.num_evicted
-        self.engine.reclaim()
+        with self._exposed():
+            self.engine.reclaim()
         self.seen["reclaim of kept blocks"] += self.kv.pool.num_evicted > evicted
         self.check()
 
-    def all_rows(self, tokens: Tokens, rows_of_step: int) -> None:
-        try:
-            outs = list(self.engine.all_rows(tokens, Want.LOGITS, rows_of_step))
-        except OutOfMemoryError:
-            self.seen["all_rows without room"] += 1
-        else:
-            self.seen["all_rows"] += 1
-            rows = [
-                Row(*each)
-                for out in outs
-                for each in zip(out.logits, out.log_sum_exp.tolist(), strict=True)
-            ]
-            assert rows == [self.alone.row(tokens[: i + 1]) for i in range(len(tokens))]
+    def all_rows(self, tokens: Tokens, rows_of_step: int, most: int) -> None:
+        """Every row of a prompt; given up after `most` steps."""
+        found: list[Row] = []
+        rows = self.engine.all_rows(tokens, Want.LOGITS, rows_of_step)
+        with self._exposed(), closing(rows):
+            try:
+                for out in islice(rows, most):
+                    found += map(Row, out.logits, out.log_sum_exp.tolist())
+            except OutOfMemoryError:
+                self.seen["all_rows without room"] += 1
+        self.seen["all_rows"] += len(found) == len(tokens)
+        self.seen["all_rows given up"] += 0 < len(found) < len(tokens)
+        assert found == [self.alone.row(tokens[: i + 1]) for i in range(len(found))]
         self.check()
 
     def pin(self, request: Request) -> None:
@@ -238,6 +242,14 @@ class WatchedEngine:
             alone.append((answers, parents))
         assert (found, request.beam_parents) in alone
 
+    def _check_told(self) -> None:
+        """Every token, and every end that was not asked for, was in the result of one step."""
+        for request in self.requests:
+            if request not in self.cancelled and self.cut.isdisjoint(request.sequences):
+                assert self.told[request] == 1
+            for sequence in () if request.params.beam_width else request.sequences:
+                assert self.told[sequence] == sequence.num_completion_tokens
+
     def _may_end_by(self, request: Request) -> set[FinishReason]:
         """Why it may have ended before its time."""
         ends: set[FinishReason] = {"abort"} if request in self.cancelled else set()
@@ -247,8 +259,9 @@ class WatchedEngine:
 
     # What is counted.
 
-    def _count_step(self, before: Mapping[Request, _Before], grown: Sequence[Seq]) -> None:
-        seen = self.seen
+    def _count_step(self, before: Mapping[Request, _Before], result: StepResult) -> None:
+        seen, grown = self.seen, result.grown
+        self.told.update([*grown, *result.finished])
         seen["waited for a leader"] += bool(self.scheduler._waits)
         for sequence in grown:
             if sequence.request in self.preempted:
@@ -314,9 +327,9 @@ class WatchedEngine:
 
     def _forward(self, real: Callable[[Batch], StepOutput], batch: Batch) -> StepOutput:
         """Every output row gives its logits too, beside what it was asked for."""
-        if not self.in_step:  # all_rows
-            return real(batch)
         self._raise("forward", "interrupt", "culprit")
+        if not self.plan.scheduled:  # all_rows
+            return real(batch)
         self.now += (_MS_PER_STEP + _MS_PER_ROW * len(batch.tokens)) / 1e3
         count = len(batch.output_rows)
         starts = batch.edit_starts
@@ -374,7 +387,7 @@ class WatchedEngine:
         return real(*args)
 
     def _pool_called(self, name: str, result: Any) -> None:
-        if self.in_step and result is None:
+        if self.exposed and result is None:
             self._raise("pool")
         if name == "allocate":
             for block in result or ():
@@ -413,6 +426,16 @@ class WatchedEngine:
         real(sequence)
 
     # Faults.
+
+    @contextmanager
+    def _exposed(self) -> Iterator[None]:
+        """Faults are raised in here, and go no further."""
+        self.plan, self.exposed = StepPlan(), True
+        try:
+            yield
+        except (Injected, InjectedInterrupt):
+            self.seen["call raised"] += 1
+        self.exposed, self.booking = False, None
 
     def _is_due(self, *kinds: str) -> bool:
         fault = self.fault
