@@ -31,7 +31,8 @@ from octavo.request import Request, RequestOptions
 from octavo.sampling_params import SamplingParams
 from octavo.weights.ggml_type import GGMLType
 from tests.exactness.alone import Alone
-from tests.exactness.watched_engine import Fault, Tokens, WatchedEngine
+from tests.exactness.probe import Fault, Tokens
+from tests.exactness.watched_engine import WatchedEngine
 from tests.tiny import TINY, TinyModel, make_runner, tiny_model
 
 EOS = 3
@@ -163,8 +164,8 @@ class RandomRequests(RuleBasedStateMachine):
         prompt = ((*tokens[:length], *tail) or (0,))[:room]
         values = {"max_tokens": max_tokens, "ignore_eos": ignore_eos} | KINDS[kind]
         for i in range(offered):
-            mine = {"seed": seed + i} if "beam_width" not in values else {}
-            params = SamplingParams(**values, **mine)
+            mine = {} if "beam_width" in values else {"seed": seed + i}
+            params = SamplingParams.parse(values | mine)
             self.guarded(self.watched.add, prompt + (i,) * (i > 1), params, options)
         self.run_steps(steps)
 
@@ -189,7 +190,7 @@ class RandomRequests(RuleBasedStateMachine):
     def put_fault(self, kind: str, after: int, which: int) -> None:
         few = {"pool": after, "draw": after % 4}.get(kind, 0)
         request = self.pick(which) if kind == "culprit" else None
-        self.watched.fault = Fault(kind, few, request)
+        self.watched.probe.fault = Fault(kind, few, request)
         self.run_steps(6)
 
     @rule(ms=st.sampled_from([1.0, 50.0, 6000.0]), what=st.sampled_from(AROUND), which=picks)
@@ -201,7 +202,7 @@ class RandomRequests(RuleBasedStateMachine):
             self.guarded(watched.reclaim)
         elif what == "all_rows":
             tokens = text(self.vocab, which % 8)[: min(1 + which, self.context)]
-            rows = min(watched.runner.max_rows, 1 + which // 4)
+            rows = min(watched.engine._runner.max_rows, 1 + which // 4)
             self.guarded(watched.all_rows, tokens, rows, which)
         elif what == "unpin" and watched.pinned:
             self.guarded(watched.unpin, which)
