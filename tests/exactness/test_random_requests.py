@@ -228,7 +228,7 @@ fault: forward / fault: copy / fault: draw / fault: pool / fault: interrupt
 fault: interrupted draw / fault: nan / fault: culprit
 ended: stop / ended: length / ended: abort / ended: deadline / ended: error
 refused: OutOfMemoryError / evicted / reclaim of kept blocks
-pin / pin refused / unpin / all_rows / all_rows given up / all_rows without room
+rows compared / pin / pin refused / unpin / all_rows / all_rows given up / all_rows without room
 reason: None / reason: cold / reason: diverged / reason: evicted / reason: salt
 reason: disabled / reason: needs-all-rows
 """

@@ -15,6 +15,7 @@ import pytest
 
 from octavo.engine.engine import Engine
 from octavo.kernels import native
+from octavo.kv_cache import names
 from octavo.request import Request, RequestOptions
 from tests.engine.tiny_engine import add, tiny_engine
 from tests.exactness.alone import Alone, Row, best
@@ -239,3 +240,17 @@ def test_another_tenant_computes_the_same_bits_itself(make: MakeEngine) -> None:
         run(engine)
         found.append(cached(request))
     assert found == [0, 0, 69, 69]
+
+
+def test_a_hash_that_is_always_the_same_changes_nothing(
+    make: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names of blocks are looked at from outside; what matches is decided by the tokens."""
+    monkeypatch.setattr(names, "_digest", lambda data: b"same")
+    engine = make()
+    found = []
+    for tokens in (PROMPT, OTHER[:70], PROMPT, [*OTHER[:50], 5], [*PROMPT[:32], *OTHER[32:70]]):
+        request = ask(engine, tokens)
+        assert run(engine) == 4
+        found.append(cached(request))
+    assert found == [0, 0, 69, 50, 32]

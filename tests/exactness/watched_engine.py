@@ -158,6 +158,7 @@ class WatchedEngine:
 
     def compare_rows(self) -> None:
         """Every row that a token was drawn from is that of its sequence computed whole."""
+        self.seen["rows compared"] += len(self.probe.rows)
         for tokens, row in sorted(self.probe.rows, key=lambda each: -len(each[0])):
             assert row == self.alone.row(tokens), f"other logits after {len(tokens)} tokens"
         self.probe.rows.clear()
