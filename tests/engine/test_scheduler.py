@@ -1,106 +1,204 @@
-"""The scheduler's one rule, admission and release, told as stories with exact numbers."""
+"""The scheduler's one rule, admission and order, told as stories with exact numbers."""
 
 from __future__ import annotations
 
 import pytest
 
-from octavo.engine.scheduler import Scheduler, StepPlan
-from octavo.errors import OutOfMemoryError
-from octavo.kv_cache.block_pool import BlockPool
-from octavo.request import Request
-from octavo.sampling_params import SamplingParams
-
-
-def make(num_blocks: int, **options: int | bool) -> tuple[Scheduler, BlockPool]:
-    pool = BlockPool(num_blocks)
-    defaults: dict[str, int | bool] = {"block_size": 4, "max_batch_tokens": 8, "max_num_seqs": 4}
-    return Scheduler(pool, **(defaults | options)), pool  # type: ignore[arg-type]
-
-
-def request(id: int, prompt: int, max_tokens: int) -> Request:
-    return Request(
-        id, SamplingParams(), tuple(range(prompt)), seed=0, temperature=0.0, max_tokens=max_tokens
-    )
-
-
-def spans(plan: StepPlan) -> list[tuple[int, int, int]]:
-    return [(s.request.id, s.begin, s.end) for s in plan.scheduled]
-
-
-def run(scheduler: Scheduler) -> list[tuple[int, int, int]]:
-    plan = scheduler.schedule()
-    scheduler.update(plan, {s.request.id: 7 for s in plan.sampled})
-    return spans(plan)
+from octavo.errors import OutOfMemoryError, UsageError
+from tests.engine.driven import Driven, text
 
 
 def test_a_prompt_is_computed_in_chunks_and_then_a_token_a_step() -> None:
-    scheduler, pool = make(8)
-    one = request(1, prompt=11, max_tokens=5)
-    scheduler.add(one)
-    assert run(scheduler) == [(1, 0, 8)]
-    assert pool.num_held == 2
-    assert run(scheduler) == [(1, 8, 11)]
-    assert one.tokens[-1] == 7
-    assert pool.num_held == 3
-    assert run(scheduler) == [(1, 11, 12)]
-    assert run(scheduler) == [(1, 12, 13)]
-    assert pool.num_held == 4
-    scheduler.finish(one, "length")
-    assert pool.num_held == 0
-    assert not scheduler.has_unfinished
+    it = Driven(8)
+    one = it.add(text(1, 11), max_tokens=5)
+    assert it.step() == [(0, 0, 8)]
+    assert it.pool.num_held == 2
+    assert it.step() == [(0, 8, 11)]
+    assert one.sequences[0].tokens[-1] == 7
+    assert it.pool.num_held == 3
+    assert it.steps(2) == [[(0, 11, 12)], [(0, 12, 13)]]
+    assert it.pool.num_held == 4
+    assert it.steps(2) == [[(0, 13, 14)], [(0, 14, 15)]]
+    assert (one.finished, one.sequences[0].num_completion_tokens) == (True, 5)
+    assert (it.pool.num_held, it.pool.num_evictable) == (0, 4)
 
 
-def test_decodes_and_a_new_prompt_share_a_step() -> None:
-    scheduler, _ = make(16)
-    scheduler.add(request(1, prompt=3, max_tokens=9))
-    assert run(scheduler) == [(1, 0, 3)]
-    scheduler.add(request(2, prompt=20, max_tokens=2))
-    assert run(scheduler) == [(1, 3, 4), (2, 0, 7)]
-    assert run(scheduler) == [(1, 4, 5), (2, 7, 14)]
+def test_decodes_ride_along_with_a_new_prompt() -> None:
+    it = Driven(16)
+    it.add(text(1, 3))
+    assert it.step() == [(0, 0, 3)]
+    it.add(text(2, 20), max_tokens=2)
+    assert it.step() == [(0, 3, 4), (1, 0, 7)]
+    assert it.step() == [(0, 4, 5), (1, 7, 14)]
+    assert it.step() == [(0, 5, 6), (1, 14, 20)]
+    assert it.step() == [(0, 6, 7), (1, 20, 21)]
 
 
-def test_a_request_waits_until_the_blocks_of_its_longest_answer_are_promised() -> None:
-    scheduler, pool = make(5)
-    first, second = request(1, prompt=4, max_tokens=9), request(2, prompt=8, max_tokens=1)
-    scheduler.add(first)  # 4 + 9 - 1 = 12 tokens: 3 blocks
-    scheduler.add(second)  # 8 tokens: 2 blocks
-    assert run(scheduler) == [(1, 0, 4), (2, 0, 4)]
-    third = request(3, prompt=1, max_tokens=1)
-    scheduler.add(third)
-    assert run(scheduler) == [(1, 4, 5), (2, 4, 8)]  # no block is left for the third
-    scheduler.finish(second, "length")
-    assert run(scheduler) == [(1, 5, 6), (3, 0, 1)]
-    pool.check_integrity()
+def test_two_prompts_share_a_step_in_order_of_arrival() -> None:
+    it = Driven(16)
+    it.add(text(1, 5))
+    it.add(text(2, 5))
+    assert it.step() == [(0, 0, 5), (1, 0, 3)]
+    assert it.step() == [(0, 5, 6), (1, 3, 5)]
 
 
-def test_a_request_that_can_never_fit_is_refused_with_both_numbers() -> None:
-    scheduler, _ = make(2)
-    with pytest.raises(OutOfMemoryError, match="may need 3 KV blocks of 4 tokens, the pool has 2"):
-        scheduler.add(request(1, prompt=5, max_tokens=5))
-    scheduler.add(request(2, prompt=5, max_tokens=4))  # 8 tokens: every block there is
-    assert run(scheduler) == [(2, 0, 5)]
+def test_a_lower_priority_number_runs_first_whenever_it_came() -> None:
+    it = Driven(32, max_num_seqs=1)
+    for priority in (5, 0, 5, -1):
+        it.add(text(priority + 10, 4), max_tokens=1, priority=priority)
+    assert [it.step()[0][0] for _ in range(4)] == [3, 1, 0, 2]
+
+
+def test_among_running_prompts_too_priority_comes_first() -> None:
+    it = Driven(32)
+    it.add(text(1, 20), priority=1)
+    assert it.step() == [(0, 0, 8)]
+    it.add(text(2, 6), priority=0)
+    assert it.step() == [(0, 8, 16)]  # it is admitted after those that run
+    it.add(text(3, 3), priority=0)
+    assert it.step() == [(0, 16, 20), (1, 0, 4)]
+    assert it.step() == [(0, 20, 21), (1, 4, 6), (2, 0, 3)]
+
+
+def test_longest_prefix_first_runs_what_is_known_before_what_came_first() -> None:
+    """Offline the order of answers does not matter, and a hit is lost when it waits too long."""
+    for longest, order in ((True, [3, 2, 1]), (False, [1, 2, 3])):
+        it = Driven(32, max_num_seqs=1, longest_prefix_first=longest)
+        it.add(text(1, 12), max_tokens=1)
+        it.run_all()
+        it.add(text(2, 12), max_tokens=1)
+        it.add([*text(1, 6), 2], max_tokens=1)
+        it.add([*text(1, 10), 3], max_tokens=1)
+        ran = []
+        while it.scheduler.requests:
+            ran += [span[0] for span in it.step()]
+        assert list(dict.fromkeys(ran)) == order
+
+
+def test_longest_prefix_first_keeps_to_priorities() -> None:
+    it = Driven(32, max_num_seqs=1, longest_prefix_first=True)
+    it.add(text(1, 8), max_tokens=1)
+    it.run_all()
+    it.add(text(1, 8), max_tokens=1, priority=1)
+    it.add(text(2, 8), max_tokens=1, priority=0)
+    assert it.step() == [(2, 0, 8)]
+
+
+def test_a_request_is_admitted_when_its_blocks_can_be_had() -> None:
+    """Six blocks: the first takes two, and a third for its next token but one. The second's eight
+    tokens and one more take three: it fits. The third does not."""
+    it = Driven(6)
+    it.add(text(1, 8), max_tokens=4)
+    it.add(text(2, 8), max_tokens=4)
+    it.add(text(3, 8), max_tokens=4)
+    assert it.step() == [(0, 0, 8)]
+    assert it.step() == [(0, 8, 9), (1, 0, 7)]
+    assert it.step() == [(0, 9, 10), (1, 7, 8)]
+    assert it.step() == [(0, 10, 11), (1, 8, 9)]  # the first ends
+    assert it.scheduler.num_waiting == 1
+    assert it.step() == [(1, 9, 10), (2, 0, 7)]
+
+
+def test_what_a_running_request_will_need_next_is_kept_for_it() -> None:
+    """Four blocks. The first holds two and its next token needs a third: of the two that are free,
+    one is spoken for, and the second request, which needs two, waits."""
+    it = Driven(4)
+    it.add(text(1, 8), max_tokens=3)
+    assert it.step() == [(0, 0, 8)]
+    it.add(text(2, 4), max_tokens=3)
+    assert it.step() == [(0, 8, 9)]
+    assert it.step() == [(0, 9, 10)]
+    assert it.step() == [(1, 0, 4)]
+
+
+def test_a_short_request_behind_one_that_does_not_fit_waits_for_it() -> None:
+    """Else a long one could wait for ever."""
+    it = Driven(6)
+    it.add(text(1, 8), max_tokens=3)
+    it.step()
+    it.add(text(2, 16), max_tokens=2)
+    it.add(text(3, 1), max_tokens=1)
+    assert it.step() == [(0, 8, 9)]
+    assert it.step() == [(0, 9, 10)]
+    assert it.step() == [(1, 0, 8)]
+
+
+def test_every_answer_of_a_request_counts_as_a_sequence() -> None:
+    it = Driven(64, max_num_seqs=4, max_rows=32)
+    it.add(text(1, 4), n=3, max_tokens=2)
+    it.add(text(2, 4), n=2, max_tokens=2)
+    it.add(text(3, 4), n=1, max_tokens=2)
+    assert it.step() == [(0, 0, 4)]  # with the second there would be five
+    assert it.step() == [(0, 4, 5)] * 3
+    assert it.step() == [(1, 0, 4), (2, 0, 4)]
+
+
+@pytest.mark.parametrize(
+    ("params", "blocks"),
+    [
+        ({"prompt": 5, "max_tokens": 5}, 3),  # the last token drawn is never computed: 9 slots
+        ({"prompt": 8, "max_tokens": 6, "n": 3}, 8),  # 2 shared, and 2 for each
+        ({"prompt": 6, "max_tokens": 3, "n": 2}, 3),  # 1 shared, and a copy of the other for each
+        ({"prompt": 6, "max_tokens": 8, "beam_width": 4}, 13),  # 1 shared, and 3 for each
+    ],
+)
+def test_what_can_never_fit_is_refused_with_both_numbers(
+    params: dict[str, int], blocks: int
+) -> None:
+    prompt = text(1, params.pop("prompt"))
+    few = Driven(blocks - 1)
+    with pytest.raises(
+        OutOfMemoryError, match=f"may need {blocks} KV blocks of 4 tokens, the pool"
+    ):
+        few.add(prompt, **params)
+    assert few.scheduler.requests == []
+    enough = Driven(blocks, max_num_seqs=4)
+    enough.add(prompt, **params)
+    assert enough.step() != []
+
+
+def test_blocks_that_may_be_pinned_do_not_count() -> None:
+    it = Driven(6, max_pinned=2)
+    with pytest.raises(OutOfMemoryError, match="need 5 KV blocks of 4 tokens, the pool has 4"):
+        it.add(text(1, 16), max_tokens=2)
+    it.add(text(1, 16), max_tokens=1)
+
+
+def test_more_answers_than_a_step_may_have_are_refused() -> None:
+    it = Driven(64, max_num_seqs=2)
+    with pytest.raises(UsageError, match="has 3 answers, a step runs at most 2"):
+        it.add(text(1, 4), n=3)
+    with pytest.raises(UsageError, match="has 4 answers"):
+        it.add(text(1, 4), beam_width=4)
 
 
 def test_a_waiting_request_can_be_finished() -> None:
-    scheduler, pool = make(4, max_num_seqs=1)
-    first, second = request(1, 1, 4), request(2, 1, 4)
-    scheduler.add(first)
-    scheduler.add(second)
-    assert run(scheduler) == [(1, 0, 1)]  # one sequence at a time, though there are blocks for two
-    scheduler.finish(second, "abort")
-    scheduler.finish(first, "abort")
-    assert not scheduler.has_unfinished
-    assert pool.num_held == 0
+    it = Driven(8, max_num_seqs=1)
+    first, second = it.add(text(1, 1)), it.add(text(2, 1))
+    assert it.step() == [(0, 0, 1)]
+    it.scheduler.finish(second, "abort")
+    assert second.sequences[0].finish_reason == "abort"
+    it.scheduler.finish(first, "abort")
+    assert it.scheduler.requests == []
+    assert it.pool.num_held == 0
 
 
 def test_without_a_cache_the_whole_sequence_is_computed_for_every_token() -> None:
-    scheduler, _ = make(16, keep_computed=False, max_batch_tokens=16)
-    scheduler.add(request(1, prompt=6, max_tokens=9))
-    assert [run(scheduler) for _ in range(3)] == [[(1, 0, 6)], [(1, 0, 7)], [(1, 0, 8)]]
+    it = Driven(16, keep_computed=False, max_rows=16)
+    it.add(text(1, 6))
+    assert it.steps(3) == [[(0, 0, 6)], [(0, 0, 7)], [(0, 0, 8)]]
+    it.add(text(1, 6))
+    assert it.step() == [(0, 0, 9), (1, 0, 6)]  # and nothing is shared
 
 
 def test_without_a_cache_a_sequence_is_never_cut_by_its_neighbours() -> None:
-    scheduler, _ = make(16, keep_computed=False, max_batch_tokens=10)
-    scheduler.add(request(1, prompt=6, max_tokens=2))
-    scheduler.add(request(2, prompt=6, max_tokens=2))
-    assert run(scheduler) == [(1, 0, 6)]
+    it = Driven(16, keep_computed=False, max_rows=10)
+    it.add(text(1, 6), max_tokens=2)
+    it.add(text(2, 6), max_tokens=2)
+    assert it.step() == [(0, 0, 6)]
+
+
+def test_without_a_cache_beams_are_refused() -> None:
+    it = Driven(64, keep_computed=False)
+    with pytest.raises(UsageError, match="beam_width needs the KV cache"):
+        it.add(text(1, 4), beam_width=2)

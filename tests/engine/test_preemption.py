@@ -1,0 +1,115 @@
+"""When blocks run out: who gives them up, from where it goes on, and that the first one always
+ends. Beams go on together or not at all."""
+
+from __future__ import annotations
+
+from tests.engine.driven import Driven, text
+
+
+def test_last_come_first_out() -> None:
+    """Nine blocks for three requests, three for each. At their 13th token the first takes the tail
+    of the third's and the second another one: of its 13 tokens the third has four left."""
+    it = Driven(9, max_rows=64)
+    requests = [it.add(text(i, 8), max_tokens=9) for i in (1, 2, 3)]
+    assert it.step() == [(0, 0, 8), (1, 0, 8), (2, 0, 8)]
+    for at in (8, 9, 10, 11):
+        assert it.step() == [(i, at, at + 1) for i in range(3)]
+    plan = it.plan()
+    assert (plan.num_preempted, it.scheduler.num_waiting) == (1, 1)
+    assert it.run(plan) == [(0, 12, 13), (1, 12, 13)]
+    for at in (13, 14, 15):
+        assert it.step() == [(i, at, at + 1) for i in range(2)]
+    assert it.step() == [(2, 4, 13)]
+    it.run_all()
+    assert [r.num_preemptions for r in requests] == [0, 0, 1]
+    assert [r.sequences[0].completion_token_ids for r in requests] == [[7] * 9] * 3
+
+
+def test_a_preempted_request_computes_again_only_what_was_evicted() -> None:
+    """Six blocks: the second holds three (12 tokens), the first three and wants a fourth. Of the
+    second's three the tail is taken, two survive: 8 of its 13 tokens are not computed again."""
+    it = Driven(6, max_rows=32)
+    first = it.add(text(1, 8), max_tokens=9)
+    second = it.add(text(2, 8), max_tokens=9)
+    assert it.step() == [(0, 0, 8), (1, 0, 8)]
+    for at in (8, 9, 10, 11):
+        assert it.step() == [(0, at, at + 1), (1, at, at + 1)]
+    plan = it.plan()
+    assert (plan.num_preempted, second.num_preemptions) == (1, 1)
+    assert it.run(plan) == [(0, 12, 13)]
+    assert (it.scheduler.num_running, it.scheduler.num_waiting) == (1, 1)
+    assert second.sequences[0].num_tokens == 13
+    assert it.steps(3) == [[(0, 13, 14)], [(0, 14, 15)], [(0, 15, 16)]]
+    assert first.finished
+    assert it.step() == [(1, 8, 13)]
+    assert second.sequences[0].completion_token_ids == [7] * 6
+    it.run_all()
+
+
+def test_priority_decides_who_came_last() -> None:
+    it = Driven(6, max_rows=32)
+    late = it.add(text(1, 8), max_tokens=9, priority=1)
+    urgent = it.add(text(2, 8), max_tokens=9, priority=0)
+    it.run_all()
+    assert (late.num_preemptions > 0, urgent.num_preemptions) == (True, 0)
+
+
+def test_all_answers_of_a_preempted_request_go_on_where_they_were() -> None:
+    it = Driven(10, max_rows=32)
+    it.add(text(1, 8), max_tokens=20)
+    pair = it.add(text(2, 6), max_tokens=9, n=2)
+    it.run_all()
+    assert pair.num_preemptions > 0
+    assert [s.completion_token_ids for s in pair.sequences] == [[7] * 9, [8] * 9]
+
+
+def test_beams_go_on_together() -> None:
+    """Three beams are three rows. With two rows left in the step none of them runs; with room none
+    is left out."""
+    it = Driven(64, max_rows=4)
+    it.add(text(1, 4), max_tokens=9)
+    assert it.step() == [(0, 0, 4)]
+    it.add(text(2, 3), max_tokens=9)
+    assert it.step() == [(0, 4, 5), (1, 0, 3)]
+    beams = it.add(text(3, 2), max_tokens=4, beam_width=3)
+    assert it.step() == [(0, 5, 6), (1, 3, 4), (2, 0, 2)]
+    first = beams.sequences[0]
+    for index in (1, 2):
+        it.scheduler.fork(first, 0).tokens[-1] += index
+    assert it.step() == [(0, 6, 7), (1, 4, 5)]
+    it.scheduler.finish(it.scheduler.running[0], "abort")
+    assert it.step() == [(1, 5, 6), (2, 2, 3), (2, 2, 3), (2, 2, 3)]
+    it.scheduler.drop(beams.sequences[2])
+    assert it.step() == [(1, 6, 7), (2, 3, 4), (2, 3, 4)]
+
+
+def test_three_answers_that_need_every_block_come_back_from_preemption() -> None:
+    """Two blocks of the prompt are shared and each answer has two of its own: all eight. When they
+    come back, the third block of an urgent request holds the prompt's last three tokens: each
+    answer copies it, and while the copies wait to be made there is a ninth block. The last answer
+    lets that step pass. It once gave up the blocks of all of them instead, for ever.
+    """
+    it = Driven(8, max_rows=64)
+    it.add(text(1, 12), max_tokens=20, priority=-1)
+    three = it.add(text(1, 11), n=3, max_tokens=5)
+    it.steps(20)  # the urgent one grows to all eight blocks, and ends
+    assert (three.num_preemptions, it.pool.num_free) == (1, 8)
+    assert [s.num_tokens for s in three.sequences] == [13, 13, 13]
+    plan = it.plan()
+    assert plan.num_preempted == 0
+    assert len(plan.copies) == 2
+    assert it.run(plan) == [(1, 11, 13)] * 2
+    assert it.step() == [(1, 13, 14), (1, 13, 14), (1, 11, 13)]  # in place
+    it.steps(2)
+    assert [s.completion_token_ids for s in three.sequences] == [[7] * 5, [8] * 5, [9] * 5]
+
+
+def test_the_one_that_came_first_always_ends() -> None:
+    """Requests that fit only alone, all at once."""
+    it = Driven(4, max_rows=8)
+    requests = [it.add(text(i, 4 + i), max_tokens=13 - i) for i in range(6)]
+    ends = []
+    while it.scheduler.requests:
+        it.step()
+        ends += [r.id for r in requests if r.finished and r.id not in ends]
+    assert ends == [0, 1, 2, 3, 4, 5]
