@@ -1,36 +1,37 @@
-"""The sampler: draws that depend on their counters alone, penalties, logits that are no numbers."""
+"""The sampler: draws that depend on their counters alone, penalties, log-probabilities."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from octavo.batch import StepOutput, Want
-from octavo.engine.sampler import Sampler, penalties, uniform
-from octavo.errors import ModelError
+from octavo.batch import Want
+from octavo.engine.sampler import NO_EDITS, Draw, Sampler, answers, penalties, uniform
 from octavo.kernels import default_isa
-from octavo.request import Request
+from octavo.request import Request, RequestOptions, Sequence
 from octavo.sampling_params import SamplingParams
 
 VOCAB = 64
+SAMPLER = Sampler(default_isa(), VOCAB)
+FLAT = np.zeros(VOCAB, np.float32)
 
 
-def request(prompt: list[int], answer: list[int], **options: object) -> Request:
+def sequence(prompt: list[int], answer: list[int], **options: object) -> Sequence:
     params = SamplingParams.parse(options)
-    made = Request(
-        0, params, tuple(prompt), seed=5, temperature=params.temperature or 0.0, max_tokens=9
-    )
-    made.tokens += answer
-    return made
+    request = Request(
+        0, params, RequestOptions(), tuple(prompt), seed=5,
+        temperature=params.temperature or 0.0, max_tokens=9,
+    )  # fmt: skip
+    request.sequences[0].tokens += answer
+    return request.sequences[0]
 
 
-def step_output(logits: np.ndarray) -> StepOutput:
-    """What the head gives for rows that all want their logits."""
-    none = np.zeros((len(logits), 0), np.float32)
-    lse = np.log(np.exp(logits.astype(np.float64)).sum(axis=1)).astype(np.float32)
-    return StepOutput(
-        logits.argmax(1).astype(np.int32), lse, none.astype(np.int32), none, logits, none
-    )
+def lse(logits: np.ndarray) -> float:
+    return float(np.log(np.exp(logits.astype(np.float64)).sum()))
+
+
+def draw(one: Sequence, logits: np.ndarray) -> list[Draw]:
+    return SAMPLER.draw(one, logits, lse(logits), SAMPLER.want(one)[1])
 
 
 def test_a_draw_is_a_hash_of_its_counters() -> None:
@@ -46,29 +47,44 @@ def test_a_draw_is_a_hash_of_its_counters() -> None:
     assert abs(np.mean(draws) - 0.5) < 0.05
 
 
-def test_a_token_is_drawn_with_its_own_seed_and_position() -> None:
+def test_a_token_is_drawn_with_its_own_seed_index_and_position() -> None:
     """Of 64 equal logits, u picks the one at 64 u."""
-    sampler = Sampler(default_isa(), VOCAB)
-    asked = []
+    drawn = []
     for seed in (0, 5, 2**64 - 1):
-        for prompt, answer in ((1, 0), (1, 1), (4, 1)):
-            one = request([3] * prompt, [7] * answer, temperature=1.0)
-            one.seed = seed
-            asked.append(one)
-    flat = step_output(np.zeros((len(asked), VOCAB), np.float32))
-    want = [int(64 * uniform(r.seed, 0, r.num_tokens)) for r in asked]
-    assert sampler.sample(asked, sampler.wants(asked), flat) == want
-    assert len(set(want)) > 5
+        for prompt, answer in ((1, 1), (1, 2), (4, 1)):
+            for index in (0, 3):
+                one = sequence([3] * prompt, [7] * answer, temperature=1.0)
+                one.request.seed, one.index = seed, index
+                want = int(64 * uniform(seed, index, prompt + answer))
+                assert draw(one, FLAT) == [Draw(index, want, None)]
+                drawn.append(want)
+    assert len(set(drawn)) > 9
+
+
+def test_answers_part_at_their_first_token_and_draw_for_themselves_after_it() -> None:
+    one = sequence([1, 2, 3], [], temperature=1.0, n=3)
+    assert list(answers(one)) == [0, 1, 2]
+    assert draw(one, FLAT) == [Draw(i, int(64 * uniform(5, i, 3)), None) for i in range(3)]
+    other = Sequence(one.request, 1, [1, 2, 3, 9])
+    one.tokens.append(8)
+    one.request.sequences.append(other)
+    assert (list(answers(one)), list(answers(other))) == ([0], [1])
+    assert draw(other, FLAT) == [Draw(1, int(64 * uniform(5, 1, 4)), None)]
+
+
+def test_answers_of_one_index_are_the_same_however_many_there_are() -> None:
+    drawn = [draw(sequence([1, 2], [], temperature=1.0, n=n), FLAT) for n in (1, 2, 7)]
+    assert drawn[0] == drawn[1][:1] == drawn[2][:1]
+    assert drawn[1] == drawn[2][:2]
 
 
 def test_each_limit_of_a_draw_reaches_the_kernel() -> None:
-    sampler = Sampler(default_isa(), VOCAB)
-    logits = np.tile(-np.arange(VOCAB, dtype=np.float32) / 64, (50, 1))  # nearly flat
-    logits[:, 0] += 1
+    logits = -np.arange(VOCAB, dtype=np.float32) / 64  # nearly flat
+    logits[0] += 1
 
     def drawn(**options: object) -> set[int]:
-        asked = [request([1] * n, [], **options) for n in range(1, 51)]
-        return set(sampler.sample(asked, sampler.wants(asked), step_output(logits)))
+        each = [draw(sequence([1] * n, [2], **options), logits) for n in range(1, 51)]
+        return {d.token for (d,) in each}
 
     assert max(drawn(temperature=1.0)) > 40
     assert drawn(temperature=1.0, top_k=2) == {0, 1}
@@ -79,7 +95,7 @@ def test_each_limit_of_a_draw_reaches_the_kernel() -> None:
 
 def test_penalties_are_edits_of_the_tokens_seen() -> None:
     edits = penalties(
-        request(
+        sequence(
             [9, 3, 3],
             [4, 9, 4],
             repetition_penalty=1.5,
@@ -90,38 +106,46 @@ def test_penalties_are_edits_of_the_tokens_seen() -> None:
     assert edits["token"].tolist() == [3, 4, 9]
     assert edits["scale"].tolist() == [1.5, 1.5, 1.5]
     assert edits["add"].tolist() == [0.0, -1.0, -0.75]  # the prompt's own 3s do not count
-    assert len(penalties(request([1, 2], [3]))) == 0
-    assert penalties(request([1, 2], [3], presence_penalty=1))["token"].tolist() == [3]
+    assert len(penalties(sequence([1, 2], [3]))) == 0
+    assert penalties(sequence([1, 2], [3], presence_penalty=1))["token"].tolist() == [3]
 
 
-def test_plain_greedy_asks_for_no_logits() -> None:
-    sampler = Sampler(default_isa(), VOCAB)
-    asked = sampler.wants(
-        [
-            request([1], [], temperature=0),
-            request([1], [], temperature=0, logprobs=0),
-            request([1], [], temperature=0.5),
-        ]
-    )
-    assert asked.wants == (Want.ARGMAX, Want.LOGITS, Want.LOGITS)
+@pytest.mark.parametrize(
+    ("options", "want", "edits"),
+    [
+        ({"temperature": 0}, Want.ARGMAX, []),
+        ({"temperature": 0, "repetition_penalty": 2.0}, Want.ARGMAX, [1, 2]),
+        ({"temperature": 0, "logprobs": 0}, Want.LOGITS, []),
+        ({"temperature": 0.5}, Want.LOGITS, []),
+        ({"temperature": 0.5, "presence_penalty": 1}, Want.LOGITS, [2]),
+        ({"beam_width": 3}, Want.TOP_K, []),
+    ],
+)
+def test_a_row_asks_for_no_more_than_its_draw_needs(
+    options: dict[str, object], want: Want, edits: list[int]
+) -> None:
+    asked, given = SAMPLER.want(sequence([1], [2], **options))
+    assert (asked, given["token"].tolist()) == (want, edits)
 
 
 def test_greedy_with_logprobs_reports_the_unedited_distribution() -> None:
-    sampler = Sampler(default_isa(), VOCAB)
-    logits = np.zeros((1, VOCAB), np.float32)
-    logits[0, [7, 8, 9]] = [5, 4, 3]
-    one = request([7], [], temperature=0, logprobs=2, repetition_penalty=2.0)
-    assert sampler.sample([one], sampler.wants([one]), step_output(logits)) == [8]  # 5 / 2 < 4
-    lse = float(np.log(np.exp(logits.astype(np.float64)).sum()))
-    (record,) = one.logprobs
-    assert record.logprob == pytest.approx(4 - lse, abs=1e-6)
-    assert [token for token, _ in record.top] == [7, 8]
+    logits = FLAT.copy()
+    logits[[7, 8, 9]] = [5, 4, 3]
+    one = sequence([7], [], temperature=0, logprobs=2, repetition_penalty=2.0)
+    (drawn,) = draw(one, logits)
+    assert drawn.token == 8  # 5 / 2 < 4
+    assert drawn.logprobs is not None
+    assert drawn.logprobs.token_id == 8
+    assert drawn.logprobs.logprob == pytest.approx(4 - lse(logits), abs=1e-6)
+    assert [token for token, _ in drawn.logprobs.top] == [7, 8]
+    assert logits[7] == 5  # the row itself is not edited
 
 
-def test_logits_that_are_no_numbers_are_an_error_of_the_model() -> None:
-    sampler = Sampler(default_isa(), VOCAB)
-    logits = np.zeros((1, VOCAB), np.float32)
-    logits[0, 3] = np.nan
-    one = request([7], [], temperature=0)
-    with pytest.raises(ModelError, match="not finite"):
-        sampler.sample([one], sampler.wants([one]), step_output(logits))
+def test_logprobs_are_of_the_token_and_of_the_likeliest_with_ties_to_the_lowest() -> None:
+    logits = FLAT.copy()
+    logits[[40, 20, 30]] = [2, 1, 1]
+    given = SAMPLER.logprobs(logits, lse(logits), 3, 3)
+    assert [t for t, _ in given.top] == [40, 20, 30]
+    assert [lp - given.logprob for _, lp in given.top] == pytest.approx([2, 1, 1])
+    assert SAMPLER.logprobs(logits, lse(logits), 3, 0).top == ()
+    assert len(NO_EDITS) == 0

@@ -1,0 +1,109 @@
+"""Which rows of a plan reach the head, what each asks for, and whose output is whose."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from octavo.batch import StepOutput, Want
+from octavo.engine.head_rows import HeadOutput, check_finite, head_outputs, head_rows, step_batch
+from octavo.engine.sampler import Sampler
+from octavo.errors import ModelError
+from octavo.kernels import default_isa
+from octavo.request import TokenLogprobs
+from tests.engine.driven import Driven, text
+
+VOCAB = 64
+SAMPLER = Sampler(default_isa(), VOCAB)
+NOTED = TokenLogprobs(0, 0.0, ())
+
+
+def test_a_sequence_that_caught_up_has_its_last_row_sampled() -> None:
+    it = Driven(32, max_rows=16)
+    it.add(text(0, 3), n=2)
+    it.step()
+    it.add(text(1, 5), temperature=0.5)
+    it.add(text(2, 20))
+    plan = it.plan()
+    assert [(s.begin, s.end) for s in plan.scheduled] == [(3, 4), (3, 4), (0, 5), (0, 9)]
+    rows = head_rows(plan, SAMPLER)
+    assert [(r.row, r.position, r.want, r.samples) for r in rows] == [
+        (0, 3, Want.ARGMAX, True),
+        (1, 3, Want.ARGMAX, True),
+        (6, 4, Want.ARGMAX, True),  # greedy by the request's temperature; the last has 11 to go
+    ]
+    batch = step_batch(plan, rows, num_groups=1, top_k=0)
+    assert batch.output_rows.tolist() == [0, 1, 6]
+    assert batch.row_starts.tolist() == [0, 1, 2, 7, 16]
+    assert batch.positions.tolist() == [3, 3, 0, 1, 2, 3, 4, *range(9)]
+    assert batch.write_starts.tolist() == [3, 3, 0, 0]
+    assert (batch.edits, batch.edit_starts) == (None, None)
+    assert batch.block_tables.shape == (1, 4, 3)
+
+
+def test_a_prompt_whose_log_probabilities_are_wanted_gives_every_row_but_the_last() -> None:
+    it = Driven(32, max_rows=8)
+    request = it.add(text(1, 11), prompt_logprobs=0)
+    plan = it.plan()
+    rows = head_rows(plan, SAMPLER)
+    assert [(r.row, r.position, r.samples) for r in rows] == [(i, i, False) for i in range(8)]
+    assert {r.want for r in rows} == {Want.LOGITS}
+    request.prompt_logprobs += [None] + [NOTED] * 8
+    it.run(plan)
+    plan = it.plan()
+    rows = head_rows(plan, SAMPLER)
+    assert [(r.row, r.position, r.samples) for r in rows] == [
+        (0, 8, False), (1, 9, False), (2, 10, True),
+    ]  # fmt: skip
+    request.prompt_logprobs += [NOTED] * 2
+    it.run(plan)
+    assert [r.position for r in head_rows(it.plan(), SAMPLER)] == [11]
+
+
+def test_edits_of_each_row_are_found_by_where_they_start() -> None:
+    it = Driven(32, max_rows=32)
+    it.add([5, 9], repetition_penalty=2.0)
+    it.add(text(1, 3))
+    it.add([3], repetition_penalty=1.5)
+    plan = it.plan()
+    batch = step_batch(plan, head_rows(plan, SAMPLER), num_groups=2, top_k=0)
+    assert batch.edit_starts is not None
+    assert batch.edits is not None
+    assert batch.edit_starts.tolist() == [0, 2, 2, 3]
+    assert batch.edits["token"].tolist() == [5, 9, 3]
+    assert batch.edits["scale"].tolist() == [2.0, 2.0, 1.5]
+    assert np.array_equal(batch.block_tables[0], batch.block_tables[1])
+
+
+def test_outputs_find_their_logits_and_candidates() -> None:
+    it = Driven(32, max_rows=32)
+    it.add(text(0, 2))
+    it.add(text(1, 2), beam_width=2)
+    it.add(text(2, 2), logprobs=0)
+    it.add(text(3, 2), logprobs=0)
+    rows = head_rows(it.plan(), SAMPLER)
+    assert [r.want for r in rows] == [Want.ARGMAX, Want.TOP_K, Want.LOGITS, Want.LOGITS]
+    logits = np.arange(2 * VOCAB, dtype=np.float32).reshape(2, VOCAB)
+    out = StepOutput(
+        argmax=np.array([4, 5, 6, 7], np.int32),
+        log_sum_exp=np.array([1, 2, 3, 4], np.float32),
+        top_ids=np.array([[0, 0], [8, 9], [0, 0], [0, 0]], np.int32),
+        top_logits=np.array([[0, 0], [1.5, 1.25], [0, 0], [0, 0]], np.float32),
+        logits=logits,
+        hidden=np.zeros((0, 1), np.float32),
+    )
+    plain, beam, third, fourth = head_outputs(rows, out)
+    assert (plain.argmax, plain.log_sum_exp, plain.logits, plain.top) == (4, 1.0, None, [])
+    assert beam.top == [(8, -0.5), (9, -0.75)]
+    assert third.logits is not None
+    assert fourth.logits is not None
+    assert (third.logits[0], fourth.logits[0]) == (0, VOCAB)
+
+
+def test_logits_that_are_no_numbers_are_an_error_of_the_model() -> None:
+    it = Driven(8)
+    it.add(text(0, 2))
+    (row,) = head_rows(it.plan(), SAMPLER)
+    with pytest.raises(ModelError, match="not finite"):
+        check_finite(HeadOutput(row, 0, float("nan"), None, []))
+    check_finite(HeadOutput(row, 0, 1.0, None, []))
