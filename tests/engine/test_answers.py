@@ -1,0 +1,155 @@
+"""What an engine answers, against the same done by hand: the whole sequence computed again for
+every token, one draw or one search step after it, without scheduler, cache or batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from octavo.batch import Want
+from octavo.engine.beam import BeamSearch, Hypothesis
+from octavo.engine.runner import make_batch
+from octavo.engine.sampler import NO_EDITS, Sampler
+from octavo.records import CacheReason
+from octavo.request import Request, RequestOptions, Sequence
+from octavo.sampling_params import SamplingParams
+from tests.engine.busy import MODEL, POOL, TEXT
+from tests.engine.tiny_engine import add, run, tiny_engine
+from tests.tiny import all_logits, make_runner
+
+RUNNER = make_runner(MODEL, POOL)
+SAMPLER = Sampler(RUNNER.isa, RUNNER.vocab_size)
+PROMPT = TEXT[:37]
+
+
+def by_hand(prompt: list[int], index: int, count: int, **params: object) -> list[int]:
+    """`count` tokens of answer `index`."""
+    checked = SamplingParams.parse(params)
+    request = Request(
+        0, checked, RequestOptions(), tuple(prompt), seed=checked.seed or 0,
+        temperature=float(np.float32(checked.temperature or 0)), max_tokens=count,
+    )  # fmt: skip
+    one = Sequence(request, index, [*prompt])
+    request.sequences = [one, one]  # more than one: they have parted
+    for _ in range(count):
+        logits = all_logits(RUNNER, one.tokens)[-1]
+        one.tokens.append(SAMPLER.draw(one, logits, 0.0, NO_EDITS)[0].token)
+    return one.completion_token_ids
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_answer_i_is_the_same_whatever_n_is(n: int) -> None:
+    asked = {"temperature": 1.0, "seed": 11, "ignore_eos": True}
+    engine = tiny_engine(MODEL, POOL)
+    request = add(engine, PROMPT, n=n, max_tokens=6, **asked)
+    run(engine)
+    want = [by_hand(PROMPT, i, 6, **asked) for i in range(n)]
+    assert [s.completion_token_ids for s in request.sequences] == want
+    assert len({tuple(w) for w in want}) == n
+    assert sum(r.computed_tokens for r in engine.records) == 37 + n * 5  # the prompt once
+    assert request.peak_blocks == 1 + n  # one whole block, and one of each answer's own
+
+
+def test_greedy_answers_are_the_likeliest_tokens() -> None:
+    engine = tiny_engine(MODEL, POOL)
+    request = add(engine, PROMPT, max_tokens=6, temperature=0)
+    run(engine)
+    assert request.sequences[0].completion_token_ids == by_hand(PROMPT, 0, 6, temperature=0)
+
+
+def search_by_hand(prompt: list[int], search: BeamSearch) -> list[Hypothesis]:
+    blocks = list(range(RUNNER.num_blocks))
+    while not search.done:
+        top = []
+        for beam in search.beams:
+            tokens = [*prompt, *beam.tokens]
+            batch = make_batch(
+                [(tokens, 0)], [blocks], 1, [len(tokens) - 1], [Want.TOP_K],
+                top_k=search.num_candidates,
+            )  # fmt: skip
+            out = RUNNER.forward(batch)
+            lse = float(out.log_sum_exp[0])
+            values = [v - lse for v in out.top_logits[0].tolist()]
+            top.append(list(zip(out.top_ids[0].tolist(), values, strict=True)))
+        search.advance(top)
+    return search.hypotheses()
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize(("width", "n", "penalty"), [(1, 1, 1.0), (3, 2, 0.5), (4, 4, 1.5)])
+def test_beams_are_those_of_a_search_that_shares_nothing(
+    width: int, n: int, penalty: float, early_stopping: bool
+) -> None:
+    ends = frozenset(range(0, 1100, 20))
+    engine = tiny_engine(MODEL, POOL, num_blocks=12, block_size=16, max_rows=32)
+    request = add(
+        engine, PROMPT, beam_width=width, n=n, max_tokens=9, length_penalty=penalty,
+        early_stopping=early_stopping, stop_token_ids=sorted(ends)[:40],
+    )  # fmt: skip
+    run(engine)
+    search = BeamSearch(
+        width, max_tokens=9, end_tokens=frozenset(sorted(ends)[:40]), length_penalty=penalty,
+        early_stopping=early_stopping, num_outputs=n,
+    )  # fmt: skip
+    want = search_by_hand(PROMPT, search)
+    assert len(want) == n
+    got = request.sequences
+    assert [tuple(s.completion_token_ids) for s in got] == [h.tokens for h in want]
+    assert [s.cumulative_logprob for s in got] == [h.logprob for h in want]
+    assert [s.finish_reason for s in got] == [h.finish_reason for h in want]
+
+
+def test_prompt_logprobs_are_the_log_softmax_of_every_row() -> None:
+    engine = tiny_engine(MODEL, POOL, max_rows=32)
+    add(engine, PROMPT, max_tokens=1)
+    run(engine)  # the cache knows the prompt, which must not matter
+    request = add(engine, PROMPT, max_tokens=2, prompt_logprobs=2, logprobs=0, temperature=0)
+    run(engine)
+    rows = all_logits(RUNNER, [*PROMPT, request.sequences[0].tokens[37]]).astype(np.float64)
+    logs = rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
+    first, *others = request.prompt_logprobs
+    assert first is None
+    assert len(others) == 36
+    for row, given in zip(logs, others, strict=False):
+        assert given is not None
+        assert given.logprob == pytest.approx(row[given.token_id], abs=1e-5)
+        best = np.argsort(-row, kind="stable")[:2]
+        assert [t for t, _ in given.top] == best.tolist()
+        assert [v for _, v in given.top] == pytest.approx(row[best].tolist(), abs=1e-5)
+    assert [g.token_id for g in others if g is not None] == PROMPT[1:]
+    drawn = request.sequences[0].logprobs
+    assert [d.logprob for d in drawn] == pytest.approx(
+        [logs[36 + i][d.token_id] for i, d in enumerate(drawn)], abs=1e-5
+    )
+    assert request.cache is not None
+    assert (request.cache.matched_tokens, request.cache.reason) == (0, CacheReason.NEEDS_ALL_ROWS)
+
+
+def test_prompt_logprobs_of_one_token_are_none_at_all() -> None:
+    engine = tiny_engine(MODEL, POOL)
+    request = add(engine, PROMPT[:1], max_tokens=1, prompt_logprobs=3)
+    run(engine)
+    assert request.prompt_logprobs == [None]
+
+
+def test_an_end_token_ends_an_answer_and_ignore_eos_does_not() -> None:
+    free = by_hand(PROMPT, 0, 6, temperature=0)
+    for params, reason, length in (
+        ({}, "stop", 1 + free.index(free[3])),
+        ({"ignore_eos": True}, "length", 6),
+        ({"ignore_eos": True, "stop_token_ids": [free[0]]}, "stop", 1),
+    ):
+        engine = tiny_engine(MODEL, POOL, eos_ids=[free[3]])
+        request = add(engine, PROMPT, max_tokens=6, temperature=0, **params)
+        run(engine)
+        assert request.sequences[0].finish_reason == reason
+        assert request.sequences[0].completion_token_ids == free[:length]
+
+
+def test_without_max_tokens_an_answer_goes_on_to_the_end_of_the_context() -> None:
+    """64 slots: the token drawn from the last one is the 65th."""
+    engine = tiny_engine(MODEL, POOL, num_blocks=2)
+    request = add(engine, PROMPT)
+    run(engine)
+    assert request.max_tokens == 64 - 37 + 1
+    assert (request.sequences[0].num_tokens, request.sequences[0].finish_reason) == (65, "length")

@@ -1,0 +1,127 @@
+"""A deadline and a cancel at every point of a request's life: it ends with what it has, its blocks
+go back, and its neighbour never notices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from octavo.engine.engine import Engine
+from octavo.request import Request, RequestOptions
+from tests.engine.busy import MODEL, POOL, TEXT
+from tests.engine.tiny_engine import add, run, tiny_engine
+
+
+@dataclass
+class Clock:
+    now: float = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+# Where a request of 37 tokens is after so many steps, in chunks of 16 beside a decode
+POINTS = {"waiting": 0, "in its prompt": 1, "after its first token": 3, "in its answer": 5}
+ASKED = {
+    "greedy": {"temperature": 0},
+    "three answers": {"n": 3, "temperature": 1.0, "seed": 1},
+    "beams": {"beam_width": 3, "n": 2},
+}
+
+
+def neighbour(engine: Engine) -> Request:
+    request = add(engine, TEXT[40:50], max_tokens=20, temperature=1.0, seed=7)
+    engine.step()
+    return request
+
+
+def alone(**params: object) -> Request:
+    engine = tiny_engine(MODEL, POOL, max_rows=17)
+    request = add(engine, TEXT[:37], max_tokens=9, **params)
+    run(engine)
+    return request
+
+
+@pytest.mark.parametrize("how", ["deadline", "abort"])
+@pytest.mark.parametrize("kind", ASKED)
+@pytest.mark.parametrize("point", POINTS)
+def test_a_request_ends_where_it_is(point: str, kind: str, how: str) -> None:
+    clock = Clock()
+    engine = tiny_engine(MODEL, POOL, max_rows=17, step_ms=None, clock=clock)
+    other = neighbour(engine)
+    held = engine.counts()["kv_blocks_used"]
+    options = RequestOptions(deadline_ms=5000)
+    request = add(engine, TEXT[:37], options, max_tokens=9, **ASKED[kind])
+    for _ in range(POINTS[point]):
+        assert engine.step().finished == []
+    if how == "deadline":
+        clock.now += 4.999
+        assert engine.step().finished == []
+        clock.now += 0.001
+        assert engine.step().finished == [request]
+    else:
+        engine.finish(request, "abort")
+        engine.finish(request, "abort")  # a second time changes nothing
+    engine.check_integrity()
+    assert request.finished
+    assert {s.finish_reason for s in request.sequences} == {how}
+    lengths = {s.num_completion_tokens for s in request.sequences}
+    rows = POINTS[point] + (how == "deadline")  # steps that the request was in
+    assert lengths == {max(0, rows - 2)}
+    if kind != "beams":
+        for mine, whole in zip(request.sequences, alone(**ASKED[kind]).sequences, strict=False):
+            assert mine.tokens == whole.tokens[: mine.num_tokens]
+    assert engine.counts()["kv_blocks_used"] <= held + 1
+    run(engine)
+    quiet = tiny_engine(MODEL, POOL)
+    assert other.sequences[0].tokens == finished_alone(quiet).sequences[0].tokens
+
+
+def finished_alone(engine: Engine) -> Request:
+    request = neighbour(engine)
+    run(engine)
+    return request
+
+
+def test_a_deadline_counts_from_the_queue_on() -> None:
+    """The second waits behind the first, and is ended without having run."""
+    clock = Clock()
+    engine = tiny_engine(MODEL, POOL, max_num_seqs=1, clock=clock)
+    add(engine, TEXT[:5], max_tokens=9)
+    late = add(engine, TEXT[:5], RequestOptions(deadline_ms=50), max_tokens=9)
+    engine.step()
+    clock.now += 0.05
+    assert engine.step().finished == [late]
+    assert (late.sequences[0].num_completion_tokens, late.cache) == (0, None)
+    run(engine)
+
+
+def test_a_request_that_ends_in_time_has_no_deadline_any_more() -> None:
+    clock = Clock()
+    engine = tiny_engine(MODEL, POOL, clock=clock)
+    request = add(engine, TEXT[:5], RequestOptions(deadline_ms=50), max_tokens=2, temperature=0)
+    run(engine)
+    clock.now += 1
+    assert engine.step().finished == []
+    assert request.sequences[0].finish_reason == "length"
+
+
+def test_one_answer_of_several_may_end_early() -> None:
+    """As where a stop string was found in its text. The last one ends the request."""
+    engine = tiny_engine(MODEL, POOL)
+    request = add(engine, TEXT[:10], n=3, max_tokens=9, temperature=1.0, seed=1)
+    engine.step()
+    first, second, third = request.sequences
+    engine.finish_sequence(second, "stop")
+    engine.check_integrity()
+    assert [s.finish_reason for s in request.sequences] == [None, "stop", None]
+    assert engine.step().grown == [first, third]
+    engine.finish_sequence(first, "stop")
+    engine.finish_sequence(first, "stop")
+    assert not request.finished
+    engine.finish_sequence(third, "stop")
+    assert request.finished
+    assert [s.num_completion_tokens for s in request.sequences] == [2, 1, 2]
+    engine.check_integrity()
+    assert engine.counts()["kv_blocks_used"] == 0
