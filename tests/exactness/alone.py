@@ -20,7 +20,7 @@ from octavo.request import FinishReason, Request, TokenLogprobs
 from octavo.request import Sequence as Seq
 
 NAN = 0x7FC1  # in bf16; two of them are one in float32
-_REMEMBERED = 40_000  # rows
+_REMEMBERED = 10_000  # rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import lru_cache
 from itertools import count, product
 from typing import Any
 
@@ -79,12 +79,12 @@ AROUND = ("wait", "reclaim", "all_rows", "pin", "pin", "unpin")
 POOL = native.ThreadPool(2)
 
 
-@cache
+@lru_cache(16)
 def model_of(config: ModelConfig, type: GGMLType) -> TinyModel:
     return tiny_model(config, POOL, type=type)
 
 
-@cache
+@lru_cache(16)
 def alone_of(config: ModelConfig, type: GGMLType, kv_dtype: str) -> Alone:
     runner = make_runner(
         model_of(config, type), POOL, num_blocks=14, max_rows=14 * 32, kv_dtype=kv_dtype
