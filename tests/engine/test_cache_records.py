@@ -1,0 +1,97 @@
+"""What is recorded of a request's use of the cache: every reason for a miss that can occur in one
+process, with the tokens that matched and the one that did not."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import pytest
+
+from octavo.engine.engine import Engine
+from octavo.records import CacheReason, CacheRecord, CacheSource
+from octavo.request import RequestOptions
+from tests.engine.busy import MODEL, POOL, TEXT
+from tests.engine.tiny_engine import add, run, tiny_engine
+
+OTHER = TEXT[::-1]
+
+
+def cached(engine: Engine, tokens: list[int], salt: str = "", **params: object) -> CacheRecord:
+    """The record of a request that is run to its end."""
+    options = RequestOptions(cache_salt=salt)
+    request = add(engine, tokens, options, **{"max_tokens": 1, **params})
+    run(engine)
+    assert request.cache is not None
+    return request.cache
+
+
+def summary(record: CacheRecord) -> tuple[int, CacheReason | None, int | None]:
+    return record.matched_tokens, record.reason, record.diverged_at
+
+
+def test_a_first_prompt_is_cold_and_others_diverge_at_a_token() -> None:
+    engine = tiny_engine(MODEL, POOL)
+    assert summary(cached(engine, TEXT[:40])) == (0, CacheReason.COLD, 0)
+    assert summary(cached(engine, [*TEXT[:35], 3, 4])) == (35, CacheReason.DIVERGED, 35)
+    assert summary(cached(engine, OTHER[:40])) == (0, CacheReason.DIVERGED, 0)
+    assert summary(cached(engine, TEXT)) == (40, CacheReason.DIVERGED, 40)
+
+
+def test_a_prompt_found_whole_has_no_reason_and_runs_one_row() -> None:
+    engine = tiny_engine(MODEL, POOL)
+    cached(engine, TEXT[:40])
+    record = cached(engine, TEXT[:40])
+    assert summary(record) == (39, None, None)
+    assert record.source is CacheSource.PROCESS
+    assert engine.records[-1].computed_tokens == 1
+    assert summary(cached(engine, TEXT[:20])) == (19, None, None)
+    # All but the last token, which would have to run anyway: nothing more could be reused.
+    assert summary(cached(engine, [*TEXT[:39], 3])) == (39, None, None)
+
+
+def test_a_prompt_of_one_token_could_never_reuse_anything() -> None:
+    assert summary(cached(tiny_engine(MODEL, POOL), TEXT[:1])) == (0, None, None)
+
+
+def test_under_another_salt_nothing_is_found_the_first_time() -> None:
+    engine = tiny_engine(MODEL, POOL)
+    cached(engine, TEXT[:40], salt="a")
+    assert summary(cached(engine, TEXT[:40], salt="b")) == (0, CacheReason.SALT, 0)
+    assert summary(cached(engine, TEXT[:40], salt="b")) == (39, None, None)
+    assert summary(cached(engine, TEXT[:40])) == (0, CacheReason.COLD, 0)
+
+
+@pytest.mark.parametrize("option", ["prefix_cache", "kv_cache"])
+def test_disabled_is_its_own_reason(option: str) -> None:
+    engine = tiny_engine(MODEL, POOL, **{option: False})
+    for _ in range(2):
+        record = cached(engine, TEXT[:40])
+        assert summary(record) == (0, CacheReason.DISABLED, None)
+        assert record.source is CacheSource.NONE
+
+
+def test_log_probabilities_of_the_prompt_need_all_rows() -> None:
+    engine = tiny_engine(MODEL, POOL)
+    cached(engine, TEXT[:40])
+    record = cached(engine, TEXT[:40], prompt_logprobs=0)
+    assert summary(record) == (0, CacheReason.NEEDS_ALL_ROWS, None)
+
+
+def test_what_was_known_once_is_said_to_be_evicted() -> None:
+    """Four blocks of 16. The other prompt takes three: the empty one, and the tail of the first."""
+    engine = tiny_engine(MODEL, POOL, num_blocks=4, block_size=16)
+    cached(engine, TEXT[:48])
+    cached(engine, OTHER[:40])
+    assert engine.counts()["kv_blocks_evicted"] == 2
+    assert summary(cached(engine, TEXT[:48])) == (16, CacheReason.EVICTED, 16)
+
+
+def test_the_time_that_was_saved_is_that_of_computing_it() -> None:
+    """None before anything was measured; then more for more tokens."""
+    ticks = count()
+    engine = tiny_engine(MODEL, POOL, clock=lambda: next(ticks) / 1e3)
+    assert cached(engine, TEXT[:60]).saved_ms == 0.0
+    saved = [cached(engine, [*TEXT[:n], 7, 8]).saved_ms for n in (20, 40)]
+    assert saved[0] is not None
+    assert saved[1] is not None
+    assert 2 * saved[0] <= saved[1] < 2.5 * saved[0]  # attention of the later tokens sees more

@@ -1,0 +1,120 @@
+"""What is recorded of steps, counted by hand: rows, blocks, waste; which idle memory goes back."""
+
+from __future__ import annotations
+
+from octavo.engine.engine import Engine
+from octavo.records import CacheReason
+from octavo.request import Request
+from tests.engine.busy import MODEL, POOL, TEXT
+from tests.engine.tiny_engine import add, run, tiny_engine
+
+OTHER = TEXT[::-1]
+
+
+def test_the_record_of_each_step_counts_its_rows_and_blocks() -> None:
+    """Two requests in blocks of 16: 20 tokens, and 8 with two answers."""
+    engine = tiny_engine(MODEL, POOL, num_blocks=8, block_size=16, max_rows=24, step_ms=None)
+    add(engine, TEXT[:20], max_tokens=3, temperature=0)
+    add(engine, OTHER[:8], max_tokens=2, n=2, temperature=1.0, seed=1)
+    run(engine)
+    seen = [
+        (
+            r.step, r.num_requests, r.computed_tokens, r.cached_tokens, r.output_rows,
+            r.kv_blocks_used, r.kv_slots_unfilled, r.kv_blocks_copied, r.kv_blocks_total,
+        )
+        for r in engine.records
+    ]  # fmt: skip
+    assert seen == [
+        (0, 2, 24, 0, 1, 3, 12 + 12, 0, 8),  # 20 tokens in two blocks, four in one
+        (1, 2, 5, 20 + 4, 2, 3, 11 + 8, 0, 8),
+        (2, 2, 3, 21 + 8 + 8, 3, 4, 10 + 7 + 7, 1, 8),
+    ]
+    assert [r.num_waiting for r in engine.records] == [0, 0, 0]
+    assert [r.num_preempted for r in engine.records] == [0, 0, 0]
+    assert [r.kv_waste(16) for r in engine.records] == [24 / 48, 19 / 48, 24 / 64]
+    assert engine.counts()["kv_blocks_kept"] == 4
+
+
+def test_steps_say_who_waits_and_who_was_preempted() -> None:
+    engine = tiny_engine(MODEL, POOL, num_blocks=3, block_size=16, step_ms=None)
+    add(engine, TEXT[:16], max_tokens=17, temperature=0, ignore_eos=True)
+    add(engine, OTHER[:8], max_tokens=17, temperature=0, ignore_eos=True)
+    run(engine)
+    preempted = [r.step for r in engine.records if r.num_preempted]
+    # The first takes its second block at 16 tokens; at the second's 17th there is none.
+    assert preempted == [9]
+    assert [r.num_waiting for r in engine.records if r.num_waiting] == [1] * 8
+    assert sum(r.computed_tokens for r in engine.records) == 32 + 24
+
+
+class Released:
+    """Counts what a runner gives back to the system."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.blocks: list[int] = []
+        engine._runner.release_blocks = self.blocks.extend  # type: ignore[method-assign]
+
+
+def idle_engine(kv_idle: float) -> tuple[Engine, Released, list[float]]:
+    now = [50.0]
+    engine = tiny_engine(MODEL, POOL, kv_idle=kv_idle, clock=lambda: now[0])
+    return engine, Released(engine), now
+
+
+def answered(engine: Engine, tokens: list[int]) -> Request:
+    request = add(engine, tokens, max_tokens=1, temperature=0)
+    run(engine)
+    return request
+
+
+def test_idle_memory_goes_back_once_and_is_said_to_be_evicted() -> None:
+    """40 tokens are two kept blocks: they idle for ten minutes."""
+    engine, released, now = idle_engine(600)
+    answered(engine, TEXT[:40])
+    assert engine.reclaim() == 600
+    now[0] += 599.5
+    assert engine.reclaim() == 0.5
+    assert released.blocks == []
+    now[0] += 0.5
+    assert engine.reclaim() is None
+    assert sorted(released.blocks) == [0, 1]
+    assert engine.reclaim() is None
+    assert len(released.blocks) == 2
+    record = answered(engine, TEXT[:40]).cache
+    assert record is not None
+    assert (record.matched_tokens, record.reason) == (0, CacheReason.EVICTED)
+
+
+def test_blocks_that_hold_nothing_go_back_after_five_seconds() -> None:
+    engine = tiny_engine(MODEL, POOL, clock=lambda: now[0], prefix_cache=False)
+    now, released = [50.0], Released(engine)
+    answered(engine, TEXT[:40])
+    assert engine.reclaim() == 5
+    now[0] += 5
+    assert engine.reclaim() is None
+    assert sorted(released.blocks) == [0, 1]
+
+
+def test_with_no_idle_time_all_goes_back_at_once() -> None:
+    engine, released, _ = idle_engine(0)
+    answered(engine, TEXT[:40])
+    assert engine.reclaim() is None
+    assert sorted(released.blocks) == [0, 1]
+    engine.check_integrity()
+
+
+def test_the_system_gets_the_memory_and_the_blocks_read_as_zero() -> None:
+    engine = tiny_engine(MODEL, POOL, kv_idle=0)
+    pages = engine._runner.pages[0]
+    answered(engine, TEXT[:40])
+    assert pages.any()
+    engine.reclaim()
+    assert not pages.any()
+
+
+def test_memory_that_is_kept_for_ever_is_never_due() -> None:
+    engine, released, now = idle_engine(float("inf"))
+    answered(engine, TEXT[:40])
+    now[0] += 1e9
+    assert engine.reclaim() == float("inf")
+    assert released.blocks == []
