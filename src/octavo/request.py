@@ -43,6 +43,10 @@ class RequestTimes:
     first_token: float | None = None
     last_token: float | None = None
 
+    def note_token(self, now: float) -> None:
+        self.first_token = now if self.first_token is None else self.first_token
+        self.last_token = now
+
 
 @dataclass(slots=True, eq=False)
 class Sequence:

@@ -19,15 +19,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from octavo.batch import Batch, StepOutput, Want
-from octavo.engine.beam import BeamSearch, Hypothesis
-from octavo.engine.head_rows import HeadOutput, check_finite, head_outputs, head_rows, step_batch
+from octavo.batch import StepOutput, Want
+from octavo.engine.beam import BeamSearch
+from octavo.engine.growth import Growth
+from octavo.engine.head_rows import HeadOutput, head_outputs, head_rows, step_batch
 from octavo.engine.runner import Runner, make_batch
-from octavo.engine.sampler import Draw, Sampler, answers
-from octavo.engine.scheduler import Scheduler, StepPlan
+from octavo.engine.sampler import Sampler
+from octavo.engine.scheduler import Scheduler
 from octavo.engine.step_budget import StepBudget
-from octavo.errors import OctavoError, OutOfMemoryError, UsageError
-from octavo.kernels import native
+from octavo.engine.step_log import StepLog, StepRun, occupancy
+from octavo.engine.step_plan import StepPlan
+from octavo.errors import OctavoError, OutOfMemoryError
 from octavo.kv_cache.manager import KVCacheManager
 from octavo.kv_cache.names import Namespace
 from octavo.records import StepRecord
@@ -35,7 +37,6 @@ from octavo.request import FinishReason, Metrics, Request, RequestOptions
 from octavo.request import Sequence as Seq
 from octavo.sampling_params import SamplingParams
 
-_KEPT_RECORDS = 65536
 _EMPTY_IDLE = 5.0  # seconds after which the memory of blocks that hold nothing goes back
 
 
@@ -71,7 +72,6 @@ class Engine:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.records: deque[StepRecord] = deque(maxlen=_KEPT_RECORDS)
         self._runner = runner
         self._scheduler = scheduler
         self._kv = kv
@@ -80,13 +80,18 @@ class Engine:
         self._namespace = namespace
         self._clock = clock
         self._sampler = Sampler(runner.isa, runner.vocab_size)
+        self._growth = Growth(self._sampler, scheduler, limits.eos_ids)
+        self._log = StepLog(kv, runner.op_names)
         self._result = StepResult()  # of the step that runs, or of one that raised
         self._open: dict[Request, None] = {}  # requests whose end was not settled
-        self._searches: dict[Request, BeamSearch] = {}
         self._deadlines: list[Request] = []  # unfinished requests that have one
         self._suspects: list[Request] = []  # of a step that raised: each runs alone once
         self._num_added = 0
-        self._num_steps = 0
+
+    @property
+    def records(self) -> deque[StepRecord]:
+        """Of the steps so far, oldest first; a bounded number of them."""
+        return self._log.records
 
     @property
     def has_unfinished(self) -> bool:
@@ -116,7 +121,7 @@ class Engine:
             temperature=float(np.float32(temperature)),
             max_tokens=min(room, room if params.max_tokens is None else params.max_tokens),
         )
-        search = self._search(request, params.beam_width) if params.beam_width else None
+        search = self._growth.make_search(request)
         request.times.added = self._clock()
         if options.deadline_ms is not None:
             request.deadline = request.times.added + options.deadline_ms / 1e3
@@ -216,7 +221,7 @@ class Engine:
         pool = self._kv.pool
         assert self._scheduler.num_running > 0 or pool.num_held == pool.num_pinned
         assert self._open.keys() == set(self._scheduler.requests)
-        assert self._searches.keys() == {r for r in self._open if r.params.beam_width}
+        self._growth.check_integrity(self._open)
         assert set(self._deadlines) == {r for r in self._open if r.deadline is not None}
 
     def _step(self, result: StepResult) -> None:
@@ -227,23 +232,18 @@ class Engine:
             self._suspects = self._suspects[1:]
             return
         try:
-            batch, outputs, out, forward_seconds = self._run(plan)
+            run, result.outputs = self._run(plan)
         except Exception as error:
             self._recover()
             self._suspect(plan, error, result)
             return
-        result.outputs = outputs
         for item in plan.scheduled:
             self._scheduler.commit(item)
         self._suspects = self._suspects[1:]
-        self._note_blocks(plan)
-        unfilled = self._kv.num_unfilled(self._scheduler.tables)
-        used = self._kv.pool.num_held
-        for request in plan.requests:
+        used = occupancy(self._kv, self._scheduler.tables)
+        for request, outputs in _by_request(plan, result.outputs).items():
             try:
-                self._book(
-                    request, [o for o in outputs if o.row.item.sequence.request is request], result
-                )
+                self._book(request, outputs, result)
             except Exception as error:
                 self._fail(request, error, result)
             except BaseException:
@@ -251,22 +251,16 @@ class Engine:
                 raise
         seconds = self._clock() - begin
         self._budget.observe([(s.begin, s.end) for s in plan.scheduled], seconds)
-        self._record(plan, batch, out, seconds, forward_seconds, used, unfilled)
+        self._log.note(run, used, seconds=seconds, num_waiting=self._scheduler.num_waiting)
 
-    def _run(self, plan: StepPlan) -> tuple[Batch, list[HeadOutput], StepOutput, float]:
+    def _run(self, plan: StepPlan) -> tuple[StepRun, list[HeadOutput]]:
         rows = head_rows(plan, self._sampler)
-        searches = [self._searches[r] for r in plan.requests if r in self._searches]
-        top_k = max((s.num_candidates for s in searches), default=0)
-        batch = step_batch(
-            plan,
-            rows,
-            num_groups=len(self._runner.layouts),
-            top_k=min(top_k, self._runner.vocab_size),
-        )
+        top_k = min(self._growth.num_candidates(plan.requests), self._runner.vocab_size)
+        batch = step_batch(plan, rows, num_groups=len(self._runner.layouts), top_k=top_k)
         begin = self._clock()
         self._make_copies(plan)
         out = self._runner.forward(batch)
-        return batch, head_outputs(rows, out), out, self._clock() - begin
+        return StepRun(plan, batch, out, self._clock() - begin), head_outputs(rows, out)
 
     def _make_copies(self, plan: StepPlan) -> None:
         if plan.copies:
@@ -274,100 +268,19 @@ class Engine:
             self._scheduler.commit_copies()
 
     def _book(self, request: Request, outputs: Sequence[HeadOutput], result: StepResult) -> None:
-        """Append what the step gave a request to its sequences."""
-        for output in outputs:
-            check_finite(output)
-            if not output.row.samples:
-                self._note_prompt_logprobs(request, output)
-        sampled = [o for o in outputs if o.row.samples]
-        if not sampled:
-            return
-        if request.needs_all_rows:  # a prompt of one token has none
-            request.prompt_logprobs[:0] = [None]
-        now = self._clock()
-        request.times.first_token = (
-            now if request.times.first_token is None else request.times.first_token
-        )
-        request.times.last_token = now
-        if request in self._searches:
-            self._grow_beams(request, sampled, result)
-            return
-        for output in sampled:
-            self._grow(output, result)
-        if all(s.finish_reason for s in request.sequences):
-            self._end(request, "stop", result)
-
-    def _grow(self, output: HeadOutput, result: StepResult) -> None:
-        """Draw the next token of a sequence; where the answers of a request part, of all."""
-        sequence = output.row.item.sequence
-        if output.logits is None:
-            draws = [Draw(index, output.argmax, None) for index in answers(sequence)]
-        else:
-            draws = self._sampler.draw(
-                sequence, output.logits, output.log_sum_exp, output.row.edits
-            )
-        others = [self._scheduler.fork(sequence, draw.index) for draw in draws[1:]]
-        for grown, draw in zip([sequence, *others], draws, strict=True):
-            grown.tokens.append(draw.token)
-            if draw.logprobs is not None:
-                grown.logprobs.append(draw.logprobs)
-            result.grown.append(grown)
-            reason = self._end_reason(grown)
-            if reason is not None:
-                self._scheduler.finish_sequence(grown, reason)
-
-    def _grow_beams(
-        self, request: Request, outputs: Sequence[HeadOutput], result: StepResult
-    ) -> None:
-        """Let the beams of a request go on from the best of their continuations."""
-        search = self._searches[request]
-        old = [o.row.item.sequence for o in outputs]
-        assert old == request.sequences
-        steps = search.advance([o.top for o in outputs])
-        if not steps:
-            self._end(request, "stop", result)
-            return
-        request.beam_parents.append(tuple(parent for parent, _ in steps))
-        grown: list[Seq] = []
-        for parent, _ in steps:
-            sequence = old[parent]
-            grown.append(self._scheduler.fork(sequence, 0) if sequence in grown else sequence)
-        for sequence in set(old) - set(grown):
-            self._scheduler.drop(sequence)
-        for sequence, (_, token) in zip(grown, steps, strict=True):
-            sequence.tokens.append(token)
-        request.sequences[:] = grown  # in the order of the search's beams
-
-    def _note_prompt_logprobs(self, request: Request, output: HeadOutput) -> None:
-        """A row gives the log-probability of the token after its own; one that ran again gives
-        nothing new."""
-        if not request.prompt_logprobs:
-            request.prompt_logprobs.append(None)  # nothing comes before the first
-        position = output.row.position + 1
-        if position < len(request.prompt_logprobs):
-            return
-        assert position == len(request.prompt_logprobs)
-        assert output.logits is not None
-        token = request.prompt_token_ids[position]
-        count = request.params.prompt_logprobs or 0
-        request.prompt_logprobs.append(
-            self._sampler.logprobs(output.logits, output.log_sum_exp, token, count)
-        )
-
-    def _end_reason(self, sequence: Seq) -> FinishReason | None:
-        request, token = sequence.request, sequence.tokens[-1]
-        eos = token in self._limits.eos_ids and not request.params.ignore_eos
-        if eos or token in request.params.stop_token_ids:
-            return "stop"
-        return "length" if sequence.num_completion_tokens >= request.max_tokens else None
+        """Append what the step gave a request to its sequences; end it if it is done."""
+        request.peak_blocks = max(request.peak_blocks, self._scheduler.num_blocks(request))
+        if self._growth.grow(request, outputs, result.grown):
+            request.times.note_token(self._clock())
+            if self._growth.is_done(request):
+                self._end(request, "stop", result)
 
     def _queue(self, request: Request, search: BeamSearch | None) -> Request:
         try:
             self._scheduler.add(request, self._namespace)
             self._num_added += 1
             self._open[request] = None
-            if search is not None:
-                self._searches[request] = search
+            self._growth.open(request, search)
             if request.deadline is not None:
                 self._deadlines.append(request)
             return request
@@ -386,11 +299,7 @@ class Engine:
         called again for an end that an exception broke off."""
         if not request.finished:
             self._scheduler.finish(request, reason)
-        search = self._searches.get(request)
-        if search is not None:
-            search.end(request.sequences[0].finish_reason or reason)
-            request.sequences = [_answer(request, h) for h in search.hypotheses()]
-            del self._searches[request]
+        self._growth.close(request, reason)
         if request in self._deadlines:
             self._deadlines.remove(request)
         if result is not None and request not in result.finished:
@@ -431,7 +340,7 @@ class Engine:
                 self._scheduler.finish(request, "abort")
         for request in [r for r in self._open if r.finished]:
             self._end(request, "abort", self._result)
-        self._searches = {r: s for r, s in self._searches.items() if r in self._open}
+        self._growth.retain(self._open)
         self._deadlines = [r for r in self._deadlines if r in self._open]
 
     def _suspect(self, plan: StepPlan, error: Exception, result: StepResult) -> None:
@@ -446,65 +355,10 @@ class Engine:
         self._suspects = [r for r in self._suspects if r in running]
         return self._suspects[0] if self._suspects else None
 
-    def _search(self, request: Request, width: int) -> BeamSearch:
-        params = request.params
-        ends = frozenset(params.stop_token_ids)
-        search = BeamSearch(
-            width,
-            max_tokens=request.max_tokens,
-            end_tokens=ends if params.ignore_eos else ends | self._limits.eos_ids,
-            length_penalty=params.length_penalty,
-            early_stopping=params.early_stopping,
-            num_outputs=params.n,
-        )
-        if search.num_candidates > native.MAX_TOP_K:
-            raise UsageError(
-                f"beam_width={width} with {search.num_candidates - width} end tokens needs the "
-                f"{search.num_candidates} likeliest tokens, the head gives {native.MAX_TOP_K}: "
-                "lower beam_width or give fewer stop_token_ids"
-            )
-        return search
 
-    def _note_blocks(self, plan: StepPlan) -> None:
-        for request in plan.requests:
-            request.peak_blocks = max(request.peak_blocks, self._scheduler.num_blocks(request))
-
-    def _record(
-        self, plan: StepPlan, batch: Batch, out: StepOutput, seconds: float, forward: float,
-        used: int, unfilled: int,
-    ) -> None:  # fmt: skip
-        """Count what ran: the rows of the batch, and the tokens before each sequence's first
-        row."""
-        by_class: dict[str, int] = {}
-        for name, ns in zip(self._runner.op_names, out.op_ns, strict=False):
-            by_class[name] = by_class.get(name, 0) + int(ns)
-        self.records.append(
-            StepRecord(
-                step=self._num_steps,
-                num_requests=len(plan.requests),
-                computed_tokens=len(batch.tokens),
-                cached_tokens=int(batch.positions[batch.row_starts[:-1]].sum()),
-                output_rows=len(batch.output_rows),
-                seconds=seconds,
-                forward_seconds=forward,
-                num_waiting=self._scheduler.num_waiting,
-                num_preempted=plan.num_preempted,
-                kv_blocks_used=used,
-                kv_blocks_kept=self._kv.pool.num_evictable,
-                kv_blocks_total=self._kv.pool.num_blocks,
-                kv_slots_unfilled=unfilled,
-                kv_blocks_copied=len(plan.copies),
-                op_ns=tuple(by_class.items()),
-            )
-        )
-        self._num_steps += 1
-
-
-def _answer(request: Request, hypothesis: Hypothesis) -> Seq:
-    return Seq(
-        request,
-        0,
-        [*request.prompt_token_ids, *hypothesis.tokens],
-        finish_reason=hypothesis.finish_reason,
-        cumulative_logprob=hypothesis.logprob,
-    )
+def _by_request(plan: StepPlan, outputs: Sequence[HeadOutput]) -> dict[Request, list[HeadOutput]]:
+    """Of every request of the plan, also those whose rows gave nothing."""
+    found: dict[Request, list[HeadOutput]] = {request: [] for request in plan.requests}
+    for output in outputs:
+        found[output.row.item.sequence.request].append(output)
+    return found

@@ -16,7 +16,7 @@ import numpy as np
 from octavo.batch import Batch, FloatArray, StepOutput, Want
 from octavo.engine.runner import make_batch
 from octavo.engine.sampler import NO_EDITS, Edits, Sampler
-from octavo.engine.scheduler import ScheduledSequence, StepPlan
+from octavo.engine.step_plan import ScheduledSequence, StepPlan
 from octavo.errors import ModelError
 
 

@@ -18,59 +18,22 @@ A plan changes nothing but tables: what did not run is planned again (`commit` b
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import replace
 
+from octavo.engine.cache_report import cache_record, miss_reason
+from octavo.engine.leaders import Leaders
 from octavo.engine.step_budget import OpenStep, StepBudget
+from octavo.engine.step_plan import ScheduledSequence, StepPlan
 from octavo.errors import OutOfMemoryError, UsageError
-from octavo.kv_cache.block_pool import BlockId
 from octavo.kv_cache.manager import BlockTable, Copy, KVCacheManager
 from octavo.kv_cache.names import Namespace
 from octavo.kv_cache.prefix_index import Match, Node
-from octavo.records import CacheReason, CacheRecord, CacheSource
+from octavo.records import CacheReason
 from octavo.request import FinishReason, Request
 from octavo.request import Sequence as Seq
 
 _ALL_ROWS_CHUNK = 128  # rows of a chunk whose every row gives logits: 25 MB at a vocabulary of 49k
 _RANKED = 256  # waiting requests that longest-prefix-first looks at
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduledSequence:
-    """Rows for tokens [begin, end) of a sequence; the last row's output is sampled if `samples`."""
-
-    sequence: Seq
-    begin: int
-    end: int
-    write_start: int  # rows before it are in their pages already
-    blocks: Sequence[BlockId]
-
-    @property
-    def samples(self) -> bool:
-        return self.end == self.sequence.num_tokens
-
-
-@dataclass(frozen=True, slots=True)
-class StepPlan:
-    scheduled: tuple[ScheduledSequence, ...] = ()
-    copies: tuple[Copy, ...] = ()  # blocks to copy before the rows run, in this order
-    num_preempted: int = 0
-
-    @property
-    def sampled(self) -> tuple[ScheduledSequence, ...]:
-        return tuple(s for s in self.scheduled if s.samples)
-
-    @property
-    def requests(self) -> list[Request]:
-        return list(dict.fromkeys(s.sequence.request for s in self.scheduled))
-
-
-class _Wait(NamedTuple):
-    """A running sequence computes tokens up to `until` that a waiting request would share."""
-
-    leader: Seq
-    until: int
 
 
 class Scheduler:
@@ -96,7 +59,7 @@ class Scheduler:
         self._running: list[Request] = []  # by _rank
         self._roots: dict[Request, Node] = {}  # of every request that is waiting or running
         self._tables: dict[Seq, BlockTable] = {}  # of every sequence that has begun
-        self._waits: dict[Seq, _Wait] = {}
+        self._leaders = Leaders(kv.block_size)
 
     @property
     def num_waiting(self) -> int:
@@ -121,8 +84,8 @@ class Scheduler:
 
     def num_blocks(self, request: Request) -> int:
         """Different blocks that the request's sequences hold."""
-        held = (self._tables[s].blocks for s in request.sequences if s in self._tables)
-        return len(set().union(*held))
+        held = [self._tables[s].blocks for s in request.sequences if s in self._tables]
+        return len(held[0]) if len(held) == 1 else len(set().union(*held))
 
     def add(self, request: Request, namespace: Namespace) -> None:
         """Queue a request whose tokens others of the namespace, and of its salt, may find. Raises
@@ -224,14 +187,14 @@ class Scheduler:
                 if request.needs_all_rows:  # rows whose logits nobody took run again
                     computed = min(computed, max(0, len(request.prompt_logprobs) - 1))
                 sequence.num_computed_tokens = computed
-        self._waits = {s: w for s, w in self._waits.items() if s.request in self._roots}
+        self._leaders.retain({s for r in self._roots for s in r.sequences})
 
     def check_integrity(self) -> None:
         """Tables and pool agree; only what runs has tables."""
         self._kv.check_integrity(self._tables.values())
         assert self._tables.keys() <= {s for r in self._running for s in _live(r)}
         assert self._roots.keys() == set(self.requests)
-        assert self._waits.keys() <= {s for r in self.requests for s in r.sequences}
+        self._leaders.check_integrity({s for r in self.requests for s in r.sequences})
         for queue in (self._running, self._waiting):
             assert queue == sorted(queue, key=_rank)
         for sequence, table in self._tables.items():
@@ -259,7 +222,7 @@ class Scheduler:
             if request in draft.preempted:
                 return
             if sequence not in self._tables:
-                if self._is_waiting(sequence):
+                if self._leaders.is_waiting(sequence, self._tables):
                     continue
                 match = self._match(sequence)
                 if self._must_wait(sequence, match):
@@ -326,7 +289,7 @@ class Scheduler:
         live = sum(r.width for r in self._running)
         for request in self._candidates():
             sequence = _live(request)[0]
-            if self._is_waiting(sequence):
+            if self._leaders.is_waiting(sequence, self._tables):
                 continue  # for a running one, so those behind it need not wait too
             match = self._match(sequence)
             if self._must_wait(sequence, match):
@@ -360,87 +323,34 @@ class Scheduler:
             return NO_MATCH
         return self._kv.index.match(self._roots[request], sequence.tokens, sequence.num_tokens)
 
+    def _must_wait(self, sequence: Seq, match: Match) -> bool:
+        """Is a running sequence about to compute whole blocks that this one could share?"""
+        if not self._keep_computed or sequence.request.needs_all_rows:
+            return False
+        root = self._roots[sequence.request]
+        candidates = [s for s, table in self._tables.items() if table.root is root]
+        return self._leaders.must_wait(sequence, match.num_tokens, candidates)
+
+    def _note_cache(self, request: Request, match: Match) -> None:
+        """Say once, when a request first begins, what was found of its prompt and why not more."""
+        if request.cache is not None:
+            return
+        reason: CacheReason | None = CacheReason.DISABLED
+        if self._prefix_cache:
+            reason = miss_reason(self._kv.index, self._roots[request], request, match)
+        found = min(match.num_tokens, request.num_prompt_tokens - 1)
+        seconds = self._budget.seconds(0, found) if found else 0.0
+        request.cache = cache_record(request, reason, match, seconds)
+
     def _begin(self, sequence: Seq, match: Match) -> None:
         table = self._kv.begin(self._roots[sequence.request], match)
         self._tables[sequence] = table
         # The last token runs in any case, since its output is what is wanted.
         sequence.num_computed_tokens = min(table.num_stored, sequence.num_tokens - 1)
 
-    def _is_waiting(self, sequence: Seq) -> bool:
-        wait = self._waits.get(sequence)
-        if wait is None:
-            return False
-        if wait.leader in self._tables and wait.leader.num_computed_tokens < wait.until:
-            return True
-        del self._waits[sequence]
-        return False
-
-    def _must_wait(self, sequence: Seq, match: Match) -> bool:
-        """Is a running sequence about to compute whole blocks that this one could share?"""
-        wait = self._find_leader(sequence, match)
-        if wait is not None:
-            self._waits[sequence] = wait
-        return wait is not None
-
-    def _find_leader(self, sequence: Seq, match: Match) -> _Wait | None:
-        if not self._keep_computed or sequence.request.needs_all_rows:
-            return None
-        root, size = self._roots[sequence.request], self._kv.block_size
-        begin = len(match.nodes) * size
-        tokens = sequence.tokens
-        for leader, table in self._tables.items():
-            if table.root is not root or leader.num_computed_tokens >= leader.num_tokens - 1:
-                continue
-            if leader is sequence or leader.tokens[:begin] != tokens[:begin]:
-                continue
-            until = begin
-            while (
-                until + size <= leader.num_tokens
-                and leader.tokens[until : until + size] == tokens[until : until + size]
-            ):
-                until += size
-            if until > max(begin, leader.num_computed_tokens):
-                return _Wait(leader, until)
-        return None
-
-    def _note_cache(self, request: Request, match: Match) -> None:
-        """Say once, when a request first begins, what was found of its prompt and why not more."""
-        if request.cache is not None:
-            return
-        tokens, found = (
-            request.prompt_token_ids,
-            min(match.num_tokens, request.num_prompt_tokens - 1),
-        )
-        reason = self._reason(request, match)
-        seconds = self._budget.seconds(0, found) if found else 0.0
-        request.cache = CacheRecord(
-            matched_tokens=found,
-            source=CacheSource.PROCESS if found else CacheSource.NONE,
-            reason=reason,
-            diverged_at=match.num_tokens if reason is CacheReason.DIVERGED else None,
-            saved_ms=None if seconds is None else seconds * 1e3,
-        )
-        assert len(tokens) > found
-
-    def _reason(self, request: Request, match: Match) -> CacheReason | None:
-        """Why not all that could be reused was."""
-        index, root = self._kv.index, self._roots[request]
-        if not self._prefix_cache:
-            return CacheReason.DISABLED
-        if request.needs_all_rows:
-            return CacheReason.NEEDS_ALL_ROWS
-        if match.num_tokens >= request.num_prompt_tokens - 1:
-            return None
-        node = match.nodes[-1] if match.nodes else root
-        if index.was_evicted(node, request.prompt_token_ids[node.end :]):
-            return CacheReason.EVICTED
-        if index.is_empty(root):
-            return CacheReason.SALT if request.options.cache_salt else CacheReason.COLD
-        return CacheReason.DIVERGED
-
     def _release(self, sequence: Seq) -> None:
         """Its blocks go back, findable with all that they hold."""
-        self._waits.pop(sequence, None)
+        self._leaders.forget(sequence)
         table = self._tables.pop(sequence, None)
         if table is not None:
             if self._keep_computed:
