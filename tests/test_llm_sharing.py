@@ -52,7 +52,13 @@ def test_a_prompt_asked_again_computes_its_last_token_alone(llm: LLM) -> None:
     first, again = (llm.generate(PROMPT, GREEDY)[0] for _ in range(2))
     assert again.outputs == first.outputs
     assert computed(llm) == [40] + 7 * [1] + 8 * [1]
-    assert first.cache == CacheRecord(reason=CacheReason.COLD, saved_ms=0.0)
+    missed = CacheRecord(
+        reason=CacheReason.COLD,
+        diverged_at=0,
+        diverged_text=llm.tokenizer.decode([first.prompt_token_ids[0]], skip_special=False),
+        saved_ms=0.0,
+    )
+    assert first.cache == missed
     assert again.cache.matched_tokens == again.usage.cached_tokens == 39
     assert (again.cache.source, again.cache.reason) == (CacheSource.PROCESS, None)
     assert again.cache.saved_ms is not None

@@ -61,6 +61,7 @@ _SOURCE = {
 
 _REASONS = {
     CacheReason.COLD: "nothing was kept yet",
+    CacheReason.DIVERGED: "nothing kept goes on with it",
     CacheReason.EVICTED: "what follows was kept, but its memory was needed or lay idle too long",
     CacheReason.DISABLED: "the prefix cache is off",
     CacheReason.SALT: "nothing was kept yet under its salt",
@@ -70,7 +71,8 @@ _REASONS = {
 
 def _why(record: CacheRecord) -> str:
     assert record.reason is not None
-    if record.diverged_at is None:
-        return f"{record.reason}: {_REASONS.get(record.reason, 'they do not fit')}"
+    why = _REASONS.get(record.reason, "they do not fit")
+    if not record.diverged_at:  # nowhere, or at the first token
+        return f"{record.reason}: {why}"
     text = json.dumps(record.diverged_text, ensure_ascii=False)
-    return f"{record.reason} at token {record.diverged_at:,}, {text}: nothing kept goes on with it"
+    return f"{record.reason} at token {record.diverged_at:,}, {text}: {why}"
