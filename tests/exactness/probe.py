@@ -18,7 +18,7 @@ import numpy as np
 
 from octavo.batch import Batch, StepOutput, Want
 from octavo.engine.engine import Engine
-from octavo.engine.scheduler import StepPlan
+from octavo.engine.step_plan import StepPlan
 from octavo.kv_cache.manager import BlockTable
 from octavo.kv_cache.prefix_index import Node
 from octavo.request import Request
