@@ -62,9 +62,19 @@ def test_kv_compares_the_same_answer_with_and_without_the_cache(octavo, tiny):
     assert found["new_tokens"] == 8
 
 
+def test_prefix_compares_the_same_prompts_with_and_without_the_prefix_cache(octavo, tiny):
+    flags = ["--shared", "64", "--own", "8", "--prompts", "4", "--tokens", "3", "--rounds", "2"]
+    found = octavo("bench", "prefix", tiny, *flags, "--json").json
+    assert found["same_tokens"] is True
+    assert found["found"] == 3 * 64 / (4 * 72)  # all but the first find the shared tokens
+    assert len(found["ratios"]) == 2
+    assert min(found["ratios"]) <= found["ratio"] <= max(found["ratios"])
+
+
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
+        (["prefix", "m", "--own", "0"], "octavo: --own 0: expected at least 1\n"),
         (["decode", "m", "--tokens", "1"], "octavo: --tokens 1: expected at least 2\n"),
         (["prefill", "m", "--context", "0"], "octavo: --context 0: expected at least 1\n"),
         (["decode", "m", "--warmups", "-1"], "octavo: --warmups -1: expected at least 0\n"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from statistics import median
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,7 @@ import typer
 from octavo.bench import workloads
 from octavo.bench.machine import Machine, Probe, cpu_model
 from octavo.bench.rounds import Demand, Round, Summary, measure, summarize
+from octavo.bench.shared_prefix import Turn, Workload, turns
 from octavo.cli.figures import number, pairs, percent, size
 from octavo.cli.flags import ENGINE, KV_BITS, AsJson, Model, with_flags
 from octavo.cli.loading import open_llm
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 # bench says itself how long the sequences are, and `kv` which cache there is.
 FLAGS = tuple(flag for flag in ENGINE if flag.field not in ("context", "kv_cache"))
 
+# Nobody waits beside these streams, so a step may last as long as its rows take.
+WHOLE_STEPS: dict[str, object] = {"step_ms": None}
+
 Context = Annotated[int, typer.Option(help="Tokens of the prompt.")]
 Tokens = Annotated[int, typer.Option(help="New tokens after it.")]
 Rounds = Annotated[int, typer.Option(help="Rounds measured; medians are over them.")]
@@ -35,6 +40,7 @@ def register(app: typer.Typer) -> None:
     bench.command("decode")(decode)
     bench.command("prefill")(prefill)
     bench.command("kv")(kv)
+    bench.command("prefix")(prefix)
     app.add_typer(bench, name="bench", help="Measure speed, beside what this machine can do.")
 
 
@@ -51,7 +57,7 @@ def decode(
 ) -> None:
     """One stream: new tokens per second, as a share of the memory bandwidth."""
     _check(context=(context, 1), tokens=(tokens, 2), rounds=(rounds, 1), warmups=(warmups, 0))
-    llm = open_llm(model, {**engine, "context": context + tokens})
+    llm = open_llm(model, {**WHOLE_STEPS, **engine, "context": context + tokens})
     bench = Bench(llm, model, Screen(json))
     bench.run(
         "decode",
@@ -76,7 +82,7 @@ def prefill(
 ) -> None:
     """One prompt: its tokens per second, as a share of the integer peak."""
     _check(context=(context, 1), rounds=(rounds, 1), warmups=(warmups, 0))
-    llm = open_llm(model, {**engine, "context": context + 1})
+    llm = open_llm(model, {**WHOLE_STEPS, **engine, "context": context + 1})
     bench = Bench(llm, model, Screen(json))
     bench.run(
         "prefill",
@@ -104,7 +110,8 @@ def kv(
     seconds, answers = {}, {}
     for cached in (True, False):
         screen.note(f"{tokens:,} new tokens {'with' if cached else 'without'} the cache …")
-        llm = open_llm(model, {**engine, "context": context + tokens, "kv_cache": cached})
+        options = {**WHOLE_STEPS, **engine, "context": context + tokens, "kv_cache": cached}
+        llm = open_llm(model, options)
         workloads.timed_generation(llm, context, 2, seed=1)  # warm-up
         seconds[cached], answers[cached] = workloads.timed_generation(llm, context, tokens, 0)
     found = {
@@ -120,6 +127,52 @@ def kv(
         f"with the cache {number(seconds[True])} s, without {number(seconds[False])} s: "
         f"{number(seconds[False] / seconds[True])} times faster; the tokens are "
         f"{'the same' if found['same_tokens'] else 'NOT THE SAME'}"
+    )
+    screen.result(found)
+
+
+@with_flags(engine=tuple(flag for flag in FLAGS if flag.field != "prefix_cache"))
+def prefix(
+    model: Model,
+    *,
+    shared: Annotated[int, typer.Option(help="Tokens that all prompts begin with.")] = 512,
+    own: Annotated[int, typer.Option(help="Tokens of each prompt after them.")] = 32,
+    prompts: Annotated[int, typer.Option(help="Prompts, offered together.")] = 16,
+    tokens: Tokens = 16,
+    rounds: Rounds = 3,
+    json: AsJson = False,
+    engine: dict[str, object],
+) -> None:
+    """Prompts that begin alike: how many times faster the prefix cache is."""
+    _check(shared=(shared, 0), own=(own, 1), prompts=(prompts, 1), tokens=(tokens, 1))
+    _check(rounds=(rounds, 1))
+    work = Workload(shared, own, prompts, tokens)
+    screen = Screen(json)
+    options = {**engine, "context": shared + own + tokens}
+    on, off = (open_llm(model, {**options, "prefix_cache": cached}) for cached in (True, False))
+    screen.say(f"{model}: {prompts} prompts of {shared:,} shared and {own:,} own tokens")
+    for llm in (on, off):
+        workloads.timed_generation(llm, own, 2, seed=0)  # warm-up
+    done: list[Turn] = []
+    for turn in turns(on, off, work, rounds):
+        done.append(turn)
+        screen.say(
+            f"  round {len(done)}: {number(turn.with_cache)} s with the cache, "
+            f"{number(turn.without_cache)} s without: {number(turn.ratio)} times faster"
+        )
+    found = {
+        "bench": "prefix",
+        "model": model,
+        **asdict(work),
+        "ratio": median(turn.ratio for turn in done),
+        "ratios": [turn.ratio for turn in done],
+        "found": median(turn.found for turn in done),
+        "same_tokens": all(turn.same_tokens for turn in done),
+    }
+    screen.say(
+        f"prefix     {number(median(t.ratio for t in done))} times faster; "
+        f"{percent(median(t.found for t in done))} of the prompts' tokens were found; the tokens "
+        f"are {'the same' if found['same_tokens'] else 'NOT THE SAME'}"
     )
     screen.result(found)
 
