@@ -125,6 +125,21 @@ def test_prompt_logprobs_are_the_log_softmax_of_every_row() -> None:
     assert (request.cache.matched_tokens, request.cache.reason) == (0, CacheReason.NEEDS_ALL_ROWS)
 
 
+def test_without_a_cache_prompt_logprobs_are_the_same() -> None:
+    """More rows than a chunk of logits has: without a cache a prompt is never cut."""
+    prompt = [*TEXT, *TEXT, *TEXT[:30]]
+    given = []
+    for kv_cache in (False, True):
+        engine = tiny_engine(MODEL, POOL, max_rows=256, kv_cache=kv_cache)
+        request = add(engine, prompt, max_tokens=1, prompt_logprobs=0)
+        while engine.has_unfinished:
+            assert len(engine.records) < 2
+            engine.step()
+        given.append(request.prompt_logprobs)
+    assert [g.token_id for g in given[0][1:] if g is not None] == prompt[1:]
+    assert given[0] == given[1]
+
+
 def test_prompt_logprobs_of_one_token_are_none_at_all() -> None:
     engine = tiny_engine(MODEL, POOL)
     request = add(engine, PROMPT[:1], max_tokens=1, prompt_logprobs=3)

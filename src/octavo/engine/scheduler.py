@@ -236,14 +236,14 @@ class Scheduler:
         begin, end = sequence.num_computed_tokens, sequence.num_tokens
         if request.params.beam_width and len(request.sequences) > 1:
             end -= 1  # the last row waits for the other beams
-        if request.needs_all_rows:
-            end = min(end, begin + _ALL_ROWS_CHUNK)
         if end <= begin or draft.step.rows_left == 0:
             return
         if not self._keep_computed:  # a sequence is computed whole, in a step with room for it
             if end - begin > draft.step.rows_left:
                 return
         else:
+            if request.needs_all_rows:
+                end = min(end, begin + _ALL_ROWS_CHUNK)
             end = draft.step.fit(begin, end)
         if end > begin:
             self._plan(sequence, end, draft)
