@@ -172,6 +172,16 @@ def test_more_answers_than_a_step_may_have_are_refused() -> None:
         it.add(text(1, 4), beam_width=4)
 
 
+def test_beams_that_no_step_has_the_rows_for_are_refused() -> None:
+    """They go on together; answers that are drawn take turns."""
+    it = Driven(64, max_rows=3)
+    with pytest.raises(UsageError, match=r"beam_width=4: .* at most 3 tokens"):
+        it.add(text(1, 4), beam_width=4)
+    it.add(text(1, 2), n=4, max_tokens=2)
+    assert it.steps(3) == [[(0, 0, 2)], [(0, 2, 3)] * 3, [(0, 2, 3)]]
+    it.add(text(1, 4), beam_width=3)
+
+
 def test_a_waiting_request_can_be_finished() -> None:
     it = Driven(8, max_num_seqs=1)
     first, second = it.add(text(1, 1)), it.add(text(2, 1))

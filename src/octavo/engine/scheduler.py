@@ -104,6 +104,11 @@ class Scheduler:
                 f"the request has {request.width} answers, a step runs at most "
                 f"{self._max_num_seqs} sequences: raise max_num_seqs"
             )
+        if (request.params.beam_width or 0) > self._budget.max_rows:
+            raise UsageError(
+                f"beam_width={request.width}: beams go on together, and a step runs at most "
+                f"{self._budget.max_rows} tokens: raise max_batch_tokens"
+            )
         # Without a prefix cache each request is a namespace of its own, closed at its end.
         salt = request.options.cache_salt if self._prefix_cache else str(request.id)
         self._roots[request] = self._kv.index.root(replace(namespace, salt=salt))

@@ -176,7 +176,7 @@ class StepBudget:
         assert target_seconds is None or target_seconds > 0
         self._costs = _Costs(program, kv_bytes, weight_bytes)
         self._target = target_seconds
-        self._max_rows = max_rows
+        self.max_rows = max_rows
         self._min_chunk = min_chunk
         self._rates: deque[float] = deque(maxlen=3)  # units a second
         self._byte_prices: deque[float] = deque(maxlen=3)  # units
@@ -187,8 +187,8 @@ class StepBudget:
             self._costs,
             self._units_per_byte,
             None if target is None else math.inf if rate is None else rate * target,
-            max_rows=self._max_rows,
-            first_rows=FIRST_CHUNK if rate is None else self._max_rows,
+            max_rows=self.max_rows,
+            first_rows=FIRST_CHUNK if rate is None else self.max_rows,
             min_chunk=self._min_chunk,
         )
 
