@@ -35,6 +35,29 @@ def test_the_record_of_each_step_counts_its_rows_and_blocks() -> None:
     assert engine.counts()["kv_blocks_kept"] == 4
 
 
+def test_used_and_kept_blocks_are_of_the_same_moment() -> None:
+    """A request of three steps in three blocks of four; its last block is taken in the second. What
+    it held is kept when it has ended, and counted once, by the next step."""
+    engine = tiny_engine(MODEL, POOL, num_blocks=4, block_size=16, step_ms=None)
+    add(engine, TEXT[:32], max_tokens=3, temperature=0, ignore_eos=True)
+    run(engine)
+    add(engine, OTHER[:8], max_tokens=1, temperature=0)
+    run(engine)
+    seen = [(r.kv_blocks_used, r.kv_blocks_kept) for r in engine.records]
+    assert seen == [(2, 0), (3, 0), (3, 0), (1, 3)]
+
+
+def test_a_block_that_another_fills_has_no_slot_unfilled() -> None:
+    """The second prompt ends inside the first one's second block, and copies it to go on."""
+    engine = tiny_engine(MODEL, POOL, num_blocks=8, block_size=16, step_ms=None)
+    add(engine, TEXT[:32], max_tokens=4, temperature=0, ignore_eos=True)
+    engine.step()
+    add(engine, TEXT[:20], max_tokens=2, temperature=0, ignore_eos=True)
+    run(engine)
+    seen = [(r.kv_blocks_used, r.kv_slots_unfilled) for r in engine.records]
+    assert seen == [(2, 0), (3, 15), (4, 14 + 11), (3, 13)]
+
+
 def test_steps_say_who_waits_and_who_was_preempted() -> None:
     engine = tiny_engine(MODEL, POOL, num_blocks=3, block_size=16, step_ms=None)
     add(engine, TEXT[:16], max_tokens=17, temperature=0, ignore_eos=True)

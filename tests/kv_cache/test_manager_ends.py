@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 
 from octavo.kv_cache.block_pool import BlockId
-from tests.kv_cache.tiny_cache import namespace, tokens_of
+from octavo.kv_cache.manager import KVCacheManager
+from tests.kv_cache.tiny_cache import BLOCK_SIZE, namespace, tokens_of
 from tests.kv_cache.tiny_tables import TinyTables
 
 
@@ -133,6 +134,36 @@ def test_unfilled_slots_are_counted_once_for_each_block() -> None:
     assert it.kv.num_unfilled(it.tables) == 2 + 4 + 4 + 2
     it.admit("eeee ffff")
     assert it.kv.num_unfilled(it.tables) == 12
+    it.begin("eeee ff")  # its second block is partly matched, and full
+    assert it.kv.num_unfilled(it.tables) == 12
+
+
+def test_of_a_block_that_two_tables_fill_unequally_the_fuller_one_counts() -> None:
+    it = TinyTables(2)
+    it.end(it.admit("aaaa bbbb"), "aaaa bbbb")
+    it.begin("aaaa bbb")
+    assert it.kv.num_unfilled(it.tables) == 1
+    it.begin("aaaa b")
+    assert it.kv.num_unfilled(it.tables) == 1
+    assert it.kv.num_unfilled(it.tables[1:]) == 3
+
+
+def test_a_block_costs_what_its_own_tokens_cost_where_they_stand() -> None:
+    """What eviction weighs: rows [begin, end), deeper ones dearer; the same after a recovery."""
+    it = TinyTables(4)
+    asked: list[tuple[int, int]] = []
+
+    def cost(begin: int, end: int) -> float:
+        asked.append((begin, end))
+        return float(end - begin)
+
+    it.kv = KVCacheManager(it.pool, it.index, block_size=BLOCK_SIZE, cost=cost)
+    it.end(it.admit("aaaa bbbb cc"), "aaaa bbbb cc")
+    assert asked == [(0, 4), (4, 8), (8, 10)]
+    asked.clear()
+    it.kv.recover(it.tables)
+    it.check()
+    assert asked == [(0, 4), (4, 8), (8, 10)]
 
 
 def test_closing_a_private_root_forgets_all_under_it_and_nothing_else() -> None:

@@ -29,11 +29,12 @@ class Occupancy:
     """The pool while all rows of a step are stored, before what ended gives its blocks back."""
 
     blocks_used: int
+    blocks_kept: int
     slots_unfilled: int
 
 
 def occupancy(kv: KVCacheManager, tables: Sequence[BlockTable]) -> Occupancy:
-    return Occupancy(kv.pool.num_held, kv.num_unfilled(tables))
+    return Occupancy(kv.pool.num_held, kv.pool.num_evictable, kv.num_unfilled(tables))
 
 
 class StepLog:
@@ -44,7 +45,7 @@ class StepLog:
         self._num_steps = 0
 
     def note(self, run: StepRun, used: Occupancy, *, seconds: float, num_waiting: int) -> None:
-        plan, pool = run.plan, self._kv.pool
+        plan = run.plan
         by_class: dict[str, int] = {}
         for name, ns in zip(self._op_names, run.output.op_ns, strict=False):
             by_class[name] = by_class.get(name, 0) + int(ns)
@@ -60,8 +61,8 @@ class StepLog:
                 num_waiting=num_waiting,
                 num_preempted=plan.num_preempted,
                 kv_blocks_used=used.blocks_used,
-                kv_blocks_kept=pool.num_evictable,
-                kv_blocks_total=pool.num_blocks,
+                kv_blocks_kept=used.blocks_kept,
+                kv_blocks_total=self._kv.pool.num_blocks,
                 kv_slots_unfilled=used.slots_unfilled,
                 kv_blocks_copied=len(plan.copies),
                 op_ns=tuple(by_class.items()),

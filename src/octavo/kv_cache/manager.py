@@ -152,14 +152,14 @@ class KVCacheManager:
         self.pool.unpin(blocks[::-1])
 
     def num_unfilled(self, tables: Iterable[BlockTable]) -> int:
-        """Slots of the tables' blocks that hold no token, each block counted once: internal
-        fragmentation, and what is reserved for rows that have not run."""
+        """Slots of the tables' blocks that hold no token of anybody's, each block counted once:
+        internal fragmentation, and what is reserved for rows that have not run."""
         filled: dict[BlockId, int] = {}
         for table in tables:
             at = table.num_stored // self.block_size
             for i in range(at, len(table.blocks)):
                 block = table.blocks[i]
-                slots = max(0, table.num_stored - i * self.block_size)
+                slots = max(self._num_named(block), table.num_stored - i * self.block_size)
                 filled[block] = max(filled.get(block, 0), slots)
         return sum(self.block_size - slots for slots in filled.values())
 
@@ -202,10 +202,13 @@ class KVCacheManager:
 
     def _is_shared(self, block: BlockId, position: int) -> bool:
         """Somebody else reads the block, or the index counts on its slot of this position."""
-        node = self.index.node_of(block)
-        named = 0 if node is None else len(node.tokens)
         others = self.pool.num_holders(block) - self._copying[block] > 1
-        return others or named > position % self.block_size
+        return others or self._num_named(block) > position % self.block_size
+
+    def _num_named(self, block: BlockId) -> int:
+        """Tokens of the block that the index finds."""
+        node = self.index.node_of(block)
+        return 0 if node is None else len(node.tokens)
 
     def _take_over(self, table: BlockTable, at: int, more: int) -> bool:
         """Without room for a copy, a block that only the index shares leaves the index."""
