@@ -38,6 +38,16 @@ def test_a_prompt_found_whole_writes_nothing() -> None:
     assert again.blocks == [0, 1, 2]
 
 
+def test_rows_that_run_again_take_nothing_back_from_what_is_stored() -> None:
+    """A step that broke off is made up for from an earlier row on: what is in the blocks stays."""
+    it = TinyTables(3)
+    table = it.admit("aaaa bbbb c")
+    it.commit(table, "aaaa b")
+    assert (table.num_stored, table.node.end) == (9, 8)
+    assert it.run(table, "aaaa bbbb cd") == []
+    assert table.blocks == [0, 1, 2]
+
+
 def test_a_prompt_that_diverges_inside_a_block_copies_it() -> None:
     it = TinyTables(4)
     first = it.admit("aaaa bbcd")

@@ -175,6 +175,18 @@ def test_evicted_is_told_from_never_seen() -> None:
     assert not index.was_evicted(second, tokens_of("2"))
 
 
+def test_a_whole_block_that_goes_later_does_not_make_a_part_forgotten() -> None:
+    """Beside whole blocks the last part that went is known, however many whole ones follow it."""
+    index = PrefixIndex(4, num_remembered=4)
+    root = index.root(namespace())
+    index.register(root, (1, 1), BlockId(0))
+    index.register(root, (2, 2, 2, 2), BlockId(1))
+    index.forget(BlockId(0))
+    index.forget(BlockId(1))
+    assert index.was_evicted(root, (1, 1, 5))
+    assert index.was_evicted(root, (2, 2, 2, 2))
+
+
 def test_names_of_evicted_blocks_outlive_their_root_but_not_their_tenant() -> None:
     cache = TinyCache(num_blocks=2)
     cache.admit("0000 1111", salt="alice")
@@ -208,6 +220,9 @@ def test_only_the_last_names_are_remembered_and_removed_blocks_are_not() -> None
         False,
         True,
     ]
+    index.register(root, (4,) * 4, BlockId(4))
+    index.forget(BlockId(4))  # a name that is remembered already takes nobody's place
+    assert [i for i in range(5) if index.was_evicted(root, (i,) * 4)] == [1, 4]
     index.check_integrity()
 
 
