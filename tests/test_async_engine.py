@@ -579,6 +579,22 @@ def test_a_loop_that_closes_ends_its_requests_and_harms_no_other(
     del streams
 
 
+def test_a_stream_is_read_in_its_own_loop_only(llm: LLM, reference: LLM) -> None:
+    # It would wait for ever: what wakes a reader is put into the loop of the request.
+    want = [o.outputs for o in reference.generate([[5]], GREEDY)]
+
+    async def story() -> None:
+        async with AsyncEngine(llm) as engine:
+            stream = engine.stream([5], GREEDY)
+            with pytest.raises(UsageError, match="in the event loop it was made in"):
+                await asyncio.to_thread(asyncio.run, pieces(stream))
+            output = (await pieces(stream))[-1].output  # which harmed nothing
+            assert output is not None
+            assert [output.outputs] == want
+
+    run(story())
+
+
 def test_a_piece_for_a_loop_that_has_just_closed_is_dropped() -> None:
     async def begin() -> Mailbox:
         return Mailbox(Ask([1], GREEDY, RequestOptions()), streams=True)

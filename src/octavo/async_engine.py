@@ -44,6 +44,7 @@ class TokenStream:
     async def __anext__(self) -> StreamChunk:
         if not self._is_open:
             raise StopAsyncIteration
+        self._mailbox.check_reader()
         try:
             chunk = await self._mailbox.get()
         except BaseException:  # the reader was cancelled, or the request failed

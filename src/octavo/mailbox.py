@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from octavo.answer import Answer
 from octavo.answer_desk import Ask
+from octavo.errors import UsageError
 from octavo.request import RequestOutput, StreamChunk
 
 
@@ -61,6 +62,11 @@ class Mailbox:
         if not told:
             with suppress(RuntimeError):  # the loop was closed: then nobody reads
                 self._loop.call_soon_threadsafe(self._ready.set)
+
+    def check_reader(self) -> None:
+        """Raises UsageError in another event loop: what is put here would never wake it."""
+        if asyncio.get_running_loop() is not self._loop:
+            raise UsageError("a stream is read in the event loop it was made in: make it there")
 
     async def get(self) -> StreamChunk:
         """The next piece; the last one has the output. Raises what ended the request."""
