@@ -50,12 +50,21 @@ def test_a_trace_is_read_line_by_line(tmp_path):
     assert read_trace(path) == requests(*SHARED)
 
 
+def test_blank_lines_are_passed_over_and_counted(tmp_path):
+    path = tmp_path / "trace.jsonl"
+    path.write_bytes(f"{line(1, [0])}\r\n\r\n  \n{line(1, [0])}\n\n".encode())
+    assert read_trace(path) == requests((1, [0]), (1, [0]))
+    path.write_text("\n\n[1]\n")
+    with pytest.raises(TraceError, match=r"trace\.jsonl, line 3: expected a JSON object"):
+        read_trace(path)
+
+
 @pytest.mark.parametrize(
     ("bad", "complaint"),
     [
-        ("", "line 2: Expecting value"),
-        ("{", "line 2: Expecting property name"),
-        ("[" * 100_000, "line 2: "),
+        ("{", "line 2: not JSON: Expecting property name .* at character 3"),
+        ("[" * 100_000, "line 2: not JSON: .* too deep"),
+        ('{"timestamp": ' + "9" * 5000 + "}", "line 2: not JSON: a number too long"),
         ("[1]", "line 2: expected a JSON object"),
         (line(1, [0], timestamp=None), "line 2: timestamp: expected a whole number from 0 on"),
         (line(1, [0], output_length=-1), "line 2: output_length: expected a whole number"),
@@ -65,7 +74,8 @@ def test_a_trace_is_read_line_by_line(tmp_path):
         (line(1, [2**63]), "line 2: hash_ids: expected a list of whole numbers"),
         (line(513, [0]), "line 2: hash_ids: expected 2, one for every 512 tokens of input_length"),
         (line(512, [0, 1]), "line 2: hash_ids: expected 1, .* found 2"),
-        (line(0, []), "line 2: hash_ids: expected 1, .* found 0"),
+        (line(0, []), "line 2: input_length: expected at least 1 token"),
+        (line(1, []), "line 2: hash_ids: expected 1, .* found 0"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, bad, complaint):
@@ -78,7 +88,7 @@ def test_a_bad_line_is_named(tmp_path, bad, complaint):
 def test_bytes_that_are_no_text_and_a_file_without_requests_are_refused(tmp_path):
     path = tmp_path / "trace.jsonl"
     path.write_bytes(b'{"timestamp": "\xff"}\n')
-    with pytest.raises(TraceError, match="line 1: 'utf-8' codec"):
+    with pytest.raises(TraceError, match="line 1: not UTF-8 at byte 15"):
         read_trace(path)
     path.write_bytes(b"")
     with pytest.raises(TraceError, match="no requests in it"):
@@ -120,6 +130,13 @@ def test_cost_keeps_the_reused_prompt_that_lru_loses():
     trace = requests(reused, reused, *once, reused)
     assert simulate(trace, num_blocks=10, policy="lru").hit_tokens == 1024
     assert simulate(trace, num_blocks=10, policy="cost").hit_tokens == 2048
+
+
+@pytest.mark.parametrize("policy", ["lru", "cost"])
+def test_a_pool_of_any_size_takes_no_more_memory_than_the_trace_can_use(policy):
+    huge = simulate(requests(*SHARED), num_blocks=10**15, policy=policy)
+    assert huge.num_blocks == 10**15
+    assert (huge.hit_tokens, huge.evictions) == (1024 + 1536, 0)
 
 
 @pytest.mark.parametrize("policy", ["lru", "cost"])

@@ -1,10 +1,11 @@
 """What `octavo simulate` runs: a trace of requests through the real block pool, without a model.
 
 Comes in: a trace in Mooncake's format, one JSON object a line, where each id of `hash_ids` stands
-for a block of 512 tokens and all before it. Goes out: what was found in the cache, and at what
-price. An id plays the token of a block of one token, so pool, index and manager do what they do for
-a model. Requests run one after the other; answers are not registered; a prompt found whole counts
-whole. Hits, blocks and evictions are read off the pool and the block tables as the trace runs.
+for a block of 512 tokens and all before it; blank lines are passed over. Goes out: what was found
+in the cache, and at what price. An id plays the token of a block of one token, so pool, index and
+manager do what they do for a model. Requests run one after the other; answers are not registered; a
+prompt found whole counts whole. Hits, blocks and evictions are read off the pool and the block
+tables as the trace runs.
 """
 
 from __future__ import annotations
@@ -60,9 +61,11 @@ def read_trace(path: Path) -> list[TraceRequest]:
     requests = []
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
             try:
                 requests.append(_parse(line))
-            except (ValueError, RecursionError) as error:
+            except ValueError as error:
                 raise TraceError(f"{path}, line {number}: {error}") from None
     if not requests:
         raise TraceError(f"{path}: no requests in it")
@@ -77,7 +80,8 @@ def simulate(trace: Sequence[TraceRequest], *, num_blocks: int | None, policy: s
             f"{num_blocks:,} blocks: a request of the trace has {largest:,}, which are all held "
             "while it runs; give at least as many"
         )
-    replay = _Replay(num_blocks or sum(len(r.hash_ids) for r in trace), POLICIES[policy]())
+    usable = sum(len(request.hash_ids) for request in trace)
+    replay = _Replay(min(num_blocks or usable, usable), POLICIES[policy]())
     start = time.perf_counter()
     for request in trace:
         replay.run(request)
@@ -131,7 +135,7 @@ class _Replay:
 
 def _parse(line: bytes) -> TraceRequest:
     """One line; ValueError says what is wrong with it."""
-    fields = json.loads(line.decode())
+    fields = _read_json(line)
     if not isinstance(fields, dict):
         raise ValueError("expected a JSON object")
     for name in ("timestamp", "input_length", "output_length"):
@@ -140,13 +144,26 @@ def _parse(line: bytes) -> TraceRequest:
     ids, length = fields.get("hash_ids"), fields["input_length"]
     if not isinstance(ids, list) or not all(_is_count(i) for i in ids):
         raise ValueError("hash_ids: expected a list of whole numbers from 0 on")
+    if not length:
+        raise ValueError("input_length: expected at least 1 token")
     expected = -(-length // TRACE_BLOCK)
-    if not ids or len(ids) != expected:
+    if len(ids) != expected:
         raise ValueError(
-            f"hash_ids: expected {max(1, expected)}, one for every {TRACE_BLOCK} tokens of "
+            f"hash_ids: expected {expected}, one for every {TRACE_BLOCK} tokens of "
             f"input_length {length}; found {len(ids)}"
         )
     return TraceRequest(length, tuple(ids))
+
+
+def _read_json(line: bytes) -> object:
+    try:
+        return json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error.msg} at character {error.pos + 1}") from None
+    except (ValueError, RecursionError):
+        raise ValueError("not JSON: a number too long, or brackets too deep") from None
 
 
 def _is_count(value: object) -> bool:
