@@ -30,7 +30,8 @@ class RequestOptions:
             value = getattr(self, name)
             whole = isinstance(value, int) and not isinstance(value, bool)
             if not (optional and value is None) and not (whole and low <= value < 2**31):
-                raise UsageError(f"{name}={value!r}: expected a whole number from {low}")
+                most = 2**31 - 1
+                raise UsageError(f"{name}={value!r}: expected a whole number from {low} to {most}")
         if not isinstance(self.cache_salt, str):
             raise UsageError(f"cache_salt={self.cache_salt!r}: expected a string")
 

@@ -193,7 +193,7 @@ def test_a_deadline_is_passed_on_and_said(octavo, monkeypatch):
     result = octavo("run", "m", "hi", "--deadline-ms", "0")
     assert (result.code, result.err) == (
         2,
-        "octavo: deadline_ms=0: expected a whole number from 1\n",
+        "octavo: deadline_ms=0: expected a whole number from 1 to 2147483647\n",
     )
 
 
