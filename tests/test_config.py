@@ -61,6 +61,7 @@ def test_other_bytes_are_refused(text: object) -> None:
         ({"eviction": "fifo"}, "eviction='fifo': expected one of lru, cost"),
         ({"schedule": "lifo"}, "schedule='lifo': expected one of fcfs, longest-prefix"),
         ({"max_waiting": 0}, "max_waiting=0: expected a whole number from 1"),
+        ({"prefix_cache": True, "kv_cache": False}, "prefix_cache=True: needs the KV cache"),
         ({"k_dtype": "f32"}, "unknown option 'k_dtype'"),
         ({"max_num_seq": 3}, "did you mean max_num_seqs"),
         ({"zzz": 3}, "known: context,"),
@@ -76,6 +77,7 @@ def test_numbers_may_have_no_end() -> None:
     assert (config.kv_idle, config.step_ms) == (float("inf"), None)
     assert EngineConfig.parse({"step_ms": 1}).step_ms == 1
     assert EngineConfig.parse({}).prefix_cache is True
+    assert EngineConfig.parse({"prefix_cache": False, "kv_cache": False}).kv_cache is False
 
 
 def test_kv_dtypes_apart_come_in_any_order() -> None:

@@ -53,6 +53,8 @@ class EngineConfig:
         for name in options:
             if name not in known:
                 raise unknown_option("option", name, known)
+        if options.get("prefix_cache") is True and options.get("kv_cache") is False:
+            raise UsageError("prefix_cache=True: needs the KV cache: leave kv_cache=False out")
         values = dict(options)
         values["k_dtype"], values["v_dtype"] = parse_kv_dtype(values.pop("kv_dtype", "bf16"))
         if values.get("kv_memory") is not None:
