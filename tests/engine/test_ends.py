@@ -125,3 +125,18 @@ def test_one_answer_of_several_may_end_early() -> None:
     assert [s.num_completion_tokens for s in request.sequences] == [2, 1, 2]
     engine.check_integrity()
     assert engine.counts()["kv_blocks_used"] == 0
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_answers_that_had_not_begun_are_empty_and_counted(steps: int) -> None:
+    engine = tiny_engine(MODEL, POOL, max_rows=16, step_ms=None)
+    request = add(engine, TEXT[:37], max_tokens=9, n=3, temperature=1.0, seed=1)
+    for _ in range(steps):
+        engine.step()
+    engine.finish(request, "abort")
+    engine.check_integrity()
+    drawn = int(steps == 3)  # the third chunk ends the prompt, and the answers part
+    assert [s.num_completion_tokens for s in request.sequences] == [drawn] * 3
+    assert [(s.index, s.finish_reason) for s in request.sequences] == [
+        (0, "abort"), (1, "abort"), (2, "abort"),
+    ]  # fmt: skip

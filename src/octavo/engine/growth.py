@@ -54,12 +54,18 @@ class Growth:
 
     def close(self, request: Request, reason: FinishReason) -> None:
         """Its sequences have ended, those that lived with `reason`; beams become the best
-        hypotheses. May be called again if an exception broke it off."""
+        hypotheses, and what had not begun is an empty answer. May be called again if an exception
+        broke it off."""
         search = self._searches.get(request)
         if search is not None:
             search.end(request.sequences[0].finish_reason or reason)
             request.sequences = [_answer(request, h) for h in search.hypotheses()]
             del self._searches[request]
+        elif len(request.sequences) == 1:  # it ended before its answers parted
+            ended = request.sequences[0].finish_reason
+            for index in range(1, request.params.n):
+                empty = list(request.prompt_token_ids)
+                request.sequences.append(Seq(request, index, empty, finish_reason=ended))
 
     def retain(self, requests: Iterable[Request]) -> None:
         """Forget all others."""
