@@ -94,7 +94,7 @@ def test_a_bad_line_is_an_error_that_names_it(octavo, trace):
         lines.write("no JSON\n")
     result = octavo("simulate", trace, "--blocks", "9")
     assert (result.code, result.out) == (1, "")
-    assert result.err == f"octavo: {trace}, line 14: Expecting value: line 1 column 1 (char 0)\n"
+    assert result.err == f"octavo: {trace}, line 14: not JSON: Expecting value at character 1\n"
 
 
 def test_a_trace_that_is_not_there(octavo, tmp_path):
