@@ -140,12 +140,12 @@ def test_unfilled_slots_are_counted_once_for_each_block() -> None:
 
 def test_of_a_block_that_two_tables_fill_unequally_the_fuller_one_counts() -> None:
     it = TinyTables(2)
-    it.end(it.admit("aaaa bbbb"), "aaaa bbbb")
-    it.begin("aaaa bbb")
+    it.end(it.admit("aaaa fg"), "aaaa fg")
+    it.run(it.begin("aaaa fgh"), "aaaa fgh")  # in place: its name is "fg" until it is whole
+    it.begin("aaaa fgx")
+    assert [t.num_stored for t in it.tables] == [7, 6]
     assert it.kv.num_unfilled(it.tables) == 1
-    it.begin("aaaa b")
-    assert it.kv.num_unfilled(it.tables) == 1
-    assert it.kv.num_unfilled(it.tables[1:]) == 3
+    assert it.kv.num_unfilled(it.tables[1:]) == 2
 
 
 def test_a_block_costs_what_its_own_tokens_cost_where_they_stand() -> None:
