@@ -84,6 +84,13 @@ def test_longest_prefix_first_keeps_to_priorities() -> None:
     assert it.step() == [(2, 0, 8)]
 
 
+def test_longest_prefix_first_keeps_to_the_order_of_arrival_among_equals() -> None:
+    it = Driven(32, max_num_seqs=1, longest_prefix_first=True)
+    for i in (1, 2, 3):
+        it.add(text(i, 4), max_tokens=1)
+    assert it.steps(3) == [[(0, 0, 4)], [(1, 0, 4)], [(2, 0, 4)]]
+
+
 def test_a_request_is_admitted_when_its_blocks_can_be_had() -> None:
     """Six blocks: the first takes two, and a third for its next token but one. The second's eight
     tokens and one more take three: it fits. The third does not."""
@@ -100,15 +107,24 @@ def test_a_request_is_admitted_when_its_blocks_can_be_had() -> None:
 
 
 def test_what_a_running_request_will_need_next_is_kept_for_it() -> None:
-    """Four blocks. The first holds two and its next token needs a third: of the two that are free,
+    """Four blocks. The first fills two and its next token needs a third: of the two that are free,
     one is spoken for, and the second request, which needs two, waits."""
     it = Driven(4)
-    it.add(text(1, 8), max_tokens=3)
-    assert it.step() == [(0, 0, 8)]
-    it.add(text(2, 4), max_tokens=3)
-    assert it.step() == [(0, 8, 9)]
-    assert it.step() == [(0, 9, 10)]
+    first = it.add(text(1, 7), max_tokens=4)
+    assert it.step() == [(0, 0, 7)]
+    second = it.add(text(2, 4), max_tokens=3)
+    assert it.steps(3) == [[(0, 7, 8)], [(0, 8, 9)], [(0, 9, 10)]]
     assert it.step() == [(1, 0, 4)]
+    assert (first.num_preemptions, second.num_preemptions) == (0, 0)
+
+
+def test_those_admitted_in_one_step_share_the_room() -> None:
+    """Six blocks, of which each takes two now and a third for its next token but one."""
+    it = Driven(6, max_rows=32)
+    for i in (1, 2, 3):
+        it.add(text(i, 8), max_tokens=4)
+    assert it.step() == [(0, 0, 8), (1, 0, 8)]
+    assert it.scheduler.num_waiting == 1
 
 
 def test_a_short_request_behind_one_that_does_not_fit_waits_for_it() -> None:
