@@ -97,6 +97,19 @@ def test_a_deadline_counts_from_the_queue_on() -> None:
     run(engine)
 
 
+def test_deadlines_end_requests_in_their_own_order() -> None:
+    clock = Clock()
+    engine = tiny_engine(MODEL, POOL, clock=clock)
+    first, second, third = (
+        add(engine, TEXT[:5], RequestOptions(deadline_ms=ms), max_tokens=40, ignore_eos=True)
+        for ms in (90, 50, 70)
+    )
+    for milliseconds, ended in ((49, []), (50, [second]), (69, []), (90, [third, first])):
+        clock.now = 100 + milliseconds / 1e3
+        assert engine.step().finished == ended
+        engine.check_integrity()
+
+
 def test_a_request_that_ends_in_time_has_no_deadline_any_more() -> None:
     clock = Clock()
     engine = tiny_engine(MODEL, POOL, clock=clock)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from bisect import insort
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -84,7 +85,7 @@ class Engine:
         self._log = StepLog(kv, runner.op_names)
         self._result = StepResult()  # of the step that runs, or of one that raised
         self._open: dict[Request, None] = {}  # requests whose end was not settled
-        self._deadlines: list[Request] = []  # unfinished requests that have one
+        self._deadlines: list[Request] = []  # unfinished requests that have one, soonest first
         self._suspects: list[Request] = []  # of a step that raised: each runs alone once
         self._num_added = 0
 
@@ -223,6 +224,7 @@ class Engine:
         assert self._open.keys() == set(self._scheduler.requests)
         self._growth.check_integrity(self._open)
         assert set(self._deadlines) == {r for r in self._open if r.deadline is not None}
+        assert self._deadlines == sorted(self._deadlines, key=_deadline)
 
     def _step(self, result: StepResult) -> None:
         begin = self._clock()
@@ -282,7 +284,7 @@ class Engine:
             self._open[request] = None
             self._growth.open(request, search)
             if request.deadline is not None:
-                self._deadlines.append(request)
+                insort(self._deadlines, request, key=_deadline)
             return request
         except OctavoError:
             raise  # refused, before anything was changed
@@ -300,7 +302,7 @@ class Engine:
         if not request.finished:
             self._scheduler.finish(request, reason)
         self._growth.close(request, reason)
-        if request in self._deadlines:
+        if request.deadline is not None and request in self._deadlines:
             self._deadlines.remove(request)
         if result is not None and request not in result.finished:
             result.finished.append(request)
@@ -308,9 +310,8 @@ class Engine:
 
     def _end_late(self, result: StepResult) -> None:
         now = self._clock()
-        for request in list(self._deadlines):
-            if request.deadline is not None and now >= request.deadline:
-                self._end(request, "deadline", result)
+        while self._deadlines and now >= _deadline(self._deadlines[0]):
+            self._end(self._deadlines[0], "deadline", result)
 
     @contextmanager
     def _whole(self) -> Iterator[None]:
@@ -354,6 +355,11 @@ class Engine:
         running = set(self._scheduler.running)
         self._suspects = [r for r in self._suspects if r in running]
         return self._suspects[0] if self._suspects else None
+
+
+def _deadline(request: Request) -> float:
+    assert request.deadline is not None
+    return request.deadline
 
 
 def _by_request(plan: StepPlan, outputs: Sequence[HeadOutput]) -> dict[Request, list[HeadOutput]]:
