@@ -41,6 +41,7 @@ def test_nothing_is_shared_without_the_prefix_cache_or_under_other_salts() -> No
         apart.add(text(1, 20), max_tokens=1)
         salted.add(text(1, 20), max_tokens=1, salt=f"tenant {i}")
     for it in (apart, salted):
+        assert it.step() == [(0, 0, 20), (1, 0, 20), (2, 0, 20), (3, 0, 4)]  # and nobody waits
         it.run_all()
         assert it.computed == 4 * 20
     assert apart.pool.num_evictable == 0  # what can never be found is not kept
@@ -146,3 +147,19 @@ def test_a_prompt_found_whole_runs_its_last_token_and_writes_nothing() -> None:
     it.run(plan)
     (item,) = it.plan().scheduled
     assert (item.begin, item.end, item.write_start) == (8, 9, 8)
+
+
+@pytest.mark.parametrize(("followers", "runs"), [(254, True), (255, False)])
+def test_a_step_looks_at_256_waiting_requests(followers: int, runs: bool) -> None:
+    """Or thousands that wait for one leader would be looked at in each of its steps. A stranger
+    behind them begins if it is among the first 256, else with them."""
+    it = Driven(1200, max_rows=2048, max_num_seqs=300)
+    it.add(text(1, 9), max_tokens=1)
+    for i in range(followers):
+        it.add([*text(1, 8), 5000 + i], max_tokens=1)
+    stranger = it.add(text(2, 3), max_tokens=1)
+    first = it.step()
+    assert first == [(0, 0, 9), (stranger.id, 0, 3)][: 1 + runs]
+    second = it.step()
+    assert [s for s in second if s[0] == stranger.id] == [(stranger.id, 0, 3)][: 1 - runs]
+    assert len(first) + len(second) == 1 + min(followers + 1, 256)

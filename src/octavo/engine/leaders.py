@@ -58,13 +58,12 @@ class Leaders:
         assert self._waits.keys() <= sequences
 
     def _num_shared(self, sequence: Seq, leader: Seq, begin: int) -> int:
-        """Tokens of whole blocks that both begin with, at least `begin`; 0 if they part before."""
+        """Tokens of whole blocks that both begin with, more than `begin`; 0 if no more."""
         size, mine, theirs = self._block_size, sequence.tokens, leader.tokens
         if leader is sequence or leader.num_computed_tokens >= leader.num_tokens - 1:
             return 0  # with one token to go it has computed what can be shared
-        if theirs[:begin] != mine[:begin]:
-            return 0
         end, most = begin, min(len(mine), len(theirs)) - size
         while end <= most and theirs[end : end + size] == mine[end : end + size]:
             end += size
-        return end
+        # What comes before is compared last: it may be long, and mostly there is nothing to share.
+        return end if end > begin and theirs[:begin] == mine[:begin] else 0

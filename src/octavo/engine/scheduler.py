@@ -33,7 +33,7 @@ from octavo.request import FinishReason, Request
 from octavo.request import Sequence as Seq
 
 _ALL_ROWS_CHUNK = 128  # rows of a chunk whose every row gives logits: 25 MB at a vocabulary of 49k
-_RANKED = 256  # waiting requests that longest-prefix-first looks at
+_LOOKED_AT = 256  # waiting requests that a step considers; the others are behind all of them
 
 
 class Scheduler:
@@ -288,10 +288,10 @@ class Scheduler:
         insort(self._waiting, request, key=_rank)
 
     def _admit(self, draft: _Draft) -> None:
-        if not self._waiting or draft.step.rows_left == 0:
+        live = sum(r.width for r in self._running)
+        if not self._waiting or draft.step.rows_left == 0 or live >= self._max_num_seqs:
             return
         room = self._kv.pool.num_free - self._outstanding()
-        live = sum(r.width for r in self._running)
         for request in self._candidates():
             sequence = _live(request)[0]
             if self._leaders.is_waiting(sequence, self._tables):
@@ -316,9 +316,9 @@ class Scheduler:
                 return
 
     def _candidates(self) -> list[Request]:
+        first = self._waiting[:_LOOKED_AT]
         if not self._longest_prefix_first:
-            return list(self._waiting)
-        first = self._waiting[:_RANKED]
+            return first
         found = {r: self._match(r.sequences[0]).num_tokens for r in first}
         return sorted(first, key=lambda r: (r.options.priority, -found[r], r.id))
 
