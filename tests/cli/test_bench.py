@@ -71,6 +71,14 @@ def test_prefix_compares_the_same_prompts_with_and_without_the_prefix_cache(octa
     assert min(found["ratios"]) <= found["ratio"] <= max(found["ratios"])
 
 
+@pytest.mark.parametrize("kind", ["kv", "prefix"])
+@pytest.mark.parametrize("flag", ["--prefix-cache", "--no-kv-cache"])
+def test_which_caches_are_compared_is_no_choice(octavo, kind, flag):
+    result = octavo("bench", kind, "m", flag)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"octavo: No such option: {flag}")
+
+
 @pytest.mark.parametrize(
     ("flags", "line"),
     [

@@ -23,8 +23,9 @@ from octavo.weights.model_header import read_header
 if TYPE_CHECKING:
     from octavo.llm import LLM
 
-# bench says itself how long the sequences are, and `kv` which cache there is.
+# bench says itself how long the sequences are, `kv` and `prefix` also which caches there are.
 FLAGS = tuple(flag for flag in ENGINE if flag.field not in ("context", "kv_cache"))
+CACHE_FLAGS = tuple(flag for flag in FLAGS if flag.field != "prefix_cache")
 
 # Nobody waits beside these streams, so a step may last as long as its rows take.
 WHOLE_STEPS: dict[str, object] = {"step_ms": None}
@@ -95,7 +96,7 @@ def prefill(
     )
 
 
-@with_flags(engine=FLAGS)
+@with_flags(engine=CACHE_FLAGS)
 def kv(
     model: Model,
     *,
@@ -131,7 +132,7 @@ def kv(
     screen.result(found)
 
 
-@with_flags(engine=tuple(flag for flag in FLAGS if flag.field != "prefix_cache"))
+@with_flags(engine=CACHE_FLAGS)
 def prefix(
     model: Model,
     *,
