@@ -170,9 +170,10 @@ def test_other_flags_that_change_answers_do_not_go_on_with_old_ones(octavo, llm,
     llm.before = lambda prompt: None
     wrong = octavo("batch", *arguments, "--model", tiny, "--kv-dtype", "f32")
     assert wrong.code == 2
-    assert "was begun with kv_dtype = the default, and this run has f32" in wrong.err
+    assert "begun with kv_dtype = k=bf16,v=bf16, and this run has k=f32,v=f32:" in wrong.err
     arguments, _ = files(plain("b", "two"), plain("a", "one"))
-    right = octavo("batch", *arguments, "--model", tiny, "--threads", "1")
+    same = ["--threads", "1", "--kv-dtype", "v=bf16,k=bf16", "--activations", "int8"]
+    right = octavo("batch", *arguments, "--model", tiny, *same)
     assert right.code == 0
     assert right.err.startswith(f"{arguments[0]} is not what it was when {arguments[1]}.partial")
 

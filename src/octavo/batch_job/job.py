@@ -186,8 +186,8 @@ class BatchJob:
                 raise ValueError(count)
         except (ValueError, LookupError, TypeError):
             raise UsageError(
-                f"{self.output} is there and is not the result of this batch: move it away, or "
-                "choose another output"
+                f"{self.output} is there and is not the result of this batch: move it away, choose "
+                "another output, or give the flags that it was made with"
             ) from None
         return summary
 

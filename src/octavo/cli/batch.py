@@ -21,7 +21,7 @@ from octavo.cli.flags import BATCH_ENGINE, AsJson, with_flags
 from octavo.cli.loading import find_or_pull, open_llm
 from octavo.cli.screen import Screen
 from octavo.cli.stats import Stats, kv_line, stats_text
-from octavo.config import home
+from octavo.config import EngineConfig, home
 from octavo.errors import ModelNotFoundError
 from octavo.weights.fingerprint import fingerprint
 
@@ -46,7 +46,6 @@ ModelName = Annotated[
     ),
 ]
 
-_ANSWERS_DEPEND_ON = ("context", "kv_dtype", "weights", "activations")
 _LINES_SAID = 20  # at fault, before the rest is only counted
 
 
@@ -118,10 +117,20 @@ def _origin(
         where = f"line {lines.models[name]} of {lines.path} names model {name!r}"
         raise ModelNotFoundError(f"{where}: {error}; or --model runs all lines") from None
     origin = {"model": name, "sha256 of the model": fingerprint(path, home=home())}
-    origin |= {key: str(engine[key]) for key in _ANSWERS_DEPEND_ON if key in engine}
+    origin |= _arithmetic(EngineConfig.parse(engine))
     if template is not None:
         origin["sha256 of the chat template"] = hashlib.sha256(template.encode()).hexdigest()
     return origin
+
+
+def _arithmetic(config: EngineConfig) -> dict[str, str]:
+    """The options that answers depend on; a default that was given is the default."""
+    return {
+        "context": "the default" if config.context is None else str(config.context),
+        "kv_dtype": f"k={config.k_dtype},v={config.v_dtype}",
+        "weights": config.weights or "the default",
+        "activations": config.activations or "int8",
+    }
 
 
 def _run(
