@@ -198,6 +198,15 @@ def test_beams_that_no_step_has_the_rows_for_are_refused() -> None:
     it.add(text(1, 4), beam_width=3)
 
 
+def test_an_answer_that_ended_gives_its_seat_to_others() -> None:
+    it = Driven(64, max_num_seqs=3)
+    wide = it.add(text(1, 2), n=3)
+    late = it.add(text(2, 2))
+    assert it.steps(2) == [[(0, 0, 2)], [(0, 2, 3)] * 3]
+    it.scheduler.finish_sequence(wide.sequences[1], "stop")
+    assert it.step() == [(0, 3, 4), (0, 3, 4), (late.id, 0, 2)]
+
+
 def test_a_waiting_request_can_be_finished() -> None:
     it = Driven(8, max_num_seqs=1)
     first, second = it.add(text(1, 1)), it.add(text(2, 1))

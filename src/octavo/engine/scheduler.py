@@ -288,7 +288,7 @@ class Scheduler:
         insort(self._waiting, request, key=_rank)
 
     def _admit(self, draft: _Draft) -> None:
-        live = sum(r.width for r in self._running)
+        live = sum(_seats(r) for r in self._running)
         if not self._waiting or draft.step.rows_left == 0 or live >= self._max_num_seqs:
             return
         room = self._kv.pool.num_free - self._outstanding()
@@ -300,13 +300,13 @@ class Scheduler:
             if self._must_wait(sequence, match):
                 continue
             missing = self._num_missing(request, match)
-            if missing > room or live + request.width > self._max_num_seqs:
+            if missing > room or live + _seats(request) > self._max_num_seqs:
                 return
             begin = min(match.num_tokens, sequence.num_tokens - 1)
             if draft.step.fit(begin, sequence.num_tokens) == begin:
                 return  # no time left in this step
             room -= missing
-            live += request.width
+            live += _seats(request)
             self._waiting.remove(request)
             insort(self._running, request, key=_rank)
             self._note_cache(request, match)
@@ -408,6 +408,14 @@ NO_MATCH = Match([], None, 0)
 
 def _live(request: Request) -> list[Seq]:
     return [s for s in request.sequences if s.finish_reason is None]
+
+
+def _seats(request: Request) -> int:
+    """Sequences of it that may run from now on. An answer that ended gives its seat to others; a
+    beam that ended gives it to the beams that go on."""
+    if request.params.beam_width or len(request.sequences) == 1:
+        return request.width
+    return len(_live(request))
 
 
 def _missing(sequence: Seq) -> int:
