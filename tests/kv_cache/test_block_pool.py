@@ -266,6 +266,7 @@ def test_an_order_is_told_of_each_change_once() -> None:
         lambda pool: pool.keep(BlockId(2), None, 1.0),  # held by nobody
         lambda pool: pool.keep(BlockId(0), None, 1.0),  # kept already
         lambda pool: pool.keep(BlockId(1), BlockId(2), 1.0),  # the parent is not kept
+        lambda pool: pool.renew(BlockId(1), None, 1.0),  # not kept
         lambda pool: pool.drop(BlockId(1)),  # not kept
         lambda pool: pool.allocate(-1),
     ],

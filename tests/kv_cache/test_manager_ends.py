@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from octavo.kv_cache.block_pool import BlockId
+from octavo.kv_cache.block_pool import BlockId, BlockPool
+from octavo.kv_cache.eviction import LeastRecentlyUsed
 from octavo.kv_cache.manager import KVCacheManager
+from octavo.kv_cache.prefix_index import PrefixIndex
 from tests.kv_cache.tiny_cache import BLOCK_SIZE, namespace, tokens_of
 from tests.kv_cache.tiny_tables import TinyTables
 
@@ -164,6 +166,40 @@ def test_a_block_costs_what_its_own_tokens_cost_where_they_stand() -> None:
     it.kv.recover(it.tables)
     it.check()
     assert asked == [(0, 4), (4, 8), (8, 10)]
+
+
+class Priced(LeastRecentlyUsed):
+    """Knows what it was told that blocks cost."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.costs: dict[BlockId, float] = {}
+
+    def keep(self, block: BlockId, parent: BlockId | None, cost: float) -> None:
+        assert block not in self.costs
+        self.costs[block] = cost
+
+    def drop(self, block: BlockId) -> None:
+        del self.costs[block]
+
+
+def test_a_block_that_is_filled_up_costs_what_it_holds_then() -> None:
+    order = Priced()
+    index = PrefixIndex(BLOCK_SIZE, num_remembered=0)
+    pool = BlockPool(3, order=order, forget=index.forget)
+    kv = KVCacheManager(pool, index, block_size=BLOCK_SIZE)
+    root = index.root(namespace())
+    costs = []
+    for text in ("aaaa b", "aaaa bbbb c"):
+        tokens = tokens_of(text)
+        table = kv.begin(root, index.match(root, tokens, len(tokens)))
+        assert kv.reserve(table, len(tokens))
+        blocks = list(table.blocks)
+        kv.commit(table, tokens, len(tokens))
+        kv.register_tail(table, tokens)
+        kv.free(table)
+        costs.append([order.costs[b] for b in blocks])
+    assert costs == [[4, 1], [4, 4, 1]]
 
 
 def test_closing_a_private_root_forgets_all_under_it_and_nothing_else() -> None:

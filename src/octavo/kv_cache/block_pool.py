@@ -138,6 +138,13 @@ class BlockPool:
         self._is_kept[block] = True
         self._order.keep(block, parent, cost)
 
+    def renew(self, block: BlockId, parent: BlockId | None, cost: float) -> None:
+        """The held block, which is findable, holds more than when it was kept: it counts as new."""
+        assert self._holders[block] > 0
+        assert self._is_kept[block]
+        self._order.drop(block)
+        self._order.keep(block, parent, cost)
+
     def drop(self, block: BlockId) -> None:
         """The block is not findable any more; if nobody holds it, it is empty."""
         assert self._is_kept[block]

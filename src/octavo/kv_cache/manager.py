@@ -234,13 +234,15 @@ class KVCacheManager:
         """Name block `at` of a table; if the same tokens are kept elsewhere, use that block: its
         bits are the same."""
         block = table.blocks[at]
+        named = self._num_named(block)
         node = self.index.register(table.node, tuple(tokens), block)
         if node.block != block:
             assert node.block is not None
             self.pool.touch([node.block])
             table.blocks[at] = node.block
             self.pool.free([block])
-        elif not self.pool.is_kept(block):
+        elif named < len(tokens):
             begin = table.node.end
-            self.pool.keep(block, table.node.block, self._cost(begin, begin + len(tokens)))
+            tell = self.pool.renew if named else self.pool.keep
+            tell(block, table.node.block, self._cost(begin, begin + len(tokens)))
         return node
