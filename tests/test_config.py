@@ -58,6 +58,7 @@ def test_other_bytes_are_refused(text: object) -> None:
         ({"kv_idle": float("nan")}, "kv_idle=nan"),
         ({"step_ms": 0}, "step_ms=0: expected a number above 0"),
         ({"step_ms": True}, "step_ms=True"),
+        ({"step_ms": 10**400}, "step_ms=1000"),
         ({"eviction": "fifo"}, "eviction='fifo': expected one of lru, cost"),
         ({"schedule": "lifo"}, "schedule='lifo': expected one of fcfs, longest-prefix"),
         ({"max_waiting": 0}, "max_waiting=0: expected a whole number from 1"),

@@ -30,6 +30,8 @@ def test_a_single_stop_is_a_list_of_one() -> None:
         ({"max_tokens": 2.0}, "max_tokens=2.0"),
         ({"temperature": -0.1}, "temperature=-0.1: expected a number from 0 to 100"),
         ({"temperature": float("nan")}, "temperature=nan"),
+        ({"temperature": float("inf")}, "temperature=inf"),
+        ({"temperature": 10**400}, "temperature=1000"),  # JSON has it, and no float holds it
         ({"temperature": "hot"}, "temperature='hot'"),
         ({"temperature": True}, "temperature=True"),
         ({"top_k": -1}, "top_k=-1: expected a whole number from 0"),

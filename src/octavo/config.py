@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -129,5 +130,7 @@ def _one_of(name: str, value: object, choices: tuple[object, ...]) -> None:
 
 def _number(name: str, value: object, *, above_0: bool) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and isinstance(value, int):
+        number = value <= sys.float_info.max  # a float must hold it
     if not (number and (value > 0 if above_0 else value >= 0)):  # type: ignore[operator]
         raise UsageError(f"{name}={value!r}: expected a number {'above' if above_0 else 'from'} 0")

@@ -3,7 +3,6 @@ made."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
@@ -135,7 +134,7 @@ def _real(
 ) -> None:
     if value is None and optional:
         return
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    good = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not good or not low <= value <= high or (above and value == low):  # type: ignore[operator]
         start = f"above {low:g}" if above else f"{low:g}"
         raise UsageError(f"{name}={value!r}: expected a number from {start} to {high:g}")
