@@ -43,6 +43,8 @@ def test_a_preempted_request_computes_again_only_what_was_evicted() -> None:
     assert first.finished
     assert it.step() == [(1, 8, 13)]
     assert second.sequences[0].completion_token_ids == [7] * 6
+    assert second.cache is not None
+    assert second.cache.matched_tokens == 0  # as it was when it first began
     it.run_all()
 
 

@@ -127,6 +127,23 @@ def test_those_admitted_in_one_step_share_the_room() -> None:
     assert it.scheduler.num_waiting == 1
 
 
+def test_a_request_of_every_block_there_is_runs() -> None:
+    """Its last token is never computed, so for one answer token the prompt's blocks are enough."""
+    it = Driven(2)
+    it.add(text(1, 8), max_tokens=1)
+    assert it.step() == [(0, 0, 8)]
+
+
+def test_a_step_for_one_request_alone_admits_nobody() -> None:
+    """It is how the engine finds the one that raises: company would hide it."""
+    it = Driven(16, max_rows=32)
+    one, _ = it.add(text(1, 4)), it.add(text(2, 4))
+    assert it.step() == [(0, 0, 4), (1, 0, 4)]
+    it.add(text(3, 4))
+    assert it.run(it.scheduler.schedule(one)) == [(0, 4, 5)]
+    assert it.step() == [(0, 5, 6), (1, 4, 5), (2, 0, 4)]
+
+
 def test_a_short_request_behind_one_that_does_not_fit_waits_for_it() -> None:
     """Else a long one could wait for ever."""
     it = Driven(6)
@@ -224,6 +241,19 @@ def test_without_a_cache_the_whole_sequence_is_computed_for_every_token() -> Non
     assert it.steps(3) == [[(0, 0, 6)], [(0, 0, 7)], [(0, 0, 8)]]
     it.add(text(1, 6))
     assert it.step() == [(0, 0, 9), (1, 0, 6)]  # and nothing is shared
+
+
+def test_without_a_cache_a_sequence_as_long_as_a_step_runs() -> None:
+    it = Driven(4, keep_computed=False, max_rows=6)
+    it.add(text(1, 5), max_tokens=2)
+    assert it.steps(2) == [[(0, 0, 5)], [(0, 0, 6)]]
+
+
+def test_without_a_cache_answers_share_no_block() -> None:
+    """13 slots for each of three: blocks of the prompt that all could share are taken by each."""
+    with pytest.raises(OutOfMemoryError, match="may need 12 KV blocks of 4 tokens"):
+        Driven(11, keep_computed=False).add(text(1, 8), max_tokens=6, n=3)
+    Driven(12, keep_computed=False).add(text(1, 8), max_tokens=6, n=3)
 
 
 def test_without_a_cache_a_sequence_is_never_cut_by_its_neighbours() -> None:
