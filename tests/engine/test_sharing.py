@@ -59,6 +59,34 @@ def test_a_request_waits_only_for_whole_blocks_that_it_shares() -> None:
     assert it.step() == [(0, 24, 25), (1, 10, 11), (2, 13, 14)]
 
 
+def test_of_equal_prompts_the_part_of_a_block_at_their_end_is_not_waited_for() -> None:
+    it = Driven(64, max_rows=8)
+    for _ in range(2):
+        it.add(text(1, 10), max_tokens=1)
+    assert it.step() == [(0, 0, 8)]
+    assert it.step() == [(0, 8, 10), (1, 8, 10)]
+
+
+def test_equal_blocks_after_unequal_ones_are_not_waited_for() -> None:
+    it = Driven(64, max_rows=32)
+    it.add(text(1, 4), max_tokens=1)
+    it.run_all()
+    it.add([*text(2, 4), *text(3, 9)], max_tokens=1)
+    it.add([*text(1, 4), *text(3, 9)], max_tokens=1)
+    assert it.step() == [(1, 0, 13), (2, 4, 13)]
+
+
+def test_what_is_there_is_not_waited_for_again() -> None:
+    """The second request wants log-probabilities of its prompt and computes what is known."""
+    it = Driven(64, max_rows=12)
+    it.add(text(1, 16), max_tokens=1)
+    it.run_all()
+    it.add(text(1, 20), max_tokens=1, prompt_logprobs=0)
+    it.add([*text(1, 16), 5], max_tokens=1)
+    assert it.step() == [(1, 0, 12)]
+    assert it.step() == [(1, 12, 20), (2, 16, 17)]
+
+
 def test_those_behind_a_waiting_request_do_not_wait_for_it() -> None:
     it = Driven(64, max_rows=12)
     it.add(text(1, 16))
