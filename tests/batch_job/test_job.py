@@ -164,6 +164,13 @@ def test_what_the_model_refuses_harms_no_other_line(tmp_path):
     assert [o.error for o in seen if o.number == 8] == ["the step failed"]
 
 
+def test_a_line_is_reported_once_however_many_of_its_prompts_are_refused(tmp_path):
+    seen: list[Outcome] = []
+    path = write(tmp_path / "in", plain("a", ["huge", "huge"]))
+    run(path, tmp_path / "out", ShoutingLLM(refuses="huge"), seen.append)
+    assert seen == [Outcome(1, "a", "'huge' can never fit")]
+
+
 def test_a_window_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(job, "WINDOW", 2)
     llm = ShoutingLLM()
@@ -231,6 +238,26 @@ def test_results_of_another_model_are_not_mixed_in(tmp_path):
         run(path, tmp_path / "out", ShoutingLLM(before=killed_at("one")))
     with pytest.raises(UsageError, match="was begun with model = m, and this run has n"):
         run(path, tmp_path / "out", origin={"model": "n"})
+
+
+def test_a_finished_output_of_another_model_is_not_taken_for_this_ones(tmp_path):
+    path = write(tmp_path / "in", plain("a", "one"))
+    run(path, tmp_path / "out")
+    with pytest.raises(UsageError, match="is not the result of this batch"):
+        run(path, tmp_path / "out", origin={"model": "n"})
+
+
+def test_the_journal_of_a_run_that_was_killed_at_its_very_end_is_dropped(tmp_path):
+    """The output was there, the journal still too."""
+    path = write(tmp_path / "in", plain("a", "one"))
+    out, partial = tmp_path / "out", tmp_path / "out.partial"
+    with Source(path) as source, BatchJob(source, out, model="m", origin=ORIGIN) as work:
+        work.run(ShoutingLLM(), lambda outcome: None, template=None)
+        journal = partial.read_bytes()
+        first = work.finish()
+    partial.write_bytes(journal)
+    assert run(path, out) == first
+    assert not partial.exists()
 
 
 def test_a_finished_output_is_left_as_it_is(tmp_path):

@@ -37,6 +37,12 @@ def test_windows_files_begin_with_a_mark_and_end_lines_with_two_characters(tmp_p
         assert [source.read(i).custom_id for i in range(2)] == ["a", "b"]
 
 
+def test_a_mark_that_does_not_begin_the_file_is_no_json(tmp_path):
+    path = write(tmp_path / "in", plain("a", "one"), "\ufeff" + plain("b", "two"))
+    with Source(path) as source:
+        assert list(source.faults) == [1]
+
+
 def test_lines_at_fault_are_kept_with_number_and_id(tmp_path):
     path = write(
         tmp_path / "in",
@@ -61,6 +67,12 @@ def test_only_requests_name_models(tmp_path):
     wrong = plain("a", "one", model="wrong", n=0)
     with Source(write(tmp_path / "in", wrong, plain("b", "x"), plain("c", "y"))) as source:
         assert source.models == {"m": 2}
+
+
+def test_the_first_chat_is_known(tmp_path):
+    path = write(tmp_path / "in", plain("a", "x"), chat("b", "y"), chat("c", "z"))
+    with Source(path) as source:
+        assert source.first_chat == 2
 
 
 def test_equal_requests_have_equal_keys_in_any_file(tmp_path):

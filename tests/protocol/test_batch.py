@@ -85,9 +85,10 @@ def test_a_stream_is_refused_by_name():
 
 def test_equal_requests_have_equal_content_however_they_were_written():
     one = parse_line(text())
-    spaced = json.dumps(dict(reversed(LINE.items())), indent=1).encode()
+    body = dict(reversed(LINE["body"].items()))
+    spaced = json.dumps(dict(reversed({**LINE, "body": body}.items())), indent=1).encode()
     assert parse_line(spaced).content() == one.content()
-    others = [{"custom_id": "b"}, {"body": {**CHAT_BODY, "n": 1}}]
+    others = [{"custom_id": "b"}, {"url": "/v1/completions"}, {"body": {**CHAT_BODY, "n": 1}}]
     for change in others:
         assert parse_line(text(**change)).content() != one.content()
 

@@ -117,6 +117,39 @@ def test_the_blank_that_spm_puts_before_a_text_takes_no_place_in_it():
     assert choice["logprobs"]["text_offset"] == [0, 5]
 
 
+def test_a_blank_that_the_text_begins_with_takes_its_place():
+    answer = completion(" thereHi", token(1, -1.0), token(0, -1.0), wanted=True)
+    (choice,) = respond(CompletionRequest(None, ("x",)), output(answer))["choices"]
+    assert choice["logprobs"]["text_offset"] == [0, 6]
+
+
+def test_a_control_token_in_the_middle_takes_no_place():
+    """As where `ignore_eos` went on after the end of a turn."""
+    tokens = (token(0, -1.0), token(5, -1.0), token(1, -1.0))
+    (choice,) = respond(
+        CompletionRequest(None, ("x",)), output(completion("Hi there", *tokens, wanted=True))
+    )["choices"]
+    assert choice["logprobs"]["text_offset"] == [0, 2, 2]
+
+
+def test_of_tokens_with_one_name_the_likeliest_counts():
+    class Twins(Words):
+        PIECES = (b"Hi", b"Hi", b"<end>")
+
+    answer = completion("Hi", token(1, -2.0, (0, -0.5)), wanted=True)
+    named = {**NAMED, "vocabulary": Twins()}
+    body = completion_response(CompletionRequest(None, ("x",)), [output(answer)], **named)
+    (choice,) = body["choices"]
+    assert choice["logprobs"]["top_logprobs"] == [{"Hi": -0.5}]
+
+
+def test_best_of_as_many_as_are_wanted_chooses_nothing():
+    for fields in ({"best_of": 1}, {"best_of": 2, "n": 2}):
+        assert parse_completion({"prompt": "p", **fields}).params.n == fields["best_of"]
+    with pytest.raises(BodyError, match=r"^best_of=2: needs use_beam_search, or to be n"):
+        parse_completion({"prompt": "p", "best_of": 2})
+
+
 def test_echo_puts_the_prompt_first_and_its_first_token_has_no_probability():
     request = CompletionRequest(None, ("Hi there",), echo=True)
     answer = completion(" ", token(4, -1.0), wanted=True)
