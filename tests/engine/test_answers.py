@@ -10,6 +10,7 @@ from octavo.batch import Want
 from octavo.engine.beam import BeamSearch, Hypothesis
 from octavo.engine.runner import make_batch
 from octavo.engine.sampler import NO_EDITS, Sampler
+from octavo.errors import UsageError
 from octavo.records import CacheReason
 from octavo.request import Request, RequestOptions, Sequence
 from octavo.sampling_params import SamplingParams
@@ -161,10 +162,48 @@ def test_an_end_token_ends_an_answer_and_ignore_eos_does_not() -> None:
         assert request.sequences[0].completion_token_ids == free[:length]
 
 
+def test_an_end_token_ends_a_beam_and_ignore_eos_does_not() -> None:
+    free = by_hand(PROMPT, 0, 6, temperature=0)
+    for params, reason, length in (
+        ({}, "stop", 1 + free.index(free[3])),
+        ({"ignore_eos": True}, "length", 6),
+    ):
+        engine = tiny_engine(MODEL, POOL, eos_ids=[free[3]])
+        request = add(engine, PROMPT, max_tokens=6, beam_width=1, early_stopping=True, **params)
+        run(engine)
+        assert request.sequences[0].finish_reason == reason
+        assert request.sequences[0].completion_token_ids == free[:length]
+
+
+def test_searches_of_different_width_in_one_step_are_those_of_each_alone() -> None:
+    alone, together = [], tiny_engine(MODEL, POOL)
+    both = [add(together, PROMPT, max_tokens=6, beam_width=width) for width in (1, 5)]
+    run(together)
+    for width in (1, 5):
+        engine = tiny_engine(MODEL, POOL)
+        alone.append(add(engine, PROMPT, max_tokens=6, beam_width=width))
+        run(engine)
+    for one, other in zip(both, alone, strict=True):
+        assert [s.tokens for s in one.sequences] == [s.tokens for s in other.sequences]
+
+
+def test_beams_that_want_more_candidates_than_the_head_gives_are_refused() -> None:
+    """A beam may lose every end token: 64 candidates are for 32 beams and 32 of these."""
+    engine = tiny_engine(MODEL, POOL)
+    with pytest.raises(UsageError, match="beam_width=32 with 33 end tokens needs the 65 likeliest"):
+        add(engine, PROMPT, beam_width=32, stop_token_ids=range(33), max_tokens=1)
+    assert not engine.has_unfinished
+    request = add(engine, PROMPT, beam_width=32, stop_token_ids=range(32), max_tokens=1)
+    run(engine)
+    assert request.error is None
+
+
 def test_without_max_tokens_an_answer_goes_on_to_the_end_of_the_context() -> None:
     """64 slots: the token drawn from the last one is the 65th."""
     engine = tiny_engine(MODEL, POOL, num_blocks=2)
-    request = add(engine, PROMPT)
-    run(engine)
-    assert request.max_tokens == 64 - 37 + 1
-    assert (request.sequences[0].num_tokens, request.sequences[0].finish_reason) == (65, "length")
+    for asked in ({}, {"max_tokens": 1000}):  # nor does one that asks for more go beyond it
+        request = add(engine, PROMPT, **asked)
+        run(engine)
+        assert request.max_tokens == 64 - 37 + 1
+        (one,) = request.sequences
+        assert (one.num_tokens, one.finish_reason) == (65, "length")
