@@ -51,11 +51,30 @@ def test_answer_i_is_the_same_whatever_n_is(n: int) -> None:
     assert request.peak_blocks == 1 + n  # one whole block, and one of each answer's own
 
 
+def test_the_most_blocks_a_request_held_are_remembered_when_answers_ended() -> None:
+    engine = tiny_engine(MODEL, POOL)
+    request = add(engine, PROMPT, n=3, max_tokens=6, temperature=1.0, seed=11)
+    engine.step()
+    engine.step()
+    engine.finish_sequence(request.sequences[1], "stop")
+    run(engine)
+    assert request.peak_blocks == 1 + 3
+
+
 def test_greedy_answers_are_the_likeliest_tokens() -> None:
     engine = tiny_engine(MODEL, POOL)
     request = add(engine, PROMPT, max_tokens=6, temperature=0)
     run(engine)
     assert request.sequences[0].completion_token_ids == by_hand(PROMPT, 0, 6, temperature=0)
+
+
+def test_a_temperature_is_a_float32_and_one_too_small_for_it_is_greedy() -> None:
+    engine = tiny_engine(MODEL, POOL)
+    tiny = add(engine, PROMPT, max_tokens=6, temperature=1e-50, seed=3)
+    warm = add(engine, PROMPT, max_tokens=1, temperature=0.7, seed=3)
+    run(engine)
+    assert (tiny.temperature, warm.temperature) == (0.0, float(np.float32(0.7)))
+    assert tiny.sequences[0].completion_token_ids == by_hand(PROMPT, 0, 6, temperature=0)
 
 
 def search_by_hand(prompt: list[int], search: BeamSearch) -> list[Hypothesis]:

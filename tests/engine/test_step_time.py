@@ -68,3 +68,16 @@ def test_a_chat_goes_on_in_every_step_of_a_long_prompt() -> None:
     assert steps[0].computed_tokens == 1 + 128
     assert max(r.seconds for r in steps) <= 0.1
     assert min(r.computed_tokens for r in steps) >= 1 + 32
+
+
+def test_metrics_of_several_answers_to_a_prompt_that_was_found() -> None:
+    """A row a second. Of the second request's 40 tokens one runs; then three decodes a step, whose
+    last three of four tokens count: nine tokens in nine seconds."""
+    engine = Machine(row=1.0, fixed=0.0).engine(step_ms=None)
+    for n in (1, 3):
+        request = add(engine, range(40), max_tokens=4, n=n, seed=1, temperature=1, ignore_eos=True)
+        while engine.has_unfinished:
+            engine.step()
+    metrics = engine.metrics(request)
+    assert (metrics.ttft_ms, metrics.prefill_tps) == (1000, 1)
+    assert (metrics.tpot_ms, metrics.decode_tps) == (1000, 1)
