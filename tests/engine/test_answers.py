@@ -61,6 +61,14 @@ def test_the_most_blocks_a_request_held_are_remembered_when_answers_ended() -> N
     assert request.peak_blocks == 1 + 3
 
 
+def test_a_seed_of_0_is_a_seed_and_each_request_without_one_has_its_own() -> None:
+    engine = tiny_engine(MODEL, POOL, max_rows=256)
+    requests = [add(engine, PROMPT, max_tokens=1, seed=seed) for seed in (0, 0, None, None)]
+    assert [r.id for r in requests] == [0, 1, 2, 3]
+    assert [r.seed for r in requests[:2]] == [0, 0]
+    assert len({r.seed for r in requests}) == 3
+
+
 def test_greedy_answers_are_the_likeliest_tokens() -> None:
     engine = tiny_engine(MODEL, POOL)
     request = add(engine, PROMPT, max_tokens=6, temperature=0)

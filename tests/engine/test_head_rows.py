@@ -41,6 +41,17 @@ def test_a_sequence_that_caught_up_has_its_last_row_sampled() -> None:
     assert batch.block_tables.shape == (1, 4, 3)
 
 
+def test_a_last_row_that_runs_again_is_not_written_again() -> None:
+    """The prompt was found whole: its block may be another's too."""
+    it = Driven(8)
+    it.add(text(1, 8), max_tokens=1)
+    it.run_all()
+    it.add(text(1, 8), max_tokens=1)
+    plan = it.plan()
+    batch = step_batch(plan, head_rows(plan, SAMPLER), num_groups=1, top_k=0)
+    assert (batch.positions.tolist(), batch.write_starts.tolist()) == ([7], [8])
+
+
 def test_a_prompt_whose_log_probabilities_are_wanted_gives_every_row_but_the_last() -> None:
     it = Driven(32, max_rows=8)
     request = it.add(text(1, 11), prompt_logprobs=0)
