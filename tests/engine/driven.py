@@ -63,7 +63,7 @@ class Driven:
         for item in plan.scheduled:
             self.scheduler.commit(item)
             self.computed += item.end - item.begin
-        for item in plan.sampled:
+        for item in (i for i in plan.scheduled if i.samples):
             request, first = item.sequence.request, item.sequence
             parts = len(request.sequences) == 1 and first.num_completion_tokens == 0
             others = range(1, request.params.n if parts else 1)

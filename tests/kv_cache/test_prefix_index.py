@@ -122,8 +122,8 @@ def test_the_same_tokens_have_one_node() -> None:
     assert node.block == 0
     assert index.node_of(BlockId(0)) is node
     assert index.node_of(BlockId(1)) is None
-    assert index.find(root, [1, 2, 3, 4]) is node
-    assert index.find(root, [1, 2, 3]) is None
+    assert root.children.get((1, 2, 3, 4)) is node
+    assert (1, 2, 3) not in root.children
 
 
 def test_a_partial_block_is_extended_in_place() -> None:
@@ -137,7 +137,7 @@ def test_a_partial_block_is_extended_in_place() -> None:
     assert cache.index.register(parent, tokens_of("1234"), BlockId(1)) is node
     assert (node.tokens, node.end, node.block) == (tokens_of("1234"), 8, 1)
     assert node.name == names.block_name(parent.name, tokens_of("1234")) != short_name
-    assert cache.index.find(parent, tokens_of("1")) is None
+    assert tuple(tokens_of("1")) not in parent.children
     assert cache.match("0000 1239").num_tokens == 7
     cache.check()
     assert cache.pool.allocate(1) == [2]
@@ -152,7 +152,7 @@ def test_a_part_that_another_block_has_completed_keeps_its_own_node() -> None:
     part = index.register(root, (1, 2), BlockId(0))
     whole = index.register(root, (1, 2, 3, 4), BlockId(1))
     assert index.register(root, (1, 2, 3, 4), BlockId(0)) is whole  # the caller swaps its block
-    assert index.find(root, (1, 2)) is part
+    assert root.children[1, 2] is part
     index.check_integrity()
 
 

@@ -4,7 +4,8 @@ One rule: a sequence catches its `num_computed_tokens` up to its `num_tokens`; t
 phase and no decode phase. Knows ids, counts and the time that rows take; sees no text, no arrays.
 
 1. Sequences with one token to compute run first: decodes ride along with every prompt.
-2. Prompts follow in order of arrival (priority first), as many rows as fit the step's time.
+2. Prompts follow in order of arrival (priority first), as many rows as fit the step's time. Priority
+   orders who is admitted and who gives way; it takes no seat from one that runs.
 3. A request is admitted when the blocks of its tokens can be had, beside what the running ones need
    to reach their next token. It waits while a running one computes blocks that it could share.
 4. Without room for a running one, the one that came last gives up its blocks and waits again; they
@@ -21,6 +22,7 @@ from bisect import insort
 from dataclasses import replace
 
 from octavo.engine.cache_report import cache_record, miss_reason
+from octavo.engine.demand import Demand, live, seats
 from octavo.engine.leaders import Leaders
 from octavo.engine.step_budget import OpenStep, StepBudget
 from octavo.engine.step_plan import ScheduledSequence, StepPlan
@@ -60,6 +62,7 @@ class Scheduler:
         self._roots: dict[Request, Node] = {}  # of every request that is waiting or running
         self._tables: dict[Seq, BlockTable] = {}  # of every sequence that has begun
         self._leaders = Leaders(kv.block_size)
+        self._demand = Demand(kv, keep_computed=keep_computed)
 
     @property
     def num_waiting(self) -> int:
@@ -90,7 +93,7 @@ class Scheduler:
     def add(self, request: Request, namespace: Namespace) -> None:
         """Queue a request whose tokens others of the namespace, and of its salt, may find. Raises
         UsageError, and OutOfMemoryError, with both numbers, if it can never fit."""
-        needed, pool = self._longest(request), self._kv.pool
+        needed, pool = self._demand.longest(request), self._kv.pool
         if needed > pool.num_blocks - pool.max_pinned:
             raise OutOfMemoryError(
                 f"the request may need {needed} KV blocks of {self._kv.block_size} tokens, "
@@ -181,11 +184,11 @@ class Scheduler:
         running = dict.fromkeys(r for r in self._running if r in self._roots)
         self._running = sorted(running, key=_rank)
         self._waiting = sorted(self._roots.keys() - running.keys(), key=_rank)
-        live = {s for r in self._running for s in _live(r)}
-        self._tables = {s: t for s, t in self._tables.items() if s in live and t.blocks}
+        going_on = {s for r in self._running for s in live(r)}
+        self._tables = {s: t for s, t in self._tables.items() if s in going_on and t.blocks}
         self._kv.recover(self._tables.values())
         for request in self._roots:
-            for sequence in _live(request):
+            for sequence in live(request):
                 table = self._tables.get(sequence)
                 stored = table.num_stored if table else 0
                 computed = min(sequence.num_computed_tokens, stored, sequence.num_tokens - 1)
@@ -197,7 +200,7 @@ class Scheduler:
     def check_integrity(self) -> None:
         """Tables and pool agree; only what runs has tables."""
         self._kv.check_integrity(self._tables.values())
-        assert self._tables.keys() <= {s for r in self._running for s in _live(r)}
+        assert self._tables.keys() <= {s for r in self._running for s in live(r)}
         assert self._roots.keys() == set(self.requests)
         self._leaders.check_integrity({s for r in self.requests for s in r.sequences})
         for queue in (self._running, self._waiting):
@@ -208,9 +211,9 @@ class Scheduler:
 
     def _plan_decodes(self, request: Request, draft: _Draft) -> None:
         """One row for each sequence that has one token to go; beams go on together."""
-        live = _live(request)
-        ready = [s for s in live if s in self._tables and _missing(s) == 1]
-        if request.params.beam_width and len(ready) < len(live):
+        going_on = live(request)
+        ready = [s for s in going_on if s in self._tables and _missing(s) == 1]
+        if request.params.beam_width and len(ready) < len(going_on):
             return
         if len(ready) > draft.step.rows_left and request.params.beam_width:
             return
@@ -223,7 +226,7 @@ class Scheduler:
                 return
 
     def _plan_prompts(self, request: Request, draft: _Draft) -> None:
-        for sequence in _live(request):
+        for sequence in live(request):
             if request in draft.preempted:
                 return
             if sequence not in self._tables:
@@ -288,25 +291,25 @@ class Scheduler:
         insort(self._waiting, request, key=_rank)
 
     def _admit(self, draft: _Draft) -> None:
-        live = sum(_seats(r) for r in self._running)
-        if not self._waiting or draft.step.rows_left == 0 or live >= self._max_num_seqs:
+        taken = sum(seats(r) for r in self._running)
+        if not self._waiting or draft.step.rows_left == 0 or taken >= self._max_num_seqs:
             return
-        room = self._kv.pool.num_free - self._outstanding()
+        room = self._kv.pool.num_free - sum(self._outstanding(r) for r in self._running)
         for request in self._candidates():
-            sequence = _live(request)[0]
+            sequence = live(request)[0]
             if self._leaders.is_waiting(sequence, self._tables):
                 continue  # for a running one, so those behind it need not wait too
             match = self._match(sequence)
             if self._must_wait(sequence, match):
                 continue
-            missing = self._num_missing(request, match)
-            if missing > room or live + _seats(request) > self._max_num_seqs:
+            missing = self._demand.to_begin(request, match)
+            if missing > room or taken + seats(request) > self._max_num_seqs:
                 return
             begin = min(match.num_tokens, sequence.num_tokens - 1)
             if draft.step.fit(begin, sequence.num_tokens) == begin:
                 return  # no time left in this step
             room -= missing
-            live += _seats(request)
+            taken += seats(request)
             self._waiting.remove(request)
             insort(self._running, request, key=_rank)
             self._note_cache(request, match)
@@ -314,6 +317,14 @@ class Scheduler:
             self._plan_prompts(request, draft)
             if draft.preempted:
                 return
+
+    def _outstanding(self, request: Request) -> int:
+        """Blocks that a running request still takes to reach its next token."""
+        going_on = live(request)
+        begun = [s for s in going_on if s in self._tables]
+        others = [s for s in going_on if s not in self._tables]
+        taken = sum(self._demand.to_go_on(s, self._tables[s]) for s in begun)
+        return taken + sum(self._demand.to_start(s, self._match(s)) for s in others)
 
     def _candidates(self) -> list[Request]:
         first = self._waiting[:_LOOKED_AT]
@@ -362,36 +373,6 @@ class Scheduler:
                 self._kv.register_tail(table, sequence.tokens)
             self._kv.free(table)
 
-    def _outstanding(self) -> int:
-        """Blocks that the running sequences still take to reach their next token."""
-        return sum(
-            max(0, self._kv.count(self._next_token(s)) - len(self._tables[s].blocks))
-            if s in self._tables
-            else self._kv.num_missing(self._match(s), self._next_token(s))
-            for r in self._running
-            for s in _live(r)
-        )
-
-    def _num_missing(self, request: Request, match: Match) -> int:
-        """Blocks that its sequences take to reach their next token; whole blocks of the prompt are
-        taken once."""
-        first, *others = _live(request)
-        shared = request.num_prompt_tokens // self._kv.block_size
-        alone = sum(self._kv.count(self._next_token(s)) - shared for s in others)
-        return self._kv.num_missing(match, self._next_token(first)) + alone
-
-    def _next_token(self, sequence: Seq) -> int:
-        """Slots in use when its next token but one can be drawn, or at its end."""
-        request = sequence.request
-        return min(sequence.num_tokens + 1, request.num_prompt_tokens + request.max_tokens - 1)
-
-    def _longest(self, request: Request) -> int:
-        """Blocks in use at its longest: whole blocks of the prompt are shared by all sequences. The
-        last token drawn is never computed, so its K and V need no slot."""
-        shared = request.num_prompt_tokens // self._kv.block_size
-        one = self._kv.count(request.num_prompt_tokens + request.max_tokens - 1)
-        return one + (request.width - 1) * (one - shared if self._keep_computed else one)
-
 
 class _Draft:
     """A plan in the making."""
@@ -404,18 +385,6 @@ class _Draft:
 
 
 NO_MATCH = Match([], None, 0)
-
-
-def _live(request: Request) -> list[Seq]:
-    return [s for s in request.sequences if s.finish_reason is None]
-
-
-def _seats(request: Request) -> int:
-    """Sequences of it that may run from now on. An answer that ended gives its seat to others; a
-    beam that ended gives it to the beams that go on."""
-    if request.params.beam_width or len(request.sequences) == 1:
-        return request.width
-    return len(_live(request))
 
 
 def _missing(sequence: Seq) -> int:

@@ -33,9 +33,5 @@ class StepPlan:
     num_preempted: int = 0
 
     @property
-    def sampled(self) -> tuple[ScheduledSequence, ...]:
-        return tuple(s for s in self.scheduled if s.samples)
-
-    @property
     def requests(self) -> list[Request]:
         return list(dict.fromkeys(s.sequence.request for s in self.scheduled))

@@ -125,10 +125,6 @@ class PrefixIndex:
         insort(parent._keys, tokens)
         return node
 
-    def find(self, parent: Node, tokens: Sequence[int]) -> Node | None:
-        """The child of exactly these tokens."""
-        return parent.children.get(tuple(tokens))
-
     def node_of(self, block: BlockId) -> Node | None:
         return self._nodes.get(block)
 
