@@ -4,8 +4,8 @@ One rule: a sequence catches its `num_computed_tokens` up to its `num_tokens`; t
 phase and no decode phase. Knows ids, counts and the time that rows take; sees no text, no arrays.
 
 1. Sequences with one token to compute run first: decodes ride along with every prompt.
-2. Prompts follow in order of arrival (priority first), as many rows as fit the step's time. Priority
-   orders who is admitted and who gives way; it takes no seat from one that runs.
+2. Prompts follow in order of arrival (priority first), as many rows as fit the step's time.
+   Priority orders who is admitted and who gives way; it takes no seat from one that runs.
 3. A request is admitted when the blocks of its tokens can be had, beside what the running ones need
    to reach their next token. It waits while a running one computes blocks that it could share.
 4. Without room for a running one, the one that came last gives up its blocks and waits again; they
