@@ -108,6 +108,8 @@ def test_penalties_are_edits_of_the_tokens_seen() -> None:
     assert edits["add"].tolist() == [0.0, -1.0, -0.75]  # the prompt's own 3s do not count
     assert len(penalties(sequence([1, 2], [3]))) == 0
     assert penalties(sequence([1, 2], [3], presence_penalty=1))["token"].tolist() == [3]
+    frequent = penalties(sequence([1, 2], [3, 3], frequency_penalty=0.5))
+    assert (frequent["token"].tolist(), frequent["add"].tolist()) == ([3], [-1.0])
 
 
 @pytest.mark.parametrize(
