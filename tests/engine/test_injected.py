@@ -9,7 +9,7 @@ import pytest
 
 from octavo.batch import Want
 from octavo.engine.engine import Engine
-from octavo.request import Request
+from octavo.request import Request, RequestOptions
 from tests.engine.busy import EOS, MODEL, POOL, TEXT, Busy, answers, is_hurt
 from tests.engine.tiny_engine import add, run, tiny_engine
 
@@ -188,4 +188,38 @@ def test_rows_of_all_logits_that_break_off_give_their_blocks_back() -> None:
     with pytest.raises(RuntimeError, match="injected"):
         list(engine.all_rows(TEXT, Want.LOGITS, 32))
     fault.remove()
+    engine.check_integrity()
+
+
+def test_rows_of_a_prompt_whose_log_probabilities_nobody_took_run_again() -> None:
+    """The second chunk of the prompt ran beside a decode that could not be booked: its rows are in
+    their blocks, but what they gave is lost."""
+    whole = tiny_engine(MODEL, POOL)
+    wanted = add(whole, TEXT[:40], prompt_logprobs=1, max_tokens=2, temperature=0)
+    run(whole)
+    engine = tiny_engine(MODEL, POOL, max_rows=16, step_ms=None)
+    other = add(engine, TEXT[50:53], max_tokens=9, ignore_eos=True, temperature=0)
+    request = add(engine, TEXT[:40], prompt_logprobs=1, max_tokens=2, temperature=0)
+    engine.step()
+    fault = Fault(engine._growth, "grow", error=RuntimeError("injected"), nth=1, after=False)
+    engine.step()
+    fault.remove()
+    run(engine)
+    assert (other.sequences[0].finish_reason, request.error) == ("error", None)
+    assert answers(request) == answers(wanted)
+
+
+def test_beams_whose_end_was_broken_off_keep_its_reason() -> None:
+    now = 0.0
+    engine = tiny_engine(MODEL, POOL, clock=lambda: now)
+    options = RequestOptions(deadline_ms=1000)
+    request = add(engine, TEXT[:9], options, beam_width=2, max_tokens=9, ignore_eos=True)
+    engine.step()
+    now = 1.0
+    fault = Fault(engine._growth, "close", error=KeyboardInterrupt(), nth=1, after=False)
+    with pytest.raises(KeyboardInterrupt):
+        engine.step()
+    fault.remove()
+    assert request.finished
+    assert [s.finish_reason for s in request.sequences] == ["deadline"]
     engine.check_integrity()

@@ -141,3 +141,13 @@ def test_memory_that_is_kept_for_ever_is_never_due() -> None:
     now[0] += 1e9
     assert engine.reclaim() == float("inf")
     assert released.blocks == []
+
+
+def test_memory_that_holds_nothing_idles_no_longer_than_what_can_be_found() -> None:
+    now = 0.0
+    engine = tiny_engine(MODEL, POOL, clock=lambda: now, kv_idle=2, prefix_cache=False)
+    add(engine, TEXT[:40], max_tokens=1)
+    run(engine)
+    assert engine.reclaim() == 2
+    now = 2.0
+    assert engine.reclaim() is None
