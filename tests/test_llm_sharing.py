@@ -399,3 +399,14 @@ def test_many_requests_and_a_dropped_llm_leave_no_thread(tiny_path: Path) -> Non
     timer.join(timeout=60)
     assert not timer.is_alive()
     assert not set(threading.enumerate()) - before
+
+
+def test_a_chat_takes_the_options_of_a_request(llm: LLM) -> None:
+    messages = [{"role": "user", "content": "Whose tokens are these?"}]
+    mine, yours = RequestOptions(cache_salt="me"), RequestOptions(cache_salt="you")
+    short = SamplingParams(temperature=0, max_tokens=2)
+    first = llm.chat(messages, short, mine)
+    *_, again = llm.chat_stream(messages, short, mine)
+    assert again.output is not None
+    assert again.output.cache.matched_tokens == first.usage.prompt_tokens - 1
+    assert llm.chat(messages, short, yours).cache.reason is CacheReason.SALT

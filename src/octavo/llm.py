@@ -106,6 +106,7 @@ class LLM:
         self,
         messages: Messages,
         params: SamplingParams | None = None,
+        options: RequestOptions | None = None,
         *,
         chat_template: str | None = None,
         parse_special: bool = False,
@@ -115,7 +116,7 @@ class LLM:
         tokens = self.encode_chat(
             messages, chat_template=chat_template, parse_special=parse_special
         )
-        return self.generate([tokens], params)[0]
+        return self.generate([tokens], params, options)[0]
 
     def stream(
         self,
@@ -131,6 +132,7 @@ class LLM:
         self,
         messages: Messages,
         params: SamplingParams | None = None,
+        options: RequestOptions | None = None,
         *,
         chat_template: str | None = None,
         parse_special: bool = False,
@@ -139,7 +141,7 @@ class LLM:
         tokens = self.encode_chat(
             messages, chat_template=chat_template, parse_special=parse_special
         )
-        return self.stream(tokens, params)
+        return self.stream(tokens, params, options)
 
     def encode_chat(
         self,
