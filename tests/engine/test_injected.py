@@ -192,8 +192,8 @@ def test_rows_of_all_logits_that_break_off_give_their_blocks_back() -> None:
 
 
 def test_rows_of_a_prompt_whose_log_probabilities_nobody_took_run_again() -> None:
-    """The second chunk of the prompt ran beside a decode that could not be booked: its rows are in
-    their blocks, but what they gave is lost."""
+    """Ctrl-C came while the decode beside the second chunk of the prompt was booked: the chunk's
+    rows are in their blocks, but what they gave is lost."""
     whole = tiny_engine(MODEL, POOL)
     wanted = add(whole, TEXT[:40], prompt_logprobs=1, max_tokens=2, temperature=0)
     run(whole)
@@ -201,11 +201,12 @@ def test_rows_of_a_prompt_whose_log_probabilities_nobody_took_run_again() -> Non
     other = add(engine, TEXT[50:53], max_tokens=9, ignore_eos=True, temperature=0)
     request = add(engine, TEXT[:40], prompt_logprobs=1, max_tokens=2, temperature=0)
     engine.step()
-    fault = Fault(engine._growth, "grow", error=RuntimeError("injected"), nth=1, after=False)
-    engine.step()
+    fault = Fault(engine._growth, "grow", error=KeyboardInterrupt(), nth=1, after=False)
+    with pytest.raises(KeyboardInterrupt):
+        engine.step()
     fault.remove()
     run(engine)
-    assert (other.sequences[0].finish_reason, request.error) == ("error", None)
+    assert (other.sequences[0].finish_reason, request.error) == ("abort", None)
     assert answers(request) == answers(wanted)
 
 
