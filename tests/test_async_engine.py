@@ -147,6 +147,9 @@ def test_a_request_that_can_never_fit_is_refused_where_it_is_read(tiny_path: Pat
                 await anext(stream)
             assert await pieces(stream) == []
             assert (await engine.generate([1, 2], GREEDY)).usage.completion_tokens == 8
+            unread = engine.stream([1, 2], params)
+        with pytest.raises(OutOfMemoryError):  # nobody had to read it for the engine to close
+            await anext(unread)
 
     run(story())
     assert_nothing_held(small)
