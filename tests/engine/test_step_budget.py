@@ -102,6 +102,14 @@ def test_before_anything_was_measured_all_prompts_share_one_first_chunk():
     assert step.fit(0, 28) == 28
 
 
+def test_a_chunk_of_two_rows_is_a_chunk():
+    """It takes of the first chunk's rows, and what was promised to the first chunk of a step."""
+    step = budget().open()
+    step.take(40, 42)
+    assert step.fit(0, 126) == 126
+    assert step.fit(0, 127) == 96
+
+
 def test_without_a_target_only_max_rows_counts():
     it = budget(target_seconds=None, max_rows=500)
     step = it.open()

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+
+from octavo.batch import Batch, StepOutput
 from octavo.engine.engine import Engine
 from octavo.records import CacheReason
 from octavo.request import Request
@@ -33,6 +38,29 @@ def test_the_record_of_each_step_counts_its_rows_and_blocks() -> None:
     assert [r.num_preempted for r in engine.records] == [0, 0, 0]
     assert [r.kv_waste(16) for r in engine.records] == [24 / 48, 19 / 48, 24 / 64]
     assert engine.counts()["kv_blocks_kept"] == 4
+
+
+def test_the_last_token_of_a_prompt_found_whole_is_the_only_one_not_cached() -> None:
+    engine = tiny_engine(MODEL, POOL)
+    for _ in range(2):
+        answered(engine, TEXT[:40])
+    assert [(r.cached_tokens, r.computed_tokens) for r in engine.records] == [(0, 40), (39, 1)]
+
+
+def test_the_time_of_a_class_of_ops_is_that_of_all_its_ops() -> None:
+    engine = tiny_engine(MODEL, POOL)
+    names, real = engine._runner.op_names, engine._runner.forward
+
+    def forward(batch: Batch) -> StepOutput:
+        return replace(real(batch), op_ns=np.arange(1, 1 + len(names)))
+
+    engine._runner.forward = forward  # type: ignore[method-assign]
+    answered(engine, TEXT[:40])
+    want: dict[str, int] = {}
+    for ns, name in enumerate(names, start=1):
+        want[name] = want.get(name, 0) + ns
+    assert len(want) < len(names)
+    assert dict(engine.records[0].op_ns) == want
 
 
 def test_used_and_kept_blocks_are_of_the_same_moment() -> None:

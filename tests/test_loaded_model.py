@@ -1,0 +1,39 @@
+"""How a configuration reaches the parts of an engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from octavo.config import EngineConfig
+from octavo.loaded_model import load_model, numerics
+from octavo.program.cost import kv_bytes_per_token
+from tests.cli.tiny_model import write_tiny_model
+from tests.engine.busy import MODEL, POOL, TEXT
+from tests.engine.tiny_engine import add, tiny_engine
+
+
+def test_what_changes_the_bits_of_k_and_v_changes_the_namespace(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "tiny.gguf")
+    for kv_dtype, kept in (("bf16", ("bf16", "bf16")), ("k=f32,v=bf16", ("f32", "bf16"))):
+        config = EngineConfig.parse({"threads": 1, "kv_dtype": kv_dtype})
+        namespace = load_model(path, config).engine._namespace
+        assert (namespace.k_dtype, namespace.v_dtype) == kept
+        assert namespace.numerics == numerics(config)
+    ways = ({}, {"activations": "bf16"}, {"weights": "bf16"}, {"weights": "f32"})
+    assert len({numerics(EngineConfig.parse(way)) for way in ways}) == 4
+
+
+def test_longest_prefix_first_reaches_the_scheduler() -> None:
+    for schedule, first in (("fcfs", 0), ("longest-prefix", 1)):
+        engine = tiny_engine(MODEL, POOL, max_num_seqs=1, schedule=schedule)
+        add(engine, TEXT[:40], max_tokens=1)
+        engine.step()
+        waiting = [add(engine, TEXT[::-1], max_tokens=1), add(engine, TEXT, max_tokens=1)]
+        assert engine.step().finished == [waiting[first]]
+
+
+def test_memory_is_priced_as_it_is_kept_and_computing_it_again_by_the_budget() -> None:
+    engine = tiny_engine(MODEL, POOL, kv_dtype="k=f32,v=bf16")
+    groups = engine._budget._costs.groups
+    assert sum(g.kv_bytes for g in groups) == kv_bytes_per_token(MODEL.program, 32, 16)
+    assert engine._kv._cost(3, 10) == engine._budget.units(3, 10)
