@@ -50,7 +50,11 @@ def test_a_prompt_found_whole_has_no_reason_and_runs_one_row() -> None:
 
 
 def test_a_prompt_of_one_token_could_never_reuse_anything() -> None:
-    assert summary(cached(tiny_engine(MODEL, POOL), TEXT[:1])) == (0, None, None)
+    engine = tiny_engine(MODEL, POOL)
+    for _ in range(2):  # found or not, it runs
+        record = cached(engine, TEXT[:1])
+        assert summary(record) == (0, None, None)
+        assert record.source is CacheSource.NONE
 
 
 def test_under_another_salt_nothing_is_found_the_first_time() -> None:
@@ -84,6 +88,15 @@ def test_what_was_known_once_is_said_to_be_evicted() -> None:
     cached(engine, OTHER[:40])
     assert engine.counts()["kv_blocks_evicted"] == 2
     assert summary(cached(engine, TEXT[:48])) == (16, CacheReason.EVICTED, 16)
+
+
+def test_what_was_evicted_is_known_though_a_part_of_it_is_found_elsewhere() -> None:
+    """Another prompt shares two tokens of the second block, which was evicted whole."""
+    engine = tiny_engine(MODEL, POOL, num_blocks=4, block_size=16)
+    cached(engine, TEXT[:48])
+    cached(engine, OTHER[:40])
+    cached(engine, [*TEXT[:18], 3])
+    assert summary(cached(engine, TEXT[:48])) == (18, CacheReason.EVICTED, 18)
 
 
 def test_the_time_that_was_saved_is_that_of_computing_it() -> None:
