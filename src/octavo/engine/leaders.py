@@ -61,7 +61,7 @@ class Leaders:
         """Tokens of whole blocks that both begin with, more than `begin`; 0 if no more."""
         size, mine, theirs = self._block_size, sequence.tokens, leader.tokens
         if leader is sequence or leader.num_computed_tokens >= leader.num_tokens - 1:
-            return 0  # with one token to go it has computed what can be shared
+            return 0  # with one token to go it decodes: what it shares is there, or nearly
         end, most = begin, min(len(mine), len(theirs)) - size
         while end <= most and theirs[end : end + size] == mine[end : end + size]:
             end += size
