@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from octavo.batch_job.answers import Asked, answer
 from octavo.batch_job.journal import Journal, Origin
 from octavo.batch_job.source import Source
+from octavo.durable import sync_directory
 from octavo.errors import OctavoError, UsageError
 from octavo.protocol.batch import answered, failed
 from octavo.protocol.chat import ChatRequest, chat_response
@@ -141,7 +142,7 @@ class BatchJob:
             temporary.replace(self.output)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync_directory(self.output.absolute().parent)
+        sync_directory(self.output.absolute().parent)
         self.journal.remove()
         return summary
 
@@ -200,12 +201,3 @@ def _check_folder(source: Path, output: Path) -> None:
         raise UsageError(f"{output} is no plain file: the results need one")
     if output.exists() and output.samefile(source):
         raise UsageError(f"{output} is the input: choose another output")
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make the rename itself survive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

