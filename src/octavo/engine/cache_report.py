@@ -6,6 +6,8 @@ the token where the prompt parted is added by who knows the tokenizer.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from octavo.kv_cache.prefix_index import Match, Node, PrefixIndex
 from octavo.records import CacheReason, CacheRecord, CacheSource
 from octavo.request import Request
@@ -14,16 +16,20 @@ _PARTED = (CacheReason.COLD, CacheReason.SALT, CacheReason.EVICTED, CacheReason.
 
 
 def cache_record(
-    request: Request, reason: CacheReason | None, match: Match, seconds_saved: float | None
+    request: Request,
+    reason: CacheReason | None,
+    match: Match,
+    seconds_to_compute: Callable[[int, int], float | None],
 ) -> CacheRecord:
     """`match`: of the whole prompt; its last token is computed in any case."""
     found = min(match.num_tokens, request.num_prompt_tokens - 1)
+    saved = seconds_to_compute(0, found) if found else 0.0
     return CacheRecord(
         matched_tokens=found,
         source=CacheSource.PROCESS if found else CacheSource.NONE,
         reason=reason,
         diverged_at=match.num_tokens if reason in _PARTED else None,
-        saved_ms=None if seconds_saved is None else seconds_saved * 1e3,
+        saved_ms=None if saved is None else saved * 1e3,
     )
 
 

@@ -354,9 +354,7 @@ class Scheduler:
         reason: CacheReason | None = CacheReason.DISABLED
         if self._prefix_cache:
             reason = miss_reason(self._kv.index, self._roots[request], request, match)
-        found = min(match.num_tokens, request.num_prompt_tokens - 1)
-        seconds = self._budget.seconds(0, found) if found else 0.0
-        request.cache = cache_record(request, reason, match, seconds)
+        request.cache = cache_record(request, reason, match, self._budget.seconds)
 
     def _begin(self, sequence: Seq, match: Match) -> None:
         table = self._kv.begin(self._roots[sequence.request], match)
