@@ -98,10 +98,6 @@ class Engine:
     def has_unfinished(self) -> bool:
         return bool(self._scheduler.num_running or self._scheduler.num_waiting)
 
-    @property
-    def num_waiting(self) -> int:
-        return self._scheduler.num_waiting
-
     def add(
         self, prompt: Sequence[int], params: SamplingParams, options: RequestOptions
     ) -> Request:

@@ -131,8 +131,8 @@ class KVCacheManager:
         tail = tokens[begin : table.num_stored]
         if not tail:
             return
-        known = self.index.match(table.node, tail, len(tail)).partial_tokens
-        if known < len(tail):  # else a longer block holds these tokens already
+        known = self.index.match_child(table.node, tail)
+        if known is None or known[1] < len(tail):  # else a longer block holds these tokens already
             self._register(table, tail, begin // self.block_size)
 
     def close(self, root: Node) -> None:
