@@ -79,9 +79,9 @@ def test_without_a_cache_every_bit_is_the_same_and_every_token_is_computed_again
     want = llm.generate(PROMPT, params, RequestOptions(cache_salt="step by step"))[0]
     got = uncached.generate(PROMPT, params)[0]
     assert got.outputs == want.outputs  # texts, tokens and log-probabilities
-    cached_steps = [(r.computed_tokens, r.cached_tokens) for r in llm.records[before:]]
+    cached_steps = [(r.computed_tokens, r.kv_read_tokens) for r in llm.records[before:]]
     assert cached_steps == [(5, 0), (1, 5), (1, 6), (1, 7), (1, 8), (1, 9)]
-    steps = [(r.computed_tokens, r.cached_tokens) for r in uncached.records]
+    steps = [(r.computed_tokens, r.kv_read_tokens) for r in uncached.records]
     assert steps == [(5, 0), (6, 0), (7, 0), (8, 0), (9, 0), (10, 0)]
 
 
@@ -99,7 +99,7 @@ def test_step_counts_are_read_off_the_batch_not_off_a_formula(
     before = len(llm.records)
     params = SamplingParams(temperature=0, max_tokens=3)
     llm.generate(PROMPT, params, RequestOptions(cache_salt="forgetful"))
-    steps = [(r.computed_tokens, r.cached_tokens) for r in llm.records[before:]]
+    steps = [(r.computed_tokens, r.kv_read_tokens) for r in llm.records[before:]]
     assert steps == [(5, 0), (3, 3), (3, 4)]  # a formula would say (1, 5), (1, 6)
 
 
@@ -399,7 +399,7 @@ def test_a_record_counts_every_sequence_of_its_step(tiny_path: Path) -> None:
     llm = LLM(tiny_path, threads=1)
     llm.generate([[1, 2, 3, 4, 5], [6, 7, 8]], SamplingParams(max_tokens=3, ignore_eos=True))
     counts = [
-        (r.step, r.num_requests, r.computed_tokens, r.cached_tokens, r.output_rows)
+        (r.step, r.num_requests, r.computed_tokens, r.kv_read_tokens, r.output_rows)
         for r in llm.records
     ]
     assert counts == [(0, 2, 8, 0, 2), (1, 2, 2, 8, 2), (2, 2, 2, 10, 2)]

@@ -324,7 +324,7 @@ def test_stats_have_names(llm: LLM) -> None:
     llm.generate([PROMPT] * 2, GREEDY)
     stats = llm.stats()
     assert list(stats) == [
-        *("steps", "computed_tokens", "cached_tokens", "preempted"),
+        *("steps", "computed_tokens", "kv_read_tokens", "preempted"),
         *("step_seconds", "step_seconds_p95", "forward_seconds", "running", "waiting"),
         *("kv_blocks_total", "kv_blocks_used", "kv_blocks_kept"),
         *("kv_blocks_evicted", "kv_blocks_copied", "kv_waste"),

@@ -203,7 +203,7 @@ class LLM:
         return {
             "steps": len(records),
             "computed_tokens": sum(r.computed_tokens for r in records),
-            "cached_tokens": sum(r.cached_tokens for r in records),
+            "kv_read_tokens": sum(r.kv_read_tokens for r in records),
             "preempted": sum(r.num_preempted for r in records),
             "step_seconds": sum(steps),
             "step_seconds_p95": steps[int(len(steps) * 0.95)] if steps else None,

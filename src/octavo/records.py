@@ -53,7 +53,7 @@ class StepRecord:
     step: int
     num_requests: int
     computed_tokens: int  # rows: tokens whose K and V were computed and written in this step
-    cached_tokens: int  # tokens of these sequences whose K and V were only read
+    kv_read_tokens: int  # tokens of these sequences whose K and V were only read
     output_rows: int
     seconds: float  # the whole step: schedule, forward, sample, update
     forward_seconds: float

@@ -18,9 +18,9 @@ from octavo.request import (
 from octavo.sampling_params import SamplingParams
 
 
-def record(step: int, computed: int, cached: int) -> StepRecord:
+def record(step: int, computed: int, read: int) -> StepRecord:
     return StepRecord(
-        step, num_requests=1, computed_tokens=computed, cached_tokens=cached, output_rows=1,
+        step, num_requests=1, computed_tokens=computed, kv_read_tokens=read, output_rows=1,
         seconds=0.1, forward_seconds=0.1, num_waiting=0, num_preempted=0, kv_blocks_used=1,
         kv_blocks_kept=0, kv_blocks_total=8, kv_slots_unfilled=0, kv_blocks_copied=0,
     )  # fmt: skip

@@ -232,11 +232,13 @@ def test_a_model_without_a_template_is_continued_and_refuses_a_system_message(oc
 
 
 def test_trace_steps_shows_the_prompt_computed_once_then_one_token_a_step(octavo, tiny):
-    result = octavo("run", tiny, "hello", *GREEDY, "--raw", "--trace-steps")
-    lines = result.out.splitlines()
-    assert lines[0] == "step  computed  cached  text so far"
+    flags = ["--raw", "--trace-steps"]
+    lines = octavo("run", tiny, "hello", *GREEDY, *flags).out.splitlines()
+    assert lines[0] == "step  computed    read  text so far"
     counts = [[int(word) for word in line.split()[:3]] for line in lines[1:]]
-    assert counts == [[1, 5, 0]] + [[n, 1, n + 3] for n in range(2, 9)]
+    assert counts == [[0, 5, 0]] + [[n, 1, n + 4] for n in range(1, 8)]
+    steps = octavo("run", tiny, "hello", *GREEDY, *flags, "--json").json["steps"]
+    assert [[s["step"], s["computed_tokens"], s["kv_read_tokens"]] for s in steps] == counts
     assert all('"hello' in line for line in lines[1:])  # --raw shows what is continued
 
 
@@ -244,10 +246,10 @@ def test_trace_steps_without_the_cache_computes_the_whole_sequence_for_every_tok
     flags = ["--raw", "--trace-steps", "--json"]
     cached = octavo("run", tiny, "hello", *GREEDY, *flags)
     without = octavo("run", tiny, "hello", *GREEDY, *flags, "--no-kv-cache")
-    counts = [(s["computed_tokens"], s["cached_tokens"]) for s in without.json["steps"]]
+    counts = [(s["computed_tokens"], s["kv_read_tokens"]) for s in without.json["steps"]]
     assert counts == [(n, 0) for n in range(5, 13)]
     assert without.json["outputs"] == cached.json["outputs"]
-    assert "   8        12       0  " in without.err
+    assert "   7        12       0  " in without.err
 
 
 @pytest.mark.parametrize("stdin", ["", "\n", " \n\n"])

@@ -20,15 +20,15 @@ def test_the_counts_are_the_records_even_where_they_contradict_the_text(capsys):
     steps = [record(7, 999, 5), record(8, 31, 0)]
     llm = FakeLLM([" upon", " a"], between=lambda i: llm.records.append(steps[i]))
     assert traced(llm, capsys) == [
-        '   1       999       5  "Once upon"',
-        '   2        31       0  "Once upon a"',
+        '   7       999       5  "Once upon"',
+        '   8        31       0  "Once upon a"',
     ]
 
 
 def test_steps_of_earlier_requests_are_not_told_again(capsys):
     llm = FakeLLM([" upon"], records=[record(1, 2, 3)])
     llm.between = lambda i: llm.records.append(record(2, 4, 5))
-    assert traced(llm, capsys) == ['   1         4       5  "Once upon"']
+    assert traced(llm, capsys) == ['   2         4       5  "Once upon"']
 
 
 def test_a_prompt_in_pieces_is_a_line_a_piece_and_only_the_last_has_new_text(capsys):
@@ -36,9 +36,9 @@ def test_a_prompt_in_pieces_is_a_line_a_piece_and_only_the_last_has_new_text(cap
     steps = [[record(0, 512, 0), record(1, 88, 512)], [record(2, 1, 600)]]
     llm.between = lambda i: llm.records.extend(steps[i])
     assert traced(llm, capsys) == [
-        '   1       512       0  "Once"',
-        '   2        88     512  "Once upon"',
-        '   3         1     600  "Once upon a"',
+        '   0       512       0  "Once"',
+        '   1        88     512  "Once upon"',
+        '   2         1     600  "Once upon a"',
     ]
 
 
@@ -47,14 +47,14 @@ def test_text_that_was_held_back_until_the_end_has_no_counts(capsys):
         [" up", "on"], between=lambda i: None if i else llm.records.append(record(0, 3, 0))
     )
     assert traced(llm, capsys) == [
-        '   1         3       0  "Once up"',
+        '   0         3       0  "Once up"',
         '                        "Once upon"',
     ]
 
 
 def test_a_text_stays_on_its_line(capsys):
     llm = FakeLLM(['\n"é"'], between=lambda i: llm.records.append(record(0, 3, 0)))
-    assert traced(llm, capsys) == ['   1         3       0  "Once\\n\\"é\\""']
+    assert traced(llm, capsys) == ['   0         3       0  "Once\\n\\"é\\""']
 
 
 def test_a_bounded_history_that_drops_old_records_is_followed_by_their_numbers(capsys):
@@ -63,9 +63,9 @@ def test_a_bounded_history_that_drops_old_records_is_followed_by_their_numbers(c
 
     llm = FakeLLM(["a", "b", "c"], between=forget, records=[record(9, 9, 9)])
     assert [line.split()[:2] for line in traced(llm, capsys)] == [
-        ["1", "1"],
-        ["2", "2"],
-        ["3", "3"],
+        ["10", "1"],
+        ["11", "2"],
+        ["12", "3"],
     ]
 
 

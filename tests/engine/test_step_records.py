@@ -24,7 +24,7 @@ def test_the_record_of_each_step_counts_its_rows_and_blocks() -> None:
     run(engine)
     seen = [
         (
-            r.step, r.num_requests, r.computed_tokens, r.cached_tokens, r.output_rows,
+            r.step, r.num_requests, r.computed_tokens, r.kv_read_tokens, r.output_rows,
             r.kv_blocks_used, r.kv_slots_unfilled, r.kv_blocks_copied, r.kv_blocks_total,
         )
         for r in engine.records
@@ -44,7 +44,7 @@ def test_the_last_token_of_a_prompt_found_whole_is_the_only_one_not_cached() -> 
     engine = tiny_engine(MODEL, POOL)
     for _ in range(2):
         answered(engine, TEXT[:40])
-    assert [(r.cached_tokens, r.computed_tokens) for r in engine.records] == [(0, 40), (39, 1)]
+    assert [(r.kv_read_tokens, r.computed_tokens) for r in engine.records] == [(0, 40), (39, 1)]
 
 
 def test_the_time_of_a_class_of_ops_is_that_of_all_its_ops() -> None:

@@ -1,7 +1,7 @@
 """`--trace-steps`: after every step the text so far, and what the cache did in that step.
 
-The counts are those of the StepRecords, which are read off the batches that ran; nothing here works
-them out from the length of the text.
+Numbers and counts are those of the StepRecords, which --json has under `steps`: they are read off
+the batches that ran, and nothing here works them out from the length of the text.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class StepTrace:
         self._screen = screen
         self._text = start
         self._last_step = llm.records[-1].step if llm.records else -1
-        screen.say(f"{'step':>4}  {'computed':>8}  {'cached':>6}  text so far")
+        screen.say(f"{'step':>4}  {'computed':>8}  {'read':>6}  text so far")
 
     def show(self, new_text: str) -> None:
         """Print the steps that ran since the last call; the last of them gave `new_text`."""
@@ -41,8 +41,8 @@ class StepTrace:
 
     def _line(self, record: StepRecord) -> None:
         self.records.append(record)
-        computed, cached = f"{record.computed_tokens:,}", f"{record.cached_tokens:,}"
-        self._screen.say(f"{len(self.records):>4}  {computed:>8}  {cached:>6}  {self._quoted()}")
+        computed, read = f"{record.computed_tokens:,}", f"{record.kv_read_tokens:,}"
+        self._screen.say(f"{record.step:>4}  {computed:>8}  {read:>6}  {self._quoted()}")
 
     def _quoted(self) -> str:
         """The text on one line, its ends visible."""

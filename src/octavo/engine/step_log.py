@@ -54,7 +54,7 @@ class StepLog:
                 step=self._num_steps,
                 num_requests=len(plan.requests),
                 computed_tokens=len(run.batch.tokens),
-                cached_tokens=sum(item.begin for item in plan.scheduled),
+                kv_read_tokens=sum(item.begin for item in plan.scheduled),
                 output_rows=len(run.batch.output_rows),
                 seconds=seconds,
                 forward_seconds=run.forward_seconds,

@@ -104,9 +104,9 @@ class Trial:
         return sum(r.computed_tokens for r in self._engine.records)
 
     @property
-    def cached(self) -> int:
+    def kv_read(self) -> int:
         """Tokens that rows saw and that were not computed in their step."""
-        return sum(r.cached_tokens for r in self._engine.records)
+        return sum(r.kv_read_tokens for r in self._engine.records)
 
     @property
     def matched(self) -> int:
