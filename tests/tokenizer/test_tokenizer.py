@@ -81,6 +81,14 @@ def test_the_bytes_that_a_token_stands_for():
     assert (BPE.vocab_size, SPM.vocab_size) == (605, 700)
 
 
+def test_the_most_bytes_of_text_that_a_token_stands_for():
+    assert BPE.longest_token_bytes == max(len(BPE.token_bytes(i)) for i in range(BPE.vocab_size))
+    assert SPM.longest_token_bytes == max(len(piece.encode()) for piece in SPM.spec.tokens)
+    spec = load_spec("tiny_bpe")
+    spec.tokens[2] = "<\uff5cend\uff5c>" * 5  # a name is spelt as it is, no stand-ins for bytes
+    assert Tokenizer.from_spec(spec).longest_token_bytes == 55
+
+
 @BOTH
 def test_half_a_surrogate_pair_is_refused(tokenizer):
     with pytest.raises(UsageError, match="not valid Unicode"):

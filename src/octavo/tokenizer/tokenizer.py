@@ -9,6 +9,7 @@ Knows no model files and no requests.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,21 @@ class Tokenizer:
     @property
     def bos_id(self) -> int | None:
         return self.spec.bos_id
+
+    @cached_property
+    def longest_token_bytes(self) -> int:
+        """The most UTF-8 bytes of text that one token stands for; a control token is its name.
+
+        n bytes are at least n / longest_token_bytes tokens, save where text shrinks on its way: a
+        vocabulary without some byte drops it (bpe), joins characters it does not know into one
+        token (spm without byte tokens), or composes characters first (NFC, of qwen2).
+        """
+        spec = self.spec
+        # a character of other bpe pieces stands for one byte
+        as_it_is = {*spec.control_ids, *spec.user_defined_ids}
+        spelt = range(len(spec.tokens)) if spec.kind == "spm" else as_it_is
+        sizes = [len(spec.tokens[i].encode("utf-8", "surrogatepass")) for i in spelt]
+        return max([1, *sizes, *map(len, spec.tokens)])
 
     def is_control(self, token_id: int) -> bool:
         """Whether the token steers the model and is no text."""
