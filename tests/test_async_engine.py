@@ -166,7 +166,7 @@ def test_more_requests_than_may_wait_are_refused_with_the_numbers(
             first = engine.stream(PROMPTS[0], GREEDY)
             await gate.arrival()  # one runs
             others = [engine.stream(p, GREEDY) for p in PROMPTS[1:3]]
-            with pytest.raises(OverloadedError, match="2 requests wait already, and at most 2 may"):
+            with pytest.raises(OverloadedError, match="2 requests in the queue, and at most 2 may"):
                 engine.stream(PROMPTS[3], GREEDY)
             gate.let_one_pass()
             await gate.arrival()  # now the engine knows them

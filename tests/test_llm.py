@@ -225,14 +225,14 @@ def test_logits_and_scores_go_through_the_pages_and_leave_none_behind(llm: LLM) 
 
 def test_bad_prompts_are_refused_in_one_line(llm: LLM) -> None:
     with pytest.raises(
-        PromptTooLongError, match="the prompt has 1025 tokens, the context holds 1024"
+        PromptTooLongError, match="the prompt has 1,025 tokens, the context holds 1,024"
     ):
         llm.generate([[5] * 1025], GREEDY)
     with pytest.raises(UsageError, match="the prompt is empty"):
         llm.generate("", GREEDY)
     with pytest.raises(UsageError, match="token id 49152: expected a whole number from 0 to 49151"):
         llm.generate([[1, 49152]], GREEDY)
-    with pytest.raises(UsageError, match="2 params for 1 prompts: give one, or one each"):
+    with pytest.raises(UsageError, match="2 params for 1 prompt: give one, or one each"):
         llm.generate(PROMPT, [GREEDY, GREEDY])
     assert llm.stats()["kv_blocks_used"] == 0
 
@@ -246,12 +246,12 @@ def test_a_full_context_ends_with_length(llm: LLM) -> None:
 def test_options_are_checked_by_name_and_range(smollm2_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown option 'contxt'; did you mean context"):
         LLM(smollm2_path, contxt=5)
-    with pytest.raises(UsageError, match="context=100000: the model was trained for at most 8192"):
+    with pytest.raises(UsageError, match="context=100000: the model was trained for at most 8,192"):
         LLM(smollm2_path, context=100_000)
     with pytest.raises(UsageError, match="kv_dtype='int3'"):
         LLM(smollm2_path, kv_dtype="int3")
     with pytest.raises(
-        OutOfMemoryError, match="a context of 8192 tokens needs 188743680 bytes of KV"
+        OutOfMemoryError, match="a context of 8,192 tokens needs 188,743,680 bytes of KV"
     ):
         LLM(smollm2_path, context=8192, kv_memory="100M")
 
@@ -421,7 +421,7 @@ def test_logits_too_large_for_memory_are_refused(
     monkeypatch.setattr("octavo.llm._LOGITS_LIMIT", 10 * 258 * 4)
     llm = LLM(tiny_path, threads=1)
     assert llm.logits([1] * 10).shape == (10, 258)
-    with pytest.raises(UsageError, match="logits of 11 tokens take 11352 bytes: at most 10 tokens"):
+    with pytest.raises(UsageError, match="logits of 11 tokens take 11,352 bytes: at most 10"):
         llm.logits([1] * 11)
 
 

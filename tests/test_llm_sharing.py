@@ -282,7 +282,7 @@ def test_a_bad_prompt_among_good_ones_starts_nothing(llm: LLM) -> None:
         llm.generate([[1, 2], [999]], GREEDY)
     with pytest.raises(UsageError, match="options: expected RequestOptions, found dict"):
         llm.generate([1, 2], GREEDY, {"priority": 1})  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="2 options for 1 prompts"):
+    with pytest.raises(UsageError, match="2 options for 1 prompt"):
         llm.generate([1, 2], GREEDY, [RequestOptions()] * 2)
     assert llm.records == []
     nothing_is_left(llm)

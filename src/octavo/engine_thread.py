@@ -25,7 +25,7 @@ from functools import partial
 
 from octavo.answer import Answer
 from octavo.answer_desk import AnswerDesk, Ask
-from octavo.errors import EngineClosedError, OverloadedError
+from octavo.errors import EngineClosedError, OverloadedError, counted
 from octavo.mailbox import Mailbox
 from octavo.request import RequestOutput
 
@@ -63,8 +63,8 @@ class EngineThread:
             waiting = sum(m.is_waiting for m in self._open)
             if waiting >= self._max_waiting:
                 raise OverloadedError(
-                    f"{waiting} requests wait already, and at most {self._max_waiting} may: "
-                    "try again later, or raise max_waiting"
+                    f"{counted(waiting, 'request')} in the queue, and at most "
+                    f"{self._max_waiting:,} may wait: try again later, or raise max_waiting"
                 )
             self._open[mailbox] = None
             self._command(partial(self._admit, mailbox))

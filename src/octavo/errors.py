@@ -75,6 +75,11 @@ class KernelError(OctavoError):
     """The compiled core is missing or does not run on this machine."""
 
 
+def counted(number: int, thing: str) -> str:
+    """A count in words: "1 thread", "2,048 threads"."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
 def unknown_option(what: str, name: str, known: Sequence[str]) -> UsageError:
     """The error for a name that is none of `known`: the nearest, or else all of them."""
     near = difflib.get_close_matches(name, known, n=2)

@@ -19,7 +19,7 @@ from octavo.answer_desk import AnswerDesk, Ask
 from octavo.batch import FloatArray, Want
 from octavo.config import EngineConfig
 from octavo.engine.runner import log_probs
-from octavo.errors import PromptTooLongError, UsageError
+from octavo.errors import PromptTooLongError, UsageError, counted
 from octavo.loaded_model import ModelInfo, load_model
 from octavo.records import StepRecord
 from octavo.request import RequestOptions, RequestOutput, StreamChunk
@@ -167,7 +167,8 @@ class LLM:
         if size > _LOGITS_LIMIT:
             most = _LOGITS_LIMIT // (self.program.vocab_size * 4)
             raise UsageError(
-                f"logits of {len(tokens)} tokens take {size} bytes: at most {most} tokens at once; "
+                f"logits of {len(tokens):,} tokens take {size:,} bytes: at most {most:,} tokens at "
+                "once; "
                 "llm.score needs far less"
             )
         rows = min(_ROWS_OF_STEP, self._runner.max_rows)
@@ -263,7 +264,7 @@ class LLM:
             raise UsageError("the prompt is empty: give at least one token")
         if len(checked) > self.info.context:
             raise PromptTooLongError(
-                f"the prompt has {len(checked)} tokens, the context holds {self.info.context}: "
+                f"the prompt has {len(checked):,} tokens, the context holds {self.info.context:,}: "
                 "shorten it or load with a larger context"
             )
         return checked
@@ -310,7 +311,7 @@ class LLM:
 def _clamped(info: ModelInfo) -> str:
     budget = info.kv_blocks * info.block_bytes
     return (
-        f"the context is {info.context:,} tokens, not the model's {info.model_context:,}: "
+        f"the context is {counted(info.context, 'token')}, not the model's {info.model_context:,}: "
         f"{budget:,} bytes of KV memory hold no more; free memory or raise kv_memory "
         "(--kv-memory), or ask for a context that fits (context=, --context)"
     )
@@ -335,7 +336,9 @@ def _one_each(what: str, given: Any, kind: type[T], count: int) -> list[T]:
         if not isinstance(each, kind):
             raise UsageError(f"{what}: expected {kind.__name__}, found {type(each).__name__}")
     if len(given) != count:
-        raise UsageError(f"{len(given)} {what} for {count} prompts: give one, or one each")
+        raise UsageError(
+            f"{len(given):,} {what} for {counted(count, 'prompt')}: give one, or one each"
+        )
     return list(given)
 
 

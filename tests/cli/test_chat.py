@@ -13,7 +13,7 @@ from tests.cli.fake_llm import FakeLLM
 
 GREEDY = ("--temperature", "0", "--max-tokens", "4")
 FIGURES = (  # of a first turn with the fake
-    "[1 prompt tokens, 2 of them cached · prefill 100 tok/s · 2 new tokens · decode 200 tok/s"
+    "[1 prompt token, 2 of them cached · prefill 100 tok/s · 2 new tokens · decode 200 tok/s"
     " · KV 1 KiB]\n"
 )
 
@@ -52,7 +52,7 @@ def test_stats_and_help_go_to_stderr(octavo, fake):
     assert result.out == "Hello\n"
     assert result.err.count("steps") == 2
     figures = (
-        "cache: 2 of 1 prompt tokens reused from this process, 12.3 ms of prefill saved; "
+        "cache: 2 of 1 prompt token reused from this process, 12.3 ms of prefill saved; "
         'diverged at token 2, " a": nothing kept goes on with it\n'
         "KV: 8 KiB for up to 256 tokens, context 128\n"
         "steps  0\n"

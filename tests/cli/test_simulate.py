@@ -78,7 +78,7 @@ def test_without_hits_there_is_no_gain_to_tell(octavo, tmp_path):
     [
         ((), "Missing option '--blocks'"),
         (("--blocks", "0"), "--blocks 0: expected at least 1"),
-        (("--blocks", "1"), "1 blocks: a request of the trace has 2"),
+        (("--blocks", "1"), "1 block: a request of the trace has 2"),
         (("--blocks", "9", "--policy", "lur"), "unknown policy 'lur'; did you mean lru?"),
     ],
 )

@@ -60,7 +60,7 @@ def test_a_changed_bit_is_exit_code_1_and_says_where(octavo, tiny, monkeypatch):
     assert alone["difference"]["position"] == 0  # a prompt of one token sees its own K and V
     assert alone["difference"]["largest"] > 0
     assert f"  {alone['problem']}\n" in result.err
-    assert alone["problem"].startswith("request 0 (1 tokens), position 0: ")
+    assert alone["problem"].startswith("request 0 (1 token), position 0: ")
 
 
 def test_what_the_engine_would_refuse_is_bad_usage(octavo, tiny):

@@ -30,11 +30,11 @@ def test_a_budget_gives_whole_blocks_up_to_what_every_sequence_could_hold() -> N
 
 def test_a_context_that_was_asked_for_is_never_clamped() -> None:
     assert plan(kv_memory=4 * BLOCK, context=128) == MemoryPlan(128, 4, BLOCK)
-    with pytest.raises(
-        OutOfMemoryError, match=f"context of 129 tokens needs {5 * BLOCK} bytes .* is {4 * BLOCK}:"
-    ):
+    needs = f"context of 129 tokens needs {5 * BLOCK:,} bytes .* is {4 * BLOCK:,}:"
+    with pytest.raises(OutOfMemoryError, match=needs):
         plan(kv_memory=4 * BLOCK, context=129)
-    with pytest.raises(OutOfMemoryError, match=f"takes {BLOCK} bytes, the budget is {BLOCK - 1}:"):
+    takes = f"takes {BLOCK:,} bytes, the budget is {BLOCK - 1:,}:"
+    with pytest.raises(OutOfMemoryError, match=takes):
         plan(kv_memory=BLOCK - 1)
 
 

@@ -41,5 +41,5 @@ def test_blocks_are_whole_memory_pages() -> None:
 
 
 def test_an_address_range_that_cannot_be_had_is_refused_with_its_size() -> None:
-    with pytest.raises(OutOfMemoryError, match="cannot reserve 4503599627370496 bytes for the KV"):
+    with pytest.raises(OutOfMemoryError, match="cannot reserve 4,503,599,627,370,496 bytes"):
         PageStorage(2**40, 4096)

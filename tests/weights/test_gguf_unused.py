@@ -20,7 +20,7 @@ def test_a_file_with_more_layers_than_it_says_is_refused(tmp_path: Path) -> None
     header = read_header(write_tiny_model(tmp_path / "tiny.gguf"))
     fewer = replace(header, config=replace(header.config, num_layers=1))
     specs = build_program(fewer.config).weights()
-    message = r"'blk\.1\.attn_norm\.weight' at offset \d+ has no place in the 1 layers of a llama"
+    message = r"'blk\.1\.attn_norm\.weight' at offset \d+ has no place in the 1 layer of a llama"
     with pytest.raises(UnsupportedModelError, match=message):
         load_weights(fewer, specs, native.ThreadPool(1))
 

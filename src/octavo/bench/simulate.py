@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from octavo.errors import TraceError, UsageError
+from octavo.errors import TraceError, UsageError, counted
 from octavo.kv_cache.block_pool import BlockPool
 from octavo.kv_cache.cost_aware import CostAware
 from octavo.kv_cache.eviction import EvictionOrder, LeastRecentlyUsed
@@ -77,8 +77,8 @@ def simulate(trace: Sequence[TraceRequest], *, num_blocks: int | None, policy: s
     largest = max(len(request.hash_ids) for request in trace)
     if num_blocks is not None and num_blocks < largest:
         raise UsageError(
-            f"{num_blocks:,} blocks: a request of the trace has {largest:,}, which are all held "
-            "while it runs; give at least as many"
+            f"{counted(num_blocks, 'block')}: a request of the trace has {largest:,}, which are "
+            "all held while it runs; give at least as many"
         )
     usable = sum(len(request.hash_ids) for request in trace)
     replay = _Replay(min(num_blocks or usable, usable), POLICIES[policy]())

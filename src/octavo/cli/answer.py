@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from octavo.cli.figures import number, size
-from octavo.errors import UsageError
+from octavo.errors import UsageError, counted
 from octavo.request import RequestOutput
 from octavo.sampling_params import SamplingParams
 
@@ -37,9 +37,9 @@ def figures_line(output: RequestOutput) -> str:
     """What the answer took, on one line."""
     usage, metrics = output.usage, output.metrics
     parts = [
-        f"{usage.prompt_tokens:,} prompt tokens, {usage.cached_tokens:,} of them cached",
+        f"{counted(usage.prompt_tokens, 'prompt token')}, {usage.cached_tokens:,} of them cached",
         f"prefill {_rate(metrics.prefill_tps)}",
-        f"{usage.completion_tokens:,} new tokens",
+        counted(usage.completion_tokens, "new token"),
         f"decode {_rate(metrics.decode_tps)}",
         f"KV {size(metrics.kv_bytes)}",
     ]

@@ -22,7 +22,7 @@ from octavo.cli.loading import find_or_pull, open_llm
 from octavo.cli.screen import Screen
 from octavo.cli.stats import Stats, kv_line, stats_text
 from octavo.config import EngineConfig, home
-from octavo.errors import ModelNotFoundError
+from octavo.errors import ModelNotFoundError, counted
 from octavo.weights.fingerprint import fingerprint
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def _say_start(screen: Screen, job: BatchJob, done_before: int) -> None:
     for index, fault in enumerate(job.source.faults.values()):
         if index == _LINES_SAID:
             more = len(job.source.faults) - _LINES_SAID
-            screen.note(f"… and {more:,} more lines at fault: {job.output} will name each")
+            screen.note(f"… and {counted(more, 'more line')} at fault: {job.output} will name each")
             return
         screen.note(f"line {fault.number}: {fault.error}")
 
@@ -217,11 +217,12 @@ def _found(
 
 
 def _figures(summary: Summary, seconds: float) -> str:
+    prompt = counted(summary.prompt_tokens, "prompt token")
     parts = [
         f"{summary.succeeded:,} answered",
         f"{summary.failed:,} failed",
-        f"{summary.prompt_tokens:,} prompt tokens, {summary.cached_tokens:,} of them cached",
-        f"{summary.completion_tokens:,} new tokens",
+        f"{prompt}, {summary.cached_tokens:,} of them cached",
+        counted(summary.completion_tokens, "new token"),
         f"{number(seconds)} s",
     ]
     return "[" + " · ".join(parts) + "]"

@@ -17,7 +17,7 @@ from octavo.cli.figures import number, pairs, percent, size
 from octavo.cli.flags import ENGINE, KV_BITS, AsJson, Model, with_flags
 from octavo.cli.loading import open_llm
 from octavo.cli.screen import Screen
-from octavo.errors import UsageError
+from octavo.errors import UsageError, counted
 from octavo.weights.model_header import read_header
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def decode(
     bench = Bench(llm, model, Screen(json))
     bench.run(
         "decode",
-        f"{tokens:,} new tokens after {context:,}",
+        f"{counted(tokens, 'new token')} after {context:,}",
         lambda i: workloads.decode_round(llm, context, tokens, i),
         workloads.decode_demand(bench.sizes, context, tokens),
         context=context,
@@ -87,7 +87,7 @@ def prefill(
     bench = Bench(llm, model, Screen(json))
     bench.run(
         "prefill",
-        f"a prompt of {context:,} tokens",
+        f"a prompt of {counted(context, 'token')}",
         lambda i: workloads.prefill_round(llm, context, i),
         workloads.prefill_demand(bench.sizes, context, llm.config.max_batch_tokens),
         context=context,
@@ -110,7 +110,7 @@ def kv(
     screen = Screen(json)
     seconds, answers = {}, {}
     for cached in (True, False):
-        screen.note(f"{tokens:,} new tokens {'with' if cached else 'without'} the cache …")
+        screen.note(f"{counted(tokens, 'new token')} {'with' if cached else 'without'} the cache …")
         options = {**WHOLE_STEPS, **engine, "context": context + tokens, "kv_cache": cached}
         llm = open_llm(model, options)
         workloads.timed_generation(llm, context, 2, seed=1)  # warm-up
@@ -151,7 +151,8 @@ def prefix(
     screen = Screen(json)
     options = {**engine, "context": shared + own + tokens}
     on, off = (open_llm(model, {**options, "prefix_cache": cached}) for cached in (True, False))
-    screen.say(f"{model}: {prompts} prompts of {shared:,} shared and {own:,} own tokens")
+    each = f"{shared:,} shared and {counted(own, 'own token')}"
+    screen.say(f"{model}: {counted(prompts, 'prompt')} of {each}")
     for llm in (on, off):
         workloads.timed_generation(llm, own, 2, seed=0)  # warm-up
     done: list[Turn] = []
@@ -202,7 +203,7 @@ class Bench:
     ) -> None:
         """Measure, print as it goes, then the medians."""
         machine = self._machine
-        self._screen.say(f"{machine.cpu}, {machine.isa}, {machine.threads} threads")
+        self._screen.say(f"{machine.cpu}, {machine.isa}, {counted(machine.threads, 'thread')}")
         self._screen.say(f"{self._model}, weights {self._weights}: {what}")
         done: list[Round] = []
         for each in measure(run_round, self._probe, warmups=warmups, rounds=rounds):

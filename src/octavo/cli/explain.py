@@ -14,7 +14,7 @@ from octavo.cli.figures import columns, count, number, percent, size
 from octavo.cli.flags import AsJson, Context, KVDtype, Model, parse_kv_bits
 from octavo.cli.loading import open_header
 from octavo.cli.screen import Screen
-from octavo.errors import UsageError
+from octavo.errors import UsageError, counted
 from octavo.model.registry import build_program
 from octavo.program.cost import (
     FLOAT,
@@ -126,20 +126,20 @@ class Explanation:
         }
 
     def text(self) -> str:
-        cfg, n = self.config, f"{self.context:,}"
+        cfg, tokens = self.config, counted(self.context, "token")
+        heads = f"{counted(cfg.heads, 'head')} and {counted(cfg.kv_heads, 'KV head')}"
         return "\n".join(
             [
-                f"{self.model}: {cfg.num_layers} layers, hidden {cfg.hidden_size:,}, "
-                f"{cfg.heads} heads and {cfg.kv_heads} KV heads of {cfg.head_dim}, "
-                f"FFN {cfg.ffn_size:,}, vocabulary {cfg.vocab_size:,}",
+                f"{self.model}: {counted(cfg.num_layers, 'layer')}, hidden {cfg.hidden_size:,}, "
+                f"{heads} of {cfg.head_dim}, FFN {cfg.ffn_size:,}, vocabulary {cfg.vocab_size:,}",
                 "",
-                f"Decode: one new token that sees {n} tokens, itself included. FLOPs:",
+                f"Decode: one new token that sees {tokens}, itself included. FLOPs:",
                 self._comparison("flops", count),
                 "",
                 "Bytes read and written (weights and pages once a forward; activations float32):",
                 self._comparison("bytes", size),
                 "",
-                f"Prefill: a prompt of {n} tokens, per token of it. With the cache and without it "
+                f"Prefill: a prompt of {tokens}, per token of it. With the cache and without it "
                 "the work is the same;",
                 f"with it, the {size(self.kv_per_token)} of K and V of each token are kept.",
                 _alone(self.prefill),
@@ -150,16 +150,17 @@ class Explanation:
 
     def _answers(self) -> list[str]:
         many, one = self.between_blocks
+        tokens, before = (counted(n, "token") for n in (self.context, self.context - 1))
         layers = self.config.num_layers
         # one layer's three projections and output projection, of every token and of the new one
-        before = (self.without["qkv"].flops + self.without["output"].flops) / layers
-        after = (self.cached["qkv"].flops + self.cached["output"].flops) / layers
+        many_flops = (self.without["qkv"].flops + self.without["output"].flops) / layers
+        one_flops = (self.cached["qkv"].flops + self.cached["output"].flops) / layers
         hidden = self.program.hidden_size
         return [
             "What the cache saves for one new token:",
             f"  Attention projections (Q, K, V, output): {number(self.saved('qkv'))} times less, "
-            f"{count(before)}FLOPs a layer become {count(after)}FLOPs:",
-            f"    K and V of the {self.context - 1:,} tokens before are read, not computed again.",
+            f"{count(many_flops)}FLOPs a layer become {count(one_flops)}FLOPs:",
+            f"    K and V of the {before} before are read, not computed again.",
             f"  MLP: the same {number(self.saved('mlp'))} times less, "
             "because only the new token passes through it.",
             f"  Scores and their sums: {number(self.saved('attention'))} times less: "
@@ -169,7 +170,7 @@ class Explanation:
             f"  The head runs for one row either way. In all {number(self.saved(TOTAL))} times "
             "fewer FLOPs.",
             f"What it costs: {size(self.kv_per_token)} a token, "
-            f"{size(self.kv_per_token * self.context)} at {self.context:,} tokens, all of it read "
+            f"{size(self.kv_per_token * self.context)} at {tokens}, all of it read "
             "for every new token.",
         ]
 

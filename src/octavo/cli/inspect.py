@@ -11,7 +11,7 @@ from octavo.cli.figures import columns, count, pairs, size
 from octavo.cli.flags import AsJson, KVDtype, Model, parse_kv_bits
 from octavo.cli.loading import open_header
 from octavo.cli.screen import Screen
-from octavo.errors import UnsupportedModelError
+from octavo.errors import UnsupportedModelError, counted
 from octavo.model.registry import build_program
 from octavo.program.cost import kv_bytes_per_token
 from octavo.weights.model_header import ModelHeader
@@ -90,7 +90,7 @@ def as_text(found: dict[str, Any]) -> str:
             "vocabulary",
             f"{found['vocab_size']:,}, head {'tied' if found['tied_head'] else 'untied'}",
         ),
-        ("context", f"{found['context']:,} tokens"),
+        ("context", counted(found["context"], "token")),
         ("tokenizer", f"{tokenizer['kind']}, {tokenizer['pre']}"),
         ("template", "yes" if found["chat_template"] else "no"),
     ]

@@ -17,7 +17,7 @@ from octavo.cli.flags import AsJson, KVDtype, parse_kv_bits
 from octavo.cli.loading import open_header
 from octavo.cli.screen import Screen
 from octavo.config import parse_bytes
-from octavo.errors import UsageError
+from octavo.errors import UsageError, counted
 from octavo.model import llama
 from octavo.model.config import ModelConfig
 from octavo.model.registry import build_program
@@ -201,12 +201,11 @@ class Plan:
         weights = "not counted: give --ffn and --vocab"
         if self.weight_bytes is not None:
             weights = size(self.weight_bytes)
-        users = "1 user" if self.users == 1 else f"{self.users:,} users"
         rows = [
             ("weights", weights),
             ("KV a token", f"{size(self.kv_bytes_per_token)}"),
-            ("KV a user", f"{size(self.kv_bytes_per_user)} at {self.context:,} tokens"),
-            ("KV", f"{size(self.kv_bytes)} for {users}"),
+            ("KV a user", f"{size(self.kv_bytes_per_user)} at {counted(self.context, 'token')}"),
+            ("KV", f"{size(self.kv_bytes)} for {counted(self.users, 'user')}"),
             ("process", f"{size(PROCESS_BYTES)} at most"),
             ("total", size(self.total_bytes)),
         ]
@@ -215,9 +214,10 @@ class Plan:
     def _verdict(self, memory: int | None) -> list[str]:
         if memory is None:
             return []
-        room = f"it holds {self.users_that_fit:,} users of {self.context:,} tokens"
+        users = counted(self.users_that_fit, "user")
+        room = f"it holds {users} of {counted(self.context, 'token')}"
         if self.users > 1:
-            room += f", or {self.context_that_fits:,} tokens for each of {self.users:,}"
+            room += f", or {counted(self.context_that_fits, 'token')} for each of {self.users:,}"
         if self.fits:
             return [f"fits into {size(memory)}: {room}"]
         missing = self.total_bytes - memory

@@ -13,7 +13,7 @@ from octavo.bench.simulate import POLICIES, TRACE_BLOCK, Simulation, read_trace,
 from octavo.cli.figures import columns, number
 from octavo.cli.flags import AsJson
 from octavo.cli.screen import Screen
-from octavo.errors import UsageError, unknown_option
+from octavo.errors import UsageError, counted, unknown_option
 
 Trace = Annotated[
     Path,
@@ -52,7 +52,9 @@ def simulate_trace(
         [simulate(requests, num_blocks=n, policy=p) for p in CHOICES[policy]]
         for n in (*dict.fromkeys(blocks), None)
     ]
-    screen.say(f"{len(requests):,} requests, {rows[0][0].input_tokens:,} input tokens")
+    screen.say(
+        f"{counted(len(requests), 'request')}, {counted(rows[0][0].input_tokens, 'input token')}"
+    )
     screen.say(_table(rows))
     screen.result(
         {

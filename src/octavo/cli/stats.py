@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from octavo.cli.figures import number, pairs, size
+from octavo.errors import counted
 from octavo.records import CacheReason, CacheRecord, CacheSource
 from octavo.request import RequestOutput
 
@@ -27,13 +28,14 @@ Stats = Annotated[
 def kv_line(info: ModelInfo) -> str:
     """The budget of the KV pages, and what it holds."""
     budget, tokens = info.kv_blocks * info.block_bytes, info.kv_blocks * info.block_size
-    return f"KV: {size(budget)} for up to {tokens:,} tokens, context {info.context:,}"
+    return f"KV: {size(budget)} for up to {counted(tokens, 'token')}, context {info.context:,}"
 
 
 def cache_line(output: RequestOutput) -> str:
     """What of the prompt was reused, and why not more."""
     record = output.cache
-    line = f"cache: {record.matched_tokens:,} of {output.usage.prompt_tokens:,} prompt tokens"
+    prompt = counted(output.usage.prompt_tokens, "prompt token")
+    line = f"cache: {record.matched_tokens:,} of {prompt}"
     line += (
         " reused" if record.source is CacheSource.NONE else f" reused from {_SOURCE[record.source]}"
     )

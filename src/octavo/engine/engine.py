@@ -173,7 +173,7 @@ class Engine:
             blocks = pool.allocate(self._kv.count(len(tokens)))
             if blocks is None:
                 raise OutOfMemoryError(
-                    f"{len(tokens)} tokens need more KV blocks than the {pool.num_free} free: "
+                    f"{len(tokens):,} tokens need more KV blocks than the {pool.num_free:,} free: "
                     "raise kv_memory"
                 )
             for begin in range(0, len(tokens), rows_of_step):

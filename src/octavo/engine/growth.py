@@ -12,7 +12,7 @@ from octavo.engine.beam import BeamSearch, Hypothesis
 from octavo.engine.head_rows import HeadOutput, check_finite
 from octavo.engine.sampler import Draw, Sampler, answers
 from octavo.engine.scheduler import Scheduler
-from octavo.errors import UsageError
+from octavo.errors import UsageError, counted
 from octavo.kernels import native
 from octavo.request import FinishReason, Request
 from octavo.request import Sequence as Seq
@@ -42,7 +42,7 @@ class Growth:
         if search.num_candidates > native.MAX_TOP_K:
             raise UsageError(
                 f"beam_width={params.beam_width} with "
-                f"{search.num_candidates - params.beam_width} end tokens needs the "
+                f"{counted(search.num_candidates - params.beam_width, 'end token')} needs the "
                 f"{search.num_candidates} likeliest tokens, the head gives {native.MAX_TOP_K}: "
                 "lower beam_width or give fewer stop_token_ids"
             )

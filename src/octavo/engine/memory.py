@@ -12,7 +12,7 @@ from pathlib import Path
 
 from octavo.config import EngineConfig
 from octavo.engine.runner import kv_layout
-from octavo.errors import OutOfMemoryError, UsageError
+from octavo.errors import OutOfMemoryError, UsageError, counted
 from octavo.program.ops import Program
 
 _SHARE_OF_FREE = 0.5  # of what is available, when kv_memory does not say
@@ -29,7 +29,8 @@ def plan_memory(config: EngineConfig, program: Program, model_context: int) -> M
     """Raises with both numbers if the context asked for is beyond the model or the budget."""
     if config.context is not None and config.context > model_context:
         raise UsageError(
-            f"context={config.context}: the model was trained for at most {model_context}"
+            f"context={config.context}: the model was trained for at most "
+            f"{counted(model_context, 'token')}"
         )
     block = sum(kv_layout(program, g, config).block_stride for g in range(len(program.groups)))
     wanted = config.context or model_context
@@ -39,12 +40,12 @@ def plan_memory(config: EngineConfig, program: Program, model_context: int) -> M
     num_blocks = min(budget // block, needed * config.max_num_seqs)
     if num_blocks < needed and config.context is not None:
         raise OutOfMemoryError(
-            f"a context of {wanted} tokens needs {needed * block} bytes of KV, "
-            f"the budget is {budget}: lower context or raise kv_memory"
+            f"a context of {counted(wanted, 'token')} needs {needed * block:,} bytes of KV, "
+            f"the budget is {budget:,}: lower context or raise kv_memory"
         )
     if num_blocks < 1:
         raise OutOfMemoryError(
-            f"one KV block takes {block} bytes, the budget is {budget}: raise kv_memory"
+            f"one KV block takes {block:,} bytes, the budget is {budget:,}: raise kv_memory"
         )
     return MemoryPlan(min(wanted, num_blocks * config.block_size), num_blocks, block)
 

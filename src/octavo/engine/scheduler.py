@@ -26,7 +26,7 @@ from octavo.engine.demand import Demand, live, seats
 from octavo.engine.leaders import Leaders
 from octavo.engine.step_budget import OpenStep, StepBudget
 from octavo.engine.step_plan import ScheduledSequence, StepPlan
-from octavo.errors import OutOfMemoryError, UsageError
+from octavo.errors import OutOfMemoryError, UsageError, counted
 from octavo.kv_cache.manager import BlockTable, Copy, KVCacheManager
 from octavo.kv_cache.names import Namespace
 from octavo.kv_cache.prefix_index import Match, Node
@@ -96,8 +96,8 @@ class Scheduler:
         needed, pool = self._demand.longest(request), self._kv.pool
         if needed > pool.num_blocks - pool.max_pinned:
             raise OutOfMemoryError(
-                f"the request may need {needed} KV blocks of {self._kv.block_size} tokens, "
-                f"the pool has {pool.num_blocks - pool.max_pinned}: "
+                f"the request may need {needed:,} KV blocks of {self._kv.block_size} tokens, "
+                f"the pool has {pool.num_blocks - pool.max_pinned:,}: "
                 "lower max_tokens or raise kv_memory"
             )
         if request.params.beam_width and not self._keep_computed:
@@ -105,12 +105,12 @@ class Scheduler:
         if request.width > self._max_num_seqs:
             raise UsageError(
                 f"the request has {request.width} answers, a step runs at most "
-                f"{self._max_num_seqs} sequences: raise max_num_seqs"
+                f"{counted(self._max_num_seqs, 'sequence')}: raise max_num_seqs"
             )
         if (request.params.beam_width or 0) > self._budget.max_rows:
             raise UsageError(
                 f"beam_width={request.width}: beams go on together, and a step runs at most "
-                f"{self._budget.max_rows} tokens: raise max_batch_tokens"
+                f"{counted(self._budget.max_rows, 'token')}: raise max_batch_tokens"
             )
         # Without a prefix cache each request is a namespace of its own, closed at its end.
         salt = request.options.cache_salt if self._prefix_cache else str(request.id)

@@ -24,7 +24,7 @@ class PageStorage:
             self.memory = mmap.mmap(-1, num_blocks * block_bytes, flags=flags)
         except OSError as error:  # a limit on address space, or a system that does not overcommit
             raise OutOfMemoryError(
-                f"cannot reserve {num_blocks * block_bytes} bytes for the KV cache "
+                f"cannot reserve {num_blocks * block_bytes:,} bytes for the KV cache "
                 f"({error.strerror}): set a lower kv_memory, or raise the limit (`ulimit -v`)"
             ) from None
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from octavo.config import EngineConfig
 from octavo.engine.runner import Runner
-from octavo.errors import UsageError
+from octavo.errors import UsageError, counted
 from octavo.kernels import default_isa, native
 from octavo.loaded_model import open_model
 from octavo.verification.asks import Asks
@@ -123,7 +123,7 @@ class Proof:
         request = self._findings.requests[found.request]
         by = "one is not finite" if found.largest is None else f"by up to {found.largest:.3g}"
         return (
-            f"request {found.request} ({request.num_prompt_tokens} tokens), position "
+            f"request {found.request} ({counted(request.num_prompt_tokens, 'token')}), position "
             f"{found.position}: {found.values:,} of {self._subject.program.vocab_size:,} logits "
             f"differ, {by}"
         )
@@ -137,5 +137,5 @@ class Proof:
 def _check_context(context: int) -> None:
     if context < SHORTEST:
         raise UsageError(
-            f"verify needs a context of at least {SHORTEST} tokens, the model has {context}"
+            f"verify needs a context of at least {SHORTEST} tokens, the model has {context:,}"
         )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from octavo.config import BLOCK_SIZES
+from octavo.errors import counted
 from octavo.verification.asks import GREEDY, NEW, Asks, history, num_rows
 from octavo.verification.trial import Ask, Trial, matched
 
@@ -228,7 +229,7 @@ def scenarios(stage: Stage) -> Iterator[tuple[str, Callable[[Stage], Claims]]]:
         if size != stage.asks.block_size:
             yield f"blocks of {size}", block_size(size)
     for count in sorted({1, 2, 3} - {stage.threads}):
-        yield f"{count} threads" if count > 1 else "1 thread", threads(count)
+        yield counted(count, "thread"), threads(count)
 
 
 def _preempted(stage: Stage, *, prefix_cache: bool) -> Claims:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.config import Activations
-from octavo.errors import ModelFormatError, UnsupportedModelError, UsageError
+from octavo.errors import ModelFormatError, UnsupportedModelError, UsageError, counted
 from octavo.kernels import native
 from octavo.program.fuse import RowKind
 from octavo.program.ops import WeightSpec
@@ -118,10 +118,11 @@ def _refuse_unused(header: ModelHeader, specs: Mapping[str, WeightSpec]) -> None
     """A tensor that nothing reads means another model than the one the program computes."""
     for name, info in header.tensors.items():
         if name not in specs and not name.endswith(_NOT_WEIGHTS):
+            layers = counted(header.config.num_layers, "layer")
             raise UnsupportedModelError(
                 f"{header.path}: tensor {name!r} at offset {info.offset} has no place in the "
-                f"{header.config.num_layers} layers of a {header.config.architecture} model as "
-                "Octavo runs it: leaving it out would change the answers"
+                f"{layers} of a {header.config.architecture} model as Octavo runs it: "
+                "leaving it out would change the answers"
             )
 
 
