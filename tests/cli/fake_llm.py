@@ -42,6 +42,7 @@ class FakeLLM:
     records: list[StepRecord] = field(default_factory=list)
     prompts: list[list[int]] = field(default_factory=list)
     aborted: int = 0
+    diverged_text: str = " a"
     tokenizer: NoControl = field(default_factory=NoControl)
     info: SimpleNamespace = field(
         default_factory=lambda: SimpleNamespace(
@@ -81,7 +82,7 @@ class FakeLLM:
             tuple(prompt),
             (Completion(text, tuple(range(len(self.pieces))), None, "stop"),),
             Usage(len(prompt), len(self.pieces), 2),
-            CacheRecord(2, CacheSource.PROCESS, CacheReason.DIVERGED, 2, " a", 12.34),
+            CacheRecord(2, CacheSource.PROCESS, CacheReason.DIVERGED, 2, self.diverged_text, 12.34),
             Metrics(10.0, 5.0, 100.0, 200.0, 1024),
             seed=5,
         )

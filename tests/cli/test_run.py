@@ -10,6 +10,7 @@ from math import inf
 
 import pytest
 
+from octavo.cli.screen import printable
 from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
 from tests.cli.fake_llm import FakeLLM
@@ -33,7 +34,7 @@ def test_the_answer_is_on_stdout_and_the_figures_on_stderr(octavo, tiny):
     result = octavo("run", tiny, "hello", *GREEDY)
     found = octavo("run", tiny, "hello", *GREEDY, "--json")
     assert result.code == 0
-    assert result.out == found.json["outputs"][0]["text"] + "\n"
+    assert result.out == printable(found.json["outputs"][0]["text"]) + "\n"
     assert FIGURES.fullmatch(result.err)
 
 
@@ -136,7 +137,7 @@ def test_several_answers_are_printed_one_after_another_each_under_a_line(octavo,
     result = octavo("run", tiny, "hello", *flags)
     texts = [answer["text"] for answer in found["outputs"]]
     assert len(set(texts)) == 3
-    lines = [f"[{i} of 3 · length]\n{text}\n" for i, text in enumerate(texts, 1)]
+    lines = [f"[{i} of 3 · length]\n{printable(text)}\n" for i, text in enumerate(texts, 1)]
     assert result.out == "".join(lines)
     assert "[24 prompt tokens, 0 of them cached · " in result.err
     assert " · 24 new tokens · " in result.err

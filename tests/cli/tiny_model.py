@@ -32,17 +32,17 @@ TEMPLATE = (
 )
 
 
-def write_tiny_model(path: Path, *, template: str | None = TEMPLATE) -> Path:
+def write_tiny_model(path: Path, *, template: str | None = TEMPLATE, name: str = "Tiny") -> Path:
     """The same bytes every time."""
     random = np.random.default_rng(7)
     entries, data = [], b""
-    for name, shape in _shapes().items():
+    for key, shape in _shapes().items():
         scale = 1.0 if len(shape) == 1 else shape[1] ** -0.5
         values = np.ones(shape) if len(shape) == 1 else random.normal(0, scale, shape)
-        entries.append(tensor_entry(name, shape[::-1], 0, len(data)))
+        entries.append(tensor_entry(key, shape[::-1], 0, len(data)))
         raw = values.astype("<f4").tobytes()
         data += raw + b"\0" * (-len(raw) % 32)
-    path.write_bytes(gguf([*_metadata(), *_tokenizer(template)], entries, data))
+    path.write_bytes(gguf([*_metadata(name), *_tokenizer(template)], entries, data))
     return path
 
 
@@ -64,7 +64,7 @@ def _shapes() -> dict[str, tuple[int, ...]]:
     return {**shapes, "output_norm.weight": (HIDDEN,)}
 
 
-def _metadata() -> list[bytes]:
+def _metadata(name: str) -> list[bytes]:
     whole = {
         "block_count": LAYERS, "embedding_length": HIDDEN, "feed_forward_length": FFN,
         "attention.head_count": HEADS, "attention.head_count_kv": KV_HEADS,
@@ -72,8 +72,8 @@ def _metadata() -> list[bytes]:
     }  # fmt: skip
     return [
         entry("general.architecture", STRING, string("llama")),
-        entry("general.name", STRING, string("Tiny")),
-        *(entry(f"llama.{name}", U32, u32(value)) for name, value in whole.items()),
+        entry("general.name", STRING, string(name)),
+        *(entry(f"llama.{key}", U32, u32(value)) for key, value in whole.items()),
         entry("llama.attention.layer_norm_rms_epsilon", F32, struct.pack("<f", 1e-5)),
     ]
 

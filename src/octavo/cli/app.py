@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import json
+import logging
 import os
 import sys
 from collections.abc import Iterable
@@ -18,6 +18,7 @@ from typing import Annotated
 import typer
 
 from octavo import __version__
+from octavo.cli.screen import LogLines, Screen
 from octavo.errors import OctavoError, UsageError
 
 VERBS = {  # verb: the module that registers it
@@ -45,6 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
             stream.reconfigure(
                 errors="replace"
             )  # a terminal that is not UTF-8 shows ? for the rest
+    logging.getLogger().addHandler(LogLines())
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -91,7 +93,7 @@ def build_app(verbs: Iterable[str]) -> typer.Typer:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"octavo {__version__}")
+        Screen(as_json=False).say(f"octavo {__version__}")
         raise typer.Exit
 
 
@@ -118,9 +120,9 @@ def _drop_output() -> None:
 
 def _fail(message: str, code: int, arguments: list[str]) -> int:
     """One line on stderr, and with --json an object in the place of the result."""
+    screen = Screen("--json" in arguments)
     with contextlib.suppress(OSError):  # stderr may be closed; the exit code still tells
-        print(f"octavo: {message}", file=sys.stderr, flush=True)
-    if "--json" in arguments:
-        with contextlib.suppress(OSError):
-            print(json.dumps({"error": message, "exit_code": code}), flush=True)
+        screen.error(message)
+    with contextlib.suppress(OSError):
+        screen.result({"error": message, "exit_code": code})
     return code

@@ -19,7 +19,7 @@ from octavo.cli.answer import Template, read_template
 from octavo.cli.figures import number
 from octavo.cli.flags import BATCH_ENGINE, AsJson, with_flags
 from octavo.cli.loading import find_or_pull, open_llm
-from octavo.cli.screen import Screen
+from octavo.cli.screen import Screen, one_line
 from octavo.cli.stats import Stats, kv_line, stats_text
 from octavo.config import EngineConfig, home
 from octavo.errors import ModelNotFoundError, counted
@@ -158,7 +158,7 @@ def _progress(screen: Screen, done: int, total: int) -> Iterator[Callable[[Outco
 
     def say(outcome: Outcome) -> None:
         if outcome.error is not None and next(said) < _LINES_SAID:
-            screen.note(f"line {outcome.number}: {outcome.error}")
+            screen.note(f"line {outcome.number}: {one_line(outcome.error)}")
 
     if not sys.stderr.isatty():
         yield say
@@ -199,7 +199,7 @@ def _say_start(screen: Screen, job: BatchJob, done_before: int) -> None:
             more = len(job.source.faults) - _LINES_SAID
             screen.note(f"… and {counted(more, 'more line')} at fault: {job.output} will name each")
             return
-        screen.note(f"line {fault.number}: {fault.error}")
+        screen.note(f"line {fault.number}: {one_line(str(fault.error))}")
 
 
 def _found(

@@ -129,9 +129,9 @@ class Conversation:
             if line:
                 self._answer(check_utf8("the line", line))
         except PromptTooLongError as error:
-            self._screen.note(f"octavo: {error}; /reset forgets the conversation")
+            self._screen.error(f"{error}; /reset forgets the conversation")
         except OctavoError as error:
-            self._screen.note(f"octavo: {error}")
+            self._screen.error(str(error))
         except KeyboardInterrupt:
             if self._answering:
                 raise
@@ -219,7 +219,7 @@ def _read_line() -> str | None:
         return input(prompt).strip()
     except EOFError:
         if prompt:
-            print(file=sys.stderr)
+            Screen(as_json=False).note("")
         return None
 
 

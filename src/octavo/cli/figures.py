@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from octavo.cli.screen import one_line
+
 # A MiB begins at a half, so that a token of Llama-7B is the 0.5 MiB that people know it by.
 _SIZES = (
     (2**40, 2**40, "TiB"),
@@ -37,6 +39,7 @@ def percent(share: float) -> str:
 
 def columns(rows: Sequence[Sequence[str]], indent: str = "  ") -> str:
     """Rows under each other: the first column to the left, the others to the right."""
+    rows = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:
@@ -49,7 +52,8 @@ def columns(rows: Sequence[Sequence[str]], indent: str = "  ") -> str:
 def pairs(rows: Sequence[tuple[str, str]], indent: str = "") -> str:
     """Names and what they are, both to the left."""
     width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{indent}{name.ljust(width)}  {value}".rstrip() for name, value in rows)
+    lines = (f"{indent}{name.ljust(width)}  {one_line(value)}".rstrip() for name, value in rows)
+    return "\n".join(lines)
 
 
 def _scaled(value: float, steps: Sequence[tuple[int, int, str]], plain: str) -> str:

@@ -78,7 +78,7 @@ def as_text(found: dict[str, Any]) -> str:
     architecture = found["architecture"] + ("" if found["supported"] else " (not supported)")
     rows = [
         ("file", f"{found['path']}, {size(found['bytes'])}"),
-        ("name", found["name"] or "not given"),
+        ("name", str(found["name"] or "not given")),
         ("architecture", architecture),
         ("parameters", count(found["parameters"])),
         (

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from octavo.cli.screen import Screen
 from octavo.cli.stats import kv_line
 from octavo.config import home
 from octavo.weights import library
@@ -25,7 +26,7 @@ def open_llm(model: str, engine: dict[str, object]) -> LLM:
 
     llm = LLM(str(find_or_pull(model)), **engine)
     if sys.stderr.isatty():
-        print(kv_line(llm.info), file=sys.stderr, flush=True)
+        Screen(as_json=False).note(kv_line(llm.info))
     return llm
 
 
@@ -49,15 +50,17 @@ def pull(name: str) -> Path:
     from octavo.weights import download
 
     if not sys.stderr.isatty():
-        print(f"octavo: pulling {name}", file=sys.stderr, flush=True)
-        return download.pull(name, home=home(), progress=_Lines())
+        screen = Screen(as_json=False)
+        screen.note(f"octavo: pulling {name}")
+        return download.pull(name, home=home(), progress=_Lines(screen))
     return _pull_with_bar(name)
 
 
 class _Lines:
     """Progress for logs: a line for each new thing that goes on, and one every five seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
         self._what = ""
         self._next = 0.0
 
@@ -65,7 +68,7 @@ class _Lines:
         now = time.monotonic()
         if what != self._what or now >= self._next:
             self._what, self._next = what, now + 5
-            print(f"{what}: {done / 1e6:.0f} of {total / 1e6:.0f} MB", file=sys.stderr, flush=True)
+            self._screen.note(f"{what}: {done / 1e6:.0f} of {total / 1e6:.0f} MB")
 
 
 def _pull_with_bar(name: str) -> Path:

@@ -67,7 +67,11 @@ def run(
     options: RequestOptions,
     engine: dict[str, object],
 ) -> None:
-    """Answer one prompt. A library model that is missing is pulled first."""
+    r"""Answer one prompt. A library model that is missing is pulled first.
+
+    Control characters of an answer, but newlines and tabs, are shown as escapes such as \x1b;
+    --json has the text as it is.
+    """
     screen = Screen(json)
     if raw and (system is not None or chat_template is not None):
         raise UsageError("--raw takes the prompt as it is: leave out --system and --chat-template")

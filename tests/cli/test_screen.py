@@ -1,0 +1,141 @@
+"""No text of a file or a model reaches a terminal raw, whichever verb shows it."""
+
+from __future__ import annotations
+
+import ast
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import octavo.cli
+from octavo.cli.screen import LogLines, Screen, one_line, printable
+from tests.batch_job.lines import plain, write
+from tests.batch_job.shouting_llm import ShoutingLLM
+from tests.cli.fake_llm import FakeLLM
+from tests.cli.test_app import SOURCES
+from tests.cli.tiny_model import write_tiny_model
+
+HOSTILE = (
+    "a\x1b[2J\x9b1m\r\u202eb\x7f\n\tc"  # clears the screen, sets bold, overwrites, turns round
+)
+SHOWN = "a\\x1b[2J\\x9b1m\\r\\u202eb\\x7f\n\tc"
+ON_ONE_LINE = "a\\x1b[2J\\x9b1m\\r\\u202eb\\x7f\\n\\tc"
+
+
+def test_control_characters_are_shown_as_python_spells_them():
+    assert printable(HOSTILE) == SHOWN
+    assert one_line(HOSTILE) == ON_ONE_LINE
+    everything = "".join(map(chr, range(0x110000)))
+    hidden = {c for c in everything if printable(c) != c}
+    control = {chr(c) for c in (*range(0x20), *range(0x7F, 0xA0))} - {"\n", "\t"}
+    turning = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+    surrogates = set(map(chr, range(0xD800, 0xE000)))
+    assert hidden == control | turning | surrogates | {"\u2028", "\u2029"}
+    assert printable("\0\udc80") == "\\x00\\udc80"
+
+
+def test_nothing_but_the_screen_writes():
+    """Beside rich's bars, which show library names and counts."""
+    folder = Path(octavo.cli.__file__).parent
+    found = []
+    for path in sorted(folder.glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                if called in ("print", "typer.echo", "sys.stdout.write", "sys.stderr.write"):
+                    found.append(f"{path.name}: {called}")
+                elif called == "stream.write":
+                    found.append(path.name)
+    assert found == ["screen.py"]
+
+
+def test_an_answer_is_shown_so_as_it_is_made_and_json_has_it_as_it_is(octavo, monkeypatch):
+    llm = FakeLLM(["a\x1b", "[2J", HOSTILE[5:]])
+    monkeypatch.setattr("octavo.cli.run.open_llm", lambda model, engine: llm)
+    command = ("run", "m", "hi", "--chat-template", os.devnull)
+    assert octavo(*command).out == f"{SHOWN}\n"
+    found = octavo(*command, "--json")
+    assert found.json["outputs"][0]["text"] == HOSTILE
+    assert found.out[:-1].isprintable()
+
+
+def test_a_chat_shows_answers_and_errors_so(octavo, monkeypatch):
+    llm = FakeLLM([HOSTILE])
+    monkeypatch.setattr("octavo.cli.chat.open_llm", lambda model, engine: llm)
+    result = octavo("chat", "m", stdin="one\n/\x1b]0;owned\x07\n")
+    assert result.out == f"{SHOWN}\n"
+    assert "octavo: no command /\\x1b]0;owned\\x07; /help lists them\n" in result.err
+
+
+def test_steps_and_stats_show_text_so(octavo, tiny, monkeypatch):
+    result = octavo("run", tiny, HOSTILE, "--raw", "--trace-steps", "--max-tokens", "1")
+    quoted = '"a\\u001b[2J\\x9b1m\\r\\u202eb\\x7f\\n\\tc'  # JSON's spelling, and what it leaves
+    assert quoted in result.out
+    llm = FakeLLM(["x"], diverged_text=HOSTILE)
+    monkeypatch.setattr("octavo.cli.run.open_llm", lambda model, engine: llm)
+    result = octavo("run", "m", "hi", "--chat-template", os.devnull, "--stats")
+    assert f'diverged at token 2, {quoted}": ' in result.err
+
+
+def test_a_name_from_a_file_stays_on_its_line(octavo, tmp_path):
+    template = "{{ messages }}\x1b[2J\n{# two #}"
+    model = write_tiny_model(
+        tmp_path / "m.gguf", name=f"Tiny{HOSTILE}\nlayers  99", template=template
+    )
+    lines = octavo("inspect", str(model), "--template").out.splitlines()
+    assert lines[1] == f"name          Tiny{ON_ONE_LINE}\\nlayers  99"
+    assert lines[4].startswith("layers        2, ")
+    assert lines[-2:] == ["{{ messages }}\\x1b[2J", "{# two #}"]
+
+
+def test_an_error_that_quotes_a_file_stays_one_line(octavo, tmp_path):
+    path = write_tiny_model(tmp_path / "m.gguf")
+    raw = path.read_bytes()
+    path.write_bytes(raw.replace(b"llama", b"l\x1b\n[m"))  # as long, so that lengths still hold
+    result = octavo("run", str(path), "hi")
+    assert result.code == 1
+    assert "l\\x1b\\n[m" in result.err
+    assert result.err.count("\n") == 1
+    assert "\x1b" not in result.err
+
+
+def test_a_line_of_a_batch_that_is_refused_is_named_so(octavo, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("octavo.cli.batch.open_llm", lambda model, engine: ShoutingLLM())
+    source = tmp_path / "in.jsonl"
+    write(source, plain("a", "one"), plain("b", "two", **{"x\x1b[2J\n": 1}))
+    result = octavo("batch", str(source), str(tmp_path / "out.jsonl"), "--model", tiny)
+    assert "\x1b" not in result.err
+    assert "x\\x1b[2J\\n" in result.err
+
+
+def test_a_log_message_is_one_line_and_a_traceback_keeps_its_own(capfd):
+    record = logging.makeLogRecord({"msg": "%s is damaged", "args": (HOSTILE,)})
+    LogLines().emit(record)
+    assert capfd.readouterr().err == f"{ON_ONE_LINE} is damaged\n"
+    record.exc_info = (ValueError, ValueError("\x1b"), None)
+    LogLines().emit(record)
+    assert capfd.readouterr().err == f"{SHOWN} is damaged\nValueError: \\x1b\n"
+
+
+def test_the_process_shows_logs_so():
+    program = (
+        "import logging, octavo.cli.app as app\n"
+        "app.run = lambda arguments: logging.getLogger('octavo.x').warning('a\\x1b\\nb')\n"
+        "app.main([])"
+    )
+    environment = {**os.environ, "PYTHONPATH": SOURCES}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "a\\x1b\\nb\n")
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_json_has_no_control_character_at_all(capfd, as_json):
+    Screen(as_json).result({"text": HOSTILE})
+    expected = '{"text": "a\\u001b[2J\\u009b1m\\r\\u202eb\\u007f\\n\\tc"}\n'
+    assert capfd.readouterr().out == (expected if as_json else "")
