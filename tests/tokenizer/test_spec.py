@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from octavo.errors import ModelFormatError, UnsupportedModelError
+from octavo.tokenizer import Tokenizer, TokenizerSpec, TokenType
 from tests.tokenizer.fixture_specs import load_spec
 
 
@@ -48,3 +51,54 @@ def test_types_may_be_an_array_or_a_list():
     array = load_spec("tiny_bpe", token_types=np.array(spec.token_types, dtype=np.int32))
     assert array.digest("") == spec.digest("")
     assert array.types == spec.types
+
+
+def spm_with_byte_named(name: str, **changes: object) -> TokenizerSpec:
+    """The token of byte 0x41 has this name."""
+    tokens = load_spec("tiny_spm").tokens
+    tokens[tokens.index("<0x41>")] = name
+    return load_spec("tiny_spm", tokens=tokens, **changes)
+
+
+@pytest.mark.parametrize("name", ["<0xZZ>", "0x41", "<0x041>", "<0x4>", "", "\u00e9", "AB"])
+def test_a_byte_token_whose_name_is_no_byte_is_refused_at_load(name):
+    message = rf"token \d+ is of type BYTE: expected a name such as <0x0A>, found {name!r}"
+    with pytest.raises(ModelFormatError, match=message):
+        spm_with_byte_named(name)
+
+
+def test_two_tokens_for_a_byte_are_refused():
+    with pytest.raises(ModelFormatError, match="two tokens of type BYTE stand for the same byte"):
+        spm_with_byte_named("<0x42>")
+
+
+@pytest.mark.parametrize(("name", "odd"), [("A", True), ("<0x41", True), ("<0x4a>", False)])
+def test_a_byte_token_that_can_mean_one_byte_only_is_that_byte(name, odd, caplog):
+    tokens = load_spec("tiny_spm").tokens
+    here = tokens.index("<0x4A>" if name == "<0x4a>" else "<0x41>")
+    tokens[here] = name
+    # without the letters themselves, which are the way to the byte
+    others = {"A": "gone", "J": "gone too"}
+    tokens = [t if i == here else others.get(t, t) for i, t in enumerate(tokens)]
+    tokenizer = Tokenizer.from_spec(load_spec("tiny_spm", tokens=tokens))
+    letter = "J" if name == "<0x4a>" else "A"
+    assert tokenizer.encode(letter, add_special=False) == [here]
+    assert tokenizer.decode([here]) == letter
+    note = f"the model's file names token {here} ({name!r}) unlike a byte"
+    assert [m.partition(":")[0] for m in caplog.messages] == [note] * odd
+
+
+@pytest.mark.parametrize("name", ["tiny_bpe", "tiny_spm"])
+def test_two_tokens_of_one_name_are_refused_where_the_tokenizer_is_built(name):
+    spec = load_spec(name)
+    at = len(spec.tokens)
+
+    def with_two(piece: str) -> TokenizerSpec:
+        scores = None if spec.scores is None else [*spec.scores, 0.0, 0.0]
+        types = [*spec.token_types, TokenType.NORMAL, TokenType.NORMAL]
+        return replace(spec, tokens=[*spec.tokens, piece, piece], token_types=types, scores=scores)
+
+    with pytest.raises(ModelFormatError, match=f"tokens {at} and {at + 1} are both 'same'"):
+        Tokenizer.from_spec(with_two("same"))
+    nameless = Tokenizer.from_spec(with_two(""))
+    assert nameless.decode([at, at + 1]) == ""

@@ -23,7 +23,7 @@ from octavo.tokenizer.bpe import bpe_parts
 from octavo.tokenizer.spec import TokenizerSpec, TokenType
 from octavo.tokenizer.spm import spm_parts
 
-_FORMAT = 1  # raise when the same spec gives another document
+_FORMAT = 2  # raise when the same spec gives another document
 
 logger = logging.getLogger(__name__)
 
@@ -70,13 +70,26 @@ def _compile(text: str) -> tokenizers.Tokenizer:
 
 
 def _vocab(spec: TokenizerSpec) -> dict[str, int]:
+    _check_unique(spec)
     hidden = (TokenType.CONTROL, TokenType.UNKNOWN)
     vocab = {}
     for index, (piece, kind) in enumerate(zip(spec.tokens, spec.types, strict=True)):
-        # NUL is no byte-level character, and no merge of SPM makes it part of a longer piece
-        plain = kind not in hidden and index not in spec.control_ids
-        vocab[piece if plain else f"\0{index}"] = index
+        if index in spec.byte_of:
+            name = f"<0x{spec.byte_of[index]:02X}>"
+        elif kind in hidden or index in spec.control_ids or not piece:
+            # NUL is no byte-level character, and no merge of SPM makes it part of a longer piece
+            name = f"\0{index}"
+        else:
+            name = piece
+        vocab[name] = index
     return vocab
+
+
+def _check_unique(spec: TokenizerSpec) -> None:
+    first: dict[str, int] = {}
+    for index, piece in enumerate(spec.tokens):
+        if piece and index not in spec.byte_of and first.setdefault(piece, index) != index:
+            raise ModelFormatError(f"tokens {first[piece]} and {index} are both {piece!r}")
 
 
 def _added_tokens(spec: TokenizerSpec) -> list[dict[str, Any]]:

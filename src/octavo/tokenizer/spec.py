@@ -7,6 +7,7 @@ on. Does not know where the lists came from, nor how a text is split.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -16,6 +17,7 @@ from typing import Literal
 import numpy as np
 
 from octavo.errors import ModelFormatError, UnsupportedModelError
+from octavo.tokenizer.control_names import CONTROL_NAMES
 
 
 class TokenType(IntEnum):
@@ -67,6 +69,8 @@ class TokenizerSpec:
             raise ModelFormatError("the tokenizer asks for a BOS token but names none (bos_id)")
         if self.add_eos and self.eos_id is None:
             raise ModelFormatError("the tokenizer asks for an EOS token but names none (eos_id)")
+        if len(set(self.byte_of.values())) < len(self.byte_of):
+            raise ModelFormatError("two tokens of type BYTE stand for the same byte")
 
     def _check_length(self, name: str, values: Sequence[float] | np.ndarray) -> None:
         if len(values) != len(self.tokens):
@@ -86,19 +90,50 @@ class TokenizerSpec:
 
     @cached_property
     def control_ids(self) -> frozenset[int]:
-        """Ids that plain text never yields: control tokens, and BOS, EOS, EOT of another type.
+        """Ids that plain text never yields: those typed so, and `retyped_ids`."""
+        return self._typed_control.union(self.retyped_ids)
 
-        Converters have marked end-of-turn tokens as normal; no user may be able to type them.
+    @cached_property
+    def retyped_ids(self) -> list[int]:
+        """Control tokens that the file types as text: BOS, EOS, EOT, and the well-known names.
+
+        No user may be able to type them.
         """
-        ids = np.flatnonzero(np.asarray(self.token_types) == TokenType.CONTROL).tolist()
-        marked = {i for i in (self.bos_id, self.eos_id, self.eot_id) if i is not None}
-        return frozenset(ids).union(i for i in marked if not self._is_word(i))
+        typed = self._typed_control
+        names = CONTROL_NAMES.intersection(self.tokens).difference(self.tokens[i] for i in typed)
+        found = {self.tokens.index(name) for name in names}
+        found.update(i for i in (self.bos_id, self.eos_id, self.eot_id) if i is not None)
+        return sorted(i for i in found - typed if not self._is_word(i))
+
+    @cached_property
+    def _typed_control(self) -> frozenset[int]:
+        types = np.asarray(self.token_types)
+        return frozenset(np.flatnonzero(types == TokenType.CONTROL).tolist())
 
     def _is_word(self, token_id: int) -> bool:
         """Whether merges build the token: files without a BOS have named a comma."""
         piece = self.tokens[token_id]
         is_byte = self.types[token_id] == TokenType.BYTE or len(piece) == 1
         return is_byte or any(merge.replace(" ", "", 1) == piece for merge in self.merges or ())
+
+    @cached_property
+    def byte_of(self) -> dict[int, int]:
+        """What the BYTE tokens of spm stand for, by id."""
+        if self.kind != "spm":
+            return {}
+        ids = np.flatnonzero(np.asarray(self.token_types) == TokenType.BYTE).tolist()
+        return {i: self._byte(i) for i in ids}
+
+    def _byte(self, token_id: int) -> int:
+        """By its name <0x0A>; a lone character and a lost bracket leave no doubt either."""
+        piece = self.tokens[token_id]
+        if found := re.fullmatch("<0x([0-9A-Fa-f]{2})>?", piece):
+            return int(found[1], 16)
+        if len(piece) == 1 and piece.isascii():
+            return ord(piece)
+        raise ModelFormatError(
+            f"token {token_id} is of type BYTE: expected a name such as <0x0A>, found {piece!r}"
+        )
 
     @cached_property
     def user_defined_ids(self) -> list[int]:

@@ -8,6 +8,7 @@ Knows no model files and no requests.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,24 +20,14 @@ from octavo.errors import UsageError
 from octavo.tokenizer import chat, document
 from octavo.tokenizer.byte_level import piece_to_bytes
 from octavo.tokenizer.chat_template import ChatTemplate
+from octavo.tokenizer.control_names import ends
 from octavo.tokenizer.spec import TokenizerSpec, TokenType
 from octavo.tokenizer.special import Fragment, SpecialMatcher
 from octavo.tokenizer.spm import SPACE
 
-# Tokens that end a turn or a text, by the names that model families gave them.
-_END_NAMES = (
-    "<|im_end|>",
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<|end|>",
-    "<|end_of_text|>",
-    "<|endoftext|>",
-    "<|end_of_turn|>",
-    "<end_of_turn>",
-    "<eos>",
-    "</s>",
-)
 _UNREADABLE = "\ufffd".encode()
+
+logger = logging.getLogger(__name__)
 
 
 class Tokenizer:
@@ -48,11 +39,13 @@ class Tokenizer:
         specials = {spec.tokens[i]: i for i in sorted(spec.control_ids) if spec.tokens[i]}
         opaque = (spec.tokens[i] for i in spec.user_defined_ids)
         self._specials = SpecialMatcher(specials, opaque)
-        self.eos_ids = _end_ids(spec, specials)
+        stated = {i for i in (spec.eos_id, spec.eot_id) if i is not None}
+        self.eos_ids = frozenset(stated | {specials[name] for name in ends(specials)})
 
     @classmethod
     def from_spec(cls, spec: TokenizerSpec, *, cache_dir: Path | None = None) -> Tokenizer:
         """Build the tokenizer; with `cache_dir`, keep what was built there and reuse it."""
+        _tell_what_was_mended(spec)
         return cls(spec, document.load(spec, cache_dir))
 
     @property
@@ -143,16 +136,18 @@ class Tokenizer:
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes a token stands for; a control token stands for its name."""
         self._check(token_id)
-        piece, kind = self.spec.tokens[token_id], self.spec.types[token_id]
+        spec = self.spec
+        piece, kind = spec.tokens[token_id], spec.types[token_id]
         if kind == TokenType.UNKNOWN:
             return _UNREADABLE
-        if token_id in self.spec.control_ids or kind == TokenType.USER_DEFINED:
-            return piece.encode("utf-8", "surrogatepass")
-        if self.spec.kind == "bpe":
+        if token_id in spec.byte_of:
+            return bytes([spec.byte_of[token_id]])
+        as_it_is = token_id in spec.control_ids
+        if spec.kind == "bpe" and not as_it_is and kind != TokenType.USER_DEFINED:
             return piece_to_bytes(piece)
-        if kind == TokenType.BYTE:
-            return bytes([int(piece[1:-1], 16)])  # "<0x0A>"
-        return piece.replace(SPACE, " ").encode("utf-8", "surrogatepass")
+        if spec.kind == "spm" and not as_it_is:
+            piece = piece.replace(SPACE, " ")
+        return piece.encode("utf-8", "surrogatepass")
 
     def _encode_fragments(self, fragments: Iterable[Fragment]) -> list[int]:
         """Text at the start and after a special token gets the blank the model wants in front."""
@@ -189,6 +184,19 @@ class Tokenizer:
             raise UsageError(f"token id {token_id} is outside the vocabulary of {self.vocab_size}")
 
 
+def _tell_what_was_mended(spec: TokenizerSpec) -> None:
+    """What the file says of its tokens and cannot mean."""
+    if spec.retyped_ids:
+        names = ", ".join(repr(spec.tokens[i]) for i in spec.retyped_ids)
+        logger.warning("the model's file types %s as text: taken for control tokens", names)
+    odd = [i for i, byte in spec.byte_of.items() if spec.tokens[i].lower() != f"<0x{byte:02x}>"]
+    if odd:
+        names = ", ".join(f"token {i} ({spec.tokens[i]!r})" for i in odd)
+        logger.warning(
+            "the model's file names %s unlike a byte: taken for what it looks like", names
+        )
+
+
 def _check_messages(messages: Any) -> None:
     """Anything else would reach the template, whose own complaint says less."""
     is_list = isinstance(messages, Sequence) and not isinstance(messages, str | bytes)
@@ -197,9 +205,3 @@ def _check_messages(messages: Any) -> None:
         return
     found = type(messages).__name__ if not is_list else f"a list with {kinds[0]}" if kinds else "[]"
     raise UsageError(f"messages: expected a list of {{'role': …, 'content': …}}, found {found}")
-
-
-def _end_ids(spec: TokenizerSpec, specials: Mapping[str, int]) -> frozenset[int]:
-    named = {specials[name] for name in _END_NAMES if name in specials}
-    stated = {i for i in (spec.eos_id, spec.eot_id) if i is not None}
-    return frozenset(named | stated)
