@@ -57,7 +57,7 @@ def test_pull_fetches_once_with_progress_on_stderr(octavo, home, fake_download):
         "downloaded": True,
     }
     assert first.err.startswith(
-        "octavo: pulling smollm2\ndownloading it: 0 of 100 MB\nunpacking it: 0 of 100 MB\n"
+        "octavo: pulling smollm2\ndownloading it: 0 B of 95.4 MiB\nunpacking it: 0 B of 95.4 MiB\n"
     )
     second = octavo("pull", "smollm2")
     assert second.out == f"smollm2 was here already: {SMOLLM2.path(home)}\n"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.cli.tiny_model import write_tiny_model
+
 LLAMA_7B = [
     "--layers",
     "32",
@@ -67,7 +69,7 @@ def test_memory_that_suffices_tells_how_many_users_fit(octavo):
 
 def test_memory_that_is_short_tells_by_how_much(octavo):
     result = octavo("plan", *LLAMA_7B, "--users", "64", "--memory", "16G")
-    assert result.code == 0
+    assert result.code == 1
     assert result.out.splitlines()[-1] == (
         "does not fit: 28.7 GiB more than 16 GiB; "
         "it holds 6 users of 1,024 tokens, or 105 tokens for each of 64"
@@ -75,9 +77,27 @@ def test_memory_that_is_short_tells_by_how_much(octavo):
 
 
 def test_weights_that_do_not_fit_leave_nothing_to_share(octavo):
+    alone = octavo("plan", *LLAMA_7B, "--context", "5000", "--memory", "14G")
+    assert alone.out.splitlines()[-1].endswith(
+        "; it holds 0 users of 5,000 tokens, or 2,680 tokens for 1 user"
+    )
     result = octavo("plan", *LLAMA_7B, "--memory", "8G", "--json")
     assert (result.json["fits"], result.json["users_that_fit"]) == (False, 0)
-    assert result.err.splitlines()[-1] == "does not fit: the weights leave no room in 8 GiB"
+    assert result.code == 1
+    assert result.err.splitlines()[-1] == "does not fit: weights and process leave no room in 8 GiB"
+
+
+def test_no_more_tokens_are_promised_than_the_model_has(octavo, tiny):
+    flags = ["--users", "2", "--memory", "1GiB"]
+    result = octavo("plan", tiny, "--context", "100", *flags, "--json")
+    assert (result.json["model_context"], result.json["context_that_fits"]) == (128, 128)
+    users = result.json["users_that_fit"]
+    assert result.err.splitlines()[-1] == (
+        f"fits into 1 GiB: it holds {users:,} users of 100 tokens, or 128 tokens for each of 2"
+    )
+    whole = octavo("plan", tiny, *flags)  # of the model's 128: there is no other number to tell
+    assert whole.out.splitlines()[-1].endswith(" users of 128 tokens")
+    assert whole.code == 0
 
 
 def test_a_model_is_planned_from_its_file(octavo, tiny):
@@ -90,15 +110,31 @@ def test_a_model_is_planned_from_its_file(octavo, tiny):
 
 
 def test_a_context_beyond_the_models_is_refused_as_run_refuses_it(octavo, tiny):
-    for verb in (["plan", tiny], ["run", tiny, "hi"]):
+    for verb in (["plan", tiny], ["explain", tiny], ["run", tiny, "hi"]):
         result = octavo(*verb, "--context", "129")
         assert (result.code, result.out) == (2, "")
-        assert "trained for at most 128" in result.err
-    assert octavo("plan", tiny, "--context", "128").code == 0
+        assert result.err.endswith(" was trained for at most 128 tokens\n")
+    for verb in ("plan", "explain"):
+        result = octavo(verb, tiny, "--context", "129")
+        assert result.err.startswith(f"octavo: --context 129: {tiny} was trained")
+        assert octavo(verb, tiny, "--context", "128").code == 0
+        assert octavo(verb, tiny, "--context", "0").err == (
+            "octavo: --context 0: expected at least 1 token\n"
+        )
+
+
+def test_plan_and_explain_refuse_a_model_that_would_not_run_in_the_same_words(octavo, tmp_path):
+    path = write_tiny_model(tmp_path / "other.gguf")
+    path.write_bytes(path.read_bytes().replace(b"llama", b"other"))
+    for verb in ("plan", "explain"):
+        result = octavo(verb, str(path))
+        assert (result.code, result.out) == (1, "")
+        assert result.err == ("octavo: architecture 'other' is not supported: llama, qwen2 are\n")
 
 
 def test_the_context_that_was_not_given_is_the_models_if_that_is_less(octavo, tiny):
-    assert octavo("plan", tiny, "--json").json["context"] == 128
+    for verb in ("plan", "explain"):
+        assert octavo(verb, tiny, "--json").json["context"] == 128
     shape = ["--layers", "2", "--hidden", "8"]
     assert octavo("plan", *shape, "--json").json["context"] == 1024
     assert octavo("plan", *shape, "--context", "5000", "--json").json["context"] == 5000

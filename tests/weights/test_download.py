@@ -304,7 +304,7 @@ def test_too_little_space_is_said_before_anything_is_fetched(
 ) -> None:
     usage = shutil._ntuple_diskusage(10**9, 10**9 - 500_000, 500_000)
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
-    with pytest.raises(DownloadError, match=r"pulling tiny takes 1 MB, and .* has 0 MB free"):
+    with pytest.raises(DownloadError, match=r"pulling tiny takes 1 MiB, and .* has 0 MiB free"):
         pull_model(TINY.model, home=home)
     assert index.requests == []
     (home / PART).write_bytes(GOOD[:150_000])

@@ -12,10 +12,9 @@ import typer
 
 from octavo.cli.figures import columns, count, number, percent, size
 from octavo.cli.flags import AsJson, Context, KVDtype, Model, parse_kv_bits
-from octavo.cli.loading import open_header
+from octavo.cli.loading import open_program
 from octavo.cli.screen import Screen
-from octavo.errors import UsageError, counted
-from octavo.model.registry import build_program
+from octavo.errors import counted
 from octavo.program.cost import (
     FLOAT,
     OpClass,
@@ -27,6 +26,7 @@ from octavo.program.cost import (
     kv_bytes_per_token,
     prefill,
 )
+from octavo.program.ops import Program
 from octavo.weights.model_header import ModelHeader
 
 # What people ask about, and the classes of the interpreter that make it up.
@@ -48,15 +48,15 @@ def register(app: typer.Typer) -> None:
 def explain(
     model: Model,
     *,
-    context: Context = 1024,
+    context: Context = None,
     kv_dtype: KVDtype = "bf16",
     json: AsJson = False,
 ) -> None:
     """Say what one more token costs with and without the KV cache, part by part."""
     screen = Screen(json)
-    if context < 1:
-        raise UsageError(f"--context {context}: expected at least 1 token")
-    explanation = Explanation(model, open_header(model), context, parse_kv_bits(kv_dtype))
+    bits = parse_kv_bits(kv_dtype)
+    header, program, tokens = open_program(model, context)
+    explanation = Explanation(model, header, program, tokens, bits)
     screen.say(explanation.text())
     screen.result(explanation.to_dict())
 
@@ -77,13 +77,18 @@ class PartCost:
 
 class Explanation:
     def __init__(
-        self, model: str, header: ModelHeader, context: int, kv_bits: tuple[int, int]
+        self,
+        model: str,
+        header: ModelHeader,
+        program: Program,
+        context: int,
+        kv_bits: tuple[int, int],
     ) -> None:
         self.model = model
         self.config = header.config
         self.context = context
         self.kv_bits = kv_bits
-        self.program = build_program(header.config)
+        self.program = program
         self._weight_bytes = header.weight_bytes(self.program.weights())
         self.without = self._parts(decode(context, cache=False), 1)
         self.cached = self._parts(decode(context, cache=True), 1)

@@ -36,7 +36,10 @@ AsJson = Annotated[
         help="Machine output: one JSON object, the last line of standard output.",
     ),
 ]
-Context = Annotated[int, typer.Option(help="Tokens in the sequence.")]
+Context = Annotated[
+    int | None,
+    typer.Option(help="Tokens of a sequence; default: 1024, or all of a model that has less."),
+]
 KVDtype = Annotated[str, typer.Option(help="K and V in the cache: bf16, f16, f32, or k=…,v=….")]
 
 # Bits of a value. Planning knows more dtypes than the engine runs.

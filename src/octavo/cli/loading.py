@@ -10,14 +10,19 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from octavo.cli.figures import size
 from octavo.cli.screen import Screen
 from octavo.cli.stats import kv_line
 from octavo.config import home
+from octavo.errors import UsageError, counted
 from octavo.weights import library
 
 if TYPE_CHECKING:
     from octavo.llm import LLM
+    from octavo.program.ops import Program
     from octavo.weights.model_header import ModelHeader
+
+USUAL_CONTEXT = 1024  # tokens that plan and explain look at where none are asked for
 
 
 def open_llm(model: str, engine: dict[str, object]) -> LLM:
@@ -35,6 +40,26 @@ def open_header(model: str) -> ModelHeader:
     from octavo.weights.model_header import read_header
 
     return read_header(find_or_pull(model))
+
+
+def open_program(model: str, context: int | None) -> tuple[ModelHeader, Program, int]:
+    """What a verb that runs nothing looks at: the model, the program that Octavo would run, and a
+    context of tokens that the model has. Raises ModelError, and UsageError beyond its context."""
+    from octavo.model.registry import build_program
+
+    check_context(context)
+    header = open_header(model)
+    program, most = build_program(header.config), header.config.context
+    if context is not None and context > most:
+        raise UsageError(
+            f"--context {context}: {model} was trained for at most {counted(most, 'token')}"
+        )
+    return header, program, min(USUAL_CONTEXT, most) if context is None else context
+
+
+def check_context(context: int | None) -> None:
+    if context is not None and context < 1:
+        raise UsageError(f"--context {context}: expected at least 1 token")
 
 
 def find_or_pull(model: str) -> Path:
@@ -68,20 +93,20 @@ class _Lines:
         now = time.monotonic()
         if what != self._what or now >= self._next:
             self._what, self._next = what, now + 5
-            self._screen.note(f"{what}: {done / 1e6:.0f} of {total / 1e6:.0f} MB")
+            self._screen.note(f"{what}: {size(done)} of {size(total)}")
 
 
 def _pull_with_bar(name: str) -> Path:
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     from octavo.weights import download
 
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
+        DownloadColumn(binary_units=True),  # as all sizes are written
+        TimeRemainingColumn(),
         console=Console(stderr=True),
     )
     with bar:

@@ -13,17 +13,15 @@ from typing import Annotated
 import typer
 
 from octavo.cli.figures import pairs, size
-from octavo.cli.flags import AsJson, KVDtype, parse_kv_bits
-from octavo.cli.loading import open_header
+from octavo.cli.flags import AsJson, Context, KVDtype, parse_kv_bits
+from octavo.cli.loading import USUAL_CONTEXT, check_context, open_program
 from octavo.cli.screen import Screen
 from octavo.config import parse_bytes
 from octavo.errors import UsageError, counted
 from octavo.model import llama
 from octavo.model.config import ModelConfig
-from octavo.model.registry import build_program
 from octavo.program.cost import kv_bytes_per_token, uniform_weights
 
-CONTEXT = 1024  # tokens, where none are asked for
 PROCESS_BYTES = 150_000_000  # Python, tables and activations: what RSS may hold beside both
 
 OptionalModel = Annotated[
@@ -39,10 +37,6 @@ Ffn = Annotated[int | None, typer.Option(help="Width of the MLP; with --vocab si
 Vocab = Annotated[int | None, typer.Option(help="Tokens of the vocabulary.")]
 TiedHead = Annotated[bool, typer.Option("--tied-head", help="The head is the embedding.")]
 WeightsBits = Annotated[float | None, typer.Option(help="Bits a weight; default 16.")]
-ContextTokens = Annotated[
-    int | None,
-    typer.Option(help="Tokens of each user; default: 1024, or all of a model that has less."),
-]
 Users = Annotated[int, typer.Option("--users", "--batch", help="Sequences held at once.")]
 Memory = Annotated[str | None, typer.Option(help="What there is, such as 8GiB: does it fit?")]
 
@@ -64,29 +58,32 @@ def plan(
     tied_head: TiedHead = False,
     weights_bits: WeightsBits = None,
     kv_dtype: KVDtype = "bf16",
-    context: ContextTokens = None,
+    context: Context = None,
     users: Users = 1,
     memory: Memory = None,
     json: AsJson = False,
 ) -> None:
-    """Say what weights and KV take for a context and a number of users, and whether it fits."""
+    """Say what weights and KV take for a context and a number of users, and whether it fits.
+
+    Memory that --memory says is not enough is exit code 1.
+    """
     screen = Screen(json)
-    for flag, value in (("--context", context), ("--users", users)):
-        if value is not None and value < 1:
-            raise UsageError(f"{flag} {value}: expected at least 1")
+    check_context(context)
+    if users < 1:
+        raise UsageError(f"--users {users}: expected at least 1")
     shape = Shape(layers, hidden, heads, kv_heads, head_dim, ffn, vocab, tied_head, weights_bits)
     bits = parse_kv_bits(kv_dtype)
-    per_token, weights, most = _sizes(model, shape, bits)
-    found = Plan(
-        model=model,
-        context=_context(context, most, model),
-        users=users,
-        weight_bytes=weights,
-        kv_bytes_per_token=per_token,
-        memory_bytes=None if memory is None else parse_bytes("--memory", memory),
-    )
+    memory_bytes = None if memory is None else parse_bytes("--memory", memory)
+    if model is None:
+        found = _of_shape(shape, bits, context or USUAL_CONTEXT, users, memory_bytes)
+    else:
+        if given := shape.given():
+            raise UsageError(f"{model} has a shape of its own: leave out {', '.join(given)}")
+        found = _of_model(model, bits, context, users, memory_bytes)
     screen.say(found.text())
     screen.result(found.to_dict())
+    if not found.fits:
+        raise typer.Exit(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +143,7 @@ class Plan:
     """Sizes in bytes; `weight_bytes` is None where the flags do not say enough."""
 
     model: str | None
+    model_context: int | None  # None where the flags say nothing of it
     context: int
     users: int
     weight_bytes: float | None
@@ -175,8 +173,9 @@ class Plan:
 
     @property
     def context_that_fits(self) -> int:
-        """Tokens for each of these users that the memory holds."""
-        return int(self._room() // (self.users * self.kv_bytes_per_token))
+        """Tokens for each of these users that the memory holds, of those that the model has."""
+        tokens = int(self._room() // (self.users * self.kv_bytes_per_token))
+        return tokens if self.model_context is None else min(tokens, self.model_context)
 
     @property
     def fits(self) -> bool:
@@ -216,41 +215,34 @@ class Plan:
             return []
         users = counted(self.users_that_fit, "user")
         room = f"it holds {users} of {counted(self.context, 'token')}"
-        if self.users > 1:
-            room += f", or {counted(self.context_that_fits, 'token')} for each of {self.users:,}"
+        if self.context_that_fits != self.context:
+            each = "1 user" if self.users == 1 else f"each of {self.users:,}"
+            room += f", or {counted(self.context_that_fits, 'token')} for {each}"
         if self.fits:
             return [f"fits into {size(memory)}: {room}"]
         missing = self.total_bytes - memory
         if self.fixed_bytes > memory:
-            return [f"does not fit: the weights leave no room in {size(memory)}"]
+            return [f"does not fit: weights and process leave no room in {size(memory)}"]
         return [f"does not fit: {size(missing)} more than {size(memory)}; {room}"]
 
     def _room(self) -> float:
         return max(0.0, (self.memory_bytes or 0) - self.fixed_bytes)
 
 
-def _sizes(
-    model: str | None, shape: Shape, kv_bits: tuple[int, int]
-) -> tuple[float, float | None, int | None]:
-    """(KV bytes a token, weight bytes, longest context) of the model, or of the shape."""
-    if model is not None:
-        if given := shape.given():
-            raise UsageError(f"{model} has a shape of its own: leave out {', '.join(given)}")
-        header = open_header(model)
-        program = build_program(header.config)
-        in_file = header.weight_bytes(program.weights())
-        return kv_bytes_per_token(program, *kv_bits), sum(in_file.values()), header.config.context
-    program = llama.build(shape.config())
-    weights = None
+def _of_model(
+    model: str, bits: tuple[int, int], context: int | None, users: int, memory: int | None
+) -> Plan:
+    header, program, tokens = open_program(model, context)
+    weights = sum(header.weight_bytes(program.weights()).values())
+    per_token = kv_bytes_per_token(program, *bits)
+    return Plan(model, header.config.context, tokens, users, weights, per_token, memory)
+
+
+def _of_shape(
+    shape: Shape, bits: tuple[int, int], context: int, users: int, memory: int | None
+) -> Plan:
+    program, weights = llama.build(shape.config()), None
     if shape.ffn is not None and shape.vocab is not None:
         weights = sum(uniform_weights(program, shape.weights_bits or 16).values())
-    return kv_bytes_per_token(program, *kv_bits), weights, None
-
-
-def _context(asked: int | None, most: int | None, model: str | None) -> int:
-    """What is planned for; beyond the model's own context nothing would run."""
-    if asked is None:
-        return CONTEXT if most is None else min(CONTEXT, most)
-    if most is not None and asked > most:
-        raise UsageError(f"--context {asked}: {model} was trained for at most {most} tokens")
-    return asked
+    per_token = kv_bytes_per_token(program, *bits)
+    return Plan(None, None, context, users, weights, per_token, memory)

