@@ -25,7 +25,6 @@ from octavo.kv_cache.manager import KVCacheManager
 from octavo.kv_cache.names import Namespace
 from octavo.kv_cache.prefix_index import PrefixIndex
 from octavo.model.config import ModelConfig
-from octavo.model.registry import build_program
 from octavo.program.cost import kv_bytes_per_token
 from octavo.program.ops import Program
 from octavo.tokenizer import Tokenizer
@@ -67,7 +66,7 @@ class LoadedModel:
 def open_model(model: str | Path) -> tuple[ModelHeader, Program]:
     """What a model is, before its weights are read. Raises ModelError."""
     header = read_header(library.find(model, home=home()))
-    return header, build_program(header.config)
+    return header, header.program()
 
 
 def load_model(model: str | Path, config: EngineConfig) -> LoadedModel:

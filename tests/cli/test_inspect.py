@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
+from tests.cli import tiny_model
 from tests.cli.tiny_model import TEMPLATE, write_tiny_model
-from tests.weights.gguf_bytes import small_model
+from tests.weights.gguf_bytes import F32, entry, small_model
 
 
 def test_the_facts_of_a_model(octavo, tiny):
@@ -49,9 +51,36 @@ def test_an_architecture_that_octavo_does_not_run_is_still_shown(octavo, tmp_pat
     path.write_bytes(raw.replace(b"llama", b"gamma"))
     result = octavo("inspect", str(path))
     assert result.code == 0
-    assert "architecture  gamma (not supported)\n" in result.out
+    why = "architecture 'gamma' is not supported: llama, qwen2 are"
+    assert f"runs          not supported: {why}\n" in result.out
     assert "KV a token" not in result.out
     assert octavo("run", str(path), "hi").code == 1
+
+
+def test_a_key_that_octavo_does_not_compute_refuses_every_verb_alike_but_inspect(
+    octavo, tmp_path, monkeypatch
+):
+    more = entry("llama.logit_scale", F32, struct.pack("<f", 0.25))
+    plain = tiny_model._metadata()
+    monkeypatch.setattr(tiny_model, "_metadata", lambda: [*plain, more])
+    path = str(write_tiny_model(tmp_path / "scaled.gguf"))
+    found = octavo("inspect", path, "--json").json
+    assert (found["supported"], found["layers"], found["kv_bytes_per_token"]) == (False, 2, None)
+    assert found["reason"].startswith("metadata 'llama.logit_scale' is 0.25: only 0 or 1")
+    for verb in (("run", path, "hi"), ("plan", path), ("explain", path), ("verify", path)):
+        result = octavo(*verb)
+        assert (result.code, result.err) == (1, f"octavo: {path}: {found['reason']}\n")
+
+
+def test_a_tokenizer_that_octavo_does_not_read_is_still_named(octavo, tmp_path):
+    path = tmp_path / "bert.gguf"
+    raw = write_tiny_model(path).read_bytes()
+    path.write_bytes(raw.replace(b"gpt2", b"bert"))
+    out = octavo("inspect", str(path)).out
+    assert "tokenizer     bert\n" in out
+    why = "tokenizer.ggml.model is 'bert'; Octavo reads 'gpt2', 'llama'"
+    assert f"runs          not supported: {why}\n" in out
+    assert "KV a token    256 B\n" in out
 
 
 def test_a_file_that_is_no_model_is_refused_in_one_line(octavo, tmp_path):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from octavo.errors import ModelFormatError, UnsupportedModelError
+from octavo.errors import ModelFormatError
 from octavo.model.config import ModelConfig
 from octavo.weights.ggml_type import GGMLType
 from octavo.weights.gguf_config import model_config
@@ -24,11 +26,16 @@ SILENT = ModelConfig(
 
 
 def read(
-    *more_tensors: str, arch: str = "llama", factors: tuple[float, ...] = (), **keys: MetadataValue
+    *more_tensors: str,
+    arch: str = "llama",
+    factors: tuple[float, ...] = (),
+    elsewhere: Mapping[str, MetadataValue] | None = None,
+    **keys: MetadataValue,
 ) -> ModelConfig:
-    """The config of a file with the least keys and these; `__` stands for a dot."""
+    """The config of a file with the least keys and these; `__` stands for a dot. `elsewhere` are
+    keys outside the architecture's namespace."""
     named = LEAST | {name.replace("__", "."): value for name, value in keys.items()}
-    metadata = {f"{arch}.{name}": value for name, value in named.items()}
+    metadata = {f"{arch}.{name}": value for name, value in named.items()} | dict(elsewhere or {})
     tensors = {
         name: TensorInfo(name, (300, 64), GGMLType.F32, 0, 300 * 64 * 4)
         for name in ("token_embd.weight", *more_tensors)
@@ -68,16 +75,59 @@ def test_qwen2_rotates_halves_of_a_head() -> None:
 
 
 @pytest.mark.parametrize("v_dim", [8, 32])
-def test_values_of_another_size_than_keys_are_refused(v_dim: int) -> None:
-    with pytest.raises(UnsupportedModelError, match="value heads of another size than key heads"):
-        read(attention__value_length=v_dim)
+def test_values_of_another_size_than_keys_are_not_supported(v_dim: int) -> None:
+    found = read(attention__value_length=v_dim)
+    assert found.unsupported == "llama: value heads of another size than key heads"
+
+
+def test_a_factor_under_its_old_name_is_linear_unless_the_new_one_is_there() -> None:
+    """It used to be left unread: such files answered nonsense."""
+    assert read(rope__scale_linear=4.0) == replace(SILENT, rope_scale=4.0)
+    both = read(rope__scale_linear=4.0, rope__scaling__factor=2.0)
+    assert both == replace(SILENT, rope_scale=2.0)
+    assert read(rope__scaling__factor=0.0) == SILENT  # llama.cpp writes it for none
+
+
+@pytest.mark.parametrize("kind", ["yarn", "longrope"])
+def test_other_ways_of_scaling_are_not_supported(kind: str) -> None:
+    found = read(rope__scaling__type=kind, rope__scaling__original_context_length=128)
+    assert (
+        found.unsupported == f"llama.rope.scaling.type is '{kind}': none and linear are supported"
+    )
+
+
+def test_one_number_for_all_layers_may_be_an_array_of_it() -> None:
+    arrays = {
+        "attention__head_count": np.full(3, 4, np.uint32),
+        "attention__head_count_kv": np.full(3, 2, np.int32),
+        "feed_forward_length": np.full(3, 96, np.uint32),
+    }
+    assert read(**arrays) == replace(SILENT, kv_heads=2)
+    differs = read(attention__head_count_kv=np.array([2, 4, 2], np.uint32))
+    assert (differs.kv_heads, differs.unsupported) == (
+        4, "metadata 'llama.attention.head_count_kv' differs from layer to layer: "
+        "one value is supported",
+    )  # fmt: skip
+
+
+def test_a_number_may_be_written_as_the_other_kind() -> None:
+    assert read(block_count=3.0, rope__freq_base=10000) == SILENT
+
+
+def test_a_vocabulary_of_another_size_than_the_embedding_is_refused() -> None:
+    assert read(vocab_size=300) == SILENT
+    with pytest.raises(ModelFormatError, match=r"'llama\.vocab_size' is 299, .* has rows for 300"):
+        read(vocab_size=299)
 
 
 @pytest.mark.parametrize(
     ("key", "value", "found"),
     [
         ("block_count", True, "expected a whole number, found True"),
-        ("block_count", 3.0, r"expected a whole number, found 3\.0"),
+        ("block_count", 3.5, r"expected a whole number, found 3\.5"),
+        ("block_count", np.array([3.0, 4.0]), "expected a whole number, found an array of 2"),
+        ("block_count", np.array([], np.uint32), "expected a whole number, found an array of 0"),
+        ("block_count", np.array([True, True]), "expected a whole number, found an array of 2"),
         ("rope.freq_base", "1", "expected a number, found '1'"),
         ("rope.freq_base", False, "expected a number, found False"),
         ("rope.scaling.type", 1, "expected a string, found 1"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +14,6 @@ from octavo.cli.flags import AsJson, KVDtype, Model, parse_kv_bits
 from octavo.cli.loading import open_header
 from octavo.cli.screen import Screen
 from octavo.errors import UnsupportedModelError, counted
-from octavo.model.registry import build_program
 from octavo.program.cost import kv_bytes_per_token
 from octavo.weights.model_header import ModelHeader
 
@@ -43,8 +44,15 @@ def inspect(
 
 
 def describe(model: str, header: ModelHeader, kv_bits: tuple[int, int]) -> dict[str, Any]:
-    cfg, tokenizer = header.config, header.tokenizer_spec()
-    per_token = _kv_per_token(header, kv_bits)
+    cfg, reasons = header.config, list[str]()
+    per_token, template = None, None
+    tokenizer = {"kind": header.metadata.get("tokenizer.ggml.model"), "pre": None, "add_bos": None}
+    with _noting(reasons, header):
+        per_token = kv_bytes_per_token(header.program(), *kv_bits)
+    with _noting(reasons, header):
+        spec = header.tokenizer_spec()
+        tokenizer = {"kind": spec.kind, "pre": spec.pre, "add_bos": spec.add_bos}
+        template = spec.chat_template
     types = header.tensor_types().items()
     return {
         "model": model,
@@ -52,7 +60,8 @@ def describe(model: str, header: ModelHeader, kv_bits: tuple[int, int]) -> dict[
         "bytes": header.path.stat().st_size,
         "name": header.metadata.get("general.name"),
         "architecture": cfg.architecture,
-        "supported": per_token is not None,
+        "supported": not reasons,
+        "reason": reasons[0] if reasons else None,
         "parameters": sum(math.prod(info.shape) for info in header.tensors.values()),
         "layers": cfg.num_layers,
         "hidden_size": cfg.hidden_size,
@@ -65,8 +74,8 @@ def describe(model: str, header: ModelHeader, kv_bits: tuple[int, int]) -> dict[
         "context": cfg.context,
         "kv_bytes_per_token": per_token,
         "tensor_types": {name: {"tensors": n, "bytes": nbytes} for name, (n, nbytes) in types},
-        "tokenizer": {"kind": tokenizer.kind, "pre": tokenizer.pre, "add_bos": tokenizer.add_bos},
-        "chat_template": tokenizer.chat_template,
+        "tokenizer": tokenizer,
+        "chat_template": template,
     }
 
 
@@ -75,11 +84,10 @@ def as_text(found: dict[str, Any]) -> str:
     for name, each in found["tensor_types"].items():
         kinds.append([name, f"{each['tensors']:,}", size(each["bytes"])])
     tokenizer = found["tokenizer"]
-    architecture = found["architecture"] + ("" if found["supported"] else " (not supported)")
     rows = [
         ("file", f"{found['path']}, {size(found['bytes'])}"),
         ("name", str(found["name"] or "not given")),
-        ("architecture", architecture),
+        ("architecture", found["architecture"]),
         ("parameters", count(found["parameters"])),
         (
             "layers",
@@ -91,17 +99,20 @@ def as_text(found: dict[str, Any]) -> str:
             f"{found['vocab_size']:,}, head {'tied' if found['tied_head'] else 'untied'}",
         ),
         ("context", counted(found["context"], "token")),
-        ("tokenizer", f"{tokenizer['kind']}, {tokenizer['pre']}"),
+        ("tokenizer", ", ".join(filter(None, (tokenizer["kind"], tokenizer["pre"])))),
         ("template", "yes" if found["chat_template"] else "no"),
     ]
-    if found["supported"]:
+    if found["kv_bytes_per_token"] is not None:
         rows.append(("KV a token", size(found["kv_bytes_per_token"])))
+    if not found["supported"]:
+        rows.append(("runs", f"not supported: {found['reason']}"))
     return f"{pairs(rows)}\ntensors\n{columns(kinds)}"
 
 
-def _kv_per_token(header: ModelHeader, kv_bits: tuple[int, int]) -> float | None:
-    """None for an architecture that Octavo does not run: inspect still shows the file."""
+@contextlib.contextmanager
+def _noting(reasons: list[str], header: ModelHeader) -> Iterator[None]:
+    """What Octavo does not run is a reason, and no error: inspect still shows the file."""
     try:
-        return kv_bytes_per_token(build_program(header.config), *kv_bits)
-    except UnsupportedModelError:
-        return None
+        yield
+    except UnsupportedModelError as error:
+        reasons.append(str(error).removeprefix(f"{header.path}: "))

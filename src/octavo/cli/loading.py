@@ -45,11 +45,9 @@ def open_header(model: str) -> ModelHeader:
 def open_program(model: str, context: int | None) -> tuple[ModelHeader, Program, int]:
     """What a verb that runs nothing looks at: the model, the program that Octavo would run, and a
     context of tokens that the model has. Raises ModelError, and UsageError beyond its context."""
-    from octavo.model.registry import build_program
-
     check_context(context)
     header = open_header(model)
-    program, most = build_program(header.config), header.config.context
+    program, most = header.program(), header.config.context
     if context is not None and context > most:
         raise UsageError(
             f"--context {context}: {model} was trained for at most {counted(most, 'token')}"

@@ -40,6 +40,7 @@ class ModelConfig:
         float, ...
     ] = ()  # divide the frequencies (Llama 3 long context); empty = none
     rope_scale: float = 1.0  # divides positions (linear scaling)
+    unsupported: str = ""  # what the model computes beyond these numbers; "" = nothing
 
     def __post_init__(self) -> None:
         for name, most in _MOST.items():

@@ -15,12 +15,16 @@ ARCHITECTURES: Mapping[str, Callable[[ModelConfig], Program]] = MappingProxyType
 )
 
 
-def build_program(cfg: ModelConfig) -> Program:
-    """The readable program of a model. Raises UnsupportedModelError, naming what is supported."""
-    build = ARCHITECTURES.get(cfg.architecture)
-    if build is None:
+def check_architecture(name: str) -> None:
+    """Raises UnsupportedModelError, naming what is supported."""
+    if name not in ARCHITECTURES:
         known = ", ".join(sorted(ARCHITECTURES))
-        raise UnsupportedModelError(
-            f"architecture {cfg.architecture!r} is not supported: {known} are"
-        )
-    return build(cfg)
+        raise UnsupportedModelError(f"architecture {name!r} is not supported: {known} are")
+
+
+def build_program(cfg: ModelConfig) -> Program:
+    """The readable program of a model, of all that it computes. Raises UnsupportedModelError."""
+    check_architecture(cfg.architecture)
+    if cfg.unsupported:
+        raise UnsupportedModelError(cfg.unsupported)
+    return ARCHITECTURES[cfg.architecture](cfg)

@@ -1,16 +1,21 @@
 """From GGUF metadata to a `ModelConfig`: which key is which number, and what silence means.
 
 Knows keys and llama.cpp's defaults, and that it stores Llama's q and k with interleaved rotary
-pairs. Knows nothing of tensors' contents; ModelConfig checks what the numbers may be.
+pairs. Knows nothing of tensors' contents; ModelConfig checks what the numbers may be, `gguf_keys`
+the keys that are left.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from octavo.errors import ModelFormatError, UnsupportedModelError
+import numpy as np
+
+from octavo.errors import ModelFormatError
 from octavo.model.config import ModelConfig
 from octavo.weights.gguf_header import MetadataValue, TensorInfo
+from octavo.weights.gguf_keys import one_value, refusal, shown
 
 _HALF_STYLE = frozenset({"qwen2", "gemma3", "falcon"})  # converters permute q and k for the others
 
@@ -20,25 +25,18 @@ def model_config(
     tensors: Mapping[str, TensorInfo],
     rope_factors: tuple[float, ...] = (),
 ) -> ModelConfig:
-    """The config of the model in a GGUF file. Raises ModelFormatError naming the key."""
+    """The config of the model in a GGUF file; what it asks for beyond that is its `unsupported`.
+
+    Raises ModelFormatError naming the key.
+    """
     keys = _Keys(metadata)
     arch = keys.text("general.architecture")
     hidden = keys.whole(f"{arch}.embedding_length")
     heads = keys.whole(f"{arch}.attention.head_count")
     head_dim = keys.whole(f"{arch}.attention.key_length", default=hidden // max(heads, 1))
     if keys.whole(f"{arch}.attention.value_length", default=head_dim) != head_dim:
-        raise UnsupportedModelError(f"{arch}: value heads of another size than key heads")
-    scaling = keys.text(f"{arch}.rope.scaling.type", default="linear")
-    if scaling not in ("none", "linear"):
-        raise UnsupportedModelError(
-            f"{arch}.rope.scaling.type is {scaling!r}: none and linear are supported"
-        )
-    factor = keys.real(f"{arch}.rope.scaling.factor", default=1.0)
-    if "token_embd.weight" not in tensors:
-        raise ModelFormatError(
-            "tensor 'token_embd.weight' is missing: expected (vocabulary, width)"
-        )
-    return ModelConfig(
+        keys.refuse(f"{arch}: value heads of another size than key heads")
+    config = ModelConfig(
         architecture=arch,
         num_layers=keys.whole(f"{arch}.block_count"),
         hidden_size=hidden,
@@ -46,7 +44,7 @@ def model_config(
         heads=heads,
         kv_heads=keys.whole(f"{arch}.attention.head_count_kv", default=heads),
         head_dim=head_dim,
-        vocab_size=tensors["token_embd.weight"].shape[0],
+        vocab_size=_vocab_size(keys, arch, tensors),
         context=keys.whole(f"{arch}.context_length"),
         norm_eps=keys.real(f"{arch}.attention.layer_norm_rms_epsilon"),
         rope_base=keys.real(f"{arch}.rope.freq_base", default=10000.0),
@@ -55,32 +53,73 @@ def model_config(
         tied_head="output.weight" not in tensors,
         qkv_bias="blk.0.attn_q.bias" in tensors,
         rope_factors=rope_factors,
-        rope_scale=1.0 if scaling == "none" else factor,
+        rope_scale=_rope_scale(keys, arch),
     )
+    return replace(config, unsupported=keys.refused or refusal(metadata, keys.read, config))
+
+
+def _vocab_size(keys: _Keys, arch: str, tensors: Mapping[str, TensorInfo]) -> int:
+    if "token_embd.weight" not in tensors:
+        raise ModelFormatError(
+            "tensor 'token_embd.weight' is missing: expected (vocabulary, width)"
+        )
+    rows = tensors["token_embd.weight"].shape[0]
+    said = keys.whole(f"{arch}.vocab_size", default=rows)
+    if said != rows:
+        raise ModelFormatError(
+            f"metadata '{arch}.vocab_size' is {said}, 'token_embd.weight' has rows for {rows}"
+        )
+    return rows
+
+
+def _rope_scale(keys: _Keys, arch: str) -> float:
+    """What positions are divided by. A factor without a type is linear; 0 is none."""
+    kind = keys.text(f"{arch}.rope.scaling.type", default="linear")
+    old = keys.real(f"{arch}.rope.scale_linear", default=0.0)
+    factor = keys.real(f"{arch}.rope.scaling.factor", default=old)
+    if kind not in ("none", "linear"):
+        keys.refuse(f"{arch}.rope.scaling.type is {kind!r}: none and linear are supported")
+    return 1.0 if kind == "none" or factor == 0 else factor
 
 
 class _Keys:
+    """Metadata by key and kind; notes what was read, and the first thing that is not supported."""
+
     def __init__(self, metadata: Mapping[str, MetadataValue]) -> None:
         self._metadata = metadata
+        self.read: set[str] = set()
+        self.refused = ""
+
+    def refuse(self, why: str) -> None:
+        self.refused = self.refused or why
 
     def text(self, key: str, default: str | None = None) -> str:
-        value = self._metadata.get(key, default)
+        value = self._value(key, default)
         if not isinstance(value, str):
-            raise self._refuse(key, "a string")
+            raise self._wrong(key, "a string")
         return value
 
     def whole(self, key: str, default: int | None = None) -> int:
-        value = self._metadata.get(key, default)
+        value = self._value(key, default)
+        if isinstance(value, np.ndarray) and value.dtype.kind in "iu" and len(value):
+            self.refuse(f"metadata {key!r} differs from layer to layer: one value is supported")
+            value = int(value.max())
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         if not isinstance(value, int) or isinstance(value, bool):
-            raise self._refuse(key, "a whole number")
+            raise self._wrong(key, "a whole number")
         return value
 
     def real(self, key: str, default: float | None = None) -> float:
-        value = self._metadata.get(key, default)
+        value = self._value(key, default)
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise self._refuse(key, "a number")
+            raise self._wrong(key, "a number")
         return float(value)
 
-    def _refuse(self, key: str, expected: str) -> ModelFormatError:
-        found = repr(self._metadata[key])[:80] if key in self._metadata else "nothing"
+    def _value(self, key: str, default: MetadataValue | None) -> MetadataValue | None:
+        self.read.add(key)
+        return one_value(self._metadata[key]) if key in self._metadata else default
+
+    def _wrong(self, key: str, expected: str) -> ModelFormatError:
+        found = shown(self._metadata[key]) if key in self._metadata else "nothing"
         return ModelFormatError(f"metadata {key!r}: expected {expected}, found {found}")

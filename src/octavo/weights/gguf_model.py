@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.config import Activations
-from octavo.errors import ModelFormatError, UnsupportedModelError, UsageError, counted
+from octavo.errors import ModelFormatError, UsageError
 from octavo.kernels import native
 from octavo.program.fuse import RowKind
 from octavo.program.ops import WeightSpec
@@ -24,7 +24,7 @@ from octavo.weights.dequantize import dequantize
 from octavo.weights.ggml_type import GGMLType
 from octavo.weights.gguf import GGUFFile
 from octavo.weights.gguf_header import TensorInfo
-from octavo.weights.model_header import ROPE_FACTORS, ModelHeader
+from octavo.weights.model_header import ModelHeader
 
 FloatArray = NDArray[np.float32]
 
@@ -36,8 +36,6 @@ _FORMATS: Mapping[GGMLType, str] = MappingProxyType(
         GGMLType.Q4_K: "W4K", GGMLType.Q5_K: "W5K", GGMLType.Q6_K: "W6K",
     }
 )  # fmt: skip
-# Tables of rotary frequencies: read into the config, or in old files by nobody.
-_NOT_WEIGHTS = (ROPE_FACTORS, ".attn_rot_embd.weight", ".attn.rot_embd.weight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +76,10 @@ def load_weights(
     """Pack every weight of `specs`; `expand` gives up the file's own formats.
 
     Raises ModelFormatError with the tensor and what was expected if one is missing or of another
-    shape, and UnsupportedModelError if the file has one that the program would leave out.
+    shape.
     """
     with GGUFFile.open(header.path) as file:
         found = {name: _find(file, header, spec) for name, spec in specs.items()}
-        _refuse_unused(header, specs)
         formats = {
             name: expand.upper() if expand else _FORMATS[info.type]
             for name, info in found.items()
@@ -112,18 +109,6 @@ def reference_weights(
     with GGUFFile.open(header.path) as file:
         found = {name: _find(file, header, spec) for name, spec in specs.items()}
         return {name: dequantize(i.type, file.data(name), i.shape) for name, i in found.items()}
-
-
-def _refuse_unused(header: ModelHeader, specs: Mapping[str, WeightSpec]) -> None:
-    """A tensor that nothing reads means another model than the one the program computes."""
-    for name, info in header.tensors.items():
-        if name not in specs and not name.endswith(_NOT_WEIGHTS):
-            layers = counted(header.config.num_layers, "layer")
-            raise UnsupportedModelError(
-                f"{header.path}: tensor {name!r} at offset {info.offset} has no place in the "
-                f"{layers} of a {header.config.architecture} model as Octavo runs it: "
-                "leaving it out would change the answers"
-            )
 
 
 def _packed_bytes(info: TensorInfo, format: str) -> int:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from octavo.errors import ModelFormatError, UnsupportedModelError
+from octavo.errors import ModelFormatError, UnsupportedModelError, counted
 from octavo.model.config import ModelConfig
+from octavo.model.registry import build_program
+from octavo.program.ops import Program
 from octavo.tokenizer.spec import TokenizerSpec
 from octavo.weights.dequantize import dequantize
 from octavo.weights.gguf import GGUFFile
@@ -21,7 +23,9 @@ from octavo.weights.gguf_config import model_config
 from octavo.weights.gguf_header import MetadataValue, TensorInfo
 from octavo.weights.tokenizer_spec import tokenizer_spec
 
-ROPE_FACTORS = "rope_freqs.weight"
+_ROPE_FACTORS = "rope_freqs.weight"
+# Tables of rotary frequencies: read into the config, or in old files by nobody.
+_NOT_WEIGHTS = (_ROPE_FACTORS, ".attn_rot_embd.weight", ".attn.rot_embd.weight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,24 @@ class ModelHeader:
                 f"{self.path}: metadata 'general.sampling.temp': expected 0 to 100, found {value!r}"
             )
         return value
+
+    def program(self) -> Program:
+        """What computes this model, all of it. UnsupportedModelError for what is left out."""
+        with _naming(self.path):
+            program = build_program(self.config)
+            self._check_all_used(program.weights())
+        return program
+
+    def _check_all_used(self, weights: Container[str]) -> None:
+        """A tensor that nothing reads means another model than the one the program computes."""
+        for name, info in self.tensors.items():
+            if name not in weights and not name.endswith(_NOT_WEIGHTS):
+                layers = counted(self.config.num_layers, "layer")
+                raise UnsupportedModelError(
+                    f"tensor {name!r} at offset {info.offset} has no place in the {layers} of a "
+                    f"{self.config.architecture} model as Octavo runs it: leaving it out would "
+                    "change the answers"
+                )
 
     def tokenizer_spec(self) -> TokenizerSpec:
         with _naming(self.path):
@@ -73,9 +95,9 @@ def read_header(path: Path) -> ModelHeader:
     """Config and tensor table; no weight is read but the few rope factors."""
     with GGUFFile.open(path) as file, _naming(path):
         factors: tuple[float, ...] = ()
-        if ROPE_FACTORS in file.tensors:
-            info = file.tensors[ROPE_FACTORS]
-            factors = tuple(dequantize(info.type, file.data(ROPE_FACTORS), info.shape).tolist())
+        if _ROPE_FACTORS in file.tensors:
+            info = file.tensors[_ROPE_FACTORS]
+            factors = tuple(dequantize(info.type, file.data(_ROPE_FACTORS), info.shape).tolist())
         config = model_config(file.metadata, file.tensors, factors)
         return ModelHeader(path, config, file.tensors, file.metadata)
 

@@ -1,0 +1,134 @@
+"""The keys of an architecture's own namespace (`llama.*`): each is read, harmless, or refused.
+
+Comes in: what `gguf_config` has not read. Goes out: why the file cannot be run, or nothing. A key
+that is left out may change every answer, so what is not listed here is refused by its name.
+Knows what llama.cpp and its converters write, and what they mean by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from octavo.model.config import ModelConfig
+from octavo.weights.gguf_header import MetadataValue
+
+# Whatever these say, the logits are the same.
+_HARMLESS: Mapping[str, str] = MappingProxyType(
+    {
+        "attention.layer_norm_epsilon": "LayerNorm's; these models have RMSNorm",
+        "attention.sliding_window_pattern": "the layers of a window, which is refused if it counts",
+        "decoder_start_token_id": "where an encoder-decoder begins",
+        "pooling_type": "how rows become one embedding",
+        "rope.scaling.finetuned": "where the scaling came from",
+        "rope.scaling.original_context_length": "read by yarn and longrope, which are refused",
+        "tensor_data_layout": "what the converter read; llama.cpp's own layout is the only one",
+        **dict.fromkeys(
+            (
+                "expert_feed_forward_length", "expert_gating_func", "expert_group_count",
+                "expert_group_scale", "expert_group_used_count", "expert_shared_count",
+                "expert_shared_feed_forward_length", "expert_used_count", "expert_weights_norm",
+                "expert_weights_scale", "leading_dense_block_count", "router_logit_softcapping",
+            ),
+            "of experts, which expert_count and tensors without a place refuse",
+        ),
+    }
+)  # fmt: skip
+
+# The values at which a key changes nothing; any other changes the arithmetic. llama.cpp, when it
+# saves a model, writes most of them with these.
+_WITHOUT_EFFECT: Mapping[str, tuple[bool | int | str, ...]] = MappingProxyType(
+    {
+        "attention.causal": (True,),
+        "attn_logit_softcapping": (0,),
+        "attention.clamp_kqv": (0,),
+        "attention.kv_lora_rank": (0,),
+        "attention.max_alibi_bias": (0,),
+        "attention.output_scale": (0, 1),
+        "attention.q_lora_rank": (0,),
+        "attention.relative_buckets_count": (0,),
+        "attention.value_scale": (0, 1),
+        "embedding_scale": (0, 1),
+        "expert_count": (0,),
+        "final_logit_softcapping": (0,),
+        "hidden_activation": ("silu", "swish"),
+        "logit_scale": (0, 1),
+        "nextn_predict_layers": (0,),
+        "rescale_every_n_layers": (0,),
+        "residual_scale": (0, 1),
+        "rope.scaling.alpha": (0, 1),
+        "rope.scaling.attn_factor": (1,),
+        "rope.scaling.yarn_log_multiplier": (0,),
+        "ssm.conv_kernel": (0,),
+        "ssm.dt_b_c_rms": (False,),
+        "ssm.inner_size": (0,),
+        "ssm.state_size": (0,),
+        "ssm.time_step_rank": (0,),
+        "swin_norm": (False,),
+        "time_decay_extra_dim": (0,),
+        "time_mix_extra_dim": (0,),
+        "use_parallel_residual": (False,),
+        "wkv.head_size": (0,),
+    }
+)
+
+
+def one_value(value: MetadataValue) -> MetadataValue:
+    """A value itself; of an array that repeats one number, layer by layer, that number."""
+    if isinstance(value, np.ndarray) and len(value) and (value == value[0]).all():
+        number: bool | int | float = value[0].item()
+        return number
+    return value
+
+
+def shown(value: object) -> str:
+    """A value of a file in a message."""
+    if isinstance(value, np.ndarray | list):
+        return f"an array of {len(value)}"
+    return repr(value)[:80]
+
+
+def refusal(
+    metadata: Mapping[str, MetadataValue], read: Collection[str], config: ModelConfig
+) -> str:
+    """Why the file is another model than its `config` alone says; "" if it is not.
+
+    `read` are the keys that made the config.
+    """
+    prefix = f"{config.architecture}."
+    for key, raw in metadata.items():
+        name = key.removeprefix(prefix)
+        if key in read or name == key or name in _HARMLESS:
+            continue
+        value = one_value(raw)
+        found = f"metadata {key!r} is {shown(value)}"
+        if name == "attention.sliding_window":
+            if not _hides_nothing(value, config.context):
+                return f"{found} in a context of {config.context}: only full attention is supported"
+        elif name == "attention.scale":
+            if not _is_usual_scale(value, config.head_dim):
+                usual = f"1/sqrt(head size), {config.head_dim**-0.5:.6g} here"
+                return f"{found}: only {usual}, is supported"
+        elif name not in _WITHOUT_EFFECT:
+            return (
+                f"{found}: Octavo does not know this key, and leaving it out could change the "
+                f"answers; where it changes none, `gguf-new-metadata --remove-metadata {key}` (of "
+                "the Python package gguf) writes the file without it"
+            )
+        elif isinstance(value, np.ndarray | list) or value not in _WITHOUT_EFFECT[name]:
+            only = " or ".join(map(str, _WITHOUT_EFFECT[name]))
+            return f"{found}: only {only} is supported; leaving it out would change the answers"
+    return ""
+
+
+def _hides_nothing(window: MetadataValue, context: int) -> bool:
+    """0 is no window, and one as long as the context shows every token."""
+    return isinstance(window, int | float) and (window <= 0 or window >= context)
+
+
+def _is_usual_scale(scale: MetadataValue, head_dim: int) -> bool:
+    """0 means the usual one. Compared as float32, which the kernels take."""
+    usual = np.float32(head_dim**-0.5)
+    return isinstance(scale, int | float) and (scale == 0 or np.float32(scale) == usual)
