@@ -18,7 +18,6 @@ from octavo.batch import Batch, StepOutput
 from octavo.engine.scheduler import ScheduledSequence, Scheduler
 from octavo.errors import OutOfMemoryError, PromptTooLongError, UsageError
 from octavo.request import RequestOptions, RequestOutput
-from tests.cli import tiny_model
 from tests.cli.tiny_model import write_tiny_model
 from tests.weights.gguf_bytes import F32, entry
 
@@ -346,13 +345,9 @@ def test_a_seed_of_zero_is_a_seed(tiny_path: Path) -> None:
     assert outputs[0].outputs == outputs[1].outputs
 
 
-def test_the_models_own_temperature_is_used_where_none_is_given(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plain = tiny_model._metadata
+def test_the_models_own_temperature_is_used_where_none_is_given(tmp_path: Path) -> None:
     greedy = entry("general.sampling.temp", F32, struct.pack("<f", 0.0))
-    monkeypatch.setattr(tiny_model, "_metadata", lambda: [*plain(), greedy])
-    llm = LLM(write_tiny_model(tmp_path / "greedy.gguf"), threads=1)
+    llm = LLM(write_tiny_model(tmp_path / "greedy.gguf", more=[greedy]), threads=1)
     params = [
         SamplingParams(max_tokens=20, seed=1),
         SamplingParams(max_tokens=20, seed=1, temperature=0),

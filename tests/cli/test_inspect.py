@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from tests.cli import tiny_model
 from tests.cli.tiny_model import TEMPLATE, write_tiny_model
 from tests.weights.gguf_bytes import F32, entry, small_model
 
@@ -57,13 +56,9 @@ def test_an_architecture_that_octavo_does_not_run_is_still_shown(octavo, tmp_pat
     assert octavo("run", str(path), "hi").code == 1
 
 
-def test_a_key_that_octavo_does_not_compute_refuses_every_verb_alike_but_inspect(
-    octavo, tmp_path, monkeypatch
-):
-    more = entry("llama.logit_scale", F32, struct.pack("<f", 0.25))
-    plain = tiny_model._metadata()
-    monkeypatch.setattr(tiny_model, "_metadata", lambda: [*plain, more])
-    path = str(write_tiny_model(tmp_path / "scaled.gguf"))
+def test_a_key_that_octavo_does_not_compute_refuses_every_verb_alike_but_inspect(octavo, tmp_path):
+    scale = entry("llama.logit_scale", F32, struct.pack("<f", 0.25))
+    path = str(write_tiny_model(tmp_path / "scaled.gguf", more=[scale]))
     found = octavo("inspect", path, "--json").json
     assert (found["supported"], found["layers"], found["kv_bytes_per_token"]) == (False, 2, None)
     assert found["reason"].startswith("metadata 'llama.logit_scale' is 0.25: only 0 or 1")

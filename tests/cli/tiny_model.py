@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,14 @@ TEMPLATE = (
 )
 
 
-def write_tiny_model(path: Path, *, template: str | None = TEMPLATE, name: str = "Tiny") -> Path:
-    """The same bytes every time."""
+def write_tiny_model(
+    path: Path,
+    *,
+    template: str | None = TEMPLATE,
+    name: str = "Tiny",
+    more: Sequence[bytes] = (),
+) -> Path:
+    """The same bytes every time. `more` are metadata entries, each in place of one of its key."""
     random = np.random.default_rng(7)
     entries, data = [], b""
     for key, shape in _shapes().items():
@@ -42,8 +49,14 @@ def write_tiny_model(path: Path, *, template: str | None = TEMPLATE, name: str =
         entries.append(tensor_entry(key, shape[::-1], 0, len(data)))
         raw = values.astype("<f4").tobytes()
         data += raw + b"\0" * (-len(raw) % 32)
-    path.write_bytes(gguf([*_metadata(name), *_tokenizer(template)], entries, data))
+    metadata = {_key(e): e for e in (*_metadata(name), *_tokenizer(template), *more)}
+    path.write_bytes(gguf(list(metadata.values()), entries, data))
     return path
+
+
+def _key(metadata_entry: bytes) -> bytes:
+    size = int.from_bytes(metadata_entry[:8], "little")
+    return metadata_entry[8 : 8 + size]
 
 
 def _shapes() -> dict[str, tuple[int, ...]]:

@@ -12,7 +12,6 @@ import pytest
 from octavo.errors import UnsupportedModelError
 from octavo.weights.gguf_header import MetadataValue
 from octavo.weights.model_header import read_header
-from tests.cli import tiny_model
 from tests.cli.tiny_model import write_tiny_model
 from tests.weights.gguf_bytes import BOOL, entry
 from tests.weights.test_gguf_config import SILENT, read
@@ -103,13 +102,9 @@ def test_keys_of_other_namespaces_are_nobodys_business() -> None:
     assert read(elsewhere=keys) == SILENT
 
 
-def test_a_file_that_asks_for_more_is_refused_before_its_weights_are_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_asks_for_more_is_refused_before_its_weights_are_read(tmp_path: Path) -> None:
     both_ways = entry("llama.attention.causal", BOOL, b"\0")
-    plain = tiny_model._metadata()
-    monkeypatch.setattr(tiny_model, "_metadata", lambda: [*plain, both_ways])
-    path = write_tiny_model(tmp_path / "bidirectional.gguf")
+    path = write_tiny_model(tmp_path / "bidirectional.gguf", more=[both_ways])
     message = re.escape(f"{path}: metadata 'llama.attention.causal' is False")
     with pytest.raises(UnsupportedModelError, match=message):
         read_header(path).program()
