@@ -129,7 +129,8 @@ def test_plan_and_explain_refuse_a_model_that_would_not_run_in_the_same_words(oc
     for verb in ("plan", "explain"):
         result = octavo(verb, str(path))
         assert (result.code, result.out) == (1, "")
-        assert result.err == ("octavo: architecture 'other' is not supported: llama, qwen2 are\n")
+        why = "architecture 'other' is not supported: llama, qwen2 are"
+        assert result.err == f"octavo: {path}: {why}\n"
 
 
 def test_the_context_that_was_not_given_is_the_models_if_that_is_less(octavo, tiny):
