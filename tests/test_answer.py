@@ -19,8 +19,11 @@ METRICS = Metrics(None, None, None, None, 0)
 class Bytes:
     """A byte is a token; one more ends a text."""
 
-    spec = SimpleNamespace(add_space_prefix=False)
+    spec = SimpleNamespace(add_space_prefix=False, tokens=[*map(chr, range(256)), "<end>"])
     eos_ids = frozenset({END})
+
+    def is_control(self, token_id: int) -> bool:
+        return token_id == END
 
     def shown_bytes(self, token_id: int, *, skip_special: bool) -> bytes:
         if token_id == END:
@@ -110,6 +113,21 @@ def test_a_token_that_ends_a_text_is_no_part_of_it(last, reason, text):
     answer.finish()
     found = answer.output(METRICS).outputs[0]
     assert (found.text, found.token_ids[-1]) == (text, last)
+
+
+def test_a_stop_string_may_be_or_hold_the_name_of_a_control_token():
+    for stop, text in (("<end>", "a\n"), ("\n<end>b", "a"), ("<end>bx", "a\nbc")):
+        request, answer = ask(stop=[stop], ignore_eos=True)
+        (sequence,) = request.sequences
+        for token in (*b"a\n", END, *b"bc"):
+            sequence.tokens.append(token)
+            if answer.catch_up():
+                break
+        end(request, "stop" if stop != "<end>bx" else "length")
+        answer.finish()
+        found = answer.output(METRICS).outputs[0]
+        assert (found.text, found.finish_reason) == (text, request.sequences[0].finish_reason)
+        assert len(found.token_ids) == {"<end>": 3, "\n<end>b": 4, "<end>bx": 5}[stop]
 
 
 def test_answers_are_in_the_order_of_their_index_and_pieces_name_it():

@@ -1,7 +1,8 @@
 """Answer: the text of one request as its tokens come, and its output when it is done.
 
 Comes in: a Request whose sequences grow. Goes out: pieces of text that never cut a character and
-hold back what may begin a stop string. Knows no engine: whoever steps it calls `catch_up`.
+hold back what may begin a stop string; control tokens are not shown. Knows no engine: whoever
+steps it calls `catch_up`.
 """
 
 from __future__ import annotations
@@ -98,6 +99,7 @@ class _Text:
     def __init__(self, sequence: Seq, tokenizer: Tokenizer) -> None:
         self._sequence = sequence
         self._stops = StopStrings(sequence.request.params.stop)
+        self._tokenizer = tokenizer
         self._detokenizer = Detokenizer(tokenizer, continuation=True)
         # These end a text and are not part of it.
         self._unseen = tokenizer.eos_ids | frozenset(sequence.request.params.stop_token_ids)
@@ -121,7 +123,7 @@ class _Text:
         for i in range(self._num_seen, len(tokens)):
             last = i == len(tokens) - 1 and reason == "stop"
             if not (last and tokens[i] in self._unseen):
-                self._show(self._stops.push(self._detokenizer.push(tokens[i])))
+                self._take_in(tokens[i])
         self._num_seen = len(tokens)
         if self.stopped and reason is not None:
             self._sequence.finish_reason = "stop"  # even if this was the last of max_tokens
@@ -137,6 +139,12 @@ class _Text:
         tokens = self._sequence.completion_token_ids[self._num_tokens_taken : seen]
         self._num_taken, self._num_tokens_taken = end, seen
         return StreamChunk(text, tuple(tokens), index=self._sequence.index)
+
+    def _take_in(self, token_id: int) -> None:
+        """A control token is not shown, but a stop string may have its name."""
+        if self._tokenizer.is_control(token_id):
+            self._show(self._stops.push_hidden(self._tokenizer.spec.tokens[token_id]))
+        self._show(self._stops.push(self._detokenizer.push(token_id)))
 
     def _show(self, text: str) -> None:
         if text:

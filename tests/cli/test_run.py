@@ -131,6 +131,24 @@ def test_stop_strings_may_be_given_more_than_once(octavo, tiny):
     assert (found["text"], found["finish_reason"]) == (text[0], "stop")
 
 
+def test_control_tokens_inside_an_answer_are_told_and_a_stop_string_may_name_one(octavo, tiny):
+    flags = ["--seed", "5", "--temperature", "1", "--top-p", "1", "--max-tokens", "100"]
+    drawn = octavo("run", tiny, "hello", *flags, "--ignore-eos", "--json")
+    answer = drawn.json["outputs"][0]
+    inside = [(at, i) for at, i in enumerate(answer["token_ids"]) if i >= 256]
+    assert inside == [(38, 256), (45, 257), (46, 256), (73, 256)]
+    assert "[drawn, not shown: <|im_start|> (3), <|im_end|>]\n" in drawn.err
+    stop = ["--ignore-eos", "--stop", "<|im_start|>"]
+    found = octavo("run", tiny, "hello", *flags, *stop, "--json")
+    stopped = found.json["outputs"][0]
+    assert stopped["token_ids"] == answer["token_ids"][:39]
+    assert stopped["finish_reason"] == "stop"
+    assert answer["text"].startswith(stopped["text"].removesuffix("\ufffd"))
+    assert "not shown" not in found.err  # it was asked for
+    ended = octavo("run", tiny, "hello", *flags)
+    assert "[drawn, not shown: <|im_start|>]\n" in ended.err  # not what ended it
+
+
 def test_several_answers_are_printed_one_after_another_each_under_a_line(octavo, tiny):
     flags = ["--max-tokens", "8", "--seed", "3", "--n", "3"]
     found = octavo("run", tiny, "hello", *flags, "--json").json

@@ -57,3 +57,49 @@ def test_any_pieces_give_the_text_up_to_the_first_stop(
         assert watcher.found is not None
         assert text.startswith(shown + watcher.found)
         assert not any(stop in shown for stop in stops)
+
+
+def test_a_stop_string_may_hold_the_name_of_a_token_that_is_not_shown() -> None:
+    stops = StopStrings(["\n<|start|>user"])
+    assert stops.push("Hello\n") == "Hello"
+    assert stops.push_hidden("<|start|>") == ""
+    assert stops.push("us") == ""
+    assert stops.push("ed") == "\nused"  # the name stays hidden
+    assert stops.push("!\n") == "!"
+    assert stops.push_hidden("<|start|>") == ""
+    assert stops.push("user: hi") == ""
+    assert stops.found == "\n<|start|>user"
+    assert stops.finish() == ""
+
+
+def test_what_is_shown_meets_a_stop_string_across_a_hidden_name() -> None:
+    stops = StopStrings(["END"])
+    assert stops.push("the E") == "the "
+    assert stops.push_hidden("<|x|>") == ""
+    assert stops.push("ND of") == ""
+    assert stops.found == "END"
+
+
+PIECES = st.lists(st.tuples(st.text("ab", min_size=1, max_size=4), st.booleans()), max_size=12)
+
+
+@given(PIECES, st.lists(st.text("ab", min_size=1, max_size=4), max_size=3))
+def test_names_and_text_meet_the_first_stop_of_either(
+    pieces: list[tuple[str, bool]], stops: list[str]
+) -> None:
+    watcher = StopStrings(stops)
+    whole, places, shown = "", list[int](), ""
+    for piece, hidden in pieces:
+        places += [] if hidden else range(len(whole), len(whole) + len(piece))
+        whole += piece
+        visible = "".join(whole[i] for i in places)
+        shown += (watcher.push_hidden if hidden else watcher.push)(piece)
+        assert visible.startswith(shown)
+        hits = [whole.find(stop) for stop in stops if stop in whole]
+        hits += [places[visible.find(stop)] for stop in stops if stop in visible]
+        if hits:
+            assert watcher.found is not None
+            assert shown == "".join(whole[i] for i in places if i < min(hits))
+            return
+        assert watcher.found is None
+    assert shown + watcher.finish() == "".join(whole[i] for i in places)

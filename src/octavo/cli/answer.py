@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from octavo.cli.figures import number, size
+from octavo.cli.screen import one_line
 from octavo.errors import UsageError, counted
 from octavo.request import RequestOutput
 from octavo.sampling_params import SamplingParams
+
+if TYPE_CHECKING:
+    from octavo.tokenizer import Tokenizer
 
 System = Annotated[str | None, typer.Option(help="A system message before the prompt.")]
 Template = Annotated[
@@ -50,3 +55,14 @@ def figures_line(output: RequestOutput) -> str:
 
 def _rate(tokens_per_second: float | None) -> str:
     return "not measured" if tokens_per_second is None else f"{number(tokens_per_second)} tok/s"
+
+
+def hidden_line(output: RequestOutput, tokenizer: Tokenizer) -> str | None:
+    """The control tokens inside the answers: drawn, but no text. The one that ends an answer is
+    none of them."""
+    drawn: Counter[str] = Counter()
+    for answer in output.outputs:
+        inside = answer.token_ids[:-1] if answer.finish_reason == "stop" else answer.token_ids
+        drawn.update(tokenizer.spec.tokens[i] for i in inside if tokenizer.is_control(i))
+    names = [one_line(name) + (f" ({count})" if count > 1 else "") for name, count in drawn.items()]
+    return f"[drawn, not shown: {', '.join(names)}]" if names else None

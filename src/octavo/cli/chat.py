@@ -21,6 +21,7 @@ from octavo.cli.answer import (
     Template,
     check_logprobs,
     figures_line,
+    hidden_line,
     read_template,
 )
 from octavo.cli.figures import pairs
@@ -175,6 +176,8 @@ class Conversation:
         self._transcript.note(encoded, ids, drawn)
         if output is not None:
             self.turns.append(output)
+            if hidden := hidden_line(output, self._llm.tokenizer):
+                self._screen.note(hidden)
             self._screen.note(figures_line(output))
 
     def show_stats(self) -> None:

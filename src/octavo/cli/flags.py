@@ -81,7 +81,11 @@ SAMPLING = (
     Flag("presence_penalty", float, "Subtracted from the logits of tokens in the answer."),
     Flag("frequency_penalty", float, "The same, times how often the token stands there."),
     Flag("seed", int, "Makes the draw repeatable; default: drawn, and told in --json."),
-    Flag("stop", list[str], "End before this text; may be given again."),
+    Flag(
+        "stop",
+        list[str],
+        "End before this text, which may name a control token; may be given again.",
+    ),
     Flag("stop_token_ids", list[int], "End at this token id; may be given again."),
     Flag("ignore_eos", bool, "Go on past the model's end token."),
     Flag("logprobs", int, "Give log-probabilities of each token and this many others (--json)."),

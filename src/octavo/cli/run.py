@@ -15,6 +15,7 @@ from octavo.cli.answer import (
     Template,
     check_logprobs,
     figures_line,
+    hidden_line,
     read_template,
 )
 from octavo.cli.figures import number
@@ -101,6 +102,8 @@ def run(
         _show_answers(output, screen)
     else:
         output = _stream(llm.stream(ids, sampling, options), screen, trace)
+    if hidden := hidden_line(output, llm.tokenizer):
+        screen.note(hidden)
     screen.note(figures_line(output))
     if stats:
         screen.note("\n".join([cache_line(output), kv_line(llm.info), stats_text(llm)]))

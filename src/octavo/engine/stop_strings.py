@@ -1,43 +1,68 @@
 """StopStrings: lets text through up to the first stop string, holding back what may be its
 beginning.
 
-Comes in: pieces of text in order. Goes out: what may be shown. Knows no tokens.
+Comes in: pieces of text in order, and the names of tokens that are not shown between them. Goes
+out: what may be shown. A stop string is looked for in what is shown, and in the same with the
+names. Knows no tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class StopStrings:
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
-        self._held = ""
+        self._held = ""  # the names too
+        self._places: list[int] = []  # in _held, of the characters that are shown
         self.found: str | None = None
 
     def push(self, text: str) -> str:
         """The part of all text so far that is now sure to be shown. Nothing once a stop was
         found."""
-        if self.found is not None:
-            return ""
-        self._held += text
-        at = {stop: self._held.find(stop) for stop in self._stops}
-        hits = [(position, stop) for stop, position in at.items() if position >= 0]
-        if hits:
-            position, self.found = min(hits)
-            shown, self._held = self._held[:position], ""
-            return shown
-        keep = max((self._overlap(stop) for stop in self._stops), default=0)
-        shown = self._held[: len(self._held) - keep]
-        self._held = self._held[len(self._held) - keep :]
-        return shown
+        if not self._stops:
+            return text
+        return self._take_in(text, range(len(self._held), len(self._held) + len(text)))
+
+    def push_hidden(self, name: str) -> str:
+        """The same, of a name that is not shown."""
+        return self._take_in(name, ())
 
     def finish(self) -> str:
         """What was held back for a stop string that never came."""
-        shown, self._held = self._held, ""
+        return self._let_go(len(self._held))
+
+    def _take_in(self, text: str, places: Iterable[int]) -> str:
+        if self.found is not None:
+            return ""
+        self._held += text
+        self._places += places
+        views: list[tuple[str, Sequence[int]]] = [(self._held, range(len(self._held)))]
+        if len(self._places) < len(self._held):
+            views.append(("".join(self._held[i] for i in self._places), self._places))
+        hits, keep_from = [], len(self._held)
+        for seen, place in views:
+            for stop in self._stops:
+                if (at := seen.find(stop)) >= 0:
+                    hits.append((place[at], stop))
+                elif overlap := _overlap(seen, stop):
+                    keep_from = min(keep_from, place[len(seen) - overlap])
+        if not hits:
+            return self._let_go(keep_from)
+        end, self.found = min(hits)
+        shown, self._held, self._places = self._let_go(end), "", []
         return shown
 
-    def _overlap(self, stop: str) -> int:
-        """Length of the longest end of the held text that begins `stop`."""
-        longest = min(len(stop) - 1, len(self._held))
-        return next((n for n in range(longest, 0, -1) if self._held.endswith(stop[:n])), 0)
+    def _let_go(self, end: int) -> str:
+        """What is shown of the first `end` characters, which are held no longer."""
+        shown = "".join(self._held[i] for i in self._places if i < end)
+        self._held = self._held[end:]
+        self._places = [i - end for i in self._places if i >= end]
+        return shown
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that begins `stop`."""
+    longest = min(len(stop) - 1, len(text))
+    return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)
