@@ -91,7 +91,7 @@ void write_kv(const std::string& isa, Array<uint8_t, 1> pages, const KVLayout& l
     check(position >= 0, "positions", "at least 0", position);
     check_blocks(layout, block_table, position, position + 1, pages.size());
   }
-  nb::gil_scoped_release release;
+  const ReleasedGil released;
   for (int64_t i = 0; i < tokens; i++) {
     const int32_t position = positions.data()[i], block = block_table.data()[position / layout.block_size];
     for (int32_t head = 0; head < layout.kv_heads; head++) {
@@ -134,7 +134,7 @@ void attention(const std::string& isa, Array<float, 3> out, Array<const float, 3
   const AttentionArgs args = {&layout, pages.data(), block_table.data(), q.data(), heads * layout.k_dim,
                               heads * layout.v_dim, layer, (int32_t)group, first_position, (int32_t)rows, window, scale};
   check_blocks(layout, block_table, attention_first_visible(&args, 0), first_position + rows, pages.size());
-  nb::gil_scoped_release release;
+  const ReleasedGil released;
   // 0xff.. is a NaN: nothing may be read from scratch before it is written.
   std::vector<uint8_t> memory((size_t)attention_scratch_bytes(&layout) + 64, 0xff);
   void* scratch = (void*)(((uintptr_t)memory.data() + 63) / 64 * 64);

@@ -28,7 +28,7 @@ void simd_word(const std::string& isa, const std::string& word, VectorsOut out, 
   for (const Vectors* arg : {&a, &b, &c}) {
     if (arg->shape(0) != out.shape(0)) throw nb::value_error("a, b, c: expected as many vectors as out");
   }
-  nb::gil_scoped_release release;
+  const ReleasedGil released;
   for (size_t i = 0; i < out.shape(0); i++) {
     probe.run(a.data() + i * 64, b.data() + i * 64, c.data() + i * 64, out.data() + i * 64);
   }

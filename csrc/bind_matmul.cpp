@@ -86,7 +86,7 @@ nb::bytes quantize(const std::string& isa, const Rows& x, const std::string& kin
   check_rows(x, kind);
   PackedRows rows(kind, (int64_t)x.shape(0), (int64_t)x.shape(1));
   {
-    nb::gil_scoped_release release;
+    const ReleasedGil released;
     quantize_rows(table, x, rows.acts);
   }
   return nb::bytes((const char*)rows.acts.data, (size_t)rows.bytes);
@@ -121,7 +121,7 @@ void matmul(const std::string& isa, const PackedWeight& weight, const Rows& x, c
   expect_shape(out, "out", rows, columns);
   if (bias) expect((int64_t)bias->shape(0) == w.rows, "bias", std::to_string(w.rows) + " values", std::to_string(bias->shape(0)));
   if (add) expect_shape(*add, "add", rows, columns);
-  nb::gil_scoped_release release;
+  const ReleasedGil released;
   PackedRows packed(kind, rows, w.cols);
   quantize_rows(table, x, packed.acts);
   table.matmul->matmul(&w, cut.panel0, cut.panel1, &packed.acts, cut.tile0, cut.tile1, bias ? bias->data() : nullptr,
@@ -137,7 +137,7 @@ double time_matmul(const std::string& isa, const PackedWeight& weight, const Row
   check_rows(x, kind);
   expect((int64_t)x.shape(1) == w.cols, "x", std::to_string(w.cols) + " columns", std::to_string(x.shape(1)));
   expect(repeats >= 1, "repeats", "at least 1", std::to_string(repeats));
-  nb::gil_scoped_release release;
+  const ReleasedGil released;
   PackedRows packed(kind, (int64_t)x.shape(0), w.cols);
   quantize_rows(table, x, packed.acts);
   std::vector<float> out((size_t)packed.acts.rows * (size_t)w.rows);
@@ -156,7 +156,7 @@ void expand_row(const std::string& isa, const PackedWeight& weight, int32_t row,
   const Weight& w = weight.weight();
   expect(row >= 0 && row < w.rows, "row", "0.." + std::to_string(w.rows - 1), std::to_string(row));
   expect((int64_t)out.shape(0) == w.cols, "out", std::to_string(w.cols) + " values", std::to_string(out.shape(0)));
-  nb::gil_scoped_release release;
+  const ReleasedGil released;
   table.matmul->expand_row(&w, row, out.data());
 }
 
@@ -174,7 +174,7 @@ PackedWeight* pack(ThreadPool& pool, const Bytes& src, int ggml_type, int64_t ro
          std::to_string(bytes) + " bytes for " + block.name + " (" + std::to_string(rows) + ", " + std::to_string(cols) + ")",
          std::to_string(src.shape(0)));
   auto packed = std::make_unique<PackedWeight>(rows, cols, format, std::move(memory));  // the GIL guards `memory`
-  nb::gil_scoped_release release;
+  const ReleasedGil released;
   pack_weight(pool, src.data(), ggml_type, *packed);
   return packed.release();
 }

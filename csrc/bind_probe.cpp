@@ -26,7 +26,7 @@ double read_bandwidth(const std::string& isa, ThreadPool& pool, const Bytes& dat
   Context c{&table_for(isa), data.data(), (int64_t)data.shape(0) / pool.size() / kReadStep * kReadStep, repeats};
   if (c.slice < 1) throw nb::value_error("data: expected at least 512 bytes a thread");
   if (repeats < 1) throw nb::value_error("repeats: expected at least 1");
-  nb::gil_scoped_release release;
+  const ReleasedGil released;
   const auto begin = std::chrono::steady_clock::now();
   pool.run([](void* context, int thread) noexcept {
     auto& c = *static_cast<Context*>(context);
@@ -40,7 +40,7 @@ double integer_peak(const std::string& isa, ThreadPool& pool, int64_t iterations
   struct Context { const KernelTable* table; int64_t iterations; };
   Context c{&table_for(isa), iterations};
   if (iterations < 1) throw nb::value_error("iterations: expected at least 1");
-  nb::gil_scoped_release release;
+  const ReleasedGil released;
   const auto begin = std::chrono::steady_clock::now();
   pool.run([](void* context, int) noexcept {
     auto& c = *static_cast<Context*>(context);

@@ -129,7 +129,7 @@ class PyProgram {
       same("op_ns", (int64_t)parts_.ops.size(), op_ns->shape(0));
       s.op_ns = op_ns->data();
     }
-    nb::gil_scoped_release release;
+    const ReleasedGil released;
     program_->run(pool_, s);
   }
 

@@ -43,7 +43,7 @@ void rms_norm(const std::string& isa, FloatsOut out, Floats x, Floats weight, fl
   const int32_t n = length("x", x.size());
   need_size("weight", weight.size(), x.size());
   need_size("out", out.size(), x.size());
-  nb::gil_scoped_release release;
+  const ReleasedGil released;
   k.rms_norm(x.data(), weight.data(), eps, n, out.data());
 }
 
@@ -52,7 +52,7 @@ void rope(const std::string& isa, Array<float, 2> x, Floats cos, Floats sin, int
   if (2 * cos.size() > x.shape(1)) refuse("cos", "at most dim/2 values", std::to_string(cos.size()));
   need_size("sin", sin.size(), cos.size());
   need_range("style", style, kRopeInterleaved, kRopeHalves);
-  nb::gil_scoped_release release;
+  const ReleasedGil released;
   k.rope(x.data(), (int32_t)x.shape(0), (int32_t)x.shape(1), (int32_t)(2 * cos.size()), cos.data(), sin.data(), style);
 }
 
@@ -60,7 +60,7 @@ void silu_mul(const std::string& isa, FloatsOut out, Floats gate, Floats up) {
   const RowKernels& k = rows_for(isa);
   need_size("up", up.size(), gate.size());
   need_size("out", out.size(), gate.size());
-  nb::gil_scoped_release release;
+  const ReleasedGil released;
   k.silu_mul(gate.data(), up.data(), (int32_t)gate.size(), out.data());
 }
 
@@ -106,7 +106,7 @@ void edit_tile(const std::string& isa, FloatsOut logits, int32_t base, std::opti
     refuse("mask", "a bit for each of " + std::to_string(base + n) + " tokens", std::to_string(mask->size()) + " words");
   const Edit* list = reinterpret_cast<const Edit*>(edits.data());
   need_sorted_edits(list, edits.shape(0));
-  nb::gil_scoped_release release;
+  const ReleasedGil released;
   k.edit_tile(logits.data(), base, n, mask ? mask->data() : nullptr, list, (int32_t)edits.shape(0));
 }
 
@@ -116,7 +116,7 @@ void top_k_tile(const std::string& isa, IntsOut ids, FloatsOut values, Floats lo
   need_size("values", values.size(), ids.size());
   const int32_t n = length("logits", logits.size());
   need_range("base", base, 0, (int64_t)INT32_MAX - n);
-  nb::gil_scoped_release release;
+  const ReleasedGil released;
   k.top_k_tile(logits.data(), n, base, (int32_t)ids.size(), ids.data(), values.data());
 }
 
@@ -128,7 +128,7 @@ void merge_top_k(const std::string& isa, IntsOut out_ids, FloatsOut out_values, 
   need_size("out_values", out_values.size(), out_ids.size());
   need_size("ids", ids.shape(1), out_ids.size());
   need_size("values", values.size(), ids.size());
-  nb::gil_scoped_release release;
+  const ReleasedGil released;
   k.merge_top_k(ids.data(), values.data(), tiles, (int32_t)out_ids.size(), out_ids.data(), out_values.data());
 }
 
@@ -144,7 +144,7 @@ int32_t sample(const std::string& isa, Floats logits, float temperature, int32_t
   if (!(u >= 0.0 && u < 1.0)) refuse("u", "0 to 1, less than 1", std::to_string(u));
   if ((int64_t)scratch.size() * 8 < sample_scratch_bytes(n))
     refuse("scratch", "at least " + std::to_string(sample_scratch_bytes(n) / 8) + " values", std::to_string(scratch.size()));
-  nb::gil_scoped_release release;
+  const ReleasedGil released;
   return k.sample(logits.data(), n, temperature, top_k, top_p, min_p, u, scratch.data());
 }
 
@@ -153,7 +153,7 @@ void log_softmax_at(const std::string& isa, FloatsOut out, Floats logits, Ints i
   const int32_t n = length("logits", logits.size(), kMaxVocab);
   need_size("out", out.size(), ids.size());
   for (size_t i = 0; i < ids.size(); i++) need_range("ids", ids.data()[i], 0, n - 1);
-  nb::gil_scoped_release release;
+  const ReleasedGil released;
   k.log_softmax_at(logits.data(), n, ids.data(), (int32_t)ids.size(), out.data());
 }
 

@@ -19,7 +19,7 @@ void bind_thread_pool(nb::module_& m) {
              // Each thread adds its number between barriers; a lost or early thread changes the sums. For tests.
              struct Context { ThreadPool* pool; int64_t rounds; std::vector<int64_t> cells; int64_t wrong; };
              Context c{&pool, rounds, std::vector<int64_t>((size_t)pool.size() * 16), 0};
-             nb::gil_scoped_release release;
+             const ReleasedGil released;
              pool.run([](void* context, int thread) noexcept {
                auto& c = *static_cast<Context*>(context);
                for (int64_t r = 1; r <= c.rounds; ++r) {

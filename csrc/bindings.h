@@ -1,7 +1,8 @@
-// bindings.h: what every bind_*.cpp begins with: the level's table by name.
+// bindings.h: what every bind_*.cpp begins with: the level's table by name, and work without the GIL.
 #pragma once
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
+#include <unistd.h>
 
 #include <string>
 
@@ -16,6 +17,26 @@ inline const KernelTable& table_for(const std::string& isa) {
   if (const KernelTable* table = kernel_table(isa.c_str())) return *table;
   throw nb::value_error(("isa: expected one of " + isa_list() + ", got " + isa).c_str());
 }
+
+// Without the GIL while it lives, as nb::gil_scoped_release, but for the end of the process: a daemon thread that wants
+// the GIL back from an interpreter that has ended is taken down by Python (before 3.14) with pthread_exit, whose
+// unwinding may not leave a destructor: the process would abort. Such a thread stops here; the process ends without it.
+class ReleasedGil {
+ public:
+  ReleasedGil() : state_(PyEval_SaveThread()) {}
+  ~ReleasedGil() {
+    try {
+      PyEval_RestoreThread(state_);
+    } catch (...) {  // only pthread_exit's unwinding comes through C
+      for (;;) pause();
+    }
+  }
+  ReleasedGil(const ReleasedGil&) = delete;
+  ReleasedGil& operator=(const ReleasedGil&) = delete;
+
+ private:
+  PyThreadState* state_;
+};
 
 void bind_dispatch(nb::module_& m);
 void bind_matmul(nb::module_& m);
