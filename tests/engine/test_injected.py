@@ -3,6 +3,7 @@ did its work and just after."""
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import pytest
@@ -92,14 +93,13 @@ def poison(engine: Engine, tokens: list[int]) -> None:
 
 
 def test_the_one_request_that_the_model_fails_on_is_found() -> None:
-    """Three requests share the step that fails. Each runs alone once: 0 and 2 go on, 1 ends."""
+    """Three requests share the step that fails. Each then runs alone: 0 and 2 go on, 1 ends."""
     engine = tiny_engine(MODEL, POOL, step_ms=None)
     requests = [add(engine, [10 + i] * 5, max_tokens=4, temperature=0) for i in range(3)]
     poison(engine, [11])
-    assert engine.step().grown == []
-    alone = [engine.step() for _ in range(3)]
-    assert [[s.request for s in a.grown] for a in alone] == [[requests[0]], [], [requests[2]]]
-    assert [a.finished for a in alone] == [[], [requests[1]], []]
+    result = engine.step()
+    assert [s.request for s in result.grown] == [requests[0], requests[2]]
+    assert result.finished == [requests[1]]
     engine.check_integrity()
     run(engine)
     assert str(requests[1].error) == "injected"
@@ -109,6 +109,56 @@ def test_the_one_request_that_the_model_fails_on_is_found() -> None:
         same = add(quiet, [10 + i] * 5, max_tokens=4, temperature=0)
         run(quiet)
         assert answers(requests[i]) == answers(same)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_error_that_no_request_caused_is_raised_and_all_live_on(count: int) -> None:
+    """The model fails once. None of the requests fails alone: each got its token meanwhile."""
+    engine, quiet = (tiny_engine(MODEL, POOL, step_ms=None) for _ in range(2))
+    asked = {"max_tokens": 4, "temperature": 1.0, "seed": 3}
+    requests, same = (
+        [add(e, [10 + i] * 5, **asked) for i in range(count)] for e in (engine, quiet)
+    )
+    fault = Fault(engine._runner, "forward", error=RuntimeError("injected"), nth=1, after=True)
+    with pytest.raises(RuntimeError, match="injected"):
+        engine.step()
+    fault.remove()
+    assert [r.sequences[0].num_completion_tokens for r in requests] == [1] * count
+    engine.check_integrity()
+    assert len(engine.step().grown) == 2 * count  # and those of the step that raised
+    run(engine)
+    run(quiet)
+    assert [answers(r) for r in requests] == [answers(r) for r in same]
+
+
+@pytest.mark.parametrize("part", ["runner.forward", "sampler.draw"])
+def test_what_a_signal_handler_raises_is_no_requests_fault(part: str) -> None:
+    """As `signal.alarm` time-outs do: raised at once, whatever the engine was at."""
+    engine = tiny_engine(MODEL, POOL, step_ms=None)
+    requests = [add(engine, [10 + i] * 5, max_tokens=4, temperature=1.0) for i in range(3)]
+    owner, name = PARTS[part](engine)
+    real = getattr(owner, name)
+
+    def alarmed(*args: Any) -> Any:
+        signal.raise_signal(signal.SIGALRM)
+        return real(*args)
+
+    def time_out(*_: object) -> None:
+        raise TimeoutError("too late")
+
+    setattr(owner, name, alarmed)
+    before = signal.signal(signal.SIGALRM, time_out)
+    try:
+        with pytest.raises(TimeoutError, match="too late"):
+            engine.step()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    setattr(owner, name, real)
+    run(engine)
+    assert [r.error for r in requests] == [None] * 3
+    drawing = part == "sampler.draw"  # the one that was drawn for ends, as by Ctrl-C
+    first = "abort" if drawing else "length"
+    assert [r.sequences[0].finish_reason for r in requests] == [first, "length", "length"]
 
 
 def test_a_request_alone_in_its_step_is_known_at_once() -> None:

@@ -22,9 +22,9 @@ import pytest
 from octavo.engine.engine import Engine
 from octavo.request import Request
 from tests.engine.busy import Busy
-from tests.engine.interrupt import Line, call_raising
+from tests.engine.interrupt import AlarmError, Line, call_raising
 
-ERRORS = [RuntimeError, KeyboardInterrupt]
+ERRORS = [RuntimeError, KeyboardInterrupt, AlarmError]
 OPTIONS: list[dict[str, Any]] = [
     {},
     {"schedule": "longest-prefix"},

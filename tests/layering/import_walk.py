@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "config", "durable", "sampling_params", "request", "batch", "records"}),
+    frozenset(
+        {
+            *("errors", "interrupts", "config", "durable"),
+            *("sampling_params", "request", "batch", "records"),
+        }
+    ),
     frozenset({"program", "kernels", "tokenizer", "kv_cache"}),
     frozenset({"weights", "model", "protocol"}),
     frozenset({"engine"}),

@@ -3,9 +3,10 @@
 Owns the scheduler, the runner and the sampler. One caller at a time.
 
 A step is a transaction. What raises before rows were computed changes nothing; the requests of such
-a step are then run one at a time, which cannot change a bit of them, until the one that raises
-again has been found: it ends with the error, the others never notice. What raises while a request
-is booked ends that request alone.
+a step are then run one at a time, which cannot change a bit of them: one that raises again ends
+with its error, the others never notice. If none does, no request caused the error: it is raised to
+the caller, and all requests live on. What raises while a request is booked ends that request alone;
+an interrupt (`octavo.interrupts`) is always raised to the caller.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from octavo.engine.step_budget import StepBudget
 from octavo.engine.step_log import StepLog, StepRun, occupancy
 from octavo.engine.step_plan import StepPlan
 from octavo.errors import OctavoError, OutOfMemoryError
+from octavo.interrupts import is_interrupt
 from octavo.kv_cache.manager import KVCacheManager
 from octavo.kv_cache.names import Namespace
 from octavo.records import StepRecord
@@ -54,7 +56,7 @@ class EngineLimits:
 @dataclass(slots=True)
 class StepResult:
     """Sequences that got a token, and requests that ended, in the order it happened. `outputs`:
-    what they were drawn from, in the order of the batch; none of a step that raised."""
+    what the last batch that ran gave, in its order."""
 
     grown: list[Seq] = field(default_factory=list)
     finished: list[Request] = field(default_factory=list)
@@ -86,7 +88,6 @@ class Engine:
         self._result = StepResult()  # of the step that runs, or of one that raised
         self._open: dict[Request, None] = {}  # requests whose end was not settled
         self._deadlines: list[Request] = []  # unfinished requests that have one, soonest first
-        self._suspects: list[Request] = []  # of a step that raised: each runs alone once
         self._num_added = 0
 
     @property
@@ -223,33 +224,52 @@ class Engine:
         assert self._deadlines == sorted(self._deadlines, key=_deadline)
 
     def _step(self, result: StepResult) -> None:
+        """A step of all; if it raises, one of each of its requests alone."""
+        plan = self._scheduler.schedule()
+        error = self._try(plan, result)
+        if error is None:
+            return
+        guilty = [r for r in plan.requests if self._fails_alone(r, result)]
+        if not guilty:
+            raise error
+
+    def _fails_alone(self, request: Request, result: StepResult) -> bool:
+        if request not in self._scheduler.running:
+            return False  # another one's turn took its place
+        error = self._try(self._scheduler.schedule(request), result)
+        if error is not None:
+            self._fail(request, error, result)
+        return error is not None
+
+    def _try(self, plan: StepPlan, result: StepResult) -> Exception | None:
+        """Run a plan and book what it gave; or an error before that, which changed nothing."""
         begin = self._clock()
-        plan = self._scheduler.schedule(self._next_suspect())
         if not plan.scheduled:
             self._make_copies(plan)
-            self._suspects = self._suspects[1:]
-            return
+            return None
         try:
             run, result.outputs = self._run(plan)
         except Exception as error:
             self._recover()
-            self._suspect(plan, error, result)
-            return
+            if is_interrupt(error):
+                raise
+            return error
         for item in plan.scheduled:
             self._scheduler.commit(item)
-        self._suspects = self._suspects[1:]
         used = occupancy(self._kv, self._scheduler.tables)
         for request, outputs in _by_request(plan, result.outputs).items():
             try:
                 self._book(request, outputs, result)
-            except Exception as error:
+            except BaseException as error:
+                if is_interrupt(error):
+                    self._break_off(request, "abort", result)
+                    raise
+                assert isinstance(error, Exception)
                 self._fail(request, error, result)
-            except BaseException:
-                self._break_off(request, "abort", result)
-                raise
         seconds = self._clock() - begin
         self._budget.observe([(s.begin, s.end) for s in plan.scheduled], seconds)
         self._log.note(run, used, seconds=seconds, num_waiting=self._scheduler.num_waiting)
+        return None
 
     def _run(self, plan: StepPlan) -> tuple[StepRun, list[HeadOutput]]:
         rows = head_rows(plan, self._sampler)
@@ -339,18 +359,6 @@ class Engine:
             self._end(request, "abort", self._result)
         self._growth.retain(self._open)
         self._deadlines = [r for r in self._deadlines if r in self._open]
-
-    def _suspect(self, plan: StepPlan, error: Exception, result: StepResult) -> None:
-        """A step raised before anything was booked: was it the only request, or which of them?"""
-        if len(plan.requests) == 1:
-            self._fail(plan.requests[0], error, result)
-        else:
-            self._suspects = plan.requests
-
-    def _next_suspect(self) -> Request | None:
-        running = set(self._scheduler.running)
-        self._suspects = [r for r in self._suspects if r in running]
-        return self._suspects[0] if self._suspects else None
 
 
 def _deadline(request: Request) -> float:
