@@ -11,15 +11,15 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check
 # What a compiled core depends on; Python sources are used in place and need no new install.
 CORE = pyproject.toml CMakeLists.txt $(wildcard cmake/* build_backend/*.py csrc/* csrc/kernels/*)
 
-.PHONY: demo test check build test-zig clean
+.PHONY: demo test check build test-zig test-newest clean
 
 demo: $(VENV)/.installed  ## fetch SmolLM2 and let it answer
 	$(BIN)/octavo pull smollm2
 	$(BIN)/octavo run smollm2 "Lionel Messi is a" --raw --max-tokens 48 --temperature 0
 	$(BIN)/octavo run smollm2 "Why is the sky blue?" --max-tokens 96 --temperature 0
 
-test: $(VENV)/.dev  ## every test but the ziglang build
-	$(PYTHON) -m pytest -m "not zig"
+test: $(VENV)/.dev  ## every test but those that build for another compiler or Python
+	$(PYTHON) -m pytest -m "not zig and not newest"
 
 check: $(VENV)/.dev  ## lint, format, types, layers
 	$(PYTHON) -m ruff check .
@@ -34,6 +34,9 @@ build:  ## compile the core in place, for work on it; PYTHON must have cmake, ni
 
 test-zig: $(VENV)/.dev  ## build and import the core where no compiler is to be found (minutes)
 	$(PYTHON) -m pytest -m zig tests/packaging
+
+test-newest: $(VENV)/.dev  ## build for the newest Python there is, and see programs end (minutes)
+	$(PYTHON) -m pytest -m newest tests/packaging
 
 clean:
 	rm -rf build dist src/octavo/kernels/_native*.so $(VENV)/.installed $(VENV)/.dev

@@ -141,7 +141,7 @@ def test_a_step_looks_only_at_answers_that_changed(
 def test_an_llm_that_is_gone_leaves_no_timer(tiny_path: Path) -> None:
     llm = LLM(tiny_path, threads=1)
     llm.generate([1], SHORT)
-    timer = llm.desk._alarm._timer
+    timer = llm.desk._alarm._thread
     assert timer is not None
     assert timer.is_alive()
     del llm

@@ -19,7 +19,6 @@ import pytest
 
 from octavo import LLM, AsyncEngine, RequestOptions, RequestOutput, SamplingParams
 from octavo.answer import _Text
-from octavo.answer_desk import Ask
 from octavo.async_engine import TokenStream
 from octavo.batch import Batch, StepOutput
 from octavo.errors import (
@@ -120,10 +119,14 @@ def test_streamed_pieces_make_each_answer_and_the_last_one_has_the_output(
 
 
 def test_what_is_wrong_with_a_request_is_raised_where_it_is_made(llm: LLM) -> None:
+    """Or, of a text, where it is read: it is encoded in another thread."""
+
     async def story() -> None:
         async with AsyncEngine(llm) as engine:
             with pytest.raises(UsageError, match="the prompt is empty"):
-                engine.stream("")
+                engine.stream([])
+            with pytest.raises(UsageError, match="the prompt is empty"):
+                await anext(engine.stream(""))
             with pytest.raises(PromptTooLongError, match="has 200 tokens, the context holds 128"):
                 await engine.generate([1] * 200)
             with pytest.raises(UsageError, match="stop_token_ids has 999: expected 0 to 257"):
@@ -362,12 +365,33 @@ def test_a_text_that_cannot_be_told_fails_its_request_alone(
     run(story())
 
 
-def test_an_error_of_the_engine_ends_what_was_open_and_the_next_request_is_answered(
+def test_a_step_that_fails_once_is_run_again(
+    llm: LLM, reference: LLM, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    schedule = llm._engine._scheduler.schedule
+    errors = iter([RuntimeError("for once")])
+
+    def failing(*args: Any) -> Any:
+        for error in errors:
+            raise error
+        return schedule(*args)
+
+    async def story() -> None:
+        async with AsyncEngine(llm) as engine:
+            monkeypatch.setattr(llm._engine._scheduler, "schedule", failing)
+            found = await engine.generate(PROMPTS[2], GREEDY)
+            assert found.outputs == reference.generate(PROMPTS[2], GREEDY)[0].outputs
+        assert "a step failed, and no request caused it: they go on" in caplog.text
+
+    run(story())
+
+
+def test_an_engine_that_fails_ends_what_was_open_and_the_next_request_is_answered(
     llm: LLM, reference: LLM, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     gate = Gate(llm, monkeypatch)
     schedule = llm._engine._scheduler.schedule
-    errors = iter([RuntimeError("a bug of the scheduler")])
+    errors = iter([RuntimeError("a bug of the scheduler") for _ in range(2)])
 
     def failing(*args: Any) -> Any:
         for error in errors:
@@ -503,11 +527,11 @@ def test_who_stops_waiting_for_the_end_does_not_stop_it(
 
 def test_an_llm_has_one_async_engine_at_a_time(llm: LLM) -> None:
     llm.generate([1], GREEDY)
-    assert llm.desk._alarm._timer is not None
+    assert llm.desk._alarm.due is not None
 
     async def story() -> None:
         async with AsyncEngine(llm):
-            assert llm.desk._alarm._timer is None  # its thread cares for idle memory
+            assert llm.desk._alarm.due is None  # its thread cares for idle memory
             with pytest.raises(UsageError, match="this LLM has an AsyncEngine: share it, or close"):
                 AsyncEngine(llm)
         async with AsyncEngine(llm) as engine:
@@ -600,7 +624,7 @@ def test_a_stream_is_read_in_its_own_loop_only(llm: LLM, reference: LLM) -> None
 
 def test_a_piece_for_a_loop_that_has_just_closed_is_dropped() -> None:
     async def begin() -> Mailbox:
-        return Mailbox(Ask([1], GREEDY, RequestOptions()), streams=True)
+        return Mailbox(streams=True)
 
     mailbox = asyncio.run(begin())
     mailbox.put([StreamChunk("text", (1,))])
@@ -745,7 +769,7 @@ def test_an_idle_engine_wakes_by_itself_only_when_memory_has_idled_enough(
             await engine.generate([1], replace(GREEDY, max_tokens=1))
             await bell.sleep(2)  # for no time at all, and after it
             assert bell.timeouts[2:] == [0, None]
-            assert llm.desk._alarm._timer is None  # the thread does its work
+            assert llm.desk._alarm.due is None  # the thread does its work
             assert reclaimers == ["MainThread", "caller", "octavo-engine", "octavo-engine"]
 
     run(story())
@@ -755,8 +779,8 @@ def test_a_server_needs_nothing_else(llm: LLM) -> None:
     async def story() -> None:
         async with AsyncEngine(llm) as engine:
             messages = [{"role": "user", "content": "hi"}]
-            assert engine.encode_chat(messages) == llm.encode_chat(messages)
-            assert engine.encode("hi") == llm.encode("hi")
+            assert await engine.encode_chat(messages) == llm.encode_chat(messages)
+            assert await engine.encode("hi") == llm.encode("hi")
             assert (engine.info, engine.config) == (llm.info, llm.config)
             assert engine.tokenizer.token_bytes(257) == b"<|im_end|>"
             assert [r.step for r in engine.records] == []

@@ -6,6 +6,8 @@ of its own is open; whoever steps brings every answer forward.
 1. Threads have their turn in the order in which they asked: one that steps in a loop keeps another
    waiting for one step, never for its whole answer.
 2. To end an answer waits for no step: the thread that next has its turn does it before it steps.
+   What a finalizer may call takes no lock that it would have to wait for, starts no thread, and
+   does nothing once Python ends.
 3. When nothing runs, memory that idles goes back to the system, now or when it has idled enough.
 
 Knows tokens and text, no prompts and no event loops.
@@ -13,16 +15,21 @@ Knows tokens and text, no prompts and no event loops.
 
 from __future__ import annotations
 
+import queue
+import sys
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from octavo.answer import Answer
 from octavo.engine.engine import Engine, StepResult
 from octavo.errors import UsageError
+from octavo.interrupts import is_interrupt
 from octavo.request import FinishReason, Request, RequestOptions, RequestOutput
 from octavo.sampling_params import SamplingParams
 from octavo.tokenizer import Tokenizer
@@ -60,11 +67,11 @@ class AnswerDesk:
         self._abandoned: deque[Answer] = deque()
         self._missed = False  # a step raised before all its answers were brought forward
         self._watcher: Watcher | None = None
-        self._alarm = _Alarm(self)
+        self._alarm = Alarm(self)
         self._lock = threading.Lock()  # whose thread has its turn
         self._queue = threading.Lock()
         self._last = threading.Lock()  # of the thread that asked last: held until its turn is over
-        weakref.finalize(self, self._alarm.cancel)
+        weakref.finalize(self, self._alarm.end)
 
     @property
     def num_open(self) -> int:
@@ -99,6 +106,8 @@ class AnswerDesk:
         """End what nobody waits for. Never waits for a turn: the garbage collector may close a
         stream inside a step of the same thread."""
         self._abandoned.extend(answers)
+        if sys.is_finalizing():
+            return  # half of Python is gone, and with it goes the rest
         while self._abandoned and self._lock.acquire(blocking=False):
             try:
                 self._end_abandoned()
@@ -119,7 +128,7 @@ class AnswerDesk:
                 raise UsageError(
                     "this LLM has an AsyncEngine: share it, or close it before you make another"
                 )
-            self._alarm.cancel()
+            self._alarm.set(None)
             self._watcher = watcher
 
         self._in_turn(work)
@@ -153,6 +162,7 @@ class AnswerDesk:
                 with before:
                     pass
                 with self._lock:
+                    self._alarm.start()
                     self._end_abandoned()
                     if self._watcher is not None:
                         self._watcher.take_in()
@@ -176,7 +186,8 @@ class AnswerDesk:
         self._missed = False
 
     def _catch_up(self, answer: Answer) -> None:
-        """What raises here is about the text of this answer, and ends it alone."""
+        """What raises here is about the text of this answer, and ends it alone; but not an
+        interrupt."""
         request = answer.request
         try:
             for sequence in answer.catch_up():
@@ -184,6 +195,8 @@ class AnswerDesk:
             if request.finished:
                 answer.finish()
         except Exception as error:
+            if is_interrupt(error):
+                raise
             self._engine.finish(request, "error")
             answer.fail(error)
         if answer.done:
@@ -203,26 +216,46 @@ class AnswerDesk:
             self._alarm.set(seconds)
 
 
-class _Alarm:
-    """A timer for a desk where nothing runs; it keeps neither the desk nor the process alive."""
+class Alarm:
+    """A clock for a desk where nothing runs: a thread that sleeps until memory has idled enough. It
+    keeps neither the desk nor the process alive."""
 
     def __init__(self, desk: AnswerDesk) -> None:
+        self.due: float | None = None  # of the monotonic clock
         self._desk = weakref.ref(desk)
-        self._timer: threading.Timer | None = None
+        self._is_over = False
+        # A SimpleQueue may be rung anywhere, even where the garbage collector interrupts its `get`.
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Before the first `set`; a later call does nothing. Not for finalizers."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="octavo-idle", daemon=True)
+            with suppress(RuntimeError):  # none may start any more: the next turn gives memory back
+                self._thread.start()
 
     def set(self, seconds: float | None) -> None:
-        self.cancel()
-        if seconds is not None and seconds < threading.TIMEOUT_MAX:
-            self._timer = threading.Timer(seconds, self._ring)
-            self._timer.daemon = True
-            self._timer.start()
+        """Ring in so many seconds; None: never."""
+        self.due = None if seconds is None else time.monotonic() + seconds
+        self._bell.put(None)
 
-    def cancel(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def end(self) -> None:
+        self._is_over = True
+        self._bell.put(None)
 
-    def _ring(self) -> None:
+    def ring(self) -> None:
         desk = self._desk()
         if desk is not None:
             desk.alone(lambda: None)
+
+    def _run(self) -> None:
+        while not self._is_over:
+            due, timeout = self.due, None
+            if due is not None:
+                timeout = min(max(0.0, due - time.monotonic()), threading.TIMEOUT_MAX)
+            try:
+                self._bell.get(timeout=timeout)
+            except queue.Empty:
+                self.due = None
+                self.ring()

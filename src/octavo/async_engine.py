@@ -1,16 +1,19 @@
 """AsyncEngine: a model for asyncio programs, and a server's only door to it.
 
 Prompts come in, pieces of text go out while the engine's own thread works; the event loop never
-waits for a step. What is wrong with a request is raised where it is made, or where it is read.
-`LLM`'s own methods may be used beside it, and several event loops may share it.
+waits for a step, and texts are encoded and chat templates rendered in its executor's threads. What
+is wrong with a request is raised where it is made, or where it is read. `LLM`'s own methods may be
+used beside it, and several event loops may share it.
 
-Knows no HTTP. A text is encoded in the caller's thread: of a very long one, get the ids first, with
-`await asyncio.to_thread(engine.encode, text)`.
+Knows no HTTP.
 """
 
 from __future__ import annotations
 
+import asyncio
 import weakref
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +22,7 @@ from octavo.config import EngineConfig
 from octavo.engine_thread import EngineThread
 from octavo.llm import LLM, Messages, Prompt
 from octavo.loaded_model import ModelInfo
+from octavo.mailbox import Mailbox
 from octavo.records import StepRecord
 from octavo.request import RequestOptions, RequestOutput, StreamChunk
 from octavo.sampling_params import SamplingParams
@@ -32,11 +36,20 @@ class TokenStream:
     Dropping it, `aclose`, and a cancelled read end the request before its next step.
     """
 
-    def __init__(self, thread: EngineThread, ask: Ask, *, pieces: bool = True) -> None:
+    def __init__(
+        self, thread: EngineThread, ask: Ask | Callable[[], Ask], *, pieces: bool = True
+    ) -> None:
+        """`ask` that has to be worked out first is called in a thread of the loop's executor."""
         self._is_open = False
         self._thread = thread
-        self._mailbox = thread.submit(ask, streams=pieces)
+        self._mailbox = Mailbox(streams=pieces)
+        thread.open(self._mailbox)
         self._is_open = True
+        if isinstance(ask, Ask):
+            thread.submit(self._mailbox, ask)
+        else:
+            job = partial(_submit, thread, self._mailbox, ask)
+            asyncio.get_running_loop().run_in_executor(None, job)
 
     def __aiter__(self) -> Self:
         return self
@@ -67,6 +80,18 @@ class TokenStream:
             self._thread.withdraw(self._mailbox)
 
 
+def _submit(thread: EngineThread, mailbox: Mailbox, work_out: Callable[[], Ask]) -> None:
+    """What is raised is the reader's; a panic of the tokenizer's Rust too, no `Exception`."""
+    try:
+        if not mailbox.is_withdrawn:
+            thread.submit(mailbox, work_out())
+    except Exception as error:
+        thread.refuse(mailbox, error)
+    except BaseException as error:
+        thread.refuse(mailbox, RuntimeError(f"the prompt could not be encoded: {error}"))
+        raise
+
+
 class AsyncEngine:
     """Open from its construction until `aclose`, which `async with` calls.
 
@@ -74,9 +99,9 @@ class AsyncEngine:
             async for chunk in engine.stream("The capital of France is"):
                 print(chunk.text, end="")
 
-    A failure of one request is raised to its reader. If the engine itself fails in a step, that is
-    raised to the readers of all requests that were in it, and the engine goes on with the next: a
-    step that raises changes nothing that it did not finish.
+    A failure of one request is raised to its reader. A step of the engine that fails changes
+    nothing that it did not finish, and is run again; if it then fails too, that is raised to the
+    readers of all requests that are open, and the engine goes on with the next.
     """
 
     def __init__(self, llm: LLM) -> None:
@@ -91,10 +116,13 @@ class AsyncEngine:
         params: SamplingParams | None = None,
         options: RequestOptions | None = None,
     ) -> TokenStream:
-        """Complete a prompt, piece by piece; it is queued at once, and needs a running event loop.
-        Raises UsageError, OverloadedError, EngineClosedError; reading raises OutOfMemoryError if
+        """Complete a prompt, piece by piece; needs a running event loop. Token ids are queued at
+        once, a text as soon as it is encoded. Raises OverloadedError and EngineClosedError;
+        UsageError here of token ids and in reading of a text; reading raises OutOfMemoryError if
         the request can never fit."""
-        return TokenStream(self._thread, self._llm.prepare_stream(prompt, params, options))
+        return TokenStream(
+            self._thread, _ask(prompt, partial(self._llm.prepare_stream, prompt, params, options))
+        )
 
     async def generate(
         self,
@@ -103,7 +131,7 @@ class AsyncEngine:
         options: RequestOptions | None = None,
     ) -> RequestOutput:
         """Complete a prompt. Raises what `stream` and reading it raise."""
-        ask = self._llm.prepare(prompt, params, options)
+        ask = _ask(prompt, partial(self._llm.prepare, prompt, params, options))
         chunk = await anext(TokenStream(self._thread, ask, pieces=False))
         assert chunk.output is not None
         return chunk.output
@@ -153,11 +181,11 @@ class AsyncEngine:
         """Counts over the kept step records, and the pool as it is."""
         return self._llm.stats()
 
-    def encode(self, prompt: Prompt) -> list[int]:
+    async def encode(self, prompt: Prompt) -> list[int]:
         """The token ids of a prompt, checked against the vocabulary and the context."""
-        return self._llm.encode(prompt)
+        return await asyncio.to_thread(self._llm.encode, prompt)
 
-    def encode_chat(
+    async def encode_chat(
         self,
         messages: Messages,
         *,
@@ -165,6 +193,14 @@ class AsyncEngine:
         parse_special: bool = False,
     ) -> list[int]:
         """The token ids of a conversation, up to where the answer begins."""
-        return self._llm.encode_chat(
-            messages, chat_template=chat_template, parse_special=parse_special
+        return await asyncio.to_thread(
+            self._llm.encode_chat,
+            messages,
+            chat_template=chat_template,
+            parse_special=parse_special,
         )
+
+
+def _ask(prompt: Prompt, work_out: Callable[[], Ask]) -> Ask | Callable[[], Ask]:
+    """Checking token ids is quick; encoding a text may not be."""
+    return work_out if isinstance(prompt, str) else work_out()

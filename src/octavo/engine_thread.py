@@ -4,8 +4,8 @@ Sleeps when none of its requests is open, and then wakes for a command, or when 
 long enough to go back: there is no polling. Commands (admit, withdraw, abort) run in turns of the
 desk, before the next step, whichever thread makes it.
 
-An exception of the engine itself ends the requests that were open with it. A step that raises has
-changed nothing that it did not finish, so the thread goes on with the next request.
+A step that raises has changed nothing that it did not finish, so the thread takes the next; but an
+engine that raises in two steps on end fails: its open requests end with the error.
 
 Knows no prompts and no HTTP; each mailbox knows its own event loop.
 """
@@ -39,11 +39,13 @@ class EngineThread:
         self._commands: deque[Callable[[], None]] = deque()
         # A SimpleQueue may be rung anywhere, even where the garbage collector interrupts its `get`.
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._door = threading.Lock()  # of the next two; never held for longer than a look
+        self._door = threading.Lock()  # of the next three; never held for longer than a look
         self._is_shut = False
+        self._is_over = False  # Python ends
         self._open: dict[Mailbox, None] = {}
         self._mailboxes: dict[Answer, Mailbox] = {}  # of those in the engine; used in turns
         self._reclaim_at: float | None = None  # of the monotonic clock
+        self._step_failed = False  # the last one
         self._ended: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._ended.set_running_or_notify_cancel()  # who stops waiting for it cancels only that
         self._thread = threading.Thread(target=self._run, name="octavo-engine", daemon=True)
@@ -52,11 +54,12 @@ class EngineThread:
         atexit.register(self._close)
         self._thread.start()
 
-    def submit(self, ask: Ask, *, streams: bool) -> Mailbox:
-        """Queue a request of the running event loop. Raises EngineClosedError, OverloadedError."""
-        mailbox = Mailbox(ask, streams=streams)
+    def open(self, mailbox: Mailbox) -> None:
+        """Take a place for a request; `submit` or `refuse` follows, from any thread. Raises
+        EngineClosedError, OverloadedError."""
         with self._door:
-            if self._is_shut:
+            ended = self._is_over and threading.current_thread() is threading.main_thread()
+            if self._is_shut or ended:
                 raise EngineClosedError(
                     "the engine is closed and takes no new requests: make a new AsyncEngine"
                 )
@@ -67,11 +70,18 @@ class EngineThread:
                     f"{self._max_waiting:,} may wait: try again later, or raise max_waiting"
                 )
             self._open[mailbox] = None
-            self._command(partial(self._admit, mailbox))
-        return mailbox
+
+    def submit(self, mailbox: Mailbox, ask: Ask) -> None:
+        """Queue what a place was taken for."""
+        self._command(partial(self._admit, mailbox, ask))
+
+    def refuse(self, mailbox: Mailbox, error: Exception) -> None:
+        """Give the place back, and the reader the error."""
+        self._command(partial(self._refuse, mailbox, error))
 
     def withdraw(self, mailbox: Mailbox) -> None:
         """Nobody reads it any more. Never waits; the garbage collector may call it."""
+        mailbox.is_withdrawn = True
         self._command(partial(self._withdraw, mailbox))
 
     def shut(self) -> None:
@@ -97,8 +107,10 @@ class EngineThread:
         self._thread.join()  # nothing is left for it to do
 
     def _close(self) -> None:
-        self.shut()
-        self.abort_all()
+        """Python ends: so does the thread, after its step. Only daemon threads can still wait for
+        answers, and they wait until they are gone too."""
+        self._is_over = True
+        self._bell.put(None)
         self._thread.join()
 
     def take_in(self) -> None:
@@ -133,12 +145,12 @@ class EngineThread:
 
     def _run(self) -> None:
         try:
-            while True:
+            while not self._is_over:
                 while not self._bell.empty():
                     self._bell.get_nowait()  # before the look at what it rang for
-                if self._open or self._commands:
+                if self._mailboxes or self._commands:
                     self._step()
-                elif self._is_shut:
+                elif self._is_shut and not self._open:
                     return
                 else:
                     self._sleep()
@@ -150,7 +162,12 @@ class EngineThread:
     def _step(self) -> None:
         try:
             self._desk.step()
+            self._step_failed = False
         except Exception as error:
+            if not self._step_failed:
+                self._step_failed = True
+                logger.exception("a step failed, and no request caused it: they go on")
+                return
             mailboxes = list(self._mailboxes.values())
             logger.exception("the engine failed; %d requests end with its error", len(mailboxes))
             for mailbox in mailboxes:
@@ -166,14 +183,19 @@ class EngineThread:
             self._reclaim_at = None
             self._step()
 
-    def _admit(self, mailbox: Mailbox) -> None:
+    def _admit(self, mailbox: Mailbox, ask: Ask) -> None:
+        if mailbox.is_withdrawn:
+            return
         try:
-            mailbox.answer = self._desk.admit(mailbox.ask)
+            mailbox.answer = self._desk.admit(ask)
         except Exception as error:
-            self._forget(mailbox)
-            mailbox.put((), error)
+            self._refuse(mailbox, error)
         else:
             self._mailboxes[mailbox.answer] = mailbox
+
+    def _refuse(self, mailbox: Mailbox, error: Exception) -> None:
+        self._forget(mailbox)
+        mailbox.put((), error)
 
     def _withdraw(self, mailbox: Mailbox) -> None:
         self._forget(mailbox)
@@ -182,9 +204,12 @@ class EngineThread:
 
     def _abort(self, mailbox: Mailbox) -> None:
         answer = mailbox.answer
-        if answer is not None and answer in self._mailboxes:
+        if answer in self._mailboxes:
             self._desk.end(answer)
             self.changed(answer)
+        elif mailbox in self._open:  # its text is being encoded
+            mailbox.is_withdrawn = True
+            self._refuse(mailbox, EngineClosedError("the engine closed before the request began"))
 
     def _fail(self, mailbox: Mailbox, error: Exception) -> None:
         if mailbox.answer in self._mailboxes:

@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from octavo.answer import Answer
-from octavo.answer_desk import Ask
 from octavo.errors import UsageError
 from octavo.request import RequestOutput, StreamChunk
 
@@ -26,10 +25,10 @@ class _Piece:
 
 
 class Mailbox:
-    def __init__(self, ask: Ask, *, streams: bool) -> None:
+    def __init__(self, *, streams: bool) -> None:
         """`streams`: are pieces wanted, or only the end?"""
-        self.ask = ask
         self.streams = streams
+        self.is_withdrawn = False  # nobody reads it any more
         self.answer: Answer | None = None  # since the engine took the request
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()

@@ -260,12 +260,14 @@ class Engine:
         for request, outputs in _by_request(plan, result.outputs).items():
             try:
                 self._book(request, outputs, result)
-            except BaseException as error:
+            except Exception as error:
                 if is_interrupt(error):
                     self._break_off(request, "abort", result)
                     raise
-                assert isinstance(error, Exception)
                 self._fail(request, error, result)
+            except BaseException:
+                self._break_off(request, "abort", result)
+                raise
         seconds = self._clock() - begin
         self._budget.observe([(s.begin, s.end) for s in plan.scheduled], seconds)
         self._log.note(run, used, seconds=seconds, num_waiting=self._scheduler.num_waiting)
