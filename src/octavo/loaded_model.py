@@ -17,7 +17,7 @@ from octavo.engine.memory import MemoryPlan, plan_memory
 from octavo.engine.runner import Runner
 from octavo.engine.scheduler import Scheduler
 from octavo.engine.step_budget import StepBudget
-from octavo.kernels import default_isa, native, numerics_id
+from octavo.kernels import default_isa, numerics_id, thread_pool
 from octavo.kv_cache.block_pool import BlockPool
 from octavo.kv_cache.cost_aware import CostAware
 from octavo.kv_cache.eviction import EvictionOrder, LeastRecentlyUsed
@@ -70,12 +70,11 @@ def open_model(model: str | Path) -> tuple[ModelHeader, Program]:
 
 
 def load_model(model: str | Path, config: EngineConfig) -> LoadedModel:
-    """Raises UsageError, ModelError, OutOfMemoryError."""
+    """Raises UsageError, ModelError, OutOfMemoryError, KernelError."""
     header, program = open_model(model)
     tokenizer = Tokenizer.from_spec(header.tokenizer_spec(), cache_dir=home() / "tokenizers")
     plan = plan_memory(config, program, header.config.context)
-    threads = config.threads or native.usable_cpus()
-    pool = native.ThreadPool(threads)
+    pool = thread_pool(config.threads)
     weights = load_weights(header, program.weights(), pool, expand=config.weights)
     # Without a cache a whole sequence is computed in one step.
     rows = config.max_batch_tokens
@@ -105,7 +104,7 @@ def load_model(model: str | Path, config: EngineConfig) -> LoadedModel:
         kv_blocks=plan.num_blocks,
         block_bytes=runner.block_bytes,
         block_size=config.block_size,
-        threads=threads,
+        threads=pool.size,
         isa=runner.isa,
     )
     return LoadedModel(config, header.config, program, tokenizer, runner, engine, info)

@@ -11,7 +11,8 @@ import time
 
 import pytest
 
-from octavo.kernels import native
+from octavo.errors import UsageError
+from octavo.kernels import native, thread_pool
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
@@ -123,3 +124,42 @@ def test_a_pool_whose_threads_cannot_be_made_says_so_each_time() -> None:
         [sys.executable, "-c", NO_ROOM], check=False, timeout=60, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout.split()) == (0, ["refused", "refused"])
+
+
+def test_a_pool_is_as_large_as_what_this_process_may_use() -> None:
+    assert thread_pool().size == native.usable_cpus()
+    assert thread_pool(3).size == 3
+
+
+def test_threads_far_above_the_cores_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "usable_cpus", lambda: 2)
+    assert thread_pool(8).size == 8
+    with pytest.raises(
+        UsageError, match="threads=9: this process may use 2 cores, for at most 8 threads: leave"
+    ):
+        thread_pool(9)
+    monkeypatch.setattr(native, "usable_cpus", lambda: 1)
+    with pytest.raises(UsageError, match=r"threads=1024: .* use 1 core, for at most 4 threads:"):
+        thread_pool(1024)
+
+
+NO_MORE = """
+import resource
+from octavo.errors import KernelError
+from octavo.kernels import thread_pool
+size = next(int(line.split()[1]) for line in open("/proc/self/status") if "VmSize" in line)
+resource.setrlimit(resource.RLIMIT_AS, (size * 1024 + 100_000, resource.RLIM_INFINITY))
+try:
+    thread_pool(2)
+except KernelError as error:
+    print(error)
+"""
+
+
+def test_threads_that_cannot_be_started_are_an_error_that_says_so() -> None:
+    process = subprocess.run([sys.executable, "-c", NO_MORE], capture_output=True, text=True)
+    assert process.stderr == ""
+    assert process.stdout == (
+        "cannot start 2 threads (Resource temporarily unavailable): ask for fewer (--threads, "
+        "threads=), or raise the limits (`ulimit -u`, `ulimit -v`)\n"
+    )

@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from octavo.bench.machine import Reading
-from octavo.kernels import native
+from octavo.kernels import native, thread_pool
 
 _BUFFER_BYTES = 256 * 2**20  # more than any cache a few cores share
 _READ_REPEATS = 2
@@ -18,7 +18,7 @@ _TRIAL = 20_000  # iterations that tell how many take that long
 class NativeProbe:
     def __init__(self, isa: str, threads: int) -> None:
         self._isa = isa
-        self._pool = native.ThreadPool(threads)
+        self._pool = thread_pool(threads)
         self._buffer = np.ones(_BUFFER_BYTES, np.uint8)  # written, so that it is memory, not zeros
 
     def read(self) -> Reading:

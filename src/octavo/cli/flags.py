@@ -111,7 +111,7 @@ ENGINE = (
     Flag("context", int, "Longest sequence in tokens; default: what the model and memory allow."),
     Flag("kv_dtype", str, "K and V in the cache: bf16, f32, or k=…,v=…."),
     Flag("kv_memory", str, "Memory for the cache, such as 512M or 4GiB."),
-    Flag("threads", int, "Threads; default: the cores this process may use."),
+    Flag("threads", int, "Threads, at most 4 a core; default: the cores this process may use."),
     Flag("kv_cache", bool, "Keep K and V; without it all is computed for every token.", True),
     Flag("prefix_cache", bool, "Reuse K and V of equal beginnings; on by default.", True),
     Flag("kv_idle", float, "Seconds after which unused K and V are given up; default 600."),

@@ -1,12 +1,12 @@
 """The compiled kernels: which ISA levels there are, and the `native` module that holds them.
 
 Imports the compiled core once and says clearly when it is missing or refuses this machine.
-Knows no models and no programs. A level is a name such as "avx512".
+Makes the thread pools. Knows no models and no programs. A level is a name such as "avx512".
 """
 
 from __future__ import annotations
 
-from octavo.errors import KernelError
+from octavo.errors import KernelError, UsageError, counted
 
 try:
     import octavo.kernels._native as native
@@ -20,6 +20,28 @@ try:
     _DEFAULT_ISA = native.default_isa()
 except ValueError as error:
     raise KernelError(f"{error}; unset OCTAVO_ISA or set it to one of these") from error
+
+
+THREADS_PER_CORE = 4  # at most: more only wait for each other, a hundred times slower
+
+
+def thread_pool(threads: int | None = None) -> native.ThreadPool:
+    """A pool whose threads run; by default one for each core that this process may use."""
+    cores = native.usable_cpus()
+    if threads is not None and threads > THREADS_PER_CORE * cores:
+        raise UsageError(
+            f"threads={threads}: this process may use {counted(cores, 'core')}, for at most "
+            f"{counted(THREADS_PER_CORE * cores, 'thread')}: leave threads out for one a core"
+        )
+    pool = native.ThreadPool(threads or cores)
+    try:
+        pool.run_barriers(1)  # starts them
+    except RuntimeError as error:  # the system gives no more
+        raise KernelError(
+            f"cannot start {counted(pool.size, 'thread')} ({error}): ask for fewer (--threads, "
+            "threads=), or raise the limits (`ulimit -u`, `ulimit -v`)"
+        ) from None
+    return pool
 
 
 def available_isas() -> tuple[str, ...]:
@@ -41,4 +63,4 @@ def numerics_id(isa: str) -> str:
     )
 
 
-__all__ = ["available_isas", "default_isa", "native", "numerics_id"]
+__all__ = ["available_isas", "default_isa", "native", "numerics_id", "thread_pool"]

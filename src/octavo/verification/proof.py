@@ -11,7 +11,7 @@ from typing import Any
 from octavo.config import EngineConfig
 from octavo.engine.runner import Runner
 from octavo.errors import UsageError, counted
-from octavo.kernels import default_isa, native
+from octavo.kernels import default_isa, native, thread_pool
 from octavo.loaded_model import open_model
 from octavo.verification.asks import Asks
 from octavo.verification.recorder import Tamper
@@ -34,8 +34,7 @@ def verify(
     each scenario as it ends. Raises UsageError, ModelError."""
     header, program = open_model(model)
     _check_context(header.config.context)
-    threads = config.threads or native.usable_cpus()
-    pool = native.ThreadPool(threads)
+    pool = thread_pool(config.threads)
     weights = load_weights(header, program.weights(), pool, expand=config.weights)
     subject = Subject(program, weights, min(LONGEST, header.config.context))
     return Proof(subject, config).run(on_result)
@@ -130,7 +129,7 @@ class Proof:
 
     def _pool(self, threads: int) -> native.ThreadPool:
         if threads not in self._pools:
-            self._pools[threads] = native.ThreadPool(threads)
+            self._pools[threads] = thread_pool(threads)
         return self._pools[threads]
 
 
