@@ -403,7 +403,7 @@ def test_a_record_counts_every_sequence_of_its_step(tiny_path: Path) -> None:
 
 def test_a_prompt_that_fills_the_pool_has_logits_and_scores(tiny_path: Path) -> None:
     whole = LLM(tiny_path, threads=1)
-    small = LLM(tiny_path, threads=1, context=64, max_num_seqs=1, max_batch_tokens=7)
+    small = LLM(tiny_path, threads=1, kv_memory="16K", max_num_seqs=1, max_batch_tokens=7)
     assert small.info.kv_blocks == 2
     ids = [i * 7 % 258 for i in range(64)]
     assert np.array_equal(small.logits(ids), whole.logits(ids))

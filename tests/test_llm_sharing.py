@@ -109,7 +109,7 @@ def test_a_salt_sees_its_own_tokens_alone(llm: LLM) -> None:
 
 
 def test_what_memory_was_needed_for_is_said_to_be_evicted(tiny_path: Path) -> None:
-    llm = LLM(tiny_path, threads=1, context=64, max_num_seqs=1)  # two blocks
+    llm = LLM(tiny_path, threads=1, kv_memory="16K")  # two blocks
     llm.generate(PROMPT, GREEDY)
     llm.generate([[7] * 40], GREEDY)
     output = llm.generate(PROMPT, GREEDY)[0]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+import pytest
+
 from octavo.config import EngineConfig
-from octavo.loaded_model import load_model, numerics
+from octavo.errors import OutOfMemoryError
+from octavo.loaded_model import load_model, numerics, open_model
 from octavo.program.cost import kv_bytes_per_token
 from tests.cli.tiny_model import write_tiny_model
 from tests.engine.busy import MODEL, POOL, TEXT
@@ -37,3 +41,27 @@ def test_memory_is_priced_as_it_is_kept_and_computing_it_again_by_the_budget() -
     groups = engine._budget._costs.groups
     assert sum(g.kv_bytes for g in groups) == kv_bytes_per_token(MODEL.program, 32, 16)
     assert engine._kv._cost(3, 10) == engine._budget.units(3, 10)
+
+
+@pytest.mark.parametrize(("weights", "size"), [(None, 4), ("f32", 4), ("bf16", 2)])
+def test_the_weights_have_to_fit_as_they_will_lie_in_memory(
+    weights: str | None, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_tiny_model(tmp_path / "tiny.gguf")
+    config = EngineConfig.parse({"threads": 1, "weights": weights})
+    numbers = sum(math.prod(spec.shape) for spec in open_model(path)[1].weights().values())
+    monkeypatch.setattr("octavo.engine.memory.available_memory", lambda: 1000)
+    with pytest.raises(OutOfMemoryError, match=rf"weights take {size * numbers:,} bytes, .* 1,000"):
+        load_model(path, config)
+
+
+def test_memory_that_runs_out_while_a_model_is_loaded_is_an_error_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    path = write_tiny_model(tmp_path / "tiny.gguf")
+    monkeypatch.setattr("octavo.loaded_model.load_weights", full)
+    with pytest.raises(OutOfMemoryError, match=r"ran out while .*tiny\.gguf was loaded: free"):
+        load_model(path, EngineConfig())

@@ -43,7 +43,8 @@ class LLM:
 
         context        longest sequence in tokens; by default the model's, or what kv_memory holds
         kv_dtype       "bf16" (default) or "f32"; "k=f32,v=bf16" apart
-        kv_memory      budget of the KV pages: bytes, or "512M", "4GiB"; by default half of the free
+        kv_memory      budget of the KV pages: bytes, or "512M", "4GiB", refused where there is not
+                       so much beside the weights; by default half of what they leave
         threads        by default the physical cores that affinity and cgroup allow; at most 4 each
         kv_cache       False computes the whole sequence again for every token
         prefix_cache   False shares no blocks between requests (True by default)

@@ -17,6 +17,7 @@ from octavo.engine.memory import MemoryPlan, plan_memory
 from octavo.engine.runner import Runner
 from octavo.engine.scheduler import Scheduler
 from octavo.engine.step_budget import StepBudget
+from octavo.errors import OutOfMemoryError
 from octavo.kernels import default_isa, numerics_id, thread_pool
 from octavo.kv_cache.block_pool import BlockPool
 from octavo.kv_cache.cost_aware import CostAware
@@ -25,7 +26,7 @@ from octavo.kv_cache.manager import KVCacheManager
 from octavo.kv_cache.names import Namespace
 from octavo.kv_cache.prefix_index import PrefixIndex
 from octavo.model.config import ModelConfig
-from octavo.program.cost import kv_bytes_per_token
+from octavo.program.cost import kv_bytes_per_token, uniform_weights
 from octavo.program.ops import Program
 from octavo.tokenizer import Tokenizer
 from octavo.weights import library
@@ -71,9 +72,20 @@ def open_model(model: str | Path) -> tuple[ModelHeader, Program]:
 
 def load_model(model: str | Path, config: EngineConfig) -> LoadedModel:
     """Raises UsageError, ModelError, OutOfMemoryError, KernelError."""
+    try:
+        return _load(model, config)
+    except MemoryError as error:
+        raise OutOfMemoryError(
+            f"memory ran out while {model} was loaded: free memory, raise the limit (`ulimit -v`), "
+            "or lower kv_memory"
+        ) from error
+
+
+def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
     header, program = open_model(model)
     tokenizer = Tokenizer.from_spec(header.tokenizer_spec(), cache_dir=home() / "tokenizers")
-    plan = plan_memory(config, program, header.config.context)
+    weight_bytes = _weight_bytes(header, program, config)
+    plan = plan_memory(config, program, header.config.context, weight_bytes=weight_bytes)
     pool = thread_pool(config.threads)
     weights = load_weights(header, program.weights(), pool, expand=config.weights)
     # Without a cache a whole sequence is computed in one step.
@@ -148,6 +160,13 @@ def make_engine(
         longest_prefix_first=config.schedule == "longest-prefix",
     )
     return Engine(runner, scheduler, kv, budget, limits, namespace, clock=clock)
+
+
+def _weight_bytes(header: ModelHeader, program: Program, config: EngineConfig) -> int:
+    """What the weights will take, told from the header: packed they are about as in the file."""
+    if config.weights is None:
+        return int(sum(header.weight_bytes(program.weights()).values()))
+    return int(sum(uniform_weights(program, _BITS[config.weights]).values()))
 
 
 def numerics(config: EngineConfig) -> str:

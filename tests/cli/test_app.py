@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -162,11 +164,28 @@ def test_a_chat_without_standard_input_ends(tiny):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_memory_that_runs_out_is_one_line(octavo, monkeypatch):
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.ENOMEM, "Cannot allocate memory")])
+def test_memory_that_runs_out_is_one_line(octavo, monkeypatch, error):
     def full(*_: object) -> None:
-        raise MemoryError
+        raise error
 
-    monkeypatch.setattr("octavo.cli.plan.open_header", full)
+    monkeypatch.setattr("octavo.cli.plan.open_program", full)
     result = octavo("plan", "m", "--json")
     assert (result.code, result.json["exit_code"]) == (1, 1)
-    assert result.err == "octavo: out of memory: `octavo plan` says what a model takes\n"
+    assert result.err == (
+        "octavo: out of memory: free some, or raise the limit (`ulimit -v`); `octavo plan` says "
+        "what a model takes\n"
+    )
+
+
+def test_a_budget_beyond_the_limit_of_the_process_is_refused_with_both_numbers(tiny):
+    ask = f'"{sys.executable}" -m octavo run "{tiny}" hi --max-tokens 1 --kv-memory'
+    env = {**os.environ, "PYTHONPATH": SOURCES}
+    limited = f"ulimit -v {2**20}; exec {ask} 900M"  # 1 GiB, of which Python has a part
+    done = subprocess.run(["sh", "-c", limited], env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(
+        r"octavo: kv_memory asks for 943,718,400 bytes, and beside [\d,]+ bytes of weights this "
+        r"process may take [\d,]+: lower kv_memory, free memory, or raise its limit\n",
+        done.stderr,
+    )

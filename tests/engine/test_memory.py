@@ -1,14 +1,14 @@
-"""How many KV blocks a budget gives, and what the machine says is free."""
+"""How many KV blocks a budget gives, and which budgets there cannot be."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
 from octavo.config import EngineConfig
 from octavo.engine import memory
-from octavo.engine.memory import MemoryPlan, available_memory, plan_memory
+from octavo.engine.memory import MemoryPlan, plan_memory
 from octavo.errors import OutOfMemoryError
 from octavo.model import llama
 from tests.tiny import TINY
@@ -17,15 +17,30 @@ PROGRAM = llama.build(TINY)
 BLOCK = 32 * 2 * (2 * 32 * 2) * 2  # tokens x layers x (kv_heads x dim of K and of V) x bf16
 
 
+WEIGHTS = 100 * BLOCK
+
+
 def plan(**options: object) -> MemoryPlan:
-    return plan_memory(EngineConfig.parse(options), PROGRAM, model_context=1024)
+    config = EngineConfig.parse(options)
+    return plan_memory(config, PROGRAM, model_context=1024, weight_bytes=WEIGHTS)
 
 
-def test_a_budget_gives_whole_blocks_up_to_what_every_sequence_could_hold() -> None:
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Sets what is available, in blocks; 1,000 to begin with."""
+
+    def has(blocks: int) -> None:
+        monkeypatch.setattr(memory, "available_memory", lambda: blocks * BLOCK)
+
+    has(1000)
+    return has
+
+
+def test_an_explicit_budget_is_whole_however_few_the_sequences() -> None:
     assert plan(kv_memory=10 * BLOCK + 1) == MemoryPlan(320, 10, BLOCK)
     assert plan(kv_memory=40 * BLOCK) == MemoryPlan(1024, 40, BLOCK)
     assert plan(kv_memory=40 * BLOCK, context=100) == MemoryPlan(100, 40, BLOCK)
-    assert plan(kv_memory=40 * BLOCK, context=100, max_num_seqs=2) == MemoryPlan(100, 8, BLOCK)
+    assert plan(kv_memory=40 * BLOCK, context=100, max_num_seqs=1) == MemoryPlan(100, 40, BLOCK)
 
 
 def test_a_context_that_was_asked_for_is_never_clamped() -> None:
@@ -38,37 +53,40 @@ def test_a_context_that_was_asked_for_is_never_clamped() -> None:
         plan(kv_memory=BLOCK - 1)
 
 
-def test_without_a_budget_half_of_what_is_free_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "available_memory", lambda: 20 * BLOCK)
+def test_an_explicit_budget_beyond_what_the_weights_leave_is_refused_with_both_numbers() -> None:
+    assert plan(kv_memory=900 * BLOCK) == MemoryPlan(1024, 900, BLOCK)
+    with pytest.raises(OutOfMemoryError) as error:
+        plan(kv_memory="100T")
+    assert str(error.value) == (
+        f"kv_memory asks for {100 * 2**40:,} bytes, and beside {WEIGHTS:,} bytes of weights this "
+        f"process may take {900 * BLOCK:,}: lower kv_memory, free memory, or raise its limit"
+    )
+    with pytest.raises(OutOfMemoryError, match=f"may take {900 * BLOCK:,}:"):
+        plan(kv_memory=900 * BLOCK + 1)
+
+
+def test_without_a_budget_half_of_what_the_weights_leave_is_taken(
+    machine: Callable[[int], None],
+) -> None:
+    assert plan() == MemoryPlan(1024, 450, BLOCK)
+    machine(120)
     assert plan() == MemoryPlan(320, 10, BLOCK)
 
 
-@pytest.mark.parametrize(
-    ("limits", "free"),
-    [
-        ({}, 5120),
-        ({"a/b": ("max", 1)}, 5120),
-        ({"a/b": ("4000", 1000)}, 3000),
-        ({"a/b": ("4000", 1000), "a": ("2000", 1500)}, 500),  # every folder above holds too
-        ({"a": ("1000", 1200)}, 0),
-        ({"other": ("1", 0)}, 5120),
-    ],
-)
-def test_a_cgroup_leaves_its_limit_less_its_use(
-    limits: dict[str, tuple[str, int]], free: int, monkeypatch: pytest.MonkeyPatch
+def test_without_a_budget_one_sequence_leaves_room_for_prefixes_of_others(
+    machine: Callable[[int], None],
 ) -> None:
-    files = {
-        "/proc/meminfo": "MemTotal: 9 kB\nMemFree: 3 kB\nMemAvailable: 5 kB\n",
-        "/proc/self/cgroup": "0::/a/b\n",
-    }
-    for folder, (limit, used) in limits.items():
-        files[f"/sys/fs/cgroup/{folder}/memory.max"] = f"{limit}\n"
-        files[f"/sys/fs/cgroup/{folder}/memory.current"] = f"{used}\n"
+    machine(10**6)
+    assert plan(max_num_seqs=1) == MemoryPlan(1024, 32 + 2**14, BLOCK)
+    assert plan(max_num_seqs=1, context=32) == MemoryPlan(32, 1 + 2**14, BLOCK)
+    assert plan(max_num_seqs=64) == MemoryPlan(1024, 64 * 32 + 2**14, BLOCK)
 
-    def read_text(path: Path) -> str:
-        if str(path) not in files:
-            raise FileNotFoundError(path)
-        return files[str(path)]
 
-    monkeypatch.setattr(Path, "read_text", read_text)
-    assert available_memory() == free
+def test_weights_that_leave_nothing_are_refused_before_they_are_read(
+    machine: Callable[[int], None],
+) -> None:
+    machine(100)
+    with pytest.raises(OutOfMemoryError, match=f"weights take {WEIGHTS:,} .* take {WEIGHTS:,}:"):
+        plan()
+    with pytest.raises(OutOfMemoryError, match="the weights take"):
+        plan(kv_memory=BLOCK)

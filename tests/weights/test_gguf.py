@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
 import os
+import re
 from pathlib import Path
 
 import gguf
 import numpy as np
 import pytest
 
-from octavo.errors import ModelFormatError, ModelNotFoundError
+from octavo.errors import ModelFormatError, ModelNotFoundError, OctavoError, OutOfMemoryError
 from octavo.weights.dequantize import dequantize
 from octavo.weights.ggml_type import GGMLType
 from octavo.weights.gguf import GGUFFile
@@ -103,6 +106,28 @@ def test_a_refused_file_is_neither_mapped_nor_open(tmp_path: Path) -> None:
         GGUFFile.open(path)
     assert not mapped(path)
     assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "said"),
+    [
+        (errno.ENOMEM, OutOfMemoryError, ": memory is short: raise the limit (`ulimit -v`)"),
+        (errno.ENODEV, ModelNotFoundError, ": No such device"),
+    ],
+)
+def test_a_file_that_the_system_does_not_map_is_refused_by_name(
+    number: int,
+    kind: type[OctavoError],
+    said: str,
+    small: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(mmap, "mmap", refuse)
+    with pytest.raises(kind, match=re.escape(f"cannot map {small}{said}")):
+        GGUFFile.open(small)
 
 
 def test_drop_takes_the_tensors_whole_pages_out_of_memory(tmp_path: Path) -> None:

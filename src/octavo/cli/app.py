@@ -7,6 +7,7 @@ is called, because the time from start to first token counts; `--help` imports t
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import io
 import logging
@@ -34,6 +35,11 @@ VERBS = {  # verb: the module that registers it
     "simulate": "octavo.cli.simulate",
     "verify": "octavo.cli.verify",
 }
+
+_OUT_OF_MEMORY = (
+    "out of memory: free some, or raise the limit (`ulimit -v`); `octavo plan` says what a model "
+    "takes"
+)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -65,11 +71,13 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except MemoryError:
-        return _fail("out of memory: `octavo plan` says what a model takes", 1, arguments)
+        return _fail(_OUT_OF_MEMORY, 1, arguments)
     except BrokenPipeError:
         _drop_output()  # the reader has gone, as in `octavo run … | head`
         return 1
     except OSError as error:
+        if error.errno == errno.ENOMEM:
+            return _fail(_OUT_OF_MEMORY, 1, arguments)
         _drop_output()  # it may be what could not be written, as on a full disk
         where = "the output" if error.filename is None else error.filename
         return _fail(f"cannot read or write {where}: {error.strerror or error}", 1, [])

@@ -110,7 +110,7 @@ REQUEST = (
 ENGINE = (
     Flag("context", int, "Longest sequence in tokens; default: what the model and memory allow."),
     Flag("kv_dtype", str, "K and V in the cache: bf16, f32, or k=…,v=…."),
-    Flag("kv_memory", str, "Memory for the cache, such as 512M or 4GiB."),
+    Flag("kv_memory", str, "Memory for the cache, such as 4GiB; default: half of what is free."),
     Flag("threads", int, "Threads, at most 4 a core; default: the cores this process may use."),
     Flag("kv_cache", bool, "Keep K and V; without it all is computed for every token.", True),
     Flag("prefix_cache", bool, "Reuse K and V of equal beginnings; on by default.", True),

@@ -6,6 +6,7 @@ Arrays from `data` point into the mapping: drop them before `close`; then nothin
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import stat
@@ -16,7 +17,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from octavo.errors import ModelFormatError, ModelNotFoundError
+from octavo.errors import ModelFormatError, ModelNotFoundError, OutOfMemoryError
 from octavo.weights.gguf_header import MetadataValue, TensorInfo, parse_header
 
 
@@ -30,7 +31,7 @@ class GGUFFile:
         self._stamp = _stamp(descriptor)
         if self._stamp[0] == 0:
             raise ModelFormatError(f"{path}: magic at offset 0: expected b'GGUF', file is empty")
-        self._mapping = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+        self._mapping = _map(path, descriptor)
         try:
             header = parse_header(self._mapping, str(path))
         except BaseException:
@@ -102,6 +103,18 @@ class GGUFFile:
 def _stamp(descriptor: int) -> tuple[int, int]:
     status = os.fstat(descriptor)
     return status.st_size, status.st_mtime_ns
+
+
+def _map(path: Path, descriptor: int) -> mmap.mmap:
+    try:
+        return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        if error.errno == errno.ENOMEM:  # a limit on address space, which a mapping counts against
+            raise OutOfMemoryError(
+                f"cannot map {path}: memory is short: raise the limit (`ulimit -v`), or run a "
+                "smaller model"
+            ) from None
+        raise ModelNotFoundError(f"cannot map {path}: {error.strerror}") from None
 
 
 def _open_regular(path: Path) -> int:
