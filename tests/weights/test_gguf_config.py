@@ -125,9 +125,21 @@ def test_a_vocabulary_of_another_size_than_the_embedding_is_refused() -> None:
     [
         ("block_count", True, "expected a whole number, found True"),
         ("block_count", 3.5, r"expected a whole number, found 3\.5"),
-        ("block_count", np.array([3.0, 4.0]), "expected a whole number, found an array of 2"),
-        ("block_count", np.array([], np.uint32), "expected a whole number, found an array of 0"),
-        ("block_count", np.array([True, True]), "expected a whole number, found an array of 2"),
+        (
+            "block_count",
+            np.array([3.0, 4.0]),
+            "expected a whole number, found an array of 2 float64",
+        ),
+        (
+            "block_count",
+            np.array([], np.uint32),
+            "expected a whole number, found an array of 0 uint32",
+        ),
+        (
+            "block_count",
+            np.array([True, True]),
+            "expected a whole number, found an array of 2 bool",
+        ),
         ("rope.freq_base", "1", "expected a number, found '1'"),
         ("rope.freq_base", False, "expected a number, found False"),
         ("rope.scaling.type", 1, "expected a string, found 1"),

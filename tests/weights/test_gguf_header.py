@@ -82,9 +82,9 @@ BROKEN = {
         gguf([strings("k", ["a", "b", "c", "d"]).replace(string("c"), u64(99) + b"c")], []),
         r"metadata 'k' \(string 2\) at offset 67: expected a string that ends by 96",
     ),
-    "string not UTF-8": (
-        gguf([strings("k", ["a", "b"]).replace(string("b"), string(b"\xc3"))], []),
-        r"metadata 'k' \(string 1\) at offset 58: expected valid UTF-8",
+    "token not UTF-8": (
+        gguf([strings("tokenizer.k", ["a", "b"]).replace(string("b"), string(b"\xc3"))], []),
+        r"metadata 'tokenizer\.k' \(string 1\) at offset 68: expected valid UTF-8",
     ),
     "key twice": (
         gguf([entry("k", U32, u32(0)), entry("k", U32, u32(0))], []),
@@ -171,6 +171,19 @@ def test_both_versions_are_read_alike(version: int) -> None:
     header = parse_header(gguf([], [F32_TENSOR], DATA, version=version), "model.gguf")
     assert header.version == version
     assert header.tensors["w"].offset == 64
+
+
+def test_text_for_people_that_is_not_utf8_is_noted_and_replaced() -> None:
+    """It used to keep the model from loading; the bytes of tokens still have to be right."""
+    names = strings("general.tags", ["\xe9", "b"]).replace(string("b"), string(b"b\xc3"))
+    header = parse_header(
+        gguf([entry("general.name", STRING, string(b"\xe9t\xe9")), names], []), "f"
+    )
+    assert header.metadata == {"general.name": "\ufffdt\ufffd", "general.tags": ["\xe9", "b\ufffd"]}
+    assert header.notes == [
+        f"metadata 'general.{key}' is not valid UTF-8: \ufffd stands for what is wrong in it"
+        for key in ("name", "tags")
+    ]
 
 
 def test_the_alignment_of_the_file_moves_its_data() -> None:

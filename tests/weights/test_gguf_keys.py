@@ -68,7 +68,11 @@ def test_a_key_that_changes_nothing_is_passed_over(key: str, value: MetadataValu
         ("attention.max_alibi_bias", 8.0, "is 8.0: only 0 is supported"),
         ("logit_scale", 0.0625, "is 0.0625: only 0 or 1 is supported"),
         ("residual_scale", 0.22, "is 0.22: only 0 or 1 is supported"),
-        ("residual_scale", np.array([1, 0.5]), "is an array of 2: only 0 or 1 is supported"),
+        (
+            "residual_scale",
+            np.array([1, 0.5]),
+            "is an array of 2 float64: only 0 or 1 is supported",
+        ),
         ("embedding_scale", 12.0, "is 12.0: only 0 or 1 is supported"),
         ("expert_count", 8, "is 8: only 0 is supported"),
         ("final_logit_softcapping", 30.0, "is 30.0: only 0 is supported"),
@@ -78,7 +82,7 @@ def test_a_key_that_changes_nothing_is_passed_over(key: str, value: MetadataValu
         (
             "rope.dimension_sections",
             np.array([8, 8, 0, 0]),
-            "is an array of 4: Octavo does not know",
+            "is an array of 4 int64: Octavo does not know",
         ),
         ("rope.freq_base_swa", 1e4, "is 10000.0: Octavo does not know this key"),
         ("rope.swing", 1, "is 1: Octavo does not know this key, and leaving it out could change"),

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from octavo import LLM, SamplingParams
 from octavo.errors import ModelFormatError, UnsupportedModelError
 from octavo.weights.model_header import read_header
 from tests.cli.tiny_model import write_tiny_model
-from tests.weights.gguf_bytes import F32, STRING, U32, entry, string, u32
+from tests.weights.gguf_bytes import ARRAY, F32, STRING, U32, entry, string, u32, u64
 
 
 def test_the_models_own_temperature(tmp_path: Path) -> None:
@@ -81,9 +82,24 @@ def test_a_tokenizer_that_is_refused_names_the_file_once(tmp_path: Path) -> None
     with pytest.raises(UnsupportedModelError) as refused:
         other.tokenizer_spec()
     assert str(refused.value).startswith(f"{path}: tokenizer.ggml.model is 'bert'; Octavo reads")
-    outside = replace(header, metadata={**header.metadata, "tokenizer.ggml.bos_token_id": 999})
-    with pytest.raises(ModelFormatError) as outside_refused:
-        outside.tokenizer_spec()
-    assert str(outside_refused.value) == (
-        f"{path}: tokenizer bos_id is 999, outside the vocabulary of 258"
-    )
+
+
+def test_what_is_wrong_and_needed_by_nobody_is_said_once_and_the_file_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    more = [
+        entry("general.name", STRING, string(b"Caf\xe9")),
+        entry("general.tags", ARRAY, u32(STRING) + u64(2) + string("a") + string(b"\xff\xfe")),
+        entry("tokenizer.ggml.padding_token_id", U32, u32(300)),
+    ]
+    path = write_tiny_model(tmp_path / "odd.gguf", more=more)
+    llm = LLM(path, threads=1)
+    assert len(llm.generate([[1, 2]], SamplingParams(max_tokens=2))[0].outputs[0].token_ids) == 2
+    assert read_header(path).metadata["general.name"] == "Caf\ufffd"
+    said = [f"{path}: {text}" for text in (
+        "metadata 'general.name' is not valid UTF-8: \ufffd stands for what is wrong in it",
+        "metadata 'general.tags' is not valid UTF-8: \ufffd stands for what is wrong in it",
+        "metadata 'tokenizer.ggml.padding_token_id' is 300, no id in a vocabulary of 258 tokens: "
+        "it is left out",
+    )]  # fmt: skip
+    assert caplog.messages == [*said, *said[:2]]  # the second reading's too

@@ -8,11 +8,22 @@ import numpy as np
 import pytest
 
 from octavo.errors import ModelFormatError, UnsupportedModelError
+from octavo.tokenizer.spec import TokenizerSpec
+from octavo.weights import tokenizer_spec as module
 from octavo.weights.gguf import GGUFFile
 from octavo.weights.gguf_header import MetadataValue
-from octavo.weights.tokenizer_spec import tokenizer_spec
 
 Metadata = dict[str, MetadataValue]
+
+
+def tokenizer_spec(metadata: Metadata, *notes: str) -> TokenizerSpec:
+    """The spec, if exactly these notes are made of it."""
+    noted: list[str] = []
+    spec = module.tokenizer_spec(metadata, note=noted.append)
+    assert noted == list(notes)
+    return spec
+
+
 PREFIX = "tokenizer.ggml."
 
 
@@ -78,7 +89,7 @@ def test_what_the_file_says_wins_over_every_default() -> None:
 
 @pytest.mark.parametrize(
     ("metadata", "key"),
-    [(bpe(), key) for key in ("model", "tokens", "token_type", "merges")] + [(spm(), "scores")],
+    [(bpe(), key) for key in ("model", "tokens", "merges")] + [(spm(), "scores")],
 )
 def test_a_missing_key_is_named(metadata: Metadata, key: str) -> None:
     del metadata[PREFIX + key]
@@ -94,10 +105,8 @@ def test_a_missing_key_is_named(metadata: Metadata, key: str) -> None:
         (bpe(merges="a b"), r"ggml\.merges': expected an array of strings, found 'a b'"),
         (bpe(token_type=["1"] * 4), r"ggml\.token_type': .* integers, found an array of 4 str"),
         (bpe(token_type=np.zeros(3, np.int32)), r"token_types has 3 entries for 4 tokens"),
-        (spm(scores=np.zeros(4, np.int32)), r"ggml\.scores': .* floats, found an array of 4 int32"),
-        (bpe(bos_token_id="1"), r"ggml\.bos_token_id': expected a token id, found '1'"),
-        (bpe(eos_token_id=True), r"ggml\.eos_token_id': expected a token id, found True"),
-        (bpe(eos_token_id=4), r"eos_id is 4, outside the vocabulary of 4"),
+        (spm(scores=["0"] * 4), r"ggml\.scores': .* numbers, found an array of 4 str"),
+        (bpe(bos_token_id=4, add_bos_token=True), "asks for a BOS token but names none"),
         (bpe(add_bos_token=1), r"ggml\.add_bos_token': expected true or false, found 1"),
         (bpe() | {"tokenizer.chat_template": ["x"]}, r"chat_template': expected a string"),
     ],
@@ -105,6 +114,57 @@ def test_a_missing_key_is_named(metadata: Metadata, key: str) -> None:
 def test_a_value_of_the_wrong_kind_is_named(metadata: Metadata, message: str) -> None:
     with pytest.raises(ModelFormatError, match=message):
         tokenizer_spec(metadata)
+
+
+@pytest.mark.parametrize("value", [4, -1, 2**32 - 1, "1", True, 0.5, float("nan")])
+@pytest.mark.parametrize("name", ["bos", "eos", "unknown", "eot", "padding"])
+def test_an_id_that_cannot_be_one_is_noted_and_left_out(name: str, value: MetadataValue) -> None:
+    """It used to keep the model from loading, though nothing needed the id."""
+    key = f"tokenizer.ggml.{name}_token_id"
+    why = f"metadata {key!r} is {value!r}, no id in a vocabulary of 4 tokens"
+    spec = tokenizer_spec(bpe() | {key: value}, f"{why}: it is left out")
+    assert (spec.bos_id, spec.eos_id, spec.unk_id, spec.eot_id, spec.pad_id) == (None,) * 5
+    usual = {"bos": 1, "eos": 2, "unknown": 0}.get(name)  # as llama.cpp goes on
+    instead = "it is left out" if usual is None else f"{usual} is used"
+    spec = tokenizer_spec(spm() | {key: value}, f"{why}: {instead}")
+    assert (spec.bos_id, spec.eos_id, spec.unk_id, spec.eot_id, spec.pad_id) == (
+        1, 2, 0, None, None,
+    )  # fmt: skip
+
+
+def test_an_id_may_be_a_whole_float_and_scores_may_be_integers() -> None:
+    assert tokenizer_spec(bpe(eos_token_id=2.0)).eos_id == 2
+    assert tokenizer_spec(spm(scores=np.array([0, 0, 0, -1], np.int32))).scores == [0, 0, 0, -1]
+
+
+def test_a_file_without_types_has_text_and_in_spm_bytes_by_their_names() -> None:
+    note = "metadata has no 'tokenizer.ggml.token_type': tokens are told apart by their names"
+    bare = bpe(tokens=["<s>", "a", "b", "<0x0A>"])
+    del bare["tokenizer.ggml.token_type"]
+    assert tokenizer_spec(bare, note).types == [1, 1, 1, 1]
+    bare = spm(tokens=["<unk>", "<s>", "</s>", "<0x0A>"])
+    del bare["tokenizer.ggml.token_type"]
+    assert tokenizer_spec(bare, note).types == [1, 1, 1, 6]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("remove_extra_whitespaces", True, "is True: Octavo's tokenizers do not remove blanks"),
+        ("add_sep_token", True, "is True: Octavo's tokenizers do not add separators"),
+        ("normalizer.lowercase", True, "do not put texts in lower case"),
+        ("normalizer.strip_accents", True, "do not strip accents"),
+        ("precompiled_charsmap", np.zeros(9, np.uint8), "is an array of 9 uint8: .* replace char"),
+        ("suppress_tokens", np.array([3]), "is an array of 1 int64: .* do not forbid tokens, and"),
+    ],
+)
+def test_what_would_change_the_tokens_is_refused_by_name(
+    name: str, value: MetadataValue, message: str
+) -> None:
+    with pytest.raises(UnsupportedModelError, match=rf"ggml\.{name}' .*{message}"):
+        tokenizer_spec(spm() | {PREFIX + name: value})
+    nothing = np.zeros(0, np.uint8) if isinstance(value, np.ndarray) else False
+    assert tokenizer_spec(spm() | {PREFIX + name: nothing}).types == [2, 3, 3, 1]
 
 
 def test_a_tokenizer_of_another_kind_is_not_supported() -> None:

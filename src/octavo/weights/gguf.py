@@ -40,6 +40,7 @@ class GGUFFile:
         self.version = header.version
         self.metadata: dict[str, MetadataValue] = header.metadata
         self.tensors: dict[str, TensorInfo] = header.tensors
+        self.notes: list[str] = header.notes
 
     @classmethod
     def open(cls, path: str | Path) -> Self:

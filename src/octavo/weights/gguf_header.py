@@ -49,6 +49,7 @@ class Header:
     version: int
     metadata: dict[str, MetadataValue]
     tensors: dict[str, TensorInfo]
+    notes: list[str]  # what is wrong in it and keeps nobody from reading it
 
 
 def parse_header(data: mmap | bytes, source: str) -> Header:
@@ -62,7 +63,7 @@ def parse_header(data: mmap | bytes, source: str) -> Header:
     alignment = _alignment(cursor, metadata)
     tensors = [_read_tensor(cursor, alignment) for _ in range(num_tensors)]
     base = -(-cursor.pos // alignment) * alignment
-    return Header(version, metadata, _place_tensors(cursor, tensors, base))
+    return Header(version, metadata, _place_tensors(cursor, tensors, base), cursor.notes)
 
 
 class _Cursor:
@@ -73,6 +74,7 @@ class _Cursor:
         self.size = len(data)
         self.source = source
         self.pos = 0
+        self.notes: list[str] = []
 
     def fail(self, what: str, expected: str, at: int | None = None) -> Never:
         offset = self.pos if at is None else at
@@ -104,8 +106,13 @@ class _Cursor:
     def string(self, what: str) -> str:
         return self.strings(1, what)[0]
 
-    def strings(self, count: int, what: str) -> list[str]:
-        """`count` strings at once: one tight loop, because vocabularies hold 10^5 of them."""
+    def strings(
+        self, count: int, what: str, *, must_be_utf8: bool = True, errors: str = "strict"
+    ) -> list[str]:
+        """`count` strings at once: one tight loop, because vocabularies hold 10^5 of them.
+
+        What need not be UTF-8 and is not is noted, and U+FFFD stands for what is wrong in it.
+        """
         data, size, pos, unpack = self.data, self.size, self.pos, _U64.unpack_from
         out: list[str] = []
         try:
@@ -114,12 +121,15 @@ class _Cursor:
                 end = start + unpack(data, pos)[0]
                 if end > size:
                     break
-                out.append(str(data[start:end], "utf-8"))
+                out.append(str(data[start:end], "utf-8", errors))
                 pos = end
         except struct.error:
             pass  # the length itself does not fit: reported below with its offset
         except UnicodeDecodeError:
-            self.fail(f"{what} (string {len(out)})", "valid UTF-8", pos)
+            if must_be_utf8:
+                self.fail(f"{what} (string {len(out)})", "valid UTF-8", pos)
+            self.notes.append(f"{what} is not valid UTF-8: \ufffd stands for what is wrong in it")
+            return self.strings(count, what, errors="replace")
         if len(out) < count:
             self.fail(f"{what} (string {len(out)})", f"a string that ends by {size}", pos)
         self.pos = pos
@@ -133,19 +143,19 @@ class _Cursor:
             self.fail(what, "booleans of 0 or 1", start)
         return np.frombuffer(raw, dtype)
 
-    def value(self, what: str) -> MetadataValue:
+    def value(self, what: str, *, must_be_utf8: bool) -> MetadataValue:
         at = self.pos
         type_id = self.uint32(what)
         if type_id == _STRING:
-            return self.string(what)
+            return self.strings(1, what, must_be_utf8=must_be_utf8)[0]
         if type_id == _ARRAY:
-            return self.array(what)
+            return self.array(what, must_be_utf8=must_be_utf8)
         if type_id not in _NUMBERS:
             self.fail(what, f"a value type of 0 to 12, found {type_id}", at)
         item: bool | int | float = self.numbers(type_id, 1, what)[0].item()
         return item
 
-    def array(self, what: str) -> MetadataValue:
+    def array(self, what: str, *, must_be_utf8: bool) -> MetadataValue:
         at = self.pos
         type_id = self.uint32(what)
         if type_id != _STRING and type_id not in _NUMBERS:
@@ -153,7 +163,7 @@ class _Cursor:
         item_bytes = 8 if type_id == _STRING else _NUMBERS[type_id].itemsize
         count = self.count(f"length of {what}", item_bytes=item_bytes, limit=_MAX_ARRAY)
         if type_id == _STRING:
-            return self.strings(count, what)
+            return self.strings(count, what, must_be_utf8=must_be_utf8)
         return self.numbers(type_id, count, what)
 
 
@@ -181,7 +191,9 @@ def _read_metadata(cursor: _Cursor, count: int) -> dict[str, MetadataValue]:
         key = cursor.string(f"metadata key {index}")
         if key in metadata:
             cursor.fail(f"metadata key {key!r}", "each key once", at)
-        metadata[key] = cursor.value(f"metadata {key!r}")
+        # A vocabulary's bytes are text that is computed with; all else is for people to read.
+        of_tokenizer = key.startswith("tokenizer.")
+        metadata[key] = cursor.value(f"metadata {key!r}", must_be_utf8=of_tokenizer)
     return metadata
 
 

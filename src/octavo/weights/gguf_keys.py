@@ -86,7 +86,8 @@ def one_value(value: MetadataValue) -> MetadataValue:
 def shown(value: object) -> str:
     """A value of a file in a message."""
     if isinstance(value, np.ndarray | list):
-        return f"an array of {len(value)}"
+        kind = value.dtype if isinstance(value, np.ndarray) else "str"
+        return f"an array of {len(value)} {kind}"
     return repr(value)[:80]
 
 

@@ -7,6 +7,7 @@ nothing can run. Every error of the file's content names the file.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from octavo.weights.gguf import GGUFFile
 from octavo.weights.gguf_config import model_config
 from octavo.weights.gguf_header import MetadataValue, TensorInfo
 from octavo.weights.tokenizer_spec import tokenizer_spec
+
+_log = logging.getLogger(__name__)
 
 _ROPE_FACTORS = "rope_freqs.weight"
 # Tables of rotary frequencies: read into the config, or in old files by nobody.
@@ -65,7 +68,7 @@ class ModelHeader:
 
     def tokenizer_spec(self) -> TokenizerSpec:
         with _naming(self.path):
-            spec = tokenizer_spec(self.metadata)
+            spec = tokenizer_spec(self.metadata, note=lambda text: _note(self.path, text))
         if len(spec.tokens) != self.config.vocab_size:
             raise ModelFormatError(
                 f"{self.path}: the tokenizer has {len(spec.tokens)} tokens, "
@@ -99,7 +102,14 @@ def read_header(path: Path) -> ModelHeader:
             info = file.tensors[_ROPE_FACTORS]
             factors = tuple(dequantize(info.type, file.data(_ROPE_FACTORS), info.shape).tolist())
         config = model_config(file.metadata, file.tensors, factors)
+        for text in file.notes:
+            _note(path, text)
         return ModelHeader(path, config, file.tensors, file.metadata)
+
+
+def _note(path: Path, text: str) -> None:
+    """What is wrong with the file, and keeps it from nothing."""
+    _log.warning("%s: %s", path, text)
 
 
 @contextlib.contextmanager

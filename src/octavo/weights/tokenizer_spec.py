@@ -6,17 +6,20 @@ Knows keys and defaults; the spec checks itself, and how text is split is the to
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 
-from octavo.errors import ModelFormatError, UnsupportedModelError
-from octavo.tokenizer.spec import TokenizerSpec
+from octavo.errors import ModelFormatError, UnsupportedModelError, counted
+from octavo.tokenizer.spec import TokenizerSpec, TokenType
 from octavo.weights.gguf_header import MetadataValue
+from octavo.weights.gguf_keys import shown
 
 Metadata = Mapping[str, MetadataValue]
+Note = Callable[[str], None]
 
 _KINDS: Mapping[str, Literal["bpe", "spm"]] = MappingProxyType({"gpt2": "bpe", "llama": "spm"})
 _SPM_IDS = MappingProxyType({"bos_token_id": 1, "eos_token_id": 2, "unknown_token_id": 0})
@@ -25,29 +28,50 @@ _SPM_IDS = MappingProxyType({"bos_token_id": 1, "eos_token_id": 2, "unknown_toke
 _BOS_BY_DEFAULT = frozenset({"llama-bpe", "llama-v3", "llama3"})
 
 
-def tokenizer_spec(metadata: Metadata) -> TokenizerSpec:
-    """The tokenizer that a GGUF file's metadata describes."""
+# What the tokenizers here do not do to a text, by the key that asks for it.
+_NOT_DONE: Mapping[str, str] = MappingProxyType(
+    {
+        "add_sep_token": "add separators",
+        "normalizer.lowercase": "put texts in lower case",
+        "normalizer.strip_accents": "strip accents",
+        "precompiled_charsmap": "replace characters",
+        "remove_extra_whitespaces": "remove blanks",
+        "suppress_tokens": "forbid tokens",
+    }
+)
+
+
+def tokenizer_spec(metadata: Metadata, *, note: Note) -> TokenizerSpec:
+    """The tokenizer that a GGUF file's metadata describes.
+
+    `note` is told what is wrong and left out, because nothing needs it.
+    """
     model = _string(metadata, "model")
     if model not in _KINDS:
         raise UnsupportedModelError(
             f"tokenizer.ggml.model is {model!r}; Octavo reads {', '.join(map(repr, _KINDS))}"
         )
+    _refuse_what_is_not_done(metadata)
     kind = _KINDS[model]
-    pre = _string(metadata, "pre", default="default")
-    defaults = _SPM_IDS if kind == "spm" else {}
     spm = kind == "spm"
+    pre = _string(metadata, "pre", default="default")
+    tokens = _strings(metadata, "tokens")
+
+    def token_id(name: str) -> int | None:
+        return _id(metadata, name, len(tokens), _SPM_IDS.get(name) if spm else None, note)
+
     return TokenizerSpec(
         kind=kind,
         pre=pre,
-        tokens=_strings(metadata, "tokens"),
-        token_types=_numbers(metadata, "token_type", "iu").astype(np.int32),
-        scores=_numbers(metadata, "scores", "f").tolist() if spm else None,
+        tokens=tokens,
+        token_types=_types(metadata, tokens, spm, note),
+        scores=_numbers(metadata, "scores", "fiu").astype(np.float64).tolist() if spm else None,
         merges=None if spm else _strings(metadata, "merges"),
-        bos_id=_id(metadata, "bos_token_id", defaults),
-        eos_id=_id(metadata, "eos_token_id", defaults),
-        unk_id=_id(metadata, "unknown_token_id", defaults),
-        eot_id=_id(metadata, "eot_token_id", defaults),
-        pad_id=_id(metadata, "padding_token_id", defaults),
+        bos_id=token_id("bos_token_id"),
+        eos_id=token_id("eos_token_id"),
+        unk_id=token_id("unknown_token_id"),
+        eot_id=token_id("eot_token_id"),
+        pad_id=token_id("padding_token_id"),
         add_bos=_flag(metadata, "add_bos_token", default=spm or pre in _BOS_BY_DEFAULT),
         add_eos=_flag(metadata, "add_eos_token", default=False),
         add_space_prefix=_flag(metadata, "add_space_prefix", default=spm),
@@ -55,16 +79,21 @@ def tokenizer_spec(metadata: Metadata) -> TokenizerSpec:
     )
 
 
+def _refuse_what_is_not_done(metadata: Metadata) -> None:
+    for name, what in _NOT_DONE.items():
+        key = f"tokenizer.ggml.{name}"
+        value = metadata.get(key)
+        if len(value) if isinstance(value, np.ndarray | list) else value:
+            raise UnsupportedModelError(
+                f"metadata {key!r} is {shown(value)}: Octavo's tokenizers do not {what}, and "
+                "leaving it out would change the tokens"
+            )
+
+
 def _refuse(key: str, expected: str, found: object) -> ModelFormatError:
     if found is None:
         return ModelFormatError(f"metadata has no {key!r}: expected {expected}")
-    return ModelFormatError(f"metadata {key!r}: expected {expected}, found {_describe(found)}")
-
-
-def _describe(found: object) -> str:
-    if isinstance(found, list | np.ndarray):
-        return f"an array of {len(found)} {found.dtype if isinstance(found, np.ndarray) else 'str'}"
-    return repr(found)[:80]
+    return ModelFormatError(f"metadata {key!r}: expected {expected}, found {shown(found)}")
 
 
 def _string(metadata: Metadata, name: str, default: str | None = None) -> str:
@@ -88,16 +117,34 @@ def _numbers(metadata: Metadata, name: str, kinds: str) -> np.ndarray:
     key = f"tokenizer.ggml.{name}"
     value = metadata.get(key)
     if not isinstance(value, np.ndarray) or value.dtype.kind not in kinds:
-        raise _refuse(key, "an array of " + ("floats" if kinds == "f" else "integers"), value)
+        raise _refuse(key, "an array of " + ("numbers" if "f" in kinds else "integers"), value)
     return value
 
 
-def _id(metadata: Metadata, name: str, defaults: Mapping[str, int]) -> int | None:
+def _types(metadata: Metadata, tokens: list[str], spm: bool, note: Note) -> np.ndarray:
+    """(num_tokens,) int32. Without types the names tell bytes from text."""
+    if "tokenizer.ggml.token_type" in metadata:
+        return _numbers(metadata, "token_type", "iu").astype(np.int32)
+    note("metadata has no 'tokenizer.ggml.token_type': tokens are told apart by their names")
+    types = np.full(len(tokens), TokenType.NORMAL, np.int32)
+    if spm:
+        types[[re.fullmatch("<0x[0-9A-F]{2}>", t) is not None for t in tokens]] = TokenType.BYTE
+    return types
+
+
+def _id(metadata: Metadata, name: str, size: int, default: int | None, note: Note) -> int | None:
+    """The id at `name`; what cannot be one is noted and left out. llama.cpp writes -1 for none."""
     key = f"tokenizer.ggml.{name}"
-    value = metadata.get(key, defaults.get(name))
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
-        raise _refuse(key, "a token id", value)
-    return value
+    if key not in metadata:
+        return default
+    value = metadata[key]
+    whole = int(value) if isinstance(value, float) and value.is_integer() else value
+    if isinstance(whole, int) and not isinstance(whole, bool) and 0 <= whole < size:
+        return whole
+    instead = "it is left out" if default is None else f"{default} is used"
+    tokens = counted(size, "token")
+    note(f"metadata {key!r} is {shown(value)}, no id in a vocabulary of {tokens}: {instead}")
+    return default
 
 
 def _flag(metadata: Metadata, name: str, *, default: bool) -> bool:
