@@ -73,6 +73,20 @@ def test_a_character_that_is_cut_at_the_end_is_shown_as_unreadable():
     assert answer.output(METRICS).outputs[0].text == "a\ufffd"
 
 
+def test_the_blank_in_front_is_no_text_where_the_answer_begins_a_turn():
+    class Prefixed(Bytes):
+        spec = SimpleNamespace(add_space_prefix=True, tokens=Bytes.spec.tokens)
+
+    for begins_turn, text in ((True, " a b"), (False, "  a b")):
+        request, _ = ask()
+        request.options = RequestOptions(begins_turn=begins_turn)
+        answer = Answer(request, Prefixed())  # type: ignore[arg-type]
+        request.sequences[0].tokens += b"  a b"
+        end(request)
+        answer.finish()
+        assert answer.output(METRICS).outputs[0].text == text
+
+
 def test_what_may_begin_a_stop_string_is_held_back_until_it_does_not():
     request, answer = ask(stop=["xyz"])
     (sequence,) = request.sequences

@@ -18,7 +18,7 @@ from octavo.batch import Batch, StepOutput
 from octavo.engine.scheduler import ScheduledSequence, Scheduler
 from octavo.errors import OutOfMemoryError, PromptTooLongError, UsageError
 from octavo.request import RequestOptions, RequestOutput
-from tests.cli.tiny_model import write_tiny_model
+from tests.cli.tiny_model import spm_entries, write_tiny_model
 from tests.weights.gguf_bytes import F32, entry
 
 GREEDY = SamplingParams(temperature=0, max_tokens=12)
@@ -327,6 +327,21 @@ def test_a_model_without_a_template_is_refused_for_chat_by_name(tmp_path: Path) 
     template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     params = SamplingParams(max_tokens=2)
     assert llm.chat([{"role": "user", "content": "hi"}], params, chat_template=template).outputs
+
+
+def test_a_chat_answer_has_no_blank_of_spm_in_front(tmp_path: Path) -> None:
+    more = spm_entries("{{ messages[-1].content }}")
+    llm = LLM(write_tiny_model(tmp_path / "spm.gguf", more=more), threads=1)
+    messages = [{"role": "user", "content": "hi"}]
+    params = SamplingParams(temperature=0, max_tokens=4)
+    raw = llm.generate("hi", params)[0]
+    chat = llm.chat(messages, params)
+    streamed = list(llm.chat_stream(messages, params))
+    assert chat.prompt_token_ids == raw.prompt_token_ids
+    assert raw.outputs[0].text == " " + chat.outputs[0].text
+    assert "".join(c.text for c in streamed) == chat.outputs[0].text
+    with pytest.raises(UsageError, match="begins_turn=1: expected True or False"):
+        RequestOptions(begins_turn=1)  # type: ignore[arg-type]
 
 
 def test_special_tokens_of_a_user_are_text_unless_asked_for(llm: LLM) -> None:

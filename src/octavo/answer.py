@@ -100,7 +100,9 @@ class _Text:
         self._sequence = sequence
         self._stops = StopStrings(sequence.request.params.stop)
         self._tokenizer = tokenizer
-        self._detokenizer = Detokenizer(tokenizer, continuation=True)
+        self._detokenizer = Detokenizer(
+            tokenizer, continuation=not sequence.request.options.begins_turn
+        )
         # These end a text and are not part of it.
         self._unseen = tokenizer.eos_ids | frozenset(sequence.request.params.stop_token_ids)
         self._shown: list[str] = []

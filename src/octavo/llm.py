@@ -117,7 +117,7 @@ class LLM:
         tokens = self.encode_chat(
             messages, chat_template=chat_template, parse_special=parse_special
         )
-        return self.generate([tokens], params, options)[0]
+        return self.generate([tokens], params, _of_a_turn(options))[0]
 
     def stream(
         self,
@@ -142,7 +142,7 @@ class LLM:
         tokens = self.encode_chat(
             messages, chat_template=chat_template, parse_special=parse_special
         )
-        return self.stream(tokens, params, options)
+        return self.stream(tokens, params, _of_a_turn(options))
 
     def encode_chat(
         self,
@@ -316,6 +316,11 @@ def _clamped(info: ModelInfo) -> str:
         f"{budget:,} bytes of KV memory hold no more; free memory or raise kv_memory "
         "(--kv-memory), or ask for a context that fits (context=, --context)"
     )
+
+
+def _of_a_turn(options: RequestOptions | None) -> RequestOptions:
+    (checked,) = _one_each("options", options, RequestOptions, 1)
+    return replace(checked, begins_turn=True)
 
 
 def _as_prompts(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:

@@ -19,11 +19,12 @@ FinishReason = Literal["stop", "length", "abort", "deadline", "error"]
 
 @dataclass(frozen=True, slots=True)
 class RequestOptions:
-    """What a request asks of the engine, beside how its tokens are drawn."""
+    """What a request asks, beside how its tokens are drawn."""
 
     priority: int = 0  # lower runs first
     deadline_ms: int | None = None  # from the queue on; then the request ends with what it has
     cache_salt: str = ""  # whose tokens these are: equal ones under another salt are never shared
+    begins_turn: bool = False  # after a chat template: the blank of SPM before it is no text
 
     def __post_init__(self) -> None:
         for name, low, optional in (("priority", -(2**31), False), ("deadline_ms", 1, True)):
@@ -34,6 +35,8 @@ class RequestOptions:
                 raise UsageError(f"{name}={value!r}: expected a whole number from {low} to {most}")
         if not isinstance(self.cache_salt, str):
             raise UsageError(f"cache_salt={self.cache_salt!r}: expected a string")
+        if not isinstance(self.begins_turn, bool):
+            raise UsageError(f"begins_turn={self.begins_turn!r}: expected True or False")
 
 
 @dataclass(slots=True)

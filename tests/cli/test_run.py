@@ -14,6 +14,7 @@ from octavo.cli.screen import printable
 from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
 from tests.cli.fake_llm import FakeLLM
+from tests.cli.tiny_model import spm_entries, write_tiny_model
 
 GREEDY = ("--temperature", "0", "--max-tokens", "8")
 FIGURES = re.compile(
@@ -191,6 +192,21 @@ def test_log_probabilities_of_the_prompt_need_every_row(octavo, tiny):
     assert result.err == "octavo: --prompt-logprobs is shown with --json only: add it\n"
 
 
+def test_an_answer_in_a_turn_has_no_blank_of_spm_in_front(octavo, tmp_path):
+    more = spm_entries("{{ messages[-1].content }}")
+    model = str(write_tiny_model(tmp_path / "spm.gguf", more=more))
+    greedy = ("--temperature", "0", "--max-tokens", "4", "--json")
+    raw = octavo("run", model, "hi", "--raw", *greedy).json
+    assert raw["outputs"][0]["text"].startswith(" ")
+    for flags in (greedy, ("--beam-width", "1", *greedy[2:])):
+        turn = octavo("run", model, "hi", *flags).json
+        assert turn["prompt_token_ids"] == raw["prompt_token_ids"]
+        assert turn["outputs"][0]["token_ids"] == raw["outputs"][0]["token_ids"]
+        assert turn["outputs"][0]["text"] == raw["outputs"][0]["text"][1:]
+    messages = octavo("chat", model, *greedy, stdin="hi\n").json["messages"]
+    assert messages[-1]["content"] == raw["outputs"][0]["text"][1:]
+
+
 def test_a_deadline_is_passed_on_and_said(octavo, monkeypatch):
     given = []
 
@@ -206,7 +222,7 @@ def test_a_deadline_is_passed_on_and_said(octavo, monkeypatch):
 
     monkeypatch.setattr("octavo.cli.run.open_llm", lambda model, engine: Late(["Hel"]))
     result = octavo("run", "m", "hi", "--chat-template", os.devnull, "--deadline-ms", "40")
-    assert given == [RequestOptions(deadline_ms=40)]
+    assert given == [RequestOptions(deadline_ms=40, begins_turn=True)]
     assert result.out == "Hel\n"
     assert result.err.endswith(" · ended by its deadline]\n")
     result = octavo("run", "m", "hi", "--deadline-ms", "0")

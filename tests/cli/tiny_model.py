@@ -54,6 +54,22 @@ def write_tiny_model(
     return path
 
 
+def spm_entries(template: str) -> list[bytes]:
+    """A vocabulary for `more` in which every word begins with SPM's blank."""
+    tokens = ["<unk>", "<s>", "</s>", *"\u2581hi", *(f"\u2581{i}" for i in range(VOCAB - 6))]
+    types = [2, 3, 3] + [1] * (VOCAB - 3)
+    size = u64(VOCAB)
+    return [
+        entry("tokenizer.ggml.model", STRING, string("llama")),
+        strings("tokenizer.ggml.tokens", tokens),
+        entry("tokenizer.ggml.token_type", ARRAY, u32(I32) + size + struct.pack("<258i", *types)),
+        entry("tokenizer.ggml.scores", ARRAY, u32(F32) + size + struct.pack("<258f", *range(258))),
+        entry("tokenizer.ggml.bos_token_id", U32, u32(1)),
+        entry("tokenizer.ggml.eos_token_id", U32, u32(2)),
+        entry("tokenizer.chat_template", STRING, string(template)),
+    ]
+
+
 def _key(metadata_entry: bytes) -> bytes:
     size = int.from_bytes(metadata_entry[:8], "little")
     return metadata_entry[8 : 8 + size]

@@ -98,6 +98,8 @@ def test_every_name_that_is_the_same_in_both_is_passed_on():
 def test_options_of_the_engine():
     options = {"priority": -1, "deadline_ms": 500, "cache_salt": "tenant"}
     assert parse_completion({"prompt": "p", **options}).options == RequestOptions(**options)
+    chat = parse_chat({"messages": [{"role": "user", "content": "hi"}], **options})
+    assert chat.options == RequestOptions(**options, begins_turn=True)
 
 
 def test_values_that_other_apis_define():

@@ -32,7 +32,7 @@ from octavo.cli.stats import Stats, cache_line, kv_line, stats_text
 from octavo.cli.transcript import Transcript
 from octavo.config import home
 from octavo.errors import OctavoError, PromptTooLongError, UsageError
-from octavo.request import RequestOutput
+from octavo.request import RequestOptions, RequestOutput
 from octavo.sampling_params import SamplingParams
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class Conversation:
         encoded = self._llm.encode_chat(messages, chat_template=self._template)
         ids = self._transcript.prompt(encoded)
         answer, drawn, output = "", list[int](), None
-        chunks = self._llm.stream(ids, self._sampling)
+        chunks = self._llm.stream(ids, self._sampling, RequestOptions(begins_turn=True))
         self._answering = True
         with _Interrupt() as interrupt, contextlib.closing(chunks):
             for chunk in chunks:

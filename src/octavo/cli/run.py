@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated
 
 import typer
@@ -96,6 +96,7 @@ def run(
         ids = llm.encode_chat(
             _messages_of(system, text), chat_template=template, parse_special=parse_special
         )
+    options = replace(options, begins_turn=not plain)
     trace = StepTrace(llm, screen, start=text if plain else "") if trace_steps else None
     if several:
         output = llm.generate([ids], sampling, options)[0]

@@ -8,7 +8,7 @@ were trained on. Tools, images and audio are refused by name.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from octavo.protocol.bodies import BodyError, Fields, kind_of, read_fields, read_flag
@@ -38,7 +38,7 @@ class ChatRequest:
     model: str | None
     messages: tuple[dict[str, str], ...]
     params: SamplingParams = field(default_factory=SamplingParams)
-    options: RequestOptions = field(default_factory=RequestOptions)
+    options: RequestOptions = field(default_factory=lambda: RequestOptions(begins_turn=True))
     stream: Streaming = field(default_factory=Streaming)
 
 
@@ -52,7 +52,7 @@ def parse_chat(body: object) -> ChatRequest:
         model=read_model(fields),
         messages=_read_messages(fields.get("messages")),
         params=read_params(fields, own, spelling),
-        options=read_options(fields),
+        options=replace(read_options(fields), begins_turn=True),
         stream=read_streaming(fields),
     )
 
