@@ -116,7 +116,7 @@ def test_what_a_broken_step_left_behind_is_brought_forward_by_the_next(
 
 
 def test_prompts_are_queued_all_or_none(tiny_path: Path) -> None:
-    llm = LLM(tiny_path, threads=1, kv_memory="16K", max_num_seqs=1)
+    llm = LLM(tiny_path, threads=1, kv_memory="16K")
     with pytest.raises(OutOfMemoryError):
         llm.desk.add([ask(1), ask(2), ask(3, params=replace(LONG, n=2))])
     assert (llm.desk.num_open, llm._engine.has_unfinished) == (0, False)

@@ -138,7 +138,7 @@ def test_what_is_wrong_with_a_request_is_raised_where_it_is_made(llm: LLM) -> No
 
 
 def test_a_request_that_can_never_fit_is_refused_where_it_is_read(tiny_path: Path) -> None:
-    small = LLM(tiny_path, threads=1, kv_memory="16K", max_num_seqs=1)
+    small = LLM(tiny_path, threads=1, kv_memory="16K")
 
     async def story() -> None:
         async with AsyncEngine(small) as engine:

@@ -190,6 +190,25 @@ def test_what_can_never_fit_is_refused_with_both_numbers(
     assert enough.step() != []
 
 
+@pytest.mark.parametrize(
+    ("params", "helps"),
+    [
+        ({"prompt": 8, "max_tokens": 9, "n": 2}, "lower n or lower max_tokens or "),
+        (
+            {"prompt": 8, "max_tokens": 9, "beam_width": 2},
+            "lower beam_width or lower max_tokens or ",
+        ),
+        ({"prompt": 3, "max_tokens": 2, "n": 6}, "lower n or "),  # a block for each
+        ({"prompt": 8, "max_tokens": 20}, "lower max_tokens or "),
+        ({"prompt": 24, "max_tokens": 4}, ""),
+    ],
+)
+def test_the_advice_of_a_refusal_is_what_would_help(params: dict[str, int], helps: str) -> None:
+    prompt = text(1, params.pop("prompt"))
+    with pytest.raises(OutOfMemoryError, match=f"the pool has 5: {helps}raise kv_memory$"):
+        Driven(5).add(prompt, **params)
+
+
 def test_blocks_that_may_be_pinned_do_not_count() -> None:
     it = Driven(6, max_pinned=2)
     with pytest.raises(OutOfMemoryError, match="need 5 KV blocks of 4 tokens, the pool has 4"):
@@ -199,10 +218,12 @@ def test_blocks_that_may_be_pinned_do_not_count() -> None:
 
 def test_more_answers_than_a_step_may_have_are_refused() -> None:
     it = Driven(64, max_num_seqs=2)
-    with pytest.raises(UsageError, match="has 3 answers, a step runs at most 2"):
-        it.add(text(1, 4), n=3)
-    with pytest.raises(UsageError, match="has 4 answers"):
-        it.add(text(1, 4), beam_width=4)
+    for name, count in [("n", 3), ("beam_width", 4)]:
+        said = (
+            f"{name}={count}: a step runs at most 2 sequences: lower {name} or raise max_num_seqs"
+        )
+        with pytest.raises(UsageError, match=said):
+            it.add(text(1, 4), **{name: count})
 
 
 def test_beams_that_no_step_has_the_rows_for_are_refused() -> None:

@@ -16,11 +16,12 @@ class Demand:
         self._kv = kv
         self._keep_computed = keep_computed
 
-    def longest(self, request: Request) -> int:
-        """Blocks in use at its longest: whole blocks of the prompt are shared by all sequences. The
-        last token drawn is never computed, so its K and V need no slot."""
+    def longest(self, request: Request, *, max_tokens: int | None = None) -> int:
+        """Blocks in use at its longest, or if it had only so many `max_tokens`: whole blocks of the
+        prompt are shared by all sequences. The last token drawn is never computed, so its K and V
+        need no slot."""
         shared = request.num_prompt_tokens // self._kv.block_size
-        one = self._kv.count(request.num_prompt_tokens + request.max_tokens - 1)
+        one = self._kv.count(request.num_prompt_tokens + (max_tokens or request.max_tokens) - 1)
         return one + (request.width - 1) * (one - shared if self._keep_computed else one)
 
     def to_begin(self, request: Request, match: Match) -> int:

@@ -175,6 +175,7 @@ class Engine:
             if blocks is None:
                 raise OutOfMemoryError(
                     f"{len(tokens):,} tokens need more KV blocks than the {pool.num_free:,} free: "
+                    f"{'wait for the requests that run or ' if self.has_unfinished else ''}"
                     "raise kv_memory"
                 )
             for begin in range(0, len(tokens), rows_of_step):

@@ -40,11 +40,12 @@ class Growth:
             num_outputs=params.n,
         )
         if search.num_candidates > native.MAX_TOP_K:
+            fewer = " or give fewer stop_token_ids" if ends else ""
             raise UsageError(
                 f"beam_width={params.beam_width} with "
                 f"{counted(search.num_candidates - params.beam_width, 'end token')} needs the "
                 f"{search.num_candidates} likeliest tokens, the head gives {native.MAX_TOP_K}: "
-                "lower beam_width or give fewer stop_token_ids"
+                f"lower beam_width{fewer}"
             )
         return search
 

@@ -93,24 +93,30 @@ class Scheduler:
     def add(self, request: Request, namespace: Namespace) -> None:
         """Queue a request whose tokens others of the namespace, and of its salt, may find. Raises
         UsageError, and OutOfMemoryError, with both numbers, if it can never fit."""
-        needed, pool = self._demand.longest(request), self._kv.pool
-        if needed > pool.num_blocks - pool.max_pinned:
-            raise OutOfMemoryError(
-                f"the request may need {needed:,} KV blocks of {self._kv.block_size} tokens, "
-                f"the pool has {pool.num_blocks - pool.max_pinned:,}: "
-                "lower max_tokens or raise kv_memory"
-            )
         if request.params.beam_width and not self._keep_computed:
             raise UsageError("beam_width needs the KV cache: leave kv_cache=False out")
+        answers = "beam_width" if request.params.beam_width else "n"
         if request.width > self._max_num_seqs:
             raise UsageError(
-                f"the request has {request.width} answers, a step runs at most "
-                f"{counted(self._max_num_seqs, 'sequence')}: raise max_num_seqs"
+                f"{answers}={request.width}: a step runs at most "
+                f"{counted(self._max_num_seqs, 'sequence')}: "
+                f"lower {answers} or raise max_num_seqs"
             )
         if (request.params.beam_width or 0) > self._budget.max_rows:
             raise UsageError(
                 f"beam_width={request.width}: beams go on together, and a step runs at most "
-                f"{counted(self._budget.max_rows, 'token')}: raise max_batch_tokens"
+                f"{counted(self._budget.max_rows, 'token')}: "
+                "lower beam_width or raise max_batch_tokens"
+            )
+        needed = self._demand.longest(request)
+        room = self._kv.pool.num_blocks - self._kv.pool.max_pinned
+        if needed > room:
+            lower = [f"lower {answers}"] if request.width > 1 else []
+            if self._demand.longest(request, max_tokens=1) <= room:
+                lower.append("lower max_tokens")
+            raise OutOfMemoryError(
+                f"the request may need {needed:,} KV blocks of {self._kv.block_size} tokens, "
+                f"the pool has {room:,}: {' or '.join([*lower, 'raise kv_memory'])}"
             )
         # Without a prefix cache each request is a namespace of its own, closed at its end.
         salt = request.options.cache_salt if self._prefix_cache else str(request.id)
