@@ -236,6 +236,35 @@ def test_bad_prompts_are_refused_in_one_line(llm: LLM) -> None:
     assert llm.stats()["kv_blocks_used"] == 0
 
 
+def test_a_prompt_that_is_too_long_is_told_what_helps(tiny_path: Path) -> None:
+    whole = LLM(tiny_path, threads=1)
+    for llm, size, advice in [
+        (whole, 128, "shorten it, the model was trained for no more"),
+        (LLM(tiny_path, threads=1, context=64), 64, "shorten it or load with a larger context"),
+        (
+            LLM(tiny_path, threads=1, kv_memory=3 * whole.info.block_bytes),
+            96,
+            "shorten it or raise kv_memory, which bounds the context",
+        ),
+    ]:
+        said = f"the prompt has {size + 1} tokens, the context holds {size}: {advice}"
+        with pytest.raises(PromptTooLongError, match=said):
+            llm.generate([[5] * (size + 1)], GREEDY)
+
+
+def test_token_ids_of_numpy_are_token_ids(tiny_path: Path) -> None:
+    llm = LLM(tiny_path, threads=1)
+    ids = np.array([[1, 2, 3], [4, 5, 6]])
+    one, two = llm.generate(ids, GREEDY)
+    assert (one.prompt_token_ids, two.prompt_token_ids) == ((1, 2, 3), (4, 5, 6))
+    assert [type(t) for t in one.prompt_token_ids] == [int] * 3
+    assert llm.generate(ids[0], GREEDY)[0].outputs == one.outputs
+    assert llm.generate([list(ids[1])], GREEDY)[0].outputs == two.outputs
+    assert llm.logits(ids[0]).shape == (3, 258)
+    stops = SamplingParams(temperature=0, max_tokens=12, stop_token_ids=[np.int64(257)])
+    assert llm.generate(ids[0], stops)[0].outputs == one.outputs
+
+
 def test_a_full_context_ends_with_length(llm: LLM) -> None:
     output = llm.generate([[5] * 1020], SamplingParams(temperature=0, ignore_eos=True))[0]
     assert output.usage.completion_tokens == 5  # the last token drawn needs no slot
@@ -243,8 +272,6 @@ def test_a_full_context_ends_with_length(llm: LLM) -> None:
 
 
 def test_options_are_checked_by_name_and_range(smollm2_path: Path) -> None:
-    with pytest.raises(UsageError, match="unknown option 'contxt'; did you mean context"):
-        LLM(smollm2_path, contxt=5)
     with pytest.raises(UsageError, match="context=100000: the model was trained for at most 8,192"):
         LLM(smollm2_path, context=100_000)
     with pytest.raises(UsageError, match="kv_dtype='int3'"):
@@ -272,9 +299,16 @@ def test_what_is_no_prompt_and_no_params_is_refused_by_name(llm: LLM) -> None:
         ([True, False], "token id True"),
         ([["a"]], "token id 'a'"),
         (np.array([1.0, 2.0]), "token id np.float64"),
+        (np.array(3), "found ndarray"),
     ]:
         with pytest.raises(UsageError, match=found):
             llm.generate(prompt, GREEDY)  # type: ignore[arg-type]
+    for method in (llm.logits, llm.score):
+        said = f"{method.__name__} takes a list of token ids, found str: encode"
+        with pytest.raises(UsageError, match=said):
+            method("abc")
+        with pytest.raises(UsageError, match="token id 'a': expected a whole number"):
+            method(["a"])
     for params in ({"max_tokens": 2}, "ab", [None], 5):
         with pytest.raises(UsageError, match="params: expected SamplingParams"):
             llm.generate(PROMPT, params)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
 from octavo.errors import UsageError
@@ -23,6 +24,22 @@ def test_a_single_stop_is_a_list_of_one() -> None:
     assert SamplingParams(stop=["a", "b"], stop_token_ids=[3]).stop_token_ids == (3,)
 
 
+def test_numbers_of_numpy_are_taken_and_none_is_the_default() -> None:
+    given = SamplingParams(
+        max_tokens=np.int32(5), temperature=np.float64(0.5), top_k=np.uint8(3),
+        seed=np.uint64(2**64 - 1), stop=np.array(["a", "b"]), stop_token_ids=np.array([3, 4]),
+        ignore_eos=np.bool_(True), logprobs=np.int64(0),
+    )  # fmt: skip
+    plain = SamplingParams(
+        max_tokens=5, temperature=0.5, top_k=3, seed=2**64 - 1, stop=["a", "b"],
+        stop_token_ids=[3, 4], ignore_eos=True, logprobs=0,
+    )  # fmt: skip
+    assert given == plain
+    assert repr(given) == repr(plain)  # and none of them is numpy's any more
+    assert SamplingParams(stop_token_ids=[np.int64(3)]).stop_token_ids == (3,)
+    assert SamplingParams.parse(dict.fromkeys(SamplingParams.__slots__)) == SamplingParams()
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [
@@ -40,12 +57,14 @@ def test_a_single_stop_is_a_list_of_one() -> None:
         ({"min_p": 2}, "min_p=2: expected a number from 0 to 1"),
         ({"repetition_penalty": 0.0}, "repetition_penalty=0.0: expected a number from above 0"),
         ({"presence_penalty": 3}, "presence_penalty=3: expected a number from -2 to 2"),
-        ({"frequency_penalty": None}, "frequency_penalty=None"),
+        ({"frequency_penalty": "1"}, "frequency_penalty='1'"),
         ({"seed": -1}, "seed=-1: expected a whole number from 0 to 18446744073709551615"),
         ({"logprobs": 21}, "logprobs=21: expected a whole number from 0 to 20"),
         ({"prompt_logprobs": -1}, "prompt_logprobs=-1: expected a whole number from 0 to 20"),
         ({"n": 0}, "n=0: expected a whole number from 1 to 64"),
-        ({"n": None}, "n=None"),
+        ({"n": np.int64(65)}, "n=65: expected"),
+        ({"n": np.float64(1)}, "n=1.0: expected"),
+        ({"n": np.array([1])}, "n=[1]: expected"),
         ({"beam_width": 33}, "beam_width=33: expected a whole number from 1 to 32"),
         ({"beam_width": 2, "length_penalty": 11}, "length_penalty=11: expected a number from -10"),
         ({"beam_width": 2, "early_stopping": 1}, "early_stopping=1: expected True or False"),

@@ -14,6 +14,7 @@ from typing import Literal
 import platformdirs
 
 from octavo.errors import UsageError, unknown_option
+from octavo.values import plain, settle
 
 KVDtype = Literal["f32", "bf16"]
 Activations = Literal["int8", "bf16"]
@@ -32,7 +33,7 @@ class EngineConfig:
     kv_memory: int | None = None  # bytes
     threads: int | None = None
     kv_cache: bool = True
-    prefix_cache: bool = True
+    prefix_cache: bool = True  # without kv_cache there is nothing to share
     kv_idle: float = 600.0  # seconds after which the memory of kept blocks goes back; inf = never
     eviction: Literal["lru", "cost"] = "lru"
     block_size: int = 32
@@ -48,21 +49,22 @@ class EngineConfig:
 
     @classmethod
     def parse(cls, options: Mapping[str, object]) -> EngineConfig:
-        """From the keywords of `LLM`. Unknown names and values out of range are errors that name
-        themselves."""
+        """From options by the names that they have in `LLM`. Unknown names and values out of range
+        are errors that name themselves."""
         known = [f.name for f in fields(cls) if f.name not in ("k_dtype", "v_dtype")] + ["kv_dtype"]
         for name in options:
             if name not in known:
                 raise unknown_option("option", name, known)
-        if options.get("prefix_cache") is True and options.get("kv_cache") is False:
-            raise UsageError("prefix_cache=True: needs the KV cache: leave kv_cache=False out")
         values = dict(options)
-        values["k_dtype"], values["v_dtype"] = parse_kv_dtype(values.pop("kv_dtype", "bf16"))
+        kv_dtype = values.pop("kv_dtype", None)
+        if kv_dtype is not None:
+            values["k_dtype"], values["v_dtype"] = parse_kv_dtype(kv_dtype)
         if values.get("kv_memory") is not None:
-            values["kv_memory"] = parse_bytes("kv_memory", values["kv_memory"])
+            values["kv_memory"] = parse_bytes("kv_memory", plain(values["kv_memory"]))
         return cls(**values)  # type: ignore[arg-type]  # __post_init__ checks
 
     def __post_init__(self) -> None:
+        settle(self)
         for name, low, high in (
             ("context", 1, 2**24),
             ("threads", 1, 1024),

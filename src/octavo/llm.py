@@ -10,14 +10,14 @@ import logging
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from octavo.answer import Answer
 from octavo.answer_desk import AnswerDesk, Ask
 from octavo.batch import FloatArray, Want
-from octavo.config import EngineConfig
+from octavo.config import Activations, EngineConfig
 from octavo.engine.runner import log_probs
 from octavo.errors import PromptTooLongError, UsageError, counted
 from octavo.loaded_model import ModelInfo, load_model
@@ -38,30 +38,62 @@ logger = logging.getLogger(__name__)
 
 
 class LLM:
-    def __init__(self, model: str | Path, **options: object) -> None:
-        """`model`: a library name or a GGUF file. Options, all checked by name and range:
+    """A loaded model. `model` is a library name or a GGUF file; options are checked by range:
 
-        context        longest sequence in tokens; by default the model's, or what kv_memory holds
-        kv_dtype       "bf16" (default) or "f32"; "k=f32,v=bf16" apart
-        kv_memory      budget of the KV pages: bytes, or "512M", "4GiB", refused where there is not
-                       so much beside the weights; by default half of what they leave
-        threads        by default the physical cores that affinity and cgroup allow; at most 4 each
-        kv_cache       False computes the whole sequence again for every token
-        prefix_cache   False shares no blocks between requests (True by default)
-        kv_idle        seconds after which memory of blocks that can be found goes back (600)
-        eviction       which of them go first: "lru" (default), or "cost": what is cheap to redo
-        block_size     tokens of a KV block: 16, 32 (default) or 64
-        weights        "bf16" or "f32" unpacks them; by default they stay as the file has them
-        activations    rows that meet integer weights: "int8" (default), or "bf16": exact to 16 bits
-        max_num_seqs, max_batch_tokens   sequences, and rows of a step
-        step_ms        how long a step with a prefill may last (100); None: as many rows as may be
-        schedule       "fcfs" (default), or "longest-prefix": what shares most with the cache first
-        max_waiting    requests that a server lets queue (1024)
-        fuse, profile  False runs the op list unfused; True counts nanoseconds by op in the records
+    context        longest sequence in tokens; by default the model's, or what kv_memory holds
+    kv_dtype       "bf16" or "f32"; "k=f32,v=bf16" apart
+    kv_memory      budget of the KV pages: bytes, or "512M", "4GiB", refused where there is not
+                   so much beside the weights; by default half of what they leave
+    threads        by default the physical cores that affinity and cgroup allow; at most 4 each
+    kv_cache       False computes the whole sequence again for every token
+    prefix_cache   False shares no blocks between requests; without kv_cache there are none
+    kv_idle        seconds after which memory of blocks that can be found goes back
+    eviction       which of them go first: "lru", or "cost": what is cheap to redo
+    block_size     tokens of a KV block: 16, 32 or 64
+    weights        "bf16" or "f32" unpacks them; by default they stay as the file has them
+    activations    rows that meet integer weights: "int8" (default), or "bf16": exact to 16 bits
+    max_num_seqs, max_batch_tokens   sequences, and rows of a step
+    step_ms        how long a step with a prefill may last; None: as many rows as may be
+    schedule       "fcfs", or "longest-prefix": what shares most with the cache first
+    max_waiting    requests that a server lets queue
+    fuse, profile  False runs the op list unfused; True counts nanoseconds by op in the records
 
-        Raises UsageError, ModelError, OutOfMemoryError.
-        """
-        self.config = EngineConfig.parse(options)
+    Raises UsageError, ModelError, OutOfMemoryError.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        context: int | None = None,
+        kv_dtype: str = "bf16",
+        kv_memory: int | str | None = None,
+        threads: int | None = None,
+        kv_cache: bool = True,
+        prefix_cache: bool = True,
+        kv_idle: float = 600.0,
+        eviction: Literal["lru", "cost"] = "lru",
+        block_size: int = 32,
+        activations: Activations | None = None,
+        weights: Literal["bf16", "f32"] | None = None,
+        max_num_seqs: int = 64,
+        max_batch_tokens: int = 512,
+        max_waiting: int = 1024,
+        step_ms: float | None = 100.0,
+        schedule: Literal["fcfs", "longest-prefix"] = "fcfs",
+        fuse: bool = True,
+        profile: bool = False,
+    ) -> None:
+        self.config = EngineConfig.parse(
+            {
+                "context": context, "kv_dtype": kv_dtype, "kv_memory": kv_memory,
+                "threads": threads, "kv_cache": kv_cache, "prefix_cache": prefix_cache,
+                "kv_idle": kv_idle, "eviction": eviction, "block_size": block_size,
+                "activations": activations, "weights": weights, "max_num_seqs": max_num_seqs,
+                "max_batch_tokens": max_batch_tokens, "max_waiting": max_waiting,
+                "step_ms": step_ms, "schedule": schedule, "fuse": fuse, "profile": profile,
+            }
+        )  # fmt: skip
         loaded = load_model(model, self.config)
         self.info = loaded.info
         self.model_config = loaded.model_config
@@ -163,7 +195,7 @@ class LLM:
 
     def logits(self, token_ids: Sequence[int]) -> FloatArray:
         """The model's logits after every token, (len, vocab) float32, through the cache's pages."""
-        tokens = self._check_tokens(token_ids)
+        tokens = self._check_ids("logits", token_ids)
         size = len(tokens) * self.program.vocab_size * 4
         if size > _LOGITS_LIMIT:
             most = _LOGITS_LIMIT // (self.program.vocab_size * 4)
@@ -182,7 +214,7 @@ class LLM:
 
     def score(self, token_ids: Sequence[int]) -> FloatArray:
         """log p(token | all before) of every token but the first, (len - 1,) float32."""
-        tokens = self._check_tokens(token_ids)
+        tokens = self._check_ids("score", token_ids)
         rows = min(_ROWS_OF_STEP, self._runner.max_rows)
         scores = [np.zeros(0, np.float32)]
 
@@ -250,6 +282,14 @@ class LLM:
             raise UsageError("beam_width: beams cannot be streamed; use generate")
         return ask
 
+    def _check_ids(self, method: str, token_ids: Sequence[int]) -> list[int]:
+        if not _is_list(token_ids):
+            raise UsageError(
+                f"{method} takes a list of token ids, found {type(token_ids).__name__}: "
+                "encode(text) gives the ids of a text"
+            )
+        return self._check_tokens(token_ids)
+
     def _check_tokens(self, tokens: Sequence[int]) -> list[int]:
         """Plain ints of the vocabulary, at least one, at most the context."""
         if not _is_list(tokens):
@@ -266,7 +306,7 @@ class LLM:
         if len(checked) > self.info.context:
             raise PromptTooLongError(
                 f"the prompt has {len(checked):,} tokens, the context holds {self.info.context:,}: "
-                "shorten it or load with a larger context"
+                f"{_room_for_more(self.config, self.info)}"
             )
         return checked
 
@@ -307,6 +347,15 @@ class LLM:
             yield replace(last, output=self.desk.output(answer))
         finally:
             self.desk.abandon([answer])
+
+
+def _room_for_more(config: EngineConfig, info: ModelInfo) -> str:
+    """What to do about a prompt that is too long."""
+    if info.context == info.model_context:
+        return "shorten it, the model was trained for no more"
+    if config.context is None:
+        return "shorten it or raise kv_memory, which bounds the context"
+    return "shorten it or load with a larger context"
 
 
 def _clamped(info: ModelInfo) -> str:
@@ -350,7 +399,9 @@ def _one_each(what: str, given: Any, kind: type[T], count: int) -> list[T]:
 
 def _is_list(value: object) -> bool:
     """Bytes are a sequence of ints, and no prompt."""
-    return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)
+    if isinstance(value, np.ndarray):
+        return value.ndim > 0
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
 def _is_id(value: object) -> bool:

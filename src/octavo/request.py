@@ -13,6 +13,7 @@ from typing import Literal
 from octavo.errors import UsageError
 from octavo.records import CacheRecord
 from octavo.sampling_params import SamplingParams
+from octavo.values import settle
 
 FinishReason = Literal["stop", "length", "abort", "deadline", "error"]
 
@@ -27,6 +28,7 @@ class RequestOptions:
     begins_turn: bool = False  # after a chat template: the blank of SPM before it is no text
 
     def __post_init__(self) -> None:
+        settle(self)
         for name, low, optional in (("priority", -(2**31), False), ("deadline_ms", 1, True)):
             value = getattr(self, name)
             whole = isinstance(value, int) and not isinstance(value, bool)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from octavo.errors import UsageError, unknown_option
+from octavo.values import plain, settle
 
 _NOT_WITH_BEAMS = (
     *("top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"),
@@ -48,10 +49,11 @@ class SamplingParams:
     early_stopping: bool = False  # True: end when `beam_width` answers are complete
 
     def __post_init__(self) -> None:
+        settle(self)
         stops = (self.stop,) if isinstance(self.stop, str) else self.stop
         object.__setattr__(self, "stop", tuple(stops) if _is_list(stops) else stops)
         ids = self.stop_token_ids
-        object.__setattr__(self, "stop_token_ids", tuple(ids) if _is_list(ids) else ids)
+        object.__setattr__(self, "stop_token_ids", tuple(map(plain, ids)) if _is_list(ids) else ids)
         _whole("max_tokens", self.max_tokens, 1, 2**31 - 1, optional=True)
         _real("temperature", self.temperature, 0.0, 100.0, optional=True)
         _whole("top_k", self.top_k, 0, 2**31 - 1)

@@ -336,6 +336,10 @@ def test_engine_flags_reach_the_engine(octavo, tiny, monkeypatch):
         (["--eviction", "fifo"], "eviction='fifo': expected one of lru, cost"),
         (["--step-ms", "0"], "step_ms=0.0: expected a number above 0"),
         (["--kv-idle", "-1"], "kv_idle=-1.0: expected a number from 0"),
+        (
+            ["--prefix-cache", "--no-kv-cache"],
+            "--prefix-cache needs the KV cache: leave it or --no-kv-cache out",
+        ),
     ]:
         result = octavo("run", "m", "hi", *flags)
         assert (result.code, result.err) == (2, f"octavo: {message}\n")

@@ -15,7 +15,7 @@ from pathlib import Path
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
-            *("errors", "interrupts", "config", "durable"),
+            *("errors", "values", "interrupts", "config", "durable"),
             *("sampling_params", "request", "batch", "records"),
         }
     ),

@@ -152,7 +152,7 @@ def with_flags(
                 values["options"] = RequestOptions(**_given(request, values))
             if engine:
                 values["engine"] = _given(engine, values)
-                EngineConfig.parse(values["engine"])  # refuse before anything is pulled or read
+                _check_engine(values["engine"])
             verb(**values)
 
         own = inspect.signature(verb, eval_str=True).parameters.values()
@@ -172,6 +172,13 @@ def _given(flags: tuple[Flag, ...], values: dict[str, Any]) -> dict[str, Any]:
         for flag, value in taken
         if not (value is None or value == [] or (value is False and not flag.has_no))  # 0 is given
     }
+
+
+def _check_engine(given: dict[str, Any]) -> None:
+    """Refuse before anything is pulled or read."""
+    EngineConfig.parse(given)
+    if given.get("prefix_cache") and given.get("kv_cache") is False:
+        raise UsageError("--prefix-cache needs the KV cache: leave it or --no-kv-cache out")
 
 
 def _as_text(flag: Flag, value: object) -> object:

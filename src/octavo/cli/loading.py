@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from octavo.cli.figures import size
 from octavo.cli.screen import Screen
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 USUAL_CONTEXT = 1024  # tokens that plan and explain look at where none are asked for
 
 
-def open_llm(model: str, engine: dict[str, object]) -> LLM:
+def open_llm(model: str, engine: Mapping[str, Any]) -> LLM:
     """Load `model` with these keywords of LLM; a terminal is told what memory its cache has."""
     from octavo.llm import LLM
 

@@ -1,0 +1,135 @@
+"""What is at the top of the package, for programs, for editors and for type checkers."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+import octavo
+from octavo import LLM, EngineConfig, errors
+from octavo.config import parse_kv_dtype
+
+SOURCES = Path(octavo.__file__).parents[1]
+
+
+def test_what_there_is_can_be_listed_and_had() -> None:
+    assert dir(octavo) == sorted(octavo.__all__)
+    for name in octavo.__all__:
+        assert getattr(octavo, name) is not None
+    with pytest.raises(AttributeError, match="module 'octavo' has no attribute 'LMM'"):
+        _ = octavo.LMM
+
+
+def test_every_error_is_at_the_top() -> None:
+    kinds = {
+        n
+        for n, kind in vars(errors).items()
+        if inspect.isclass(kind) and kind.__module__ == errors.__name__
+    }
+    assert "OctavoError" in kinds
+    assert kinds <= set(octavo.__all__)
+
+
+def test_so_are_the_nouns_that_an_output_is_made_of() -> None:
+    """Every class that a field of a public dataclass names is public itself."""
+    public = set(octavo.__all__)
+    for name in public:
+        noun = getattr(octavo, name)
+        for field in getattr(noun, "__dataclass_fields__", {}).values():
+            named = {n.id for n in ast.walk(ast.parse(field.type)) if isinstance(n, ast.Name)}
+            own = {
+                n
+                for n in named
+                if getattr(vars(sys.modules[noun.__module__]).get(n), "__module__", "").startswith(
+                    "octavo"
+                )
+            }
+            assert own <= public, (name, field.name)
+
+
+def test_the_package_alone_brings_in_nothing_heavy() -> None:
+    heavy = {"numpy", "tokenizers", "jinja2", "platformdirs", "octavo.kernels", "octavo.llm"}
+    code = "import octavo, sys; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert set(loaded.stdout.split()) & heavy == set()
+
+
+def test_an_llm_has_the_fields_of_its_configuration_as_keywords() -> None:
+    (_, _, *keywords) = inspect.signature(LLM.__init__).parameters.values()
+    assert {p.kind for p in keywords} == {inspect.Parameter.KEYWORD_ONLY}
+    defaults = {p.name: p.default for p in keywords}
+    dtypes = parse_kv_dtype(defaults.pop("kv_dtype"))
+    config = {f.name: f.default for f in fields(EngineConfig)}
+    assert dtypes == (config.pop("k_dtype"), config.pop("v_dtype"))
+    assert defaults == config
+
+
+def test_every_keyword_of_an_llm_reaches_its_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is where it would fail to load: by then it has its configuration."""
+
+    class Loaded(Exception):
+        pass
+
+    def refuse(model: object, config: EngineConfig) -> None:
+        raise Loaded(model, config)
+
+    monkeypatch.setattr("octavo.llm.load_model", refuse)
+    options = {
+        "context": 64, "kv_dtype": "k=f32,v=bf16", "kv_memory": 4096, "threads": 3,
+        "kv_cache": False, "prefix_cache": False, "kv_idle": 1.5, "eviction": "cost",
+        "block_size": 16, "activations": "bf16", "weights": "f32", "max_num_seqs": 2,
+        "max_batch_tokens": 9, "max_waiting": 4, "step_ms": None, "schedule": "longest-prefix",
+        "fuse": False, "profile": True,
+    }  # fmt: skip
+    with pytest.raises(Loaded) as loaded:
+        LLM("m", **options)  # type: ignore[arg-type]
+    assert loaded.value.args == ("m", EngineConfig.parse(options))
+    default = EngineConfig()
+    for field in fields(EngineConfig):
+        if field.name != "v_dtype":  # the others were all changed
+            config = loaded.value.args[1]
+            assert getattr(config, field.name) != getattr(default, field.name), field.name
+    with pytest.raises(TypeError, match="unexpected keyword argument 'contxt'"):
+        LLM("m", contxt=5)  # type: ignore[call-arg]
+
+
+def test_an_llm_says_what_its_keywords_mean() -> None:
+    for name in list(inspect.signature(LLM).parameters)[1:]:
+        assert name in (LLM.__doc__ or ""), name
+
+
+def test_a_type_checker_finds_what_is_misspelt(tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    program = tmp_path / "program.py"
+    program.write_text(
+        dedent("""\
+            import octavo
+            from octavo import LLM, SamplingParams
+
+            llm = LLM("x", context=5, kv_memory="1G", step_ms=None)
+            answer: str = llm.generate("hi", SamplingParams(n=2))[0].outputs[0].text
+            LLM("x", contxt=5)
+            LLM("x", eviction="fifo")
+            octavo.LMM("x")
+        """)
+    )
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "program.py"]
+    command.append(f"--cache-dir={tmp_path}")
+    environment = {"MYPYPATH": str(SOURCES), "PYTHONPATH": str(SOURCES)}
+    found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    errors = [line for line in found.stdout.splitlines() if ": error: " in line]
+    assert [line.partition(": error: ")[0] for line in errors] == [
+        "program.py:6",
+        "program.py:7",
+        "program.py:8",
+    ], found.stdout + found.stderr
+    assert 'Unexpected keyword argument "contxt" for "LLM"' in errors[0]
