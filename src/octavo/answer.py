@@ -30,7 +30,12 @@ class Answer:
         for sequence in self.request.sequences:
             if sequence not in self._texts:
                 self._texts[sequence] = _Text(sequence, self._tokenizer)
-            self._texts[sequence].catch_up()
+            text = self._texts[sequence]
+            try:
+                text.catch_up()
+            except BaseException:  # of an interrupt: the next call begins at the first token
+                self._texts[sequence] = text.anew()
+                raise
         return [s for s, text in self._texts.items() if text.stopped and not s.finish_reason]
 
     def finish(self) -> None:
@@ -135,11 +140,18 @@ class _Text:
                 self._show(self._stops.push(self._detokenizer.finish()))
                 self._show(self._stops.finish())
 
+    def anew(self) -> _Text:
+        """The same text, none of it taken in yet; but what was given is not given again."""
+        text = _Text(self._sequence, self._tokenizer)
+        text._num_taken, text._num_tokens_taken = self._num_taken, self._num_tokens_taken
+        return text
+
     def take(self) -> StreamChunk:
         end, seen = len(self._shown), self._num_seen  # read once: another thread's step adds more
         text = "".join(self._shown[self._num_taken : end])
         tokens = self._sequence.completion_token_ids[self._num_tokens_taken : seen]
-        self._num_taken, self._num_tokens_taken = end, seen
+        self._num_taken = max(self._num_taken, end)
+        self._num_tokens_taken = max(self._num_tokens_taken, seen)
         return StreamChunk(text, tuple(tokens), index=self._sequence.index)
 
     def _take_in(self, token_id: int) -> None:

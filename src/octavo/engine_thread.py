@@ -26,6 +26,7 @@ from functools import partial
 from octavo.answer import Answer
 from octavo.answer_desk import AnswerDesk, Ask
 from octavo.errors import EngineClosedError, OverloadedError, counted
+from octavo.interrupts import is_interrupt
 from octavo.mailbox import Mailbox
 from octavo.request import RequestOutput
 
@@ -118,7 +119,10 @@ class EngineThread:
             command = self._commands.popleft()
             try:
                 command()
-            except Exception:  # the turn may be of a thread that has nothing to do with it
+            except Exception as error:  # the turn may be of a thread that has nothing to do with it
+                if is_interrupt(error):
+                    self._commands.appendleft(command)
+                    raise
                 logger.exception("the engine failed at the end of a request")
 
     def changed(self, answer: Answer) -> None:
@@ -189,6 +193,8 @@ class EngineThread:
         try:
             mailbox.answer = self._desk.admit(ask)
         except Exception as error:
+            if is_interrupt(error):
+                raise
             self._refuse(mailbox, error)
         else:
             self._mailboxes[mailbox.answer] = mailbox

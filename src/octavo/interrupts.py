@@ -14,6 +14,11 @@ def is_interrupt(error: BaseException) -> bool:
     """Whether `error`, just caught, was no fault of the code it was raised in."""
     if not isinstance(error, Exception):
         return True
-    handlers = (getattr(signal.getsignal(s), "__code__", None) for s in signal.valid_signals())
-    codes = {code for code in handlers if code is not None}
+    handlers = [signal.getsignal(s) for s in signal.valid_signals()]
+    codes = {getattr(h, "__code__", None) for handler in handlers for h in _callables(handler)}
     return any(frame.f_code in codes for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
+def _callables(handler: object) -> tuple[object, ...]:
+    """What may run: a function or method itself, or the method that makes an object callable."""
+    return handler, getattr(type(handler), "__call__", None)  # noqa: B004

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 from octavo.errors import ModelFormatError, ModelNotFoundError
+from octavo.interrupts import is_interrupt
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ def fingerprint(path: Path, *, home: Path) -> str:
         started = time.time_ns()
         stamp, digest = _digest(key)
     except OSError as error:
+        if is_interrupt(error):  # a TimeoutError is one too
+            raise
         raise ModelNotFoundError(f"cannot read {path}: {error.strerror or error}") from None
     if stamp[2] < started - _TICK_NS:
         _remember(home / "fingerprints.json", key, stamp, digest)
