@@ -13,7 +13,7 @@ from typing import Literal
 
 import platformdirs
 
-from octavo.errors import UsageError, unknown_option
+from octavo.errors import HomeError, UsageError, unknown_option
 from octavo.values import plain, settle
 
 KVDtype = Literal["f32", "bf16"]
@@ -120,9 +120,22 @@ def parse_bytes(name: str, value: object) -> int:
 
 
 def home() -> Path:
-    """Where models and caches live: $OCTAVO_HOME, else the platform's cache folder."""
-    path = os.environ.get("OCTAVO_HOME")
-    return Path(path).expanduser() if path else Path(platformdirs.user_cache_dir("octavo"))
+    """Where models and caches live: $OCTAVO_HOME, else the platform's cache folder. HomeError where
+    there is no telling; a model given by path needs none (`find_home`)."""
+    given = os.environ.get("OCTAVO_HOME")
+    try:
+        return Path(given or platformdirs.user_cache_dir("octavo")).expanduser()
+    except RuntimeError:  # no HOME, and no user of this id, or of the name after ~
+        why = f"OCTAVO_HOME={given} is of no user" if given else "this user has no home folder"
+        raise HomeError(f"{why}: set OCTAVO_HOME to a folder for models and caches") from None
+
+
+def find_home() -> Path | None:
+    """`home` for what can go without."""
+    try:
+        return home()
+    except HomeError:
+        return None
 
 
 def _one_of(name: str, value: object, choices: tuple[object, ...]) -> None:

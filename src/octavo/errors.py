@@ -9,7 +9,8 @@ OctavoError
 │   └── UnsupportedModelError
 ├── DownloadError         a model could not be fetched
 ├── TraceError            a line of a trace that is not a request: names file, line, expectation
-├── OutOfMemoryError      the KV budget cannot hold what was asked
+├── HomeError             no folder for models and caches can be told
+├── OutOfMemoryError      the KV budget, or the memory there is, cannot hold what was asked
 ├── OverloadedError       too many requests wait: the same one may be sent again later
 ├── EngineClosedError     an AsyncEngine that takes no new requests
 └── KernelError           the compiled core is missing or refuses this machine
@@ -59,8 +60,12 @@ class TraceError(OctavoError):
     """A trace to replay is not what its format says."""
 
 
+class HomeError(OctavoError):
+    """No folder for models and caches can be told; the message says why."""
+
+
 class OutOfMemoryError(OctavoError):
-    """The KV budget cannot hold what was asked for."""
+    """The KV budget, or the memory there is, cannot hold what was asked for."""
 
 
 class OverloadedError(OctavoError):

@@ -6,18 +6,19 @@ beyond the tokenizer it makes, and runs nothing.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from octavo.config import EngineConfig, home
+from octavo.config import EngineConfig, find_home, home
 from octavo.engine.engine import Engine, EngineLimits
 from octavo.engine.memory import MemoryPlan, plan_memory
 from octavo.engine.runner import Runner
 from octavo.engine.scheduler import Scheduler
 from octavo.engine.step_budget import StepBudget
-from octavo.errors import OutOfMemoryError
+from octavo.errors import HomeError, OutOfMemoryError
 from octavo.kernels import default_isa, numerics_id, thread_pool
 from octavo.kv_cache.block_pool import BlockPool
 from octavo.kv_cache.cost_aware import CostAware
@@ -33,6 +34,8 @@ from octavo.weights import library
 from octavo.weights.fingerprint import fingerprint
 from octavo.weights.gguf_model import load_weights
 from octavo.weights.model_header import ModelHeader, read_header
+
+logger = logging.getLogger(__name__)
 
 _BITS = {"f32": 32, "bf16": 16}
 
@@ -66,7 +69,7 @@ class LoadedModel:
 
 def open_model(model: str | Path) -> tuple[ModelHeader, Program]:
     """What a model is, before its weights are read. Raises ModelError."""
-    header = read_header(library.find(model, home=home()))
+    header = read_header(library.find(model, home=find_home()))
     return header, header.program()
 
 
@@ -83,7 +86,9 @@ def load_model(model: str | Path, config: EngineConfig) -> LoadedModel:
 
 def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
     header, program = open_model(model)
-    tokenizer = Tokenizer.from_spec(header.tokenizer_spec(), cache_dir=home() / "tokenizers")
+    folder = _home_for_caches()
+    cache_dir = None if folder is None else folder / "tokenizers"
+    tokenizer = Tokenizer.from_spec(header.tokenizer_spec(), cache_dir=cache_dir)
     weight_bytes = _weight_bytes(header, program, config)
     plan = plan_memory(config, program, header.config.context, weight_bytes=weight_bytes)
     pool = thread_pool(config.threads)
@@ -96,7 +101,7 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
         pool=pool, context=plan.context, num_blocks=plan.num_blocks, max_rows=max_rows,
     )  # fmt: skip
     namespace = Namespace(
-        fingerprint=fingerprint(header.path, home=home()),
+        fingerprint=fingerprint(header.path, home=folder),
         numerics=numerics(config),
         k_dtype=config.k_dtype,
         v_dtype=config.v_dtype,
@@ -160,6 +165,15 @@ def make_engine(
         longest_prefix_first=config.schedule == "longest-prefix",
     )
     return Engine(runner, scheduler, kv, budget, limits, namespace, clock=clock)
+
+
+def _home_for_caches() -> Path | None:
+    """A model given by path runs without; that costs every start some time."""
+    try:
+        return home()
+    except HomeError as error:
+        logger.warning("%s; until then the model is prepared anew at every start", error)
+        return None
 
 
 def _weight_bytes(header: ModelHeader, program: Program, config: EngineConfig) -> int:

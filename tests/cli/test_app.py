@@ -82,6 +82,24 @@ def test_ctrl_c_at_the_prompt_of_a_chat_is_survived(tiny):
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("name", ["typer", "octavo.llm"])
+def test_ctrl_c_in_the_imports_ends_the_process_without_a_word(tiny, name):
+    script = (
+        "import sys\n"
+        "class Press:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {name!r}:\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Press())\n"
+        f"sys.argv = ['octavo', 'run', {tiny!r}, 'hi']\n"
+        "from octavo.cli import main\n"
+        "main()\n"
+    )
+    env = {**os.environ, "PYTHONPATH": SOURCES}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_no_arguments_is_help(octavo):
     result = octavo()
     assert result.code == 0

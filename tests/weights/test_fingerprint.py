@@ -47,6 +47,14 @@ def test_a_file_is_read_once_and_then_remembered(tmp_path: Path) -> None:
     assert os.listdir(home) == ["fingerprints.json"]
 
 
+def test_without_a_home_a_file_is_read_each_time(tmp_path: Path) -> None:
+    model = tmp_path / "a.gguf"
+    for content in (b"weights", b"other weights"):
+        digest = write_model(model, content)
+        assert fingerprint(model, home=None) == digest
+    assert os.listdir(tmp_path) == ["a.gguf"]
+
+
 def test_an_empty_file_has_the_digest_of_nothing(tmp_path: Path) -> None:
     model = tmp_path / "empty.gguf"
     write_model(model, b"")

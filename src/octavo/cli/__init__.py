@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
-from octavo.cli.app import main
+import sys
 
-__all__ = ["main"]
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and leave the process with its exit code; Ctrl-C in the imports too is
+    Ctrl-C."""
+    try:
+        from octavo.cli import app
+
+        app.main(arguments)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -21,7 +21,7 @@ from octavo.cli.flags import BATCH_ENGINE, AsJson, with_flags
 from octavo.cli.loading import find_or_pull, open_llm
 from octavo.cli.screen import Screen, one_line
 from octavo.cli.stats import Stats, kv_line, stats_text
-from octavo.config import EngineConfig, home
+from octavo.config import EngineConfig, find_home
 from octavo.errors import ModelNotFoundError, counted
 from octavo.weights.fingerprint import fingerprint
 
@@ -116,7 +116,7 @@ def _origin(
             raise
         where = f"line {lines.models[name]} of {lines.path} names model {name!r}"
         raise ModelNotFoundError(f"{where}: {error}; or --model runs all lines") from None
-    origin = {"model": name, "sha256 of the model": fingerprint(path, home=home())}
+    origin = {"model": name, "sha256 of the model": fingerprint(path, home=find_home())}
     origin |= _arithmetic(EngineConfig.parse(engine))
     if template is not None:
         origin["sha256 of the chat template"] = hashlib.sha256(template.encode()).hexdigest()

@@ -30,7 +30,7 @@ from octavo.cli.loading import open_llm
 from octavo.cli.screen import Screen
 from octavo.cli.stats import Stats, cache_line, kv_line, stats_text
 from octavo.cli.transcript import Transcript
-from octavo.config import home
+from octavo.config import find_home
 from octavo.errors import OctavoError, PromptTooLongError, UsageError
 from octavo.request import RequestOptions, RequestOutput
 from octavo.sampling_params import SamplingParams
@@ -233,7 +233,8 @@ def _at_terminal() -> bool:
 @contextlib.contextmanager
 def _history() -> Iterator[None]:
     """Keep what is typed at a terminal for the next time, under the home folder."""
-    if not _at_terminal():
+    folder = find_home()
+    if folder is None or not _at_terminal():
         yield
         return
     try:
@@ -241,7 +242,7 @@ def _history() -> Iterator[None]:
     except ImportError:  # a Python built without it: typing works, without history
         yield
         return
-    path = home() / "chat_history"
+    path = folder / "chat_history"
     with contextlib.suppress(OSError):
         readline.read_history_file(path)
     try:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from octavo.cli.figures import size
 from octavo.cli.screen import Screen
 from octavo.cli.stats import kv_line
-from octavo.config import home
+from octavo.config import find_home, home
 from octavo.errors import UsageError, counted
 from octavo.weights import library
 
@@ -63,9 +63,9 @@ def check_context(context: int | None) -> None:
 
 def find_or_pull(model: str) -> Path:
     """The model's file; a library model that is missing is fetched first, progress on stderr."""
-    known = library.LIBRARY.get(model)
-    if known is None or known.is_installed(home()):
-        return library.find(model, home=home())
+    known, folder = library.LIBRARY.get(model), find_home()
+    if known is None or folder is None or known.is_installed(folder):
+        return library.find(model, home=folder)
     return pull(model)
 
 

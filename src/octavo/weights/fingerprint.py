@@ -3,6 +3,7 @@
 `home/fingerprints.json` holds what was computed: by path, with the inode, size and times the file
 had. It is a cache: broken, missing or unwritable, it only costs another reading of the model. It is
 replaced whole, so processes cannot corrupt it; of two that write at once one may be forgotten.
+Without a home nothing is remembered.
 Knows files and their times. Knows nothing of what is in a model.
 """
 
@@ -32,12 +33,13 @@ _Stamp = list[int]  # inode, size, mtime ns, ctime ns; a list, as JSON gives it 
 _Entries = dict[str, tuple[_Stamp, str]]  # by real path, the oldest first
 
 
-def fingerprint(path: Path, *, home: Path) -> str:
+def fingerprint(path: Path, *, home: Path | None) -> str:
     """SHA-256 of the file, in hex."""
     key = os.path.realpath(path)
+    store = None if home is None else home / "fingerprints.json"
     try:
         stamp = _stamp(os.stat(key))
-        remembered = _read(home / "fingerprints.json").get(key)
+        remembered = None if store is None else _read(store).get(key)
         if remembered is not None and remembered[0] == stamp:
             return remembered[1]
         started = time.time_ns()
@@ -46,8 +48,8 @@ def fingerprint(path: Path, *, home: Path) -> str:
         if is_interrupt(error):  # a TimeoutError is one too
             raise
         raise ModelNotFoundError(f"cannot read {path}: {error.strerror or error}") from None
-    if stamp[2] < started - _TICK_NS:
-        _remember(home / "fingerprints.json", key, stamp, digest)
+    if store is not None and stamp[2] < started - _TICK_NS:
+        _remember(store, key, stamp, digest)
     return digest
 
 

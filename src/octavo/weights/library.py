@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from octavo.errors import ModelNotFoundError, UnsupportedModelError
+from octavo.errors import HomeError, ModelNotFoundError, UnsupportedModelError
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ LIBRARY: Mapping[str, LibraryModel] = MappingProxyType(
 )
 
 
-def find(name_or_path: object, *, home: Path) -> Path:
+def find(name_or_path: object, *, home: Path | None) -> Path:
     """The file of a pulled library model, or of a path. A library name wins over a file of that
     name in the working directory: write `./name` for the file."""
     if not isinstance(name_or_path, str | Path) or not str(name_or_path):
@@ -84,6 +84,8 @@ def find(name_or_path: object, *, home: Path) -> Path:
     name = str(name_or_path)
     if name in LIBRARY:
         model = LIBRARY[name]
+        if home is None:
+            raise HomeError(f"{name} needs a folder for models: set OCTAVO_HOME to one")
         if not model.is_installed(home):
             raise ModelNotFoundError(f"{name} is not on this machine: run `octavo pull {name}`")
         return model.path(home)
