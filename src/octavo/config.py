@@ -138,6 +138,11 @@ def find_home() -> Path | None:
         return None
 
 
+def may_style() -> bool:
+    """Whether a terminal may be given more than plain text (no-color.org)."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
 def _one_of(name: str, value: object, choices: tuple[object, ...]) -> None:
     if not any(value == choice and type(value) is type(choice) for choice in choices):
         raise UsageError(f"{name}={value!r}: expected one of {', '.join(map(str, choices))}")

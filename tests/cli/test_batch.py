@@ -19,7 +19,7 @@ from tests.batch_job.lines import chat, plain, results, said, write
 from tests.batch_job.shouting_llm import ShoutingLLM
 
 FIGURES = re.compile(
-    r"\[\d+ answered · \d+ failed · \d+ prompt tokens, \d+ of them cached · \d+ new tokens"
+    r"\[\d+ answered · \d+ failed · \d+ prompt tokens, \d+ cached · \d+ new"
     r" · [\d.e-]+ s\]\n"
 )
 
@@ -55,7 +55,7 @@ def test_every_line_has_its_result_and_the_figures_are_on_stderr(octavo, llm, fi
     result = octavo("batch", *arguments, "--model", tiny)
     assert (result.code, result.out) == (0, "")
     assert FIGURES.fullmatch(result.err)
-    assert result.err.startswith("[2 answered · 0 failed · 6 prompt tokens, 2 of them cached · 2 ")
+    assert result.err.startswith("[2 answered · 0 failed · 6 prompt tokens, 2 cached · 2 new · ")
     assert said(out) == [("a", ["ONE"]), ("b", ["TWO"])]
 
 

@@ -13,8 +13,7 @@ from tests.cli.fake_llm import FakeLLM
 
 GREEDY = ("--temperature", "0", "--max-tokens", "4")
 FIGURES = (  # of a first turn with the fake
-    "[1 prompt token, 2 of them cached · prefill 100 tok/s · 2 new tokens · decode 200 tok/s"
-    " · KV 1 KiB]\n"
+    "[1 prompt token, 2 cached, 100 tok/s · 2 new, 200 tok/s · KV 1 KiB]\n"
 )
 
 
@@ -62,6 +61,11 @@ def test_stats_and_help_go_to_stderr(octavo, fake):
     assert figures in result.err
     assert result.err.count(FIGURES) == 1
     assert "/system TEXT" in result.err
+
+
+def test_quiet_leaves_out_the_figures(octavo, fake):
+    result = octavo("chat", "m", "--quiet", stdin="one\n")
+    assert (result.out, result.err) == ("Hello\n", "")
 
 
 def test_an_unknown_command_is_said_and_survived(octavo, fake):
@@ -133,7 +137,7 @@ def test_a_real_model_talks(octavo, tiny):
     result = octavo("chat", tiny, *GREEDY, stdin="hi\n")
     assert result.code == 0
     assert result.out.endswith("\n")
-    assert result.err.startswith("[21 prompt tokens, 0 of them cached · ")
+    assert result.err.startswith("[21 prompt tokens, 0 cached, ")
     assert result.err.count("\n") == 1
 
 
@@ -166,7 +170,7 @@ def test_the_next_turn_computes_only_what_is_new(octavo, tiny, monkeypatch):
     assert [turn["usage"]["cached_tokens"] for turn in turns] == [0, 21 + 3, 21 + 4 + 23 + 3]
     firsts = [r.computed_tokens for r in opened[0].records if r.computed_tokens > 1]
     assert firsts == [21, 1 + 23, 1 + 24]
-    assert "[48 prompt tokens, 24 of them cached · " in result.err
+    assert "[48 prompt tokens, 24 cached, " in result.err
     assert "\ncache: 51 of 76 prompt tokens reused from this process" in result.err
     assert result.json["stats"]["steps"] == sum(len(ids) for ids in drawn)
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
 from octavo.cli.loading import open_llm
+from octavo.cli.screen import Screen
+from octavo.cli.stats import say_memory
+from tests.cli.terminal import sent_to_terminal
 from tests.cli.test_app import octavo_process
 
 ASK = ("hi", "--max-tokens", "2")
 
 
-def test_a_terminal_is_told_the_budget_and_what_it_holds(tiny, monkeypatch, capsys):
-    open_llm(tiny, {"kv_memory": "1M"})
+def test_a_terminal_is_told_the_budget_and_what_it_holds(tiny, capsys):
+    llm = open_llm(tiny, {"kv_memory": "1M", "context": 100})
+    say_memory(Screen(as_json=False), llm.info)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    open_llm(tiny, {"kv_memory": "1M", "context": 100})
-    line = "KV: 1 MiB for up to 4,096 tokens, context 100\n"
-    assert capsys.readouterr().err == line
+    sent = sent_to_terminal(80, lambda: say_memory(Screen(as_json=False), llm.info))
+    assert "KV: 1 MiB for up to 4,096 tokens, context 100" in sent
 
 
 def test_a_context_that_the_budget_cuts_is_said_without_a_terminal_too(tiny):

@@ -18,8 +18,8 @@ from tests.cli.tiny_model import spm_entries, write_tiny_model
 
 GREEDY = ("--temperature", "0", "--max-tokens", "8")
 FIGURES = re.compile(
-    r"\[[\d,]+ prompt tokens, [\d,]+ of them cached · prefill [\d.,]+ tok/s · [\d,]+ new tokens"
-    r" · decode ([\d.,]+ tok/s|not measured) · KV [\d.]+ KiB\]\n"
+    r"\[[\d,]+ prompt tokens, [\d,]+ cached, [\d.,]+ tok/s · [\d,]+ new"
+    r"(, [\d.,]+ tok/s)? · KV [\d.]+ KiB\]\n"
 )
 
 
@@ -158,8 +158,8 @@ def test_several_answers_are_printed_one_after_another_each_under_a_line(octavo,
     assert len(set(texts)) == 3
     lines = [f"[{i} of 3 · length]\n{printable(text)}\n" for i, text in enumerate(texts, 1)]
     assert result.out == "".join(lines)
-    assert "[24 prompt tokens, 0 of them cached · " in result.err
-    assert " · 24 new tokens · " in result.err
+    assert "[24 prompt tokens, 0 cached, " in result.err
+    assert " · 24 new, " in result.err
 
 
 def test_beams_are_answers_best_first_under_their_log_probability(octavo, tiny):
@@ -224,12 +224,28 @@ def test_a_deadline_is_passed_on_and_said(octavo, monkeypatch):
     result = octavo("run", "m", "hi", "--chat-template", os.devnull, "--deadline-ms", "40")
     assert given == [RequestOptions(deadline_ms=40, begins_turn=True)]
     assert result.out == "Hel\n"
-    assert result.err.endswith(" · ended by its deadline]\n")
+    assert result.err.startswith("the answer was cut by its deadline\n[")
     result = octavo("run", "m", "hi", "--deadline-ms", "0")
     assert (result.code, result.err) == (
         2,
         "octavo: deadline_ms=0: expected a whole number from 1 to 2147483647\n",
     )
+
+
+def test_an_answer_that_fills_the_context_is_said_to_be_cut(octavo, tiny):
+    command = ("run", tiny, "hello", "--temperature", "0", "--ignore-eos", "--quiet")
+    full = octavo(*command, "--json")
+    assert full.json["usage"]["completion_tokens"] == 128 - 24 + 1  # the last is never computed
+    assert full.err == "the answer was cut: the context of 128 tokens is full\n"
+    short = octavo(*command, "--json", "--max-tokens", "104")
+    assert short.json["outputs"][0]["finish_reason"] == "length"
+    assert short.err == ""  # as was asked
+
+
+def test_quiet_leaves_the_answer_alone(octavo, tiny):
+    result = octavo("run", tiny, "hello", *GREEDY, "--quiet")
+    assert (result.code, result.err) == (0, "")
+    assert result.out
 
 
 def test_stats_are_printed_and_part_of_the_json(octavo, tiny):

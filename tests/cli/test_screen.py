@@ -16,6 +16,7 @@ from octavo.cli.screen import LogLines, Screen, one_line, printable
 from tests.batch_job.lines import plain, write
 from tests.batch_job.shouting_llm import ShoutingLLM
 from tests.cli.fake_llm import FakeLLM
+from tests.cli.terminal import sent_to_terminal
 from tests.cli.test_app import SOURCES
 from tests.cli.tiny_model import write_tiny_model
 
@@ -132,6 +133,46 @@ def test_the_process_shows_logs_so():
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "a\\x1b\\nb\n")
+
+
+LINE = "[1,234 prompt tokens, 1,000 cached, 3,018 tok/s · 128 new, 336 tok/s · KV 45 MiB]"
+
+
+@pytest.mark.parametrize(
+    ("columns", "lines"),
+    [
+        (100, [LINE]),
+        (0, [LINE]),  # a terminal that does not know its width
+        (80, [LINE[:-8], LINE[-7:]]),
+        (
+            40,
+            [
+                "[1,234 prompt tokens, 1,000 cached,",
+                "3,018 tok/s · 128 new, 336 tok/s · KV",
+                LINE[-7:],
+            ],
+        ),
+    ],
+)
+def test_figures_are_dim_on_a_terminal_and_wrapped_at_words(monkeypatch, columns, lines):
+    def sent(quiet: bool = False) -> str:
+        return sent_to_terminal(columns, lambda: Screen(False, quiet).figures(LINE))
+
+    shown = "\n".join(lines)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert sent() == f"\x1b[2m{shown}\x1b[0m\n"
+    assert sent(quiet=True) == ""
+    monkeypatch.setenv("TERM", "dumb")
+    assert sent() == f"{shown}\n"
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert sent() == f"{shown}\n"
+
+
+def test_figures_in_a_pipe_are_one_plain_line(capfd):
+    Screen(as_json=False).figures(LINE + HOSTILE)
+    assert capfd.readouterr().err == f"{LINE}{SHOWN}\n"
 
 
 @pytest.mark.parametrize("as_json", [False, True])

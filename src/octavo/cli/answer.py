@@ -21,6 +21,9 @@ System = Annotated[str | None, typer.Option(help="A system message before the pr
 Template = Annotated[
     Path | None, typer.Option(help="A Jinja chat template to use in place of the model's.")
 ]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", help="Leave out the figures: memory at the start, speed after.")
+]
 
 
 def read_template(path: Path | None) -> str | None:
@@ -39,22 +42,32 @@ def check_logprobs(sampling: SamplingParams, json: bool) -> None:
 
 
 def figures_line(output: RequestOutput) -> str:
-    """What the answer took, on one line."""
+    """What the answer took, on one line of 78 columns as long as the numbers are small."""
     usage, metrics = output.usage, output.metrics
+    prompt = f"{counted(usage.prompt_tokens, 'prompt token')}, {usage.cached_tokens:,} cached"
     parts = [
-        f"{counted(usage.prompt_tokens, 'prompt token')}, {usage.cached_tokens:,} of them cached",
-        f"prefill {_rate(metrics.prefill_tps)}",
-        counted(usage.completion_tokens, "new token"),
-        f"decode {_rate(metrics.decode_tps)}",
+        prompt + _rate(metrics.prefill_tps),
+        f"{usage.completion_tokens:,} new" + _rate(metrics.decode_tps),
         f"KV {size(metrics.kv_bytes)}",
     ]
-    if any(answer.finish_reason == "deadline" for answer in output.outputs):
-        parts.append("ended by its deadline")
     return "[" + " · ".join(parts) + "]"
 
 
+def cut_line(output: RequestOutput, context: int) -> str | None:
+    """Why an answer ended before the model ended it; None where it did not, or not against the
+    user's wish."""
+    reasons = [answer.finish_reason for answer in output.outputs]
+    if "deadline" in reasons:
+        return "the answer was cut by its deadline"
+    room = context - output.usage.prompt_tokens + 1  # the last token drawn is never computed
+    if any(len(a.token_ids) == room and a.finish_reason == "length" for a in output.outputs):
+        return f"the answer was cut: the context of {counted(context, 'token')} is full"
+    return None
+
+
 def _rate(tokens_per_second: float | None) -> str:
-    return "not measured" if tokens_per_second is None else f"{number(tokens_per_second)} tok/s"
+    """Nothing where nothing was measured, as with a single new token."""
+    return "" if tokens_per_second is None else f", {number(tokens_per_second)} tok/s"
 
 
 def hidden_line(output: RequestOutput, tokenizer: Tokenizer) -> str | None:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from octavo.batch_job import BatchJob, Outcome, Source, Summary, pick_model
-from octavo.cli.answer import Template, read_template
+from octavo.cli.answer import Quiet, Template, read_template
 from octavo.cli.figures import number
 from octavo.cli.flags import BATCH_ENGINE, AsJson, with_flags
 from octavo.cli.loading import find_or_pull, open_llm
 from octavo.cli.screen import Screen, one_line
-from octavo.cli.stats import Stats, kv_line, stats_text
+from octavo.cli.stats import Stats, kv_line, say_memory, stats_text
 from octavo.config import EngineConfig, find_home
 from octavo.errors import ModelNotFoundError, counted
 from octavo.weights.fingerprint import fingerprint
@@ -60,6 +60,7 @@ def batch(
     *,
     model: ModelName = None,
     chat_template: Template = None,
+    quiet: Quiet = False,
     stats: Stats = False,
     json: AsJson = False,
     engine: dict[str, object],
@@ -71,7 +72,7 @@ def batch(
     is then 1. Until all is done results are kept in OUT.partial. An OUT that is there already is
     never overwritten: if it is the result of this very batch nothing is left to do.
     """
-    screen = Screen(json)
+    screen = Screen(json, quiet)
     template = read_template(chat_template)
     began = time.monotonic()
     with Source(source) as lines:
@@ -89,7 +90,7 @@ def batch(
                 screen.note(f"{output} has all results of {source} already: nothing to do")
         seconds = time.monotonic() - began
         found = _found(job, name, summary, done_before, seconds)
-    screen.note(_figures(summary, seconds))
+    screen.figures(_figures(summary, seconds))
     if stats and llm is not None:
         screen.note("\n".join([kv_line(llm.info), stats_text(llm)]))
         found["stats"] = llm.stats()
@@ -139,6 +140,7 @@ def _run(
     """Answer what is left. However this ends, what is done stays done."""
     try:
         llm = open_llm(name, {"schedule": "longest-prefix", **engine})
+        say_memory(screen, llm.info)
         with _progress(screen, job.num_done, len(job.source)) as show:
             job.run(llm, show, template=template)
     except BaseException:
@@ -221,8 +223,8 @@ def _figures(summary: Summary, seconds: float) -> str:
     parts = [
         f"{summary.succeeded:,} answered",
         f"{summary.failed:,} failed",
-        f"{prompt}, {summary.cached_tokens:,} of them cached",
-        counted(summary.completion_tokens, "new token"),
+        f"{prompt}, {summary.cached_tokens:,} cached",
+        f"{summary.completion_tokens:,} new",
         f"{number(seconds)} s",
     ]
     return "[" + " · ".join(parts) + "]"

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Self
 import typer
 
 from octavo.cli.answer import (
+    Quiet,
     System,
     Template,
     check_logprobs,
+    cut_line,
     figures_line,
     hidden_line,
     read_template,
@@ -28,7 +30,7 @@ from octavo.cli.figures import pairs
 from octavo.cli.flags import CHAT_SAMPLING, ENGINE, AsJson, Model, check_utf8, with_flags
 from octavo.cli.loading import open_llm
 from octavo.cli.screen import Screen
-from octavo.cli.stats import Stats, cache_line, kv_line, stats_text
+from octavo.cli.stats import Stats, cache_line, kv_line, say_memory, stats_text
 from octavo.cli.transcript import Transcript
 from octavo.config import find_home
 from octavo.errors import OctavoError, PromptTooLongError, UsageError
@@ -59,18 +61,20 @@ def chat(
     *,
     system: System = None,
     chat_template: Template = None,
+    quiet: Quiet = False,
     stats: Stats = False,
     json: AsJson = False,
     sampling: SamplingParams,
     engine: dict[str, object],
 ) -> None:
     """Talk with a model; /help lists the commands."""
-    screen = Screen(json)
+    screen = Screen(json, quiet)
     check_logprobs(sampling, json)
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # a bad line is then one line's error
     template = read_template(chat_template)
     llm = open_llm(model, engine)
+    say_memory(screen, llm.info)
     # Refuses a model without a template, or a template that fails, before the first line.
     llm.encode_chat([{"role": "user", "content": "?"}], chat_template=template)
     conversation = Conversation(llm, screen, sampling, template)
@@ -178,7 +182,9 @@ class Conversation:
             self.turns.append(output)
             if hidden := hidden_line(output, self._llm.tokenizer):
                 self._screen.note(hidden)
-            self._screen.note(figures_line(output))
+            if cut := cut_line(output, self._llm.info.context):
+                self._screen.note(cut)
+            self._screen.figures(figures_line(output))
 
     def show_stats(self) -> None:
         """How the last turn met the cache, and the engine's figures."""

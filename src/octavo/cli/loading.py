@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from octavo.cli.figures import size
 from octavo.cli.screen import Screen
-from octavo.cli.stats import kv_line
 from octavo.config import find_home, home
 from octavo.errors import UsageError, counted
 from octavo.weights import library
@@ -27,13 +26,10 @@ USUAL_CONTEXT = 1024  # tokens that plan and explain look at where none are aske
 
 
 def open_llm(model: str, engine: Mapping[str, Any]) -> LLM:
-    """Load `model` with these keywords of LLM; a terminal is told what memory its cache has."""
+    """Load `model` with these keywords of LLM."""
     from octavo.llm import LLM
 
-    llm = LLM(str(find_or_pull(model)), **engine)
-    if sys.stderr.isatty():
-        Screen(as_json=False).note(kv_line(llm.info))
-    return llm
+    return LLM(str(find_or_pull(model)), **engine)
 
 
 def open_header(model: str) -> ModelHeader:

@@ -11,9 +11,11 @@ from typing import Annotated
 import typer
 
 from octavo.cli.answer import (
+    Quiet,
     System,
     Template,
     check_logprobs,
+    cut_line,
     figures_line,
     hidden_line,
     read_template,
@@ -22,7 +24,7 @@ from octavo.cli.figures import number
 from octavo.cli.flags import ENGINE, REQUEST, SAMPLING, AsJson, Model, check_utf8, with_flags
 from octavo.cli.loading import open_llm
 from octavo.cli.screen import Screen
-from octavo.cli.stats import Stats, cache_line, kv_line, stats_text
+from octavo.cli.stats import Stats, cache_line, kv_line, say_memory, stats_text
 from octavo.cli.trace import StepTrace
 from octavo.errors import UsageError
 from octavo.request import Completion, RequestOptions, RequestOutput, StreamChunk
@@ -62,6 +64,7 @@ def run(
     chat_template: Template = None,
     parse_special: ParseSpecial = False,
     trace_steps: TraceSteps = False,
+    quiet: Quiet = False,
     stats: Stats = False,
     json: AsJson = False,
     sampling: SamplingParams,
@@ -73,7 +76,7 @@ def run(
     Control characters of an answer, but newlines and tabs, are shown as escapes such as \x1b;
     --json has the text as it is.
     """
-    screen = Screen(json)
+    screen = Screen(json, quiet)
     if raw and (system is not None or chat_template is not None):
         raise UsageError("--raw takes the prompt as it is: leave out --system and --chat-template")
     check_logprobs(sampling, json)
@@ -83,6 +86,7 @@ def run(
     text = _read_prompt(model, prompt)
     template = read_template(chat_template)
     llm = open_llm(model, engine)
+    say_memory(screen, llm.info)
     plain = raw or (template is None and llm.tokenizer.spec.chat_template is None)
     if plain and system is not None:
         raise UsageError(
@@ -105,7 +109,9 @@ def run(
         output = _stream(llm.stream(ids, sampling, options), screen, trace)
     if hidden := hidden_line(output, llm.tokenizer):
         screen.note(hidden)
-    screen.note(figures_line(output))
+    if cut := cut_line(output, llm.info.context):
+        screen.note(cut)
+    screen.figures(figures_line(output))
     if stats:
         screen.note("\n".join([cache_line(output), kv_line(llm.info), stats_text(llm)]))
     found = output.to_dict()

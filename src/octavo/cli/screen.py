@@ -10,11 +10,17 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import re
 import sys
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TextIO
+
+from octavo.config import may_style
+
+_DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 
 # C0 but tab and newline, DEL, C1, line and paragraph separators, bidirectional embeddings and
 # isolates, lone surrogates.
@@ -34,6 +40,7 @@ def one_line(text: str) -> str:
 @dataclass(frozen=True, slots=True)
 class Screen:
     as_json: bool
+    quiet: bool = False  # no figures
 
     def say(self, text: str = "") -> None:
         """A line of the answer."""
@@ -46,6 +53,16 @@ class Screen:
     def note(self, text: str) -> None:
         """A line about the answer."""
         _show(f"{text}\n", sys.stderr)
+
+    def figures(self, text: str) -> None:
+        """What an answer took, for who wants to know: on a terminal dim, and wrapped at words."""
+        if self.quiet:
+            return
+        if not sys.stderr.isatty():
+            self.note(text)
+            return
+        text = _wrapped(printable(text), _columns(sys.stderr))
+        _write(f"{_DIM}{text}{_PLAIN}\n" if may_style() else f"{text}\n", sys.stderr)
 
     def error(self, message: str) -> None:
         """What went wrong, on one line."""
@@ -68,5 +85,24 @@ class LogLines(logging.Handler):
 
 
 def _show(text: str, stream: TextIO) -> None:
-    stream.write(printable(text))
+    _write(printable(text), stream)
+
+
+def _write(text: str, stream: TextIO) -> None:
+    stream.write(text)
     stream.flush()
+
+
+def _columns(terminal: TextIO) -> int:
+    """Its width; 0 where it does not know."""
+    with contextlib.suppress(OSError):
+        return os.get_terminal_size(terminal.fileno()).columns
+    return 0
+
+
+def _wrapped(text: str, columns: int) -> str:
+    """Lines of at most so many columns, a number and its unit on one."""
+    if not columns:
+        return text
+    together = re.sub(r"(?<=\d) ", "\xa0", text)
+    return textwrap.fill(together, columns, break_on_hyphens=False).replace("\xa0", " ")

@@ -6,11 +6,13 @@ All of it is read from RequestOutput.cache, ModelInfo and `llm.stats()`; nothing
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from octavo.cli.figures import number, pairs, size
+from octavo.cli.screen import Screen
 from octavo.errors import counted
 from octavo.records import CacheReason, CacheRecord, CacheSource
 from octavo.request import RequestOutput
@@ -29,6 +31,12 @@ def kv_line(info: ModelInfo) -> str:
     """The budget of the KV pages, and what it holds."""
     budget, tokens = info.kv_blocks * info.block_bytes, info.kv_blocks * info.block_size
     return f"KV: {size(budget)} for up to {counted(tokens, 'token')}, context {info.context:,}"
+
+
+def say_memory(screen: Screen, info: ModelInfo) -> None:
+    """Tell a terminal what memory there is before it is used."""
+    if sys.stderr.isatty():
+        screen.figures(kv_line(info))
 
 
 def cache_line(output: RequestOutput) -> str:
