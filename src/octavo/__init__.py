@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from octavo.errors import (
     DownloadError,
     EngineClosedError,
+    HomeError,
     KernelError,
     ModelError,
     ModelFormatError,
@@ -48,6 +49,7 @@ __all__ = [
     "DownloadError",
     "EngineClosedError",
     "EngineConfig",
+    "HomeError",
     "KernelError",
     "Metrics",
     "ModelError",
