@@ -69,8 +69,17 @@ class LoadedModel:
 
 def open_model(model: str | Path) -> tuple[ModelHeader, Program]:
     """What a model is, before its weights are read. Raises ModelError."""
-    header = read_header(library.find(model, home=find_home()))
-    return header, header.program()
+    header, program, _ = _open(model)
+    return header, program
+
+
+def _open(model: str | Path) -> tuple[ModelHeader, Program, str | None]:
+    """And its SHA-256, where it was looked at: a library model's, before anything of it is used."""
+    folder = find_home()
+    path = library.find(model, home=folder)
+    digest = library.check_whole(path, home=folder)
+    header = read_header(path)
+    return header, header.program(), digest
 
 
 def load_model(model: str | Path, config: EngineConfig) -> LoadedModel:
@@ -85,7 +94,7 @@ def load_model(model: str | Path, config: EngineConfig) -> LoadedModel:
 
 
 def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
-    header, program = open_model(model)
+    header, program, digest = _open(model)
     folder = _home_for_caches()
     cache_dir = None if folder is None else folder / "tokenizers"
     tokenizer = Tokenizer.from_spec(header.tokenizer_spec(), cache_dir=cache_dir)
@@ -101,7 +110,7 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
         pool=pool, context=plan.context, num_blocks=plan.num_blocks, max_rows=max_rows,
     )  # fmt: skip
     namespace = Namespace(
-        fingerprint=fingerprint(header.path, home=folder),
+        fingerprint=digest or fingerprint(header.path, home=folder),
         numerics=numerics(config),
         k_dtype=config.k_dtype,
         v_dtype=config.v_dtype,

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from octavo.errors import DownloadError
+from octavo.weights import library
 from octavo.weights.library import LIBRARY
 
 SMOLLM2 = LIBRARY["smollm2"]
 
 
-def install(home: Path) -> Path:
-    """A file of the right size, which is all that `list` looks at."""
+def install(home: Path, sha256: str = SMOLLM2.sha256) -> Path:
+    """A file of the right size, of which it is remembered that it has this checksum."""
     path = SMOLLM2.path(home)
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         file.truncate(SMOLLM2.nbytes)
+    stat = path.stat()
+    stamp = [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+    (home / "fingerprints.json").write_text(json.dumps({str(path.resolve()): [stamp, sha256]}))
     return path
 
 
@@ -38,13 +44,47 @@ def fake_download(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_list_says_what_is_here(octavo, home):
     assert octavo("list").out == (
-        "NAME             SIZE  HERE\nsmollm2      93.8 MiB    no\ngemma3-270m   241 MiB    no\n"
+        "NAME             SIZE  HERE  RUNS\n"
+        "smollm2      93.8 MiB    no   yes\n"
+        "gemma3-270m   241 MiB    no    no\n"
     )
     path = install(home)
     found = octavo("list", "--json").json
     assert found["home"] == str(home)
     assert [m["installed"] for m in found["models"]] == [True, False]
+    assert [m["supported"] for m in found["models"]] == [True, False]
     assert [m["path"] for m in found["models"]] == [str(path), None]
+
+
+def test_a_damaged_model_is_refused_then_listed_and_pulled_again(octavo, home, fake_download):
+    path = install(home, sha256="0" * 64)
+    result = octavo("run", "smollm2", "hi")
+    assert (result.code, result.out) == (1, "")
+    assert result.err == (
+        f"octavo: {path} is damaged (sha256 {'0' * 64}): `octavo pull smollm2` fetches it again\n"
+    )
+    assert "smollm2      93.8 MiB  damaged   yes\n" in octavo("list").out
+    assert octavo("list", "--json").json["models"][0]["damaged"] is True
+    pulled = octavo("pull", "smollm2", "--json")
+    assert pulled.err.startswith("octavo: smollm2 is damaged here and is fetched again\n")
+    assert pulled.json["downloaded"] is True
+    assert octavo("list", "--json").json["models"][0]["damaged"] is False
+    assert fake_download == ["smollm2"]
+
+
+@pytest.mark.parametrize("verb", [("run", "NAME", "hi"), ("plan", "NAME"), ("verify", "NAME")])
+def test_a_library_model_that_does_not_run_is_not_fetched_to_be_refused(
+    octavo, fake_download, monkeypatch, verb
+):
+    strange = {"strange": replace(SMOLLM2, name="strange", architecture="gamma")}
+    monkeypatch.setattr(library, "LIBRARY", strange)
+    result = octavo(*(word.replace("NAME", "strange") for word in verb))
+    assert (result.code, fake_download) == (1, [])
+    assert result.err.startswith("octavo: strange is not on this machine and could not be run: ")
+    pulled = octavo("pull", "strange", "--json")  # who asks for it gets it, and is told
+    why = "architecture 'gamma' is not supported: llama, qwen2 are"
+    assert pulled.err.startswith(f"octavo: strange cannot be run: {why}\n")
+    assert (pulled.json["supported"], fake_download) == (False, ["strange"])
 
 
 def test_pull_fetches_once_with_progress_on_stderr(octavo, home, fake_download):
@@ -54,6 +94,7 @@ def test_pull_fetches_once_with_progress_on_stderr(octavo, home, fake_download):
         "path": str(SMOLLM2.path(home)),
         "bytes": SMOLLM2.nbytes,
         "sha256": SMOLLM2.sha256,
+        "supported": True,
         "downloaded": True,
     }
     assert first.err.startswith(

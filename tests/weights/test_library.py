@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from octavo.errors import ModelNotFoundError, UnsupportedModelError
-from octavo.weights.library import LIBRARY, find, find_library_model
+from octavo.errors import ModelFormatError, ModelNotFoundError, UnsupportedModelError
+from octavo.model.registry import ARCHITECTURES
+from octavo.weights import library
+from octavo.weights.library import LIBRARY, check_whole, find, find_library_model
 
 
 @pytest.fixture
@@ -28,15 +33,65 @@ def test_an_installed_model_is_found(home: Path) -> None:
 
 
 def test_a_model_that_is_not_pulled_says_how(home: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelNotFoundError, match="run `octavo pull gemma3-270m`"):
-        find("gemma3-270m", home=home)
+    with pytest.raises(ModelNotFoundError, match="run `octavo pull smollm2`"):
+        find("smollm2", home=tmp_path / "nowhere")
     assert not LIBRARY["smollm2"].is_installed(tmp_path / "nowhere")
+
+
+def test_nobody_is_sent_to_pull_a_model_that_does_not_run(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """241 MB used to be fetched before the refusal."""
+    strange = replace(LIBRARY["gemma3-270m"], name="strange", architecture="gamma")
+    monkeypatch.setattr(library, "LIBRARY", {"strange": strange})
+    with pytest.raises(UnsupportedModelError) as refused:
+        find("strange", home=home)
+    assert str(refused.value) == (
+        "strange is not on this machine and could not be run: architecture 'gamma' is not "
+        f"supported: {', '.join(sorted(ARCHITECTURES))} are; `octavo pull strange` fetches it for "
+        "`octavo inspect`"
+    )
+
+
+def test_which_library_models_run_is_said_by_the_registry() -> None:
+    runs = {name: not model.unsupported for name, model in LIBRARY.items()}
+    assert runs == {name: m.architecture in ARCHITECTURES for name, m in LIBRARY.items()}
+    assert runs["smollm2"]
+
+
+def test_a_damaged_model_is_refused_by_its_checksum_and_says_how_to_mend(
+    home: Path, tmp_path: Path
+) -> None:
+    """It used to run."""
+    path = LIBRARY["smollm2"].path(home)
+    assert not LIBRARY["smollm2"].is_damaged(home)  # its size is right, and nobody looked into it
+    os.utime(path, ns=(1, 1))  # old enough to be remembered
+    with pytest.raises(ModelFormatError, match=r"is damaged \(sha256 .*\): `octavo pull smollm2`"):
+        check_whole(path, home=home)
+    assert LIBRARY["smollm2"].is_damaged(home)
+    link = tmp_path / "link.gguf"
+    link.symlink_to(path)
+    with pytest.raises(ModelFormatError, match="is damaged"):
+        check_whole(link, home=home)
+    own = tmp_path / "own.gguf"
+    own.write_bytes(b"anything")
+    assert check_whole(own, home=home) is None  # nobody knows what it should be
+
+
+def test_a_whole_model_has_its_checksum(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = replace(LIBRARY["smollm2"], nbytes=3, sha256=hashlib.sha256(b"abc").hexdigest())
+    monkeypatch.setattr(library, "LIBRARY", {"smollm2": model})
+    model.path(home).write_bytes(b"abc")
+    assert check_whole(model.path(home), home=home) == model.sha256
+    assert model.is_whole(home)
+    assert not model.is_damaged(home)
 
 
 def test_half_a_file_is_not_installed(home: Path) -> None:
     with LIBRARY["smollm2"].path(home).open("r+b") as file:
         file.truncate(98_362_431)
     assert not LIBRARY["smollm2"].is_installed(home)
+    assert LIBRARY["smollm2"].is_damaged(home)
     with pytest.raises(ModelNotFoundError, match="octavo pull smollm2"):
         find("smollm2", home=home)
 
@@ -74,9 +129,11 @@ def test_unknown_names(home: Path, name: str, message: str) -> None:
 
 
 def test_what_is_not_gguf_is_refused(home: Path, tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedModelError, match="hf:owner/name: Octavo reads GGUF files only"):
+    with pytest.raises(UnsupportedModelError, match="hf:owner/name: Octavo reads GGUF files; give"):
         find("hf:owner/name", home=home)
-    with pytest.raises(UnsupportedModelError, match="is a directory: Octavo reads GGUF files only"):
+    with pytest.raises(
+        UnsupportedModelError, match="is a directory: Octavo reads GGUF files; give"
+    ):
         find(tmp_path, home=home)
 
 

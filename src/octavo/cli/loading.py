@@ -58,9 +58,10 @@ def check_context(context: int | None) -> None:
 
 
 def find_or_pull(model: str) -> Path:
-    """The model's file; a library model that is missing is fetched first, progress on stderr."""
+    """The model's file; a library model that is missing is fetched first, progress on stderr, if
+    Octavo runs it."""
     known, folder = library.LIBRARY.get(model), find_home()
-    if known is None or folder is None or known.is_installed(folder):
+    if known is None or folder is None or known.is_installed(folder) or known.unsupported:
         return library.find(model, home=folder)
     return pull(model)
 

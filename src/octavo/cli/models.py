@@ -25,7 +25,11 @@ def pull(name: Name, *, json: AsJson = False) -> None:
     """Fetch a library model, whole and checked, or not at all."""
     screen = Screen(json)
     model = find_library_model(name)
-    was_here = model.is_installed(home())
+    if model.unsupported:
+        screen.note(f"octavo: {name} cannot be run: {model.unsupported}")
+    was_here = model.is_whole(home())
+    if model.is_damaged(home()):
+        screen.note(f"octavo: {name} is damaged here and is fetched again")
     path = model.path(home()) if was_here else loading.pull(name)
     screen.say(f"{name} {'was here already' if was_here else 'is here'}: {path}")
     screen.result(
@@ -34,23 +38,28 @@ def pull(name: Name, *, json: AsJson = False) -> None:
             "path": str(path),
             "bytes": model.nbytes,
             "sha256": model.sha256,
+            "supported": not model.unsupported,
             "downloaded": not was_here,
         }
     )
 
 
 def list_models(*, json: AsJson = False) -> None:
-    """List the library models and say which are on this machine."""
+    """List the library models and say which are on this machine, and which run."""
     screen = Screen(json)
-    rows, found = [["NAME", "SIZE", "HERE"]], []
+    rows, found = [["NAME", "SIZE", "HERE", "RUNS"]], []
     for model in LIBRARY.values():
-        here = model.is_installed(home())
-        rows.append([model.name, size(model.nbytes), "yes" if here else "no"])
+        here, damaged = model.is_installed(home()), model.is_damaged(home())
+        state = "damaged" if damaged else "yes" if here else "no"
+        runs = "no" if model.unsupported else "yes"
+        rows.append([model.name, size(model.nbytes), state, runs])
         found.append(
             {
                 "name": model.name,
                 "bytes": model.nbytes,
                 "installed": here,
+                "damaged": damaged,
+                "supported": not model.unsupported,
                 "path": str(model.path(home())) if here else None,
             }
         )

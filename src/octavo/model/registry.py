@@ -15,16 +15,16 @@ ARCHITECTURES: Mapping[str, Callable[[ModelConfig], Program]] = MappingProxyType
 )
 
 
-def check_architecture(name: str) -> None:
-    """Raises UnsupportedModelError, naming what is supported."""
-    if name not in ARCHITECTURES:
-        known = ", ".join(sorted(ARCHITECTURES))
-        raise UnsupportedModelError(f"architecture {name!r} is not supported: {known} are")
+def why_unsupported(architecture: str) -> str:
+    """Why no model of it is run, naming what is; "" if they are."""
+    if architecture in ARCHITECTURES:
+        return ""
+    known = ", ".join(sorted(ARCHITECTURES))
+    return f"architecture {architecture!r} is not supported: {known} are"
 
 
 def build_program(cfg: ModelConfig) -> Program:
     """The readable program of a model, of all that it computes. Raises UnsupportedModelError."""
-    check_architecture(cfg.architecture)
-    if cfg.unsupported:
-        raise UnsupportedModelError(cfg.unsupported)
+    if why := why_unsupported(cfg.architecture) or cfg.unsupported:
+        raise UnsupportedModelError(why)
     return ARCHITECTURES[cfg.architecture](cfg)

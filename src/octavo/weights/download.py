@@ -38,7 +38,7 @@ class _PipChangedError(Exception):
 
 
 def pull(name: str, *, home: Path, progress: Progress | None = None) -> Path:
-    """Fetch the library model `name` unless it is there; returns its path."""
+    """Fetch the library model `name` unless it is there and whole; returns its path."""
     return pull_model(find_library_model(name), home=home, progress=progress)
 
 
@@ -47,10 +47,10 @@ def pull_model(model: LibraryModel, *, home: Path, progress: Progress | None = N
     show = progress or _no_progress
     home = home.absolute()  # the worker must mean the same files
     try:
-        if model.is_installed(home):
+        if model.is_whole(home):
             return model.path(home)
         with _lock(model, home, show) as lock:
-            if not model.is_installed(home):  # another pull may have finished while we waited
+            if not model.is_whole(home):  # another pull may have finished while we waited
                 _pull_locked(model, home, show, lock)
         return model.path(home)
     except OSError as error:

