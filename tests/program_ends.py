@@ -7,6 +7,7 @@ of one, in whichever Python.
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,12 +140,14 @@ for _ in llm.stream(TEXT, LONG): signal.raise_signal(signal.SIGINT)""",
 }
 
 
-def run_program(name: str, python: str | Path, model: Path) -> tuple[int, str, str]:
+def run_program(
+    name: str, python: str | Path, model: Path, environ: Mapping[str, str] | None = None
+) -> tuple[int, str, str]:
     """The exit code, standard output, and the last line of standard error."""
     program = PROGRAMS[name]
     code = _START.format(before=program.before) + program.code
     command = [python, "-c", code, model]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, env=environ)
     errors = done.stderr.splitlines() or [""]
     assert program.last_line or not done.stderr, done.stderr
     return done.returncode, done.stdout, errors[-1]
