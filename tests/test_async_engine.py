@@ -23,6 +23,7 @@ from octavo.async_engine import TokenStream
 from octavo.batch import Batch, StepOutput
 from octavo.errors import (
     EngineClosedError,
+    KernelError,
     OutOfMemoryError,
     OverloadedError,
     PromptTooLongError,
@@ -533,6 +534,23 @@ def test_an_llm_has_one_async_engine_at_a_time(llm: LLM) -> None:
         async with AsyncEngine(llm):
             assert llm.desk._alarm.due is None  # its thread cares for idle memory
             with pytest.raises(UsageError, match="this LLM has an AsyncEngine: share it, or close"):
+                AsyncEngine(llm)
+        async with AsyncEngine(llm) as engine:
+            assert (await engine.generate([1], GREEDY)).usage.completion_tokens == 8
+
+    run(story())
+
+
+def test_one_whose_thread_cannot_be_started_leaves_the_llm_to_others(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def story() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("threading.Thread.start", refuse)
+            with pytest.raises(KernelError, match="can't start new thread, which an AsyncEngine"):
                 AsyncEngine(llm)
         async with AsyncEngine(llm) as engine:
             assert (await engine.generate([1], GREEDY)).usage.completion_tokens == 8

@@ -105,7 +105,8 @@ class AsyncEngine:
     """
 
     def __init__(self, llm: LLM) -> None:
-        """Raises UsageError if the LLM has an AsyncEngine that is not closed."""
+        """Raises UsageError if the LLM has an AsyncEngine that is not closed, and KernelError if
+        no thread can be started."""
         self._llm = llm
         self._thread = EngineThread(llm.desk, max_waiting=llm.config.max_waiting)
         weakref.finalize(self, self._thread.forsake)

@@ -25,7 +25,7 @@ from functools import partial
 
 from octavo.answer import Answer
 from octavo.answer_desk import AnswerDesk, Ask
-from octavo.errors import EngineClosedError, OverloadedError, counted
+from octavo.errors import EngineClosedError, KernelError, OverloadedError, counted
 from octavo.interrupts import is_interrupt
 from octavo.mailbox import Mailbox
 from octavo.request import RequestOutput
@@ -53,7 +53,14 @@ class EngineThread:
         desk.attach(self)
         # Python must not end under a step: its thread could not come back from the native program.
         atexit.register(self._close)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # the system gives no more
+            atexit.unregister(self._close)
+            desk.detach()
+            raise KernelError(
+                f"{error}, which an AsyncEngine needs: raise the limits (`ulimit -u`, `ulimit -v`)"
+            ) from None
 
     def open(self, mailbox: Mailbox) -> None:
         """Take a place for a request; `submit` or `refuse` follows, from any thread. Raises

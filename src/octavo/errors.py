@@ -13,7 +13,7 @@ OctavoError
 ├── OutOfMemoryError      the KV budget, or the memory there is, cannot hold what was asked
 ├── OverloadedError       too many requests wait: the same one may be sent again later
 ├── EngineClosedError     an AsyncEngine that takes no new requests
-└── KernelError           the compiled core is missing or refuses this machine
+└── KernelError           the compiled core is missing, or this machine does not let it run
 
 Messages are one line that says what is wrong and what to do.
 """
@@ -77,7 +77,7 @@ class EngineClosedError(OctavoError):
 
 
 class KernelError(OctavoError):
-    """The compiled core is missing or does not run on this machine."""
+    """The compiled core is missing, or this machine does not let it run."""
 
 
 def counted(number: int, thing: str) -> str:

@@ -196,6 +196,49 @@ def test_memory_that_runs_out_is_one_line(octavo, monkeypatch, error):
     )
 
 
+def test_a_thread_that_cannot_be_started_is_one_line(octavo, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("octavo.cli.plan.open_program", refuse)
+    result = octavo("plan", "m")
+    assert (result.code, result.out) == (1, "")
+    line = "octavo: can't start new thread: raise the limits (`ulimit -u`, `ulimit -v`)\n"
+    assert result.err == line
+
+
+def test_a_library_that_does_not_load_is_one_line_with_the_first_reason(octavo, monkeypatch):
+    def fail(*_: object) -> None:
+        try:
+            raise ImportError("libx.so: failed to map segment\nfrom shared object")
+        except ImportError as error:
+            raise ImportError("IMPORTANT: PLEASE READ THIS FOR ADVICE") from error
+
+    monkeypatch.setattr("octavo.cli.plan.open_program", fail)
+    result = octavo("plan", "m")
+    assert (result.code, result.out) == (1, "")
+    assert result.err == (
+        "octavo: a part of Octavo does not load (libx.so: failed to map segment from shared "
+        "object): free memory or raise its limit (`ulimit -v`), else install Octavo again\n"
+    )
+
+
+def test_numpy_starts_no_threads_of_its_own():
+    script = (
+        "import os, sys\n"
+        "from octavo.cli.app import main\n"
+        "try:\n"
+        "    main(['--version'])\n"
+        "except SystemExit:\n"
+        "    import numpy\n"
+        "    print(len(os.listdir('/proc/self/task')))\n"
+    )
+    env = {**os.environ, "PYTHONPATH": SOURCES}
+    env.pop("OPENBLAS_NUM_THREADS", None)
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True)
+    assert (done.stderr, done.stdout) == ("", f"octavo {__version__}\n1\n")
+
+
 def test_a_budget_beyond_the_limit_of_the_process_is_refused_with_both_numbers(tiny):
     ask = f'"{sys.executable}" -m octavo run "{tiny}" hi --max-tokens 1 --kv-memory'
     env = {**os.environ, "PYTHONPATH": SOURCES}

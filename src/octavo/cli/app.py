@@ -36,6 +36,7 @@ VERBS = {  # verb: the module that registers it
     "verify": "octavo.cli.verify",
 }
 
+_NO_THREAD = "can't start new thread"  # Python's words, of no error class of their own
 _OUT_OF_MEMORY = (
     "out of memory: free some, or raise the limit (`ulimit -v`); `octavo plan` says what a model "
     "takes"
@@ -52,6 +53,8 @@ def main(arguments: list[str] | None = None) -> None:
             stream.reconfigure(
                 errors="replace"
             )  # a terminal that is not UTF-8 shows ? for the rest
+    # numpy's own threads compute nothing here, and where they cannot start it ends the process.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     logging.getLogger().addHandler(LogLines())
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
@@ -72,6 +75,17 @@ def run(arguments: list[str]) -> int:
         return 130
     except MemoryError:
         return _fail(_OUT_OF_MEMORY, 1, arguments)
+    except ImportError as error:  # a library that is missing or damaged, or finds no memory
+        return _fail(
+            f"a part of Octavo does not load ({_first_cause(error)}): free memory or raise its "
+            "limit (`ulimit -v`), else install Octavo again",
+            1,
+            arguments,
+        )
+    except RuntimeError as error:
+        if _NO_THREAD not in str(error):
+            raise
+        return _fail(f"{_NO_THREAD}: raise the limits (`ulimit -u`, `ulimit -v`)", 1, arguments)
     except BrokenPipeError:
         _drop_output()  # the reader has gone, as in `octavo run … | head`
         return 1
@@ -119,6 +133,13 @@ def _usage_line(error: typer.TyperException, arguments: list[str]) -> str:
     verb = f"octavo {arguments[0]}" if arguments[0] in VERBS else "octavo"
     wrong = " ".join(error.format_message().split()).removesuffix(".")
     return f"{wrong}; `{verb} --help` lists what there is"
+
+
+def _first_cause(error: BaseException) -> str:
+    """A library may wrap the reason in a page of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())
 
 
 def _drop_output() -> None:
