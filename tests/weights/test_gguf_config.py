@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from octavo.errors import ModelFormatError
+from octavo.errors import ModelFormatError, UnsupportedModelError
 from octavo.model.config import ModelConfig
 from octavo.weights.ggml_type import GGMLType
 from octavo.weights.gguf_config import model_config
@@ -72,6 +72,19 @@ def test_tensors_tell_of_a_head_biases_and_rope_factors() -> None:
 
 def test_qwen2_rotates_halves_of_a_head() -> None:
     assert read(arch="qwen2") == replace(SILENT, architecture="qwen2", rope_style="half")
+
+
+def test_an_architecture_of_other_numbers_is_not_supported_rather_than_broken() -> None:
+    """It used to be told that a key of another architecture is missing."""
+    norm: dict[str, MetadataValue] = {"attention.layer_norm_rms_epsilon": "none"}
+    with pytest.raises(ModelFormatError, match="rms_epsilon': expected a number, found 'none'"):
+        read(**norm)
+    with pytest.raises(UnsupportedModelError, match="architecture 'mamba' is not supported: llama"):
+        read(arch="mamba", **norm)
+    layer_norm = {"falcon." + k: v for k, v in LEAST.items() if "rms" not in k}
+    tensors = {"token_embd.weight": TensorInfo("token_embd.weight", (9, 64), GGMLType.F32, 0, 2304)}
+    found = model_config({"general.architecture": "falcon", **layer_norm}, tensors)
+    assert (found.num_layers, found.norm_eps) == (3, 0.0)
 
 
 @pytest.mark.parametrize("v_dim", [8, 32])

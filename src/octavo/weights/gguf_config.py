@@ -12,8 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from octavo.errors import ModelFormatError
+from octavo.errors import ModelFormatError, UnsupportedModelError
 from octavo.model.config import ModelConfig
+from octavo.model.registry import why_unsupported
 from octavo.weights.gguf_header import MetadataValue, TensorInfo
 from octavo.weights.gguf_keys import one_value, refusal, shown
 
@@ -27,16 +28,33 @@ def model_config(
 ) -> ModelConfig:
     """The config of the model in a GGUF file; what it asks for beyond that is its `unsupported`.
 
-    Raises ModelFormatError naming the key.
+    Raises ModelFormatError naming the key, and UnsupportedModelError for an architecture that has
+    not even these numbers.
     """
     keys = _Keys(metadata)
     arch = keys.text("general.architecture")
+    try:
+        config = _config(keys, arch, tensors, rope_factors)
+    except ModelFormatError:
+        if why := why_unsupported(arch):
+            raise UnsupportedModelError(why) from None
+        raise
+    return replace(config, unsupported=keys.refused or refusal(metadata, keys.read, config))
+
+
+def _config(
+    keys: _Keys,
+    arch: str,
+    tensors: Mapping[str, TensorInfo],
+    rope_factors: tuple[float, ...],
+) -> ModelConfig:
     hidden = keys.whole(f"{arch}.embedding_length")
     heads = keys.whole(f"{arch}.attention.head_count")
     head_dim = keys.whole(f"{arch}.attention.key_length", default=hidden // max(heads, 1))
     if keys.whole(f"{arch}.attention.value_length", default=head_dim) != head_dim:
         keys.refuse(f"{arch}: value heads of another size than key heads")
-    config = ModelConfig(
+    no_eps = 0.0 if why_unsupported(arch) else None  # of other norms than RMSNorm
+    return ModelConfig(
         architecture=arch,
         num_layers=keys.whole(f"{arch}.block_count"),
         hidden_size=hidden,
@@ -46,7 +64,7 @@ def model_config(
         head_dim=head_dim,
         vocab_size=_vocab_size(keys, arch, tensors),
         context=keys.whole(f"{arch}.context_length"),
-        norm_eps=keys.real(f"{arch}.attention.layer_norm_rms_epsilon"),
+        norm_eps=keys.real(f"{arch}.attention.layer_norm_rms_epsilon", default=no_eps),
         rope_base=keys.real(f"{arch}.rope.freq_base", default=10000.0),
         rotary_dim=keys.whole(f"{arch}.rope.dimension_count", default=head_dim),
         rope_style="half" if arch in _HALF_STYLE else "interleaved",
@@ -55,7 +73,6 @@ def model_config(
         rope_factors=rope_factors,
         rope_scale=_rope_scale(keys, arch),
     )
-    return replace(config, unsupported=keys.refused or refusal(metadata, keys.read, config))
 
 
 def _vocab_size(keys: _Keys, arch: str, tensors: Mapping[str, TensorInfo]) -> int:

@@ -177,9 +177,9 @@ def _not_here(model: LibraryModel) -> ModelNotFoundError | UnsupportedModelError
 def _not_found(name: str) -> ModelNotFoundError:
     near = difflib.get_close_matches(name.lower(), LIBRARY, n=2, cutoff=0.4)
     if near:
+        fetch = "" if LIBRARY[near[0]].unsupported else f" `octavo pull {near[0]}` fetches it"
         return ModelNotFoundError(
-            f"no file and no library model {name!r}; did you mean {' or '.join(near)}? "
-            f"`octavo pull {near[0]}` fetches it"
+            f"no file and no library model {name!r}; did you mean {' or '.join(near)}?{fetch}"
         )
     return ModelNotFoundError(
         f"no file and no library model {name!r}; the library has {', '.join(LIBRARY)}: "
