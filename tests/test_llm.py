@@ -252,6 +252,29 @@ def test_a_prompt_that_is_too_long_is_told_what_helps(tiny_path: Path) -> None:
             llm.generate([[5] * (size + 1)], GREEDY)
 
 
+def test_a_prompt_that_is_much_too_long_is_refused_before_it_is_encoded(
+    tiny_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm = LLM(tiny_path, threads=1)
+    text = "a" * 1_200_000  # a byte is a token, but the longest one stands for twelve
+    messages = [{"role": "user", "content": text}]
+
+    def never(text: str) -> list[int]:
+        raise AssertionError
+
+    monkeypatch.setattr(llm.tokenizer, "_encode_plain", never)
+    least = r"the prompt has at least 100,00\d tokens, the context holds 128: shorten it"
+    for ask in (
+        lambda: llm.generate(text),
+        lambda: llm.prepare_stream(text),
+        lambda: llm.encode(text, parse_special=True),
+        lambda: llm.chat(messages),
+        lambda: llm.encode_chat(messages, parse_special=True),
+    ):
+        with pytest.raises(PromptTooLongError, match=least):
+            ask()
+
+
 def test_token_ids_of_numpy_are_token_ids(tiny_path: Path) -> None:
     llm = LLM(tiny_path, threads=1)
     ids = np.array([[1, 2, 3], [4, 5, 6]])

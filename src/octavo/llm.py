@@ -7,8 +7,9 @@ threads take turns step by step. Only `logits` and `score` keep it for themselve
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -24,6 +25,7 @@ from octavo.loaded_model import ModelInfo, load_model
 from octavo.records import StepRecord
 from octavo.request import RequestOptions, RequestOutput, StreamChunk
 from octavo.sampling_params import SamplingParams
+from octavo.tokenizer import TooManyTokensError
 
 Prompt = str | Sequence[int]
 Stream = Generator[StreamChunk, None, None]
@@ -189,9 +191,13 @@ class LLM:
                 f"{self.info.path.name} has no chat template: give one with --chat-template "
                 "(chat_template=), or send a plain prompt"
             )
-        return self.tokenizer.encode_chat(
-            messages, chat_template=chat_template, parse_special=parse_special
+        encode = partial(
+            self.tokenizer.encode_chat,
+            messages,
+            chat_template=chat_template,
+            parse_special=parse_special,
         )
+        return self._encode(encode)
 
     def logits(self, token_ids: Sequence[int]) -> FloatArray:
         """The model's logits after every token, (len, vocab) float32, through the cache's pages."""
@@ -249,11 +255,13 @@ class LLM:
             "context": self.info.context,
         }
 
-    def encode(self, prompt: Prompt) -> list[int]:
-        """The token ids of a prompt, checked against the vocabulary and the context."""
-        return self._check_tokens(
-            self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
-        )
+    def encode(self, prompt: Prompt, *, parse_special: bool = False) -> list[int]:
+        """The token ids of a prompt, checked against the vocabulary and the context. Special tokens
+        in a text are text, unless `parse_special`."""
+        if isinstance(prompt, str):
+            encode = partial(self.tokenizer.encode, prompt, parse_special=parse_special)
+            return self._check_tokens(self._encode(encode))
+        return self._check_tokens(prompt)
 
     def prepare(
         self,
@@ -304,11 +312,21 @@ class LLM:
         if not checked:
             raise UsageError("the prompt is empty: give at least one token")
         if len(checked) > self.info.context:
-            raise PromptTooLongError(
-                f"the prompt has {len(checked):,} tokens, the context holds {self.info.context:,}: "
-                f"{_room_for_more(self.config, self.info)}"
-            )
+            raise self._too_long(f"{len(checked):,}")
         return checked
+
+    def _encode(self, encode: Callable[..., list[int]]) -> list[int]:
+        """What is much too long is refused before all of it is encoded."""
+        try:
+            return encode(limit=self.info.context)
+        except TooManyTokensError as error:
+            raise self._too_long(f"at least {error.count:,}") from None
+
+    def _too_long(self, count: str) -> PromptTooLongError:
+        return PromptTooLongError(
+            f"the prompt has {count} tokens, the context holds {self.info.context:,}: "
+            f"{_room_for_more(self.config, self.info)}"
+        )
 
     def _run(
         self,

@@ -95,7 +95,7 @@ def run(
     if plain and not raw:
         screen.note(f"{model} has no chat template: the prompt is continued as with --raw")
     if plain:
-        ids = llm.tokenizer.encode(text, parse_special=parse_special)
+        ids = llm.encode(text, parse_special=parse_special)
     else:
         ids = llm.encode_chat(
             _messages_of(system, text), chat_template=template, parse_special=parse_special

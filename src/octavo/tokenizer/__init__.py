@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from octavo.tokenizer.chat_template import ChatTemplate
 from octavo.tokenizer.detokenizer import Detokenizer
+from octavo.tokenizer.long_text import TooManyTokensError
 from octavo.tokenizer.spec import TokenizerSpec, TokenType
 from octavo.tokenizer.tokenizer import Tokenizer
 
-__all__ = ["ChatTemplate", "Detokenizer", "TokenType", "Tokenizer", "TokenizerSpec"]
+__all__ = [
+    "ChatTemplate",
+    "Detokenizer",
+    "TokenType",
+    "Tokenizer",
+    "TokenizerSpec",
+    "TooManyTokensError",
+]

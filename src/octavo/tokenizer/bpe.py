@@ -57,12 +57,16 @@ def family(pre: str) -> str:
     return _FAMILY[pre]
 
 
+def composes(pre: str) -> bool:
+    """Whether characters are composed (NFC) first, as Qwen2's own tokenizer does."""
+    return family(pre) == "qwen2"
+
+
 def bpe_parts(spec: TokenizerSpec, vocab: dict[str, int]) -> dict[str, Any]:
     """The normalizer, pre-tokenizer and model of a tokenizer.json."""
     rules = family(spec.pre)
     return {
-        # Qwen2's own tokenizer composes characters first
-        "normalizer": {"type": "NFC"} if rules == "qwen2" else None,
+        "normalizer": {"type": "NFC"} if composes(spec.pre) else None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": _pre_tokenizers(rules)},
         "model": {
             "type": "BPE",

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from octavo.errors import UsageError
@@ -33,12 +33,15 @@ def fragments(
     specials: SpecialMatcher,
     messages: Sequence[Mapping[str, Any]],
     args: Mapping[str, Any],
+    check: Callable[[str], None],
 ) -> list[Fragment]:
-    """The rendered chat, cut at the special tokens that the template itself wrote."""
+    """The rendered chat, cut at the special tokens that the template itself wrote, if its text
+    passes `check`."""
     for message in messages:
         _check_role(message.get("role"))
     frozen = {"strftime_now": clock(), **args}
     text = template.render(messages, **frozen)
+    check(text)
     marks = _Marks(specials)
     hidden_messages = [marks.hide(message) for message in messages]
     hidden_args = {name: marks.hide(value) for name, value in frozen.items()}

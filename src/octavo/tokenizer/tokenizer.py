@@ -9,8 +9,8 @@ Knows no model files and no requests.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,12 @@ from octavo.tokenizer import chat, document
 from octavo.tokenizer.byte_level import piece_to_bytes
 from octavo.tokenizer.chat_template import ChatTemplate
 from octavo.tokenizer.control_names import ends
+from octavo.tokenizer.long_text import LongTexts, TooManyTokensError
 from octavo.tokenizer.spec import TokenizerSpec, TokenType
 from octavo.tokenizer.special import Fragment, SpecialMatcher
 from octavo.tokenizer.spm import SPACE
 
+_PIECE = 1 << 15  # characters that are encoded at once: some 50 ms
 _UNREADABLE = "\ufffd".encode()
 
 logger = logging.getLogger(__name__)
@@ -77,11 +79,21 @@ class Tokenizer:
         return token_id in self.spec.control_ids
 
     def encode(
-        self, text: str, *, add_special: bool = True, parse_special: bool = False
+        self,
+        text: str,
+        *,
+        add_special: bool = True,
+        parse_special: bool = False,
+        limit: int | None = None,
     ) -> list[int]:
-        """Ids of `text`, BOS and EOS as the model asks; a BOS in the text is not doubled."""
+        """Ids of `text`, BOS and EOS as the model asks; a BOS in the text is not doubled.
+
+        With a `limit`, no more of a long text is encoded than tells that it has more tokens: then
+        TooManyTokensError.
+        """
+        self._refuse_at_once(text, limit)
         fragments = self._specials.split(text) if parse_special else ([text] if text else [])
-        ids = self._encode_fragments(fragments)
+        ids = self._encode_fragments(fragments, limit)
         if add_special:
             ids = self._with_bos(ids)
             if self.spec.add_eos and self.spec.eos_id is not None:
@@ -96,16 +108,21 @@ class Tokenizer:
         chat_template: str | None = None,
         parse_special: bool = False,
         template_args: Mapping[str, Any] | None = None,
+        limit: int | None = None,
     ) -> list[int]:
-        """Ids of a chat; only the template spells special tokens, unless `parse_special`."""
+        """Ids of a chat; only the template spells special tokens, unless `parse_special`. `limit`
+        as in `encode`."""
         _check_messages(messages)
         template = self.chat_template(chat_template)
         args = {**(template_args or {}), "add_generation_prompt": add_generation_prompt}
+        check = partial(self._refuse_at_once, limit=limit)
         if parse_special:
-            fragments = self._specials.split(template.render(messages, **args))
+            text = template.render(messages, **args)
+            check(text)
+            fragments = self._specials.split(text)
         else:
-            fragments = chat.fragments(template, self._specials, messages, args)
-        return self._with_bos(self._encode_fragments(fragments))
+            fragments = chat.fragments(template, self._specials, messages, args, check)
+        return self._with_bos(self._encode_fragments(fragments, limit))
 
     def chat_template(self, source: str | None = None) -> ChatTemplate:
         """The template given, else the model's own."""
@@ -149,15 +166,35 @@ class Tokenizer:
             piece = piece.replace(SPACE, " ")
         return piece.encode("utf-8", "surrogatepass")
 
-    def _encode_fragments(self, fragments: Iterable[Fragment]) -> list[int]:
-        """Text at the start and after a special token gets the blank the model wants in front."""
+    @cached_property
+    def _long_texts(self) -> LongTexts:
+        return LongTexts(self.spec, self.longest_token_bytes)
+
+    def _refuse_at_once(self, text: str, limit: int | None) -> None:
+        if limit is not None and len(text) > _PIECE:
+            count = self._long_texts.least_tokens(text)
+            if count > limit:
+                raise TooManyTokensError(count)
+
+    def _encode_fragments(self, fragments: Iterable[Fragment], limit: int | None) -> list[int]:
         ids: list[int] = []
+        for part in self._parts(fragments, whole=limit is None):
+            if limit is not None and len(ids) > limit:
+                raise TooManyTokensError(len(ids))
+            ids += [part] if isinstance(part, int) else self._encode_plain(part)
+        return ids
+
+    def _parts(self, fragments: Iterable[Fragment], *, whole: bool) -> Iterator[Fragment]:
+        """Text at the start and after a special token gets the blank the model wants in front."""
         for fragment in fragments:
             if isinstance(fragment, int):
-                ids.append(fragment)
+                yield fragment
                 continue
-            ids += self._encode_plain(" " + fragment if self.spec.add_space_prefix else fragment)
-        return ids
+            text = " " + fragment if self.spec.add_space_prefix else fragment
+            if whole or len(text) <= _PIECE:
+                yield text
+            else:
+                yield from self._long_texts.pieces(text, _PIECE)
 
     def _encode_plain(self, text: str) -> list[int]:
         try:
