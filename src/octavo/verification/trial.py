@@ -127,8 +127,12 @@ class Trial:
         return sum(r.num_preemptions for r in self.requests if r.finished and r.error is None)
 
     def _step(self) -> None:
-        outputs = self._engine.step().outputs
-        if not outputs:  # chunks alone, or a step that raised and will be tried again
+        try:
+            outputs = self._engine.step().outputs
+        except Exception as error:  # its requests live on
+            self._findings.problems.append(f"a step failed, and no request caused it: {error}")
+            return
+        if not outputs:  # chunks alone
             return
         for output, logits in zip(outputs, self.runner.logits, strict=True):
             sequence, position = output.row.item.sequence, output.row.position
