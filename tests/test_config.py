@@ -39,7 +39,9 @@ def test_bytes_have_units(text: object, size: int) -> None:
     assert parse_bytes("kv_memory", text) == size
 
 
-@pytest.mark.parametrize("text", ["", "x", "-1", 0, -5, True, "1Q", "0.1", None])
+@pytest.mark.parametrize(
+    "text", ["", "x", "-1", 0, -5, True, "1Q", "0.1", None, 2**63, "9" * 400, "9999999T"]
+)
 def test_other_bytes_are_refused(text: object) -> None:
     with pytest.raises(UsageError, match="kv_memory="):
         parse_bytes("kv_memory", text)

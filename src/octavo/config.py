@@ -20,6 +20,7 @@ KVDtype = Literal["f32", "bf16"]
 Activations = Literal["int8", "bf16"]
 KV_DTYPES: tuple[KVDtype, ...] = ("f32", "bf16")
 BLOCK_SIZES = (16, 32, 64)
+_MOST_BYTES = 2**63
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -110,13 +111,13 @@ def split_kv_dtype(text: str) -> tuple[str, str]:
 
 def parse_bytes(name: str, value: object) -> int:
     """Bytes from a number or from "512M", "1.5GiB"; powers of 1024."""
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MOST_BYTES:
         return value
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", str(value).strip(), re.IGNORECASE)
-    size = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
-    if size < 1:
+    size = float(match[1]) * _UNITS[match[2].upper()] if match else 0
+    if not 1 <= size < _MOST_BYTES:
         raise UsageError(f"{name}={value!r}: expected bytes, such as 512M or 4GiB")
-    return size
+    return int(size)
 
 
 def home() -> Path:

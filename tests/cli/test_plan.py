@@ -156,6 +156,12 @@ def test_the_context_that_was_not_given_is_the_models_if_that_is_less(octavo, ti
         (["--layers", "2", "--hidden", "8", "--heads", "8"], "heads of width 1"),
         (["--layers", "2", "--hidden", "8", "--weights-bits", "nan"], "--weights-bits nan: "),
         (["--layers", "2", "--hidden", "8", "--users", "0"], "--users 0: expected at least 1"),
+        *(
+            (["--layers", "2", "--hidden", "8", flag, value], f"{flag} {value}: expected at most ")
+            for flag in ("--users", "--context", "--ffn", "--vocab")
+            for value in (str(2**40 + 1), "9" * 400)
+        ),
+        (["--layers", "2", "--hidden", "8", "--weights-bits", "inf"], "--weights-bits inf: "),
         (["--layers", "2", "--hidden", "8", "--memory", "lots"], "--memory='lots': expected bytes"),
         (["--layers", "2", "--hidden", "8", "--kv-dtype", "k=f32,v"], "--kv-dtype 'k=f32,v'"),
         (["model.gguf", "--layers", "2", "--tied-head"], "leave out --layers, --tied-head"),
@@ -167,3 +173,22 @@ def test_a_shape_that_makes_no_sense_is_refused_by_name(octavo, flags, complaint
     assert complaint in result.err
     assert result.err.count("\n") == 1
     assert result.out == ""
+
+
+def test_the_largest_numbers_there_may_be_have_a_plan(octavo):
+    most = str(2**40)
+    flags = [
+        "--users",
+        most,
+        "--context",
+        most,
+        "--weights-bits",
+        most,
+        "--ffn",
+        "8",
+        "--vocab",
+        "8",
+    ]
+    plan = octavo("plan", "--layers", "2", "--hidden", "64", *flags, "--json")
+    assert plan.code == 0
+    assert plan.json["kv_bytes"] == 2 * 2 * 64 * 2 * 2**80

@@ -6,7 +6,7 @@ From a model's file, or from shape flags alone. The sizes are those of the model
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
@@ -22,6 +22,7 @@ from octavo.model import llama
 from octavo.model.config import ModelConfig
 from octavo.program.cost import kv_bytes_per_token, uniform_weights
 
+_MOST = 2**40  # of any number that is given: no machine has more, and floats hold what they make
 PROCESS_BYTES = 150_000_000  # Python, tables and activations: what RSS may hold beside both
 
 OptionalModel = Annotated[
@@ -72,6 +73,7 @@ def plan(
     if users < 1:
         raise UsageError(f"--users {users}: expected at least 1")
     shape = Shape(layers, hidden, heads, kv_heads, head_dim, ffn, vocab, tied_head, weights_bits)
+    _check_most({**asdict(shape), "users": users, "context": context})
     bits = parse_kv_bits(kv_dtype)
     memory_bytes = None if memory is None else parse_bytes("--memory", memory)
     if model is None:
@@ -113,7 +115,7 @@ class Shape:
         """
         for name, value in asdict(self).items():
             given = value is not None and not isinstance(value, bool)
-            if given and not 0 < value < math.inf:
+            if given and not value > 0:
                 raise UsageError(f"--{name.replace('_', '-')} {value}: expected more than 0")
         if self.layers is None or self.hidden is None:
             raise UsageError("give a model, or at least --layers and --hidden")
@@ -227,6 +229,13 @@ class Plan:
 
     def _room(self) -> float:
         return max(0.0, (self.memory_bytes or 0) - self.fixed_bytes)
+
+
+def _check_most(values: Mapping[str, float | None]) -> None:
+    for name, value in values.items():
+        if value is not None and value > _MOST:
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{flag} {value}: expected at most {_MOST:,}")
 
 
 def _of_model(
