@@ -8,6 +8,7 @@ from itertools import count
 
 import pytest
 
+from octavo.cli.chat_input import Message
 from octavo.cli.loading import open_llm
 from tests.cli.fake_llm import FakeLLM
 
@@ -141,11 +142,94 @@ def test_a_real_model_talks(octavo, tiny):
     assert result.err.count("\n") == 1
 
 
-def test_a_conversation_that_fills_the_context_names_the_way_out(octavo, tiny):
-    result = octavo("chat", tiny, *GREEDY, stdin="x" * 200 + "\n")
+def test_a_message_that_is_too_long_alone_has_no_way_out(octavo, tiny):
+    result = octavo("chat", tiny, *GREEDY, stdin="hi\n" + "x" * 200 + "\n")
     assert result.code == 0
     assert "the context holds 128" in result.err
-    assert "; /reset forgets the conversation\n" in result.err
+    assert "/forget" not in result.err
+
+
+# Of the tiny model a turn is 19 tokens and its text, and the last answer of 4 is in the next one.
+FULL = ["a" * 30, "b" * 20, "c" * 20]  # 49, 49 + 4 + 2 + 39 = 94, more than 128
+
+
+def test_a_conversation_that_outgrows_a_pipe_names_the_way_out(octavo, tiny):
+    result = octavo("chat", tiny, *GREEDY, "--json", stdin="\n".join([*FULL, "/forget", FULL[2]]))
+    assert result.code == 0
+    assert "; /forget 1 makes room, /reset forgets all\n" in result.err
+    assert "\nforgot 1 turn, 1 left\n" in result.err
+    assert said(result) == FULL[1:]
+
+
+@pytest.mark.parametrize(("agrees", "kept"), [(True, FULL[1:]), (False, FULL[:2])])
+def test_a_conversation_that_outgrows_a_terminal_offers_a_way_out(
+    octavo, tiny, monkeypatch, agrees, kept
+):
+    asked = []
+
+    class User:
+        at_terminal = True
+
+        def __init__(self) -> None:
+            self._messages = [Message(text, is_block=False) for text in FULL]
+
+        def next_message(self) -> Message | None:
+            return self._messages.pop(0) if self._messages else None
+
+        def agrees(self, question: str) -> bool:
+            asked.append(question)
+            return agrees
+
+    monkeypatch.setattr("octavo.cli.chat.ChatInput", User)
+    result = octavo("chat", tiny, *GREEDY, "--json")
+    assert asked == ["forget 1 turn and go on?"]
+    assert "\nthe conversation no longer fits the context of 128 tokens\n" in result.err
+    assert said(result) == kept
+
+
+def test_as_many_turns_are_forgotten_as_leave_a_quarter_of_the_context(octavo, tiny):
+    turns = "a\nb\nc\n" + "d" * 40 + "\n"
+    result = octavo("chat", tiny, *GREEDY, stdin=turns)
+    assert "; /forget 2 makes room, " in result.err
+
+
+def test_forget_takes_a_number_of_turns_and_keeps_the_system_message(octavo, fake):
+    lines = ["one", "three", "seven77", "/forget 2", "/forget", "/forget 9", "/forget -1", "x"]
+    result = octavo("chat", "m", "--system", "Be nice", "--quiet", stdin="\n".join(lines))
+    assert fake.prompts[2:] == [[7, 3, 5, 5, 5, 7], [7, 1]]
+    assert result.err == (
+        "forgot 2 turns, 1 left\n"
+        "forgot 1 turn, 0 left\n"
+        "forgot 0 turns, 0 left\n"
+        "octavo: /forget -1: expected a number of turns\n"
+    )
+
+
+def test_an_answer_that_fills_the_context_says_what_can_be_done(octavo, tiny):
+    flags = ("--temperature", "0", "--ignore-eos", "--quiet")
+    assert octavo("chat", tiny, *flags, stdin="hi\n").err.endswith(
+        "the answer was cut: the context of 128 tokens is full; "
+        "/forget drops the oldest turns, /reset all of them\n"
+    )
+
+
+def test_a_block_is_one_message_and_never_a_command(octavo, fake):
+    lines = ['"""', "one", "  two", '"""', '"""/exit"""', '""" a', 'b """', "", '""""""', "end"]
+    result = octavo("chat", "m", "--json", stdin="\n".join(lines))
+    assert said(result) == ["one\n  two", "/exit", " a\nb ", "end"]
+
+
+def test_a_block_without_an_end_is_said(octavo, fake):
+    result = octavo("chat", "m", "--quiet", "--json", stdin='one\n"""two\nthree\n')
+    assert result.code == 0
+    assert result.err.endswith(
+        '\noctavo: the text that """ begins has no end: a line ends with it\n'
+    )
+    assert said(result) == ["one"]
+
+
+def said(result) -> list[str]:
+    return [m["content"] for m in result.json["messages"] if m["role"] == "user"]
 
 
 def test_the_next_turn_computes_only_what_is_new(octavo, tiny, monkeypatch):

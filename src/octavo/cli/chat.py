@@ -1,4 +1,4 @@
-"""`octavo chat`: a conversation. Lines in, answers out; commands begin with a slash.
+"""`octavo chat`: a conversation. Messages in, answers out; commands begin with a slash.
 
 The messages are the state: every turn sends all of them, answers as the ids that were drawn, so
 that only what is new is computed. A stopped answer stays in the conversation as far as it came.
@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import signal
 import sys
-from collections.abc import Iterator
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -26,14 +23,15 @@ from octavo.cli.answer import (
     hidden_line,
     read_template,
 )
+from octavo.cli.chat_input import QUOTES, ChatInput
 from octavo.cli.figures import pairs
 from octavo.cli.flags import CHAT_SAMPLING, ENGINE, AsJson, Model, check_utf8, with_flags
+from octavo.cli.interrupt import Interrupt
 from octavo.cli.loading import open_llm
 from octavo.cli.screen import Screen
 from octavo.cli.stats import Stats, cache_line, kv_line, say_memory, stats_text
 from octavo.cli.transcript import Transcript
-from octavo.config import find_home
-from octavo.errors import OctavoError, PromptTooLongError, UsageError
+from octavo.errors import OctavoError, PromptTooLongError, UsageError, counted
 from octavo.request import RequestOptions, RequestOutput
 from octavo.sampling_params import SamplingParams
 
@@ -43,10 +41,14 @@ if TYPE_CHECKING:
 HELP = pairs(
     [
         ("/reset", "forget the conversation, keep the system message"),
-        ("/system TEXT", "set the system message and forget the conversation; no TEXT: remove it"),
+        ("/forget N", "forget the N oldest turns; no N: the oldest one"),
+        ("/system TEXT", "set the system message and forget the conversation;"),
+        ("", "no TEXT: remove it"),
         ("/stats", "figures of the last answer and of the engine"),
         ("/help", "this list"),
         ("/exit", "end; so does Ctrl-D. Ctrl-C stops an answer"),
+        (QUOTES, f"begins a message of several lines, which {QUOTES} ends;"),
+        ("", "a pasted text is one message without"),
     ]
 )
 
@@ -67,7 +69,11 @@ def chat(
     sampling: SamplingParams,
     engine: dict[str, object],
 ) -> None:
-    """Talk with a model; /help lists the commands."""
+    """Talk with a model; /help lists the commands.
+
+    A line is a message. Several lines are one where they are pasted, or stand between \"\"\". What
+    was said can be called back with the arrow keys, in later chats too.
+    """
     screen = Screen(json, quiet)
     check_logprobs(sampling, json)
     if isinstance(sys.stdin, io.TextIOWrapper):
@@ -77,13 +83,13 @@ def chat(
     say_memory(screen, llm.info)
     # Refuses a model without a template, or a template that fails, before the first line.
     llm.encode_chat([{"role": "user", "content": "?"}], chat_template=template)
-    conversation = Conversation(llm, screen, sampling, template)
+    user = ChatInput()
+    conversation = Conversation(llm, user, screen, sampling, template)
     conversation.set_system(system)
-    if _at_terminal():
+    if user.at_terminal:
         screen.note(f"{model}: /help lists the commands, Ctrl-D ends")
-    with _history():
-        while conversation.take_line():
-            pass
+    while conversation.take_message():
+        pass
     found: dict[str, object] = {
         "messages": conversation.messages,
         "turns": [turn.to_dict() for turn in conversation.turns],
@@ -95,14 +101,20 @@ def chat(
 
 
 class Conversation:
-    """The messages so far, and what a line does to them."""
+    """The messages so far, and what the user's words do to them."""
 
     def __init__(
-        self, llm: LLM, screen: Screen, sampling: SamplingParams, template: str | None
+        self,
+        llm: LLM,
+        user: ChatInput,
+        screen: Screen,
+        sampling: SamplingParams,
+        template: str | None,
     ) -> None:
         self.messages: list[dict[str, str]] = []
         self.turns: list[RequestOutput] = []
         self._llm = llm
+        self._user = user
         self._screen = screen
         self._sampling = sampling
         self._template = template
@@ -119,22 +131,23 @@ class Conversation:
         self.messages = first
         self._transcript.clear()
 
-    def take_line(self) -> bool:
-        """Read a line and act on it; False when that ends the conversation.
+    def take_message(self) -> bool:
+        """Read a message and act on it; False when that ends the conversation.
 
         Errors are said and survived, and so is Ctrl-C, unless it is the second one of an answer.
         """
         self._answering = False
         try:
-            line = _read_line()
-            if line is None:
+            message = self._user.next_message()
+            if message is None:
+                if self._user.at_terminal:
+                    self._screen.note("")  # the shell's prompt must not stand behind ours
                 return False
-            if line.startswith("/"):
-                return self._command(line)
-            if line:
-                self._answer(check_utf8("the line", line))
-        except PromptTooLongError as error:
-            self._screen.error(f"{error}; /reset forgets the conversation")
+            text = check_utf8("the line", message.text)
+            if not message.is_block and _is_command(text):
+                return self._command(text)
+            if text:
+                self._say(text)
         except OctavoError as error:
             self._screen.error(str(error))
         except KeyboardInterrupt:
@@ -144,14 +157,16 @@ class Conversation:
         return True
 
     def _command(self, line: str) -> bool:
-        name, _, text = line.partition(" ")
+        name, text = [*line.split(maxsplit=1), ""][:2]
         match name:
             case "/exit":
                 return False
             case "/reset":
                 self.reset()
+            case "/forget":
+                self._forget(_count(text))
             case "/system":
-                self.set_system(check_utf8("the line", text.strip()) or None)
+                self.set_system(text or None)
             case "/stats":
                 self.show_stats()
             case "/help":
@@ -160,14 +175,60 @@ class Conversation:
                 raise UsageError(f"no command {name}; /help lists them")
         return True
 
+    def _say(self, text: str) -> None:
+        """Have it answered; where the context is full, first offer to forget what makes room."""
+        try:
+            self._answer(text)
+        except PromptTooLongError as error:
+            count = self._turns_in_the_way(text)
+            if not count:
+                raise  # it is too long without any of them
+            if not self._user.at_terminal:
+                way_out = f"/forget {count} makes room, /reset forgets all"
+                raise PromptTooLongError(f"{error}; {way_out}") from None
+            self._answering = False
+            context = counted(self._llm.info.context, "token")
+            self._screen.note(f"the conversation no longer fits the context of {context}")
+            if self._user.agrees(f"forget {counted(count, 'turn')} and go on?"):
+                self._forget(count)
+                self._answer(text)
+
+    def _turns_in_the_way(self, text: str) -> int:
+        """How many of the oldest turns to forget before `text` can be answered, a quarter of the
+        context left for the answer if that is possible; 0 where nothing helps."""
+        context, most = self._llm.info.context, self._num_turns
+        for count in range(1, most + 1):
+            messages = [*self._without(count), _user_says(text)]
+            with contextlib.suppress(PromptTooLongError):
+                tokens = len(self._llm.encode_chat(messages, chat_template=self._template))
+                if tokens <= (context if count == most else context * 3 // 4):
+                    return count
+        return 0
+
+    def _forget(self, count: int) -> None:
+        count = min(count, self._num_turns)
+        self.messages = self._without(count)
+        self._transcript.clear()
+        self._screen.note(f"forgot {counted(count, 'turn')}, {self._num_turns} left")
+
+    @property
+    def _num_turns(self) -> int:
+        """What was said and answered; before them the system message, if there is one."""
+        return len(self.messages) // 2
+
+    def _without(self, count: int) -> list[dict[str, str]]:
+        """The messages but the oldest turns."""
+        first = len(self.messages) % 2
+        return self.messages[:first] + self.messages[first + 2 * count :]
+
     def _answer(self, text: str) -> None:
-        messages = [*self.messages, {"role": "user", "content": text}]
+        messages = [*self.messages, _user_says(text)]
         encoded = self._llm.encode_chat(messages, chat_template=self._template)
         ids = self._transcript.prompt(encoded)
         answer, drawn, output = "", list[int](), None
         chunks = self._llm.stream(ids, self._sampling, RequestOptions(begins_turn=True))
         self._answering = True
-        with _Interrupt() as interrupt, contextlib.closing(chunks):
+        with Interrupt() as interrupt, contextlib.closing(chunks):
             for chunk in chunks:
                 answer += chunk.text
                 drawn += chunk.token_ids
@@ -183,7 +244,7 @@ class Conversation:
             if hidden := hidden_line(output, self._llm.tokenizer):
                 self._screen.note(hidden)
             if cut := cut_line(output, self._llm.info.context):
-                self._screen.note(cut)
+                self._screen.note(f"{cut}; /forget drops the oldest turns, /reset all of them")
             self._screen.figures(figures_line(output))
 
     def show_stats(self) -> None:
@@ -192,69 +253,18 @@ class Conversation:
         self._screen.note("\n".join([*lines, kv_line(self._llm.info), stats_text(self._llm)]))
 
 
-class _Interrupt:
-    """Ctrl-C as a question asked between tokens, so that it never lands inside a step.
-
-    While entered, the first one sets `pressed`; a second one is KeyboardInterrupt as ever.
-    """
-
-    def __init__(self) -> None:
-        self.pressed = False
-
-    def __enter__(self) -> Self:
-        self._before = signal.signal(signal.SIGINT, self._note)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        signal.signal(signal.SIGINT, self._before)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.pressed:
-            raise KeyboardInterrupt
-        self.pressed = True
+def _is_command(text: str) -> bool:
+    """Of pasted texts only a system message is one: a file in C may begin with a slash too."""
+    return text.startswith("/") and ("\n" not in text or text.split()[0] == "/system")
 
 
-def _read_line() -> str | None:
-    """What the user typed; None at the end of the input."""
-    if sys.stdin is None:  # closed by the caller, as in `octavo chat … <&-`
-        return None
-    prompt = ">>> " if sys.stdin.isatty() else ""
-    try:
-        return input(prompt).strip()
-    except EOFError:
-        if prompt:
-            Screen(as_json=False).note("")
-        return None
+def _count(text: str) -> int:
+    if not text:
+        return 1
+    if not text.isdecimal() or len(text) > 9:
+        raise UsageError(f"/forget {text}: expected a number of turns")
+    return int(text)
 
 
-def _at_terminal() -> bool:
-    return sys.stdin is not None and sys.stdin.isatty()
-
-
-@contextlib.contextmanager
-def _history() -> Iterator[None]:
-    """Keep what is typed at a terminal for the next time, under the home folder."""
-    folder = find_home()
-    if folder is None or not _at_terminal():
-        yield
-        return
-    try:
-        import readline  # its import alone changes how input() reads
-    except ImportError:  # a Python built without it: typing works, without history
-        yield
-        return
-    path = folder / "chat_history"
-    with contextlib.suppress(OSError):
-        readline.read_history_file(path)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            readline.set_history_length(1000)
-            readline.write_history_file(path)
+def _user_says(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}

@@ -51,18 +51,14 @@ class Screen:
         _show(text, sys.stderr if self.as_json else sys.stdout)
 
     def note(self, text: str) -> None:
-        """A line about the answer."""
-        _show(f"{text}\n", sys.stderr)
+        """A line about the answer, wrapped at words on a terminal."""
+        _write(f"{_fit(text)}\n", sys.stderr)
 
     def figures(self, text: str) -> None:
-        """What an answer took, for who wants to know: on a terminal dim, and wrapped at words."""
-        if self.quiet:
-            return
-        if not sys.stderr.isatty():
-            self.note(text)
-            return
-        text = _wrapped(printable(text), _columns(sys.stderr))
-        _write(f"{_DIM}{text}{_PLAIN}\n" if may_style() else f"{text}\n", sys.stderr)
+        """What an answer took, for who wants to know: a note, dim on a terminal."""
+        if not self.quiet:
+            dim, plain = (_DIM, _PLAIN) if sys.stderr.isatty() and may_style() else ("", "")
+            _write(f"{dim}{_fit(text)}{plain}\n", sys.stderr)
 
     def error(self, message: str) -> None:
         """What went wrong, on one line."""
@@ -93,16 +89,15 @@ def _write(text: str, stream: TextIO) -> None:
     stream.flush()
 
 
-def _columns(terminal: TextIO) -> int:
-    """Its width; 0 where it does not know."""
+def _fit(note: str) -> str:
+    """Printable, and no line broken inside a word or between a number and its unit, if standard
+    error is a terminal that knows its width."""
+    text, width = printable(note), 0
     with contextlib.suppress(OSError):
-        return os.get_terminal_size(terminal.fileno()).columns
-    return 0
-
-
-def _wrapped(text: str, columns: int) -> str:
-    """Lines of at most so many columns, a number and its unit on one."""
-    if not columns:
+        if sys.stderr.isatty():
+            width = os.get_terminal_size(sys.stderr.fileno()).columns
+    if not width:
         return text
-    together = re.sub(r"(?<=\d) ", "\xa0", text)
-    return textwrap.fill(together, columns, break_on_hyphens=False).replace("\xa0", " ")
+    wrap = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
+    lines = [wrap.fill(re.sub(r"(?<=\d) ", "\xa0", line)) for line in text.split("\n")]
+    return "\n".join(lines).replace("\xa0", " ")
