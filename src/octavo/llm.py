@@ -302,6 +302,8 @@ class LLM:
         """Plain ints of the vocabulary, at least one, at most the context."""
         if not _is_list(tokens):
             raise UsageError(f"{_PROMPT}, found {type(tokens).__name__}")
+        if len(tokens) > self.info.context:
+            raise self._too_long(f"{len(tokens):,}")
         vocab = self.program.vocab_size
         wrong = [t for t in tokens if not (_is_id(t) and 0 <= t < vocab)]
         if wrong:
@@ -311,8 +313,6 @@ class LLM:
         checked = [int(t) for t in tokens]
         if not checked:
             raise UsageError("the prompt is empty: give at least one token")
-        if len(checked) > self.info.context:
-            raise self._too_long(f"{len(checked):,}")
         return checked
 
     def _encode(self, encode: Callable[..., list[int]]) -> list[int]:
