@@ -97,6 +97,15 @@ def test_a_merge_of_a_missing_token_is_a_broken_model():
         Tokenizer.from_spec(spec)
 
 
+def test_a_merge_that_makes_more_than_the_longest_token_is_a_broken_model():
+    """The library panicked over it, which passes every `except Exception`."""
+    tokens = list(load_spec("tiny_bpe").tokens)
+    longest = max(tokens, key=lambda piece: len(piece.encode()))
+    tokens[tokens.index(longest)] = "renamed"
+    with pytest.raises(ModelFormatError, match=r"tokens and merges do not fit: '.* .*' makes no"):
+        Tokenizer.from_spec(load_spec("tiny_bpe", tokens=tokens))
+
+
 def test_a_merge_that_looks_like_a_file_header_is_kept():
     """The library's reader of one-string merges drops lines that begin with "#version"."""
     spec = load_spec("tiny_spm")

@@ -7,9 +7,10 @@ dropped, as everywhere else.
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
 from typing import Any
 
-from octavo.errors import UnsupportedModelError
+from octavo.errors import ModelFormatError, UnsupportedModelError
 from octavo.tokenizer.spec import TokenizerSpec
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -65,6 +66,7 @@ def composes(pre: str) -> bool:
 def bpe_parts(spec: TokenizerSpec, vocab: dict[str, int]) -> dict[str, Any]:
     """The normalizer, pre-tokenizer and model of a tokenizer.json."""
     rules = family(spec.pre)
+    _check_merges(spec.merges or [], vocab)
     return {
         "normalizer": {"type": "NFC"} if composes(spec.pre) else None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": _pre_tokenizers(rules)},
@@ -82,6 +84,15 @@ def bpe_parts(spec: TokenizerSpec, vocab: dict[str, int]) -> dict[str, Any]:
             "merges": spec.merges,
         },
     }
+
+
+def _check_merges(merges: Iterable[str], vocab: Container[str]) -> None:
+    """`tokenizers` panics, which is no Exception, where a merge is longer than all tokens."""
+    for merge in merges:
+        if merge.replace(" ", "") not in vocab:
+            raise ModelFormatError(
+                f"the model's tokens and merges do not fit: {merge!r} makes no token that there is"
+            )
 
 
 def _pre_tokenizers(rules: str) -> list[dict[str, Any]]:
