@@ -19,6 +19,12 @@ def test_defaults_leave_the_choice_to_the_model() -> None:
     assert params.stop == () == params.stop_token_ids
 
 
+def test_nothing_is_drawn_where_the_prompt_is_scored_and_only_there() -> None:
+    assert SamplingParams(max_tokens=0, prompt_logprobs=0).max_tokens == 0
+    with pytest.raises(UsageError, match="max_tokens=0: expected a whole number from 1 to"):
+        SamplingParams(max_tokens=0, logprobs=0)
+
+
 def test_a_single_stop_is_a_list_of_one() -> None:
     assert SamplingParams(stop="END").stop == ("END",)
     assert SamplingParams(stop=["a", "b"], stop_token_ids=[3]).stop_token_ids == (3,)

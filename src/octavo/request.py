@@ -93,7 +93,7 @@ class Request:
     prompt_token_ids: tuple[int, ...]
     seed: int
     temperature: float
-    max_tokens: int
+    max_tokens: int  # at least 1, of params that draw nothing too
     sequences: list[Sequence] = field(default_factory=list)
     prompt_logprobs: list[TokenLogprobs | None] = field(default_factory=list)
     finished: bool = False

@@ -21,6 +21,7 @@ class SamplingParams:
     `seed` drawn.
 
     A seed drawn at admission is recorded in the output, so that any answer can be repeated.
+    `max_tokens` 0 draws nothing: with `prompt_logprobs`, and only with them, it scores the prompt.
     `n` answers share the prompt. `beam_width` searches for the likeliest answers instead of drawing
     them (score: log-probability / length ** length_penalty) and gives the `n` best.
     """
@@ -54,7 +55,8 @@ class SamplingParams:
         object.__setattr__(self, "stop", tuple(stops) if _is_list(stops) else stops)
         ids = self.stop_token_ids
         object.__setattr__(self, "stop_token_ids", tuple(map(plain, ids)) if _is_list(ids) else ids)
-        _whole("max_tokens", self.max_tokens, 1, 2**31 - 1, optional=True)
+        least = 1 if self.prompt_logprobs is None else 0
+        _whole("max_tokens", self.max_tokens, least, 2**31 - 1, optional=True)
         _real("temperature", self.temperature, 0.0, 100.0, optional=True)
         _whole("top_k", self.top_k, 0, 2**31 - 1)
         _real("top_p", self.top_p, 0.0, 1.0, above=True)

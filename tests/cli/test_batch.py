@@ -248,6 +248,24 @@ def test_an_answer_is_the_one_that_run_gives(octavo, files, tiny):
     assert said(out) == [("a", [alone["outputs"][0]["text"]])]
 
 
+def test_a_prompt_is_scored_with_the_usual_request_of_evaluations(octavo, files, tiny):
+    """No tokens, or one, as clients have it that know servers which always draw."""
+    scored = {"echo": True, "logprobs": 1, "temperature": 0}
+    arguments, out = files(
+        plain("a", "one apple", max_tokens=0, **scored),
+        plain("b", "one apple", max_tokens=1, **scored),
+    )
+    assert octavo("batch", *arguments, "--model", tiny).code == 0
+    none, one = (result["response"]["body"] for result in results(out))
+    (first,), (second,) = none["choices"], one["choices"]
+    assert first["text"] == "one apple"
+    assert len(first["logprobs"]["tokens"]) == 9
+    for name, values in first["logprobs"].items():
+        assert values == second["logprobs"][name][:-1]
+    assert (none["usage"]["completion_tokens"], one["usage"]["completion_tokens"]) == (0, 1)
+    assert first["finish_reason"] == "length"
+
+
 def test_a_terminal_sees_a_bar_with_what_is_left(octavo, llm, files, tiny, monkeypatch):
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=80)

@@ -168,11 +168,37 @@ def test_without_a_cache_prompt_logprobs_are_the_same() -> None:
     assert given[0] == given[1]
 
 
-def test_prompt_logprobs_of_one_token_are_none_at_all() -> None:
+@pytest.mark.parametrize("max_tokens", [0, 1])
+def test_prompt_logprobs_of_one_token_are_none_at_all(max_tokens: int) -> None:
     engine = tiny_engine(MODEL, POOL)
-    request = add(engine, PROMPT[:1], max_tokens=1, prompt_logprobs=3)
+    request = add(engine, PROMPT[:1], max_tokens=max_tokens, prompt_logprobs=3)
     run(engine)
     assert request.prompt_logprobs == [None]
+
+
+@pytest.mark.parametrize("options", [{}, {"kv_cache": False}, {"prefix_cache": False}])
+def test_a_prompt_is_scored_without_an_answer_as_with_one(options: dict[str, object]) -> None:
+    """The prompt fills the pool to its last slot."""
+    prompt = [*TEXT[:32], *TEXT[:32]]
+    engine = tiny_engine(MODEL, POOL, num_blocks=4, block_size=16, max_rows=64, **options)
+    drawn = add(engine, prompt, max_tokens=1, prompt_logprobs=2, temperature=0)
+    run(engine)
+    scored = add(engine, prompt, max_tokens=0, prompt_logprobs=2)
+    run(engine)
+    assert scored.prompt_logprobs == drawn.prompt_logprobs
+    assert len(scored.prompt_logprobs) == 64
+    (answer,) = scored.sequences
+    assert (answer.completion_token_ids, answer.finish_reason) == ([], "length")
+    assert [r.output_rows for r in engine.records] == [64, 64]
+
+
+def test_answers_of_a_prompt_that_is_only_scored_are_empty() -> None:
+    engine = tiny_engine(MODEL, POOL)
+    request = add(engine, PROMPT, max_tokens=0, prompt_logprobs=0, logprobs=1, n=3)
+    run(engine)
+    found = [(s.index, s.completion_token_ids, s.finish_reason) for s in request.sequences]
+    assert found == [(index, [], "length") for index in range(3)]
+    assert len(request.prompt_logprobs) == 37
 
 
 def test_an_end_token_ends_an_answer_and_ignore_eos_does_not() -> None:

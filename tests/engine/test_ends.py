@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import pytest
 
 from octavo.engine.engine import Engine
-from octavo.request import Request, RequestOptions
+from octavo.engine.leaders import Leaders
+from octavo.request import Request, RequestOptions, Sequence
 from tests.engine.busy import MODEL, POOL, TEXT
 from tests.engine.tiny_engine import add, run, tiny_engine
 
@@ -153,3 +154,24 @@ def test_answers_that_had_not_begun_are_empty_and_counted(steps: int) -> None:
     assert [(s.index, s.finish_reason) for s in request.sequences] == [
         (0, "abort"), (1, "abort"), (2, "abort"),
     ]  # fmt: skip
+
+
+def test_an_end_that_an_exception_breaks_off_leaves_no_wait_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a request that waited for one that computes the same blocks."""
+    engine = tiny_engine(MODEL, POOL, max_rows=16, block_size=16, step_ms=None)
+    leader, waiting = (add(engine, TEXT[:50], max_tokens=1) for _ in range(2))
+    engine.step()
+
+    def fail(leaders: Leaders, sequence: Sequence) -> None:
+        raise RuntimeError("injected")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Leaders, "forget", fail)
+        with pytest.raises(RuntimeError, match="injected"):
+            engine.finish(waiting, "abort")
+    assert (waiting.finished, leader.finished) == (True, False)
+    engine.check_integrity()
+    run(engine)
+    assert leader.sequences[0].finish_reason == "length"

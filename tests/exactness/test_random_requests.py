@@ -73,6 +73,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "four beams": {"beam_width": 4, "n": 2},
     "prompt": {"temperature": 0.0, "prompt_logprobs": 1},
     "prompt, two answers": {"temperature": 1.0, "prompt_logprobs": 0, "n": 2},
+    "prompt alone": {"max_tokens": 0, "prompt_logprobs": 1},
+    "prompt alone, two answers": {"max_tokens": 0, "prompt_logprobs": 0, "n": 2},
 }
 FAULTS = ("forward", "copy", "draw", "pool", "interrupt", "interrupted draw", "nan", "culprit")
 AROUND = ("wait", "reclaim", "all_rows", "pin", "pin", "unpin")

@@ -180,6 +180,8 @@ class WatchedEngine:
             count = len(sequence.logprobs) if request in self.probe.may_fail else None
             assert sequence.logprobs == alone.logprobs[:count]
             ends = self._may_end_by(request) | ({"stop"} if sequence in self.cut else set())
+            if request.params.max_tokens == 0:
+                ends |= {"length"}
             assert sequence.finish_reason in ({alone.finish_reason} - {None} or ends)
         if not self._may_end_by(request):
             assert sorted(s.index for s in request.sequences) == list(range(request.params.n))

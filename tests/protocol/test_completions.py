@@ -57,6 +57,34 @@ def test_echo_with_logprobs_asks_for_those_of_the_prompt():
     assert str(caught.value) == "logprobs=True: expected a whole number from 0 to 20"
 
 
+def test_echo_with_logprobs_and_no_tokens_scores_the_prompt():
+    body = {"prompt": "Hi there", "max_tokens": 0, "echo": True, "logprobs": 1}
+    request = parse_completion(body)
+    assert request.params == SamplingParams(max_tokens=0, logprobs=1, prompt_logprobs=1)
+    scored = (None, token(1, -0.5, (0, -0.25)))
+    answer = completion("", wanted=True, reason="length")
+    (choice,) = respond(request, output(answer, prompt=(0, 1), prompt_logprobs=scored))["choices"]
+    assert choice == {
+        "index": 0,
+        "text": "Hi there",
+        "finish_reason": "length",
+        "logprobs": {
+            "tokens": ["Hi", " there"],
+            "token_logprobs": [None, -0.5],
+            "top_logprobs": [None, {"Hi": -0.25, " there": -0.5}],
+            "text_offset": [0, 2],
+        },
+    }
+
+
+@pytest.mark.parametrize("fields", [{}, {"echo": True}, {"logprobs": 1}])
+def test_no_tokens_and_no_score_is_nothing_to_ask_for(fields):
+    with pytest.raises(BodyError) as caught:
+        parse_completion({"prompt": "p", "max_tokens": 0, **fields})
+    message = "max_tokens=0: needs echo and logprobs: it scores the prompt"
+    assert (str(caught.value), caught.value.param) == (message, "max_tokens")
+
+
 def test_choices_count_on_from_prompt_to_prompt_and_usage_is_the_sum():
     request = CompletionRequest(None, ("one", "two"))
     first = output(completion("a"), completion("b"), usage=(3, 2, 1))

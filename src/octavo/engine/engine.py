@@ -117,7 +117,8 @@ class Engine:
             seed=secrets.randbits(64) if params.seed is None else params.seed,
             # as float32, like the kernels: what is too small for it is greedy
             temperature=float(np.float32(temperature)),
-            max_tokens=min(room, room if params.max_tokens is None else params.max_tokens),
+            # one that draws nothing takes the slots of one token: it is never computed
+            max_tokens=min(room, room if params.max_tokens is None else params.max_tokens or 1),
         )
         search = self._growth.make_search(request)
         request.times.added = self._clock()

@@ -83,7 +83,7 @@ class Growth:
 
     def grow(self, request: Request, outputs: Sequence[HeadOutput], grown: list[Seq]) -> bool:
         """Append what the step gave a request to its sequences, and to `grown` those that got a
-        token. False: all its rows were the prompt's."""
+        token. False: the prompt goes on."""
         for output in outputs:
             check_finite(output)
             if not output.row.samples:
@@ -93,7 +93,9 @@ class Growth:
             return False
         if request.needs_all_rows:  # a prompt of one token has none
             request.prompt_logprobs[:0] = [None]
-        if request in self._searches:
+        if request.params.max_tokens == 0:  # its rows were all that was wanted
+            self._scheduler.finish_sequence(request.sequences[0], "length")
+        elif request in self._searches:
             self._grow_beams(request, sampled)
         else:
             for output in sampled:

@@ -201,7 +201,7 @@ class Scheduler:
                 if request.needs_all_rows:  # rows whose logits nobody took run again
                     computed = min(computed, max(0, len(request.prompt_logprobs) - 1))
                 sequence.num_computed_tokens = computed
-        self._leaders.retain({s for r in self._roots for s in r.sequences})
+        self._leaders.retain({s for r in self._roots for s in live(r)})
 
     def check_integrity(self) -> None:
         """Tables and pool agree; only what runs has tables."""

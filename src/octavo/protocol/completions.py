@@ -1,8 +1,8 @@
 """/v1/completions: the body in, the response out. A body may hold several prompts.
 
 `echo` puts the prompt before each text; with `logprobs` it needs those of the prompt too, so the
-request then asks for `prompt_logprobs`. Without `max_tokens` an answer has 16 tokens, as OpenAI
-says.
+request then asks for `prompt_logprobs`. With both, `max_tokens` may be 0: that scores the prompt.
+Without `max_tokens` an answer has 16 tokens, as OpenAI says.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ def parse_completion(body: object) -> CompletionRequest:
     fields = read_fields(body, _FIELDS)
     _check_best_of(fields)
     echo, logprobs = read_flag(fields, "echo"), fields.get("logprobs")
+    if fields.get("max_tokens") == 0 and not (echo and logprobs is not None):
+        raise BodyError("max_tokens=0: needs echo and logprobs: it scores the prompt", "max_tokens")
     own = {
         "max_tokens": fields.get("max_tokens", _MAX_TOKENS),
         "logprobs": logprobs,
