@@ -227,8 +227,7 @@ class Engine:
 
     def _step(self, result: StepResult) -> None:
         """A step of all; if it raises, one of each of its requests alone."""
-        plan = self._scheduler.schedule()
-        error = self._try(plan, result)
+        plan, error = self._try(None, result)
         if error is None:
             return
         guilty = [r for r in plan.requests if self._fails_alone(r, result)]
@@ -238,24 +237,26 @@ class Engine:
     def _fails_alone(self, request: Request, result: StepResult) -> bool:
         if request not in self._scheduler.running:
             return False  # another one's turn took its place
-        error = self._try(self._scheduler.schedule(request), result)
+        _, error = self._try(request, result)
         if error is not None:
             self._fail(request, error, result)
         return error is not None
 
-    def _try(self, plan: StepPlan, result: StepResult) -> Exception | None:
-        """Run a plan and book what it gave; or an error before that, which changed nothing."""
+    def _try(self, only: Request | None, result: StepResult) -> tuple[StepPlan, Exception | None]:
+        """Plan a step, of one request if it is given, run it and book what it gave; or an error
+        before the booking, which changed nothing."""
         begin = self._clock()
+        plan = self._scheduler.schedule(only)
         if not plan.scheduled:
             self._make_copies(plan)
-            return None
+            return plan, None
         try:
             run, result.outputs = self._run(plan)
         except Exception as error:
             self._recover()
             if is_interrupt(error):
                 raise
-            return error
+            return plan, error
         for item in plan.scheduled:
             self._scheduler.commit(item)
         used = occupancy(self._kv, self._scheduler.tables)
@@ -273,7 +274,7 @@ class Engine:
         seconds = self._clock() - begin
         self._budget.observe([(s.begin, s.end) for s in plan.scheduled], seconds)
         self._log.note(run, used, seconds=seconds, num_waiting=self._scheduler.num_waiting)
-        return None
+        return plan, None
 
     def _run(self, plan: StepPlan) -> tuple[StepRun, list[HeadOutput]]:
         rows = head_rows(plan, self._sampler)
