@@ -175,6 +175,21 @@ def test_closed_streams_are_done_without(closed, said):
     assert done.stdout.startswith(said)
 
 
+def test_no_file_takes_the_place_of_a_closed_stream():
+    script = (
+        "import os\n"
+        "from octavo.cli.app import main\n"
+        "try:\n"
+        "    main(['--version'])\n"
+        "except SystemExit:\n"
+        "    print(os.open('/', os.O_RDONLY) > 2)\n"
+    )
+    command = ["sh", "-c", f'"{sys.executable}" -c "{script}" <&- 2>&-']
+    env = {**os.environ, "PYTHONPATH": SOURCES}
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.stdout == f"octavo {__version__}\nTrue\n"
+
+
 def test_a_chat_without_standard_input_ends(tiny):
     command = f'"{sys.executable}" -m octavo chat "{tiny}" <&-'
     env = {**os.environ, "PYTHONPATH": SOURCES}

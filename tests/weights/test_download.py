@@ -369,6 +369,16 @@ def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
         pull_model(TINY.model, home=tmp_path / "file")
 
 
+def test_a_home_below_a_folder_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(DownloadError, match=r"cannot store tiny in home: .*set OCTAVO_HOME"):
+        pull_model(TINY.model, home=Path("home"))
+
+
 def test_pull_of_an_unknown_name_lists_near_ones(home: Path) -> None:
     with pytest.raises(ModelNotFoundError, match=r"'smolm2'; did you mean smollm2\?"):
         pull("smolm2", home=home)

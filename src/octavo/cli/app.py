@@ -45,6 +45,9 @@ _OUT_OF_MEMORY = (
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave the process with its exit code."""
+    while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass  # no file that is opened later must stand where streams of others are written to
+    os.close(spare)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller, as in `octavo … >&-`
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (open while the process is)

@@ -53,8 +53,8 @@ def pull(name: str, *, home: Path, progress: Progress | None = None) -> Path:
 def pull_model(model: LibraryModel, *, home: Path, progress: Progress | None = None) -> Path:
     """`pull` for a model in hand."""
     show = progress or _no_progress
-    home = home.absolute()  # the worker must mean the same files
     try:
+        home = home.absolute()  # the worker must mean the same files
         if model.is_whole(home):
             return model.path(home)
         with _lock(model, home, show) as lock:
