@@ -9,34 +9,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from octavo.errors import (
-    DownloadError,
-    EngineClosedError,
-    HomeError,
-    KernelError,
-    ModelError,
-    ModelFormatError,
-    ModelNotFoundError,
-    OctavoError,
-    OutOfMemoryError,
-    OverloadedError,
-    PromptTooLongError,
-    TraceError,
-    UnsupportedModelError,
-    UsageError,
-)
-from octavo.records import CacheReason, CacheRecord, CacheSource, StepRecord
-from octavo.request import (
-    Completion,
-    Metrics,
-    RequestOptions,
-    RequestOutput,
-    StreamChunk,
-    TokenLogprobs,
-    Usage,
-)
-from octavo.sampling_params import SamplingParams
-
 __version__ = "0.1.0"
 
 __all__ = [
@@ -77,21 +49,55 @@ __all__ = [
 if TYPE_CHECKING:
     from octavo.async_engine import AsyncEngine, TokenStream
     from octavo.config import EngineConfig
+    from octavo.errors import (
+        DownloadError,
+        EngineClosedError,
+        HomeError,
+        KernelError,
+        ModelError,
+        ModelFormatError,
+        ModelNotFoundError,
+        OctavoError,
+        OutOfMemoryError,
+        OverloadedError,
+        PromptTooLongError,
+        TraceError,
+        UnsupportedModelError,
+        UsageError,
+    )
     from octavo.llm import LLM
     from octavo.loaded_model import ModelInfo
-else:  # these bring in numpy, the tokenizers and the compiled core: only when they are asked for
-    _LAZY = {
-        "LLM": "octavo.llm",
-        "AsyncEngine": "octavo.async_engine",
-        "TokenStream": "octavo.async_engine",
-        "EngineConfig": "octavo.config",
-        "ModelInfo": "octavo.loaded_model",
+    from octavo.records import CacheReason, CacheRecord, CacheSource, StepRecord
+    from octavo.request import (
+        Completion,
+        Metrics,
+        RequestOptions,
+        RequestOutput,
+        StreamChunk,
+        TokenLogprobs,
+        Usage,
+    )
+    from octavo.sampling_params import SamplingParams
+else:  # nothing comes in before it is asked for: every start of the command line passes here
+    _NAMES = {
+        "async_engine": ["AsyncEngine", "TokenStream"],
+        "config": ["EngineConfig"],
+        "llm": ["LLM"],
+        "loaded_model": ["ModelInfo"],
+        "records": ["CacheReason", "CacheRecord", "CacheSource", "StepRecord"],
+        "request": [
+            *("Completion", "Metrics", "RequestOptions", "RequestOutput", "StreamChunk"),
+            *("TokenLogprobs", "Usage"),
+        ],
+        "sampling_params": ["SamplingParams"],
     }
+    _MODULE = {name: module for module, names in _NAMES.items() for name in names}
 
     def __getattr__(name: str) -> object:
-        if name not in _LAZY:
+        module = _MODULE.get(name, "errors" if name in __all__ else None)
+        if module is None:
             raise AttributeError(f"module 'octavo' has no attribute {name!r}")
-        return getattr(importlib.import_module(_LAZY[name]), name)
+        return getattr(importlib.import_module(f"octavo.{module}"), name)
 
 
 def __dir__() -> list[str]:
