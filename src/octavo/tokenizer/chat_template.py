@@ -1,53 +1,51 @@
 """A model's chat template: Jinja source in, one string out.
 
-The source comes with a downloaded model, so it runs in Jinja's sandbox, and whatever it raises is
-the user's error, on one line. The environment is the one Hugging Face templates are written for.
-Knows no token ids.
+The source comes with a downloaded model, so it runs in a sandbox with limits, and whatever it
+raises is the user's error, on one line. It is rendered in pieces, so that one who knows what is too
+long can end it. Knows no token ids.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from types import CodeType
 from typing import Any
 
 import jinja2
-import jinja2.ext
-import jinja2.nodes
-import jinja2.parser
-import jinja2.sandbox
 
 from octavo.errors import UsageError
+from octavo.tokenizer.template_meter import Meter, expect
+from octavo.tokenizer.template_sandbox import TemplateSandbox
 
-
-class _GenerationTag(jinja2.ext.Extension):
-    """`{% generation %}…{% endgeneration %}` marks words for training; here it does nothing."""
-
-    tags = {"generation"}  # noqa: RUF012  (Jinja declares it so)
-
-    def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+_LONGEST_SOURCE = 1 << 16  # characters; the longest in use have 20 thousand
+_LONGEST_FORMAT = 100  # characters of strftime_now's
+_LONGEST_COMPLAINT = 300  # characters of an error
+_FIRST_LOOK = 1 << 15  # characters after which a rendering is looked at, and then at each doubling
 
 
 class ChatTemplate:
-    """A compiled template; `bos_token` and `eos_token` are texts, "" where there is none."""
+    """A compiled template; `bos_token` and `eos_token` are texts, "" where there is none.
 
-    def __init__(self, source: str, bos_token: str, eos_token: str) -> None:
-        environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-            trim_blocks=True,
-            lstrip_blocks=True,
-            extensions=["jinja2.ext.loopcontrols", _GenerationTag],
-        )
-        environment.filters["tojson"] = _to_json
-        environment.globals["raise_exception"] = _raise_exception
-        environment.globals["bos_token"] = bos_token
-        environment.globals["eos_token"] = eos_token
-        try:
-            self._template = environment.from_string(source)
-        except jinja2.TemplateError as error:
-            raise UsageError(f"the chat template does not compile: {_one_line(error)}") from error
+    `check` is shown what was rendered so far, now and then; what it raises ends the rendering.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        bos_token: str,
+        eos_token: str,
+        *,
+        check: Callable[[str], None] | None = None,
+    ) -> None:
+        self._code = _compiled(source)
+        self._globals = {
+            "bos_token": bos_token,
+            "eos_token": eos_token,
+            "raise_exception": _raise_exception,
+        }
+        self._check = check
 
     def render(
         self,
@@ -60,31 +58,55 @@ class ChatTemplate:
         names: dict[str, Any] = {"tools": None, "documents": None, "strftime_now": clock()}
         names |= kwargs
         names |= {"messages": messages, "add_generation_prompt": add_generation_prompt}
+        pieces, size, look = list[str](), 0, _FIRST_LOOK
+        for piece in self._pieces(names):
+            pieces.append(piece)
+            size += len(piece)
+            if self._check is not None and size > look:
+                look = 2 * size
+                self._check("".join(pieces))
+        return "".join(pieces)
+
+    def _pieces(self, names: dict[str, Any]) -> Iterator[str]:
+        size = 0
         try:
-            return self._template.render(names)
+            sandbox = TemplateSandbox(Meter())
+            template = jinja2.Template.from_code(
+                sandbox, self._code, sandbox.make_globals(self._globals)
+            )
+            # not template.render, which takes all of it before anybody can count
+            for piece in template.root_render_func(template.new_context(names)):
+                size += len(piece)
+                expect(size)
+                yield piece
         except Exception as error:  # a program we did not write: all it raises is input
             raise UsageError(f"the chat template failed: {_one_line(error)}") from error
 
 
+@functools.lru_cache(maxsize=8)  # a chat renders the same template turn by turn
+def _compiled(source: str) -> CodeType:
+    if len(source) > _LONGEST_SOURCE:
+        raise UsageError(
+            f"the chat template has {len(source):,} characters: at most {_LONGEST_SOURCE:,}"
+        )
+    try:
+        return TemplateSandbox(Meter()).code(source)
+    except MemoryError:  # what Python's parser says of blocks in blocks
+        raise UsageError("the chat template does not compile: it is nested too deeply") from None
+    except Exception as error:
+        raise UsageError(f"the chat template does not compile: {_one_line(error)}") from error
+
+
 def clock() -> Callable[[str], str]:
     """`strftime_now` for templates, stopped at the moment of this call."""
-    return datetime.now().strftime
+    now = datetime.now()
 
+    def strftime_now(form: str) -> str:
+        if len(form) > _LONGEST_FORMAT:
+            raise ValueError(f"strftime_now: a format of {len(form):,} characters")
+        return now.strftime(form)
 
-def _to_json(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    return json.dumps(
-        value,
-        ensure_ascii=ensure_ascii,
-        indent=indent,
-        separators=separators,
-        sort_keys=sort_keys,
-    )
+    return strftime_now
 
 
 def _raise_exception(message: str) -> None:
@@ -92,4 +114,7 @@ def _raise_exception(message: str) -> None:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(f"{error}".split()) or type(error).__name__
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply, or calls itself without end"
+    line = " ".join(str(error).split()) or type(error).__name__
+    return line if len(line) <= _LONGEST_COMPLAINT else line[:_LONGEST_COMPLAINT] + "…"

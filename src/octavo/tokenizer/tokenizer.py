@@ -9,7 +9,7 @@ Knows no model files and no requests.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -113,9 +113,9 @@ class Tokenizer:
         """Ids of a chat; only the template spells special tokens, unless `parse_special`. `limit`
         as in `encode`."""
         _check_messages(messages)
-        template = self.chat_template(chat_template)
-        args = {**(template_args or {}), "add_generation_prompt": add_generation_prompt}
         check = partial(self._refuse_at_once, limit=limit)
+        template = self.chat_template(chat_template, check=check)
+        args = {**(template_args or {}), "add_generation_prompt": add_generation_prompt}
         if parse_special:
             text = template.render(messages, **args)
             check(text)
@@ -124,8 +124,10 @@ class Tokenizer:
             fragments = chat.fragments(template, self._specials, messages, args, check)
         return self._with_bos(self._encode_fragments(fragments, limit))
 
-    def chat_template(self, source: str | None = None) -> ChatTemplate:
-        """The template given, else the model's own."""
+    def chat_template(
+        self, source: str | None = None, *, check: Callable[[str], None] | None = None
+    ) -> ChatTemplate:
+        """The template given, else the model's own; `check` as in ChatTemplate."""
         source = self.spec.chat_template if source is None else source
         if source is None:
             raise UsageError(
@@ -133,7 +135,7 @@ class Tokenizer:
                 " or send a plain prompt instead of messages"
             )
         bos, eos = self._text_of(self.spec.bos_id), self._text_of(self.spec.eos_id)
-        return ChatTemplate(source, bos, eos)
+        return ChatTemplate(source, bos, eos, check=check)
 
     def decode(
         self, ids: Iterable[int], *, skip_special: bool = True, continuation: bool = False

@@ -1,0 +1,322 @@
+"""Jinja's sandbox with a meter on all that a template can make.
+
+Comes in: template source, a meter. Goes out: code, and the environment of one rendering. A template
+makes values with operators, literals, calls, filters and tests. What can be much larger than what
+it is made of is refused before it is made, all else is counted after; every turn of a loop and
+every call is a step. Nothing is computed while a template is compiled. Filters that no chat needs
+and that take long over little are left out, and so is lipsum.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable, Mapping
+from types import BuiltinMethodType, CodeType, MappingProxyType, MethodType
+from typing import Any
+
+import jinja2
+import jinja2.ext
+import jinja2.filters
+import jinja2.nodes
+import jinja2.parser
+import jinja2.runtime
+import jinja2.sandbox
+import jinja2.utils
+import jinja2.visitor
+import markupsafe
+
+from octavo.tokenizer.template_meter import DEEPEST, Meter, expect, expect_bits, weigh
+
+_FILTERS_LEFT_OUT = (
+    *("batch", "pprint", "slice", "striptags", "urlencode", "urlize"),
+    *("wordcount", "wordwrap", "xmlattr"),
+)
+# of text and numbers: what leads to bytes, which nothing here measures, or grows by a table
+_METHODS_LEFT_OUT = ("encode", "to_bytes", "maketrans", "translate")
+_JINJAS_OWN = (jinja2.Environment, jinja2.runtime.Context, jinja2.nodes.EvalContext)
+_OF_THE_COMPILER = ("_loop_vars", "_block_vars")  # keywords of every call
+_MADE, _STEP, _CONCAT = "made by it", "step of it", "~"  # filters that no template can name
+
+Costs = Mapping[str, Callable[..., int]]
+
+
+class TemplateSandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
+    """The environment that Hugging Face templates are written for, for one rendering."""
+
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
+
+    def __init__(self, meter: Meter) -> None:
+        super().__init__(
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=["jinja2.ext.loopcontrols", _GenerationTag],
+            optimized=False,
+            finalize=_shown,
+        )
+        self.meter = meter
+        self.concat = meter.joined  # type: ignore[method-assign]  # of macros and blocks
+        del self.globals["lipsum"]
+        self.globals["namespace"] = _Namespace
+        for name in _FILTERS_LEFT_OUT:
+            del self.filters[name]
+        self.filters |= {"join": self._join, "tojson": self._to_json}
+        for name in self.filters:
+            self.filters[name] = self._metered(self.filters[name], _FILTERS.get(name))
+        for name in self.tests:
+            self.tests[name] = self._metered(self.tests[name], None)
+        self.filters |= {_MADE: meter.made, _STEP: self._step, _CONCAT: self._join}
+
+    def code(self, source: str) -> CodeType:
+        """What `jinja2.Template.from_code` takes, with any environment of this class."""
+        return self.compile(_Metering().visit(self.parse(source)))
+
+    def call_binop(
+        self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any
+    ) -> Any:
+        if operator == "*":
+            expect(max(_repeated(left, right), _repeated(right, left)))
+        elif operator == "**" and isinstance(left, int) and isinstance(right, int):
+            expect_bits(left.bit_length() * right)
+        elif operator == "%" and isinstance(left, str):
+            expect(_filled(left, right))
+        return self.meter.made(super().call_binop(context, operator, left, right))
+
+    def call(  # a template's keywords may have any name
+        self, context: jinja2.runtime.Context, obj: Any, /, *args: Any, **kwargs: Any
+    ) -> Any:
+        self.meter.step()
+        given = {name: kwargs[name] for name in kwargs if name not in _OF_THE_COMPILER}
+        weigh((args, given))
+        if isinstance(obj, MethodType | BuiltinMethodType) and isinstance(obj.__self__, str):
+            if obj.__name__ == "join" and args:
+                args = (self.meter.made(list(args[0])), *args[1:])
+            _expect(_METHODS.get(obj.__name__), (obj.__self__, *args), given)
+        return self.meter.made(super().call(context, obj, *args, **kwargs))
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        self.meter.step()
+        return super().getitem(obj, argument)
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        return attr not in _METHODS_LEFT_OUT and super().is_safe_attribute(obj, attr, value)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        if super().wrap_str_format(value) is None:
+            return None
+        text = value.__self__
+        is_markup = isinstance(text, markupsafe.Markup)
+        formatter = _EscapeFormatter(self, escape=text.escape) if is_markup else _Formatter(self)
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            if value.__name__ == "format_map":
+                (kwargs,), args = args, ()
+            return type(text)(formatter.vformat(text, args, kwargs))
+
+        return run
+
+    def _metered(self, function: Any, cost: Callable[..., int] | None) -> Any:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            self.meter.step()
+            _expect(cost, args[1:] if isinstance(args[0], _JINJAS_OWN) else args, kwargs)
+            return self.meter.made(function(*args, **kwargs))
+
+        # with Jinja's mark of those that take what is its own first
+        return functools.update_wrapper(run, function, assigned=())
+
+    def _step(self, value: object) -> object:
+        self.meter.step()
+        return value
+
+    def _join(self, values: Any, d: object = "", attribute: str | int | None = None) -> str:
+        if attribute is not None:
+            values = map(jinja2.filters.make_attrgetter(self, attribute), values)
+        return self.meter.joined(map(_text, values), str(d))
+
+    def _to_json(
+        self,
+        value: Any,
+        ensure_ascii: bool = False,
+        indent: int | str | None = None,
+        separators: tuple[str, str] | None = None,
+        sort_keys: bool = False,
+    ) -> str:
+        writer = json.JSONEncoder(
+            ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+        )
+        weigh(value)
+        if indent is None and separators is None:
+            return writer.encode(value)
+        between = indent if isinstance(indent, int) else len(indent or "")
+        expect(DEEPEST * (between + sum(map(len, separators or ()))))
+        return self.meter.joined(writer.iterencode(value))
+
+
+class _Namespace(jinja2.utils.Namespace):
+    """Its text is not that of all it holds, which may be itself."""
+
+    __repr__ = object.__repr__
+
+
+class _Formatter(jinja2.sandbox.SandboxedFormatter):
+    """`str.format`, field by field."""
+
+    def __init__(self, sandbox: TemplateSandbox, **kwargs: Any) -> None:
+        super().__init__(sandbox, **kwargs)
+        self._meter = sandbox.meter
+
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        expect(_widths(format_spec))
+        return self._meter.made(super().format_field(value, format_spec))
+
+
+class _EscapeFormatter(_Formatter, markupsafe.EscapeFormatter):
+    """That of `Markup`."""
+
+
+class _GenerationTag(jinja2.ext.Extension):
+    """`{% generation %}…{% endgeneration %}` marks words for training; here it does nothing."""
+
+    tags = {"generation"}  # noqa: RUF012  (Jinja declares it so)
+
+    def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+class _Metering(jinja2.visitor.NodeTransformer):
+    """Puts filters of the meter where compiled code would not ask the sandbox."""
+
+    def visit_Concat(self, node: jinja2.nodes.Concat) -> jinja2.nodes.Node:
+        self.generic_visit(node)
+        return _filtered(_CONCAT, jinja2.nodes.List(node.nodes, lineno=node.lineno))
+
+    def visit_List(self, node: jinja2.nodes.List) -> jinja2.nodes.Node:
+        return _filtered(_MADE, self.generic_visit(node))
+
+    visit_Dict = visit_Compare = visit_List
+
+    def visit_Tuple(self, node: jinja2.nodes.Tuple) -> jinja2.nodes.Node:
+        self.generic_visit(node)
+        return _filtered(_MADE, node) if node.ctx == "load" else node
+
+    def visit_Getitem(self, node: jinja2.nodes.Getitem) -> jinja2.nodes.Node:
+        self.generic_visit(node)
+        return _filtered(_MADE, node) if isinstance(node.arg, jinja2.nodes.Slice) else node
+
+    def visit_For(self, node: jinja2.nodes.For) -> jinja2.nodes.Node:
+        self.generic_visit(node)
+        node.iter = _filtered(_STEP, node.iter)
+        turn = _filtered(_STEP, jinja2.nodes.Const(None, lineno=node.lineno))
+        node.body.insert(0, jinja2.nodes.ExprStmt(turn, lineno=node.lineno))
+        return node
+
+
+def _filtered(name: str, node: jinja2.nodes.Node) -> jinja2.nodes.Filter:
+    return jinja2.nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+
+
+@jinja2.pass_context  # which also keeps the compiler from computing what is printed
+def _shown(context: jinja2.runtime.Context, value: object) -> str:
+    sandbox = context.environment
+    assert isinstance(sandbox, TemplateSandbox)
+    if isinstance(value, str):
+        sandbox.meter.step()
+        return value
+    return sandbox.meter.made(_text(value))
+
+
+def _text(value: object) -> str:
+    weigh(value)
+    return str(value)
+
+
+def _expect(
+    size: Callable[..., int] | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> None:
+    if size is not None:
+        expect(size(*args, **kwargs))
+
+
+def _repeated(value: Any, times: Any) -> int:
+    if isinstance(value, str | list | tuple) and isinstance(times, int):
+        return len(value) * times
+    return 0
+
+
+def _filled(form: str, values: Any) -> int:
+    """At most the size of `form % values`: every field may hold them all."""
+    given = values if isinstance(values, tuple) else (values,)
+    widths = sum(abs(v) for v in given if isinstance(v, int)) if "*" in form else 0
+    return widths + _widths(form) + form.count("%") * weigh(values)
+
+
+def _widths(form: str) -> int:
+    return sum(map(int, re.findall(r"\d+", form)))
+
+
+def _width(text: object, width: int, *_: object) -> int:
+    return width
+
+
+def _expandtabs(text: str, tabsize: int = 8) -> int:
+    return text.count("\t") * tabsize
+
+
+def _replace(s: object, old: object, new: object, count: object = None) -> int:
+    return str(s).count(str(old)) * len(str(new))
+
+
+def _scan(text: object, chars: str | None = None, *_: object, **__: object) -> int:
+    """Where each character is held against each of another text; 16 are as dear as a byte."""
+    return len(str(text)) * len(chars or "") // 16
+
+
+def _rsplit(text: str, sep: str | None = None, maxsplit: int = -1) -> int:
+    return _scan(text, sep)
+
+
+def _indent(s: object, width: int | str = 4, *_: object, **__: object) -> int:
+    return len(str(s).splitlines()) * (len(width) if isinstance(width, str) else width)
+
+
+def _round(value: object, precision: int = 0, *_: object, **__: object) -> int:
+    """Where ten is raised to the precision: at most 256."""
+    return precision << 16
+
+
+def _sum(iterable: object, attribute: object = None, start: object = 0) -> int:
+    if not isinstance(start, int | float):
+        raise TypeError("sum: start must be a number")
+    return 0
+
+
+def _apart(value: object, *_: object, **__: object) -> int:
+    """The characters of a text, each as a text of its own."""
+    return 80 * len(value) if isinstance(value, str) else 0
+
+
+# the size that is at least made, by name and arguments
+_METHODS: Costs = MappingProxyType(
+    {
+        **dict.fromkeys(("center", "ljust", "rjust", "zfill"), _width),
+        **dict.fromkeys(("rfind", "rindex", "rpartition", "strip", "lstrip", "rstrip"), _scan),
+        "expandtabs": _expandtabs,
+        "join": lambda text, pieces: len(text) * len(pieces),
+        "replace": _replace,
+        "rsplit": _rsplit,
+    }
+)
+_FILTERS: Costs = MappingProxyType(
+    {
+        **dict.fromkeys(("list", "sort", "unique", "groupby"), _apart),
+        "center": lambda value, width=80: width,
+        "format": lambda value, *args, **kwargs: _filled(str(value), kwargs or args),
+        "indent": _indent,
+        "replace": _replace,
+        "round": _round,
+        "sum": _sum,
+        "trim": lambda value, chars=None: _scan(value, chars),
+    }
+)

@@ -1,0 +1,253 @@
+"""Chat templates that come with a model and mean harm: each ends soon, small, and on one line."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import jinja2.sandbox
+import pytest
+
+from octavo.errors import PromptTooLongError, UsageError
+from octavo.tokenizer import ChatTemplate, Tokenizer, TooManyTokensError, template_meter
+from tests.tokenizer.fixture_specs import load_spec
+
+USER = [{"role": "user", "content": "hi"}]
+LARGE, MANY = "a value of more than 16 MiB", "more than 128 MiB of values"
+LATE, DEEP = "takes longer than 0.2 seconds", "nested too deeply, or calls itself without end"
+BITS = "a number of more than 16,384 bits"
+
+BIG = "{% set x = 'a' * 8000000 %}"
+FOR_EVER = "{% for i in range(100000) %}{% for j in range(100000) %}"
+
+
+def doubled(value: str, start: str = "'a'") -> str:
+    """A template that sets ns.s to `value` again and again."""
+    first = "{% set ns = namespace(s=" + start + ") %}{% for i in range(60) %}"
+    return first + "{% set ns.s = " + value + " %}{% endfor %}{{ ns.s }}"
+
+
+GROWING = {
+    "times": ("{{ 'a' * 2000000000 }}", LARGE),
+    "times the other way": ("{{ 2000000000 * [1] }}", LARGE),
+    "a power": ("{{ (10**10)**(10**8) }}", BITS),
+    "numbers squared": (doubled("ns.s * ns.s", "10"), BITS),
+    "digits": ("{{ ('f' * 9000000) | int(base=16) }}", BITS),
+    "~": (doubled("ns.s ~ ns.s"), LARGE),
+    "many ~": (BIG + "{{ x" + "~x" * 1000 + " }}", LARGE),
+    "+": (doubled("ns.s + ns.s"), LARGE),
+    "%": (doubled("'%s%s' % (ns.s, ns.s)"), LARGE),
+    "a set block": (doubled("x").replace("%}{% set ns", "%}{% set x %}{{ ns.s }}{{ ns.s }}"
+                                         "{% endset %}{% set ns"), LARGE),
+    "a list of lists": (doubled("[ns.s, ns.s]"), LARGE),
+    "a dict of views": (doubled("{1: ns.s.items(), 2: ns.s.items()}", "{}"), LARGE),
+    "a dict called": (doubled("dict(a=ns.s, b=ns.s)"), LARGE),
+    "a cycler": (doubled("cycler(ns.s, ns.s).items"), LARGE),
+    "varargs": ("{% macro f(n) %}{{ f(n - 1, varargs, varargs) if n else varargs }}{% endmacro %}"
+                "{{ f(60) }}", LARGE),
+    "lists compared": (doubled("[ns.s, ns.s]").replace("{{ ns.s }}", "{{ ns.s == [ns.s] }}"),
+                       LARGE),
+    "a deep tuple hashed": ("{% set ns = namespace(t=()) %}" + FOR_EVER + "{% set ns.t = (ns.t,) %}"
+                            "{% endfor %}{% endfor %}{{ {ns.t: 1} }}", "more than 200 deep"),
+    "a width of %": ("{{ '%1000000000d' % 1 }}", LARGE),
+    "a width of % apart": ("{{ '%*d' % (1000000000, 1) }}", LARGE),
+    "a width of the filter": ("{{ '%1000000000d' | format(1) }}", LARGE),
+    "a value named often": ("{{ ('%(a)s' * 100000) % {'a': 'x' * 100000} }}", LARGE),
+    "a width of format": ("{{ '{:>1000000000}'.format(1) }}", LARGE),
+    "a width of format apart": ("{{ '{:{}}'.format(1, 1000000000) }}", LARGE),
+    "a width of format_map": ("{{ '{a:>1000000000}'.format_map({'a': 1}) }}", LARGE),
+    "a width of a method got by name": ("{{ ('{:1000000000}' | attr('format'))(1) }}", LARGE),
+    "format of what is safe": ("{{ ('{:>1000000000}' | safe).format(1) }}", LARGE),
+    "a field named often": ("{{ ('{0}' * 1000000).format('x' * 100000) }}", MANY),
+    "ljust": ("{{ 'a'.ljust(1000000000) }}", LARGE),
+    "zfill of what is safe": ("{{ ('a' | safe).zfill(1000000000) }}", LARGE),
+    "expandtabs": ("{{ ('\t' * 1000000).expandtabs(tabsize=1000000) }}", LARGE),
+    "replace": ("{{ ('a' * 1000000).replace('', 'b' * 1000000) }}", LARGE),
+    "replace, a filter": ("{{ ('a' * 1000000) | replace('a', 'b' * 1000000) }}", LARGE),
+    "join": ("{{ ('a' * 1000000).join('b' * 1000000) }}", LARGE),
+    "join, a filter": ("{{ range(100000) | join('b' * 1000000) }}", LARGE),
+    "join of attributes": (BIG + "{{ ([namespace(x=x)] * 1000) | join(attribute='x') }}", LARGE),
+    "a default": (BIG + "{{ range(100000) | map(attribute='z', default=x) | list }}", LARGE),
+    "center": ("{{ ['a'] | map('center', 1000000000) | list }}", LARGE),
+    "indent": ("{{ ('a\n' * 1000000) | indent('x' * 1000000) }}", LARGE),
+    "round": ("{{ 1 | round(1000000000, 'floor') }}", LARGE),
+    "sum": ("{{ [[1]] | sum(start=[]) }}", "start must be a number"),
+    "tojson's indent": ("{{ [[1]] | tojson(indent=1000000000) }}", LARGE),
+    "tojson's separators": ("{{ [1] | tojson(separators=('x' * 1000000, ':')) }}", LARGE),
+    "letters apart": ("{{ ('字' * 5000000) | list }}", LARGE),
+    "slices kept": (BIG + "".join("{% set a" + str(i) + " = x[1:] %}" for i in range(100)), MANY),
+    "rfind": (BIG + "{{ x.rfind('b' ~ x[:4000000]) }}", LARGE),
+    "strip": (BIG + "{{ x.strip('b' * 4000000 ~ 'a') }}", LARGE),
+    "bytes of a number": ("{{ (5).to_bytes(1000000000, 'big') }}", "'to_bytes' of 'int'"),
+    "bytes of a text": ("{{ 'a'.encode() }}", "'encode' of 'str'"),
+    "translate": ("{{ 'a'.translate({97: 'b'}) }}", "'translate' of 'str'"),
+    "a format of the clock": ("{{ strftime_now('%Y' * 1000) }}", "a format of 2,000 characters"),
+    "a complaint": ("{{ raise_exception('x' * 9000000) }}", "x{300}…$"),
+    "lipsum": ("{{ lipsum(n=100000) }}", "'lipsum' is undefined"),
+    "wordwrap": ("{{ 'a' | wordwrap(1) }}", "No filter named 'wordwrap'"),
+}  # fmt: skip
+
+ENDLESS = {
+    "loops": (FOR_EVER + "{% endfor %}{% endfor %}", LATE),
+    "loops in a macro": ("{% set x %}" + FOR_EVER + "x{% endfor %}{% endfor %}{% endset %}", LATE),
+    "a loop that takes nothing": (BIG + "{% for c in x if false %}{% endfor %}" * 1000, LATE),
+    "a loop in a loop of itself": (
+        "{% for x in range(50) recursive %}{{ loop(range(50)) if loop.depth < 20 }}{% endfor %}",
+        LATE,
+    ),
+    "calls": ("{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}"
+              "{{ f(60) }}", LATE),
+    "searches": (BIG + FOR_EVER + "{{ 'b' in x }}{% endfor %}{% endfor %}", LATE),
+    "searches by a filter": (BIG + "{{ range(100000) | map('string') | select('in', x) | list }}",
+                             LATE),
+    "a long path": ("{{ range(100000) | map(attribute='a.' * 1000000, default={}) | list }}", LATE),
+    "a macro that calls itself": ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", DEEP),
+    "a block in itself": ("{% block a %}{{ self.a() }}{% endblock %}", DEEP),
+    "filters of filters": (doubled("ns.s | map('string')", "[1]").replace("60", "5000")
+                           .replace("{{ ns.s }}", "{{ ns.s | list }}"), DEEP),
+}  # fmt: skip
+
+NOT_COMPILED = {
+    "brackets": "{{ " + "[" * 150 + "]" * 150 + " }}",
+    "parentheses": "{{ " + "(" * 10000 + ")" * 10000 + " }}",
+    "loops": "{% for x in y %}" * 25 + "{% endfor %}" * 25,
+    "elif": "{% if a %}" + "{% elif b %}" * 4000 + "{% endif %}",
+    "a long sum": "{{ " + "+".join("a" * 20000) + " }}",
+    "a long number": "{{ " + "9" * 50000 + " }}",
+    "a keyword twice": "{{ dict(a=1, a=2) }}",
+    "a block twice": "{% block a %}{% endblock %}{% block a %}{% endblock %}",
+}
+
+
+def render(source: str, messages: object = USER) -> str:
+    return ChatTemplate(source, "", "").render(messages)
+
+
+def complaint(source: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        render(source)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("source", "why"), GROWING.values(), ids=GROWING)
+def test_nothing_grows_without_a_bound(source, why, monkeypatch):
+    monkeypatch.setattr(template_meter, "SECONDS", 600)
+    found = complaint(source)
+    assert re.match(f"the chat template (failed|does not compile): .*{why}", found), found
+
+
+@pytest.mark.parametrize(("source", "why"), ENDLESS.values(), ids=ENDLESS)
+def test_nothing_runs_for_ever(source, why, monkeypatch):
+    monkeypatch.setattr(template_meter, "SECONDS", 0.2)
+    assert why in complaint(source)
+
+
+@pytest.mark.parametrize("source", NOT_COMPILED.values(), ids=NOT_COMPILED)
+def test_what_does_not_compile_is_one_line(source):
+    assert complaint(source).startswith("the chat template does not compile: ")
+
+
+def test_a_source_has_a_length():
+    assert render("a" * 65536) == "a" * 65536
+    assert complaint("a" * 65537) == "the chat template has 65,537 characters: at most 65,536"
+
+
+def test_what_is_printed_is_counted_piece_by_piece():
+    assert LARGE in complaint(BIG + "{{ x }}{{ x }}{{ x }}")
+
+
+def test_one_who_knows_what_is_too_long_ends_a_rendering():
+    seen = []
+
+    def check(text: str) -> None:
+        seen.append(len(text))
+        if len(text) > 100_000:
+            raise PromptTooLongError("too long")
+
+    source = "{% for i in range(100000) %}" + "a" * 1000 + "{% endfor %}"
+    with pytest.raises(PromptTooLongError, match=r"^too long$"):
+        ChatTemplate(source, "", "", check=check).render(USER)
+    assert seen == [33_000, 67_000, 135_000]
+
+
+def test_a_chat_is_rendered_no_further_than_it_could_fit():
+    """The template would print a gigabyte."""
+    tokenizer = Tokenizer.from_spec(load_spec("tiny_bpe"))
+    source = "{% for i in range(100000) %}" + "ab" * 5000 + "{% endfor %}"
+    with pytest.raises(TooManyTokensError) as caught:
+        tokenizer.encode_chat(USER, chat_template=source, limit=1000)
+    assert caught.value.count == 40_000 // 16
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="has no RLIMIT_AS")
+def test_the_worst_of_them_fit_into_a_small_memory():
+    """In a child with 1 GiB of addresses: what is refused was not made before."""
+    names = ("times", "many ~", "a list of lists", "a width of %", "slices kept", "join, a filter")
+    sources = [GROWING[name][0] for name in names]
+    sources.append("{{ ('ab ' * 5000000).split() }}")
+    script = f"""
+import resource
+from octavo.errors import UsageError
+from octavo.tokenizer import ChatTemplate
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+for source in {sources!r}:
+    try:
+        ChatTemplate(source, "", "").render([])
+    except UsageError as error:
+        print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300
+    )
+    assert done.stderr == ""
+    limits = [LARGE, LARGE, LARGE, LARGE, MANY, LARGE, LARGE]
+    assert done.stdout.splitlines() == [f"the chat template failed: it makes {w}" for w in limits]
+
+
+HARMLESS = [
+    "{% for m in messages %}{{ loop.index }}/{{ loop.length }}{{ m.role ~ ': ' ~ m['content'] }}"
+    "{% if not loop.last %}, {% endif %}{{ loop.previtem.role if not loop.first }}{% endfor %}",
+    "{% for a, b in [(1, 2), (3, [4, '5'])] %}{{ a ~ b }}{% else %}none{% endfor %}",
+    "{% for m in messages if m.role == 'x' %}{% else %}none{% endfor %}",
+    "{% for x in [1, [2, [3]]] recursive %}{{ loop(x) if x is iterable else x }}{% endfor %}",
+    "{% set ns = namespace(n=0, l=[]) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}"
+    "{% set ns.l = ns.l + [m.content] %}{% endfor %}{{ ns.n }}{{ ns.l }}{{ ns.l * 2 }}",
+    "{% macro f(a, b=2) %}{{ a }}{{ b }}{{ varargs }}{{ kwargs }}{{ caller() if caller }}"
+    "{% endmacro %}{{ f(1) }}{{ f(1, 2, 3, c=4) }}{% call f(0) %}x{% endcall %}",
+    "{% set x %}{{ messages[0].content | upper }}{% endset %}{{ x }}{{ x[1:] }}{{ x[::-1] }}",
+    "{% filter upper %}a{{ 'b' }}{% endfilter %}{% set y | trim %} z {% endset %}{{ y }}",
+    "{{ ['b', 'a'] | sort | join('-') }}{{ messages | map(attribute='role') | join(', ') }}",
+    "{{ messages | selectattr('role', 'equalto', 'x') | list }}"
+    "{{ 'yes' if [] | select else 'no' }}",
+    "{{ messages | tojson }}{{ messages | tojson(indent=2) }}"
+    "{{ [1, {'a': none}] | tojson(separators=(',', ':'), sort_keys=true) }}{{ 'é<' | tojson }}",
+    "{{ '%s is %5.1f|%-4d|' % ('x', 1.25, 7) }}{{ '%(a)s' % {'a': 1} }}{{ '%03d' | format(5) }}",
+    "{{ '{:>5}|{a!r}|{0[0]}'.format('xy', a='q') }}{{ '{b}'.format_map({'b': 1}) }}",
+    "{{ ('<{}>' | safe).format('<') }}{{ ('a' | safe) + '<' }}{{ '<' | e }}{{ ['<'] | join('&') }}",
+    "{{ 'a b'.split() }}{{ 'a,b'.split(',', 1) }}{{ 'a</t>b</t>c'.rsplit('</t>', 1)[-1] }}",
+    "{{ '  a '.strip() }}{{ 'xax'.strip('x') }}{{ ' a' | trim }}{{ 'a'.center(5, '*') }}|",
+    "{{ 'aXbX'.replace('X', '--', 1) }}{{ 'aXb' | replace('X', '--') }}{{ '-'.join(['a', 'b']) }}",
+    "{{ 'a\nb' | indent(4, true) }}{{ 'a\tb'.expandtabs(4) }}{{ 'abc'.rfind('c') }}",
+    "{{ 7 // 2 }}{{ 7 % 4 }}{{ 2 ** 10 }}{{ 3 * 'ab' }}{{ -7 / 2 }}{{ 2.5 | round(1) }}",
+    "{% set d = {'a': 1, 'b': [1, 2]} %}{% for k, v in d.items() %}{{ k }}{{ v }}{% endfor %}"
+    "{{ d }}{{ d.get('c', 5) }}{{ d | items | list }}{{ d | dictsort }}{{ 'a' in d }}",
+    "{{ x is defined }}{{ x }}{{ x | default('d') }}{{ none }}{{ 1 == 1.0 and not 2 < 1 < 3 }}",
+    "{{ range(3) | list }}{{ range(5) | sum }}{{ 'abc' | first }}{{ 'ab' | list }}",
+    "{% for g in messages | groupby('role') %}{{ g.grouper }}{{ g.list | length }}{% endfor %}",
+    "{% block b %}B{{ self.b is defined }}{% endblock %}{{ self.b() }}",
+    "{% for c in 'abc' %}{% if c == 'b' %}{% continue %}{% endif %}{{ c }}{{ loop.cycle(1, 2) }}"
+    "{% endfor %}{% with a = (1, 2) %}{{ a }}{{ a[0] if a }}{% endwith %}",
+]
+
+
+@pytest.mark.parametrize("source", HARMLESS)
+def test_what_does_no_harm_is_rendered_as_jinja_does(source):
+    plain = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    plain.filters["tojson"] = lambda value, **how: json.dumps(value, ensure_ascii=False, **how)
+    messages = [{"role": "system", "content": "be kind"}, *USER]
+    assert render(source, messages) == plain.from_string(source).render(messages=messages)
