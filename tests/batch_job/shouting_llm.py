@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from octavo.errors import PromptTooLongError, UsageError
 from octavo.request import Completion, RequestOptions, RequestOutput
 from octavo.sampling_params import SamplingParams
+from tests.cli.fake_llm import STATS
 from tests.protocol.outputs import output
 
 CONTEXT = 40
@@ -81,7 +82,7 @@ class ShoutingLLM:
             yield index, self._output(texts[index], params[index].n)
 
     def stats(self) -> dict[str, object]:
-        return {"steps": len(self.calls)}
+        return {**STATS, "steps": len(self.calls)}
 
     def _output(self, text: str, n: int) -> RequestOutput:
         done = Completion(text.upper(), (), None, "stop")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 from octavo.records import CacheReason, CacheRecord, CacheSource, StepRecord
 from octavo.request import (
@@ -24,6 +24,15 @@ def record(step: int, computed: int, read: int) -> StepRecord:
         seconds=0.1, forward_seconds=0.1, num_waiting=0, num_preempted=0, kv_blocks_used=1,
         kv_blocks_kept=0, kv_blocks_total=8, kv_slots_unfilled=0, kv_blocks_copied=0,
     )  # fmt: skip
+
+
+STATS: Mapping[str, object] = MappingProxyType({
+    "steps": 1234, "computed_tokens": 5678, "kv_read_tokens": 91011, "preempted": 1,
+    "step_seconds": 12.3456, "step_seconds_p95": 0.0123, "forward_seconds": 0.987, "running": 0,
+    "waiting": 0, "kv_blocks_total": 8, "kv_blocks_used": 0, "kv_blocks_kept": 3,
+    "kv_blocks_evicted": 2, "kv_blocks_copied": 1, "kv_waste": 0.25, "kv_block_bytes": 1024,
+    "weight_bytes": 93_000_000, "context": 128,
+})  # fmt: skip
 
 
 class NoControl:
@@ -74,7 +83,7 @@ class FakeLLM:
             self.aborted += not done
 
     def stats(self) -> dict[str, object]:
-        return {"steps": len(self.records), "share": 0.25, "kind": "fake"}
+        return dict(STATS)
 
     def _output(self, prompt: list[int]) -> RequestOutput:
         text = "".join(self.pieces)

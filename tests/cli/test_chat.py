@@ -55,9 +55,10 @@ def test_stats_and_help_go_to_stderr(octavo, fake):
         "cache: 2 of 1 prompt token reused from this process, 12.3 ms of prefill saved; "
         'diverged at token 2, " a": nothing kept goes on with it\n'
         "KV: 8 KiB for up to 256 tokens, context 128\n"
-        "steps  0\n"
-        "share  0.25\n"
-        "kind   fake\n"
+        "memory: weights 88.7 MiB, KV 0 B in use, 3 KiB kept for reuse\n"
+        "blocks: 25.0 % of their slots held no token; 2 blocks evicted, 1 copied\n"
+        "tokens: 5,678 computed, K and V of 91,011 read; 1 request preempted\n"
+        "steps: 1,234 in 12.3 s, 987 ms of it in the model; 95 % of them took at most 12.3 ms\n"
     )
     assert figures in result.err
     assert result.err.count(FIGURES) == 1

@@ -33,6 +33,11 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
+def duration(seconds: float) -> str:
+    """In a unit that suits: 33.4 ms, 12.6 s."""
+    return f"{number(seconds)} s" if seconds >= 1 else f"{number(1e3 * seconds)} ms"
+
+
 def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 

@@ -1,17 +1,18 @@
 """What `--stats` prints: how a prompt met the cache, what memory there is, the engine's figures.
 
-All of it is read from RequestOutput.cache, ModelInfo and `llm.stats()`; nothing is worked out here.
+All of it is read from RequestOutput.cache, ModelInfo and `llm.stats()`, and said in words, with
+units; --json has the names and plain numbers.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from octavo.cli.figures import number, pairs, size
+from octavo.cli.figures import duration, number, percent, size
 from octavo.cli.screen import Screen
 from octavo.errors import counted
 from octavo.records import CacheReason, CacheRecord, CacheSource
@@ -53,14 +54,26 @@ def cache_line(output: RequestOutput) -> str:
 
 
 def stats_text(llm: LLM) -> str:
-    """The engine's figures, a line each, under the names that --json has."""
-    return pairs([(name, _figure(value)) for name, value in llm.stats().items()])
-
-
-def _figure(value: object) -> str:
-    if value is None:
-        return "not measured"
-    return number(value) if isinstance(value, int | float) else str(value)
+    """The engine's figures, a line for each thing: memory, blocks, steps, tokens."""
+    figures: dict[str, Any] = llm.stats()
+    block = figures["kv_block_bytes"]
+    used, kept = (size(figures[f"kv_blocks_{name}"] * block) for name in ("used", "kept"))
+    evicted = counted(figures["kv_blocks_evicted"], "block")
+    preempted = counted(figures["preempted"], "request")
+    lines = [
+        f"memory: weights {size(figures['weight_bytes'])}, KV {used} in use, {kept} kept for reuse",
+        f"blocks: {percent(figures['kv_waste'])} of their slots held no token; {evicted} evicted, "
+        f"{figures['kv_blocks_copied']:,} copied",
+        f"tokens: {figures['computed_tokens']:,} computed, K and V of "
+        f"{figures['kv_read_tokens']:,} read; {preempted} preempted",
+    ]
+    if figures["steps"]:
+        lines.append(
+            f"steps: {figures['steps']:,} in {duration(figures['step_seconds'])}, "
+            f"{duration(figures['forward_seconds'])} of it in the model; 95 % of them took at most "
+            f"{duration(figures['step_seconds_p95'])}"
+        )
+    return "\n".join(lines)
 
 
 _SOURCE = {
