@@ -149,13 +149,13 @@ class Modelless:
         runner = _NoRunner(head)
         runner.scheduler = Scheduler(kv, budget, max_num_seqs=max_num_seqs)
         self._runner = runner
-        limits = EngineLimits(context, frozenset(), 0.0)
+        limits = EngineLimits(context, frozenset())
         self.engine = Engine(cast(Runner, runner), runner.scheduler, kv, budget, limits, _NAMESPACE)
 
     def offer(self, prompt: Sequence[int], max_tokens: int, **params: object) -> Request:
-        return self.engine.add(
-            prompt, SamplingParams.parse({"max_tokens": max_tokens, **params}), RequestOptions()
-        )
+        """A request that is greedy, unless `params` say how to draw."""
+        asked = SamplingParams.parse({"max_tokens": max_tokens, "temperature": 0, **params})
+        return self.engine.add(prompt, asked, RequestOptions())
 
     def steps(self) -> Iterator[Moment]:
         """Run until nothing is left. What raises in a step is raised here."""

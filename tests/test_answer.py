@@ -10,7 +10,7 @@ import pytest
 from octavo.answer import Answer
 from octavo.records import CacheReason, CacheRecord, CacheSource
 from octavo.request import Metrics, Request, RequestOptions, Sequence, TokenLogprobs
-from octavo.sampling_params import SamplingParams
+from octavo.sampling_params import Sampling, SamplingParams
 
 END = 256
 METRICS = Metrics(None, None, None, None, 0)
@@ -37,7 +37,7 @@ class Bytes:
 def ask(**params: object) -> tuple[Request, Answer]:
     request = Request(
         id=0, params=SamplingParams.parse(params), options=RequestOptions(),
-        prompt_token_ids=(112, 113), seed=7, temperature=1.0, max_tokens=100,
+        prompt_token_ids=(112, 113), seed=7, sampling=Sampling(), max_tokens=100,
     )  # fmt: skip
     return request, Answer(request, Bytes())  # type: ignore[arg-type]
 

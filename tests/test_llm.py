@@ -6,20 +6,21 @@ from __future__ import annotations
 import gc
 import struct
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from octavo import LLM, SamplingParams
+from octavo import LLM, Sampling, SamplingParams
 from octavo.batch import Batch, StepOutput
 from octavo.engine.scheduler import ScheduledSequence, Scheduler
 from octavo.errors import OutOfMemoryError, PromptTooLongError, UsageError
+from octavo.protocol.completions import parse_completion
 from octavo.request import RequestOptions, RequestOutput
 from tests.cli.tiny_model import spm_entries, write_tiny_model
-from tests.weights.gguf_bytes import F32, entry
+from tests.weights.gguf_bytes import F32, U32, entry, u32
 
 GREEDY = SamplingParams(temperature=0, max_tokens=12)
 PROMPT = "The capital of France is"
@@ -417,16 +418,53 @@ def test_a_seed_of_zero_is_a_seed(tiny_path: Path) -> None:
     assert outputs[0].outputs == outputs[1].outputs
 
 
-def test_the_models_own_temperature_is_used_where_none_is_given(tmp_path: Path) -> None:
-    greedy = entry("general.sampling.temp", F32, struct.pack("<f", 0.0))
-    llm = LLM(write_tiny_model(tmp_path / "greedy.gguf", more=[greedy]), threads=1)
-    params = [
-        SamplingParams(max_tokens=20, seed=1),
-        SamplingParams(max_tokens=20, seed=1, temperature=0),
-        SamplingParams(max_tokens=20, seed=1, temperature=1),
+@pytest.fixture
+def recommending(tmp_path: Path) -> LLM:
+    """A model whose file says: take the likeliest token, and not twice."""
+    entries = [
+        entry("general.sampling.top_k", U32, u32(1)),
+        entry("general.sampling.penalty_repeat", F32, struct.pack("<f", 1.75)),
     ]
-    own, zero, one = llm.generate([[1, 2]] * 3, params)
-    assert own.outputs == zero.outputs != one.outputs
+    return LLM(write_tiny_model(tmp_path / "own.gguf", more=entries), threads=1)
+
+
+def test_what_the_file_recommends_is_used_where_nothing_else_is_given(recommending: LLM) -> None:
+    def tokens(**given: object) -> tuple[int, ...]:
+        params = SamplingParams.parse({"max_tokens": 20, "seed": 1, "ignore_eos": True, **given})
+        return recommending.generate([[1, 2]], params)[0].outputs[0].token_ids
+
+    greedy = tokens(temperature=0, repetition_penalty=1.75)
+    assert tokens() == tokens(top_k=1, repetition_penalty=1.75) == greedy
+    assert tokens(temperature=0) == greedy  # the likeliest, with the penalty that is recommended
+    # Each field alone: what is given wins, the other one stays.
+    assert tokens(repetition_penalty=1) == tokens(temperature=0, repetition_penalty=1) != greedy
+    assert tokens(top_k=0) == tokens(top_k=0, repetition_penalty=1.75) != greedy
+    assert tokens(top_k=0, repetition_penalty=1) != tokens(top_k=0)
+
+
+def test_an_output_tells_what_its_draws_were_shaped_by(recommending: LLM, tiny_path: Path) -> None:
+    params = SamplingParams(max_tokens=1, temperature=0.5)
+    want = Sampling(temperature=0.5, top_k=1, repetition_penalty=1.75)
+    output = recommending.generate([[1, 2]], params)[0]
+    assert output.sampling == want
+    assert output.to_dict()["sampling"] == asdict(want)
+    again = SamplingParams(max_tokens=1, seed=output.seed, **asdict(want))
+    assert LLM(tiny_path, threads=1).generate([[1, 2]], again)[0].outputs == output.outputs
+    beams = SamplingParams(max_tokens=1, beam_width=2)
+    assert recommending.generate([[1, 2]], beams)[0].sampling is None
+    assert LLM(tiny_path, threads=1).generate([[1, 2]])[0].sampling == Sampling()
+
+
+def test_every_door_uses_what_the_file_recommends(recommending: LLM) -> None:
+    want = recommending.info.sampling
+    assert want == Sampling(top_k=1, repetition_penalty=1.75)
+    *_, chunk = recommending.stream([1, 2])
+    assert chunk.output is not None
+    body = {"model": "m", "prompt": [1, 2], "max_tokens": 2, "temperature": None}
+    request = parse_completion(body)
+    answered = recommending.generate(list(request.prompts), request.params)[0]
+    chatted = recommending.chat([{"role": "user", "content": "hi"}])
+    assert chunk.output.sampling == answered.sampling == chatted.sampling == want
 
 
 def test_metrics_and_records_are_of_the_clock(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 from octavo.errors import UsageError
-from octavo.sampling_params import SamplingParams
+from octavo.sampling_params import Sampling, SamplingParams
 
 
 def test_defaults_leave_the_choice_to_the_model() -> None:
@@ -90,6 +91,31 @@ def test_numbers_of_numpy_are_taken_and_none_is_the_default() -> None:
 def test_a_bad_value_names_its_field_and_range(option: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
         SamplingParams.parse(option)
+
+
+def test_what_is_not_given_is_filled_each_field_alone() -> None:
+    recommended = Sampling(0.7, 40, 0.9, 0.05, 1.1, 0.2, 0.3)
+    assert SamplingParams().filled(recommended).sampling() == recommended
+    given = SamplingParams(temperature=0, top_p=1, max_tokens=3)
+    filled = given.filled(recommended)
+    assert filled.sampling() == Sampling(0, 40, 1, 0.05, 1.1, 0.2, 0.3)
+    assert filled.max_tokens == 3
+    assert filled.filled(Sampling()) == filled  # nothing is left to fill
+    assert given.filled(None) == given
+    assert given.sampling() == Sampling(temperature=0)
+
+
+def test_beams_are_left_as_they_are_and_take_what_shapes_nothing() -> None:
+    beams = SamplingParams(beam_width=2)
+    assert beams.filled(Sampling(0.7, 40)) == beams
+    off = asdict(Sampling(temperature=0))
+    assert SamplingParams(beam_width=2, **off).sampling() == Sampling(temperature=0)
+
+
+def test_a_temperature_that_no_float32_holds_is_greedy() -> None:
+    for value, greedy in [(0, True), (2.0**-150, True), (2.0**-149, False), (0.5, False)]:
+        assert Sampling(temperature=value).greedy is greedy
+        assert (np.float32(value) == 0) is np.bool_(greedy)
 
 
 @pytest.mark.parametrize(

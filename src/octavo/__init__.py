@@ -34,6 +34,7 @@ __all__ = [
     "PromptTooLongError",
     "RequestOptions",
     "RequestOutput",
+    "Sampling",
     "SamplingParams",
     "StepRecord",
     "StreamChunk",
@@ -77,7 +78,7 @@ if TYPE_CHECKING:
         TokenLogprobs,
         Usage,
     )
-    from octavo.sampling_params import SamplingParams
+    from octavo.sampling_params import Sampling, SamplingParams
 else:  # nothing comes in before it is asked for: every start of the command line passes here
     _NAMES = {
         "async_engine": ["AsyncEngine", "TokenStream"],
@@ -89,7 +90,7 @@ else:  # nothing comes in before it is asked for: every start of the command lin
             *("Completion", "Metrics", "RequestOptions", "RequestOutput", "StreamChunk"),
             *("TokenLogprobs", "Usage"),
         ],
-        "sampling_params": ["SamplingParams"],
+        "sampling_params": ["Sampling", "SamplingParams"],
     }
     _MODULE = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -76,6 +76,7 @@ class Answer:
             seed=request.seed,
             prompt_logprobs=None if prompt_logprobs is None else tuple(prompt_logprobs),
             error=None if request.error is None else str(request.error),
+            sampling=None if request.params.beam_width else request.sampling,
         )
 
     def _completion(self, sequence: Seq) -> Completion:

@@ -276,7 +276,7 @@ class LLM:
         if unknown:
             most = self.program.vocab_size - 1
             raise UsageError(f"stop_token_ids has {unknown[0]}: expected 0 to {most}")
-        return Ask(self.encode(prompt), checked, opts)
+        return Ask(self.encode(prompt), checked.filled(self.info.sampling), opts)
 
     def prepare_stream(
         self,

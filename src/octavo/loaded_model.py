@@ -29,6 +29,7 @@ from octavo.kv_cache.prefix_index import PrefixIndex
 from octavo.model.config import ModelConfig
 from octavo.program.cost import kv_bytes_per_token, uniform_weights
 from octavo.program.ops import Program
+from octavo.sampling_params import Sampling
 from octavo.tokenizer import Tokenizer
 from octavo.weights import library
 from octavo.weights.fingerprint import fingerprint
@@ -54,6 +55,7 @@ class ModelInfo:
     block_size: int
     threads: int
     isa: str
+    sampling: Sampling | None  # what the file recommends
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +117,7 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
         k_dtype=config.k_dtype,
         v_dtype=config.v_dtype,
     )
-    limits = EngineLimits(
-        plan.context, tokenizer.eos_ids, header.temperature, kv_idle=config.kv_idle
-    )
+    limits = EngineLimits(plan.context, tokenizer.eos_ids, kv_idle=config.kv_idle)
     engine = make_engine(
         runner, program, config, plan, limits, namespace, weight_bytes=weights.nbytes()
     )
@@ -132,6 +132,7 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
         block_size=config.block_size,
         threads=pool.size,
         isa=runner.isa,
+        sampling=header.sampling(),
     )
     return LoadedModel(config, header.config, program, tokenizer, runner, engine, info)
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from octavo.errors import UsageError
 from octavo.records import CacheRecord
-from octavo.sampling_params import SamplingParams
+from octavo.sampling_params import Sampling, SamplingParams
 from octavo.values import settle
 
 FinishReason = Literal["stop", "length", "abort", "deadline", "error"]
@@ -92,7 +92,7 @@ class Request:
     options: RequestOptions
     prompt_token_ids: tuple[int, ...]
     seed: int
-    temperature: float
+    sampling: Sampling
     max_tokens: int  # at least 1, of params that draw nothing too
     sequences: list[Sequence] = field(default_factory=list)
     prompt_logprobs: list[TokenLogprobs | None] = field(default_factory=list)
@@ -170,6 +170,7 @@ class RequestOutput:
     seed: int
     prompt_logprobs: tuple[TokenLogprobs | None, ...] | None = None  # the first has none
     error: str | None = None  # why finish_reason is "error"
+    sampling: Sampling | None = None  # what shaped the draws; beams are not drawn
 
     def to_dict(self) -> dict[str, object]:
         """The same names as plain data, for JSON."""

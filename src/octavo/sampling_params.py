@@ -4,7 +4,7 @@ made."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from octavo.errors import UsageError, unknown_option
 from octavo.values import plain, settle
@@ -16,9 +16,31 @@ _NOT_WITH_BEAMS = (
 
 
 @dataclass(frozen=True, slots=True)
+class Sampling:
+    """What shapes a draw, every value decided. As it is made, nothing shapes it."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+
+    @property
+    def greedy(self) -> bool:
+        """As float32, like the kernels: what is too small for it is 0."""
+        return self.temperature <= 2.0**-150
+
+
+_PLAIN = Sampling()
+
+
+@dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """None means: `max_tokens` up to the context, `temperature` as the model says (else 1.0),
-    `seed` drawn.
+    """None means: `max_tokens` up to the context, `seed` drawn, and from `temperature` to
+    `frequency_penalty` what the model's file recommends, else 1.0 and nothing else (`Sampling`).
+    What was used is recorded in the output.
 
     A seed drawn at admission is recorded in the output, so that any answer can be repeated.
     `max_tokens` 0 draws nothing: with `prompt_logprobs`, and only with them, it scores the prompt.
@@ -28,14 +50,13 @@ class SamplingParams:
 
     max_tokens: int | None = None
     temperature: float | None = None  # 0 = greedy
-    top_k: int = 0  # 0 = all
-    top_p: float = 1.0
-    min_p: float = 0.0
-    repetition_penalty: float = (
-        1.0  # over prompt and answer; > 1 discourages   (Keskar et al. 2019)
-    )
-    presence_penalty: float = 0.0  # over the answer
-    frequency_penalty: float = 0.0  # over the answer
+    top_k: int | None = None  # 0 = all
+    top_p: float | None = None  # 1 = all
+    min_p: float | None = None  # 0 = all
+    # over prompt and answer; > 1 discourages, 1 = none   (Keskar et al. 2019)
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None  # over the answer; 0 = none
+    frequency_penalty: float | None = None  # over the answer; 0 = none
     seed: int | None = None
     stop: str | Sequence[str] = ()
     stop_token_ids: Sequence[int] = ()
@@ -58,12 +79,12 @@ class SamplingParams:
         least = 1 if self.prompt_logprobs is None else 0
         _whole("max_tokens", self.max_tokens, least, 2**31 - 1, optional=True)
         _real("temperature", self.temperature, 0.0, 100.0, optional=True)
-        _whole("top_k", self.top_k, 0, 2**31 - 1)
-        _real("top_p", self.top_p, 0.0, 1.0, above=True)
-        _real("min_p", self.min_p, 0.0, 1.0)
-        _real("repetition_penalty", self.repetition_penalty, 0.0, 100.0, above=True)
-        _real("presence_penalty", self.presence_penalty, -2.0, 2.0)
-        _real("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
+        _whole("top_k", self.top_k, 0, 2**31 - 1, optional=True)
+        _real("top_p", self.top_p, 0.0, 1.0, above=True, optional=True)
+        _real("min_p", self.min_p, 0.0, 1.0, optional=True)
+        _real("repetition_penalty", self.repetition_penalty, 0.0, 100.0, above=True, optional=True)
+        _real("presence_penalty", self.presence_penalty, -2.0, 2.0, optional=True)
+        _real("frequency_penalty", self.frequency_penalty, -2.0, 2.0, optional=True)
         _whole("seed", self.seed, 0, 2**64 - 1, optional=True)
         _whole("logprobs", self.logprobs, 0, 20, optional=True)
         _whole("prompt_logprobs", self.prompt_logprobs, 0, 20, optional=True)
@@ -94,8 +115,23 @@ class SamplingParams:
 
     def _refuse_unless_default(self, name: str, why: str) -> None:
         value = getattr(self, name)
-        if value != next(f.default for f in fields(self) if f.name == name):
+        default = next(f.default for f in fields(self) if f.name == name)
+        if value not in (default, getattr(_PLAIN, name, default)):
             raise UsageError(f"{name}={value!r}: {why}")
+
+    def filled(self, recommended: Sampling | None) -> SamplingParams:
+        """These, and where they do not say how to draw, what is recommended, if anything is. Beams
+        are searched, so that nothing is recommended for them."""
+        if recommended is None or self.beam_width:
+            return self
+        given = {f.name: getattr(self, f.name) for f in fields(recommended)}
+        open_ = [name for name, value in given.items() if value is None]
+        return replace(self, **{name: getattr(recommended, name) for name in open_})
+
+    def sampling(self) -> Sampling:
+        """How to draw; where nothing is said, nothing shapes the draw."""
+        given = {f.name: getattr(self, f.name) for f in fields(_PLAIN)}
+        return Sampling(**{name: value for name, value in given.items() if value is not None})
 
     @classmethod
     def parse(cls, options: Mapping[str, object]) -> SamplingParams:

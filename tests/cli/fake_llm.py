@@ -55,7 +55,7 @@ class FakeLLM:
     tokenizer: NoControl = field(default_factory=NoControl)
     info: SimpleNamespace = field(
         default_factory=lambda: SimpleNamespace(
-            kv_blocks=8, block_size=32, block_bytes=1024, context=128
+            kv_blocks=8, block_size=32, block_bytes=1024, context=128, sampling=None
         )
     )
 

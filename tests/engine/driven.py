@@ -43,9 +43,10 @@ class Driven:
         self, prompt: Sequence[int], max_tokens: int = 9, *, priority: int = 0, salt: str = "",
         **params: object,
     ) -> Request:  # fmt: skip
+        asked = SamplingParams.parse({"temperature": 0, **params})
         request = Request(
-            self._num_added, SamplingParams.parse(params), RequestOptions(priority, None, salt),
-            tuple(prompt), seed=0, temperature=0.0, max_tokens=max_tokens,
+            self._num_added, asked, RequestOptions(priority, None, salt),
+            tuple(prompt), seed=0, sampling=asked.sampling(), max_tokens=max_tokens,
         )  # fmt: skip
         self.scheduler.add(request, NAMESPACE)
         self._num_added += 1

@@ -25,10 +25,10 @@ PROMPT = TEXT[:37]
 
 def by_hand(prompt: list[int], index: int, count: int, **params: object) -> list[int]:
     """`count` tokens of answer `index`."""
-    checked = SamplingParams.parse(params)
+    checked = SamplingParams.parse({"temperature": 0, **params})
     request = Request(
         0, checked, RequestOptions(), tuple(prompt), seed=checked.seed or 0,
-        temperature=float(np.float32(checked.temperature or 0)), max_tokens=count,
+        sampling=checked.sampling(), max_tokens=count,
     )  # fmt: skip
     one = Sequence(request, index, [*prompt])
     request.sequences = [one, one]  # more than one: they have parted
@@ -81,7 +81,7 @@ def test_a_temperature_is_a_float32_and_one_too_small_for_it_is_greedy() -> None
     tiny = add(engine, PROMPT, max_tokens=6, temperature=1e-50, seed=3)
     warm = add(engine, PROMPT, max_tokens=1, temperature=0.7, seed=3)
     run(engine)
-    assert (tiny.temperature, warm.temperature) == (0.0, float(np.float32(0.7)))
+    assert (tiny.sampling.greedy, warm.sampling.greedy) == (True, False)
     assert tiny.sequences[0].completion_token_ids == by_hand(PROMPT, 0, 6, temperature=0)
 
 

@@ -22,7 +22,7 @@ def test_a_sequence_that_caught_up_has_its_last_row_sampled() -> None:
     it = Driven(32, max_rows=16)
     it.add(text(0, 3), n=2)
     it.step()
-    it.add(text(1, 5), temperature=0.5)
+    it.add(text(1, 5))
     it.add(text(2, 20))
     plan = it.plan()
     assert [(s.begin, s.end) for s in plan.scheduled] == [(3, 4), (3, 4), (0, 5), (0, 9)]
@@ -30,7 +30,7 @@ def test_a_sequence_that_caught_up_has_its_last_row_sampled() -> None:
     assert [(r.row, r.position, r.want, r.samples) for r in rows] == [
         (0, 3, Want.ARGMAX, True),
         (1, 3, Want.ARGMAX, True),
-        (6, 4, Want.ARGMAX, True),  # greedy by the request's temperature; the last has 11 to go
+        (6, 4, Want.ARGMAX, True),  # the last has 11 to go
     ]
     batch = step_batch(plan, rows, num_groups=1, top_k=0)
     assert batch.output_rows.tolist() == [0, 1, 6]

@@ -17,10 +17,10 @@ FLAT = np.zeros(VOCAB, np.float32)
 
 
 def sequence(prompt: list[int], answer: list[int], **options: object) -> Sequence:
-    params = SamplingParams.parse(options)
+    params = SamplingParams.parse({"temperature": 0, **options})
     request = Request(
         0, params, RequestOptions(), tuple(prompt), seed=5,
-        temperature=params.temperature or 0.0, max_tokens=9,
+        sampling=params.sampling(), max_tokens=9,
     )  # fmt: skip
     request.sequences[0].tokens += answer
     return request.sequences[0]

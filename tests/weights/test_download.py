@@ -82,6 +82,7 @@ def test_chunks_from_a_directory_are_joined_in_order(
 PULL_AND_TELL = """
 import sys
 from pathlib import Path
+from octavo.sampling_params import Sampling
 from octavo.weights.download import pull_model
 from octavo.weights.library import Chunk, LibraryModel
 model = eval(sys.argv[1])

@@ -10,21 +10,29 @@ import pytest
 
 from octavo import LLM, SamplingParams
 from octavo.errors import ModelFormatError, UnsupportedModelError
+from octavo.sampling_params import Sampling
 from octavo.weights.model_header import read_header
 from tests.cli.tiny_model import write_tiny_model
 from tests.weights.gguf_bytes import ARRAY, F32, STRING, U32, entry, string, u32, u64
 
 
-def test_the_models_own_temperature(tmp_path: Path) -> None:
-    assert read_header(write_tiny_model(tmp_path / "tiny.gguf")).temperature == 1.0
+def test_the_sampling_that_a_file_recommends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "tiny.gguf"
+    assert read_header(write_tiny_model(path)).sampling() is None
 
-    def with_temperature(value: float) -> float:
-        temp = entry("general.sampling.temp", F32, struct.pack("<f", value))
-        return read_header(write_tiny_model(tmp_path / "warm.gguf", more=[temp])).temperature
+    def recommending(temperature: float) -> Sampling | None:
+        entries = [
+            entry("general.sampling.temp", F32, struct.pack("<f", temperature)),
+            entry("general.sampling.top_k", U32, u32(40)),
+        ]
+        return read_header(write_tiny_model(path, more=entries)).sampling()
 
-    assert with_temperature(0.5) == 0.5
-    with pytest.raises(ModelFormatError, match="temp': expected 0 to 100, found -1"):
-        with_temperature(-1.0)
+    assert recommending(0.7) == Sampling(temperature=0.7, top_k=40)
+    assert recommending(-1.0) is None
+    (said,) = caplog.messages
+    assert said.startswith(f"{path}: the sampling that it recommends is not used: temperature=-1.0")
 
 
 def test_an_unknown_architecture_is_refused_by_name(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from octavo.bench.rounds import Demand
 from octavo.program.cost import Work, cost
 from octavo.program.ops import Program
 from octavo.request import RequestOutput
-from octavo.sampling_params import SamplingParams
+from octavo.sampling_params import Sampling, SamplingParams
 
 if TYPE_CHECKING:
     from octavo.llm import LLM
@@ -94,6 +94,7 @@ def timed_generation(llm: LLM, context: int, tokens: int, seed: int) -> tuple[fl
 
 def _generate(llm: LLM, context: int, tokens: int, seed: int) -> RequestOutput:
     prompt = random_prompt(llm.model_config.vocab_size, context, seed)
-    params = SamplingParams(max_tokens=tokens, temperature=0.0, ignore_eos=True)
+    greedy = SamplingParams(max_tokens=tokens, temperature=0.0, ignore_eos=True)
+    params = greedy.filled(Sampling())  # whatever the model's file recommends
     (output,) = llm.generate([prompt], params)
     return output

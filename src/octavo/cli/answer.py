@@ -12,9 +12,11 @@ from octavo.cli.figures import number, size
 from octavo.cli.screen import one_line
 from octavo.errors import UsageError, counted
 from octavo.request import RequestOutput
-from octavo.sampling_params import SamplingParams
+from octavo.sampling_params import Sampling, SamplingParams
+from octavo.weights.library import LIBRARY
 
 if TYPE_CHECKING:
+    from octavo.llm import LLM
     from octavo.tokenizer import Tokenizer
 
 System = Annotated[str | None, typer.Option(help="A system message before the prompt.")]
@@ -25,6 +27,8 @@ Quiet = Annotated[
     bool, typer.Option("--quiet", help="Leave out the figures: memory at the start, speed after.")
 ]
 
+_FALLBACK = Sampling(temperature=0.7, top_p=0.9)  # of a model whose makers say nothing
+
 
 def read_template(path: Path | None) -> str | None:
     if path is None:
@@ -33,6 +37,13 @@ def read_template(path: Path | None) -> str | None:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--chat-template: cannot read {path}: {error}") from None
+
+
+def fill_sampling(given: SamplingParams, model: str, llm: LLM) -> SamplingParams:
+    """What the flags leave open is as the model's makers say: of a library model, or in its
+    file."""
+    known = LIBRARY.get(model)
+    return given.filled(known.sampling if known else llm.info.sampling or _FALLBACK)
 
 
 def check_logprobs(sampling: SamplingParams, json: bool) -> None:

@@ -20,6 +20,7 @@ from octavo.cli.answer import (
     check_logprobs,
     cut_line,
     figures_line,
+    fill_sampling,
     hidden_line,
     read_template,
 )
@@ -29,7 +30,7 @@ from octavo.cli.flags import CHAT_SAMPLING, ENGINE, AsJson, Model, check_utf8, w
 from octavo.cli.interrupt import Interrupt
 from octavo.cli.loading import open_llm
 from octavo.cli.screen import Screen
-from octavo.cli.stats import Stats, cache_line, kv_line, say_memory, stats_text
+from octavo.cli.stats import Stats, cache_line, kv_line, sampling_line, say_memory, stats_text
 from octavo.cli.transcript import Transcript
 from octavo.errors import OctavoError, PromptTooLongError, UsageError, counted
 from octavo.request import RequestOptions, RequestOutput
@@ -73,6 +74,9 @@ def chat(
 
     A line is a message. Several lines are one where they are pasted, or stand between \"\"\". What
     was said can be called back with the arrow keys, in later chats too.
+
+    Where no flag says how tokens are drawn, it is as the model's makers recommend, else with
+    temperature 0.7 and top-p 0.9; /stats tells what it is.
     """
     screen = Screen(json, quiet)
     check_logprobs(sampling, json)
@@ -84,6 +88,7 @@ def chat(
     # Refuses a model without a template, or a template that fails, before the first line.
     llm.encode_chat([{"role": "user", "content": "?"}], chat_template=template)
     user = ChatInput()
+    sampling = fill_sampling(sampling, model, llm)
     conversation = Conversation(llm, user, screen, sampling, template)
     conversation.set_system(system)
     if user.at_terminal:
@@ -248,8 +253,9 @@ class Conversation:
             self._screen.figures(figures_line(output))
 
     def show_stats(self) -> None:
-        """How the last turn met the cache, and the engine's figures."""
-        lines = [cache_line(self.turns[-1])] if self.turns else []
+        """How answers are drawn, how the last turn met the cache, and the engine's figures."""
+        lines = [sampling_line(self._sampling.sampling())]
+        lines += [cache_line(self.turns[-1])] if self.turns else []
         self._screen.note("\n".join([*lines, kv_line(self._llm.info), stats_text(self._llm)]))
 
 

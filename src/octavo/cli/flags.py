@@ -73,9 +73,14 @@ class Flag:
 
 SAMPLING = (
     Flag("max_tokens", int, "Stop after this many tokens; default: at the end of the context."),
-    Flag("temperature", float, "0 takes the likeliest token; default: as the model says, else 1."),
+    Flag("temperature", float, "0 takes the likeliest token; default: the makers', else 0.7."),
     Flag("top_k", int, "Draw from this many likeliest tokens; 0 = all."),
-    Flag("top_p", float, "Draw from the likeliest tokens that make up this probability."),
+    Flag(
+        "top_p",
+        float,
+        "Draw from the likeliest tokens that make up this probability; default: the makers', else "
+        "0.9.",
+    ),
     Flag("min_p", float, "Leave out tokens below this share of the likeliest one's probability."),
     Flag("repetition_penalty", float, "Above 1 discourages tokens of the prompt and the answer."),
     Flag("presence_penalty", float, "Subtracted from the logits of tokens in the answer."),

@@ -17,6 +17,7 @@ from octavo.cli.answer import (
     check_logprobs,
     cut_line,
     figures_line,
+    fill_sampling,
     hidden_line,
     read_template,
 )
@@ -24,7 +25,7 @@ from octavo.cli.figures import number
 from octavo.cli.flags import ENGINE, REQUEST, SAMPLING, AsJson, Model, check_utf8, with_flags
 from octavo.cli.loading import open_llm
 from octavo.cli.screen import Screen
-from octavo.cli.stats import Stats, cache_line, kv_line, say_memory, stats_text
+from octavo.cli.stats import Stats, cache_line, kv_line, sampling_line, say_memory, stats_text
 from octavo.cli.trace import StepTrace
 from octavo.errors import UsageError
 from octavo.request import Completion, RequestOptions, RequestOutput, StreamChunk
@@ -73,6 +74,9 @@ def run(
 ) -> None:
     r"""Answer one prompt. A library model that is missing is pulled first.
 
+    Where no flag says how tokens are drawn, it is as the model's makers recommend, else with
+    temperature 0.7 and top-p 0.9; --stats tells what it was.
+
     Control characters of an answer, but newlines and tabs, are shown as escapes such as \x1b;
     --json has the text as it is.
     """
@@ -87,6 +91,7 @@ def run(
     template = read_template(chat_template)
     llm = open_llm(model, engine)
     say_memory(screen, llm.info)
+    sampling = fill_sampling(sampling, model, llm)
     plain = raw or (template is None and llm.tokenizer.spec.chat_template is None)
     if plain and system is not None:
         raise UsageError(
@@ -113,7 +118,8 @@ def run(
         screen.note(cut)
     screen.figures(figures_line(output))
     if stats:
-        screen.note("\n".join([cache_line(output), kv_line(llm.info), stats_text(llm)]))
+        lines = [sampling_line(output.sampling), cache_line(output)]
+        screen.note("\n".join([*lines, kv_line(llm.info), stats_text(llm)]))
     found = output.to_dict()
     if trace is not None:
         found["steps"] = [asdict(record) for record in trace.records]

@@ -1,13 +1,15 @@
-"""What `--stats` prints: how a prompt met the cache, what memory there is, the engine's figures.
+"""What `--stats` prints: how tokens were drawn, how a prompt met the cache, what memory there is,
+the engine's figures.
 
-All of it is read from RequestOutput.cache, ModelInfo and `llm.stats()`, and said in words, with
-units; --json has the names and plain numbers.
+All of it is read from RequestOutput, ModelInfo and `llm.stats()`, and said in words, with units;
+--json has the names and plain numbers.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +19,7 @@ from octavo.cli.screen import Screen
 from octavo.errors import counted
 from octavo.records import CacheReason, CacheRecord, CacheSource
 from octavo.request import RequestOutput
+from octavo.sampling_params import Sampling
 
 if TYPE_CHECKING:
     from octavo.llm import LLM
@@ -38,6 +41,18 @@ def say_memory(screen: Screen, info: ModelInfo) -> None:
     """Tell a terminal what memory there is before it is used."""
     if sys.stderr.isatty():
         screen.figures(kv_line(info))
+
+
+def sampling_line(sampling: Sampling | None) -> str:
+    """How tokens are drawn: what shapes the draw, by the names of the flags."""
+    if sampling is None:
+        return "sampling: none, beams are searched"
+    values = asdict(sampling)
+    shaping = [n for n, v in values.items() if n == "temperature" or v != getattr(Sampling(), n)]
+    if sampling.greedy:
+        shaping = [n for n in shaping if n.endswith(("temperature", "penalty"))]
+    parts = [f"{name.replace('_', '-')} {number(values[name])}" for name in shaping]
+    return f"sampling: {', '.join(parts)}"
 
 
 def cache_line(output: RequestOutput) -> str:

@@ -19,8 +19,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from octavo.batch import StepOutput, Want
 from octavo.engine.beam import BeamSearch
 from octavo.engine.growth import Growth
@@ -49,7 +47,6 @@ class EngineLimits:
 
     context: int
     eos_ids: frozenset[int]
-    default_temperature: float
     kv_idle: float = float("inf")  # seconds
 
 
@@ -106,17 +103,13 @@ class Engine:
         checked). Raises UsageError, and OutOfMemoryError if it can never fit."""
         assert 0 < len(prompt) <= self._limits.context
         room = self._limits.context - len(prompt) + 1  # the last token drawn is never computed
-        temperature = params.temperature
-        if temperature is None:
-            temperature = self._limits.default_temperature
         request = Request(
             id=self._num_added,
             params=params,
             options=options,
             prompt_token_ids=tuple(prompt),
             seed=secrets.randbits(64) if params.seed is None else params.seed,
-            # as float32, like the kernels: what is too small for it is greedy
-            temperature=float(np.float32(temperature)),
+            sampling=params.sampling(),
             # one that draws nothing takes the slots of one token: it is never computed
             max_tokens=min(room, room if params.max_tokens is None else params.max_tokens or 1),
         )

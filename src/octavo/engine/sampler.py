@@ -43,7 +43,7 @@ class Sampler:
         request = sequence.request
         if request.params.beam_width:
             return Want.TOP_K, NO_EDITS
-        plain = request.temperature == 0 and request.params.logprobs is None
+        plain = request.sampling.greedy and request.params.logprobs is None
         return Want.ARGMAX if plain else Want.LOGITS, penalties(sequence)
 
     def draw(self, sequence: Seq, logits: FloatArray, lse: float, edits: Edits) -> list[Draw]:
@@ -65,12 +65,12 @@ class Sampler:
 
     def _draw(self, sequence: Seq, index: int, logits: FloatArray) -> int:
         request = sequence.request
-        if request.temperature == 0:
+        if request.sampling.greedy:
             return int(self._best(logits, 1)[0][0])
-        p = request.params
+        p = request.sampling
         u = uniform(request.seed, index, sequence.num_tokens)
         return native.sample(
-            self._isa, logits, request.temperature, p.top_k, p.top_p, p.min_p, u, self._scratch
+            self._isa, logits, p.temperature, p.top_k, p.top_p, p.min_p, u, self._scratch
         )
 
     def _best(self, logits: FloatArray, count: int) -> tuple[IntArray, FloatArray]:
@@ -97,7 +97,7 @@ def answers(sequence: Seq) -> Sequence[int]:
 def penalties(sequence: Seq) -> Edits:
     """Repetition over prompt and answer; presence and frequency over the answer. Sorted by
     token."""
-    p = sequence.request.params
+    p = sequence.request.sampling
     answer = p.presence_penalty != 0 or p.frequency_penalty != 0
     if p.repetition_penalty == 1 and not answer:
         return NO_EDITS

@@ -74,7 +74,7 @@ class Trial:
         plan = MemoryPlan(num_blocks * config.block_size, num_blocks, self.runner.block_bytes)
         self._engine = make_engine(
             self.runner, subject.program, config, plan,
-            EngineLimits(subject.context, frozenset(), 0.0),
+            EngineLimits(subject.context, frozenset()),
             Namespace("verify", "", config.k_dtype, config.v_dtype),
             weight_bytes=subject.weights.nbytes(),
         )  # fmt: skip

