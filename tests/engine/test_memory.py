@@ -53,6 +53,16 @@ def test_a_context_that_was_asked_for_is_never_clamped() -> None:
         plan(kv_memory=BLOCK - 1)
 
 
+def test_a_larger_budget_is_advised_only_where_there_may_be_one(
+    machine: Callable[[int], None],
+) -> None:
+    machine(108)  # 8 beside the weights, and a budget of 4
+    with pytest.raises(OutOfMemoryError, match=": lower context or raise kv_memory$"):
+        plan(context=8 * 32)
+    with pytest.raises(OutOfMemoryError, match=": lower context or free memory$"):
+        plan(context=9 * 32)
+
+
 def test_an_explicit_budget_beyond_what_the_weights_leave_is_refused_with_both_numbers() -> None:
     assert plan(kv_memory=900 * BLOCK) == MemoryPlan(1024, 900, BLOCK)
     with pytest.raises(OutOfMemoryError) as error:

@@ -53,13 +53,18 @@ def plan_memory(
     if num_blocks < needed and config.context is not None:
         raise OutOfMemoryError(
             f"a context of {counted(wanted, 'token')} needs {needed * block:,} bytes of KV, "
-            f"the budget is {budget:,}: lower context or raise kv_memory"
+            f"the budget is {budget:,}: lower context or {_way_to(needed * block, room)}"
         )
     if num_blocks < 1:
         raise OutOfMemoryError(
-            f"one KV block takes {block:,} bytes, the budget is {budget:,}: raise kv_memory"
+            f"one KV block takes {block:,} bytes, the budget is {budget:,}: {_way_to(block, room)}"
         )
     return MemoryPlan(min(wanted, num_blocks * config.block_size), num_blocks, block)
+
+
+def _way_to(budget: int, room: int) -> str:
+    """What gives the KV pages so many bytes, where a budget may be as large as `room`."""
+    return "raise kv_memory" if budget <= room else "free memory"
 
 
 def _room_beside(weight_bytes: int) -> int:
