@@ -57,9 +57,9 @@ def test_a_larger_budget_is_advised_only_where_there_may_be_one(
     machine: Callable[[int], None],
 ) -> None:
     machine(108)  # 8 beside the weights, and a budget of 4
-    with pytest.raises(OutOfMemoryError, match=": lower context or raise kv_memory$"):
+    with pytest.raises(OutOfMemoryError, match=r": lower context or raise kv_memory$"):
         plan(context=8 * 32)
-    with pytest.raises(OutOfMemoryError, match=": lower context or free memory$"):
+    with pytest.raises(OutOfMemoryError, match=r": lower context or free memory$"):
         plan(context=9 * 32)
 
 
