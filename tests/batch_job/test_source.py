@@ -37,6 +37,18 @@ def test_windows_files_begin_with_a_mark_and_end_lines_with_two_characters(tmp_p
         assert [source.read(i).custom_id for i in range(2)] == ["a", "b"]
 
 
+def test_a_mark_alone_is_a_blank_line(tmp_path):
+    (tmp_path / "in").write_text("\ufeff\r\n" + plain("a", "one"), encoding="utf-8")
+    with Source(tmp_path / "in") as source:
+        assert (len(source), source.number(0), source.faults) == (1, 2, {})
+
+
+def test_a_file_in_utf_16_is_refused_once_with_what_it_is(tmp_path):
+    (tmp_path / "in").write_bytes(f"\ufeff{plain('a', 'one')}\n".encode("utf-16-le"))
+    with pytest.raises(UsageError, match="in is UTF-16: save it as UTF-8"):
+        Source(tmp_path / "in")
+
+
 def test_a_mark_that_does_not_begin_the_file_is_no_json(tmp_path):
     path = write(tmp_path / "in", plain("a", "one"), "\ufeff" + plain("b", "two"))
     with Source(path) as source:

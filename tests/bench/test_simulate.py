@@ -54,6 +54,11 @@ def test_blank_lines_are_passed_over_and_counted(tmp_path):
     path = tmp_path / "trace.jsonl"
     path.write_bytes(f"{line(1, [0])}\r\n\r\n  \n{line(1, [0])}\n\n".encode())
     assert read_trace(path) == requests((1, [0]), (1, [0]))
+    path.write_bytes(b"\xef\xbb\xbf" + f"{line(1, [0])}\r\n".encode())
+    assert read_trace(path) == requests((1, [0]))
+    path.write_bytes(f"\ufeff{line(1, [0])}".encode("utf-16-le"))
+    with pytest.raises(UsageError, match=r"trace\.jsonl is UTF-16: save it as UTF-8"):
+        read_trace(path)
     path.write_text("\n\n[1]\n")
     with pytest.raises(TraceError, match=r"trace\.jsonl, line 3: expected a JSON object"):
         read_trace(path)

@@ -127,6 +127,11 @@ def test_version(octavo):
         (["run"], ["MODEL", "; `octavo run --help` lists what there is"]),
         (["bench"], ["; `octavo bench --help` lists what there is"]),
         (["run", "m", "hi", "--top-k", "many"], ["--top-k", "; `octavo run --help` lists"]),
+        (["run", "m", "-5 degrees"], ["-5; ", "; if the prompt begins with it, put -- before the"]),
+        (["run", "m", "- a list"], ["-; ", "; if the prompt begins with it, put -- before the"]),
+        (["run", "m", "--what is it?"], ["; if the prompt begins with it, put -- before the"]),
+        (["run", "m", "what", "is", "it?"], ["(is it?)", "several words needs quotes around it"]),
+        (["run", "m", "--temprature", "1"], ["--temperature); `octavo run --help` lists what"]),
         (
             ["run", "m", "hi", "--temperature", "-1"],
             ["octavo: temperature=-1.0: expected a number from 0 to 100"],
@@ -143,6 +148,14 @@ def test_bad_usage_is_one_line_that_says_what_to_do(octavo, arguments, said):
     assert result.err.startswith("octavo: ")
     assert result.err.count("\n") == 1
     assert all(words in result.err for words in said)
+
+
+def test_a_prompt_may_begin_with_a_dash_behind_two(octavo, tiny):
+    found = octavo("run", tiny, "--raw", "--max-tokens", "1", "--json", "--", "-5").json
+    assert len(found["prompt_token_ids"]) == 2
+    hint = octavo("run", tiny, "--wrong").err
+    assert "--wrong" in hint
+    assert "before the prompt" not in hint  # it looks like a flag and like nothing else
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,17 @@ def test_quiet_leaves_out_the_figures(octavo, fake):
     assert (result.out, result.err) == ("Hello\n", "")
 
 
+def test_piped_lines_lose_the_mark_and_the_line_ends_of_an_editor(octavo, fake):
+    result = octavo("chat", "m", "--json", stdin=b"\xef\xbb\xbf/system abc\r\none\r\n")
+    texts = [m["content"] for m in result.json["messages"]]
+    assert texts == ["abc", "one", "Hello"]
+
+
+def test_piped_lines_in_utf_16_say_so(octavo, fake):
+    result = octavo("chat", "m", stdin="\ufeffone".encode("utf-16-le"))
+    assert result.err == "octavo: the line is UTF-16: give it as UTF-8\n"
+
+
 def test_an_unknown_command_is_said_and_survived(octavo, fake):
     result = octavo("chat", "m", stdin="/rest\none\n")
     assert (result.code, result.out) == (0, "Hello\n")

@@ -80,6 +80,38 @@ def test_a_template_file_replaces_the_models(octavo, tiny, tmp_path):
     assert found["prompt_token_ids"] == ids("Q: hi A:")
 
 
+def test_a_template_file_loses_its_mark_too(octavo, tiny, tmp_path):
+    template = tmp_path / "t.jinja"
+    template.write_bytes(b"\xef\xbb\xbfQ:\r\n{{ messages[0]['content'] }}")
+    found = octavo("run", tiny, "hi", *GREEDY, "--chat-template", str(template), "--json").json
+    assert found["prompt_token_ids"] == ids("Q:\nhi")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (None, " is a folder: give the file in it"),
+        (b"GGUF\3\0\0\0", " is a binary file: a chat template is text"),
+        (b"{{ \xe4 }}", " is not UTF-8 at byte 3"),
+        ("\ufeffx".encode("utf-16-be"), " is UTF-16: save it as UTF-8"),
+        (b"x" * 2**20 + b"x", " is larger than 1 MiB: no chat template is"),
+    ],
+)
+def test_what_is_no_template_is_refused_in_plain_words(octavo, tiny, tmp_path, data, said):
+    path = tmp_path / "template"
+    path.mkdir() if data is None else path.write_bytes(data)
+    for verb in (["run", tiny, "hi"], ["chat", tiny], ["batch", "in", "out"]):
+        result = octavo(*verb, "--chat-template", str(path))
+        assert (result.code, result.err) == (2, f"octavo: --chat-template {path}{said}\n")
+
+
+def test_a_template_that_is_not_there_is_told(octavo, tiny):
+    result = octavo("run", tiny, "hi", "--chat-template", "/no/such")
+    assert (result.code, result.err) == (
+        2, "octavo: --chat-template /no/such: there is no such file\n"
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("dash", [[], ["-"]])
 def test_standard_input_is_a_prompt_without_the_newline_of_echo(octavo, tiny, dash):
     found = octavo("run", tiny, *dash, *GREEDY, "--raw", "--json", stdin="two\nlines\n\n").json
@@ -90,6 +122,16 @@ def test_standard_input_that_is_not_utf_8_is_refused_with_its_place(octavo, tiny
     result = octavo("run", tiny, stdin=b"ab\xff")
     assert (result.code, result.out) == (2, "")
     assert result.err == "octavo: the prompt on standard input is not UTF-8 at byte 2\n"
+
+
+def test_standard_input_loses_the_mark_and_the_line_ends_of_an_editor(octavo, tiny):
+    found = octavo(
+        "run", tiny, *GREEDY, "--raw", "--json", stdin=b"\xef\xbb\xbftwo\r\nlines\r\n"
+    ).json
+    assert found["prompt_token_ids"] == ids("two\nlines")
+    result = octavo("run", tiny, stdin="\ufeffhi".encode("utf-16-le"))
+    said = "octavo: the prompt on standard input is UTF-16: save it as UTF-8\n"
+    assert (result.code, result.err) == (2, said)
 
 
 def test_a_prompt_argument_that_is_not_utf_8_is_refused(octavo, tiny):
@@ -148,6 +190,26 @@ def test_control_tokens_inside_an_answer_are_told_and_a_stop_string_may_name_one
     assert "not shown" not in found.err  # it was asked for
     ended = octavo("run", tiny, "hello", *flags)
     assert "[drawn, not shown: <|im_start|>]\n" in ended.err  # not what ended it
+
+
+def test_escapes_of_a_stop_string_are_read_and_no_others(octavo, monkeypatch):
+    given = []
+
+    class Asked(FakeLLM):
+        def stream(self, prompt, params, options=None):
+            given.append(params.stop)
+            return super().stream(prompt, params, options)
+
+    monkeypatch.setattr("octavo.cli.run.open_llm", lambda model, engine: Asked(["Hel"]))
+    stops = {r"\n": "\n", r"a\r\n\tb": "a\r\n\tb", r"\\n": r"\n", r"\\\\": r"\\", "\n": "\n"}
+    flags = [word for stop in stops for word in ("--stop", stop)]
+    octavo("run", "m", "hi", "--chat-template", os.devnull, *flags)
+    assert given == [tuple(stops.values())]
+    for stop, escape in ((r"\d+", r"\d"), ("a\\", "\\"), (r"\x0a", r"\x")):
+        result = octavo("run", "m", "hi", "--stop", stop)
+        known = r"there are \n, \t, \r, and \\ for a backslash"
+        said = f"octavo: --stop {stop}: {escape} is no escape: {known}\n"
+        assert (result.code, result.err) == (2, said)
 
 
 def test_several_answers_are_printed_one_after_another_each_under_a_line(octavo, tiny):

@@ -16,7 +16,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             *("errors", "values", "interrupts", "config", "durable"),
-            *("sampling_params", "request", "batch", "records"),
+            *("sampling_params", "request", "batch", "records", "given_text"),
         }
     ),
     frozenset({"program", "kernels", "tokenizer", "kv_cache"}),

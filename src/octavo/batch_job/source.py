@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from octavo.errors import UsageError
+from octavo.given_text import without_mark
 from octavo.protocol.batch import BatchLine, BatchLineError, parse_body, parse_line
 from octavo.protocol.bodies import BodyError
 from octavo.protocol.chat import ChatRequest
 from octavo.protocol.completions import CompletionRequest
-
-_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class Source:
     """`keys` has one entry a line that is not blank; what follows is by its index there."""
 
     def __init__(self, path: Path) -> None:
-        """Raises UsageError where the file cannot be read twice."""
+        """Raises UsageError where the file is no text or cannot be read twice."""
         self.path = path
         self.keys: list[bytes] = []  # of a request: the same for the same custom_id, url and body
         self.faults: dict[int, Fault] = {}
@@ -56,7 +55,7 @@ class Source:
         seen: dict[str, int] = {}
         for number, start, text in _lines(self._file):
             digest.update(text)
-            if text.strip():
+            if self._text(start, text).strip():
                 self._add(number, start, text, seen)
         self.digest = digest.hexdigest()
 
@@ -75,7 +74,7 @@ class Source:
     def read(self, index: int) -> Entry:
         """The request of a line without a fault."""
         self._file.seek(self._starts[index])
-        text = _without_bom(self._starts[index], self._file.readline())
+        text = self._text(self._starts[index], self._file.readline())
         try:
             line = parse_line(text)
         except BatchLineError:
@@ -84,12 +83,15 @@ class Source:
             raise UsageError(f"{self.path} was changed while it ran: run it again to go on")
         return Entry(line.custom_id, parse_body(line))
 
+    def _text(self, start: int, text: bytes) -> bytes:
+        return text if start else without_mark(str(self.path), text)
+
     def _add(self, number: int, start: int, text: bytes, seen: dict[str, int]) -> None:
         index, custom_id = len(self.keys), None
         self._numbers.append(number)
         self._starts.append(start)
         try:
-            line = parse_line(_without_bom(start, text))
+            line = parse_line(self._text(start, text))
             custom_id = line.custom_id
             _refuse_second(line, number, seen)
             request = parse_body(line)
@@ -121,9 +123,14 @@ def _open(path: Path) -> BinaryIO:
         file = path.open("rb")
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    if not file.seekable():
+    try:
+        if not file.seekable():
+            raise UsageError(f"{path} is a pipe, and lines are read twice: give a file")
+        without_mark(str(path), file.read(4))  # refuses other encodings before any line
+        file.seek(0)
+    except BaseException:
         file.close()
-        raise UsageError(f"{path} is a pipe, and lines are read twice: give a file")
+        raise
     return file
 
 
@@ -133,10 +140,6 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
     for number, text in enumerate(file, start=1):
         yield number, start, text
         start += len(text)
-
-
-def _without_bom(start: int, text: bytes) -> bytes:
-    return text.removeprefix(_BOM) if start == 0 else text
 
 
 def _key(content: bytes) -> bytes:

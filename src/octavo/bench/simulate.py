@@ -18,6 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from octavo.errors import TraceError, UsageError, counted
+from octavo.given_text import without_mark
 from octavo.kv_cache.block_pool import BlockPool
 from octavo.kv_cache.cost_aware import CostAware
 from octavo.kv_cache.eviction import EvictionOrder, LeastRecentlyUsed
@@ -61,6 +62,8 @@ def read_trace(path: Path) -> list[TraceRequest]:
     requests = []
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
+            if number == 1:
+                line = without_mark(str(path), line)
             if not line.strip():
                 continue
             try:

@@ -11,6 +11,7 @@ import typer
 from octavo.cli.figures import number, size
 from octavo.cli.screen import one_line
 from octavo.errors import UsageError, counted
+from octavo.given_text import decode, without_mark
 from octavo.request import RequestOutput
 from octavo.sampling_params import Sampling, SamplingParams
 from octavo.weights.library import LIBRARY
@@ -28,15 +29,27 @@ Quiet = Annotated[
 ]
 
 _FALLBACK = Sampling(temperature=0.7, top_p=0.9)  # of a model whose makers say nothing
+_TEMPLATE_BYTES = 2**20  # of a file; the templates of models have a hundredth
 
 
 def read_template(path: Path | None) -> str | None:
     if path is None:
         return None
+    what = f"--chat-template {path}"
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--chat-template: cannot read {path}: {error}") from None
+        with path.open("rb") as file:
+            data = without_mark(what, file.read(_TEMPLATE_BYTES + 1))
+    except IsADirectoryError:
+        raise UsageError(f"{what} is a folder: give the file in it") from None
+    except FileNotFoundError:
+        raise UsageError(f"{what}: there is no such file") from None
+    except OSError as error:
+        raise UsageError(f"{what} cannot be read: {error.strerror}") from None
+    if b"\0" in data:
+        raise UsageError(f"{what} is a binary file: a chat template is text")
+    if len(data) > _TEMPLATE_BYTES:
+        raise UsageError(f"{what} is larger than {size(_TEMPLATE_BYTES)}: no chat template is")
+    return decode(what, data)
 
 
 def fill_sampling(given: SamplingParams, model: str, llm: LLM) -> SamplingParams:

@@ -135,7 +135,18 @@ def _octavo(version: Version = False) -> None:
 def _usage_line(error: typer.TyperException, arguments: list[str]) -> str:
     verb = f"octavo {arguments[0]}" if arguments[0] in VERBS else "octavo"
     wrong = " ".join(error.format_message().split()).removesuffix(".")
-    return f"{wrong}; `{verb} --help` lists what there is"
+    line = f"{wrong}; `{verb} --help` lists what there is"
+    return f"{line}; {hint}" if arguments[0] == "run" and (hint := _prompt_hint(error)) else line
+
+
+def _prompt_hint(error: typer.TyperException) -> str | None:
+    """What helps where a part of the prompt was taken for something else."""
+    option = getattr(error, "option_name", "")
+    if option and (" " in option or not option.startswith("--")):
+        return "if the prompt begins with it, put -- before the prompt"
+    if "unexpected extra argument" in error.format_message():
+        return "a prompt of several words needs quotes around it"
+    return None
 
 
 def _first_cause(error: BaseException) -> str:

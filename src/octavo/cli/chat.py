@@ -81,7 +81,9 @@ def chat(
     screen = Screen(json, quiet)
     check_logprobs(sampling, json)
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")  # a bad line is then one line's error
+        # A file may begin with the mark of some editors; a bad line is one line's error.
+        encoding = None if sys.stdin.isatty() else "utf-8-sig"
+        sys.stdin.reconfigure(encoding=encoding, errors="surrogateescape")
     template = read_template(chat_template)
     llm = open_llm(model, engine)
     say_memory(screen, llm.info)

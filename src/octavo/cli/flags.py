@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -45,6 +46,9 @@ KVDtype = Annotated[str, typer.Option(help="K and V in the cache: bf16, f16, f32
 # Bits of a value. Planning knows more dtypes than the engine runs.
 KV_BITS = MappingProxyType({"f32": 32, "f16": 16, "bf16": 16})
 
+_ESCAPES = MappingProxyType({"n": "\n", "t": "\t", "r": "\r", "\\": "\\"})
+_UTF16_MARKS = ("\udcff\udcfe", "\udcfe\udcff")  # bytes that are not UTF-8, as Python hides them
+
 _METAVARS = {int: "N", float: "X", str: "TEXT", list[int]: "N", list[str]: "TEXT"}
 
 
@@ -56,6 +60,7 @@ class Flag:
     kind: Any
     help: str
     has_no: bool = False  # a switch that is also there as --no-FIELD, since its default may be on
+    has_escapes: bool = False  # a backslash and a letter stand for a character
 
     def parameter(self) -> inspect.Parameter:
         name = self.field.replace("_", "-")
@@ -89,7 +94,9 @@ SAMPLING = (
     Flag(
         "stop",
         list[str],
-        "End before this text, which may name a control token; may be given again.",
+        r"End before this text; \n, \t, \r and \\ in it are a newline, a tab, a carriage return, a "
+        "backslash; it may name a control token, and be given again.",
+        has_escapes=True,
     ),
     Flag("stop_token_ids", list[int], "End at this token id; may be given again."),
     Flag("ignore_eos", bool, "Go on past the model's end token."),
@@ -173,7 +180,7 @@ def _given(flags: tuple[Flag, ...], values: dict[str, Any]) -> dict[str, Any]:
     """Take the flags out of `values`; those that were not given are left out."""
     taken = [(flag, values.pop(flag.field)) for flag in flags]
     return {
-        flag.field: _as_text(flag, value)
+        flag.field: _as_said(flag, value)
         for flag, value in taken
         if not (value is None or value == [] or (value is False and not flag.has_no))  # 0 is given
     }
@@ -186,11 +193,26 @@ def _check_engine(given: dict[str, Any]) -> None:
         raise UsageError("--prefix-cache needs the KV cache: leave it or --no-kv-cache out")
 
 
-def _as_text(flag: Flag, value: object) -> object:
+def _as_said(flag: Flag, value: object) -> object:
+    name = f"--{flag.field.replace('_', '-')}"
     for text in value if isinstance(value, list) else [value]:
         if isinstance(text, str) and not text.isascii():
-            check_utf8(f"--{flag.field.replace('_', '-')}", text)
+            check_utf8(name, text)
+    if flag.has_escapes and isinstance(value, list):
+        return [_unescaped(name, text) for text in value]
     return value
+
+
+def _unescaped(name: str, text: str) -> str:
+    def character(escape: re.Match[str]) -> str:
+        if escape[1] not in _ESCAPES:
+            raise UsageError(
+                rf"{name} {text}: {escape[0]} is no escape: there are \n, \t, \r, and \\ for a "
+                "backslash"
+            )
+        return _ESCAPES[escape[1]]
+
+    return re.sub(r"\\(.?)", character, text, flags=re.DOTALL)
 
 
 def parse_kv_bits(text: str) -> tuple[int, int]:
@@ -208,5 +230,7 @@ def check_utf8(what: str, text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
+        if text.startswith(_UTF16_MARKS):
+            raise UsageError(f"{what} is UTF-16: give it as UTF-8") from None
         raise UsageError(f"{what} is not UTF-8 at character {error.start + 1}") from None
     return text

@@ -28,6 +28,7 @@ from octavo.cli.screen import Screen
 from octavo.cli.stats import Stats, cache_line, kv_line, sampling_line, say_memory, stats_text
 from octavo.cli.trace import StepTrace
 from octavo.errors import UsageError
+from octavo.given_text import decode
 from octavo.request import Completion, RequestOptions, RequestOutput, StreamChunk
 from octavo.sampling_params import SamplingParams
 
@@ -142,12 +143,7 @@ def _read_prompt(model: str, prompt: str | None) -> str:
         raise UsageError(
             f'no prompt: octavo run {model} "…", or pipe one in; to talk: octavo chat {model}'
         )
-    try:
-        text = sys.stdin.buffer.read().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"the prompt on standard input is not UTF-8 at byte {error.start}"
-        ) from None
+    text = decode("the prompt on standard input", sys.stdin.buffer.read())
     if not text.strip():
         raise UsageError("the prompt on standard input is empty: did what should write it fail?")
     return text.removesuffix("\n")  # the one that echo adds
