@@ -13,7 +13,7 @@ from octavo.request import RequestOptions
 
 def test_numbers_of_numpy_are_taken_and_none_is_the_default() -> None:
     given = RequestOptions(priority=np.int64(-2), deadline_ms=np.uint16(50))
-    assert repr(given) == "RequestOptions(priority=-2, deadline_ms=50, cache_salt='')"
+    assert repr(given) == repr(RequestOptions(priority=-2, deadline_ms=50))
     unset = RequestOptions(priority=None, deadline_ms=None, cache_salt=None)  # type: ignore[arg-type]
     assert unset == RequestOptions()
 
