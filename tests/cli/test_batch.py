@@ -20,7 +20,7 @@ from tests.batch_job.shouting_llm import ShoutingLLM
 
 FIGURES = re.compile(
     r"\[\d+ answered · \d+ failed · \d+ prompt tokens, \d+ cached · \d+ new"
-    r" · [\d.e-]+ s\]\n"
+    r" · [\d.]+ m?s\]\n"
 )
 
 
@@ -147,8 +147,44 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(octavo, llm, files, tin
     llm.before = lambda prompt: None
     again = octavo("batch", *arguments, "--model", tiny, "--json")
     assert again.err.startswith("2 of 3 lines were done before\n[3 answered")
+    assert re.search(r" · this run [\d.]+ m?s\]\n$", again.err)  # which answered one of them
     assert (again.code, again.json["succeeded"], again.json["done_before"]) == (0, 3, 2)
     assert llm.calls[1:] == [["one"]]
+
+
+NOTHING_DONE = "stopped: no line is done yet; the same command begins again\n"
+ALL_DONE = (
+    "stopped: 2 of 2 lines are done and kept in {out}.partial; "
+    "the same command goes on from there\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("octavo.cli.batch.pick_model", NOTHING_DONE),
+        ("octavo.cli.batch.find_or_pull", NOTHING_DONE),
+        ("octavo.cli.batch.open_llm", NOTHING_DONE),
+        ("tests.batch_job.shouting_llm.ShoutingLLM.as_completed", NOTHING_DONE),
+        ("octavo.batch_job.BatchJob.finish", ALL_DONE),
+        ("octavo.batch_job.job.sync_directory", ALL_DONE),
+        ("octavo.batch_job.journal.Journal.remove", ALL_DONE),
+    ],
+)
+def test_ctrl_c_says_how_to_go_on_wherever_it_comes(
+    octavo, llm, files, tiny, monkeypatch, where, words
+):
+    def press(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    arguments, out = files(plain("a", "one"), plain("b", "two"))
+    with monkeypatch.context() as patch:
+        patch.setattr(where, press)
+        result = octavo("batch", *arguments, "--model", tiny)
+    assert (result.code, result.out, result.err) == (130, "", words.format(out=out))
+    assert octavo("batch", *arguments, "--model", tiny).code == 0
+    assert [custom_id for custom_id, _ in said(out)] == ["a", "b"]
+    assert not out.with_name("out.jsonl.partial").exists()
 
 
 def test_an_engine_that_breaks_keeps_what_is_done_too(octavo, llm, files, tiny):
@@ -185,7 +221,8 @@ def test_a_finished_out_is_told_and_left(octavo, llm, files, tiny):
     before = out.read_bytes()
     again = octavo("batch", *arguments, "--model", tiny, "--json")
     assert again.code == 1  # a line failed, whenever that was
-    assert again.err.startswith(f"{out} has all results of {arguments[0]} already: nothing to do\n")
+    line = f"{out} has all results of {arguments[0]} already: nothing to do; 1 line failed\n"
+    assert again.err == line  # and no figures, which were of another run
     assert (again.json["succeeded"], again.json["failed"], again.json["done_before"]) == (1, 1, 2)
     assert (out.read_bytes(), len(llm.opened)) == (before, 1)
     write(out, "precious")

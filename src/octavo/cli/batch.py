@@ -16,7 +16,7 @@ import typer
 
 from octavo.batch_job import BatchJob, Outcome, Source, Summary, pick_model
 from octavo.cli.answer import Quiet, Template, read_template
-from octavo.cli.figures import number
+from octavo.cli.figures import duration
 from octavo.cli.flags import BATCH_ENGINE, AsJson, with_flags
 from octavo.cli.loading import find_or_pull, open_llm
 from octavo.cli.screen import Screen, one_line
@@ -75,22 +75,28 @@ def batch(
     screen = Screen(json, quiet)
     template = read_template(chat_template)
     began = time.monotonic()
-    with Source(source) as lines:
-        name = pick_model(lines, model)
-        origin = _origin(lines, name, given=model is not None, template=template, engine=engine)
-        with BatchJob(lines, output, model=name, origin=origin) as job:
-            llm, done_before = None, job.num_done - len(lines.faults)
-            summary = job.finished
-            if summary is None:
-                _say_start(screen, job, done_before)
-                if job.num_done < len(lines):
-                    llm = _run(screen, job, str(name), engine, template)
-                summary = job.finish()
-            else:
-                screen.note(f"{output} has all results of {source} already: nothing to do")
-        seconds = time.monotonic() - began
-        found = _found(job, name, summary, done_before, seconds)
-    screen.figures(_figures(summary, seconds))
+    job = None
+    try:
+        with Source(source) as lines:
+            name = pick_model(lines, model)
+            origin = _origin(lines, name, given=model is not None, template=template, engine=engine)
+            with BatchJob(lines, output, model=name, origin=origin) as job:
+                llm, done_before = None, job.num_done - len(lines.faults)
+                summary = job.finished
+                if summary is None:
+                    _say_start(screen, job, done_before)
+                    if job.num_done < len(lines):
+                        llm = _run(screen, job, str(name), engine, template)
+                    summary = job.finish()
+            seconds = time.monotonic() - began
+            found = _found(job, name, summary, done_before, seconds)
+    except BaseException as error:
+        _say_stop(screen, job, error)
+        raise
+    if job.finished is None:
+        screen.figures(_figures(summary, done_before, seconds))
+    else:
+        screen.note(_nothing_to_do(job, summary))
     if stats and llm is not None:
         screen.note("\n".join([kv_line(llm.info), stats_text(llm)]))
         found["stats"] = llm.stats()
@@ -137,20 +143,24 @@ def _arithmetic(config: EngineConfig) -> dict[str, str]:
 def _run(
     screen: Screen, job: BatchJob, name: str, engine: dict[str, object], template: str | None
 ) -> LLM:
-    """Answer what is left. However this ends, what is done stays done."""
-    try:
-        llm = open_llm(name, {"schedule": "longest-prefix", **engine})
-        say_memory(screen, llm.info)
-        with _progress(screen, job.num_done, len(job.source)) as show:
-            job.run(llm, show, template=template)
-    except BaseException:
-        if len(job.journal):
+    """Answer what is left."""
+    llm = open_llm(name, {"schedule": "longest-prefix", **engine})
+    say_memory(screen, llm.info)
+    with _progress(screen, job.num_done, len(job.source)) as show:
+        job.run(llm, show, template=template)
+    return llm
+
+
+def _say_stop(screen: Screen, job: BatchJob | None, error: BaseException) -> None:
+    """However a run ends, what is done stays done."""
+    if job is not None and len(job.journal):
+        if job.journal.path.exists():  # else OUT is written
             screen.note(
                 f"stopped: {job.num_done:,} of {len(job.source):,} lines are done and kept in "
                 f"{job.journal.path}; the same command goes on from there"
             )
-        raise
-    return llm
+    elif isinstance(error, KeyboardInterrupt):
+        screen.note("stopped: no line is done yet; the same command begins again")
 
 
 @contextmanager
@@ -218,13 +228,19 @@ def _found(
     }
 
 
-def _figures(summary: Summary, seconds: float) -> str:
+def _nothing_to_do(job: BatchJob, summary: Summary) -> str:
+    line = f"{job.output} has all results of {job.source.path} already: nothing to do"
+    return f"{line}; {counted(summary.failed, 'line')} failed" if summary.failed else line
+
+
+def _figures(summary: Summary, done_before: int, seconds: float) -> str:
+    """Of the whole output, but for the time."""
     prompt = counted(summary.prompt_tokens, "prompt token")
     parts = [
         f"{summary.succeeded:,} answered",
         f"{summary.failed:,} failed",
         f"{prompt}, {summary.cached_tokens:,} cached",
         f"{summary.completion_tokens:,} new",
-        f"{number(seconds)} s",
+        f"{'this run ' if done_before else ''}{duration(seconds)}",
     ]
     return "[" + " · ".join(parts) + "]"
