@@ -387,6 +387,18 @@ def test_a_model_without_a_template_is_refused_for_chat_by_name(tmp_path: Path) 
     assert llm.chat([{"role": "user", "content": "hi"}], params, chat_template=template).outputs
 
 
+def test_a_chat_may_give_its_content_in_parts_to_a_template_that_knows_none(tmp_path: Path) -> None:
+    template = "{% for m in messages %}{{ m.content }};{% endfor %}"
+    llm = LLM(write_tiny_model(tmp_path / "plain.gguf", template=template), threads=1)
+    parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
+    output = llm.chat([{"role": "user", "content": parts}], SamplingParams(max_tokens=2))
+    assert llm.tokenizer.decode(output.prompt_token_ids) == "one\ntwo;"
+    with pytest.raises(UsageError, match=r"messages\[0\]\.content: expected a string or a list"):
+        llm.chat([{"role": "user", "contents": "hi"}])
+    with pytest.raises(UsageError, match="leaves out what the user says"):
+        llm.chat([{"role": "user", "content": "hi"}], chat_template="{{ bos_token }}hi")
+
+
 def test_a_chat_answer_has_no_blank_of_spm_in_front(tmp_path: Path) -> None:
     more = spm_entries("{{ messages[-1].content }}")
     llm = LLM(write_tiny_model(tmp_path / "spm.gguf", more=more), threads=1)

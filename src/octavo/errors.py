@@ -21,7 +21,20 @@ Messages are one line that says what is wrong and what to do.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+# What JSON calls a value of this type; true and false are whole numbers to Python.
+KINDS: Mapping[type, str] = MappingProxyType(
+    {
+        bool: "true or false",
+        str: "a string",
+        int: "a whole number",
+        float: "a number",
+        list: "a list",
+        dict: "an object",
+    }
+)
 
 
 class OctavoError(Exception):
@@ -90,3 +103,11 @@ def unknown_option(what: str, name: str, known: Sequence[str]) -> UsageError:
     near = difflib.get_close_matches(name, known, n=2)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
     return UsageError(f"unknown {what} {name!r}; {hint}")
+
+
+def kind_of(value: object) -> str:
+    """What JSON calls it."""
+    if value is None:
+        return "null"
+    known = (words for kind, words in KINDS.items() if isinstance(value, kind))
+    return next(known, type(value).__name__)

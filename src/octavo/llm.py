@@ -146,8 +146,9 @@ class LLM:
         chat_template: str | None = None,
         parse_special: bool = False,
     ) -> RequestOutput:
-        """Answer a conversation: messages with `role` and `content`, in the model's template or
-        this one. Special tokens count in the template only, unless `parse_special`."""
+        """Answer a conversation: messages with `role` and `content` (a text, or a list of text
+        parts), in the model's template or this one, which gets whatever else is in them. Special
+        tokens count in the template only, unless `parse_special`."""
         tokens = self.encode_chat(
             messages, chat_template=chat_template, parse_special=parse_special
         )

@@ -95,6 +95,7 @@ def test_a_template_file_loses_its_mark_too(octavo, tiny, tmp_path):
         (b"{{ \xe4 }}", " is not UTF-8 at byte 3"),
         ("\ufeffx".encode("utf-16-be"), " is UTF-16: save it as UTF-8"),
         (b"x" * 2**20 + b"x", " is larger than 1 MiB: no chat template is"),
+        (b" \r\n", " is blank: leave it out for the model's own"),
     ],
 )
 def test_what_is_no_template_is_refused_in_plain_words(octavo, tiny, tmp_path, data, said):
@@ -110,6 +111,39 @@ def test_a_template_that_is_not_there_is_told(octavo, tiny):
     assert (result.code, result.err) == (
         2, "octavo: --chat-template /no/such: there is no such file\n"
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (
+            "{{ messages[0].value }}",
+            "octavo: the chat template leaves out what the user says: it may be another model's;"
+            " give the right one with --chat-template (chat_template=)\n",
+        ),
+        (
+            "{{ 'a' * 2000000000 }}",
+            "octavo: the chat template failed: it makes a value of more than 16 MiB\n",
+        ),
+        (
+            "{% for i in range(100000) %}" + "a" * 1000 + "{% endfor %}",
+            "octavo: the prompt has at least ",
+        ),
+        (
+            "{{ " + "(" * 500 + " }}",
+            "octavo: the chat template does not compile: it is nested too deeply, or calls itself"
+            " without end\n",
+        ),
+    ],
+)
+def test_a_template_that_is_no_good_is_one_line(octavo, tiny, tmp_path, template, said):
+    path = tmp_path / "t.jinja"
+    path.write_text(template)
+    for command in (("run", tiny, "hi"), ("chat", tiny)):
+        result = octavo(*command, "--quiet", "--chat-template", str(path))
+        assert (result.code, result.out) == (2, "")
+        assert result.err.startswith(said)
+        assert result.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("dash", [[], ["-"]])
@@ -203,7 +237,7 @@ def test_escapes_of_a_stop_string_are_read_and_no_others(octavo, monkeypatch):
     monkeypatch.setattr("octavo.cli.run.open_llm", lambda model, engine: Asked(["Hel"]))
     stops = {r"\n": "\n", r"a\r\n\tb": "a\r\n\tb", r"\\n": r"\n", r"\\\\": r"\\", "\n": "\n"}
     flags = [word for stop in stops for word in ("--stop", stop)]
-    octavo("run", "m", "hi", "--chat-template", os.devnull, *flags)
+    octavo("run", "m", "hi", "--chat-template", __file__, *flags)
     assert given == [tuple(stops.values())]
     for stop, escape in ((r"\d+", r"\d"), ("a\\", "\\"), (r"\x0a", r"\x")):
         result = octavo("run", "m", "hi", "--stop", stop)
@@ -283,7 +317,7 @@ def test_a_deadline_is_passed_on_and_said(octavo, monkeypatch):
                 yield replace(chunk, output=late)
 
     monkeypatch.setattr("octavo.cli.run.open_llm", lambda model, engine: Late(["Hel"]))
-    result = octavo("run", "m", "hi", "--chat-template", os.devnull, "--deadline-ms", "40")
+    result = octavo("run", "m", "hi", "--chat-template", __file__, "--deadline-ms", "40")
     assert given == [RequestOptions(deadline_ms=40, begins_turn=True)]
     assert result.out == "Hel\n"
     assert result.err.startswith("the answer was cut by its deadline\n[")
@@ -385,7 +419,7 @@ def test_ctrl_c_in_an_answer_ends_its_line(octavo, monkeypatch, flags, out):
 
     llm = FakeLLM(["Hel", "lo"], between=press)
     monkeypatch.setattr("octavo.cli.run.open_llm", lambda model, engine: llm)
-    result = octavo("run", "m", "hi", "--chat-template", os.devnull, *flags)
+    result = octavo("run", "m", "hi", "--chat-template", __file__, *flags)
     assert (result.code, result.out, result.err) == (130, out, "")
 
 
@@ -405,7 +439,7 @@ def test_engine_flags_reach_the_engine(octavo, tiny, monkeypatch):
         (["--kv-idle", "inf", "--step-ms", "inf"], {"kv_idle": inf, "step_ms": inf}),
         (["--kv-memory", "2G", "--step-ms", "0.5"], {"kv_memory": "2G", "step_ms": 0.5}),
     ]:
-        octavo("run", "m", "hi", "--chat-template", os.devnull, *flags)
+        octavo("run", "m", "hi", "--chat-template", __file__, *flags)
         assert given.pop() == engine
     for flags, message in [
         (["--eviction", "fifo"], "eviction='fifo': expected one of lru, cost"),

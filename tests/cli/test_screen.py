@@ -57,7 +57,7 @@ def test_nothing_but_the_screen_writes():
 def test_an_answer_is_shown_so_as_it_is_made_and_json_has_it_as_it_is(octavo, monkeypatch):
     llm = FakeLLM(["a\x1b", "[2J", HOSTILE[5:]])
     monkeypatch.setattr("octavo.cli.run.open_llm", lambda model, engine: llm)
-    command = ("run", "m", "hi", "--chat-template", os.devnull)
+    command = ("run", "m", "hi", "--chat-template", __file__)
     assert octavo(*command).out == f"{SHOWN}\n"
     found = octavo(*command, "--json")
     assert found.json["outputs"][0]["text"] == HOSTILE
@@ -78,7 +78,7 @@ def test_steps_and_stats_show_text_so(octavo, tiny, monkeypatch):
     assert quoted in result.out
     llm = FakeLLM(["x"], diverged_text=HOSTILE)
     monkeypatch.setattr("octavo.cli.run.open_llm", lambda model, engine: llm)
-    result = octavo("run", "m", "hi", "--chat-template", os.devnull, "--stats")
+    result = octavo("run", "m", "hi", "--chat-template", __file__, "--stats")
     assert f'diverged at token 2, {quoted}": ' in result.err
 
 

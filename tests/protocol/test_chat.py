@@ -69,8 +69,8 @@ def test_logprobs_is_a_switch_and_top_logprobs_the_number():
 
 @pytest.mark.parametrize(
     ("message", "said"),
-    [("hi", "messages[1]: expected an object, found a string"),
-     ({"content": "x"}, "messages[1].role: expected one of system, developer, user, assistant"),
+    [("hi", 'messages[1]: expected {"role": …, "content": …}, found a string'),
+     ({"content": "x"}, "messages[1].role: expected a plain name such as 'user', found nothing"),
      ({"role": "tool", "content": "x"}, "messages[1].role: expected one of system, developer, "),
      ({"role": "user"}, "messages[1].content: expected a string or a list of text parts, found "),
      ({"role": "user", "content": []}, "messages[1].content: expected a string or a list of text "),

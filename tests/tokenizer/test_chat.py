@@ -86,42 +86,92 @@ def test_tokens_cross_the_border_between_template_and_message():
     ],
 )
 def test_a_message_cannot_complete_a_special_token_with_the_template(content, template):
-    assert BPE.encode_chat(user("x"), chat_template="<|end|>").count(2) == 1
+    assert BPE.encode_chat(user("x"), chat_template=BARE).count(2) == 1
     assert 2 not in BPE.encode_chat(user(content), chat_template=template)
     assert 2 in BPE.encode_chat(user(content), chat_template=template, parse_special=True)
 
 
 def test_the_template_may_build_special_tokens_from_a_role_but_no_role_may_hide_one():
-    template = "<|{{ messages[0]['role'] }}|>"
-    assert BPE.encode_chat([{"role": "end"}], chat_template=template)[-1] == 2
-    with pytest.raises(UsageError, match="role must be a plain name"):
+    template = "{{ messages[0]['content'] }}<|{{ messages[0]['role'] }}|>"
+    assert BPE.encode_chat([{"role": "end", "content": "x"}], chat_template=template)[-1] == 2
+    with pytest.raises(
+        UsageError, match=r"messages\[0\].role: expected a plain name such as 'user'"
+    ):
         BPE.encode_chat([{"role": "x|><|end", "content": ""}], chat_template=template)
 
 
-def test_parts_of_a_message_and_arguments_are_text_too():
+def test_parts_of_a_message_are_joined_and_arguments_are_text_too():
     parts = [{"type": "text", "text": "a<|end|>"}, {"type": "text", "text": "<|turn|>"}]
-    template = "{% for p in messages[0].content if p.type == 'text' %}{{ p.text }}{% endfor %}"
-    assert BPE.encode_chat(user(parts), chat_template=template) == BPE.encode("a<|end|><|turn|>")
+    plain = "{{ messages[0].content }}"
+    assert BPE.encode_chat(user(parts), chat_template=plain) == BPE.encode("a<|end|>\n<|turn|>")
     tools = [{"name": "<|end|>", "<|turn|>": 1}]
     ids = BPE.encode_chat(
-        user(""), chat_template="{{ tools | tojson }}", template_args={"tools": tools}
+        user(""), chat_template=plain + "{{ tools | tojson }}", template_args={"tools": tools}
     )
     assert ids == BPE.encode('[{"name": "<|end|>", "<|turn|>": 1}]')
 
 
 def test_a_template_that_tests_a_message_for_special_text_refuses_it():
-    template = "{% if '<|end|>' in messages[0]['content'] %}yes{% else %}no{% endif %}"
-    assert BPE.encode_chat(user("plain"), chat_template=template) == BPE.encode("no")
+    content = "messages[0]['content']"
+    template = "{{ 'yes' if '<|end|>' in " + content + " else 'no' }}{{ " + content + " }}"
+    assert BPE.encode_chat(user("plain"), chat_template=template) == BPE.encode("noplain")
     with pytest.raises(UsageError, match=r"contains '<\|end\|>'.*--parse-special"):
         BPE.encode_chat(user("<|end|>stop"), chat_template=template)
     opted_in = BPE.encode_chat(user("<|end|>"), chat_template=template, parse_special=True)
-    assert opted_in == BPE.encode("yes")
+    assert opted_in == [*BPE.encode("yes"), 2]
 
 
 @pytest.mark.parametrize("test", ["content.startswith('<tool>')", "content | length == 9"])
 def test_templates_may_look_at_harmless_text(test):
     template = "{% set content = messages[0]['content'] %}{{ 'yes' if " + test + " else 'no' }}"
-    assert BPE.encode_chat(user("<tool>abc"), chat_template=template) == BPE.encode("yes")
+    template += "{{ content }}"
+    ids = BPE.encode_chat(user("<tool>abc"), chat_template=template)
+    assert BPE.decode(ids) == "yes<tool>abc"
+
+
+@pytest.mark.parametrize("parse_special", [False, True])
+@pytest.mark.parametrize("words", ["hi", "words that no template says by chance"])
+@pytest.mark.parametrize(
+    "template",
+    [
+        "<|turn|>user\n<|end|>",
+        "this says hi and prints no message",
+        "{{ messages[1].value }}",
+        "{% for m in messages if m.role == 'human' %}{{ m.content }}{% endfor %}",
+        "{{ messages[0].content }}",  # the system's
+        "{{ 'yes' if messages[1].content == 'hi' else 'no' }}",
+    ],
+)
+def test_a_template_that_leaves_out_the_users_words_is_refused(template, words, parse_special):
+    messages = [{"role": "system", "content": "be kind"}, *user(words)]
+    with pytest.raises(UsageError, match="leaves out what the user says: it may be another model"):
+        BPE.encode_chat(messages, chat_template=template, parse_special=parse_special)
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("{{ messages[0].content | trim }}", 'It\'s\n "fine"'),
+        ("{{ messages[0].content | upper }}", ' IT\'S\n "FINE" '),
+        ("{{ messages[0].content | tojson }}", '" It\'s\\n \\"fine\\" "'),
+        ("{{ messages[0].content.split() | join('_') }}", 'It\'s_"fine"'),
+        ("{{ messages[0].content | e }}", " It&#39;s\n &#34;fine&#34; "),
+    ],
+)
+def test_a_template_may_write_the_users_words_in_its_own_way(template, text):
+    ids = BPE.encode_chat(user(' It\'s\n "fine" '), chat_template=template)
+    assert ids == BPE.encode(text)
+
+
+def test_the_users_words_need_not_be_last_nor_any():
+    """The beginning of an answer, the result of a tool, a system message alone."""
+    template = "{% for m in messages %}{{ m.content or '' }}{{ m.tool_calls }}{% endfor %}"
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": 1}]}
+    messages = [*user("2+2?"), call, {"role": "tool", "content": "4", "tool_call_id": 1}]
+    ids = BPE.encode_chat(messages, chat_template=template)
+    assert BPE.decode(ids) == "2+2?[{'id': 1}]4"
+    only = [{"role": "system", "content": "be kind"}]
+    assert BPE.encode_chat(only, chat_template="no words")
 
 
 @pytest.mark.parametrize(
@@ -158,17 +208,7 @@ def test_the_clock_stands_still_between_the_two_renderings():
     assert 2 not in ids
 
 
-@pytest.mark.parametrize(
-    ("messages", "found"),
-    [
-        (None, "found NoneType"),
-        ("hi", "found str"),
-        ({"role": "user", "content": "hi"}, "found dict"),
-        ([], r"found \[\]"),
-        ([{"role": "user", "content": "hi"}, 5], "found a list with int"),
-    ],
-)
-def test_what_is_no_list_of_messages_is_refused_before_the_template(messages, found):
-    tokenizer = Tokenizer.from_spec(load_spec("tiny_bpe"))
-    with pytest.raises(UsageError, match=f"messages: expected a list of .*{found}"):
-        tokenizer.encode_chat(messages, chat_template="{{ messages }}")
+@pytest.mark.parametrize("blank", ["", " \n\t"])
+def test_a_blank_template_is_no_template(blank):
+    with pytest.raises(UsageError, match="the chat template given is blank: leave it out"):
+        BPE.encode_chat(user("hi"), chat_template=blank)

@@ -87,6 +87,14 @@ def test_what_the_file_says_wins_over_every_default() -> None:
     assert spec.chat_template == "{{ x }}"
 
 
+def test_a_blank_template_is_none() -> None:
+    note = "metadata 'tokenizer.chat_template' is blank: the model has no chat template"
+    for blank in ("", " \n"):
+        assert (
+            tokenizer_spec(bpe() | {"tokenizer.chat_template": blank}, note).chat_template is None
+        )
+
+
 @pytest.mark.parametrize(
     ("metadata", "key"),
     [(bpe(), key) for key in ("model", "tokens", "merges")] + [(spm(), "scores")],

@@ -49,7 +49,10 @@ def read_template(path: Path | None) -> str | None:
         raise UsageError(f"{what} is a binary file: a chat template is text")
     if len(data) > _TEMPLATE_BYTES:
         raise UsageError(f"{what} is larger than {size(_TEMPLATE_BYTES)}: no chat template is")
-    return decode(what, data)
+    text = decode(what, data)
+    if not text.strip():
+        raise UsageError(f"{what} is blank: leave it out for the model's own")
+    return text
 
 
 def fill_sampling(given: SamplingParams, model: str, llm: LLM) -> SamplingParams:

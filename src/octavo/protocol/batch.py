@@ -11,8 +11,8 @@ import json
 from dataclasses import dataclass
 from typing import NoReturn
 
-from octavo.errors import OctavoError, UsageError, unknown_option
-from octavo.protocol.bodies import BodyError, kind_of
+from octavo.errors import OctavoError, UsageError, kind_of, unknown_option
+from octavo.protocol.bodies import BodyError
 from octavo.protocol.chat import ChatRequest, parse_chat
 from octavo.protocol.completions import CompletionRequest, parse_completion
 from octavo.protocol.responses import error_body, error_code, status_of

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from octavo.errors import UsageError, unknown_option
+from octavo.errors import KINDS, UsageError, kind_of, unknown_option
 
 Fields = Mapping[str, object]
 
@@ -63,15 +63,6 @@ _NOT_SUPPORTED: Mapping[str, tuple[object, ...]] = MappingProxyType(
     }
 )
 
-_KINDS = (
-    (bool, "true or false"),
-    (str, "a string"),
-    (int, "a whole number"),
-    (float, "a number"),
-    (list, "a list"),
-    (dict, "an object"),
-)
-
 
 class BodyError(UsageError):
     """A field is unknown, not supported, or has a wrong value; `param` is its name."""
@@ -111,17 +102,9 @@ def read_flag(fields: Fields, name: str) -> bool:
     return value is True
 
 
-def kind_of(value: object) -> str:
-    """What JSON calls it."""
-    if value is None:
-        return "null"
-    return next((words for kind, words in _KINDS if isinstance(value, kind)), type(value).__name__)
-
-
 def _check_kind(name: str, value: object, kind: type) -> None:
     if value is not None and not isinstance(value, kind):
-        words = next(words for known, words in _KINDS if known is kind)
-        raise BodyError(f"{name}: expected {words}, found {kind_of(value)}", name)
+        raise BodyError(f"{name}: expected {KINDS[kind]}, found {kind_of(value)}", name)
 
 
 def _refuse_unless_off(name: str, value: object) -> None:

@@ -1,17 +1,18 @@
 """/v1/chat/completions: the body in, the response out.
 
-Messages become what chat templates read, `role` and `content` as text (and `name`, where given):
-text parts are joined by a newline, and "developer" is read as "system", the role that open models
+Messages become what chat templates read, `role` and `content` as text (and `name`, where given), as
+`octavo.tokenizer.messages` checks them; "developer" is read as "system", the role that open models
 were trained on. Tools, images and audio are refused by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from octavo.protocol.bodies import BodyError, Fields, kind_of, read_fields, read_flag
+from octavo.errors import kind_of
+from octavo.protocol.bodies import BodyError, Fields, read_fields, read_flag
 from octavo.protocol.responses import FINISH_REASONS, Vocabulary, finite, usage_of
 from octavo.protocol.sampling import (
     SHARED_FIELDS,
@@ -23,6 +24,7 @@ from octavo.protocol.sampling import (
 )
 from octavo.request import Completion, RequestOptions, RequestOutput, TokenLogprobs
 from octavo.sampling_params import SamplingParams
+from octavo.tokenizer.messages import MessageError, read_messages
 
 _FIELDS = (
     *("messages", "max_tokens", "max_completion_tokens", "logprobs", "top_logprobs"),
@@ -122,47 +124,26 @@ def _read_logprobs(fields: Fields) -> object:
 def _read_messages(messages: object) -> tuple[dict[str, str], ...]:
     if messages is None:
         raise BodyError('messages is missing: give a list of {"role": …, "content": …}', "messages")
-    if not isinstance(messages, list):
-        raise BodyError(f"messages: expected a list, found {kind_of(messages)}", "messages")
-    if not messages:
-        raise BodyError("messages: expected at least one", "messages")
-    return tuple(_read_message(f"messages[{i}]", each) for i, each in enumerate(messages))
+    try:
+        read = read_messages(messages)
+    except MessageError as error:
+        raise BodyError(str(error), error.place) from None
+    return tuple(_own_fields(f"messages[{i}]", each) for i, each in enumerate(read))
 
 
-def _read_message(where: str, message: object) -> dict[str, str]:
-    if not isinstance(message, dict):
-        raise BodyError(f"{where}: expected an object, found {kind_of(message)}", where)
-    given = {name: value for name, value in message.items() if value is not None}
-    for name in given.keys() - {"role", "content", "name"}:
-        raise BodyError(f"{where}.{name} is not supported: leave it out", f"{where}.{name}")
-    role = given.get("role")
-    if not isinstance(role, str) or role not in _ROLES:
-        raise BodyError(f"{where}.role: expected one of {', '.join(_ROLES)}", f"{where}.role")
-    found = {"role": _ROLES[role], "content": _read_content(where, given.get("content"))}
-    if "name" in given:
-        if not isinstance(given["name"], str):
-            kind = kind_of(given["name"])
-            raise BodyError(f"{where}.name: expected a string, found {kind}", f"{where}.name")
-        found["name"] = given["name"]
-    return found
-
-
-def _read_content(where: str, content: object) -> str:
-    place = f"{where}.content"
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list) or not content:
-        kind = "an empty list" if content == [] else kind_of(content)
-        raise BodyError(f"{place}: expected a string or a list of text parts, found {kind}", place)
-    return "\n".join(_read_part(f"{place}[{i}]", part) for i, part in enumerate(content))
-
-
-def _read_part(where: str, part: object) -> str:
-    kind = part.get("type") if isinstance(part, dict) else None
-    if not isinstance(part, dict) or kind != "text":
-        what = f"parts of type {kind!r} are not supported" if isinstance(kind, str) else "no part"
-        raise BodyError(f'{where}: {what}: expected {{"type": "text", "text": …}}', where)
-    text, place = part.get("text"), f"{where}.text"
-    if not isinstance(text, str):
-        raise BodyError(f"{place}: expected a string, found {kind_of(text)}", place)
-    return text
+def _own_fields(where: str, message: Mapping[str, object]) -> dict[str, str]:
+    """Those of a message that mean something here; null is "not given"."""
+    found: dict[str, str] = {}
+    for name, value in message.items():
+        place = f"{where}.{name}"
+        if value is None:
+            continue
+        if name not in ("role", "content", "name"):
+            raise BodyError(f"{place} is not supported: leave it out", place)
+        if not isinstance(value, str):
+            raise BodyError(f"{place}: expected a string, found {kind_of(value)}", place)
+        found[name] = value
+    if found["role"] not in _ROLES:
+        place = f"{where}.role"
+        raise BodyError(f"{place}: expected one of {', '.join(_ROLES)}", place)
+    return {**found, "role": _ROLES[found["role"]]}

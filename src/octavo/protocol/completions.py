@@ -11,7 +11,8 @@ import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from octavo.protocol.bodies import BodyError, Fields, kind_of, read_fields, read_flag
+from octavo.errors import kind_of
+from octavo.protocol.bodies import BodyError, Fields, read_fields, read_flag
 from octavo.protocol.responses import FINISH_REASONS, Vocabulary, finite, usage_of
 from octavo.protocol.sampling import (
     SHARED_FIELDS,

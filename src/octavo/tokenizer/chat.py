@@ -1,31 +1,56 @@
 """Which special tokens in a rendered chat are the template's own, and which are a user's words.
 
-Comes in: a template, messages. Goes out: plain strings and special ids, in order; neighbouring
-plain text is one string, because tokens may cross the border between template and message. Knows no
-BPE.
+Comes in: a template, messages as `messages.py` gives them. Goes out: plain strings and special ids,
+in order; neighbouring plain text is one string, because tokens may cross the border between
+template and message. Knows no BPE.
 
-The text to encode is always the plain rendering. Where a message holds the text of a control token
-(or a part that the template's next characters could complete) the chat is rendered once more with
-random marks in those places; specials are looked for outside the marks only. If both renderings do
-not agree once the marks are put back, the template looks into that text, nobody can say whose words
-they are, and the chat is refused.
+The text to encode is always the plain rendering, which must hold what the user said last. Where a
+message holds the text of a control token (or a part that the template's next characters could
+complete) the chat is rendered once more with random marks in those places; specials are looked for
+outside the marks only. If both renderings do not agree once the marks are put back, the template
+looks into that text, nobody can say whose words they are, and the chat is refused.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from octavo.errors import UsageError
-from octavo.tokenizer.chat_template import ChatTemplate, clock
+from octavo.tokenizer.chat_template import ChatTemplate
 from octavo.tokenizer.special import Fragment, SpecialMatcher
 
-# Templates build special tokens from role names ("<|" + role + "|>"),
-# so a role may hold no punctuation of theirs.
-_ROLE = re.compile(r"[\w .:-]+")
+_PLAINLY_THERE = 32  # characters of words that no template says by chance
 _FREE_TEXT = ("content", "text")
+
+
+def rendered(
+    template: ChatTemplate, messages: Sequence[Mapping[str, Any]], args: Mapping[str, Any]
+) -> str:
+    """The plain rendering. A template that leaves out what the user said last is refused.
+
+    It may write those words in its own way (without blanks, as JSON, in capitals), so where they
+    are not plainly there a random word is sent in their place: that one has to be.
+    """
+    text = template.render(messages, **args)
+    asked = [i for i, message in enumerate(messages) if message["role"] == "user"]
+    if not asked:
+        return text
+    last = messages[asked[-1]]
+    words = last["content"].strip()
+    if len(words) >= _PLAINLY_THERE and words in text:
+        return text
+    word = secrets.token_hex(16)
+    instead = [*messages]
+    instead[asked[-1]] = {**last, "content": word}
+    if word not in template.render(instead, **args).lower():
+        raise UsageError(
+            "the chat template leaves out what the user says: it may be another model's; give the"
+            " right one with --chat-template (chat_template=)"
+        )
+    return text
 
 
 def fragments(
@@ -33,18 +58,12 @@ def fragments(
     specials: SpecialMatcher,
     messages: Sequence[Mapping[str, Any]],
     args: Mapping[str, Any],
-    check: Callable[[str], None],
+    text: str,
 ) -> list[Fragment]:
-    """The rendered chat, cut at the special tokens that the template itself wrote, if its text
-    passes `check`."""
-    for message in messages:
-        _check_role(message.get("role"))
-    frozen = {"strftime_now": clock(), **args}
-    text = template.render(messages, **frozen)
-    check(text)
+    """The plain rendering `text`, cut at the special tokens that the template itself wrote."""
     marks = _Marks(specials)
     hidden_messages = [marks.hide(message) for message in messages]
-    hidden_args = {name: marks.hide(value) for name, value in frozen.items()}
+    hidden_args = {name: marks.hide(value) for name, value in args.items()}
     if not marks.hidden:
         return specials.split(text)
     found = marks.split(template.render(hidden_messages, **hidden_args))
@@ -67,11 +86,6 @@ def _cut(found: list[tuple[str, bool]], specials: SpecialMatcher) -> list[Fragme
             else:
                 result.append(fragment)
     return result
-
-
-def _check_role(role: object) -> None:
-    if role is not None and not (isinstance(role, str) and _ROLE.fullmatch(role)):
-        raise UsageError(f"a message's role must be a plain name such as 'user', not {role!r}")
 
 
 class _Marks:

@@ -19,9 +19,10 @@ import tokenizers
 from octavo.errors import UsageError
 from octavo.tokenizer import chat, document
 from octavo.tokenizer.byte_level import piece_to_bytes
-from octavo.tokenizer.chat_template import ChatTemplate
+from octavo.tokenizer.chat_template import ChatTemplate, clock
 from octavo.tokenizer.control_names import ends
 from octavo.tokenizer.long_text import LongTexts, TooManyTokensError
+from octavo.tokenizer.messages import read_messages
 from octavo.tokenizer.spec import TokenizerSpec, TokenType
 from octavo.tokenizer.special import Fragment, SpecialMatcher
 from octavo.tokenizer.spm import SPACE
@@ -111,23 +112,27 @@ class Tokenizer:
         limit: int | None = None,
     ) -> list[int]:
         """Ids of a chat; only the template spells special tokens, unless `parse_special`. `limit`
-        as in `encode`."""
-        _check_messages(messages)
+        as in `encode`. `messages` as `octavo.tokenizer.messages` says: text parts are joined, what
+        is not `role` or `content` is handed on to the template."""
+        messages = read_messages(messages)
         check = partial(self._refuse_at_once, limit=limit)
         template = self.chat_template(chat_template, check=check)
-        args = {**(template_args or {}), "add_generation_prompt": add_generation_prompt}
+        args = {"strftime_now": clock(), **(template_args or {})}
+        args["add_generation_prompt"] = add_generation_prompt
+        text = chat.rendered(template, messages, args)
+        check(text)
         if parse_special:
-            text = template.render(messages, **args)
-            check(text)
             fragments = self._specials.split(text)
         else:
-            fragments = chat.fragments(template, self._specials, messages, args, check)
+            fragments = chat.fragments(template, self._specials, messages, args, text)
         return self._with_bos(self._encode_fragments(fragments, limit))
 
     def chat_template(
         self, source: str | None = None, *, check: Callable[[str], None] | None = None
     ) -> ChatTemplate:
         """The template given, else the model's own; `check` as in ChatTemplate."""
+        if source is not None and not source.strip():
+            raise UsageError("the chat template given is blank: leave it out for the model's own")
         source = self.spec.chat_template if source is None else source
         if source is None:
             raise UsageError(
@@ -234,13 +239,3 @@ def _tell_what_was_mended(spec: TokenizerSpec) -> None:
         logger.warning(
             "the model's file names %s unlike a byte: taken for what it looks like", names
         )
-
-
-def _check_messages(messages: Any) -> None:
-    """Anything else would reach the template, whose own complaint says less."""
-    is_list = isinstance(messages, Sequence) and not isinstance(messages, str | bytes)
-    kinds = [type(m).__name__ for m in messages if not isinstance(m, Mapping)] if is_list else []
-    if is_list and messages and not kinds:
-        return
-    found = type(messages).__name__ if not is_list else f"a list with {kinds[0]}" if kinds else "[]"
-    raise UsageError(f"messages: expected a list of {{'role': …, 'content': …}}, found {found}")

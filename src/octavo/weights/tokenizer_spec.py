@@ -75,7 +75,7 @@ def tokenizer_spec(metadata: Metadata, *, note: Note) -> TokenizerSpec:
         add_bos=_flag(metadata, "add_bos_token", default=spm or pre in _BOS_BY_DEFAULT),
         add_eos=_flag(metadata, "add_eos_token", default=False),
         add_space_prefix=_flag(metadata, "add_space_prefix", default=spm),
-        chat_template=_chat_template(metadata),
+        chat_template=_chat_template(metadata, note),
     )
 
 
@@ -155,8 +155,12 @@ def _flag(metadata: Metadata, name: str, *, default: bool) -> bool:
     return value
 
 
-def _chat_template(metadata: Metadata) -> str | None:
-    value = metadata.get("tokenizer.chat_template")
+def _chat_template(metadata: Metadata, note: Note) -> str | None:
+    key = "tokenizer.chat_template"
+    value = metadata.get(key)
     if value is not None and not isinstance(value, str):
-        raise _refuse("tokenizer.chat_template", "a string", value)
-    return value
+        raise _refuse(key, "a string", value)
+    if value is None or value.strip():
+        return value
+    note(f"metadata {key!r} is blank: the model has no chat template")
+    return None

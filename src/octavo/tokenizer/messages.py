@@ -1,0 +1,79 @@
+"""The messages of a chat, checked for every door: what is wrong is said with its place.
+
+Comes in: what a caller, or the body of a request, gave. Goes out: copies with `role` a plain name
+and `content` a text, in which text parts are joined by a newline. Only a message that calls tools,
+and is not the user's, may do without content. All else in a message (`name`, `tool_calls`, …) is
+handed on as it is: what of it means something is the template's business. Knows no templates.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from octavo.errors import UsageError, kind_of
+
+# Templates build special tokens from role names ("<|" + role + "|>"),
+# so a role may hold no punctuation of theirs.
+_ROLE = re.compile(r"[\w .:-]+")
+
+
+class MessageError(UsageError):
+    """A message that cannot be read; `place` is where, as in "messages[0].content"."""
+
+    def __init__(self, place: str, why: str) -> None:
+        super().__init__(f"{place}: {why}")
+        self.place = place
+
+
+def read_messages(messages: object) -> list[dict[str, Any]]:
+    """Raises MessageError."""
+    if not isinstance(messages, Sequence) or isinstance(messages, str | bytes):
+        raise MessageError("messages", f"expected a list, found {kind_of(messages)}")
+    if not messages:
+        raise MessageError("messages", "expected at least one")
+    return [_read_message(f"messages[{i}]", each) for i, each in enumerate(messages)]
+
+
+def _read_message(where: str, message: object) -> dict[str, Any]:
+    if not isinstance(message, Mapping):
+        expected = '{"role": …, "content": …}'
+        raise MessageError(where, f"expected {expected}, found {kind_of(message)}")
+    role, content = message.get("role"), message.get("content")
+    if not isinstance(role, str) or not _ROLE.fullmatch(role):
+        found = repr(role) if isinstance(role, str) else _found(message, "role")
+        raise MessageError(f"{where}.role", f"expected a plain name such as 'user', found {found}")
+    if content is None and role != "user" and message.get("tool_calls"):
+        return dict(message)
+    return {**message, "content": _read_content(where, message, content)}
+
+
+def _read_content(where: str, message: Mapping[Any, Any], content: object) -> str:
+    place = f"{where}.content"
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list | tuple) or not content:
+        found = _found(message, "content")
+        raise MessageError(place, f"expected a string or a list of text parts, found {found}")
+    return "\n".join(_read_part(f"{place}[{i}]", part) for i, part in enumerate(content))
+
+
+def _read_part(where: str, part: object) -> str:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if not isinstance(part, Mapping) or kind != "text":
+        what = f"parts of type {kind!r} are not supported" if isinstance(kind, str) else "no part"
+        raise MessageError(where, f'{what}: expected {{"type": "text", "text": …}}')
+    text = part.get("text")
+    if not isinstance(text, str):
+        raise MessageError(f"{where}.text", f"expected a string, found {kind_of(text)}")
+    return text
+
+
+def _found(message: Mapping[Any, Any], name: str) -> str:
+    value = message.get(name)
+    if value is not None:
+        return "an empty list" if value == [] else kind_of(value)
+    near = difflib.get_close_matches(name, [key for key in message if isinstance(key, str)], n=1)
+    return f"nothing; is {near[0]!r} meant?" if near and name not in message else "nothing"

@@ -1,0 +1,76 @@
+"""Messages of a chat: what is handed on, and what is refused by its place."""
+
+from __future__ import annotations
+
+import pytest
+
+from octavo.tokenizer import Tokenizer
+from octavo.tokenizer.messages import MessageError, read_messages
+from tests.tokenizer.fixture_specs import load_spec
+
+USER = {"role": "user", "content": "hi"}
+TEXT = {"type": "text", "text": "a"}
+
+
+def test_parts_are_joined_and_all_else_is_handed_on():
+    parts = {"role": "user", "content": (TEXT, {**TEXT, "cache_control": {}}), "name": "Ann"}
+    call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f"}}]}
+    silent = {"role": "assistant", "tool_calls": [1], "reasoning_content": "hm"}
+    result = {"role": "tool", "content": "4", "tool_call_id": "1"}
+    given = (parts, call, silent, result)
+    assert read_messages(given) == [{**parts, "content": "a\na"}, call, silent, result]
+    assert isinstance(parts["content"], tuple)  # what was given stays as it was
+
+
+@pytest.mark.parametrize(
+    ("messages", "said"),
+    [(None, "messages: expected a list, found null"),
+     ("hi", "messages: expected a list, found a string"),
+     (USER, "messages: expected a list, found an object"),
+     ([], "messages: expected at least one"),
+     ([USER, 5], 'messages[1]: expected {"role": …, "content": …}, found a whole number')],
+)  # fmt: skip
+def test_what_is_no_list_of_messages_is_refused(messages, said):
+    with pytest.raises(MessageError) as caught:
+        read_messages(messages)
+    assert str(caught.value) == said
+
+
+CONTENT = "messages[1].content: expected a string or a list of text parts, found "
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [({"role": "user", "contents": "hi"}, CONTENT + "nothing; is 'contents' meant?"),
+     ({"role": "user"}, CONTENT + "nothing"),
+     ({"role": "user", "content": None}, CONTENT + "nothing"),
+     ({"role": "user", "content": None, "tool_calls": [1]}, CONTENT + "nothing"),
+     ({"role": "assistant", "content": None, "tool_calls": []}, CONTENT + "nothing"),
+     ({"role": "user", "content": 7}, CONTENT + "a whole number"),
+     ({"role": "user", "content": b"hi"}, CONTENT + "bytes"),
+     ({"role": "user", "content": []}, CONTENT + "an empty list"),
+     ({"role": "user", "content": {"text": "hi"}}, CONTENT + "an object"),
+     ({"role": "user", "content": ["hi"]}, 'messages[1].content[0]: no part: expected {"type": "te'
+      'xt", "text": …}'),
+     ({"role": "user", "content": [TEXT, {"type": "image_url"}]}, "messages[1].content[1]: parts o"
+      """f type 'image_url' are not supported: expected {"type": "text", "text": …}"""),
+     ({"role": "user", "content": [{"type": "text"}]}, "messages[1].content[0].text: expected a st"
+      "ring, found null"),
+     ({"rôle": "user", "content": "hi"}, "messages[1].role: expected a plain name such as 'user', "
+      "found nothing; is 'rôle' meant?"),
+     ({"role": 1, "content": "hi"}, "messages[1].role: expected a plain name such as 'user', found"
+      " a whole number"),
+     ({"role": "a|>", "content": "hi"}, "messages[1].role: expected a plain name such as 'user', f"
+      "ound 'a|>'")],
+)  # fmt: skip
+def test_a_message_that_cannot_be_read_is_named(message, said):
+    with pytest.raises(MessageError) as caught:
+        read_messages([USER, message])
+    assert str(caught.value) == said
+    assert said.startswith(caught.value.place + ": ")
+
+
+def test_a_tokenizer_refuses_them_before_the_template_sees_them():
+    tokenizer = Tokenizer.from_spec(load_spec("tiny_bpe"))
+    with pytest.raises(MessageError, match="is 'contents' meant"):
+        tokenizer.encode_chat([{"role": "user", "contents": "hi"}], chat_template="{{ messages }}")
