@@ -116,6 +116,14 @@ def test_every_verb_has_help_and_json(octavo, verb):
     assert result.err == ""
 
 
+@pytest.mark.parametrize("verb", [(), ("bench",)])
+def test_a_list_of_verbs_says_of_each_in_full_what_it_does(octavo, monkeypatch, verb):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = octavo(*verb, "--help").out
+    assert "Commands:\n" in text
+    assert "..." not in text.partition("Commands:")[2]
+
+
 def test_version(octavo):
     assert octavo("--version").out == f"octavo {__version__}\n"
 

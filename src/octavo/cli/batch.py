@@ -65,12 +65,13 @@ def batch(
     json: AsJson = False,
     engine: dict[str, object],
 ) -> None:
-    """Answer every request of a file; run again after a stop, it goes on where it was.
+    """Answer every request of a file.
 
-    Lines are /v1/chat/completions or /v1/completions requests in OpenAI's batch format. A line that
-    is no request, or is refused, has its error in OUT and does not stop the others; the exit code
-    is then 1. Until all is done results are kept in OUT.partial. An OUT that is there already is
-    never overwritten: if it is the result of this very batch nothing is left to do.
+    Run again after a stop, it goes on where it was. Lines are /v1/chat/completions or
+    /v1/completions requests in OpenAI's batch format. A line that is no request, or is refused, has
+    its error in OUT and does not stop the others; the exit code is then 1. Until all is done
+    results are kept in OUT.partial. An OUT that is there already is never overwritten: if it is the
+    result of this very batch nothing is left to do.
     """
     screen = Screen(json, quiet)
     template = read_template(chat_template)

@@ -56,7 +56,7 @@ def decode(
     json: AsJson = False,
     engine: dict[str, object],
 ) -> None:
-    """One stream: new tokens per second, as a share of the memory bandwidth."""
+    """One stream: new tokens a second, beside memory bandwidth."""
     _check(context=(context, 1), tokens=(tokens, 2), rounds=(rounds, 1), warmups=(warmups, 0))
     llm = open_llm(model, {**WHOLE_STEPS, **engine, "context": context + tokens})
     bench = Bench(llm, model, Screen(json))
@@ -81,7 +81,7 @@ def prefill(
     json: AsJson = False,
     engine: dict[str, object],
 ) -> None:
-    """One prompt: its tokens per second, as a share of the integer peak."""
+    """One prompt: its tokens a second, beside the integer peak."""
     _check(context=(context, 1), rounds=(rounds, 1), warmups=(warmups, 0))
     llm = open_llm(model, {**WHOLE_STEPS, **engine, "context": context + 1})
     bench = Bench(llm, model, Screen(json))
@@ -105,7 +105,7 @@ def kv(
     json: AsJson = False,
     engine: dict[str, object],
 ) -> None:
-    """The same answer with the KV cache and without it: how many times faster the cache is."""
+    """One answer: how many times faster the KV cache makes it."""
     _check(context=(context, 1), tokens=(tokens, 1))
     screen = Screen(json)
     seconds, answers = {}, {}
@@ -144,7 +144,7 @@ def prefix(
     json: AsJson = False,
     engine: dict[str, object],
 ) -> None:
-    """Prompts that begin alike: how many times faster the prefix cache is."""
+    """Prompts that begin alike: how many times faster with reuse."""
     _check(shared=(shared, 0), own=(own, 1), prompts=(prompts, 1), tokens=(tokens, 1))
     _check(rounds=(rounds, 1))
     work = Workload(shared, own, prompts, tokens)

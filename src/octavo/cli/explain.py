@@ -52,7 +52,10 @@ def explain(
     kv_dtype: KVDtype = "bf16",
     json: AsJson = False,
 ) -> None:
-    """Say what one more token costs with and without the KV cache, part by part."""
+    """Say what a token costs with and without the KV cache.
+
+    Part by part, as counts of operations and bytes; nothing is run or timed.
+    """
     screen = Screen(json)
     bits = parse_kv_bits(kv_dtype)
     header, program, tokens = open_program(model, context)

@@ -33,7 +33,10 @@ def inspect(
     template: WithTemplate = False,
     json: AsJson = False,
 ) -> None:
-    """Say what a model's file holds: sizes, tensor types, tokenizer, template, KV a token."""
+    """Say what a model's file holds.
+
+    Sizes, tensor types, tokenizer, template, KV a token; from the file's header alone.
+    """
     screen = Screen(json)
     bits = parse_kv_bits(kv_dtype)
     found = describe(model, open_header(model), bits)

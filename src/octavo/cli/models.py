@@ -45,7 +45,7 @@ def pull(name: Name, *, json: AsJson = False) -> None:
 
 
 def list_models(*, json: AsJson = False) -> None:
-    """List the library models and say which are on this machine, and which run."""
+    """List the library models: which are here, and which run."""
     screen = Screen(json)
     rows, found = [["NAME", "SIZE", "HERE", "RUNS"]], []
     for model in LIBRARY.values():

@@ -64,9 +64,9 @@ def plan(
     memory: Memory = None,
     json: AsJson = False,
 ) -> None:
-    """Say what weights and KV take for a context and a number of users, and whether it fits.
+    """Say what memory weights and KV take, and whether it fits.
 
-    Memory that --memory says is not enough is exit code 1.
+    For a context and a number of users. Memory that --memory says is not enough is exit code 1.
     """
     screen = Screen(json)
     check_context(context)

@@ -41,7 +41,10 @@ def register(app: typer.Typer) -> None:
 def simulate_trace(
     trace: Trace, *, blocks: Blocks, policy: Policy = "both", json: AsJson = False
 ) -> None:
-    """Replay a trace through the block pool, without a model: hits by pool size and policy."""
+    """Replay a trace through the block pool, without a model.
+
+    Says what is found in the cache, by the size of the pool and by policy.
+    """
     if policy not in CHOICES:
         raise unknown_option("policy", policy, list(CHOICES))
     if min(blocks) < 1:

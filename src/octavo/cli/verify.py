@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 @with_flags(engine=FLAGS)
 def run(model: Model, *, json: AsJson = False, engine: dict[str, object]) -> None:
-    """Prove on this machine that cache, batch and threads change no bit of an answer.
+    """Prove that cache, batch and threads change no bit here.
 
     The same requests run alone, batched, chunked, shared, forked, preempted, without a cache, in
     other block sizes and on other thread counts. Every row of logits that a token is drawn from is
