@@ -16,16 +16,19 @@ def test_the_text_says_what_the_cache_saves_and_what_it_costs(octavo, tiny):
     text = octavo("explain", tiny, "--context", "100").out
     assert text.endswith(
         "What the cache saves for one new token:\n"
-        "  Attention projections (Q, K, V, output): 100 times less, "
-        "2.49 MFLOPs a layer become 24.9 kFLOPs:\n"
+        "  Attention projections (Q, K, V, output): 100 times less, 2.49 MFLOPs a layer\n"
+        "    become 24.9 kFLOPs:\n"
         "    K and V of the 99 tokens before are read, not computed again.\n"
         "  MLP: the same 100 times less, because only the new token passes through it.\n"
-        "  Scores and their sums: 50.5 times less: one row of the triangle instead of all of it.\n"
+        "  Scores and their sums: 50.5 times less: one row of the triangle instead of all\n"
+        "    of it.\n"
         "  Between blocks: s·h = 100 x 64 = 6,400 values (25 KiB) become h = 64 (256 B).\n"
         "  The head runs for one row either way. In all 72.1 times fewer FLOPs.\n"
-        "What it costs: 256 B a token, 25 KiB at 100 tokens, "
-        "all of it read for every new token.\n"
+        "What it costs: 256 B a token, 25 KiB at 100 tokens, all of it read for every new\n"
+        "  token.\n"
     )
+    lines = text.splitlines()[1:]  # the first has the path of the model, wherever it is
+    assert max(map(len, lines)) == 80
     assert (
         "                no cache    share   cache    share  no cache / cache\n"
         "  qkv             3.33 M   21.8 %  33.3 k   15.7 %               100\n"

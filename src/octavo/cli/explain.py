@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import typer
 
-from octavo.cli.figures import columns, count, number, percent, size
+from octavo.cli.figures import columns, count, number, percent, size, wrapped
 from octavo.cli.flags import AsJson, Context, KVDtype, Model, parse_kv_bits
 from octavo.cli.loading import open_program
 from octavo.cli.screen import Screen
@@ -136,25 +136,24 @@ class Explanation:
     def text(self) -> str:
         cfg, tokens = self.config, counted(self.context, "token")
         heads = f"{counted(cfg.heads, 'head')} and {counted(cfg.kv_heads, 'KV head')}"
-        return "\n".join(
-            [
-                f"{self.model}: {counted(cfg.num_layers, 'layer')}, hidden {cfg.hidden_size:,}, "
-                f"{heads} of {cfg.head_dim}, FFN {cfg.ffn_size:,}, vocabulary {cfg.vocab_size:,}",
-                "",
-                f"Decode: one new token that sees {tokens}, itself included. FLOPs:",
-                self._comparison("flops", count),
-                "",
-                "Bytes read and written (weights and pages once a forward; activations float32):",
-                self._comparison("bytes", size),
-                "",
-                f"Prefill: a prompt of {tokens}, per token of it. With the cache and without it "
-                "the work is the same;",
-                f"with it, the {size(self.kv_per_token)} of K and V of each token are kept.",
-                _alone(self.prefill),
-                "",
-                *self._answers(),
-            ]
-        )
+        pieces = [
+            f"{self.model}: {counted(cfg.num_layers, 'layer')}, hidden {cfg.hidden_size:,}, "
+            f"{heads} of {cfg.head_dim}, FFN {cfg.ffn_size:,}, vocabulary {cfg.vocab_size:,}",
+            "",
+            f"Decode: one new token that sees {tokens}, itself included. FLOPs:",
+            self._comparison("flops", count),
+            "",
+            "Bytes read and written (weights and pages once a forward; activations float32):",
+            self._comparison("bytes", size),
+            "",
+            f"Prefill: a prompt of {tokens}, per token of it. With the cache and without it the "
+            f"work is the same; with it, the {size(self.kv_per_token)} of K and V of each token "
+            "are kept.",
+            _alone(self.prefill),
+            "",
+            *self._answers(),
+        ]
+        return "\n".join(piece if "\n" in piece else wrapped(piece) for piece in pieces)
 
     def _answers(self) -> list[str]:
         many, one = self.between_blocks

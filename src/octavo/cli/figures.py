@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from octavo.cli.screen import one_line
@@ -40,6 +41,12 @@ def duration(seconds: float) -> str:
 
 def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
+
+
+def wrapped(line: str) -> str:
+    """A sentence in lines of 80 columns, all but the first further in."""
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.fill(line, 80, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def columns(rows: Sequence[Sequence[str]], indent: str = "  ") -> str:
