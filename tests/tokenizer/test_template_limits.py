@@ -52,6 +52,7 @@ GROWING = {
     "a deep tuple hashed": ("{% set ns = namespace(t=()) %}" + FOR_EVER + "{% set ns.t = (ns.t,) %}"
                             "{% endfor %}{% endfor %}{{ {ns.t: 1} }}", "more than 200 deep"),
     "a width of %": ("{{ '%1000000000d' % 1 }}", LARGE),
+    "a precision of %": ("{{ '%(a(b))1.1000000000f' % {'a(b)': 1} }}", LARGE),
     "a width of % apart": ("{{ '%*d' % (1000000000, 1) }}", LARGE),
     "a width of the filter": ("{{ '%1000000000d' | format(1) }}", LARGE),
     "a value named often": ("{{ ('%(a)s' * 100000) % {'a': 'x' * 100000} }}", LARGE),
@@ -61,6 +62,10 @@ GROWING = {
     "a width of a method got by name": ("{{ ('{:1000000000}' | attr('format'))(1) }}", LARGE),
     "format of what is safe": ("{{ ('{:>1000000000}' | safe).format(1) }}", LARGE),
     "a field named often": ("{{ ('{0}' * 1000000).format('x' * 100000) }}", MANY),
+    "a path in format": (
+        "{% set n = namespace() %}{% set n.a = n %}{{ ('{0' ~ '.a' * 7000000 ~ '}').format(n) }}",
+        MANY,
+    ),
     "ljust": ("{{ 'a'.ljust(1000000000) }}", LARGE),
     "zfill of what is safe": ("{{ ('a' | safe).zfill(1000000000) }}", LARGE),
     "expandtabs": ("{{ ('\t' * 1000000).expandtabs(tabsize=1000000) }}", LARGE),
@@ -224,6 +229,7 @@ HARMLESS = [
     "{{ 'yes' if [] | select else 'no' }}",
     "{{ messages | tojson }}{{ messages | tojson(indent=2) }}"
     "{{ [1, {'a': none}] | tojson(separators=(',', ':'), sort_keys=true) }}{{ 'é<' | tojson }}",
+    "{{ 'call 12345678901: %s' % 'x' }}",
     "{{ '%s is %5.1f|%-4d|' % ('x', 1.25, 7) }}{{ '%(a)s' % {'a': 1} }}{{ '%03d' | format(5) }}",
     "{{ '{:>5}|{a!r}|{0[0]}'.format('xy', a='q') }}{{ '{b}'.format_map({'b': 1}) }}",
     "{{ ('<{}>' | safe).format('<') }}{{ ('a' | safe) + '<' }}{{ '<' | e }}{{ ['<'] | join('&') }}",

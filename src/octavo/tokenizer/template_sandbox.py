@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import functools
 import json
-import re
-from collections.abc import Callable, Mapping
-from types import BuiltinMethodType, CodeType, MappingProxyType, MethodType
+from collections.abc import Callable
+from types import BuiltinMethodType, CodeType, MethodType
 from typing import Any
 
 import jinja2
@@ -28,6 +27,7 @@ import jinja2.visitor
 import markupsafe
 
 from octavo.tokenizer.template_meter import DEEPEST, Meter, expect, expect_bits, weigh
+from octavo.tokenizer.template_sizes import FILTERS, METHODS, Size, filled, repeated, widths
 
 _FILTERS_LEFT_OUT = (
     *("batch", "pprint", "slice", "striptags", "urlencode", "urlize"),
@@ -38,8 +38,6 @@ _METHODS_LEFT_OUT = ("encode", "to_bytes", "maketrans", "translate")
 _JINJAS_OWN = (jinja2.Environment, jinja2.runtime.Context, jinja2.nodes.EvalContext)
 _OF_THE_COMPILER = ("_loop_vars", "_block_vars")  # keywords of every call
 _MADE, _STEP, _CONCAT = "made by it", "step of it", "~"  # filters that no template can name
-
-Costs = Mapping[str, Callable[..., int]]
 
 
 class TemplateSandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
@@ -63,7 +61,7 @@ class TemplateSandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
             del self.filters[name]
         self.filters |= {"join": self._join, "tojson": self._to_json}
         for name in self.filters:
-            self.filters[name] = self._metered(self.filters[name], _FILTERS.get(name))
+            self.filters[name] = self._metered(self.filters[name], FILTERS.get(name))
         for name in self.tests:
             self.tests[name] = self._metered(self.tests[name], None)
         self.filters |= {_MADE: meter.made, _STEP: self._step, _CONCAT: self._join}
@@ -76,11 +74,11 @@ class TemplateSandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any
     ) -> Any:
         if operator == "*":
-            expect(max(_repeated(left, right), _repeated(right, left)))
+            expect(max(repeated(left, right), repeated(right, left)))
         elif operator == "**" and isinstance(left, int) and isinstance(right, int):
             expect_bits(left.bit_length() * right)
         elif operator == "%" and isinstance(left, str):
-            expect(_filled(left, right))
+            expect(filled(left, right))
         return self.meter.made(super().call_binop(context, operator, left, right))
 
     def call(  # a template's keywords may have any name
@@ -92,7 +90,7 @@ class TemplateSandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         if isinstance(obj, MethodType | BuiltinMethodType) and isinstance(obj.__self__, str):
             if obj.__name__ == "join" and args:
                 args = (self.meter.made(list(args[0])), *args[1:])
-            _expect(_METHODS.get(obj.__name__), (obj.__self__, *args), given)
+            _expect(METHODS.get(obj.__name__), (obj.__self__, *args), given)
         return self.meter.made(super().call(context, obj, *args, **kwargs))
 
     def getitem(self, obj: Any, argument: Any) -> Any:
@@ -116,10 +114,10 @@ class TemplateSandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
 
         return run
 
-    def _metered(self, function: Any, cost: Callable[..., int] | None) -> Any:
+    def _metered(self, function: Any, size: Size | None) -> Any:
         def run(*args: Any, **kwargs: Any) -> Any:
             self.meter.step()
-            _expect(cost, args[1:] if isinstance(args[0], _JINJAS_OWN) else args, kwargs)
+            _expect(size, args[1:] if isinstance(args[0], _JINJAS_OWN) else args, kwargs)
             return self.meter.made(function(*args, **kwargs))
 
         # with Jinja's mark of those that take what is its own first
@@ -166,8 +164,12 @@ class _Formatter(jinja2.sandbox.SandboxedFormatter):
         super().__init__(sandbox, **kwargs)
         self._meter = sandbox.meter
 
+    def get_field(self, field_name: str, args: Any, kwargs: Any) -> Any:
+        self._meter.step(16 * len(field_name))  # which may be a path of millions of names
+        return super().get_field(field_name, args, kwargs)
+
     def format_field(self, value: Any, format_spec: str) -> Any:
-        expect(_widths(format_spec))
+        expect(widths(format_spec))
         return self._meter.made(super().format_field(value, format_spec))
 
 
@@ -232,91 +234,6 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def _expect(
-    size: Callable[..., int] | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> None:
+def _expect(size: Size | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     if size is not None:
         expect(size(*args, **kwargs))
-
-
-def _repeated(value: Any, times: Any) -> int:
-    if isinstance(value, str | list | tuple) and isinstance(times, int):
-        return len(value) * times
-    return 0
-
-
-def _filled(form: str, values: Any) -> int:
-    """At most the size of `form % values`: every field may hold them all."""
-    given = values if isinstance(values, tuple) else (values,)
-    widths = sum(abs(v) for v in given if isinstance(v, int)) if "*" in form else 0
-    return widths + _widths(form) + form.count("%") * weigh(values)
-
-
-def _widths(form: str) -> int:
-    return sum(map(int, re.findall(r"\d+", form)))
-
-
-def _width(text: object, width: int, *_: object) -> int:
-    return width
-
-
-def _expandtabs(text: str, tabsize: int = 8) -> int:
-    return text.count("\t") * tabsize
-
-
-def _replace(s: object, old: object, new: object, count: object = None) -> int:
-    return str(s).count(str(old)) * len(str(new))
-
-
-def _scan(text: object, chars: str | None = None, *_: object, **__: object) -> int:
-    """Where each character is held against each of another text; 16 are as dear as a byte."""
-    return len(str(text)) * len(chars or "") // 16
-
-
-def _rsplit(text: str, sep: str | None = None, maxsplit: int = -1) -> int:
-    return _scan(text, sep)
-
-
-def _indent(s: object, width: int | str = 4, *_: object, **__: object) -> int:
-    return len(str(s).splitlines()) * (len(width) if isinstance(width, str) else width)
-
-
-def _round(value: object, precision: int = 0, *_: object, **__: object) -> int:
-    """Where ten is raised to the precision: at most 256."""
-    return precision << 16
-
-
-def _sum(iterable: object, attribute: object = None, start: object = 0) -> int:
-    if not isinstance(start, int | float):
-        raise TypeError("sum: start must be a number")
-    return 0
-
-
-def _apart(value: object, *_: object, **__: object) -> int:
-    """The characters of a text, each as a text of its own."""
-    return 80 * len(value) if isinstance(value, str) else 0
-
-
-# the size that is at least made, by name and arguments
-_METHODS: Costs = MappingProxyType(
-    {
-        **dict.fromkeys(("center", "ljust", "rjust", "zfill"), _width),
-        **dict.fromkeys(("rfind", "rindex", "rpartition", "strip", "lstrip", "rstrip"), _scan),
-        "expandtabs": _expandtabs,
-        "join": lambda text, pieces: len(text) * len(pieces),
-        "replace": _replace,
-        "rsplit": _rsplit,
-    }
-)
-_FILTERS: Costs = MappingProxyType(
-    {
-        **dict.fromkeys(("list", "sort", "unique", "groupby"), _apart),
-        "center": lambda value, width=80: width,
-        "format": lambda value, *args, **kwargs: _filled(str(value), kwargs or args),
-        "indent": _indent,
-        "replace": _replace,
-        "round": _round,
-        "sum": _sum,
-        "trim": lambda value, chars=None: _scan(value, chars),
-    }
-)
