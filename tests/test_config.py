@@ -54,7 +54,7 @@ def test_other_bytes_are_refused(text: object) -> None:
         ({"context": 1.5}, "context=1.5"),
         ({"threads": True}, "threads=True"),
         ({"block_size": 8}, "block_size=8: expected one of 16, 32, 64"),
-        ({"activations": "int4"}, "activations='int4': expected one of None, int8, bf16"),
+        ({"activations": "int4"}, "activations='int4': expected one of int8, bf16"),
         ({"kv_cache": 1}, "kv_cache=1: expected True or False"),
         ({"prefix_cache": "no"}, "prefix_cache='no': expected True or False"),
         ({"kv_idle": -1}, "kv_idle=-1: expected a number from 0"),

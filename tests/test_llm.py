@@ -318,6 +318,7 @@ def test_what_is_no_prompt_and_no_params_is_refused_by_name(llm: LLM) -> None:
     for prompt, found in [
         (None, "found NoneType"),
         (b"abc", "found bytes"),  # a sequence of ints, and no token ids
+        (bytearray(b"abc"), "found bytearray"),
         ([1.5, 2.5], "token id 1.5"),
         ([[1, 2.5]], "token id 2.5"),
         ([True, False], "token id True"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
-from octavo.values import plain, settle
+from octavo.errors import UsageError
+from octavo.values import check_number, check_whole, is_list, plain, settle
 
 
 @dataclass(frozen=True)
@@ -42,3 +44,43 @@ def test_none_is_the_default_where_it_is_no_value() -> None:
     options = Options(size=None, limit=None, name=np.str_("y"))  # type: ignore[arg-type]
     settle(options)
     assert options == Options(3, None, "y")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0, "x=0: expected a number above 0 and at most 2"),
+        (2.5, "x=2.5: expected a number above 0 and at most 2"),
+        (math.nan, "x=nan: expected a number"),
+        (10**400, "expected a number above 0 and at most 2"),
+        (True, "x=True: expected a number"),
+        ("1", "x='1': expected a number"),
+        ([1.0], r"x=\[1.0\]: expected a number"),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused(value: object, words: str) -> None:
+    check_number("x", 2, 0, 2, above=True)
+    check_number("x", None, 0, 2, above=True)
+    with pytest.raises(UsageError, match=words):
+        check_number("x", value, 0, 2, above=True)
+
+
+def test_a_number_without_an_end_may_be_infinite_and_must_fit_a_float() -> None:
+    check_number("x", 0, 0)
+    check_number("x", math.inf, 0)
+    with pytest.raises(UsageError, match=r"expected a number from 0$"):
+        check_number("x", 10**400, 0)
+
+
+@pytest.mark.parametrize("value", [1, 6, 3.0, True, "3"])
+def test_a_whole_number_out_of_its_range_is_refused(value: object) -> None:
+    check_whole("x", 2, 2, 5)
+    check_whole("x", 5, 2, 5)
+    check_whole("x", None, 2, 5)
+    with pytest.raises(UsageError, match=f"x={value!r}: expected a whole number from 2 to 5"):
+        check_whole("x", value, 2, 5)
+
+
+def test_bytes_are_no_list() -> None:
+    assert all(map(is_list, ([], (), range(3))))
+    assert not any(map(is_list, ("a", b"a", bytearray(b"a"), memoryview(b"a"), {1}, iter([]))))

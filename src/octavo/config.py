@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Literal
 import platformdirs
 
 from octavo.errors import HomeError, UsageError, unknown_option
-from octavo.values import plain, settle
+from octavo.values import check_flag, check_number, check_whole, is_whole, plain, settle
 
 KVDtype = Literal["f32", "bf16"]
 Activations = Literal["int8", "bf16"]
@@ -66,28 +65,20 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         settle(self)
-        for name, low, high in (
-            ("context", 1, 2**24),
-            ("threads", 1, 1024),
-            ("max_num_seqs", 1, 4096),
-            ("max_batch_tokens", 1, 8192),
-            ("max_waiting", 1, 2**24),
-        ):
-            value = getattr(self, name)
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            if value is not None and not (whole and low <= value <= high):
-                raise UsageError(f"{name}={value!r}: expected a whole number from {low} to {high}")
+        check_whole("context", self.context, 1, 2**24)
+        check_whole("threads", self.threads, 1, 1024)
+        check_whole("max_num_seqs", self.max_num_seqs, 1, 4096)
+        check_whole("max_batch_tokens", self.max_batch_tokens, 1, 8192)
+        check_whole("max_waiting", self.max_waiting, 1, 2**24)
         for name in ("kv_cache", "prefix_cache", "fuse", "profile"):
-            if not isinstance(getattr(self, name), bool):
-                raise UsageError(f"{name}={getattr(self, name)!r}: expected True or False")
-        _number("kv_idle", self.kv_idle, above_0=False)
-        if self.step_ms is not None:
-            _number("step_ms", self.step_ms, above_0=True)
+            check_flag(name, getattr(self, name))
+        check_number("kv_idle", self.kv_idle, 0)
+        check_number("step_ms", self.step_ms, 0, above=True)
         _one_of("eviction", self.eviction, ("lru", "cost"))
         _one_of("schedule", self.schedule, ("fcfs", "longest-prefix"))
         _one_of("block_size", self.block_size, BLOCK_SIZES)
-        _one_of("activations", self.activations, (None, "int8", "bf16"))
-        _one_of("weights", self.weights, (None, "bf16", "f32"))
+        _one_of("activations", self.activations, ("int8", "bf16"))
+        _one_of("weights", self.weights, ("bf16", "f32"))
 
 
 def parse_kv_dtype(text: object) -> tuple[KVDtype, KVDtype]:
@@ -111,7 +102,7 @@ def split_kv_dtype(text: str) -> tuple[str, str]:
 
 def parse_bytes(name: str, value: object) -> int:
     """Bytes from a number or from "512M", "1.5GiB"; powers of 1024."""
-    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MOST_BYTES:
+    if is_whole(value) and 0 < value < _MOST_BYTES:
         return value
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", str(value).strip(), re.IGNORECASE)
     size = float(match[1]) * _UNITS[match[2].upper()] if match else 0
@@ -145,13 +136,6 @@ def may_style() -> bool:
 
 
 def _one_of(name: str, value: object, choices: tuple[object, ...]) -> None:
-    if not any(value == choice and type(value) is type(choice) for choice in choices):
+    alike = [choice for choice in choices if type(choice) is type(value)]
+    if value is not None and value not in alike:
         raise UsageError(f"{name}={value!r}: expected one of {', '.join(map(str, choices))}")
-
-
-def _number(name: str, value: object, *, above_0: bool) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if number and isinstance(value, int):
-        number = value <= sys.float_info.max  # a float must hold it
-    if not (number and (value > 0 if above_0 else value >= 0)):  # type: ignore[operator]
-        raise UsageError(f"{name}={value!r}: expected a number {'above' if above_0 else 'from'} 0")

@@ -26,6 +26,7 @@ from octavo.records import StepRecord
 from octavo.request import RequestOptions, RequestOutput, StreamChunk
 from octavo.sampling_params import SamplingParams
 from octavo.tokenizer import TooManyTokensError
+from octavo.values import is_list, is_whole
 
 Prompt = str | Sequence[int]
 Stream = Generator[StreamChunk, None, None]
@@ -417,11 +418,8 @@ def _one_each(what: str, given: Any, kind: type[T], count: int) -> list[T]:
 
 
 def _is_list(value: object) -> bool:
-    """Bytes are a sequence of ints, and no prompt."""
-    if isinstance(value, np.ndarray):
-        return value.ndim > 0
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    return value.ndim > 0 if isinstance(value, np.ndarray) else is_list(value)
 
 
 def _is_id(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return isinstance(value, np.integer) or is_whole(value)

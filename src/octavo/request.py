@@ -13,7 +13,7 @@ from typing import Literal
 from octavo.errors import UsageError
 from octavo.records import CacheRecord
 from octavo.sampling_params import Sampling, SamplingParams
-from octavo.values import settle
+from octavo.values import check_flag, check_whole, settle
 
 FinishReason = Literal["stop", "length", "abort", "deadline", "error"]
 
@@ -29,16 +29,11 @@ class RequestOptions:
 
     def __post_init__(self) -> None:
         settle(self)
-        for name, low, optional in (("priority", -(2**31), False), ("deadline_ms", 1, True)):
-            value = getattr(self, name)
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            if not (optional and value is None) and not (whole and low <= value < 2**31):
-                most = 2**31 - 1
-                raise UsageError(f"{name}={value!r}: expected a whole number from {low} to {most}")
+        check_whole("priority", self.priority, -(2**31), 2**31 - 1)
+        check_whole("deadline_ms", self.deadline_ms, 1, 2**31 - 1)
         if not isinstance(self.cache_salt, str):
             raise UsageError(f"cache_salt={self.cache_salt!r}: expected a string")
-        if not isinstance(self.begins_turn, bool):
-            raise UsageError(f"begins_turn={self.begins_turn!r}: expected True or False")
+        check_flag("begins_turn", self.begins_turn)
 
 
 @dataclass(slots=True)

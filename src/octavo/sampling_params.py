@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 from octavo.errors import UsageError, unknown_option
-from octavo.values import plain, settle
+from octavo.values import check_flag, check_number, check_whole, is_list, is_whole, plain, settle
 
 _NOT_WITH_BEAMS = (
     *("top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"),
@@ -73,30 +73,29 @@ class SamplingParams:
     def __post_init__(self) -> None:
         settle(self)
         stops = (self.stop,) if isinstance(self.stop, str) else self.stop
-        object.__setattr__(self, "stop", tuple(stops) if _is_list(stops) else stops)
+        object.__setattr__(self, "stop", tuple(stops) if is_list(stops) else stops)
         ids = self.stop_token_ids
-        object.__setattr__(self, "stop_token_ids", tuple(map(plain, ids)) if _is_list(ids) else ids)
+        object.__setattr__(self, "stop_token_ids", tuple(map(plain, ids)) if is_list(ids) else ids)
         least = 1 if self.prompt_logprobs is None else 0
-        _whole("max_tokens", self.max_tokens, least, 2**31 - 1, optional=True)
-        _real("temperature", self.temperature, 0.0, 100.0, optional=True)
-        _whole("top_k", self.top_k, 0, 2**31 - 1, optional=True)
-        _real("top_p", self.top_p, 0.0, 1.0, above=True, optional=True)
-        _real("min_p", self.min_p, 0.0, 1.0, optional=True)
-        _real("repetition_penalty", self.repetition_penalty, 0.0, 100.0, above=True, optional=True)
-        _real("presence_penalty", self.presence_penalty, -2.0, 2.0, optional=True)
-        _real("frequency_penalty", self.frequency_penalty, -2.0, 2.0, optional=True)
-        _whole("seed", self.seed, 0, 2**64 - 1, optional=True)
-        _whole("logprobs", self.logprobs, 0, 20, optional=True)
-        _whole("prompt_logprobs", self.prompt_logprobs, 0, 20, optional=True)
-        _whole("n", self.n, 1, 64)
-        _whole("beam_width", self.beam_width, 1, 32, optional=True)
-        _real("length_penalty", self.length_penalty, -10.0, 10.0)
+        check_whole("max_tokens", self.max_tokens, least, 2**31 - 1)
+        check_number("temperature", self.temperature, 0.0, 100.0)
+        check_whole("top_k", self.top_k, 0, 2**31 - 1)
+        check_number("top_p", self.top_p, 0.0, 1.0, above=True)
+        check_number("min_p", self.min_p, 0.0, 1.0)
+        check_number("repetition_penalty", self.repetition_penalty, 0.0, 100.0, above=True)
+        check_number("presence_penalty", self.presence_penalty, -2.0, 2.0)
+        check_number("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
+        check_whole("seed", self.seed, 0, 2**64 - 1)
+        check_whole("logprobs", self.logprobs, 0, 20)
+        check_whole("prompt_logprobs", self.prompt_logprobs, 0, 20)
+        check_whole("n", self.n, 1, 64)
+        check_whole("beam_width", self.beam_width, 1, 32)
+        check_number("length_penalty", self.length_penalty, -10.0, 10.0)
         for name in ("ignore_eos", "early_stopping"):
-            if not isinstance(getattr(self, name), bool):
-                raise UsageError(f"{name}={getattr(self, name)!r}: expected True or False")
-        if not _is_list(self.stop) or not all(_is_text(s) for s in self.stop):
+            check_flag(name, getattr(self, name))
+        if not is_list(self.stop) or not all(_is_text(s) for s in self.stop):
             raise UsageError(f"stop={self.stop!r}: expected a non-empty string or a list of them")
-        if not _is_list(ids) or not all(_is_whole(t) and t >= 0 for t in self.stop_token_ids):
+        if not is_list(ids) or not all(is_whole(t) and t >= 0 for t in self.stop_token_ids):
             raise UsageError(f"stop_token_ids={ids!r}: expected a list of token ids")
         self._check_beams()
 
@@ -144,37 +143,5 @@ class SamplingParams:
         return cls(**options)  # type: ignore[arg-type]  # __post_init__ checks every type
 
 
-def _is_list(value: object) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
-
-
 def _is_text(value: object) -> bool:
     return isinstance(value, str) and value != ""
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _whole(name: str, value: object, low: int, high: int, *, optional: bool = False) -> None:
-    if value is None and optional:
-        return
-    if not _is_whole(value) or not low <= value <= high:  # type: ignore[operator]
-        raise UsageError(f"{name}={value!r}: expected a whole number from {low} to {high}")
-
-
-def _real(
-    name: str,
-    value: object,
-    low: float,
-    high: float,
-    *,
-    above: bool = False,
-    optional: bool = False,
-) -> None:
-    if value is None and optional:
-        return
-    good = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not good or not low <= value <= high or (above and value == low):  # type: ignore[operator]
-        start = f"above {low:g}" if above else f"{low:g}"
-        raise UsageError(f"{name}={value!r}: expected a number from {start} to {high:g}")

@@ -47,7 +47,7 @@ def test_what_a_file_leaves_out_shapes_nothing() -> None:
         ("top_p", "0.9", "top_p='0.9': expected a number"),
         ("top_k", 1.5, "top_k=1.5: expected a whole number"),
         ("min_p", np.array([1, 2]), "min_p=[1, 2]: expected a number from 0 to 1"),
-        ("penalty_repeat", 0.0, "repetition_penalty=0.0: expected a number from above 0"),
+        ("penalty_repeat", 0.0, "repetition_penalty=0.0: expected a number above 0 and"),
     ],
 )
 def test_one_value_that_cannot_be_leaves_none(key: str, value: MetadataValue, why: str) -> None:
