@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 from octavo import LLM, SamplingParams
 from octavo.answer import Answer
 from octavo.engine.engine import Engine
+from octavo.engine.growth import Growth
 from octavo.engine.runner import Runner
+from octavo.engine.scheduler import Scheduler
 from octavo.interrupts import is_interrupt
 from octavo.request import RequestOutput
 from octavo.tokenizer import Detokenizer
@@ -38,10 +41,27 @@ def on_alarm(number: int, frame: object) -> None:
     raise TooLateError
 
 
-@pytest.fixture(params=["a function", "an object"])
-def alarm(request: pytest.FixtureRequest) -> Iterator[None]:
-    handler = on_alarm if request.param == "a function" else Handler()
-    before = signal.signal(signal.SIGALRM, handler)
+def on_named_alarm(name: str, number: int, frame: object) -> None:
+    raise TooLateError(name)
+
+
+def on_one_alarm(*given: object) -> None:
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    raise TooLateError
+
+
+HANDLERS = {
+    "a function": on_alarm,
+    "an object": Handler(),
+    "a method": Handler().__call__,
+    "a partial": partial(on_named_alarm, "mine"),
+    "one that makes way": on_one_alarm,
+}
+
+
+@pytest.fixture
+def alarm() -> Iterator[None]:
+    before = signal.signal(signal.SIGALRM, on_alarm)
     yield
     signal.signal(signal.SIGALRM, before)
 
@@ -84,7 +104,9 @@ PLACES = {
     "forward": (Runner, "forward"),
     "the text of an answer": (Detokenizer, "push"),
     "an answer": (Answer, "catch_up"),
-    "the end of a sequence": (Engine, "_end"),
+    "a token": (Growth, "_grow_answers"),
+    "the end of a sequence": (Scheduler, "finish_sequence"),
+    "the end of a request": (Engine, "_end"),
 }
 
 
@@ -114,10 +136,9 @@ def test_it_reaches_the_caller_and_a_stream_beside_it_goes_on(
         chunks += stream
         output = chunks[-1].output
         assert output is not None
-        if output.outputs[0].finish_reason != "abort":  # it was the one that was booked just then
-            assert text(output) == alone
-            assert "".join(c.text for c in chunks) == alone[0]
-            assert tuple(t for c in chunks for t in c.token_ids) == alone[1]
+        assert text(output) == alone
+        assert "".join(c.text for c in chunks) == alone[0]
+        assert tuple(t for c in chunks for t in c.token_ids) == alone[1]
         assert llm.stats()["running"] == 0
         assert [text(o) for o in llm.generate([OTHER] * 2, PARAMS)] == [alone] * 2
         llm._engine.check_integrity()
@@ -135,10 +156,12 @@ def test_a_model_that_is_loaded_too_late_is_not_a_model_that_cannot_be_read(
         ring.remove()
 
 
-def test_what_a_program_raises_itself_is_no_interrupt(alarm: None) -> None:
+@pytest.mark.parametrize("handler", HANDLERS)
+def test_what_a_program_raises_itself_is_no_interrupt(alarm: None, handler: str) -> None:
     def own() -> None:
         raise TooLateError
 
+    signal.signal(signal.SIGALRM, HANDLERS[handler])
     with pytest.raises(TooLateError) as caught:
         own()
     assert not is_interrupt(caught.value)

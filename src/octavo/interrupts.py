@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import signal
 import traceback
+from itertools import pairwise
+from types import FrameType
 
 
 def is_interrupt(error: BaseException) -> bool:
@@ -16,9 +18,19 @@ def is_interrupt(error: BaseException) -> bool:
         return True
     handlers = [signal.getsignal(s) for s in signal.valid_signals()]
     codes = {getattr(h, "__code__", None) for handler in handlers for h in _callables(handler)}
-    return any(frame.f_code in codes for frame, _ in traceback.walk_tb(error.__traceback__))
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(f.f_code in codes or _handles(f, before) for before, f in pairwise(frames))
 
 
 def _callables(handler: object) -> tuple[object, ...]:
     """What may run: a function or method itself, or the method that makes an object callable."""
     return handler, getattr(type(handler), "__call__", None)  # noqa: B004
+
+
+def _handles(frame: FrameType, before: FrameType) -> bool:
+    """A handler is given the frame that it interrupts, by however many wrappers, and after it made
+    way for another one too."""
+    for value in frame.f_locals.values():
+        if value is before or (isinstance(value, tuple) and any(v is before for v in value)):
+            return True
+    return False

@@ -97,14 +97,15 @@ class Busy:
         self.live[request] = asked
         return request
 
-    def check(self, *, may_hurt: int) -> None:
+    def check(self, *, may_hurt: int) -> list[Request]:
         """Everything agrees; requests that ended have the answers that they have alone, but for at
-        most `may_hurt` of them."""
+        most `may_hurt` of them, which come back."""
         self.engine.check_integrity()
         counts = self.engine.counts()
         ended = [r for r in self.live if r.finished]
         assert counts["running"] + counts["waiting"] == len(self.live) - len(ended)
-        assert sum(map(is_hurt, ended)) <= may_hurt
+        hurt = [r for r in ended if is_hurt(r)]
+        assert len(hurt) <= may_hurt
         for request in ended:
             asked = self.live.pop(request)
             self.num_preempted += request.num_preemptions
@@ -113,6 +114,7 @@ class Busy:
             if not late and not is_hurt(request):
                 assert answers(request) == alone(asked)
                 self.num_right += 1
+        return hurt
 
     def drain(self) -> None:
         """To the end of all; then nobody holds anything."""

@@ -18,6 +18,7 @@ PARTS = {
     "runner.forward": lambda e: (e._runner, "forward"),
     "runner.copy_blocks": lambda e: (e._runner, "copy_blocks"),
     "sampler.draw": lambda e: (e._sampler, "draw"),
+    "scheduler.finish_sequence": lambda e: (e._scheduler, "finish_sequence"),
     "kv.commit": lambda e: (e._kv, "commit"),
     "kv.reserve": lambda e: (e._kv, "reserve"),
     "kv.fork": lambda e: (e._kv, "fork"),
@@ -72,7 +73,9 @@ def test_a_part_that_raises_costs_at_most_one_request(
                 raise
         fault.remove()
         num_raised += fault.raised
-        busy.check(may_hurt=fault.raised)
+        hurt = busy.check(may_hurt=fault.raised)
+        if kind is KeyboardInterrupt:  # no request's fault; what was drawn is drawn again
+            assert all(r.params.beam_width for r in hurt)
         busy.engine.step()
         busy.check(may_hurt=0)
     busy.drain()
@@ -131,11 +134,12 @@ def test_an_error_that_no_request_caused_is_raised_and_all_live_on(count: int) -
     assert [answers(r) for r in requests] == [answers(r) for r in same]
 
 
-@pytest.mark.parametrize("part", ["runner.forward", "sampler.draw"])
+@pytest.mark.parametrize("part", ["runner.forward", "sampler.draw", "kv.fork"])
 def test_what_a_signal_handler_raises_is_no_requests_fault(part: str) -> None:
     """As `signal.alarm` time-outs do: raised at once, whatever the engine was at."""
     engine = tiny_engine(MODEL, POOL, step_ms=None)
-    requests = [add(engine, [10 + i] * 5, max_tokens=4, temperature=1.0) for i in range(3)]
+    asked: dict[str, object] = {"max_tokens": 4, "temperature": 1.0, "n": 2, "logprobs": 1}
+    requests = [add(engine, [10 + i] * 5, **asked) for i in range(3)]
     owner, name = PARTS[part](engine)
     real = getattr(owner, name)
 
@@ -155,10 +159,10 @@ def test_what_a_signal_handler_raises_is_no_requests_fault(part: str) -> None:
         signal.signal(signal.SIGALRM, before)
     setattr(owner, name, real)
     run(engine)
-    assert [r.error for r in requests] == [None] * 3
-    drawing = part == "sampler.draw"  # the one that was drawn for ends, as by Ctrl-C
-    first = "abort" if drawing else "length"
-    assert [r.sequences[0].finish_reason for r in requests] == [first, "length", "length"]
+    quiet = tiny_engine(MODEL, POOL, step_ms=None)
+    same = [add(quiet, r.prompt_token_ids, **asked, seed=r.seed) for r in requests]
+    run(quiet)
+    assert [answers(r) for r in requests] == [answers(r) for r in same]
 
 
 def test_a_request_alone_in_its_step_is_known_at_once() -> None:
@@ -189,26 +193,31 @@ def test_a_draw_that_fails_ends_its_request_alone_and_at_once() -> None:
     assert good.sequences[0].finish_reason in ("stop", "length")
 
 
-def test_ctrl_c_while_a_request_is_booked_aborts_that_one_and_is_raised() -> None:
-    """The rows of the second ran too; they run again, and give the same token."""
-    engine = tiny_engine(MODEL, POOL, step_ms=None)
-    asked = {"max_tokens": 3, "temperature": 1.0, "seed": 3}
+@pytest.mark.parametrize("part", ["sampler.draw", "kv.fork", "scheduler.finish_sequence"])
+@pytest.mark.parametrize("after", [False, True])
+def test_ctrl_c_while_a_request_is_booked_is_raised_and_harms_none(part: str, after: bool) -> None:
+    """What was drawn of the first is taken back; the rows of the second ran too. All run again, and
+    give the same tokens."""
+    engine, quiet = (tiny_engine(MODEL, POOL, step_ms=None) for _ in range(2))
+    asked = {"max_tokens": 3, "temperature": 1.0, "seed": 3, "n": 2, "logprobs": 1}
     hit, other = (add(engine, TEXT[i : i + 9], **asked) for i in (0, 20))
-    fault = Fault(engine._sampler, "draw", error=KeyboardInterrupt(), nth=1, after=True)
+    same = [add(quiet, TEXT[i : i + 9], **asked) for i in (0, 20)]
+    run(quiet)
+    fault = Fault(*PARTS[part](engine), error=KeyboardInterrupt(), nth=1, after=after)
+    told: list[Request] = []
+
+    def finish() -> None:
+        while engine.has_unfinished:
+            told.extend(engine.step().finished)
+
     with pytest.raises(KeyboardInterrupt):
-        engine.step()
+        finish()
     fault.remove()
     engine.check_integrity()
-    assert (hit.finished, hit.sequences[0].finish_reason) == (True, "abort")
-    assert other.sequences[0].num_tokens == 9
-    told: list[Request] = []
-    while engine.has_unfinished:
-        told += engine.step().finished
+    assert {s.num_tokens - 9 for r in (hit, other) for s in r.sequences} <= {0, 2}
+    finish()
     assert told == [hit, other]
-    quiet = tiny_engine(MODEL, POOL, step_ms=None)
-    same = add(quiet, TEXT[20:29], **asked)
-    run(quiet)
-    assert answers(other) == answers(same)
+    assert [answers(r) for r in (hit, other)] == [answers(r) for r in same]
 
 
 def test_logits_that_are_no_numbers_end_their_request_alone() -> None:
@@ -256,7 +265,7 @@ def test_rows_of_a_prompt_whose_log_probabilities_nobody_took_run_again() -> Non
         engine.step()
     fault.remove()
     run(engine)
-    assert (other.sequences[0].finish_reason, request.error) == ("abort", None)
+    assert (other.sequences[0].num_completion_tokens, request.error) == (9, None)
     assert answers(request) == answers(wanted)
 
 

@@ -6,7 +6,8 @@ A step is a transaction. What raises before rows were computed changes nothing; 
 a step are then run one at a time, which cannot change a bit of them: one that raises again ends
 with its error, the others never notice. If none does, no request caused the error: it is raised to
 the caller, and all requests live on. What raises while a request is booked ends that request alone;
-an interrupt (`octavo.interrupts`) is always raised to the caller.
+an interrupt (`octavo.interrupts`) is always raised to the caller, and ends only beams that were
+being booked.
 """
 
 from __future__ import annotations
@@ -258,11 +259,11 @@ class Engine:
                 self._book(request, outputs, result)
             except Exception as error:
                 if is_interrupt(error):
-                    self._break_off(request, "abort", result)
+                    self._interrupted(request, result)
                     raise
                 self._fail(request, error, result)
             except BaseException:
-                self._break_off(request, "abort", result)
+                self._interrupted(request, result)
                 raise
         seconds = self._clock() - begin
         self._budget.observe([(s.begin, s.end) for s in plan.scheduled], seconds)
@@ -339,6 +340,14 @@ class Engine:
     def _fail(self, request: Request, error: Exception, result: StepResult) -> None:
         request.error = error
         self._break_off(request, "error", result)
+
+    def _interrupted(self, request: Request, result: StepResult) -> None:
+        """While it was booked, by what it did not cause: the rows that it and those after it draw
+        from run again. Beams that have half advanced cannot."""
+        if request.params.beam_width:
+            self._break_off(request, "abort", result)
+        else:
+            self._recover()
 
     def _break_off(self, request: Request, reason: FinishReason, result: StepResult) -> None:
         """End a request that was being booked: its answers may not agree with each other."""

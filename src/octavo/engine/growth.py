@@ -12,7 +12,9 @@ from octavo.engine.beam import BeamSearch, Hypothesis
 from octavo.engine.head_rows import HeadOutput, check_finite
 from octavo.engine.sampler import Draw, Sampler, answers
 from octavo.engine.scheduler import Scheduler
+from octavo.engine.step_plan import ScheduledSequence
 from octavo.errors import UsageError, counted
+from octavo.interrupts import is_interrupt
 from octavo.kernels import native
 from octavo.request import FinishReason, Request
 from octavo.request import Sequence as Seq
@@ -83,7 +85,7 @@ class Growth:
 
     def grow(self, request: Request, outputs: Sequence[HeadOutput], grown: list[Seq]) -> bool:
         """Append what the step gave a request to its sequences, and to `grown` those that got a
-        token. False: the prompt goes on."""
+        token. False: the prompt goes on. An interrupt changes nothing, but for beams."""
         for output in outputs:
             check_finite(output)
             if not output.row.samples:
@@ -98,8 +100,13 @@ class Growth:
         elif request in self._searches:
             self._grow_beams(request, sampled)
         else:
-            for output in sampled:
-                self._grow_answers(output, grown)
+            try:
+                for output in sampled:
+                    self._grow_answers(output, grown)
+            except BaseException as error:
+                if is_interrupt(error):
+                    _take_back([o.row.item for o in sampled])
+                raise
         return True
 
     def check_integrity(self, requests: Iterable[Request]) -> None:
@@ -164,6 +171,17 @@ class Growth:
         if eos or token in request.params.stop_token_ids:
             return "stop"
         return "length" if sequence.num_completion_tokens >= request.max_tokens else None
+
+
+def _take_back(items: Iterable[ScheduledSequence]) -> None:
+    """What was drawn from the last rows of these; the scheduler recovers from the rest."""
+    for item in items:
+        sequence = item.sequence
+        del sequence.tokens[item.end :]
+        del sequence.logprobs[sequence.num_completion_tokens :]
+        sequence.finish_reason = None
+        if not sequence.num_completion_tokens:
+            sequence.request.sequences[:] = [sequence]  # the answers part once more
 
 
 def _answer(request: Request, hypothesis: Hypothesis) -> Seq:
