@@ -12,7 +12,7 @@ from typing import Literal
 
 import platformdirs
 
-from octavo.errors import HomeError, UsageError, unknown_option
+from octavo.errors import HomeError, UsageError, counted, unknown_option
 from octavo.values import check_flag, check_number, check_whole, is_whole, plain, settle
 
 KVDtype = Literal["f32", "bf16"]
@@ -79,6 +79,13 @@ class EngineConfig:
         _one_of("block_size", self.block_size, BLOCK_SIZES)
         _one_of("activations", self.activations, ("int8", "bf16"))
         _one_of("weights", self.weights, ("bf16", "f32"))
+
+
+def check_context(context: int | None, model_context: int) -> None:
+    """Raises UsageError where the model has fewer tokens; None asks for no certain number."""
+    if context is not None and context > model_context:
+        most = counted(model_context, "token")
+        raise UsageError(f"context={context}: the model was trained for at most {most}")
 
 
 def parse_kv_dtype(text: object) -> tuple[KVDtype, KVDtype]:

@@ -42,7 +42,7 @@ def test_a_process_ends_with_0_when_done_1_when_it_failed_and_2_on_bad_usage():
         (
             ["plan", "--users", "0"],
             2,
-            "octavo: --users 0: expected at least 1\n",
+            "octavo: --users 0: expected a whole number from 1 to 1099511627776\n",
         ),
     ]:
         process = octavo_process(*arguments)
@@ -142,7 +142,11 @@ def test_version(octavo):
         (["run", "m", "--temprature", "1"], ["--temperature); `octavo run --help` lists what"]),
         (
             ["run", "m", "hi", "--temperature", "-1"],
-            ["octavo: temperature=-1.0: expected a number from 0 to 100"],
+            ["octavo: --temperature -1.0: expected a number from 0 to 100"],
+        ),
+        (
+            ["run", "m", "top_k=9", "--top-k=-2"],
+            ["octavo: --top-k -2: expected a whole number from 0 to 2147483647"],
         ),
         (
             ["run", "m", "hi", "--raw", "--system", "s"],

@@ -79,7 +79,10 @@ def test_a_context_of_one_saves_nothing(octavo, tiny):
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        (["--context", "0"], "octavo: --context 0: expected at least 1 token\n"),
+        (
+            ["--context", "0"],
+            "octavo: --context 0: expected a whole number from 1 to 16777216\n",
+        ),
         (
             ["--kv-dtype", "f8"],
             "octavo: --kv-dtype 'f8': expected one of f32, f16, bf16, or k=…,v=… of them\n",

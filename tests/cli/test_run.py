@@ -324,7 +324,7 @@ def test_a_deadline_is_passed_on_and_said(octavo, monkeypatch):
     result = octavo("run", "m", "hi", "--deadline-ms", "0")
     assert (result.code, result.err) == (
         2,
-        "octavo: deadline_ms=0: expected a whole number from 1 to 2147483647\n",
+        "octavo: --deadline-ms 0: expected a whole number from 1 to 2147483647\n",
     )
 
 
@@ -442,9 +442,9 @@ def test_engine_flags_reach_the_engine(octavo, tiny, monkeypatch):
         octavo("run", "m", "hi", "--chat-template", __file__, *flags)
         assert given.pop() == engine
     for flags, message in [
-        (["--eviction", "fifo"], "eviction='fifo': expected one of lru, cost"),
-        (["--step-ms", "0"], "step_ms=0.0: expected a number above 0"),
-        (["--kv-idle", "-1"], "kv_idle=-1.0: expected a number from 0"),
+        (["--eviction", "fifo"], "--eviction 'fifo': expected one of lru, cost"),
+        (["--step-ms", "0"], "--step-ms 0.0: expected a number above 0"),
+        (["--kv-idle", "-1"], "--kv-idle -1.0: expected a number from 0"),
         (
             ["--prefix-cache", "--no-kv-cache"],
             "--prefix-cache needs the KV cache: leave it or --no-kv-cache out",

@@ -71,7 +71,7 @@ def run(arguments: list[str]) -> int:
     except typer.TyperException as error:
         return _fail(_usage_line(error, arguments), error.exit_code, arguments)
     except UsageError as error:
-        return _fail(str(error), 2, arguments)
+        return _fail(_as_typed(str(error), arguments), 2, arguments)
     except OctavoError as error:
         return _fail(str(error), 1, arguments)
     except (KeyboardInterrupt, typer.Abort):
@@ -130,6 +130,14 @@ Version = Annotated[
 
 def _octavo(version: Version = False) -> None:
     """Run language models on CPUs around an exact KV cache."""
+
+
+def _as_typed(message: str, arguments: list[str]) -> str:
+    """`message`, but --top-k 9 where the library says top_k=9 of an option that was typed."""
+    name, equals, rest = message.partition("=")
+    flag = f"--{name.replace('_', '-')}"
+    typed = flag in (argument.partition("=")[0] for argument in arguments)
+    return f"{flag} {rest}" if equals and typed else message
 
 
 def _usage_line(error: typer.TyperException, arguments: list[str]) -> str:

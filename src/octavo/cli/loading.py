@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from octavo.cli.figures import size
 from octavo.cli.screen import Screen
-from octavo.config import find_home, home
-from octavo.errors import UsageError, counted
+from octavo.config import EngineConfig, check_context, find_home, home
 from octavo.weights import library
 
 if TYPE_CHECKING:
@@ -42,19 +41,11 @@ def open_header(model: str) -> ModelHeader:
 def open_program(model: str, context: int | None) -> tuple[ModelHeader, Program, int]:
     """What a verb that runs nothing looks at: the model, the program that Octavo would run, and a
     context of tokens that the model has. Raises ModelError, and UsageError beyond its context."""
-    check_context(context)
+    EngineConfig(context=context)  # refuses what no engine has
     header = open_header(model)
     program, most = header.program(), header.config.context
-    if context is not None and context > most:
-        raise UsageError(
-            f"--context {context}: {model} was trained for at most {counted(most, 'token')}"
-        )
+    check_context(context, most)
     return header, program, min(USUAL_CONTEXT, most) if context is None else context
-
-
-def check_context(context: int | None) -> None:
-    if context is not None and context < 1:
-        raise UsageError(f"--context {context}: expected at least 1 token")
 
 
 def find_or_pull(model: str) -> Path:

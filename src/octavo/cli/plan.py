@@ -14,20 +14,21 @@ import typer
 
 from octavo.cli.figures import pairs, size
 from octavo.cli.flags import AsJson, Context, KVDtype, parse_kv_bits
-from octavo.cli.loading import USUAL_CONTEXT, check_context, open_program
+from octavo.cli.loading import USUAL_CONTEXT, open_program
 from octavo.cli.screen import Screen
 from octavo.config import parse_bytes
 from octavo.errors import UsageError, counted
 from octavo.model import llama
 from octavo.model.config import ModelConfig
 from octavo.program.cost import kv_bytes_per_token, uniform_weights
+from octavo.values import check_whole
 
 _MOST = 2**40  # of any number that is given: no machine has more, and floats hold what they make
 PROCESS_BYTES = 150_000_000  # Python, tables and activations: what RSS may hold beside both
 
 OptionalModel = Annotated[
     str | None,
-    typer.Argument(metavar="[MODEL]", help="A model; or give its shape by the flags below."),
+    typer.Argument(metavar="MODEL", help="A model; or give its shape by the flags below."),
 ]
 Layers = Annotated[int | None, typer.Option(help="Layers.")]
 Hidden = Annotated[int | None, typer.Option(help="Width of the model.")]
@@ -69,13 +70,12 @@ def plan(
     For a context and a number of users. Memory that --memory says is not enough is exit code 1.
     """
     screen = Screen(json)
-    check_context(context)
-    if users < 1:
-        raise UsageError(f"--users {users}: expected at least 1")
+    check_whole("users", users, 1, _MOST)
+    check_whole("context", context, 1, _MOST)
     shape = Shape(layers, hidden, heads, kv_heads, head_dim, ffn, vocab, tied_head, weights_bits)
-    _check_most({**asdict(shape), "users": users, "context": context})
+    _check_most(asdict(shape))
     bits = parse_kv_bits(kv_dtype)
-    memory_bytes = None if memory is None else parse_bytes("--memory", memory)
+    memory_bytes = None if memory is None else parse_bytes("memory", memory)
     if model is None:
         found = _of_shape(shape, bits, context or USUAL_CONTEXT, users, memory_bytes)
     else:
@@ -221,7 +221,8 @@ class Plan:
             each = "1 user" if self.users == 1 else f"each of {self.users:,}"
             room += f", or {counted(self.context_that_fits, 'token')} for {each}"
         if self.fits:
-            return [f"fits into {size(memory)}: {room}"]
+            what = "fits" if self.weight_bytes is not None else "without its weights it fits"
+            return [f"{what} into {size(memory)}: {room}"]
         missing = self.total_bytes - memory
         if self.fixed_bytes > memory:
             return [f"does not fit: weights and process leave no room in {size(memory)}"]

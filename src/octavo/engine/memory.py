@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from octavo.config import EngineConfig
+from octavo.config import EngineConfig, check_context
 from octavo.engine.available_memory import available_memory
 from octavo.engine.runner import kv_layout
-from octavo.errors import OutOfMemoryError, UsageError, counted
+from octavo.errors import OutOfMemoryError, counted
 from octavo.program.ops import Program
 
 _SHARE_OF_FREE = 0.5  # of what the weights leave, when kv_memory does not say
@@ -32,11 +32,7 @@ def plan_memory(
 ) -> MemoryPlan:
     """Raises with both numbers if the context asked for is beyond the model or the budget, and if
     the budget, or the weights, are beyond what there is."""
-    if config.context is not None and config.context > model_context:
-        raise UsageError(
-            f"context={config.context}: the model was trained for at most "
-            f"{counted(model_context, 'token')}"
-        )
+    check_context(config.context, model_context)
     block = sum(kv_layout(program, g, config).block_stride for g in range(len(program.groups)))
     wanted = config.context or model_context
     needed = -(-wanted // config.block_size)
