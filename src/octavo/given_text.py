@@ -1,7 +1,8 @@
 """Text that people hand over in files and pipes, from whatever editor.
 
-Comes in: bytes. Goes out: text, or the bytes of it, without the mark (BOM) that some editors put
-first. UTF-8 alone is taken; UTF-16 and UTF-32, which their marks tell, are refused by name.
+Comes in: bytes, or text in which Python hides those that are no UTF-8. Goes out: text, or the bytes
+of it, without the mark (BOM) that some editors put first. UTF-8 alone is taken; UTF-16 and UTF-32,
+which their marks tell, are refused by name.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ _OTHERS = (  # UTF-32 first, whose mark begins like that of UTF-16
     (codecs.BOM_UTF16_LE, "UTF-16"),
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
+_HIDDEN_UTF16 = ("\udcff\udcfe", "\udcfe\udcff")
 
 
 def without_mark(what: str, data: bytes) -> bytes:
@@ -35,3 +37,14 @@ def decode(what: str, data: bytes) -> str:
     except UnicodeDecodeError as error:
         place = error.start + len(data) - len(rest)
         raise UsageError(f"{what} is not UTF-8 at byte {place:,}") from None
+
+
+def check_utf8(what: str, text: str) -> str:
+    """`text`, unless bytes of the command line were not UTF-8: Python hides those in surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        if text.startswith(_HIDDEN_UTF16):
+            raise UsageError(f"{what} is UTF-16: give it as UTF-8") from None
+        raise UsageError(f"{what} is not UTF-8 at character {error.start + 1}") from None
+    return text

@@ -82,9 +82,20 @@ def test_piped_lines_in_utf_16_say_so(octavo, fake):
 
 
 def test_an_unknown_command_is_said_and_survived(octavo, fake):
-    result = octavo("chat", "m", stdin="/rest\none\n")
+    result = octavo("chat", "m", stdin="/hlep\none\n")
     assert (result.code, result.out) == (0, "Hello\n")
-    assert result.err == "octavo: no command /rest; /help lists them\n" + FIGURES
+    said = "octavo: unknown command '/hlep'; did you mean /help?\n"
+    assert result.err == said + FIGURES
+
+
+def test_what_follows_a_command_that_takes_nothing_is_refused_not_passed_over(octavo, fake):
+    result = octavo("chat", "m", stdin="/exit this room?\n/reset 3\none\n/reset\n")
+    assert result.out == "Hello\n"
+    assert result.err == (
+        "octavo: /exit stands alone: leave out what follows it\n"
+        "octavo: /reset stands alone: leave out what follows it\n"
+        f"{FIGURES}forgot 1 turn, 0 left\n"
+    )
 
 
 def test_ctrl_c_stops_the_answer_not_the_program(octavo, fake):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from octavo.cli import history
 from octavo.cli.chat_input import ChatInput
 from tests.cli.terminal import Session
 from tests.cli.test_app import SOURCES
@@ -20,7 +21,7 @@ from tests.cli.test_app import SOURCES
 PASTE = "\x1b[200~{}\x1b[201~"  # as a terminal marks it
 UP, CTRL_C, CTRL_D = "\x1b[A", "\x03", "\x04"
 READ_ALL = """
-import json, sys
+import json, os, sys
 {hide}
 from octavo.cli.chat_input import ChatInput
 user = ChatInput()
@@ -28,9 +29,6 @@ said = []
 while True:
     try:
         message = user.next_message()
-    except KeyboardInterrupt:
-        print("dropped")
-        continue
     except ValueError as error:
         print(error)
         continue
@@ -104,13 +102,23 @@ def test_a_paste_that_begins_with_quotes_of_its_own_is_no_block(home):
         assert said(session) == [[module, False]]
 
 
-def test_ctrl_c_drops_a_block_and_ctrl_d_says_it_has_no_end(home):
+def test_ctrl_c_drops_a_block(monkeypatch):
+    def read(self: ChatInput, prompt: str) -> str:
+        line = typed.pop(0)
+        if line == CTRL_C:
+            raise KeyboardInterrupt
+        return line
+
+    typed = ['"""one', "two", CTRL_C, "three"]
+    monkeypatch.setattr(ChatInput, "_read", read)
+    user = ChatInput()
+    with pytest.raises(KeyboardInterrupt):
+        user.next_message()
+    assert user.next_message() == ("three", False)
+
+
+def test_ctrl_d_says_that_a_block_has_no_end(home):
     with keyboard(home) as session:
-        session.until(">>> ")
-        session.type('"""one\r')
-        session.until("... ")
-        session.type("two" + CTRL_C)
-        session.until("dropped")
         session.until(">>> ")
         session.type('"""one\r')
         session.until("... ")
@@ -128,6 +136,28 @@ def test_without_readline_a_paste_is_told_by_its_speed(home):
         session.type("one\r  two\rthree\r")
         session.until(">>> ")
         assert said(session) == [["one\n  two\nthree", False]]
+
+
+def test_answers_that_go_into_a_file_leave_readline_out_and_pastes_stay_one_message(home):
+    with keyboard(home, hide="sys.stdout = open(os.devnull, 'w')") as session:
+        session.until(">>> ")
+        session.type("one\rtwo\r")
+        session.until(">>> ")
+        session.type("three\r")
+        session.until(">>> ")
+        session.type(CTRL_D)
+        assert session.end() == 0
+    assert history.load(home / "chat_history") == ["one\ntwo", "three"]
+
+
+def test_what_readline_cannot_hold_ends_no_chat(home):
+    for text in ("one", "nul\0nul", "half \ud800", "two"):
+        history.append(home / "chat_history", text)
+    with keyboard(home) as session:
+        session.until(">>> ")
+        session.type(UP + UP + "\r")
+        session.until(">>> ")
+        assert said(session) == [["one", False]]
 
 
 @pytest.mark.parametrize(

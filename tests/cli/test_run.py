@@ -403,6 +403,14 @@ def test_an_empty_standard_input_is_no_prompt(octavo, tiny, stdin):
     assert "the prompt on standard input is empty" in result.err
 
 
+@pytest.mark.parametrize("prompt", ["", " \n"])
+def test_an_empty_prompt_is_refused_too(octavo, tiny, prompt):
+    for flags in ([], ["--raw"]):
+        result = octavo("run", tiny, prompt, *flags)
+        assert (result.code, result.out) == (2, "")
+        assert result.err == "octavo: the prompt is empty: did what should write it fail?\n"
+
+
 @pytest.mark.parametrize("verb", [("run", "hi"), ("chat",)])
 def test_log_probabilities_that_nothing_would_show_are_refused(octavo, tiny, verb):
     name, *prompt = verb

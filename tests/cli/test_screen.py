@@ -69,7 +69,7 @@ def test_a_chat_shows_answers_and_errors_so(octavo, monkeypatch):
     monkeypatch.setattr("octavo.cli.chat.open_llm", lambda model, engine: llm)
     result = octavo("chat", "m", stdin="one\n/\x1b]0;owned\x07\n")
     assert result.out == f"{SHOWN}\n"
-    assert "octavo: no command /\\x1b]0;owned\\x07; /help lists them\n" in result.err
+    assert "octavo: unknown command '/\\x1b]0;owned\\x07'; known: /reset, " in result.err
 
 
 def test_steps_and_stats_show_text_so(octavo, tiny, monkeypatch):

@@ -26,13 +26,14 @@ from octavo.cli.answer import (
 )
 from octavo.cli.chat_input import QUOTES, ChatInput
 from octavo.cli.figures import pairs
-from octavo.cli.flags import CHAT_SAMPLING, ENGINE, AsJson, Model, check_utf8, with_flags
+from octavo.cli.flags import CHAT_SAMPLING, ENGINE, AsJson, Model, with_flags
 from octavo.cli.interrupt import Interrupt
 from octavo.cli.loading import open_llm
 from octavo.cli.screen import Screen
 from octavo.cli.stats import Stats, cache_line, kv_line, sampling_line, say_memory, stats_text
 from octavo.cli.transcript import Transcript
-from octavo.errors import OctavoError, PromptTooLongError, UsageError, counted
+from octavo.errors import OctavoError, PromptTooLongError, UsageError, counted, unknown_option
+from octavo.given_text import check_utf8
 from octavo.request import RequestOptions, RequestOutput
 from octavo.sampling_params import SamplingParams
 
@@ -48,10 +49,12 @@ HELP = pairs(
         ("/stats", "figures of the last answer and of the engine"),
         ("/help", "this list"),
         ("/exit", "end; so does Ctrl-D. Ctrl-C stops an answer"),
-        (QUOTES, f"begins a message of several lines, which {QUOTES} ends;"),
-        ("", "a pasted text is one message without"),
+        (QUOTES, "begins and ends a message of several lines, or one that begins with"),
+        ("", "a slash; a pasted text is one message without it"),
     ]
 )
+_COMMANDS = ("/reset", "/forget", "/system", "/stats", "/help", "/exit")
+_ALONE = ("/reset", "/stats", "/help", "/exit")  # which nothing may follow
 
 
 def register(app: typer.Typer) -> None:
@@ -126,16 +129,10 @@ class Conversation:
         self._sampling = sampling
         self._template = template
         self._transcript = Transcript(llm.tokenizer)
-        self._system: str | None = None
         self._answering = False
 
     def set_system(self, text: str | None) -> None:
-        self._system = text
-        self.reset()
-
-    def reset(self) -> None:
-        first = [] if self._system is None else [{"role": "system", "content": self._system}]
-        self.messages = first
+        self.messages = [] if text is None else [{"role": "system", "content": text}]
         self._transcript.clear()
 
     def take_message(self) -> bool:
@@ -165,11 +162,13 @@ class Conversation:
 
     def _command(self, line: str) -> bool:
         name, text = [*line.split(maxsplit=1), ""][:2]
+        if text and name in _ALONE:
+            raise UsageError(f"{name} stands alone: leave out what follows it")
         match name:
             case "/exit":
                 return False
             case "/reset":
-                self.reset()
+                self._forget(self._num_turns)
             case "/forget":
                 self._forget(_count(text))
             case "/system":
@@ -179,7 +178,7 @@ class Conversation:
             case "/help":
                 self._screen.note(HELP)
             case _:
-                raise UsageError(f"no command {name}; /help lists them")
+                raise unknown_option("command", name, _COMMANDS)
         return True
 
     def _say(self, text: str) -> None:

@@ -80,20 +80,26 @@ class ChatInput:
             import readline  # its import alone changes how input() reads
         except ImportError:  # a Python built without it
             return
-        self._knows_pastes = "libedit" not in (readline.__doc__ or "")
+        # Answers that go into a file leave readline out of it: see `_read`.
+        self._knows_pastes = sys.stdout.isatty() and "libedit" not in (readline.__doc__ or "")
         if self._knows_pastes:
             readline.parse_and_bind("set enable-bracketed-paste on")  # Python turns it off
         readline.set_auto_history(False)  # a block is remembered whole, an answer to us not at all
         folder = find_home()
         path = None if folder is None else folder / "chat_history"
         said = [] if path is None else history.load(path)
+
+        def recall(text: str) -> None:
+            with contextlib.suppress(ValueError):  # a NUL in it, which readline cannot hold
+                readline.add_history(text)
+
         for text in said:
-            readline.add_history(text)
+            recall(text)
 
         def remember(text: str) -> None:
             if text.strip() and said[-1:] != [text]:
                 said.append(text)
-                readline.add_history(text)
+                recall(text)
                 if path is not None:
                     history.append(path, text)
 

@@ -19,6 +19,7 @@ import typer
 
 from octavo.config import EngineConfig, split_kv_dtype
 from octavo.errors import UsageError
+from octavo.given_text import check_utf8
 from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
 
@@ -47,8 +48,6 @@ KVDtype = Annotated[str, typer.Option(help="K and V in the cache: bf16, f16, f32
 KV_BITS = MappingProxyType({"f32": 32, "f16": 16, "bf16": 16})
 
 _ESCAPES = MappingProxyType({"n": "\n", "t": "\t", "r": "\r", "\\": "\\"})
-_UTF16_MARKS = ("\udcff\udcfe", "\udcfe\udcff")  # bytes that are not UTF-8, as Python hides them
-
 _METAVARS = {int: "N", float: "X", str: "TEXT", list[int]: "N", list[str]: "TEXT"}
 
 
@@ -223,14 +222,3 @@ def parse_kv_bits(text: str) -> tuple[int, int]:
             f"--kv-dtype {text!r}: expected one of {', '.join(KV_BITS)}, or k=…,v=… of them"
         )
     return KV_BITS[k], KV_BITS[v]
-
-
-def check_utf8(what: str, text: str) -> str:
-    """`text`, unless bytes of the command line were not UTF-8: Python hides those in surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        if text.startswith(_UTF16_MARKS):
-            raise UsageError(f"{what} is UTF-16: give it as UTF-8") from None
-        raise UsageError(f"{what} is not UTF-8 at character {error.start + 1}") from None
-    return text

@@ -22,13 +22,13 @@ from octavo.cli.answer import (
     read_template,
 )
 from octavo.cli.figures import number
-from octavo.cli.flags import ENGINE, REQUEST, SAMPLING, AsJson, Model, check_utf8, with_flags
+from octavo.cli.flags import ENGINE, REQUEST, SAMPLING, AsJson, Model, with_flags
 from octavo.cli.loading import open_llm
 from octavo.cli.screen import Screen
 from octavo.cli.stats import Stats, cache_line, kv_line, sampling_line, say_memory, stats_text
 from octavo.cli.trace import StepTrace
 from octavo.errors import UsageError
-from octavo.given_text import decode
+from octavo.given_text import check_utf8, decode
 from octavo.request import Completion, RequestOptions, RequestOutput, StreamChunk
 from octavo.sampling_params import SamplingParams
 
@@ -138,6 +138,8 @@ def _messages_of(system: str | None, user: str) -> list[dict[str, str]]:
 
 def _read_prompt(model: str, prompt: str | None) -> str:
     if prompt is not None and prompt != "-":
+        if not prompt.strip():
+            raise UsageError("the prompt is empty: did what should write it fail?")
         return check_utf8("the prompt", prompt)
     if sys.stdin is None or sys.stdin.isatty():
         raise UsageError(
