@@ -233,9 +233,10 @@ def _tell_what_was_mended(spec: TokenizerSpec) -> None:
     if spec.retyped_ids:
         names = ", ".join(repr(spec.tokens[i]) for i in spec.retyped_ids)
         logger.warning("the model's file types %s as text: taken for control tokens", names)
-    odd = [i for i, byte in spec.byte_of.items() if spec.tokens[i].lower() != f"<0x{byte:02x}>"]
+    odd = [
+        f"token {i} ({spec.tokens[i]!r}) is taken for 0x{byte:02x}"
+        for i, byte in spec.byte_of.items()
+        if spec.tokens[i].lower() != f"<0x{byte:02x}>"
+    ]
     if odd:
-        names = ", ".join(f"token {i} ({spec.tokens[i]!r})" for i in odd)
-        logger.warning(
-            "the model's file names %s unlike a byte: taken for what it looks like", names
-        )
+        logger.warning("the model's file has bytes that are not named so: %s", ", ".join(odd))
