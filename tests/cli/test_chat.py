@@ -245,9 +245,7 @@ def test_a_block_is_one_message_and_never_a_command(octavo, fake):
 def test_a_block_without_an_end_is_said(octavo, fake):
     result = octavo("chat", "m", "--quiet", "--json", stdin='one\n"""two\nthree\n')
     assert result.code == 0
-    assert result.err.endswith(
-        '\noctavo: the text that """ begins has no end: a line ends with it\n'
-    )
+    assert result.err.endswith('\noctavo: the text that """ begins has no end: close it with """\n')
     assert said(result) == ["one"]
 
 

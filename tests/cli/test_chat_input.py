@@ -123,7 +123,7 @@ def test_ctrl_d_says_that_a_block_has_no_end(home):
         session.type('"""one\r')
         session.until("... ")
         session.type(CTRL_D)
-        session.until("has no end: a line ends with it")
+        session.until('has no end: close it with """')
         session.until(">>> ")
         session.type("three\r")
         session.until(">>> ")

@@ -50,7 +50,7 @@ HELP = pairs(
         ("/help", "this list"),
         ("/exit", "end; so does Ctrl-D. Ctrl-C stops an answer"),
         (QUOTES, "begins and ends a message of several lines, or one that begins with"),
-        ("", "a slash; a pasted text is one message without it"),
+        ("", "a slash; a pasted text needs none"),
     ]
 )
 _COMMANDS = ("/reset", "/forget", "/system", "/stats", "/help", "/exit")

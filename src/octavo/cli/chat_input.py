@@ -55,7 +55,9 @@ class ChatInput:
         while not _ends_block(found[-1]):
             more = self._read(GOES_ON)
             if more is None:
-                raise UsageError(f"the text that {QUOTES} begins has no end: a line ends with it")
+                raise UsageError(
+                    f"the text that {QUOTES} begins has no end: close it with {QUOTES}"
+                )
             found.append(more)
         return found[1:]
 
