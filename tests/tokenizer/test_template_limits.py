@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -17,7 +18,7 @@ from tests.tokenizer.fixture_specs import load_spec
 USER = [{"role": "user", "content": "hi"}]
 LARGE, MANY = "a value of more than 16 MiB", "more than 128 MiB of values"
 LATE, DEEP = "takes longer than 0.2 seconds", "nested too deeply, or calls itself without end"
-BITS = "a number of more than 16,384 bits"
+BITS = "a number of more than 64 bits"
 
 BIG = "{% set x = 'a' * 8000000 %}"
 FOR_EVER = "{% for i in range(100000) %}{% for j in range(100000) %}"
@@ -34,6 +35,7 @@ GROWING = {
     "times the other way": ("{{ 2000000000 * [1] }}", LARGE),
     "a power": ("{{ (10**10)**(10**8) }}", BITS),
     "numbers squared": (doubled("ns.s * ns.s", "10"), BITS),
+    "a number read": ("{{ '36893488147419103232' | int }}", BITS),
     "digits": ("{{ ('f' * 9000000) | int(base=16) }}", BITS),
     "~": (doubled("ns.s ~ ns.s"), LARGE),
     "many ~": (BIG + "{{ x" + "~x" * 1000 + " }}", LARGE),
@@ -44,6 +46,12 @@ GROWING = {
     "a list of lists": (doubled("[ns.s, ns.s]"), LARGE),
     "a dict of views": (doubled("{1: ns.s.items(), 2: ns.s.items()}", "{}"), LARGE),
     "a dict called": (doubled("dict(a=ns.s, b=ns.s)"), LARGE),
+    "a dict of what views lead to": (
+        doubled("{1: ns.s.keys().mapping, 2: ns.s.keys().mapping}", "{}"), LARGE),
+    "a set many times": ("{{ [{'a' * 1000000: 1}.keys() - []] * 70000 }}", LARGE),
+    "a long name": ("{% macro " + "f" * 30000 + "() %}{% endmacro %}{{ [" + "f" * 30000 + "]"
+                    " * 100000 }}", LARGE),
+    "methods of what is safe": ("{{ [(('a' * 1000000) | safe).partition] * 70000 }}", LARGE),
     "a cycler": (doubled("cycler(ns.s, ns.s).items"), LARGE),
     "varargs": ("{% macro f(n) %}{{ f(n - 1, varargs, varargs) if n else varargs }}{% endmacro %}"
                 "{{ f(60) }}", LARGE),
@@ -78,6 +86,10 @@ GROWING = {
     "center": ("{{ ['a'] | map('center', 1000000000) | list }}", LARGE),
     "indent": ("{{ ('a\n' * 1000000) | indent('x' * 1000000) }}", LARGE),
     "round": ("{{ 1 | round(1000000000, 'floor') }}", LARGE),
+    "round the other way": ("{{ 1 | round(-1000000000) }}", LARGE),
+    "sort by attributes": (BIG + "{{ ([namespace(x=x)] * 1000) | sort(attribute='x') }}", LARGE),
+    "sort of attributes": (BIG + "{{ ([namespace(x=x)] * 1000) | map(attribute='x') | sort }}",
+                           LARGE),
     "sum": ("{{ [[1]] | sum(start=[]) }}", "start must be a number"),
     "tojson's indent": ("{{ [[1]] | tojson(indent=1000000000) }}", LARGE),
     "tojson's separators": ("{{ [1] | tojson(separators=('x' * 1000000, ':')) }}", LARGE),
@@ -85,12 +97,14 @@ GROWING = {
     "slices kept": (BIG + "".join("{% set a" + str(i) + " = x[1:] %}" for i in range(100)), MANY),
     "rfind": (BIG + "{{ x.rfind('b' ~ x[:4000000]) }}", LARGE),
     "strip": (BIG + "{{ x.strip('b' * 4000000 ~ 'a') }}", LARGE),
+    "striptags": ("{{ ('a' | safe).striptags() }}", "'striptags' of 'Markup'"),
     "bytes of a number": ("{{ (5).to_bytes(1000000000, 'big') }}", "'to_bytes' of 'int'"),
     "bytes of a text": ("{{ 'a'.encode() }}", "'encode' of 'str'"),
     "translate": ("{{ 'a'.translate({97: 'b'}) }}", "'translate' of 'str'"),
     "a format of the clock": ("{{ strftime_now('%Y' * 1000) }}", "a format of 2,000 characters"),
     "a complaint": ("{{ raise_exception('x' * 9000000) }}", "x{300}…$"),
     "lipsum": ("{{ lipsum(n=100000) }}", "'lipsum' is undefined"),
+    "groupby": ("{{ [1] | groupby('a') }}", "No filter named 'groupby'"),
     "wordwrap": ("{{ 'a' | wordwrap(1) }}", "No filter named 'wordwrap'"),
 }  # fmt: skip
 
@@ -150,6 +164,12 @@ def test_nothing_runs_for_ever(source, why, monkeypatch):
     assert why in complaint(source)
 
 
+def test_time_is_that_of_the_rendering_and_not_of_a_busy_machine(monkeypatch):
+    hours = itertools.count(step=3600)
+    monkeypatch.setattr(template_meter.time, "monotonic", lambda: next(hours))
+    assert render("{% for i in range(9) %}{{ i }}{% endfor %}") == "012345678"
+
+
 @pytest.mark.parametrize("source", NOT_COMPILED.values(), ids=NOT_COMPILED)
 def test_what_does_not_compile_is_one_line(source):
     assert complaint(source).startswith("the chat template does not compile: ")
@@ -192,7 +212,7 @@ def test_the_worst_of_them_fit_into_a_small_memory():
     """In a child with 1 GiB of addresses: what is refused was not made before."""
     names = ("times", "many ~", "a list of lists", "a width of %", "slices kept", "join, a filter")
     sources = [GROWING[name][0] for name in names]
-    sources.append("{{ ('ab ' * 5000000).split() }}")
+    sources += ["{{ ('ab ' * 5000000).split() }}", "{{ (('ab ' * 5000000) | safe).split() }}"]
     script = f"""
 import resource
 from octavo.errors import UsageError
@@ -208,7 +228,7 @@ for source in {sources!r}:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300
     )
     assert done.stderr == ""
-    limits = [LARGE, LARGE, LARGE, LARGE, MANY, LARGE, LARGE]
+    limits = [LARGE, LARGE, LARGE, LARGE, MANY, *[LARGE] * 3]
     assert done.stdout.splitlines() == [f"the chat template failed: it makes {w}" for w in limits]
 
 
@@ -242,7 +262,12 @@ HARMLESS = [
     "{{ d }}{{ d.get('c', 5) }}{{ d | items | list }}{{ d | dictsort }}{{ 'a' in d }}",
     "{{ x is defined }}{{ x }}{{ x | default('d') }}{{ none }}{{ 1 == 1.0 and not 2 < 1 < 3 }}",
     "{{ range(3) | list }}{{ range(5) | sum }}{{ 'abc' | first }}{{ 'ab' | list }}",
-    "{% for g in messages | groupby('role') %}{{ g.grouper }}{{ g.list | length }}{% endfor %}",
+    "{{ 2 ** 63 }}{{ 10 ** 18 }}{{ 1 ** 99 }}{{ -5 * 2 ** 60 }}{{ 1250 | round(-2) }}",
+    "{{ messages | sort(attribute='role,content') | map(attribute='role') | list }}"
+    "{{ ['b', 'A'] | sort(true) }}{{ 'bca' | sort }}{{ [[2, 'a'], [1, 'b']] | sort(attribute=0) }}",
+    "{{ ('a b' | safe).split() }}{{ ('a,b' | safe).rsplit(',', 1) }}"
+    "{{ ('a\n' | safe).splitlines() }}",
+    "{{ {'a': 1}.keys().mapping }}{{ {'a': 1}.keys() - [] }}{{ ['a' | safe] }}{{ [x] }}",
     "{% block b %}B{{ self.b is defined }}{% endblock %}{{ self.b() }}",
     "{% for c in 'abc' %}{% if c == 'b' %}{% continue %}{% endif %}{{ c }}{{ loop.cycle(1, 2) }}"
     "{% endfor %}{% with a = (1, 2) %}{{ a }}{{ a[0] if a }}{% endwith %}",

@@ -11,15 +11,19 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
+from types import MappingProxyType
 from typing import Any, TypeVar
 
-SECONDS = 5.0  # a real template takes milliseconds
+SECONDS = 5.0  # of work; a real template takes milliseconds, one that looks back in every turn more
 LARGEST = 16 << 20  # of one value: a text of four million tokens
 DEEPEST = 200  # lists in lists, of one value
 _ALL = 128 << 20  # of all values together, kept or not
 _STEP = 16  # what a step costs beside the value it makes
-_BITS = 1 << 14  # of a whole number: more than Python prints
-_HOLDERS: tuple[Any, ...] = (list, tuple, type({}.items()), type({}.keys()), type({}.values()))
+_BITS = 64  # of a whole number: few of them have the same hash, which a table would be slow with
+_MAPPINGS = (dict, MappingProxyType)  # which a view of a dict leads to
+_VIEWS: tuple[Any, ...] = (type({}.items()), type({}.keys()), type({}.values()))
+_HOLDERS = (list, tuple, set, *_MAPPINGS, *_VIEWS)
+_DATA = (str, int, float, type(None), *_HOLDERS)
 
 T = TypeVar("T")
 
@@ -28,7 +32,8 @@ class Meter:
     """The limits of one rendering, and how much of them is used."""
 
     def __init__(self) -> None:
-        self._end = time.monotonic() + SECONDS
+        self._soonest = time.monotonic() + SECONDS  # is quick to read
+        self._end = time.thread_time() + SECONDS  # other threads may keep the machine busy
         self._left = _ALL
 
     def step(self, size: int = 0) -> None:
@@ -36,7 +41,7 @@ class Meter:
         self._left -= _STEP + size
         if self._left < 0:
             raise OverflowError(f"it makes more than {_ALL >> 20} MiB of values")
-        if time.monotonic() > self._end:
+        if time.monotonic() > self._soonest and time.thread_time() > self._end:
             raise TimeoutError(f"it takes longer than {SECONDS:g} seconds")
 
     def made(self, value: T) -> T:
@@ -74,10 +79,13 @@ def weigh(value: Any, before: int = 0, depth: int = 0) -> int:
     """`before` and the size of `value`, what it holds counted at every place that holds it.
 
     A list of two lists of two lists … is small, but its text is not, nor is comparing it quick.
+    What is no data counts as its text: a macro's has its name, a method's may have its object.
     """
     total = before + sys.getsizeof(value, 0)
+    if not isinstance(value, _DATA):
+        total += len(repr(value))
     expect(total)
-    if isinstance(value, dict):
+    if isinstance(value, _MAPPINGS):
         total = weigh(value.keys(), total, depth)
         value = value.values()
     if isinstance(value, _HOLDERS):

@@ -30,11 +30,11 @@ from octavo.tokenizer.template_meter import DEEPEST, Meter, expect, expect_bits,
 from octavo.tokenizer.template_sizes import FILTERS, METHODS, Size, filled, repeated, widths
 
 _FILTERS_LEFT_OUT = (
-    *("batch", "pprint", "slice", "striptags", "urlencode", "urlize"),
+    *("batch", "groupby", "pprint", "slice", "striptags", "urlencode", "urlize"),
     *("wordcount", "wordwrap", "xmlattr"),
 )
 # of text and numbers: what leads to bytes, which nothing here measures, or grows by a table
-_METHODS_LEFT_OUT = ("encode", "to_bytes", "maketrans", "translate")
+_METHODS_LEFT_OUT = ("encode", "to_bytes", "maketrans", "striptags", "translate")
 _JINJAS_OWN = (jinja2.Environment, jinja2.runtime.Context, jinja2.nodes.EvalContext)
 _OF_THE_COMPILER = ("_loop_vars", "_block_vars")  # keywords of every call
 _MADE, _STEP, _CONCAT = "made by it", "step of it", "~"  # filters that no template can name
@@ -59,7 +59,7 @@ class TemplateSandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         self.globals["namespace"] = _Namespace
         for name in _FILTERS_LEFT_OUT:
             del self.filters[name]
-        self.filters |= {"join": self._join, "tojson": self._to_json}
+        self.filters |= {"join": self._join, "sort": self._sort, "tojson": self._to_json}
         for name in self.filters:
             self.filters[name] = self._metered(self.filters[name], FILTERS.get(name))
         for name in self.tests:
@@ -76,7 +76,7 @@ class TemplateSandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         if operator == "*":
             expect(max(repeated(left, right), repeated(right, left)))
         elif operator == "**" and isinstance(left, int) and isinstance(right, int):
-            expect_bits(left.bit_length() * right)
+            expect_bits((left.bit_length() - 1) * right)  # at least; at most twice as many
         elif operator == "%" and isinstance(left, str):
             expect(filled(left, right))
         return self.meter.made(super().call_binop(context, operator, left, right))
@@ -131,6 +131,18 @@ class TemplateSandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         if attribute is not None:
             values = map(jinja2.filters.make_attrgetter(self, attribute), values)
         return self.meter.joined(map(_text, values), str(d))
+
+    def _sort(
+        self,
+        value: Any,
+        reverse: bool = False,
+        case_sensitive: bool = False,
+        attribute: str | int | None = None,
+    ) -> list[Any]:
+        """All that is compared is weighed: a small object may have a large attribute."""
+        items = list(value)
+        weigh([*map(jinja2.filters.make_multi_attrgetter(self, attribute), items)])
+        return jinja2.filters.do_sort(self, items, reverse, case_sensitive, attribute)
 
     def _to_json(
         self,

@@ -11,6 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
+
+from markupsafe import Markup
 
 from octavo.tokenizer.template_meter import weigh
 
@@ -57,8 +60,17 @@ def _scan(text: object, chars: str | None = None, *_: object, **__: object) -> i
     return len(str(text)) * len(chars or "") // 16
 
 
+def _split(text: str, *args: Any, **kwargs: Any) -> int:
+    """Of what is safe each part is made anew, in Python: those of the plain text are looked at."""
+    return weigh(str.split(text, *args, **kwargs)) if isinstance(text, Markup) else 0
+
+
 def _rsplit(text: str, sep: str | None = None, maxsplit: int = -1) -> int:
-    return _scan(text, sep)
+    return max(_scan(text, sep), _split(text, sep, maxsplit))
+
+
+def _splitlines(text: str, *_: object, **__: object) -> int:
+    return weigh(str.splitlines(text)) if isinstance(text, Markup) else 0
 
 
 def _indent(s: object, width: int | str = 4, *_: object, **__: object) -> int:
@@ -66,8 +78,8 @@ def _indent(s: object, width: int | str = 4, *_: object, **__: object) -> int:
 
 
 def _round(value: object, precision: int = 0, *_: object, **__: object) -> int:
-    """Where ten is raised to the precision: at most 256."""
-    return precision << 16
+    """Where ten is raised to the precision: at most 256, up or down."""
+    return abs(precision) << 16
 
 
 def _sum(iterable: object, attribute: object = None, start: object = 0) -> int:
@@ -89,11 +101,13 @@ METHODS: Mapping[str, Size] = MappingProxyType(
         "join": lambda text, pieces: len(text) * len(pieces),
         "replace": _replace,
         "rsplit": _rsplit,
+        "split": _split,
+        "splitlines": _splitlines,
     }
 )
 FILTERS: Mapping[str, Size] = MappingProxyType(
     {
-        **dict.fromkeys(("list", "sort", "unique", "groupby"), _apart),
+        **dict.fromkeys(("list", "sort", "unique"), _apart),
         "center": lambda value, width=80: width,
         "format": lambda value, *args, **kwargs: filled(str(value), kwargs or args),
         "indent": _indent,
