@@ -43,7 +43,7 @@ def test_a_stream_closed_during_the_last_step_of_another_thread_is_ended_after_i
     """It used to hold its blocks until somebody stepped again."""
     stream = llm.stream([1, 2], LONG)
     next(stream)
-    llm.desk.add([ask(3, 4)])
+    llm.desk.add([ask(3, 4)], [])
     gate = Gate(llm, monkeypatch)
     worker = threading.Thread(target=llm.desk.step)
     worker.start()
@@ -99,7 +99,9 @@ def test_what_a_broken_step_left_behind_is_brought_forward_by_the_next(
     llm: LLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C between the end of two answers in the engine and the first one's text."""
-    one, two = llm.desk.add([ask(1), ask(2)])
+    answers: list[Answer] = []
+    llm.desk.add([ask(1), ask(2)], answers)
+    one, two = answers
 
     def interrupted() -> list[object]:
         raise KeyboardInterrupt
@@ -118,7 +120,7 @@ def test_what_a_broken_step_left_behind_is_brought_forward_by_the_next(
 def test_prompts_are_queued_all_or_none(tiny_path: Path) -> None:
     llm = LLM(tiny_path, threads=1, kv_memory="16K")
     with pytest.raises(OutOfMemoryError):
-        llm.desk.add([ask(1), ask(2), ask(3, params=replace(LONG, n=2))])
+        llm.desk.add([ask(1), ask(2), ask(3, params=replace(LONG, n=2))], [])
     assert (llm.desk.num_open, llm._engine.has_unfinished) == (0, False)
 
 

@@ -133,6 +133,8 @@ def test_texts_that_are_being_encoded_wait_like_others(
             streams = [engine.stream("abc", SHORT) for _ in range(2)]
             with pytest.raises(OverloadedError, match="2 requests in the queue"):
                 engine.stream([1], SHORT)
+            await streams.pop().aclose()  # leaves its place at once
+            streams.append(engine.stream("abc", SHORT))
             encoder.go()
             for stream in streams:
                 assert [c async for c in stream][-1].output is not None

@@ -214,7 +214,6 @@ def test_a_slow_reader_finds_one_piece_for_each_answer_and_stalls_nobody(
         async with AsyncEngine(llm) as engine:
             stream = engine.stream(PROMPTS[0], params)
             await engine.generate(PROMPTS[1], LONG)  # 60 steps, of which the first 8 are of both
-            assert len(stream._mailbox._pieces) == 2
             chunks = await pieces(stream)
         want = reference.generate(PROMPTS[0], params)[0]
         got = [(c.index, c.text, c.token_ids, c.output is None) for c in chunks]
@@ -645,7 +644,7 @@ def test_a_piece_for_a_loop_that_has_just_closed_is_dropped() -> None:
         return Mailbox(streams=True)
 
     mailbox = asyncio.run(begin())
-    mailbox.put([StreamChunk("text", (1,))])
+    mailbox.tell()
     assert mailbox.is_dead
 
 

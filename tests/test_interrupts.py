@@ -3,22 +3,29 @@ else's answer."""
 
 from __future__ import annotations
 
+import asyncio
 import signal
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from octavo import LLM, SamplingParams
+import octavo.llm
+from octavo import LLM, AsyncEngine, SamplingParams
 from octavo.answer import Answer
+from octavo.answer_desk import AnswerDesk
 from octavo.engine.engine import Engine
 from octavo.engine.growth import Growth
 from octavo.engine.runner import Runner
 from octavo.engine.scheduler import Scheduler
+from octavo.engine_thread import EngineThread
 from octavo.interrupts import is_interrupt
-from octavo.request import RequestOutput
+from octavo.mailbox import Mailbox
+from octavo.request import RequestOutput, StreamChunk
 from octavo.tokenizer import Detokenizer
 from octavo.weights import fingerprint
 from tests.cli.tiny_model import write_tiny_model
@@ -26,6 +33,7 @@ from tests.cli.tiny_model import write_tiny_model
 PARAMS = SamplingParams(max_tokens=12, ignore_eos=True, temperature=0)
 PROMPTS = [[5, 6, 7], [8, 9], [10]]
 OTHER = [20, 21, 22, 23]
+PATIENCE = 30  # seconds
 
 
 class TooLateError(TimeoutError):
@@ -142,6 +150,87 @@ def test_it_reaches_the_caller_and_a_stream_beside_it_goes_on(
         assert llm.stats()["running"] == 0
         assert [text(o) for o in llm.generate([OTHER] * 2, PARAMS)] == [alone] * 2
         llm._engine.check_integrity()
+
+
+WATCHED = PLACES | {
+    "a request": (Engine, "add"),
+    "a change": (EngineThread, "changed"),
+    "the bell of a reader": (Mailbox, "tell"),
+    "an output": (AnswerDesk, "output"),
+    "the place of a request": (EngineThread, "_forget"),
+}
+
+
+@pytest.mark.parametrize("number", [signal.SIGALRM, signal.SIGINT])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("place", WATCHED)
+def test_it_costs_the_readers_of_an_event_loop_nothing(
+    llm: LLM, alarm: None, place: str, after: bool, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their requests are taken in, brought forward and ended in the turns of another thread."""
+    alone = text(llm.generate([OTHER], PARAMS)[0])
+    may_step = threading.Event()
+    step = EngineThread._step
+
+    def late_step(self: EngineThread) -> None:
+        assert may_step.wait(PATIENCE)
+        step(self)
+
+    monkeypatch.setattr(EngineThread, "_step", late_step)
+    asked, heard = threading.Event(), list[StreamChunk]()
+
+    async def read() -> None:
+        async with AsyncEngine(llm) as engine:
+            stream = engine.stream(OTHER, PARAMS)
+            asked.set()
+            heard.extend([chunk async for chunk in stream])
+
+    reader = threading.Thread(target=asyncio.run, args=[asyncio.wait_for(read(), PATIENCE)])
+    reader.start()
+    assert asked.wait(PATIENCE)
+    ring = Ring(*WATCHED[place], nth=1, number=number, after=after)
+    try:
+        with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else TooLateError):
+            llm.generate([5], replace(PARAMS, max_tokens=20))
+    finally:
+        ring.remove()
+        may_step.set()
+    reader.join(PATIENCE)
+    assert "".join(c.text for c in heard) == alone[0]
+    assert tuple(t for c in heard for t in c.token_ids) == alone[1]
+    output = heard[-1].output
+    assert output is not None
+    assert text(output) == alone
+    assert (llm.desk.num_open, llm.stats()["running"], llm.stats()["waiting"]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("place", [(Engine, "add"), (AnswerDesk, "_rest")])
+@pytest.mark.parametrize("call", ["generate", "stream"])
+def test_a_prompt_that_was_queued_just_then_does_not_run_on(
+    llm: LLM, alarm: None, place: tuple[type, str], call: str
+) -> None:
+    ring = Ring(*place, nth=1, number=signal.SIGALRM, after=True)
+    try:
+        with pytest.raises(TooLateError):
+            list(getattr(llm, call)([1, 2, 3], PARAMS))
+    finally:
+        ring.remove()
+    assert llm.stats()["waiting"] == 0
+    assert llm.desk.num_open == 0
+
+
+def test_rows_that_are_given_up_hold_nothing_while_the_error_is_looked_at(
+    llm: LLM, alarm: None
+) -> None:
+    """They gave their blocks back when its traceback went, in the middle of others' steps."""
+    ring = Ring(octavo.llm, "log_probs", nth=1, number=signal.SIGALRM, after=True)
+    try:
+        with pytest.raises(TooLateError) as caught:
+            llm.score([1, 2, 3])
+    finally:
+        ring.remove()
+    assert llm._engine.counts()["kv_blocks_used"] == 0
+    assert caught.tb is not None
 
 
 def test_a_model_that_is_loaded_too_late_is_not_a_model_that_cannot_be_read(

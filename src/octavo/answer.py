@@ -30,12 +30,7 @@ class Answer:
         for sequence in self.request.sequences:
             if sequence not in self._texts:
                 self._texts[sequence] = _Text(sequence, self._tokenizer)
-            text = self._texts[sequence]
-            try:
-                text.catch_up()
-            except BaseException:  # of an interrupt: the next call begins at the first token
-                self._texts[sequence] = text.anew()
-                raise
+            self._texts[sequence].catch_up()
         return [s for s, text in self._texts.items() if text.stopped and not s.finish_reason]
 
     def finish(self) -> None:
@@ -104,18 +99,24 @@ class _Text:
 
     def __init__(self, sequence: Seq, tokenizer: Tokenizer) -> None:
         self._sequence = sequence
-        self._stops = StopStrings(sequence.request.params.stop)
         self._tokenizer = tokenizer
-        self._detokenizer = Detokenizer(
-            tokenizer, continuation=not sequence.request.options.begins_turn
-        )
         # These end a text and are not part of it.
         self._unseen = tokenizer.eos_ids | frozenset(sequence.request.params.stop_token_ids)
-        self._shown: list[str] = []
         self._num_taken = 0  # pieces of _shown, and tokens, that `take` gave
         self._num_tokens_taken = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        """With no token taken in yet; but what was given is not given again."""
+        request = self._sequence.request
         self._num_seen = 0  # tokens taken in
+        self._shown: list[str] = []
+        self._stops = StopStrings(request.params.stop)
+        self._detokenizer = Detokenizer(
+            self._tokenizer, continuation=not request.options.begins_turn
+        )
         self._ended = False
+        self._is_half = False  # an interrupt broke `catch_up` off
 
     @property
     def text(self) -> str:
@@ -126,6 +127,9 @@ class _Text:
         return self._stops.found is not None
 
     def catch_up(self) -> None:
+        if self._is_half:
+            self._begin()
+        self._is_half = True
         tokens = self._sequence.completion_token_ids
         reason = self._sequence.finish_reason
         for i in range(self._num_seen, len(tokens)):
@@ -140,16 +144,12 @@ class _Text:
             if not self.stopped:
                 self._show(self._stops.push(self._detokenizer.finish()))
                 self._show(self._stops.finish())
-
-    def anew(self) -> _Text:
-        """The same text, none of it taken in yet; but what was given is not given again."""
-        text = _Text(self._sequence, self._tokenizer)
-        text._num_taken, text._num_tokens_taken = self._num_taken, self._num_tokens_taken
-        return text
+        self._is_half = False
 
     def take(self) -> StreamChunk:
-        end, seen = len(self._shown), self._num_seen  # read once: another thread's step adds more
-        text = "".join(self._shown[self._num_taken : end])
+        shown, seen = self._shown, self._num_seen  # read once: another thread's step adds more
+        end = len(shown)
+        text = "".join(shown[self._num_taken : end])
         tokens = self._sequence.completion_token_ids[self._num_tokens_taken : seen]
         self._num_taken = max(self._num_taken, end)
         self._num_tokens_taken = max(self._num_tokens_taken, seen)

@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 from octavo.answer import Answer
@@ -53,7 +54,7 @@ class Watcher(Protocol):
         """A step may follow: admit and end what came since the last."""
 
     def changed(self, answer: Answer) -> None:
-        """It has new tokens, or is done."""
+        """It has new tokens, or is done; told again where an interrupt broke it off."""
 
     def rest(self, seconds: float | None) -> None:
         """Nothing runs. In so many seconds memory has idled enough: step then. None: never."""
@@ -76,13 +77,13 @@ class AnswerDesk:
     @property
     def num_open(self) -> int:
         """Answers that have not ended."""
-        return len(self._open)
+        return sum(not answer.done for answer in self._open.values())
 
-    def add(self, asks: Iterable[Ask]) -> list[Answer]:
-        """Queue all or none. Raises UsageError, and OutOfMemoryError if one can never fit."""
+    def add(self, asks: Iterable[Ask], answers: list[Answer]) -> None:
+        """Queue all or none; `answers` gets theirs, to be abandoned even where this is broken off.
+        Raises UsageError, and OutOfMemoryError if one can never fit."""
 
-        def admit_all() -> list[Answer]:
-            answers: list[Answer] = []
+        def admit_all() -> None:
             try:
                 for ask in asks:
                     answers.append(self.admit(ask))
@@ -90,9 +91,8 @@ class AnswerDesk:
                 for answer in answers:
                     self.end(answer)
                 raise
-            return answers
 
-        return self._in_turn(admit_all)
+        self._in_turn(admit_all)
 
     def step(self) -> None:
         """One step of whatever runs; its answers take in their tokens."""
@@ -108,12 +108,15 @@ class AnswerDesk:
         self._abandoned.extend(answers)
         if sys.is_finalizing():
             return  # half of Python is gone, and with it goes the rest
-        while self._abandoned and self._lock.acquire(blocking=False):
+        # A loop takes the lock: no signal handler runs between it and `try`, as after a call.
+        for _ in iter(partial(self._lock.acquire, False), False) if self._abandoned else ():
             try:
                 self._end_abandoned()
                 self._rest()
             finally:
                 self._lock.release()
+            if not self._abandoned:
+                return
 
     def output(self, answer: Answer) -> RequestOutput:
         """Of an answer that is done."""
@@ -141,15 +144,20 @@ class AnswerDesk:
 
     def admit(self, ask: Ask) -> Answer:
         """`add` one, in a turn."""
-        request = self._engine.add(ask.tokens, ask.params, ask.options)
-        answer = self._open[request] = Answer(request, self._tokenizer)
-        return answer
+        try:
+            request = self._engine.add(ask.tokens, ask.params, ask.options)
+            answer = self._open[request] = Answer(request, self._tokenizer)
+            return answer
+        except BaseException:
+            self._engine.retain(self._open)
+            raise
 
     def end(self, answer: Answer, reason: FinishReason = "abort") -> None:
         """End an answer early, in a turn."""
         if not answer.done:
             self._engine.finish(answer.request, reason)
             self._catch_up(answer)
+        self._open.pop(answer.request, None)
 
     def _in_turn(self, work: Callable[[], T]) -> T:
         """Only `_lock` keeps turns apart; a thread that Ctrl-C takes out of the queue thereby
@@ -183,6 +191,8 @@ class AnswerDesk:
             self._catch_up(answer)
             if self._watcher is not None:
                 self._watcher.changed(answer)
+            if answer.done:  # and all who watch know it
+                self._open.pop(request, None)
         self._missed = False
 
     def _catch_up(self, answer: Answer) -> None:
@@ -199,12 +209,16 @@ class AnswerDesk:
                 raise
             self._engine.finish(request, "error")
             answer.fail(error)
-        if answer.done:
-            self._open.pop(request, None)
 
     def _end_abandoned(self) -> None:
         while self._abandoned:
-            self.end(self._abandoned.popleft())
+            try:
+                self.end(self._abandoned[0])
+            except BaseException as error:
+                if not is_interrupt(error):  # else the next turn ends it
+                    self._abandoned.popleft()
+                raise
+            self._abandoned.popleft()
 
     def _rest(self) -> None:
         if self._engine.has_unfinished:

@@ -2,7 +2,8 @@
 
 Sleeps when none of its requests is open, and then wakes for a command, or when memory has idled
 long enough to go back: there is no polling. Commands (admit, withdraw, abort) run in turns of the
-desk, before the next step, whichever thread makes it.
+desk, before the next step, whichever thread makes it; one that an interrupt of that thread breaks
+off runs again, from its beginning.
 
 A step that raises has changed nothing that it did not finish, so the thread takes the next; but an
 engine that raises in two steps on end fails: its open requests end with the error.
@@ -123,14 +124,13 @@ class EngineThread:
 
     def take_in(self) -> None:
         while self._commands:
-            command = self._commands.popleft()
             try:
-                command()
+                self._commands[0]()
             except Exception as error:  # the turn may be of a thread that has nothing to do with it
                 if is_interrupt(error):
-                    self._commands.appendleft(command)
                     raise
                 logger.exception("the engine failed at the end of a request")
+            self._commands.popleft()
 
     def changed(self, answer: Answer) -> None:
         mailbox = self._mailboxes.get(answer)
@@ -139,12 +139,11 @@ class EngineThread:
         if mailbox.is_dead:
             self._withdraw(mailbox)
             return
-        chunks = answer.take() if mailbox.streams else []
         if answer.done:
+            mailbox.tell(self._outcome(answer))
             self._forget(mailbox)
-            mailbox.put(chunks, self._outcome(answer))
-        elif chunks:
-            mailbox.put(chunks)
+        elif mailbox.streams:
+            mailbox.tell()
 
     def rest(self, seconds: float | None) -> None:
         self._reclaim_at = None if seconds is None else time.monotonic() + seconds
@@ -195,7 +194,7 @@ class EngineThread:
             self._step()
 
     def _admit(self, mailbox: Mailbox, ask: Ask) -> None:
-        if mailbox.is_withdrawn:
+        if mailbox.is_withdrawn or mailbox.answer in self._mailboxes:
             return
         try:
             mailbox.answer = self._desk.admit(ask)
@@ -208,12 +207,14 @@ class EngineThread:
 
     def _refuse(self, mailbox: Mailbox, error: Exception) -> None:
         self._forget(mailbox)
-        mailbox.put((), error)
+        mailbox.tell(error)
 
     def _withdraw(self, mailbox: Mailbox) -> None:
-        self._forget(mailbox)
-        if mailbox.answer is not None:
-            self._desk.end(mailbox.answer)
+        try:
+            if mailbox.answer is not None:
+                self._desk.end(mailbox.answer)
+        finally:
+            self._forget(mailbox)
 
     def _abort(self, mailbox: Mailbox) -> None:
         answer = mailbox.answer
@@ -226,7 +227,7 @@ class EngineThread:
 
     def _fail(self, mailbox: Mailbox, error: Exception) -> None:
         if mailbox.answer in self._mailboxes:
-            mailbox.put((), error)
+            mailbox.tell(error)
             self._withdraw(mailbox)
 
     def _forget(self, mailbox: Mailbox) -> None:
@@ -239,4 +240,6 @@ class EngineThread:
         try:
             return answer.request.error or self._desk.output(answer)
         except Exception as error:
+            if is_interrupt(error):
+                raise
             return error

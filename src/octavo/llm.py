@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -215,8 +216,8 @@ class LLM:
         rows = min(_ROWS_OF_STEP, self._runner.max_rows)
 
         def run() -> FloatArray:
-            steps = self._engine.all_rows(tokens, Want.LOGITS, rows)
-            return np.concatenate([step.logits for step in steps])
+            with closing(self._engine.all_rows(tokens, Want.LOGITS, rows)) as steps:
+                return np.concatenate([step.logits for step in steps])
 
         return self.desk.alone(run)
 
@@ -227,11 +228,11 @@ class LLM:
         scores = [np.zeros(0, np.float32)]
 
         def run() -> None:
-            steps = self._engine.all_rows(tokens, Want.LOGITS, rows)
-            for begin, out in zip(range(0, len(tokens), rows), steps, strict=True):
-                following = np.asarray(tokens[begin + 1 : begin + 1 + len(out.logits)], np.int32)
-                logits, lse = out.logits[: len(following)], out.log_sum_exp[: len(following)]
-                scores.append(log_probs(logits, lse, following))
+            with closing(self._engine.all_rows(tokens, Want.LOGITS, rows)) as steps:
+                for begin, out in zip(range(0, len(tokens), rows), steps, strict=True):
+                    following = np.asarray(tokens[begin + 1 :][: len(out.logits)], np.int32)
+                    logits, lse = out.logits[: len(following)], out.log_sum_exp[: len(following)]
+                    scores.append(log_probs(logits, lse, following))
 
         self.desk.alone(run)
         return np.concatenate(scores)
@@ -341,19 +342,22 @@ class LLM:
         each = _one_each("params", params, SamplingParams, len(given))
         opts = _one_each("options", options, RequestOptions, len(given))
         asks = [self.prepare(*ask) for ask in zip(given, each, opts, strict=True)]
-        open_answers: dict[int, Answer] = {}
+        answers: list[Answer] = []
         try:
-            open_answers.update(enumerate(self.desk.add(asks)))
+            self.desk.add(asks, answers)
+            open_answers = dict(enumerate(answers))
             while open_answers:
                 self.desk.step()
                 for index in [i for i, a in open_answers.items() if a.done]:
                     yield open_answers.pop(index), index
         finally:
-            self.desk.abandon(open_answers.values())
+            self.desk.abandon(answers)
 
     def _stream(self, ask: Ask) -> Stream:
-        (answer,) = self.desk.add([ask])  # here: a stream nobody reads takes no place
+        answers: list[Answer] = []
         try:
+            self.desk.add([ask], answers)  # here: a stream nobody reads takes no place
+            (answer,) = answers
             while not answer.done:
                 chunks = answer.take()  # steps that others asked for have come this far
                 if chunks:
@@ -366,7 +370,7 @@ class LLM:
             yield from chunks
             yield replace(last, output=self.desk.output(answer))
         finally:
-            self.desk.abandon([answer])
+            self.desk.abandon(answers)
 
 
 def _room_for_more(config: EngineConfig, info: ModelInfo) -> str:

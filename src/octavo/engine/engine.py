@@ -16,8 +16,7 @@ import secrets
 import time
 from bisect import insort
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Generator, Sequence
 from dataclasses import dataclass, field
 
 from octavo.batch import StepOutput, Want
@@ -135,6 +134,12 @@ class Engine:
             if not request.finished:
                 self._end(request, reason)
 
+    def retain(self, requests: Container[Request]) -> None:
+        """End all others: an interrupt came before anybody knew them."""
+        for request in self._scheduler.requests:
+            if request not in requests:
+                self.finish(request, "abort")
+
     def finish_sequence(self, sequence: Seq, reason: FinishReason) -> None:
         """End one answer early: a stop string was found in it."""
         request = sequence.request
@@ -161,9 +166,10 @@ class Engine:
 
     def all_rows(
         self, tokens: Sequence[int], want: Want, rows_of_step: int
-    ) -> Iterator[StepOutput]:
+    ) -> Generator[StepOutput, None, None]:
         """Run a whole prompt outside the scheduler, every row an output; one StepOutput a step.
-        Nothing is read from the prefix cache, since every row has to run."""
+        Nothing is read from the prefix cache, since every row has to run. Whoever does not read to
+        its end closes it before anything else runs."""
         pool = self._kv.pool
         with self._whole():  # which frees the blocks too, since no sequence has them
             blocks = pool.allocate(self._kv.count(len(tokens)))
@@ -328,14 +334,8 @@ class Engine:
         while self._deadlines and now >= _deadline(self._deadlines[0]):
             self._end(self._deadlines[0], "deadline", result)
 
-    @contextmanager
-    def _whole(self) -> Iterator[None]:
-        """A change that an exception, Ctrl-C too, may break off anywhere."""
-        try:
-            yield
-        except BaseException:
-            self._recover()
-            raise
+    def _whole(self) -> _Whole:
+        return _Whole(self._recover)
 
     def _fail(self, request: Request, error: Exception, result: StepResult) -> None:
         request.error = error
@@ -366,6 +366,20 @@ class Engine:
             self._end(request, "abort", self._result)
         self._growth.retain(self._open)
         self._deadlines = [r for r in self._deadlines if r in self._open]
+
+
+class _Whole:
+    """A change that an exception, Ctrl-C too, may break off anywhere. No generator makes it: one
+    that a traceback kept would recover when that goes, in the middle of another change."""
+
+    def __init__(self, recover: Callable[[], None]) -> None:
+        self._recover = recover
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._recover()
 
 
 def _deadline(request: Request) -> float:
