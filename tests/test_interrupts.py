@@ -26,7 +26,8 @@ from octavo.engine_thread import EngineThread
 from octavo.interrupts import is_interrupt
 from octavo.mailbox import Mailbox
 from octavo.request import RequestOutput, StreamChunk
-from octavo.tokenizer import Detokenizer
+from octavo.tokenizer import Detokenizer, chat_template, document
+from octavo.tokenizer.template_sandbox import TemplateSandbox
 from octavo.weights import fingerprint
 from tests.cli.tiny_model import write_tiny_model
 
@@ -233,14 +234,32 @@ def test_rows_that_are_given_up_hold_nothing_while_the_error_is_looked_at(
     assert caught.tb is not None
 
 
+@pytest.mark.parametrize("place", [(fingerprint, "_digest"), (document, "_write")])
 def test_a_model_that_is_loaded_too_late_is_not_a_model_that_cannot_be_read(
-    tiny_path: Path, alarm: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_path: Path,
+    alarm: None,
+    place: tuple[Any, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OCTAVO_HOME", str(tmp_path))
-    ring = Ring(fingerprint, "_digest", nth=1, number=signal.SIGALRM, after=True)
+    ring = Ring(*place, nth=1, number=signal.SIGALRM, after=True)
     try:
         with pytest.raises(TooLateError):
             LLM(tiny_path, threads=1)
+    finally:
+        ring.remove()
+
+
+@pytest.mark.parametrize("place", [(chat_template, "expect"), (TemplateSandbox, "code")])
+def test_a_template_that_is_rendered_too_late_is_not_a_template_that_fails(
+    llm: LLM, alarm: None, place: tuple[Any, str]
+) -> None:
+    ring = Ring(*place, nth=1, number=signal.SIGALRM, after=True)
+    chat_template._compiled.cache_clear()
+    try:
+        with pytest.raises(TooLateError):
+            llm.chat([{"role": "user", "content": "Hi"}], PARAMS)
     finally:
         ring.remove()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -239,6 +240,24 @@ def test_a_step_that_fails_is_told() -> None:
     assert problem["alone"] is None
     told = "a step failed, and no request caused it: no more than four"
     assert problem["batched"] == told
+
+
+class Late(Tamper):
+    def batch(self, runner: Runner, batch: Batch) -> Batch:
+        signal.raise_signal(signal.SIGALRM)
+        return batch
+
+
+def test_a_verification_that_takes_too_long_ends() -> None:
+    def on_alarm(*_: object) -> None:
+        raise TimeoutError("too late")
+
+    before = signal.signal(signal.SIGALRM, on_alarm)
+    try:
+        with pytest.raises(TimeoutError, match="too late"):
+            prove(Late())
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 class Dead(Tamper):

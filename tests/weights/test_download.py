@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -285,6 +286,23 @@ def test_two_pulls_at_once_fetch_once(index: FakeIndex, home: Path) -> None:
     assert paths[0].read_bytes() == TINY.payload
     assert [range_ for _, range_ in index.requests] == [None, "bytes=100000-"]
     assert files(home) == PULLED
+
+
+def test_a_pull_that_takes_too_long_is_not_a_disk_that_is_full(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TimeoutError is an OSError."""
+
+    def on_alarm(*_: object) -> None:
+        raise TimeoutError("too late")
+
+    monkeypatch.setattr(download, "_pull_locked", lambda *_: signal.raise_signal(signal.SIGALRM))
+    before = signal.signal(signal.SIGALRM, on_alarm)
+    try:
+        with pytest.raises(TimeoutError, match="too late"):
+            pull_model(TINY.model, home=home)
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 def one_line(error: pytest.ExceptionInfo[DownloadError]) -> str:

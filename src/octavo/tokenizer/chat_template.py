@@ -16,6 +16,7 @@ from typing import Any
 import jinja2
 
 from octavo.errors import UsageError
+from octavo.interrupts import is_interrupt
 from octavo.tokenizer.template_meter import Meter, expect
 from octavo.tokenizer.template_sandbox import TemplateSandbox
 
@@ -80,6 +81,8 @@ class ChatTemplate:
                 expect(size)
                 yield piece
         except Exception as error:  # a program we did not write: all it raises is input
+            if is_interrupt(error):
+                raise
             raise UsageError(f"the chat template failed: {_one_line(error)}") from error
 
 
@@ -94,6 +97,8 @@ def _compiled(source: str) -> CodeType:
     except MemoryError:  # what Python's parser says of blocks in blocks
         raise UsageError("the chat template does not compile: it is nested too deeply") from None
     except Exception as error:
+        if is_interrupt(error):
+            raise
         raise UsageError(f"the chat template does not compile: {_one_line(error)}") from error
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import tokenizers
 
 from octavo.errors import ModelFormatError
+from octavo.interrupts import is_interrupt
 from octavo.tokenizer.bpe import bpe_parts
 from octavo.tokenizer.spec import TokenizerSpec, TokenType
 from octavo.tokenizer.spm import spm_parts
@@ -42,6 +43,8 @@ def load(spec: TokenizerSpec, cache_dir: Path | None) -> tokenizers.Tokenizer:
     try:
         _write(path, text.encode())
     except OSError as error:
+        if is_interrupt(error):  # a TimeoutError is one too
+            raise
         logger.warning(
             "cannot keep the tokenizer in %s (%s): it is built anew each time; "
             "set OCTAVO_HOME to a directory that can be written",
@@ -66,6 +69,8 @@ def _compile(text: str) -> tokenizers.Tokenizer:
     try:
         return tokenizers.Tokenizer.from_str(text)
     except Exception as error:  # the library raises no narrower type
+        if is_interrupt(error):
+            raise
         raise ModelFormatError(f"the model's tokens and merges do not fit: {error}") from error
 
 

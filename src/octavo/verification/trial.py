@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from octavo.config import EngineConfig
 from octavo.engine.engine import EngineLimits
 from octavo.engine.memory import MemoryPlan
+from octavo.interrupts import is_interrupt
 from octavo.kernels import native
 from octavo.kv_cache.names import Namespace
 from octavo.loaded_model import make_engine
@@ -130,6 +131,8 @@ class Trial:
         try:
             outputs = self._engine.step().outputs
         except Exception as error:  # its requests live on
+            if is_interrupt(error):
+                raise
             self._findings.problems.append(f"a step failed, and no request caused it: {error}")
             return
         if not outputs:  # chunks alone

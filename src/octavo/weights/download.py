@@ -27,6 +27,7 @@ from pathlib import Path
 
 from octavo.durable import sync_directory
 from octavo.errors import DownloadError
+from octavo.interrupts import is_interrupt
 from octavo.weights.library import Chunk, LibraryModel, find_library_model
 
 Progress = Callable[[int, int, str], None]  # (done bytes, total bytes, what is going on)
@@ -62,6 +63,8 @@ def pull_model(model: LibraryModel, *, home: Path, progress: Progress | None = N
                 _pull_locked(model, home, show, lock)
         return model.path(home)
     except OSError as error:
+        if is_interrupt(error):  # a TimeoutError is one too
+            raise
         raise DownloadError(
             f"cannot store {model.name} in {home}: {error.strerror or error}; "
             "free space there, or set OCTAVO_HOME to a directory that can be written"
