@@ -207,6 +207,19 @@ def test_a_chat_is_rendered_no_further_than_it_could_fit():
     assert caught.value.count == 40_000 // 16
 
 
+def test_a_message_that_is_too_long_is_not_the_templates_fault():
+    tokenizer = Tokenizer.from_spec(load_spec("tiny_bpe"))
+    words, source = "ab" * 10_000_000, "{{ messages[0].content ~ 'x' }}"
+    with pytest.raises(TooManyTokensError) as caught:
+        tokenizer.encode_chat(
+            [{"role": "user", "content": words}], chat_template=source, limit=1000
+        )
+    assert caught.value.count == 20_000_000 // 16
+    short = [{"role": "user", "content": "a" * 40_000}]
+    with pytest.raises(UsageError, match="'x' is undefined"):
+        tokenizer.encode_chat(short, chat_template="{{ x.y }}", limit=50_000)
+
+
 @pytest.mark.skipif(sys.platform == "darwin", reason="has no RLIMIT_AS")
 def test_the_worst_of_them_fit_into_a_small_memory():
     """In a child with 1 GiB of addresses: what is refused was not made before."""

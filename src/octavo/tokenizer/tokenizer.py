@@ -119,7 +119,12 @@ class Tokenizer:
         template = self.chat_template(chat_template, check=check)
         args = {"strftime_now": clock(), **(template_args or {})}
         args["add_generation_prompt"] = add_generation_prompt
-        text = chat.rendered(template, messages, args)
+        try:
+            text = chat.rendered(template, messages, args)
+        except UsageError:  # a message that is too long alone may be more than a template can make
+            for message in messages:
+                check(message.get("content") or "")
+            raise
         check(text)
         if parse_special:
             fragments = self._specials.split(text)
