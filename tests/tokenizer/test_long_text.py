@@ -98,6 +98,14 @@ def test_the_bound_counts_what_is_sure_to_have_tokens():
     assert (bound("\x04" * 900), bound("\x04" * 900 + "a")) == (0, 1)
 
 
+def test_a_piece_spelt_with_blanks_is_found_in_either_spelling():
+    tokenizer = Tokenizer.from_spec(with_user_defined(load_spec("tiny_spm"), " " * 31))
+    assert tokenizer.longest_token_bytes == 93
+    text = "\u2581" * 31 * 50
+    assert len(tokenizer.encode(text, add_special=False)) == 50
+    assert LongTexts(tokenizer.spec, tokenizer.longest_token_bytes).least_tokens(text) == 50
+
+
 def test_composing_leaves_a_quarter_of_the_bytes_at_least():
     """Of each composed character, against its longest spelling."""
     spelt: dict[str, int] = {}  # a decomposed character: bytes of the longest one that is it

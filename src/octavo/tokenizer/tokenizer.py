@@ -71,7 +71,9 @@ class Tokenizer:
         # a character of other bpe pieces stands for one byte
         as_it_is = {*spec.control_ids, *spec.user_defined_ids}
         spelt = range(len(spec.tokens)) if spec.kind == "spm" else as_it_is
-        sizes = [len(spec.tokens[i].encode("utf-8", "surrogatepass")) for i in spelt]
+        blank = SPACE if spec.kind == "spm" else " "  # a text may spell either
+        pieces = [spec.tokens[i].replace(" ", blank) for i in spelt]
+        sizes = [len(piece.encode("utf-8", "surrogatepass")) for piece in pieces]
         return max([1, *sizes, *map(len, spec.tokens)])
 
     def is_control(self, token_id: int) -> bool:
