@@ -125,7 +125,8 @@ def test_composing_leaves_a_quarter_of_the_bytes_at_least():
 
 @each
 def test_a_limit_is_kept_and_said(name, monkeypatch):
-    monkeypatch.setattr("octavo.tokenizer.tokenizer._PIECE", 64)
+    for name_of_size in ("_LONG", "_PIECE"):
+        monkeypatch.setattr(f"octavo.tokenizer.tokenizer.{name_of_size}", 64)
     tokenizer = TOKENIZERS[name]
     text = "ab abba. ab " * 200
     ids = tokenizer.encode(text)
@@ -153,12 +154,13 @@ def test_no_more_is_encoded_than_tells_that_it_is_too_much(monkeypatch):
     assert encoded == []
     with pytest.raises(TooManyTokensError):
         tokenizer.encode("x q " * 10**5, limit=30_000)
-    assert [len(text) for text in encoded] == [(1 << 15) + 1]  # a piece of 32,769 tokens
+    assert [len(text) for text in encoded] == [8193, 8192, 8192, 8192]  # a token a character
 
 
 @pytest.mark.parametrize("parse_special", [False, True])
 def test_a_chat_has_the_same_limit(parse_special, monkeypatch):
-    monkeypatch.setattr("octavo.tokenizer.tokenizer._PIECE", 64)
+    for name_of_size in ("_LONG", "_PIECE"):
+        monkeypatch.setattr(f"octavo.tokenizer.tokenizer.{name_of_size}", 64)
     for name, prefix in (("tiny_bpe", False), ("tiny_spm", False), ("tiny_spm", True)):
         tokenizer = Tokenizer.from_spec(load_spec(name, add_space_prefix=prefix))
         for words in ("ab abba. ab " * 100, "<|end|>" * 100, "a<|turn|>" * 100):

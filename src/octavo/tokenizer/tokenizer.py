@@ -27,7 +27,8 @@ from octavo.tokenizer.spec import TokenizerSpec, TokenType
 from octavo.tokenizer.special import Fragment, SpecialMatcher
 from octavo.tokenizer.spm import SPACE
 
-_PIECE = 1 << 15  # characters that are encoded at once: some 50 ms
+_LONG = 1 << 15  # characters: what has no more is encoded at once
+_PIECE = 1 << 13  # of what has more: some 10 ms, in which no other thread runs Python
 _UNREADABLE = "\ufffd".encode()
 
 logger = logging.getLogger(__name__)
@@ -185,7 +186,7 @@ class Tokenizer:
         return LongTexts(self.spec, self.longest_token_bytes)
 
     def _refuse_at_once(self, text: str, limit: int | None) -> None:
-        if limit is not None and len(text) > _PIECE:
+        if limit is not None and len(text) > _LONG:
             count = self._long_texts.least_tokens(text)
             if count > limit:
                 raise TooManyTokensError(count)
@@ -205,7 +206,7 @@ class Tokenizer:
                 yield fragment
                 continue
             text = " " + fragment if self.spec.add_space_prefix else fragment
-            if whole or len(text) <= _PIECE:
+            if whole or len(text) <= _LONG:
                 yield text
             else:
                 yield from self._long_texts.pieces(text, _PIECE)
