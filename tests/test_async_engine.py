@@ -598,6 +598,29 @@ asyncio.run(main())
     assert (done.returncode, done.stdout, done.stderr) == (0, "()\n", "")
 
 
+def test_one_in_a_forked_process_says_so_and_waits_for_nobody(tiny_path: Path) -> None:
+    program = """
+import asyncio, os, sys
+from octavo import LLM, AsyncEngine, errors
+async def ask():
+    try:
+        await engine.generate([1])
+    except errors.EngineClosedError as error:
+        print(error, flush=True)
+async def main():
+    global engine
+    engine = AsyncEngine(LLM(sys.argv[1], threads=1))
+asyncio.run(main())
+if child := os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+asyncio.run(ask())
+"""
+    command = [sys.executable, "-c", program, str(tiny_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "make the LLM and its AsyncEngine in this one" in done.stdout
+
+
 def test_a_loop_that_closes_ends_its_requests_and_harms_no_other(
     llm: LLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:

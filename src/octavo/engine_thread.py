@@ -72,6 +72,11 @@ class EngineThread:
                 raise EngineClosedError(
                     "the engine is closed and takes no new requests: make a new AsyncEngine"
                 )
+            if not (self._is_over or self._thread.is_alive()):
+                raise EngineClosedError(
+                    "the engine's thread stayed in the process that this one was forked from: make "
+                    "the LLM and its AsyncEngine in this one"
+                )
             waiting = sum(m.is_waiting for m in self._open)
             if waiting >= self._max_waiting:
                 raise OverloadedError(
