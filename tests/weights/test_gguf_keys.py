@@ -44,6 +44,7 @@ def test_what_llama_cpp_writes_for_nothing_is_nothing() -> None:
         ("tensor_data_layout", "Meta AI original pth"),  # of old converters
         ("attention.sliding_window", 512),  # as long as the context
         ("attention.sliding_window", 4096),
+        ("attention.head_dim", 16),  # of Ollama's converter
         ("attention.scale", float(np.float32(16**-0.5))),
         ("logit_scale", 1.0),
         ("residual_scale", np.ones(3, np.float32)),
@@ -63,6 +64,7 @@ def test_a_key_that_changes_nothing_is_passed_over(key: str, value: MetadataValu
             "is False: only True is supported; leaving it out would change",
         ),
         ("attention.sliding_window", 511, "is 511 in a context of 512: only full attention"),
+        ("attention.head_dim", 32, "is 32, other keys say 16: one of them is wrong"),
         ("attention.scale", 0.5, r"is 0.5: only 1/sqrt(head size), 0.25 here, is supported"),
         ("attention.clamp_kqv", 8.0, "is 8.0: only 0 is supported"),
         ("attention.max_alibi_bias", 8.0, "is 8.0: only 0 is supported"),

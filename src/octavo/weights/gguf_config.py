@@ -62,7 +62,7 @@ def _config(
         heads=heads,
         kv_heads=keys.whole(f"{arch}.attention.head_count_kv", default=heads),
         head_dim=head_dim,
-        vocab_size=_vocab_size(keys, arch, tensors),
+        vocab_size=_vocab_size(tensors),
         context=keys.whole(f"{arch}.context_length"),
         norm_eps=keys.real(f"{arch}.attention.layer_norm_rms_epsilon", default=no_eps),
         rope_base=keys.real(f"{arch}.rope.freq_base", default=10000.0),
@@ -75,18 +75,12 @@ def _config(
     )
 
 
-def _vocab_size(keys: _Keys, arch: str, tensors: Mapping[str, TensorInfo]) -> int:
+def _vocab_size(tensors: Mapping[str, TensorInfo]) -> int:
     if "token_embd.weight" not in tensors:
         raise ModelFormatError(
             "tensor 'token_embd.weight' is missing: expected (vocabulary, width)"
         )
-    rows = tensors["token_embd.weight"].shape[0]
-    said = keys.whole(f"{arch}.vocab_size", default=rows)
-    if said != rows:
-        raise ModelFormatError(
-            f"metadata '{arch}.vocab_size' is {said}, 'token_embd.weight' has rows for {rows}"
-        )
-    return rows
+    return tensors["token_embd.weight"].shape[0]
 
 
 def _rope_scale(keys: _Keys, arch: str) -> float:

@@ -25,6 +25,7 @@ _HARMLESS: Mapping[str, str] = MappingProxyType(
         "rope.scaling.finetuned": "where the scaling came from",
         "rope.scaling.original_context_length": "read by yarn and longrope, which are refused",
         "tensor_data_layout": "what the converter read; llama.cpp's own layout is the only one",
+        "vocab_size": "the rows of the embedding, which the tokenizer's tokens must be as many as",
         **dict.fromkeys(
             (
                 "expert_feed_forward_length", "expert_gating_func", "expert_group_count",
@@ -58,6 +59,7 @@ _WITHOUT_EFFECT: Mapping[str, tuple[bool | int | str, ...]] = MappingProxyType(
         "nextn_predict_layers": (0,),
         "rescale_every_n_layers": (0,),
         "residual_scale": (0, 1),
+        "rope.freq_scale": (0, 1),
         "rope.scaling.alpha": (0, 1),
         "rope.scaling.attn_factor": (1,),
         "rope.scaling.yarn_log_multiplier": (0,),
@@ -108,6 +110,9 @@ def refusal(
         if name == "attention.sliding_window":
             if not _hides_nothing(value, config.context):
                 return f"{found} in a context of {config.context}: only full attention is supported"
+        elif name == "attention.head_dim":  # Ollama's, beside key_length
+            if value != config.head_dim:
+                return f"{found}, other keys say {config.head_dim}: one of them is wrong"
         elif name == "attention.scale":
             if not _is_usual_scale(value, config.head_dim):
                 usual = f"1/sqrt(head size), {config.head_dim**-0.5:.6g} here"
