@@ -95,6 +95,8 @@ GROWING = {
     "tojson's separators": ("{{ [1] | tojson(separators=('x' * 1000000, ':')) }}", LARGE),
     "letters apart": ("{{ ('字' * 5000000) | list }}", LARGE),
     "slices kept": (BIG + "".join("{% set a" + str(i) + " = x[1:] %}" for i in range(100)), MANY),
+    "parts kept": (BIG + "".join("{% set a" + str(i) + " = x.split('b') %}" for i in range(100)),
+                   MANY),
     "rfind": (BIG + "{{ x.rfind('b' ~ x[:4000000]) }}", LARGE),
     "strip": (BIG + "{{ x.strip('b' * 4000000 ~ 'a') }}", LARGE),
     "striptags": ("{{ ('a' | safe).striptags() }}", "'striptags' of 'Markup'"),

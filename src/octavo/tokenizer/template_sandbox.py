@@ -87,11 +87,16 @@ class TemplateSandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         self.meter.step()
         given = {name: kwargs[name] for name in kwargs if name not in _OF_THE_COMPILER}
         weigh((args, given))
-        if isinstance(obj, MethodType | BuiltinMethodType) and isinstance(obj.__self__, str):
+        is_method = isinstance(obj, MethodType | BuiltinMethodType)
+        of_text = is_method and isinstance(obj.__self__, str)
+        if of_text:
             if obj.__name__ == "join" and args:
                 args = (self.meter.made(list(args[0])), *args[1:])
             _expect(METHODS.get(obj.__name__), (obj.__self__, *args), given)
-        return self.meter.made(super().call(context, obj, *args, **kwargs))
+        value = self.meter.made(super().call(context, obj, *args, **kwargs))
+        if of_text and isinstance(value, list | tuple):
+            self.meter.step(weigh(value))  # the parts of a text are new too
+        return value
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         self.meter.step()
