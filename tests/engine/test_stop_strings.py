@@ -80,6 +80,15 @@ def test_what_is_shown_meets_a_stop_string_across_a_hidden_name() -> None:
     assert stops.found == "END"
 
 
+def test_a_part_of_a_hidden_name_is_no_stop_string() -> None:
+    stops = StopStrings([">", "|>b", "a<|", "|x|"])
+    assert stops.push("a") == ""
+    assert stops.push_hidden("<|x|>") == ""  # "a" may still be followed by what is shown
+    assert stops.push("b") == "ab"
+    assert stops.push("c>d") == "c"
+    assert stops.found == ">"
+
+
 PIECES = st.lists(st.tuples(st.text("ab", min_size=1, max_size=4), st.booleans()), max_size=12)
 
 
@@ -88,14 +97,20 @@ def test_names_and_text_meet_the_first_stop_of_either(
     pieces: list[tuple[str, bool]], stops: list[str]
 ) -> None:
     watcher = StopStrings(stops)
-    whole, places, shown = "", list[int](), ""
+    whole, places, shown, inside = "", list[int](), "", set[int]()
     for piece, hidden in pieces:
+        inside.update(range(len(whole) + 1, len(whole) + len(piece)) if hidden else ())
         places += [] if hidden else range(len(whole), len(whole) + len(piece))
         whole += piece
         visible = "".join(whole[i] for i in places)
         shown += (watcher.push_hidden if hidden else watcher.push)(piece)
         assert visible.startswith(shown)
-        hits = [whole.find(stop) for stop in stops if stop in whole]
+        hits = [
+            at
+            for stop in stops
+            for at in range(len(whole))
+            if whole.startswith(stop, at) and not {at, at + len(stop)} & inside
+        ]
         hits += [places[visible.find(stop)] for stop in stops if stop in visible]
         if hits:
             assert watcher.found is not None

@@ -3,12 +3,12 @@ beginning.
 
 Comes in: pieces of text in order, and the names of tokens that are not shown between them. Goes
 out: what may be shown. A stop string is looked for in what is shown, and in the same with the
-names. Knows no tokens.
+names, of which it may hold whole ones only: nobody sees a part of one. Knows no tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 
 class StopStrings:
@@ -16,6 +16,7 @@ class StopStrings:
         self._stops = tuple(stops)
         self._held = ""  # the names too
         self._places: list[int] = []  # in _held, of the characters that are shown
+        self._inside: set[int] = set()  # places in _held where a name is under way
         self.found: str | None = None
 
     def push(self, text: str) -> str:
@@ -27,6 +28,7 @@ class StopStrings:
 
     def push_hidden(self, name: str) -> str:
         """The same, of a name that is not shown."""
+        self._inside.update(range(len(self._held) + 1, len(self._held) + len(name)))
         return self._take_in(name, ())
 
     def finish(self) -> str:
@@ -38,20 +40,22 @@ class StopStrings:
             return ""
         self._held += text
         self._places += places
-        views: list[tuple[str, Sequence[int]]] = [(self._held, range(len(self._held)))]
+        views: list[tuple[str, Sequence[int], Container[int]]]
+        views = [(self._held, range(len(self._held)), self._inside)]
         if len(self._places) < len(self._held):
-            views.append(("".join(self._held[i] for i in self._places), self._places))
+            views.append(("".join(self._held[i] for i in self._places), self._places, ()))
         hits, keep_from = [], len(self._held)
-        for seen, place in views:
+        for seen, place, inside in views:
             for stop in self._stops:
-                if (at := seen.find(stop)) >= 0:
+                if (at := _find(seen, stop, inside)) >= 0:
                     hits.append((place[at], stop))
-                elif overlap := _overlap(seen, stop):
+                elif overlap := _overlap(seen, stop, inside):
                     keep_from = min(keep_from, place[len(seen) - overlap])
         if not hits:
             return self._let_go(keep_from)
         end, self.found = min(hits)
-        shown, self._held, self._places = self._let_go(end), "", []
+        shown = self._let_go(end)
+        self._held, self._places, self._inside = "", [], set()
         return shown
 
     def _let_go(self, end: int) -> str:
@@ -59,10 +63,19 @@ class StopStrings:
         shown = "".join(self._held[i] for i in self._places if i < end)
         self._held = self._held[end:]
         self._places = [i - end for i in self._places if i >= end]
+        self._inside = {i - end for i in self._inside if i > end}
         return shown
 
 
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that begins `stop`."""
-    longest = min(len(stop) - 1, len(text))
-    return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)
+def _find(text: str, stop: str, inside: Container[int]) -> int:
+    """Where `stop` is first in `text`, neither end of it `inside` a name; -1 for nowhere."""
+    at = text.find(stop)
+    while at >= 0 and (at in inside or at + len(stop) in inside):
+        at = text.find(stop, at + 1)
+    return at
+
+
+def _overlap(text: str, stop: str, inside: Container[int]) -> int:
+    """Length of the longest end of `text` that begins `stop`, and not `inside` a name."""
+    sizes = range(min(len(stop) - 1, len(text)), 0, -1)
+    return next((n for n in sizes if len(text) - n not in inside and text.endswith(stop[:n])), 0)
