@@ -210,8 +210,7 @@ class LLM:
             most = _LOGITS_LIMIT // (self.program.vocab_size * 4)
             raise UsageError(
                 f"logits of {len(tokens):,} tokens take {size:,} bytes: at most {most:,} tokens at "
-                "once; "
-                "llm.score needs far less"
+                "once; llm.score needs far less"
             )
         rows = min(_ROWS_OF_STEP, self._runner.max_rows)
 
