@@ -25,7 +25,7 @@ _HARMLESS: Mapping[str, str] = MappingProxyType(
         "rope.scaling.finetuned": "where the scaling came from",
         "rope.scaling.original_context_length": "read by yarn and longrope, which are refused",
         "tensor_data_layout": "what the converter read; llama.cpp's own layout is the only one",
-        "vocab_size": "the rows of the embedding, which the tokenizer's tokens must be as many as",
+        "vocab_size": "the rows of the embedding count, and must be as many as the tokens",
         **dict.fromkeys(
             (
                 "expert_feed_forward_length", "expert_gating_func", "expert_group_count",
