@@ -107,7 +107,7 @@ class _Text:
         self._begin()
 
     def _begin(self) -> None:
-        """With no token taken in yet; but what was given is not given again."""
+        """Forget what was taken in; what `take` gave already is not given again."""
         request = self._sequence.request
         self._num_seen = 0  # tokens taken in
         self._shown: list[str] = []

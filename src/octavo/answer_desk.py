@@ -196,8 +196,8 @@ class AnswerDesk:
         self._missed = False
 
     def _catch_up(self, answer: Answer) -> None:
-        """What raises here is about the text of this answer, and ends it alone; but not an
-        interrupt."""
+        """Bring an answer up to its tokens. What raises here is about its text and ends it alone,
+        unless it is an interrupt."""
         request = answer.request
         try:
             for sequence in answer.catch_up():

@@ -81,7 +81,7 @@ class TokenStream:
 
 
 def _submit(thread: EngineThread, mailbox: Mailbox, work_out: Callable[[], Ask]) -> None:
-    """What is raised is the reader's; a panic of the tokenizer's Rust too, no `Exception`."""
+    """Work out a request and queue it. Its reader gets what is raised, also by panics of Rust."""
     try:
         if not mailbox.is_withdrawn:
             thread.submit(mailbox, work_out())

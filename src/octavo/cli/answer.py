@@ -56,8 +56,8 @@ def read_template(path: Path | None) -> str | None:
 
 
 def fill_sampling(given: SamplingParams, model: str, llm: LLM) -> SamplingParams:
-    """What the flags leave open is as the model's makers say: of a library model, or in its
-    file."""
+    """Fill what the flags leave open with what the library says of the model, else its file,
+    else mild values."""
     known = LIBRARY.get(model)
     return given.filled(known.sampling if known else llm.info.sampling or _FALLBACK)
 
@@ -69,7 +69,7 @@ def check_logprobs(sampling: SamplingParams, json: bool) -> None:
 
 
 def figures_line(output: RequestOutput) -> str:
-    """What the answer took, on one line of 78 columns as long as the numbers are small."""
+    """Tell what the answer took on one line, of 78 columns as long as the numbers are small."""
     usage, metrics = output.usage, output.metrics
     prompt = f"{counted(usage.prompt_tokens, 'prompt token')}, {usage.cached_tokens:,} cached"
     parts = [

@@ -148,7 +148,7 @@ def _usage_line(error: typer.TyperException, arguments: list[str]) -> str:
 
 
 def _prompt_hint(error: typer.TyperException) -> str | None:
-    """What helps where a part of the prompt was taken for something else."""
+    """Say what helps where a part of the prompt was taken for something else."""
     option = getattr(error, "option_name", "")
     if option and (" " in option or not option.startswith("--")):
         return "if the prompt begins with it, put -- before the prompt"
