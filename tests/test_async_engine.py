@@ -365,20 +365,25 @@ def test_a_text_that_cannot_be_told_fails_its_request_alone(
     run(story())
 
 
-def test_a_step_that_fails_once_is_run_again(
-    llm: LLM, reference: LLM, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    schedule = llm._engine._scheduler.schedule
-    errors = iter([RuntimeError("for once")])
+def fail_to_schedule(llm: LLM, monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> None:
+    """From now on the scheduler raises these, one a step, and then works again."""
+    schedule, left = llm._engine._scheduler.schedule, iter(errors)
 
     def failing(*args: Any) -> Any:
-        for error in errors:
+        for error in left:
             raise error
         return schedule(*args)
 
+    monkeypatch.setattr(llm._engine._scheduler, "schedule", failing)
+
+
+def test_a_step_that_fails_once_is_run_again(
+    llm: LLM, reference: LLM, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+
     async def story() -> None:
         async with AsyncEngine(llm) as engine:
-            monkeypatch.setattr(llm._engine._scheduler, "schedule", failing)
+            fail_to_schedule(llm, monkeypatch, RuntimeError("for once"))
             found = await engine.generate(PROMPTS[2], GREEDY)
             assert found.outputs == reference.generate(PROMPTS[2], GREEDY)[0].outputs
         assert "a step failed, and no request caused it: they go on" in caplog.text
@@ -390,20 +395,14 @@ def test_an_engine_that_fails_ends_what_was_open_and_the_next_request_is_answere
     llm: LLM, reference: LLM, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     gate = Gate(llm, monkeypatch)
-    schedule = llm._engine._scheduler.schedule
-    errors = iter([RuntimeError("a bug of the scheduler") for _ in range(2)])
-
-    def failing(*args: Any) -> Any:
-        for error in errors:
-            raise error
-        return schedule(*args)
+    bugs = [RuntimeError("a bug of the scheduler") for _ in range(2)]
 
     async def story() -> None:
         async with AsyncEngine(llm) as engine:
             stream = engine.stream(PROMPTS[0], LONG)
             task = asyncio.create_task(engine.generate(PROMPTS[1], LONG))
             await gate.arrival()
-            monkeypatch.setattr(llm._engine._scheduler, "schedule", failing)
+            fail_to_schedule(llm, monkeypatch, *bugs)
             gate.open()
             with pytest.raises(RuntimeError, match="a bug of the scheduler"):
                 await task
@@ -527,11 +526,11 @@ def test_who_stops_waiting_for_the_end_does_not_stop_it(
 
 def test_an_llm_has_one_async_engine_at_a_time(llm: LLM) -> None:
     llm.generate([1], GREEDY)
-    assert llm.desk._alarm.due is not None
+    assert llm.desk._alarm.bell.due is not None
 
     async def story() -> None:
         async with AsyncEngine(llm):
-            assert llm.desk._alarm.due is None  # its thread cares for idle memory
+            assert llm.desk._alarm.bell.due is None  # its thread cares for idle memory
             with pytest.raises(UsageError, match="this LLM has an AsyncEngine: share it, or close"):
                 AsyncEngine(llm)
         async with AsyncEngine(llm) as engine:
@@ -751,7 +750,7 @@ class Bell(queue.SimpleQueue[None]):
 
 
 def bell_of(engine: AsyncEngine) -> Bell:
-    bell = engine._thread._bell
+    bell = engine._thread._bell._rings
     assert isinstance(bell, Bell)
     return bell
 
@@ -760,7 +759,7 @@ def test_an_idle_engine_sleeps_until_it_is_called(
     tiny_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bells = SimpleNamespace(SimpleQueue=Bell, Empty=queue.Empty)
-    monkeypatch.setattr("octavo.engine_thread.queue", bells)
+    monkeypatch.setattr("octavo.bell.queue", bells)
     llm = LLM(tiny_path, threads=1, kv_idle=float("inf"))
 
     async def story() -> None:
@@ -785,7 +784,7 @@ def test_an_idle_engine_wakes_by_itself_only_when_memory_has_idled_enough(
     """Idle memory is due in 600 s, as said by a caller of the offline API; then at once; then
     never."""
     bells = SimpleNamespace(SimpleQueue=Bell, Empty=queue.Empty)
-    monkeypatch.setattr("octavo.engine_thread.queue", bells)
+    monkeypatch.setattr("octavo.bell.queue", bells)
     llm = LLM(tiny_path, threads=1)
     due = iter([None, 600.0, 0.0, None])
     reclaimers: list[str] = []
@@ -809,7 +808,7 @@ def test_an_idle_engine_wakes_by_itself_only_when_memory_has_idled_enough(
             await engine.generate([1], replace(GREEDY, max_tokens=1))
             await bell.sleep(2)  # for no time at all, and after it
             assert bell.timeouts[2:] == [0, None]
-            assert llm.desk._alarm.due is None  # the thread does its work
+            assert llm.desk._alarm.bell.due is None  # the thread does its work
             assert reclaimers == ["MainThread", "caller", "octavo-engine", "octavo-engine"]
 
     run(story())

@@ -371,7 +371,7 @@ def test_without_idle_time_memory_goes_back_at_the_end_of_a_request(smollm2_path
 def test_what_idles_is_given_up_when_its_time_has_come(llm: LLM) -> None:
     """The alarm rings at the earliest of what may go: here the clock is set, and it is rung."""
     llm.generate(PROMPT, GREEDY)
-    due = llm.desk._alarm.due
+    due = llm.desk._alarm.bell.due
     assert due is not None
     assert 590 < due - time.monotonic() <= 600  # what was kept; nothing lies empty
     assert llm.stats()["kv_blocks_kept"] == 2

@@ -15,10 +15,8 @@ Knows tokens and text, no prompts and no event loops.
 
 from __future__ import annotations
 
-import queue
 import sys
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -28,6 +26,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from octavo.answer import Answer
+from octavo.bell import Bell
 from octavo.engine.engine import Engine, StepResult
 from octavo.errors import UsageError
 from octavo.interrupts import is_interrupt
@@ -131,7 +130,7 @@ class AnswerDesk:
                 raise UsageError(
                     "this LLM has an AsyncEngine: share it, or close it before you make another"
                 )
-            self._alarm.set(None)
+            self._alarm.bell.set(None)
             self._watcher = watcher
 
         self._in_turn(work)
@@ -227,7 +226,7 @@ class AnswerDesk:
         if self._watcher is not None:
             self._watcher.rest(seconds)
         else:
-            self._alarm.set(seconds)
+            self._alarm.bell.set(seconds)
 
 
 class Alarm:
@@ -235,28 +234,21 @@ class Alarm:
     keeps neither the desk nor the process alive."""
 
     def __init__(self, desk: AnswerDesk) -> None:
-        self.due: float | None = None  # of the monotonic clock
+        self.bell = Bell()
         self._desk = weakref.ref(desk)
         self._is_over = False
-        # A SimpleQueue may be rung anywhere, even where the garbage collector interrupts its `get`.
-        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Before the first `set`; a later call does nothing. Not for finalizers."""
+        """Before the bell is first set; a later call does nothing. Not for finalizers."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="octavo-idle", daemon=True)
             with suppress(RuntimeError):  # none may start any more: the next turn gives memory back
                 self._thread.start()
 
-    def set(self, seconds: float | None) -> None:
-        """Ring in so many seconds; None: never."""
-        self.due = None if seconds is None else time.monotonic() + seconds
-        self._bell.put(None)
-
     def end(self) -> None:
         self._is_over = True
-        self._bell.put(None)
+        self.bell.ring()
 
     def ring(self) -> None:
         desk = self._desk()
@@ -265,11 +257,5 @@ class Alarm:
 
     def _run(self) -> None:
         while not self._is_over:
-            due, timeout = self.due, None
-            if due is not None:
-                timeout = min(max(0.0, due - time.monotonic()), threading.TIMEOUT_MAX)
-            try:
-                self._bell.get(timeout=timeout)
-            except queue.Empty:
-                self.due = None
+            if self.bell.sleep():
                 self.ring()

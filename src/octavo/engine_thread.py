@@ -17,15 +17,14 @@ import asyncio
 import atexit
 import concurrent.futures
 import logging
-import queue
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 
 from octavo.answer import Answer
 from octavo.answer_desk import AnswerDesk, Ask
+from octavo.bell import Bell
 from octavo.errors import EngineClosedError, KernelError, OverloadedError, counted
 from octavo.interrupts import is_interrupt
 from octavo.mailbox import Mailbox
@@ -39,14 +38,12 @@ class EngineThread:
         self._desk = desk
         self._max_waiting = max_waiting
         self._commands: deque[Callable[[], None]] = deque()
-        # A SimpleQueue may be rung anywhere, even where the garbage collector interrupts its `get`.
-        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._bell = Bell()
         self._door = threading.Lock()  # of the next three; never held for longer than a look
         self._is_shut = False
         self._is_over = False  # Python ends
         self._open: dict[Mailbox, None] = {}
         self._mailboxes: dict[Answer, Mailbox] = {}  # of those in the engine; used in turns
-        self._reclaim_at: float | None = None  # of the monotonic clock
         self._step_failed = False  # the last one
         self._ended: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._ended.set_running_or_notify_cancel()  # who stops waiting for it cancels only that
@@ -102,12 +99,12 @@ class EngineThread:
         """No new requests; the thread ends when those that are open have."""
         with self._door:
             self._is_shut = True
-        self._bell.put(None)
+        self._bell.ring()
 
     def forsake(self) -> None:
         """`shut` where nobody is left to submit. The garbage collector may call it."""
         self._is_shut = True
-        self._bell.put(None)
+        self._bell.ring()
 
     def abort_all(self) -> None:
         """After `shut`: end what is open with what it has."""
@@ -124,7 +121,7 @@ class EngineThread:
         """Python ends: so does the thread, after its step. Only daemon threads can still wait for
         answers, and they wait until they are gone too."""
         self._is_over = True
-        self._bell.put(None)
+        self._bell.ring()
         self._thread.join()
 
     def take_in(self) -> None:
@@ -151,24 +148,22 @@ class EngineThread:
             mailbox.tell()
 
     def rest(self, seconds: float | None) -> None:
-        self._reclaim_at = None if seconds is None else time.monotonic() + seconds
-        self._bell.put(None)  # it may sleep for too long
+        self._bell.set(seconds)
 
     def _command(self, command: Callable[[], None]) -> None:
         self._commands.append(command)
-        self._bell.put(None)
+        self._bell.ring()
 
     def _run(self) -> None:
         try:
             while not self._is_over:
-                while not self._bell.empty():
-                    self._bell.get_nowait()  # before the look at what it rang for
+                self._bell.forget()  # before the look at what it rang for
                 if self._mailboxes or self._commands:
                     self._step()
                 elif self._is_shut and not self._open:
                     return
-                else:
-                    self._sleep()
+                elif self._bell.sleep():
+                    self._step()
         finally:
             atexit.unregister(self._close)
             self._desk.detach()
@@ -187,16 +182,6 @@ class EngineThread:
             logger.exception("the engine failed; %d requests end with its error", len(mailboxes))
             for mailbox in mailboxes:
                 self._command(partial(self._fail, mailbox, error))
-
-    def _sleep(self) -> None:
-        due, timeout = self._reclaim_at, None
-        if due is not None:
-            timeout = min(max(0.0, due - time.monotonic()), threading.TIMEOUT_MAX)
-        try:
-            self._bell.get(timeout=timeout)
-        except queue.Empty:
-            self._reclaim_at = None
-            self._step()
 
     def _admit(self, mailbox: Mailbox, ask: Ask) -> None:
         if mailbox.is_withdrawn or mailbox.answer in self._mailboxes:

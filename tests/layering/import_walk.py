@@ -25,7 +25,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             *("llm", "answer", "answer_desk", "loaded_model", "batch_job", "verification"),
-            *("async_engine", "engine_thread", "mailbox"),
+            *("async_engine", "engine_thread", "mailbox", "bell"),
         }
     ),
     frozenset({"cli", "bench", "server", "lens", "scale"}),
@@ -38,6 +38,7 @@ BELOW_THE_DOOR = (
     *("octavo.llm", "octavo.engine", "octavo.weights", "octavo.model"),
     *("octavo.program", "octavo.kernels", "octavo.tokenizer", "octavo.kv_cache"),
     *("octavo.answer", "octavo.answer_desk", "octavo.engine_thread", "octavo.mailbox"),
+    "octavo.bell",
     "octavo.loaded_model",
 )
 
