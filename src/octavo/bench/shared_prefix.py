@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from octavo.bench.workloads import random_prompt
+from octavo.bench.workloads import greedy, random_prompt
 from octavo.request import RequestOutput
-from octavo.sampling_params import Sampling, SamplingParams
 
 if TYPE_CHECKING:
     from octavo.llm import LLM
@@ -58,8 +57,6 @@ def turns(with_cache: LLM, without_cache: LLM, work: Workload, rounds: int) -> I
 
 
 def _timed(llm: LLM, prompts: list[list[int]], work: Workload) -> tuple[float, list[RequestOutput]]:
-    greedy = SamplingParams(max_tokens=work.new_tokens, temperature=0.0, ignore_eos=True)
-    params = greedy.filled(Sampling())  # whatever the model's file recommends
     begin = time.perf_counter()
-    outputs = llm.generate(prompts, params)
+    outputs = llm.generate(prompts, greedy(work.new_tokens))
     return time.perf_counter() - begin, outputs

@@ -92,9 +92,13 @@ def timed_generation(llm: LLM, context: int, tokens: int, seed: int) -> tuple[fl
     return time.perf_counter() - start, list(output.outputs[0].token_ids)
 
 
+def greedy(tokens: int) -> SamplingParams:
+    """Take the likeliest token, whatever the model's file recommends, so many times."""
+    params = SamplingParams(max_tokens=tokens, temperature=0.0, ignore_eos=True)
+    return params.filled(Sampling())
+
+
 def _generate(llm: LLM, context: int, tokens: int, seed: int) -> RequestOutput:
     prompt = random_prompt(llm.model_config.vocab_size, context, seed)
-    greedy = SamplingParams(max_tokens=tokens, temperature=0.0, ignore_eos=True)
-    params = greedy.filled(Sampling())  # whatever the model's file recommends
-    (output,) = llm.generate([prompt], params)
+    (output,) = llm.generate([prompt], greedy(tokens))
     return output

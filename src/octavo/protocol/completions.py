@@ -24,6 +24,7 @@ from octavo.protocol.sampling import (
 )
 from octavo.request import Completion, RequestOptions, RequestOutput, TokenLogprobs
 from octavo.sampling_params import SamplingParams
+from octavo.values import is_whole
 
 _FIELDS = ("prompt", "max_tokens", "logprobs", "echo", "best_of", *SHARED_FIELDS)
 _MAX_TOKENS = 16
@@ -179,8 +180,4 @@ def _read_prompts(prompt: object) -> tuple[TextOrIds, ...]:
 
 
 def _is_ids(value: object) -> bool:
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(each, int) and not isinstance(each, bool) for each in value)
-    )
+    return isinstance(value, list) and bool(value) and all(map(is_whole, value))
