@@ -235,7 +235,7 @@ def _nothing_to_do(job: BatchJob, summary: Summary) -> str:
 
 
 def _figures(summary: Summary, done_before: int, seconds: float) -> str:
-    """Of the whole output, but for the time."""
+    """Tell of the whole output, but of this run's time."""
     prompt = counted(summary.prompt_tokens, "prompt token")
     parts = [
         f"{summary.succeeded:,} answered",

@@ -219,7 +219,7 @@ class Conversation:
 
     @property
     def _num_turns(self) -> int:
-        """What was said and answered; before them the system message, if there is one."""
+        """Count what was said and answered; a system message is no turn."""
         return len(self.messages) // 2
 
     def _without(self, count: int) -> list[dict[str, str]]:
@@ -261,7 +261,8 @@ class Conversation:
 
 
 def _is_command(text: str) -> bool:
-    """Of pasted texts only a system message is one: a file in C may begin with a slash too."""
+    """Tell a command from a message. A file in C may begin with a slash too: of pasted texts only
+    a system message is a command."""
     return text.startswith("/") and ("\n" not in text or text.split()[0] == "/system")
 
 

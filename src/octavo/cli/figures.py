@@ -35,7 +35,7 @@ def number(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """In a unit that suits: 33.4 ms, 12.6 s."""
+    """Write seconds in a unit that suits: 33.4 ms, 12.6 s."""
     return f"{number(seconds)} s" if seconds >= 1 else f"{number(1e3 * seconds)} ms"
 
 

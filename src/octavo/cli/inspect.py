@@ -114,7 +114,7 @@ def as_text(found: dict[str, Any]) -> str:
 
 @contextlib.contextmanager
 def _noting(reasons: list[str], header: ModelHeader) -> Iterator[None]:
-    """What Octavo does not run is a reason, and no error: inspect still shows the file."""
+    """Take what Octavo does not run as a reason, not an error: inspect still shows the file."""
     try:
         yield
     except UnsupportedModelError as error:
