@@ -9,7 +9,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 
 # What a compiled core depends on; Python sources are used in place and need no new install.
-CORE = pyproject.toml CMakeLists.txt $(wildcard cmake/* build_backend/*.py csrc/* csrc/kernels/*)
+CORE = pyproject.toml CMakeLists.txt $(wildcard cmake/* build_backend/*.py csrc/* csrc/*/*)
 
 .PHONY: demo test check build test-zig test-newest clean
 

@@ -1,6 +1,6 @@
 // attention.cpp: the entries of AttentionKernels: rows in one go, or chunk by chunk and merged, with the same bits.
-#include "attention_walk.h"
-#include "kv_write.h"
+#include "kernels/attention_walk.h"
+#include "kernels/kv_write.h"
 
 namespace octavo::OCTAVO_ISA {
 

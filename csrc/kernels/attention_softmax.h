@@ -5,8 +5,8 @@
 // m is kept multiplied by c, so that alpha and p share the rounding of m. l is 16 lanes (token % 16), added once a chunk, and
 // sums p before it is rounded to bf16. A token that the row does not see has score -inf: p = 0 exactly, m and l do not move.
 #pragma once
-#include "attention_tile.h"
-#include "exp.h"
+#include "kernels/attention_tile.h"
+#include "kernels/exp.h"
 
 namespace octavo::OCTAVO_ISA {
 

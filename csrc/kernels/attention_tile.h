@@ -6,8 +6,8 @@
 // kAhead: `ahead` is the next tile, and one line of it is prefetched for every line read (a burst of prefetches reaches half
 // the bandwidth); to L2, because L1 is full of the tile at work.
 #pragma once
-#include "../attention.h"
-#include "simd.h"
+#include "kernels/attention.h"
+#include "kernels/simd.h"
 
 namespace octavo::OCTAVO_ISA {
 

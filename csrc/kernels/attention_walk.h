@@ -3,7 +3,7 @@
 // A group is up to 48 (token, head) rows in passes of at most kPassRows; its passes take turns at every tile, so that K and V
 // come from memory once. The arithmetic is in attention_tile.h and attention_softmax.h.
 #pragma once
-#include "attention_softmax.h"
+#include "kernels/attention_softmax.h"
 
 namespace octavo::OCTAVO_ISA {
 

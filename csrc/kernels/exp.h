@@ -5,7 +5,7 @@
 // under the constraint p(0) = 1, so that exp2(0) is exactly 1 and a rescale by it changes nothing.
 // Below -126 the result is exactly 0, so no level ever makes or flushes a denormal here. NaN stays NaN.
 #pragma once
-#include "simd.h"
+#include "kernels/simd.h"
 
 namespace octavo::OCTAVO_ISA {
 

@@ -2,8 +2,8 @@
 //
 // bf16 is rounded to nearest even in integer arithmetic, the same bits at every level; NaN stays NaN.
 #pragma once
-#include "../attention.h"
-#include "simd.h"
+#include "kernels/attention.h"
+#include "kernels/simd.h"
 
 namespace octavo::OCTAVO_ISA {
 

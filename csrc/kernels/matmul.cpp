@@ -1,7 +1,7 @@
 // matmul.cpp: cuts a range of panels x tiles into units and finishes their sums; the level's function table.
 //
 // Knows which unit size suits how many tokens. The order of the loops never touches the order of a sum.
-#include "matmul_parts.h"
+#include "kernels/matmul_parts.h"
 
 namespace octavo::OCTAVO_ISA {
 

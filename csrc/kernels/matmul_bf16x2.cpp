@@ -6,7 +6,7 @@
 // (W8, whose eight bits leave no room in a mantissa, becomes q itself, without 2^b).
 // d has two chains, added at the end: the hi and the lo terms where there are bf16 dots, else k = 4j, 4j+1 and k = 4j+2,
 // 4j+3. Their order is the same for every M, so bits do not depend on how the work was cut. d overflows from 2^115 on.
-#include "matmul_formats.h"
+#include "kernels/matmul_formats.h"
 
 namespace octavo::OCTAVO_ISA {
 

@@ -1,8 +1,8 @@
 // matmul_expand.cpp: one row of a packed weight as float32 (embedding lookup), as its GGUF block dequantises.
 //
 // scale * q + min in that order; all products are exact in float32, so only the sum rounds, once, on every level.
-#include "matmul_parts.h"
-#include "simd_bytes.h"
+#include "kernels/matmul_parts.h"
+#include "kernels/simd_bytes.h"
 
 namespace octavo::OCTAVO_ISA {
 

@@ -1,5 +1,5 @@
 // matmul_float.cpp: bf16 and f32 weights, one unit of R panels x M tokens: one chain over k for every sum.
-#include "matmul_parts.h"
+#include "kernels/matmul_parts.h"
 
 namespace octavo::OCTAVO_ISA {
 

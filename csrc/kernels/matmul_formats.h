@@ -2,8 +2,8 @@
 //
 // p is the panel's supertile, g the group inside it, j the k4 step (0..7). Offsets: matmul_layout.h.
 #pragma once
-#include "matmul_parts.h"
-#include "simd_bytes.h"
+#include "kernels/matmul_parts.h"
+#include "kernels/simd_bytes.h"
 
 namespace octavo::OCTAVO_ISA {
 

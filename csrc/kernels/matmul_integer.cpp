@@ -1,7 +1,7 @@
 // matmul_integer.cpp: packed integer weights x int8 activations, one unit of R panels x M tokens over all of K.
 //
 // Every (R, M) runs the same chain of fmas for each of its sums, so bits do not depend on how the work was cut.
-#include "matmul_formats.h"
+#include "kernels/matmul_formats.h"
 
 namespace octavo::OCTAVO_ISA {
 

@@ -1,8 +1,8 @@
 // matmul_parts.h: what the matmul_*.cpp sources of one ISA level show each other.
 #pragma once
-#include "matmul.h"
-#include "matmul_layout.h"
-#include "simd.h"
+#include "kernels/matmul.h"
+#include "kernels/matmul_layout.h"
+#include "kernels/simd.h"
 
 namespace octavo::OCTAVO_ISA {
 

@@ -2,7 +2,7 @@
 //
 // Benchmarks divide by these figures. kChains independent sums hide the latency of a dot without leaving registers;
 // their weights are other sums, or the compiler would take the products out of the loop.
-#include "matmul_parts.h"
+#include "kernels/matmul_parts.h"
 
 namespace octavo::OCTAVO_ISA {
 

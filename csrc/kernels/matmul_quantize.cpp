@@ -1,8 +1,8 @@
 // matmul_quantize.cpp: float32 rows into the packed activations of formats.h.
 //
 // One group of one row at a time in a fixed lane order, so a row's bytes do not depend on its neighbours.
-#include "matmul_parts.h"
-#include "simd_bytes.h"
+#include "kernels/matmul_parts.h"
+#include "kernels/simd_bytes.h"
 
 namespace octavo::OCTAVO_ISA {
 

@@ -1,6 +1,6 @@
 // rows_parts.h: the functions behind RowKernels, which three sources of one ISA level share out.
 #pragma once
-#include "rows.h"
+#include "kernels/rows.h"
 
 namespace octavo::OCTAVO_ISA {
 

@@ -42,9 +42,9 @@
 #define OCTAVO_INLINE static inline __attribute__((always_inline))
 
 #if OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512
-#include "simd_avx512.h"
+#include "kernels/simd_avx512.h"
 #elif OCTAVO_LEVEL >= OCTAVO_LEVEL_avx2
-#include "simd_avx2.h"
+#include "kernels/simd_avx2.h"
 #else
-#include "simd_base.h"
+#include "kernels/simd_base.h"
 #endif

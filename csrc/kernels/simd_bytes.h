@@ -6,7 +6,7 @@
 //   i32x16 widen_pairs(i32x16 acc, i32x16 sums)          acc + the two int16 sums of each lane
 // A pair is at most 2 * w * 127: 8 steps fit int16 for w <= 15, 4 for w <= 31, 2 for w <= 63.
 #pragma once
-#include "simd.h"
+#include "kernels/simd.h"
 
 namespace octavo::OCTAVO_ISA {
 

@@ -3,7 +3,7 @@
 // Masks travel as lane bits in the first four bytes of an argument or result; a scalar result is the first lane.
 #include "kernels/exp.h"
 
-#include "simd_probe.h"
+#include "kernels/simd_probe.h"
 
 namespace octavo::OCTAVO_ISA {
 

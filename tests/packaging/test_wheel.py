@@ -47,7 +47,7 @@ def test_the_sdist_can_build_and_carries_no_tests_or_benchmarks(tmp_path):
     sdist = build_sdist(tmp_path)
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    needed = {"pyproject.toml", "CMakeLists.txt", "LICENSE", "csrc/module.cpp"}
+    needed = {"pyproject.toml", "CMakeLists.txt", "LICENSE", "csrc/bind/module.cpp"}
     needed |= {"build_backend/octavo_build.py", "src/octavo/__init__.py", "cmake/flags.cmake"}
     assert needed <= names
     extra = {"tests", "benchmarks", "examples", "build", ".venv", "docs"}

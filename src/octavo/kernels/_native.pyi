@@ -1,4 +1,4 @@
-"""Types of the compiled core (csrc/bind_*.cpp). Arrays are C-contiguous and never converted.
+"""Types of the compiled core (csrc/bind/). Arrays are C-contiguous and never converted.
 
 A function that takes `isa` runs on that level; see available_isas. Outputs are written in place.
 """
@@ -14,7 +14,7 @@ _Ints = NDArray[np.int32]
 _Words = NDArray[np.uint32]
 _Bytes = NDArray[np.uint8]
 
-# ---- levels (bind_dispatch.cpp) ----
+# ---- levels (bind/dispatch.cpp) ----
 
 def available_isas() -> list[str]: ...
 def default_isa() -> str: ...
@@ -26,7 +26,7 @@ def arithmetic_class(isa: str) -> str:
 
 def simd_word(isa: str, word: str, out: _Bytes, a: _Bytes, b: _Bytes, c: _Bytes) -> None: ...
 
-# ---- packed weights (bind_matmul.cpp) ----
+# ---- packed weights (bind/matmul.cpp) ----
 
 class WeightMemory:
     """One block of memory that many packed weights share."""
@@ -88,7 +88,7 @@ def time_matmul(
 ) -> float: ...
 def expand_row(isa: str, weight: PackedWeight, row: int, out: _Floats) -> None: ...
 
-# ---- KV pages (bind_attention.cpp) ----
+# ---- KV pages (bind/attention.cpp) ----
 
 class KVLayout:
     """Strides, in bytes, of the KV pages of one layer group."""
@@ -155,7 +155,7 @@ def attention(
     split_chunks: bool = False,
 ) -> None: ...
 
-# ---- rows, head, sampler (bind_rows.cpp; meanings in csrc/rows.h) ----
+# ---- rows, head, sampler (bind/rows.cpp; meanings in csrc/kernels/rows.h) ----
 
 VOCAB_TILE: int
 MAX_VOCAB: int
@@ -210,7 +210,7 @@ def sample(
 
 def log_softmax_at(isa: str, out: _Floats, logits: _Floats, ids: _Ints) -> None: ...
 
-# ---- what the machine can do (bind_probe.cpp) ----
+# ---- what the machine can do (bind/probe.cpp) ----
 
 def read_bandwidth(isa: str, pool: ThreadPool, data: _Bytes, repeats: int) -> float:
     """Bytes per second of all threads of the pool, each on a slice of its own."""
@@ -218,7 +218,7 @@ def read_bandwidth(isa: str, pool: ThreadPool, data: _Bytes, repeats: int) -> fl
 def integer_peak(isa: str, pool: ThreadPool, iterations: int) -> float:
     """int8 operations per second of all threads of the pool."""
 
-# ---- programs (bind_program.cpp) ----
+# ---- programs (bind/program.cpp) ----
 
 def usable_cpus() -> int: ...
 
@@ -231,7 +231,7 @@ class ThreadPool:
     def run_barriers(self, rounds: int) -> int: ...
 
 class Program:
-    """The native interpreter of one program; see csrc/program.h."""
+    """The native interpreter of one program; see csrc/program/program.h."""
 
     def __init__(
         self,

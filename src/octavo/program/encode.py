@@ -2,8 +2,8 @@
 buffers.
 
 Values whose lives do not overlap share a buffer, so that the memory of a forward does not grow with
-the number of layers. Knows the bytes of csrc/program.h's OpRecord; knows nothing of weights'
-contents.
+the number of layers. Knows the bytes of OpRecord in csrc/program/program.h; knows nothing of
+weights' contents.
 """
 
 from __future__ import annotations

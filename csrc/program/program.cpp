@@ -1,5 +1,5 @@
 // program.cpp: a program's memory, and the order of its ops.
-#include "program.h"
+#include "program/program.h"
 
 #include <sys/mman.h>
 
@@ -8,7 +8,7 @@
 #include <new>
 #include <stdexcept>
 
-#include "run.h"
+#include "program/run.h"
 
 namespace octavo {
 namespace {

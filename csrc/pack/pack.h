@@ -9,7 +9,7 @@
 #include <string>
 
 #include "formats.h"
-#include "matmul_layout.h"
+#include "kernels/matmul_layout.h"
 
 namespace octavo {
 

@@ -10,11 +10,11 @@
 #include <mutex>
 #include <vector>
 
-#include "attention.h"
+#include "kernels/attention.h"
 #include "dispatch.h"
 #include "formats.h"
-#include "matmul.h"
-#include "rows.h"
+#include "kernels/matmul.h"
+#include "kernels/rows.h"
 #include "thread_pool.h"
 
 namespace octavo {

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "bindings.h"
+#include "bind/bindings.h"
 #include "thread_pool.h"
 
 namespace octavo {

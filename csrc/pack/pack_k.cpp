@@ -3,8 +3,8 @@
 // A block keeps 64 values in 32 bytes (low nibbles: the first 32); a group of ours keeps 32 values in 16 bytes.
 #include <cstring>
 
-#include "pack_blocks.h"
-#include "pack_parts.h"
+#include "pack/pack_blocks.h"
+#include "pack/pack_parts.h"
 
 namespace octavo {
 namespace {

@@ -10,9 +10,9 @@
 #include <optional>
 #include <vector>
 
-#include "bindings.h"
-#include "matmul.h"
-#include "pack.h"
+#include "bind/bindings.h"
+#include "kernels/matmul.h"
+#include "pack/pack.h"
 #include "thread_pool.h"
 
 namespace octavo {

@@ -1,4 +1,4 @@
-// Python's view of the native interpreter: arrays in, checks (program_checks.h), run without the GIL.
+// Python's view of the native interpreter: arrays in, checks (program/checks.h), run without the GIL.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
@@ -11,9 +11,9 @@
 #include <string>
 #include <vector>
 
-#include "bindings.h"
-#include "pack.h"
-#include "program_checks.h"
+#include "bind/bindings.h"
+#include "pack/pack.h"
+#include "program/checks.h"
 
 namespace octavo {
 namespace {
@@ -146,7 +146,7 @@ class PyProgram {
 }  // namespace
 
 void bind_program(nb::module_& m) {
-  nb::class_<PyProgram>(m, "Program", "The native interpreter of one program; see csrc/program.h.")
+  nb::class_<PyProgram>(m, "Program", "The native interpreter of one program; see csrc/program/program.h.")
       .def(nb::init<const std::string&, ThreadPool&, Const<int32_t, 2>, Const<int32_t, 2>, const std::vector<PackedWeight*>&,
                     const std::vector<Const<float, 1>>&, const std::vector<std::tuple<KVLayout*, Array<uint8_t, 1>, int>>&,
                     Const<float, 2>, Const<float, 2>, int32_t>(),

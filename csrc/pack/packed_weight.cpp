@@ -4,7 +4,7 @@
 #include <atomic>
 #include <new>
 
-#include "pack.h"
+#include "pack/pack.h"
 #include "thread_pool.h"
 
 namespace octavo {

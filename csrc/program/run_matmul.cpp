@@ -1,7 +1,7 @@
 // run_matmul.cpp: ops around a matmul: how its panels and rows become units, and what each unit does with its result.
 #include <algorithm>
 
-#include "run.h"
+#include "program/run.h"
 
 namespace octavo {
 

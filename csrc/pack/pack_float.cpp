@@ -4,8 +4,8 @@
 // float32, so a value rounds at most once (scale * q + min) before BF16 rounds it.
 #include <cstring>
 
-#include "pack_blocks.h"
-#include "pack_parts.h"
+#include "pack/pack_blocks.h"
+#include "pack/pack_parts.h"
 
 namespace octavo {
 namespace {

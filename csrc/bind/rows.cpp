@@ -1,4 +1,4 @@
-// bind_rows.cpp: RowKernels for tests and for the sampler: checks shapes by name, then one call without the GIL.
+// RowKernels for tests and for the sampler: checks shapes by name, then one call without the GIL.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "bindings.h"
-#include "rows.h"
+#include "bind/bindings.h"
+#include "kernels/rows.h"
 
 namespace octavo {
 namespace {

@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <string>
 
-#include "bindings.h"
-#include "matmul.h"
+#include "bind/bindings.h"
+#include "kernels/matmul.h"
 #include "thread_pool.h"
 
 namespace octavo {

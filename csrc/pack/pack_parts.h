@@ -1,6 +1,6 @@
 // pack_parts.h: what the pack*.cpp sources show each other. One panel at a time; unused bytes are zero already.
 #pragma once
-#include "pack.h"
+#include "pack/pack.h"
 
 namespace octavo {
 

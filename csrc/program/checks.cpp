@@ -1,6 +1,6 @@
-#include "program_checks.h"
+#include "program/checks.h"
 
-#include "matmul_layout.h"
+#include "kernels/matmul_layout.h"
 
 namespace octavo {
 namespace {

@@ -1,4 +1,4 @@
-// program_checks.h: whether records and steps may be run. Everything that program.cpp and run_*.cpp index with is checked
+// checks.h: whether records and steps may be run. Everything that program.cpp and run_*.cpp index with is checked
 // here, once for a program and once a step, so that they need not; what is wrong is a std::invalid_argument that says where.
 #pragma once
 #include <cstdint>
@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "program.h"
+#include "program/program.h"
 
 namespace octavo {
 

@@ -1,5 +1,5 @@
-// Python bindings of the native core: each bind_*.cpp does types in, call, nothing else.
-#include "bindings.h"
+// Python bindings of the native core: each file of bind/ does types in, call, nothing else.
+#include "bind/bindings.h"
 
 NB_MODULE(_native, m) {
   // Objects that a daemon thread holds at the end of the process are no leak.

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "run.h"
+#include "program/run.h"
 
 namespace octavo {
 

@@ -7,8 +7,8 @@
 #include <memory>
 #include <vector>
 
-#include "matmul_layout.h"
-#include "program.h"
+#include "kernels/matmul_layout.h"
+#include "program/program.h"
 
 namespace octavo {
 

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "attention.h"
-#include "bindings.h"
+#include "kernels/attention.h"
+#include "bind/bindings.h"
 
 namespace octavo {
 namespace {

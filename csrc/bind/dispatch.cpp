@@ -6,9 +6,9 @@
 
 #include <string>
 
-#include "bindings.h"
+#include "bind/bindings.h"
 #include "dispatch.h"
-#include "simd_probe.h"
+#include "kernels/simd_probe.h"
 
 namespace octavo {
 namespace {

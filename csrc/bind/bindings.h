@@ -1,4 +1,4 @@
-// bindings.h: what every bind_*.cpp begins with: the level's table by name, and work without the GIL.
+// bindings.h: what every file of bind/ begins with: the level's table by name, and work without the GIL.
 #pragma once
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>

@@ -1,10 +1,10 @@
 // pack.cpp: the lossless packers of the 32-value blocks (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0), and which packer a type has.
 //
 // A 4-bit GGML block holds value i and i+16 in one byte and so do we: packing only turns rows of words into columns.
-#include "pack.h"
+#include "pack/pack.h"
 
-#include "pack_blocks.h"
-#include "pack_parts.h"
+#include "pack/pack_blocks.h"
+#include "pack/pack_parts.h"
 
 namespace octavo {
 namespace {
