@@ -9,7 +9,7 @@ import pytest
 
 from octavo.answer import Answer
 from octavo.records import CacheReason, CacheRecord, CacheSource
-from octavo.request import Metrics, Request, RequestOptions, Sequence, TokenLogprobs
+from octavo.request import Branch, Metrics, Request, RequestOptions, TokenLogprobs
 from octavo.sampling_params import Sampling, SamplingParams
 
 END = 256
@@ -47,17 +47,17 @@ def pieces(answer: Answer) -> list[tuple[str, tuple[int, ...], int]]:
 
 
 def end(request: Request, reason: str = "length") -> None:
-    for sequence in request.sequences:
-        sequence.finish_reason = sequence.finish_reason or reason
+    for branch in request.branches:
+        branch.finish_reason = branch.finish_reason or reason
     request.finished = True
 
 
 def test_a_character_is_shown_when_its_last_byte_is_there():
     request, answer = ask()
-    (sequence,) = request.sequences
+    (branch,) = request.branches
     taken = []
     for byte in "aé".encode():
-        sequence.tokens.append(byte)
+        branch.tokens.append(byte)
         assert answer.catch_up() == []
         taken += pieces(answer)
     assert taken == [("a", (97,), 0), ("", (0xC3,), 0), ("é", (0xA9,), 0)]
@@ -66,7 +66,7 @@ def test_a_character_is_shown_when_its_last_byte_is_there():
 
 def test_a_character_that_is_cut_at_the_end_is_shown_as_unreadable():
     request, answer = ask()
-    request.sequences[0].tokens += b"a\xc3"
+    request.branches[0].tokens += b"a\xc3"
     end(request)
     answer.finish()
     assert answer.done
@@ -81,7 +81,7 @@ def test_the_blank_in_front_is_no_text_where_the_answer_begins_a_turn():
         request, _ = ask()
         request.options = RequestOptions(begins_turn=begins_turn)
         answer = Answer(request, Prefixed())  # type: ignore[arg-type]
-        request.sequences[0].tokens += b"  a b"
+        request.branches[0].tokens += b"  a b"
         end(request)
         answer.finish()
         assert answer.output(METRICS).outputs[0].text == text
@@ -89,11 +89,11 @@ def test_the_blank_in_front_is_no_text_where_the_answer_begins_a_turn():
 
 def test_what_may_begin_a_stop_string_is_held_back_until_it_does_not():
     request, answer = ask(stop=["xyz"])
-    (sequence,) = request.sequences
-    sequence.tokens += b"ax"
+    (branch,) = request.branches
+    branch.tokens += b"ax"
     answer.catch_up()
     assert pieces(answer) == [("a", (97, 120), 0)]
-    sequence.tokens += b"y"
+    branch.tokens += b"y"
     end(request)
     answer.finish()
     assert pieces(answer) == [("xy", (121,), 0)]
@@ -101,8 +101,8 @@ def test_what_may_begin_a_stop_string_is_held_back_until_it_does_not():
 
 def test_a_stop_string_cuts_the_text_and_asks_for_the_end_of_that_sequence():
     request, answer = ask(stop=["xy"], n=2)
-    request.sequences.append(Sequence(request, 1, [112, 113]))
-    first, second = request.sequences
+    request.branches.append(Branch(request, 1, [112, 113]))
+    first, second = request.branches
     first.tokens += b"bxyc"
     second.tokens += b"d"
     assert answer.catch_up() == [first]
@@ -122,7 +122,7 @@ def test_a_stop_string_cuts_the_text_and_asks_for_the_end_of_that_sequence():
 )
 def test_a_token_that_ends_a_text_is_no_part_of_it(last, reason, text):
     request, answer = ask(stop_token_ids=[98])
-    request.sequences[0].tokens += [97, last] if last == 98 else [97, 98, last]
+    request.branches[0].tokens += [97, last] if last == 98 else [97, 98, last]
     end(request, reason)
     answer.finish()
     found = answer.output(METRICS).outputs[0]
@@ -132,23 +132,23 @@ def test_a_token_that_ends_a_text_is_no_part_of_it(last, reason, text):
 def test_a_stop_string_may_be_or_hold_the_name_of_a_control_token():
     for stop, text in (("<end>", "a\n"), ("\n<end>b", "a"), ("<end>bx", "a\nbc")):
         request, answer = ask(stop=[stop], ignore_eos=True)
-        (sequence,) = request.sequences
+        (branch,) = request.branches
         for token in (*b"a\n", END, *b"bc"):
-            sequence.tokens.append(token)
+            branch.tokens.append(token)
             if answer.catch_up():
                 break
         end(request, "stop" if stop != "<end>bx" else "length")
         answer.finish()
         found = answer.output(METRICS).outputs[0]
-        assert (found.text, found.finish_reason) == (text, request.sequences[0].finish_reason)
+        assert (found.text, found.finish_reason) == (text, request.branches[0].finish_reason)
         assert len(found.token_ids) == {"<end>": 3, "\n<end>b": 4, "<end>bx": 5}[stop]
 
 
 def test_answers_are_in_the_order_of_their_index_and_pieces_name_it():
     request, answer = ask(n=3)
-    request.sequences += [Sequence(request, 2, [112, 113]), Sequence(request, 1, [112, 113])]
-    for sequence, byte in zip(request.sequences, b"abc", strict=True):
-        sequence.tokens.append(byte)
+    request.branches += [Branch(request, 2, [112, 113]), Branch(request, 1, [112, 113])]
+    for branch, byte in zip(request.branches, b"abc", strict=True):
+        branch.tokens.append(byte)
     answer.catch_up()
     assert pieces(answer) == [("a", (97,), 0), ("b", (98,), 2), ("c", (99,), 1)]
     end(request)
@@ -160,11 +160,11 @@ def test_answers_are_in_the_order_of_their_index_and_pieces_name_it():
 
 def test_beams_have_no_text_before_the_end_and_then_the_best_n():
     request, answer = ask(beam_width=3, n=2)
-    request.sequences[0].tokens += b"x"
+    request.branches[0].tokens += b"x"
     assert answer.catch_up() == []
     assert pieces(answer) == []
-    request.sequences = [
-        Sequence(request, 0, [112, 113, byte], finish_reason="length", cumulative_logprob=-rank)
+    request.branches = [
+        Branch(request, 0, [112, 113, byte], finish_reason="length", cumulative_logprob=-rank)
         for rank, byte in enumerate(b"abc")
     ]
     request.finished = True
@@ -189,8 +189,8 @@ def test_log_probabilities_are_given_where_they_were_asked_for():
     drawn = TokenLogprobs(97, -0.5, ())
     for params, wanted in (({}, None), ({"logprobs": 0}, (drawn,))):
         request, answer = ask(**params)
-        request.sequences[0].tokens.append(97)
-        request.sequences[0].logprobs.append(drawn)
+        request.branches[0].tokens.append(97)
+        request.branches[0].logprobs.append(drawn)
         end(request)
         answer.finish()
         assert answer.output(METRICS).outputs[0].logprobs == wanted
@@ -203,7 +203,7 @@ def test_log_probabilities_are_given_where_they_were_asked_for():
 
 def test_what_failed_says_why_and_keeps_what_it_had():
     request, answer = ask()
-    request.sequences[0].tokens.append(97)
+    request.branches[0].tokens.append(97)
     request.error = ValueError("the sky fell")
     end(request, "error")
     answer.finish()

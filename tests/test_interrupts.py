@@ -114,7 +114,7 @@ PLACES = {
     "the text of an answer": (Detokenizer, "push"),
     "an answer": (Answer, "catch_up"),
     "a token": (Growth, "_grow_answers"),
-    "the end of a sequence": (Scheduler, "finish_sequence"),
+    "the end of a sequence": (Scheduler, "finish_branch"),
     "the end of a request": (Engine, "_end"),
 }
 

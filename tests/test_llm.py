@@ -15,7 +15,7 @@ import pytest
 
 from octavo import LLM, Sampling, SamplingParams
 from octavo.batch import Batch, StepOutput
-from octavo.engine.scheduler import ScheduledSequence, Scheduler
+from octavo.engine.scheduler import ScheduledBranch, Scheduler
 from octavo.errors import OutOfMemoryError, PromptTooLongError, UsageError
 from octavo.protocol.completions import parse_completion
 from octavo.request import RequestOptions, RequestOutput
@@ -91,9 +91,9 @@ def test_step_counts_are_read_off_the_batch_not_off_a_formula(
     """An engine that wrongly computes the last two tokens again must show it."""
     commit = Scheduler.commit
 
-    def forgetful(self: Scheduler, item: ScheduledSequence) -> None:
+    def forgetful(self: Scheduler, item: ScheduledBranch) -> None:
         commit(self, item)
-        item.sequence.num_computed_tokens -= 2
+        item.branch.num_computed_tokens -= 2
 
     monkeypatch.setattr(Scheduler, "commit", forgetful)
     before = len(llm.records)

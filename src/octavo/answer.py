@@ -1,6 +1,6 @@
 """Answer: the text of one request as its tokens come, and its output when it is done.
 
-Comes in: a Request whose sequences grow. Goes out: pieces of text that never cut a character and
+Comes in: a Request whose branches grow. Goes out: pieces of text that never cut a character and
 hold back what may begin a stop string; control tokens are not shown. Knows no engine: whoever
 steps it calls `catch_up`.
 """
@@ -11,8 +11,7 @@ from dataclasses import replace
 
 from octavo.engine.stop_strings import StopStrings
 from octavo.records import CacheRecord
-from octavo.request import Completion, Metrics, Request, RequestOutput, StreamChunk, Usage
-from octavo.request import Sequence as Seq
+from octavo.request import Branch, Completion, Metrics, Request, RequestOutput, StreamChunk, Usage
 from octavo.tokenizer import Detokenizer, Tokenizer
 
 
@@ -21,16 +20,16 @@ class Answer:
         self.request = request
         self.done = False
         self._tokenizer = tokenizer
-        self._texts: dict[Seq, _Text] = {}
+        self._texts: dict[Branch, _Text] = {}
 
-    def catch_up(self) -> list[Seq]:
-        """Take in the tokens that came since; the live sequences whose text met a stop string."""
+    def catch_up(self) -> list[Branch]:
+        """Take in the tokens that came since; the live branches whose text met a stop string."""
         if self.request.params.beam_width and not self.request.finished:
             return []  # beams are answers only at the end
-        for sequence in self.request.sequences:
-            if sequence not in self._texts:
-                self._texts[sequence] = _Text(sequence, self._tokenizer)
-            self._texts[sequence].catch_up()
+        for branch in self.request.branches:
+            if branch not in self._texts:
+                self._texts[branch] = _Text(branch, self._tokenizer)
+            self._texts[branch].catch_up()
         return [s for s, text in self._texts.items() if text.stopped and not s.finish_reason]
 
     def finish(self) -> None:
@@ -47,7 +46,7 @@ class Answer:
 
     def take(self) -> list[StreamChunk]:
         """What came since the last call, a piece for each answer that has one."""
-        chunks = [self._texts[s].take() for s in self.request.sequences if s in self._texts]
+        chunks = [self._texts[s].take() for s in self.request.branches if s in self._texts]
         return [c for c in chunks if c.text or c.token_ids]
 
     def output(self, metrics: Metrics) -> RequestOutput:
@@ -56,7 +55,7 @@ class Answer:
             request.prompt_logprobs if request.params.prompt_logprobs is not None else None
         )
         cached = request.cache.matched_tokens if request.cache else 0
-        answers = sorted(request.sequences, key=lambda s: s.index)  # beams: equal, best first
+        answers = sorted(request.branches, key=lambda s: s.index)  # beams: equal, best first
         completions = [self._completion(s) for s in answers[: request.params.n]]
         return RequestOutput(
             prompt_token_ids=request.prompt_token_ids,
@@ -74,15 +73,15 @@ class Answer:
             sampling=None if request.params.beam_width else request.sampling,
         )
 
-    def _completion(self, sequence: Seq) -> Completion:
-        assert sequence.finish_reason is not None
+    def _completion(self, branch: Branch) -> Completion:
+        assert branch.finish_reason is not None
         wanted = self.request.params.logprobs is not None
         return Completion(
-            text=self._texts[sequence].text if sequence in self._texts else "",
-            token_ids=tuple(sequence.completion_token_ids),
-            logprobs=tuple(sequence.logprobs) if wanted else None,
-            finish_reason=sequence.finish_reason,
-            cumulative_logprob=sequence.cumulative_logprob,
+            text=self._texts[branch].text if branch in self._texts else "",
+            token_ids=tuple(branch.completion_token_ids),
+            logprobs=tuple(branch.logprobs) if wanted else None,
+            finish_reason=branch.finish_reason,
+            cumulative_logprob=branch.cumulative_logprob,
         )
 
     def _cache_record(self) -> CacheRecord:
@@ -95,20 +94,20 @@ class Answer:
 
 
 class _Text:
-    """The text of one sequence: detokenised, cut at a stop string."""
+    """The text of one branch: detokenised, cut at a stop string."""
 
-    def __init__(self, sequence: Seq, tokenizer: Tokenizer) -> None:
-        self._sequence = sequence
+    def __init__(self, branch: Branch, tokenizer: Tokenizer) -> None:
+        self._branch = branch
         self._tokenizer = tokenizer
         # These end a text and are not part of it.
-        self._unseen = tokenizer.eos_ids | frozenset(sequence.request.params.stop_token_ids)
+        self._unseen = tokenizer.eos_ids | frozenset(branch.request.params.stop_token_ids)
         self._num_taken = 0  # pieces of _shown, and tokens, that `take` gave
         self._num_tokens_taken = 0
         self._begin()
 
     def _begin(self) -> None:
         """Forget what was taken in; what `take` gave already is not given again."""
-        request = self._sequence.request
+        request = self._branch.request
         self._num_seen = 0  # tokens taken in
         self._shown: list[str] = []
         self._stops = StopStrings(request.params.stop)
@@ -130,15 +129,15 @@ class _Text:
         if self._is_half:
             self._begin()
         self._is_half = True
-        tokens = self._sequence.completion_token_ids
-        reason = self._sequence.finish_reason
+        tokens = self._branch.completion_token_ids
+        reason = self._branch.finish_reason
         for i in range(self._num_seen, len(tokens)):
             last = i == len(tokens) - 1 and reason == "stop"
             if not (last and tokens[i] in self._unseen):
                 self._take_in(tokens[i])
         self._num_seen = len(tokens)
         if self.stopped and reason is not None:
-            self._sequence.finish_reason = "stop"  # even if this was the last of max_tokens
+            self._branch.finish_reason = "stop"  # even if this was the last of max_tokens
         if reason is not None and not self._ended:
             self._ended = True
             if not self.stopped:
@@ -150,10 +149,10 @@ class _Text:
         shown, seen = self._shown, self._num_seen  # read once: another thread's step adds more
         end = len(shown)
         text = "".join(shown[self._num_taken : end])
-        tokens = self._sequence.completion_token_ids[self._num_tokens_taken : seen]
+        tokens = self._branch.completion_token_ids[self._num_tokens_taken : seen]
         self._num_taken = max(self._num_taken, end)
         self._num_tokens_taken = max(self._num_tokens_taken, seen)
-        return StreamChunk(text, tuple(tokens), index=self._sequence.index)
+        return StreamChunk(text, tuple(tokens), index=self._branch.index)
 
     def _take_in(self, token_id: int) -> None:
         """A control token is not shown, but a stop string may have its name."""

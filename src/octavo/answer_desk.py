@@ -199,8 +199,8 @@ class AnswerDesk:
         unless it is an interrupt."""
         request = answer.request
         try:
-            for sequence in answer.catch_up():
-                self._engine.finish_sequence(sequence, "stop")
+            for branch in answer.catch_up():
+                self._engine.finish_branch(branch, "stop")
             if request.finished:
                 answer.finish()
         except Exception as error:

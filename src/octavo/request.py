@@ -1,12 +1,12 @@
 """Request and RequestOutput: one prompt on its way through the engine, and what comes back.
 
-A Request is the engine's, and so are its Sequences; a RequestOutput is the user's and never changes
+A Request is the engine's, and so are its Branches; a RequestOutput is the user's and never changes
 once given.
 """
 
 from __future__ import annotations
 
-from collections import abc
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
@@ -50,7 +50,7 @@ class RequestTimes:
 
 
 @dataclass(slots=True, eq=False)
-class Sequence:
+class Branch:
     """One continuation of a request's prompt: an answer that is drawn, or a beam.
 
     `tokens` is the prompt, then the answer so far; K and V exist for the first
@@ -80,7 +80,7 @@ class Sequence:
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """Begins with one sequence; the others fork from it when the prompt has been computed."""
+    """Begins with one branch; the others fork from it when the prompt has been computed."""
 
     id: int
     params: SamplingParams
@@ -89,7 +89,7 @@ class Request:
     seed: int
     sampling: Sampling
     max_tokens: int  # at least 1, of params that draw nothing too
-    sequences: list[Sequence] = field(default_factory=list)
+    branches: list[Branch] = field(default_factory=list)
     prompt_logprobs: list[TokenLogprobs | None] = field(default_factory=list)
     finished: bool = False
     error: Exception | None = None
@@ -101,7 +101,7 @@ class Request:
     num_preemptions: int = 0
 
     def __post_init__(self) -> None:
-        self.sequences = [Sequence(self, 0, list(self.prompt_token_ids))]
+        self.branches = [Branch(self, 0, list(self.prompt_token_ids))]
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -109,7 +109,7 @@ class Request:
 
     @property
     def width(self) -> int:
-        """Sequences that may run at once."""
+        """Branches that may run at once."""
         return self.params.beam_width or self.params.n
 
     @property
@@ -158,7 +158,7 @@ class Metrics:
 @dataclass(frozen=True, slots=True)
 class RequestOutput:
     prompt_token_ids: tuple[int, ...]
-    outputs: abc.Sequence[Completion]  # `n` of them; beams are best first
+    outputs: Sequence[Completion]  # `n` of them; beams are best first
     usage: Usage
     cache: CacheRecord
     metrics: Metrics

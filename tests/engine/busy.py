@@ -48,9 +48,7 @@ Answers = list[tuple[list[int], str | None, list[TokenLogprobs], float | None]]
 
 
 def answers(request: Request) -> tuple[Answers, list[TokenLogprobs | None]]:
-    each = [
-        (s.tokens, s.finish_reason, s.logprobs, s.cumulative_logprob) for s in request.sequences
-    ]
+    each = [(s.tokens, s.finish_reason, s.logprobs, s.cumulative_logprob) for s in request.branches]
     return each, request.prompt_logprobs
 
 
@@ -64,7 +62,7 @@ def alone(asked: Ask) -> tuple[Answers, list[TokenLogprobs | None]]:
 
 def is_hurt(request: Request) -> bool:
     """Did something break it off?"""
-    broken = {"abort", "error"} & {s.finish_reason for s in request.sequences}
+    broken = {"abort", "error"} & {s.finish_reason for s in request.branches}
     return request.error is not None or bool(broken)
 
 
@@ -109,8 +107,8 @@ class Busy:
         for request in ended:
             asked = self.live.pop(request)
             self.num_preempted += request.num_preemptions
-            assert all(s.finish_reason is not None for s in request.sequences)
-            late = any(s.finish_reason == "deadline" for s in request.sequences)
+            assert all(s.finish_reason is not None for s in request.branches)
+            late = any(s.finish_reason == "deadline" for s in request.branches)
             if not late and not is_hurt(request):
                 assert answers(request) == alone(asked)
                 self.num_right += 1

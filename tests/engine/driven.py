@@ -58,25 +58,25 @@ class Driven:
         return plan
 
     def run(self, plan: StepPlan, token: int = 7) -> Spans:
-        """The rows of a plan ran: (request, begin, end) of each sequence. Answers part where they
+        """The rows of a plan ran: (request, begin, end) of each branch. Answers part where they
         begin, and each ends at its length."""
         self.scheduler.commit_copies()
         for item in plan.scheduled:
             self.scheduler.commit(item)
             self.computed += item.end - item.begin
         for item in (i for i in plan.scheduled if i.samples):
-            request, first = item.sequence.request, item.sequence
-            parts = len(request.sequences) == 1 and first.num_completion_tokens == 0
+            request, first = item.branch.request, item.branch
+            parts = len(request.branches) == 1 and first.num_completion_tokens == 0
             others = range(1, request.params.n if parts else 1)
             grown = [first, *(self.scheduler.fork(first, i) for i in others)]
-            for sequence in grown:
-                sequence.tokens.append(token + sequence.index)
-                if sequence.num_completion_tokens == request.max_tokens:
-                    self.scheduler.finish_sequence(sequence, "length")
-            if all(s.finish_reason for s in request.sequences):
+            for branch in grown:
+                branch.tokens.append(token + branch.index)
+                if branch.num_completion_tokens == request.max_tokens:
+                    self.scheduler.finish_branch(branch, "length")
+            if all(s.finish_reason for s in request.branches):
                 self.scheduler.finish(request, "length")
         self.check()
-        return [(s.sequence.request.id, s.begin, s.end) for s in plan.scheduled]
+        return [(s.branch.request.id, s.begin, s.end) for s in plan.scheduled]
 
     def step(self, token: int = 7) -> Spans:
         return self.run(self.plan(), token)

@@ -1,4 +1,4 @@
-"""What an engine answers, against the same done by hand: the whole sequence computed again for
+"""What an engine answers, against the same done by hand: the whole branch computed again for
 every token, one draw or one search step after it, without scheduler, cache or batch."""
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from octavo.engine.runner import make_batch
 from octavo.engine.sampler import NO_EDITS, Sampler
 from octavo.errors import UsageError
 from octavo.records import CacheReason
-from octavo.request import Request, RequestOptions, Sequence
+from octavo.request import Branch, Request, RequestOptions
 from octavo.sampling_params import SamplingParams
 from tests.engine.busy import MODEL, POOL, TEXT
 from tests.engine.tiny_engine import add, run, tiny_engine
@@ -30,8 +30,8 @@ def by_hand(prompt: list[int], index: int, count: int, **params: object) -> list
         0, checked, RequestOptions(), tuple(prompt), seed=checked.seed or 0,
         sampling=checked.sampling(), max_tokens=count,
     )  # fmt: skip
-    one = Sequence(request, index, [*prompt])
-    request.sequences = [one, one]  # more than one: they have parted
+    one = Branch(request, index, [*prompt])
+    request.branches = [one, one]  # more than one: they have parted
     for _ in range(count):
         logits = all_logits(RUNNER, one.tokens)[-1]
         one.tokens.append(SAMPLER.draw(one, logits, 0.0, NO_EDITS)[0].token)
@@ -45,7 +45,7 @@ def test_answer_i_is_the_same_whatever_n_is(n: int) -> None:
     request = add(engine, PROMPT, n=n, max_tokens=6, **asked)
     run(engine)
     want = [by_hand(PROMPT, i, 6, **asked) for i in range(n)]
-    assert [s.completion_token_ids for s in request.sequences] == want
+    assert [s.completion_token_ids for s in request.branches] == want
     assert len({tuple(w) for w in want}) == n
     assert sum(r.computed_tokens for r in engine.records) == 37 + n * 5  # the prompt once
     assert request.peak_blocks == 1 + n  # one whole block, and one of each answer's own
@@ -56,7 +56,7 @@ def test_the_most_blocks_a_request_held_are_remembered_when_answers_ended() -> N
     request = add(engine, PROMPT, n=3, max_tokens=6, temperature=1.0, seed=11)
     engine.step()
     engine.step()
-    engine.finish_sequence(request.sequences[1], "stop")
+    engine.finish_branch(request.branches[1], "stop")
     run(engine)
     assert request.peak_blocks == 1 + 3
 
@@ -73,7 +73,7 @@ def test_greedy_answers_are_the_likeliest_tokens() -> None:
     engine = tiny_engine(MODEL, POOL)
     request = add(engine, PROMPT, max_tokens=6, temperature=0)
     run(engine)
-    assert request.sequences[0].completion_token_ids == by_hand(PROMPT, 0, 6, temperature=0)
+    assert request.branches[0].completion_token_ids == by_hand(PROMPT, 0, 6, temperature=0)
 
 
 def test_a_temperature_is_a_float32_and_one_too_small_for_it_is_greedy() -> None:
@@ -82,7 +82,7 @@ def test_a_temperature_is_a_float32_and_one_too_small_for_it_is_greedy() -> None
     warm = add(engine, PROMPT, max_tokens=1, temperature=0.7, seed=3)
     run(engine)
     assert (tiny.sampling.greedy, warm.sampling.greedy) == (True, False)
-    assert tiny.sequences[0].completion_token_ids == by_hand(PROMPT, 0, 6, temperature=0)
+    assert tiny.branches[0].completion_token_ids == by_hand(PROMPT, 0, 6, temperature=0)
 
 
 def search_by_hand(prompt: list[int], search: BeamSearch) -> list[Hypothesis]:
@@ -121,7 +121,7 @@ def test_beams_are_those_of_a_search_that_shares_nothing(
     )  # fmt: skip
     want = search_by_hand(PROMPT, search)
     assert len(want) == n
-    got = request.sequences
+    got = request.branches
     assert [tuple(s.completion_token_ids) for s in got] == [h.tokens for h in want]
     assert [s.cumulative_logprob for s in got] == [h.logprob for h in want]
     assert [s.finish_reason for s in got] == [h.finish_reason for h in want]
@@ -133,7 +133,7 @@ def test_prompt_logprobs_are_the_log_softmax_of_every_row() -> None:
     run(engine)  # the cache knows the prompt, which must not matter
     request = add(engine, PROMPT, max_tokens=2, prompt_logprobs=2, logprobs=0, temperature=0)
     run(engine)
-    rows = all_logits(RUNNER, [*PROMPT, request.sequences[0].tokens[37]]).astype(np.float64)
+    rows = all_logits(RUNNER, [*PROMPT, request.branches[0].tokens[37]]).astype(np.float64)
     logs = rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
     first, *others = request.prompt_logprobs
     assert first is None
@@ -145,7 +145,7 @@ def test_prompt_logprobs_are_the_log_softmax_of_every_row() -> None:
         assert [t for t, _ in given.top] == best.tolist()
         assert [v for _, v in given.top] == pytest.approx(row[best].tolist(), abs=1e-5)
     assert [g.token_id for g in others if g is not None] == PROMPT[1:]
-    drawn = request.sequences[0].logprobs
+    drawn = request.branches[0].logprobs
     assert [d.logprob for d in drawn] == pytest.approx(
         [logs[36 + i][d.token_id] for i, d in enumerate(drawn)], abs=1e-5
     )
@@ -187,7 +187,7 @@ def test_a_prompt_is_scored_without_an_answer_as_with_one(options: dict[str, obj
     run(engine)
     assert scored.prompt_logprobs == drawn.prompt_logprobs
     assert len(scored.prompt_logprobs) == 64
-    (answer,) = scored.sequences
+    (answer,) = scored.branches
     assert (answer.completion_token_ids, answer.finish_reason) == ([], "length")
     assert [r.output_rows for r in engine.records] == [64, 64]
 
@@ -196,7 +196,7 @@ def test_answers_of_a_prompt_that_is_only_scored_are_empty() -> None:
     engine = tiny_engine(MODEL, POOL)
     request = add(engine, PROMPT, max_tokens=0, prompt_logprobs=0, logprobs=1, n=3)
     run(engine)
-    found = [(s.index, s.completion_token_ids, s.finish_reason) for s in request.sequences]
+    found = [(s.index, s.completion_token_ids, s.finish_reason) for s in request.branches]
     assert found == [(index, [], "length") for index in range(3)]
     assert len(request.prompt_logprobs) == 37
 
@@ -211,8 +211,8 @@ def test_an_end_token_ends_an_answer_and_ignore_eos_does_not() -> None:
         engine = tiny_engine(MODEL, POOL, eos_ids=[free[3]])
         request = add(engine, PROMPT, max_tokens=6, temperature=0, **params)
         run(engine)
-        assert request.sequences[0].finish_reason == reason
-        assert request.sequences[0].completion_token_ids == free[:length]
+        assert request.branches[0].finish_reason == reason
+        assert request.branches[0].completion_token_ids == free[:length]
 
 
 def test_an_end_token_ends_a_beam_and_ignore_eos_does_not() -> None:
@@ -224,8 +224,8 @@ def test_an_end_token_ends_a_beam_and_ignore_eos_does_not() -> None:
         engine = tiny_engine(MODEL, POOL, eos_ids=[free[3]])
         request = add(engine, PROMPT, max_tokens=6, beam_width=1, early_stopping=True, **params)
         run(engine)
-        assert request.sequences[0].finish_reason == reason
-        assert request.sequences[0].completion_token_ids == free[:length]
+        assert request.branches[0].finish_reason == reason
+        assert request.branches[0].completion_token_ids == free[:length]
 
 
 def test_searches_of_different_width_in_one_step_are_those_of_each_alone() -> None:
@@ -237,7 +237,7 @@ def test_searches_of_different_width_in_one_step_are_those_of_each_alone() -> No
         alone.append(add(engine, PROMPT, max_tokens=6, beam_width=width))
         run(engine)
     for one, other in zip(both, alone, strict=True):
-        assert [s.tokens for s in one.sequences] == [s.tokens for s in other.sequences]
+        assert [s.tokens for s in one.branches] == [s.tokens for s in other.branches]
 
 
 def test_beams_that_want_more_candidates_than_the_head_gives_are_refused() -> None:
@@ -258,5 +258,5 @@ def test_without_max_tokens_an_answer_goes_on_to_the_end_of_the_context() -> Non
         request = add(engine, PROMPT, **asked)
         run(engine)
         assert request.max_tokens == 64 - 37 + 1
-        (one,) = request.sequences
+        (one,) = request.branches
         assert (one.num_tokens, one.finish_reason) == (65, "length")

@@ -1,4 +1,4 @@
-"""Beam search: stories with exact numbers, every sequence of a tiny vocabulary, and a slow twin."""
+"""Beam search: stories with exact numbers, every branch of a tiny vocabulary, and a slow twin."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_a_beam_as_wide_as_the_tree_finds_the_best_of_all_sequences(
     seed, vocab, max_tokens, ends, penalty, early
 ):
     model = random_model(seed, vocab)
-    width = vocab**max_tokens + 1  # more than there are sequences: it never stops early
+    width = vocab**max_tokens + 1  # more than there are branches: it never stops early
     it = search(
         width, max_tokens=max_tokens, end_tokens=frozenset(ends), length_penalty=penalty,
         early_stopping=early,

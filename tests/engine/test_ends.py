@@ -9,7 +9,7 @@ import pytest
 
 from octavo.engine.engine import Engine
 from octavo.engine.leaders import Leaders
-from octavo.request import Request, RequestOptions, Sequence
+from octavo.request import Branch, Request, RequestOptions
 from tests.engine.busy import MODEL, POOL, TEXT
 from tests.engine.tiny_engine import add, run, tiny_engine
 
@@ -66,17 +66,17 @@ def test_a_request_ends_where_it_is(point: str, kind: str, how: str) -> None:
         engine.finish(request, "abort")  # a second time changes nothing
     engine.check_integrity()
     assert request.finished
-    assert {s.finish_reason for s in request.sequences} == {how}
-    lengths = {s.num_completion_tokens for s in request.sequences}
+    assert {s.finish_reason for s in request.branches} == {how}
+    lengths = {s.num_completion_tokens for s in request.branches}
     rows = POINTS[point] + (how == "deadline")  # steps that the request was in
     assert lengths == {max(0, rows - 2)}
     if kind != "beams":
-        for mine, whole in zip(request.sequences, alone(**ASKED[kind]).sequences, strict=False):
+        for mine, whole in zip(request.branches, alone(**ASKED[kind]).branches, strict=False):
             assert mine.tokens == whole.tokens[: mine.num_tokens]
     assert engine.counts()["kv_blocks_used"] <= held + 1
     run(engine)
     quiet = tiny_engine(MODEL, POOL)
-    assert other.sequences[0].tokens == finished_alone(quiet).sequences[0].tokens
+    assert other.branches[0].tokens == finished_alone(quiet).branches[0].tokens
 
 
 def finished_alone(engine: Engine) -> Request:
@@ -94,7 +94,7 @@ def test_a_deadline_counts_from_the_queue_on() -> None:
     engine.step()
     clock.now += 0.05
     assert engine.step().finished == [late]
-    assert (late.sequences[0].num_completion_tokens, late.cache) == (0, None)
+    assert (late.branches[0].num_completion_tokens, late.cache) == (0, None)
     run(engine)
 
 
@@ -118,7 +118,7 @@ def test_a_request_that_ends_in_time_has_no_deadline_any_more() -> None:
     run(engine)
     clock.now += 1
     assert engine.step().finished == []
-    assert request.sequences[0].finish_reason == "length"
+    assert request.branches[0].finish_reason == "length"
 
 
 def test_one_answer_of_several_may_end_early() -> None:
@@ -126,17 +126,17 @@ def test_one_answer_of_several_may_end_early() -> None:
     engine = tiny_engine(MODEL, POOL)
     request = add(engine, TEXT[:10], n=3, max_tokens=9, temperature=1.0, seed=1)
     engine.step()
-    first, second, third = request.sequences
-    engine.finish_sequence(second, "stop")
+    first, second, third = request.branches
+    engine.finish_branch(second, "stop")
     engine.check_integrity()
-    assert [s.finish_reason for s in request.sequences] == [None, "stop", None]
+    assert [s.finish_reason for s in request.branches] == [None, "stop", None]
     assert engine.step().grown == [first, third]
-    engine.finish_sequence(first, "stop")
-    engine.finish_sequence(first, "stop")
+    engine.finish_branch(first, "stop")
+    engine.finish_branch(first, "stop")
     assert not request.finished
-    engine.finish_sequence(third, "stop")
+    engine.finish_branch(third, "stop")
     assert request.finished
-    assert [s.num_completion_tokens for s in request.sequences] == [2, 1, 2]
+    assert [s.num_completion_tokens for s in request.branches] == [2, 1, 2]
     engine.check_integrity()
     assert engine.counts()["kv_blocks_used"] == 0
 
@@ -150,8 +150,8 @@ def test_answers_that_had_not_begun_are_empty_and_counted(steps: int) -> None:
     engine.finish(request, "abort")
     engine.check_integrity()
     drawn = int(steps == 3)  # the third chunk ends the prompt, and the answers part
-    assert [s.num_completion_tokens for s in request.sequences] == [drawn] * 3
-    assert [(s.index, s.finish_reason) for s in request.sequences] == [
+    assert [s.num_completion_tokens for s in request.branches] == [drawn] * 3
+    assert [(s.index, s.finish_reason) for s in request.branches] == [
         (0, "abort"), (1, "abort"), (2, "abort"),
     ]  # fmt: skip
 
@@ -164,7 +164,7 @@ def test_an_end_that_an_exception_breaks_off_leaves_no_wait_behind(
     leader, waiting = (add(engine, TEXT[:50], max_tokens=1) for _ in range(2))
     engine.step()
 
-    def fail(leaders: Leaders, sequence: Sequence) -> None:
+    def fail(leaders: Leaders, branch: Branch) -> None:
         raise RuntimeError("injected")
 
     with monkeypatch.context() as patch:
@@ -174,4 +174,4 @@ def test_an_end_that_an_exception_breaks_off_leaves_no_wait_behind(
     assert (waiting.finished, leader.finished) == (True, False)
     engine.check_integrity()
     run(engine)
-    assert leader.sequences[0].finish_reason == "length"
+    assert leader.branches[0].finish_reason == "length"

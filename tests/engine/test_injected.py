@@ -18,7 +18,7 @@ PARTS = {
     "runner.forward": lambda e: (e._runner, "forward"),
     "runner.copy_blocks": lambda e: (e._runner, "copy_blocks"),
     "sampler.draw": lambda e: (e._sampler, "draw"),
-    "scheduler.finish_sequence": lambda e: (e._scheduler, "finish_sequence"),
+    "scheduler.finish_branch": lambda e: (e._scheduler, "finish_branch"),
     "kv.commit": lambda e: (e._kv, "commit"),
     "kv.reserve": lambda e: (e._kv, "reserve"),
     "kv.fork": lambda e: (e._kv, "fork"),
@@ -106,7 +106,7 @@ def test_the_one_request_that_the_model_fails_on_is_found() -> None:
     engine.check_integrity()
     run(engine)
     assert str(requests[1].error) == "injected"
-    assert [r.sequences[0].finish_reason for r in requests] == ["length", "error", "length"]
+    assert [r.branches[0].finish_reason for r in requests] == ["length", "error", "length"]
     for i in (0, 2):
         quiet = tiny_engine(MODEL, POOL, step_ms=None)
         same = add(quiet, [10 + i] * 5, max_tokens=4, temperature=0)
@@ -126,7 +126,7 @@ def test_an_error_that_no_request_caused_is_raised_and_all_live_on(count: int) -
     with pytest.raises(RuntimeError, match="injected"):
         engine.step()
     fault.remove()
-    assert [r.sequences[0].num_completion_tokens for r in requests] == [1] * count
+    assert [r.branches[0].num_completion_tokens for r in requests] == [1] * count
     engine.check_integrity()
     assert len(engine.step().grown) == 2 * count  # and those of the step that raised
     run(engine)
@@ -180,20 +180,20 @@ def test_a_draw_that_fails_ends_its_request_alone_and_at_once() -> None:
     good = add(engine, TEXT[20:40], max_tokens=4, temperature=1.0, seed=2)
     real = engine._sampler.draw
 
-    def draw(sequence: Any, *args: Any) -> Any:
-        if sequence.request is bad:
+    def draw(branch: Any, *args: Any) -> Any:
+        if branch.request is bad:
             raise RuntimeError("injected")
-        return real(sequence, *args)
+        return real(branch, *args)
 
     engine._sampler.draw = draw  # type: ignore[method-assign]
     result = engine.step()
     assert (result.finished, [s.request for s in result.grown]) == ([bad], [good])
     engine.check_integrity()
     run(engine)
-    assert good.sequences[0].finish_reason in ("stop", "length")
+    assert good.branches[0].finish_reason in ("stop", "length")
 
 
-@pytest.mark.parametrize("part", ["sampler.draw", "kv.fork", "scheduler.finish_sequence"])
+@pytest.mark.parametrize("part", ["sampler.draw", "kv.fork", "scheduler.finish_branch"])
 @pytest.mark.parametrize("after", [False, True])
 def test_ctrl_c_while_a_request_is_booked_is_raised_and_harms_none(part: str, after: bool) -> None:
     """What was drawn of the first is taken back; the rows of the second ran too. All run again, and
@@ -214,7 +214,7 @@ def test_ctrl_c_while_a_request_is_booked_is_raised_and_harms_none(part: str, af
         finish()
     fault.remove()
     engine.check_integrity()
-    assert {s.num_tokens - 9 for r in (hit, other) for s in r.sequences} <= {0, 2}
+    assert {s.num_tokens - 9 for r in (hit, other) for s in r.branches} <= {0, 2}
     finish()
     assert told == [hit, other]
     assert [answers(r) for r in (hit, other)] == [answers(r) for r in same]
@@ -233,7 +233,7 @@ def test_logits_that_are_no_numbers_end_their_request_alone() -> None:
     engine._runner.forward = forward  # type: ignore[method-assign]
     assert engine.step().finished == [bad]
     assert "not finite" in str(bad.error)
-    assert good.sequences[0].num_completion_tokens == 1
+    assert good.branches[0].num_completion_tokens == 1
 
 
 def test_rows_of_all_logits_that_break_off_give_their_blocks_back() -> None:
@@ -265,7 +265,7 @@ def test_rows_of_a_prompt_whose_log_probabilities_nobody_took_run_again() -> Non
         engine.step()
     fault.remove()
     run(engine)
-    assert (other.sequences[0].num_completion_tokens, request.error) == (9, None)
+    assert (other.branches[0].num_completion_tokens, request.error) == (9, None)
     assert answers(request) == answers(wanted)
 
 
@@ -281,5 +281,5 @@ def test_beams_whose_end_was_broken_off_keep_its_reason() -> None:
         engine.step()
     fault.remove()
     assert request.finished
-    assert [s.finish_reason for s in request.sequences] == ["deadline"]
+    assert [s.finish_reason for s in request.branches] == ["deadline"]
     engine.check_integrity()

@@ -22,7 +22,7 @@ def test_last_come_first_out() -> None:
     assert it.step() == [(2, 4, 13)]
     it.run_all()
     assert [r.num_preemptions for r in requests] == [0, 0, 1]
-    assert [r.sequences[0].completion_token_ids for r in requests] == [[7] * 9] * 3
+    assert [r.branches[0].completion_token_ids for r in requests] == [[7] * 9] * 3
 
 
 def test_a_preempted_request_computes_again_only_what_was_evicted() -> None:
@@ -38,11 +38,11 @@ def test_a_preempted_request_computes_again_only_what_was_evicted() -> None:
     assert (plan.num_preempted, second.num_preemptions) == (1, 1)
     assert it.run(plan) == [(0, 12, 13)]
     assert (it.scheduler.num_running, it.scheduler.num_waiting) == (1, 1)
-    assert second.sequences[0].num_tokens == 13
+    assert second.branches[0].num_tokens == 13
     assert it.steps(3) == [[(0, 13, 14)], [(0, 14, 15)], [(0, 15, 16)]]
     assert first.finished
     assert it.step() == [(1, 8, 13)]
-    assert second.sequences[0].completion_token_ids == [7] * 6
+    assert second.branches[0].completion_token_ids == [7] * 6
     assert second.cache is not None
     assert second.cache.matched_tokens == 0  # as it was when it first began
     it.run_all()
@@ -62,7 +62,7 @@ def test_all_answers_of_a_preempted_request_go_on_where_they_were() -> None:
     pair = it.add(text(2, 6), max_tokens=9, n=2)
     it.run_all()
     assert pair.num_preemptions > 0
-    assert [s.completion_token_ids for s in pair.sequences] == [[7] * 9, [8] * 9]
+    assert [s.completion_token_ids for s in pair.branches] == [[7] * 9, [8] * 9]
 
 
 def test_beams_go_on_together() -> None:
@@ -75,13 +75,13 @@ def test_beams_go_on_together() -> None:
     assert it.step() == [(0, 4, 5), (1, 0, 3)]
     beams = it.add(text(3, 2), max_tokens=4, beam_width=3)
     assert it.step() == [(0, 5, 6), (1, 3, 4), (2, 0, 2)]
-    first = beams.sequences[0]
+    first = beams.branches[0]
     for index in (1, 2):
         it.scheduler.fork(first, 0).tokens[-1] += index
     assert it.step() == [(0, 6, 7), (1, 4, 5)]
     it.scheduler.finish(it.scheduler.running[0], "abort")
     assert it.step() == [(1, 5, 6), (2, 2, 3), (2, 2, 3), (2, 2, 3)]
-    it.scheduler.drop(beams.sequences[2])
+    it.scheduler.drop(beams.branches[2])
     assert it.step() == [(1, 6, 7), (2, 3, 4), (2, 3, 4)]
 
 
@@ -96,14 +96,14 @@ def test_three_answers_that_need_every_block_come_back_from_preemption() -> None
     three = it.add(text(1, 11), n=3, max_tokens=5)
     it.steps(20)  # the urgent one grows to all eight blocks, and ends
     assert (three.num_preemptions, it.pool.num_free) == (1, 8)
-    assert [s.num_tokens for s in three.sequences] == [13, 13, 13]
+    assert [s.num_tokens for s in three.branches] == [13, 13, 13]
     plan = it.plan()
     assert plan.num_preempted == 0
     assert len(plan.copies) == 2
     assert it.run(plan) == [(1, 11, 13)] * 2
     assert it.step() == [(1, 13, 14), (1, 13, 14), (1, 11, 13)]  # in place
     it.steps(2)
-    assert [s.completion_token_ids for s in three.sequences] == [[7] * 5, [8] * 5, [9] * 5]
+    assert [s.completion_token_ids for s in three.branches] == [[7] * 5, [8] * 5, [9] * 5]
 
 
 def test_the_one_that_came_first_always_ends() -> None:

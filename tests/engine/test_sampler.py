@@ -8,7 +8,7 @@ import pytest
 from octavo.batch import Want
 from octavo.engine.sampler import NO_EDITS, Draw, Sampler, answers, penalties, uniform
 from octavo.kernels import default_isa
-from octavo.request import Request, RequestOptions, Sequence
+from octavo.request import Branch, Request, RequestOptions
 from octavo.sampling_params import SamplingParams
 
 VOCAB = 64
@@ -16,21 +16,21 @@ SAMPLER = Sampler(default_isa(), VOCAB)
 FLAT = np.zeros(VOCAB, np.float32)
 
 
-def sequence(prompt: list[int], answer: list[int], **options: object) -> Sequence:
+def branch(prompt: list[int], answer: list[int], **options: object) -> Branch:
     params = SamplingParams.parse({"temperature": 0, **options})
     request = Request(
         0, params, RequestOptions(), tuple(prompt), seed=5,
         sampling=params.sampling(), max_tokens=9,
     )  # fmt: skip
-    request.sequences[0].tokens += answer
-    return request.sequences[0]
+    request.branches[0].tokens += answer
+    return request.branches[0]
 
 
 def lse(logits: np.ndarray) -> float:
     return float(np.log(np.exp(logits.astype(np.float64)).sum()))
 
 
-def draw(one: Sequence, logits: np.ndarray) -> list[Draw]:
+def draw(one: Branch, logits: np.ndarray) -> list[Draw]:
     return SAMPLER.draw(one, logits, lse(logits), SAMPLER.want(one)[1])
 
 
@@ -53,7 +53,7 @@ def test_a_token_is_drawn_with_its_own_seed_index_and_position() -> None:
     for seed in (0, 5, 2**64 - 1):
         for prompt, answer in ((1, 1), (1, 2), (4, 1)):
             for index in (0, 3):
-                one = sequence([3] * prompt, [7] * answer, temperature=1.0)
+                one = branch([3] * prompt, [7] * answer, temperature=1.0)
                 one.request.seed, one.index = seed, index
                 want = int(64 * uniform(seed, index, prompt + answer))
                 assert draw(one, FLAT) == [Draw(index, want, None)]
@@ -62,18 +62,18 @@ def test_a_token_is_drawn_with_its_own_seed_index_and_position() -> None:
 
 
 def test_answers_part_at_their_first_token_and_draw_for_themselves_after_it() -> None:
-    one = sequence([1, 2, 3], [], temperature=1.0, n=3)
+    one = branch([1, 2, 3], [], temperature=1.0, n=3)
     assert list(answers(one)) == [0, 1, 2]
     assert draw(one, FLAT) == [Draw(i, int(64 * uniform(5, i, 3)), None) for i in range(3)]
-    other = Sequence(one.request, 1, [1, 2, 3, 9])
+    other = Branch(one.request, 1, [1, 2, 3, 9])
     one.tokens.append(8)
-    one.request.sequences.append(other)
+    one.request.branches.append(other)
     assert (list(answers(one)), list(answers(other))) == ([0], [1])
     assert draw(other, FLAT) == [Draw(1, int(64 * uniform(5, 1, 4)), None)]
 
 
 def test_answers_of_one_index_are_the_same_however_many_there_are() -> None:
-    drawn = [draw(sequence([1, 2], [], temperature=1.0, n=n), FLAT) for n in (1, 2, 7)]
+    drawn = [draw(branch([1, 2], [], temperature=1.0, n=n), FLAT) for n in (1, 2, 7)]
     assert drawn[0] == drawn[1][:1] == drawn[2][:1]
     assert drawn[1] == drawn[2][:2]
 
@@ -83,7 +83,7 @@ def test_each_limit_of_a_draw_reaches_the_kernel() -> None:
     logits[0] += 1
 
     def drawn(**options: object) -> set[int]:
-        each = [draw(sequence([1] * n, [2], **options), logits) for n in range(1, 51)]
+        each = [draw(branch([1] * n, [2], **options), logits) for n in range(1, 51)]
         return {d.token for (d,) in each}
 
     assert max(drawn(temperature=1.0)) > 40
@@ -95,7 +95,7 @@ def test_each_limit_of_a_draw_reaches_the_kernel() -> None:
 
 def test_penalties_are_edits_of_the_tokens_seen() -> None:
     edits = penalties(
-        sequence(
+        branch(
             [9, 3, 3],
             [4, 9, 4],
             repetition_penalty=1.5,
@@ -106,9 +106,9 @@ def test_penalties_are_edits_of_the_tokens_seen() -> None:
     assert edits["token"].tolist() == [3, 4, 9]
     assert edits["scale"].tolist() == [1.5, 1.5, 1.5]
     assert edits["add"].tolist() == [0.0, -1.0, -0.75]  # the prompt's own 3s do not count
-    assert len(penalties(sequence([1, 2], [3]))) == 0
-    assert penalties(sequence([1, 2], [3], presence_penalty=1))["token"].tolist() == [3]
-    frequent = penalties(sequence([1, 2], [3, 3], frequency_penalty=0.5))
+    assert len(penalties(branch([1, 2], [3]))) == 0
+    assert penalties(branch([1, 2], [3], presence_penalty=1))["token"].tolist() == [3]
+    frequent = penalties(branch([1, 2], [3, 3], frequency_penalty=0.5))
     assert (frequent["token"].tolist(), frequent["add"].tolist()) == ([3], [-1.0])
 
 
@@ -126,14 +126,14 @@ def test_penalties_are_edits_of_the_tokens_seen() -> None:
 def test_a_row_asks_for_no_more_than_its_draw_needs(
     options: dict[str, object], want: Want, edits: list[int]
 ) -> None:
-    asked, given = SAMPLER.want(sequence([1], [2], **options))
+    asked, given = SAMPLER.want(branch([1], [2], **options))
     assert (asked, given["token"].tolist()) == (want, edits)
 
 
 def test_greedy_with_logprobs_reports_the_unedited_distribution() -> None:
     logits = FLAT.copy()
     logits[[7, 8, 9]] = [5, 4, 3]
-    one = sequence([7], [], temperature=0, logprobs=2, repetition_penalty=2.0)
+    one = branch([7], [], temperature=0, logprobs=2, repetition_penalty=2.0)
     (drawn,) = draw(one, logits)
     assert drawn.token == 8  # 5 / 2 < 4
     assert drawn.logprobs is not None

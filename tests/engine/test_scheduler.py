@@ -14,12 +14,12 @@ def test_a_prompt_is_computed_in_chunks_and_then_a_token_a_step() -> None:
     assert it.step() == [(0, 0, 8)]
     assert it.pool.num_held == 2
     assert it.step() == [(0, 8, 11)]
-    assert one.sequences[0].tokens[-1] == 7
+    assert one.branches[0].tokens[-1] == 7
     assert it.pool.num_held == 3
     assert it.steps(2) == [[(0, 11, 12)], [(0, 12, 13)]]
     assert it.pool.num_held == 4
     assert it.steps(2) == [[(0, 13, 14)], [(0, 14, 15)]]
-    assert (one.finished, one.sequences[0].num_completion_tokens) == (True, 5)
+    assert (one.finished, one.branches[0].num_completion_tokens) == (True, 5)
     assert (it.pool.num_held, it.pool.num_evictable) == (0, 4)
 
 
@@ -156,7 +156,7 @@ def test_a_short_request_behind_one_that_does_not_fit_waits_for_it() -> None:
     assert it.step() == [(1, 0, 8)]
 
 
-def test_every_answer_of_a_request_counts_as_a_sequence() -> None:
+def test_every_answer_of_a_request_counts_as_a_branch() -> None:
     it = Driven(64, max_num_seqs=4, max_rows=32)
     it.add(text(1, 4), n=3, max_tokens=2)
     it.add(text(2, 4), n=2, max_tokens=2)
@@ -241,7 +241,7 @@ def test_an_answer_that_ended_gives_its_seat_to_others() -> None:
     wide = it.add(text(1, 2), n=3)
     late = it.add(text(2, 2))
     assert it.steps(2) == [[(0, 0, 2)], [(0, 2, 3)] * 3]
-    it.scheduler.finish_sequence(wide.sequences[1], "stop")
+    it.scheduler.finish_branch(wide.branches[1], "stop")
     assert it.step() == [(0, 3, 4), (0, 3, 4), (late.id, 0, 2)]
 
 
@@ -250,7 +250,7 @@ def test_a_waiting_request_can_be_finished() -> None:
     first, second = it.add(text(1, 1)), it.add(text(2, 1))
     assert it.step() == [(0, 0, 1)]
     it.scheduler.finish(second, "abort")
-    assert second.sequences[0].finish_reason == "abort"
+    assert second.branches[0].finish_reason == "abort"
     it.scheduler.finish(first, "abort")
     assert it.scheduler.requests == []
     assert it.pool.num_held == 0

@@ -135,7 +135,7 @@ def test_a_leader_and_its_follower_may_both_come_back_from_preemption() -> None:
     it.run_all()
     assert all(r.finished for r in (big, leader, follower))
     assert leader.num_preemptions + follower.num_preemptions > 0
-    assert [r.sequences[0].num_completion_tokens for r in (big, leader, follower)] == [20, 8, 4]
+    assert [r.branches[0].num_completion_tokens for r in (big, leader, follower)] == [20, 8, 4]
 
 
 def test_answers_of_one_request_share_their_prompt() -> None:
@@ -157,7 +157,7 @@ def test_the_next_turn_finds_prompt_and_answer() -> None:
     it = Driven(32, max_rows=32)
     first = it.add(text(1, 10), max_tokens=5)
     it.run_all()
-    history = first.sequences[0].tokens
+    history = first.branches[0].tokens
     it.computed = 0
     it.add([*history, *text(2, 3)], max_tokens=1)
     # The last token of an answer is drawn, and never computed.

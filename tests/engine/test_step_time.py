@@ -63,7 +63,7 @@ def test_a_chat_goes_on_in_every_step_of_a_long_prompt() -> None:
     add(engine, [*range(900)], max_tokens=1)
     for made in range(2, 8):
         engine.step()
-        assert chat.sequences[0].num_completion_tokens == made
+        assert chat.branches[0].num_completion_tokens == made
     steps = list(engine.records)[1:]
     assert steps[0].computed_tokens == 1 + 128
     assert max(r.seconds for r in steps) <= 0.1

@@ -8,7 +8,7 @@ there is no such line left, once by an error and once by Ctrl-C. Found by it whe
 - Ctrl-C between the forks of n answers: the others were never drawn, and between an answer's last
   token and its end: it got one token more than max_tokens;
 - rows of a prompt that had run and were not booked: their log-probabilities were left out;
-- an end broken off: a request without live sequences, that neither ran nor ended;
+- an end broken off: a request without live branches, that neither ran nor ended;
 - the root of a namespace broken off before it had its name, and found again without one.
 """
 

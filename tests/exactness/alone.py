@@ -16,8 +16,7 @@ from octavo.batch import Want
 from octavo.engine.beam import BeamSearch, Hypothesis
 from octavo.engine.runner import Runner, make_batch
 from octavo.engine.sampler import Sampler
-from octavo.request import FinishReason, Request, TokenLogprobs
-from octavo.request import Sequence as Seq
+from octavo.request import Branch, FinishReason, Request, TokenLogprobs
 
 NAN = 0x7FC1  # in bf16; two of them are one in float32
 _REMEMBERED = 10_000  # rows
@@ -66,19 +65,19 @@ class Alone:
         for i in range(count):
             self.rows[tokens[: i + 1]] = Row(out.logits[i], float(out.log_sum_exp[i]))
 
-    def answer(self, request: Request, index: int, most: int) -> Seq:
+    def answer(self, request: Request, index: int, most: int) -> Branch:
         """Answer `index` of a request to its end, or to `most` tokens."""
         alone = self._copy(request)
-        sequence = alone.sequences[index]
-        while sequence.num_completion_tokens < most and sequence.finish_reason is None:
-            row = self.row(sequence.tokens)
-            _, edits = self.sampler.want(sequence)
-            (draw,) = self.sampler.draw(sequence, row.logits, row.log_sum_exp, edits)
-            sequence.tokens.append(draw.token)
+        branch = alone.branches[index]
+        while branch.num_completion_tokens < most and branch.finish_reason is None:
+            row = self.row(branch.tokens)
+            _, edits = self.sampler.want(branch)
+            (draw,) = self.sampler.draw(branch, row.logits, row.log_sum_exp, edits)
+            branch.tokens.append(draw.token)
             if draw.logprobs is not None:
-                sequence.logprobs.append(draw.logprobs)
-            sequence.finish_reason = self._reason(sequence)
-        return sequence
+                branch.logprobs.append(draw.logprobs)
+            branch.finish_reason = self._reason(branch)
+        return branch
 
     def beams(
         self, request: Request, steps: int, reason: FinishReason | None
@@ -119,15 +118,15 @@ class Alone:
             request.seed, request.sampling, request.max_tokens,
         )  # fmt: skip
         prompt = request.prompt_token_ids
-        alone.sequences = [Seq(alone, i, list(prompt)) for i in range(request.params.n)]
+        alone.branches = [Branch(alone, i, list(prompt)) for i in range(request.params.n)]
         return alone
 
-    def _reason(self, sequence: Seq) -> FinishReason | None:
-        params, token = sequence.request.params, sequence.tokens[-1]
+    def _reason(self, branch: Branch) -> FinishReason | None:
+        params, token = branch.request.params, branch.tokens[-1]
         if token in params.stop_token_ids or (token in self.eos_ids and not params.ignore_eos):
             return "stop"
-        at_most = sequence.request.max_tokens
-        return "length" if sequence.num_completion_tokens == at_most else None
+        at_most = branch.request.max_tokens
+        return "length" if branch.num_completion_tokens == at_most else None
 
 
 def best(row: Row, count: int) -> list[tuple[int, float]]:

@@ -21,8 +21,7 @@ from octavo.engine.engine import Engine
 from octavo.engine.step_plan import StepPlan
 from octavo.kv_cache.manager import BlockTable
 from octavo.kv_cache.prefix_index import Node
-from octavo.request import Request
-from octavo.request import Sequence as Seq
+from octavo.request import Branch, Request
 from tests.exactness.alone import NAN, Row
 from tests.exactness.plain_pool import PlainPool, watch
 
@@ -67,7 +66,7 @@ class Probe:
         self.runner = engine._runner
         self.plan = StepPlan()  # of the step that runs
         self.rows: list[tuple[Tokens, Row]] = []  # the tokens before each, and what the head gave
-        self.computed: dict[Seq, Tokens] = {}  # whose K and V may be found by others
+        self.computed: dict[Branch, Tokens] = {}  # whose K and V may be found by others
         self.fault: Fault | None = None
         self.exposed = False  # to faults
         self.booking: Request | None = None
@@ -145,17 +144,17 @@ class Probe:
     def _note_rows(self, batch: Batch, out: StepOutput) -> None:
         count = len(batch.output_rows)
         for i in range(count):
-            sequence, position = self._owner(batch, i)
+            branch, position = self._owner(batch, i)
             row = Row(out.logits[i - count], float(out.log_sum_exp[i]))
-            self.rows.append((tuple(sequence.tokens[: position + 1]), row))
+            self.rows.append((tuple(branch.tokens[: position + 1]), row))
         for item in self.plan.scheduled:
-            self.computed[item.sequence] = tuple(item.sequence.tokens[: item.end])
+            self.computed[item.branch] = tuple(item.branch.tokens[: item.end])
 
-    def _owner(self, batch: Batch, output: int) -> tuple[Seq, int]:
-        """The sequence of an output row, and its position there."""
+    def _owner(self, batch: Batch, output: int) -> tuple[Branch, int]:
+        """The branch of an output row, and its position there."""
         row = int(batch.output_rows[output])
         item = int(np.searchsorted(batch.row_starts, row, side="right")) - 1
-        return self.plan.scheduled[item].sequence, int(batch.positions[row])
+        return self.plan.scheduled[item].branch, int(batch.positions[row])
 
     def _copy_blocks(self, real: Callable[..., None], pairs: Sequence[tuple[int, int]]) -> None:
         self.seen["copy-on-write"] += len(pairs)
@@ -203,13 +202,13 @@ class Probe:
         self.seen["partial block extended"] += named is node
         return node
 
-    def _fork(self, real: Callable[..., Seq], sequence: Seq, index: int) -> Seq:
-        self.seen["fork of beams" if sequence.request.params.beam_width else "fork of answers"] += 1
-        return real(sequence, index)
+    def _fork(self, real: Callable[..., Branch], branch: Branch, index: int) -> Branch:
+        self.seen["fork of beams" if branch.request.params.beam_width else "fork of answers"] += 1
+        return real(branch, index)
 
-    def _drop(self, real: Callable[..., None], sequence: Seq) -> None:
+    def _drop(self, real: Callable[..., None], branch: Branch) -> None:
         self.seen["drop of a beam"] += 1
-        real(sequence)
+        real(branch)
 
     def _is_due(self, *kinds: str) -> bool:
         fault = self.fault

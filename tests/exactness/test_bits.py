@@ -62,25 +62,25 @@ def test_token_by_token_equals_the_whole(kv: str) -> None:
     seed=st.integers(0, 1000),
 )
 def test_neighbours_of_any_length(spans: list[tuple[int, int]], threads: int, seed: int) -> None:
-    """1 to 9 sequences, each with `first` tokens cached and `count` new, in shuffled blocks."""
+    """1 to 9 branches, each with `first` tokens cached and `count` new, in shuffled blocks."""
     runner = RUNNERS[threads, "bf16"]
     rng = np.random.default_rng(seed)
     free = [int(b) for b in rng.permutation(runner.num_blocks)]
-    sequences, tables = [], []
+    branches, tables = [], []
     for first, count in spans:
         blocks = -(-(first + count) // 32)
         if blocks > len(free):
             break
         tables.append([free.pop() for _ in range(blocks)])
-        sequences.append(([int(t) for t in rng.integers(0, TINY.vocab_size, first + count)], first))
-    for (tokens, first), table in zip(sequences, tables, strict=True):
+        branches.append(([int(t) for t in rng.integers(0, TINY.vocab_size, first + count)], first))
+    for (tokens, first), table in zip(branches, tables, strict=True):
         if first:
             all_logits(runner, tokens[:first], table=table)
-    new = [(tokens[first:], first) for tokens, first in sequences]
+    new = [(tokens[first:], first) for tokens, first in branches]
     rows = sum(len(tokens) for tokens, _ in new)
     batch = make_batch(new, tables, 1, range(rows), [Want.LOGITS] * rows)
     together = runner.forward(batch).logits
-    alone = [all_logits(RUNNERS[1, "bf16"], tokens)[first:] for tokens, first in sequences]
+    alone = [all_logits(RUNNERS[1, "bf16"], tokens)[first:] for tokens, first in branches]
     assert np.array_equal(together, np.concatenate(alone))
 
 

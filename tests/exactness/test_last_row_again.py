@@ -66,7 +66,7 @@ def test_its_logits_are_those_of_the_original_run(name: str, kv: str, length: in
 def test_in_a_batch_where_only_some_sequences_store(
     shared: int, again: int, others: list[tuple[int, int]], threads: int, kv: str, seed: int
 ) -> None:
-    """`again` sequences share one prompt's blocks and run its last row; the others store theirs."""
+    """`again` branches share one prompt's blocks and run its last row; the others store theirs."""
     runner = BY_THREADS[threads, kv]
     rng = np.random.default_rng(seed)
     free = [int(b) for b in rng.permutation(runner.num_blocks)]
@@ -77,18 +77,18 @@ def test_in_a_batch_where_only_some_sequences_store(
     for prompt, table, count in zip(prompts, tables, computed, strict=True):
         if count:
             all_logits(runner, prompt[:count], table=table)
-    sequences = [0] * again + list(range(1, len(prompts)))
-    rng.shuffle(sequences)
-    firsts = [shared - 1 if i == 0 else computed[i] for i in sequences]
-    spans = [(prompts[i][first:], first) for i, first in zip(sequences, firsts, strict=True)]
+    branches = [0] * again + list(range(1, len(prompts)))
+    rng.shuffle(branches)
+    firsts = [shared - 1 if i == 0 else computed[i] for i in branches]
+    spans = [(prompts[i][first:], first) for i, first in zip(branches, firsts, strict=True)]
     rows = sum(len(tokens) for tokens, _ in spans)
     batch = make_batch(
-        spans, [tables[i] for i in sequences], 1, range(rows), [Want.LOGITS] * rows,
-        write_starts=[computed[i] for i in sequences],
+        spans, [tables[i] for i in branches], 1, range(rows), [Want.LOGITS] * rows,
+        write_starts=[computed[i] for i in branches],
     )  # fmt: skip
     together = runner.forward(batch).logits
     alone = [
         all_logits(RUNNERS["gqa", kv], prompts[i])[first:]
-        for i, first in zip(sequences, firsts, strict=True)
+        for i, first in zip(branches, firsts, strict=True)
     ]
     assert np.array_equal(together, np.concatenate(alone))

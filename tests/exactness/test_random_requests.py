@@ -156,7 +156,7 @@ class RandomRequests(RuleBasedStateMachine):
         steps: int,
     ) -> None:  # fmt: skip
         """A prompt that begins as a text or an earlier request, its answer included."""
-        earlier = [s for r in self.watched.requests[-8:] for s in r.sequences]
+        earlier = [s for r in self.watched.requests[-8:] for s in r.branches]
         if source % 2 and earlier:
             tokens = tuple(earlier[source // 2 % len(earlier)].tokens)
             length = len(tokens) if length > len(tokens) else length
@@ -181,11 +181,11 @@ class RandomRequests(RuleBasedStateMachine):
     @rule(which=picks, whole=st.booleans())
     def cancel(self, which: int, whole: bool) -> None:
         request = self.pick(which)
-        live = [s for s in request.sequences if s.num_completion_tokens and not s.finish_reason]
+        live = [s for s in request.branches if s.num_completion_tokens and not s.finish_reason]
         if whole or not live or request.params.beam_width:
             self.guarded(self.watched.cancel, request)
         else:
-            self.guarded(self.watched.cancel_sequence, live[which % len(live)])
+            self.guarded(self.watched.cancel_branch, live[which % len(live)])
 
     @precondition(lambda self: self.watched.unfinished)
     @rule(kind=st.sampled_from(FAULTS), after=st.integers(0, 20), which=picks)

@@ -21,7 +21,7 @@ PROMPTS = [
     [int(t) for t in RNG.integers(0, 49152, length)]
     for length in (300, 1, 37, 64, 65, 256, 257, 2, 150)
 ]
-BLOCKS = 12  # of 32 tokens, for each sequence
+BLOCKS = 12  # of 32 tokens, for each branch
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def alone(runners: dict[int, Runner]) -> list[NDArray[np.float32]]:
 def step(
     runner: Runner, spans: list[tuple[list[int], int]], places: list[int]
 ) -> NDArray[np.float32]:
-    """(len(spans), vocab): one step; each sequence in the blocks of its place."""
+    """(len(spans), vocab): one step; each branch in the blocks of its place."""
     tables = [list(range(p * BLOCKS, (p + 1) * BLOCKS)) for p in places]
     last = np.cumsum([len(tokens) for tokens, _ in spans]) - 1
     return runner.forward(make_batch(spans, tables, 1, last, [Want.LOGITS] * len(spans))).logits
@@ -100,13 +100,13 @@ def ask(engine: Engine, prompt: list[int], **params: object) -> Request:
 
 
 def run(engine: Engine, runner: Runner) -> int:
-    """Step to the end; every row is that of its sequence computed whole. The number of rows."""
+    """Step to the end; every row is that of its branch computed whole. The number of rows."""
     found = []
     while engine.has_unfinished:
         for output in engine.step().outputs:
-            sequence = output.row.item.sequence
-            tokens = tuple(sequence.tokens[: output.row.position + 1])
-            found.append((tokens, sequence.request.num_prompt_tokens, output))
+            branch = output.row.item.branch
+            tokens = tuple(branch.tokens[: output.row.position + 1])
+            found.append((tokens, branch.request.num_prompt_tokens, output))
         engine.check_integrity()
     rows: dict[tuple[int, ...], Row] = {}
     for tokens, prompt, output in sorted(found, key=lambda each: -len(each[0])):
@@ -134,7 +134,7 @@ def test_shared_prefixes(engine: Engine, runners: dict[int, Runner]) -> None:
     prompt = PROMPTS[8]
     first = ask(engine, prompt, max_tokens=6)
     assert run(engine, runners[1]) == 6
-    turn = [*first.sequences[0].tokens, 5, 6, 7]
+    turn = [*first.branches[0].tokens, 5, 6, 7]
     for tokens, matched in ((prompt, 149), ([*prompt[:83], 9, 9], 83), (turn, 155)):
         request = ask(engine, tokens, max_tokens=4)
         assert run(engine, runners[1]) == 4
@@ -143,7 +143,7 @@ def test_shared_prefixes(engine: Engine, runners: dict[int, Runner]) -> None:
 
 
 def test_forks_and_beams(engine: Engine, runners: dict[int, Runner]) -> None:
-    """Both prompts end inside a block, which every sequence but one copies."""
+    """Both prompts end inside a block, which every branch but one copies."""
     copied = engine.counts()["kv_blocks_copied"]
     ask(engine, PROMPTS[2], n=3, max_tokens=10)
     ask(engine, PROMPTS[4], beam_width=3, max_tokens=10)

@@ -66,7 +66,7 @@ def run(engine: Engine, *, steps: int | None = None) -> int:
     while engine.has_unfinished and steps != 0:
         steps = None if steps is None else steps - 1
         for output in engine.step().outputs:
-            tokens = output.row.item.sequence.tokens[: output.row.position + 1]
+            tokens = output.row.item.branch.tokens[: output.row.position + 1]
             want = alone().row(tokens)
             if output.logits is None:
                 assert output.log_sum_exp == want.log_sum_exp
@@ -131,7 +131,7 @@ def test_the_next_turn_finds_the_answer_too(make: MakeEngine) -> None:
         assert run(engine) == 9
         # The last token drawn was never computed.
         assert cached(request) == (0 if turn == 0 else len(tokens) - 1 - 3)
-        tokens = [*request.sequences[0].tokens, 1, 2, 3]
+        tokens = [*request.branches[0].tokens, 1, 2, 3]
     assert engine.counts()["kv_blocks_copied"] == 0  # the turns before left the blocks to this one
 
 
@@ -139,7 +139,7 @@ def test_two_turns_that_go_on_from_one_answer(make: MakeEngine) -> None:
     engine = make()
     first = ask(engine, PROMPT[:20], max_tokens=9)
     run(engine)
-    tokens = first.sequences[0].tokens
+    tokens = first.branches[0].tokens
     ones = [ask(engine, [*tokens, token], max_tokens=9) for token in (1, 2, 3)]
     assert run(engine) == 27
     assert [cached(one) for one in ones] == [28, 28, 28]
@@ -152,7 +152,7 @@ def test_answers_of_one_prompt(make: MakeEngine, n: int) -> None:
     engine = make()
     request = ask(engine, PROMPT, n=n, max_tokens=30)
     assert run(engine) == 1 + n * 29
-    answers = {tuple(s.completion_token_ids) for s in request.sequences}
+    answers = {tuple(s.completion_token_ids) for s in request.branches}
     assert len(answers) == n
     assert engine.records[0].computed_tokens == 70  # the prompt, once
     assert engine.counts()["kv_blocks_copied"] == n - 1  # its third block, which is not full
@@ -166,7 +166,7 @@ def test_beams(make: MakeEngine, width: int) -> None:
     assert rows == 1 + width * 39
     hypotheses, parents = alone().beams(request, 0, None)
     assert request.beam_parents == parents
-    assert [tuple(s.completion_token_ids) for s in request.sequences] == [
+    assert [tuple(s.completion_token_ids) for s in request.branches] == [
         h.tokens for h in hypotheses
     ]
     assert engine.counts()["kv_blocks_copied"] > 0
@@ -180,7 +180,7 @@ def test_preempted_and_resumed_from_what_was_left(make: MakeEngine) -> None:
     assert [r.num_preemptions > 0 for r in requests] == [False, False, True]
     for request in requests:
         answer = alone().answer(request, 0, 50)
-        assert request.sequences[0].tokens == answer.tokens
+        assert request.branches[0].tokens == answer.tokens
 
 
 def test_answers_preempted_together(make: MakeEngine) -> None:
@@ -191,8 +191,8 @@ def test_answers_preempted_together(make: MakeEngine) -> None:
     assert run(engine) == 100 + (1 + 3 * 59) + (1 + 2 * 49)
     assert first.num_preemptions == 0
     assert forked.num_preemptions + beams.num_preemptions > 0
-    for sequence in forked.sequences:
-        assert sequence.tokens == alone().answer(forked, sequence.index, 60).tokens
+    for branch in forked.branches:
+        assert branch.tokens == alone().answer(forked, branch.index, 60).tokens
     assert beams.beam_parents == alone().beams(beams, 0, None)[1]
 
 

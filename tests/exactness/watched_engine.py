@@ -14,8 +14,7 @@ from octavo.engine.engine import StepResult
 from octavo.errors import ModelError, OutOfMemoryError, UsageError
 from octavo.kernels import native
 from octavo.kv_cache.block_pool import BlockId
-from octavo.request import FinishReason, Request, RequestOptions
-from octavo.request import Sequence as Seq
+from octavo.request import Branch, FinishReason, Request, RequestOptions
 from octavo.sampling_params import SamplingParams
 from tests.engine.tiny_engine import NAMESPACE, tiny_engine
 from tests.exactness.alone import Alone, Row
@@ -43,10 +42,10 @@ class WatchedEngine:
         self.requests: list[Request] = []
         self.unfinished: set[Request] = set()
         self.cancelled: set[Request] = set()
-        self.cut: set[Seq] = set()  # answers that were ended one by one
-        self.told: Counter[Request | Seq] = Counter()  # by steps' results
+        self.cut: set[Branch] = set()  # answers that were ended one by one
+        self.told: Counter[Request | Branch] = Counter()  # by steps' results
         self.preempted: set[Request] = set()  # and did not grow since
-        self.computed_before: dict[Seq, Tokens] = {}  # before the step
+        self.computed_before: dict[Branch, Tokens] = {}  # before the step
         self.pinned: list[list[BlockId]] = []
 
     # What a user does.
@@ -98,12 +97,12 @@ class WatchedEngine:
             self.engine.finish(request, "abort")
         self.check()
 
-    def cancel_sequence(self, sequence: Seq) -> None:
+    def cancel_branch(self, branch: Branch) -> None:
         """As for a stop string that was found in its text."""
         self.seen["end of one answer"] += 1
-        self.cut.add(sequence)
+        self.cut.add(branch)
         with self.probe.expose():
-            self.engine.finish_sequence(sequence, "stop")
+            self.engine.finish_branch(branch, "stop")
         self.check()
 
     def wait(self, ms: float) -> None:
@@ -157,7 +156,7 @@ class WatchedEngine:
             self.compare_rows()
 
     def compare_rows(self) -> None:
-        """Every row that a token was drawn from is that of its sequence computed whole."""
+        """Every row that a token was drawn from is that of its branch computed whole."""
         self.seen["rows compared"] += len(self.probe.rows)
         for tokens, row in sorted(self.probe.rows, key=lambda each: -len(each[0])):
             assert row == self.alone.row(tokens), f"other logits after {len(tokens)} tokens"
@@ -166,25 +165,25 @@ class WatchedEngine:
     def compare(self, request: Request) -> None:
         """A request that ended gave what it gives alone, up to where it was ended."""
         self.compare_rows()
-        for reason in {s.finish_reason for s in request.sequences}:
+        for reason in {s.finish_reason for s in request.branches}:
             self.seen[f"ended: {reason}"] += 1
-        if any(s.finish_reason == "error" for s in request.sequences):
+        if any(s.finish_reason == "error" for s in request.branches):
             assert isinstance(request.error, (Injected, ModelError)), repr(request.error)
             assert request in self.probe.may_fail
         if request.params.beam_width:
             self._compare_beams(request)
             return
-        for sequence in request.sequences:
-            alone = self.alone.answer(request, sequence.index, sequence.num_completion_tokens)
-            assert sequence.tokens == alone.tokens
-            count = len(sequence.logprobs) if request in self.probe.may_fail else None
-            assert sequence.logprobs == alone.logprobs[:count]
-            ends = self._may_end_by(request) | ({"stop"} if sequence in self.cut else set())
+        for branch in request.branches:
+            alone = self.alone.answer(request, branch.index, branch.num_completion_tokens)
+            assert branch.tokens == alone.tokens
+            count = len(branch.logprobs) if request in self.probe.may_fail else None
+            assert branch.logprobs == alone.logprobs[:count]
+            ends = self._may_end_by(request) | ({"stop"} if branch in self.cut else set())
             if request.params.max_tokens == 0:
                 ends |= {"length"}
-            assert sequence.finish_reason in ({alone.finish_reason} - {None} or ends)
+            assert branch.finish_reason in ({alone.finish_reason} - {None} or ends)
         if not self._may_end_by(request):
-            assert sorted(s.index for s in request.sequences) == list(range(request.params.n))
+            assert sorted(s.index for s in request.branches) == list(range(request.params.n))
         wanted = request.params.prompt_logprobs is not None
         if wanted and not request.needs_all_rows:
             assert request.prompt_logprobs == self.alone.prompt_logprobs(request)
@@ -193,9 +192,7 @@ class WatchedEngine:
     def _compare_beams(self, request: Request) -> None:
         if request in self.probe.may_fail:
             return
-        found = [
-            (tuple(s.tokens), s.cumulative_logprob, s.finish_reason) for s in request.sequences
-        ]
+        found = [(tuple(s.tokens), s.cumulative_logprob, s.finish_reason) for s in request.branches]
         alone = []
         for reason in (None, *sorted(self._may_end_by(request))):
             best, parents = self.alone.beams(request, len(request.beam_parents), reason)
@@ -208,10 +205,10 @@ class WatchedEngine:
     def _check_told(self) -> None:
         """Every token, and every end that was not asked for, was in the result of one step."""
         for request in self.requests:
-            if request not in self.cancelled and self.cut.isdisjoint(request.sequences):
+            if request not in self.cancelled and self.cut.isdisjoint(request.branches):
                 assert self.told[request] == 1
-            for sequence in () if request.params.beam_width else request.sequences:
-                assert self.told[sequence] == sequence.num_completion_tokens
+            for branch in () if request.params.beam_width else request.branches:
+                assert self.told[branch] == branch.num_completion_tokens
 
     def _may_end_by(self, request: Request) -> set[FinishReason]:
         """Why it may have ended before its time."""
@@ -225,19 +222,19 @@ class WatchedEngine:
     def _count_step(self, before: Mapping[Request, _Before], result: StepResult) -> None:
         seen, grown = self.seen, result.grown
         self.told.update([*grown, *result.finished])
-        for sequence in grown:
-            if sequence.request in self.preempted:
-                self.preempted.remove(sequence.request)
+        for branch in grown:
+            if branch.request in self.preempted:
+                self.preempted.remove(branch.request)
                 seen["resume"] += 1
         for request, then in before.items():
-            live = sum(s.finish_reason is None for s in request.sequences)
+            live = sum(s.finish_reason is None for s in request.branches)
             if request.num_preemptions > then.num_preemptions:
                 self.preempted.add(request)
                 kind = "beams" if request.params.beam_width else "answers"
                 seen[f"preempt of {kind}" if live > 1 else "preempt"] += 1
             if request.cache is not None and not then.begun:
                 self._count_hit(request)
-            if any(s.finish_reason == "deadline" for s in request.sequences):
+            if any(s.finish_reason == "deadline" for s in request.branches):
                 seen[f"deadline {then.where}"] += 1
 
     def _count_hit(self, request: Request) -> None:
@@ -254,13 +251,13 @@ class WatchedEngine:
             self.seen[f"hit, {kind}"] += 1
         mates = [
             tokens
-            for sequence, tokens in self.computed_before.items()
-            if self.shares and sequence.request.options.cache_salt == request.options.cache_salt
+            for branch, tokens in self.computed_before.items()
+            if self.shares and branch.request.options.cache_salt == request.options.cache_salt
         ]
         assert matched <= max((_num_shared(prompt, tokens) for tokens in mates), default=0)
 
     def _where(self, request: Request) -> str:
-        live = [s for s in request.sequences if s in self.scheduler._tables]
+        live = [s for s in request.branches if s in self.scheduler._tables]
         if not live:
             return "after a preemption" if request.num_preemptions else "while waiting"
         return "in decode" if live[0].num_completion_tokens else "in the middle of a prefill"

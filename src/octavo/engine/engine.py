@@ -34,8 +34,7 @@ from octavo.interrupts import is_interrupt
 from octavo.kv_cache.manager import KVCacheManager
 from octavo.kv_cache.names import Namespace
 from octavo.records import StepRecord
-from octavo.request import FinishReason, Metrics, Request, RequestOptions
-from octavo.request import Sequence as Seq
+from octavo.request import Branch, FinishReason, Metrics, Request, RequestOptions
 from octavo.sampling_params import SamplingParams
 
 _EMPTY_IDLE = 5.0  # seconds after which the memory of blocks that hold nothing goes back
@@ -55,7 +54,7 @@ class StepResult:
     """Sequences that got a token, and requests that ended, in the order it happened. `outputs`:
     what the last batch that ran gave, in its order."""
 
-    grown: list[Seq] = field(default_factory=list)
+    grown: list[Branch] = field(default_factory=list)
     finished: list[Request] = field(default_factory=list)
     outputs: Sequence[HeadOutput] = ()
 
@@ -140,19 +139,19 @@ class Engine:
             if request not in requests:
                 self.finish(request, "abort")
 
-    def finish_sequence(self, sequence: Seq, reason: FinishReason) -> None:
+    def finish_branch(self, branch: Branch, reason: FinishReason) -> None:
         """End one answer early: a stop string was found in it."""
-        request = sequence.request
+        request = branch.request
         with self._whole():
-            if sequence.finish_reason is None:
-                self._scheduler.finish_sequence(sequence, reason)
-            if not request.finished and all(s.finish_reason for s in request.sequences):
+            if branch.finish_reason is None:
+                self._scheduler.finish_branch(branch, reason)
+            if not request.finished and all(s.finish_reason for s in request.branches):
                 self._end(request, reason)
 
     def metrics(self, request: Request) -> Metrics:
         """Of a finished request."""
         first, last = request.times.first_token, request.times.last_token
-        more = sum(s.num_completion_tokens for s in request.sequences) - len(request.sequences)
+        more = sum(s.num_completion_tokens for s in request.branches) - len(request.branches)
         ttft = None if first is None else first - request.times.added
         decode = last - first if more > 0 and first is not None and last is not None else None
         cached = request.cache.matched_tokens if request.cache else 0
@@ -171,7 +170,7 @@ class Engine:
         Nothing is read from the prefix cache, since every row has to run. Whoever does not read to
         its end closes it before anything else runs."""
         pool = self._kv.pool
-        with self._whole():  # which frees the blocks too, since no sequence has them
+        with self._whole():  # which frees the blocks too, since no branch has them
             blocks = pool.allocate(self._kv.count(len(tokens)))
             if blocks is None:
                 raise OutOfMemoryError(
@@ -291,7 +290,7 @@ class Engine:
             self._scheduler.commit_copies()
 
     def _book(self, request: Request, outputs: Sequence[HeadOutput], result: StepResult) -> None:
-        """Append what the step gave a request to its sequences; end it if it is done."""
+        """Append what the step gave a request to its branches; end it if it is done."""
         request.peak_blocks = max(request.peak_blocks, self._scheduler.num_blocks(request))
         if self._growth.grow(request, outputs, result.grown):
             request.times.note_token(self._clock())
@@ -318,7 +317,7 @@ class Engine:
     def _end(
         self, request: Request, reason: FinishReason, result: StepResult | None = None
     ) -> None:
-        """End a request; live sequences end with `reason`, beams become the best hypotheses. May be
+        """End a request; live branches end with `reason`, beams become the best hypotheses. May be
         called again for an end that an exception broke off."""
         if not request.finished:
             self._scheduler.finish(request, reason)
@@ -360,7 +359,7 @@ class Engine:
         runs; an end that had begun is brought to its end."""
         self._scheduler.recover()
         for request in self._scheduler.requests:
-            if all(s.finish_reason for s in request.sequences):
+            if all(s.finish_reason for s in request.branches):
                 self._scheduler.finish(request, "abort")
         for request in [r for r in self._open if r.finished]:
             self._end(request, "abort", self._result)
@@ -391,5 +390,5 @@ def _by_request(plan: StepPlan, outputs: Sequence[HeadOutput]) -> dict[Request, 
     """Of every request of the plan, also those whose rows gave nothing."""
     found: dict[Request, list[HeadOutput]] = {request: [] for request in plan.requests}
     for output in outputs:
-        found[output.row.item.sequence.request].append(output)
+        found[output.row.item.branch.request].append(output)
     return found

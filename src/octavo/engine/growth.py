@@ -1,6 +1,6 @@
 """Growth: what the head gave a request becomes tokens: draws, forks, beams, and where they end.
 
-Comes in: a request and its outputs of a step. Changes the request's sequences, and forks and ends
+Comes in: a request and its outputs of a step. Changes the request's branches, and forks and ends
 them in the scheduler. Knows nothing of steps, records or other requests.
 """
 
@@ -12,12 +12,11 @@ from octavo.engine.beam import BeamSearch, Hypothesis
 from octavo.engine.head_rows import HeadOutput, check_finite
 from octavo.engine.sampler import Draw, Sampler, answers
 from octavo.engine.scheduler import Scheduler
-from octavo.engine.step_plan import ScheduledSequence
+from octavo.engine.step_plan import ScheduledBranch
 from octavo.errors import UsageError, counted
 from octavo.interrupts import is_interrupt
 from octavo.kernels import native
-from octavo.request import FinishReason, Request
-from octavo.request import Sequence as Seq
+from octavo.request import Branch, FinishReason, Request
 
 
 class Growth:
@@ -56,19 +55,19 @@ class Growth:
             self._searches[request] = search
 
     def close(self, request: Request, reason: FinishReason) -> None:
-        """Its sequences have ended, those that lived with `reason`; beams become the best
+        """Its branches have ended, those that lived with `reason`; beams become the best
         hypotheses, and what had not begun is an empty answer. May be called again if an exception
         broke it off."""
         search = self._searches.get(request)
         if search is not None:
-            search.end(request.sequences[0].finish_reason or reason)
-            request.sequences = [_answer(request, h) for h in search.hypotheses()]
+            search.end(request.branches[0].finish_reason or reason)
+            request.branches = [_answer(request, h) for h in search.hypotheses()]
             del self._searches[request]
-        elif len(request.sequences) == 1:  # it ended before its answers parted
-            ended = request.sequences[0].finish_reason
+        elif len(request.branches) == 1:  # it ended before its answers parted
+            ended = request.branches[0].finish_reason
             for index in range(1, request.params.n):
                 empty = list(request.prompt_token_ids)
-                request.sequences.append(Seq(request, index, empty, finish_reason=ended))
+                request.branches.append(Branch(request, index, empty, finish_reason=ended))
 
     def retain(self, requests: Iterable[Request]) -> None:
         """Forget all others."""
@@ -81,10 +80,10 @@ class Growth:
 
     def is_done(self, request: Request) -> bool:
         search = self._searches.get(request)
-        return all(s.finish_reason for s in request.sequences) if search is None else search.done
+        return all(s.finish_reason for s in request.branches) if search is None else search.done
 
-    def grow(self, request: Request, outputs: Sequence[HeadOutput], grown: list[Seq]) -> bool:
-        """Append what the step gave a request to its sequences, and to `grown` those that got a
+    def grow(self, request: Request, outputs: Sequence[HeadOutput], grown: list[Branch]) -> bool:
+        """Append what the step gave a request to its branches, and to `grown` those that got a
         token. False: the prompt goes on. An interrupt changes nothing, but for beams."""
         for output in outputs:
             check_finite(output)
@@ -96,7 +95,7 @@ class Growth:
         if request.needs_all_rows:  # a prompt of one token has none
             request.prompt_logprobs[:0] = [None]
         if request.params.max_tokens == 0:  # its rows were all that was wanted
-            self._scheduler.finish_sequence(request.sequences[0], "length")
+            self._scheduler.finish_branch(request.branches[0], "length")
         elif request in self._searches:
             self._grow_beams(request, sampled)
         else:
@@ -112,42 +111,40 @@ class Growth:
     def check_integrity(self, requests: Iterable[Request]) -> None:
         assert self._searches.keys() == {r for r in requests if r.params.beam_width}
 
-    def _grow_answers(self, output: HeadOutput, grown: list[Seq]) -> None:
-        """Draw the next token of a sequence; where the answers of a request part, of all."""
-        sequence = output.row.item.sequence
+    def _grow_answers(self, output: HeadOutput, grown: list[Branch]) -> None:
+        """Draw the next token of a branch; where the answers of a request part, of all."""
+        branch = output.row.item.branch
         if output.logits is None:
-            draws = [Draw(index, output.argmax, None) for index in answers(sequence)]
+            draws = [Draw(index, output.argmax, None) for index in answers(branch)]
         else:
-            draws = self._sampler.draw(
-                sequence, output.logits, output.log_sum_exp, output.row.edits
-            )
-        others = [self._scheduler.fork(sequence, draw.index) for draw in draws[1:]]
-        for each, draw in zip([sequence, *others], draws, strict=True):
+            draws = self._sampler.draw(branch, output.logits, output.log_sum_exp, output.row.edits)
+        others = [self._scheduler.fork(branch, draw.index) for draw in draws[1:]]
+        for each, draw in zip([branch, *others], draws, strict=True):
             each.tokens.append(draw.token)
             if draw.logprobs is not None:
                 each.logprobs.append(draw.logprobs)
             grown.append(each)
             reason = self._end_reason(each)
             if reason is not None:
-                self._scheduler.finish_sequence(each, reason)
+                self._scheduler.finish_branch(each, reason)
 
     def _grow_beams(self, request: Request, outputs: Sequence[HeadOutput]) -> None:
         """Let the beams of a request go on from the best of their continuations."""
-        old = [o.row.item.sequence for o in outputs]
-        assert old == request.sequences
+        old = [o.row.item.branch for o in outputs]
+        assert old == request.branches
         steps = self._searches[request].advance([o.top for o in outputs])
         if not steps:
             return
         request.beam_parents.append(tuple(parent for parent, _ in steps))
-        new: list[Seq] = []
+        new: list[Branch] = []
         for parent, _ in steps:
-            sequence = old[parent]
-            new.append(self._scheduler.fork(sequence, 0) if sequence in new else sequence)
-        for sequence in set(old) - set(new):
-            self._scheduler.drop(sequence)
-        for sequence, (_, token) in zip(new, steps, strict=True):
-            sequence.tokens.append(token)
-        request.sequences[:] = new  # in the order of the search's beams
+            branch = old[parent]
+            new.append(self._scheduler.fork(branch, 0) if branch in new else branch)
+        for branch in set(old) - set(new):
+            self._scheduler.drop(branch)
+        for branch, (_, token) in zip(new, steps, strict=True):
+            branch.tokens.append(token)
+        request.branches[:] = new  # in the order of the search's beams
 
     def _note_prompt_logprobs(self, request: Request, output: HeadOutput) -> None:
         """A row gives the log-probability of the token after its own; one that ran again gives
@@ -165,27 +162,27 @@ class Growth:
             self._sampler.logprobs(output.logits, output.log_sum_exp, token, count)
         )
 
-    def _end_reason(self, sequence: Seq) -> FinishReason | None:
-        request, token = sequence.request, sequence.tokens[-1]
+    def _end_reason(self, branch: Branch) -> FinishReason | None:
+        request, token = branch.request, branch.tokens[-1]
         eos = token in self._eos_ids and not request.params.ignore_eos
         if eos or token in request.params.stop_token_ids:
             return "stop"
-        return "length" if sequence.num_completion_tokens >= request.max_tokens else None
+        return "length" if branch.num_completion_tokens >= request.max_tokens else None
 
 
-def _take_back(items: Iterable[ScheduledSequence]) -> None:
+def _take_back(items: Iterable[ScheduledBranch]) -> None:
     """What was drawn from the last rows of these; the scheduler recovers from the rest."""
     for item in items:
-        sequence = item.sequence
-        del sequence.tokens[item.end :]
-        del sequence.logprobs[sequence.num_completion_tokens :]
-        sequence.finish_reason = None
-        if not sequence.num_completion_tokens:
-            sequence.request.sequences[:] = [sequence]  # the answers part once more
+        branch = item.branch
+        del branch.tokens[item.end :]
+        del branch.logprobs[branch.num_completion_tokens :]
+        branch.finish_reason = None
+        if not branch.num_completion_tokens:
+            branch.request.branches[:] = [branch]  # the answers part once more
 
 
-def _answer(request: Request, hypothesis: Hypothesis) -> Seq:
-    return Seq(
+def _answer(request: Request, hypothesis: Hypothesis) -> Branch:
+    return Branch(
         request,
         0,
         [*request.prompt_token_ids, *hypothesis.tokens],

@@ -1,6 +1,6 @@
 """Head rows: which rows of a step's plan reach the head, and what it gave each of them.
 
-A sequence that caught up has its last row sampled; a request that asked for the log-probabilities
+A branch that caught up has its last row sampled; a request that asked for the log-probabilities
 of its prompt has every row of it come out. Knows arrays; draws nothing.
 """
 
@@ -16,15 +16,15 @@ import numpy as np
 from octavo.batch import Batch, FloatArray, StepOutput, Want
 from octavo.engine.runner import make_batch
 from octavo.engine.sampler import NO_EDITS, Edits, Sampler
-from octavo.engine.step_plan import ScheduledSequence, StepPlan
+from octavo.engine.step_plan import ScheduledBranch, StepPlan
 from octavo.errors import ModelError
 
 
 @dataclass(frozen=True, slots=True)
 class HeadRow:
-    """Row `row` of the batch, at `position` of the item's sequence."""
+    """Row `row` of the batch, at `position` of the item's branch."""
 
-    item: ScheduledSequence
+    item: ScheduledBranch
     row: int
     position: int
     want: Want
@@ -50,13 +50,13 @@ def head_rows(plan: StepPlan, sampler: Sampler) -> list[HeadRow]:
     rows = []
     ends = accumulate(s.end - s.begin for s in plan.scheduled)
     for item, end_row in zip(plan.scheduled, ends, strict=True):
-        request = item.sequence.request
+        request = item.branch.request
         if request.needs_all_rows:
             for position in range(item.begin, min(item.end, request.num_prompt_tokens - 1)):
                 row = end_row - item.end + position
                 rows.append(HeadRow(item, row, position, Want.LOGITS, NO_EDITS))
         if item.samples:
-            want, edits = sampler.want(item.sequence)
+            want, edits = sampler.want(item.branch)
             rows.append(HeadRow(item, end_row - 1, item.end - 1, want, edits))
     return rows
 
@@ -68,7 +68,7 @@ def step_batch(plan: StepPlan, rows: Sequence[HeadRow], *, num_groups: int, top_
         edit_starts = np.cumsum([0, *(len(r.edits) for r in rows)], dtype=np.int32)
         edits = np.concatenate([r.edits for r in rows])
     return make_batch(
-        [(s.sequence.tokens[s.begin : s.end], s.begin) for s in plan.scheduled],
+        [(s.branch.tokens[s.begin : s.end], s.begin) for s in plan.scheduled],
         [s.blocks for s in plan.scheduled],
         num_groups,
         [r.row for r in rows],

@@ -1,4 +1,4 @@
-"""Sampler: what each sampling sequence asks of the head, and tokens from what the head gives.
+"""Sampler: what each sampling branch asks of the head, and tokens from what the head gives.
 
 Randomness is counter-based: the draw of a token depends on (seed, sample index, position) and on
 nothing else, so that batching, preemption and restarts cannot change it. Knows logits and params;
@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from octavo.batch import EDIT, FloatArray, IntArray, Want
 from octavo.kernels import native
-from octavo.request import Sequence as Seq
-from octavo.request import TokenLogprobs
+from octavo.request import Branch, TokenLogprobs
 
 Edits = NDArray[np.void]
 NO_EDITS: Edits = np.zeros(0, EDIT)
@@ -26,7 +25,7 @@ NO_EDITS: Edits = np.zeros(0, EDIT)
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """A token that answer `index` of a sequence's request goes on with."""
+    """A token that answer `index` of a branch's request goes on with."""
 
     index: int
     token: int
@@ -38,21 +37,21 @@ class Sampler:
         self._isa = isa
         self._scratch = np.empty(native.sample_scratch(vocab_size), np.uint64)
 
-    def want(self, sequence: Seq) -> tuple[Want, Edits]:
-        """What the row that a sequence is sampled from asks for."""
-        request = sequence.request
+    def want(self, branch: Branch) -> tuple[Want, Edits]:
+        """What the row that a branch is sampled from asks for."""
+        request = branch.request
         if request.params.beam_width:
             return Want.TOP_K, NO_EDITS
         plain = request.sampling.greedy and request.params.logprobs is None
-        return Want.ARGMAX if plain else Want.LOGITS, penalties(sequence)
+        return Want.ARGMAX if plain else Want.LOGITS, penalties(branch)
 
-    def draw(self, sequence: Seq, logits: FloatArray, lse: float, edits: Edits) -> list[Draw]:
-        """The next token of a sequence, from its row of logits (vocab,) and their log-sum-exp."""
+    def draw(self, branch: Branch, logits: FloatArray, lse: float, edits: Edits) -> list[Draw]:
+        """The next token of a branch, from its row of logits (vocab,) and their log-sum-exp."""
         edited = self._edit(logits, edits)
         draws = []
-        for index in answers(sequence):
-            token = self._draw(sequence, index, edited)
-            wanted = sequence.request.params.logprobs
+        for index in answers(branch):
+            token = self._draw(branch, index, edited)
+            wanted = branch.request.params.logprobs
             lps = None if wanted is None else self.logprobs(logits, lse, token, wanted)
             draws.append(Draw(index, token, lps))
         return draws
@@ -63,12 +62,12 @@ class Sampler:
         top = tuple((int(t), float(v) - lse) for t, v in zip(ids, values, strict=True))
         return TokenLogprobs(token, float(logits[token]) - lse, top)
 
-    def _draw(self, sequence: Seq, index: int, logits: FloatArray) -> int:
-        request = sequence.request
+    def _draw(self, branch: Branch, index: int, logits: FloatArray) -> int:
+        request = branch.request
         if request.sampling.greedy:
             return int(self._best(logits, 1)[0][0])
         p = request.sampling
-        u = uniform(request.seed, index, sequence.num_tokens)
+        u = uniform(request.seed, index, branch.num_tokens)
         return native.sample(
             self._isa, logits, p.temperature, p.top_k, p.top_p, p.min_p, u, self._scratch
         )
@@ -87,28 +86,28 @@ class Sampler:
         return edited
 
 
-def answers(sequence: Seq) -> Sequence[int]:
-    """Which answers of its request a sequence's next token is for: all, where they part."""
-    request = sequence.request
-    parts = len(request.sequences) == 1 and sequence.num_completion_tokens == 0
-    return range(request.params.n) if parts else (sequence.index,)
+def answers(branch: Branch) -> Sequence[int]:
+    """Which answers of its request a branch's next token is for: all, where they part."""
+    request = branch.request
+    parts = len(request.branches) == 1 and branch.num_completion_tokens == 0
+    return range(request.params.n) if parts else (branch.index,)
 
 
-def penalties(sequence: Seq) -> Edits:
+def penalties(branch: Branch) -> Edits:
     """Repetition over prompt and answer; presence and frequency over the answer. Sorted by
     token."""
-    p = sequence.request.sampling
+    p = branch.request.sampling
     answer = p.presence_penalty != 0 or p.frequency_penalty != 0
     if p.repetition_penalty == 1 and not answer:
         return NO_EDITS
-    seen = sequence.tokens if p.repetition_penalty != 1 else sequence.completion_token_ids
+    seen = branch.tokens if p.repetition_penalty != 1 else branch.completion_token_ids
     tokens = np.unique(np.asarray(seen, np.int32))
     edits = np.zeros(len(tokens), EDIT)
     edits["token"] = tokens
     edits["scale"] = p.repetition_penalty
     if answer:
         made, counts = np.unique(
-            np.asarray(sequence.completion_token_ids, np.int32), return_counts=True
+            np.asarray(branch.completion_token_ids, np.int32), return_counts=True
         )
         at = np.searchsorted(tokens, made)
         edits["add"][at] = -(p.presence_penalty + p.frequency_penalty * counts)

@@ -1,6 +1,6 @@
-"""Scheduler: which sequences run in the next step, how many tokens of each, in which blocks.
+"""Scheduler: which branches run in the next step, how many tokens of each, in which blocks.
 
-One rule: a sequence catches its `num_computed_tokens` up to its `num_tokens`; there is no prefill
+One rule: a branch catches its `num_computed_tokens` up to its `num_tokens`; there is no prefill
 phase and no decode phase. Knows ids, counts and the time that rows take; sees no text, no arrays.
 
 1. Sequences with one token to compute run first: decodes ride along with every prompt.
@@ -25,14 +25,13 @@ from octavo.engine.cache_report import cache_record, miss_reason
 from octavo.engine.demand import Demand, live, seats
 from octavo.engine.leaders import Leaders
 from octavo.engine.step_budget import OpenStep, StepBudget
-from octavo.engine.step_plan import ScheduledSequence, StepPlan
+from octavo.engine.step_plan import ScheduledBranch, StepPlan
 from octavo.errors import OutOfMemoryError, UsageError, counted
 from octavo.kv_cache.manager import BlockTable, Copy, KVCacheManager
 from octavo.kv_cache.names import Namespace
 from octavo.kv_cache.prefix_index import Match, Node
 from octavo.records import CacheReason
-from octavo.request import FinishReason, Request
-from octavo.request import Sequence as Seq
+from octavo.request import Branch, FinishReason, Request
 
 _ALL_ROWS_CHUNK = 128  # rows of a chunk whose every row gives logits: 25 MB at a vocabulary of 49k
 _LOOKED_AT = 256  # waiting requests that a step considers; the others are behind all of them
@@ -60,7 +59,7 @@ class Scheduler:
         self._waiting: list[Request] = []  # by _rank
         self._running: list[Request] = []  # by _rank
         self._roots: dict[Request, Node] = {}  # of every request that is waiting or running
-        self._tables: dict[Seq, BlockTable] = {}  # of every sequence that has begun
+        self._tables: dict[Branch, BlockTable] = {}  # of every branch that has begun
         self._leaders = Leaders(kv.block_size)
         self._demand = Demand(kv, keep_computed=keep_computed)
 
@@ -86,8 +85,8 @@ class Scheduler:
         return list(self._tables.values())
 
     def num_blocks(self, request: Request) -> int:
-        """Different blocks that the request's sequences hold."""
-        held = [self._tables[s].blocks for s in request.sequences if s in self._tables]
+        """Different blocks that the request's branches hold."""
+        held = [self._tables[s].blocks for s in request.branches if s in self._tables]
         return len(held[0]) if len(held) == 1 else len(set().union(*held))
 
     def add(self, request: Request, namespace: Namespace) -> None:
@@ -141,42 +140,42 @@ class Scheduler:
         for table in self._tables.values():
             self._kv.commit_copies(table)
 
-    def commit(self, item: ScheduledSequence) -> None:
-        """Rows of one sequence ran: its K and V are in the pages."""
-        sequence, table = item.sequence, self._tables[item.sequence]
+    def commit(self, item: ScheduledBranch) -> None:
+        """Rows of one branch ran: its K and V are in the pages."""
+        branch, table = item.branch, self._tables[item.branch]
         if self._keep_computed:
-            self._kv.commit(table, sequence.tokens, item.end)
-            sequence.num_computed_tokens = item.end
+            self._kv.commit(table, branch.tokens, item.end)
+            branch.num_computed_tokens = item.end
 
-    def fork(self, sequence: Seq, index: int) -> Seq:
-        """Another sequence of the same request, with the same tokens, sharing their blocks."""
-        request = sequence.request
-        copy = Seq(request, index, list(sequence.tokens), sequence.num_computed_tokens)
-        table = self._tables[sequence]
+    def fork(self, branch: Branch, index: int) -> Branch:
+        """Another branch of the same request, with the same tokens, sharing their blocks."""
+        request = branch.request
+        copy = Branch(request, index, list(branch.tokens), branch.num_computed_tokens)
+        table = self._tables[branch]
         self._tables[copy] = (
             self._kv.fork(table) if self._keep_computed else self._kv.begin(table.root, NO_MATCH)
         )
-        request.sequences.append(copy)
+        request.branches.append(copy)
         return copy
 
-    def finish_sequence(self, sequence: Seq, reason: FinishReason) -> None:
-        """End one sequence, wherever it is; what it computed stays findable. A second end is a bug
+    def finish_branch(self, branch: Branch, reason: FinishReason) -> None:
+        """End one branch, wherever it is; what it computed stays findable. A second end is a bug
         of the caller."""
-        assert sequence.finish_reason is None
-        sequence.finish_reason = reason
-        self._release(sequence)
+        assert branch.finish_reason is None
+        branch.finish_reason = reason
+        self._release(branch)
 
-    def drop(self, sequence: Seq) -> None:
+    def drop(self, branch: Branch) -> None:
         """A beam that lost: its blocks go back, and it is no answer of its request."""
-        sequence.request.sequences.remove(sequence)
-        self._kv.free(self._tables.pop(sequence))
+        branch.request.branches.remove(branch)
+        self._kv.free(self._tables.pop(branch))
 
     def finish(self, request: Request, reason: FinishReason) -> None:
-        """End a request and those of its sequences that have not ended."""
+        """End a request and those of its branches that have not ended."""
         assert not request.finished
-        for sequence in request.sequences:
-            if sequence.finish_reason is None:
-                self.finish_sequence(sequence, reason)
+        for branch in request.branches:
+            if branch.finish_reason is None:
+                self.finish_branch(branch, reason)
         request.finished = True
         (self._running if request in self._running else self._waiting).remove(request)
         root = self._roots.pop(request)
@@ -194,13 +193,13 @@ class Scheduler:
         self._tables = {s: t for s, t in self._tables.items() if s in going_on and t.blocks}
         self._kv.recover(self._tables.values())
         for request in self._roots:
-            for sequence in live(request):
-                table = self._tables.get(sequence)
+            for branch in live(request):
+                table = self._tables.get(branch)
                 stored = table.num_stored if table else 0
-                computed = min(sequence.num_computed_tokens, stored, sequence.num_tokens - 1)
+                computed = min(branch.num_computed_tokens, stored, branch.num_tokens - 1)
                 if request.needs_all_rows:  # rows whose logits nobody took run again
                     computed = min(computed, max(0, len(request.prompt_logprobs) - 1))
-                sequence.num_computed_tokens = computed
+                branch.num_computed_tokens = computed
         self._leaders.retain({s for r in self._roots for s in live(r)})
 
     def check_integrity(self) -> None:
@@ -208,51 +207,51 @@ class Scheduler:
         self._kv.check_integrity(self._tables.values())
         assert self._tables.keys() <= {s for r in self._running for s in live(r)}
         assert self._roots.keys() == set(self.requests)
-        self._leaders.check_integrity({s for r in self.requests for s in r.sequences})
+        self._leaders.check_integrity({s for r in self.requests for s in r.branches})
         for queue in (self._running, self._waiting):
             assert queue == sorted(queue, key=_rank)
-        for sequence, table in self._tables.items():
-            assert sequence.num_computed_tokens <= sequence.num_tokens
-            assert sequence.num_computed_tokens <= table.num_stored or not self._keep_computed
+        for branch, table in self._tables.items():
+            assert branch.num_computed_tokens <= branch.num_tokens
+            assert branch.num_computed_tokens <= table.num_stored or not self._keep_computed
 
     def _plan_decodes(self, request: Request, draft: _Draft) -> None:
-        """One row for each sequence that has one token to go; beams go on together."""
+        """One row for each branch that has one token to go; beams go on together."""
         going_on = live(request)
         ready = [s for s in going_on if s in self._tables and _missing(s) == 1]
         if request.params.beam_width and len(ready) < len(going_on):
             return
         if len(ready) > draft.step.rows_left and request.params.beam_width:
             return
-        for sequence in ready:
+        for branch in ready:
             if draft.step.rows_left == 0 or request in draft.preempted:
                 return
-            if not self._plan(sequence, sequence.num_tokens, draft):
+            if not self._plan(branch, branch.num_tokens, draft):
                 for beam in ready if request.params.beam_width else ():
                     draft.items.pop(beam, None)
                 return
 
     def _plan_prompts(self, request: Request, draft: _Draft) -> None:
-        for sequence in live(request):
+        for branch in live(request):
             if request in draft.preempted:
                 return
-            if sequence not in self._tables:
-                if self._leaders.is_waiting(sequence, self._tables):
+            if branch not in self._tables:
+                if self._leaders.is_waiting(branch, self._tables):
                     continue
-                match = self._match(sequence)
-                if self._must_wait(sequence, match):
+                match = self._match(branch)
+                if self._must_wait(branch, match):
                     continue
-                self._begin(sequence, match)
-            if sequence not in draft.items:
-                self._plan_chunk(sequence, draft)
+                self._begin(branch, match)
+            if branch not in draft.items:
+                self._plan_chunk(branch, draft)
 
-    def _plan_chunk(self, sequence: Seq, draft: _Draft) -> None:
-        request = sequence.request
-        begin, end = sequence.num_computed_tokens, sequence.num_tokens
-        if request.params.beam_width and len(request.sequences) > 1:
+    def _plan_chunk(self, branch: Branch, draft: _Draft) -> None:
+        request = branch.request
+        begin, end = branch.num_computed_tokens, branch.num_tokens
+        if request.params.beam_width and len(request.branches) > 1:
             end -= 1  # the last row waits for the other beams
         if end <= begin or draft.step.rows_left == 0:
             return
-        if not self._keep_computed:  # a sequence is computed whole, in a step with room for it
+        if not self._keep_computed:  # a branch is computed whole, in a step with room for it
             if end - begin > draft.step.rows_left:
                 return
         else:
@@ -260,25 +259,23 @@ class Scheduler:
                 end = min(end, begin + _ALL_ROWS_CHUNK)
             end = draft.step.fit(begin, end)
         if end > begin:
-            self._plan(sequence, end, draft)
+            self._plan(branch, end, draft)
 
-    def _plan(self, sequence: Seq, end: int, draft: _Draft) -> bool:
+    def _plan(self, branch: Branch, end: int, draft: _Draft) -> bool:
         """Reserve the slots of the rows up to `end`, if need be from those that came last. False:
         the request itself came last."""
-        table = self._tables[sequence]
+        table = self._tables[branch]
         while not self._kv.reserve(table, end):
             victim = self._running[-1]
-            if victim is sequence.request and self._copies():
+            if victim is branch.request and self._copies():
                 draft.is_full = True  # until they are made
                 return False
             self._preempt(victim, draft)
-            if victim is sequence.request:
+            if victim is branch.request:
                 return False
-        begin = sequence.num_computed_tokens
+        begin = branch.num_computed_tokens
         draft.step.take(begin, end)
-        draft.items[sequence] = ScheduledSequence(
-            sequence, begin, end, table.num_stored, table.blocks
-        )
+        draft.items[branch] = ScheduledBranch(branch, begin, end, table.num_stored, table.blocks)
         return True
 
     def _copies(self) -> list[Copy]:
@@ -286,11 +283,11 @@ class Scheduler:
 
     def _preempt(self, request: Request, draft: _Draft) -> None:
         """Take back its blocks; it waits again, with the tokens that it has."""
-        for sequence in request.sequences:
-            draft.items.pop(sequence, None)
-            if sequence.finish_reason is None and sequence in self._tables:
-                self._release(sequence)
-                sequence.num_computed_tokens = 0
+        for branch in request.branches:
+            draft.items.pop(branch, None)
+            if branch.finish_reason is None and branch in self._tables:
+                self._release(branch)
+                branch.num_computed_tokens = 0
         request.num_preemptions += 1
         draft.preempted.append(request)
         self._running.remove(request)
@@ -302,24 +299,24 @@ class Scheduler:
             return
         room = self._kv.pool.num_free - sum(self._outstanding(r) for r in self._running)
         for request in self._candidates():
-            sequence = live(request)[0]
-            if self._leaders.is_waiting(sequence, self._tables):
+            branch = live(request)[0]
+            if self._leaders.is_waiting(branch, self._tables):
                 continue  # for a running one, so those behind it need not wait too
-            match = self._match(sequence)
-            if self._must_wait(sequence, match):
+            match = self._match(branch)
+            if self._must_wait(branch, match):
                 continue
             missing = self._demand.to_begin(request, match)
             if missing > room or taken + seats(request) > self._max_num_seqs:
                 return
-            begin = min(match.num_tokens, sequence.num_tokens - 1)
-            if draft.step.fit(begin, sequence.num_tokens) == begin:
+            begin = min(match.num_tokens, branch.num_tokens - 1)
+            if draft.step.fit(begin, branch.num_tokens) == begin:
                 return  # no time left in this step
             room -= missing
             taken += seats(request)
             self._waiting.remove(request)
             insort(self._running, request, key=_rank)
             self._note_cache(request, match)
-            self._begin(sequence, match)
+            self._begin(branch, match)
             self._plan_prompts(request, draft)
             if draft.preempted:
                 return
@@ -336,22 +333,22 @@ class Scheduler:
         first = self._waiting[:_LOOKED_AT]
         if not self._longest_prefix_first:
             return first
-        found = {r: self._match(r.sequences[0]).num_tokens for r in first}
+        found = {r: self._match(r.branches[0]).num_tokens for r in first}
         return sorted(first, key=lambda r: (r.options.priority, -found[r], r.id))
 
-    def _match(self, sequence: Seq) -> Match:
-        request = sequence.request
+    def _match(self, branch: Branch) -> Match:
+        request = branch.request
         if not self._keep_computed or request.needs_all_rows:
             return NO_MATCH
-        return self._kv.index.match(self._roots[request], sequence.tokens, sequence.num_tokens)
+        return self._kv.index.match(self._roots[request], branch.tokens, branch.num_tokens)
 
-    def _must_wait(self, sequence: Seq, match: Match) -> bool:
-        """Is a running sequence about to compute whole blocks that this one could share?"""
-        if not self._keep_computed or sequence.request.needs_all_rows:
+    def _must_wait(self, branch: Branch, match: Match) -> bool:
+        """Is a running branch about to compute whole blocks that this one could share?"""
+        if not self._keep_computed or branch.request.needs_all_rows:
             return False
-        root = self._roots[sequence.request]
+        root = self._roots[branch.request]
         candidates = [s for s, table in self._tables.items() if table.root is root]
-        return self._leaders.must_wait(sequence, match.num_tokens, candidates)
+        return self._leaders.must_wait(branch, match.num_tokens, candidates)
 
     def _note_cache(self, request: Request, match: Match) -> None:
         """Say once, when a request first begins, what was found of its prompt and why not more."""
@@ -362,19 +359,19 @@ class Scheduler:
             reason = miss_reason(self._kv.index, self._roots[request], request, match)
         request.cache = cache_record(request, reason, match, self._budget.seconds)
 
-    def _begin(self, sequence: Seq, match: Match) -> None:
-        table = self._kv.begin(self._roots[sequence.request], match)
-        self._tables[sequence] = table
+    def _begin(self, branch: Branch, match: Match) -> None:
+        table = self._kv.begin(self._roots[branch.request], match)
+        self._tables[branch] = table
         # The last token runs in any case, since its output is what is wanted.
-        sequence.num_computed_tokens = min(table.num_stored, sequence.num_tokens - 1)
+        branch.num_computed_tokens = min(table.num_stored, branch.num_tokens - 1)
 
-    def _release(self, sequence: Seq) -> None:
+    def _release(self, branch: Branch) -> None:
         """Its blocks go back, findable with all that they hold."""
-        self._leaders.forget(sequence)
-        table = self._tables.pop(sequence, None)
+        self._leaders.forget(branch)
+        table = self._tables.pop(branch, None)
         if table is not None:
             if self._keep_computed:
-                self._kv.register_tail(table, sequence.tokens)
+                self._kv.register_tail(table, branch.tokens)
             self._kv.free(table)
 
 
@@ -383,7 +380,7 @@ class _Draft:
 
     def __init__(self, step: OpenStep) -> None:
         self.step = step
-        self.items: dict[Seq, ScheduledSequence] = {}
+        self.items: dict[Branch, ScheduledBranch] = {}
         self.preempted: list[Request] = []
         self.is_full = False
 
@@ -391,8 +388,8 @@ class _Draft:
 NO_MATCH = Match([], None, 0)
 
 
-def _missing(sequence: Seq) -> int:
-    return sequence.num_tokens - sequence.num_computed_tokens
+def _missing(branch: Branch) -> int:
+    return branch.num_tokens - branch.num_computed_tokens
 
 
 def _rank(request: Request) -> tuple[int, int]:

@@ -72,4 +72,4 @@ def num_rows(asks: list[Ask]) -> int:
 
 
 def history(request: Request) -> tuple[int, ...]:
-    return (*request.prompt_token_ids, *request.sequences[0].completion_token_ids)
+    return (*request.prompt_token_ids, *request.branches[0].completion_token_ids)

@@ -124,7 +124,7 @@ def forked(stage: Stage) -> Claims:
     """Several answers to a prompt, beside others."""
     trial = stage.trial()
     requests = trial.run([stage.asks.fork(60, 3), stage.asks.fork(61, 2), stage.asks.mixed()[2]])
-    forks = sum(len(r.sequences) - 1 for r in requests)
+    forks = sum(len(r.branches) - 1 for r in requests)
     return [Claim("forks", forks, forks == 3), _some("blocks copied", trial.copied)]
 
 

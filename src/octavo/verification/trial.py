@@ -29,7 +29,7 @@ _MOST_STEPS = 20_000  # of one run; an engine that goes round in circles is a fi
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is verified. `context`: tokens of the longest sequence."""
+    """What is verified. `context`: tokens of the longest branch."""
 
     program: Program
     weights: ModelWeights
@@ -71,7 +71,7 @@ class Trial:
             tamper=tamper, pool=pool, context=subject.context, num_blocks=num_blocks,
             max_rows=max_rows,
         )  # fmt: skip
-        # A plan for one sequence as long as the pool: nothing is pinned, all blocks are for use.
+        # A plan for one branch as long as the pool: nothing is pinned, all blocks are for use.
         plan = MemoryPlan(num_blocks * config.block_size, num_blocks, self.runner.block_bytes)
         self._engine = make_engine(
             self.runner, subject.program, config, plan,
@@ -138,9 +138,9 @@ class Trial:
         if not outputs:  # chunks alone
             return
         for output, logits in zip(outputs, self.runner.logits, strict=True):
-            sequence, position = output.row.item.sequence, output.row.position
-            prefix = tuple(sequence.tokens[: position + 1])  # what came after was drawn from it
-            number = self._findings.requests.index(sequence.request)
+            branch, position = output.row.item.branch, output.row.position
+            prefix = tuple(branch.tokens[: position + 1])  # what came after was drawn from it
+            number = self._findings.requests.index(branch.request)
             self._findings.comparison.add(number, prefix, logits)
 
     def _check_answer(self, ask: Ask, request: Request) -> None:
@@ -151,7 +151,7 @@ class Trial:
         elif request.error is not None:
             problems.append(f"{name} failed: {request.error}")
         else:
-            got = tuple(tuple(s.completion_token_ids) for s in request.sequences)
+            got = tuple(tuple(s.completion_token_ids) for s in request.branches)
             if self._findings.answers.setdefault(ask, got) != got:
                 problems.append(f"{name} was answered with other tokens than the first time")
 
