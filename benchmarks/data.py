@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-FOLDER = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 BBH_TASKS = (
     *("date_understanding", "movie_recommendation", "object_counting", "snarks"),
     "sports_understanding",
@@ -31,6 +31,12 @@ class Turn:
 
     user: str
     answer: str
+
+
+def folder() -> Path | None:
+    """The folder that the environment's OCTAVO_DATA names; None if it names none."""
+    named = os.environ.get("OCTAVO_DATA")
+    return Path(named) if named else None
 
 
 def azure_lengths(folder: Path, name: str) -> list[Lengths]:

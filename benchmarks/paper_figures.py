@@ -43,8 +43,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument(
-        "--data", type=Path, default=data.FOLDER, metavar="DIR",
-        help="the folder of traces, questions and dialogues (benchmarks/README.md)",
+        "--data", type=Path, default=data.folder(), metavar="DIR",
+        help="the folder of traces, questions and dialogues (benchmarks/README.md); $OCTAVO_DATA",
     )  # fmt: skip
     parser.add_argument(
         "--only", type=_groups, default=list(GROUPS), metavar="GROUP,...",
@@ -52,6 +52,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one object on the last line")
     options = parser.parse_args(arguments)
+    if options.data is None:
+        parser.error("where are the public data? Give --data DIR or set OCTAVO_DATA")
     if not options.data.is_dir():
         parser.error(f"--data: there is no folder {options.data}: give one with the files named in "
                      "benchmarks/data.py")  # fmt: skip

@@ -3,8 +3,8 @@
     python -m benchmarks.serving_figures MODEL [--data DIR] [--only NAME,...] [--rounds N]
 
 Each figure is a ratio of two engines (or two settings) that run in turns in one process, so that a
-machine that slows down slows both; medians over rounds, and the least and the largest. Beside each
-stands what the issue asks for. Answers are compared: a faster wrong one would end the run.
+machine that slows down slows both; medians over rounds, and the least and the largest, with the
+goal beside them. Answers are compared: a faster wrong one would end the run.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median, quantiles
 
+from benchmarks.data import folder as data_folder
 from octavo import LLM, RequestOptions, SamplingParams
 from octavo.cli.transcript import Transcript
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+NEED_DATA = ("few-shot", "dialogue")
 TASK = "snarks"  # the longest of the 3-shot prefixes
 QUESTIONS = 64
 STREAMS = 6
@@ -31,7 +32,7 @@ STREAMS = 6
 @dataclass(frozen=True)
 class Figure:
     name: str
-    asked: str
+    goal: str
     values: tuple[float, ...]  # one a round
     unit: str
     note: str = ""
@@ -39,7 +40,7 @@ class Figure:
     def line(self) -> str:
         low, high = min(self.values), max(self.values)
         found = f"{median(self.values):.2f} ({low:.2f} to {high:.2f}, n={len(self.values)})"
-        return f"{self.name}: {found} {self.unit}; asked {self.asked}. {self.note}".rstrip()
+        return f"{self.name}: {found} {self.unit}; goal {self.goal}. {self.note}".rstrip()
 
 
 class Pair:
@@ -242,7 +243,7 @@ def _counted(call: Callable, spent: list[float]) -> Callable:  # type: ignore[ty
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
-    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--data", type=Path, default=data_folder(), help="else $OCTAVO_DATA")
     parser.add_argument("--only", default="few-shot,unique,dialogue,streams,scheduler")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
@@ -253,7 +254,10 @@ def main() -> None:
         "streams": lambda: long_prompt_among_streams(args.model, args.rounds),
         "scheduler": lambda: scheduler_share(args.model, args.rounds),
     }
-    for name in args.only.split(","):
+    names = args.only.split(",")
+    if args.data is None and any(name in NEED_DATA for name in names):
+        parser.error(f"{' and '.join(NEED_DATA)} need --data DIR, or OCTAVO_DATA")
+    for name in names:
         for figure in figures[name]():
             print(figure.line(), flush=True)
 

@@ -20,7 +20,6 @@ RESERVED = 8192  # tokens that a server without paging reserves for each request
 AT_ONCE = 64
 
 # % of the slots of allocated blocks: a script over the lengths, each request alone, no engine.
-# Source: the README of the data folder, "KV waste, time-averaged over decode steps".
 REFERENCE = {
     "conv": {8: 0.28, 16: 0.59, 32: 1.21, 64: 2.44, 128: 4.85, RESERVED: 84.6},
     "code": {8: 0.16, 16: 0.35, 32: 0.72, 64: 1.46, 128: 2.92, RESERVED: 73.7},

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.data import folder
 from octavo.config import home
 from octavo.errors import ModelNotFoundError
 from octavo.weights import library
@@ -29,6 +30,15 @@ def smollm2_path() -> Path:
         return library.find("smollm2", home=home())
     except ModelNotFoundError:
         return pull("smollm2", home=home())
+
+
+@pytest.fixture(scope="session")
+def public_data() -> Path:
+    """The folder of traces, questions and texts that benchmarks/README.md names."""
+    found = folder()
+    if found is None:
+        pytest.skip("OCTAVO_DATA names no folder of public data")
+    return found
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -12,8 +12,6 @@ import pytest
 from octavo.bench.simulate import TraceRequest, read_trace, simulate
 from octavo.errors import TraceError, UsageError
 
-TRACES = Path(__file__).parents[3] / "shared" / "data" / "traces"
-
 # (input_length, hash_ids). Two prompts share blocks 0 and 1; the second has 88 tokens in block 5.
 SHARED = [(1536, [0, 1, 2]), (1624, [0, 1, 4, 5]), (1536, [0, 1, 2])]
 
@@ -159,11 +157,8 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_the_published_figures_and_what_cost_gains_on_them(name):
-    path = TRACES / f"mooncake_{name}.part1.jsonl"
-    if not path.exists():
-        pytest.skip("the Mooncake slices are not here")
-    trace = read_trace(path)
+def test_the_published_figures_and_what_cost_gains_on_them(name: str, public_data: Path) -> None:
+    trace = read_trace(public_data / "traces" / f"mooncake_{name}.part1.jsonl")
     for num_blocks, published in zip(SIZES, PUBLISHED[name], strict=True):
         lru = simulate(trace, num_blocks=num_blocks, policy="lru")
         assert lru.hit_tokens == plain_lru(trace, num_blocks or 10**9)

@@ -19,8 +19,6 @@ from benchmarks.modelless import distinct_prompt
 from benchmarks.prompts import ByteEncoder, Exchange, dialogue, find_encoder
 from octavo.bench.simulate import TraceRequest, simulate
 
-REAL = pytest.mark.skipif(not data.FOLDER.is_dir(), reason="the public traces are not here")
-
 # ---- waste
 
 
@@ -275,11 +273,16 @@ def test_a_goal_that_is_missed_is_the_exit_code(
     [
         (["--only", "waste,wast"], "no 'wast': expected some of waste,residents"),
         (["--data", "/nowhere"], "there is no folder /nowhere"),
+        ([], "Give --data DIR or set OCTAVO_DATA"),
     ],
 )
 def test_the_runner_refuses_what_it_does_not_know(
-    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
-):
+    arguments: list[str],
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OCTAVO_DATA", raising=False)
     with pytest.raises(SystemExit) as error:
         paper_figures.main(arguments)
     assert error.value.code == 2
@@ -289,40 +292,39 @@ def test_the_runner_refuses_what_it_does_not_know(
 # ---- the public lengths and texts
 
 
-@REAL
 @pytest.mark.parametrize(("trace", "every"), [("conv", 60), ("code", 20)])
 @pytest.mark.parametrize("block_size", [16, 32, 8192])
 def test_waste_on_real_lengths_is_near_the_reference_and_under_the_goal(
-    trace: str, every: int, block_size: int
-):
-    lengths = data.azure_lengths(data.FOLDER, trace)[::every]
+    trace: str, every: int, block_size: int, public_data: Path
+) -> None:
+    lengths = data.azure_lengths(public_data, trace)[::every]
     figure = waste.figure(trace, lengths, block_size)
     assert figure.met
     # A sample of the requests whose average the reference is.
     assert figure.ours == pytest.approx(waste.REFERENCE[trace][block_size], rel=0.2)
 
 
-@REAL
-def test_five_times_as_many_real_requests_are_resident():
-    lengths = data.azure_lengths(data.FOLDER, "conv")[::40]
+def test_five_times_as_many_real_requests_are_resident(public_data: Path) -> None:
+    lengths = data.azure_lengths(public_data, "conv")[::40]
     figure = residents.figure(lengths, budget=4 * 8192, warm_up=100)
     assert figure.met
     assert figure.counts["reserved"] == 4
 
 
-@REAL
-def test_real_dialogues_find_all_that_was_computed():
+def test_real_dialogues_find_all_that_was_computed(public_data: Path) -> None:
     encoder = find_encoder()
-    for turns, from_turn in ((data.mt_bench(data.FOLDER), 1), (data.sgd_dialogues(data.FOLDER), 0)):
+    for turns, from_turn in (
+        (data.mt_bench(public_data), 1),
+        (data.sgd_dialogues(public_data), 0),
+    ):
         hits = hit_rates.chats(encoder, turns[:20], from_turn)
         assert (hits.found, hits.not_ideal) == (hits.ideal, [])
         assert hits.ideal_blocks < hits.ideal
 
 
-@REAL
-def test_real_few_shot_prompts_find_all_that_was_computed():
+def test_real_few_shot_prompts_find_all_that_was_computed(public_data: Path) -> None:
     encoder = find_encoder()
-    prompts = [encoder.text(prompt) for prompt in data.bbh_prompts(data.FOLDER)[::10]]
+    prompts = [encoder.text(prompt) for prompt in data.bbh_prompts(public_data)[::10]]
     hits = in_series([[Exchange(prompt, [])] for prompt in prompts])
     assert (hits.found, hits.not_ideal) == (hits.ideal, [])
     assert 0.85 < hits.rate < 0.98

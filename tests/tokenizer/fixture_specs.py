@@ -10,7 +10,6 @@ from typing import Any
 from octavo.tokenizer import TokenizerSpec
 
 FIXTURES = Path(__file__).parent / "fixtures"
-SHARED = Path(__file__).parents[3] / "shared" / "data"  # beside the repository, often absent
 
 
 def load_spec(name: str, **changes: Any) -> TokenizerSpec:

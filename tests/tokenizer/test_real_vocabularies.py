@@ -1,5 +1,5 @@
-"""Real vocabularies: golden ids of SmolLM2, and llama.cpp's own test strings where they lie beside
-the repository."""
+"""Real vocabularies: golden ids of SmolLM2, and llama.cpp's own test strings where they are at
+hand."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ from pathlib import Path
 import pytest
 
 from octavo.tokenizer import Detokenizer, Tokenizer
-from tests.tokenizer.fixture_specs import SHARED, load_golden
+from tests.tokenizer.fixture_specs import load_golden
 from tests.tokenizer.gguf_spec import spec_from_gguf
 
-LLAMACPP = sorted((SHARED / "tokenizer" / "llamacpp").glob("*.inp"))
-TEXTS = [
-    SHARED / "tokenizer" / "blns.part1.txt",
-    SHARED / "text" / "wagahai_ja.part1.txt",
-]
+LONG_TEXTS = ["tokenizer/blns.part1.txt", "text/wagahai_ja.part1.txt"]
 SMOLLM2_MISSING = {4, 6, 0x13, 0x14, 0x16, 0x1D}  # characters that it has no token for
 
 
@@ -47,11 +43,9 @@ def test_smollm2_chat(smollm2):
     assert (ids.count(1), ids.count(2)) == (3, 2)  # three turns; the typed end is text
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
-def test_long_texts_come_back(smollm2, path):
-    if not path.exists():
-        pytest.skip(f"{path.name} is not beside this repository")
-    text = path.read_bytes().decode()
+@pytest.mark.parametrize("name", LONG_TEXTS)
+def test_long_texts_come_back(smollm2: Tokenizer, name: str, public_data: Path) -> None:
+    text = (public_data / name).read_bytes().decode()
     ids = smollm2.encode(text)
     detokenizer = Detokenizer(smollm2)
     streamed = "".join(map(detokenizer.push, ids)) + detokenizer.finish()
@@ -59,9 +53,10 @@ def test_long_texts_come_back(smollm2, path):
     assert streamed == smollm2.decode(ids) == text.translate(gone)
 
 
-@pytest.mark.skipif(not LLAMACPP, reason="llama.cpp's test strings are not beside this repository")
-def test_llamacpp_strings_come_back(smollm2):
-    for text in (text for path in LLAMACPP for text in strings(path)):
+def test_llamacpp_strings_come_back(smollm2: Tokenizer, public_data: Path) -> None:
+    paths = sorted((public_data / "tokenizer" / "llamacpp").glob("*.inp"))
+    assert paths
+    for text in (text for path in paths for text in strings(path)):
         assert smollm2.decode(smollm2.encode(text)) == text
 
 
