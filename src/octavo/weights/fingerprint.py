@@ -15,10 +15,10 @@ import json
 import logging
 import os
 import re
-import tempfile
 import time
 from pathlib import Path
 
+from octavo.atomic_file import write_whole
 from octavo.errors import ModelFormatError, ModelNotFoundError
 from octavo.interrupts import is_interrupt
 
@@ -111,18 +111,6 @@ def _remember(store: Path, path: str, stamp: _Stamp, digest: str) -> None:
     entries[path] = stamp, digest
     newest = dict(list(entries.items())[-_MAX_ENTRIES:])
     try:
-        store.parent.mkdir(parents=True, exist_ok=True)
-        _replace(store, json.dumps(newest, indent=1))
+        write_whole(store, json.dumps(newest, indent=1).encode())
     except OSError as error:
         _log.debug("cannot remember fingerprints in %s: %s", store, error)
-
-
-def _replace(store: Path, text: str) -> None:
-    descriptor, part = tempfile.mkstemp(prefix=f"{store.name}.", dir=store.parent)
-    try:
-        with open(descriptor, "w", encoding="ascii") as file:
-            file.write(text)
-        os.replace(part, store)
-    except BaseException:
-        os.unlink(part)
-        raise
