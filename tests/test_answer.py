@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from octavo.answer import Answer
 from octavo.records import CacheReason, CacheRecord, CacheSource
 from octavo.request import Branch, Metrics, Request, RequestOptions, TokenLogprobs
 from octavo.sampling_params import Sampling, SamplingParams
+from octavo.serving.answer import Answer
 
 END = 256
 METRICS = Metrics(None, None, None, None, 0)

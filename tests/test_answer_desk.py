@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from octavo import LLM, RequestOptions, SamplingParams
-from octavo.answer import Answer
-from octavo.answer_desk import Ask
 from octavo.errors import OutOfMemoryError
+from octavo.serving.answer import Answer
+from octavo.serving.answer_desk import Ask
 from tests.cli.tiny_model import write_tiny_model
 from tests.gate import PATIENCE, Gate
 

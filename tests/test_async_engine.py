@@ -18,8 +18,6 @@ from typing import Any
 import pytest
 
 from octavo import LLM, AsyncEngine, RequestOptions, RequestOutput, SamplingParams
-from octavo.answer import _Text
-from octavo.async_engine import TokenStream
 from octavo.batch import Batch, StepOutput
 from octavo.errors import (
     EngineClosedError,
@@ -29,8 +27,10 @@ from octavo.errors import (
     PromptTooLongError,
     UsageError,
 )
-from octavo.mailbox import Mailbox
 from octavo.request import StreamChunk
+from octavo.serving.answer import _Text
+from octavo.serving.async_engine import TokenStream
+from octavo.serving.mailbox import Mailbox
 from tests.cli.tiny_model import write_tiny_model
 from tests.gate import PATIENCE, Gate
 
@@ -343,7 +343,7 @@ def test_a_text_that_cannot_be_told_fails_its_request_alone(
     catch_up = _Text.catch_up
 
     def failing(self: _Text) -> None:
-        if self._sequence.request.options.cache_salt == "bad":
+        if self._branch.request.options.cache_salt == "bad":
             raise ValueError("no such token")
         catch_up(self)
 
@@ -759,7 +759,7 @@ def test_an_idle_engine_sleeps_until_it_is_called(
     tiny_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bells = SimpleNamespace(SimpleQueue=Bell, Empty=queue.Empty)
-    monkeypatch.setattr("octavo.bell.queue", bells)
+    monkeypatch.setattr("octavo.serving.bell.queue", bells)
     llm = LLM(tiny_path, threads=1, kv_idle=float("inf"))
 
     async def story() -> None:
@@ -784,7 +784,7 @@ def test_an_idle_engine_wakes_by_itself_only_when_memory_has_idled_enough(
     """Idle memory is due in 600 s, as said by a caller of the offline API; then at once; then
     never."""
     bells = SimpleNamespace(SimpleQueue=Bell, Empty=queue.Empty)
-    monkeypatch.setattr("octavo.bell.queue", bells)
+    monkeypatch.setattr("octavo.serving.bell.queue", bells)
     llm = LLM(tiny_path, threads=1)
     due = iter([None, 600.0, 0.0, None])
     reclaimers: list[str] = []

@@ -14,18 +14,18 @@ from typing import Any
 
 import pytest
 
-import octavo.llm
+import octavo.serving.llm
 from octavo import LLM, AsyncEngine, SamplingParams
-from octavo.answer import Answer
-from octavo.answer_desk import AnswerDesk
 from octavo.engine.engine import Engine
 from octavo.engine.growth import Growth
 from octavo.engine.runner import Runner
 from octavo.engine.scheduler import Scheduler
-from octavo.engine_thread import EngineThread
 from octavo.interrupts import is_interrupt
-from octavo.mailbox import Mailbox
 from octavo.request import RequestOutput, StreamChunk
+from octavo.serving.answer import Answer
+from octavo.serving.answer_desk import AnswerDesk
+from octavo.serving.engine_thread import EngineThread
+from octavo.serving.mailbox import Mailbox
 from octavo.tokenizer import Detokenizer, chat_template, document
 from octavo.tokenizer.template_sandbox import TemplateSandbox
 from octavo.weights import fingerprint
@@ -224,7 +224,7 @@ def test_rows_that_are_given_up_hold_nothing_while_the_error_is_looked_at(
     llm: LLM, alarm: None
 ) -> None:
     """They gave their blocks back when its traceback went, in the middle of others' steps."""
-    ring = Ring(octavo.llm, "log_probs", nth=1, number=signal.SIGALRM, after=True)
+    ring = Ring(octavo.serving.llm, "log_probs", nth=1, number=signal.SIGALRM, after=True)
     try:
         with pytest.raises(TooLateError) as caught:
             llm.score([1, 2, 3])

@@ -536,7 +536,7 @@ def test_a_prompt_that_fills_the_pool_has_logits_and_scores(tiny_path: Path) -> 
 def test_logits_too_large_for_memory_are_refused(
     tiny_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("octavo.llm._LOGITS_LIMIT", 10 * 258 * 4)
+    monkeypatch.setattr("octavo.serving.llm._LOGITS_LIMIT", 10 * 258 * 4)
     llm = LLM(tiny_path, threads=1)
     assert llm.logits([1] * 10).shape == (10, 258)
     with pytest.raises(UsageError, match="logits of 11 tokens take 11,352 bytes: at most 10"):

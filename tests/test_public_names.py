@@ -81,7 +81,7 @@ def test_every_keyword_of_an_llm_reaches_its_configuration(monkeypatch: pytest.M
     def refuse(model: object, config: EngineConfig) -> None:
         raise Loaded(model, config)
 
-    monkeypatch.setattr("octavo.llm.load_model", refuse)
+    monkeypatch.setattr("octavo.serving.llm.load_model", refuse)
     options = {
         "context": 64, "kv_dtype": "k=f32,v=bf16", "kv_memory": 4096, "threads": 3,
         "kv_cache": False, "prefix_cache": False, "kv_idle": 1.5, "eviction": "cost",

@@ -48,7 +48,6 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from octavo.async_engine import AsyncEngine, TokenStream
     from octavo.config import EngineConfig
     from octavo.errors import (
         DownloadError,
@@ -66,7 +65,6 @@ if TYPE_CHECKING:
         UnsupportedModelError,
         UsageError,
     )
-    from octavo.llm import LLM
     from octavo.loaded_model import ModelInfo
     from octavo.records import CacheReason, CacheRecord, CacheSource, StepRecord
     from octavo.request import (
@@ -79,11 +77,11 @@ if TYPE_CHECKING:
         Usage,
     )
     from octavo.sampling_params import Sampling, SamplingParams
+    from octavo.serving.async_engine import AsyncEngine, TokenStream
+    from octavo.serving.llm import LLM
 else:  # nothing comes in before it is asked for: every start of the command line passes here
     _NAMES = {
-        "async_engine": ["AsyncEngine", "TokenStream"],
         "config": ["EngineConfig"],
-        "llm": ["LLM"],
         "loaded_model": ["ModelInfo"],
         "records": ["CacheReason", "CacheRecord", "CacheSource", "StepRecord"],
         "request": [
@@ -91,6 +89,8 @@ else:  # nothing comes in before it is asked for: every start of the command lin
             *("TokenLogprobs", "Usage"),
         ],
         "sampling_params": ["Sampling", "SamplingParams"],
+        "serving.async_engine": ["AsyncEngine", "TokenStream"],
+        "serving.llm": ["LLM"],
     }
     _MODULE = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -82,7 +82,7 @@ def test_ctrl_c_at_the_prompt_of_a_chat_is_survived(tiny):
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("name", ["typer", "octavo.llm"])
+@pytest.mark.parametrize("name", ["typer", "octavo.serving.llm"])
 def test_ctrl_c_in_the_imports_ends_the_process_without_a_word(tiny, name):
     script = (
         "import sys\n"

@@ -18,7 +18,7 @@ from octavo.protocol.responses import failure
 from octavo.request import RequestOutput
 
 if TYPE_CHECKING:
-    from octavo.llm import LLM
+    from octavo.serving.llm import LLM
 
 
 @dataclass(slots=True)

@@ -26,7 +26,7 @@ from octavo.protocol.completions import completion_response
 from octavo.request import RequestOutput
 
 if TYPE_CHECKING:
-    from octavo.llm import LLM
+    from octavo.serving.llm import LLM
 
 # Lines handed over at once: what is in memory of a file of any length. The last requests of a
 # window run in ever smaller batches, so it is several times what runs at a time.

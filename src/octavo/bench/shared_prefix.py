@@ -15,7 +15,7 @@ from octavo.bench.workloads import greedy, random_prompt
 from octavo.request import RequestOutput
 
 if TYPE_CHECKING:
-    from octavo.llm import LLM
+    from octavo.serving.llm import LLM
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from octavo.request import RequestOutput
 from octavo.sampling_params import Sampling, SamplingParams
 
 if TYPE_CHECKING:
-    from octavo.llm import LLM
+    from octavo.serving.llm import LLM
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from octavo.sampling_params import Sampling, SamplingParams
 from octavo.weights.library import LIBRARY
 
 if TYPE_CHECKING:
-    from octavo.llm import LLM
+    from octavo.serving.llm import LLM
     from octavo.tokenizer import Tokenizer
 
 System = Annotated[str | None, typer.Option(help="A system message before the prompt.")]

@@ -28,7 +28,7 @@ from octavo.weights.fingerprint import fingerprint
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from octavo.llm import LLM
+    from octavo.serving.llm import LLM
 
 Input = Annotated[
     Path, typer.Argument(metavar="IN", help="Requests, one a line, in OpenAI's batch format.")

@@ -21,7 +21,7 @@ from octavo.errors import UsageError, counted
 from octavo.weights.model_header import read_header
 
 if TYPE_CHECKING:
-    from octavo.llm import LLM
+    from octavo.serving.llm import LLM
 
 # bench says itself how long the sequences are, `kv` and `prefix` also which caches there are.
 FLAGS = tuple(flag for flag in ENGINE if flag.field not in ("context", "kv_cache"))

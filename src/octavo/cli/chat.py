@@ -38,7 +38,7 @@ from octavo.request import RequestOptions, RequestOutput
 from octavo.sampling_params import SamplingParams
 
 if TYPE_CHECKING:
-    from octavo.llm import LLM
+    from octavo.serving.llm import LLM
 
 HELP = pairs(
     [

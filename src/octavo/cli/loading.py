@@ -17,8 +17,8 @@ from octavo.config import EngineConfig, check_context, find_home, home
 from octavo.weights import library
 
 if TYPE_CHECKING:
-    from octavo.llm import LLM
     from octavo.program.ops import Program
+    from octavo.serving.llm import LLM
     from octavo.weights.model_header import ModelHeader
 
 USUAL_CONTEXT = 1024  # tokens that plan and explain look at where none are asked for
@@ -26,7 +26,7 @@ USUAL_CONTEXT = 1024  # tokens that plan and explain look at where none are aske
 
 def open_llm(model: str, engine: Mapping[str, Any]) -> LLM:
     """Load `model` with these keywords of LLM."""
-    from octavo.llm import LLM
+    from octavo.serving.llm import LLM
 
     return LLM(str(find_or_pull(model)), **engine)
 

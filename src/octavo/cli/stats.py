@@ -22,8 +22,8 @@ from octavo.request import RequestOutput
 from octavo.sampling_params import Sampling
 
 if TYPE_CHECKING:
-    from octavo.llm import LLM
     from octavo.loaded_model import ModelInfo
+    from octavo.serving.llm import LLM
 
 Stats = Annotated[
     bool,

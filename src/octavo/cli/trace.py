@@ -14,7 +14,7 @@ from octavo.cli.screen import Screen
 from octavo.records import StepRecord
 
 if TYPE_CHECKING:
-    from octavo.llm import LLM
+    from octavo.serving.llm import LLM
 
 
 class StepTrace:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from octavo.engine.stop_strings import StopStrings
 from octavo.records import CacheRecord
 from octavo.request import Branch, Completion, Metrics, Request, RequestOutput, StreamChunk, Usage
+from octavo.serving.stop_strings import StopStrings
 from octavo.tokenizer import Detokenizer, Tokenizer
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavo.engine.stop_strings import StopStrings
+from octavo.serving.stop_strings import StopStrings
 
 
 def test_text_that_may_begin_a_stop_string_waits() -> None:

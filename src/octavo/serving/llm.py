@@ -16,8 +16,6 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from octavo.answer import Answer
-from octavo.answer_desk import AnswerDesk, Ask
 from octavo.batch import FloatArray, Want
 from octavo.config import Activations, EngineConfig
 from octavo.engine.runner import log_probs
@@ -26,6 +24,8 @@ from octavo.loaded_model import ModelInfo, load_model
 from octavo.records import StepRecord
 from octavo.request import RequestOptions, RequestOutput, StreamChunk
 from octavo.sampling_params import SamplingParams
+from octavo.serving.answer import Answer
+from octavo.serving.answer_desk import AnswerDesk, Ask
 from octavo.tokenizer import TooManyTokensError
 from octavo.values import is_list, is_whole
 

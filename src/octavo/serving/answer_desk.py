@@ -25,13 +25,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
 
-from octavo.answer import Answer
-from octavo.bell import Bell
 from octavo.engine.engine import Engine, StepResult
 from octavo.errors import UsageError
 from octavo.interrupts import is_interrupt
 from octavo.request import FinishReason, Request, RequestOptions, RequestOutput
 from octavo.sampling_params import SamplingParams
+from octavo.serving.answer import Answer
+from octavo.serving.bell import Bell
 from octavo.tokenizer import Tokenizer
 
 T = TypeVar("T")

@@ -17,15 +17,15 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from octavo.answer_desk import Ask
 from octavo.config import EngineConfig
-from octavo.engine_thread import EngineThread
-from octavo.llm import LLM, Messages, Prompt
 from octavo.loaded_model import ModelInfo
-from octavo.mailbox import Mailbox
 from octavo.records import StepRecord
 from octavo.request import RequestOptions, RequestOutput, StreamChunk
 from octavo.sampling_params import SamplingParams
+from octavo.serving.answer_desk import Ask
+from octavo.serving.engine_thread import EngineThread
+from octavo.serving.llm import LLM, Messages, Prompt
+from octavo.serving.mailbox import Mailbox
 from octavo.tokenizer import Tokenizer
 
 

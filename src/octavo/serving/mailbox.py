@@ -13,9 +13,9 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import replace
 
-from octavo.answer import Answer
 from octavo.errors import UsageError
 from octavo.request import RequestOutput, StreamChunk
+from octavo.serving.answer import Answer
 
 
 class Mailbox:

@@ -22,13 +22,13 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from octavo.answer import Answer
-from octavo.answer_desk import AnswerDesk, Ask
-from octavo.bell import Bell
 from octavo.errors import EngineClosedError, KernelError, OverloadedError, counted
 from octavo.interrupts import is_interrupt
-from octavo.mailbox import Mailbox
 from octavo.request import RequestOutput
+from octavo.serving.answer import Answer
+from octavo.serving.answer_desk import AnswerDesk, Ask
+from octavo.serving.bell import Bell
+from octavo.serving.mailbox import Mailbox
 
 logger = logging.getLogger(__name__)
 

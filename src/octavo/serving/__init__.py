@@ -1,0 +1,1 @@
+"""One owner of the engine, and the two doors to it: `LLM` and `AsyncEngine`."""
