@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from benchmarks.data import Turn
-from octavo.config import home
+from octavo.environment import home
 from octavo.tokenizer import Tokenizer
 from octavo.weights.library import LIBRARY
 from octavo.weights.model_header import read_header

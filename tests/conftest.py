@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.data import folder
-from octavo.config import home
+from octavo.environment import home
 from octavo.errors import ModelNotFoundError
 from octavo.weights import library
 from octavo.weights.download import pull

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from octavo.config import EngineConfig, home, parse_bytes, parse_kv_dtype
+from octavo.config import EngineConfig, parse_bytes, parse_kv_dtype
+from octavo.environment import home
 from octavo.errors import UsageError
 
 

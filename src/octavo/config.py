@@ -1,18 +1,13 @@
-"""EngineConfig: every choice about running a model, parsed once and frozen. Here alone the
-environment is read."""
+"""EngineConfig: every choice about running a model, parsed once and frozen."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Literal
 
-import platformdirs
-
-from octavo.errors import HomeError, UsageError, counted, unknown_option
+from octavo.errors import UsageError, counted, unknown_option
 from octavo.values import check_flag, check_number, check_whole, is_whole, plain, settle
 
 KVDtype = Literal["f32", "bf16"]
@@ -116,30 +111,6 @@ def parse_bytes(name: str, value: object) -> int:
     if not 1 <= size < _MOST_BYTES:
         raise UsageError(f"{name}={value!r}: expected bytes, such as 512M or 4GiB")
     return int(size)
-
-
-def home() -> Path:
-    """Where models and caches live: $OCTAVO_HOME, else the platform's cache folder. HomeError where
-    there is no telling; a model given by path needs none (`find_home`)."""
-    given = os.environ.get("OCTAVO_HOME")
-    try:
-        return Path(given or platformdirs.user_cache_dir("octavo")).expanduser()
-    except RuntimeError:  # no HOME, and no user of this id, or of the name after ~
-        why = f"OCTAVO_HOME={given} is of no user" if given else "this user has no home folder"
-        raise HomeError(f"{why}: set OCTAVO_HOME to a folder for models and caches") from None
-
-
-def find_home() -> Path | None:
-    """`home` for what can go without."""
-    try:
-        return home()
-    except HomeError:
-        return None
-
-
-def may_style() -> bool:
-    """Whether a terminal may be given more than plain text (no-color.org)."""
-    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _one_of(name: str, value: object, choices: tuple[object, ...]) -> None:

@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from octavo.config import EngineConfig, find_home, home
+from octavo.config import EngineConfig
 from octavo.engine.engine import Engine, EngineLimits
 from octavo.engine.memory import MemoryPlan, plan_memory
 from octavo.engine.runner import Runner
 from octavo.engine.scheduler import Scheduler
 from octavo.engine.step_budget import StepBudget
+from octavo.environment import find_home, home
 from octavo.errors import HomeError, OutOfMemoryError
 from octavo.kernels import default_isa, numerics_id, thread_pool
 from octavo.kv_cache.block_pool import BlockPool

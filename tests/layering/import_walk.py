@@ -15,7 +15,7 @@ from pathlib import Path
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
-            *("errors", "values", "interrupts", "config", "atomic_file"),
+            *("errors", "values", "interrupts", "config", "atomic_file", "environment"),
             *("sampling_params", "request", "batch", "records", "given_text"),
         }
     ),

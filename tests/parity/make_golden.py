@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import transformers
 
-from octavo.config import home
+from octavo.environment import home
 from octavo.model.registry import build_program
 from octavo.tokenizer import Tokenizer
 from octavo.weights import library

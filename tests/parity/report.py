@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from octavo.config import home
+from octavo.environment import home
 from octavo.kernels import default_isa
 from octavo.model.registry import build_program
 from octavo.weights import library

@@ -21,7 +21,8 @@ from octavo.cli.flags import BATCH_ENGINE, AsJson, with_flags
 from octavo.cli.loading import find_or_pull, open_llm
 from octavo.cli.screen import Screen, one_line
 from octavo.cli.stats import Stats, kv_line, say_memory, stats_text
-from octavo.config import EngineConfig, find_home
+from octavo.config import EngineConfig
+from octavo.environment import find_home
 from octavo.errors import ModelNotFoundError, counted
 from octavo.weights.fingerprint import fingerprint
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from octavo.cli import history
-from octavo.config import find_home
+from octavo.environment import find_home
 from octavo.errors import UsageError
 
 QUOTES = '"""'

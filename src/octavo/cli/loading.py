@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from octavo.cli.figures import size
 from octavo.cli.screen import Screen
-from octavo.config import EngineConfig, check_context, find_home, home
+from octavo.config import EngineConfig, check_context
+from octavo.environment import find_home, home
 from octavo.weights import library
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from octavo.cli import loading
 from octavo.cli.figures import columns, size
 from octavo.cli.flags import AsJson
 from octavo.cli.screen import Screen
-from octavo.config import home
+from octavo.environment import home
 from octavo.weights.library import LIBRARY, find_library_model
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(LIBRARY)}.")]

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TextIO
 
-from octavo.config import may_style
+from octavo.environment import may_style
 
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 

@@ -1,0 +1,38 @@
+"""What the environment says: where models and caches live, and whether a terminal may be styled.
+
+Here alone environment variables are read. Knows no options and loads no kernels, so that a program
+whose core does not load can still say so in one line.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+from octavo.errors import HomeError
+
+
+def home() -> Path:
+    """Where models and caches live: $OCTAVO_HOME, else the platform's cache folder. HomeError where
+    there is no telling; a model given by path needs none (`find_home`)."""
+    given = os.environ.get("OCTAVO_HOME")
+    try:
+        return Path(given or platformdirs.user_cache_dir("octavo")).expanduser()
+    except RuntimeError:  # no HOME, and no user of this id, or of the name after ~
+        why = f"OCTAVO_HOME={given} is of no user" if given else "this user has no home folder"
+        raise HomeError(f"{why}: set OCTAVO_HOME to a folder for models and caches") from None
+
+
+def find_home() -> Path | None:
+    """`home` for what can go without."""
+    try:
+        return home()
+    except HomeError:
+        return None
+
+
+def may_style() -> bool:
+    """Whether a terminal may be given more than plain text (no-color.org)."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
