@@ -145,77 +145,12 @@ void check_ends(const ProgramParts& p) {
     if (ops[i].code == kEmbed || ops[i].code == kHead)
       throw std::invalid_argument("codes: expected one Embed, the first op, and one Head, the last");
 }
-// Blocks that hold what some row sees or writes; a windowed group may have given back the ones before.
-void check_blocks(const ProgramParts& p, const Step& s, int32_t seq, int32_t group, int32_t first_position,
-                  int32_t last_position) {
-  const LayerGroup& g = p.groups[group];
-  const int32_t size = g.layout.block_size, last = last_position / size;
-  if (last >= s.max_blocks) refuse("block_tables blocks, above", last, s.max_blocks);
-  const int32_t seen = g.window > 0 && first_position >= g.window ? first_position - g.window + 1 : 0;
-  const int32_t* table = s.block_tables + ((int64_t)group * s.seqs + seq) * s.max_blocks;
-  for (int32_t b = seen / size; b <= last; ++b) below("block_tables", table[b], p.group_blocks[group]);
-}
-
-void check_rows(const ProgramParts& p, const Step& s) {
-  if (s.rows < 1 || s.rows > p.max_rows) refuse("tokens, at most", p.max_rows, s.rows);
-  if (s.seqs < 1) refuse("row_starts, at least", 2, s.seqs + 1);
-  same("row_starts[0]", 0, s.row_starts[0]);
-  same("row_starts[-1]", s.rows, s.row_starts[s.seqs]);
-  for (int32_t row = 0; row < s.rows; ++row) {
-    below("tokens", s.tokens[row], p.embedding_rows());
-    below("positions", s.positions[row], p.rope_positions);
-  }
-  for (int32_t seq = 0; seq < s.seqs; ++seq) {
-    const int32_t begin = s.row_starts[seq], end = s.row_starts[seq + 1];
-    if (end <= begin || end > s.rows) refuse("row_starts, above", begin, end);
-    for (int32_t row = begin + 1; row < end; ++row)
-      same("positions of a sequence, consecutive", s.positions[row - 1] + 1, s.positions[row]);
-    if (s.write_starts[seq] < 0) refuse("write_starts, at least", 0, s.write_starts[seq]);
-    for (size_t g = 0; g < p.groups.size(); ++g)
-      check_blocks(p, s, seq, (int32_t)g, s.positions[begin], s.positions[end - 1]);
-  }
-}
-
-void check_outputs(const Step& s) {
-  if (s.top_k < 0 || s.top_k > kMaxTopK) refuse("top_k, at most", kMaxTopK, s.top_k);
-  for (int32_t i = 0; i < s.outputs; ++i) {
-    below("output_rows", s.output_rows[i], s.rows);
-    below("wants", s.wants[i], kHidden + 1);
-  }
-}
-
-void check_edits(const ProgramParts& p, const Step& s, int64_t edits) {
-  same("edit_starts[0]", 0, s.edit_starts[0]);
-  same("edit_starts[-1]", edits, s.edit_starts[s.outputs]);
-  for (int32_t i = 0; i < s.outputs; ++i) {
-    if (s.edit_starts[i + 1] < s.edit_starts[i]) refuse("edit_starts, at least", s.edit_starts[i], s.edit_starts[i + 1]);
-    if (s.edit_starts[i + 1] > edits) refuse("edit_starts, at most", edits, s.edit_starts[i + 1]);
-    for (int32_t e = s.edit_starts[i]; e < s.edit_starts[i + 1]; ++e) {
-      below("edits token", s.edits[e].token, p.vocab());
-      if (e > s.edit_starts[i] && s.edits[e].token <= s.edits[e - 1].token)
-        refuse("edits tokens of an output, above", s.edits[e - 1].token, s.edits[e].token);
-    }
-  }
-}
-
 }  // namespace
-
-int64_t ProgramParts::count(const Step& step, int32_t want) const {
-  int64_t n = 0;
-  for (int32_t i = 0; i < step.outputs; ++i) n += step.wants[i] == want;
-  return n;
-}
 
 void check_program(const ProgramParts& parts) {
   RecordChecker checker(parts);
   for (size_t i = 0; i < parts.ops.size(); ++i) checker.check(parts.ops[i], std::string("op ").append(std::to_string(i)));
   check_ends(parts);
-}
-
-void check_step(const ProgramParts& parts, const Step& step, int64_t num_edits) {
-  check_rows(parts, step);
-  check_outputs(step);
-  if (step.edit_starts != nullptr) check_edits(parts, step, num_edits);
 }
 
 }  // namespace octavo

@@ -19,20 +19,21 @@ int64_t row_bytes(const BufferSpec& b) {
 
 }  // namespace
 
-Run::Run(Program& program, ThreadPool& pool, const Step& step) : p_(program), pool_(pool), s_(step) {
-  units_.resize(p_.groups_.size());
-  for (size_t g = 0; g < p_.groups_.size(); ++g) plan_attention((int32_t)g);
+Run::Run(Program& program, ThreadPool& pool, const Step& step)
+    : p_(program), parts_(program.parts_), pool_(pool), s_(step) {
+  units_.resize(parts_.groups.size());
+  for (size_t g = 0; g < parts_.groups.size(); ++g) plan_attention((int32_t)g);
   arrivals_ = std::make_unique<std::atomic<int32_t>[]>(num_arrivals_);
   partials_.resize(num_partials_);
-  for (size_t i = 0; i < 3 * p_.ops_.size(); ++i) p_.counters_[i].next.store(0, std::memory_order_relaxed);
+  for (size_t i = 0; i < 3 * parts_.ops.size(); ++i) p_.counters_[i].next.store(0, std::memory_order_relaxed);
   if (step.outputs > 0) plan_head();
 }
 
 void Run::execute(int thread) {
   using Clock = std::chrono::steady_clock;
   Clock::time_point begin = Clock::now();
-  for (size_t i = 0; i < p_.ops_.size(); ++i) {
-    run_op(p_.ops_[i], (int32_t)i, thread);
+  for (size_t i = 0; i < parts_.ops.size(); ++i) {
+    run_op(parts_.ops[i], (int32_t)i, thread);
     if (s_.op_ns != nullptr && thread == 0) {
       const Clock::time_point end = Clock::now();
       s_.op_ns[i] = (uint64_t)std::chrono::duration_cast<std::chrono::nanoseconds>(end - begin).count();
@@ -60,15 +61,11 @@ void Run::run_op(const OpRecord& op, int32_t index, int thread) {
   pool_.barrier();
 }
 
-Program::Program(const KernelTable* kernels, std::vector<OpRecord> ops, std::vector<BufferSpec> buffers,
-                 std::vector<Weight> matrices, std::vector<const float*> vectors, std::vector<LayerGroup> groups,
-                 const float* rope_cos, const float* rope_sin, int32_t max_rows, int threads)
-    : kernels_(kernels), ops_(std::move(ops)), buffers_(std::move(buffers)), matrices_(std::move(matrices)),
-      vectors_(std::move(vectors)), groups_(std::move(groups)), rope_cos_(rope_cos), rope_sin_(rope_sin),
-      max_rows_(max_rows), threads_(threads), counters_(new Counter[3 * ops_.size()]) {
+Program::Program(const KernelTable* kernels, ProgramParts parts, int threads)
+    : kernels_(kernels), parts_(std::move(parts)), threads_(threads), counters_(new Counter[3 * parts_.ops.size()]) {
   int32_t width = 0, dim = 0;
-  for (const BufferSpec& b : buffers_) width = std::max(width, b.width);
-  for (const LayerGroup& g : groups_) {
+  for (const BufferSpec& b : parts_.buffers) width = std::max(width, b.width);
+  for (const LayerGroup& g : parts_.groups) {
     dim = std::max(dim, g.layout.k_dim + g.layout.v_dim);
     const int64_t staged = (int64_t)kUnitAttentionRows * g.layout.v_dim * 4;
     scratch_bytes_ = std::max(scratch_bytes_, align64(attention_scratch_bytes(&g.layout)) + staged);
@@ -76,15 +73,15 @@ Program::Program(const KernelTable* kernels, std::vector<OpRecord> ops, std::vec
   const int64_t unit = std::max({kVocabTile, 2 * kGateUpPanels * 16, dim});
   scratch_bytes_ = align64(std::max({scratch_bytes_, kBlockRows * unit * 4, (int64_t)width * 4}));
 
-  for (const BufferSpec& b : buffers_) arena_bytes_ += align64(row_bytes(b) * max_rows);
+  for (const BufferSpec& b : parts_.buffers) arena_bytes_ += align64(row_bytes(b) * parts_.max_rows);
   arena_bytes_ += threads * scratch_bytes_;
   void* arena = mmap(nullptr, arena_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (arena == MAP_FAILED) throw std::bad_alloc();
   arena_ = static_cast<uint8_t*>(arena);
   uint8_t* next = arena_;
-  for (const BufferSpec& b : buffers_) {
+  for (const BufferSpec& b : parts_.buffers) {
     buffer_data_.push_back(next);
-    next += align64(row_bytes(b) * max_rows);
+    next += align64(row_bytes(b) * parts_.max_rows);
   }
   for (int t = 0; t < threads; ++t, next += scratch_bytes_) scratch_.push_back(next);
 }

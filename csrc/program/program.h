@@ -1,8 +1,7 @@
 // program.h: the native interpreter. A program is a list of op records over row buffers; all threads of a pool run it
 // together (SPMD), with a barrier after each phase of an op.
 //
-// Comes in: records and weights once, then a Step (the arrays of octavo.batch.Batch) a run. Goes out: the arrays of
-// StepOutput. Knows nothing of Python, files, requests or the meaning of tokens. What is fused is decided in
+// Comes in: records and weights once, then a Step (the arrays of octavo.batch) a run. Goes out: what the step points at. Knows nothing of Python, files, requests or the meaning of tokens. What is fused is decided in
 // program/fuse.py; this file only obeys. Bits never depend on how work is cut into units: kernels promise that.
 #pragma once
 #include <cstdint>
@@ -56,37 +55,32 @@ struct LayerGroup {
   KVLayout layout;
   uint8_t* pages;
   int32_t window;  // tokens a row sees; 0 = all
+  int64_t blocks;  // that the pages hold
 };
 
-enum Want : int32_t { kArgmax = 0, kTopK = 1, kLogits = 2, kHidden = 3 };
+// What a program is made of. It points at weights, pages and tables that others keep alive.
+struct ProgramParts {
+  std::vector<OpRecord> ops;
+  std::vector<BufferSpec> buffers;
+  std::vector<Weight> matrices;
+  std::vector<const float*> vectors;
+  std::vector<int64_t> vector_sizes;
+  std::vector<LayerGroup> groups;
+  const float *rope_cos = nullptr, *rope_sin = nullptr;  // (rope_positions, rope_half)
+  int64_t rope_positions = 0, rope_half = 0;
+  int32_t max_rows = 0;
 
-struct Step {
-  int32_t rows, seqs, outputs;
-  const int32_t *tokens, *positions, *row_starts;
-  const int32_t* write_starts;  // (seqs,) rows at positions before it store no K and V
-  const int32_t* block_tables;  // (groups, seqs, max_blocks)
-  int32_t max_blocks;
-  const int32_t *output_rows, *wants;
-  int32_t top_k;
-  const uint32_t* masks;  // (outputs, mask_words) or null
-  int64_t mask_words;
-  const int32_t* edit_starts;  // (outputs + 1,) or null
-  const Edit* edits;
-  // results
-  int32_t* argmax;
-  float* log_sum_exp;
-  int32_t* top_ids;
-  float* top_logits;
-  float* logits;   // by output that wants kLogits, in order
-  float* hidden;   // by output that wants kHidden, in order
-  uint64_t* op_ns;  // (ops,) nanoseconds of thread 0, or null
+  int64_t vocab() const { return matrices[ops.back().matrix[0]].rows; }
+  int64_t hidden() const { return matrices[ops.back().matrix[0]].cols; }
+  int64_t embedding_rows() const { return matrices[ops.front().matrix[0]].rows; }
 };
+
+struct Step;
 
 class Program {
  public:
-  Program(const KernelTable* kernels, std::vector<OpRecord> ops, std::vector<BufferSpec> buffers,
-          std::vector<Weight> matrices, std::vector<const float*> vectors, std::vector<LayerGroup> groups,
-          const float* rope_cos, const float* rope_sin, int32_t max_rows, int threads);
+  // The parts have passed check_program.
+  Program(const KernelTable* kernels, ProgramParts parts, int threads);
   ~Program();
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
@@ -94,19 +88,14 @@ class Program {
   // The pool has the number of threads given above. One run at a time; others wait.
   void run(ThreadPool& pool, const Step& step);
 
+  const ProgramParts& parts() const { return parts_; }
 
  private:
   friend class Run;
 
   std::mutex run_mutex_;
   const KernelTable* kernels_;
-  std::vector<OpRecord> ops_;
-  std::vector<BufferSpec> buffers_;
-  std::vector<Weight> matrices_;
-  std::vector<const float*> vectors_;
-  std::vector<LayerGroup> groups_;
-  const float *rope_cos_, *rope_sin_;  // (context, rotary_dim / 2)
-  int32_t max_rows_;
+  const ProgramParts parts_;
   int threads_;
   int64_t scratch_bytes_ = 0;      // of one thread
   uint8_t* arena_ = nullptr;       // buffers, then scratch of each thread; touched as far as rows reach

@@ -9,6 +9,7 @@
 
 #include "kernels/matmul_layout.h"
 #include "program/program.h"
+#include "program/step.h"
 
 namespace octavo {
 
@@ -60,16 +61,16 @@ class Run {
   }
 
   float* rows_of(int32_t buffer, int32_t row = 0) {
-    return reinterpret_cast<float*>(p_.buffer_data_[buffer]) + (int64_t)row * p_.buffers_[buffer].width;
+    return reinterpret_cast<float*>(p_.buffer_data_[buffer]) + (int64_t)row * parts_.buffers[buffer].width;
   }
   Acts acts_of(int32_t buffer) {
-    const BufferSpec& b = p_.buffers_[buffer];
+    const BufferSpec& b = parts_.buffers[buffer];
     return {p_.buffer_data_[buffer], b.kind, s_.rows, b.width};
   }
-  const float* vector(const OpRecord& op, int i) { return op.vector[i] < 0 ? nullptr : p_.vectors_[op.vector[i]]; }
-  const Weight& matrix(const OpRecord& op, int i) { return p_.matrices_[op.matrix[i]]; }
-  const float* cos_of(int32_t row, int32_t half) { return p_.rope_cos_ + (int64_t)s_.positions[row] * half; }
-  const float* sin_of(int32_t row, int32_t half) { return p_.rope_sin_ + (int64_t)s_.positions[row] * half; }
+  const float* vector(const OpRecord& op, int i) { return op.vector[i] < 0 ? nullptr : parts_.vectors[op.vector[i]]; }
+  const Weight& matrix(const OpRecord& op, int i) { return parts_.matrices[op.matrix[i]]; }
+  const float* cos_of(int32_t row, int32_t half) { return parts_.rope_cos + (int64_t)s_.positions[row] * half; }
+  const float* sin_of(int32_t row, int32_t half) { return parts_.rope_sin + (int64_t)s_.positions[row] * half; }
 
   // run_rows.cpp
   void embed(const OpRecord& op, int32_t index);
@@ -108,6 +109,7 @@ class Run {
   void merge(int32_t i);
 
   Program& p_;
+  const ProgramParts& parts_;
   ThreadPool& pool_;
   const Step& s_;
   std::vector<std::vector<AttentionUnit>> units_;  // by layer group

@@ -7,14 +7,14 @@
 namespace octavo {
 
 AttentionArgs Run::attention_args(const OpRecord& op, int32_t seq) {
-  const LayerGroup& group = p_.groups_[op.group];
+  const LayerGroup& group = parts_.groups[op.group];
   const int32_t row = s_.row_starts[seq];
   AttentionArgs a{};
   a.layout = &group.layout;
   a.pages = group.pages;
   a.block_table = block_table(op.group, seq);
   a.q = rows_of(op.x, row);
-  a.q_stride = p_.buffers_[op.x].width;
+  a.q_stride = parts_.buffers[op.x].width;
   a.out_stride = (int64_t)op.heads * group.layout.v_dim;
   a.layer = op.layer;
   a.group = op.heads / group.layout.kv_heads;
@@ -29,10 +29,10 @@ AttentionArgs Run::attention_args(const OpRecord& op, int32_t seq) {
 // sequence keeps every thread busy; bits do not depend on it.
 void Run::plan_attention(int32_t group) {
   const OpRecord* op = nullptr;
-  for (const OpRecord& o : p_.ops_)
+  for (const OpRecord& o : parts_.ops)
     if ((o.code == kAttend || o.code == kAttendQuantize) && o.group == group) op = &o;
   if (op == nullptr) return;
-  const int32_t kv_heads = p_.groups_[group].layout.kv_heads, group_heads = op->heads / kv_heads;
+  const int32_t kv_heads = parts_.groups[group].layout.kv_heads, group_heads = op->heads / kv_heads;
   const int32_t unit_rows = std::max(1, kUnitAttentionRows / group_heads);
   const bool few = s_.seqs * kv_heads < 8 * p_.threads_;
   for (int32_t seq = 0; seq < s_.seqs; ++seq) {
@@ -66,7 +66,7 @@ void Run::plan_attention(int32_t group) {
 
 void Run::attend(const OpRecord& op, int32_t index, int thread) {
   const std::vector<AttentionUnit>& units = units_[op.group];
-  const KVLayout& layout = p_.groups_[op.group].layout;
+  const KVLayout& layout = parts_.groups[op.group].layout;
   const int64_t scratch_floats = align64(attention_scratch_bytes(&layout)) / 4;
   float* staged = reinterpret_cast<float*>(p_.scratch_[thread]) + scratch_floats;
   share(index, (int32_t)units.size(), [&](int32_t i) {

@@ -9,7 +9,7 @@ namespace octavo {
 constexpr int32_t kVocabPanels = kVocabTile / 16;
 
 void Run::plan_head() {
-  const OpRecord& op = p_.ops_.back();
+  const OpRecord& op = parts_.ops.back();
   const Weight& w = matrix(op, 0);
   vocab_tiles_ = divide_up(w.panels, kVocabPanels);
   summaries_.resize((size_t)2 * s_.outputs * vocab_tiles_);

@@ -38,7 +38,7 @@ void Run::matmul(const OpRecord& op, int32_t index) {
 
 // Units of (head, block of rows): q heads go to the q buffer, a kv head's K and V through scratch into the pages.
 void Run::qkv(const OpRecord& op, int32_t index, int thread) {
-  const KVLayout& layout = p_.groups_[op.group].layout;
+  const KVLayout& layout = parts_.groups[op.group].layout;
   const int32_t heads = op.heads + layout.kv_heads;
   const int32_t tiles = tile_count(s_.rows);
   share(index, heads * divide_up(tiles, kBlockTiles), [&](int32_t unit) {
@@ -64,14 +64,14 @@ void Run::rotate(const OpRecord& op, int32_t row, float* x) {
 }
 
 void Run::q_head(const OpRecord& op, int32_t head, int32_t tile0, int32_t tile1) {
-  const int64_t width = p_.buffers_[op.out].width;
+  const int64_t width = parts_.buffers[op.out].width;
   project(op, 0, head, op.head_dim, tile0, tile1, rows_of(op.out) + head * op.head_dim, width);
   for (int32_t row = tile_begin(s_.rows, tile0); row < tile_begin(s_.rows, tile1); ++row)
     rotate(op, row, rows_of(op.out, row) + head * op.head_dim);
 }
 
 void Run::kv_head(const OpRecord& op, int32_t head, int32_t tile0, int32_t tile1, int thread) {
-  const KVLayout& layout = p_.groups_[op.group].layout;
+  const KVLayout& layout = parts_.groups[op.group].layout;
   const int32_t row0 = tile_begin(s_.rows, tile0), row1 = tile_begin(s_.rows, tile1);
   float* k = reinterpret_cast<float*>(p_.scratch_[thread]);
   float* v = k + (int64_t)kBlockRows * layout.k_dim;

@@ -13,7 +13,7 @@ void Run::embed(const OpRecord& op, int32_t index) {
 }
 
 void Run::rms_norm(const OpRecord& op, int32_t index) {
-  const int32_t width = p_.buffers_[op.x].width;
+  const int32_t width = parts_.buffers[op.x].width;
   share_rows(index, s_.rows, [&](int32_t row) {
     p_.kernels_->rows->rms_norm(rows_of(op.x, row), vector(op, 0), op.eps, width, rows_of(op.out, row));
   });
@@ -36,14 +36,14 @@ void Run::norm_quantize(const OpRecord& op, int32_t index, int thread) {
 }
 
 void Run::swiglu(const OpRecord& op, int32_t index) {
-  const int32_t width = p_.buffers_[op.out].width;
+  const int32_t width = parts_.buffers[op.out].width;
   share_rows(index, s_.rows, [&](int32_t row) {
     p_.kernels_->rows->silu_mul(rows_of(op.x, row), rows_of(op.y, row), width, rows_of(op.out, row));
   });
 }
 
 void Run::rope(const OpRecord& op, int32_t index) {
-  const int32_t width = p_.buffers_[op.out].width, half = op.rotary_dim / 2;
+  const int32_t width = parts_.buffers[op.out].width, half = op.rotary_dim / 2;
   share_rows(index, s_.rows, [&](int32_t row) {
     float* x = rows_of(op.out, row);
     if (op.out != op.x) std::memcpy(x, rows_of(op.x, row), (size_t)width * 4);
@@ -52,7 +52,7 @@ void Run::rope(const OpRecord& op, int32_t index) {
 }
 
 void Run::store_kv(const OpRecord& op, int32_t index) {
-  const KVLayout& layout = p_.groups_[op.group].layout;
+  const KVLayout& layout = parts_.groups[op.group].layout;
   share(index, s_.seqs, [&](int32_t seq) {
     for (int32_t row = s_.row_starts[seq]; row < s_.row_starts[seq + 1]; ++row)
       for (int32_t head = 0; head < layout.kv_heads; ++head)
@@ -63,7 +63,7 @@ void Run::store_kv(const OpRecord& op, int32_t index) {
 
 // The one place that K and V are stored from, so what write_starts forbids never is.
 void Run::write_kv(const OpRecord& op, int32_t seq, int32_t row, int32_t kv_head, const float* k, const float* v) {
-  const LayerGroup& group = p_.groups_[op.group];
+  const LayerGroup& group = parts_.groups[op.group];
   const int32_t position = s_.positions[row], size = group.layout.block_size;
   if (position < s_.write_starts[seq]) return;
   p_.kernels_->attention->write_kv(&group.layout, group.pages, block_table(op.group, seq)[position / size],

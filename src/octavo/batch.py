@@ -1,5 +1,5 @@
 """Batch and StepOutput: what one forward reads and gives back. Plain named arrays; no behaviour of
-theirs.
+theirs. The native core takes them by attribute (csrc/program/step.h).
 
 Each row is one token of one sequence. The rows of a sequence are consecutive and so are their
 positions.
@@ -58,4 +58,5 @@ class StepOutput:
     top_logits: FloatArray  # (outputs, top_k)
     logits: FloatArray  # (outputs that want LOGITS, vocab)
     hidden: FloatArray  # (outputs that want HIDDEN, hidden), after the final norm
-    op_ns: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))  # (ops,)
+    # (ops,) nanoseconds of each op, or (0,): not timed
+    op_ns: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))

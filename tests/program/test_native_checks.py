@@ -11,15 +11,16 @@ import re
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from octavo.batch import Batch, StepOutput, Want
 from octavo.config import EngineConfig
-from octavo.engine.runner import kv_layout
+from octavo.engine.runner import kv_layout, make_batch
 from octavo.kernels import default_isa, native
 from octavo.program.encode import encode
 from octavo.program.fuse import RowKind, fuse, lower
@@ -81,19 +82,31 @@ def make_parts(*, fused: bool = True) -> Parts:
     )
 
 
+def batch_of(tokens: list[int], first_block: int = 0) -> Batch:
+    """One sequence from position 0 whose rows all want their logits."""
+    rows = len(tokens)
+    table = [first_block + i for i in range(4)]
+    return make_batch([(tokens, 0)], [table], 1, range(rows), [Want.LOGITS] * rows)
+
+
+def output_of(batch: Batch) -> StepOutput:
+    rows = len(batch.tokens)
+    return StepOutput(
+        argmax=np.empty(rows, np.int32),
+        log_sum_exp=np.empty(rows, np.float32),
+        top_ids=np.empty((rows, 0), np.int32),
+        top_logits=np.empty((rows, 0), np.float32),
+        logits=np.empty((rows, VOCAB), np.float32),
+        hidden=np.empty((0, HIDDEN), np.float32),
+    )
+
+
 def run(program: native.Program, tokens: list[int], first_block: int = 0) -> NDArray[np.float32]:
     """(tokens, vocab) logits of one sequence from position 0."""
-    rows = len(tokens)
-    logits = np.empty((rows, VOCAB), np.float32)
-    program.run(
-        np.array(tokens, np.int32), np.arange(rows, dtype=np.int32), np.array([0, rows], np.int32),
-        np.zeros(1, np.int32),
-        np.arange(first_block, first_block + 4, dtype=np.int32).reshape(1, 1, 4),
-        np.arange(rows, dtype=np.int32), np.full(rows, 2, np.int32), 0, None, None, None,
-        np.empty(rows, np.int32), np.empty(rows, np.float32), np.empty((rows, 0), np.int32),
-        np.empty((rows, 0), np.float32), logits, np.empty((0, HIDDEN), np.float32), None,
-    )  # fmt: skip
-    return logits
+    batch = batch_of(tokens, first_block)
+    output = output_of(batch)
+    program.run(batch, output)
+    return output.logits
 
 
 def put(op: str, field: str, value: float) -> Callable[[Parts], None]:
@@ -154,6 +167,83 @@ def test_a_program_that_would_leave_its_arrays_is_refused(name: str) -> None:
     change(parts)
     with pytest.raises(ValueError, match=re.escape(message)):
         parts.build()
+
+
+READ_ONLY = np.zeros(2, np.int32)
+READ_ONLY.flags.writeable = False
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tokens": [1, 2]}, "tokens: expected a C-contiguous array: a bytes-like object is"),
+        ({"tokens": None}, "tokens: expected a C-contiguous array: a bytes-like object is"),
+        ({"tokens": np.zeros(4, np.int32)[::2]}, "tokens: expected a C-contiguous array: ndarray"),
+        ({"tokens": np.zeros(2, np.int64)}, 'tokens: expected int32 of ndim 1, got'),
+        ({"tokens": np.zeros(2, ">i4")}, 'int32 of ndim 1, got ">i" of 4 bytes'),
+        ({"positions": np.zeros((1, 2), np.int32)}, 'of ndim 1, got "i" of 4 bytes, ndim 2'),
+        ({"positions": np.zeros((), np.int32)}, 'of ndim 1, got "i" of 4 bytes, ndim 0'),
+        ({"block_tables": np.zeros((1, 4), np.int32)}, "block_tables: expected int32 of ndim 3"),
+        ({"wants": np.zeros(2, np.float32)}, 'wants: expected int32 of ndim 1, got'),
+        ({"masks": np.zeros((2, 35), np.int32)}, "masks: expected uint32 of ndim 2"),
+        (
+            {"edits": np.zeros((1, 3), np.int32), "edit_starts": np.array([0, 0, 1], np.int32)},
+            'edits: expected octavo.batch.EDIT of ndim 1, got "i" of 4 bytes, ndim 2',
+        ),
+        ({"top_k": 1.5}, "top_k: expected an int32"),
+        ({"top_k": 2**31}, "top_k: expected an int32"),
+    ],
+)  # fmt: skip
+def test_arrays_of_another_type_are_refused_by_name(change: dict[str, Any], message: str) -> None:
+    program, batch = make_parts().build(), batch_of([1, 2])
+    with pytest.raises(TypeError, match=re.escape(message)):
+        program.run(replace(batch, **change), output_of(batch))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"argmax": READ_ONLY}, TypeError, "argmax: expected a C-contiguous writable array"),
+        ({"argmax": np.zeros(3, np.int32)}, ValueError, "argmax: expected 2, got 3"),
+        ({"log_sum_exp": np.zeros(2)}, TypeError, "log_sum_exp: expected float32 of ndim 1"),
+        ({"log_sum_exp": np.zeros(1, np.float32)}, ValueError, "log_sum_exp: expected 2, got 1"),
+        ({"top_ids": np.zeros((3, 0), np.int32)}, ValueError, "top_ids outputs: expected 2"),
+        ({"top_ids": np.zeros((2, 1), np.int32)}, ValueError, "top_ids columns: expected 0"),
+        ({"top_logits": np.zeros((2, 1), np.float32)}, ValueError, "top_logits columns: expect"),
+        ({"logits": np.zeros((1, VOCAB), np.float32)}, ValueError, "logits rows: expected 2"),
+        ({"logits": np.zeros((2, 9), np.float32)}, ValueError, "logits width: expected 1100"),
+        ({"hidden": np.zeros((1, HIDDEN), np.float32)}, ValueError, "hidden rows: expected 0"),
+        ({"hidden": np.zeros((0, 9), np.float32)}, ValueError, "hidden width: expected 96"),
+        ({"op_ns": np.zeros(3, np.uint64)}, ValueError, "op_ns: expected 16, got 3"),
+        ({"op_ns": np.zeros(16, np.int64)}, TypeError, "op_ns: expected uint64 of ndim 1"),
+    ],
+)  # fmt: skip
+def test_results_that_do_not_fit_are_refused_by_name(
+    change: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    program, batch = make_parts().build(), batch_of([1, 2])
+    with pytest.raises(error, match=re.escape(message)):
+        program.run(batch, replace(output_of(batch), **change))
+
+
+def test_what_has_no_such_attribute_is_refused() -> None:
+    program, batch = make_parts().build(), batch_of([1, 2])
+    with pytest.raises(AttributeError, match="tokens"):
+        program.run(output_of(batch), output_of(batch))  # type: ignore[arg-type]
+
+
+def test_a_step_holds_its_arrays_whatever_becomes_of_the_attributes() -> None:
+    """Each read of this batch's tokens is a new array that nobody else holds."""
+
+    class Fresh:
+        def __getattr__(self, name: str) -> object:
+            value = getattr(batch, name)
+            return value.copy() if isinstance(value, np.ndarray) else value
+
+    program, batch = make_parts().build(), batch_of([1, 2, 3])
+    output = output_of(batch)
+    program.run(Fresh(), output)  # type: ignore[arg-type]
+    assert np.array_equal(output.logits, run(program, [1, 2, 3]))
 
 
 def test_rotary_dims_wider_than_a_head_are_refused() -> None:

@@ -81,27 +81,7 @@ class Runner:
             hidden=np.empty((num_hidden, self.hidden_size), np.float32),
             op_ns=np.zeros(len(self.op_names) if self._profile else 0, np.uint64),
         )
-        edits = None if batch.edits is None else batch.edits.view(np.int32).reshape(-1, 3)
-        self._native.run(
-            batch.tokens,
-            batch.positions,
-            batch.row_starts,
-            batch.write_starts,
-            batch.block_tables,
-            batch.output_rows,
-            batch.wants,
-            batch.top_k,
-            batch.masks,
-            batch.edit_starts,
-            edits,
-            out.argmax,
-            out.log_sum_exp,
-            out.top_ids,
-            out.top_logits,
-            out.logits,
-            out.hidden,
-            out.op_ns if self._profile else None,
-        )
+        self._native.run(batch, out)
         return out
 
     def release_blocks(self, blocks: Sequence[int]) -> None:

@@ -9,6 +9,8 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
+from octavo.batch import Batch, StepOutput
+
 _Floats = NDArray[np.float32]
 _Ints = NDArray[np.int32]
 _Words = NDArray[np.uint32]
@@ -246,24 +248,6 @@ class Program:
         rope_sin: _Floats,
         max_rows: int,
     ) -> None: ...
-    def run(
-        self,
-        tokens: _Ints,
-        positions: _Ints,
-        row_starts: _Ints,
-        write_starts: _Ints,  # (seqs,) rows at positions before it store no K and V
-        block_tables: _Ints,
-        output_rows: _Ints,
-        wants: _Ints,
-        top_k: int,
-        masks: _Words | None,
-        edit_starts: _Ints | None,
-        edits: _Ints | None,  # (edits, 3): the words of octavo.batch.EDIT records
-        argmax: _Ints,
-        log_sum_exp: _Floats,
-        top_ids: _Ints,
-        top_logits: _Floats,
-        logits: _Floats,
-        hidden: _Floats,
-        op_ns: NDArray[np.uint64] | None,
-    ) -> None: ...
+    def run(self, batch: Batch, output: StepOutput) -> None:
+        """Arrays are read from `batch` and written to `output` by attribute; without op_ns (of size
+        0) nothing is timed."""
