@@ -16,8 +16,6 @@ namespace {
 
 constexpr int64_t kMaxBlockBytes = int64_t{1} << 40;
 
-template <typename T, size_t kDims> using Array = nb::ndarray<T, nb::ndim<kDims>, nb::c_contig, nb::device::cpu>;
-
 [[noreturn]] void refuse(const std::string& name, const std::string& expected, int64_t got) {
   throw nb::value_error((name + ": expected " + expected + ", got " + std::to_string(got)).c_str());
 }

@@ -1,21 +1,26 @@
-// bindings.h: what every file of bind/ begins with: the level's table by name, and work without the GIL.
+// bindings.h: what every file of bind/ begins with: arrays, the level's table by name, work without the GIL.
 #pragma once
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 #include <unistd.h>
 
 #include <string>
 
 #include "dispatch.h"
+#include "expect.h"
 
 namespace octavo {
 
 namespace nb = nanobind;
 using namespace nb::literals;
 
+template <class T, int N>
+using Array = nb::ndarray<T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
+
 inline const KernelTable& table_for(const std::string& isa) {
   if (const KernelTable* table = kernel_table(isa.c_str())) return *table;
-  throw nb::value_error(("isa: expected one of " + isa_list() + ", got " + isa).c_str());
+  refuse("isa", "one of " + isa_list(), isa);
 }
 
 // Without the GIL while it lives, as nb::gil_scoped_release, but for the end of the process: a daemon thread that wants

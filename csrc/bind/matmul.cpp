@@ -18,19 +18,15 @@
 namespace octavo {
 namespace {
 
-using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Bytes = Array<const uint8_t, 1>;
 using BytesView = nb::ndarray<nb::numpy, const uint8_t, nb::ndim<1>, nb::c_contig>;
 using Rows = nb::ndarray<const float, nb::ndim<2>, nb::device::cpu>;
 using RowsOut = nb::ndarray<float, nb::ndim<2>, nb::device::cpu>;
-using Vector = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using VectorOut = nb::ndarray<float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Vector = Array<const float, 1>;
+using VectorOut = Array<float, 1>;
 
-void expect(bool holds, const char* argument, const std::string& expected, const std::string& got) {
-  if (!holds) throw nb::value_error((std::string(argument) + ": expected " + expected + ", got " + got).c_str());
-}
-
-template <typename Array>
-void expect_shape(const Array& array, const char* argument, int64_t rows, int64_t cols) {
+template <typename AnyRows>
+void expect_shape(const AnyRows& array, const char* argument, int64_t rows, int64_t cols) {
   const auto text = [](int64_t a, int64_t b) { 
     return std::string("(").append(std::to_string(a)).append(", ").append(std::to_string(b)).append(")");
   };
@@ -77,7 +73,7 @@ void quantize_rows(const KernelTable& table, const Rows& x, const Acts& acts) {
 void check_rows(const Rows& x, int32_t kind) {
   expect_shape(x, "x", (int64_t)x.shape(0), (int64_t)x.shape(1));
   expect(x.shape(0) >= 1 && x.shape(1) >= 1, "x", "at least one row and one column", "an empty array");
-  expect((kind != A32 && kind != ABF16X2) || x.shape(1) % 32 == 0, "x", "a multiple of 32 columns", std::to_string(x.shape(1)));
+  expect((kind != A32 && kind != ABF16X2) || x.shape(1) % 32 == 0, "x", "a multiple of 32 columns", x.shape(1));
 }
 
 nb::bytes quantize(const std::string& isa, const Rows& x, const std::string& kind_name) {
@@ -115,11 +111,11 @@ void matmul(const std::string& isa, const PackedWeight& weight, const Rows& x, c
   const int32_t kind = kind_for(w, rows_kind);
   const int64_t rows = (int64_t)x.shape(0);
   check_rows(x, kind);
-  expect((int64_t)x.shape(1) == w.cols, "x", std::to_string(w.cols) + " columns", std::to_string(x.shape(1)));
+  expect((int64_t)x.shape(1) == w.cols, "x", std::to_string(w.cols) + " columns", x.shape(1));
   const Cut cut = check_cut(w, rows, panel0, panel1, tile0, tile1);
   const int64_t last = (int64_t)cut.panel1 * 16, columns = (last < w.rows ? last : w.rows) - (int64_t)cut.panel0 * 16;
   expect_shape(out, "out", rows, columns);
-  if (bias) expect((int64_t)bias->shape(0) == w.rows, "bias", std::to_string(w.rows) + " values", std::to_string(bias->shape(0)));
+  if (bias) expect((int64_t)bias->shape(0) == w.rows, "bias", std::to_string(w.rows) + " values", bias->shape(0));
   if (add) expect_shape(*add, "add", rows, columns);
   const ReleasedGil released;
   PackedRows packed(kind, rows, w.cols);
@@ -135,8 +131,8 @@ double time_matmul(const std::string& isa, const PackedWeight& weight, const Row
   const Weight& w = weight.weight();
   const int32_t kind = kind_for(w, rows_kind);
   check_rows(x, kind);
-  expect((int64_t)x.shape(1) == w.cols, "x", std::to_string(w.cols) + " columns", std::to_string(x.shape(1)));
-  expect(repeats >= 1, "repeats", "at least 1", std::to_string(repeats));
+  expect((int64_t)x.shape(1) == w.cols, "x", std::to_string(w.cols) + " columns", x.shape(1));
+  expect(repeats >= 1, "repeats", "at least 1", repeats);
   const ReleasedGil released;
   PackedRows packed(kind, (int64_t)x.shape(0), w.cols);
   quantize_rows(table, x, packed.acts);
@@ -154,8 +150,8 @@ double time_matmul(const std::string& isa, const PackedWeight& weight, const Row
 void expand_row(const std::string& isa, const PackedWeight& weight, int32_t row, const VectorOut& out) {
   const KernelTable& table = table_for(isa);
   const Weight& w = weight.weight();
-  expect(row >= 0 && row < w.rows, "row", "0.." + std::to_string(w.rows - 1), std::to_string(row));
-  expect((int64_t)out.shape(0) == w.cols, "out", std::to_string(w.cols) + " values", std::to_string(out.shape(0)));
+  expect(row >= 0 && row < w.rows, "row", "0.." + std::to_string(w.rows - 1), row);
+  expect((int64_t)out.shape(0) == w.cols, "out", std::to_string(w.cols) + " values", out.shape(0));
   const ReleasedGil released;
   table.matmul->expand_row(&w, row, out.data());
 }
@@ -167,12 +163,12 @@ PackedWeight* pack(ThreadPool& pool, const Bytes& src, int ggml_type, int64_t ro
   expect(can_pack(ggml_type, format), "format", std::string(octavo::format_name(block.format)) + ", BF16 or F32 for " + block.name,
          format_name);
   expect(cols >= 1 && cols % block.values == 0, "cols", "a multiple of " + std::to_string(block.values) + " for " + block.name,
-         std::to_string(cols));
+         cols);
   PackedWeight::bytes_for(rows, cols, format);
   const int64_t bytes = rows * (cols / block.values) * block.bytes;
   expect((int64_t)src.shape(0) == bytes, "src",
          std::to_string(bytes) + " bytes for " + block.name + " (" + std::to_string(rows) + ", " + std::to_string(cols) + ")",
-         std::to_string(src.shape(0)));
+         src.shape(0));
   auto packed = std::make_unique<PackedWeight>(rows, cols, format, std::move(memory));  // the GIL guards `memory`
   const ReleasedGil released;
   pack_weight(pool, src.data(), ggml_type, *packed);
@@ -182,7 +178,7 @@ PackedWeight* pack(ThreadPool& pool, const Bytes& src, int ggml_type, int64_t ro
 void adopt(PackedWeight* self, const Bytes& data, int64_t rows, int64_t cols, const std::string& format_name) {
   const int32_t format = format_named(format_name);
   const int64_t bytes = PackedWeight::bytes_for(rows, cols, format);
-  expect((int64_t)data.shape(0) == bytes, "data", std::to_string(bytes) + " bytes", std::to_string(data.shape(0)));
+  expect((int64_t)data.shape(0) == bytes, "data", std::to_string(bytes) + " bytes", data.shape(0));
   expect((uintptr_t)data.data() % 64 == 0, "data", "64-byte alignment", "an address that is not");
   new (self) PackedWeight(rows, cols, format, const_cast<uint8_t*>(data.data()));
 }

@@ -13,7 +13,7 @@
 namespace octavo {
 namespace {
 
-using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Bytes = Array<const uint8_t, 1>;
 
 constexpr int64_t kReadStep = 512;  // read_sum's unit
 

@@ -18,8 +18,6 @@ namespace octavo {
 namespace {
 
 template <class T, int N>
-using Array = nb::ndarray<T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
-template <class T, int N>
 using Const = Array<const T, N>;
 
 constexpr int32_t kMaxWidth = 1 << 24, kMaxRows = 1 << 24;  // sizes of buffers stay inside an int64

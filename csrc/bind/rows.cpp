@@ -16,7 +16,6 @@
 namespace octavo {
 namespace {
 
-template <typename T, int Dims> using Array = nb::ndarray<T, nb::ndim<Dims>, nb::c_contig, nb::device::cpu>;
 using Floats = Array<const float, 1>;
 using FloatsOut = Array<float, 1>;
 using Ints = Array<const int32_t, 1>;
@@ -24,17 +23,9 @@ using IntsOut = Array<int32_t, 1>;
 
 const RowKernels& rows_for(const std::string& isa) { return *table_for(isa).rows; }
 
-[[noreturn]] void refuse(const std::string& name, const std::string& expected, const std::string& got) {
-  throw nb::value_error((name + ": expected " + expected + ", got " + got).c_str());
-}
-void need_size(const char* name, size_t got, size_t want) {
-  if (got != want) refuse(name, std::to_string(want) + " values", std::to_string(got));
-}
-void need_range(const char* name, int64_t got, int64_t low, int64_t high) {
-  if (got < low || got > high) refuse(name, std::to_string(low) + " to " + std::to_string(high), std::to_string(got));
-}
+void need_size(const char* name, size_t got, size_t want) { expect(got == want, name, std::to_string(want) + " values", got); }
 int32_t length(const char* name, size_t size, int32_t most = INT32_MAX) {
-  need_range(name, (int64_t)size, 1, most);
+  within(name, (int64_t)size, 1, most);
   return (int32_t)size;
 }
 
@@ -49,9 +40,9 @@ void rms_norm(const std::string& isa, FloatsOut out, Floats x, Floats weight, fl
 
 void rope(const std::string& isa, Array<float, 2> x, Floats cos, Floats sin, int32_t style) {
   const RowKernels& k = rows_for(isa);
-  if (2 * cos.size() > x.shape(1)) refuse("cos", "at most dim/2 values", std::to_string(cos.size()));
+  if (2 * cos.size() > x.shape(1)) refuse("cos", "at most dim/2 values", cos.size());
   need_size("sin", sin.size(), cos.size());
-  need_range("style", style, kRopeInterleaved, kRopeHalves);
+  within("style", style, kRopeInterleaved, kRopeHalves);
   const ReleasedGil released;
   k.rope(x.data(), (int32_t)x.shape(0), (int32_t)x.shape(1), (int32_t)(2 * cos.size()), cos.data(), sin.data(), style);
 }
@@ -68,7 +59,7 @@ nb::tuple summary_tuple(const TileSummary& s) { return nb::make_tuple(s.max, s.s
 
 nb::tuple summarize_tile(const std::string& isa, Floats logits, int32_t base) {
   const int32_t n = length("logits", logits.size());
-  need_range("base", base, 0, (int64_t)INT32_MAX - n);
+  within("base", base, 0, (int64_t)INT32_MAX - n);
   TileSummary summary;
   rows_for(isa).summarize_tile(logits.data(), n, base, &summary);
   return summary_tuple(summary);
@@ -99,9 +90,9 @@ void edit_tile(const std::string& isa, FloatsOut logits, int32_t base, std::opti
                Array<const uint8_t, 2> edits) {
   const RowKernels& k = rows_for(isa);
   const int32_t n = length("logits", logits.size(), kMaxVocab);
-  if (base < 0 || base % 16 != 0) refuse("base", "a multiple of 16, at least 0", std::to_string(base));
-  need_range("base", base, 0, INT32_MAX - kMaxVocab);  // base + n is an int32
-  if (edits.shape(1) != sizeof(Edit)) refuse("edits", "records of 12 bytes", std::to_string(edits.shape(1)));
+  if (base < 0 || base % 16 != 0) refuse("base", "a multiple of 16, at least 0", base);
+  within("base", base, 0, INT32_MAX - kMaxVocab);  // base + n is an int32
+  if (edits.shape(1) != sizeof(Edit)) refuse("edits", "records of 12 bytes", edits.shape(1));
   if (mask && (int64_t)mask->size() * 32 < (int64_t)base + n)
     refuse("mask", "a bit for each of " + std::to_string(base + n) + " tokens", std::to_string(mask->size()) + " words");
   const Edit* list = reinterpret_cast<const Edit*>(edits.data());
@@ -112,10 +103,10 @@ void edit_tile(const std::string& isa, FloatsOut logits, int32_t base, std::opti
 
 void top_k_tile(const std::string& isa, IntsOut ids, FloatsOut values, Floats logits, int32_t base) {
   const RowKernels& k = rows_for(isa);
-  need_range("ids", (int64_t)ids.size(), 0, kMaxTopK);
+  within("ids", (int64_t)ids.size(), 0, kMaxTopK);
   need_size("values", values.size(), ids.size());
   const int32_t n = length("logits", logits.size());
-  need_range("base", base, 0, (int64_t)INT32_MAX - n);
+  within("base", base, 0, (int64_t)INT32_MAX - n);
   const ReleasedGil released;
   k.top_k_tile(logits.data(), n, base, (int32_t)ids.size(), ids.data(), values.data());
 }
@@ -124,7 +115,7 @@ void merge_top_k(const std::string& isa, IntsOut out_ids, FloatsOut out_values, 
                  Array<const float, 2> values) {
   const RowKernels& k = rows_for(isa);
   const int32_t tiles = length("ids", ids.shape(0));
-  need_range("out_ids", (int64_t)out_ids.size(), 0, kMaxTopK);
+  within("out_ids", (int64_t)out_ids.size(), 0, kMaxTopK);
   need_size("out_values", out_values.size(), out_ids.size());
   need_size("ids", ids.shape(1), out_ids.size());
   need_size("values", values.size(), ids.size());
@@ -136,25 +127,16 @@ int32_t sample(const std::string& isa, Floats logits, float temperature, int32_t
                double u, Array<uint64_t, 1> scratch) {
   const RowKernels& k = rows_for(isa);
   const int32_t n = length("logits", logits.size(), kMaxVocab);
-  if (!(temperature > 0.0f)) refuse("temperature", "more than 0", std::to_string(temperature));
+  if (!(temperature > 0.0f)) refuse("temperature", "more than 0", temperature);
   if (temperature == INFINITY) refuse("temperature", "a finite number", "inf");
-  if (top_k < 0) refuse("top_k", "0 (all) or more", std::to_string(top_k));
-  if (!(top_p >= 0.0f && top_p <= 1.0f)) refuse("top_p", "0 to 1", std::to_string(top_p));
-  if (!(min_p >= 0.0f && min_p <= 1.0f)) refuse("min_p", "0 to 1", std::to_string(min_p));
-  if (!(u >= 0.0 && u < 1.0)) refuse("u", "0 to 1, less than 1", std::to_string(u));
+  if (top_k < 0) refuse("top_k", "0 (all) or more", top_k);
+  if (!(top_p >= 0.0f && top_p <= 1.0f)) refuse("top_p", "0 to 1", top_p);
+  if (!(min_p >= 0.0f && min_p <= 1.0f)) refuse("min_p", "0 to 1", min_p);
+  if (!(u >= 0.0 && u < 1.0)) refuse("u", "0 to 1, less than 1", u);
   if ((int64_t)scratch.size() * 8 < sample_scratch_bytes(n))
-    refuse("scratch", "at least " + std::to_string(sample_scratch_bytes(n) / 8) + " values", std::to_string(scratch.size()));
+    refuse("scratch", "at least " + std::to_string(sample_scratch_bytes(n) / 8) + " values", scratch.size());
   const ReleasedGil released;
   return k.sample(logits.data(), n, temperature, top_k, top_p, min_p, u, scratch.data());
-}
-
-void log_softmax_at(const std::string& isa, FloatsOut out, Floats logits, Ints ids) {
-  const RowKernels& k = rows_for(isa);
-  const int32_t n = length("logits", logits.size(), kMaxVocab);
-  need_size("out", out.size(), ids.size());
-  for (size_t i = 0; i < ids.size(); i++) need_range("ids", ids.data()[i], 0, n - 1);
-  const ReleasedGil released;
-  k.log_softmax_at(logits.data(), n, ids.data(), (int32_t)ids.size(), out.data());
 }
 
 }  // namespace
@@ -179,7 +161,6 @@ void bind_rows(nb::module_& m) {
         "uint64 values of scratch that `sample` needs for a vocabulary of n.");
   m.def("sample", &sample, "isa"_a, "logits"_a.noconvert(), "temperature"_a, "top_k"_a, "top_p"_a, "min_p"_a, "u"_a,
         "scratch"_a.noconvert());
-  m.def("log_softmax_at", &log_softmax_at, "isa"_a, "out"_a.noconvert(), "logits"_a.noconvert(), "ids"_a.noconvert());
 }
 
 }  // namespace octavo

@@ -2,34 +2,13 @@
 #include "kernels/simd.h"
 
 #include "kernels/exp.h"
+#include "kernels/logits.h"
 #include "kernels/rows_parts.h"
 #include "kernels/top_keys.h"
 
 namespace octavo::OCTAVO_ISA {
 
 static constexpr float kLog2e = 0x1.715476p+0f;
-static const float kMinusInf = -__builtin_inff();
-
-// Lanes past the end read as -inf, which changes neither a maximum nor a sum.
-OCTAVO_INLINE f32x16 load_logits(const float* logits, int32_t i, int32_t n) {
-  if (i + 16 <= n) return load_f(logits + i);
-  const mask16 m = first_lanes(n - i);
-  return select(m, load_f_mask(logits + i, m), set1_f(kMinusInf));
-}
-
-// max(x, acc) is acc where x is NaN. Four chains: a maximum has no order.
-static float max_logit(const float* logits, int32_t n) {
-  f32x16 m0 = set1_f(kMinusInf), m1 = m0, m2 = m0, m3 = m0;
-  int32_t i = 0;
-  for (; i + 64 <= n; i += 64) {
-    m0 = max(load_f(logits + i), m0);
-    m1 = max(load_f(logits + i + 16), m1);
-    m2 = max(load_f(logits + i + 32), m2);
-    m3 = max(load_f(logits + i + 48), m3);
-  }
-  for (; i < n; i += 16) m0 = max(load_logits(logits, i, n), m0);
-  return reduce_max(max(max(m0, m1), max(m2, m3)));
-}
 
 // The first index that is neither below `value` nor NaN: the first maximum, if `value` is the maximum. 0 if none.
 static int32_t first_at(const float* logits, int32_t n, float value) {
@@ -43,7 +22,7 @@ static int32_t first_at(const float* logits, int32_t n, float value) {
 }
 
 __attribute__((noinline)) void summarize_tile(const float* logits, int32_t n, int32_t base, TileSummary* out) {
-  const float largest = max_logit(logits, n);
+  const float largest = largest_logit(logits, n);
   const f32x16 from = set1_f(largest == kMinusInf ? 0.0f : largest);
   f32x16 sum = zero_f();
   for (int32_t i = 0; i < n; i += 16) {
@@ -188,20 +167,6 @@ __attribute__((noinline)) void merge_top_k(const int32_t* ids, const float* valu
     for (int32_t i = 0; i < k && values[t * k + i] > c.floor; i++) offer(&c, values[t * k + i], ids[t * k + i]);
   }
   write_best(&c, out_ids, out_values);
-}
-
-__attribute__((noinline)) void log_softmax_at(const float* logits, int32_t n, const int32_t* ids, int32_t count,
-                                              float* out) {
-  TileSummary tiles[kMaxVocab / kVocabTile];
-  const int32_t num_tiles = (n + kVocabTile - 1) / kVocabTile;
-  for (int32_t t = 0; t < num_tiles; t++) {
-    const int32_t base = t * kVocabTile, width = n - base < kVocabTile ? n - base : kVocabTile;
-    summarize_tile(logits + base, width, base, tiles + t);
-  }
-  TileSummary whole;
-  merge_summaries(tiles, num_tiles, &whole);
-  const float total = log_sum_exp(&whole);
-  for (int32_t i = 0; i < count; i++) out[i] = logits[ids[i]] - total;
 }
 
 }  // namespace octavo::OCTAVO_ISA

@@ -97,7 +97,6 @@ static const RowKernels kRows = {
     .top_k_tile = top_k_tile,
     .merge_top_k = merge_top_k,
     .sample = sample,
-    .log_softmax_at = log_softmax_at,
 };
 
 const RowKernels* row_kernels() { return &kRows; }

@@ -73,9 +73,6 @@ struct RowKernels {
   // in ascending order, where the running weight exceeds floor(u * total).
   int32_t (*sample)(const float* logits, int32_t n, float temperature, int32_t top_k, float top_p, float min_p, double u,
                     void* scratch);
-
-  // out[i] = logits[ids[i]] - log_sum_exp of the whole row, the same bits as the head's. n <= kMaxVocab.
-  void (*log_softmax_at)(const float* logits, int32_t n, const int32_t* ids, int32_t count, float* out);
 };
 
 }  // namespace octavo

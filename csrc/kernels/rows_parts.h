@@ -11,7 +11,6 @@ void edit_tile(float* logits, int32_t base, int32_t n, const uint32_t* mask_word
 void top_k_tile(const float* logits, int32_t n, int32_t base, int32_t k, int32_t* ids, float* values);
 void merge_top_k(const int32_t* ids, const float* values, int32_t tiles, int32_t k, int32_t* out_ids,
                  float* out_values);
-void log_softmax_at(const float* logits, int32_t n, const int32_t* ids, int32_t count, float* out);
 int32_t sample(const float* logits, int32_t n, float temperature, int32_t top_k, float top_p, float min_p, double u,
                void* scratch);
 

@@ -5,12 +5,12 @@
 #include "kernels/simd.h"
 
 #include "kernels/exp.h"
+#include "kernels/logits.h"
 #include "kernels/rows_parts.h"
 #include "kernels/top_keys.h"
 
 namespace octavo::OCTAVO_ISA {
 
-static const float kMinusInf = -__builtin_inff();
 static constexpr float kOne = 1073741824.0f;    // weight of the best token
 static constexpr int32_t kBins = 512;           // a weight above 0 lies within 2^31 of the best: 31 * 16 bins
 static constexpr float kBinsPerOctave = 16.0f;
@@ -30,29 +30,13 @@ OCTAVO_INLINE f32x16 log2_probability(const Draw* d, f32x16 logit) {
   const f32x16 at_best = select(lt(logit, set1_f(d->best)), mul(difference, set1_f(d->octaves)), zero_f());
   return select(lt(set1_f(kMinusInf), logit), at_best, set1_f(kMinusInf));
 }
-OCTAVO_INLINE f32x16 load_logits(const Draw* d, int32_t i) {
-  if (i + 16 <= d->n) return load_f(d->logits + i);
-  const mask16 m = first_lanes(d->n - i);
-  return select(m, load_f_mask(d->logits + i, m), set1_f(kMinusInf));
-}
 OCTAVO_INLINE uint32_t drawable(const Draw* d, int32_t i) {
   return lane_bits(lt(zero_f(), to_float(load_i(d->weights + i))));
 }
 
-static float largest_logit(const Draw* d) {
-  f32x16 m0 = set1_f(kMinusInf), m1 = m0;
-  int32_t i = 0;
-  for (; i + 32 <= d->n; i += 32) {
-    m0 = max(load_f(d->logits + i), m0);
-    m1 = max(load_f(d->logits + i + 16), m1);
-  }
-  for (; i < d->n; i += 16) m0 = max(load_logits(d, i), m0);
-  return reduce_max(max(m0, m1));
-}
-
 static __attribute__((noinline)) void weigh(const Draw* d, float min_p) {
   for (int32_t i = 0; i < d->n; i += 16) {
-    const f32x16 p = exp2_below_127(log2_probability(d, load_logits(d, i)));
+    const f32x16 p = exp2_below_127(log2_probability(d, load_logits(d->logits, i, d->n)));
     const f32x16 kept = select(lt(p, set1_f(min_p)), zero_f(), p);
     store_i(d->weights + i, to_int(mul(kept, set1_f(kOne))));
   }
@@ -75,7 +59,7 @@ static int64_t weight_of_range(const int32_t* weights, int32_t i, int32_t end) {
 }
 
 OCTAVO_INLINE i32x16 bins_of(const Draw* d, int32_t i) {
-  const f32x16 octaves = max(log2_probability(d, load_logits(d, i)), set1_f(-31.0f));
+  const f32x16 octaves = max(log2_probability(d, load_logits(d->logits, i, d->n)), set1_f(-31.0f));
   return to_int(mul(octaves, set1_f(-kBinsPerOctave)));
 }
 
@@ -121,7 +105,7 @@ static void drop_after(const Draw* d, uint64_t last) {
   const f32x16 floor = set1_f(key_logit(last));
   const int32_t token = key_token(last);
   for (int32_t i = 0; i < d->n; i += 16) {
-    const f32x16 x = load_logits(d, i), w = as_float(load_i(d->weights + i));
+    const f32x16 x = load_logits(d->logits, i, d->n), w = as_float(load_i(d->weights + i));
     const f32x16 not_below = select(lt(x, floor), zero_f(), w);        // ties kept, for tokens up to `token`
     const f32x16 above = select(lt(floor, x), w, zero_f());            // ties dropped, for those after it
     store_i(d->weights + i, as_int(select(first_lanes(token + 1 - i), not_below, above)));
@@ -163,7 +147,7 @@ __attribute__((noinline)) int32_t sample(const float* logits, int32_t n, float t
   const float octaves = 0x1.715476p+0f / temperature;
   Draw d = {logits, n, 0.0f, octaves < 3.0e38f ? octaves : 3.0e38f, (int32_t*)((uint64_t*)scratch + padded),
             (uint64_t*)scratch};
-  d.best = largest_logit(&d);
+  d.best = largest_logit(logits, n);
   if (d.best == kMinusInf) return -1;
   weigh(&d, min_p);
   if (top_k > 0 && top_k < n) keep_best(&d, true, top_k);

@@ -82,7 +82,7 @@ class RecordChecker {
         vector(0, width("x", op.x));
         rows_for(op, 0, op.row_kind, name);
         break;
-      default: refuse(name + ".code, at most", kHead, op.code);
+      default: refuse(name + ".code, at most", (int32_t)kHead, op.code);
     }
     rows(op, name);
   }

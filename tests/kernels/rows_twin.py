@@ -112,11 +112,6 @@ def whole_row(isa: str, logits: np.ndarray) -> tuple:
     return merge_summaries(isa, maxima, sums, best)
 
 
-def log_softmax_at(isa: str, logits: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    with np.errstate(all="ignore"):
-        return logits[ids] - whole_row(isa, logits)[3]
-
-
 def edit_tile(logits: np.ndarray, base: int, mask: np.ndarray | None, edits: np.ndarray):
     out = logits.copy()
     with np.errstate(all="ignore"):

@@ -210,8 +210,6 @@ def sample(
 ) -> int:
     """A token, or -1 if every logit is -inf or NaN."""
 
-def log_softmax_at(isa: str, out: _Floats, logits: _Floats, ids: _Ints) -> None: ...
-
 # ---- what the machine can do (bind/probe.cpp) ----
 
 def read_bandwidth(isa: str, pool: ThreadPool, data: _Bytes, repeats: int) -> float:
