@@ -25,7 +25,7 @@ def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def llm(tiny_path: Path) -> LLM:
-    return LLM(tiny_path, threads=1, context=128, max_waiting=2)
+    return LLM(tiny_path, threads=1, context=128)
 
 
 class SlowEncoder:
@@ -129,7 +129,7 @@ def test_texts_that_are_being_encoded_wait_like_others(
     encoder = SlowEncoder(llm, monkeypatch)
 
     async def story() -> None:
-        async with AsyncEngine(llm) as engine:
+        async with AsyncEngine(llm, max_waiting=2) as engine:
             streams = [engine.stream("abc", SHORT) for _ in range(2)]
             with pytest.raises(OverloadedError, match="2 requests in the queue"):
                 engine.stream([1], SHORT)

@@ -162,11 +162,11 @@ def test_a_request_that_can_never_fit_is_refused_where_it_is_read(tiny_path: Pat
 def test_more_requests_than_may_wait_are_refused_with_the_numbers(
     tiny_path: Path, reference: LLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    llm = LLM(tiny_path, threads=1, max_num_seqs=1, max_waiting=2)
+    llm = LLM(tiny_path, threads=1, max_num_seqs=1)
     gate = Gate(llm, monkeypatch)
 
     async def story() -> None:
-        async with AsyncEngine(llm) as engine:
+        async with AsyncEngine(llm, max_waiting=2) as engine:
             first = engine.stream(PROMPTS[0], GREEDY)
             await gate.arrival()  # one runs
             others = [engine.stream(p, GREEDY) for p in PROMPTS[1:3]]
@@ -190,11 +190,11 @@ def test_more_requests_than_may_wait_are_refused_with_the_numbers(
 def test_prompts_of_the_offline_api_do_not_count_as_waiting(
     tiny_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    llm = LLM(tiny_path, threads=1, max_num_seqs=1, max_waiting=1)
+    llm = LLM(tiny_path, threads=1, max_num_seqs=1)
     gate = Gate(llm, monkeypatch)
 
     async def story() -> None:
-        async with AsyncEngine(llm) as engine:
+        async with AsyncEngine(llm, max_waiting=1) as engine:
             batch = asyncio.create_task(asyncio.to_thread(llm.generate, PROMPTS, GREEDY))
             await gate.arrival()
             answer = asyncio.create_task(engine.generate(PROMPTS[0], GREEDY))

@@ -65,7 +65,7 @@ def test_other_bytes_are_refused(text: object) -> None:
         ({"step_ms": 10**400}, "step_ms=1000"),
         ({"eviction": "fifo"}, "eviction='fifo': expected one of lru, cost"),
         ({"schedule": "lifo"}, "schedule='lifo': expected one of fcfs, longest-prefix"),
-        ({"max_waiting": 0}, "max_waiting=0: expected a whole number from 1"),
+        ({"max_waiting": 4}, "unknown option 'max_waiting'"),
         ({"k_dtype": "f32"}, "unknown option 'k_dtype'"),
         ({"max_num_seq": 3}, "did you mean max_num_seqs"),
         ({"zzz": 3}, "known: context,"),
@@ -88,8 +88,8 @@ def test_numbers_of_numpy_are_taken_and_none_is_the_default() -> None:
     )  # fmt: skip
     assert given == plain
     assert repr(given) == repr(plain)
-    unset = {f.name for f in fields(EngineConfig)} - {"k_dtype", "v_dtype", "step_ms"}
-    assert EngineConfig.parse(dict.fromkeys([*unset, "kv_dtype"])) == EngineConfig()
+    unset = {f.name for f in fields(EngineConfig)} - {"step_ms"}
+    assert EngineConfig.parse(dict.fromkeys(unset)) == EngineConfig()
 
 
 def test_numbers_may_have_no_end() -> None:
@@ -102,6 +102,9 @@ def test_numbers_may_have_no_end() -> None:
 
 def test_kv_dtypes_apart_come_in_any_order() -> None:
     assert parse_kv_dtype("v=f32,k=bf16") == ("bf16", "f32")
+    config = EngineConfig(kv_dtype="v=f32,k=bf16")
+    assert (config.kv_dtype, config.k_dtype, config.v_dtype) == ("k=bf16,v=f32", "bf16", "f32")
+    assert EngineConfig(kv_dtype="k=bf16,v=bf16") == EngineConfig()
 
 
 def test_a_block_size_is_a_whole_number() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import pydoc
 import subprocess
 import sys
 from dataclasses import fields
@@ -14,7 +15,7 @@ import pytest
 
 import octavo
 from octavo import LLM, EngineConfig, errors
-from octavo.config import parse_kv_dtype
+from octavo.options import options_of
 
 SOURCES = Path(octavo.__file__).parents[1]
 
@@ -66,10 +67,7 @@ def test_an_llm_has_the_fields_of_its_configuration_as_keywords() -> None:
     (_, _, *keywords) = inspect.signature(LLM.__init__).parameters.values()
     assert {p.kind for p in keywords} == {inspect.Parameter.KEYWORD_ONLY}
     defaults = {p.name: p.default for p in keywords}
-    dtypes = parse_kv_dtype(defaults.pop("kv_dtype"))
-    config = {f.name: f.default for f in fields(EngineConfig)}
-    assert dtypes == (config.pop("k_dtype"), config.pop("v_dtype"))
-    assert defaults == config
+    assert defaults == {f.name: f.default for f in fields(EngineConfig)}
 
 
 def test_every_keyword_of_an_llm_reaches_its_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +84,7 @@ def test_every_keyword_of_an_llm_reaches_its_configuration(monkeypatch: pytest.M
         "context": 64, "kv_dtype": "k=f32,v=bf16", "kv_memory": 4096, "threads": 3,
         "kv_cache": False, "prefix_cache": False, "kv_idle": 1.5, "eviction": "cost",
         "block_size": 16, "activations": "bf16", "weights": "f32", "max_num_seqs": 2,
-        "max_batch_tokens": 9, "max_waiting": 4, "step_ms": None, "schedule": "longest-prefix",
+        "max_batch_tokens": 9, "step_ms": None, "schedule": "longest-prefix",
         "fuse": False, "profile": True,
     }  # fmt: skip
     with pytest.raises(Loaded) as loaded:
@@ -94,16 +92,17 @@ def test_every_keyword_of_an_llm_reaches_its_configuration(monkeypatch: pytest.M
     assert loaded.value.args == ("m", EngineConfig.parse(options))
     default = EngineConfig()
     for field in fields(EngineConfig):
-        if field.name != "v_dtype":  # the others were all changed
-            config = loaded.value.args[1]
-            assert getattr(config, field.name) != getattr(default, field.name), field.name
+        config = loaded.value.args[1]
+        assert getattr(config, field.name) != getattr(default, field.name), field.name
     with pytest.raises(TypeError, match="unexpected keyword argument 'contxt'"):
         LLM("m", contxt=5)  # type: ignore[call-arg]
 
 
 def test_an_llm_says_what_its_keywords_mean() -> None:
-    for name in list(inspect.signature(LLM).parameters)[1:]:
-        assert name in (LLM.__doc__ or ""), name
+    text = pydoc.render_doc(LLM, renderer=pydoc.plaintext)
+    for each in options_of(EngineConfig):
+        assert f"{each.name}  " in text, each.name
+        assert each.help in text, each.name
 
 
 def test_a_type_checker_finds_what_is_misspelt(tmp_path: Path) -> None:

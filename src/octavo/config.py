@@ -1,86 +1,28 @@
-"""EngineConfig: every choice about running a model, parsed once and frozen."""
+"""EngineConfig: every choice about running a model, parsed once and frozen.
+
+An option is added in its line, and for type checkers in EngineOptions.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, TypedDict
 
-from octavo.errors import UsageError, counted, unknown_option
-from octavo.values import check_flag, check_number, check_whole, is_whole, plain, settle
+from octavo.errors import UsageError, counted
+from octavo.options import check, described, option, parse_options
+from octavo.values import is_whole
 
 KVDtype = Literal["f32", "bf16"]
 Activations = Literal["int8", "bf16"]
+Unpacked = Literal["bf16", "f32"]
+Eviction = Literal["lru", "cost"]
+Schedule = Literal["fcfs", "longest-prefix"]
 KV_DTYPES: tuple[KVDtype, ...] = ("f32", "bf16")
 BLOCK_SIZES = (16, 32, 64)
 _MOST_BYTES = 2**63
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-
-
-@dataclass(frozen=True, slots=True)
-class EngineConfig:
-    """`context` and `kv_memory` are None where the model and the machine decide."""
-
-    context: int | None = None  # tokens
-    k_dtype: KVDtype = "bf16"
-    v_dtype: KVDtype = "bf16"
-    kv_memory: int | None = None  # bytes
-    threads: int | None = None
-    kv_cache: bool = True
-    prefix_cache: bool = True  # without kv_cache there is nothing to share
-    kv_idle: float = 600.0  # seconds after which the memory of kept blocks goes back; inf = never
-    eviction: Literal["lru", "cost"] = "lru"
-    block_size: int = 32
-    activations: Activations | None = None  # rows that meet integer weights; None = int8
-    weights: Literal["bf16", "f32"] | None = None  # None = as the file has them
-    max_num_seqs: int = 64
-    max_batch_tokens: int = 512  # rows of one step, at most
-    max_waiting: int = 1024  # requests that a server lets queue
-    step_ms: float | None = 100.0  # how long a step with a prefill may last; None = no target
-    schedule: Literal["fcfs", "longest-prefix"] = "fcfs"
-    fuse: bool = True
-    profile: bool = False  # per-op counters
-
-    @classmethod
-    def parse(cls, options: Mapping[str, object]) -> EngineConfig:
-        """From options by the names that they have in `LLM`. Unknown names and values out of range
-        are errors that name themselves."""
-        known = [f.name for f in fields(cls) if f.name not in ("k_dtype", "v_dtype")] + ["kv_dtype"]
-        for name in options:
-            if name not in known:
-                raise unknown_option("option", name, known)
-        values = dict(options)
-        kv_dtype = values.pop("kv_dtype", None)
-        if kv_dtype is not None:
-            values["k_dtype"], values["v_dtype"] = parse_kv_dtype(kv_dtype)
-        if values.get("kv_memory") is not None:
-            values["kv_memory"] = parse_bytes("kv_memory", plain(values["kv_memory"]))
-        return cls(**values)  # type: ignore[arg-type]  # __post_init__ checks
-
-    def __post_init__(self) -> None:
-        settle(self)
-        check_whole("context", self.context, 1, 2**24)
-        check_whole("threads", self.threads, 1, 1024)
-        check_whole("max_num_seqs", self.max_num_seqs, 1, 4096)
-        check_whole("max_batch_tokens", self.max_batch_tokens, 1, 8192)
-        check_whole("max_waiting", self.max_waiting, 1, 2**24)
-        for name in ("kv_cache", "prefix_cache", "fuse", "profile"):
-            check_flag(name, getattr(self, name))
-        check_number("kv_idle", self.kv_idle, 0)
-        check_number("step_ms", self.step_ms, 0, above=True)
-        _one_of("eviction", self.eviction, ("lru", "cost"))
-        _one_of("schedule", self.schedule, ("fcfs", "longest-prefix"))
-        _one_of("block_size", self.block_size, BLOCK_SIZES)
-        _one_of("activations", self.activations, ("int8", "bf16"))
-        _one_of("weights", self.weights, ("bf16", "f32"))
-
-
-def check_context(context: int | None, model_context: int) -> None:
-    """Raises UsageError where the model has fewer tokens; None asks for no certain number."""
-    if context is not None and context > model_context:
-        most = counted(model_context, "token")
-        raise UsageError(f"context={context}: the model was trained for at most {most}")
 
 
 def parse_kv_dtype(text: object) -> tuple[KVDtype, KVDtype]:
@@ -92,6 +34,11 @@ def parse_kv_dtype(text: object) -> tuple[KVDtype, KVDtype]:
     raise UsageError(
         f"kv_dtype={text!r}: expected one of {', '.join(KV_DTYPES)}, or k=…,v=… of them"
     )
+
+
+def join_kv_dtype(k: str, v: str) -> str:
+    """One spelling for what `parse_kv_dtype` read."""
+    return k if k == v else f"k={k},v={v}"
 
 
 def split_kv_dtype(text: str) -> tuple[str, str]:
@@ -113,7 +60,116 @@ def parse_bytes(name: str, value: object) -> int:
     return int(size)
 
 
-def _one_of(name: str, value: object, choices: tuple[object, ...]) -> None:
-    alike = [choice for choice in choices if type(choice) is type(value)]
-    if value is not None and value not in alike:
-        raise UsageError(f"{name}={value!r}: expected one of {', '.join(map(str, choices))}")
+@described
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """Every choice about running a model; where one is None the model and the machine decide."""
+
+    context: int | None = option(
+        None, "Longest sequence in tokens; default: what the model and memory allow", 1, 2**24
+    )
+    kv_dtype: str = option(
+        "bf16",
+        f"K and V in the cache: {', '.join(KV_DTYPES)}, or k=…,v=…",
+        parse=lambda _, text: join_kv_dtype(*parse_kv_dtype(text)),
+    )
+    kv_memory: int | None = option(
+        None,
+        "Memory for the cache, such as 4GiB; default: half of what is free beside the weights",
+        parse=parse_bytes,
+    )
+    threads: int | None = option(
+        None, "Threads, at most 4 a core; default: the cores this process may use", 1, 1024
+    )
+    kv_cache: bool = option(True, "Keep K and V; without it all is computed for every token")
+    prefix_cache: bool = option(True, "Reuse K and V of equal beginnings; on by default")
+    kv_idle: float = option(
+        600.0, "Seconds after which unused K and V are given up; default 600, inf = never", 0
+    )
+    eviction: Eviction = option(
+        "lru", "Which are given up first when memory is short: lru, or cost: what is cheap to redo"
+    )
+    block_size: int = option(
+        32, "Tokens in a block of the cache: 16, 32 or 64", choices=BLOCK_SIZES
+    )
+    weights: Unpacked | None = option(
+        None, "Convert weights to bf16 or f32; default: as the file has them"
+    )
+    activations: Activations | None = option(
+        None, "What meets quantised weights: int8, or bf16, exact to 16 bits; default int8"
+    )
+    max_batch_tokens: int = option(512, "Most tokens computed in one step", 1, 8192)
+    step_ms: float | None = option(
+        100.0, "How long a step with a prompt may last; default 100, inf = no limit", 0, above=True
+    )
+    max_num_seqs: int = option(64, "Most answers that grow at once; default 64", 1, 4096)
+    schedule: Schedule = option(
+        "fcfs", "Which request is next: fcfs or longest-prefix, which shares most with the cache"
+    )
+    fuse: bool = option(True, "Run fused ops; without it all ops as the model has them", flag=None)
+    profile: bool = option(False, "Count nanoseconds by op in the records of steps", flag=None)
+
+    @property
+    def k_dtype(self) -> KVDtype:
+        return parse_kv_dtype(self.kv_dtype)[0]
+
+    @property
+    def v_dtype(self) -> KVDtype:
+        return parse_kv_dtype(self.kv_dtype)[1]
+
+    @classmethod
+    def parse(cls, options: Mapping[str, object]) -> EngineConfig:
+        """From options by name. Unknown names and values out of range are errors that name
+        themselves."""
+        return parse_options(cls, "option", options)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+class EngineOptions(TypedDict, total=False):
+    """The same for type checkers, as they may be given."""
+
+    context: int | None
+    kv_dtype: str
+    kv_memory: int | str | None
+    threads: int | None
+    kv_cache: bool
+    prefix_cache: bool
+    kv_idle: float
+    eviction: Eviction
+    block_size: int
+    weights: Unpacked | None
+    activations: Activations | None
+    max_batch_tokens: int
+    step_ms: float | None
+    max_num_seqs: int
+    schedule: Schedule
+    fuse: bool
+    profile: bool
+
+
+@described
+@dataclass(frozen=True, slots=True)
+class ServingConfig:
+    """Choices about many callers of one engine."""
+
+    max_waiting: int = option(
+        1024, "Requests that may wait; beyond them one is refused", 1, 2**24, flag=None
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+class ServingOptions(TypedDict, total=False):
+    """The same for type checkers."""
+
+    max_waiting: int
+
+
+def check_context(context: int | None, model_context: int) -> None:
+    """Raises UsageError where the model has fewer tokens; None asks for no certain number."""
+    if context is not None and context > model_context:
+        most = counted(model_context, "token")
+        raise UsageError(f"context={context}: the model was trained for at most {most}")

@@ -10,30 +10,31 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-from octavo.errors import UsageError
+from octavo.options import check, described, option
 from octavo.records import CacheRecord
 from octavo.sampling_params import Sampling, SamplingParams
-from octavo.values import check_flag, check_whole, settle
 
 FinishReason = Literal["stop", "length", "abort", "deadline", "error"]
 
 
+@described
 @dataclass(frozen=True, slots=True)
 class RequestOptions:
     """What a request asks, beside how its tokens are drawn."""
 
-    priority: int = 0  # lower runs first
-    deadline_ms: int | None = None  # from the queue on; then the request ends with what it has
-    cache_salt: str = ""  # whose tokens these are: equal ones under another salt are never shared
-    begins_turn: bool = False  # after a chat template: the blank of SPM before it is no text
+    priority: int = option(0, "Lower runs first", -(2**31), 2**31 - 1, flag=None)
+    deadline_ms: int | None = option(
+        None, "End after this many milliseconds, with what there is by then", 1, 2**31 - 1
+    )
+    cache_salt: str = option(
+        "", "Whose tokens these are: under another salt equal ones are never shared", flag=None
+    )
+    begins_turn: bool = option(
+        False, "It follows a chat template: the blank of SPM before it is no text", flag=None
+    )
 
     def __post_init__(self) -> None:
-        settle(self)
-        check_whole("priority", self.priority, -(2**31), 2**31 - 1)
-        check_whole("deadline_ms", self.deadline_ms, 1, 2**31 - 1)
-        if not isinstance(self.cache_salt, str):
-            raise UsageError(f"cache_salt={self.cache_salt!r}: expected a string")
-        check_flag("begins_turn", self.begins_turn)
+        check(self)
 
 
 @dataclass(slots=True)

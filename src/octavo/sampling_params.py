@@ -6,9 +6,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
-from octavo.errors import UsageError, unknown_option
-from octavo.values import check_flag, check_number, check_whole, is_list, is_whole, plain, settle
+from octavo.errors import UsageError
+from octavo.options import check, described, option, options_of, parse_options
+from octavo.values import check_whole, is_list, is_whole, plain
 
+_MOST = 2**31 - 1
 _NOT_WITH_BEAMS = (
     *("top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"),
     *("seed", "stop", "logprobs", "prompt_logprobs"),
@@ -36,9 +38,26 @@ class Sampling:
 _PLAIN = Sampling()
 
 
+def _parse_texts(name: str, value: object) -> tuple[str, ...]:
+    found = (value,) if isinstance(value, str) else tuple(value) if is_list(value) else value
+    if not isinstance(found, tuple) or not all(isinstance(text, str) and text for text in found):
+        raise UsageError(f"{name}={found!r}: expected a non-empty string or a list of them")
+    return found
+
+
+def _parse_ids(name: str, value: object) -> tuple[int, ...]:
+    ids = tuple(map(plain, value)) if is_list(value) else None
+    if ids is None or not all(is_whole(each) and each >= 0 for each in ids):
+        raise UsageError(f"{name}={value!r}: expected a list of token ids")
+    return ids  # type: ignore[return-value]  # checked
+
+
+@described
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """None means: `max_tokens` up to the context, `seed` drawn, and from `temperature` to
+    """How a request's tokens are drawn and when it ends.
+
+    None means: `max_tokens` up to the context, `seed` drawn, and from `temperature` to
     `frequency_penalty` what the model's file recommends, else 1.0 and nothing else (`Sampling`).
     What was used is recorded in the output.
 
@@ -48,55 +67,57 @@ class SamplingParams:
     them (score: log-probability / length ** length_penalty) and gives the `n` best.
     """
 
-    max_tokens: int | None = None
-    temperature: float | None = None  # 0 = greedy
-    top_k: int | None = None  # 0 = all
-    top_p: float | None = None  # 1 = all
-    min_p: float | None = None  # 0 = all
-    # over prompt and answer; > 1 discourages, 1 = none   (Keskar et al. 2019)
-    repetition_penalty: float | None = None
-    presence_penalty: float | None = None  # over the answer; 0 = none
-    frequency_penalty: float | None = None  # over the answer; 0 = none
-    seed: int | None = None
-    stop: str | Sequence[str] = ()
-    stop_token_ids: Sequence[int] = ()
-    ignore_eos: bool = False
-    logprobs: int | None = (
-        None  # the drawn token's and this many of the likeliest; 0 = the drawn one's
+    max_tokens: int | None = option(
+        None, "Stop after this many tokens; default: at the end of the context", 0, _MOST
     )
-    prompt_logprobs: int | None = None  # the same of every prompt token but the first
-    n: int = 1
-    beam_width: int | None = None
-    length_penalty: float = 1.0  # > 0 favours long answers   (Wu et al. 2016, without alpha's 5)
-    early_stopping: bool = False  # True: end when `beam_width` answers are complete
+    temperature: float | None = option(
+        None, "0 takes the likeliest token", 0, 100, flag="; default: the makers', else 0.7"
+    )
+    top_k: int | None = option(None, "Draw from this many likeliest tokens; 0 = all", 0, _MOST)
+    top_p: float | None = option(
+        None, "Draw from the likeliest tokens that make up this probability", 0, 1, above=True,
+        flag="; default: the makers', else 0.9",
+    )  # fmt: skip
+    min_p: float | None = option(
+        None, "Leave out tokens below this share of the likeliest one's probability", 0, 1
+    )
+    repetition_penalty: float | None = option(  # Keskar et al. 2019
+        None, "Above 1 discourages tokens of the prompt and the answer", 0, 100, above=True
+    )
+    presence_penalty: float | None = option(
+        None, "Subtracted from the logits of tokens in the answer", -2, 2
+    )
+    frequency_penalty: float | None = option(
+        None, "The same, times how often the token stands there", -2, 2
+    )
+    seed: int | None = option(
+        None, "Makes the draw repeatable; default: drawn, and told in the output", 0, 2**64 - 1,
+        flag=" (--json)",
+    )  # fmt: skip
+    stop: str | Sequence[str] = option(
+        (), "End before this text; it may name a control token", parse=_parse_texts
+    )
+    stop_token_ids: Sequence[int] = option((), "End at this token id", parse=_parse_ids)
+    ignore_eos: bool = option(False, "Go on past the model's end token")
+    logprobs: int | None = option(
+        None, "Give log-probabilities of each token and this many others", 0, 20, flag=" (--json)"
+    )
+    prompt_logprobs: int | None = option(
+        None, "The same of the prompt's tokens; nothing is reused for it", 0, 20
+    )
+    n: int = option(1, "Draw this many answers; they share the prompt", 1, 64)
+    beam_width: int | None = option(
+        None, "Search for the likeliest answers with this many beams; gives the n best", 1, 32
+    )
+    length_penalty: float = option(  # Wu et al. 2016, without alpha's 5
+        1.0, "With beams: above 1 favours long answers, below 1 short ones", -10, 10
+    )
+    early_stopping: bool = option(False, "With beams: end when that many answers are complete")
 
     def __post_init__(self) -> None:
-        settle(self)
-        stops = (self.stop,) if isinstance(self.stop, str) else self.stop
-        object.__setattr__(self, "stop", tuple(stops) if is_list(stops) else stops)
-        ids = self.stop_token_ids
-        object.__setattr__(self, "stop_token_ids", tuple(map(plain, ids)) if is_list(ids) else ids)
-        least = 1 if self.prompt_logprobs is None else 0
-        check_whole("max_tokens", self.max_tokens, least, 2**31 - 1)
-        check_number("temperature", self.temperature, 0.0, 100.0)
-        check_whole("top_k", self.top_k, 0, 2**31 - 1)
-        check_number("top_p", self.top_p, 0.0, 1.0, above=True)
-        check_number("min_p", self.min_p, 0.0, 1.0)
-        check_number("repetition_penalty", self.repetition_penalty, 0.0, 100.0, above=True)
-        check_number("presence_penalty", self.presence_penalty, -2.0, 2.0)
-        check_number("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
-        check_whole("seed", self.seed, 0, 2**64 - 1)
-        check_whole("logprobs", self.logprobs, 0, 20)
-        check_whole("prompt_logprobs", self.prompt_logprobs, 0, 20)
-        check_whole("n", self.n, 1, 64)
-        check_whole("beam_width", self.beam_width, 1, 32)
-        check_number("length_penalty", self.length_penalty, -10.0, 10.0)
-        for name in ("ignore_eos", "early_stopping"):
-            check_flag(name, getattr(self, name))
-        if not is_list(self.stop) or not all(_is_text(s) for s in self.stop):
-            raise UsageError(f"stop={self.stop!r}: expected a non-empty string or a list of them")
-        if not is_list(ids) or not all(is_whole(t) and t >= 0 for t in self.stop_token_ids):
-            raise UsageError(f"stop_token_ids={ids!r}: expected a list of token ids")
+        if self.prompt_logprobs is None and self.max_tokens is not None:
+            check_whole("max_tokens", plain(self.max_tokens), 1, _MOST)
+        check(self)
         self._check_beams()
 
     def _check_beams(self) -> None:
@@ -114,7 +135,7 @@ class SamplingParams:
 
     def _refuse_unless_default(self, name: str, why: str) -> None:
         value = getattr(self, name)
-        default = next(f.default for f in fields(self) if f.name == name)
+        (default,) = (each.default for each in options_of(type(self)) if each.name == name)
         if value not in (default, getattr(_PLAIN, name, default)):
             raise UsageError(f"{name}={value!r}: {why}")
 
@@ -136,12 +157,4 @@ class SamplingParams:
     def parse(cls, options: Mapping[str, object]) -> SamplingParams:
         """From names and values of outside (a request body, a file). An unknown name is an
         error."""
-        known = [f.name for f in fields(cls)]
-        for name in options:
-            if name not in known:
-                raise unknown_option("sampling option", name, known)
-        return cls(**options)  # type: ignore[arg-type]  # __post_init__ checks every type
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and value != ""
+        return parse_options(cls, "sampling option", options)

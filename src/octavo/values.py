@@ -1,7 +1,7 @@
-"""Values that a caller gives: numbers of numpy are taken as Python's own, None as the default.
+"""Values that a caller gives: those of numpy are taken as Python's own, and checked by kind.
 
-Knows no option: the dataclasses that have them `settle`, then check each with its range. None is
-then left only where it is one of the values, so that every check lets it pass.
+An error names the value, says what was expected and what was found. None is a value of no kind.
+Knows no option.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any, TypeGuard
 
 from octavo.errors import UsageError
@@ -21,16 +20,6 @@ def plain(value: object) -> object:
     return value if to_list is None else to_list()
 
 
-def settle(options: Any) -> None:
-    """Make the fields of a dataclass plain, and those that are None their default, unless None is
-    one of their values. For `__post_init__`, also of a frozen one."""
-    for field in fields(options):
-        value = plain(getattr(options, field.name))
-        if value is None and "None" not in str(field.type):
-            value = field.default
-        object.__setattr__(options, field.name, value)
-
-
 def is_list(value: object) -> TypeGuard[Sequence[Any]]:
     """A text is a sequence too, and so are bytes, of numbers that nobody means."""
     is_text = isinstance(value, str | bytes | bytearray | memoryview)
@@ -38,11 +27,17 @@ def is_list(value: object) -> TypeGuard[Sequence[Any]]:
 
 
 def is_whole(value: object) -> TypeGuard[int]:
+    """True and False are whole numbers to Python, and to nobody else."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def check_whole(name: str, value: object, low: int, high: int) -> None:
-    if value is not None and not (is_whole(value) and low <= value <= high):
+def is_number(value: object) -> TypeGuard[float]:
+    """Of whole numbers those that a float holds."""
+    return isinstance(value, float) or (is_whole(value) and value <= sys.float_info.max)
+
+
+def check_whole(name: str, value: object, low: float, high: float) -> None:
+    if not (is_whole(value) and low <= value <= high):
         raise UsageError(f"{name}={value!r}: expected a whole number from {low} to {high}")
 
 
@@ -50,9 +45,7 @@ def check_number(
     name: str, value: object, low: float, high: float = math.inf, *, above: bool = False
 ) -> None:
     """`above`: `low` itself is none of the values."""
-    if value is None:
-        return
-    if not _is_real(value) or not low <= value <= high or (above and value == low):
+    if not is_number(value) or not low <= value <= high or (above and value == low):
         start = f"above {low:g}" if above else f"from {low:g}"
         end = "" if high == math.inf else f" {'and at most' if above else 'to'} {high:g}"
         raise UsageError(f"{name}={value!r}: expected a number {start}{end}")
@@ -63,6 +56,11 @@ def check_flag(name: str, value: object) -> None:
         raise UsageError(f"{name}={value!r}: expected True or False")
 
 
-def _is_real(value: object) -> TypeGuard[float]:
-    """Of whole numbers those that a float holds."""
-    return isinstance(value, float) or (is_whole(value) and value <= sys.float_info.max)
+def check_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise UsageError(f"{name}={value!r}: expected a string")
+
+
+def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    if not any(type(choice) is type(value) and choice == value for choice in choices):
+        raise UsageError(f"{name}={value!r}: expected one of {', '.join(map(str, choices))}")

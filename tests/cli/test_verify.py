@@ -45,7 +45,7 @@ class OtherPages(Tamper):
     """K and V less exact than the reference's."""
 
     def config(self, config: EngineConfig) -> EngineConfig:
-        return replace(config, k_dtype="bf16", v_dtype="bf16")
+        return replace(config, kv_dtype="bf16")
 
 
 def test_a_changed_bit_is_exit_code_1_and_says_where(octavo, tiny, monkeypatch):

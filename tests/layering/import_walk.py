@@ -15,7 +15,7 @@ from pathlib import Path
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
-            *("errors", "values", "interrupts", "config", "atomic_file", "environment"),
+            *("errors", "values", "options", "config", "environment", "interrupts", "atomic_file"),
             *("sampling_params", "request", "batch", "records", "given_text"),
         }
     ),

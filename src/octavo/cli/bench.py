@@ -14,7 +14,7 @@ from octavo.bench.machine import Machine, Probe, cpu_model
 from octavo.bench.rounds import Demand, Round, Summary, measure, summarize
 from octavo.bench.shared_prefix import Turn, Workload, turns
 from octavo.cli.figures import number, pairs, percent, size
-from octavo.cli.flags import ENGINE, KV_BITS, AsJson, Model, with_flags
+from octavo.cli.flags import ENGINE, KV_BITS, AsJson, Model, with_flags, without
 from octavo.cli.loading import open_llm
 from octavo.cli.screen import Screen
 from octavo.errors import UsageError, counted
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from octavo.serving.llm import LLM
 
 # bench says itself how long the sequences are, `kv` and `prefix` also which caches there are.
-FLAGS = tuple(flag for flag in ENGINE if flag.field not in ("context", "kv_cache"))
-CACHE_FLAGS = tuple(flag for flag in FLAGS if flag.field != "prefix_cache")
+FLAGS = without(ENGINE, "context", "kv_cache")
+CACHE_FLAGS = without(FLAGS, "prefix_cache")
 
 # Nobody waits beside these streams, so a step may last as long as its rows take.
 WHOLE_STEPS: dict[str, object] = {"step_ms": None}

@@ -71,7 +71,8 @@ def plan(
     """
     screen = Screen(json)
     check_whole("users", users, 1, _MOST)
-    check_whole("context", context, 1, _MOST)
+    if context is not None:
+        check_whole("context", context, 1, _MOST)
     shape = Shape(layers, hidden, heads, kv_heads, head_dim, ffn, vocab, tied_head, weights_bits)
     _check_most(asdict(shape))
     bits = parse_kv_bits(kv_dtype)

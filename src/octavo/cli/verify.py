@@ -16,7 +16,7 @@ from octavo.config import EngineConfig
 from octavo.verification import Report, ScenarioResult, verify
 
 _FIELDS = ("kv_dtype", "threads", "block_size", "weights", "activations")
-FLAGS = tuple(flag for flag in ENGINE if flag.field in _FIELDS)
+FLAGS = tuple(flag for flag in ENGINE if flag.name in _FIELDS)
 _LINE = "{:<20}  {:>8}  {:>6}  {:<6}  {}"
 
 

@@ -14,16 +14,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from octavo.errors import UsageError
+from octavo.options import options_of
 from octavo.protocol.bodies import BodyError, Fields, read_flag, read_text
 from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
 
-_SAMPLING = (
-    *("temperature", "top_p", "top_k", "min_p", "seed", "n", "stop", "stop_token_ids"),
-    *("repetition_penalty", "presence_penalty", "frequency_penalty", "ignore_eos"),
-    *("beam_width", "length_penalty", "early_stopping"),
-)
-_OPTIONS = ("priority", "deadline_ms", "cache_salt")
+# Each route has its own names for these, and says itself whether a chat template came before.
+_OF_ROUTE = ("max_tokens", "logprobs", "prompt_logprobs", "begins_turn")
+_SAMPLING = tuple(o.name for o in options_of(SamplingParams) if o.name not in _OF_ROUTE)
+_OPTIONS = tuple(o.name for o in options_of(RequestOptions) if o.name not in _OF_ROUTE)
 _STREAM = ("stream", "stream_options")
 
 SHARED_FIELDS = ("model", *_STREAM, "use_beam_search", *_SAMPLING, *_OPTIONS)

@@ -15,10 +15,11 @@ import weakref
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
-from octavo.config import EngineConfig
+from octavo.config import EngineConfig, ServingConfig, ServingOptions
 from octavo.loaded_model import ModelInfo
+from octavo.options import takes
 from octavo.records import StepRecord
 from octavo.request import RequestOptions, RequestOutput, StreamChunk
 from octavo.sampling_params import SamplingParams
@@ -104,11 +105,12 @@ class AsyncEngine:
     readers of all requests that are open, and the engine goes on with the next.
     """
 
-    def __init__(self, llm: LLM) -> None:
+    @takes(ServingConfig)
+    def __init__(self, llm: LLM, **options: Unpack[ServingOptions]) -> None:
         """Raises UsageError if the LLM has an AsyncEngine that is not closed, and KernelError if
-        no thread can be started."""
+        no thread can be started. The options, checked by range:"""
         self._llm = llm
-        self._thread = EngineThread(llm.desk, max_waiting=llm.config.max_waiting)
+        self._thread = EngineThread(llm.desk, max_waiting=ServingConfig(**options).max_waiting)
         weakref.finalize(self, self._thread.forsake)
 
     def stream(

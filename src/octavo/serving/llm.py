@@ -12,15 +12,16 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar, Unpack
 
 import numpy as np
 
 from octavo.batch import FloatArray, Want
-from octavo.config import Activations, EngineConfig
+from octavo.config import EngineConfig, EngineOptions
 from octavo.engine.runner import log_probs
 from octavo.errors import PromptTooLongError, UsageError, counted
 from octavo.loaded_model import ModelInfo, load_model
+from octavo.options import takes
 from octavo.records import StepRecord
 from octavo.request import RequestOptions, RequestOutput, StreamChunk
 from octavo.sampling_params import SamplingParams
@@ -42,62 +43,13 @@ logger = logging.getLogger(__name__)
 
 
 class LLM:
-    """A loaded model. `model` is a library name or a GGUF file; options are checked by range:
+    """A loaded model, which answers prompts."""
 
-    context        longest sequence in tokens; by default the model's, or what kv_memory holds
-    kv_dtype       "bf16" or "f32"; "k=f32,v=bf16" apart
-    kv_memory      budget of the KV pages: bytes, or "512M", "4GiB", refused where there is not
-                   so much beside the weights; by default half of what they leave
-    threads        by default the physical cores that affinity and cgroup allow; at most 4 each
-    kv_cache       False computes the whole sequence again for every token
-    prefix_cache   False shares no blocks between requests; without kv_cache there are none
-    kv_idle        seconds after which memory of blocks that can be found goes back
-    eviction       which of them go first: "lru", or "cost": what is cheap to redo
-    block_size     tokens of a KV block: 16, 32 or 64
-    weights        "bf16" or "f32" unpacks them; by default they stay as the file has them
-    activations    rows that meet integer weights: "int8" (default), or "bf16": exact to 16 bits
-    max_num_seqs, max_batch_tokens   sequences, and rows of a step
-    step_ms        how long a step with a prefill may last; None: as many rows as may be
-    schedule       "fcfs", or "longest-prefix": what shares most with the cache first
-    max_waiting    requests that a server lets queue
-    fuse, profile  False runs the op list unfused; True counts nanoseconds by op in the records
-
-    Raises UsageError, ModelError, OutOfMemoryError.
-    """
-
-    def __init__(
-        self,
-        model: str | Path,
-        *,
-        context: int | None = None,
-        kv_dtype: str = "bf16",
-        kv_memory: int | str | None = None,
-        threads: int | None = None,
-        kv_cache: bool = True,
-        prefix_cache: bool = True,
-        kv_idle: float = 600.0,
-        eviction: Literal["lru", "cost"] = "lru",
-        block_size: int = 32,
-        activations: Activations | None = None,
-        weights: Literal["bf16", "f32"] | None = None,
-        max_num_seqs: int = 64,
-        max_batch_tokens: int = 512,
-        max_waiting: int = 1024,
-        step_ms: float | None = 100.0,
-        schedule: Literal["fcfs", "longest-prefix"] = "fcfs",
-        fuse: bool = True,
-        profile: bool = False,
-    ) -> None:
-        self.config = EngineConfig.parse(
-            {
-                "context": context, "kv_dtype": kv_dtype, "kv_memory": kv_memory,
-                "threads": threads, "kv_cache": kv_cache, "prefix_cache": prefix_cache,
-                "kv_idle": kv_idle, "eviction": eviction, "block_size": block_size,
-                "activations": activations, "weights": weights, "max_num_seqs": max_num_seqs,
-                "max_batch_tokens": max_batch_tokens, "max_waiting": max_waiting,
-                "step_ms": step_ms, "schedule": schedule, "fuse": fuse, "profile": profile,
-            }
-        )  # fmt: skip
+    @takes(EngineConfig)
+    def __init__(self, model: str | Path, **options: Unpack[EngineOptions]) -> None:
+        """`model` is a library name or a GGUF file. Raises UsageError, ModelError,
+        OutOfMemoryError. The options, checked by range:"""
+        self.config = EngineConfig(**options)  # type: ignore[arg-type]  # it reads sizes in text
         loaded = load_model(model, self.config)
         self.info = loaded.info
         self.model_config = loaded.model_config
