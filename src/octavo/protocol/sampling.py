@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from octavo.errors import UsageError
-from octavo.options import options_of
+from octavo.options import options_of, parse_options
 from octavo.protocol.bodies import BodyError, Fields, read_flag, read_text
 from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
@@ -56,7 +56,8 @@ def read_params(
 
 def read_options(fields: Fields) -> RequestOptions:
     with _named_as({}):
-        return RequestOptions(**{name: fields[name] for name in _OPTIONS if name in fields})  # type: ignore[arg-type]  # it checks
+        asked = {name: fields[name] for name in _OPTIONS if name in fields}
+        return parse_options(RequestOptions, "option", asked)
 
 
 def read_streaming(fields: Fields) -> Streaming:

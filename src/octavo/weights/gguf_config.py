@@ -15,6 +15,7 @@ import numpy as np
 from octavo.errors import ModelFormatError, UnsupportedModelError
 from octavo.model.config import ModelConfig
 from octavo.model.registry import why_unsupported
+from octavo.values import is_number, is_whole
 from octavo.weights.gguf_header import MetadataValue, TensorInfo
 from octavo.weights.gguf_keys import one_value, refusal, shown
 
@@ -117,13 +118,13 @@ class _Keys:
             value = int(value.max())
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if not isinstance(value, int) or isinstance(value, bool):
+        if not is_whole(value):
             raise self._wrong(key, "a whole number")
         return value
 
     def real(self, key: str, default: float | None = None) -> float:
         value = self._value(key, default)
-        if not isinstance(value, int | float) or isinstance(value, bool):
+        if not is_number(value):
             raise self._wrong(key, "a number")
         return float(value)
 

@@ -16,6 +16,7 @@ from typing import Any, Never
 import numpy as np
 
 from octavo.errors import ModelFormatError, UnsupportedModelError
+from octavo.values import is_whole
 from octavo.weights.ggml_type import GGMLType, type_name
 
 MetadataValue = bool | int | float | str | list[str] | np.ndarray[Any, np.dtype[Any]]
@@ -207,7 +208,7 @@ def _refuse_split(metadata: dict[str, MetadataValue], source: str) -> None:
 
 def _alignment(cursor: _Cursor, metadata: dict[str, MetadataValue]) -> int:
     value = metadata.get("general.alignment", 32)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 8 or value % 8:
+    if not is_whole(value) or value < 8 or value % 8:
         cursor.fail("metadata 'general.alignment'", f"a multiple of 8, found {value!r}")
     return value
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from octavo.errors import ModelFormatError, UnsupportedModelError, counted
 from octavo.tokenizer.spec import TokenizerSpec, TokenType
+from octavo.values import is_whole
 from octavo.weights.gguf_header import MetadataValue
 from octavo.weights.gguf_keys import shown
 
@@ -139,7 +140,7 @@ def _id(metadata: Metadata, name: str, size: int, default: int | None, note: Not
         return default
     value = metadata[key]
     whole = int(value) if isinstance(value, float) and value.is_integer() else value
-    if isinstance(whole, int) and not isinstance(whole, bool) and 0 <= whole < size:
+    if is_whole(whole) and 0 <= whole < size:
         return whole
     instead = "it is left out" if default is None else f"{default} is used"
     tokens = counted(size, "token")
