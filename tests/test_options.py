@@ -27,6 +27,7 @@ from octavo.options import (
     takes,
 )
 from octavo.protocol.completions import parse_completion
+from tests.option_values import other_value
 
 OWNERS = (EngineConfig, ServingConfig, SamplingParams, RequestOptions)
 ALL = [pytest.param(o, each, id=each.name) for o in OWNERS for each in options_of(o)]
@@ -145,21 +146,6 @@ def test_every_option_refuses_what_it_does_not_take(owner: type, each: Option) -
     for value in wrong_values(each):
         with pytest.raises(UsageError, match=rf"^{each.name}=.*: expected "):
             owner(**{**WITH.get(each.name, {}), each.name: value})
-
-
-def other_value(each: Option) -> Any:
-    """One that it takes, which is not its default."""
-    known: dict[str, Any] = {
-        "kv_dtype": "f32", "kv_memory": 4096, "cache_salt": "mine", "stop": ("a", "b"),
-        "stop_token_ids": (3, 5),
-    }  # fmt: skip
-    if each.name in known:
-        return known[each.name]
-    if each.choices:
-        return next(choice for choice in each.choices if choice != each.default)
-    if each.kind is bool:
-        return not each.default
-    return next(n for n in (2, 1, 0.5) if n != each.default and each.low <= n <= each.high)
 
 
 @every_option

@@ -16,6 +16,7 @@ import pytest
 import octavo
 from octavo import LLM, EngineConfig, errors
 from octavo.options import options_of
+from tests.option_values import other_value
 
 SOURCES = Path(octavo.__file__).parents[1]
 
@@ -80,15 +81,9 @@ def test_every_keyword_of_an_llm_reaches_its_configuration(monkeypatch: pytest.M
         raise Loaded(model, config)
 
     monkeypatch.setattr("octavo.serving.llm.load_model", refuse)
-    options = {
-        "context": 64, "kv_dtype": "k=f32,v=bf16", "kv_memory": 4096, "threads": 3,
-        "kv_cache": False, "prefix_cache": False, "kv_idle": 1.5, "eviction": "cost",
-        "block_size": 16, "activations": "bf16", "weights": "f32", "max_num_seqs": 2,
-        "max_batch_tokens": 9, "step_ms": None, "schedule": "longest-prefix",
-        "fuse": False, "profile": True,
-    }  # fmt: skip
+    options = {each.name: other_value(each) for each in options_of(EngineConfig)}
     with pytest.raises(Loaded) as loaded:
-        LLM("m", **options)  # type: ignore[arg-type]
+        LLM("m", **options)
     assert loaded.value.args == ("m", EngineConfig.parse(options))
     default = EngineConfig()
     for field in fields(EngineConfig):
