@@ -111,7 +111,7 @@ def test_every_option_says_what_it_is_for(owner: type, each: Option) -> None:
     assert re.fullmatch(r"\S.{6,}[^.\s]", each.help), each.help
     for choice in each.choices:
         assert str(choice) in each.help
-    told = re.search(r"default (\w+)", each.help)
+    told = re.search(r"default ([\w.]*\w)", each.help)
     if told is not None and each.default is not None:
         assert told[1] == f"{each.default:g}"
 
