@@ -105,14 +105,21 @@ def with_flags(
 
 
 def _parameter(flag: Option) -> inspect.Parameter:
-    is_switch = flag.kind is bool and not _has_no(flag)
-    kind = _typed_kind(flag)
+    """What typer makes the flag of. One that is on by default is also there as --no-…; where an
+    option parses what it is given, a text is typed."""
+    name, has_no = _flag_name(flag), flag.default is True
+    kind: Any = flag.kind if flag.parse is None else str
+    said = f"{flag.help}{flag.flag}"
+    if flag.item is not None:
+        kind = list[flag.item]  # type: ignore[name-defined]  # a value, for typer
+        said += f"{_ESCAPES_HELP if flag.item is str else ''}; may be given again"
     option = typer.Option(
-        f"{_flag_name(flag)}/--no-{_flag_name(flag)[2:]}" if _has_no(flag) else _flag_name(flag),
+        f"{name}/--no-{name[2:]}" if has_no else name,
         metavar=_METAVARS.get(flag.item or kind),
-        help=_help(flag),
+        help=f"{said}.",
         show_default=False,
     )
+    is_switch = kind is bool and not has_no
     return inspect.Parameter(
         flag.name,
         inspect.Parameter.KEYWORD_ONLY,
@@ -125,34 +132,15 @@ def _flag_name(flag: Option) -> str:
     return f"--{flag.name.replace('_', '-')}"
 
 
-def _has_no(flag: Option) -> bool:
-    """Whether it is a switch that is also there as --no-…, since it is on by default."""
-    return flag.default is True
-
-
-def _typed_kind(flag: Option) -> Any:
-    """What is typed: a text where the option reads one."""
-    if flag.item is not None:
-        return list[flag.item]  # type: ignore[name-defined]  # a value, for typer
-    return flag.kind if flag.parse is None else str
-
-
-def _help(flag: Option) -> str:
-    escapes = _ESCAPES_HELP if flag.item is str else ""
-    again = "; may be given again" if flag.item is not None else ""
-    return f"{flag.help}{flag.flag}{escapes}{again}."
-
-
 def _given(flags: tuple[Option, ...], values: dict[str, Any]) -> dict[str, Any]:
     """Take the flags out of `values`; those that were not given are left out."""
-    taken = [(flag, values.pop(flag.name)) for flag in flags]
-    return {
-        flag.name: _as_said(flag, value)
-        for flag, value in taken
-        if not (
-            value is None or value == [] or (value is False and not _has_no(flag))
-        )  # 0 is given
-    }
+    found = {}
+    for flag in flags:
+        value = values.pop(flag.name)
+        is_off = value is False and flag.default is not True
+        if value is not None and value != [] and not is_off:  # 0 is given
+            found[flag.name] = _as_said(flag, value)
+    return found
 
 
 def _check_engine(given: dict[str, Any]) -> None:
