@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.figure import Figure
-from octavo.bench.simulate import TRACE_BLOCK, Simulation, TraceRequest, read_trace, simulate
+from octavo.planning.simulate import TRACE_BLOCK, Simulation, TraceRequest, read_trace, simulate
 
 # Hit rate of LRU by blocks (None: no limit), by a script of 20 lines that knows no engine.
 # Rounded there to four digits and then to three: 0.08753 stands as 0.087.

@@ -50,7 +50,7 @@ def test_the_weights_have_to_fit_as_they_will_lie_in_memory(
     path = write_tiny_model(tmp_path / "tiny.gguf")
     config = EngineConfig.parse({"threads": 1, "weights": weights})
     numbers = sum(math.prod(spec.shape) for spec in open_model(path)[1].weights().values())
-    monkeypatch.setattr("octavo.engine.memory.available_memory", lambda: 1000)
+    monkeypatch.setattr("octavo.loaded_model.available_memory", lambda: 1000)
     with pytest.raises(OutOfMemoryError, match=rf"weights take {size * numbers:,} bytes, .* 1,000"):
         load_model(path, config)
 

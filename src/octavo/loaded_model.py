@@ -14,8 +14,7 @@ from pathlib import Path
 
 from octavo.config import EngineConfig
 from octavo.engine.engine import Engine, EngineLimits
-from octavo.engine.memory import MemoryPlan, plan_memory
-from octavo.engine.runner import Runner
+from octavo.engine.runner import Runner, kv_layout
 from octavo.engine.scheduler import Scheduler
 from octavo.engine.step_budget import StepBudget
 from octavo.environment import find_home, home
@@ -28,6 +27,8 @@ from octavo.kv_cache.manager import KVCacheManager
 from octavo.kv_cache.names import Namespace
 from octavo.kv_cache.prefix_index import PrefixIndex
 from octavo.model.config import ModelConfig
+from octavo.planning.available_memory import available_memory
+from octavo.planning.memory import KVPages, MemoryPlan, kv_pages, plan_memory
 from octavo.program.cost import kv_bytes_per_token, uniform_weights
 from octavo.program.ops import Program
 from octavo.sampling_params import Sampling
@@ -102,7 +103,10 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
     cache_dir = None if folder is None else folder / "tokenizers"
     tokenizer = Tokenizer.from_spec(header.tokenizer_spec(), cache_dir=cache_dir)
     weight_bytes = _weight_bytes(header, program, config)
-    plan = plan_memory(config, program, header.config.context, weight_bytes=weight_bytes)
+    plan = plan_memory(
+        config, _pages(program, config), header.config.context,
+        weight_bytes=weight_bytes, available=available_memory(),
+    )  # fmt: skip
     pool = thread_pool(config.threads)
     weights = load_weights(header, program.weights(), pool, expand=config.weights)
     # Without a cache a whole sequence is computed in one step.
@@ -185,6 +189,16 @@ def _home_for_caches() -> Path | None:
     except HomeError as error:
         logger.warning("%s; until then the model is prepared anew at every start", error)
         return None
+
+
+def _pages(program: Program, config: EngineConfig) -> KVPages:
+    """The pages as they are planned, held against what the kernels make of them. Raises
+    UnsupportedModelError for heads that no kernel runs."""
+    layouts = [kv_layout(program, group, config) for group in range(len(program.groups))]
+    k_bits, v_bits = _BITS[config.k_dtype], _BITS[config.v_dtype]
+    pages = kv_pages(program, config.block_size, k_bits, v_bits)
+    assert pages.group_block_bytes == tuple(layout.block_stride for layout in layouts)
+    return pages
 
 
 def _weight_bytes(header: ModelHeader, program: Program, config: EngineConfig) -> int:

@@ -17,7 +17,7 @@ from benchmarks.hit_rates import at_once, in_series
 from benchmarks.ideal_prefix import ComputedBefore, reusable
 from benchmarks.modelless import distinct_prompt
 from benchmarks.prompts import ByteEncoder, Exchange, dialogue, find_encoder
-from octavo.bench.simulate import TraceRequest, simulate
+from octavo.planning.simulate import TraceRequest, simulate
 
 # ---- waste
 

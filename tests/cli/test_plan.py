@@ -61,9 +61,10 @@ def test_memory_that_suffices_tells_how_many_users_fit(octavo):
     weights, process, user = 6_738_415_616 * 2, 150_000_000, 2**29
     assert result.json["fits"] is True
     assert result.json["users_that_fit"] == (2**34 - weights - process) // user == 6
-    assert result.json["context_that_fits"] == (2**34 - weights - process) // (4 * 2**19) == 1694
+    blocks = (2**34 - weights - process) // (4 * 32 * 2**19)
+    assert result.json["context_that_fits"] == 32 * blocks == 1664
     assert result.err.splitlines()[-1] == (
-        "fits into 16 GiB: it holds 6 users of 1,024 tokens, or 1,694 tokens for each of 4"
+        "fits into 16 GiB: it holds 6 users of 1,024 tokens, or 1,664 tokens for each of 4"
     )
 
 
@@ -72,14 +73,14 @@ def test_memory_that_is_short_tells_by_how_much(octavo):
     assert result.code == 1
     assert result.out.splitlines()[-1] == (
         "does not fit: 28.7 GiB more than 16 GiB; "
-        "it holds 6 users of 1,024 tokens, or 105 tokens for each of 64"
+        "it holds 6 users of 1,024 tokens, or 96 tokens for each of 64"
     )
 
 
 def test_weights_that_do_not_fit_leave_nothing_to_share(octavo):
     alone = octavo("plan", *LLAMA_7B, "--context", "5000", "--memory", "14G")
     assert alone.out.splitlines()[-1].endswith(
-        "; it holds 0 users of 5,000 tokens, or 2,680 tokens for 1 user"
+        "; it holds 0 users of 5,000 tokens, or 2,656 tokens for 1 user"
     )
     result = octavo("plan", *LLAMA_7B, "--memory", "8G", "--json")
     assert (result.json["fits"], result.json["users_that_fit"]) == (False, 0)
@@ -113,7 +114,7 @@ def test_a_model_is_planned_from_its_file(octavo, tiny):
     assert (
         found["kv_bytes_per_token"] == 2 * 2 * 16 * 2 * 2
     )  # layers, KV heads, dims, K and V, bf16
-    assert found["kv_bytes"] == 3 * 100 * 256
+    assert found["kv_bytes"] == 3 * 128 * 256  # four whole blocks each
     assert found["weight_bytes"] == 4 * (258 * 64 + 5 * 64 + 2 * 64 * (64 + 2 * 32 + 64 + 3 * 96))
 
 

@@ -39,17 +39,21 @@ def write_tiny_model(
     template: str | None = TEMPLATE,
     name: str = "Tiny",
     more: Sequence[bytes] = (),
+    layers: int = LAYERS,
+    kv_heads: int = KV_HEADS,
 ) -> Path:
     """The same bytes every time. `more` are metadata entries, each in place of one of its key."""
     random = np.random.default_rng(7)
     entries, data = [], b""
-    for key, shape in _shapes().items():
+    for key, shape in _shapes(layers, kv_heads).items():
         scale = 1.0 if len(shape) == 1 else shape[1] ** -0.5
         values = np.ones(shape) if len(shape) == 1 else random.normal(0, scale, shape)
         entries.append(tensor_entry(key, shape[::-1], 0, len(data)))
         raw = values.astype("<f4").tobytes()
         data += raw + b"\0" * (-len(raw) % 32)
-    metadata = {_key(e): e for e in (*_metadata(name), *_tokenizer(template), *more)}
+    metadata = {
+        _key(e): e for e in (*_metadata(name, layers, kv_heads), *_tokenizer(template), *more)
+    }
     path.write_bytes(gguf(list(metadata.values()), entries, data))
     return path
 
@@ -75,10 +79,10 @@ def _key(metadata_entry: bytes) -> bytes:
     return metadata_entry[8 : 8 + size]
 
 
-def _shapes() -> dict[str, tuple[int, ...]]:
-    q, kv = HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM
+def _shapes(layers: int, kv_heads: int) -> dict[str, tuple[int, ...]]:
+    q, kv = HEADS * HEAD_DIM, kv_heads * HEAD_DIM
     shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (VOCAB, HIDDEN)}
-    for i in range(LAYERS):
+    for i in range(layers):
         shapes |= {
             f"blk.{i}.attn_norm.weight": (HIDDEN,),
             f"blk.{i}.attn_q.weight": (q, HIDDEN),
@@ -93,10 +97,10 @@ def _shapes() -> dict[str, tuple[int, ...]]:
     return {**shapes, "output_norm.weight": (HIDDEN,)}
 
 
-def _metadata(name: str) -> list[bytes]:
+def _metadata(name: str, layers: int, kv_heads: int) -> list[bytes]:
     whole = {
-        "block_count": LAYERS, "embedding_length": HIDDEN, "feed_forward_length": FFN,
-        "attention.head_count": HEADS, "attention.head_count_kv": KV_HEADS,
+        "block_count": layers, "embedding_length": HIDDEN, "feed_forward_length": FFN,
+        "attention.head_count": HEADS, "attention.head_count_kv": kv_heads,
         "context_length": CONTEXT, "rope.dimension_count": HEAD_DIM,
     }  # fmt: skip
     return [

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 
 from octavo.config import EngineConfig
 from octavo.engine.engine import Engine, EngineLimits
-from octavo.engine.memory import MemoryPlan
 from octavo.kernels import native
 from octavo.kv_cache.names import Namespace
 from octavo.loaded_model import make_engine
+from octavo.planning.memory import KVPages, MemoryPlan
 from octavo.request import Request, RequestOptions
 from octavo.sampling_params import SamplingParams
 from tests.tiny import TinyModel, make_runner
@@ -32,7 +32,8 @@ def tiny_engine(
     config = EngineConfig.parse(options)
     context = config.context or num_blocks * config.block_size
     runner = make_runner(model, pool, num_blocks=num_blocks, max_rows=max_rows, **options)
-    plan = MemoryPlan(context, num_blocks, runner.block_bytes)
+    pages = KVPages(config.block_size, tuple(each.block_stride for each in runner.layouts))
+    plan = MemoryPlan(context, num_blocks * pages.block_bytes, pages)
     limits = EngineLimits(plan.context, frozenset(eos_ids), kv_idle=config.kv_idle)
     return make_engine(
         runner, model.program, config, plan, limits, NAMESPACE, weight_bytes=1e6, clock=clock

@@ -21,7 +21,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     ),
     frozenset({"program", "kernels", "tokenizer", "kv_cache"}),
     frozenset({"weights", "model", "protocol"}),
-    frozenset({"engine"}),
+    frozenset({"engine", "planning"}),
     frozenset({"loaded_model"}),
     frozenset({"serving"}),
     frozenset({"batch_job", "verification"}),
@@ -47,9 +47,14 @@ RULES: tuple[tuple[str, tuple[str, ...], str], ...] = (
         ("numpy", "tokenizers", "octavo.tokenizer", "octavo.kernels"),
         "the scheduler sees no text and no arrays",
     ),
+    ("octavo.planning", ("octavo.engine", "octavo.kernels", "numpy"), "a plan is only told"),
     ("octavo.engine", HTTP, "the engine knows no HTTP"),
     ("octavo.server", BELOW_THE_DOOR, "the server's only door is async_engine"),
-    ("octavo.lens", (*BELOW_THE_DOOR, "octavo.serving"), "the lens reads only HTTP JSON"),
+    (
+        "octavo.lens",
+        (*BELOW_THE_DOOR, "octavo.serving", "octavo.planning"),
+        "the lens reads only HTTP JSON",
+    ),
 )
 
 

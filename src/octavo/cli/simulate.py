@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-from octavo.bench.simulate import POLICIES, TRACE_BLOCK, Simulation, read_trace, simulate
 from octavo.cli.figures import columns, number
 from octavo.cli.flags import AsJson
 from octavo.cli.screen import Screen
 from octavo.errors import UsageError, counted, unknown_option
+from octavo.planning.simulate import POLICIES, TRACE_BLOCK, Simulation, read_trace, simulate
 
 Trace = Annotated[
     Path,
@@ -64,7 +64,7 @@ def simulate_trace(
             "trace": str(trace),
             "requests": len(requests),
             "block_tokens": TRACE_BLOCK,
-            "runs": [_run(each) for row in rows for each in row],
+            "runs": [each.to_dict() for row in rows for each in row],
         }
     )
 
@@ -87,16 +87,3 @@ def _table(rows: Sequence[Sequence[Simulation]]) -> str:
 def _gain(lru: Simulation, other: Simulation) -> str:
     """Hits more than LRU's, of LRU's; nothing to say where LRU has none."""
     return f"{100 * (other.hit_tokens / lru.hit_tokens - 1):+.1f} %" if lru.hit_tokens else "-"
-
-
-def _run(each: Simulation) -> dict[str, object]:
-    return {
-        "policy": each.policy,
-        "blocks": each.num_blocks,
-        "hit_tokens": each.hit_tokens,
-        "input_tokens": each.input_tokens,
-        "hit_rate": each.hit_rate,
-        "evictions": each.evictions,
-        "block_operations": each.block_operations,
-        "us_per_block_operation": each.us_per_block_operation,
-    }

@@ -113,8 +113,13 @@ def uniform_weights(program: Program, bits: float) -> dict[str, float]:
 
 def kv_bytes_per_token(program: Program, k_bits: float, v_bits: float) -> float:
     """Bytes that one token keeps in the pages of all layers."""
+    return sum(kv_bytes_by_group(program, k_bits, v_bits))
+
+
+def kv_bytes_by_group(program: Program, k_bits: float, v_bits: float) -> list[float]:
+    """Those of each layer group."""
     groups = zip(program.groups, program.layers_of_group, strict=True)
-    return sum(layers * _kv_bytes(spec, k_bits, v_bits) for spec, layers in groups)
+    return [layers * _kv_bytes(spec, k_bits, v_bits) for spec, layers in groups]
 
 
 def cost(

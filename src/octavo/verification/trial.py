@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 from octavo.config import EngineConfig
 from octavo.engine.engine import EngineLimits
-from octavo.engine.memory import MemoryPlan
 from octavo.interrupts import is_interrupt
 from octavo.kernels import native
 from octavo.kv_cache.names import Namespace
 from octavo.loaded_model import make_engine
+from octavo.planning.memory import KVPages, MemoryPlan
 from octavo.program.ops import Program
 from octavo.request import Request, RequestOptions
 from octavo.sampling_params import SamplingParams
@@ -72,7 +72,8 @@ class Trial:
             max_rows=max_rows,
         )  # fmt: skip
         # A plan for one branch as long as the pool: nothing is pinned, all blocks are for use.
-        plan = MemoryPlan(num_blocks * config.block_size, num_blocks, self.runner.block_bytes)
+        pages = KVPages(config.block_size, tuple(each.block_stride for each in self.runner.layouts))
+        plan = MemoryPlan(num_blocks * config.block_size, num_blocks * pages.block_bytes, pages)
         self._engine = make_engine(
             self.runner, subject.program, config, plan,
             EngineLimits(subject.context, frozenset()),

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from octavo.bench.simulate import TraceRequest, read_trace, simulate
 from octavo.errors import TraceError, UsageError
+from octavo.planning.simulate import TraceRequest, read_trace, simulate
 
 # (input_length, hash_ids). Two prompts share blocks 0 and 1; the second has 88 tokens in block 5.
 SHARED = [(1536, [0, 1, 2]), (1624, [0, 1, 4, 5]), (1536, [0, 1, 2])]

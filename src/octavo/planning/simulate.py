@@ -56,6 +56,18 @@ class Simulation:
     def us_per_block_operation(self) -> float:
         return 1e6 * self.seconds / self.block_operations
 
+    def to_dict(self) -> dict[str, object]:
+        return {
+            "policy": self.policy,
+            "blocks": self.num_blocks,
+            "hit_tokens": self.hit_tokens,
+            "input_tokens": self.input_tokens,
+            "hit_rate": self.hit_rate,
+            "evictions": self.evictions,
+            "block_operations": self.block_operations,
+            "us_per_block_operation": self.us_per_block_operation,
+        }
+
 
 def read_trace(path: Path) -> list[TraceRequest]:
     """All requests of a trace; TraceError names the first line that is none."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from octavo.engine.available_memory import available_memory
+from octavo.planning.available_memory import available_memory
 
 MIB = 2**20
 FREE = 20_000 * MIB
@@ -166,7 +166,7 @@ def test_without_proc_the_system_is_asked_for_its_free_pages(tmp_path: Path) -> 
 def test_ulimit_v_is_seen_by_the_process_that_has_it() -> None:
     script = (
         "import resource\n"
-        "from octavo.engine.available_memory import available_memory, _numbers, Path\n"
+        "from octavo.planning.available_memory import available_memory, _numbers, Path\n"
         "size = _numbers(Path('/proc/self/status'))['VmSize'] * 1024\n"
         "resource.setrlimit(resource.RLIMIT_AS, (size + (64 << 20), resource.RLIM_INFINITY))\n"
         "print(available_memory())\n"

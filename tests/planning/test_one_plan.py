@@ -1,0 +1,88 @@
+"""What `octavo plan` says is what the engine takes, down to the byte, and what the kernels lay out.
+
+The model is one whose block is no whole number of pages: 6,144 bytes of K and V in 8,192.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from octavo import LLM, OutOfMemoryError, SamplingParams
+from octavo.cli.app import run
+from octavo.config import EngineConfig
+from octavo.engine.runner import kv_layout
+from octavo.model import llama
+from octavo.planning.memory import kv_pages
+from octavo.planning.plan import PROCESS_BYTES
+from tests.cli.tiny_model import write_tiny_model
+from tests.program.test_native_groups import two_groups
+from tests.tiny import TINY
+
+BLOCK = 8192
+
+Plan = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("odd") / "odd.gguf"
+    return str(write_tiny_model(path, layers=3, kv_heads=1))
+
+
+@pytest.fixture
+def plan(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Plan:
+    """`octavo plan` of it, as JSON."""
+    monkeypatch.setenv("OCTAVO_HOME", str(tmp_path))
+
+    def call(*flags: object) -> dict[str, Any]:
+        run(["plan", model, *map(str, flags), "--json"])
+        found: dict[str, Any] = json.loads(capfd.readouterr().out)
+        return found
+
+    return call
+
+
+@pytest.mark.parametrize(("context", "blocks"), [(2, 1), (32, 1), (33, 2), (100, 4), (128, 4)])
+def test_a_context_needs_the_bytes_that_the_plan_says_and_not_one_less(
+    model: str, plan: Plan, context: int, blocks: int
+) -> None:
+    found = plan("--context", context)
+    assert found["kv_bytes_per_token"] * 32 == 6144
+    assert found["kv_bytes_per_user"] == found["kv_bytes"] == blocks * BLOCK
+    llm = LLM(model, threads=1, context=context, kv_memory=blocks * BLOCK)
+    assert (llm.info.kv_blocks, llm.info.block_bytes) == (blocks, BLOCK)
+    (answer,) = llm.generate([[7] * (context - 1)], SamplingParams(max_tokens=1))
+    assert answer.outputs[0].finish_reason == "length"
+    with pytest.raises(OutOfMemoryError, match=f"{blocks * BLOCK:,} bytes"):
+        LLM(model, threads=1, context=context, kv_memory=blocks * BLOCK - 1)
+
+
+@pytest.mark.parametrize("budget", [BLOCK, 2 * BLOCK - 1, 2 * BLOCK, 3 * BLOCK + 6144, 9 * BLOCK])
+def test_a_memory_holds_the_context_that_the_plan_says(model: str, plan: Plan, budget: int) -> None:
+    memory = plan()["weight_bytes"] + PROCESS_BYTES + budget
+    found = plan("--context", 40, "--memory", int(memory))
+    info = LLM(model, threads=1, kv_memory=budget).info
+    assert info.context == found["context_that_fits"]
+    assert info.kv_blocks // 2 == found["users_that_fit"]  # 40 tokens are in two blocks
+    assert found["fits"] == (budget >= 2 * BLOCK)
+
+
+@pytest.mark.parametrize("block_size", [16, 32, 64])
+@pytest.mark.parametrize("kv_dtype", ["bf16", "f32", "k=f32,v=bf16", "k=bf16,v=f32"])
+def test_pages_are_planned_as_the_kernels_lay_them_out(kv_dtype: str, block_size: int) -> None:
+    config = EngineConfig.parse({"kv_dtype": kv_dtype, "block_size": block_size})
+    bits = [{"f32": 32, "bf16": 16}[each] for each in (config.k_dtype, config.v_dtype)]
+    shapes = [(layers, heads) for layers in (1, 2, 3, 5) for heads in (1, 2, 3)]
+    models = [replace(TINY, num_layers=n, heads=h, kv_heads=h, head_dim=48) for n, h in shapes]
+    for program in (*map(llama.build, models), two_groups()):
+        layouts = [kv_layout(program, group, config) for group in range(len(program.groups))]
+        pages = kv_pages(program, block_size, *bits)
+        assert pages.group_block_bytes == tuple(layout.block_stride for layout in layouts)
