@@ -25,6 +25,9 @@ enum WeightFormat : int32_t {
   F32 = 9,   // [K][16 rows] float                                                               64 B / 1 k
 };
 
+constexpr int32_t kPanelRows = 16;     // rows of a matrix that are packed together
+constexpr int32_t kGroupColumns = 32;  // columns that share one scale: the least part of a row that is packed alone
+
 struct Weight {          // a packed matrix; rows above N and columns above K are zero
   const uint8_t* data;   // 64-byte aligned
   int64_t panel_stride;  // bytes
@@ -47,6 +50,7 @@ enum ActKind : int32_t {
                 //   same pairs, the first in the low half. Elsewhere row k is x[k] as float.
                 //   Rows 32, 33, 34: float sums of all 32 values, of the first 16 and of the last 16; NaN if not finite.
 };
+constexpr const char* kActKindNames[] = {"A32", "ABF16", "AF32", "ABF16X2"};
 constexpr int kMaxTile = 6;
 
 struct Acts {

@@ -5,6 +5,7 @@
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -49,18 +50,16 @@ struct PackedRows {
 };
 
 int32_t kind_named(const std::string& name) {
-  if (name == "A32") return A32;
-  if (name == "ABF16") return ABF16;
-  if (name == "ABF16X2") return ABF16X2;
-  expect(name == "AF32", "kind", "A32, ABF16, ABF16X2 or AF32", name);
-  return AF32;
+  const auto* const found = std::find(std::begin(kActKindNames), std::end(kActKindNames), name);
+  expect(found != std::end(kActKindNames), "kind", "A32, ABF16, AF32 or ABF16X2", name);
+  return (int32_t)(found - kActKindNames);
 }
 
 // The rows a weight is multiplied with: its own kind, or for integer formats ABF16X2 on request.
 int32_t kind_for(const Weight& w, const std::optional<std::string>& rows) {
   const int32_t own = act_kind_of(w.format);
   if (!rows) return own;
-  const char* const own_name = own == A32 ? "A32" : own == ABF16 ? "ABF16" : "AF32";
+  const char* const own_name = kActKindNames[own];
   expect(*rows == own_name || (own == A32 && *rows == "ABF16X2"), "rows",
          own == A32 ? "A32 or ABF16X2" : std::string(own_name) + " for " + format_name(w.format), *rows);
   return kind_named(*rows);

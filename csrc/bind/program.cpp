@@ -1,6 +1,7 @@
 // Python's view of the native interpreter: arrays in, checks (program/checks.h, program/step.h), run without the GIL.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
@@ -13,6 +14,7 @@
 #include "bind/bindings.h"
 #include "pack/pack.h"
 #include "program/checks.h"
+#include "program/row_ops.h"
 
 namespace octavo {
 namespace {
@@ -20,14 +22,16 @@ namespace {
 template <class T, int N>
 using Const = Array<const T, N>;
 
+using RopeArrays = std::vector<std::pair<Const<float, 2>, Const<float, 2>>>;  // cos and sin, (context, half)
+
 constexpr int32_t kMaxWidth = 1 << 24, kMaxRows = 1 << 24;  // sizes of buffers stay inside an int64
 
 class PyProgram {
  public:
   PyProgram(const std::string& isa, ThreadPool& pool, Const<int32_t, 2> records, Const<int32_t, 2> buffers,
             const std::vector<PackedWeight*>& matrices, const std::vector<Const<float, 1>>& vectors,
-            const std::vector<std::tuple<KVLayout*, Array<uint8_t, 1>, int>>& groups, Const<float, 2> rope_cos,
-            Const<float, 2> rope_sin, int32_t max_rows)
+            const std::vector<std::tuple<KVLayout*, Array<uint8_t, 1>, int>>& groups, const RopeArrays& rope_tables,
+            int32_t max_rows)
       : pool_(pool) {
     ProgramParts parts;
     same("records", sizeof(OpRecord) / 4, records.shape(1));
@@ -57,14 +61,17 @@ class PyProgram {
       if ((int64_t)pages.shape(0) < layout->block_stride) refuse("pages bytes, at least", layout->block_stride, pages.shape(0));
       parts.groups.push_back({*layout, pages.data(), window, (int64_t)pages.shape(0) / layout->block_stride});
     }
-    same("rope_sin positions", rope_cos.shape(0), rope_sin.shape(0));
-    same("rope_sin pairs", rope_cos.shape(1), rope_sin.shape(1));
-    parts.rope_positions = (int64_t)rope_cos.shape(0);
-    parts.rope_half = (int64_t)rope_cos.shape(1);
-    if (parts.rope_positions > kAttentionMaxContext) refuse("rope_cos positions, at most", kAttentionMaxContext, parts.rope_positions);
+    rope_arrays_ = rope_tables;
+    parts.context = rope_tables.empty() ? kAttentionMaxContext : (int64_t)rope_tables[0].first.shape(0);
+    within("rope_tables positions", parts.context, 0, kAttentionMaxContext);
+    for (const auto& [cos, sin] : rope_tables) {
+      same("rope_tables cos positions", parts.context, cos.shape(0));
+      same("rope_tables sin positions", parts.context, sin.shape(0));
+      same("rope_tables sin pairs", cos.shape(1), sin.shape(1));
+      below("rope_tables pairs", cos.shape(1), kMaxWidth);
+      parts.rope_tables.push_back({cos.data(), sin.data(), (int32_t)cos.shape(1)});
+    }
     parts.max_rows = max_rows;
-    parts.rope_cos = rope_cos.data();
-    parts.rope_sin = rope_sin.data();
     check_program(parts);
     program_ = std::make_unique<Program>(&table_for(isa), std::move(parts), pool.size());
   }
@@ -83,19 +90,50 @@ class PyProgram {
   std::vector<nb::object> packed_weights_;
   std::vector<Const<float, 1>> vector_arrays_;
   std::vector<Array<uint8_t, 1>> page_arrays_;
+  RopeArrays rope_arrays_;
   std::unique_ptr<Program> program_;
 };
+
+template <size_t kNames>
+nb::tuple names_of(const char* const (&names)[kNames]) {
+  nb::list found;
+  for (const char* name : names) found.append(name);
+  return nb::tuple(found);
+}
+nb::tuple op_names() {
+  nb::list found(names_of(kOpNames));
+  for (const RowOp& op : kRowOps) found.append(op.name);
+  return nb::tuple(found);
+}
+// (name, type) of each, for numpy.dtype.
+template <size_t kFields>
+nb::tuple fields_of(const RecordField (&fields)[kFields]) {
+  nb::list found;
+  for (const RecordField& field : fields) {
+    const std::string count = field.count > 1 ? std::to_string(field.count) : "";
+    found.append(nb::make_tuple(field.name, count + field.type));
+  }
+  return nb::tuple(found);
+}
 
 }  // namespace
 
 void bind_program(nb::module_& m) {
+  m.attr("OPS") = op_names();
+  m.attr("RECORD_FIELDS") = fields_of(kRecordFields);
+  m.attr("BUFFER_FIELDS") = fields_of(kBufferFields);
+  m.attr("ROPE_STYLES") = names_of(kRopeStyleNames);
+  m.attr("ROW_KINDS") = names_of(kActKindNames);
+  m.attr("WANTS") = names_of(kWantNames);
+  m.attr("PANEL_ROWS") = kPanelRows;
+  m.attr("GROUP_COLUMNS") = kGroupColumns;
   nb::class_<PyProgram>(m, "Program", "The native interpreter of one program; see csrc/program/program.h.")
       .def(nb::init<const std::string&, ThreadPool&, Const<int32_t, 2>, Const<int32_t, 2>, const std::vector<PackedWeight*>&,
                     const std::vector<Const<float, 1>>&, const std::vector<std::tuple<KVLayout*, Array<uint8_t, 1>, int>>&,
-                    Const<float, 2>, Const<float, 2>, int32_t>(),
+                    const RopeArrays&, int32_t>(),
            "isa"_a, "pool"_a, "records"_a.noconvert(), "buffers"_a.noconvert(), "matrices"_a, "vectors"_a.noconvert(),
-           "groups"_a.noconvert(), "rope_cos"_a.noconvert(), "rope_sin"_a.noconvert(), "max_rows"_a,
-           nb::keep_alive<1, 3>(), nb::keep_alive<1, 9>(), nb::keep_alive<1, 10>())
+           "groups"_a.noconvert(), "rope_tables"_a.noconvert(), "max_rows"_a,
+           nb::keep_alive<1, 3>())
       .def("run", &PyProgram::run, "batch"_a, "output"_a);
 }
 

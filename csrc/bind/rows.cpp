@@ -1,9 +1,10 @@
-// RowKernels for tests and for the sampler: checks shapes by name, then one call without the GIL.
+// Row-wise ops for tests, the head and the sampler: checks shapes by name, then one call without the GIL.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <optional>
@@ -11,7 +12,7 @@
 #include <vector>
 
 #include "bind/bindings.h"
-#include "kernels/rows.h"
+#include "program/row_ops.h"
 
 namespace octavo {
 namespace {
@@ -29,30 +30,39 @@ int32_t length(const char* name, size_t size, int32_t most = INT32_MAX) {
   return (int32_t)size;
 }
 
-void rms_norm(const std::string& isa, FloatsOut out, Floats x, Floats weight, float eps) {
+// One row through an op of kRowOps (tests only).
+void row_op(const std::string& isa, const std::string& name, FloatsOut out, Floats x, std::optional<Floats> y,
+            std::optional<Floats> weight, std::optional<Floats> cos, std::optional<Floats> sin, int32_t heads,
+            int32_t rope_style, float eps, float scale) {
   const RowKernels& k = rows_for(isa);
-  const int32_t n = length("x", x.size());
-  need_size("weight", weight.size(), x.size());
+  const RowOp* op = std::find_if(std::begin(kRowOps), std::end(kRowOps), [&](const RowOp& o) { return name == o.name; });
+  expect(op != std::end(kRowOps), "name", "an op of row_ops.h", name);
+  const int32_t width = (int32_t)x.size();
+  within("x", (int64_t)x.size(), 0, 1 << 24);
+  within("heads", heads, 1, op->heads ? width : 1);
+  expect(width % heads == 0, "heads", "a divisor of " + std::to_string(width), heads);
+  const int32_t dim = width / heads;
   need_size("out", out.size(), x.size());
+  const auto need = [&](const char* what, bool needed, const std::optional<Floats>& given, size_t size) {
+    expect(needed == given.has_value(), what, needed ? "an array" : "none", given ? "an array" : "none");
+    if (needed) need_size(what, given->size(), size);
+  };
+  need("y", op->inputs > 1, y, x.size());
+  need("weight", op->weight, weight, dim);
+  need("cos", op->rope, cos, cos ? cos->size() : 0);
+  need("sin", op->rope, sin, cos ? cos->size() : 0);
+  const int32_t half = cos ? (int32_t)cos->size() : 0;
+  expect(2 * half <= dim, "cos", "at most dim/2 values", half);
+  within("rope_style", rope_style, 0, kNumRopeStyles - 1);
+  OpRecord record{};
+  record.heads = heads;
+  record.head_dim = dim;
+  record.rope_style = rope_style;
+  record.eps = eps;
+  record.scale = scale;
+  const auto data = [](const std::optional<Floats>& array) { return array ? array->data() : nullptr; };
   const ReleasedGil released;
-  k.rms_norm(x.data(), weight.data(), eps, n, out.data());
-}
-
-void rope(const std::string& isa, Array<float, 2> x, Floats cos, Floats sin, int32_t style) {
-  const RowKernels& k = rows_for(isa);
-  if (2 * cos.size() > x.shape(1)) refuse("cos", "at most dim/2 values", cos.size());
-  need_size("sin", sin.size(), cos.size());
-  within("style", style, kRopeInterleaved, kRopeHalves);
-  const ReleasedGil released;
-  k.rope(x.data(), (int32_t)x.shape(0), (int32_t)x.shape(1), (int32_t)(2 * cos.size()), cos.data(), sin.data(), style);
-}
-
-void silu_mul(const std::string& isa, FloatsOut out, Floats gate, Floats up) {
-  const RowKernels& k = rows_for(isa);
-  need_size("up", up.size(), gate.size());
-  need_size("out", out.size(), gate.size());
-  const ReleasedGil released;
-  k.silu_mul(gate.data(), up.data(), (int32_t)gate.size(), out.data());
+  op->run(k, {record, width, x.data(), data(y), data(weight), data(cos), data(sin), half, out.data()});
 }
 
 nb::tuple summary_tuple(const TileSummary& s) { return nb::make_tuple(s.max, s.sum, s.best, log_sum_exp(&s)); }
@@ -145,9 +155,10 @@ void bind_rows(nb::module_& m) {
   m.attr("VOCAB_TILE") = kVocabTile;
   m.attr("MAX_VOCAB") = kMaxVocab;
   m.attr("MAX_TOP_K") = kMaxTopK;
-  m.def("rms_norm", &rms_norm, "isa"_a, "out"_a.noconvert(), "x"_a.noconvert(), "weight"_a.noconvert(), "eps"_a);
-  m.def("rope", &rope, "isa"_a, "x"_a.noconvert(), "cos"_a.noconvert(), "sin"_a.noconvert(), "style"_a);
-  m.def("silu_mul", &silu_mul, "isa"_a, "out"_a.noconvert(), "gate"_a.noconvert(), "up"_a.noconvert());
+  m.def("row_op", &row_op, "isa"_a, "name"_a, "out"_a.noconvert(), "x"_a.noconvert(), nb::kw_only(),
+        "y"_a.noconvert().none() = nb::none(), "weight"_a.noconvert().none() = nb::none(),
+        "cos"_a.noconvert().none() = nb::none(), "sin"_a.noconvert().none() = nb::none(), "heads"_a = 1,
+        "rope_style"_a = 0, "eps"_a = 0.0f, "scale"_a = 0.0f, "One row through a row-wise op (tests only).");
   m.def("summarize_tile", &summarize_tile, "isa"_a, "logits"_a.noconvert(), "base"_a);
   m.def("merge_summaries", &merge_summaries, "isa"_a, "maxima"_a.noconvert(), "sums"_a.noconvert(),
         "best"_a.noconvert());

@@ -1,4 +1,4 @@
-// rows.cpp: element-wise and per-row operations between matrices: RMSNorm, RoPE, SiLU times up.
+// rows.cpp: element-wise and per-row operations between matrices: RMSNorm, RoPE, SiLU times up, scaling.
 //
 // Every element is computed by the same vector operations wherever it lies, tails included, so cutting a row into ranges
 // changes no bit (except in the norm, which needs its whole row).
@@ -87,10 +87,19 @@ static __attribute__((noinline)) void silu_mul(const float* gate, const float* u
   if (k < n) store_f_mask(out + k, m, mul(silu(load_f_mask(gate + k, m)), load_f_mask(up + k, m)));
 }
 
+static __attribute__((noinline)) void scale(const float* x, float factor, int32_t n, float* out) {
+  const f32x16 f = set1_f(factor);
+  int32_t k = 0;
+  for (; k + 16 <= n; k += 16) store_f(out + k, mul(load_f(x + k), f));
+  const mask16 m = first_lanes(n - k);
+  if (k < n) store_f_mask(out + k, m, mul(load_f_mask(x + k, m), f));
+}
+
 static const RowKernels kRows = {
     .rms_norm = rms_norm,
     .rope = rope,
     .silu_mul = silu_mul,
+    .scale = scale,
     .summarize_tile = summarize_tile,
     .merge_summaries = merge_summaries,
     .edit_tile = edit_tile,

@@ -1,4 +1,4 @@
-// rows.h: the table of functions on rows of floats (norm, RoPE, SiLU, the head over vocabulary tiles, the sampler).
+// rows.h: the table of functions on rows of floats (norm, RoPE, SiLU, scaling, the head over vocabulary tiles, the sampler).
 //
 // One row at a time; the functions check nothing and know nothing of threads, batches or packed weights.
 //
@@ -20,6 +20,8 @@ enum RopeStyle : int32_t {
   kRopeInterleaved = 0,  // pairs (2i, 2i + 1)
   kRopeHalves = 1,       // pairs (i, i + rotary_dim/2)
 };
+constexpr const char* kRopeStyleNames[] = {"interleaved", "half"};  // octavo.program.ops.RopeStyle
+constexpr int32_t kNumRopeStyles = 2;
 
 struct TileSummary {
   float max;     // of the logits that are not NaN; -inf if there is none
@@ -50,6 +52,9 @@ struct RowKernels {
 
   // gate * sigmoid(gate) * up; finite wherever gate and up are below 1e38. out may be gate or up.
   void (*silu_mul)(const float* gate, const float* up, int32_t n, float* out);
+
+  // x * factor, one product each. out may be x.
+  void (*scale)(const float* x, float factor, int32_t n, float* out);
 
   // Logits of tokens [base, base + n).
   void (*summarize_tile)(const float* logits, int32_t n, int32_t base, TileSummary* out);

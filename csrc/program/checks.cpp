@@ -1,6 +1,7 @@
 #include "program/checks.h"
 
 #include "kernels/matmul_layout.h"
+#include "program/row_ops.h"
 
 namespace octavo {
 namespace {
@@ -24,9 +25,24 @@ class RecordChecker {
       below(name + ".vector", op.vector[i], (int64_t)p_.vectors.size());
       same(name + ".vector size", size, p_.vector_sizes[op.vector[i]]);
     };
+    if (const RowOp* row_op = row_op_of(op.code)) {
+      const int64_t columns = width("out", op.out), head = row_op->heads ? op.head_dim : columns;
+      same(name + ".x width", columns, width("x", op.x));
+      if (row_op->inputs > 1) same(name + ".y width", columns, width("y", op.y));
+      if (row_op->heads) {
+        within(name + ".heads", op.heads, 1, columns);
+        same(name + ".heads x head_dim", columns, (int64_t)op.heads * op.head_dim);
+      }
+      if (row_op->weight) {
+        below(name + ".vector", op.vector[0], (int64_t)p_.vectors.size());
+        vector(0, head);
+      }
+      if (row_op->rope) rope(op, name);
+      rows(op, name);
+      return;
+    }
     switch (op.code) {
       case kEmbed: matrix(0, -1, width("out", op.out)); break;
-      case kRmsNorm:
       case kNormQuantize:
         same(name + ".out width", width("x", op.x), width("out", op.out));
         if (op.vector[0] < 0) below(name + ".vector", op.vector[0], (int64_t)p_.vectors.size());
@@ -39,11 +55,6 @@ class RecordChecker {
         rows_for(op, 0, p_.buffers[op.x].kind, name);
         if (op.add != -1) same(name + ".add width", width("out", op.out), width("add", op.add));
         break;
-      case kRope:
-        same(name + ".out width", width("x", op.x), width("out", op.out));
-        same(name + ".heads x head_dim", width("x", op.x), (int64_t)op.heads * op.head_dim);
-        rotary(op, name);
-        break;
       case kStoreKV: group(op, name, width("x", op.x), width("y", op.y)); break;
       case kAttend:
       case kAttendQuantize: {
@@ -55,10 +66,6 @@ class RecordChecker {
         attention(op, l, name);
         break;
       }
-      case kSwiGLU:
-        same(name + ".x width", width("out", op.out), width("x", op.x));
-        same(name + ".y width", width("out", op.out), width("y", op.y));
-        break;
       case kGateUp:
         matrix(0, width("out", op.out), width("x", op.x));
         matrix(1, width("out", op.out), width("x", op.x));
@@ -74,7 +81,7 @@ class RecordChecker {
         }
         same(name + ".out width", rows[0], width("out", op.out));
         same(name + ".head_dim", l.k_dim, op.head_dim);
-        rotary(op, name);
+        rope(op, name);
         break;
       }
       case kHead:
@@ -82,7 +89,7 @@ class RecordChecker {
         vector(0, width("x", op.x));
         rows_for(op, 0, op.row_kind, name);
         break;
-      default: refuse(name + ".code, at most", (int32_t)kHead, op.code);
+      default: refuse(name + ".code, at most", kNumOps - 1, op.code);
     }
     rows(op, name);
   }
@@ -104,10 +111,10 @@ class RecordChecker {
     same(name + ".x width", (int64_t)l.kv_heads * l.k_dim, k);
     same(name + ".y width", (int64_t)l.kv_heads * l.v_dim, v);
   }
-  void rotary(const OpRecord& op, const std::string& name) {
-    same(name + ".rotary_dim / 2", p_.rope_half, op.rotary_dim / 2);
-    below(name + ".rotary_dim", op.rotary_dim, (int64_t)op.head_dim + 1);
-    below(name + ".rope_style", op.rope_style, kRopeHalves + 1);
+  void rope(const OpRecord& op, const std::string& name) {
+    below(name + ".rope_table", op.rope_table, (int64_t)p_.rope_tables.size());
+    within(name + ".rotary_dim", 2 * (int64_t)p_.rope_tables[op.rope_table].half, 0, op.head_dim);
+    within(name + ".rope_style", op.rope_style, 0, kNumRopeStyles - 1);
   }
   // The units of a group's layers are planned once, so their heads are the same; packed rows are cut at whole groups of 32.
   void attention(const OpRecord& op, const KVLayout& l, const std::string& name) {

@@ -45,18 +45,16 @@ void Run::execute(int thread) {
 void Run::run_op(const OpRecord& op, int32_t index, int thread) {
   switch (op.code) {
     case kEmbed: embed(op, index); break;
-    case kRmsNorm: rms_norm(op, index); break;
     case kQuantize: quantize(op, index); break;
     case kNormQuantize: norm_quantize(op, index, thread); break;
     case kMatmul: matmul(op, index); break;
-    case kRope: rope(op, index); break;
     case kStoreKV: store_kv(op, index); break;
     case kAttend:
     case kAttendQuantize: attend(op, index, thread); break;
-    case kSwiGLU: swiglu(op, index); break;
     case kGateUp: gate_up(op, index, thread); break;
     case kQKV: qkv(op, index, thread); break;
     case kHead: head(op, index, thread); break;
+    default: row_op(op, *row_op_of(op.code), index);
   }
   pool_.barrier();
 }

@@ -9,53 +9,25 @@
 #include <mutex>
 #include <vector>
 
-#include "kernels/attention.h"
 #include "dispatch.h"
 #include "formats.h"
+#include "kernels/attention.h"
 #include "kernels/matmul.h"
-#include "kernels/rows.h"
+#include "program/ops.h"
 #include "thread_pool.h"
 
 namespace octavo {
-
-enum OpCode : int32_t {
-  kEmbed = 0,
-  kRmsNorm = 1,
-  kQuantize = 2,
-  kNormQuantize = 3,
-  kMatmul = 4,
-  kRope = 5,
-  kStoreKV = 6,
-  kAttend = 7,
-  kAttendQuantize = 8,
-  kSwiGLU = 9,
-  kGateUp = 10,
-  kQKV = 11,
-  kHead = 12,
-};
-
-// One op; the same bytes as octavo.program.encode.RECORD. Unused indices are -1.
-struct OpRecord {
-  int32_t code;
-  int32_t x, y, add, out;  // buffers
-  int32_t matrix[3];       // packed weights
-  int32_t vector[3];       // norms and biases
-  int32_t heads, head_dim, rotary_dim, rope_style;
-  int32_t row_kind;        // the ActKind that the head packs its rows to
-  int32_t group, layer;    // KV layer group, layer inside it
-  float eps, scale;
-};
-
-struct BufferSpec {
-  int32_t width;  // columns
-  int32_t kind;   // -1: float rows; else the ActKind of packed rows
-};
 
 struct LayerGroup {
   KVLayout layout;
   uint8_t* pages;
   int32_t window;  // tokens a row sees; 0 = all
   int64_t blocks;  // that the pages hold
+};
+
+struct RopeTable {
+  const float *cos, *sin;  // (context, half)
+  int32_t half;
 };
 
 // What a program is made of. It points at weights, pages and tables that others keep alive.
@@ -66,8 +38,8 @@ struct ProgramParts {
   std::vector<const float*> vectors;
   std::vector<int64_t> vector_sizes;
   std::vector<LayerGroup> groups;
-  const float *rope_cos = nullptr, *rope_sin = nullptr;  // (rope_positions, rope_half)
-  int64_t rope_positions = 0, rope_half = 0;
+  std::vector<RopeTable> rope_tables;
+  int64_t context = 0;  // positions are below it
   int32_t max_rows = 0;
 
   int64_t vocab() const { return matrices[ops.back().matrix[0]].rows; }

@@ -9,6 +9,7 @@
 
 #include "kernels/matmul_layout.h"
 #include "program/program.h"
+#include "program/row_ops.h"
 #include "program/step.h"
 
 namespace octavo {
@@ -69,16 +70,18 @@ class Run {
   }
   const float* vector(const OpRecord& op, int i) { return op.vector[i] < 0 ? nullptr : parts_.vectors[op.vector[i]]; }
   const Weight& matrix(const OpRecord& op, int i) { return parts_.matrices[op.matrix[i]]; }
-  const float* cos_of(int32_t row, int32_t half) { return parts_.rope_cos + (int64_t)s_.positions[row] * half; }
-  const float* sin_of(int32_t row, int32_t half) { return parts_.rope_sin + (int64_t)s_.positions[row] * half; }
+  // cos and sin of the row's position in the op's table.
+  RopeTable rope_of(const OpRecord& op, int32_t row) {
+    const RopeTable& table = parts_.rope_tables[op.rope_table];
+    const int64_t at = (int64_t)s_.positions[row] * table.half;
+    return {table.cos + at, table.sin + at, table.half};
+  }
 
   // run_rows.cpp
   void embed(const OpRecord& op, int32_t index);
-  void rms_norm(const OpRecord& op, int32_t index);
+  void row_op(const OpRecord& op, const RowOp& row_op, int32_t index);
   void quantize(const OpRecord& op, int32_t index);
   void norm_quantize(const OpRecord& op, int32_t index, int thread);
-  void swiglu(const OpRecord& op, int32_t index);
-  void rope(const OpRecord& op, int32_t index);
   void store_kv(const OpRecord& op, int32_t index);
   void write_kv(const OpRecord& op, int32_t seq, int32_t row, int32_t kv_head, const float* k, const float* v);
   const int32_t* block_table(int32_t group, int32_t seq);

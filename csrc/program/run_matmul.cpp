@@ -59,8 +59,8 @@ void Run::project(const OpRecord& op, int which, int32_t head, int32_t dim, int3
 }
 
 void Run::rotate(const OpRecord& op, int32_t row, float* x) {
-  const int32_t half = op.rotary_dim / 2;
-  p_.kernels_->rows->rope(x, 1, op.head_dim, op.rotary_dim, cos_of(row, half), sin_of(row, half), op.rope_style);
+  const RopeTable rope = rope_of(op, row);
+  p_.kernels_->rows->rope(x, 1, op.head_dim, 2 * rope.half, rope.cos, rope.sin, op.rope_style);
 }
 
 void Run::q_head(const OpRecord& op, int32_t head, int32_t tile0, int32_t tile1) {

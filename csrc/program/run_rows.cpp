@@ -1,6 +1,5 @@
 // run_rows.cpp: ops that work on one row at a time, shared out by activation tile.
 #include <algorithm>
-#include <cstring>
 
 #include "program/run.h"
 
@@ -12,10 +11,12 @@ void Run::embed(const OpRecord& op, int32_t index) {
   });
 }
 
-void Run::rms_norm(const OpRecord& op, int32_t index) {
-  const int32_t width = parts_.buffers[op.x].width;
+void Run::row_op(const OpRecord& op, const RowOp& row_op, int32_t index) {
   share_rows(index, s_.rows, [&](int32_t row) {
-    p_.kernels_->rows->rms_norm(rows_of(op.x, row), vector(op, 0), op.eps, width, rows_of(op.out, row));
+    const RopeTable rope = row_op.rope ? rope_of(op, row) : RopeTable{};
+    row_op.run(*p_.kernels_->rows,
+               {op, parts_.buffers[op.out].width, rows_of(op.x, row), row_op.inputs > 1 ? rows_of(op.y, row) : nullptr,
+                vector(op, 0), rope.cos, rope.sin, rope.half, rows_of(op.out, row)});
   });
 }
 
@@ -32,22 +33,6 @@ void Run::norm_quantize(const OpRecord& op, int32_t index, int thread) {
   share_rows(index, s_.rows, [&](int32_t row) {
     p_.kernels_->rows->rms_norm(rows_of(op.x, row), vector(op, 0), op.eps, acts.cols, normed);
     p_.kernels_->matmul->quantize(normed, &acts, row, 0, acts.cols);
-  });
-}
-
-void Run::swiglu(const OpRecord& op, int32_t index) {
-  const int32_t width = parts_.buffers[op.out].width;
-  share_rows(index, s_.rows, [&](int32_t row) {
-    p_.kernels_->rows->silu_mul(rows_of(op.x, row), rows_of(op.y, row), width, rows_of(op.out, row));
-  });
-}
-
-void Run::rope(const OpRecord& op, int32_t index) {
-  const int32_t width = parts_.buffers[op.out].width, half = op.rotary_dim / 2;
-  share_rows(index, s_.rows, [&](int32_t row) {
-    float* x = rows_of(op.out, row);
-    if (op.out != op.x) std::memcpy(x, rows_of(op.x, row), (size_t)width * 4);
-    p_.kernels_->rows->rope(x, op.heads, op.head_dim, op.rotary_dim, cos_of(row, half), sin_of(row, half), op.rope_style);
   });
 }
 

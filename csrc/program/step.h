@@ -6,11 +6,13 @@
 #include <cstdint>
 #include <initializer_list>
 
+#include "kernels/rows.h"
 #include "program/checks.h"
 
 namespace octavo {
 
-enum Want : int32_t { kArgmax = 0, kTopK = 1, kLogits = 2, kHidden = 3 };
+enum Want : int32_t { kArgmax, kTopK, kLogits, kHidden };
+constexpr const char* kWantNames[] = {"ARGMAX", "TOP_K", "LOGITS", "HIDDEN"};  // octavo.batch.Want
 
 struct Step {
   int32_t rows, seqs, outputs;
@@ -109,7 +111,7 @@ inline void check_rows(const ProgramParts& p, const Step& s) {
   same("row_starts[-1]", s.rows, s.row_starts[s.seqs]);
   for (int32_t row = 0; row < s.rows; ++row) {
     below("tokens", s.tokens[row], p.embedding_rows());
-    below("positions", s.positions[row], p.rope_positions);
+    below("positions", s.positions[row], p.context);
   }
   for (int32_t seq = 0; seq < s.seqs; ++seq) {
     const int32_t begin = s.row_starts[seq], end = s.row_starts[seq + 1];

@@ -321,7 +321,7 @@ def test_units_are_those_of_the_cost_interpreter_with_windows():
 
 def windowed() -> Program:
     """One layer that sees all, one with a window of 20."""
-    p = ProgramBuilder(rotary_dim=16, rope_frequencies=[1.0] * 8)
+    p = ProgramBuilder(rope_frequencies=[1.0] * 8)
     h = p.embed(WeightSpec("table", (300, 64)))
     for i, spec in enumerate((KVSpec(2, 32, 16), KVSpec(1, 48, 32, window=20))):
         group = p.kv_group(spec)

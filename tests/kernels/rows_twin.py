@@ -77,6 +77,11 @@ def silu_mul(isa: str, gate: np.ndarray, up: np.ndarray) -> np.ndarray:
         return gate * share * up
 
 
+def scale(x: np.ndarray, factor: float) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        return x * F32(factor)
+
+
 def log_sum_exp(largest: np.float32, total: np.float32) -> np.float32:
     with np.errstate(all="ignore"):
         return F32(np.float64(largest) + np.log(np.float64(total)))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from octavo.kernels import available_isas, native, numerics_id
 from octavo.weights.ggml_type import GGMLType
+from tests.kernels import row_ops
 from tests.kernels.gguf_blocks import HALFS_AT, OWN_FORMAT
 
 POOL = native.ThreadPool(1)
@@ -124,10 +125,10 @@ def attention(isa: str, kv: str) -> tuple[NDArray[np.uint8], NDArray[np.float32]
 
 def rows(isa: str) -> NDArray[np.float32]:
     norm, silu, rotated = np.empty(150, np.float32), np.empty(150, np.float32), floats(11, 3, 50)
-    native.rms_norm(isa, norm, floats(12, 150), floats(13, 150), 1e-5)
-    native.silu_mul(isa, silu, floats(14, 150) * np.float32(9), floats(15, 150))
-    native.rope(isa, rotated, floats(16, 20), floats(17, 20), 1)
-    native.rope(isa, rotated, floats(16, 25), floats(17, 25), 0)
+    row_ops.rms_norm(isa, norm, floats(12, 150), floats(13, 150), 1e-5)
+    row_ops.silu_mul(isa, silu, floats(14, 150) * np.float32(9), floats(15, 150))
+    row_ops.rope(isa, rotated, floats(16, 20), floats(17, 20), 1)
+    row_ops.rope(isa, rotated, floats(16, 25), floats(17, 25), 0)
     top, total, _, _ = native.summarize_tile(isa, floats(18, 1000), 0)
     return np.concatenate([norm, silu, rotated.reshape(-1), np.array([top, total], np.float32)])
 

@@ -1,4 +1,4 @@
-"""RMSNorm, RoPE, SiLU times up, add: every level against its numpy twin, bit for bit."""
+"""RMSNorm, RoPE, SiLU times up, scaling: every level against its numpy twin, bit for bit."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.kernels import available_isas, native
+from tests.kernels import row_ops
 from tests.kernels import rows_twin as twin
 from tests.kernels.exact import check_bits
 from tests.kernels.guard import guarded
@@ -27,7 +28,7 @@ def normal(rng, *shape, spread=0):
 
 def rms_norm(isa, x, weight, eps=1e-5):
     out = guarded(np.full(x.size, np.nan, F32))
-    native.rms_norm(isa, out, guarded(x), guarded(weight), eps)
+    row_ops.rms_norm(isa, out, guarded(x), guarded(weight), eps)
     return out
 
 
@@ -56,7 +57,7 @@ def test_rms_norm_may_write_over_its_input(isa):
     rng = np.random.default_rng(0)
     x, weight = normal(rng, 77), normal(rng, 77)
     want = rms_norm(isa, x, weight)
-    native.rms_norm(isa, x, x, weight, 1e-5)
+    row_ops.rms_norm(isa, x, x, weight, 1e-5)
     check_bits(x, want)
 
 
@@ -72,7 +73,7 @@ def test_rms_norm_of_zeros_overflow_and_nan(isa):
 
 def rope(isa, x, cos, sin, style):
     out = guarded(x)
-    native.rope(isa, out, guarded(cos), guarded(sin), style)
+    row_ops.rope(isa, out, guarded(cos), guarded(sin), style)
     return out
 
 
@@ -106,7 +107,7 @@ def test_rope_at_position_zero_changes_nothing(isa, style):
 
 def silu_mul(isa, gate, up):
     out = guarded(np.full(gate.size, np.nan, F32))
-    native.silu_mul(isa, out, guarded(gate), guarded(up))
+    row_ops.silu_mul(isa, out, guarded(gate), guarded(up))
     return out
 
 
@@ -149,34 +150,80 @@ def test_elementwise_rows_do_not_depend_on_where_they_are_cut(isa):
     for cut in range(101):
         parts = [silu_mul(isa, g, u) for g, u in ((gate[:cut], up[:cut]), (gate[cut:], up[cut:]))]
         check_bits(np.concatenate(parts), whole)
-    native.silu_mul(isa, gate, gate, up)
+    row_ops.silu_mul(isa, gate, gate, up)
     check_bits(gate, whole)
+
+
+def scaled(isa, x, factor):
+    out = guarded(np.full(x.size, np.nan, F32))
+    row_ops.scale(isa, out, guarded(x), factor)
+    return out
+
+
+@each_isa
+@quick
+@given(n=lengths, seed=seeds, factor=st.floats(width=32, allow_nan=False))
+def test_scale_is_its_twin(isa, n, seed, factor):
+    x = normal(np.random.default_rng(seed), n, spread=30)
+    check_bits(scaled(isa, x, factor), twin.scale(x, factor))
+
+
+@each_isa
+def test_scale_may_write_over_its_input(isa):
+    x = normal(np.random.default_rng(3), 77)
+    want = scaled(isa, x, 24.0)
+    row_ops.scale(isa, x, x, 24.0)
+    check_bits(x, want)
+
+
+@each_isa
+@quick
+@given(heads=st.integers(1, 9), dim=st.integers(1, 130), seed=seeds)
+def test_a_norm_of_heads_norms_each_by_itself(isa, heads, dim, seed):
+    rng = np.random.default_rng(seed)
+    x, weight = normal(rng, heads, dim, spread=2), normal(rng, dim)
+    out = guarded(np.full(x.size, np.nan, F32))
+    row_ops.rms_norm(isa, out, guarded(x.reshape(-1)), guarded(weight), 1e-6, heads)
+    for got, head in zip(out.reshape(heads, dim), x, strict=True):
+        check_bits(got, twin.rms_norm(isa, head, weight, 1e-6))
 
 
 def test_bad_arguments_are_refused_by_name():
     x, y = np.zeros(8, F32), np.zeros(9, F32)
     with pytest.raises(ValueError, match="weight: expected 8 values, got 9"):
-        native.rms_norm("base", x, x, y, 1e-5)
+        row_ops.rms_norm("base", x, x, y, 1e-5)
+    with pytest.raises(ValueError, match="weight: expected 4 values, got 8"):
+        row_ops.rms_norm("base", x, x, x, 1e-5, 2)
     with pytest.raises(ValueError, match="out: expected 8 values, got 9"):
-        native.silu_mul("base", y, x, x)
-    with pytest.raises(ValueError, match="up: expected 8 values, got 9"):
-        native.silu_mul("base", x, x, y)
-    with pytest.raises(ValueError, match="x: expected 1 to 2147483647, got 0"):
-        native.rms_norm("base", x[:0], x[:0], x[:0], 1e-5)
+        row_ops.silu_mul("base", y, x, x)
+    with pytest.raises(ValueError, match="y: expected 8 values, got 9"):
+        row_ops.silu_mul("base", x, x, y)
+    with pytest.raises(ValueError, match="y: expected an array, got none"):
+        native.row_op("base", "SwiGLU", x, x)
+    with pytest.raises(ValueError, match="weight: expected none, got an array"):
+        native.row_op("base", "SwiGLU", x, x, y=x, weight=x)
+    with pytest.raises(ValueError, match="heads: expected 1 to 0, got 1"):
+        row_ops.rms_norm("base", x[:0], x[:0], x[:0], 1e-5)
+    with pytest.raises(ValueError, match="heads: expected a divisor of 8, got 3"):
+        row_ops.rms_norm("base", x, x, x, 1e-5, 3)
+    with pytest.raises(ValueError, match="heads: expected 1 to 1, got 2"):
+        native.row_op("base", "Scale", x, x, heads=2)
     with pytest.raises(ValueError, match="cos: expected at most dim/2 values, got 5"):
-        native.rope("base", x.reshape(1, 8), y[:5], y[:5], 0)
+        row_ops.rope("base", x.reshape(1, 8), y[:5], y[:5], 0)
     with pytest.raises(ValueError, match="sin: expected 4 values, got 3"):
-        native.rope("base", x.reshape(1, 8), y[:4], y[:3], 0)
-    with pytest.raises(ValueError, match="style: expected 0 to 1, got 2"):
-        native.rope("base", x.reshape(1, 8), y[:4], y[:4], 2)
+        row_ops.rope("base", x.reshape(1, 8), y[:4], y[:3], 0)
+    with pytest.raises(ValueError, match="rope_style: expected 0 to 1, got 2"):
+        row_ops.rope("base", x.reshape(1, 8), y[:4], y[:4], 2)
+    with pytest.raises(ValueError, match=r"name: expected an op of row_ops\.h, got Matmul"):
+        native.row_op("base", "Matmul", x, x)
     with pytest.raises(ValueError, match="isa: expected one of base"):
-        native.silu_mul("z80", x, x, x)
+        row_ops.silu_mul("z80", x, x, x)
 
 
 @pytest.mark.parametrize("bad", [np.zeros(8), np.zeros(16, F32)[::2], np.zeros((2, 4), F32)])
 def test_other_dtypes_strides_and_ranks_are_never_converted(bad):
     good = np.zeros(8, F32)
     with pytest.raises(TypeError):
-        native.silu_mul("base", good, bad, good)
+        row_ops.silu_mul("base", good, bad, good)
     with pytest.raises(TypeError):
-        native.rms_norm("base", bad, good, good, 1e-5)
+        row_ops.rms_norm("base", bad, good, good, 1e-5)

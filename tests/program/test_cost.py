@@ -154,7 +154,7 @@ def test_weights_of_llama_7b_are_6_74_billion():
 
 def test_a_norm_of_each_query_and_shared_kv_are_understood():
     """As Qwen3 norms q before rotating it, and as DeepSeek's V is a view of K."""
-    p = ProgramBuilder(rotary_dim=4, rope_frequencies=(1.0, 0.5))
+    p = ProgramBuilder(rope_frequencies=(1.0, 0.5))
     group = p.kv_group(KVSpec(1, 8, 8, window=16, v_aliases_k=True))
     h = p.embed(WeightSpec("table", (32, 8)))
     q = p.rms_norm(p.linear(h, WeightSpec("w1", (8, 8))), WeightSpec("n1", (8,)), 1e-5)
@@ -173,7 +173,7 @@ def test_a_norm_of_each_query_and_shared_kv_are_understood():
 
 
 def test_k_and_v_of_different_widths_are_counted_apart():
-    p = ProgramBuilder(rotary_dim=4, rope_frequencies=(1.0, 0.5))
+    p = ProgramBuilder(rope_frequencies=(1.0, 0.5))
     group = p.kv_group(KVSpec(2, 8, 4))
     h = p.embed(WeightSpec("table", (32, 16)))
     q, k = (p.linear(h, WeightSpec(name, (rows, 16))) for name, rows in (("q", 32), ("k", 16)))

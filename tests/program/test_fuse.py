@@ -74,7 +74,7 @@ def test_heads_that_make_no_whole_group_are_packed_apart() -> None:
 
 def attention_of(change: str) -> Program:
     """Projections, attention and output projection, all of which fuse but for the change."""
-    p = ProgramBuilder(rotary_dim=16, rope_frequencies=(1.0,) * 8)
+    p = ProgramBuilder(rope_frequencies=(1.0,) * 8)
     k_dim = 40 if change == "k of no whole panels" else 32
     v_dim = 40 if change == "v of no whole panels" else 32
     group = p.kv_group(KVSpec(2, k_dim, v_dim))
@@ -117,7 +117,7 @@ def test_projections_that_do_more_or_whose_values_others_read_do_not_fuse(change
 
 def mlp_of(change: str) -> Program:
     """Norm, gate, up and down, all of which fuse but for the change."""
-    p = ProgramBuilder(rotary_dim=2, rope_frequencies=(1.0,))
+    p = ProgramBuilder(rope_frequencies=(1.0,))
     h = p.embed(WeightSpec("table", (64, 64)))
     x = p.rms_norm(h, WeightSpec("norm", (64,)), 1e-5)
     width = 80 if change == "no whole groups" else 64
@@ -157,7 +157,7 @@ def test_gate_and_up_that_do_more_or_that_others_read_do_not_fuse(change: str) -
 
 def test_a_norm_that_is_also_a_residual_is_written_out() -> None:
     """As where the norm comes after the sum: packed rows alone cannot be added."""
-    p = ProgramBuilder(rotary_dim=2, rope_frequencies=(1.0,))
+    p = ProgramBuilder(rope_frequencies=(1.0,))
     x = p.rms_norm(p.embed(WeightSpec("table", (64, 64))), WeightSpec("norm", (64,)), 1e-5)
     y = p.linear(x, WeightSpec("w", (64, 64)), add=x)
     program = p.logits(y, WeightSpec("head", (80, 64)))

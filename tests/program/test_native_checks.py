@@ -24,7 +24,7 @@ from octavo.engine.runner import kv_layout, make_batch
 from octavo.kernels import default_isa, native
 from octavo.program.encode import encode
 from octavo.program.fuse import RowKind, fuse, lower
-from octavo.program.reference import rope_table
+from octavo.program.rope import cos_sin
 from tests.tiny import TINY, tiny_model
 
 POOL = native.ThreadPool(2)
@@ -43,6 +43,7 @@ class Parts:
     layout: Any
     window: int
     cos: NDArray[np.float32]
+    sin: NDArray[np.float32]
     max_rows: int = 64
 
     def buffer_of(self, op: str, field: str) -> int:
@@ -54,7 +55,7 @@ class Parts:
         return native.Program(
             default_isa(), POOL, words[0].reshape(len(self.records), -1),
             words[1].reshape(len(self.buffers), -1), self.matrices, self.vectors,
-            [(self.layout, pages, self.window)], self.cos, self.cos, self.max_rows,
+            [(self.layout, pages, self.window)], [(self.cos, self.sin)], self.max_rows,
         )  # fmt: skip
 
 
@@ -69,7 +70,7 @@ def make_parts(*, fused: bool = True) -> Parts:
     model = tiny_model(TINY, POOL)
     kinds: dict[str, RowKind] = dict.fromkeys(model.weights.matrices, "a32")
     encoded = encode((fuse if fused else lower)(model.program, kinds), kinds)
-    cos, _ = rope_table(model.program.rope_frequencies, CONTEXT)
+    cos, sin = cos_sin(model.program.rope_tables["default"], CONTEXT)
     return Parts(
         ops=list(encoded.op_names),
         records=encoded.records.copy(),
@@ -79,6 +80,7 @@ def make_parts(*, fused: bool = True) -> Parts:
         layout=kv_layout(model.program, 0, config),
         window=0,
         cos=cos,
+        sin=sin,
     )
 
 
@@ -109,7 +111,7 @@ def run(program: native.Program, tokens: list[int], first_block: int = 0) -> NDA
     return output.logits
 
 
-def put(op: str, field: str, value: float) -> Callable[[Parts], None]:
+def put(op: str, field: str, value: float | list[int]) -> Callable[[Parts], None]:
     def change(parts: Parts) -> None:
         parts.records[field][parts.ops.index(op)] = value
 
@@ -152,10 +154,21 @@ REFUSED: dict[str, tuple[bool, Callable[[Parts], None], str]] = {
     "packed embedding": (True, pack_the_embedding, ".out: expected a buffer of float rows"),
     "float rows": (True, unpack_the_rows, ".out: expected a buffer of packed rows"),
     "unused buffer": (True, put("Head", "out", 99), "op 15.out: expected 0 to"),
-    "rotary": (True, put("QKV", "rotary_dim", 33 * 2), "rotary_dim / 2: expected 16, got 33"),
+    "table": (True, put("QKV", "rope_table", 1), "rope_table: expected 0 to 0, got 1"),
+    "no table": (False, put("Rope", "rope_table", -1), "rope_table: expected 0 to 0, got -1"),
+    "sines": (True, set_part("sin", np.zeros((99, 16), np.float32)), "sin positions: expected 256"),
+    "pairs": (True, set_part("sin", np.zeros((256, 9), np.float32)), "sin pairs: expected 16, got"),
+    "code": (True, put("Matmul", "code", 99), "code, at most: expected 13, got 99"),
+    "no weight": (False, put("RmsNorm", "vector", [-1] * 3), ".vector: expected 0 to 10, got -1"),
+    "other weight": (False, put("RmsNorm", "vector", [1] * 3), "vector size: expected 96, got 128"),
+    "other width": (False, put("SwiGLU", "y", 0), ".y width: expected 160, got 96"),
+    "no heads": (False, put("RmsNorm", "heads", 0), ".heads: expected 1 to 96, got 0"),
+    "negative heads": (False, put("Rope", "heads", -4), ".heads: expected 1 to 128, got -4"),
+    "norm of heads": (False, put("RmsNorm", "heads", 2), "heads x head_dim: expected 96, got 192"),
     "style": (True, put("QKV", "rope_style", 2), "rope_style: expected 0 to 1, got 2"),
     "scale": (True, put("AttendQuantize", "scale", 0.0), "scale: expected a positive finite"),
-    "heads": (False, put("Rope", "heads", 1_000_000), "heads x head_dim: expected 128, got 32"),
+    "heads": (False, put("Rope", "heads", 64), "heads x head_dim: expected 128, got 2048"),
+    "many heads": (False, put("Rope", "heads", 10**6), ".heads: expected 1 to 128, got 1000000"),
     "head_dim": (False, put("Rope", "head_dim", 2**28), "heads x head_dim: expected 128, got"),
 }  # fmt: skip
 
@@ -248,8 +261,7 @@ def test_a_step_holds_its_arrays_whatever_becomes_of_the_attributes() -> None:
 
 def test_rotary_dims_wider_than_a_head_are_refused() -> None:
     parts = make_parts()
-    parts.records["rotary_dim"][parts.ops.index("QKV")] = 64
-    parts.cos = np.zeros((CONTEXT, 32), np.float32)
+    parts.cos = parts.sin = np.zeros((CONTEXT, 32), np.float32)
     with pytest.raises(ValueError, match="rotary_dim: expected 0 to 32, got 64"):
         parts.build()
 

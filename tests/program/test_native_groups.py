@@ -22,7 +22,7 @@ TOKENS = [int(t) for t in np.random.default_rng(7).integers(0, 300, 70)]
 
 def two_groups() -> Program:
     """Layers of two groups in turns: all tokens, then a window; no two widths or counts alike."""
-    p = ProgramBuilder(rotary_dim=16, rope_frequencies=[10000.0 ** (-i / 8) for i in range(8)])
+    p = ProgramBuilder(rope_frequencies=[10000.0 ** (-i / 8) for i in range(8)])
     specs = KVSpec(2, 32, 16), KVSpec(1, 48, 32, window=20)
     groups = [p.kv_group(spec) for spec in specs]
     h = p.embed(WeightSpec("table", (300, 64)))

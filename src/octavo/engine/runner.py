@@ -20,7 +20,7 @@ from octavo.kv_cache.storage import PageStorage
 from octavo.program.encode import encode
 from octavo.program.fuse import fuse, lower
 from octavo.program.ops import Program
-from octavo.program.reference import rope_table
+from octavo.program.rope import cos_sin
 from octavo.weights.gguf_model import ModelWeights
 
 
@@ -49,7 +49,6 @@ class Runner:
         self.storages = [PageStorage(num_blocks, layout.block_stride) for layout in self.layouts]
         self.pages = [np.frombuffer(s.memory, np.uint8) for s in self.storages]  # by layer group
         windows = [spec.window for spec in program.groups]
-        cos, sin = rope_table(program.rope_frequencies, context)
         self._native = native.Program(
             self.isa,
             pool,
@@ -58,8 +57,7 @@ class Runner:
             [weights.matrices[name] for name in encoded.matrices],
             [weights.vectors[name] for name in encoded.vectors],
             list(zip(self.layouts, self.pages, windows, strict=True)),
-            cos,
-            sin,
+            [cos_sin(program.rope_tables[name], context) for name in encoded.rope_tables],
             max_rows,
         )
 

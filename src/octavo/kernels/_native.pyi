@@ -163,15 +163,23 @@ VOCAB_TILE: int
 MAX_VOCAB: int
 MAX_TOP_K: int
 
-def rms_norm(isa: str, out: _Floats, x: _Floats, weight: _Floats, eps: float) -> None: ...
-def rope(
+def row_op(
     isa: str,
-    x: _Floats,  # (heads, dim), in place
-    cos: _Floats,  # (rotary_dim / 2,)
-    sin: _Floats,  # (rotary_dim / 2,)
-    style: int,  # 0: pairs (2i, 2i + 1), 1: pairs (i, i + rotary_dim / 2)
-) -> None: ...
-def silu_mul(isa: str, out: _Floats, gate: _Floats, up: _Floats) -> None: ...
+    name: str,  # of a row-wise op
+    out: _Floats,
+    x: _Floats,
+    *,
+    y: _Floats | None = None,
+    weight: _Floats | None = None,  # (len(x) / heads,)
+    cos: _Floats | None = None,  # (rotary_dim / 2,)
+    sin: _Floats | None = None,
+    heads: int = 1,
+    rope_style: int = 0,  # of ROPE_STYLES
+    eps: float = 0.0,
+    scale: float = 0.0,
+) -> None:
+    """One row through a row-wise op, for tests."""
+
 def summarize_tile(isa: str, logits: _Floats, base: int) -> tuple[float, float, int, float]:
     """Maximum, sum of exp(x - maximum), best token, log-sum-exp."""
 
@@ -230,6 +238,17 @@ class ThreadPool:
     def size(self) -> int: ...
     def run_barriers(self, rounds: int) -> int: ...
 
+OPS: tuple[str, ...]  # by code
+RECORD_FIELDS: tuple[tuple[str, str], ...]  # name, numpy type
+BUFFER_FIELDS: tuple[tuple[str, str], ...]
+ROPE_STYLES: tuple[str, ...]
+ROW_KINDS: tuple[str, ...]  # how rows are packed for a matrix
+WANTS: tuple[str, ...]  # octavo.batch.Want by value
+PANEL_ROWS: (
+    int  # rows of a matrix that are packed together: a head of whole panels is a unit of work
+)
+GROUP_COLUMNS: int  # columns that share one scale: whole groups of a row can be packed alone
+
 class Program:
     """The native interpreter of one program; see csrc/program/program.h."""
 
@@ -242,8 +261,7 @@ class Program:
         matrices: Sequence[PackedWeight],
         vectors: Sequence[_Floats],
         groups: Sequence[tuple[KVLayout, _Bytes, int]],  # layout, pages, window
-        rope_cos: _Floats,  # (context, rotary_dim / 2)
-        rope_sin: _Floats,
+        rope_tables: Sequence[tuple[_Floats, _Floats]],  # cos and sin, (context, rotary_dim / 2)
         max_rows: int,
     ) -> None: ...
     def run(self, batch: Batch, output: StepOutput) -> None:

@@ -11,7 +11,7 @@ from octavo.program.ops import KVSpec, Program, Value, WeightSpec
 
 
 def build(cfg: ModelConfig) -> Program:
-    p = ProgramBuilder(rotary_dim=cfg.rotary_dim, rope_frequencies=cfg.rope_frequencies())
+    p = ProgramBuilder(rope_frequencies=cfg.rope_frequencies())
     group = p.kv_group(KVSpec(cfg.kv_heads, cfg.head_dim, cfg.head_dim))
     embedding = WeightSpec("token_embd.weight", (cfg.vocab_size, cfg.hidden_size))
 

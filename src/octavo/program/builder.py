@@ -20,6 +20,7 @@ from octavo.program.ops import (
     RmsNorm,
     Rope,
     RopeStyle,
+    Scale,
     StoreKV,
     SwiGLU,
     Value,
@@ -28,13 +29,15 @@ from octavo.program.ops import (
 
 
 class ProgramBuilder:
-    def __init__(self, *, rotary_dim: int, rope_frequencies: Sequence[float]) -> None:
+    def __init__(self, *, rope_frequencies: Sequence[float] = ()) -> None:
+        """`rope_frequencies` are the rope table "default", if there are any."""
         self._ops: list[ReadableOp] = []
         self._num_values = 0
         self._groups: list[KVSpec] = []
         self._layers: list[int] = []
-        self._rotary_dim = rotary_dim
-        self._frequencies = tuple(rope_frequencies)
+        self._rope_tables: dict[str, tuple[float, ...]] = {}
+        if rope_frequencies:
+            self.rope_table("default", rope_frequencies)
 
     def kv_group(self, spec: KVSpec) -> int:
         """Open a layer group; its layers are counted as `attention` names it."""
@@ -42,15 +45,24 @@ class ProgramBuilder:
         self._layers.append(0)
         return len(self._groups) - 1
 
+    def rope_table(self, name: str, frequencies: Sequence[float]) -> None:
+        """Add a table that `rope` may name: radians per position of each rotated pair."""
+        assert name not in self._rope_tables
+        self._rope_tables[name] = tuple(frequencies)
+
     def embed(self, table: WeightSpec) -> Value:
         out = self._value(table.shape[1])
         self._ops.append(Embed(table, out))
         return out
 
-    def rms_norm(self, x: Value, weight: WeightSpec, eps: float) -> Value:
-        assert weight.shape == (x.width,), f"{weight.name} {weight.shape} norms rows of {x.width}"
+    def rms_norm(self, x: Value, weight: WeightSpec, eps: float, *, heads: int = 1) -> Value:
+        """Each of the row's heads normed by itself; one head is the whole row."""
+        assert x.width % heads == 0
+        assert weight.shape == (x.width // heads,), (
+            f"{weight.name} {weight.shape} norms {heads} heads of rows of {x.width}"
+        )
         out = self._value(x.width)
-        self._ops.append(RmsNorm(x, weight, eps, out))
+        self._ops.append(RmsNorm(x, weight, eps, out, heads))
         return out
 
     def linear(
@@ -69,9 +81,11 @@ class ProgramBuilder:
         self._ops.append(Linear(x, weight, bias, add, out))
         return out
 
-    def rope(self, x: Value, *, heads: int, style: RopeStyle) -> Value:
+    def rope(self, x: Value, *, heads: int, style: RopeStyle, table: str = "default") -> Value:
+        assert x.width % heads == 0
+        assert 2 * len(self._rope_tables[table]) <= x.width // heads
         out = self._value(x.width)
-        self._ops.append(Rope(x, heads, x.width // heads, self._rotary_dim, style, out))
+        self._ops.append(Rope(x, heads, style, out, table))
         return out
 
     def attention(
@@ -96,6 +110,11 @@ class ProgramBuilder:
         self._ops.append(SwiGLU(gate, up, out))
         return out
 
+    def scale(self, x: Value, scale: float) -> Value:
+        out = self._value(x.width)
+        self._ops.append(Scale(x, scale, out))
+        return out
+
     def logits(self, x: Value, weight: WeightSpec) -> Program:
         """The head over the rows that ask for it; closes the program."""
         assert weight.shape[1] == x.width
@@ -106,8 +125,7 @@ class ProgramBuilder:
             layers_of_group=tuple(self._layers),
             vocab_size=weight.shape[0],
             hidden_size=x.width,
-            rotary_dim=self._rotary_dim,
-            rope_frequencies=self._frequencies,
+            rope_tables=self._rope_tables,
         )
 
     def _value(self, width: int) -> Value:

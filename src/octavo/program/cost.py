@@ -24,19 +24,16 @@ from octavo.program.ops import (
     Linear,
     Op,
     Program,
-    RmsNorm,
-    Rope,
     StoreKV,
-    SwiGLU,
+    inputs,
+    output,
 )
+from octavo.program.row_ops import ROW_OPS
 
 OpClass = Literal["embed", "norm", "qkv", "attention", "output", "mlp", "head"]
 CLASSES: tuple[OpClass, ...] = ("embed", "norm", "qkv", "attention", "output", "mlp", "head")
 
-NORM_FLOPS = 4  # an element: square, sum, times 1/rms, times weight
-ROPE_FLOPS = 3  # a rotated element: two products and their sum
 SOFTMAX_FLOPS = 3  # a score: minus the maximum, exp, sum
-SWIGLU_FLOPS = 4  # an element: exp, add, divide, times up
 FLOAT = 4  # bytes of an activation
 
 
@@ -154,27 +151,35 @@ def classify(program: Program) -> list[OpClass]:
                 into.add(op.q.id)
             case StoreKV():
                 into.update((op.k.id, op.v.id))
-            case Rope() | RmsNorm() if op.out.id in into:  # such a norm is one of q or k
-                into.add(op.x.id)
-    return [_class_of(op, into, out_of) for op in program.ops]
+            case _ if type(op) in ROW_OPS and _written(op) in into:  # such a norm is one of q or k
+                into.update(value.id for value in inputs(op))
+    classes: list[OpClass] = []
+    writers: dict[int | None, OpClass] = {}  # value -> class of the op that made it
+    for op in program.ops:
+        classes.append(_class_of(op, into, out_of, writers))
+        writers[_written(op)] = classes[-1]
+    return classes
 
 
-def _class_of(op: Op, into: set[int], out_of: set[int]) -> OpClass:
+def _written(op: Op) -> int | None:
+    out = output(op)
+    return None if out is None else out.id
+
+
+def _class_of(
+    op: Op, into: set[int], out_of: set[int], writers: Mapping[int | None, OpClass]
+) -> OpClass:
     match op:
         case Embed():
             return "embed"
-        case RmsNorm():
-            return "norm"
-        case Rope():
-            return "qkv"
         case Linear():
             return "qkv" if op.out.id in into else "output" if op.x.id in out_of else "mlp"
         case StoreKV() | Attend():
             return "attention"
-        case SwiGLU():
-            return "mlp"
         case Head():
             return "head"
+        case _ if type(op) in ROW_OPS:
+            return ROW_OPS[type(op)].op_class or writers[inputs(op)[0].id]
         case _:
             raise AssertionError(f"{type(op).__name__}: costs are those of readable programs")
 
@@ -193,30 +198,29 @@ class _Counter:
             case Embed():
                 row = self.weight_bytes[op.table.name] / op.table.shape[0]
                 return OpCost(name, 0, rows * row, activation_bytes=_floats(rows, op.out.width))
-            case RmsNorm():
-                width = op.x.width
-                weight = self.weight_bytes[op.weight.name]
-                moved = _floats(rows, 2 * width)
-                return OpCost(name, NORM_FLOPS * rows * width, weight, activation_bytes=moved)
             case Linear():
                 return self._linear(op, name)
-            case Rope():
-                flops = ROPE_FLOPS * rows * op.heads * op.rotary_dim
-                return OpCost(name, flops, activation_bytes=_floats(rows, 2 * op.x.width))
             case StoreKV():
                 written = rows * _kv_bytes(self.program.groups[op.group], self.k_bits, self.v_bits)
                 moved = _floats(rows, op.k.width + op.v.width)
                 return OpCost(name, kv_write_bytes=written, activation_bytes=moved)
             case Attend():
                 return self._attend(op, name)
-            case SwiGLU():
-                width = op.out.width
-                moved = _floats(rows, 3 * width)
-                return OpCost(name, SWIGLU_FLOPS * rows * width, activation_bytes=moved)
             case Head():
                 return self._head(op, name)
+            case _ if type(op) in ROW_OPS:
+                return self._row_op(op, name)
             case _:
                 raise AssertionError(f"{type(op).__name__}: costs are those of readable programs")
+
+    def _row_op(self, op: Op, name: OpClass) -> OpCost:
+        row_op, weight, values = ROW_OPS[type(op)], ROW_OPS[type(op)].weight(op), inputs(op)
+        return OpCost(
+            name,
+            self.work.rows * row_op.flops(op, self.program),
+            0.0 if weight is None else self.weight_bytes[weight.name],
+            activation_bytes=_floats(self.work.rows, (len(values) + 1) * values[0].width),
+        )
 
     def _linear(self, op: Linear, name: OpClass) -> OpCost:
         rows, (out, into) = self.work.rows, op.weight.shape

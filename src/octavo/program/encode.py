@@ -2,20 +2,22 @@
 buffers.
 
 Values whose lives do not overlap share a buffer, so that the memory of a forward does not grow with
-the number of layers. Knows the bytes of OpRecord in csrc/program/program.h; knows nothing of
-weights' contents.
+the number of layers. Ops, records and kinds of rows are looked up by the names that the core
+exports; a core of other names is refused at import. Knows nothing of weights' contents.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from octavo.program.fuse import RowKind, inputs, output
+from octavo.errors import KernelError
+from octavo.kernels import native
+from octavo.program.fuse import RowKind
 from octavo.program.ops import (
     QKV,
     Attend,
@@ -28,40 +30,53 @@ from octavo.program.ops import (
     Op,
     Program,
     Quantize,
-    RmsNorm,
-    Rope,
     StoreKV,
-    SwiGLU,
     Value,
-    WeightSpec,
+    inputs,
+    output,
 )
+from octavo.program.row_ops import ROW_OPS
 
-RECORD = np.dtype(
-    [
-        ("code", np.int32),
-        ("x", np.int32),
-        ("y", np.int32),
-        ("add", np.int32),
-        ("out", np.int32),
-        ("matrix", np.int32, 3),
-        ("vector", np.int32, 3),
-        ("heads", np.int32),
-        ("head_dim", np.int32),
-        ("rotary_dim", np.int32),
-        ("rope_style", np.int32),
-        ("row_kind", np.int32),
-        ("group", np.int32),
-        ("layer", np.int32),
-        ("eps", np.float32),
-        ("scale", np.float32),
-    ]
-)
-BUFFER = np.dtype([("width", np.int32), ("kind", np.int32)])
-_CODES = (Embed, RmsNorm, Quantize, NormQuantize, Matmul, Rope, StoreKV, Attend, AttendQuantize,
-          SwiGLU, GateUp, QKV, Head)  # fmt: skip
-_STYLES = ("interleaved", "half")
-_KINDS: dict[RowKind, int] = {"a32": 0, "abf16": 1, "af32": 2, "abf16x2": 3}
+RECORD = np.dtype(list(native.RECORD_FIELDS))
+BUFFER = np.dtype(list(native.BUFFER_FIELDS))
 _FLOAT_ROWS = -1
+
+# Which field of a record each attribute of an op goes to; matrix and vector hold up to three.
+_FIELDS: dict[type[Op], Mapping[str, str]] = {
+    Embed: {"matrix": "table"},
+    Quantize: {"x": "x"},
+    NormQuantize: {"x": "x", "vector": "weight", "eps": "eps"},
+    Matmul: {"x": "x", "add": "add", "matrix": "weight", "vector": "bias"},
+    StoreKV: {"x": "k", "y": "v", "group": "group", "layer": "layer"},
+    Attend: {"x": "q", "heads": "heads", "group": "group", "layer": "layer", "scale": "scale"},
+    AttendQuantize: {"x": "q", "heads": "heads", "group": "group", "layer": "layer",
+                     "scale": "scale"},
+    GateUp: {"x": "x", "matrix": "weights"},
+    QKV: {"x": "x", "matrix": "weights", "vector": "biases", "heads": "heads",
+          "head_dim": "head_dim", "rope_table": "rope_table", "rope_style": "rope_style",
+          "group": "group", "layer": "layer"},
+    Head: {"x": "x", "matrix": "weight", "vector": "norm", "eps": "eps"},
+    **{op: row.fields for op, row in ROW_OPS.items()},
+}  # fmt: skip
+
+
+def check_core(ops: Collection[str], fields: Collection[str]) -> None:
+    """Refuse a core that has other ops or lacks a field of a record."""
+    ours = {op.__name__ for op in _FIELDS}
+    named = {"code", "out", "row_kind"}.union(*_FIELDS.values())
+    for what, only_one_has in (
+        ("an op that the core lacks", ours.difference(ops)),
+        ("an op that octavo.program lacks", set(ops) - ours),
+        ("a record field that the core lacks", named.difference(fields)),
+    ):
+        if only_one_has:
+            raise KernelError(
+                f"the compiled core is of another source tree: {', '.join(sorted(only_one_has))} "
+                f"is {what}; build it again with `make build` or `pip install .`"
+            )
+
+
+check_core(native.OPS, RECORD.names or ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +85,7 @@ class EncodedProgram:
     buffers: NDArray[np.void]  # (buffers,) BUFFER
     matrices: tuple[str, ...]  # weight names by the index records use
     vectors: tuple[str, ...]
+    rope_tables: tuple[str, ...]
     op_names: tuple[str, ...]  # class of each op, for counters
 
 
@@ -78,64 +94,45 @@ def encode(program: Program, kinds: Mapping[str, RowKind]) -> EncodedProgram:
     weights = program.weights().values()
     matrices = [w.name for w in weights if w.kind == "matrix"]
     vectors = [w.name for w in weights if w.kind == "vector"]
+    rope_tables = list(program.rope_tables)
+
+    def index(field: str, value: Any) -> Any:
+        """What stands in a record for an attribute of an op."""
+        match field:
+            case "x" | "y" | "add":
+                return -1 if value is None else buffers.of[value.id]
+            case "matrix" | "vector":
+                names = matrices if field == "matrix" else vectors
+                specs = value if isinstance(value, tuple) else (value,)
+                found = [-1 if spec is None else names.index(spec.name) for spec in specs]
+                return found + [-1] * (3 - len(found))
+            case "rope_table":
+                return rope_tables.index(value)
+            case "rope_style":
+                return native.ROPE_STYLES.index(value)
+        return value
+
     records = np.full(len(program.ops), -1, dtype=RECORD)
+    records["eps"] = records["scale"] = 0
     for i, op in enumerate(program.ops):
+        assert type(op) in _FIELDS, f"{type(op).__name__} is not a lowered op: run fuse.lower first"
         buffers.place(op, i)
-        for name, value in _fields(op, buffers, matrices, vectors).items():
-            records[i][name] = value
+        record = records[i]
+        record["code"] = native.OPS.index(type(op).__name__)
+        if (out := output(op)) is not None:
+            record["out"] = buffers.of[out.id]
+        for field, attribute in _FIELDS[type(op)].items():
+            record[field] = index(field, getattr(op, attribute))
         if isinstance(op, Head):  # packs its rows itself
-            records[i]["row_kind"] = _KINDS[kinds[op.weight.name]]
+            record["row_kind"] = _kind(kinds[op.weight.name])
     return EncodedProgram(
         records=records,
         buffers=np.array(buffers.specs, dtype=BUFFER),
         matrices=tuple(matrices),
         vectors=tuple(vectors),
+        rope_tables=tuple(rope_tables),
         op_names=tuple(type(op).__name__ for op in program.ops),
     )
-
-
-def _fields(op: Op, buffers: _Buffers, matrices: list[str], vectors: list[str]) -> dict[str, Any]:
-    def at(value: Value | None) -> int:
-        return -1 if value is None else buffers.of[value.id]
-
-    def names(table: list[str], *weights: WeightSpec | None) -> list[int]:
-        found = [-1 if w is None else table.index(w.name) for w in weights]
-        return found + [-1] * (3 - len(found))
-
-    out = {"code": _CODES.index(type(op)), "eps": 0.0, "scale": 0.0, "out": at(output(op))}
-    match op:
-        case Embed():
-            return out | {"matrix": names(matrices, op.table)}
-        case RmsNorm() | NormQuantize():
-            return out | {"x": at(op.x), "vector": names(vectors, op.weight), "eps": op.eps}
-        case Quantize():
-            return out | {"x": at(op.x)}
-        case Matmul():
-            return out | {"x": at(op.x), "add": at(op.add), "matrix": names(matrices, op.weight),
-                          "vector": names(vectors, op.bias)}  # fmt: skip
-        case Rope():
-            return out | {"x": at(op.x), "heads": op.heads, "head_dim": op.head_dim,
-                          "rotary_dim": op.rotary_dim,
-                          "rope_style": _STYLES.index(op.style)}  # fmt: skip
-        case StoreKV():
-            return out | {"x": at(op.k), "y": at(op.v), "group": op.group, "layer": op.layer}
-        case Attend() | AttendQuantize():
-            return out | {"x": at(op.q), "heads": op.heads, "group": op.group, "layer": op.layer,
-                          "scale": op.scale}  # fmt: skip
-        case SwiGLU():
-            return out | {"x": at(op.gate), "y": at(op.up)}
-        case GateUp():
-            return out | {"x": at(op.x), "matrix": names(matrices, op.gate, op.up)}
-        case QKV():
-            return out | {"x": at(op.x), "matrix": names(matrices, *op.weights),
-                          "vector": names(vectors, *op.biases), "heads": op.heads,
-                          "head_dim": op.head_dim, "rotary_dim": op.rotary_dim,
-                          "rope_style": _STYLES.index(op.style), "group": op.group,
-                          "layer": op.layer}  # fmt: skip
-        case Head():
-            return out | {"x": at(op.x), "matrix": names(matrices, op.weight),
-                          "vector": names(vectors, op.norm), "eps": op.eps}  # fmt: skip
-    raise AssertionError(f"{type(op).__name__} is not a lowered op: run fuse.lower first")
 
 
 class _Buffers:
@@ -164,7 +161,7 @@ class _Buffers:
         if not out.packed:
             return out.width, _FLOAT_ROWS
         assert isinstance(op, Quantize | NormQuantize | AttendQuantize | GateUp)
-        return out.width, _KINDS[self._kinds[op.consumer.name]]
+        return out.width, _kind(self._kinds[op.consumer.name])
 
     def _take(self, spec: tuple[int, int]) -> int:
         for buffer in self._free:
@@ -175,12 +172,11 @@ class _Buffers:
         return len(self.specs) - 1
 
 
+def _kind(kind: RowKind) -> int:
+    return native.ROW_KINDS.index(kind.upper())
+
+
 def _may_share(op: Op, value: Value) -> bool:
     """Whether the op may write its result over `value`: it reads each element, or row, before it
     writes it."""
-    match op:
-        case Matmul():
-            return value == op.add
-        case Rope() | SwiGLU() | RmsNorm():
-            return not value.packed and value.width == op.out.width
-    return False
+    return value == op.add if isinstance(op, Matmul) else type(op) in ROW_OPS

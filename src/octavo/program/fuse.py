@@ -4,15 +4,17 @@ memory can do.
 Comes in: a Program of readable ops. Goes out: a Program of the ops the native interpreter runs,
 with the same results bit for bit: a fused op does the same arithmetic on the same values in the
 same order, and only skips writing what nobody else reads. Knows nothing of formats but the kind of
-rows each matrix reads: `kinds` maps a matrix's name to it.
+rows each matrix reads (`kinds` maps a matrix's name to it) and what the core says can be packed
+alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from octavo.kernels import native
 from octavo.program.ops import (
     QKV,
     Attend,
@@ -31,15 +33,12 @@ from octavo.program.ops import (
     SwiGLU,
     Value,
     WeightSpec,
+    inputs,
+    output,
 )
 
-RowKind = Literal[
-    "a32", "abf16", "af32", "abf16x2"
-]  # what a matrix's kernel reads; see csrc/formats.h
-_PANEL = 16  # rows of a matrix that are packed together: a head of whole panels is a unit of work
-_GROUP = (
-    32  # columns that share one scale: a part of a row can be packed alone if it is whole groups
-)
+# What a matrix's kernel reads: the row kinds of csrc/formats.h.
+RowKind = Literal["a32", "abf16", "af32", "abf16x2"]
 
 
 def lower(program: Program, kinds: Mapping[str, RowKind]) -> Program:
@@ -125,6 +124,8 @@ class _Rewriter:
         return readers[0] if len(readers) == 1 else None
 
     def join_norm(self, norm: RmsNorm) -> None:
+        if norm.heads > 1:
+            return
         if isinstance(head := self.only_reader(norm.out), Head):
             self.replaced[norm] = None
             self.replaced[head] = replace(head, x=norm.x, norm=norm.weight, eps=norm.eps)
@@ -136,7 +137,7 @@ class _Rewriter:
     def join_attend(self, op: Attend) -> None:
         spec = self.program.groups[op.group]
         share = op.heads // spec.kv_heads * spec.v_dim  # columns that one kv head makes
-        if share % _GROUP == 0 and (readers := self.linears_only(op.out)):
+        if share % native.GROUP_COLUMNS == 0 and (readers := self.linears_only(op.out)):
             consumer = readers[0].weight
             packed = self.pack(op.out, consumer)
             self.replaced[op] = AttendQuantize(
@@ -151,12 +152,12 @@ class _Rewriter:
         plain = not (gate.bias or gate.add or up.bias or up.add)
         alone = self.only_reader(gate.out) is op and self.only_reader(up.out) is op
         alike = gate.x == up.x and self.kinds[gate.weight.name] == self.kinds[up.weight.name]
-        if plain and alone and alike and op.out.width % _GROUP == 0:
+        if plain and alone and alike and op.out.width % native.GROUP_COLUMNS == 0:
             consumer = readers[0].weight
             packed = self.pack(op.out, consumer)
             x = self.pack(gate.x, gate.weight)
             self.replaced |= {gate: None, up: None}
-            self.replaced[op] = GateUp(x, gate.weight, up.weight, consumer, packed)
+            self.replaced[op] = GateUp(x, (gate.weight, up.weight), consumer, packed)
 
     def join_qkv(self, store: StoreKV) -> None:
         attend = next(
@@ -177,9 +178,10 @@ class _Rewriter:
             and len({self.kinds[op.weight.name] for op in (q, k, v)}) == 1
             and not (q.add or k.add or v.add)
             and all(self.only_reader(value) is not None for value in private)
-            and rope_q.style == rope_k.style
-            and spec.k_dim % _PANEL == 0
-            and spec.v_dim % _PANEL == 0
+            and rope_q.rope_style == rope_k.rope_style
+            and rope_q.rope_table == rope_k.rope_table
+            and spec.k_dim % native.PANEL_ROWS == 0
+            and spec.v_dim % native.PANEL_ROWS == 0
         ):
             x = self.pack(q.x, q.weight)
             self.replaced |= {q: None, k: None, v: None, rope_q: None, rope_k: None}
@@ -189,19 +191,9 @@ class _Rewriter:
                 biases=(q.bias, k.bias, v.bias),
                 heads=attend.heads,
                 head_dim=spec.k_dim,
-                rotary_dim=rope_q.rotary_dim,
-                style=rope_q.style,
+                rope_table=rope_q.rope_table,
+                rope_style=rope_q.rope_style,
                 group=store.group,
                 layer=store.layer,
                 out=rope_q.out,
             )
-
-
-def inputs(op: Op) -> list[Value]:
-    """The values an op reads."""
-    named = ((f.name, getattr(op, f.name)) for f in fields(op))
-    return [value for name, value in named if isinstance(value, Value) and name != "out"]
-
-
-def output(op: Op) -> Value | None:
-    return getattr(op, "out", None)

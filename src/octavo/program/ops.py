@@ -9,7 +9,8 @@ the native interpreter runs; `reference` and `cost` read the readable ones.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Literal
 
 RopeStyle = Literal["interleaved", "half"]  # pairs (2i, 2i+1) | (i, i + rotary_dim/2)
@@ -61,12 +62,17 @@ class Embed:
 
 @dataclass(frozen=True, slots=True)
 class RmsNorm:
-    """out = x / sqrt(mean(x^2) + eps) * weight   (Zhang & Sennrich 2019)"""
+    """out = x / sqrt(mean(x^2) + eps) * weight   (Zhang & Sennrich 2019), each head by itself"""
 
     x: Value
-    weight: WeightSpec
+    weight: WeightSpec  # (width / heads,)
     eps: float
     out: Value
+    heads: int = 1
+
+    @property
+    def head_dim(self) -> int:
+        return self.x.width // self.heads
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +88,17 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class Rope:
-    """Rotate the first `rotary_dim` dims of each head by the row's position   (Su et al. 2021)"""
+    """Rotate the first dims of each head by the row's position   (Su et al. 2021)"""
 
     x: Value
     heads: int
-    head_dim: int
-    rotary_dim: int
-    style: RopeStyle
+    rope_style: RopeStyle
     out: Value
+    rope_table: str = "default"  # of the program; as many dims are rotated as it has
+
+    @property
+    def head_dim(self) -> int:
+        return self.x.width // self.heads
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +129,15 @@ class SwiGLU:
 
     gate: Value
     up: Value
+    out: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """out = x * scale, as models do to their embeddings"""
+
+    x: Value
+    scale: float
     out: Value
 
 
@@ -178,8 +196,8 @@ class QKV:
     biases: tuple[WeightSpec | None, WeightSpec | None, WeightSpec | None]
     heads: int
     head_dim: int
-    rotary_dim: int
-    style: RopeStyle
+    rope_table: str
+    rope_style: RopeStyle
     group: int
     layer: int
     out: Value  # q after Rope
@@ -203,28 +221,30 @@ class GateUp:
     """Two Matmuls of one x, SwiGLU, Quantize."""
 
     x: Value
-    gate: WeightSpec
-    up: WeightSpec
+    weights: tuple[WeightSpec, WeightSpec]  # of gate and of up
     consumer: WeightSpec
     out: Value
 
 
-ReadableOp = Embed | RmsNorm | Linear | Rope | StoreKV | Attend | SwiGLU | Head
+ReadableOp = Embed | RmsNorm | Linear | Rope | StoreKV | Attend | SwiGLU | Scale | Head
 FusedOp = Quantize | NormQuantize | Matmul | QKV | AttendQuantize | GateUp
 Op = ReadableOp | FusedOp
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A whole forward. Interpreters make cos and sin by position from `rope_frequencies`."""
+    """A whole forward. Interpreters make cos and sin by position from the rope tables."""
 
     ops: tuple[Op, ...]
     groups: tuple[KVSpec, ...]
     layers_of_group: tuple[int, ...]
     vocab_size: int
     hidden_size: int
-    rotary_dim: int
-    rope_frequencies: tuple[float, ...]  # (rotary_dim / 2,) radians per position
+    rope_tables: Mapping[str, tuple[float, ...]]  # (rotary_dim / 2,) radians per position, by name
+
+    def rotary_dim(self, rope_table: str) -> int:
+        """Dims of a head that the table rotates."""
+        return 2 * len(self.rope_tables[rope_table])
 
     def weights(self) -> dict[str, WeightSpec]:
         """Every weight the ops name, once each, in order of first use."""
@@ -236,3 +256,14 @@ class Program:
                     if isinstance(spec, WeightSpec):
                         found.setdefault(spec.name, spec)
         return found
+
+
+def inputs(op: Op) -> list[Value]:
+    """The values an op reads."""
+    named = ((f.name, getattr(op, f.name)) for f in fields(op))
+    return [value for name, value in named if isinstance(value, Value) and name != "out"]
+
+
+def output(op: Op) -> Value | None:
+    """The value an op writes; None if what it makes leaves the program or goes to the pages."""
+    return getattr(op, "out", None)

@@ -21,11 +21,12 @@ from octavo.program.ops import (
     Linear,
     Op,
     Program,
-    RmsNorm,
-    Rope,
     StoreKV,
-    SwiGLU,
+    inputs,
+    output,
 )
+from octavo.program.rope import cos_sin
+from octavo.program.row_ops import ROW_OPS, RowArgs
 
 Activations = Literal["float32", "bf16", "int8"]
 
@@ -70,40 +71,31 @@ class ReferenceInterpreter:
         match op:
             case Embed():
                 rows[op.out.id] = self._weights[op.table.name][batch.tokens]
-            case RmsNorm():
-                rows[op.out.id] = rms_norm(rows[op.x.id], self._weights[op.weight.name], op.eps)
             case Linear():
                 y = self._round(rows[op.x.id]) @ self._weights[op.weight.name].T
                 if op.bias is not None:
                     y = y + self._weights[op.bias.name]
                 rows[op.out.id] = y if op.add is None else y + rows[op.add.id]
-            case Rope():
-                rows[op.out.id] = self._rope(op, rows[op.x.id], batch.positions)
             case StoreKV():
                 self._store(op, rows[op.k.id], rows[op.v.id], batch)
             case Attend():
                 rows[op.out.id] = self._attend(op, rows[op.q.id], batch)
-            case SwiGLU():
-                gate = rows[op.gate.id].astype(np.float64)
-                with np.errstate(over="ignore"):  # exp(-gate) = inf gives the right limit, 0
-                    silu = (gate / (1 + np.exp(-gate))).astype(np.float32)
-                rows[op.out.id] = silu * rows[op.up.id]
+            case _ if type(op) in ROW_OPS:
+                self._row_op(op, rows, batch.positions)
             case _:
                 raise AssertionError(f"{type(op).__name__} is not a readable op")
 
-    def _rope(self, op: Rope, x: FloatArray, positions: IntArray) -> FloatArray:
-        cos, sin = rope_table(self.program.rope_frequencies, int(positions.max()) + 1)
-        cos, sin = cos[positions][:, None, :], sin[positions][:, None, :]  # (rows, 1, rotary / 2)
-        heads = x.reshape(len(x), op.heads, op.head_dim).copy()
-        half = op.rotary_dim // 2
-        if op.style == "interleaved":
-            first, second = slice(0, op.rotary_dim, 2), slice(1, op.rotary_dim, 2)
-        else:
-            first, second = slice(0, half), slice(half, op.rotary_dim)
-        a, b = heads[..., first].copy(), heads[..., second].copy()
-        heads[..., first] = a * cos - b * sin
-        heads[..., second] = b * cos + a * sin
-        return heads.reshape(x.shape)
+    def _row_op(self, op: Op, rows: dict[int, FloatArray], positions: IntArray) -> None:
+        row_op, values = ROW_OPS[type(op)], inputs(op)
+        args = RowArgs(rows[values[0].id], rows[values[-1].id])
+        if (weight := row_op.weight(op)) is not None:
+            args = args._replace(weight=self._weights[weight.name])
+        if (table := row_op.rope_table(op)) is not None:
+            tables = cos_sin(self.program.rope_tables[table], int(positions.max()) + 1)
+            args = args._replace(cos=tables[0][positions], sin=tables[1][positions])
+        out = output(op)
+        assert out is not None
+        rows[out.id] = row_op.compute(op, args)
 
     def _slots(self, group: int, sequence: int, positions: IntArray, batch: Batch) -> IntArray:
         table = batch.block_tables[group, sequence]
@@ -170,18 +162,6 @@ def edit_logits(logits: FloatArray, batch: Batch) -> FloatArray:
         bits = np.unpackbits(batch.masks.view(np.uint8), axis=1, bitorder="little")
         logits[bits[:, : logits.shape[1]] == 0] = -np.inf
     return logits
-
-
-def rms_norm(x: FloatArray, weight: FloatArray, eps: float) -> FloatArray:
-    mean = np.mean(x.astype(np.float64) ** 2, axis=-1, keepdims=True)
-    normed: FloatArray = (x / np.sqrt(mean + eps) * weight).astype(np.float32)
-    return normed
-
-
-def rope_table(frequencies: tuple[float, ...], positions: int) -> tuple[FloatArray, FloatArray]:
-    """cos and sin, each (positions, rotary_dim / 2) float32, computed in float64."""
-    angles = np.arange(positions, dtype=np.float64)[:, None] * np.asarray(frequencies)
-    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
 
 
 def round_bf16(x: FloatArray) -> FloatArray:

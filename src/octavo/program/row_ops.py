@@ -1,0 +1,111 @@
+"""The row-wise ops: those that make each row from the same row of their inputs, a line of a table
+each.
+
+A line says what an op computes, in numpy, what that costs, and which fields of a native record its
+attributes go to; csrc/program/row_ops.h is the same table for the native interpreter. The reference
+interpreter, the cost interpreter and `encode` read these lines, and name no row-wise op. Inputs and
+result have one width. Knows nothing of batches, buffers or kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from octavo.batch import FloatArray
+from octavo.program.ops import Op, Program, RmsNorm, Rope, Scale, SwiGLU, WeightSpec
+
+_NONE: FloatArray = np.zeros(0, np.float32)
+RowClass = Literal["norm", "qkv", "mlp"]
+
+
+class RowArgs(NamedTuple):
+    """What a row-wise op may read: arrays of all rows of a batch."""
+
+    x: FloatArray  # (rows, width)
+    y: FloatArray  # (rows, width) the second input; of an op with one, x again
+    weight: FloatArray = _NONE
+    cos: FloatArray = _NONE  # (rows, rotary_dim / 2) of each row's position
+    sin: FloatArray = _NONE
+
+
+@dataclass(frozen=True, slots=True)
+class RowOp:
+    compute: Callable[[Any, RowArgs], FloatArray]  # (op, arguments) -> (rows, width)
+    flops: Callable[[Any, Program], float]  # of one row; exp, divide and square root count 1
+    op_class: RowClass | None  # of the cost; None: that of the op which made its input
+    fields: Mapping[str, str]  # field of the native record -> attribute of the op
+
+    def weight(self, op: Op) -> WeightSpec | None:
+        """The weight that the op reads, if it reads one."""
+        return getattr(op, self.fields["vector"]) if "vector" in self.fields else None
+
+    def rope_table(self, op: Op) -> str | None:
+        """The rope table that the op reads, if it reads one."""
+        return getattr(op, self.fields["rope_table"]) if "rope_table" in self.fields else None
+
+
+def rms_norm(op: RmsNorm, args: RowArgs) -> FloatArray:
+    heads = args.x.reshape(len(args.x), op.heads, op.head_dim)
+    mean = np.mean(heads.astype(np.float64) ** 2, axis=-1, keepdims=True)
+    normed: FloatArray = (heads / np.sqrt(mean + op.eps) * args.weight).astype(np.float32)
+    return normed.reshape(args.x.shape)
+
+
+def rope(op: Rope, args: RowArgs) -> FloatArray:
+    heads = args.x.reshape(len(args.x), op.heads, op.head_dim).copy()
+    cos, sin = args.cos[:, None, :], args.sin[:, None, :]
+    half = cos.shape[-1]
+    if op.rope_style == "interleaved":
+        first, second = slice(0, 2 * half, 2), slice(1, 2 * half, 2)
+    else:
+        first, second = slice(0, half), slice(half, 2 * half)
+    a, b = heads[..., first].copy(), heads[..., second].copy()
+    heads[..., first] = a * cos - b * sin
+    heads[..., second] = b * cos + a * sin
+    turned: FloatArray = heads.reshape(args.x.shape)
+    return turned
+
+
+def swiglu(op: SwiGLU, args: RowArgs) -> FloatArray:
+    gate = args.x.astype(np.float64)
+    with np.errstate(over="ignore"):  # exp(-gate) = inf gives the right limit, 0
+        silu: FloatArray = (gate / (1 + np.exp(-gate))).astype(np.float32)
+    return silu * args.y
+
+
+def scale(op: Scale, args: RowArgs) -> FloatArray:
+    return args.x * np.float32(op.scale)
+
+
+ROW_OPS: dict[type[Op], RowOp] = {
+    RmsNorm: RowOp(
+        rms_norm,
+        lambda op, program: 4 * op.x.width,  # square, sum, times 1/rms, times weight
+        "norm",
+        {"x": "x", "vector": "weight", "heads": "heads", "head_dim": "head_dim", "eps": "eps"},
+    ),
+    Rope: RowOp(
+        rope,
+        # a rotated element: two products and their sum
+        lambda op, program: 3 * op.heads * program.rotary_dim(op.rope_table),
+        "qkv",
+        {"x": "x", "heads": "heads", "head_dim": "head_dim",
+         "rope_table": "rope_table", "rope_style": "rope_style"},
+    ),
+    SwiGLU: RowOp(
+        swiglu,
+        lambda op, program: 4 * op.out.width,  # exp, add, divide, times up
+        "mlp",
+        {"x": "gate", "y": "up"},
+    ),
+    Scale: RowOp(
+        scale,
+        lambda op, program: op.x.width,
+        None,
+        {"x": "x", "scale": "scale"},
+    ),
+}  # fmt: skip

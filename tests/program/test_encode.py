@@ -1,0 +1,54 @@
+"""The tables that the compiled core exports: what is built on them, and a core of other tables."""
+
+from __future__ import annotations
+
+import runpy
+
+import numpy as np
+import pytest
+
+from octavo.batch import Want
+from octavo.errors import KernelError
+from octavo.kernels import native
+from octavo.program import encode
+from octavo.program.encode import RECORD, check_core
+
+
+def test_a_record_has_the_fields_and_the_size_that_the_core_says() -> None:
+    assert RECORD.names == tuple(name for name, _ in native.RECORD_FIELDS)
+    assert RECORD["matrix"].shape == (3,)
+    assert RECORD["scale"] == np.float32
+    assert RECORD.itemsize == 80
+
+
+def test_wants_are_numbered_as_the_core_numbers_them() -> None:
+    assert [want.name for want in sorted(Want)] == list(native.WANTS)
+
+
+FIELDS = RECORD.names or ()
+
+
+@pytest.mark.parametrize(
+    ("ops", "fields", "message"),
+    [
+        (native.OPS[:-1], FIELDS, f"{native.OPS[-1]} is an op that the core lacks"),
+        ((*native.OPS, "Gelu"), FIELDS, "Gelu is an op that octavo.program lacks"),
+        (("A", *native.OPS, "B"), FIELDS, "A, B is an op that octavo.program lacks"),
+        (native.OPS, FIELDS[1:], f"{FIELDS[0]} is a record field that the core lacks"),
+    ],
+)
+def test_a_core_of_other_tables_is_refused(
+    ops: tuple[str, ...], fields: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(KernelError, match=f"{message}; build it again with `make build`"):
+        check_core(ops, fields)
+
+
+def test_the_order_of_the_tables_is_the_cores_own() -> None:
+    check_core(native.OPS[::-1], FIELDS[::-1])
+
+
+def test_the_refusal_comes_at_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "OPS", [op for op in native.OPS if op != "Embed"])
+    with pytest.raises(KernelError, match="Embed is an op that the core lacks"):
+        runpy.run_path(encode.__file__)
