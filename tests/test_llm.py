@@ -121,18 +121,18 @@ def test_a_closed_stream_and_an_unread_one_hold_nothing(llm: LLM) -> None:
     llm.stream(PROMPT, GREEDY)
     gc.collect()
     assert llm.stats()["kv_blocks_used"] == 0
-    llm._engine.check_integrity()
-    assert llm.desk.num_open == 0  # nor is anything remembered of them
+    llm.loop.call(llm._engine.check_integrity)
+    assert llm.loop.num_open == 0  # nor is anything remembered of them
 
 
 def test_streams_may_be_read_in_turns(llm: LLM) -> None:
-    prompts = [PROMPT, "def add(a, b):"]
-    streams = [llm.stream(prompt, GREEDY) for prompt in prompts]
+    prompts, params = [PROMPT, "def add(a, b):"], replace(GREEDY, max_tokens=100)
+    streams = [llm.stream(prompt, params) for prompt in prompts]
     before, texts = len(llm.records), ["", ""]
     for pieces in zip_longest(*streams):
         texts = [t + (p.text if p else "") for t, p in zip(texts, pieces, strict=True)]
-    assert len(llm.records) - before <= 13  # both ran in each step; the second began one late
-    assert texts == [text(o) for o in llm.generate(prompts, GREEDY)]
+    assert max(r.num_requests for r in llm.records[before:]) == 2  # beside each other
+    assert texts == [text(o) for o in llm.generate(prompts, params)]
 
 
 def test_threads_may_share_one_llm(llm: LLM) -> None:
@@ -267,7 +267,7 @@ def test_a_prompt_that_is_much_too_long_is_refused_before_it_is_encoded(
     least = r"the prompt has at least 100,00\d tokens, the context holds 128: shorten it"
     for ask in (
         lambda: llm.generate(text),
-        lambda: llm.prepare_stream(text),
+        lambda: llm.stream(text),
         lambda: llm.encode(text, parse_special=True),
         lambda: llm.chat(messages),
         lambda: llm.encode_chat(messages, parse_special=True),
@@ -371,7 +371,7 @@ def test_a_stream_that_the_garbage_collector_closes_inside_a_step_frees_its_bloc
     worker.join(timeout=60)
     assert not worker.is_alive()
     assert llm.stats()["kv_blocks_used"] == 0
-    llm._engine.check_integrity()
+    llm.loop.call(llm._engine.check_integrity)
 
 
 def test_a_temperature_too_small_for_a_float32_is_greedy(llm: LLM) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import gc
 import threading
-import time
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,8 +41,8 @@ def tokens(output: RequestOutput) -> list[tuple[int, ...]]:
 
 def nothing_is_left(llm: LLM) -> None:
     assert llm.stats()["kv_blocks_used"] == 0
-    assert llm.desk.num_open == 0
-    llm._engine.check_integrity()
+    assert llm.loop.num_open == 0
+    llm.loop.call(llm._engine.check_integrity)
 
 
 # What a request finds.
@@ -233,7 +232,7 @@ def test_who_stops_listening_ends_what_is_left(llm: LLM) -> None:
     answers = llm.as_completed([[1, 2], [3, 4]], lengths(2, 100))
     index, _ = next(answers)
     assert index == 0
-    assert llm.desk.num_open == 1
+    assert llm.loop.num_open == 1
     answers.close()  # type: ignore[attr-defined]
     nothing_is_left(llm)
 
@@ -368,35 +367,18 @@ def test_without_idle_time_memory_goes_back_at_the_end_of_a_request(smollm2_path
     assert (again.cache.matched_tokens, again.cache.reason) == (0, CacheReason.EVICTED)
 
 
-def test_what_idles_is_given_up_when_its_time_has_come(llm: LLM) -> None:
-    """The alarm rings at the earliest of what may go: here the clock is set, and it is rung."""
-    llm.generate(PROMPT, GREEDY)
-    due = llm.desk._alarm.bell.due
-    assert due is not None
-    assert 590 < due - time.monotonic() <= 600  # what was kept; nothing lies empty
-    assert llm.stats()["kv_blocks_kept"] == 2
-    clock = llm._engine._clock
-    llm._engine._clock = lambda: clock() + 600
-    llm.desk._alarm.ring()
-    assert llm.stats()["kv_blocks_kept"] == 0
-    assert llm.generate(PROMPT, GREEDY)[0].cache.reason is CacheReason.EVICTED
-
-
 def test_many_requests_and_a_dropped_llm_leave_no_thread(tiny_path: Path) -> None:
     before = set(threading.enumerate())
     llm = LLM(tiny_path, threads=1)
     for i in range(20):
         llm.generate([[i, 2, 3]], SamplingParams(max_tokens=1))
-    timer = llm.desk._alarm._thread
-    assert timer is not None
-    assert timer.is_alive()
-    assert set(threading.enumerate()) - before == {timer}
+    (thread,) = set(threading.enumerate()) - before
     gone = weakref.ref(llm)
     del llm
     gc.collect()
-    assert gone() is None  # a clock that is set keeps nothing alive
-    timer.join(timeout=60)
-    assert not timer.is_alive()
+    assert gone() is None  # a thread that sleeps keeps nothing alive
+    thread.join(timeout=60)
+    assert not thread.is_alive()
     assert not set(threading.enumerate()) - before
 
 

@@ -77,8 +77,9 @@ if TYPE_CHECKING:
         Usage,
     )
     from octavo.sampling_params import Sampling, SamplingParams
-    from octavo.serving.async_engine import AsyncEngine, TokenStream
+    from octavo.serving.async_engine import AsyncEngine
     from octavo.serving.llm import LLM
+    from octavo.serving.token_stream import TokenStream
 else:  # nothing comes in before it is asked for: every start of the command line passes here
     _NAMES = {
         "config": ["EngineConfig"],
@@ -89,8 +90,9 @@ else:  # nothing comes in before it is asked for: every start of the command lin
             *("TokenLogprobs", "Usage"),
         ],
         "sampling_params": ["Sampling", "SamplingParams"],
-        "serving.async_engine": ["AsyncEngine", "TokenStream"],
+        "serving.async_engine": ["AsyncEngine"],
         "serving.llm": ["LLM"],
+        "serving.token_stream": ["TokenStream"],
     }
     _MODULE = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -175,9 +175,11 @@ class RequestOutput:
 
 @dataclass(frozen=True, slots=True)
 class StreamChunk:
-    """A piece of answer `index`. `output` is the whole request, on its last chunk only."""
+    """A piece of answer `index`. `output` is the whole request, on its last chunk only. `step` is
+    the StepRecord's that its last token came with; None where it came with none."""
 
     text: str
     token_ids: tuple[int, ...]
     output: RequestOutput | None = None
     index: int = 0
+    step: int | None = None

@@ -299,7 +299,8 @@ def test_after_a_stopped_answer_and_after_reset_the_cache_is_used_too(octavo, ti
     result = octavo("chat", tiny, *GREEDY, "--json", stdin="hi\nyo\n/reset\nhi\n")
     assert " [stopped]" in result.err
     second, third = result.json["turns"]
-    assert second["usage"]["cached_tokens"] == 21 + 1  # two were drawn before the stop
+    # Two were read before the stop; the engine may have been ahead of the reader.
+    assert second["usage"]["cached_tokens"] in (21 + 1, 21 + 2)
     assert third["cache"] == {
         "matched_tokens": 20, "source": "process", "reason": None, "diverged_at": None,
         "diverged_text": None, "saved_ms": None,

@@ -35,9 +35,9 @@ HTTP = ("http", "urllib", "httpx", "requests", "aiohttp", "fastapi", "starlette"
 BELOW_THE_DOOR = (
     *("octavo.engine", "octavo.weights", "octavo.model", "octavo.loaded_model"),
     *("octavo.program", "octavo.kernels", "octavo.tokenizer", "octavo.kv_cache"),
-    *("octavo.serving.llm", "octavo.serving.answer", "octavo.serving.answer_desk"),
-    *("octavo.serving.engine_thread", "octavo.serving.mailbox", "octavo.serving.bell"),
-    "octavo.serving.stop_strings",
+    *("octavo.serving.llm", "octavo.serving.engine_loop", "octavo.serving.output_queue"),
+    *("octavo.serving.request_text", "octavo.serving.stop_strings", "octavo.serving.prepare"),
+    *("octavo.serving.token_stream", "octavo.serving.open_requests", "octavo.serving.stats"),
 )
 
 # Finer than the layers: (module and all below it, what it must not import, why).

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.layering.import_walk import broken_rules
+from tests.layering.import_walk import BELOW_THE_DOOR, broken_rules
 
 SOURCES = Path(__file__).parents[2] / "src"
 
@@ -97,6 +97,11 @@ def test_a_breach_is_named_with_its_line_and_reason(tmp_path, name, text, compla
     write(tmp_path, "engine/__init__.py", "")
     write(tmp_path, name, text)
     assert broken_rules(tmp_path) == [complaint]
+
+
+def test_the_server_sees_no_other_module_of_serving_than_its_door():
+    modules = {f"octavo.serving.{p.stem}" for p in (SOURCES / "octavo" / "serving").glob("[a-z]*")}
+    assert modules - set(BELOW_THE_DOOR) == {"octavo.serving.async_engine"}
 
 
 def test_what_the_design_allows_passes(tmp_path):

@@ -159,7 +159,7 @@ def _stream(
     try:
         for chunk in chunks:
             if trace is not None:
-                trace.show(chunk.text)
+                trace.show(chunk)
             elif as_text:
                 screen.write(chunk.text)
             output = chunk.output

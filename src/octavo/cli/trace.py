@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from octavo.cli.screen import Screen
 from octavo.records import StepRecord
+from octavo.request import StreamChunk
 
 if TYPE_CHECKING:
     from octavo.serving.llm import LLM
@@ -28,15 +29,15 @@ class StepTrace:
         self._last_step = llm.records[-1].step if llm.records else -1
         screen.say(f"{'step':>4}  {'computed':>8}  {'read':>6}  text so far")
 
-    def show(self, new_text: str) -> None:
-        """Print the steps that ran since the last call; the last of them gave `new_text`."""
-        new = self._new_records()
+    def show(self, chunk: StreamChunk) -> None:
+        """Print the steps up to the one that gave `chunk`; the engine may be ahead of it."""
+        new = self._new_records(chunk.step)
         for record in new[:-1]:  # pieces of a long prompt
             self._line(record)
-        self._text += new_text
+        self._text += chunk.text
         if new:
             self._line(new[-1])
-        elif new_text:  # held back until the end was certain
+        elif chunk.text:  # held back until the end was certain
             self._screen.say(f"{'':>4}  {'':>8}  {'':>6}  {self._quoted()}")
 
     def _line(self, record: StepRecord) -> None:
@@ -48,10 +49,11 @@ class StepTrace:
         """The text on one line, its ends visible."""
         return json.dumps(self._text, ensure_ascii=False)
 
-    def _new_records(self) -> list[StepRecord]:
+    def _new_records(self, step: int | None) -> list[StepRecord]:
         """Read from the newest back to the last one told, so that no step is read twice."""
         newest_first = reversed(self._llm.records)
         new = list(takewhile(lambda record: record.step > self._last_step, newest_first))
+        new = [record for record in new if step is not None and record.step <= step]
         if new:
             self._last_step = new[0].step
         return new[::-1]

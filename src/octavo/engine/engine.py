@@ -133,6 +133,11 @@ class Engine:
             if not request.finished:
                 self._end(request, reason)
 
+    def fail(self, request: Request, error: Exception) -> None:
+        """End a request whose answers cannot be told."""
+        request.error = error
+        self.finish(request, "error")
+
     def retain(self, requests: Container[Request]) -> None:
         """End all others: an interrupt came before anybody knew them."""
         for request in self._scheduler.requests:
@@ -140,11 +145,14 @@ class Engine:
                 self.finish(request, "abort")
 
     def finish_branch(self, branch: Branch, reason: FinishReason) -> None:
-        """End one answer early: a stop string was found in it."""
+        """End one answer early: a stop string was found in it, if only in the last of
+        `max_tokens`."""
         request = branch.request
         with self._whole():
             if branch.finish_reason is None:
                 self._scheduler.finish_branch(branch, reason)
+            elif branch.finish_reason == "length":
+                branch.finish_reason = reason
             if not request.finished and all(s.finish_reason for s in request.branches):
                 self._end(request, reason)
 

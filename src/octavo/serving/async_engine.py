@@ -21,76 +21,14 @@ from octavo.config import EngineConfig, ServingConfig, ServingOptions
 from octavo.loaded_model import ModelInfo
 from octavo.options import takes
 from octavo.records import StepRecord
-from octavo.request import RequestOptions, RequestOutput, StreamChunk
+from octavo.request import RequestOptions, RequestOutput
 from octavo.sampling_params import SamplingParams
-from octavo.serving.answer_desk import Ask
-from octavo.serving.engine_thread import EngineThread
-from octavo.serving.llm import LLM, Messages, Prompt
-from octavo.serving.mailbox import Mailbox
+from octavo.serving.llm import LLM
+from octavo.serving.open_requests import OpenRequests
+from octavo.serving.prepare import Messages, PreparedRequest, Prompt
+from octavo.serving.stats import engine_stats
+from octavo.serving.token_stream import TokenStream
 from octavo.tokenizer import Tokenizer
-
-
-class TokenStream:
-    """The pieces of one request, for `async for` in the event loop it was made in. What came since
-    the last read is one piece, for each answer; the last piece has the whole output.
-
-    Dropping it, `aclose`, and a cancelled read end the request before its next step.
-    """
-
-    def __init__(
-        self, thread: EngineThread, ask: Ask | Callable[[], Ask], *, pieces: bool = True
-    ) -> None:
-        """`ask` that has to be worked out first is called in a thread of the loop's executor."""
-        self._is_open = False
-        self._thread = thread
-        self._mailbox = Mailbox(streams=pieces)
-        thread.open(self._mailbox)
-        self._is_open = True
-        if isinstance(ask, Ask):
-            thread.submit(self._mailbox, ask)
-        else:
-            job = partial(_submit, thread, self._mailbox, ask)
-            asyncio.get_running_loop().run_in_executor(None, job)
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> StreamChunk:
-        if not self._is_open:
-            raise StopAsyncIteration
-        self._mailbox.check_reader()
-        try:
-            chunk = await self._mailbox.get()
-        except BaseException:  # the reader was cancelled, or the request failed
-            self._close()
-            raise
-        if chunk.output is not None:
-            self._is_open = False
-        return chunk
-
-    async def aclose(self) -> None:
-        """End the request, if it has not ended."""
-        self._close()
-
-    def __del__(self) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if self._is_open:
-            self._is_open = False
-            self._thread.withdraw(self._mailbox)
-
-
-def _submit(thread: EngineThread, mailbox: Mailbox, work_out: Callable[[], Ask]) -> None:
-    """Work out a request and queue it. Its reader gets what is raised, also by panics of Rust."""
-    try:
-        if not mailbox.is_withdrawn:
-            thread.submit(mailbox, work_out())
-    except Exception as error:
-        thread.refuse(mailbox, error)
-    except BaseException as error:
-        thread.refuse(mailbox, RuntimeError(f"the prompt could not be encoded: {error}"))
-        raise
 
 
 class AsyncEngine:
@@ -110,8 +48,10 @@ class AsyncEngine:
         """Raises UsageError if the LLM has an AsyncEngine that is not closed, and KernelError if
         no thread can be started. The options, checked by range:"""
         self._llm = llm
-        self._thread = EngineThread(llm.desk, max_waiting=ServingConfig(**options).max_waiting)
-        weakref.finalize(self, self._thread.forsake)
+        self._requests = OpenRequests(ServingConfig(**options).max_waiting)
+        llm.loop.start()
+        llm.lend(self._requests)
+        weakref.finalize(self, self._requests.release)
 
     def stream(
         self,
@@ -123,9 +63,7 @@ class AsyncEngine:
         once, a text as soon as it is encoded. Raises OverloadedError and EngineClosedError;
         UsageError here of token ids and in reading of a text; reading raises OutOfMemoryError if
         the request can never fit."""
-        return TokenStream(
-            self._thread, _ask(prompt, partial(self._llm.prepare_stream, prompt, params, options))
-        )
+        return self._stream(prompt, params, options, pieces=True)
 
     async def generate(
         self,
@@ -134,22 +72,21 @@ class AsyncEngine:
         options: RequestOptions | None = None,
     ) -> RequestOutput:
         """Complete a prompt. Raises what `stream` and reading it raise."""
-        ask = _ask(prompt, partial(self._llm.prepare, prompt, params, options))
-        chunk = await anext(TokenStream(self._thread, ask, pieces=False))
+        chunk = await anext(self._stream(prompt, params, options, pieces=False))
         assert chunk.output is not None
         return chunk.output
 
     async def drain(self) -> None:
         """Take no new requests, and wait for the end of those that are open."""
-        self._thread.shut()
-        await self._thread.join()
+        self._requests.stop_accepting()
+        await self._requests.wait()
 
     async def aclose(self) -> None:
         """Take no new requests, end the open ones with what they have (finish_reason "abort"), and
-        wait for the end of the thread. Closing twice is one close; the LLM stays usable."""
-        self._thread.shut()
-        self._thread.abort_all()
-        await self._thread.join()
+        wait for their end. Closing twice is one close; the LLM stays usable."""
+        for output in self._requests.stop_accepting():
+            self._llm.loop.abort(output)
+        await self._requests.wait()
 
     async def __aenter__(self) -> Self:
         return self
@@ -182,7 +119,7 @@ class AsyncEngine:
 
     def stats(self) -> dict[str, object]:
         """Counts over the kept step records, and the pool as it is."""
-        return self._llm.stats()
+        return engine_stats(self._llm.loop.engine, self._llm.info)
 
     async def encode(self, prompt: Prompt) -> list[int]:
         """The token ids of a prompt, checked against the vocabulary and the context."""
@@ -203,7 +140,16 @@ class AsyncEngine:
             parse_special=parse_special,
         )
 
-
-def _ask(prompt: Prompt, work_out: Callable[[], Ask]) -> Ask | Callable[[], Ask]:
-    """Checking token ids is quick; encoding a text may not be."""
-    return work_out if isinstance(prompt, str) else work_out()
+    def _stream(
+        self,
+        prompt: Prompt,
+        params: SamplingParams | None,
+        options: RequestOptions | None,
+        *,
+        pieces: bool,
+    ) -> TokenStream:
+        work_out = partial(self._llm.preparer.one, prompt, params, options, streams=pieces)
+        request: PreparedRequest | Callable[[], PreparedRequest] = work_out
+        if not isinstance(prompt, str):  # to check token ids is quick, to encode a text may not be
+            request = work_out()
+        return TokenStream(self._llm.loop, self._requests, request, pieces=pieces)

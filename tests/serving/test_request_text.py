@@ -1,4 +1,4 @@
-"""Answer: pieces of text while tokens come, and the output when the request has ended."""
+"""RequestText: pieces of text while tokens come, and the output when the request has ended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from octavo.records import CacheReason, CacheRecord, CacheSource
 from octavo.request import Branch, Metrics, Request, RequestOptions, TokenLogprobs
 from octavo.sampling_params import Sampling, SamplingParams
-from octavo.serving.answer import Answer
+from octavo.serving.request_text import RequestText
 
 END = 256
 METRICS = Metrics(None, None, None, None, 0)
@@ -34,16 +34,16 @@ class Bytes:
         return b"".join(self.shown_bytes(i, skip_special=skip_special) for i in ids).decode()
 
 
-def ask(**params: object) -> tuple[Request, Answer]:
+def begin(**params: object) -> tuple[Request, RequestText]:
     request = Request(
         id=0, params=SamplingParams.parse(params), options=RequestOptions(),
         prompt_token_ids=(112, 113), seed=7, sampling=Sampling(), max_tokens=100,
     )  # fmt: skip
-    return request, Answer(request, Bytes())  # type: ignore[arg-type]
+    return request, RequestText(request, Bytes())  # type: ignore[arg-type]
 
 
-def pieces(answer: Answer) -> list[tuple[str, tuple[int, ...], int]]:
-    return [(c.text, c.token_ids, c.index) for c in answer.take()]
+def pieces(text: RequestText) -> list[tuple[str, tuple[int, ...], int]]:
+    return [(c.text, c.token_ids, c.index) for c in text.take()]
 
 
 def end(request: Request, reason: str = "length") -> None:
@@ -53,7 +53,7 @@ def end(request: Request, reason: str = "length") -> None:
 
 
 def test_a_character_is_shown_when_its_last_byte_is_there():
-    request, answer = ask()
+    request, answer = begin()
     (branch,) = request.branches
     taken = []
     for byte in "aé".encode():
@@ -65,11 +65,10 @@ def test_a_character_is_shown_when_its_last_byte_is_there():
 
 
 def test_a_character_that_is_cut_at_the_end_is_shown_as_unreadable():
-    request, answer = ask()
+    request, answer = begin()
     request.branches[0].tokens += b"a\xc3"
     end(request)
-    answer.finish()
-    assert answer.done
+    answer.catch_up()
     assert answer.output(METRICS).outputs[0].text == "a\ufffd"
 
 
@@ -78,29 +77,29 @@ def test_the_blank_in_front_is_no_text_where_the_answer_begins_a_turn():
         spec = SimpleNamespace(add_space_prefix=True, tokens=Bytes.spec.tokens)
 
     for begins_turn, text in ((True, " a b"), (False, "  a b")):
-        request, _ = ask()
+        request, _ = begin()
         request.options = RequestOptions(begins_turn=begins_turn)
-        answer = Answer(request, Prefixed())  # type: ignore[arg-type]
+        answer = RequestText(request, Prefixed())  # type: ignore[arg-type]
         request.branches[0].tokens += b"  a b"
         end(request)
-        answer.finish()
+        answer.catch_up()
         assert answer.output(METRICS).outputs[0].text == text
 
 
 def test_what_may_begin_a_stop_string_is_held_back_until_it_does_not():
-    request, answer = ask(stop=["xyz"])
+    request, answer = begin(stop=["xyz"])
     (branch,) = request.branches
     branch.tokens += b"ax"
     answer.catch_up()
     assert pieces(answer) == [("a", (97, 120), 0)]
     branch.tokens += b"y"
     end(request)
-    answer.finish()
+    answer.catch_up()
     assert pieces(answer) == [("xy", (121,), 0)]
 
 
-def test_a_stop_string_cuts_the_text_and_asks_for_the_end_of_that_sequence():
-    request, answer = ask(stop=["xy"], n=2)
+def test_a_stop_string_cuts_the_text_and_asks_for_the_end_of_that_branch():
+    request, answer = begin(stop=["xy"], n=2)
     request.branches.append(Branch(request, 1, [112, 113]))
     first, second = request.branches
     first.tokens += b"bxyc"
@@ -110,7 +109,8 @@ def test_a_stop_string_cuts_the_text_and_asks_for_the_end_of_that_sequence():
     assert answer.catch_up() == []  # said once
     second.tokens += b"exy"
     end(request)  # its last token was also the last of max_tokens
-    answer.finish()
+    assert answer.catch_up() == [second]
+    second.finish_reason = "stop"  # which the engine does
     found = answer.output(METRICS).outputs
     assert [(c.text, c.finish_reason) for c in found] == [("b", "stop"), ("de", "stop")]
     assert found[0].token_ids == tuple(b"bxyc")
@@ -121,45 +121,45 @@ def test_a_stop_string_cuts_the_text_and_asks_for_the_end_of_that_sequence():
     [(END, "stop", "ab"), (END, "length", "ab"), (98, "stop", "a"), (98, "length", "ab")],
 )
 def test_a_token_that_ends_a_text_is_no_part_of_it(last, reason, text):
-    request, answer = ask(stop_token_ids=[98])
+    request, answer = begin(stop_token_ids=[98])
     request.branches[0].tokens += [97, last] if last == 98 else [97, 98, last]
     end(request, reason)
-    answer.finish()
+    answer.catch_up()
     found = answer.output(METRICS).outputs[0]
     assert (found.text, found.token_ids[-1]) == (text, last)
 
 
 def test_a_stop_string_may_be_or_hold_the_name_of_a_control_token():
     for stop, text in (("<end>", "a\n"), ("\n<end>b", "a"), ("<end>bx", "a\nbc")):
-        request, answer = ask(stop=[stop], ignore_eos=True)
+        request, answer = begin(stop=[stop], ignore_eos=True)
         (branch,) = request.branches
         for token in (*b"a\n", END, *b"bc"):
             branch.tokens.append(token)
             if answer.catch_up():
                 break
         end(request, "stop" if stop != "<end>bx" else "length")
-        answer.finish()
+        answer.catch_up()
         found = answer.output(METRICS).outputs[0]
         assert (found.text, found.finish_reason) == (text, request.branches[0].finish_reason)
         assert len(found.token_ids) == {"<end>": 3, "\n<end>b": 4, "<end>bx": 5}[stop]
 
 
 def test_answers_are_in_the_order_of_their_index_and_pieces_name_it():
-    request, answer = ask(n=3)
+    request, answer = begin(n=3)
     request.branches += [Branch(request, 2, [112, 113]), Branch(request, 1, [112, 113])]
     for branch, byte in zip(request.branches, b"abc", strict=True):
         branch.tokens.append(byte)
     answer.catch_up()
     assert pieces(answer) == [("a", (97,), 0), ("b", (98,), 2), ("c", (99,), 1)]
     end(request)
-    answer.finish()
+    answer.catch_up()
     output = answer.output(METRICS)
     assert [c.text for c in output.outputs] == ["a", "c", "b"]
     assert (output.usage.prompt_tokens, output.usage.completion_tokens) == (2, 3)
 
 
 def test_beams_have_no_text_before_the_end_and_then_the_best_n():
-    request, answer = ask(beam_width=3, n=2)
+    request, answer = begin(beam_width=3, n=2)
     request.branches[0].tokens += b"x"
     assert answer.catch_up() == []
     assert pieces(answer) == []
@@ -168,18 +168,18 @@ def test_beams_have_no_text_before_the_end_and_then_the_best_n():
         for rank, byte in enumerate(b"abc")
     ]
     request.finished = True
-    answer.finish()
+    answer.catch_up()
     output = answer.output(METRICS)
     assert [(c.text, c.cumulative_logprob) for c in output.outputs] == [("a", 0), ("b", -1)]
     assert output.usage.completion_tokens == 2  # of those that are given
 
 
 def test_the_record_has_the_text_of_the_token_where_the_prompt_parted():
-    request, answer = ask()
+    request, answer = begin()
     request.prompt_token_ids = (112, END)
     request.cache = CacheRecord(1, CacheSource.PROCESS, CacheReason.DIVERGED, 1)
     end(request)
-    answer.finish()
+    answer.catch_up()
     output = answer.output(METRICS)
     assert output.cache.diverged_text == "<end>"  # its name, though it is no text
     assert output.usage.cached_tokens == output.cache.matched_tokens == 1
@@ -188,25 +188,25 @@ def test_the_record_has_the_text_of_the_token_where_the_prompt_parted():
 def test_log_probabilities_are_given_where_they_were_asked_for():
     drawn = TokenLogprobs(97, -0.5, ())
     for params, wanted in (({}, None), ({"logprobs": 0}, (drawn,))):
-        request, answer = ask(**params)
+        request, answer = begin(**params)
         request.branches[0].tokens.append(97)
         request.branches[0].logprobs.append(drawn)
         end(request)
-        answer.finish()
+        answer.catch_up()
         assert answer.output(METRICS).outputs[0].logprobs == wanted
-    request, answer = ask(prompt_logprobs=0)
+    request, answer = begin(prompt_logprobs=0)
     request.prompt_logprobs += [None, drawn]
     end(request)
-    answer.finish()
+    answer.catch_up()
     assert answer.output(METRICS).prompt_logprobs == (None, drawn)
 
 
 def test_what_failed_says_why_and_keeps_what_it_had():
-    request, answer = ask()
+    request, answer = begin()
     request.branches[0].tokens.append(97)
     request.error = ValueError("the sky fell")
     end(request, "error")
-    answer.finish()
+    answer.catch_up()
     output = answer.output(METRICS)
     assert (output.error, output.outputs[0].finish_reason) == ("the sky fell", "error")
     assert output.outputs[0].text == "a"

@@ -1,8 +1,8 @@
-"""Answer: the text of one request as its tokens come, and its output when it is done.
+"""RequestText: the text of one request as its tokens come, and its output when it has ended.
 
 Comes in: a Request whose branches grow. Goes out: pieces of text that never cut a character and
-hold back what may begin a stop string; control tokens are not shown. Knows no engine: whoever
-steps it calls `catch_up`.
+hold back what may begin a stop string; control tokens are not shown. A stop string that was met is
+reported: only the engine ends a branch. Knows no engine and no thread.
 """
 
 from __future__ import annotations
@@ -10,53 +10,53 @@ from __future__ import annotations
 from dataclasses import replace
 
 from octavo.records import CacheRecord
-from octavo.request import Branch, Completion, Metrics, Request, RequestOutput, StreamChunk, Usage
+from octavo.request import (
+    Branch,
+    Completion,
+    Metrics,
+    Request,
+    RequestOutput,
+    StreamChunk,
+    Usage,
+)
 from octavo.serving.stop_strings import StopStrings
 from octavo.tokenizer import Detokenizer, Tokenizer
 
 
-class Answer:
+class RequestText:
     def __init__(self, request: Request, tokenizer: Tokenizer) -> None:
         self.request = request
-        self.done = False
         self._tokenizer = tokenizer
-        self._texts: dict[Branch, _Text] = {}
+        self._texts: dict[Branch, _BranchText] = {}
 
     def catch_up(self) -> list[Branch]:
-        """Take in the tokens that came since; the live branches whose text met a stop string."""
+        """Read the tokens that came since the last call; return the branches that have to end,
+        since their text met a stop string."""
         if self.request.params.beam_width and not self.request.finished:
             return []  # beams are answers only at the end
         for branch in self.request.branches:
             if branch not in self._texts:
-                self._texts[branch] = _Text(branch, self._tokenizer)
+                self._texts[branch] = _BranchText(branch, self._tokenizer)
             self._texts[branch].catch_up()
-        return [s for s, text in self._texts.items() if text.stopped and not s.finish_reason]
+        stopped = [b for b, text in self._texts.items() if text.stopped]
+        return [b for b in stopped if b.finish_reason != "stop"]
 
-    def finish(self) -> None:
-        """The request has ended."""
-        assert self.request.finished
-        self.catch_up()
-        self.done = True
-
-    def fail(self, error: Exception) -> None:
-        """The request has ended, since its text cannot be told."""
-        assert self.request.finished
-        self.request.error = error
-        self.done = True
-
-    def take(self) -> list[StreamChunk]:
-        """What came since the last call, a piece for each answer that has one."""
-        chunks = [self._texts[s].take() for s in self.request.branches if s in self._texts]
+    def take(self, step: int | None = None) -> list[StreamChunk]:
+        """Return what came since the last call, and with that step, a piece for each branch that
+        has one."""
+        chunks = [self._texts[b].take(step) for b in self.request.branches if b in self._texts]
         return [c for c in chunks if c.text or c.token_ids]
 
     def output(self, metrics: Metrics) -> RequestOutput:
+        """Return the whole of a request that has ended."""
         request = self.request
+        assert request.finished
         prompt_logprobs = (
             request.prompt_logprobs if request.params.prompt_logprobs is not None else None
         )
         cached = request.cache.matched_tokens if request.cache else 0
-        answers = sorted(request.branches, key=lambda s: s.index)  # beams: equal, best first
-        completions = [self._completion(s) for s in answers[: request.params.n]]
+        answers = sorted(request.branches, key=lambda b: b.index)  # beams: equal, best first
+        completions = [self._completion(b) for b in answers[: request.params.n]]
         return RequestOutput(
             prompt_token_ids=request.prompt_token_ids,
             outputs=tuple(completions),
@@ -85,7 +85,7 @@ class Answer:
         )
 
     def _cache_record(self) -> CacheRecord:
-        """With the text of the token where the prompt parted from all that was kept."""
+        """Add the text of the token where the prompt parted from all that was kept."""
         record = self.request.cache or CacheRecord(reason=None)
         if record.diverged_at is None:
             return record
@@ -93,29 +93,21 @@ class Answer:
         return replace(record, diverged_text=self._tokenizer.decode([token], skip_special=False))
 
 
-class _Text:
+class _BranchText:
     """The text of one branch: detokenised, cut at a stop string."""
 
     def __init__(self, branch: Branch, tokenizer: Tokenizer) -> None:
+        request = branch.request
         self._branch = branch
         self._tokenizer = tokenizer
         # These end a text and are not part of it.
-        self._unseen = tokenizer.eos_ids | frozenset(branch.request.params.stop_token_ids)
-        self._num_taken = 0  # pieces of _shown, and tokens, that `take` gave
-        self._num_tokens_taken = 0
-        self._begin()
-
-    def _begin(self) -> None:
-        """Forget what was taken in; what `take` gave already is not given again."""
-        request = self._branch.request
-        self._num_seen = 0  # tokens taken in
-        self._shown: list[str] = []
+        self._unseen = tokenizer.eos_ids | frozenset(request.params.stop_token_ids)
         self._stops = StopStrings(request.params.stop)
-        self._detokenizer = Detokenizer(
-            self._tokenizer, continuation=not request.options.begins_turn
-        )
+        self._detokenizer = Detokenizer(tokenizer, continuation=not request.options.begins_turn)
+        self._shown: list[str] = []
+        self._num_read = self._num_tokens_taken = request.num_prompt_tokens  # of branch.tokens
+        self._num_taken = 0  # of _shown
         self._ended = False
-        self._is_half = False  # an interrupt broke `catch_up` off
 
     @property
     def text(self) -> str:
@@ -126,35 +118,25 @@ class _Text:
         return self._stops.found is not None
 
     def catch_up(self) -> None:
-        if self._is_half:
-            self._begin()
-        self._is_half = True
-        tokens = self._branch.completion_token_ids
-        reason = self._branch.finish_reason
-        for i in range(self._num_seen, len(tokens)):
+        tokens, reason = self._branch.tokens, self._branch.finish_reason
+        for i in range(self._num_read, len(tokens)):
             last = i == len(tokens) - 1 and reason == "stop"
             if not (last and tokens[i] in self._unseen):
-                self._take_in(tokens[i])
-        self._num_seen = len(tokens)
-        if self.stopped and reason is not None:
-            self._branch.finish_reason = "stop"  # even if this was the last of max_tokens
+                self._read(tokens[i])
+        self._num_read = len(tokens)
         if reason is not None and not self._ended:
             self._ended = True
             if not self.stopped:
                 self._show(self._stops.push(self._detokenizer.finish()))
                 self._show(self._stops.finish())
-        self._is_half = False
 
-    def take(self) -> StreamChunk:
-        shown, seen = self._shown, self._num_seen  # read once: another thread's step adds more
-        end = len(shown)
-        text = "".join(shown[self._num_taken : end])
-        tokens = self._branch.completion_token_ids[self._num_tokens_taken : seen]
-        self._num_taken = max(self._num_taken, end)
-        self._num_tokens_taken = max(self._num_tokens_taken, seen)
-        return StreamChunk(text, tuple(tokens), index=self._branch.index)
+    def take(self, step: int | None) -> StreamChunk:
+        text = "".join(self._shown[self._num_taken :])
+        tokens = self._branch.tokens[self._num_tokens_taken : self._num_read]
+        self._num_taken, self._num_tokens_taken = len(self._shown), self._num_read
+        return StreamChunk(text, tuple(tokens), index=self._branch.index, step=step)
 
-    def _take_in(self, token_id: int) -> None:
+    def _read(self, token_id: int) -> None:
         """A control token is not shown, but a stop string may have its name."""
         if self._tokenizer.is_control(token_id):
             self._show(self._stops.push_hidden(self._tokenizer.spec.tokens[token_id]))

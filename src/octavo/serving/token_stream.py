@@ -1,0 +1,87 @@
+"""TokenStream: the pieces of one request, read in an event loop.
+
+Comes in: a prepared request, or what works one out. Goes out: pieces of text, and the output.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Self
+
+from octavo.request import StreamChunk
+from octavo.serving.engine_loop import EngineLoop
+from octavo.serving.open_requests import OpenRequests
+from octavo.serving.output_queue import AsyncOutputQueue, Update
+from octavo.serving.prepare import PreparedRequest
+
+
+class TokenStream:
+    """The pieces of one request, for `async for` in the event loop it was made in. What came since
+    the last read is one piece, for each answer; the last piece has the whole output.
+
+    Dropping it, `aclose`, and a cancelled read end the request before its next step.
+    """
+
+    def __init__(
+        self,
+        loop: EngineLoop,
+        open_requests: OpenRequests,
+        request: PreparedRequest | Callable[[], PreparedRequest],
+        *,
+        pieces: bool = True,
+    ) -> None:
+        """A `request` that has to be worked out first is so in a thread of the event loop's
+        executor. Without `pieces` there is only the last one."""
+        self._is_open = False
+        self._loop = loop
+        loop.start()
+        self._outputs = AsyncOutputQueue(loop.cancel, streams=pieces, on_end=open_requests.leave)
+        open_requests.enter(self._outputs)
+        self._is_open = True
+        if isinstance(request, PreparedRequest):
+            loop.submit(self._outputs, [request])
+        else:
+            asyncio.get_running_loop().run_in_executor(None, _submit, loop, self._outputs, request)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> StreamChunk:
+        if not self._is_open:
+            raise StopAsyncIteration
+        self._outputs.check_reader()
+        try:
+            chunk = await self._outputs.next_chunk()
+        except BaseException:  # the reader was cancelled, or the request failed
+            self._close()
+            raise
+        if chunk.output is not None:
+            self._is_open = False
+        return chunk
+
+    async def aclose(self) -> None:
+        """End the request, if it has not ended."""
+        self._close()
+
+    def __del__(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._loop.cancel(self._outputs)
+
+
+def _submit(
+    loop: EngineLoop, output: AsyncOutputQueue, work_out: Callable[[], PreparedRequest]
+) -> None:
+    """Work out a request and queue it. Its reader gets what is raised, also by panics of Rust."""
+    try:
+        if not output.is_cancelled:
+            loop.submit(output, [work_out()])
+    except Exception as error:
+        output.put(Update(error=error))
+    except BaseException as error:
+        output.put(Update(error=RuntimeError(f"the prompt could not be encoded: {error}")))
+        raise

@@ -1,0 +1,115 @@
+"""What fails reaches those whom it concerns: one reader, or all that wait."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from octavo import LLM, AsyncEngine, RequestOptions
+from octavo.batch import Batch, StepOutput
+from octavo.request import Branch
+from octavo.serving.request_text import RequestText
+from tests.gate import Gate
+from tests.serving.stories import (
+    GREEDY,
+    LONG,
+    PROMPTS,
+    assert_nothing_held,
+    fail_to_schedule,
+    pieces,
+    run,
+)
+
+
+def test_an_error_of_one_request_reaches_its_reader_and_no_other(
+    llm: LLM, reference: LLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = llm._runner.forward
+
+    def failing(batch: Batch) -> StepOutput:
+        if 255 in batch.tokens:
+            raise RuntimeError("token 255")
+        return forward(batch)
+
+    monkeypatch.setattr(llm._runner, "forward", failing)
+
+    async def story() -> None:
+        async with AsyncEngine(llm) as engine:
+            bad, bad_stream = engine.generate([1, 255]), engine.stream([255, 3])
+            good = [engine.generate(p, GREEDY) for p in PROMPTS[:4]]
+            reading = pieces(bad_stream)
+            *found, one, two = await asyncio.gather(*good, bad, reading, return_exceptions=True)
+            assert (str(one), str(two)) == ("token 255", "token 255")
+        want = reference.generate(PROMPTS[:4], GREEDY)
+        assert [o.outputs for o in found] == [w.outputs for w in want]
+
+    run(story())
+
+
+def test_a_text_that_cannot_be_told_fails_its_request_alone(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catch_up = RequestText.catch_up
+
+    def failing(self: RequestText) -> list[Branch]:
+        if self.request.options.cache_salt == "bad":
+            raise ValueError("no such token")
+        return catch_up(self)
+
+    monkeypatch.setattr(RequestText, "catch_up", failing)
+    bad = RequestOptions(cache_salt="bad")
+
+    async def story() -> None:
+        async with AsyncEngine(llm) as engine:
+            good = asyncio.create_task(engine.generate([1, 2], GREEDY))
+            with pytest.raises(ValueError, match="no such token"):
+                await engine.generate([1, 2], GREEDY, bad)
+            assert (await good).usage.completion_tokens == 8
+        with pytest.raises(ValueError, match="no such token"):
+            llm.generate([1, 2], GREEDY, bad)
+        ((_, output),) = llm.as_completed([1, 2], replace(GREEDY, n=2), bad)
+        assert [c.finish_reason for c in output.outputs] == ["error"] * 2
+        assert output.error == "no such token"
+
+    run(story())
+
+
+def test_a_step_that_fails_once_is_run_again(
+    llm: LLM, reference: LLM, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+
+    async def story() -> None:
+        async with AsyncEngine(llm) as engine:
+            fail_to_schedule(llm, monkeypatch, RuntimeError("for once"))
+            found = await engine.generate(PROMPTS[2], GREEDY)
+            assert found.outputs == reference.generate(PROMPTS[2], GREEDY)[0].outputs
+        assert "a step failed, and no request caused it: they go on" in caplog.text
+
+    run(story())
+
+
+def test_an_engine_that_fails_ends_what_was_open_and_the_next_request_is_answered(
+    llm: LLM, reference: LLM, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = Gate(llm, monkeypatch)
+    bugs = [RuntimeError("a bug of the scheduler") for _ in range(2)]
+
+    async def story() -> None:
+        async with AsyncEngine(llm) as engine:
+            stream = engine.stream(PROMPTS[0], LONG)
+            task = asyncio.create_task(engine.generate(PROMPTS[1], LONG))
+            await gate.arrival()
+            fail_to_schedule(llm, monkeypatch, *bugs)
+            gate.open()
+            with pytest.raises(RuntimeError, match="a bug of the scheduler"):
+                await task
+            with pytest.raises(RuntimeError, match="a bug of the scheduler"):
+                await pieces(stream)
+            await asyncio.to_thread(assert_nothing_held, llm)
+            found = await engine.generate(PROMPTS[2], GREEDY)
+            assert found.outputs == reference.generate(PROMPTS[2], GREEDY)[0].outputs
+        assert "requests end with its error" in caplog.text
+
+    run(story())
