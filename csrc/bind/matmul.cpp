@@ -51,7 +51,7 @@ struct PackedRows {
 
 int32_t kind_named(const std::string& name) {
   const auto* const found = std::find(std::begin(kActKindNames), std::end(kActKindNames), name);
-  expect(found != std::end(kActKindNames), "kind", "A32, ABF16, AF32 or ABF16X2", name);
+  expect(found != std::end(kActKindNames), "kind", "A32, ABF16, ABF16X2 or AF32", name);
   return (int32_t)(found - kActKindNames);
 }
 
