@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PATIENCE = 60  # seconds, for a program that would never end
+_SLOW_END = "atexit.register(time.sleep, 1)  # runs after what Octavo registers"
 _START = """\
-import asyncio, atexit, signal, sys, threading
+import asyncio, atexit, signal, sys, threading, time
 def at_exit():
     llm.generate("One more.", SamplingParams(max_tokens=2))
 {before}
@@ -114,6 +115,33 @@ async def tell():
         async for _ in engine.stream(TEXT, LONG): began.set()
 threading.Thread(target=lambda: asyncio.run(tell()), daemon=True).start()
 began.wait()"""
+    ),
+    "a daemon thread while the end takes long": Program(
+        """
+began = threading.Event()
+def tell():
+    for chunk in llm.stream(TEXT, LONG): began.set()
+    print("it was told", chunk.output, file=sys.stderr)
+threading.Thread(target=tell, daemon=True).start()
+began.wait()""",
+        before=_SLOW_END,
+    ),
+    "an AsyncEngine in a daemon thread while the end takes long": Program(
+        """
+began = threading.Event()
+async def tell():
+    engine = AsyncEngine(llm)
+    while True:
+        async for _ in engine.stream(TEXT, LONG): began.set()
+threading.Thread(target=lambda: asyncio.run(tell()), daemon=True).start()
+began.wait()""",
+        before=_SLOW_END,
+    ),
+    "a stream that goes on when Python ends": Program(
+        """
+stream = llm.stream(TEXT, LONG)
+next(stream)""",
+        before="atexit.register(lambda: list(stream))  # runs after what Octavo registers",
     ),
     "a call when Python ends": Program(
         "", before="atexit.register(at_exit)  # runs after what Octavo registers"

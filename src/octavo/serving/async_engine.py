@@ -51,7 +51,7 @@ class AsyncEngine:
         self._requests = OpenRequests(ServingConfig(**options).max_waiting)
         llm.loop.start()
         llm.lend(self._requests)
-        weakref.finalize(self, self._requests.release)
+        weakref.finalize(self, self._requests.release).atexit = False
 
     def stream(
         self,

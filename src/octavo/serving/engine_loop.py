@@ -222,8 +222,10 @@ class EngineLoop:
             self._end(output, error)
 
     def _abort_all(self) -> None:
+        """Python ends. Daemon threads are told nothing: they wait until they are gone."""
         for output in self._outputs():
             self._abort(output)
+        self._updates = [(o, update) for o, update in self._updates if not o.is_daemons]
 
     def _outputs(self) -> list[OutputQueue]:
         return list(dict.fromkeys(o.output for o in self._open.values()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -45,6 +46,7 @@ class OutputQueue:
         self.streams = streams
         self.requests: list[Request] = []  # since the engine took them
         self.is_cancelled = False  # nobody reads any more
+        self.is_daemons = threading.current_thread().daemon  # to be told nothing when Python ends
         self._cancel = cancel
         # Its `put` may be called anywhere, and a signal handler may break its `get` off.
         self._updates: queue.SimpleQueue[Update] = queue.SimpleQueue()
