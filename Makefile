@@ -1,6 +1,6 @@
 # The doors of the project. `make demo` and `make test` need python3 >= 3.11, make and nothing else.
 # To work on the core with another interpreter, or a sanitizer (it replaces the core in src):
-#   make build PYTHON=... BUILD=build/asan CMAKE_FLAGS=-DOCTAVO_SANITIZE=address
+#   make build PYTHON=... BUILD=build/tsan CMAKE_FLAGS=-DOCTAVO_SANITIZE=thread
 PYTHON3 ?= python3
 VENV ?= .venv
 PYTHON ?= $(VENV)/bin/python
@@ -11,7 +11,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check
 # What a compiled core depends on; Python sources are used in place and need no new install.
 CORE = pyproject.toml CMakeLists.txt $(wildcard cmake/* build_backend/*.py csrc/* csrc/*/*)
 
-.PHONY: demo test check build test-zig test-newest clean
+.PHONY: demo test check build test-zig test-newest test-sanitized cross-aarch64 clean
 
 demo: $(VENV)/.installed  ## fetch SmolLM2 and let it answer
 	$(BIN)/octavo pull smollm2
@@ -19,7 +19,7 @@ demo: $(VENV)/.installed  ## fetch SmolLM2 and let it answer
 	$(BIN)/octavo run smollm2 "Why is the sky blue?" --max-tokens 96 --temperature 0
 
 test: $(VENV)/.dev  ## every test but those that build for another compiler or Python
-	$(PYTHON) -m pytest -m "not zig and not newest"
+	$(PYTHON) -m pytest -m "not zig and not newest and not cross"
 
 check: $(VENV)/.dev  ## lint, format, types, layers
 	$(PYTHON) -m ruff check .
@@ -37,6 +37,14 @@ test-zig: $(VENV)/.dev  ## build and import the core where no compiler is to be 
 
 test-newest: $(VENV)/.dev  ## build for the newest Python there is, and see programs end (minutes)
 	$(PYTHON) -m pytest -m newest tests/packaging
+
+test-sanitized: $(VENV)/.dev  ## kernels, programs and exactness under ASan and UBSan (minutes; needs g++)
+	PYTHON=$(PYTHON) .ci/test-sanitized
+
+cross-aarch64: $(VENV)/.dev  ## build the core for aarch64 with zig (minutes)
+	$(PIP) install -q "$$($(PYTHON) -c 'import sys; sys.path.insert(0, "build_backend"); \
+	  import octavo_compiler; print(octavo_compiler.ZIG_REQUIREMENT)')"
+	$(PYTHON) -m pytest -m cross tests/packaging
 
 clean:
 	rm -rf build dist src/octavo/kernels/_native*.so $(VENV)/.installed $(VENV)/.dev

@@ -68,10 +68,11 @@ def compiles(command: str, environ: Mapping[str, str]) -> bool:
         return done.returncode == 0
 
 
-def write_zig_toolchain(folder: Path) -> dict[str, str]:
+def write_zig_toolchain(folder: Path, machine: str | None = None) -> dict[str, str]:
     """Write cc, c++, ar, ranlib wrappers into `folder`; return the variables that choose them.
 
-    `folder` must outlive the build: CMake remembers the paths.
+    They build for `machine`, by default this one. `folder` must outlive the build: CMake remembers
+    the paths.
     """
     spec = importlib.util.find_spec("ziglang")
     if spec is None or spec.origin is None:
@@ -82,7 +83,7 @@ def write_zig_toolchain(folder: Path) -> dict[str, str]:
     zig = shlex.quote(str(Path(spec.origin).parent / "zig"))
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("cc", "c++"):
-        write_script(folder / name, f'exec {zig} {name} -target {zig_target()} "$@"')
+        write_script(folder / name, f'exec {zig} {name} -target {zig_target(machine)} "$@"')
     for name in ("ar", "ranlib"):
         write_script(folder / name, f'exec {zig} {name} "$@"')
     tools = [f"-DCMAKE_AR={folder / 'ar'}", f"-DCMAKE_RANLIB={folder / 'ranlib'}"]
@@ -93,11 +94,10 @@ def write_zig_toolchain(folder: Path) -> dict[str, str]:
     }
 
 
-def zig_target() -> str:
+def zig_target(machine: str | None = None) -> str:
     """A fixed libc floor: zig's default target is the exact machine it runs on."""
-    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(
-        platform.machine().lower(), platform.machine().lower()
-    )
+    machine = (machine or platform.machine()).lower()
+    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
     musl = "musl" in str(sysconfig.get_config_var("SOABI"))
     return f"{machine}-linux-musl" if musl else f"{machine}-linux-gnu.2.28"
 

@@ -1,7 +1,7 @@
 # The compiler flags of every file, and which compiler family they are for.
 # Never -march=native (a wheel must run elsewhere), never -ffast-math (NaN and order of operations are promised).
-set(OCTAVO_SANITIZE "" CACHE STRING "Sanitizer for test builds: address, undefined, thread or empty")
-set_property(CACHE OCTAVO_SANITIZE PROPERTY STRINGS "" address undefined thread)
+set(OCTAVO_SANITIZE "" CACHE STRING "Sanitizers for test builds: address, undefined, both with a comma, thread or empty")
+set_property(CACHE OCTAVO_SANITIZE PROPERTY STRINGS "" address undefined address,undefined thread)
 option(OCTAVO_WERROR "Treat compiler warnings as errors" OFF)
 
 # zig calls itself Clang, but spells CPU features its own way and defaults to the build machine's CPU.
@@ -32,11 +32,12 @@ if(OCTAVO_COMPILER STREQUAL "zig" AND NOT OCTAVO_SANITIZE STREQUAL "undefined")
 endif()
 
 if(OCTAVO_SANITIZE)
-  if(NOT OCTAVO_SANITIZE MATCHES "^(address|undefined|thread)$")
-    message(FATAL_ERROR "OCTAVO_SANITIZE=${OCTAVO_SANITIZE}: expected address, undefined or thread")
+  if(NOT OCTAVO_SANITIZE MATCHES "^(address|undefined|address,undefined|thread)$")
+    message(FATAL_ERROR "OCTAVO_SANITIZE=${OCTAVO_SANITIZE}: "
+            "expected address, undefined, address,undefined or thread")
   endif()
   # -O1: at -O3 the instrumented kernels take many minutes to compile.
   target_compile_options(octavo_flags INTERFACE
-    -fsanitize=${OCTAVO_SANITIZE} -fno-omit-frame-pointer -g -O1)
+    -fsanitize=${OCTAVO_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g1 -O1)
   target_link_options(octavo_flags INTERFACE -fsanitize=${OCTAVO_SANITIZE})
 endif()

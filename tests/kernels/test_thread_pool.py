@@ -119,6 +119,7 @@ for _ in range(2):
 """
 
 
+@pytest.mark.address_space
 def test_a_pool_whose_threads_cannot_be_made_says_so_each_time() -> None:
     done = subprocess.run(
         [sys.executable, "-c", NO_ROOM], check=False, timeout=60, capture_output=True, text=True
@@ -156,6 +157,7 @@ except KernelError as error:
 """
 
 
+@pytest.mark.address_space
 def test_threads_that_cannot_be_started_are_an_error_that_says_so() -> None:
     process = subprocess.run([sys.executable, "-c", NO_MORE], capture_output=True, text=True)
     assert process.stderr == ""
