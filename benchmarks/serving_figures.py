@@ -15,13 +15,18 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median, quantiles
+from typing import Any, TypeVar
 
 from benchmarks.data import folder as data_folder
 from octavo import LLM, RequestOptions, SamplingParams
 from octavo.cli.transcript import Transcript
+from octavo.request import Request
+
+T = TypeVar("T")
 
 NEED_DATA = ("few-shot", "dialogue")
 TASK = "snarks"  # the longest of the 3-shot prefixes
@@ -46,7 +51,7 @@ class Figure:
 class Pair:
     """The same model twice: with the prefix cache, and without it."""
 
-    def __init__(self, model: str, **options: object) -> None:
+    def __init__(self, model: str, **options: Any) -> None:
         self.by_cache = {on: LLM(model, prefix_cache=on, **options) for on in (True, False)}
 
     def rounds(self, count: int) -> Iterator[tuple[LLM, LLM, bool]]:
@@ -68,7 +73,7 @@ def few_shot(model: str, data: Path, rounds: int) -> Figure:
         for on, llm in Pair(model, context=2048).by_cache.items():
             ids = [llm.encode(p) for p in prompts[:QUESTIONS]]
             _warm_up(llm)
-            seconds[on], outputs = _timed(lambda llm=llm, ids=ids: llm.generate(ids, params))
+            seconds[on], outputs = _timed(partial(llm.generate, ids, params))
             answers[on] = [o.outputs[0].token_ids for o in outputs]
             if on:
                 hits.append(sum(o.usage.cached_tokens for o in outputs) / sum(map(len, ids)))
@@ -96,8 +101,7 @@ def unique_prompts(model: str, rounds: int, *, kv_memory: str) -> Figure:
     for on, off, first in pair.rounds(rounds):
         seconds = {}
         for llm in (on, off) if first else (off, on):
-            batch = prompts()
-            seconds[llm], _ = _timed(lambda llm=llm, batch=batch: llm.generate(batch, params))
+            seconds[llm], _ = _timed(partial(llm.generate, prompts(), params))
         losses.append((seconds[on] / seconds[off] - 1) * 100)
     note = f"6 prompts of 512 random tokens, 16 new each; full pool of {kv_memory}."
     return Figure("unique prompts, time lost with the cache on", "< 1 %", tuple(losses), "%", note)
@@ -198,7 +202,7 @@ def _stream_gaps(llm: LLM, seed: int) -> tuple[float, float]:
     engine, vocab = llm._engine, llm.program.vocab_size
     draw = random.Random(seed)
 
-    def add(length: int, tokens: int):  # type: ignore[no-untyped-def]
+    def add(length: int, tokens: int) -> Request:
         prompt = [draw.randrange(vocab) for _ in range(length)]
         params = SamplingParams(max_tokens=tokens, temperature=0, ignore_eos=True)
         return engine.add(prompt, params, RequestOptions())
@@ -223,14 +227,14 @@ def _warm_up(llm: LLM) -> None:
     llm.generate([[1, 2, 3]], SamplingParams(max_tokens=2, ignore_eos=True))
 
 
-def _timed(run: Callable[[], list]) -> tuple[float, list]:  # type: ignore[type-arg]
+def _timed(run: Callable[[], T]) -> tuple[float, T]:
     begin = time.perf_counter()
     result = run()
     return time.perf_counter() - begin, result
 
 
-def _counted(call: Callable, spent: list[float]) -> Callable:  # type: ignore[type-arg]
-    def counted(*args, **kwargs):  # type: ignore[no-untyped-def]
+def _counted(call: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
+    def counted(*args: Any, **kwargs: Any) -> Any:
         begin = time.perf_counter()
         try:
             return call(*args, **kwargs)

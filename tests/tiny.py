@@ -68,7 +68,7 @@ def random_model(
             continue
         rows, cols = spec.shape
         raw = random_blocks(type, rows, cols, rng)
-        raw = _scaled(raw, type, spec.shape)
+        raw = _scaled(raw, type, (rows, cols))
         fmt = OWN_FORMAT.get(type) or ("F32" if type is GGMLType.F32 else "BF16")
         matrices[name] = native.pack_weight(pool, raw, int(type), rows, cols, fmt)
         exact[name] = dequantize(type, raw, spec.shape)

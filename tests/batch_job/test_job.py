@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from octavo import LLM
 from octavo.batch_job import BatchJob, Outcome, Source, Summary, job, pick_model
 from octavo.errors import UsageError
 from octavo.request import RequestOptions
@@ -32,8 +34,12 @@ def run(
     with Source(path) as source, BatchJob(source, out, model="m", origin=origin) as work:
         if work.finished is not None:
             return work.finished
-        work.run(llm or ShoutingLLM(), report, template=None)
+        work.run(as_llm(llm or ShoutingLLM()), report, template=None)
         return work.finish()
+
+
+def as_llm(llm: ShoutingLLM) -> LLM:
+    return cast(LLM, llm)
 
 
 def killed_at(prompt: str) -> Callable[[str], None]:
@@ -44,7 +50,7 @@ def killed_at(prompt: str) -> Callable[[str], None]:
     return kill
 
 
-def test_results_are_in_the_order_of_the_input_whatever_is_done_first(tmp_path):
+def test_results_are_in_the_order_of_the_input_whatever_is_done_first(tmp_path: Path) -> None:
     path = write(tmp_path / "in", plain("a", "one"), chat("b", "zwölf"), plain("c", ["x", "y"]))
     seen: list[Outcome] = []
     summary = run(path, tmp_path / "out", report=seen.append)
@@ -54,8 +60,8 @@ def test_results_are_in_the_order_of_the_input_whatever_is_done_first(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out"]
 
 
-def test_a_result_line_is_openais(tmp_path, monkeypatch):
-    monkeypatch.setattr(job.time, "time", lambda: 17.9)
+def test_a_result_line_is_openais(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("octavo.batch_job.job.time.time", lambda: 17.9)
     run(write(tmp_path / "in", chat("a", "hi")), tmp_path / "out")
     (found,) = results(tmp_path / "out")
     line_id = found["id"].removeprefix("batch_req_")
@@ -91,21 +97,21 @@ def test_a_result_line_is_openais(tmp_path, monkeypatch):
     }
 
 
-def test_a_line_is_a_line_for_every_reader(tmp_path):
+def test_a_line_is_a_line_for_every_reader(tmp_path: Path) -> None:
     prompt = "a\u2028b\x85c"  # str.splitlines would cut here
     run(write(tmp_path / "in", plain("ä\ud800".encode("utf-8", "replace").decode(), prompt)),
         tmp_path / "out")  # fmt: skip
     assert said(tmp_path / "out") == [("ä?", ["A\u2028B\x85C"])]
 
 
-def test_half_a_surrogate_in_an_id_comes_back_as_it_was(tmp_path):
+def test_half_a_surrogate_in_an_id_comes_back_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "in"
     path.write_text(plain("ID", "x").replace("ID", "\\ud83d") + "\n")
     run(path, tmp_path / "out")
     assert said(tmp_path / "out") == [("\ud83d", ["X"])]
 
 
-def test_parameters_and_options_are_each_requests_own(tmp_path):
+def test_parameters_and_options_are_each_requests_own(tmp_path: Path) -> None:
     llm = ShoutingLLM()
     path = write(
         tmp_path / "in",
@@ -120,7 +126,7 @@ def test_parameters_and_options_are_each_requests_own(tmp_path):
     assert said(tmp_path / "out")[1] == ("b", ["X", "X", "Y", "Y"])
 
 
-def test_bad_lines_have_their_error_and_stop_nobody(tmp_path):
+def test_bad_lines_have_their_error_and_stop_nobody(tmp_path: Path) -> None:
     path = write(
         tmp_path / "in", "{", plain("a", "one"), plain("b", "two", n=0), "", plain("a", "three")
     )
@@ -140,7 +146,7 @@ def test_bad_lines_have_their_error_and_stop_nobody(tmp_path):
     assert (fourth["response"], fourth["error"]["code"]) == (None, "duplicate_custom_id")
 
 
-def test_what_the_model_refuses_harms_no_other_line(tmp_path):
+def test_what_the_model_refuses_harms_no_other_line(tmp_path: Path) -> None:
     llm = ShoutingLLM(refuses="huge", breaks="cursed")
     seen: list[Outcome] = []
     path = write(
@@ -164,21 +170,21 @@ def test_what_the_model_refuses_harms_no_other_line(tmp_path):
     assert [o.error for o in seen if o.number == 8] == ["the step failed"]
 
 
-def test_a_line_is_reported_once_however_many_of_its_prompts_are_refused(tmp_path):
+def test_a_line_is_reported_once_however_many_of_its_prompts_are_refused(tmp_path: Path) -> None:
     seen: list[Outcome] = []
     path = write(tmp_path / "in", plain("a", ["huge", "huge"]))
     run(path, tmp_path / "out", ShoutingLLM(refuses="huge"), seen.append)
     assert seen == [Outcome(1, "a", "'huge' can never fit")]
 
 
-def test_a_window_at_a_time(tmp_path, monkeypatch):
+def test_a_window_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job, "WINDOW", 2)
     llm = ShoutingLLM()
     run(write(tmp_path / "in", *(plain(f"{n}", f"{n}") for n in range(5))), tmp_path / "out", llm)
     assert llm.calls == [["0", "1"], ["2", "3"], ["4"]]
 
 
-def test_killed_and_run_again_nothing_is_done_twice(tmp_path):
+def test_killed_and_run_again_nothing_is_done_twice(tmp_path: Path) -> None:
     path = write(tmp_path / "in", *(plain(f"{n}", f"p{n}") for n in range(4)))
     out = tmp_path / "out"
     with pytest.raises(Killed):
@@ -194,7 +200,7 @@ def test_killed_and_run_again_nothing_is_done_twice(tmp_path):
     assert _without_times(results(out)) == _without_times(results(whole))
 
 
-def test_a_torn_end_costs_only_the_result_that_was_torn(tmp_path):
+def test_a_torn_end_costs_only_the_result_that_was_torn(tmp_path: Path) -> None:
     path = write(tmp_path / "in", *(plain(f"{n}", f"p{n}") for n in range(4)))
     with pytest.raises(Killed):
         run(path, tmp_path / "out", ShoutingLLM(before=killed_at("p0")))
@@ -206,7 +212,9 @@ def test_a_torn_end_costs_only_the_result_that_was_torn(tmp_path):
     assert [ids for ids, _ in said(tmp_path / "out")] == ["0", "1", "2", "3"]
 
 
-def test_refused_requests_are_tried_again_by_the_next_run(tmp_path, monkeypatch):
+def test_refused_requests_are_tried_again_by_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(job, "WINDOW", 1)
     path = write(tmp_path / "in", plain("a", "one"), plain("b", "two"))
     with pytest.raises(Killed):
@@ -217,7 +225,7 @@ def test_refused_requests_are_tried_again_by_the_next_run(tmp_path, monkeypatch)
     assert said(tmp_path / "out") == [("a", ["ONE"]), ("b", ["TWO"])]
 
 
-def test_what_still_stands_in_a_changed_input_is_kept(tmp_path):
+def test_what_still_stands_in_a_changed_input_is_kept(tmp_path: Path) -> None:
     path = write(tmp_path / "in", plain("a", "one"), plain("b", "two"), plain("c", "three"))
     with pytest.raises(Killed):
         run(path, tmp_path / "out", ShoutingLLM(before=killed_at("one")))
@@ -232,7 +240,7 @@ def test_what_still_stands_in_a_changed_input_is_kept(tmp_path):
     ]  # fmt: skip
 
 
-def test_results_of_another_model_are_not_mixed_in(tmp_path):
+def test_results_of_another_model_are_not_mixed_in(tmp_path: Path) -> None:
     path = write(tmp_path / "in", plain("a", "one"), plain("b", "two"))
     with pytest.raises(Killed):
         run(path, tmp_path / "out", ShoutingLLM(before=killed_at("one")))
@@ -240,19 +248,19 @@ def test_results_of_another_model_are_not_mixed_in(tmp_path):
         run(path, tmp_path / "out", origin={"model": "n"})
 
 
-def test_a_finished_output_of_another_model_is_not_taken_for_this_ones(tmp_path):
+def test_a_finished_output_of_another_model_is_not_taken_for_this_ones(tmp_path: Path) -> None:
     path = write(tmp_path / "in", plain("a", "one"))
     run(path, tmp_path / "out")
     with pytest.raises(UsageError, match="is not the result of this batch"):
         run(path, tmp_path / "out", origin={"model": "n"})
 
 
-def test_the_journal_of_a_run_that_was_killed_at_its_very_end_is_dropped(tmp_path):
+def test_the_journal_of_a_run_that_was_killed_at_its_very_end_is_dropped(tmp_path: Path) -> None:
     """The output was there, the journal still too."""
     path = write(tmp_path / "in", plain("a", "one"))
     out, partial = tmp_path / "out", tmp_path / "out.partial"
     with Source(path) as source, BatchJob(source, out, model="m", origin=ORIGIN) as work:
-        work.run(ShoutingLLM(), lambda outcome: None, template=None)
+        work.run(as_llm(ShoutingLLM()), lambda outcome: None, template=None)
         journal = partial.read_bytes()
         first = work.finish()
     partial.write_bytes(journal)
@@ -260,7 +268,7 @@ def test_the_journal_of_a_run_that_was_killed_at_its_very_end_is_dropped(tmp_pat
     assert not partial.exists()
 
 
-def test_a_finished_output_is_left_as_it_is(tmp_path):
+def test_a_finished_output_is_left_as_it_is(tmp_path: Path) -> None:
     path = write(tmp_path / "in", plain("a", "one"), "{")
     out = tmp_path / "out"
     first = run(path, out)
@@ -281,7 +289,9 @@ def test_a_finished_output_is_left_as_it_is(tmp_path):
      lambda p, o: o.write_bytes(b"\xff"),
      lambda p, o: o.write_text("[]\n")],
 )  # fmt: skip
-def test_an_output_that_is_something_else_is_not_overwritten(tmp_path, change):
+def test_an_output_that_is_something_else_is_not_overwritten(
+    tmp_path: Path, change: Callable[..., Any]
+) -> None:
     path, out = write(tmp_path / "in", plain("a", "one")), tmp_path / "out"
     run(path, out)
     change(path, out)
@@ -292,13 +302,13 @@ def test_an_output_that_is_something_else_is_not_overwritten(tmp_path, change):
     assert not (tmp_path / "out.partial").exists()
 
 
-def test_an_empty_output_is_no_loss(tmp_path):
+def test_an_empty_output_is_no_loss(tmp_path: Path) -> None:
     (tmp_path / "out").touch()
     run(write(tmp_path / "in", plain("a", "one")), tmp_path / "out")
     assert said(tmp_path / "out") == [("a", ["ONE"])]
 
 
-def test_outputs_that_could_not_be_written_are_refused_at_once(tmp_path):
+def test_outputs_that_could_not_be_written_are_refused_at_once(tmp_path: Path) -> None:
     path = write(tmp_path / "in", plain("a", "one"))
     (tmp_path / "link").symlink_to(path)
     for out, why in [
@@ -311,14 +321,16 @@ def test_outputs_that_could_not_be_written_are_refused_at_once(tmp_path):
             run(path, out)
 
 
-def test_a_disk_that_fills_at_the_end_leaves_the_journal(tmp_path, monkeypatch):
+def test_a_disk_that_fills_at_the_end_leaves_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write(tmp_path / "in", plain("a", "one"))
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(job.Path, "replace", lambda *_: full(0))
+        patch.setattr(Path, "replace", lambda *_: full(0))
         with pytest.raises(OSError, match="No space left"):
             run(path, tmp_path / "out")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out.partial"]
@@ -327,7 +339,7 @@ def test_a_disk_that_fills_at_the_end_leaves_the_journal(tmp_path, monkeypatch):
     assert (again.calls, said(tmp_path / "out")) == ([], [("a", ["ONE"])])
 
 
-def test_no_template_is_said_before_anything_runs(tmp_path):
+def test_no_template_is_said_before_anything_runs(tmp_path: Path) -> None:
     path = write(tmp_path / "in", plain("a", "one"), chat("b", "hi"))
     llm = ShoutingLLM(chat_template=None)
     with pytest.raises(UsageError, match="m has no chat template, and line 2 is a chat: give one"):
@@ -337,7 +349,7 @@ def test_no_template_is_said_before_anything_runs(tmp_path):
     assert said(tmp_path / "out") == [("a", ["ONE"])]
 
 
-def test_the_model_is_the_one_that_is_given_or_that_all_lines_name(tmp_path):
+def test_the_model_is_the_one_that_is_given_or_that_all_lines_name(tmp_path: Path) -> None:
     one = plain("a", "x")
     cases: list[tuple[list[str], str | None, str | None]] = [
         ([one], None, "m"),
@@ -360,7 +372,7 @@ def test_the_model_is_the_one_that_is_given_or_that_all_lines_name(tmp_path):
         pick_model(source, None)
 
 
-def _without_times(found: list[dict]) -> str:
+def _without_times(found: list[dict[str, Any]]) -> str:
     for result in found:
         del result["response"]["body"]["created"]
     return json.dumps(found)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -30,7 +32,7 @@ def path(tmp_path: Path) -> Path:
     return journal.path
 
 
-def test_results_are_found_by_key_after_another_open(path):
+def test_results_are_found_by_key_after_another_open(path: Path) -> None:
     journal = open_journal(path)
     assert (len(journal), ONE in journal, THREE in journal) == (2, True, False)
     assert not journal.input_changed
@@ -44,14 +46,16 @@ def test_results_are_found_by_key_after_another_open(path):
     again.close()
 
 
-def test_a_result_is_in_the_file_before_the_next_is_made(path):
+def test_a_result_is_in_the_file_before_the_next_is_made(path: Path) -> None:
     journal = open_journal(path)
     journal.add(THREE, {"id": "three"})
     assert path.read_text().count("\n") == 4  # a header and three results, nothing closed
     journal.close()
 
 
-def test_wherever_a_kill_tears_it_the_whole_lines_before_are_kept(path, monkeypatch):
+def test_wherever_a_kill_tears_it_the_whole_lines_before_are_kept(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # a thousand of them take seconds
     whole = path.read_bytes()
     ends = [i + 1 for i, byte in enumerate(whole) if byte == ord("\n")]
@@ -67,14 +71,14 @@ def test_wherever_a_kill_tears_it_the_whole_lines_before_are_kept(path, monkeypa
         again.close()
 
 
-def test_zeros_that_a_power_cut_left_are_cut_off(path):
+def test_zeros_that_a_power_cut_left_are_cut_off(path: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole + b"\0" * 100 + b"\n")
     open_journal(path).close()
     assert path.read_bytes() == whole
 
 
-def test_results_of_another_origin_are_refused_by_name(path):
+def test_results_of_another_origin_are_refused_by_name(path: Path) -> None:
     before = path.read_bytes()
     for origin, line in [
         ({**ORIGIN, "model": "n"}, "model = m, and this run has n"),
@@ -86,7 +90,7 @@ def test_results_of_another_origin_are_refused_by_name(path):
     assert path.read_bytes() == before
 
 
-def test_a_changed_input_is_noticed_once(path):
+def test_a_changed_input_is_noticed_once(path: Path) -> None:
     changed = open_journal(path, digest="e")
     assert (changed.input_changed, len(changed)) == (True, 2)
     changed.close()
@@ -96,7 +100,7 @@ def test_a_changed_input_is_noticed_once(path):
 
 
 @pytest.mark.parametrize("text", ["mine", '{"key": "00", "result": {}}\n', "[]\n", "\n"])
-def test_a_file_of_another_kind_is_left_alone(tmp_path, text):
+def test_a_file_of_another_kind_is_left_alone(tmp_path: Path, text: str) -> None:
     path = tmp_path / "out.partial"
     path.write_text(text)
     with pytest.raises(UsageError, match="is no journal of a batch: move it away"):
@@ -104,7 +108,7 @@ def test_a_file_of_another_kind_is_left_alone(tmp_path, text):
     assert path.read_text() == text
 
 
-def test_one_run_at_a_time(path):
+def test_one_run_at_a_time(path: Path) -> None:
     first = open_journal(path)
     with pytest.raises(UsageError, match="is held by another run: wait for it, or choose another"):
         open_journal(path)
@@ -112,12 +116,14 @@ def test_one_run_at_a_time(path):
     open_journal(path).close()
 
 
-def test_nothing_to_keep_leaves_no_file(tmp_path):
+def test_nothing_to_keep_leaves_no_file(tmp_path: Path) -> None:
     open_journal(tmp_path / "out.partial").close()
     assert not (tmp_path / "out.partial").exists()
 
 
-def test_it_is_synced_every_five_seconds_and_at_the_end(tmp_path, monkeypatch):
+def test_it_is_synced_every_five_seconds_and_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     times: Iterator[float] = iter([0.0, 1.0, 4.9, 5.0, 6.0, 10.0])
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", synced.append)
@@ -131,7 +137,7 @@ def test_it_is_synced_every_five_seconds_and_at_the_end(tmp_path, monkeypatch):
     assert len(synced) == 3
 
 
-def test_half_a_line_that_a_full_disk_left_is_taken_back(path):
+def test_half_a_line_that_a_full_disk_left_is_taken_back(path: Path) -> None:
     journal = open_journal(path)
     whole, real = path.read_bytes(), journal._file
 
@@ -149,7 +155,7 @@ def test_half_a_line_that_a_full_disk_left_is_taken_back(path):
         def __getattr__(self, name: str) -> object:
             return getattr(real, name)
 
-    journal._file = FullDisk()
+    journal._file = cast(FileIO, FullDisk())
     with pytest.raises(OSError, match="No space left"):
         journal.add(THREE, {"id": "three"})
     assert path.read_bytes() == whole

@@ -12,7 +12,7 @@ from octavo.errors import UsageError
 from tests.batch_job.lines import chat, line, plain, write
 
 
-def test_lines_are_numbered_as_in_an_editor_and_read_again_when_asked(tmp_path):
+def test_lines_are_numbered_as_in_an_editor_and_read_again_when_asked(tmp_path: Path) -> None:
     path = write(tmp_path / "in", "", plain("a", "one"), "  ", chat("b", "zwei\u2028drei"))
     with Source(path) as source:
         assert len(source) == 2
@@ -22,14 +22,14 @@ def test_lines_are_numbered_as_in_an_editor_and_read_again_when_asked(tmp_path):
         assert (source.models, source.first_chat, source.faults) == ({"m": 2}, 4, {})
 
 
-def test_a_file_of_nothing_has_no_lines(tmp_path):
+def test_a_file_of_nothing_has_no_lines(tmp_path: Path) -> None:
     for text in ("", "\n \n"):
         (tmp_path / "in").write_text(text)
         with Source(tmp_path / "in") as source:
             assert (len(source), source.models, source.first_chat) == (0, {}, None)
 
 
-def test_windows_files_begin_with_a_mark_and_end_lines_with_two_characters(tmp_path):
+def test_windows_files_begin_with_a_mark_and_end_lines_with_two_characters(tmp_path: Path) -> None:
     text = "\ufeff" + plain("a", "one") + "\r\n" + plain("b", "two")
     (tmp_path / "in").write_bytes(text.encode())
     with Source(tmp_path / "in") as source:
@@ -37,25 +37,25 @@ def test_windows_files_begin_with_a_mark_and_end_lines_with_two_characters(tmp_p
         assert [source.read(i).custom_id for i in range(2)] == ["a", "b"]
 
 
-def test_a_mark_alone_is_a_blank_line(tmp_path):
+def test_a_mark_alone_is_a_blank_line(tmp_path: Path) -> None:
     (tmp_path / "in").write_text("\ufeff\r\n" + plain("a", "one"), encoding="utf-8")
     with Source(tmp_path / "in") as source:
         assert (len(source), source.number(0), source.faults) == (1, 2, {})
 
 
-def test_a_file_in_utf_16_is_refused_once_with_what_it_is(tmp_path):
+def test_a_file_in_utf_16_is_refused_once_with_what_it_is(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(f"\ufeff{plain('a', 'one')}\n".encode("utf-16-le"))
     with pytest.raises(UsageError, match="in is UTF-16: save it as UTF-8"):
         Source(tmp_path / "in")
 
 
-def test_a_mark_that_does_not_begin_the_file_is_no_json(tmp_path):
+def test_a_mark_that_does_not_begin_the_file_is_no_json(tmp_path: Path) -> None:
     path = write(tmp_path / "in", plain("a", "one"), "\ufeff" + plain("b", "two"))
     with Source(path) as source:
         assert list(source.faults) == [1]
 
 
-def test_lines_at_fault_are_kept_with_number_and_id(tmp_path):
+def test_lines_at_fault_are_kept_with_number_and_id(tmp_path: Path) -> None:
     path = write(
         tmp_path / "in",
         "{",
@@ -75,19 +75,19 @@ def test_lines_at_fault_are_kept_with_number_and_id(tmp_path):
     }
 
 
-def test_only_requests_name_models(tmp_path):
+def test_only_requests_name_models(tmp_path: Path) -> None:
     wrong = plain("a", "one", model="wrong", n=0)
     with Source(write(tmp_path / "in", wrong, plain("b", "x"), plain("c", "y"))) as source:
         assert source.models == {"m": 2}
 
 
-def test_the_first_chat_is_known(tmp_path):
+def test_the_first_chat_is_known(tmp_path: Path) -> None:
     path = write(tmp_path / "in", plain("a", "x"), chat("b", "y"), chat("c", "z"))
     with Source(path) as source:
         assert source.first_chat == 2
 
 
-def test_equal_requests_have_equal_keys_in_any_file(tmp_path):
+def test_equal_requests_have_equal_keys_in_any_file(tmp_path: Path) -> None:
     one = Source(write(tmp_path / "1", plain("a", "x"), plain("b", "x"), "{", "{"))
     two = Source(write(tmp_path / "2", "{", plain("b", "x").replace(": ", ":"), plain("a", "x")))
     with one, two:
@@ -96,7 +96,7 @@ def test_equal_requests_have_equal_keys_in_any_file(tmp_path):
         assert one.digest != two.digest
 
 
-def test_a_file_that_changes_while_it_runs_is_noticed(tmp_path):
+def test_a_file_that_changes_while_it_runs_is_noticed(tmp_path: Path) -> None:
     path = write(tmp_path / "in", plain("a", "one"))
     with Source(path) as source:
         write(path, plain("a", "two"))
@@ -107,7 +107,7 @@ def test_a_file_that_changes_while_it_runs_is_noticed(tmp_path):
             source.read(0)
 
 
-def test_what_cannot_be_read_twice_is_refused(tmp_path):
+def test_what_cannot_be_read_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot read .*: No such file or directory"):
         Source(tmp_path / "none")
     with pytest.raises(UsageError, match=r"cannot read .*: Is a directory"):

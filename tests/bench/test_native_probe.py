@@ -9,18 +9,18 @@ from octavo.bench.native_probe import NativeProbe
 from octavo.kernels import available_isas, default_isa, native
 
 
-def test_a_reading_has_both_figures():
+def test_a_reading_has_both_figures() -> None:
     reading = NativeProbe(default_isa(), threads=2).read()
     assert 1e6 < reading.bytes_per_second < 1e13
     assert 1e6 < reading.ops_per_second < 1e15
 
 
 @pytest.mark.parametrize("isa", available_isas())
-def test_every_level_has_a_peak(isa):
+def test_every_level_has_a_peak(isa: str) -> None:
     assert native.integer_peak(isa, native.ThreadPool(1), 1000) > 0
 
 
-def test_arguments_that_make_no_sense_are_refused():
+def test_arguments_that_make_no_sense_are_refused() -> None:
     pool, isa = native.ThreadPool(2), default_isa()
     with pytest.raises(ValueError, match="512 bytes a thread"):
         native.read_bandwidth(isa, pool, np.zeros(1023, np.uint8), 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from octavo.bench.machine import Reading, cpu_model
@@ -17,7 +19,7 @@ class ScriptedProbe:
         return Reading(bandwidth, 10 * bandwidth)
 
 
-def test_warm_ups_are_not_measured_and_probes_stand_around_each_round():
+def test_warm_ups_are_not_measured_and_probes_stand_around_each_round() -> None:
     seen = []
 
     def run(index: int) -> float:
@@ -31,14 +33,14 @@ def test_warm_ups_are_not_measured_and_probes_stand_around_each_round():
     assert probe.left == []
 
 
-def test_a_round_is_shown_before_the_next_one_runs():
+def test_a_round_is_shown_before_the_next_one_runs() -> None:
     seen = []
     rounds = measure(lambda i: seen.append(i) or 1.0, ScriptedProbe(1, 1, 1), warmups=0, rounds=2)
     next(rounds)
     assert seen == [0]
 
 
-def test_the_summary_is_of_medians_and_each_share_is_of_its_own_round():
+def test_the_summary_is_of_medians_and_each_share_is_of_its_own_round() -> None:
     # A machine that halves its speed halves both; the share stays 3/4 but for one bad round.
     rounds = [
         Round(300.0, Reading(400e9, 8000e9)),
@@ -57,13 +59,13 @@ def test_the_summary_is_of_medians_and_each_share_is_of_its_own_round():
     assert found.rounds == (300, 150, 100)
 
 
-def test_the_roofline_is_whichever_limit_is_nearer():
+def test_the_roofline_is_whichever_limit_is_nearer() -> None:
     rounds = [Round(10.0, Reading(100e9, 100e9))]
     assert summarize(rounds, Demand(1e9, 8e9)).roofline_fraction == pytest.approx(0.8)
     assert summarize(rounds, Demand(5e9, 1e9)).roofline_fraction == pytest.approx(0.5)
 
 
-def test_the_cpu_has_the_name_the_system_gives_it(tmp_path):
+def test_the_cpu_has_the_name_the_system_gives_it(tmp_path: Path) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("processor\t: 0\nmodel name\t: Example CPU @ 3 GHz\nmodel name\t: other\n")
     assert cpu_model(cpuinfo) == "Example CPU @ 3 GHz"

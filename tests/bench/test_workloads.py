@@ -21,14 +21,14 @@ TABLE = 258 * 64
 KV = 2 * 2 * 32 * 2  # layers, K and V, width, bytes
 
 
-def test_a_decoded_token_reads_every_weight_and_the_kv_before_it():
+def test_a_decoded_token_reads_every_weight_and_the_kv_before_it() -> None:
     # Tokens 2, 3 and 4 of the answer are steps, each with one row of the table, the head,
     # 101, 102 and 103 tokens of KV read and one written.
     found = decode_demand(SIZES, context=100, tokens=4)
     assert found.bytes_per_token == BLOCKS + 64 + TABLE + KV * (102 + 1)
 
 
-def test_a_prompt_reads_the_weights_once_for_each_step_it_takes():
+def test_a_prompt_reads_the_weights_once_for_each_step_it_takes() -> None:
     whole = prefill_demand(SIZES, context=100, rows_a_step=512)
     assert whole.bytes_per_token == pytest.approx((BLOCKS + 100 * 64 + TABLE + KV * 200) / 100)
     split = prefill_demand(SIZES, context=100, rows_a_step=64)
@@ -38,7 +38,7 @@ def test_a_prompt_reads_the_weights_once_for_each_step_it_takes():
     assert split.ops_per_token == whole.ops_per_token
 
 
-def test_prompts_repeat_for_a_seed_and_differ_between_rounds():
+def test_prompts_repeat_for_a_seed_and_differ_between_rounds() -> None:
     assert random_prompt(258, 50, 1) == random_prompt(258, 50, 1)
     assert random_prompt(258, 50, 1) != random_prompt(258, 50, 2)
     assert set(random_prompt(2, 50, 3)) == {0, 1}

@@ -22,7 +22,7 @@ from octavo.planning.simulate import TraceRequest, simulate
 # ---- waste
 
 
-def test_waste_is_what_a_hand_counts_over_the_steps_of_each_request():
+def test_waste_is_what_a_hand_counts_over_the_steps_of_each_request() -> None:
     # 3 tokens stored, then 4, then 5 in 4, 4 and 8 slots; and 6, then 7 in 8 slots each.
     lengths = [Lengths(3, 3), Lengths(6, 2)]
     together = waste.measure(lengths, 4)
@@ -33,7 +33,7 @@ def test_waste_is_what_a_hand_counts_over_the_steps_of_each_request():
     assert (alone.slots, alone.unfilled, alone.steps) == (32, 7, 5)
 
 
-def test_a_reservation_is_one_block_and_what_exceeds_it_is_refused():
+def test_a_reservation_is_one_block_and_what_exceeds_it_is_refused() -> None:
     found = waste.measure([Lengths(4096, 1), Lengths(8000, 193), Lengths(8000, 192)], 8192)
     assert (found.served, found.refused) == (2, 1)
     assert found.slots == 8192 * (1 + 192)
@@ -42,7 +42,7 @@ def test_a_reservation_is_one_block_and_what_exceeds_it_is_refused():
 
 @settings(deadline=None)  # the first run loads the core
 @given(st.lists(st.builds(Lengths, st.integers(1, 40), st.integers(1, 20)), min_size=1, max_size=9))
-def test_requests_together_waste_what_they_waste_alone(lengths):
+def test_requests_together_waste_what_they_waste_alone(lengths: list[Lengths]) -> None:
     found = waste.measure(lengths, 8, at_once=4)
     alone = [waste.measure([each], 8) for each in lengths]
     assert found.slots == sum(each.slots for each in alone)
@@ -53,14 +53,14 @@ def test_requests_together_waste_what_they_waste_alone(lengths):
 # ---- requests at once
 
 
-def test_sixteen_requests_of_32_blocks_fill_the_memory_of_two_reservations():
+def test_sixteen_requests_of_32_blocks_fill_the_memory_of_two_reservations() -> None:
     figure = residents.figure([Lengths(1000, 24)] * 40, budget=2 * 8192, warm_up=0)
     assert (figure.counts["paged"], figure.counts["reserved"]) == (16, 2)
     assert (figure.ours, figure.met) == (8.0, True)
     assert figure.counts["paged_preemptions"] == 0
 
 
-def test_what_is_not_five_times_as_many_is_said_not_to_be():
+def test_what_is_not_five_times_as_many_is_said_not_to_be() -> None:
     figure = residents.figure([Lengths(2000, 24)] * 40, budget=2 * 8192, warm_up=0)
     assert (figure.ours, figure.met) == (4.0, False)
     assert "NOT MET" in table([figure])
@@ -69,7 +69,7 @@ def test_what_is_not_five_times_as_many_is_said_not_to_be():
 # ---- blocks saved
 
 
-def test_samples_share_the_whole_blocks_of_their_prompt():
+def test_samples_share_the_whole_blocks_of_their_prompt() -> None:
     # 5 tokens in blocks of 4: one block shared; 6 and 7 stored take 2 blocks an answer.
     counted = sharing.sample_blocks([Lengths(5, 3)], 2, 4)
     assert (counted.unshared, counted.held) == (8, 6)
@@ -80,7 +80,7 @@ def test_samples_share_the_whole_blocks_of_their_prompt():
 
 
 @pytest.mark.parametrize("width", [2, 4, 6])
-def test_the_pool_saves_what_the_formula_says(width: int):
+def test_the_pool_saves_what_the_formula_says(width: int) -> None:
     lengths = [Lengths(1, 9), Lengths(4, 2), Lengths(8, 5), Lengths(15, 20), Lengths(33, 7)]
     params: dict[str, object] = {"n": width, "temperature": 1.0, "seed": 1}
     found, _ = sharing.measure(lengths, params, block_size=4)
@@ -88,7 +88,7 @@ def test_the_pool_saves_what_the_formula_says(width: int):
     assert 0 < found.saved < 1
 
 
-def test_beams_share_what_a_common_parent_wrote():
+def test_beams_share_what_a_common_parent_wrote() -> None:
     # 3 tokens of prompt in blocks of 4: the first token of an answer fills the block.
     assert sharing.count_beam_blocks(3, [(0, 0)], 4) == 2
     assert sharing.count_beam_blocks(3, [(0, 0), (0, 1)], 4) == 4
@@ -106,7 +106,7 @@ def test_beams_share_what_a_common_parent_wrote():
 
 
 @pytest.mark.parametrize("width", [2, 4, 6])
-def test_the_pool_holds_what_the_parent_pointers_say(width: int):
+def test_the_pool_holds_what_the_parent_pointers_say(width: int) -> None:
     lengths = [Lengths(1, 9), Lengths(3, 2), Lengths(8, 30), Lengths(15, 20)]
     found, requests = sharing.measure(lengths, {"beam_width": width}, block_size=4)
     assert found == sharing.beam_blocks(requests, 4)
@@ -127,27 +127,27 @@ FEW_SHOT = [
 ]
 
 
-def test_few_shot_prompts_find_their_common_part_to_the_token():
+def test_few_shot_prompts_find_their_common_part_to_the_token() -> None:
     hits = in_series([[Exchange(prompt, [])] for prompt in FEW_SHOT], block_size=4)
     assert (hits.prompt, hits.found, hits.ideal, hits.not_ideal) == (37, 22, 22, [])
     assert hits.ideal_blocks == 4 + 8 + 4
 
 
-def test_a_prompt_finds_the_answer_before_it():
+def test_a_prompt_finds_the_answer_before_it() -> None:
     turns = [Exchange([1, 2, 3], [4, 5]), Exchange([1, 2, 3, 4, 5, 6, 7], [8])]
     hits = in_series([turns], from_turn=1, block_size=4)
     assert (hits.prompt, hits.found, hits.ideal_blocks) == (7, 5, 4)
     assert in_series([turns], block_size=4).prompt == 10
 
 
-def test_what_falls_short_of_the_ideal_is_said_to():
+def test_what_falls_short_of_the_ideal_is_said_to() -> None:
     hits = hit_rates.Hits(prompt=10, found=6, ideal=7, ideal_blocks=4, not_ideal=[3])
     figure = hit_rates.figure("made up", ByteEncoder(), hits)
     assert (figure.ours, figure.met) == (60.0, False)
     assert figure.goal == "70.00 % ideal (40.00 % by whole blocks)"
 
 
-def test_prompts_offered_at_once_compute_their_whole_common_blocks_once():
+def test_prompts_offered_at_once_compute_their_whole_common_blocks_once() -> None:
     common = distinct_prompt(1, 70)
     prompts = [[*common, 100 + i, *range(i)] for i in range(5)]
     found = [r.cache.matched_tokens for r in at_once(prompts) if r.cache]
@@ -157,7 +157,7 @@ def test_prompts_offered_at_once_compute_their_whole_common_blocks_once():
 
 
 @given(st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=12), max_size=12))
-def test_the_sorted_list_finds_the_longest_common_prefix(sequences: list[list[int]]):
+def test_the_sorted_list_finds_the_longest_common_prefix(sequences: list[list[int]]) -> None:
     before = ComputedBefore()
     for i, tokens in enumerate(sequences):
         slow = 0
@@ -168,14 +168,14 @@ def test_the_sorted_list_finds_the_longest_common_prefix(sequences: list[list[in
         before.add(tokens)
 
 
-def test_the_last_token_of_a_prompt_is_never_reusable():
+def test_the_last_token_of_a_prompt_is_never_reusable() -> None:
     assert reusable(10, 10) == 9
     assert reusable(10, 10, block_size=4) == 8
     assert reusable(8, 8, block_size=4) == 4
     assert reusable(1, 1) == 0
 
 
-def test_each_turn_of_a_dialogue_begins_with_the_one_before():
+def test_each_turn_of_a_dialogue_begins_with_the_one_before() -> None:
     exchanges = list(dialogue(ByteEncoder(), [Turn("Hi", "Hello!"), Turn("Bye", "")]))
     (first, answer), (second, nothing) = exchanges
     assert second[: len(first) + len(answer)] == first + answer
@@ -185,7 +185,7 @@ def test_each_turn_of_a_dialogue_begins_with_the_one_before():
 # ---- eviction
 
 
-def test_an_ordered_dict_evicts_tails_first():
+def test_an_ordered_dict_evicts_tails_first() -> None:
     ids = [(1, 2, 3), (4,), (1, 2, 5)]
     trace = [TraceRequest(512 * len(each), each) for each in ids]
     assert policy.plain_lru(trace, 3) == 1024  # 3 went for 4
@@ -209,7 +209,9 @@ def texts(tmp_path: Path) -> Path:
         examples = [{"input": f"{task} {i}?", "target": "yes"} for i in range(2)]
         (bbh / f"{task}.json").write_text(json.dumps({"examples": examples}))
         (bbh / f"{task}.cot.txt").write_text(f"canary\n-----\n{task}.\n\nQ: why?\nA: so.")
-    questions = [{"question_id": i, "turns": [f"one {i}", f"two {i}"]} for i in (1, 2)]
+    questions: list[dict[str, object]] = [
+        {"question_id": i, "turns": [f"one {i}", f"two {i}"]} for i in (1, 2)
+    ]
     answers = [{"question_id": 2, "choices": [{"turns": ["three", "four"]}]}]
     said = [("USER", "Hi"), ("SYSTEM", "Hello"), ("USER", "Bye")]
     turns = [{"speaker": who, "utterance": what} for who, what in said]
@@ -223,7 +225,7 @@ def write_lines(path: Path, objects: list[dict[str, object]]) -> None:
     path.write_text("".join(json.dumps(each) + "\n" for each in objects))
 
 
-def test_texts_are_read_as_prompts_and_turns(texts: Path):
+def test_texts_are_read_as_prompts_and_turns(texts: Path) -> None:
     first = data.bbh_prompts(texts)[0]
     question = "Q: date_understanding 0?\nA: Let's think step by step."
     assert first == f"date_understanding.\n\nQ: why?\nA: so.\n\n{question}"
@@ -234,14 +236,14 @@ def test_texts_are_read_as_prompts_and_turns(texts: Path):
     assert data.sgd_dialogues(texts) == [[Turn("Hi", "Hello"), Turn("Bye", "")]] * 2
 
 
-def test_lengths_are_scaled_to_other_means():
+def test_lengths_are_scaled_to_other_means() -> None:
     lengths = [Lengths(100, 10), Lengths(300, 30)]
     assert data.scaled(lengths, prompt=20, answer=4) == [Lengths(10, 2), Lengths(30, 6)]
 
 
 def test_the_runner_prints_every_figure_as_json(
     texts: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setenv("OCTAVO_HOME", str(texts))  # where no model is
     assert paper_figures.main(["--data", str(texts), "--only", "hits", "--json"]) == 0
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])["hits"]
@@ -261,7 +263,7 @@ def test_the_runner_prints_every_figure_as_json(
 
 def test_a_goal_that_is_missed_is_the_exit_code(
     texts: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     missed = Figure("waste", 99.0, "%", goal="<= 1 %", met=False)
     monkeypatch.setattr(paper_figures, "GROUPS", {"waste": lambda folder: [missed]})
     assert paper_figures.main(["--data", str(texts)]) == 1

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ _WORST = {"int8": 0.8, "bf16": 0.25}  # of any of a row's eight likeliest
 _MEAN = {"int8": 0.2, "bf16": 0.06}  # of all of them in a text, root of the mean square
 _SAME_BEST = {"int8": 0.85, "bf16": 0.92}  # of the rows of a text
 
-Golden = Mapping[str, list]
+Golden = Mapping[str, list[Any]]
 FloatArray = NDArray[np.float32]
 
 
@@ -41,7 +42,8 @@ def errors(logits: FloatArray, golden: Golden) -> NDArray[np.float64]:
     peak = exact.max(axis=1)
     lse = peak + np.log(np.exp(exact - peak[:, None]).sum(axis=1))
     off = np.column_stack([ours - theirs, lse - np.array(golden["log_sum_exp"])])
-    return off / np.array(golden["deviation"])[:, None]
+    deviations: NDArray[np.float64] = np.array(golden["deviation"])[:, None]
+    return off / deviations
 
 
 def same_best(logits: FloatArray, golden: Golden) -> float:

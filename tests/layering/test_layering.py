@@ -17,7 +17,7 @@ def write(root: Path, name: str, text: str) -> None:
     path.write_text(text)
 
 
-def test_every_module_imports_only_from_lower_layers():
+def test_every_module_imports_only_from_lower_layers() -> None:
     assert (SOURCES / "octavo" / "__init__.py").is_file()
     assert broken_rules(SOURCES) == []
 
@@ -93,18 +93,20 @@ def test_every_module_imports_only_from_lower_layers():
         ),
     ],
 )
-def test_a_breach_is_named_with_its_line_and_reason(tmp_path, name, text, complaint):
+def test_a_breach_is_named_with_its_line_and_reason(
+    tmp_path: Path, name: str, text: str, complaint: str
+) -> None:
     write(tmp_path, "engine/__init__.py", "")
     write(tmp_path, name, text)
     assert broken_rules(tmp_path) == [complaint]
 
 
-def test_the_server_sees_no_other_module_of_serving_than_its_door():
+def test_the_server_sees_no_other_module_of_serving_than_its_door() -> None:
     modules = {f"octavo.serving.{p.stem}" for p in (SOURCES / "octavo" / "serving").glob("[a-z]*")}
     assert modules - set(BELOW_THE_DOOR) == {"octavo.serving.async_engine"}
 
 
-def test_what_the_design_allows_passes(tmp_path):
+def test_what_the_design_allows_passes(tmp_path: Path) -> None:
     write(tmp_path, "__init__.py", "from octavo.serving.llm import LLM\n")
     write(tmp_path, "errors.py", "import enum\n")
     write(tmp_path, "request.py", "from octavo.sampling_params import SamplingParams\n")

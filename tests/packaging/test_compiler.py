@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -15,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def compiler(monkeypatch) -> Iterator[object]:
+def compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The build's own module, imported as the build imports it."""
     monkeypatch.syspath_prepend(str(ROOT / "build_backend"))
     import octavo_compiler
@@ -35,11 +37,13 @@ def put(folder: Path, name: str, line: str) -> Path:
 WORKS = 'case "$*" in *-std=c++20*probe.cpp*-o*probe.so) exit 0;; esac; exit 2'
 
 
-def test_an_empty_path_has_no_compiler(compiler, tmp_path):
+def test_an_empty_path_has_no_compiler(compiler: ModuleType, tmp_path: Path) -> None:
     assert compiler.find_compiler({"PATH": str(tmp_path)}) is None
 
 
-def test_the_first_that_works_is_taken_in_the_order_cpp_gpp_clangpp(compiler, tmp_path):
+def test_the_first_that_works_is_taken_in_the_order_cpp_gpp_clangpp(
+    compiler: ModuleType, tmp_path: Path
+) -> None:
     environ = {"PATH": str(tmp_path)}
     put(tmp_path, "c++", "exit 1")
     assert compiler.find_compiler(environ) is None
@@ -51,14 +55,16 @@ def test_the_first_that_works_is_taken_in_the_order_cpp_gpp_clangpp(compiler, tm
     assert compiler.find_compiler(environ) == "c++"
 
 
-def test_cxx_wins_and_may_hold_arguments(compiler, tmp_path):
+def test_cxx_wins_and_may_hold_arguments(compiler: ModuleType, tmp_path: Path) -> None:
     put(tmp_path, "c++", WORKS)
     mine = put(tmp_path, "mine", f'[ "$1" = --launch ] || exit 1; {WORKS}')
     environ = {"PATH": str(tmp_path), "CXX": f"{mine} --launch"}
     assert compiler.find_compiler(environ) == f"{mine} --launch"
 
 
-def test_a_cxx_that_does_not_work_is_an_error_not_a_silent_switch(compiler, tmp_path):
+def test_a_cxx_that_does_not_work_is_an_error_not_a_silent_switch(
+    compiler: ModuleType, tmp_path: Path
+) -> None:
     put(tmp_path, "c++", WORKS)
     with pytest.raises(SystemExit) as refused:
         compiler.find_compiler({"PATH": str(tmp_path), "CXX": "no-such-compiler"})
@@ -68,16 +74,19 @@ def test_a_cxx_that_does_not_work_is_an_error_not_a_silent_switch(compiler, tmp_
     )
 
 
-def test_the_probe_is_real_cpp20(compiler, tmp_path):
-    found = next((c for c in ("g++", "clang++") if shutil.which(c)), None)
+def test_the_probe_is_real_cpp20(compiler: ModuleType, tmp_path: Path) -> None:
+    found = shutil.which("g++") or shutil.which("clang++")
     if found is None:
         pytest.skip("this machine has no compiler")
-    environ = {"PATH": str(Path(shutil.which(found)).parent)}
-    assert compiler.compiles(found, environ)
-    assert not compiler.compiles(f"{found} -D_BREAK_ -include /no/such/header", environ)
+    folder, name = os.path.split(found)
+    environ = {"PATH": folder}
+    assert compiler.compiles(name, environ)
+    assert not compiler.compiles(f"{name} -D_BREAK_ -include /no/such/header", environ)
 
 
-def test_the_build_requires_ziglang_only_without_a_compiler(compiler, tmp_path, monkeypatch):
+def test_the_build_requires_ziglang_only_without_a_compiler(
+    compiler: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("scikit_build_core")
     monkeypatch.chdir(ROOT)
     import octavo_build
@@ -98,7 +107,9 @@ def test_the_build_requires_ziglang_only_without_a_compiler(compiler, tmp_path, 
     sys.modules.pop("octavo_build", None)
 
 
-def test_the_zig_toolchain_is_four_wrappers_around_the_wheel(compiler, tmp_path, monkeypatch):
+def test_the_zig_toolchain_is_four_wrappers_around_the_wheel(
+    compiler: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wheel = tmp_path / "site" / "ziglang"
     wheel.mkdir(parents=True)
     (wheel / "__init__.py").write_text("")
@@ -113,7 +124,9 @@ def test_the_zig_toolchain_is_four_wrappers_around_the_wheel(compiler, tmp_path,
     assert said.stdout == f"zig c++ -target {compiler.zig_target()} -c a b.cpp\n"
 
 
-def test_no_compiler_and_no_ziglang_is_one_clear_error(compiler, tmp_path, monkeypatch):
+def test_no_compiler_and_no_ziglang_is_one_clear_error(
+    compiler: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(compiler.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SystemExit, match=r"no C\+\+20 compiler found and the ziglang wheel is not"):
         compiler.write_zig_toolchain(tmp_path)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -14,7 +16,7 @@ LIMIT_MB = 200
 NEVER = {"torch", "triton", "transformers", "tensorflow", "jax"}
 
 
-def runtime_closure(name: str, lookup=distribution) -> set[str]:
+def runtime_closure(name: str, lookup: Callable[[str], Any] = distribution) -> set[str]:
     """`name` and everything it requires on this machine, extras followed only where asked for."""
     seen: set[tuple[str, str]] = set()
     waiting = [(canonicalize_name(name), "")]
@@ -48,7 +50,7 @@ class Fake:
         self.requires = list(requires)
 
 
-def test_the_closure_follows_requirements_markers_and_asked_extras():
+def test_the_closure_follows_requirements_markers_and_asked_extras() -> None:
     index = {
         "octavo": Fake("Typer>=1", "pytest; extra == 'dev'", "winonly; sys_platform == 'win32'"),
         "typer": Fake("rich[jupyter]"),
@@ -68,12 +70,12 @@ def closure() -> set[str]:
         pytest.skip(f"{missing.name} is not installed here: `make test` installs octavo")
 
 
-def test_the_runtime_closure_has_numpy_and_no_torch(closure):
+def test_the_runtime_closure_has_numpy_and_no_torch(closure: set[str]) -> None:
     assert {"octavo", "numpy", "tokenizers"} <= closure
     assert closure & NEVER == set()
 
 
-def test_the_installed_tree_stays_under_the_limit(closure):
+def test_the_installed_tree_stays_under_the_limit(closure: set[str]) -> None:
     sizes = {package: size_mb(package) for package in closure} | {"src/octavo": sources_mb()}
     total = sum(sizes.values())
     largest = sorted(sizes.items(), key=lambda item: -item[1])[:5]

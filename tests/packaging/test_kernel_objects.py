@@ -28,11 +28,12 @@ def commands() -> list[dict[str, str]]:
     path = BUILD / "compile_commands.json"
     if not path.is_file():
         pytest.skip(f"no build in {BUILD.relative_to(ROOT)}: run `make build`")
-    return json.loads(path.read_text())
+    found: list[dict[str, str]] = json.loads(path.read_text())
+    return found
 
 
 @pytest.fixture(scope="module")
-def kernel_objects(commands) -> dict[str, dict[str, str]]:
+def kernel_objects(commands: list[dict[str, str]]) -> dict[str, dict[str, str]]:
     """level -> source name -> object path."""
     found: dict[str, dict[str, str]] = defaultdict(dict)
     for command in commands:
@@ -42,7 +43,7 @@ def kernel_objects(commands) -> dict[str, dict[str, str]]:
     return found
 
 
-def test_each_source_is_compiled_for_each_level(kernel_objects):
+def test_each_source_is_compiled_for_each_level(kernel_objects: dict[str, dict[str, str]]) -> None:
     assert "base" in kernel_objects
     sources = set(kernel_objects["base"])
     assert sources
@@ -50,7 +51,9 @@ def test_each_source_is_compiled_for_each_level(kernel_objects):
         assert set(objects) == sources, level
 
 
-def test_no_file_is_compiled_for_this_machine_only_or_with_fast_maths(commands):
+def test_no_file_is_compiled_for_this_machine_only_or_with_fast_maths(
+    commands: list[dict[str, str]],
+) -> None:
     ours = [command for command in commands if "/csrc/" in command["file"]]
     assert ours
     for command in ours:
@@ -60,7 +63,9 @@ def test_no_file_is_compiled_for_this_machine_only_or_with_fast_maths(commands):
         assert "-ffp-contract=off" in words, command["file"]
 
 
-def test_each_level_defines_names_only_in_its_own_namespace(kernel_objects):
+def test_each_level_defines_names_only_in_its_own_namespace(
+    kernel_objects: dict[str, dict[str, str]],
+) -> None:
     nm = shutil.which("nm")
     if nm is None:
         pytest.skip("needs nm (binutils)")

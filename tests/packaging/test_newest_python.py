@@ -22,7 +22,8 @@ def newest() -> Path | None:
     """Looked for on the PATH and beside this one, where version managers keep theirs."""
     found = {sys.version_info[:2]: Path(sys.executable)}
     beside = Path(sys.base_prefix).parent.glob("*/bin/python3")
-    for python in ("python3", *(f"python3.{minor}" for minor in range(12, 20)), *beside):
+    named = ["python3", *(f"python3.{minor}" for minor in range(12, 20))]
+    for python in [*named, *map(str, beside)]:
         try:
             said = subprocess.run([python, "--version"], capture_output=True, text=True).stdout
         except OSError:

@@ -18,18 +18,18 @@ pytest.importorskip("scikit_build_core", reason="`make test` installs the build 
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, ".")
     (built,) = folder.glob("octavo-*.whl")
     return built
 
 
-def test_version_is_stated_once_to_users(wheel):
+def test_version_is_stated_once_to_users(wheel: Path) -> None:
     assert wheel.name.split("-")[1] == octavo.__version__
 
 
-def test_the_wheel_holds_the_package_and_the_core_and_nothing_else(wheel):
+def test_the_wheel_holds_the_package_and_the_core_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert {name.split("/")[0] for name in names} == {
@@ -43,7 +43,7 @@ def test_the_wheel_holds_the_package_and_the_core_and_nothing_else(wheel):
     assert not [name for name in names if name.endswith((".cpp", ".h", ".gguf", ".parquet"))]
 
 
-def test_the_sdist_can_build_and_carries_no_tests_or_benchmarks(tmp_path):
+def test_the_sdist_can_build_and_carries_no_tests_or_benchmarks(tmp_path: Path) -> None:
     sdist = build_sdist(tmp_path)
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
@@ -56,7 +56,7 @@ def test_the_sdist_can_build_and_carries_no_tests_or_benchmarks(tmp_path):
 
 
 @pytest.mark.needs_index
-def test_the_wheel_installs_into_an_empty_environment_and_runs(wheel, tmp_path):
+def test_the_wheel_installs_into_an_empty_environment_and_runs(wheel: Path, tmp_path: Path) -> None:
     python = empty_environment(tmp_path)
     pip("install", "-q", wheel, python=python, cwd=tmp_path)
     code = "from octavo.kernels import _native; print(_native.__file__)"

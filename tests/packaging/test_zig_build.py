@@ -6,6 +6,7 @@ Takes minutes and needs the package index, so only `make test-zig` runs it.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.packaging.packages import build_sdist, empty_environment, pip, run
 
 @pytest.mark.zig
 @pytest.mark.needs_index
-def test_a_path_without_a_compiler_builds_with_ziglang(tmp_path):
+def test_a_path_without_a_compiler_builds_with_ziglang(tmp_path: Path) -> None:
     bare = tmp_path / "bare-path"
     bare.mkdir()
     assert "CXX" not in os.environ, "unset CXX: this test is about having no compiler"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from octavo.program.reference import ReferenceInterpreter
 
 FloatArray = NDArray[np.float32]
 
-NATIVE: Mapping[str, Mapping[str, str]] = MappingProxyType(
+NATIVE: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "int8, kv bf16": {"activations": "int8", "kv_dtype": "bf16"},
         "int8, kv f32": {"activations": "int8", "kv_dtype": "f32"},

@@ -144,7 +144,7 @@ def test_limits_of_the_process_less_what_it_has(tmp_path: Path) -> None:
 
 
 def test_what_makes_no_sense_limits_nothing(tmp_path: Path) -> None:
-    files = {
+    files: dict[str, object] = {
         "proc/self/cgroup": b"\xff\n:\nmemory\n0::/a\n4:memory",
         "proc/self/mountinfo": b"\xff - \n - cgroup2\n1 2 - cgroup2 x y\n1 2 3 4 5 - cgroup\n",
         "proc/self/limits": b"Max address space\nMax data size \xff \xff",

@@ -42,13 +42,13 @@ def plain_lru(trace: Sequence[TraceRequest], num_blocks: int) -> int:
     return hits
 
 
-def test_a_trace_is_read_line_by_line(tmp_path):
+def test_a_trace_is_read_line_by_line(tmp_path: Path) -> None:
     path = tmp_path / "trace.jsonl"
     path.write_text("".join(line(length, ids, turn=1) + "\n" for length, ids in SHARED))
     assert read_trace(path) == requests(*SHARED)
 
 
-def test_blank_lines_are_passed_over_and_counted(tmp_path):
+def test_blank_lines_are_passed_over_and_counted(tmp_path: Path) -> None:
     path = tmp_path / "trace.jsonl"
     path.write_bytes(f"{line(1, [0])}\r\n\r\n  \n{line(1, [0])}\n\n".encode())
     assert read_trace(path) == requests((1, [0]), (1, [0]))
@@ -81,14 +81,14 @@ def test_blank_lines_are_passed_over_and_counted(tmp_path):
         (line(1, []), "line 2: hash_ids: expected 1, .* found 0"),
     ],
 )
-def test_a_bad_line_is_named(tmp_path, bad, complaint):
+def test_a_bad_line_is_named(tmp_path: Path, bad: str, complaint: str) -> None:
     path = tmp_path / "trace.jsonl"
     path.write_text(f"{line(1, [0])}\n{bad}\n{line(1, [0])}\n")
     with pytest.raises(TraceError, match=f"trace.jsonl, {complaint}"):
         read_trace(path)
 
 
-def test_bytes_that_are_no_text_and_a_file_without_requests_are_refused(tmp_path):
+def test_bytes_that_are_no_text_and_a_file_without_requests_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "trace.jsonl"
     path.write_bytes(b'{"timestamp": "\xff"}\n')
     with pytest.raises(TraceError, match="line 1: not UTF-8 at byte 15"):
@@ -98,7 +98,7 @@ def test_bytes_that_are_no_text_and_a_file_without_requests_are_refused(tmp_path
         read_trace(path)
 
 
-def test_shared_prefixes_hit_when_nothing_is_evicted():
+def test_shared_prefixes_hit_when_nothing_is_evicted() -> None:
     found = simulate(requests(*SHARED), num_blocks=None, policy="lru")
     assert (found.hit_tokens, found.input_tokens) == (1024 + 1536, 1536 + 1624 + 1536)
     assert found.evictions == 0
@@ -108,7 +108,7 @@ def test_shared_prefixes_hit_when_nothing_is_evicted():
     assert found.hit_rate == pytest.approx(2560 / 4696)
 
 
-def test_lru_evicts_the_tail_of_the_oldest_request_first():
+def test_lru_evicts_the_tail_of_the_oldest_request_first() -> None:
     # 5 blocks in the pool: the third request takes two, and block 2 goes before 1 and 0.
     trace = requests(*SHARED[:1], (1024, [7, 8]), (512, [9]), *SHARED[:1])
     found = simulate(trace, num_blocks=5, policy="lru")
@@ -116,17 +116,17 @@ def test_lru_evicts_the_tail_of_the_oldest_request_first():
     assert found.evictions == 2  # 2 for 9, and then 8, the oldest that is not held, for 2
 
 
-def test_a_whole_prompt_that_is_found_counts_its_tokens_not_its_blocks():
+def test_a_whole_prompt_that_is_found_counts_its_tokens_not_its_blocks() -> None:
     found = simulate(requests((600, [0, 1]), (600, [0, 1])), num_blocks=2, policy="lru")
     assert (found.hit_tokens, found.input_tokens) == (600, 1200)
 
 
-def test_equal_ids_after_another_prefix_are_other_blocks():
+def test_equal_ids_after_another_prefix_are_other_blocks() -> None:
     found = simulate(requests((1024, [0, 1]), (1024, [5, 1])), num_blocks=None, policy="lru")
     assert found.hit_tokens == 0
 
 
-def test_cost_keeps_the_reused_prompt_that_lru_loses():
+def test_cost_keeps_the_reused_prompt_that_lru_loses() -> None:
     # Of 10 blocks, LRU keeps the last five prompts; the first one, used twice, comes after ten.
     reused = (1024, [0, 1])
     once = [(1024, [2 * i, 2 * i + 1]) for i in range(1, 11)]
@@ -136,14 +136,14 @@ def test_cost_keeps_the_reused_prompt_that_lru_loses():
 
 
 @pytest.mark.parametrize("policy", ["lru", "cost"])
-def test_a_pool_of_any_size_takes_no_more_memory_than_the_trace_can_use(policy):
+def test_a_pool_of_any_size_takes_no_more_memory_than_the_trace_can_use(policy: str) -> None:
     huge = simulate(requests(*SHARED), num_blocks=10**15, policy=policy)
     assert huge.num_blocks == 10**15
     assert (huge.hit_tokens, huge.evictions) == (1024 + 1536, 0)
 
 
 @pytest.mark.parametrize("policy", ["lru", "cost"])
-def test_a_request_larger_than_the_pool_is_refused_with_both_numbers(policy):
+def test_a_request_larger_than_the_pool_is_refused_with_both_numbers(policy: str) -> None:
     with pytest.raises(UsageError, match="3 blocks: a request of the trace has 4"):
         simulate(requests(*SHARED), num_blocks=3, policy=policy)
 

@@ -13,7 +13,7 @@ EURO = "€".encode()  # three bytes
 class Words:
     """Token ids are indices of `PIECES`; the last one ends a turn."""
 
-    PIECES = (b"Hi", b" there", EURO[:1], EURO[1:], b" ", b"<end>")
+    PIECES: tuple[bytes, ...] = (b"Hi", b" there", EURO[:1], EURO[1:], b" ", b"<end>")
 
     def token_bytes(self, token_id: int) -> bytes:
         return self.PIECES[token_id]

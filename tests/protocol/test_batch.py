@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,8 +21,13 @@ from octavo.protocol.bodies import BodyError
 from octavo.protocol.chat import ChatRequest
 from octavo.protocol.completions import CompletionRequest
 
-CHAT_BODY = {"model": "m", "messages": [{"role": "user", "content": "ü"}]}
-LINE = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": CHAT_BODY}
+CHAT_BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "ü"}]}
+LINE: dict[str, Any] = {
+    "custom_id": "a",
+    "method": "POST",
+    "url": "/v1/chat/completions",
+    "body": CHAT_BODY,
+}
 
 
 def text(**changes: object) -> bytes:
@@ -34,7 +40,7 @@ def refusal(line: bytes) -> tuple[str, str, str | None]:
     return caught.value.code, str(caught.value), caught.value.custom_id
 
 
-def test_the_url_says_which_body_it_is():
+def test_the_url_says_which_body_it_is() -> None:
     chat = parse_body(parse_line(text()))
     assert isinstance(chat, ChatRequest)
     assert (chat.model, chat.messages) == ("m", ({"role": "user", "content": "ü"},))
@@ -59,41 +65,47 @@ def test_the_url_says_which_body_it_is():
      (text(url=None), "invalid_url", "url: expected ", "a"),
      (text(body="x"), "invalid_body", "body: expected an object, found a string", "a")],
 )  # fmt: skip
-def test_a_line_that_is_no_request_says_why(line, code, message, custom_id):
+def test_a_line_that_is_no_request_says_why(
+    line: bytes, code: str, message: str, custom_id: str | None
+) -> None:
     found = refusal(line)
     assert (found[0], found[2]) == (code, custom_id)
     assert found[1].startswith(message)
 
 
-def test_brackets_too_deep_and_numbers_too_long_are_no_json():
+def test_brackets_too_deep_and_numbers_too_long_are_no_json() -> None:
     assert refusal(b"[" * 100_000)[0] == "invalid_json"
     assert refusal(b"9" * 5000)[0] == "invalid_json"
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_are_a_request_or_refused(line):
+def test_any_bytes_are_a_request_or_refused(line: bytes) -> None:
     with pytest.raises(BatchLineError):
         parse_line(line)
 
 
-def test_a_stream_is_refused_by_name():
+def test_a_stream_is_refused_by_name() -> None:
     with pytest.raises(BodyError, match="stream: a batch file has whole answers only") as caught:
         parse_body(parse_line(text(body={**CHAT_BODY, "stream": True})))
     assert caught.value.param == "stream"
     parse_body(parse_line(text(body={**CHAT_BODY, "stream": False})))
 
 
-def test_equal_requests_have_equal_content_however_they_were_written():
+def test_equal_requests_have_equal_content_however_they_were_written() -> None:
     one = parse_line(text())
     body = dict(reversed(LINE["body"].items()))
     spaced = json.dumps(dict(reversed({**LINE, "body": body}.items())), indent=1).encode()
     assert parse_line(spaced).content() == one.content()
-    others = [{"custom_id": "b"}, {"url": "/v1/completions"}, {"body": {**CHAT_BODY, "n": 1}}]
+    others: list[dict[str, Any]] = [
+        {"custom_id": "b"},
+        {"url": "/v1/completions"},
+        {"body": {**CHAT_BODY, "n": 1}},
+    ]
     for change in others:
         assert parse_line(text(**change)).content() != one.content()
 
 
-def test_result_lines():
+def test_result_lines() -> None:
     assert answered("9f", "a", {"x": 1}) == {
         "id": "batch_req_9f",
         "custom_id": "a",
@@ -125,7 +137,7 @@ def test_result_lines():
     }
 
 
-def test_codes_of_what_failed_later():
+def test_codes_of_what_failed_later() -> None:
     long = failed("9f", "a", PromptTooLongError("too long"), line=1)
     assert long["error"] == {"code": "context_length_exceeded", "message": "line 1: too long"}
     broken = failed("9f", "a", OctavoError("broke"), line=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from octavo.errors import (
@@ -30,7 +32,7 @@ def params(**fields: object) -> SamplingParams:
     return parse_completion({"prompt": "p", "max_tokens": 1, **fields}).params
 
 
-def test_a_field_nobody_knows_is_named_with_its_nearest():
+def test_a_field_nobody_knows_is_named_with_its_nearest() -> None:
     assert refusal(temprature=1) == (
         "unknown field 'temprature'; did you mean temperature?",
         "temprature",
@@ -38,17 +40,17 @@ def test_a_field_nobody_knows_is_named_with_its_nearest():
 
 
 @pytest.mark.parametrize("body", [None, [], "x", 3, True])
-def test_a_body_is_an_object(body):
+def test_a_body_is_an_object(body: int | list[Any] | str | None) -> None:
     with pytest.raises(BodyError, match="the body: expected an object, found "):
         parse_chat(body)
 
 
-def test_null_is_not_given():
+def test_null_is_not_given() -> None:
     given = {"temperature": None, "tools": None, "user": None, "echo": None, "n": None}
     assert params(**given) == params()
 
 
-def test_labels_are_dropped_whatever_they_say():
+def test_labels_are_dropped_whatever_they_say() -> None:
     labels = {
         "user": "u", "metadata": {"a": "b"}, "safety_identifier": "s", "prompt_cache_key": "k",
     }  # fmt: skip
@@ -62,16 +64,18 @@ def test_labels_are_dropped_whatever_they_say():
     [("tools", []), ("logit_bias", {}), ("response_format", {"type": "text"}), ("store", False),
      ("service_tier", "auto"), ("modalities", ["text"]), ("tool_choice", "none"), ("suffix", "")],
 )  # fmt: skip
-def test_what_asks_for_nothing_passes_and_anything_else_is_refused_by_name(name, value):
+def test_what_asks_for_nothing_passes_and_anything_else_is_refused_by_name(
+    name: str, value: Any
+) -> None:
     assert params(**{name: value}) == params()
     assert refusal(**{name: "other"}) == (f"{name} is not supported: leave it out", name)
 
 
-def test_a_zero_is_not_the_false_that_asks_for_nothing():
+def test_a_zero_is_not_the_false_that_asks_for_nothing() -> None:
     assert refusal(store=0)[1] == "store"
 
 
-def test_ranges_and_kinds_are_those_of_sampling_params_with_the_field_named():
+def test_ranges_and_kinds_are_those_of_sampling_params_with_the_field_named() -> None:
     assert refusal(temperature="hot") == (
         "temperature='hot': expected a number from 0 to 100",
         "temperature",
@@ -83,8 +87,8 @@ def test_ranges_and_kinds_are_those_of_sampling_params_with_the_field_named():
     assert refusal(model="") == ("model: expected a name, found an empty string", "model")
 
 
-def test_every_name_that_is_the_same_in_both_is_passed_on():
-    given = {
+def test_every_name_that_is_the_same_in_both_is_passed_on() -> None:
+    given: dict[str, Any] = {
         "temperature": 0.5, "top_p": 0.9, "top_k": 40, "min_p": 0.05, "seed": 7, "n": 3,
         "stop": ["a", "b"], "stop_token_ids": [3], "repetition_penalty": 1.1,
         "presence_penalty": 0.5, "frequency_penalty": -0.5, "ignore_eos": True,
@@ -95,21 +99,21 @@ def test_every_name_that_is_the_same_in_both_is_passed_on():
     )
 
 
-def test_options_of_the_engine():
-    options = {"priority": -1, "deadline_ms": 500, "cache_salt": "tenant"}
+def test_options_of_the_engine() -> None:
+    options: dict[str, Any] = {"priority": -1, "deadline_ms": 500, "cache_salt": "tenant"}
     assert parse_completion({"prompt": "p", **options}).options == RequestOptions(**options)
     chat = parse_chat({"messages": [{"role": "user", "content": "hi"}], **options})
     assert chat.options == RequestOptions(**options, begins_turn=True)
 
 
-def test_values_that_other_apis_define():
+def test_values_that_other_apis_define() -> None:
     assert params(top_k=-1).top_k == 0
     assert params(seed=-1).seed == 2**64 - 1
     assert params(seed=-(2**63)).seed == 2**63
     assert refusal(seed=-(2**63) - 1)[1] == "seed"
 
 
-def test_beams_are_as_many_as_n_or_best_of_or_beam_width():
+def test_beams_are_as_many_as_n_or_best_of_or_beam_width() -> None:
     beams = {"use_beam_search": True}
     assert (params(**beams, n=4).beam_width, params(**beams, n=4).n) == (4, 4)
     assert (params(**beams, n=2, best_of=6).beam_width, params(**beams, best_of=6).n) == (6, 1)
@@ -120,12 +124,12 @@ def test_beams_are_as_many_as_n_or_best_of_or_beam_width():
     assert refusal(**beams, n=2, top_p=0.5)[1] == "top_p"
 
 
-def test_best_of_without_beams_may_only_say_what_n_says():
+def test_best_of_without_beams_may_only_say_what_n_says() -> None:
     assert params(n=3, best_of=3) == params(n=3)
     assert refusal(best_of=3) == ("best_of=3: needs use_beam_search, or to be n", "best_of")
 
 
-def test_streams_and_what_they_end_with():
+def test_streams_and_what_they_end_with() -> None:
     def stream(**fields: object) -> tuple[bool, bool]:
         wanted = parse_completion({"prompt": "p", **fields}).stream
         return wanted.wanted, wanted.include_usage
@@ -146,14 +150,16 @@ def test_streams_and_what_they_end_with():
      (ModelNotFoundError("m"), 404, "invalid_request_error", None, "model_not_found"),
      (KernelError("m"), 500, "server_error", None, None)],
 )  # fmt: skip
-def test_errors_in_openais_schema(error, status, kind, param, code):
+def test_errors_in_openais_schema(
+    error: Any, status: int, kind: str, param: str | None, code: str | None
+) -> None:
     assert status_of(error) == status
     assert error_body(error) == {
         "error": {"message": "m", "type": kind, "param": param, "code": code}
     }
 
 
-def test_what_was_broken_off_is_no_answer():
+def test_what_was_broken_off_is_no_answer() -> None:
     good, late = completion("a"), completion("b", reason="deadline")
     assert failure([output(good), output(late)]) is None
     broken = output(good, completion("", reason="error"), error="the step failed")

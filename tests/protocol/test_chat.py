@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from octavo.sampling_params import SamplingParams
 from tests.protocol.outputs import EURO, Words, completion, output, token
 
 USER = {"role": "user", "content": "hi"}
-NAMED = {"id": "chatcmpl-1", "created": 17, "model": "m", "vocabulary": Words()}
+NAMED: dict[str, Any] = {"id": "chatcmpl-1", "created": 17, "model": "m", "vocabulary": Words()}
 
 
 def refusal(*messages: object, **fields: object) -> tuple[str, str | None]:
@@ -21,11 +22,11 @@ def refusal(*messages: object, **fields: object) -> tuple[str, str | None]:
     return str(caught.value), caught.value.param
 
 
-def test_the_least_body_has_no_limit_and_no_model():
+def test_the_least_body_has_no_limit_and_no_model() -> None:
     assert parse_chat({"messages": [USER]}) == ChatRequest(None, (USER,), SamplingParams())
 
 
-def test_roles_and_parts_become_what_templates_read():
+def test_roles_and_parts_become_what_templates_read() -> None:
     parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "zwölf"}]
     found = parse_chat(
         {
@@ -45,7 +46,7 @@ def test_roles_and_parts_become_what_templates_read():
     )
 
 
-def test_either_name_of_the_limit_but_not_both():
+def test_either_name_of_the_limit_but_not_both() -> None:
     assert parse_chat({"messages": [USER], "max_tokens": 5}).params.max_tokens == 5
     assert parse_chat({"messages": [USER], "max_completion_tokens": 6}).params.max_tokens == 6
     assert refusal(USER, max_tokens=5, max_completion_tokens=5)[1] == "max_tokens"
@@ -55,7 +56,7 @@ def test_either_name_of_the_limit_but_not_both():
     )
 
 
-def test_logprobs_is_a_switch_and_top_logprobs_the_number():
+def test_logprobs_is_a_switch_and_top_logprobs_the_number() -> None:
     def asked(**fields: object) -> int | None:
         return parse_chat({"messages": [USER], **fields}).params.logprobs
 
@@ -85,13 +86,13 @@ def test_logprobs_is_a_switch_and_top_logprobs_the_number():
      ({"role": "user", "content": "x", "name": 1},
       "messages[1].name: expected a string, found a whole number")],
 )  # fmt: skip
-def test_a_message_that_cannot_be_read_is_named(message, said):
+def test_a_message_that_cannot_be_read_is_named(message: Any, said: str) -> None:
     text, param = refusal(USER, message)
     assert text.startswith(said)
     assert param == text.partition(" ")[0].removesuffix(":")
 
 
-def test_messages_there_must_be():
+def test_messages_there_must_be() -> None:
     with pytest.raises(BodyError, match=r"messages is missing: give a list of"):
         parse_chat({})
     assert refusal() == ("messages: expected at least one", "messages")
@@ -99,7 +100,7 @@ def test_messages_there_must_be():
         parse_chat({"messages": "hi"})
 
 
-def test_the_response_is_openais():
+def test_the_response_is_openais() -> None:
     both = output(completion("Hi there"), completion("Hi", reason="deadline"))
     assert chat_response(both, **NAMED) == {
         "id": "chatcmpl-1",
@@ -129,7 +130,7 @@ def test_the_response_is_openais():
     }
 
 
-def test_logprobs_have_the_bytes_that_a_part_of_a_character_has_no_text_for():
+def test_logprobs_have_the_bytes_that_a_part_of_a_character_has_no_text_for() -> None:
     answer = completion(
         "Hi€",
         token(0, -0.5, (0, -0.5), (5, -1.5)),
@@ -137,7 +138,8 @@ def test_logprobs_have_the_bytes_that_a_part_of_a_character_has_no_text_for():
         token(3, -0.25),
         wanted=True,
     )
-    (choice,) = chat_response(output(answer), **NAMED)["choices"]
+    choices: Any = chat_response(output(answer), **NAMED)["choices"]
+    (choice,) = choices
     hi = {"token": "Hi", "logprob": -0.5, "bytes": [72, 105]}
     end = {"token": "<end>", "logprob": -1.5, "bytes": list(b"<end>")}
     assert choice["logprobs"] == {

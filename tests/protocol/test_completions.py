@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from octavo.protocol.bodies import BodyError
 from octavo.protocol.completions import CompletionRequest, completion_response, parse_completion
+from octavo.request import RequestOutput
 from octavo.sampling_params import SamplingParams
 from tests.protocol.outputs import Words, completion, output, token
 
-NAMED = {"id": "cmpl-1", "created": 17, "model": "m", "vocabulary": Words()}
+NAMED: dict[str, Any] = {"id": "cmpl-1", "created": 17, "model": "m", "vocabulary": Words()}
 
 
-def respond(request: CompletionRequest, *outputs: object) -> dict:
+def respond(request: CompletionRequest, *outputs: RequestOutput) -> dict[str, Any]:
     return completion_response(request, outputs, **NAMED)
 
 
-def test_an_answer_has_16_tokens_unless_said():
+def test_an_answer_has_16_tokens_unless_said() -> None:
     found = parse_completion({"prompt": "p"})
     assert found == CompletionRequest(None, ("p",), params=SamplingParams(max_tokens=16))
     assert parse_completion({"prompt": "p", "max_tokens": 3}).params.max_tokens == 3
@@ -27,7 +30,9 @@ def test_an_answer_has_16_tokens_unless_said():
     [("häh", ("häh",)), ("", ("",)), (["a", "b"], ("a", "b")), ([1, 2], ((1, 2),)),
      ([[1], [2, 3]], ((1,), (2, 3)))],
 )  # fmt: skip
-def test_a_prompt_is_text_or_ids_and_may_be_several(prompt, prompts):
+def test_a_prompt_is_text_or_ids_and_may_be_several(
+    prompt: Any, prompts: tuple[str | tuple[int, int] | tuple[int], ...]
+) -> None:
     assert parse_completion({"prompt": prompt}).prompts == prompts
 
 
@@ -37,14 +42,14 @@ def test_a_prompt_is_text_or_ids_and_may_be_several(prompt, prompts):
      (["a", 1], "a list"), ([[1], "a"], "a list"), ([[]], "a list"), ([True], "a list"),
      ([1.0], "a list")],
 )  # fmt: skip
-def test_anything_else_is_no_prompt(prompt, found):
+def test_anything_else_is_no_prompt(prompt: Any, found: str) -> None:
     with pytest.raises(BodyError) as caught:
         parse_completion({"prompt": prompt})
     expected = "prompt: expected a string, a list of token ids, or a list of either"
     assert (str(caught.value), caught.value.param) == (f"{expected}, found {found}", "prompt")
 
 
-def test_echo_with_logprobs_asks_for_those_of_the_prompt():
+def test_echo_with_logprobs_asks_for_those_of_the_prompt() -> None:
     def asked(**fields: object) -> tuple[int | None, int | None]:
         params = parse_completion({"prompt": "p", **fields}).params
         return params.logprobs, params.prompt_logprobs
@@ -57,7 +62,7 @@ def test_echo_with_logprobs_asks_for_those_of_the_prompt():
     assert str(caught.value) == "logprobs=True: expected a whole number from 0 to 20"
 
 
-def test_echo_with_logprobs_and_no_tokens_scores_the_prompt():
+def test_echo_with_logprobs_and_no_tokens_scores_the_prompt() -> None:
     body = {"prompt": "Hi there", "max_tokens": 0, "echo": True, "logprobs": 1}
     request = parse_completion(body)
     assert request.params == SamplingParams(max_tokens=0, logprobs=1, prompt_logprobs=1)
@@ -78,14 +83,14 @@ def test_echo_with_logprobs_and_no_tokens_scores_the_prompt():
 
 
 @pytest.mark.parametrize("fields", [{}, {"echo": True}, {"logprobs": 1}])
-def test_no_tokens_and_no_score_is_nothing_to_ask_for(fields):
+def test_no_tokens_and_no_score_is_nothing_to_ask_for(fields: dict[str, int]) -> None:
     with pytest.raises(BodyError) as caught:
         parse_completion({"prompt": "p", "max_tokens": 0, **fields})
     message = "max_tokens=0: needs echo and logprobs: it scores the prompt"
     assert (str(caught.value), caught.value.param) == (message, "max_tokens")
 
 
-def test_choices_count_on_from_prompt_to_prompt_and_usage_is_the_sum():
+def test_choices_count_on_from_prompt_to_prompt_and_usage_is_the_sum() -> None:
     request = CompletionRequest(None, ("one", "two"))
     first = output(completion("a"), completion("b"), usage=(3, 2, 1))
     second = output(completion("c", reason="length"), completion("d"), usage=(5, 4, 0))
@@ -109,7 +114,7 @@ def test_choices_count_on_from_prompt_to_prompt_and_usage_is_the_sum():
     }
 
 
-def test_logprobs_are_four_lists_and_offsets_follow_the_text():
+def test_logprobs_are_four_lists_and_offsets_follow_the_text() -> None:
     tokens = (
         token(0, -0.5, (1, -0.25), (0, -0.5)),
         token(2, -1.0),
@@ -133,25 +138,25 @@ def test_logprobs_are_four_lists_and_offsets_follow_the_text():
     }
 
 
-def test_tokens_after_a_stop_string_stand_at_the_end_of_the_text():
+def test_tokens_after_a_stop_string_stand_at_the_end_of_the_text() -> None:
     answer = completion("Hi", token(0, -1.0), token(1, -1.0), token(1, -1.0), wanted=True)
     (choice,) = respond(CompletionRequest(None, ("x",)), output(answer))["choices"]
     assert choice["logprobs"]["text_offset"] == [0, 2, 2]
 
 
-def test_the_blank_that_spm_puts_before_a_text_takes_no_place_in_it():
+def test_the_blank_that_spm_puts_before_a_text_takes_no_place_in_it() -> None:
     answer = completion("there", token(1, -1.0), token(0, -1.0), wanted=True)
     (choice,) = respond(CompletionRequest(None, ("x",)), output(answer))["choices"]
     assert choice["logprobs"]["text_offset"] == [0, 5]
 
 
-def test_a_blank_that_the_text_begins_with_takes_its_place():
+def test_a_blank_that_the_text_begins_with_takes_its_place() -> None:
     answer = completion(" thereHi", token(1, -1.0), token(0, -1.0), wanted=True)
     (choice,) = respond(CompletionRequest(None, ("x",)), output(answer))["choices"]
     assert choice["logprobs"]["text_offset"] == [0, 6]
 
 
-def test_a_control_token_in_the_middle_takes_no_place():
+def test_a_control_token_in_the_middle_takes_no_place() -> None:
     """As where `ignore_eos` went on after the end of a turn."""
     tokens = (token(0, -1.0), token(5, -1.0), token(1, -1.0))
     (choice,) = respond(
@@ -160,25 +165,26 @@ def test_a_control_token_in_the_middle_takes_no_place():
     assert choice["logprobs"]["text_offset"] == [0, 2, 2]
 
 
-def test_of_tokens_with_one_name_the_likeliest_counts():
+def test_of_tokens_with_one_name_the_likeliest_counts() -> None:
     class Twins(Words):
         PIECES = (b"Hi", b"Hi", b"<end>")
 
     answer = completion("Hi", token(1, -2.0, (0, -0.5)), wanted=True)
     named = {**NAMED, "vocabulary": Twins()}
     body = completion_response(CompletionRequest(None, ("x",)), [output(answer)], **named)
-    (choice,) = body["choices"]
+    choices: Any = body["choices"]
+    (choice,) = choices
     assert choice["logprobs"]["top_logprobs"] == [{"Hi": -0.5}]
 
 
-def test_best_of_as_many_as_are_wanted_chooses_nothing():
+def test_best_of_as_many_as_are_wanted_chooses_nothing() -> None:
     for fields in ({"best_of": 1}, {"best_of": 2, "n": 2}):
         assert parse_completion({"prompt": "p", **fields}).params.n == fields["best_of"]
     with pytest.raises(BodyError, match=r"^best_of=2: needs use_beam_search, or to be n"):
         parse_completion({"prompt": "p", "best_of": 2})
 
 
-def test_echo_puts_the_prompt_first_and_its_first_token_has_no_probability():
+def test_echo_puts_the_prompt_first_and_its_first_token_has_no_probability() -> None:
     request = CompletionRequest(None, ("Hi there",), echo=True)
     answer = completion(" ", token(4, -1.0), wanted=True)
     seen = output(answer, prompt_logprobs=(None, token(1, -0.5, (0, -0.1))))
@@ -196,7 +202,7 @@ def test_echo_puts_the_prompt_first_and_its_first_token_has_no_probability():
     }
 
 
-def test_echo_of_token_ids_decodes_them():
+def test_echo_of_token_ids_decodes_them() -> None:
     request = CompletionRequest(None, ((0, 2, 3),), echo=True)
     (choice,) = respond(request, output(completion("!")))["choices"]
     assert (choice["text"], choice["logprobs"]) == ("Hi€!", None)

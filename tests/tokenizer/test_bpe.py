@@ -18,17 +18,18 @@ TIGHT_TEXT = st.text("ab an1 23'sStTrevVEmldD\n\r\t .,!-猫é½\u00a0", max_size
 
 
 @pytest.mark.parametrize("pre", FAMILIES)
-def test_ids_equal_the_golden_ids(pre):
+def test_ids_equal_the_golden_ids(pre: str) -> None:
     for text, ids in load_golden(f"tiny_bpe_{pre}"):
         assert TOKENIZERS[pre].encode(text, add_special=False) == ids, text
 
 
 @pytest.mark.parametrize("pre", FAMILIES)
 @given(text=ANY_TEXT | TIGHT_TEXT)
-def test_ids_equal_the_slow_implementation(pre, text):
+def test_ids_equal_the_slow_implementation(pre: str, text: str) -> None:
     spec = load_spec("tiny_bpe", pre=pre)
     for user_defined in ("<tool>", "    "):
         text = text.replace(user_defined, "")
+    assert spec.merges is not None
     want = slow_bpe.encode(text, spec.tokens, spec.merges, pre)
     assert TOKENIZERS[pre].encode(text, add_special=False) == want
 
@@ -43,12 +44,12 @@ def test_ids_equal_the_slow_implementation(pre, text):
         ("qwen2", ["It", "'s", " ", "1", "2", "3", "4", ",", " isn", "'T", "  ", " so"]),
     ],
 )
-def test_families_cut_words_their_own_way(pre, words):
+def test_families_cut_words_their_own_way(pre: str, words: list[str]) -> None:
     """The oracle itself is held to words written down by hand."""
     assert slow_bpe.split("It's 1234, isn'T   so\n\nx", pre)[: len(words)] == words
 
 
-def test_llama_takes_a_word_whole_that_merges_would_not_build():
+def test_llama_takes_a_word_whole_that_merges_would_not_build() -> None:
     for pre, whole in (("llama-bpe", True), ("gpt-2", False)):
         spec = load_spec("tiny_bpe", pre=pre)
         spec.tokens.append("qzqz")
@@ -57,7 +58,7 @@ def test_llama_takes_a_word_whole_that_merges_would_not_build():
         assert (ids == [len(spec.tokens) - 1]) is whole
 
 
-def test_a_user_defined_token_is_found_in_plain_text():
+def test_a_user_defined_token_is_found_in_plain_text() -> None:
     tokenizer = TOKENIZERS["gpt-2"]
     tool = tokenizer.spec.tokens.index("<tool>")
     ids = tokenizer.encode("a<tool>b", add_special=False)
@@ -66,24 +67,24 @@ def test_a_user_defined_token_is_found_in_plain_text():
 
 @pytest.mark.parametrize("pre", FAMILIES[:4])
 @given(text=ANY_TEXT)
-def test_text_comes_back(pre, text):
+def test_text_comes_back(pre: str, text: str) -> None:
     tokenizer = TOKENIZERS[pre]
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_qwen_composes_characters_as_its_own_tokenizer_does():
+def test_qwen_composes_characters_as_its_own_tokenizer_does() -> None:
     tokenizer = TOKENIZERS["qwen2"]
     assert tokenizer.decode(tokenizer.encode("e\u0301")) == "\u00e9"
 
 
-def test_bytes_without_a_token_are_dropped():
+def test_bytes_without_a_token_are_dropped() -> None:
     spec = load_spec("tiny_bpe")
     spec.tokens[spec.tokens.index("\u0104")] = "gone"  # it stood for byte 4
     tokenizer = Tokenizer.from_spec(spec)
     assert tokenizer.decode(tokenizer.encode("a\x04b")) == "ab"
 
 
-def test_an_unknown_pre_tokenizer_is_refused_by_name():
+def test_an_unknown_pre_tokenizer_is_refused_by_name() -> None:
     with pytest.raises(
         UnsupportedModelError, match=r"'tekken' is not supported; known ones: .*gpt-2"
     ):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +30,7 @@ def byte_ids(data: bytes) -> list[int]:
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @given(data=st.data())
-def test_the_stream_is_the_text_of_all_ids(kind, data):
+def test_the_stream_is_the_text_of_all_ids(kind: str, data: Any) -> None:
     tokenizer = TOKENIZERS[kind]
     # among the first ids are the control tokens and the single bytes, which break characters
     token_id = st.integers(0, tokenizer.vocab_size - 1) | st.integers(0, 261)
@@ -37,25 +39,25 @@ def test_the_stream_is_the_text_of_all_ids(kind, data):
     assert "".join(stream(tokenizer, ids, **options)) == tokenizer.decode(ids, **options)
 
 
-def test_a_character_is_shown_when_its_last_byte_comes():
+def test_a_character_is_shown_when_its_last_byte_comes() -> None:
     ids = byte_ids("猫🦙".encode())
     assert stream(TOKENIZERS["spm"], ids) == ["", "", "猫", "", "", "", "🦙", ""]
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3])
-def test_a_character_cut_at_the_end_is_one_replacement(cut):
+def test_a_character_cut_at_the_end_is_one_replacement(cut: int) -> None:
     ids = byte_ids("🦙".encode()[:cut])
     assert stream(TOKENIZERS["spm"], ids) == [""] * cut + ["\ufffd"]
     assert TOKENIZERS["spm"].decode(ids) == "\ufffd"
 
 
-def test_bad_bytes_in_the_middle_are_replaced_as_python_does():
+def test_bad_bytes_in_the_middle_are_replaced_as_python_does() -> None:
     data = b"a\xe7\x8cb\xff\xf0\x9fc"
     ids = byte_ids(data)
     assert "".join(stream(TOKENIZERS["spm"], ids)) == data.decode("utf-8", "replace")
 
 
-def test_the_first_blank_goes_only_where_the_model_added_it():
+def test_the_first_blank_goes_only_where_the_model_added_it() -> None:
     tokenizer = TOKENIZERS["spm with blank"]
     page = tokenizer.encode("page", add_special=False)
     assert "".join(stream(tokenizer, [1, *page])) == "page"
@@ -63,7 +65,7 @@ def test_the_first_blank_goes_only_where_the_model_added_it():
     assert "".join(stream(TOKENIZERS["spm"], page)) == " page"
 
 
-def test_control_tokens_are_shown_on_request():
+def test_control_tokens_are_shown_on_request() -> None:
     tokenizer = TOKENIZERS["bpe"]
     ids = [*tokenizer.encode("hi", add_special=False), 2]
     assert "".join(stream(tokenizer, ids)) == "hi"

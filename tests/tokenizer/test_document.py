@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,9 @@ from tests.tokenizer.fixture_specs import load_spec
 
 
 @pytest.mark.parametrize("name", ["tiny_bpe", "tiny_spm"])
-def test_the_second_load_reads_what_the_first_wrote(name, tmp_path, monkeypatch):
+def test_the_second_load_reads_what_the_first_wrote(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = load_spec(name)
     first = Tokenizer.from_spec(spec, cache_dir=tmp_path / "new")
     assert len(list((tmp_path / "new").iterdir())) == 1
@@ -27,13 +30,15 @@ def _refuse(spec: object) -> str:
     raise AssertionError("built again although it was cached")
 
 
-@pytest.mark.parametrize("damage", [b"", b"junk", b"\n", "cut"])
-def test_a_damaged_file_is_built_again_and_replaced(damage, tmp_path, caplog):
+@pytest.mark.parametrize("damage", [b"", b"junk", b"\n", None])
+def test_a_damaged_file_is_built_again_and_replaced(
+    damage: bytes | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     spec = load_spec("tiny_bpe")
     Tokenizer.from_spec(spec, cache_dir=tmp_path)
     (path,) = tmp_path.iterdir()
     whole = path.read_bytes()
-    path.write_bytes(whole[:-1] if damage == "cut" else damage)
+    path.write_bytes(whole[:-1] if damage is None else damage)
     with caplog.at_level(logging.WARNING):
         tokenizer = Tokenizer.from_spec(spec, cache_dir=tmp_path)
     assert "damaged" in caplog.text
@@ -52,20 +57,20 @@ def test_a_damaged_file_is_built_again_and_replaced(damage, tmp_path, caplog):
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_another_spec_has_another_file(changes, tmp_path):
+def test_another_spec_has_another_file(changes: dict[str, Any], tmp_path: Path) -> None:
     Tokenizer.from_spec(load_spec("tiny_bpe"), cache_dir=tmp_path)
     Tokenizer.from_spec(load_spec("tiny_bpe", **changes), cache_dir=tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_scores_belong_to_the_digest():
+def test_scores_belong_to_the_digest() -> None:
     spec = load_spec("tiny_spm")
     scores = [*spec.scores[:-1], spec.scores[-1] - 1.0]
     assert spec.digest("x") != load_spec("tiny_spm", scores=scores).digest("x")
     assert spec.digest("x") != spec.digest("y")
 
 
-def test_moving_a_character_between_tokens_changes_the_digest():
+def test_moving_a_character_between_tokens_changes_the_digest() -> None:
     spec = load_spec("tiny_bpe")
     tokens = list(spec.tokens)
     tokens[300], tokens[301] = tokens[300] + tokens[301][0], tokens[301][1:]
@@ -73,7 +78,9 @@ def test_moving_a_character_between_tokens_changes_the_digest():
     assert spec.digest("x") != load_spec("tiny_bpe", tokens=tokens).digest("x")
 
 
-def test_a_failed_write_is_said_and_leaves_no_file(tmp_path, monkeypatch, caplog):
+def test_a_failed_write_is_said_and_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail(source: Path, target: Path) -> None:
         raise OSError("disk full")
 
@@ -84,20 +91,22 @@ def test_a_failed_write_is_said_and_leaves_no_file(tmp_path, monkeypatch, caplog
     assert said.startswith(f"cannot keep the tokenizer in {tmp_path} (disk full): ")
 
 
-def test_a_cache_folder_that_cannot_be_made_is_said_and_done_without(tmp_path, caplog):
+def test_a_cache_folder_that_cannot_be_made_is_said_and_done_without(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "file").touch()
     tokenizer = Tokenizer.from_spec(load_spec("tiny_bpe"), cache_dir=tmp_path / "file" / "cache")
     assert tokenizer.decode(tokenizer.encode("as ever")) == "as ever"
     assert "OCTAVO_HOME" in caplog.text
 
 
-def test_a_merge_of_a_missing_token_is_a_broken_model():
+def test_a_merge_of_a_missing_token_is_a_broken_model() -> None:
     spec = load_spec("tiny_bpe", merges=["q qq"])
     with pytest.raises(ModelFormatError, match=r"tokens and merges do not fit: .*qq"):
         Tokenizer.from_spec(spec)
 
 
-def test_a_merge_that_makes_more_than_the_longest_token_is_a_broken_model():
+def test_a_merge_that_makes_more_than_the_longest_token_is_a_broken_model() -> None:
     """The library panicked over it, which passes every `except Exception`."""
     tokens = list(load_spec("tiny_bpe").tokens)
     longest = max(tokens, key=lambda piece: len(piece.encode()))
@@ -106,9 +115,10 @@ def test_a_merge_that_makes_more_than_the_longest_token_is_a_broken_model():
         Tokenizer.from_spec(load_spec("tiny_bpe", tokens=tokens))
 
 
-def test_a_merge_that_looks_like_a_file_header_is_kept():
+def test_a_merge_that_looks_like_a_file_header_is_kept() -> None:
     """The library's reader of one-string merges drops lines that begin with "#version"."""
     spec = load_spec("tiny_spm")
+    assert spec.scores is not None
     pieces = ["#v", "#ve", "#ver", "#vers", "#versi", "#versio", "#version", "#versions", "#"]
     pieces = [piece for piece in pieces if piece not in spec.tokens]
     longer = load_spec(

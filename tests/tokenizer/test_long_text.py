@@ -54,7 +54,7 @@ WORDS = st.lists(
 
 @each
 @given(text=ANY_TEXT | TIGHT | WORDS, size=st.integers(1, 8))
-def test_pieces_have_the_tokens_of_the_whole(name, text, size):
+def test_pieces_have_the_tokens_of_the_whole(name: str, text: str, size: int) -> None:
     pieces = list(LONG[name].pieces(text, size))
     assert "".join(pieces) == text
     encode = TOKENIZERS[name].encode
@@ -64,7 +64,7 @@ def test_pieces_have_the_tokens_of_the_whole(name, text, size):
 
 @each
 @given(text=ANY_TEXT | TIGHT | WORDS, times=st.integers(1, 30))
-def test_no_text_has_fewer_tokens_than_stated(name, text, times):
+def test_no_text_has_fewer_tokens_than_stated(name: str, text: str, times: int) -> None:
     text *= times
     assert len(TOKENIZERS[name].encode(text, add_special=False)) >= LONG[name].least_tokens(text)
 
@@ -73,7 +73,7 @@ def cuts(name: str, text: str) -> list[str]:
     return list(LONG[name].pieces(text, 1))
 
 
-def test_texts_are_cut_where_words_end():
+def test_texts_are_cut_where_words_end() -> None:
     text = "The cat,\nor a hat. 1\u732b\u3002\u732b"
     want = ["The", " cat", ",\nor", " a", " hat", ". 1", "\u732b", "\u3002\u732b"]
     assert cuts("smollm", text) == [*want[:5], ". 1\u732b", "\u3002\u732b"]
@@ -83,7 +83,7 @@ def test_texts_are_cut_where_words_end():
     assert cuts("smollm", "a" * 50) == ["a" * 50]
 
 
-def test_the_bound_counts_what_is_sure_to_have_tokens():
+def test_the_bound_counts_what_is_sure_to_have_tokens() -> None:
     text = "\u732b" * 100  # 300 bytes
     assert LONG["spm"].least_tokens(text) == -(-300 // TOKENIZERS["spm"].longest_token_bytes)
     assert LONG["spm, no blank"].least_tokens(text) == 0  # all of it is one unknown token
@@ -98,7 +98,7 @@ def test_the_bound_counts_what_is_sure_to_have_tokens():
     assert (bound("\x04" * 900), bound("\x04" * 900 + "a")) == (0, 1)
 
 
-def test_a_piece_spelt_with_blanks_is_found_in_either_spelling():
+def test_a_piece_spelt_with_blanks_is_found_in_either_spelling() -> None:
     tokenizer = Tokenizer.from_spec(with_user_defined(load_spec("tiny_spm"), " " * 31))
     assert tokenizer.longest_token_bytes == 93
     text = "\u2581" * 31 * 50
@@ -106,7 +106,7 @@ def test_a_piece_spelt_with_blanks_is_found_in_either_spelling():
     assert LongTexts(tokenizer.spec, tokenizer.longest_token_bytes).least_tokens(text) == 50
 
 
-def test_composing_leaves_a_quarter_of_the_bytes_at_least():
+def test_composing_leaves_a_quarter_of_the_bytes_at_least() -> None:
     """Of each composed character, against its longest spelling."""
     spelt: dict[str, int] = {}  # a decomposed character: bytes of the longest one that is it
     composed = []
@@ -124,7 +124,7 @@ def test_composing_leaves_a_quarter_of_the_bytes_at_least():
 
 
 @each
-def test_a_limit_is_kept_and_said(name, monkeypatch):
+def test_a_limit_is_kept_and_said(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name_of_size in ("_LONG", "_PIECE"):
         monkeypatch.setattr(f"octavo.tokenizer.tokenizer.{name_of_size}", 64)
     tokenizer = TOKENIZERS[name]
@@ -141,7 +141,7 @@ def test_a_limit_is_kept_and_said(name, monkeypatch):
         assert limit < raised.value.count <= len(ids)
 
 
-def test_no_more_is_encoded_than_tells_that_it_is_too_much(monkeypatch):
+def test_no_more_is_encoded_than_tells_that_it_is_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     """Much too long by its bytes: nothing is. By its tokens: as far as the limit."""
     encoded = []
     tokenizer = Tokenizer.from_spec(load_spec("tiny_bpe"))
@@ -158,7 +158,7 @@ def test_no_more_is_encoded_than_tells_that_it_is_too_much(monkeypatch):
 
 
 @pytest.mark.parametrize("parse_special", [False, True])
-def test_a_chat_has_the_same_limit(parse_special, monkeypatch):
+def test_a_chat_has_the_same_limit(parse_special: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     for name_of_size in ("_LONG", "_PIECE"):
         monkeypatch.setattr(f"octavo.tokenizer.tokenizer.{name_of_size}", 64)
     for name, prefix in (("tiny_bpe", False), ("tiny_spm", False), ("tiny_spm", True)):
@@ -175,7 +175,7 @@ def test_a_chat_has_the_same_limit(parse_special, monkeypatch):
 
 
 @pytest.mark.parametrize("text", load_texts())
-def test_naughty_texts_are_cut_well(text):
+def test_naughty_texts_are_cut_well(text: str) -> None:
     for name, tokenizer in TOKENIZERS.items():
         ids = [
             i for p in LONG[name].pieces(text, 1) for i in tokenizer.encode(p, add_special=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from octavo.tokenizer import Tokenizer
@@ -12,7 +14,7 @@ USER = {"role": "user", "content": "hi"}
 TEXT = {"type": "text", "text": "a"}
 
 
-def test_parts_are_joined_and_all_else_is_handed_on():
+def test_parts_are_joined_and_all_else_is_handed_on() -> None:
     parts = {"role": "user", "content": (TEXT, {**TEXT, "cache_control": {}}), "name": "Ann"}
     call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f"}}]}
     silent = {"role": "assistant", "tool_calls": [1], "reasoning_content": "hm"}
@@ -30,7 +32,7 @@ def test_parts_are_joined_and_all_else_is_handed_on():
      ([], "messages: expected at least one"),
      ([USER, 5], 'messages[1]: expected {"role": …, "content": …}, found a whole number')],
 )  # fmt: skip
-def test_what_is_no_list_of_messages_is_refused(messages, said):
+def test_what_is_no_list_of_messages_is_refused(messages: Any, said: str) -> None:
     with pytest.raises(MessageError) as caught:
         read_messages(messages)
     assert str(caught.value) == said
@@ -63,14 +65,14 @@ CONTENT = "messages[1].content: expected a string or a list of text parts, found
      ({"role": "a|>", "content": "hi"}, "messages[1].role: expected a plain name such as 'user', f"
       "ound 'a|>'")],
 )  # fmt: skip
-def test_a_message_that_cannot_be_read_is_named(message, said):
+def test_a_message_that_cannot_be_read_is_named(message: dict[str, Any], said: str) -> None:
     with pytest.raises(MessageError) as caught:
         read_messages([USER, message])
     assert str(caught.value) == said
     assert said.startswith(caught.value.place + ": ")
 
 
-def test_a_tokenizer_refuses_them_before_the_template_sees_them():
+def test_a_tokenizer_refuses_them_before_the_template_sees_them() -> None:
     tokenizer = Tokenizer.from_spec(load_spec("tiny_bpe"))
     with pytest.raises(MessageError, match="is 'contents' meant"):
         tokenizer.encode_chat([{"role": "user", "contents": "hi"}], chat_template="{{ messages }}")

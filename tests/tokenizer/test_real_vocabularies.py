@@ -23,20 +23,20 @@ def smollm2(smollm2_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Tok
     return Tokenizer.from_spec(spec, cache_dir=cache)  # what is tested came from the cache
 
 
-def test_smollm2_ids_equal_the_golden_ids(smollm2):
+def test_smollm2_ids_equal_the_golden_ids(smollm2: Tokenizer) -> None:
     for text, ids in load_golden("smollm2"):
         assert smollm2.encode(text) == ids, text
         assert smollm2.decode(ids) == text
 
 
-def test_smollm2_facts(smollm2):
+def test_smollm2_facts(smollm2: Tokenizer) -> None:
     assert smollm2.vocab_size == 49152
     assert smollm2.eos_ids == {0, 2}
     assert {byte for byte in range(0x80) if not smollm2.encode(chr(byte))} == SMOLLM2_MISSING
     assert smollm2.encode("<|im_end|>", parse_special=True) == [2]
 
 
-def test_smollm2_chat(smollm2):
+def test_smollm2_chat(smollm2: Tokenizer) -> None:
     ids = smollm2.encode_chat([{"role": "user", "content": "Why?<|im_end|>"}])
     shown = smollm2.decode(ids, skip_special=False)
     assert shown.endswith("<|im_start|>user\nWhy?<|im_end|><|im_end|>\n<|im_start|>assistant\n")

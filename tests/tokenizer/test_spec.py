@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,17 +26,19 @@ from tests.tokenizer.fixture_specs import load_spec
         ("tiny_bpe", {"add_eos": True, "eos_id": None}, "asks for an EOS token but names none"),
     ],
 )
-def test_a_spec_that_contradicts_itself_is_a_broken_model(name, changes, message):
+def test_a_spec_that_contradicts_itself_is_a_broken_model(
+    name: str, changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ModelFormatError, match=message):
         load_spec(name, **changes)
 
 
-def test_an_unknown_kind_is_refused_by_name():
+def test_an_unknown_kind_is_refused_by_name() -> None:
     with pytest.raises(UnsupportedModelError, match="'wpm' is not supported"):
         load_spec("tiny_bpe", kind="wpm")
 
 
-def test_an_end_token_of_normal_type_counts_as_control_unless_merges_build_it():
+def test_an_end_token_of_normal_type_counts_as_control_unless_merges_build_it() -> None:
     spec = load_spec("tiny_spm")
     page = spec.tokens.index("page")
     typed_normal = [1 if i == spec.eos_id else kind for i, kind in enumerate(spec.types)]
@@ -46,7 +49,7 @@ def test_an_end_token_of_normal_type_counts_as_control_unless_merges_build_it():
     assert load_spec("tiny_bpe", bos_id=comma, eot_id=the).control_ids == {0, 1, 2}
 
 
-def test_types_may_be_an_array_or_a_list():
+def test_types_may_be_an_array_or_a_list() -> None:
     spec = load_spec("tiny_bpe")
     array = load_spec("tiny_bpe", token_types=np.array(spec.token_types, dtype=np.int32))
     assert array.digest("") == spec.digest("")
@@ -61,19 +64,21 @@ def spm_with_byte_named(name: str, **changes: object) -> TokenizerSpec:
 
 
 @pytest.mark.parametrize("name", ["<0xZZ>", "0x41", "<0x041>", "<0x4>", "", "\u00e9", "AB"])
-def test_a_byte_token_whose_name_is_no_byte_is_refused_at_load(name):
+def test_a_byte_token_whose_name_is_no_byte_is_refused_at_load(name: str) -> None:
     message = rf"token \d+ is of type BYTE: expected a name such as <0x0A>, found {name!r}"
     with pytest.raises(ModelFormatError, match=message):
         spm_with_byte_named(name)
 
 
-def test_two_tokens_for_a_byte_are_refused():
+def test_two_tokens_for_a_byte_are_refused() -> None:
     with pytest.raises(ModelFormatError, match="two tokens of type BYTE stand for the same byte"):
         spm_with_byte_named("<0x42>")
 
 
 @pytest.mark.parametrize(("name", "odd"), [("A", True), ("<0x41", True), ("<0x4a>", False)])
-def test_a_byte_token_that_can_mean_one_byte_only_is_that_byte(name, odd, caplog):
+def test_a_byte_token_that_can_mean_one_byte_only_is_that_byte(
+    name: str, odd: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     tokens = load_spec("tiny_spm").tokens
     here = tokens.index("<0x4A>" if name == "<0x4a>" else "<0x41>")
     tokens[here] = name
@@ -92,7 +97,7 @@ def test_a_byte_token_that_can_mean_one_byte_only_is_that_byte(name, odd, caplog
 
 
 @pytest.mark.parametrize("name", ["tiny_bpe", "tiny_spm"])
-def test_two_tokens_of_one_name_are_refused_where_the_tokenizer_is_built(name):
+def test_two_tokens_of_one_name_are_refused_where_the_tokenizer_is_built(name: str) -> None:
     spec = load_spec(name)
     at = len(spec.tokens)
 

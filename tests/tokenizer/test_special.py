@@ -12,7 +12,7 @@ from octavo.tokenizer.special import SpecialMatcher
 NAMES = {"<a>": 1, "<ab>": 2, "<a": 3, "b>": 4, "[x]": 5}
 
 
-def test_the_longest_name_at_the_leftmost_place_wins():
+def test_the_longest_name_at_the_leftmost_place_wins() -> None:
     matcher = SpecialMatcher(NAMES)
     assert matcher.split("q<ab><a>b>r<a") == ["q", 2, 1, 4, "r", 3]
     assert matcher.split("<<a>") == ["<", 1]
@@ -20,18 +20,18 @@ def test_the_longest_name_at_the_leftmost_place_wins():
     assert SpecialMatcher({}).split("<a>") == ["<a>"]
 
 
-def test_nothing_is_found_inside_an_opaque_text():
+def test_nothing_is_found_inside_an_opaque_text() -> None:
     assert SpecialMatcher({"<a>": 1}, ["[<a>]"]).split("<a>[<a>]<a>") == [1, "[<a>]", 1]
 
 
 @given(st.text("<>ab[x]q", max_size=30))
-def test_it_finds_what_a_regular_expression_finds(text):
+def test_it_finds_what_a_regular_expression_finds(text: str) -> None:
     pattern = "|".join(re.escape(name) for name in sorted(NAMES, key=len, reverse=True))
     want = [NAMES.get(part, part) for part in re.split(f"({pattern})", text) if part]
     assert SpecialMatcher(NAMES).split(text) == want
 
 
-def test_parts_of_a_name_are_measured_at_the_ends():
+def test_parts_of_a_name_are_measured_at_the_ends() -> None:
     matcher = SpecialMatcher({"<|end|>": 1, "<|turn|>": 2})
     assert matcher.beginning_at_end("go <|e") == 3
     assert matcher.beginning_at_end("go <|e ") == 0

@@ -27,19 +27,19 @@ RUNS = st.lists(
 
 
 @both
-def test_ids_equal_the_golden_ids(name):
+def test_ids_equal_the_golden_ids(name: str) -> None:
     for text, ids in load_golden(name):
         assert TOKENIZERS[name].encode(text, add_special=False) == ids, text
 
 
 @both
 @given(text=ANY_TEXT | RUNS)
-def test_ids_equal_sentencepiece(name, text):
+def test_ids_equal_sentencepiece(name: str, text: str) -> None:
     assert TOKENIZERS[name].encode(text, add_special=False) == ORACLES[name].encode(text)
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_ids_equal_sentencepiece_whatever_the_scores(seed):
+def test_ids_equal_sentencepiece_whatever_the_scores(seed: int) -> None:
     """Scores of trained pieces fall with length; random ones do not, and make joins compete."""
     rng = random.Random(seed)
     spec = random_spec(rng)
@@ -61,27 +61,27 @@ def random_spec(rng: random.Random) -> TokenizerSpec:
     return TokenizerSpec("spm", "default", tokens, types, scores, bos_id=1, eos_id=2, unk_id=0)
 
 
-def test_unknown_characters_become_one_unk_without_byte_pieces():
+def test_unknown_characters_become_one_unk_without_byte_pieces() -> None:
     spec = random_spec(random.Random(1))
     assert Tokenizer.from_spec(spec).encode("猫猫a", add_special=False) == [0, 3]
     assert processor(spec).encode("猫猫a") == [0, 3]
 
 
-def test_unknown_characters_fall_back_to_bytes():
+def test_unknown_characters_fall_back_to_bytes() -> None:
     tokenizer = TOKENIZERS["tiny_spm"]
     ids = tokenizer.encode("鯨", add_special=False)
     assert [tokenizer.spec.tokens[i] for i in ids] == ["<0xE9>", "<0xAF>", "<0xA8>"]
     assert tokenizer.decode(ids) == "鯨"
 
 
-def test_user_defined_runs_are_taken_longest_first():
+def test_user_defined_runs_are_taken_longest_first() -> None:
     tokenizer = TOKENIZERS["tiny_spm"]
     ids = tokenizer.encode("\n" * 5 + " " * 7 + "x", add_special=False)
     pieces = [tokenizer.spec.tokens[i] for i in ids]
     assert pieces == ["\n\n\n", "\n\n", "    ", "   ", "x"]
 
 
-def test_the_blank_in_front_is_added_once_and_taken_off_again():
+def test_the_blank_in_front_is_added_once_and_taken_off_again() -> None:
     plain, prefixed = TOKENIZERS["tiny_spm"], TOKENIZERS["tiny_spm_prefix"]
     assert prefixed.encode("page") == plain.encode(" page") != plain.encode("page")
     assert prefixed.decode(prefixed.encode("page")) == "page"
@@ -92,13 +92,13 @@ def test_the_blank_in_front_is_added_once_and_taken_off_again():
 
 @both
 @given(text=ANY_TEXT | RUNS)
-def test_text_comes_back(name, text):
+def test_text_comes_back(name: str, text: str) -> None:
     tokenizer = TOKENIZERS[name]
     blank = text.replace("\u2581", " ")  # the piece character is a blank to SPM
     assert tokenizer.decode(tokenizer.encode(text)) == blank
 
 
-def test_typed_byte_and_control_names_are_plain_text():
+def test_typed_byte_and_control_names_are_plain_text() -> None:
     tokenizer = TOKENIZERS["tiny_spm"]
     ids = tokenizer.encode("<0x41><s><unk><|end|>", add_special=False)
     assert ids == ORACLES["tiny_spm"].encode("<0x41><s><unk><|end|>")

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from typing import Any
 
 import jinja2.sandbox
 import pytest
@@ -142,7 +143,7 @@ NOT_COMPILED = {
 }
 
 
-def render(source: str, messages: object = USER) -> str:
+def render(source: str, messages: Any = USER) -> str:
     return ChatTemplate(source, "", "").render(messages)
 
 
@@ -154,45 +155,49 @@ def complaint(source: str) -> str:
 
 
 @pytest.mark.parametrize(("source", "why"), GROWING.values(), ids=GROWING)
-def test_nothing_grows_without_a_bound(source, why, monkeypatch):
+def test_nothing_grows_without_a_bound(
+    source: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(template_meter, "SECONDS", 600)
     found = complaint(source)
     assert re.match(f"the chat template (failed|does not compile): .*{why}", found), found
 
 
 @pytest.mark.parametrize("source", ENDLESS.values(), ids=ENDLESS)
-def test_nothing_runs_for_ever(source, monkeypatch):
+def test_nothing_runs_for_ever(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(template_meter, "SECONDS", 0.2)
     assert LATE in complaint(source)
 
 
 @pytest.mark.parametrize("source", WITHOUT_END.values(), ids=WITHOUT_END)
-def test_nothing_calls_itself_without_end(source, monkeypatch):
+def test_nothing_calls_itself_without_end(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(template_meter, "SECONDS", 600)
     assert DEEP in complaint(source)
 
 
-def test_time_is_that_of_the_rendering_and_not_of_a_busy_machine(monkeypatch):
+def test_time_is_that_of_the_rendering_and_not_of_a_busy_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     hours = itertools.count(step=3600)
-    monkeypatch.setattr(template_meter.time, "monotonic", lambda: next(hours))
+    monkeypatch.setattr("octavo.tokenizer.template_meter.time.monotonic", lambda: next(hours))
     assert render("{% for i in range(9) %}{{ i }}{% endfor %}") == "012345678"
 
 
 @pytest.mark.parametrize("source", NOT_COMPILED.values(), ids=NOT_COMPILED)
-def test_what_does_not_compile_is_one_line(source):
+def test_what_does_not_compile_is_one_line(source: str) -> None:
     assert complaint(source).startswith("the chat template does not compile: ")
 
 
-def test_a_source_has_a_length():
+def test_a_source_has_a_length() -> None:
     assert render("a" * 65536) == "a" * 65536
     assert complaint("a" * 65537) == "the chat template has 65,537 characters: at most 65,536"
 
 
-def test_what_is_printed_is_counted_piece_by_piece():
+def test_what_is_printed_is_counted_piece_by_piece() -> None:
     assert LARGE in complaint(BIG + "{{ x }}{{ x }}{{ x }}")
 
 
-def test_one_who_knows_what_is_too_long_ends_a_rendering():
+def test_one_who_knows_what_is_too_long_ends_a_rendering() -> None:
     seen = []
 
     def check(text: str) -> None:
@@ -206,7 +211,7 @@ def test_one_who_knows_what_is_too_long_ends_a_rendering():
     assert seen == [33_000, 67_000, 135_000]
 
 
-def test_a_chat_is_rendered_no_further_than_it_could_fit():
+def test_a_chat_is_rendered_no_further_than_it_could_fit() -> None:
     """The template would print a gigabyte."""
     tokenizer = Tokenizer.from_spec(load_spec("tiny_bpe"))
     source = "{% for i in range(100000) %}" + "ab" * 5000 + "{% endfor %}"
@@ -215,7 +220,7 @@ def test_a_chat_is_rendered_no_further_than_it_could_fit():
     assert caught.value.count == 40_000 // 16
 
 
-def test_a_message_that_is_too_long_is_not_the_templates_fault():
+def test_a_message_that_is_too_long_is_not_the_templates_fault() -> None:
     tokenizer = Tokenizer.from_spec(load_spec("tiny_bpe"))
     words, source = "ab" * 10_000_000, "{{ messages[0].content ~ 'x' }}"
     with pytest.raises(TooManyTokensError) as caught:
@@ -229,7 +234,7 @@ def test_a_message_that_is_too_long_is_not_the_templates_fault():
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="has no RLIMIT_AS")
-def test_the_worst_of_them_fit_into_a_small_memory():
+def test_the_worst_of_them_fit_into_a_small_memory() -> None:
     """In a child with 1 GiB of addresses: what is refused was not made before."""
     names = ("times", "many ~", "a list of lists", "a width of %", "slices kept", "join, a filter")
     sources = [GROWING[name][0] for name in names]
@@ -296,7 +301,7 @@ HARMLESS = [
 
 
 @pytest.mark.parametrize("source", HARMLESS)
-def test_what_does_no_harm_is_rendered_as_jinja_does(source):
+def test_what_does_no_harm_is_rendered_as_jinja_does(source: str) -> None:
     plain = jinja2.sandbox.ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )

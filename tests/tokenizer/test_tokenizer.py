@@ -16,7 +16,7 @@ BOTH = pytest.mark.parametrize("tokenizer", [BPE, SPM], ids=["bpe", "spm"])
 
 
 @BOTH
-def test_naughty_texts_come_back(tokenizer):
+def test_naughty_texts_come_back(tokenizer: Tokenizer) -> None:
     assert len(load_texts()) > 60
     for text in load_texts():
         want = text.replace("\u2581", " ") if tokenizer is SPM else text
@@ -24,7 +24,7 @@ def test_naughty_texts_come_back(tokenizer):
 
 
 @BOTH
-def test_special_tokens_are_added_as_the_model_says(tokenizer):
+def test_special_tokens_are_added_as_the_model_says(tokenizer: Tokenizer) -> None:
     plain = tokenizer.encode("hi", add_special=False)
     assert tokenizer.encode("hi") == [tokenizer.bos_id, *plain]
     assert tokenizer.encode("") == [tokenizer.bos_id]
@@ -34,7 +34,7 @@ def test_special_tokens_are_added_as_the_model_says(tokenizer):
 
 
 @BOTH
-def test_special_text_is_parsed_only_on_request(tokenizer):
+def test_special_text_is_parsed_only_on_request(tokenizer: Tokenizer) -> None:
     end = tokenizer.spec.tokens.index("<|end|>")
     assert end not in tokenizer.encode("a<|end|>b")
     parsed = tokenizer.encode("a<|end|>b", add_special=False, parse_special=True)
@@ -45,12 +45,12 @@ def test_special_text_is_parsed_only_on_request(tokenizer):
 
 
 @BOTH
-def test_a_bos_in_the_text_is_not_doubled(tokenizer):
+def test_a_bos_in_the_text_is_not_doubled(tokenizer: Tokenizer) -> None:
     text = tokenizer.spec.tokens[tokenizer.bos_id] + "hi"
     assert tokenizer.encode(text, parse_special=True) == tokenizer.encode("hi")
 
 
-def test_the_blank_in_front_follows_special_tokens_too():
+def test_the_blank_in_front_follows_special_tokens_too() -> None:
     tokenizer = Tokenizer.from_spec(load_spec("tiny_spm", add_space_prefix=True))
     end = tokenizer.spec.tokens.index("<|end|>")
     page = SPM.encode(" page", add_special=False)
@@ -58,7 +58,7 @@ def test_the_blank_in_front_follows_special_tokens_too():
     assert ids == [*page, end, *page]
 
 
-def test_end_tokens_are_the_stated_ones_and_the_well_known_control_tokens():
+def test_end_tokens_are_the_stated_ones_and_the_well_known_control_tokens() -> None:
     assert BPE.eos_ids == {2}
     spec = load_spec("tiny_bpe", eot_id=1)
     spec.tokens[0] = "<|im_end|>"  # a control token
@@ -78,7 +78,9 @@ TURNS = (
 
 @pytest.mark.parametrize("kind", [TokenType.NORMAL, TokenType.USER_DEFINED, TokenType.UNUSED])
 @pytest.mark.parametrize("name", ["tiny_bpe", "tiny_spm"])
-def test_turn_tokens_are_control_tokens_whatever_their_type_says(name, kind, caplog):
+def test_turn_tokens_are_control_tokens_whatever_their_type_says(
+    name: str, kind: TokenType, caplog: pytest.LogCaptureFixture
+) -> None:
     spec = load_spec(name, chat_template=TURNS)
     plain = Tokenizer.from_spec(spec)
     start, end = len(spec.tokens), len(spec.tokens) + 1
@@ -101,7 +103,7 @@ def test_turn_tokens_are_control_tokens_whatever_their_type_says(name, kind, cap
     assert (ids.count(start), ids.count(end)) == (2, 1)
 
 
-def test_what_has_the_name_of_a_control_token_may_be_a_word():
+def test_what_has_the_name_of_a_control_token_may_be_a_word() -> None:
     spec = load_spec("tiny_bpe")
     spec.tokens[603] = "<s>"  # as in gemma, where it strikes text through
     spec.tokens.extend(["<MID>", "<M", "ID>", "D>"])
@@ -113,7 +115,7 @@ def test_what_has_the_name_of_a_control_token_may_be_a_word():
 
 
 @pytest.mark.parametrize("text", ["", "\u2581", "x\u2581\u2581y"])
-def test_a_user_defined_piece_spells_blanks_as_every_piece_does(text):
+def test_a_user_defined_piece_spells_blanks_as_every_piece_does(text: str) -> None:
     spec = load_spec("tiny_spm")
     spec.tokens.append(text + "\u2581" * 20)
     spec.token_types.append(TokenType.USER_DEFINED)
@@ -127,22 +129,23 @@ def test_a_user_defined_piece_spells_blanks_as_every_piece_does(text):
 
 @BOTH
 @pytest.mark.parametrize("token_id", [-1, 10**6])
-def test_ids_outside_the_vocabulary_are_refused(tokenizer, token_id):
+def test_ids_outside_the_vocabulary_are_refused(tokenizer: Tokenizer, token_id: int) -> None:
     for use in (tokenizer.token_bytes, lambda i: tokenizer.decode([i])):
         with pytest.raises(UsageError, match=rf"token id {token_id} is outside the vocabulary of"):
             use(token_id)
 
 
-def test_the_bytes_that_a_token_stands_for():
+def test_the_bytes_that_a_token_stands_for() -> None:
     assert BPE.token_bytes(2) == b"<|end|>"
     assert BPE.token_bytes(BPE.spec.tokens.index("\u0120the")) == b" the"
     assert SPM.token_bytes(SPM.spec.tokens.index("<0xE7>")) == b"\xe7"
     assert SPM.token_bytes(SPM.spec.tokens.index("\u2581the")) == b" the"
+    assert SPM.spec.unk_id is not None
     assert SPM.token_bytes(SPM.spec.unk_id) == "\ufffd".encode()
     assert (BPE.vocab_size, SPM.vocab_size) == (605, 700)
 
 
-def test_the_most_bytes_of_text_that_a_token_stands_for():
+def test_the_most_bytes_of_text_that_a_token_stands_for() -> None:
     assert BPE.longest_token_bytes == max(len(BPE.token_bytes(i)) for i in range(BPE.vocab_size))
     assert SPM.longest_token_bytes == max(len(piece.encode()) for piece in SPM.spec.tokens)
     spec = load_spec("tiny_bpe")
@@ -151,6 +154,6 @@ def test_the_most_bytes_of_text_that_a_token_stands_for():
 
 
 @BOTH
-def test_half_a_surrogate_pair_is_refused(tokenizer):
+def test_half_a_surrogate_pair_is_refused(tokenizer: Tokenizer) -> None:
     with pytest.raises(UsageError, match="not valid Unicode"):
         tokenizer.encode("a\ud800b")

@@ -188,8 +188,8 @@ def test_processes_at_once_leave_a_whole_store(tmp_path: Path) -> None:
         assert process.returncode == 0
         assert lines == [f"{m} {digests[m]}" for m in [line.split()[0] for line in lines]]
         assert len(lines) == 240
-    for model, digest in digests.items():
-        assert fingerprint(Path(model), home=tmp_path) == digest
+    for name, digest in digests.items():
+        assert fingerprint(Path(name), home=tmp_path) == digest
     store = json.loads((tmp_path / "fingerprints.json").read_text())
     assert {model: entry[1] for model, entry in store.items()} == digests
     assert not [name for name in os.listdir(tmp_path) if name.startswith("fingerprints.json.")]

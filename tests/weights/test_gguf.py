@@ -7,10 +7,12 @@ import mmap
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from octavo.errors import ModelFormatError, ModelNotFoundError, OctavoError, OutOfMemoryError
 from octavo.weights.dequantize import dequantize
@@ -220,7 +222,7 @@ def assert_equals_package(path: Path) -> None:
 def test_equals_the_gguf_package_on_a_file_it_wrote(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     path = tmp_path / "written.gguf"
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "m": rng.standard_normal((3, 7), dtype=np.float32),
         "cube": rng.standard_normal((2, 3, 5)).astype(np.float16),
         "v": np.ones(1, np.float32),

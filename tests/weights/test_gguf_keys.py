@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from tests.weights.gguf_bytes import BOOL, entry
 from tests.weights.test_gguf_config import SILENT, read
 
 # What llama.cpp's own writer of models puts into every file, beside what the config reads.
-WRITTEN_BY_LLAMA_CPP: dict[str, MetadataValue] = {
+WRITTEN_BY_LLAMA_CPP: dict[str, Any] = {
     "leading_dense_block_count": 0, "expert_feed_forward_length": 0, "expert_count": 0,
     "expert_used_count": 0, "expert_shared_count": 0, "expert_weights_scale": 0.0,
     "use_parallel_residual": False, "pooling_type": 2**32 - 1, "logit_scale": 0.0,
@@ -51,7 +52,7 @@ def test_what_llama_cpp_writes_for_nothing_is_nothing() -> None:
         ("expert_used_count", 2),  # of no experts
     ],
 )
-def test_a_key_that_changes_nothing_is_passed_over(key: str, value: MetadataValue) -> None:
+def test_a_key_that_changes_nothing_is_passed_over(key: str, value: Any) -> None:
     assert read(**{key: value}) == SILENT
 
 
@@ -91,9 +92,7 @@ def test_a_key_that_changes_nothing_is_passed_over(key: str, value: MetadataValu
         ("swing", "x" * 200, "is '" + "x" * 79 + ": Octavo does not know this key"),
     ],
 )
-def test_a_key_that_changes_the_answers_is_refused_by_name(
-    key: str, value: MetadataValue, why: str
-) -> None:
+def test_a_key_that_changes_the_answers_is_refused_by_name(key: str, value: Any, why: str) -> None:
     found = read(**{key: value})
     assert found.unsupported.startswith(f"metadata 'llama.{key}' {why}")
     assert replace(found, unsupported="") == SILENT  # the rest is still shown

@@ -91,4 +91,4 @@ def test_activations_that_would_change_nothing_are_refused(tmp_path: Path) -> No
         with pytest.raises(
             UsageError, match=f"activations='{activations}': no weight is in an int"
         ):
-            weights.row_kinds(activations)  # type: ignore[arg-type]
+            weights.row_kinds(activations)

@@ -140,14 +140,14 @@ def test_what_is_not_gguf_is_refused(home: Path, tmp_path: Path) -> None:
 def test_the_library_cannot_be_changed() -> None:
     assert list(LIBRARY) == ["smollm2", "gemma3-270m"]
     with pytest.raises(TypeError):
-        LIBRARY["mine"] = LIBRARY["smollm2"]  # type: ignore[index]
+        LIBRARY["mine"] = LIBRARY["smollm2"]
     assert sum(c.wheel_bytes for c in LIBRARY["gemma3-270m"].chunks) == 238_175_024
 
 
 @pytest.mark.parametrize("wrong", [None, 5, "", b"smollm2"])
 def test_what_is_no_name_and_no_path_is_refused(home: Path, wrong: object) -> None:
     with pytest.raises(ModelNotFoundError, match=r"a model is a library name .* or the path"):
-        find(wrong, home=home)  # type: ignore[arg-type]
+        find(wrong, home=home)
 
 
 def test_a_name_too_long_for_a_file_is_not_found(home: Path) -> None:
