@@ -1,4 +1,4 @@
-// formats.h: the memory layouts that kernels, packers and the interpreter share. Plain data, no code but address arithmetic.
+// formats.h: the layouts of weights and activations that kernels, packers and the interpreter share. Plain data, no code but address arithmetic.
 //
 // Functions here are `static inline` (internal linkage): these headers are included by sources of several ISA levels.
 #pragma once
@@ -77,22 +77,5 @@ static inline int64_t act_row_bytes(int32_t kind, int32_t cols) {
   if (kind == ABF16) return (int64_t)((cols + 1) / 2) * 4;
   return (int64_t)cols * 4;
 }
-
-// ---- KV pages: [block][layer][K|V][kv_head][tile], one address range per layer group ------------------------------
-enum KVType : int32_t {
-  KV_F32 = 0,   // K [tok/16][D][16 tok]            V [tok][D]
-  KV_BF16 = 1,  // K [tok/16][D/2][16 tok][2 d]     V [tok/2][D/16][16 d][2 tok]
-};
-
-struct KVLayout {           // of one layer group; all strides in bytes
-  int32_t layers, kv_heads, k_dim, v_dim;
-  int32_t k_type, v_type;
-  int32_t block_size;       // tokens: 16, 32 or 64
-  int64_t k_head_stride;    // one head's K of one block
-  int64_t v_head_stride;
-  int64_t v_offset;         // from a layer's K to its V = kv_heads * k_head_stride
-  int64_t layer_stride;     // v_offset + kv_heads * v_head_stride
-  int64_t block_stride;     // layers * layer_stride, rounded up to 4096
-};
 
 }  // namespace octavo

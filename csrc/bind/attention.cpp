@@ -1,4 +1,4 @@
-// Python's view of paged attention: the KV layout, the page writers and attention of one sequence (for tests and storage).
+// Python's view of paged attention: the KV formats and layout, the page writers and attention of one sequence (for tests and storage).
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
@@ -24,27 +24,37 @@ void check(bool good, const char* name, const std::string& expected, int64_t got
   if (!good) refuse(name, expected, got);
 }
 
-int32_t kv_type_of(const char* name, const std::string& type) {
-  if (type == "f32") return KV_F32;
-  if (type == "bf16") return KV_BF16;
-  throw nb::value_error((std::string(name) + ": expected f32 or bf16, got " + type).c_str());
+int32_t format_of(const char* name, const std::string& text) {
+  std::string names;
+  for (int32_t format = 0; format < kKVFormats; format++) {
+    const char* known = kKVFormatTable[format].name;
+    if (text == known) return format;
+    names += std::string(names.empty() ? "" : format + 1 < kKVFormats ? ", " : " or ") + known;
+  }
+  throw nb::value_error((std::string(name) + ": expected " + names + ", got " + text).c_str());
 }
 
-std::string kv_type_name(int32_t type) { return type == KV_BF16 ? "bf16" : "f32"; }
-
-KVLayout make_layout(int32_t layers, int32_t kv_heads, int32_t k_dim, int32_t v_dim, const std::string& k_type,
-                     const std::string& v_type, int32_t block_size) {
+KVLayout make_layout(int32_t layers, int32_t kv_heads, int32_t k_dim, int32_t v_dim, const std::string& k_format,
+                     const std::string& v_format, int32_t block_size) {
   const auto good_dim = [](int32_t d) { return d >= 16 && d <= kAttentionMaxDim && d % 16 == 0; };
   check(layers >= 1, "layers", "at least 1", layers);
   check(kv_heads >= 1, "kv_heads", "at least 1", kv_heads);
   check(good_dim(k_dim), "k_dim", "a multiple of 16 from 16 to 256", k_dim);
   check(good_dim(v_dim), "v_dim", "a multiple of 16 from 16 to 256", v_dim);
   check(block_size == 16 || block_size == 32 || block_size == 64, "block_size", "16, 32 or 64", block_size);
+  const int32_t k = format_of("k_format", k_format), v = format_of("v_format", v_format);
   // Larger sizes would leave int64 when strides are multiplied.
-  const int64_t head_bytes = (int64_t)block_size * (k_dim + v_dim) * 4;
+  const int64_t head_bytes = block_size * (kv_row_bytes(k, k_dim) + kv_row_bytes(v, v_dim));
   check(kv_heads <= kMaxBlockBytes / head_bytes / layers, "layers and kv_heads", "blocks below 2^40 bytes", kv_heads);
-  return kv_layout(layers, kv_heads, k_dim, v_dim, kv_type_of("k_type", k_type), kv_type_of("v_type", v_type),
-                   block_size);
+  return kv_layout(layers, kv_heads, k_dim, v_dim, k, v, block_size);
+}
+
+// The table of formats in Python: of each its name, bits, scale_bytes, k_layout and v_layout.
+nb::tuple kv_formats() {
+  nb::list rows;
+  for (const KVFormatRow& f : kKVFormatTable)
+    rows.append(nb::make_tuple(f.name, f.bits, f.scale_bytes, f.k_layout, f.v_layout));
+  return nb::tuple(rows);
 }
 
 // Every block that positions [begin, end) lie in must be in the table and in the pages.
@@ -147,23 +157,24 @@ void attention(const std::string& isa, Array<float, 3> out, Array<const float, 3
 void bind_attention(nb::module_& m) {
   nb::class_<KVLayout>(m, "KVLayout", "Strides, in bytes, of the KV pages of one layer group.")
       .def("__init__",
-           [](KVLayout* self, int32_t layers, int32_t kv_heads, int32_t k_dim, int32_t v_dim, const std::string& k_type,
-              const std::string& v_type, int32_t block_size) {
-             new (self) KVLayout(make_layout(layers, kv_heads, k_dim, v_dim, k_type, v_type, block_size));
+           [](KVLayout* self, int32_t layers, int32_t kv_heads, int32_t k_dim, int32_t v_dim, const std::string& k_format,
+              const std::string& v_format, int32_t block_size) {
+             new (self) KVLayout(make_layout(layers, kv_heads, k_dim, v_dim, k_format, v_format, block_size));
            },
-           "layers"_a, "kv_heads"_a, "k_dim"_a, "v_dim"_a, "k_type"_a, "v_type"_a, "block_size"_a)
+           "layers"_a, "kv_heads"_a, "k_dim"_a, "v_dim"_a, "k_format"_a, "v_format"_a, "block_size"_a)
       .def_ro("layers", &KVLayout::layers)
       .def_ro("kv_heads", &KVLayout::kv_heads)
       .def_ro("k_dim", &KVLayout::k_dim)
       .def_ro("v_dim", &KVLayout::v_dim)
-      .def_prop_ro("k_type", [](const KVLayout& l) { return kv_type_name(l.k_type); })
-      .def_prop_ro("v_type", [](const KVLayout& l) { return kv_type_name(l.v_type); })
+      .def_prop_ro("k_format", [](const KVLayout& l) { return kKVFormatTable[l.k_format].name; })
+      .def_prop_ro("v_format", [](const KVLayout& l) { return kKVFormatTable[l.v_format].name; })
       .def_ro("block_size", &KVLayout::block_size)
       .def_ro("k_head_stride", &KVLayout::k_head_stride)
       .def_ro("v_head_stride", &KVLayout::v_head_stride)
       .def_ro("v_offset", &KVLayout::v_offset)
       .def_ro("layer_stride", &KVLayout::layer_stride)
       .def_ro("block_stride", &KVLayout::block_stride);
+  m.attr("KV_FORMATS") = kv_formats();
   m.attr("ATTENTION_TILE") = kAttentionTile;
   m.attr("ATTENTION_CHUNK") = kAttentionChunk;
   m.def("write_kv", &write_kv, "isa"_a, "pages"_a.noconvert(), "layout"_a, "block_table"_a.noconvert(),

@@ -9,7 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "formats.h"
+#include "kv_formats.h"
 
 namespace octavo {
 
@@ -70,30 +70,16 @@ static inline int64_t attention_scratch_bytes(const KVLayout* layout) {
   return rows * 4 * ((int64_t)layout->k_dim + 2 * layout->v_dim);
 }
 
-static inline int32_t kv_type_bytes(int32_t type) { return type == KV_BF16 ? 2 : 4; }
-
-static inline KVLayout kv_layout(int32_t layers, int32_t kv_heads, int32_t k_dim, int32_t v_dim, int32_t k_type,
-                                 int32_t v_type, int32_t block_size) {
-  KVLayout layout = {layers, kv_heads, k_dim, v_dim, k_type, v_type, block_size, 0, 0, 0, 0, 0};
-  layout.k_head_stride = (int64_t)block_size * k_dim * kv_type_bytes(k_type);
-  layout.v_head_stride = (int64_t)block_size * v_dim * kv_type_bytes(v_type);
-  layout.v_offset = kv_heads * layout.k_head_stride;
-  layout.layer_stride = layout.v_offset + kv_heads * layout.v_head_stride;
-  layout.block_stride = (layers * layout.layer_stride + 4095) / 4096 * 4096;
-  return layout;
-}
-
 struct KVAddress {
   const uint8_t *k, *v;
 };
-// Where a kv head's K and V of the 16 tokens around a position begin: the unit that is contiguous whatever the block size.
+// Where the unit around a position begins: of a kv head's K, and of its V.
 static inline KVAddress kv_address(const AttentionArgs* a, int32_t kv_head, int32_t position) {
   const KVLayout* l = a->layout;
   const int32_t shift = __builtin_ctz((uint32_t)l->block_size);   // a division would show in decode
-  const int64_t slot = position & (l->block_size - 1) & ~15;
-  const uint8_t* page = a->pages + a->block_table[position >> shift] * l->block_stride + a->layer * l->layer_stride;
-  return {page + kv_head * l->k_head_stride + slot * l->k_dim * kv_type_bytes(l->k_type),
-          page + l->v_offset + kv_head * l->v_head_stride + slot * l->v_dim * kv_type_bytes(l->v_type)};
+  const KVUnit unit =
+      kv_unit(l, a->block_table[position >> shift], a->layer, kv_head, position & (l->block_size - 1));
+  return {a->pages + unit.k, a->pages + unit.v};
 }
 
 }  // namespace octavo

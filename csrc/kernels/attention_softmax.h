@@ -3,31 +3,14 @@
 // With c = scale * log2(e), all in float32:
 //   m' = max(m, max(s) * c);  alpha = 2^(m - m');  p = 2^(fma(s, c, -m'));  l = l * alpha + p, sixteen tokens after sixteen
 // m is kept multiplied by c, so that alpha and p share the rounding of m. l is 16 lanes (token % 16), added once a chunk, and
-// sums p before it is rounded to bf16. A token that the row does not see has score -inf: p = 0 exactly, m and l do not move.
+// sums p before it becomes what V's format takes. A token that the row does not see has score -inf: p = 0 exactly, m and l do not move.
 #pragma once
-#include "kernels/attention_tile.h"
 #include "kernels/exp.h"
+#include "kernels/kv_traits.h"
 
 namespace octavo::OCTAVO_ISA {
 
 constexpr float kNoMax = -1e30f;   // not -inf: inf - inf is NaN
-
-struct Pass {                       // (token, head) rows that go through a tile together, and their state over a chunk
-  float lane_l[kPassRows][16];
-  float m[16], l[16];               // of row i in lane i
-  int32_t first[kPassRows], last[kPassRows];   // positions that the row sees; both grow with the row
-  int32_t rows;                     // those that count; kernels->rows may be more
-  const TileKernels* kernels;
-  const void* q;                    // packed [step][kernels->rows]
-  float* o;                         // [kernels->rows][v_dim]
-};
-
-struct Tile {                       // what a pass works on in one tile
-  float score[kPassRows][kTile];
-  uint32_t p[kPassRows][kTile];     // bf16 V: 32 pairs; f32 V: 64 floats
-  float alpha[16];
-  int32_t lo[kPassRows], hi[kPassRows];        // tokens of the tile that the row sees: [lo, hi)
-};
 
 // Scores of tokens outside [lo, hi) become -inf, whatever they were.
 OCTAVO_INLINE f32x16 only_visible(f32x16 score, int lo, int hi) {
@@ -56,7 +39,7 @@ static __attribute__((noinline)) void tile_max(Pass* pass, Tile* tile, int s0, i
   store_f(tile->alpha, exp2_below_127(sub(before, now)));
 }
 
-template <int kType>
+template <class F>
 static __attribute__((noinline)) void tile_weights(Pass* pass, Tile* tile, int s0, int s1, float c) {
   const f32x16 scale = set1_f(c);
   for (int i = 0; i < pass->kernels->rows; i++) {
@@ -65,8 +48,7 @@ static __attribute__((noinline)) void tile_weights(Pass* pass, Tile* tile, int s
     for (int s = s0; s < s1; s++) {
       const f32x16 p = exp2_below_127(fma(load_f(tile->score[i] + s * 16), scale, minus_m));
       l = add(l, p);
-      if constexpr (kType == KV_BF16) store_bf16(tile->p[i] + s * 8, p);
-      else store_f((float*)tile->p[i] + s * 16, p);
+      F::store_p(tile->p[i], s, p);
     }
     store_f(pass->lane_l[i], l);
   }

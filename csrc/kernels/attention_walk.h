@@ -1,25 +1,48 @@
-// attention_walk.h: one chunk of KV for a group of rows: addresses, masks and turns.
+// attention_walk.h: one chunk of KV for a group of rows: kernels, addresses, masks and turns.
 //
 // A group is up to 48 (token, head) rows in passes of at most kPassRows; its passes take turns at every tile, so that K and V
-// come from memory once. The arithmetic is in attention_tile.h and attention_softmax.h.
+// come from memory once. The arithmetic is the formats' (kv_traits.h) and attention_softmax.h's.
 #pragma once
 #include "kernels/attention_softmax.h"
 
 namespace octavo::OCTAVO_ISA {
 
-static inline int least(int a, int b) { return a < b ? a : b; }
-static inline int most(int a, int b) { return a > b ? a : b; }
-
-// One row's q into lane `lane` of a [step][rows] pack.
-static void pack_q(const float* q, int k_type, int k_dim, int rows, int lane, void* pack) {
-  if (k_type == KV_F32) {
-    for (int d = 0; d < k_dim; d++) ((float*)pack)[d * rows + lane] = q[d];
-    return;
-  }
-  uint32_t pairs[kAttentionMaxDim / 2];
-  for (int d = 0; d < k_dim; d += 16) store_bf16(pairs + d / 2, load_f(q + d));
-  for (int i = 0; i < k_dim / 2; i++) ((uint32_t*)pack)[i * rows + lane] = pairs[i];
+template <int M, int32_t... kFormats> constexpr TileKernels kernels_of(KVFormats<kFormats...>) {
+  return {M,
+          {{KV<kFormats>::template scores<M, false>...}, {KV<kFormats>::template scores<M, true>...}},
+          {{KV<kFormats>::template values<M, false>...}, {KV<kFormats>::template values<M, true>...}}};
 }
+template <int M> constexpr TileKernels tile_kernels() { return kernels_of<M>(EveryKVFormat{}); }
+#if OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512
+static constexpr TileKernels kTileKernels[] = {tile_kernels<1>(), tile_kernels<2>(), tile_kernels<3>(),
+                                               tile_kernels<4>(), tile_kernels<6>(), tile_kernels<8>(),
+                                               tile_kernels<9>(), tile_kernels<12>()};
+#else
+static constexpr TileKernels kTileKernels[] = {tile_kernels<1>(), tile_kernels<2>(), tile_kernels<3>()};
+#endif
+
+// The smallest kernel for that many rows; the rows it has too many are copies whose results nobody reads.
+OCTAVO_INLINE const TileKernels* tile_kernels_for(int rows) {
+  const TileKernels* k = kTileKernels;
+  while (k->rows < rows) k++;
+  return k;
+}
+
+// From a tile's scores to o: the weights, then their product with V.
+template <class F>
+static void add_tile(Pass* pass, Tile* tile, const TileAddresses* at, int s0, int s1, float c, int v_dim) {
+  tile_weights<F>(pass, tile, s0, s1, c);
+  F::add_values(pass, tile, at, s0, s1, v_dim);
+}
+
+struct WalkKernels {   // indexed by KVFormat: K's of pack_q, V's of add_tile
+  void (*pack_q[kKVFormats])(const float* q, int k_dim, int rows, int lane, void* pack);
+  void (*add_tile[kKVFormats])(Pass*, Tile*, const TileAddresses*, int s0, int s1, float c, int v_dim);
+};
+template <int32_t... kFormats> constexpr WalkKernels walk_kernels(KVFormats<kFormats...>) {
+  return {{KV<kFormats>::pack_q...}, {add_tile<KV<kFormats>>...}};
+}
+static constexpr WalkKernels kWalk = walk_kernels(EveryKVFormat{});
 
 // Rows [begin, begin + count) of the call, row = token * group + head; spare lanes of the kernel repeat the last one.
 static void pack_pass(const AttentionArgs* a, int kv_head, int row0, int begin, int count, void* q) {
@@ -27,7 +50,7 @@ static void pack_pass(const AttentionArgs* a, int kv_head, int row0, int begin, 
   for (int i = 0; i < rows; i++) {
     const int row = begin + least(i, count - 1), token = row0 + row / a->group;
     const int head = kv_head * a->group + row % a->group;
-    pack_q(a->q + token * a->q_stride + (int64_t)head * k_dim, a->layout->k_type, k_dim, rows, i, q);
+    kWalk.pack_q[a->layout->k_format](a->q + token * a->q_stride + (int64_t)head * k_dim, k_dim, rows, i, q);
   }
 }
 
@@ -42,12 +65,6 @@ static void begin_pass(Pass* pass, const AttentionArgs* a, int row0, int begin, 
     pass->last[i] = a->first_position + token;
   }
 }
-
-// Where the sixteens [s0, s1) of a tile begin, and those of the tile after it if that is to be prefetched.
-struct TileAddresses {
-  const uint8_t *k[4], *v[4], *next_k[4], *next_v[4];
-  bool ahead;
-};
 
 static void find_tile(const AttentionArgs* a, int kv_head, int tile, int s0, int s1, int prefetch_end,
                       TileAddresses* at) {
@@ -65,31 +82,6 @@ static void find_tile(const AttentionArgs* a, int kv_head, int tile, int s0, int
   }
 }
 
-template <class T>
-static void add_values(const Pass* pass, Tile* tile, const TileAddresses* at, int type, int v_dim) {
-  const int last = pass->kernels->rows - 1;
-  // Steps that every row sees whole; lo and hi grow with the row.
-  const int begin = (tile->lo[last] + T::kTokens - 1) / T::kTokens, end = tile->hi[0] / T::kTokens;
-  if (begin >= end) {   // none: each row for itself
-    for (int i = 0; i < pass->rows; i++)
-      row_values<T>(at->v, tile->lo[i] / T::kTokens, (tile->hi[i] + T::kTokens - 1) / T::kTokens, tile->lo[i],
-                    tile->hi[i], tile->p[i], tile->alpha[i], v_dim, pass->o + i * v_dim);
-    return;
-  }
-  for (int i = 0; i < pass->rows; i++) {
-    if (tile->lo[i] / T::kTokens == begin) continue;
-    row_values<T>(at->v, tile->lo[i] / T::kTokens, begin, tile->lo[i], kTile, tile->p[i], tile->alpha[i], v_dim,
-                  pass->o + i * v_dim);
-    tile->alpha[i] = 1.0f;
-  }
-  pass->kernels->values[at->ahead][type](at->v, at->next_v, begin, end, tile->p, tile->alpha, v_dim, pass->o);
-  for (int i = 0; i < pass->rows; i++) {
-    const int row_end = (tile->hi[i] + T::kTokens - 1) / T::kTokens;
-    if (row_end > end)
-      row_values<T>(at->v, end, row_end, 0, tile->hi[i], tile->p[i], 1.0f, v_dim, pass->o + i * v_dim);
-  }
-}
-
 static void walk_tile(Pass* pass, Tile* tile, const AttentionArgs* a, const TileAddresses* at, int begin) {
   const int rows = pass->kernels->rows;
   const float c = a->scale * 1.44269504f;
@@ -98,16 +90,10 @@ static void walk_tile(Pass* pass, Tile* tile, const AttentionArgs* a, const Tile
     tile->hi[i] = least(most(pass->last[i] + 1 - begin, 0), kTile);
   }
   const int s0 = tile->lo[0] / 16, s1 = (tile->hi[rows - 1] + 15) / 16;
-  const ScoresFn scores = pass->kernels->scores[at->ahead][a->layout->k_type];
-  scores(at->k, at->next_k, s0, s1, pass->q, a->layout->k_dim, tile->score[0]);
+  const KVLayout* l = a->layout;
+  pass->kernels->scores[at->ahead][l->k_format](at->k, at->next_k, s0, s1, pass->q, l->k_dim, tile->score[0]);
   tile_max(pass, tile, s0, s1, c);
-  if (a->layout->v_type == KV_BF16) {
-    tile_weights<KV_BF16>(pass, tile, s0, s1, c);
-    add_values<Bf16>(pass, tile, at, KV_BF16, a->layout->v_dim);
-  } else {
-    tile_weights<KV_F32>(pass, tile, s0, s1, c);
-    add_values<F32>(pass, tile, at, KV_F32, a->layout->v_dim);
-  }
+  kWalk.add_tile[l->v_format](pass, tile, at, s0, s1, c, l->v_dim);
 }
 
 struct Split {   // `total` rows in `count` even runs of at most `most_rows`

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from octavo.kernels import available_isas, native
+from octavo.kernels import KV_FORMATS, available_isas, native
 from tests.kernels import attention_twin as twin
 from tests.kernels.guard import guarded
 
 F32 = np.float32
-TYPES = ("f32", "bf16")
+TYPES = tuple(KV_FORMATS)
 DIMS = (16, 32, 64, 80, 96, 128, 256)
 every_isa = pytest.mark.parametrize("isa", available_isas())
 every_type = pytest.mark.parametrize("kinds", [(k, v) for k in TYPES for v in TYPES], ids="-".join)
@@ -74,7 +74,7 @@ class Sequence:
 
     def is_single(self):
         """Is every dot plain float32 arithmetic, so that the twin has its bits?"""
-        return self.isa != "avx512bf16" or "bf16" not in (self.layout.k_type, self.layout.v_type)
+        return all(each.is_single(self.isa) for each in twin.twins(self.layout))
 
     def check(self, begin, end):
         got = self.rows(begin, end)

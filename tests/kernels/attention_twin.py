@@ -9,13 +9,10 @@ of the textbook in float64.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from octavo.kernels import native
-from tests.kernels.exact import fma32
+from tests.kernels.kv_twin import F32, KV_TWINS, UNIT, ChainTwin, Floats, Offsets, fma
 
-F32 = np.float32
-Floats = NDArray[np.float32]
 TILE, CHUNK, NO_MAX = 64, 256, F32(-1e30)
 LOG2_E = F32(1.44269504)
 # 2^f for |f| <= 0.5, highest power first; the last is 2^0.
@@ -32,11 +29,6 @@ EXP2 = [
 ]
 
 
-def fma(a: Floats, b: Floats, c: Floats, fused: bool) -> Floats:
-    with np.errstate(all="ignore"):
-        return fma32(a, b, c) if fused else (a * b + c).astype(F32)
-
-
 def exp2(x: Floats, fused: bool) -> Floats:
     """exp2_below_127 of exp.h."""
     with np.errstate(all="ignore"):
@@ -50,100 +42,44 @@ def exp2(x: Floats, fused: bool) -> Floats:
         return np.where(tiny, F32(0), np.ldexp(p, whole.astype(np.int32))).astype(F32)
 
 
-def to_bf16(values: Floats) -> NDArray[np.uint16]:
-    bits = np.ascontiguousarray(values, F32).view(np.uint32).astype(np.uint64)
-    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
-    return np.where(np.isnan(values), 0x7FC0, rounded).astype(np.uint16)
+def twins(layout: native.KVLayout) -> tuple[ChainTwin, ChainTwin]:
+    """K's format and V's."""
+    return KV_TWINS[layout.k_format], KV_TWINS[layout.v_format]
 
 
-def from_bf16(bits: NDArray[np.uint16]) -> Floats:
-    return (bits.astype(np.uint32) << 16).view(F32)
-
-
-def tile_offsets(
-    layout: native.KVLayout, position: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Byte offsets inside a head's tiles of one token's K (k_dim) and V (v_dim)."""
-    slot = position % layout.block_size
-    d_k, d_v = np.arange(layout.k_dim), np.arange(layout.v_dim)
-    if layout.k_type == "bf16":  # [tok/16][D/2][16 tok][2 d]
-        k = (((slot // 16) * (layout.k_dim // 2) + d_k // 2) * 16 + slot % 16) * 4 + d_k % 2 * 2
-    else:  # [tok/16][D][16 tok]
-        k = (((slot // 16) * layout.k_dim + d_k) * 16 + slot % 16) * 4
-    if layout.v_type == "bf16":  # [tok/2][D/16][16 d][2 tok]
-        v = ((slot // 2) * layout.v_dim + d_v) * 4 + slot % 2 * 2
-    else:  # [tok][D]
-        v = (slot * layout.v_dim + d_v) * 4
-    return k, v
-
-
-def head_offsets(layout: native.KVLayout, block: int, layer: int, head: int) -> tuple[int, int]:
-    """Where one head's K and V of one block begin: [block][layer][K|V][kv_head]."""
-    k_bytes = layout.block_size * layout.k_dim * (2 if layout.k_type == "bf16" else 4)
-    v_bytes = layout.block_size * layout.v_dim * (2 if layout.v_type == "bf16" else 4)
-    layer_bytes = layout.kv_heads * (k_bytes + v_bytes)
+def row_bytes(
+    layout: native.KVLayout, block: int, layer: int, head: int, slot: int
+) -> tuple[Offsets, Offsets]:
+    """Where the bytes of one token's K and V are in pages [block][layer][K|V][kv_head][unit]."""
+    (k, v), units = twins(layout), layout.block_size // UNIT
+    k_unit = UNIT * len(k.k_bytes(0, layout.k_dim))
+    v_unit = UNIT * len(v.v_bytes(0, layout.v_dim))
+    layer_bytes = layout.kv_heads * units * (k_unit + v_unit)
     block_bytes = -(-layout.layers * layer_bytes // 4096) * 4096
-    k = block * block_bytes + layer * layer_bytes + head * k_bytes
-    return k, k + layout.kv_heads * k_bytes + head * (v_bytes - k_bytes)
-
-
-def element_bytes(values: Floats, kind: str) -> NDArray[np.uint8]:
-    raw = to_bf16(values) if kind == "bf16" else np.ascontiguousarray(values, F32)
-    return raw.view(np.uint8).reshape(len(values), -1)
+    k_begin = block * block_bytes + layer * layer_bytes
+    v_begin = k_begin + layout.kv_heads * units * k_unit
+    unit = head * units + slot // UNIT
+    return (
+        k_begin + unit * k_unit + k.k_bytes(slot % UNIT, layout.k_dim),
+        v_begin + unit * v_unit + v.v_bytes(slot % UNIT, layout.v_dim),
+    )
 
 
 def write_kv(pages, layout, block_table, positions, layer, k, v) -> None:
+    k_twin, v_twin = twins(layout)
     for i, position in enumerate(positions):
-        block = int(block_table[position // layout.block_size])
-        k_at, v_at = tile_offsets(layout, int(position))
+        block, slot = divmod(int(position), layout.block_size)
         for head in range(layout.kv_heads):
-            k_base, v_base = head_offsets(layout, block, layer, head)
-            for base, at, values, kind in (
-                (k_base, k_at, k[i, head], layout.k_type),
-                (v_base, v_at, v[i, head], layout.v_type),
-            ):
-                raw = element_bytes(values, kind)
-                for byte in range(raw.shape[1]):
-                    pages[base + at + byte] = raw[:, byte]
+            k_at, v_at = row_bytes(layout, int(block_table[block]), layer, head, slot)
+            pages[k_at], pages[v_at] = k_twin.encode(k[i, head]), v_twin.encode(v[i, head])
 
 
 def read_kv(pages, layout, block_table, layer, head, position) -> tuple[Floats, Floats]:
     """What the pages hold of one token: K (k_dim), V (v_dim)."""
-    block = int(block_table[position // layout.block_size])
-    found = []
-    for base, at, kind in zip(
-        head_offsets(layout, block, layer, head),
-        tile_offsets(layout, position),
-        (layout.k_type, layout.v_type),
-        strict=True,
-    ):
-        size, dtype = (2, np.uint16) if kind == "bf16" else (4, F32)
-        raw = pages[(base + at)[:, None] + np.arange(size)].copy().view(dtype)[:, 0]
-        found.append(from_bf16(raw) if kind == "bf16" else raw)
-    return found[0], found[1]
-
-
-def chain(
-    acc: Floats, columns: Floats, rows: Floats, sees: NDArray[np.bool_], kind: str, fused: bool
-) -> Floats:
-    """acc (N, W) + columns (N, S) times rows (S, W), step by step.
-
-    A step that row n does not see is skipped. A bf16 step is two elements, the odd one first; an
-    unseen element of a seen pair counts as 0.
-    """
-    step = 2 if kind == "bf16" else 1
-    for i in range(0, columns.shape[1], step):
-        after = acc
-        for j in reversed(range(i, i + step)):
-            seen = sees[:, j : j + 1]
-            after = fma(
-                np.where(seen, columns[:, j : j + 1], F32(0)),
-                np.where(seen, rows[j], F32(0)),
-                after,
-                fused,
-            )
-        acc = np.where(sees[:, i : i + step].any(axis=1, keepdims=True), after, acc)
-    return acc
+    block, slot = divmod(position, layout.block_size)
+    k_at, v_at = row_bytes(layout, int(block_table[block]), layer, head, slot)
+    k_twin, v_twin = twins(layout)
+    return k_twin.decode(pages[k_at]), v_twin.decode(pages[v_at])
 
 
 def add_lanes(lanes: Floats) -> Floats:
@@ -159,22 +95,20 @@ def one_chunk(q, keys, values, sees, c, layout, fused):
     rows = len(q)
     m, lanes = np.full(rows, NO_MAX), np.zeros((rows, 16), F32)
     o = np.zeros((rows, values.shape[1]), F32)
-    every = np.ones((rows, q.shape[1]), bool)
+    k_twin, v_twin = twins(layout)
     for start in range(0, CHUNK, TILE):
         tile, seen = slice(start, start + TILE), sees[:, start : start + TILE]
         if not seen.any():
             continue
         with np.errstate(all="ignore"):
-            score = chain(np.zeros((rows, TILE), F32), q, keys[tile].T, every, layout.k_type, fused)
-            score = np.where(seen, score, F32(-np.inf))
+            score = np.where(seen, k_twin.scores(q, keys[tile], fused), F32(-np.inf))
             after = np.maximum(score.max(axis=1) * c, m)
             alpha = exp2(m - after, fused)
             p = exp2(fma(score, c, -after[:, None], fused), fused)
         m, lanes = after, lanes * alpha[:, None]
         for sixteen in range(0, TILE, 16):
             lanes = lanes + p[:, sixteen : sixteen + 16]
-        weights = from_bf16(to_bf16(p)) if layout.v_type == "bf16" else p
-        o = chain(o * alpha[:, None], weights, values[tile], seen, layout.v_type, fused)
+        o = v_twin.add_values(o * alpha[:, None], p, values[tile], seen, fused)
     return m, add_lanes(lanes), o
 
 
@@ -213,7 +147,7 @@ def gather(q, pages, layout, block_table, layer, first_position, window):
         for t in np.flatnonzero(sees.any(axis=0)):
             keys[t], values[t] = read_kv(pages, layout, block_table, layer, head, int(t))
         mine = q[:, head * group : (head + 1) * group].reshape(-1, k_dim)
-        yield (from_bf16(to_bf16(mine)) if layout.k_type == "bf16" else mine), keys, values, sees
+        yield twins(layout)[0].rounded(mine), keys, values, sees
 
 
 def by_head(outs, q, layout):
@@ -248,7 +182,7 @@ def exact_attention(q, pages, layout, block_table, layer, first_position, scale,
         p /= p.sum(axis=1, keepdims=True)
         n = sees.sum(axis=1)
         relative = 2 * ((2 * layout.k_dim + 12) * u * size + 3e-7) + 2 * (n + 16) * u
-        relative += 2.0**-8 if layout.v_type == "bf16" else 0
+        relative += twins(layout)[1].weight_error
         outs.append(p @ v)
         bounds.append(1.01 * relative[:, None] * (p @ np.abs(v)) + 512 * 2.0**-126)
     return by_head(outs, q, layout), by_head(bounds, q, layout)

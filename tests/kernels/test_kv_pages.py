@@ -18,7 +18,7 @@ def test_layout_of_smollm2_is_24_kib_a_layer_and_720_kib_a_block():
     assert layout.v_offset == 3 * 4096
     assert layout.layer_stride == 24 * 1024
     assert layout.block_stride == 720 * 1024
-    assert (layout.k_type, layout.v_type, layout.block_size) == ("bf16", "bf16", 32)
+    assert (layout.k_format, layout.v_format, layout.block_size) == ("bf16", "bf16", 32)
 
 
 def test_block_stride_is_whole_pages_and_k_and_v_have_their_own_size():
@@ -41,8 +41,8 @@ def test_block_stride_is_whole_pages_and_k_and_v_have_their_own_size():
             (1, 1, 64, 272, "bf16", "bf16", 32),
             "v_dim: expected a multiple of 16 from 16 to 256, got 272",
         ),
-        ((1, 1, 64, 64, "int8", "bf16", 32), "k_type: expected f32 or bf16, got int8"),
-        ((1, 1, 64, 64, "bf16", "f16", 32), "v_type: expected f32 or bf16, got f16"),
+        ((1, 1, 64, 64, "int9", "bf16", 32), "k_format: expected f32.*bf16.*, got int9"),
+        ((1, 1, 64, 64, "bf16", "f16", 32), "v_format: expected f32.*bf16.*, got f16"),
         ((1, 1, 64, 64, "bf16", "bf16", 48), "block_size: expected 16, 32 or 64, got 48"),
         (
             (2**20, 2**30, 256, 256, "f32", "f32", 64),  # 2^67 bytes: 0 as an int64

@@ -43,4 +43,4 @@ def test_heads_that_the_kernels_do_not_run_are_a_model_that_octavo_does_not_run(
 def test_k_and_v_have_each_its_own_dtype() -> None:
     config = EngineConfig.parse({"kv_dtype": "k=f32,v=bf16"})
     layout = kv_layout(build_program(TINY), 0, config)
-    assert (layout.k_type, layout.v_type) == ("f32", "bf16")
+    assert (layout.k_format, layout.v_format) == ("f32", "bf16")

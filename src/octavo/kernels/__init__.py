@@ -1,10 +1,15 @@
-"""The compiled kernels: which ISA levels there are, and the `native` module that holds them.
+"""The compiled kernels: which ISA levels and KV formats there are, and the `native` module that
+holds them.
 
 Imports the compiled core once and says clearly when it is missing or refuses this machine.
 Makes the thread pools. Knows no models and no programs. A level is a name such as "avx512".
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
 
 from octavo.errors import KernelError, UsageError, counted
 
@@ -22,6 +27,22 @@ except ValueError as error:
     raise KernelError(f"{error}; unset OCTAVO_ISA or set it to one of these") from error
 
 
+class KVFormat(NamedTuple):
+    """A format of K or V in the pages: a row of the core's table (csrc/kv_formats.h)."""
+
+    name: str
+    bits: int  # of a value
+    scale_bytes: int  # of a row, one token's K or V of one kv head, beside its values
+    k_layout: str
+    v_layout: str
+
+    def row_bytes(self, dim: int) -> float:
+        return dim * self.bits / 8 + self.scale_bytes
+
+
+KV_FORMATS: Mapping[str, KVFormat] = MappingProxyType(
+    {row[0]: KVFormat(*row) for row in native.KV_FORMATS}
+)
 THREADS_PER_CORE = 4  # at most: more only wait for each other, a hundred times slower
 
 
@@ -63,4 +84,12 @@ def numerics_id(isa: str) -> str:
     )
 
 
-__all__ = ["available_isas", "default_isa", "native", "numerics_id", "thread_pool"]
+__all__ = [
+    "KV_FORMATS",
+    "KVFormat",
+    "available_isas",
+    "default_isa",
+    "native",
+    "numerics_id",
+    "thread_pool",
+]

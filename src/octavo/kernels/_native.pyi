@@ -92,6 +92,8 @@ def expand_row(isa: str, weight: PackedWeight, row: int, out: _Floats) -> None: 
 
 # ---- KV pages (bind/attention.cpp) ----
 
+KV_FORMATS: tuple[tuple[str, int, int, str, str], ...]  # of KVFormat
+
 class KVLayout:
     """Strides, in bytes, of the KV pages of one layer group."""
 
@@ -101,8 +103,8 @@ class KVLayout:
         kv_heads: int,
         k_dim: int,
         v_dim: int,
-        k_type: str,
-        v_type: str,
+        k_format: str,
+        v_format: str,
         block_size: int,
     ) -> None: ...
     @property
@@ -114,9 +116,9 @@ class KVLayout:
     @property
     def v_dim(self) -> int: ...
     @property
-    def k_type(self) -> str: ...
+    def k_format(self) -> str: ...
     @property
-    def v_type(self) -> str: ...
+    def v_format(self) -> str: ...
     @property
     def block_size(self) -> int: ...
     @property

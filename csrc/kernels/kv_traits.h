@@ -1,0 +1,79 @@
+// kv_traits.h: what the bytes of each KV format are to the kernels (the table of formats: kv_formats.h).
+//
+// KV<format> has
+//   write_k, write_v   a row of float32 (after RoPE) into its slot (0..15) of a unit. Another thread may be writing a
+//                      neighbouring slot: no byte of one is read or written.
+//   pack_q             a row's q into its lane of a [step][rows] pack, in at most 4 bytes a value
+//   store_p            the weights of unit s of a tile into a row of Tile::p
+//   scores, values     the kernels of the two products for M rows, and add_values: the second with the tile's edges, which
+//                      units [s0, s1) hold. What a row does not see may be NaN. Those of Chain, or the format's own.
+#pragma once
+#include "kernels/attention_chain.h"
+
+namespace octavo::OCTAVO_ISA {
+
+template <int32_t kFormat> struct KV;
+
+template <> struct KV<KV_F32> : Chain<KV<KV_F32>> {
+  static constexpr int32_t kFormat = KV_F32;
+
+  static void write_k(uint8_t* unit, int32_t slot, int32_t dim, const float* k) {
+    for (int d = 0; d < dim; d++) __builtin_memcpy(unit + d * 64 + slot * 4, k + d, 4);
+  }
+  static void write_v(uint8_t* unit, int32_t slot, int32_t dim, const float* v) {
+    __builtin_memcpy(unit + (int64_t)slot * dim * 4, v, (size_t)dim * 4);
+  }
+  static void pack_q(const float* q, int k_dim, int rows, int lane, void* pack) {
+    for (int d = 0; d < k_dim; d++) ((float*)pack)[d * rows + lane] = q[d];
+  }
+  OCTAVO_INLINE void store_p(uint32_t* row, int s, f32x16 p) { store_f((float*)row + s * 16, p); }
+
+  using Element = float;
+  using Vector = f32x16;
+  static constexpr int kTokens = 1;
+  OCTAVO_INLINE Vector load(const uint8_t* p) { return load_f((const float*)p); }
+  OCTAVO_INLINE f32x16 step(f32x16 acc, Vector kv, Element e) { return fma(kv, set1_f(e), acc); }
+  OCTAVO_INLINE Vector keep(Vector kv, bool, bool) { return kv; }
+};
+
+// To nearest even in integer arithmetic, the same bits at every level; NaN stays NaN.
+OCTAVO_INLINE uint16_t bf16_of(float value) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &value, 4);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return 0x7fc0;
+  return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+template <> struct KV<KV_BF16> : Chain<KV<KV_BF16>> {
+  static constexpr int32_t kFormat = KV_BF16;
+
+  static void write_k(uint8_t* unit, int32_t slot, int32_t dim, const float* k) {
+    uint16_t rounded[kAttentionMaxDim];
+    for (int d = 0; d < dim; d++) rounded[d] = bf16_of(k[d]);
+    for (int d = 0; d < dim; d += 2) __builtin_memcpy(unit + d / 2 * 64 + slot * 4, rounded + d, 4);
+  }
+  // Two neighbouring tokens share 32-bit words here: 16-bit stores only.
+  static void write_v(uint8_t* unit, int32_t slot, int32_t dim, const float* v) {
+    uint16_t rounded[kAttentionMaxDim];
+    for (int d = 0; d < dim; d++) rounded[d] = bf16_of(v[d]);
+    uint8_t* out = unit + (int64_t)(slot / 2) * dim * 4 + slot % 2 * 2;
+    for (int d = 0; d < dim; d++) __builtin_memcpy(out + d * 4, rounded + d, 2);
+  }
+  static void pack_q(const float* q, int k_dim, int rows, int lane, void* pack) {
+    uint32_t pairs[kAttentionMaxDim / 2];
+    for (int d = 0; d < k_dim; d += 16) store_bf16(pairs + d / 2, load_f(q + d));
+    for (int i = 0; i < k_dim / 2; i++) ((uint32_t*)pack)[i * rows + lane] = pairs[i];
+  }
+  OCTAVO_INLINE void store_p(uint32_t* row, int s, f32x16 p) { store_bf16(row + s * 8, p); }
+
+  using Element = int32_t;   // of two products
+  using Vector = i32x16;
+  static constexpr int kTokens = 2;
+  OCTAVO_INLINE Vector load(const uint8_t* p) { return load_i(p); }
+  OCTAVO_INLINE f32x16 step(f32x16 acc, Vector kv, Element e) { return dot_bf16(acc, kv, set1_i(e)); }
+  OCTAVO_INLINE Vector keep(Vector kv, bool low, bool high) {
+    return and_i(kv, set1_i((int32_t)((low ? 0xffffu : 0u) | (high ? 0xffff0000u : 0u))));
+  }
+};
+
+}  // namespace octavo::OCTAVO_ISA

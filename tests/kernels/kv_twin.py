@@ -1,0 +1,126 @@
+"""The KV formats in numpy: what kv_formats.h and kv_traits.h say, one object for each format.
+
+A unit is 16 tokens of one kv head. A format says which bytes of a unit are a token's (scales too),
+what they hold, and its two products; those of `ChainTwin` step through the tokens in the kernels'
+order.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.kernels.exact import fma32
+
+F32 = np.float32
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+Offsets = NDArray[np.int64]
+UNIT = 16
+
+
+def fma(a: Floats, b: Floats, c: Floats, fused: bool) -> Floats:
+    with np.errstate(all="ignore"):
+        return fma32(a, b, c) if fused else (a * b + c).astype(F32)
+
+
+class ChainTwin(ABC):
+    """A format whose values enter chains of float steps."""
+
+    size: int  # bytes of a value
+    step: int  # values of one step
+    weight_error: float  # relative, of a weight that V's product takes
+
+    @abstractmethod
+    def k_bytes(self, slot: int, dim: int) -> Offsets:
+        """Where in a unit the bytes of slot's K are, in the order of `encode`."""
+
+    @abstractmethod
+    def v_bytes(self, slot: int, dim: int) -> Offsets: ...
+
+    @abstractmethod
+    def encode(self, row: Floats) -> NDArray[np.uint8]: ...
+
+    @abstractmethod
+    def decode(self, raw: NDArray[np.uint8]) -> Floats: ...
+
+    def rounded(self, values: Floats) -> Floats:
+        """What a product takes in place of q's or the weights' values."""
+        return self.decode(self.encode(values.reshape(-1))).reshape(values.shape)
+
+    def is_single(self, isa: str) -> bool:
+        """Is every step of that level plain float32 arithmetic, so that the twin has its bits?"""
+        return True
+
+    def scores(self, q: Floats, keys: Floats, fused: bool) -> Floats:
+        every = np.ones(q.shape, bool)
+        return self.chain(np.zeros((len(q), len(keys)), F32), q, keys.T, every, fused)
+
+    def add_values(self, o: Floats, p: Floats, values: Floats, sees: Bools, fused: bool) -> Floats:
+        return self.chain(o, self.rounded(p), values, sees, fused)
+
+    def chain(self, acc: Floats, columns: Floats, rows: Floats, sees: Bools, fused: bool) -> Floats:
+        """acc (N, W) + columns (N, S) times rows (S, W), step by step.
+
+        A step that row n does not see is skipped. In a step of two values the odd one comes first;
+        an unseen value of a seen step counts as 0.
+        """
+        for i in range(0, columns.shape[1], self.step):
+            after = acc
+            for j in reversed(range(i, i + self.step)):
+                seen = sees[:, j : j + 1]
+                after = fma(
+                    np.where(seen, columns[:, j : j + 1], F32(0)),
+                    np.where(seen, rows[j], F32(0)),
+                    after,
+                    fused,
+                )
+            acc = np.where(sees[:, i : i + self.step].any(axis=1, keepdims=True), after, acc)
+        return acc
+
+    def _each_byte(self, first: Offsets) -> Offsets:
+        return (first[:, None] + np.arange(self.size)).reshape(-1)
+
+
+class F32Twin(ChainTwin):
+    size, step, weight_error = 4, 1, 0.0
+
+    def k_bytes(self, slot: int, dim: int) -> Offsets:  # [D][16 tok]
+        return self._each_byte((np.arange(dim) * UNIT + slot) * 4)
+
+    def v_bytes(self, slot: int, dim: int) -> Offsets:  # [tok][D]
+        return self._each_byte((slot * dim + np.arange(dim)) * 4)
+
+    def encode(self, row: Floats) -> NDArray[np.uint8]:
+        return np.ascontiguousarray(row, F32).view(np.uint8)
+
+    def decode(self, raw: NDArray[np.uint8]) -> Floats:
+        return raw.view(F32)
+
+
+class Bf16Twin(ChainTwin):
+    size, step, weight_error = 2, 2, 2.0**-8
+
+    def k_bytes(self, slot: int, dim: int) -> Offsets:  # [D/2][16 tok][2 d]
+        d = np.arange(dim)
+        return self._each_byte((d // 2 * UNIT + slot) * 4 + d % 2 * 2)
+
+    def v_bytes(self, slot: int, dim: int) -> Offsets:  # [tok/2][D/16][16 d][2 tok]
+        return self._each_byte((slot // 2 * dim + np.arange(dim)) * 4 + slot % 2 * 2)
+
+    def encode(self, row: Floats) -> NDArray[np.uint8]:
+        bits = np.ascontiguousarray(row, F32).view(np.uint32).astype(np.uint64)
+        rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+        return np.where(np.isnan(row), 0x7FC0, rounded).astype(np.uint16).view(np.uint8)
+
+    def decode(self, raw: NDArray[np.uint8]) -> Floats:
+        return (raw.view(np.uint16).astype(np.uint32) << 16).view(F32)
+
+    def is_single(self, isa: str) -> bool:
+        return isa != "avx512bf16"
+
+
+KV_TWINS = MappingProxyType({"f32": F32Twin(), "bf16": Bf16Twin()})
