@@ -17,7 +17,7 @@ from octavo.engine.engine import Engine, EngineLimits
 from octavo.engine.runner import Runner
 from octavo.engine.scheduler import Scheduler
 from octavo.engine.step_budget import StepBudget
-from octavo.kernels import default_isa
+from octavo.kernels import KV_FORMATS, default_isa
 from octavo.kv_cache.block_pool import BlockPool
 from octavo.kv_cache.manager import KVCacheManager
 from octavo.kv_cache.names import Namespace
@@ -34,6 +34,7 @@ _SHAPES = ModelConfig(
     head_dim=32, vocab_size=32, context=32, norm_eps=1e-5, rope_base=1e4, rotary_dim=32,
     rope_style="half", tied_head=True, qkv_bias=False,
 )  # fmt: skip
+_BF16 = KV_FORMATS["bf16"]
 _NAMESPACE = Namespace(fingerprint="none", numerics="none", k_dtype="none", v_dtype="none")
 
 
@@ -140,8 +141,8 @@ class Modelless:
     ) -> None:  # fmt: skip
         """`context`: tokens of the longest request that may be offered."""
         budget = StepBudget(
-            llama.build(_SHAPES), kv_bytes=1, weight_bytes=1, target_seconds=None,
-            max_rows=max_rows, min_chunk=1,
+            llama.build(_SHAPES), k_format=_BF16, v_format=_BF16, weight_bytes=1,
+            target_seconds=None, max_rows=max_rows, min_chunk=1,
         )  # fmt: skip
         index = PrefixIndex(block_size, num_remembered=0)
         self.pool = BlockPool(num_blocks, forget=index.forget)

@@ -22,7 +22,7 @@ def test_kv_dtypes_are_chosen_together_or_apart() -> None:
         "k=f32",
         "k=f32,v",
         "k=f32,v=bf16,",
-        "k=f32,v=int4",
+        "k=f32,v=int9",
         "k=f32,w=f32",
         "",
         None,

@@ -9,6 +9,7 @@ import pytest
 
 from octavo.config import EngineConfig
 from octavo.errors import OutOfMemoryError
+from octavo.kernels import KV_FORMATS
 from octavo.loaded_model import load_model, numerics, open_model
 from octavo.program.cost import kv_bytes_per_token
 from tests.cli.tiny_model import write_tiny_model
@@ -39,7 +40,9 @@ def test_longest_prefix_first_reaches_the_scheduler() -> None:
 def test_memory_is_priced_as_it_is_kept_and_computing_it_again_by_the_budget() -> None:
     engine = tiny_engine(MODEL, POOL, kv_dtype="k=f32,v=bf16")
     groups = engine._budget._costs.groups
-    assert sum(g.kv_bytes for g in groups) == kv_bytes_per_token(MODEL.program, 32, 16)
+    assert sum(g.kv_bytes for g in groups) == kv_bytes_per_token(
+        MODEL.program, KV_FORMATS["f32"], KV_FORMATS["bf16"]
+    )
     assert engine._kv._cost(3, 10) == engine._budget.units(3, 10)
 
 

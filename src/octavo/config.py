@@ -11,28 +11,27 @@ from dataclasses import dataclass
 from typing import Literal, TypedDict
 
 from octavo.errors import UsageError, counted
+from octavo.kernels import KV_FORMATS
 from octavo.options import check, described, option, parse_options
 from octavo.values import is_whole
 
-KVDtype = Literal["f32", "bf16"]
 Activations = Literal["int8", "bf16"]
 Unpacked = Literal["bf16", "f32"]
 Eviction = Literal["lru", "cost"]
 Schedule = Literal["fcfs", "longest-prefix"]
-KV_DTYPES: tuple[KVDtype, ...] = ("f32", "bf16")
 BLOCK_SIZES = (16, 32, 64)
 _MOST_BYTES = 2**63
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
-def parse_kv_dtype(text: object) -> tuple[KVDtype, KVDtype]:
+def parse_kv_dtype(text: object) -> tuple[str, str]:
     """One dtype for both, or "k=f32,v=bf16" apart."""
     if isinstance(text, str):
         k, v = split_kv_dtype(text)
-        if k in KV_DTYPES and v in KV_DTYPES:
+        if k in KV_FORMATS and v in KV_FORMATS:
             return k, v
     raise UsageError(
-        f"kv_dtype={text!r}: expected one of {', '.join(KV_DTYPES)}, or k=…,v=… of them"
+        f"kv_dtype={text!r}: expected one of {', '.join(KV_FORMATS)}, or k=…,v=… of them"
     )
 
 
@@ -70,7 +69,7 @@ class EngineConfig:
     )
     kv_dtype: str = option(
         "bf16",
-        f"K and V in the cache: {', '.join(KV_DTYPES)}, or k=…,v=…",
+        f"K and V in the cache: {', '.join(KV_FORMATS)}, or k=…,v=…",
         parse=lambda _, text: join_kv_dtype(*parse_kv_dtype(text)),
     )
     kv_memory: int | None = option(
@@ -110,11 +109,11 @@ class EngineConfig:
     profile: bool = option(False, "Count nanoseconds by op in the records of steps", flag=None)
 
     @property
-    def k_dtype(self) -> KVDtype:
+    def k_dtype(self) -> str:
         return parse_kv_dtype(self.kv_dtype)[0]
 
     @property
-    def v_dtype(self) -> KVDtype:
+    def v_dtype(self) -> str:
         return parse_kv_dtype(self.kv_dtype)[1]
 
     @classmethod

@@ -19,7 +19,7 @@ from octavo.engine.scheduler import Scheduler
 from octavo.engine.step_budget import StepBudget
 from octavo.environment import find_home, home
 from octavo.errors import HomeError, OutOfMemoryError
-from octavo.kernels import default_isa, numerics_id, thread_pool
+from octavo.kernels import KV_FORMATS, default_isa, numerics_id, thread_pool
 from octavo.kv_cache.block_pool import BlockPool
 from octavo.kv_cache.cost_aware import CostAware
 from octavo.kv_cache.eviction import EvictionOrder, LeastRecentlyUsed
@@ -29,18 +29,17 @@ from octavo.kv_cache.prefix_index import PrefixIndex
 from octavo.model.config import ModelConfig
 from octavo.planning.available_memory import available_memory
 from octavo.planning.memory import KVPages, MemoryPlan, kv_pages, plan_memory
-from octavo.program.cost import kv_bytes_per_token, uniform_weights
+from octavo.program.cost import uniform_weights
 from octavo.program.ops import Program
 from octavo.sampling_params import Sampling
 from octavo.tokenizer import Tokenizer
 from octavo.weights import library
 from octavo.weights.fingerprint import fingerprint
+from octavo.weights.ggml_type import GGMLType
 from octavo.weights.gguf_model import load_weights
 from octavo.weights.model_header import ModelHeader, read_header
 
 logger = logging.getLogger(__name__)
-
-_BITS = {"f32": 32, "bf16": 16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +155,8 @@ def make_engine(
     """An engine over a runner whose pages follow `plan`."""
     budget = StepBudget(
         program,
-        kv_bytes=kv_bytes_per_token(program, _BITS[config.k_dtype], _BITS[config.v_dtype]),
+        k_format=KV_FORMATS[config.k_dtype],
+        v_format=KV_FORMATS[config.v_dtype],
         weight_bytes=weight_bytes,
         target_seconds=None if config.step_ms is None else config.step_ms / 1e3,
         max_rows=runner.max_rows,
@@ -195,8 +195,8 @@ def _pages(program: Program, config: EngineConfig) -> KVPages:
     """The pages as they are planned, held against what the kernels make of them. Raises
     UnsupportedModelError for heads that no kernel runs."""
     layouts = [kv_layout(program, group, config) for group in range(len(program.groups))]
-    k_bits, v_bits = _BITS[config.k_dtype], _BITS[config.v_dtype]
-    pages = kv_pages(program, config.block_size, k_bits, v_bits)
+    k_format, v_format = KV_FORMATS[config.k_dtype], KV_FORMATS[config.v_dtype]
+    pages = kv_pages(program, config.block_size, k_format, v_format)
     assert pages.group_block_bytes == tuple(layout.block_stride for layout in layouts)
     return pages
 
@@ -205,7 +205,8 @@ def _weight_bytes(header: ModelHeader, program: Program, config: EngineConfig) -
     """What the weights will take, told from the header: packed they are about as in the file."""
     if config.weights is None:
         return int(sum(header.weight_bytes(program.weights()).values()))
-    return int(sum(uniform_weights(program, _BITS[config.weights]).values()))
+    bits = 8 * GGMLType[config.weights.upper()].block_bytes  # of one value
+    return int(sum(uniform_weights(program, bits).values()))
 
 
 def numerics(config: EngineConfig) -> str:

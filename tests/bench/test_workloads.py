@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from octavo.bench.workloads import Sizes, decode_demand, prefill_demand, random_prompt
+from octavo.kernels import KV_FORMATS
 from octavo.model import llama
 from octavo.model.config import ModelConfig
 from octavo.program.cost import uniform_weights
@@ -15,7 +16,8 @@ CONFIG = ModelConfig(
     rope_style="half", tied_head=True, qkv_bias=False,
 )  # fmt: skip
 PROGRAM = llama.build(CONFIG)
-SIZES = Sizes(PROGRAM, uniform_weights(PROGRAM, 8), k_bits=16, v_bits=16)
+BF16 = KV_FORMATS["bf16"]
+SIZES = Sizes(PROGRAM, uniform_weights(PROGRAM, 8), k_format=BF16, v_format=BF16)
 BLOCKS = 2 * (64 * (64 + 2 * 32 + 64 + 3 * 96) + 2 * 64) + 64  # layers, their norms, the last norm
 TABLE = 258 * 64
 KV = 2 * 2 * 32 * 2  # layers, K and V, width, bytes

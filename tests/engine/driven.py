@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from octavo.engine.scheduler import Scheduler, StepPlan
 from octavo.engine.step_budget import StepBudget
+from octavo.kernels import KV_FORMATS
 from octavo.kv_cache.block_pool import BlockPool
 from octavo.kv_cache.manager import KVCacheManager
 from octavo.kv_cache.prefix_index import PrefixIndex
@@ -17,6 +18,7 @@ from tests.engine.tiny_engine import NAMESPACE
 from tests.tiny import TINY
 
 PROGRAM = llama.build(TINY)
+_BF16 = KV_FORMATS["bf16"]
 BLOCK_SIZE = 4
 Spans = list[tuple[int, int, int]]
 
@@ -32,8 +34,8 @@ class Driven:
         self.pool = BlockPool(num_blocks, forget=index.forget, max_pinned=max_pinned)
         self.kv = KVCacheManager(self.pool, index, block_size=BLOCK_SIZE)
         budget = StepBudget(
-            PROGRAM, kv_bytes=1, weight_bytes=1, target_seconds=None, max_rows=max_rows,
-            min_chunk=min(4, max_rows),
+            PROGRAM, k_format=_BF16, v_format=_BF16, weight_bytes=1, target_seconds=None,
+            max_rows=max_rows, min_chunk=min(4, max_rows),
         )  # fmt: skip
         self.scheduler = Scheduler(self.kv, budget, max_num_seqs=max_num_seqs, **options)
         self.computed = 0  # rows, of all steps

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octavo.engine.step_budget import FIRST_CHUNK, StepBudget
+from octavo.kernels import KV_FORMATS
 from octavo.model import llama
 from octavo.model.config import ModelConfig
 from octavo.program.builder import ProgramBuilder
@@ -28,6 +29,7 @@ SMALL = llama.build(
 ROW = 212.9e6  # with norms, rope and SwiGLU
 HEAD = 2 * 49152 * 576
 PAIR = 30 * 9 * 259 * 2.0  # attention counts twice
+BF16 = KV_FORMATS["bf16"]
 KV = 30 * 3 * 128 * 2  # bytes of a token in bf16
 WEIGHTS = 85e6
 READ = WEIGHTS * 18  # a step's reading of them, in units
@@ -36,9 +38,11 @@ TARGET = 0.1
 Spans = list[tuple[int, int]]
 
 
-def budget(program: Program = SMALL, **changes: object) -> StepBudget:
+def budget(
+    program: Program = SMALL, *, weight_bytes: float = WEIGHTS, **changes: object
+) -> StepBudget:
     options: dict[str, object] = {"target_seconds": TARGET, "max_rows": 2048, **changes}
-    return StepBudget(program, kv_bytes=KV, weight_bytes=WEIGHTS, **options)
+    return StepBudget(program, k_format=BF16, v_format=BF16, weight_bytes=weight_bytes, **options)
 
 
 def pairs(begin: int, end: int) -> int:
@@ -309,7 +313,7 @@ def test_seconds_are_what_rows_add_at_the_measured_rate():
 
 def test_units_are_those_of_the_cost_interpreter_with_windows():
     program = windowed()
-    it = StepBudget(program, kv_bytes=1e-9, weight_bytes=1e-9, target_seconds=1.0, max_rows=4096)
+    it = budget(program, weight_bytes=1e-9, target_seconds=1.0, max_rows=4096)
     it.observe([(0, 64)], 1.0)
     flops = {w: _flops(program, w) for w in (Work(64), Work(300), Work(40, 700))}
     rate = flops[Work(64)]  # head included, as in the step
@@ -335,7 +339,7 @@ def windowed() -> Program:
 
 def _flops(program: Program, work: Work) -> float:
     ops = cost(
-        program, work, weight_bytes=uniform_weights(program, 8), k_bits=8, v_bits=8
+        program, work, weight_bytes=uniform_weights(program, 8), k_format=BF16, v_format=BF16
     )  # attention counts twice
     return sum(op.flops * (2 if op.op_class == "attention" else 1) for op in ops)
 

@@ -15,13 +15,13 @@ from pathlib import Path
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
-            *("errors", "values", "options", "config", "environment", "interrupts", "atomic_file"),
+            *("errors", "values", "options", "environment", "interrupts", "atomic_file"),
             *("sampling_params", "request", "batch", "records", "given_text"),
         }
     ),
     frozenset({"kernels"}),
     frozenset({"program", "tokenizer", "kv_cache"}),
-    frozenset({"weights", "model", "protocol"}),
+    frozenset({"config", "weights", "model", "protocol"}),
     frozenset({"engine", "planning"}),
     frozenset({"loaded_model"}),
     frozenset({"serving"}),

@@ -17,6 +17,7 @@ from octavo import LLM, OutOfMemoryError, SamplingParams
 from octavo.cli.app import run
 from octavo.config import EngineConfig
 from octavo.engine.runner import kv_layout
+from octavo.kernels import KV_FORMATS
 from octavo.model import llama
 from octavo.planning.memory import kv_pages
 from octavo.planning.plan import PROCESS_BYTES
@@ -76,13 +77,13 @@ def test_a_memory_holds_the_context_that_the_plan_says(model: str, plan: Plan, b
 
 
 @pytest.mark.parametrize("block_size", [16, 32, 64])
-@pytest.mark.parametrize("kv_dtype", ["bf16", "f32", "k=f32,v=bf16", "k=bf16,v=f32"])
+@pytest.mark.parametrize("kv_dtype", [f"k={k},v={v}" for k in KV_FORMATS for v in KV_FORMATS])
 def test_pages_are_planned_as_the_kernels_lay_them_out(kv_dtype: str, block_size: int) -> None:
     config = EngineConfig.parse({"kv_dtype": kv_dtype, "block_size": block_size})
-    bits = [{"f32": 32, "bf16": 16}[each] for each in (config.k_dtype, config.v_dtype)]
+    formats = KV_FORMATS[config.k_dtype], KV_FORMATS[config.v_dtype]
     shapes = [(layers, heads) for layers in (1, 2, 3, 5) for heads in (1, 2, 3)]
     models = [replace(TINY, num_layers=n, heads=h, kv_heads=h, head_dim=48) for n, h in shapes]
     for program in (*map(llama.build, models), two_groups()):
         layouts = [kv_layout(program, group, config) for group in range(len(program.groups))]
-        pages = kv_pages(program, block_size, *bits)
+        pages = kv_pages(program, block_size, *formats)
         assert pages.group_block_bytes == tuple(layout.block_stride for layout in layouts)

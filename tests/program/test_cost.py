@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from octavo.kernels import KV_FORMATS
 from octavo.model import llama
 from octavo.model.config import ModelConfig
 from octavo.program.builder import ProgramBuilder
@@ -34,6 +35,7 @@ def config(**changes: object) -> ModelConfig:
     return dataclasses.replace(tiny, **changes)
 
 
+BF16, F32 = KV_FORMATS["bf16"], KV_FORMATS["f32"]
 MHA, GQA, MQA = config(), config(kv_heads=2), config(kv_heads=1)
 UNTIED = config(tied_head=False, kv_heads=4)
 WIDE_HEADS = config(kv_heads=2, head_dim=24, rotary_dim=12)  # heads * head_dim != hidden
@@ -42,10 +44,10 @@ ALL = [MHA, GQA, MQA, UNTIED, WIDE_HEADS, BIASED]
 NAMES = ["mha", "gqa", "mqa", "untied", "wide-heads", "biased"]
 
 
-def costs(cfg: ModelConfig, work: Work, *, bits: float = 8, kv_bits: float = 16):
+def costs(cfg: ModelConfig, work: Work, *, bits: float = 8):
     program = llama.build(cfg)
     weights = uniform_weights(program, bits)
-    return by_class(cost(program, work, weight_bytes=weights, k_bits=kv_bits, v_bits=kv_bits))
+    return by_class(cost(program, work, weight_bytes=weights, k_format=BF16, v_format=BF16))
 
 
 @pytest.mark.parametrize("cfg", ALL, ids=NAMES)
@@ -74,7 +76,7 @@ def test_weight_and_kv_bytes_are_read_once_a_forward(cfg):
     a, c = cfg.heads * cfg.head_dim, cfg.kv_heads * cfg.head_dim
     rows, past, kv = 5, 11, 2 * c * 2  # K and V of a layer's token, 16 bits each
 
-    got = costs(cfg, Work(rows, past), bits=4, kv_bits=16)
+    got = costs(cfg, Work(rows, past), bits=4)
     assert got["qkv"].weight_bytes == layers * (h + cfg.qkv_bias) * (a + 2 * c) / 2
     assert got["output"].weight_bytes == layers * a * h / 2
     assert got["mlp"].weight_bytes == layers * 3 * h * f / 2
@@ -139,9 +141,9 @@ def test_scores_and_tokens_seen_match_counting_them(rows, past, window):
 def test_kv_bytes_per_token_of_known_models():
     seven_b = config(num_layers=32, heads=32, kv_heads=32, head_dim=128, rotary_dim=128)
     smollm2 = config(num_layers=30, heads=9, kv_heads=3, head_dim=64, rotary_dim=64)
-    assert kv_bytes_per_token(llama.build(seven_b), 16, 16) == 2**19
-    assert kv_bytes_per_token(llama.build(smollm2), 16, 16) == 23040
-    assert kv_bytes_per_token(llama.build(smollm2), 32, 16) == 34560
+    assert kv_bytes_per_token(llama.build(seven_b), BF16, BF16) == 2**19
+    assert kv_bytes_per_token(llama.build(smollm2), BF16, BF16) == 23040
+    assert kv_bytes_per_token(llama.build(smollm2), F32, BF16) == 34560
 
 
 def test_weights_of_llama_7b_are_6_74_billion():
@@ -152,10 +154,10 @@ def test_weights_of_llama_7b_are_6_74_billion():
     assert sum(uniform_weights(llama.build(cfg), 8).values()) == 6_738_415_616
 
 
-def test_a_norm_of_each_query_and_shared_kv_are_understood():
-    """As Qwen3 norms q before rotating it, and as DeepSeek's V is a view of K."""
+def test_a_norm_of_each_query_and_k_stored_as_v_are_understood():
+    """As Qwen3 norms q before rotating it."""
     p = ProgramBuilder(rope_frequencies=(1.0, 0.5))
-    group = p.kv_group(KVSpec(1, 8, 8, window=16, v_aliases_k=True))
+    group = p.kv_group(KVSpec(1, 8, 8, window=16))
     h = p.embed(WeightSpec("table", (32, 8)))
     q = p.rms_norm(p.linear(h, WeightSpec("w1", (8, 8))), WeightSpec("n1", (8,)), 1e-5)
     q = p.rope(q, heads=1, style="half")
@@ -167,9 +169,9 @@ def test_a_norm_of_each_query_and_shared_kv_are_understood():
     assert [c for op, c in classes if isinstance(op, Linear)] == ["qkv", "qkv", "output"]
 
     weights = uniform_weights(program, 8)
-    step = by_class(cost(program, Work(1, 99), weight_bytes=weights, k_bits=16, v_bits=16))
+    step = by_class(cost(program, Work(1, 99), weight_bytes=weights, k_format=BF16, v_format=BF16))
     assert step["attention"].flops == 16 * (4 * 8 + 3)
-    assert step["attention"].kv_read_bytes == 16 * 8 * 2  # a window of K, and no V beside it
+    assert step["attention"].kv_read_bytes == 16 * (8 + 8) * 2  # a window of K and V
 
 
 def test_k_and_v_of_different_widths_are_counted_apart():
@@ -181,6 +183,6 @@ def test_k_and_v_of_different_widths_are_counted_apart():
     a = p.attention(q, k, v, heads=4, group=group, scale=1.0)
     program = p.logits(p.linear(a, WeightSpec("o", (16, 16))), WeightSpec("head", (32, 16)))
     weights = uniform_weights(program, 8)
-    step = by_class(cost(program, Work(1, 9), weight_bytes=weights, k_bits=16, v_bits=32))
+    step = by_class(cost(program, Work(1, 9), weight_bytes=weights, k_format=BF16, v_format=F32))
     assert step["attention"].flops == 10 * 4 * (2 * 8 + 2 * 4 + 3)
     assert step["attention"].kv_read_bytes == 10 * 2 * (8 * 2 + 4 * 4)

@@ -16,9 +16,11 @@ from octavo.kernels import native
 from octavo.program.reference import ReferenceInterpreter, edit_logits
 from octavo.weights.ggml_type import GGMLType
 from tests.kernels.gguf_blocks import OWN_FORMAT
+from tests.kernels.kv_twin import KV_TWINS
 from tests.tiny import SMALL_BLOCKS, TINY, all_logits, make_runner, tiny_model
 
 POOL = native.ThreadPool(2)
+ROUND = KV_TWINS["bf16"].rounded
 TOKENS = [int(t) for t in np.random.default_rng(7).integers(0, TINY.vocab_size, 70)]
 SHAPES = {
     "gqa": TINY,
@@ -59,7 +61,9 @@ def test_hidden_rows_are_those_that_the_head_reads() -> None:
 def test_bf16_pages_follow_the_reference_with_rounded_k_v_and_q() -> None:
     model = tiny_model(TINY, POOL, type=GGMLType.F32)
     got = all_logits(make_runner(model, POOL, kv_dtype="bf16"), TOKENS)
-    reference = ReferenceInterpreter(model.program, model.exact, num_blocks=64, kv_dtype="bf16")
+    reference = ReferenceInterpreter(
+        model.program, model.exact, num_blocks=64, round_k=ROUND, round_v=ROUND
+    )
     wants = [Want.LOGITS] * len(TOKENS)
     batch = make_batch([(TOKENS, 0)], [list(range(64))], 1, range(len(TOKENS)), wants)
     error = (got - reference.run(batch).logits) / got.std()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from octavo.bench.rounds import Demand
-from octavo.program.cost import Work, cost
+from octavo.program.cost import RowFormat, Work, cost
 from octavo.program.ops import Program
 from octavo.request import RequestOutput
 from octavo.sampling_params import Sampling, SamplingParams
@@ -29,8 +29,8 @@ class Sizes:
 
     program: Program
     weight_bytes: Mapping[str, float]
-    k_bits: float
-    v_bits: float
+    k_format: RowFormat
+    v_format: RowFormat
 
     def demand(self, works: list[Work], tokens: int) -> Demand:
         """Of one token, where these forwards together make `tokens`."""
@@ -41,8 +41,8 @@ class Sizes:
                 self.program,
                 work,
                 weight_bytes=self.weight_bytes,
-                k_bits=self.k_bits,
-                v_bits=self.v_bits,
+                k_format=self.k_format,
+                v_format=self.v_format,
             )
         ]
         return Demand(

@@ -14,10 +14,11 @@ from octavo.bench.machine import Machine, Probe, cpu_model
 from octavo.bench.rounds import Demand, Round, Summary, measure, summarize
 from octavo.bench.shared_prefix import Turn, Workload, turns
 from octavo.cli.figures import number, pairs, percent, size
-from octavo.cli.flags import ENGINE, KV_BITS, AsJson, Model, with_flags, without
+from octavo.cli.flags import ENGINE, AsJson, Model, with_flags, without
 from octavo.cli.loading import open_llm
 from octavo.cli.screen import Screen
 from octavo.errors import UsageError, counted
+from octavo.kernels import KV_FORMATS
 from octavo.weights.model_header import read_header
 
 if TYPE_CHECKING:
@@ -233,8 +234,8 @@ def _sizes(llm: LLM) -> workloads.Sizes:
     in_file = read_header(llm.info.path).weight_bytes(llm.program.weights())
     scale = llm.info.weight_bytes / sum(in_file.values())
     in_memory = {name: nbytes * scale for name, nbytes in in_file.items()}
-    k_bits, v_bits = KV_BITS[llm.config.k_dtype], KV_BITS[llm.config.v_dtype]
-    return workloads.Sizes(llm.program, in_memory, k_bits, v_bits)
+    k_format, v_format = KV_FORMATS[llm.config.k_dtype], KV_FORMATS[llm.config.v_dtype]
+    return workloads.Sizes(llm.program, in_memory, k_format, v_format)
 
 
 def _check(**counts: tuple[int, int]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import typer
 
 from octavo.cli.figures import columns, count, number, percent, size, wrapped
-from octavo.cli.flags import AsJson, Context, KVDtype, Model, parse_kv_bits
+from octavo.cli.flags import AsJson, Context, KVDtype, Model, parse_kv_formats
 from octavo.cli.loading import open_program
 from octavo.cli.screen import Screen
 from octavo.errors import counted
@@ -32,10 +32,10 @@ def explain(
     Part by part, as counts of operations and bytes; nothing is run or timed.
     """
     screen = Screen(json)
-    bits = parse_kv_bits(kv_dtype)
+    formats = parse_kv_formats(kv_dtype)
     header, program, tokens = open_program(model, context)
     weights = header.weight_bytes(program.weights())
-    found = explain_token(model, program, weights, context=tokens, kv_bits=bits)
+    found = explain_token(model, program, weights, context=tokens, kv_formats=formats)
     pieces = _pieces(found, header.config)
     screen.say("\n".join(piece if "\n" in piece else wrapped(piece) for piece in pieces))
     screen.result(found.to_dict())

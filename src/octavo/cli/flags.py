@@ -19,6 +19,7 @@ import typer
 from octavo.config import EngineConfig, split_kv_dtype
 from octavo.errors import UsageError
 from octavo.given_text import check_utf8
+from octavo.kernels import KV_FORMATS, KVFormat
 from octavo.options import Option, options_of
 from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
@@ -42,10 +43,11 @@ Context = Annotated[
     int | None,
     typer.Option(help="Tokens of a sequence; default: 1024, or all of a model that has less."),
 ]
-KVDtype = Annotated[str, typer.Option(help="K and V in the cache: bf16, f16, f32, or k=…,v=….")]
-
-# Bits of a value. Planning knows more dtypes than the engine runs.
-KV_BITS = MappingProxyType({"f32": 32, "f16": 16, "bf16": 16})
+# Planning also knows what other engines keep.
+PLANNED_KV = MappingProxyType({**KV_FORMATS, "f16": KV_FORMATS["bf16"]})
+KVDtype = Annotated[
+    str, typer.Option(help=f"K and V in the cache: {', '.join(sorted(PLANNED_KV))}, or k=…,v=….")
+]
 
 _ESCAPES = MappingProxyType({"n": "\n", "t": "\t", "r": "\r", "\\": "\\"})
 _ESCAPES_HELP = r"; \n, \t, \r and \\ in it are a newline, a tab, a carriage return, a backslash"
@@ -172,11 +174,10 @@ def _unescaped(name: str, text: str) -> str:
     return re.sub(r"\\(.?)", character, text, flags=re.DOTALL)
 
 
-def parse_kv_bits(text: str) -> tuple[int, int]:
-    """Bits of a value of K and of V: "f16" for both, or "k=f32,v=bf16"."""
+def parse_kv_formats(text: str) -> tuple[KVFormat, KVFormat]:
+    """Those of K and of V: "f16" for both, or "k=f32,v=bf16"."""
     k, v = split_kv_dtype(text)
-    if k not in KV_BITS or v not in KV_BITS:
-        raise UsageError(
-            f"--kv-dtype {text!r}: expected one of {', '.join(KV_BITS)}, or k=…,v=… of them"
-        )
-    return KV_BITS[k], KV_BITS[v]
+    if k not in PLANNED_KV or v not in PLANNED_KV:
+        known = ", ".join(sorted(PLANNED_KV, reverse=True))
+        raise UsageError(f"--kv-dtype {text!r}: expected one of {known}, or k=…,v=… of them")
+    return PLANNED_KV[k], PLANNED_KV[v]

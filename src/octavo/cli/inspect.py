@@ -10,10 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from octavo.cli.figures import columns, count, pairs, size
-from octavo.cli.flags import AsJson, KVDtype, Model, parse_kv_bits
+from octavo.cli.flags import AsJson, KVDtype, Model, parse_kv_formats
 from octavo.cli.loading import open_header
 from octavo.cli.screen import Screen
 from octavo.errors import UnsupportedModelError, counted
+from octavo.kernels import KVFormat
 from octavo.program.cost import kv_bytes_per_token
 from octavo.weights.model_header import ModelHeader
 
@@ -38,20 +39,22 @@ def inspect(
     Sizes, tensor types, tokenizer, template, KV a token; from the file's header alone.
     """
     screen = Screen(json)
-    bits = parse_kv_bits(kv_dtype)
-    found = describe(model, open_header(model), bits)
+    formats = parse_kv_formats(kv_dtype)
+    found = describe(model, open_header(model), formats)
     screen.say(as_text(found))
     if template:
         screen.say(f"\n{found['chat_template'] or 'no chat template'}")
     screen.result(found)
 
 
-def describe(model: str, header: ModelHeader, kv_bits: tuple[int, int]) -> dict[str, Any]:
+def describe(
+    model: str, header: ModelHeader, kv_formats: tuple[KVFormat, KVFormat]
+) -> dict[str, Any]:
     cfg, reasons = header.config, list[str]()
     per_token, template = None, None
     tokenizer = {"kind": header.metadata.get("tokenizer.ggml.model"), "pre": None, "add_bos": None}
     with _noting(reasons, header):
-        per_token = kv_bytes_per_token(header.program(), *kv_bits)
+        per_token = kv_bytes_per_token(header.program(), *kv_formats)
     with _noting(reasons, header):
         spec = header.tokenizer_spec()
         tokenizer = {"kind": spec.kind, "pre": spec.pre, "add_bos": spec.add_bos}

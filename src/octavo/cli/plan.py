@@ -8,7 +8,7 @@ import typer
 
 from octavo.cli import shape as flags
 from octavo.cli.figures import pairs, size
-from octavo.cli.flags import AsJson, Context, KVDtype, parse_kv_bits
+from octavo.cli.flags import AsJson, Context, KVDtype, parse_kv_formats
 from octavo.cli.loading import USUAL_CONTEXT, open_program
 from octavo.cli.screen import Screen
 from octavo.config import EngineConfig, parse_bytes
@@ -59,7 +59,7 @@ def plan(
     shape = flags.Shape(
         layers, hidden, heads, kv_heads, head_dim, ffn, vocab, tied_head, weights_bits
     )
-    bits = parse_kv_bits(kv_dtype)
+    formats = parse_kv_formats(kv_dtype)
     memory_bytes = None if memory is None else parse_bytes("memory", memory)
     if model is None:
         program, model_context, tokens = shape.program(), None, context or USUAL_CONTEXT
@@ -72,8 +72,8 @@ def plan(
         weights = sum(header.weight_bytes(program.weights()).values())
     found = Plan(
         model, model_context, tokens, users, weights,
-        kv_bytes_per_token=kv_bytes_per_token(program, *bits),
-        pages=kv_pages(program, EngineConfig().block_size, *bits),
+        kv_bytes_per_token=kv_bytes_per_token(program, *formats),
+        pages=kv_pages(program, EngineConfig().block_size, *formats),
         memory_bytes=memory_bytes,
     )  # fmt: skip
     screen.say("\n".join([pairs(_rows(found)), *_verdict(found)]))

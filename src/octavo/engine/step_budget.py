@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median_low
 
-from octavo.program.cost import Work, cost, uniform_weights
+from octavo.program.cost import RowFormat, Work, cost, uniform_weights
 from octavo.program.ops import Attend, Head, Program
 
 TILE = 32  # rows that the matmul kernels take together: chunks with more to come are multiples
@@ -55,9 +55,13 @@ class _Group:
 class _Costs:
     """A program's costs as factors of rows, pairs and tokens, read off the cost interpreter."""
 
-    def __init__(self, program: Program, kv_bytes: float, weight_bytes: float) -> None:
+    def __init__(
+        self, program: Program, k_format: RowFormat, v_format: RowFormat, weight_bytes: float
+    ) -> None:
         weights = uniform_weights(program, 8)
-        one = cost(program, Work(rows=1), weight_bytes=weights, k_bits=8, v_bits=8)
+        one = cost(
+            program, Work(rows=1), weight_bytes=weights, k_format=k_format, v_format=v_format
+        )
         self.row = self.head = 0.0
         pairs = [0.0] * len(program.groups)
         read = [0.0] * len(program.groups)
@@ -73,8 +77,8 @@ class _Costs:
         # By the assumed price: a measured one would change what a chunk costs between two chunks.
         self.weights = weight_bytes * UNITS_PER_BYTE
         self.groups = [
-            _Group(spec.window, pair, kv_bytes * share / sum(read))
-            for spec, pair, share in zip(program.groups, pairs, read, strict=True)
+            _Group(spec.window, pair, kv_bytes)
+            for spec, pair, kv_bytes in zip(program.groups, pairs, read, strict=True)
         ]
 
     def attention(self, begin: int, end: int, units_per_byte: float) -> float:
@@ -167,14 +171,14 @@ class OpenStep:
 
 class StepBudget:
     def __init__(
-        self, program: Program, *, kv_bytes: float, weight_bytes: float,
+        self, program: Program, *, k_format: RowFormat, v_format: RowFormat, weight_bytes: float,
         target_seconds: float | None, max_rows: int, min_chunk: int = 32,
     ) -> None:  # fmt: skip
-        """`kv_bytes` are a token's over all layers, `weight_bytes` those one forward reads. Without
-        a target only `max_rows` bounds a step."""
+        """`weight_bytes` are those one forward reads. Without a target only `max_rows` bounds a
+        step."""
         assert 0 < min_chunk <= max_rows
         assert target_seconds is None or target_seconds > 0
-        self._costs = _Costs(program, kv_bytes, weight_bytes)
+        self._costs = _Costs(program, k_format, v_format, weight_bytes)
         self._target = target_seconds
         self.max_rows = max_rows
         self._min_chunk = min_chunk

@@ -1,6 +1,6 @@
 """Explanation: what a token costs with and without the KV cache, part by part.
 
-Comes in: a model's program, the bytes of its weights, the bits of K and V, a context. Goes out:
+Comes in: a model's program, the bytes of its weights, the formats of K and V, a context. Goes out:
 counts of the cost interpreter (`program.cost`), summed by the parts that people ask about.
 """
 
@@ -13,6 +13,7 @@ from octavo.program.cost import (
     FLOAT,
     OpClass,
     OpCost,
+    RowFormat,
     Work,
     by_class,
     cost,
@@ -103,14 +104,13 @@ def explain_token(
     weight_bytes: Mapping[str, float],
     *,
     context: int,
-    kv_bits: tuple[float, float],
+    kv_formats: tuple[RowFormat, RowFormat],
 ) -> Explanation:
     """Count what one new token costs that sees `context` tokens, itself included."""
 
     def parts(work: Work, tokens: int) -> Parts:
-        k_bits, v_bits = kv_bits
-        found = cost(program, work, weight_bytes=weight_bytes, k_bits=k_bits, v_bits=v_bits)
-        costs = by_class(found)
+        k, v = kv_formats
+        costs = by_class(cost(program, work, weight_bytes=weight_bytes, k_format=k, v_format=v))
         each = {
             part: _per_token([costs[name] for name in names], tokens)
             for part, names in PARTS.items()
@@ -118,7 +118,7 @@ def explain_token(
         return {**each, TOTAL: _per_token(list(costs.values()), tokens)}
 
     return Explanation(
-        model, context, program.hidden_size, kv_bytes_per_token(program, *kv_bits),
+        model, context, program.hidden_size, kv_bytes_per_token(program, *kv_formats),
         without=parts(decode(context, cache=False), 1),
         cached=parts(decode(context, cache=True), 1),
         prefill=parts(prefill(context), context),

@@ -12,7 +12,7 @@ from math import ceil
 
 from octavo.config import EngineConfig, check_context
 from octavo.errors import OutOfMemoryError, counted
-from octavo.program.cost import kv_bytes_by_group
+from octavo.program.cost import RowFormat, kv_bytes_by_group
 from octavo.program.ops import Program
 
 _PAGE = 4096  # bytes of the system's memory; a block of K and V is whole pages of it
@@ -46,9 +46,11 @@ class KVPages:
         return self.blocks_in(nbytes) * self.block_size
 
 
-def kv_pages(program: Program, block_size: int, k_bits: float, v_bits: float) -> KVPages:
-    """The pages of a program whose K and V have these bits a value."""
-    tokens = kv_bytes_by_group(program, k_bits, v_bits)
+def kv_pages(
+    program: Program, block_size: int, k_format: RowFormat, v_format: RowFormat
+) -> KVPages:
+    """The pages of a program whose K and V have these formats."""
+    tokens = kv_bytes_by_group(program, k_format, v_format)
     return KVPages(block_size, tuple(ceil(block_size * each / _PAGE) * _PAGE for each in tokens))
 
 

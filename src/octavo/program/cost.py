@@ -1,7 +1,7 @@
 """The cost interpreter: FLOPs and bytes of every op of a Program, without running it.
 
-Comes in: a Program of readable ops, the bytes of its weights, the width of K and V, and `Work`: how
-many rows one sequence brings and how many tokens came before. Goes out: one OpCost for each op.
+Comes in: a Program of readable ops, the bytes of its weights, the formats of K and V, and `Work`:
+how many rows one sequence brings and how many tokens came before. Goes out: one OpCost for each op.
 An op's class follows from where its values go, never from a weight's name. Knows nothing of
 kernels, caches above the pages, or time.
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from octavo.program.ops import (
     Attend,
@@ -35,6 +35,13 @@ CLASSES: tuple[OpClass, ...] = ("embed", "norm", "qkv", "attention", "output", "
 
 SOFTMAX_FLOPS = 3  # a score: minus the maximum, exp, sum
 FLOAT = 4  # bytes of an activation
+
+
+class RowFormat(Protocol):
+    """How K or V is kept: `octavo.kernels.KVFormat`."""
+
+    def row_bytes(self, dim: int) -> float:
+        """Bytes of one token's row of one kv head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +115,15 @@ def uniform_weights(program: Program, bits: float) -> dict[str, float]:
     return {name: _elements(spec.shape) * bits / 8 for name, spec in program.weights().items()}
 
 
-def kv_bytes_per_token(program: Program, k_bits: float, v_bits: float) -> float:
+def kv_bytes_per_token(program: Program, k_format: RowFormat, v_format: RowFormat) -> float:
     """Bytes that one token keeps in the pages of all layers."""
-    return sum(kv_bytes_by_group(program, k_bits, v_bits))
+    return sum(kv_bytes_by_group(program, k_format, v_format))
 
 
-def kv_bytes_by_group(program: Program, k_bits: float, v_bits: float) -> list[float]:
+def kv_bytes_by_group(program: Program, k_format: RowFormat, v_format: RowFormat) -> list[float]:
     """Those of each layer group."""
     groups = zip(program.groups, program.layers_of_group, strict=True)
-    return [layers * _kv_bytes(spec, k_bits, v_bits) for spec, layers in groups]
+    return [layers * _kv_bytes(spec, k_format, v_format) for spec, layers in groups]
 
 
 def cost(
@@ -124,12 +131,12 @@ def cost(
     work: Work,
     *,
     weight_bytes: Mapping[str, float],
-    k_bits: float,
-    v_bits: float,
+    k_format: RowFormat,
+    v_format: RowFormat,
 ) -> list[OpCost]:
     """One OpCost for each op, in the program's order."""
     classes = classify(program)
-    counter = _Counter(program, work, weight_bytes, k_bits, v_bits)
+    counter = _Counter(program, work, weight_bytes, k_format, v_format)
     return [counter.count(op, name) for op, name in zip(program.ops, classes, strict=True)]
 
 
@@ -189,8 +196,8 @@ class _Counter:
     program: Program
     work: Work
     weight_bytes: Mapping[str, float]
-    k_bits: float
-    v_bits: float
+    k_format: RowFormat
+    v_format: RowFormat
 
     def count(self, op: Op, name: OpClass) -> OpCost:
         rows = self.work.rows
@@ -201,7 +208,7 @@ class _Counter:
             case Linear():
                 return self._linear(op, name)
             case StoreKV():
-                written = rows * _kv_bytes(self.program.groups[op.group], self.k_bits, self.v_bits)
+                written = rows * self._kv_bytes(op.group)
                 moved = _floats(rows, op.k.width + op.v.width)
                 return OpCost(name, kv_write_bytes=written, activation_bytes=moved)
             case Attend():
@@ -222,6 +229,9 @@ class _Counter:
             activation_bytes=_floats(self.work.rows, (len(values) + 1) * values[0].width),
         )
 
+    def _kv_bytes(self, group: int) -> float:
+        return _kv_bytes(self.program.groups[group], self.k_format, self.v_format)
+
     def _linear(self, op: Linear, name: OpClass) -> OpCost:
         rows, (out, into) = self.work.rows, op.weight.shape
         extra = (op.bias is not None) + (op.add is not None)
@@ -237,7 +247,7 @@ class _Counter:
         return OpCost(
             name,
             scores * (2 * spec.k_dim + 2 * spec.v_dim + SOFTMAX_FLOPS),
-            kv_read_bytes=seen * _kv_bytes(spec, self.k_bits, self.v_bits),
+            kv_read_bytes=seen * self._kv_bytes(op.group),
             activation_bytes=_floats(self.work.rows, op.q.width + op.out.width),
         )
 
@@ -248,10 +258,9 @@ class _Counter:
         return OpCost(name, outputs * 2.0 * vocab * width, weight, activation_bytes=moved)
 
 
-def _kv_bytes(spec: KVSpec, k_bits: float, v_bits: float) -> float:
+def _kv_bytes(spec: KVSpec, k_format: RowFormat, v_format: RowFormat) -> float:
     """Of one token in one layer."""
-    v_dim = 0 if spec.v_aliases_k else spec.v_dim
-    return spec.kv_heads * (spec.k_dim * k_bits + v_dim * v_bits) / 8
+    return spec.kv_heads * (k_format.row_bytes(spec.k_dim) + v_format.row_bytes(spec.v_dim))
 
 
 def _floats(rows: int, width: int) -> float:

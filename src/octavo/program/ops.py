@@ -46,7 +46,6 @@ class KVSpec:
     k_dim: int
     v_dim: int
     window: int = 0  # tokens a row sees, itself included; 0 = all
-    v_aliases_k: bool = False
 
 
 # ---- readable ops

@@ -8,7 +8,7 @@ pages' layout or threads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -29,6 +29,7 @@ from octavo.program.rope import cos_sin
 from octavo.program.row_ops import ROW_OPS, RowArgs
 
 Activations = Literal["float32", "bf16", "int8"]
+Rounding = Callable[[FloatArray], FloatArray]  # of (rows, heads, dim)
 
 
 class ReferenceInterpreter:
@@ -43,13 +44,16 @@ class ReferenceInterpreter:
         num_blocks: int,
         block_size: int = 32,
         activations: Activations = "float32",
-        kv_dtype: Literal["f32", "bf16"] = "f32",
+        round_k: Rounding | None = None,
+        round_v: Rounding | None = None,
     ) -> None:
+        """`round_k` and `round_v` are what the pages' formats make of K (and of the q that meets
+        it) and of V; None leaves them as they are."""
         self.program = program
         self.block_size = block_size
         self._weights = weights
         self._round = {"float32": _identity, "bf16": round_bf16, "int8": round_int8}[activations]
-        self._round_kv = {"f32": _identity, "bf16": round_bf16}[kv_dtype]
+        self._round_k, self._round_v = round_k or _identity, round_v or _identity
         slots = num_blocks * block_size
         self.kv = [
             (
@@ -108,15 +112,15 @@ class ReferenceInterpreter:
             stored = np.arange(begin, end)
             stored = stored[batch.positions[begin:end] >= batch.write_starts[s]]
             slots = self._slots(op.group, s, batch.positions[stored], batch)
-            keys[op.layer, slots] = self._round_kv(k[stored]).reshape(-1, *keys.shape[2:])
-            values[op.layer, slots] = self._round_kv(v[stored]).reshape(-1, *values.shape[2:])
+            keys[op.layer, slots] = self._round_k(k[stored].reshape(-1, *keys.shape[2:]))
+            values[op.layer, slots] = self._round_v(v[stored].reshape(-1, *values.shape[2:]))
 
     def _attend(self, op: Attend, q: FloatArray, batch: Batch) -> FloatArray:
         spec = self.program.groups[op.group]
         keys, values = self.kv[op.group]
         share = op.heads // spec.kv_heads
         out = np.zeros((len(q), op.heads, spec.v_dim), np.float32)
-        queries = self._round_kv(q).reshape(len(q), op.heads, spec.k_dim)
+        queries = self._round_k(q.reshape(len(q), op.heads, spec.k_dim))
         for s, (begin, end) in enumerate(zip(batch.row_starts, batch.row_starts[1:], strict=False)):
             for row in range(begin, end):
                 last = int(batch.positions[row])
