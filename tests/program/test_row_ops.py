@@ -9,7 +9,7 @@ import pytest
 
 from octavo.batch import Want
 from octavo.engine.runner import make_batch
-from octavo.kernels import native
+from octavo.kernels import KV_FORMATS, native
 from octavo.program.builder import ProgramBuilder
 from octavo.program.cost import Work, classify, cost, uniform_weights
 from octavo.program.fuse import fuse
@@ -106,8 +106,8 @@ def test_projections_turned_by_two_tables_do_not_fuse() -> None:
 
 def test_costs_of_tables_norms_of_heads_and_scales() -> None:
     program = gemma_like()
-    costs = cost(program, Work(rows=3), weight_bytes=uniform_weights(program, 32), k_bits=16,
-                 v_bits=16)  # fmt: skip
+    weights, bf16 = uniform_weights(program, 32), KV_FORMATS["bf16"]
+    costs = cost(program, Work(rows=3), weight_bytes=weights, k_format=bf16, v_format=bf16)
     by_name = list(zip([type(op).__name__ for op in program.ops], costs, strict=True))
     scale = next(c for name, c in by_name if name == "Scale")
     assert (scale.op_class, scale.flops, scale.activation_bytes) == ("embed", 3 * 64, 3 * 128 * 4)
