@@ -1,8 +1,9 @@
 # ISA levels: csrc/kernels/*.cpp is compiled once per level, with -DOCTAVO_ISA=<level> and that level's flags.
 # A level is a list of CPU features; each compiler family spells the list in its own way.
 # Each level also defines OCTAVO_HAVE_<level>=1 for the baseline sources, so that dispatch.cpp knows which exist.
+# -DOCTAVO_ISA_LEVELS=base builds fewer of them, for a quick look at a change.
 if(OCTAVO_ARCH STREQUAL "x86_64")
-  set(OCTAVO_ISA_LEVELS base avx2 avxvnni avx512 avx512bf16)
+  set(octavo_levels base avx2 avxvnni avx512 avx512bf16)
   set(octavo_features_base "")
   set(octavo_features_avx2 avx2 fma f16c bmi2)
   set(octavo_features_avxvnni ${octavo_features_avx2} avxvnni)
@@ -10,8 +11,11 @@ if(OCTAVO_ARCH STREQUAL "x86_64")
   set(octavo_features_avx512bf16 ${octavo_features_avx512} avx512bf16)
 else()
   # aarch64 has only its baseline NEON so far; neon_dotprod and neon_i8mm become levels when they have kernels.
-  set(OCTAVO_ISA_LEVELS base)
+  set(octavo_levels base)
   set(octavo_features_base "")
+endif()
+if(NOT OCTAVO_ISA_LEVELS)
+  set(OCTAVO_ISA_LEVELS ${octavo_levels})
 endif()
 
 # gcc 12 has no -mtune=znver4; znver3 schedules Zen 4 well enough and changes no result.
