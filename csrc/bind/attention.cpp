@@ -8,21 +8,13 @@
 #include <string>
 #include <vector>
 
-#include "kernels/attention.h"
 #include "bind/bindings.h"
+#include "kernels/attention.h"
 
 namespace octavo {
 namespace {
 
 constexpr int64_t kMaxBlockBytes = int64_t{1} << 40;
-
-[[noreturn]] void refuse(const std::string& name, const std::string& expected, int64_t got) {
-  throw nb::value_error((name + ": expected " + expected + ", got " + std::to_string(got)).c_str());
-}
-
-void check(bool good, const char* name, const std::string& expected, int64_t got) {
-  if (!good) refuse(name, expected, got);
-}
 
 int32_t format_of(const char* name, const std::string& text) {
   std::string names;
@@ -31,21 +23,21 @@ int32_t format_of(const char* name, const std::string& text) {
     if (text == known) return format;
     names += std::string(names.empty() ? "" : format + 1 < kKVFormats ? ", " : " or ") + known;
   }
-  throw nb::value_error((std::string(name) + ": expected " + names + ", got " + text).c_str());
+  refuse(name, names, text);
 }
 
 KVLayout make_layout(int32_t layers, int32_t kv_heads, int32_t k_dim, int32_t v_dim, const std::string& k_format,
                      const std::string& v_format, int32_t block_size) {
   const auto good_dim = [](int32_t d) { return d >= 16 && d <= kAttentionMaxDim && d % 16 == 0; };
-  check(layers >= 1, "layers", "at least 1", layers);
-  check(kv_heads >= 1, "kv_heads", "at least 1", kv_heads);
-  check(good_dim(k_dim), "k_dim", "a multiple of 16 from 16 to 256", k_dim);
-  check(good_dim(v_dim), "v_dim", "a multiple of 16 from 16 to 256", v_dim);
-  check(block_size == 16 || block_size == 32 || block_size == 64, "block_size", "16, 32 or 64", block_size);
+  expect(layers >= 1, "layers", "at least 1", layers);
+  expect(kv_heads >= 1, "kv_heads", "at least 1", kv_heads);
+  expect(good_dim(k_dim), "k_dim", "a multiple of 16 from 16 to 256", k_dim);
+  expect(good_dim(v_dim), "v_dim", "a multiple of 16 from 16 to 256", v_dim);
+  expect(block_size == 16 || block_size == 32 || block_size == 64, "block_size", "16, 32 or 64", block_size);
   const int32_t k = format_of("k_format", k_format), v = format_of("v_format", v_format);
   // Larger sizes would leave int64 when strides are multiplied.
   const int64_t head_bytes = block_size * (kv_row_bytes(k, k_dim) + kv_row_bytes(v, v_dim));
-  check(kv_heads <= kMaxBlockBytes / head_bytes / layers, "layers and kv_heads", "blocks below 2^40 bytes", kv_heads);
+  expect(kv_heads <= kMaxBlockBytes / head_bytes / layers, "layers and kv_heads", "blocks below 2^40 bytes", kv_heads);
   return kv_layout(layers, kv_heads, k_dim, v_dim, k, v, block_size);
 }
 
@@ -61,18 +53,18 @@ nb::tuple kv_formats() {
 void check_blocks(const KVLayout& layout, const Array<const int32_t, 1>& table, int64_t begin, int64_t end,
                   int64_t pages_bytes) {
   const int64_t blocks = (end + layout.block_size - 1) / layout.block_size, pages = pages_bytes / layout.block_stride;
-  check((int64_t)table.shape(0) >= blocks, "block_table", std::to_string(blocks) + " blocks", table.shape(0));
+  expect((int64_t)table.shape(0) >= blocks, "block_table", std::to_string(blocks) + " blocks", table.shape(0));
   for (int64_t i = begin / layout.block_size; i < blocks; i++) {
     const int32_t block = table.data()[i];
-    check(block >= 0 && block < pages, "block_table", "ids below " + std::to_string(pages), block);
+    expect(block >= 0 && block < pages, "block_table", "ids below " + std::to_string(pages), block);
   }
 }
 
 void check_pages(const KVLayout& layout, const void* pages, int64_t bytes, int32_t layer) {
-  check((uintptr_t)pages % 64 == 0, "pages", "64-byte alignment", (int64_t)((uintptr_t)pages % 64));
-  check(bytes % layout.block_stride == 0, "pages", "a multiple of " + std::to_string(layout.block_stride) + " bytes",
+  expect((uintptr_t)pages % 64 == 0, "pages", "64-byte alignment", (int64_t)((uintptr_t)pages % 64));
+  expect(bytes % layout.block_stride == 0, "pages", "a multiple of " + std::to_string(layout.block_stride) + " bytes",
         bytes);
-  check(layer >= 0 && layer < layout.layers, "layer", "0.." + std::to_string(layout.layers - 1), layer);
+  expect(layer >= 0 && layer < layout.layers, "layer", "0.." + std::to_string(layout.layers - 1), layer);
 }
 
 const AttentionKernels& attention_of(const std::string& isa) {
@@ -88,15 +80,15 @@ void write_kv(const std::string& isa, Array<uint8_t, 1> pages, const KVLayout& l
   const AttentionKernels& kernels = attention_of(isa);
   const int64_t tokens = positions.shape(0);
   check_pages(layout, pages.data(), pages.size(), layer);
-  check((int64_t)k.shape(0) == tokens, "k", std::to_string(tokens) + " tokens", k.shape(0));
-  check((int64_t)v.shape(0) == tokens, "v", std::to_string(tokens) + " tokens", v.shape(0));
-  check((int32_t)k.shape(1) == layout.kv_heads, "k", std::to_string(layout.kv_heads) + " heads", k.shape(1));
-  check((int32_t)v.shape(1) == layout.kv_heads, "v", std::to_string(layout.kv_heads) + " heads", v.shape(1));
-  check((int32_t)k.shape(2) == layout.k_dim, "k", std::to_string(layout.k_dim) + " dims", k.shape(2));
-  check((int32_t)v.shape(2) == layout.v_dim, "v", std::to_string(layout.v_dim) + " dims", v.shape(2));
+  expect((int64_t)k.shape(0) == tokens, "k", std::to_string(tokens) + " tokens", k.shape(0));
+  expect((int64_t)v.shape(0) == tokens, "v", std::to_string(tokens) + " tokens", v.shape(0));
+  expect((int32_t)k.shape(1) == layout.kv_heads, "k", std::to_string(layout.kv_heads) + " heads", k.shape(1));
+  expect((int32_t)v.shape(1) == layout.kv_heads, "v", std::to_string(layout.kv_heads) + " heads", v.shape(1));
+  expect((int32_t)k.shape(2) == layout.k_dim, "k", std::to_string(layout.k_dim) + " dims", k.shape(2));
+  expect((int32_t)v.shape(2) == layout.v_dim, "v", std::to_string(layout.v_dim) + " dims", v.shape(2));
   for (int64_t i = 0; i < tokens; i++) {
     const int64_t position = positions.data()[i];
-    check(position >= 0, "positions", "at least 0", position);
+    expect(position >= 0, "positions", "at least 0", position);
     check_blocks(layout, block_table, position, position + 1, pages.size());
   }
   const ReleasedGil released;
@@ -128,16 +120,16 @@ void attention(const std::string& isa, Array<float, 3> out, Array<const float, 3
   const AttentionKernels& kernels = attention_of(isa);
   const int64_t rows = q.shape(0), heads = q.shape(1), group = heads / layout.kv_heads;
   check_pages(layout, pages.data(), pages.size(), layer);
-  check(rows >= 1, "q", "at least 1 row", rows);
-  check(heads == group * layout.kv_heads && group >= 1 && group <= kAttentionMaxGroup, "q",
+  expect(rows >= 1, "q", "at least 1 row", rows);
+  expect(heads == group * layout.kv_heads && group >= 1 && group <= kAttentionMaxGroup, "q",
         "1 to 16 times " + std::to_string(layout.kv_heads) + " heads", heads);
-  check((int32_t)q.shape(2) == layout.k_dim, "q", std::to_string(layout.k_dim) + " dims", q.shape(2));
-  check((int64_t)out.shape(0) == rows, "out", std::to_string(rows) + " rows", out.shape(0));
-  check((int64_t)out.shape(1) == heads, "out", std::to_string(heads) + " heads", out.shape(1));
-  check((int32_t)out.shape(2) == layout.v_dim, "out", std::to_string(layout.v_dim) + " dims", out.shape(2));
-  check(first_position >= 0, "first_position", "at least 0", first_position);
-  check(first_position + rows <= kAttentionMaxContext, "first_position and q", "positions below 2^30", first_position + rows);
-  check(window >= 0, "window", "0 (all) or more", window);
+  expect((int32_t)q.shape(2) == layout.k_dim, "q", std::to_string(layout.k_dim) + " dims", q.shape(2));
+  expect((int64_t)out.shape(0) == rows, "out", std::to_string(rows) + " rows", out.shape(0));
+  expect((int64_t)out.shape(1) == heads, "out", std::to_string(heads) + " heads", out.shape(1));
+  expect((int32_t)out.shape(2) == layout.v_dim, "out", std::to_string(layout.v_dim) + " dims", out.shape(2));
+  expect(first_position >= 0, "first_position", "at least 0", first_position);
+  expect(first_position + rows <= kAttentionMaxContext, "first_position and q", "positions below 2^30", first_position + rows);
+  expect(window >= 0, "window", "0 (all) or more", window);
   if (!(scale > 0.0f && scale < 1e6f)) throw nb::value_error("scale: expected a positive finite number");
   const AttentionArgs args = {&layout, pages.data(), block_table.data(), q.data(), heads * layout.k_dim,
                               heads * layout.v_dim, layer, (int32_t)group, first_position, (int32_t)rows, window, scale};

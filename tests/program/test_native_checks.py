@@ -242,7 +242,7 @@ def test_results_that_do_not_fit_are_refused_by_name(
 def test_what_has_no_such_attribute_is_refused() -> None:
     program, batch = make_parts().build(), batch_of([1, 2])
     with pytest.raises(AttributeError, match="tokens"):
-        program.run(output_of(batch), output_of(batch))  # type: ignore[arg-type]
+        program.run(output_of(batch), output_of(batch))
 
 
 def test_a_step_holds_its_arrays_whatever_becomes_of_the_attributes() -> None:
@@ -255,7 +255,7 @@ def test_a_step_holds_its_arrays_whatever_becomes_of_the_attributes() -> None:
 
     program, batch = make_parts().build(), batch_of([1, 2, 3])
     output = output_of(batch)
-    program.run(Fresh(), output)  # type: ignore[arg-type]
+    program.run(Fresh(), output)
     assert np.array_equal(output.logits, run(program, [1, 2, 3]))
 
 

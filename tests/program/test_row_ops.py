@@ -99,7 +99,7 @@ def test_projections_turned_by_two_tables_do_not_fuse() -> None:
     ops[first] = replace(ops[first], rope_table="local")
     mixed = replace(program, ops=tuple(ops))
     kinds = dict.fromkeys(program.weights(), "a32")
-    names = [type(op).__name__ for op in fuse(mixed, kinds).ops]  # type: ignore[arg-type]
+    names = [type(op).__name__ for op in fuse(mixed, kinds).ops]
     assert names.count("QKV") == 1
     assert names.count("Rope") == 2
 

@@ -104,7 +104,7 @@ import numpy as np
 
 from octavo.batch import Want
 from octavo.engine.runner import make_batch
-from octavo.kernels import available_isas, native
+from octavo.kernels import KV_FORMATS, available_isas, native
 from octavo.program.builder import ProgramBuilder
 from octavo.program.cost import Work, cost, uniform_weights
 from octavo.program.ops import KVSpec, WeightSpec
@@ -120,8 +120,8 @@ q, k, v = (p.linear(h, WeightSpec(name, (32, 64))) for name in "qkv")
 a = p.attention(p.rope(q, heads=1, style="half"), p.rope(k, heads=1, style="half"), v,
                 heads=1, group=group, scale=0.2)
 program = p.logits(p.linear(a, WeightSpec("o", (64, 32)), add=h), WeightSpec("head", (300, 64)))
-bytes_of = uniform_weights(program, 32)
-costs = cost(program, Work(rows=1), weight_bytes=bytes_of, k_bits=32, v_bits=32)
+bytes_of, f32 = uniform_weights(program, 32), KV_FORMATS["f32"]
+costs = cost(program, Work(rows=1), weight_bytes=bytes_of, k_format=f32, v_format=f32)
 assert (costs[1].op_class, costs[1].flops) == ("embed", 128)
 
 pool = native.ThreadPool(1)
