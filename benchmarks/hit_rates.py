@@ -66,7 +66,7 @@ class Series:
         request = self._engine.offer(prompt, len(answer) + 1)
         self._engine.run()
         assert request.cache is not None
-        assert self._engine.pool.num_evicted == 0
+        assert self._engine.engine.counts()["kv_blocks_evicted"] == 0
         shared = self._before.longest_prefix(prompt)
         self._before.add([*prompt, *answer])
         ideal = reusable(len(prompt), shared)

@@ -1,27 +1,27 @@
-"""The real engine, scheduler, cache manager and block pool over a forward that computes nothing.
+"""The real engine, scheduler and KV cache over a forward that computes nothing.
 
 For benchmarks of bookkeeping: requests run step by step as they would over a model, and what they
-occupy is read from the engine's StepRecords and the scheduler's tables. Knows no figures.
+occupy is read from the engine's StepRecords and its block tables. Knows no figures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol
 
 import numpy as np
 
 from octavo.batch import Batch, StepOutput, Want
-from octavo.engine.engine import Engine, EngineLimits
-from octavo.engine.runner import Runner
-from octavo.engine.scheduler import Scheduler
+from octavo.config import EngineConfig
+from octavo.engine.engine import Engine
+from octavo.engine.live import LiveRequests
+from octavo.engine.step import StepPlan
 from octavo.engine.step_budget import StepBudget
 from octavo.kernels import KV_FORMATS, default_isa
-from octavo.kv_cache.block_pool import BlockPool
-from octavo.kv_cache.manager import KVCacheManager
-from octavo.kv_cache.names import Namespace
-from octavo.kv_cache.prefix_index import PrefixIndex
+from octavo.kv_cache.block_names import Namespace
+from octavo.kv_cache.cache import KVCache, Transfer
+from octavo.kv_cache.groups import LayerGroup
 from octavo.model import llama
 from octavo.model.config import ModelConfig
 from octavo.records import StepRecord
@@ -105,23 +105,26 @@ def distinct_prompt(number: int, length: int) -> list[int]:
 
 
 class _NoRunner:
-    """Stands where the Runner stands; looks at the scheduler's tables while a forward would run:
-    the blocks of the step are reserved, nothing has ended yet."""
+    """Stands where the Runner stands; looks at the engine's tables while a forward would run: the
+    blocks of the step are reserved, nothing has ended yet."""
 
-    def __init__(self, head: Head) -> None:
+    op_names: Sequence[str] = ()
+
+    def __init__(self, head: Head, num_blocks: int, max_rows: int) -> None:
         self.isa, self.vocab_size = default_isa(), head.vocab_size
-        self.op_names, self.layouts, self.block_bytes = (), (None,), 0
-        self.scheduler: Scheduler | None = None
+        self.max_rows = max_rows
+        self.groups, self.kv_budget = [LayerGroup(block_bytes=1)], num_blocks
+        self.requests: LiveRequests | None = None
         self.seen = (0, 0)
         self._head = head
 
-    def forward(self, batch: Batch) -> StepOutput:
-        assert self.scheduler is not None
-        table_blocks = sum(len(table.blocks) for table in self.scheduler.tables)
-        self.seen = self.scheduler.num_running, table_blocks
-        return self._head.answer(batch)
+    def forward(self, plan: StepPlan) -> StepOutput:
+        assert self.requests is not None
+        table_blocks = sum(len(table.blocks[0]) for table in self.requests.tables())
+        self.seen = len(self.requests.running), table_blocks
+        return StepOutput.empty() if plan.batch is None else self._head.answer(plan.batch)
 
-    def copy_blocks(self, pairs: Sequence[tuple[int, int]]) -> None:
+    def transfer(self, transfers: Iterable[Transfer]) -> None:
         """There are no pages."""
 
 
@@ -140,18 +143,20 @@ class Modelless:
         context: int,
     ) -> None:  # fmt: skip
         """`context`: tokens of the longest request that may be offered."""
+        self._runner = _NoRunner(head, num_blocks, max_rows)
         budget = StepBudget(
             llama.build(_SHAPES), k_format=_BF16, v_format=_BF16, weight_bytes=1,
             target_seconds=None, max_rows=max_rows, min_chunk=1,
         )  # fmt: skip
-        index = PrefixIndex(block_size, num_remembered=0)
-        self.pool = BlockPool(num_blocks, forget=index.forget)
-        kv = KVCacheManager(self.pool, index, block_size=block_size)
-        runner = _NoRunner(head)
-        runner.scheduler = Scheduler(kv, budget, max_num_seqs=max_num_seqs)
-        self._runner = runner
-        limits = EngineLimits(context, frozenset())
-        self.engine = Engine(cast(Runner, runner), runner.scheduler, kv, budget, limits, _NAMESPACE)
+        # Blocks of any size, and not only those that kernels run.
+        kv = KVCache(
+            self._runner.groups, block_size=block_size, budget=num_blocks, num_remembered=0
+        )
+        config = EngineConfig(max_num_seqs=max_num_seqs)
+        self.engine = Engine(
+            self._runner, kv, budget, config, _NAMESPACE, context=context, eos_ids=frozenset()
+        )
+        self._runner.requests = self.engine.requests
 
     def offer(self, prompt: Sequence[int], max_tokens: int, **params: object) -> Request:
         """A request that is greedy, unless `params` say how to draw."""

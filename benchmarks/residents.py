@@ -43,7 +43,7 @@ def measure(
         Scripted(),
         num_blocks=budget // block_size,
         block_size=block_size,
-        max_num_seqs=budget,
+        max_num_seqs=min(budget, 4096),  # more than memory ever holds
         max_rows=2 * budget,  # a prompt takes one step: memory alone is what requests wait for
         context=context,
     )

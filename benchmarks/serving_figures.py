@@ -177,9 +177,9 @@ def scheduler_share(model: str, rounds: int) -> list[Figure]:
     """Batch 32: what planning and booking take of a decode step, and the whole of Python."""
     llm = LLM(model, context=1024)
     vocab = llm.program.vocab_size
-    scheduler, spent = llm._engine._scheduler, [0.0]
-    for name in ("schedule", "commit"):
-        setattr(scheduler, name, _counted(getattr(scheduler, name), spent))
+    engine, spent = llm._engine, [0.0]
+    for owner, name in ((engine.scheduler, "schedule"), (engine.updater, "update")):
+        setattr(owner, name, _counted(getattr(owner, name), spent))
     params = SamplingParams(max_tokens=96, temperature=0, ignore_eos=True)
     shares, python = [], []
     for i in range(rounds):

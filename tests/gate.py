@@ -9,6 +9,7 @@ import pytest
 
 from octavo import LLM
 from octavo.batch import Batch, StepOutput
+from octavo.engine.step import StepPlan
 
 PATIENCE = 60  # seconds; what never comes fails a test
 
@@ -37,10 +38,11 @@ class Gate:
         self._is_open = True
         self._passes.release()
 
-    def _run(self, batch: Batch) -> StepOutput:
-        self.batches.append(batch)
+    def _run(self, plan: StepPlan) -> StepOutput:
+        assert plan.batch is not None
+        self.batches.append(plan.batch)
         self.threads.append(threading.current_thread().name)
         self._arrived.release()
         if not self._is_open:
             assert self._passes.acquire(timeout=PATIENCE), "the gate stayed shut"
-        return self._forward(batch)
+        return self._forward(plan)

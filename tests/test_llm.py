@@ -15,11 +15,12 @@ import pytest
 
 from octavo import LLM, Sampling, SamplingParams
 from octavo.batch import Batch, StepOutput
-from octavo.engine.scheduler import ScheduledBranch, Scheduler
+from octavo.engine.live import Live, LiveRequests
 from octavo.errors import OutOfMemoryError, PromptTooLongError, UsageError
 from octavo.protocol.completions import parse_completion
-from octavo.request import RequestOptions, RequestOutput
+from octavo.request import Branch, RequestOptions, RequestOutput
 from tests.cli.tiny_model import spm_entries, write_tiny_model
+from tests.tiny import set_clock
 from tests.weights.gguf_bytes import F32, U32, entry, u32
 
 GREEDY = SamplingParams(temperature=0, max_tokens=12)
@@ -89,13 +90,13 @@ def test_step_counts_are_read_off_the_batch_not_off_a_formula(
     llm: LLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An engine that wrongly computes the last two tokens again must show it."""
-    commit = Scheduler.commit
+    commit = LiveRequests.commit
 
-    def forgetful(self: Scheduler, item: ScheduledBranch) -> None:
-        commit(self, item)
-        item.branch.num_computed_tokens -= 2
+    def forgetful(self: LiveRequests, live: Live, branch: Branch, accepted: int) -> None:
+        commit(self, live, branch, accepted)
+        branch.num_computed_tokens -= 2
 
-    monkeypatch.setattr(Scheduler, "commit", forgetful)
+    monkeypatch.setattr(LiveRequests, "commit", forgetful)
     before = len(llm.records)
     params = SamplingParams(temperature=0, max_tokens=3)
     llm.generate(PROMPT, params, RequestOptions(cache_salt="forgetful"))
@@ -486,9 +487,10 @@ def test_metrics_and_records_are_of_the_clock(
     """A clock that only scheduling, for 2 s, and a forward, for 1 s, move."""
     llm = LLM(tiny_path, threads=1, block_size=16)
     now = [100.0]
-    monkeypatch.setattr(llm._engine, "_clock", lambda: now[0])
-    slow_down(monkeypatch, llm._engine._scheduler, "schedule", now, 2)
-    slow_down(monkeypatch, llm._runner, "forward", now, 1)
+    set_clock(llm._engine, lambda: now[0])
+    monkeypatch.setattr(llm._runner, "clock", lambda: now[0])
+    slow_down(monkeypatch, llm._engine.requests, "end_late", now, 2)
+    slow_down(monkeypatch, llm._runner, "transfer", now, 1)
     params = SamplingParams(max_tokens=3, ignore_eos=True)
     metrics = llm.generate([list(range(40))], params)[0].metrics
     assert (metrics.ttft_ms, metrics.tpot_ms) == (3000, 3000)

@@ -16,6 +16,7 @@ from octavo.errors import KernelError, UsageError
 from octavo.records import CacheReason, CacheRecord, CacheSource
 from octavo.request import RequestOptions, RequestOutput
 from tests.cli.tiny_model import write_tiny_model
+from tests.tiny import set_clock
 
 PROMPT = list(range(40))
 GREEDY = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True)
@@ -240,14 +241,14 @@ def test_who_stops_listening_ends_what_is_left(llm: LLM) -> None:
 def fail_for(
     monkeypatch: pytest.MonkeyPatch, llm: LLM, prompt: Sequence[int], error: Exception
 ) -> None:
-    draw = llm._engine._sampler.draw
+    draw = llm._engine.drawing.draw
 
-    def failing(sequence, *arguments):  # type: ignore[no-untyped-def]
-        if sequence.request.prompt_token_ids == tuple(prompt):
+    def failing(branch, *arguments):  # type: ignore[no-untyped-def]
+        if branch.request.prompt_token_ids == tuple(prompt):
             raise error
-        return draw(sequence, *arguments)
+        return draw(branch, *arguments)
 
-    monkeypatch.setattr(llm._engine._sampler, "draw", failing)
+    monkeypatch.setattr(llm._engine.drawing, "draw", failing)
 
 
 def test_an_answer_that_fails_harms_no_other(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,11 +295,11 @@ def test_a_deadline_ends_an_answer_with_what_it_has(
     """On a clock that moves by a second with every forward."""
     now, forward = [0.0], llm._runner.forward
 
-    def slow(batch):  # type: ignore[no-untyped-def]
+    def slow(plan):  # type: ignore[no-untyped-def]
         now[0] += 1
-        return forward(batch)
+        return forward(plan)
 
-    monkeypatch.setattr(llm._engine, "_clock", lambda: now[0])
+    set_clock(llm._engine, lambda: now[0])
     monkeypatch.setattr(llm._runner, "forward", slow)
     late, other = llm.generate(
         [[1, 2], [3, 4]], GREEDY, [RequestOptions(deadline_ms=2500), OPTIONS]

@@ -39,11 +39,11 @@ def test_longest_prefix_first_reaches_the_scheduler() -> None:
 
 def test_memory_is_priced_as_it_is_kept_and_computing_it_again_by_the_budget() -> None:
     engine = tiny_engine(MODEL, POOL, kv_dtype="k=f32,v=bf16")
-    groups = engine._budget._costs.groups
+    groups = engine.budget._costs.groups
     assert sum(g.kv_bytes for g in groups) == kv_bytes_per_token(
         MODEL.program, KV_FORMATS["f32"], KV_FORMATS["bf16"]
     )
-    assert engine._kv._cost(3, 10) == engine._budget.units(3, 10)
+    assert engine.kv.cost(3, 10) == engine.budget.units(3, 10)
 
 
 @pytest.mark.parametrize(("weights", "size"), [(None, 4), ("f32", 4), ("bf16", 2)])

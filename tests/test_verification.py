@@ -14,6 +14,7 @@ from octavo.config import EngineConfig
 from octavo.engine.runner import Runner
 from octavo.errors import UsageError
 from octavo.kernels import native
+from octavo.kv_cache.cache import Transfer
 from octavo.verification import Proof, Report, Subject, Tamper
 from octavo.verification import proof as proof_module
 from octavo.verification.scenarios import Claim, Claims, Stage
@@ -141,7 +142,7 @@ def stale_page(runner: Runner, batch: Batch) -> Batch | None:
     for i, first in enumerate(firsts):
         read, other = batch.block_tables[0, i, 0], batch.block_tables[0, i - 1, 0]
         if len(firsts) > 1 and first >= size and read != other:
-            Runner.copy_blocks(runner, [(int(other), int(read))])
+            runner.transfer([Transfer("copy", 0, int(other), int(read))])
             return batch
     return None
 
@@ -203,11 +204,11 @@ class SkippedCopy(Tamper):
 
     done = False
 
-    def copies(self, pairs: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
-        if not pairs or self.done:
-            return pairs
+    def transfers(self, transfers: Sequence[Transfer]) -> Sequence[Transfer]:
+        if not transfers or self.done:
+            return transfers
         self.done = True
-        return pairs[1:]
+        return transfers[1:]
 
 
 def test_a_copy_that_was_not_made_is_found() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from octavo.batch import Want
 from octavo.config import EngineConfig
-from octavo.engine.runner import Runner, make_batch
+from octavo.engine.engine import Engine
+from octavo.engine.runner import Runner
+from octavo.engine.step import make_batch
 from octavo.kernels import native
 from octavo.model import llama
 from octavo.model.config import ModelConfig
@@ -19,6 +22,8 @@ from octavo.weights.dequantize import dequantize
 from octavo.weights.ggml_type import GGMLType
 from octavo.weights.gguf_model import ModelWeights
 from tests.kernels.gguf_blocks import HALFS_AT, OWN_FORMAT, random_blocks
+
+AnyRunner = TypeVar("AnyRunner", bound=Runner)
 
 TINY = ModelConfig(
     architecture="llama",
@@ -83,11 +88,30 @@ def make_runner(
     max_rows: int = 128,
     **options: object,
 ) -> Runner:
+    return make_runner_of(Runner, model, pool, num_blocks=num_blocks, max_rows=max_rows, **options)
+
+
+def make_runner_of(
+    kind: type[AnyRunner],
+    model: TinyModel,
+    pool: native.ThreadPool,
+    *,
+    num_blocks: int = 64,
+    max_rows: int = 128,
+    **options: object,
+) -> AnyRunner:
+    """The context is what the pool holds, unless it is given."""
     config = EngineConfig.parse(options)
-    return Runner(
+    context = config.context or num_blocks * config.block_size
+    return kind(
         model.program, model.weights, config,
-        pool=pool, context=num_blocks * config.block_size, num_blocks=num_blocks, max_rows=max_rows,
+        pool=pool, context=context, num_blocks=num_blocks, max_rows=max_rows,
     )  # fmt: skip
+
+
+def set_clock(engine: Engine, clock: Callable[[], float]) -> None:
+    """Let an engine read its times of requests and steps from another clock."""
+    engine.clock = engine.scheduler.clock = engine.updater.clock = clock
 
 
 def all_logits(
@@ -98,12 +122,12 @@ def all_logits(
     table: Sequence[int] | None = None,
 ) -> NDArray[np.float32]:
     """(len, vocab) logits of one sequence alone, computed in the chunks that `cuts` make."""
-    blocks = list(range(runner.num_blocks)) if table is None else list(table)
+    blocks = list(range(runner.num_blocks[0])) if table is None else list(table)
     out = []
     for begin, end in zip([0, *cuts], [*cuts, len(tokens)], strict=True):
         wants = [Want.LOGITS] * (end - begin)
-        batch = make_batch([(tokens[begin:end], begin)], [blocks], 1, range(end - begin), wants)
-        out.append(runner.forward(batch).logits)
+        batch = make_batch([(tokens[begin:end], begin)], [[blocks]], range(end - begin), wants)
+        out.append(runner.run(batch).logits)
     return np.concatenate(out)
 
 

@@ -60,3 +60,10 @@ class StepOutput:
     hidden: FloatArray  # (outputs that want HIDDEN, hidden), after the final norm
     # (ops,) nanoseconds of each op, or (0,): not timed
     op_ns: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
+    seconds: float = 0.0  # of the forward, copies of blocks included
+
+    @classmethod
+    def empty(cls) -> StepOutput:
+        """The output of no rows."""
+        none, no_rows = np.zeros(0, np.int32), np.zeros((0, 0), np.float32)
+        return cls(none, no_rows.reshape(0), none.reshape(0, 0), no_rows, no_rows, no_rows)

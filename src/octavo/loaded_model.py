@@ -7,28 +7,21 @@ beyond the tokenizer it makes, and runs nothing.
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from octavo.config import EngineConfig
-from octavo.engine.engine import Engine, EngineLimits
+from octavo.engine.assemble import make_engine
+from octavo.engine.engine import Engine
 from octavo.engine.runner import Runner, kv_layout
-from octavo.engine.scheduler import Scheduler
-from octavo.engine.step_budget import StepBudget
 from octavo.environment import find_home, home
 from octavo.errors import HomeError, OutOfMemoryError
 from octavo.kernels import KV_FORMATS, default_isa, numerics_id, thread_pool
-from octavo.kv_cache.block_pool import BlockPool
-from octavo.kv_cache.cost_aware import CostAware
-from octavo.kv_cache.eviction import EvictionOrder, LeastRecentlyUsed
-from octavo.kv_cache.manager import KVCacheManager
-from octavo.kv_cache.names import Namespace
-from octavo.kv_cache.prefix_index import PrefixIndex
+from octavo.kv_cache.block_names import Namespace
 from octavo.model.config import ModelConfig
 from octavo.planning.available_memory import available_memory
-from octavo.planning.memory import KVPages, MemoryPlan, kv_pages, plan_memory
+from octavo.planning.memory import KVPages, kv_pages, plan_memory
 from octavo.program.cost import uniform_weights
 from octavo.program.ops import Program
 from octavo.sampling_params import Sampling
@@ -121,10 +114,10 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
         k_dtype=config.k_dtype,
         v_dtype=config.v_dtype,
     )
-    limits = EngineLimits(plan.context, tokenizer.eos_ids, kv_idle=config.kv_idle)
     engine = make_engine(
-        runner, program, config, plan, limits, namespace, weight_bytes=weights.nbytes()
-    )
+        runner, program, config, namespace,
+        context=plan.context, eos_ids=tokenizer.eos_ids, weight_bytes=weights.nbytes(),
+    )  # fmt: skip
     info = ModelInfo(
         path=header.path,
         weight_bytes=weights.nbytes(),
@@ -139,47 +132,6 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
         sampling=header.sampling(),
     )
     return LoadedModel(config, header.config, program, tokenizer, runner, engine, info)
-
-
-def make_engine(
-    runner: Runner,
-    program: Program,
-    config: EngineConfig,
-    plan: MemoryPlan,
-    limits: EngineLimits,
-    namespace: Namespace,
-    *,
-    weight_bytes: float,
-    clock: Callable[[], float] = time.monotonic,
-) -> Engine:
-    """An engine over a runner whose pages follow `plan`."""
-    budget = StepBudget(
-        program,
-        k_format=KV_FORMATS[config.k_dtype],
-        v_format=KV_FORMATS[config.v_dtype],
-        weight_bytes=weight_bytes,
-        target_seconds=None if config.step_ms is None else config.step_ms / 1e3,
-        max_rows=runner.max_rows,
-        min_chunk=min(32, runner.max_rows),
-    )
-    index = PrefixIndex(config.block_size, num_remembered=plan.num_blocks)
-    order: EvictionOrder = CostAware() if config.eviction == "cost" else LeastRecentlyUsed()
-    # Pinned blocks leave room for a request as long as the context, and half of the rest for one
-    # with several answers.
-    max_pinned = (plan.num_blocks - -(-plan.context // config.block_size)) // 2
-    pool = BlockPool(
-        plan.num_blocks, order=order, forget=index.forget, max_pinned=max_pinned, clock=clock
-    )
-    kv = KVCacheManager(pool, index, block_size=config.block_size, cost=budget.units)
-    scheduler = Scheduler(
-        kv,
-        budget,
-        max_num_seqs=config.max_num_seqs,
-        prefix_cache=config.prefix_cache,
-        keep_computed=config.kv_cache,
-        longest_prefix_first=config.schedule == "longest-prefix",
-    )
-    return Engine(runner, scheduler, kv, budget, limits, namespace, clock=clock)
 
 
 def _home_for_caches() -> Path | None:

@@ -1,5 +1,5 @@
-"""What is counted while requests run: StepRecord and CacheRecord. The one source for stats, metrics
-and bench."""
+"""What is counted while requests run: StepRecord, CacheRecord and BlockEvent. The one source for
+stats, metrics and bench."""
 
 from __future__ import annotations
 
@@ -44,6 +44,29 @@ class CacheRecord:
     diverged_at: int | None = None  # index of the first prompt token that was not found
     diverged_text: str | None = None
     saved_ms: float | None = None  # at the measured rate of prefill; None before one was measured
+
+
+class BlockEventKind(StrEnum):
+    """What happened to a KV block."""
+
+    ALLOCATE = "allocate"  # taken, to be written
+    COPY = "copy"  # to be filled with what a shared block holds, before it is written
+    CACHE = "cache"  # it can be found from now on
+    EXTEND = "extend"  # a cached block, partly filled, was filled further in place
+    SHARE = "share"  # used in place of another that holds the same tokens
+    TAKE_OVER = "take-over"  # cached no more: without room for a copy it is written itself
+    LET_GO = "let-go"  # no row of its sequence reads it any more
+    EVICT = "evict"  # cached no more: its memory was needed, or idle
+    TRUNCATE = "truncate"  # its tokens were taken back
+
+
+@dataclass(frozen=True, slots=True)
+class BlockEvent:
+    """One change of a KV block."""
+
+    kind: BlockEventKind
+    group: int
+    block: int  # the group's own number
 
 
 @dataclass(frozen=True, slots=True)

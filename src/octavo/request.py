@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from octavo.options import check, described, option
 from octavo.records import CacheRecord
 from octavo.sampling_params import Sampling, SamplingParams
 
 FinishReason = Literal["stop", "length", "abort", "deadline", "error"]
+RowValues = Literal["logprobs", "logits", "scores"]  # what is wanted of every token of a prompt
 
 
 @described
@@ -90,18 +91,21 @@ class Request:
     seed: int
     sampling: Sampling
     max_tokens: int  # at least 1, of params that draw nothing too
+    every_row: RowValues | None = None
     branches: list[Branch] = field(default_factory=list)
-    prompt_logprobs: list[TokenLogprobs | None] = field(default_factory=list)
+    row_values: list[Any] = field(default_factory=list)  # of the prompt's tokens, as they come
     finished: bool = False
     error: Exception | None = None
     cache: CacheRecord | None = None  # as found when it was first scheduled; knows no text
     times: RequestTimes = field(default_factory=RequestTimes)
     deadline: float | None = None  # of the engine's clock
-    peak_blocks: int = 0
-    beam_parents: list[tuple[int, ...]] = field(default_factory=list)  # of each step's beams
+    peak_bytes: int = 0  # of KV blocks, those shared with others too
     num_preemptions: int = 0
+    beam_parents: tuple[tuple[int, ...], ...] = ()  # after each step, once it has ended
 
     def __post_init__(self) -> None:
+        if self.params.prompt_logprobs is not None:
+            self.every_row = "logprobs"
         self.branches = [Branch(self, 0, list(self.prompt_token_ids))]
 
     @property
@@ -114,10 +118,47 @@ class Request:
         return self.params.beam_width or self.params.n
 
     @property
-    def needs_all_rows(self) -> bool:
-        """Log-probabilities of the prompt are wanted, and not there yet."""
-        wanted = self.params.prompt_logprobs is not None
-        return wanted and len(self.prompt_logprobs) < self.num_prompt_tokens
+    def live_branches(self) -> list[Branch]:
+        """Those that have not ended."""
+        return [b for b in self.branches if b.finish_reason is None]
+
+    @property
+    def draws(self) -> bool:
+        """Something is drawn after the prompt; else its rows are all that is wanted."""
+        return self.params.max_tokens != 0 and self.every_row in (None, "logprobs")
+
+    @property
+    def num_rows_wanted(self) -> int:
+        """Tokens of the prompt whose rows give a value; the last has no successor to score."""
+        if self.every_row is None:
+            return 0
+        return self.num_prompt_tokens - (self.every_row != "logits")
+
+    @property
+    def needs_every_row(self) -> bool:
+        """Rows of the prompt are still to give their values."""
+        return len(self.row_values) < self.num_rows_wanted
+
+    @property
+    def prompt_logprobs(self) -> list[TokenLogprobs | None] | None:
+        """Log-probabilities of the prompt's tokens so far, None for the first; None if not
+        wanted."""
+        return [None, *self.row_values] if self.every_row == "logprobs" else None
+
+    def metrics(self) -> Metrics:
+        """Times and rates, of a request that has ended."""
+        first, last = self.times.first_token, self.times.last_token
+        more = sum(b.num_completion_tokens for b in self.branches) - len(self.branches)
+        ttft = None if first is None else first - self.times.added
+        decode = last - first if more > 0 and first is not None and last is not None else None
+        cached = self.cache.matched_tokens if self.cache else 0
+        return Metrics(
+            ttft_ms=None if ttft is None else ttft * 1e3,
+            tpot_ms=None if decode is None else decode * 1e3 / more,
+            prefill_tps=(self.num_prompt_tokens - cached) / ttft if ttft else None,
+            decode_tps=more / decode if decode else None,
+            kv_bytes=self.peak_bytes,
+        )
 
 
 @dataclass(frozen=True, slots=True)

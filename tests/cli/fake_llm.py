@@ -78,7 +78,9 @@ class FakeLLM:
                 self.between(index)
                 last = index == len(self.pieces) - 1
                 done = last
-                yield StreamChunk(piece, (index,), self._output(prompt) if last else None)
+                step = self.records[-1].step if self.records else None
+                output = self._output(prompt) if last else None
+                yield StreamChunk(piece, (index,), output, step=step)
         finally:
             self.aborted += not done
 

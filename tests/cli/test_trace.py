@@ -12,7 +12,7 @@ from tests.cli.fake_llm import FakeLLM, record
 def traced(llm: FakeLLM, capsys) -> list[str]:
     trace = StepTrace(llm, Screen(as_json=False), start="Once")
     for chunk in llm.stream([1, 2, 3], None):
-        trace.show(chunk.text)
+        trace.show(chunk)
     return capsys.readouterr().out.splitlines()[1:]
 
 
@@ -75,6 +75,6 @@ def test_json_keeps_standard_output_for_itself(capsys, monkeypatch):
     llm = FakeLLM(["a"], between=lambda i: llm.records.append(record(0, 3, 0)))
     trace = StepTrace(llm, Screen(as_json=True), start="")
     for chunk in llm.stream([1], None):
-        trace.show(chunk.text)
+        trace.show(chunk)
     assert capsys.readouterr().out == ""
     assert out.getvalue().count("\n") == 2

@@ -47,13 +47,13 @@ ASKS = [
 Answers = list[tuple[list[int], str | None, list[TokenLogprobs], float | None]]
 
 
-def answers(request: Request) -> tuple[Answers, list[TokenLogprobs | None]]:
+def answers(request: Request) -> tuple[Answers, list[TokenLogprobs | None] | None]:
     each = [(s.tokens, s.finish_reason, s.logprobs, s.cumulative_logprob) for s in request.branches]
     return each, request.prompt_logprobs
 
 
 @cache
-def alone(asked: Ask) -> tuple[Answers, list[TokenLogprobs | None]]:
+def alone(asked: Ask) -> tuple[Answers, list[TokenLogprobs | None] | None]:
     engine = tiny_engine(MODEL, POOL, eos_ids=EOS, prefix_cache=False, step_ms=None)
     request = add(engine, asked.prompt, **dict(asked.params))
     run(engine)

@@ -3,16 +3,19 @@ goes on with a token that the test chooses."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from octavo.engine.scheduler import Scheduler, StepPlan
+from octavo.batch import StepOutput
+from octavo.config import EngineConfig
+from octavo.engine.decoding.decoding import Continuation, Decision
+from octavo.engine.engine import Engine
+from octavo.engine.step import StepPlan
 from octavo.engine.step_budget import StepBudget
-from octavo.kernels import KV_FORMATS
-from octavo.kv_cache.block_pool import BlockPool
-from octavo.kv_cache.manager import KVCacheManager
-from octavo.kv_cache.prefix_index import PrefixIndex
+from octavo.kernels import KV_FORMATS, default_isa
+from octavo.kv_cache.cache import KVCache, Transfer
+from octavo.kv_cache.groups import LayerGroup
 from octavo.model import llama
-from octavo.request import Request, RequestOptions
+from octavo.request import Branch, Request, RequestOptions
 from octavo.sampling_params import SamplingParams
 from tests.engine.tiny_engine import NAMESPACE
 from tests.tiny import TINY
@@ -23,60 +26,73 @@ BLOCK_SIZE = 4
 Spans = list[tuple[int, int, int]]
 
 
+class NoForward:
+    """Stands where a runner stands: blocks are of one byte, and nothing runs."""
+
+    isa = default_isa()
+    vocab_size = 10**6
+    op_names: Sequence[str] = ()
+
+    def __init__(self, num_blocks: int, max_rows: int) -> None:
+        self.max_rows = max_rows
+        self.groups = [LayerGroup(1)]
+        self.kv_budget = num_blocks
+
+    def forward(self, plan: StepPlan) -> StepOutput:
+        raise NotImplementedError("the test runs the plan")
+
+    def transfer(self, transfers: Iterable[Transfer]) -> None:
+        """There are no pages."""
+
+
 class Driven:
     """Blocks of four tokens. Chunks are bounded by `max_rows` alone: there is no target of time."""
 
     def __init__(
-        self, num_blocks: int, *, max_rows: int = 8, max_num_seqs: int = 8, max_pinned: int = 0,
-        **options: bool,
-    ) -> None:  # fmt: skip
-        index = PrefixIndex(BLOCK_SIZE, num_remembered=num_blocks)
-        self.pool = BlockPool(num_blocks, forget=index.forget, max_pinned=max_pinned)
-        self.kv = KVCacheManager(self.pool, index, block_size=BLOCK_SIZE)
+        self, num_blocks: int, *, max_rows: int = 8, max_num_seqs: int = 8, **options: object
+    ) -> None:
         budget = StepBudget(
             PROGRAM, k_format=_BF16, v_format=_BF16, weight_bytes=1, target_seconds=None,
             max_rows=max_rows, min_chunk=min(4, max_rows),
         )  # fmt: skip
-        self.scheduler = Scheduler(self.kv, budget, max_num_seqs=max_num_seqs, **options)
+        runner = NoForward(num_blocks, max_rows)
+        self.kv = KVCache(
+            runner.groups, block_size=BLOCK_SIZE, budget=num_blocks, max_rows=max_rows
+        )
+        config = EngineConfig.parse({"max_num_seqs": max_num_seqs, **options})
+        self.engine = Engine(
+            runner, self.kv, budget, config, NAMESPACE, context=10**6, eos_ids=frozenset()
+        )
+        self.requests = self.engine.requests
         self.computed = 0  # rows, of all steps
-        self._num_added = 0
+
+    @property
+    def num_free(self) -> int:
+        return self.kv.room
 
     def add(
         self, prompt: Sequence[int], max_tokens: int = 9, *, priority: int = 0, salt: str = "",
         **params: object,
     ) -> Request:  # fmt: skip
-        asked = SamplingParams.parse({"temperature": 0, **params})
-        request = Request(
-            self._num_added, asked, RequestOptions(priority, None, salt),
-            tuple(prompt), seed=0, sampling=asked.sampling(), max_tokens=max_tokens,
-        )  # fmt: skip
-        self.scheduler.add(request, NAMESPACE)
-        self._num_added += 1
-        return request
+        asked = SamplingParams.parse({"temperature": 0, "max_tokens": max_tokens, **params})
+        return self.engine.add(prompt, asked, RequestOptions(priority, None, salt))
 
-    def plan(self) -> StepPlan:
-        plan = self.scheduler.schedule()
+    def plan(self, only: Request | None = None) -> StepPlan:
+        plan = self.engine.scheduler.schedule(only)
         self.check()
         return plan
 
     def run(self, plan: StepPlan, token: int = 7) -> Spans:
-        """The rows of a plan ran: (request, begin, end) of each branch. Answers part where they
+        """The rows of a plan ran: (request, begin, end) of each sequence. Answers part where they
         begin, and each ends at its length."""
-        self.scheduler.commit_copies()
-        for item in plan.scheduled:
-            self.scheduler.commit(item)
-            self.computed += item.end - item.begin
-        for item in (i for i in plan.scheduled if i.samples):
-            request, first = item.branch.request, item.branch
-            parts = len(request.branches) == 1 and first.num_completion_tokens == 0
-            others = range(1, request.params.n if parts else 1)
-            grown = [first, *(self.scheduler.fork(first, i) for i in others)]
-            for branch in grown:
-                branch.tokens.append(token + branch.index)
-                if branch.num_completion_tokens == request.max_tokens:
-                    self.scheduler.finish_branch(branch, "length")
-            if all(s.finish_reason for s in request.branches):
-                self.scheduler.finish(request, "length")
+        decisions = []
+        for request in plan.requests:
+            items = [i for i in plan.scheduled if i.branch.request is request]
+            drawn = [c for i in items if i.samples for c in continuations(i.branch, token)]
+            decoding = self.requests.by_request[request].decoding
+            decisions.append(Decision(request, decoding, drawn))
+            self.computed += sum(i.end - i.begin for i in items)
+        self.engine.updater.update(plan, StepOutput.empty(), decisions)
         self.check()
         return [(s.branch.request.id, s.begin, s.end) for s in plan.scheduled]
 
@@ -89,14 +105,22 @@ class Driven:
     def run_all(self) -> int:
         """The number of steps to the end of all."""
         count = 0
-        while self.scheduler.requests:
+        while self.engine.has_unfinished:
             self.step()
             count += 1
             assert count < 1000, "requests that never end"
         return count
 
     def check(self) -> None:
-        self.scheduler.check_integrity()
+        self.engine.check_integrity()
+
+
+def continuations(branch: Branch, token: int) -> list[Continuation]:
+    request = branch.request
+    parts = len(request.branches) == 1 and not branch.num_completion_tokens
+    answers = range(request.params.n) if parts else [branch.index]
+    end = "length" if branch.num_completion_tokens + 1 == request.max_tokens else None
+    return [Continuation(branch, i, token + i, end=end) for i in answers]
 
 
 def text(first: int, length: int) -> list[int]:

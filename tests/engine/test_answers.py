@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from octavo.batch import Want
-from octavo.engine.beam import BeamSearch, Hypothesis
-from octavo.engine.runner import make_batch
-from octavo.engine.sampler import NO_EDITS, Sampler
+from octavo.engine.decoding.beam_search import BeamSearch, Hypothesis
+from octavo.engine.decoding.drawing import Drawing
+from octavo.engine.step import make_batch
 from octavo.errors import UsageError
 from octavo.records import CacheReason
 from octavo.request import Branch, Request, RequestOptions
@@ -19,7 +19,7 @@ from tests.engine.tiny_engine import add, run, tiny_engine
 from tests.tiny import all_logits, make_runner
 
 RUNNER = make_runner(MODEL, POOL)
-SAMPLER = Sampler(RUNNER.isa, RUNNER.vocab_size)
+DRAWING = Drawing(RUNNER.isa, RUNNER.vocab_size)
 PROMPT = TEXT[:37]
 
 
@@ -31,10 +31,9 @@ def by_hand(prompt: list[int], index: int, count: int, **params: object) -> list
         sampling=checked.sampling(), max_tokens=count,
     )  # fmt: skip
     one = Branch(request, index, [*prompt])
-    request.branches = [one, one]  # more than one: they have parted
     for _ in range(count):
         logits = all_logits(RUNNER, one.tokens)[-1]
-        one.tokens.append(SAMPLER.draw(one, logits, 0.0, NO_EDITS)[0].token)
+        one.tokens.append(DRAWING.draw(one, index, logits))
     return one.completion_token_ids
 
 
@@ -48,7 +47,9 @@ def test_answer_i_is_the_same_whatever_n_is(n: int) -> None:
     assert [s.completion_token_ids for s in request.branches] == want
     assert len({tuple(w) for w in want}) == n
     assert sum(r.computed_tokens for r in engine.records) == 37 + n * 5  # the prompt once
-    assert request.peak_blocks == 1 + n  # one whole block, and one of each answer's own
+    assert (
+        request.peak_bytes == (1 + n) * RUNNER.block_bytes
+    )  # one whole block, and one of each answer's own
 
 
 def test_the_most_blocks_a_request_held_are_remembered_when_answers_ended() -> None:
@@ -58,7 +59,7 @@ def test_the_most_blocks_a_request_held_are_remembered_when_answers_ended() -> N
     engine.step()
     engine.finish_branch(request.branches[1], "stop")
     run(engine)
-    assert request.peak_blocks == 1 + 3
+    assert request.peak_bytes == (1 + 3) * RUNNER.block_bytes
 
 
 def test_a_seed_of_0_is_a_seed_and_each_request_without_one_has_its_own() -> None:
@@ -86,16 +87,16 @@ def test_a_temperature_is_a_float32_and_one_too_small_for_it_is_greedy() -> None
 
 
 def search_by_hand(prompt: list[int], search: BeamSearch) -> list[Hypothesis]:
-    blocks = list(range(RUNNER.num_blocks))
+    blocks = list(range(RUNNER.num_blocks[0]))
     while not search.done:
         top = []
         for beam in search.beams:
             tokens = [*prompt, *beam.tokens]
             batch = make_batch(
-                [(tokens, 0)], [blocks], 1, [len(tokens) - 1], [Want.TOP_K],
+                [(tokens, 0)], [[blocks]], [len(tokens) - 1], [Want.TOP_K],
                 top_k=search.num_candidates,
             )  # fmt: skip
-            out = RUNNER.forward(batch)
+            out = RUNNER.run(batch)
             lse = float(out.log_sum_exp[0])
             values = [v - lse for v in out.top_logits[0].tolist()]
             top.append(list(zip(out.top_ids[0].tolist(), values, strict=True)))
@@ -189,7 +190,7 @@ def test_a_prompt_is_scored_without_an_answer_as_with_one(options: dict[str, obj
     assert len(scored.prompt_logprobs) == 64
     (answer,) = scored.branches
     assert (answer.completion_token_ids, answer.finish_reason) == ([], "length")
-    assert [r.output_rows for r in engine.records] == [64, 64]
+    assert [r.output_rows for r in engine.records] == [64, 63]  # nothing is drawn from the last
 
 
 def test_answers_of_a_prompt_that_is_only_scored_are_empty() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavo.engine.beam import Beam, BeamSearch, Hypothesis
+from octavo.engine.decoding.beam_search import Beam, BeamSearch, Hypothesis
 
 Tokens = tuple[int, ...]
 Model = Callable[[Tokens], list[float]]  # log-probability of each token after these

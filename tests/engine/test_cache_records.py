@@ -108,7 +108,7 @@ def test_the_time_that_was_saved_is_that_of_computing_it() -> None:
     assert saved[0] is not None
     assert saved[1] is not None
     assert 2 * saved[0] <= saved[1] < 2.5 * saved[0]  # attention of the later tokens sees more
-    of_39 = engine._budget.seconds(0, 39)
+    of_39 = engine.budget.seconds(0, 39)
     assert of_39 is not None
     record = cached(engine, TEXT[:40])  # found whole: its last token is computed in any case
     assert (record.matched_tokens, record.saved_ms) == (39, of_39 * 1e3)

@@ -4,12 +4,13 @@ go back, and its neighbour never notices."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from octavo.engine.engine import Engine
-from octavo.engine.leaders import Leaders
-from octavo.request import Branch, Request, RequestOptions
+from octavo.engine.live import LiveRequests
+from octavo.request import Request, RequestOptions
 from tests.engine.busy import MODEL, POOL, TEXT
 from tests.engine.tiny_engine import add, run, tiny_engine
 
@@ -161,17 +162,22 @@ def test_an_end_that_an_exception_breaks_off_leaves_no_wait_behind(
 ) -> None:
     """Of a request that waited for one that computes the same blocks."""
     engine = tiny_engine(MODEL, POOL, max_rows=16, block_size=16, step_ms=None)
-    leader, waiting = (add(engine, TEXT[:50], max_tokens=1) for _ in range(2))
+    producer, waiting = (add(engine, TEXT[:50], max_tokens=1) for _ in range(2))
     engine.step()
 
-    def fail(leaders: Leaders, branch: Branch) -> None:
-        raise RuntimeError("injected")
+    finish, calls = LiveRequests.finish_branch, []
+
+    def fail_once(*args: Any) -> None:
+        calls.append(args)
+        if len(calls) == 1:
+            raise RuntimeError("injected")
+        finish(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Leaders, "forget", fail)
+        patch.setattr(LiveRequests, "finish_branch", fail_once)
         with pytest.raises(RuntimeError, match="injected"):
             engine.finish(waiting, "abort")
-    assert (waiting.finished, leader.finished) == (True, False)
+    assert (waiting.finished, producer.finished) == (True, False)
     engine.check_integrity()
     run(engine)
-    assert leader.branches[0].finish_reason == "length"
+    assert producer.branches[0].finish_reason == "length"

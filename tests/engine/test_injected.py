@@ -3,29 +3,28 @@ did its work and just after."""
 
 from __future__ import annotations
 
-import signal
 from typing import Any
 
 import pytest
 
-from octavo.batch import Want
 from octavo.engine.engine import Engine
-from octavo.request import Request, RequestOptions
+from octavo.request import RequestOptions
+from octavo.sampling_params import SamplingParams
 from tests.engine.busy import EOS, MODEL, POOL, TEXT, Busy, answers, is_hurt
 from tests.engine.tiny_engine import add, run, tiny_engine
 
 PARTS = {
-    "runner.forward": lambda e: (e._runner, "forward"),
-    "runner.copy_blocks": lambda e: (e._runner, "copy_blocks"),
-    "sampler.draw": lambda e: (e._sampler, "draw"),
-    "scheduler.finish_branch": lambda e: (e._scheduler, "finish_branch"),
-    "kv.commit": lambda e: (e._kv, "commit"),
-    "kv.reserve": lambda e: (e._kv, "reserve"),
-    "kv.fork": lambda e: (e._kv, "fork"),
-    "index.register": lambda e: (e._kv.index, "register"),
-    "index.forget": lambda e: (e._kv.pool, "_forget"),
-    "pool.allocate": lambda e: (e._kv.pool, "allocate"),
-    "pool.free": lambda e: (e._kv.pool, "free"),
+    "runner.forward": lambda e: (e.runner, "forward"),
+    "runner.transfer": lambda e: (e.runner, "transfer"),
+    "drawing.draw": lambda e: (e.drawing, "draw"),
+    "requests.finish_branch": lambda e: (e.requests, "finish_branch"),
+    "kv.commit": lambda e: (e.kv, "commit"),
+    "kv.reserve": lambda e: (e.kv, "reserve"),
+    "kv.fork": lambda e: (e.kv, "fork"),
+    "index.register": lambda e: (e.kv.index, "register"),
+    "index.forget": lambda e: (e.kv.pool, "_forget"),
+    "pool.allocate": lambda e: (e.kv.pool, "allocate"),
+    "pool.free": lambda e: (e.kv.pool, "free"),
 }
 
 
@@ -73,9 +72,7 @@ def test_a_part_that_raises_costs_at_most_one_request(
                 raise
         fault.remove()
         num_raised += fault.raised
-        hurt = busy.check(may_hurt=fault.raised)
-        if kind is KeyboardInterrupt:  # no request's fault; what was drawn is drawn again
-            assert all(r.params.beam_width for r in hurt)
+        busy.check(may_hurt=fault.raised)
         busy.engine.step()
         busy.check(may_hurt=0)
     busy.drain()
@@ -85,14 +82,14 @@ def test_a_part_that_raises_costs_at_most_one_request(
 
 def poison(engine: Engine, tokens: list[int]) -> None:
     """From now on the model fails on every batch that holds these tokens."""
-    real = engine._runner.forward
+    real = engine.runner.forward
 
-    def forward(batch: Any) -> Any:
-        if set(tokens) & set(batch.tokens.tolist()):
+    def forward(plan: Any) -> Any:
+        if set(tokens) & set(plan.batch.tokens.tolist()):
             raise RuntimeError("injected")
-        return real(batch)
+        return real(plan)
 
-    engine._runner.forward = forward  # type: ignore[method-assign]
+    engine.runner.forward = forward  # type: ignore[method-assign]
 
 
 def test_the_one_request_that_the_model_fails_on_is_found() -> None:
@@ -122,7 +119,7 @@ def test_an_error_that_no_request_caused_is_raised_and_all_live_on(count: int) -
     requests, same = (
         [add(e, [10 + i] * 5, **asked) for i in range(count)] for e in (engine, quiet)
     )
-    fault = Fault(engine._runner, "forward", error=RuntimeError("injected"), nth=1, after=True)
+    fault = Fault(engine.runner, "forward", error=RuntimeError("injected"), nth=1, after=True)
     with pytest.raises(RuntimeError, match="injected"):
         engine.step()
     fault.remove()
@@ -130,37 +127,6 @@ def test_an_error_that_no_request_caused_is_raised_and_all_live_on(count: int) -
     engine.check_integrity()
     assert len(engine.step().grown) == 2 * count  # and those of the step that raised
     run(engine)
-    run(quiet)
-    assert [answers(r) for r in requests] == [answers(r) for r in same]
-
-
-@pytest.mark.parametrize("part", ["runner.forward", "sampler.draw", "kv.fork"])
-def test_what_a_signal_handler_raises_is_no_requests_fault(part: str) -> None:
-    """As `signal.alarm` time-outs do: raised at once, whatever the engine was at."""
-    engine = tiny_engine(MODEL, POOL, step_ms=None)
-    asked: dict[str, object] = {"max_tokens": 4, "temperature": 1.0, "n": 2, "logprobs": 1}
-    requests = [add(engine, [10 + i] * 5, **asked) for i in range(3)]
-    owner, name = PARTS[part](engine)
-    real = getattr(owner, name)
-
-    def alarmed(*args: Any) -> Any:
-        signal.raise_signal(signal.SIGALRM)
-        return real(*args)
-
-    def time_out(*_: object) -> None:
-        raise TimeoutError("too late")
-
-    setattr(owner, name, alarmed)
-    before = signal.signal(signal.SIGALRM, time_out)
-    try:
-        with pytest.raises(TimeoutError, match="too late"):
-            engine.step()
-    finally:
-        signal.signal(signal.SIGALRM, before)
-    setattr(owner, name, real)
-    run(engine)
-    quiet = tiny_engine(MODEL, POOL, step_ms=None)
-    same = [add(quiet, r.prompt_token_ids, **asked, seed=r.seed) for r in requests]
     run(quiet)
     assert [answers(r) for r in requests] == [answers(r) for r in same]
 
@@ -178,14 +144,14 @@ def test_a_draw_that_fails_ends_its_request_alone_and_at_once() -> None:
     engine = tiny_engine(MODEL, POOL, step_ms=None, eos_ids=EOS)
     bad = add(engine, TEXT[:20], max_tokens=4, temperature=1.0, seed=1)
     good = add(engine, TEXT[20:40], max_tokens=4, temperature=1.0, seed=2)
-    real = engine._sampler.draw
+    real = engine.drawing.draw
 
     def draw(branch: Any, *args: Any) -> Any:
         if branch.request is bad:
             raise RuntimeError("injected")
         return real(branch, *args)
 
-    engine._sampler.draw = draw  # type: ignore[method-assign]
+    engine.drawing.draw = draw  # type: ignore[method-assign]
     result = engine.step()
     assert (result.finished, [s.request for s in result.grown]) == ([bad], [good])
     engine.check_integrity()
@@ -193,61 +159,54 @@ def test_a_draw_that_fails_ends_its_request_alone_and_at_once() -> None:
     assert good.branches[0].finish_reason in ("stop", "length")
 
 
-@pytest.mark.parametrize("part", ["sampler.draw", "kv.fork", "scheduler.finish_branch"])
-@pytest.mark.parametrize("after", [False, True])
-def test_ctrl_c_while_a_request_is_booked_is_raised_and_harms_none(part: str, after: bool) -> None:
-    """What was drawn of the first is taken back; the rows of the second ran too. All run again, and
-    give the same tokens."""
+def test_ctrl_c_while_tokens_are_drawn_is_raised_and_harms_none() -> None:
+    """Nothing was changed yet: the rows of all run again, and give the same tokens."""
     engine, quiet = (tiny_engine(MODEL, POOL, step_ms=None) for _ in range(2))
     asked = {"max_tokens": 3, "temperature": 1.0, "seed": 3, "n": 2, "logprobs": 1}
-    hit, other = (add(engine, TEXT[i : i + 9], **asked) for i in (0, 20))
+    requests = [add(engine, TEXT[i : i + 9], **asked) for i in (0, 20)]
     same = [add(quiet, TEXT[i : i + 9], **asked) for i in (0, 20)]
     run(quiet)
-    fault = Fault(*PARTS[part](engine), error=KeyboardInterrupt(), nth=1, after=after)
-    told: list[Request] = []
-
-    def finish() -> None:
-        while engine.has_unfinished:
-            told.extend(engine.step().finished)
-
-    with pytest.raises(KeyboardInterrupt):
-        finish()
-    fault.remove()
-    engine.check_integrity()
-    assert {s.num_tokens - 9 for r in (hit, other) for s in r.branches} <= {0, 2}
-    finish()
-    assert told == [hit, other]
-    assert [answers(r) for r in (hit, other)] == [answers(r) for r in same]
+    for nth in (1, 4):
+        fault = Fault(
+            *PARTS["drawing.draw"](engine), error=KeyboardInterrupt(), nth=nth, after=True
+        )
+        with pytest.raises(KeyboardInterrupt):
+            engine.step()
+        fault.remove()
+        engine.check_integrity()
+        engine.step()
+    run(engine)
+    assert [answers(r) for r in requests] == [answers(r) for r in same]
 
 
 def test_logits_that_are_no_numbers_end_their_request_alone() -> None:
     engine = tiny_engine(MODEL, POOL, step_ms=None)
     bad, good = (add(engine, TEXT[i : i + 9], max_tokens=2, temperature=0) for i in (0, 20))
-    real = engine._runner.forward
+    real = engine.runner.forward
 
     def forward(batch: Any) -> Any:
         out = real(batch)
         out.log_sum_exp[0] = float("nan")
         return out
 
-    engine._runner.forward = forward  # type: ignore[method-assign]
+    engine.runner.forward = forward  # type: ignore[method-assign]
     assert engine.step().finished == [bad]
     assert "not finite" in str(bad.error)
     assert good.branches[0].num_completion_tokens == 1
 
 
-def test_rows_of_all_logits_that_break_off_give_their_blocks_back() -> None:
-    engine = tiny_engine(MODEL, POOL, num_blocks=4)
-    rows = engine.all_rows(TEXT, Want.LOGITS, 32)
-    next(rows)
-    assert engine.counts()["kv_blocks_used"] == 2
-    rows.close()
+def test_a_request_for_every_row_that_breaks_off_gives_its_blocks_back() -> None:
+    engine = tiny_engine(MODEL, POOL, num_blocks=4, max_rows=32)
+    params = SamplingParams()
+    given_up = engine.add(TEXT, params, RequestOptions(), "logits")
+    engine.step()
+    assert engine.counts()["kv_blocks_used"] == 1
+    engine.finish(given_up, "abort")
     engine.check_integrity()
-    fault = Fault(engine._runner, "forward", error=RuntimeError("injected"), nth=2, after=False)
-    with pytest.raises(RuntimeError, match="injected"):
-        list(engine.all_rows(TEXT, Want.LOGITS, 32))
-    fault.remove()
-    engine.check_integrity()
+    request = engine.add(TEXT, params, RequestOptions(), "logits")
+    poison(engine, TEXT[40:])
+    run(engine)
+    assert (str(request.error), len(request.row_values)) == ("injected", 32)
 
 
 def test_rows_of_a_prompt_whose_log_probabilities_nobody_took_run_again() -> None:
@@ -260,7 +219,7 @@ def test_rows_of_a_prompt_whose_log_probabilities_nobody_took_run_again() -> Non
     other = add(engine, TEXT[50:53], max_tokens=9, ignore_eos=True, temperature=0)
     request = add(engine, TEXT[:40], prompt_logprobs=1, max_tokens=2, temperature=0)
     engine.step()
-    fault = Fault(engine._growth, "grow", error=KeyboardInterrupt(), nth=1, after=False)
+    fault = Fault(engine.requests, "bytes_held", error=KeyboardInterrupt(), nth=1, after=False)
     with pytest.raises(KeyboardInterrupt):
         engine.step()
     fault.remove()
@@ -276,7 +235,8 @@ def test_beams_whose_end_was_broken_off_keep_its_reason() -> None:
     request = add(engine, TEXT[:9], options, beam_width=2, max_tokens=9, ignore_eos=True)
     engine.step()
     now = 1.0
-    fault = Fault(engine._growth, "close", error=KeyboardInterrupt(), nth=1, after=False)
+    decoding = engine.requests.by_request[request].decoding
+    fault = Fault(decoding, "close", error=KeyboardInterrupt(), nth=1, after=False)
     with pytest.raises(KeyboardInterrupt):
         engine.step()
     fault.remove()

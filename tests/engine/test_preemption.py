@@ -15,7 +15,7 @@ def test_last_come_first_out() -> None:
     for at in (8, 9, 10, 11):
         assert it.step() == [(i, at, at + 1) for i in range(3)]
     plan = it.plan()
-    assert (plan.num_preempted, it.scheduler.num_waiting) == (1, 1)
+    assert (plan.num_preempted, len(it.requests.waiting)) == (1, 1)
     assert it.run(plan) == [(0, 12, 13), (1, 12, 13)]
     for at in (13, 14, 15):
         assert it.step() == [(i, at, at + 1) for i in range(2)]
@@ -37,7 +37,7 @@ def test_a_preempted_request_computes_again_only_what_was_evicted() -> None:
     plan = it.plan()
     assert (plan.num_preempted, second.num_preemptions) == (1, 1)
     assert it.run(plan) == [(0, 12, 13)]
-    assert (it.scheduler.num_running, it.scheduler.num_waiting) == (1, 1)
+    assert (len(it.requests.running), len(it.requests.waiting)) == (1, 1)
     assert second.branches[0].num_tokens == 13
     assert it.steps(3) == [[(0, 13, 14)], [(0, 14, 15)], [(0, 15, 16)]]
     assert first.finished
@@ -75,13 +75,13 @@ def test_beams_go_on_together() -> None:
     assert it.step() == [(0, 4, 5), (1, 0, 3)]
     beams = it.add(text(3, 2), max_tokens=4, beam_width=3)
     assert it.step() == [(0, 5, 6), (1, 3, 4), (2, 0, 2)]
-    first = beams.branches[0]
+    live = it.requests.by_request[beams]
     for index in (1, 2):
-        it.scheduler.fork(first, 0).tokens[-1] += index
+        it.requests.fork(live, beams.branches[0], 0).tokens[-1] += index
     assert it.step() == [(0, 6, 7), (1, 4, 5)]
-    it.scheduler.finish(it.scheduler.running[0], "abort")
+    it.engine.finish(it.requests.running[0].request, "abort")
     assert it.step() == [(1, 5, 6), (2, 2, 3), (2, 2, 3), (2, 2, 3)]
-    it.scheduler.drop(beams.branches[2])
+    it.requests.drop(live, beams.branches[2])
     assert it.step() == [(1, 6, 7), (2, 3, 4), (2, 3, 4)]
 
 
@@ -95,11 +95,11 @@ def test_three_answers_that_need_every_block_come_back_from_preemption() -> None
     it.add(text(1, 12), max_tokens=20, priority=-1)
     three = it.add(text(1, 11), n=3, max_tokens=5)
     it.steps(20)  # the urgent one grows to all eight blocks, and ends
-    assert (three.num_preemptions, it.pool.num_free) == (1, 8)
+    assert (three.num_preemptions, it.num_free) == (1, 8)
     assert [s.num_tokens for s in three.branches] == [13, 13, 13]
     plan = it.plan()
     assert plan.num_preempted == 0
-    assert len(plan.copies) == 2
+    assert len(plan.transfers) == 2
     assert it.run(plan) == [(1, 11, 13)] * 2
     assert it.step() == [(1, 13, 14), (1, 13, 14), (1, 11, 13)]  # in place
     it.steps(2)
@@ -111,7 +111,7 @@ def test_the_one_that_came_first_always_ends() -> None:
     it = Driven(4, max_rows=8)
     requests = [it.add(text(i, 4 + i), max_tokens=13 - i) for i in range(6)]
     ends = []
-    while it.scheduler.requests:
+    while it.engine.has_unfinished:
         it.step()
         ends += [r.id for r in requests if r.finished and r.id not in ends]
     assert ends == [0, 1, 2, 3, 4, 5]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from octavo.batch import Want
-from octavo.engine.runner import make_batch
+from octavo.engine.step import make_batch
 from octavo.kernels import native
+from octavo.kv_cache.cache import Transfer
 from octavo.weights.ggml_type import GGMLType
 from tests.program.test_native_groups import two_groups
 from tests.tiny import TINY, all_logits, make_runner, random_model, tiny_model
@@ -23,7 +24,8 @@ def test_whole_blocks_are_copied_in_order_in_every_layer_group() -> None:
     for pages in runner.pages:
         pages[:] = rng.integers(0, 256, pages.size, dtype=np.uint8)
     before = [pages.copy() for pages in runner.pages]
-    runner.copy_blocks([(5, 0), (0, 7), (2, 2), (6, 5)])  # 7 gets what 0 got from 5
+    pairs = [(5, 0), (0, 7), (2, 2), (6, 5)]  # 7 gets what 0 got from 5
+    runner.transfer(Transfer("copy", group, *pair) for pair in pairs for group in (0, 1))
     sources = [5, 1, 2, 3, 4, 6, 6, 5]
     for pages, old, layout in zip(runner.pages, before, runner.layouts, strict=True):
         stride = layout.block_stride
@@ -39,15 +41,15 @@ def test_a_sequence_goes_on_from_a_copy_of_its_partial_block(kv: str) -> None:
     ends = [[3, 4], [900, 901]]
     alone = [all_logits(runner, [*prompt, *end], table=[0, 1])[45:] for end in ends]
     all_logits(runner, prompt, table=[6, 2])
-    runner.copy_blocks([(2, 5)])
+    runner.transfer([Transfer("copy", 0, 2, 5)])
     spans = [(end, 45) for end in ends]
-    batch = make_batch(spans, [[6, 2], [6, 5]], 1, range(4), [Want.LOGITS] * 4)
-    assert np.array_equal(runner.forward(batch).logits, np.concatenate(alone))
+    batch = make_batch(spans, [[[6, 2], [6, 5]]], range(4), [Want.LOGITS] * 4)
+    assert np.array_equal(runner.run(batch).logits, np.concatenate(alone))
 
 
 @pytest.mark.parametrize("pair", [(8, 0), (0, 8), (-1, 0), (0, -1)])
 def test_a_block_that_is_not_there_is_not_copied(pair: tuple[int, int]) -> None:
     runner = make_runner(tiny_model(TINY, POOL), POOL, num_blocks=8)
     with pytest.raises((IndexError, AssertionError)):
-        runner.copy_blocks([pair])
+        runner.transfer([Transfer("copy", 0, *pair)])
     assert not runner.pages[0].any()

@@ -12,15 +12,15 @@ def test_a_prompt_is_computed_in_chunks_and_then_a_token_a_step() -> None:
     it = Driven(8)
     one = it.add(text(1, 11), max_tokens=5)
     assert it.step() == [(0, 0, 8)]
-    assert it.pool.num_held == 2
+    assert it.kv.counts().blocks_used == 2
     assert it.step() == [(0, 8, 11)]
     assert one.branches[0].tokens[-1] == 7
-    assert it.pool.num_held == 3
+    assert it.kv.counts().blocks_used == 3
     assert it.steps(2) == [[(0, 11, 12)], [(0, 12, 13)]]
-    assert it.pool.num_held == 4
+    assert it.kv.counts().blocks_used == 4
     assert it.steps(2) == [[(0, 13, 14)], [(0, 14, 15)]]
     assert (one.finished, one.branches[0].num_completion_tokens) == (True, 5)
-    assert (it.pool.num_held, it.pool.num_evictable) == (0, 4)
+    assert (it.kv.counts().blocks_used, it.kv.counts().blocks_cached) == (0, 4)
 
 
 def test_decodes_ride_along_with_a_new_prompt() -> None:
@@ -63,20 +63,20 @@ def test_among_running_prompts_too_priority_comes_first() -> None:
 def test_longest_prefix_first_runs_what_is_known_before_what_came_first() -> None:
     """Offline the order of answers does not matter, and a hit is lost when it waits too long."""
     for longest, order in ((True, [3, 2, 1]), (False, [1, 2, 3])):
-        it = Driven(32, max_num_seqs=1, longest_prefix_first=longest)
+        it = Driven(32, max_num_seqs=1, schedule="longest-prefix" if longest else "fcfs")
         it.add(text(1, 12), max_tokens=1)
         it.run_all()
         it.add(text(2, 12), max_tokens=1)
         it.add([*text(1, 6), 2], max_tokens=1)
         it.add([*text(1, 10), 3], max_tokens=1)
         ran = []
-        while it.scheduler.requests:
+        while it.engine.has_unfinished:
             ran += [span[0] for span in it.step()]
         assert list(dict.fromkeys(ran)) == order
 
 
 def test_longest_prefix_first_keeps_to_priorities() -> None:
-    it = Driven(32, max_num_seqs=1, longest_prefix_first=True)
+    it = Driven(32, max_num_seqs=1, schedule="longest-prefix")
     it.add(text(1, 8), max_tokens=1)
     it.run_all()
     it.add(text(1, 8), max_tokens=1, priority=1)
@@ -85,7 +85,7 @@ def test_longest_prefix_first_keeps_to_priorities() -> None:
 
 
 def test_longest_prefix_first_keeps_to_the_order_of_arrival_among_equals() -> None:
-    it = Driven(32, max_num_seqs=1, longest_prefix_first=True)
+    it = Driven(32, max_num_seqs=1, schedule="longest-prefix")
     for i in (1, 2, 3):
         it.add(text(i, 4), max_tokens=1)
     assert it.steps(3) == [[(0, 0, 4)], [(1, 0, 4)], [(2, 0, 4)]]
@@ -102,7 +102,7 @@ def test_a_request_is_admitted_when_its_blocks_can_be_had() -> None:
     assert it.step() == [(0, 8, 9), (1, 0, 7)]
     assert it.step() == [(0, 9, 10), (1, 7, 8)]
     assert it.step() == [(0, 10, 11), (1, 8, 9)]  # the first ends
-    assert it.scheduler.num_waiting == 1
+    assert len(it.requests.waiting) == 1
     assert it.step() == [(1, 9, 10), (2, 0, 7)]
 
 
@@ -124,7 +124,7 @@ def test_those_admitted_in_one_step_share_the_room() -> None:
     for i in (1, 2, 3):
         it.add(text(i, 8), max_tokens=4)
     assert it.step() == [(0, 0, 8), (1, 0, 8)]
-    assert it.scheduler.num_waiting == 1
+    assert len(it.requests.waiting) == 1
 
 
 def test_a_request_of_every_block_there_is_runs() -> None:
@@ -140,7 +140,7 @@ def test_a_step_for_one_request_alone_admits_nobody() -> None:
     one, _ = it.add(text(1, 4)), it.add(text(2, 4))
     assert it.step() == [(0, 0, 4), (1, 0, 4)]
     it.add(text(3, 4))
-    assert it.run(it.scheduler.schedule(one)) == [(0, 4, 5)]
+    assert it.run(it.plan(one)) == [(0, 4, 5)]
     assert it.step() == [(0, 5, 6), (1, 4, 5), (2, 0, 4)]
 
 
@@ -184,7 +184,7 @@ def test_what_can_never_fit_is_refused_with_both_numbers(
         OutOfMemoryError, match=f"may need {blocks} KV blocks of 4 tokens, the pool"
     ):
         few.add(prompt, **params)
-    assert few.scheduler.requests == []
+    assert not few.engine.has_unfinished
     enough = Driven(blocks, max_num_seqs=4)
     enough.add(prompt, **params)
     assert enough.step() != []
@@ -207,13 +207,6 @@ def test_the_advice_of_a_refusal_is_what_would_help(params: dict[str, int], help
     prompt = text(1, params.pop("prompt"))
     with pytest.raises(OutOfMemoryError, match=f"the pool has 5: {helps}raise kv_memory$"):
         Driven(5).add(prompt, **params)
-
-
-def test_blocks_that_may_be_pinned_do_not_count() -> None:
-    it = Driven(6, max_pinned=2)
-    with pytest.raises(OutOfMemoryError, match="need 5 KV blocks of 4 tokens, the pool has 4"):
-        it.add(text(1, 16), max_tokens=2)
-    it.add(text(1, 16), max_tokens=1)
 
 
 def test_more_answers_than_a_step_may_have_are_refused() -> None:
@@ -241,7 +234,7 @@ def test_an_answer_that_ended_gives_its_seat_to_others() -> None:
     wide = it.add(text(1, 2), n=3)
     late = it.add(text(2, 2))
     assert it.steps(2) == [[(0, 0, 2)], [(0, 2, 3)] * 3]
-    it.scheduler.finish_branch(wide.branches[1], "stop")
+    it.engine.finish_branch(wide.branches[1], "stop")
     assert it.step() == [(0, 3, 4), (0, 3, 4), (late.id, 0, 2)]
 
 
@@ -249,15 +242,15 @@ def test_a_waiting_request_can_be_finished() -> None:
     it = Driven(8, max_num_seqs=1)
     first, second = it.add(text(1, 1)), it.add(text(2, 1))
     assert it.step() == [(0, 0, 1)]
-    it.scheduler.finish(second, "abort")
+    it.engine.finish(second, "abort")
     assert second.branches[0].finish_reason == "abort"
-    it.scheduler.finish(first, "abort")
-    assert it.scheduler.requests == []
-    assert it.pool.num_held == 0
+    it.engine.finish(first, "abort")
+    assert not it.engine.has_unfinished
+    assert it.kv.counts().blocks_used == 0
 
 
 def test_without_a_cache_the_whole_sequence_is_computed_for_every_token() -> None:
-    it = Driven(16, keep_computed=False, max_rows=16)
+    it = Driven(16, kv_cache=False, max_rows=16)
     it.add(text(1, 6))
     assert it.steps(3) == [[(0, 0, 6)], [(0, 0, 7)], [(0, 0, 8)]]
     it.add(text(1, 6))
@@ -265,7 +258,7 @@ def test_without_a_cache_the_whole_sequence_is_computed_for_every_token() -> Non
 
 
 def test_without_a_cache_a_sequence_as_long_as_a_step_runs() -> None:
-    it = Driven(4, keep_computed=False, max_rows=6)
+    it = Driven(4, kv_cache=False, max_rows=6)
     it.add(text(1, 5), max_tokens=2)
     assert it.steps(2) == [[(0, 0, 5)], [(0, 0, 6)]]
 
@@ -273,18 +266,18 @@ def test_without_a_cache_a_sequence_as_long_as_a_step_runs() -> None:
 def test_without_a_cache_answers_share_no_block() -> None:
     """13 slots for each of three: blocks of the prompt that all could share are taken by each."""
     with pytest.raises(OutOfMemoryError, match="may need 12 KV blocks of 4 tokens"):
-        Driven(11, keep_computed=False).add(text(1, 8), max_tokens=6, n=3)
-    Driven(12, keep_computed=False).add(text(1, 8), max_tokens=6, n=3)
+        Driven(11, kv_cache=False).add(text(1, 8), max_tokens=6, n=3)
+    Driven(12, kv_cache=False).add(text(1, 8), max_tokens=6, n=3)
 
 
 def test_without_a_cache_a_sequence_is_never_cut_by_its_neighbours() -> None:
-    it = Driven(16, keep_computed=False, max_rows=10)
+    it = Driven(16, kv_cache=False, max_rows=10)
     it.add(text(1, 6), max_tokens=2)
     it.add(text(2, 6), max_tokens=2)
     assert it.step() == [(0, 0, 6)]
 
 
 def test_without_a_cache_beams_are_refused() -> None:
-    it = Driven(64, keep_computed=False)
+    it = Driven(64, kv_cache=False)
     with pytest.raises(UsageError, match="beam_width needs the KV cache"):
         it.add(text(1, 4), beam_width=2)

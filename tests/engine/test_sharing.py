@@ -15,7 +15,7 @@ def test_requests_offered_at_once_compute_their_common_prefix_once() -> None:
     for i in range(32):
         it.add([*text(1, 20), *text(2 + i, 3)], max_tokens=2)
     assert it.step() == [(0, 0, 23)]
-    assert it.pool.num_held == 6
+    assert it.kv.counts().blocks_used == 6
     second = it.step()
     assert second[:3] == [(0, 23, 24), (1, 20, 23), (2, 20, 23)]
     it.run_all()
@@ -44,8 +44,8 @@ def test_nothing_is_shared_without_the_prefix_cache_or_under_other_salts() -> No
         assert it.step() == [(0, 0, 20), (1, 0, 20), (2, 0, 20), (3, 0, 4)]  # and nobody waits
         it.run_all()
         assert it.computed == 4 * 20
-    assert apart.pool.num_evictable == 0  # what can never be found is not kept
-    assert salted.pool.num_evictable == 4 * 5
+    assert apart.kv.counts().blocks_cached == 0  # what can never be found is not kept
+    assert salted.kv.counts().blocks_cached == 4 * 5
 
 
 def test_a_request_waits_only_for_whole_blocks_that_it_shares() -> None:
@@ -106,7 +106,7 @@ def test_when_its_leader_is_cancelled_the_next_one_leads() -> None:
         it.add([*text(1, 28), i], max_tokens=1)
     assert it.step() == [(0, 0, 8)]
     assert it.step() == [(0, 8, 16)]
-    it.scheduler.finish(leader, "abort")
+    it.engine.finish(leader, "abort")
     it.check()
     assert it.step() == [(1, 16, 24)]
     assert it.step() == [(1, 24, 29)]
@@ -124,7 +124,7 @@ def test_when_its_leader_is_preempted_the_waiting_request_does_not_wait_for_ever
     assert it.step() == [(0, 8, 9), (1, 0, 7)]
     assert it.step() == [(0, 9, 10), (1, 7, 12)]
     assert it.run_all() < 30
-    assert it.pool.num_held == 0
+    assert it.kv.counts().blocks_used == 0
 
 
 def test_a_leader_and_its_follower_may_both_come_back_from_preemption() -> None:
@@ -144,11 +144,11 @@ def test_answers_of_one_request_share_their_prompt() -> None:
     it = Driven(32, max_rows=32)
     it.add(text(1, 10), n=3, max_tokens=3)
     assert it.step() == [(0, 0, 10)]
-    assert it.pool.num_held == 3
+    assert it.kv.counts().blocks_used == 3
     plan = it.plan()
-    assert len(plan.copies) == 2
+    assert len(plan.transfers) == 2
     assert it.run(plan) == [(0, 10, 11)] * 3
-    assert it.pool.num_held == 2 + 3
+    assert it.kv.counts().blocks_used == 2 + 3
     it.run_all()
     assert it.computed == 10 + 3 * 2
 
@@ -171,7 +171,7 @@ def test_a_prompt_found_whole_runs_its_last_token_and_writes_nothing() -> None:
     it.add(text(1, 8), max_tokens=2)
     plan = it.plan()
     (item,) = plan.scheduled
-    assert (item.begin, item.end, item.write_start, plan.copies) == (7, 8, 8, ())
+    assert (item.begin, item.end, item.write_start, plan.transfers) == (7, 8, 8, ())
     it.run(plan)
     (item,) = it.plan().scheduled
     assert (item.begin, item.end, item.write_start) == (8, 9, 8)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from octavo.batch import Batch, StepOutput
+from octavo.batch import StepOutput
 from octavo.engine.engine import Engine
+from octavo.engine.step import StepPlan
+from octavo.kv_cache.cache import Transfer
 from octavo.records import CacheReason
 from octavo.request import Request
 from tests.engine.busy import MODEL, POOL, TEXT
@@ -49,12 +52,12 @@ def test_the_last_token_of_a_prompt_found_whole_is_the_only_one_not_cached() -> 
 
 def test_the_time_of_a_class_of_ops_is_that_of_all_its_ops() -> None:
     engine = tiny_engine(MODEL, POOL)
-    names, real = engine._runner.op_names, engine._runner.forward
+    names, real = engine.runner.op_names, engine.runner.forward
 
-    def forward(batch: Batch) -> StepOutput:
-        return replace(real(batch), op_ns=np.arange(1, 1 + len(names)))
+    def forward(plan: StepPlan) -> StepOutput:
+        return replace(real(plan), op_ns=np.arange(1, 1 + len(names)))
 
-    engine._runner.forward = forward  # type: ignore[method-assign]
+    engine.runner.forward = forward  # type: ignore[method-assign]
     answered(engine, TEXT[:40])
     want: dict[str, int] = {}
     for ns, name in enumerate(names, start=1):
@@ -103,7 +106,10 @@ class Released:
 
     def __init__(self, engine: Engine) -> None:
         self.blocks: list[int] = []
-        engine._runner.release_blocks = self.blocks.extend  # type: ignore[method-assign]
+        engine.runner.transfer = self.note  # type: ignore[method-assign]
+
+    def note(self, transfers: Sequence[Transfer]) -> None:
+        self.blocks += [block for kind, _, block, _ in transfers if kind == "release"]
 
 
 def idle_engine(kv_idle: float) -> tuple[Engine, Released, list[float]]:
@@ -156,7 +162,7 @@ def test_with_no_idle_time_all_goes_back_at_once() -> None:
 
 def test_the_system_gets_the_memory_and_the_blocks_read_as_zero() -> None:
     engine = tiny_engine(MODEL, POOL, kv_idle=0)
-    pages = engine._runner.pages[0]
+    pages = engine.runner.pages[0]
     answered(engine, TEXT[:40])
     assert pages.any()
     engine.reclaim()

@@ -19,13 +19,13 @@ class Machine:
         engine = tiny_engine(
             MODEL, POOL, num_blocks=64, max_rows=512, clock=lambda: self.now, **options
         )
-        real = engine._runner.forward
+        real = engine.runner.forward
 
-        def forward(batch: Any) -> Any:
-            self.now += self.fixed + self.row * len(batch.tokens)
-            return real(batch)
+        def forward(plan: Any) -> Any:
+            self.now += self.fixed + self.row * len(plan.batch.tokens)
+            return real(plan)
 
-        engine._runner.forward = forward  # type: ignore[method-assign]
+        engine.runner.forward = forward  # type: ignore[method-assign]
         return engine
 
 
@@ -78,6 +78,6 @@ def test_metrics_of_several_answers_to_a_prompt_that_was_found() -> None:
         request = add(engine, range(40), max_tokens=4, n=n, seed=1, temperature=1, ignore_eos=True)
         while engine.has_unfinished:
             engine.step()
-    metrics = engine.metrics(request)
+    metrics = request.metrics()
     assert (metrics.ttft_ms, metrics.prefill_tps) == (1000, 1)
     assert (metrics.tpot_ms, metrics.decode_tps) == (1000, 1)

@@ -22,9 +22,9 @@ import pytest
 from octavo.engine.engine import Engine
 from octavo.request import Request
 from tests.engine.busy import Busy
-from tests.engine.interrupt import AlarmError, Line, call_raising
+from tests.engine.interrupt import Line, call_raising
 
-ERRORS = [RuntimeError, KeyboardInterrupt, AlarmError]
+ERRORS = [RuntimeError, KeyboardInterrupt]
 OPTIONS: list[dict[str, Any]] = [
     {},
     {"schedule": "longest-prefix"},
@@ -33,10 +33,10 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 # What a busy engine does; the sweep has to pass through all of it.
 MUST_RUN = {
-    *("_admit", "_preempt", "_plan_decodes", "_plan_chunk", "_begin", "fork", "drop", "finish"),
-    *("reserve", "commit", "_register", "register_tail", "commit_copies", "_take_over", "_evict"),
-    *("touch", "free", "forget", "register", "draw", "_grow_beams", "_note_prompt_logprobs"),
-    *("_note_cache", "_end_late", "forward", "copy_blocks", "advance", "hypotheses"),
+    *("who_may_begin", "preempt", "_plan_decodes", "_plan_chunk", "begin", "fork", "drop", "end"),
+    *("reserve", "commit", "_register", "register_tail", "commit_transfers", "take_over"),
+    *("_evict", "hold", "free", "forget", "register", "draw", "_go_on", "row_value"),
+    *("_note_cache", "end_late", "forward", "transfer", "advance", "hypotheses"),
 }
 
 

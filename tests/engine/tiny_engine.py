@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 
 from octavo.config import EngineConfig
-from octavo.engine.engine import Engine, EngineLimits
+from octavo.engine.assemble import make_engine
+from octavo.engine.engine import Engine
+from octavo.engine.runner import Runner
 from octavo.kernels import native
-from octavo.kv_cache.names import Namespace
-from octavo.loaded_model import make_engine
-from octavo.planning.memory import KVPages, MemoryPlan
+from octavo.kv_cache.block_names import Namespace
+from octavo.program.ops import Program
+from octavo.records import BlockEvent
 from octavo.request import Request, RequestOptions
 from octavo.sampling_params import SamplingParams
 from tests.tiny import TinyModel, make_runner
@@ -29,15 +31,29 @@ def tiny_engine(
     **options: object,
 ) -> Engine:
     """The context is what the pool holds, unless it is given."""
-    config = EngineConfig.parse(options)
-    context = config.context or num_blocks * config.block_size
     runner = make_runner(model, pool, num_blocks=num_blocks, max_rows=max_rows, **options)
-    pages = KVPages(config.block_size, tuple(each.block_stride for each in runner.layouts))
-    plan = MemoryPlan(context, num_blocks * pages.block_bytes, pages)
-    limits = EngineLimits(plan.context, frozenset(eos_ids), kv_idle=config.kv_idle)
-    return make_engine(
-        runner, model.program, config, plan, limits, NAMESPACE, weight_bytes=1e6, clock=clock
+    return engine_over(
+        runner, model.program, num_blocks=num_blocks, eos_ids=eos_ids, clock=clock, **options
     )
+
+
+def engine_over(
+    runner: Runner,
+    program: Program,
+    *,
+    num_blocks: int = 64,
+    eos_ids: Sequence[int] = (),
+    clock: Callable[[], float] = time.monotonic,
+    on_event: Callable[[BlockEvent], None] | None = None,
+    **options: object,
+) -> Engine:
+    """An engine over a runner that was made with the same options."""
+    config = EngineConfig.parse(options)
+    return make_engine(
+        runner, program, config, NAMESPACE,
+        context=config.context or num_blocks * config.block_size, eos_ids=frozenset(eos_ids),
+        weight_bytes=1e6, clock=clock, on_event=on_event,
+    )  # fmt: skip
 
 
 def add(

@@ -1,89 +1,67 @@
 """Alone: what a request gives by itself, without a cache, a batch or a scheduler.
 
-The row of logits after some tokens comes from one forward over all of them, in pages that hold
-nothing; the answer from drawing on such rows one after the other. Rows are remembered.
+The row of logits after some tokens is the reference's; the answer comes from drawing on such rows
+one after the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from octavo.engine.decoding.beam_search import BeamSearch
+from octavo.engine.decoding.drawing import Drawing, penalties
+from octavo.engine.runner import Runner
+from octavo.request import Branch, FinishReason, Request
+from octavo.verification.recorder import RecordedRow, Row
+from octavo.verification.reference import Prefix, Reference
 
-from octavo.batch import Want
-from octavo.engine.beam import BeamSearch, Hypothesis
-from octavo.engine.runner import Runner, make_batch
-from octavo.engine.sampler import Sampler
-from octavo.request import Branch, FinishReason, Request, TokenLogprobs
-
-NAN = 0x7FC1  # in bf16; two of them are one in float32
+Answer = tuple[Prefix, float | None, FinishReason | None]
 _REMEMBERED = 10_000  # rows
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What the head gives after some tokens."""
-
-    logits: NDArray[np.float32]  # (vocab,)
-    log_sum_exp: float
-
-    def __eq__(self, other: object) -> bool:
-        assert isinstance(other, Row)
-        same = np.array_equal(self.logits, other.logits)
-        return same and self.log_sum_exp == other.log_sum_exp
 
 
 class Alone:
     def __init__(self, runner: Runner, eos_ids: frozenset[int]) -> None:
-        self.runner = runner
         self.eos_ids = eos_ids
-        self.sampler = Sampler(runner.isa, runner.vocab_size)
-        self.rows: dict[tuple[int, ...], Row] = {}
-        self.num_computed = 0
+        self._runner = runner
+        self._drawing = Drawing(runner.isa, runner.vocab_size)
+        self._reference = Reference(runner)
+
+    def learn(self, prefixes: Iterable[Prefix]) -> None:
+        """Compute the rows of these: those that begin another one together with it."""
+        if len(self._reference) > _REMEMBERED:
+            self._reference = Reference(self._runner)
+        self._reference.learn(prefixes)
 
     def row(self, tokens: Sequence[int]) -> Row:
         """After the last of the tokens."""
-        key = tuple(tokens)
-        if key not in self.rows:
-            self.compute(key)
-        return self.rows[key]
-
-    def compute(self, tokens: tuple[int, ...]) -> None:
-        """Run them whole, in fresh pages; remember the row after each."""
-        if len(self.rows) > _REMEMBERED:
-            self.rows.clear()
-        for pages in self.runner.pages:
-            pages.view(np.uint16)[:] = NAN
-        count = len(tokens)
-        table = list(range(self.runner.num_blocks))
-        out = self.runner.forward(
-            make_batch([(tokens, 0)], [table], 1, range(count), [Want.LOGITS] * count)
-        )
-        self.num_computed += count
-        for i in range(count):
-            self.rows[tokens[: i + 1]] = Row(out.logits[i], float(out.log_sum_exp[i]))
+        prefix = tuple(tokens)
+        found = self._reference.find(prefix)
+        if found is None:
+            self.learn([prefix])
+            found = self._reference.find(prefix)
+        assert found is not None
+        return found
 
     def answer(self, request: Request, index: int, most: int) -> Branch:
         """Answer `index` of a request to its end, or to `most` tokens."""
-        alone = self._copy(request)
-        branch = alone.branches[index]
+        params = request.params
+        branch = self._begin(request, index)
         while branch.num_completion_tokens < most and branch.finish_reason is None:
             row = self.row(branch.tokens)
-            _, edits = self.sampler.want(branch)
-            (draw,) = self.sampler.draw(branch, row.logits, row.log_sum_exp, edits)
-            branch.tokens.append(draw.token)
-            if draw.logprobs is not None:
-                branch.logprobs.append(draw.logprobs)
+            edited = self._drawing.edit(row.logits, penalties(branch))
+            token = self._drawing.draw(branch, index, edited)
+            if params.logprobs is not None:
+                logprobs = self._drawing.logprobs(
+                    row.logits, row.log_sum_exp, token, params.logprobs
+                )
+                branch.logprobs.append(logprobs)
+            branch.tokens.append(token)
             branch.finish_reason = self._reason(branch)
         return branch
 
-    def beams(
-        self, request: Request, steps: int, reason: FinishReason | None
-    ) -> tuple[list[Hypothesis], list[tuple[int, ...]]]:
-        """The best hypotheses, and the parents of each step's beams. With a reason the search was
-        ended by it after so many steps."""
+    def beams(self, request: Request, steps: int, reason: FinishReason | None) -> list[Answer]:
+        """The best answers of a search; with a reason, of one ended by it after so many steps."""
         params, prompt = request.params, request.prompt_token_ids
         ends = frozenset(params.stop_token_ids)
         search = BeamSearch(
@@ -94,32 +72,35 @@ class Alone:
             early_stopping=params.early_stopping,
             num_outputs=params.n,
         )
-        parents: list[tuple[int, ...]] = []
-        while not search.done and (reason is None or len(parents) < steps):
+        while not search.done and (reason is None or len(search.beams[0].tokens) < steps):
             rows = [self.row([*prompt, *beam.tokens]) for beam in search.beams]
-            new = search.advance([best(row, search.num_candidates) for row in rows])
-            parents += [tuple(parent for parent, _ in new)] if new else []
+            search.advance([best(row, search.num_candidates) for row in rows])
         if reason is not None:
             search.end(reason)
-        return search.hypotheses(), parents
+        return [(prompt + h.tokens, h.logprob, h.finish_reason) for h in search.hypotheses()]
 
-    def prompt_logprobs(self, request: Request) -> list[TokenLogprobs | None]:
-        prompt, count = request.prompt_token_ids, request.params.prompt_logprobs or 0
-        rows = [self.row(prompt[:i]) for i in range(1, len(prompt))]
-        return [None] + [
-            self.sampler.logprobs(row.logits, row.log_sum_exp, token, count)
-            for row, token in zip(rows, prompt[1:], strict=True)
+    def row_values(self, request: Request) -> list[Any]:
+        """What each row of the prompt gives: logits as bytes, for == on bits."""
+        prompt = request.prompt_token_ids
+        self.learn(prompt[: i + 1] for i in range(request.num_rows_wanted))
+        rows = [self.row(prompt[: i + 1]) for i in range(request.num_rows_wanted)]
+        if request.every_row == "logits":
+            return [row.logits.tobytes() for row in rows]
+        if request.every_row == "scores":
+            return [r.logits[t] - r.log_sum_exp for r, t in zip(rows, prompt[1:], strict=False)]
+        count = request.params.prompt_logprobs or 0
+        return [
+            self._drawing.logprobs(row.logits, row.log_sum_exp, token, count)
+            for row, token in zip(rows, prompt[1:], strict=False)
         ]
 
-    def _copy(self, request: Request) -> Request:
-        """The same request, not begun, its answers apart already."""
+    def _begin(self, request: Request, index: int) -> Branch:
+        """Answer `index` of the same request, not begun."""
         alone = Request(
             0, request.params, request.options, request.prompt_token_ids,
             request.seed, request.sampling, request.max_tokens,
         )  # fmt: skip
-        prompt = request.prompt_token_ids
-        alone.branches = [Branch(alone, i, list(prompt)) for i in range(request.params.n)]
-        return alone
+        return Branch(alone, index, list(request.prompt_token_ids))
 
     def _reason(self, branch: Branch) -> FinishReason | None:
         params, token = branch.request.params, branch.tokens[-1]
@@ -127,6 +108,21 @@ class Alone:
             return "stop"
         at_most = branch.request.max_tokens
         return "length" if branch.num_completion_tokens == at_most else None
+
+
+def compare(found: Sequence[RecordedRow], alone: Alone) -> int:
+    """Every row that came out of the head is that of its branch computed whole. The number
+    of rows."""
+    alone.learn(recorded.prefix for recorded in found)
+    for recorded in found:
+        same = recorded.row == alone.row(recorded.prefix)
+        assert same, f"other logits after {len(recorded.prefix)} tokens"
+    return len(found)
+
+
+def beams(request: Request) -> list[Answer]:
+    """The answers of a search that has ended, best first."""
+    return [(tuple(b.tokens), b.cumulative_logprob, b.finish_reason) for b in request.branches]
 
 
 def best(row: Row, count: int) -> list[tuple[int, float]]:

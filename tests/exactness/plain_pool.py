@@ -1,143 +1,180 @@
-"""PlainPool: what a BlockPool should say, told with a dict, a list and two counters.
+"""PlainPool: what a BlockPool should say, told with lists, a dict and two counters.
 
-`watch` lets every call of a real pool be made here first; ids and results must be equal. Of the
-orders of eviction it knows "least recently freed" itself; another one is asked what goes next.
+`watch` makes every call of a real pool here too, after it; ids and results must be equal. Which
+blocks are found no more when one is evicted is the index's to say, and of the orders of eviction
+only "least recently freed" is known here: both are read off what the real pool did.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from octavo.kv_cache.block_pool import BlockId, BlockPool
-from octavo.kv_cache.eviction import LeastRecentlyUsed
+from octavo.kv_cache.block_pool import BlockPool
+from octavo.kv_cache.groups import BlockId
 
-CALLS = ("allocate", "free", "touch", "keep", "drop", "pin", "unpin", "reclaim", "rebuild")
+_CALLS = ("allocate", "free", "hold", "cache", "recache", "uncache", "reclaim", "rebuild")
 
 
 class PlainPool:
-    def __init__(self, pool: BlockPool, clock: Callable[[], float]) -> None:
+    def __init__(self, pool: BlockPool, clock: Callable[[], float], *, is_lru: bool) -> None:
         self.pool = pool
         self.clock = clock
-        self.holders: Counter[BlockId] = Counter()  # pins among them
-        self.pins: Counter[BlockId] = Counter()
-        self.kept: set[BlockId] = set()
+        self.is_lru = is_lru
+        self.blocks = [BlockId(b) for b in range(pool.num_blocks)]
+        self.groups = range(len(pool.block_bytes))
+        self.holders: Counter[BlockId] = Counter()
+        self.cached: set[BlockId] = set()
         self.evictable: list[BlockId] = []  # least recently freed first
-        self.empty = [BlockId(b) for b in reversed(range(pool.num_blocks))]  # taken from the end
+        # Empty ones by group, taken from the end: with memory, and without.
+        self.warm: list[list[BlockId]] = [[] for _ in self.groups]
+        self.cold = [[b for b in reversed(self.blocks) if pool.group(b) == g] for g in self.groups]
         self.since: dict[BlockId, float] = {}  # when free blocks with memory became free
+        self.released: list[BlockId] = []  # by the call that runs, to make room for others
         self.num_evicted = 0
+        # What the real pool did in the call that runs: it evicted a block, or another was uncached.
+        self.done: deque[tuple[str, BlockId]] = deque()
 
-    def allocate(self, count: int) -> list[BlockId] | None:
-        if count > len(self.empty) + len(self.evictable):
+    @property
+    def bytes_held(self) -> int:
+        return sum(self.size(b) for b in +self.holders)
+
+    @property
+    def bytes_with_memory(self) -> int:
+        cold = {b for blocks in self.cold for b in blocks}
+        return sum(self.size(b) for b in self.blocks if b not in cold)
+
+    def size(self, block: BlockId) -> int:
+        return self.pool.block_bytes[self.pool.group(block)]
+
+    def allocate(self, count: int) -> list[list[BlockId]] | None:
+        self.released.clear()
+        if count * sum(self.pool.block_bytes) > self.pool.budget - self.bytes_held:
             return None
-        taken = [self.empty.pop() for _ in range(min(count, len(self.empty)))]
-        taken += self.evict(self.next_to_go()[: count - len(taken)])
-        for block in taken:
-            self.since.pop(block, None)
-            self.holders[block] = 1
-        return taken
+        return [[self.take(group) for _ in range(count)] for group in self.groups]
+
+    def take(self, group: int) -> BlockId:
+        block: BlockId | None = None
+        while block is None:
+            room = self.pool.budget - self.bytes_with_memory
+            if self.warm[group]:
+                block = self.warm[group].pop()
+            elif self.cold[group] and self.pool.block_bytes[group] <= room:
+                block = self.cold[group].pop()
+            elif any(self.warm):
+                self.release(next(warm for warm in self.warm if warm).pop(0))
+            else:
+                gone = self.evict(self.evictable[0] if self.is_lru else self.done[0][1])
+                if self.pool.group(gone) == group:
+                    block = gone
+                else:
+                    self.release(gone)
+        self.since.pop(block, None)
+        self.holders[block] = 1
+        return block
+
+    def release(self, block: BlockId) -> None:
+        self.released.append(block)
+        self.since.pop(block, None)
+        self.cold[self.pool.group(block)].append(block)
 
     def free(self, blocks: Sequence[BlockId]) -> None:
         for block in blocks:
             self.holders[block] -= 1
             assert self.holders[block] >= 0
             if self.holders[block] == 0:
-                (self.evictable if block in self.kept else self.empty).append(block)
+                warm = self.warm[self.pool.group(block)]
+                (self.evictable if block in self.cached else warm).append(block)
                 self.since[block] = self.clock()
 
-    def touch(self, blocks: Sequence[BlockId]) -> None:
+    def hold(self, blocks: Sequence[BlockId]) -> None:
         for block in blocks:
             if self.holders[block] == 0:
                 self.evictable.remove(block)
                 del self.since[block]
             self.holders[block] += 1
 
-    def keep(self, block: BlockId, parent: BlockId | None, cost: float) -> None:
+    def cache(self, block: BlockId, parent: BlockId | None, cost: float) -> None:
         assert self.holders[block] > 0
         assert parent is None or self.holders[parent] > 0
-        self.kept.add(block)
+        self.cached.add(block)
 
-    def drop(self, block: BlockId) -> None:
-        self.kept.remove(block)
+    def recache(self, block: BlockId, parent: BlockId | None, cost: float) -> None:
+        assert block in self.cached
+        self.cache(block, parent, cost)
+
+    def uncache(self, block: BlockId) -> None:
+        self.cached.remove(block)
         if self.holders[block] == 0:
             self.evictable.remove(block)
-            self.empty.append(block)
+            self.warm[self.pool.group(block)].append(block)
             self.since[block] = self.clock()
 
-    def pin(self, blocks: Sequence[BlockId]) -> bool:
-        if len(set(+self.pins) | set(blocks)) > self.pool.max_pinned:
-            return False
-        self.touch(blocks)
-        self.pins.update(blocks)
-        return True
+    def evict(self, block: BlockId) -> BlockId:
+        assert self.done.popleft() == ("evict", block)
+        self.evictable.remove(block)
+        del self.since[block]
+        while self.done and self.done[0][0] == "uncache":
+            self.uncache(self.done.popleft()[1])
+        self.cached.remove(block)
+        self.num_evicted += 1
+        return block
 
-    def unpin(self, blocks: Sequence[BlockId]) -> None:
-        self.pins.subtract(blocks)
-        self.free(blocks)
+    def note_eviction(self, group: int, number: int) -> None:
+        """The real pool evicts a block, by its number in its group."""
+        self.done.append(("evict", BlockId(self.pool.first_ids[group] + number)))
 
-    def reclaim(self, *, empty_since: float, kept_since: float) -> list[BlockId]:
-        cold = [b for b in self.empty if b not in self.since]
-        warm = [b for b in self.empty if b in self.since]
-        idle = [b for b in warm if self.since[b] <= empty_since]
-        evicted = self.evict([b for b in self.evictable if self.since[b] <= kept_since])
-        self.empty = [*cold, *evicted, *idle, *(b for b in warm if b not in idle)]
-        for block in evicted + idle:
-            del self.since[block]
-        return evicted + idle
+    def reclaim(self, *, empty_since: float, cached_since: float) -> list[BlockId]:
+        reclaimed = []
+        while self.evictable and self.since[self.evictable[0]] <= cached_since:
+            reclaimed.append(self.evict(self.evictable[0]))
+        for warm in self.warm:
+            while warm and self.since[warm[0]] <= empty_since:
+                del self.since[warm[0]]
+                reclaimed.append(warm.pop(0))
+        for block in reclaimed:
+            self.cold[self.pool.group(block)].append(block)
+        return reclaimed
 
-    def rebuild(self, holders: Mapping[BlockId, int], kept: Sequence[Any]) -> None:
-        blocks = [BlockId(b) for b in range(self.pool.num_blocks)]
-        cold = {b for b in self.empty if b not in self.since}
-        since = {b: self.since[b] for b in self.evictable}
-        self.holders = Counter(holders) + self.pins
-        self.kept = {block for block, _, _ in kept}
-        free = [b for b in blocks if not self.holders[b]]
-        self.empty = [b for b in free if b not in self.kept and b in cold]
-        warm = [b for b in free if b not in self.kept and b not in cold]
-        self.empty += warm
+    def rebuild(self, holders: Mapping[BlockId, int], cached: Sequence[Any]) -> None:
+        cold = {b for blocks in self.cold for b in blocks}
+        freed = {b: self.since[b] for b in self.evictable}
         now = self.clock()
-        self.since = {b: since.get(b, now) for b, _, _ in reversed(kept) if not self.holders[b]}
-        for block, parent, _ in kept:  # never after its parent
+        self.holders = Counter(holders)
+        self.cached = {block for block, _, _ in cached}
+        empty = [b for b in self.blocks if not self.holders[b] and b not in self.cached]
+        for group in self.groups:
+            mine = [b for b in empty if self.pool.group(b) == group]
+            self.warm[group] = [b for b in mine if b not in cold]
+            self.cold[group] = [b for b in mine if b in cold]
+        self.since = {b: freed.get(b, now) for b, _, _ in reversed(cached) if not self.holders[b]}
+        for block, parent, _ in cached:  # never after its parent
             if block in self.since and parent in self.since:
                 self.since[block] = min(self.since[block], self.since[parent])
         self.evictable = sorted(self.since, key=lambda b: self.since[b])
-        self.since |= dict.fromkeys(warm, now)
-
-    def evict(self, blocks: list[BlockId]) -> list[BlockId]:
-        for block in blocks:
-            self.evictable.remove(block)
-            self.kept.remove(block)
-            self.num_evicted += 1
-        return blocks
-
-    def next_to_go(self) -> list[BlockId]:
-        order = self.pool._order
-        return self.evictable if isinstance(order, LeastRecentlyUsed) else list(order)
+        self.since |= {b: now for warm in self.warm for b in warm}
 
     def check(self) -> None:
-        """The real pool says the same, block by block."""
-        pool, blocks = self.pool, [BlockId(b) for b in range(self.pool.num_blocks)]
-        assert [pool.num_holders(b) for b in blocks] == [self.holders[b] for b in blocks]
-        assert [pool.num_pins(b) for b in blocks] == [self.pins[b] for b in blocks]
-        assert {b for b in blocks if pool.is_kept(b)} == self.kept
-        assert list(pool._free_since) == self.evictable
-        assert set(pool._order) == set(self.evictable)
-        assert [*pool._cold, *(b for b, _ in pool._warm)] == self.empty
+        """The real pool says the same, block by block, and its budget is kept."""
+        pool = self.pool
+        assert [pool.num_holders(b) for b in self.blocks] == [self.holders[b] for b in self.blocks]
+        assert {b for b in self.blocks if pool.is_cached(b)} == self.cached
         assert pool.num_held == len(+self.holders)
         assert pool.num_evictable == len(self.evictable)
-        assert pool.num_empty == len(self.empty)
-        assert pool.num_pinned == len(+self.pins)
+        assert pool.num_empty == sum(map(len, self.warm)) + sum(map(len, self.cold))
         assert pool.num_evicted == self.num_evicted
+        assert pool.bytes_held == self.bytes_held
+        assert pool.oldest_evictable == min((self.since[b] for b in self.evictable), default=None)
+        warm = [self.since[b] for blocks in self.warm for b in blocks]
+        assert pool.oldest_empty == min(warm, default=None)
+        assert self.bytes_with_memory <= pool.budget
+        assert set(pool.released) <= {b for blocks in self.cold for b in blocks}
 
 
-def watch(
-    pool: BlockPool, clock: Callable[[], float], called: Callable[[str, Any], None]
-) -> PlainPool:
-    """Make every call of `pool` on the plain one too. `called(name, None)` before a call may raise;
-    `called(name, result)` follows it."""
-    plain = PlainPool(pool, clock)
-    inside = False  # pin calls touch, unpin calls free
+def watch(plain: PlainPool, about_to_call: Callable[[], None]) -> None:
+    """Make every call of the real pool on the plain one too. `about_to_call` may raise."""
+    pool, inside = plain.pool, False  # an eviction uncaches others
 
     def watched(name: str) -> Callable[..., Any]:
         real, replay = getattr(pool, name), getattr(plain, name)
@@ -145,24 +182,29 @@ def watch(
         def call(*args: Any, **kwargs: Any) -> Any:
             nonlocal inside
             if inside:
+                plain.done.append((name, args[0]))
                 return real(*args, **kwargs)
-            called(name, None)
+            about_to_call()
             args = tuple(list(a) if _once(a) else a for a in args)
+            released = pool.released
             inside = True
             try:
-                want = replay(*args, **kwargs)
                 got = real(*args, **kwargs)
             finally:
                 inside = False
+            want = replay(*args, **kwargs)
             assert got == want, f"{name}{args}: {got}, expected {want}"
-            called(name, got)
+            assert not plain.done, f"{name}{args} did more: {plain.done}"
+            if name == "allocate":
+                taken = {block for group in got or () for block in group}
+                expected = [b for b in [*released, *plain.released] if b not in taken]
+                assert pool.released == expected
             return got
 
         return call
 
-    for name in CALLS:
+    for name in _CALLS:
         setattr(pool, name, watched(name))
-    return plain
 
 
 def _once(value: Any) -> bool:

@@ -1,31 +1,33 @@
 """Probe: what the tests put between the parts of a real engine.
 
-Takes down every row that comes out of the head, counts what happened in `seen`, and raises faults;
-it knows whom each may end. Every block is filled with NaN when it is allocated, so that a slot that
-nobody wrote shows up at once. It judges nothing.
+Counts what happened in `seen`, and raises faults; it knows whom each may end. Every block is filled
+with NaN when it is allocated, so that a slot that nobody wrote shows up at once. It judges nothing.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from octavo.batch import Batch, StepOutput, Want
+from octavo.batch import FloatArray, StepOutput
+from octavo.engine.decoding.decoding import Decision
+from octavo.engine.decoding.drawing import Drawing
 from octavo.engine.engine import Engine
-from octavo.engine.step_plan import StepPlan
-from octavo.kv_cache.manager import BlockTable
-from octavo.kv_cache.prefix_index import Node
+from octavo.engine.sampler import Sampler
+from octavo.engine.step import StepPlan
+from octavo.kv_cache.cache import Transfer
+from octavo.kv_cache.groups import KeepLast
+from octavo.records import BlockEvent, BlockEventKind
 from octavo.request import Branch, Request
-from tests.exactness.alone import NAN, Row
+from octavo.verification.recorder import RecordingRunner
 from tests.exactness.plain_pool import PlainPool, watch
 
 Tokens = tuple[int, ...]
+_NAN = 0x7FC1  # in bf16; two of them are one in float32
 _MS_PER_STEP, _MS_PER_ROW = 3.0, 1.0  # of the engine's clock
 
 
@@ -39,8 +41,9 @@ class InjectedInterrupt(KeyboardInterrupt):
 
 @dataclass
 class Fault:
-    """Raised once, `after` so many calls of its `kind`: forward, copy, draw, pool, interrupt (in
-    forward), interrupted draw; nan: in one row. culprit: raised by every step with `request`."""
+    """Raised once, `after` so many chances of its `kind`: forward, transfer, draw, pool, interrupt
+    (in forward), interrupted draw; nan: in one row. culprit: raised by every step with `request`.
+    """
 
     kind: str
     after: int = 0
@@ -57,162 +60,153 @@ class Clock:
         return self.now
 
 
+class ProbedRunner(RecordingRunner):
+    probe: Probe
+
+    def forward(self, plan: StepPlan) -> StepOutput:
+        return self.probe.forward(super().forward, plan)
+
+    def transfer(self, transfers: Iterable[Transfer]) -> None:
+        transfers = list(transfers)
+        if transfers:
+            self.probe.about_to_transfer()
+        super().transfer(transfers)
+
+
+class ProbedDrawing(Drawing):
+    probe: Probe
+
+    def draw(self, branch: Branch, index: int, logits: FloatArray) -> int:
+        self.probe.about_to_draw(branch.request)
+        return super().draw(branch, index, logits)
+
+
+class ProbedSampler(Sampler):
+    probe: Probe
+
+    def sample(self, plan: StepPlan, out: StepOutput) -> list[Decision]:
+        decisions = super().sample(plan, out)
+        for decision in decisions:
+            self.probe.count_decision(decision)
+        return decisions
+
+
 class Probe:
-    def __init__(self, engine: Engine, clock: Clock, seen: Counter[str]) -> None:
-        self.engine = engine
+    def __init__(self, clock: Clock, seen: Counter[str]) -> None:
         self.clock = clock
         self.seen = seen
-        self.kv = engine._kv
-        self.runner = engine._runner
-        self.plan = StepPlan()  # of the step that runs
-        self.rows: list[tuple[Tokens, Row]] = []  # the tokens before each, and what the head gave
         self.computed: dict[Branch, Tokens] = {}  # whose K and V may be found by others
         self.fault: Fault | None = None
-        self.exposed = False  # to faults
-        self.booking: Request | None = None
         self.may_fail: set[Request] = set()
-        self.plain: PlainPool = watch(self.kv.pool, clock, self._pool_called)
-        self._hook()
+        self._plan = StepPlan(0.0)  # of the step that runs
+        self._exposed = False  # to faults
+        self._raised = False  # in the call that is exposed
+        self._last_event: BlockEvent | None = None
+        self._let_go: set[tuple[int, int]] = set()  # group and number, and nobody took it since
+
+    def attach(self, engine: Engine, runner: ProbedRunner, *, is_lru: bool) -> None:
+        self.engine = engine
+        self.runner = runner
+        self.plain = PlainPool(engine.kv.pool, self.clock, is_lru=is_lru)
+        watch(self.plain, self._about_to_call_pool)
+        runner.probe, runner.clock = self, self.clock
+        drawing = ProbedDrawing(runner.isa, runner.vocab_size)
+        drawing.probe, engine.drawing = self, drawing
+        sampler = ProbedSampler(engine.requests, drawing)
+        sampler.probe, engine.sampler = self, sampler
 
     @contextmanager
     def expose(self) -> Iterator[None]:
         """Faults are raised in here, and go no further."""
-        self.plan, self.exposed = StepPlan(), True
+        self._plan, self._exposed, self._raised = StepPlan(0.0), True, False
         try:
             yield
         except (Injected, InjectedInterrupt):
             self.seen["call raised"] += 1
-        self.exposed, self.booking = False, None
+        self._exposed = False
 
-    def _hook(self) -> None:
-        for owner, name, hook in (
-            (self.engine._scheduler, "schedule", self._schedule),
-            (self.engine._scheduler, "_must_wait", self._must_wait),
-            (self.runner, "forward", self._forward),
-            (self.runner, "copy_blocks", self._copy_blocks),
-            (self.engine, "_book", self._book),
-            (self.engine._sampler, "draw", self._draw),
-            (self.kv, "reserve", self._reserve),
-            (self.kv, "_take_over", self._take_over),
-            (self.kv, "_register", self._register),
-            (self.engine._scheduler, "fork", self._fork),
-            (self.engine._scheduler, "drop", self._drop),
-        ):
-            setattr(owner, name, partial(hook, getattr(owner, name)))
+    # What the engine does.
 
-    def _schedule(self, real: Callable[..., StepPlan], only: Request | None = None) -> StepPlan:
-        self.seen["run of a suspect"] += only is not None
-        self.plan = real(only)
-        return self.plan
-
-    def _must_wait(self, real: Callable[..., bool], *args: Any) -> bool:
-        waits = real(*args)
-        self.seen["waited for a leader"] += waits
-        return waits
-
-    def _forward(self, real: Callable[[Batch], StepOutput], batch: Batch) -> StepOutput:
-        """Every output row gives its logits too, beside what it was asked for."""
+    def forward(self, real: Callable[[StepPlan], StepOutput], plan: StepPlan) -> StepOutput:
+        self._plan = plan
+        self.seen["run of a suspect"] += self._raised
+        self.seen["copy-on-write"] += sum(t.kind == "copy" for t in plan.transfers)
+        self.seen["memory moved between groups"] += any(t.kind == "release" for t in plan.transfers)
+        self.seen["no room"] += plan.num_preempted
+        if plan.batch is None:
+            return real(plan)
         self._raise("forward", "interrupt", "culprit")
-        if not self.plan.scheduled:  # all_rows
-            return real(batch)
-        self.clock.now += (_MS_PER_STEP + _MS_PER_ROW * len(batch.tokens)) / 1e3
-        count = len(batch.output_rows)
-        starts = batch.edit_starts
-        twice = replace(
-            batch,
-            output_rows=np.concatenate([batch.output_rows] * 2),
-            wants=np.concatenate([batch.wants, np.full(count, Want.LOGITS, np.int32)]),
-            edit_starts=None
-            if starts is None
-            else np.concatenate([starts, np.full(count, starts[-1], np.int32)]),
-        )
-        out = real(twice)
-        self._note_rows(batch, out)
-        mine = replace(
-            out,
-            argmax=out.argmax[:count],
-            log_sum_exp=out.log_sum_exp[:count],
-            top_ids=out.top_ids[:count],
-            top_logits=out.top_logits[:count],
-            logits=out.logits[: len(out.logits) - count],
-        )
-        if count and self._is_due("nan"):
-            mine.log_sum_exp[0] = np.nan
-            self.may_fail.add(self._owner(batch, 0)[0].request)
-        return mine
+        self.clock.now += (_MS_PER_STEP + _MS_PER_ROW * len(plan.batch.tokens)) / 1e3
+        out = real(plan)
+        for item in plan.scheduled:
+            live = self.engine.requests.by_request[item.branch.request]
+            if not live.is_private:
+                self.computed[item.branch] = tuple(item.branch.tokens[: item.end])
+        if plan.head_rows and self._is_due("nan"):
+            out.log_sum_exp[0] = np.nan
+            self.may_fail.add(plan.head_rows[0].item.branch.request)
+        return out
 
-    def _note_rows(self, batch: Batch, out: StepOutput) -> None:
-        count = len(batch.output_rows)
-        for i in range(count):
-            branch, position = self._owner(batch, i)
-            row = Row(out.logits[i - count], float(out.log_sum_exp[i]))
-            self.rows.append((tuple(branch.tokens[: position + 1]), row))
-        for item in self.plan.scheduled:
-            self.computed[item.branch] = tuple(item.branch.tokens[: item.end])
+    def about_to_transfer(self) -> None:
+        self._raise("transfer")
 
-    def _owner(self, batch: Batch, output: int) -> tuple[Branch, int]:
-        """The branch of an output row, and its position there."""
-        row = int(batch.output_rows[output])
-        item = int(np.searchsorted(batch.row_starts, row, side="right")) - 1
-        return self.plan.scheduled[item].branch, int(batch.positions[row])
-
-    def _copy_blocks(self, real: Callable[..., None], pairs: Sequence[tuple[int, int]]) -> None:
-        self.seen["copy-on-write"] += len(pairs)
-        if pairs:
-            self._raise("copy")
-        real(pairs)
-
-    def _book(self, real: Callable[..., None], request: Request, *rest: Any) -> None:
-        self.booking = request
-        real(request, *rest)
-        self.booking = None
-
-    def _draw(self, real: Callable[..., Any], *args: Any) -> Any:
+    def about_to_draw(self, request: Request) -> None:
+        if self.fault and self.fault.kind == "draw" and self.fault.after == 0:
+            self.may_fail.add(request)
         self._raise("draw", "interrupted draw")
-        return real(*args)
 
-    def _pool_called(self, name: str, result: Any) -> None:
-        if self.exposed and result is None:
-            self._raise("pool")
-        if name == "allocate":
-            for block in result or ():
-                for pages in self.runner.pages:
-                    pages.view(np.uint16).reshape(self.runner.num_blocks, -1)[block] = NAN
+    def count_decision(self, decision: Decision) -> None:
+        request, parents = decision.request, {each.parent for each in decision.continuations}
+        kind = "beams" if request.params.beam_width else "answers"
+        self.seen[f"fork of {kind}"] += len(decision.continuations) - len(parents)
+        if request.params.beam_width and parents:
+            self.seen["drop of a beam"] += len(set(request.branches) - parents)
 
-    def _reserve(self, real: Callable[..., bool], table: BlockTable, end: int) -> bool:
-        at = table.num_stored // self.kv.block_size
-        block = table.blocks[at] if end > table.num_stored and at < len(table.blocks) else None
-        done = real(table, end)
-        if done and block is not None and table.blocks[at] == block:
-            self.seen["kept block went on in place"] += self.kv.pool.is_kept(block)
-        self.seen["no room"] += not done
-        return done
+    def happened(self, event: BlockEvent) -> None:
+        """To a KV block."""
+        kind, group, block = event.kind, event.group, event.block
+        self.seen[f"block: {kind}"] += 1
+        if kind is BlockEventKind.ALLOCATE:
+            self._fill(group, block)
+            self.seen["block that a window gave back"] += (group, block) in self._let_go
+            self._let_go.discard((group, block))
+        elif kind is BlockEventKind.EVICT:
+            self.plain.note_eviction(group, block)
+        elif kind is BlockEventKind.LET_GO:
+            self._let_go.add((group, block))
+            self._count_window(group)
+        elif kind is BlockEventKind.CACHE:
+            last = self._last_event
+            filled = last and last.kind is BlockEventKind.SHARE and last.group < group
+            self.seen["hole filled again"] += bool(filled)
+        self._last_event = event
 
-    def _take_over(self, real: Callable[..., bool], *args: Any) -> bool:
-        taken = real(*args)
-        self.seen["kept block taken over"] += taken
-        return taken
+    def _fill(self, group: int, block: int) -> None:
+        blocks = self.runner.pages[group].view(np.uint16).reshape(self.runner.num_blocks[group], -1)
+        blocks[block] = _NAN
 
-    def _register(
-        self, real: Callable[..., Node], table: BlockTable, tokens: Tokens, at: int
-    ) -> Node:
-        block, named = table.blocks[at], self.kv.index.node_of(table.blocks[at])
-        node = real(table, tokens, at)
-        self.seen["known at register"] += table.blocks[at] != block
-        self.seen["partial block extended"] += named is node
-        return node
+    def _count_window(self, group: int) -> None:
+        keeps = self.engine.kv.groups[group].keeps
+        assert isinstance(keeps, KeepLast)
+        longer = keeps.window - self.engine.kv.block_size
+        than = "shorter than" if longer < 0 else "longer than" if longer > 0 else "of"
+        self.seen[f"slide of a window {than} a block"] += 1
 
-    def _fork(self, real: Callable[..., Branch], branch: Branch, index: int) -> Branch:
-        self.seen["fork of beams" if branch.request.params.beam_width else "fork of answers"] += 1
-        return real(branch, index)
+    def _about_to_call_pool(self) -> None:
+        if self._exposed and self._is_due("pool"):
+            # Whoever is being changed may end, and nobody else.
+            lives = self.engine.requests.by_request.values()
+            self.may_fail |= {live.request for live in lives if live.is_half or live.ending}
+            self._raised = True
+            raise Injected("pool")
 
-    def _drop(self, real: Callable[..., None], branch: Branch) -> None:
-        self.seen["drop of a beam"] += 1
-        real(branch)
+    # Faults.
 
     def _is_due(self, *kinds: str) -> bool:
         fault = self.fault
         if fault is None or fault.kind not in kinds:
+            return False
+        if fault.kind == "culprit" and fault.request not in self._plan.requests:
             return False
         fault.after -= 1
         if fault.after >= 0:
@@ -223,18 +217,16 @@ class Probe:
         return True
 
     def _raise(self, *kinds: str) -> None:
-        fault, requests = self.fault, self.plan.requests
-        if fault and fault.kind == "culprit" and fault.request not in requests:
-            return
+        fault = self.fault
         if fault is None or not self._is_due(*kinds):
             return
-        if self.booking is not None:
-            self.may_fail.add(self.booking)
-        elif len(requests) == 1 and not fault.kind.startswith("interrupt"):
-            self.may_fail |= set(requests)
-        among_others = fault.kind in ("forward", "copy", "culprit") and len(requests) > 1
-        self.seen["step rolled back"] += among_others
+        if fault.kind == "culprit":
+            assert fault.request is not None
+            self.may_fail.add(fault.request)
+        among_others = len(self._plan.requests) > 1
+        self.seen["step taken back"] += among_others and fault.kind in ("forward", "transfer")
         self.seen["culprit among others"] += among_others and fault.kind == "culprit"
+        self._raised = True
         if fault.kind.startswith("interrupt"):
             raise InjectedInterrupt
         raise Injected(fault.kind)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.batch import Want
-from octavo.engine.runner import make_batch
+from octavo.engine.step import make_batch
 from octavo.kernels import native
 from octavo.weights.ggml_type import GGMLType
 from tests.tiny import TINY, all_logits, make_runner, tiny_model
@@ -65,7 +65,7 @@ def test_neighbours_of_any_length(spans: list[tuple[int, int]], threads: int, se
     """1 to 9 branches, each with `first` tokens cached and `count` new, in shuffled blocks."""
     runner = RUNNERS[threads, "bf16"]
     rng = np.random.default_rng(seed)
-    free = [int(b) for b in rng.permutation(runner.num_blocks)]
+    free = [int(b) for b in rng.permutation(runner.num_blocks[0])]
     branches, tables = [], []
     for first, count in spans:
         blocks = -(-(first + count) // 32)
@@ -78,8 +78,8 @@ def test_neighbours_of_any_length(spans: list[tuple[int, int]], threads: int, se
             all_logits(runner, tokens[:first], table=table)
     new = [(tokens[first:], first) for tokens, first in branches]
     rows = sum(len(tokens) for tokens, _ in new)
-    batch = make_batch(new, tables, 1, range(rows), [Want.LOGITS] * rows)
-    together = runner.forward(batch).logits
+    batch = make_batch(new, [tables], range(rows), [Want.LOGITS] * rows)
+    together = runner.run(batch).logits
     alone = [all_logits(RUNNERS[1, "bf16"], tokens)[first:] for tokens, first in branches]
     assert np.array_equal(together, np.concatenate(alone))
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.batch import Want
-from octavo.engine.runner import make_batch
+from octavo.engine.step import make_batch
 from octavo.kernels import native
 from tests.tiny import TINY, all_logits, make_runner, tiny_model
 
@@ -43,14 +43,14 @@ def test_its_logits_are_those_of_the_original_run(name: str, kv: str, length: in
     runner = RUNNERS[name, kv]
     prompt = LONG[:length]
     original = all_logits(runner, prompt)
-    table = [list(range(runner.num_blocks))]
+    table = [list(range(runner.num_blocks[0]))]
     span = [(prompt[-1:], length - 1)]
-    batch = make_batch(span, table, 1, [0], [Want.LOGITS], write_starts=[length])
-    assert np.array_equal(runner.forward(batch).logits[0], original[-1])
+    batch = make_batch(span, [table], [0], [Want.LOGITS], write_starts=[length])
+    assert np.array_equal(runner.run(batch).logits[0], original[-1])
     # And what follows it is the same as without the hit.
-    following = make_batch([([7], length)], table, 1, [0], [Want.LOGITS])
+    following = make_batch([([7], length)], [table], [0], [Want.LOGITS])
     assert np.array_equal(
-        runner.forward(following).logits[0], all_logits(RUNNERS[name, kv], [*prompt, 7])[-1]
+        runner.run(following).logits[0], all_logits(RUNNERS[name, kv], [*prompt, 7])[-1]
     )
 
 
@@ -69,7 +69,7 @@ def test_in_a_batch_where_only_some_sequences_store(
     """`again` branches share one prompt's blocks and run its last row; the others store theirs."""
     runner = BY_THREADS[threads, kv]
     rng = np.random.default_rng(seed)
-    free = [int(b) for b in rng.permutation(runner.num_blocks)]
+    free = [int(b) for b in rng.permutation(runner.num_blocks[0])]
     prompts = [LONG[:shared]]
     prompts += [[int(t) for t in rng.integers(0, TINY.vocab_size, sum(o))] for o in others]
     tables = [[free.pop() for _ in range(-(-len(prompt) // 32))] for prompt in prompts]
@@ -83,10 +83,10 @@ def test_in_a_batch_where_only_some_sequences_store(
     spans = [(prompts[i][first:], first) for i, first in zip(branches, firsts, strict=True)]
     rows = sum(len(tokens) for tokens, _ in spans)
     batch = make_batch(
-        spans, [tables[i] for i in branches], 1, range(rows), [Want.LOGITS] * rows,
+        spans, [[tables[i] for i in branches]], range(rows), [Want.LOGITS] * rows,
         write_starts=[computed[i] for i in branches],
     )  # fmt: skip
-    together = runner.forward(batch).logits
+    together = runner.run(batch).logits
     alone = [
         all_logits(RUNNERS["gqa", kv], prompts[i])[first:]
         for i, first in zip(branches, firsts, strict=True)

@@ -1,4 +1,5 @@
-"""Requests of every kind at random, on random tiny models and pools of a few blocks.
+"""Requests of every kind at random, on random tiny models of one to three layer groups and pools of
+a few blocks.
 
 After each step the pool is what a plain dict says, and every count is checked; at its end each
 request has given, bit for bit, what it gives alone without a cache. The short run is the same each
@@ -26,19 +27,21 @@ from hypothesis.stateful import (
 )
 
 from octavo.kernels import native
-from octavo.model.config import ModelConfig
-from octavo.request import Request, RequestOptions
+from octavo.program.ops import KVSpec
+from octavo.request import Request, RequestOptions, RowValues
 from octavo.sampling_params import SamplingParams
 from octavo.weights.ggml_type import GGMLType
 from tests.exactness.alone import Alone
 from tests.exactness.probe import Fault, Tokens
+from tests.exactness.programs import Grouped, Shape, build, windowed
 from tests.exactness.watched_engine import WatchedEngine
-from tests.tiny import TINY, TinyModel, make_runner, tiny_model
+from tests.tiny import TINY, TinyModel, make_runner, random_model
 
 EOS = 3
+WINDOWS = st.sampled_from([3, 16, 20, 32, 50, 100])
 LONGEST = 320  # tokens of the longest prompt: five tiles of attention, two chunks
 
-models = st.builds(
+llamas = st.builds(
     lambda layers, heads, vocab, tied: replace(
         TINY, num_layers=layers, hidden_size=64, ffn_size=96, vocab_size=vocab, tied_head=tied,
         heads=heads[0], kv_heads=heads[1], head_dim=heads[2], rotary_dim=heads[2],
@@ -48,6 +51,22 @@ models = st.builds(
     vocab=st.sampled_from([6, 19, 40]),
     tied=st.booleans(),
 )  # fmt: skip
+FULL, WIDE = KVSpec(1, 32, 32), KVSpec(3, 32, 64)
+groups = st.one_of(
+    st.builds(lambda w: (windowed(w),), WINDOWS),
+    st.builds(lambda w: (FULL, windowed(w)), WINDOWS),
+    st.builds(lambda w: (windowed(w), WIDE), WINDOWS),
+    st.just((FULL, WIDE)),
+    st.builds(lambda v, w: (windowed(v), windowed(w)), WINDOWS, WINDOWS),
+    st.builds(lambda v, w: (FULL, windowed(v), windowed(w)), WINDOWS, WINDOWS),
+    st.builds(lambda w: (WIDE, FULL, windowed(w)), WINDOWS),
+)
+grouped = st.builds(
+    lambda groups, more, vocab: Grouped(groups, len(groups) + more, vocab),
+    groups=groups,
+    more=st.integers(0, 1),
+    vocab=st.sampled_from([6, 19, 40]),
+)
 engines = st.fixed_dictionaries(
     {
         "block_size": st.sampled_from([16, 16, 16, 32, 64]),
@@ -75,21 +94,23 @@ KINDS: dict[str, dict[str, Any]] = {
     "prompt, two answers": {"temperature": 1.0, "prompt_logprobs": 0, "n": 2},
     "prompt alone": {"max_tokens": 0, "prompt_logprobs": 1},
     "prompt alone, two answers": {"max_tokens": 0, "prompt_logprobs": 0, "n": 2},
+    "logits": {"max_tokens": 1},
+    "scores": {"max_tokens": 1},
 }
-FAULTS = ("forward", "copy", "draw", "pool", "interrupt", "interrupted draw", "nan", "culprit")
-AROUND = ("wait", "reclaim", "all_rows", "pin", "pin", "unpin")
+EVERY_ROW: dict[str, RowValues] = {"logits": "logits", "scores": "scores"}
+FAULTS = ("forward", "transfer", "draw", "pool", "interrupt", "interrupted draw", "nan", "culprit")
 POOL = native.ThreadPool(2)
 
 
 @lru_cache(16)
-def model_of(config: ModelConfig, type: GGMLType) -> TinyModel:
-    return tiny_model(config, POOL, type=type)
+def model_of(shape: Shape, type: GGMLType) -> TinyModel:
+    return random_model(build(shape), POOL, type=type)
 
 
 @lru_cache(16)
-def alone_of(config: ModelConfig, type: GGMLType, kv_dtype: str) -> Alone:
+def alone_of(shape: Shape, type: GGMLType, kv_dtype: str) -> Alone:
     runner = make_runner(
-        model_of(config, type), POOL, num_blocks=14, max_rows=14 * 32, kv_dtype=kv_dtype
+        model_of(shape, type), POOL, num_blocks=14, max_rows=14 * 32, kv_dtype=kv_dtype
     )
     return Alone(runner, frozenset({EOS}))
 
@@ -106,21 +127,20 @@ class RandomRequests(RuleBasedStateMachine):
     going = False
 
     @initialize(
-        config=models,
+        shape=llamas | grouped,
         type=st.sampled_from([GGMLType.Q4_1, GGMLType.BF16]),
         options=engines,
-        pinnable=st.sampled_from([0, 2, 4]),
+        longer=st.sampled_from([1, 2]),
     )
-    def begin(
-        self, config: ModelConfig, type: GGMLType, options: dict[str, Any], pinnable: int
-    ) -> None:
+    def begin(self, shape: Shape, type: GGMLType, options: dict[str, Any], longer: int) -> None:
         options = options | self.given
-        self.vocab = config.vocab_size
-        self.context = max(2, options["num_blocks"] - pinnable) * options["block_size"]
-        alone = alone_of(config, type, options["kv_dtype"])
-        self.watched = WatchedEngine(
-            model_of(config, type), POOL, alone, self.seen, context=self.context, **options
-        )
+        self.vocab = shape.vocab_size
+        self.seen[f"{len(model_of(shape, type).program.groups)} groups"] += 1
+        # Beyond what the pool holds of a group that keeps all, a window may be long enough.
+        self.context = longer * options["num_blocks"] * options["block_size"]
+        options["context"] = self.context
+        alone = alone_of(shape, type, options["kv_dtype"])
+        self.watched = WatchedEngine(model_of(shape, type), POOL, alone, self.seen, **options)
         self.going = True
 
     def guarded(self, act: Callable[..., None], *args: Any) -> None:
@@ -130,7 +150,7 @@ class RandomRequests(RuleBasedStateMachine):
         self.going = True
 
     def pick(self, which: int) -> Request:
-        requests = sorted(self.watched.unfinished, key=lambda r: r.id)
+        requests = list(self.watched.unfinished)
         return requests[which % len(requests)]
 
     @rule(
@@ -168,7 +188,8 @@ class RandomRequests(RuleBasedStateMachine):
         for i in range(offered):
             mine = {} if "beam_width" in values else {"seed": seed + i}
             params = SamplingParams.parse(values | mine)
-            self.guarded(self.watched.add, prompt + (i,) * (i > 1), params, options)
+            tokens = prompt + (i,) * (i > 1)
+            self.guarded(self.watched.add, tokens, params, options, EVERY_ROW.get(kind))
         self.run_steps(steps)
 
     @rule(count=st.integers(1, 8))
@@ -195,22 +216,12 @@ class RandomRequests(RuleBasedStateMachine):
         self.watched.probe.fault = Fault(kind, few, request)
         self.run_steps(6)
 
-    @rule(ms=st.sampled_from([1.0, 50.0, 6000.0]), what=st.sampled_from(AROUND), which=picks)
-    def around(self, ms: float, what: str, which: int) -> None:
-        """What is asked of the cache beside requests, and time that goes by."""
-        watched = self.watched
-        watched.wait(ms)
-        if what == "reclaim":
-            self.guarded(watched.reclaim)
-        elif what == "all_rows":
-            tokens = text(self.vocab, which % 8)[: min(1 + which, self.context)]
-            rows = min(watched.engine._runner.max_rows, 1 + which // 4)
-            self.guarded(watched.all_rows, tokens, rows, which)
-        elif what == "unpin" and watched.pinned:
-            self.guarded(watched.unpin, which)
-        elif what == "pin" and watched.shares and watched.requests:
-            recent = watched.requests[-8:]
-            self.guarded(watched.pin, recent[which % len(recent)])
+    @rule(ms=st.sampled_from([1.0, 50.0, 6000.0]), reclaim=st.booleans())
+    def wait(self, ms: float, reclaim: bool) -> None:
+        """Time goes by, and memory of idle blocks goes back."""
+        self.watched.wait(ms)
+        if reclaim:
+            self.guarded(self.watched.reclaim)
 
     def teardown(self) -> None:
         if self.going:
@@ -219,18 +230,23 @@ class RandomRequests(RuleBasedStateMachine):
 
 # Each has to happen, or the test would say less than it seems to.
 EVENTS = """
-admit / hit, full / hit, partial / hit, of whole blocks / known at register / waited for a leader
-copy-on-write / kept block went on in place / kept block taken over / partial block extended
-fork of answers / fork of beams / drop of a beam / no room / resume
+1 groups / 2 groups / 3 groups
+admit / hit, full / hit, partial / hit, of whole blocks / waited for a producer
+block: allocate / block: copy / block: cache / block: extend / block: share / block: take-over
+block: let-go / block: evict / block that a window gave back / hole filled again
+slide of a window shorter than a block / slide of a window of a block
+slide of a window longer than a block / memory moved between groups / reason: window
+copy-on-write / fork of answers / fork of beams / drop of a beam / no room / resume
 preempt / preempt of answers / preempt of beams
 cancel while waiting / cancel in the middle of a prefill / cancel in decode / end of one answer
 deadline while waiting / deadline in the middle of a prefill / deadline in decode
-step rolled back / call raised / run of a suspect / culprit among others
-fault: forward / fault: copy / fault: draw / fault: pool / fault: interrupt
+step taken back / call raised / run of a suspect / culprit among others
+fault: forward / fault: transfer / fault: draw / fault: pool / fault: interrupt
 fault: interrupted draw / fault: nan / fault: culprit
 ended: stop / ended: length / ended: abort / ended: deadline / ended: error
-refused: OutOfMemoryError / evicted / reclaim of kept blocks
-rows compared / pin / pin refused / unpin / all_rows / all_rows given up / all_rows without room
+refused: OutOfMemoryError / reclaim of cached blocks / rows compared
+logprobs of every row, whole / logits of every row, whole / scores of every row, whole
+logprobs of every row, given up / logits of every row, given up / scores of every row, given up
 reason: None / reason: cold / reason: diverged / reason: evicted / reason: salt
 reason: disabled / reason: needs-all-rows
 """

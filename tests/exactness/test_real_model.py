@@ -8,13 +8,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from octavo import LLM
 from octavo.batch import Want
+from octavo.config import EngineConfig
 from octavo.engine.engine import Engine
-from octavo.engine.runner import Runner, make_batch
+from octavo.engine.runner import Runner
+from octavo.engine.step import make_batch
+from octavo.kernels import native
+from octavo.loaded_model import open_model
 from octavo.request import Request, RequestOptions
 from octavo.sampling_params import SamplingParams
-from tests.exactness.alone import Row, best
+from octavo.verification import Subject
+from octavo.verification.recorder import RecordingRunner
+from octavo.weights.gguf_model import load_weights
+from tests.engine.tiny_engine import engine_over
+from tests.exactness.alone import Alone, beams, compare
 
 RNG = np.random.default_rng(5)
 PROMPTS = [
@@ -24,18 +31,38 @@ PROMPTS = [
 BLOCKS = 12  # of 32 tokens, for each branch
 
 
+POOLS = {threads: native.ThreadPool(threads) for threads in (1, 2, 3)}
+CONFIG = EngineConfig(step_ms=None)
+
+
 @pytest.fixture(scope="module")
-def runners(smollm2_path: Path) -> dict[int, Runner]:
+def subject(smollm2_path: Path) -> Subject:
+    header, program = open_model(smollm2_path)
+    weights = load_weights(header, program.weights(), POOLS[2], expand=CONFIG.weights)
+    return Subject(program, weights, context=512)
+
+
+@pytest.fixture(scope="module")
+def runners(subject: Subject) -> dict[int, Runner]:
     return {
-        threads: LLM(smollm2_path, threads=threads, context=4096, max_batch_tokens=1200)._runner
-        for threads in (1, 2, 3)
-    }
+        threads: Runner(
+            subject.program, subject.weights, CONFIG,
+            pool=pool, context=subject.context, num_blocks=9 * BLOCKS, max_rows=1200,
+        )
+        for threads, pool in POOLS.items()
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def alone(runners: dict[int, Runner]) -> list[NDArray[np.float32]]:
-    """The last row's logits of each prompt, computed whole, by itself, on one thread."""
-    return [step(runners[1], [(prompt, 0)], [0])[0] for prompt in PROMPTS]
+def reference(runners: dict[int, Runner]) -> Alone:
+    """Rows of tokens computed whole, by themselves, on one thread."""
+    return Alone(runners[1], frozenset())
+
+
+@pytest.fixture(scope="module")
+def alone(reference: Alone) -> list[NDArray[np.float32]]:
+    """The last row's logits of each prompt."""
+    return [reference.row(prompt).logits for prompt in PROMPTS]
 
 
 def step(
@@ -44,7 +71,7 @@ def step(
     """(len(spans), vocab): one step; each branch in the blocks of its place."""
     tables = [list(range(p * BLOCKS, (p + 1) * BLOCKS)) for p in places]
     last = np.cumsum([len(tokens) for tokens, _ in spans]) - 1
-    return runner.forward(make_batch(spans, tables, 1, last, [Want.LOGITS] * len(spans))).logits
+    return runner.run(make_batch(spans, [tables], last, [Want.LOGITS] * len(spans))).logits
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -86,10 +113,13 @@ def test_a_decode_rides_along_with_a_prefill(
 
 
 @pytest.fixture(scope="module")
-def engine(smollm2_path: Path) -> Engine:
+def engine(subject: Subject) -> Engine:
     """With 17 blocks of 32 tokens."""
-    block_bytes = 30 * 2 * 3 * 64 * 2 * 32  # layers, K and V, heads, width, bf16, tokens
-    return LLM(smollm2_path, threads=2, context=512, kv_memory=17 * block_bytes)._engine
+    runner = RecordingRunner(
+        subject.program, subject.weights, CONFIG,
+        pool=POOLS[2], context=subject.context, num_blocks=17, max_rows=512,
+    )  # fmt: skip
+    return engine_over(runner, subject.program, context=subject.context, step_ms=None)
 
 
 def ask(engine: Engine, prompt: list[int], **params: object) -> Request:
@@ -99,61 +129,42 @@ def ask(engine: Engine, prompt: list[int], **params: object) -> Request:
     return engine.add(prompt, SamplingParams.parse(values), RequestOptions())
 
 
-def run(engine: Engine, runner: Runner) -> int:
+def run(engine: Engine, reference: Alone) -> int:
     """Step to the end; every row is that of its branch computed whole. The number of rows."""
-    found = []
+    runner = engine.runner
+    assert isinstance(runner, RecordingRunner)
     while engine.has_unfinished:
-        for output in engine.step().outputs:
-            branch = output.row.item.branch
-            tokens = tuple(branch.tokens[: output.row.position + 1])
-            found.append((tokens, branch.request.num_prompt_tokens, output))
+        engine.step()
         engine.check_integrity()
-    rows: dict[tuple[int, ...], Row] = {}
-    for tokens, prompt, output in sorted(found, key=lambda each: -len(each[0])):
-        if tokens not in rows:
-            rows |= whole(runner, tokens, prompt)
-        if output.logits is None:
-            assert output.top == best(rows[tokens], len(output.top))
-        else:
-            assert Row(output.logits, output.log_sum_exp) == rows[tokens]
-    return len(found)
+    return compare(runner.take_rows(), reference)
 
 
-def whole(runner: Runner, tokens: tuple[int, ...], prompt: int) -> dict[tuple[int, ...], Row]:
-    """The rows from the last of the prompt on, of all tokens in one forward."""
-    positions = range(prompt - 1, len(tokens))
-    table = [list(range(-(-len(tokens) // 32)))]
-    wants = [Want.LOGITS] * len(positions)
-    out = runner.forward(make_batch([(tokens, 0)], table, 1, positions, wants))
-    found = zip(positions, out.logits, out.log_sum_exp.tolist(), strict=True)
-    return {tokens[: position + 1]: Row(*row) for position, *row in found}
-
-
-def test_shared_prefixes(engine: Engine, runners: dict[int, Runner]) -> None:
+def test_shared_prefixes(engine: Engine, reference: Alone) -> None:
     """Cold; found whole; parted inside a block; and what was generated, at the next turn."""
     prompt = PROMPTS[8]
     first = ask(engine, prompt, max_tokens=6)
-    assert run(engine, runners[1]) == 6
+    assert run(engine, reference) == 6
     turn = [*first.branches[0].tokens, 5, 6, 7]
     for tokens, matched in ((prompt, 149), ([*prompt[:83], 9, 9], 83), (turn, 155)):
         request = ask(engine, tokens, max_tokens=4)
-        assert run(engine, runners[1]) == 4
+        assert run(engine, reference) == 4
         assert request.cache is not None
         assert request.cache.matched_tokens == matched
 
 
-def test_forks_and_beams(engine: Engine, runners: dict[int, Runner]) -> None:
+def test_forks_and_beams(engine: Engine, reference: Alone) -> None:
     """Both prompts end inside a block, which every branch but one copies."""
     copied = engine.counts()["kv_blocks_copied"]
     ask(engine, PROMPTS[2], n=3, max_tokens=10)
-    ask(engine, PROMPTS[4], beam_width=3, max_tokens=10)
-    assert run(engine, runners[1]) == (1 + 3 * 9) + (1 + 3 * 9)
+    searched = ask(engine, PROMPTS[4], beam_width=3, max_tokens=10)
+    assert run(engine, reference) == (1 + 3 * 9) + (1 + 3 * 9)
     assert engine.counts()["kv_blocks_copied"] >= copied + 2 + 2
+    assert beams(searched) == reference.beams(searched, 0, None)
 
 
-def test_preempted_and_resumed(engine: Engine, runners: dict[int, Runner]) -> None:
+def test_preempted_and_resumed(engine: Engine, reference: Alone) -> None:
     """Each grows to six or seven of the 17 blocks; the one that came last gives way."""
     prompts = [PROMPTS[0][:150], PROMPTS[5][:150], PROMPTS[6][:150]]
     requests = [ask(engine, prompt, max_tokens=45) for prompt in prompts]
-    assert run(engine, runners[1]) == 3 * 45
+    assert run(engine, reference) == 3 * 45
     assert [r.num_preemptions > 0 for r in requests] == [False, False, True]

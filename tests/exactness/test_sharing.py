@@ -15,11 +15,12 @@ import pytest
 
 from octavo.engine.engine import Engine
 from octavo.kernels import native
-from octavo.kv_cache import names
+from octavo.kv_cache import block_names
 from octavo.request import Request, RequestOptions
-from tests.engine.tiny_engine import add, tiny_engine
-from tests.exactness.alone import Alone, Row, best
-from tests.tiny import TINY, TinyModel, make_runner, tiny_model
+from octavo.verification.recorder import RecordingRunner
+from tests.engine.tiny_engine import add, engine_over
+from tests.exactness.alone import Alone, beams, compare
+from tests.tiny import TINY, TinyModel, make_runner, make_runner_of, tiny_model
 
 RNG = np.random.default_rng(11)
 PROMPT = [int(t) for t in RNG.integers(0, TINY.vocab_size, 70)]
@@ -44,8 +45,12 @@ def make(request: pytest.FixtureRequest) -> MakeEngine:
     """Engines on so many threads, with blocks of 32 tokens and no target of time."""
     model, pool = loaded(request.param)
 
-    def make_engine(**options: Any) -> Engine:
-        return tiny_engine(model, pool, **({"step_ms": None} | options))
+    def make_engine(*, num_blocks: int = 64, max_rows: int = 128, **options: Any) -> Engine:
+        options = {"step_ms": None, "context": num_blocks * options.get("block_size", 32)} | options
+        runner = make_runner_of(
+            RecordingRunner, model, pool, num_blocks=num_blocks, max_rows=max_rows, **options
+        )
+        return engine_over(runner, model.program, **options)
 
     return make_engine
 
@@ -60,21 +65,14 @@ def ask_beams(engine: Engine, tokens: Sequence[int], width: int, max_tokens: int
     return add(engine, tokens, beam_width=width, n=width, max_tokens=max_tokens)
 
 
-def run(engine: Engine, *, steps: int | None = None) -> int:
-    """Step to the end, or so many times; the number of rows compared."""
-    rows = 0
-    while engine.has_unfinished and steps != 0:
-        steps = None if steps is None else steps - 1
-        for output in engine.step().outputs:
-            tokens = output.row.item.branch.tokens[: output.row.position + 1]
-            want = alone().row(tokens)
-            if output.logits is None:
-                assert output.log_sum_exp == want.log_sum_exp
-                assert output.top == best(want, len(output.top))
-            else:
-                assert Row(output.logits, output.log_sum_exp) == want
-            rows += 1
+def run(engine: Engine) -> int:
+    """Step to the end; the number of rows compared."""
+    runner, rows = engine.runner, 0
+    assert isinstance(runner, RecordingRunner)
+    while engine.has_unfinished:
+        engine.step()
         engine.check_integrity()
+        rows += compare(runner.take_rows(), alone())
     return rows
 
 
@@ -164,11 +162,7 @@ def test_beams(make: MakeEngine, width: int) -> None:
     request = ask_beams(engine, PROMPT, width, 40)
     rows = run(engine)
     assert rows == 1 + width * 39
-    hypotheses, parents = alone().beams(request, 0, None)
-    assert request.beam_parents == parents
-    assert [tuple(s.completion_token_ids) for s in request.branches] == [
-        h.tokens for h in hypotheses
-    ]
+    assert beams(request) == alone().beams(request, 0, None)
     assert engine.counts()["kv_blocks_copied"] > 0
 
 
@@ -187,13 +181,13 @@ def test_answers_preempted_together(make: MakeEngine) -> None:
     engine = make(num_blocks=10)
     first = ask(engine, OTHER[:60], max_tokens=100)
     forked = ask(engine, PROMPT[:40], max_tokens=60, n=3)
-    beams = ask_beams(engine, PROMPT[5:50], 2, 50)
+    searched = ask_beams(engine, PROMPT[5:50], 2, 50)
     assert run(engine) == 100 + (1 + 3 * 59) + (1 + 2 * 49)
     assert first.num_preemptions == 0
-    assert forked.num_preemptions + beams.num_preemptions > 0
+    assert forked.num_preemptions + searched.num_preemptions > 0
     for branch in forked.branches:
         assert branch.tokens == alone().answer(forked, branch.index, 60).tokens
-    assert beams.beam_parents == alone().beams(beams, 0, None)[1]
+    assert beams(searched) == alone().beams(searched, 0, None)
 
 
 def test_evicted_and_computed_again(make: MakeEngine) -> None:
@@ -220,7 +214,7 @@ def test_each_row_of_a_prompt(make: MakeEngine) -> None:
     request = ask(engine, PROMPT, prompt_logprobs=1, max_tokens=2)
     assert run(engine) == 71
     assert cached(request) == 0
-    assert request.prompt_logprobs == alone().prompt_logprobs(request)
+    assert request.row_values == alone().row_values(request)
 
 
 @pytest.mark.parametrize("option", ["kv_cache", "prefix_cache"])
@@ -246,7 +240,7 @@ def test_a_hash_that_is_always_the_same_changes_nothing(
     make: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Names of blocks are looked at from outside; what matches is decided by the tokens."""
-    monkeypatch.setattr(names, "_digest", lambda data: b"same")
+    monkeypatch.setattr(block_names, "_digest", lambda data: b"same")
     engine = make()
     found = []
     for tokens in (PROMPT, OTHER[:70], PROMPT, [*OTHER[:50], 5], [*PROMPT[:32], *OTHER[32:70]]):

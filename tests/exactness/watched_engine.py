@@ -5,21 +5,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from itertools import islice, takewhile
+from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
-from octavo.batch import Want
-from octavo.engine.engine import StepResult
+import numpy as np
+
+from octavo.engine.step import StepResult
 from octavo.errors import ModelError, OutOfMemoryError, UsageError
 from octavo.kernels import native
-from octavo.kv_cache.block_pool import BlockId
-from octavo.request import Branch, FinishReason, Request, RequestOptions
+from octavo.kv_cache.cache import Root
+from octavo.request import Branch, FinishReason, Request, RequestOptions, RowValues
 from octavo.sampling_params import SamplingParams
-from tests.engine.tiny_engine import NAMESPACE, tiny_engine
-from tests.exactness.alone import Alone, Row
-from tests.exactness.probe import Clock, Injected, Probe, Tokens
-from tests.tiny import TinyModel
+from octavo.verification.recorder import RecordedRow
+from tests.engine.tiny_engine import engine_over
+from tests.exactness.alone import Alone, beams, compare
+from tests.exactness.probe import Clock, Injected, Probe, ProbedRunner, Tokens
+from tests.tiny import TinyModel, make_runner_of
 
 _LIVELOCK = 4000  # steps that the requests of one example never need
 
@@ -29,43 +31,55 @@ class WatchedEngine:
         self, model: TinyModel, pool: native.ThreadPool, alone: Alone, seen: Counter[str],
         **options: Any,
     ) -> None:  # fmt: skip
+        sizes = {name: options.pop(name) for name in ("num_blocks", "max_rows")}
         self.clock = Clock()
-        self.engine = tiny_engine(
-            model, pool, eos_ids=sorted(alone.eos_ids), clock=self.clock, **options
-        )
-        self.probe = Probe(self.engine, self.clock, seen)
+        self.probe = Probe(self.clock, seen)
+        self.runner = make_runner_of(ProbedRunner, model, pool, **sizes, **options)
+        self.engine = engine_over(
+            self.runner, model.program, eos_ids=sorted(alone.eos_ids), clock=self.clock,
+            on_event=self.probe.happened, **options,
+        )  # fmt: skip
+        self.probe.attach(self.engine, self.runner, is_lru=options["eviction"] == "lru")
+        self.windows = [spec.window for spec in model.program.groups]
         self.alone = alone
         self.seen = seen
-        self.kv = self.engine._kv
-        self.scheduler = self.engine._scheduler
-        self.shares = bool(options.get("prefix_cache", True))
+        self.kv = self.engine.kv
+        self.shares = bool(options["prefix_cache"])
         self.requests: list[Request] = []
-        self.unfinished: set[Request] = set()
+        self.unfinished: dict[Request, _Before] = {}
+        self.private: dict[Request, Root] = {}  # which nobody else may find anything under
         self.cancelled: set[Request] = set()
         self.cut: set[Branch] = set()  # answers that were ended one by one
         self.told: Counter[Request | Branch] = Counter()  # by steps' results
         self.preempted: set[Request] = set()  # and did not grow since
+        self.rows: list[RecordedRow] = []  # not compared yet
         self.computed_before: dict[Branch, Tokens] = {}  # before the step
-        self.pinned: list[list[BlockId]] = []
 
     # What a user does.
 
-    def add(self, prompt: Tokens, params: SamplingParams, options: RequestOptions) -> None:
+    def add(
+        self,
+        prompt: Tokens,
+        params: SamplingParams,
+        options: RequestOptions,
+        every_row: RowValues | None = None,
+    ) -> None:
         try:
-            request = self.engine.add(prompt, params, options)
+            request = self.engine.add(prompt, params, options, every_row)
         except (OutOfMemoryError, UsageError) as error:
             self.seen[f"refused: {type(error).__name__}"] += 1
         else:
+            live = self.engine.requests.by_request[request]
+            assert live.is_private == (every_row is not None or not self.shares)
+            if live.is_private:
+                self.private[request] = live.root
             self.requests.append(request)
-            self.unfinished.add(request)
+            self.unfinished[request] = self._look_at(request)
         self.check()
 
     def step(self) -> None:
         self.seen["step"] += 1
-        before = {
-            r: _Before(r.cache is not None, r.num_preemptions, self._where(r))
-            for r in self.unfinished
-        }
+        before = dict(self.unfinished)
         self.computed_before = dict(self.probe.computed)
         result = StepResult()
         with self.probe.expose():
@@ -83,15 +97,11 @@ class WatchedEngine:
         assert not self.engine.has_unfinished, "livelock"
         self.step()  # tells what the last one did, if that raised
         self._check_told()
-        for blocks in self.pinned:
-            self.kv.unpin(blocks)
-        self.check()
-        assert self.kv.pool.num_held == 0
-        self.seen["evicted"] += self.kv.pool.num_evicted
+        assert self.kv.room == self.kv.budget
         self.compare_rows()
 
     def cancel(self, request: Request) -> None:
-        self.seen[f"cancel {self._where(request)}"] += 1
+        self.seen[f"cancel {self.unfinished[request].where}"] += 1
         self.cancelled.add(request)
         with self.probe.expose():
             self.engine.finish(request, "abort")
@@ -109,39 +119,10 @@ class WatchedEngine:
         self.clock.now += ms / 1e3
 
     def reclaim(self) -> None:
-        evicted = self.kv.pool.num_evicted
+        evicted = self.kv.counts().blocks_evicted
         with self.probe.expose():
             self.engine.reclaim()
-        self.seen["reclaim of kept blocks"] += self.kv.pool.num_evicted > evicted
-        self.check()
-
-    def all_rows(self, tokens: Tokens, rows_of_step: int, most: int) -> None:
-        """Every row of a prompt; given up after `most` steps."""
-        found: list[Row] = []
-        rows = self.engine.all_rows(tokens, Want.LOGITS, rows_of_step)
-        with self.probe.expose():
-            try:
-                for out in islice(rows, most):
-                    found += map(Row, out.logits, out.log_sum_exp.tolist())
-            except OutOfMemoryError:
-                self.seen["all_rows without room"] += 1
-        del rows  # given up
-        self.seen["all_rows"] += len(found) == len(tokens)
-        self.seen["all_rows given up"] += 0 < len(found) < len(tokens)
-        assert found == [self.alone.row(tokens[: i + 1]) for i in range(len(found))]
-        self.check()
-
-    def pin(self, request: Request) -> None:
-        root = self.kv.index.root(replace(NAMESPACE, salt=request.options.cache_salt))
-        blocks = self.kv.pin(root, request.prompt_token_ids)
-        if blocks:
-            self.pinned.append(blocks)
-        self.seen["pin refused" if blocks is None else "pin" if blocks else "pin of none"] += 1
-        self.check()
-
-    def unpin(self, pick: int) -> None:
-        self.seen["unpin"] += 1
-        self.kv.unpin(self.pinned.pop(pick % len(self.pinned)))
+        self.seen["reclaim of cached blocks"] += self.kv.counts().blocks_evicted > evicted
         self.check()
 
     # What must hold.
@@ -149,20 +130,20 @@ class WatchedEngine:
     def check(self) -> None:
         self.engine.check_integrity()
         self.probe.plain.check()
+        self._check_windows()
+        self.rows += self.runner.take_rows()
         for request in [r for r in self.unfinished if r.finished]:
-            self.unfinished.remove(request)
-            self.compare(request)
-        if len(self.probe.rows) > 300:
+            self.compare(request, self.unfinished.pop(request))
+        for request in self.unfinished:
+            self.unfinished[request] = self._look_at(request)
+        if len(self.rows) > 300:
             self.compare_rows()
 
     def compare_rows(self) -> None:
-        """Every row that a token was drawn from is that of its branch computed whole."""
-        self.seen["rows compared"] += len(self.probe.rows)
-        for tokens, row in sorted(self.probe.rows, key=lambda each: -len(each[0])):
-            assert row == self.alone.row(tokens), f"other logits after {len(tokens)} tokens"
-        self.probe.rows.clear()
+        self.seen["rows compared"] += compare(self.rows, self.alone)
+        self.rows.clear()
 
-    def compare(self, request: Request) -> None:
+    def compare(self, request: Request, before: _Before) -> None:
         """A request that ended gave what it gives alone, up to where it was ended."""
         self.compare_rows()
         for reason in {s.finish_reason for s in request.branches}:
@@ -170,37 +151,61 @@ class WatchedEngine:
         if any(s.finish_reason == "error" for s in request.branches):
             assert isinstance(request.error, (Injected, ModelError)), repr(request.error)
             assert request in self.probe.may_fail
+        if request in self.private:
+            left = self.kv.match(self.private[request], request.prompt_token_ids)
+            assert left.num_tokens == 0
+        self._compare_row_values(request)
         if request.params.beam_width:
-            self._compare_beams(request)
-            return
+            self._compare_beams(request, before.num_drawn)
+        else:
+            self._compare_answers(request)
+
+    def _compare_answers(self, request: Request) -> None:
         for branch in request.branches:
+            ends = self._may_end_by(request) | ({"stop"} if branch in self.cut else set())
+            if not request.draws:
+                assert branch.tokens == list(request.prompt_token_ids)
+                assert branch.finish_reason in {"length", *ends}
+                continue
             alone = self.alone.answer(request, branch.index, branch.num_completion_tokens)
             assert branch.tokens == alone.tokens
             count = len(branch.logprobs) if request in self.probe.may_fail else None
             assert branch.logprobs == alone.logprobs[:count]
-            ends = self._may_end_by(request) | ({"stop"} if branch in self.cut else set())
-            if request.params.max_tokens == 0:
-                ends |= {"length"}
             assert branch.finish_reason in ({alone.finish_reason} - {None} or ends)
-        if not self._may_end_by(request):
-            assert sorted(s.index for s in request.branches) == list(range(request.params.n))
-        wanted = request.params.prompt_logprobs is not None
-        if wanted and not request.needs_all_rows:
-            assert request.prompt_logprobs == self.alone.prompt_logprobs(request)
-        assert not request.needs_all_rows or self._may_end_by(request)
+        assert sorted(s.index for s in request.branches) == list(range(request.params.n))
 
-    def _compare_beams(self, request: Request) -> None:
+    def _compare_row_values(self, request: Request) -> None:
+        """What the rows of its prompt gave, all of it unless it was ended before."""
+        if request.every_row is None:
+            return
+        alone, values = self.alone.row_values(request), request.row_values
+        if request.every_row == "logits":
+            values = [np.asarray(value).tobytes() for value in values]
+        assert values == alone[: len(values)]
+        whole = len(values) == len(alone)
+        assert whole or self._may_end_by(request)
+        how = "whole" if whole else "given up"
+        self.seen[f"{request.every_row} of every row, {how}"] += bool(values)
+
+    def _compare_beams(self, request: Request, num_drawn: int) -> None:
         if request in self.probe.may_fail:
             return
-        found = [(tuple(s.tokens), s.cumulative_logprob, s.finish_reason) for s in request.branches]
-        alone = []
-        for reason in (None, *sorted(self._may_end_by(request))):
-            best, parents = self.alone.beams(request, len(request.beam_parents), reason)
-            answers = [
-                (request.prompt_token_ids + h.tokens, h.logprob, h.finish_reason) for h in best
-            ]
-            alone.append((answers, parents))
-        assert (found, request.beam_parents) in alone
+        # A step may have gone on with it, and another's turn have ended it.
+        early = [(r, num_drawn + i) for r in self._may_end_by(request) for i in (0, 1)]
+        ends = ((None, 0), *early)
+        alone = [self.alone.beams(request, steps, reason) for reason, steps in ends]
+        assert beams(request) in alone
+
+    def _check_windows(self) -> None:
+        """A windowed group has the blocks that the next row or a later one reads, and no other
+        whole ones."""
+        size = self.kv.block_size
+        for live in self.engine.requests.running:
+            for branch, table in live.tables.items():
+                for window, blocks in zip(self.windows, table.blocks, strict=True):
+                    first_read = branch.num_computed_tokens - window + 1 if window else 0
+                    for i in range(table.num_stored // size):
+                        assert (blocks[i] is None) == ((i + 1) * size <= first_read)
 
     def _check_told(self) -> None:
         """Every token, and every end that was not asked for, was in the result of one step."""
@@ -213,7 +218,8 @@ class WatchedEngine:
     def _may_end_by(self, request: Request) -> set[FinishReason]:
         """Why it may have ended before its time."""
         ends: set[FinishReason] = {"abort"} if request in self.cancelled else set()
-        if request.deadline is not None and self.clock.now >= request.deadline:
+        allowed = request.options.deadline_ms
+        if allowed is not None and self.clock.now >= request.times.added + allowed / 1e3:
             ends.add("deadline")
         return ends | ({"error", "abort"} if request in self.probe.may_fail else set())
 
@@ -227,15 +233,16 @@ class WatchedEngine:
                 self.preempted.remove(branch.request)
                 seen["resume"] += 1
         for request, then in before.items():
-            live = sum(s.finish_reason is None for s in request.branches)
             if request.num_preemptions > then.num_preemptions:
                 self.preempted.add(request)
                 kind = "beams" if request.params.beam_width else "answers"
-                seen[f"preempt of {kind}" if live > 1 else "preempt"] += 1
+                seen[f"preempt of {kind}" if len(request.live_branches) > 1 else "preempt"] += 1
             if request.cache is not None and not then.begun:
                 self._count_hit(request)
             if any(s.finish_reason == "deadline" for s in request.branches):
                 seen[f"deadline {then.where}"] += 1
+        waiting = self.engine.requests.by_request.values()
+        seen["waited for a producer"] += any(live.waits for live in waiting)
 
     def _count_hit(self, request: Request) -> None:
         """Counts what was found of a prompt; no more than its own tenant's requests had."""
@@ -252,15 +259,25 @@ class WatchedEngine:
         mates = [
             tokens
             for branch, tokens in self.computed_before.items()
-            if self.shares and branch.request.options.cache_salt == request.options.cache_salt
+            if branch.request.options.cache_salt == request.options.cache_salt
         ]
+        assert matched == 0 or request not in self.private
         assert matched <= max((_num_shared(prompt, tokens) for tokens in mates), default=0)
 
-    def _where(self, request: Request) -> str:
-        live = [s for s in request.branches if s in self.scheduler._tables]
+    def _look_at(self, request: Request) -> _Before:
+        tables = self.engine.requests.by_request[request].tables
+        live = [branch for branch in request.live_branches if branch in tables]
         if not live:
-            return "after a preemption" if request.num_preemptions else "while waiting"
-        return "in decode" if live[0].num_completion_tokens else "in the middle of a prefill"
+            where = "after a preemption" if request.num_preemptions else "while waiting"
+        else:
+            drawn = live[0].num_completion_tokens
+            where = "in decode" if drawn else "in the middle of a prefill"
+        return _Before(
+            request.cache is not None,
+            request.num_preemptions,
+            where,
+            max((branch.num_completion_tokens for branch in request.live_branches), default=0),
+        )
 
 
 @dataclass(frozen=True)
@@ -270,6 +287,7 @@ class _Before:
     begun: bool
     num_preemptions: int
     where: str
+    num_drawn: int  # tokens of each beam
 
 
 def _num_shared(left: Tokens, right: Tokens) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from octavo.kv_cache.block_id import BlockId
 from octavo.kv_cache.cost_aware import LIFETIME, RECENT_SHARE
+from octavo.kv_cache.groups import BlockId
 
 
 @dataclass
@@ -23,10 +23,10 @@ class PlainCostAware:
     now: int = 0
     kept: dict[BlockId, Kept] = field(default_factory=dict)
 
-    def keep(self, block: BlockId, parent: BlockId | None, cost: float) -> None:
+    def cache(self, block: BlockId, parent: BlockId | None, cost: float) -> None:
         self.kept[block] = Kept(parent, cost)
 
-    def drop(self, block: BlockId) -> None:
+    def uncache(self, block: BlockId) -> None:
         del self.kept[block]
 
     def add(self, block: BlockId) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from octavo.kv_cache.block_pool import BlockId, BlockPool
+from octavo.kv_cache.block_pool import BlockPool
 from octavo.kv_cache.eviction import LeastRecentlyUsed
+from octavo.kv_cache.groups import BlockId
 from tests.kv_cache.tiny_cache import TinyCache
 
 
@@ -18,20 +19,20 @@ def ids(*blocks: int) -> list[BlockId]:
 def take(pool: BlockPool, count: int) -> list[BlockId]:
     taken = pool.allocate(count)
     assert taken is not None
-    return taken
+    return taken[0]
 
 
-def kept_chain(pool: BlockPool, count: int) -> list[BlockId]:
+def cached_chain(pool: BlockPool, count: int) -> list[BlockId]:
     """Held blocks that are findable, each the parent of the next."""
     blocks = take(pool, count)
     for block, parent in zip(blocks, [None, *blocks[:-1]], strict=True):
-        pool.keep(block, parent, 1.0)
+        pool.cache(block, parent, 1.0)
     return blocks
 
 
 def counts(pool: BlockPool) -> tuple[int, int, int]:
     pool.check_integrity()
-    assert pool.num_free == pool.num_empty + pool.num_evictable
+    assert pool.budget - pool.bytes_held == pool.num_empty + pool.num_evictable
     return pool.num_empty, pool.num_evictable, pool.num_held
 
 
@@ -62,7 +63,7 @@ def test_miss_hit_free_hit_after_free_then_eviction_from_the_tail() -> None:
 
 
 def test_blocks_are_taken_given_back_and_taken_again() -> None:
-    pool = BlockPool(4)
+    pool = BlockPool([1], 4)
     first = take(pool, 3)
     assert first == [0, 1, 2]
     assert pool.allocate(2) is None  # too few: nothing is taken
@@ -74,8 +75,8 @@ def test_blocks_are_taken_given_back_and_taken_again() -> None:
 
 
 def test_too_few_blocks_evict_nothing() -> None:
-    pool = BlockPool(3)
-    pool.free(reversed(kept_chain(pool, 2)))
+    pool = BlockPool([1], 3)
+    pool.free(reversed(cached_chain(pool, 2)))
     assert pool.allocate(4) is None
     assert counts(pool) == (1, 2, 0)
     assert pool.num_evicted == 0
@@ -83,11 +84,16 @@ def test_too_few_blocks_evict_nothing() -> None:
 
 def test_each_evicted_block_is_forgotten_once_and_may_be_kept_again() -> None:
     forgotten: list[BlockId] = []
-    pool = BlockPool(3, forget=forgotten.append)
-    pool.free(reversed(kept_chain(pool, 3)))
+
+    def forget(block: BlockId) -> list[BlockId]:
+        forgotten.append(block)
+        return []
+
+    pool = BlockPool([1], 3, forget=forget)
+    pool.free(reversed(cached_chain(pool, 3)))
     assert take(pool, 2) == forgotten == [2, 1]
-    assert [pool.is_kept(b) for b in ids(0, 1, 2)] == [True, False, False]
-    pool.keep(BlockId(2), BlockId(0), 1.0)
+    assert [pool.is_cached(b) for b in ids(0, 1, 2)] == [True, False, False]
+    pool.cache(BlockId(2), BlockId(0), 1.0)
     pool.free(ids(2, 1))
     assert counts(pool) == (1, 2, 0)
     assert take(pool, 3) == [1, 0, 2]
@@ -95,12 +101,12 @@ def test_each_evicted_block_is_forgotten_once_and_may_be_kept_again() -> None:
 
 
 def test_a_dropped_block_is_empty_when_its_last_holder_goes() -> None:
-    pool = BlockPool(3)
-    kept_chain(pool, 3)
+    pool = BlockPool([1], 3)
+    cached_chain(pool, 3)
     pool.free(ids(2, 1))
-    pool.drop(BlockId(2))  # nobody holds it
+    pool.uncache(BlockId(2))  # nobody holds it
     assert counts(pool) == (1, 1, 1)
-    pool.drop(BlockId(0))  # still held
+    pool.uncache(BlockId(0))  # still held
     assert counts(pool) == (1, 1, 1)
     pool.free(ids(0))
     assert counts(pool) == (2, 1, 0)
@@ -109,8 +115,8 @@ def test_a_dropped_block_is_empty_when_its_last_holder_goes() -> None:
 
 
 def test_pins_hold_blocks_under_a_budget_of_distinct_blocks() -> None:
-    pool = BlockPool(6, max_pinned=3)
-    blocks = kept_chain(pool, 4)
+    pool = BlockPool([1], 6, max_pinned=3)
+    blocks = cached_chain(pool, 4)
     pool.free(reversed(blocks))
     assert pool.pin(blocks[:2])
     assert pool.pin(blocks[:3])  # two of them again: three distinct
@@ -129,14 +135,14 @@ def test_pins_hold_blocks_under_a_budget_of_distinct_blocks() -> None:
 
 
 def test_a_budget_of_none_pins_none() -> None:
-    pool = BlockPool(2)
-    assert not pool.pin(kept_chain(pool, 1))
+    pool = BlockPool([1], 2)
+    assert not pool.pin(cached_chain(pool, 1))
     assert pool.pin([])
 
 
 def test_the_holder_of_a_pin_may_not_be_freed_away() -> None:
-    pool = BlockPool(2, max_pinned=1)
-    blocks = kept_chain(pool, 1)
+    pool = BlockPool([1], 2, max_pinned=1)
+    blocks = cached_chain(pool, 1)
     assert pool.pin(blocks)
     pool.free(blocks)
     with pytest.raises(AssertionError, match="block 0 is freed by no holder of it"):
@@ -151,16 +157,16 @@ def test_empty_blocks_are_reclaimed_once_until_they_are_used_again() -> None:
     pool.free(ids(0))
     cache.now = 20
     pool.free(ids(2, 1))
-    assert pool.reclaim(empty_since=9, kept_since=99) == []
-    assert pool.reclaim(empty_since=10, kept_since=99) == [0]
-    assert pool.reclaim(empty_since=10, kept_since=99) == []
+    assert pool.reclaim(empty_since=9, cached_since=99) == []
+    assert pool.reclaim(empty_since=10, cached_since=99) == [0]
+    assert pool.reclaim(empty_since=10, cached_since=99) == []
     # Blocks with memory are used first, then one without; block 3 never had any.
     assert take(pool, 3) == [1, 2, 0]
     pool.free(ids(1, 0))
     cache.now = 30
     pool.free(ids(2))
-    assert pool.reclaim(empty_since=25, kept_since=99) == [1, 0]
-    assert pool.reclaim(empty_since=30, kept_since=99) == [2]
+    assert pool.reclaim(empty_since=25, cached_since=99) == [1, 0]
+    assert pool.reclaim(empty_since=30, cached_since=99) == [2]
     assert counts(pool) == (4, 0, 0)
 
 
@@ -172,28 +178,28 @@ def test_findable_blocks_are_reclaimed_by_their_own_time_and_leaves_first() -> N
     cache.pool.free(ids(2, 1, 0))  # block 0 is still held
     cache.now = 20
     cache.pool.free(ids(3, 0))
-    assert cache.pool.reclaim(empty_since=99, kept_since=9) == []
-    assert cache.pool.reclaim(empty_since=0, kept_since=10) == [2, 1]  # evicted: given back now
+    assert cache.pool.reclaim(empty_since=99, cached_since=9) == []
+    assert cache.pool.reclaim(empty_since=0, cached_since=10) == [2, 1]  # evicted: given back now
     cache.check()
     assert cache.pool.num_evicted == 2
     assert cache.match("0000 1111").num_tokens == 4
     cache.admit("0000 3333")  # used again: idle no more
     cache.now = 30
-    assert cache.pool.reclaim(empty_since=30, kept_since=30) == []
+    assert cache.pool.reclaim(empty_since=30, cached_since=30) == []
     cache.pool.free(ids(3, 0))
-    assert cache.pool.reclaim(empty_since=30, kept_since=30) == [3, 0]
-    assert cache.pool.reclaim(empty_since=30, kept_since=30) == []
+    assert cache.pool.reclaim(empty_since=30, cached_since=30) == [3, 0]
+    assert cache.pool.reclaim(empty_since=30, cached_since=30) == []
     cache.check()
 
 
 def test_a_dropped_block_idles_from_the_drop_on() -> None:
     cache = TinyCache(num_blocks=3)
-    cache.pool.free([*kept_chain(cache.pool, 1), *take(cache.pool, 1)])
+    cache.pool.free([*cached_chain(cache.pool, 1), *take(cache.pool, 1)])
     cache.now = 10
-    cache.pool.drop(BlockId(0))
-    assert cache.pool.reclaim(empty_since=9, kept_since=9) == [1]
-    assert cache.pool.reclaim(empty_since=9, kept_since=9) == []
-    assert cache.pool.reclaim(empty_since=10, kept_since=0) == [0]
+    cache.pool.uncache(BlockId(0))
+    assert cache.pool.reclaim(empty_since=9, cached_since=9) == [1]
+    assert cache.pool.reclaim(empty_since=9, cached_since=9) == []
+    assert cache.pool.reclaim(empty_since=10, cached_since=0) == [0]
     assert take(cache.pool, 3) == [0, 1, 2]  # the one given back last first, the untouched last
 
 
@@ -204,12 +210,12 @@ class Diary(LeastRecentlyUsed):
         super().__init__()
         self.pages: list[str] = []
 
-    def keep(self, block: BlockId, parent: BlockId | None, cost: float) -> None:
-        self.pages.append(f"keep {block} under {parent} for {cost}")
+    def cache(self, block: BlockId, parent: BlockId | None, cost: float) -> None:
+        self.pages.append(f"cache {block} under {parent} for {cost}")
 
-    def drop(self, block: BlockId) -> None:
+    def uncache(self, block: BlockId) -> None:
         assert block not in self
-        self.pages.append(f"drop {block}")
+        self.pages.append(f"uncache {block}")
 
     def add(self, block: BlockId) -> None:
         super().add(block)
@@ -227,7 +233,7 @@ class Diary(LeastRecentlyUsed):
 
 def test_an_order_is_told_of_each_change_once() -> None:
     order = Diary()
-    pool = BlockPool(3, order=order, max_pinned=1)
+    pool = BlockPool([1], 3, order=order, max_pinned=1)
 
     def told() -> list[str]:
         pages, order.pages = order.pages, []
@@ -235,10 +241,10 @@ def test_an_order_is_told_of_each_change_once() -> None:
         return pages
 
     blocks = take(pool, 3)
-    pool.keep(blocks[0], None, 2.5)
-    pool.keep(blocks[1], blocks[0], 3.5)
-    assert told() == ["keep 0 under None for 2.5", "keep 1 under 0 for 3.5"]
-    pool.touch(ids(0))  # held already
+    pool.cache(blocks[0], None, 2.5)
+    pool.cache(blocks[1], blocks[0], 3.5)
+    assert told() == ["cache 0 under None for 2.5", "cache 1 under 0 for 3.5"]
+    pool.hold(ids(0))  # held already
     pool.free(ids(2, 1, 0))  # block 2 is not findable, block 0 has another holder
     assert told() == ["add 1"]
     assert pool.pin(ids(1))
@@ -246,15 +252,15 @@ def test_an_order_is_told_of_each_change_once() -> None:
     assert told() == ["remove 1", "add 1"]
     pool.free(ids(0))
     assert take(pool, 2) == [2, 1]
-    assert told() == ["add 0", "pop 1", "drop 1"]
-    pool.keep(blocks[1], blocks[0], 3.5)
-    pool.drop(blocks[1])  # held
-    pool.drop(blocks[0])  # not held
-    assert told() == ["keep 1 under 0 for 3.5", "drop 1", "remove 0", "drop 0"]
-    pool.keep(blocks[1], None, 1.0)
+    assert told() == ["add 0", "pop 1", "uncache 1"]
+    pool.cache(blocks[1], blocks[0], 3.5)
+    pool.uncache(blocks[1])  # held
+    pool.uncache(blocks[0])  # not held
+    assert told() == ["cache 1 under 0 for 3.5", "uncache 1", "remove 0", "uncache 0"]
+    pool.cache(blocks[1], None, 1.0)
     pool.free(ids(1))
-    assert pool.reclaim(empty_since=0, kept_since=float("inf")) == [1]
-    assert told() == ["keep 1 under None for 1.0", "add 1", "remove 1", "drop 1"]
+    assert pool.reclaim(empty_since=0, cached_since=float("inf")) == [1]
+    assert told() == ["cache 1 under None for 1.0", "add 1", "remove 1", "uncache 1"]
 
 
 @pytest.mark.parametrize(
@@ -262,26 +268,26 @@ def test_an_order_is_told_of_each_change_once() -> None:
     [
         lambda pool: pool.free(ids(2)),  # empty
         lambda pool: pool.free(ids(1, 1)),  # one holder
-        lambda pool: pool.touch(ids(2)),  # empty: nothing to reuse
-        lambda pool: pool.keep(BlockId(2), None, 1.0),  # held by nobody
-        lambda pool: pool.keep(BlockId(0), None, 1.0),  # kept already
-        lambda pool: pool.keep(BlockId(1), BlockId(2), 1.0),  # the parent is not kept
-        lambda pool: pool.renew(BlockId(1), None, 1.0),  # not kept
-        lambda pool: pool.drop(BlockId(1)),  # not kept
+        lambda pool: pool.hold(ids(2)),  # empty: nothing to reuse
+        lambda pool: pool.cache(BlockId(2), None, 1.0),  # held by nobody
+        lambda pool: pool.cache(BlockId(0), None, 1.0),  # cached already
+        lambda pool: pool.cache(BlockId(1), BlockId(2), 1.0),  # the parent is not cached
+        lambda pool: pool.recache(BlockId(1), None, 1.0),  # not cached
+        lambda pool: pool.uncache(BlockId(1)),  # not cached
         lambda pool: pool.allocate(-1),
     ],
 )
 def test_misuse_is_a_bug(misuse: Callable[[BlockPool], object]) -> None:
-    pool = BlockPool(3)
+    pool = BlockPool([1], 3)
     take(pool, 2)
-    pool.keep(BlockId(0), None, 1.0)
+    pool.cache(BlockId(0), None, 1.0)
     pool.check_integrity()
     with pytest.raises(AssertionError):
         misuse(pool)
 
 
 def test_unpinning_what_is_not_pinned_is_a_bug() -> None:
-    pool = BlockPool(1)
+    pool = BlockPool([1], 1)
     with pytest.raises(KeyError):
         pool.unpin(take(pool, 1))
 
@@ -289,26 +295,26 @@ def test_unpinning_what_is_not_pinned_is_a_bug() -> None:
 @pytest.mark.parametrize(
     ("damage", "complaint"),
     [
-        (lambda pool: pool._cold.pop(), "once"),  # a lost block
-        (lambda pool: pool._warm.append((4, 0.0)), "once"),  # in two states
-        (lambda pool: pool._warm.append((5, 9.0)), "once"),  # twice in one
+        (lambda pool: pool._empty._cold[0].pop(), "once"),  # a lost block
+        (lambda pool: pool._empty._warm[0].append((4, 0.0)), "once"),  # in two states
+        (lambda pool: pool._empty._warm[0].append((5, 9.0)), "once"),  # twice in one
         (lambda pool: pool._holders.__setitem__(5, -1), "holders"),
         (lambda pool: pool._holders.__setitem__(2, 1), "once"),  # held and evictable
         (lambda pool: pool._order.remove(2), "once"),
         (lambda pool: pool._free_since.popitem(), "held blocks"),
-        (lambda pool: pool._is_kept.__setitem__(2, False), "evictable block is findable"),
-        (lambda pool: pool._is_kept.__setitem__(5, True), "empty block is not findable"),
+        (lambda pool: pool._is_cached.__setitem__(2, False), "evictable block is cached"),
+        (lambda pool: pool._is_cached.__setitem__(5, True), "empty block is not cached"),
         (lambda pool: pool._pins.__setitem__(0, 3), "a pin is a holder"),
         (lambda pool: pool._pins.__setitem__(0, 0), "a pin is a holder"),
         (lambda pool: pool._pins.__setitem__(6, 1), "over the budget"),
         (lambda pool: pool._free_since.move_to_end(2), "oldest first"),
-        (lambda pool: pool._warm.reverse(), "oldest first"),
+        (lambda pool: pool._empty._warm[0].reverse(), "oldest first"),
     ],
 )
 def test_damage_is_noticed(damage: Callable[[BlockPool], object], complaint: str) -> None:
     now = [0.0]
-    pool = BlockPool(8, order=LeastRecentlyUsed(), max_pinned=1, clock=lambda: now[0])
-    blocks = kept_chain(pool, 4)
+    pool = BlockPool([1], 8, order=LeastRecentlyUsed(), max_pinned=1, clock=lambda: now[0])
+    blocks = cached_chain(pool, 4)
     assert pool.pin(blocks[:1])
     others = take(pool, 3)
     for block in [*others[:2], *reversed(blocks[1:])]:  # held: 0, 6; evictable: 3, 2, 1

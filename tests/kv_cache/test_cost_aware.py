@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo.kv_cache.block_pool import BlockId, BlockPool
+from octavo.kv_cache.block_pool import BlockPool
 from octavo.kv_cache.cost_aware import LIFETIME, CostAware
 from octavo.kv_cache.eviction import EvictionOrder
+from octavo.kv_cache.groups import BlockId
 from tests.kv_cache.plain_cost_aware import PlainCostAware
 
 ELSEWHERE = BlockId(1000)  # added and removed again only so that time goes by
@@ -19,7 +20,7 @@ ELSEWHERE = BlockId(1000)  # added and removed again only so that time goes by
 def chain(order: EvictionOrder, *blocks: int, cost: float = 16.0) -> None:
     """Keep the blocks, each the parent of the next, and add them tail first."""
     for above, block in zip((None, *blocks), blocks, strict=False):
-        order.keep(BlockId(block), None if above is None else BlockId(above), cost)
+        order.cache(BlockId(block), None if above is None else BlockId(above), cost)
     add(order, *reversed(blocks))
 
 
@@ -37,14 +38,14 @@ def reuse(order: EvictionOrder, *blocks: int) -> None:
 
 def wait(order: EvictionOrder, adds: int) -> None:
     if ELSEWHERE not in order:
-        order.keep(ELSEWHERE, None, 2.0**40)  # dear: never the weakest in these stories
+        order.cache(ELSEWHERE, None, 2.0**40)  # dear: never the weakest in these stories
         order.add(ELSEWHERE)
         adds -= 1
     for _ in range(adds):
         reuse(order, ELSEWHERE)
 
 
-def test_the_newest_unproven_block_goes_first():
+def test_the_newest_unproven_block_goes_first() -> None:
     order = CostAware()
     for block in (4, 2, 5, 3):  # so few that none counts as recent
         chain(order, block)
@@ -54,17 +55,17 @@ def test_the_newest_unproven_block_goes_first():
     assert len(order) == 0
 
 
-def test_the_last_fifteen_of_a_hundred_are_recent_and_wait():
+def test_the_last_fifteen_of_a_hundred_are_recent_and_wait() -> None:
     order = CostAware()
     for block in range(100):
         chain(order, block)
     assert order.pop() == 84
-    order.drop(BlockId(84))
+    order.uncache(BlockId(84))
     # 99 kept: 14 are recent now, and the oldest of the 15 has passed.
     assert [order.pop() for _ in range(2)] == [85, 83]
 
 
-def test_what_was_recent_once_does_not_become_so_again():
+def test_what_was_recent_once_does_not_become_so_again() -> None:
     order = CostAware()
     for block in range(100):
         chain(order, block)
@@ -73,7 +74,7 @@ def test_what_was_recent_once_does_not_become_so_again():
     assert order.pop() == 83  # 85 to 89 are recent still, and make no room for others
 
 
-def test_a_reuse_counts_as_four_times_the_cost_and_only_twice():
+def test_a_reuse_counts_as_four_times_the_cost_and_only_twice() -> None:
     order = CostAware()
     chain(order, 0, cost=16.0)
     chain(order, 1, cost=16.0 * 3.9)
@@ -88,29 +89,29 @@ def test_a_reuse_counts_as_four_times_the_cost_and_only_twice():
     assert list(order) == [1, 2, 0, 3]
 
 
-def test_a_block_goes_before_its_parent_whatever_their_values():
+def test_a_block_goes_before_its_parent_whatever_their_values() -> None:
     order = CostAware()
-    order.keep(BlockId(0), None, 1.0)
-    order.keep(BlockId(1), BlockId(0), 1024.0)
-    order.keep(BlockId(2), BlockId(1), 1024.0**2)
-    order.keep(BlockId(3), BlockId(0), 2.0)
+    order.cache(BlockId(0), None, 1.0)
+    order.cache(BlockId(1), BlockId(0), 1024.0)
+    order.cache(BlockId(2), BlockId(1), 1024.0**2)
+    order.cache(BlockId(3), BlockId(0), 2.0)
     add(order, 3, 2, 1, 0)
     reuse(order, 0, 1, 2)
     assert list(order) == [3, 2, 1, 0]
 
 
-def test_a_parent_freed_before_its_child_still_goes_after_it():
+def test_a_parent_freed_before_its_child_still_goes_after_it() -> None:
     order = CostAware()
-    order.keep(BlockId(0), None, 16.0)
-    order.keep(BlockId(1), BlockId(0), 16.0)
+    order.cache(BlockId(0), None, 16.0)
+    order.cache(BlockId(1), BlockId(0), 16.0)
     add(order, 0, 1)
     assert list(order) == [1, 0]
     order.remove(BlockId(1))
-    order.drop(BlockId(1))  # not evicted: no longer findable
+    order.uncache(BlockId(1))  # not evicted: no longer findable
     assert list(order) == [0]
 
 
-def test_past_its_lifetime_the_oldest_goes_first_like_lru():
+def test_past_its_lifetime_the_oldest_goes_first_like_lru() -> None:
     order = CostAware()
     chain(order, 0)
     chain(order, 1)
@@ -122,7 +123,7 @@ def test_past_its_lifetime_the_oldest_goes_first_like_lru():
     assert list(order) == [1, 0, 2, ELSEWHERE]
 
 
-def test_the_end_of_a_lifetime_is_exact():
+def test_the_end_of_a_lifetime_is_exact() -> None:
     order = CostAware()
     chain(order, 0, cost=64.0)
     wait(order, LIFETIME - 1)
@@ -132,10 +133,10 @@ def test_the_end_of_a_lifetime_is_exact():
     assert list(order)[:2] == [1, 0]
 
 
-def test_a_partly_filled_block_lives_for_the_square_of_its_part():
+def test_a_partly_filled_block_lives_for_the_square_of_its_part() -> None:
     order = CostAware()
-    order.keep(BlockId(0), None, 32.0)
-    order.keep(BlockId(1), BlockId(0), 8.0)
+    order.cache(BlockId(0), None, 32.0)
+    order.cache(BlockId(1), BlockId(0), 8.0)
     add(order, 1, 0)
     reuse(order, 0)  # so that 1 alone is the leaf, as it was
     chain(order, 2, cost=1.0)
@@ -145,20 +146,20 @@ def test_a_partly_filled_block_lives_for_the_square_of_its_part():
     assert next(iter(order)) == 1
 
 
-def test_a_dropped_block_leaves_no_history_to_the_next_of_its_id():
+def test_a_dropped_block_leaves_no_history_to_the_next_of_its_id() -> None:
     order = CostAware()
     chain(order, 0)
     for _ in range(3):
         reuse(order, 0)
     order.remove(BlockId(0))
-    order.drop(BlockId(0))
+    order.uncache(BlockId(0))
     chain(order, 0)
     chain(order, 1)
     reuse(order, 1)
     assert list(order) == [0, 1]
 
 
-def test_clear_forgets_every_block():
+def test_clear_forgets_every_block() -> None:
     order = CostAware()
     chain(order, 0, 1)
     order.clear()
@@ -167,23 +168,23 @@ def test_clear_forgets_every_block():
     assert order.pop() == 1
 
 
-def test_a_wrong_call_is_an_error():
+def test_a_wrong_call_is_an_error() -> None:
     order = CostAware()
     chain(order, 0, 1)
     with pytest.raises(AssertionError):
         add(order, 0)
     with pytest.raises(AssertionError):
-        order.keep(BlockId(0), None, 1.0)
+        order.cache(BlockId(0), None, 1.0)
     with pytest.raises(AssertionError):
-        order.keep(BlockId(2), None, 0.0)
+        order.cache(BlockId(2), None, 0.0)
     order.remove(BlockId(0))
     with pytest.raises(AssertionError):
         order.remove(BlockId(0))
     with pytest.raises(AssertionError, match="children go before their parent"):
-        order.drop(BlockId(0))
+        order.uncache(BlockId(0))
 
 
-def test_stale_entries_do_not_pile_up():
+def test_stale_entries_do_not_pile_up() -> None:
     order = CostAware()
     for block in range(10):
         chain(order, block)
@@ -217,12 +218,12 @@ class Tree:
             for order in self.orders:
                 order.remove(block)
         while len(self.parent) > 60 and len(self.orders[0]):
-            self.orders[0].drop(self.evict())  # as the pool does; it was forgotten when popped
+            self.orders[0].uncache(self.evict())  # as the pool does; it was forgotten when popped
         for _ in range(self.draw.randrange(1, 5)):
             block = self.unused.pop(self.draw.randrange(len(self.unused)))
             cost = self.draw.choice([1.0, 3.0, 16.0, 500.0])
             for order in self.orders:
-                order.keep(block, at, cost)
+                order.cache(block, at, cost)
             self.parent[block] = at
             path.append(block)
             at = block
@@ -259,24 +260,29 @@ def test_any_tree_is_evicted_by_the_formula(lifetime: int, seed: int) -> None:
         assert len(order) == 0
 
 
-def test_a_pool_evicts_by_it():
+def test_a_pool_evicts_by_it() -> None:
     evicted: list[BlockId] = []
-    pool = BlockPool(6, order=CostAware(), forget=evicted.append)
-    first = pool.allocate(3)
+
+    def forget(block: BlockId) -> list[BlockId]:
+        evicted.append(block)
+        return []
+
+    pool = BlockPool([1], 6, order=CostAware(), forget=forget)
+    (first,) = pool.allocate(3) or []
     assert first == [0, 1, 2]
     for parent, block in zip((None, *first), first, strict=False):
-        pool.keep(block, parent, 4.0)
+        pool.cache(block, parent, 4.0)
     pool.free(reversed(first))
-    second = pool.allocate(3)
+    (second,) = pool.allocate(3) or []
     assert second == [3, 4, 5]
     for parent, block in zip((None, *second), second, strict=False):
-        pool.keep(block, parent, 4.0)
+        pool.cache(block, parent, 4.0)
     pool.free(reversed(second))
     pool.check_integrity()
-    pool.touch([first[0]])
+    pool.hold([first[0]])
     pool.free([first[0]])
     assert pool.allocate(5) is not None
     # The newest go first, each after its child; the reused block is left.
     assert evicted == [5, 4, 3, 2, 1]
-    assert pool.is_kept(BlockId(0))
+    assert pool.is_cached(BlockId(0))
     pool.check_integrity()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from octavo.kv_cache.block_pool import BlockId
 from octavo.kv_cache.eviction import EvictionOrder, LeastRecentlyUsed
+from octavo.kv_cache.groups import BlockId
 
 
 def test_blocks_leave_in_the_order_they_were_freed() -> None:
     order: EvictionOrder = LeastRecentlyUsed()
     for block in (3, 1, 2, 0):
-        order.keep(BlockId(block), None, 1.0)
+        order.cache(BlockId(block), None, 1.0)
         order.add(BlockId(block))
     order.remove(BlockId(1))  # reused, then freed again: the most recent
     order.add(BlockId(1))

@@ -8,10 +8,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from octavo.kv_cache.block_pool import BlockId, BlockPool
+from octavo.kv_cache.block_pool import BlockPool
 from octavo.kv_cache.eviction import LeastRecentlyUsed
-from octavo.kv_cache.prefix_index import PrefixIndex
-from tests.kv_cache.tiny_cache import namespace, num_shared
+from octavo.kv_cache.groups import BlockId
+from octavo.kv_cache.prefix_index import Node, PrefixIndex
+from octavo.kv_cache.prefix_match import Match
+from tests.kv_cache.tiny_cache import namespace, num_shared, one_group
 
 SIZE = 3  # tokens of a block: a part can grow twice, and few tokens make a chain
 Text = tuple[int, ...]
@@ -43,14 +45,14 @@ class Plain:
     def path_of(self, block: BlockId) -> Path:
         return next(path for path, b in self.paths.items() if b == block)
 
-    def drop(self, block: BlockId) -> None:
+    def uncache(self, block: BlockId) -> None:
         del self.paths[self.path_of(block)]
         self.free.pop(block, None)
 
     def evict(self, blocks: list[BlockId]) -> None:
         for block in blocks:
             self.evicted.add(self.path_of(block))
-            self.drop(block)
+            self.uncache(block)
 
     def num_empty(self) -> int:
         return self.num_blocks - len(+self.holders) - len(self.free)
@@ -78,9 +80,10 @@ class PoolAndIndex(RuleBasedStateMachine):
     def begin(self, num_blocks: int, max_pinned: int) -> None:
         self.now = 0
         self.max_pinned = max_pinned
-        self.index = PrefixIndex(SIZE, num_remembered=10_000)
+        self.index = PrefixIndex(one_group(SIZE), num_remembered=10_000)
         self.order = LeastRecentlyUsed()
         self.pool = BlockPool(
+            [1],
             num_blocks,
             order=self.order,
             forget=self.index.forget,
@@ -95,10 +98,11 @@ class PoolAndIndex(RuleBasedStateMachine):
     def allocate(self, count: int) -> list[BlockId] | None:
         plain = self.plain
         empty, free = plain.num_empty(), list(plain.free)
-        taken = self.pool.allocate(count)
-        if taken is None:
+        groups = self.pool.allocate(count)
+        if groups is None:
             assert count > empty + len(free)
             return None
+        (taken,) = groups
         evicted = free[: max(0, count - empty)]
         assert taken[count - len(evicted) :] == evicted
         assert not any(plain.holders[b] for b in taken)
@@ -115,24 +119,26 @@ class PoolAndIndex(RuleBasedStateMachine):
     @rule(salt=salts, tokens=prompts, cut=st.integers(0, 2))
     def submit(self, salt: str, tokens: Text, cut: int) -> None:
         root, limit = self.index.root(namespace(salt)), max(0, len(tokens) - cut)
-        match = self.index.match(root, tokens, limit)
+        match = Match(*self.index.match(root, tokens[:limit]))
         assert match.num_tokens == self.plain.longest(salt, tokens[:limit])
         assert match.partial_tokens < SIZE
         paths = self.plain.paths
         blocks = [paths[salt, tokens[:n]] for n in range(SIZE, match.num_tokens + 1, SIZE)]
         whole = len(match.nodes)
-        assert [n.block for n in match.nodes] == blocks[:whole]
+        assert [n.blocks[0] for n in match.nodes] == blocks[:whole]
         if match.partial is not None:
-            path = self.plain.path_of(match.partial.block)
+            (found,) = match.partial.blocks
+            assert found is not None
+            path = self.plain.path_of(found)
             assert path[0] == salt
             assert path[1][: match.num_tokens] == tokens[: match.num_tokens]
-        node, following = (match.nodes or [root])[-1], tokens[whole * SIZE :]
+        node, following = (list(match.nodes) or [root])[-1], tokens[whole * SIZE :]
         gone = [(salt, tokens[: node.end + n]) in self.plain.evicted for n in range(1, SIZE + 1)]
         if self.index.was_evicted(node, following):
             assert any(gone)
         else:
             assert len(following) < SIZE or not gone[-1]
-        self.pool.touch(blocks[:whole])
+        self.pool.hold(blocks[:whole])
         self.plain.hold(blocks[:whole])
         taken = self.allocate(-(-len(tokens) // SIZE) - whole)
         if taken is None:
@@ -147,24 +153,25 @@ class PoolAndIndex(RuleBasedStateMachine):
 
     def register(self, table: Table, part: bool) -> None:
         """Name the blocks of a table, the last one too if `part`; swap those known already."""
-        node = self.index.root(namespace(table.salt))
+        node: Node = self.index.root(namespace(table.salt))
         end = len(table.tokens) if part else len(table.tokens) // SIZE * SIZE
         for i, begin in enumerate(range(0, end, SIZE)):
             tokens, block = table.tokens[begin : begin + SIZE], table.blocks[i]
             path = (table.salt, table.tokens[: begin + SIZE])
-            parent, node = node, self.index.register(node, tokens, block)
-            assert node.block is not None
+            parent, node = node, self.index.register(node, tokens, [block])
+            (known,) = node.blocks
+            assert known is not None
             if path in self.plain.paths:
-                assert node.block == self.plain.paths[path]
-            elif self.pool.is_kept(block):  # named by fewer tokens before
+                assert known == self.plain.paths[path]
+            elif self.pool.is_cached(block):  # named by fewer tokens before
                 del self.plain.paths[self.plain.path_of(block)]
             else:
-                self.pool.keep(block, parent.block, 1.0)
-            self.plain.paths[path] = node.block
-            if node.block != block:
-                self.pool.touch([node.block])
-                self.plain.hold([node.block])
-                table.blocks[i] = node.block
+                self.pool.cache(block, parent.blocks[0], 1.0)
+            self.plain.paths[path] = known
+            if known != block:
+                self.pool.hold([known])
+                self.plain.hold([known])
+                table.blocks[i] = known
                 self.free([block])
 
     @precondition(lambda self: self.tables)
@@ -187,7 +194,7 @@ class PoolAndIndex(RuleBasedStateMachine):
         swap a parent for a known block, and the other would hold the child without it."""
         table = self.tables[pick % len(self.tables)]
         self.register(table, False)
-        self.pool.touch(table.blocks)
+        self.pool.hold(table.blocks)
         self.plain.hold(table.blocks)
         self.tables.append(Table(table.salt, table.tokens, list(table.blocks)))
 
@@ -225,18 +232,17 @@ class PoolAndIndex(RuleBasedStateMachine):
     @rule(pick=picks)
     def drop_a_leaf(self, pick: int) -> None:
         salt = sorted(self.plain.paths)[pick % len(self.plain.paths)][0]
-        block = self.index.leaves_first(self.index.root(namespace(salt)))[0].block
-        assert block is not None
-        self.index.remove(block)
-        self.pool.drop(block)
-        self.plain.drop(block)
+        node = self.index.leaves_first(self.index.root(namespace(salt)))[0]
+        (block,) = self.index.remove(node)
+        self.pool.uncache(block)
+        self.plain.uncache(block)
 
     @precondition(lambda self: self.plain.free)
     @rule(idle=st.integers(0, 20))
     def reclaim(self, idle: int) -> None:
         evicted = [b for b, since in self.plain.free.items() if since <= self.now - idle]
         self.plain.evict(evicted)
-        free = self.pool.reclaim(empty_since=self.now, kept_since=self.now - idle)
+        free = self.pool.reclaim(empty_since=self.now, cached_since=self.now - idle)
         assert free[: len(evicted)] == evicted
         empty = self.with_memory - (+self.plain.holders).keys() - self.plain.free.keys()
         assert len(free) == len(set(free))
@@ -253,7 +259,7 @@ class PoolAndIndex(RuleBasedStateMachine):
         assert list(self.order) == list(plain.free)
         assert [pool.num_holders(b) for b in blocks] == [plain.holders[b] for b in blocks]
         assert [pool.num_pins(b) for b in blocks] == [plain.pins[b] for b in blocks]
-        assert {b for b in blocks if pool.is_kept(b)} == set(plain.paths.values())
+        assert {b for b in blocks if pool.is_cached(b)} == set(plain.paths.values())
         assert pool.num_empty == plain.num_empty()
         assert pool.num_held == len(+plain.holders)
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo.kv_cache import names
-from octavo.kv_cache.block_pool import BlockId
+from octavo.kv_cache import block_names
+from octavo.kv_cache.groups import BlockId
 from octavo.kv_cache.prefix_index import Node, PrefixIndex
-from tests.kv_cache.tiny_cache import TinyCache, namespace, num_shared, tokens_of
+from tests.kv_cache.tiny_cache import TinyCache, namespace, num_shared, one_group, tokens_of
 
 
-def blocks_of(nodes: list[Node]) -> list[BlockId | None]:
-    return [node.block for node in nodes]
+def blocks_of(nodes: Sequence[Node]) -> list[BlockId | None]:
+    return [node.blocks[0] for node in nodes]
 
 
 def test_a_prompt_matches_whole_blocks_then_part_of_one() -> None:
@@ -26,7 +26,7 @@ def test_a_prompt_matches_whole_blocks_then_part_of_one() -> None:
     match = cache.match("0000 1111 22x")
     assert (blocks_of(match.nodes), match.partial_tokens, match.num_tokens) == ([0, 1], 2, 10)
     assert match.partial is not None
-    assert (match.partial.block, match.partial.end) == (2, 12)
+    assert (match.partial.blocks[0], match.partial.end) == (2, 12)
     assert [(n.end, n.tokens) for n in match.nodes] == [(4, (48,) * 4), (8, (49,) * 4)]
     for text, num_tokens in [("0000 1111 2222 3", 12), ("000", 3), ("x", 0), ("", 0), ("0x", 1)]:
         assert cache.match(text).num_tokens == num_tokens
@@ -36,17 +36,17 @@ def test_a_prompt_matches_whole_blocks_then_part_of_one() -> None:
 
 def test_a_match_never_passes_its_limit() -> None:
     """64 tokens in two blocks of 32, all known, of which the last one must run again."""
-    index = PrefixIndex(32, num_remembered=0)
+    index = PrefixIndex(one_group(32), num_remembered=0)
     root, tokens = index.root(namespace()), list(range(64))
-    first = index.register(root, tuple(tokens[:32]), BlockId(5))
-    second = index.register(first, tuple(tokens[32:]), BlockId(3))
-    assert index.match(root, tokens, 63) == ([first], second, 31)
-    assert index.match(root, tokens, 64) == ([first, second], None, 0)
-    assert index.match(root, tokens, 33) == ([first], second, 1)
-    assert index.match(root, tokens, 32) == ([first], None, 0)
-    assert index.match(root, tokens, 31) == ([], first, 31)
-    assert index.match(root, tokens, 0) == ([], None, 0)
-    assert index.match(root, tuple(tokens), 63).num_tokens == 63
+    first = index.register(root, tuple(tokens[:32]), [BlockId(5)])
+    second = index.register(first, tuple(tokens[32:]), [BlockId(3)])
+    assert index.match(root, tokens[:63]) == ([first], second, 31)
+    assert index.match(root, tokens[:64]) == ([first, second], None, 0)
+    assert index.match(root, tokens[:33]) == ([first], second, 1)
+    assert index.match(root, tokens[:32]) == ([first], None, 0)
+    assert index.match(root, tokens[:31]) == ([], first, 31)
+    assert index.match(root, tokens[:0]) == ([], None, 0)
+    assert index.match(root, tuple(tokens)[:63]) == index.match(root, tokens[:63])
 
 
 def test_a_partial_block_matches_only_as_the_partial_one() -> None:
@@ -58,7 +58,7 @@ def test_a_partial_block_matches_only_as_the_partial_one() -> None:
     cache.admit("0000 1299")  # a longer sibling that shares as much
     match = cache.match("0000 1293")
     assert match.partial is not None
-    assert (match.partial.block, match.num_tokens) == (2, 7)
+    assert (match.partial.blocks[0], match.num_tokens) == (2, 7)
 
 
 @settings(deadline=None)
@@ -69,10 +69,10 @@ def test_a_partial_block_matches_only_as_the_partial_one() -> None:
 def test_the_longest_shared_part_is_found_among_all_children(
     children: set[tuple[int, ...]], following: list[int]
 ) -> None:
-    index = PrefixIndex(4, num_remembered=0)
+    index = PrefixIndex(one_group(4), num_remembered=0)
     root = index.root(namespace())
     for i, tokens in enumerate(children):
-        index.register(root, tokens, BlockId(i))
+        index.register(root, tokens, [BlockId(i)])
     shared = {num_shared(tokens, following) for tokens in children} - {0}
     found = index.match_child(root, following)
     if found is None:
@@ -95,7 +95,7 @@ def test_equal_tokens_of_another_namespace_never_match() -> None:
 
 
 def test_matches_stay_right_when_every_hash_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(names, "_digest", lambda data: b"constant")
+    monkeypatch.setattr(block_names, "_digest", lambda data: b"constant")
     cache = TinyCache(num_blocks=5)
     cache.admit("0000 1111", salt="alice")
     cache.admit("0000 2222", salt="bob")
@@ -108,18 +108,18 @@ def test_matches_stay_right_when_every_hash_is_the_same(monkeypatch: pytest.Monk
         match = cache.match(text, salt=salt)
         assert (match.num_tokens, blocks_of(match.nodes)) == (num_tokens, blocks)
     cache.pool.free([BlockId(b) for b in (1, 0, 3, 2)])
-    assert cache.pool.allocate(2) == [4, 1]
+    assert cache.pool.allocate(2) == [[4, 1]]
     assert cache.match("0000 1111", salt="alice").num_tokens == 4
     assert cache.match("0000 2222", salt="bob").num_tokens == 8
     cache.check()
 
 
 def test_the_same_tokens_have_one_node() -> None:
-    index = PrefixIndex(4, num_remembered=0)
+    index = PrefixIndex(one_group(4), num_remembered=0)
     root = index.root(namespace())
-    node = index.register(root, (1, 2, 3, 4), BlockId(0))
-    assert index.register(root, (1, 2, 3, 4), BlockId(1)) is node
-    assert node.block == 0
+    node = index.register(root, (1, 2, 3, 4), [BlockId(0)])
+    assert index.register(root, (1, 2, 3, 4), [BlockId(1)]) is node
+    assert node.blocks[0] == 0
     assert index.node_of(BlockId(0)) is node
     assert index.node_of(BlockId(1)) is None
     assert root.children.get((1, 2, 3, 4)) is node
@@ -133,25 +133,25 @@ def test_a_partial_block_is_extended_in_place() -> None:
     node = cache.index.node_of(BlockId(1))
     assert node is not None
     short_name = node.name
-    assert cache.index.register(parent, tokens_of("123"), BlockId(1)) is node
-    assert cache.index.register(parent, tokens_of("1234"), BlockId(1)) is node
-    assert (node.tokens, node.end, node.block) == (tokens_of("1234"), 8, 1)
-    assert node.name == names.block_name(parent.name, tokens_of("1234")) != short_name
+    assert cache.index.register(parent, tokens_of("123"), [BlockId(1)]) is node
+    assert cache.index.register(parent, tokens_of("1234"), [BlockId(1)]) is node
+    assert (node.tokens, node.end, node.blocks[0]) == (tokens_of("1234"), 8, 1)
+    assert node.name == block_names.block_name(parent.name, tokens_of("1234")) != short_name
     assert tuple(tokens_of("1")) not in parent.children
     assert cache.match("0000 1239").num_tokens == 7
     cache.check()
-    assert cache.pool.allocate(1) == [2]
+    assert cache.pool.allocate(1) == [[2]]
     cache.register(node, tokens_of("5"), BlockId(2))  # whole now, so it may have children
     assert cache.match("0000 1234 5").num_tokens == 9
     cache.check()
 
 
 def test_a_part_that_another_block_has_completed_keeps_its_own_node() -> None:
-    index = PrefixIndex(4, num_remembered=0)
+    index = PrefixIndex(one_group(4), num_remembered=0)
     root = index.root(namespace())
-    part = index.register(root, (1, 2), BlockId(0))
-    whole = index.register(root, (1, 2, 3, 4), BlockId(1))
-    assert index.register(root, (1, 2, 3, 4), BlockId(0)) is whole  # the caller swaps its block
+    part = index.register(root, (1, 2), [BlockId(0)])
+    whole = index.register(root, (1, 2, 3, 4), [BlockId(1)])
+    assert index.register(root, (1, 2, 3, 4), [BlockId(0)]) is whole  # the caller swaps its block
     assert root.children[1, 2] is part
     index.check_integrity()
 
@@ -160,7 +160,7 @@ def test_evicted_is_told_from_never_seen() -> None:
     cache = TinyCache(num_blocks=3)
     cache.admit("0000 1111 22")
     cache.pool.free([BlockId(b) for b in (2, 1, 0)])
-    assert cache.pool.allocate(2) == [2, 1]
+    assert cache.pool.allocate(2) == [[2, 1]]
     index, first = cache.index, cache.match("0000").nodes[0]
     assert index.was_evicted(first, tokens_of("1111 2"))
     assert index.was_evicted(first, list(tokens_of("1111")))
@@ -168,7 +168,7 @@ def test_evicted_is_told_from_never_seen() -> None:
     assert not index.was_evicted(first, tokens_of("111"))
     assert not index.was_evicted(first, ())
     # With the whole block back, the part that followed it is still remembered, longer texts too.
-    second = index.register(first, tokens_of("1111"), BlockId(1))
+    second = index.register(first, tokens_of("1111"), [BlockId(1)])
     assert index.was_evicted(second, tokens_of("2233"))
     assert index.was_evicted(second, tokens_of("22"))
     assert not index.was_evicted(second, tokens_of("2333"))
@@ -177,10 +177,10 @@ def test_evicted_is_told_from_never_seen() -> None:
 
 def test_a_whole_block_that_goes_later_does_not_make_a_part_forgotten() -> None:
     """Beside whole blocks the last part that went is known, however many whole ones follow it."""
-    index = PrefixIndex(4, num_remembered=4)
+    index = PrefixIndex(one_group(4), num_remembered=4)
     root = index.root(namespace())
-    index.register(root, (1, 1), BlockId(0))
-    index.register(root, (2, 2, 2, 2), BlockId(1))
+    index.register(root, (1, 1), [BlockId(0)])
+    index.register(root, (2, 2, 2, 2), [BlockId(1)])
     index.forget(BlockId(0))
     index.forget(BlockId(1))
     assert index.was_evicted(root, (1, 1, 5))
@@ -197,12 +197,11 @@ def test_names_of_evicted_blocks_outlive_their_root_but_not_their_tenant() -> No
 
 
 def test_only_the_last_names_are_remembered_and_removed_blocks_are_not() -> None:
-    index = PrefixIndex(4, num_remembered=2)
+    index = PrefixIndex(one_group(4), num_remembered=2)
     root = index.root(namespace())
-    for i in range(5):
-        index.register(root, (i,) * 4, BlockId(i))
+    nodes = [index.register(root, (i,) * 4, [BlockId(i)]) for i in range(5)]
     for i in (0, 1, 2, 3):
-        (index.remove if i == 3 else index.forget)(BlockId(i))
+        index.remove(nodes[i]) if i == 3 else index.forget(BlockId(i))
     assert [index.was_evicted(root, (i,) * 4) for i in range(5)] == [
         False,
         True,
@@ -210,7 +209,7 @@ def test_only_the_last_names_are_remembered_and_removed_blocks_are_not() -> None
         False,
         False,
     ]
-    index.register(root, (1,) * 4, BlockId(1))
+    index.register(root, (1,) * 4, [BlockId(1)])
     index.forget(BlockId(1))  # again: now the most recent
     index.forget(BlockId(4))
     assert [index.was_evicted(root, (i,) * 4) for i in range(5)] == [
@@ -220,34 +219,37 @@ def test_only_the_last_names_are_remembered_and_removed_blocks_are_not() -> None
         False,
         True,
     ]
-    index.register(root, (4,) * 4, BlockId(4))
+    index.register(root, (4,) * 4, [BlockId(4)])
     index.forget(BlockId(4))  # a name that is remembered already takes nobody's place
     assert [i for i in range(5) if index.was_evicted(root, (i,) * 4)] == [1, 4]
     index.check_integrity()
 
 
 def test_nothing_is_remembered_where_nothing_should_be() -> None:
-    index = PrefixIndex(4, num_remembered=0)
+    index = PrefixIndex(one_group(4), num_remembered=0)
     root = index.root(namespace())
-    index.register(root, (1,), BlockId(0))
+    index.register(root, (1,), [BlockId(0)])
     index.forget(BlockId(0))
     assert not index.was_evicted(root, (1,))
-    assert index.is_empty(root)
+    assert not root.children
 
 
 def test_a_namespace_that_nobody_uses_leaves_nothing_behind() -> None:
-    index = PrefixIndex(4, num_remembered=0)
+    index = PrefixIndex(one_group(4), num_remembered=0)
     root = index.root(namespace())
     assert index.root(namespace()) is root
-    assert index.is_empty(root)
-    index.register(index.register(root, (1,) * 4, BlockId(0)), (2,), BlockId(1))
-    assert not index.is_empty(root)
+    assert not root.children
+    whole = index.register(root, (1,) * 4, [BlockId(0)])
+    part = index.register(whole, (2,), [BlockId(1)])
+    assert root.children
     remains = weakref.ref(root)
-    del root
+    del root, whole
     gc.collect()
     assert index.root(namespace()) is remains()  # its blocks keep it
-    index.remove(BlockId(1))
-    index.remove(BlockId(0))
+    assert part.parent is not None
+    index.remove(part)
+    index.remove(part.parent)
+    del part
     gc.collect()
     assert remains() is None
     assert len(index._roots) == 0
@@ -259,57 +261,58 @@ def test_a_tree_is_listed_leaves_first() -> None:
         cache.admit(text)
     root = cache.index.root(namespace())
     nodes = cache.index.leaves_first(root)
-    assert sorted(blocks_of(nodes)) == [0, 1, 2, 3, 4]
+    assert {*blocks_of(nodes)} == {0, 1, 2, 3, 4}
     for node in nodes:
-        assert node.block is not None
-        cache.index.remove(node.block)  # asserts that it has no children left
-        cache.pool.drop(node.block)
+        (block,) = cache.index.remove(node)  # asserts that it has no children left
+        cache.pool.uncache(block)
         cache.check()
-    assert cache.index.is_empty(root)
+    assert not root.children
     assert cache.index.leaves_first(root) == []
 
 
 def test_a_long_chain_is_named_and_removed_without_recursion() -> None:
-    index = PrefixIndex(1, num_remembered=0)
-    node = root = index.root(namespace())
+    index = PrefixIndex(one_group(1), num_remembered=0)
+    root = index.root(namespace())
+    node: Node = root
     for i in range(20_000):
-        node = index.register(node, (i,), BlockId(i))
+        node = index.register(node, (i,), [BlockId(i)])
     name = root.name
     for i in range(20_000):
-        name = names.block_name(name, (i,))
+        name = block_names.block_name(name, (i,))
     assert node.name == name
-    assert node.end == index.match(root, range(20_000), 20_000).num_tokens == 20_000
+    assert node.end == len(index.match(root, range(20_000))[0]) == 20_000
     index.check_integrity()
 
 
 @pytest.mark.parametrize(
     "misuse",
     [
-        lambda index, root: index.register(root, (), BlockId(9)),
-        lambda index, root: index.register(root, (1,) * 5, BlockId(9)),
-        lambda index, root: index.register(index.node_of(1), (1,), BlockId(9)),  # a partial parent
-        lambda index, root: index.register(root, (1,) * 4, BlockId(1)),  # has another parent
-        lambda index, root: index.register(index.node_of(0), (3, 3), BlockId(1)),  # other tokens
-        lambda index, root: index.register(index.node_of(0), (2,), BlockId(1)),  # shorter
-        lambda index, root: index.forget(BlockId(0)),  # has a child
-        lambda index, root: index.match(root, (1, 2), 3),  # a limit beyond the tokens
+        lambda index, root: index.register(root, (), [BlockId(9)]),
+        lambda index, root: index.register(root, (1,) * 5, [BlockId(9)]),
+        lambda index, root: index.register(
+            index.node_of(1), (1,), [BlockId(9)]
+        ),  # a partial parent
+        lambda index, root: index.register(root, (1,) * 4, [BlockId(1)]),  # has another parent
+        lambda index, root: index.register(index.node_of(0), (3, 3), [BlockId(1)]),  # other tokens
+        lambda index, root: index.register(index.node_of(0), (2,), [BlockId(1)]),  # shorter
+        lambda index, root: index.remove(index.node_of(0)),  # has a child
     ],
 )
 def test_misuse_is_a_bug(misuse: Callable[[PrefixIndex, Node], object]) -> None:
-    index = PrefixIndex(4, num_remembered=4)
+    index = PrefixIndex(one_group(4), num_remembered=4)
     root = index.root(namespace())
-    index.register(index.register(root, (0,) * 4, BlockId(0)), (2, 2), BlockId(1))
+    index.register(index.register(root, (0,) * 4, [BlockId(0)]), (2, 2), [BlockId(1)])
     with pytest.raises(AssertionError):
         misuse(index, root)
     index.check_integrity()
 
 
 def test_nothing_is_registered_under_a_forgotten_parent() -> None:
-    index = PrefixIndex(4, num_remembered=4)
-    node = index.register(index.root(namespace()), (0,) * 4, BlockId(0))
+    index = PrefixIndex(one_group(4), num_remembered=4)
+    node = index.register(index.root(namespace()), (0,) * 4, [BlockId(0)])
     index.forget(BlockId(0))
     with pytest.raises(AssertionError, match="a forgotten parent"):
-        index.register(node, (1,), BlockId(1))
+        index.register(node, (1,), [BlockId(1)])
 
 
 @pytest.mark.parametrize(
@@ -320,17 +323,17 @@ def test_nothing_is_registered_under_a_forgotten_parent() -> None:
         (lambda root, a, b: root.children.pop(b.tokens), "sorted keys"),
         (lambda root, a, b: setattr(b, "parent", a), "parent and child agree"),
         (lambda root, a, b: setattr(b, "tokens", (3,)), "parent and child agree"),
-        (lambda root, a, b: setattr(b, "block", a.block), "one node for a block"),
-        (lambda root, a, b: setattr(b, "block", 7), "every block is in a tree"),
+        (lambda root, a, b: setattr(b, "blocks", a.blocks), "one node for a block"),
+        (lambda root, a, b: setattr(b, "blocks", [7]), "every block is in a tree"),
         (lambda root, a, b: setattr(b, "end", 3), "a wrong end"),
         (lambda root, a, b: setattr(b, "_name", b"x"), "a stale name"),
     ],
 )
 def test_damage_is_noticed(damage: Callable[[Node, Node, Node], object], complaint: str) -> None:
-    index = PrefixIndex(4, num_remembered=4)
+    index = PrefixIndex(one_group(4), num_remembered=4)
     root = index.root(namespace())
-    a = index.register(root, (0,) * 4, BlockId(0))
-    b = index.register(root, (1,) * 4, BlockId(1))
+    a = index.register(root, (0,) * 4, [BlockId(0)])
+    b = index.register(root, (1,) * 4, [BlockId(1)])
     index.check_integrity()
     damage(root, a, b)
     with pytest.raises(AssertionError, match=complaint):
@@ -342,8 +345,8 @@ def test_disagreement_with_the_pool_is_noticed() -> None:
     for cache in (kept_only, found_only, holders):
         cache.admit("0000 1111")
         cache.check()
-    kept_only.index.remove(BlockId(1))
-    found_only.pool.drop(BlockId(1))
+    kept_only.index.remove(kept_only.match("0000 1111").nodes[1])
+    found_only.pool.uncache(BlockId(1))
     holders.pool.free([BlockId(0)])  # the child is held, its parent is not
     for cache in (kept_only, found_only, holders):
         cache.pool.check_integrity()

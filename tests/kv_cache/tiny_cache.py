@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from octavo.kv_cache.block_pool import BlockId, BlockPool
+from octavo.kv_cache.block_names import Namespace
+from octavo.kv_cache.block_pool import BlockPool
 from octavo.kv_cache.eviction import LeastRecentlyUsed
-from octavo.kv_cache.names import Namespace
-from octavo.kv_cache.prefix_index import Match, Node, PrefixIndex
+from octavo.kv_cache.groups import BlockId, LayerGroup, Layout
+from octavo.kv_cache.prefix_index import Node, PrefixIndex
+from octavo.kv_cache.prefix_match import Match
 
 BLOCK_SIZE = 4
+
+
+def one_group(block_size: int) -> Layout:
+    return Layout([LayerGroup(1)], block_size, max_rows=block_size)
 
 
 def namespace(salt: str = "") -> Namespace:
@@ -29,9 +35,10 @@ def num_shared(left: Sequence[int], right: Sequence[int]) -> int:
 class TinyCache:
     def __init__(self, num_blocks: int, *, num_remembered: int = 8, max_pinned: int = 0) -> None:
         self.now = 0.0
-        self.index = PrefixIndex(BLOCK_SIZE, num_remembered=num_remembered)
+        self.index = PrefixIndex(one_group(BLOCK_SIZE), num_remembered=num_remembered)
         self.order = LeastRecentlyUsed()
         self.pool = BlockPool(
+            [1],
             num_blocks,
             order=self.order,
             forget=self.index.forget,
@@ -39,30 +46,28 @@ class TinyCache:
             clock=lambda: self.now,
         )
 
-    def match(self, text: str, *, limit: int | None = None, salt: str = "") -> Match:
-        tokens = tokens_of(text)
-        root = self.index.root(namespace(salt))
-        return self.index.match(root, tokens, len(tokens) if limit is None else limit)
+    def match(self, text: str, *, salt: str = "") -> Match:
+        return Match(*self.index.match(self.index.root(namespace(salt)), tokens_of(text)))
 
     def admit(self, text: str, *, salt: str = "") -> tuple[list[BlockId], int]:
         """Blocks for a prompt, the whole ones that are known reused, and how many tokens those
         hold. Everything is registered as if it were computed at once."""
         tokens = tokens_of(text)
         nodes = self.match(text, salt=salt).nodes
-        blocks = [n.block for n in nodes if n.block is not None]
-        self.pool.touch(blocks)
+        blocks = [b for n in nodes for b in n.blocks if b is not None]
+        self.pool.hold(blocks)
         taken = self.pool.allocate(-(-len(tokens) // BLOCK_SIZE) - len(blocks))
         assert taken is not None
-        node = nodes[-1] if nodes else self.index.root(namespace(salt))
-        for block in taken:
+        node: Node = nodes[-1] if nodes else self.index.root(namespace(salt))
+        for block in taken[0]:
             node = self.register(node, tokens[node.end : node.end + BLOCK_SIZE], block)
         self.check()
-        return blocks + taken, BLOCK_SIZE * len(nodes)
+        return blocks + taken[0], BLOCK_SIZE * len(nodes)
 
     def register(self, parent: Node, tokens: tuple[int, ...], block: BlockId) -> Node:
-        node = self.index.register(parent, tokens, block)
-        assert node.block == block
-        self.pool.keep(block, parent.block, float(len(tokens)))
+        node = self.index.register(parent, tokens, [block])
+        assert node.blocks == [block]
+        self.pool.cache(block, parent.blocks[0], float(len(tokens)))
         return node
 
     def check(self) -> None:

@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
-from octavo.kv_cache.manager import BlockTable, Copy, KVCacheManager
-from tests.kv_cache.tiny_cache import BLOCK_SIZE, TinyCache, namespace, tokens_of
+from collections.abc import Callable, Sequence
+
+from octavo.kv_cache.cache import BlockTable, KVCache, Match, Root
+from octavo.kv_cache.eviction import EvictionOrder, LeastRecentlyUsed
+from octavo.kv_cache.groups import BlockId, LayerGroup
+from octavo.records import BlockEvent
+from tests.kv_cache.tiny_cache import BLOCK_SIZE, namespace, tokens_of
 
 
 class TinyTables:
-    def __init__(self, num_blocks: int, *, max_pinned: int = 0) -> None:
-        self.cache = TinyCache(num_blocks, max_pinned=max_pinned)
-        self.pool, self.index = self.cache.pool, self.cache.index
-        self.kv = KVCacheManager(self.pool, self.index, block_size=BLOCK_SIZE)
-        self.root = self.index.root(namespace())
+    def __init__(
+        self,
+        budget: int,
+        groups: Sequence[LayerGroup] = (LayerGroup(1),),
+        *,
+        max_rows: int = 4,
+        order: EvictionOrder | None = None,
+        cost: Callable[[int, int], float] = lambda begin, end: float(end - begin),
+    ) -> None:
+        self.now = 0.0
+        self.order: EvictionOrder = LeastRecentlyUsed() if order is None else order
+        self.events: list[BlockEvent] = []
+        self.kv = KVCache(
+            groups, block_size=BLOCK_SIZE, budget=budget, max_rows=max_rows, order=self.order,
+            cost=cost, clock=lambda: self.now, on_event=self.events.append,
+        )  # fmt: skip
+        self.pool, self.index = self.kv.pool, self.kv.index
+        self.root: Root = self.kv.open(namespace())
         self.tables: list[BlockTable] = []
 
-    def begin(self, text: str) -> BlockTable:
+    def match(self, text: str, root: Root | None = None) -> Match:
+        return self.kv.match(root or self.root, tokens_of(text))
+
+    def begin(self, text: str, root: Root | None = None) -> BlockTable:
         """A table that shares what is known of a prompt."""
-        tokens = tokens_of(text)
-        table = self.kv.begin(self.root, self.index.match(self.root, tokens, len(tokens)))
+        table = self.kv.begin(root or self.root, self.match(text, root))
         self.tables.append(table)
         self.check()
         return table
@@ -34,11 +54,12 @@ class TinyTables:
 
     def commit(self, table: BlockTable, text: str) -> None:
         """All rows of the text ran."""
+        self.kv.commit_transfers()
         tokens = tokens_of(text)
         self.kv.commit(table, tokens, len(tokens))
         self.check()
 
-    def run(self, table: BlockTable, text: str) -> list[Copy]:
+    def run(self, table: BlockTable, text: str) -> list[tuple[BlockId, BlockId]]:
         """Compute all that is missing of a text; the copies it took."""
         assert self.reserve(table, len(tokens_of(text)))
         copies = list(table.copies)
@@ -52,8 +73,9 @@ class TinyTables:
 
     def end(self, table: BlockTable, text: str) -> None:
         """What it holds stays findable, the partial block too."""
-        self.kv.register_tail(table, tokens_of(text))
-        self.drop(table)
+        self.tables.remove(table)
+        self.kv.free(table, tokens_of(text))
+        self.check()
 
     def drop(self, table: BlockTable) -> None:
         self.tables.remove(table)
@@ -62,8 +84,7 @@ class TinyTables:
 
     def found(self, text: str) -> int:
         """Tokens of a prompt that are known."""
-        tokens = tokens_of(text)
-        return self.index.match(self.root, tokens, len(tokens)).num_tokens
+        return self.match(text).num_tokens
 
     def check(self) -> None:
         self.kv.check_integrity(self.tables)

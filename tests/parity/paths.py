@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from octavo import LLM
 from octavo.batch import Want
-from octavo.engine.runner import make_batch
+from octavo.engine.step import make_batch
 from octavo.program.ops import Program
 from octavo.program.reference import ReferenceInterpreter
 
@@ -42,4 +42,4 @@ def reference(program: Program, weights: Mapping[str, FloatArray], tokens: list[
     blocks = list(range(-(-len(tokens) // 32)))
     interpreter = ReferenceInterpreter(program, weights, num_blocks=len(blocks))
     wants = [Want.LOGITS] * len(tokens)
-    return interpreter.run(make_batch([(tokens, 0)], [blocks], 1, range(len(tokens)), wants)).logits
+    return interpreter.run(make_batch([(tokens, 0)], [[blocks]], range(len(tokens)), wants)).logits

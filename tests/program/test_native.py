@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from octavo.batch import EDIT, Want
-from octavo.engine.runner import make_batch
+from octavo.engine.step import make_batch
 from octavo.kernels import native
 from octavo.program.reference import ReferenceInterpreter, edit_logits
 from octavo.weights.ggml_type import GGMLType
@@ -41,7 +41,7 @@ def test_float32_weights_equal_the_reference(name: str) -> None:
     got = all_logits(runner, TOKENS)
     reference = ReferenceInterpreter(model.program, model.exact, num_blocks=64)
     wants = [Want.LOGITS] * len(TOKENS)
-    batch = make_batch([(TOKENS, 0)], [list(range(64))], 1, range(len(TOKENS)), wants)
+    batch = make_batch([(TOKENS, 0)], [[list(range(64))]], range(len(TOKENS)), wants)
     want = reference.run(batch).logits
     # float32 in both, in other orders: a few hundred roundings of 2^-24 of values of order |want|.
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 * np.abs(want).max())
@@ -51,8 +51,8 @@ def test_hidden_rows_are_those_that_the_head_reads() -> None:
     model = tiny_model(TINY, POOL, type=GGMLType.F32)
     runner = make_runner(model, POOL)
     wants = [Want.HIDDEN, Want.LOGITS, Want.HIDDEN]
-    batch = make_batch([(TOKENS, 0)], [list(range(64))], 1, [3, 20, 69], wants)
-    hidden = runner.forward(batch).hidden
+    batch = make_batch([(TOKENS, 0)], [[list(range(64))]], [3, 20, 69], wants)
+    hidden = runner.run(batch).hidden
     want = all_logits(runner, TOKENS)[[3, 69]]
     got = hidden @ model.exact["output.weight"].T
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 * np.abs(want).max())
@@ -65,7 +65,7 @@ def test_bf16_pages_follow_the_reference_with_rounded_k_v_and_q() -> None:
         model.program, model.exact, num_blocks=64, round_k=ROUND, round_v=ROUND
     )
     wants = [Want.LOGITS] * len(TOKENS)
-    batch = make_batch([(TOKENS, 0)], [list(range(64))], 1, range(len(TOKENS)), wants)
+    batch = make_batch([(TOKENS, 0)], [[list(range(64))]], range(len(TOKENS)), wants)
     error = (got - reference.run(batch).logits) / got.std()
     # 6.1e-4 seen, from the weights of V that are bf16 too; without the rounding of q it is 10e-4,
     # of k 13e-4.
@@ -78,7 +78,7 @@ def test_integer_weights_follow_the_reference_with_rounded_rows(type: GGMLType) 
     got = all_logits(make_runner(model, POOL, kv_dtype="f32"), TOKENS)
     reference = ReferenceInterpreter(model.program, model.exact, num_blocks=64, activations="int8")
     wants = [Want.LOGITS] * len(TOKENS)
-    batch = make_batch([(TOKENS, 0)], [list(range(64))], 1, range(len(TOKENS)), wants)
+    batch = make_batch([(TOKENS, 0)], [[list(range(64))]], range(len(TOKENS)), wants)
     want = reference.run(batch).logits
     # A row that rounds to the next int8 step changes by 1/127 of its group's peak: rare, and small
     # in the whole.
@@ -92,7 +92,7 @@ def test_rows_of_two_bf16_terms_lose_nothing_that_shows(type: GGMLType) -> None:
     got = all_logits(make_runner(model, POOL, kv_dtype="f32", activations="bf16"), TOKENS)
     reference = ReferenceInterpreter(model.program, model.exact, num_blocks=64)
     wants = [Want.LOGITS] * len(TOKENS)
-    batch = make_batch([(TOKENS, 0)], [list(range(64))], 1, range(len(TOKENS)), wants)
+    batch = make_batch([(TOKENS, 0)], [[list(range(64))]], range(len(TOKENS)), wants)
     want = reference.run(batch).logits
     # Two bf16 terms hold 16 bits: 2^-17 of each factor, a few layers deep.
     np.testing.assert_allclose(got, want, rtol=0, atol=2e-3 * np.abs(want).max())
@@ -135,9 +135,9 @@ def test_every_kind_of_output_row_agrees_with_the_full_logits() -> None:
     edits["scale"] = [1, 2, 1, 1.5, 1, 1]
     edits["add"] = [100, -3, 0.5, 40, -0.25, 9]
     starts = np.array([0, 1, 3, 3, 3, 6], np.int32)
-    plain = make_batch([(TOKENS, 0)], [list(range(64))], 1, rows, wants, top_k=7)
+    plain = make_batch([(TOKENS, 0)], [[list(range(64))]], rows, wants, top_k=7)
     batch = replace(plain, masks=masks, edit_starts=starts, edits=edits)
-    out = runner.forward(batch)
+    out = runner.run(batch)
     logits = all_logits(runner, TOKENS)[rows]
     edited = edit_logits(logits, batch)
     assert np.array_equal(out.argmax, edited.argmax(axis=1))
@@ -151,7 +151,7 @@ def test_every_kind_of_output_row_agrees_with_the_full_logits() -> None:
     np.testing.assert_allclose(out.log_sum_exp, exact, rtol=1e-6)
     assert out.hidden.shape == (1, TINY.hidden_size)
     assert np.isfinite(out.hidden).all()
-    again = runner.forward(batch)
+    again = runner.run(batch)
     for name in ("argmax", "log_sum_exp", "top_ids", "top_logits", "logits", "hidden"):
         at = (1, 4) if name.startswith("top") else slice(None)
         assert np.array_equal(getattr(again, name)[at, ...], getattr(out, name)[at, ...])
@@ -159,12 +159,12 @@ def test_every_kind_of_output_row_agrees_with_the_full_logits() -> None:
 
 def test_counters_cover_every_op_only_when_asked() -> None:
     model = tiny_model(TINY, POOL)
-    batch = make_batch([(TOKENS, 0)], [list(range(64))], 1, [69], [Want.ARGMAX])
-    silent = make_runner(model, POOL).forward(batch)
+    batch = make_batch([(TOKENS, 0)], [[list(range(64))]], [69], [Want.ARGMAX])
+    silent = make_runner(model, POOL).run(batch)
     counted = make_runner(model, POOL, profile=True)
     assert silent.op_ns.size == 0
     begin = time.monotonic_ns()
-    op_ns = counted.forward(batch).op_ns
+    op_ns = counted.run(batch).op_ns
     elapsed = time.monotonic_ns() - begin
     assert len(op_ns) == len(counted.op_names)
     assert (op_ns > 0).all()
@@ -235,16 +235,16 @@ def test_a_batch_that_does_not_fit_is_refused_before_it_runs(
     change: dict[str, np.ndarray], message: str
 ) -> None:
     runner = make_runner(tiny_model(TINY, POOL), POOL)
-    batch = make_batch([([1], 0)], [[0]], 1, [0], [Want.ARGMAX])
+    batch = make_batch([([1], 0)], [[[0]]], [0], [Want.ARGMAX])
     with pytest.raises(ValueError, match=re.escape(message)):
-        runner.forward(replace(batch, **change))
+        runner.run(replace(batch, **change))
 
 
 def test_edits_that_point_beyond_their_array_are_refused() -> None:
     runner = make_runner(tiny_model(TINY, POOL), POOL)
-    batch = make_batch([([1, 2], 0)], [[0]], 1, [0, 1], [Want.ARGMAX] * 2)
+    batch = make_batch([([1, 2], 0)], [[[0]]], [0, 1], [Want.ARGMAX] * 2)
     edits = np.zeros(2, EDIT)
     edits["token"] = [3, 4]
     starts = np.array([0, 1000, 2], np.int32)
     with pytest.raises(ValueError, match="edit_starts, at most: expected 2, got 1000"):
-        runner.forward(replace(batch, edit_starts=starts, edits=edits))
+        runner.run(replace(batch, edit_starts=starts, edits=edits))

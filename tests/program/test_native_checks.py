@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from octavo.batch import Batch, StepOutput, Want
 from octavo.config import EngineConfig
-from octavo.engine.runner import kv_layout, make_batch
+from octavo.engine.runner import kv_layout
+from octavo.engine.step import make_batch
 from octavo.kernels import default_isa, native
 from octavo.program.encode import encode
 from octavo.program.fuse import RowKind, fuse, lower
@@ -88,7 +89,7 @@ def batch_of(tokens: list[int], first_block: int = 0) -> Batch:
     """One sequence from position 0 whose rows all want their logits."""
     rows = len(tokens)
     table = [first_block + i for i in range(4)]
-    return make_batch([(tokens, 0)], [table], 1, range(rows), [Want.LOGITS] * rows)
+    return make_batch([(tokens, 0)], [[table]], range(rows), [Want.LOGITS] * rows)
 
 
 def output_of(batch: Batch) -> StepOutput:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from octavo.batch import Batch, Want
-from octavo.engine.runner import make_batch
+from octavo.engine.step import make_batch
 from octavo.kernels import native
 from octavo.program.builder import ProgramBuilder
 from octavo.program.ops import KVSpec, Program, Value, WeightSpec
@@ -46,7 +46,7 @@ def two_sequences(first: tuple[int, int], count: tuple[int, int]) -> Batch:
     """`count` rows of each from `first` on, in other blocks of each group."""
     spans = [(TOKENS[f : f + c], f) for f, c in zip(first, count, strict=True)]
     rows = sum(count)
-    batch = make_batch(spans, [[9, 4, 6], [3, 8, 1]], 2, range(rows), [Want.LOGITS] * rows)
+    batch = make_batch(spans, [[[9, 4, 6], [3, 8, 1]]] * 2, range(rows), [Want.LOGITS] * rows)
     tables = np.stack([batch.block_tables[0], batch.block_tables[1][::-1] + 20])
     return replace(batch, block_tables=tables)
 
@@ -59,22 +59,23 @@ def test_layer_groups_of_other_widths_and_a_window_equal_the_reference(fuse: boo
     reference = ReferenceInterpreter(model.program, model.exact, num_blocks=64)
     for first, count in (((0, 0), (60, 25)), ((60, 25), (9, 40))):
         batch = two_sequences(first, count)
-        got, want = runner.forward(batch).logits, reference.run(batch).logits
+        got, want = runner.run(batch).logits, reference.run(batch).logits
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 * np.abs(want).max())
     for storage, tables in zip(runner.storages, batch.block_tables, strict=True):
-        pages = np.frombuffer(storage.memory, np.uint8).reshape(runner.num_blocks, -1)
+        pages = np.frombuffer(storage.memory, np.uint8).reshape(storage.num_blocks, -1)
         assert np.flatnonzero(pages.any(axis=1)).tolist() == sorted(tables.flatten())
 
 
 def test_only_blocks_that_the_window_left_behind_may_be_missing() -> None:
     model = random_model(two_groups(), POOL, type=GGMLType.F32)
     runner = make_runner(model, POOL, kv_dtype="f32")
-    runner.forward(two_sequences((0, 0), (60, 60)))
+    runner.run(two_sequences((0, 0), (60, 60)))
     later = two_sequences((60, 60), (9, 9))  # the first row sees 41 to 60: no token of block 0
-    want = runner.forward(later).logits
+    want = runner.run(later).logits
     later.block_tables[1, :, 0] = -1
-    assert np.array_equal(runner.forward(later).logits, want)
+    assert np.array_equal(runner.run(later).logits, want)
     early = two_sequences((50, 50), (20, 20))  # and here 31 to 50
     early.block_tables[1, 1, 0] = -1
-    with pytest.raises(ValueError, match="block_tables: expected 0 to 63, got -1"):
-        runner.forward(early)
+    last = runner.num_blocks[1] - 1
+    with pytest.raises(ValueError, match=f"block_tables: expected 0 to {last}, got -1"):
+        runner.run(early)

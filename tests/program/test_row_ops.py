@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from octavo.batch import Want
-from octavo.engine.runner import make_batch
+from octavo.engine.step import make_batch
 from octavo.kernels import KV_FORMATS, native
 from octavo.program.builder import ProgramBuilder
 from octavo.program.cost import Work, classify, cost, uniform_weights
@@ -49,7 +49,7 @@ def gemma_like(*, scale: float = 8.0, norms: bool = True, tables: int = 2) -> Pr
 
 def reference_logits(program: Program, exact: dict[str, np.ndarray]) -> np.ndarray:
     wants = [Want.LOGITS] * len(TOKENS)
-    batch = make_batch([(TOKENS, 0)], [list(range(64))], 1, range(len(TOKENS)), wants)
+    batch = make_batch([(TOKENS, 0)], [[list(range(64))]], range(len(TOKENS)), wants)
     return ReferenceInterpreter(program, exact, num_blocks=64).run(batch).logits
 
 

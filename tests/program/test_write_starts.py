@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from octavo.batch import Batch, Want
-from octavo.engine.runner import Runner, make_batch
+from octavo.engine.runner import Runner
+from octavo.engine.step import make_batch
 from octavo.kernels import native
 from octavo.program.reference import ReferenceInterpreter
 from octavo.weights.ggml_type import GGMLType
@@ -25,14 +26,14 @@ def whole(sequences: Sequence[Sequence[int]]) -> Batch:
     """Every sequence from position 0, every row stored."""
     rows = sum(map(len, sequences))
     spans = [(tokens, 0) for tokens in sequences]
-    return make_batch(spans, TABLES, 1, range(rows), [Want.LOGITS] * rows)
+    return make_batch(spans, [TABLES], range(rows), [Want.LOGITS] * rows)
 
 
 def some_write(write_starts: Sequence[int] | None = (0, 41, 90)) -> Batch:
     """Three sequences at 0, 30 and 69: the first stores all, the second from 41, the third none."""
     spans = [(TOKENS[3][:40], 0), (TOKENS[4][30:60], 30), (TOKENS[5][69:], 69)]
     wants = [Want.LOGITS] * 71
-    return make_batch(spans, TABLES, 1, range(71), wants, write_starts=write_starts)
+    return make_batch(spans, [TABLES], range(71), wants, write_starts=write_starts)
 
 
 def slots_of(runner: Runner, table: Sequence[int], positions: Sequence[int]) -> NDArray[np.bool_]:
@@ -61,14 +62,14 @@ def test_native_equals_the_reference_over_pages_of_other_tokens(fuse: bool) -> N
     model = tiny_model(TINY, POOL, type=GGMLType.F32)
     runner = make_runner(model, POOL, num_blocks=12, max_rows=256, kv_dtype="f32", fuse=fuse)
     reference = ReferenceInterpreter(model.program, model.exact, num_blocks=12)
-    for interpreter in (runner.forward, reference.run):
+    for interpreter in (runner.run, reference.run):
         interpreter(whole(TOKENS[:3]))
-    got, want = runner.forward(some_write()).logits, reference.run(some_write()).logits
+    got, want = runner.run(some_write()).logits, reference.run(some_write()).logits
     # As in test_native: float32 in both, in other orders.
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 * np.abs(want).max())
     # The pages held K and V of other tokens: rows that store theirs give another answer.
-    runner.forward(whole(TOKENS[:3]))
-    stored = runner.forward(some_write(None)).logits
+    runner.run(whole(TOKENS[:3]))
+    stored = runner.run(some_write(None)).logits
     assert np.array_equal(stored[:40], got[:40])
     assert all(np.abs(stored[i] - got[i]).max() > 0.1 for i in (40, 50, 69, 70))
 
@@ -79,9 +80,9 @@ def test_only_bytes_of_stored_positions_change(kv: str, fuse: bool) -> None:
     runner = make_runner(
         tiny_model(TINY, POOL), POOL, num_blocks=12, max_rows=256, kv_dtype=kv, fuse=fuse
     )
-    runner.forward(whole(TOKENS[:3]))
+    runner.run(whole(TOKENS[:3]))
     before = runner.pages[0].copy()
-    runner.forward(some_write())
+    runner.run(some_write())
     changed = runner.pages[0] != before
     stored = [slots_of(runner, TABLES[0], range(40)), slots_of(runner, TABLES[1], range(41, 60))]
     assert not changed[~(stored[0] | stored[1])].any()
@@ -98,13 +99,13 @@ def test_a_poisoned_page_stays_as_it_is(kv: str, write_start: int) -> None:
     runner.pages[0][:] = 0xFF
     spans = [(TOKENS[0], 0), (TOKENS[1][69:], 69)]
     batch = make_batch(
-        spans, TABLES[:2], 1, [69, 70], [Want.ARGMAX] * 2, write_starts=[write_start] * 2
+        spans, [TABLES[:2]], [69, 70], [Want.ARGMAX] * 2, write_starts=[write_start] * 2
     )
-    runner.forward(batch)
+    runner.run(batch)
     assert (runner.pages[0] == 0xFF).all()
 
 
 def test_every_row_is_stored_unless_said() -> None:
-    batch = make_batch([([1, 2], 5), ([3], 0)], [[0], [1]], 1, [1], [Want.ARGMAX])
+    batch = make_batch([([1, 2], 5), ([3], 0)], [[[0], [1]]], [1], [Want.ARGMAX])
     assert batch.write_starts.tolist() == [5, 0]
     assert batch.write_starts.dtype == np.int32

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from octavo import LLM, AsyncEngine, RequestOptions
-from octavo.batch import Batch, StepOutput
+from octavo.batch import StepOutput
+from octavo.engine.step import StepPlan
 from octavo.request import Branch
 from octavo.serving.request_text import RequestText
 from tests.gate import Gate
@@ -28,10 +29,10 @@ def test_an_error_of_one_request_reaches_its_reader_and_no_other(
 ) -> None:
     forward = llm._runner.forward
 
-    def failing(batch: Batch) -> StepOutput:
-        if 255 in batch.tokens:
+    def failing(plan: StepPlan) -> StepOutput:
+        if 255 in plan.batch.tokens:
             raise RuntimeError("token 255")
-        return forward(batch)
+        return forward(plan)
 
     monkeypatch.setattr(llm._runner, "forward", failing)
 

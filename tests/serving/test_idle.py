@@ -103,8 +103,9 @@ def test_what_idles_is_given_up_when_its_time_has_come(llm: LLM) -> None:
     assert due is not None
     assert 590 < due <= 600  # what was kept; nothing lies empty
     assert llm.stats()["kv_blocks_kept"] == 3
-    clock = llm._engine._clock
-    llm._engine._clock = lambda: clock() + 600
+    kv = llm._engine.kv
+    clock = kv.clock
+    kv.clock = lambda: clock() + 600
     llm.loop.call(bool)  # a look at the clock
     assert llm.stats()["kv_blocks_kept"] == 0
     assert llm.generate(list(range(40)), GREEDY)[0].cache.reason is CacheReason.EVICTED

@@ -13,9 +13,9 @@ from dataclasses import replace
 
 import pytest
 
-import octavo.serving.llm
 from octavo import LLM, AsyncEngine, RequestOutput, StreamChunk
 from octavo.engine.engine import Engine
+from octavo.engine.live import LiveRequests
 from octavo.engine.runner import Runner
 from octavo.serving.engine_loop import EngineLoop
 from octavo.serving.request_text import RequestText
@@ -33,7 +33,7 @@ PLACES = {
     "forward": (Runner, "forward"),
     "the text of an answer": (Detokenizer, "push"),
     "an answer": (RequestText, "catch_up"),
-    "the end of a request": (Engine, "metrics"),
+    "the end of a request": (LiveRequests, "end"),
     "the end of a round": (EngineLoop, "_end_round"),
 }
 
@@ -149,7 +149,7 @@ def test_a_prompt_that_was_queued_just_then_does_not_run_on(llm: LLM, alarm: Non
 def test_rows_that_are_given_up_hold_nothing_while_the_error_is_looked_at(
     llm: LLM, alarm: None
 ) -> None:
-    with Ring(octavo.serving.llm, "log_probs"), pytest.raises(TooLateError) as caught:
+    with Ring(Runner, "forward"), pytest.raises(TooLateError) as caught:
         llm.score(list(range(128)))
     assert llm.stats()["kv_blocks_used"] == 0
     assert caught.tb is not None

@@ -195,7 +195,7 @@ def test_log_probabilities_are_given_where_they_were_asked_for():
         answer.catch_up()
         assert answer.output(METRICS).outputs[0].logprobs == wanted
     request, answer = begin(prompt_logprobs=0)
-    request.prompt_logprobs += [None, drawn]
+    request.row_values.append(drawn)
     end(request)
     answer.catch_up()
     assert answer.output(METRICS).prompt_logprobs == (None, drawn)

@@ -6,17 +6,20 @@ Knows arrays and the compiled core. Knows nothing of waiting requests, text or s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import accumulate
+import time
+from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from octavo.batch import Batch, FloatArray, IntArray, StepOutput, Want
+from octavo.batch import Batch, StepOutput, Want
 from octavo.config import EngineConfig
+from octavo.engine.step import StepPlan
 from octavo.errors import UnsupportedModelError
 from octavo.kernels import default_isa, native
-from octavo.kv_cache.storage import PageStorage
+from octavo.kv_cache.cache import Transfer
+from octavo.kv_cache.groups import KeepAll, KeepLast, LayerGroup
+from octavo.kv_cache.pages import PageStorage
 from octavo.program.encode import encode
 from octavo.program.fuse import fuse, lower
 from octavo.program.ops import Program
@@ -40,15 +43,25 @@ class Runner:
         lowered = fuse(program, kinds) if config.fuse else lower(program, kinds)
         encoded = encode(lowered, kinds)
         self.isa = default_isa()
+        self.clock = time.monotonic
         self.op_names = encoded.op_names
         self.vocab_size, self.hidden_size = program.vocab_size, program.hidden_size
         self.max_rows = max_rows
-        self.num_blocks = num_blocks
         self._profile = config.profile
         self.layouts = [kv_layout(program, group, config) for group in range(len(program.groups))]
-        self.storages = [PageStorage(num_blocks, layout.block_stride) for layout in self.layouts]
+        # All layer groups share one budget: each has an address range that could take it alone.
+        self.kv_budget = num_blocks * self.block_bytes
+        self.num_blocks = [self.kv_budget // layout.block_stride for layout in self.layouts]
+        self.storages = [
+            PageStorage(count, layout.block_stride)
+            for count, layout in zip(self.num_blocks, self.layouts, strict=True)
+        ]
         self.pages = [np.frombuffer(s.memory, np.uint8) for s in self.storages]  # by layer group
         windows = [spec.window for spec in program.groups]
+        self.groups = [
+            LayerGroup(layout.block_stride, KeepLast(window) if window else KeepAll())
+            for layout, window in zip(self.layouts, windows, strict=True)
+        ]
         self._native = native.Program(
             self.isa,
             pool,
@@ -63,10 +76,16 @@ class Runner:
 
     @property
     def block_bytes(self) -> int:
-        """Of one block in every layer group."""
+        """Bytes of one block in every layer group."""
         return sum(layout.block_stride for layout in self.layouts)
 
-    def forward(self, batch: Batch) -> StepOutput:
+    def forward(self, plan: StepPlan) -> StepOutput:
+        """Make the transfers of a plan, then run its rows, if it has any."""
+        begin = self.clock()
+        self.transfer(plan.transfers)
+        batch = plan.batch
+        if batch is None:
+            return StepOutput.empty()
         outputs = len(batch.output_rows)
         wants = batch.wants.tolist()
         num_logits, num_hidden = wants.count(Want.LOGITS), wants.count(Want.HIDDEN)
@@ -80,22 +99,21 @@ class Runner:
             op_ns=np.zeros(len(self.op_names) if self._profile else 0, np.uint64),
         )
         self._native.run(batch, out)
-        return out
+        return replace(out, seconds=self.clock() - begin)
 
-    def release_blocks(self, blocks: Sequence[int]) -> None:
-        """Give the memory of blocks that hold nothing back to the system."""
-        for storage in self.storages:
-            for block in blocks:
-                storage.release(block)
+    def run(self, batch: Batch) -> StepOutput:
+        """Run the rows of a batch that no scheduler planned."""
+        return self.forward(StepPlan(begun=0.0, batch=batch))
 
-    def copy_blocks(self, pairs: Sequence[tuple[int, int]]) -> None:
-        """Copy whole blocks, (source, destination), in every layer group, one pair after the
-        other."""
-        for pages, layout in zip(self.pages, self.layouts, strict=True):
-            blocks = pages.reshape(self.num_blocks, layout.block_stride)
-            for source, destination in pairs:
-                assert min(source, destination) >= 0, "block ids do not count from the end"
-                blocks[destination] = blocks[source]
+    def transfer(self, transfers: Iterable[Transfer]) -> None:
+        """Copy blocks, or give their memory back to the system, one after the other."""
+        for kind, group, block, to in transfers:
+            if kind == "release":
+                self.storages[group].release(block)
+                continue
+            assert min(block, to) >= 0, "block ids do not count from the end"
+            blocks = self.pages[group].reshape(self.num_blocks[group], -1)
+            blocks[to] = blocks[block]
 
 
 def kv_layout(program: Program, group: int, config: EngineConfig) -> native.KVLayout:
@@ -112,43 +130,3 @@ def kv_layout(program: Program, group: int, config: EngineConfig) -> native.KVLa
         )
     except ValueError as error:  # the kernels' own limits, such as widths of whole vectors
         raise UnsupportedModelError(f"attention heads that Octavo does not run: {error}") from None
-
-
-def make_batch(
-    spans: Sequence[tuple[Sequence[int], int]],
-    tables: Sequence[Sequence[int]],
-    num_groups: int,
-    output_rows: Sequence[int],
-    wants: Sequence[Want],
-    *,
-    write_starts: Sequence[int] | None = None,
-    top_k: int = 0,
-    edit_starts: IntArray | None = None,
-    edits: NDArray[np.void] | None = None,
-) -> Batch:
-    """A ragged batch. `spans`: each sequence's (tokens, position of the first); `tables`: its
-    blocks. Without `write_starts` K and V of every row are stored."""
-    if write_starts is None:
-        write_starts = [first for _, first in spans]
-    width = max(len(table) for table in tables)
-    rows = [[*table, *[0] * (width - len(table))] for table in tables]
-    tokens = [token for span, _ in spans for token in span]
-    positions = [p for span, first in spans for p in range(first, first + len(span))]
-    return Batch(
-        tokens=np.array(tokens, np.int32),
-        positions=np.array(positions, np.int32),
-        row_starts=np.array([0, *accumulate(len(span) for span, _ in spans)], np.int32),
-        write_starts=np.array(write_starts, np.int32),
-        block_tables=np.array([rows] * num_groups, np.int32),
-        output_rows=np.array(output_rows, np.int32),
-        wants=np.array(wants, np.int32),
-        top_k=top_k,
-        edit_starts=edit_starts,
-        edits=edits,
-    )
-
-
-def log_probs(logits: FloatArray, log_sum_exp: FloatArray, tokens: IntArray) -> FloatArray:
-    """log p of one token a row: (rows,) from (rows, vocab), (rows,), (rows,)."""
-    chosen: FloatArray = logits[np.arange(len(tokens)), tokens]
-    return chosen - log_sum_exp

@@ -1,120 +1,49 @@
-"""Sampler: what each sampling branch asks of the head, and tokens from what the head gives.
+"""Sampler: the third verb. What the head gave becomes a decision for each request of the step.
 
-Randomness is counter-based: the draw of a token depends on (seed, sample index, position) and on
-nothing else, so that batching, preemption and restarts cannot change it. Knows logits and params;
-knows no text.
+Changes nothing: what raises in here can be decided again. Where a request itself raises, its
+decision is that error. Knows no blocks and no queues.
 """
 
 from __future__ import annotations
 
-import hashlib
-import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
-from octavo.batch import EDIT, FloatArray, IntArray, Want
-from octavo.kernels import native
-from octavo.request import Branch, TokenLogprobs
-
-Edits = NDArray[np.void]
-NO_EDITS: Edits = np.zeros(0, EDIT)
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """A token that answer `index` of a branch's request goes on with."""
-
-    index: int
-    token: int
-    logprobs: TokenLogprobs | None
+from octavo.batch import StepOutput
+from octavo.engine.decoding.decoding import Decision, HeadOutput
+from octavo.engine.decoding.drawing import Drawing
+from octavo.engine.decoding.every_row import row_value
+from octavo.engine.live import Live, LiveRequests
+from octavo.engine.step import StepPlan
+from octavo.errors import ModelError
+from octavo.request import Request
 
 
 class Sampler:
-    def __init__(self, isa: str, vocab_size: int) -> None:
-        self._isa = isa
-        self._scratch = np.empty(native.sample_scratch(vocab_size), np.uint64)
+    def __init__(self, requests: LiveRequests, drawing: Drawing) -> None:
+        self._requests = requests
+        self._drawing = drawing
 
-    def want(self, branch: Branch) -> tuple[Want, Edits]:
-        """What the row that a branch is sampled from asks for."""
-        request = branch.request
-        if request.params.beam_width:
-            return Want.TOP_K, NO_EDITS
-        plain = request.sampling.greedy and request.params.logprobs is None
-        return Want.ARGMAX if plain else Want.LOGITS, penalties(branch)
+    def sample(self, plan: StepPlan, out: StepOutput) -> list[Decision]:
+        """One decision for each request of the plan, also for those whose prompt goes on."""
+        outputs: dict[Request, list[HeadOutput]] = {request: [] for request in plan.requests}
+        for output in plan.outputs(out):
+            outputs[output.branch.request].append(output)
+        caught_up = {item.branch.request for item in plan.scheduled if item.samples}
+        return [
+            self._decide(self._requests.by_request[request], given, request in caught_up)
+            for request, given in outputs.items()
+        ]
 
-    def draw(self, branch: Branch, logits: FloatArray, lse: float, edits: Edits) -> list[Draw]:
-        """The next token of a branch, from its row of logits (vocab,) and their log-sum-exp."""
-        edited = self._edit(logits, edits)
-        draws = []
-        for index in answers(branch):
-            token = self._draw(branch, index, edited)
-            wanted = branch.request.params.logprobs
-            lps = None if wanted is None else self.logprobs(logits, lse, token, wanted)
-            draws.append(Draw(index, token, lps))
-        return draws
-
-    def logprobs(self, logits: FloatArray, lse: float, token: int, count: int) -> TokenLogprobs:
-        """Of one token and the `count` likeliest, from one row of logits (vocab,)."""
-        ids, values = self._best(logits, count)
-        top = tuple((int(t), float(v) - lse) for t, v in zip(ids, values, strict=True))
-        return TokenLogprobs(token, float(logits[token]) - lse, top)
-
-    def _draw(self, branch: Branch, index: int, logits: FloatArray) -> int:
-        request = branch.request
-        if request.sampling.greedy:
-            return int(self._best(logits, 1)[0][0])
-        p = request.sampling
-        u = uniform(request.seed, index, branch.num_tokens)
-        return native.sample(
-            self._isa, logits, p.temperature, p.top_k, p.top_p, p.min_p, u, self._scratch
-        )
-
-    def _best(self, logits: FloatArray, count: int) -> tuple[IntArray, FloatArray]:
-        """The `count` likeliest tokens and their logits, ties to the lowest id."""
-        ids, values = np.empty(count, np.int32), np.empty(count, np.float32)
-        native.top_k_tile(self._isa, ids, values, logits, 0)
-        return ids, values
-
-    def _edit(self, logits: FloatArray, edits: Edits) -> FloatArray:
-        if not len(edits):
-            return logits
-        edited = logits.copy()
-        native.edit_tile(self._isa, edited, 0, None, edits.view(np.uint8).reshape(len(edits), -1))
-        return edited
-
-
-def answers(branch: Branch) -> Sequence[int]:
-    """Which answers of its request a branch's next token is for: all, where they part."""
-    request = branch.request
-    parts = len(request.branches) == 1 and branch.num_completion_tokens == 0
-    return range(request.params.n) if parts else (branch.index,)
-
-
-def penalties(branch: Branch) -> Edits:
-    """Repetition over prompt and answer; presence and frequency over the answer. Sorted by
-    token."""
-    p = branch.request.sampling
-    answer = p.presence_penalty != 0 or p.frequency_penalty != 0
-    if p.repetition_penalty == 1 and not answer:
-        return NO_EDITS
-    seen = branch.tokens if p.repetition_penalty != 1 else branch.completion_token_ids
-    tokens = np.unique(np.asarray(seen, np.int32))
-    edits = np.zeros(len(tokens), EDIT)
-    edits["token"] = tokens
-    edits["scale"] = p.repetition_penalty
-    if answer:
-        made, counts = np.unique(
-            np.asarray(branch.completion_token_ids, np.int32), return_counts=True
-        )
-        at = np.searchsorted(tokens, made)
-        edits["add"][at] = -(p.presence_penalty + p.frequency_penalty * counts)
-    return edits
-
-
-def uniform(seed: int, sample: int, position: int) -> float:
-    """A number in [0, 1) with 53 bits, from a hash of the three counters."""
-    digest = hashlib.blake2b(struct.pack("<QQQ", seed, sample, position), digest_size=8).digest()
-    return float(int.from_bytes(digest, "little") >> 11) * 2.0**-53
+    def _decide(self, live: Live, outputs: list[HeadOutput], caught_up: bool) -> Decision:
+        request, decoding = live.request, live.decoding
+        try:
+            if any(math.isnan(output.log_sum_exp) for output in outputs):
+                raise ModelError("the model's logits are not finite: check the file, or another")
+            values = [row_value(each, self._drawing) for each in outputs if not each.samples]
+            if not caught_up:
+                return Decision(request, decoding, row_values=values)
+            decision = decoding.decide(request, [each for each in outputs if each.samples])
+            return replace(decision, row_values=values)
+        except Exception as error:
+            return Decision(request, decoding, error=error)

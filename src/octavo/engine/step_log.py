@@ -4,67 +4,51 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from octavo.batch import Batch, StepOutput
-from octavo.engine.step_plan import StepPlan
-from octavo.kv_cache.manager import BlockTable, KVCacheManager
+from octavo.batch import StepOutput
+from octavo.engine.step import StepPlan
+from octavo.kv_cache.cache import KVCounts
 from octavo.records import StepRecord
 
-_KEPT_RECORDS = 65536
-
-
-@dataclass(frozen=True, slots=True)
-class StepRun:
-    """A plan as it ran."""
-
-    plan: StepPlan
-    batch: Batch
-    output: StepOutput
-    forward_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Occupancy:
-    """The pool while all rows of a step are stored, before what ended gives its blocks back."""
-
-    blocks_used: int
-    blocks_kept: int
-    slots_unfilled: int
-
-
-def occupancy(kv: KVCacheManager, tables: Sequence[BlockTable]) -> Occupancy:
-    return Occupancy(kv.pool.num_held, kv.pool.num_evictable, kv.num_unfilled(tables))
+_NUM_RECORDS = 65536
 
 
 class StepLog:
-    def __init__(self, kv: KVCacheManager, op_names: Sequence[str]) -> None:
-        self.records: deque[StepRecord] = deque(maxlen=_KEPT_RECORDS)
-        self._kv = kv
+    def __init__(self, op_names: Sequence[str]) -> None:
+        self.records: deque[StepRecord] = deque(maxlen=_NUM_RECORDS)
         self._op_names = op_names
         self._num_steps = 0
 
-    def note(self, run: StepRun, used: Occupancy, *, seconds: float, num_waiting: int) -> None:
-        plan = run.plan
+    def note(
+        self,
+        plan: StepPlan,
+        out: StepOutput,
+        counts: KVCounts,
+        *,
+        seconds: float,
+        num_waiting: int,
+    ) -> None:
+        """`counts` of the cache while all rows are stored and nothing has ended."""
+        assert plan.batch is not None
         by_class: dict[str, int] = {}
-        for name, ns in zip(self._op_names, run.output.op_ns, strict=False):
+        for name, ns in zip(self._op_names, out.op_ns, strict=False):
             by_class[name] = by_class.get(name, 0) + int(ns)
         self.records.append(
             StepRecord(
                 step=self._num_steps,
                 num_requests=len(plan.requests),
-                computed_tokens=len(run.batch.tokens),
+                computed_tokens=len(plan.batch.tokens),
                 kv_read_tokens=sum(item.begin for item in plan.scheduled),
-                output_rows=len(run.batch.output_rows),
+                output_rows=len(plan.batch.output_rows),
                 seconds=seconds,
-                forward_seconds=run.forward_seconds,
+                forward_seconds=out.seconds,
                 num_waiting=num_waiting,
                 num_preempted=plan.num_preempted,
-                kv_blocks_used=used.blocks_used,
-                kv_blocks_kept=used.blocks_kept,
-                kv_blocks_total=self._kv.pool.num_blocks,
-                kv_slots_unfilled=used.slots_unfilled,
-                kv_blocks_copied=len(plan.copies),
+                kv_blocks_used=counts.blocks_used,
+                kv_blocks_kept=counts.blocks_cached,
+                kv_blocks_total=counts.blocks_total,
+                kv_slots_unfilled=counts.slots_unfilled,
+                kv_blocks_copied=sum(each.kind == "copy" for each in plan.transfers),
                 op_ns=tuple(by_class.items()),
             )
         )

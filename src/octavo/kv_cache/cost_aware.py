@@ -10,7 +10,7 @@ go, so what is left of a prefix can always be reached. The leaf to go next is
     lifetime  LIFETIME, times (cost / parent's cost) squared where that is below 1: a partly filled
               block saves less and is met again less often
     value     octaves of the cost, and two more for each reuse up to MOST_REUSES
-    recent    never reused, and among the last such added: up to RECENT_SHARE of all kept blocks
+    recent    never reused, and among the last such added: up to RECENT_SHARE of all cached blocks
 
 LRU fails where the next use is farther away than the pool is large: it drops every block just
 before its use. Keeping a part of them long enough gives hits in proportion. That is why the newest
@@ -26,7 +26,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from octavo.kv_cache.block_id import BlockId
+from octavo.kv_cache.groups import BlockId
 
 LIFETIME = 9_500  # blocks added meanwhile
 RECENT_SHARE = 0.15
@@ -62,7 +62,7 @@ class CostAware:
         self._ends: list[_Entry] = []  # of all leaves: the end of its lifetime, added
         self._weakest: list[_Entry] = []  # of leaves that are not recent: value, -added
 
-    def keep(self, block: BlockId, parent: BlockId | None, cost: float) -> None:
+    def cache(self, block: BlockId, parent: BlockId | None, cost: float) -> None:
         assert block not in self._blocks
         assert cost > 0
         lifetime = float(LIFETIME)
@@ -72,7 +72,7 @@ class CostAware:
             lifetime *= min(1.0, cost / above.cost) ** 2
         self._blocks[block] = _Block(parent, cost, lifetime)
 
-    def drop(self, block: BlockId) -> None:
+    def uncache(self, block: BlockId) -> None:
         state = self._blocks.get(block)
         if state is None:
             return  # forgotten when it was popped

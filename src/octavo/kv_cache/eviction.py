@@ -11,23 +11,23 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Protocol
 
-from octavo.kv_cache.block_id import BlockId
+from octavo.kv_cache.groups import BlockId
 
 
 class EvictionOrder(Protocol):
     """The free findable blocks, in the order they would be evicted."""
 
-    def keep(self, block: BlockId, parent: BlockId | None, cost: float) -> None:
+    def cache(self, block: BlockId, parent: BlockId | None, cost: float) -> None:
         """The block, held now, became findable; `cost` to compute it again, in any one unit."""
 
-    def drop(self, block: BlockId) -> None:
+    def uncache(self, block: BlockId) -> None:
         """The block, not in the order now, is no longer findable: its history is forgotten."""
 
     def add(self, block: BlockId) -> None:
         """Nobody holds the block now: it may be evicted."""
 
     def remove(self, block: BlockId) -> None:
-        """The block is held again (a reuse), or is about to be dropped."""
+        """The block is held again (a reuse), or is about to be uncached."""
 
     def pop(self) -> BlockId:
         """Take out the block to evict next."""
@@ -52,11 +52,11 @@ class LeastRecentlyUsed:
     def __init__(self) -> None:
         self._order: OrderedDict[BlockId, None] = OrderedDict()
 
-    def keep(self, block: BlockId, parent: BlockId | None, cost: float) -> None:
+    def cache(self, block: BlockId, parent: BlockId | None, cost: float) -> None:
         """Recency is the place in the order, so there is nothing to note."""
 
-    def drop(self, block: BlockId) -> None:
-        """No history is kept, so there is none to forget."""
+    def uncache(self, block: BlockId) -> None:
+        """There is no history, so there is none to forget."""
 
     def add(self, block: BlockId) -> None:
         assert block not in self._order

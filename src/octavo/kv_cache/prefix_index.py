@@ -1,34 +1,40 @@
-"""Prefix index: which tokens each findable block holds, as a tree of blocks.
+"""Prefix index: which tokens each cached block holds, as one tree of nodes for all layer groups.
 
 Knows tokens, names and block ids. Knows nothing of holders, requests or arrays; the block pool says
 which blocks may go and calls `forget`. A node is found from its parent by its tokens, compared
 themselves, so equal tokens under another parent or namespace never match, whatever a hash does.
 
-Only a whole block (`block_size` tokens) has children. A partial one is a leaf; it may be extended,
-and is found by the tokens it shares with what follows, like a whole block that diverges.
+A node has a block for each group. It lives while it has those of the groups that keep all; of the
+others some may be missing. If no group keeps all it lives while it has a block or a child.
+
+Only a whole node (`block_size` tokens) has children. A partial one is a leaf; it may be extended,
+and is found by the tokens it shares with what follows, like a whole one that diverges.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections import OrderedDict
 from collections.abc import Sequence
-from typing import NamedTuple
+from secrets import token_bytes
 from weakref import WeakValueDictionary
 
-from octavo.kv_cache.block_pool import BlockId, BlockPool
-from octavo.kv_cache.names import Namespace, block_name, root_name
+from octavo.kv_cache.block_names import Namespace, block_name, root_name
+from octavo.kv_cache.block_pool import BlockPool
+from octavo.kv_cache.evicted_names import EvictedNames
+from octavo.kv_cache.groups import BlockId, Layout
+
+Blocks = Sequence[BlockId | None]  # one for each group, or none
 
 
 class Node:
-    """One block of a prefix, or the root of a namespace. Only PrefixIndex changes one."""
+    """One block of a prefix in every layer group, or a root. Only PrefixIndex changes one."""
 
-    __slots__ = ("__weakref__", "_keys", "_name", "block", "children", "end", "parent", "tokens")
+    __slots__ = ("__weakref__", "_keys", "_name", "blocks", "children", "end", "parent", "tokens")
 
-    def __init__(self, parent: Node | None, tokens: tuple[int, ...], block: BlockId | None) -> None:
+    def __init__(self, parent: Node | None, tokens: tuple[int, ...], blocks: Blocks) -> None:
         self.parent = parent
         self.tokens = tokens
-        self.block = block  # None at a root
+        self.blocks = list(blocks)
         self.end: int = len(tokens) + (parent.end if parent else 0)  # tokens from the root to here
         self.children: dict[tuple[int, ...], Node] = {}
         self._keys: list[tuple[int, ...]] = []  # the children's tokens, sorted
@@ -49,50 +55,50 @@ class Node:
         return name
 
 
-class Match(NamedTuple):
-    nodes: list[Node]  # whole blocks, the root's child first
-    partial: Node | None  # the child of the last of them that shares the most of what follows
-    partial_tokens: int  # how many it shares
+class Root(Node):
+    """Where the prefixes of one namespace begin, or those of one request alone (None)."""
 
-    @property
-    def num_tokens(self) -> int:
-        return (self.nodes[-1].end if self.nodes else 0) + self.partial_tokens
+    __slots__ = ("namespace",)
+
+    def __init__(self, namespace: Namespace | None, num_groups: int) -> None:
+        super().__init__(None, (), [None] * num_groups)
+        self.namespace = namespace
+        self._name = token_bytes(32) if namespace is None else root_name(namespace)
 
 
 class PrefixIndex:
-    def __init__(self, block_size: int, *, num_remembered: int) -> None:
+    def __init__(self, layout: Layout, *, num_remembered: int) -> None:
         """The names of the `num_remembered` blocks evicted last tell `was_evicted` from unknown."""
-        self.block_size = block_size
+        self.block_size = layout.block_size
+        self._keeps_all = tuple(group.keeps_all for group in layout.groups)
         self._num_remembered = num_remembered
+        self._evicted = EvictedNames(layout.block_size, num_remembered)
         # Weak: a node holds its parents, so a root lives while a block or a caller has use for it.
-        self._roots: WeakValueDictionary[Namespace, Node] = WeakValueDictionary()
+        self._roots: WeakValueDictionary[object, Root] = WeakValueDictionary()
         self._nodes: dict[BlockId, Node] = {}
-        # Of evicted blocks, oldest first: name -> tokens in it; and name of the parent -> tokens in
-        # the partial child of it that went last.
-        self._evicted: OrderedDict[bytes, int] = OrderedDict()
-        self._evicted_partials: OrderedDict[bytes, int] = OrderedDict()
 
-    def root(self, namespace: Namespace) -> Node:
-        root = self._roots.get(namespace)
+    def root(self, namespace: Namespace | None) -> Root:
+        """The root of a namespace; for None a new one, which nobody else is given."""
+        key = object() if namespace is None else namespace
+        root = self._roots.get(key)
         if root is None:
-            root = Node(None, (), None)
-            root._name = root_name(namespace)
-            self._roots[namespace] = root
+            root = self._roots[key] = Root(namespace, len(self._keeps_all))
         return root
 
-    def match(self, root: Node, tokens: Sequence[int], limit: int) -> Match:
-        """The longest known prefix of `tokens[:limit]`, to the token."""
-        assert limit <= len(tokens)
+    def match(self, root: Root, tokens: Sequence[int]) -> tuple[list[Node], Node | None, int]:
+        """The longest known prefix of `tokens`: its whole nodes, the root's child first; the child
+        of the last of them that shares the most of what follows; how many tokens that shares."""
         nodes: list[Node] = []
-        node, begin = root, 0
-        while begin + self.block_size <= limit:
+        node: Node = root
+        begin = 0
+        while begin + self.block_size <= len(tokens):
             child = node.children.get(tuple(tokens[begin : begin + self.block_size]))
             if child is None:
                 break
             nodes.append(child)
             node, begin = child, child.end
-        following = tokens[begin : min(begin + self.block_size, limit)]
-        return Match(nodes, *(self.match_child(node, following) or (None, 0)))
+        following = tokens[begin : begin + self.block_size]
+        return nodes, *(self.match_child(node, following) or (None, 0))
 
     def match_child(self, parent: Node, following: Sequence[int]) -> tuple[Node, int] | None:
         """The child that begins with the most of `following`, and how many tokens; None: no child
@@ -104,63 +110,90 @@ class PrefixIndex:
         count, key = max(((_num_shared(k, following), k) for k in nearest), default=(0, ()))
         return (parent.children[key], count) if count else None
 
-    def register(self, parent: Node, tokens: tuple[int, ...], block: BlockId) -> Node:
-        """The node of `tokens` after `parent`: the one there is (with a block of its own), else the
-        shorter one that `block` has there, extended, else a new one."""
+    def register(self, parent: Node, tokens: tuple[int, ...], blocks: Blocks) -> Node:
+        """The node of `tokens` after `parent`: the one there is, else the shorter one that these
+        blocks have there, extended, else a new one. It takes the blocks that it has not."""
         assert 1 <= len(tokens) <= self.block_size
-        assert parent.block is None or self._nodes.get(parent.block) is parent, "a forgotten parent"
-        assert parent.block is None or len(parent.tokens) == self.block_size, "a partial parent"
-        existing = parent.children.get(tokens)
-        if existing is not None:
-            return existing
-        node = self._nodes.get(block)
+        assert self.is_known(parent), "a forgotten parent"
+        assert parent.parent is None or len(parent.tokens) == self.block_size, "a partial parent"
+        node = parent.children.get(tokens)
         if node is None:
-            node = self._nodes[block] = Node(parent, tokens, block)
-        else:
-            assert node.parent is parent
-            assert node.tokens == tokens[: len(node.tokens)]
-            _unlink(node)
-            node.tokens, node.end, node._name = tokens, parent.end + len(tokens), None
-        parent.children[tokens] = node
-        insort(parent._keys, tokens)
+            node = next((self._nodes[b] for b in blocks if b in self._nodes), None)
+            if node is None:
+                node = Node(parent, tokens, [None] * len(blocks))
+            else:
+                assert node.parent is parent
+                assert node.tokens == tokens[: len(node.tokens)]
+                assert all(b in (None, c) for b, c in zip(node.blocks, blocks, strict=True))
+                _unlink(node)
+                node.tokens, node.end, node._name = tokens, parent.end + len(tokens), None
+            self._fill(node, blocks)
+            parent.children[tokens] = node
+            insort(parent._keys, tokens)
+        elif None in node.blocks:
+            self._fill(node, blocks)
+        return node
+
+    def is_known(self, node: Node) -> bool:
+        """Is it in a tree still?"""
+        return node.parent is None or node.parent.children.get(node.tokens) is node
+
+    def restore(self, node: Node) -> Node:
+        """The node in a tree of the same tokens as a forgotten one, without blocks if it is new. It
+        lives if it is given some, or a child."""
+        path = []
+        while not self.is_known(node):
+            assert node.parent is not None
+            path.append(node.tokens)
+            node = node.parent
+        for tokens in reversed(path):
+            node = self.register(node, tokens, [None] * len(self._keeps_all))
         return node
 
     def node_of(self, block: BlockId) -> Node | None:
         return self._nodes.get(block)
 
-    def forget(self, block: BlockId) -> None:
-        """The block was evicted; its name is remembered, and the oldest name let go."""
-        node = self._nodes[block]
-        self.remove(block)
-        if self._num_remembered == 0:
-            return
-        assert node.parent is not None
-        length = len(node.tokens)
-        _remember(self._evicted, node.name, length, self._num_remembered)
-        if length < self.block_size:
-            _remember(self._evicted_partials, node.parent.name, length, self._num_remembered)
+    def num_named(self, block: BlockId) -> int:
+        """Tokens of the block that are found."""
+        node = self._nodes.get(block)
+        return 0 if node is None else len(node.tokens)
 
-    def remove(self, block: BlockId) -> None:
-        """The block is found no more, and nothing of it is remembered."""
-        assert not self._nodes[block].children, "children go before their parent"
-        _unlink(self._nodes.pop(block))
+    def forget(self, block: BlockId) -> list[BlockId]:
+        """The block was evicted, or is to hold other tokens. If its group keeps all, its node and
+        what follows go too, and their names are remembered; the other blocks that are found no
+        more, the tail first."""
+        node = self._nodes[block]
+        group = node.blocks.index(block)
+        if self._keeps_all[group]:
+            forgotten = [*self.leaves_first(node), node]
+        else:
+            node.blocks[group] = None
+            del self._nodes[block]
+            forgotten = []
+            while node.parent and not node.children and not any(b is not None for b in node.blocks):
+                self._remember(node)
+                _unlink(node)
+                node = node.parent
+        for each in forgotten:
+            self._remember(each)
+        return [b for each in forgotten for b in self.remove(each) if b != block]
+
+    def remove(self, node: Node) -> list[BlockId]:
+        """The node is found no more, and nothing of it is remembered; its blocks."""
+        assert not node.children, "children go before their parent"
+        blocks = [b for b in node.blocks if b is not None]
+        _unlink(node)
+        for block in blocks:
+            del self._nodes[block]
+        return blocks
 
     def was_evicted(self, node: Node, following: Sequence[int]) -> bool:
-        """Was a child of `node` evicted that held the next whole block of `following`, or a part
-        of it? Of the parts that were evicted, only the last one is known."""
-        lengths = {self.block_size, self._evicted_partials.get(node.name, self.block_size)}
-        return any(
-            block_name(node.name, following[:length]) in self._evicted
-            for length in lengths
-            if length <= len(following)
-        )
+        """Was a child of `node` evicted that held what follows?"""
+        return self._evicted.has_child(node.name, following)
 
-    def is_empty(self, root: Node) -> bool:
-        return not root.children
-
-    def leaves_first(self, root: Node) -> list[Node]:
-        """All blocks under a root, each before its parent: the order to remove them in."""
-        nodes, pending = [], [root]
+    def leaves_first(self, top: Node) -> list[Node]:
+        """All nodes below one, each before its parent: the order to remove them in."""
+        nodes, pending = [], [top]
         while pending:
             node = pending.pop()
             nodes.append(node)
@@ -169,47 +202,84 @@ class PrefixIndex:
 
     def rebuild(self) -> list[Node]:
         """Make the trees whole after an exception in the middle of a change; all nodes, parents
-        first. A node that its parent does not list is lost."""
+        first. A node that its parent does not list is lost, and so is one that lacks a block."""
         found: list[Node] = []
         for root in self._roots.values():
-            for node in [root, *reversed(self.leaves_first(root))]:
+            for node in self.leaves_first(root):
                 node._keys = sorted(node.children)
-                found += node.children.values()
-        self._nodes = {n.block: n for n in found if n.block is not None}
+                if not self._is_whole(node):
+                    assert node.parent is not None
+                    del node.parent.children[node.tokens]
+            root._keys = sorted(root.children)
+            found += reversed(self.leaves_first(root))
+        self._nodes = {b: n for n in found for b in n.blocks if b is not None}
         return found
 
     def check_integrity(self) -> None:
         """Walk every tree; AssertionError if one is not whole."""
         seen: dict[BlockId, Node] = {}
         for root in self._roots.values():
-            assert (root.block, root.parent, root.tokens, root.end) == (None, None, (), 0)
+            assert (set(root.blocks), root.parent, root.tokens, root.end) == ({None}, None, (), 0)
             for node in [*self.leaves_first(root), root]:
                 assert sorted(node.children) == node._keys, "sorted keys are the children's"
                 for tokens, child in node.children.items():
                     self._check_child(node, tokens, child)
-                    assert child.block is not None
-                    assert child.block not in seen, "one node for a block"
-                    seen[child.block] = child
+                    for block in child.blocks:
+                        assert block not in seen, "one node for a block"
+                        if block is not None:
+                            seen[block] = child
         assert seen == self._nodes, "every block is in a tree"
-        assert len(self._evicted) <= self._num_remembered
-        assert len(self._evicted_partials) <= self._num_remembered
+        self._evicted.check_integrity()
 
     def _check_child(self, node: Node, tokens: tuple[int, ...], child: Node) -> None:
         assert (child.parent, child.tokens) == (node, tokens), "parent and child agree"
         assert child.end == node.end + len(tokens), "a wrong end"
         assert 1 <= len(tokens) <= self.block_size
         assert len(tokens) == self.block_size or not child.children, "a part is a leaf"
+        assert self._is_whole(child), "a node lacks a block"
         assert child._name in (None, block_name(node.name, tokens)), "a stale name"
 
     def check_agreement(self, pool: BlockPool) -> None:
-        """AssertionError unless the pool keeps exactly the blocks of the trees, and whoever holds a
-        block holds its parents."""
+        """AssertionError unless exactly the blocks of the trees are cached in the pool, and whoever
+        holds a block of a group that keeps all holds its parents."""
         blocks = [BlockId(b) for b in range(pool.num_blocks)]
-        assert {b for b in blocks if pool.is_kept(b)} == self._nodes.keys(), "kept and found differ"
+        cached = {b for b in blocks if pool.is_cached(b)}
+        assert cached == self._nodes.keys(), "cached and found differ"
         for block, node in self._nodes.items():
+            group = pool.group(block)
+            assert node.blocks[group] == block
+            above = node.parent.blocks[group] if node.parent else None
+            assert (
+                above is None
+                or not self._keeps_all[group]
+                or pool.num_holders(block) <= pool.num_holders(above)
+            )
+
+    def _is_whole(self, node: Node) -> bool:
+        """Has it what it lives by?"""
+        if not any(self._keeps_all):
+            return bool(node.children) or any(b is not None for b in node.blocks)
+        missing = (b is None for b in node.blocks)
+        return not any(keeps and m for keeps, m in zip(self._keeps_all, missing, strict=True))
+
+    def _fill(self, node: Node, blocks: Blocks) -> None:
+        """Give the node the blocks that it lacks. One of a shorter node leaves that: this one has
+        all its tokens."""
+        for group, block in enumerate(blocks):
+            if block is None or node.blocks[group] is not None:
+                continue
+            shorter = self._nodes.get(block)
+            if shorter is not None:
+                shorter.blocks[group] = None
+                if not self._is_whole(shorter):
+                    _unlink(shorter)
+            self._nodes[block] = node
+            node.blocks[group] = block
+
+    def _remember(self, node: Node) -> None:
+        if self._num_remembered:
             assert node.parent is not None
-            above = node.parent.block
-            assert above is None or pool.num_holders(block) <= pool.num_holders(above)
+            self._evicted.add(node.parent.name, node.name, len(node.tokens))
 
 
 def _num_shared(left: tuple[int, ...], right: tuple[int, ...]) -> int:
@@ -226,10 +296,3 @@ def _unlink(node: Node) -> None:
     keys = node.parent._keys
     del node.parent.children[node.tokens]
     del keys[bisect_left(keys, node.tokens)]
-
-
-def _remember(memory: OrderedDict[bytes, int], name: bytes, length: int, limit: int) -> None:
-    memory.pop(name, None)
-    while len(memory) >= limit:
-        memory.popitem(last=False)
-    memory[name] = length

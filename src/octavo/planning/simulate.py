@@ -19,12 +19,11 @@ from types import MappingProxyType
 
 from octavo.errors import TraceError, UsageError, counted
 from octavo.given_text import without_mark
-from octavo.kv_cache.block_pool import BlockPool
+from octavo.kv_cache.block_names import Namespace
+from octavo.kv_cache.cache import KVCache
 from octavo.kv_cache.cost_aware import CostAware
 from octavo.kv_cache.eviction import EvictionOrder, LeastRecentlyUsed
-from octavo.kv_cache.manager import BlockTable, KVCacheManager
-from octavo.kv_cache.names import Namespace
-from octavo.kv_cache.prefix_index import PrefixIndex
+from octavo.kv_cache.groups import LayerGroup
 
 TRACE_BLOCK = 512  # tokens
 POLICIES: Mapping[str, Callable[[], EvictionOrder]] = MappingProxyType(
@@ -101,24 +100,26 @@ def simulate(trace: Sequence[TraceRequest], *, num_blocks: int | None, policy: s
     for request in trace:
         replay.run(request)
     seconds = time.perf_counter() - start
-    assert replay.pool.num_held == 0
+    counts = replay.kv.counts()
+    assert counts.blocks_used == 0
     return Simulation(
         policy=policy,
         num_blocks=num_blocks,
         hit_tokens=replay.hit_tokens,
         input_tokens=sum(request.input_length for request in trace),
-        evictions=replay.pool.num_evicted,
-        block_operations=replay.block_operations + replay.pool.num_evicted,
+        evictions=counts.blocks_evicted,
+        block_operations=replay.block_operations + counts.blocks_evicted,
         seconds=seconds,
     )
 
 
 class _Replay:
     def __init__(self, num_blocks: int, order: EvictionOrder) -> None:
-        self._index = PrefixIndex(1, num_remembered=num_blocks)
-        self.pool = BlockPool(num_blocks, order=order, forget=self._index.forget)
-        self._manager = KVCacheManager(self.pool, self._index, block_size=1, cost=self._cost)
-        self._root = self._index.root(Namespace("trace", "none", "none", "none"))
+        self.kv = KVCache(
+            [LayerGroup(block_bytes=1)],
+            block_size=1, budget=num_blocks, order=order, cost=self._cost,
+        )  # fmt: skip
+        self._root = self.kv.open(Namespace("trace", "none", "none", "none"))
         self._input_length = 0  # of the request that runs
         self.hit_tokens = 0
         self.block_operations = 0
@@ -126,19 +127,17 @@ class _Replay:
     def run(self, request: TraceRequest) -> None:
         ids = request.hash_ids
         self._input_length = request.input_length
-        table = self._manager.begin(self._root, self._index.match(self._root, ids, len(ids)))
-        matched = len(table.blocks)
+        match = self.kv.match(self._root, ids)
+        matched = match.num_tokens
+        table = self.kv.begin(self._root, match)
         self.hit_tokens += self._tokens(0, matched)
-        has_room = self._manager.reserve(table, len(ids))
+        has_room = self.kv.reserve(table, len(ids))
         assert has_room, "nothing else is held"
-        self._manager.commit(table, ids, len(ids))
-        self._count(table, matched)
-        self._manager.free(table)
-
-    def _count(self, table: BlockTable, matched: int) -> None:
-        taken = len(table.blocks) - matched
-        registered = table.node.end - matched
-        self.block_operations += matched + taken + registered + len(table.blocks)
+        self.kv.commit(table, ids, len(ids))
+        # Matched, taken, registered and freed; the order of eviction is told of each.
+        taken = len(ids) - matched
+        self.block_operations += matched + taken + taken + len(ids)
+        self.kv.free(table)
 
     def _tokens(self, begin: int, end: int) -> int:
         """Prompt tokens in its blocks [begin, end)."""

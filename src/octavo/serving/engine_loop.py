@@ -30,7 +30,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-from octavo.engine.engine import Engine, StepResult
+from octavo.engine.engine import Engine
+from octavo.engine.step import StepResult
 from octavo.errors import EngineClosedError, KernelError, UsageError
 from octavo.request import Request, StreamChunk
 from octavo.serving.output_queue import OutputQueue, Update
@@ -141,7 +142,9 @@ class EngineLoop:
             return
         try:
             for index, given in enumerate(requests):
-                request = self.engine.add(given.tokens, given.params, given.options)
+                request = self.engine.add(
+                    given.tokens, given.params, given.options, given.every_row
+                )
                 output.requests.append(request)
                 text = RequestText(request, self._tokenizer)
                 self._open[request] = _Open(text, output, index)
@@ -202,7 +205,7 @@ class EngineLoop:
     def _tell_end(self, update: Update, text: RequestText) -> None:
         try:
             update.error = text.request.error
-            update.output = text.output(self.engine.metrics(text.request))
+            update.output = text.output(text.request.metrics())
         except Exception as error:
             update.error = error
         if update.output is not None and update.error is None:

@@ -1,29 +1,26 @@
 """LLM: the offline API. Text in, answers out; has a loaded model and the loop that runs it.
 
-Not a server, but calls of several threads run beside each other, and beside an AsyncEngine. Only
-`logits` and `score` keep the engine for themselves until they end.
+Not a server, but calls of several threads run beside each other, and beside an AsyncEngine.
 """
 
 from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
-from octavo.batch import FloatArray, StepOutput, Want
+from octavo.batch import FloatArray
 from octavo.config import EngineConfig, EngineOptions
-from octavo.engine.runner import log_probs
 from octavo.errors import UsageError, counted
 from octavo.loaded_model import ModelInfo, load_model
 from octavo.options import takes
 from octavo.records import StepRecord
-from octavo.request import RequestOptions, RequestOutput, StreamChunk
+from octavo.request import RequestOptions, RequestOutput, RowValues, StreamChunk
 from octavo.sampling_params import SamplingParams
 from octavo.serving.engine_loop import EngineLoop
 from octavo.serving.open_requests import OpenRequests
@@ -40,7 +37,6 @@ from octavo.serving.stats import engine_stats
 Stream = Generator[StreamChunk, None, None]
 
 _LOGITS_LIMIT = 2 << 30  # bytes that llm.logits may return
-_ROWS_OF_STEP = 128  # rows of a step whose every row gives logits: 25 MB at a vocabulary of 49k
 
 logger = logging.getLogger(__name__)
 
@@ -170,22 +166,12 @@ class LLM:
                 f"logits of {len(tokens):,} tokens take {size:,} bytes: at most {most:,} tokens at "
                 "once; llm.score needs far less"
             )
-        steps: list[FloatArray] = []
-        self._run_rows(tokens, lambda begin, out: steps.append(out.logits))
-        return np.concatenate(steps)
+        return np.stack(self._row_values(tokens, "logits"))
 
     def score(self, token_ids: Sequence[int]) -> FloatArray:
         """log p(token | all before) of every token but the first, (len - 1,) float32."""
         tokens = self.preparer.token_ids("score", token_ids)
-        scores = [np.zeros(0, np.float32)]
-
-        def take(begin: int, out: StepOutput) -> None:
-            following = np.asarray(tokens[begin + 1 :][: len(out.logits)], np.int32)
-            logits, lse = out.logits[: len(following)], out.log_sum_exp[: len(following)]
-            scores.append(log_probs(logits, lse, following))
-
-        self._run_rows(tokens, take)
-        return np.concatenate(scores)
+        return np.array(self._row_values(tokens, "scores"), np.float32)
 
     def stats(self) -> dict[str, object]:
         """Counts over the kept step records, and the pool as it is."""
@@ -214,22 +200,15 @@ class LLM:
                     raise update.error
                 yield from update.chunks
 
-    def _run_rows(self, tokens: Sequence[int], take: Callable[[int, StepOutput], None]) -> None:
-        """Run a whole prompt, every row an output; `take` gets each step's first row and output."""
-        rows = min(_ROWS_OF_STEP, self._runner.max_rows)
-        is_given_up = False
-
-        def run() -> None:
-            with closing(self._engine.all_rows(tokens, Want.LOGITS, rows)) as steps:
-                for begin, out in zip(range(0, len(tokens), rows), steps, strict=True):
-                    if is_given_up:
-                        return
-                    take(begin, out)
-
-        try:
-            self.loop.call(run)
-        finally:
-            is_given_up = True
+    def _row_values(self, tokens: Sequence[int], kind: RowValues) -> list[Any]:
+        """What each row of a prompt gives; nothing is drawn after it."""
+        request = PreparedRequest(tokens, SamplingParams(), RequestOptions(), kind)
+        with OutputQueue(self.loop.cancel, 1) as outputs:
+            self.loop.submit(outputs, [request])
+            update = outputs.get()
+            if update.error is not None:
+                raise update.error
+            return outputs.requests[0].row_values
 
 
 def _clamped(info: ModelInfo) -> str:

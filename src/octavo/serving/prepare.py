@@ -16,7 +16,7 @@ import numpy as np
 
 from octavo.errors import PromptTooLongError, UsageError, counted
 from octavo.loaded_model import LoadedModel
-from octavo.request import RequestOptions
+from octavo.request import RequestOptions, RowValues
 from octavo.sampling_params import SamplingParams
 from octavo.tokenizer import TooManyTokensError
 from octavo.values import is_list, is_whole
@@ -35,6 +35,7 @@ class PreparedRequest:
     tokens: Sequence[int]
     params: SamplingParams
     options: RequestOptions
+    every_row: RowValues | None = None  # what is wanted of each token of the prompt
 
 
 class RequestPreparer:

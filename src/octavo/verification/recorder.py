@@ -1,4 +1,5 @@
-"""RecordingRunner: a runner that keeps the whole logits of every output, whatever was asked for.
+"""RecordingRunner: a runner that keeps the whole row of logits of every output, whatever was asked
+for, and the tokens that it comes after.
 
 The engine above it sees what it asked for and nothing else. Counts what batches hold, since only
 they say what ran.
@@ -7,15 +8,18 @@ they say what ran.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from octavo.batch import Batch, FloatArray, StepOutput, Want
 from octavo.config import EngineConfig
 from octavo.engine.runner import Runner
+from octavo.engine.step import StepPlan
 from octavo.kernels import native
+from octavo.kv_cache.cache import Transfer
 from octavo.program.ops import Program
+from octavo.request import Branch
 from octavo.weights.gguf_model import ModelWeights
 
 
@@ -29,8 +33,30 @@ class Tamper:
     def batch(self, runner: Runner, batch: Batch) -> Batch:
         return batch
 
-    def copies(self, pairs: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
-        return pairs
+    def transfers(self, transfers: Sequence[Transfer]) -> Sequence[Transfer]:
+        return transfers
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What the head gives after some tokens."""
+
+    logits: FloatArray  # (vocab,)
+    log_sum_exp: float
+
+    def __eq__(self, other: object) -> bool:
+        """Bit for bit: as numbers -0.0 would pass for 0.0."""
+        if not isinstance(other, Row):
+            return NotImplemented
+        same = np.array_equal(self.logits.view(np.uint32), other.logits.view(np.uint32))
+        return same and self.log_sum_exp == other.log_sum_exp
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRow:
+    branch: Branch
+    prefix: tuple[int, ...]  # the tokens that the row comes after
+    row: Row
 
 
 class RecordingRunner(Runner):
@@ -40,28 +66,44 @@ class RecordingRunner(Runner):
         weights: ModelWeights,
         config: EngineConfig,
         *,
-        tamper: Tamper,
+        tamper: Tamper | None = None,
         pool: native.ThreadPool,
         context: int,
         num_blocks: int,
         max_rows: int,
     ) -> None:
+        self._tamper = tamper or Tamper()
         super().__init__(
-            program, weights, tamper.config(config),
+            program, weights, self._tamper.config(config),
             pool=pool, context=context, num_blocks=num_blocks, max_rows=max_rows,
         )  # fmt: skip
-        self.logits: Sequence[FloatArray] = ()  # (vocab,) for each output of the last forward
+        self._rows: list[RecordedRow] = []
         self.num_chunks = 0  # spans that ended before their sequence did
         self.num_read_only = 0  # spans whose first row was in its page already
-        self._tamper = tamper
 
-    def forward(self, batch: Batch) -> StepOutput:
-        self._count(batch)
-        out = super().forward(self._tamper.batch(self, _with_logits(batch)))
-        own, added = _parts(batch)
-        outputs = len(batch.output_rows)
-        rows = dict(zip([*own, *added], out.logits, strict=True))
-        self.logits = [rows[i] for i in range(outputs)]
+    def take_rows(self) -> list[RecordedRow]:
+        """The rows of all outputs since the last call."""
+        rows, self._rows = self._rows, []
+        return rows
+
+    def forward(self, plan: StepPlan) -> StepOutput:
+        transfers = self._tamper.transfers(plan.transfers)
+        if plan.batch is None:
+            return super().forward(replace(plan, transfers=transfers))
+        self._count(plan.batch)
+        batch = self._tamper.batch(self, _with_logits(plan.batch))
+        out = super().forward(replace(plan, transfers=transfers, batch=batch))
+        own, added = _parts(plan.batch)
+        logits = dict(zip([*own, *added], out.logits, strict=True))
+        self._rows += (
+            RecordedRow(
+                head.item.branch,
+                tuple(head.item.branch.tokens[: head.position + 1]),
+                Row(logits[i], float(out.log_sum_exp[i])),
+            )
+            for i, head in enumerate(plan.head_rows)
+        )
+        outputs = len(plan.head_rows)
         return replace(
             out,
             argmax=out.argmax[:outputs],
@@ -70,9 +112,6 @@ class RecordingRunner(Runner):
             top_logits=out.top_logits[:outputs],
             logits=out.logits[: len(own)],
         )
-
-    def copy_blocks(self, pairs: Sequence[tuple[int, int]]) -> None:
-        super().copy_blocks(self._tamper.copies(pairs))
 
     def _count(self, batch: Batch) -> None:
         lasts, firsts = batch.row_starts[1:] - 1, batch.row_starts[:-1]

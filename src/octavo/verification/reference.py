@@ -11,8 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from octavo.batch import FloatArray, Want
-from octavo.engine.runner import Runner, make_batch
+from octavo.batch import Want
+from octavo.engine.runner import Runner
+from octavo.engine.step import make_batch
+from octavo.kv_cache.cache import Transfer
+from octavo.verification.recorder import RecordedRow, Row
 
 Prefix = tuple[int, ...]
 
@@ -31,13 +34,13 @@ class Reference:
     def __init__(self, runner: Runner) -> None:
         """`runner` belongs to the reference alone; a step of it holds the longest prefix."""
         self._runner = runner
-        self._rows: dict[Prefix, FloatArray] = {}
+        self._rows: dict[Prefix, Row] = {}
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def find(self, prefix: Prefix) -> FloatArray | None:
-        """(vocab,) after the last token of a prefix that was learnt."""
+    def find(self, prefix: Prefix) -> Row | None:
+        """The row after the last token of a prefix that was learnt."""
         return self._rows.get(prefix)
 
     def learn(self, prefixes: Iterable[Prefix]) -> None:
@@ -50,15 +53,22 @@ class Reference:
             for n, row in zip(lengths, self._compute(whole, lengths), strict=True):
                 self._rows[whole[:n]] = row
 
-    def _compute(self, tokens: Prefix, lengths: list[int]) -> FloatArray:
-        """(len(lengths), vocab): the rows after these many tokens."""
-        blocks = range(self._runner.num_blocks)
-        self._runner.release_blocks(blocks)
-        outputs = [n - 1 for n in lengths]
-        wants = [Want.LOGITS] * len(outputs)
-        groups = len(self._runner.layouts)
-        batch = make_batch([(tokens, 0)], [blocks], groups, outputs, wants)
-        return self._runner.forward(batch).logits
+    def _compute(self, tokens: Prefix, lengths: list[int]) -> list[Row]:
+        """The rows after these many tokens."""
+        blocks = [range(count) for count in self._runner.num_blocks]
+        self._runner.transfer(
+            Transfer("release", group, block)
+            for group, every in enumerate(blocks)
+            for block in every
+        )
+        batch = make_batch(
+            [(tokens, 0)],
+            [[every] for every in blocks],
+            [n - 1 for n in lengths],
+            [Want.LOGITS] * len(lengths),
+        )
+        out = self._runner.run(batch)
+        return [Row(*each) for each in zip(out.logits, out.log_sum_exp.tolist(), strict=True)]
 
 
 class Comparison:
@@ -67,38 +77,40 @@ class Comparison:
     def __init__(self, reference: Reference) -> None:
         self.num_rows = 0
         self._reference = reference
-        self._pending: list[tuple[int, int, Prefix, FloatArray]] = []  # their row is not learnt
+        self._pending: list[tuple[int, int, RecordedRow]] = []  # their row is not learnt
         self._first: tuple[int, Difference] | None = None  # with the number of its row
 
-    def add(self, request: int, prefix: Prefix, logits: FloatArray) -> None:
-        """Compare a row (vocab,) now, or in `finish` if the reference has yet to compute it."""
-        wanted = self._reference.find(prefix)
+    def add(self, request: int, recorded: RecordedRow) -> None:
+        """Compare a row now, or in `finish` if the reference has yet to compute it."""
+        wanted = self._reference.find(recorded.prefix)
         if wanted is None:
-            self._pending.append((self.num_rows, request, prefix, logits))
+            self._pending.append((self.num_rows, request, recorded))
         else:
-            self._compare(self.num_rows, request, prefix, logits, wanted)
+            self._compare(self.num_rows, request, recorded, wanted)
         self.num_rows += 1
 
     def finish(self) -> Difference | None:
         """The first difference of all rows, if there is one."""
-        self._reference.learn(prefix for _, _, prefix, _ in self._pending)
-        for number, request, prefix, logits in self._pending:
-            wanted = self._reference.find(prefix)
+        self._reference.learn(recorded.prefix for _, _, recorded in self._pending)
+        for number, request, recorded in self._pending:
+            wanted = self._reference.find(recorded.prefix)
             assert wanted is not None
-            self._compare(number, request, prefix, logits, wanted)
+            self._compare(number, request, recorded, wanted)
         self._pending.clear()
         return None if self._first is None else self._first[1]
 
-    def _compare(
-        self, number: int, request: int, prefix: Prefix, logits: FloatArray, wanted: FloatArray
-    ) -> None:
+    def _compare(self, number: int, request: int, recorded: RecordedRow, wanted: Row) -> None:
         if self._first is not None and self._first[0] < number:
             return
+        got, expected = recorded.row.logits, wanted.logits
         # As integers: == on floats would let -0.0 pass for 0.0.
-        changed = int(np.count_nonzero(logits.view(np.uint32) != wanted.view(np.uint32)))
+        changed = int(np.count_nonzero(got.view(np.uint32) != expected.view(np.uint32)))
         if changed:
-            largest = float(np.max(np.abs(logits - wanted)))
+            largest = float(np.max(np.abs(got - expected)))
             difference = Difference(
-                request, len(prefix) - 1, changed, largest if np.isfinite(largest) else None
+                request,
+                len(recorded.prefix) - 1,
+                changed,
+                largest if np.isfinite(largest) else None,
             )
             self._first = number, difference

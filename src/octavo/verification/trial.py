@@ -10,14 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from octavo.config import EngineConfig
-from octavo.engine.engine import EngineLimits
+from octavo.engine.assemble import make_engine
 from octavo.interrupts import is_interrupt
 from octavo.kernels import native
-from octavo.kv_cache.names import Namespace
-from octavo.loaded_model import make_engine
-from octavo.planning.memory import KVPages, MemoryPlan
+from octavo.kv_cache.block_names import Namespace
 from octavo.program.ops import Program
-from octavo.request import Request, RequestOptions
+from octavo.request import Branch, Request, RequestOptions
 from octavo.sampling_params import SamplingParams
 from octavo.verification.recorder import RecordingRunner, Tamper
 from octavo.verification.reference import Comparison, Prefix
@@ -71,16 +69,13 @@ class Trial:
             tamper=tamper, pool=pool, context=subject.context, num_blocks=num_blocks,
             max_rows=max_rows,
         )  # fmt: skip
-        # A plan for one branch as long as the pool: nothing is pinned, all blocks are for use.
-        pages = KVPages(config.block_size, tuple(each.block_stride for each in self.runner.layouts))
-        plan = MemoryPlan(num_blocks * config.block_size, num_blocks * pages.block_bytes, pages)
         self._engine = make_engine(
-            self.runner, subject.program, config, plan,
-            EngineLimits(subject.context, frozenset()),
+            self.runner, subject.program, config,
             Namespace("verify", "", config.k_dtype, config.v_dtype),
-            weight_bytes=subject.weights.nbytes(),
+            context=subject.context, weight_bytes=subject.weights.nbytes(),
         )  # fmt: skip
         self._findings = findings
+        self._grown: set[Branch] = set()
 
     def run(self, asks: Sequence[Ask]) -> list[Request]:
         """Offer them together; go on until all have ended."""
@@ -128,21 +123,26 @@ class Trial:
         """Times that a request gave up its blocks, and ran on to its end later."""
         return sum(r.num_preemptions for r in self.requests if r.finished and r.error is None)
 
+    @property
+    def forks(self) -> int:
+        """Branches that went on from another one's tokens."""
+        return len(self._grown) - len({branch.request for branch in self._grown})
+
     def _step(self) -> None:
         try:
-            outputs = self._engine.step().outputs
+            result = self._engine.step()
         except Exception as error:  # its requests live on
             if is_interrupt(error):
                 raise
             self._findings.problems.append(f"a step failed, and no request caused it: {error}")
             return
-        if not outputs:  # chunks alone
-            return
-        for output, logits in zip(outputs, self.runner.logits, strict=True):
-            branch, position = output.row.item.branch, output.row.position
-            prefix = tuple(branch.tokens[: position + 1])  # what came after was drawn from it
-            number = self._findings.requests.index(branch.request)
-            self._findings.comparison.add(number, prefix, logits)
+        for request in result.finished:
+            if request.error is not None and is_interrupt(request.error):
+                raise request.error
+        self._grown.update(result.grown)
+        for recorded in self.runner.take_rows():
+            number = self._findings.requests.index(recorded.branch.request)
+            self._findings.comparison.add(number, recorded)
 
     def _check_answer(self, ask: Ask, request: Request) -> None:
         problems = self._findings.problems

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from octavo.errors import OutOfMemoryError
-from octavo.kv_cache.storage import PageStorage
+from octavo.kv_cache.pages import PageStorage
 
 _libc = ctypes.CDLL(None, use_errno=True)
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo.kv_cache import names
-from octavo.kv_cache.names import Namespace, block_name, root_name
+from octavo.kv_cache import block_names
+from octavo.kv_cache.block_names import Namespace, block_name, root_name
 
 PLAIN = Namespace("f", "n", "bf16", "int8")
 
@@ -78,6 +78,6 @@ def test_equal_names_mean_equal_parents_and_tokens(
 
 
 def test_a_root_and_a_block_never_share_an_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(names, "_digest", lambda data: data)
+    monkeypatch.setattr(block_names, "_digest", lambda data: data)
     assert root_name(Namespace("", "", "", "")) != block_name(b"", ())
     assert block_name(b"ab", (1,)) != block_name(b"a", (1,))

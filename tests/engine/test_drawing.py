@@ -1,18 +1,22 @@
-"""The sampler: draws that depend on their counters alone, penalties, log-probabilities."""
+"""Drawing: draws that depend on their counters alone, penalties, log-probabilities."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from octavo.batch import Want
-from octavo.engine.sampler import NO_EDITS, Draw, Sampler, answers, penalties, uniform
+from octavo.engine.decoding import make_decoding
+from octavo.engine.decoding.decoding import Decoding, HeadOutput
+from octavo.engine.decoding.drawing import Drawing, penalties, uniform
 from octavo.kernels import default_isa
-from octavo.request import Branch, Request, RequestOptions
+from octavo.request import Branch, Request, RequestOptions, TokenLogprobs
 from octavo.sampling_params import SamplingParams
 
 VOCAB = 64
-SAMPLER = Sampler(default_isa(), VOCAB)
+DRAWING = Drawing(default_isa(), VOCAB)
 FLAT = np.zeros(VOCAB, np.float32)
 
 
@@ -30,8 +34,22 @@ def lse(logits: np.ndarray) -> float:
     return float(np.log(np.exp(logits.astype(np.float64)).sum()))
 
 
+class Draw(NamedTuple):
+    index: int
+    token: int
+    logprobs: TokenLogprobs | None
+
+
+def decoding(one: Branch) -> Decoding:
+    return make_decoding(one.request, DRAWING, frozenset(), VOCAB)
+
+
 def draw(one: Branch, logits: np.ndarray) -> list[Draw]:
-    return SAMPLER.draw(one, logits, lse(logits), SAMPLER.want(one)[1])
+    wanted = decoding(one).want(one)
+    assert wanted is not None
+    output = HeadOutput(one, one.num_tokens - 1, True, wanted[1], 0, lse(logits), logits, [])
+    decision = decoding(one).decide(one.request, [output])
+    return [Draw(each.index, each.token, each.logprobs) for each in decision.continuations]
 
 
 def test_a_draw_is_a_hash_of_its_counters() -> None:
@@ -63,12 +81,11 @@ def test_a_token_is_drawn_with_its_own_seed_index_and_position() -> None:
 
 def test_answers_part_at_their_first_token_and_draw_for_themselves_after_it() -> None:
     one = branch([1, 2, 3], [], temperature=1.0, n=3)
-    assert list(answers(one)) == [0, 1, 2]
     assert draw(one, FLAT) == [Draw(i, int(64 * uniform(5, i, 3)), None) for i in range(3)]
     other = Branch(one.request, 1, [1, 2, 3, 9])
     one.tokens.append(8)
     one.request.branches.append(other)
-    assert (list(answers(one)), list(answers(other))) == ([0], [1])
+    assert [each.index for each in draw(one, FLAT)] == [0]
     assert draw(other, FLAT) == [Draw(1, int(64 * uniform(5, 1, 4)), None)]
 
 
@@ -126,7 +143,10 @@ def test_penalties_are_edits_of_the_tokens_seen() -> None:
 def test_a_row_asks_for_no_more_than_its_draw_needs(
     options: dict[str, object], want: Want, edits: list[int]
 ) -> None:
-    asked, given = SAMPLER.want(branch([1], [2], **options))
+    one = branch([1], [2], **options)
+    wanted = decoding(one).want(one)
+    assert wanted is not None
+    asked, given = wanted
     assert (asked, given["token"].tolist()) == (want, edits)
 
 
@@ -146,8 +166,7 @@ def test_greedy_with_logprobs_reports_the_unedited_distribution() -> None:
 def test_logprobs_are_of_the_token_and_of_the_likeliest_with_ties_to_the_lowest() -> None:
     logits = FLAT.copy()
     logits[[40, 20, 30]] = [2, 1, 1]
-    given = SAMPLER.logprobs(logits, lse(logits), 3, 3)
+    given = DRAWING.logprobs(logits, lse(logits), 3, 3)
     assert [t for t, _ in given.top] == [40, 20, 30]
     assert [lp - given.logprob for _, lp in given.top] == pytest.approx([2, 1, 1])
-    assert SAMPLER.logprobs(logits, lse(logits), 3, 0).top == ()
-    assert len(NO_EDITS) == 0
+    assert DRAWING.logprobs(logits, lse(logits), 3, 0).top == ()

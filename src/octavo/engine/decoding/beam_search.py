@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import count, islice
 
@@ -58,6 +59,12 @@ class BeamSearch:
         self._early_stopping = early_stopping
         self._num_outputs = num_outputs
         self._finished: list[Hypothesis] = []  # best first, at most `width`
+
+    def copy(self) -> BeamSearch:
+        """The same search, to go on with while this one stays as it is."""
+        twin = copy(self)
+        twin.beams, twin._finished = list(self.beams), list(self._finished)
+        return twin
 
     @property
     def num_candidates(self) -> int:

@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from octavo.kv_cache.block_pool import BlockId, BlockPool
 from octavo.kv_cache.eviction import LeastRecentlyUsed
-from octavo.kv_cache.manager import KVCacheManager
-from octavo.kv_cache.prefix_index import PrefixIndex
-from tests.kv_cache.tiny_cache import BLOCK_SIZE, namespace, tokens_of
+from octavo.kv_cache.groups import BlockId
+from tests.kv_cache.tiny_cache import tokens_of
 from tests.kv_cache.tiny_tables import TinyTables
 
 
@@ -22,9 +20,9 @@ def test_the_next_turn_of_a_chat_finds_the_answer_and_goes_on_in_its_last_block(
     it.end(first, "aaaa bcde fg")
     assert (it.pool.num_evictable, it.found("aaaa bcde fgh")) == (3, 10)
     second = it.begin("aaaa bcde fghi jk")
-    assert (second.blocks, second.num_stored) == ([0, 1, 2], 10)
+    assert (second.blocks[0], second.num_stored) == ([0, 1, 2], 10)
     assert it.run(second, "aaaa bcde fghi jk") == []
-    assert second.blocks == [0, 1, 2, 3]
+    assert second.blocks[0] == [0, 1, 2, 3]
     node = it.index.node_of(BlockId(2))
     assert node is not None
     assert (node.tokens, node.end) == (tokens_of("fghi"), 12)
@@ -41,7 +39,7 @@ def test_two_turns_that_go_on_differently_from_one_partial_block() -> None:
     left, right = it.begin("aaaa fgx"), it.begin("aaaa fgy")
     assert it.run(left, "aaaa fgx") == [(1, 2)]  # both hold block 1
     assert it.run(right, "aaaa fgy") == []
-    assert (left.blocks, right.blocks) == ([0, 2], [0, 1])
+    assert (left.blocks[0], right.blocks[0]) == ([0, 2], [0, 1])
 
 
 def test_a_partial_block_that_a_longer_one_covers_gets_no_name() -> None:
@@ -51,7 +49,7 @@ def test_a_partial_block_that_a_longer_one_covers_gets_no_name() -> None:
     it.end(short, "aaaa bb")
     other = it.begin("aaaa")
     it.run(other, "aaaa bb")  # computed a second time, in block 2
-    assert other.blocks == [0, 2]
+    assert other.blocks[0] == [0, 2]
     it.end(other, "aaaa bb")
     assert it.pool.num_empty == 2
     assert it.found("aaaa bbbb") == 8
@@ -65,7 +63,7 @@ def test_the_end_of_a_table_whose_copy_was_not_made_names_nothing() -> None:
     assert two.copies == [(1, 2)]
     it.end(two, "aaaa bb")
     assert it.index.node_of(BlockId(2)) is None
-    assert (it.pool.num_holders(1), it.pool.num_empty) == (1, 2)
+    assert (it.pool.num_holders(BlockId(1)), it.pool.num_empty) == (1, 2)
 
 
 def test_the_end_of_a_table_names_what_a_commit_that_was_broken_off_did_not() -> None:
@@ -86,9 +84,9 @@ def test_without_room_for_a_copy_a_block_that_only_the_index_shares_is_taken_ove
     it = TinyTables(3)
     it.end(it.admit("aaaa bbbb cccc"), "aaaa bbbb cccc")
     table = it.begin("aaaa bbxx yyyy")
-    assert (table.blocks, table.num_stored) == ([0, 1], 6)
+    assert (table.blocks[0], table.num_stored) == ([0, 1], 6)
     assert it.run(table, "aaaa bbxx yyyy") == []
-    assert table.blocks == [0, 1, 2]
+    assert table.blocks[0] == [0, 1, 2]
     assert (it.found("aaaa bbbb"), it.found("aaaa bbxx yyyy")) == (6, 12)
     assert it.pool.num_evicted == 1
     node = table.node.parent.parent  # type: ignore[union-attr]
@@ -100,44 +98,21 @@ def test_a_block_that_another_table_reads_is_never_taken_over() -> None:
     reader = it.admit("aaaa bbbb")
     table = it.begin("aaaa bbxx")
     assert not it.reserve(table, 8)
-    assert (table.blocks, reader.blocks, it.found("aaaa bbbb")) == ([0, 1], [0, 1], 8)
-
-
-def test_pins_keep_the_whole_blocks_of_a_prompt_under_a_budget() -> None:
-    it = TinyTables(4, max_pinned=2)
-    it.end(it.admit("aaaa bbbb c"), "aaaa bbbb c")
-    pinned = it.kv.pin(it.root, tokens_of("aaaa bbbb c"))
-    assert pinned == [0, 1]
-    it.check()
-    it.end(it.admit("eeee ff"), "eeee ff")
-    assert it.kv.pin(it.root, tokens_of("eeee")) is None  # a third block
-    assert it.admit("gggg hhhh").num_stored == 8  # takes all but the pinned ones
-    assert (it.found("aaaa bbbb c"), it.found("eeee")) == (8, 0)
-    assert not it.reserve(it.begin("x"), 1)
-    it.kv.unpin([BlockId(0), BlockId(1)])
-    it.check()
-    assert it.reserve(it.begin("x"), 1)
-    assert it.found("aaaa bbbb") == 4  # the tail went first
-
-
-def test_a_prompt_nothing_is_known_of_pins_nothing() -> None:
-    it = TinyTables(2, max_pinned=2)
-    assert it.kv.pin(it.root, tokens_of("aaaa bbbb")) == []
-    assert it.pool.num_pinned == 0
+    assert (table.blocks[0], reader.blocks[0], it.found("aaaa bbbb")) == ([0, 1], [0, 1], 8)
 
 
 def test_unfilled_slots_are_counted_once_for_each_block() -> None:
     it = TinyTables(8)
     one = it.admit("aaaa bb")
-    assert it.kv.num_unfilled(it.tables) == 2  # 4 + 2 of 8
+    assert it.kv.counts().slots_unfilled == 2  # 4 + 2 of 8
     it.fork(one)
-    assert it.kv.num_unfilled(it.tables) == 2  # the same blocks
+    assert it.kv.counts().slots_unfilled == 2  # the same blocks
     assert it.reserve(one, 13)  # blocks [0, copy, new, new]: 6 tokens of 16; the fork's 2 of 4
-    assert it.kv.num_unfilled(it.tables) == 2 + 4 + 4 + 2
+    assert it.kv.counts().slots_unfilled == 2 + 4 + 4 + 2
     it.admit("eeee ffff")
-    assert it.kv.num_unfilled(it.tables) == 12
+    assert it.kv.counts().slots_unfilled == 12
     it.begin("eeee ff")  # its second block is partly matched, and full
-    assert it.kv.num_unfilled(it.tables) == 12
+    assert it.kv.counts().slots_unfilled == 12
 
 
 def test_of_a_block_that_two_tables_fill_unequally_the_fuller_one_counts() -> None:
@@ -146,20 +121,20 @@ def test_of_a_block_that_two_tables_fill_unequally_the_fuller_one_counts() -> No
     it.run(it.begin("aaaa fgh"), "aaaa fgh")  # in place: its name is "fg" until it is whole
     it.begin("aaaa fgx")
     assert [t.num_stored for t in it.tables] == [7, 6]
-    assert it.kv.num_unfilled(it.tables) == 1
-    assert it.kv.num_unfilled(it.tables[1:]) == 2
+    assert it.kv.counts().slots_unfilled == 1
+    it.drop(it.tables[0])
+    assert it.kv.counts().slots_unfilled == 2
 
 
 def test_a_block_costs_what_its_own_tokens_cost_where_they_stand() -> None:
     """What eviction weighs: rows [begin, end), deeper ones dearer; the same after a recovery."""
-    it = TinyTables(4)
     asked: list[tuple[int, int]] = []
 
     def cost(begin: int, end: int) -> float:
         asked.append((begin, end))
         return float(end - begin)
 
-    it.kv = KVCacheManager(it.pool, it.index, block_size=BLOCK_SIZE, cost=cost)
+    it = TinyTables(4, cost=cost)
     it.end(it.admit("aaaa bbbb cc"), "aaaa bbbb cc")
     assert asked == [(0, 4), (4, 8), (8, 10)]
     asked.clear()
@@ -175,41 +150,34 @@ class Priced(LeastRecentlyUsed):
         super().__init__()
         self.costs: dict[BlockId, float] = {}
 
-    def keep(self, block: BlockId, parent: BlockId | None, cost: float) -> None:
+    def cache(self, block: BlockId, parent: BlockId | None, cost: float) -> None:
         assert block not in self.costs
         self.costs[block] = cost
 
-    def drop(self, block: BlockId) -> None:
+    def uncache(self, block: BlockId) -> None:
         del self.costs[block]
 
 
 def test_a_block_that_is_filled_up_costs_what_it_holds_then() -> None:
     order = Priced()
-    index = PrefixIndex(BLOCK_SIZE, num_remembered=0)
-    pool = BlockPool(3, order=order, forget=index.forget)
-    kv = KVCacheManager(pool, index, block_size=BLOCK_SIZE)
-    root = index.root(namespace())
+    it = TinyTables(3, order=order)
     costs = []
     for text in ("aaaa b", "aaaa bbbb c"):
-        tokens = tokens_of(text)
-        table = kv.begin(root, index.match(root, tokens, len(tokens)))
-        assert kv.reserve(table, len(tokens))
-        blocks = list(table.blocks)
-        kv.commit(table, tokens, len(tokens))
-        kv.register_tail(table, tokens)
-        kv.free(table)
-        costs.append([order.costs[b] for b in blocks])
+        table = it.begin(text)
+        it.run(table, text)
+        blocks = list(table.blocks[0])
+        it.end(table, text)
+        costs.append([order.costs[b] for b in blocks if b is not None])
     assert costs == [[4, 1], [4, 4, 1]]
 
 
 def test_closing_a_private_root_forgets_all_under_it_and_nothing_else() -> None:
     it = TinyTables(6)
     it.end(it.admit("aaaa b"), "aaaa b")
-    private = it.index.root(namespace("only me"))
-    match = it.index.match(private, tokens_of("aaaa bbbb"), 8)
-    assert match.num_tokens == 0
-    table = it.kv.begin(private, match)
-    it.tables.append(table)
+    private = it.kv.open(None)
+    assert private not in (it.root, it.kv.open(None))
+    assert it.match("aaaa bbbb", private).num_tokens == 0
+    table = it.begin("aaaa bbbb", private)
     it.run(table, "aaaa bbbb c")
     it.end(table, "aaaa bbbb c")
     assert (it.pool.num_evictable, it.pool.num_empty) == (5, 1)
@@ -221,37 +189,40 @@ def test_closing_a_private_root_forgets_all_under_it_and_nothing_else() -> None:
 @pytest.mark.parametrize("lost", [0, 1, 2])
 def test_recovery_frees_what_no_table_holds_and_keeps_what_can_be_found(lost: int) -> None:
     """Three tables; one is lost with all its holds, which nobody will ever give back."""
-    it = TinyTables(8, max_pinned=1)
+    it = TinyTables(8)
+    it.pool.max_pinned = 1
     texts = ["aaaa bbbb c", "aaaa bb", "eeee"]
     for text in texts:
         it.admit(text)
     it.end(it.admit("aaaa x"), "aaaa x")
-    assert it.kv.pin(it.root, tokens_of("eeee")) is not None
+    assert it.pool.pin([b for b in it.match("eeee").nodes[0].blocks if b is not None])
     held = it.pool.num_held
     it.pool.allocate(1)  # and a block that was taken for nobody
     gone = it.tables.pop(lost)
     it.kv.recover(it.tables)
     it.check()
-    kept = {b for t in it.tables for b in t.blocks} | {3}
+    kept = {b for t in it.tables for b in t.blocks[0]} | {3}
     assert it.pool.num_held == len(kept)
-    assert held - it.pool.num_held == len(set(gone.blocks) - kept)
+    assert held - it.pool.num_held == len(set(gone.blocks[0]) - kept)
     assert [it.found(t) for t in ("aaaa bbbb", "aaaa x", "eeee")] == [8, 5, 4]
     for table in list(it.tables):
         it.drop(table)
     assert it.pool.num_held == 1
 
 
-def test_recovery_keeps_copies_that_are_still_to_be_made() -> None:
-    it = TinyTables(4)
+def test_recovery_takes_back_what_was_reserved_and_copies_that_were_not_made() -> None:
+    it = TinyTables(5)
     one = it.admit("aaaa bb")
     two = it.fork(one)
-    assert it.reserve(two, 7)
-    one.copies.append((BlockId(0), BlockId(3)))  # noted, but its block was never put in the table
+    assert it.reserve(two, 9)
+    assert it.pool.num_held == 4
+    one.copies.append((BlockId(1), BlockId(4)))  # noted, but its block was never put in the table
     it.kv.recover(it.tables)
     it.check()
-    assert (one.copies, two.copies, it.pool.num_holders(1)) == ([], [(1, 2)], 2)
-    it.commit(two, "aaaa bbx")
-    assert it.pool.num_holders(1) == 1
+    assert (one.blocks, two.blocks, one.copies, two.copies) == (([0, 1],), ([0, 1],), [], [])
+    assert it.pool.num_holders(BlockId(1)) == 2
+    assert len(it.run(two, "aaaa bbx")) == 1
+    assert it.pool.num_holders(BlockId(1)) == 1
 
 
 def test_recovery_from_a_broken_eviction_still_evicts_children_first() -> None:
@@ -259,9 +230,9 @@ def test_recovery_from_a_broken_eviction_still_evicts_children_first() -> None:
     outlived its parent, whose eviction is then a bug."""
     it = TinyTables(3)
     it.end(it.admit("aaaa bbbb cccc"), "aaaa bbbb cccc")
-    it.cache.now = 5.0
-    del it.pool._free_since[it.cache.order.pop()]  # and then an exception
+    it.now = 5.0
+    del it.pool._free_since[it.order.pop()]  # and then an exception
     it.kv.recover([])
     it.check()
-    assert list(it.cache.order) == [2, 1, 0]
-    assert it.admit("eeee ffff").blocks == [2, 1]
+    assert list(it.order) == [2, 1, 0]
+    assert it.admit("eeee ffff").blocks[0] == [2, 1]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
-import pytest
 
 from octavo.batch import StepOutput, Want
-from octavo.engine.head_rows import HeadOutput, check_finite, head_outputs, head_rows, step_batch
-from octavo.engine.sampler import Sampler
 from octavo.errors import ModelError
-from octavo.kernels import default_isa
 from octavo.request import TokenLogprobs
 from tests.engine.driven import Driven, text
 
 VOCAB = 64
-SAMPLER = Sampler(default_isa(), VOCAB)
 NOTED = TokenLogprobs(0, 0.0, ())
 
 
@@ -26,13 +23,14 @@ def test_a_sequence_that_caught_up_has_its_last_row_sampled() -> None:
     it.add(text(2, 20))
     plan = it.plan()
     assert [(s.begin, s.end) for s in plan.scheduled] == [(3, 4), (3, 4), (0, 5), (0, 9)]
-    rows = head_rows(plan, SAMPLER)
+    rows = plan.head_rows
     assert [(r.row, r.position, r.want, r.samples) for r in rows] == [
         (0, 3, Want.ARGMAX, True),
         (1, 3, Want.ARGMAX, True),
         (6, 4, Want.ARGMAX, True),  # the last has 11 to go
     ]
-    batch = step_batch(plan, rows, num_groups=1, top_k=0)
+    batch = plan.batch
+    assert batch is not None
     assert batch.output_rows.tolist() == [0, 1, 6]
     assert batch.row_starts.tolist() == [0, 1, 2, 7, 16]
     assert batch.positions.tolist() == [3, 3, 0, 1, 2, 3, 4, *range(9)]
@@ -48,7 +46,8 @@ def test_a_last_row_that_runs_again_is_not_written_again() -> None:
     it.run_all()
     it.add(text(1, 8), max_tokens=1)
     plan = it.plan()
-    batch = step_batch(plan, head_rows(plan, SAMPLER), num_groups=1, top_k=0)
+    batch = plan.batch
+    assert batch is not None
     assert (batch.positions.tolist(), batch.write_starts.tolist()) == ([7], [8])
 
 
@@ -56,19 +55,19 @@ def test_a_prompt_whose_log_probabilities_are_wanted_gives_every_row_but_the_las
     it = Driven(32, max_rows=8)
     request = it.add(text(1, 11), prompt_logprobs=0)
     plan = it.plan()
-    rows = head_rows(plan, SAMPLER)
+    rows = plan.head_rows
     assert [(r.row, r.position, r.samples) for r in rows] == [(i, i, False) for i in range(8)]
     assert {r.want for r in rows} == {Want.LOGITS}
-    request.prompt_logprobs += [None] + [NOTED] * 8
+    request.row_values += [NOTED] * 8
     it.run(plan)
     plan = it.plan()
-    rows = head_rows(plan, SAMPLER)
+    rows = plan.head_rows
     assert [(r.row, r.position, r.samples) for r in rows] == [
         (0, 8, False), (1, 9, False), (2, 10, True),
     ]  # fmt: skip
-    request.prompt_logprobs += [NOTED] * 2
+    request.row_values += [NOTED] * 2
     it.run(plan)
-    assert [r.position for r in head_rows(it.plan(), SAMPLER)] == [11]
+    assert [r.position for r in it.plan().head_rows] == [11]
 
 
 def test_edits_of_each_row_are_found_by_where_they_start() -> None:
@@ -77,13 +76,13 @@ def test_edits_of_each_row_are_found_by_where_they_start() -> None:
     it.add(text(1, 3))
     it.add([3], repetition_penalty=1.5)
     plan = it.plan()
-    batch = step_batch(plan, head_rows(plan, SAMPLER), num_groups=2, top_k=0)
+    batch = plan.batch
+    assert batch is not None
     assert batch.edit_starts is not None
     assert batch.edits is not None
     assert batch.edit_starts.tolist() == [0, 2, 2, 3]
     assert batch.edits["token"].tolist() == [5, 9, 3]
     assert batch.edits["scale"].tolist() == [2.0, 2.0, 1.5]
-    assert np.array_equal(batch.block_tables[0], batch.block_tables[1])
 
 
 def test_outputs_find_their_logits_and_candidates() -> None:
@@ -92,7 +91,8 @@ def test_outputs_find_their_logits_and_candidates() -> None:
     it.add(text(1, 2), beam_width=2)
     it.add(text(2, 2), logprobs=0)
     it.add(text(3, 2), logprobs=0)
-    rows = head_rows(it.plan(), SAMPLER)
+    plan = it.plan()
+    rows = plan.head_rows
     assert [r.want for r in rows] == [Want.ARGMAX, Want.TOP_K, Want.LOGITS, Want.LOGITS]
     logits = np.arange(2 * VOCAB, dtype=np.float32).reshape(2, VOCAB)
     out = StepOutput(
@@ -103,7 +103,7 @@ def test_outputs_find_their_logits_and_candidates() -> None:
         logits=logits,
         hidden=np.zeros((0, 1), np.float32),
     )
-    plain, beam, third, fourth = head_outputs(rows, out)
+    plain, beam, third, fourth = plan.outputs(out)
     assert (plain.argmax, plain.log_sum_exp, plain.logits, plain.top) == (4, 1.0, None, [])
     assert beam.top == [(8, -0.5), (9, -0.75)]
     assert third.logits is not None
@@ -114,7 +114,12 @@ def test_outputs_find_their_logits_and_candidates() -> None:
 def test_logits_that_are_no_numbers_are_an_error_of_the_model() -> None:
     it = Driven(8)
     it.add(text(0, 2))
-    (row,) = head_rows(it.plan(), SAMPLER)
-    with pytest.raises(ModelError, match="not finite"):
-        check_finite(HeadOutput(row, 0, float("nan"), None, []))
-    check_finite(HeadOutput(row, 0, 1.0, None, []))
+    plan = it.plan()
+    out = replace(
+        StepOutput.empty(), argmax=np.zeros(1, np.int32), log_sum_exp=np.zeros(1, np.float32)
+    )
+    assert it.engine.sampler.sample(plan, out)[0].error is None
+    out.log_sum_exp[0] = np.nan
+    (decision,) = it.engine.sampler.sample(plan, out)
+    assert isinstance(decision.error, ModelError)
+    assert "not finite" in str(decision.error)

@@ -1,0 +1,198 @@
+"""Admission: which waiting requests may begin now, and which can never.
+
+A request is admitted when the KV memory of its tokens can be had, beside what the running ones need
+to reach their next token. It waits while a running branch computes blocks that it could share: 32
+requests offered together would compute their common prefix 32 times, so all but the first wait
+until its blocks are there. Only whole blocks are waited for: to wait for the last few tokens inside
+a block would run requests one after another that share little more than how a template begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from octavo.config import EngineConfig
+from octavo.engine.live import Live, LiveRequests, Wait
+from octavo.engine.step_budget import OpenStep, StepBudget
+from octavo.errors import OutOfMemoryError, UsageError, counted
+from octavo.kv_cache.cache import NO_MATCH, KVCache, Match
+from octavo.records import CacheReason, CacheRecord, CacheSource
+from octavo.request import Branch, Request
+
+_LOOKED_AT = 256  # waiting requests that a step considers; the others are behind all of them
+_PARTED = (CacheReason.COLD, CacheReason.SALT, CacheReason.EVICTED, CacheReason.DIVERGED)
+
+
+class Admission:
+    def __init__(
+        self,
+        requests: LiveRequests,
+        kv: KVCache,
+        budget: StepBudget,
+        config: EngineConfig,
+    ) -> None:
+        self._requests = requests
+        self._kv = kv
+        self._budget = budget
+        self._max_num_seqs = config.max_num_seqs
+        self.prefix_cache = config.prefix_cache and config.kv_cache
+        self._longest_prefix_first = config.schedule == "longest-prefix"
+
+    def check(self, request: Request) -> None:
+        """Raises UsageError, and OutOfMemoryError, with both numbers, if it can never run."""
+        beams = request.params.beam_width
+        if beams and not self._requests.keep_computed:
+            raise UsageError("beam_width needs the KV cache: leave kv_cache=False out")
+        answers = "beam_width" if beams else "n"
+        if request.width > self._max_num_seqs:
+            raise UsageError(
+                f"{answers}={request.width}: a step runs at most "
+                f"{counted(self._max_num_seqs, 'sequence')}: "
+                f"lower {answers} or raise max_num_seqs"
+            )
+        if (beams or 0) > self._budget.max_rows:
+            raise UsageError(
+                f"beam_width={request.width}: beams go on together, and a step runs at most "
+                f"{counted(self._budget.max_rows, 'token')}: "
+                "lower beam_width or raise max_batch_tokens"
+            )
+        if self._at_most(request, request.max_tokens) > self._kv.budget:
+            lower = [f"lower {answers}"] if request.width > 1 else []
+            if self._at_most(request, 1) <= self._kv.budget:
+                lower.append("lower max_tokens")
+            block = self._kv.block_bytes
+            needed = -(-self._at_most(request, request.max_tokens) // block)
+            raise OutOfMemoryError(
+                f"the request may need {needed:,} KV blocks of {self._kv.block_size} tokens, "
+                f"the pool has {self._kv.budget // block:,}: "
+                f"{' or '.join([*lower, 'raise kv_memory'])}"
+            )
+
+    def who_may_begin(self, step: OpenStep) -> Iterator[tuple[Live, Match]]:
+        """Waiting requests that may begin in a step, one after the other, each with what was found
+        of its prompt. Whoever reads on has begun the one before."""
+        requests, kv = self._requests, self._kv
+        taken = sum(live.num_slots for live in requests.running)
+        if not requests.waiting or step.rows_left == 0 or taken >= self._max_num_seqs:
+            return
+        room = kv.room - sum(self._outstanding(live) for live in requests.running)
+        for live in self._candidates():
+            branch = live.request.live_branches[0]
+            match = self.find(live, branch)
+            if match is None:
+                continue  # waits for a running one, so those behind it need not wait too
+            missing = self._to_begin(live, match)
+            if missing > room or taken + live.num_slots > self._max_num_seqs:
+                return
+            begin = min(match.num_tokens, branch.num_tokens - 1)
+            if step.fit(begin, branch.num_tokens) == begin:
+                return  # no time left in this step
+            room -= missing
+            taken += live.num_slots
+            self._note_cache(live, match)
+            yield live, match
+
+    def find(self, live: Live, branch: Branch) -> Match | None:
+        """What is there of a branch's tokens; None: it waits for one that computes more of them."""
+        wait = live.waits.get(branch)
+        if wait is not None:
+            producer = self._requests.by_request.get(wait.producer.request)
+            runs = producer is not None and wait.producer in producer.tables
+            if runs and wait.producer.num_computed_tokens < wait.until:
+                return None
+            del live.waits[branch]
+        match = self._match(live, branch)
+        if self._requests.keep_computed and not live.request.needs_every_row:
+            found = self._find_producer(live, branch, match.num_tokens)
+            if found is not None:
+                live.waits[branch] = found
+                return None
+        return match
+
+    def _candidates(self) -> list[Live]:
+        first = self._requests.waiting[:_LOOKED_AT]
+        if not self._longest_prefix_first:
+            return first
+        found = {x: self._match(x, x.request.branches[0]).num_tokens for x in first}
+        return sorted(first, key=lambda x: (x.request.options.priority, -found[x], x.request.id))
+
+    def _match(self, live: Live, branch: Branch) -> Match:
+        if not self._requests.keep_computed or live.request.needs_every_row:
+            return NO_MATCH
+        return self._kv.match(live.root, branch.tokens)
+
+    def _find_producer(self, live: Live, branch: Branch, num_found: int) -> Wait | None:
+        """A running branch that computes whole blocks of this one beyond the `num_found` tokens
+        that are there."""
+        begin = num_found - num_found % self._kv.block_size
+        for other in self._requests.running:
+            if other.root is not live.root:
+                continue
+            for producer in other.tables:
+                until = self._num_shared(branch, producer, begin)
+                if until > max(begin, producer.num_computed_tokens):
+                    return Wait(producer, until)
+        return None
+
+    def _num_shared(self, branch: Branch, producer: Branch, begin: int) -> int:
+        """Tokens of whole blocks that both begin with, more than `begin`; 0 if no more."""
+        size, mine, theirs = self._kv.block_size, branch.tokens, producer.tokens
+        if producer is branch or producer.num_computed_tokens >= producer.num_tokens - 1:
+            return 0  # with one token to go it decodes: what it shares is there, or nearly
+        end, most = begin, min(len(mine), len(theirs)) - size
+        while end <= most and theirs[end : end + size] == mine[end : end + size]:
+            end += size
+        # What comes before is compared last: it may be long, and mostly there is nothing to share.
+        return end if end > begin and theirs[:begin] == mine[:begin] else 0
+
+    def _at_most(self, request: Request, max_tokens: int) -> int:
+        """Bytes at its longest with so many tokens drawn: whole blocks of the prompt are shared by
+        all branches. The last token drawn is never computed, so its K and V need no slot."""
+        longest = request.num_prompt_tokens + max_tokens - 1
+        shared = request.num_prompt_tokens if self._requests.keep_computed else 0
+        others = (request.width - 1) * self._kv.at_most(longest, shared=shared)
+        return self._kv.at_most(longest) + others
+
+    def _to_begin(self, live: Live, match: Match) -> int:
+        """Bytes that its branches take to reach their next token, `match` found of the first;
+        whole blocks of the prompt are taken once."""
+        first, *others = live.request.live_branches
+        shared = live.request.num_prompt_tokens
+        alone = sum(self._kv.at_most(_next_length(b), shared=shared) for b in others)
+        return self._kv.need(_next_length(first), match) + alone
+
+    def _outstanding(self, live: Live) -> int:
+        """Bytes that a running request still takes to reach its next token."""
+        return sum(
+            self._kv.need_more(live.tables[branch], _next_length(branch))
+            if branch in live.tables
+            else self._kv.need(_next_length(branch), self._match(live, branch))
+            for branch in live.request.live_branches
+        )
+
+    def _note_cache(self, live: Live, match: Match) -> None:
+        """Say once, when a request first begins, what was found of its prompt and why not more; the
+        last token of it is computed in any case."""
+        request = live.request
+        if request.cache is not None:
+            return
+        reason: CacheReason | None = CacheReason.DISABLED
+        if self.prefix_cache and request.needs_every_row:
+            reason = CacheReason.NEEDS_ALL_ROWS
+        elif self.prefix_cache:
+            reason = self._kv.miss_reason(live.root, request.prompt_token_ids, match)
+        found = min(match.num_tokens, request.num_prompt_tokens - 1)
+        saved = self._budget.seconds(0, found) if found else 0.0
+        request.cache = CacheRecord(
+            matched_tokens=found,
+            source=CacheSource.PROCESS if found else CacheSource.NONE,
+            reason=reason,
+            diverged_at=match.num_tokens if reason in _PARTED else None,
+            saved_ms=None if saved is None else saved * 1e3,
+        )
+
+
+def _next_length(branch: Branch) -> int:
+    """Slots in use when its next token but one can be drawn, or at its end."""
+    request = branch.request
+    return min(branch.num_tokens + 1, request.num_prompt_tokens + request.max_tokens - 1)

@@ -1,0 +1,57 @@
+"""The parts of an engine put together, over anything that runs plans: a Runner, or what tests, the
+simulator and benchmarks set in its place."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from octavo.config import EngineConfig
+from octavo.engine.engine import Engine
+from octavo.engine.step import Forward
+from octavo.engine.step_budget import StepBudget
+from octavo.kernels import KV_FORMATS
+from octavo.kv_cache.block_names import Namespace
+from octavo.kv_cache.cache import KVCache
+from octavo.kv_cache.cost_aware import CostAware
+from octavo.kv_cache.eviction import LeastRecentlyUsed
+from octavo.program.ops import Program
+from octavo.records import BlockEvent
+
+
+def make_engine(
+    runner: Forward,
+    program: Program,
+    config: EngineConfig,
+    namespace: Namespace,
+    *,
+    context: int,
+    eos_ids: frozenset[int] = frozenset(),
+    weight_bytes: float,
+    clock: Callable[[], float] = time.monotonic,
+    on_event: Callable[[BlockEvent], None] | None = None,
+) -> Engine:
+    """`context`: tokens of the longest sequence; `weight_bytes` are those one forward reads.
+    `on_event` is told of each change of a KV block."""
+    budget = StepBudget(
+        program,
+        k_format=KV_FORMATS[config.k_dtype],
+        v_format=KV_FORMATS[config.v_dtype],
+        weight_bytes=weight_bytes,
+        target_seconds=None if config.step_ms is None else config.step_ms / 1e3,
+        max_rows=runner.max_rows,
+        min_chunk=min(32, runner.max_rows),
+    )
+    kv = KVCache(
+        runner.groups,
+        block_size=config.block_size,
+        budget=runner.kv_budget,
+        max_rows=runner.max_rows,
+        order=CostAware() if config.eviction == "cost" else LeastRecentlyUsed(),
+        cost=budget.units,
+        clock=clock,
+        on_event=on_event,
+    )
+    return Engine(
+        runner, kv, budget, config, namespace, context=context, eos_ids=eos_ids, clock=clock
+    )

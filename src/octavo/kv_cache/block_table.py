@@ -1,0 +1,141 @@
+"""Block table: which block of each layer group holds which tokens of one sequence.
+
+Of a table with s tokens stored and blocks of B tokens, in every group:
+
+    blocks[: s // B]   whole: registered in the index (table.node is the last), never written again;
+                       None where no row to come needs the block, by the group's rule
+    blocks[s // B]     being filled; at slot s % B by this table alone, else it is copied first
+    blocks beyond      reserved for rows that have not run: this table's alone
+
+Whoever holds a block of a group that keeps all holds all blocks before it. Tables are freed tail
+first, so that a prefix is never evicted before what follows it. A table says which blocks it has;
+it tells nobody who holds them: KVCache does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from octavo.kv_cache.groups import BlockId, Layout
+from octavo.kv_cache.prefix_index import Node, Root
+
+
+@dataclass(slots=True, eq=False)
+class BlockTable:
+    layout: Layout
+    root: Root
+    node: Node  # the last whole one that is registered; the root at first
+    blocks: tuple[list[BlockId | None], ...]  # by group, all of one length; None: let go
+    num_stored: int = 0  # tokens whose K and V are in the blocks
+    copies: list[tuple[BlockId, BlockId]] = field(default_factory=list)  # to make; sources are held
+    registered: list[Node] = field(default_factory=list)  # by this table, each after its parent
+    numbers: tuple[Sequence[int], ...] | None = None  # as kernels read them, until blocks change
+    _check_at: int = 0  # no block can be let go before a row at this position is next
+
+    def present(self) -> Iterator[BlockId]:
+        """The blocks that it has, of all groups."""
+        return (block for blocks in self.blocks for block in blocks if block is not None)
+
+    def filling(self) -> list[BlockId]:
+        """The blocks that its next token goes to; none yet if it begins a block."""
+        at = self.num_stored // self.layout.block_size
+        return [b for blocks in self.blocks for b in blocks[at : at + 1] if b is not None]
+
+    def extend(self, new: Iterable[Sequence[BlockId]]) -> None:
+        """Append so many blocks to those of each group."""
+        for blocks, more in zip(self.blocks, new, strict=True):
+            blocks += more
+        self.numbers, self._check_at = None, 0
+
+    def cut(self, count: int) -> list[BlockId]:
+        """Take out all but the first `count` blocks of each group, the tail first."""
+        tails = [reversed(blocks[count:]) for blocks in self.blocks]
+        self.shorten(count)
+        return [b for column in zip(*tails, strict=True) for b in column if b is not None]
+
+    def shorten(self, count: int) -> None:
+        """Take out all but the first `count` blocks of each group, if there are so many."""
+        for blocks in self.blocks:
+            del blocks[count:]
+        self.numbers, self._check_at = None, 0
+
+    def num_more(self, count: int) -> list[int]:
+        """Blocks of each group that it takes to have `count` of them, in steps."""
+        more = [max(0, count - len(self.blocks[0]))] * len(self.blocks)
+        if more[0]:
+            most = self.layout.at_most(count)
+            for group in self.layout.windowed:
+                held = len(self.blocks[group]) - self.blocks[group].count(None)
+                more[group] = max(0, min(more[group], most[group] - held))
+        return more
+
+    def let_go(self, row: int) -> list[BlockId]:
+        """Take out the whole blocks that no row from `row` on needs, the tail first; and note when
+        there may be more of them."""
+        if row < self._check_at or not self.layout.windowed:
+            return []
+        needs, size, gone = self.layout.needs, self.layout.block_size, []
+        check_at = row + size
+        num_whole = self.num_stored // size
+        for group in self.layout.windowed:
+            blocks = self.blocks[group]
+            for at, block in enumerate(blocks[: num_whole + 1]):
+                if block is None:
+                    continue
+                if at < num_whole and not needs(group, at, row):
+                    gone.append(block)
+                    blocks[at] = self.numbers = None
+                    continue
+                whole_at = row + 1 if at < num_whole else (at + 1) * size
+                while check_at > whole_at and not needs(group, at, check_at - 1):
+                    check_at -= 1
+        self._check_at = check_at
+        return gone[::-1]
+
+    def can_run(self, row: int) -> bool:
+        """Has it all blocks that a row at `row` or later reads, or writes next?"""
+        at, slot = divmod(row, self.layout.block_size)
+        columns = zip(*(blocks[: at + (slot > 0)] for blocks in self.blocks), strict=True)
+        return row <= self.num_stored and all(
+            None not in column or (i < at and self.layout.has_needed(column, i, row))
+            for i, column in enumerate(columns)
+        )
+
+    def view(self, first_ids: Sequence[int]) -> tuple[Sequence[int], ...]:
+        """The numbers of its blocks in each group, whose first ids these are; 0 for None."""
+        if self.numbers is None:
+            self.numbers = tuple(
+                [0 if block is None else block - first for block in blocks]
+                for first, blocks in zip(first_ids, self.blocks, strict=True)
+            )
+        return self.numbers
+
+    def check_integrity(self, first_ids: Sequence[int]) -> None:
+        blocks = list(self.present())
+        assert len(set(blocks)) == len(blocks), "a block twice in a table"
+        (length,) = {len(blocks) for blocks in self.blocks}
+        assert length >= self.layout.count(self.num_stored)
+        assert self.node.end <= self.num_stored
+        for group, ids in zip(self.layout.groups, self.blocks, strict=True):
+            assert not group.keeps_all or None not in ids
+        numbers, self.numbers = self.numbers, None
+        assert numbers in (None, self.view(first_ids)), "stale numbers"
+
+
+def num_unfilled(tables: Iterable[BlockTable], num_named: Callable[[BlockId], int]) -> int:
+    """Slots of the tables' blocks that hold no token of anybody's, each block counted once:
+    internal fragmentation, and what is reserved for rows that have not run. Of a block,
+    `num_named` tokens can be found."""
+    unfilled: dict[BlockId, int] = {}
+    for table in tables:
+        size = table.layout.block_size
+        at, slot = divmod(table.num_stored, size)
+        for blocks in table.blocks:
+            filled = slot
+            for block in blocks[at:]:
+                if block is not None:
+                    left = size - max(num_named(block), filled)
+                    unfilled[block] = min(unfilled.get(block, size), left)
+                filled = 0
+    return sum(unfilled.values())

@@ -1,0 +1,310 @@
+"""KV cache: the door to all bookkeeping of blocks. Which tokens of which sequence are in which
+blocks of each layer group, what others share of them, what may be written, and what forgotten.
+
+Comes in: tokens as ids, and which of them were computed. Goes out: block numbers, and the transfers
+to make before rows run. Knows no requests, no steps and no arrays.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, NamedTuple
+
+from octavo.kv_cache.block_names import Namespace
+from octavo.kv_cache.block_pool import BlockPool
+from octavo.kv_cache.block_table import BlockTable, num_unfilled
+from octavo.kv_cache.copy_on_write import CopyOnWrite
+from octavo.kv_cache.eviction import EvictionOrder
+from octavo.kv_cache.groups import BlockId, LayerGroup, Layout
+from octavo.kv_cache.prefix_index import PrefixIndex, Root
+from octavo.kv_cache.prefix_match import NO_MATCH, Match, longest_match, miss_reason
+from octavo.kv_cache.registrar import Registrar
+from octavo.records import BlockEvent, CacheReason
+from octavo.records import BlockEventKind as Kind
+
+__all__ = ["NO_MATCH", "BlockTable", "KVCache", "KVCounts", "Match", "Root", "Transfer"]
+
+
+class Transfer(NamedTuple):
+    """To be done before a step's rows run. Blocks are the group's own numbers, from 0."""
+
+    kind: Literal["copy", "release"]  # block -> to; the block's memory goes back to the system
+    group: int
+    block: int
+    to: int = -1
+
+
+class KVCounts(NamedTuple):
+    """Blocks of all groups."""
+
+    blocks_total: int
+    blocks_used: int  # held by tables
+    blocks_cached: int  # held by nobody, but their tokens can be found
+    blocks_evicted: int  # so far
+    blocks_copied: int  # so far
+    slots_unfilled: int  # of blocks that tables hold
+
+
+class KVCache:
+    def __init__(
+        self,
+        groups: Sequence[LayerGroup],
+        *,
+        block_size: int,
+        budget: int,
+        max_rows: int = 512,
+        num_remembered: int | None = None,
+        order: EvictionOrder | None = None,
+        cost: Callable[[int, int], float] = lambda begin, end: float(end - begin),
+        clock: Callable[[], float] = time.monotonic,
+        on_event: Callable[[BlockEvent], None] | None = None,
+    ) -> None:
+        """`budget` is in bytes. A step runs at most `max_rows` rows of a sequence. The last
+        `num_remembered` blocks evicted are known as such. `cost(begin, end)`, in any unit: to
+        compute tokens [begin, end) of a sequence again."""
+        self.groups = tuple(groups)
+        self.block_size = block_size
+        self.budget = budget
+        self.layout = Layout(groups, block_size, max_rows)
+        sizes = [group.block_bytes for group in groups]
+        remembered = budget // min(sizes) if num_remembered is None else num_remembered
+        self.index = PrefixIndex(self.layout, num_remembered=remembered)
+        self.pool = BlockPool(sizes, budget, order=order, forget=self._forget, clock=clock)
+        self._registrar = Registrar(self.layout, self.pool, self.index, cost=cost, tell=self._tell)
+        self._copies = CopyOnWrite(self.pool, self.index, tell=self._tell)
+        self._tables: dict[BlockTable, None] = {}  # that have begun
+        self.clock = clock
+        self.cost = cost
+        self._on_event = on_event
+
+    @property
+    def num_copied(self) -> int:
+        """Blocks copied so far because they were shared."""
+        return self._copies.num_copied
+
+    def open(self, namespace: Namespace | None) -> Root:
+        """The root under which requests of a namespace find what others computed. None: a root
+        of its own for a request that shares nothing."""
+        return self.index.root(namespace)
+
+    def close(self, root: Root) -> None:
+        """Forget all that was registered under a root that only one request used."""
+        for node in self.index.leaves_first(root):
+            for block in self.index.remove(node):
+                self.pool.uncache(block)
+
+    def match(self, root: Root, tokens: Sequence[int]) -> Match:
+        """The longest known prefix of `tokens` that the rows still to run can use."""
+        return longest_match(self.index, self.layout, root, tokens)
+
+    def miss_reason(self, root: Root, tokens: Sequence[int], match: Match) -> CacheReason | None:
+        """Why not all that could be reused was; None if it was."""
+        return miss_reason(self.index, root, tokens, match)
+
+    def begin(self, root: Root, match: Match) -> BlockTable:
+        """A table that shares the blocks of a match which rows need, the partly matching one too:
+        it is copied when its next slot is written."""
+        nodes = [*match.nodes, *([match.partial] if match.partial else [])]
+        blocks = tuple([node.blocks[g] for node in nodes] for g in range(len(self.groups)))
+        for group in self.layout.windowed:
+            for at in range(len(match.nodes)):
+                if not self.layout.needs(group, at, match.row):
+                    blocks[group][at] = None
+        last = match.nodes[-1] if match.nodes else root
+        return self._hold(BlockTable(self.layout, root, last, blocks, match.num_tokens))
+
+    def fork(self, table: BlockTable) -> BlockTable:
+        """Another table of the same tokens, sharing every block."""
+        assert not table.copies, "a table forks after its step was committed"
+        count = self.layout.count(table.num_stored)
+        blocks = tuple(blocks[:count] for blocks in table.blocks)
+        return self._hold(BlockTable(self.layout, table.root, table.node, blocks, table.num_stored))
+
+    def reserve(self, table: BlockTable, end: int) -> bool:
+        """Make the slots of tokens [num_stored, end) this table's own to write. False if there is
+        no room; then nothing has changed."""
+        if end <= table.num_stored:
+            return True
+        more = max(0, self.layout.count(end) - len(table.blocks[0]))
+        filling = table.filling()
+        shared = self._copies.is_shared(filling, table.num_stored % self.block_size)
+        if not more and not shared:
+            return True
+        taken = self.pool.allocate(more + shared)
+        if taken is None:
+            if not shared or any(self.pool.num_holders(block) > 1 for block in filling):
+                return False
+            taken = self.pool.allocate(more)  # first: it evicts what follows the block
+            if taken is None:
+                return False
+            self._copies.take_over(filling)
+            shared = False
+        self._tell(Kind.ALLOCATE, [block for new in taken for block in new])
+        if shared:
+            self._copies.copy(table, [new.pop() for new in taken])
+        table.extend(taken)
+        return True
+
+    def transfers(self) -> list[Transfer]:
+        """What is to be done, in order, before rows run for which slots were reserved."""
+        number = self.pool.number
+        copies = [copy for table in self._tables for copy in table.copies]
+        return [
+            *(Transfer("release", *number(block)) for block in self.pool.released),
+            *(Transfer("copy", *number(source), number(copy)[1]) for source, copy in copies),
+        ]
+
+    def commit_transfers(self) -> None:
+        """The transfers are made."""
+        self.pool.end_release()
+        for table in self._tables:
+            if table.copies:
+                self._copies.end_copies(table)
+
+    def commit(self, table: BlockTable, tokens: Sequence[int], accepted: int) -> None:
+        """K and V of the first `accepted` tokens are in the blocks, and stay. Registers the blocks
+        that became whole, then lets go what no row from `accepted` on needs."""
+        assert not table.copies, "rows run after the transfers are made"
+        table.num_stored = max(table.num_stored, accepted)
+        if table.node.end + self.block_size <= table.num_stored:
+            self._registrar.register_whole(table, tokens)
+        if gone := table.let_go(accepted):
+            self.pool.free(gone)
+            self._tell(Kind.LET_GO, gone)
+
+    def truncate(self, table: BlockTable, num_tokens: int) -> None:
+        """Take back the tokens from `num_tokens` on: they are found no more, where no other table
+        has them, and their slots can be reserved again."""
+        assert num_tokens <= table.num_stored
+        assert not table.copies
+        assert self.can_run(table, num_tokens), "blocks that rows need were let go"
+        self._registrar.take_back(table, num_tokens)
+        table.num_stored = num_tokens
+        self.pool.free(table.cut(self.layout.count(num_tokens)))
+
+    def free(self, table: BlockTable, tokens: Sequence[int] | None = None) -> None:
+        """Give all blocks back, the tail first. What was registered stays findable; with `tokens`
+        so does the last block, partly filled. A copy that was not made holds nothing."""
+        if tokens is not None and not table.copies:
+            self._registrar.register_tail(table, tokens)
+        self._tables.pop(table, None)
+        self._copies.end_copies(table)
+        table.num_stored, table.node = 0, table.root
+        self.pool.free(table.cut(0))
+
+    def can_run(self, table: BlockTable, row: int) -> bool:
+        """Has the table all blocks that a row at `row` or later reads, or writes next?"""
+        return table.can_run(row)
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of one block in every group."""
+        return sum(group.block_bytes for group in self.groups)
+
+    @property
+    def room(self) -> int:
+        """Bytes that no table holds."""
+        return self.budget - self.pool.bytes_held
+
+    def need(self, num_tokens: int, match: Match = NO_MATCH) -> int:
+        """Bytes that a table takes to hold `num_tokens`, beginning with what was matched, beside
+        what others hold of that."""
+        count = self.layout.count(num_tokens)
+        held = [self._num_held(group, match) for group in range(len(self.groups))]
+        most = self.layout.at_most(count)
+        return self.layout.bytes(min(count - h, m) for h, m in zip(held, most, strict=True))
+
+    def need_more(self, table: BlockTable, num_tokens: int) -> int:
+        """The same of a table that has begun."""
+        return self.layout.bytes(table.num_more(self.layout.count(num_tokens)))
+
+    def at_most(self, num_tokens: int, *, shared: int = 0) -> int:
+        """Bytes that a table holds at its longest, without the whole blocks of the first `shared`
+        tokens."""
+        count = self.layout.count(num_tokens)
+        own = count - shared // self.block_size
+        return self.layout.bytes(min(own, most) for most in self.layout.at_most(count))
+
+    def bytes_held(self, tables: Iterable[BlockTable]) -> int:
+        """Bytes of the different blocks that these tables hold."""
+        tables = list(tables)
+        if len(tables) == 1:
+            counts = (len(blocks) - blocks.count(None) for blocks in tables[0].blocks)
+            return sum(n * g.block_bytes for n, g in zip(counts, self.groups, strict=True))
+        held = {block for table in tables for block in table.present()}
+        return sum(self.groups[self.pool.group(block)].block_bytes for block in held)
+
+    def reclaim(
+        self, *, empty_for: float, cached_for: float
+    ) -> tuple[list[Transfer], float | None]:
+        """Blocks whose memory goes back to the system now, after so many seconds without use; and
+        in how many seconds there may be more, or None."""
+        now = self.clock()
+        idle = self.pool.reclaim(empty_since=now - empty_for, cached_since=now - cached_for)
+        empty, cached = self.pool.oldest_empty, self.pool.oldest_evictable
+        due = [] if empty is None else [empty + empty_for]
+        due += [] if cached is None else [cached + cached_for]
+        releases = [Transfer("release", *self.pool.number(block)) for block in idle]
+        return releases, max(0.0, min(due) - now) if due else None
+
+    def view(self, table: BlockTable) -> tuple[Sequence[int], ...]:
+        """The block numbers of each group, as kernels read them; 0 where there is no block."""
+        return table.view(self.pool.first_ids)
+
+    def counts(self) -> KVCounts:
+        pool, unfilled = self.pool, num_unfilled(self._tables, self.index.num_named)
+        used, cached, evicted = pool.num_held, pool.num_evictable, pool.num_evicted
+        return KVCounts(pool.num_blocks, used, cached, evicted, self.num_copied, unfilled)
+
+    def recover(self, tables: Iterable[BlockTable]) -> None:
+        """After an exception anywhere: what these tables have stored is so, and what they do not
+        hold is free. What could be found can be found still; what was reserved is to be again."""
+        self._tables = dict.fromkeys(tables)
+        self._copies.undo_copies(self._tables)
+        holds: Counter[BlockId] = Counter()
+        for table in self._tables:
+            table.shorten(self.layout.count(table.num_stored))
+            holds.update(table.present())
+        self.pool.rebuild(holds, self._registrar.cached())
+
+    def check_integrity(self, tables: Iterable[BlockTable]) -> None:
+        """AssertionError unless these are all tables, every hold of the pool is theirs, a copy's or
+        a pin's, the index agrees with both, and the budget is kept."""
+        tables = list(tables)
+        assert set(tables) == self._tables.keys(), "tables that have begun"
+        holds = Counter(source for table in tables for source, _ in table.copies)
+        for table in tables:
+            holds.update(table.present())
+            table.check_integrity(self.pool.first_ids)
+        self._copies.check_integrity(tables)
+        self.pool.check_integrity()
+        self.index.check_integrity()
+        self.index.check_agreement(self.pool)
+        for b in range(self.pool.num_blocks):
+            block = BlockId(b)
+            assert self.pool.num_holders(block) == holds[block] + self.pool.num_pins(block)
+
+    def _hold(self, table: BlockTable) -> BlockTable:
+        self.pool.hold(table.present())
+        self._tables[table] = None
+        return table
+
+    def _num_held(self, group: int, match: Match) -> int:
+        """Blocks of a match that a table takes no room for: others hold them, or it needs none."""
+        return sum(
+            block is None
+            or self.pool.num_holders(block) > 0
+            or not self.layout.needs(group, at, match.row)
+            for at, block in enumerate(node.blocks[group] for node in match.nodes)
+        )
+
+    def _forget(self, block: BlockId) -> list[BlockId]:
+        self._tell(Kind.EVICT, [block])
+        return self.index.forget(block)
+
+    def _tell(self, kind: Kind, blocks: Iterable[BlockId]) -> None:
+        if self._on_event is not None:
+            for block in blocks:
+                self._on_event(BlockEvent(kind, *self.pool.number(block)))

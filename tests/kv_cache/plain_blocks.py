@@ -1,0 +1,142 @@
+"""PlainBlocks: which blocks are taken, found, evicted and given back, told with dicts and lists.
+
+A block is (group, number); a path is the root and every token from there to the end of a block.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from octavo.kv_cache.groups import LayerGroup
+
+Block = tuple[int, int]
+Path = tuple[str, tuple[int, ...]]
+
+
+class PlainBlocks:
+    def __init__(self, groups: Sequence[LayerGroup], size: int, budget: int) -> None:
+        self.groups, self.size, self.budget = groups, size, budget
+        self.holders: Counter[Block] = Counter()
+        self.paths: dict[Path, list[Block | None]] = {}
+        self.order: list[Block] = []  # findable, held by nobody; the first is evicted next
+        self.warm: list[Block] = []  # empty, with memory; the oldest first
+        self.cold = {g: list(range(budget // groups[g].block_bytes))[::-1] for g in self.all}
+        self.waiting: Counter[Block] = Counter()  # holders that only wait to copy
+        self.released: set[Block] = set()
+        self.num_evicted = 0
+
+    @property
+    def all(self) -> range:
+        return range(len(self.groups))
+
+    def keeps_all(self, group: int) -> bool:
+        return self.groups[group].keeps_all
+
+    def needs(self, group: int, at: int, row: int) -> bool:
+        return self.groups[group].keeps.needs(at * self.size, (at + 1) * self.size, row)
+
+    def bytes_of(self, blocks: Sequence[Block]) -> int:
+        return sum(self.groups[g].block_bytes for g, _ in blocks)
+
+    @property
+    def room(self) -> int:
+        return self.budget - self.bytes_of(list(+self.holders))
+
+    def path_of(self, block: Block) -> Path | None:
+        return next((path for path, blocks in self.paths.items() if block in blocks), None)
+
+    def hold(self, block: Block) -> None:
+        if not self.holders[block]:
+            self.order.remove(block)
+        self.holders[block] += 1
+
+    def free(self, block: Block) -> None:
+        self.holders[block] -= 1
+        if not self.holders[block]:
+            (self.order if self.path_of(block) else self.warm).append(block)
+
+    def lose(self, block: Block) -> None:
+        """It is found no more."""
+        if block in self.order:
+            self.order.remove(block)
+            self.warm.append(block)
+
+    def take(self, group: int) -> Block:
+        while True:
+            mine = [b for b in self.warm if b[0] == group]
+            memory = [*+self.holders, *self.order, *self.warm]
+            fits = self.bytes_of(memory) + self.groups[group].block_bytes <= self.budget
+            if mine:
+                block = mine[-1]
+                self.warm.remove(block)
+            elif fits and self.cold[group]:
+                block = (group, self.cold[group].pop())
+                self.released.discard(block)
+            elif self.warm:
+                other = min(self.warm, key=lambda b: b[0])
+                self.warm.remove(other)
+                self.release(other)
+                continue
+            else:
+                block = self.order.pop(0)
+                self.num_evicted += 1
+                self.forget(block)
+                if block[0] != group:
+                    self.release(block)
+                    continue
+            self.holders[block] = 1
+            return block
+
+    def release(self, block: Block) -> None:
+        self.cold[block[0]].append(block[1])
+        self.released.add(block)
+
+    def forget(self, block: Block) -> None:
+        path = self.path_of(block)
+        assert path is not None
+        if self.keeps_all(block[0]):
+            salt, tokens = path
+            below = [p for p in self.paths if p[0] == salt and p[1][: len(tokens)] == tokens]
+            below = [path] if len(tokens) % self.size else below
+            for gone in sorted(below, key=lambda p: -len(p[1])):
+                for other in self.paths.pop(gone):
+                    if other is not None and other != block:
+                        self.lose(other)
+        else:
+            self.paths[path][block[0]] = None
+            self.prune()
+
+    def reclaim(self, all_of_it: bool) -> list[Block]:
+        """The memory of all empty blocks goes back, and if `all_of_it` of the findable ones."""
+        evicted = []
+        while self.order and all_of_it:
+            evicted.append(self.order.pop(0))
+            self.num_evicted += 1
+            self.forget(evicted[-1])
+        gone = evicted + sorted(self.warm, key=lambda b: b[0])
+        self.warm.clear()
+        for group, number in gone:
+            self.cold[group].append(number)
+        return gone
+
+    def prune(self) -> None:
+        """A path of which nothing is left goes."""
+        while True:
+            bare = [p for p, blocks in self.paths.items() if set(blocks) == {None}]
+            gone = [p for p in bare if not self.children(p)]
+            if not gone:
+                return
+            for path in gone:
+                del self.paths[path]
+
+    def children(self, path: Path) -> list[Path]:
+        salt, tokens = path
+        end = len(tokens)
+        if end % self.size:
+            return []  # a part is a leaf
+        return [
+            p
+            for p in self.paths
+            if p[0] == salt and p[1][:end] == tokens and end < len(p[1]) <= end + self.size
+        ]

@@ -1,0 +1,197 @@
+"""PlainCache: what a KVCache says, and which blocks its tables have, told with dicts and lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tests.kv_cache.plain_blocks import Block, Path, PlainBlocks
+from tests.kv_cache.tiny_cache import num_shared
+
+
+class PlainTable:
+    def __init__(self, salt: str, columns: list[list[Block | None]], stored: int) -> None:
+        self.salt = salt
+        self.columns = columns  # for each place the blocks of all groups
+        self.stored = stored
+        self.copies: list[tuple[Block, Block]] = []
+        self.named = stored  # whole blocks up to here have a path
+        self.own: list[Path] = []
+
+
+class PlainCache(PlainBlocks):
+    def match(self, salt: str, tokens: tuple[int, ...]) -> tuple[int, list[Path], bool]:
+        """Tokens that can be used, the paths that hold them, and whether more is known."""
+        paths: list[Path] = []
+        while (salt, tokens[: (len(paths) + 1) * self.size]) in self.paths:
+            if (len(paths) + 1) * self.size > len(tokens):
+                break
+            paths.append((salt, tokens[: (len(paths) + 1) * self.size]))
+        end = len(paths) * self.size
+        shares = [(num_shared(p[1], tokens), p[1]) for p in self.children((salt, tokens[:end]))]
+        known, best = max(shares, default=(end, ()))
+        if known > end:
+            paths.append((salt, best))
+        for length in range(known, -1, -1):
+            used = paths[: -(-length // self.size)]
+            row = min(length, len(tokens) - 1)
+            if not any(
+                block is None and self.is_read(group, at, length, row)
+                for at, path in enumerate(used)
+                for group, block in enumerate(self.paths[path])
+            ):
+                return length, used, length < known
+        raise AssertionError("no prefix is always found")
+
+    def is_read(self, group: int, at: int, length: int, row: int) -> bool:
+        """Does a row read the block, or is it the one that it goes on in?"""
+        return self.needs(group, at, row) or length < (at + 1) * self.size
+
+    def begin(self, salt: str, tokens: tuple[int, ...]) -> PlainTable:
+        length, paths, _ = self.match(salt, tokens)
+        row = min(length, len(tokens) - 1)
+        columns = [
+            [
+                b if self.is_read(g, at, length, row) else None
+                for g, b in enumerate(self.paths[path])
+            ]
+            for at, path in enumerate(paths)
+        ]
+        table = PlainTable(salt, columns, length)
+        table.named = length - length % self.size
+        for block in present(columns):
+            self.hold(block)
+        return table
+
+    def fork(self, table: PlainTable) -> PlainTable:
+        count = -(-table.stored // self.size)
+        copy = PlainTable(table.salt, [list(c) for c in table.columns[:count]], table.stored)
+        copy.named = table.named
+        for block in present(copy.columns):
+            self.hold(block)
+        return copy
+
+    def is_shared(self, block: Block, slot: int) -> bool:
+        path = self.path_of(block)
+        named = 0 if path is None else len(path[1]) - (len(path[1]) - 1) // self.size * self.size
+        return self.holders[block] - self.waiting[block] > 1 or named > slot
+
+    def reserve(self, table: PlainTable, end: int) -> bool:
+        if end <= table.stored:
+            return True
+        at, slot = divmod(table.stored, self.size)
+        more = max(0, -(-end // self.size) - len(table.columns))
+        filling = present(table.columns[at : at + 1])
+        shared = any(self.is_shared(b, slot) for b in filling)
+        column_bytes = sum(group.block_bytes for group in self.groups)
+        if (more + shared) * column_bytes > self.room:
+            if not shared or any(self.holders[b] > 1 for b in filling):
+                return False
+            if more * column_bytes > self.room:
+                return False
+            taken = [[self.take(g) for _ in range(more)] for g in self.all]
+            for block in filling:
+                if self.path_of(block):
+                    self.forget(block)
+        else:
+            taken = [[self.take(g) for _ in range(more + shared)] for g in self.all]
+            if shared:
+                copies: list[Block | None] = [blocks.pop() for blocks in taken]
+                for source, copy in zip(table.columns[at], copies, strict=True):
+                    assert source is not None
+                    assert copy is not None
+                    self.waiting[source] += 1
+                    table.copies.append((source, copy))
+                table.columns[at] = copies
+        table.columns += [list(column) for column in zip(*taken, strict=True)]
+        return True
+
+    def end_copies(self, table: PlainTable) -> None:
+        for source, _ in table.copies:
+            self.waiting[source] -= 1
+        for source, _ in table.copies[::-1]:
+            self.free(source)
+        table.copies.clear()
+
+    def commit(self, table: PlainTable, tokens: tuple[int, ...], accepted: int) -> None:
+        table.stored = max(table.stored, accepted)
+        while table.named + self.size <= table.stored:
+            self.name(table, tokens[: table.named + self.size])
+            table.named += self.size
+        gone = []
+        for group in self.all:
+            for at in range(table.stored // self.size):
+                block = table.columns[at][group]
+                if block is not None and not self.needs(group, at, accepted):
+                    gone.append(block)
+                    table.columns[at][group] = None
+        for block in gone[::-1]:
+            self.free(block)
+
+    def name(self, table: PlainTable, tokens: tuple[int, ...]) -> None:
+        """The blocks that hold the last of these tokens are found, or those of the same path."""
+        at = (len(tokens) - 1) // self.size
+        path, mine = (table.salt, tokens), table.columns[at]
+        for end in range(self.size, len(tokens), self.size):  # all let go and evicted
+            self.paths.setdefault((table.salt, tokens[:end]), [None for _ in self.all])
+        known = self.paths.get(path)
+        is_new = known is None
+        if known is None:
+            shorter = {p for p in map(self.path_of, [b for b in mine if b]) if p}
+            known = self.paths.pop(shorter.pop()) if shorter else [None for _ in self.all]
+            assert not shorter
+            self.paths[path] = known
+        for group, block in enumerate(mine):
+            if block is not None and known[group] is None:
+                other = self.path_of(block)
+                if other is not None:
+                    self.paths[other][group] = None
+                known[group] = block
+                is_new = True
+        for group, block in enumerate(mine):
+            theirs = known[group]
+            if block is not None and block != theirs:
+                assert theirs is not None
+                self.hold(theirs)
+                is_new = False
+                mine[group] = theirs
+                self.free(block)
+        self.prune()
+        if is_new:
+            table.own.append(path)
+
+    def finish(self, table: PlainTable, tokens: tuple[int, ...] | None) -> None:
+        if tokens is not None and not table.copies and table.stored > table.named:
+            tail = tokens[: table.stored]
+            above = (table.salt, tokens[: table.named])
+            if not any(p[1][: len(tail)] == tail for p in self.children(above)):
+                self.name(table, tail)
+        self.end_copies(table)
+        self.cut(table, 0)
+
+    def truncate(self, table: PlainTable, num_tokens: int) -> None:
+        while table.own and len(table.own[-1][1]) > num_tokens:
+            path = table.own.pop()
+            blocks = self.paths.get(path)
+            column = table.columns[(len(path[1]) - 1) // self.size]
+            if blocks is None or self.children(path):
+                continue
+            if any(b and self.holders[b] != (b == c) for b, c in zip(blocks, column, strict=True)):
+                continue
+            del self.paths[path]
+            for block in blocks:
+                if block is not None:
+                    self.lose(block)
+        table.stored = num_tokens
+        table.named = min(table.named, num_tokens - num_tokens % self.size)
+        self.cut(table, -(-num_tokens // self.size))
+
+    def cut(self, table: PlainTable, count: int) -> None:
+        for column in table.columns[count:][::-1]:
+            for block in column:
+                if block is not None:
+                    self.free(block)
+        del table.columns[count:]
+
+
+def present(columns: Sequence[Sequence[Block | None]]) -> list[Block]:
+    return [block for column in columns for block in column if block is not None]

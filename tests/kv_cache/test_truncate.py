@@ -1,0 +1,69 @@
+"""Tokens that are taken back, or never accepted: stories with exact block ids."""
+
+from __future__ import annotations
+
+import pytest
+
+from octavo.kv_cache.groups import KeepLast, LayerGroup
+from tests.kv_cache.tiny_cache import tokens_of
+from tests.kv_cache.tiny_tables import TinyTables
+
+ALL, LAST_4 = LayerGroup(1), LayerGroup(1, KeepLast(4))
+
+
+def test_tokens_taken_back_are_found_no_more_and_their_slots_are_written_again() -> None:
+    it = TinyTables(8)
+    table = it.admit("aaaa bbbb cccc d")
+    it.kv.truncate(table, 6)
+    it.check()
+    assert (table.blocks, table.num_stored, table.node.end) == (([0, 1],), 6, 4)
+    assert (it.found("aaaa bbbb"), it.pool.num_empty) == (4, 6)
+    assert it.run(table, "aaaa bbxx yy") == []
+    assert (table.blocks, it.found("aaaa bbxx")) == (([0, 1, 2],), 8)
+
+
+def test_what_another_table_holds_is_not_taken_back() -> None:
+    it = TinyTables(8)
+    table = it.admit("aaaa bbbb cccc")
+    other = it.begin("aaaa bbbb x")
+    it.kv.truncate(table, 6)
+    it.check()
+    assert it.found("aaaa bbbb cccc") == 8
+    assert it.run(table, "aaaa bbxx") == [(1, 2)]
+    assert (table.blocks, other.blocks) == (([0, 2],), ([0, 1],))
+
+
+def test_what_was_known_before_is_not_taken_back() -> None:
+    it = TinyTables(8)
+    it.drop(it.admit("aaaa bbbb cccc"))
+    table = it.admit("aaaa bbbb cccc dddd")
+    it.kv.truncate(table, 4)
+    it.check()
+    assert (table.blocks, list(it.order)) == (([0],), [2, 1])
+    assert it.found("aaaa bbbb cccc dddd") == 12
+
+
+def test_tokens_are_not_taken_back_beyond_what_a_window_let_go() -> None:
+    it = TinyTables(8, [ALL, LAST_4], max_rows=16)
+    table = it.admit("aaaa bbbb cccc")
+    assert table.blocks == ([0, 1, 2], [None, None, 10])
+    assert [n for n in range(14) if it.kv.can_run(table, n)] == [0, 11, 12]
+    with pytest.raises(AssertionError, match="were let go"):
+        it.kv.truncate(table, 10)
+    it.check()
+    it.kv.truncate(table, 11)
+    it.check()
+    assert it.run(table, "aaaa bbbb cccx y") == []
+    assert table.blocks == ([0, 1, 2, 3], [None, None, 10, 11])
+    assert it.found("aaaa bbbb cccc") == 11
+
+
+def test_a_draft_that_is_rejected_was_never_findable() -> None:
+    it = TinyTables(8, [ALL, LAST_4])
+    table = it.admit("aaaa bb")
+    assert it.reserve(table, 10)
+    it.kv.commit(table, tokens_of("aaaa bbbb cc"), 7)  # three drafts are rejected
+    it.check()
+    assert (table.num_stored, it.found("aaaa bbbb")) == (7, 4)
+    assert it.run(table, "aaaa bbbx") == []
+    assert (table.blocks, it.found("aaaa bbbx")) == (([0, 1, 2], [None, 9, 10]), 8)
