@@ -123,7 +123,10 @@ class PlainPool:
 
     def note_eviction(self, group: int, number: int) -> None:
         """The real pool evicts a block, by its number in its group."""
-        self.done.append(("evict", BlockId(self.pool.first_ids[group] + number)))
+        self.done.append(("evict", self.id_of(group, number)))
+
+    def id_of(self, group: int, number: int) -> BlockId:
+        return BlockId(self.pool.first_ids[group] + number)
 
     def reclaim(self, *, empty_since: float, cached_since: float) -> list[BlockId]:
         reclaimed = []

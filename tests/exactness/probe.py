@@ -7,7 +7,7 @@ with NaN when it is allocated, so that a slot that nobody wrote shows up at once
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -25,6 +25,7 @@ from octavo.records import BlockEvent, BlockEventKind
 from octavo.request import Branch, Request
 from octavo.verification.recorder import RecordingRunner
 from tests.exactness.plain_pool import PlainPool, watch
+from tests.exactness.plain_prefixes import PlainPrefixes
 
 Tokens = tuple[int, ...]
 _NAN = 0x7FC1  # in bf16; two of them are one in float32
@@ -104,10 +105,13 @@ class Probe:
         self._last_event: BlockEvent | None = None
         self._let_go: set[tuple[int, int]] = set()  # group and number, and nobody took it since
 
-    def attach(self, engine: Engine, runner: ProbedRunner, *, is_lru: bool) -> None:
+    def attach(
+        self, engine: Engine, runner: ProbedRunner, windows: Sequence[int], *, is_lru: bool
+    ) -> None:
         self.engine = engine
         self.runner = runner
         self.plain = PlainPool(engine.kv.pool, self.clock, is_lru=is_lru)
+        self.prefixes = PlainPrefixes(windows, engine.kv.block_size, engine.kv.pool.is_cached)
         watch(self.plain, self._about_to_call_pool)
         runner.probe, runner.clock = self, self.clock
         drawing = ProbedDrawing(runner.isa, runner.vocab_size)
@@ -170,6 +174,7 @@ class Probe:
             self._fill(group, block)
             self.seen["block that a window gave back"] += (group, block) in self._let_go
             self._let_go.discard((group, block))
+            self.prefixes.forget(self.plain.id_of(group, block))
         elif kind is BlockEventKind.EVICT:
             self.plain.note_eviction(group, block)
         elif kind is BlockEventKind.LET_GO:

@@ -231,7 +231,8 @@ class RandomRequests(RuleBasedStateMachine):
 # Each has to happen, or the test would say less than it seems to.
 EVENTS = """
 1 groups / 2 groups / 3 groups
-admit / hit, full / hit, partial / hit, of whole blocks / waited for a producer
+admit / hit, full / hit, partial / hit, of whole blocks / hit that had to be
+hit, cut by a window / waited for a producer
 block: allocate / block: copy / block: cache / block: extend / block: share / block: take-over
 block: let-go / block: evict / block that a window gave back / hole filled again
 slide of a window shorter than a block / slide of a window of a block

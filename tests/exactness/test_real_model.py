@@ -70,7 +70,7 @@ def step(
 ) -> NDArray[np.float32]:
     """(len(spans), vocab): one step; each branch in the blocks of its place."""
     tables = [list(range(p * BLOCKS, (p + 1) * BLOCKS)) for p in places]
-    last = np.cumsum([len(tokens) for tokens, _ in spans]) - 1
+    last = (np.cumsum([len(tokens) for tokens, _ in spans]) - 1).tolist()
     return runner.run(make_batch(spans, [tables], last, [Want.LOGITS] * len(spans))).logits
 
 

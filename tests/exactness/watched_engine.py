@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from octavo.sampling_params import SamplingParams
 from octavo.verification.recorder import RecordedRow
 from tests.engine.tiny_engine import engine_over
 from tests.exactness.alone import Alone, beams, compare
+from tests.exactness.plain_prefixes import num_shared
 from tests.exactness.probe import Clock, Injected, Probe, ProbedRunner, Tokens
 from tests.tiny import TinyModel, make_runner_of
 
@@ -39,8 +39,8 @@ class WatchedEngine:
             self.runner, model.program, eos_ids=sorted(alone.eos_ids), clock=self.clock,
             on_event=self.probe.happened, **options,
         )  # fmt: skip
-        self.probe.attach(self.engine, self.runner, is_lru=options["eviction"] == "lru")
-        self.windows = [spec.window for spec in model.program.groups]
+        windows = [spec.window for spec in model.program.groups]
+        self.probe.attach(self.engine, self.runner, windows, is_lru=options["eviction"] == "lru")
         self.alone = alone
         self.seen = seen
         self.kv = self.engine.kv
@@ -130,7 +130,7 @@ class WatchedEngine:
     def check(self) -> None:
         self.engine.check_integrity()
         self.probe.plain.check()
-        self._check_windows()
+        self._check_tables()
         self.rows += self.runner.take_rows()
         for request in [r for r in self.unfinished if r.finished]:
             self.compare(request, self.unfinished.pop(request))
@@ -196,16 +196,13 @@ class WatchedEngine:
         alone = [self.alone.beams(request, steps, reason) for reason, steps in ends]
         assert beams(request) in alone
 
-    def _check_windows(self) -> None:
-        """A windowed group has the blocks that the next row or a later one reads, and no other
-        whole ones."""
-        size = self.kv.block_size
+    def _check_tables(self) -> None:
         for live in self.engine.requests.running:
             for branch, table in live.tables.items():
-                for window, blocks in zip(self.windows, table.blocks, strict=True):
-                    first_read = branch.num_computed_tokens - window + 1 if window else 0
-                    for i in range(table.num_stored // size):
-                        assert (blocks[i] is None) == ((i + 1) * size <= first_read)
+                self.probe.prefixes.check(table, branch.num_computed_tokens)
+                if not live.is_private:
+                    salt = live.request.options.cache_salt
+                    self.probe.prefixes.note(salt, branch.tokens, table)
 
     def _check_told(self) -> None:
         """Every token, and every end that was not asked for, was in the result of one step."""
@@ -241,11 +238,12 @@ class WatchedEngine:
                 self._count_hit(request)
             if any(s.finish_reason == "deadline" for s in request.branches):
                 seen[f"deadline {then.where}"] += 1
-        waiting = self.engine.requests.by_request.values()
-        seen["waited for a producer"] += any(live.waits for live in waiting)
+        lives = self.engine.requests.by_request.values()
+        seen["waited for a producer"] += any(live.waits for live in lives)
 
     def _count_hit(self, request: Request) -> None:
-        """Counts what was found of a prompt; no more than its own tenant's requests had."""
+        """Counts what was found of a prompt: no less than what could be, no more than its own
+        tenant's requests had."""
         cache, prompt = request.cache, request.prompt_token_ids
         assert cache is not None
         matched = cache.matched_tokens
@@ -256,13 +254,24 @@ class WatchedEngine:
             part = matched % self.kv.block_size
             kind = "full" if whole else "partial" if part else "of whole blocks"
             self.seen[f"hit, {kind}"] += 1
+            self.seen["hit, cut by a window"] += cache.reason == "window"
         mates = [
             tokens
             for branch, tokens in self.computed_before.items()
             if branch.request.options.cache_salt == request.options.cache_salt
         ]
         assert matched == 0 or request not in self.private
-        assert matched <= max((_num_shared(prompt, tokens) for tokens in mates), default=0)
+        could = self._longest(request)  # before the step, of what is there still
+        self.seen["hit that had to be"] += could > 0
+        assert matched >= could
+        assert matched <= max((num_shared(prompt, tokens) for tokens in mates), default=0)
+
+    def _longest(self, request: Request) -> int:
+        """Tokens of its prompt that it has to find; the last one runs in any case."""
+        if request in self.private or request.every_row is not None:
+            return 0
+        prompt, salt = request.prompt_token_ids, request.options.cache_salt
+        return min(self.probe.prefixes.longest(salt, prompt), len(prompt) - 1)
 
     def _look_at(self, request: Request) -> _Before:
         tables = self.engine.requests.by_request[request].tables
@@ -270,14 +279,10 @@ class WatchedEngine:
         if not live:
             where = "after a preemption" if request.num_preemptions else "while waiting"
         else:
-            drawn = live[0].num_completion_tokens
-            where = "in decode" if drawn else "in the middle of a prefill"
-        return _Before(
-            request.cache is not None,
-            request.num_preemptions,
-            where,
-            max((branch.num_completion_tokens for branch in request.live_branches), default=0),
-        )
+            decodes = live[0].num_completion_tokens > 0
+            where = "in decode" if decodes else "in the middle of a prefill"
+        drawn = max((branch.num_completion_tokens for branch in request.live_branches), default=0)
+        return _Before(request.cache is not None, request.num_preemptions, where, drawn)
 
 
 @dataclass(frozen=True)
@@ -288,9 +293,3 @@ class _Before:
     num_preemptions: int
     where: str
     num_drawn: int  # tokens of each beam
-
-
-def _num_shared(left: Tokens, right: Tokens) -> int:
-    return sum(
-        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False))
-    )
