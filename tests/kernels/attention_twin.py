@@ -74,14 +74,6 @@ def write_kv(pages, layout, block_table, positions, layer, k, v) -> None:
             pages[k_at], pages[v_at] = k_twin.encode(k[i, head]), v_twin.encode(v[i, head])
 
 
-def read_kv(pages, layout, block_table, layer, head, position) -> tuple[Floats, Floats]:
-    """What the pages hold of one token: K (k_dim), V (v_dim)."""
-    block, slot = divmod(position, layout.block_size)
-    k_at, v_at = row_bytes(layout, int(block_table[block]), layer, head, slot)
-    k_twin, v_twin = twins(layout)
-    return k_twin.decode(pages[k_at]), v_twin.decode(pages[v_at])
-
-
 def add_lanes(lanes: Floats) -> Floats:
     """reduce_add of simd.h over (N, 16)."""
     while lanes.shape[1] > 1:
@@ -91,10 +83,10 @@ def add_lanes(lanes: Floats) -> Floats:
 
 
 def one_chunk(q, keys, values, sees, c, layout, fused):
-    """State of every row over one chunk: q (N, k_dim), keys (256, k_dim), values, sees (N, 256)."""
+    """State of every row over a chunk: q (N, k_dim), bytes of K and V (256, ..), sees (N, 256)."""
     rows = len(q)
     m, lanes = np.full(rows, NO_MAX), np.zeros((rows, 16), F32)
-    o = np.zeros((rows, values.shape[1]), F32)
+    o = np.zeros((rows, layout.v_dim), F32)
     k_twin, v_twin = twins(layout)
     for start in range(0, CHUNK, TILE):
         tile, seen = slice(start, start + TILE), sees[:, start : start + TILE]
@@ -113,9 +105,9 @@ def one_chunk(q, keys, values, sees, c, layout, fused):
 
 
 def one_head(q, keys, values, sees, c, layout, fused) -> Floats:
-    """q (N, k_dim), keys (L, k_dim), values (L, v_dim), sees (N, L); L is whole chunks."""
+    """q (N, k_dim), bytes of K and V (L, ..), sees (N, L); L is whole chunks."""
     m, total = np.full(len(q), NO_MAX), np.zeros(len(q), F32)
-    o = np.zeros((len(q), values.shape[1]), F32)
+    o = np.zeros((len(q), layout.v_dim), F32)
     for start in range(0, len(keys), CHUNK):
         part = slice(start, start + CHUNK)
         seen = sees[:, part].any(axis=1)
@@ -134,7 +126,7 @@ def one_head(q, keys, values, sees, c, layout, fused) -> Floats:
 
 
 def gather(q, pages, layout, block_table, layer, first_position, window):
-    """For each kv head: q (rows * G, k_dim), keys and values in whole chunks, who sees what."""
+    """For each kv head: q (rows * G, k_dim), bytes of K and V of whole chunks, who sees what."""
     rows, heads, k_dim = q.shape
     group, end = heads // layout.kv_heads, first_position + rows
     positions = np.repeat(np.arange(first_position, end), group)
@@ -142,12 +134,16 @@ def gather(q, pages, layout, block_table, layer, first_position, window):
     lowest = positions - window + 1 if window else np.zeros_like(positions)
     sees = (slots <= positions[:, None]) & (slots >= lowest[:, None])
     for head in range(layout.kv_heads):
-        keys = np.zeros((len(slots), layout.k_dim), F32)
-        values = np.zeros((len(slots), layout.v_dim), F32)
+        found = [
+            np.zeros((len(slots), len(at)), np.uint8) for at in row_bytes(layout, 0, layer, head, 0)
+        ]
         for t in np.flatnonzero(sees.any(axis=0)):
-            keys[t], values[t] = read_kv(pages, layout, block_table, layer, head, int(t))
+            block, slot = divmod(int(t), layout.block_size)
+            places = row_bytes(layout, int(block_table[block]), layer, head, slot)
+            for rows_of, at in zip(found, places, strict=True):
+                rows_of[t] = pages[at]
         mine = q[:, head * group : (head + 1) * group].reshape(-1, k_dim)
-        yield twins(layout)[0].rounded(mine), keys, values, sees
+        yield mine, *found, sees
 
 
 def by_head(outs, q, layout):
@@ -172,17 +168,19 @@ def exact_attention(q, pages, layout, block_table, layer, first_position, scale,
     rounds p above by 2^-8. Where dot_bf16 flushes denormals a product may be lost: 2^-126 a step.
     """
     u, outs, bounds = 2.0**-24, [], []
+    k_twin, v_twin = twins(layout)
     for mine, keys, values, sees in gather(
         q, pages, layout, block_table, layer, first_position, window
     ):
-        a, k, v = (x.astype(np.float64) for x in (mine, keys, values))
+        rounded = k_twin.rounded(mine), k_twin.decode(keys), v_twin.decode(values)
+        a, k, v = (x.astype(np.float64) for x in rounded)
         score = np.where(sees, a @ k.T * scale, -np.inf)
         size = np.where(sees, np.abs(a) @ np.abs(k).T * scale, 0).max(axis=1)
         p = np.exp(score - score.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
         n = sees.sum(axis=1)
         relative = 2 * ((2 * layout.k_dim + 12) * u * size + 3e-7) + 2 * (n + 16) * u
-        relative += twins(layout)[1].weight_error
+        relative += v_twin.weight_error
         outs.append(p @ v)
         bounds.append(1.01 * relative[:, None] * (p @ np.abs(v)) + 512 * 2.0**-126)
     return by_head(outs, q, layout), by_head(bounds, q, layout)

@@ -1,8 +1,8 @@
 """The KV formats in numpy: what kv_formats.h and kv_traits.h say, one object for each format.
 
 A unit is 16 tokens of one kv head. A format says which bytes of a unit are a token's (scales too),
-what they hold, and its two products; those of `ChainTwin` step through the tokens in the kernels'
-order.
+what they hold, and its two products, which take K and V as these bytes; those of `ChainTwin` step
+through the tokens in the kernels' order.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tests.kernels.exact import fma32
 F32 = np.float32
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
+Bytes = NDArray[np.uint8]
 Offsets = NDArray[np.int64]
 UNIT = 16
 
@@ -42,25 +43,29 @@ class ChainTwin(ABC):
     def v_bytes(self, slot: int, dim: int) -> Offsets: ...
 
     @abstractmethod
-    def encode(self, row: Floats) -> NDArray[np.uint8]: ...
+    def encode(self, rows: Floats) -> Bytes:
+        """The bytes of rows (..., dim)."""
 
     @abstractmethod
-    def decode(self, raw: NDArray[np.uint8]) -> Floats: ...
+    def decode(self, raw: Bytes) -> Floats:
+        """The rows that such bytes hold."""
 
-    def rounded(self, values: Floats) -> Floats:
-        """What a product takes in place of q's or the weights' values."""
-        return self.decode(self.encode(values.reshape(-1))).reshape(values.shape)
+    def rounded(self, rows: Floats) -> Floats:
+        """What a product takes in place of rows of q or of weights."""
+        return self.decode(self.encode(rows))
 
     def is_single(self, isa: str) -> bool:
         """Is every step of that level plain float32 arithmetic, so that the twin has its bits?"""
         return True
 
-    def scores(self, q: Floats, keys: Floats, fused: bool) -> Floats:
-        every = np.ones(q.shape, bool)
-        return self.chain(np.zeros((len(q), len(keys)), F32), q, keys.T, every, fused)
+    def scores(self, q: Floats, keys: Bytes, fused: bool) -> Floats:
+        """q (N, dim) times the rows of S tokens: (N, S)."""
+        nothing, every = np.zeros((len(q), len(keys)), F32), np.ones(q.shape, bool)
+        return self.chain(nothing, self.rounded(q), self.decode(keys).T, every, fused)
 
-    def add_values(self, o: Floats, p: Floats, values: Floats, sees: Bools, fused: bool) -> Floats:
-        return self.chain(o, self.rounded(p), values, sees, fused)
+    def add_values(self, o: Floats, p: Floats, values: Bytes, sees: Bools, fused: bool) -> Floats:
+        """o (N, dim) plus weights (N, S) times the rows of S tokens, those that a row sees."""
+        return self.chain(o, self.rounded(p), self.decode(values), sees, fused)
 
     def chain(self, acc: Floats, columns: Floats, rows: Floats, sees: Bools, fused: bool) -> Floats:
         """acc (N, W) + columns (N, S) times rows (S, W), step by step.
@@ -94,10 +99,10 @@ class F32Twin(ChainTwin):
     def v_bytes(self, slot: int, dim: int) -> Offsets:  # [tok][D]
         return self._each_byte((slot * dim + np.arange(dim)) * 4)
 
-    def encode(self, row: Floats) -> NDArray[np.uint8]:
-        return np.ascontiguousarray(row, F32).view(np.uint8)
+    def encode(self, rows: Floats) -> Bytes:
+        return np.ascontiguousarray(rows, F32).view(np.uint8)
 
-    def decode(self, raw: NDArray[np.uint8]) -> Floats:
+    def decode(self, raw: Bytes) -> Floats:
         return raw.view(F32)
 
 
@@ -111,12 +116,12 @@ class Bf16Twin(ChainTwin):
     def v_bytes(self, slot: int, dim: int) -> Offsets:  # [tok/2][D/16][16 d][2 tok]
         return self._each_byte((slot // 2 * dim + np.arange(dim)) * 4 + slot % 2 * 2)
 
-    def encode(self, row: Floats) -> NDArray[np.uint8]:
-        bits = np.ascontiguousarray(row, F32).view(np.uint32).astype(np.uint64)
+    def encode(self, rows: Floats) -> Bytes:
+        bits = np.ascontiguousarray(rows, F32).view(np.uint32).astype(np.uint64)
         rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
-        return np.where(np.isnan(row), 0x7FC0, rounded).astype(np.uint16).view(np.uint8)
+        return np.where(np.isnan(rows), 0x7FC0, rounded).astype(np.uint16).view(np.uint8)
 
-    def decode(self, raw: NDArray[np.uint8]) -> Floats:
+    def decode(self, raw: Bytes) -> Floats:
         return (raw.view(np.uint16).astype(np.uint32) << 16).view(F32)
 
     def is_single(self, isa: str) -> bool:
