@@ -177,7 +177,7 @@ def scheduler_share(model: str, rounds: int) -> list[Figure]:
     """Batch 32: what planning and booking take of a decode step, and the whole of Python."""
     llm = LLM(model, context=1024)
     vocab = llm.program.vocab_size
-    engine, spent = llm._engine, [0.0]
+    engine, spent = llm.loop.engine, [0.0]
     for owner, name in ((engine.scheduler, "schedule"), (engine.updater, "update")):
         setattr(owner, name, _counted(getattr(owner, name), spent))
     params = SamplingParams(max_tokens=96, temperature=0, ignore_eos=True)
@@ -199,7 +199,7 @@ def scheduler_share(model: str, rounds: int) -> list[Figure]:
 
 def _stream_gaps(llm: LLM, seed: int) -> tuple[float, float]:
     """(p99 gap between the tokens of a stream, seconds in all) with a long prompt at step 16."""
-    engine, vocab = llm._engine, llm.program.vocab_size
+    engine, vocab = llm.loop.engine, llm.program.vocab_size
     draw = random.Random(seed)
 
     def add(length: int, tokens: int) -> Request:

@@ -18,11 +18,11 @@ class Gate:
     def __init__(self, llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
         self.batches: list[Batch] = []
         self.threads: list[str] = []  # which ran them
-        self._forward = llm._runner.forward
+        self._forward = llm.loop.engine.runner.forward
         self._arrived = threading.Semaphore(0)
         self._passes = threading.Semaphore(0)
         self._is_open = False
-        monkeypatch.setattr(llm._runner, "forward", self._run)
+        monkeypatch.setattr(llm.loop.engine.runner, "forward", self._run)
 
     def wait(self) -> None:
         """Until one more step stands at the gate."""

@@ -122,7 +122,7 @@ def test_a_closed_stream_and_an_unread_one_hold_nothing(llm: LLM) -> None:
     llm.stream(PROMPT, GREEDY)
     gc.collect()
     assert llm.stats()["kv_blocks_used"] == 0
-    llm.loop.call(llm._engine.check_integrity)
+    llm.loop.call(llm.loop.engine.check_integrity)
     assert llm.loop.num_open == 0  # nor is anything remembered of them
 
 
@@ -359,20 +359,20 @@ def test_a_stream_that_the_garbage_collector_closes_inside_a_step_frees_its_bloc
     lost: list[object] = [llm.stream(PROMPT, SamplingParams(max_tokens=200, ignore_eos=True))]
     next(lost[0])  # type: ignore[call-overload]
     lost.append(lost)  # a cycle: only the collector finds it
-    forward = llm._runner.forward
+    forward = llm.loop.engine.runner.forward
 
     def collecting(batch: Batch) -> StepOutput:
         gc.collect()
         return forward(batch)
 
     del lost
-    monkeypatch.setattr(llm._runner, "forward", collecting)
+    monkeypatch.setattr(llm.loop.engine.runner, "forward", collecting)
     worker = threading.Thread(target=llm.generate, args=(PROMPT, GREEDY), daemon=True)
     worker.start()
     worker.join(timeout=60)
     assert not worker.is_alive()
     assert llm.stats()["kv_blocks_used"] == 0
-    llm.loop.call(llm._engine.check_integrity)
+    llm.loop.call(llm.loop.engine.check_integrity)
 
 
 def test_a_temperature_too_small_for_a_float32_is_greedy(llm: LLM) -> None:
@@ -487,10 +487,10 @@ def test_metrics_and_records_are_of_the_clock(
     """A clock that only scheduling, for 2 s, and a forward, for 1 s, move."""
     llm = LLM(tiny_path, threads=1, block_size=16)
     now = [100.0]
-    set_clock(llm._engine, lambda: now[0])
-    monkeypatch.setattr(llm._runner, "clock", lambda: now[0])
-    slow_down(monkeypatch, llm._engine.requests, "end_late", now, 2)
-    slow_down(monkeypatch, llm._runner, "transfer", now, 1)
+    set_clock(llm.loop.engine, lambda: now[0])
+    monkeypatch.setattr(llm.loop.engine.runner, "clock", lambda: now[0])
+    slow_down(monkeypatch, llm.loop.engine.requests, "end_late", now, 2)
+    slow_down(monkeypatch, llm.loop.engine.runner, "transfer", now, 1)
     params = SamplingParams(max_tokens=3, ignore_eos=True)
     metrics = llm.generate([list(range(40))], params)[0].metrics
     assert (metrics.ttft_ms, metrics.tpot_ms) == (3000, 3000)

@@ -43,7 +43,7 @@ def tokens(output: RequestOutput) -> list[tuple[int, ...]]:
 def nothing_is_left(llm: LLM) -> None:
     assert llm.stats()["kv_blocks_used"] == 0
     assert llm.loop.num_open == 0
-    llm.loop.call(llm._engine.check_integrity)
+    llm.loop.call(llm.loop.engine.check_integrity)
 
 
 # What a request finds.
@@ -241,14 +241,14 @@ def test_who_stops_listening_ends_what_is_left(llm: LLM) -> None:
 def fail_for(
     monkeypatch: pytest.MonkeyPatch, llm: LLM, prompt: Sequence[int], error: Exception
 ) -> None:
-    draw = llm._engine.drawing.draw
+    draw = llm.loop.engine.drawing.draw
 
     def failing(branch, *arguments):  # type: ignore[no-untyped-def]
         if branch.request.prompt_token_ids == tuple(prompt):
             raise error
         return draw(branch, *arguments)
 
-    monkeypatch.setattr(llm._engine.drawing, "draw", failing)
+    monkeypatch.setattr(llm.loop.engine.drawing, "draw", failing)
 
 
 def test_an_answer_that_fails_harms_no_other(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,14 +293,14 @@ def test_a_deadline_ends_an_answer_with_what_it_has(
     llm: LLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a clock that moves by a second with every forward."""
-    now, forward = [0.0], llm._runner.forward
+    now, forward = [0.0], llm.loop.engine.runner.forward
 
     def slow(plan):  # type: ignore[no-untyped-def]
         now[0] += 1
         return forward(plan)
 
-    set_clock(llm._engine, lambda: now[0])
-    monkeypatch.setattr(llm._runner, "forward", slow)
+    set_clock(llm.loop.engine, lambda: now[0])
+    monkeypatch.setattr(llm.loop.engine.runner, "forward", slow)
     late, other = llm.generate(
         [[1, 2], [3, 4]], GREEDY, [RequestOptions(deadline_ms=2500), OPTIONS]
     )

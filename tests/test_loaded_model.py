@@ -21,7 +21,7 @@ def test_what_changes_the_bits_of_k_and_v_changes_the_namespace(tmp_path: Path) 
     path = write_tiny_model(tmp_path / "tiny.gguf")
     for kv_dtype, kept in (("bf16", ("bf16", "bf16")), ("k=f32,v=bf16", ("f32", "bf16"))):
         config = EngineConfig.parse({"threads": 1, "kv_dtype": kv_dtype})
-        namespace = load_model(path, config).engine._namespace
+        namespace = load_model(path, config).engine.namespace
         assert (namespace.k_dtype, namespace.v_dtype) == kept
         assert namespace.numerics == numerics(config)
     ways = ({}, {"activations": "bf16"}, {"weights": "bf16"}, {"weights": "f32"})

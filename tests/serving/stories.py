@@ -39,11 +39,11 @@ def token_ids(output: RequestOutput) -> tuple[int, ...]:
 
 def fail_to_schedule(llm: LLM, monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> None:
     """From now on the scheduler raises these, one a step, and then works again."""
-    schedule, left = llm._engine.scheduler.schedule, iter(errors)
+    schedule, left = llm.loop.engine.scheduler.schedule, iter(errors)
 
     def failing(*args: Any) -> Any:
         for error in left:
             raise error
         return schedule(*args)
 
-    monkeypatch.setattr(llm._engine.scheduler, "schedule", failing)
+    monkeypatch.setattr(llm.loop.engine.scheduler, "schedule", failing)

@@ -27,14 +27,14 @@ from tests.serving.stories import (
 def test_an_error_of_one_request_reaches_its_reader_and_no_other(
     llm: LLM, reference: LLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward = llm._runner.forward
+    forward = llm.loop.engine.runner.forward
 
     def failing(plan: StepPlan) -> StepOutput:
         if 255 in plan.batch.tokens:
             raise RuntimeError("token 255")
         return forward(plan)
 
-    monkeypatch.setattr(llm._runner, "forward", failing)
+    monkeypatch.setattr(llm.loop.engine.runner, "forward", failing)
 
     async def story() -> None:
         async with AsyncEngine(llm) as engine:

@@ -103,7 +103,7 @@ def test_what_idles_is_given_up_when_its_time_has_come(llm: LLM) -> None:
     assert due is not None
     assert 590 < due <= 600  # what was kept; nothing lies empty
     assert llm.stats()["kv_blocks_kept"] == 3
-    kv = llm._engine.kv
+    kv = llm.loop.engine.kv
     clock = kv.clock
     kv.clock = lambda: clock() + 600
     llm.loop.call(bool)  # a look at the clock

@@ -91,7 +91,7 @@ def test_a_cancelled_generate_ends_its_request(llm: LLM, monkeypatch: pytest.Mon
 def test_a_stream_that_the_garbage_collector_drops_inside_a_step_holds_nothing(
     llm: LLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward = llm._runner.forward
+    forward = llm.loop.engine.runner.forward
 
     def collecting(batch: Batch) -> StepOutput:
         gc.collect()
@@ -102,7 +102,7 @@ def test_a_stream_that_the_garbage_collector_drops_inside_a_step_holds_nothing(
             lost: list[object] = [engine.stream([4, 5], LONG)]
             lost.append(lost)  # a cycle: only the collector finds it
             del lost
-            monkeypatch.setattr(llm._runner, "forward", collecting)
+            monkeypatch.setattr(llm.loop.engine.runner, "forward", collecting)
             await engine.generate([1, 2], GREEDY)
             await asyncio.to_thread(assert_nothing_held, llm)
 

@@ -48,7 +48,7 @@ class Engine:
         self.runner = runner
         self.kv = kv
         self.budget = budget
-        self._namespace = namespace
+        self.namespace = namespace
         self._context = context
         self._eos_ids = eos_ids
         self._kv_idle = config.kv_idle
@@ -111,7 +111,7 @@ class Engine:
         request.times.added = self.clock()
         # Whoever asks for rows alone neither finds nor leaves anything.
         is_private = not self.admission.prefix_cache or every_row in ("logits", "scores")
-        namespace = replace(self._namespace, salt=options.cache_salt)
+        namespace = replace(self.namespace, salt=options.cache_salt)
         live = Live(request, self.kv.open(None if is_private else namespace), is_private, decoding)
         if options.deadline_ms is not None:
             live.deadline = request.times.added + options.deadline_ms / 1e3

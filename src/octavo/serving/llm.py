@@ -56,8 +56,6 @@ class LLM:
         self.tokenizer = loaded.tokenizer
         self.preparer = RequestPreparer(loaded)
         self.loop = EngineLoop(loaded.engine, loaded.tokenizer)  # which an AsyncEngine shares
-        self._engine = loaded.engine
-        self._runner = loaded.runner
         self._lent_to: weakref.ref[OpenRequests] | None = None  # of an AsyncEngine
         if self.config.context is None and self.info.context < self.info.model_context:
             logger.warning("%s", _clamped(self.info))
@@ -65,7 +63,7 @@ class LLM:
     @property
     def records(self) -> list[StepRecord]:
         """The steps so far, oldest first; a bounded number of them."""
-        return list(self._engine.records)
+        return list(self.loop.engine.records)
 
     def generate(
         self,
@@ -175,7 +173,7 @@ class LLM:
 
     def stats(self) -> dict[str, object]:
         """Counts over the kept step records, and the pool as it is."""
-        return self.loop.call(partial(engine_stats, self._engine, self.info))
+        return self.loop.call(partial(engine_stats, self.loop.engine, self.info))
 
     def encode(self, prompt: Prompt, *, parse_special: bool = False) -> list[int]:
         """The token ids of a prompt, checked against the vocabulary and the context. Special tokens
