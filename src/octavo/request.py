@@ -98,7 +98,6 @@ class Request:
     error: Exception | None = None
     cache: CacheRecord | None = None  # as found when it was first scheduled; knows no text
     times: RequestTimes = field(default_factory=RequestTimes)
-    deadline: float | None = None  # of the engine's clock
     peak_bytes: int = 0  # of KV blocks, those shared with others too
     num_preemptions: int = 0
     beam_parents: tuple[tuple[int, ...], ...] = ()  # after each step, once it has ended
@@ -106,6 +105,8 @@ class Request:
     def __post_init__(self) -> None:
         if self.params.prompt_logprobs is not None:
             self.every_row = "logprobs"
+        if not self.draws:  # it takes the slots of one token, which is never computed
+            self.max_tokens = 1
         self.branches = [Branch(self, 0, list(self.prompt_token_ids))]
 
     @property

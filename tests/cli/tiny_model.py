@@ -41,6 +41,7 @@ def write_tiny_model(
     more: Sequence[bytes] = (),
     layers: int = LAYERS,
     kv_heads: int = KV_HEADS,
+    architecture: str = "llama",
 ) -> Path:
     """The same bytes every time. `more` are metadata entries, each in place of one of its key."""
     random = np.random.default_rng(7)
@@ -51,9 +52,8 @@ def write_tiny_model(
         entries.append(tensor_entry(key, shape[::-1], 0, len(data)))
         raw = values.astype("<f4").tobytes()
         data += raw + b"\0" * (-len(raw) % 32)
-    metadata = {
-        _key(e): e for e in (*_metadata(name, layers, kv_heads), *_tokenizer(template), *more)
-    }
+    own = _metadata(name, layers, kv_heads, architecture)
+    metadata = {_key(e): e for e in (*own, *_tokenizer(template), *more)}
     path.write_bytes(gguf(list(metadata.values()), entries, data))
     return path
 
@@ -97,17 +97,17 @@ def _shapes(layers: int, kv_heads: int) -> dict[str, tuple[int, ...]]:
     return {**shapes, "output_norm.weight": (HIDDEN,)}
 
 
-def _metadata(name: str, layers: int, kv_heads: int) -> list[bytes]:
+def _metadata(name: str, layers: int, kv_heads: int, architecture: str) -> list[bytes]:
     whole = {
         "block_count": layers, "embedding_length": HIDDEN, "feed_forward_length": FFN,
         "attention.head_count": HEADS, "attention.head_count_kv": kv_heads,
         "context_length": CONTEXT, "rope.dimension_count": HEAD_DIM,
     }  # fmt: skip
     return [
-        entry("general.architecture", STRING, string("llama")),
+        entry("general.architecture", STRING, string(architecture)),
         entry("general.name", STRING, string(name)),
-        *(entry(f"llama.{key}", U32, u32(value)) for key, value in whole.items()),
-        entry("llama.attention.layer_norm_rms_epsilon", F32, struct.pack("<f", 1e-5)),
+        *(entry(f"{architecture}.{key}", U32, u32(value)) for key, value in whole.items()),
+        entry(f"{architecture}.attention.layer_norm_rms_epsilon", F32, struct.pack("<f", 1e-5)),
     ]
 
 

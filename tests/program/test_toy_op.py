@@ -103,7 +103,7 @@ from dataclasses import replace
 import numpy as np
 
 from octavo.batch import Want
-from octavo.engine.runner import make_batch
+from octavo.engine.step import make_batch
 from octavo.kernels import KV_FORMATS, available_isas, native
 from octavo.program.builder import ProgramBuilder
 from octavo.program.cost import Work, cost, uniform_weights
@@ -127,12 +127,12 @@ assert (costs[1].op_class, costs[1].flops) == ("embed", 128)
 pool = native.ThreadPool(1)
 model = random_model(program, pool, type=GGMLType.F32)
 tokens = list(range(40))
-plain = make_batch([(tokens, 0)], [list(range(64))], 1, range(40), [Want.LOGITS] * 40)
+plain = make_batch([(tokens, 0)], [[list(range(64))]], range(40), [Want.LOGITS] * 40)
 batch = replace(plain, gains=np.linspace(0.1, 2, 40, dtype=np.float32))
 
 
 def forward(batch, **options):
-    return make_runner(model, pool, kv_dtype="f32", **options).forward(batch).logits
+    return make_runner(model, pool, kv_dtype="f32", **options).run(batch).logits
 
 
 want = ReferenceInterpreter(program, model.exact, num_blocks=64).run(batch).logits

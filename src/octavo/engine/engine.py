@@ -93,7 +93,6 @@ class Engine:
         checked). `every_row`: what is wanted of each token of the prompt; log-probabilities if
         `params` say so. Raises UsageError, and OutOfMemoryError if it can never fit."""
         assert 0 < len(prompt) <= self._context
-        draws = params.max_tokens != 0 and every_row is None
         room = self._context - len(prompt) + 1  # the last token drawn is never computed
         request = Request(
             id=self._num_added,
@@ -102,15 +101,14 @@ class Engine:
             prompt_token_ids=tuple(prompt),
             seed=secrets.randbits(64) if params.seed is None else params.seed,
             sampling=params.sampling(),
-            # One that draws nothing takes the slots of one token: it is never computed.
-            max_tokens=min(room, params.max_tokens or room) if draws else 1,
+            max_tokens=min(room, params.max_tokens or room),
             every_row=every_row,
         )
         decoding = make_decoding(request, self.drawing, self._eos_ids, self.runner.vocab_size)
         self.admission.check(request)
         request.times.added = self.clock()
         # Whoever asks for rows alone neither finds nor leaves anything.
-        is_private = not self.admission.prefix_cache or every_row in ("logits", "scores")
+        is_private = not self.admission.prefix_cache or request.every_row in ("logits", "scores")
         namespace = replace(self.namespace, salt=options.cache_salt)
         live = Live(request, self.kv.open(None if is_private else namespace), is_private, decoding)
         if options.deadline_ms is not None:

@@ -1,5 +1,5 @@
-"""Runner: a plan becomes a Batch, the native program runs it, its arrays come back. Owns the KV
-pages.
+"""Runner: the second verb. The native program runs the batch of a plan, and its arrays come back.
+Owns the KV pages.
 
 Knows arrays and the compiled core. Knows nothing of waiting requests, text or sampling.
 """
