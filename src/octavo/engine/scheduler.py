@@ -1,8 +1,8 @@
 """Scheduler: which branches run in the next step, how many tokens of each, in which blocks.
 
 One rule: a branch catches its `num_computed_tokens` up to its `num_tokens`; there is no prefill
-phase and no decode phase. Knows ids, counts and the time that rows take; sees no text. The arrays of
-a step are `step`'s matter.
+phase and no decode phase. Knows ids, counts and the time that rows take; sees no text, and leaves
+the arrays of a step to `step`.
 
 1. Branches with one token to compute run first: decodes ride along with every prompt.
 2. Prompts follow in order of arrival (priority first), as many rows as fit the step's time.
