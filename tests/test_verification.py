@@ -281,7 +281,7 @@ def test_a_scenario_whose_event_did_not_happen_fails(monkeypatch: pytest.MonkeyP
     def without_sharing(stage: Stage) -> Claims:
         trial = stage.trial(prefix_cache=False)
         for _ in range(2):
-            trial.run(stage.asks.mixed())
+            trial.run(stage.cases.mixed())
         return [Claim("rows", trial.computed, True), Claim("tokens found", trial.matched, False)]
 
     report = only(monkeypatch, without_sharing)

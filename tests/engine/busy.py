@@ -23,26 +23,26 @@ TEXT = [int(t) for t in np.random.default_rng(1).integers(0, TINY.vocab_size, 60
 
 
 @dataclass(frozen=True)
-class Ask:
+class Case:
     """One kind of request."""
 
     prompt: tuple[int, ...]
     params: tuple[tuple[str, object], ...]
 
 
-def ask(prompt: list[int], **params: object) -> Ask:
-    return Ask(tuple(prompt), tuple(params.items()))
+def case(prompt: list[int], **params: object) -> Case:
+    return Case(tuple(prompt), tuple(params.items()))
 
 
-ASKS = [
-    ask(TEXT[:40], max_tokens=6, temperature=0),
-    ask(TEXT[:45], max_tokens=8, n=3, seed=1, temperature=1.0, logprobs=1),
-    ask(TEXT[:33], max_tokens=5, prompt_logprobs=1, temperature=0),
-    ask(TEXT[10:30], max_tokens=9, seed=4, temperature=0.9, repetition_penalty=1.2),
-    ask(TEXT[:16], max_tokens=3, n=2, seed=9, temperature=1.0),
-    ask([*TEXT[:50], 1], max_tokens=4, seed=9, temperature=1.0),
-    ask([*TEXT[:20], 5, 6, 7], max_tokens=6, beam_width=3, n=2, ignore_eos=True),
-    ask(TEXT[:1], max_tokens=20, beam_width=2, length_penalty=0.5),
+CASES = [
+    case(TEXT[:40], max_tokens=6, temperature=0),
+    case(TEXT[:45], max_tokens=8, n=3, seed=1, temperature=1.0, logprobs=1),
+    case(TEXT[:33], max_tokens=5, prompt_logprobs=1, temperature=0),
+    case(TEXT[10:30], max_tokens=9, seed=4, temperature=0.9, repetition_penalty=1.2),
+    case(TEXT[:16], max_tokens=3, n=2, seed=9, temperature=1.0),
+    case([*TEXT[:50], 1], max_tokens=4, seed=9, temperature=1.0),
+    case([*TEXT[:20], 5, 6, 7], max_tokens=6, beam_width=3, n=2, ignore_eos=True),
+    case(TEXT[:1], max_tokens=20, beam_width=2, length_penalty=0.5),
 ]
 Answers = list[tuple[list[int], str | None, list[TokenLogprobs], float | None]]
 
@@ -53,9 +53,9 @@ def answers(request: Request) -> tuple[Answers, list[TokenLogprobs | None] | Non
 
 
 @cache
-def alone(asked: Ask) -> tuple[Answers, list[TokenLogprobs | None] | None]:
+def alone(case: Case) -> tuple[Answers, list[TokenLogprobs | None] | None]:
     engine = tiny_engine(MODEL, POOL, eos_ids=EOS, prefix_cache=False, step_ms=None)
-    request = add(engine, asked.prompt, **dict(asked.params))
+    request = add(engine, case.prompt, **dict(case.params))
     run(engine)
     return answers(request)
 
@@ -72,12 +72,12 @@ class Busy:
     def __init__(self, seed: int, *, num_blocks: int = 8, **options: object) -> None:
         ticks = count()
         self.random = random.Random(seed)
-        self.asks = ASKS if options.get("kv_cache", True) else ASKS[:6]  # no beams without a cache
+        self.cases = CASES if options.get("kv_cache", True) else CASES[:6]  # else no beams
         self.engine: Engine = tiny_engine(
             MODEL, POOL, num_blocks=num_blocks, max_rows=64, block_size=16, max_num_seqs=6,
             eos_ids=EOS, step_ms=None, clock=lambda: next(ticks) / 1e3, **options,
         )  # fmt: skip
-        self.live: dict[Request, Ask] = {}
+        self.live: dict[Request, Case] = {}
         self.num_right = 0
         self.num_preempted = 0
 
@@ -86,13 +86,13 @@ class Busy:
             self.add()
 
     def add(self) -> Request:
-        asked = self.random.choice(self.asks)
+        case = self.random.choice(self.cases)
         options = RequestOptions(
             priority=self.random.randrange(2),
             deadline_ms=self.random.choice([None, None, 150]),
         )
-        request = add(self.engine, asked.prompt, options, **dict(asked.params))
-        self.live[request] = asked
+        request = add(self.engine, case.prompt, options, **dict(case.params))
+        self.live[request] = case
         return request
 
     def check(self, *, may_hurt: int) -> list[Request]:
@@ -105,12 +105,12 @@ class Busy:
         hurt = [r for r in ended if is_hurt(r)]
         assert len(hurt) <= may_hurt
         for request in ended:
-            asked = self.live.pop(request)
+            case = self.live.pop(request)
             self.num_preempted += request.num_preemptions
             assert all(s.finish_reason is not None for s in request.branches)
             late = any(s.finish_reason == "deadline" for s in request.branches)
             if not late and not is_hurt(request):
-                assert answers(request) == alone(asked)
+                assert answers(request) == alone(case)
                 self.num_right += 1
         return hurt
 

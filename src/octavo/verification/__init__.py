@@ -2,7 +2,7 @@
 answer.
 
 `reference` computes logits in the plainest way, `recorder` and `trial` run requests on an engine
-and hand every row they are drawn from to the comparison, `asks` are the requests, `scenarios` the
+and hand every row they are drawn from to the comparison, `cases` are the requests, `scenarios` the
 ways to run them, `proof` goes through these. Needs a model's program and weights, and no text.
 """
 

@@ -13,12 +13,12 @@ from octavo.engine.runner import Runner
 from octavo.errors import UsageError, counted
 from octavo.kernels import default_isa, native, thread_pool
 from octavo.loaded_model import open_model
-from octavo.verification.asks import Asks
+from octavo.verification.cases import Cases
 from octavo.verification.recorder import Tamper
 from octavo.verification.reference import Comparison, Difference, Reference
 from octavo.verification.report import Report, ScenarioResult
 from octavo.verification.scenarios import MAX_ROWS, Claim, Claims, Stage, scenarios
-from octavo.verification.trial import Answers, Ask, Findings, Subject, Trial
+from octavo.verification.trial import Answers, Case, Findings, Subject, Trial
 from octavo.weights.gguf_model import load_weights
 
 LONGEST = 384  # tokens of a sequence: attention's second chunk begins at 256
@@ -46,13 +46,13 @@ class Proof:
     ) -> None:
         """`tamper` damages what the engines of the scenarios run, never the reference."""
         _check_context(subject.context)
-        self.asks = Asks(config.block_size, subject.context, subject.program.vocab_size)
+        self.cases = Cases(config.block_size, subject.context, subject.program.vocab_size)
         self.threads = config.threads or native.usable_cpus()
         self._subject = subject
         self._config = replace(config, step_ms=None, kv_idle=float("inf"), max_num_seqs=64)
         self._tamper = tamper or Tamper()
         self._pools: dict[int, native.ThreadPool] = {}
-        self._answers: dict[Ask, Answers] = {}
+        self._answers: dict[Case, Answers] = {}
         size = config.block_size
         self._reference = Reference(
             Runner(

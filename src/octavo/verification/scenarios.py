@@ -12,8 +12,8 @@ from typing import Protocol
 
 from octavo.config import BLOCK_SIZES
 from octavo.errors import counted
-from octavo.verification.asks import GREEDY, NEW, Asks, history, num_rows
-from octavo.verification.trial import Ask, Trial, matched
+from octavo.verification.cases import GREEDY, NEW, Cases, history, num_rows
+from octavo.verification.trial import Case, Trial, matched
 
 MAX_ROWS = 512  # of a step, where prompts are not meant to be cut
 _CHUNK = 37  # rows of a step, where they are: no multiple of anything
@@ -34,7 +34,7 @@ Claims = list[Claim]
 class Stage(Protocol):
     """What scenarios run on. Options of `trial` are fields of EngineConfig."""
 
-    asks: Asks
+    cases: Cases
     threads: int
 
     def trial(
@@ -45,24 +45,24 @@ class Stage(Protocol):
 
 def alone(stage: Stage) -> Claims:
     trial = stage.trial(prefix_cache=False)
-    asks = stage.asks.mixed()
-    for ask in asks:
-        trial.run([ask])
+    cases = stage.cases.mixed()
+    for case in cases:
+        trial.run([case])
     apart = trial.together == 1 and not (trial.matched or trial.runner.num_chunks)
-    decoded = len(asks) * (NEW - 1)
-    return [Claim("rows from pages", decoded, apart and trial.computed == num_rows(asks))]
+    decoded = len(cases) * (NEW - 1)
+    return [Claim("rows from pages", decoded, apart and trial.computed == num_rows(cases))]
 
 
 def batched(stage: Stage) -> Claims:
-    asks = stage.asks.mixed()
+    cases = stage.cases.mixed()
     trial = stage.trial(prefix_cache=False, max_rows=2 * MAX_ROWS)
-    trial.run(asks)
-    return [Claim("in one step", trial.together, trial.together == len(asks))]
+    trial.run(cases)
+    return [Claim("in one step", trial.together, trial.together == len(cases))]
 
 
 def chunked(stage: Stage) -> Claims:
     trial = stage.trial(prefix_cache=False, max_rows=_CHUNK)
-    trial.run(stage.asks.mixed())
+    trial.run(stage.cases.mixed())
     return [
         _some("chunks", trial.runner.num_chunks),
         Claim("in one step", trial.together, trial.together > 1),
@@ -71,9 +71,9 @@ def chunked(stage: Stage) -> Claims:
 
 def full_hit(stage: Stage) -> Claims:
     trial = stage.trial()
-    asks = stage.asks.mixed()
-    trial.run(asks)
-    again = trial.run(asks)
+    cases = stage.cases.mixed()
+    trial.run(cases)
+    again = trial.run(cases)
     whole = all(matched(r) == r.num_prompt_tokens - 1 for r in again)
     return [
         Claim("tokens found", sum(map(matched, again)), whole),
@@ -85,11 +85,12 @@ def full_hit(stage: Stage) -> Claims:
 def partial_hit(stage: Stage) -> Claims:
     """Prompts that part in the middle of a block, and inside the first one."""
     trial = stage.trial()
-    whole = stage.asks.longest()
-    cuts = (stage.asks.block_size + stage.asks.block_size // 2 - 3, stage.asks.block_size // 2 + 1)
+    whole = stage.cases.longest()
+    size = stage.cases.block_size
+    cuts = (size + size // 2 - 3, size // 2 + 1)
     trial.run([whole])
-    asks = [Ask((*whole.prompt[:cut], *stage.asks.tokens(20 + cut, 9)), GREEDY) for cut in cuts]
-    found = [matched(r) for r in trial.run(asks)]
+    cases = [Case((*whole.prompt[:cut], *stage.cases.tokens(20 + cut, 9)), GREEDY) for cut in cuts]
+    found = [matched(r) for r in trial.run(cases)]
     exact = all(n >= cut for n, cut in zip(found, cuts, strict=True))
     return [Claim("tokens found", sum(found), exact), _some("blocks copied", trial.copied)]
 
@@ -97,9 +98,9 @@ def partial_hit(stage: Stage) -> Claims:
 def next_turn(stage: Stage) -> Claims:
     """A conversation goes on: its own answer is part of the prompt."""
     trial = stage.trial()
-    first = stage.asks.mixed()
+    first = stage.cases.mixed()
     turns = trial.run(first)
-    following = [Ask((*history(r), *stage.asks.tokens(40, 5)), GREEDY) for r in turns]
+    following = [Case((*history(r), *stage.cases.tokens(40, 5)), GREEDY) for r in turns]
     found = [matched(r) for r in trial.run(following)]
     wanted = [len(history(r)) - 1 for r in turns]  # K and V of the last token were never needed
     reused = all(n >= w for n, w in zip(found, wanted, strict=True))
@@ -112,28 +113,28 @@ def next_turn(stage: Stage) -> Claims:
 def offered_together(stage: Stage) -> Claims:
     """A common beginning that one request computes while the others wait for it."""
     trial = stage.trial()
-    common = stage.asks.tokens(50, stage.asks.context // 2)
-    asks = [Ask((*common, *stage.asks.tokens(51 + i, 3 + i)), GREEDY) for i in range(5)]
-    trial.run(asks)
-    once = len(common) // stage.asks.block_size * stage.asks.block_size
+    common = stage.cases.tokens(50, stage.cases.context // 2)
+    cases = [Case((*common, *stage.cases.tokens(51 + i, 3 + i)), GREEDY) for i in range(5)]
+    trial.run(cases)
+    once = len(common) // stage.cases.block_size * stage.cases.block_size
     found = trial.matched
-    return [Claim("tokens found", found, once > 0 and found >= (len(asks) - 1) * once)]
+    return [Claim("tokens found", found, once > 0 and found >= (len(cases) - 1) * once)]
 
 
 def forked(stage: Stage) -> Claims:
     """Several answers to a prompt, beside others."""
     trial = stage.trial()
-    trial.run([stage.asks.fork(60, 3), stage.asks.fork(61, 2), stage.asks.mixed()[2]])
+    trial.run([stage.cases.fork(60, 3), stage.cases.fork(61, 2), stage.cases.mixed()[2]])
     return [Claim("forks", trial.forks, trial.forks == 3), _some("blocks copied", trial.copied)]
 
 
 def beams(stage: Stage) -> Claims:
     trial = stage.trial()
-    asks = [stage.asks.beams(70, 3), stage.asks.mixed()[3], stage.asks.beams(71, 2)]
-    for ask in asks:
-        trial.run([ask])
+    cases = [stage.cases.beams(70, 3), stage.cases.mixed()[3], stage.cases.beams(71, 2)]
+    for case in cases:
+        trial.run([case])
     alone = trial.forks
-    trial.run(asks)
+    trial.run(cases)
     return [_some("forks", trial.forks - alone), _some("blocks copied", trial.copied)]
 
 
@@ -149,24 +150,24 @@ def preempted_and_recomputed(stage: Stage) -> Claims:
 
 def evicted(stage: Stage) -> Claims:
     """A pool that holds one of them at a time: some of what is found was computed twice."""
-    trial = stage.trial(num_blocks=-(-stage.asks.context // stage.asks.block_size))
-    for ask in stage.asks.mixed() * 2:
-        trial.run([ask])
+    trial = stage.trial(num_blocks=-(-stage.cases.context // stage.cases.block_size))
+    for case in stage.cases.mixed() * 2:
+        trial.run([case])
     return [_some("blocks evicted", trial.evicted)]
 
 
 def all_at_once(stage: Stage) -> Claims:
     """Chunks, hits, forks, beams, preemption and eviction in one small pool."""
-    blocks = -(-stage.asks.context // stage.asks.block_size) + 2
+    blocks = -(-stage.cases.context // stage.cases.block_size) + 2
     trial = stage.trial(num_blocks=blocks, max_rows=_CHUNK)
-    asks = [
-        *stage.asks.mixed(),
-        stage.asks.fork(60, 3),
-        stage.asks.beams(70, 3),
-        *stage.asks.growing(),
+    cases = [
+        *stage.cases.mixed(),
+        stage.cases.fork(60, 3),
+        stage.cases.beams(70, 3),
+        *stage.cases.growing(),
     ]
-    trial.run(asks)
-    trial.run(asks[::-1])
+    trial.run(cases)
+    trial.run(cases[::-1])
     return [
         _some("chunks", trial.runner.num_chunks),
         _some("tokens found", trial.matched),
@@ -178,18 +179,18 @@ def all_at_once(stage: Stage) -> Claims:
 
 def no_cache(stage: Stage) -> Claims:
     """Every token from the whole sequence, computed again."""
-    asks = [stage.asks.longest(), *stage.asks.mixed()[:2]]
+    cases = [stage.cases.longest(), *stage.cases.mixed()[:2]]
     trial = stage.trial(kv_cache=False)
-    trial.run(asks)
-    more = trial.computed - num_rows(asks)
+    trial.run(cases)
+    more = trial.computed - num_rows(cases)
     return [Claim("rows computed again", more, more > 0 and trial.kv_read == 0)]
 
 
 def block_size(size: int) -> Callable[[Stage], Claims]:
     def other_block_size(stage: Stage) -> Claims:
         trial = stage.trial(block_size=size, num_blocks=2 * MAX_ROWS // 16, max_rows=101)
-        trial.run(stage.asks.mixed())
-        trial.run(stage.asks.mixed())
+        trial.run(stage.cases.mixed())
+        trial.run(stage.cases.mixed())
         found = trial.runner.layouts[0].block_size
         return [Claim("tokens a block", found, found == size), *_chunks_and_hits(trial)]
 
@@ -199,8 +200,8 @@ def block_size(size: int) -> Callable[[Stage], Claims]:
 def threads(count: int) -> Callable[[Stage], Claims]:
     def other_thread_count(stage: Stage) -> Claims:
         trial = stage.trial(threads=count, max_rows=101)
-        trial.run(stage.asks.mixed())
-        trial.run(stage.asks.mixed())
+        trial.run(stage.cases.mixed())
+        trial.run(stage.cases.mixed())
         found = trial.num_threads
         return [Claim("threads", found, found == count), *_chunks_and_hits(trial)]
 
@@ -224,26 +225,26 @@ def scenarios(stage: Stage) -> Iterator[tuple[str, Callable[[Stage], Claims]]]:
     yield "evicted", evicted
     yield "all at once", all_at_once
     for size in BLOCK_SIZES:
-        if size != stage.asks.block_size:
+        if size != stage.cases.block_size:
             yield f"blocks of {size}", block_size(size)
     for count in sorted({1, 2, 3} - {stage.threads}):
         yield counted(count, "thread"), threads(count)
 
 
 def _preempted(stage: Stage, *, prefix_cache: bool) -> Claims:
-    asks = stage.asks.growing()
-    room = len(asks) * stage.asks.growing_blocks + 2  # for the prompts, and two of the four answers
+    cases = stage.cases.growing()
+    room = len(cases) * stage.cases.growing_blocks + 2  # all prompts, and two of four answers
     trial = stage.trial(num_blocks=room, prefix_cache=prefix_cache)
-    for ask in asks:
-        trial.run([ask])
+    for case in cases:
+        trial.run([case])
     before = trial.computed
-    trial.run(asks)
+    trial.run(cases)
     claims = [
-        Claim("in one step", trial.together, trial.together == len(asks)),
+        Claim("in one step", trial.together, trial.together == len(cases)),
         _some("preemptions", trial.preempted),
     ]
     if not prefix_cache:
-        again = trial.computed - before - num_rows(asks)
+        again = trial.computed - before - num_rows(cases)
         claims.append(_some("rows computed again", again))
     return claims
 

@@ -35,7 +35,9 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class Case:
+    """A prompt, and how its answers are drawn: what a scenario checks."""
+
     prompt: Prefix
     params: SamplingParams
 
@@ -45,7 +47,7 @@ class Findings:
     """What the trials of a scenario find together."""
 
     comparison: Comparison
-    answers: dict[Ask, Answers]  # of every ask the first time that it ran, in any scenario
+    answers: dict[Case, Answers]  # of every case the first time that it ran, in any scenario
     requests: list[Request] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)  # beside logits that differ
 
@@ -77,17 +79,17 @@ class Trial:
         self._findings = findings
         self._grown: set[Branch] = set()
 
-    def run(self, asks: Sequence[Ask]) -> list[Request]:
+    def run(self, cases: Sequence[Case]) -> list[Request]:
         """Offer them together; go on until all have ended."""
-        requests = [self._engine.add(a.prompt, a.params, RequestOptions()) for a in asks]
+        requests = [self._engine.add(c.prompt, c.params, RequestOptions()) for c in cases]
         self.requests += requests
         self._findings.requests.extend(requests)
         for _ in range(_MOST_STEPS):
             if not self._engine.has_unfinished:
                 break
             self._step()
-        for ask, request in zip(asks, requests, strict=True):
-            self._check_answer(ask, request)
+        for case, request in zip(cases, requests, strict=True):
+            self._check_answer(case, request)
         return requests
 
     @property
@@ -144,7 +146,7 @@ class Trial:
             number = self._findings.requests.index(recorded.branch.request)
             self._findings.comparison.add(number, recorded)
 
-    def _check_answer(self, ask: Ask, request: Request) -> None:
+    def _check_answer(self, case: Case, request: Request) -> None:
         problems = self._findings.problems
         name = f"request {self._findings.requests.index(request)}"
         if not request.finished:
@@ -153,7 +155,7 @@ class Trial:
             problems.append(f"{name} failed: {request.error}")
         else:
             got = tuple(tuple(s.completion_token_ids) for s in request.branches)
-            if self._findings.answers.setdefault(ask, got) != got:
+            if self._findings.answers.setdefault(case, got) != got:
                 problems.append(f"{name} was answered with other tokens than the first time")
 
 

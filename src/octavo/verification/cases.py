@@ -1,4 +1,4 @@
-"""Asks: the requests that scenarios run. Random tokens, the same every time.
+"""Cases: the requests that scenarios run. Random tokens, the same every time.
 
 Lengths follow from the block size and the context, so that every edge of a block, a partly filled
 one and (in contexts above 341) a second chunk of attention are met.
@@ -12,7 +12,7 @@ import numpy as np
 
 from octavo.request import Request
 from octavo.sampling_params import SamplingParams
-from octavo.verification.trial import Ask
+from octavo.verification.trial import Case
 
 NEW = 12  # tokens of each answer
 GREEDY = SamplingParams(max_tokens=NEW, temperature=0.0, ignore_eos=True)
@@ -24,38 +24,40 @@ EDITED = SamplingParams(
 
 
 @dataclass(frozen=True, slots=True)
-class Asks:
+class Cases:
+    """Makes the cases for one block size, context and vocabulary."""
+
     block_size: int
     context: int
     vocab_size: int
 
-    def mixed(self) -> list[Ask]:
-        """What most scenarios run: greedy, drawn, and drawn with penalties in turn."""
+    def mixed(self) -> list[Case]:
+        """The cases that most scenarios run: greedy, drawn, and drawn with penalties in turn."""
         size, context = self.block_size, self.context
         lengths = (1, 2, size - 1, size, size + 1, context // 3, context * 3 // 4)
         kinds = (GREEDY, DRAWN, EDITED)
-        return [Ask(self.tokens(i, n), kinds[i % 3]) for i, n in enumerate(lengths)]
+        return [Case(self.tokens(i, n), kinds[i % 3]) for i, n in enumerate(lengths)]
 
-    def longest(self) -> Ask:
+    def longest(self) -> Case:
         return self.mixed()[-1]
 
-    def growing(self) -> list[Ask]:
-        """Four whose answers run into another block after a few tokens."""
+    def growing(self) -> list[Case]:
+        """Four cases whose answers run into another block after a few tokens."""
         length = self.growing_blocks * self.block_size - 3
-        return [Ask(self.tokens(80 + i, length), GREEDY) for i in range(4)]
+        return [Case(self.tokens(80 + i, length), GREEDY) for i in range(4)]
 
     @property
     def growing_blocks(self) -> int:
-        """Of the prompt of each of these."""
+        """The number of blocks that the prompt of each of `growing` fills."""
         return max(1, self.context // (4 * self.block_size))
 
-    def fork(self, seed: int, n: int) -> Ask:
+    def fork(self, seed: int, n: int) -> Case:
         params = SamplingParams(max_tokens=NEW, temperature=0.9, seed=seed, n=n, ignore_eos=True)
-        return Ask(self._into_a_block(seed), params)
+        return Case(self._into_a_block(seed), params)
 
-    def beams(self, seed: int, width: int) -> Ask:
+    def beams(self, seed: int, width: int) -> Case:
         params = SamplingParams(max_tokens=NEW, beam_width=width, n=width, ignore_eos=True)
-        return Ask(self._into_a_block(seed), params)
+        return Case(self._into_a_block(seed), params)
 
     def tokens(self, seed: int, count: int) -> tuple[int, ...]:
         rng = np.random.default_rng(seed)
@@ -66,9 +68,9 @@ class Asks:
         return self.tokens(seed, self.block_size + self.block_size // 2)
 
 
-def num_rows(asks: list[Ask]) -> int:
-    """Rows of asks when each is computed once: the last token drawn never is."""
-    return sum(len(ask.prompt) + NEW - 1 for ask in asks)
+def num_rows(cases: list[Case]) -> int:
+    """The rows of these cases when each is computed once: the last token drawn never is."""
+    return sum(len(case.prompt) + NEW - 1 for case in cases)
 
 
 def history(request: Request) -> tuple[int, ...]:
