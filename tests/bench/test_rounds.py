@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from octavo.bench.machine import Reading, cpu_model
-from octavo.bench.rounds import Demand, Round, measure, summarize
+from octavo.bench.rounds import Round, TokenCost, measure, summarize
 
 
 class ScriptedProbe:
@@ -47,7 +47,7 @@ def test_the_summary_is_of_medians_and_each_share_is_of_its_own_round() -> None:
         Round(150.0, Reading(200e9, 4000e9)),
         Round(100.0, Reading(400e9, 8000e9)),
     ]
-    found = summarize(rounds, Demand(bytes_per_token=1e9, ops_per_token=4e9))
+    found = summarize(rounds, TokenCost(bytes_per_token=1e9, ops_per_token=4e9))
     assert found.tokens_per_second == 150
     assert found.spread == pytest.approx((300 - 100) / 150)
     assert found.read_bandwidth_gbps == 400
@@ -61,8 +61,8 @@ def test_the_summary_is_of_medians_and_each_share_is_of_its_own_round() -> None:
 
 def test_the_roofline_is_whichever_limit_is_nearer() -> None:
     rounds = [Round(10.0, Reading(100e9, 100e9))]
-    assert summarize(rounds, Demand(1e9, 8e9)).roofline_fraction == pytest.approx(0.8)
-    assert summarize(rounds, Demand(5e9, 1e9)).roofline_fraction == pytest.approx(0.5)
+    assert summarize(rounds, TokenCost(1e9, 8e9)).roofline_fraction == pytest.approx(0.8)
+    assert summarize(rounds, TokenCost(5e9, 1e9)).roofline_fraction == pytest.approx(0.5)
 
 
 def test_the_cpu_has_the_name_the_system_gives_it(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from octavo.bench.workloads import Sizes, decode_demand, prefill_demand, random_prompt
+from octavo.bench.workloads import Sizes, decode_cost, prefill_cost, random_prompt
 from octavo.kernels import KV_FORMATS
 from octavo.model import llama
 from octavo.model.config import ModelConfig
@@ -26,14 +26,14 @@ KV = 2 * 2 * 32 * 2  # layers, K and V, width, bytes
 def test_a_decoded_token_reads_every_weight_and_the_kv_before_it() -> None:
     # Tokens 2, 3 and 4 of the answer are steps, each with one row of the table, the head,
     # 101, 102 and 103 tokens of KV read and one written.
-    found = decode_demand(SIZES, context=100, tokens=4)
+    found = decode_cost(SIZES, context=100, tokens=4)
     assert found.bytes_per_token == BLOCKS + 64 + TABLE + KV * (102 + 1)
 
 
 def test_a_prompt_reads_the_weights_once_for_each_step_it_takes() -> None:
-    whole = prefill_demand(SIZES, context=100, rows_a_step=512)
+    whole = prefill_cost(SIZES, context=100, rows_a_step=512)
     assert whole.bytes_per_token == pytest.approx((BLOCKS + 100 * 64 + TABLE + KV * 200) / 100)
-    split = prefill_demand(SIZES, context=100, rows_a_step=64)
+    split = prefill_cost(SIZES, context=100, rows_a_step=64)
     assert split.bytes_per_token == pytest.approx(
         (2 * BLOCKS + 100 * 64 + TABLE + KV * (64 + 64 + 100 + 36)) / 100
     )

@@ -14,8 +14,8 @@ from octavo.bench.machine import Probe, Reading
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
-    """What one token takes, counted by the cost interpreter."""
+class TokenCost:
+    """Bytes moved and operations done for one token, counted by the cost interpreter."""
 
     bytes_per_token: float  # weights and KV, from and to memory
     ops_per_token: float
@@ -57,31 +57,31 @@ def measure(
         before = after
 
 
-def summarize(rounds: list[Round], demand: Demand) -> Summary:
+def summarize(rounds: list[Round], cost: TokenCost) -> Summary:
     speeds = [each.tokens_per_second for each in rounds]
     speed = median(speeds)
     return Summary(
         tokens_per_second=speed,
         spread=(max(speeds) - min(speeds)) / speed,
-        bytes_per_token=demand.bytes_per_token,
+        bytes_per_token=cost.bytes_per_token,
         read_bandwidth_gbps=median(each.reading.bytes_per_second for each in rounds) / 1e9,
-        bandwidth_fraction=median(_bandwidth_share(each, demand) for each in rounds),
-        gops=speed * demand.ops_per_token / 1e9,
+        bandwidth_fraction=median(_bandwidth_share(each, cost) for each in rounds),
+        gops=speed * cost.ops_per_token / 1e9,
         peak_gops=median(each.reading.ops_per_second for each in rounds) / 1e9,
-        compute_fraction=median(_compute_share(each, demand) for each in rounds),
+        compute_fraction=median(_compute_share(each, cost) for each in rounds),
         roofline_fraction=median(
-            max(_bandwidth_share(each, demand), _compute_share(each, demand)) for each in rounds
+            max(_bandwidth_share(each, cost), _compute_share(each, cost)) for each in rounds
         ),
         rounds=tuple(speeds),
     )
 
 
-def _bandwidth_share(each: Round, demand: Demand) -> float:
-    return each.tokens_per_second * demand.bytes_per_token / each.reading.bytes_per_second
+def _bandwidth_share(each: Round, cost: TokenCost) -> float:
+    return each.tokens_per_second * cost.bytes_per_token / each.reading.bytes_per_second
 
 
-def _compute_share(each: Round, demand: Demand) -> float:
-    return each.tokens_per_second * demand.ops_per_token / each.reading.ops_per_second
+def _compute_share(each: Round, cost: TokenCost) -> float:
+    return each.tokens_per_second * cost.ops_per_token / each.reading.ops_per_second
 
 
 def _between(a: Reading, b: Reading) -> Reading:

@@ -1,6 +1,6 @@
 """What `octavo bench` runs: prompts of random tokens, and what the engine says they took.
 
-Speeds are those of RequestOutput.metrics, the ones every user sees; demands are counted by the cost
+Speeds are those of RequestOutput.metrics, the ones every user sees; costs are counted by the cost
 interpreter over the packed weights that the kernels read. Prompts differ from round to round, so
 that no cache between requests can help.
 """
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from octavo.bench.rounds import Demand
+from octavo.bench.rounds import TokenCost
 from octavo.program.cost import RowFormat, Work, cost
 from octavo.program.ops import Program
 from octavo.request import RequestOutput
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How the engine holds the model."""
+    """The model as the engine holds it: what the cost interpreter needs to count."""
 
     program: Program
     weight_bytes: Mapping[str, float]
     k_format: RowFormat
     v_format: RowFormat
 
-    def demand(self, works: list[Work], tokens: int) -> Demand:
-        """Of one token, where these forwards together make `tokens`."""
+    def token_cost(self, works: list[Work], tokens: int) -> TokenCost:
+        """What one token costs where these forwards together make `tokens` of them."""
         costs = [
             each
             for work in works
@@ -45,7 +45,7 @@ class Sizes:
                 v_format=self.v_format,
             )
         ]
-        return Demand(
+        return TokenCost(
             bytes_per_token=sum(each.memory_bytes for each in costs) / tokens,
             ops_per_token=sum(each.flops for each in costs) / tokens,
         )
@@ -63,10 +63,10 @@ def decode_round(llm: LLM, context: int, tokens: int, seed: int) -> float:
     return output.metrics.decode_tps
 
 
-def decode_demand(sizes: Sizes, context: int, tokens: int) -> Demand:
+def decode_cost(sizes: Sizes, context: int, tokens: int) -> TokenCost:
     # The first new token comes with the prompt; the others are a step each.
     steps = [Work(rows=1, past=context + i) for i in range(tokens - 1)]
-    return sizes.demand(steps, len(steps))
+    return sizes.token_cost(steps, len(steps))
 
 
 def prefill_round(llm: LLM, context: int, seed: int) -> float:
@@ -76,13 +76,13 @@ def prefill_round(llm: LLM, context: int, seed: int) -> float:
     return output.metrics.prefill_tps
 
 
-def prefill_demand(sizes: Sizes, context: int, rows_a_step: int) -> Demand:
+def prefill_cost(sizes: Sizes, context: int, rows_a_step: int) -> TokenCost:
     """Weights are read once for each step of at most `rows_a_step` rows."""
     works = []
     for start in range(0, context, rows_a_step):
         rows = min(rows_a_step, context - start)
         works.append(Work(rows, past=start, output_rows=int(start + rows == context)))
-    return sizes.demand(works, context)
+    return sizes.token_cost(works, context)
 
 
 def timed_generation(llm: LLM, context: int, tokens: int, seed: int) -> tuple[float, list[int]]:

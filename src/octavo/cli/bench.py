@@ -11,7 +11,7 @@ import typer
 
 from octavo.bench import workloads
 from octavo.bench.machine import Machine, Probe, cpu_model
-from octavo.bench.rounds import Demand, Round, Summary, measure, summarize
+from octavo.bench.rounds import Round, Summary, TokenCost, measure, summarize
 from octavo.bench.shared_prefix import Turn, Workload, turns
 from octavo.cli.figures import number, pairs, percent, size
 from octavo.cli.flags import ENGINE, AsJson, Model, with_flags, without
@@ -65,7 +65,7 @@ def decode(
         "decode",
         f"{counted(tokens, 'new token')} after {context:,}",
         lambda i: workloads.decode_round(llm, context, tokens, i),
-        workloads.decode_demand(bench.sizes, context, tokens),
+        workloads.decode_cost(bench.sizes, context, tokens),
         context=context,
         rounds=rounds,
         warmups=warmups,
@@ -90,7 +90,7 @@ def prefill(
         "prefill",
         f"a prompt of {counted(context, 'token')}",
         lambda i: workloads.prefill_round(llm, context, i),
-        workloads.prefill_demand(bench.sizes, context, llm.config.max_batch_tokens),
+        workloads.prefill_cost(bench.sizes, context, llm.config.max_batch_tokens),
         context=context,
         rounds=rounds,
         warmups=warmups,
@@ -196,7 +196,7 @@ class Bench:
         kind: str,
         what: str,
         run_round: Callable[[int], float],
-        demand: Demand,
+        token_cost: TokenCost,
         *,
         context: int,
         rounds: int,
@@ -210,8 +210,8 @@ class Bench:
         for each in measure(run_round, self._probe, warmups=warmups, rounds=rounds):
             done.append(each)
             self._screen.say(_round_line(len(done), each))
-        summary = summarize(done, demand)
-        self._screen.say(_summary_text(kind, summary, demand))
+        summary = summarize(done, token_cost)
+        self._screen.say(_summary_text(kind, summary, token_cost))
         found = {
             "bench": kind,
             "model": self._model,
@@ -257,8 +257,8 @@ def _round_line(index: int, each: Round) -> str:
     )
 
 
-def _summary_text(kind: str, found: Summary, demand: Demand) -> str:
-    used = found.tokens_per_second * demand.bytes_per_token / 1e9
+def _summary_text(kind: str, found: Summary, token_cost: TokenCost) -> str:
+    used = found.tokens_per_second * token_cost.bytes_per_token / 1e9
     rows = [
         (kind, f"{number(found.tokens_per_second)} tok/s, spread {percent(found.spread)}"),
         (
