@@ -18,6 +18,7 @@ import pytest
 from numpy.typing import NDArray
 
 from octavo import LLM, SamplingParams
+from octavo.batch import FloatArray
 from octavo.model.registry import build_program
 from octavo.weights.gguf_model import reference_weights
 from octavo.weights.model_header import read_header
@@ -31,7 +32,6 @@ _MEAN = {"int8": 0.2, "bf16": 0.06}  # of all of them in a text, root of the mea
 _SAME_BEST = {"int8": 0.85, "bf16": 0.92}  # of the rows of a text
 
 Golden = Mapping[str, list[Any]]
-FloatArray = NDArray[np.float32]
 
 
 def errors(logits: FloatArray, golden: Golden) -> NDArray[np.float64]:

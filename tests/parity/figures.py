@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float32]
+from octavo.batch import FloatArray
+
 Doubles = NDArray[np.float64]
 
 

@@ -10,12 +10,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from octavo.batch import FloatArray
 from octavo.model.config import ModelConfig
-
-FloatArray = NDArray[np.float32]
 
 _LAYER_NAMES = {
     "attn_norm": "input_layernorm",

@@ -10,16 +10,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from octavo import LLM
-from octavo.batch import Want
+from octavo.batch import FloatArray, Want
 from octavo.engine.step import make_batch
 from octavo.program.ops import Program
 from octavo.program.reference import ReferenceInterpreter
-
-FloatArray = NDArray[np.float32]
 
 NATIVE: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {

@@ -28,7 +28,7 @@ from octavo.program.ops import (
 from octavo.program.rope import cos_sin
 from octavo.program.row_ops import ROW_OPS, RowArgs
 
-Activations = Literal["float32", "bf16", "int8"]
+RowPrecision = Literal["float32", "bf16", "int8"]
 Rounding = Callable[[FloatArray], FloatArray]  # of (rows, heads, dim)
 
 
@@ -43,7 +43,7 @@ class ReferenceInterpreter:
         *,
         num_blocks: int,
         block_size: int = 32,
-        activations: Activations = "float32",
+        activations: RowPrecision = "float32",
         round_k: Rounding | None = None,
         round_v: Rounding | None = None,
     ) -> None:

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
+from octavo.batch import FloatArray
 from octavo.config import Activations
 from octavo.errors import ModelFormatError, UsageError
 from octavo.kernels import native
@@ -25,8 +23,6 @@ from octavo.weights.ggml_type import GGMLType
 from octavo.weights.gguf import GGUFFile
 from octavo.weights.gguf_header import TensorInfo
 from octavo.weights.model_header import ModelHeader
-
-FloatArray = NDArray[np.float32]
 
 # F16 has no kernel: its values become BF16, rounded to nearest even. All others are kept exactly.
 _FORMATS: Mapping[GGMLType, str] = MappingProxyType(
