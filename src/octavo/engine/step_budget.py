@@ -29,7 +29,10 @@ from statistics import median_low
 from octavo.program.cost import RowFormat, Work, cost, uniform_weights
 from octavo.program.ops import Attend, Head, Program
 
-TILE = 32  # rows that the matmul kernels take together: chunks with more to come are multiples
+# Where time bounds a chunk with more to come, it is a multiple of these rows: the tokens of a block
+# by default, so that a prompt begun at 0 is cut between blocks and leaves no block half filled; and
+# few lengths have to be priced. Matmul kernels need no such multiple: theirs are 6 rows, and 96.
+TILE = 32
 FIRST_CHUNK = 128  # rows of prompts in a step before anything was measured
 
 # Time of a FLOP of attention over one of a matmul. The bf16 peak is half the int8 peak, and over a
