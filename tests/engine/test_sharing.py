@@ -25,7 +25,8 @@ def test_requests_offered_at_once_compute_their_common_prefix_once() -> None:
 @pytest.mark.parametrize(("max_rows", "again"), [(4, 1), (8, 0), (12, 0)])
 def test_the_prefix_is_computed_once_in_chunks_of_any_size(max_rows: int, again: int) -> None:
     """Five whole blocks and one token. Nobody waits for a part of a block: with chunks of four the
-    second request has a row in the step that computes the leader's token 20, and computes its own.
+    second request has a row in the step that computes the first one's token 20, and computes its
+    own.
     """
     it = Driven(128, max_rows=max_rows)
     for i in range(8):
@@ -44,7 +45,7 @@ def test_nothing_is_shared_without_the_prefix_cache_or_under_other_salts() -> No
         assert it.step() == [(0, 0, 20), (1, 0, 20), (2, 0, 20), (3, 0, 4)]  # and nobody waits
         it.run_all()
         assert it.computed == 4 * 20
-    assert apart.kv.counts().blocks_cached == 0  # what can never be found is not kept
+    assert apart.kv.counts().blocks_cached == 0  # what can never be found is not cached
     assert salted.kv.counts().blocks_cached == 4 * 5
 
 
@@ -97,25 +98,25 @@ def test_those_behind_a_waiting_request_do_not_wait_for_it() -> None:
     assert it.step() == [(0, 16, 17), (1, 16, 17)]
 
 
-def test_when_its_leader_is_cancelled_the_next_one_leads() -> None:
-    """Two blocks of the leader's are there to be found; the second request computes the rest, and
+def test_when_its_producer_is_cancelled_the_next_one_takes_over() -> None:
+    """Two blocks of the producer's are there to be found; the second request computes the rest, and
     the third waits for it now."""
     it = Driven(64, max_rows=8)
-    leader = it.add(text(1, 30))
+    producer = it.add(text(1, 30))
     for i in (2, 3):
         it.add([*text(1, 28), i], max_tokens=1)
     assert it.step() == [(0, 0, 8)]
     assert it.step() == [(0, 8, 16)]
-    it.engine.finish(leader, "abort")
+    it.engine.finish(producer, "abort")
     it.check()
     assert it.step() == [(1, 16, 24)]
     assert it.step() == [(1, 24, 29)]
     assert it.step() == [(2, 28, 29)]
 
 
-def test_when_its_leader_is_preempted_the_waiting_request_does_not_wait_for_ever() -> None:
-    """The leader gives its blocks to one that came before it. Both then wait for room; the leader,
-    which came first, is admitted first and leads again."""
+def test_when_its_producer_is_preempted_the_waiting_request_does_not_wait_for_ever() -> None:
+    """The producer gives its blocks to one that came before it. Both then wait for room; the
+    producer, which came first, is admitted first and is the producer again."""
     it = Driven(7, max_rows=8)
     it.add(text(9, 8), max_tokens=14)  # grows to six blocks
     assert it.step() == [(0, 0, 8)]
@@ -127,15 +128,15 @@ def test_when_its_leader_is_preempted_the_waiting_request_does_not_wait_for_ever
     assert it.kv.counts().blocks_used == 0
 
 
-def test_a_leader_and_its_follower_may_both_come_back_from_preemption() -> None:
+def test_a_producer_and_its_waiter_may_both_come_back_from_preemption() -> None:
     it = Driven(6, max_rows=16)
     big = it.add(text(9, 4), max_tokens=20)
-    leader = it.add(text(1, 8), max_tokens=8)
-    follower = it.add([*text(1, 8), 5], max_tokens=4)
+    producer = it.add(text(1, 8), max_tokens=8)
+    waiter = it.add([*text(1, 8), 5], max_tokens=4)
     it.run_all()
-    assert all(r.finished for r in (big, leader, follower))
-    assert leader.num_preemptions + follower.num_preemptions > 0
-    assert [r.branches[0].num_completion_tokens for r in (big, leader, follower)] == [20, 8, 4]
+    assert all(r.finished for r in (big, producer, waiter))
+    assert producer.num_preemptions + waiter.num_preemptions > 0
+    assert [r.branches[0].num_completion_tokens for r in (big, producer, waiter)] == [20, 8, 4]
 
 
 def test_answers_of_one_request_share_their_prompt() -> None:
@@ -179,7 +180,7 @@ def test_a_prompt_found_whole_runs_its_last_token_and_writes_nothing() -> None:
 
 @pytest.mark.parametrize(("followers", "runs"), [(254, True), (255, False)])
 def test_a_step_looks_at_256_waiting_requests(followers: int, runs: bool) -> None:
-    """Or thousands that wait for one leader would be looked at in each of its steps. A stranger
+    """Or thousands that wait for one producer would be looked at in each of its steps. A stranger
     behind them begins if it is among the first 256, else with them."""
     it = Driven(1200, max_rows=2048, max_num_seqs=300)
     it.add(text(1, 9), max_tokens=1)
