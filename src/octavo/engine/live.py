@@ -20,7 +20,7 @@ from octavo.request import Branch, FinishReason, Request
 
 
 class Wait(NamedTuple):
-    """For a running branch that computes blocks which the waiting one can share."""
+    """What a waiting branch waits for: a running one that computes blocks it can share."""
 
     producer: Branch
     until: int  # tokens that the producer will have computed
@@ -43,7 +43,7 @@ class Live:
 
     @property
     def rank(self) -> tuple[int, int]:
-        """Its place in both queues."""
+        """Return its place in both queues, running and waiting: the smallest comes first."""
         return self.request.options.priority, self.request.id
 
     @property
@@ -68,7 +68,7 @@ class LiveRequests:
         self.next_deadline = min(self.next_deadline, live.deadline)
 
     def admit(self, live: Live) -> None:
-        """It runs from now on."""
+        """Move a request from the waiting to the running ones."""
         self.waiting.remove(live)
         live.is_running = True
         insort(self.running, live, key=_rank)
@@ -201,7 +201,7 @@ class LiveRequests:
                 assert branch.num_computed_tokens <= table.num_stored or not self.keep_computed
 
     def _release(self, live: Live, branch: Branch) -> None:
-        """Its blocks go back, findable with all that they hold."""
+        """Give back the blocks of a branch; with `keep_computed` its tokens can still be found."""
         live.waits.pop(branch, None)
         table = live.tables.pop(branch, None)
         if table is not None:

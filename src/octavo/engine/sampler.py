@@ -25,7 +25,7 @@ class Sampler:
         self._drawing = drawing
 
     def sample(self, plan: StepPlan, out: StepOutput) -> list[Decision]:
-        """One decision for each request of the plan, also for those whose prompt goes on."""
+        """Return one decision for each request of the plan, also for those whose prompt goes on."""
         outputs: dict[Request, list[HeadOutput]] = {request: [] for request in plan.requests}
         for output in plan.outputs(out):
             outputs[output.branch.request].append(output)

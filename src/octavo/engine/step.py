@@ -98,7 +98,7 @@ class Forward(Protocol):
     def op_names(self) -> Sequence[str]: ...
     @property
     def max_rows(self) -> int:
-        """Rows of a step."""
+        """The most rows that one step may have."""
 
     @property
     def groups(self) -> Sequence[LayerGroup]: ...

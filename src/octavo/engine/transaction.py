@@ -28,7 +28,7 @@ class Transaction:
         scheduler: Scheduler | None = None,
         run_alone: Callable[[Request], StepResult] | None = None,
     ) -> None:
-        """With `run_alone`, whoever makes a step of several raise is found and ends."""
+        """With `run_alone`, the request that makes a step of several raise is found, and ends."""
         self._requests = requests
         self._scheduler = scheduler
         self._run_alone = run_alone

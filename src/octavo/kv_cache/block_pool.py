@@ -83,28 +83,28 @@ class BlockPool:
 
     @property
     def oldest_evictable(self) -> float | None:
-        """Since when the block has been free that was used longest ago of the cached ones."""
+        """Return since when the cached block has been free that was used longest ago."""
         return next(iter(self._free_since.values()), None)
 
     @property
     def released(self) -> list[BlockId]:
-        """Empty blocks that lose their memory to others, before those are written."""
+        """The empty blocks that lose their memory to others, before those are written."""
         return list(self._empty.released)
 
     def end_release(self) -> None:
-        """They have lost it."""
+        """Note that the blocks to be released have lost their memory."""
         self._empty.released.clear()
 
     def group(self, block: BlockId) -> int:
         return self._groups[block]
 
     def number(self, block: BlockId) -> tuple[int, int]:
-        """Its group, and its number there."""
+        """Return the block's group, and its number there."""
         group = self._groups[block]
         return group, block - self.first_ids[group]
 
     def num_holders(self, block: BlockId) -> int:
-        """Pins among them."""
+        """Count who holds the block: tables, and pins."""
         return self._holders[block]
 
     def num_pins(self, block: BlockId) -> int:
@@ -170,7 +170,7 @@ class BlockPool:
         self._order.uncache(block)
 
     def is_cached(self, block: BlockId) -> bool:
-        """Can it be found?"""
+        """Tell whether the tokens of the block can be found."""
         return self._is_cached[block]
 
     def pin(self, blocks: Collection[BlockId]) -> bool:

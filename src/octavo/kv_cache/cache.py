@@ -28,7 +28,7 @@ __all__ = ["NO_MATCH", "BlockTable", "KVCache", "KVCounts", "Match", "Root", "Tr
 
 
 class Transfer(NamedTuple):
-    """To be done before a step's rows run. Blocks are the group's own numbers, from 0."""
+    """Work on pages to do before a step's rows run. Blocks are the group's own numbers, from 0."""
 
     kind: Literal["copy", "release"]  # block -> to; the block's memory goes back to the system
     group: int
@@ -37,7 +37,7 @@ class Transfer(NamedTuple):
 
 
 class KVCounts(NamedTuple):
-    """Blocks of all groups."""
+    """Counts of blocks in all groups together."""
 
     blocks_total: int
     blocks_used: int  # held by tables
@@ -157,7 +157,7 @@ class KVCache:
         ]
 
     def commit_transfers(self) -> None:
-        """The transfers are made."""
+        """Tell the cache that the transfers of the last step were made."""
         self.pool.end_release()
         for table in self._tables:
             if table.copies:

@@ -178,6 +178,7 @@ class CostAware:
         return None
 
     def _counts(self, entry: _Entry) -> bool:
-        """Is the block free since then? It is a leaf, then: it has no child until it is held."""
+        """Tell whether the block is free since the entry was made. It is a leaf, then: it has no
+        child until it is held."""
         state = self._blocks.get(entry[2])
         return state is not None and state.is_free and state.added == abs(entry[1])

@@ -42,7 +42,7 @@ class Node:
 
     @property
     def name(self) -> bytes:
-        """Its name across processes, computed when first asked for."""
+        """Return the node's name across processes, computed when first asked for."""
         unnamed: list[Node] = []
         node: Node = self
         while node._name is None:  # no recursion: a prompt may have thousands of blocks
@@ -56,7 +56,7 @@ class Node:
 
 
 class Root(Node):
-    """Where the prefixes of one namespace begin, or those of one request alone (None)."""
+    """The node where the prefixes of one namespace begin, or those of one request alone (None)."""
 
     __slots__ = ("namespace",)
 
@@ -135,7 +135,7 @@ class PrefixIndex:
         return node
 
     def is_known(self, node: Node) -> bool:
-        """Is it in a tree still?"""
+        """Tell whether the node is still in a tree."""
         return node.parent is None or node.parent.children.get(node.tokens) is node
 
     def restore(self, node: Node) -> Node:

@@ -296,5 +296,5 @@ def _end_with_python(me: weakref.ref[EngineLoop]) -> None:
 
 
 def _exception(error: BaseException) -> Exception:
-    """What a reader may be told: a panic of Rust is no Exception."""
+    """Return the error as an Exception, which readers can be told: a panic of Rust is none."""
     return error if isinstance(error, Exception) else RuntimeError(str(error))

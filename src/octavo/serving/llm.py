@@ -136,7 +136,7 @@ class LLM:
         chat_template: str | None = None,
         parse_special: bool = False,
     ) -> Stream:
-        """`chat`, piece by piece."""
+        """Answer as `chat` does, and give the answer piece by piece."""
         tokens = self.encode_chat(
             messages, chat_template=chat_template, parse_special=parse_special
         )
@@ -199,7 +199,7 @@ class LLM:
                 yield from update.chunks
 
     def _row_values(self, tokens: Sequence[int], kind: RowValues) -> list[Any]:
-        """What each row of a prompt gives; nothing is drawn after it."""
+        """Return what each row of a prompt gives; nothing is drawn after it."""
         request = PreparedRequest(tokens, SamplingParams(), RequestOptions(), kind)
         with OutputQueue(self.loop.cancel, 1) as outputs:
             self.loop.submit(outputs, [request])

@@ -26,7 +26,7 @@ class OpenRequests:
 
     @property
     def is_closed(self) -> bool:
-        """No more may come, and all have ended."""
+        """Whether no more may come, and all have ended."""
         return not (self._accepts or self._queues)
 
     def enter(self, output: AsyncOutputQueue) -> None:

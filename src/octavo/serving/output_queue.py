@@ -36,7 +36,8 @@ class Update:
 
 
 class OutputQueue:
-    """For one thread. As a context it cancels what has not ended when nobody reads any more."""
+    """A queue of outputs that one thread reads. As a context it cancels what has not
+    ended when nobody reads any more."""
 
     def __init__(
         self, cancel: Callable[[OutputQueue], None], num_requests: int, *, streams: bool = False
@@ -60,7 +61,7 @@ class OutputQueue:
 
     @property
     def is_dead(self) -> bool:
-        """Nobody can read it any more."""
+        """Whether nobody can read it any more."""
         return False
 
     def put(self, update: Update) -> None:
@@ -77,7 +78,7 @@ class OutputQueue:
 
 
 class AsyncOutputQueue(OutputQueue):
-    """For the event loop it is made in, and one request."""
+    """A queue of the outputs of one request, read in the event loop it is made in."""
 
     def __init__(
         self,
@@ -139,7 +140,7 @@ class AsyncOutputQueue(OutputQueue):
 
 
 def _merged(chunks: Iterable[StreamChunk]) -> list[StreamChunk]:
-    """One piece for each answer; the last one has the output, if any has."""
+    """Merge updates into one piece for each answer; the last one has the output, if any has."""
     answers: dict[int, list[StreamChunk]] = {}
     output = None
     for chunk in chunks:

@@ -166,7 +166,7 @@ def _as_prompts(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
 
 
 def _one_each(what: str, given: Any, kind: type[T], count: int) -> list[T]:
-    """One of `kind` for all (None: the default), or a list of one each."""
+    """Return one of `kind` each; `given` is one for all (None: the default), or a list."""
     if given is None or isinstance(given, kind):
         return [kind() if given is None else given] * count
     for each in given if _is_list(given) else (given,):

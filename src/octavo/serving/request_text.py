@@ -85,7 +85,7 @@ class RequestText:
         )
 
     def _cache_record(self) -> CacheRecord:
-        """Add the text of the token where the prompt parted from all that was kept."""
+        """Add the text of the token where the prompt parted from all that was cached."""
         record = self.request.cache or CacheRecord(reason=None)
         if record.diverged_at is None:
             return record

@@ -32,7 +32,7 @@ class StopStrings:
         return self._take_in(name, ())
 
     def finish(self) -> str:
-        """What was held back for a stop string that never came."""
+        """Return what was held back for a stop string that never came."""
         return self._let_go(len(self._held))
 
     def _take_in(self, text: str, places: Iterable[int]) -> str:
@@ -68,7 +68,7 @@ class StopStrings:
 
 
 def _find(text: str, stop: str, inside: Container[int]) -> int:
-    """Where `stop` is first in `text`, neither end of it `inside` a name; -1 for nowhere."""
+    """Find where `stop` is first in `text`, neither end of it `inside` a name; -1 for nowhere."""
     at = text.find(stop)
     while at >= 0 and (at in inside or at + len(stop) in inside):
         at = text.find(stop, at + 1)
