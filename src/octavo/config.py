@@ -25,7 +25,7 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def parse_kv_dtype(text: object) -> tuple[str, str]:
-    """One dtype for both, or "k=f32,v=bf16" apart."""
+    """Read one dtype for both, or "k=f32,v=bf16" apart; return (K's, V's)."""
     if isinstance(text, str):
         k, v = split_kv_dtype(text)
         if k in KV_FORMATS and v in KV_FORMATS:
@@ -36,7 +36,7 @@ def parse_kv_dtype(text: object) -> tuple[str, str]:
 
 
 def join_kv_dtype(k: str, v: str) -> str:
-    """One spelling for what `parse_kv_dtype` read."""
+    """Return the one spelling of what `parse_kv_dtype` read."""
     return k if k == v else f"k={k},v={v}"
 
 
@@ -118,8 +118,8 @@ class EngineConfig:
 
     @classmethod
     def parse(cls, options: Mapping[str, object]) -> EngineConfig:
-        """From options by name. Unknown names and values out of range are errors that name
-        themselves."""
+        """Make a config from options by name. Unknown names and values out of range are errors that
+        name themselves."""
         return parse_options(cls, "option", options)
 
     def __post_init__(self) -> None:

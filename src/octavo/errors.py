@@ -106,7 +106,7 @@ def unknown_option(what: str, name: str, known: Sequence[str]) -> UsageError:
 
 
 def kind_of(value: object) -> str:
-    """What JSON calls it."""
+    """Return what JSON calls a value of this kind."""
     if value is None:
         return "null"
     known = (words for kind, words in KINDS.items() if isinstance(value, kind))

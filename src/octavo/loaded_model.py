@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What was loaded. Bytes as they are in memory."""
+    """What was loaded: names, and bytes as they are in memory."""
 
     path: Path
     weight_bytes: int
@@ -70,7 +70,8 @@ def open_model(model: str | Path) -> tuple[ModelHeader, Program]:
 
 
 def _open(model: str | Path) -> tuple[ModelHeader, Program, str | None]:
-    """And its SHA-256, where it was looked at: a library model's, before anything of it is used."""
+    """Open a model. The third is its SHA-256 where it was read: of a library model, whose file is
+    checked before anything of it is used."""
     folder = find_home()
     path = library.find(model, home=folder)
     digest = library.check_whole(path, home=folder)

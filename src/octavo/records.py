@@ -10,9 +10,9 @@ from enum import StrEnum
 class CacheReason(StrEnum):
     """Why a prompt's tokens were not all found in the cache."""
 
-    COLD = "cold"  # nothing was kept yet
-    DIVERGED = "diverged"  # no kept sequence goes on with the token at `diverged_at`
-    EVICTED = "evicted"  # what follows was kept once, and its memory was needed
+    COLD = "cold"  # nothing was cached yet
+    DIVERGED = "diverged"  # nothing cached goes on with the token at `diverged_at`
+    EVICTED = "evicted"  # what follows was cached once, and its memory was needed
     DISABLED = "disabled"
     SALT = "salt"  # the first request under its salt: others' tokens are out of its sight
     DTYPE = "dtype"
@@ -22,7 +22,7 @@ class CacheReason(StrEnum):
 
 
 class CacheSource(StrEnum):
-    """Where matched tokens came from."""
+    """Where the tokens that were found came from."""
 
     NONE = "none"
     PROCESS = "process"

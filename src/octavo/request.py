@@ -120,7 +120,7 @@ class Request:
 
     @property
     def live_branches(self) -> list[Branch]:
-        """Those that have not ended."""
+        """The branches that have not ended."""
         return [b for b in self.branches if b.finish_reason is None]
 
     @property

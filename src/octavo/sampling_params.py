@@ -31,7 +31,8 @@ class Sampling:
 
     @property
     def greedy(self) -> bool:
-        """As float32, like the kernels: what is too small for it is 0."""
+        """Whether the likeliest token is taken: the temperature is 0, or too small for a float32,
+        which is what the kernels take."""
         return self.temperature <= 2.0**-150
 
 
@@ -155,6 +156,6 @@ class SamplingParams:
 
     @classmethod
     def parse(cls, options: Mapping[str, object]) -> SamplingParams:
-        """From names and values of outside (a request body, a file). An unknown name is an
-        error."""
+        """Make parameters from names and values of outside (a request body, a file). An unknown
+        name is an error."""
         return parse_options(cls, "sampling option", options)

@@ -32,7 +32,7 @@ def is_whole(value: object) -> TypeGuard[int]:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Of whole numbers those that a float holds."""
+    """Whether it is a number: a float, or a whole one that a float can hold."""
     return isinstance(value, float) or (is_whole(value) and value <= sys.float_info.max)
 
 

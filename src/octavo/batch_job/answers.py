@@ -34,7 +34,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One of its prompts, as token ids."""
+    """One prompt of a line, as token ids."""
 
     of: Asked
     place: int
@@ -44,7 +44,7 @@ class _Part:
 def answer(
     llm: LLM, asked: Iterable[Asked], template: str | None
 ) -> Iterator[tuple[Asked, list[RequestOutput] | OctavoError]]:
-    """Each line once, as it is done."""
+    """Yield the outcome of each line once, as it is done."""
     parts: list[_Part] = []
     for one in asked:
         try:

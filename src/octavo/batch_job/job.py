@@ -44,7 +44,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class Summary:
-    """Of the whole output, whichever run made it."""
+    """Counts of the whole output, whichever run made each line."""
 
     succeeded: int = 0
     failed: int = 0

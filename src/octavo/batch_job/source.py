@@ -32,7 +32,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A line that will."""
+    """A line that will be answered."""
 
     custom_id: str
     request: ChatRequest | CompletionRequest

@@ -21,7 +21,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What all threads together did just now."""
+    """The speeds that all threads together reached just now."""
 
     bytes_per_second: float  # reading memory, of a size no cache holds
     ops_per_second: float  # int8 multiply-adds in registers, 2 operations each

@@ -33,7 +33,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One round of both."""
+    """One round: the same batch with the cache and without it."""
 
     with_cache: float  # seconds for the whole batch
     without_cache: float

@@ -81,7 +81,7 @@ def figures_line(output: RequestOutput) -> str:
 
 
 def cut_line(output: RequestOutput, context: int) -> str | None:
-    """Why an answer ended before the model ended it; None where it did not, or not against the
+    """Say why an answer ended before the model ended it; None where it did not, or not against the
     user's wish."""
     reasons = [answer.finish_reason for answer in output.outputs]
     if "deadline" in reasons:
@@ -93,7 +93,7 @@ def cut_line(output: RequestOutput, context: int) -> str | None:
 
 
 def _rate(tokens_per_second: float | None) -> str:
-    """Nothing where nothing was measured, as with a single new token."""
+    """The speed to append to a line; "" where none was measured, as with a single new token."""
     return "" if tokens_per_second is None else f", {number(tokens_per_second)} tok/s"
 
 

@@ -145,7 +145,7 @@ def _arithmetic(config: EngineConfig) -> dict[str, str]:
 def _run(
     screen: Screen, job: BatchJob, name: str, engine: dict[str, object], template: str | None
 ) -> LLM:
-    """Answer what is left."""
+    """Load the model and answer the lines that have no result yet; return the LLM."""
     llm = open_llm(name, {"schedule": "longest-prefix", **engine})
     say_memory(screen, llm.info)
     with _progress(screen, job.num_done, len(job.source)) as show:

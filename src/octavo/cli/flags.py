@@ -175,7 +175,7 @@ def _unescaped(name: str, text: str) -> str:
 
 
 def parse_kv_formats(text: str) -> tuple[KVFormat, KVFormat]:
-    """Those of K and of V: "f16" for both, or "k=f32,v=bf16"."""
+    """Read the formats of K and of V: "f16" for both, or "k=f32,v=bf16"."""
     k, v = split_kv_dtype(text)
     if k not in PLANNED_KV or v not in PLANNED_KV:
         known = ", ".join(sorted(PLANNED_KV, reverse=True))

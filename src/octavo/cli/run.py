@@ -174,7 +174,7 @@ def _stream(
 
 
 def _show_answers(output: RequestOutput, screen: Screen) -> None:
-    """One after the other, each under a line of its own where there are several."""
+    """Write the answers, each under a line of its own where there are several."""
     if screen.as_json:
         return
     count = len(output.outputs)

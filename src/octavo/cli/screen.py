@@ -55,13 +55,13 @@ class Screen:
         _write(f"{_fit(text)}\n", sys.stderr)
 
     def figures(self, text: str) -> None:
-        """What an answer took, for who wants to know: a note, dim on a terminal."""
+        """Write what an answer took, as a note: dim on a terminal."""
         if not self.quiet:
             dim, plain = (_DIM, _PLAIN) if sys.stderr.isatty() and may_style() else ("", "")
             _write(f"{dim}{_fit(text)}{plain}\n", sys.stderr)
 
     def error(self, message: str) -> None:
-        """What went wrong, on one line."""
+        """Write what went wrong, on one line."""
         self.note(f"octavo: {one_line(message)}")
 
     def result(self, found: Mapping[str, object]) -> None:
@@ -72,7 +72,7 @@ class Screen:
 
 
 class LogLines(logging.Handler):
-    """What libraries log, as notes."""
+    """Shows what libraries log as notes."""
 
     def emit(self, record: logging.LogRecord) -> None:
         text = self.format(record)

@@ -60,7 +60,7 @@ class Shape:
         return sum(uniform_weights(program, self.weights_bits or 16).values())
 
     def _config(self) -> ModelConfig:
-        """As a model of the Llama family; without heads one head of full width, which is MHA's KV.
+        """Make a model config of the Llama family; without heads, one head of full width: MHA's KV.
 
         An FFN or a vocabulary that was not given is 1: KV does not depend on them.
         """

@@ -93,7 +93,7 @@ def _folders(root: Path, version: _Version, path: PurePosixPath) -> Iterator[Pat
 
 
 def _mount(root: Path, version: _Version) -> tuple[Path, PurePosixPath]:
-    """Where the hierarchy is mounted, and which cgroup of it is there."""
+    """Find where the hierarchy is mounted, and which cgroup of it is there."""
     for line in _lines(root / "proc/self/mountinfo"):
         before, _, after = line.partition(" - ")
         fields, (kind, _, options) = before.split(), [*after.split(), "", "", ""][:3]
@@ -117,6 +117,6 @@ def _number(path: Path) -> int | None:
 
 
 def _numbers(path: Path) -> dict[str, int]:
-    """Of lines as "MemAvailable:  5 kB" or "inactive_file 4096"."""
+    """Read the numbers of a file of lines as "MemAvailable:  5 kB" or "inactive_file 4096"."""
     rows = [line.replace(":", " ").split() for line in _lines(path)]
     return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdecimal()}

@@ -37,7 +37,7 @@ TOTAL = "total"
 
 @dataclass(frozen=True, slots=True)
 class PartCost:
-    """Of one new token."""
+    """What one part of the model costs for one new token."""
 
     flops: float
     weight_bytes: float

@@ -69,7 +69,7 @@ class Simulation:
 
 
 def read_trace(path: Path) -> list[TraceRequest]:
-    """All requests of a trace; TraceError names the first line that is none."""
+    """Read all requests of a trace; TraceError names the first line that is none."""
     requests = []
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
@@ -148,7 +148,7 @@ class _Replay:
 
 
 def _parse(line: bytes) -> TraceRequest:
-    """One line; ValueError says what is wrong with it."""
+    """Read one line; ValueError says what is wrong with it."""
     fields = _read_json(line)
     if not isinstance(fields, dict):
         raise ValueError("expected a JSON object")

@@ -38,7 +38,7 @@ FLOAT = 4  # bytes of an activation
 
 
 class RowFormat(Protocol):
-    """How K or V is kept: `octavo.kernels.KVFormat`."""
+    """How K or V is stored: `octavo.kernels.KVFormat`."""
 
     def row_bytes(self, dim: int) -> float:
         """Bytes of one token's row of one kv head."""
@@ -46,7 +46,7 @@ class RowFormat(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One forward over one sequence: `rows` tokens after `past` ones whose K and V are kept."""
+    """One forward over one sequence: `rows` tokens after `past` ones whose K and V are stored."""
 
     rows: int
     past: int = 0
@@ -121,7 +121,7 @@ def kv_bytes_per_token(program: Program, k_format: RowFormat, v_format: RowForma
 
 
 def kv_bytes_by_group(program: Program, k_format: RowFormat, v_format: RowFormat) -> list[float]:
-    """Those of each layer group."""
+    """Return the bytes of K and V of one token in each layer group."""
     groups = zip(program.groups, program.layers_of_group, strict=True)
     return [layers * _kv_bytes(spec, k_format, v_format) for spec, layers in groups]
 
@@ -259,7 +259,7 @@ class _Counter:
 
 
 def _kv_bytes(spec: KVSpec, k_format: RowFormat, v_format: RowFormat) -> float:
-    """Of one token in one layer."""
+    """Return the bytes of K and V of one token in one layer."""
     return spec.kv_heads * (k_format.row_bytes(spec.k_dim) + v_format.row_bytes(spec.v_dim))
 
 

@@ -53,7 +53,7 @@ class KVSpec:
 
 @dataclass(frozen=True, slots=True)
 class Embed:
-    """out[r] = table[token[r]]"""
+    """Computes out[r] = table[token[r]]."""
 
     table: WeightSpec  # (vocab, width)
     out: Value
@@ -142,8 +142,8 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """For the rows that ask: logits = norm(x) @ weight.T, then what each asks for (argmax, top-k,
-    …)."""
+    """Computes logits = norm(x) @ weight.T for the output rows, and of them what each wants
+    (argmax, top-k, …)."""
 
     x: Value
     norm: WeightSpec | None  # set by fuse; else x is normed already
@@ -166,7 +166,7 @@ class Quantize:
 
 @dataclass(frozen=True, slots=True)
 class NormQuantize:
-    """RmsNorm, then Quantize."""
+    """Does RmsNorm, then Quantize, in one op."""
 
     x: Value
     weight: WeightSpec
@@ -177,7 +177,7 @@ class NormQuantize:
 
 @dataclass(frozen=True, slots=True)
 class Matmul:
-    """Linear on packed activations."""
+    """Computes a Linear on packed activations."""
 
     x: Value
     weight: WeightSpec
@@ -204,7 +204,7 @@ class QKV:
 
 @dataclass(frozen=True, slots=True)
 class AttendQuantize:
-    """Attend, then Quantize."""
+    """Does Attend, then Quantize, in one op."""
 
     q: Value
     heads: int

@@ -169,14 +169,14 @@ def edit_logits(logits: FloatArray, batch: Batch) -> FloatArray:
 
 
 def round_bf16(x: FloatArray) -> FloatArray:
-    """To the nearest bfloat16, ties to even."""
+    """Round to the nearest bfloat16, ties to even."""
     bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
     rounded = bits + 0x7FFF + ((bits >> 16) & 1) & np.uint32(0xFFFF0000)
     return rounded.astype(np.uint32).view(np.float32)
 
 
 def round_int8(x: FloatArray) -> FloatArray:
-    """To the A32 grid: int8 with one float32 scale for each 32 columns (KERNELS: A32)."""
+    """Round to the A32 grid: int8 with one float32 scale for each 32 columns (csrc/formats.h)."""
     groups = x.reshape(*x.shape[:-1], -1, 32)
     peak = np.abs(groups).max(axis=-1, keepdims=True)
     scale = (peak / np.float32(127)).astype(np.float32)

@@ -42,7 +42,7 @@ class BatchLine:
 
 
 def parse_line(text: bytes) -> BatchLine:
-    """Raises BatchLineError."""
+    """Read one line of a batch file. Raises BatchLineError."""
     line = _read_json(text)
     if not isinstance(line, dict):
         raise BatchLineError("invalid_line", f"expected a JSON object, found {kind_of(line)}")
@@ -66,7 +66,7 @@ def parse_line(text: bytes) -> BatchLine:
 
 
 def parse_body(line: BatchLine) -> ChatRequest | CompletionRequest:
-    """Raises BodyError."""
+    """Read the request in the body of a line. Raises BodyError."""
     request = parse_chat(line.body) if line.url == CHAT else parse_completion(line.body)
     if request.stream.wanted:
         raise BodyError("stream: a batch file has whole answers only: leave it out", "stream")

@@ -105,7 +105,7 @@ def _token(token_id: int, logprob: float, vocabulary: Vocabulary) -> dict[str, o
 
 
 def _read_limit(fields: Fields) -> str:
-    """Which of its two names the body uses."""
+    """Return which of the two names of the limit the body uses."""
     if "max_tokens" in fields and "max_completion_tokens" in fields:
         raise BodyError(
             "max_tokens is the old name of max_completion_tokens: give one of them", "max_tokens"
@@ -132,7 +132,7 @@ def _read_messages(messages: object) -> tuple[dict[str, str], ...]:
 
 
 def _own_fields(where: str, message: Mapping[str, object]) -> dict[str, str]:
-    """Those of a message that mean something here; null is "not given"."""
+    """Return the fields of a message that mean something here; null is "not given"."""
     found: dict[str, str] = {}
     for name, value in message.items():
         place = f"{where}.{name}"

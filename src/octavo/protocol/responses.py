@@ -62,7 +62,7 @@ def finite(logprob: float) -> float:
 
 
 def error_body(error: OctavoError) -> dict[str, object]:
-    """In OpenAI's schema, for the status that `status_of` says."""
+    """Return the error in OpenAI's schema, for the status that `status_of` says."""
     kind = "invalid_request_error" if status_of(error) < 500 else "server_error"
     param = error.param if isinstance(error, BodyError) else None
     return {

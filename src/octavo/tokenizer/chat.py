@@ -129,7 +129,7 @@ class _Marks:
         return "".join(pieces) + text[done:]
 
     def _spans(self, text: str, free_text: bool) -> list[tuple[int, int]]:
-        """Where special-token text stands in `text`, in order, without overlaps."""
+        """Find where special-token text stands in `text`, in order, without overlaps."""
         spans = [(start, end) for start, end, _ in self._specials.matches(text)]
         if not free_text:
             return spans

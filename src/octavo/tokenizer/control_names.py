@@ -39,7 +39,7 @@ CONTROL_NAMES = _ENDS.union(_OTHER_NAMES.split())
 
 
 def ends(control_names: Iterable[str]) -> frozenset[str]:
-    """Those of a vocabulary's control tokens that end an answer."""
+    """Return which of a vocabulary's control tokens end an answer."""
     found = (_ENDS | _ENDS_IF_TYPED_CONTROL).intersection(control_names)
     # where an answer has parts, <|end|> ends a part
     if {"<|return|>", "<|call|>"} <= found or {"<|calls|>", "<|flush|>"} <= found:

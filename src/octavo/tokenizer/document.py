@@ -54,7 +54,7 @@ def load(spec: TokenizerSpec, cache_dir: Path | None) -> tokenizers.Tokenizer:
 
 
 def document(spec: TokenizerSpec) -> str:
-    """The tokenizer.json of `spec`."""
+    """Write the tokenizer.json of `spec`, as text."""
     parts = (bpe_parts if spec.kind == "bpe" else spm_parts)(spec, _vocab(spec))
     # The one-string form of a merge loads faster, but its reader drops "#version…" as a header.
     merges = parts["model"]["merges"]

@@ -29,7 +29,7 @@ class MessageError(UsageError):
 
 
 def read_messages(messages: object) -> list[dict[str, Any]]:
-    """Raises MessageError."""
+    """Check messages and return them as templates take them. Raises MessageError."""
     if not isinstance(messages, Sequence) or isinstance(messages, str | bytes):
         raise MessageError("messages", f"expected a list, found {kind_of(messages)}")
     if not messages:

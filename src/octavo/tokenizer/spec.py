@@ -118,14 +118,14 @@ class TokenizerSpec:
 
     @cached_property
     def byte_of(self) -> dict[int, int]:
-        """What the BYTE tokens of spm stand for, by id."""
+        """Return the bytes that the BYTE tokens of spm stand for, by id."""
         if self.kind != "spm":
             return {}
         ids = np.flatnonzero(np.asarray(self.token_types) == TokenType.BYTE).tolist()
         return {i: self._byte(i) for i in ids}
 
     def _byte(self, token_id: int) -> int:
-        """By its name <0x0A>; a lone character and a lost bracket leave no doubt either."""
+        """Read a byte token by its name <0x0A>; a lone character and a lost bracket will do too."""
         piece = self.tokens[token_id]
         if found := re.fullmatch("<0x([0-9A-Fa-f]{2})>?", piece):
             return int(found[1], 16)

@@ -53,7 +53,7 @@ class Meter:
         return value
 
     def joined(self, pieces: Iterable[str], between: str = "") -> str:
-        """`between.join(pieces)`."""
+        """Return `between.join(pieces)`, whose size is checked before it is made."""
         texts, size = [], 0
         for piece in pieces:
             size += len(between) + len(piece)

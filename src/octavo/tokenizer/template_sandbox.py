@@ -169,13 +169,13 @@ class TemplateSandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
 
 
 class _Namespace(jinja2.utils.Namespace):
-    """Its text is not that of all it holds, which may be itself."""
+    """A namespace whose text leaves out what it holds, which may be itself."""
 
     __repr__ = object.__repr__
 
 
 class _Formatter(jinja2.sandbox.SandboxedFormatter):
-    """`str.format`, field by field."""
+    """Does what `str.format` does, and weighs it field by field."""
 
     def __init__(self, sandbox: TemplateSandbox, **kwargs: Any) -> None:
         super().__init__(sandbox, **kwargs)
@@ -191,7 +191,7 @@ class _Formatter(jinja2.sandbox.SandboxedFormatter):
 
 
 class _EscapeFormatter(_Formatter, markupsafe.EscapeFormatter):
-    """That of `Markup`."""
+    """Does the same for `Markup.format`, which escapes each field."""
 
 
 class _GenerationTag(jinja2.ext.Extension):

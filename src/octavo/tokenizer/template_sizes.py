@@ -31,7 +31,7 @@ def repeated(value: object, times: object) -> int:
 
 
 def filled(form: str, values: object) -> int:
-    """At most the size of `form % values`: every field may hold them all."""
+    """Return a bound on the size of `form % values`: every field may hold them all."""
     given = values if isinstance(values, tuple) else (values,)
     stars = sum(abs(v) for v in given if isinstance(v, int)) if "*" in form else 0
     numbers = sum(map(int, _PRINTF_WIDTH.findall(form)))
@@ -56,12 +56,12 @@ def _replace(s: object, old: object, new: object, count: object = None) -> int:
 
 
 def _scan(text: object, chars: str | None = None, *_: object, **__: object) -> int:
-    """Where each character is held against each of another text; 16 are as dear as a byte."""
+    """Price comparing each character with each of another text; 16 cost as much as a byte."""
     return len(str(text)) * len(chars or "") // 16
 
 
 def _split(text: str, *args: Any, **kwargs: Any) -> int:
-    """Of what is safe each part is made anew, in Python: those of the plain text are looked at."""
+    """Price a split: each part of Markup is made anew, in Python; those of plain text are not."""
     return weigh(str.split(text, *args, **kwargs)) if isinstance(text, Markup) else 0
 
 
@@ -78,7 +78,7 @@ def _indent(s: object, width: int | str = 4, *_: object, **__: object) -> int:
 
 
 def _round(value: object, precision: int = 0, *_: object, **__: object) -> int:
-    """Where ten is raised to the precision: at most 256, up or down."""
+    """Price a rounding, which raises ten to the precision: at most 256, up or down."""
     return abs(precision) << 16
 
 

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 class Tokenizer:
-    """Build it with `from_spec`."""
+    """Turns text into token ids and back. Build it with `from_spec`."""
 
     def __init__(self, spec: TokenizerSpec, plain: tokenizers.Tokenizer) -> None:
         self.spec = spec
@@ -237,7 +237,7 @@ class Tokenizer:
 
 
 def _tell_what_was_mended(spec: TokenizerSpec) -> None:
-    """What the file says of its tokens and cannot mean."""
+    """Log what the file says of its tokens and cannot mean."""
     if spec.retyped_ids:
         names = ", ".join(repr(spec.tokens[i]) for i in spec.retyped_ids)
         logger.warning("the model's file types %s as text: taken for control tokens", names)

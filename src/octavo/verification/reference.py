@@ -22,7 +22,7 @@ Prefix = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Where logits first were not those of the reference."""
+    """The first row whose logits were not those of the reference."""
 
     request: int  # of the scenario, from 0
     position: int  # of the row's token in its sequence

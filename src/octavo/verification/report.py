@@ -43,7 +43,7 @@ class Report:
 
     @property
     def logits(self) -> int:
-        """Values that were compared."""
+        """The number of values that were compared."""
         return self.rows * self.vocab_size
 
     def to_dict(self) -> dict[str, object]:

@@ -209,7 +209,8 @@ def threads(count: int) -> Callable[[Stage], Claims]:
 
 
 def scenarios(stage: Stage) -> Iterator[tuple[str, Callable[[Stage], Claims]]]:
-    """By name, in the order in which they run: alone first, since it fixes every answer."""
+    """Yield scenarios by name, in the order in which they run: alone first, since it fixes every
+    answer."""
     yield "alone", alone
     yield "batched", batched
     yield "chunked", chunked

@@ -27,7 +27,7 @@ _MOST_STEPS = 20_000  # of one run; an engine that goes round in circles is a fi
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is verified. `context`: tokens of the longest branch."""
+    """The model that is verified. `context`: tokens of the longest branch."""
 
     program: Program
     weights: ModelWeights
@@ -99,7 +99,7 @@ class Trial:
 
     @property
     def computed(self) -> int:
-        """Rows of all steps."""
+        """The rows that all steps computed."""
         return sum(r.computed_tokens for r in self._engine.records)
 
     @property

@@ -86,7 +86,7 @@ def _digest(path: str) -> tuple[_Stamp, str]:
 
 
 def _read(store: Path) -> _Entries:
-    """What is well-formed in the store; nothing if it cannot be read."""
+    """Return what is well-formed in the store; nothing if it cannot be read."""
     try:
         entries = json.loads(store.read_bytes())
     except (OSError, ValueError, RecursionError) as error:

@@ -101,14 +101,14 @@ def load_weights(
 def reference_weights(
     header: ModelHeader, specs: Mapping[str, WeightSpec]
 ) -> dict[str, FloatArray]:
-    """Every weight as float32, for the reference interpreter."""
+    """Return every weight as float32, for the reference interpreter."""
     with GGUFFile.open(header.path) as file:
         found = {name: _find(file, header, spec) for name, spec in specs.items()}
         return {name: dequantize(i.type, file.data(name), i.shape) for name, i in found.items()}
 
 
 def _packed_bytes(info: TensorInfo, format: str) -> int:
-    """Of a packed matrix, to the next 64 bytes."""
+    """Return the bytes of a packed matrix, up to the next 64."""
     rows, cols = info.shape
     return -(-native.packed_nbytes(rows, cols, format) // 64) * 64
 

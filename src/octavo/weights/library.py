@@ -50,7 +50,7 @@ class LibraryModel:
         return why_unsupported(self.architecture)
 
     def path(self, home: Path) -> Path:
-        """Where the model is once pulled; it was whole then, because it was renamed in."""
+        """Return where the model is once pulled; it was whole then, because it was renamed in."""
         return home / "models" / self.name / self.file_name
 
     def is_installed(self, home: Path) -> bool:

@@ -81,7 +81,8 @@ class ModelHeader:
         return {name: (count[name], total) for name, total in nbytes.most_common()}
 
     def weight_bytes(self, names: Iterable[str]) -> dict[str, float]:
-        """Of each of these tensors, as the file has it. ModelFormatError if one is missing."""
+        """Return the bytes of each of these tensors in the file. ModelFormatError if one is
+        missing."""
         found = {}
         for name in names:
             if name not in self.tensors:
@@ -104,7 +105,7 @@ def read_header(path: Path) -> ModelHeader:
 
 
 def _note(path: Path, text: str) -> None:
-    """What is wrong with the file, and keeps it from nothing."""
+    """Log what is wrong with the file but does not keep it from running."""
     _log.warning("%s: %s", path, text)
 
 
