@@ -19,7 +19,7 @@ BBH_TASKS = (
 
 
 class Lengths(NamedTuple):
-    """Of one request, in tokens."""
+    """The lengths of one request, in tokens."""
 
     prompt: int
     answer: int
@@ -40,7 +40,7 @@ def folder() -> Path | None:
 
 
 def azure_lengths(folder: Path, name: str) -> list[Lengths]:
-    """In order of arrival. `name`: conv or code."""
+    """Read the lengths of a trace in order of arrival. `name`: conv or code."""
     with (folder / "traces" / f"azure2023_{name}.part1.csv").open(newline="") as file:
         rows = csv.DictReader(file)
         return [Lengths(int(r["ContextTokens"]), int(r["GeneratedTokens"])) for r in rows]

@@ -45,7 +45,7 @@ class Hits:
 
 
 class Series:
-    """One request after the other over one cache."""
+    """The figures of requests that come one after the other over one cache."""
 
     def __init__(
         self, longest: int, num_blocks: int, *, block_size: int = DEFAULTS.block_size
@@ -95,7 +95,7 @@ def in_series(
 
 
 def at_once(prompts: Sequence[Sequence[int]]) -> list[Request]:
-    """All offered before the first step, under the limits that `LLM` has by default."""
+    """Offer all requests before the first step, under the limits that `LLM` has by default."""
     longest = max(map(len, prompts))
     size = DEFAULTS.block_size
     engine = Modelless(

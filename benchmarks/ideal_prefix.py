@@ -27,8 +27,8 @@ class ComputedBefore:
 
 
 def reusable(prompt_tokens: int, shared: int, block_size: int = 1) -> int:
-    """Of a prompt that shares so many tokens with an earlier sequence: whole blocks of them, and
-    never its last token, whose output is wanted."""
+    """Return how many tokens of a prompt can be reused that shares `shared` with an earlier one:
+    whole blocks of them, and never its last token, whose output is wanted."""
     return min(prompt_tokens - 1, shared) // block_size * block_size
 
 

@@ -125,12 +125,12 @@ class _NoRunner:
         return StepOutput.empty() if plan.batch is None else self._head.answer(plan.batch)
 
     def transfer(self, transfers: Iterable[Transfer]) -> None:
-        """There are no pages."""
+        """Do nothing: there are no pages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One step as it ran."""
+    """One step, as it ran."""
 
     record: StepRecord
     num_running: int  # requests that had blocks

@@ -45,7 +45,7 @@ PAPER = {
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """Summed over steps."""
+    """Counts of blocks, summed over steps."""
 
     unshared: int
     held: int
@@ -91,7 +91,7 @@ def sample_blocks(lengths: Sequence[Lengths], width: int, block_size: int) -> Bl
 
 
 def beam_blocks(requests: Sequence[Request], block_size: int) -> Blocks:
-    """From prompt lengths and parent pointers alone."""
+    """Count blocks from prompt lengths and parent pointers alone."""
     unshared = held = 0
     for request in requests:
         prompt, parents = request.num_prompt_tokens, request.beam_parents

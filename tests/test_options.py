@@ -49,7 +49,7 @@ def _parse_double(name: str, value: object) -> int:
 @described
 @dataclass(frozen=True, slots=True)
 class Tea:
-    """A cup."""
+    """A class of options, as for a cup of tea."""
 
     size: int = option(3, "Spoons", 1, 9)
     limit: float | None = option(2.5, "Minutes", 0, above=True)
@@ -124,7 +124,8 @@ def test_every_option_takes_its_default_and_none(owner: type, each: Option) -> N
 
 
 def wrong_values(each: Option) -> list[object]:
-    """Of another type, and beyond the ends: bool is no number, and a fraction no whole one."""
+    """Return values of another type, and beyond the ends: bool is no number, a fraction not
+    whole."""
     wrong: list[object] = [object(), b"x", {}, math.nan]
     if each.kind is not bool:
         wrong += [True, np.bool_(False), [True]]

@@ -24,7 +24,7 @@ def open_journal(path: Path, origin: dict[str, str] = ORIGIN, digest: str = "d")
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Of a journal with two results, left by a run that was killed."""
+    """Return the path of a journal with two results, left by a run that was killed."""
     journal = open_journal(tmp_path / "out.partial")
     journal.add(ONE, {"id": "one", "text": "zwölf\u2028"})
     journal.add(TWO, {"id": "two"})

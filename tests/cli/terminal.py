@@ -74,7 +74,7 @@ class Session:
         os.write(self._terminal, keys.encode())
 
     def until(self, text: str) -> str:
-        """What is shown up to `text`, and it."""
+        """Wait for `text`; return what is shown up to it, and it."""
         shown = ""
         while not shown.endswith(text):
             assert select.select([self._terminal], [], [], WAIT)[0], f"no {text!r} after {shown!r}"
@@ -82,5 +82,5 @@ class Session:
         return shown
 
     def end(self) -> int:
-        """Its exit code."""
+        """Wait until the process ends; return its exit code."""
         return self._process.wait(WAIT)

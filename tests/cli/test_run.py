@@ -24,7 +24,7 @@ FIGURES = re.compile(
 
 
 def ids(text: str) -> list[int]:
-    """Of the tiny model: a byte is a token, in the order of the GPT-2 byte alphabet."""
+    """Return the tiny model's ids: a byte is a token, in the order of the GPT-2 byte alphabet."""
     from octavo.tokenizer.byte_level import char_to_byte
 
     order = list(char_to_byte().values())

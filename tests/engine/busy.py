@@ -115,7 +115,7 @@ class Busy:
         return hurt
 
     def drain(self) -> None:
-        """To the end of all; then nobody holds anything."""
+        """Step to the end of all requests; then nobody holds anything."""
         for _ in range(400):
             if self.engine.has_unfinished:
                 self.engine.step()

@@ -42,7 +42,7 @@ class NoForward:
         raise NotImplementedError("the test runs the plan")
 
     def transfer(self, transfers: Iterable[Transfer]) -> None:
-        """There are no pages."""
+        """Do nothing: there are no pages."""
 
 
 class Driven:

@@ -32,7 +32,7 @@ def search(width: int, **changes: object) -> BeamSearch:
 
 
 def run(it: BeamSearch, model: Model) -> list[Hypothesis]:
-    """To the end, each beam given its `num_candidates` likeliest tokens."""
+    """Search to the end, each beam given its `num_candidates` likeliest tokens."""
     while not it.done:
         old = it.beams
         top = []

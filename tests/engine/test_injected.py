@@ -81,7 +81,7 @@ def test_a_part_that_raises_costs_at_most_one_request(
 
 
 def poison(engine: Engine, tokens: list[int]) -> None:
-    """From now on the model fails on every batch that holds these tokens."""
+    """Make the model fail, from now on, on every batch that holds these tokens."""
     real = engine.runner.forward
 
     def forward(plan: Any) -> Any:

@@ -66,9 +66,9 @@ def test_the_time_of_a_class_of_ops_is_that_of_all_its_ops() -> None:
     assert dict(engine.records[0].op_ns) == want
 
 
-def test_used_and_kept_blocks_are_of_the_same_moment() -> None:
+def test_used_and_cached_blocks_are_of_the_same_moment() -> None:
     """A request of three steps in three blocks of four; its last block is taken in the second. What
-    it held is kept when it has ended, and counted once, by the next step."""
+    it held is cached when it has ended, and counted once, by the next step."""
     engine = tiny_engine(MODEL, POOL, num_blocks=4, block_size=16, step_ms=None)
     add(engine, TEXT[:32], max_tokens=3, temperature=0, ignore_eos=True)
     run(engine)
@@ -125,7 +125,7 @@ def answered(engine: Engine, tokens: list[int]) -> Request:
 
 
 def test_idle_memory_goes_back_once_and_is_said_to_be_evicted() -> None:
-    """40 tokens are two kept blocks: they idle for ten minutes."""
+    """40 tokens are two cached blocks: they idle for ten minutes."""
     engine, released, now = idle_engine(600)
     answered(engine, TEXT[:40])
     assert engine.reclaim() == 600

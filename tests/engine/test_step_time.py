@@ -30,7 +30,7 @@ class Machine:
 
 
 def first_chunks(engine: Engine, count: int) -> list[int]:
-    """Of a new prompt in each step, so that all are as deep."""
+    """Return the rows of the first chunk of a new prompt in each step: all begin at 0."""
     for _ in range(count):
         request = add(engine, [len(engine.records), *range(500)])
         engine.step()

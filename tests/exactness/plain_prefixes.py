@@ -47,7 +47,7 @@ class PlainPrefixes:
                     self.blocks[key], self.keys[block] = block, key
 
     def forget(self, block: BlockId) -> None:
-        """It holds other tokens from now on."""
+        """Note that the block holds other tokens from now on."""
         key = self.keys.pop(block, None)
         if key is not None and self.blocks.get(key) == block:
             del self.blocks[key]

@@ -167,7 +167,7 @@ class Probe:
             self.seen["drop of a beam"] += len(set(request.branches) - parents)
 
     def happened(self, event: BlockEvent) -> None:
-        """To a KV block."""
+        """Follow what happened to a KV block."""
         kind, group, block = event.kind, event.group, event.block
         self.seen[f"block: {kind}"] += 1
         if kind is BlockEventKind.ALLOCATE:

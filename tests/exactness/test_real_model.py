@@ -114,7 +114,7 @@ def test_a_decode_rides_along_with_a_prefill(
 
 @pytest.fixture(scope="module")
 def engine(subject: Subject) -> Engine:
-    """With 17 blocks of 32 tokens."""
+    """Make an engine with 17 blocks of 32 tokens."""
     runner = RecordingRunner(
         subject.program, subject.weights, CONFIG,
         pool=POOLS[2], context=subject.context, num_blocks=17, max_rows=512,

@@ -108,7 +108,7 @@ class WatchedEngine:
         self.check()
 
     def cancel_branch(self, branch: Branch) -> None:
-        """As for a stop string that was found in its text."""
+        """End one answer, as a stop string that was found in its text does."""
         self.seen["end of one answer"] += 1
         self.cut.add(branch)
         with self.probe.expose():
@@ -213,7 +213,7 @@ class WatchedEngine:
                 assert self.told[branch] == branch.num_completion_tokens
 
     def _may_end_by(self, request: Request) -> set[FinishReason]:
-        """Why it may have ended before its time."""
+        """Return the reasons for which it may have ended before its time."""
         ends: set[FinishReason] = {"abort"} if request in self.cancelled else set()
         allowed = request.options.deadline_ms
         if allowed is not None and self.clock.now >= request.times.added + allowed / 1e3:

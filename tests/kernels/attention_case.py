@@ -73,7 +73,7 @@ class Sequence:
         return self.pages, self.layout, self.table, *sizes
 
     def is_single(self):
-        """Is every dot plain float32 arithmetic, so that the twin has its bits?"""
+        """Tell whether every dot is plain float32 arithmetic, so that the twin has its bits."""
         return all(each.is_single(self.isa) for each in twin.twins(self.layout))
 
     def check(self, begin, end):

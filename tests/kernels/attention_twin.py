@@ -30,7 +30,7 @@ EXP2 = [
 
 
 def exp2(x: Floats, fused: bool) -> Floats:
-    """exp2_below_127 of exp.h."""
+    """Compute what exp2_below_127 of exp.h does."""
     with np.errstate(all="ignore"):
         n = np.rint(x)
         f = x - n
@@ -43,7 +43,7 @@ def exp2(x: Floats, fused: bool) -> Floats:
 
 
 def twins(layout: native.KVLayout) -> tuple[ChainTwin, ChainTwin]:
-    """K's format and V's."""
+    """Return the twins of K's format and of V's."""
     return KV_TWINS[layout.k_format], KV_TWINS[layout.v_format]
 
 
@@ -126,7 +126,7 @@ def one_head(q, keys, values, sees, c, layout, fused) -> Floats:
 
 
 def gather(q, pages, layout, block_table, layer, first_position, window):
-    """For each kv head: q (rows * G, k_dim), bytes of K and V of whole chunks, who sees what."""
+    """Return for each kv head: q (rows * G, k_dim), bytes of K and V of whole chunks, who sees."""
     rows, heads, k_dim = q.shape
     group, end = heads // layout.kv_heads, first_position + rows
     positions = np.repeat(np.arange(first_position, end), group)

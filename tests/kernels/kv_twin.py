@@ -55,7 +55,7 @@ class ChainTwin(ABC):
         return self.decode(self.encode(rows))
 
     def is_single(self, isa: str) -> bool:
-        """Is every step of that level plain float32 arithmetic, so that the twin has its bits?"""
+        """Tell whether that level computes in plain float32, so that the twin has its bits."""
         return True
 
     def scores(self, q: Floats, keys: Bytes, fused: bool) -> Floats:

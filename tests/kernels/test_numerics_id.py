@@ -76,7 +76,7 @@ def words(count: int, seed: int) -> NDArray[np.uint32]:
 
 
 def floats(seed: int, *shape: int) -> NDArray[np.float32]:
-    """In [-1, 1), exact in 24 bits."""
+    """Return values in [-1, 1), exact in 24 bits."""
     bits = words(int(np.prod(shape)), seed) >> np.uint32(8)
     return (bits.astype(np.float32) / np.float32(2**23) - np.float32(1)).reshape(shape)
 

@@ -57,7 +57,7 @@ class PlainBlocks:
             (self.order if self.path_of(block) else self.warm).append(block)
 
     def lose(self, block: Block) -> None:
-        """It is found no more."""
+        """Note that the block is found no more."""
         if block in self.order:
             self.order.remove(block)
             self.warm.append(block)

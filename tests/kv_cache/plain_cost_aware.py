@@ -10,7 +10,7 @@ from octavo.kv_cache.groups import BlockId
 
 
 @dataclass
-class Kept:
+class Cached:
     parent: BlockId | None
     cost: float
     reuses: int = 0
@@ -21,53 +21,53 @@ class Kept:
 @dataclass
 class PlainCostAware:
     now: int = 0
-    kept: dict[BlockId, Kept] = field(default_factory=dict)
+    cached: dict[BlockId, Cached] = field(default_factory=dict)
 
     def cache(self, block: BlockId, parent: BlockId | None, cost: float) -> None:
-        self.kept[block] = Kept(parent, cost)
+        self.cached[block] = Cached(parent, cost)
 
     def uncache(self, block: BlockId) -> None:
-        del self.kept[block]
+        del self.cached[block]
 
     def add(self, block: BlockId) -> None:
         self.now += 1
-        one = self.kept[block]
+        one = self.cached[block]
         one.added, one.is_recent = self.now, one.reuses == 0
 
     def remove(self, block: BlockId) -> None:
-        one = self.kept[block]
+        one = self.cached[block]
         one.added, one.is_recent, one.reuses = None, False, one.reuses + 1
 
     def pop(self) -> BlockId:
-        leaves = [b for b in self.free() if b not in {k.parent for k in self.kept.values()}]
+        leaves = [b for b in self.free() if b not in {k.parent for k in self.cached.values()}]
         over = [b for b in leaves if self.end(b) <= self.now]
         if over:
             return self.take(min(over, key=lambda b: (self.end(b), self.age_rank(b))))
-        recent = sorted((b for b in self.free() if self.kept[b].is_recent), key=self.age_rank)
-        passing = len(recent) - int(RECENT_SHARE * len(self.kept))
-        while passing > 0 or all(self.kept[b].is_recent for b in leaves):
-            self.kept[recent.pop(0)].is_recent = False
+        recent = sorted((b for b in self.free() if self.cached[b].is_recent), key=self.age_rank)
+        passing = len(recent) - int(RECENT_SHARE * len(self.cached))
+        while passing > 0 or all(self.cached[b].is_recent for b in leaves):
+            self.cached[recent.pop(0)].is_recent = False
             passing -= 1
-        proven = [b for b in leaves if not self.kept[b].is_recent]
+        proven = [b for b in leaves if not self.cached[b].is_recent]
         return self.take(min(proven, key=lambda b: (self.value(b), -self.age_rank(b))))
 
     def take(self, block: BlockId) -> BlockId:
-        del self.kept[block]
+        del self.cached[block]
         return block
 
     def free(self) -> list[BlockId]:
-        return [b for b, one in self.kept.items() if one.added is not None]
+        return [b for b, one in self.cached.items() if one.added is not None]
 
     def age_rank(self, block: BlockId) -> int:
-        added = self.kept[block].added
+        added = self.cached[block].added
         assert added is not None
         return added
 
     def end(self, block: BlockId) -> float:
-        one = self.kept[block]
-        above = one.cost if one.parent is None else self.kept[one.parent].cost
+        one = self.cached[block]
+        above = one.cost if one.parent is None else self.cached[one.parent].cost
         return self.age_rank(block) + LIFETIME * min(1.0, one.cost / above) ** 2
 
     def value(self, block: BlockId) -> int:
-        one = self.kept[block]
+        one = self.cached[block]
         return math.floor(math.log2(one.cost)) + 2 * min(one.reuses, 2)

@@ -166,7 +166,7 @@ class Machine(RuleBasedStateMachine):
         return [self.pages.setdefault(block, [None] * SIZE) for block in enumerate(numbers)]
 
     def read(self, branch: Branch, row: int) -> None:
-        """What a row reads was written for these tokens."""
+        """Check that what a row reads was written for these tokens."""
         for position in range(min(row + 1, branch.table.num_stored)):
             pages = self.pages_at(branch, position)
             for group, page in zip(self.groups, pages, strict=True):

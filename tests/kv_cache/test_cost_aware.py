@@ -61,7 +61,7 @@ def test_the_last_fifteen_of_a_hundred_are_recent_and_wait() -> None:
         chain(order, block)
     assert order.pop() == 84
     order.uncache(BlockId(84))
-    # 99 kept: 14 are recent now, and the oldest of the 15 has passed.
+    # 99 cached: 14 are recent now, and the oldest of the 15 has passed.
     assert [order.pop() for _ in range(2)] == [85, 83]
 
 

@@ -53,7 +53,7 @@ class TinyTables:
         return done
 
     def commit(self, table: BlockTable, text: str) -> None:
-        """All rows of the text ran."""
+        """Commit the table as if all rows of the text ran."""
         self.kv.commit_transfers()
         tokens = tokens_of(text)
         self.kv.commit(table, tokens, len(tokens))
@@ -72,7 +72,7 @@ class TinyTables:
         return table
 
     def end(self, table: BlockTable, text: str) -> None:
-        """What it holds stays findable, the partial block too."""
+        """End the table; what it holds can still be found, the partial block too."""
         self.tables.remove(table)
         self.kv.free(table, tokens_of(text))
         self.check()

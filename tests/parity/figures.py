@@ -25,7 +25,7 @@ class Figures:
     expected_loss: Doubles  # (rows - windows,)
 
     def rows(self, begin: int, end: int) -> Figures:
-        """Of one window: the rows from `begin` to `end`, and their losses."""
+        """Return the figures of one window: the rows from `begin` to `end`, and their losses."""
         return Figures(*(getattr(self, f.name)[begin:end] for f in fields(self)))
 
     @property

@@ -28,7 +28,7 @@ NATIVE: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 
 
 def native(model: Path, name: str, context: int) -> LLM:
-    """One of `NATIVE`; `llm.logits` is its path."""
+    """Compute logits by one of `NATIVE`; `llm.logits` is its path."""
     return LLM(model, context=context, **NATIVE[name])
 
 

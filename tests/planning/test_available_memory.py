@@ -19,7 +19,7 @@ V2_MOUNT = "41 31 0:38 {top} {mount} rw,relatime shared:9 - cgroup2 cgroup2 rw,n
 
 
 def left(root: Path, files: dict[str, object]) -> int:
-    """Of a machine with these files beside a plain meminfo; in MiB."""
+    """Return the MiB that a machine with these files beside a plain meminfo has left."""
     files = {"proc/meminfo": f"MemTotal: 9 kB\nMemAvailable:  {FREE // 1024} kB\n", **files}
     for name, content in files.items():
         path = root / name

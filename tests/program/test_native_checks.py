@@ -34,7 +34,7 @@ VOCAB, HIDDEN, CONTEXT, BLOCKS = TINY.vocab_size, TINY.hidden_size, 256, 16
 
 @dataclass
 class Parts:
-    """What a Program is made of, open to changes."""
+    """The parts that a Program is made of, open to changes."""
 
     ops: list[str]
     records: NDArray[np.void]  # (ops,) RECORD

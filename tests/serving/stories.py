@@ -38,7 +38,7 @@ def token_ids(output: RequestOutput) -> tuple[int, ...]:
 
 
 def fail_to_schedule(llm: LLM, monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> None:
-    """From now on the scheduler raises these, one a step, and then works again."""
+    """Make the scheduler raise these from now on, one a step, and then work again."""
     schedule, left = llm.loop.engine.scheduler.schedule, iter(errors)
 
     def failing(*args: Any) -> Any:

@@ -29,7 +29,7 @@ def llm(tiny_path: Path) -> LLM:
 
 
 class SlowEncoder:
-    """From now on texts are encoded when `go` is called, and not before."""
+    """Lets texts be encoded when `go` is called, and not before."""
 
     def __init__(self, llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
         self.threads: list[str] = []
@@ -146,7 +146,7 @@ def test_a_panic_of_the_tokenizer_reaches_the_reader(
     llm: LLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class PanicError(BaseException):
-        """As pyo3 raises it: no Exception."""
+        """A panic as pyo3 raises it: no Exception."""
 
     def encode(*args: Any, **options: Any) -> list[int]:
         raise PanicError("index out of bounds")

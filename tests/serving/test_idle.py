@@ -101,7 +101,7 @@ def test_what_idles_is_given_up_when_its_time_has_come(llm: LLM) -> None:
     llm.generate(list(range(40)), GREEDY)
     due = llm.loop.call(llm.loop.engine.reclaim)
     assert due is not None
-    assert 590 < due <= 600  # what was kept; nothing lies empty
+    assert 590 < due <= 600  # what was cached; nothing lies empty
     assert llm.stats()["kv_blocks_kept"] == 3
     kv = llm.loop.engine.kv
     clock = kv.clock

