@@ -43,7 +43,7 @@ class PlainCache(PlainBlocks):
         raise AssertionError("no prefix is always found")
 
     def is_read(self, group: int, at: int, length: int, row: int) -> bool:
-        """Does a row read the block, or is it the one that it goes on in?"""
+        """Tell whether a row reads the block, or goes on in it."""
         return self.needs(group, at, row) or length < (at + 1) * self.size
 
     def begin(self, salt: str, tokens: tuple[int, ...]) -> PlainTable:

@@ -93,7 +93,8 @@ class Admission:
             yield live, match
 
     def find(self, live: Live, branch: Branch) -> Match | None:
-        """What is there of a branch's tokens; None: it waits for one that computes more of them."""
+        """Find what is cached of a branch's tokens; None: it waits for a producer of more of
+        them."""
         wait = live.waits.get(branch)
         if wait is not None:
             producer = self._requests.by_request.get(wait.producer.request)

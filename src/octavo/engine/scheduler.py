@@ -72,7 +72,7 @@ class Scheduler:
         return plan
 
     def _plan_decodes(self, live: Live, draft: _Draft) -> None:
-        """One row for each branch that has one token to go; beams go on together."""
+        """Plan one row for each branch that has one token to go; beams go on together."""
         going_on = live.request.live_branches
         ready = [b for b in going_on if b in live.tables and _missing(b) == 1]
         together = live.decoding.goes_together

@@ -64,7 +64,7 @@ class StepPlan:
         return list(dict.fromkeys(s.branch.request for s in self.scheduled))
 
     def outputs(self, out: StepOutput) -> Iterator[HeadOutput]:
-        """What the head gave each of the head rows."""
+        """Return what the head gave each of the head rows."""
         logits = iter(out.logits)
         for i, row in enumerate(self.head_rows):
             lse = float(out.log_sum_exp[i])

@@ -216,8 +216,8 @@ class StepBudget:
             self._byte_prices.append(min(max(price, low), high))
 
     def seconds(self, begin: int, end: int) -> float | None:
-        """What computing rows [begin, end) adds to a step at the measured rate: the time saved when
-        they are reused. None before a chunk was measured."""
+        """Return what computing rows [begin, end) adds to a step at the measured rate: the time
+        saved when they are reused. None before a chunk was measured."""
         return None if self._rate is None else self.units(begin, end) / self._rate
 
     def units(self, begin: int, end: int) -> float:

@@ -78,7 +78,7 @@ class BlockPool:
 
     @property
     def oldest_empty(self) -> float | None:
-        """Since when the block has been empty that has memory and was used longest ago."""
+        """Return since when the empty block with memory has been so that was used longest ago."""
         return self._empty.oldest
 
     @property
@@ -119,7 +119,7 @@ class BlockPool:
         return [[self._take(group) for _ in range(count)] for group in range(len(self.block_bytes))]
 
     def free(self, blocks: Iterable[BlockId]) -> None:
-        """One holder less of each, in the given order: the tail of a sequence comes first."""
+        """Take one holder from each, in the given order: the tail of a sequence comes first."""
         now = self._clock()
         for block in blocks:
             holders = self._holders[block] - 1
@@ -135,7 +135,7 @@ class BlockPool:
                 self._empty.add(block, now)
 
     def hold(self, blocks: Iterable[BlockId]) -> None:
-        """One holder more of each; each is held or cached."""
+        """Add one holder to each; each is held or cached."""
         for block in blocks:
             if self._holders[block] == 0:
                 assert self._is_cached[block], f"block {block} is empty: nothing to reuse"

@@ -94,7 +94,7 @@ class BlockTable:
         return gone[::-1]
 
     def can_run(self, row: int) -> bool:
-        """Has it all blocks that a row at `row` or later reads, or writes next?"""
+        """Tell whether it has all blocks that a row at `row` or later reads, or writes next."""
         at, slot = divmod(row, self.layout.block_size)
         columns = zip(*(blocks[: at + (slot > 0)] for blocks in self.blocks), strict=True)
         return row <= self.num_stored and all(

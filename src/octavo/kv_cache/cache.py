@@ -100,7 +100,7 @@ class KVCache:
         return longest_match(self.index, self.layout, root, tokens)
 
     def miss_reason(self, root: Root, tokens: Sequence[int], match: Match) -> CacheReason | None:
-        """Why not all that could be reused was; None if it was."""
+        """Say why not all that could be reused was; None if it was."""
         return miss_reason(self.index, root, tokens, match)
 
     def begin(self, root: Root, match: Match) -> BlockTable:
@@ -148,7 +148,7 @@ class KVCache:
         return True
 
     def transfers(self) -> list[Transfer]:
-        """What is to be done, in order, before rows run for which slots were reserved."""
+        """Return what is to be done, in order, before rows run for which slots were reserved."""
         number = self.pool.number
         copies = [copy for table in self._tables for copy in table.copies]
         return [
@@ -195,7 +195,7 @@ class KVCache:
         self.pool.free(table.cut(0))
 
     def can_run(self, table: BlockTable, row: int) -> bool:
-        """Has the table all blocks that a row at `row` or later reads, or writes next?"""
+        """Tell whether the table has all blocks that rows from `row` on read, or write next."""
         return table.can_run(row)
 
     @property

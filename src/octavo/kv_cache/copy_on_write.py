@@ -25,7 +25,7 @@ class CopyOnWrite:
         self._copying: Counter[BlockId] = Counter()  # holders that only wait to copy the block
 
     def is_shared(self, blocks: Iterable[BlockId], slot: int) -> bool:
-        """Does somebody else read one of the blocks, or count on this slot to find it?"""
+        """Tell whether others read one of the blocks, or count on this slot to find it."""
         for block in blocks:
             if self._pool.num_holders(block) - self._copying.get(block, 0) > 1:
                 return True

@@ -32,7 +32,7 @@ class EmptyBlocks:
 
     @property
     def oldest(self) -> float | None:
-        """Since when the warm block has been empty that was used longest ago."""
+        """Return since when the warm block has been empty that was used longest ago."""
         return min((warm[0][1] for warm in self._warm if warm), default=None)
 
     def take(self, group: int) -> BlockId | None:

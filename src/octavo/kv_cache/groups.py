@@ -18,8 +18,8 @@ class Keep(Protocol):
     """Which positions of a sequence a layer group keeps."""
 
     def needs(self, begin: int, end: int, row: int) -> bool:
-        """May a row at position `row` or later read positions [begin, end)? If not, no later row
-        may either."""
+        """Tell whether a row at `row` or later may read positions [begin, end). If not, no later
+        row may either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +67,13 @@ class Layout:
         return -(-num_tokens // self.block_size)
 
     def needs(self, group: int, at: int, row: int) -> bool:
-        """May a row at `row` or later read block `at` of a sequence?"""
+        """Tell whether a row at `row` or later may read block `at` of a sequence."""
         begin = at * self.block_size
         return self.groups[group].keeps.needs(begin, begin + self.block_size, row)
 
     def has_needed(self, blocks: Sequence[BlockId | None], at: int, row: int) -> bool:
-        """Are all blocks there, of those at `at` in each group, that rows from `row` on need?"""
+        """Tell whether all blocks are there, of those at `at` in each group, that rows from `row`
+        on need."""
         return None not in blocks or not any(
             block is None and self.needs(group, at, row) for group, block in enumerate(blocks)
         )

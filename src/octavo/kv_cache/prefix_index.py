@@ -192,7 +192,7 @@ class PrefixIndex:
         return self._evicted.has_child(node.name, following)
 
     def leaves_first(self, top: Node) -> list[Node]:
-        """All nodes below one, each before its parent: the order to remove them in."""
+        """Return all nodes below one, each before its parent: the order to remove them in."""
         nodes, pending = [], [top]
         while pending:
             node = pending.pop()
@@ -256,7 +256,8 @@ class PrefixIndex:
             )
 
     def _is_whole(self, node: Node) -> bool:
-        """Has it what it lives by?"""
+        """Tell whether the node has all that it needs to stay: a block in each group that keeps all
+        positions, or, if no group does, any block or a child."""
         if not any(self._keeps_all):
             return bool(node.children) or any(b is not None for b in node.blocks)
         missing = (b is None for b in node.blocks)

@@ -54,7 +54,7 @@ def longest_match(index: PrefixIndex, layout: Layout, root: Root, tokens: Sequen
 def miss_reason(
     index: PrefixIndex, root: Root, tokens: Sequence[int], match: Match
 ) -> CacheReason | None:
-    """Why not all that could be reused was; None if it was."""
+    """Say why not all that could be reused was; None if it was."""
     if match.num_tokens >= len(tokens) - 1:
         return None
     if match.is_window_limited:

@@ -48,7 +48,7 @@ class Registrar:
             self._register(table, tail)
 
     def take_back(self, table: BlockTable, num_tokens: int) -> None:
-        """What the table registered beyond `num_tokens` is found no more, unless it is another's
+        """Unregister what the table registered beyond `num_tokens`, unless it is another's
         too."""
         while table.node.end > num_tokens:
             assert table.node.parent is not None
@@ -62,8 +62,8 @@ class Registrar:
                 self._tell(Kind.TRUNCATE, blocks)
 
     def cached(self) -> list[tuple[BlockId, BlockId | None, float]]:
-        """All blocks that can be found after an exception in the middle of a change, parents first,
-        each with its parent and its cost."""
+        """Return all blocks that can be found after an exception in the middle of a change, parents
+        first, each with its parent and its cost."""
         cached = []
         for node in self._index.rebuild():
             for group, block in enumerate(node.blocks):
@@ -104,11 +104,12 @@ class Registrar:
         return node
 
     def _parent(self, above: Node, group: int) -> BlockId | None:
-        """What must not be evicted before a block of the node below."""
+        """Return the block that must not be evicted before that of a node below; None if any
+        may."""
         return above.blocks[group] if self._layout.groups[group].keeps_all else None
 
     def _is_own(self, table: BlockTable, node: Node) -> bool:
-        """Does no other table hold a block of the node?"""
+        """Tell whether no other table holds a block of the node."""
         at = (node.end - 1) // self._layout.block_size
         pairs = zip(table.blocks, node.blocks, strict=True)
         return all(

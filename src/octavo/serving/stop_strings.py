@@ -59,7 +59,7 @@ class StopStrings:
         return shown
 
     def _let_go(self, end: int) -> str:
-        """What is shown of the first `end` characters, which are held no longer."""
+        """Return what is shown of the first `end` characters, which are held no longer."""
         shown = "".join(self._held[i] for i in self._places if i < end)
         self._held = self._held[end:]
         self._places = [i - end for i in self._places if i >= end]

@@ -59,20 +59,21 @@ class Decision:
 class Decoding(Protocol):
     @property
     def num_candidates(self) -> int:
-        """How many of the likeliest tokens each row has to give."""
+        """Return how many of the likeliest tokens each row has to give."""
 
     @property
     def goes_together(self) -> bool:
         """All branches draw in one step, or none does."""
 
     def num_slots(self, request: Request) -> int:
-        """How many branches may run from now on."""
+        """Return how many branches may run from now on."""
 
     def want(self, branch: Branch) -> tuple[Want, Edits] | None:
-        """What the row that a branch is drawn from asks of the head; None: nothing is drawn."""
+        """Return what the row that a branch is drawn from wants of the head; None: nothing is
+        drawn."""
 
     def decide(self, request: Request, outputs: Sequence[HeadOutput]) -> Decision:
-        """How the request goes on, given the outputs of the branches that caught up."""
+        """Decide how the request goes on, given the outputs of the branches that caught up."""
 
     def close(self, request: Request, reason: FinishReason) -> None:
         """Make its branches, which have ended, the answers that were asked for. May be called

@@ -13,7 +13,8 @@ from octavo.engine.decoding.drawing import Drawing
 
 
 def row_value(output: HeadOutput, drawing: Drawing) -> Any:
-    """What the row at `output.position` gives: of the token that follows it, or its logits."""
+    """Return what the row at `output.position` gives: of the token that follows it, or its
+    logits."""
     request, logits = output.branch.request, output.logits
     assert logits is not None
     if request.every_row == "logits":
