@@ -23,7 +23,8 @@ def is_interrupt(error: BaseException) -> bool:
 
 
 def _callables(handler: object) -> tuple[object, ...]:
-    """What may run: a function or method itself, or the method that makes an object callable."""
+    """Return what may run: a function or method itself, or the method that makes an object
+    callable."""
     return handler, getattr(type(handler), "__call__", None)  # noqa: B004
 
 

@@ -64,7 +64,7 @@ class LoadedModel:
 
 
 def open_model(model: str | Path) -> tuple[ModelHeader, Program]:
-    """What a model is, before its weights are read. Raises ModelError."""
+    """Return what a model is, before its weights are read. Raises ModelError."""
     header, program, _ = _open(model)
     return header, program
 
@@ -155,7 +155,8 @@ def _pages(program: Program, config: EngineConfig) -> KVPages:
 
 
 def _weight_bytes(header: ModelHeader, program: Program, config: EngineConfig) -> int:
-    """What the weights will take, told from the header: packed they are about as in the file."""
+    """Return what the weights will take, told from the header: packed they are about as in the
+    file."""
     if config.weights is None:
         return int(sum(header.weight_bytes(program.weights()).values()))
     bits = 8 * GGMLType[config.weights.upper()].block_bytes  # of one value
@@ -163,7 +164,7 @@ def _weight_bytes(header: ModelHeader, program: Program, config: EngineConfig) -
 
 
 def numerics(config: EngineConfig) -> str:
-    """What the bits of K and V depend on, beside the file: the machine's arithmetic, how rows are
-    packed, and whether weights are unpacked."""
+    """Return what the bits of K and V depend on, beside the file: the machine's arithmetic, how
+    rows are packed, and whether weights are unpacked."""
     parts = (numerics_id(default_isa()), config.activations or "int8", config.weights or "packed")
     return "/".join(parts)

@@ -152,7 +152,7 @@ def _with_help(doc: str | None, owner: type) -> str:
 
 
 def _kind_of(hint: Any, choices: tuple[object, ...]) -> dict[str, Any]:
-    """What an annotation says: of several types the last counts, and whether one is None."""
+    """Return what an annotation says: of several types the last counts, and whether one is None."""
     kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     *_, kind = (each for each in kinds if each is not NoneType)
     found: dict[str, Any] = {"takes_none": NoneType in kinds}

@@ -61,7 +61,7 @@ def alone(case: Case) -> tuple[Answers, list[TokenLogprobs | None] | None]:
 
 
 def is_hurt(request: Request) -> bool:
-    """Did something break it off?"""
+    """Tell whether something broke it off."""
     broken = {"abort", "error"} & {s.finish_reason for s in request.branches}
     return request.error is not None or bool(broken)
 

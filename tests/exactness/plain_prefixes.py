@@ -28,7 +28,7 @@ class PlainPrefixes:
         self.keys: dict[BlockId, Key] = {}
 
     def needs(self, group: int, at: int, row: int) -> bool:
-        """Does a row see a token of block `at`?"""
+        """Tell whether a row sees a token of block `at`."""
         window = self.windows[group]
         return not window or (at + 1) * self.size - 1 >= row - window + 1
 

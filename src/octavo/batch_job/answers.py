@@ -76,7 +76,8 @@ def _parts(llm: LLM, one: Asked, template: str | None) -> list[_Part]:
 def _outcomes(
     llm: LLM, parts: Sequence[_Part]
 ) -> Iterator[tuple[_Part, RequestOutput | OctavoError]]:
-    """What the engine refuses stops the whole call, so the rest is halved until that is alone."""
+    """Yield the outcome of each part. What the engine refuses stops the whole call, so the rest is
+    halved until that is alone."""
     if not parts:
         return
     left = dict(enumerate(parts))

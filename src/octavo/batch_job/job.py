@@ -165,7 +165,7 @@ class BatchJob:
         return answered(line_id, one.entry.custom_id, body)
 
     def _read_finished(self) -> Summary:
-        """What an output that is there already says, if it is this job's."""
+        """Return what an output that is there already says, if it is this job's."""
         summary, count = Summary(), 0
         try:
             with self.output.open("rb") as lines:

@@ -165,12 +165,12 @@ def _first_cause(error: BaseException) -> str:
 
 
 def _drop_output() -> None:
-    """What Python still holds for stdout must go somewhere when the process ends."""
+    """Drop what Python still holds for stdout, which it writes when the process ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int, arguments: list[str]) -> int:
-    """One line on stderr, and with --json an object in the place of the result."""
+    """Write one line on stderr, and with --json an object in the place of the result."""
     screen = Screen("--json" in arguments)
     with contextlib.suppress(OSError):  # stderr may be closed; the exit code still tells
         screen.error(message)

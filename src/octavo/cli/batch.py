@@ -115,7 +115,8 @@ def _origin(
     template: str | None,
     engine: Mapping[str, object],
 ) -> dict[str, str]:
-    """What answers depend on beside the requests. The model is pulled here if it is missing."""
+    """Return what answers depend on beside the requests. The model is pulled here if it is
+    missing."""
     if name is None:
         return {}
     try:

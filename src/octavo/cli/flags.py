@@ -107,8 +107,8 @@ def with_flags(
 
 
 def _parameter(flag: Option) -> inspect.Parameter:
-    """What typer makes the flag of. One that is on by default is also there as --no-…; where an
-    option parses what it is given, a text is typed."""
+    """Return what typer makes the flag of. One that is on by default is also there as --no-…; where
+    an option parses what it is given, a text is typed."""
     name, has_no = _flag_name(flag), flag.default is True
     kind: Any = flag.kind if flag.parse is None else str
     said = f"{flag.help}{flag.flag}"

@@ -44,7 +44,7 @@ def say_memory(screen: Screen, info: ModelInfo) -> None:
 
 
 def sampling_line(sampling: Sampling | None) -> str:
-    """How tokens are drawn: what shapes the draw, by the names of the flags."""
+    """Say how tokens are drawn: what shapes the draw, by the names of the flags."""
     if sampling is None:
         return "sampling: none, beams are searched"
     values = asdict(sampling)
@@ -56,7 +56,7 @@ def sampling_line(sampling: Sampling | None) -> str:
 
 
 def cache_line(output: RequestOutput) -> str:
-    """What of the prompt was reused, and why not more."""
+    """Say what of the prompt was reused, and why not more."""
     record = output.cache
     prompt = counted(output.usage.prompt_tokens, "prompt token")
     line = f"cache: {record.matched_tokens:,} of {prompt}"

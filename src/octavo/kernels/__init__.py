@@ -76,8 +76,8 @@ def default_isa() -> str:
 
 
 def numerics_id(isa: str) -> str:
-    """What the bits of a level's results depend on besides inputs and how rows are packed: K and V
-    computed under another id are not what this level would compute."""
+    """Return what the bits of a level's results depend on besides inputs and how rows are packed: K
+    and V computed under another id are not what this level would compute."""
     return (
         f"{native.KERNEL_VERSION}/{native.arithmetic_class(isa)}"
         f"/tile{native.ATTENTION_TILE}/chunk{native.ATTENTION_CHUNK}"

@@ -16,7 +16,7 @@ ARCHITECTURES: Mapping[str, Callable[[ModelConfig], Program]] = MappingProxyType
 
 
 def why_unsupported(architecture: str) -> str:
-    """Why no model of it is run, naming what is; "" if they are."""
+    """Say why no model of it is run, naming those that are; "" if they are run."""
     if architecture in ARCHITECTURES:
         return ""
     known = ", ".join(sorted(ARCHITECTURES))

@@ -15,7 +15,7 @@ _NO_LIMIT = 2**62
 
 
 def available_memory(root: Path = Path("/")) -> int:
-    """What the tightest limit leaves, at least 0."""
+    """Return the bytes that the tightest limit leaves, at least 0."""
     return max(0, min(_left_by_system(root), _left_by_cgroups(root), _left_by_process(root)))
 
 

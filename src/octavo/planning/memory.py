@@ -99,7 +99,7 @@ def plan_memory(
 
 
 def _way_to(budget: int, room: int) -> str:
-    """What gives the KV pages so many bytes, where a budget may be as large as `room`."""
+    """Say what gives the KV pages so many bytes, where a budget may be as large as `room`."""
     return "raise kv_memory" if budget <= room else "free memory"
 
 

@@ -86,7 +86,8 @@ class OpCost:
 
     @property
     def memory_bytes(self) -> float:
-        """What comes from memory even when activations stay in the core's caches."""
+        """Return the bytes that come from memory even when activations stay in the core's
+        caches."""
         return self.weight_bytes + self.kv_read_bytes + self.kv_write_bytes
 
     def __add__(self, other: OpCost) -> OpCost:
@@ -101,12 +102,12 @@ class OpCost:
 
 
 def decode(context: int, *, cache: bool) -> Work:
-    """One new token that sees `context` tokens, itself included."""
+    """Return the work of one new token that sees `context` tokens, itself included."""
     return Work(rows=1, past=context - 1) if cache else Work(rows=context)
 
 
 def prefill(context: int) -> Work:
-    """A prompt of `context` tokens whose last row asks for the next token."""
+    """Return the work of a prompt of `context` tokens whose last row asks for the next token."""
     return Work(rows=context)
 
 
@@ -134,7 +135,7 @@ def cost(
     k_format: RowFormat,
     v_format: RowFormat,
 ) -> list[OpCost]:
-    """One OpCost for each op, in the program's order."""
+    """Return one OpCost for each op, in the program's order."""
     classes = classify(program)
     counter = _Counter(program, work, weight_bytes, k_format, v_format)
     return [counter.count(op, name) for op, name in zip(program.ops, classes, strict=True)]

@@ -97,7 +97,7 @@ def encode(program: Program, kinds: Mapping[str, RowKind]) -> EncodedProgram:
     rope_tables = list(program.rope_tables)
 
     def index(field: str, value: Any) -> Any:
-        """What stands in a record for an attribute of an op."""
+        """Return what stands in a record for an attribute of an op."""
         match field:
             case "x" | "y" | "add":
                 return -1 if value is None else buffers.of[value.id]

@@ -42,7 +42,7 @@ RowKind = Literal["a32", "abf16", "af32", "abf16x2"]
 
 
 def lower(program: Program, kinds: Mapping[str, RowKind]) -> Program:
-    """Every Linear becomes Quantize and Matmul; Linears of one x and one kind share the
+    """Make a Quantize and a Matmul of every Linear; those of one x and one kind share the
     Quantize."""
     return replace(program, ops=tuple(_Rewriter(program, kinds).lower()))
 

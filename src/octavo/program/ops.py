@@ -40,7 +40,7 @@ class WeightSpec:
 
 @dataclass(frozen=True, slots=True)
 class KVSpec:
-    """What one layer of a layer group keeps for a token. Layers of a group share block tables."""
+    """What one layer of a layer group stores for a token. Layers of a group share block tables."""
 
     kv_heads: int
     k_dim: int

@@ -73,7 +73,7 @@ def completion_response(
     model: str,
     vocabulary: Vocabulary,
 ) -> dict[str, object]:
-    """One output a prompt, in order; choices count on from prompt to prompt."""
+    """Write a response of one output a prompt, in order; choices count on from prompt to prompt."""
     choices: list[dict[str, object]] = []
     for prompt, output in zip(request.prompts, outputs, strict=True):
         for completion in output.outputs:

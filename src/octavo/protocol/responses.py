@@ -49,7 +49,7 @@ def usage_of(outputs: Sequence[RequestOutput]) -> dict[str, object]:
 
 
 def failure(outputs: Iterable[RequestOutput]) -> str | None:
-    """Why there is no answer to give, if one of these was broken off."""
+    """Say why there is no answer to give, if one of these was broken off."""
     for output in outputs:
         for completion in output.outputs:
             if completion.finish_reason not in FINISH_REASONS:

@@ -107,7 +107,7 @@ def _pre_tokenizers(rules: str) -> list[dict[str, Any]]:
 
 
 def _split(expression: str) -> dict[str, Any]:
-    """Every match and every gap between matches becomes a part of its own."""
+    """Write the pre-tokenizer that makes every match and every gap between a part of its own."""
     return {
         "type": "Split",
         "pattern": {"Regex": expression},

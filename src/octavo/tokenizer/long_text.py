@@ -60,7 +60,8 @@ class LongTexts:
         self._joined = {self._pair(p, at) for p in unbroken for at in self._cut.finditer(p)}
 
     def least_tokens(self, text: str) -> int:
-        """How many tokens `text` has at least: by its bytes, but for those that may leave none."""
+        """Return how many tokens `text` has at least: by its bytes, but for those that may leave
+        none."""
         if self._is_spm:
             if not self._knows_all:  # what is unknown is one token, however long
                 blanks = text.replace(" ", SPACE)

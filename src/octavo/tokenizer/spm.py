@@ -45,7 +45,8 @@ def spm_parts(spec: TokenizerSpec, vocab: dict[str, int]) -> dict[str, Any]:
 
 
 def merges_from_scores(spec: TokenizerSpec) -> list[str]:
-    """Every pair of pieces whose concatenation is a piece, best score of the result first."""
+    """Return every pair of pieces whose concatenation is a piece, best score of the result
+    first."""
     assert spec.scores is not None
     joinable = (TokenType.NORMAL, TokenType.UNUSED)
     ids = [

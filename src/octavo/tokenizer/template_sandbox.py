@@ -67,7 +67,7 @@ class TemplateSandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         self.filters |= {_MADE: meter.made, _STEP: self._step, _CONCAT: self._join}
 
     def code(self, source: str) -> CodeType:
-        """What `jinja2.Template.from_code` takes, with any environment of this class."""
+        """Return what `jinja2.Template.from_code` takes, with any environment of this class."""
         return self.compile(_Metering().visit(self.parse(source)))
 
     def call_binop(
@@ -144,7 +144,7 @@ class TemplateSandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         case_sensitive: bool = False,
         attribute: str | int | None = None,
     ) -> list[Any]:
-        """All that is compared is weighed: a small object may have a large attribute."""
+        """Sort, and weigh all that is compared: a small object may have a large attribute."""
         items = list(value)
         weigh([*map(jinja2.filters.make_multi_attrgetter(self, attribute), items)])
         return jinja2.filters.do_sort(self, items, reverse, case_sensitive, attribute)

@@ -39,7 +39,7 @@ def filled(form: str, values: object) -> int:
 
 
 def widths(format_spec: str) -> int:
-    """What the width and the precision of a field of `str.format` make at most."""
+    """Return the most that the width and the precision of a field of `str.format` make."""
     return sum(map(int, re.findall(r"\d+", format_spec)))
 
 

@@ -160,7 +160,8 @@ class Tokenizer:
         return data.decode("utf-8", "replace")
 
     def shown_bytes(self, token_id: int, *, skip_special: bool) -> bytes:
-        """What the token adds to a decoded text: nothing for a control token that is skipped."""
+        """Return what the token adds to a decoded text: nothing for a control token that is
+        skipped."""
         if skip_special and self.is_control(token_id):
             return b""
         return self.token_bytes(token_id)

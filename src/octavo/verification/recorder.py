@@ -39,7 +39,7 @@ class Tamper:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What the head gives after some tokens."""
+    """One row: what the head gives after some tokens."""
 
     logits: FloatArray  # (vocab,)
     log_sum_exp: float

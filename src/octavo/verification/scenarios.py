@@ -139,7 +139,7 @@ def beams(stage: Stage) -> Claims:
 
 
 def preempted(stage: Stage) -> Claims:
-    """All begin, then there is no room for all to go on; what survives is found again."""
+    """Let all begin where there is no room for all to go on; what survives is found again."""
     return _preempted(stage, prefix_cache=True)
 
 
@@ -178,7 +178,7 @@ def all_at_once(stage: Stage) -> Claims:
 
 
 def no_cache(stage: Stage) -> Claims:
-    """Every token from the whole sequence, computed again."""
+    """Compute every token from the whole sequence again."""
     cases = [stage.cases.longest(), *stage.cases.mixed()[:2]]
     trial = stage.trial(kv_cache=False)
     trial.run(cases)

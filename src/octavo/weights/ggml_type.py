@@ -53,7 +53,7 @@ _UNSUPPORTED_NAMES = {
 
 
 def type_name(type_id: int) -> str:
-    """What to call a type id in a message, whether Octavo runs it or not."""
+    """Return what to call a type id in a message, whether Octavo runs it or not."""
     if type_id in _BLOCKS:
         return GGMLType(type_id).name
     return _UNSUPPORTED_NAMES.get(type_id, f"{type_id} (no known type)")

@@ -85,7 +85,7 @@ def _vocab_size(tensors: Mapping[str, TensorInfo]) -> int:
 
 
 def _rope_scale(keys: _Keys, arch: str) -> float:
-    """What positions are divided by. A factor without a type is linear; 0 is none."""
+    """Return what positions are divided by. A factor without a type is linear; 0 is none."""
     kind = keys.text(f"{arch}.rope.scaling.type", default="linear")
     old = keys.real(f"{arch}.rope.scale_linear", default=0.0)
     factor = keys.real(f"{arch}.rope.scaling.factor", default=old)

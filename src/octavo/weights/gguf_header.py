@@ -214,7 +214,8 @@ def _alignment(cursor: _Cursor, metadata: dict[str, MetadataValue]) -> int:
 
 
 def _read_tensor(cursor: _Cursor, alignment: int) -> TensorInfo:
-    """One row of the tensor table; `offset` still counts from the start of the data section."""
+    """Read one row of the tensor table; `offset` still counts from the start of the data
+    section."""
     at = cursor.pos
     name = cursor.string("tensor name")
     what = f"tensor {name!r}"

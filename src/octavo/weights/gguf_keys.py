@@ -96,7 +96,7 @@ def shown(value: object) -> str:
 def refusal(
     metadata: Mapping[str, MetadataValue], read: Collection[str], config: ModelConfig
 ) -> str:
-    """Why the file is another model than its `config` alone says; "" if it is not.
+    """Say why the file is another model than its `config` alone says; "" if it is not.
 
     `read` are the keys that made the config.
     """

@@ -42,7 +42,8 @@ class ModelWeights:
     vectors: Mapping[str, FloatArray]
 
     def row_kinds(self, activations: Activations | None) -> dict[str, RowKind]:
-        """What rows each matrix's kernel reads. `activations` chooses for integer formats only.
+        """Return what rows each matrix's kernel reads. `activations` chooses for integer formats
+        only.
 
         Raises UsageError if it was given and there is no integer format: it would do nothing.
         """

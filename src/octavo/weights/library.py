@@ -46,7 +46,7 @@ class LibraryModel:
 
     @property
     def unsupported(self) -> str:
-        """Why Octavo does not run it; "" if it does."""
+        """Say why Octavo does not run it; "" if it does."""
         return why_unsupported(self.architecture)
 
     def path(self, home: Path) -> Path:

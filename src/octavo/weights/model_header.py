@@ -41,11 +41,11 @@ class ModelHeader:
     metadata: Mapping[str, MetadataValue]
 
     def sampling(self) -> Sampling | None:
-        """How the file recommends to draw tokens, if it does."""
+        """Return how the file recommends to draw tokens, if it does."""
         return recommended_sampling(self.metadata, note=lambda text: _note(self.path, text))
 
     def program(self) -> Program:
-        """What computes this model, all of it. UnsupportedModelError for what is left out."""
+        """Build what computes this model, all of it. UnsupportedModelError for what is left out."""
         with _naming(self.path):
             program = build_program(self.config)
             self._check_all_used(program.weights())

@@ -149,7 +149,7 @@ def _report(out: TextIO, **message: object) -> None:
 
 
 def check(part: Path, link: Any) -> str | None:
-    """What the index's own checksum has against the wheel; None if it is right or unknown."""
+    """Say what the index's own checksum has against the wheel; None if it is right or unknown."""
     if link.hash_name != "sha256":
         return None
     with part.open("rb") as file:
