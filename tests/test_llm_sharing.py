@@ -292,7 +292,7 @@ def test_a_bad_prompt_among_good_ones_starts_nothing(llm: LLM) -> None:
 def test_a_deadline_ends_an_answer_with_what_it_has(
     llm: LLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a clock that moves by a second with every forward."""
+    """The clock moves by a second with every forward."""
     now, forward = [0.0], llm.loop.engine.runner.forward
 
     def slow(plan):  # type: ignore[no-untyped-def]

@@ -287,7 +287,7 @@ def test_an_answer_is_the_one_that_run_gives(octavo, files, tiny):
 
 
 def test_a_prompt_is_scored_with_the_usual_request_of_evaluations(octavo, files, tiny):
-    """No tokens, or one, as clients have it that know servers which always draw."""
+    """It draws no tokens, or one, as clients ask that know servers which always draw."""
     scored = {"echo": True, "logprobs": 1, "temperature": 0}
     arguments, out = files(
         plain("a", "one apple", max_tokens=0, **scored),

@@ -123,7 +123,7 @@ def test_a_request_that_ends_in_time_has_no_deadline_any_more() -> None:
 
 
 def test_one_answer_of_several_may_end_early() -> None:
-    """As where a stop string was found in its text. The last one ends the request."""
+    """One is ended as a stop string in its text ends it. The last one ends the request."""
     engine = tiny_engine(MODEL, POOL)
     request = add(engine, TEXT[:10], n=3, max_tokens=9, temperature=1.0, seed=1)
     engine.step()
@@ -160,7 +160,7 @@ def test_answers_that_had_not_begun_are_empty_and_counted(steps: int) -> None:
 def test_an_end_that_an_exception_breaks_off_leaves_no_wait_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of a request that waited for one that computes the same blocks."""
+    """The request waited for one that computes the same blocks."""
     engine = tiny_engine(MODEL, POOL, max_rows=16, block_size=16, step_ms=None)
     producer, waiting = (add(engine, TEXT[:50], max_tokens=1) for _ in range(2))
     engine.step()

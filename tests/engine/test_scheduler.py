@@ -135,7 +135,7 @@ def test_a_request_of_every_block_there_is_runs() -> None:
 
 
 def test_a_step_for_one_request_alone_admits_nobody() -> None:
-    """It is how the engine finds the one that raises: company would hide it."""
+    """The engine finds the one that raises so: company would hide it."""
     it = Driven(16, max_rows=32)
     one, _ = it.add(text(1, 4)), it.add(text(2, 4))
     assert it.step() == [(0, 0, 4), (1, 0, 4)]

@@ -178,17 +178,17 @@ def test_a_prompt_found_whole_runs_its_last_token_and_writes_nothing() -> None:
     assert (item.begin, item.end, item.write_start) == (8, 9, 8)
 
 
-@pytest.mark.parametrize(("followers", "runs"), [(254, True), (255, False)])
-def test_a_step_looks_at_256_waiting_requests(followers: int, runs: bool) -> None:
-    """Or thousands that wait for one producer would be looked at in each of its steps. A stranger
-    behind them begins if it is among the first 256, else with them."""
+@pytest.mark.parametrize(("num_waiting", "runs"), [(254, True), (255, False)])
+def test_a_step_looks_at_256_waiting_requests(num_waiting: int, runs: bool) -> None:
+    """Without a bound, thousands that wait for one producer would be looked at in each step. A
+    stranger behind them begins if it is among the first 256, else with them."""
     it = Driven(1200, max_rows=2048, max_num_seqs=300)
     it.add(text(1, 9), max_tokens=1)
-    for i in range(followers):
+    for i in range(num_waiting):
         it.add([*text(1, 8), 5000 + i], max_tokens=1)
     stranger = it.add(text(2, 3), max_tokens=1)
     first = it.step()
     assert first == [(0, 0, 9), (stranger.id, 0, 3)][: 1 + runs]
     second = it.step()
     assert [s for s in second if s[0] == stranger.id] == [(stranger.id, 0, 3)][: 1 - runs]
-    assert len(first) + len(second) == 1 + min(followers + 1, 256)
+    assert len(first) + len(second) == 1 + min(num_waiting + 1, 256)

@@ -165,7 +165,7 @@ def test_extremes_do_not_saturate(pool, isa, fmt, byte, signs):
 
 @every_isa
 def test_all_w8_weights_at_minus_128(pool, isa):
-    """By hand: 576 times -128 * 0.5 * 1, within the roundings of 18 groups."""
+    """The sum is taken by hand: 576 times -128 * 0.5 * 1, within the roundings of 18 groups."""
     block = np.full((1, 34), 0x80, np.uint8)
     block[0, :2] = np.array([0.5], np.float16).view(np.uint8)
     weight = native.pack_weight(

@@ -155,7 +155,7 @@ def test_weights_of_llama_7b_are_6_74_billion():
 
 
 def test_a_norm_of_each_query_and_k_stored_as_v_are_understood():
-    """As Qwen3 norms q before rotating it."""
+    """Qwen3 norms q so, before rotating it."""
     p = ProgramBuilder(rope_frequencies=(1.0, 0.5))
     group = p.kv_group(KVSpec(1, 8, 8, window=16))
     h = p.embed(WeightSpec("table", (32, 8)))

@@ -156,7 +156,7 @@ def test_gate_and_up_that_do_more_or_that_others_read_do_not_fuse(change: str) -
 
 
 def test_a_norm_that_is_also_a_residual_is_written_out() -> None:
-    """As where the norm comes after the sum: packed rows alone cannot be added."""
+    """Where the norm comes after the sum, packed rows alone cannot be added."""
     p = ProgramBuilder(rope_frequencies=(1.0,))
     x = p.rms_norm(p.embed(WeightSpec("table", (64, 64))), WeightSpec("norm", (64,)), 1e-5)
     y = p.linear(x, WeightSpec("w", (64, 64)), add=x)

@@ -157,7 +157,7 @@ def test_a_blank_that_the_text_begins_with_takes_its_place() -> None:
 
 
 def test_a_control_token_in_the_middle_takes_no_place() -> None:
-    """As where `ignore_eos` went on after the end of a turn."""
+    """One comes where `ignore_eos` went on after the end of a turn."""
     tokens = (token(0, -1.0), token(5, -1.0), token(1, -1.0))
     (choice,) = respond(
         CompletionRequest(None, ("x",)), output(completion("Hi there", *tokens, wanted=True))

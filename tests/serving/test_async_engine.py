@@ -70,7 +70,7 @@ def test_streamed_pieces_make_each_answer_and_the_last_one_has_the_output(
 
 
 def test_what_is_wrong_with_a_request_is_raised_where_it_is_made(llm: LLM) -> None:
-    """Or, of a text, where it is read: it is encoded in another thread."""
+    """What is wrong with a text is raised where it is read: it is encoded in another thread."""
 
     async def story() -> None:
         async with AsyncEngine(llm) as engine:

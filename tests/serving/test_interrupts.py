@@ -129,7 +129,7 @@ def test_it_may_come_at_any_time(llm: LLM, alarm: None) -> None:
 
 
 def test_a_first_call_that_is_broken_off_leaves_one_thread(tiny_path: object, alarm: None) -> None:
-    """Where its thread was being started: the next call starts it again."""
+    """The call was broken off while it started the thread: the next one starts it again."""
     llm = LLM(tiny_path, threads=1)  # type: ignore[arg-type]
     with Ring(threading.Thread, "start", after=True), pytest.raises(TooLateError):
         llm.generate([1], GREEDY)

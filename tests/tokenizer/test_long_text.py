@@ -107,7 +107,7 @@ def test_a_piece_spelt_with_blanks_is_found_in_either_spelling() -> None:
 
 
 def test_composing_leaves_a_quarter_of_the_bytes_at_least() -> None:
-    """Of each composed character, against its longest spelling."""
+    """Each composed character is compared with its longest spelling."""
     spelt: dict[str, int] = {}  # a decomposed character: bytes of the longest one that is it
     composed = []
     for code in range(sys.maxunicode + 1):

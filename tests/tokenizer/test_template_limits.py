@@ -235,7 +235,7 @@ def test_a_message_that_is_too_long_is_not_the_templates_fault() -> None:
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="has no RLIMIT_AS")
 def test_the_worst_of_them_fit_into_a_small_memory() -> None:
-    """In a child with 1 GiB of addresses: what is refused was not made before."""
+    """They run in a child with 1 GiB of addresses: what is refused was not made before."""
     names = ("times", "many ~", "a list of lists", "a width of %", "slices kept", "join, a filter")
     sources = [GROWING[name][0] for name in names]
     sources += ["{{ ('ab ' * 5000000).split() }}", "{{ (('ab ' * 5000000) | safe).split() }}"]
