@@ -49,7 +49,7 @@ def draw(one: Branch, logits: np.ndarray) -> list[Draw]:
     assert wanted is not None
     output = HeadOutput(one, one.num_tokens - 1, True, wanted[1], 0, lse(logits), logits, [])
     decision = decoding(one).decide(one.request, [output])
-    return [Draw(each.index, each.token, each.logprobs) for each in decision.continuations]
+    return [Draw(each.answer, each.token, each.logprobs) for each in decision.continuations]
 
 
 def test_a_draw_is_a_hash_of_its_counters() -> None:

@@ -219,7 +219,7 @@ def test_rows_of_a_prompt_whose_log_probabilities_nobody_took_run_again() -> Non
     other = add(engine, TEXT[50:53], max_tokens=9, ignore_eos=True, temperature=0)
     request = add(engine, TEXT[:40], prompt_logprobs=1, max_tokens=2, temperature=0)
     engine.step()
-    fault = Fault(engine.requests, "bytes_held", error=KeyboardInterrupt(), nth=1, after=False)
+    fault = Fault(engine.kv, "counts", error=KeyboardInterrupt(), nth=1, after=True)
     with pytest.raises(KeyboardInterrupt):
         engine.step()
     fault.remove()

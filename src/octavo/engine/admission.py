@@ -72,8 +72,10 @@ class Admission:
         """Waiting requests that may begin in a step, one after the other, each with what was found
         of its prompt. Whoever reads on has begun the one before."""
         requests, kv = self._requests, self._kv
+        if not requests.waiting or step.rows_left == 0:
+            return
         taken = sum(live.num_slots for live in requests.running)
-        if not requests.waiting or step.rows_left == 0 or taken >= self._max_num_seqs:
+        if taken >= self._max_num_seqs:
             return
         room = kv.room - sum(self._outstanding(live) for live in requests.running)
         for live in self._candidates():

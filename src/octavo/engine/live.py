@@ -61,6 +61,7 @@ class LiveRequests:
         self.result = StepResult()  # what was not told yet
         self.next_deadline = inf
         self._kv = kv
+        self._lets_go = any(not group.keeps_all for group in kv.groups)
 
     def add(self, live: Live) -> None:
         self.by_request[live.request] = live
@@ -75,6 +76,7 @@ class LiveRequests:
 
     def preempt(self, live: Live) -> None:
         """Take back its blocks; it waits again, with the tokens that it has."""
+        self._note_peak(live)
         for branch in live.request.live_branches:
             self._release(live, branch)
             branch.num_computed_tokens = 0
@@ -92,6 +94,8 @@ class LiveRequests:
     def commit(self, live: Live, branch: Branch, accepted: int) -> None:
         """K and V of the first `accepted` tokens of a branch are in its blocks."""
         if self.keep_computed:
+            if self._lets_go:
+                self._note_peak(live)
             self._kv.commit(live.tables[branch], branch.tokens, accepted)
             branch.num_computed_tokens = accepted
 
@@ -107,6 +111,7 @@ class LiveRequests:
 
     def drop(self, live: Live, branch: Branch) -> None:
         """A branch that lost: its blocks go back, and it is no answer of its request."""
+        self._note_peak(live)
         live.request.branches.remove(branch)
         self._kv.free(live.tables.pop(branch))
 
@@ -114,6 +119,7 @@ class LiveRequests:
         """End one branch, wherever it is; what it computed stays findable. A second end is a bug
         of the caller."""
         assert branch.finish_reason is None
+        self._note_peak(live)
         branch.finish_reason = reason
         self._release(live, branch)
 
@@ -153,10 +159,6 @@ class LiveRequests:
         result, self.result = self.result, StepResult()
         return result
 
-    def bytes_held(self, live: Live) -> int:
-        """Bytes of the different blocks that its branches hold."""
-        return self._kv.bytes_held(live.tables.values())
-
     def tables(self) -> Iterable[BlockTable]:
         return (table for live in self.running for table in live.tables.values())
 
@@ -176,7 +178,7 @@ class LiveRequests:
             for branch in live.request.live_branches:
                 self._resume(live, branch)
         for live in every:
-            if live.is_half or live.ending:
+            if live.is_half or live.ending or not live.request.live_branches:
                 self.end(live, live.ending or "abort")
 
     def check_integrity(self) -> None:
@@ -199,6 +201,12 @@ class LiveRequests:
             for branch, table in live.tables.items():
                 assert branch.num_computed_tokens <= branch.num_tokens
                 assert branch.num_computed_tokens <= table.num_stored or not self.keep_computed
+
+    def _note_peak(self, live: Live) -> None:
+        """Note how many bytes of blocks its branches hold, before any is given back: in between
+        they only get more."""
+        held = self._kv.bytes_held(live.tables.values())
+        live.request.peak_bytes = max(live.request.peak_bytes, held)
 
     def _release(self, live: Live, branch: Branch) -> None:
         """Give back the blocks of a branch; with `keep_computed` its tokens can still be found."""

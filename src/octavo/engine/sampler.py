@@ -7,7 +7,6 @@ decision is that error. Knows no blocks and no queues.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 from octavo.batch import StepOutput
 from octavo.engine.decoding.decoding import Decision, HeadOutput
@@ -40,10 +39,12 @@ class Sampler:
         try:
             if any(math.isnan(output.log_sum_exp) for output in outputs):
                 raise ModelError("the model's logits are not finite: check the file, or another")
+            drawn_from = [each for each in outputs if each.samples]
             values = [row_value(each, self._drawing) for each in outputs if not each.samples]
-            if not caught_up:
-                return Decision(request, decoding, row_values=values)
-            decision = decoding.decide(request, [each for each in outputs if each.samples])
-            return replace(decision, row_values=values)
+            decision = (
+                decoding.decide(request, drawn_from) if caught_up else Decision(request, decoding)
+            )
+            decision.row_values = values
+            return decision
         except Exception as error:
             return Decision(request, decoding, error=error)

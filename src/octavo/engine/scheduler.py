@@ -142,8 +142,9 @@ class Scheduler:
         for branch, (live, end) in draft.spans.items():
             table, begin = live.tables[branch], branch.num_computed_tokens
             blocks = self._kv.view(table)
-            item = ScheduledBranch(branch, begin, end, table.num_stored, blocks)
-            want = live.decoding.want(branch) if item.samples else None
+            samples = end == branch.num_tokens
+            item = ScheduledBranch(branch, begin, end, table.num_stored, blocks, samples)
+            want = live.decoding.want(branch) if samples else None
             scheduled.append(item)
             rows += head_rows(item, first_row, want)
             first_row += end - begin

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,7 @@ from octavo.kv_cache.groups import LayerGroup
 from octavo.request import Branch, Request
 
 
-@dataclass(frozen=True, slots=True)
-class ScheduledBranch:
+class ScheduledBranch(NamedTuple):
     """Rows for tokens [begin, end) of a branch; it is drawn from the last one if it `samples`."""
 
     branch: Branch
@@ -32,14 +31,10 @@ class ScheduledBranch:
     end: int
     write_start: int  # rows before it are in their pages already
     blocks: Sequence[Sequence[int]]  # by layer group
-
-    @property
-    def samples(self) -> bool:
-        return self.end == self.branch.num_tokens
+    samples: bool  # it caught up
 
 
-@dataclass(frozen=True, slots=True)
-class HeadRow:
+class HeadRow(NamedTuple):
     """Row `row` of the batch, at `position` of the item's branch."""
 
     item: ScheduledBranch
@@ -167,14 +162,16 @@ def step_batch(
 
 def head_rows(
     item: ScheduledBranch, first_row: int, want: tuple[Want, Edits] | None
-) -> Iterator[HeadRow]:
+) -> list[HeadRow]:
     """The rows of an item that reach the head, the first of them row `first_row` of the batch;
     `want` is what the row that the branch is drawn from asks for, if it is."""
-    request = item.branch.request
-    for position in range(item.begin, min(item.end, request.num_rows_wanted)):
-        if position >= len(request.row_values):  # one that ran again gives nothing new
+    request, rows = item.branch.request, []
+    if request.every_row is not None:
+        begin = max(item.begin, len(request.row_values))  # one that ran again gives nothing new
+        for position in range(begin, min(item.end, request.num_rows_wanted)):
             row = first_row + position - item.begin
-            yield HeadRow(item, row, position, Want.LOGITS, NO_EDITS, samples=False)
-    if item.samples and want is not None:
+            rows.append(HeadRow(item, row, position, Want.LOGITS, NO_EDITS, False))
+    if want is not None:
         last = item.end - 1
-        yield HeadRow(item, first_row + last - item.begin, last, *want, samples=True)
+        rows.append(HeadRow(item, first_row + last - item.begin, last, *want, True))
+    return rows

@@ -64,7 +64,6 @@ class Updater:
 
     def _apply(self, live: Live, decision: Decision) -> None:
         request = live.request
-        request.peak_bytes = max(request.peak_bytes, self._requests.bytes_held(live))
         if decision.error is not None:
             self._requests.fail(live, decision.error)
             return
@@ -73,11 +72,13 @@ class Updater:
         if decision.continuations:
             self._go_on(live, decision.continuations)
         live.decoding = decision.decoding
-        live.is_half = False
         if decision.continuations or decision.end:
             request.times.note_token(self.clock())
         if decision.end or not request.live_branches:
-            self._requests.end(live, decision.end or "stop")
+            live.ending = decision.end or "stop"
+        live.is_half = False
+        if live.ending is not None:
+            self._requests.end(live, live.ending)
 
     def _go_on(self, live: Live, continuations: Sequence[Continuation]) -> None:
         """Append a token to each branch that goes on, forked where a parent has several."""
@@ -89,8 +90,8 @@ class Updater:
         for each in continuations:
             branch = each.parent
             if branch not in drawn_from:
-                branch = self._requests.fork(live, branch, each.index)
-            branch.index = each.index
+                branch = self._requests.fork(live, branch, each.answer)
+            branch.index = each.answer
             branches.append(branch)
             drawn_from.discard(branch)
         for branch, each in zip(branches, continuations, strict=True):

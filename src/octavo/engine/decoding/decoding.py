@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from octavo.batch import FloatArray, Want
 from octavo.engine.decoding.drawing import Edits
 from octavo.request import Branch, FinishReason, Request, TokenLogprobs
 
 
-@dataclass(frozen=True, slots=True)
-class HeadOutput:
+class HeadOutput(NamedTuple):
     """What the head gave after the token at `position` of a branch."""
 
     branch: Branch
@@ -29,18 +28,17 @@ class HeadOutput:
     top: Sequence[tuple[int, float]]  # (token, log-probability), best first, if it wanted those
 
 
-@dataclass(frozen=True, slots=True)
-class Continuation:
-    """A token that goes on from `parent`, as answer (or beam) `index` of the request."""
+class Continuation(NamedTuple):
+    """A token that goes on from `parent`, as this answer (or beam) of the request, from 0."""
 
     parent: Branch
-    index: int
+    answer: int
     token: int
     logprobs: TokenLogprobs | None = None
     end: FinishReason | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Decision:
     """How a request goes on after a step.
 
