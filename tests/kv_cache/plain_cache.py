@@ -27,8 +27,10 @@ class PlainCache(PlainBlocks):
                 break
             paths.append((salt, tokens[: (len(paths) + 1) * self.size]))
         end = len(paths) * self.size
-        shares = [(num_shared(p[1], tokens), p[1]) for p in self.children((salt, tokens[:end]))]
-        known, best = max(shares, default=(end, ()))
+        below = sorted(p[1] for p in self.children((salt, tokens[:end])))
+        place = sum(path < tokens for path in below)  # of equals one of the two beside it is used
+        nearest = below[max(0, place - 1) : place + 1]
+        known, best = max(((num_shared(p, tokens), p) for p in nearest), default=(end, ()))
         if known > end:
             paths.append((salt, best))
         for length in range(known, -1, -1):

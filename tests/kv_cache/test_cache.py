@@ -56,7 +56,7 @@ def test_a_prompt_that_diverges_inside_a_block_copies_it() -> None:
     assert (second.blocks[0], second.num_stored) == ([0, 1], 6)
     assert it.run(second, "aaaa bbxy z") == [(1, 3)]  # the last of those taken holds the copy
     assert (first.blocks[0], second.blocks[0]) == ([0, 1], [0, 3, 2])
-    assert it.kv.num_copied == 1
+    assert it.kv.counts().blocks_copied == 1
     assert [it.pool.num_holders(BlockId(b)) for b in range(4)] == [2, 1, 1, 1]
     assert (it.found("aaaa bbcd"), it.found("aaaa bbxy")) == (8, 8)
 
@@ -86,7 +86,7 @@ def test_of_three_forks_two_copy_and_the_last_writes_in_place() -> None:
     for table, text in ((one, "aaaa bbx"), (two, "aaaa bby"), (three, "aaaa bbz")):
         it.commit(table, text)
     assert [it.pool.num_holders(BlockId(b)) for b in range(4)] == [3, 1, 1, 1]
-    assert it.kv.num_copied == 2
+    assert it.kv.counts().blocks_copied == 2
 
 
 def test_forks_at_the_end_of_a_block_share_it_and_copy_nothing() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from octavo.kv_cache.cache import Transfer
 from octavo.kv_cache.eviction import LeastRecentlyUsed
 from octavo.kv_cache.groups import BlockId
 from tests.kv_cache.tiny_cache import tokens_of
@@ -184,6 +185,21 @@ def test_closing_a_private_root_forgets_all_under_it_and_nothing_else() -> None:
     it.kv.close(private)
     it.check()
     assert (it.pool.num_evictable, it.pool.num_empty, it.found("aaaa b")) == (2, 4, 5)
+
+
+def test_idle_memory_goes_back_in_its_time() -> None:
+    it = TinyTables(4)
+    assert it.kv.reclaim(empty_for=5.0, cached_for=60.0) == ([], None)
+    table = it.admit("aaaa b")
+    it.now = 10.0
+    it.drop(table)  # block 1 was never named: it is empty
+    assert it.kv.reclaim(empty_for=5.0, cached_for=60.0) == ([], 5.0)
+    it.now = 15.0
+    assert it.kv.reclaim(empty_for=5.0, cached_for=60.0) == ([Transfer("release", 0, 1)], 55.0)
+    it.now = 71.0
+    assert it.kv.reclaim(empty_for=5.0, cached_for=60.0) == ([Transfer("release", 0, 0)], None)
+    assert (it.found("aaaa"), it.kv.counts().blocks_evicted) == (0, 1)
+    it.check()
 
 
 @pytest.mark.parametrize("lost", [0, 1, 2])

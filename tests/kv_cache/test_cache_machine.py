@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from octavo.kv_cache.cache import BlockTable, KVCache
-from octavo.kv_cache.eviction import LeastRecentlyUsed
+from octavo.kv_cache.cost_aware import CostAware
+from octavo.kv_cache.eviction import EvictionOrder, LeastRecentlyUsed
 from octavo.kv_cache.groups import BlockId, KeepAll, KeepLast, LayerGroup
 from tests.engine.interrupt import call_raising
 from tests.kv_cache.plain_blocks import Block
@@ -56,16 +57,24 @@ picks = st.integers(0, 99)
 
 
 class Machine(RuleBasedStateMachine):
-    @initialize(groups=layer_groups, room=st.integers(5, 40), may_break=st.booleans())
-    def start(self, groups: list[LayerGroup], room: int, may_break: bool) -> None:
-        self.groups, self.order = groups, LeastRecentlyUsed()
+    @initialize(
+        groups=layer_groups,
+        room=st.integers(5, 40),
+        order=st.sampled_from([LeastRecentlyUsed, LeastRecentlyUsed, CostAware]),
+        may_break=st.booleans(),
+    )
+    def start(
+        self, groups: list[LayerGroup], room: int, order: type[EvictionOrder], may_break: bool
+    ) -> None:
+        self.groups, self.order = groups, order()
         self.budget = room + sum(group.block_bytes for group in groups)
         self.kv = KVCache(
             groups, block_size=SIZE, budget=self.budget, max_rows=MAX_ROWS, order=self.order,
             clock=lambda: 0.0,
         )  # fmt: skip
         self.plain = PlainCache(groups, SIZE, self.budget)
-        self.is_exact = True  # until an exception: the plain cache says which blocks are taken
+        # Until an exception the plain cache says which blocks are taken; it knows one order.
+        self.is_exact = order is LeastRecentlyUsed
         self.may_break = may_break
         self.roots = {salt: self.kv.open(namespace(salt)) for salt in ("", "alice")}
         self.pages: dict[Block, list[Text | None]] = {}
@@ -142,6 +151,14 @@ class Machine(RuleBasedStateMachine):
             assert self.kv.can_run(branch.table, branch.table.num_stored)
 
     def transfer(self) -> None:
+        self.make_transfers()
+        self.kv.commit_transfers()
+        if self.is_exact:
+            self.plain.released.clear()
+            for branch in self.branches:
+                self.plain.end_copies(branch.plain)
+
+    def make_transfers(self) -> None:
         transfers = self.kv.transfers()
         assert [t.kind for t in transfers] == sorted((t.kind for t in transfers), reverse=True)
         if self.is_exact:
@@ -155,11 +172,6 @@ class Machine(RuleBasedStateMachine):
                 self.pages.pop((t.group, t.block), None)
         memory = sum(self.groups[group].block_bytes for group, _ in self.pages)
         assert memory <= self.budget
-        self.kv.commit_transfers()
-        if self.is_exact:
-            self.plain.released.clear()
-            for branch in self.branches:
-                self.plain.end_copies(branch.plain)
 
     def pages_at(self, branch: Branch, row: int) -> list[list[Text | None]]:
         numbers = [view[row // SIZE] for view in self.kv.view(branch.table)]
@@ -225,6 +237,8 @@ class Machine(RuleBasedStateMachine):
         table, tokens, kv = branch.table, branch.tokens, self.kv
         if kind == 0:
             self.branches.remove(branch)
+        if kind == 3:
+            self.make_transfers()
         if kind > 3:
             self.transfer()
         end = max(0, table.num_stored - number)

@@ -43,6 +43,18 @@ def test_what_was_known_before_is_not_taken_back() -> None:
     assert it.found("aaaa bbbb cccc dddd") == 12
 
 
+def test_a_node_whose_hole_was_filled_is_still_another_s() -> None:
+    it = TinyTables(8, [ALL, LAST_4], max_rows=16)
+    it.drop(it.admit("aaaa bbbb"))
+    it.evict(9)
+    assert it.found("aaaa bbbb xx") == 4
+    table = it.admit("aaaa bbbb")
+    assert it.found("aaaa bbbb xx") == 8
+    it.kv.truncate(table, 7)
+    it.check()
+    assert (table.num_stored, it.found("aaaa bbbb xx")) == (7, 8)
+
+
 def test_tokens_are_not_taken_back_beyond_what_a_window_let_go() -> None:
     it = TinyTables(8, [ALL, LAST_4], max_rows=16)
     table = it.admit("aaaa bbbb cccc")

@@ -82,6 +82,14 @@ class TinyTables:
         self.kv.free(table)
         self.check()
 
+    def evict(self, block: int) -> None:
+        """As if the memory of a free block were needed, whatever the order."""
+        self.pool.hold([BlockId(block)])
+        for other in (*self.index.forget(BlockId(block)), BlockId(block)):
+            self.pool.uncache(other)
+        self.pool.free([BlockId(block)])
+        self.check()
+
     def found(self, text: str) -> int:
         """Tokens of a prompt that are known."""
         return self.match(text).num_tokens

@@ -20,13 +20,15 @@ from dataclasses import dataclass, field
 from octavo.kv_cache.groups import BlockId, Layout
 from octavo.kv_cache.prefix_index import Node, Root
 
+GroupBlocks = tuple[list[BlockId | None], ...]  # by group, all of one length; None: let go
+
 
 @dataclass(slots=True, eq=False)
 class BlockTable:
     layout: Layout
     root: Root
     node: Node  # the last whole one that is registered; the root at first
-    blocks: tuple[list[BlockId | None], ...]  # by group, all of one length; None: let go
+    blocks: GroupBlocks
     num_stored: int = 0  # tokens whose K and V are in the blocks
     copies: list[tuple[BlockId, BlockId]] = field(default_factory=list)  # to make; sources are held
     registered: list[Node] = field(default_factory=list)  # by this table, each after its parent
@@ -46,7 +48,7 @@ class BlockTable:
         """Append so many blocks to those of each group."""
         for blocks, more in zip(self.blocks, new, strict=True):
             blocks += more
-        self.numbers, self._check_at = None, 0
+        self.numbers = None
 
     def cut(self, count: int) -> list[BlockId]:
         """Take out all but the first `count` blocks of each group, the tail first."""
@@ -87,8 +89,7 @@ class BlockTable:
                     gone.append(block)
                     blocks[at] = self.numbers = None
                     continue
-                whole_at = row + 1 if at < num_whole else (at + 1) * size
-                while check_at > whole_at and not needs(group, at, check_at - 1):
+                while check_at > row + 1 and not needs(group, at, check_at - 1):
                     check_at -= 1
         self._check_at = check_at
         return gone[::-1]

@@ -14,15 +14,14 @@ from typing import Literal, NamedTuple
 
 from octavo.kv_cache.block_names import Namespace
 from octavo.kv_cache.block_pool import BlockPool
-from octavo.kv_cache.block_table import BlockTable, num_unfilled
+from octavo.kv_cache.block_table import BlockTable, GroupBlocks, num_unfilled
 from octavo.kv_cache.copy_on_write import CopyOnWrite
 from octavo.kv_cache.eviction import EvictionOrder
 from octavo.kv_cache.groups import BlockId, LayerGroup, Layout
-from octavo.kv_cache.prefix_index import PrefixIndex, Root
+from octavo.kv_cache.prefix_index import Node, PrefixIndex, Root
 from octavo.kv_cache.prefix_match import NO_MATCH, Match, longest_match, miss_reason
 from octavo.kv_cache.registrar import Registrar
-from octavo.records import BlockEvent, CacheReason
-from octavo.records import BlockEventKind as Kind
+from octavo.records import BlockEvent, BlockEventKind, CacheReason
 
 __all__ = ["NO_MATCH", "BlockTable", "KVCache", "KVCounts", "Match", "Root", "Transfer"]
 
@@ -65,8 +64,7 @@ class KVCache:
         `num_remembered` blocks evicted are known as such. `cost(begin, end)`, in any unit: to
         compute tokens [begin, end) of a sequence again."""
         self.groups = tuple(groups)
-        self.block_size = block_size
-        self.budget = budget
+        self.block_size, self.budget = block_size, budget
         self.layout = Layout(groups, block_size, max_rows)
         sizes = [group.block_bytes for group in groups]
         remembered = budget // min(sizes) if num_remembered is None else num_remembered
@@ -75,14 +73,8 @@ class KVCache:
         self._registrar = Registrar(self.layout, self.pool, self.index, cost=cost, tell=self._tell)
         self._copies = CopyOnWrite(self.pool, self.index, tell=self._tell)
         self._tables: dict[BlockTable, None] = {}  # that have begun
-        self.clock = clock
-        self.cost = cost
+        self.clock, self.cost = clock, cost
         self._on_event = on_event
-
-    @property
-    def num_copied(self) -> int:
-        """Blocks copied so far because they were shared."""
-        return self._copies.num_copied
 
     def open(self, namespace: Namespace | None) -> Root:
         """The root under which requests of a namespace find what others computed. None: a root
@@ -113,14 +105,14 @@ class KVCache:
                 if not self.layout.needs(group, at, match.row):
                     blocks[group][at] = None
         last = match.nodes[-1] if match.nodes else root
-        return self._hold(BlockTable(self.layout, root, last, blocks, match.num_tokens))
+        return self._start(root, last, blocks, match.num_tokens)
 
     def fork(self, table: BlockTable) -> BlockTable:
         """Another table of the same tokens, sharing every block."""
         assert not table.copies, "a table forks after its step was committed"
         count = self.layout.count(table.num_stored)
         blocks = tuple(blocks[:count] for blocks in table.blocks)
-        return self._hold(BlockTable(self.layout, table.root, table.node, blocks, table.num_stored))
+        return self._start(table.root, table.node, blocks, table.num_stored)
 
     def reserve(self, table: BlockTable, end: int) -> bool:
         """Make the slots of tokens [num_stored, end) this table's own to write. False if there is
@@ -128,20 +120,19 @@ class KVCache:
         if end <= table.num_stored:
             return True
         more = max(0, self.layout.count(end) - len(table.blocks[0]))
-        filling = table.filling()
-        shared = self._copies.is_shared(filling, table.num_stored % self.block_size)
+        shared = self._copies.is_shared(table)
         if not more and not shared:
             return True
         taken = self.pool.allocate(more + shared)
         if taken is None:
-            if not shared or any(self.pool.num_holders(block) > 1 for block in filling):
+            if not shared or not self._copies.may_take_over(table):
                 return False
             taken = self.pool.allocate(more)  # first: it evicts what follows the block
             if taken is None:
                 return False
-            self._copies.take_over(filling)
+            self._copies.take_over(table)
             shared = False
-        self._tell(Kind.ALLOCATE, [block for new in taken for block in new])
+        self._tell(BlockEventKind.ALLOCATE, [block for new in taken for block in new])
         if shared:
             self._copies.copy(table, [new.pop() for new in taken])
         table.extend(taken)
@@ -150,11 +141,9 @@ class KVCache:
     def transfers(self) -> list[Transfer]:
         """Return what is to be done, in order, before rows run for which slots were reserved."""
         number = self.pool.number
+        released = [Transfer("release", *number(block)) for block in self.pool.released]
         copies = [copy for table in self._tables for copy in table.copies]
-        return [
-            *(Transfer("release", *number(block)) for block in self.pool.released),
-            *(Transfer("copy", *number(source), number(copy)[1]) for source, copy in copies),
-        ]
+        return released + [Transfer("copy", *number(b), number(to)[1]) for b, to in copies]
 
     def commit_transfers(self) -> None:
         """Tell the cache that the transfers of the last step were made."""
@@ -172,7 +161,7 @@ class KVCache:
             self._registrar.register_whole(table, tokens)
         if gone := table.let_go(accepted):
             self.pool.free(gone)
-            self._tell(Kind.LET_GO, gone)
+            self._tell(BlockEventKind.LET_GO, gone)
 
     def truncate(self, table: BlockTable, num_tokens: int) -> None:
         """Take back the tokens from `num_tokens` on: they are found no more, where no other table
@@ -231,8 +220,7 @@ class KVCache:
         """Bytes of the different blocks that these tables hold."""
         tables = list(tables)
         if len(tables) == 1:
-            counts = (len(blocks) - blocks.count(None) for blocks in tables[0].blocks)
-            return sum(n * g.block_bytes for n, g in zip(counts, self.groups, strict=True))
+            return self.layout.bytes(len(b) - b.count(None) for b in tables[0].blocks)
         held = {block for table in tables for block in table.present()}
         return sum(self.groups[self.pool.group(block)].block_bytes for block in held)
 
@@ -243,20 +231,20 @@ class KVCache:
         in how many seconds there may be more, or None."""
         now = self.clock()
         idle = self.pool.reclaim(empty_since=now - empty_for, cached_since=now - cached_for)
-        empty, cached = self.pool.oldest_empty, self.pool.oldest_evictable
-        due = [] if empty is None else [empty + empty_for]
-        due += [] if cached is None else [cached + cached_for]
+        oldest = (self.pool.oldest_empty, empty_for), (self.pool.oldest_evictable, cached_for)
+        due = min((t + wait for t, wait in oldest if t is not None), default=None)
         releases = [Transfer("release", *self.pool.number(block)) for block in idle]
-        return releases, max(0.0, min(due) - now) if due else None
+        return releases, None if due is None else max(0.0, due - now)
 
     def view(self, table: BlockTable) -> tuple[Sequence[int], ...]:
         """The block numbers of each group, as kernels read them; 0 where there is no block."""
         return table.view(self.pool.first_ids)
 
     def counts(self) -> KVCounts:
-        pool, unfilled = self.pool, num_unfilled(self._tables, self.index.num_named)
-        used, cached, evicted = pool.num_held, pool.num_evictable, pool.num_evicted
-        return KVCounts(pool.num_blocks, used, cached, evicted, self.num_copied, unfilled)
+        pool, copied = self.pool, self._copies.num_copied
+        unfilled = num_unfilled(self._tables, self.index.num_named)
+        blocks = pool.num_blocks, pool.num_held, pool.num_evictable, pool.num_evicted
+        return KVCounts(*blocks, copied, unfilled)
 
     def recover(self, tables: Iterable[BlockTable]) -> None:
         """After an exception anywhere: what these tables have stored is so, and what they do not
@@ -270,8 +258,8 @@ class KVCache:
         self.pool.rebuild(holds, self._registrar.cached())
 
     def check_integrity(self, tables: Iterable[BlockTable]) -> None:
-        """AssertionError unless these are all tables, every hold of the pool is theirs, a copy's or
-        a pin's, the index agrees with both, and the budget is kept."""
+        """AssertionError unless these are all tables, every hold is theirs, a copy's or a pin's,
+        the index agrees, and the budget is kept."""
         tables = list(tables)
         assert set(tables) == self._tables.keys(), "tables that have begun"
         holds = Counter(source for table in tables for source, _ in table.copies)
@@ -282,11 +270,12 @@ class KVCache:
         self.pool.check_integrity()
         self.index.check_integrity()
         self.index.check_agreement(self.pool)
-        for b in range(self.pool.num_blocks):
-            block = BlockId(b)
+        for block in map(BlockId, range(self.pool.num_blocks)):
             assert self.pool.num_holders(block) == holds[block] + self.pool.num_pins(block)
 
-    def _hold(self, table: BlockTable) -> BlockTable:
+    def _start(self, root: Root, node: Node, blocks: GroupBlocks, num_stored: int) -> BlockTable:
+        """A table that holds these blocks too."""
+        table = BlockTable(self.layout, root, node, blocks, num_stored)
         self.pool.hold(table.present())
         self._tables[table] = None
         return table
@@ -301,10 +290,10 @@ class KVCache:
         )
 
     def _forget(self, block: BlockId) -> list[BlockId]:
-        self._tell(Kind.EVICT, [block])
+        self._tell(BlockEventKind.EVICT, [block])
         return self.index.forget(block)
 
-    def _tell(self, kind: Kind, blocks: Iterable[BlockId]) -> None:
+    def _tell(self, kind: BlockEventKind, blocks: Iterable[BlockId]) -> None:
         if self._on_event is not None:
             for block in blocks:
                 self._on_event(BlockEvent(kind, *self.pool.number(block)))

@@ -24,14 +24,23 @@ class CopyOnWrite:
         self._tell = tell
         self._copying: Counter[BlockId] = Counter()  # holders that only wait to copy the block
 
-    def is_shared(self, blocks: Iterable[BlockId], slot: int) -> bool:
-        """Tell whether others read one of the blocks, or count on this slot to find it."""
-        for block in blocks:
+    def is_shared(self, table: BlockTable) -> bool:
+        """Tell whether others read the block being filled, or count on its next slot to find it."""
+        at, slot = divmod(table.num_stored, table.layout.block_size)
+        if slot == 0:
+            return False  # a new one
+        for blocks in table.blocks:
+            block = blocks[at]
+            assert block is not None
             if self._pool.num_holders(block) - self._copying.get(block, 0) > 1:
                 return True
             if self._index.num_named(block) > slot:
                 return True
         return False
+
+    def may_take_over(self, table: BlockTable) -> bool:
+        """Tell whether nobody else holds the block being filled."""
+        return all(self._pool.num_holders(block) == 1 for block in table.filling())
 
     def copy(self, table: BlockTable, copies: Sequence[BlockId]) -> None:
         """The block being filled is to be copied; the table has the copies from now on."""
@@ -52,9 +61,9 @@ class CopyOnWrite:
         self._pool.free(source for source, _ in reversed(table.copies))
         table.copies.clear()
 
-    def take_over(self, blocks: Iterable[BlockId]) -> None:
-        """Without room for copies the blocks are found no more, nor what follows them."""
-        for block in blocks:
+    def take_over(self, table: BlockTable) -> None:
+        """Without room for a copy the block being filled is found no more, nor what follows it."""
+        for block in table.filling():
             if self._pool.is_cached(block):
                 for other in self._index.forget(block):
                     self._pool.uncache(other)
