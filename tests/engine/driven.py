@@ -93,6 +93,7 @@ class Driven:
             decisions.append(Decision(request, decoding, drawn))
             self.computed += sum(i.end - i.begin for i in items)
         self.engine.updater.update(plan, StepOutput.empty(), decisions)
+        self.requests.take_result()
         self.check()
         return [(s.branch.request.id, s.begin, s.end) for s in plan.scheduled]
 

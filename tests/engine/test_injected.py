@@ -131,6 +131,19 @@ def test_an_error_that_no_request_caused_is_raised_and_all_live_on(count: int) -
     assert [answers(r) for r in requests] == [answers(r) for r in same]
 
 
+def test_an_end_is_told_although_its_step_raised_and_nothing_is_left() -> None:
+    engine = tiny_engine(MODEL, POOL, step_ms=None)
+    request = add(engine, TEXT[:5], max_tokens=1)
+    fault = Fault(engine.runner, "forward", error=RuntimeError("injected"), nth=1, after=True)
+    with pytest.raises(RuntimeError, match="injected"):
+        engine.step()
+    fault.remove()
+    assert request.branches[0].finish_reason == "length"
+    assert engine.has_unfinished
+    assert engine.step().finished == [request]
+    assert not engine.has_unfinished
+
+
 def test_a_request_alone_in_its_step_is_known_at_once() -> None:
     engine = tiny_engine(MODEL, POOL, step_ms=None)
     request = add(engine, TEXT[:5], max_tokens=4)

@@ -80,7 +80,8 @@ class Engine:
 
     @property
     def has_unfinished(self) -> bool:
-        return bool(self.requests.by_request)
+        """Does a step have anything to do? It may be only to tell of an end."""
+        return bool(self.requests.by_request or self.requests.result.finished)
 
     def add(
         self,
