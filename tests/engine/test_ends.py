@@ -157,6 +157,26 @@ def test_answers_that_had_not_begun_are_empty_and_counted(steps: int) -> None:
     ]  # fmt: skip
 
 
+def test_a_last_answer_whose_end_breaks_off_ends_its_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = tiny_engine(MODEL, POOL)
+    request = add(engine, TEXT[:10], max_tokens=9)
+    engine.step()
+
+    def failing(*_: Any) -> None:
+        raise RuntimeError("injected")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.kv, "free", failing)
+        with pytest.raises(RuntimeError, match="injected"):
+            engine.finish_branch(request.branches[0], "stop")
+    assert engine.step().finished == [request]
+    assert request.branches[0].finish_reason == "stop"
+    engine.check_integrity()
+    assert engine.counts()["kv_blocks_used"] == 0
+
+
 def test_an_end_that_an_exception_breaks_off_leaves_no_wait_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
