@@ -77,8 +77,9 @@ def test_disabled_is_its_own_reason(option: str) -> None:
 def test_log_probabilities_of_the_prompt_need_all_rows() -> None:
     engine = tiny_engine(MODEL, POOL)
     cached(engine, TEXT[:40])
-    record = cached(engine, TEXT[:40], prompt_logprobs=0)
-    assert summary(record) == (0, CacheReason.NEEDS_ALL_ROWS, None)
+    for length in (1, 40):
+        record = cached(engine, TEXT[:length], prompt_logprobs=0)
+        assert summary(record) == (0, CacheReason.NEEDS_ALL_ROWS, None)
 
 
 def test_what_was_known_once_is_said_to_be_evicted() -> None:

@@ -180,7 +180,7 @@ class Admission:
         if request.cache is not None:
             return
         reason: CacheReason | None = CacheReason.DISABLED
-        if self.prefix_cache and request.needs_every_row:
+        if self.prefix_cache and request.every_row is not None:
             reason = CacheReason.NEEDS_ALL_ROWS
         elif self.prefix_cache:
             reason = self._kv.miss_reason(live.root, request.prompt_token_ids, match)
