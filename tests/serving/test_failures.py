@@ -77,6 +77,44 @@ def test_a_text_that_cannot_be_told_fails_its_request_alone(
     run(story())
 
 
+def test_an_end_that_fails_too_keeps_no_other_reader_waiting(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text cannot be told, and its request's blocks do not go back at once, in the step in which
+    another request ends."""
+    gate, kv = Gate(llm, monkeypatch), llm.loop.engine.kv
+    free, catch_up = kv.free, RequestText.catch_up
+
+    def failing_once(*_: object) -> None:
+        monkeypatch.setattr(kv, "free", free)
+        raise RuntimeError("a bug of the cache")
+
+    def failing(self: RequestText) -> list[Branch]:
+        if self.request.options.cache_salt == "bad":
+            monkeypatch.setattr(kv, "free", failing_once)
+            raise ValueError("no such token")
+        return catch_up(self)
+
+    monkeypatch.setattr(RequestText, "catch_up", failing)
+
+    async def story() -> None:
+        async with AsyncEngine(llm) as engine:
+            first = asyncio.create_task(engine.generate([1, 2], GREEDY))
+            await gate.arrival()
+            bad = asyncio.create_task(
+                engine.generate([3], GREEDY, RequestOptions(cache_salt="bad"))
+            )
+            good = asyncio.create_task(engine.generate([5, 6], replace(GREEDY, max_tokens=1)))
+            await asyncio.sleep(0)
+            gate.open()
+            with pytest.raises(ValueError, match="no such token"):
+                await bad
+            assert (await good).usage.completion_tokens == 1
+            assert (await first).usage.completion_tokens == 8
+
+    run(story())
+
+
 def test_a_step_that_fails_once_is_run_again(
     llm: LLM, reference: LLM, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -123,8 +123,11 @@ class Engine:
             raise
         return request
 
-    def finish(self, request: Request, reason: FinishReason) -> None:
-        """End a request early, wherever it is: nobody waits for it."""
+    def finish(
+        self, request: Request, reason: FinishReason, error: Exception | None = None
+    ) -> None:
+        """End a request early, wherever it is: nobody waits for it, or its text cannot be told."""
+        request.error = request.error or error
         live = self.requests.by_request.get(request)
         if live is not None:
             with Transaction(self.requests):
@@ -140,11 +143,6 @@ class Engine:
             self.requests.finish_branch(live, branch, reason)
             if not branch.request.live_branches:
                 self.requests.end(live, reason, tell=False)
-
-    def fail(self, request: Request, error: Exception) -> None:
-        """End a request whose text cannot be told."""
-        request.error = error
-        self.finish(request, "error")
 
     def reclaim(self) -> float | None:
         """Give the memory of idle blocks back to the system; the seconds until some more may be

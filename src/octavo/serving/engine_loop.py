@@ -155,7 +155,7 @@ class EngineLoop:
         """End what is open of a queue with an error."""
         for request in output.requests:
             if self._open.pop(request, None) is not None:
-                self._abort_request(request)
+                self._finish(request)
         self._updates.append((output, Update(error=error)))
 
     def _abort(self, output: OutputQueue) -> None:
@@ -164,12 +164,12 @@ class EngineLoop:
             self._end(output, EngineClosedError("the engine closed before the request began"))
         for request in output.requests:
             if request in self._open:
-                self._abort_request(request)
+                self._finish(request)
                 self._bring_forward(self._open[request], None)
 
-    def _abort_request(self, request: Request) -> None:
+    def _finish(self, request: Request, error: Exception | None = None) -> None:
         try:
-            self.engine.finish(request, "abort")
+            self.engine.finish(request, "error" if error else "abort", error)
         except Exception:
             logger.exception("the engine failed at the end of a request")
 
@@ -195,7 +195,7 @@ class EngineLoop:
             if output.streams:
                 update.chunks = text.take(step)
         except BaseException as error:
-            self.engine.fail(request, _exception(error))
+            self._finish(request, _exception(error))
         if request.finished:
             del self._open[request]
             self._tell_end(update, text)
