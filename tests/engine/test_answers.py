@@ -62,6 +62,16 @@ def test_the_most_blocks_a_request_held_are_remembered_when_answers_ended() -> N
     assert request.peak_bytes == (1 + 3) * RUNNER.block_bytes
 
 
+def test_equal_answers_held_a_block_each_until_it_was_whole() -> None:
+    """At the last step they share one, which says nothing of what they held before."""
+    engine = tiny_engine(MODEL, POOL)
+    size = engine.kv.block_size
+    request = add(engine, TEXT[: size - 2], n=3, max_tokens=3)
+    run(engine)
+    assert len({tuple(branch.tokens) for branch in request.branches}) == 1
+    assert request.peak_bytes == 3 * RUNNER.block_bytes
+
+
 def test_a_seed_of_0_is_a_seed_and_each_request_without_one_has_its_own() -> None:
     engine = tiny_engine(MODEL, POOL, max_rows=256)
     requests = [add(engine, PROMPT, max_tokens=1, seed=seed) for seed in (0, 0, None, None)]

@@ -94,7 +94,9 @@ class LiveRequests:
     def commit(self, live: Live, branch: Branch, accepted: int) -> None:
         """K and V of the first `accepted` tokens of a branch are in its blocks."""
         if self.keep_computed:
-            if self._lets_go:
+            size = self._kv.block_size
+            becomes_whole = branch.num_computed_tokens // size < accepted // size
+            if self._lets_go or (becomes_whole and len(live.tables) > 1):  # equal ones become one
                 self._note_peak(live)
             self._kv.commit(live.tables[branch], branch.tokens, accepted)
             branch.num_computed_tokens = accepted
