@@ -24,6 +24,7 @@ test: $(VENV)/.dev  ## every test but those that build for another compiler or P
 check: $(VENV)/.dev  ## lint, format, types, layers
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+	$(dir $(PYTHON))clang-format --dry-run -Werror $$(find csrc -name '*.h' -o -name '*.cpp')
 	$(PYTHON) -m mypy
 	$(PYTHON) -m pytest -q tests/layering
 

@@ -9,11 +9,14 @@
 namespace octavo {
 namespace {
 
-struct Registers { uint32_t eax, ebx, ecx, edx; };
+struct Registers {
+  uint32_t eax, ebx, ecx, edx;
+};
 
 Registers cpuid(uint32_t leaf, uint32_t subleaf) {
   Registers r{};
-  __get_cpuid_count(leaf, subleaf, &r.eax, &r.ebx, &r.ecx, &r.edx);  // leaves zeros if there is no such leaf
+  __get_cpuid_count(leaf, subleaf, &r.eax, &r.ebx, &r.ecx,
+                    &r.edx);  // leaves zeros if there is no such leaf
   return r;
 }
 
@@ -35,10 +38,11 @@ CpuFeatures cpu_features() {
   const bool ymm = (state & 0x06) == 0x06, zmm = (state & 0xe6) == 0xe6;
 
   CpuFeatures f{};
-  f.avx2 = ymm && bit(one.ecx, 28) && bit(one.ecx, 12) && bit(one.ecx, 29) && bit(seven.ebx, 5) && bit(seven.ebx, 8);
+  f.avx2 = ymm && bit(one.ecx, 28) && bit(one.ecx, 12) && bit(one.ecx, 29) && bit(seven.ebx, 5) &&
+           bit(seven.ebx, 8);
   f.avxvnni = f.avx2 && bit(seven_one.eax, 4);
-  f.avx512 = f.avx2 && zmm && bit(seven.ebx, 16) && bit(seven.ebx, 17) && bit(seven.ebx, 30) && bit(seven.ebx, 31) &&
-             bit(seven.ecx, 1) && bit(seven.ecx, 11);
+  f.avx512 = f.avx2 && zmm && bit(seven.ebx, 16) && bit(seven.ebx, 17) && bit(seven.ebx, 30) &&
+             bit(seven.ebx, 31) && bit(seven.ecx, 1) && bit(seven.ecx, 11);
   f.avx512bf16 = f.avx512 && bit(seven_one.eax, 5);
   return f;
 }

@@ -1,4 +1,5 @@
-// cpu_features.h: what this processor, and the operating system on it, can run. Knows nothing of kernels.
+// cpu_features.h: what this processor, and the operating system on it, can run. Knows nothing of
+// kernels.
 #pragma once
 
 namespace octavo {

@@ -26,12 +26,12 @@
 
 namespace octavo {
 
-#define OCTAVO_DECLARE(level)                   \
-  namespace level {                             \
-  const MatmulKernels* matmul_kernels();        \
-  const AttentionKernels* attention_kernels();  \
-  const RowKernels* row_kernels();              \
-  const SimdProbe* simd_probe();                \
+#define OCTAVO_DECLARE(level)                  \
+  namespace level {                            \
+  const MatmulKernels* matmul_kernels();       \
+  const AttentionKernels* attention_kernels(); \
+  const RowKernels* row_kernels();             \
+  const SimdProbe* simd_probe();               \
   }
 OCTAVO_DECLARE(base)
 OCTAVO_DECLARE(avx2)
@@ -78,7 +78,8 @@ const KernelTable* choose_table() {
   const char* wanted = std::getenv("OCTAVO_ISA");
   if (wanted == nullptr || *wanted == '\0') return &tables().back();
   if (const KernelTable* table = kernel_table(wanted)) return table;
-  throw std::invalid_argument("OCTAVO_ISA=" + std::string(wanted) + ": this build on this machine has " + isa_list());
+  throw std::invalid_argument("OCTAVO_ISA=" + std::string(wanted) +
+                              ": this build on this machine has " + isa_list());
 }
 
 }  // namespace

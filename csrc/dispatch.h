@@ -1,6 +1,8 @@
-// dispatch.h: which ISA levels this build has and this machine can run, and the table of kernels of each.
+// dispatch.h: which ISA levels this build has and this machine can run, and the table of kernels of
+// each.
 //
-// The only native source that reads an environment variable: OCTAVO_ISA forces a level below the best.
+// The only native source that reads an environment variable: OCTAVO_ISA forces a level below the
+// best.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -13,8 +15,9 @@ struct AttentionKernels;
 struct RowKernels;
 struct SimdProbe;
 
-// Part of the numerics id (octavo.kernels.numerics_id), under which K and V may be reused. Add 1 whenever a kernel gives
-// other bits for the same input, at any level; tests/kernels/test_numerics_id.py tells when that has happened.
+// Part of the numerics id (octavo.kernels.numerics_id), under which K and V may be reused. Add 1
+// whenever a kernel gives other bits for the same input, at any level;
+// tests/kernels/test_numerics_id.py tells when that has happened.
 constexpr int32_t kKernelVersion = 1;
 
 struct KernelTable {
@@ -26,7 +29,8 @@ struct KernelTable {
   const SimdProbe* probe;
 };
 
-// nullptr if the level is unknown, was not compiled, or needs instructions that this machine has not.
+// nullptr if the level is unknown, was not compiled, or needs instructions that this machine has
+// not.
 const KernelTable* kernel_table(const char* isa);
 
 // Names of the levels that kernel_table() accepts here, the best last.
@@ -34,7 +38,8 @@ std::vector<const char*> available_isas();
 
 std::string isa_list();  // the same names as one text, for messages
 
-// The best level, or the one OCTAVO_ISA names; throws std::invalid_argument if that one is not available.
+// The best level, or the one OCTAVO_ISA names; throws std::invalid_argument if that one is not
+// available.
 const KernelTable* best_kernel_table();
 
 }  // namespace octavo

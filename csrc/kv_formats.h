@@ -1,8 +1,9 @@
 // kv_formats.h: the formats of K and V as one table, and how the pages of a layer group are cut.
 //
-// A unit is 16 tokens of one kv head, contiguous whatever the block size: their values, then their scales. Pages are
-// [block][layer][K|V][kv_head][unit], one address range per layer group; K and V have their own width and format.
-// Plain data and address arithmetic. What a format's bytes mean to a kernel is KV<format> of kernels/kv_traits.h.
+// A unit is 16 tokens of one kv head, contiguous whatever the block size: their values, then their
+// scales. Pages are [block][layer][K|V][kv_head][unit], one address range per layer group; K and V
+// have their own width and format. Plain data and address arithmetic. What a format's bytes mean to
+// a kernel is KV<format> of kernels/kv_traits.h.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -28,32 +29,36 @@ static_assert(sizeof kKVFormatTable == kKVFormats * sizeof(KVFormatRow), "every 
 
 // EveryKVFormat is KVFormats<0, 1, .., kKVFormats - 1>, from which kernels build their tables.
 template <int32_t... kFormats> struct KVFormats {};
-template <int32_t kLeft, int32_t... kFormats> struct KVFormatsFrom : KVFormatsFrom<kLeft - 1, kLeft - 1, kFormats...> {};
-template <int32_t... kFormats> struct KVFormatsFrom<0, kFormats...> { using Type = KVFormats<kFormats...>; };
+template <int32_t kLeft, int32_t... kFormats> struct KVFormatsFrom
+    : KVFormatsFrom<kLeft - 1, kLeft - 1, kFormats...> {};
+template <int32_t... kFormats> struct KVFormatsFrom<0, kFormats...> {
+  using Type = KVFormats<kFormats...>;
+};
 using EveryKVFormat = KVFormatsFrom<kKVFormats>::Type;
 
-constexpr int32_t kKVUnit = 16;   // tokens
+constexpr int32_t kKVUnit = 16;  // tokens
 
 static constexpr int64_t kv_row_bytes(int32_t format, int32_t dim) {
   return (int64_t)dim * kKVFormatTable[format].bits / 8 + kKVFormatTable[format].scale_bytes;
 }
 
-struct KVLayout {           // of one layer group; strides in bytes
+struct KVLayout {  // of one layer group; strides in bytes
   int32_t layers, kv_heads, k_dim, v_dim;
   int32_t k_format, v_format;
-  int32_t block_size;       // tokens: 16, 32 or 64
-  int64_t k_unit_stride;    // 16 tokens of one head
+  int32_t block_size;     // tokens: 16, 32 or 64
+  int64_t k_unit_stride;  // 16 tokens of one head
   int64_t v_unit_stride;
-  int64_t k_head_stride;    // one head's K of one block
+  int64_t k_head_stride;  // one head's K of one block
   int64_t v_head_stride;
-  int64_t v_offset;         // from a layer's K to its V = kv_heads * k_head_stride
-  int64_t layer_stride;     // v_offset + kv_heads * v_head_stride
-  int64_t block_stride;     // layers * layer_stride, rounded up to 4096
+  int64_t v_offset;      // from a layer's K to its V = kv_heads * k_head_stride
+  int64_t layer_stride;  // v_offset + kv_heads * v_head_stride
+  int64_t block_stride;  // layers * layer_stride, rounded up to 4096
 };
 
-static inline KVLayout kv_layout(int32_t layers, int32_t kv_heads, int32_t k_dim, int32_t v_dim, int32_t k_format,
-                                 int32_t v_format, int32_t block_size) {
-  KVLayout l = {layers, kv_heads, k_dim, v_dim, k_format, v_format, block_size, 0, 0, 0, 0, 0, 0, 0};
+static inline KVLayout kv_layout(int32_t layers, int32_t kv_heads, int32_t k_dim, int32_t v_dim,
+                                 int32_t k_format, int32_t v_format, int32_t block_size) {
+  KVLayout l = {layers, kv_heads, k_dim, v_dim, k_format, v_format, block_size,
+                0,      0,        0,     0,     0,        0,        0};
   l.k_unit_stride = kKVUnit * kv_row_bytes(k_format, k_dim);
   l.v_unit_stride = kKVUnit * kv_row_bytes(v_format, v_dim);
   l.k_head_stride = block_size / kKVUnit * l.k_unit_stride;
@@ -64,11 +69,12 @@ static inline KVLayout kv_layout(int32_t layers, int32_t kv_heads, int32_t k_dim
   return l;
 }
 
-struct KVUnit {   // as offsets from the pages
+struct KVUnit {  // as offsets from the pages
   int64_t k, v;
 };
 // The unit that holds a slot of a block, of one kv head in one layer.
-static inline KVUnit kv_unit(const KVLayout* l, int32_t block, int32_t layer, int32_t kv_head, int32_t slot) {
+static inline KVUnit kv_unit(const KVLayout* l, int32_t block, int32_t layer, int32_t kv_head,
+                             int32_t slot) {
   const int64_t begin = block * l->block_stride + layer * l->layer_stride, unit = slot / kKVUnit;
   return {begin + kv_head * l->k_head_stride + unit * l->k_unit_stride,
           begin + l->v_offset + kv_head * l->v_head_stride + unit * l->v_unit_stride};

@@ -19,8 +19,8 @@
 namespace octavo {
 namespace {
 
-// A barrier is short; between two steps of a stream the caller samples and schedules, which a sleeping worker would
-// make longer by its wake-up.
+// A barrier is short; between two steps of a stream the caller samples and schedules, which a
+// sleeping worker would make longer by its wake-up.
 constexpr std::chrono::microseconds kBarrierSpin{50};
 constexpr std::chrono::microseconds kRunSpin{300};
 constexpr int kPolls = 32;   // between two looks at the clock
@@ -35,11 +35,13 @@ void relax() {
 }
 
 void futex_wait(std::atomic<uint32_t>& word, uint32_t seen) {
-  syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAIT_PRIVATE, seen, nullptr, nullptr, 0);
+  syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAIT_PRIVATE, seen, nullptr, nullptr,
+          0);
 }
 
 void futex_wake_all(std::atomic<uint32_t>& word) {
-  syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
+  syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE_PRIVATE, INT_MAX, nullptr,
+          nullptr, 0);
 }
 
 }  // namespace
@@ -53,7 +55,8 @@ void ThreadPool::Flag::wait_while(uint32_t seen, std::chrono::microseconds spin)
     return false;
   };
   if (poll()) return;
-  for (const auto end = std::chrono::steady_clock::now() + spin; std::chrono::steady_clock::now() < end;)
+  for (const auto end = std::chrono::steady_clock::now() + spin;
+       std::chrono::steady_clock::now() < end;)
     if (poll()) return;
   for (int i = 0; i < kYields; ++i) {
     if (value.load(std::memory_order_acquire) != seen) return;
@@ -71,12 +74,14 @@ void ThreadPool::Flag::advance() {
 }
 
 ThreadPool::ThreadPool(int threads) : size_(threads) {
-  if (threads < 1) throw std::invalid_argument("threads: expected at least 1, got " + std::to_string(threads));
+  if (threads < 1)
+    throw std::invalid_argument("threads: expected at least 1, got " + std::to_string(threads));
 }
 
 ThreadPool::~ThreadPool() {
   if (forked()) {
-    // The workers are the parent's, and a new thread of this process may have the handle of one: touch none of them.
+    // The workers are the parent's, and a new thread of this process may have the handle of one:
+    // touch none of them.
     new std::vector<std::thread>(std::move(workers_));
     return;
   }
@@ -89,14 +94,16 @@ bool ThreadPool::forked() const {
 }
 
 void ThreadPool::refuse_in_child() const {
-  if (forked()) throw std::runtime_error("this engine was made before a fork: make a new one in the child");
+  if (forked())
+    throw std::runtime_error("this engine was made before a fork: make a new one in the child");
 }
 
 void ThreadPool::start_workers() {
   owner_pid_.store(getpid(), std::memory_order_relaxed);
   workers_.reserve(size_ - 1);
   try {
-    for (int thread = 1; thread < size_; ++thread) workers_.emplace_back(&ThreadPool::work, this, thread);
+    for (int thread = 1; thread < size_; ++thread)
+      workers_.emplace_back(&ThreadPool::work, this, thread);
   } catch (...) {  // too few workers would wait for the others for ever
     stop_workers();
     throw;
@@ -162,7 +169,8 @@ int cpus_of_cgroup() {  // ceil of the quota, INT_MAX where there is none
     if (path.size() <= sizeof("/sys/fs/cgroup") - 1) break;
     path.resize(path.rfind('/'));
   }
-  std::ifstream quota1("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), period1("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+  std::ifstream quota1("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"),
+      period1("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
   double quota = 0, period = 0;
   if (quota1 >> quota && period1 >> period && quota > 0 && period > 0)
     cpus = std::min(cpus, std::max(1, (int)(quota / period + 0.999)));
@@ -171,11 +179,13 @@ int cpus_of_cgroup() {  // ceil of the quota, INT_MAX where there is none
 
 int cores_of_affinity() {  // SMT siblings count once
   cpu_set_t mask;
-  if (sched_getaffinity(0, sizeof mask, &mask) != 0) return std::max(1u, std::thread::hardware_concurrency());
+  if (sched_getaffinity(0, sizeof mask, &mask) != 0)
+    return std::max(1u, std::thread::hardware_concurrency());
   std::set<std::string> cores;
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
     if (!CPU_ISSET(cpu, &mask)) continue;
-    std::ifstream file("/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list");
+    std::ifstream file("/sys/devices/system/cpu/cpu" + std::to_string(cpu) +
+                       "/topology/thread_siblings_list");
     std::string siblings;
     cores.insert(file >> siblings ? siblings : "cpu" + std::to_string(cpu));
   }

@@ -1,4 +1,5 @@
-// Python's view of paged attention: the KV formats and layout, the page writers and attention of one sequence (for tests and storage).
+// Python's view of paged attention: the KV formats and layout, the page writers and attention of
+// one sequence (for tests and storage).
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
@@ -26,18 +27,20 @@ int32_t format_of(const char* name, const std::string& text) {
   refuse(name, names, text);
 }
 
-KVLayout make_layout(int32_t layers, int32_t kv_heads, int32_t k_dim, int32_t v_dim, const std::string& k_format,
-                     const std::string& v_format, int32_t block_size) {
+KVLayout make_layout(int32_t layers, int32_t kv_heads, int32_t k_dim, int32_t v_dim,
+                     const std::string& k_format, const std::string& v_format, int32_t block_size) {
   const auto good_dim = [](int32_t d) { return d >= 16 && d <= kAttentionMaxDim && d % 16 == 0; };
   expect(layers >= 1, "layers", "at least 1", layers);
   expect(kv_heads >= 1, "kv_heads", "at least 1", kv_heads);
   expect(good_dim(k_dim), "k_dim", "a multiple of 16 from 16 to 256", k_dim);
   expect(good_dim(v_dim), "v_dim", "a multiple of 16 from 16 to 256", v_dim);
-  expect(block_size == 16 || block_size == 32 || block_size == 64, "block_size", "16, 32 or 64", block_size);
+  expect(block_size == 16 || block_size == 32 || block_size == 64, "block_size", "16, 32 or 64",
+         block_size);
   const int32_t k = format_of("k_format", k_format), v = format_of("v_format", v_format);
   // Larger sizes would leave int64 when strides are multiplied.
   const int64_t head_bytes = block_size * (kv_row_bytes(k, k_dim) + kv_row_bytes(v, v_dim));
-  expect(kv_heads <= kMaxBlockBytes / head_bytes / layers, "layers and kv_heads", "blocks below 2^40 bytes", kv_heads);
+  expect(kv_heads <= kMaxBlockBytes / head_bytes / layers, "layers and kv_heads",
+         "blocks below 2^40 bytes", kv_heads);
   return kv_layout(layers, kv_heads, k_dim, v_dim, k, v, block_size);
 }
 
@@ -50,10 +53,12 @@ nb::tuple kv_formats() {
 }
 
 // Every block that positions [begin, end) lie in must be in the table and in the pages.
-void check_blocks(const KVLayout& layout, const Array<const int32_t, 1>& table, int64_t begin, int64_t end,
-                  int64_t pages_bytes) {
-  const int64_t blocks = (end + layout.block_size - 1) / layout.block_size, pages = pages_bytes / layout.block_stride;
-  expect((int64_t)table.shape(0) >= blocks, "block_table", std::to_string(blocks) + " blocks", table.shape(0));
+void check_blocks(const KVLayout& layout, const Array<const int32_t, 1>& table, int64_t begin,
+                  int64_t end, int64_t pages_bytes) {
+  const int64_t blocks = (end + layout.block_size - 1) / layout.block_size,
+                pages = pages_bytes / layout.block_stride;
+  expect((int64_t)table.shape(0) >= blocks, "block_table", std::to_string(blocks) + " blocks",
+         table.shape(0));
   for (int64_t i = begin / layout.block_size; i < blocks; i++) {
     const int32_t block = table.data()[i];
     expect(block >= 0 && block < pages, "block_table", "ids below " + std::to_string(pages), block);
@@ -61,15 +66,18 @@ void check_blocks(const KVLayout& layout, const Array<const int32_t, 1>& table, 
 }
 
 void check_pages(const KVLayout& layout, const void* pages, int64_t bytes, int32_t layer) {
-  expect((uintptr_t)pages % 64 == 0, "pages", "64-byte alignment", (int64_t)((uintptr_t)pages % 64));
-  expect(bytes % layout.block_stride == 0, "pages", "a multiple of " + std::to_string(layout.block_stride) + " bytes",
-        bytes);
-  expect(layer >= 0 && layer < layout.layers, "layer", "0.." + std::to_string(layout.layers - 1), layer);
+  expect((uintptr_t)pages % 64 == 0, "pages", "64-byte alignment",
+         (int64_t)((uintptr_t)pages % 64));
+  expect(bytes % layout.block_stride == 0, "pages",
+         "a multiple of " + std::to_string(layout.block_stride) + " bytes", bytes);
+  expect(layer >= 0 && layer < layout.layers, "layer", "0.." + std::to_string(layout.layers - 1),
+         layer);
 }
 
 const AttentionKernels& attention_of(const std::string& isa) {
   const AttentionKernels* kernels = table_for(isa).attention;
-  if (kernels == nullptr) throw nb::value_error(("isa: no attention kernels at level " + isa).c_str());
+  if (kernels == nullptr)
+    throw nb::value_error(("isa: no attention kernels at level " + isa).c_str());
   return *kernels;
 }
 
@@ -82,10 +90,14 @@ void write_kv(const std::string& isa, Array<uint8_t, 1> pages, const KVLayout& l
   check_pages(layout, pages.data(), pages.size(), layer);
   expect((int64_t)k.shape(0) == tokens, "k", std::to_string(tokens) + " tokens", k.shape(0));
   expect((int64_t)v.shape(0) == tokens, "v", std::to_string(tokens) + " tokens", v.shape(0));
-  expect((int32_t)k.shape(1) == layout.kv_heads, "k", std::to_string(layout.kv_heads) + " heads", k.shape(1));
-  expect((int32_t)v.shape(1) == layout.kv_heads, "v", std::to_string(layout.kv_heads) + " heads", v.shape(1));
-  expect((int32_t)k.shape(2) == layout.k_dim, "k", std::to_string(layout.k_dim) + " dims", k.shape(2));
-  expect((int32_t)v.shape(2) == layout.v_dim, "v", std::to_string(layout.v_dim) + " dims", v.shape(2));
+  expect((int32_t)k.shape(1) == layout.kv_heads, "k", std::to_string(layout.kv_heads) + " heads",
+         k.shape(1));
+  expect((int32_t)v.shape(1) == layout.kv_heads, "v", std::to_string(layout.kv_heads) + " heads",
+         v.shape(1));
+  expect((int32_t)k.shape(2) == layout.k_dim, "k", std::to_string(layout.k_dim) + " dims",
+         k.shape(2));
+  expect((int32_t)v.shape(2) == layout.v_dim, "v", std::to_string(layout.v_dim) + " dims",
+         v.shape(2));
   for (int64_t i = 0; i < tokens; i++) {
     const int64_t position = positions.data()[i];
     expect(position >= 0, "positions", "at least 0", position);
@@ -93,7 +105,8 @@ void write_kv(const std::string& isa, Array<uint8_t, 1> pages, const KVLayout& l
   }
   const ReleasedGil released;
   for (int64_t i = 0; i < tokens; i++) {
-    const int32_t position = positions.data()[i], block = block_table.data()[position / layout.block_size];
+    const int32_t position = positions.data()[i],
+                  block = block_table.data()[position / layout.block_size];
     for (int32_t head = 0; head < layout.kv_heads; head++) {
       const int64_t row = i * layout.kv_heads + head;
       kernels.write_kv(&layout, pages.data(), block, position % layout.block_size, layer, head,
@@ -102,38 +115,56 @@ void write_kv(const std::string& isa, Array<uint8_t, 1> pages, const KVLayout& l
   }
 }
 
-void attend_split(const AttentionKernels& kernels, const AttentionArgs& args, int32_t kv_head, float* out,
-                  void* scratch) {
-  const int32_t first = attention_first_chunk(&args, 0), end = attention_end_chunk(&args, args.rows);
+void attend_split(const AttentionKernels& kernels, const AttentionArgs& args, int32_t kv_head,
+                  float* out, void* scratch) {
+  const int32_t first = attention_first_chunk(&args, 0),
+                end = attention_end_chunk(&args, args.rows);
   const int64_t floats = attention_partial_floats(&args, 0, args.rows);
   std::vector<float> partials((size_t)(floats * (end - first)), __builtin_nanf(""));
-  for (int32_t chunk = end - 1; chunk >= first; chunk--) {   // any order will do
-    kernels.attend_chunk(&args, 0, args.rows, kv_head, chunk, partials.data() + (chunk - first) * floats, scratch);
+  for (int32_t chunk = end - 1; chunk >= first; chunk--) {  // any order will do
+    kernels.attend_chunk(&args, 0, args.rows, kv_head, chunk,
+                         partials.data() + (chunk - first) * floats, scratch);
   }
   kernels.merge_chunks(&args, 0, args.rows, kv_head, partials.data(), out);
 }
 
 // q (rows, q_heads, k_dim) -> out (rows, q_heads, v_dim); row r is at first_position + r
-void attention(const std::string& isa, Array<float, 3> out, Array<const float, 3> q, Array<const uint8_t, 1> pages,
-               const KVLayout& layout, Array<const int32_t, 1> block_table, int32_t layer, int32_t first_position,
+void attention(const std::string& isa, Array<float, 3> out, Array<const float, 3> q,
+               Array<const uint8_t, 1> pages, const KVLayout& layout,
+               Array<const int32_t, 1> block_table, int32_t layer, int32_t first_position,
                float scale, int32_t window, bool split_chunks) {
   const AttentionKernels& kernels = attention_of(isa);
   const int64_t rows = q.shape(0), heads = q.shape(1), group = heads / layout.kv_heads;
   check_pages(layout, pages.data(), pages.size(), layer);
   expect(rows >= 1, "q", "at least 1 row", rows);
   expect(heads == group * layout.kv_heads && group >= 1 && group <= kAttentionMaxGroup, "q",
-        "1 to 16 times " + std::to_string(layout.kv_heads) + " heads", heads);
-  expect((int32_t)q.shape(2) == layout.k_dim, "q", std::to_string(layout.k_dim) + " dims", q.shape(2));
+         "1 to 16 times " + std::to_string(layout.kv_heads) + " heads", heads);
+  expect((int32_t)q.shape(2) == layout.k_dim, "q", std::to_string(layout.k_dim) + " dims",
+         q.shape(2));
   expect((int64_t)out.shape(0) == rows, "out", std::to_string(rows) + " rows", out.shape(0));
   expect((int64_t)out.shape(1) == heads, "out", std::to_string(heads) + " heads", out.shape(1));
-  expect((int32_t)out.shape(2) == layout.v_dim, "out", std::to_string(layout.v_dim) + " dims", out.shape(2));
+  expect((int32_t)out.shape(2) == layout.v_dim, "out", std::to_string(layout.v_dim) + " dims",
+         out.shape(2));
   expect(first_position >= 0, "first_position", "at least 0", first_position);
-  expect(first_position + rows <= kAttentionMaxContext, "first_position and q", "positions below 2^30", first_position + rows);
+  expect(first_position + rows <= kAttentionMaxContext, "first_position and q",
+         "positions below 2^30", first_position + rows);
   expect(window >= 0, "window", "0 (all) or more", window);
-  if (!(scale > 0.0f && scale < 1e6f)) throw nb::value_error("scale: expected a positive finite number");
-  const AttentionArgs args = {&layout, pages.data(), block_table.data(), q.data(), heads * layout.k_dim,
-                              heads * layout.v_dim, layer, (int32_t)group, first_position, (int32_t)rows, window, scale};
-  check_blocks(layout, block_table, attention_first_visible(&args, 0), first_position + rows, pages.size());
+  if (!(scale > 0.0f && scale < 1e6f))
+    throw nb::value_error("scale: expected a positive finite number");
+  const AttentionArgs args = {&layout,
+                              pages.data(),
+                              block_table.data(),
+                              q.data(),
+                              heads * layout.k_dim,
+                              heads * layout.v_dim,
+                              layer,
+                              (int32_t)group,
+                              first_position,
+                              (int32_t)rows,
+                              window,
+                              scale};
+  check_blocks(layout, block_table, attention_first_visible(&args, 0), first_position + rows,
+               pages.size());
   const ReleasedGil released;
   // 0xff.. is a NaN: nothing may be read from scratch before it is written.
   std::vector<uint8_t> memory((size_t)attention_scratch_bytes(&layout) + 64, 0xff);
@@ -149,11 +180,13 @@ void attention(const std::string& isa, Array<float, 3> out, Array<const float, 3
 void bind_attention(nb::module_& m) {
   nb::class_<KVLayout>(m, "KVLayout", "Strides, in bytes, of the KV pages of one layer group.")
       .def("__init__",
-           [](KVLayout* self, int32_t layers, int32_t kv_heads, int32_t k_dim, int32_t v_dim, const std::string& k_format,
-              const std::string& v_format, int32_t block_size) {
-             new (self) KVLayout(make_layout(layers, kv_heads, k_dim, v_dim, k_format, v_format, block_size));
-           },
-           "layers"_a, "kv_heads"_a, "k_dim"_a, "v_dim"_a, "k_format"_a, "v_format"_a, "block_size"_a)
+           [](KVLayout* self, int32_t layers, int32_t kv_heads, int32_t k_dim, int32_t v_dim,
+              const std::string& k_format, const std::string& v_format, int32_t block_size) {
+    new (self)
+        KVLayout(make_layout(layers, kv_heads, k_dim, v_dim, k_format, v_format, block_size));
+  },
+           "layers"_a, "kv_heads"_a, "k_dim"_a, "v_dim"_a, "k_format"_a, "v_format"_a,
+           "block_size"_a)
       .def_ro("layers", &KVLayout::layers)
       .def_ro("kv_heads", &KVLayout::kv_heads)
       .def_ro("k_dim", &KVLayout::k_dim)
@@ -169,11 +202,12 @@ void bind_attention(nb::module_& m) {
   m.attr("KV_FORMATS") = kv_formats();
   m.attr("ATTENTION_TILE") = kAttentionTile;
   m.attr("ATTENTION_CHUNK") = kAttentionChunk;
-  m.def("write_kv", &write_kv, "isa"_a, "pages"_a.noconvert(), "layout"_a, "block_table"_a.noconvert(),
-        "positions"_a.noconvert(), "layer"_a, "k"_a.noconvert(), "v"_a.noconvert(),
-        "Write K and V of one sequence's tokens into their pages.");
-  m.def("attention", &attention, "isa"_a, "out"_a.noconvert(), "q"_a.noconvert(), "pages"_a.noconvert(), "layout"_a,
-        "block_table"_a.noconvert(), "layer"_a, "first_position"_a, "scale"_a, "window"_a = 0, "split_chunks"_a = false,
+  m.def("write_kv", &write_kv, "isa"_a, "pages"_a.noconvert(), "layout"_a,
+        "block_table"_a.noconvert(), "positions"_a.noconvert(), "layer"_a, "k"_a.noconvert(),
+        "v"_a.noconvert(), "Write K and V of one sequence's tokens into their pages.");
+  m.def("attention", &attention, "isa"_a, "out"_a.noconvert(), "q"_a.noconvert(),
+        "pages"_a.noconvert(), "layout"_a, "block_table"_a.noconvert(), "layer"_a,
+        "first_position"_a, "scale"_a, "window"_a = 0, "split_chunks"_a = false,
         "Attention of consecutive rows of one sequence over its pages.");
 }
 

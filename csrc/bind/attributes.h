@@ -1,4 +1,5 @@
-// attributes.h: the attributes of a Python object as C arrays, each of exactly the type and shape asked for.
+// attributes.h: the attributes of a Python object as C arrays, each of exactly the type and shape
+// asked for.
 #pragma once
 #include <Python.h>
 
@@ -11,7 +12,8 @@
 
 namespace octavo {
 
-// The arrays that `get` gave stay as they are, wherever the object's attributes may point later, until this goes.
+// The arrays that `get` gave stay as they are, wherever the object's attributes may point later,
+// until this goes.
 class Attributes {
  public:
   explicit Attributes(nb::handle object) : object_(object) {}
@@ -35,16 +37,20 @@ class Attributes {
     constexpr bool written = !std::is_const_v<T>;
     const Py_buffer& view = hold(name, written);
     const std::string type = plain(view.format);
-    if (!is_type<std::remove_const_t<T>>(type) || view.itemsize != sizeof(T) || view.ndim != (int)dims.size())
-      throw nb::type_error((std::string(name) + ": expected " + type_name<std::remove_const_t<T>>() + " of ndim " +
-                            std::to_string(dims.size()) + ", got \"" + type + "\" of " +
-                            std::to_string(view.itemsize) + " bytes, ndim " + std::to_string(view.ndim)).c_str());
+    if (!is_type<std::remove_const_t<T>>(type) || view.itemsize != sizeof(T) ||
+        view.ndim != (int)dims.size())
+      throw nb::type_error(
+          (std::string(name) + ": expected " + type_name<std::remove_const_t<T>>() + " of ndim " +
+           std::to_string(dims.size()) + ", got \"" + type + "\" of " +
+           std::to_string(view.itemsize) + " bytes, ndim " + std::to_string(view.ndim))
+              .c_str());
     data = static_cast<T*>(view.buf);
     int64_t free = 0;
     const Py_ssize_t* got = view.shape;
     for (const Dim& dim : dims) {
       if (dim.size == kAny) free = *got;
-      else if (dim.size != *got) refuse(std::string(name) + (*dim.name ? " " : "") + dim.name, dim.size, *got);
+      else if (dim.size != *got)
+        refuse(std::string(name) + (*dim.name ? " " : "") + dim.name, dim.size, *got);
       ++got;
     }
     return free;
@@ -58,8 +64,9 @@ class Attributes {
       held_.pop_back();
       nb::python_error error;
       const std::string why = nb::str(error.value()).c_str();
-      throw nb::type_error((std::string(name) + ": expected a C-contiguous " + (written ? "writable " : "") +
-                            "array: " + why).c_str());
+      throw nb::type_error((std::string(name) + ": expected a C-contiguous " +
+                            (written ? "writable " : "") + "array: " + why)
+                               .c_str());
     }
     return view;
   }

@@ -1,4 +1,5 @@
-// bindings.h: what every file of bind/ begins with: arrays, the level's table by name, work without the GIL.
+// bindings.h: what every file of bind/ begins with: arrays, the level's table by name, work without
+// the GIL.
 #pragma once
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -23,9 +24,10 @@ inline const KernelTable& table_for(const std::string& isa) {
   refuse("isa", "one of " + isa_list(), isa);
 }
 
-// Without the GIL while it lives, as nb::gil_scoped_release, but for the end of the process: a daemon thread that wants
-// the GIL back from an interpreter that has ended is taken down by Python (before 3.14) with pthread_exit, whose
-// unwinding may not leave a destructor: the process would abort. Such a thread stops here; the process ends without it.
+// Without the GIL while it lives, as nb::gil_scoped_release, but for the end of the process: a
+// daemon thread that wants the GIL back from an interpreter that has ended is taken down by Python
+// (before 3.14) with pthread_exit, whose unwinding may not leave a destructor: the process would
+// abort. Such a thread stops here; the process ends without it.
 class ReleasedGil {
  public:
   ReleasedGil() : state_(PyEval_SaveThread()) {}

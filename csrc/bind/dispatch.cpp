@@ -23,10 +23,12 @@ const ProbeWord& find_word(const SimdProbe& probe, const std::string& name) {
   throw nb::value_error(("word: no word named " + name + " in simd.h").c_str());
 }
 
-void simd_word(const std::string& isa, const std::string& word, VectorsOut out, Vectors a, Vectors b, Vectors c) {
+void simd_word(const std::string& isa, const std::string& word, VectorsOut out, Vectors a,
+               Vectors b, Vectors c) {
   const ProbeWord& probe = find_word(*table_for(isa).probe, word);
   for (const Vectors* arg : {&a, &b, &c}) {
-    if (arg->shape(0) != out.shape(0)) throw nb::value_error("a, b, c: expected as many vectors as out");
+    if (arg->shape(0) != out.shape(0))
+      throw nb::value_error("a, b, c: expected as many vectors as out");
   }
   const ReleasedGil released;
   for (size_t i = 0; i < out.shape(0); i++) {
@@ -42,14 +44,17 @@ std::vector<std::string> isa_names() {
 }  // namespace
 
 void bind_dispatch(nb::module_& m) {
-  m.def("available_isas", &isa_names, "The ISA levels this build has and this machine runs, the best last.");
+  m.def("available_isas", &isa_names,
+        "The ISA levels this build has and this machine runs, the best last.");
   m.def("default_isa", [] { return std::string(best_kernel_table()->name); },
         "The best level, or the one OCTAVO_ISA names; ValueError if that one is not available.");
   m.attr("KERNEL_VERSION") = kKernelVersion;
-  m.def("arithmetic_class", [](const std::string& isa) { return std::string(table_for(isa).arithmetic); }, "isa"_a,
-        "Levels of the same class give the same bits.");
-  m.def("simd_word", &simd_word, "isa"_a, "word"_a, "out"_a.noconvert(), "a"_a.noconvert(), "b"_a.noconvert(),
-        "c"_a.noconvert(), "Run one word of simd.h on vectors of 64 bytes (tests only).");
+  m.def("arithmetic_class", [](const std::string& isa) {
+    return std::string(table_for(isa).arithmetic);
+  }, "isa"_a, "Levels of the same class give the same bits.");
+  m.def("simd_word", &simd_word, "isa"_a, "word"_a, "out"_a.noconvert(), "a"_a.noconvert(),
+        "b"_a.noconvert(), "c"_a.noconvert(),
+        "Run one word of simd.h on vectors of 64 bytes (tests only).");
 }
 
 }  // namespace octavo

@@ -4,7 +4,8 @@
 NB_MODULE(_native, m) {
   // Objects that a daemon thread holds at the end of the process are no leak.
   nanobind::set_leak_warnings(false);
-  m.doc() = "Octavo's native core: kernels, packed weights, KV pages and the interpreter that runs programs.";
+  m.doc() =
+      "Octavo's native core: kernels, packed weights, KV pages and the interpreter that runs programs.";
   octavo::bind_dispatch(m);
   octavo::bind_matmul(m);
   octavo::bind_attention(m);

@@ -1,4 +1,5 @@
-// What this machine can do at best, on all threads of a pool: the figures that benchmarks divide by.
+// What this machine can do at best, on all threads of a pool: the figures that benchmarks divide
+// by.
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 
@@ -22,8 +23,14 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
 }
 
 double read_bandwidth(const std::string& isa, ThreadPool& pool, const Bytes& data, int repeats) {
-  struct Context { const KernelTable* table; const uint8_t* data; int64_t slice; int repeats; };
-  Context c{&table_for(isa), data.data(), (int64_t)data.shape(0) / pool.size() / kReadStep * kReadStep, repeats};
+  struct Context {
+    const KernelTable* table;
+    const uint8_t* data;
+    int64_t slice;
+    int repeats;
+  };
+  Context c{&table_for(isa), data.data(),
+            (int64_t)data.shape(0) / pool.size() / kReadStep * kReadStep, repeats};
   if (c.slice < 1) throw nb::value_error("data: expected at least 512 bytes a thread");
   if (repeats < 1) throw nb::value_error("repeats: expected at least 1");
   const ReleasedGil released;
@@ -31,13 +38,17 @@ double read_bandwidth(const std::string& isa, ThreadPool& pool, const Bytes& dat
   pool.run([](void* context, int thread) noexcept {
     auto& c = *static_cast<Context*>(context);
     int64_t sink = 0;
-    for (int i = 0; i < c.repeats; ++i) c.table->matmul->read_sum(c.data + thread * c.slice, c.slice, &sink);
+    for (int i = 0; i < c.repeats; ++i)
+      c.table->matmul->read_sum(c.data + thread * c.slice, c.slice, &sink);
   }, &c);
   return (double)c.slice * pool.size() * repeats / seconds_since(begin);
 }
 
 double integer_peak(const std::string& isa, ThreadPool& pool, int64_t iterations) {
-  struct Context { const KernelTable* table; int64_t iterations; };
+  struct Context {
+    const KernelTable* table;
+    int64_t iterations;
+  };
   Context c{&table_for(isa), iterations};
   if (iterations < 1) throw nb::value_error("iterations: expected at least 1");
   const ReleasedGil released;
@@ -53,10 +64,12 @@ double integer_peak(const std::string& isa, ThreadPool& pool, int64_t iterations
 }  // namespace
 
 void bind_probe(nb::module_& m) {
-  m.def("read_bandwidth", &read_bandwidth, "isa"_a, "pool"_a, "data"_a.noconvert(), "repeats"_a,
-        "Bytes per second at which the pool's threads read `data`, each a slice of its own (benchmarks only).");
-  m.def("integer_peak", &integer_peak, "isa"_a, "pool"_a, "iterations"_a,
-        "int8 operations per second of the pool's threads together, in registers (benchmarks only).");
+  m.def(
+      "read_bandwidth", &read_bandwidth, "isa"_a, "pool"_a, "data"_a.noconvert(), "repeats"_a,
+      "Bytes per second at which the pool's threads read `data`, each a slice of its own (benchmarks only).");
+  m.def(
+      "integer_peak", &integer_peak, "isa"_a, "pool"_a, "iterations"_a,
+      "int8 operations per second of the pool's threads together, in registers (benchmarks only).");
 }
 
 }  // namespace octavo

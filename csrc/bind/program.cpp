@@ -1,4 +1,5 @@
-// Python's view of the native interpreter: arrays in, checks (program/checks.h, program/step.h), run without the GIL.
+// Python's view of the native interpreter: arrays in, checks (program/checks.h, program/step.h),
+// run without the GIL.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/pair.h>
@@ -22,16 +23,18 @@ namespace {
 template <class T, int N>
 using Const = Array<const T, N>;
 
-using RopeArrays = std::vector<std::pair<Const<float, 2>, Const<float, 2>>>;  // cos and sin, (context, half)
+using RopeArrays =
+    std::vector<std::pair<Const<float, 2>, Const<float, 2>>>;  // cos and sin, (context, half)
 
 constexpr int32_t kMaxWidth = 1 << 24, kMaxRows = 1 << 24;  // sizes of buffers stay inside an int64
 
 class PyProgram {
  public:
-  PyProgram(const std::string& isa, ThreadPool& pool, Const<int32_t, 2> records, Const<int32_t, 2> buffers,
-            const std::vector<PackedWeight*>& matrices, const std::vector<Const<float, 1>>& vectors,
-            const std::vector<std::tuple<KVLayout*, Array<uint8_t, 1>, int>>& groups, const RopeArrays& rope_tables,
-            int32_t max_rows)
+  PyProgram(const std::string& isa, ThreadPool& pool, Const<int32_t, 2> records,
+            Const<int32_t, 2> buffers, const std::vector<PackedWeight*>& matrices,
+            const std::vector<Const<float, 1>>& vectors,
+            const std::vector<std::tuple<KVLayout*, Array<uint8_t, 1>, int>>& groups,
+            const RopeArrays& rope_tables, int32_t max_rows)
       : pool_(pool) {
     ProgramParts parts;
     same("records", sizeof(OpRecord) / 4, records.shape(1));
@@ -42,7 +45,8 @@ class PyProgram {
     std::memcpy(parts.ops.data(), records.data(), records.nbytes());
     parts.buffers.resize(buffers.shape(0));
     std::memcpy(parts.buffers.data(), buffers.data(), buffers.nbytes());
-    for (const BufferSpec& b : parts.buffers) below("buffers width - 1", (int64_t)b.width - 1, kMaxWidth);
+    for (const BufferSpec& b : parts.buffers)
+      below("buffers width - 1", (int64_t)b.width - 1, kMaxWidth);
     for (const PackedWeight* w : matrices) {
       if (w == nullptr) throw nb::value_error("matrices: expected PackedWeight, got None");
       packed_weights_.push_back(nb::find(w));
@@ -57,12 +61,16 @@ class PyProgram {
       if (layout == nullptr) throw nb::value_error("groups: expected KVLayout, got None");
       if (window < 0) refuse("groups window, at least", 0, window);
       page_arrays_.push_back(pages);
-      if (reinterpret_cast<uintptr_t>(pages.data()) % 64 != 0) throw nb::value_error("pages: expected 64-byte alignment");
-      if ((int64_t)pages.shape(0) < layout->block_stride) refuse("pages bytes, at least", layout->block_stride, pages.shape(0));
-      parts.groups.push_back({*layout, pages.data(), window, (int64_t)pages.shape(0) / layout->block_stride});
+      if (reinterpret_cast<uintptr_t>(pages.data()) % 64 != 0)
+        throw nb::value_error("pages: expected 64-byte alignment");
+      if ((int64_t)pages.shape(0) < layout->block_stride)
+        refuse("pages bytes, at least", layout->block_stride, pages.shape(0));
+      parts.groups.push_back(
+          {*layout, pages.data(), window, (int64_t)pages.shape(0) / layout->block_stride});
     }
     rope_arrays_ = rope_tables;
-    parts.context = rope_tables.empty() ? kAttentionMaxContext : (int64_t)rope_tables[0].first.shape(0);
+    parts.context =
+        rope_tables.empty() ? kAttentionMaxContext : (int64_t)rope_tables[0].first.shape(0);
     within("rope_tables positions", parts.context, 0, kAttentionMaxContext);
     for (const auto& [cos, sin] : rope_tables) {
       same("rope_tables cos positions", parts.context, cos.shape(0));
@@ -127,13 +135,15 @@ void bind_program(nb::module_& m) {
   m.attr("WANTS") = names_of(kWantNames);
   m.attr("PANEL_ROWS") = kPanelRows;
   m.attr("GROUP_COLUMNS") = kGroupColumns;
-  nb::class_<PyProgram>(m, "Program", "The native interpreter of one program; see csrc/program/program.h.")
-      .def(nb::init<const std::string&, ThreadPool&, Const<int32_t, 2>, Const<int32_t, 2>, const std::vector<PackedWeight*>&,
-                    const std::vector<Const<float, 1>>&, const std::vector<std::tuple<KVLayout*, Array<uint8_t, 1>, int>>&,
+  nb::class_<PyProgram>(m, "Program",
+                        "The native interpreter of one program; see csrc/program/program.h.")
+      .def(nb::init<const std::string&, ThreadPool&, Const<int32_t, 2>, Const<int32_t, 2>,
+                    const std::vector<PackedWeight*>&, const std::vector<Const<float, 1>>&,
+                    const std::vector<std::tuple<KVLayout*, Array<uint8_t, 1>, int>>&,
                     const RopeArrays&, int32_t>(),
-           "isa"_a, "pool"_a, "records"_a.noconvert(), "buffers"_a.noconvert(), "matrices"_a, "vectors"_a.noconvert(),
-           "groups"_a.noconvert(), "rope_tables"_a.noconvert(), "max_rows"_a,
-           nb::keep_alive<1, 3>())
+           "isa"_a, "pool"_a, "records"_a.noconvert(), "buffers"_a.noconvert(), "matrices"_a,
+           "vectors"_a.noconvert(), "groups"_a.noconvert(), "rope_tables"_a.noconvert(),
+           "max_rows"_a, nb::keep_alive<1, 3>())
       .def("run", &PyProgram::run, "batch"_a, "output"_a);
 }
 

@@ -1,4 +1,5 @@
-// Row-wise ops for tests, the head and the sampler: checks shapes by name, then one call without the GIL.
+// Row-wise ops for tests, the head and the sampler: checks shapes by name, then one call without
+// the GIL.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
@@ -24,18 +25,21 @@ using IntsOut = Array<int32_t, 1>;
 
 const RowKernels& rows_for(const std::string& isa) { return *table_for(isa).rows; }
 
-void need_size(const char* name, size_t got, size_t want) { expect(got == want, name, std::to_string(want) + " values", got); }
+void need_size(const char* name, size_t got, size_t want) {
+  expect(got == want, name, std::to_string(want) + " values", got);
+}
 int32_t length(const char* name, size_t size, int32_t most = INT32_MAX) {
   within(name, (int64_t)size, 1, most);
   return (int32_t)size;
 }
 
 // One row through an op of kRowOps (tests only).
-void row_op(const std::string& isa, const std::string& name, FloatsOut out, Floats x, std::optional<Floats> y,
-            std::optional<Floats> weight, std::optional<Floats> cos, std::optional<Floats> sin, int32_t heads,
-            int32_t rope_style, float eps, float scale) {
+void row_op(const std::string& isa, const std::string& name, FloatsOut out, Floats x,
+            std::optional<Floats> y, std::optional<Floats> weight, std::optional<Floats> cos,
+            std::optional<Floats> sin, int32_t heads, int32_t rope_style, float eps, float scale) {
   const RowKernels& k = rows_for(isa);
-  const RowOp* op = std::find_if(std::begin(kRowOps), std::end(kRowOps), [&](const RowOp& o) { return name == o.name; });
+  const RowOp* op = std::find_if(std::begin(kRowOps), std::end(kRowOps),
+                                 [&](const RowOp& o) { return name == o.name; });
   expect(op != std::end(kRowOps), "name", "an op of row_ops.h", name);
   const int32_t width = (int32_t)x.size();
   within("x", (int64_t)x.size(), 0, 1 << 24);
@@ -43,8 +47,10 @@ void row_op(const std::string& isa, const std::string& name, FloatsOut out, Floa
   expect(width % heads == 0, "heads", "a divisor of " + std::to_string(width), heads);
   const int32_t dim = width / heads;
   need_size("out", out.size(), x.size());
-  const auto need = [&](const char* what, bool needed, const std::optional<Floats>& given, size_t size) {
-    expect(needed == given.has_value(), what, needed ? "an array" : "none", given ? "an array" : "none");
+  const auto need = [&](const char* what, bool needed, const std::optional<Floats>& given,
+                        size_t size) {
+    expect(needed == given.has_value(), what, needed ? "an array" : "none",
+           given ? "an array" : "none");
     if (needed) need_size(what, given->size(), size);
   };
   need("y", op->inputs > 1, y, x.size());
@@ -60,12 +66,17 @@ void row_op(const std::string& isa, const std::string& name, FloatsOut out, Floa
   record.rope_style = rope_style;
   record.eps = eps;
   record.scale = scale;
-  const auto data = [](const std::optional<Floats>& array) { return array ? array->data() : nullptr; };
+  const auto data = [](const std::optional<Floats>& array) {
+    return array ? array->data() : nullptr;
+  };
   const ReleasedGil released;
-  op->run(k, {record, width, x.data(), data(y), data(weight), data(cos), data(sin), half, out.data()});
+  op->run(k,
+          {record, width, x.data(), data(y), data(weight), data(cos), data(sin), half, out.data()});
 }
 
-nb::tuple summary_tuple(const TileSummary& s) { return nb::make_tuple(s.max, s.sum, s.best, log_sum_exp(&s)); }
+nb::tuple summary_tuple(const TileSummary& s) {
+  return nb::make_tuple(s.max, s.sum, s.best, log_sum_exp(&s));
+}
 
 nb::tuple summarize_tile(const std::string& isa, Floats logits, int32_t base) {
   const int32_t n = length("logits", logits.size());
@@ -81,7 +92,8 @@ nb::tuple merge_summaries(const std::string& isa, Floats maxima, Floats sums, In
   need_size("sums", sums.size(), maxima.size());
   need_size("best", best.size(), maxima.size());
   std::vector<TileSummary> tiles;
-  for (int32_t t = 0; t < count; t++) tiles.push_back({maxima.data()[t], sums.data()[t], best.data()[t]});
+  for (int32_t t = 0; t < count; t++)
+    tiles.push_back({maxima.data()[t], sums.data()[t], best.data()[t]});
   TileSummary whole;
   k.merge_summaries(tiles.data(), count, &whole);
   return summary_tuple(whole);
@@ -90,28 +102,31 @@ nb::tuple merge_summaries(const std::string& isa, Floats maxima, Floats sums, In
 void need_sorted_edits(const Edit* edits, size_t count) {
   for (size_t i = 1; i < count; i++) {
     if (edits[i].token <= edits[i - 1].token)
-      refuse("edits", "tokens in ascending order", "token " + std::to_string(edits[i].token) + " after " +
-                                                       std::to_string(edits[i - 1].token));
+      refuse("edits", "tokens in ascending order",
+             "token " + std::to_string(edits[i].token) + " after " +
+                 std::to_string(edits[i - 1].token));
   }
 }
 
 // Edits come as the bytes of octavo.batch.EDIT records, shape (edits, 12).
-void edit_tile(const std::string& isa, FloatsOut logits, int32_t base, std::optional<Array<const uint32_t, 1>> mask,
-               Array<const uint8_t, 2> edits) {
+void edit_tile(const std::string& isa, FloatsOut logits, int32_t base,
+               std::optional<Array<const uint32_t, 1>> mask, Array<const uint8_t, 2> edits) {
   const RowKernels& k = rows_for(isa);
   const int32_t n = length("logits", logits.size(), kMaxVocab);
   if (base < 0 || base % 16 != 0) refuse("base", "a multiple of 16, at least 0", base);
   within("base", base, 0, INT32_MAX - kMaxVocab);  // base + n is an int32
   if (edits.shape(1) != sizeof(Edit)) refuse("edits", "records of 12 bytes", edits.shape(1));
   if (mask && (int64_t)mask->size() * 32 < (int64_t)base + n)
-    refuse("mask", "a bit for each of " + std::to_string(base + n) + " tokens", std::to_string(mask->size()) + " words");
+    refuse("mask", "a bit for each of " + std::to_string(base + n) + " tokens",
+           std::to_string(mask->size()) + " words");
   const Edit* list = reinterpret_cast<const Edit*>(edits.data());
   need_sorted_edits(list, edits.shape(0));
   const ReleasedGil released;
   k.edit_tile(logits.data(), base, n, mask ? mask->data() : nullptr, list, (int32_t)edits.shape(0));
 }
 
-void top_k_tile(const std::string& isa, IntsOut ids, FloatsOut values, Floats logits, int32_t base) {
+void top_k_tile(const std::string& isa, IntsOut ids, FloatsOut values, Floats logits,
+                int32_t base) {
   const RowKernels& k = rows_for(isa);
   within("ids", (int64_t)ids.size(), 0, kMaxTopK);
   need_size("values", values.size(), ids.size());
@@ -121,8 +136,8 @@ void top_k_tile(const std::string& isa, IntsOut ids, FloatsOut values, Floats lo
   k.top_k_tile(logits.data(), n, base, (int32_t)ids.size(), ids.data(), values.data());
 }
 
-void merge_top_k(const std::string& isa, IntsOut out_ids, FloatsOut out_values, Array<const int32_t, 2> ids,
-                 Array<const float, 2> values) {
+void merge_top_k(const std::string& isa, IntsOut out_ids, FloatsOut out_values,
+                 Array<const int32_t, 2> ids, Array<const float, 2> values) {
   const RowKernels& k = rows_for(isa);
   const int32_t tiles = length("ids", ids.shape(0));
   within("out_ids", (int64_t)out_ids.size(), 0, kMaxTopK);
@@ -130,11 +145,12 @@ void merge_top_k(const std::string& isa, IntsOut out_ids, FloatsOut out_values, 
   need_size("ids", ids.shape(1), out_ids.size());
   need_size("values", values.size(), ids.size());
   const ReleasedGil released;
-  k.merge_top_k(ids.data(), values.data(), tiles, (int32_t)out_ids.size(), out_ids.data(), out_values.data());
+  k.merge_top_k(ids.data(), values.data(), tiles, (int32_t)out_ids.size(), out_ids.data(),
+                out_values.data());
 }
 
-int32_t sample(const std::string& isa, Floats logits, float temperature, int32_t top_k, float top_p, float min_p,
-               double u, Array<uint64_t, 1> scratch) {
+int32_t sample(const std::string& isa, Floats logits, float temperature, int32_t top_k, float top_p,
+               float min_p, double u, Array<uint64_t, 1> scratch) {
   const RowKernels& k = rows_for(isa);
   const int32_t n = length("logits", logits.size(), kMaxVocab);
   if (!(temperature > 0.0f)) refuse("temperature", "more than 0", temperature);
@@ -144,7 +160,8 @@ int32_t sample(const std::string& isa, Floats logits, float temperature, int32_t
   if (!(min_p >= 0.0f && min_p <= 1.0f)) refuse("min_p", "0 to 1", min_p);
   if (!(u >= 0.0 && u < 1.0)) refuse("u", "0 to 1, less than 1", u);
   if ((int64_t)scratch.size() * 8 < sample_scratch_bytes(n))
-    refuse("scratch", "at least " + std::to_string(sample_scratch_bytes(n) / 8) + " values", scratch.size());
+    refuse("scratch", "at least " + std::to_string(sample_scratch_bytes(n) / 8) + " values",
+           scratch.size());
   const ReleasedGil released;
   return k.sample(logits.data(), n, temperature, top_k, top_p, min_p, u, scratch.data());
 }
@@ -157,21 +174,22 @@ void bind_rows(nb::module_& m) {
   m.attr("MAX_TOP_K") = kMaxTopK;
   m.def("row_op", &row_op, "isa"_a, "name"_a, "out"_a.noconvert(), "x"_a.noconvert(), nb::kw_only(),
         "y"_a.noconvert().none() = nb::none(), "weight"_a.noconvert().none() = nb::none(),
-        "cos"_a.noconvert().none() = nb::none(), "sin"_a.noconvert().none() = nb::none(), "heads"_a = 1,
-        "rope_style"_a = 0, "eps"_a = 0.0f, "scale"_a = 0.0f, "One row through a row-wise op (tests only).");
+        "cos"_a.noconvert().none() = nb::none(), "sin"_a.noconvert().none() = nb::none(),
+        "heads"_a = 1, "rope_style"_a = 0, "eps"_a = 0.0f, "scale"_a = 0.0f,
+        "One row through a row-wise op (tests only).");
   m.def("summarize_tile", &summarize_tile, "isa"_a, "logits"_a.noconvert(), "base"_a);
   m.def("merge_summaries", &merge_summaries, "isa"_a, "maxima"_a.noconvert(), "sums"_a.noconvert(),
         "best"_a.noconvert());
-  m.def("edit_tile", &edit_tile, "isa"_a, "logits"_a.noconvert(), "base"_a, "mask"_a.noconvert().none(),
-        "edits"_a.noconvert());
-  m.def("top_k_tile", &top_k_tile, "isa"_a, "ids"_a.noconvert(), "values"_a.noconvert(), "logits"_a.noconvert(),
-        "base"_a);
+  m.def("edit_tile", &edit_tile, "isa"_a, "logits"_a.noconvert(), "base"_a,
+        "mask"_a.noconvert().none(), "edits"_a.noconvert());
+  m.def("top_k_tile", &top_k_tile, "isa"_a, "ids"_a.noconvert(), "values"_a.noconvert(),
+        "logits"_a.noconvert(), "base"_a);
   m.def("merge_top_k", &merge_top_k, "isa"_a, "out_ids"_a.noconvert(), "out_values"_a.noconvert(),
         "ids"_a.noconvert(), "values"_a.noconvert());
   m.def("sample_scratch", [](int32_t n) { return sample_scratch_bytes(n) / 8; }, "n"_a,
         "uint64 values of scratch that `sample` needs for a vocabulary of n.");
-  m.def("sample", &sample, "isa"_a, "logits"_a.noconvert(), "temperature"_a, "top_k"_a, "top_p"_a, "min_p"_a, "u"_a,
-        "scratch"_a.noconvert());
+  m.def("sample", &sample, "isa"_a, "logits"_a.noconvert(), "temperature"_a, "top_k"_a, "top_p"_a,
+        "min_p"_a, "u"_a, "scratch"_a.noconvert());
 }
 
 }  // namespace octavo

@@ -1,4 +1,5 @@
-// attention.cpp: the entries of AttentionKernels: rows in one go, or chunk by chunk and merged, with the same bits.
+// attention.cpp: the entries of AttentionKernels: rows in one go, or chunk by chunk and merged,
+// with the same bits.
 #include "kernels/attention_walk.h"
 #include "kernels/kv_write.h"
 
@@ -8,9 +9,9 @@ OCTAVO_INLINE bool sees_chunk(int first, int last, int chunk) {
   return first < (chunk + 1) * kAttentionChunk && last >= chunk * kAttentionChunk;
 }
 
-struct Totals {   // of one pass, over the chunks so far
+struct Totals {  // of one pass, over the chunks so far
   float m[16], l[16];
-  float* o;       // [kPassRows][v_dim]
+  float* o;  // [kPassRows][v_dim]
 };
 
 static void begin_totals(Totals* total, float* o, int v_dim) {
@@ -45,8 +46,8 @@ static float* out_row(const AttentionArgs* a, int kv_head, int row0, int row, fl
          (int64_t)(kv_head * a->group + row % a->group) * a->layout->v_dim;
 }
 
-static void attend_group(const AttentionArgs* a, int row0, int kv_head, int begin, int count, float* out,
-                         void* memory) {
+static void attend_group(const AttentionArgs* a, int row0, int kv_head, int begin, int count,
+                         float* out, void* memory) {
   const Scratch scratch(memory, a->layout);
   const int v_dim = a->layout->v_dim;
   Group group;
@@ -54,7 +55,8 @@ static void attend_group(const AttentionArgs* a, int row0, int kv_head, int begi
   begin_group(&group, a, kv_head, row0, begin, count, scratch.q, scratch.chunk_o);
   for (int i = 0; i < group.count; i++)
     begin_totals(totals + i, scratch.total_o + (int64_t)i * kPassRows * v_dim, v_dim);
-  const int first_token = row0 + begin / a->group, end_token = row0 + (begin + count - 1) / a->group + 1;
+  const int first_token = row0 + begin / a->group,
+            end_token = row0 + (begin + count - 1) / a->group + 1;
   const int end_chunk = attention_end_chunk(a, end_token);
   for (int chunk = attention_first_chunk(a, first_token); chunk < end_chunk; chunk++) {
     walk_chunk(&group, a, kv_head, chunk, a->first_position + end_token);
@@ -68,23 +70,24 @@ static void attend_group(const AttentionArgs* a, int row0, int kv_head, int begi
   }
 }
 
-static void attend_rows(const AttentionArgs* a, int32_t row0, int32_t row1, int32_t kv_head, float* out,
-                        void* scratch) {
+static void attend_rows(const AttentionArgs* a, int32_t row0, int32_t row1, int32_t kv_head,
+                        float* out, void* scratch) {
   const Split groups((row1 - row0) * a->group, kAttentionGroupRows);
   for (int i = 0; i < groups.count; i++)
     attend_group(a, row0, kv_head, groups.begin(i), groups.size(i), out, scratch);
 }
 
 // A partial is m[rows], l[rows], o[rows][v_dim].
-static void attend_chunk(const AttentionArgs* a, int32_t row0, int32_t row1, int32_t kv_head, int32_t chunk,
-                         float* partial, void* memory) {
+static void attend_chunk(const AttentionArgs* a, int32_t row0, int32_t row1, int32_t kv_head,
+                         int32_t chunk, float* partial, void* memory) {
   const Scratch scratch(memory, a->layout);
   const int rows = (row1 - row0) * a->group, v_dim = a->layout->v_dim;
   const Split groups(rows, kAttentionGroupRows);
   float *m = partial, *l = partial + rows, *o = partial + 2 * (int64_t)rows;
   Group group;
   for (int i = 0, row = 0; i < groups.count; i++) {
-    begin_group(&group, a, kv_head, row0, groups.begin(i), groups.size(i), scratch.q, scratch.chunk_o);
+    begin_group(&group, a, kv_head, row0, groups.begin(i), groups.size(i), scratch.q,
+                scratch.chunk_o);
     walk_chunk(&group, a, kv_head, chunk, a->first_position + row1);
     for (int j = 0; j < group.count; j++) {
       const Pass* pass = group.passes + j;
@@ -96,8 +99,8 @@ static void attend_chunk(const AttentionArgs* a, int32_t row0, int32_t row1, int
   }
 }
 
-static void merge_chunks(const AttentionArgs* a, int32_t row0, int32_t row1, int32_t kv_head, const float* partials,
-                         float* out) {
+static void merge_chunks(const AttentionArgs* a, int32_t row0, int32_t row1, int32_t kv_head,
+                         const float* partials, float* out) {
   const int rows = (row1 - row0) * a->group, v_dim = a->layout->v_dim;
   const int first_chunk = attention_first_chunk(a, row0), end_chunk = attention_end_chunk(a, row1);
   const int64_t stride = attention_partial_floats(a, row0, row1);
@@ -109,7 +112,8 @@ static void merge_chunks(const AttentionArgs* a, int32_t row0, int32_t row1, int
     for (int d = 0; d < v_dim; d += 16) store_f(o + d, zero_f());
     const int token = row0 + row / a->group;
     for (int chunk = first_chunk; chunk < end_chunk; chunk++) {
-      if (!sees_chunk(attention_first_visible(a, token), a->first_position + token, chunk)) continue;
+      if (!sees_chunk(attention_first_visible(a, token), a->first_position + token, chunk))
+        continue;
       const float* partial = partials + (chunk - first_chunk) * stride;
       merge_weights(m, l, set1_f(partial[row]), set1_f(partial[rows + row]), keep, join);
       merge_values(o, partial + 2 * (int64_t)rows + (int64_t)row * v_dim, keep[0], join[0], v_dim);

@@ -1,10 +1,13 @@
-// attention.h: paged attention and the writers of its pages, as function pointers of one ISA level, and their sizes.
+// attention.h: paged attention and the writers of its pages, as function pointers of one ISA level,
+// and their sizes.
 //
-// Knows the pages of one layer group and one sequence at a time. Knows nothing of threads, batches or who owns a page.
+// Knows the pages of one layer group and one sequence at a time. Knows nothing of threads, batches
+// or who owns a page.
 //
-// Exactness: a row is one query token of one head. Its result depends on its q, its position, the window and the K and V
-// that it sees, on nothing else: KV is walked in tiles of 64 tokens and chunks of 256, both at absolute positions; chunks are
-// merged in index order; attend_rows == attend_chunk + merge_chunks, bit for bit. What a row does not see may hold anything.
+// Exactness: a row is one query token of one head. Its result depends on its q, its position, the
+// window and the K and V that it sees, on nothing else: KV is walked in tiles of 64 tokens and
+// chunks of 256, both at absolute positions; chunks are merged in index order; attend_rows ==
+// attend_chunk + merge_chunks, bit for bit. What a row does not see may hold anything.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -15,38 +18,42 @@ namespace octavo {
 
 constexpr int32_t kAttentionTile = 64;
 constexpr int32_t kAttentionChunk = 256;
-constexpr int32_t kAttentionGroupRows = 48;   // (token, head) rows that share one walk over the KV
+constexpr int32_t kAttentionGroupRows = 48;  // (token, head) rows that share one walk over the KV
 constexpr int32_t kAttentionMaxGroup = 16;
 constexpr int32_t kAttentionMaxDim = 256;
-constexpr int32_t kAttentionMaxContext = 1 << 30;  // the end of a chunk or of a prefetched tile is an int32 too
+constexpr int32_t kAttentionMaxContext =
+    1 << 30;  // the end of a chunk or of a prefetched tile is an int32 too
 
-struct AttentionArgs {           // rows of one sequence, in one layer
+struct AttentionArgs {  // rows of one sequence, in one layer
   const KVLayout* layout;
-  const uint8_t* pages;          // the layer group's range, 64-byte aligned
-  const int32_t* block_table;    // entries are read only for blocks that some row sees
-  const float* q;                // row r, query head h: q + r * q_stride + h * k_dim
-  int64_t q_stride;              // floats
-  int64_t out_stride;            // floats; row r, query head h: out + r * out_stride + h * v_dim
+  const uint8_t* pages;        // the layer group's range, 64-byte aligned
+  const int32_t* block_table;  // entries are read only for blocks that some row sees
+  const float* q;              // row r, query head h: q + r * q_stride + h * k_dim
+  int64_t q_stride;            // floats
+  int64_t out_stride;          // floats; row r, query head h: out + r * out_stride + h * v_dim
   int32_t layer;
-  int32_t group;                 // query heads of one kv head; those of kv head j are j*group .. j*group + group-1
-  int32_t first_position;        // row r is at position first_position + r and sees positions up to its own
+  int32_t group;  // query heads of one kv head; those of kv head j are j*group .. j*group + group-1
+  int32_t
+      first_position;  // row r is at position first_position + r and sees positions up to its own
   int32_t rows;
-  int32_t window;                // 0: all; else a row at p sees positions > p - window
-  float scale;                   // of q.k, > 0
+  int32_t window;  // 0: all; else a row at p sees positions > p - window
+  float scale;     // of q.k, > 0
 };
 
 struct AttentionKernels {
-  // One token's K and V of one kv head (float32, after RoPE) into its page. Never writes outside the token's own bytes, so
-  // threads may write neighbouring tokens at once.
-  void (*write_kv)(const KVLayout*, uint8_t* pages, int32_t block, int32_t slot, int32_t layer, int32_t kv_head,
-                   const float* k, const float* v);
+  // One token's K and V of one kv head (float32, after RoPE) into its page. Never writes outside
+  // the token's own bytes, so threads may write neighbouring tokens at once.
+  void (*write_kv)(const KVLayout*, uint8_t* pages, int32_t block, int32_t slot, int32_t layer,
+                   int32_t kv_head, const float* k, const float* v);
   // Rows [row0, row1) and all query heads of one kv head.
-  void (*attend_rows)(const AttentionArgs*, int32_t row0, int32_t row1, int32_t kv_head, float* out, void* scratch);
-  // The same cut in chunks: `partial` of chunk c is partials + (c - first chunk) * attention_partial_floats.
-  void (*attend_chunk)(const AttentionArgs*, int32_t row0, int32_t row1, int32_t kv_head, int32_t chunk, float* partial,
-                       void* scratch);
-  void (*merge_chunks)(const AttentionArgs*, int32_t row0, int32_t row1, int32_t kv_head, const float* partials,
-                       float* out);
+  void (*attend_rows)(const AttentionArgs*, int32_t row0, int32_t row1, int32_t kv_head, float* out,
+                      void* scratch);
+  // The same cut in chunks: `partial` of chunk c is partials + (c - first chunk) *
+  // attention_partial_floats.
+  void (*attend_chunk)(const AttentionArgs*, int32_t row0, int32_t row1, int32_t kv_head,
+                       int32_t chunk, float* partial, void* scratch);
+  void (*merge_chunks)(const AttentionArgs*, int32_t row0, int32_t row1, int32_t kv_head,
+                       const float* partials, float* out);
 };
 
 static inline int32_t attention_first_visible(const AttentionArgs* a, int32_t row) {
@@ -76,9 +83,9 @@ struct KVAddress {
 // Where the unit around a position begins: of a kv head's K, and of its V.
 static inline KVAddress kv_address(const AttentionArgs* a, int32_t kv_head, int32_t position) {
   const KVLayout* l = a->layout;
-  const int32_t shift = __builtin_ctz((uint32_t)l->block_size);   // a division would show in decode
-  const KVUnit unit =
-      kv_unit(l, a->block_table[position >> shift], a->layer, kv_head, position & (l->block_size - 1));
+  const int32_t shift = __builtin_ctz((uint32_t)l->block_size);  // a division would show in decode
+  const KVUnit unit = kv_unit(l, a->block_table[position >> shift], a->layer, kv_head,
+                              position & (l->block_size - 1));
   return {a->pages + unit.k, a->pages + unit.v};
 }
 

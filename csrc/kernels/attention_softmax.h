@@ -1,16 +1,19 @@
-// attention_softmax.h: online softmax in base 2, over the scores of one tile and over the chunks of a row.
+// attention_softmax.h: online softmax in base 2, over the scores of one tile and over the chunks of
+// a row.
 //
 // With c = scale * log2(e), all in float32:
-//   m' = max(m, max(s) * c);  alpha = 2^(m - m');  p = 2^(fma(s, c, -m'));  l = l * alpha + p, sixteen tokens after sixteen
-// m is kept multiplied by c, so that alpha and p share the rounding of m. l is 16 lanes (token % 16), added once a chunk, and
-// sums p before it becomes what V's format takes. A token that the row does not see has score -inf: p = 0 exactly, m and l do not move.
+//   m' = max(m, max(s) * c);  alpha = 2^(m - m');  p = 2^(fma(s, c, -m'));  l = l * alpha + p,
+//   sixteen tokens after sixteen
+// m is kept multiplied by c, so that alpha and p share the rounding of m. l is 16 lanes (token %
+// 16), added once a chunk, and sums p before it becomes what V's format takes. A token that the row
+// does not see has score -inf: p = 0 exactly, m and l do not move.
 #pragma once
 #include "kernels/exp.h"
 #include "kernels/kv_traits.h"
 
 namespace octavo::OCTAVO_ISA {
 
-constexpr float kNoMax = -1e30f;   // not -inf: inf - inf is NaN
+constexpr float kNoMax = -1e30f;  // not -inf: inf - inf is NaN
 
 // Scores of tokens outside [lo, hi) become -inf, whatever they were.
 OCTAVO_INLINE f32x16 only_visible(f32x16 score, int lo, int hi) {
@@ -40,7 +43,8 @@ static __attribute__((noinline)) void tile_max(Pass* pass, Tile* tile, int s0, i
 }
 
 template <class F>
-static __attribute__((noinline)) void tile_weights(Pass* pass, Tile* tile, int s0, int s1, float c) {
+static __attribute__((noinline)) void tile_weights(Pass* pass, Tile* tile, int s0, int s1,
+                                                   float c) {
   const f32x16 scale = set1_f(c);
   for (int i = 0; i < pass->kernels->rows; i++) {
     const f32x16 minus_m = set1_f(-pass->m[i]);
@@ -54,8 +58,10 @@ static __attribute__((noinline)) void tile_weights(Pass* pass, Tile* tile, int s
   }
 }
 
-// One chunk's (m, l) of up to 16 rows joins their totals; the weights of the two o's are left in keep and join.
-OCTAVO_INLINE void merge_weights(float* m, float* l, f32x16 chunk_m, f32x16 chunk_l, float* keep, float* join) {
+// One chunk's (m, l) of up to 16 rows joins their totals; the weights of the two o's are left in
+// keep and join.
+OCTAVO_INLINE void merge_weights(float* m, float* l, f32x16 chunk_m, f32x16 chunk_l, float* keep,
+                                 float* join) {
   const f32x16 before = load_f(m), now = max(chunk_m, before);
   const f32x16 a = exp2_below_127(sub(before, now)), b = exp2_below_127(sub(chunk_m, now));
   store_f(m, now);

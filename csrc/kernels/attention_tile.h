@@ -1,7 +1,8 @@
-// attention_tile.h: what a tile of 64 tokens is walked with: rows and their state, addresses, and the kernels of the products.
+// attention_tile.h: what a tile of 64 tokens is walked with: rows and their state, addresses, and
+// the kernels of the products.
 //
-// A row is (query token, head). Addresses come as one pointer for each unit of 16 tokens (kv_formats.h), so the block size
-// does not show in the products.
+// A row is (query token, head). Addresses come as one pointer for each unit of 16 tokens
+// (kv_formats.h), so the block size does not show in the products.
 #pragma once
 #include "kernels/attention.h"
 #include "kernels/simd.h"
@@ -9,46 +10,50 @@
 namespace octavo::OCTAVO_ISA {
 
 // Accumulators that stay in registers: 24 of 32 zmm, 6 x 2 of 16 ymm, 3 x 4 of 16 xmm.
-constexpr int kAccumulators = OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512 ? 24 : OCTAVO_LEVEL >= OCTAVO_LEVEL_avx2 ? 6 : 3;
+constexpr int kAccumulators = OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512 ? 24
+                              : OCTAVO_LEVEL >= OCTAVO_LEVEL_avx2 ? 6
+                                                                  : 3;
 constexpr int kPassRows = OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512 ? 12 : 3;
 constexpr int kTile = kAttentionTile;
 
 static inline int least(int a, int b) { return a < b ? a : b; }
 static inline int most(int a, int b) { return a > b ? a : b; }
 
-using Addresses = const uint8_t* const*;   // of up to 4 units
+using Addresses = const uint8_t* const*;  // of up to 4 units
 
-// Where the units [s0, s1) of a tile begin, and those of the tile after it if that is to be prefetched.
+// Where the units [s0, s1) of a tile begin, and those of the tile after it if that is to be
+// prefetched.
 struct TileAddresses {
   const uint8_t *k[4], *v[4], *next_k[4], *next_v[4];
   bool ahead;
 };
 
-using ScoresFn = void (*)(Addresses k, Addresses ahead, int s0, int s1, const void* q, int k_dim, float* score);
-using ValuesFn = void (*)(Addresses v, Addresses ahead, int begin, int end, const void* p, const float* alpha, int v_dim,
-                          float* o);
+using ScoresFn = void (*)(Addresses k, Addresses ahead, int s0, int s1, const void* q, int k_dim,
+                          float* score);
+using ValuesFn = void (*)(Addresses v, Addresses ahead, int begin, int end, const void* p,
+                          const float* alpha, int v_dim, float* o);
 
-struct TileKernels {   // for one number of rows; indexed by [ahead][KVFormat]
+struct TileKernels {  // for one number of rows; indexed by [ahead][KVFormat]
   int rows;
   ScoresFn scores[2][kKVFormats];
   ValuesFn values[2][kKVFormats];
 };
 
-struct Pass {                       // (token, head) rows that go through a tile together, and their state over a chunk
+struct Pass {  // (token, head) rows that go through a tile together, and their state over a chunk
   float lane_l[kPassRows][16];
-  float m[16], l[16];               // of row i in lane i
-  int32_t first[kPassRows], last[kPassRows];   // positions that the row sees; both grow with the row
-  int32_t rows;                     // those that count; kernels->rows may be more
+  float m[16], l[16];                         // of row i in lane i
+  int32_t first[kPassRows], last[kPassRows];  // positions that the row sees; both grow with the row
+  int32_t rows;                               // those that count; kernels->rows may be more
   const TileKernels* kernels;
-  const void* q;                    // packed [step][kernels->rows]
-  float* o;                         // [kernels->rows][v_dim]
+  const void* q;  // packed [step][kernels->rows]
+  float* o;       // [kernels->rows][v_dim]
 };
 
-struct Tile {                       // what a pass works on in one tile
+struct Tile {  // what a pass works on in one tile
   float score[kPassRows][kTile];
-  uint32_t p[kPassRows][kTile];     // as V's format takes them
+  uint32_t p[kPassRows][kTile];  // as V's format takes them
   float alpha[16];
-  int32_t lo[kPassRows], hi[kPassRows];        // tokens of the tile that the row sees: [lo, hi)
+  int32_t lo[kPassRows], hi[kPassRows];  // tokens of the tile that the row sees: [lo, hi)
 };
 
 }  // namespace octavo::OCTAVO_ISA

@@ -1,9 +1,10 @@
 // exp.h: 2^x and e^x for 16 lanes, in the words of simd.h: the only exponential of the kernels.
 //
-// Relative error of exp2_* against the exact 2^x of the float x: below 2.5e-7 at every level (tested over the whole range).
-// 2^x = 2^n * 2^f with n = round_even(x), f = x - n (exact); 2^f is a degree-5 polynomial, minimax in relative error (1.1e-7)
-// under the constraint p(0) = 1, so that exp2(0) is exactly 1 and a rescale by it changes nothing.
-// Below -126 the result is exactly 0, so no level ever makes or flushes a denormal here. NaN stays NaN.
+// Relative error of exp2_* against the exact 2^x of the float x: below 2.5e-7 at every level
+// (tested over the whole range). 2^x = 2^n * 2^f with n = round_even(x), f = x - n (exact); 2^f is
+// a degree-5 polynomial, minimax in relative error (1.1e-7) under the constraint p(0) = 1, so that
+// exp2(0) is exactly 1 and a rescale by it changes nothing. Below -126 the result is exactly 0, so
+// no level ever makes or flushes a denormal here. NaN stays NaN.
 #pragma once
 #include "kernels/simd.h"
 
@@ -22,9 +23,10 @@ OCTAVO_INLINE f32x16 exp2_below_127(f32x16 x) {
   return select(lt(x, set1_f(-126.0f)), zero_f(), scale2(p, n));
 }
 
-// For any x: saturates at 2^127 (so that 1 / exp2_poly(x) never makes a denormal, and +inf gives a number).
+// For any x: saturates at 2^127 (so that 1 / exp2_poly(x) never makes a denormal, and +inf gives a
+// number).
 OCTAVO_INLINE f32x16 exp2_poly(f32x16 x) {
-  return exp2_below_127(min(set1_f(127.0f), x));   // min returns its second argument for NaN
+  return exp2_below_127(min(set1_f(127.0f), x));  // min returns its second argument for NaN
 }
 
 }  // namespace octavo::OCTAVO_ISA

@@ -1,4 +1,5 @@
-// head.cpp: what the head does with logits of a vocabulary tile (summary, edits, candidates) and how tiles are merged.
+// head.cpp: what the head does with logits of a vocabulary tile (summary, edits, candidates) and
+// how tiles are merged.
 #include "kernels/simd.h"
 
 #include "kernels/exp.h"
@@ -10,18 +11,21 @@ namespace octavo::OCTAVO_ISA {
 
 static constexpr float kLog2e = 0x1.715476p+0f;
 
-// The first index that is neither below `value` nor NaN: the first maximum, if `value` is the maximum. 0 if none.
+// The first index that is neither below `value` nor NaN: the first maximum, if `value` is the
+// maximum. 0 if none.
 static int32_t first_at(const float* logits, int32_t n, float value) {
   for (int32_t i = 0; i < n; i += 16) {
     const mask16 inside = first_lanes(n - i);
     const f32x16 x = load_f_mask(logits + i, inside);
-    const uint32_t bits = lane_bits(inside) & ~lane_bits(lt(x, set1_f(value))) & ~lane_bits(is_nan(x));
+    const uint32_t bits =
+        lane_bits(inside) & ~lane_bits(lt(x, set1_f(value))) & ~lane_bits(is_nan(x));
     if (bits) return i + __builtin_ctz(bits);
   }
   return 0;
 }
 
-__attribute__((noinline)) void summarize_tile(const float* logits, int32_t n, int32_t base, TileSummary* out) {
+__attribute__((noinline)) void summarize_tile(const float* logits, int32_t n, int32_t base,
+                                              TileSummary* out) {
   const float largest = largest_logit(logits, n);
   const f32x16 from = set1_f(largest == kMinusInf ? 0.0f : largest);
   f32x16 sum = zero_f();
@@ -39,7 +43,8 @@ static float exp_of(float x) {
   return lanes[0];
 }
 
-__attribute__((noinline)) void merge_summaries(const TileSummary* tiles, int32_t count, TileSummary* out) {
+__attribute__((noinline)) void merge_summaries(const TileSummary* tiles, int32_t count,
+                                               TileSummary* out) {
   TileSummary whole = {tiles[0].max, 0.0f, tiles[0].best};
   for (int32_t t = 1; t < count; t++) {
     if (tiles[t].max > whole.max) whole = {tiles[t].max, 0.0f, tiles[t].best};
@@ -49,7 +54,8 @@ __attribute__((noinline)) void merge_summaries(const TileSummary* tiles, int32_t
   *out = whole;
 }
 
-static void apply_edits(float* logits, int32_t base, int32_t n, const Edit* edits, int32_t num_edits) {
+static void apply_edits(float* logits, int32_t base, int32_t n, const Edit* edits,
+                        int32_t num_edits) {
   int32_t low = 0, high = num_edits;
   while (low < high) {
     const int32_t middle = (low + high) / 2;
@@ -63,8 +69,9 @@ static void apply_edits(float* logits, int32_t base, int32_t n, const Edit* edit
   }
 }
 
-__attribute__((noinline)) void edit_tile(float* logits, int32_t base, int32_t n, const uint32_t* mask_words,
-                                         const Edit* edits, int32_t num_edits) {
+__attribute__((noinline)) void edit_tile(float* logits, int32_t base, int32_t n,
+                                         const uint32_t* mask_words, const Edit* edits,
+                                         int32_t num_edits) {
   apply_edits(logits, base, n, edits, num_edits);
   if (mask_words == nullptr) return;
   for (int32_t i = 0; i < n; i += 16) {
@@ -75,9 +82,10 @@ __attribute__((noinline)) void edit_tile(float* logits, int32_t base, int32_t n,
   }
 }
 
-// ---- candidates -----------------------------------------------------------------------------------------------------
-// Keys wait in a buffer four times as large as k; when it is full it is cut back to the k best, and the worst of them
-// becomes the floor that later logits must exceed.
+// ---- candidates
+// -----------------------------------------------------------------------------------------------------
+// Keys wait in a buffer four times as large as k; when it is full it is cut back to the k best, and
+// the worst of them becomes the floor that later logits must exceed.
 static constexpr int32_t kBuffer = 4 * kMaxTopK;
 
 struct Candidates {
@@ -139,8 +147,8 @@ static float lane_floor(const float* logits, int32_t n, int32_t k) {
   return just_below(-reduce_max(sub(zero_f(), low)));
 }
 
-__attribute__((noinline)) void top_k_tile(const float* logits, int32_t n, int32_t base, int32_t k, int32_t* ids,
-                                          float* values) {
+__attribute__((noinline)) void top_k_tile(const float* logits, int32_t n, int32_t base, int32_t k,
+                                          int32_t* ids, float* values) {
   if (k == 0) return;
   Candidates c;
   c.count = 0;
@@ -156,15 +164,16 @@ __attribute__((noinline)) void top_k_tile(const float* logits, int32_t n, int32_
   write_best(&c, ids, values);
 }
 
-__attribute__((noinline)) void merge_top_k(const int32_t* ids, const float* values, int32_t tiles, int32_t k,
-                                           int32_t* out_ids, float* out_values) {
+__attribute__((noinline)) void merge_top_k(const int32_t* ids, const float* values, int32_t tiles,
+                                           int32_t k, int32_t* out_ids, float* out_values) {
   if (k == 0) return;
   Candidates c;
   c.count = 0;
   c.k = k;
   c.floor = kMinusInf;
   for (int32_t t = 0; t < tiles; t++) {
-    for (int32_t i = 0; i < k && values[t * k + i] > c.floor; i++) offer(&c, values[t * k + i], ids[t * k + i]);
+    for (int32_t i = 0; i < k && values[t * k + i] > c.floor; i++)
+      offer(&c, values[t * k + i], ids[t * k + i]);
   }
   write_best(&c, out_ids, out_values);
 }

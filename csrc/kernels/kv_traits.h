@@ -1,12 +1,16 @@
-// kv_traits.h: what the bytes of each KV format are to the kernels (the table of formats: kv_formats.h).
+// kv_traits.h: what the bytes of each KV format are to the kernels (the table of formats:
+// kv_formats.h).
 //
 // KV<format> has
-//   write_k, write_v   a row of float32 (after RoPE) into its slot (0..15) of a unit. Another thread may be writing a
+//   write_k, write_v   a row of float32 (after RoPE) into its slot (0..15) of a unit. Another
+//   thread may be writing a
 //                      neighbouring slot: no byte of one is read or written.
 //   pack_q             a row's q into its lane of a [step][rows] pack, in at most 4 bytes a value
 //   store_p            the weights of unit s of a tile into a row of Tile::p
-//   scores, values     the kernels of the two products for M rows, and add_values: the second with the tile's edges, which
-//                      units [s0, s1) hold. What a row does not see may be NaN. Those of Chain, or the format's own.
+//   scores, values     the kernels of the two products for M rows, and add_values: the second with
+//   the tile's edges, which
+//                      units [s0, s1) hold. What a row does not see may be NaN. Those of Chain, or
+//                      the format's own.
 #pragma once
 #include "kernels/attention_chain.h"
 
@@ -66,11 +70,13 @@ template <> struct KV<KV_BF16> : Chain<KV<KV_BF16>> {
   }
   OCTAVO_INLINE void store_p(uint32_t* row, int s, f32x16 p) { store_bf16(row + s * 8, p); }
 
-  using Element = int32_t;   // of two products
+  using Element = int32_t;  // of two products
   using Vector = i32x16;
   static constexpr int kTokens = 2;
   OCTAVO_INLINE Vector load(const uint8_t* p) { return load_i(p); }
-  OCTAVO_INLINE f32x16 step(f32x16 acc, Vector kv, Element e) { return dot_bf16(acc, kv, set1_i(e)); }
+  OCTAVO_INLINE f32x16 step(f32x16 acc, Vector kv, Element e) {
+    return dot_bf16(acc, kv, set1_i(e));
+  }
   OCTAVO_INLINE Vector keep(Vector kv, bool low, bool high) {
     return and_i(kv, set1_i((int32_t)((low ? 0xffffu : 0u) | (high ? 0xffff0000u : 0u))));
   }

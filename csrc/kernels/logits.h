@@ -1,4 +1,5 @@
-// logits.h: reading a row of logits, sixteen at a time, and the largest of them; for the head and the sampler.
+// logits.h: reading a row of logits, sixteen at a time, and the largest of them; for the head and
+// the sampler.
 #pragma once
 #include "kernels/simd.h"
 

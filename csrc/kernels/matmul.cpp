@@ -1,6 +1,8 @@
-// matmul.cpp: cuts a range of panels x tiles into units and finishes their sums; the level's function table.
+// matmul.cpp: cuts a range of panels x tiles into units and finishes their sums; the level's
+// function table.
 //
-// Knows which unit size suits how many tokens. The order of the loops never touches the order of a sum.
+// Knows which unit size suits how many tokens. The order of the loops never touches the order of a
+// sum.
 #include "kernels/matmul_parts.h"
 
 namespace octavo::OCTAVO_ISA {
@@ -18,8 +20,8 @@ struct Range {
   int64_t length;   // as TileFn
 };
 
-__attribute__((noinline)) static void finish(const Range& range, const float* sums, int32_t panel, int unit, int32_t row,
-                                             int tokens) {
+__attribute__((noinline)) static void finish(const Range& range, const float* sums, int32_t panel,
+                                             int unit, int32_t row, int tokens) {
   for (int r = 0; r < unit; ++r) {
     const int64_t n = (int64_t)(panel + r) * 16, column = n - (int64_t)range.panel0 * 16;
     const mask16 inside = first_lanes((int)(range.w->rows - n));
@@ -43,16 +45,19 @@ static int widest(const Range& range, int tokens) {
 
 static TileFn tile_fn(int32_t format, int32_t kind, int unit, int tokens) {
   if (kind == ABF16X2) return bf16x2_tile(format, tokens);
-  return is_integer_format(format) ? integer_tile(format, unit, tokens) : float_tile(format, unit, tokens);
+  return is_integer_format(format) ? integer_tile(format, unit, tokens)
+                                   : float_tile(format, unit, tokens);
 }
 
 // One unit x one tile of `size` rows from `begin` on. prefetch: bytes to the next unit, 0 for none.
-static void run_tile(const Range& range, int32_t panel, int unit, int32_t begin, int32_t size, int64_t prefetch) {
+static void run_tile(const Range& range, int32_t panel, int unit, int32_t begin, int32_t size,
+                     int64_t prefetch) {
   alignas(64) float sums[kMaxUnit * kMaxTokens * 16];
   const Weight& w = *range.w;
   const int32_t* a = (const int32_t*)(range.acts->data + begin * range.act_row);
   for (int32_t first = 0; first < size;) {
-    const int32_t parts = (size - first + kMaxTokens - 1) / kMaxTokens, tokens = (size - first + parts - 1) / parts;
+    const int32_t parts = (size - first + kMaxTokens - 1) / kMaxTokens,
+                  tokens = (size - first + parts - 1) / parts;
     const int fit = widest(range, tokens), width = unit < fit ? unit : fit;
     const TileFn run = tile_fn(w.format, range.acts->kind, width, tokens);
     for (int r = 0; r < unit; r += width) {
@@ -65,14 +70,16 @@ static void run_tile(const Range& range, int32_t panel, int unit, int32_t begin,
 }
 
 static void run_tiles(const Range& range, int32_t panel1, int32_t tile0, int32_t tile1) {
-  const int32_t rows = range.acts->rows, base = rows / tile_count(rows), extra = rows % tile_count(rows);
+  const int32_t rows = range.acts->rows, base = rows / tile_count(rows),
+                extra = rows % tile_count(rows);
   const int32_t start = tile_begin(rows, tile0), first_size = base + (tile0 < extra);
   const int tokens = first_size < kMaxTokens ? first_size : kMaxTokens;
   const int most = tile1 - tile0 == 1 ? widest(range, tokens) : 2;
   for (int32_t panel = range.panel0; panel < panel1;) {
     const int32_t left = panel1 - panel;
     const int unit = left >= 4 && most >= 4 ? 4 : left >= 2 && most >= 2 ? 2 : 1;
-    // The next unit's bytes come into L2 while the first tile of this one is computed; later tiles find them there.
+    // The next unit's bytes come into L2 while the first tile of this one is computed; later tiles
+    // find them there.
     const int64_t next = panel + unit < range.w->panels ? unit * range.w->panel_stride : 0;
     int32_t begin = start;
     for (int32_t tile = tile0; tile < tile1; ++tile) {
@@ -84,10 +91,13 @@ static void run_tiles(const Range& range, int32_t panel1, int32_t tile0, int32_t
   }
 }
 
-static void matmul(const Weight* w, int32_t panel0, int32_t panel1, const Acts* a, int32_t tile0, int32_t tile1,
-                   const float* bias, const float* add, int64_t add_stride, float* out, int64_t out_stride) {
+static void matmul(const Weight* w, int32_t panel0, int32_t panel1, const Acts* a, int32_t tile0,
+                   int32_t tile1, const float* bias, const float* add, int64_t add_stride,
+                   float* out, int64_t out_stride) {
   const int64_t act_row = act_row_bytes(a->kind, a->cols);
-  const int64_t length = w->format == BF16 ? (w->cols + 1) / 2 : w->format == F32 ? w->cols : w->cols / 32;
+  const int64_t length = w->format == BF16  ? (w->cols + 1) / 2
+                         : w->format == F32 ? w->cols
+                                            : w->cols / 32;
   const Range range{w, a, bias, add, add_stride, out, out_stride, panel0, act_row, length};
   run_tiles(range, panel1, tile0, tile1);
 }

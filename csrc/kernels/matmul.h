@@ -1,30 +1,36 @@
-// matmul.h: the table of functions that work on packed weights and packed activations, one table per ISA level.
+// matmul.h: the table of functions that work on packed weights and packed activations, one table
+// per ISA level.
 //
-// Layouts: formats.h. The functions check nothing: sizes, formats and alignment are the caller's promise.
+// Layouts: formats.h. The functions check nothing: sizes, formats and alignment are the caller's
+// promise.
 #pragma once
 #include "formats.h"
 
 namespace octavo {
 
 struct MatmulKernels {
-  // Packs columns [k0, k1) of one row; x points at column k0. k0 % 32 == 0; k1 % 32 == 0 or k1 == K.
-  // A32 group with an inf or NaN: scale = am = NaN, q = 0, so that only its own token is spoilt. ABF16X2: its sum is NaN.
+  // Packs columns [k0, k1) of one row; x points at column k0. k0 % 32 == 0; k1 % 32 == 0 or k1 ==
+  // K. A32 group with an inf or NaN: scale = am = NaN, q = 0, so that only its own token is spoilt.
+  // ABF16X2: its sum is NaN.
   void (*quantize)(const float* x, const Acts* acts, int32_t row, int32_t k0, int32_t k1);
 
   // out[m*out_stride + n - 16*panel0] = acc(n, m) [+ bias[n]] [+ add[m*add_stride + n - 16*panel0]]
-  // for the rows n < w->rows of panels [panel0, panel1) and all rows m of tiles [tile0, tile1) (m counts from row 0 of
-  // the Acts). bias and add may be null; add may equal out. acc is one chain over k in order, whatever the ranges.
-  // Integer formats, A32 rows: acc = fma(float(int dot of the group), ws*as, acc), then acc = fma(min, am, acc) where
-  // there is a min; W6K: one fma per half group of 16 k. ABF16X2 rows: the weights stay exact, see matmul_bf16x2.cpp.
-  // BF16, rows ABF16: one dot_bf16 a pair; F32, rows AF32: one fma a column.
-  void (*matmul)(const Weight* w, int32_t panel0, int32_t panel1, const Acts* a, int32_t tile0, int32_t tile1,
-                 const float* bias, const float* add, int64_t add_stride, float* out, int64_t out_stride);
+  // for the rows n < w->rows of panels [panel0, panel1) and all rows m of tiles [tile0, tile1) (m
+  // counts from row 0 of the Acts). bias and add may be null; add may equal out. acc is one chain
+  // over k in order, whatever the ranges. Integer formats, A32 rows: acc = fma(float(int dot of the
+  // group), ws*as, acc), then acc = fma(min, am, acc) where there is a min; W6K: one fma per half
+  // group of 16 k. ABF16X2 rows: the weights stay exact, see matmul_bf16x2.cpp. BF16, rows ABF16:
+  // one dot_bf16 a pair; F32, rows AF32: one fma a column.
+  void (*matmul)(const Weight* w, int32_t panel0, int32_t panel1, const Acts* a, int32_t tile0,
+                 int32_t tile1, const float* bias, const float* add, int64_t add_stride, float* out,
+                 int64_t out_stride);
 
   // Row `row` of w as float32: exactly what the GGUF block it was packed from dequantises to.
   void (*expand_row)(const Weight* w, int32_t row, float* out);
 
-  // Probes for benchmark headers. One iteration of spin_dot does kSpinIntOps operations (a multiply and an add count
-  // as two) in registers only; read_sum reads [data, data + bytes), bytes a multiple of 512.
+  // Probes for benchmark headers. One iteration of spin_dot does kSpinIntOps operations (a multiply
+  // and an add count as two) in registers only; read_sum reads [data, data + bytes), bytes a
+  // multiple of 512.
   void (*spin_dot)(int64_t iterations, int64_t* sink);
   void (*read_sum)(const void* data, int64_t bytes, int64_t* sink);
 };

@@ -1,22 +1,27 @@
-// matmul_bf16x2.cpp: packed integer weights x rows of nearly float32 accuracy, one panel x M tokens over all of K.
+// matmul_bf16x2.cpp: packed integer weights x rows of nearly float32 accuracy, one panel x M tokens
+// over all of K.
 //
-// Knows how a quant of b bits becomes an exact bf16: OR-ed into the mantissa of 2^b it is the number 2^b + q. What that
-// adds, and the zero point, is taken off once a group through the sum of the row: with z the zero point,
-//   d = sum (2^b + q) x        c = min - (2^b + z) scale        acc = fma(d, scale, acc), acc = fma(c, sum x, acc)
+// Knows how a quant of b bits becomes an exact bf16: OR-ed into the mantissa of 2^b it is the
+// number 2^b + q. What that adds, and the zero point, is taken off once a group through the sum of
+// the row: with z the zero point,
+//   d = sum (2^b + q) x        c = min - (2^b + z) scale        acc = fma(d, scale, acc), acc =
+//   fma(c, sum x, acc)
 // (W8, whose eight bits leave no room in a mantissa, becomes q itself, without 2^b).
-// d has two chains, added at the end: the hi and the lo terms where there are bf16 dots, else k = 4j, 4j+1 and k = 4j+2,
-// 4j+3. Their order is the same for every M, so bits do not depend on how the work was cut. d overflows from 2^115 on.
+// d has two chains, added at the end: the hi and the lo terms where there are bf16 dots, else k =
+// 4j, 4j+1 and k = 4j+2, 4j+3. Their order is the same for every M, so bits do not depend on how
+// the work was cut. d overflows from 2^115 on.
 #include "kernels/matmul_formats.h"
 
 namespace octavo::OCTAVO_ISA {
 
-// Units of at most so many tokens take two groups at once: their own chains do not hide the latency of a dot. More
-// would not fit the registers.
+// Units of at most so many tokens take two groups at once: their own chains do not hide the latency
+// of a dot. More would not fit the registers.
 constexpr int kFewTokens = kBf16Dots ? 5 : kMaxTokens == kMaxTile ? 4 : 0;
 
 enum Row { kSumRow = 32, kHalfSumRow = 33, kRows = 35 };
 
-// One step's weights as bf16 in 32-bit lanes: even holds k = 4j, 4j+2 (the first in the low half), odd 4j+1, 4j+3.
+// One step's weights as bf16 in 32-bit lanes: even holds k = 4j, 4j+2 (the first in the low half),
+// odd 4j+1, 4j+3.
 struct Pairs {
   i32x16 even, odd;
 };
@@ -65,7 +70,8 @@ OCTAVO_INLINE void add_pairs_of(i32x16 w, const int32_t* a, int64_t stride, f32x
       d[1][m] = dot_bf16(d[1][m], w, set1_i(a[2 * stride + m]));
     }
   } else {
-    const f32x16 first = as_float(shift_left<16>(w)), second = as_float(and_i(w, set1_i((int32_t)0xffff0000u)));
+    const f32x16 first = as_float(shift_left<16>(w)),
+                 second = as_float(and_i(w, set1_i((int32_t)0xffff0000u)));
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) {
       d[0][m] = fma(first, as_float(set1_i(a[m])), d[0][m]);
@@ -75,7 +81,8 @@ OCTAVO_INLINE void add_pairs_of(i32x16 w, const int32_t* a, int64_t stride, f32x
 }
 
 template <int M, class E>
-OCTAVO_INLINE void add_step(const uint8_t* p, int g, int j, const int32_t* a, int64_t stride, f32x16 (&d)[2][M]) {
+OCTAVO_INLINE void add_step(const uint8_t* p, int g, int j, const int32_t* a, int64_t stride,
+                            f32x16 (&d)[2][M]) {
   const Pairs w = E::pairs(p, g, j);
   add_pairs_of<M>(w.even, a + 4 * j * stride, stride, d);
   add_pairs_of<M>(w.odd, a + (4 * j + 1) * stride, stride, d);
@@ -87,9 +94,11 @@ OCTAVO_INLINE void clear(f32x16 (&d)[2][M]) {
   for (int m = 0; m < M; ++m) d[0][m] = d[1][m] = zero_f();
 }
 
-// c: what every value of the group has besides scale * (2^b + q). sum: the row of the sum that belongs to d.
+// c: what every value of the group has besides scale * (2^b + q). sum: the row of the sum that
+// belongs to d.
 template <int M>
-OCTAVO_INLINE void finish(const f32x16 (&d)[2][M], f32x16 scale, f32x16 c, const int32_t* sum, f32x16 (&acc)[M]) {
+OCTAVO_INLINE void finish(const f32x16 (&d)[2][M], f32x16 scale, f32x16 c, const int32_t* sum,
+                          f32x16 (&acc)[M]) {
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m) {
     acc[m] = fma(add(d[0][m], d[1][m]), scale, acc[m]);
@@ -97,20 +106,23 @@ OCTAVO_INLINE void finish(const f32x16 (&d)[2][M], f32x16 scale, f32x16 c, const
   }
 }
 
-// kGroups groups at once, so that few tokens have enough chains; their sums are taken in order, as if one by one.
-// A step and the one four later share their bytes, so they follow each other. The loop stays one: M * 16 chain links a
-// round hide it, and it compiles in a quarter of the time.
+// kGroups groups at once, so that few tokens have enough chains; their sums are taken in order, as
+// if one by one. A step and the one four later share their bytes, so they follow each other. The
+// loop stays one: M * 16 chain links a round hide it, and it compiles in a quarter of the time.
 template <int M, class E, int kGroups>
-OCTAVO_INLINE void add_groups(const uint8_t* p, int g, const int32_t* a, int64_t stride, f32x16 (&acc)[M]) {
+OCTAVO_INLINE void add_groups(const uint8_t* p, int g, const int32_t* a, int64_t stride,
+                              f32x16 (&acc)[M]) {
   f32x16 d[kGroups][2][M];
 #pragma GCC unroll 4
   for (int i = 0; i < kGroups; ++i) clear<M>(d[i]);
 #pragma GCC unroll 1
   for (int j = 0; j < 4; ++j) {
 #pragma GCC unroll 4
-    for (int i = 0; i < kGroups; ++i) add_step<M, E>(p, g + i, j, a + i * kRows * stride, stride, d[i]);
+    for (int i = 0; i < kGroups; ++i)
+      add_step<M, E>(p, g + i, j, a + i * kRows * stride, stride, d[i]);
 #pragma GCC unroll 4
-    for (int i = 0; i < kGroups; ++i) add_step<M, E>(p, g + i, j + 4, a + i * kRows * stride, stride, d[i]);
+    for (int i = 0; i < kGroups; ++i)
+      add_step<M, E>(p, g + i, j + 4, a + i * kRows * stride, stride, d[i]);
   }
 #pragma GCC unroll 4
   for (int i = 0; i < kGroups; ++i) {
@@ -121,9 +133,11 @@ OCTAVO_INLINE void add_groups(const uint8_t* p, int g, const int32_t* a, int64_t
   }
 }
 
-// W6K has a scale for every 16 k: steps 0..3, then steps 4..7. Unrolled, because its high bits need constant shifts.
+// W6K has a scale for every 16 k: steps 0..3, then steps 4..7. Unrolled, because its high bits need
+// constant shifts.
 template <int M, class E, int kHalf>
-OCTAVO_INLINE void add_half(const uint8_t* p, int g, const int32_t* a, int64_t stride, f32x16 (&acc)[M]) {
+OCTAVO_INLINE void add_half(const uint8_t* p, int g, const int32_t* a, int64_t stride,
+                            f32x16 (&acc)[M]) {
   f32x16 d[2][M];
   clear<M>(d);
 #pragma GCC unroll 4
@@ -133,8 +147,9 @@ OCTAVO_INLINE void add_half(const uint8_t* p, int g, const int32_t* a, int64_t s
 }
 
 template <int32_t kFormat, int M>
-__attribute__((noinline)) static void tile(const uint8_t* p, int64_t panel_stride, int64_t groups, const int32_t* a,
-                                           int64_t stride, int64_t prefetch, float* sums) {
+__attribute__((noinline)) static void tile(const uint8_t* p, int64_t panel_stride, int64_t groups,
+                                           const int32_t* a, int64_t stride, int64_t prefetch,
+                                           float* sums) {
   using E = Exact<kFormat>;
   if (kMaxTokens == kMaxTile) stride = M;  // a unit takes whole tiles: offsets become constants
   f32x16 acc[M];
@@ -142,13 +157,15 @@ __attribute__((noinline)) static void tile(const uint8_t* p, int64_t panel_strid
   for (int m = 0; m < M; ++m) acc[m] = zero_f();
   constexpr int kTogether = kFormat == W6K || M > kFewTokens ? 1 : 2;
   for (int64_t first = 0; first < groups; first += E::kLayout.groups, p += E::kLayout.bytes) {
-    const int count = groups - first < E::kLayout.groups ? (int)(groups - first) : E::kLayout.groups;
+    const int count =
+        groups - first < E::kLayout.groups ? (int)(groups - first) : E::kLayout.groups;
     int g = 0;
     if constexpr (kTogether > 1) {
 #pragma GCC unroll 1
       for (; g + kTogether <= count; g += kTogether, a += kTogether * kRows * stride) {
 #pragma GCC unroll 4
-        for (int i = 0; prefetch && i < kTogether; ++i) prefetch_group<1, E>(p + prefetch, panel_stride, g + i);
+        for (int i = 0; prefetch && i < kTogether; ++i)
+          prefetch_group<1, E>(p + prefetch, panel_stride, g + i);
         add_groups<M, E, kTogether>(p, g, a, stride, acc);
       }
     }

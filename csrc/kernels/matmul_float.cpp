@@ -1,4 +1,5 @@
-// matmul_float.cpp: bf16 and f32 weights, one unit of R panels x M tokens: one chain over k for every sum.
+// matmul_float.cpp: bf16 and f32 weights, one unit of R panels x M tokens: one chain over k for
+// every sum.
 #include "kernels/matmul_parts.h"
 
 namespace octavo::OCTAVO_ISA {
@@ -6,8 +7,9 @@ namespace octavo::OCTAVO_ISA {
 constexpr int kLine = 64;  // bytes of 16 rows x one pair, or x one column
 
 template <int32_t kFormat, int R, int M>
-__attribute__((noinline)) static void tile(const uint8_t* p, int64_t panel_stride, int64_t length, const int32_t* a,
-                                           int64_t stride, int64_t prefetch, float* sums) {
+__attribute__((noinline)) static void tile(const uint8_t* p, int64_t panel_stride, int64_t length,
+                                           const int32_t* a, int64_t stride, int64_t prefetch,
+                                           float* sums) {
   if (kMaxTokens == kMaxTile) stride = M;
   f32x16 acc[R][M];
 #pragma GCC unroll 8

@@ -1,16 +1,20 @@
-// matmul_formats.h: how one group of 32 k of a panel becomes unsigned bytes, scales and mins in registers.
+// matmul_formats.h: how one group of 32 k of a panel becomes unsigned bytes, scales and mins in
+// registers.
 //
-// p is the panel's supertile, g the group inside it, j the k4 step (0..7). Offsets: matmul_layout.h.
+// p is the panel's supertile, g the group inside it, j the k4 step (0..7). Offsets:
+// matmul_layout.h.
 #pragma once
 #include "kernels/matmul_parts.h"
 #include "kernels/simd_bytes.h"
 
 namespace octavo::OCTAVO_ISA {
 
-// static member functions are inline anyway; external linkage is harmless inside the level namespace.
+// static member functions are inline anyway; external linkage is harmless inside the level
+// namespace.
 #define OCTAVO_MEMBER __attribute__((always_inline)) static inline
 
-// zero_shift: the weights' zero point is 1 << zero_shift (0: none). high_bits: kept apart from the nibbles.
+// zero_shift: the weights' zero point is 1 << zero_shift (0: none). high_bits: kept apart from the
+// nibbles.
 template <int kZero, int kHigh, bool kHasMin>
 struct Has {
   static constexpr int kZeroShift = kZero, kHighBits = kHigh;
@@ -51,7 +55,8 @@ struct Group : Traits<kFormat> {
 
   OCTAVO_MEMBER i32x16 two_high_bits(const uint8_t* p, int g, int j) {
     const i32x16 four_steps = load_i(p + kLayout.high + g * 128 + (j >> 2) * 64);
-    const i32x16 place = set1_i(0x30303030);  // what a shift brings over from a neighbouring byte is masked off
+    const i32x16 place =
+        set1_i(0x30303030);  // what a shift brings over from a neighbouring byte is masked off
     switch (j & 3) {
       case 0: return and_i(shift_left<4>(four_steps), place);
       case 1: return and_i(shift_left<2>(four_steps), place);
@@ -70,11 +75,13 @@ struct Group : Traits<kFormat> {
   }
   OCTAVO_MEMBER f32x16 min(const uint8_t* p, int g) {
     if constexpr (!kSuperblock) return load_f16(p + kLayout.min + g * 32);
-    return mul(sub(zero_f(), load_f16(p + kLayout.dmin)), to_float(load_u8(p + kLayout.min + g * 16)));
+    return mul(sub(zero_f(), load_f16(p + kLayout.dmin)),
+               to_float(load_u8(p + kLayout.min + g * 16)));
   }
 
   // How many steps of int16 pair sums cannot overflow; 0: whole dots at once.
-  static constexpr int kPairSteps = !kPairSums || kFormat == W8 ? 0 : 8 >> Traits<kFormat>::kHighBits;
+  static constexpr int kPairSteps =
+      !kPairSums || kFormat == W8 ? 0 : 8 >> Traits<kFormat>::kHighBits;
 
   OCTAVO_MEMBER i32x16 dot(i32x16 acc, i32x16 w, i32x16 a) {
     if constexpr (kPairSteps != 0) return add_pairs(acc, w, a);
@@ -83,7 +90,8 @@ struct Group : Traits<kFormat> {
   }
 };
 
-// The stream into L2 of what this core reads after this unit: the lines that begin in this group, of every panel.
+// The stream into L2 of what this core reads after this unit: the lines that begin in this group,
+// of every panel.
 template <int R, class G>
 OCTAVO_INLINE void prefetch_group(const uint8_t* p, int64_t panel_stride, int g) {
   constexpr int kBytes = G::kLayout.bytes / G::kLayout.groups, kLines = kBytes / 64;

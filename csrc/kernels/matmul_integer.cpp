@@ -1,6 +1,8 @@
-// matmul_integer.cpp: packed integer weights x int8 activations, one unit of R panels x M tokens over all of K.
+// matmul_integer.cpp: packed integer weights x int8 activations, one unit of R panels x M tokens
+// over all of K.
 //
-// Every (R, M) runs the same chain of fmas for each of its sums, so bits do not depend on how the work was cut.
+// Every (R, M) runs the same chain of fmas for each of its sums, so bits do not depend on how the
+// work was cut.
 #include "kernels/matmul_formats.h"
 
 namespace octavo::OCTAVO_ISA {
@@ -12,8 +14,8 @@ enum ActRow { kScaleRow = 8, kNegSumRow = 9, kNegLowRow = 10, kAmRow = 11, kGrou
 OCTAVO_INLINE constexpr int paired_step(int i) { return (i >> 1) | (i & 1) << 2; }
 
 template <int R, int M, class G>
-OCTAVO_INLINE void dot_step(const uint8_t* p, int64_t panel_stride, int g, int j, const int32_t* a, int64_t stride,
-                            i32x16 (&dot)[R][M]) {
+OCTAVO_INLINE void dot_step(const uint8_t* p, int64_t panel_stride, int g, int j, const int32_t* a,
+                            int64_t stride, i32x16 (&dot)[R][M]) {
   i32x16 w[R];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) w[r] = G::step(p + r * panel_stride, g, j);
@@ -46,8 +48,8 @@ OCTAVO_INLINE i32x16 start_of(Part part, const int32_t* a, int64_t stride, int m
 
 // The dots of a part of a group, zero points taken off. Integer sums: their order is free.
 template <int R, int M, class G, Part kPart>
-OCTAVO_INLINE void group_dots(const uint8_t* p, int64_t panel_stride, int g, const int32_t* a, int64_t stride,
-                              i32x16 (&dot)[R][M]) {
+OCTAVO_INLINE void group_dots(const uint8_t* p, int64_t panel_stride, int g, const int32_t* a,
+                              int64_t stride, i32x16 (&dot)[R][M]) {
   constexpr int kSteps = kPart == kWhole ? 8 : 4;
   constexpr int kRun = G::kPairSteps == 0 || G::kPairSteps > kSteps ? kSteps : G::kPairSteps;
   constexpr bool kPaired = kPart == kWhole && G::kLayout.group_quants == 256;
@@ -65,21 +67,25 @@ OCTAVO_INLINE void group_dots(const uint8_t* p, int64_t panel_stride, int g, con
     }
 #pragma GCC unroll 8
     for (int i = first; i < first + kRun; ++i)
-      dot_step<R, M, G>(p, panel_stride, g, kPaired ? paired_step(i) : i + (kPart == kHighHalf ? 4 : 0), a, stride, run);
+      dot_step<R, M, G>(p, panel_stride, g,
+                        kPaired ? paired_step(i) : i + (kPart == kHighHalf ? 4 : 0), a, stride,
+                        run);
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
         if constexpr (G::kPairSteps == 0) dot[r][m] = run[r][m];
-        else dot[r][m] = widen_pairs(first == 0 ? start_of<G>(kPart, a, stride, m) : dot[r][m], run[r][m]);
+        else
+          dot[r][m] =
+              widen_pairs(first == 0 ? start_of<G>(kPart, a, stride, m) : dot[r][m], run[r][m]);
       }
     }
   }
 }
 
 template <int R, int M>
-OCTAVO_INLINE void add_scaled(const i32x16 (&dot)[R][M], const f32x16 (&ws)[R], const int32_t* a, int64_t stride,
-                              f32x16 (&acc)[R][M]) {
+OCTAVO_INLINE void add_scaled(const i32x16 (&dot)[R][M], const f32x16 (&ws)[R], const int32_t* a,
+                              int64_t stride, f32x16 (&acc)[R][M]) {
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m) {
     const f32x16 as = as_float(set1_i(a[kScaleRow * stride + m]));
@@ -89,8 +95,8 @@ OCTAVO_INLINE void add_scaled(const i32x16 (&dot)[R][M], const f32x16 (&ws)[R], 
 }
 
 template <int R, int M, class G>
-OCTAVO_INLINE void add_group(const uint8_t* p, int64_t panel_stride, int g, const int32_t* a, int64_t stride,
-                             f32x16 (&acc)[R][M]) {
+OCTAVO_INLINE void add_group(const uint8_t* p, int64_t panel_stride, int g, const int32_t* a,
+                             int64_t stride, f32x16 (&acc)[R][M]) {
   i32x16 dot[R][M];
   f32x16 ws[R];
   group_dots<R, M, G, kWhole>(p, panel_stride, g, a, stride, dot);
@@ -102,15 +108,16 @@ OCTAVO_INLINE void add_group(const uint8_t* p, int64_t panel_stride, int g, cons
     for (int r = 0; r < R; ++r) {
       const f32x16 min = G::min(p + r * panel_stride, g);
 #pragma GCC unroll 8
-      for (int m = 0; m < M; ++m) acc[r][m] = fma(min, as_float(set1_i(a[kAmRow * stride + m])), acc[r][m]);
+      for (int m = 0; m < M; ++m)
+        acc[r][m] = fma(min, as_float(set1_i(a[kAmRow * stride + m])), acc[r][m]);
     }
   }
 }
 
 // W6K has a scale for every 16 k: steps 0..3, then steps 4..7.
 template <int R, int M, class G, Part kPart>
-OCTAVO_INLINE void add_half(const uint8_t* p, int64_t panel_stride, int g, const int32_t* a, int64_t stride,
-                            f32x16 (&acc)[R][M]) {
+OCTAVO_INLINE void add_half(const uint8_t* p, int64_t panel_stride, int g, const int32_t* a,
+                            int64_t stride, f32x16 (&acc)[R][M]) {
   i32x16 dot[R][M];
   f32x16 ws[R];
   group_dots<R, M, G, kPart>(p, panel_stride, g, a, stride, dot);
@@ -120,8 +127,9 @@ OCTAVO_INLINE void add_half(const uint8_t* p, int64_t panel_stride, int g, const
 }
 
 template <int32_t kFormat, int R, int M>
-__attribute__((noinline)) static void tile(const uint8_t* p, int64_t panel_stride, int64_t groups, const int32_t* a,
-                                           int64_t stride, int64_t prefetch, float* sums) {
+__attribute__((noinline)) static void tile(const uint8_t* p, int64_t panel_stride, int64_t groups,
+                                           const int32_t* a, int64_t stride, int64_t prefetch,
+                                           float* sums) {
   using G = Group<kFormat>;
   if (kMaxTokens == kMaxTile) stride = M;  // a unit takes whole tiles: offsets become constants
   f32x16 acc[R][M];
@@ -131,7 +139,8 @@ __attribute__((noinline)) static void tile(const uint8_t* p, int64_t panel_strid
     for (int m = 0; m < M; ++m) acc[r][m] = zero_f();
   }
   for (int64_t first = 0; first < groups; first += G::kLayout.groups, p += G::kLayout.bytes) {
-    const int count = groups - first < G::kLayout.groups ? (int)(groups - first) : G::kLayout.groups;
+    const int count =
+        groups - first < G::kLayout.groups ? (int)(groups - first) : G::kLayout.groups;
 #pragma GCC unroll 1
     for (int g = 0; g < count; ++g, a += kGroupRows * stride) {
       if (prefetch) prefetch_group<R, G>(p + prefetch, panel_stride, g);

@@ -7,15 +7,16 @@
 namespace octavo::OCTAVO_ISA {
 
 // One unit of R panels x M tokens: sums[(r*M + m)*16 + row] over all of K.
-//   panels: panel r at panels + r*panel_stride. length: groups of 32 k (integer formats), pairs (BF16) or columns (F32).
-//   acts: int32 rows of `stride` tokens, at the first of the M tokens; stride is the tile's Mt.
-//   prefetch: bytes from here to what will be read next, 0 for none.
-using TileFn = void (*)(const uint8_t* panels, int64_t panel_stride, int64_t length, const int32_t* acts, int64_t stride,
-                        int64_t prefetch, float* sums);
+//   panels: panel r at panels + r*panel_stride. length: groups of 32 k (integer formats), pairs
+//   (BF16) or columns (F32). acts: int32 rows of `stride` tokens, at the first of the M tokens;
+//   stride is the tile's Mt. prefetch: bytes from here to what will be read next, 0 for none.
+using TileFn = void (*)(const uint8_t* panels, int64_t panel_stride, int64_t length,
+                        const int32_t* acts, int64_t stride, int64_t prefetch, float* sums);
 
-// Panels a unit may have. Registers: R*M sums and R*M integer dots of 16 lanes, the weights and one broadcast.
-// Few tokens are bound by memory: one panel at a time is one stream through it (measured 1.3 times the speed of four).
-// The float formats have one chain a sum and need several panels to hide its latency.
+// Panels a unit may have. Registers: R*M sums and R*M integer dots of 16 lanes, the weights and one
+// broadcast. Few tokens are bound by memory: one panel at a time is one stream through it
+// (measured 1.3 times the speed of four). The float formats have one chain a sum and need several
+// panels to hide its latency.
 constexpr int kMaxUnit = 4;
 #if OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512
 constexpr int kMaxTokens = 6;  // of a unit: a whole tile
@@ -24,14 +25,17 @@ constexpr int widest_unit(int32_t format, int tokens) {
 }
 #else
 constexpr int kMaxTokens = 3;  // 16 registers of 8 lanes: a tile of activations is taken in parts
-constexpr int widest_unit(int32_t format, int tokens) { return is_integer_format(format) || tokens > 1 ? 1 : 2; }
+constexpr int widest_unit(int32_t format, int tokens) {
+  return is_integer_format(format) || tokens > 1 ? 1 : 2;
+}
 #endif
 
 // How ABF16X2 rows are written: as two bf16 terms, or as the float itself.
 constexpr bool kBf16Dots = OCTAVO_LEVEL == OCTAVO_LEVEL_avx512bf16;
 
-TileFn integer_tile(int32_t format, int unit, int tokens);  // unit in {1, 2, 4}, tokens in [1, kMaxTokens]
-TileFn bf16x2_tile(int32_t format, int tokens);             // one panel
+TileFn integer_tile(int32_t format, int unit,
+                    int tokens);                 // unit in {1, 2, 4}, tokens in [1, kMaxTokens]
+TileFn bf16x2_tile(int32_t format, int tokens);  // one panel
 TileFn float_tile(int32_t format, int unit, int tokens);
 
 void quantize(const float* x, const Acts* acts, int32_t row, int32_t k0, int32_t k1);

@@ -1,7 +1,8 @@
 // matmul_probe.cpp: loops that show what this machine can do at best: integer dots, reading memory.
 //
-// Benchmarks divide by these figures. kChains independent sums hide the latency of a dot without leaving registers;
-// their weights are other sums, or the compiler would take the products out of the loop.
+// Benchmarks divide by these figures. kChains independent sums hide the latency of a dot without
+// leaving registers; their weights are other sums, or the compiler would take the products out of
+// the loop.
 #include "kernels/matmul_parts.h"
 
 namespace octavo::OCTAVO_ISA {

@@ -1,6 +1,7 @@
 // matmul_quantize.cpp: float32 rows into the packed activations of formats.h.
 //
-// One group of one row at a time in a fixed lane order, so a row's bytes do not depend on its neighbours.
+// One group of one row at a time in a fixed lane order, so a row's bytes do not depend on its
+// neighbours.
 #include "kernels/matmul_parts.h"
 #include "kernels/simd_bytes.h"
 
@@ -24,7 +25,8 @@ static void quantize_group(const float* x, int32_t* group, int64_t stride) {
   const float scale = amax < kSmallest ? 0.0f : amax / 127.0f;
   const f32x16 inverse = set1_f(amax < kSmallest ? 0.0f : 127.0f / amax);
   const f32x16 q0 = round_even(mul(x0, inverse)), q1 = round_even(mul(x1, inverse));
-  // Whole numbers of at most 127: float sums are exact. An inf (inf * 0) or a NaN anywhere makes `all` NaN.
+  // Whole numbers of at most 127: float sums are exact. An inf (inf * 0) or a NaN anywhere makes
+  // `all` NaN.
   const float low = reduce_add(q0), all = low + reduce_add(q1);
   alignas(16) int8_t q[32] = {};
   if (all == all) {
@@ -33,7 +35,8 @@ static void quantize_group(const float* x, int32_t* group, int64_t stride) {
     group[8 * stride] = float_bits(scale);
     group[9 * stride] = -(int32_t)all;
     group[10 * stride] = -(int32_t)low;
-    group[11 * stride] = float_bits(scale * (float)(int32_t)all);  // by way of int: a sum of -0 is 0
+    group[11 * stride] =
+        float_bits(scale * (float)(int32_t)all);  // by way of int: a sum of -0 is 0
   } else {
     group[8 * stride] = group[11 * stride] = (int32_t)kNan;
     group[9 * stride] = group[10 * stride] = 0;
@@ -50,7 +53,8 @@ static void pack_bf16(const float* x, int32_t columns, int32_t* out, int64_t str
   }
 }
 
-// Two steps' worth of bf16 bits in 32-bit lanes, (4j, 4j+1) and (4j+2, 4j+3), to the pairs (4j, 4j+2) and (4j+1, 4j+3).
+// Two steps' worth of bf16 bits in 32-bit lanes, (4j, 4j+1) and (4j+2, 4j+3), to the pairs (4j,
+// 4j+2) and (4j+1, 4j+3).
 OCTAVO_INLINE void pair_steps(i32x16 bits, int32_t* rows, int64_t stride) {
   alignas(64) uint64_t lanes[8];
   store_i(lanes, bits);
@@ -69,7 +73,8 @@ OCTAVO_INLINE f32x16 pack_half(f32x16 x, int32_t* rows, int64_t stride) {
     const i32x16 lo = to_bf16_pair(sub(x, hi_value), zero_f());
     pair_steps(hi, rows, stride);
     pair_steps(lo, rows + 2 * stride, stride);
-    return add(hi_value, as_float(shift_left<16>(lo)));  // exact: no bit of lo is below the last one of x
+    return add(hi_value,
+               as_float(shift_left<16>(lo)));  // exact: no bit of lo is below the last one of x
   } else {
     alignas(64) int32_t lanes[16];
     store_i(lanes, as_int(x));
@@ -79,7 +84,9 @@ OCTAVO_INLINE f32x16 pack_half(f32x16 x, int32_t* rows, int64_t stride) {
 }
 
 // An inf counts as NaN: times a constant of either sign it has to spoil the token.
-OCTAVO_INLINE int32_t sum_bits(float sum) { return sum - sum == 0.0f ? float_bits(sum) : (int32_t)kNan; }
+OCTAVO_INLINE int32_t sum_bits(float sum) {
+  return sum - sum == 0.0f ? float_bits(sum) : (int32_t)kNan;
+}
 
 static void pack_bf16x2(const float* x, int32_t* group, int64_t stride) {
   const float low = reduce_add(pack_half(load_f(x), group, stride));
@@ -93,14 +100,18 @@ static void pack_f32(const float* x, int32_t columns, int32_t* out, int64_t stri
   for (int32_t k = 0; k < columns; ++k) out[k * stride] = float_bits(x[k]);
 }
 
-__attribute__((noinline)) void quantize(const float* x, const Acts* acts, int32_t row, int32_t k0, int32_t k1) {
+__attribute__((noinline)) void quantize(const float* x, const Acts* acts, int32_t row, int32_t k0,
+                                        int32_t k1) {
   const int32_t tile = tile_of(acts->rows, row), begin = tile_begin(acts->rows, tile);
   const int64_t stride = tile_begin(acts->rows, tile + 1) - begin;
-  int32_t* column = (int32_t*)(acts->data + begin * act_row_bytes(acts->kind, acts->cols)) + (row - begin);
+  int32_t* column =
+      (int32_t*)(acts->data + begin * act_row_bytes(acts->kind, acts->cols)) + (row - begin);
   if (acts->kind == A32) {
-    for (int32_t k = k0; k < k1; k += 32) quantize_group(x + (k - k0), column + k / 32 * 12 * stride, stride);
+    for (int32_t k = k0; k < k1; k += 32)
+      quantize_group(x + (k - k0), column + k / 32 * 12 * stride, stride);
   } else if (acts->kind == ABF16X2) {
-    for (int32_t k = k0; k < k1; k += 32) pack_bf16x2(x + (k - k0), column + k / 32 * 35 * stride, stride);
+    for (int32_t k = k0; k < k1; k += 32)
+      pack_bf16x2(x + (k - k0), column + k / 32 * 35 * stride, stride);
   } else if (acts->kind == ABF16) {
     pack_bf16(x, k1 - k0, column + k0 / 2 * stride, stride);
   } else {

@@ -1,7 +1,8 @@
-// rows.cpp: element-wise and per-row operations between matrices: RMSNorm, RoPE, SiLU times up, scaling.
+// rows.cpp: element-wise and per-row operations between matrices: RMSNorm, RoPE, SiLU times up,
+// scaling.
 //
-// Every element is computed by the same vector operations wherever it lies, tails included, so cutting a row into ranges
-// changes no bit (except in the norm, which needs its whole row).
+// Every element is computed by the same vector operations wherever it lies, tails included, so
+// cutting a row into ranges changes no bit (except in the norm, which needs its whole row).
 #include "kernels/simd.h"
 
 #include "kernels/exp.h"
@@ -11,7 +12,8 @@ namespace octavo::OCTAVO_ISA {
 
 static constexpr float kLog2e = 0x1.715476p+0f;
 
-static __attribute__((noinline)) void rms_norm(const float* x, const float* weight, float eps, int32_t n, float* out) {
+static __attribute__((noinline)) void rms_norm(const float* x, const float* weight, float eps,
+                                               int32_t n, float* out) {
   f32x16 squares = zero_f();
   int32_t k = 0;
   for (; k + 16 <= n; k += 16) {
@@ -25,15 +27,20 @@ static __attribute__((noinline)) void rms_norm(const float* x, const float* weig
   }
   const float mean = reduce_add(squares) / (float)n;
   const f32x16 r = set1_f(1.0f / __builtin_sqrtf(mean + eps));
-  for (k = 0; k + 16 <= n; k += 16) store_f(out + k, mul(mul(load_f(x + k), r), load_f(weight + k)));
-  if (k < n) store_f_mask(out + k, tail, mul(mul(load_f_mask(x + k, tail), r), load_f_mask(weight + k, tail)));
+  for (k = 0; k + 16 <= n; k += 16)
+    store_f(out + k, mul(mul(load_f(x + k), r), load_f(weight + k)));
+  if (k < n)
+    store_f_mask(out + k, tail,
+                 mul(mul(load_f_mask(x + k, tail), r), load_f_mask(weight + k, tail)));
 }
 
-static __attribute__((noinline)) void rope_halves(float* x, int32_t heads, int32_t dim, int32_t half, const float* cos,
+static __attribute__((noinline)) void rope_halves(float* x, int32_t heads, int32_t dim,
+                                                  int32_t half, const float* cos,
                                                   const float* sin) {
   for (int32_t i = 0; i < half; i += 16) {
     const mask16 m = first_lanes(half - i);
-    const f32x16 c = load_f_mask(cos + i, m), s = load_f_mask(sin + i, m), minus_s = mul(s, set1_f(-1.0f));
+    const f32x16 c = load_f_mask(cos + i, m), s = load_f_mask(sin + i, m),
+                 minus_s = mul(s, set1_f(-1.0f));
     for (int32_t h = 0; h < heads; h++) {
       float* p = x + (int64_t)h * dim + i;
       const f32x16 a = load_f_mask(p, m), b = load_f_mask(p + half, m);
@@ -44,9 +51,11 @@ static __attribute__((noinline)) void rope_halves(float* x, int32_t heads, int32
 }
 
 // Eight pairs a vector: every lane needs its neighbour, and the even ones the sine's negative.
-static __attribute__((noinline)) void rope_interleaved(float* x, int32_t heads, int32_t dim, int32_t half,
-                                                       const float* cos, const float* sin) {
-  alignas(64) static const float kSigns[16] = {-1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1};
+static __attribute__((noinline)) void rope_interleaved(float* x, int32_t heads, int32_t dim,
+                                                       int32_t half, const float* cos,
+                                                       const float* sin) {
+  alignas(64) static const float kSigns[16] = {-1, 1, -1, 1, -1, 1, -1, 1,
+                                               -1, 1, -1, 1, -1, 1, -1, 1};
   for (int32_t i = 0; i < half; i += 8) {
     const int32_t pairs = half - i < 8 ? half - i : 8;
     float c8[8] = {}, s8[8] = {};
@@ -62,8 +71,8 @@ static __attribute__((noinline)) void rope_interleaved(float* x, int32_t heads, 
   }
 }
 
-static void rope(float* x, int32_t heads, int32_t dim, int32_t rotary_dim, const float* cos, const float* sin,
-                 int32_t style) {
+static void rope(float* x, int32_t heads, int32_t dim, int32_t rotary_dim, const float* cos,
+                 const float* sin, int32_t style) {
   if (style == kRopeHalves) {
     rope_halves(x, heads, dim, rotary_dim / 2, cos, sin);
   } else {
@@ -71,7 +80,8 @@ static void rope(float* x, int32_t heads, int32_t dim, int32_t rotary_dim, const
   }
 }
 
-// sigmoid through exp(-|gate|), which cannot overflow: 1 / (1 + e) for gate >= 0, e / (1 + e) below.
+// sigmoid through exp(-|gate|), which cannot overflow: 1 / (1 + e) for gate >= 0, e / (1 + e)
+// below.
 OCTAVO_INLINE f32x16 silu(f32x16 gate) {
   const mask16 negative = lt(gate, zero_f());
   const f32x16 magnitude = select(negative, sub(zero_f(), gate), gate);
@@ -80,7 +90,8 @@ OCTAVO_INLINE f32x16 silu(f32x16 gate) {
   return mul(gate, share);
 }
 
-static __attribute__((noinline)) void silu_mul(const float* gate, const float* up, int32_t n, float* out) {
+static __attribute__((noinline)) void silu_mul(const float* gate, const float* up, int32_t n,
+                                               float* out) {
   int32_t k = 0;
   for (; k + 16 <= n; k += 16) store_f(out + k, mul(silu(load_f(gate + k)), load_f(up + k)));
   const mask16 m = first_lanes(n - k);

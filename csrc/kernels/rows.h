@@ -1,10 +1,13 @@
-// rows.h: the table of functions on rows of floats (norm, RoPE, SiLU, scaling, the head over vocabulary tiles, the sampler).
+// rows.h: the table of functions on rows of floats (norm, RoPE, SiLU, scaling, the head over
+// vocabulary tiles, the sampler).
 //
-// One row at a time; the functions check nothing and know nothing of threads, batches or packed weights.
+// One row at a time; the functions check nothing and know nothing of threads, batches or packed
+// weights.
 //
-// Exactness: every result is one fixed order of operations over the row alone. The head works on tiles of kVocabTile
-// tokens and merges them in index order, so its results do not depend on which thread computed which tile. The sampler
-// turns probabilities into integer weights; their sums are exact, so no order of summation can show.
+// Exactness: every result is one fixed order of operations over the row alone. The head works on
+// tiles of kVocabTile tokens and merges them in index order, so its results do not depend on which
+// thread computed which tile. The sampler turns probabilities into integer weights; their sums are
+// exact, so no order of summation can show.
 #pragma once
 #include <cmath>
 #include <cstddef>
@@ -35,20 +38,22 @@ struct Edit {  // the same bytes as octavo.batch.EDIT
   float add;    // then x + add
 };
 
-static inline float log_sum_exp(const TileSummary* s) { return (float)((double)s->max + std::log((double)s->sum)); }
+static inline float log_sum_exp(const TileSummary* s) {
+  return (float)((double)s->max + std::log((double)s->sum));
+}
 
 // Scratch of `sample`, 8-byte aligned: a key of 8 bytes and a weight of 4 for each token.
 static inline int64_t sample_scratch_bytes(int32_t n) { return (int64_t)((n + 15) / 16 * 16) * 12; }
 
 struct RowKernels {
-  // r = 1 / sqrt(sum(x*x) / n + eps), out = x * r * weight. The sum is 16 chains acc = fma(x, x, acc) over k % 16, then the
-  // tree of reduce_add. out may be x.
+  // r = 1 / sqrt(sum(x*x) / n + eps), out = x * r * weight. The sum is 16 chains acc = fma(x, x,
+  // acc) over k % 16, then the tree of reduce_add. out may be x.
   void (*rms_norm)(const float* x, const float* weight, float eps, int32_t n, float* out);
 
-  // x (heads, dim), cos and sin (rotary_dim/2) of this row's position: a' = fma(a, c, -(b*s)), b' = fma(b, c, a*s) for
-  // every pair (a, b); values from rotary_dim on stay.
-  void (*rope)(float* x, int32_t heads, int32_t dim, int32_t rotary_dim, const float* cos, const float* sin,
-               int32_t style);
+  // x (heads, dim), cos and sin (rotary_dim/2) of this row's position: a' = fma(a, c, -(b*s)), b' =
+  // fma(b, c, a*s) for every pair (a, b); values from rotary_dim on stay.
+  void (*rope)(float* x, int32_t heads, int32_t dim, int32_t rotary_dim, const float* cos,
+               const float* sin, int32_t style);
 
   // gate * sigmoid(gate) * up; finite wherever gate and up are below 1e38. out may be gate or up.
   void (*silu_mul)(const float* gate, const float* up, int32_t n, float* out);
@@ -58,26 +63,32 @@ struct RowKernels {
 
   // Logits of tokens [base, base + n).
   void (*summarize_tile)(const float* logits, int32_t n, int32_t base, TileSummary* out);
-  void (*merge_summaries)(const TileSummary* tiles, int32_t count, TileSummary* out);  // consecutive tiles, in order
+  void (*merge_summaries)(const TileSummary* tiles, int32_t count,
+                          TileSummary* out);  // consecutive tiles, in order
 
-  // Applies the edits whose tokens lie in [base, base + n), then sets -inf where bit t of mask_words (of the whole
-  // vocabulary; may be null) is 0. Edits are sorted by token; base % 16 == 0.
-  void (*edit_tile)(float* logits, int32_t base, int32_t n, const uint32_t* mask_words, const Edit* edits,
-                    int32_t num_edits);
+  // Applies the edits whose tokens lie in [base, base + n), then sets -inf where bit t of
+  // mask_words (of the whole vocabulary; may be null) is 0. Edits are sorted by token; base % 16 ==
+  // 0.
+  void (*edit_tile)(float* logits, int32_t base, int32_t n, const uint32_t* mask_words,
+                    const Edit* edits, int32_t num_edits);
 
-  // The k (0 to kMaxTopK) largest, best first, ties to the lowest token. NaN and -inf are never listed; places left over get
-  // token -1 and -inf. A value of -0 comes out as +0. n may be a whole vocabulary.
-  void (*top_k_tile)(const float* logits, int32_t n, int32_t base, int32_t k, int32_t* ids, float* values);
-  void (*merge_top_k)(const int32_t* ids, const float* values, int32_t tiles, int32_t k, int32_t* out_ids,
+  // The k (0 to kMaxTopK) largest, best first, ties to the lowest token. NaN and -inf are never
+  // listed; places left over get token -1 and -inf. A value of -0 comes out as +0. n may be a whole
+  // vocabulary.
+  void (*top_k_tile)(const float* logits, int32_t n, int32_t base, int32_t k, int32_t* ids,
+                     float* values);
+  void (*merge_top_k)(const int32_t* ids, const float* values, int32_t tiles, int32_t k,
+                      int32_t* out_ids,
                       float* out_values);  // ids, values (tiles, k), consecutive tiles in order
 
-  // Draws one token, or -1 if every logit is -inf or NaN; those are never drawn, nor are tokens 2^31 times less likely
-  // than the best. Weight of a token: 2^30 * exp((x - max) / temperature), rounded; tokens below min_p of the best are
-  // dropped, then all but the top_k (0 = all) best, then all but the smallest set, best first, that holds top_p of the
-  // weight that is left (at least one). "Best" is the larger logit, ties to the lowest token. The draw is the first token,
+  // Draws one token, or -1 if every logit is -inf or NaN; those are never drawn, nor are tokens
+  // 2^31 times less likely than the best. Weight of a token: 2^30 * exp((x - max) / temperature),
+  // rounded; tokens below min_p of the best are dropped, then all but the top_k (0 = all) best,
+  // then all but the smallest set, best first, that holds top_p of the weight that is left (at
+  // least one). "Best" is the larger logit, ties to the lowest token. The draw is the first token,
   // in ascending order, where the running weight exceeds floor(u * total).
-  int32_t (*sample)(const float* logits, int32_t n, float temperature, int32_t top_k, float top_p, float min_p, double u,
-                    void* scratch);
+  int32_t (*sample)(const float* logits, int32_t n, float temperature, int32_t top_k, float top_p,
+                    float min_p, double u, void* scratch);
 };
 
 }  // namespace octavo

@@ -6,12 +6,13 @@ namespace octavo::OCTAVO_ISA {
 
 void summarize_tile(const float* logits, int32_t n, int32_t base, TileSummary* out);
 void merge_summaries(const TileSummary* tiles, int32_t count, TileSummary* out);
-void edit_tile(float* logits, int32_t base, int32_t n, const uint32_t* mask_words, const Edit* edits,
-               int32_t num_edits);
-void top_k_tile(const float* logits, int32_t n, int32_t base, int32_t k, int32_t* ids, float* values);
-void merge_top_k(const int32_t* ids, const float* values, int32_t tiles, int32_t k, int32_t* out_ids,
-                 float* out_values);
-int32_t sample(const float* logits, int32_t n, float temperature, int32_t top_k, float top_p, float min_p, double u,
-               void* scratch);
+void edit_tile(float* logits, int32_t base, int32_t n, const uint32_t* mask_words,
+               const Edit* edits, int32_t num_edits);
+void top_k_tile(const float* logits, int32_t n, int32_t base, int32_t k, int32_t* ids,
+                float* values);
+void merge_top_k(const int32_t* ids, const float* values, int32_t tiles, int32_t k,
+                 int32_t* out_ids, float* out_values);
+int32_t sample(const float* logits, int32_t n, float temperature, int32_t top_k, float top_p,
+               float min_p, double u, void* scratch);
 
 }  // namespace octavo::OCTAVO_ISA

@@ -1,7 +1,9 @@
-// sample.cpp: draws a token from one row of logits. The definition is beside RowKernels::sample in rows.h.
+// sample.cpp: draws a token from one row of logits. The definition is beside RowKernels::sample in
+// rows.h.
 //
-// Weights are integers, so every sum is exact. A cut (top_k, top_p) never sorts: a histogram over log-probability finds
-// the bin in which the cut falls, and quickselect finds the token inside that bin.
+// Weights are integers, so every sum is exact. A cut (top_k, top_p) never sorts: a histogram over
+// log-probability finds the bin in which the cut falls, and quickselect finds the token inside that
+// bin.
 #include "kernels/simd.h"
 
 #include "kernels/exp.h"
@@ -11,15 +13,16 @@
 
 namespace octavo::OCTAVO_ISA {
 
-static constexpr float kOne = 1073741824.0f;    // weight of the best token
-static constexpr int32_t kBins = 512;           // a weight above 0 lies within 2^31 of the best: 31 * 16 bins
+static constexpr float kOne = 1073741824.0f;  // weight of the best token
+static constexpr int32_t kBins =
+    512;  // a weight above 0 lies within 2^31 of the best: 31 * 16 bins
 static constexpr float kBinsPerOctave = 16.0f;
 
 struct Draw {
   const float* logits;
   int32_t n;
-  float best;      // largest logit
-  float octaves;   // log2(e) / temperature: from a difference of logits to one of log2 probabilities
+  float best;     // largest logit
+  float octaves;  // log2(e) / temperature: from a difference of logits to one of log2 probabilities
   int32_t* weights;  // (n rounded up to 16), 0 = cannot be drawn
   uint64_t* keys;
 };
@@ -27,7 +30,8 @@ struct Draw {
 // -inf and NaN logits get -inf here, and so weight 0; a +inf logit is its own maximum.
 OCTAVO_INLINE f32x16 log2_probability(const Draw* d, f32x16 logit) {
   const f32x16 difference = sub(logit, set1_f(d->best));
-  const f32x16 at_best = select(lt(logit, set1_f(d->best)), mul(difference, set1_f(d->octaves)), zero_f());
+  const f32x16 at_best =
+      select(lt(logit, set1_f(d->best)), mul(difference, set1_f(d->octaves)), zero_f());
   return select(lt(set1_f(kMinusInf), logit), at_best, set1_f(kMinusInf));
 }
 OCTAVO_INLINE uint32_t drawable(const Draw* d, int32_t i) {
@@ -42,7 +46,8 @@ static __attribute__((noinline)) void weigh(const Draw* d, float min_p) {
   }
 }
 
-// Sum of the weights of tokens [i, end). Upper and lower 15 bits apart: each lane's sum stays below 2^31.
+// Sum of the weights of tokens [i, end). Upper and lower 15 bits apart: each lane's sum stays below
+// 2^31.
 static int64_t weight_of_range(const int32_t* weights, int32_t i, int32_t end) {
   i32x16 high = zero_i(), low = zero_i();
   for (; i < end; i += 16) {
@@ -106,8 +111,9 @@ static void drop_after(const Draw* d, uint64_t last) {
   const int32_t token = key_token(last);
   for (int32_t i = 0; i < d->n; i += 16) {
     const f32x16 x = load_logits(d->logits, i, d->n), w = as_float(load_i(d->weights + i));
-    const f32x16 not_below = select(lt(x, floor), zero_f(), w);        // ties kept, for tokens up to `token`
-    const f32x16 above = select(lt(floor, x), w, zero_f());            // ties dropped, for those after it
+    const f32x16 not_below =
+        select(lt(x, floor), zero_f(), w);                   // ties kept, for tokens up to `token`
+    const f32x16 above = select(lt(floor, x), w, zero_f());  // ties dropped, for those after it
     store_i(d->weights + i, as_int(select(first_lanes(token + 1 - i), not_below, above)));
   }
 }
@@ -141,11 +147,16 @@ static int64_t part_of(double share, int64_t total) {
   return up < 1 ? 1 : up;
 }
 
-__attribute__((noinline)) int32_t sample(const float* logits, int32_t n, float temperature, int32_t top_k, float top_p,
-                                         float min_p, double u, void* scratch) {
+__attribute__((noinline)) int32_t sample(const float* logits, int32_t n, float temperature,
+                                         int32_t top_k, float top_p, float min_p, double u,
+                                         void* scratch) {
   const int64_t padded = (int64_t)(n + 15) / 16 * 16;
   const float octaves = 0x1.715476p+0f / temperature;
-  Draw d = {logits, n, 0.0f, octaves < 3.0e38f ? octaves : 3.0e38f, (int32_t*)((uint64_t*)scratch + padded),
+  Draw d = {logits,
+            n,
+            0.0f,
+            octaves < 3.0e38f ? octaves : 3.0e38f,
+            (int32_t*)((uint64_t*)scratch + padded),
             (uint64_t*)scratch};
   d.best = largest_logit(logits, n);
   if (d.best == kMinusInf) return -1;

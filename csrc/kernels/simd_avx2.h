@@ -1,14 +1,22 @@
-// simd_avx2.h: the words of simd.h as two ymm, for levels avx2 (AVX2, FMA, F16C) and avxvnni (the same with vpdpbusd).
+// simd_avx2.h: the words of simd.h as two ymm, for levels avx2 (AVX2, FMA, F16C) and avxvnni (the
+// same with vpdpbusd).
 //
-// Masks are vectors here: lt and select cost one instruction a half, and only lane_bits leaves the vector side.
+// Masks are vectors here: lt and select cost one instruction a half, and only lane_bits leaves the
+// vector side.
 #pragma once
 #include <immintrin.h>
 
 namespace octavo::OCTAVO_ISA {
 
-struct f32x16 { __m256 lo, hi; };
-struct i32x16 { __m256i lo, hi; };
-struct mask16 { __m256i lo, hi; };  // lanes all ones or all zero
+struct f32x16 {
+  __m256 lo, hi;
+};
+struct i32x16 {
+  __m256i lo, hi;
+};
+struct mask16 {
+  __m256i lo, hi;
+};  // lanes all ones or all zero
 
 OCTAVO_INLINE f32x16 zero_f() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 OCTAVO_INLINE f32x16 set1_f(float v) { return {_mm256_set1_ps(v), _mm256_set1_ps(v)}; }
@@ -24,12 +32,24 @@ OCTAVO_INLINE void store_f_mask(float* p, mask16 m, f32x16 v) {
   _mm256_maskstore_ps(p, m.lo, v.lo);
   _mm256_maskstore_ps(p + 8, m.hi, v.hi);
 }
-OCTAVO_INLINE f32x16 add(f32x16 a, f32x16 b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
-OCTAVO_INLINE f32x16 sub(f32x16 a, f32x16 b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
-OCTAVO_INLINE f32x16 mul(f32x16 a, f32x16 b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
-OCTAVO_INLINE f32x16 div(f32x16 a, f32x16 b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
-OCTAVO_INLINE f32x16 max(f32x16 a, f32x16 b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
-OCTAVO_INLINE f32x16 min(f32x16 a, f32x16 b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
+OCTAVO_INLINE f32x16 add(f32x16 a, f32x16 b) {
+  return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)};
+}
+OCTAVO_INLINE f32x16 sub(f32x16 a, f32x16 b) {
+  return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)};
+}
+OCTAVO_INLINE f32x16 mul(f32x16 a, f32x16 b) {
+  return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)};
+}
+OCTAVO_INLINE f32x16 div(f32x16 a, f32x16 b) {
+  return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)};
+}
+OCTAVO_INLINE f32x16 max(f32x16 a, f32x16 b) {
+  return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)};
+}
+OCTAVO_INLINE f32x16 min(f32x16 a, f32x16 b) {
+  return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)};
+}
 OCTAVO_INLINE f32x16 fma(f32x16 a, f32x16 b, f32x16 c) {
   return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
 }
@@ -51,10 +71,18 @@ OCTAVO_INLINE void store_i(void* p, i32x16 v) {
   _mm256_storeu_si256((__m256i*)p, v.lo);
   _mm256_storeu_si256((__m256i*)p + 1, v.hi);
 }
-OCTAVO_INLINE i32x16 add_i(i32x16 a, i32x16 b) { return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)}; }
-OCTAVO_INLINE i32x16 sub_i(i32x16 a, i32x16 b) { return {_mm256_sub_epi32(a.lo, b.lo), _mm256_sub_epi32(a.hi, b.hi)}; }
-OCTAVO_INLINE i32x16 and_i(i32x16 a, i32x16 b) { return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)}; }
-OCTAVO_INLINE i32x16 or_i(i32x16 a, i32x16 b) { return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)}; }
+OCTAVO_INLINE i32x16 add_i(i32x16 a, i32x16 b) {
+  return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)};
+}
+OCTAVO_INLINE i32x16 sub_i(i32x16 a, i32x16 b) {
+  return {_mm256_sub_epi32(a.lo, b.lo), _mm256_sub_epi32(a.hi, b.hi)};
+}
+OCTAVO_INLINE i32x16 and_i(i32x16 a, i32x16 b) {
+  return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)};
+}
+OCTAVO_INLINE i32x16 or_i(i32x16 a, i32x16 b) {
+  return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)};
+}
 template <int N> OCTAVO_INLINE i32x16 shift_left(i32x16 a) {
   return {_mm256_slli_epi32(a.lo, N), _mm256_slli_epi32(a.hi, N)};
 }
@@ -64,10 +92,18 @@ template <int N> OCTAVO_INLINE i32x16 shift_right_u(i32x16 a) {
 template <int N> OCTAVO_INLINE i32x16 shift_right16(i32x16 a) {
   return {_mm256_srli_epi16(a.lo, N), _mm256_srli_epi16(a.hi, N)};
 }
-OCTAVO_INLINE f32x16 to_float(i32x16 a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
-OCTAVO_INLINE i32x16 to_int(f32x16 a) { return {_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi)}; }
-OCTAVO_INLINE f32x16 as_float(i32x16 a) { return {_mm256_castsi256_ps(a.lo), _mm256_castsi256_ps(a.hi)}; }
-OCTAVO_INLINE i32x16 as_int(f32x16 a) { return {_mm256_castps_si256(a.lo), _mm256_castps_si256(a.hi)}; }
+OCTAVO_INLINE f32x16 to_float(i32x16 a) {
+  return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)};
+}
+OCTAVO_INLINE i32x16 to_int(f32x16 a) {
+  return {_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi)};
+}
+OCTAVO_INLINE f32x16 as_float(i32x16 a) {
+  return {_mm256_castsi256_ps(a.lo), _mm256_castsi256_ps(a.hi)};
+}
+OCTAVO_INLINE i32x16 as_int(f32x16 a) {
+  return {_mm256_castps_si256(a.lo), _mm256_castps_si256(a.hi)};
+}
 
 OCTAVO_INLINE f32x16 scale2(f32x16 p, f32x16 n) {
   return mul(p, as_float(shift_left<23>(add_i(to_int(n), set1_i(127)))));
@@ -79,7 +115,8 @@ OCTAVO_INLINE i32x16 dot_u8s8(i32x16 acc, i32x16 w, i32x16 a) {
 }
 OCTAVO_INLINE i32x16 dot_u7s8(i32x16 acc, i32x16 w, i32x16 a) { return dot_u8s8(acc, w, a); }
 #else
-// vpmaddubsw saturates for w > 127, so even and odd bytes are widened to 16 bits: exact for every u8 and s8.
+// vpmaddubsw saturates for w > 127, so even and odd bytes are widened to 16 bits: exact for every
+// u8 and s8.
 OCTAVO_INLINE __m256i dot_u8s8_half(__m256i acc, __m256i w, __m256i a) {
   const __m256i w_even = _mm256_and_si256(w, _mm256_set1_epi16(0x00ff));
   const __m256i a_even = _mm256_srai_epi16(_mm256_slli_epi16(a, 8), 8);
@@ -106,7 +143,8 @@ OCTAVO_INLINE f32x16 dot_bf16(f32x16 acc, i32x16 a, i32x16 b) {
 }
 
 OCTAVO_INLINE f32x16 load_f16(const void* p) {
-  return {_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)), _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p + 1))};
+  return {_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)),
+          _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p + 1))};
 }
 OCTAVO_INLINE f32x16 load_bf16(const void* p) {
   const i32x16 wide = {_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)),
@@ -122,19 +160,24 @@ OCTAVO_INLINE mask16 is_nan(f32x16 a) {
   return {_mm256_castps_si256(_mm256_cmp_ps(a.lo, a.lo, _CMP_UNORD_Q)),
           _mm256_castps_si256(_mm256_cmp_ps(a.hi, a.hi, _CMP_UNORD_Q))};
 }
-OCTAVO_INLINE mask16 and_m(mask16 a, mask16 b) { return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)}; }
+OCTAVO_INLINE mask16 and_m(mask16 a, mask16 b) {
+  return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)};
+}
 OCTAVO_INLINE mask16 first_lanes(int n) {
   const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), count = _mm256_set1_epi32(n);
-  return {_mm256_cmpgt_epi32(count, lane), _mm256_cmpgt_epi32(count, _mm256_add_epi32(lane, _mm256_set1_epi32(8)))};
+  return {_mm256_cmpgt_epi32(count, lane),
+          _mm256_cmpgt_epi32(count, _mm256_add_epi32(lane, _mm256_set1_epi32(8)))};
 }
 OCTAVO_INLINE uint32_t lane_bits(mask16 m) {
   return (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(m.lo)) |
          (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(m.hi)) << 8;
 }
 OCTAVO_INLINE mask16 lanes_of(uint32_t bits) {
-  const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128), high = _mm256_slli_epi32(bit, 8);
+  const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128),
+                high = _mm256_slli_epi32(bit, 8);
   const __m256i all = _mm256_set1_epi32((int32_t)bits);
-  return {_mm256_cmpeq_epi32(_mm256_and_si256(all, bit), bit), _mm256_cmpeq_epi32(_mm256_and_si256(all, high), high)};
+  return {_mm256_cmpeq_epi32(_mm256_and_si256(all, bit), bit),
+          _mm256_cmpeq_epi32(_mm256_and_si256(all, high), high)};
 }
 
 // Rounded in integer arithmetic at every level, see simd_avx512.h.
@@ -150,12 +193,15 @@ OCTAVO_INLINE i32x16 to_bf16_pair(f32x16 lo, f32x16 hi) {
 
 OCTAVO_INLINE void store_bf16(void* p, f32x16 v) {
   const i32x16 bits = to_bf16_bits(v);
-  _mm256_storeu_si256((__m256i*)p, _mm256_permute4x64_epi64(_mm256_packus_epi32(bits.lo, bits.hi), 0xd8));
+  _mm256_storeu_si256((__m256i*)p,
+                      _mm256_permute4x64_epi64(_mm256_packus_epi32(bits.lo, bits.hi), 0xd8));
 }
 
-// Byte b of the result is all ones where bit b of m is set: each lane of 8 bytes picks its own byte of m.
+// Byte b of the result is all ones where bit b of m is set: each lane of 8 bytes picks its own byte
+// of m.
 OCTAVO_INLINE __m256i byte_mask(uint32_t m) {
-  const __m256i pick = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+  const __m256i pick =
+      _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
   const __m256i bit = _mm256_set1_epi64x((int64_t)0x8040201008040201u);
   const __m256i spread = _mm256_shuffle_epi8(_mm256_set1_epi32((int32_t)m), pick);
   return _mm256_cmpeq_epi8(_mm256_and_si256(spread, bit), bit);
@@ -166,7 +212,9 @@ OCTAVO_INLINE i32x16 mask_byte_add16(i32x16 a, uint64_t m) {
           _mm256_add_epi8(a.hi, _mm256_and_si256(byte_mask((uint32_t)(m >> 32)), sixteen))};
 }
 
-OCTAVO_INLINE f32x16 swap_pairs(f32x16 a) { return {_mm256_permute_ps(a.lo, 0xb1), _mm256_permute_ps(a.hi, 0xb1)}; }
+OCTAVO_INLINE f32x16 swap_pairs(f32x16 a) {
+  return {_mm256_permute_ps(a.lo, 0xb1), _mm256_permute_ps(a.hi, 0xb1)};
+}
 OCTAVO_INLINE f32x16 twice_each(const float* p) {
   const __m256 all = _mm256_loadu_ps(p);
   return {_mm256_permutevar8x32_ps(all, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3)),

@@ -1,4 +1,5 @@
-// simd_avx512.h: the words of simd.h on AVX-512 (F, BW, DQ, VL, VNNI); dot_bf16 in hardware at level avx512bf16.
+// simd_avx512.h: the words of simd.h on AVX-512 (F, BW, DQ, VL, VNNI); dot_bf16 in hardware at
+// level avx512bf16.
 #pragma once
 #include <immintrin.h>
 
@@ -43,12 +44,19 @@ OCTAVO_INLINE i32x16 to_int(f32x16 a) { return _mm512_cvtps_epi32(a); }
 OCTAVO_INLINE f32x16 as_float(i32x16 a) { return _mm512_castsi512_ps(a); }
 OCTAVO_INLINE i32x16 as_int(f32x16 a) { return _mm512_castps_si512(a); }
 
-OCTAVO_INLINE i32x16 dot_u8s8(i32x16 acc, i32x16 w, i32x16 a) { return _mm512_dpbusd_epi32(acc, w, a); }
-OCTAVO_INLINE i32x16 dot_u7s8(i32x16 acc, i32x16 w, i32x16 a) { return _mm512_dpbusd_epi32(acc, w, a); }
+OCTAVO_INLINE i32x16 dot_u8s8(i32x16 acc, i32x16 w, i32x16 a) {
+  return _mm512_dpbusd_epi32(acc, w, a);
+}
+OCTAVO_INLINE i32x16 dot_u7s8(i32x16 acc, i32x16 w, i32x16 a) {
+  return _mm512_dpbusd_epi32(acc, w, a);
+}
 
-OCTAVO_INLINE f32x16 load_f16(const void* p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
+OCTAVO_INLINE f32x16 load_f16(const void* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p));
+}
 OCTAVO_INLINE f32x16 load_bf16(const void* p) {
-  return as_float(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16));
+  return as_float(
+      _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16));
 }
 
 #if OCTAVO_LEVEL == OCTAVO_LEVEL_avx512bf16
@@ -63,7 +71,8 @@ OCTAVO_INLINE f32x16 dot_bf16(f32x16 acc, i32x16 a, i32x16 b) {
 }
 #endif
 
-// Rounded in integer arithmetic at every level: vcvtne2ps2bf16 flushes denormals, which would make a class of its own.
+// Rounded in integer arithmetic at every level: vcvtne2ps2bf16 flushes denormals, which would make
+// a class of its own.
 OCTAVO_INLINE i32x16 to_bf16_bits(f32x16 a) {
   const i32x16 bits = as_int(a);
   const i32x16 odd = and_i(shift_right_u<16>(bits), set1_i(1));
@@ -76,14 +85,18 @@ OCTAVO_INLINE i32x16 to_bf16_pair(f32x16 lo, f32x16 hi) {
 }
 
 #if OCTAVO_LEVEL == OCTAVO_LEVEL_avx512bf16
-OCTAVO_INLINE void store_bf16(void* p, f32x16 v) { _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh(v)); }
+OCTAVO_INLINE void store_bf16(void* p, f32x16 v) {
+  _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh(v));
+}
 #else
 OCTAVO_INLINE void store_bf16(void* p, f32x16 v) {
   _mm256_storeu_si256((__m256i*)p, _mm512_cvtepi32_epi16(to_bf16_bits(v)));
 }
 #endif
 
-OCTAVO_INLINE mask16 first_lanes(int n) { return n >= 16 ? (mask16)0xffff : n <= 0 ? (mask16)0 : (mask16)((1u << n) - 1); }
+OCTAVO_INLINE mask16 first_lanes(int n) {
+  return n >= 16 ? (mask16)0xffff : n <= 0 ? (mask16)0 : (mask16)((1u << n) - 1);
+}
 OCTAVO_INLINE mask16 lt(f32x16 a, f32x16 b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 OCTAVO_INLINE mask16 is_nan(f32x16 a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
 OCTAVO_INLINE mask16 and_m(mask16 a, mask16 b) { return (mask16)(a & b); }

@@ -1,8 +1,10 @@
-// simd_base.h: the words of simd.h in GCC/clang vector extensions, for any 64-bit machine (x86-64 SSE2, aarch64 NEON).
+// simd_base.h: the words of simd.h in GCC/clang vector extensions, for any 64-bit machine (x86-64
+// SSE2, aarch64 NEON).
 //
-// Sixteen lanes are four vectors of 16 bytes, the register of both: gcc keeps wider generic vectors in memory.
-// fma rounds twice on every machine, so this level is one arithmetic class of its own, on both architectures.
-// It calls nothing from libm: rounding, fp16 and masks are done on the bits. Little-endian, as every machine we run on.
+// Sixteen lanes are four vectors of 16 bytes, the register of both: gcc keeps wider generic vectors
+// in memory. fma rounds twice on every machine, so this level is one arithmetic class of its own,
+// on both architectures. It calls nothing from libm: rounding, fp16 and masks are done on the bits.
+// Little-endian, as every machine we run on.
 #pragma once
 
 namespace octavo::OCTAVO_ISA {
@@ -15,22 +17,31 @@ typedef uint16_t u16x8 __attribute__((vector_size(16)));
 typedef uint16_t u16x4 __attribute__((vector_size(8)));
 typedef uint8_t u8x16 __attribute__((vector_size(16)));
 
-struct f32x16 { f32x4 a, b, c, d; };
-struct i32x16 { i32x4 a, b, c, d; };
-struct mask16 { i32x4 a, b, c, d; };  // lanes all ones or all zero
+struct f32x16 {
+  f32x4 a, b, c, d;
+};
+struct i32x16 {
+  i32x4 a, b, c, d;
+};
+struct mask16 {
+  i32x4 a, b, c, d;
+};  // lanes all ones or all zero
 
 #define OCTAVO_MAP1(f, x) {f((x).a), f((x).b), f((x).c), f((x).d)}
 #define OCTAVO_MAP2(f, x, y) {f((x).a, (y).a), f((x).b, (y).b), f((x).c, (y).c), f((x).d, (y).d)}
 #define OCTAVO_MAP3(f, x, y, z) \
   {f((x).a, (y).a, (z).a), f((x).b, (y).b, (z).b), f((x).c, (y).c, (z).c), f((x).d, (y).d, (z).d)}
 
-// ---- one quarter: 4 lanes --------------------------------------------------------------------------------------
+// ---- one quarter: 4 lanes
+// --------------------------------------------------------------------------------------
 OCTAVO_INLINE f32x4 splat4(float v) { return f32x4{v, v, v, v}; }
 OCTAVO_INLINE i32x4 splat4_i(int32_t v) { return i32x4{v, v, v, v}; }
 OCTAVO_INLINE f32x4 float4(i32x4 a) { return __builtin_convertvector(a, f32x4); }
 OCTAVO_INLINE f32x4 bits_f(i32x4 a) { return (f32x4)a; }
 OCTAVO_INLINE i32x4 bits_i(f32x4 a) { return (i32x4)a; }
-OCTAVO_INLINE f32x4 select4(i32x4 m, f32x4 a, f32x4 b) { return (f32x4)((m & (i32x4)a) | (~m & (i32x4)b)); }
+OCTAVO_INLINE f32x4 select4(i32x4 m, f32x4 a, f32x4 b) {
+  return (f32x4)((m & (i32x4)a) | (~m & (i32x4)b));
+}
 OCTAVO_INLINE f32x4 add4(f32x4 a, f32x4 b) { return a + b; }
 OCTAVO_INLINE f32x4 sub4(f32x4 a, f32x4 b) { return a - b; }
 OCTAVO_INLINE f32x4 mul4(f32x4 a, f32x4 b) { return a * b; }
@@ -47,7 +58,8 @@ template <int N> OCTAVO_INLINE i32x4 shift_left4(i32x4 a) { return (i32x4)((u32x
 template <int N> OCTAVO_INLINE i32x4 shift_right4_u(i32x4 a) { return (i32x4)((u32x4)a >> N); }
 template <int N> OCTAVO_INLINE i32x4 shift_right4_u16(i32x4 a) { return (i32x4)((u16x8)a >> N); }
 
-// Adding and taking away 2^23 with the value's own sign rounds to an integer; from 2^23 on every float is one.
+// Adding and taking away 2^23 with the value's own sign rounds to an integer; from 2^23 on every
+// float is one.
 OCTAVO_INLINE f32x4 round4(f32x4 a) {
   const i32x4 sign = bits_i(a) & splat4_i(INT32_MIN);
   const f32x4 big = bits_f(bits_i(splat4(8388608.0f)) | sign);
@@ -70,16 +82,20 @@ OCTAVO_INLINE i32x4 dot4(i32x4 acc, i32x4 w, i32x4 a) {
   return add4_i(acc, add4_i(low, add4_i(even >> 16, odd >> 16)));
 }
 
-// The fp16 exponent and fraction land in the fields of a float 2^112 too small; one exact product mends both
-// normals and denormals. Infinity and NaN keep their fraction under a float's largest exponent.
+// The fp16 exponent and fraction land in the fields of a float 2^112 too small; one exact product
+// mends both normals and denormals. Infinity and NaN keep their fraction under a float's largest
+// exponent.
 OCTAVO_INLINE f32x4 half4(u16x4 h) {
-  const i32x4 wide = (i32x4)__builtin_convertvector(h, u32x4);
-  const i32x4 sign = shift_left4<16>(wide & splat4_i(0x8000)), body = shift_left4<13>(wide & splat4_i(0x7fff));
+  const i32x4 wide = (i32x4) __builtin_convertvector(h, u32x4);
+  const i32x4 sign = shift_left4<16>(wide & splat4_i(0x8000)),
+              body = shift_left4<13>(wide & splat4_i(0x7fff));
   const i32x4 finite = bits_i(bits_f(body) * splat4(5192296858534827628530496329220096.0f));
   const i32x4 special = (i32x4)(body >= splat4_i(0x7c00 << 13));
   return bits_f(sign | (special & (body | splat4_i(0x7f800000))) | (~special & finite));
 }
-OCTAVO_INLINE f32x4 bfloat4(u16x4 h) { return bits_f(shift_left4<16>((i32x4)__builtin_convertvector(h, u32x4))); }
+OCTAVO_INLINE f32x4 bfloat4(u16x4 h) {
+  return bits_f(shift_left4<16>((i32x4) __builtin_convertvector(h, u32x4)));
+}
 
 OCTAVO_INLINE i32x4 bfloat_bits4(f32x4 a) {
   const i32x4 bits = bits_i(a), odd = shift_right4_u<16>(bits) & splat4_i(1);
@@ -92,7 +108,8 @@ OCTAVO_INLINE i32x4 bfloat_bits4(f32x4 a) {
 OCTAVO_INLINE i32x4 byte_add4(i32x4 a, uint32_t m) {
   const uint8_t low = (uint8_t)m, high = (uint8_t)(m >> 8);
   const u8x16 bit = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
-  const u8x16 spread = {low, low, low, low, low, low, low, low, high, high, high, high, high, high, high, high};
+  const u8x16 spread = {low,  low,  low,  low,  low,  low,  low,  low,
+                        high, high, high, high, high, high, high, high};
   return (i32x4)((u8x16)a + ((u8x16)((spread & bit) == bit) & (uint8_t)16));
 }
 
@@ -101,9 +118,12 @@ template <typename Vector> OCTAVO_INLINE Vector read_as(const void* p) {
   __builtin_memcpy(&v, p, sizeof v);
   return v;
 }
-template <typename Vector> OCTAVO_INLINE void write_as(void* p, Vector v) { __builtin_memcpy(p, &v, sizeof v); }
+template <typename Vector> OCTAVO_INLINE void write_as(void* p, Vector v) {
+  __builtin_memcpy(p, &v, sizeof v);
+}
 
-// ---- the words -------------------------------------------------------------------------------------------------
+// ---- the words
+// -------------------------------------------------------------------------------------------------
 OCTAVO_INLINE f32x16 set1_f(float v) { return {splat4(v), splat4(v), splat4(v), splat4(v)}; }
 OCTAVO_INLINE f32x16 zero_f() { return set1_f(0.0f); }
 OCTAVO_INLINE f32x16 load_f(const float* p) { return read_as<f32x16>(p); }
@@ -118,7 +138,9 @@ OCTAVO_INLINE f32x16 fma(f32x16 a, f32x16 b, f32x16 c) { return add(mul(a, b), c
 OCTAVO_INLINE f32x16 select(mask16 m, f32x16 a, f32x16 b) { return OCTAVO_MAP3(select4, m, a, b); }
 OCTAVO_INLINE f32x16 round_even(f32x16 a) { return OCTAVO_MAP1(round4, a); }
 
-OCTAVO_INLINE i32x16 set1_i(int32_t v) { return {splat4_i(v), splat4_i(v), splat4_i(v), splat4_i(v)}; }
+OCTAVO_INLINE i32x16 set1_i(int32_t v) {
+  return {splat4_i(v), splat4_i(v), splat4_i(v), splat4_i(v)};
+}
 OCTAVO_INLINE i32x16 zero_i() { return set1_i(0); }
 OCTAVO_INLINE i32x16 load_i(const void* p) { return read_as<i32x16>(p); }
 OCTAVO_INLINE void store_i(void* p, i32x16 v) { write_as(p, v); }
@@ -126,9 +148,15 @@ OCTAVO_INLINE i32x16 add_i(i32x16 a, i32x16 b) { return OCTAVO_MAP2(add4_i, a, b
 OCTAVO_INLINE i32x16 sub_i(i32x16 a, i32x16 b) { return OCTAVO_MAP2(sub4_i, a, b); }
 OCTAVO_INLINE i32x16 and_i(i32x16 a, i32x16 b) { return OCTAVO_MAP2(and4_i, a, b); }
 OCTAVO_INLINE i32x16 or_i(i32x16 a, i32x16 b) { return OCTAVO_MAP2(or4_i, a, b); }
-template <int N> OCTAVO_INLINE i32x16 shift_left(i32x16 a) { return OCTAVO_MAP1(shift_left4<N>, a); }
-template <int N> OCTAVO_INLINE i32x16 shift_right_u(i32x16 a) { return OCTAVO_MAP1(shift_right4_u<N>, a); }
-template <int N> OCTAVO_INLINE i32x16 shift_right16(i32x16 a) { return OCTAVO_MAP1(shift_right4_u16<N>, a); }
+template <int N> OCTAVO_INLINE i32x16 shift_left(i32x16 a) {
+  return OCTAVO_MAP1(shift_left4<N>, a);
+}
+template <int N> OCTAVO_INLINE i32x16 shift_right_u(i32x16 a) {
+  return OCTAVO_MAP1(shift_right4_u<N>, a);
+}
+template <int N> OCTAVO_INLINE i32x16 shift_right16(i32x16 a) {
+  return OCTAVO_MAP1(shift_right4_u16<N>, a);
+}
 OCTAVO_INLINE f32x16 to_float(i32x16 a) { return OCTAVO_MAP1(float4, a); }
 OCTAVO_INLINE i32x16 to_int(f32x16 a) { return OCTAVO_MAP1(int4, a); }
 OCTAVO_INLINE f32x16 as_float(i32x16 a) { return OCTAVO_MAP1(bits_f, a); }
@@ -137,7 +165,9 @@ OCTAVO_INLINE f32x16 scale2(f32x16 p, f32x16 n) {
   return mul(p, as_float(shift_left<23>(add_i(to_int(n), set1_i(127)))));
 }
 
-OCTAVO_INLINE i32x16 dot_u8s8(i32x16 acc, i32x16 w, i32x16 a) { return OCTAVO_MAP3(dot4, acc, w, a); }
+OCTAVO_INLINE i32x16 dot_u8s8(i32x16 acc, i32x16 w, i32x16 a) {
+  return OCTAVO_MAP3(dot4, acc, w, a);
+}
 OCTAVO_INLINE i32x16 dot_u7s8(i32x16 acc, i32x16 w, i32x16 a) { return dot_u8s8(acc, w, a); }
 OCTAVO_INLINE f32x16 dot_bf16(f32x16 acc, i32x16 a, i32x16 b) {
   const i32x16 high = set1_i((int32_t)0xffff0000u);
@@ -145,7 +175,9 @@ OCTAVO_INLINE f32x16 dot_bf16(f32x16 acc, i32x16 a, i32x16 b) {
   return fma(as_float(shift_left<16>(a)), as_float(shift_left<16>(b)), acc);
 }
 
-struct u16_quarters { u16x4 a, b, c, d; };
+struct u16_quarters {
+  u16x4 a, b, c, d;
+};
 OCTAVO_INLINE f32x16 load_f16(const void* p) {
   const u16_quarters h = read_as<u16_quarters>(p);
   return OCTAVO_MAP1(half4, h);
@@ -170,7 +202,8 @@ OCTAVO_INLINE mask16 is_nan(f32x16 a) { return OCTAVO_MAP1(nan4, a); }
 OCTAVO_INLINE mask16 and_m(mask16 a, mask16 b) { return OCTAVO_MAP2(and4_i, a, b); }
 OCTAVO_INLINE mask16 first_lanes(int n) {
   const i32x4 lane = {0, 1, 2, 3}, count = splat4_i(n);
-  return {(i32x4)(lane < count), (i32x4)(lane + 4 < count), (i32x4)(lane + 8 < count), (i32x4)(lane + 12 < count)};
+  return {(i32x4)(lane < count), (i32x4)(lane + 4 < count), (i32x4)(lane + 8 < count),
+          (i32x4)(lane + 12 < count)};
 }
 OCTAVO_INLINE uint32_t lane_bits4(i32x4 m) {
   const i32x4 bit = m & i32x4{1, 2, 4, 8};
@@ -187,8 +220,8 @@ OCTAVO_INLINE mask16 lanes_of(uint32_t bits) {
   return {lanes_of4(bits), lanes_of4(bits >> 4), lanes_of4(bits >> 8), lanes_of4(bits >> 12)};
 }
 OCTAVO_INLINE i32x16 mask_byte_add16(i32x16 a, uint64_t m) {
-  return {byte_add4(a.a, (uint32_t)m), byte_add4(a.b, (uint32_t)(m >> 16)), byte_add4(a.c, (uint32_t)(m >> 32)),
-          byte_add4(a.d, (uint32_t)(m >> 48))};
+  return {byte_add4(a.a, (uint32_t)m), byte_add4(a.b, (uint32_t)(m >> 16)),
+          byte_add4(a.c, (uint32_t)(m >> 32)), byte_add4(a.d, (uint32_t)(m >> 48))};
 }
 
 // Lane by lane: a masked-off lane may lie on a page that cannot be touched.
@@ -212,8 +245,8 @@ OCTAVO_INLINE void store_f_mask(float* p, mask16 m, f32x16 v) {
 OCTAVO_INLINE f32x4 swap4(f32x4 a) { return __builtin_shufflevector(a, a, 1, 0, 3, 2); }
 OCTAVO_INLINE f32x16 swap_pairs(f32x16 a) { return OCTAVO_MAP1(swap4, a); }
 OCTAVO_INLINE f32x16 twice_each(const float* p) {
-  return {f32x4{p[0], p[0], p[1], p[1]}, f32x4{p[2], p[2], p[3], p[3]}, f32x4{p[4], p[4], p[5], p[5]},
-          f32x4{p[6], p[6], p[7], p[7]}};
+  return {f32x4{p[0], p[0], p[1], p[1]}, f32x4{p[2], p[2], p[3], p[3]},
+          f32x4{p[4], p[4], p[5], p[5]}, f32x4{p[6], p[6], p[7], p[7]}};
 }
 
 OCTAVO_INLINE float reduce_add(f32x16 v) {

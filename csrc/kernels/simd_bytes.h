@@ -1,9 +1,10 @@
 // simd_bytes.h: the words of simd.h that widen and narrow bytes.
 //   i32x16 load_u8(const void*) load_s8(const void*)     16 bytes to 16 lanes
 //   void   store_s8(void*, i32x16)                       the low byte of each lane, 16 bytes
-// and, where there is no instruction for a whole dot (kPairSums), dots in two stages, 32 sums of int16 first:
-//   i32x16 add_pairs(i32x16 sums, w_u8x64, a_s8x64)      sums + the two byte products of each int16 lane
-//   i32x16 widen_pairs(i32x16 acc, i32x16 sums)          acc + the two int16 sums of each lane
+// and, where there is no instruction for a whole dot (kPairSums), dots in two stages, 32 sums of
+// int16 first:
+//   i32x16 add_pairs(i32x16 sums, w_u8x64, a_s8x64)      sums + the two byte products of each int16
+//   lane i32x16 widen_pairs(i32x16 acc, i32x16 sums)          acc + the two int16 sums of each lane
 // A pair is at most 2 * w * 127: 8 steps fit int16 for w <= 15, 4 for w <= 31, 2 for w <= 63.
 #pragma once
 #include "kernels/simd.h"
@@ -11,11 +12,18 @@
 namespace octavo::OCTAVO_ISA {
 
 #if OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512
-OCTAVO_INLINE i32x16 load_u8(const void* p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p)); }
-OCTAVO_INLINE i32x16 load_s8(const void* p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)); }
-OCTAVO_INLINE void store_s8(void* p, i32x16 v) { _mm_storeu_si128((__m128i*)p, _mm512_cvtepi32_epi8(v)); }
+OCTAVO_INLINE i32x16 load_u8(const void* p) {
+  return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p));
+}
+OCTAVO_INLINE i32x16 load_s8(const void* p) {
+  return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p));
+}
+OCTAVO_INLINE void store_s8(void* p, i32x16 v) {
+  _mm_storeu_si128((__m128i*)p, _mm512_cvtepi32_epi8(v));
+}
 #else
-// Levels without byte conversions of their own go through memory; the compiler makes vectors of these loops.
+// Levels without byte conversions of their own go through memory; the compiler makes vectors of
+// these loops.
 OCTAVO_INLINE i32x16 load_u8(const void* p) {
   int32_t wide[16];
   for (int i = 0; i < 16; ++i) wide[i] = ((const uint8_t*)p)[i];
@@ -51,7 +59,9 @@ OCTAVO_INLINE i32x4 add_pairs4(i32x4 sums, i32x4 w, i32x4 a) {
   const i16x8 a_even = (i16x8)((u16x8)a << 8) >> 8, a_odd = (i16x8)a >> 8;
   return (i32x4)((i16x8)sums + w_even * a_even + w_odd * a_odd);
 }
-OCTAVO_INLINE i32x4 widen_pairs4(i32x4 acc, i32x4 sums) { return acc + (shift_left4<16>(sums) >> 16) + (sums >> 16); }
+OCTAVO_INLINE i32x4 widen_pairs4(i32x4 acc, i32x4 sums) {
+  return acc + (shift_left4<16>(sums) >> 16) + (sums >> 16);
+}
 OCTAVO_INLINE i32x16 add_pairs(i32x16 sums, i32x16 w, i32x16 a) {
   return {add_pairs4(sums.a, w.a, a.a), add_pairs4(sums.b, w.b, a.b), add_pairs4(sums.c, w.c, a.c),
           add_pairs4(sums.d, w.d, a.d)};

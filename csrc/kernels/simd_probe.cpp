@@ -1,15 +1,19 @@
-// simd_probe.cpp: the words of simd.h and exp.h, one function each over 64-byte arguments. Only tests call them.
+// simd_probe.cpp: the words of simd.h and exp.h, one function each over 64-byte arguments. Only
+// tests call them.
 //
-// Masks travel as lane bits in the first four bytes of an argument or result; a scalar result is the first lane.
+// Masks travel as lane bits in the first four bytes of an argument or result; a scalar result is
+// the first lane.
 #include "kernels/exp.h"
 
 #include "kernels/simd_probe.h"
 
 namespace octavo::OCTAVO_ISA {
 
-#define OCTAVO_WORD(name, ...) \
+#define OCTAVO_WORD(name, ...)                                                                   \
   static void probe_##name([[maybe_unused]] const uint8_t* a, [[maybe_unused]] const uint8_t* b, \
-                           [[maybe_unused]] const uint8_t* c, uint8_t* out) { __VA_ARGS__; }
+                           [[maybe_unused]] const uint8_t* c, uint8_t* out) {                    \
+    __VA_ARGS__;                                                                                 \
+  }
 
 static f32x16 f(const uint8_t* p) { return load_f((const float*)p); }
 static i32x16 i(const uint8_t* p) { return load_i(p); }
@@ -82,17 +86,52 @@ OCTAVO_WORD(reduce_max, put(out, reduce_max(f(a))))
 
 #define OCTAVO_ENTRY(name) {#name, probe_##name}
 static const ProbeWord kWords[] = {
-    OCTAVO_ENTRY(zero_f), OCTAVO_ENTRY(set1_f), OCTAVO_ENTRY(load_f_mask), OCTAVO_ENTRY(store_f_mask),
-    OCTAVO_ENTRY(add), OCTAVO_ENTRY(sub), OCTAVO_ENTRY(mul), OCTAVO_ENTRY(div), OCTAVO_ENTRY(max), OCTAVO_ENTRY(min),
-    OCTAVO_ENTRY(fma), OCTAVO_ENTRY(select), OCTAVO_ENTRY(round_even), OCTAVO_ENTRY(scale2), OCTAVO_ENTRY(zero_i),
-    OCTAVO_ENTRY(set1_i), OCTAVO_ENTRY(add_i), OCTAVO_ENTRY(sub_i), OCTAVO_ENTRY(and_i), OCTAVO_ENTRY(or_i),
-    OCTAVO_ENTRY(shift_left_4), OCTAVO_ENTRY(shift_left_16), OCTAVO_ENTRY(shift_right_u_4),
-    OCTAVO_ENTRY(shift_right_u_16), OCTAVO_ENTRY(shift_right16_4), OCTAVO_ENTRY(to_float), OCTAVO_ENTRY(to_int),
-    OCTAVO_ENTRY(as_float), OCTAVO_ENTRY(as_int), OCTAVO_ENTRY(dot_u8s8), OCTAVO_ENTRY(dot_u7s8),
-    OCTAVO_ENTRY(dot_bf16), OCTAVO_ENTRY(load_f16), OCTAVO_ENTRY(load_bf16), OCTAVO_ENTRY(to_bf16_pair),
-    OCTAVO_ENTRY(store_bf16), OCTAVO_ENTRY(exp2_poly), OCTAVO_ENTRY(exp2_below_127), OCTAVO_ENTRY(first_lanes),
-    OCTAVO_ENTRY(lt), OCTAVO_ENTRY(is_nan), OCTAVO_ENTRY(and_m),
-    OCTAVO_ENTRY(mask_byte_add16), OCTAVO_ENTRY(swap_pairs), OCTAVO_ENTRY(twice_each), OCTAVO_ENTRY(reduce_add),
+    OCTAVO_ENTRY(zero_f),
+    OCTAVO_ENTRY(set1_f),
+    OCTAVO_ENTRY(load_f_mask),
+    OCTAVO_ENTRY(store_f_mask),
+    OCTAVO_ENTRY(add),
+    OCTAVO_ENTRY(sub),
+    OCTAVO_ENTRY(mul),
+    OCTAVO_ENTRY(div),
+    OCTAVO_ENTRY(max),
+    OCTAVO_ENTRY(min),
+    OCTAVO_ENTRY(fma),
+    OCTAVO_ENTRY(select),
+    OCTAVO_ENTRY(round_even),
+    OCTAVO_ENTRY(scale2),
+    OCTAVO_ENTRY(zero_i),
+    OCTAVO_ENTRY(set1_i),
+    OCTAVO_ENTRY(add_i),
+    OCTAVO_ENTRY(sub_i),
+    OCTAVO_ENTRY(and_i),
+    OCTAVO_ENTRY(or_i),
+    OCTAVO_ENTRY(shift_left_4),
+    OCTAVO_ENTRY(shift_left_16),
+    OCTAVO_ENTRY(shift_right_u_4),
+    OCTAVO_ENTRY(shift_right_u_16),
+    OCTAVO_ENTRY(shift_right16_4),
+    OCTAVO_ENTRY(to_float),
+    OCTAVO_ENTRY(to_int),
+    OCTAVO_ENTRY(as_float),
+    OCTAVO_ENTRY(as_int),
+    OCTAVO_ENTRY(dot_u8s8),
+    OCTAVO_ENTRY(dot_u7s8),
+    OCTAVO_ENTRY(dot_bf16),
+    OCTAVO_ENTRY(load_f16),
+    OCTAVO_ENTRY(load_bf16),
+    OCTAVO_ENTRY(to_bf16_pair),
+    OCTAVO_ENTRY(store_bf16),
+    OCTAVO_ENTRY(exp2_poly),
+    OCTAVO_ENTRY(exp2_below_127),
+    OCTAVO_ENTRY(first_lanes),
+    OCTAVO_ENTRY(lt),
+    OCTAVO_ENTRY(is_nan),
+    OCTAVO_ENTRY(and_m),
+    OCTAVO_ENTRY(mask_byte_add16),
+    OCTAVO_ENTRY(swap_pairs),
+    OCTAVO_ENTRY(twice_each),
+    OCTAVO_ENTRY(reduce_add),
     OCTAVO_ENTRY(reduce_max),
 };
 static const SimdProbe kProbe = {kWords, sizeof kWords / sizeof kWords[0]};

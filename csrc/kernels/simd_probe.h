@@ -1,4 +1,5 @@
-// simd_probe.h: every word of kernels/simd.h as a callable, so that tests can compare each level with numpy.
+// simd_probe.h: every word of kernels/simd.h as a callable, so that tests can compare each level
+// with numpy.
 #pragma once
 #include <cstdint>
 

@@ -1,6 +1,8 @@
-// top_keys.h: tokens ordered by (logit, lowest token first) as one 64-bit key, and where to cut a set of them.
+// top_keys.h: tokens ordered by (logit, lowest token first) as one 64-bit key, and where to cut a
+// set of them.
 //
-// Keys of different tokens differ, so every cut is exact and does not depend on the order in which keys arrive.
+// Keys of different tokens differ, so every cut is exact and does not depend on the order in which
+// keys arrive.
 #pragma once
 #include "kernels/simd.h"
 
@@ -16,7 +18,8 @@ OCTAVO_INLINE uint64_t top_key(float logit, int32_t token) {
 }
 OCTAVO_INLINE int32_t key_token(uint64_t key) { return (int32_t)~(uint32_t)key; }
 OCTAVO_INLINE float key_logit(uint64_t key) {
-  const uint32_t ordered = (uint32_t)(key >> 32), bits = ordered ^ (ordered >> 31 ? 0x80000000u : 0xffffffffu);
+  const uint32_t ordered = (uint32_t)(key >> 32),
+                 bits = ordered ^ (ordered >> 31 ? 0x80000000u : 0xffffffffu);
   float value;
   __builtin_memcpy(&value, &bits, sizeof value);
   return value;
@@ -41,10 +44,10 @@ OCTAVO_INLINE int64_t key_weight(uint64_t key, const int32_t* weights) {
   return weights ? weights[key_token(key)] : 1;
 }
 
-// The largest key such that the keys from it upwards weigh `target` or more; the smallest key if all weigh less.
-// count >= 1. Reorders the keys, as quickselect does.
-static __attribute__((noinline)) uint64_t cut_key(uint64_t* keys, int32_t count, const int32_t* weights,
-                                                  int64_t target) {
+// The largest key such that the keys from it upwards weigh `target` or more; the smallest key if
+// all weigh less. count >= 1. Reorders the keys, as quickselect does.
+static __attribute__((noinline)) uint64_t cut_key(uint64_t* keys, int32_t count,
+                                                  const int32_t* weights, int64_t target) {
   int32_t low = 0, high = count;
   while (high - low > 1) {
     choose_pivot(keys, low, high);

@@ -1,4 +1,5 @@
-// pack_blocks.h: word tricks shared by the packers: 16 rows of 32-bit words become words of 16 rows.
+// pack_blocks.h: word tricks shared by the packers: 16 rows of 32-bit words become words of 16
+// rows.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -8,8 +9,16 @@
 
 namespace octavo {
 
-static inline uint32_t load_u32(const uint8_t* p) { uint32_t v; std::memcpy(&v, p, 4); return v; }
-static inline uint64_t load_u64(const uint8_t* p) { uint64_t v; std::memcpy(&v, p, 8); return v; }
+static inline uint32_t load_u32(const uint8_t* p) {
+  uint32_t v;
+  std::memcpy(&v, p, 4);
+  return v;
+}
+static inline uint64_t load_u64(const uint8_t* p) {
+  uint64_t v;
+  std::memcpy(&v, p, 8);
+  return v;
+}
 static inline void store_u32(uint8_t* p, uint32_t v) { std::memcpy(p, &v, 4); }
 static inline void store_u64(uint8_t* p, uint64_t v) { std::memcpy(p, &v, 8); }
 
@@ -31,18 +40,22 @@ static inline void transpose_4x4(const uint8_t* const row[4], uint32_t flip, uin
 #endif
 }
 
-// `words` (a multiple of 4) 32-bit words of `rows` rows, `stride` bytes apart: dst + w*64 + r*4 = word w of row r.
-static inline void transpose_rows(const uint8_t* src, int64_t stride, int rows, int words, uint32_t flip, uint8_t* dst) {
+// `words` (a multiple of 4) 32-bit words of `rows` rows, `stride` bytes apart: dst + w*64 + r*4 =
+// word w of row r.
+static inline void transpose_rows(const uint8_t* src, int64_t stride, int rows, int words,
+                                  uint32_t flip, uint8_t* dst) {
   int r = 0;
   for (; r + 4 <= rows; r += 4) {
     for (int w = 0; w < words; w += 4) {
       const uint8_t* const row[4] = {src + r * stride + w * 4, src + (r + 1) * stride + w * 4,
-                                     src + (r + 2) * stride + w * 4, src + (r + 3) * stride + w * 4};
+                                     src + (r + 2) * stride + w * 4,
+                                     src + (r + 3) * stride + w * 4};
       transpose_4x4(row, flip, dst + w * 64 + r * 4);
     }
   }
   for (; r < rows; ++r)
-    for (int w = 0; w < words; ++w) store_u32(dst + w * 64 + r * 4, load_u32(src + r * stride + w * 4) ^ flip);
+    for (int w = 0; w < words; ++w)
+      store_u32(dst + w * 64 + r * 4, load_u32(src + r * stride + w * 4) ^ flip);
 }
 
 // The 5th bits of 32 weights of row r: four bits of step j go to bit r*4 of word j.

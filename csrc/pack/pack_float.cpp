@@ -1,7 +1,9 @@
-// pack_float.cpp: any GGML type into the BF16 and F32 panels, through an exact float32 dequantisation.
+// pack_float.cpp: any GGML type into the BF16 and F32 panels, through an exact float32
+// dequantisation.
 //
-// F16 into BF16 and F32 into BF16 round to nearest even; NaN stays NaN. Products of scales and quants are exact in
-// float32, so a value rounds at most once (scale * q + min) before BF16 rounds it.
+// F16 into BF16 and F32 into BF16 round to nearest even; NaN stays NaN. Products of scales and
+// quants are exact in float32, so a value rounds at most once (scale * q + min) before BF16 rounds
+// it.
 #include <cstring>
 
 #include "pack/pack_blocks.h"
@@ -31,7 +33,8 @@ uint32_t to_bf16(uint32_t bits) {
   return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
 
-void dequantize_small(const uint8_t* src, int min_at, int high_at, int quants_at, int zero, float* out) {
+void dequantize_small(const uint8_t* src, int min_at, int high_at, int quants_at, int zero,
+                      float* out) {
   const float d = half_to_float(src), m = min_at ? half_to_float(src + min_at) : 0.0f;
   const uint32_t high = high_at ? load_u32(src + high_at) : 0;
   for (int i = 0; i < 16; ++i) {
@@ -94,7 +97,8 @@ void dequantize_block(int ggml_type, const uint8_t* src, float* out) {
 constexpr int kChunk = 256;  // columns taken at a time: 16 rows of them stay in L1
 
 // Columns [k, k + count) of 16 rows, float bits, into the panel.
-void store_chunk(const uint32_t (&bits)[16][kChunk], int rows, int64_t k, int count, int32_t format, uint8_t* panel) {
+void store_chunk(const uint32_t (&bits)[16][kChunk], int rows, int64_t k, int count, int32_t format,
+                 uint8_t* panel) {
   if (format == F32) {
     for (int i = 0; i < count; ++i)
       for (int r = 0; r < rows; ++r) store_u32(panel + (k + i) * 64 + r * 4, bits[r][i]);
@@ -110,7 +114,8 @@ void store_chunk(const uint32_t (&bits)[16][kChunk], int rows, int64_t k, int co
 
 void copy_words(const PanelSource& from, int64_t words, uint8_t* panel) {
   const int64_t whole = words / 4 * 4;
-  for (int64_t w = 0; w < whole; w += 4) transpose_rows(from.first_row + w * 4, from.row_bytes, from.rows, 4, 0, panel + w * 64);
+  for (int64_t w = 0; w < whole; w += 4)
+    transpose_rows(from.first_row + w * 4, from.row_bytes, from.rows, 4, 0, panel + w * 64);
   for (int64_t w = whole; w < words; ++w)
     for (int r = 0; r < from.rows; ++r)
       store_u32(panel + w * 64 + r * 4, load_u32(from.first_row + r * from.row_bytes + w * 4));
@@ -120,12 +125,14 @@ void copy_words(const PanelSource& from, int64_t words, uint8_t* panel) {
 
 void dequantize_blocks(int ggml_type, const uint8_t* src, int64_t count, float* out) {
   const GgmlBlock& block = ggml_block(ggml_type);
-  for (int64_t i = 0; i < count; ++i) dequantize_block(ggml_type, src + i * block.bytes, out + i * block.values);
+  for (int64_t i = 0; i < count; ++i)
+    dequantize_block(ggml_type, src + i * block.bytes, out + i * block.values);
 }
 
 void pack_floats(int ggml_type, const PanelSource& from, int32_t format, uint8_t* panel) {
   if (ggml_type == kGgmlF32 && format == F32) return copy_words(from, from.cols, panel);
-  if (ggml_type == kGgmlBF16 && format == BF16 && from.cols % 2 == 0) return copy_words(from, from.cols / 2, panel);
+  if (ggml_type == kGgmlBF16 && format == BF16 && from.cols % 2 == 0)
+    return copy_words(from, from.cols / 2, panel);
   const GgmlBlock& block = ggml_block(ggml_type);
   for (int64_t k = 0; k < from.cols; k += kChunk) {
     const int count = from.cols - k < kChunk ? (int)(from.cols - k) : kChunk;

@@ -1,6 +1,7 @@
 // pack_k.cpp: the lossless packers of GGML's 256-value blocks: Q4_K, Q5_K, Q6_K.
 //
-// A block keeps 64 values in 32 bytes (low nibbles: the first 32); a group of ours keeps 32 values in 16 bytes.
+// A block keeps 64 values in 32 bytes (low nibbles: the first 32); a group of ours keeps 32 values
+// in 16 bytes.
 #include <cstring>
 
 #include "pack/pack_blocks.h"
@@ -34,7 +35,8 @@ void transpose_nibbles(const uint8_t (&rows)[16][128], int used, uint8_t* dst) {
   for (int g = 0; g < 8; ++g) transpose_rows(rows[0] + g * 16, 128, used, 4, 0, dst + g * 256);
 }
 
-// Q4_K: fp16 d, fp16 dmin, 12 bytes of scales, 128 of nibbles. Q5_K: 32 bytes of 5th bits before the nibbles.
+// Q4_K: fp16 d, fp16 dmin, 12 bytes of scales, 128 of nibbles. Q5_K: 32 bytes of 5th bits before
+// the nibbles.
 template <int32_t kFormat>
 void pack_four_or_five(const PanelSource& from, uint8_t* panel) {
   constexpr SupertileLayout layout = kSupertiles[kFormat];
@@ -53,18 +55,21 @@ void pack_four_or_five(const PanelSource& from, uint8_t* panel) {
         dst[layout.min + g * 16 + r] = scales.min[g];
         if constexpr (kHigh != 0) scatter_fifth_bits(gather_bit(src + 16, g), r, high[g]);
       }
-      for (int c = 0; c < 4; ++c) split_nibbles(src + 16 + kHigh + c * 32, nibbles[r] + c * 32, nibbles[r] + c * 32 + 16);
+      for (int c = 0; c < 4; ++c)
+        split_nibbles(src + 16 + kHigh + c * 32, nibbles[r] + c * 32, nibbles[r] + c * 32 + 16);
     }
     transpose_nibbles(nibbles, from.rows, dst);
     if constexpr (kHigh != 0) std::memcpy(dst + layout.high, high, sizeof high);
   }
 }
 
-// The two high bits of 32 values (bits `shift`, shift+1 of 32 bytes): 4 bytes for steps 0..3, 4 for steps 4..7.
+// The two high bits of 32 values (bits `shift`, shift+1 of 32 bytes): 4 bytes for steps 0..3, 4 for
+// steps 4..7.
 void gather_two_bits(const uint8_t* src, int shift, uint8_t* first, uint8_t* second) {
   for (int half = 0; half < 2; ++half) {
     uint32_t out = 0;
-    for (int s = 0; s < 4; ++s) out |= (load_u32(src + half * 16 + s * 4) >> shift & 0x03030303u) << (2 * s);
+    for (int s = 0; s < 4; ++s)
+      out |= (load_u32(src + half * 16 + s * 4) >> shift & 0x03030303u) << (2 * s);
     store_u32(half ? second : first, out);
   }
 }
@@ -74,8 +79,9 @@ void gather_two_bits(const uint8_t* src, int shift, uint8_t* first, uint8_t* sec
 void pack_q4_k(const PanelSource& from, uint8_t* panel) { pack_four_or_five<W4K>(from, panel); }
 void pack_q5_k(const PanelSource& from, uint8_t* panel) { pack_four_or_five<W5K>(from, panel); }
 
-// Q6_K: 128 bytes of nibbles, 64 of high bits, 16 int8 scales, fp16 d. Each half (128 values): nibbles of values
-// 0..63 low and 64..127 high in 64 bytes, high bits of value 32*i + l in bits 2i of byte l.
+// Q6_K: 128 bytes of nibbles, 64 of high bits, 16 int8 scales, fp16 d. Each half (128 values):
+// nibbles of values 0..63 low and 64..127 high in 64 bytes, high bits of value 32*i + l in bits 2i
+// of byte l.
 void pack_q6_k(const PanelSource& from, uint8_t* panel) {
   constexpr SupertileLayout layout = kSupertiles[W6K];
   constexpr int kBytes = 210;

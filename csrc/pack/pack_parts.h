@@ -1,4 +1,5 @@
-// pack_parts.h: what the pack*.cpp sources show each other. One panel at a time; unused bytes are zero already.
+// pack_parts.h: what the pack*.cpp sources show each other. One panel at a time; unused bytes are
+// zero already.
 #pragma once
 #include "pack/pack.h"
 

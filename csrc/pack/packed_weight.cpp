@@ -11,12 +11,14 @@ namespace octavo {
 namespace {
 
 constexpr int64_t kHugePage = 2 << 20;
-constexpr int64_t kMaxBytes = int64_t{1} << 46;  // more than any machine has; sums of sizes stay inside an int64
+constexpr int64_t kMaxBytes =
+    int64_t{1} << 46;  // more than any machine has; sums of sizes stay inside an int64
 
 int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
 int64_t in_range(int64_t bytes) {
-  if (bytes < 0 || bytes > kMaxBytes) throw std::invalid_argument("nbytes: expected 0..2^46, got " + std::to_string(bytes));
+  if (bytes < 0 || bytes > kMaxBytes)
+    throw std::invalid_argument("nbytes: expected 0..2^46, got " + std::to_string(bytes));
   return bytes < 1 ? 1 : bytes;
 }
 
@@ -35,26 +37,33 @@ void pack_task(void* context, int) noexcept {
   for (;;) {
     const int64_t panel = job.next.fetch_add(job.panels_at_once, std::memory_order_relaxed);
     if (panel >= w.panels) return;
-    const int64_t end = panel + job.panels_at_once < w.panels ? panel + job.panels_at_once : w.panels;
-    pack_panels(job.ggml_type, job.src, w.rows, w.cols, (WeightFormat)w.format, panel, end, job.dst);
+    const int64_t end =
+        panel + job.panels_at_once < w.panels ? panel + job.panels_at_once : w.panels;
+    pack_panels(job.ggml_type, job.src, w.rows, w.cols, (WeightFormat)w.format, panel, end,
+                job.dst);
   }
 }
 
 Weight describe(int64_t rows, int64_t cols, int32_t format, const uint8_t* data) {
-  return {data, panel_bytes(format, cols), format, (int32_t)rows, (int32_t)cols, (int32_t)((rows + 15) / 16)};
+  return {data,          panel_bytes(format, cols),  format, (int32_t)rows,
+          (int32_t)cols, (int32_t)((rows + 15) / 16)};
 }
 
 }  // namespace
 
 WeightMemory::WeightMemory(int64_t bytes) : capacity_(round_up(in_range(bytes), 64)) {
-  // Whole huge pages only if the weights come near to filling them: a mapping of 200 KB stays 200 KB.
-  const int64_t usable = round_up(capacity_, capacity_ % kHugePage > kHugePage / 2 ? kHugePage : 4096);
+  // Whole huge pages only if the weights come near to filling them: a mapping of 200 KB stays 200
+  // KB.
+  const int64_t usable =
+      round_up(capacity_, capacity_ % kHugePage > kHugePage / 2 ? kHugePage : 4096);
   mapping_bytes_ = usable + kHugePage;
-  void* mapping = mmap(nullptr, (size_t)mapping_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* mapping = mmap(nullptr, (size_t)mapping_bytes_, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapping == MAP_FAILED) throw std::bad_alloc();
   mapping_ = static_cast<uint8_t*>(mapping);
   data_ = mapping_ + (kHugePage - (int64_t)((uintptr_t)mapping_ % kHugePage)) % kHugePage;
-  madvise(data_, (size_t)usable, MADV_HUGEPAGE);  // best effort: without huge pages everything still works
+  madvise(data_, (size_t)usable,
+          MADV_HUGEPAGE);  // best effort: without huge pages everything still works
 }
 
 WeightMemory::~WeightMemory() { munmap(mapping_, (size_t)mapping_bytes_); }
@@ -62,8 +71,9 @@ WeightMemory::~WeightMemory() { munmap(mapping_, (size_t)mapping_bytes_); }
 uint8_t* WeightMemory::take(int64_t bytes) {
   const int64_t size = round_up(bytes, 64);
   if (size > capacity_ - used_)
-    throw std::length_error("memory: " + std::to_string(bytes) + " bytes asked for, " + std::to_string(capacity_ - used_) +
-                            " of " + std::to_string(capacity_) + " left");
+    throw std::length_error("memory: " + std::to_string(bytes) + " bytes asked for, " +
+                            std::to_string(capacity_ - used_) + " of " + std::to_string(capacity_) +
+                            " left");
   uint8_t* const data = data_ + used_;
   used_ += size;
   return data;
@@ -72,19 +82,22 @@ uint8_t* WeightMemory::take(int64_t bytes) {
 int64_t PackedWeight::bytes_for(int64_t rows, int64_t cols, int32_t format) {
   const char* name = format_name(format);
   const int64_t step = is_integer_format(format) ? (kSupertiles[format].groups == 8 ? 256 : 32) : 1;
-  if (rows < 1 || rows > INT32_MAX - 16) throw std::invalid_argument("rows: expected 1..2^31-17, got " + std::to_string(rows));
+  if (rows < 1 || rows > INT32_MAX - 16)
+    throw std::invalid_argument("rows: expected 1..2^31-17, got " + std::to_string(rows));
   if (cols < 1 || cols > INT32_MAX - 256 || cols % step != 0)
-    throw std::invalid_argument(std::string("cols: ") + name + " takes positive multiples of " + std::to_string(step) +
-                                " below 2^31, got " + std::to_string(cols));
+    throw std::invalid_argument(std::string("cols: ") + name + " takes positive multiples of " +
+                                std::to_string(step) + " below 2^31, got " + std::to_string(cols));
   const int64_t panels = (rows + 15) / 16;
   if (panel_bytes(format, cols) > kMaxBytes / panels)
-    throw std::invalid_argument("rows and cols: expected at most 2^46 bytes, got " + std::to_string(rows) + " x " +
-                                std::to_string(cols));
+    throw std::invalid_argument("rows and cols: expected at most 2^46 bytes, got " +
+                                std::to_string(rows) + " x " + std::to_string(cols));
   return panel_bytes(format, cols) * panels;
 }
 
-PackedWeight::PackedWeight(int64_t rows, int64_t cols, int32_t format, std::shared_ptr<WeightMemory> memory)
-    : memory_(memory ? std::move(memory) : std::make_shared<WeightMemory>(bytes_for(rows, cols, format))),
+PackedWeight::PackedWeight(int64_t rows, int64_t cols, int32_t format,
+                           std::shared_ptr<WeightMemory> memory)
+    : memory_(memory ? std::move(memory)
+                     : std::make_shared<WeightMemory>(bytes_for(rows, cols, format))),
       data_(memory_->take(bytes_for(rows, cols, format))),
       weight_(describe(rows, cols, format, data_)) {}
 

@@ -8,7 +8,8 @@ namespace {
 
 class RecordChecker {
  public:
-  explicit RecordChecker(const ProgramParts& parts) : p_(parts), group_heads_(parts.groups.size()) {}
+  explicit RecordChecker(const ProgramParts& parts)
+      : p_(parts), group_heads_(parts.groups.size()) {}
 
   void check(const OpRecord& op, const std::string& name) {
     const auto width = [&](const char* field, int32_t buffer) {
@@ -73,7 +74,8 @@ class RecordChecker {
         break;
       case kQKV: {
         const KVLayout& l = layout(op, name);
-        const int64_t rows[] = {(int64_t)op.heads * l.k_dim, (int64_t)l.kv_heads * l.k_dim, (int64_t)l.kv_heads * l.v_dim};
+        const int64_t rows[] = {(int64_t)op.heads * l.k_dim, (int64_t)l.kv_heads * l.k_dim,
+                                (int64_t)l.kv_heads * l.v_dim};
         for (int i = 0; i < 3; ++i) {
           matrix(i, rows[i], width("x", op.x));
           vector(i, rows[i]);
@@ -101,10 +103,12 @@ class RecordChecker {
     below(name + ".layer", op.layer, l.layers);
     return l;
   }
-  // The rows that a matrix's kernel reads: integer formats int8 or two bf16 terms, the others their own.
+  // The rows that a matrix's kernel reads: integer formats int8 or two bf16 terms, the others their
+  // own.
   void rows_for(const OpRecord& op, int i, int32_t kind, const std::string& name) {
     const int32_t format = p_.matrices[op.matrix[i]].format;
-    if (!(is_integer_format(format) && kind == ABF16X2)) same(name + ".row kind", act_kind_of(format), kind);
+    if (!(is_integer_format(format) && kind == ABF16X2))
+      same(name + ".row kind", act_kind_of(format), kind);
   }
   void group(const OpRecord& op, const std::string& name, int64_t k, int64_t v) {
     const KVLayout& l = layout(op, name);
@@ -116,13 +120,16 @@ class RecordChecker {
     within(name + ".rotary_dim", 2 * (int64_t)p_.rope_tables[op.rope_table].half, 0, op.head_dim);
     within(name + ".rope_style", op.rope_style, 0, kNumRopeStyles - 1);
   }
-  // The units of a group's layers are planned once, so their heads are the same; packed rows are cut at whole groups of 32.
+  // The units of a group's layers are planned once, so their heads are the same; packed rows are
+  // cut at whole groups of 32.
   void attention(const OpRecord& op, const KVLayout& l, const std::string& name) {
     int32_t& heads = group_heads_[op.group];
     if (heads == 0) heads = op.heads;
     same(name + ".heads, as in its group's other layers", heads, op.heads);
-    if (op.code == kAttendQuantize) same(name + ".out columns of a KV head, modulo 32", 0, op.heads / l.kv_heads * l.v_dim % 32);
-    if (!(op.scale > 0.0f && op.scale < 1e6f)) throw std::invalid_argument(name + ".scale: expected a positive finite number");
+    if (op.code == kAttendQuantize)
+      same(name + ".out columns of a KV head, modulo 32", 0, op.heads / l.kv_heads * l.v_dim % 32);
+    if (!(op.scale > 0.0f && op.scale < 1e6f))
+      throw std::invalid_argument(name + ".scale: expected a positive finite number");
   }
   // Which of an op's buffers hold packed rows; the others hold floats, or are not there (-1).
   void rows(const OpRecord& op, const std::string& name) {
@@ -130,13 +137,16 @@ class RecordChecker {
       if (buffer == -1) return;
       below(name + field, buffer, (int64_t)p_.buffers.size());
       if ((p_.buffers[buffer].kind >= 0) != packed)
-        throw std::invalid_argument(name + field + (packed ? ": expected a buffer of packed rows" : ": expected a buffer of float rows"));
+        throw std::invalid_argument(
+            name + field +
+            (packed ? ": expected a buffer of packed rows" : ": expected a buffer of float rows"));
     };
     const int32_t code = op.code;
     holds(".x", op.x, code == kMatmul || code == kGateUp || code == kQKV);
     holds(".y", op.y, false);
     holds(".add", op.add, false);
-    holds(".out", op.out, code == kQuantize || code == kNormQuantize || code == kAttendQuantize || code == kGateUp);
+    holds(".out", op.out,
+          code == kQuantize || code == kNormQuantize || code == kAttendQuantize || code == kGateUp);
   }
 
   const ProgramParts& p_;
@@ -150,13 +160,15 @@ void check_ends(const ProgramParts& p) {
   same("last op's code", kHead, ops.back().code);
   for (size_t i = 1; i + 1 < ops.size(); ++i)
     if (ops[i].code == kEmbed || ops[i].code == kHead)
-      throw std::invalid_argument("codes: expected one Embed, the first op, and one Head, the last");
+      throw std::invalid_argument(
+          "codes: expected one Embed, the first op, and one Head, the last");
 }
 }  // namespace
 
 void check_program(const ProgramParts& parts) {
   RecordChecker checker(parts);
-  for (size_t i = 0; i < parts.ops.size(); ++i) checker.check(parts.ops[i], std::string("op ").append(std::to_string(i)));
+  for (size_t i = 0; i < parts.ops.size(); ++i)
+    checker.check(parts.ops[i], std::string("op ").append(std::to_string(i)));
   check_ends(parts);
 }
 

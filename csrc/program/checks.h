@@ -1,5 +1,6 @@
-// checks.h: whether records may be run. What program.cpp and run_*.cpp index with is checked once for a program here,
-// and once a step in step.h, so that they need not; what is wrong is a std::invalid_argument that says where.
+// checks.h: whether records may be run. What program.cpp and run_*.cpp index with is checked once
+// for a program here, and once a step in step.h, so that they need not; what is wrong is a
+// std::invalid_argument that says where.
 #pragma once
 #include "expect.h"
 #include "program/program.h"

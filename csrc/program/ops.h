@@ -1,5 +1,5 @@
-// ops.h: the ops by number and name, and the record of one. The core exports both tables, OPS and RECORD_FIELDS;
-// octavo.program.encode looks up by name, so order and numbers are said here only.
+// ops.h: the ops by number and name, and the record of one. The core exports both tables, OPS and
+// RECORD_FIELDS; octavo.program.encode looks up by name, so order and numbers are said here only.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -33,8 +33,8 @@ struct OpRecord {
   int32_t vector[3];       // norms and biases
   int32_t heads, head_dim;
   int32_t rope_table, rope_style;
-  int32_t row_kind;        // the ActKind that the head packs its rows to
-  int32_t group, layer;    // KV layer group, layer inside it
+  int32_t row_kind;      // the ActKind that the head packs its rows to
+  int32_t group, layer;  // KV layer group, layer inside it
   float eps, scale;
 };
 
@@ -49,20 +49,24 @@ struct RecordField {
   int32_t count;
   size_t offset;
 };
-#define OCTAVO_FIELD(record, field)                                                                        \
-  RecordField {                                                                                            \
-    #field, std::is_same_v<std::remove_all_extents_t<decltype(record::field)>, float> ? "f4" : "i4",      \
-        sizeof(record::field) / 4, offsetof(record, field)                                                 \
+#define OCTAVO_FIELD(record, field)                                                              \
+  RecordField {                                                                                  \
+    #field,                                                                                      \
+        std::is_same_v<std::remove_all_extents_t<decltype(record::field)>, float> ? "f4" : "i4", \
+        sizeof(record::field) / 4, offsetof(record, field)                                       \
   }
 constexpr RecordField kRecordFields[] = {
-    OCTAVO_FIELD(OpRecord, code),       OCTAVO_FIELD(OpRecord, x),          OCTAVO_FIELD(OpRecord, y),
-    OCTAVO_FIELD(OpRecord, add),        OCTAVO_FIELD(OpRecord, out),        OCTAVO_FIELD(OpRecord, matrix),
-    OCTAVO_FIELD(OpRecord, vector),     OCTAVO_FIELD(OpRecord, heads),      OCTAVO_FIELD(OpRecord, head_dim),
-    OCTAVO_FIELD(OpRecord, rope_table), OCTAVO_FIELD(OpRecord, rope_style), OCTAVO_FIELD(OpRecord, row_kind),
-    OCTAVO_FIELD(OpRecord, group),      OCTAVO_FIELD(OpRecord, layer),      OCTAVO_FIELD(OpRecord, eps),
-    OCTAVO_FIELD(OpRecord, scale),
+    OCTAVO_FIELD(OpRecord, code),       OCTAVO_FIELD(OpRecord, x),
+    OCTAVO_FIELD(OpRecord, y),          OCTAVO_FIELD(OpRecord, add),
+    OCTAVO_FIELD(OpRecord, out),        OCTAVO_FIELD(OpRecord, matrix),
+    OCTAVO_FIELD(OpRecord, vector),     OCTAVO_FIELD(OpRecord, heads),
+    OCTAVO_FIELD(OpRecord, head_dim),   OCTAVO_FIELD(OpRecord, rope_table),
+    OCTAVO_FIELD(OpRecord, rope_style), OCTAVO_FIELD(OpRecord, row_kind),
+    OCTAVO_FIELD(OpRecord, group),      OCTAVO_FIELD(OpRecord, layer),
+    OCTAVO_FIELD(OpRecord, eps),        OCTAVO_FIELD(OpRecord, scale),
 };
-constexpr RecordField kBufferFields[] = {OCTAVO_FIELD(BufferSpec, width), OCTAVO_FIELD(BufferSpec, kind)};
+constexpr RecordField kBufferFields[] = {OCTAVO_FIELD(BufferSpec, width),
+                                         OCTAVO_FIELD(BufferSpec, kind)};
 #undef OCTAVO_FIELD
 
 // Whether fields, one after the other, are all the bytes of a record.

@@ -25,7 +25,8 @@ Run::Run(Program& program, ThreadPool& pool, const Step& step)
   for (size_t g = 0; g < parts_.groups.size(); ++g) plan_attention((int32_t)g);
   arrivals_ = std::make_unique<std::atomic<int32_t>[]>(num_arrivals_);
   partials_.resize(num_partials_);
-  for (size_t i = 0; i < 3 * parts_.ops.size(); ++i) p_.counters_[i].next.store(0, std::memory_order_relaxed);
+  for (size_t i = 0; i < 3 * parts_.ops.size(); ++i)
+    p_.counters_[i].next.store(0, std::memory_order_relaxed);
   if (step.outputs > 0) plan_head();
 }
 
@@ -36,7 +37,8 @@ void Run::execute(int thread) {
     run_op(parts_.ops[i], (int32_t)i, thread);
     if (s_.op_ns != nullptr && thread == 0) {
       const Clock::time_point end = Clock::now();
-      s_.op_ns[i] = (uint64_t)std::chrono::duration_cast<std::chrono::nanoseconds>(end - begin).count();
+      s_.op_ns[i] =
+          (uint64_t)std::chrono::duration_cast<std::chrono::nanoseconds>(end - begin).count();
       begin = end;
     }
   }
@@ -60,7 +62,8 @@ void Run::run_op(const OpRecord& op, int32_t index, int thread) {
 }
 
 Program::Program(const KernelTable* kernels, ProgramParts parts, int threads)
-    : kernels_(kernels), parts_(std::move(parts)), threads_(threads), counters_(new Counter[3 * parts_.ops.size()]) {
+    : kernels_(kernels), parts_(std::move(parts)), threads_(threads),
+      counters_(new Counter[3 * parts_.ops.size()]) {
   int32_t width = 0, dim = 0;
   for (const BufferSpec& b : parts_.buffers) width = std::max(width, b.width);
   for (const LayerGroup& g : parts_.groups) {
@@ -71,9 +74,11 @@ Program::Program(const KernelTable* kernels, ProgramParts parts, int threads)
   const int64_t unit = std::max({kVocabTile, 2 * kGateUpPanels * 16, dim});
   scratch_bytes_ = align64(std::max({scratch_bytes_, kBlockRows * unit * 4, (int64_t)width * 4}));
 
-  for (const BufferSpec& b : parts_.buffers) arena_bytes_ += align64(row_bytes(b) * parts_.max_rows);
+  for (const BufferSpec& b : parts_.buffers)
+    arena_bytes_ += align64(row_bytes(b) * parts_.max_rows);
   arena_bytes_ += threads * scratch_bytes_;
-  void* arena = mmap(nullptr, arena_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* arena = mmap(nullptr, arena_bytes_, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (arena == MAP_FAILED) throw std::bad_alloc();
   arena_ = static_cast<uint8_t*>(arena);
   uint8_t* next = arena_;
@@ -87,11 +92,14 @@ Program::Program(const KernelTable* kernels, ProgramParts parts, int threads)
 Program::~Program() { munmap(arena_, arena_bytes_); }
 
 void Program::run(ThreadPool& pool, const Step& step) {
-  if (pool.size() != threads_) throw std::invalid_argument("pool: not the one that this program was made for");
+  if (pool.size() != threads_)
+    throw std::invalid_argument("pool: not the one that this program was made for");
   pool.refuse_in_child();  // before the lock, as in ThreadPool::run
-  const std::lock_guard<std::mutex> lock(run_mutex_);  // a run has the counters and row buffers for itself
+  const std::lock_guard<std::mutex> lock(
+      run_mutex_);  // a run has the counters and row buffers for itself
   Run run(*this, pool, step);
-  pool.run([](void* context, int thread) noexcept { static_cast<Run*>(context)->execute(thread); }, &run);
+  pool.run([](void* context, int thread) noexcept { static_cast<Run*>(context)->execute(thread); },
+           &run);
 }
 
 }  // namespace octavo

@@ -1,8 +1,10 @@
-// program.h: the native interpreter. A program is a list of op records over row buffers; all threads of a pool run it
-// together (SPMD), with a barrier after each phase of an op.
+// program.h: the native interpreter. A program is a list of op records over row buffers; all
+// threads of a pool run it together (SPMD), with a barrier after each phase of an op.
 //
-// Comes in: records and weights once, then a Step (the arrays of octavo.batch) a run. Goes out: what the step points at. Knows nothing of Python, files, requests or the meaning of tokens. What is fused is decided in
-// program/fuse.py; this file only obeys. Bits never depend on how work is cut into units: kernels promise that.
+// Comes in: records and weights once, then a Step (the arrays of octavo.batch) a run. Goes out:
+// what the step points at. Knows nothing of Python, files, requests or the meaning of tokens. What
+// is fused is decided in program/fuse.py; this file only obeys. Bits never depend on how work is
+// cut into units: kernels promise that.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -69,13 +71,16 @@ class Program {
   const KernelTable* kernels_;
   const ProgramParts parts_;
   int threads_;
-  int64_t scratch_bytes_ = 0;      // of one thread
-  uint8_t* arena_ = nullptr;       // buffers, then scratch of each thread; touched as far as rows reach
+  int64_t scratch_bytes_ = 0;  // of one thread
+  uint8_t* arena_ = nullptr;   // buffers, then scratch of each thread; touched as far as rows reach
   int64_t arena_bytes_ = 0;
   std::vector<uint8_t*> buffer_data_;
   std::vector<uint8_t*> scratch_;
-  struct alignas(128) Counter { std::atomic<int32_t> next{0}; };
-  std::unique_ptr<Counter[]> counters_;  // two for each op, one each for phases that share out units
+  struct alignas(128) Counter {
+    std::atomic<int32_t> next{0};
+  };
+  std::unique_ptr<Counter[]>
+      counters_;  // two for each op, one each for phases that share out units
 };
 
 }  // namespace octavo

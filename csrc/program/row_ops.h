@@ -1,8 +1,10 @@
-// row_ops.h: the ops that make each row from the same row of their inputs alone, one line of a table each: how many
-// inputs, what else is read, the kernel. run_rows.cpp runs them, checks.cpp checks their records by it.
+// row_ops.h: the ops that make each row from the same row of their inputs alone, one line of a
+// table each: how many inputs, what else is read, the kernel. run_rows.cpp runs them, checks.cpp
+// checks their records by it.
 //
-// The inputs and the result have one width, and the result may lie where an input lies: a row's kernel reads each value
-// before it writes it. octavo.program.row_ops is the same table for numpy and for costs.
+// The inputs and the result have one width, and the result may lie where an input lies: a row's
+// kernel reads each value before it writes it. octavo.program.row_ops is the same table for numpy
+// and for costs.
 #pragma once
 #include <cstring>
 
@@ -31,20 +33,31 @@ struct RowOp {
 };
 
 inline constexpr RowOp kRowOps[] = {
-    {.name = "RmsNorm", .inputs = 1, .heads = true, .weight = true,
-     .run = [](const RowKernels& k, const RowArgs& a) {
-       for (int64_t at = 0; at < a.width; at += a.op.head_dim)
-         k.rms_norm(a.x + at, a.weight, a.op.eps, a.op.head_dim, a.out + at);
-     }},
-    {.name = "Rope", .inputs = 1, .heads = true, .rope = true,
-     .run = [](const RowKernels& k, const RowArgs& a) {
-       if (a.out != a.x) std::memcpy(a.out, a.x, (size_t)a.width * 4);
-       k.rope(a.out, a.op.heads, a.op.head_dim, 2 * a.half, a.cos, a.sin, a.op.rope_style);
-     }},
-    {.name = "SwiGLU", .inputs = 2,
+    {.name = "RmsNorm",
+     .inputs = 1,
+     .heads = true,
+     .weight = true,
+     .run =
+         [](const RowKernels& k, const RowArgs& a) {
+  for (int64_t at = 0; at < a.width; at += a.op.head_dim)
+    k.rms_norm(a.x + at, a.weight, a.op.eps, a.op.head_dim, a.out + at);
+}},
+    {.name = "Rope",
+     .inputs = 1,
+     .heads = true,
+     .rope = true,
+     .run =
+         [](const RowKernels& k, const RowArgs& a) {
+  if (a.out != a.x) std::memcpy(a.out, a.x, (size_t)a.width * 4);
+  k.rope(a.out, a.op.heads, a.op.head_dim, 2 * a.half, a.cos, a.sin, a.op.rope_style);
+}},
+    {.name = "SwiGLU",
+     .inputs = 2,
      .run = [](const RowKernels& k, const RowArgs& a) { k.silu_mul(a.x, a.y, a.width, a.out); }},
-    {.name = "Scale", .inputs = 1,
-     .run = [](const RowKernels& k, const RowArgs& a) { k.scale(a.x, a.op.scale, a.width, a.out); }},
+    {.name = "Scale",
+     .inputs = 1,
+     .run = [](const RowKernels& k,
+               const RowArgs& a) { k.scale(a.x, a.op.scale, a.width, a.out); }},
 };
 constexpr int32_t kNumOps = kFirstRowOp + (int32_t)std::size(kRowOps);
 

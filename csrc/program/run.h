@@ -1,7 +1,7 @@
 // run.h: one step of a program on its way through the threads. See program.h for what it may know.
 //
-// Made by the caller's thread from the step's shape; then every thread of the pool calls `execute`. Ops cut their work
-// into units that threads take from a shared counter; a barrier ends each op.
+// Made by the caller's thread from the step's shape; then every thread of the pool calls `execute`.
+// Ops cut their work into units that threads take from a shared counter; a barrier ends each op.
 #pragma once
 #include <atomic>
 #include <memory>
@@ -14,23 +14,27 @@
 
 namespace octavo {
 
-constexpr int32_t kBlockTiles = 16;                     // act tiles of one unit with a per-thread scratch: up to 96 rows
+constexpr int32_t kBlockTiles =
+    16;  // act tiles of one unit with a per-thread scratch: up to 96 rows
 constexpr int32_t kBlockRows = kBlockTiles * kMaxTile;
-constexpr int64_t kActBytes = 512 << 10;                // activations of one matmul unit stay in L2
-constexpr int64_t kUnitBytes = 256 << 10;               // weights of one unit for few rows: one long stream
-constexpr int32_t kGateUpPanels = 4;                    // 64 columns of gate and of up
-constexpr int32_t kUnitAttentionRows = 2 * kAttentionGroupRows;  // (token, head) rows of one unit of attention
+constexpr int64_t kActBytes = 512 << 10;   // activations of one matmul unit stay in L2
+constexpr int64_t kUnitBytes = 256 << 10;  // weights of one unit for few rows: one long stream
+constexpr int32_t kGateUpPanels = 4;       // 64 columns of gate and of up
+constexpr int32_t kUnitAttentionRows =
+    2 * kAttentionGroupRows;  // (token, head) rows of one unit of attention
 
 static inline int64_t align64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 static inline int32_t divide_up(int32_t a, int32_t b) { return (a + b - 1) / b; }
 
-// One unit of attention: rows [row0, row1) of a sequence (counted from its first row) and one kv head; all chunks, or
-// one of `chunks` whose partial states are merged by whichever thread finishes last.
+// One unit of attention: rows [row0, row1) of a sequence (counted from its first row) and one kv
+// head; all chunks, or one of `chunks` whose partial states are merged by whichever thread finishes
+// last.
 struct AttentionUnit {
   int32_t seq, kv_head, row0, row1;
   int32_t chunk, chunks;  // chunks == 0: not split
   int32_t arrival;        // index of the arrival counter of a split unit
-  int64_t partial;        // float offset of this chunk's partial; of the first chunk for the merge: partial_base
+  int64_t partial;        // float offset of this chunk's partial; of the first chunk for the merge:
+                          // partial_base
   int64_t partial_base;
   int64_t cost;
 };
@@ -52,7 +56,8 @@ class Run {
       work(unit);
   }
 
-  // Rows are shared out by act tile, so that two threads never write into the same tile of packed rows.
+  // Rows are shared out by act tile, so that two threads never write into the same tile of packed
+  // rows.
   template <class Work>
   void share_rows(int32_t index, int32_t rows, Work work, int phase = 0) {
     if (rows == 0) return;
@@ -62,13 +67,16 @@ class Run {
   }
 
   float* rows_of(int32_t buffer, int32_t row = 0) {
-    return reinterpret_cast<float*>(p_.buffer_data_[buffer]) + (int64_t)row * parts_.buffers[buffer].width;
+    return reinterpret_cast<float*>(p_.buffer_data_[buffer]) +
+           (int64_t)row * parts_.buffers[buffer].width;
   }
   Acts acts_of(int32_t buffer) {
     const BufferSpec& b = parts_.buffers[buffer];
     return {p_.buffer_data_[buffer], b.kind, s_.rows, b.width};
   }
-  const float* vector(const OpRecord& op, int i) { return op.vector[i] < 0 ? nullptr : parts_.vectors[op.vector[i]]; }
+  const float* vector(const OpRecord& op, int i) {
+    return op.vector[i] < 0 ? nullptr : parts_.vectors[op.vector[i]];
+  }
   const Weight& matrix(const OpRecord& op, int i) { return parts_.matrices[op.matrix[i]]; }
   // cos and sin of the row's position in the op's table.
   RopeTable rope_of(const OpRecord& op, int32_t row) {
@@ -83,15 +91,16 @@ class Run {
   void quantize(const OpRecord& op, int32_t index);
   void norm_quantize(const OpRecord& op, int32_t index, int thread);
   void store_kv(const OpRecord& op, int32_t index);
-  void write_kv(const OpRecord& op, int32_t seq, int32_t row, int32_t kv_head, const float* k, const float* v);
+  void write_kv(const OpRecord& op, int32_t seq, int32_t row, int32_t kv_head, const float* k,
+                const float* v);
   const int32_t* block_table(int32_t group, int32_t seq);
 
   // run_matmul.cpp
   int32_t unit_panels(const Weight& w, int32_t rows);
   void matmul(const OpRecord& op, int32_t index);
   void qkv(const OpRecord& op, int32_t index, int thread);
-  void project(const OpRecord& op, int which, int32_t head, int32_t dim, int32_t tile0, int32_t tile1,
-               float* out, int64_t stride);
+  void project(const OpRecord& op, int which, int32_t head, int32_t dim, int32_t tile0,
+               int32_t tile1, float* out, int64_t stride);
   void rotate(const OpRecord& op, int32_t row, float* x);
   void q_head(const OpRecord& op, int32_t head, int32_t tile0, int32_t tile1);
   void kv_head(const OpRecord& op, int32_t head, int32_t tile0, int32_t tile1, int thread);
@@ -108,7 +117,8 @@ class Run {
   bool edited(int32_t output) const;
   TileSummary* summaries(int32_t output, bool after_edits);
   void head(const OpRecord& op, int32_t index, int thread);
-  void vocab_tile(const Weight& w, const Acts& acts, int32_t v, int32_t tile0, int32_t tile1, float* logits);
+  void vocab_tile(const Weight& w, const Acts& acts, int32_t v, int32_t tile0, int32_t tile1,
+                  float* logits);
   void merge(int32_t i);
 
   Program& p_;

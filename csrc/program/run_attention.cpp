@@ -1,4 +1,5 @@
-// run_attention.cpp: which rows and chunks of which heads are a unit of attention, and where its rows go.
+// run_attention.cpp: which rows and chunks of which heads are a unit of attention, and where its
+// rows go.
 #include <algorithm>
 #include <cstring>
 
@@ -25,8 +26,8 @@ AttentionArgs Run::attention_args(const OpRecord& op, int32_t seq) {
   return a;
 }
 
-// The units of a layer group, the same for each of its layers. Few short rows are cut into chunks, so that one long
-// sequence keeps every thread busy; bits do not depend on it.
+// The units of a layer group, the same for each of its layers. Few short rows are cut into chunks,
+// so that one long sequence keeps every thread busy; bits do not depend on it.
 void Run::plan_attention(int32_t group) {
   const OpRecord* op = nullptr;
   for (const OpRecord& o : parts_.ops)
@@ -42,7 +43,8 @@ void Run::plan_attention(int32_t group) {
       const int32_t first = attention_first_chunk(&a, row0), end = attention_end_chunk(&a, row1);
       const bool split = few && a.rows <= 8 && end - first > 1;
       for (int32_t head = 0; head < kv_heads; ++head) {
-        AttentionUnit unit{seq, head, row0, row1, first, 0, 0, 0, 0, (int64_t)(row1 - row0) * (end - first)};
+        AttentionUnit unit{seq, head, row0, row1, first,
+                           0,   0,    0,    0,    (int64_t)(row1 - row0) * (end - first)};
         if (!split) {
           units_[group].push_back(unit);
           continue;
@@ -84,8 +86,8 @@ void Run::attend(const OpRecord& op, int32_t index, int thread) {
       const Acts acts = acts_of(op.out);
       const int32_t k0 = (int32_t)a.out_stride * u.kv_head;
       for (int32_t row = u.row0; row < u.row1; ++row)
-        p_.kernels_->matmul->quantize(staged + (row - u.row0) * a.out_stride, &acts, s_.row_starts[u.seq] + row, k0,
-                                      k0 + (int32_t)a.out_stride);
+        p_.kernels_->matmul->quantize(staged + (row - u.row0) * a.out_stride, &acts,
+                                      s_.row_starts[u.seq] + row, k0, k0 + (int32_t)a.out_stride);
     }
   });
 }
@@ -97,9 +99,11 @@ bool Run::attend_unit(const AttentionUnit& u, const AttentionArgs& a, float* out
     k.attend_rows(&a, u.row0, u.row1, u.kv_head, out, p_.scratch_[thread]);
     return true;
   }
-  k.attend_chunk(&a, u.row0, u.row1, u.kv_head, u.chunk, partials_.data() + u.partial, p_.scratch_[thread]);
+  k.attend_chunk(&a, u.row0, u.row1, u.kv_head, u.chunk, partials_.data() + u.partial,
+                 p_.scratch_[thread]);
   // The counter runs on through the layers: every `chunks`-th arrival ends one.
-  if ((arrivals_[u.arrival].fetch_add(1, std::memory_order_acq_rel) + 1) % u.chunks != 0) return false;
+  if ((arrivals_[u.arrival].fetch_add(1, std::memory_order_acq_rel) + 1) % u.chunks != 0)
+    return false;
   k.merge_chunks(&a, u.row0, u.row1, u.kv_head, partials_.data() + u.partial_base, out);
   return true;
 }

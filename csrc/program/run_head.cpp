@@ -1,4 +1,5 @@
-// run_head.cpp: the head: logits by fixed vocabulary tiles, edited, summarised and merged in index order.
+// run_head.cpp: the head: logits by fixed vocabulary tiles, edited, summarised and merged in index
+// order.
 #include <algorithm>
 #include <cstring>
 
@@ -19,11 +20,14 @@ void Run::plan_head() {
   }
   head_acts_.resize(act_row_bytes(op.row_kind, w.cols) * s_.outputs + 64);
   for (int32_t i = 0, logits = 0, hidden = 0; i < s_.outputs; ++i)
-    result_rows_.push_back(s_.wants[i] == kLogits ? logits++ : s_.wants[i] == kHidden ? hidden++ : 0);
+    result_rows_.push_back(s_.wants[i] == kLogits   ? logits++
+                           : s_.wants[i] == kHidden ? hidden++
+                                                    : 0);
 }
 
 bool Run::edited(int32_t output) const {
-  return s_.masks != nullptr || (s_.edit_starts != nullptr && s_.edit_starts[output + 1] > s_.edit_starts[output]);
+  return s_.masks != nullptr ||
+         (s_.edit_starts != nullptr && s_.edit_starts[output + 1] > s_.edit_starts[output]);
 }
 TileSummary* Run::summaries(int32_t output, bool after_edits) {
   return summaries_.data() + ((int64_t)after_edits * s_.outputs + output) * vocab_tiles_;
@@ -32,8 +36,9 @@ TileSummary* Run::summaries(int32_t output, bool after_edits) {
 void Run::head(const OpRecord& op, int32_t index, int thread) {
   if (s_.outputs == 0) return;
   const Weight& w = matrix(op, 0);
-  const Acts acts = {reinterpret_cast<uint8_t*>(align64(reinterpret_cast<int64_t>(head_acts_.data()))), op.row_kind,
-                     s_.outputs, w.cols};
+  const Acts acts = {
+      reinterpret_cast<uint8_t*>(align64(reinterpret_cast<int64_t>(head_acts_.data()))),
+      op.row_kind, s_.outputs, w.cols};
   float* scratch = reinterpret_cast<float*>(p_.scratch_[thread]);
   share_rows(index, s_.outputs, [&](int32_t i) {
     const float* x = rows_of(op.x, s_.output_rows[i]);
@@ -41,7 +46,8 @@ void Run::head(const OpRecord& op, int32_t index, int thread) {
       p_.kernels_->rows->rms_norm(x, vector(op, 0), op.eps, w.cols, scratch);
       x = scratch;
     }
-    if (s_.wants[i] == kHidden) std::memcpy(s_.hidden + (int64_t)result_rows_[i] * w.cols, x, (size_t)w.cols * 4);
+    if (s_.wants[i] == kHidden)
+      std::memcpy(s_.hidden + (int64_t)result_rows_[i] * w.cols, x, (size_t)w.cols * 4);
     p_.kernels_->matmul->quantize(x, &acts, i, 0, w.cols);
   });
   pool_.barrier();
@@ -54,12 +60,14 @@ void Run::head(const OpRecord& op, int32_t index, int thread) {
   share(index, s_.outputs, [&](int32_t i) { merge(i); }, 2);
 }
 
-void Run::vocab_tile(const Weight& w, const Acts& acts, int32_t v, int32_t tile0, int32_t tile1, float* logits) {
+void Run::vocab_tile(const Weight& w, const Acts& acts, int32_t v, int32_t tile0, int32_t tile1,
+                     float* logits) {
   const RowKernels& k = *p_.kernels_->rows;
   const int32_t row0 = tile_begin(s_.outputs, tile0), row1 = tile_begin(s_.outputs, tile1);
   const int32_t base = v * kVocabTile, n = std::min(kVocabTile, w.rows - base);
-  p_.kernels_->matmul->matmul(&w, v * kVocabPanels, std::min((v + 1) * kVocabPanels, w.panels), &acts, tile0, tile1,
-                              nullptr, nullptr, 0, logits - (int64_t)row0 * kVocabTile, kVocabTile);
+  p_.kernels_->matmul->matmul(&w, v * kVocabPanels, std::min((v + 1) * kVocabPanels, w.panels),
+                              &acts, tile0, tile1, nullptr, nullptr, 0,
+                              logits - (int64_t)row0 * kVocabTile, kVocabTile);
   for (int32_t i = row0; i < row1; ++i) {
     float* x = logits + (int64_t)(i - row0) * kVocabTile;
     k.summarize_tile(x, n, base, summaries(i, false) + v);
@@ -68,7 +76,8 @@ void Run::vocab_tile(const Weight& w, const Acts& acts, int32_t v, int32_t tile0
     if (edited(i)) {
       const int32_t begin = s_.edit_starts == nullptr ? 0 : s_.edit_starts[i];
       const int32_t count = s_.edit_starts == nullptr ? 0 : s_.edit_starts[i + 1] - begin;
-      k.edit_tile(x, base, n, s_.masks == nullptr ? nullptr : s_.masks + i * s_.mask_words, s_.edits + begin, count);
+      k.edit_tile(x, base, n, s_.masks == nullptr ? nullptr : s_.masks + i * s_.mask_words,
+                  s_.edits + begin, count);
       k.summarize_tile(x, n, base, summaries(i, true) + v);
     }
     if (s_.wants[i] == kTopK && s_.top_k > 0) {

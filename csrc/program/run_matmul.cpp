@@ -1,16 +1,19 @@
-// run_matmul.cpp: ops around a matmul: how its panels and rows become units, and what each unit does with its result.
+// run_matmul.cpp: ops around a matmul: how its panels and rows become units, and what each unit
+// does with its result.
 #include <algorithm>
 
 #include "program/run.h"
 
 namespace octavo {
 
-// Panels of one unit. Many rows keep a pair of panels in L1 while the tiles pass by. Few rows are bound by reading
-// weights: a unit is one stream of about kUnitBytes, in as many rounds as leave no thread with more panels than another.
+// Panels of one unit. Many rows keep a pair of panels in L1 while the tiles pass by. Few rows are
+// bound by reading weights: a unit is one stream of about kUnitBytes, in as many rounds as leave no
+// thread with more panels than another.
 int32_t Run::unit_panels(const Weight& w, int32_t rows) {
   if (rows > 2 * kMaxTile) return 2;
   int32_t best = w.panels;
-  const int32_t rounds = (int32_t)std::max<int64_t>(1, w.panel_stride * w.panels / (kUnitBytes * p_.threads_));
+  const int32_t rounds =
+      (int32_t)std::max<int64_t>(1, w.panel_stride * w.panels / (kUnitBytes * p_.threads_));
   for (int32_t r = 1, least = INT32_MAX; r <= rounds; ++r) {
     const int32_t panels = divide_up(w.panels, r * p_.threads_);
     if (r * panels > least) continue;
@@ -25,7 +28,8 @@ void Run::matmul(const OpRecord& op, int32_t index) {
   const Acts acts = acts_of(op.x);
   const int32_t panels = unit_panels(w, s_.rows), columns = divide_up(w.panels, panels);
   const int32_t tiles = tile_count(s_.rows);
-  const int32_t step = (int32_t)std::max<int64_t>(1, kActBytes / act_row_bytes(acts.kind, acts.cols) / kMaxTile);
+  const int32_t step =
+      (int32_t)std::max<int64_t>(1, kActBytes / act_row_bytes(acts.kind, acts.cols) / kMaxTile);
   const int64_t width = w.rows;
   share(index, columns * divide_up(tiles, step), [&](int32_t unit) {
     const int32_t panel = unit % columns * panels, tile = unit / columns * step;
@@ -36,7 +40,8 @@ void Run::matmul(const OpRecord& op, int32_t index) {
   });
 }
 
-// Units of (head, block of rows): q heads go to the q buffer, a kv head's K and V through scratch into the pages.
+// Units of (head, block of rows): q heads go to the q buffer, a kv head's K and V through scratch
+// into the pages.
 void Run::qkv(const OpRecord& op, int32_t index, int thread) {
   const KVLayout& layout = parts_.groups[op.group].layout;
   const int32_t heads = op.heads + layout.kv_heads;
@@ -44,18 +49,16 @@ void Run::qkv(const OpRecord& op, int32_t index, int thread) {
   share(index, heads * divide_up(tiles, kBlockTiles), [&](int32_t unit) {
     const int32_t tile0 = unit / heads * kBlockTiles, tile1 = std::min(tile0 + kBlockTiles, tiles);
     const int32_t head = unit % heads;  // kv heads first: they are the larger units
-    if (head < layout.kv_heads)
-      kv_head(op, head, tile0, tile1, thread);
-    else
-      q_head(op, head - layout.kv_heads, tile0, tile1);
+    if (head < layout.kv_heads) kv_head(op, head, tile0, tile1, thread);
+    else q_head(op, head - layout.kv_heads, tile0, tile1);
   });
 }
 
-void Run::project(const OpRecord& op, int which, int32_t head, int32_t dim, int32_t tile0, int32_t tile1, float* out,
-             int64_t stride) {
+void Run::project(const OpRecord& op, int which, int32_t head, int32_t dim, int32_t tile0,
+                  int32_t tile1, float* out, int64_t stride) {
   const Acts acts = acts_of(op.x);
-  p_.kernels_->matmul->matmul(&matrix(op, which), head * dim / 16, (head + 1) * dim / 16, &acts, tile0, tile1,
-                              vector(op, which), nullptr, 0, out, stride);
+  p_.kernels_->matmul->matmul(&matrix(op, which), head * dim / 16, (head + 1) * dim / 16, &acts,
+                              tile0, tile1, vector(op, which), nullptr, 0, out, stride);
 }
 
 void Run::rotate(const OpRecord& op, int32_t row, float* x) {
@@ -77,7 +80,9 @@ void Run::kv_head(const OpRecord& op, int32_t head, int32_t tile0, int32_t tile1
   float* v = k + (int64_t)kBlockRows * layout.k_dim;
   project(op, 1, head, layout.k_dim, tile0, tile1, k - (int64_t)row0 * layout.k_dim, layout.k_dim);
   project(op, 2, head, layout.v_dim, tile0, tile1, v - (int64_t)row0 * layout.v_dim, layout.v_dim);
-  int32_t seq = (int32_t)(std::upper_bound(s_.row_starts, s_.row_starts + s_.seqs + 1, row0) - s_.row_starts) - 1;
+  int32_t seq = (int32_t)(std::upper_bound(s_.row_starts, s_.row_starts + s_.seqs + 1, row0) -
+                          s_.row_starts) -
+                1;
   for (int32_t row = row0; row < row1; ++row) {
     while (row >= s_.row_starts[seq + 1]) ++seq;
     float* key = k + (int64_t)(row - row0) * layout.k_dim;
@@ -90,14 +95,17 @@ void Run::gate_up(const OpRecord& op, int32_t index, int thread) {
   const Weight &gate_w = matrix(op, 0), &up_w = matrix(op, 1);
   const Acts in = acts_of(op.x), out = acts_of(op.out);
   // Whole groups of 32 columns; few rows leave room for a longer stream in the same scratch.
-  const int32_t panels = s_.rows > kMaxTile ? kGateUpPanels : std::min(divide_up(unit_panels(gate_w, s_.rows), 2) * 2, 64);
+  const int32_t panels = s_.rows > kMaxTile
+                             ? kGateUpPanels
+                             : std::min(divide_up(unit_panels(gate_w, s_.rows), 2) * 2, 64);
   const int32_t columns = divide_up(gate_w.panels, panels), tiles = tile_count(s_.rows);
   const int32_t width = panels * 16;
   float* gate = reinterpret_cast<float*>(p_.scratch_[thread]);
   float* up = gate + (int64_t)kBlockRows * kGateUpPanels * 16;
   share(index, columns * divide_up(tiles, kBlockTiles), [&](int32_t unit) {
     const int32_t panel = unit % columns * panels, end = std::min(panel + panels, gate_w.panels);
-    const int32_t tile0 = unit / columns * kBlockTiles, tile1 = std::min(tile0 + kBlockTiles, tiles);
+    const int32_t tile0 = unit / columns * kBlockTiles,
+                  tile1 = std::min(tile0 + kBlockTiles, tiles);
     const int32_t row0 = tile_begin(s_.rows, tile0), row1 = tile_begin(s_.rows, tile1);
     const int64_t shift = (int64_t)row0 * width;
     const auto run = p_.kernels_->matmul->matmul;

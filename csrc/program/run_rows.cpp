@@ -14,9 +14,9 @@ void Run::embed(const OpRecord& op, int32_t index) {
 void Run::row_op(const OpRecord& op, const RowOp& row_op, int32_t index) {
   share_rows(index, s_.rows, [&](int32_t row) {
     const RopeTable rope = row_op.rope ? rope_of(op, row) : RopeTable{};
-    row_op.run(*p_.kernels_->rows,
-               {op, parts_.buffers[op.out].width, rows_of(op.x, row), row_op.inputs > 1 ? rows_of(op.y, row) : nullptr,
-                vector(op, 0), rope.cos, rope.sin, rope.half, rows_of(op.out, row)});
+    row_op.run(*p_.kernels_->rows, {op, parts_.buffers[op.out].width, rows_of(op.x, row),
+                                    row_op.inputs > 1 ? rows_of(op.y, row) : nullptr, vector(op, 0),
+                                    rope.cos, rope.sin, rope.half, rows_of(op.out, row)});
   });
 }
 
@@ -47,12 +47,14 @@ void Run::store_kv(const OpRecord& op, int32_t index) {
 }
 
 // The one place that K and V are stored from, so what write_starts forbids never is.
-void Run::write_kv(const OpRecord& op, int32_t seq, int32_t row, int32_t kv_head, const float* k, const float* v) {
+void Run::write_kv(const OpRecord& op, int32_t seq, int32_t row, int32_t kv_head, const float* k,
+                   const float* v) {
   const LayerGroup& group = parts_.groups[op.group];
   const int32_t position = s_.positions[row], size = group.layout.block_size;
   if (position < s_.write_starts[seq]) return;
-  p_.kernels_->attention->write_kv(&group.layout, group.pages, block_table(op.group, seq)[position / size],
-                                   position % size, op.layer, kv_head, k, v);
+  p_.kernels_->attention->write_kv(&group.layout, group.pages,
+                                   block_table(op.group, seq)[position / size], position % size,
+                                   op.layer, kv_head, k, v);
 }
 
 const int32_t* Run::block_table(int32_t group, int32_t seq) {

@@ -1,7 +1,9 @@
-// step.h: the arrays of one step, said once: where each lies, its shape, and what its values may be.
+// step.h: the arrays of one step, said once: where each lies, its shape, and what its values may
+// be.
 //
-// Comes in: the attributes of a Batch and of a StepOutput (octavo.batch), by name, from whatever knows how to get them.
-// Goes out: a Step that may be run. Everything that run_*.cpp index with is checked here. Knows nothing of Python.
+// Comes in: the attributes of a Batch and of a StepOutput (octavo.batch), by name, from whatever
+// knows how to get them. Goes out: a Step that may be run. Everything that run_*.cpp index with is
+// checked here. Knows nothing of Python.
 #pragma once
 #include <cstdint>
 #include <initializer_list>
@@ -29,13 +31,13 @@ struct Step {
   const Edit* edits;
   int64_t num_edits;
   // results
-  int32_t* argmax;      // (outputs,)
-  float* log_sum_exp;   // (outputs,)
-  int32_t* top_ids;     // (outputs, top_k)
-  float* top_logits;    // (outputs, top_k)
-  float* logits;        // (outputs that want kLogits, vocab), in order
-  float* hidden;        // (outputs that want kHidden, hidden), in order
-  uint64_t* op_ns;      // (ops,) nanoseconds of thread 0, or null
+  int32_t* argmax;     // (outputs,)
+  float* log_sum_exp;  // (outputs,)
+  int32_t* top_ids;    // (outputs, top_k)
+  float* top_logits;   // (outputs, top_k)
+  float* logits;       // (outputs that want kLogits, vocab), in order
+  float* hidden;       // (outputs that want kHidden, hidden), in order
+  uint64_t* op_ns;     // (ops,) nanoseconds of thread 0, or null
 
   int64_t count(int32_t want) const {
     int64_t n = 0;
@@ -44,22 +46,24 @@ struct Step {
   }
 };
 
-// A dimension as a message names it ("" where an array has one only) and its size; kAny is what the array says.
+// A dimension as a message names it ("" where an array has one only) and its size; kAny is what the
+// array says.
 struct Dim {
   const char* name;
   int64_t size;
 };
 constexpr int64_t kAny = -1;
 
-// `arrays.get(name, pointer, dims)` points at an attribute of the pointer's type and gives the size of its last kAny;
-// `arrays.has(name)`: it is not None.
+// `arrays.get(name, pointer, dims)` points at an attribute of the pointer's type and gives the size
+// of its last kAny; `arrays.has(name)`: it is not None.
 template <class Arrays>
 void read_batch(Arrays& arrays, const ProgramParts& p, Step& s) {
   const int64_t rows = arrays.get("tokens", s.tokens, {{"", kAny}});
   arrays.get("positions", s.positions, {{"", rows}});
   const int64_t seqs = arrays.get("row_starts", s.row_starts, {{"", kAny}}) - 1;
-  s.max_blocks = (int32_t)arrays.get("block_tables", s.block_tables,
-                                     {{"groups", (int64_t)p.groups.size()}, {"sequences", seqs}, {"blocks", kAny}});
+  s.max_blocks = (int32_t)arrays.get(
+      "block_tables", s.block_tables,
+      {{"groups", (int64_t)p.groups.size()}, {"sequences", seqs}, {"blocks", kAny}});
   arrays.get("write_starts", s.write_starts, {{"", seqs}});
   const int64_t outputs = arrays.get("output_rows", s.output_rows, {{"", kAny}});
   arrays.get("wants", s.wants, {{"", outputs}});
@@ -95,13 +99,16 @@ void read_output(Arrays& arrays, const ProgramParts& p, Step& s) {
   else same("op_ns", (int64_t)p.ops.size(), counters);
 }
 
-// Blocks that hold what some row sees or writes; a windowed group may have given back the ones before.
+// Blocks that hold what some row sees or writes; a windowed group may have given back the ones
+// before.
 inline void check_blocks(const ProgramParts& p, const Step& s, int32_t seq, int32_t group) {
-  const int32_t first_position = s.positions[s.row_starts[seq]], last_position = s.positions[s.row_starts[seq + 1] - 1];
+  const int32_t first_position = s.positions[s.row_starts[seq]],
+                last_position = s.positions[s.row_starts[seq + 1] - 1];
   const LayerGroup& g = p.groups[group];
   const int32_t size = g.layout.block_size, last = last_position / size;
   if (last >= s.max_blocks) refuse("block_tables blocks, above", last, s.max_blocks);
-  const int32_t seen = g.window > 0 && first_position >= g.window ? first_position - g.window + 1 : 0;
+  const int32_t seen =
+      g.window > 0 && first_position >= g.window ? first_position - g.window + 1 : 0;
   const int32_t* table = s.block_tables + ((int64_t)group * s.seqs + seq) * s.max_blocks;
   for (int32_t b = seen / size; b <= last; ++b) below("block_tables", table[b], g.blocks);
 }
@@ -135,8 +142,10 @@ inline void check_edits(const ProgramParts& p, const Step& s) {
   same("edit_starts[0]", 0, s.edit_starts[0]);
   same("edit_starts[-1]", s.num_edits, s.edit_starts[s.outputs]);
   for (int32_t i = 0; i < s.outputs; ++i) {
-    if (s.edit_starts[i + 1] < s.edit_starts[i]) refuse("edit_starts, at least", s.edit_starts[i], s.edit_starts[i + 1]);
-    if (s.edit_starts[i + 1] > s.num_edits) refuse("edit_starts, at most", s.num_edits, s.edit_starts[i + 1]);
+    if (s.edit_starts[i + 1] < s.edit_starts[i])
+      refuse("edit_starts, at least", s.edit_starts[i], s.edit_starts[i + 1]);
+    if (s.edit_starts[i + 1] > s.num_edits)
+      refuse("edit_starts, at most", s.num_edits, s.edit_starts[i + 1]);
     for (int32_t e = s.edit_starts[i]; e < s.edit_starts[i + 1]; ++e) {
       below("edits token", s.edits[e].token, p.vocab());
       if (e > s.edit_starts[i] && s.edits[e].token <= s.edits[e - 1].token)
