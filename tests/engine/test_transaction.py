@@ -21,8 +21,9 @@ import pytest
 
 from octavo.engine.engine import Engine
 from octavo.request import Request
-from tests.engine.busy import Busy
+from tests.engine.busy import TEXT, Busy
 from tests.engine.interrupt import Line, call_raising
+from tests.engine.tiny_engine import add
 
 ERRORS = [RuntimeError, KeyboardInterrupt]
 OPTIONS: list[dict[str, Any]] = [
@@ -155,3 +156,20 @@ def test_a_call_may_break_off_after_any_number_of_lines(
     reports.check(ended)
     assert broken > 35
     assert busy.num_right > 8
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_the_end_of_an_only_answer_may_break_off_at_any_line(kind: type[BaseException]) -> None:
+    """A request without live branches would never end."""
+    busy, n, raised = Busy(seed=1), 0, True
+    while raised:
+        n += 1
+        request = add(busy.engine, TEXT[:40], max_tokens=6)
+        busy.engine.step()
+        end = partial(busy.engine.finish_branch, request.branches[0], "stop")
+        raised = call_raising(end, kind("injected"), Nth(n))
+        for _ in range(20):
+            busy.engine.step()
+        busy.engine.check_integrity()
+        assert request.finished
+    assert n > 40
