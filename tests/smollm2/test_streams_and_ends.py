@@ -1,0 +1,121 @@
+"""Streams of the real model, read beside each other or given up, and what ends an answer."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from dataclasses import replace
+from itertools import zip_longest
+
+import pytest
+
+from octavo import LLM, SamplingParams
+from octavo.batch import Batch, StepOutput
+from tests.smollm2.capital import GREEDY, PROMPT, text
+
+
+def test_streamed_pieces_make_the_answer(llm: LLM) -> None:
+    chunks = list(llm.stream(PROMPT, GREEDY))
+    whole = llm.generate(PROMPT, GREEDY)[0]
+    assert "".join(c.text for c in chunks) == text(whole)
+    assert sum((c.token_ids for c in chunks), ()) == whole.outputs[0].token_ids
+    assert [c.output is None for c in chunks] == [True] * (len(chunks) - 1) + [False]
+    assert chunks[-1].output is not None
+    assert chunks[-1].output.outputs == whole.outputs
+
+
+def test_a_closed_stream_and_an_unread_one_hold_nothing(llm: LLM) -> None:
+    stream = llm.stream(PROMPT, SamplingParams(max_tokens=200, ignore_eos=True))
+    next(stream)
+    assert llm.stats()["kv_blocks_used"] == 1
+    stream.close()
+    llm.stream(PROMPT, GREEDY)
+    gc.collect()
+    assert llm.stats()["kv_blocks_used"] == 0
+    llm.loop.call(llm.loop.engine.check_integrity)
+    assert llm.loop.num_open == 0  # nor is anything remembered of them
+
+
+def test_streams_may_be_read_in_turns(llm: LLM) -> None:
+    prompts, params = [PROMPT, "def add(a, b):"], replace(GREEDY, max_tokens=100)
+    streams = [llm.stream(prompt, params) for prompt in prompts]
+    before, texts = len(llm.records), ["", ""]
+    for pieces in zip_longest(*streams):
+        texts = [t + (p.text if p else "") for t, p in zip(texts, pieces, strict=True)]
+    assert max(r.num_requests for r in llm.records[before:]) == 2  # beside each other
+    assert texts == [text(o) for o in llm.generate(prompts, params)]
+
+
+def test_threads_may_share_one_llm(llm: LLM) -> None:
+    prompts = [PROMPT, "def add(a, b):", "The sky is", "1, 2, 3,"]
+    want = [text(o) for o in llm.generate(prompts, GREEDY)]
+    got = dict.fromkeys(prompts, "")
+
+    def work(prompt: str) -> None:
+        got[prompt] = text(llm.generate(prompt, GREEDY)[0])
+
+    workers = [threading.Thread(target=work, args=(p,)) for p in prompts]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [got[p] for p in prompts] == want
+
+
+def test_a_stop_string_cuts_the_text(llm: LLM) -> None:
+    whole = text(llm.generate(PROMPT, SamplingParams(temperature=0, max_tokens=30))[0])
+    stop = whole[10:14]
+    output = llm.generate(PROMPT, SamplingParams(temperature=0, max_tokens=30, stop=stop))[0]
+    assert text(output) == whole[: whole.index(stop)]
+    assert output.outputs[0].finish_reason == "stop"
+    assert output.usage.completion_tokens < 30
+    pieces = [
+        c.text for c in llm.stream(PROMPT, SamplingParams(temperature=0, max_tokens=30, stop=stop))
+    ]
+    assert "".join(pieces) == text(output)
+
+
+def test_a_stop_token_ends_the_answer_and_is_not_shown(llm: LLM) -> None:
+    first = llm.generate(PROMPT, GREEDY)[0].outputs[0]
+    third = first.token_ids[2]
+    output = llm.generate(
+        PROMPT, SamplingParams(temperature=0, max_tokens=12, stop_token_ids=[third])
+    )[0]
+    assert output.outputs[0].token_ids == first.token_ids[:3]
+    assert text(output) == llm.tokenizer.decode(first.token_ids[:2], continuation=True)
+
+
+def test_a_full_context_ends_with_length(llm: LLM) -> None:
+    output = llm.generate([[5] * 1020], SamplingParams(temperature=0, ignore_eos=True))[0]
+    assert output.usage.completion_tokens == 5  # the last token drawn needs no slot
+    assert output.outputs[0].finish_reason == "length"
+
+
+def test_a_stop_string_in_the_last_token_of_max_tokens_is_a_stop(llm: LLM) -> None:
+    pieces = [c.text for c in llm.stream(PROMPT, SamplingParams(temperature=0, max_tokens=3))]
+    params = SamplingParams(temperature=0, max_tokens=2, stop=pieces[1])
+    output = llm.generate(PROMPT, params)[0].outputs[0]
+    assert (output.text, output.finish_reason) == (pieces[0], "stop")
+
+
+def test_a_stream_that_the_garbage_collector_closes_inside_a_step_frees_its_blocks(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It used to wait for the lock that its own thread held."""
+    lost: list[object] = [llm.stream(PROMPT, SamplingParams(max_tokens=200, ignore_eos=True))]
+    next(lost[0])  # type: ignore[call-overload]
+    lost.append(lost)  # a cycle: only the collector finds it
+    forward = llm.loop.engine.runner.forward
+
+    def collecting(batch: Batch) -> StepOutput:
+        gc.collect()
+        return forward(batch)
+
+    del lost
+    monkeypatch.setattr(llm.loop.engine.runner, "forward", collecting)
+    worker = threading.Thread(target=llm.generate, args=(PROMPT, GREEDY), daemon=True)
+    worker.start()
+    worker.join(timeout=60)
+    assert not worker.is_alive()
+    assert llm.stats()["kv_blocks_used"] == 0
+    llm.loop.call(llm.loop.engine.check_integrity)

@@ -1,0 +1,27 @@
+"""A tiny model that is verified, whole or tampered with."""
+
+from __future__ import annotations
+
+from octavo.config import EngineConfig
+from octavo.kernels import native
+from octavo.verification import Proof, Report, Subject, Tamper
+from tests.tiny import TINY, tiny_model
+
+NAMES = [
+    "alone", "batched", "chunked", "no cache",
+    "shared: full hit", "shared: partial hit", "shared: next turn", "shared: together",
+    "forked: n answers", "forked: beams",
+    "preempted, resumed", "preempted, no reuse", "evicted", "all at once",
+    "blocks of 16", "blocks of 64", "1 thread", "3 threads",
+]  # fmt: skip
+MODEL = tiny_model(TINY, native.ThreadPool(2))
+
+
+def prove(tamper: Tamper | None = None, *, context: int = 128, **options: object) -> Report:
+    config = EngineConfig.parse({"threads": 2, **options})
+    subject = Subject(MODEL.program, MODEL.weights, context)
+    return Proof(subject, config, tamper).run(lambda _: None)
+
+
+def failed(report: Report) -> list[str]:
+    return [s.name for s in report.scenarios if not s.ok]

@@ -1,0 +1,74 @@
+"""Verification finds nothing on a whole engine, compares every row and counts what happened."""
+
+from __future__ import annotations
+
+import pytest
+
+from octavo.errors import UsageError
+from octavo.verification import Report
+from tests.tiny import TINY
+from tests.verification.proving import NAMES, failed, prove
+
+
+def events(report: Report, name: str) -> dict[str, int]:
+    return next(s.events for s in report.scenarios if s.name == name)
+
+
+@pytest.mark.parametrize(
+    ("kv", "activations"), [("bf16", "int8"), ("f32", "bf16"), ("k=f32,v=bf16", "int8")]
+)
+def test_a_whole_engine_changes_no_bit(kv: str, activations: str) -> None:
+    report = prove(context=384, kv_dtype=kv, activations=activations)
+    assert [s.name for s in report.scenarios] == NAMES
+    assert failed(report) == []
+    assert report.exact
+    assert report.logits == report.rows * TINY.vocab_size
+    assert report.rows == sum(s.rows for s in report.scenarios) > 2000
+
+
+@pytest.fixture(scope="module")
+def whole() -> Report:
+    return prove(context=384)  # prompts of 1, 2, 31, 32, 33, 128 and 288 tokens
+
+
+def test_every_row_that_a_token_is_drawn_from_is_compared(whole: Report) -> None:
+    rows = {s.name: s.rows for s in whole.scenarios}
+    assert rows["alone"] == rows["batched"] == rows["chunked"] == 7 * 12
+    assert rows["shared: full hit"] == 14 * 12
+    # The first row of a request is drawn from for all its answers: 3 answers, 2, and 1 beside them.
+    assert rows["forked: n answers"] == (1 + 3 * 11) + (1 + 2 * 11) + 12
+    # A search takes one row, then one for each beam: searches of 3 and 2 beams, each twice.
+    assert rows["forked: beams"] == 2 * ((1 + 3 * 11) + 12 + (1 + 2 * 11))
+
+
+def test_what_happened_is_counted(whole: Report) -> None:
+    assert events(whole, "alone") == {"rows from pages": 77}
+    assert events(whole, "batched") == {"in one step": 7}
+    assert events(whole, "shared: full hit") == {
+        "tokens found": 515 - 7,  # the last of each runs again
+        "rows read, not stored": 7,
+        "blocks copied": 4,  # the four whose answer begins inside a block that others could find
+    }
+    assert events(whole, "shared: next turn")["tokens found"] == 515 + 7 * 11
+    assert events(whole, "shared: together") == {"tokens found": 4 * 192}
+    assert events(whole, "blocks of 16")["tokens a block"] == 16
+    assert events(whole, "3 threads")["threads"] == 3
+
+
+@pytest.mark.parametrize(("block_size", "context"), [(16, 128), (16, 384), (64, 128), (64, 150)])
+def test_every_event_happens_at_every_size(block_size: int, context: int) -> None:
+    report = prove(context=context, block_size=block_size)
+    assert failed(report) == []
+    others = {f"blocks of {size}" for size in (16, 32, 64) if size != block_size}
+    assert others <= {s.name for s in report.scenarios}
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_other_thread_counts_are_those_that_are_not_the_own(threads: int) -> None:
+    names = [s.name for s in prove(threads=threads).scenarios]
+    assert names[-2:] == {1: ["2 threads", "3 threads"], 3: ["1 thread", "2 threads"]}[threads]
+
+
+def test_a_short_context_is_refused() -> None:
+    with pytest.raises(UsageError, match="at least 128 tokens, the model has 127"):
+        prove(context=127)
