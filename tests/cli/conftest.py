@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from octavo.cli.app import run
+from tests.batch_job.lines import write
 from tests.cli.tiny_model import write_tiny_model
 
 
@@ -54,3 +55,15 @@ def octavo(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
         return Result(code, captured.out, captured.err)
 
     return call
+
+
+@pytest.fixture
+def files(tmp_path, tiny):
+    """Write IN of a batch; returns it and OUT as arguments, and OUT as a path."""
+
+    def make(*lines: str) -> tuple[list[str], object]:
+        path, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+        write(path, *lines)
+        return [str(path), str(out)], out
+
+    return make

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from itertools import count
 
 import pytest
 
-from octavo.cli.chat_input import Message
-from octavo.cli.loading import open_llm
+from tests.cli.conversation import said
 from tests.cli.fake_llm import FakeLLM
 
-GREEDY = ("--temperature", "0", "--max-tokens", "4")
 FIGURES = (  # of a first turn with the fake
     "[1 prompt token, 2 cached, 100 tok/s · 2 new, 200 tok/s · KV 1 KiB]\n"
 )
@@ -148,74 +145,6 @@ def test_a_line_that_is_not_utf_8_is_refused_and_survived(octavo, fake):
     assert fake.prompts == [[3]]
 
 
-def test_a_conversation_that_outgrows_the_context_is_said_and_can_be_reset(octavo, tiny):
-    lines = f"{'x' * 100}\nhi\n/reset\nhi\n"
-    result = octavo("chat", tiny, *GREEDY, "--json", stdin=lines)
-    assert result.code == 0
-    assert "128" in result.err
-    assert [turn["usage"]["prompt_tokens"] for turn in result.json["turns"]] == [119, 21]
-    assert len(result.json["messages"]) == 2
-
-
-def test_a_real_model_talks(octavo, tiny):
-    result = octavo("chat", tiny, *GREEDY, stdin="hi\n")
-    assert result.code == 0
-    assert result.out.endswith("\n")
-    assert result.err.startswith("[21 prompt tokens, 0 cached, ")
-    assert result.err.count("\n") == 1
-
-
-def test_a_message_that_is_too_long_alone_has_no_way_out(octavo, tiny):
-    result = octavo("chat", tiny, *GREEDY, stdin="hi\n" + "x" * 200 + "\n")
-    assert result.code == 0
-    assert "the context holds 128" in result.err
-    assert "/forget" not in result.err
-
-
-# Of the tiny model a turn is 19 tokens and its text, and the last answer of 4 is in the next one.
-FULL = ["a" * 30, "b" * 20, "c" * 20]  # 49, 49 + 4 + 2 + 39 = 94, more than 128
-
-
-def test_a_conversation_that_outgrows_a_pipe_names_the_way_out(octavo, tiny):
-    result = octavo("chat", tiny, *GREEDY, "--json", stdin="\n".join([*FULL, "/forget", FULL[2]]))
-    assert result.code == 0
-    assert "; /forget 1 makes room, /reset forgets all\n" in result.err
-    assert "\nforgot 1 turn, 1 left\n" in result.err
-    assert said(result) == FULL[1:]
-
-
-@pytest.mark.parametrize(("agrees", "kept"), [(True, FULL[1:]), (False, FULL[:2])])
-def test_a_conversation_that_outgrows_a_terminal_offers_a_way_out(
-    octavo, tiny, monkeypatch, agrees, kept
-):
-    asked = []
-
-    class User:
-        at_terminal = True
-
-        def __init__(self) -> None:
-            self._messages = [Message(text, is_block=False) for text in FULL]
-
-        def next_message(self) -> Message | None:
-            return self._messages.pop(0) if self._messages else None
-
-        def agrees(self, question: str) -> bool:
-            asked.append(question)
-            return agrees
-
-    monkeypatch.setattr("octavo.cli.chat.ChatInput", User)
-    result = octavo("chat", tiny, *GREEDY, "--json")
-    assert asked == ["forget 1 turn and go on?"]
-    assert "\nthe conversation no longer fits the context of 128 tokens\n" in result.err
-    assert said(result) == kept
-
-
-def test_as_many_turns_are_forgotten_as_leave_a_quarter_of_the_context(octavo, tiny):
-    turns = "a\nb\nc\n" + "d" * 40 + "\n"
-    result = octavo("chat", tiny, *GREEDY, stdin=turns)
-    assert "; /forget 2 makes room, " in result.err
-
-
 def test_forget_takes_a_number_of_turns_and_keeps_the_system_message(octavo, fake):
     lines = ["one", "three", "seven77", "/forget 2", "/forget", "/forget 9", "/forget -1", "x"]
     result = octavo("chat", "m", "--system", "Be nice", "--quiet", stdin="\n".join(lines))
@@ -225,14 +154,6 @@ def test_forget_takes_a_number_of_turns_and_keeps_the_system_message(octavo, fak
         "forgot 1 turn, 0 left\n"
         "forgot 0 turns, 0 left\n"
         "octavo: /forget -1: expected a number of turns\n"
-    )
-
-
-def test_an_answer_that_fills_the_context_says_what_can_be_done(octavo, tiny):
-    flags = ("--temperature", "0", "--ignore-eos", "--quiet")
-    assert octavo("chat", tiny, *flags, stdin="hi\n").err.endswith(
-        "the answer was cut: the context of 128 tokens is full; "
-        "/forget drops the oldest turns, /reset all of them\n"
     )
 
 
@@ -247,64 +168,6 @@ def test_a_block_without_an_end_is_said(octavo, fake):
     assert result.code == 0
     assert result.err.endswith('\noctavo: the text that """ begins has no end: close it with """\n')
     assert said(result) == ["one"]
-
-
-def said(result) -> list[str]:
-    return [m["content"] for m in result.json["messages"] if m["role"] == "user"]
-
-
-def test_the_next_turn_computes_only_what_is_new(octavo, tiny, monkeypatch):
-    """The tiny model's answers are no UTF-8: encoded anew, they would be other ids."""
-    opened = []
-
-    def remember(model, engine):
-        opened.append(open_llm(model, engine))
-        return opened[0]
-
-    monkeypatch.setattr("octavo.cli.chat.open_llm", remember)
-    result = octavo("chat", tiny, *GREEDY, "--json", "--stats", stdin="hi\nyo\nabc\n")
-    turns = result.json["turns"]
-    drawn = [turn["outputs"][0]["token_ids"] for turn in turns]
-    prompts = [turn["prompt_token_ids"] for turn in turns]
-    texts = [turn["outputs"][0]["text"] for turn in turns]
-    assert "\ufffd" in texts[0]
-    assert opened[0].tokenizer.encode(texts[0]) != drawn[0]
-    for before, answer, after in zip(prompts, drawn, prompts[1:], strict=False):
-        assert after[: len(before) + 4] == before + answer
-    # Of 4 drawn tokens the last was never computed; a turn's own words are 23 and 24 tokens.
-    assert [turn["usage"]["cached_tokens"] for turn in turns] == [0, 21 + 3, 21 + 4 + 23 + 3]
-    firsts = [r.computed_tokens for r in opened[0].records if r.computed_tokens > 1]
-    assert firsts == [21, 1 + 23, 1 + 24]
-    assert "[48 prompt tokens, 24 cached, " in result.err
-    assert "\ncache: 51 of 76 prompt tokens reused from this process" in result.err
-    assert result.json["stats"]["steps"] == sum(len(ids) for ids in drawn)
-
-
-def test_after_a_stopped_answer_and_after_reset_the_cache_is_used_too(octavo, tiny, monkeypatch):
-    def stopping(model, engine):
-        llm = open_llm(model, engine)
-        stream, turns = llm.stream, count()
-
-        def press(*arguments):
-            turn = next(turns)
-            for index, chunk in enumerate(stream(*arguments)):
-                if (turn, index) == (0, 1):
-                    os.kill(os.getpid(), signal.SIGINT)
-                yield chunk
-
-        llm.stream = press
-        return llm
-
-    monkeypatch.setattr("octavo.cli.chat.open_llm", stopping)
-    result = octavo("chat", tiny, *GREEDY, "--json", stdin="hi\nyo\n/reset\nhi\n")
-    assert " [stopped]" in result.err
-    second, third = result.json["turns"]
-    # Two were read before the stop; the engine may have been ahead of the reader.
-    assert second["usage"]["cached_tokens"] in (21 + 1, 21 + 2)
-    assert third["cache"] == {
-        "matched_tokens": 20, "source": "process", "reason": None, "diverged_at": None,
-        "diverged_text": None, "saved_ms": None,
-    }  # fmt: skip
 
 
 def test_answers_side_by_side_are_no_chat(octavo):
