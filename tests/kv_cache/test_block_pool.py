@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from octavo.kv_cache.block_pool import BlockPool
 from octavo.kv_cache.eviction import LeastRecentlyUsed
 from octavo.kv_cache.groups import BlockId
+from tests.kv_cache.taken_blocks import cached_chain, ids, take
 from tests.kv_cache.tiny_cache import TinyCache
-
-
-def ids(*blocks: int) -> list[BlockId]:
-    return [BlockId(b) for b in blocks]
-
-
-def take(pool: BlockPool, count: int) -> list[BlockId]:
-    taken = pool.allocate(count)
-    assert taken is not None
-    return taken[0]
-
-
-def cached_chain(pool: BlockPool, count: int) -> list[BlockId]:
-    """Held blocks that are findable, each the parent of the next."""
-    blocks = take(pool, count)
-    for block, parent in zip(blocks, [None, *blocks[:-1]], strict=True):
-        pool.cache(block, parent, 1.0)
-    return blocks
 
 
 def counts(pool: BlockPool) -> tuple[int, int, int]:
@@ -261,66 +242,3 @@ def test_an_order_is_told_of_each_change_once() -> None:
     pool.free(ids(1))
     assert pool.reclaim(empty_since=0, cached_since=float("inf")) == [1]
     assert told() == ["cache 1 under None for 1.0", "add 1", "remove 1", "uncache 1"]
-
-
-@pytest.mark.parametrize(
-    "misuse",
-    [
-        lambda pool: pool.free(ids(2)),  # empty
-        lambda pool: pool.free(ids(1, 1)),  # one holder
-        lambda pool: pool.hold(ids(2)),  # empty: nothing to reuse
-        lambda pool: pool.cache(BlockId(2), None, 1.0),  # held by nobody
-        lambda pool: pool.cache(BlockId(0), None, 1.0),  # cached already
-        lambda pool: pool.cache(BlockId(1), BlockId(2), 1.0),  # the parent is not cached
-        lambda pool: pool.recache(BlockId(1), None, 1.0),  # not cached
-        lambda pool: pool.uncache(BlockId(1)),  # not cached
-        lambda pool: pool.allocate(-1),
-    ],
-)
-def test_misuse_is_a_bug(misuse: Callable[[BlockPool], object]) -> None:
-    pool = BlockPool([1], 3)
-    take(pool, 2)
-    pool.cache(BlockId(0), None, 1.0)
-    pool.check_integrity()
-    with pytest.raises(AssertionError):
-        misuse(pool)
-
-
-def test_unpinning_what_is_not_pinned_is_a_bug() -> None:
-    pool = BlockPool([1], 1)
-    with pytest.raises(KeyError):
-        pool.unpin(take(pool, 1))
-
-
-@pytest.mark.parametrize(
-    ("damage", "complaint"),
-    [
-        (lambda pool: pool._empty._cold[0].pop(), "once"),  # a lost block
-        (lambda pool: pool._empty._warm[0].append((4, 0.0)), "once"),  # in two states
-        (lambda pool: pool._empty._warm[0].append((5, 9.0)), "once"),  # twice in one
-        (lambda pool: pool._holders.__setitem__(5, -1), "holders"),
-        (lambda pool: pool._holders.__setitem__(2, 1), "once"),  # held and evictable
-        (lambda pool: pool._order.remove(2), "once"),
-        (lambda pool: pool._free_since.popitem(), "held blocks"),
-        (lambda pool: pool._is_cached.__setitem__(2, False), "evictable block is cached"),
-        (lambda pool: pool._is_cached.__setitem__(5, True), "empty block is not cached"),
-        (lambda pool: pool._pins.__setitem__(0, 3), "a pin is a holder"),
-        (lambda pool: pool._pins.__setitem__(0, 0), "a pin is a holder"),
-        (lambda pool: pool._pins.__setitem__(6, 1), "over the budget"),
-        (lambda pool: pool._free_since.move_to_end(2), "oldest first"),
-        (lambda pool: pool._empty._warm[0].reverse(), "oldest first"),
-    ],
-)
-def test_damage_is_noticed(damage: Callable[[BlockPool], object], complaint: str) -> None:
-    now = [0.0]
-    pool = BlockPool([1], 8, order=LeastRecentlyUsed(), max_pinned=1, clock=lambda: now[0])
-    blocks = cached_chain(pool, 4)
-    assert pool.pin(blocks[:1])
-    others = take(pool, 3)
-    for block in [*others[:2], *reversed(blocks[1:])]:  # held: 0, 6; evictable: 3, 2, 1
-        pool.free([block])
-        now[0] += 1
-    pool.check_integrity()
-    damage(pool)
-    with pytest.raises(AssertionError, match=complaint):
-        pool.check_integrity()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import weakref
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -154,105 +152,6 @@ def test_a_part_that_another_block_has_completed_keeps_its_own_node() -> None:
     assert index.register(root, (1, 2, 3, 4), [BlockId(0)]) is whole  # the caller swaps its block
     assert root.children[1, 2] is part
     index.check_integrity()
-
-
-def test_evicted_is_told_from_never_seen() -> None:
-    cache = TinyCache(num_blocks=3)
-    cache.admit("0000 1111 22")
-    cache.pool.free([BlockId(b) for b in (2, 1, 0)])
-    assert cache.pool.allocate(2) == [[2, 1]]
-    index, first = cache.index, cache.match("0000").nodes[0]
-    assert index.was_evicted(first, tokens_of("1111 2"))
-    assert index.was_evicted(first, list(tokens_of("1111")))
-    assert not index.was_evicted(first, tokens_of("1112"))
-    assert not index.was_evicted(first, tokens_of("111"))
-    assert not index.was_evicted(first, ())
-    # With the whole block back, the part that followed it is still remembered, longer texts too.
-    second = index.register(first, tokens_of("1111"), [BlockId(1)])
-    assert index.was_evicted(second, tokens_of("2233"))
-    assert index.was_evicted(second, tokens_of("22"))
-    assert not index.was_evicted(second, tokens_of("2333"))
-    assert not index.was_evicted(second, tokens_of("2"))
-
-
-def test_a_whole_block_that_goes_later_does_not_make_a_part_forgotten() -> None:
-    """Beside whole blocks the last part that went is known, however many whole ones follow it."""
-    index = PrefixIndex(one_group(4), num_remembered=4)
-    root = index.root(namespace())
-    index.register(root, (1, 1), [BlockId(0)])
-    index.register(root, (2, 2, 2, 2), [BlockId(1)])
-    index.forget(BlockId(0))
-    index.forget(BlockId(1))
-    assert index.was_evicted(root, (1, 1, 5))
-    assert index.was_evicted(root, (2, 2, 2, 2))
-
-
-def test_names_of_evicted_blocks_outlive_their_root_but_not_their_tenant() -> None:
-    cache = TinyCache(num_blocks=2)
-    cache.admit("0000 1111", salt="alice")
-    cache.pool.free([BlockId(1), BlockId(0)])
-    cache.pool.allocate(2)
-    assert cache.index.was_evicted(cache.index.root(namespace("alice")), tokens_of("0000"))
-    assert not cache.index.was_evicted(cache.index.root(namespace("bob")), tokens_of("0000"))
-
-
-def test_only_the_last_names_are_remembered_and_removed_blocks_are_not() -> None:
-    index = PrefixIndex(one_group(4), num_remembered=2)
-    root = index.root(namespace())
-    nodes = [index.register(root, (i,) * 4, [BlockId(i)]) for i in range(5)]
-    for i in (0, 1, 2, 3):
-        index.remove(nodes[i]) if i == 3 else index.forget(BlockId(i))
-    assert [index.was_evicted(root, (i,) * 4) for i in range(5)] == [
-        False,
-        True,
-        True,
-        False,
-        False,
-    ]
-    index.register(root, (1,) * 4, [BlockId(1)])
-    index.forget(BlockId(1))  # again: now the most recent
-    index.forget(BlockId(4))
-    assert [index.was_evicted(root, (i,) * 4) for i in range(5)] == [
-        False,
-        True,
-        False,
-        False,
-        True,
-    ]
-    index.register(root, (4,) * 4, [BlockId(4)])
-    index.forget(BlockId(4))  # a name that is remembered already takes nobody's place
-    assert [i for i in range(5) if index.was_evicted(root, (i,) * 4)] == [1, 4]
-    index.check_integrity()
-
-
-def test_nothing_is_remembered_where_nothing_should_be() -> None:
-    index = PrefixIndex(one_group(4), num_remembered=0)
-    root = index.root(namespace())
-    index.register(root, (1,), [BlockId(0)])
-    index.forget(BlockId(0))
-    assert not index.was_evicted(root, (1,))
-    assert not root.children
-
-
-def test_a_namespace_that_nobody_uses_leaves_nothing_behind() -> None:
-    index = PrefixIndex(one_group(4), num_remembered=0)
-    root = index.root(namespace())
-    assert index.root(namespace()) is root
-    assert not root.children
-    whole = index.register(root, (1,) * 4, [BlockId(0)])
-    part = index.register(whole, (2,), [BlockId(1)])
-    assert root.children
-    remains = weakref.ref(root)
-    del root, whole
-    gc.collect()
-    assert index.root(namespace()) is remains()  # its blocks keep it
-    assert part.parent is not None
-    index.remove(part)
-    index.remove(part.parent)
-    del part
-    gc.collect()
-    assert remains() is None
-    assert len(index._roots) == 0
 
 
 def test_a_tree_is_listed_leaves_first() -> None:

@@ -1,115 +1,17 @@
-"""What native.Program refuses, and that it keeps what it was given.
-
-No caller may crash the process, whatever it passes.
-"""
+"""What native.Program refuses. No caller may crash the process, whatever it passes."""
 
 from __future__ import annotations
 
-import gc
-import os
 import re
-import signal
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from octavo.batch import Batch, StepOutput, Want
-from octavo.config import EngineConfig
-from octavo.engine.runner import kv_layout
-from octavo.engine.step import make_batch
-from octavo.kernels import default_isa, native
-from octavo.program.encode import encode
-from octavo.program.fuse import RowKind, fuse, lower
-from octavo.program.rope import cos_sin
-from tests.tiny import TINY, tiny_model
-
-POOL = native.ThreadPool(2)
-VOCAB, HIDDEN, CONTEXT, BLOCKS = TINY.vocab_size, TINY.hidden_size, 256, 16
-
-
-@dataclass
-class Parts:
-    """The parts that a Program is made of, open to changes."""
-
-    ops: list[str]
-    records: NDArray[np.void]  # (ops,) RECORD
-    buffers: NDArray[np.void]  # (buffers,) BUFFER
-    matrices: list[Any]
-    vectors: list[Any]
-    layout: Any
-    window: int
-    cos: NDArray[np.float32]
-    sin: NDArray[np.float32]
-    max_rows: int = 64
-
-    def buffer_of(self, op: str, field: str) -> int:
-        return int(self.records[field][self.ops.index(op)])
-
-    def build(self) -> native.Program:
-        pages = _aligned(BLOCKS * 24 * 1024)
-        words = [np.ascontiguousarray(a).view(np.int32) for a in (self.records, self.buffers)]
-        return native.Program(
-            default_isa(), POOL, words[0].reshape(len(self.records), -1),
-            words[1].reshape(len(self.buffers), -1), self.matrices, self.vectors,
-            [(self.layout, pages, self.window)], [(self.cos, self.sin)], self.max_rows,
-        )  # fmt: skip
-
-
-def _aligned(size: int) -> NDArray[np.uint8]:
-    raw = np.zeros(size + 64, np.uint8)
-    begin = -raw.ctypes.data % 64
-    return raw[begin : begin + size]
-
-
-def make_parts(*, fused: bool = True) -> Parts:
-    config = EngineConfig.parse({})
-    model = tiny_model(TINY, POOL)
-    kinds: dict[str, RowKind] = dict.fromkeys(model.weights.matrices, "a32")
-    encoded = encode((fuse if fused else lower)(model.program, kinds), kinds)
-    cos, sin = cos_sin(model.program.rope_tables["default"], CONTEXT)
-    return Parts(
-        ops=list(encoded.op_names),
-        records=encoded.records.copy(),
-        buffers=encoded.buffers.copy(),
-        matrices=[model.weights.matrices[name] for name in encoded.matrices],
-        vectors=[model.weights.vectors[name] for name in encoded.vectors],
-        layout=kv_layout(model.program, 0, config),
-        window=0,
-        cos=cos,
-        sin=sin,
-    )
-
-
-def batch_of(tokens: list[int], first_block: int = 0) -> Batch:
-    """One sequence from position 0 whose rows all want their logits."""
-    rows = len(tokens)
-    table = [first_block + i for i in range(4)]
-    return make_batch([(tokens, 0)], [[table]], range(rows), [Want.LOGITS] * rows)
-
-
-def output_of(batch: Batch) -> StepOutput:
-    rows = len(batch.tokens)
-    return StepOutput(
-        argmax=np.empty(rows, np.int32),
-        log_sum_exp=np.empty(rows, np.float32),
-        top_ids=np.empty((rows, 0), np.int32),
-        top_logits=np.empty((rows, 0), np.float32),
-        logits=np.empty((rows, VOCAB), np.float32),
-        hidden=np.empty((0, HIDDEN), np.float32),
-    )
-
-
-def run(program: native.Program, tokens: list[int], first_block: int = 0) -> NDArray[np.float32]:
-    """(tokens, vocab) logits of one sequence from position 0."""
-    batch = batch_of(tokens, first_block)
-    output = output_of(batch)
-    program.run(batch, output)
-    return output.logits
+from tests.program.parts import CONTEXT, HIDDEN, VOCAB, Parts, batch_of, make_parts, output_of
 
 
 def put(op: str, field: str, value: float | list[int]) -> Callable[[Parts], None]:
@@ -246,20 +148,6 @@ def test_what_has_no_such_attribute_is_refused() -> None:
         program.run(output_of(batch), output_of(batch))
 
 
-def test_a_step_holds_its_arrays_whatever_becomes_of_the_attributes() -> None:
-    """Each read of this batch's tokens is a new array that nobody else holds."""
-
-    class Fresh:
-        def __getattr__(self, name: str) -> object:
-            value = getattr(batch, name)
-            return value.copy() if isinstance(value, np.ndarray) else value
-
-    program, batch = make_parts().build(), batch_of([1, 2, 3])
-    output = output_of(batch)
-    program.run(Fresh(), output)
-    assert np.array_equal(output.logits, run(program, [1, 2, 3]))
-
-
 def test_rotary_dims_wider_than_a_head_are_refused() -> None:
     parts = make_parts()
     parts.cos = parts.sin = np.zeros((CONTEXT, 32), np.float32)
@@ -285,61 +173,3 @@ def replace_fields(record: NDArray[np.void], **fields: int) -> NDArray[np.void]:
     for name, value in fields.items():
         copy[name] = value
     return copy
-
-
-def test_a_program_keeps_what_its_lists_held() -> None:
-    parts = make_parts()
-    program = parts.build()
-    before = run(program, [1, 2, 3])
-    parts.matrices.clear()
-    parts.vectors.clear()
-    del parts
-    gc.collect()
-    junk = [np.full(5000, 7, np.float32) for _ in range(200)]  # takes the place of what was freed
-    assert np.array_equal(run(program, [1, 2, 3]), before)
-    assert len(junk) == 200
-
-
-def test_threads_that_run_one_program_take_turns() -> None:
-    program = make_parts().build()
-    prompts = [[1, 2, 3, 4, 5, 6, 7, 8] * 6, [9, 8, 7, 6] * 8]
-    alone = [run(program, prompt, 4 * i) for i, prompt in enumerate(prompts)]
-    wrong = [0, 0]
-
-    def work(i: int) -> None:
-        for _ in range(150):
-            wrong[i] += not np.array_equal(run(program, prompts[i], 4 * i), alone[i])
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == [0, 0]
-
-
-def test_a_program_is_refused_in_a_forked_child_even_in_the_midst_of_a_run() -> None:
-    program = make_parts().build()
-    run(program, [1])
-    stop = threading.Event()
-
-    def work() -> None:
-        while not stop.is_set():
-            run(program, [1, 2] * 30)
-
-    busy = threading.Thread(target=work)
-    busy.start()
-    try:
-        for _ in range(20):
-            child = os.fork()
-            if child == 0:
-                signal.alarm(20)  # a child that waits for a lost lock would wait for ever
-                try:
-                    run(program, [1])
-                except RuntimeError as error:
-                    os._exit(0 if "fork" in str(error) else 2)
-                os._exit(1)
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    finally:
-        stop.set()
-        busy.join()

@@ -1,0 +1,82 @@
+"""Simulated machines, and a StepBudget that runs steps on them."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from dataclasses import dataclass, field
+
+from octavo.engine.step_budget import StepBudget
+from octavo.kernels import KV_FORMATS
+from octavo.model import llama
+from octavo.model.config import ModelConfig
+from octavo.program.ops import Program
+
+# Shapes of a 135M model: 212.3e6 matmul FLOPs a row, 69,930 attention FLOPs a pair.
+SMALL = llama.build(
+    ModelConfig(
+        architecture="llama", num_layers=30, hidden_size=576, ffn_size=1536, heads=9, kv_heads=3,
+        head_dim=64, vocab_size=49152, context=8192, norm_eps=1e-5, rope_base=1e5, rotary_dim=64,
+        rope_style="half", tied_head=True, qkv_bias=False,
+    )
+)  # fmt: skip
+ROW = 212.9e6  # with norms, rope and SwiGLU
+HEAD = 2 * 49152 * 576
+PAIR = 30 * 9 * 259 * 2.0  # attention counts twice
+BF16 = KV_FORMATS["bf16"]
+KV = 30 * 3 * 128 * 2  # bytes of a token in bf16
+WEIGHTS = 85e6
+READ = WEIGHTS * 18  # a step's reading of them, in units
+TARGET = 0.1
+
+Spans = list[tuple[int, int]]
+
+
+def budget(
+    program: Program = SMALL, *, weight_bytes: float = WEIGHTS, **changes: object
+) -> StepBudget:
+    options: dict[str, object] = {"target_seconds": TARGET, "max_rows": 2048, **changes}
+    return StepBudget(program, k_format=BF16, v_format=BF16, weight_bytes=weight_bytes, **options)
+
+
+def pairs(begin: int, end: int) -> int:
+    return sum(range(begin + 1, end + 1))
+
+
+@dataclass
+class Machine:
+    """True time of a step: chunks by arithmetic, decodes by their reads. No term knows the units
+    of the budget."""
+
+    row: float = 0.4e-3  # seconds
+    pair: float = 0.25e-6
+    fixed: float = 3e-3
+    kv_token: float = 0.8e-6  # a decode's read of one token's K and V
+    noise: float = 0.0
+    random: random.Random = field(default_factory=lambda: random.Random(7))
+
+    def seconds(self, spans: Spans) -> float:
+        time = self.fixed
+        for begin, end in spans:
+            time += self.row * (end - begin)
+            time += self.kv_token * end if end - begin == 1 else self.pair * pairs(begin, end)
+        return time * self.random.uniform(1 - self.noise, 1 + self.noise)
+
+
+def run_step(it: StepBudget, machine: Machine, begin: int, end: int, decodes: Spans = []) -> int:  # noqa: B006
+    """One step with a prompt that has rows [begin, end) left; where it got to."""
+    step = it.open()
+    for decode in decodes:
+        step.take(*decode)
+    got = step.fit(begin, end)
+    step.take(begin, got)
+    it.observe([*decodes, (begin, got)], machine.seconds([*decodes, (begin, got)]))
+    return got
+
+
+def chunks(it: StepBudget, machine: Machine, length: int, start: int = 0) -> list[int]:
+    """Rows of each step of one prompt alone."""
+    ends = [start]
+    while ends[-1] < length:
+        ends.append(run_step(it, machine, ends[-1], length))
+    return [b - a for a, b in itertools.pairwise(ends)]

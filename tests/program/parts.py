@@ -1,0 +1,102 @@
+"""The parts of a native.Program, open to changes, and a batch for it to run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octavo.batch import Batch, StepOutput, Want
+from octavo.config import EngineConfig
+from octavo.engine.runner import kv_layout
+from octavo.engine.step import make_batch
+from octavo.kernels import default_isa, native
+from octavo.program.encode import encode
+from octavo.program.fuse import RowKind, fuse, lower
+from octavo.program.rope import cos_sin
+from tests.tiny import TINY, tiny_model
+
+POOL = native.ThreadPool(2)
+VOCAB, HIDDEN, CONTEXT, BLOCKS = TINY.vocab_size, TINY.hidden_size, 256, 16
+
+
+@dataclass
+class Parts:
+    """The parts that a Program is made of, open to changes."""
+
+    ops: list[str]
+    records: NDArray[np.void]  # (ops,) RECORD
+    buffers: NDArray[np.void]  # (buffers,) BUFFER
+    matrices: list[Any]
+    vectors: list[Any]
+    layout: Any
+    window: int
+    cos: NDArray[np.float32]
+    sin: NDArray[np.float32]
+    max_rows: int = 64
+
+    def buffer_of(self, op: str, field: str) -> int:
+        return int(self.records[field][self.ops.index(op)])
+
+    def build(self) -> native.Program:
+        pages = _aligned(BLOCKS * 24 * 1024)
+        words = [np.ascontiguousarray(a).view(np.int32) for a in (self.records, self.buffers)]
+        return native.Program(
+            default_isa(), POOL, words[0].reshape(len(self.records), -1),
+            words[1].reshape(len(self.buffers), -1), self.matrices, self.vectors,
+            [(self.layout, pages, self.window)], [(self.cos, self.sin)], self.max_rows,
+        )  # fmt: skip
+
+
+def _aligned(size: int) -> NDArray[np.uint8]:
+    raw = np.zeros(size + 64, np.uint8)
+    begin = -raw.ctypes.data % 64
+    return raw[begin : begin + size]
+
+
+def make_parts(*, fused: bool = True) -> Parts:
+    config = EngineConfig.parse({})
+    model = tiny_model(TINY, POOL)
+    kinds: dict[str, RowKind] = dict.fromkeys(model.weights.matrices, "a32")
+    encoded = encode((fuse if fused else lower)(model.program, kinds), kinds)
+    cos, sin = cos_sin(model.program.rope_tables["default"], CONTEXT)
+    return Parts(
+        ops=list(encoded.op_names),
+        records=encoded.records.copy(),
+        buffers=encoded.buffers.copy(),
+        matrices=[model.weights.matrices[name] for name in encoded.matrices],
+        vectors=[model.weights.vectors[name] for name in encoded.vectors],
+        layout=kv_layout(model.program, 0, config),
+        window=0,
+        cos=cos,
+        sin=sin,
+    )
+
+
+def batch_of(tokens: list[int], first_block: int = 0) -> Batch:
+    """One sequence from position 0 whose rows all want their logits."""
+    rows = len(tokens)
+    table = [first_block + i for i in range(4)]
+    return make_batch([(tokens, 0)], [[table]], range(rows), [Want.LOGITS] * rows)
+
+
+def output_of(batch: Batch) -> StepOutput:
+    rows = len(batch.tokens)
+    return StepOutput(
+        argmax=np.empty(rows, np.int32),
+        log_sum_exp=np.empty(rows, np.float32),
+        top_ids=np.empty((rows, 0), np.int32),
+        top_logits=np.empty((rows, 0), np.float32),
+        logits=np.empty((rows, VOCAB), np.float32),
+        hidden=np.empty((0, HIDDEN), np.float32),
+    )
+
+
+def run(program: native.Program, tokens: list[int], first_block: int = 0) -> NDArray[np.float32]:
+    """(tokens, vocab) logits of one sequence from position 0."""
+    batch = batch_of(tokens, first_block)
+    output = output_of(batch)
+    program.run(batch, output)
+    return output.logits
