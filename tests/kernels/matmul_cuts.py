@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from octavo.kernels import native
-from tests.kernels import matmul_twin as twin
+from tests.kernels import quantize_twin
 
 
 def check_cuts(
@@ -33,7 +33,7 @@ def check_cuts(
     assert np.array_equal(multiply(x[first : first + 1]), together[first : first + 1])
     panel0 = data.draw(st.integers(0, weight.panels - 1), "first panel")
     panel1 = data.draw(st.integers(panel0 + 1, weight.panels), "end panel")
-    tiles = twin.tiles_of(tokens)
+    tiles = quantize_twin.tiles_of(tokens)
     tile0 = data.draw(st.integers(0, len(tiles) - 1), "first tile")
     tile1 = data.draw(st.integers(tile0 + 1, len(tiles)), "end tile")
     columns = slice(16 * panel0, min(16 * panel1, weight.rows))

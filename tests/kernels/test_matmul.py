@@ -12,36 +12,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo.kernels import available_isas, native
+from octavo.kernels import native
 from octavo.weights.dequantize import dequantize
 from octavo.weights.ggml_type import GGMLType
 from tests.kernels import matmul_twin as twin
+from tests.kernels import quantize_twin
 from tests.kernels.gguf_blocks import OWN_FORMAT, TYPE_OF, random_blocks, values_of
 from tests.kernels.guard import guarded
+from tests.kernels.matmul_case import EPS, INTEGER_FORMATS, ISAS, every_isa, make_weight, multiply
 from tests.kernels.matmul_cuts import check_cuts
 
-EPS = 2.0**-24  # float32 rounds to within this share of a value
-INTEGER_FORMATS = list(TYPE_OF)
-ISAS = available_isas()
-every_isa = pytest.mark.parametrize("isa", ISAS)
 every_integer_format = pytest.mark.parametrize("fmt", INTEGER_FORMATS)
 
 
 @pytest.fixture(scope="module")
 def pool():
     return native.ThreadPool(1)
-
-
-def make_weight(pool, fmt, rows, cols, rng):
-    type = TYPE_OF.get(fmt, GGMLType.F32)
-    blocks = random_blocks(type, rows, cols, rng)
-    return native.pack_weight(pool, blocks, type, rows, cols, fmt)
-
-
-def multiply(isa, weight, x, **kwargs):
-    out = np.full((len(x), weight.rows), np.nan, np.float32)
-    native.matmul(isa, weight, x, out, **kwargs)
-    return out
 
 
 def bits_equal(got, want):
@@ -159,7 +145,7 @@ def test_extremes_do_not_saturate(pool, isa, fmt, byte, signs):
     x = np.ones((7, 512), np.float32)
     x[:, 1::2] *= -1 if signs == "alternating" else 1
     x *= -1 if signs == "minus" else 1
-    assert np.abs(twin.quantize_rows(x).quants).min() == 127
+    assert np.abs(quantize_twin.quantize_rows(x).quants).min() == 127
     bits_equal(multiply(isa, weight, x), twin.sums(isa, weight, x))
 
 
@@ -190,70 +176,6 @@ def test_a_bad_token_spoils_only_itself(pool, isa, fmt, bad):
     assert not np.isfinite(got[3]).any()
     if fmt in INTEGER_FORMATS:
         assert np.isnan(got[3]).all()
-
-
-EDGES = [
-    0.0,
-    -0.0,
-    1e-45,
-    -3e-39,
-    9.9e-31,
-    1.01e-30,
-    1e-20,
-    1.0,
-    -1.0,
-    0.5,
-    63.5,
-    1e38,
-    -3.4028235e38,
-    127.0,
-    126.5,
-]
-
-
-@every_isa
-@pytest.mark.parametrize("kind", ["A32", "ABF16", "AF32"])
-@settings(max_examples=25, deadline=None)
-@given(data=st.data())
-def test_quantize_equals_its_twin(isa, kind, data):
-    tokens = data.draw(st.integers(1, 20))
-    cols = data.draw(st.integers(1, 5)) * 32 if kind == "A32" else data.draw(st.integers(1, 100))
-    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
-    x = rng.standard_normal((tokens, cols)).astype(np.float32) * np.float32(
-        10.0 ** rng.integers(-36, 30)
-    )
-    for _ in range(data.draw(st.integers(0, 12))):
-        edge = data.draw(st.sampled_from([*EDGES, np.inf, -np.inf, np.nan]))
-        x[rng.integers(tokens), rng.integers(cols)] = edge
-    assert native.quantize(isa, x, kind) == twin.quantize(isa, x, kind)
-
-
-@every_isa
-def test_a_group_quantised_by_hand(isa):
-    """-2 is the largest: scale 2/127, and 1 becomes 63.5, which rounds to the even 64."""
-    x = np.zeros((1, 32), np.float32)
-    x[0, [0, 1, 17]] = [1.0, -2.0, 0.5]
-    raw = native.quantize(isa, x, "A32")
-    assert np.frombuffer(raw, np.int8, 32)[[0, 1, 17, 31]].tolist() == [64, -127, 32, 0]
-    scale, am = np.frombuffer(raw, np.float32)[[8, 11]]
-    assert (scale, am) == (np.float32(2) / np.float32(127), scale * np.float32(-31))
-    assert np.frombuffer(raw, np.int32)[[9, 10]].tolist() == [31, 63]
-
-
-@every_isa
-@pytest.mark.parametrize("value", [1e38, 3.4028235e38, -3.4028235e38, 1e-29])
-def test_large_and_small_groups_keep_their_size(isa, value):
-    x = np.full((2, 32), value, np.float32)
-    quants = np.frombuffer(native.quantize(isa, x, "A32"), np.int8, 64)
-    assert set(quants.tolist()) == {127 if value > 0 else -127}
-    scale = np.frombuffer(native.quantize(isa, x, "A32"), np.float32)[16]
-    assert abs(float(scale) * 127 / abs(float(np.float32(value))) - 1) < 3 * EPS
-
-
-@every_isa
-@pytest.mark.parametrize("value", [0.0, 9.9e-31, 1e-45, -1e-38])
-def test_groups_below_the_smallest_size_are_zero(isa, value):
-    assert not any(native.quantize(isa, np.full((3, 64), value, np.float32), "A32"))
 
 
 @every_isa

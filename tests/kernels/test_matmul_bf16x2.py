@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from octavo.kernels import available_isas, native
 from octavo.weights.ggml_type import GGMLType
 from tests.kernels import matmul_twin as twin
+from tests.kernels import quantize_twin
 from tests.kernels.exact import check_bits
 from tests.kernels.gguf_blocks import TYPE_OF, random_blocks, values_of
 from tests.kernels.guard import guarded
@@ -201,7 +202,7 @@ def test_quantize_equals_its_twin(isa, data):
     for _ in range(data.draw(st.integers(0, 12))):
         edge = data.draw(st.sampled_from([*EDGES, np.inf, -np.inf, np.nan]))
         x[rng.integers(tokens), rng.integers(cols)] = edge
-    assert native.quantize(isa, x, "ABF16X2") == twin.quantize(isa, x, "ABF16X2")
+    assert native.quantize(isa, x, "ABF16X2") == quantize_twin.quantize(isa, x, "ABF16X2")
 
 
 def test_a_value_split_by_hand():

@@ -11,59 +11,18 @@ import pytest
 
 from octavo.kernels import available_isas, native
 from tests.kernels.exact import fma32
-
-F32 = np.float32
-FLT_MAX = float(np.finfo(F32).max)
-EDGES = np.array(
-    [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, 0.49999997, -0.49999997,
-     3.0e-39, -3.0e-39, 1.4e-45, -1.4e-45, 1.17549435e-38,
-     8388607.5, 8388608.0, 8388609.0, -8388607.5,
-     2147483520.0, 2147483648.0, -2147483648.0, -2147484000.0, 4.0e9,
-     1.0e38, -1.0e38, FLT_MAX, -FLT_MAX, np.inf, -np.inf, np.nan],
-    dtype=F32,
-)  # fmt: skip
+from tests.kernels.simd_words import (
+    EDGES,
+    F32,
+    as_vectors,
+    check_floats,
+    check_ints,
+    pairs,
+    random_floats,
+    run,
+)
 
 pytestmark = pytest.mark.parametrize("isa", available_isas())
-
-
-def as_vectors(values: np.ndarray) -> np.ndarray:
-    """Any array as (vectors, 64) bytes, the last vector filled up with zeros."""
-    raw = np.ascontiguousarray(values).view(np.uint8).reshape(-1)
-    padded = np.zeros(-(-raw.size // 64) * 64, np.uint8)
-    padded[: raw.size] = raw
-    return padded.reshape(-1, 64)
-
-
-def run(isa, word, dtype, a, b=None, c=None, out=None):
-    """One word over whole vectors; missing arguments are zeros. Returns (vectors, lanes)."""
-    first = as_vectors(a)
-    others = [np.zeros_like(first) if x is None else as_vectors(x) for x in (b, c)]
-    result = np.zeros_like(first) if out is None else out
-    native.simd_word(isa, word, result, first, *others)
-    return result.view(dtype)
-
-
-def pairs(values):
-    """Every value against every value, as two arrays of whole vectors."""
-    a, b = np.meshgrid(values, values, indexing="ij")
-    return a.reshape(-1), b.reshape(-1)
-
-
-def check_floats(got, want):
-    got, want = got.reshape(-1)[: want.size].astype(F32), want.astype(F32)
-    same = (got.view(np.uint32) == want.view(np.uint32)) | (np.isnan(got) & np.isnan(want))
-    where = np.flatnonzero(~same)
-    assert where.size == 0, f"lane {where[0]}: got {got[where[0]]!r}, want {want[where[0]]!r}"
-
-
-def check_ints(got, want):
-    np.testing.assert_array_equal(got.reshape(-1)[: want.size], want)
-
-
-def random_floats(seed, count=4096):
-    """Bit patterns drawn evenly: every exponent, denormals, infinities and NaNs among them."""
-    rng = np.random.default_rng(seed)
-    return rng.integers(0, 2**32, count, dtype=np.uint32).view(F32)
 
 
 @pytest.mark.parametrize(
@@ -166,82 +125,6 @@ def test_byte_dot_does_not_saturate(isa, word, limit):
     w[: 64 * 4], a[: 64 * 2], a[64 * 2 : 64 * 4] = limit - 1, -128, 127
     acc = rng.integers(-(2**30), 2**30, w.size // 4).astype(np.int32)
     check_ints(run(isa, word, np.int32, w, a, acc), dot_reference(acc, w, a))
-
-
-def test_load_f16_of_every_pattern(isa):
-    halves = np.arange(2**16, dtype=np.uint16).reshape(-1, 16)
-    blocks = np.zeros((halves.shape[0], 32), np.uint16)
-    blocks[:, :16] = halves
-    check_floats(run(isa, "load_f16", F32, blocks), halves.view(np.float16).astype(F32).reshape(-1))
-
-
-def test_load_bf16_of_every_pattern(isa):
-    halves = np.arange(2**16, dtype=np.uint16).reshape(-1, 16)
-    blocks = np.zeros((halves.shape[0], 32), np.uint16)
-    blocks[:, :16] = halves
-    want = (halves.astype(np.uint32) << 16).reshape(-1)
-    check_floats(run(isa, "load_bf16", F32, blocks), want.view(F32))
-
-
-def bf16_bits(values):
-    bits = values.view(np.uint32).astype(np.uint64)
-    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
-    return np.where(np.isnan(values), 0x7FC0, rounded).astype(np.uint32)
-
-
-def test_to_bf16_pair_rounds_ties_to_even_and_keeps_nan(isa):
-    high = np.arange(2**16, dtype=np.uint32) << 16
-    for low in (
-        0,
-        1,
-        0x7FFF,
-        0x8000,
-        0x8001,
-        0xFFFF,
-    ):  # below, at and above the tie, for every upper half
-        values = (high | np.uint32(low)).view(F32)
-        other = values[::-1].copy()
-        want = bf16_bits(values) | bf16_bits(other) << np.uint32(16)
-        check_ints(run(isa, "to_bf16_pair", np.uint32, values, other), want)
-
-
-def test_store_bf16_rounds_as_to_bf16_pair_but_may_flush_denormals(isa):
-    high = np.arange(2**16, dtype=np.uint32) << 16
-    for low in (0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF):
-        values = (high | np.uint32(low)).view(F32)
-        got = run(isa, "store_bf16", np.uint16, values)[:, :16].reshape(-1)
-        want = bf16_bits(values).astype(np.uint16)
-        denormal = (np.abs(values) < 2.0**-126) & (values != 0)
-        flushed = denormal & (got == (want & 0x8000))
-        nan = np.isnan(values) & ((got & 0x7FFF) > 0x7F80)  # its payload is the level's own
-        check_ints(np.where(flushed | nan, want, got), want)
-
-
-def test_dot_bf16_on_exact_sums_is_the_same_everywhere(isa):
-    rng = np.random.default_rng(10)
-    a, b = rng.integers(-128, 129, (2, 4096)).astype(F32)  # products and sums are exact in float32
-    acc = rng.integers(-1000, 1000, 2048).astype(F32)
-    raw = [bf16_bits(x).astype(np.uint16) for x in (a, b)]
-    want = acc + (a * b).reshape(-1, 2).sum(axis=1)
-    check_floats(run(isa, "dot_bf16", F32, *raw, acc), want)
-
-
-def test_dot_bf16_without_hardware_is_two_fmas_high_half_first(isa):
-    rng = np.random.default_rng(11)
-    a, b = (bf16_bits(x) << np.uint32(16) for x in rng.standard_normal((2, 4096)).astype(F32))
-    acc = rng.standard_normal(2048).astype(F32)
-    raw = [(x >> 16).astype(np.uint16) for x in (a, b)]
-    a, b = a.view(F32), b.view(F32)
-    got = run(isa, "dot_bf16", F32, *raw, acc)
-    if (
-        isa == "avx512bf16"
-    ):  # vdpbf16ps: two roundings of its own, each within half a unit of a term
-        exact = acc + (a.astype(np.float64) * b).reshape(-1, 2).sum(axis=1)
-        size = np.abs(acc) + np.abs(a.astype(np.float64) * b).reshape(-1, 2).sum(axis=1)
-        assert np.all(np.abs(got.reshape(-1) - exact) <= 2 * 2.0**-24 * size)
-        return
-    step = (lambda p, q, r: p * q + r) if isa == "base" else fma32
-    check_floats(got, step(a[0::2], b[0::2], step(a[1::2], b[1::2], acc)))
 
 
 def lane_bits(booleans):

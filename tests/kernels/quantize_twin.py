@@ -1,0 +1,120 @@
+"""The rows of a matmul in numpy, quantised and packed as the kernels do it, bit for bit.
+
+Knows nothing of weights.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+MAX_TILE = 6
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """Rows as int8 groups of 32."""
+
+    quants: Ints  # (M, K)
+    scales: Floats  # (M, K / 32)
+    am: Floats  # (M, K / 32): scale * sum of the group
+
+
+def to_bf16(values: Floats) -> NDArray[np.uint16]:
+    """Nearest, ties to even; every NaN becomes 0x7fc0."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32).astype(np.uint64)
+    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+    return np.where(np.isnan(values), 0x7FC0, rounded).astype(np.uint16)
+
+
+def from_bf16(bits: NDArray[np.uint16]) -> Floats:
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def two_terms(x: Floats) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    """x as hi + lo, both bf16."""
+    hi = to_bf16(x)
+    return hi, to_bf16(x - from_bf16(hi))
+
+
+def row_sums(values: Floats) -> tuple[Floats, Floats, Floats]:
+    """(M, 32) to the sums of all, of the first 16 and of the last 16, each half as a tree."""
+    tree = values.reshape(len(values), 2, 16)
+    while tree.shape[-1] > 1:
+        half = tree.shape[-1] // 2
+        tree = tree[..., :half] + tree[..., half:]
+    low, high = tree[:, 0, 0], tree[:, 1, 0]
+    sums = (np.where(np.isfinite(v), v, np.float32(np.nan)) for v in (low + high, low, high))
+    whole, low, high = sums
+    return whole, low, high
+
+
+def quantize_rows(x: Floats) -> Quantized:
+    groups = x.reshape(len(x), -1, 32)
+    with np.errstate(all="ignore"):
+        amax = np.abs(groups).max(-1)
+        bad = ~np.isfinite(amax)
+        zero = bad | (amax < np.float32(1e-30))
+        scales = np.where(zero, np.float32(0), amax / np.float32(127))
+        inverse = np.where(zero, np.float32(0), np.float32(127) / amax)
+        quants = np.where(zero[..., None], 0, np.rint(groups * inverse[..., None])).astype(np.int64)
+        scales = np.where(bad, np.float32(np.nan), scales).astype(np.float32)
+        am = scales * quants.sum(-1).astype(np.float32)
+    return Quantized(quants.reshape(x.shape), scales, am)
+
+
+def tiles_of(rows: int) -> list[range]:
+    """Balanced tiles of at most six rows, the longer ones first."""
+    count = -(-rows // MAX_TILE)
+    base, extra = divmod(rows, count)
+    starts = np.cumsum([0, *(base + (t < extra) for t in range(count))])
+    return [range(a, b) for a, b in itertools.pairwise(starts.tolist())]
+
+
+def _pack_two_terms(isa: str, x: Floats) -> bytes:
+    """One group of 32 after the other: 32 rows of 4 bytes a token, then three rows of sums."""
+    parts = []
+    for group in x.reshape(len(x), -1, 32).transpose(1, 0, 2):
+        values = group
+        bits = group.view(np.uint32)
+        if isa == "avx512bf16":
+            hi, lo = two_terms(group)
+            values = from_bf16(hi) + from_bf16(lo)
+            by_step = np.stack([hi, lo], 1).reshape(len(x), 2, 8, 2, 2).astype(np.uint32)
+            pairs = by_step[..., 0, :] | by_step[..., 1, :] << 16  # (4j, 4j+2), (4j+1, 4j+3)
+            bits = pairs.transpose(0, 2, 1, 3).reshape(len(x), 32)
+        parts += [bits.T.tobytes(), *(s.tobytes() for s in row_sums(values))]
+    return b"".join(parts)
+
+
+def _pack_tile(isa: str, x: Floats, kind: str) -> bytes:
+    rows, cols = x.shape
+    if kind == "ABF16X2":
+        with np.errstate(all="ignore"):
+            return _pack_two_terms(isa, x)
+    if kind == "AF32":
+        return x.T.astype(np.float32).tobytes()
+    if kind == "ABF16":
+        padded = np.zeros((rows, cols + cols % 2), np.uint16)
+        padded[:, :cols] = to_bf16(x)
+        return padded.reshape(rows, -1, 2).transpose(1, 0, 2).tobytes()
+    done = quantize_rows(x)
+    quants = done.quants.reshape(rows, -1, 32)
+    parts = []
+    for g in range(quants.shape[1]):
+        q = quants[:, g]
+        parts += [q.reshape(rows, 8, 4).transpose(1, 0, 2).astype(np.int8).tobytes()]
+        parts += [done.scales[:, g].tobytes(), (-q.sum(1)).astype(np.int32).tobytes()]
+        parts += [(-q[:, :16].sum(1)).astype(np.int32).tobytes(), done.am[:, g].tobytes()]
+    return b"".join(parts)
+
+
+def quantize(isa: str, x: Floats, kind: str) -> bytes:
+    """The packed rows, with NaNs as the kernel writes them (0x7fc00000; float rows keep theirs)."""
+    return b"".join(_pack_tile(isa, x[rows.start : rows.stop], kind) for rows in tiles_of(len(x)))
