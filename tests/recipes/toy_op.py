@@ -1,42 +1,8 @@
-"""Adding to the program, as a contributor would: a row-wise op in six files, an array of the batch
-in four.
-
-A copy of the sources gets the lines that the recipes ask for, is compiled (its baseline level only,
-without optimisation) and runs a program of its own in a process of its own. Nothing here reaches
-into the product: what is counted is the files that had to change.
-"""
+"""A row-wise op in six files, an array of the batch in four, and a program that uses both."""
 
 from __future__ import annotations
 
-import shutil
-import sys
-from dataclasses import dataclass
-from pathlib import Path
-
-import pytest
-
-from tests.packaging.packages import ROOT, run
-
-for needed in ("cmake", "nanobind"):
-    pytest.importorskip(needed, reason="`make test` installs the build tools")
-
-
-@dataclass(frozen=True)
-class Lines:
-    """Lines that come before or after the first place of `at` in a file."""
-
-    path: str
-    at: str
-    text: str
-    before: bool = False
-
-    def add_to(self, tree: Path) -> None:
-        path = tree / self.path
-        source = path.read_text()
-        assert self.at in source, f"{self.path} has no {self.at!r}: the recipe has changed"
-        new = self.text + self.at if self.before else self.at + self.text
-        path.write_text(source.replace(self.at, new, 1))
-
+from tests.recipes.lines import Lines
 
 # Clip: out = x, held between -limit and limit. The record's `scale` carries the limit.
 ROW_OP = [
@@ -148,24 +114,3 @@ else:
     raise AssertionError("39 gains of 40 rows were taken")
 print("as the reference says, on", *available_isas())
 """
-
-
-def test_a_row_wise_op_touches_six_files_and_an_array_of_the_batch_four(tmp_path: Path) -> None:
-    assert len({lines.path for lines in ROW_OP}) == 6
-    assert len({lines.path for lines in BATCH_ARRAY}) == 4
-    for name in ("csrc", "cmake", "src", "tests"):
-        shutil.copytree(ROOT / name, tmp_path / name,
-                        ignore=shutil.ignore_patterns("*.so", "__pycache__"))  # fmt: skip
-    for name in ("CMakeLists.txt", "Makefile"):
-        shutil.copy(ROOT / name, tmp_path / name)
-    for lines in ROW_OP + BATCH_ARRAY:
-        lines.add_to(tmp_path)
-    flags = "-DOCTAVO_ISA_LEVELS=base -DCMAKE_BUILD_TYPE=None"
-    run("make", "build", f"PYTHON={sys.executable}", f"BUILD={tmp_path / 'build'}",
-        f"CMAKE_FLAGS={flags}", cwd=tmp_path)  # fmt: skip
-    (tmp_path / "use.py").write_text(USE)
-    source = f"{tmp_path / 'src'}"
-    code = f"import sys; sys.path[:0] = [{source!r}, '.']; exec(open('use.py').read())"
-    assert (
-        run(sys.executable, "-c", code, cwd=tmp_path).stdout == "as the reference says, on base\n"
-    )
