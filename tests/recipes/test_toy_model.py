@@ -72,8 +72,9 @@ def test_a_model_is_a_file_that_builds_a_program_and_a_line_that_names_it(tmp_pa
     registry.write_text(lines)
     path = write_tiny_model(tmp_path / "toy.gguf", architecture="toy")
     found = tmp_path / "logits.npy"
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv[0:1] = []\n{USE}"
-    done = run(sys.executable, "-c", code, "use", str(path), str(found), cwd=tmp_path)
+    # Without site: where octavo is installed for editing, its import hook would come first.
+    code = f"import sys; sys.path[:] = {[str(tmp_path), *sys.path]!r}\n{USE}"
+    done = run(sys.executable, "-S", "-c", code, str(path), str(found), cwd=tmp_path)
     assert done.stdout == "5\n"
     logits = np.load(found)
     assert logits.shape == (40, 258)
