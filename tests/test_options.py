@@ -95,7 +95,9 @@ def test_a_name_that_is_unknown_is_refused_by_what_it_was_meant_to_be() -> None:
 
 
 def test_help_has_a_line_for_each_option() -> None:
-    assert (Tea.__doc__ or "").startswith("A cup.\n\nsize    Spoons\nlimit   Minutes\n")
+    assert (Tea.__doc__ or "").startswith(
+        "A class of options, as for a cup of tea.\n\nsize    Spoons\nlimit   Minutes\n"
+    )
 
     @takes(Tea)
     def pour(cup: str, **options: Any) -> None:

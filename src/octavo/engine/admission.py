@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from octavo.config import EngineConfig
+from octavo.engine.decoding import Decoding
 from octavo.engine.live import Live, LiveRequests, Wait
 from octavo.engine.step_budget import OpenStep, StepBudget
 from octavo.errors import OutOfMemoryError, UsageError, counted
@@ -38,23 +39,22 @@ class Admission:
         self.prefix_cache = config.prefix_cache and config.kv_cache
         self._longest_prefix_first = config.schedule == "longest-prefix"
 
-    def check(self, request: Request) -> None:
+    def check(self, request: Request, decoding: Decoding) -> None:
         """Raises UsageError, and OutOfMemoryError, with both numbers, if it can never run."""
-        beams = request.params.beam_width
-        if beams and not self._requests.keep_computed:
-            raise UsageError("beam_width needs the KV cache: leave kv_cache=False out")
-        answers = "beam_width" if beams else "n"
+        answers = decoding.width_option
+        if decoding.goes_together and not self._requests.keep_computed:
+            raise UsageError(f"{answers} needs the KV cache: leave kv_cache=False out")
         if request.width > self._max_num_seqs:
             raise UsageError(
                 f"{answers}={request.width}: a step runs at most "
                 f"{counted(self._max_num_seqs, 'sequence')}: "
                 f"lower {answers} or raise max_num_seqs"
             )
-        if (beams or 0) > self._budget.max_rows:
+        if decoding.goes_together and request.width > self._budget.max_rows:
             raise UsageError(
-                f"beam_width={request.width}: beams go on together, and a step runs at most "
+                f"{answers}={request.width}: they go on together, and a step runs at most "
                 f"{counted(self._budget.max_rows, 'token')}: "
-                "lower beam_width or raise max_batch_tokens"
+                f"lower {answers} or raise max_batch_tokens"
             )
         if self._at_most(request, request.max_tokens) > self._kv.budget:
             lower = [f"lower {answers}"] if request.width > 1 else []

@@ -106,7 +106,7 @@ class Engine:
             every_row=every_row,
         )
         decoding = make_decoding(request, self.drawing, self._eos_ids, self.runner.vocab_size)
-        self.admission.check(request)
+        self.admission.check(request, decoding)
         request.times.added = self.clock()
         # Whoever asks for rows alone neither finds nor leaves anything.
         is_private = not self.admission.prefix_cache or request.every_row in ("logits", "scores")

@@ -72,7 +72,8 @@ class Scheduler:
         return plan
 
     def _plan_decodes(self, live: Live, draft: _Draft) -> None:
-        """Plan one row for each branch that has one token to go; beams go on together."""
+        """Plan one row for each branch that has one token to go, of all or of none where they go
+        together."""
         going_on = live.request.live_branches
         ready = [b for b in going_on if b in live.tables and _missing(b) == 1]
         together = live.decoding.goes_together
@@ -101,7 +102,7 @@ class Scheduler:
     def _plan_chunk(self, live: Live, branch: Branch, draft: _Draft) -> None:
         begin, end = branch.num_computed_tokens, branch.num_tokens
         if live.decoding.goes_together and len(live.request.branches) > 1:
-            end -= 1  # the last row waits for the other beams
+            end -= 1  # the last row waits for the other branches
         if end <= begin or draft.step.rows_left == 0:
             return
         if not self._requests.keep_computed:  # computed whole, in a step with room for it

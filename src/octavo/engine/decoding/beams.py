@@ -14,6 +14,7 @@ from octavo.request import Branch, FinishReason, Request
 
 
 class Beams:
+    width_option = "beam_width"
     goes_together = True
 
     def __init__(

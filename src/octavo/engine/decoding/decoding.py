@@ -56,6 +56,10 @@ class Decision:
 
 class Decoding(Protocol):
     @property
+    def width_option(self) -> str:
+        """The option that says how many branches a request has, for what is said of them."""
+
+    @property
     def num_candidates(self) -> int:
         """Return how many of the likeliest tokens each row has to give."""
 

@@ -11,6 +11,7 @@ from octavo.request import Branch, FinishReason, Request, TokenLogprobs
 
 
 class Draws:
+    width_option = "n"
     num_candidates = 0
     goes_together = False
 
