@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from octavo.config import EngineConfig
-from octavo.engine.decoding import Decoding
+from octavo.engine.decoding.decoding import Decoding
 from octavo.engine.live import Live, LiveRequests, Wait
 from octavo.engine.step_budget import OpenStep, StepBudget
 from octavo.errors import OutOfMemoryError, UsageError, counted
