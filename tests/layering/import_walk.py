@@ -40,6 +40,15 @@ BELOW_THE_DOOR = (
     *("octavo.serving.token_stream", "octavo.serving.open_requests", "octavo.serving.stats"),
 )
 
+# What stands behind KVCache, the one door to the cache.
+BEHIND_KV_CACHE = tuple(
+    f"octavo.kv_cache.{name}"
+    for name in (
+        *("block_pool", "block_table", "copy_on_write", "empty_blocks", "evicted_names"),
+        *("prefix_index", "prefix_match", "registrar"),
+    )
+)
+
 # Finer than the layers: (module and all below it, what it must not import, why).
 RULES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("octavo.kv_cache", ("numpy", "octavo.kernels"), "the bookkeeping holds ids, no arrays"),
@@ -54,6 +63,13 @@ RULES: tuple[tuple[str, tuple[str, ...], str], ...] = (
         "the scheduler sees no text and no arrays",
     ),
     ("octavo.planning", ("octavo.engine", "octavo.kernels", "numpy"), "a plan is only told"),
+    *(
+        (f"octavo.{room}", BEHIND_KV_CACHE, "KVCache is the only door to the cache")
+        for room in (
+            *("engine", "planning", "loaded_model", "serving", "batch_job", "verification"),
+            *("bench", "cli"),
+        )
+    ),
     ("octavo.engine", HTTP, "the engine knows no HTTP"),
     ("octavo.server", BELOW_THE_DOOR, "the server's only door is async_engine"),
     (

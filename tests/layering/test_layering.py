@@ -62,6 +62,12 @@ def test_every_module_imports_only_from_lower_layers() -> None:
             "layer 3 may not import from layer 8",
         ),
         (
+            "engine/live.py",
+            "from octavo.kv_cache.block_pool import BlockPool\n",
+            "octavo/engine/live.py:1: octavo.engine.live imports octavo.kv_cache.block_pool: "
+            "KVCache is the only door to the cache",
+        ),
+        (
             "kv_cache/block_pool.py",
             "import numpy.typing as npt\n",
             "octavo/kv_cache/block_pool.py:1: octavo.kv_cache.block_pool imports numpy.typing: "
