@@ -56,15 +56,15 @@ class Admission:
                 f"{counted(self._budget.max_rows, 'token')}: "
                 f"lower {answers} or raise max_batch_tokens"
             )
-        if self._at_most(request, request.max_tokens) > self._kv.budget:
+        needed = self._at_most(request, request.max_tokens)
+        if needed > self._kv.budget:
             lower = [f"lower {answers}"] if request.width > 1 else []
             if self._at_most(request, 1) <= self._kv.budget:
                 lower.append("lower max_tokens")
             block = self._kv.block_bytes
-            needed = -(-self._at_most(request, request.max_tokens) // block)
             raise OutOfMemoryError(
-                f"the request may need {needed:,} KV blocks of {self._kv.block_size} tokens, "
-                f"the pool has {self._kv.budget // block:,}: "
+                f"the request may need {-(-needed // block):,} KV blocks of "
+                f"{self._kv.block_size} tokens, the pool has {self._kv.budget // block:,}: "
                 f"{' or '.join([*lower, 'raise kv_memory'])}"
             )
 

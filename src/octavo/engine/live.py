@@ -20,7 +20,7 @@ from octavo.request import Branch, FinishReason, Request
 
 
 class Wait(NamedTuple):
-    """What a waiting branch waits for: a running one that computes blocks it can share."""
+    """Names the running branch whose blocks a waiting one will share."""
 
     producer: Branch
     until: int  # tokens that the producer will have computed

@@ -83,7 +83,7 @@ class StepResult:
 
 
 class Forward(Protocol):
-    """What runs a plan: the Runner, or what stands in its place where there is no model."""
+    """Runs plans: the Runner does, or what stands in its place where there is no model."""
 
     @property
     def isa(self) -> str: ...

@@ -16,7 +16,7 @@ from octavo.request import Branch, FinishReason, Request, TokenLogprobs
 
 
 class HeadOutput(NamedTuple):
-    """What the head gave after the token at `position` of a branch."""
+    """Holds what the head gave after the token at `position` of a branch."""
 
     branch: Branch
     position: int
