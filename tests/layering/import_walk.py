@@ -36,6 +36,7 @@ BELOW_THE_DOOR = (
     *("octavo.engine", "octavo.weights", "octavo.model", "octavo.loaded_model"),
     *("octavo.program", "octavo.kernels", "octavo.tokenizer", "octavo.kv_cache"),
     *("octavo.serving.llm", "octavo.serving.engine_loop", "octavo.serving.output_queue"),
+    "octavo.serving.async_output_queue",
     *("octavo.serving.request_text", "octavo.serving.stop_strings", "octavo.serving.prepare"),
     *("octavo.serving.token_stream", "octavo.serving.open_requests", "octavo.serving.stats"),
 )

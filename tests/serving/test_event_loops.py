@@ -12,7 +12,8 @@ from octavo.errors import (
     UsageError,
 )
 from octavo.request import StreamChunk
-from octavo.serving.output_queue import AsyncOutputQueue, Update
+from octavo.serving.async_output_queue import AsyncOutputQueue
+from octavo.serving.output_queue import Update
 from tests.gate import PATIENCE
 from tests.serving.stories import (
     GREEDY,

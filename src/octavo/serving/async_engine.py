@@ -79,14 +79,14 @@ class AsyncEngine:
     async def drain(self) -> None:
         """Take no new requests, and wait for the end of those that are open."""
         self._requests.stop_accepting()
-        await self._requests.wait()
+        await asyncio.wrap_future(self._requests.all_ended)
 
     async def aclose(self) -> None:
         """Take no new requests, end the open ones with what they have (finish_reason "abort"), and
         wait for their end. Closing twice is one close; the LLM stays usable."""
         for output in self._requests.stop_accepting():
             self._llm.loop.abort(output)
-        await self._requests.wait()
+        await asyncio.wrap_future(self._requests.all_ended)
 
     async def __aenter__(self) -> Self:
         return self

@@ -5,12 +5,11 @@ Knows queues, and nothing of what is in them.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from concurrent.futures import Future
 
 from octavo.errors import EngineClosedError, OverloadedError, counted
-from octavo.serving.output_queue import AsyncOutputQueue
+from octavo.serving.output_queue import OutputQueue
 
 
 class OpenRequests:
@@ -19,17 +18,17 @@ class OpenRequests:
     def __init__(self, max_waiting: int) -> None:
         self._max_waiting = max_waiting
         self._lock = threading.Lock()  # never held for longer than a look
-        self._queues: dict[AsyncOutputQueue, None] = {}
+        self._queues: dict[OutputQueue, None] = {}
         self._accepts = True
-        self._all_ended: Future[None] = Future()
-        self._all_ended.set_running_or_notify_cancel()  # who stops waiting for it cancels only that
+        self.all_ended: Future[None] = Future()  # done after `stop_accepting`, when they have
+        self.all_ended.set_running_or_notify_cancel()  # who stops waiting for it cancels only that
 
     @property
     def is_closed(self) -> bool:
         """Whether no more may come, and all have ended."""
         return not (self._accepts or self._queues)
 
-    def enter(self, output: AsyncOutputQueue) -> None:
+    def enter(self, output: OutputQueue) -> None:
         """Take a place, which `leave` gives back. Raises EngineClosedError, OverloadedError."""
         with self._lock:
             if not self._accepts:
@@ -44,13 +43,13 @@ class OpenRequests:
                 )
             self._queues[output] = None
 
-    def leave(self, output: AsyncOutputQueue) -> None:
+    def leave(self, output: OutputQueue) -> None:
         """The request has ended; it may be said twice."""
         with self._lock:
             self._queues.pop(output, None)
             self._look_for_the_end()
 
-    def stop_accepting(self) -> list[AsyncOutputQueue]:
+    def stop_accepting(self) -> list[OutputQueue]:
         """Let no more in; return those that are open."""
         with self._lock:
             self._accepts = False
@@ -61,10 +60,6 @@ class OpenRequests:
         """Let no more in, since nobody is left to ask; the garbage collector may call it."""
         self._accepts = False
 
-    async def wait(self) -> None:
-        """After `stop_accepting`: wait until all have ended."""
-        await asyncio.wrap_future(self._all_ended)
-
     def _look_for_the_end(self) -> None:
-        if self.is_closed and not self._all_ended.done():
-            self._all_ended.set_result(None)
+        if self.is_closed and not self.all_ended.done():
+            self.all_ended.set_result(None)

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Self
 
 from octavo.request import StreamChunk
+from octavo.serving.async_output_queue import AsyncOutputQueue
 from octavo.serving.engine_loop import EngineLoop
 from octavo.serving.open_requests import OpenRequests
-from octavo.serving.output_queue import AsyncOutputQueue, Update
+from octavo.serving.output_queue import Update
 from octavo.serving.prepare import PreparedRequest
 
 

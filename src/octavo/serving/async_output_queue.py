@@ -1,0 +1,95 @@
+"""AsyncOutputQueue: where an event loop waits for what comes of one request.
+
+A reader gets all that came since the last read, as one piece for each answer. A file of its own, so
+that programs without an event loop do not load asyncio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+
+from octavo.errors import UsageError
+from octavo.request import StreamChunk
+from octavo.serving.output_queue import OutputQueue, Update
+
+
+class AsyncOutputQueue(OutputQueue):
+    """A queue of the outputs of one request, read in the event loop it is made in."""
+
+    def __init__(
+        self,
+        cancel: Callable[[OutputQueue], None],
+        *,
+        streams: bool,
+        on_end: Callable[[AsyncOutputQueue], None],
+    ) -> None:
+        super().__init__(cancel, 1, streams=streams)
+        self._on_end = on_end
+        self._event_loop = asyncio.get_running_loop()
+        self._wakeup = asyncio.Event()
+        self._is_woken = False  # it will look again
+        self._chunks: deque[StreamChunk] = deque()  # to be read
+        self._error: Exception | None = None  # to be raised after them
+
+    @property
+    def is_dead(self) -> bool:
+        return self._event_loop.is_closed()
+
+    def put(self, update: Update) -> None:
+        if update.ends:
+            self._on_end(self)
+        super().put(update)
+        if not self._is_woken:
+            self._is_woken = True
+            with suppress(RuntimeError):  # the loop was closed: then nobody reads
+                self._event_loop.call_soon_threadsafe(self._wakeup.set)
+
+    def check_reader(self) -> None:
+        """Raises UsageError in another event loop: what is put in would never wake it."""
+        if asyncio.get_running_loop() is not self._event_loop:
+            raise UsageError("a stream is read in the event loop it was made in: make it there")
+
+    async def next_chunk(self) -> StreamChunk:
+        """Wait for the next piece; the last one has the output. Raises what ended the request."""
+        while not self._chunks:
+            self._wakeup.clear()
+            self._is_woken = False  # before the look: what comes after it wakes the loop again
+            self._chunks.extend(_merged(self._new_chunks()))
+            if not self._chunks:
+                if self._error is not None:
+                    raise self._error
+                await self._wakeup.wait()
+        return self._chunks.popleft()
+
+    def _new_chunks(self) -> list[StreamChunk]:
+        chunks: list[StreamChunk] = []
+        while not self._updates.empty():
+            update = self._updates.get_nowait()
+            chunks += update.chunks
+            self._error = self._error or update.error
+        return chunks
+
+
+def _merged(chunks: Iterable[StreamChunk]) -> list[StreamChunk]:
+    """Merge updates into one piece for each answer; the last one has the output, if any has."""
+    answers: dict[int, list[StreamChunk]] = {}
+    output = None
+    for chunk in chunks:
+        answers.setdefault(chunk.index, []).append(chunk)
+        output = output or chunk.output
+    merged = [
+        StreamChunk(
+            text="".join(c.text for c in pieces),
+            token_ids=tuple(t for c in pieces for t in c.token_ids),
+            index=index,
+            step=pieces[-1].step,
+        )
+        for index, pieces in answers.items()
+    ]
+    if output is not None:
+        merged[-1] = replace(merged[-1], output=output)
+    return merged
