@@ -24,9 +24,8 @@ def test_the_next_turn_of_a_chat_finds_the_answer_and_goes_on_in_its_last_block(
     assert (second.blocks[0], second.num_stored) == ([0, 1, 2], 10)
     assert it.run(second, "aaaa bcde fghi jk") == []
     assert second.blocks[0] == [0, 1, 2, 3]
-    node = it.index.node_of(BlockId(2))
-    assert node is not None
-    assert (node.tokens, node.end) == (tokens_of("fghi"), 12)
+    node = second.node
+    assert (node.tokens, node.end, node.blocks) == (tokens_of("fghi"), 12, [2])
     it.end(second, "aaaa bcde fghi jk")
     assert it.found("aaaa bcde fghi jkl") == 14
     assert it.pool.num_evictable == 4
@@ -63,7 +62,7 @@ def test_the_end_of_a_table_whose_copy_was_not_made_names_nothing() -> None:
     assert it.reserve(two, 7)
     assert two.copies == [(1, 2)]
     it.end(two, "aaaa bb")
-    assert it.index.node_of(BlockId(2)) is None
+    assert it.index.num_named(BlockId(2)) == 0
     assert (it.pool.num_holders(BlockId(1)), it.pool.num_empty) == (1, 2)
 
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from octavo.kv_cache.block_pool import BlockPool
+from octavo.kv_cache.cache import Match
 from octavo.kv_cache.eviction import LeastRecentlyUsed
 from octavo.kv_cache.groups import BlockId
 from octavo.kv_cache.prefix_index import Node, PrefixIndex
-from octavo.kv_cache.prefix_match import Match
 from tests.kv_cache.tiny_cache import namespace, num_shared, one_group
 
 SIZE = 3  # tokens of a block: a part can grow twice, and few tokens make a chain

@@ -118,8 +118,7 @@ def test_the_same_tokens_have_one_node() -> None:
     node = index.register(root, (1, 2, 3, 4), [BlockId(0)])
     assert index.register(root, (1, 2, 3, 4), [BlockId(1)]) is node
     assert node.blocks[0] == 0
-    assert index.node_of(BlockId(0)) is node
-    assert index.node_of(BlockId(1)) is None
+    assert [index.num_named(BlockId(b)) for b in (0, 1)] == [4, 0]
     assert root.children.get((1, 2, 3, 4)) is node
     assert (1, 2, 3) not in root.children
 
@@ -128,7 +127,7 @@ def test_a_partial_block_is_extended_in_place() -> None:
     cache = TinyCache(num_blocks=4)
     cache.admit("0000 1")
     parent = cache.match("0000").nodes[0]
-    node = cache.index.node_of(BlockId(1))
+    node = cache.match("0000 1").partial
     assert node is not None
     short_name = node.name
     assert cache.index.register(parent, tokens_of("123"), [BlockId(1)]) is node
@@ -186,23 +185,21 @@ def test_a_long_chain_is_named_and_removed_without_recursion() -> None:
 @pytest.mark.parametrize(
     "misuse",
     [
-        lambda index, root: index.register(root, (), [BlockId(9)]),
-        lambda index, root: index.register(root, (1,) * 5, [BlockId(9)]),
-        lambda index, root: index.register(
-            index.node_of(1), (1,), [BlockId(9)]
-        ),  # a partial parent
-        lambda index, root: index.register(root, (1,) * 4, [BlockId(1)]),  # has another parent
-        lambda index, root: index.register(index.node_of(0), (3, 3), [BlockId(1)]),  # other tokens
-        lambda index, root: index.register(index.node_of(0), (2,), [BlockId(1)]),  # shorter
-        lambda index, root: index.remove(index.node_of(0)),  # has a child
+        lambda index, whole, part: index.register(whole, (), [BlockId(9)]),
+        lambda index, whole, part: index.register(whole, (1,) * 5, [BlockId(9)]),
+        lambda index, whole, part: index.register(part, (1,), [BlockId(9)]),  # a partial parent
+        lambda index, whole, part: index.register(whole.parent, (1,) * 4, [BlockId(1)]),  # another
+        lambda index, whole, part: index.register(whole, (3, 3), [BlockId(1)]),  # other tokens
+        lambda index, whole, part: index.register(whole, (2,), [BlockId(1)]),  # shorter
+        lambda index, whole, part: index.remove(whole),  # has a child
     ],
 )
-def test_misuse_is_a_bug(misuse: Callable[[PrefixIndex, Node], object]) -> None:
+def test_misuse_is_a_bug(misuse: Callable[[PrefixIndex, Node, Node], object]) -> None:
     index = PrefixIndex(one_group(4), num_remembered=4)
-    root = index.root(namespace())
-    index.register(index.register(root, (0,) * 4, [BlockId(0)]), (2, 2), [BlockId(1)])
+    whole = index.register(index.root(namespace()), (0,) * 4, [BlockId(0)])
+    part = index.register(whole, (2, 2), [BlockId(1)])
     with pytest.raises(AssertionError):
-        misuse(index, root)
+        misuse(index, whole, part)
     index.check_integrity()
 
 

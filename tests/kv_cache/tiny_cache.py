@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from octavo.kv_cache.block_names import Namespace
 from octavo.kv_cache.block_pool import BlockPool
+from octavo.kv_cache.cache import Match
 from octavo.kv_cache.eviction import LeastRecentlyUsed
 from octavo.kv_cache.groups import BlockId, LayerGroup, Layout
 from octavo.kv_cache.prefix_index import Node, PrefixIndex
-from octavo.kv_cache.prefix_match import Match
 
 BLOCK_SIZE = 4
 

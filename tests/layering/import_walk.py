@@ -45,8 +45,8 @@ BELOW_THE_DOOR = (
 BEHIND_KV_CACHE = tuple(
     f"octavo.kv_cache.{name}"
     for name in (
-        *("block_pool", "block_table", "copy_on_write", "empty_blocks", "evicted_names"),
-        *("prefix_index", "prefix_match", "registrar"),
+        *("block_pool", "block_table", "empty_blocks", "evicted_names", "prefix_index"),
+        "sharing",
     )
 )
 

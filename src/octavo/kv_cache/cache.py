@@ -15,12 +15,10 @@ from typing import Literal, NamedTuple
 from octavo.kv_cache.block_names import Namespace
 from octavo.kv_cache.block_pool import BlockPool
 from octavo.kv_cache.block_table import BlockTable, GroupBlocks, num_unfilled
-from octavo.kv_cache.copy_on_write import CopyOnWrite
 from octavo.kv_cache.eviction import EvictionOrder
 from octavo.kv_cache.groups import BlockId, LayerGroup, Layout
 from octavo.kv_cache.prefix_index import Node, PrefixIndex, Root
-from octavo.kv_cache.prefix_match import NO_MATCH, Match, longest_match, miss_reason
-from octavo.kv_cache.registrar import Registrar
+from octavo.kv_cache.sharing import NO_MATCH, Match, Sharing
 from octavo.records import BlockEvent, BlockEventKind, CacheReason
 
 __all__ = ["NO_MATCH", "BlockTable", "KVCache", "KVCounts", "Match", "Root", "Transfer"]
@@ -70,8 +68,7 @@ class KVCache:
         remembered = budget // min(sizes) if num_remembered is None else num_remembered
         self.index = PrefixIndex(self.layout, num_remembered=remembered)
         self.pool = BlockPool(sizes, budget, order=order, forget=self._forget, clock=clock)
-        self._registrar = Registrar(self.layout, self.pool, self.index, cost=cost, tell=self._tell)
-        self._copies = CopyOnWrite(self.pool, self.index, tell=self._tell)
+        self._sharing = Sharing(self.layout, self.pool, self.index, cost=cost, tell=self._tell)
         self._tables: dict[BlockTable, None] = {}  # that have begun
         self.clock, self.cost = clock, cost
         self._on_event = on_event
@@ -83,29 +80,21 @@ class KVCache:
 
     def close(self, root: Root) -> None:
         """Forget all that was registered under a root that only one request used."""
-        for node in self.index.leaves_first(root):
-            for block in self.index.remove(node):
-                self.pool.uncache(block)
+        self._sharing.close(root)
 
     def match(self, root: Root, tokens: Sequence[int]) -> Match:
         """The longest known prefix of `tokens` that the rows still to run can use."""
-        return longest_match(self.index, self.layout, root, tokens)
+        return self._sharing.match(root, tokens)
 
     def miss_reason(self, root: Root, tokens: Sequence[int], match: Match) -> CacheReason | None:
         """Say why not all that could be reused was; None if it was."""
-        return miss_reason(self.index, root, tokens, match)
+        return self._sharing.miss_reason(root, tokens, match)
 
     def begin(self, root: Root, match: Match) -> BlockTable:
         """A table that shares the blocks of a match which rows need, the partly matching one too:
         it is copied when its next slot is written."""
-        nodes = [*match.nodes, *([match.partial] if match.partial else [])]
-        blocks = tuple([node.blocks[g] for node in nodes] for g in range(len(self.groups)))
-        for group in self.layout.windowed:
-            for at in range(len(match.nodes)):
-                if not self.layout.needs(group, at, match.row):
-                    blocks[group][at] = None
         last = match.nodes[-1] if match.nodes else root
-        return self._start(root, last, blocks, match.num_tokens)
+        return self._start(root, last, match.blocks(self.layout), match.num_tokens)
 
     def fork(self, table: BlockTable) -> BlockTable:
         """Another table of the same tokens, sharing every block."""
@@ -120,21 +109,20 @@ class KVCache:
         if end <= table.num_stored:
             return True
         more = max(0, self.layout.count(end) - len(table.blocks[0]))
-        shared = self._copies.is_shared(table)
-        if not more and not shared:
+        copy = self._sharing.needs_copy(table)
+        if not more and not copy:
             return True
-        taken = self.pool.allocate(more + shared)
-        if taken is None:
-            if not shared or not self._copies.may_take_over(table):
-                return False
+        taken = self.pool.allocate(more + copy)
+        if taken is None and copy and self._sharing.may_take_over(table):
+            copy = False
             taken = self.pool.allocate(more)  # first: it evicts what follows the block
-            if taken is None:
-                return False
-            self._copies.take_over(table)
-            shared = False
+            if taken is not None:
+                self._sharing.take_over(table)
+        if taken is None:
+            return False
         self._tell(BlockEventKind.ALLOCATE, [block for new in taken for block in new])
-        if shared:
-            self._copies.copy(table, [new.pop() for new in taken])
+        if copy:
+            self._sharing.copy(table, [new.pop() for new in taken])
         table.extend(taken)
         return True
 
@@ -150,7 +138,7 @@ class KVCache:
         self.pool.end_release()
         for table in self._tables:
             if table.copies:
-                self._copies.end_copies(table)
+                self._sharing.end_copies(table)
 
     def commit(self, table: BlockTable, tokens: Sequence[int], accepted: int) -> None:
         """K and V of the first `accepted` tokens are in the blocks, and stay. Registers the blocks
@@ -158,7 +146,7 @@ class KVCache:
         assert not table.copies, "rows run after the transfers are made"
         table.num_stored = max(table.num_stored, accepted)
         if table.node.end + self.block_size <= table.num_stored:
-            self._registrar.register_whole(table, tokens)
+            self._sharing.register_whole(table, tokens)
         if gone := table.let_go(accepted):
             self.pool.free(gone)
             self._tell(BlockEventKind.LET_GO, gone)
@@ -169,7 +157,7 @@ class KVCache:
         assert num_tokens <= table.num_stored
         assert not table.copies
         assert self.can_run(table, num_tokens), "blocks that rows need were let go"
-        self._registrar.take_back(table, num_tokens)
+        self._sharing.take_back(table, num_tokens)
         table.num_stored = num_tokens
         self.pool.free(table.cut(self.layout.count(num_tokens)))
 
@@ -177,9 +165,9 @@ class KVCache:
         """Give all blocks back, the tail first. What was registered stays findable; with `tokens`
         so does the last block, partly filled. A copy that was not made holds nothing."""
         if tokens is not None and not table.copies:
-            self._registrar.register_tail(table, tokens)
+            self._sharing.register_tail(table, tokens)
         self._tables.pop(table, None)
-        self._copies.end_copies(table)
+        self._sharing.end_copies(table)
         table.num_stored, table.node = 0, table.root
         self.pool.free(table.cut(0))
 
@@ -201,7 +189,8 @@ class KVCache:
         """Bytes that a table takes to hold `num_tokens`, beginning with what was matched, beside
         what others hold of that."""
         count = self.layout.count(num_tokens)
-        held = [self._num_held(group, match) for group in range(len(self.groups))]
+        whole = [blocks[: len(match.nodes)] for blocks in match.blocks(self.layout)]
+        held = [sum(b is None or self.pool.num_holders(b) > 0 for b in blocks) for blocks in whole]
         most = self.layout.at_most(count)
         return self.layout.bytes(min(count - h, m) for h, m in zip(held, most, strict=True))
 
@@ -241,7 +230,7 @@ class KVCache:
         return table.view(self.pool.first_ids)
 
     def counts(self) -> KVCounts:
-        pool, copied = self.pool, self._copies.num_copied
+        pool, copied = self.pool, self._sharing.num_copied
         unfilled = num_unfilled(self._tables, self.index.num_named)
         blocks = pool.num_blocks, pool.num_held, pool.num_evictable, pool.num_evicted
         return KVCounts(*blocks, copied, unfilled)
@@ -250,12 +239,12 @@ class KVCache:
         """After an exception anywhere: what these tables have stored is so, and what they do not
         hold is free. What could be found can be found still; what was reserved is to be again."""
         self._tables = dict.fromkeys(tables)
-        self._copies.undo_copies(self._tables)
+        cached = self._sharing.recover(self._tables)
         holds: Counter[BlockId] = Counter()
         for table in self._tables:
             table.shorten(self.layout.count(table.num_stored))
             holds.update(table.present())
-        self.pool.rebuild(holds, self._registrar.cached())
+        self.pool.rebuild(holds, cached)
 
     def check_integrity(self, tables: Iterable[BlockTable]) -> None:
         """AssertionError unless these are all tables, every hold is theirs, a copy's or a pin's,
@@ -266,7 +255,7 @@ class KVCache:
         for table in tables:
             holds.update(table.present())
             table.check_integrity(self.pool.first_ids)
-        self._copies.check_integrity(tables)
+        self._sharing.check_integrity(tables)
         self.pool.check_integrity()
         self.index.check_integrity()
         self.index.check_agreement(self.pool)
@@ -279,15 +268,6 @@ class KVCache:
         self.pool.hold(table.present())
         self._tables[table] = None
         return table
-
-    def _num_held(self, group: int, match: Match) -> int:
-        """Blocks of a match that a table takes no room for: others hold them, or it needs none."""
-        return sum(
-            block is None
-            or self.pool.num_holders(block) > 0
-            or not self.layout.needs(group, at, match.row)
-            for at, block in enumerate(node.blocks[group] for node in match.nodes)
-        )
 
     def _forget(self, block: BlockId) -> list[BlockId]:
         self._tell(BlockEventKind.EVICT, [block])

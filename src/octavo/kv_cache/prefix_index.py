@@ -150,9 +150,6 @@ class PrefixIndex:
             node = self.register(node, tokens, [None] * len(self._keeps_all))
         return node
 
-    def node_of(self, block: BlockId) -> Node | None:
-        return self._nodes.get(block)
-
     def num_named(self, block: BlockId) -> int:
         """Tokens of the block that are found."""
         node = self._nodes.get(block)
