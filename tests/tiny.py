@@ -9,11 +9,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from octavo.batch import Want
+from octavo.batch import Want, make_batch
 from octavo.config import EngineConfig
 from octavo.engine.engine import Engine
 from octavo.engine.runner import Runner
-from octavo.engine.step import make_batch
 from octavo.kernels import native
 from octavo.model import llama
 from octavo.model.config import ModelConfig

@@ -1,5 +1,5 @@
 """Batch and StepOutput: what one forward reads and gives back. Plain named arrays; no behaviour of
-theirs. The native core takes them by attribute (csrc/program/step.h).
+theirs. The native core takes them by attribute (csrc/program/step.h). `make_batch` pads and packs.
 
 Each row is one token of one sequence. The rows of a sequence are consecutive and so are their
 positions.
@@ -7,16 +7,20 @@ positions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
 IntArray = NDArray[np.int32]
 FloatArray = NDArray[np.float32]
+Edits = NDArray[np.void]  # of EDIT: biases and penalties of one row, sorted by token
 
 EDIT = np.dtype([("token", np.int32), ("scale", np.float32), ("add", np.float32)])
+NO_EDITS: Edits = np.zeros(0, EDIT)
 
 
 class Want(IntEnum):
@@ -45,7 +49,7 @@ class Batch:
     top_k: int = 0  # candidates given to each TOP_K row
     masks: NDArray[np.uint32] | None = None  # (outputs, ceil(vocab / 32)), bit = allowed
     edit_starts: IntArray | None = None  # (outputs + 1,) into edits
-    edits: NDArray[np.void] | None = None  # (n,) EDIT, sorted by token inside an output
+    edits: Edits | None = None  # (n,), those of each output
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +71,36 @@ class StepOutput:
         """The output of no rows."""
         none, no_rows = np.zeros(0, np.int32), np.zeros((0, 0), np.float32)
         return cls(none, no_rows.reshape(0), none.reshape(0, 0), no_rows, no_rows, no_rows)
+
+
+def make_batch(
+    spans: Sequence[tuple[Sequence[int], int]],
+    tables: Sequence[Sequence[Sequence[int]]],
+    output_rows: Sequence[int],
+    wants: Sequence[Want],
+    *,
+    write_starts: Sequence[int] | None = None,
+    top_k: int = 0,
+    edit_starts: IntArray | None = None,
+    edits: Edits | None = None,
+) -> Batch:
+    """A ragged batch. `spans`: each sequence's (tokens, position of the first); `tables`: by layer
+    group, each sequence's blocks. Without `write_starts` K and V of every row are stored."""
+    if write_starts is None:
+        write_starts = [first for _, first in spans]
+    width = max(len(table) for group in tables for table in group)
+    padded = [[[*table, *[0] * (width - len(table))] for table in group] for group in tables]
+    tokens = [token for span, _ in spans for token in span]
+    positions = [p for span, first in spans for p in range(first, first + len(span))]
+    return Batch(
+        tokens=np.array(tokens, np.int32),
+        positions=np.array(positions, np.int32),
+        row_starts=np.array([0, *accumulate(len(span) for span, _ in spans)], np.int32),
+        write_starts=np.array(write_starts, np.int32),
+        block_tables=np.array(padded, np.int32),
+        output_rows=np.array(output_rows, np.int32),
+        wants=np.array(wants, np.int32),
+        top_k=top_k,
+        edit_starts=edit_starts,
+        edits=edits,
+    )

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from octavo.batch import StepOutput
 from octavo.config import EngineConfig
-from octavo.engine.decoding.decoding import Continuation, Decision
 from octavo.engine.engine import Engine
-from octavo.engine.step import StepPlan
+from octavo.engine.step import Continuation, Decision, StepPlan
 from octavo.engine.step_budget import StepBudget
 from octavo.kernels import KV_FORMATS, default_isa
 from octavo.kv_cache.cache import KVCache, Transfer

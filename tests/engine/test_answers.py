@@ -6,10 +6,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from octavo.batch import Want
+from octavo.batch import Want, make_batch
 from octavo.engine.decoding.beam_search import BeamSearch, Hypothesis
-from octavo.engine.decoding.drawing import Drawing
-from octavo.engine.step import make_batch
+from octavo.engine.decoding.draws import Draws
 from octavo.errors import UsageError
 from octavo.records import CacheReason
 from octavo.request import Branch, Request, RequestOptions
@@ -19,7 +18,7 @@ from tests.engine.tiny_engine import add, run, tiny_engine
 from tests.tiny import all_logits, make_runner
 
 RUNNER = make_runner(MODEL, POOL)
-DRAWING = Drawing(RUNNER.isa, RUNNER.vocab_size)
+DRAWS = Draws(RUNNER.isa, RUNNER.vocab_size, frozenset())
 PROMPT = TEXT[:37]
 
 
@@ -33,7 +32,7 @@ def by_hand(prompt: list[int], index: int, count: int, **params: object) -> list
     one = Branch(request, index, [*prompt])
     for _ in range(count):
         logits = all_logits(RUNNER, one.tokens)[-1]
-        one.tokens.append(DRAWING.draw(one, index, logits))
+        one.tokens.append(DRAWS.draw(one, index, logits))
     return one.completion_token_ids
 
 

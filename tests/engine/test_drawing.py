@@ -1,4 +1,4 @@
-"""Drawing: draws that depend on their counters alone, penalties, log-probabilities."""
+"""Draws: tokens that depend on their counters alone, penalties, log-probabilities."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 
 from octavo.batch import Want
 from octavo.engine.decoding import make_decoding
-from octavo.engine.decoding.decoding import Decoding, HeadOutput
-from octavo.engine.decoding.drawing import Drawing, penalties, uniform
+from octavo.engine.decoding.draws import Draws, penalties, uniform
+from octavo.engine.step import Decoding, HeadRow
 from octavo.kernels import default_isa
 from octavo.request import Branch, Request, RequestOptions, TokenLogprobs
 from octavo.sampling_params import SamplingParams
 
 VOCAB = 64
-DRAWING = Drawing(default_isa(), VOCAB)
+DRAWS = Draws(default_isa(), VOCAB, frozenset())
 FLAT = np.zeros(VOCAB, np.float32)
 
 
@@ -41,14 +41,14 @@ class Draw(NamedTuple):
 
 
 def decoding(one: Branch) -> Decoding:
-    return make_decoding(one.request, DRAWING, frozenset(), VOCAB)
+    return make_decoding(one.request, DRAWS)
 
 
 def draw(one: Branch, logits: np.ndarray) -> list[Draw]:
     wanted = decoding(one).want(one)
     assert wanted is not None
-    output = HeadOutput(one, one.num_tokens - 1, True, wanted[1], 0, lse(logits), logits, [])
-    decision = decoding(one).decide(one.request, [output])
+    row = HeadRow(one, one.num_tokens - 1, 0, True, *wanted, 0, lse(logits), logits)
+    decision = decoding(one).decide(one.request, [row])
     return [Draw(each.answer, each.token, each.logprobs) for each in decision.continuations]
 
 
@@ -166,7 +166,7 @@ def test_greedy_with_logprobs_reports_the_unedited_distribution() -> None:
 def test_logprobs_are_of_the_token_and_of_the_likeliest_with_ties_to_the_lowest() -> None:
     logits = FLAT.copy()
     logits[[40, 20, 30]] = [2, 1, 1]
-    given = DRAWING.logprobs(logits, lse(logits), 3, 3)
+    given = DRAWS.logprobs(logits, lse(logits), 3, 3)
     assert [t for t, _ in given.top] == [40, 20, 30]
     assert [lp - given.logprob for _, lp in given.top] == pytest.approx([2, 1, 1])
-    assert DRAWING.logprobs(logits, lse(logits), 3, 0).top == ()
+    assert DRAWS.logprobs(logits, lse(logits), 3, 0).top == ()

@@ -16,7 +16,7 @@ from tests.engine.tiny_engine import add, run, tiny_engine
 PARTS = {
     "runner.forward": lambda e: (e.runner, "forward"),
     "runner.transfer": lambda e: (e.runner, "transfer"),
-    "drawing.draw": lambda e: (e.drawing, "draw"),
+    "draws.draw": lambda e: (e.draws, "draw"),
     "requests.finish_branch": lambda e: (e.requests, "finish_branch"),
     "kv.commit": lambda e: (e.kv, "commit"),
     "kv.reserve": lambda e: (e.kv, "reserve"),
@@ -157,14 +157,14 @@ def test_a_draw_that_fails_ends_its_request_alone_and_at_once() -> None:
     engine = tiny_engine(MODEL, POOL, step_ms=None, eos_ids=EOS)
     bad = add(engine, TEXT[:20], max_tokens=4, temperature=1.0, seed=1)
     good = add(engine, TEXT[20:40], max_tokens=4, temperature=1.0, seed=2)
-    real = engine.drawing.draw
+    real = engine.draws.draw
 
     def draw(branch: Any, *args: Any) -> Any:
         if branch.request is bad:
             raise RuntimeError("injected")
         return real(branch, *args)
 
-    engine.drawing.draw = draw  # type: ignore[method-assign]
+    engine.draws.draw = draw  # type: ignore[method-assign]
     result = engine.step()
     assert (result.finished, [s.request for s in result.grown]) == ([bad], [good])
     engine.check_integrity()
@@ -181,7 +181,7 @@ def test_ctrl_c_while_tokens_are_drawn_is_raised_and_harms_none() -> None:
     run(quiet)
     for nth in (1, 4):
         fault = Fault(
-            *PARTS["drawing.draw"](engine), error=KeyboardInterrupt(), nth=nth, after=True
+            *PARTS["draws.draw"](engine), error=KeyboardInterrupt(), nth=nth, after=True
         )
         with pytest.raises(KeyboardInterrupt):
             engine.step()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from octavo.batch import Want
-from octavo.engine.step import make_batch
+from octavo.batch import Want, make_batch
 from octavo.kernels import native
 from octavo.kv_cache.cache import Transfer
 from octavo.weights.ggml_type import GGMLType

@@ -103,8 +103,8 @@ def test_outputs_find_their_logits_and_candidates() -> None:
         logits=logits,
         hidden=np.zeros((0, 1), np.float32),
     )
-    plain, beam, third, fourth = plan.outputs(out)
-    assert (plain.argmax, plain.log_sum_exp, plain.logits, plain.top) == (4, 1.0, None, [])
+    plain, beam, third, fourth = plan.read(out)
+    assert (plain.argmax, plain.log_sum_exp, plain.logits, plain.top) == (4, 1.0, None, ())
     assert beam.top == [(8, -0.5), (9, -0.75)]
     assert third.logits is not None
     assert fourth.logits is not None

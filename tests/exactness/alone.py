@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from octavo.engine.decoding.beam_search import BeamSearch
-from octavo.engine.decoding.drawing import Drawing, penalties
+from octavo.engine.decoding.draws import Draws, penalties
 from octavo.engine.runner import Runner
 from octavo.request import Branch, FinishReason, Request
 from octavo.verification.recorder import RecordedRow, Row
@@ -24,7 +24,7 @@ class Alone:
     def __init__(self, runner: Runner, eos_ids: frozenset[int]) -> None:
         self.eos_ids = eos_ids
         self._runner = runner
-        self._drawing = Drawing(runner.isa, runner.vocab_size)
+        self._draws = Draws(runner.isa, runner.vocab_size, eos_ids)
         self._reference = Reference(runner)
 
     def learn(self, prefixes: Iterable[Prefix]) -> None:
@@ -49,12 +49,10 @@ class Alone:
         branch = self._begin(request, index)
         while branch.num_completion_tokens < most and branch.finish_reason is None:
             row = self.row(branch.tokens)
-            edited = self._drawing.edit(row.logits, penalties(branch))
-            token = self._drawing.draw(branch, index, edited)
+            edited = self._draws.edit(row.logits, penalties(branch))
+            token = self._draws.draw(branch, index, edited)
             if params.logprobs is not None:
-                logprobs = self._drawing.logprobs(
-                    row.logits, row.log_sum_exp, token, params.logprobs
-                )
+                logprobs = self._draws.logprobs(row.logits, row.log_sum_exp, token, params.logprobs)
                 branch.logprobs.append(logprobs)
             branch.tokens.append(token)
             branch.finish_reason = self._reason(branch)
@@ -90,7 +88,7 @@ class Alone:
             return [r.logits[t] - r.log_sum_exp for r, t in zip(rows, prompt[1:], strict=False)]
         count = request.params.prompt_logprobs or 0
         return [
-            self._drawing.logprobs(row.logits, row.log_sum_exp, token, count)
+            self._draws.logprobs(row.logits, row.log_sum_exp, token, count)
             for row, token in zip(rows, prompt[1:], strict=False)
         ]
 

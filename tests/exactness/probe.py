@@ -14,11 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from octavo.batch import FloatArray, StepOutput
-from octavo.engine.decoding.decoding import Decision
-from octavo.engine.decoding.drawing import Drawing
+from octavo.engine.decoding.draws import Draws
 from octavo.engine.engine import Engine
 from octavo.engine.sampler import Sampler
-from octavo.engine.step import StepPlan
+from octavo.engine.step import Decision, StepPlan
 from octavo.kv_cache.cache import Transfer
 from octavo.kv_cache.groups import KeepLast
 from octavo.records import BlockEvent, BlockEventKind
@@ -74,7 +73,7 @@ class ProbedRunner(RecordingRunner):
         super().transfer(transfers)
 
 
-class ProbedDrawing(Drawing):
+class ProbedDraws(Draws):
     probe: Probe
 
     def draw(self, branch: Branch, index: int, logits: FloatArray) -> int:
@@ -114,9 +113,9 @@ class Probe:
         self.prefixes = PlainPrefixes(windows, engine.kv.block_size, engine.kv.pool.is_cached)
         watch(self.plain, self._about_to_call_pool)
         runner.probe, runner.clock = self, self.clock
-        drawing = ProbedDrawing(runner.isa, runner.vocab_size)
-        drawing.probe, engine.drawing = self, drawing
-        sampler = ProbedSampler(engine.requests, drawing)
+        draws = ProbedDraws(runner.isa, runner.vocab_size, engine.draws.eos_ids)
+        draws.probe, engine.draws = self, draws
+        sampler = ProbedSampler(engine.requests, draws)
         sampler.probe, engine.sampler = self, sampler
 
     @contextmanager
@@ -148,7 +147,7 @@ class Probe:
                 self.computed[item.branch] = tuple(item.branch.tokens[: item.end])
         if plan.head_rows and self._is_due("nan"):
             out.log_sum_exp[0] = np.nan
-            self.may_fail.add(plan.head_rows[0].item.branch.request)
+            self.may_fail.add(plan.head_rows[0].branch.request)
         return out
 
     def about_to_transfer(self) -> None:

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo.batch import Want
-from octavo.engine.step import make_batch
+from octavo.batch import Want, make_batch
 from octavo.kernels import native
 from octavo.weights.ggml_type import GGMLType
 from tests.tiny import TINY, all_logits, make_runner, tiny_model

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from octavo.batch import Want
+from octavo.batch import Want, make_batch
 from octavo.config import EngineConfig
 from octavo.engine.engine import Engine
 from octavo.engine.runner import Runner
-from octavo.engine.step import make_batch
 from octavo.kernels import native
 from octavo.loaded_model import open_model
 from octavo.request import Request, RequestOptions

@@ -40,14 +40,14 @@ def test_who_stops_listening_ends_what_is_left(llm: LLM) -> None:
 def fail_for(
     monkeypatch: pytest.MonkeyPatch, llm: LLM, prompt: Sequence[int], error: Exception
 ) -> None:
-    draw = llm.loop.engine.drawing.draw
+    draw = llm.loop.engine.draws.draw
 
     def failing(branch, *arguments):  # type: ignore[no-untyped-def]
         if branch.request.prompt_token_ids == tuple(prompt):
             raise error
         return draw(branch, *arguments)
 
-    monkeypatch.setattr(llm.loop.engine.drawing, "draw", failing)
+    monkeypatch.setattr(llm.loop.engine.draws, "draw", failing)
 
 
 def test_an_answer_that_fails_harms_no_other(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from octavo import LLM
-from octavo.batch import FloatArray, Want
-from octavo.engine.step import make_batch
+from octavo.batch import FloatArray, Want, make_batch
 from octavo.program.ops import Program
 from octavo.program.reference import ReferenceInterpreter
 

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from octavo.batch import Batch, StepOutput, Want
+from octavo.batch import Batch, StepOutput, Want, make_batch
 from octavo.config import EngineConfig
 from octavo.engine.runner import kv_layout
-from octavo.engine.step import make_batch
 from octavo.kernels import default_isa, native
 from octavo.program.encode import encode
 from octavo.program.fuse import RowKind, fuse, lower

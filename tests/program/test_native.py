@@ -10,8 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from octavo.batch import EDIT, Want
-from octavo.engine.step import make_batch
+from octavo.batch import EDIT, Want, make_batch
 from octavo.kernels import native
 from octavo.program.reference import ReferenceInterpreter, edit_logits
 from octavo.weights.ggml_type import GGMLType

@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from octavo.batch import Batch, Want
-from octavo.engine.step import make_batch
+from octavo.batch import Batch, Want, make_batch
 from octavo.kernels import native
 from octavo.program.builder import ProgramBuilder
 from octavo.program.ops import KVSpec, Program, Value, WeightSpec

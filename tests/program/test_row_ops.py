@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from octavo.batch import Want
-from octavo.engine.step import make_batch
+from octavo.batch import Want, make_batch
 from octavo.kernels import KV_FORMATS, native
 from octavo.program.builder import ProgramBuilder
 from octavo.program.cost import Work, classify, cost, uniform_weights

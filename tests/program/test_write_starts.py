@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from octavo.batch import Batch, Want
+from octavo.batch import Batch, Want, make_batch
 from octavo.engine.runner import Runner
-from octavo.engine.step import make_batch
 from octavo.kernels import native
 from octavo.program.reference import ReferenceInterpreter
 from octavo.weights.ggml_type import GGMLType

@@ -68,8 +68,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from octavo.batch import Want
-from octavo.engine.step import make_batch
+from octavo.batch import Want, make_batch
 from octavo.kernels import KV_FORMATS, available_isas, native
 from octavo.program.builder import ProgramBuilder
 from octavo.program.cost import Work, cost, uniform_weights

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from octavo.config import EngineConfig
-from octavo.engine.decoding.decoding import Decoding
 from octavo.engine.live import Live, LiveRequests, Wait
+from octavo.engine.step import Decoding
 from octavo.engine.step_budget import OpenStep, StepBudget
 from octavo.errors import OutOfMemoryError, UsageError, counted
 from octavo.kv_cache.cache import NO_MATCH, KVCache, Match

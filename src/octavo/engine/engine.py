@@ -14,13 +14,12 @@ from dataclasses import replace
 from octavo.config import EngineConfig
 from octavo.engine.admission import Admission
 from octavo.engine.decoding import make_decoding
-from octavo.engine.decoding.drawing import Drawing
+from octavo.engine.decoding.draws import Draws
 from octavo.engine.live import Live, LiveRequests
 from octavo.engine.sampler import Sampler
 from octavo.engine.scheduler import Scheduler
 from octavo.engine.step import Forward, StepResult
 from octavo.engine.step_budget import StepBudget
-from octavo.engine.step_log import StepLog
 from octavo.engine.transaction import Transaction
 from octavo.engine.update import Updater
 from octavo.kv_cache.block_names import Namespace
@@ -50,17 +49,15 @@ class Engine:
         self.budget = budget
         self.namespace = namespace
         self._context = context
-        self._eos_ids = eos_ids
         self._kv_idle = config.kv_idle
         self.clock = clock
-        self.drawing = Drawing(runner.isa, runner.vocab_size)
-        self._log = StepLog(runner.op_names)
+        self.draws = Draws(runner.isa, runner.vocab_size, eos_ids)
         self._num_added = 0
         requests = self.requests = LiveRequests(kv, keep_computed=config.kv_cache)
         self.admission = Admission(requests, kv, budget, config)
         self.scheduler = Scheduler(requests, self.admission, kv, budget, clock)
-        self.sampler = Sampler(requests, self.drawing)
-        self.updater = Updater(requests, kv, budget, self._log, clock)
+        self.sampler = Sampler(requests, self.draws)
+        self.updater = Updater(requests, kv, budget, clock, runner.op_names)
 
     def step(self, only: Request | None = None) -> StepResult:
         """Run one step, of one running request alone if it is given. Ends requests that are done,
@@ -76,7 +73,7 @@ class Engine:
     @property
     def records(self) -> deque[StepRecord]:
         """The records of the steps so far, oldest first; a bounded number of them."""
-        return self._log.records
+        return self.updater.records
 
     @property
     def has_unfinished(self) -> bool:
@@ -105,7 +102,7 @@ class Engine:
             max_tokens=min(room, params.max_tokens or room),
             every_row=every_row,
         )
-        decoding = make_decoding(request, self.drawing, self._eos_ids, self.runner.vocab_size)
+        decoding = make_decoding(request, self.draws)
         self.admission.check(request, decoding)
         request.times.added = self.clock()
         # Whoever asks for rows alone neither finds nor leaves anything.

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import NamedTuple
 
-from octavo.engine.decoding.decoding import Decoding
-from octavo.engine.step import StepResult
+from octavo.engine.step import Decoding, StepResult
 from octavo.kv_cache.cache import NO_MATCH, BlockTable, KVCache, Match, Root
 from octavo.request import Branch, FinishReason, Request
 
@@ -170,7 +169,7 @@ class LiveRequests:
         every = list(self.by_request.values())
         self.running = sorted((live for live in every if live.is_running), key=_rank)
         self.waiting = sorted((live for live in every if not live.is_running), key=_rank)
-        self.next_deadline = min((live.deadline for live in every), default=inf)
+        self.next_deadline = 0.0  # to be looked for
         for live in every:
             going_on = set(live.request.live_branches if live.is_running else ())
             live.tables = {b: t for b, t in live.tables.items() if b in going_on}

@@ -9,38 +9,36 @@ from __future__ import annotations
 import math
 
 from octavo.batch import StepOutput
-from octavo.engine.decoding.decoding import Decision, HeadOutput
-from octavo.engine.decoding.drawing import Drawing
-from octavo.engine.decoding.every_row import row_value
+from octavo.engine.decoding.draws import Draws
 from octavo.engine.live import Live, LiveRequests
-from octavo.engine.step import StepPlan
+from octavo.engine.step import Decision, HeadRow, StepPlan
 from octavo.errors import ModelError
 from octavo.request import Request
 
 
 class Sampler:
-    def __init__(self, requests: LiveRequests, drawing: Drawing) -> None:
+    def __init__(self, requests: LiveRequests, draws: Draws) -> None:
         self._requests = requests
-        self._drawing = drawing
+        self._draws = draws
 
     def sample(self, plan: StepPlan, out: StepOutput) -> list[Decision]:
         """Return one decision for each request of the plan, also for those whose prompt goes on."""
-        outputs: dict[Request, list[HeadOutput]] = {request: [] for request in plan.requests}
-        for output in plan.outputs(out):
-            outputs[output.branch.request].append(output)
+        rows: dict[Request, list[HeadRow]] = {request: [] for request in plan.requests}
+        for row in plan.read(out):
+            rows[row.branch.request].append(row)
         caught_up = {item.branch.request for item in plan.scheduled if item.samples}
         return [
             self._decide(self._requests.by_request[request], given, request in caught_up)
-            for request, given in outputs.items()
+            for request, given in rows.items()
         ]
 
-    def _decide(self, live: Live, outputs: list[HeadOutput], caught_up: bool) -> Decision:
+    def _decide(self, live: Live, rows: list[HeadRow], caught_up: bool) -> Decision:
         request, decoding = live.request, live.decoding
         try:
-            if any(math.isnan(output.log_sum_exp) for output in outputs):
+            if any(math.isnan(row.log_sum_exp) for row in rows):
                 raise ModelError("the model's logits are not finite: check the file, or another")
-            drawn_from = [each for each in outputs if each.samples]
-            values = [row_value(each, self._drawing) for each in outputs if not each.samples]
+            drawn_from = [row for row in rows if row.samples]
+            values = [self._draws.row_value(row) for row in rows if not row.samples]
             decision = (
                 decoding.decide(request, drawn_from) if caught_up else Decision(request, decoding)
             )

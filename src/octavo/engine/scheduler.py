@@ -39,9 +39,7 @@ class Scheduler:
         budget: StepBudget,
         clock: Callable[[], float],
     ) -> None:
-        self.planned: Sequence[
-            Request
-        ] = ()  # whose rows the step that runs has, once it is planned
+        self.planned: Sequence[Request] = ()  # of the step that runs, once it is planned
         self._requests = requests
         self._admission = admission
         self._kv = kv

@@ -1,5 +1,6 @@
-"""StepPlan: which rows of which branches run in a step, where their K and V lie, and what the head
-is asked for; StepResult: what came of it.
+"""The nouns that the four verbs of a step hand on: `schedule` makes a StepPlan, `forward` runs its
+batch, `sample` reads its HeadRows and makes a Decision for each request, `update` applies those and
+tells the StepResult.
 
 A branch that caught up is drawn from its last row; a request that wants every row has each row of
 its prompt come out. Knows arrays as the batch that a plan becomes; draws nothing.
@@ -7,20 +8,17 @@ its prompt come out. Knows arrays as the batch that a plan becomes; draws nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from octavo.batch import Batch, IntArray, StepOutput, Want
-from octavo.engine.decoding.decoding import HeadOutput
-from octavo.engine.decoding.drawing import NO_EDITS, Edits
+from octavo.batch import NO_EDITS, Batch, Edits, FloatArray, StepOutput, Want, make_batch
 from octavo.kv_cache.cache import Transfer
 from octavo.kv_cache.groups import LayerGroup
-from octavo.request import Branch, Request
+from octavo.request import Branch, FinishReason, Request, TokenLogprobs
 
 
 class ScheduledBranch(NamedTuple):
@@ -34,15 +32,21 @@ class ScheduledBranch(NamedTuple):
     samples: bool  # it caught up
 
 
-class HeadRow(NamedTuple):
-    """Row `row` of the batch, at `position` of the item's branch."""
+@dataclass(slots=True)
+class HeadRow:
+    """A row of the batch that reaches the head, with the token at `position` of a branch: what it
+    asks for, and, once it ran, what the head gave."""
 
-    item: ScheduledBranch
-    row: int
+    branch: Branch
     position: int
+    row: int  # of the batch
+    samples: bool  # the branch goes on from here; else it is a row of the prompt that gives a value
     want: Want
     edits: Edits
-    samples: bool
+    argmax: int = -1
+    log_sum_exp: float = math.nan
+    logits: FloatArray | None = None  # (vocab,) if it wanted them
+    top: Sequence[tuple[int, float]] = ()  # (token, log-probability), best first, likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +62,18 @@ class StepPlan:
     def requests(self) -> list[Request]:
         return list(dict.fromkeys(s.branch.request for s in self.scheduled))
 
-    def outputs(self, out: StepOutput) -> Iterator[HeadOutput]:
-        """Return what the head gave each of the head rows."""
+    def read(self, out: StepOutput) -> Sequence[HeadRow]:
+        """Return the head rows, filled with what the head gave each."""
         logits = iter(out.logits)
-        for i, row in enumerate(self.head_rows):
-            lse = float(out.log_sum_exp[i])
-            top: list[tuple[int, float]] = []
-            if row.want is Want.TOP_K:
+        given = zip(self.head_rows, out.argmax.tolist(), out.log_sum_exp.tolist(), strict=True)
+        for i, (row, argmax, lse) in enumerate(given):
+            row.argmax, row.log_sum_exp = argmax, lse
+            if row.want is Want.LOGITS:
+                row.logits = next(logits)
+            elif row.want is Want.TOP_K:
                 found = zip(out.top_ids[i].tolist(), out.top_logits[i].tolist(), strict=True)
-                top = [(token, logit - lse) for token, logit in found]
-            mine = next(logits) if row.want is Want.LOGITS else None
-            yield HeadOutput(
-                row.item.branch, row.position, row.samples, row.edits,
-                int(out.argmax[i]), lse, mine, top,
-            )  # fmt: skip
-
-
-@dataclass(slots=True)
-class StepResult:
-    """Branches that got a token, and requests that ended, in the order it happened."""
-
-    grown: list[Branch] = field(default_factory=list)
-    finished: list[Request] = field(default_factory=list)
+                row.top = [(token, logit - lse) for token, logit in found]
+        return self.head_rows
 
 
 class Forward(Protocol):
@@ -107,37 +101,69 @@ class Forward(Protocol):
     def transfer(self, transfers: Iterable[Transfer]) -> None: ...
 
 
-def make_batch(
-    spans: Sequence[tuple[Sequence[int], int]],
-    tables: Sequence[Sequence[Sequence[int]]],
-    output_rows: Sequence[int],
-    wants: Sequence[Want],
-    *,
-    write_starts: Sequence[int] | None = None,
-    top_k: int = 0,
-    edit_starts: IntArray | None = None,
-    edits: NDArray[np.void] | None = None,
-) -> Batch:
-    """A ragged batch. `spans`: each sequence's (tokens, position of the first); `tables`: by layer
-    group, each sequence's blocks. Without `write_starts` K and V of every row are stored."""
-    if write_starts is None:
-        write_starts = [first for _, first in spans]
-    width = max(len(table) for group in tables for table in group)
-    padded = [[[*table, *[0] * (width - len(table))] for table in group] for group in tables]
-    tokens = [token for span, _ in spans for token in span]
-    positions = [p for span, first in spans for p in range(first, first + len(span))]
-    return Batch(
-        tokens=np.array(tokens, np.int32),
-        positions=np.array(positions, np.int32),
-        row_starts=np.array([0, *accumulate(len(span) for span, _ in spans)], np.int32),
-        write_starts=np.array(write_starts, np.int32),
-        block_tables=np.array(padded, np.int32),
-        output_rows=np.array(output_rows, np.int32),
-        wants=np.array(wants, np.int32),
-        top_k=top_k,
-        edit_starts=edit_starts,
-        edits=edits,
-    )
+class Continuation(NamedTuple):
+    """A token that goes on from `parent`, as this answer (or beam) of the request, from 0."""
+
+    parent: Branch
+    answer: int
+    token: int
+    logprobs: TokenLogprobs | None = None
+    end: FinishReason | None = None
+
+
+@dataclass(slots=True)
+class Decision:
+    """How a request goes on after a step.
+
+    The first continuation of a parent goes on in it, others fork from it; a branch that was drawn
+    from and has none is dropped. `end`: the request is over.
+    """
+
+    request: Request
+    decoding: Decoding  # to go on with
+    continuations: Sequence[Continuation] = ()
+    row_values: Sequence[Any] = ()
+    end: FinishReason | None = None
+    error: Exception | None = None  # why nothing could be decided: the request ends with it
+
+
+class Decoding(Protocol):
+    """How a request goes on: the strategy that it asked for. A value: deciding changes nothing, so
+    that what raises in the middle of a step can be decided again."""
+
+    @property
+    def width_option(self) -> str:
+        """The option that says how many branches a request has, for what is said of them."""
+
+    @property
+    def num_candidates(self) -> int:
+        """Return how many of the likeliest tokens each row has to give."""
+
+    @property
+    def goes_together(self) -> bool:
+        """All branches draw in one step, or none does."""
+
+    def num_slots(self, request: Request) -> int:
+        """Return how many branches may run from now on."""
+
+    def want(self, branch: Branch) -> tuple[Want, Edits] | None:
+        """Return what the row that a branch is drawn from wants of the head; None: nothing is
+        drawn."""
+
+    def decide(self, request: Request, rows: Sequence[HeadRow]) -> Decision:
+        """Decide how the request goes on, given the rows of the branches that caught up."""
+
+    def close(self, request: Request, reason: FinishReason) -> None:
+        """Make its branches, which have ended, the answers that were asked for. May be called
+        again."""
+
+
+@dataclass(slots=True)
+class StepResult:
+    """Branches that got a token, and requests that ended, in the order it happened."""
+
+    grown: list[Branch] = field(default_factory=list)
+    finished: list[Request] = field(default_factory=list)
 
 
 def step_batch(
@@ -163,15 +189,16 @@ def step_batch(
 def head_rows(
     item: ScheduledBranch, first_row: int, want: tuple[Want, Edits] | None
 ) -> list[HeadRow]:
-    """The rows of an item that reach the head, the first of them row `first_row` of the batch;
-    `want` is what the row that the branch is drawn from asks for, if it is."""
-    request, rows = item.branch.request, []
+    """The rows of an item that reach the head, the first of its rows being row `first_row` of the
+    batch; `want` is what the row that the branch is drawn from asks for, if it is."""
+    branch, rows = item.branch, []
+    request = branch.request
     if request.every_row is not None:
         begin = max(item.begin, len(request.row_values))  # one that ran again gives nothing new
         for position in range(begin, min(item.end, request.num_rows_wanted)):
             row = first_row + position - item.begin
-            rows.append(HeadRow(item, row, position, Want.LOGITS, NO_EDITS, False))
+            rows.append(HeadRow(branch, position, row, False, Want.LOGITS, NO_EDITS))
     if want is not None:
         last = item.end - 1
-        rows.append(HeadRow(item, first_row + last - item.begin, last, *want, True))
+        rows.append(HeadRow(branch, last, first_row + last - item.begin, True, *want))
     return rows

@@ -1,5 +1,5 @@
 """Update: the fourth verb. What was decided is applied: computed rows are committed, tokens
-appended, branches forked, dropped and ended; and the step is written down.
+appended, branches forked, dropped and ended; and a StepRecord of the step is kept.
 
 Only what was accepted is committed, so that nothing else is ever found. What raises while one
 request is updated ends that request alone. Decides nothing.
@@ -7,15 +7,17 @@ request is updated ends that request alone. Decides nothing.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from octavo.batch import StepOutput
-from octavo.engine.decoding.decoding import Continuation, Decision
 from octavo.engine.live import Live, LiveRequests
-from octavo.engine.step import ScheduledBranch, StepPlan
+from octavo.engine.step import Continuation, Decision, StepPlan
 from octavo.engine.step_budget import StepBudget
-from octavo.engine.step_log import StepLog
-from octavo.kv_cache.cache import KVCache
+from octavo.kv_cache.cache import KVCache, KVCounts
+from octavo.records import StepRecord
+
+_NUM_RECORDS = 65536
 
 
 class Updater:
@@ -24,25 +26,26 @@ class Updater:
         requests: LiveRequests,
         kv: KVCache,
         budget: StepBudget,
-        log: StepLog,
         clock: Callable[[], float],
+        op_names: Sequence[str],
     ) -> None:
+        self.records: deque[StepRecord] = deque(maxlen=_NUM_RECORDS)
         self._requests = requests
         self._kv = kv
         self._budget = budget
-        self._log = log
+        self._op_names = op_names
+        self._num_steps = 0
         self.clock = clock
 
     def update(self, plan: StepPlan, out: StepOutput, decisions: Sequence[Decision]) -> None:
         self._kv.commit_transfers()
         if not plan.scheduled:
             return
-        items: dict[object, list[ScheduledBranch]] = {each.request: [] for each in decisions}
+        accepted = {each.request for each in decisions if each.error is None}
         for item in plan.scheduled:
-            items[item.branch.request].append(item)
-        for decision in decisions:
-            if decision.error is None:
-                self._commit(self._requests.by_request[decision.request], items[decision.request])
+            if item.branch.request in accepted:
+                live = self._requests.by_request[item.branch.request]
+                self._requests.commit(live, item.branch, item.end)
         counts = self._kv.counts()  # all rows are stored, and nothing has ended yet
         for decision in decisions:
             live = self._requests.by_request[decision.request]
@@ -55,12 +58,7 @@ class Updater:
                 break  # the last rows of those behind it run again
         seconds = self.clock() - plan.begun
         self._budget.observe([(s.begin, s.end) for s in plan.scheduled], seconds)
-        num_waiting = len(self._requests.waiting)
-        self._log.note(plan, out, counts, seconds=seconds, num_waiting=num_waiting)
-
-    def _commit(self, live: Live, items: Sequence[ScheduledBranch]) -> None:
-        for item in items:
-            self._requests.commit(live, item.branch, item.end)
+        self._note(plan, out, counts, seconds)
 
     def _apply(self, live: Live, decision: Decision) -> None:
         request = live.request
@@ -102,3 +100,31 @@ class Updater:
             if each.end is not None:
                 self._requests.finish_branch(live, branch, each.end)
         live.request.branches.sort(key=lambda branch: branch.index)
+
+    def _note(self, plan: StepPlan, out: StepOutput, counts: KVCounts, seconds: float) -> None:
+        """Keep the record of a step; `counts` are the cache's while all rows are stored and nothing
+        has ended."""
+        assert plan.batch is not None
+        by_class: dict[str, int] = {}
+        for name, ns in zip(self._op_names, out.op_ns, strict=False):
+            by_class[name] = by_class.get(name, 0) + int(ns)
+        self.records.append(
+            StepRecord(
+                step=self._num_steps,
+                num_requests=len(plan.requests),
+                computed_tokens=len(plan.batch.tokens),
+                kv_read_tokens=sum(item.begin for item in plan.scheduled),
+                output_rows=len(plan.batch.output_rows),
+                seconds=seconds,
+                forward_seconds=out.seconds,
+                num_waiting=len(self._requests.waiting),
+                num_preempted=plan.num_preempted,
+                kv_blocks_used=counts.blocks_used,
+                kv_blocks_kept=counts.blocks_cached,
+                kv_blocks_total=counts.blocks_total,
+                kv_slots_unfilled=counts.slots_unfilled,
+                kv_blocks_copied=sum(each.kind == "copy" for each in plan.transfers),
+                op_ns=tuple(by_class.items()),
+            )
+        )
+        self._num_steps += 1

@@ -97,8 +97,8 @@ class RecordingRunner(Runner):
         logits = dict(zip([*own, *added], out.logits, strict=True))
         self._rows += (
             RecordedRow(
-                head.item.branch,
-                tuple(head.item.branch.tokens[: head.position + 1]),
+                head.branch,
+                tuple(head.branch.tokens[: head.position + 1]),
                 Row(logits[i], float(out.log_sum_exp[i])),
             )
             for i, head in enumerate(plan.head_rows)

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from octavo.batch import Want
+from octavo.batch import Want, make_batch
 from octavo.engine.runner import Runner
-from octavo.engine.step import make_batch
 from octavo.kv_cache.cache import Transfer
 from octavo.verification.recorder import RecordedRow, Row
 

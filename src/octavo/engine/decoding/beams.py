@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from octavo.batch import Want
+from octavo.batch import NO_EDITS, Edits, Want
 from octavo.engine.decoding.beam_search import BeamSearch
-from octavo.engine.decoding.decoding import Continuation, Decision, HeadOutput
-from octavo.engine.decoding.drawing import NO_EDITS, Edits
+from octavo.engine.step import Continuation, Decision, HeadRow
 from octavo.errors import UsageError, counted
 from octavo.kernels import native
 from octavo.request import Branch, FinishReason, Request
@@ -35,9 +34,9 @@ class Beams:
     def want(self, branch: Branch) -> tuple[Want, Edits] | None:
         return Want.TOP_K, NO_EDITS
 
-    def decide(self, request: Request, outputs: Sequence[HeadOutput]) -> Decision:
+    def decide(self, request: Request, rows: Sequence[HeadRow]) -> Decision:
         """The best continuations of all beams; a branch's index is its rank."""
-        parents = sorted(outputs, key=lambda each: each.branch.index)
+        parents = sorted(rows, key=lambda each: each.branch.index)
         assert [each.branch for each in parents] == request.branches
         search = self._search.copy()
         steps = search.advance([each.top for each in parents])

@@ -1,23 +1,37 @@
-"""Draws: greedy decoding and sampling, of one answer or several that part after the prompt."""
+"""Draws: greedy decoding and sampling, of one answer or several that part after the prompt; and
+what is read off one row of logits.
+
+Randomness is counter-based: the draw of a token depends on (seed, answer, position) and on nothing
+else, so that batching, preemption and restarts cannot change it. Knows logits and params; knows no
+blocks and no text.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from collections.abc import Sequence
+from typing import Any
 
-from octavo.batch import Want
-from octavo.engine.decoding.decoding import Continuation, Decision, HeadOutput
-from octavo.engine.decoding.drawing import Drawing, Edits, penalties
+import numpy as np
+
+from octavo.batch import EDIT, NO_EDITS, Edits, FloatArray, IntArray, Want
+from octavo.engine.step import Continuation, Decision, HeadRow
+from octavo.kernels import native
 from octavo.request import Branch, FinishReason, Request, TokenLogprobs
 
 
 class Draws:
+    """One for all requests that are drawn: it keeps nothing of any."""
+
     width_option = "n"
     num_candidates = 0
     goes_together = False
 
-    def __init__(self, drawing: Drawing, eos_ids: frozenset[int]) -> None:
-        self._drawing = drawing
-        self._eos_ids = eos_ids
+    def __init__(self, isa: str, vocab_size: int, eos_ids: frozenset[int]) -> None:
+        self.vocab_size, self.eos_ids = vocab_size, eos_ids
+        self._isa = isa
+        self._scratch = np.empty(native.sample_scratch(vocab_size), np.uint64)
 
     def num_slots(self, request: Request) -> int:
         """An answer that ended gives its slot to others."""
@@ -30,10 +44,10 @@ class Draws:
         plain = request.sampling.greedy and request.params.logprobs is None
         return Want.ARGMAX if plain else Want.LOGITS, penalties(branch)
 
-    def decide(self, request: Request, outputs: Sequence[HeadOutput]) -> Decision:
+    def decide(self, request: Request, rows: Sequence[HeadRow]) -> Decision:
         if not request.draws:
             return Decision(request, self, end="length")
-        drawn = [each for output in outputs for each in self._draw(output)]
+        drawn = [each for row in rows for each in self._next(row)]
         return Decision(request, self, drawn)
 
     def close(self, request: Request, reason: FinishReason) -> None:
@@ -44,35 +58,106 @@ class Draws:
             ended = request.branches[0].finish_reason or reason
             request.branches.append(Branch(request, index, prompt, finish_reason=ended))
 
-    def _draw(self, output: HeadOutput) -> list[Continuation]:
+    def draw(self, branch: Branch, index: int, logits: FloatArray) -> int:
+        """The next token of a branch as answer `index`, from its edited row of logits (vocab,)."""
+        p = branch.request.sampling
+        if p.greedy:
+            return int(self._best(logits, 1)[0][0])
+        u = uniform(branch.request.seed, index, branch.num_tokens)
+        return native.sample(
+            self._isa, logits, p.temperature, p.top_k, p.top_p, p.min_p, u, self._scratch
+        )
+
+    def logprobs(self, logits: FloatArray, lse: float, token: int, count: int) -> TokenLogprobs:
+        """Log-probabilities of one token and the `count` likeliest, from one row of logits
+        (vocab,)."""
+        ids, values = self._best(logits, count)
+        top = tuple((int(t), float(v) - lse) for t, v in zip(ids, values, strict=True))
+        return TokenLogprobs(token, float(logits[token]) - lse, top)
+
+    def edit(self, logits: FloatArray, edits: Edits) -> FloatArray:
+        """The row with biases and penalties applied; the row itself if there are none."""
+        if not len(edits):
+            return logits
+        edited = logits.copy()
+        native.edit_tile(self._isa, edited, 0, None, edits.view(np.uint8).reshape(len(edits), -1))
+        return edited
+
+    def row_value(self, row: HeadRow) -> Any:
+        """Return what a row of a prompt gives a request that wants every row: its logits; of the
+        token that follows it the log-probability alone (a score), or with the likeliest ones."""
+        request, logits = row.branch.request, row.logits
+        assert logits is not None
+        if request.every_row == "logits":
+            return logits
+        token = request.prompt_token_ids[row.position + 1]
+        if request.every_row == "scores":
+            return logits[token] - row.log_sum_exp
+        count = request.params.prompt_logprobs or 0
+        return self.logprobs(logits, row.log_sum_exp, token, count)
+
+    def _next(self, row: HeadRow) -> list[Continuation]:
         """The next token of a branch; where the answers of a request part, of all."""
-        branch = output.branch
+        branch = row.branch
         request = branch.request
         parts = len(request.branches) == 1 and branch.num_completion_tokens == 0
         answers = range(request.params.n) if parts else (branch.index,)
         drawn = []
         edited = None
         for index in answers:
-            token, logprobs = output.argmax, None
-            if output.logits is not None:
+            token, logprobs = row.argmax, None
+            if row.logits is not None:
                 if edited is None:
-                    edited = self._drawing.edit(output.logits, output.edits)
-                token = self._drawing.draw(branch, index, edited)
-                logprobs = self._logprobs(output, token)
+                    edited = self.edit(row.logits, row.edits)
+                token = self.draw(branch, index, edited)
+                logprobs = self._logprobs(row, token)
             end = self._end(branch, token)
             drawn.append(Continuation(branch, index, token, logprobs, end))
         return drawn
 
-    def _logprobs(self, output: HeadOutput, token: int) -> TokenLogprobs | None:
-        wanted = output.branch.request.params.logprobs
+    def _logprobs(self, row: HeadRow, token: int) -> TokenLogprobs | None:
+        wanted = row.branch.request.params.logprobs
         if wanted is None:
             return None
-        assert output.logits is not None
-        return self._drawing.logprobs(output.logits, output.log_sum_exp, token, wanted)
+        assert row.logits is not None
+        return self.logprobs(row.logits, row.log_sum_exp, token, wanted)
 
     def _end(self, branch: Branch, token: int) -> FinishReason | None:
         request = branch.request
-        eos = token in self._eos_ids and not request.params.ignore_eos
+        eos = token in self.eos_ids and not request.params.ignore_eos
         if eos or token in request.params.stop_token_ids:
             return "stop"
         return "length" if branch.num_completion_tokens + 1 >= request.max_tokens else None
+
+    def _best(self, logits: FloatArray, count: int) -> tuple[IntArray, FloatArray]:
+        """The `count` likeliest tokens and their logits, ties to the lowest id."""
+        ids, values = np.empty(count, np.int32), np.empty(count, np.float32)
+        native.top_k_tile(self._isa, ids, values, logits, 0)
+        return ids, values
+
+
+def penalties(branch: Branch) -> Edits:
+    """Repetition over prompt and answer; presence and frequency over the answer. Sorted by
+    token."""
+    p = branch.request.sampling
+    answer = p.presence_penalty != 0 or p.frequency_penalty != 0
+    if p.repetition_penalty == 1 and not answer:
+        return NO_EDITS
+    seen = branch.tokens if p.repetition_penalty != 1 else branch.completion_token_ids
+    tokens = np.unique(np.asarray(seen, np.int32))
+    edits = np.zeros(len(tokens), EDIT)
+    edits["token"] = tokens
+    edits["scale"] = p.repetition_penalty
+    if answer:
+        made, counts = np.unique(
+            np.asarray(branch.completion_token_ids, np.int32), return_counts=True
+        )
+        at = np.searchsorted(tokens, made)
+        edits["add"][at] = -(p.presence_penalty + p.frequency_penalty * counts)
+    return edits
+
+
+def uniform(seed: int, answer: int, position: int) -> float:
+    """A number in [0, 1) with 53 bits, from a hash of the three counters."""
+    digest = hashlib.blake2b(struct.pack("<QQQ", seed, answer, position), digest_size=8).digest()
+    return float(int.from_bytes(digest, "little") >> 11) * 2.0**-53
