@@ -9,6 +9,7 @@ import pytest
 
 from octavo import LLM
 from tests.cli.tiny_model import write_tiny_model
+from tests.gate import Gate
 from tests.serving.stories import assert_nothing_held
 
 
@@ -27,3 +28,8 @@ def llm(tiny_path: Path) -> Iterator[LLM]:
     llm = LLM(tiny_path, threads=1, block_size=16, max_batch_tokens=16)
     yield llm
     assert_nothing_held(llm)
+
+
+@pytest.fixture
+def gate(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> Gate:
+    return Gate(llm, monkeypatch)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import gc
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec
 
 import pytest
 
 from octavo import LLM, RequestOutput, SamplingParams, StreamChunk, TokenStream
+from octavo.batch import StepOutput
+from octavo.engine.step import StepPlan
 from tests.gate import PATIENCE
 
+Given = ParamSpec("Given")
 GREEDY = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True)
 LONG = replace(GREEDY, max_tokens=60)
 PROMPTS = [[7 * i + j for j in range(3 + i)] for i in range(12)]
@@ -24,9 +29,14 @@ def assert_nothing_held(llm: LLM) -> None:
     assert llm.stats()["kv_blocks_used"] == 0
 
 
-def run(story: Coroutine[Any, Any, None]) -> None:
-    """A loop that hangs fails."""
-    asyncio.run(asyncio.wait_for(story, PATIENCE))
+def in_a_loop(story: Callable[Given, Coroutine[Any, Any, None]]) -> Callable[Given, None]:
+    """Run a story in an event loop of its own; one that hangs fails."""
+
+    @wraps(story)
+    def run(*args: Given.args, **fixtures: Given.kwargs) -> None:
+        asyncio.run(asyncio.wait_for(story(*args, **fixtures), PATIENCE))
+
+    return run
 
 
 async def pieces(stream: TokenStream) -> list[StreamChunk]:
@@ -35,6 +45,16 @@ async def pieces(stream: TokenStream) -> list[StreamChunk]:
 
 def token_ids(output: RequestOutput) -> tuple[int, ...]:
     return output.outputs[0].token_ids
+
+
+def collect_garbage_in_steps(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = llm.loop.engine.runner.forward
+
+    def collecting(plan: StepPlan) -> StepOutput:
+        gc.collect()
+        return forward(plan)
+
+    monkeypatch.setattr(llm.loop.engine.runner, "forward", collecting)
 
 
 def fail_to_schedule(llm: LLM, monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> None:

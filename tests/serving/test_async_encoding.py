@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from octavo import LLM, AsyncEngine, SamplingParams
+from octavo import LLM, AsyncEngine
 from octavo.errors import EngineClosedError, OverloadedError
-from tests.cli.tiny_model import write_tiny_model
+from tests.gate import PATIENCE
+from tests.serving.stories import GREEDY, in_a_loop, pieces
 
-PATIENCE = 30  # seconds
-SHORT = SamplingParams(temperature=0, max_tokens=3, ignore_eos=True)
-
-
-@pytest.fixture(scope="module")
-def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.gguf")
-
-
-@pytest.fixture
-def llm(tiny_path: Path) -> LLM:
-    return LLM(tiny_path, threads=1, context=128)
+SHORT = replace(GREEDY, max_tokens=3)
 
 
 class SlowEncoder:
@@ -47,102 +36,84 @@ class SlowEncoder:
         self._gate.set()
 
 
-def run(story: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(story, PATIENCE))
+@pytest.fixture
+def encoder(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> SlowEncoder:
+    return SlowEncoder(llm, monkeypatch)
 
 
-def test_others_are_answered_while_a_text_is_encoded(
-    llm: LLM, monkeypatch: pytest.MonkeyPatch
+@in_a_loop
+async def test_others_are_answered_while_a_text_is_encoded(
+    llm: LLM, reference: LLM, encoder: SlowEncoder
 ) -> None:
-    want = llm.generate("abc", SHORT)[0].outputs
-    encoder = SlowEncoder(llm, monkeypatch)
-
-    async def story() -> None:
-        async with AsyncEngine(llm) as engine:
-            slow = asyncio.create_task(engine.generate("abc", SHORT))
-            ids = asyncio.create_task(engine.encode("abc"))
-            assert (await engine.generate([1, 2], SHORT)).usage.completion_tokens == 3
-            assert not slow.done()
-            encoder.go()
-            assert (await slow).outputs == want
-            assert await ids == list((await slow).prompt_token_ids)
-        assert threading.current_thread().name not in encoder.threads
-
-    run(story())
-
-
-def test_a_stream_that_closes_before_its_text_is_encoded_never_runs(
-    llm: LLM, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    encoder = SlowEncoder(llm, monkeypatch)
-
-    async def story() -> None:
-        async with AsyncEngine(llm) as engine:
-            stream = engine.stream("abc", SHORT)
-            await stream.aclose()
-            encoder.go()
-            with pytest.raises(StopAsyncIteration):
-                await anext(stream)
-            await engine.drain()
-        assert llm.stats()["steps"] == 0
-
-    run(story())
-
-
-def test_an_engine_that_closes_tells_whoever_is_not_encoded_yet(
-    llm: LLM, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    encoder = SlowEncoder(llm, monkeypatch)
-
-    async def story() -> None:
-        engine = AsyncEngine(llm)
-        stream = engine.stream("abc", SHORT)
-        await engine.aclose()
-        with pytest.raises(EngineClosedError, match="closed before the request began"):
-            await anext(stream)
+    want = reference.generate("abc", SHORT)[0].outputs
+    async with AsyncEngine(llm) as engine:
+        slow = asyncio.create_task(engine.generate("abc", SHORT))
+        ids = asyncio.create_task(engine.encode("abc"))
+        assert (await engine.generate([1, 2], SHORT)).usage.completion_tokens == 3
+        assert not slow.done()
         encoder.go()
+        assert (await slow).outputs == want
+        assert await ids == list((await slow).prompt_token_ids)
+    assert threading.current_thread().name not in encoder.threads
 
-    run(story())
+
+@in_a_loop
+async def test_a_stream_that_closes_before_its_text_is_encoded_never_runs(
+    llm: LLM, encoder: SlowEncoder
+) -> None:
+    async with AsyncEngine(llm) as engine:
+        stream = engine.stream("abc", SHORT)
+        await stream.aclose()
+        encoder.go()
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+        await engine.drain()
+    assert llm.stats()["steps"] == 0
+
+
+@in_a_loop
+async def test_an_engine_that_closes_tells_whoever_is_not_encoded_yet(
+    llm: LLM, encoder: SlowEncoder
+) -> None:
+    engine = AsyncEngine(llm)
+    stream = engine.stream("abc", SHORT)
+    await engine.aclose()
+    with pytest.raises(EngineClosedError, match="closed before the request began"):
+        await anext(stream)
+    encoder.go()
     assert llm.generate([1], SHORT)[0].usage.completion_tokens == 3
 
 
-def test_a_drained_engine_waits_for_what_is_being_encoded(
-    llm: LLM, monkeypatch: pytest.MonkeyPatch
+@in_a_loop
+async def test_a_drained_engine_waits_for_what_is_being_encoded(
+    llm: LLM, encoder: SlowEncoder
 ) -> None:
-    encoder = SlowEncoder(llm, monkeypatch)
+    engine = AsyncEngine(llm)
+    answer = asyncio.create_task(engine.generate("abc", SHORT))
+    await asyncio.sleep(0)
+    draining = asyncio.create_task(engine.drain())
+    encoder.go()
+    await draining
+    assert (await answer).usage.completion_tokens == 3
 
-    async def story() -> None:
-        engine = AsyncEngine(llm)
-        answer = asyncio.create_task(engine.generate("abc", SHORT))
-        await asyncio.sleep(0)
-        draining = asyncio.create_task(engine.drain())
+
+@in_a_loop
+async def test_texts_that_are_being_encoded_wait_like_others(
+    llm: LLM, encoder: SlowEncoder
+) -> None:
+    async with AsyncEngine(llm, max_waiting=2) as engine:
+        streams = [engine.stream("abc", SHORT) for _ in range(2)]
+        with pytest.raises(OverloadedError, match="2 requests in the queue"):
+            engine.stream([1], SHORT)
+        await streams.pop().aclose()  # leaves its place at once
+        streams.append(engine.stream("abc", SHORT))
         encoder.go()
-        await draining
-        assert (await answer).usage.completion_tokens == 3
-
-    run(story())
+        for stream in streams:
+            assert (await pieces(stream))[-1].output is not None
 
 
-def test_texts_that_are_being_encoded_wait_like_others(
-    llm: LLM, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    encoder = SlowEncoder(llm, monkeypatch)
-
-    async def story() -> None:
-        async with AsyncEngine(llm, max_waiting=2) as engine:
-            streams = [engine.stream("abc", SHORT) for _ in range(2)]
-            with pytest.raises(OverloadedError, match="2 requests in the queue"):
-                engine.stream([1], SHORT)
-            await streams.pop().aclose()  # leaves its place at once
-            streams.append(engine.stream("abc", SHORT))
-            encoder.go()
-            for stream in streams:
-                assert [c async for c in stream][-1].output is not None
-
-    run(story())
-
-
-def test_a_panic_of_the_tokenizer_reaches_the_reader(
+@in_a_loop
+async def test_a_panic_of_the_tokenizer_reaches_the_reader(
     llm: LLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class PanicError(BaseException):
@@ -152,11 +123,7 @@ def test_a_panic_of_the_tokenizer_reaches_the_reader(
         raise PanicError("index out of bounds")
 
     monkeypatch.setattr(llm.tokenizer, "encode", encode)
-
-    async def story() -> None:
-        async with AsyncEngine(llm) as engine:
-            with pytest.raises(RuntimeError, match="could not be encoded: index out of bounds"):
-                await engine.generate("abc", SHORT)
-            assert (await engine.generate([1], SHORT)).usage.completion_tokens == 3
-
-    run(story())
+    async with AsyncEngine(llm) as engine:
+        with pytest.raises(RuntimeError, match="could not be encoded: index out of bounds"):
+            await engine.generate("abc", SHORT)
+        assert (await engine.generate([1], SHORT)).usage.completion_tokens == 3

@@ -17,17 +17,11 @@ from octavo.errors import (
     UsageError,
 )
 from tests.gate import Gate
-from tests.serving.stories import (
-    GREEDY,
-    LONG,
-    PROMPTS,
-    assert_nothing_held,
-    pieces,
-    run,
-)
+from tests.serving.stories import GREEDY, LONG, PROMPTS, assert_nothing_held, in_a_loop, pieces
 
 
-def test_requests_offered_at_once_get_the_answers_of_the_offline_api(
+@in_a_loop
+async def test_requests_offered_at_once_get_the_answers_of_the_offline_api(
     llm: LLM, reference: LLM
 ) -> None:
     params = [
@@ -35,184 +29,156 @@ def test_requests_offered_at_once_get_the_answers_of_the_offline_api(
         for i in range(10)
     ]
     params += [SamplingParams(max_tokens=6, beam_width=3, n=2), replace(LONG, stop_token_ids=[9])]
-
-    async def story() -> None:
-        async with AsyncEngine(llm) as engine:
-            ask = zip(PROMPTS, params, strict=True)
-            outputs = await asyncio.gather(*(engine.generate(p, q) for p, q in ask))
-        want = reference.generate(PROMPTS, params)
-        assert [o.outputs for o in outputs] == [w.outputs for w in want]
-        assert [o.prompt_token_ids for o in outputs] == [tuple(p) for p in PROMPTS]
-
-    run(story())
+    async with AsyncEngine(llm) as engine:
+        ask = zip(PROMPTS, params, strict=True)
+        outputs = await asyncio.gather(*(engine.generate(p, q) for p, q in ask))
+    want = reference.generate(PROMPTS, params)
+    assert [o.outputs for o in outputs] == [w.outputs for w in want]
+    assert [o.prompt_token_ids for o in outputs] == [tuple(p) for p in PROMPTS]
 
 
-def test_streamed_pieces_make_each_answer_and_the_last_one_has_the_output(
+@in_a_loop
+async def test_streamed_pieces_make_each_answer_and_the_last_one_has_the_output(
     llm: LLM, reference: LLM
 ) -> None:
     params = SamplingParams(seed=3, max_tokens=20, n=3)
-
-    async def story() -> None:
-        async with AsyncEngine(llm) as engine:
-            streams = [engine.stream(p, params) for p in PROMPTS]
-            found = await asyncio.gather(*map(pieces, streams))
-        for chunks, want in zip(found, reference.generate(PROMPTS, [params] * 12), strict=True):
-            *before, last = chunks
-            assert all(c.output is None for c in before)
-            assert last.output is not None
-            assert last.output.outputs == want.outputs
-            for index, answer in enumerate(want.outputs):
-                mine = [c for c in chunks if c.index == index]
-                assert "".join(c.text for c in mine) == answer.text
-                assert sum((c.token_ids for c in mine), ()) == answer.token_ids
-
-    run(story())
+    async with AsyncEngine(llm) as engine:
+        streams = [engine.stream(p, params) for p in PROMPTS]
+        found = await asyncio.gather(*map(pieces, streams))
+    for chunks, want in zip(found, reference.generate(PROMPTS, [params] * 12), strict=True):
+        *before, last = chunks
+        assert all(c.output is None for c in before)
+        assert last.output is not None
+        assert last.output.outputs == want.outputs
+        for index, answer in enumerate(want.outputs):
+            mine = [c for c in chunks if c.index == index]
+            assert "".join(c.text for c in mine) == answer.text
+            assert sum((c.token_ids for c in mine), ()) == answer.token_ids
 
 
-def test_what_is_wrong_with_a_request_is_raised_where_it_is_made(llm: LLM) -> None:
+@in_a_loop
+async def test_what_is_wrong_with_a_request_is_raised_where_it_is_made(llm: LLM) -> None:
     """What is wrong with a text is raised where it is read: it is encoded in another thread."""
-
-    async def story() -> None:
-        async with AsyncEngine(llm) as engine:
-            with pytest.raises(UsageError, match="the prompt is empty"):
-                engine.stream([])
-            with pytest.raises(UsageError, match="the prompt is empty"):
-                await anext(engine.stream(""))
-            with pytest.raises(PromptTooLongError, match="has 200 tokens, the context holds 128"):
-                await engine.generate([1] * 200)
-            with pytest.raises(UsageError, match="stop_token_ids has 999: expected 0 to 257"):
-                engine.stream([1], SamplingParams(stop_token_ids=[999]))
-            with pytest.raises(UsageError, match="beams cannot be streamed"):
-                engine.stream([1], SamplingParams(beam_width=2))
-
-    run(story())
+    async with AsyncEngine(llm) as engine:
+        with pytest.raises(UsageError, match="the prompt is empty"):
+            engine.stream([])
+        with pytest.raises(UsageError, match="the prompt is empty"):
+            await anext(engine.stream(""))
+        with pytest.raises(PromptTooLongError, match="has 200 tokens, the context holds 128"):
+            await engine.generate([1] * 200)
+        with pytest.raises(UsageError, match="stop_token_ids has 999: expected 0 to 257"):
+            engine.stream([1], SamplingParams(stop_token_ids=[999]))
+        with pytest.raises(UsageError, match="beams cannot be streamed"):
+            engine.stream([1], SamplingParams(beam_width=2))
 
 
-def test_a_request_that_can_never_fit_is_refused_where_it_is_read(tiny_path: Path) -> None:
+@in_a_loop
+async def test_a_request_that_can_never_fit_is_refused_where_it_is_read(tiny_path: Path) -> None:
     small = LLM(tiny_path, threads=1, kv_memory="16K")
-
-    async def story() -> None:
-        async with AsyncEngine(small) as engine:
-            params = SamplingParams(n=2, max_tokens=60)
-            with pytest.raises(OutOfMemoryError, match="may need 4 KV blocks of 32 tokens"):
-                await engine.generate([1, 2], params)
-            stream = engine.stream([1, 2], params)
-            with pytest.raises(OutOfMemoryError):
-                await anext(stream)
-            assert await pieces(stream) == []
-            assert (await engine.generate([1, 2], GREEDY)).usage.completion_tokens == 8
-            unread = engine.stream([1, 2], params)
-        with pytest.raises(OutOfMemoryError):  # nobody had to read it for the engine to close
-            await anext(unread)
-
-    run(story())
+    async with AsyncEngine(small) as engine:
+        params = SamplingParams(n=2, max_tokens=60)
+        with pytest.raises(OutOfMemoryError, match="may need 4 KV blocks of 32 tokens"):
+            await engine.generate([1, 2], params)
+        stream = engine.stream([1, 2], params)
+        with pytest.raises(OutOfMemoryError):
+            await anext(stream)
+        assert await pieces(stream) == []
+        assert (await engine.generate([1, 2], GREEDY)).usage.completion_tokens == 8
+        unread = engine.stream([1, 2], params)
+    with pytest.raises(OutOfMemoryError):  # nobody had to read it for the engine to close
+        await anext(unread)
     assert_nothing_held(small)
 
 
-def test_more_requests_than_may_wait_are_refused_with_the_numbers(
+@in_a_loop
+async def test_more_requests_than_may_wait_are_refused_with_the_numbers(
     tiny_path: Path, reference: LLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     llm = LLM(tiny_path, threads=1, max_num_seqs=1)
     gate = Gate(llm, monkeypatch)
-
-    async def story() -> None:
-        async with AsyncEngine(llm, max_waiting=2) as engine:
-            first = engine.stream(PROMPTS[0], GREEDY)
-            await gate.arrival()  # one runs
-            others = [engine.stream(p, GREEDY) for p in PROMPTS[1:3]]
-            with pytest.raises(OverloadedError, match="2 requests in the queue, and at most 2 may"):
-                engine.stream(PROMPTS[3], GREEDY)
-            gate.let_one_pass()
-            await gate.arrival()  # now the engine knows them
-            with pytest.raises(OverloadedError, match=r"try again later, or raise max_waiting"):
-                await engine.generate(PROMPTS[3], GREEDY)
-            await others[1].aclose()
-            gate.open()
-            found = [(await pieces(s))[-1].output for s in (first, others[0])]
-            found.append(await engine.generate(PROMPTS[3], GREEDY))  # now there is room
-        want = reference.generate([*PROMPTS[:2], PROMPTS[3]], GREEDY)
-        assert [o and o.outputs for o in found] == [w.outputs for w in want]
-
-    run(story())
+    async with AsyncEngine(llm, max_waiting=2) as engine:
+        first = engine.stream(PROMPTS[0], GREEDY)
+        await gate.arrival()  # one runs
+        others = [engine.stream(p, GREEDY) for p in PROMPTS[1:3]]
+        with pytest.raises(OverloadedError, match="2 requests in the queue, and at most 2 may"):
+            engine.stream(PROMPTS[3], GREEDY)
+        gate.let_one_pass()
+        await gate.arrival()  # now the engine knows them
+        with pytest.raises(OverloadedError, match=r"try again later, or raise max_waiting"):
+            await engine.generate(PROMPTS[3], GREEDY)
+        await others[1].aclose()
+        gate.open()
+        found = [(await pieces(s))[-1].output for s in (first, others[0])]
+        found.append(await engine.generate(PROMPTS[3], GREEDY))  # now there is room
+    want = reference.generate([*PROMPTS[:2], PROMPTS[3]], GREEDY)
+    assert [o and o.outputs for o in found] == [w.outputs for w in want]
     assert_nothing_held(llm)
 
 
-def test_prompts_of_the_offline_api_do_not_count_as_waiting(
+@in_a_loop
+async def test_prompts_of_the_offline_api_do_not_count_as_waiting(
     tiny_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     llm = LLM(tiny_path, threads=1, max_num_seqs=1)
     gate = Gate(llm, monkeypatch)
-
-    async def story() -> None:
-        async with AsyncEngine(llm, max_waiting=1) as engine:
-            batch = asyncio.create_task(asyncio.to_thread(llm.generate, PROMPTS, GREEDY))
-            await gate.arrival()
-            answer = asyncio.create_task(engine.generate(PROMPTS[0], GREEDY))
-            gate.open()
-            outputs = await batch
-            assert (await answer).outputs == outputs[0].outputs
-
-    run(story())
+    async with AsyncEngine(llm, max_waiting=1) as engine:
+        batch = asyncio.create_task(asyncio.to_thread(llm.generate, PROMPTS, GREEDY))
+        await gate.arrival()
+        answer = asyncio.create_task(engine.generate(PROMPTS[0], GREEDY))
+        gate.open()
+        outputs = await batch
+        assert (await answer).outputs == outputs[0].outputs
 
 
-def test_a_slow_reader_finds_one_piece_for_each_answer_and_stalls_nobody(
+@in_a_loop
+async def test_a_slow_reader_finds_one_piece_for_each_answer_and_stalls_nobody(
     llm: LLM, reference: LLM
 ) -> None:
     params = replace(GREEDY, temperature=None, seed=2, n=2)
-
-    async def story() -> None:
-        async with AsyncEngine(llm) as engine:
-            stream = engine.stream(PROMPTS[0], params)
-            await engine.generate(PROMPTS[1], LONG)  # 60 steps, of which the first 8 are of both
-            chunks = await pieces(stream)
-        want = reference.generate(PROMPTS[0], params)[0]
-        got = [(c.index, c.text, c.token_ids, c.output is None) for c in chunks]
-        one, two = want.outputs
-        assert got == [(0, one.text, one.token_ids, True), (1, two.text, two.token_ids, False)]
-
-    run(story())
+    async with AsyncEngine(llm) as engine:
+        stream = engine.stream(PROMPTS[0], params)
+        await engine.generate(PROMPTS[1], LONG)  # 60 steps, of which the first 8 are of both
+        chunks = await pieces(stream)
+    want = reference.generate(PROMPTS[0], params)[0]
+    got = [(c.index, c.text, c.token_ids, c.output is None) for c in chunks]
+    one, two = want.outputs
+    assert got == [(0, one.text, one.token_ids, True), (1, two.text, two.token_ids, False)]
 
 
-def test_an_llm_has_one_async_engine_at_a_time(llm: LLM) -> None:
-    async def story() -> None:
-        async with AsyncEngine(llm):
-            with pytest.raises(UsageError, match="this LLM has an AsyncEngine: share it, or close"):
-                AsyncEngine(llm)
-        async with AsyncEngine(llm) as engine:
-            assert (await engine.generate([1], GREEDY)).usage.completion_tokens == 8
-        AsyncEngine(llm)  # dropped at once
-        async with AsyncEngine(llm) as engine:
-            assert (await engine.generate([1], GREEDY)).usage.completion_tokens == 8
-
-    run(story())
+@in_a_loop
+async def test_an_llm_has_one_async_engine_at_a_time(llm: LLM) -> None:
+    async with AsyncEngine(llm):
+        with pytest.raises(UsageError, match="this LLM has an AsyncEngine: share it, or close"):
+            AsyncEngine(llm)
+    async with AsyncEngine(llm) as engine:
+        assert (await engine.generate([1], GREEDY)).usage.completion_tokens == 8
+    AsyncEngine(llm)  # dropped at once
+    async with AsyncEngine(llm) as engine:
+        assert (await engine.generate([1], GREEDY)).usage.completion_tokens == 8
 
 
-def test_one_whose_thread_cannot_be_started_leaves_the_llm_to_others(
+@in_a_loop
+async def test_one_whose_thread_cannot_be_started_leaves_the_llm_to_others(
     llm: LLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    async def story() -> None:
-        with monkeypatch.context() as patch:
-            patch.setattr("threading.Thread.start", refuse)
-            with pytest.raises(KernelError, match="can't start new thread, which an engine needs"):
-                AsyncEngine(llm)
-        async with AsyncEngine(llm) as engine:
-            assert (await engine.generate([1], GREEDY)).usage.completion_tokens == 8
-
-    run(story())
+    with monkeypatch.context() as patch:
+        patch.setattr("threading.Thread.start", refuse)
+        with pytest.raises(KernelError, match="can't start new thread, which an engine needs"):
+            AsyncEngine(llm)
+    async with AsyncEngine(llm) as engine:
+        assert (await engine.generate([1], GREEDY)).usage.completion_tokens == 8
 
 
-def test_a_server_needs_nothing_else(llm: LLM) -> None:
-    async def story() -> None:
-        async with AsyncEngine(llm) as engine:
-            messages = [{"role": "user", "content": "hi"}]
-            assert await engine.encode_chat(messages) == llm.encode_chat(messages)
-            assert await engine.encode("hi") == llm.encode("hi")
-            assert (engine.info, engine.config) == (llm.info, llm.config)
-            assert engine.tokenizer.token_bytes(257) == b"<|im_end|>"
-            assert [r.step for r in engine.records] == []
-            assert engine.stats() == llm.stats()
-
-    run(story())
+@in_a_loop
+async def test_a_server_needs_nothing_else(llm: LLM) -> None:
+    async with AsyncEngine(llm) as engine:
+        messages = [{"role": "user", "content": "hi"}]
+        assert await engine.encode_chat(messages) == llm.encode_chat(messages)
+        assert await engine.encode("hi") == llm.encode("hi")
+        assert (engine.info, engine.config) == (llm.info, llm.config)
+        assert engine.tokenizer.token_bytes(257) == b"<|im_end|>"
+        assert [r.step for r in engine.records] == []
+        assert engine.stats() == llm.stats()

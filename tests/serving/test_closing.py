@@ -13,106 +13,93 @@ from pathlib import Path
 import pytest
 
 from octavo import LLM, AsyncEngine
-from octavo.errors import (
-    EngineClosedError,
-)
+from octavo.errors import EngineClosedError
 from tests.gate import PATIENCE, Gate
 from tests.serving.stories import (
     GREEDY,
     LONG,
     PROMPTS,
     assert_nothing_held,
+    in_a_loop,
     pieces,
-    run,
     token_ids,
 )
 
 
-def test_closing_ends_open_requests_with_what_they_have(
+@in_a_loop
+async def test_closing_ends_open_requests_with_what_they_have(
     tiny_path: Path, reference: LLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that decodes, one in the middle of its prompt, and one that waits."""
     llm = LLM(tiny_path, threads=1, max_batch_tokens=16, max_num_seqs=2)
     gate = Gate(llm, monkeypatch)
-
-    async def story() -> None:
-        engine = AsyncEngine(llm)
-        decoding = engine.stream(PROMPTS[0], LONG)
-        for _ in range(3):
-            await gate.arrival()
-            gate.let_one_pass()
+    engine = AsyncEngine(llm)
+    decoding = engine.stream(PROMPTS[0], LONG)
+    for _ in range(3):
         await gate.arrival()
-        others = [engine.stream(list(range(k, k + 40)), LONG) for k in (0, 100)]
         gate.let_one_pass()
-        await gate.arrival()
-        assert len(gate.batches[-1].tokens) == 16  # one token, and 15 of the first of the others
-        closing = [asyncio.create_task(engine.aclose()) for _ in range(2)]
-        await asyncio.sleep(0)
-        with pytest.raises(EngineClosedError, match="make a new AsyncEngine"):
-            engine.stream([1])
-        gate.open()
-        await asyncio.gather(*closing)
-        await engine.aclose()
-        ends = [(await pieces(s))[-1].output for s in (decoding, *others)]
-        found = [(o.outputs[0].finish_reason, len(token_ids(o))) for o in ends if o]
-        assert found == [("abort", 5), ("abort", 0), ("abort", 0)]
-        want = reference.generate(PROMPTS[0], LONG)[0]
-        assert ends[0] is not None
-        assert token_ids(ends[0]) == token_ids(want)[:5]
-
-    run(story())
+    await gate.arrival()
+    others = [engine.stream(list(range(k, k + 40)), LONG) for k in (0, 100)]
+    gate.let_one_pass()
+    await gate.arrival()
+    assert len(gate.batches[-1].tokens) == 16  # one token, and 15 of the first of the others
+    closing = [asyncio.create_task(engine.aclose()) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(EngineClosedError, match="make a new AsyncEngine"):
+        engine.stream([1])
+    gate.open()
+    await asyncio.gather(*closing)
+    await engine.aclose()
+    ends = [(await pieces(s))[-1].output for s in (decoding, *others)]
+    found = [(o.outputs[0].finish_reason, len(token_ids(o))) for o in ends if o]
+    assert found == [("abort", 5), ("abort", 0), ("abort", 0)]
+    want = reference.generate(PROMPTS[0], LONG)[0]
+    assert ends[0] is not None
+    assert token_ids(ends[0]) == token_ids(want)[:5]
     assert_nothing_held(llm)
     assert llm.generate(PROMPTS[0], GREEDY)[0].usage.completion_tokens == 8  # it stays usable
 
 
-def test_draining_answers_what_is_open_and_takes_nothing_new(llm: LLM, reference: LLM) -> None:
-    async def story() -> None:
-        engine = AsyncEngine(llm)
-        answers = [asyncio.create_task(engine.generate(p, GREEDY)) for p in PROMPTS]
-        await asyncio.sleep(0)
-        await asyncio.gather(engine.drain(), *answers)
-        with pytest.raises(EngineClosedError):
-            await engine.generate([1])
-        await engine.drain()
-        await engine.aclose()
-        want = reference.generate(PROMPTS, GREEDY)
-        assert [a.result().outputs for a in answers] == [w.outputs for w in want]
-
-    run(story())
-
-
-def test_who_stops_waiting_for_the_end_does_not_stop_it(
-    llm: LLM, monkeypatch: pytest.MonkeyPatch
+@in_a_loop
+async def test_draining_answers_what_is_open_and_takes_nothing_new(
+    llm: LLM, reference: LLM
 ) -> None:
-    gate = Gate(llm, monkeypatch)
-
-    async def story() -> None:
-        engine = AsyncEngine(llm)
-        answer = asyncio.create_task(engine.generate([1, 2], GREEDY))
-        await gate.arrival()
-        draining = asyncio.create_task(engine.drain())
-        await asyncio.sleep(0)
-        draining.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await draining
-        gate.open()
-        await engine.drain()
-        assert answer.done() or (await answer).usage.completion_tokens == 8
-
-    run(story())
+    engine = AsyncEngine(llm)
+    answers = [asyncio.create_task(engine.generate(p, GREEDY)) for p in PROMPTS]
+    await asyncio.sleep(0)
+    await asyncio.gather(engine.drain(), *answers)
+    with pytest.raises(EngineClosedError):
+        await engine.generate([1])
+    await engine.drain()
+    await engine.aclose()
+    want = reference.generate(PROMPTS, GREEDY)
+    assert [a.result().outputs for a in answers] == [w.outputs for w in want]
 
 
-def test_one_that_was_dropped_leaves_the_llm_to_others(llm: LLM) -> None:
-    async def story() -> None:
-        engine = AsyncEngine(llm)
-        stream = engine.stream([1, 2], GREEDY)
-        del engine
-        assert (await pieces(stream))[-1].output is not None
-        await asyncio.to_thread(assert_nothing_held, llm)
-        async with AsyncEngine(llm) as engine:
-            assert (await engine.generate([1], GREEDY)).usage.completion_tokens == 8
+@in_a_loop
+async def test_who_stops_waiting_for_the_end_does_not_stop_it(llm: LLM, gate: Gate) -> None:
+    engine = AsyncEngine(llm)
+    answer = asyncio.create_task(engine.generate([1, 2], GREEDY))
+    await gate.arrival()
+    draining = asyncio.create_task(engine.drain())
+    await asyncio.sleep(0)
+    draining.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await draining
+    gate.open()
+    await engine.drain()
+    assert answer.done() or (await answer).usage.completion_tokens == 8
 
-    run(story())
+
+@in_a_loop
+async def test_one_that_was_dropped_leaves_the_llm_to_others(llm: LLM) -> None:
+    engine = AsyncEngine(llm)
+    stream = engine.stream([1, 2], GREEDY)
+    del engine
+    assert (await pieces(stream))[-1].output is not None
+    await asyncio.to_thread(assert_nothing_held, llm)
+    async with AsyncEngine(llm) as engine:
+        assert (await engine.generate([1], GREEDY)).usage.completion_tokens == 8
 
 
 def test_a_closed_one_keeps_no_model(tiny_path: Path) -> None:

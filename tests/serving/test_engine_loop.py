@@ -4,12 +4,14 @@ answers alone."""
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from octavo import LLM, OutOfMemoryError, RequestOutput, StreamChunk
+from octavo import LLM, OutOfMemoryError
 from octavo.request import Branch
 from octavo.serving.output_queue import OutputQueue
 from octavo.serving.request_text import RequestText
@@ -19,70 +21,47 @@ from tests.serving.stories import GREEDY, LONG, PROMPTS, fail_to_schedule, token
 SHORT = replace(GREEDY, max_tokens=1)
 
 
-class Caller(threading.Thread):
-    """Generates in a thread of its own."""
-
-    def __init__(self, llm: LLM, *arguments: object) -> None:
-        super().__init__()
-        self.outputs: list[RequestOutput] = []
-        self.error: BaseException | None = None
-        self._generate = llm.generate
-        self._arguments = arguments
-        self.start()
-
-    def run(self) -> None:
-        try:
-            self.outputs = self._generate(*self._arguments)  # type: ignore[arg-type]
-        except BaseException as error:
-            self.error = error
-
-    def result(self) -> list[RequestOutput]:
-        self.join(PATIENCE)
-        assert not self.is_alive()
-        if self.error is not None:
-            raise self.error
-        return self.outputs
+@pytest.fixture
+def callers() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor() as threads:
+        yield threads
 
 
 def test_a_stream_closed_during_the_last_step_of_another_thread_is_ended_after_it(
-    llm: LLM, monkeypatch: pytest.MonkeyPatch
+    llm: LLM, gate: Gate, callers: ThreadPoolExecutor
 ) -> None:
     """It used to hold its blocks until somebody stepped again."""
-    gate = Gate(llm, monkeypatch)
-    stream, first = llm.stream([1, 2], LONG), list[StreamChunk]()
-    reader = threading.Thread(target=lambda: first.append(next(stream)))
-    reader.start()
+    stream = llm.stream([1, 2], LONG)
+    first = callers.submit(next, stream)
     gate.wait()
-    other = Caller(llm, [3, 4], SHORT)
+    other = callers.submit(llm.generate, [3, 4], SHORT)
     gate.let_one_pass()
-    reader.join(PATIENCE)
-    assert [len(c.token_ids) for c in first] == [1]
+    assert len(first.result(PATIENCE).token_ids) == 1
     gate.wait()
     stream.close()  # does not wait for the step
     assert llm.loop.num_open == 2
     gate.open()
-    other.result()
+    other.result(PATIENCE)
     assert llm.stats()["kv_blocks_used"] == llm.loop.num_open == 0
     assert len(gate.batches) == 2
 
 
 def test_a_short_answer_does_not_wait_for_the_end_of_a_long_one(
-    llm: LLM, monkeypatch: pytest.MonkeyPatch
+    llm: LLM, gate: Gate, callers: ThreadPoolExecutor
 ) -> None:
-    gate = Gate(llm, monkeypatch)
-    long = Caller(llm, [1], LONG)
+    long = callers.submit(llm.generate, [1], LONG)
     gate.wait()
-    short = Caller(llm, [2], SHORT)
+    short = callers.submit(llm.generate, [2], SHORT)
     while llm.loop._inbox.empty():  # it has asked
         pass
     gate.let_one_pass()
     gate.wait()
     gate.let_one_pass()
-    assert len(token_ids(short.result()[0])) == 1
-    assert long.is_alive()
+    assert len(token_ids(short.result(PATIENCE)[0])) == 1
+    assert not long.done()
     assert set(gate.threads) == {"octavo-engine"}
     gate.open()
-    assert len(token_ids(long.result()[0])) == 60
+    assert len(token_ids(long.result(PATIENCE)[0])) == 60
 
 
 def test_prompts_are_queued_all_or_none(tiny_path: Path) -> None:
@@ -130,22 +109,26 @@ def test_who_generates_is_woken_at_the_end_alone_and_who_streams_by_every_token(
 
 
 def test_a_step_that_fails_once_is_run_again_and_one_that_fails_twice_is_told_to_all(
-    llm: LLM, reference: LLM, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    llm: LLM,
+    reference: LLM,
+    callers: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     fail_to_schedule(llm, monkeypatch, RuntimeError("for once"))
     found = llm.generate(PROMPTS, GREEDY)
     assert [o.outputs for o in found] == [o.outputs for o in reference.generate(PROMPTS, GREEDY)]
     gate = Gate(llm, monkeypatch)
-    one = Caller(llm, PROMPTS, LONG)
+    one = callers.submit(llm.generate, PROMPTS, LONG)
     gate.wait()
-    other = Caller(llm, [2], LONG)
+    other = callers.submit(llm.generate, [2], LONG)
     fail_to_schedule(llm, monkeypatch, *[RuntimeError("a bug of the scheduler")] * 3)
     while llm.loop._inbox.empty():
         pass
     gate.open()
     for caller in (one, other):
         with pytest.raises(RuntimeError, match="a bug of the scheduler"):
-            caller.result()
+            caller.result(PATIENCE)
     assert "the engine failed; 13 requests end with its error" in caplog.text
     assert llm.stats()["kv_blocks_used"] == 0
 

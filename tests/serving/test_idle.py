@@ -13,10 +13,7 @@ import pytest
 
 from octavo import LLM, AsyncEngine, CacheReason
 from tests.gate import PATIENCE
-from tests.serving.stories import (
-    GREEDY,
-    run,
-)
+from tests.serving.stories import GREEDY, in_a_loop
 
 
 class Inbox(queue.SimpleQueue[object]):
@@ -54,24 +51,21 @@ def watched(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[LLM, Inbo
     return llm, inbox
 
 
-def test_an_idle_engine_sleeps_until_it_is_called(
+@in_a_loop
+async def test_an_idle_engine_sleeps_until_it_is_called(
     watched: tuple[LLM, Inbox], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     llm, inbox = watched
     monkeypatch.setattr(llm.loop.engine, "reclaim", lambda: None)
-
-    async def story() -> None:
-        async with AsyncEngine(llm) as engine:
-            inbox.sleep(1)
-            await engine.generate([1, 2], GREEDY)
-            inbox.sleep(1)
-            assert inbox.timeouts == [None, None]
-            for _ in range(1000):
-                engine.stats()
-                await asyncio.sleep(0)
-            assert (inbox.num_wakes, len(inbox.timeouts)) == (1, 2)
-
-    run(story())
+    async with AsyncEngine(llm) as engine:
+        inbox.sleep(1)
+        await engine.generate([1, 2], GREEDY)
+        inbox.sleep(1)
+        assert inbox.timeouts == [None, None]
+        for _ in range(1000):
+            engine.stats()
+            await asyncio.sleep(0)
+        assert (inbox.num_wakes, len(inbox.timeouts)) == (1, 2)
 
 
 def test_an_idle_engine_wakes_by_itself_only_when_memory_has_idled_enough(

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from pathlib import Path
 
 import pytest
 
 from octavo import LLM, AsyncEngine, TokenStream
-from octavo.batch import Batch, StepOutput
 from tests.gate import Gate
 from tests.serving.stories import (
     GREEDY,
     LONG,
     assert_nothing_held,
+    collect_garbage_in_steps,
+    in_a_loop,
     pieces,
-    run,
 )
 
 
 @pytest.mark.parametrize("how", ["aclose", "cancel", "drop"])
 @pytest.mark.parametrize("stage", ["waiting", "prefill", "decode"])
-def test_a_reader_that_leaves_ends_its_request_before_the_next_step(
+@in_a_loop
+async def test_a_reader_that_leaves_ends_its_request_before_the_next_step(
     tiny_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, stage: str
 ) -> None:
     """A prompt of 40 tokens runs in chunks of 16, 16 and 8; each further step is one token."""
@@ -30,30 +30,26 @@ def test_a_reader_that_leaves_ends_its_request_before_the_next_step(
     gate = Gate(llm, monkeypatch)
     prompt = [i * 5 % 256 for i in range(40)]
     steps_before = {"waiting": 0, "prefill": 1, "decode": 5}[stage]
-
-    async def story() -> None:
-        async with AsyncEngine(llm) as engine:
-            other = engine.stream([1, 2], LONG) if stage == "waiting" else None
-            if other is not None:
-                await gate.arrival()
-            streams = [engine.stream(prompt, LONG)]
-            for _ in range(steps_before):
-                await gate.arrival()
-                gate.let_one_pass()
-            if stage != "waiting":
-                await gate.arrival()  # in the middle of the next step
-            await leave(streams, how)
-            if other is not None:
-                await other.aclose()
-            steps = len(gate.batches)
-            gate.open()
-            await asyncio.to_thread(assert_nothing_held, llm)
-            assert len(gate.batches) == steps == max(1, steps_before + (stage != "waiting"))
-            again = await engine.generate(prompt, GREEDY)
-            found = {"waiting": 0, "prefill": 32, "decode": 39}[stage]
-            assert again.cache.matched_tokens == found  # its blocks can still be found
-
-    run(story())
+    async with AsyncEngine(llm) as engine:
+        other = engine.stream([1, 2], LONG) if stage == "waiting" else None
+        if other is not None:
+            await gate.arrival()
+        streams = [engine.stream(prompt, LONG)]
+        for _ in range(steps_before):
+            await gate.arrival()
+            gate.let_one_pass()
+        if stage != "waiting":
+            await gate.arrival()  # in the middle of the next step
+        await leave(streams, how)
+        if other is not None:
+            await other.aclose()
+        steps = len(gate.batches)
+        gate.open()
+        await asyncio.to_thread(assert_nothing_held, llm)
+        assert len(gate.batches) == steps == max(1, steps_before + (stage != "waiting"))
+        again = await engine.generate(prompt, GREEDY)
+        found = {"waiting": 0, "prefill": 32, "decode": 39}[stage]
+        assert again.cache.matched_tokens == found  # its blocks can still be found
 
 
 async def leave(streams: list[TokenStream], how: str) -> None:
@@ -71,48 +67,33 @@ async def leave(streams: list[TokenStream], how: str) -> None:
         streams.clear()
 
 
-def test_a_cancelled_generate_ends_its_request(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = Gate(llm, monkeypatch)
-
-    async def story() -> None:
-        async with AsyncEngine(llm) as engine:
-            task = asyncio.create_task(engine.generate([1, 2, 3], LONG))
-            await gate.arrival()
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            gate.open()
-            await asyncio.to_thread(assert_nothing_held, llm)
-            assert len(gate.batches) == 1
-
-    run(story())
+@in_a_loop
+async def test_a_cancelled_generate_ends_its_request(llm: LLM, gate: Gate) -> None:
+    async with AsyncEngine(llm) as engine:
+        task = asyncio.create_task(engine.generate([1, 2, 3], LONG))
+        await gate.arrival()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        gate.open()
+        await asyncio.to_thread(assert_nothing_held, llm)
+        assert len(gate.batches) == 1
 
 
-def test_a_stream_that_the_garbage_collector_drops_inside_a_step_holds_nothing(
+@in_a_loop
+async def test_a_stream_that_the_garbage_collector_drops_inside_a_step_holds_nothing(
     llm: LLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward = llm.loop.engine.runner.forward
-
-    def collecting(batch: Batch) -> StepOutput:
-        gc.collect()
-        return forward(batch)
-
-    async def story() -> None:
-        async with AsyncEngine(llm) as engine:
-            lost: list[object] = [engine.stream([4, 5], LONG)]
-            lost.append(lost)  # a cycle: only the collector finds it
-            del lost
-            monkeypatch.setattr(llm.loop.engine.runner, "forward", collecting)
-            await engine.generate([1, 2], GREEDY)
-            await asyncio.to_thread(assert_nothing_held, llm)
-
-    run(story())
+    async with AsyncEngine(llm) as engine:
+        lost: list[object] = [engine.stream([4, 5], LONG)]
+        lost.append(lost)  # a cycle: only the collector finds it
+        del lost
+        collect_garbage_in_steps(llm, monkeypatch)
+        await engine.generate([1, 2], GREEDY)
+        await asyncio.to_thread(assert_nothing_held, llm)
 
 
-def test_a_loop_that_closes_ends_its_requests_and_harms_no_other(
-    llm: LLM, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gate = Gate(llm, monkeypatch)
+def test_a_loop_that_closes_ends_its_requests_and_harms_no_other(llm: LLM, gate: Gate) -> None:
     engine = AsyncEngine(llm)
 
     async def begin() -> list[TokenStream]:
@@ -124,11 +105,12 @@ def test_a_loop_that_closes_ends_its_requests_and_harms_no_other(
     loop.close()
     gate.open()
 
-    async def story() -> None:
+    @in_a_loop
+    async def others_are_answered() -> None:
         assert (await engine.generate([3], GREEDY)).usage.completion_tokens == 8
         await asyncio.to_thread(assert_nothing_held, llm)
         assert len(gate.batches) <= 9  # not the 60 of those whom nobody can read
         await engine.aclose()
 
-    run(story())
+    others_are_answered()
     del streams

@@ -8,7 +8,15 @@ from types import SimpleNamespace
 import pytest
 
 from octavo.records import CacheReason, CacheRecord, CacheSource
-from octavo.request import Branch, Metrics, Request, RequestOptions, TokenLogprobs
+from octavo.request import (
+    Branch,
+    FinishReason,
+    Metrics,
+    Request,
+    RequestOptions,
+    RequestOutput,
+    TokenLogprobs,
+)
 from octavo.sampling_params import Sampling, SamplingParams
 from octavo.serving.request_text import RequestText
 
@@ -46,13 +54,19 @@ def pieces(text: RequestText) -> list[tuple[str, tuple[int, ...], int]]:
     return [(c.text, c.token_ids, c.index) for c in text.take()]
 
 
-def end(request: Request, reason: str = "length") -> None:
+def end(request: Request, reason: FinishReason = "length") -> None:
     for branch in request.branches:
         branch.finish_reason = branch.finish_reason or reason
     request.finished = True
 
 
-def test_a_character_is_shown_when_its_last_byte_is_there():
+def ended(request: Request, answer: RequestText, reason: FinishReason = "length") -> RequestOutput:
+    end(request, reason)
+    answer.catch_up()
+    return answer.output(METRICS)
+
+
+def test_a_character_is_shown_when_its_last_byte_is_there() -> None:
     request, answer = begin()
     (branch,) = request.branches
     taken = []
@@ -64,15 +78,13 @@ def test_a_character_is_shown_when_its_last_byte_is_there():
     assert pieces(answer) == []  # nothing twice
 
 
-def test_a_character_that_is_cut_at_the_end_is_shown_as_unreadable():
+def test_a_character_that_is_cut_at_the_end_is_shown_as_unreadable() -> None:
     request, answer = begin()
     request.branches[0].tokens += b"a\xc3"
-    end(request)
-    answer.catch_up()
-    assert answer.output(METRICS).outputs[0].text == "a\ufffd"
+    assert ended(request, answer).outputs[0].text == "a\ufffd"
 
 
-def test_the_blank_in_front_is_no_text_where_the_answer_begins_a_turn():
+def test_the_blank_in_front_is_no_text_where_the_answer_begins_a_turn() -> None:
     class Prefixed(Bytes):
         spec = SimpleNamespace(add_space_prefix=True, tokens=Bytes.spec.tokens)
 
@@ -81,12 +93,10 @@ def test_the_blank_in_front_is_no_text_where_the_answer_begins_a_turn():
         request.options = RequestOptions(begins_turn=begins_turn)
         answer = RequestText(request, Prefixed())  # type: ignore[arg-type]
         request.branches[0].tokens += b"  a b"
-        end(request)
-        answer.catch_up()
-        assert answer.output(METRICS).outputs[0].text == text
+        assert ended(request, answer).outputs[0].text == text
 
 
-def test_what_may_begin_a_stop_string_is_held_back_until_it_does_not():
+def test_what_may_begin_a_stop_string_is_held_back_until_it_does_not() -> None:
     request, answer = begin(stop=["xyz"])
     (branch,) = request.branches
     branch.tokens += b"ax"
@@ -98,7 +108,7 @@ def test_what_may_begin_a_stop_string_is_held_back_until_it_does_not():
     assert pieces(answer) == [("xy", (121,), 0)]
 
 
-def test_a_stop_string_cuts_the_text_and_asks_for_the_end_of_that_branch():
+def test_a_stop_string_cuts_the_text_and_asks_for_the_end_of_that_branch() -> None:
     request, answer = begin(stop=["xy"], n=2)
     request.branches.append(Branch(request, 1, [112, 113]))
     first, second = request.branches
@@ -120,16 +130,16 @@ def test_a_stop_string_cuts_the_text_and_asks_for_the_end_of_that_branch():
     ("last", "reason", "text"),
     [(END, "stop", "ab"), (END, "length", "ab"), (98, "stop", "a"), (98, "length", "ab")],
 )
-def test_a_token_that_ends_a_text_is_no_part_of_it(last, reason, text):
+def test_a_token_that_ends_a_text_is_no_part_of_it(
+    last: int, reason: FinishReason, text: str
+) -> None:
     request, answer = begin(stop_token_ids=[98])
     request.branches[0].tokens += [97, last] if last == 98 else [97, 98, last]
-    end(request, reason)
-    answer.catch_up()
-    found = answer.output(METRICS).outputs[0]
+    found = ended(request, answer, reason).outputs[0]
     assert (found.text, found.token_ids[-1]) == (text, last)
 
 
-def test_a_stop_string_may_be_or_hold_the_name_of_a_control_token():
+def test_a_stop_string_may_be_or_hold_the_name_of_a_control_token() -> None:
     for stop, text in (("<end>", "a\n"), ("\n<end>b", "a"), ("<end>bx", "a\nbc")):
         request, answer = begin(stop=[stop], ignore_eos=True)
         (branch,) = request.branches
@@ -137,28 +147,25 @@ def test_a_stop_string_may_be_or_hold_the_name_of_a_control_token():
             branch.tokens.append(token)
             if answer.catch_up():
                 break
-        end(request, "stop" if stop != "<end>bx" else "length")
-        answer.catch_up()
-        found = answer.output(METRICS).outputs[0]
+        reason: FinishReason = "stop" if stop != "<end>bx" else "length"
+        found = ended(request, answer, reason).outputs[0]
         assert (found.text, found.finish_reason) == (text, request.branches[0].finish_reason)
         assert len(found.token_ids) == {"<end>": 3, "\n<end>b": 4, "<end>bx": 5}[stop]
 
 
-def test_answers_are_in_the_order_of_their_index_and_pieces_name_it():
+def test_answers_are_in_the_order_of_their_index_and_pieces_name_it() -> None:
     request, answer = begin(n=3)
     request.branches += [Branch(request, 2, [112, 113]), Branch(request, 1, [112, 113])]
     for branch, byte in zip(request.branches, b"abc", strict=True):
         branch.tokens.append(byte)
     answer.catch_up()
     assert pieces(answer) == [("a", (97,), 0), ("b", (98,), 2), ("c", (99,), 1)]
-    end(request)
-    answer.catch_up()
-    output = answer.output(METRICS)
+    output = ended(request, answer)
     assert [c.text for c in output.outputs] == ["a", "c", "b"]
     assert (output.usage.prompt_tokens, output.usage.completion_tokens) == (2, 3)
 
 
-def test_beams_have_no_text_before_the_end_and_then_the_best_n():
+def test_beams_have_no_text_before_the_end_and_then_the_best_n() -> None:
     request, answer = begin(beam_width=3, n=2)
     request.branches[0].tokens += b"x"
     assert answer.catch_up() == []
@@ -174,40 +181,32 @@ def test_beams_have_no_text_before_the_end_and_then_the_best_n():
     assert output.usage.completion_tokens == 2  # of those that are given
 
 
-def test_the_record_has_the_text_of_the_token_where_the_prompt_parted():
+def test_the_record_has_the_text_of_the_token_where_the_prompt_parted() -> None:
     request, answer = begin()
     request.prompt_token_ids = (112, END)
     request.cache = CacheRecord(1, CacheSource.PROCESS, CacheReason.DIVERGED, 1)
-    end(request)
-    answer.catch_up()
-    output = answer.output(METRICS)
+    output = ended(request, answer)
     assert output.cache.diverged_text == "<end>"  # its name, though it is no text
     assert output.usage.cached_tokens == output.cache.matched_tokens == 1
 
 
-def test_log_probabilities_are_given_where_they_were_asked_for():
+def test_log_probabilities_are_given_where_they_were_asked_for() -> None:
     drawn = TokenLogprobs(97, -0.5, ())
     for params, wanted in (({}, None), ({"logprobs": 0}, (drawn,))):
         request, answer = begin(**params)
         request.branches[0].tokens.append(97)
         request.branches[0].logprobs.append(drawn)
-        end(request)
-        answer.catch_up()
-        assert answer.output(METRICS).outputs[0].logprobs == wanted
+        assert ended(request, answer).outputs[0].logprobs == wanted
     request, answer = begin(prompt_logprobs=0)
     request.row_values.append(drawn)
-    end(request)
-    answer.catch_up()
-    assert answer.output(METRICS).prompt_logprobs == (None, drawn)
+    assert ended(request, answer).prompt_logprobs == (None, drawn)
 
 
-def test_what_failed_says_why_and_keeps_what_it_had():
+def test_what_failed_says_why_and_keeps_what_it_had() -> None:
     request, answer = begin()
     request.branches[0].tokens.append(97)
     request.error = ValueError("the sky fell")
-    end(request, "error")
-    answer.catch_up()
-    output = answer.output(METRICS)
+    output = ended(request, answer, "error")
     assert (output.error, output.outputs[0].finish_reason) == ("the sky fell", "error")
     assert output.outputs[0].text == "a"
     assert output.seed == 7
