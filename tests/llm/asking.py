@@ -1,12 +1,10 @@
-"""A prompt and how it is drawn; what was computed, what was answered, and that nothing is left."""
+"""A prompt, what was computed for it, and what was answered."""
 
 from __future__ import annotations
 
-from octavo import LLM, SamplingParams
-from octavo.request import RequestOutput
+from octavo import LLM, RequestOutput
 
 PROMPT = list(range(40))
-GREEDY = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True)
 
 
 def computed(llm: LLM, since: int = 0) -> list[int]:
@@ -15,9 +13,3 @@ def computed(llm: LLM, since: int = 0) -> list[int]:
 
 def tokens(output: RequestOutput) -> list[tuple[int, ...]]:
     return [answer.token_ids for answer in output.outputs]
-
-
-def nothing_is_left(llm: LLM) -> None:
-    assert llm.stats()["kv_blocks_used"] == 0
-    assert llm.loop.num_open == 0
-    llm.loop.call(llm.loop.engine.check_integrity)

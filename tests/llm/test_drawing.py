@@ -14,8 +14,7 @@ from tests.cli.tiny_model import write_tiny_model
 from tests.weights.gguf_bytes import F32, U32, entry, u32
 
 
-def test_a_seed_of_zero_is_a_seed(tiny_path: Path) -> None:
-    llm = LLM(tiny_path, threads=1)
+def test_a_seed_of_zero_is_a_seed(llm: LLM) -> None:
     outputs = llm.generate([[1, 2]] * 2, SamplingParams(seed=0, max_tokens=20))
     assert [o.seed for o in outputs] == [0, 0]
     assert outputs[0].outputs == outputs[1].outputs
@@ -45,17 +44,17 @@ def test_what_the_file_recommends_is_used_where_nothing_else_is_given(recommendi
     assert tokens(top_k=0, repetition_penalty=1) != tokens(top_k=0)
 
 
-def test_an_output_tells_what_its_draws_were_shaped_by(recommending: LLM, tiny_path: Path) -> None:
+def test_an_output_tells_what_its_draws_were_shaped_by(recommending: LLM, llm: LLM) -> None:
     params = SamplingParams(max_tokens=1, temperature=0.5)
     want = Sampling(temperature=0.5, top_k=1, repetition_penalty=1.75)
     output = recommending.generate([[1, 2]], params)[0]
     assert output.sampling == want
     assert output.to_dict()["sampling"] == asdict(want)
     again = SamplingParams(max_tokens=1, seed=output.seed, **asdict(want))
-    assert LLM(tiny_path, threads=1).generate([[1, 2]], again)[0].outputs == output.outputs
+    assert llm.generate([[1, 2]], again)[0].outputs == output.outputs
     beams = SamplingParams(max_tokens=1, beam_width=2)
     assert recommending.generate([[1, 2]], beams)[0].sampling is None
-    assert LLM(tiny_path, threads=1).generate([[1, 2]])[0].sampling == Sampling()
+    assert llm.generate([[1, 2]])[0].sampling == Sampling()
 
 
 def test_every_door_uses_what_the_file_recommends(recommending: LLM) -> None:

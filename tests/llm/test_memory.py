@@ -9,7 +9,8 @@ from pathlib import Path
 
 from octavo import LLM, SamplingParams
 from octavo.records import CacheReason
-from tests.llm.asking import GREEDY, PROMPT, computed
+from tests.llm.asking import PROMPT, computed
+from tests.serving.stories import GREEDY
 
 
 def test_stats_have_names(llm: LLM) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from octavo import LLM, SamplingParams
 from octavo.records import CacheReason, CacheRecord, CacheSource
 from octavo.request import RequestOptions
-from tests.llm.asking import GREEDY, PROMPT, computed, nothing_is_left
+from tests.llm.asking import PROMPT, computed
+from tests.serving.stories import GREEDY, LONG, assert_nothing_held
 
 
 def test_a_prompt_asked_again_computes_its_last_token_alone(llm: LLM) -> None:
@@ -27,7 +29,6 @@ def test_a_prompt_asked_again_computes_its_last_token_alone(llm: LLM) -> None:
     assert (again.cache.source, again.cache.reason) == (CacheSource.PROCESS, None)
     assert again.cache.saved_ms is not None
     assert again.cache.saved_ms > 0  # 40 rows were measured
-    nothing_is_left(llm)
 
 
 def test_answers_are_found_too_and_the_record_names_the_token_that_differs(llm: LLM) -> None:
@@ -46,11 +47,11 @@ def test_a_control_token_that_differs_is_named(llm: LLM) -> None:
     assert (output.cache.diverged_at, output.cache.diverged_text) == (3, "<|im_end|>")
 
 
-@pytest.mark.parametrize("option", ["prefix_cache", "kv_cache"])
+@pytest.mark.parametrize("options", [{"prefix_cache": False}, {"kv_cache": False}], ids=str)
 def test_without_a_cache_nothing_is_found_and_the_answer_is_the_same(
-    tiny_path: Path, llm: LLM, option: str
+    tiny_path: Path, llm: LLM, options: dict[str, Any]
 ) -> None:
-    without = LLM(tiny_path, threads=1, **{option: False})
+    without = LLM(tiny_path, threads=1, **options)
     want = llm.generate(PROMPT, GREEDY)[0].outputs
     for _ in range(2):
         output = without.generate(PROMPT, GREEDY)[0]
@@ -78,7 +79,7 @@ def test_what_memory_was_needed_for_is_said_to_be_evicted(tiny_path: Path) -> No
     output = llm.generate(PROMPT, GREEDY)[0]
     assert (output.cache.matched_tokens, output.cache.reason) == (0, CacheReason.EVICTED)
     assert llm.stats()["kv_blocks_evicted"] == 4
-    nothing_is_left(llm)
+    assert_nothing_held(llm)
 
 
 def test_prompts_offered_together_compute_what_they_share_once(llm: LLM) -> None:
@@ -90,10 +91,10 @@ def test_prompts_offered_together_compute_what_they_share_once(llm: LLM) -> None
 
 
 def test_a_stream_that_is_given_up_leaves_its_tokens_to_others(llm: LLM) -> None:
-    stream = llm.stream(PROMPT, SamplingParams(temperature=0, max_tokens=50, ignore_eos=True))
+    stream = llm.stream(PROMPT, LONG)
     drawn = [token for _ in range(4) for token in next(stream).token_ids]
     stream.close()
-    nothing_is_left(llm)
+    assert_nothing_held(llm)
     before = len(llm.records)
     output = llm.generate([[*PROMPT, *drawn]], GREEDY)[0]
     assert (len(drawn), output.cache.matched_tokens) == (4, 43)  # the last was never computed

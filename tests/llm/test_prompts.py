@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,26 +17,22 @@ from tests.cli.tiny_model import spm_entries, write_tiny_model
 GREEDY = SamplingParams(temperature=0, max_tokens=12)
 
 
-def test_a_prompt_that_is_too_long_is_told_what_helps(tiny_path: Path) -> None:
-    whole = LLM(tiny_path, threads=1)
-    for llm, size, advice in [
-        (whole, 128, "shorten it, the model was trained for no more"),
-        (LLM(tiny_path, threads=1, context=64), 64, "shorten it or load with a larger context"),
-        (
-            LLM(tiny_path, threads=1, kv_memory=3 * whole.info.block_bytes),
-            96,
-            "shorten it or raise kv_memory, which bounds the context",
-        ),
+def test_a_prompt_that_is_too_long_is_told_what_helps(tiny_path: Path, llm: LLM) -> None:
+    shorter = LLM(tiny_path, threads=1, context=64)
+    bounded = LLM(tiny_path, threads=1, kv_memory=3 * llm.info.block_bytes)
+    for asked, size, advice in [
+        (llm, 128, "shorten it, the model was trained for no more"),
+        (shorter, 64, "shorten it or load with a larger context"),
+        (bounded, 96, "shorten it or raise kv_memory, which bounds the context"),
     ]:
         said = f"the prompt has {size + 1} tokens, the context holds {size}: {advice}"
         with pytest.raises(PromptTooLongError, match=said):
-            llm.generate([[5] * (size + 1)], GREEDY)
+            asked.generate([[5] * (size + 1)], GREEDY)
 
 
 def test_a_prompt_that_is_much_too_long_is_refused_before_it_is_encoded(
-    tiny_path: Path, monkeypatch: pytest.MonkeyPatch
+    llm: LLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    llm = LLM(tiny_path, threads=1)
     text = "a" * 1_200_000  # a byte is a token, but the longest one stands for twelve
     messages = [{"role": "user", "content": text}]
 
@@ -54,16 +52,16 @@ def test_a_prompt_that_is_much_too_long_is_refused_before_it_is_encoded(
             ask()
 
 
-def test_token_ids_of_numpy_are_token_ids(tiny_path: Path) -> None:
-    llm = LLM(tiny_path, threads=1)
-    ids = np.array([[1, 2, 3], [4, 5, 6]])
+def test_token_ids_of_numpy_are_token_ids(llm: LLM) -> None:
+    ids: Any = np.array([[1, 2, 3], [4, 5, 6]])
     one, two = llm.generate(ids, GREEDY)
     assert (one.prompt_token_ids, two.prompt_token_ids) == ((1, 2, 3), (4, 5, 6))
     assert [type(t) for t in one.prompt_token_ids] == [int] * 3
     assert llm.generate(ids[0], GREEDY)[0].outputs == one.outputs
     assert llm.generate([list(ids[1])], GREEDY)[0].outputs == two.outputs
     assert llm.logits(ids[0]).shape == (3, 258)
-    stops = SamplingParams(temperature=0, max_tokens=12, stop_token_ids=[np.int64(257)])
+    end: Any = np.int64(257)
+    stops = replace(GREEDY, stop_token_ids=[end])
     assert llm.generate(ids[0], stops)[0].outputs == one.outputs
 
 
@@ -103,20 +101,16 @@ def test_a_chat_answer_has_no_blank_of_spm_in_front(tmp_path: Path) -> None:
         RequestOptions(begins_turn=1)  # type: ignore[arg-type]
 
 
-def test_a_prompt_that_fills_the_pool_has_logits_and_scores(tiny_path: Path) -> None:
-    whole = LLM(tiny_path, threads=1)
+def test_a_prompt_that_fills_the_pool_has_logits_and_scores(tiny_path: Path, llm: LLM) -> None:
     small = LLM(tiny_path, threads=1, kv_memory="16K", max_num_seqs=1, max_batch_tokens=7)
     assert small.info.kv_blocks == 2
     ids = [i * 7 % 258 for i in range(64)]
-    assert np.array_equal(small.logits(ids), whole.logits(ids))
-    assert np.array_equal(small.score(ids), whole.score(ids))
+    assert np.array_equal(small.logits(ids), llm.logits(ids))
+    assert np.array_equal(small.score(ids), llm.score(ids))
 
 
-def test_logits_too_large_for_memory_are_refused(
-    tiny_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_logits_too_large_for_memory_are_refused(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("octavo.serving.llm._LOGITS_LIMIT", 10 * 258 * 4)
-    llm = LLM(tiny_path, threads=1)
     assert llm.logits([1] * 10).shape == (10, 258)
     with pytest.raises(UsageError, match="logits of 11 tokens take 11,352 bytes: at most 10"):
         llm.logits([1] * 11)

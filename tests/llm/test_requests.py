@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from octavo import LLM, SamplingParams
+from octavo.batch import StepOutput
+from octavo.engine.step import StepPlan
 from octavo.errors import KernelError, UsageError
 from octavo.records import CacheReason
-from octavo.request import RequestOptions
-from tests.llm.asking import GREEDY, nothing_is_left, tokens
+from octavo.request import Branch, RequestOptions
+from tests.llm.asking import tokens
+from tests.serving.stories import GREEDY, assert_nothing_held
 from tests.tiny import set_clock
 
 
 def lengths(*counts: int) -> list[SamplingParams]:
-    return [SamplingParams(temperature=0, max_tokens=n, ignore_eos=True) for n in counts]
+    return [replace(GREEDY, max_tokens=n) for n in counts]
 
 
 def test_answers_come_as_they_are_done(llm: LLM) -> None:
@@ -34,47 +38,37 @@ def test_who_stops_listening_ends_what_is_left(llm: LLM) -> None:
     assert index == 0
     assert llm.loop.num_open == 1
     answers.close()  # type: ignore[attr-defined]
-    nothing_is_left(llm)
+    assert_nothing_held(llm)
 
 
-def fail_for(
-    monkeypatch: pytest.MonkeyPatch, llm: LLM, prompt: Sequence[int], error: Exception
+def test_an_answer_that_fails_harms_no_other_and_generate_and_streams_raise_why(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draw = llm.loop.engine.draws.draw
-
-    def failing(branch, *arguments):  # type: ignore[no-untyped-def]
-        if branch.request.prompt_token_ids == tuple(prompt):
-            raise error
-        return draw(branch, *arguments)
-
-    monkeypatch.setattr(llm.loop.engine.draws, "draw", failing)
-
-
-def test_an_answer_that_fails_harms_no_other(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
     params = SamplingParams(seed=1, max_tokens=4, ignore_eos=True)
     prompts = [[1, 2], [3, 4], [5, 6]]
     want = llm.generate(prompts, params)
-    error = KernelError("the head gave no numbers")
-    fail_for(monkeypatch, llm, [3, 4], error)
+    draw = llm.loop.engine.draws.draw
+
+    def failing(branch: Branch, *arguments: Any) -> Any:
+        if branch.request.prompt_token_ids == (3, 4):
+            raise KernelError("the head gave no numbers")
+        return draw(branch, *arguments)
+
+    monkeypatch.setattr(llm.loop.engine.draws, "draw", failing)
     found = list(llm.as_completed(prompts, params))
     assert [index for index, _ in found] == [1, 0, 2]
     outputs = [output for _, output in sorted(found, key=lambda f: f[0])]
     assert [o.error for o in outputs] == [None, "the head gave no numbers", None]
     assert (outputs[1].outputs[0].finish_reason, tokens(outputs[1])) == ("error", [()])
     assert [outputs[i].outputs for i in (0, 2)] == [want[i].outputs for i in (0, 2)]
-    nothing_is_left(llm)
-
-
-def test_generate_and_streams_raise_what_failed(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    params = SamplingParams(seed=1, max_tokens=4, ignore_eos=True)
-    fail_for(monkeypatch, llm, [3, 4], KernelError("the head gave no numbers"))
+    assert_nothing_held(llm)
     with pytest.raises(KernelError, match="no numbers"):
         llm.generate([[1, 2], [3, 4]], params)
-    nothing_is_left(llm)
+    assert_nothing_held(llm)
     with pytest.raises(KernelError, match="no numbers"):
         list(llm.stream([3, 4], params))
-    nothing_is_left(llm)
-    assert len(llm.generate([1, 2], params)[0].outputs[0].token_ids) == 4
+    assert_nothing_held(llm)
+    assert llm.generate([1, 2], params)[0].outputs == want[0].outputs
 
 
 def test_a_bad_prompt_among_good_ones_starts_nothing(llm: LLM) -> None:
@@ -85,7 +79,6 @@ def test_a_bad_prompt_among_good_ones_starts_nothing(llm: LLM) -> None:
     with pytest.raises(UsageError, match="2 options for 1 prompt"):
         llm.generate([1, 2], GREEDY, [RequestOptions()] * 2)
     assert llm.records == []
-    nothing_is_left(llm)
 
 
 def test_a_deadline_ends_an_answer_with_what_it_has(
@@ -94,22 +87,17 @@ def test_a_deadline_ends_an_answer_with_what_it_has(
     """The clock moves by a second with every forward."""
     now, forward = [0.0], llm.loop.engine.runner.forward
 
-    def slow(plan):  # type: ignore[no-untyped-def]
+    def slow(plan: StepPlan) -> StepOutput:
         now[0] += 1
         return forward(plan)
 
     set_clock(llm.loop.engine, lambda: now[0])
     monkeypatch.setattr(llm.loop.engine.runner, "forward", slow)
-    late, other = llm.generate(
-        [[1, 2], [3, 4]], GREEDY, [RequestOptions(deadline_ms=2500), OPTIONS]
-    )
+    options = [RequestOptions(deadline_ms=2500), RequestOptions()]
+    late, other = llm.generate([[1, 2], [3, 4]], GREEDY, options)
     assert late.outputs[0].finish_reason == "deadline"
     assert late.outputs[0].token_ids == llm.generate([1, 2], GREEDY)[0].outputs[0].token_ids[:3]
     assert (other.outputs[0].finish_reason, len(other.outputs[0].token_ids)) == ("length", 8)
-    nothing_is_left(llm)
-
-
-OPTIONS = RequestOptions()
 
 
 def test_a_lower_priority_number_runs_first(tiny_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,7 +38,8 @@ def test_a_chat_ends_with_the_end_of_its_turn(llm: LLM) -> None:
 
 def test_a_prompt_is_a_string_or_token_ids_and_a_batch_equals_its_parts(llm: LLM) -> None:
     ids = llm.tokenizer.encode(PROMPT)
-    prompts = [PROMPT, ids, "def add(a, b):", "Once upon a time, in a land far away, there was a"]
+    tale = "Once upon a time, in a land far away, there was a"
+    prompts: list[str | Sequence[int]] = [PROMPT, ids, "def add(a, b):", tale]
     together = llm.generate(prompts, GREEDY)
     alone = [llm.generate([p], GREEDY)[0] for p in prompts]
     assert [text(o) for o in together] == [text(o) for o in alone]
@@ -127,5 +129,5 @@ def test_logits_and_scores_go_through_the_pages_and_leave_none_behind(llm: LLM) 
 
 
 def test_a_temperature_too_small_for_a_float32_is_greedy(llm: LLM) -> None:
-    tiny = llm.generate(PROMPT, SamplingParams(temperature=1e-300, max_tokens=12))[0]
+    tiny = llm.generate(PROMPT, replace(GREEDY, temperature=1e-300))[0]
     assert tiny.outputs == llm.generate(PROMPT, GREEDY)[0].outputs

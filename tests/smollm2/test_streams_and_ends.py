@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import zip_longest
 
 import pytest
 
 from octavo import LLM, SamplingParams
-from octavo.batch import Batch, StepOutput
+from tests.serving.stories import assert_nothing_held, collect_garbage_in_steps
 from tests.smollm2.capital import GREEDY, PROMPT, text
 
 
@@ -31,9 +32,7 @@ def test_a_closed_stream_and_an_unread_one_hold_nothing(llm: LLM) -> None:
     stream.close()
     llm.stream(PROMPT, GREEDY)
     gc.collect()
-    assert llm.stats()["kv_blocks_used"] == 0
-    llm.loop.call(llm.loop.engine.check_integrity)
-    assert llm.loop.num_open == 0  # nor is anything remembered of them
+    assert_nothing_held(llm)
 
 
 def test_streams_may_be_read_in_turns(llm: LLM) -> None:
@@ -49,38 +48,29 @@ def test_streams_may_be_read_in_turns(llm: LLM) -> None:
 def test_threads_may_share_one_llm(llm: LLM) -> None:
     prompts = [PROMPT, "def add(a, b):", "The sky is", "1, 2, 3,"]
     want = [text(o) for o in llm.generate(prompts, GREEDY)]
-    got = dict.fromkeys(prompts, "")
 
-    def work(prompt: str) -> None:
-        got[prompt] = text(llm.generate(prompt, GREEDY)[0])
+    def work(prompt: str) -> str:
+        return text(llm.generate(prompt, GREEDY)[0])
 
-    workers = [threading.Thread(target=work, args=(p,)) for p in prompts]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert [got[p] for p in prompts] == want
+    with ThreadPoolExecutor() as threads:
+        assert [*threads.map(work, prompts)] == want
 
 
 def test_a_stop_string_cuts_the_text(llm: LLM) -> None:
-    whole = text(llm.generate(PROMPT, SamplingParams(temperature=0, max_tokens=30))[0])
+    whole = text(llm.generate(PROMPT, replace(GREEDY, max_tokens=30))[0])
     stop = whole[10:14]
-    output = llm.generate(PROMPT, SamplingParams(temperature=0, max_tokens=30, stop=stop))[0]
+    params = SamplingParams(temperature=0, max_tokens=30, stop=stop)
+    output = llm.generate(PROMPT, params)[0]
     assert text(output) == whole[: whole.index(stop)]
     assert output.outputs[0].finish_reason == "stop"
     assert output.usage.completion_tokens < 30
-    pieces = [
-        c.text for c in llm.stream(PROMPT, SamplingParams(temperature=0, max_tokens=30, stop=stop))
-    ]
-    assert "".join(pieces) == text(output)
+    assert "".join(c.text for c in llm.stream(PROMPT, params)) == text(output)
 
 
 def test_a_stop_token_ends_the_answer_and_is_not_shown(llm: LLM) -> None:
     first = llm.generate(PROMPT, GREEDY)[0].outputs[0]
     third = first.token_ids[2]
-    output = llm.generate(
-        PROMPT, SamplingParams(temperature=0, max_tokens=12, stop_token_ids=[third])
-    )[0]
+    output = llm.generate(PROMPT, replace(GREEDY, stop_token_ids=[third]))[0]
     assert output.outputs[0].token_ids == first.token_ids[:3]
     assert text(output) == llm.tokenizer.decode(first.token_ids[:2], continuation=True)
 
@@ -105,17 +95,10 @@ def test_a_stream_that_the_garbage_collector_closes_inside_a_step_frees_its_bloc
     lost: list[object] = [llm.stream(PROMPT, SamplingParams(max_tokens=200, ignore_eos=True))]
     next(lost[0])  # type: ignore[call-overload]
     lost.append(lost)  # a cycle: only the collector finds it
-    forward = llm.loop.engine.runner.forward
-
-    def collecting(batch: Batch) -> StepOutput:
-        gc.collect()
-        return forward(batch)
-
     del lost
-    monkeypatch.setattr(llm.loop.engine.runner, "forward", collecting)
+    collect_garbage_in_steps(llm, monkeypatch)
     worker = threading.Thread(target=llm.generate, args=(PROMPT, GREEDY), daemon=True)
     worker.start()
     worker.join(timeout=60)
     assert not worker.is_alive()
-    assert llm.stats()["kv_blocks_used"] == 0
-    llm.loop.call(llm.loop.engine.check_integrity)
+    assert_nothing_held(llm)
