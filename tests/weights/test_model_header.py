@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from octavo import LLM, SamplingParams
-from octavo.errors import ModelFormatError, UnsupportedModelError
+from octavo.errors import ModelError, ModelFormatError, UnsupportedModelError
 from octavo.sampling_params import Sampling
-from octavo.weights.model_header import read_header
+from octavo.weights.model_header import ModelHeader, read_header
 from tests.cli.tiny_model import write_tiny_model
 from tests.weights.gguf_bytes import ARRAY, F32, STRING, U32, entry, string, u32, u64
 
@@ -35,19 +36,28 @@ def test_the_sampling_that_a_file_recommends(
     assert said.startswith(f"{path}: the sampling that it recommends is not used: temperature=-1.0")
 
 
-def test_an_unknown_architecture_is_refused_by_name(tmp_path: Path) -> None:
-    path = write_tiny_model(tmp_path / "other.gguf")
+def refusal(*kinds: type[ModelError], ask: Callable[[], object]) -> str:
+    with pytest.raises(kinds) as refused:
+        ask()
+    return str(refused.value)
+
+
+def test_an_unknown_architecture_is_refused_by_name(header: ModelHeader) -> None:
+    path = header.path
     path.write_bytes(path.read_bytes().replace(b"llama", b"mamba"))
-    header = read_header(path)
-    with pytest.raises(UnsupportedModelError) as refused:
-        header.program()
-    assert str(refused.value) == (
-        f"{path}: architecture 'mamba' is not supported: llama, qwen2 are"
-    )
+    said = f"{path}: architecture 'mamba' is not supported: llama, qwen2 are"
+    assert refusal(UnsupportedModelError, ask=read_header(path).program) == said
 
 
-def test_a_vocabulary_of_another_size_than_the_embedding_is_refused(tmp_path: Path) -> None:
-    header = read_header(write_tiny_model(tmp_path / "tiny.gguf"))
+def test_a_file_with_more_layers_than_it_says_is_refused(header: ModelHeader) -> None:
+    """It used to run with the layers that were said, and answer nonsense."""
+    fewer = replace(header, config=replace(header.config, num_layers=1))
+    message = r"'blk\.1\.attn_norm\.weight' at offset \d+ has no place in the 1 layer of a llama"
+    with pytest.raises(UnsupportedModelError, match=message):
+        fewer.program()
+
+
+def test_a_vocabulary_of_another_size_than_the_embedding_is_refused(header: ModelHeader) -> None:
     assert len(header.tokenizer_spec().tokens) == 258
     more_rows = replace(header, config=replace(header.config, vocab_size=300))
     message = r"has 258 tokens, 'token_embd\.weight' has rows for 300"
@@ -55,41 +65,34 @@ def test_a_vocabulary_of_another_size_than_the_embedding_is_refused(tmp_path: Pa
         more_rows.tokenizer_spec()
 
 
-def test_types_and_bytes_of_the_tensors(tmp_path: Path) -> None:
-    path = write_tiny_model(tmp_path / "tiny.gguf")
-    header = read_header(path)
+def test_types_and_bytes_of_the_tensors(header: ModelHeader) -> None:
     assert header.tensor_types() == {"F32": (20, 4 * 78_272)}
     assert header.weight_bytes(["output_norm.weight"]) == {"output_norm.weight": 256}
-    with pytest.raises(ModelFormatError) as refused:
-        header.weight_bytes(["blk.2.attn_q.weight"])
-    assert str(refused.value) == f"{path}: tensor 'blk.2.attn_q.weight' is missing"
+    said = refusal(ModelFormatError, ask=lambda: header.weight_bytes(["blk.2.attn_q.weight"]))
+    assert said == f"{header.path}: tensor 'blk.2.attn_q.weight' is missing"
 
 
 def test_a_config_that_is_refused_names_the_file_once(tmp_path: Path) -> None:
     path = tmp_path / "odd.gguf"
 
-    def refusal(more: bytes, *, without: bytes = b"") -> str:
+    def said(more: bytes, *, without: bytes = b"") -> str:
         write_tiny_model(path, more=[more])
         path.write_bytes(path.read_bytes().replace(without, b"x" * len(without)))
-        with pytest.raises((ModelFormatError, UnsupportedModelError)) as refused:
-            read_header(path).program()
-        return str(refused.value)
+        kinds = (ModelFormatError, UnsupportedModelError)
+        return refusal(*kinds, ask=lambda: read_header(path).program())
 
     none = entry("llama.block_count", U32, u32(0))
     missing = f"{path}: metadata 'llama.block_count': expected a whole number, found nothing"
-    assert refusal(none, without=b"llama.block_count") == missing
-    assert refusal(none) == f"{path}: num_layers is 0: expected at least 1"
+    assert said(none, without=b"llama.block_count") == missing
+    assert said(none) == f"{path}: num_layers is 0: expected at least 1"
     yarn = entry("llama.rope.scaling.type", STRING, string("yarn"))
-    assert refusal(yarn).startswith(f"{path}: llama.rope.scaling.type is 'yarn'")
+    assert said(yarn).startswith(f"{path}: llama.rope.scaling.type is 'yarn'")
 
 
-def test_a_tokenizer_that_is_refused_names_the_file_once(tmp_path: Path) -> None:
-    path = write_tiny_model(tmp_path / "tiny.gguf")
-    header = read_header(path)
+def test_a_tokenizer_that_is_refused_names_the_file_once(header: ModelHeader) -> None:
     other = replace(header, metadata={**header.metadata, "tokenizer.ggml.model": "bert"})
-    with pytest.raises(UnsupportedModelError) as refused:
-        other.tokenizer_spec()
-    assert str(refused.value).startswith(f"{path}: tokenizer.ggml.model is 'bert'; Octavo reads")
+    said = refusal(UnsupportedModelError, ask=other.tokenizer_spec)
+    assert said.startswith(f"{header.path}: tokenizer.ggml.model is 'bert'; Octavo reads")
 
 
 def test_what_is_wrong_and_needed_by_nobody_is_said_once_and_the_file_named(

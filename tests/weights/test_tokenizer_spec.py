@@ -24,6 +24,10 @@ def tokenizer_spec(metadata: Metadata, *notes: str) -> TokenizerSpec:
     return spec
 
 
+def ids_of(spec: TokenizerSpec) -> list[int | None]:
+    return [spec.bos_id, spec.eos_id, spec.unk_id, spec.eot_id, spec.pad_id]
+
+
 PREFIX = "tokenizer.ggml."
 
 
@@ -50,13 +54,12 @@ def spm(**fields: MetadataValue) -> Metadata:
 
 def test_a_silent_bpe_file() -> None:
     spec = tokenizer_spec(bpe())
-    assert (spec.kind, spec.pre, spec.tokens, spec.merges) == (
-        "bpe", "smollm", ["<s>", "a", "b", "ab"], ["a b"],
-    )  # fmt: skip
+    assert (spec.kind, spec.pre, spec.merges) == ("bpe", "smollm", ["a b"])
+    assert spec.tokens == ["<s>", "a", "b", "ab"]
     assert spec.types == [3, 1, 1, 1]
     assert spec.scores is None
     assert (spec.add_bos, spec.add_eos, spec.add_space_prefix) == (False, False, False)
-    assert (spec.bos_id, spec.eos_id, spec.unk_id, spec.eot_id, spec.pad_id) == (None,) * 5
+    assert ids_of(spec) == [None] * 5
     assert spec.chat_template is None
 
 
@@ -65,9 +68,7 @@ def test_a_silent_spm_file() -> None:
     assert (spec.kind, spec.pre, spec.scores) == ("spm", "default", [0, 0, 0, -1.5])
     assert spec.merges is None
     assert (spec.add_bos, spec.add_eos, spec.add_space_prefix) == (True, False, True)
-    assert (spec.bos_id, spec.eos_id, spec.unk_id, spec.eot_id, spec.pad_id) == (
-        1, 2, 0, None, None,
-    )  # fmt: skip
+    assert ids_of(spec) == [1, 2, 0, None, None]
 
 
 def test_llama_3_adds_bos_unless_told_not_to() -> None:
@@ -82,7 +83,7 @@ def test_what_the_file_says_wins_over_every_default() -> None:
     }  # fmt: skip
     flags: Metadata = {"add_bos_token": False, "add_eos_token": True, "add_space_prefix": False}
     spec = tokenizer_spec(spm(**ids, **flags) | {"tokenizer.chat_template": "{{ x }}"})
-    assert (spec.bos_id, spec.eos_id, spec.unk_id, spec.eot_id, spec.pad_id) == (3, 0, 1, 2, 1)
+    assert ids_of(spec) == [3, 0, 1, 2, 1]
     assert (spec.add_bos, spec.add_eos, spec.add_space_prefix) == (False, True, False)
     assert spec.chat_template == "{{ x }}"
 
@@ -90,9 +91,8 @@ def test_what_the_file_says_wins_over_every_default() -> None:
 def test_a_blank_template_is_none() -> None:
     note = "metadata 'tokenizer.chat_template' is blank: the model has no chat template"
     for blank in ("", " \n"):
-        assert (
-            tokenizer_spec(bpe() | {"tokenizer.chat_template": blank}, note).chat_template is None
-        )
+        spec = tokenizer_spec(bpe() | {"tokenizer.chat_template": blank}, note)
+        assert spec.chat_template is None
 
 
 @pytest.mark.parametrize(
@@ -131,13 +131,11 @@ def test_an_id_that_cannot_be_one_is_noted_and_left_out(name: str, value: Metada
     key = f"tokenizer.ggml.{name}_token_id"
     why = f"metadata {key!r} is {value!r}, no id in a vocabulary of 4 tokens"
     spec = tokenizer_spec(bpe() | {key: value}, f"{why}: it is left out")
-    assert (spec.bos_id, spec.eos_id, spec.unk_id, spec.eot_id, spec.pad_id) == (None,) * 5
+    assert ids_of(spec) == [None] * 5
     usual = {"bos": 1, "eos": 2, "unknown": 0}.get(name)  # as llama.cpp goes on
     instead = "it is left out" if usual is None else f"{usual} is used"
     spec = tokenizer_spec(spm() | {key: value}, f"{why}: {instead}")
-    assert (spec.bos_id, spec.eos_id, spec.unk_id, spec.eot_id, spec.pad_id) == (
-        1, 2, 0, None, None,
-    )  # fmt: skip
+    assert ids_of(spec) == [1, 2, 0, None, None]
 
 
 def test_an_id_may_be_a_whole_float_and_scores_may_be_integers() -> None:
