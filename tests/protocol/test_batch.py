@@ -10,34 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octavo.errors import OctavoError, PromptTooLongError
-from octavo.protocol.batch import (
-    BatchLineError,
-    answered,
-    failed,
-    parse_body,
-    parse_line,
-)
+from octavo.protocol.batch import BatchLineError, answered, failed, parse_body, parse_line
 from octavo.protocol.bodies import BodyError
 from octavo.protocol.chat import ChatRequest
 from octavo.protocol.completions import CompletionRequest
 
 CHAT_BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "ü"}]}
 LINE: dict[str, Any] = {
-    "custom_id": "a",
-    "method": "POST",
-    "url": "/v1/chat/completions",
-    "body": CHAT_BODY,
-}
+    "custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": CHAT_BODY,
+}  # fmt: skip
 
 
 def text(**changes: object) -> bytes:
     return json.dumps({**LINE, **changes}, ensure_ascii=False).encode()
-
-
-def refusal(line: bytes) -> tuple[str, str, str | None]:
-    with pytest.raises(BatchLineError) as caught:
-        parse_line(line)
-    return caught.value.code, str(caught.value), caught.value.custom_id
 
 
 def test_the_url_says_which_body_it_is() -> None:
@@ -63,19 +48,17 @@ def test_the_url_says_which_body_it_is() -> None:
      (text(url="/v1/embeddings"), "invalid_url",
       "url: expected /v1/chat/completions or /v1/completions", "a"),
      (text(url=None), "invalid_url", "url: expected ", "a"),
-     (text(body="x"), "invalid_body", "body: expected an object, found a string", "a")],
+     (text(body="x"), "invalid_body", "body: expected an object, found a string", "a"),
+     (b"[" * 100_000, "invalid_json", "not JSON: ", None),
+     (b"9" * 5000, "invalid_json", "not JSON: ", None)],
 )  # fmt: skip
 def test_a_line_that_is_no_request_says_why(
     line: bytes, code: str, message: str, custom_id: str | None
 ) -> None:
-    found = refusal(line)
-    assert (found[0], found[2]) == (code, custom_id)
-    assert found[1].startswith(message)
-
-
-def test_brackets_too_deep_and_numbers_too_long_are_no_json() -> None:
-    assert refusal(b"[" * 100_000)[0] == "invalid_json"
-    assert refusal(b"9" * 5000)[0] == "invalid_json"
+    with pytest.raises(BatchLineError) as caught:
+        parse_line(line)
+    assert (caught.value.code, caught.value.custom_id) == (code, custom_id)
+    assert str(caught.value).startswith(message)
 
 
 @given(st.binary(max_size=60))
@@ -96,13 +79,12 @@ def test_equal_requests_have_equal_content_however_they_were_written() -> None:
     body = dict(reversed(LINE["body"].items()))
     spaced = json.dumps(dict(reversed({**LINE, "body": body}.items())), indent=1).encode()
     assert parse_line(spaced).content() == one.content()
-    others: list[dict[str, Any]] = [
-        {"custom_id": "b"},
-        {"url": "/v1/completions"},
-        {"body": {**CHAT_BODY, "n": 1}},
-    ]
-    for change in others:
-        assert parse_line(text(**change)).content() != one.content()
+    for name, value in [
+        ("custom_id", "b"),
+        ("url", "/v1/completions"),
+        ("body", {**CHAT_BODY, "n": 1}),
+    ]:
+        assert parse_line(text(**{name: value})).content() != one.content()
 
 
 def test_result_lines() -> None:
@@ -118,26 +100,15 @@ def test_result_lines() -> None:
         "response": None,
         "error": {"code": "invalid_json", "message": "line 3: not JSON"},
     }
+    error = {
+        "message": "n=0: too few", "type": "invalid_request_error", "param": "n", "code": None,
+    }  # fmt: skip
     assert failed("9f", "a", BodyError("n=0: too few", "n"), line=4) == {
         "id": "batch_req_9f",
         "custom_id": "a",
-        "response": {
-            "status_code": 400,
-            "request_id": "req_9f",
-            "body": {
-                "error": {
-                    "message": "n=0: too few",
-                    "type": "invalid_request_error",
-                    "param": "n",
-                    "code": None,
-                }
-            },
-        },
+        "response": {"status_code": 400, "request_id": "req_9f", "body": {"error": error}},
         "error": {"code": "invalid_request", "message": "line 4: n=0: too few"},
     }
-
-
-def test_codes_of_what_failed_later() -> None:
     long = failed("9f", "a", PromptTooLongError("too long"), line=1)
     assert long["error"] == {"code": "context_length_exceeded", "message": "line 1: too long"}
     broken = failed("9f", "a", OctavoError("broke"), line=1)

@@ -28,16 +28,12 @@ def test_the_least_body_has_no_limit_and_no_model() -> None:
 
 def test_roles_and_parts_become_what_templates_read() -> None:
     parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "zwölf"}]
-    found = parse_chat(
-        {
-            "model": "m",
-            "messages": [
-                {"role": "developer", "content": "brief"},
-                {"role": "user", "content": parts, "name": "Ann"},
-                {"role": "assistant", "content": "", "refusal": None, "tool_calls": None},
-            ],
-        }
-    )
+    messages = [
+        {"role": "developer", "content": "brief"},
+        {"role": "user", "content": parts, "name": "Ann"},
+        {"role": "assistant", "content": "", "refusal": None, "tool_calls": None},
+    ]
+    found = parse_chat({"model": "m", "messages": messages})
     assert found.model == "m"
     assert found.messages == (
         {"role": "system", "content": "brief"},
@@ -109,35 +105,21 @@ def test_the_response_is_openais() -> None:
         "model": "m",
         "choices": [
             {
-                "index": 0,
-                "message": {"role": "assistant", "content": "Hi there", "refusal": None},
-                "logprobs": None,
-                "finish_reason": "stop",
-            },
-            {
-                "index": 1,
-                "message": {"role": "assistant", "content": "Hi", "refusal": None},
-                "logprobs": None,
-                "finish_reason": "length",
-            },
+                "index": index, "logprobs": None, "finish_reason": reason,
+                "message": {"role": "assistant", "content": text, "refusal": None},
+            }
+            for index, (text, reason) in enumerate([("Hi there", "stop"), ("Hi", "length")])
         ],
         "usage": {
-            "prompt_tokens": 9,
-            "completion_tokens": 4,
-            "total_tokens": 13,
+            "prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13,
             "prompt_tokens_details": {"cached_tokens": 8},
         },
-    }
+    }  # fmt: skip
 
 
 def test_logprobs_have_the_bytes_that_a_part_of_a_character_has_no_text_for() -> None:
-    answer = completion(
-        "Hi€",
-        token(0, -0.5, (0, -0.5), (5, -1.5)),
-        token(2, -math.inf),
-        token(3, -0.25),
-        wanted=True,
-    )
+    tokens = [token(0, -0.5, (0, -0.5), (5, -1.5)), token(2, -math.inf), token(3, -0.25)]
+    answer = completion("Hi€", *tokens, wanted=True)
     choices: Any = chat_response(output(answer), **NAMED)["choices"]
     (choice,) = choices
     hi = {"token": "Hi", "logprob": -0.5, "bytes": [72, 105]}

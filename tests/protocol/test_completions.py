@@ -15,8 +15,17 @@ from tests.protocol.outputs import Words, completion, output, token
 NAMED: dict[str, Any] = {"id": "cmpl-1", "created": 17, "model": "m", "vocabulary": Words()}
 
 
-def respond(request: CompletionRequest, *outputs: RequestOutput) -> dict[str, Any]:
-    return completion_response(request, outputs, **NAMED)
+PLAIN = CompletionRequest(None, ("x",))
+
+
+def respond(request: CompletionRequest, *outputs: RequestOutput, **named: Any) -> dict[str, Any]:
+    return completion_response(request, outputs, **{**NAMED, **named})
+
+
+def refusal(**fields: object) -> tuple[str, str | None]:
+    with pytest.raises(BodyError) as caught:
+        parse_completion({"prompt": "p", **fields})
+    return str(caught.value), caught.value.param
 
 
 def test_an_answer_has_16_tokens_unless_said() -> None:
@@ -43,10 +52,8 @@ def test_a_prompt_is_text_or_ids_and_may_be_several(
      ([1.0], "a list")],
 )  # fmt: skip
 def test_anything_else_is_no_prompt(prompt: Any, found: str) -> None:
-    with pytest.raises(BodyError) as caught:
-        parse_completion({"prompt": prompt})
     expected = "prompt: expected a string, a list of token ids, or a list of either"
-    assert (str(caught.value), caught.value.param) == (f"{expected}, found {found}", "prompt")
+    assert refusal(prompt=prompt) == (f"{expected}, found {found}", "prompt")
 
 
 def test_echo_with_logprobs_asks_for_those_of_the_prompt() -> None:
@@ -57,9 +64,8 @@ def test_echo_with_logprobs_asks_for_those_of_the_prompt() -> None:
     assert asked(logprobs=2) == (2, None)
     assert asked(echo=True) == (None, None)
     assert asked(echo=True, logprobs=0) == (0, 0)
-    with pytest.raises(BodyError) as caught:
-        parse_completion({"prompt": "p", "echo": True, "logprobs": True})
-    assert str(caught.value) == "logprobs=True: expected a whole number from 0 to 20"
+    wrong = refusal(echo=True, logprobs=True)
+    assert wrong[0] == "logprobs=True: expected a whole number from 0 to 20"
 
 
 def test_echo_with_logprobs_and_no_tokens_scores_the_prompt() -> None:
@@ -69,25 +75,21 @@ def test_echo_with_logprobs_and_no_tokens_scores_the_prompt() -> None:
     scored = (None, token(1, -0.5, (0, -0.25)))
     answer = completion("", wanted=True, reason="length")
     (choice,) = respond(request, output(answer, prompt=(0, 1), prompt_logprobs=scored))["choices"]
-    assert choice == {
-        "index": 0,
-        "text": "Hi there",
-        "finish_reason": "length",
-        "logprobs": {
-            "tokens": ["Hi", " there"],
-            "token_logprobs": [None, -0.5],
-            "top_logprobs": [None, {"Hi": -0.25, " there": -0.5}],
-            "text_offset": [0, 2],
-        },
+    logprobs = {
+        "tokens": ["Hi", " there"],
+        "token_logprobs": [None, -0.5],
+        "top_logprobs": [None, {"Hi": -0.25, " there": -0.5}],
+        "text_offset": [0, 2],
     }
+    assert choice == {
+        "index": 0, "text": "Hi there", "finish_reason": "length", "logprobs": logprobs,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("fields", [{}, {"echo": True}, {"logprobs": 1}])
 def test_no_tokens_and_no_score_is_nothing_to_ask_for(fields: dict[str, int]) -> None:
-    with pytest.raises(BodyError) as caught:
-        parse_completion({"prompt": "p", "max_tokens": 0, **fields})
     message = "max_tokens=0: needs echo and logprobs: it scores the prompt"
-    assert (str(caught.value), caught.value.param) == (message, "max_tokens")
+    assert refusal(max_tokens=0, **fields) == (message, "max_tokens")
 
 
 def test_choices_count_on_from_prompt_to_prompt_and_usage_is_the_sum() -> None:
@@ -106,63 +108,43 @@ def test_choices_count_on_from_prompt_to_prompt_and_usage_is_the_sum() -> None:
             {"index": 3, "text": "d", "logprobs": None, "finish_reason": "stop"},
         ],
         "usage": {
-            "prompt_tokens": 8,
-            "completion_tokens": 6,
-            "total_tokens": 14,
+            "prompt_tokens": 8, "completion_tokens": 6, "total_tokens": 14,
             "prompt_tokens_details": {"cached_tokens": 1},
         },
-    }
+    }  # fmt: skip
 
 
 def test_logprobs_are_four_lists_and_offsets_follow_the_text() -> None:
-    tokens = (
-        token(0, -0.5, (1, -0.25), (0, -0.5)),
-        token(2, -1.0),
-        token(3, -2.0, (5, -1.0)),
-        token(1, -3.0),
-        token(5, -4.0),
-    )
+    tokens = [token(0, -0.5, (1, -0.25), (0, -0.5)), token(2, -1.0), token(3, -2.0, (5, -1.0))]
+    tokens += [token(1, -3.0), token(5, -4.0)]
     answer = completion("Hi€ there", *tokens, wanted=True)
-    (choice,) = respond(CompletionRequest(None, ("x",)), output(answer))["choices"]
+    (choice,) = respond(PLAIN, output(answer))["choices"]
     assert choice["logprobs"] == {
         "tokens": ["Hi", "bytes:\\xe2", "bytes:\\x82\\xac", " there", "<end>"],
         "token_logprobs": [-0.5, -1.0, -2.0, -3.0, -4.0],
         "top_logprobs": [
-            {" there": -0.25, "Hi": -0.5},
-            {"bytes:\\xe2": -1.0},
-            {"<end>": -1.0, "bytes:\\x82\\xac": -2.0},
-            {" there": -3.0},
-            {"<end>": -4.0},
+            {" there": -0.25, "Hi": -0.5}, {"bytes:\\xe2": -1.0},
+            {"<end>": -1.0, "bytes:\\x82\\xac": -2.0}, {" there": -3.0}, {"<end>": -4.0},
         ],
         "text_offset": [0, 2, 2, 3, 9],
-    }
+    }  # fmt: skip
 
 
-def test_tokens_after_a_stop_string_stand_at_the_end_of_the_text() -> None:
-    answer = completion("Hi", token(0, -1.0), token(1, -1.0), token(1, -1.0), wanted=True)
-    (choice,) = respond(CompletionRequest(None, ("x",)), output(answer))["choices"]
-    assert choice["logprobs"]["text_offset"] == [0, 2, 2]
-
-
-def test_the_blank_that_spm_puts_before_a_text_takes_no_place_in_it() -> None:
-    answer = completion("there", token(1, -1.0), token(0, -1.0), wanted=True)
-    (choice,) = respond(CompletionRequest(None, ("x",)), output(answer))["choices"]
-    assert choice["logprobs"]["text_offset"] == [0, 5]
-
-
-def test_a_blank_that_the_text_begins_with_takes_its_place() -> None:
-    answer = completion(" thereHi", token(1, -1.0), token(0, -1.0), wanted=True)
-    (choice,) = respond(CompletionRequest(None, ("x",)), output(answer))["choices"]
-    assert choice["logprobs"]["text_offset"] == [0, 6]
-
-
-def test_a_control_token_in_the_middle_takes_no_place() -> None:
-    """One comes where `ignore_eos` went on after the end of a turn."""
-    tokens = (token(0, -1.0), token(5, -1.0), token(1, -1.0))
-    (choice,) = respond(
-        CompletionRequest(None, ("x",)), output(completion("Hi there", *tokens, wanted=True))
-    )["choices"]
-    assert choice["logprobs"]["text_offset"] == [0, 2, 2]
+@pytest.mark.parametrize(
+    ("text", "ids", "offsets"),
+    [
+        ("Hi", [0, 1, 1], [0, 2, 2]),  # what comes after a stop string stands at the end
+        ("there", [1, 0], [0, 5]),  # the blank that SPM puts before a text takes no place in it
+        (" thereHi", [1, 0], [0, 6]),  # the blank that it begins with does
+        ("Hi there", [0, 5, 1], [0, 2, 2]),  # `ignore_eos` went on after the end of a turn
+    ],
+)
+def test_tokens_that_the_text_shows_otherwise_have_offsets_too(
+    text: str, ids: list[int], offsets: list[int]
+) -> None:
+    answer = completion(text, *(token(i, -1.0) for i in ids), wanted=True)
+    (choice,) = respond(PLAIN, output(answer))["choices"]
+    assert choice["logprobs"]["text_offset"] == offsets
 
 
 def test_of_tokens_with_one_name_the_likeliest_counts() -> None:
@@ -170,18 +152,8 @@ def test_of_tokens_with_one_name_the_likeliest_counts() -> None:
         PIECES = (b"Hi", b"Hi", b"<end>")
 
     answer = completion("Hi", token(1, -2.0, (0, -0.5)), wanted=True)
-    named = {**NAMED, "vocabulary": Twins()}
-    body = completion_response(CompletionRequest(None, ("x",)), [output(answer)], **named)
-    choices: Any = body["choices"]
-    (choice,) = choices
+    (choice,) = respond(PLAIN, output(answer), vocabulary=Twins())["choices"]
     assert choice["logprobs"]["top_logprobs"] == [{"Hi": -0.5}]
-
-
-def test_best_of_as_many_as_are_wanted_chooses_nothing() -> None:
-    for fields in ({"best_of": 1}, {"best_of": 2, "n": 2}):
-        assert parse_completion({"prompt": "p", **fields}).params.n == fields["best_of"]
-    with pytest.raises(BodyError, match=r"^best_of=2: needs use_beam_search, or to be n"):
-        parse_completion({"prompt": "p", "best_of": 2})
 
 
 def test_echo_puts_the_prompt_first_and_its_first_token_has_no_probability() -> None:
