@@ -32,7 +32,7 @@ def path(tmp_path: Path) -> Path:
     return journal.path
 
 
-def test_results_are_found_by_key_after_another_open(path: Path) -> None:
+def test_results_are_in_the_file_at_once_and_found_by_key_after_another_open(path: Path) -> None:
     journal = open_journal(path)
     assert (len(journal), ONE in journal, THREE in journal) == (2, True, False)
     assert not journal.input_changed
@@ -40,17 +40,11 @@ def test_results_are_found_by_key_after_another_open(path: Path) -> None:
     assert journal.result(ONE) == {"id": "one", "text": "zwölf\u2028"}
     journal.add(THREE, {"id": "three"})
     assert [journal.result(k)["id"] for k in (THREE, ONE)] == ["three", "one"]
+    assert path.read_text().count("\n") == 4  # a header and three results, nothing closed
     journal.close()
     again = open_journal(path)
     assert len(again) == 3
     again.close()
-
-
-def test_a_result_is_in_the_file_before_the_next_is_made(path: Path) -> None:
-    journal = open_journal(path)
-    journal.add(THREE, {"id": "three"})
-    assert path.read_text().count("\n") == 4  # a header and three results, nothing closed
-    journal.close()
 
 
 def test_wherever_a_kill_tears_it_the_whole_lines_before_are_kept(
@@ -91,12 +85,10 @@ def test_results_of_another_origin_are_refused_by_name(path: Path) -> None:
 
 
 def test_a_changed_input_is_noticed_once(path: Path) -> None:
-    changed = open_journal(path, digest="e")
-    assert (changed.input_changed, len(changed)) == (True, 2)
-    changed.close()
-    again = open_journal(path, digest="e")
-    assert (again.input_changed, len(again)) == (False, 2)
-    again.close()
+    for noticed in (True, False):
+        journal = open_journal(path, digest="e")
+        assert (journal.input_changed, len(journal)) == (noticed, 2)
+        journal.close()
 
 
 @pytest.mark.parametrize("text", ["mine", '{"key": "00", "result": {}}\n', "[]\n", "\n"])

@@ -29,18 +29,18 @@ def test_a_file_of_nothing_has_no_lines(tmp_path: Path) -> None:
             assert (len(source), source.models, source.first_chat) == (0, {}, None)
 
 
-def test_windows_files_begin_with_a_mark_and_end_lines_with_two_characters(tmp_path: Path) -> None:
-    text = "\ufeff" + plain("a", "one") + "\r\n" + plain("b", "two")
-    (tmp_path / "in").write_bytes(text.encode())
+@pytest.mark.parametrize(
+    ("first", "found"),
+    [(plain("b", "two"), [(1, "b"), (2, "a")]), ("", [(2, "a")])],  # a mark alone is a blank line
+)
+def test_windows_files_begin_with_a_mark_and_end_lines_with_two_characters(
+    tmp_path: Path, first: str, found: list[tuple[int, str]]
+) -> None:
+    (tmp_path / "in").write_bytes(f"\ufeff{first}\r\n{plain('a', 'one')}".encode())
     with Source(tmp_path / "in") as source:
         assert not source.faults
-        assert [source.read(i).custom_id for i in range(2)] == ["a", "b"]
-
-
-def test_a_mark_alone_is_a_blank_line(tmp_path: Path) -> None:
-    (tmp_path / "in").write_text("\ufeff\r\n" + plain("a", "one"), encoding="utf-8")
-    with Source(tmp_path / "in") as source:
-        assert (len(source), source.number(0), source.faults) == (1, 2, {})
+        lines = [(source.number(i), source.read(i).custom_id) for i in range(len(source))]
+        assert lines == found
 
 
 def test_a_file_in_utf_16_is_refused_once_with_what_it_is(tmp_path: Path) -> None:
@@ -50,20 +50,14 @@ def test_a_file_in_utf_16_is_refused_once_with_what_it_is(tmp_path: Path) -> Non
 
 
 def test_a_mark_that_does_not_begin_the_file_is_no_json(tmp_path: Path) -> None:
-    path = write(tmp_path / "in", plain("a", "one"), "\ufeff" + plain("b", "two"))
-    with Source(path) as source:
+    marked = "\ufeff" + plain("b", "two")
+    with Source(write(tmp_path / "in", plain("a", "one"), marked)) as source:
         assert list(source.faults) == [1]
 
 
 def test_lines_at_fault_are_kept_with_number_and_id(tmp_path: Path) -> None:
-    path = write(
-        tmp_path / "in",
-        "{",
-        plain("a", "one"),
-        plain("b", "one", temperature="hot"),
-        plain("a", "two"),
-        line("c", "/v2", {}),
-    )
+    hot, twice = plain("b", "one", temperature="hot"), plain("a", "two")
+    path = write(tmp_path / "in", "{", plain("a", "one"), hot, twice, line("c", "/v2", {}))
     with Source(path) as source:
         found = {f.number: (f.custom_id, str(f.error)) for f in source.faults.values()}
     assert list(source.faults) == [0, 2, 3, 4]
@@ -75,16 +69,11 @@ def test_lines_at_fault_are_kept_with_number_and_id(tmp_path: Path) -> None:
     }
 
 
-def test_only_requests_name_models(tmp_path: Path) -> None:
+def test_only_requests_name_models_and_the_first_chat_is_known(tmp_path: Path) -> None:
     wrong = plain("a", "one", model="wrong", n=0)
-    with Source(write(tmp_path / "in", wrong, plain("b", "x"), plain("c", "y"))) as source:
-        assert source.models == {"m": 2}
-
-
-def test_the_first_chat_is_known(tmp_path: Path) -> None:
-    path = write(tmp_path / "in", plain("a", "x"), chat("b", "y"), chat("c", "z"))
+    path = write(tmp_path / "in", wrong, plain("b", "x"), chat("c", "y"), chat("d", "z"))
     with Source(path) as source:
-        assert source.first_chat == 2
+        assert (source.models, source.first_chat) == ({"m": 2}, 3)
 
 
 def test_equal_requests_have_equal_keys_in_any_file(tmp_path: Path) -> None:
@@ -99,23 +88,20 @@ def test_equal_requests_have_equal_keys_in_any_file(tmp_path: Path) -> None:
 def test_a_file_that_changes_while_it_runs_is_noticed(tmp_path: Path) -> None:
     path = write(tmp_path / "in", plain("a", "one"))
     with Source(path) as source:
-        write(path, plain("a", "two"))
-        with pytest.raises(UsageError, match="was changed while it ran: run it again to go on"):
-            source.read(0)
-        path.write_text("{")
-        with pytest.raises(UsageError, match="was changed while it ran: run it again to go on"):
-            source.read(0)
+        for changed in (plain("a", "two"), "{"):
+            write(path, changed)
+            with pytest.raises(UsageError, match="was changed while it ran: run it again to go on"):
+                source.read(0)
 
 
 def test_what_cannot_be_read_twice_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"cannot read .*: No such file or directory"):
-        Source(tmp_path / "none")
-    with pytest.raises(UsageError, match=r"cannot read .*: Is a directory"):
-        Source(tmp_path)
     read_end, write_end = os.pipe()
     os.close(write_end)
-    try:
-        with pytest.raises(UsageError, match="is a pipe, and lines are read twice: give a file"):
-            Source(Path(f"/dev/fd/{read_end}"))
-    finally:
-        os.close(read_end)
+    for path, why in [
+        (tmp_path / "none", r"cannot read .*: No such file or directory"),
+        (tmp_path, r"cannot read .*: Is a directory"),
+        (Path(f"/dev/fd/{read_end}"), "is a pipe, and lines are read twice: give a file"),
+    ]:
+        with pytest.raises(UsageError, match=why):
+            Source(path)
+    os.close(read_end)
