@@ -18,7 +18,7 @@ from octavo.given_text import decode, without_mark
         (b"a\rb\n\r", "a\rb\n\r"),  # alone it ends no line
     ],
 )
-def test_a_mark_goes_and_lines_end_with_a_newline(data, text):
+def test_a_mark_goes_and_lines_end_with_a_newline(data: bytes, text: str) -> None:
     assert decode("it", data) == text
 
 
@@ -27,12 +27,12 @@ def test_a_mark_goes_and_lines_end_with_a_newline(data, text):
     [("utf-16-le", "UTF-16"), ("utf-16-be", "UTF-16"), ("utf-32-le", "UTF-32"),
      ("utf-32-be", "UTF-32")],
 )  # fmt: skip
-def test_another_encoding_says_what_it_is(encoding, name):
+def test_another_encoding_says_what_it_is(encoding: str, name: str) -> None:
     for read in (decode, without_mark):
         with pytest.raises(UsageError, match=f"^the file is {name}: save it as UTF-8$"):
             read("the file", "\ufeffhi".encode(encoding))
 
 
-def test_what_is_no_text_is_told_by_its_place_in_the_file():
+def test_what_is_no_text_is_told_by_its_place_in_the_file() -> None:
     with pytest.raises(UsageError, match="the file is not UTF-8 at byte 5"):
         decode("the file", b"\xef\xbb\xbfab\xff")

@@ -4,6 +4,7 @@ catches errors keeps it."""
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def on_one_alarm(*given: object) -> None:
     raise TooLateError
 
 
-HANDLERS = {
+HANDLERS: dict[str, Callable[..., None]] = {
     "a function": on_alarm,
     "an object": Handler(),
     "a method": Handler().__call__,

@@ -24,8 +24,9 @@ def test_what_changes_the_bits_of_k_and_v_changes_the_namespace(tmp_path: Path) 
         namespace = load_model(path, config).engine.namespace
         assert (namespace.k_dtype, namespace.v_dtype) == kept
         assert namespace.numerics == numerics(config)
-    ways = ({}, {"activations": "bf16"}, {"weights": "bf16"}, {"weights": "f32"})
-    assert len({numerics(EngineConfig.parse(way)) for way in ways}) == 4
+    others = [("activations", "bf16"), ("weights", "bf16"), ("weights", "f32")]
+    configs = [EngineConfig(), *(EngineConfig.parse({name: value}) for name, value in others)]
+    assert len(set(map(numerics, configs))) == 4
 
 
 def test_longest_prefix_first_reaches_the_scheduler() -> None:

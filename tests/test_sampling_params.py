@@ -1,22 +1,22 @@
-"""SamplingParams: defaults, ranges, names."""
+"""SamplingParams and RequestOptions: defaults, ranges, names."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pytest
 
 from octavo.errors import UsageError
+from octavo.request import RequestOptions
 from octavo.sampling_params import Sampling, SamplingParams
 
 
 def test_defaults_leave_the_choice_to_the_model() -> None:
     params = SamplingParams()
-    assert params.max_tokens is None
-    assert params.temperature is None
-    assert params.seed is None
+    assert params.max_tokens is params.temperature is params.seed is None
     assert params.stop == () == params.stop_token_ids
 
 
@@ -32,19 +32,25 @@ def test_a_single_stop_is_a_list_of_one() -> None:
 
 
 def test_numbers_of_numpy_are_taken_and_none_is_the_default() -> None:
-    given = SamplingParams(
-        max_tokens=np.int32(5), temperature=np.float64(0.5), top_k=np.uint8(3),
-        seed=np.uint64(2**64 - 1), stop=np.array(["a", "b"]), stop_token_ids=np.array([3, 4]),
-        ignore_eos=np.bool_(True), logprobs=np.int64(0),
-    )  # fmt: skip
+    numbers: dict[str, Any] = {
+        "max_tokens": np.int32(5), "temperature": np.float64(0.5), "top_k": np.uint8(3),
+        "seed": np.uint64(2**64 - 1), "stop": np.array(["a", "b"]),
+        "stop_token_ids": np.array([3, 4]), "ignore_eos": np.bool_(True), "logprobs": np.int64(0),
+    }  # fmt: skip
+    given = SamplingParams(**numbers)
     plain = SamplingParams(
         max_tokens=5, temperature=0.5, top_k=3, seed=2**64 - 1, stop=["a", "b"],
         stop_token_ids=[3, 4], ignore_eos=True, logprobs=0,
     )  # fmt: skip
     assert given == plain
     assert repr(given) == repr(plain)  # and none of them is numpy's any more
-    assert SamplingParams(stop_token_ids=[np.int64(3)]).stop_token_ids == (3,)
+    ids: Any = [np.int64(3)]
+    assert SamplingParams(stop_token_ids=ids).stop_token_ids == (3,)
     assert SamplingParams.parse(dict.fromkeys(SamplingParams.__slots__)) == SamplingParams()
+    numbers = {"priority": np.int64(-2), "deadline_ms": np.uint16(50)}
+    assert repr(RequestOptions(**numbers)) == repr(RequestOptions(priority=-2, deadline_ms=50))
+    unset: dict[str, Any] = dict.fromkeys(("priority", "deadline_ms", "cache_salt"))
+    assert RequestOptions(**unset) == RequestOptions()
 
 
 @pytest.mark.parametrize(
@@ -93,6 +99,20 @@ def test_a_bad_value_names_its_field_and_range(option: dict[str, object], messag
         SamplingParams.parse(option)
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"priority": 0.5}, "priority=0.5: expected a whole number from -2147483648"),
+        ({"deadline_ms": 0}, "deadline_ms=0: expected a whole number from 1 to 2147483647"),
+        ({"deadline_ms": True}, "deadline_ms=True"),
+        ({"cache_salt": 5}, "cache_salt=5: expected a string"),
+    ],
+)
+def test_so_does_a_bad_option_of_a_request(option: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        RequestOptions(**option)
+
+
 def test_what_is_not_given_is_filled_each_field_alone() -> None:
     recommended = Sampling(0.7, 40, 0.9, 0.05, 1.1, 0.2, 0.3)
     assert SamplingParams().filled(recommended).sampling() == recommended
@@ -120,19 +140,10 @@ def test_a_temperature_that_no_float32_holds_is_greedy() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [
-        ("top_k", 5),
-        ("top_p", 0.5),
-        ("min_p", 0.1),
-        ("repetition_penalty", 1.1),
-        ("presence_penalty", 0.1),
-        ("frequency_penalty", 0.1),
-        ("seed", 0),
-        ("stop", ["x"]),
-        ("logprobs", 0),
-        ("prompt_logprobs", 0),
-    ],
-)
+    [("top_k", 5), ("top_p", 0.5), ("min_p", 0.1), ("repetition_penalty", 1.1),
+     ("presence_penalty", 0.1), ("frequency_penalty", 0.1), ("seed", 0), ("stop", ["x"]),
+     ("logprobs", 0), ("prompt_logprobs", 0)],
+)  # fmt: skip
 def test_beams_are_not_drawn(name: str, value: object) -> None:
     with pytest.raises(UsageError, match=f"{name}=.*: cannot be combined with beam_width"):
         SamplingParams.parse({"beam_width": 2, name: value})
