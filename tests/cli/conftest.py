@@ -3,44 +3,30 @@
 from __future__ import annotations
 
 import io
-import json
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from octavo.cli.app import run
-from tests.batch_job.lines import write
-from tests.cli.tiny_model import write_tiny_model
-
-
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """The last line of standard output."""
-        return json.loads(self.out.splitlines()[-1])
-
-
-Octavo = Callable[..., Result]
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("OCTAVO_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
+from tests.cli.batch_files import BatchFiles
+from tests.cli.result import Octavo, Result
+from tests.cli.tiny_model import TINY, write_tiny_model
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.gguf"))
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    write_tiny_model(folder / TINY)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of its own; the working directory is the folder of the tiny model."""
+    monkeypatch.chdir(models)
+    monkeypatch.setenv("OCTAVO_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
 
 
 @pytest.fixture
@@ -58,12 +44,5 @@ def octavo(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def files(tmp_path, tiny):
-    """Write IN of a batch; returns it and OUT as arguments, and OUT as a path."""
-
-    def make(*lines: str) -> tuple[list[str], object]:
-        path, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-        write(path, *lines)
-        return [str(path), str(out)], out
-
-    return make
+def batch(octavo: Octavo, tmp_path: Path) -> BatchFiles:
+    return BatchFiles(octavo, tmp_path / "in.jsonl", tmp_path / "out.jsonl")

@@ -7,14 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType, SimpleNamespace
 
 from octavo.records import CacheReason, CacheRecord, CacheSource, StepRecord
-from octavo.request import (
-    Completion,
-    Metrics,
-    RequestOptions,
-    RequestOutput,
-    StreamChunk,
-    Usage,
-)
+from octavo.request import Completion, Metrics, RequestOptions, RequestOutput, StreamChunk, Usage
 from octavo.sampling_params import SamplingParams
 
 
@@ -50,6 +43,7 @@ class FakeLLM:
     between: Callable[[int], None] = lambda index: None
     records: list[StepRecord] = field(default_factory=list)
     prompts: list[list[int]] = field(default_factory=list)
+    given: list[tuple[SamplingParams, RequestOptions | None]] = field(default_factory=list)
     aborted: int = 0
     diverged_text: str = " a"
     tokenizer: NoControl = field(default_factory=NoControl)
@@ -72,6 +66,7 @@ class FakeLLM:
         self, prompt: list[int], params: SamplingParams, options: RequestOptions | None = None
     ) -> Iterator[StreamChunk]:
         self.prompts.append(prompt)
+        self.given.append((params, options))
         done = False
         try:
             for index, piece in enumerate(self.pieces):

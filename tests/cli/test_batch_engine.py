@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tests.batch_job.lines import chat, plain, results, said
+from tests.cli.batch_files import BatchFiles
+from tests.cli.greedy import GREEDY
+from tests.cli.process import run_python
+from tests.cli.tiny_model import TINY
 
 DIES_AT_THE_THIRD = """
 import os, signal, sys
@@ -24,44 +27,38 @@ run(sys.argv[1:])
 """
 
 
+def bodies(path: Path) -> list[dict[str, Any]]:
+    return [result["response"]["body"] for result in results(path)]
+
+
 def test_killed_on_a_real_engine_it_goes_on_to_what_an_undisturbed_run_gives(
-    octavo, files, tiny, tmp_path
-):
+    batch: BatchFiles, tmp_path: Path
+) -> None:
     shape = {"max_tokens": 6, "seed": 5, "logprobs": 1, "n": 2}
-    arguments, out = files(*(plain(f"{n}", f"{n} apples", **shape) for n in range(5)))
-    command = ["batch", *arguments, "--model", tiny, "--threads", "1"]
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
-    killed = subprocess.run([sys.executable, "-c", DIES_AT_THE_THIRD, *command], env=env)
-    assert killed.returncode == -signal.SIGKILL
-    assert not out.exists()
-    again = octavo(*command, "--json").json
+    batch.write(*(plain(f"{n}", f"{n} apples", **shape) for n in range(5)))
+    command = ["batch", str(batch.source), str(batch.out), "--model", TINY, "--threads", "1"]
+    assert run_python(DIES_AT_THE_THIRD, *command).code == -signal.SIGKILL
+    assert not batch.out.exists()
+    again = batch.run("--threads", "1", "--json").json
     assert (again["done_before"], again["succeeded"], again["failed"]) == (3, 5, 0)
-    whole = tmp_path / "whole.jsonl"
-    octavo("batch", arguments[0], str(whole), "--model", tiny, "--threads", "1")
-
-    def answers(path: Path) -> list[object]:
-        bodies = [result["response"]["body"] for result in results(path)]
-        return [(body["id"], body["choices"]) for body in bodies]
-
-    assert answers(out) == answers(whole)
+    whole = replace(batch, out=tmp_path / "whole.jsonl")
+    whole.run("--threads", "1")
+    first, second = ([(b["id"], b["choices"]) for b in bodies(each.out)] for each in (batch, whole))
+    assert first == second
 
 
-def test_an_answer_is_the_one_that_run_gives(octavo, files, tiny):
-    arguments, out = files(chat("a", "hello", temperature=0, max_tokens=8))
-    octavo("batch", *arguments, "--model", tiny)
-    alone = octavo("run", tiny, "hello", "--temperature", "0", "--max-tokens", "8", "--json").json
-    assert said(out) == [("a", [alone["outputs"][0]["text"]])]
+def test_an_answer_is_the_one_that_run_gives(batch: BatchFiles) -> None:
+    batch.write(chat("a", "hello", temperature=0, max_tokens=8)).run()
+    alone = batch.octavo("run", TINY, "hello", *GREEDY, "--json").json
+    assert said(batch.out) == [("a", [alone["outputs"][0]["text"]])]
 
 
-def test_a_prompt_is_scored_with_the_usual_request_of_evaluations(octavo, files, tiny):
+def test_a_prompt_is_scored_with_the_usual_request_of_evaluations(batch: BatchFiles) -> None:
     """It draws no tokens, or one, as clients ask that know servers which always draw."""
     scored = {"echo": True, "logprobs": 1, "temperature": 0}
-    arguments, out = files(
-        plain("a", "one apple", max_tokens=0, **scored),
-        plain("b", "one apple", max_tokens=1, **scored),
-    )
-    assert octavo("batch", *arguments, "--model", tiny).code == 0
-    none, one = (result["response"]["body"] for result in results(out))
+    batch.write(*(plain(f"{n}", "one apple", max_tokens=n, **scored) for n in (0, 1)))
+    assert batch.run().code == 0
+    none, one = bodies(batch.out)
     (first,), (second,) = none["choices"], one["choices"]
     assert first["text"] == "one apple"
     assert len(first["logprobs"]["tokens"]) == 9

@@ -6,6 +6,8 @@ import pytest
 
 from octavo.bench.machine import Reading
 from octavo.kernels import default_isa
+from tests.cli.result import Octavo, refused
+from tests.cli.tiny_model import TINY
 
 KEYS = [
     "tokens_per_second", "spread", "bytes_per_token", "read_bandwidth_gbps", "bandwidth_fraction",
@@ -27,11 +29,13 @@ def probe(monkeypatch: pytest.MonkeyPatch) -> None:
     ("kind", "flags"),
     [("decode", ["--context", "20", "--tokens", "4"]), ("prefill", ["--context", "20"])],
 )
-def test_json_has_every_key_and_the_fractions_follow_from_the_figures(octavo, tiny, kind, flags):
-    result = octavo("bench", kind, tiny, *flags, "--rounds", "1", "--threads", "2", "--json")
+def test_json_has_every_key_and_the_fractions_follow_from_the_figures(
+    octavo: Octavo, kind: str, flags: list[str]
+) -> None:
+    result = octavo("bench", kind, TINY, *flags, "--rounds", "1", "--threads", "2", "--json")
     found = result.json
     assert [key for key in KEYS if key not in found] == []
-    assert (found["bench"], found["model"], found["weights"]) == (kind, tiny, "F32")
+    assert (found["bench"], found["model"], found["weights"]) == (kind, TINY, "F32")
     assert (found["threads"], found["isa"], found["context"]) == (2, default_isa(), 20)
     assert (found["read_bandwidth_gbps"], found["peak_gops"], found["spread"]) == (50, 2000, 0)
     speed = found["tokens_per_second"]
@@ -40,11 +44,11 @@ def test_json_has_every_key_and_the_fractions_follow_from_the_figures(octavo, ti
     assert found["compute_fraction"] == pytest.approx(found["gops"] / 2000)
 
 
-def test_the_text_names_machine_model_rounds_and_shares(octavo, tiny):
-    lines = octavo("bench", "decode", tiny, "--tokens", "2", "--context", "9", "--rounds", "2").out
+def test_the_text_names_machine_model_rounds_and_shares(octavo: Octavo) -> None:
+    lines = octavo("bench", "decode", TINY, "--tokens", "2", "--context", "9", "--rounds", "2").out
     first, second, *rounds, decode, bandwidth, compute, roofline = lines.splitlines()
     assert default_isa() in first
-    assert second == f"{tiny}, weights F32: 2 new tokens after 9"
+    assert second == f"{TINY}, weights F32: 2 new tokens after 9"
     assert [line.split(":")[0] for line in rounds] == ["  round 1", "  round 2"]
     assert all("50 GB/s read, 2,000 GOP/s integer peak" in line for line in rounds)
     assert decode.startswith("decode     ")
@@ -53,18 +57,17 @@ def test_the_text_names_machine_model_rounds_and_shares(octavo, tiny):
     assert roofline.endswith(" %")
 
 
-def test_kv_compares_the_same_answer_with_and_without_the_cache(octavo, tiny):
-    found = octavo("bench", "kv", tiny, "--context", "4", "--tokens", "8", "--json").json
+def test_kv_compares_the_same_answer_with_and_without_the_cache(octavo: Octavo) -> None:
+    found = octavo("bench", "kv", TINY, "--context", "4", "--tokens", "8", "--json").json
     assert found["same_tokens"] is True
-    assert found["ratio"] == pytest.approx(
-        found["without_cache"]["seconds"] / found["with_cache"]["seconds"]
-    )
+    without, cached = found["without_cache"]["seconds"], found["with_cache"]["seconds"]
+    assert found["ratio"] == pytest.approx(without / cached)
     assert found["new_tokens"] == 8
 
 
-def test_prefix_compares_the_same_prompts_with_and_without_the_prefix_cache(octavo, tiny):
+def test_prefix_compares_the_same_prompts_with_and_without_the_prefix_cache(octavo: Octavo) -> None:
     flags = ["--shared", "64", "--own", "8", "--prompts", "4", "--tokens", "3", "--rounds", "2"]
-    found = octavo("bench", "prefix", tiny, *flags, "--json").json
+    found = octavo("bench", "prefix", TINY, *flags, "--json").json
     assert found["same_tokens"] is True
     assert found["found"] == 3 * 64 / (4 * 72)  # all but the first find the shared tokens
     assert len(found["ratios"]) == 2
@@ -73,21 +76,19 @@ def test_prefix_compares_the_same_prompts_with_and_without_the_prefix_cache(octa
 
 @pytest.mark.parametrize("kind", ["kv", "prefix"])
 @pytest.mark.parametrize("flag", ["--prefix-cache", "--no-kv-cache"])
-def test_which_caches_are_compared_is_no_choice(octavo, kind, flag):
+def test_which_caches_are_compared_is_no_choice(octavo: Octavo, kind: str, flag: str) -> None:
     result = octavo("bench", kind, "m", flag)
     assert (result.code, result.out) == (2, "")
     assert result.err.startswith(f"octavo: No such option: {flag}")
 
 
 @pytest.mark.parametrize(
-    ("flags", "line"),
-    [
-        (["prefix", "m", "--own", "0"], "octavo: --own 0: expected at least 1\n"),
-        (["decode", "m", "--tokens", "1"], "octavo: --tokens 1: expected at least 2\n"),
-        (["prefill", "m", "--context", "0"], "octavo: --context 0: expected at least 1\n"),
-        (["decode", "m", "--warmups", "-1"], "octavo: --warmups -1: expected at least 0\n"),
-    ],
-)
-def test_counts_out_of_range_are_refused(octavo, flags, line):
-    result = octavo("bench", *flags)
-    assert (result.code, result.out, result.err) == (2, "", line)
+    ("kind", "flag", "value", "least"),
+    [("prefix", "--own", 0, 1), ("decode", "--tokens", 1, 2), ("prefill", "--context", 0, 1),
+     ("decode", "--warmups", -1, 0)],
+)  # fmt: skip
+def test_counts_out_of_range_are_refused(
+    octavo: Octavo, kind: str, flag: str, value: int, least: int
+) -> None:
+    complaint = f"{flag} {value}: expected at least {least}"
+    assert octavo("bench", kind, "m", flag, str(value)) == refused(complaint)

@@ -7,44 +7,45 @@ import signal
 
 import pytest
 
-from tests.cli.conversation import said
+from tests.cli.conversation import said, texts
 from tests.cli.fake_llm import FakeLLM
+from tests.cli.result import Octavo, Result
 
-FIGURES = (  # of a first turn with the fake
-    "[1 prompt token, 2 cached, 100 tok/s · 2 new, 200 tok/s · KV 1 KiB]\n"
-)
+# Of a first turn with the fake.
+FIGURES = "[1 prompt token, 2 cached, 100 tok/s · 2 new, 200 tok/s · KV 1 KiB]\n"
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeLLM:
     llm = FakeLLM(["Hel", "lo"])
     monkeypatch.setattr("octavo.cli.chat.open_llm", lambda model, engine: llm)
     return llm
 
 
-def test_each_turn_sends_the_whole_conversation(octavo, fake):
+def test_each_turn_sends_the_whole_conversation(octavo: Octavo, fake: FakeLLM) -> None:
     result = octavo("chat", "m", "--system", "Be nice", stdin="one\nthree\n\n/exit\nnever\n")
-    assert result.code == 0
-    assert result.out == "Hello\nHello\n"
+    assert (result.code, result.out) == (0, "Hello\nHello\n")
     assert fake.prompts == [[7, 3], [7, 3, 5, 5]]  # lengths of system, user, assistant, user
 
 
-def test_the_end_of_input_ends_the_chat(octavo, fake):
+def test_the_end_of_input_ends_the_chat(octavo: Octavo) -> None:
     assert octavo("chat", "m", stdin="one").out == "Hello\n"
     assert octavo("chat", "m", stdin="").out == ""
 
 
-def test_reset_forgets_the_conversation_and_keeps_the_system_message(octavo, fake):
+def test_reset_forgets_the_conversation_and_keeps_the_system_message(
+    octavo: Octavo, fake: FakeLLM
+) -> None:
     octavo("chat", "m", "--system", "abc", stdin="one\n/reset\ntwo2\n")
     assert fake.prompts == [[3, 3], [3, 4]]
 
 
-def test_system_replaces_the_message_and_starts_anew(octavo, fake):
+def test_system_replaces_the_message_and_starts_anew(octavo: Octavo, fake: FakeLLM) -> None:
     octavo("chat", "m", stdin="one\n/system You are a cat\ntwo2\n/system\nthree\n")
     assert fake.prompts == [[3], [13, 4], [5]]
 
 
-def test_stats_and_help_go_to_stderr(octavo, fake):
+def test_stats_and_help_go_to_stderr(octavo: Octavo) -> None:
     result = octavo("chat", "m", stdin="/stats\none\n/stats\n/help\n")
     assert result.out == "Hello\n"
     assert result.err.count("steps") == 2
@@ -62,30 +63,30 @@ def test_stats_and_help_go_to_stderr(octavo, fake):
     assert "/system TEXT" in result.err
 
 
-def test_quiet_leaves_out_the_figures(octavo, fake):
+def test_quiet_leaves_out_the_figures(octavo: Octavo) -> None:
     result = octavo("chat", "m", "--quiet", stdin="one\n")
     assert (result.out, result.err) == ("Hello\n", "")
 
 
-def test_piped_lines_lose_the_mark_and_the_line_ends_of_an_editor(octavo, fake):
+def test_piped_lines_lose_the_mark_and_the_line_ends_of_an_editor(octavo: Octavo) -> None:
     result = octavo("chat", "m", "--json", stdin=b"\xef\xbb\xbf/system abc\r\none\r\n")
-    texts = [m["content"] for m in result.json["messages"]]
-    assert texts == ["abc", "one", "Hello"]
+    assert texts(result) == ["abc", "one", "Hello"]
 
 
-def test_piped_lines_in_utf_16_say_so(octavo, fake):
+def test_piped_lines_in_utf_16_say_so(octavo: Octavo) -> None:
     result = octavo("chat", "m", stdin="\ufeffone".encode("utf-16-le"))
     assert result.err == "octavo: the line is UTF-16: give it as UTF-8\n"
 
 
-def test_an_unknown_command_is_said_and_survived(octavo, fake):
+def test_an_unknown_command_is_said_and_survived(octavo: Octavo) -> None:
     result = octavo("chat", "m", stdin="/hlep\none\n")
-    assert (result.code, result.out) == (0, "Hello\n")
-    said = "octavo: unknown command '/hlep'; did you mean /help?\n"
-    assert result.err == said + FIGURES
+    complaint = "octavo: unknown command '/hlep'; did you mean /help?\n"
+    assert result == Result(0, "Hello\n", complaint + FIGURES)
 
 
-def test_what_follows_a_command_that_takes_nothing_is_refused_not_passed_over(octavo, fake):
+def test_what_follows_a_command_that_takes_nothing_is_refused_not_passed_over(
+    octavo: Octavo,
+) -> None:
     result = octavo("chat", "m", stdin="/exit this room?\n/reset 3\none\n/reset\n")
     assert result.out == "Hello\n"
     assert result.err == (
@@ -95,7 +96,7 @@ def test_what_follows_a_command_that_takes_nothing_is_refused_not_passed_over(oc
     )
 
 
-def test_ctrl_c_stops_the_answer_not_the_program(octavo, fake):
+def test_ctrl_c_stops_the_answer_not_the_program(octavo: Octavo, fake: FakeLLM) -> None:
     def press(index: int) -> None:
         if index == 1 and len(fake.prompts) == 1:
             os.kill(os.getpid(), signal.SIGINT)
@@ -109,17 +110,12 @@ def test_ctrl_c_stops_the_answer_not_the_program(octavo, fake):
     assert figures.count("\n") == 1
     assert fake.aborted == 1  # the request was closed, so its blocks are free
     assert fake.prompts == [[3], [3, 5, 4]]  # what was said before the stop stays
-    assert [m["content"] for m in result.json["messages"]] == [
-        "one",
-        "Hello",
-        "two2",
-        "Hello world",
-    ]
+    assert texts(result) == ["one", "Hello", "two2", "Hello world"]
     assert len(result.json["turns"]) == 1
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_second_ctrl_c_ends_the_program(octavo, fake):
+def test_a_second_ctrl_c_ends_the_program(octavo: Octavo, fake: FakeLLM) -> None:
     def press_twice(index: int) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
@@ -128,7 +124,7 @@ def test_a_second_ctrl_c_ends_the_program(octavo, fake):
     assert octavo("chat", "m", stdin="one\n").code == 130
 
 
-def test_json_is_the_conversation_in_one_line(octavo, fake):
+def test_json_is_the_conversation_in_one_line(octavo: Octavo) -> None:
     result = octavo("chat", "m", "--json", stdin="one\n")
     assert result.out.count("\n") == 1
     assert result.json["messages"] == [
@@ -138,14 +134,16 @@ def test_json_is_the_conversation_in_one_line(octavo, fake):
     assert result.json["turns"][0]["usage"]["completion_tokens"] == 2
 
 
-def test_a_line_that_is_not_utf_8_is_refused_and_survived(octavo, fake):
+def test_a_line_that_is_not_utf_8_is_refused_and_survived(octavo: Octavo, fake: FakeLLM) -> None:
     result = octavo("chat", "m", stdin=b"ab\xff\none\n")
-    assert (result.code, result.out) == (0, "Hello\n")
-    assert result.err == "octavo: the line is not UTF-8 at character 3\n" + FIGURES
+    complaint = "octavo: the line is not UTF-8 at character 3\n"
+    assert result == Result(0, "Hello\n", complaint + FIGURES)
     assert fake.prompts == [[3]]
 
 
-def test_forget_takes_a_number_of_turns_and_keeps_the_system_message(octavo, fake):
+def test_forget_takes_a_number_of_turns_and_keeps_the_system_message(
+    octavo: Octavo, fake: FakeLLM
+) -> None:
     lines = ["one", "three", "seven77", "/forget 2", "/forget", "/forget 9", "/forget -1", "x"]
     result = octavo("chat", "m", "--system", "Be nice", "--quiet", stdin="\n".join(lines))
     assert fake.prompts[2:] == [[7, 3, 5, 5, 5, 7], [7, 1]]
@@ -157,20 +155,20 @@ def test_forget_takes_a_number_of_turns_and_keeps_the_system_message(octavo, fak
     )
 
 
-def test_a_block_is_one_message_and_never_a_command(octavo, fake):
+def test_a_block_is_one_message_and_never_a_command(octavo: Octavo) -> None:
     lines = ['"""', "one", "  two", '"""', '"""/exit"""', '""" a', 'b """', "", '""""""', "end"]
     result = octavo("chat", "m", "--json", stdin="\n".join(lines))
     assert said(result) == ["one\n  two", "/exit", " a\nb ", "end"]
 
 
-def test_a_block_without_an_end_is_said(octavo, fake):
+def test_a_block_without_an_end_is_said(octavo: Octavo) -> None:
     result = octavo("chat", "m", "--quiet", "--json", stdin='one\n"""two\nthree\n')
     assert result.code == 0
     assert result.err.endswith('\noctavo: the text that """ begins has no end: close it with """\n')
     assert said(result) == ["one"]
 
 
-def test_answers_side_by_side_are_no_chat(octavo):
+def test_answers_side_by_side_are_no_chat(octavo: Octavo) -> None:
     text = octavo("chat", "--help").out
     for flag in ("--n ", "--beam-width", "--prompt-logprobs", "--early-stopping"):
         assert flag not in text

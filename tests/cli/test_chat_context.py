@@ -4,36 +4,44 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from itertools import count
+from typing import Any
 
 import pytest
 
 from octavo.cli.chat_input import Message
 from octavo.cli.loading import open_llm
+from octavo.request import StreamChunk
 from tests.cli.conversation import said
+from tests.cli.result import Octavo, Result
+from tests.cli.tiny_model import TINY
 
 GREEDY = ("--temperature", "0", "--max-tokens", "4")
 
 
-def test_a_conversation_that_outgrows_the_context_is_said_and_can_be_reset(octavo, tiny):
+def used(result: Result, name: str) -> list[int]:
+    return [turn["usage"][name] for turn in result.json["turns"]]
+
+
+def test_a_conversation_that_outgrows_the_context_is_said_and_can_be_reset(octavo: Octavo) -> None:
     lines = f"{'x' * 100}\nhi\n/reset\nhi\n"
-    result = octavo("chat", tiny, *GREEDY, "--json", stdin=lines)
+    result = octavo("chat", TINY, *GREEDY, "--json", stdin=lines)
     assert result.code == 0
     assert "128" in result.err
-    assert [turn["usage"]["prompt_tokens"] for turn in result.json["turns"]] == [119, 21]
+    assert used(result, "prompt_tokens") == [119, 21]
     assert len(result.json["messages"]) == 2
 
 
-def test_a_real_model_talks(octavo, tiny):
-    result = octavo("chat", tiny, *GREEDY, stdin="hi\n")
-    assert result.code == 0
+def test_a_real_model_talks(octavo: Octavo) -> None:
+    result = octavo("chat", TINY, *GREEDY, stdin="hi\n")
+    assert (result.code, result.err.count("\n")) == (0, 1)
     assert result.out.endswith("\n")
     assert result.err.startswith("[21 prompt tokens, 0 cached, ")
-    assert result.err.count("\n") == 1
 
 
-def test_a_message_that_is_too_long_alone_has_no_way_out(octavo, tiny):
-    result = octavo("chat", tiny, *GREEDY, stdin="hi\n" + "x" * 200 + "\n")
+def test_a_message_that_is_too_long_alone_has_no_way_out(octavo: Octavo) -> None:
+    result = octavo("chat", TINY, *GREEDY, stdin=f"hi\n{'x' * 200}\n")
     assert result.code == 0
     assert "the context holds 128" in result.err
     assert "/forget" not in result.err
@@ -43,8 +51,8 @@ def test_a_message_that_is_too_long_alone_has_no_way_out(octavo, tiny):
 FULL = ["a" * 30, "b" * 20, "c" * 20]  # 49, 49 + 4 + 2 + 39 = 94, more than 128
 
 
-def test_a_conversation_that_outgrows_a_pipe_names_the_way_out(octavo, tiny):
-    result = octavo("chat", tiny, *GREEDY, "--json", stdin="\n".join([*FULL, "/forget", FULL[2]]))
+def test_a_conversation_that_outgrows_a_pipe_names_the_way_out(octavo: Octavo) -> None:
+    result = octavo("chat", TINY, *GREEDY, "--json", stdin="\n".join([*FULL, "/forget", FULL[2]]))
     assert result.code == 0
     assert "; /forget 1 makes room, /reset forgets all\n" in result.err
     assert "\nforgot 1 turn, 1 left\n" in result.err
@@ -53,8 +61,8 @@ def test_a_conversation_that_outgrows_a_pipe_names_the_way_out(octavo, tiny):
 
 @pytest.mark.parametrize(("agrees", "kept"), [(True, FULL[1:]), (False, FULL[:2])])
 def test_a_conversation_that_outgrows_a_terminal_offers_a_way_out(
-    octavo, tiny, monkeypatch, agrees, kept
-):
+    octavo: Octavo, monkeypatch: pytest.MonkeyPatch, agrees: bool, kept: list[str]
+) -> None:
     asked = []
 
     class User:
@@ -71,75 +79,69 @@ def test_a_conversation_that_outgrows_a_terminal_offers_a_way_out(
             return agrees
 
     monkeypatch.setattr("octavo.cli.chat.ChatInput", User)
-    result = octavo("chat", tiny, *GREEDY, "--json")
+    result = octavo("chat", TINY, *GREEDY, "--json")
     assert asked == ["forget 1 turn and go on?"]
     assert "\nthe conversation no longer fits the context of 128 tokens\n" in result.err
     assert said(result) == kept
 
 
-def test_as_many_turns_are_forgotten_as_leave_a_quarter_of_the_context(octavo, tiny):
-    turns = "a\nb\nc\n" + "d" * 40 + "\n"
-    result = octavo("chat", tiny, *GREEDY, stdin=turns)
+def test_as_many_turns_are_forgotten_as_leave_a_quarter_of_the_context(octavo: Octavo) -> None:
+    result = octavo("chat", TINY, *GREEDY, stdin=f"a\nb\nc\n{'d' * 40}\n")
     assert "; /forget 2 makes room, " in result.err
 
 
-def test_an_answer_that_fills_the_context_says_what_can_be_done(octavo, tiny):
+def test_an_answer_that_fills_the_context_says_what_can_be_done(octavo: Octavo) -> None:
     flags = ("--temperature", "0", "--ignore-eos", "--quiet")
-    assert octavo("chat", tiny, *flags, stdin="hi\n").err.endswith(
+    assert octavo("chat", TINY, *flags, stdin="hi\n").err.endswith(
         "the answer was cut: the context of 128 tokens is full; "
         "/forget drops the oldest turns, /reset all of them\n"
     )
 
 
-def test_the_next_turn_computes_only_what_is_new(octavo, tiny, monkeypatch):
+def test_the_next_turn_computes_only_what_is_new(
+    octavo: Octavo, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The tiny model's answers are no UTF-8: encoded anew, they would be other ids."""
-    opened = []
-
-    def remember(model, engine):
-        opened.append(open_llm(model, engine))
-        return opened[0]
-
-    monkeypatch.setattr("octavo.cli.chat.open_llm", remember)
-    result = octavo("chat", tiny, *GREEDY, "--json", "--stats", stdin="hi\nyo\nabc\n")
+    llm = open_llm(TINY, {})
+    monkeypatch.setattr("octavo.cli.chat.open_llm", lambda model, engine: llm)
+    result = octavo("chat", TINY, *GREEDY, "--json", "--stats", stdin="hi\nyo\nabc\n")
     turns = result.json["turns"]
     drawn = [turn["outputs"][0]["token_ids"] for turn in turns]
     prompts = [turn["prompt_token_ids"] for turn in turns]
-    texts = [turn["outputs"][0]["text"] for turn in turns]
-    assert "\ufffd" in texts[0]
-    assert opened[0].tokenizer.encode(texts[0]) != drawn[0]
+    text = turns[0]["outputs"][0]["text"]
+    assert "\ufffd" in text
+    assert llm.tokenizer.encode(text) != drawn[0]
     for before, answer, after in zip(prompts, drawn, prompts[1:], strict=False):
         assert after[: len(before) + 4] == before + answer
     # Of 4 drawn tokens the last was never computed; a turn's own words are 23 and 24 tokens.
-    assert [turn["usage"]["cached_tokens"] for turn in turns] == [0, 21 + 3, 21 + 4 + 23 + 3]
-    firsts = [r.computed_tokens for r in opened[0].records if r.computed_tokens > 1]
+    assert used(result, "cached_tokens") == [0, 21 + 3, 21 + 4 + 23 + 3]
+    firsts = [r.computed_tokens for r in llm.records if r.computed_tokens > 1]
     assert firsts == [21, 1 + 23, 1 + 24]
     assert "[48 prompt tokens, 24 cached, " in result.err
     assert "\ncache: 51 of 76 prompt tokens reused from this process" in result.err
     assert result.json["stats"]["steps"] == sum(len(ids) for ids in drawn)
 
 
-def test_after_a_stopped_answer_and_after_reset_the_cache_is_used_too(octavo, tiny, monkeypatch):
-    def stopping(model, engine):
-        llm = open_llm(model, engine)
-        stream, turns = llm.stream, count()
+def test_after_a_stopped_answer_and_after_reset_the_cache_is_used_too(
+    octavo: Octavo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm, turns = open_llm(TINY, {}), count()
+    stream = llm.stream
 
-        def press(*arguments):
-            turn = next(turns)
-            for index, chunk in enumerate(stream(*arguments)):
-                if (turn, index) == (0, 1):
-                    os.kill(os.getpid(), signal.SIGINT)
-                yield chunk
+    def press(*arguments: Any) -> Iterator[StreamChunk]:
+        turn = next(turns)
+        for index, chunk in enumerate(stream(*arguments)):
+            if (turn, index) == (0, 1):
+                os.kill(os.getpid(), signal.SIGINT)
+            yield chunk
 
-        llm.stream = press
-        return llm
-
-    monkeypatch.setattr("octavo.cli.chat.open_llm", stopping)
-    result = octavo("chat", tiny, *GREEDY, "--json", stdin="hi\nyo\n/reset\nhi\n")
+    monkeypatch.setattr(llm, "stream", press)
+    monkeypatch.setattr("octavo.cli.chat.open_llm", lambda model, engine: llm)
+    result = octavo("chat", TINY, *GREEDY, "--json", stdin="hi\nyo\n/reset\nhi\n")
     assert " [stopped]" in result.err
-    second, third = result.json["turns"]
     # Two were read before the stop; the engine may have been ahead of the reader.
-    assert second["usage"]["cached_tokens"] in (21 + 1, 21 + 2)
-    assert third["cache"] == {
+    assert used(result, "cached_tokens")[0] in (21 + 1, 21 + 2)
+    assert result.json["turns"][1]["cache"] == {
         "matched_tokens": 20, "source": "process", "reason": None, "diverged_at": None,
         "diverged_text": None, "saved_ms": None,
     }  # fmt: skip

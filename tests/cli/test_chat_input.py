@@ -6,17 +6,19 @@ Messages that come from a pipe are test_chat's.
 from __future__ import annotations
 
 import json
-import os
 import readline
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from octavo.cli import history
 from octavo.cli.chat_input import ChatInput
+from tests.cli.process import ENVIRON
 from tests.cli.terminal import Session
-from tests.cli.test_app import SOURCES
+from tests.cli.tiny_model import TINY
 
 PASTE = "\x1b[200~{}\x1b[201~"  # as a terminal marks it
 UP, CTRL_C, CTRL_D = "\x1b[A", "\x03", "\x04"
@@ -38,14 +40,35 @@ while True:
 print("SAID" + json.dumps(said) + "END")
 """
 
-
-def keyboard(home: Path, hide: str = "") -> Session:
-    """A process that reads messages until Ctrl-D."""
-    environment = {**os.environ, "PYTHONPATH": SOURCES, "OCTAVO_HOME": str(home), "TERM": "xterm"}
-    return Session([sys.executable, "-c", READ_ALL.format(hide=hide)], environment)
+Start = Callable[..., Session]
 
 
-def said(session: Session) -> list[list[object]]:
+@pytest.fixture
+def start(home: Path) -> Start:
+    """A process at a terminal; `keyboard` is one that reads messages until Ctrl-D."""
+
+    def call(*command: str) -> Session:
+        environ = {**ENVIRON, "OCTAVO_HOME": str(home), "TERM": "xterm"}
+        environ.pop("NO_COLOR", None)
+        return Session([sys.executable, *command], environ)
+
+    return call
+
+
+@pytest.fixture
+def keyboard(start: Start) -> Start:
+    return lambda hide="": start("-c", READ_ALL.format(hide=hide))
+
+
+def enter(session: Session, *lines: str, prompt: str = ">>> ") -> None:
+    """Type each line when `prompt` asks for it."""
+    for line in lines:
+        session.until(prompt)
+        session.type(f"{line}\r")
+
+
+def said(session: Session) -> Any:
+    session.until(">>> ")
     session.type(CTRL_D)
     session.until("SAID")
     found = json.loads(session.until("END").removesuffix("END"))
@@ -59,50 +82,35 @@ needs_readline = pytest.mark.skipif(
 
 
 @needs_readline
-def test_a_paste_is_one_message_and_is_there_the_next_time(home):
+def test_a_paste_is_one_message_and_is_there_the_next_time(keyboard: Start) -> None:
     text = "".join(f"  line {n}\n" for n in range(30))
-    with keyboard(home) as session:
-        session.until(">>> ")
-        session.type(PASTE.format(text.replace("\n", "\r")) + "\r")
-        session.until(">>> ")
-        session.type("two\rtwo\r")
+    with keyboard() as session:
+        enter(session, PASTE.format(text.replace("\n", "\r")), "two\rtwo")
         assert said(session) == [[text.rstrip(), False], ["two", False], ["two", False]]
-    with keyboard(home) as session:
-        session.until(">>> ")
-        session.type(UP + UP + "\r")
-        session.until(">>> ")
+    with keyboard() as session:
+        enter(session, UP + UP)
         assert said(session) == [[text.rstrip(), False]]
 
 
 @needs_readline
-def test_a_block_goes_on_until_its_quotes_and_is_remembered_whole(home):
-    with keyboard(home) as session:
-        session.until(">>> ")
-        session.type('"""\r')
-        session.until("... ")
-        session.type(
-            PASTE.format('def f():\r    """Doc."""\r    return 1') + "\r"
-        )  # its own quotes
-        session.until("... ")
-        session.type('"""\r')
-        session.until(">>> ")
-        session.type(UP + "\r")
-        session.until(">>> ")
-        block = 'def f():\n    """Doc."""\n    return 1'
+def test_a_block_goes_on_until_its_quotes_and_is_remembered_whole(keyboard: Start) -> None:
+    block = 'def f():\n    """Doc."""\n    return 1'  # with quotes of its own
+    with keyboard() as session:
+        enter(session, '"""')
+        enter(session, PASTE.format(block.replace("\n", "\r")), '"""', prompt="... ")
+        enter(session, UP)
         assert said(session) == [[block, True], [block, True]]
 
 
 @needs_readline
-def test_a_paste_that_begins_with_quotes_of_its_own_is_no_block(home):
+def test_a_paste_that_begins_with_quotes_of_its_own_is_no_block(keyboard: Start) -> None:
     module = '"""Doc."""\n\nx = 1'
-    with keyboard(home) as session:
-        session.until(">>> ")
-        session.type(PASTE.format(module) + "\r")
-        session.until(">>> ")
+    with keyboard() as session:
+        enter(session, PASTE.format(module))
         assert said(session) == [[module, False]]
 
 
-def test_ctrl_c_drops_a_block(monkeypatch):
+def test_ctrl_c_drops_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
     def read(self: ChatInput, prompt: str) -> str:
         line = typed.pop(0)
         if line == CTRL_C:
@@ -117,79 +125,66 @@ def test_ctrl_c_drops_a_block(monkeypatch):
     assert user.next_message() == ("three", False)
 
 
-def test_ctrl_d_says_that_a_block_has_no_end(home):
-    with keyboard(home) as session:
-        session.until(">>> ")
-        session.type('"""one\r')
+def test_ctrl_d_says_that_a_block_has_no_end(keyboard: Start) -> None:
+    with keyboard() as session:
+        enter(session, '"""one')
         session.until("... ")
         session.type(CTRL_D)
         session.until('has no end: close it with """')
-        session.until(">>> ")
-        session.type("three\r")
-        session.until(">>> ")
+        enter(session, "three")
         assert said(session) == [["three", False]]
 
 
-def test_without_readline_a_paste_is_told_by_its_speed(home):
-    with keyboard(home, hide="sys.modules['readline'] = None") as session:
-        session.until(">>> ")
-        session.type("one\r  two\rthree\r")
-        session.until(">>> ")
+def test_without_readline_a_paste_is_told_by_its_speed(keyboard: Start) -> None:
+    with keyboard(hide="sys.modules['readline'] = None") as session:
+        enter(session, "one\r  two\rthree")
         assert said(session) == [["one\n  two\nthree", False]]
 
 
-def test_answers_that_go_into_a_file_leave_readline_out_and_pastes_stay_one_message(home):
-    with keyboard(home, hide="sys.stdout = open(os.devnull, 'w')") as session:
-        session.until(">>> ")
-        session.type("one\rtwo\r")
-        session.until(">>> ")
-        session.type("three\r")
+def test_answers_that_go_into_a_file_leave_readline_out_and_pastes_stay_one_message(
+    keyboard: Start, home: Path
+) -> None:
+    with keyboard(hide="sys.stdout = open(os.devnull, 'w')") as session:
+        enter(session, "one\rtwo", "three")
         session.until(">>> ")
         session.type(CTRL_D)
         assert session.end() == 0
     assert history.load(home / "chat_history") == ["one\ntwo", "three"]
 
 
-def test_what_readline_cannot_hold_ends_no_chat(home):
+def test_what_readline_cannot_hold_ends_no_chat(keyboard: Start, home: Path) -> None:
     for text in ("one", "nul\0nul", "half \ud800", "two"):
         history.append(home / "chat_history", text)
-    with keyboard(home) as session:
-        session.until(">>> ")
-        session.type(UP + UP + "\r")
-        session.until(">>> ")
+    with keyboard() as session:
+        enter(session, UP + UP)
         assert said(session) == [["one", False]]
 
 
 @pytest.mark.parametrize(
-    ("typed", "agrees"), [("", True), ("y", True), (" YES ", True), ("n", False), ("later", False)]
-)
-def test_enter_is_yes(monkeypatch, typed, agrees):
-    asked = []
+    ("typed", "agrees"),
+    [
+        ("", True), ("y", True), (" YES ", True), ("n", False), ("later", False),
+        (None, False),  # the end of the input
+    ],
+)  # fmt: skip
+def test_enter_is_yes_and_the_end_of_the_input_is_no(
+    monkeypatch: pytest.MonkeyPatch, typed: str | None, agrees: bool
+) -> None:
+    asked: list[str] = []
     monkeypatch.setattr(ChatInput, "_read", lambda self, prompt: asked.append(prompt) or typed)
     assert ChatInput().agrees("go on?") is agrees
     assert asked == ["go on? [Y/n] "]
 
 
-def test_the_end_of_the_input_is_no(monkeypatch):
-    monkeypatch.setattr(ChatInput, "_read", lambda self, prompt: None)
-    assert ChatInput().agrees("go on?") is False
-
-
 @needs_readline
-def test_a_chat_at_a_terminal(home, tiny):
-    command = [sys.executable, "-m", "octavo", "chat", tiny, "--max-tokens", "2", "--json"]
-    environment = {**os.environ, "PYTHONPATH": SOURCES, "OCTAVO_HOME": str(home), "TERM": "xterm"}
-    environment.pop("NO_COLOR", None)
-    with Session(command, environment) as session:
+def test_a_chat_at_a_terminal(start: Start) -> None:
+    with start("-m", "octavo", "chat", TINY, "--max-tokens", "2", "--json") as session:
         session.until("Ctrl-D ends")
-        session.until(">>> ")
-        session.type(PASTE.format("a\rb\rc") + "\r")
+        enter(session, PASTE.format("a\rb\rc"))
         session.until("\x1b[2m[24 prompt tokens, 0 cached, ")
         session.until("\x1b[0m\r\n")
-        session.until(">>> ")
-        session.type("d" * 99 + "\r")
-        session.until("forget 1 turn and go on? [Y/n] ")
-        session.type("\r")
+        enter(session, "d" * 99)
+        enter(session, "", prompt="forget 1 turn and go on? [Y/n] ")
         session.until("forgot 1 turn, 0 left")
         session.until(">>> ")
         session.type(CTRL_D)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.cli.result import Octavo, refused
+from tests.cli.tiny_model import TINY
+
 PARTS = ["qkv", "attention", "output", "mlp", "head", "embed, norms", "total"]
 # The tiny model: 2 layers, h = 64, q 64 wide, k and v 32, FFN 96, vocabulary 258.
 QKV = 2 * (2 * 64 * 128 + 3 * 96)  # with RoPE
@@ -12,8 +15,8 @@ MLP = 2 * (3 * 2 * 64 * 96 + 4 * 96 + 64)
 HEAD = 2 * 64 * 258
 
 
-def test_the_text_says_what_the_cache_saves_and_what_it_costs(octavo, tiny):
-    text = octavo("explain", tiny, "--context", "100").out
+def test_the_text_says_what_the_cache_saves_and_what_it_costs(octavo: Octavo) -> None:
+    text = octavo("explain", TINY, "--context", "100").out
     assert text.endswith(
         "What the cache saves for one new token:\n"
         "  Attention projections (Q, K, V, output): 100 times less, 2.49 MFLOPs a layer\n"
@@ -27,24 +30,24 @@ def test_the_text_says_what_the_cache_saves_and_what_it_costs(octavo, tiny):
         "What it costs: 256 B a token, 25 KiB at 100 tokens, all of it read for every new\n"
         "  token.\n"
     )
-    lines = text.splitlines()[1:]  # the first has the path of the model, wherever it is
-    assert max(map(len, lines)) == 80
+    assert max(map(len, text.splitlines())) == 80
     assert (
         "                no cache    share   cache    share  no cache / cache\n"
         "  qkv             3.33 M   21.8 %  33.3 k   15.7 %               100\n"
     ) in text
 
 
-def test_json_has_every_part_with_and_without_the_cache_for_decode_and_prefill(octavo, tiny):
-    found = octavo("explain", tiny, "--context", "100", "--json").json
+def test_json_has_every_part_with_and_without_the_cache_for_decode_and_prefill(
+    octavo: Octavo,
+) -> None:
+    found = octavo("explain", TINY, "--context", "100", "--json").json
     for phase in ("decode", "prefill"):
         for side in ("without_cache", "with_cache"):
             parts = found[phase][side]
             assert list(parts) == PARTS
             for kind in ("flops", "bytes"):
-                assert sum(parts[p][kind] for p in PARTS[:-1]) == pytest.approx(
-                    parts["total"][kind]
-                )
+                whole = sum(parts[p][kind] for p in PARTS[:-1])
+                assert whole == pytest.approx(parts["total"][kind])
                 assert sum(parts[p][f"{kind}_share"] for p in PARTS[:-1]) == pytest.approx(1)
     decode = found["decode"]
     assert [decode["with_cache"][p]["flops"] for p in ("qkv", "output", "mlp", "head")] == [
@@ -60,10 +63,9 @@ def test_json_has_every_part_with_and_without_the_cache_for_decode_and_prefill(o
     assert (found["kv_bytes_per_token"], found["kv_bytes"]) == (256, 25600)
 
 
-def test_weights_are_read_once_a_forward_and_kv_as_wide_as_asked(octavo, tiny):
-    found = octavo("explain", tiny, "--context", "100", "--kv-dtype", "f32", "--json").json[
-        "decode"
-    ]
+def test_weights_are_read_once_a_forward_and_kv_as_wide_as_asked(octavo: Octavo) -> None:
+    flags = ["--context", "100", "--kv-dtype", "f32", "--json"]
+    found = octavo("explain", TINY, *flags).json["decode"]
     for side in ("without_cache", "with_cache"):
         assert found[side]["mlp"]["weight_bytes"] == 4 * 2 * 3 * 64 * 96
     # 100 tokens read and 1 written; without the cache 100 written, too
@@ -71,24 +73,22 @@ def test_weights_are_read_once_a_forward_and_kv_as_wide_as_asked(octavo, tiny):
     assert found["without_cache"]["attention"]["kv_bytes"] == 512 * 200
 
 
-def test_a_context_of_one_saves_nothing(octavo, tiny):
-    saved = octavo("explain", tiny, "--context", "1", "--json").json["decode"]["saved"]
+def test_a_context_of_one_saves_nothing(octavo: Octavo) -> None:
+    saved = octavo("explain", TINY, "--context", "1", "--json").json["decode"]["saved"]
     assert set(saved.values()) == {1}
 
 
 @pytest.mark.parametrize(
-    ("flags", "line"),
+    ("flag", "value", "complaint"),
     [
+        ("--context", "0", "--context 0: expected a whole number from 1 to 16777216"),
         (
-            ["--context", "0"],
-            "octavo: --context 0: expected a whole number from 1 to 16777216\n",
-        ),
-        (
-            ["--kv-dtype", "f8"],
-            "octavo: --kv-dtype 'f8': expected one of f32, f16, bf16, or k=…,v=… of them\n",
+            *("--kv-dtype", "f8"),
+            "--kv-dtype 'f8': expected one of f32, f16, bf16, or k=…,v=… of them",
         ),
     ],
 )
-def test_flags_out_of_range_are_refused(octavo, tiny, flags, line):
-    result = octavo("explain", tiny, *flags)
-    assert (result.code, result.out, result.err) == (2, "", line)
+def test_flags_out_of_range_are_refused(
+    octavo: Octavo, flag: str, value: str, complaint: str
+) -> None:
+    assert octavo("explain", TINY, flag, value) == refused(complaint)

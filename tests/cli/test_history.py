@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import stat
+from pathlib import Path
+
+import pytest
 
 from octavo.cli import history
 
 TEXTS = ["one", "two\nlines\u2028 of \x1b[2J", "\udcff"]
 
 
-def test_what_was_said_is_there_the_next_time_for_its_owner_alone(tmp_path):
+def test_what_was_said_is_there_the_next_time_for_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "home" / "chat_history"
     assert history.load(path) == []
     for text in TEXTS:
@@ -19,19 +22,21 @@ def test_what_was_said_is_there_the_next_time_for_its_owner_alone(tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_damaged_line_costs_itself_alone(tmp_path):
+def test_a_damaged_line_costs_itself_alone(tmp_path: Path) -> None:
     path = tmp_path / "chat_history"
     path.write_bytes(b'"one"\n"half of a li\n\xff\xfe\n7\n"two"\n')
     assert history.load(path) == ["one", "two"]
 
 
-def test_a_folder_that_cannot_be_used_is_survived(tmp_path):
+def test_a_folder_that_cannot_be_used_is_survived(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("a file")
     history.append(tmp_path / "home" / "chat_history", "one")
     assert history.load(tmp_path / "home" / "chat_history") == []
 
 
-def test_a_file_that_has_grown_is_cut_to_the_last_texts(tmp_path, monkeypatch):
+def test_a_file_that_has_grown_is_cut_to_the_last_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(history, "KEPT", 3)
     path = tmp_path / "chat_history"
     for number in range(6):

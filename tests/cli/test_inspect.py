@@ -5,13 +5,14 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from tests.cli.tiny_model import TEMPLATE, write_tiny_model
+from tests.cli.result import Octavo
+from tests.cli.tiny_model import TEMPLATE, TINY, write_tiny_model
 from tests.weights.gguf_bytes import F32, entry, small_model
 
 
-def test_the_facts_of_a_model(octavo, tiny):
-    assert octavo("inspect", tiny).out == (
-        f"file          {tiny}, 311 KiB\n"
+def test_the_facts_of_a_model(octavo: Octavo) -> None:
+    assert octavo("inspect", TINY).out == (
+        f"file          {TINY}, 311 KiB\n"
         "name          Tiny\n"
         "architecture  llama\n"
         "parameters    78.3 k\n"
@@ -28,26 +29,27 @@ def test_the_facts_of_a_model(octavo, tiny):
     )
 
 
-def test_the_same_as_json(octavo, tiny):
-    found = octavo("inspect", tiny, "--json").json
+def test_the_same_as_json(octavo: Octavo) -> None:
+    found = octavo("inspect", TINY, "--json").json
     assert found["tensor_types"] == {"F32": {"tensors": 20, "bytes": 4 * found["parameters"]}}
-    assert found["bytes"] == Path(tiny).stat().st_size
+    assert found["bytes"] == Path(TINY).stat().st_size
     assert found["kv_bytes_per_token"] == 256
     assert found["chat_template"] == TEMPLATE
     assert found["supported"] is True
 
 
-def test_the_template_is_printed_when_asked_for(octavo, tiny, tmp_path):
+def test_the_template_is_printed_when_asked_for(octavo: Octavo, tmp_path: Path) -> None:
     bare = str(write_tiny_model(tmp_path / "bare.gguf", template=None))
-    assert octavo("inspect", tiny, "--template").out.endswith(f"\n\n{TEMPLATE}\n")
+    assert octavo("inspect", TINY, "--template").out.endswith(f"\n\n{TEMPLATE}\n")
     assert octavo("inspect", bare, "--template").out.endswith("\n\nno chat template\n")
     assert "template      no\n" in octavo("inspect", bare).out
 
 
-def test_an_architecture_that_octavo_does_not_run_is_still_shown(octavo, tmp_path):
-    path = tmp_path / "other.gguf"
-    raw = write_tiny_model(path).read_bytes()
-    path.write_bytes(raw.replace(b"llama", b"gamma"))
+def test_an_architecture_that_octavo_does_not_run_is_still_shown(
+    octavo: Octavo, tmp_path: Path
+) -> None:
+    path = write_tiny_model(tmp_path / "other.gguf")
+    path.write_bytes(path.read_bytes().replace(b"llama", b"gamma"))
     result = octavo("inspect", str(path))
     assert result.code == 0
     why = "architecture 'gamma' is not supported: llama, qwen2 are"
@@ -56,7 +58,9 @@ def test_an_architecture_that_octavo_does_not_run_is_still_shown(octavo, tmp_pat
     assert octavo("run", str(path), "hi").code == 1
 
 
-def test_a_key_that_octavo_does_not_compute_refuses_every_verb_alike_but_inspect(octavo, tmp_path):
+def test_a_key_that_octavo_does_not_compute_refuses_every_verb_alike_but_inspect(
+    octavo: Octavo, tmp_path: Path
+) -> None:
     scale = entry("llama.logit_scale", F32, struct.pack("<f", 0.25))
     path = str(write_tiny_model(tmp_path / "scaled.gguf", more=[scale]))
     found = octavo("inspect", path, "--json").json
@@ -67,10 +71,11 @@ def test_a_key_that_octavo_does_not_compute_refuses_every_verb_alike_but_inspect
         assert (result.code, result.err) == (1, f"octavo: {path}: {found['reason']}\n")
 
 
-def test_a_tokenizer_that_octavo_does_not_read_is_still_named(octavo, tmp_path):
-    path = tmp_path / "bert.gguf"
-    raw = write_tiny_model(path).read_bytes()
-    path.write_bytes(raw.replace(b"gpt2", b"bert"))
+def test_a_tokenizer_that_octavo_does_not_read_is_still_named(
+    octavo: Octavo, tmp_path: Path
+) -> None:
+    path = write_tiny_model(tmp_path / "bert.gguf")
+    path.write_bytes(path.read_bytes().replace(b"gpt2", b"bert"))
     out = octavo("inspect", str(path)).out
     assert "tokenizer     bert\n" in out
     why = "tokenizer.ggml.model is 'bert'; Octavo reads 'gpt2', 'llama'"
@@ -78,11 +83,10 @@ def test_a_tokenizer_that_octavo_does_not_read_is_still_named(octavo, tmp_path):
     assert "KV a token    256 B\n" in out
 
 
-def test_a_file_that_is_no_model_is_refused_in_one_line(octavo, tmp_path):
+def test_a_file_that_is_no_model_is_refused_in_one_line(octavo: Octavo, tmp_path: Path) -> None:
     for name, content in [("text", b"hello"), ("half", small_model()[:100]), ("empty", b"")]:
         path = tmp_path / name
         path.write_bytes(content)
         result = octavo("inspect", str(path))
-        assert (result.code, result.out) == (1, "")
+        assert (result.code, result.out, result.err.count("\n")) == (1, "", 1)
         assert result.err.startswith(f"octavo: {path}: ")
-        assert result.err.count("\n") == 1

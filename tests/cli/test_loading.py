@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from octavo.cli.loading import open_llm
 from octavo.cli.screen import Screen
 from octavo.cli.stats import say_memory
+from tests.cli.process import end, start
 from tests.cli.terminal import sent_to_terminal
-from tests.cli.test_app import octavo_process
-
-ASK = ("hi", "--max-tokens", "2")
+from tests.cli.tiny_model import TINY
 
 
-def test_a_terminal_is_told_the_budget_and_what_it_holds(tiny, capsys):
-    llm = open_llm(tiny, {"kv_memory": "1M", "context": 100})
+def test_a_terminal_is_told_the_budget_and_what_it_holds(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    llm = open_llm(TINY, {"kv_memory": "1M", "context": 100})
     say_memory(Screen(as_json=False), llm.info)
     assert capsys.readouterr().err == ""
     sent = sent_to_terminal(80, lambda: say_memory(Screen(as_json=False), llm.info))
     assert "KV: 1 MiB for up to 4,096 tokens, context 100" in sent
 
 
-def test_a_context_that_the_budget_cuts_is_said_without_a_terminal_too(tiny):
-    process = octavo_process("run", tiny, *ASK, "--kv-memory", "16K")
-    _, err = process.communicate()
-    assert process.returncode == 0
-    warning, figures = err.splitlines()
+def test_a_context_that_the_budget_cuts_is_said_without_a_terminal_too() -> None:
+    result = end(start("run", TINY, "hi", "--max-tokens", "2", "--kv-memory", "16K"))
+    assert result.code == 0
+    warning, figures = result.err.splitlines()
     assert warning == (
         "the context is 64 tokens, not the model's 128: 16,384 bytes of KV memory hold no "
         "more; free memory or raise kv_memory (--kv-memory), or ask for a context that fits "
@@ -35,6 +37,8 @@ def test_a_context_that_the_budget_cuts_is_said_without_a_terminal_too(tiny):
 
 
 @pytest.mark.parametrize("engine", [{"kv_memory": "16K", "context": 64}, {"kv_memory": "32K"}])
-def test_a_context_that_was_asked_for_or_fits_needs_no_word(tiny, engine, caplog):
-    open_llm(tiny, engine)
+def test_a_context_that_was_asked_for_or_fits_needs_no_word(
+    engine: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    open_llm(TINY, engine)
     assert caplog.records == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from octavo.errors import DownloadError
 from octavo.weights import library
 from octavo.weights.library import LIBRARY
+from tests.cli.result import Octavo, refused
 
 SMOLLM2 = LIBRARY["smollm2"]
 
@@ -29,9 +31,9 @@ def install(home: Path, sha256: str = SMOLLM2.sha256) -> Path:
 
 @pytest.fixture
 def fake_download(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    pulled = []
+    pulled: list[str] = []
 
-    def pull(name, *, home, progress):
+    def pull(name: str, *, home: Path, progress: Callable[[int, int, str], None]) -> Path:
         pulled.append(name)
         progress(0, 100_000_000, "downloading it")
         progress(50_000_000, 100_000_000, "downloading it")
@@ -42,7 +44,7 @@ def fake_download(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return pulled
 
 
-def test_list_says_what_is_here(octavo, home):
+def test_list_says_what_is_here(octavo: Octavo, home: Path) -> None:
     assert octavo("list").out == (
         "NAME             SIZE  HERE  RUNS\n"
         "smollm2      93.8 MiB    no   yes\n"
@@ -51,18 +53,16 @@ def test_list_says_what_is_here(octavo, home):
     path = install(home)
     found = octavo("list", "--json").json
     assert found["home"] == str(home)
-    assert [m["installed"] for m in found["models"]] == [True, False]
-    assert [m["supported"] for m in found["models"]] == [True, False]
-    assert [m["path"] for m in found["models"]] == [str(path), None]
+    facts = [(m["installed"], m["supported"], m["path"]) for m in found["models"]]
+    assert facts == [(True, True, str(path)), (False, False, None)]
 
 
-def test_a_damaged_model_is_refused_then_listed_and_pulled_again(octavo, home, fake_download):
+def test_a_damaged_model_is_refused_then_listed_and_pulled_again(
+    octavo: Octavo, home: Path, fake_download: list[str]
+) -> None:
     path = install(home, sha256="0" * 64)
-    result = octavo("run", "smollm2", "hi")
-    assert (result.code, result.out) == (1, "")
-    assert result.err == (
-        f"octavo: {path} is damaged (sha256 {'0' * 64}): `octavo pull smollm2` fetches it again\n"
-    )
+    why = f"{path} is damaged (sha256 {'0' * 64}): `octavo pull smollm2` fetches it again"
+    assert octavo("run", "smollm2", "hi") == refused(why, code=1)
     assert "smollm2      93.8 MiB  damaged   yes\n" in octavo("list").out
     assert octavo("list", "--json").json["models"][0]["damaged"] is True
     pulled = octavo("pull", "smollm2", "--json")
@@ -74,8 +74,8 @@ def test_a_damaged_model_is_refused_then_listed_and_pulled_again(octavo, home, f
 
 @pytest.mark.parametrize("verb", [("run", "NAME", "hi"), ("plan", "NAME"), ("verify", "NAME")])
 def test_a_library_model_that_does_not_run_is_not_fetched_to_be_refused(
-    octavo, fake_download, monkeypatch, verb
-):
+    octavo: Octavo, fake_download: list[str], monkeypatch: pytest.MonkeyPatch, verb: tuple[str, ...]
+) -> None:
     strange = {"strange": replace(SMOLLM2, name="strange", architecture="gamma")}
     monkeypatch.setattr(library, "LIBRARY", strange)
     result = octavo(*(word.replace("NAME", "strange") for word in verb))
@@ -87,16 +87,14 @@ def test_a_library_model_that_does_not_run_is_not_fetched_to_be_refused(
     assert (pulled.json["supported"], fake_download) == (False, ["strange"])
 
 
-def test_pull_fetches_once_with_progress_on_stderr(octavo, home, fake_download):
+def test_pull_fetches_once_with_progress_on_stderr(
+    octavo: Octavo, home: Path, fake_download: list[str]
+) -> None:
     first = octavo("pull", "smollm2", "--json")
     assert first.json == {
-        "name": "smollm2",
-        "path": str(SMOLLM2.path(home)),
-        "bytes": SMOLLM2.nbytes,
-        "sha256": SMOLLM2.sha256,
-        "supported": True,
-        "downloaded": True,
-    }
+        "name": "smollm2", "path": str(SMOLLM2.path(home)), "bytes": SMOLLM2.nbytes,
+        "sha256": SMOLLM2.sha256, "supported": True, "downloaded": True,
+    }  # fmt: skip
     assert first.err.startswith(
         "octavo: pulling smollm2\ndownloading it: 0 B of 95.4 MiB\nunpacking it: 0 B of 95.4 MiB\n"
     )
@@ -105,22 +103,26 @@ def test_pull_fetches_once_with_progress_on_stderr(octavo, home, fake_download):
     assert fake_download == ["smollm2"]
 
 
-def test_a_name_that_is_not_in_the_library_is_refused_with_near_ones(octavo, fake_download):
+def test_a_name_that_is_not_in_the_library_is_refused_with_near_ones(
+    octavo: Octavo, fake_download: list[str]
+) -> None:
     result = octavo("pull", "smollm")
     assert (result.code, result.out) == (1, "")
     assert "did you mean smollm2?" in result.err
     assert fake_download == []
 
 
-def test_run_pulls_a_library_model_that_is_missing(octavo, fake_download):
+def test_run_pulls_a_library_model_that_is_missing(
+    octavo: Octavo, fake_download: list[str]
+) -> None:
     result = octavo("run", "smollm2", "hi")
     assert fake_download == ["smollm2"]
     assert result.code == 1  # what was "fetched" is no model
     assert "expected b'GGUF'" in result.err
 
 
-def test_a_pull_that_fails_is_one_line(octavo, monkeypatch):
-    def fail(name, *, home, progress):
+def test_a_pull_that_fails_is_one_line(octavo: Octavo, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str, *, home: Path, progress: object) -> None:
         raise DownloadError("cannot fetch smollm2: no network. Check the network")
 
     monkeypatch.setattr("octavo.weights.download.pull", fail)
@@ -129,17 +131,18 @@ def test_a_pull_that_fails_is_one_line(octavo, monkeypatch):
     assert result.err.endswith("octavo: cannot fetch smollm2: no network. Check the network\n")
 
 
-def test_bad_usage_is_found_before_anything_is_pulled(octavo, fake_download):
-    assert octavo("run", "smollm2", "hi", "--top-p", "2").code == 2
-    assert octavo("run", "smollm2", "hi", "--raw", "--system", "s").code == 2
-    assert octavo("run", "smollm2", "hi", "--kv-dtype", "f8").code == 2
+def test_bad_usage_is_found_before_anything_is_pulled(
+    octavo: Octavo, fake_download: list[str]
+) -> None:
+    for flags in (["--top-p", "2"], ["--raw", "--system", "s"], ["--kv-dtype", "f8"]):
+        assert octavo("run", "smollm2", "hi", *flags).code == 2
     assert octavo("bench", "decode", "smollm2", "--rounds", "0").code == 2
     assert fake_download == []
 
 
 def test_the_progress_bar_of_a_terminal_follows_the_download(
-    octavo, home, fake_download, monkeypatch
-):
+    octavo: Octavo, home: Path, fake_download: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("octavo.cli.loading.sys.stderr.isatty", lambda: True, raising=False)
     result = octavo("pull", "smollm2")
     assert result.code == 0

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.cli.tiny_model import write_tiny_model
+from tests.cli.result import Octavo, refused
+from tests.cli.tiny_model import TINY, write_tiny_model
 
-LLAMA_7B = [
-    "--layers",
-    "32",
-    "--hidden",
-    "4096",
-    "--heads",
-    "32",
-    "--ffn",
-    "11008",
-    "--vocab",
-    "32000",
-    "--kv-dtype",
-    "f16",
-]
+LARGE = ["--layers", "32", "--hidden", "4096"]
+LLAMA_7B = [*LARGE, "--heads", "32", "--ffn", "11008", "--vocab", "32000", "--kv-dtype", "f16"]
+SMALL = ["--layers", "2", "--hidden", "8"]
 
 
-def test_llama_7b_in_fp16_takes_half_a_mib_a_token_and_512_mib_at_1024(octavo):
+def test_llama_7b_in_fp16_takes_half_a_mib_a_token_and_512_mib_at_1024(octavo: Octavo) -> None:
     assert octavo("plan", *LLAMA_7B, "--context", "1024").out == (
         "weights     12.6 GiB\n"
         "KV a token  0.5 MiB\n"
@@ -33,9 +25,11 @@ def test_llama_7b_in_fp16_takes_half_a_mib_a_token_and_512_mib_at_1024(octavo):
     )
 
 
-def test_a_batch_of_32_at_2048_tokens_in_float32_takes_64_gib_from_layers_and_hidden_alone(octavo):
-    shape = ["--layers", "32", "--hidden", "4096", "--kv-dtype", "f32"]
-    result = octavo("plan", *shape, "--batch", "32", "--context", "2048", "--json")
+def test_a_batch_of_32_at_2048_tokens_in_float32_takes_64_gib_from_layers_and_hidden_alone(
+    octavo: Octavo,
+) -> None:
+    flags = ["--kv-dtype", "f32", "--batch", "32", "--context", "2048"]
+    result = octavo("plan", *LARGE, *flags, "--json")
     assert result.code == 0
     assert result.json["kv_bytes"] == 64 * 2**30
     assert result.json["weight_bytes"] is None
@@ -43,20 +37,20 @@ def test_a_batch_of_32_at_2048_tokens_in_float32_takes_64_gib_from_layers_and_hi
     assert "weights     not counted: give --ffn and --vocab" in result.err
 
 
-def test_grouped_heads_and_a_mixed_dtype_shrink_kv(octavo):
-    shape = ["--layers", "32", "--hidden", "4096", "--heads", "32", "--kv-heads", "8"]
+def test_grouped_heads_and_a_mixed_dtype_shrink_kv(octavo: Octavo) -> None:
+    shape = [*LARGE, "--heads", "32", "--kv-heads", "8"]
     plain = octavo("plan", *shape, "--json").json["kv_bytes_per_token"]
     mixed = octavo("plan", *shape, "--kv-dtype", "k=f32,v=bf16", "--json").json
     assert plain == 32 * 8 * 128 * 2 * 2
     assert mixed["kv_bytes_per_token"] == 32 * 8 * 128 * (4 + 2)
 
 
-def test_weights_count_each_bit_that_the_flags_say(octavo):
+def test_weights_count_each_bit_that_the_flags_say(octavo: Octavo) -> None:
     found = octavo("plan", *LLAMA_7B, "--weights-bits", "4.5", "--json").json
     assert found["weight_bytes"] == 6_738_415_616 * 4.5 / 8
 
 
-def test_memory_that_suffices_tells_how_many_users_fit(octavo):
+def test_memory_that_suffices_tells_how_many_users_fit(octavo: Octavo) -> None:
     result = octavo("plan", *LLAMA_7B, "--users", "4", "--memory", "16GiB", "--json")
     weights, process, user = 6_738_415_616 * 2, 150_000_000, 2**29
     assert result.json["fits"] is True
@@ -68,7 +62,7 @@ def test_memory_that_suffices_tells_how_many_users_fit(octavo):
     )
 
 
-def test_memory_that_is_short_tells_by_how_much(octavo):
+def test_memory_that_is_short_tells_by_how_much(octavo: Octavo) -> None:
     result = octavo("plan", *LLAMA_7B, "--users", "64", "--memory", "16G")
     assert result.code == 1
     assert result.out.splitlines()[-1] == (
@@ -77,7 +71,7 @@ def test_memory_that_is_short_tells_by_how_much(octavo):
     )
 
 
-def test_weights_that_do_not_fit_leave_nothing_to_share(octavo):
+def test_weights_that_do_not_fit_leave_nothing_to_share(octavo: Octavo) -> None:
     alone = octavo("plan", *LLAMA_7B, "--context", "5000", "--memory", "14G")
     assert alone.out.splitlines()[-1].endswith(
         "; it holds 0 users of 5,000 tokens, or 2,656 tokens for 1 user"
@@ -88,63 +82,58 @@ def test_weights_that_do_not_fit_leave_nothing_to_share(octavo):
     assert result.err.splitlines()[-1] == "does not fit: weights and process leave no room in 8 GiB"
 
 
-def test_what_fits_without_the_weights_says_so(octavo):
-    result = octavo("plan", "--layers", "2", "--hidden", "64", "--memory", "8GiB")
+def test_what_fits_without_the_weights_says_so(octavo: Octavo) -> None:
+    result = octavo("plan", *SMALL, "--memory", "8GiB")
     assert result.code == 0
-    assert result.out.splitlines()[-1].startswith(
-        "without its weights it fits into 8 GiB: it holds"
-    )
+    said = "without its weights it fits into 8 GiB: it holds"
+    assert result.out.splitlines()[-1].startswith(said)
 
 
-def test_no_more_tokens_are_promised_than_the_model_has(octavo, tiny):
+def test_no_more_tokens_are_promised_than_the_model_has(octavo: Octavo) -> None:
     flags = ["--users", "2", "--memory", "1GiB"]
-    result = octavo("plan", tiny, "--context", "100", *flags, "--json")
+    result = octavo("plan", TINY, "--context", "100", *flags, "--json")
     assert (result.json["model_context"], result.json["context_that_fits"]) == (128, 128)
     users = result.json["users_that_fit"]
     assert result.err.splitlines()[-1] == (
         f"fits into 1 GiB: it holds {users:,} users of 100 tokens, or 128 tokens for each of 2"
     )
-    whole = octavo("plan", tiny, *flags)  # of the model's 128: there is no other number to tell
+    whole = octavo("plan", TINY, *flags)  # of the model's 128: there is no other number to tell
     assert whole.out.splitlines()[-1].endswith(" users of 128 tokens")
     assert whole.code == 0
 
 
-def test_a_model_is_planned_from_its_file(octavo, tiny):
-    found = octavo("plan", tiny, "--context", "100", "--users", "3", "--json").json
-    assert (
-        found["kv_bytes_per_token"] == 2 * 2 * 16 * 2 * 2
-    )  # layers, KV heads, dims, K and V, bf16
+def test_a_model_is_planned_from_its_file(octavo: Octavo) -> None:
+    found = octavo("plan", TINY, "--context", "100", "--users", "3", "--json").json
+    # layers, KV heads, dims, K and V, bf16
+    assert found["kv_bytes_per_token"] == 2 * 2 * 16 * 2 * 2
     assert found["kv_bytes"] == 3 * 128 * 256  # four whole blocks each
     assert found["weight_bytes"] == 4 * (258 * 64 + 5 * 64 + 2 * 64 * (64 + 2 * 32 + 64 + 3 * 96))
 
 
-def test_a_context_beyond_the_models_is_refused_as_run_refuses_it(octavo, tiny):
-    for verb in (["plan", tiny], ["explain", tiny], ["run", tiny, "hi", "--max-tokens", "1"]):
-        result = octavo(*verb, "--context", "129")
-        assert (result.code, result.out) == (2, "")
-        words = "octavo: --context 129: the model was trained for at most 128 tokens\n"
-        assert result.err == words
+def test_a_context_beyond_the_models_is_refused_as_run_refuses_it(octavo: Octavo) -> None:
+    for verb in (["plan", TINY], ["explain", TINY], ["run", TINY, "hi", "--max-tokens", "1"]):
+        words = "--context 129: the model was trained for at most 128 tokens"
+        assert octavo(*verb, "--context", "129") == refused(words)
         assert octavo(*verb, "--context", "128").code == 0
         none = octavo(*verb, "--context", "0")
         assert none.err.startswith("octavo: --context 0: expected a whole number from 1 to ")
 
 
-def test_plan_and_explain_refuse_a_model_that_would_not_run_in_the_same_words(octavo, tmp_path):
+def test_plan_and_explain_refuse_a_model_that_would_not_run_in_the_same_words(
+    octavo: Octavo, tmp_path: Path
+) -> None:
     path = write_tiny_model(tmp_path / "other.gguf")
     path.write_bytes(path.read_bytes().replace(b"llama", b"other"))
+    why = f"{path}: architecture 'other' is not supported: llama, qwen2 are"
     for verb in ("plan", "explain"):
-        result = octavo(verb, str(path))
-        assert (result.code, result.out) == (1, "")
-        why = "architecture 'other' is not supported: llama, qwen2 are"
-        assert result.err == f"octavo: {path}: {why}\n"
+        assert octavo(verb, str(path)) == refused(why, code=1)
 
 
-def test_the_context_that_was_not_given_is_the_models_if_that_is_less(octavo, tiny):
+def test_the_context_that_was_not_given_is_the_models_if_that_is_less(octavo: Octavo) -> None:
     for verb in ("plan", "explain"):
-        assert octavo(verb, tiny, "--json").json["context"] == 128
-    shape = ["--layers", "2", "--hidden", "8"]
-    assert octavo("plan", *shape, "--json").json["context"] == 1024
-    assert octavo("plan", *shape, "--context", "5000", "--json").json["context"] == 5000
+        assert octavo(verb, TINY, "--json").json["context"] == 128
+    assert octavo("plan", *SMALL, "--json").json["context"] == 1024
+    assert octavo("plan", *SMALL, "--context", "5000", "--json").json["context"] == 5000
 
 
 @pytest.mark.parametrize(
@@ -153,52 +142,38 @@ def test_the_context_that_was_not_given_is_the_models_if_that_is_less(octavo, ti
         ([], "give a model, or at least --layers and --hidden"),
         (["--layers", "2"], "give a model, or at least --layers and --hidden"),
         (["--layers", "0", "--hidden", "8"], "--layers 0: expected more than 0"),
-        (["--layers", "2", "--hidden", "8", "--kv-heads", "2"], "--kv-heads and --head-dim need"),
+        ([*SMALL, "--kv-heads", "2"], "--kv-heads and --head-dim need"),
         (["--layers", "2", "--hidden", "10", "--heads", "3"], "--hidden 10 does not divide into 3"),
-        (
-            ["--layers", "2", "--hidden", "8", "--heads", "4", "--kv-heads", "3"],
-            "--kv-heads 3 does not divide --heads 4",
-        ),
-        (["--layers", "2", "--hidden", "8", "--heads", "8"], "heads of width 1"),
-        (["--layers", "2", "--hidden", "8", "--weights-bits", "nan"], "--weights-bits nan: "),
+        ([*SMALL, "--heads", "4", "--kv-heads", "3"], "--kv-heads 3 does not divide --heads 4"),
+        ([*SMALL, "--heads", "8"], "heads of width 1"),
+        ([*SMALL, "--weights-bits", "nan"], "--weights-bits nan: "),
         *(
-            (["--layers", "2", "--hidden", "8", flag, value], f"{flag} {value}: expected at most ")
+            ([*SMALL, flag, value], f"{flag} {value}: expected at most ")
             for flag in ("--ffn", "--vocab")
             for value in (str(2**40 + 1), "9" * 400)
         ),
         *(
-            (["--layers", "2", "--hidden", "8", flag, value], f"{flag} {value}: expected a whole ")
+            ([*SMALL, flag, value], f"{flag} {value}: expected a whole ")
             for flag in ("--users", "--context")
             for value in ("0", str(2**40 + 1), "9" * 400)
         ),
-        (["--layers", "2", "--hidden", "8", "--weights-bits", "inf"], "--weights-bits inf: "),
-        (["--layers", "2", "--hidden", "8", "--memory", "lots"], "--memory 'lots': expected bytes"),
-        (["--layers", "2", "--hidden", "8", "--kv-dtype", "k=f32,v"], "--kv-dtype 'k=f32,v'"),
+        ([*SMALL, "--weights-bits", "inf"], "--weights-bits inf: "),
+        ([*SMALL, "--memory", "lots"], "--memory 'lots': expected bytes"),
+        ([*SMALL, "--kv-dtype", "k=f32,v"], "--kv-dtype 'k=f32,v'"),
         (["model.gguf", "--layers", "2", "--tied-head"], "leave out --layers, --tied-head"),
     ],
 )
-def test_a_shape_that_makes_no_sense_is_refused_by_name(octavo, flags, complaint):
+def test_a_shape_that_makes_no_sense_is_refused_by_name(
+    octavo: Octavo, flags: list[str], complaint: str
+) -> None:
     result = octavo("plan", *flags)
-    assert result.code == 2
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
     assert complaint in result.err
-    assert result.err.count("\n") == 1
-    assert result.out == ""
 
 
-def test_the_largest_numbers_there_may_be_have_a_plan(octavo):
-    most = str(2**40)
-    flags = [
-        "--users",
-        most,
-        "--context",
-        most,
-        "--weights-bits",
-        most,
-        "--ffn",
-        "8",
-        "--vocab",
-        "8",
-    ]
-    plan = octavo("plan", "--layers", "2", "--hidden", "64", *flags, "--json")
+def test_the_largest_numbers_there_may_be_have_a_plan(octavo: Octavo) -> None:
+    most = [t for flag in ("--users", "--context", "--weights-bits") for t in (flag, str(2**40))]
+    shape = ["--layers", "2", "--hidden", "64", "--ffn", "8", "--vocab", "8"]
+    plan = octavo("plan", *shape, *most, "--json")
     assert plan.code == 0
     assert plan.json["kv_bytes"] == 2 * 2 * 64 * 2 * 2**80

@@ -11,9 +11,11 @@ from math import inf
 import pytest
 
 from octavo.cli.screen import printable
-from octavo.request import RequestOptions
+from octavo.request import RequestOptions, RequestOutput
 from tests.cli.fake_llm import STATS, FakeLLM
 from tests.cli.greedy import GREEDY
+from tests.cli.result import Octavo, Result, refused
+from tests.cli.tiny_model import TINY
 
 FIGURES = re.compile(
     r"\[[\d,]+ prompt tokens, [\d,]+ cached, [\d.,]+ tok/s · [\d,]+ new"
@@ -21,16 +23,16 @@ FIGURES = re.compile(
 )
 
 
-def test_the_answer_is_on_stdout_and_the_figures_on_stderr(octavo, tiny):
-    result = octavo("run", tiny, "hello", *GREEDY)
-    found = octavo("run", tiny, "hello", *GREEDY, "--json")
+def test_the_answer_is_on_stdout_and_the_figures_on_stderr(octavo: Octavo) -> None:
+    result = octavo("run", TINY, "hello", *GREEDY)
+    found = octavo("run", TINY, "hello", *GREEDY, "--json")
     assert result.code == 0
     assert result.out == printable(found.json["outputs"][0]["text"]) + "\n"
     assert FIGURES.fullmatch(result.err)
 
 
-def test_json_is_one_line_with_the_names_of_request_output(octavo, tiny):
-    result = octavo("run", tiny, "hello", *GREEDY, "--json", "--logprobs", "2")
+def test_json_is_one_line_with_the_names_of_request_output(octavo: Octavo) -> None:
+    result = octavo("run", TINY, "hello", *GREEDY, "--json", "--logprobs", "2")
     assert result.out.count("\n") == 1
     found = result.json
     names = ["prompt_token_ids", "outputs", "usage", "cache", "metrics", "seed"]
@@ -42,33 +44,26 @@ def test_json_is_one_line_with_the_names_of_request_output(octavo, tiny):
     assert len(found["outputs"][0]["logprobs"][0]["top"]) == 2
 
 
-def test_a_deadline_is_passed_on_and_said(octavo, monkeypatch):
-    given = []
-
+def test_a_deadline_is_passed_on_and_said(octavo: Octavo, monkeypatch: pytest.MonkeyPatch) -> None:
     class Late(FakeLLM):
-        def stream(self, prompt, params, options=None):
-            given.append(options)
-            for chunk in super().stream(prompt, params, options):
-                late = chunk.output and replace(
-                    chunk.output,
-                    outputs=(replace(chunk.output.outputs[0], finish_reason="deadline"),),
-                )
-                yield replace(chunk, output=late)
+        def _output(self, prompt: list[int]) -> RequestOutput:
+            done = super()._output(prompt)
+            return replace(done, outputs=(replace(done.outputs[0], finish_reason="deadline"),))
 
-    monkeypatch.setattr("octavo.cli.run.open_llm", lambda model, engine: Late(["Hel"]))
+    llm = Late(["Hel"])
+    monkeypatch.setattr("octavo.cli.run.open_llm", lambda model, engine: llm)
     result = octavo("run", "m", "hi", "--chat-template", __file__, "--deadline-ms", "40")
-    assert given == [RequestOptions(deadline_ms=40, begins_turn=True)]
+    assert [options for _, options in llm.given] == [
+        RequestOptions(deadline_ms=40, begins_turn=True)
+    ]
     assert result.out == "Hel\n"
     assert result.err.startswith("the answer was cut by its deadline\n[")
-    result = octavo("run", "m", "hi", "--deadline-ms", "0")
-    assert (result.code, result.err) == (
-        2,
-        "octavo: --deadline-ms 0: expected a whole number from 1 to 2147483647\n",
-    )
+    wrong = octavo("run", "m", "hi", "--deadline-ms", "0")
+    assert wrong == refused("--deadline-ms 0: expected a whole number from 1 to 2147483647")
 
 
-def test_an_answer_that_fills_the_context_is_said_to_be_cut(octavo, tiny):
-    command = ("run", tiny, "hello", "--temperature", "0", "--ignore-eos", "--quiet")
+def test_an_answer_that_fills_the_context_is_said_to_be_cut(octavo: Octavo) -> None:
+    command = ("run", TINY, "hello", "--temperature", "0", "--ignore-eos", "--quiet")
     full = octavo(*command, "--json")
     assert full.json["usage"]["completion_tokens"] == 128 - 24 + 1  # the last is never computed
     assert full.err == "the answer was cut: the context of 128 tokens is full\n"
@@ -77,14 +72,13 @@ def test_an_answer_that_fills_the_context_is_said_to_be_cut(octavo, tiny):
     assert short.err == ""  # as was asked
 
 
-def test_quiet_leaves_the_answer_alone(octavo, tiny):
-    result = octavo("run", tiny, "hello", *GREEDY, "--quiet")
-    assert (result.code, result.err) == (0, "")
-    assert result.out
+def test_quiet_leaves_the_answer_alone(octavo: Octavo) -> None:
+    result = octavo("run", TINY, "hello", *GREEDY, "--quiet")
+    assert (result.code, result.err, bool(result.out)) == (0, "", True)
 
 
-def test_stats_are_printed_and_part_of_the_json(octavo, tiny):
-    result = octavo("run", tiny, "hello", *GREEDY, "--stats", "--json")
+def test_stats_are_printed_and_part_of_the_json(octavo: Octavo) -> None:
+    result = octavo("run", TINY, "hello", *GREEDY, "--stats", "--json")
     assert result.json["stats"]["computed_tokens"] == 24 + 7
     assert result.json["stats"].keys() == STATS.keys()
     assert not re.search("[a-z]_[a-z]", result.err)  # people are told in words
@@ -93,26 +87,28 @@ def test_stats_are_printed_and_part_of_the_json(octavo, tiny):
     assert "\nsteps: 8 in " in result.err
     assert "\ncache: 0 of 24 prompt tokens reused; cold: nothing was kept yet\n" in result.err
     budget = "KV: 1 MiB for up to 4,096 tokens, context 128\n"
-    small = octavo("run", tiny, "hello", *GREEDY, "--stats", "--kv-memory", "1M")
+    small = octavo("run", TINY, "hello", *GREEDY, "--stats", "--kv-memory", "1M")
     assert budget in small.err
-    assert budget not in octavo("run", tiny, "hello", *GREEDY, "--kv-memory", "1M").err
+    assert budget not in octavo("run", TINY, "hello", *GREEDY, "--kv-memory", "1M").err
 
 
-def test_trace_steps_shows_the_prompt_computed_once_then_one_token_a_step(octavo, tiny):
+def test_trace_steps_shows_the_prompt_computed_once_then_one_token_a_step(octavo: Octavo) -> None:
     flags = ["--raw", "--trace-steps"]
-    lines = octavo("run", tiny, "hello", *GREEDY, *flags).out.splitlines()
+    lines = octavo("run", TINY, "hello", *GREEDY, *flags).out.splitlines()
     assert lines[0] == "step  computed    read  text so far"
     counts = [[int(word) for word in line.split()[:3]] for line in lines[1:]]
     assert counts == [[0, 5, 0]] + [[n, 1, n + 4] for n in range(1, 8)]
-    steps = octavo("run", tiny, "hello", *GREEDY, *flags, "--json").json["steps"]
+    steps = octavo("run", TINY, "hello", *GREEDY, *flags, "--json").json["steps"]
     assert [[s["step"], s["computed_tokens"], s["kv_read_tokens"]] for s in steps] == counts
     assert all('"hello' in line for line in lines[1:])  # --raw shows what is continued
 
 
-def test_trace_steps_without_the_cache_computes_the_whole_sequence_for_every_token(octavo, tiny):
+def test_trace_steps_without_the_cache_computes_the_whole_sequence_for_every_token(
+    octavo: Octavo,
+) -> None:
     flags = ["--raw", "--trace-steps", "--json"]
-    cached = octavo("run", tiny, "hello", *GREEDY, *flags)
-    without = octavo("run", tiny, "hello", *GREEDY, *flags, "--no-kv-cache")
+    cached = octavo("run", TINY, "hello", *GREEDY, *flags)
+    without = octavo("run", TINY, "hello", *GREEDY, *flags, "--no-kv-cache")
     counts = [(s["computed_tokens"], s["kv_read_tokens"]) for s in without.json["steps"]]
     assert counts == [(n, 0) for n in range(5, 13)]
     assert without.json["outputs"] == cached.json["outputs"]
@@ -120,7 +116,9 @@ def test_trace_steps_without_the_cache_computes_the_whole_sequence_for_every_tok
 
 
 @pytest.mark.parametrize(("flags", "out"), [([], "Hel\n"), (["--json"], "")])
-def test_ctrl_c_in_an_answer_ends_its_line(octavo, monkeypatch, flags, out):
+def test_ctrl_c_in_an_answer_ends_its_line(
+    octavo: Octavo, monkeypatch: pytest.MonkeyPatch, flags: list[str], out: str
+) -> None:
     def press(index: int) -> None:
         if index == 1:
             os.kill(os.getpid(), signal.SIGINT)
@@ -128,13 +126,13 @@ def test_ctrl_c_in_an_answer_ends_its_line(octavo, monkeypatch, flags, out):
     llm = FakeLLM(["Hel", "lo"], between=press)
     monkeypatch.setattr("octavo.cli.run.open_llm", lambda model, engine: llm)
     result = octavo("run", "m", "hi", "--chat-template", __file__, *flags)
-    assert (result.code, result.out, result.err) == (130, out, "")
+    assert result == Result(130, out, "")
 
 
-def test_engine_flags_reach_the_engine(octavo, tiny, monkeypatch):
+def test_engine_flags_reach_the_engine(octavo: Octavo, monkeypatch: pytest.MonkeyPatch) -> None:
     given = []
 
-    def remember(model, engine):
+    def remember(model: str, engine: dict[str, object]) -> FakeLLM:
         given.append(engine)
         return FakeLLM(["Hel"])
 
@@ -158,18 +156,17 @@ def test_engine_flags_reach_the_engine(octavo, tiny, monkeypatch):
             "--prefix-cache needs the KV cache: leave it or --no-kv-cache out",
         ),
     ]:
-        result = octavo("run", "m", "hi", *flags)
-        assert (result.code, result.err) == (2, f"octavo: {message}\n")
+        assert octavo("run", "m", "hi", *flags) == refused(message)
 
 
-def test_a_schedule_is_for_many_requests(octavo):
+def test_a_schedule_is_for_many_requests(octavo: Octavo) -> None:
     for flag in ("--schedule", "--max-num-seqs"):
         assert flag in octavo("batch", "--help").out
         assert flag not in octavo("run", "--help").out
 
 
-def test_without_a_prefix_cache_the_reason_says_so(octavo, tiny):
+def test_without_a_prefix_cache_the_reason_says_so(octavo: Octavo) -> None:
     for flag in ("--no-prefix-cache", "--no-kv-cache"):
-        result = octavo("run", tiny, "hello", *GREEDY, flag, "--stats", "--json")
+        result = octavo("run", TINY, "hello", *GREEDY, flag, "--stats", "--json")
         assert result.json["cache"]["reason"] == "disabled"
         assert "0 of 24 prompt tokens reused; disabled: the prefix cache is off\n" in result.err

@@ -2,84 +2,84 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from octavo.cli.screen import printable
 from octavo.sampling_params import SamplingParams
 from tests.cli.fake_llm import FakeLLM
 from tests.cli.greedy import GREEDY
-from tests.cli.tiny_model import spm_entries, write_tiny_model
+from tests.cli.result import Octavo, refused
+from tests.cli.tiny_model import TINY, spm_entries, write_tiny_model
 
 
-def test_a_temperature_of_zero_is_passed_on(octavo, tiny):
-    one = octavo("run", tiny, "hello", *GREEDY, "--json", "--seed", "1").json
-    two = octavo("run", tiny, "hello", *GREEDY, "--json", "--seed", "2").json
+def test_a_temperature_of_zero_is_passed_on(octavo: Octavo) -> None:
+    one = octavo("run", TINY, "hello", *GREEDY, "--json", "--seed", "1").json
+    two = octavo("run", TINY, "hello", *GREEDY, "--json", "--seed", "2").json
     assert one["outputs"] == two["outputs"]
     assert (one["seed"], two["seed"]) == (1, 2)
 
 
-def test_a_seed_repeats_a_drawn_answer_and_the_drawn_seed_is_told(octavo, tiny):
-    first = octavo("run", tiny, "hello", "--max-tokens", "12", "--json").json
+def test_a_seed_repeats_a_drawn_answer_and_the_drawn_seed_is_told(octavo: Octavo) -> None:
+    first = octavo("run", TINY, "hello", "--max-tokens", "12", "--json").json
     again = ["--max-tokens", "12", "--json", "--seed", str(first["seed"])]
-    assert octavo("run", tiny, "hello", *again).json["outputs"] == first["outputs"]
+    assert octavo("run", TINY, "hello", *again).json["outputs"] == first["outputs"]
 
 
-def test_every_sampling_parameter_has_a_flag(octavo):
+def test_every_sampling_parameter_has_a_flag(octavo: Octavo) -> None:
     text = octavo("run", "--help").out
     for name in SamplingParams.__dataclass_fields__:
         assert f"--{name.replace('_', '-')} " in text
 
 
-def test_stop_strings_may_be_given_more_than_once(octavo, tiny):
-    text = octavo("run", tiny, "hello", *GREEDY, "--json").json["outputs"][0]["text"]
+def test_stop_strings_may_be_given_more_than_once(octavo: Octavo) -> None:
+    text = octavo("run", TINY, "hello", *GREEDY, "--json").json["outputs"][0]["text"]
     assert text[1] == "\x11"
     flags = ["--stop", "never", "--stop", text[1], "--json"]
-    found = octavo("run", tiny, "hello", *GREEDY, *flags).json["outputs"][0]
+    found = octavo("run", TINY, "hello", *GREEDY, *flags).json["outputs"][0]
     assert (found["text"], found["finish_reason"]) == (text[0], "stop")
 
 
-def test_control_tokens_inside_an_answer_are_told_and_a_stop_string_may_name_one(octavo, tiny):
+def test_control_tokens_inside_an_answer_are_told_and_a_stop_string_may_name_one(
+    octavo: Octavo,
+) -> None:
     flags = ["--seed", "5", "--temperature", "1", "--top-p", "1", "--max-tokens", "100"]
-    drawn = octavo("run", tiny, "hello", *flags, "--ignore-eos", "--json")
+    drawn = octavo("run", TINY, "hello", *flags, "--ignore-eos", "--json")
     answer = drawn.json["outputs"][0]
     inside = [(at, i) for at, i in enumerate(answer["token_ids"]) if i >= 256]
     assert inside == [(38, 256), (45, 257), (46, 256), (73, 256)]
     assert "[drawn, not shown: <|im_start|> (3), <|im_end|>]\n" in drawn.err
     stop = ["--ignore-eos", "--stop", "<|im_start|>"]
-    found = octavo("run", tiny, "hello", *flags, *stop, "--json")
+    found = octavo("run", TINY, "hello", *flags, *stop, "--json")
     stopped = found.json["outputs"][0]
     assert stopped["token_ids"] == answer["token_ids"][:39]
     assert stopped["finish_reason"] == "stop"
     assert answer["text"].startswith(stopped["text"].removesuffix("\ufffd"))
     assert "not shown" not in found.err  # it was asked for
-    ended = octavo("run", tiny, "hello", *flags)
+    ended = octavo("run", TINY, "hello", *flags)
     assert "[drawn, not shown: <|im_start|>]\n" in ended.err  # not what ended it
 
 
-def test_escapes_of_a_stop_string_are_read_and_no_others(octavo, monkeypatch):
-    given = []
-
-    class Asked(FakeLLM):
-        def stream(self, prompt, params, options=None):
-            given.append(params.stop)
-            return super().stream(prompt, params, options)
-
-    monkeypatch.setattr("octavo.cli.run.open_llm", lambda model, engine: Asked(["Hel"]))
+def test_escapes_of_a_stop_string_are_read_and_no_others(
+    octavo: Octavo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm = FakeLLM(["Hel"])
+    monkeypatch.setattr("octavo.cli.run.open_llm", lambda model, engine: llm)
     stops = {r"\n": "\n", r"a\r\n\tb": "a\r\n\tb", r"\\n": r"\n", r"\\\\": r"\\", "\n": "\n"}
     flags = [word for stop in stops for word in ("--stop", stop)]
     octavo("run", "m", "hi", "--chat-template", __file__, *flags)
-    assert given == [tuple(stops.values())]
+    assert [params.stop for params, _ in llm.given] == [tuple(stops.values())]
     for stop, escape in ((r"\d+", r"\d"), ("a\\", "\\"), (r"\x0a", r"\x")):
-        result = octavo("run", "m", "hi", "--stop", stop)
         known = r"there are \n, \t, \r, and \\ for a backslash"
-        said = f"octavo: --stop {stop}: {escape} is no escape: {known}\n"
-        assert (result.code, result.err) == (2, said)
+        complaint = f"--stop {stop}: {escape} is no escape: {known}"
+        assert octavo("run", "m", "hi", "--stop", stop) == refused(complaint)
 
 
-def test_several_answers_are_printed_one_after_another_each_under_a_line(octavo, tiny):
+def test_several_answers_are_printed_one_after_another_each_under_a_line(octavo: Octavo) -> None:
     flags = ["--max-tokens", "8", "--seed", "3", "--n", "3"]
-    found = octavo("run", tiny, "hello", *flags, "--json").json
-    result = octavo("run", tiny, "hello", *flags)
+    found = octavo("run", TINY, "hello", *flags, "--json").json
+    result = octavo("run", TINY, "hello", *flags)
     texts = [answer["text"] for answer in found["outputs"]]
     assert len(set(texts)) == 3
     lines = [f"[{i} of 3 · length]\n{printable(text)}\n" for i, text in enumerate(texts, 1)]
@@ -88,13 +88,13 @@ def test_several_answers_are_printed_one_after_another_each_under_a_line(octavo,
     assert " · 24 new, " in result.err
 
 
-def test_beams_are_answers_best_first_under_their_log_probability(octavo, tiny):
+def test_beams_are_answers_best_first_under_their_log_probability(octavo: Octavo) -> None:
     flags = ["--max-tokens", "4", "--beam-width", "3", "--length-penalty", "0.5"]
-    best = octavo("run", tiny, "hello", *flags, "--early-stopping")
+    best = octavo("run", TINY, "hello", *flags, "--early-stopping")
     assert best.out.count("\n") == 1  # one answer needs no line above it
-    two = octavo("run", tiny, "hello", *flags, "--n", "2", "--json").json["outputs"]
+    two = octavo("run", TINY, "hello", *flags, "--n", "2", "--json").json["outputs"]
     assert two[0]["cumulative_logprob"] > two[1]["cumulative_logprob"]
-    shown = octavo("run", tiny, "hello", *flags, "--n", "2").out
+    shown = octavo("run", TINY, "hello", *flags, "--n", "2").out
     likely = [f"{answer['cumulative_logprob']:.3g}" for answer in two]
     assert shown == "".join(
         f"[{i} of 2 · length · log-probability {p}]\n{answer['text']}\n"
@@ -102,23 +102,21 @@ def test_beams_are_answers_best_first_under_their_log_probability(octavo, tiny):
     )
 
 
-def test_steps_of_several_answers_cannot_be_traced(octavo, tiny):
+def test_steps_of_several_answers_cannot_be_traced(octavo: Octavo) -> None:
     for flag in ("--n", "--beam-width"):
-        result = octavo("run", tiny, "hello", flag, "2", "--trace-steps")
+        result = octavo("run", TINY, "hello", flag, "2", "--trace-steps")
         assert (result.code, result.out) == (2, "")
         assert "leave out --n and --beam-width" in result.err
 
 
-def test_log_probabilities_of_the_prompt_need_every_row(octavo, tiny):
-    found = octavo("run", tiny, "hello", *GREEDY, "--prompt-logprobs", "1", "--json").json
+def test_log_probabilities_of_the_prompt_need_every_row(octavo: Octavo) -> None:
+    found = octavo("run", TINY, "hello", *GREEDY, "--prompt-logprobs", "1", "--json").json
     assert len(found["prompt_logprobs"]) == found["usage"]["prompt_tokens"] == 24
     assert found["prompt_logprobs"][0] is None
     assert found["cache"]["reason"] == "needs-all-rows"
-    result = octavo("run", tiny, "hello", "--prompt-logprobs", "1")
-    assert result.err == "octavo: --prompt-logprobs is shown with --json only: add it\n"
 
 
-def test_an_answer_in_a_turn_has_no_blank_of_spm_in_front(octavo, tmp_path):
+def test_an_answer_in_a_turn_has_no_blank_of_spm_in_front(octavo: Octavo, tmp_path: Path) -> None:
     more = spm_entries("{{ messages[-1].content }}")
     model = str(write_tiny_model(tmp_path / "spm.gguf", more=more))
     greedy = ("--temperature", "0", "--max-tokens", "4", "--json")
@@ -133,9 +131,12 @@ def test_an_answer_in_a_turn_has_no_blank_of_spm_in_front(octavo, tmp_path):
     assert messages[-1]["content"] == raw["outputs"][0]["text"][1:]
 
 
-@pytest.mark.parametrize("verb", [("run", "hi"), ("chat",)])
-def test_log_probabilities_that_nothing_would_show_are_refused(octavo, tiny, verb):
-    name, *prompt = verb
-    result = octavo(name, tiny, *prompt, "--logprobs", "2")
-    assert (result.code, result.out) == (2, "")
-    assert result.err == "octavo: --logprobs is shown with --json only: add it\n"
+@pytest.mark.parametrize(
+    "words",
+    [("run", TINY, "hi", "--logprobs"), ("run", TINY, "hi", "--prompt-logprobs"),
+     ("chat", TINY, "--logprobs")],
+)  # fmt: skip
+def test_log_probabilities_that_nothing_would_show_are_refused(
+    octavo: Octavo, words: tuple[str, ...]
+) -> None:
+    assert octavo(*words, "2") == refused(f"{words[-1]} is shown with --json only: add it")

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import ast
 import logging
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import octavo.cli
 from octavo.cli.screen import LogLines, Screen, one_line, printable
-from tests.batch_job.lines import plain, write
+from tests.batch_job.lines import plain
 from tests.batch_job.shouting_llm import ShoutingLLM
+from tests.cli.batch_files import BatchFiles
 from tests.cli.fake_llm import FakeLLM
+from tests.cli.process import run_python
+from tests.cli.result import Octavo, Result
 from tests.cli.terminal import sent_to_terminal
-from tests.cli.test_app import SOURCES
-from tests.cli.tiny_model import write_tiny_model
+from tests.cli.tiny_model import TINY, write_tiny_model
 
-HOSTILE = (
-    "a\x1b[2J\x9b1m\r\u202eb\x7f\n\tc"  # clears the screen, sets bold, overwrites, turns round
-)
+# Clears the screen, sets bold, overwrites, turns round.
+HOSTILE = "a\x1b[2J\x9b1m\r\u202eb\x7f\n\tc"
 SHOWN = "a\\x1b[2J\\x9b1m\\r\\u202eb\\x7f\n\tc"
 ON_ONE_LINE = "a\\x1b[2J\\x9b1m\\r\\u202eb\\x7f\\n\\tc"
 
 
-def test_control_characters_are_shown_as_python_spells_them():
+def test_control_characters_are_shown_as_python_spells_them() -> None:
     assert printable(HOSTILE) == SHOWN
     assert one_line(HOSTILE) == ON_ONE_LINE
     everything = "".join(map(chr, range(0x110000)))
@@ -39,7 +37,7 @@ def test_control_characters_are_shown_as_python_spells_them():
     assert printable("\0\udc80") == "\\x00\\udc80"
 
 
-def test_nothing_but_the_screen_writes():
+def test_nothing_but_the_screen_writes() -> None:
     """Beside rich's bars, which show library names and counts."""
     folder = Path(octavo.cli.__file__).parent
     found = []
@@ -54,7 +52,9 @@ def test_nothing_but_the_screen_writes():
     assert found == ["screen.py"]
 
 
-def test_an_answer_is_shown_so_as_it_is_made_and_json_has_it_as_it_is(octavo, monkeypatch):
+def test_an_answer_is_shown_so_as_it_is_made_and_json_has_it_as_it_is(
+    octavo: Octavo, monkeypatch: pytest.MonkeyPatch
+) -> None:
     llm = FakeLLM(["a\x1b", "[2J", HOSTILE[5:]])
     monkeypatch.setattr("octavo.cli.run.open_llm", lambda model, engine: llm)
     command = ("run", "m", "hi", "--chat-template", __file__)
@@ -64,7 +64,9 @@ def test_an_answer_is_shown_so_as_it_is_made_and_json_has_it_as_it_is(octavo, mo
     assert found.out[:-1].isprintable()
 
 
-def test_a_chat_shows_answers_and_errors_so(octavo, monkeypatch):
+def test_a_chat_shows_answers_and_errors_so(
+    octavo: Octavo, monkeypatch: pytest.MonkeyPatch
+) -> None:
     llm = FakeLLM([HOSTILE])
     monkeypatch.setattr("octavo.cli.chat.open_llm", lambda model, engine: llm)
     result = octavo("chat", "m", stdin="one\n/\x1b]0;owned\x07\n")
@@ -72,8 +74,8 @@ def test_a_chat_shows_answers_and_errors_so(octavo, monkeypatch):
     assert "octavo: unknown command '/\\x1b]0;owned\\x07'; known: /reset, " in result.err
 
 
-def test_steps_and_stats_show_text_so(octavo, tiny, monkeypatch):
-    result = octavo("run", tiny, HOSTILE, "--raw", "--trace-steps", "--max-tokens", "1")
+def test_steps_and_stats_show_text_so(octavo: Octavo, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = octavo("run", TINY, HOSTILE, "--raw", "--trace-steps", "--max-tokens", "1")
     quoted = '"a\\u001b[2J\\x9b1m\\r\\u202eb\\x7f\\n\\tc'  # JSON's spelling, and what it leaves
     assert quoted in result.out
     llm = FakeLLM(["x"], diverged_text=HOSTILE)
@@ -82,38 +84,37 @@ def test_steps_and_stats_show_text_so(octavo, tiny, monkeypatch):
     assert f'diverged at token 2, {quoted}": ' in result.err
 
 
-def test_a_name_from_a_file_stays_on_its_line(octavo, tmp_path):
+def test_a_name_from_a_file_stays_on_its_line(octavo: Octavo, tmp_path: Path) -> None:
     template = "{{ messages }}\x1b[2J\n{# two #}"
-    model = write_tiny_model(
-        tmp_path / "m.gguf", name=f"Tiny{HOSTILE}\nlayers  99", template=template
-    )
+    name = f"Tiny{HOSTILE}\nlayers  99"
+    model = write_tiny_model(tmp_path / "m.gguf", name=name, template=template)
     lines = octavo("inspect", str(model), "--template").out.splitlines()
     assert lines[1] == f"name          Tiny{ON_ONE_LINE}\\nlayers  99"
     assert lines[4].startswith("layers        2, ")
     assert lines[-2:] == ["{{ messages }}\\x1b[2J", "{# two #}"]
 
 
-def test_an_error_that_quotes_a_file_stays_one_line(octavo, tmp_path):
+def test_an_error_that_quotes_a_file_stays_one_line(octavo: Octavo, tmp_path: Path) -> None:
     path = write_tiny_model(tmp_path / "m.gguf")
     raw = path.read_bytes()
     path.write_bytes(raw.replace(b"llama", b"l\x1b\n[m"))  # as long, so that lengths still hold
     result = octavo("run", str(path), "hi")
-    assert result.code == 1
+    assert (result.code, result.err.count("\n"), "\x1b" in result.err) == (1, 1, False)
     assert "l\\x1b\\n[m" in result.err
-    assert result.err.count("\n") == 1
-    assert "\x1b" not in result.err
 
 
-def test_a_line_of_a_batch_that_is_refused_is_named_so(octavo, tiny, tmp_path, monkeypatch):
+def test_a_line_of_a_batch_that_is_refused_is_named_so(
+    batch: BatchFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("octavo.cli.batch.open_llm", lambda model, engine: ShoutingLLM())
-    source = tmp_path / "in.jsonl"
-    write(source, plain("a", "one"), plain("b", "two", **{"x\x1b[2J\n": 1}))
-    result = octavo("batch", str(source), str(tmp_path / "out.jsonl"), "--model", tiny)
+    result = batch.write(plain("a", "one"), plain("b", "two", **{"x\x1b[2J\n": 1})).run()
     assert "\x1b" not in result.err
     assert "x\\x1b[2J\\n" in result.err
 
 
-def test_a_log_message_is_one_line_and_a_traceback_keeps_its_own(capfd):
+def test_a_log_message_is_one_line_and_a_traceback_keeps_its_own(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     record = logging.makeLogRecord({"msg": "%s is damaged", "args": (HOSTILE,)})
     LogLines().emit(record)
     assert capfd.readouterr().err == f"{ON_ONE_LINE} is damaged\n"
@@ -122,17 +123,13 @@ def test_a_log_message_is_one_line_and_a_traceback_keeps_its_own(capfd):
     assert capfd.readouterr().err == f"{SHOWN} is damaged\nValueError: \\x1b\n"
 
 
-def test_the_process_shows_logs_so():
+def test_the_process_shows_logs_so() -> None:
     program = (
         "import logging, octavo.cli.app as app\n"
         "app.run = lambda arguments: logging.getLogger('octavo.x').warning('a\\x1b\\nb')\n"
         "app.main([])"
     )
-    environment = {**os.environ, "PYTHONPATH": SOURCES}
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "a\\x1b\\nb\n")
+    assert run_python(program) == Result(0, "", "a\\x1b\\nb\n")
 
 
 LINE = "[1,234 prompt tokens, 1,000 cached, 3,018 tok/s · 128 new, 336 tok/s · KV 45 MiB]"
@@ -144,39 +141,36 @@ LINE = "[1,234 prompt tokens, 1,000 cached, 3,018 tok/s · 128 new, 336 tok/s ·
         (100, [LINE]),
         (0, [LINE]),  # a terminal that does not know its width
         (80, [LINE[:-8], LINE[-7:]]),
-        (
-            40,
-            [
-                "[1,234 prompt tokens, 1,000 cached,",
-                "3,018 tok/s · 128 new, 336 tok/s · KV",
-                LINE[-7:],
-            ],
-        ),
+        (40, [LINE[:35], LINE[36:73], LINE[-7:]]),
     ],
 )
-def test_figures_are_dim_on_a_terminal_and_wrapped_at_words(monkeypatch, columns, lines):
+def test_figures_are_dim_on_a_terminal_and_wrapped_at_words(
+    monkeypatch: pytest.MonkeyPatch, columns: int, lines: list[str]
+) -> None:
     def sent(quiet: bool = False) -> str:
         return sent_to_terminal(columns, lambda: Screen(False, quiet).figures(LINE))
 
     shown = "\n".join(lines)
     monkeypatch.delenv("NO_COLOR", raising=False)
-    monkeypatch.setenv("TERM", "xterm")
-    assert sent() == f"\x1b[2m{shown}\x1b[0m\n"
-    assert sent(quiet=True) == ""
-    monkeypatch.setenv("TERM", "dumb")
-    assert sent() == f"{shown}\n"
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert sent() == f"{shown}\n"
+    for name, value, expected in [
+        ("TERM", "dumb", f"{shown}\n"),
+        ("TERM", "xterm", f"\x1b[2m{shown}\x1b[0m\n"),
+        ("NO_COLOR", "1", f"{shown}\n"),
+    ]:
+        monkeypatch.setenv(name, value)
+        assert sent() == expected
+        assert sent(quiet=True) == ""
 
 
-def test_figures_in_a_pipe_are_one_plain_line(capfd):
+def test_figures_in_a_pipe_are_one_plain_line(capfd: pytest.CaptureFixture[str]) -> None:
     Screen(as_json=False).figures(LINE + HOSTILE)
     assert capfd.readouterr().err == f"{LINE}{SHOWN}\n"
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_json_has_no_control_character_at_all(capfd, as_json):
+def test_json_has_no_control_character_at_all(
+    capfd: pytest.CaptureFixture[str], as_json: bool
+) -> None:
     Screen(as_json).result({"text": HOSTILE})
     expected = '{"text": "a\\u001b[2J\\u009b1m\\r\\u202eb\\u007f\\n\\tc"}\n'
     assert capfd.readouterr().out == (expected if as_json else "")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.result import Octavo, Result, refused
+
 
 @pytest.fixture
 def trace(tmp_path: Path) -> str:
@@ -22,16 +24,16 @@ def trace(tmp_path: Path) -> str:
     return str(path)
 
 
-def without_times(text: str) -> str:
-    """Microseconds are columns 4 and 7 of the lines of numbers."""
-    return re.sub(r"(\d+\.\d{3} +\d+) +[\d.]+", r"\1 T", text)
+def table(result: Result) -> list[str]:
+    """Its lines, T for each time: microseconds are columns 4 and 7 of the lines of numbers."""
+    text = re.sub(r"(\d+\.\d{3} +\d+) +[\d.]+", r"\1 T", result.out)
+    return [" ".join(line.split()) for line in text.splitlines()]
 
 
-def test_a_line_for_each_size_with_lru_beside_the_policy(octavo, trace):
+def test_a_line_for_each_size_with_lru_beside_the_policy(octavo: Octavo, trace: str) -> None:
     result = octavo("simulate", trace, "--blocks", "10", "--blocks", "22")
     assert result.code == 0
-    lines = [" ".join(each.split()) for each in without_times(result.out).splitlines()]
-    assert lines == [
+    assert table(result) == [
         "13 requests, 13,312 input tokens",
         "BLOCKS LRU hits LRU evicted LRU us/block COST hits COST evicted COST us/block GAIN",
         "10 0.077 14 T 0.154 12 T +100.0 %",
@@ -40,17 +42,16 @@ def test_a_line_for_each_size_with_lru_beside_the_policy(octavo, trace):
     ]
 
 
-def test_one_policy_alone(octavo, trace):
+def test_one_policy_alone(octavo: Octavo, trace: str) -> None:
     result = octavo("simulate", trace, "--blocks", "10", "--policy", "cost")
-    lines = [" ".join(each.split()) for each in without_times(result.out).splitlines()]
-    assert lines[1:] == [
+    assert table(result)[1:] == [
         "BLOCKS COST hits COST evicted COST us/block",
         "10 0.154 12 T",
         "unlimited 0.154 0 T",
     ]
 
 
-def test_the_same_as_json(octavo, trace):
+def test_the_same_as_json(octavo: Octavo, trace: str) -> None:
     result = octavo("simulate", trace, "--blocks", "10", "--policy", "lru", "--json")
     assert len(result.out.splitlines()) == 1
     found = result.json
@@ -66,7 +67,7 @@ def test_the_same_as_json(octavo, trace):
     assert (unlimited["hit_tokens"], unlimited["evictions"]) == (2048, 0)
 
 
-def test_without_hits_there_is_no_gain_to_tell(octavo, tmp_path):
+def test_without_hits_there_is_no_gain_to_tell(octavo: Octavo, tmp_path: Path) -> None:
     path = tmp_path / "one.jsonl"
     path.write_text('{"timestamp": 0, "input_length": 9, "output_length": 1, "hash_ids": [0]}\n')
     result = octavo("simulate", str(path), "--blocks", "1")
@@ -82,22 +83,22 @@ def test_without_hits_there_is_no_gain_to_tell(octavo, tmp_path):
         (("--blocks", "9", "--policy", "lur"), "unknown policy 'lur'; did you mean lru?"),
     ],
 )
-def test_wrong_flags_are_refused_in_one_line(octavo, trace, flags, complaint):
+def test_wrong_flags_are_refused_in_one_line(
+    octavo: Octavo, trace: str, flags: tuple[str, ...], complaint: str
+) -> None:
     result = octavo("simulate", trace, *flags)
-    assert (result.code, result.out) == (2, "")
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
     assert result.err.startswith(f"octavo: {complaint}")
-    assert result.err.count("\n") == 1
 
 
-def test_a_bad_line_is_an_error_that_names_it(octavo, trace):
+def test_a_bad_line_is_an_error_that_names_it(octavo: Octavo, trace: str) -> None:
     with Path(trace).open("a") as lines:
         lines.write("no JSON\n")
-    result = octavo("simulate", trace, "--blocks", "9")
-    assert (result.code, result.out) == (1, "")
-    assert result.err == f"octavo: {trace}, line 14: not JSON: Expecting value at character 1\n"
+    complaint = f"{trace}, line 14: not JSON: Expecting value at character 1"
+    assert octavo("simulate", trace, "--blocks", "9") == refused(complaint, code=1)
 
 
-def test_a_trace_that_is_not_there(octavo, tmp_path):
+def test_a_trace_that_is_not_there(octavo: Octavo, tmp_path: Path) -> None:
     result = octavo("simulate", str(tmp_path / "none"), "--blocks", "9")
     assert result.code == 1
     assert "No such file or directory" in result.err

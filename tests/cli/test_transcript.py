@@ -32,7 +32,7 @@ def transcript() -> Transcript:
     return Transcript(Words())  # type: ignore[arg-type]
 
 
-def test_a_first_prompt_is_sent_as_it_is(transcript):
+def test_a_first_prompt_is_sent_as_it_is(transcript: Transcript) -> None:
     assert transcript.prompt(FIRST) == FIRST
 
 
@@ -44,13 +44,13 @@ def test_a_first_prompt_is_sent_as_it_is(transcript):
         [4, 1, 2, END],  # a blank in front, which the template trims
     ],
 )
-def test_drawn_ids_take_the_place_of_encoded_ones(transcript, drawn):
+def test_drawn_ids_take_the_place_of_encoded_ones(transcript: Transcript, drawn: list[int]) -> None:
     transcript.note(FIRST, FIRST, drawn)
     kept = [i for i in drawn if i != END]
     assert transcript.prompt([*FIRST, 3, *ASKED_AGAIN]) == [*FIRST, *kept, *ASKED_AGAIN]
 
 
-def test_every_answer_of_a_long_conversation_stays_as_it_was_drawn(transcript):
+def test_every_answer_of_a_long_conversation_stays_as_it_was_drawn(transcript: Transcript) -> None:
     encoded, sent = FIRST, transcript.prompt(FIRST)
     for _ in range(3):
         transcript.note(encoded, sent, [1, 2, END])
@@ -69,12 +69,14 @@ def test_every_answer_of_a_long_conversation_stays_as_it_was_drawn(transcript):
         ([USER, 20], [1, 2]),  # a conversation that is shorter
     ],
 )
-def test_what_does_not_read_the_same_is_sent_as_encoded(transcript, encoded, drawn):
+def test_what_does_not_read_the_same_is_sent_as_encoded(
+    transcript: Transcript, encoded: list[int], drawn: list[int]
+) -> None:
     transcript.note(FIRST, FIRST, drawn)
     assert transcript.prompt(encoded) == encoded
 
 
-def test_a_cleared_transcript_remembers_nothing(transcript):
+def test_a_cleared_transcript_remembers_nothing(transcript: Transcript) -> None:
     transcript.note(FIRST, FIRST, [1, 2])
     transcript.clear()
     assert transcript.prompt([*FIRST, 3, *ASKED_AGAIN]) == [*FIRST, 3, *ASKED_AGAIN]

@@ -24,6 +24,7 @@ from tests.weights.gguf_bytes import (
 )
 from tests.weights.gguf_bytes import tensor as tensor_entry
 
+TINY = "tiny.gguf"  # in the working directory of the tests of the command line
 LAYERS, HIDDEN, FFN, HEADS, KV_HEADS, HEAD_DIM, CONTEXT = 2, 64, 96, 4, 2, 16, 128
 SPECIALS = ["<|im_start|>", "<|im_end|>"]
 VOCAB = 256 + len(SPECIALS)
