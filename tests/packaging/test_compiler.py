@@ -13,7 +13,10 @@ from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.packaging.packages import ROOT
+
+# A stand-in compiler that checks it was given a C++20 source and a library to write.
+WORKS = 'case "$*" in *-std=c++20*probe.cpp*-o*probe.so) exit 0;; esac; exit 2'
 
 
 @pytest.fixture
@@ -26,37 +29,27 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     sys.modules.pop("octavo_compiler", None)
 
 
-def put(folder: Path, name: str, line: str) -> Path:
+def put(folder: Path, name: str, line: str = WORKS) -> Path:
     path = folder / name
     path.write_text(f"#!/bin/sh\n{line}\n")
     path.chmod(0o755)
     return path
 
 
-# A stand-in compiler that checks it was given a C++20 source and a library to write.
-WORKS = 'case "$*" in *-std=c++20*probe.cpp*-o*probe.so) exit 0;; esac; exit 2'
-
-
-def test_an_empty_path_has_no_compiler(compiler: ModuleType, tmp_path: Path) -> None:
-    assert compiler.find_compiler({"PATH": str(tmp_path)}) is None
-
-
 def test_the_first_that_works_is_taken_in_the_order_cpp_gpp_clangpp(
     compiler: ModuleType, tmp_path: Path
 ) -> None:
     environ = {"PATH": str(tmp_path)}
+    assert compiler.find_compiler(environ) is None
     put(tmp_path, "c++", "exit 1")
     assert compiler.find_compiler(environ) is None
-    put(tmp_path, "clang++", WORKS)
-    assert compiler.find_compiler(environ) == "clang++"
-    put(tmp_path, "g++", WORKS)
-    assert compiler.find_compiler(environ) == "g++"
-    put(tmp_path, "c++", WORKS)
-    assert compiler.find_compiler(environ) == "c++"
+    for name in ("clang++", "g++", "c++"):
+        put(tmp_path, name)
+        assert compiler.find_compiler(environ) == name
 
 
 def test_cxx_wins_and_may_hold_arguments(compiler: ModuleType, tmp_path: Path) -> None:
-    put(tmp_path, "c++", WORKS)
+    put(tmp_path, "c++")
     mine = put(tmp_path, "mine", f'[ "$1" = --launch ] || exit 1; {WORKS}')
     environ = {"PATH": str(tmp_path), "CXX": f"{mine} --launch"}
     assert compiler.find_compiler(environ) == f"{mine} --launch"
@@ -65,7 +58,7 @@ def test_cxx_wins_and_may_hold_arguments(compiler: ModuleType, tmp_path: Path) -
 def test_a_cxx_that_does_not_work_is_an_error_not_a_silent_switch(
     compiler: ModuleType, tmp_path: Path
 ) -> None:
-    put(tmp_path, "c++", WORKS)
+    put(tmp_path, "c++")
     with pytest.raises(SystemExit) as refused:
         compiler.find_compiler({"PATH": str(tmp_path), "CXX": "no-such-compiler"})
     assert str(refused.value) == (
@@ -74,7 +67,7 @@ def test_a_cxx_that_does_not_work_is_an_error_not_a_silent_switch(
     )
 
 
-def test_the_probe_is_real_cpp20(compiler: ModuleType, tmp_path: Path) -> None:
+def test_the_probe_is_real_cpp20(compiler: ModuleType) -> None:
     found = shutil.which("g++") or shutil.which("clang++")
     if found is None:
         pytest.skip("this machine has no compiler")
@@ -93,17 +86,11 @@ def test_the_build_requires_ziglang_only_without_a_compiler(
 
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    for hook in (
-        octavo_build.get_requires_for_build_wheel,
-        octavo_build.get_requires_for_build_editable,
-    ):
-        assert compiler.ZIG_REQUIREMENT in hook()
-    put(tmp_path, "c++", WORKS)
-    for hook in (
-        octavo_build.get_requires_for_build_wheel,
-        octavo_build.get_requires_for_build_editable,
-    ):
-        assert compiler.ZIG_REQUIREMENT not in hook()
+    wheel = octavo_build.get_requires_for_build_wheel
+    hooks = (wheel, octavo_build.get_requires_for_build_editable)
+    assert all(compiler.ZIG_REQUIREMENT in hook() for hook in hooks)
+    put(tmp_path, "c++")
+    assert not any(compiler.ZIG_REQUIREMENT in hook() for hook in hooks)
     sys.modules.pop("octavo_build", None)
 
 

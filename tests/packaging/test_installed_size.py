@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, distribution, requires
 from pathlib import Path
-from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-SOURCES = Path(__file__).parents[2] / "src"
+from tests.packaging.packages import ROOT
+
+SOURCES = ROOT / "src"
 LIMIT_MB = 200
 NEVER = {"torch", "triton", "transformers", "tensorflow", "jax"}
 
 
-def runtime_closure(name: str, lookup: Callable[[str], Any] = distribution) -> set[str]:
+def runtime_closure(name: str, lookup: Callable[[str], list[str] | None] = requires) -> set[str]:
     """`name` and everything it requires on this machine, extras followed only where asked for."""
     seen: set[tuple[str, str]] = set()
     waiting = [(canonicalize_name(name), "")]
@@ -25,7 +26,7 @@ def runtime_closure(name: str, lookup: Callable[[str], Any] = distribution) -> s
         if (package, extra) in seen:
             continue
         seen.add((package, extra))
-        for line in lookup(package).requires or []:
+        for line in lookup(package) or []:
             requirement = Requirement(line)
             if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
                 wanted = canonicalize_name(requirement.name)
@@ -45,18 +46,13 @@ def sources_mb() -> float:
     return sum(path.stat().st_size for path in SOURCES.rglob("*") if path.is_file()) / 1e6
 
 
-class Fake:
-    def __init__(self, *requires: str) -> None:
-        self.requires = list(requires)
-
-
 def test_the_closure_follows_requirements_markers_and_asked_extras() -> None:
     index = {
-        "octavo": Fake("Typer>=1", "pytest; extra == 'dev'", "winonly; sys_platform == 'win32'"),
-        "typer": Fake("rich[jupyter]"),
-        "rich": Fake("typer", "ipywidgets; extra == 'jupyter'", "attrs; extra == 'old'"),
-        "ipywidgets": Fake("torch"),
-        "torch": Fake(),
+        "octavo": ["Typer>=1", "pytest; extra == 'dev'", "winonly; sys_platform == 'win32'"],
+        "typer": ["rich[jupyter]"],
+        "rich": ["typer", "ipywidgets; extra == 'jupyter'", "attrs; extra == 'old'"],
+        "ipywidgets": ["torch"],
+        "torch": [],
     }
     got = runtime_closure("octavo", lookup=index.__getitem__)
     assert got == {"octavo", "typer", "rich", "ipywidgets", "torch"}

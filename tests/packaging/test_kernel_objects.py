@@ -13,11 +13,11 @@ import shutil
 import subprocess
 import sys
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.packaging.packages import ROOT
+
 BUILD = ROOT / "build" / sys.implementation.cache_tag
 KERNEL_OBJECT = re.compile(r"kernels_(\w+)\.dir/csrc/kernels/(\w+)\.cpp\.o$")
 

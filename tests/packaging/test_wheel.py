@@ -25,17 +25,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_version_is_stated_once_to_users(wheel: Path) -> None:
-    assert wheel.name.split("-")[1] == octavo.__version__
-
-
 def test_the_wheel_holds_the_package_and_the_core_and_nothing_else(wheel: Path) -> None:
+    assert wheel.name.split("-")[1] == octavo.__version__  # users read it there
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    assert {name.split("/")[0] for name in names} == {
-        "octavo",
-        f"octavo-{octavo.__version__}.dist-info",
-    }
+    folders = {"octavo", f"octavo-{octavo.__version__}.dist-info"}
+    assert {name.split("/")[0] for name in names} == folders
     cores = [name for name in names if name.startswith("octavo/kernels/_native.") and ".so" in name]
     assert len(cores) == 1
     assert "octavo/py.typed" in names

@@ -158,9 +158,8 @@ def test_what_makes_no_sense_limits_nothing(tmp_path: Path) -> None:
 
 
 def test_without_proc_the_system_is_asked_for_its_free_pages(tmp_path: Path) -> None:
-    assert (
-        0 < available_memory(tmp_path) <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    )
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert 0 < available_memory(tmp_path) <= whole
 
 
 def test_ulimit_v_is_seen_by_the_process_that_has_it() -> None:

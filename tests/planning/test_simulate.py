@@ -42,23 +42,23 @@ def plain_lru(trace: Sequence[TraceRequest], num_blocks: int) -> int:
     return hits
 
 
-def test_a_trace_is_read_line_by_line(tmp_path: Path) -> None:
-    path = tmp_path / "trace.jsonl"
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "trace.jsonl"
+
+
+def test_a_trace_is_read_line_by_line(path: Path) -> None:
     path.write_text("".join(line(length, ids, turn=1) + "\n" for length, ids in SHARED))
     assert read_trace(path) == requests(*SHARED)
 
 
-def test_blank_lines_are_passed_over_and_counted(tmp_path: Path) -> None:
-    path = tmp_path / "trace.jsonl"
+def test_blank_lines_are_passed_over_and_counted(path: Path) -> None:
     path.write_bytes(f"{line(1, [0])}\r\n\r\n  \n{line(1, [0])}\n\n".encode())
     assert read_trace(path) == requests((1, [0]), (1, [0]))
     path.write_bytes(b"\xef\xbb\xbf" + f"{line(1, [0])}\r\n".encode())
     assert read_trace(path) == requests((1, [0]))
     path.write_bytes(f"\ufeff{line(1, [0])}".encode("utf-16-le"))
     with pytest.raises(UsageError, match=r"trace\.jsonl is UTF-16: save it as UTF-8"):
-        read_trace(path)
-    path.write_text("\n\n[1]\n")
-    with pytest.raises(TraceError, match=r"trace\.jsonl, line 3: expected a JSON object"):
         read_trace(path)
 
 
@@ -69,6 +69,7 @@ def test_blank_lines_are_passed_over_and_counted(tmp_path: Path) -> None:
         ("[" * 100_000, "line 2: not JSON: .* too deep"),
         ('{"timestamp": ' + "9" * 5000 + "}", "line 2: not JSON: a number too long"),
         ("[1]", "line 2: expected a JSON object"),
+        ("\n[1]", "line 3: expected a JSON object"),
         (line(1, [0], timestamp=None), "line 2: timestamp: expected a whole number from 0 on"),
         (line(1, [0], output_length=-1), "line 2: output_length: expected a whole number"),
         (line(1.5, [0]), "line 2: input_length: expected a whole number"),
@@ -81,15 +82,13 @@ def test_blank_lines_are_passed_over_and_counted(tmp_path: Path) -> None:
         (line(1, []), "line 2: hash_ids: expected 1, .* found 0"),
     ],
 )
-def test_a_bad_line_is_named(tmp_path: Path, bad: str, complaint: str) -> None:
-    path = tmp_path / "trace.jsonl"
+def test_a_bad_line_is_named(path: Path, bad: str, complaint: str) -> None:
     path.write_text(f"{line(1, [0])}\n{bad}\n{line(1, [0])}\n")
     with pytest.raises(TraceError, match=f"trace.jsonl, {complaint}"):
         read_trace(path)
 
 
-def test_bytes_that_are_no_text_and_a_file_without_requests_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "trace.jsonl"
+def test_bytes_that_are_no_text_and_a_file_without_requests_are_refused(path: Path) -> None:
     path.write_bytes(b'{"timestamp": "\xff"}\n')
     with pytest.raises(TraceError, match="line 1: not UTF-8 at byte 15"):
         read_trace(path)
