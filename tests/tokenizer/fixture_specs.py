@@ -1,4 +1,4 @@
-"""Loads the committed fixtures: tiny vocabularies as specs, the texts, golden ids."""
+"""Loads the committed fixtures: tiny vocabularies, the texts, golden ids."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from octavo.tokenizer import TokenizerSpec
+import pytest
+
+from octavo.tokenizer import Tokenizer, TokenizerSpec, TokenType
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -15,6 +17,19 @@ FIXTURES = Path(__file__).parent / "fixtures"
 def load_spec(name: str, **changes: Any) -> TokenizerSpec:
     """A tiny vocabulary, with some fields changed."""
     return replace(TokenizerSpec(**_load(name)), **changes)
+
+
+def with_pieces(
+    spec: TokenizerSpec, *pieces: str, kind: TokenType = TokenType.NORMAL, score: float = 0.0
+) -> TokenizerSpec:
+    """The vocabulary with some more at its end."""
+    scores = None if spec.scores is None else [*spec.scores, *[score] * len(pieces)]
+    types = [*spec.token_types, *[kind] * len(pieces)]
+    return replace(spec, tokens=[*spec.tokens, *pieces], token_types=types, scores=scores)
+
+
+def load_tokenizer(name: str, **changes: Any) -> Tokenizer:
+    return Tokenizer.from_spec(load_spec(name, **changes))
 
 
 def load_texts() -> list[str]:
@@ -28,3 +43,7 @@ def load_golden(name: str) -> list[tuple[str, list[int]]]:
 
 def _load(name: str) -> dict[str, Any]:
     return json.loads((FIXTURES / f"{name}.json").read_text())  # type: ignore[no-any-return]
+
+
+BPE, SPM = load_tokenizer("tiny_bpe"), load_tokenizer("tiny_spm")
+both = pytest.mark.parametrize("tokenizer", [BPE, SPM], ids=["bpe", "spm"])

@@ -22,9 +22,9 @@ from sentencepiece import SentencePieceProcessor
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from octavo.tokenizer import TokenizerSpec
+from octavo.weights.model_header import read_header
 from tests.tokenizer import slow_bpe
 from tests.tokenizer.fixture_specs import FIXTURES, load_spec, load_texts
-from tests.tokenizer.gguf_spec import spec_from_gguf
 from tests.tokenizer.sentencepiece_oracle import processor
 
 CORPUS = """\
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--smollm2", type=Path, help="make the golden ids of this GGUF file only")
     args = parser.parse_args()
     if args.smollm2:
-        _write_golden("smollm2", _bpe_ids(spec_from_gguf(args.smollm2), "smollm"))
+        _write_golden("smollm2", _bpe_ids(read_header(args.smollm2).tokenizer_spec(), "smollm"))
         return
     _write("tiny_bpe", _train_bpe())
     _write("tiny_spm", _train_spm())

@@ -3,8 +3,10 @@ sandbox."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import jinja2.sandbox
 import pytest
 
 from octavo.errors import UsageError
@@ -13,8 +15,8 @@ from octavo.tokenizer import ChatTemplate
 USER = [{"role": "user", "content": "hi"}]
 
 
-def render(source: str, messages: Any = USER, **kwargs: Any) -> str:
-    return ChatTemplate(source, "<s>", "</s>").render(messages, **kwargs)
+def render(source: str, messages: Any = USER, **more: Any) -> str:
+    return ChatTemplate(source, "<s>", "</s>").render(messages, **more)
 
 
 def test_blocks_leave_no_blank_lines() -> None:
@@ -67,3 +69,55 @@ def test_whatever_a_template_does_wrong_is_one_line(source: str, message: str) -
     with pytest.raises(UsageError, match=message) as caught:
         render(source)
     assert "\n" not in str(caught.value)
+
+
+HARMLESS = [
+    "{% for m in messages %}{{ loop.index }}/{{ loop.length }}{{ m.role ~ ': ' ~ m['content'] }}"
+    "{% if not loop.last %}, {% endif %}{{ loop.previtem.role if not loop.first }}{% endfor %}",
+    "{% for a, b in [(1, 2), (3, [4, '5'])] %}{{ a ~ b }}{% else %}none{% endfor %}",
+    "{% for m in messages if m.role == 'x' %}{% else %}none{% endfor %}",
+    "{% for x in [1, [2, [3]]] recursive %}{{ loop(x) if x is iterable else x }}{% endfor %}",
+    "{% set ns = namespace(n=0, l=[]) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}"
+    "{% set ns.l = ns.l + [m.content] %}{% endfor %}{{ ns.n }}{{ ns.l }}{{ ns.l * 2 }}",
+    "{% macro f(a, b=2) %}{{ a }}{{ b }}{{ varargs }}{{ kwargs }}{{ caller() if caller }}"
+    "{% endmacro %}{{ f(1) }}{{ f(1, 2, 3, c=4) }}{% call f(0) %}x{% endcall %}",
+    "{% set x %}{{ messages[0].content | upper }}{% endset %}{{ x }}{{ x[1:] }}{{ x[::-1] }}",
+    "{% filter upper %}a{{ 'b' }}{% endfilter %}{% set y | trim %} z {% endset %}{{ y }}",
+    "{{ ['b', 'a'] | sort | join('-') }}{{ messages | map(attribute='role') | join(', ') }}",
+    "{{ messages | selectattr('role', 'equalto', 'x') | list }}"
+    "{{ 'yes' if [] | select else 'no' }}",
+    "{{ messages | tojson }}{{ messages | tojson(indent=2) }}"
+    "{{ [1, {'a': none}] | tojson(separators=(',', ':'), sort_keys=true) }}{{ 'é<' | tojson }}",
+    "{{ 'call 12345678901: %s' % 'x' }}",
+    "{{ '%s is %5.1f|%-4d|' % ('x', 1.25, 7) }}{{ '%(a)s' % {'a': 1} }}{{ '%03d' | format(5) }}",
+    "{{ '{:>5}|{a!r}|{0[0]}'.format('xy', a='q') }}{{ '{b}'.format_map({'b': 1}) }}",
+    "{{ ('<{}>' | safe).format('<') }}{{ ('a' | safe) + '<' }}{{ '<' | e }}{{ ['<'] | join('&') }}",
+    "{{ 'a b'.split() }}{{ 'a,b'.split(',', 1) }}{{ 'a</t>b</t>c'.rsplit('</t>', 1)[-1] }}",
+    "{{ '  a '.strip() }}{{ 'xax'.strip('x') }}{{ ' a' | trim }}{{ 'a'.center(5, '*') }}|",
+    "{{ 'aXbX'.replace('X', '--', 1) }}{{ 'aXb' | replace('X', '--') }}{{ '-'.join(['a', 'b']) }}",
+    "{{ 'a\nb' | indent(4, true) }}{{ 'a\tb'.expandtabs(4) }}{{ 'abc'.rfind('c') }}",
+    "{{ 7 // 2 }}{{ 7 % 4 }}{{ 2 ** 10 }}{{ 3 * 'ab' }}{{ -7 / 2 }}{{ 2.5 | round(1) }}",
+    "{% set d = {'a': 1, 'b': [1, 2]} %}{% for k, v in d.items() %}{{ k }}{{ v }}{% endfor %}"
+    "{{ d }}{{ d.get('c', 5) }}{{ d | items | list }}{{ d | dictsort }}{{ 'a' in d }}",
+    "{{ x is defined }}{{ x }}{{ x | default('d') }}{{ none }}{{ 1 == 1.0 and not 2 < 1 < 3 }}",
+    "{{ range(3) | list }}{{ range(5) | sum }}{{ 'abc' | first }}{{ 'ab' | list }}",
+    "{{ 2 ** 63 }}{{ 10 ** 18 }}{{ 1 ** 99 }}{{ -5 * 2 ** 60 }}{{ 1250 | round(-2) }}",
+    "{{ messages | sort(attribute='role,content') | map(attribute='role') | list }}"
+    "{{ ['b', 'A'] | sort(true) }}{{ 'bca' | sort }}{{ [[2, 'a'], [1, 'b']] | sort(attribute=0) }}",
+    "{{ ('a b' | safe).split() }}{{ ('a,b' | safe).rsplit(',', 1) }}"
+    "{{ ('a\n' | safe).splitlines() }}",
+    "{{ {'a': 1}.keys().mapping }}{{ {'a': 1}.keys() - [] }}{{ ['a' | safe] }}{{ [x] }}",
+    "{% block b %}B{{ self.b is defined }}{% endblock %}{{ self.b() }}",
+    "{% for c in 'abc' %}{% if c == 'b' %}{% continue %}{% endif %}{{ c }}{{ loop.cycle(1, 2) }}"
+    "{% endfor %}{% with a = (1, 2) %}{{ a }}{{ a[0] if a }}{% endwith %}",
+]
+
+
+@pytest.mark.parametrize("source", HARMLESS)
+def test_what_does_no_harm_is_rendered_as_jinja_does_limits_or_not(source: str) -> None:
+    plain = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    plain.filters["tojson"] = lambda value, **how: json.dumps(value, ensure_ascii=False, **how)
+    messages = [{"role": "system", "content": "be kind"}, *USER]
+    assert render(source, messages) == plain.from_string(source).render(messages=messages)

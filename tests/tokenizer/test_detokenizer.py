@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octavo.tokenizer import Detokenizer, Tokenizer
-from tests.tokenizer.fixture_specs import load_spec
+from tests.tokenizer.fixture_specs import load_tokenizer
 
 TOKENIZERS = {
-    "bpe": Tokenizer.from_spec(load_spec("tiny_bpe")),
-    "spm": Tokenizer.from_spec(load_spec("tiny_spm")),
-    "spm with blank": Tokenizer.from_spec(load_spec("tiny_spm", add_space_prefix=True)),
+    "bpe": load_tokenizer("tiny_bpe"),
+    "spm": load_tokenizer("tiny_spm"),
+    "spm with blank": load_tokenizer("tiny_spm", add_space_prefix=True),
 }
 
 

@@ -13,15 +13,12 @@ from hypothesis import strategies as st
 
 from octavo.tokenizer import Tokenizer, TokenizerSpec, TokenType, TooManyTokensError
 from octavo.tokenizer.long_text import LongTexts
-from tests.tokenizer.fixture_specs import load_spec, load_texts
+from tests.tokenizer.fixture_specs import load_spec, load_texts, load_tokenizer, with_pieces
 from tests.tokenizer.test_spm import random_spec
 
 
 def with_user_defined(spec: TokenizerSpec, *pieces: str) -> TokenizerSpec:
-    """Pieces that lie across what would be a cut."""
-    scores = None if spec.scores is None else [*spec.scores, *[0.0] * len(pieces)]
-    types = [*spec.token_types, *[TokenType.USER_DEFINED] * len(pieces)]
-    return replace(spec, tokens=[*spec.tokens, *pieces], token_types=types, scores=scores)
+    return with_pieces(spec, *pieces, kind=TokenType.USER_DEFINED)
 
 
 def without_byte_tokens() -> TokenizerSpec:
@@ -30,6 +27,7 @@ def without_byte_tokens() -> TokenizerSpec:
     return replace(spec, token_types=types)
 
 
+# Pieces that lie across what would be a cut.
 ACROSS = ("n a", "h.", "\u306e\u3002\n")
 SPECS = {
     **{
@@ -52,14 +50,24 @@ WORDS = st.lists(
 ).map("".join)
 
 
-@each
-@given(text=ANY_TEXT | TIGHT | WORDS, size=st.integers(1, 8))
-def test_pieces_have_the_tokens_of_the_whole(name: str, text: str, size: int) -> None:
+def check_pieces(name: str, text: str, size: int) -> None:
     pieces = list(LONG[name].pieces(text, size))
     assert "".join(pieces) == text
     encode = TOKENIZERS[name].encode
     ids = [i for piece in pieces for i in encode(piece, add_special=False)]
-    assert ids == encode(text, add_special=False)
+    assert ids == encode(text, add_special=False), name
+
+
+@each
+@given(text=ANY_TEXT | TIGHT | WORDS, size=st.integers(1, 8))
+def test_pieces_have_the_tokens_of_the_whole(name: str, text: str, size: int) -> None:
+    check_pieces(name, text, size)
+
+
+@each
+def test_so_have_those_of_naughty_texts(name: str) -> None:
+    for text in load_texts():
+        check_pieces(name, text, 1)
 
 
 @each
@@ -123,10 +131,15 @@ def test_composing_leaves_a_quarter_of_the_bytes_at_least() -> None:
     assert 3 < worst <= 4
 
 
+@pytest.fixture
+def short_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    for size in ("_LONG", "_PIECE"):
+        monkeypatch.setattr(f"octavo.tokenizer.tokenizer.{size}", 64)
+
+
 @each
-def test_a_limit_is_kept_and_said(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name_of_size in ("_LONG", "_PIECE"):
-        monkeypatch.setattr(f"octavo.tokenizer.tokenizer.{name_of_size}", 64)
+@pytest.mark.usefixtures("short_is_long")
+def test_a_limit_is_kept_and_said(name: str) -> None:
     tokenizer = TOKENIZERS[name]
     text = "ab abba. ab " * 200
     ids = tokenizer.encode(text)
@@ -144,7 +157,7 @@ def test_a_limit_is_kept_and_said(name: str, monkeypatch: pytest.MonkeyPatch) ->
 def test_no_more_is_encoded_than_tells_that_it_is_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     """Much too long by its bytes: nothing is. By its tokens: as far as the limit."""
     encoded = []
-    tokenizer = Tokenizer.from_spec(load_spec("tiny_bpe"))
+    tokenizer = load_tokenizer("tiny_bpe")
     plain = tokenizer._encode_plain
     monkeypatch.setattr(
         tokenizer, "_encode_plain", lambda text: encoded.append(text) or plain(text)
@@ -158,11 +171,10 @@ def test_no_more_is_encoded_than_tells_that_it_is_too_much(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("parse_special", [False, True])
-def test_a_chat_has_the_same_limit(parse_special: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name_of_size in ("_LONG", "_PIECE"):
-        monkeypatch.setattr(f"octavo.tokenizer.tokenizer.{name_of_size}", 64)
+@pytest.mark.usefixtures("short_is_long")
+def test_a_chat_has_the_same_limit(parse_special: bool) -> None:
     for name, prefix in (("tiny_bpe", False), ("tiny_spm", False), ("tiny_spm", True)):
-        tokenizer = Tokenizer.from_spec(load_spec(name, add_space_prefix=prefix))
+        tokenizer = load_tokenizer(name, add_space_prefix=prefix)
         for words in ("ab abba. ab " * 100, "<|end|>" * 100, "a<|turn|>" * 100):
             chat = [{"role": "user", "content": words}]
             ids = tokenizer.encode_chat(chat, parse_special=parse_special)
@@ -172,12 +184,3 @@ def test_a_chat_has_the_same_limit(parse_special: bool, monkeypatch: pytest.Monk
                 with pytest.raises(TooManyTokensError) as raised:
                     tokenizer.encode_chat(chat, parse_special=parse_special, limit=limit)
                 assert limit < raised.value.count <= len(ids)
-
-
-@pytest.mark.parametrize("text", load_texts())
-def test_naughty_texts_are_cut_well(text: str) -> None:
-    for name, tokenizer in TOKENIZERS.items():
-        ids = [
-            i for p in LONG[name].pieces(text, 1) for i in tokenizer.encode(p, add_special=False)
-        ]
-        assert ids == tokenizer.encode(text, add_special=False), name

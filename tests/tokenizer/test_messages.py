@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from octavo.tokenizer import Tokenizer
 from octavo.tokenizer.messages import MessageError, read_messages
-from tests.tokenizer.fixture_specs import load_spec
+from tests.tokenizer.fixture_specs import load_tokenizer
 
 USER = {"role": "user", "content": "hi"}
 TEXT = {"type": "text", "text": "a"}
@@ -73,6 +72,6 @@ def test_a_message_that_cannot_be_read_is_named(message: dict[str, Any], said: s
 
 
 def test_a_tokenizer_refuses_them_before_the_template_sees_them() -> None:
-    tokenizer = Tokenizer.from_spec(load_spec("tiny_bpe"))
+    tokenizer = load_tokenizer("tiny_bpe")
     with pytest.raises(MessageError, match="is 'contents' meant"):
         tokenizer.encode_chat([{"role": "user", "contents": "hi"}], chat_template="{{ messages }}")

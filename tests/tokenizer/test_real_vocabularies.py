@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from octavo.tokenizer import Detokenizer, Tokenizer
+from octavo.weights.model_header import read_header
 from tests.tokenizer.fixture_specs import load_golden
-from tests.tokenizer.gguf_spec import spec_from_gguf
 
 LONG_TEXTS = ["tokenizer/blns.part1.txt", "text/wagahai_ja.part1.txt"]
 SMOLLM2_MISSING = {4, 6, 0x13, 0x14, 0x16, 0x1D}  # characters that it has no token for
@@ -17,7 +17,7 @@ SMOLLM2_MISSING = {4, 6, 0x13, 0x14, 0x16, 0x1D}  # characters that it has no to
 
 @pytest.fixture(scope="module")
 def smollm2(smollm2_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    spec = spec_from_gguf(smollm2_path)
+    spec = read_header(smollm2_path).tokenizer_spec()
     cache = tmp_path_factory.mktemp("tokenizers")
     Tokenizer.from_spec(spec, cache_dir=cache)
     return Tokenizer.from_spec(spec, cache_dir=cache)  # what is tested came from the cache

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from octavo.errors import ModelFormatError, UnsupportedModelError
-from octavo.tokenizer import Tokenizer, TokenizerSpec, TokenType
-from tests.tokenizer.fixture_specs import load_spec
+from octavo.tokenizer import Tokenizer, TokenizerSpec
+from tests.tokenizer.fixture_specs import load_spec, load_tokenizer, with_pieces
 
 
 @pytest.mark.parametrize(
@@ -85,7 +84,7 @@ def test_a_byte_token_that_can_mean_one_byte_only_is_that_byte(
     # without the letters themselves, which are the way to the byte
     others = {"A": "gone", "J": "gone too"}
     tokens = [t if i == here else others.get(t, t) for i, t in enumerate(tokens)]
-    tokenizer = Tokenizer.from_spec(load_spec("tiny_spm", tokens=tokens))
+    tokenizer = load_tokenizer("tiny_spm", tokens=tokens)
     letter = "J" if name == "<0x4a>" else "A"
     assert tokenizer.encode(letter, add_special=False) == [here]
     assert tokenizer.decode([here]) == letter
@@ -100,13 +99,7 @@ def test_a_byte_token_that_can_mean_one_byte_only_is_that_byte(
 def test_two_tokens_of_one_name_are_refused_where_the_tokenizer_is_built(name: str) -> None:
     spec = load_spec(name)
     at = len(spec.tokens)
-
-    def with_two(piece: str) -> TokenizerSpec:
-        scores = None if spec.scores is None else [*spec.scores, 0.0, 0.0]
-        types = [*spec.token_types, TokenType.NORMAL, TokenType.NORMAL]
-        return replace(spec, tokens=[*spec.tokens, piece, piece], token_types=types, scores=scores)
-
     with pytest.raises(ModelFormatError, match=f"tokens {at} and {at + 1} are both 'same'"):
-        Tokenizer.from_spec(with_two("same"))
-    nameless = Tokenizer.from_spec(with_two(""))
+        Tokenizer.from_spec(with_pieces(spec, "same", "same"))
+    nameless = Tokenizer.from_spec(with_pieces(spec, "", ""))
     assert nameless.decode([at, at + 1]) == ""

@@ -10,9 +10,9 @@ import sys
 import pytest
 
 from octavo.errors import PromptTooLongError, UsageError
-from octavo.tokenizer import ChatTemplate, Tokenizer, TooManyTokensError, template_meter
-from tests.tokenizer.fixture_specs import load_spec
-from tests.tokenizer.rendering import USER, render
+from octavo.tokenizer import ChatTemplate, TooManyTokensError, template_meter
+from tests.tokenizer.fixture_specs import load_tokenizer
+from tests.tokenizer.test_chat_template import USER, render
 
 LARGE, MANY = "a value of more than 16 MiB", "more than 128 MiB of values"
 LATE, DEEP = "takes longer than 0.2 seconds", "nested too deeply, or calls itself without end"
@@ -202,7 +202,7 @@ def test_one_who_knows_what_is_too_long_ends_a_rendering() -> None:
 
 def test_a_chat_is_rendered_no_further_than_it_could_fit() -> None:
     """The template would print a gigabyte."""
-    tokenizer = Tokenizer.from_spec(load_spec("tiny_bpe"))
+    tokenizer = load_tokenizer("tiny_bpe")
     source = "{% for i in range(100000) %}" + "ab" * 5000 + "{% endfor %}"
     with pytest.raises(TooManyTokensError) as caught:
         tokenizer.encode_chat(USER, chat_template=source, limit=1000)
@@ -210,12 +210,11 @@ def test_a_chat_is_rendered_no_further_than_it_could_fit() -> None:
 
 
 def test_a_message_that_is_too_long_is_not_the_templates_fault() -> None:
-    tokenizer = Tokenizer.from_spec(load_spec("tiny_bpe"))
-    words, source = "ab" * 10_000_000, "{{ messages[0].content ~ 'x' }}"
+    tokenizer = load_tokenizer("tiny_bpe")
+    long = [{"role": "user", "content": "ab" * 10_000_000}]
+    source = "{{ messages[0].content ~ 'x' }}"
     with pytest.raises(TooManyTokensError) as caught:
-        tokenizer.encode_chat(
-            [{"role": "user", "content": words}], chat_template=source, limit=1000
-        )
+        tokenizer.encode_chat(long, chat_template=source, limit=1000)
     assert caught.value.count == 20_000_000 // 16
     short = [{"role": "user", "content": "a" * 40_000}]
     with pytest.raises(UsageError, match="'x' is undefined"):

@@ -8,32 +8,19 @@ import pytest
 
 from octavo.errors import UsageError
 from octavo.tokenizer import Tokenizer, TokenType
-from tests.tokenizer.fixture_specs import load_spec, load_texts
-
-BPE = Tokenizer.from_spec(load_spec("tiny_bpe"))
-SPM = Tokenizer.from_spec(load_spec("tiny_spm"))
-BOTH = pytest.mark.parametrize("tokenizer", [BPE, SPM], ids=["bpe", "spm"])
+from tests.tokenizer.fixture_specs import BPE, SPM, both, load_spec, load_tokenizer, with_pieces
 
 
-@BOTH
-def test_naughty_texts_come_back(tokenizer: Tokenizer) -> None:
-    assert len(load_texts()) > 60
-    for text in load_texts():
-        want = text.replace("\u2581", " ") if tokenizer is SPM else text
-        assert tokenizer.decode(tokenizer.encode(text)) == want
-
-
-@BOTH
+@both
 def test_special_tokens_are_added_as_the_model_says(tokenizer: Tokenizer) -> None:
     plain = tokenizer.encode("hi", add_special=False)
     assert tokenizer.encode("hi") == [tokenizer.bos_id, *plain]
     assert tokenizer.encode("") == [tokenizer.bos_id]
-    name = {id(BPE): "tiny_bpe", id(SPM): "tiny_spm"}[id(tokenizer)]
-    quiet = Tokenizer.from_spec(load_spec(name, add_bos=False, add_eos=True))
+    quiet = Tokenizer.from_spec(replace(tokenizer.spec, add_bos=False, add_eos=True))
     assert quiet.encode("hi") == [*plain, tokenizer.spec.eos_id]
 
 
-@BOTH
+@both
 def test_special_text_is_parsed_only_on_request(tokenizer: Tokenizer) -> None:
     end = tokenizer.spec.tokens.index("<|end|>")
     assert end not in tokenizer.encode("a<|end|>b")
@@ -44,14 +31,14 @@ def test_special_text_is_parsed_only_on_request(tokenizer: Tokenizer) -> None:
     assert tokenizer.decode(parsed, skip_special=False) == "a<|end|>b"
 
 
-@BOTH
+@both
 def test_a_bos_in_the_text_is_not_doubled(tokenizer: Tokenizer) -> None:
     text = tokenizer.spec.tokens[tokenizer.bos_id] + "hi"
     assert tokenizer.encode(text, parse_special=True) == tokenizer.encode("hi")
 
 
 def test_the_blank_in_front_follows_special_tokens_too() -> None:
-    tokenizer = Tokenizer.from_spec(load_spec("tiny_spm", add_space_prefix=True))
+    tokenizer = load_tokenizer("tiny_spm", add_space_prefix=True)
     end = tokenizer.spec.tokens.index("<|end|>")
     page = SPM.encode(" page", add_special=False)
     ids = tokenizer.encode("page<|end|>page", add_special=False, parse_special=True)
@@ -84,11 +71,8 @@ def test_turn_tokens_are_control_tokens_whatever_their_type_says(
     spec = load_spec(name, chat_template=TURNS)
     plain = Tokenizer.from_spec(spec)
     start, end = len(spec.tokens), len(spec.tokens) + 1
-    spec.tokens.extend(["<|im_start|>", "<|im_end|>"])
-    spec.token_types.extend([kind] * 2)
-    if spec.scores is not None:
-        spec.scores.extend([100.0] * 2)
-    tokenizer = Tokenizer.from_spec(replace(spec))  # another one: facts are kept
+    more = with_pieces(spec, "<|im_start|>", "<|im_end|>", kind=kind, score=100.0)
+    tokenizer = Tokenizer.from_spec(more)
     assert caplog.messages == [
         "the model's file types '<|im_start|>', '<|im_end|>' as text: taken for control tokens"
     ]
@@ -106,20 +90,16 @@ def test_turn_tokens_are_control_tokens_whatever_their_type_says(
 def test_what_has_the_name_of_a_control_token_may_be_a_word() -> None:
     spec = load_spec("tiny_bpe")
     spec.tokens[603] = "<s>"  # as in gemma, where it strikes text through
-    spec.tokens.extend(["<MID>", "<M", "ID>", "D>"])
-    spec.token_types.extend([TokenType.NORMAL] * 4)
-    spec.merges.extend(["< M", "D >", "I D>", "<M ID>"])
-    tokenizer = Tokenizer.from_spec(spec)  # merges that build <MID> need it
+    spec.merges.extend(["< M", "D >", "I D>", "<M ID>"])  # which build <MID> and need it
+    tokenizer = Tokenizer.from_spec(with_pieces(spec, "<MID>", "<M", "ID>", "D>"))
     assert tokenizer.spec.retyped_ids == []
     assert tokenizer.encode("<s>", add_special=False) == [603]
 
 
 @pytest.mark.parametrize("text", ["", "\u2581", "x\u2581\u2581y"])
 def test_a_user_defined_piece_spells_blanks_as_every_piece_does(text: str) -> None:
-    spec = load_spec("tiny_spm")
-    spec.tokens.append(text + "\u2581" * 20)
-    spec.token_types.append(TokenType.USER_DEFINED)
-    spec.scores.append(0.0)
+    piece = text + "\u2581" * 20
+    spec = with_pieces(load_spec("tiny_spm"), piece, kind=TokenType.USER_DEFINED)
     tokenizer = Tokenizer.from_spec(spec)
     blanks = text.replace("\u2581", " ") + " " * 20
     ids = tokenizer.encode(blanks, add_special=False)
@@ -127,7 +107,7 @@ def test_a_user_defined_piece_spells_blanks_as_every_piece_does(text: str) -> No
     assert tokenizer.decode(ids) == blanks
 
 
-@BOTH
+@both
 @pytest.mark.parametrize("token_id", [-1, 10**6])
 def test_ids_outside_the_vocabulary_are_refused(tokenizer: Tokenizer, token_id: int) -> None:
     for use in (tokenizer.token_bytes, lambda i: tokenizer.decode([i])):
@@ -153,7 +133,7 @@ def test_the_most_bytes_of_text_that_a_token_stands_for() -> None:
     assert Tokenizer.from_spec(spec).longest_token_bytes == 55
 
 
-@BOTH
+@both
 def test_half_a_surrogate_pair_is_refused(tokenizer: Tokenizer) -> None:
     with pytest.raises(UsageError, match="not valid Unicode"):
         tokenizer.encode("a\ud800b")

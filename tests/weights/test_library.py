@@ -131,9 +131,8 @@ def test_unknown_names(home: Path, name: str, message: str) -> None:
 def test_what_is_not_gguf_is_refused(home: Path, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModelError, match="hf:owner/name: Octavo reads GGUF files; give"):
         find("hf:owner/name", home=home)
-    with pytest.raises(
-        UnsupportedModelError, match="is a directory: Octavo reads GGUF files; give"
-    ):
+    said = "is a directory: Octavo reads GGUF files; give"
+    with pytest.raises(UnsupportedModelError, match=said):
         find(tmp_path, home=home)
 
 
