@@ -9,8 +9,7 @@ from pathlib import Path
 
 from octavo import LLM, SamplingParams
 from octavo.records import CacheReason
-from tests.llm.asking import PROMPT, computed
-from tests.serving.stories import GREEDY
+from tests.serving.stories import GREEDY, PROMPT, computed
 
 
 def test_stats_have_names(llm: LLM) -> None:

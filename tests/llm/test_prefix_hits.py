@@ -10,8 +10,7 @@ import pytest
 from octavo import LLM, SamplingParams
 from octavo.records import CacheReason, CacheRecord, CacheSource
 from octavo.request import RequestOptions
-from tests.llm.asking import PROMPT, computed
-from tests.serving.stories import GREEDY, LONG, assert_nothing_held
+from tests.serving.stories import GREEDY, LONG, PROMPT, assert_nothing_held, computed
 
 
 def test_a_prompt_asked_again_computes_its_last_token_alone(llm: LLM) -> None:
@@ -93,7 +92,9 @@ def test_prompts_offered_together_compute_what_they_share_once(llm: LLM) -> None
 def test_a_stream_that_is_given_up_leaves_its_tokens_to_others(llm: LLM) -> None:
     stream = llm.stream(PROMPT, LONG)
     drawn = [token for _ in range(4) for token in next(stream).token_ids]
+    assert llm.stats()["kv_blocks_used"] == 2
     stream.close()
+    llm.stream(PROMPT, LONG)  # nor does one hold anything that nobody reads
     assert_nothing_held(llm)
     before = len(llm.records)
     output = llm.generate([[*PROMPT, *drawn]], GREEDY)[0]

@@ -14,8 +14,7 @@ from octavo.engine.step import StepPlan
 from octavo.errors import KernelError, UsageError
 from octavo.records import CacheReason
 from octavo.request import Branch, RequestOptions
-from tests.llm.asking import tokens
-from tests.serving.stories import GREEDY, assert_nothing_held
+from tests.serving.stories import GREEDY, all_token_ids, assert_nothing_held
 from tests.tiny import set_clock
 
 
@@ -59,7 +58,7 @@ def test_an_answer_that_fails_harms_no_other_and_generate_and_streams_raise_why(
     assert [index for index, _ in found] == [1, 0, 2]
     outputs = [output for _, output in sorted(found, key=lambda f: f[0])]
     assert [o.error for o in outputs] == [None, "the head gave no numbers", None]
-    assert (outputs[1].outputs[0].finish_reason, tokens(outputs[1])) == ("error", [()])
+    assert (outputs[1].outputs[0].finish_reason, all_token_ids(outputs[1])) == ("error", [()])
     assert [outputs[i].outputs for i in (0, 2)] == [want[i].outputs for i in (0, 2)]
     assert_nothing_held(llm)
     with pytest.raises(KernelError, match="no numbers"):

@@ -9,8 +9,7 @@ import pytest
 from octavo import LLM, SamplingParams
 from octavo.errors import UsageError
 from octavo.records import CacheReason, CacheRecord
-from tests.llm.asking import PROMPT, computed, tokens
-from tests.serving.stories import GREEDY
+from tests.serving.stories import GREEDY, PROMPT, all_token_ids, computed
 
 ONE_BEAM = SamplingParams(beam_width=1, max_tokens=8, ignore_eos=True)
 
@@ -19,7 +18,7 @@ def test_answers_beside_each_other_share_the_prompt(llm: LLM) -> None:
     params = SamplingParams(n=4, seed=3, max_tokens=6, ignore_eos=True)
     output = llm.generate(PROMPT, params)[0]
     assert computed(llm) == [40] + 5 * [4]
-    assert len(set(tokens(output))) == 4
+    assert len(set(all_token_ids(output))) == 4
     assert output.usage.completion_tokens == 24
     assert output.metrics.kv_bytes == 5 * llm.info.block_bytes  # one whole, four of their own
     assert llm.generate(PROMPT, replace(params, n=1))[0].outputs == output.outputs[:1]
@@ -38,7 +37,7 @@ def test_pieces_of_several_answers_name_theirs(llm: LLM) -> None:
     for chunk in llm.stream(PROMPT, params):
         drawn[chunk.index] += chunk.token_ids
     assert chunk.output is not None
-    assert drawn == tokens(chunk.output) == tokens(llm.generate(PROMPT, params)[0])
+    assert drawn == all_token_ids(chunk.output) == all_token_ids(llm.generate(PROMPT, params)[0])
 
 
 def test_one_beam_is_greedy_and_its_score_is_the_sum_of_its_log_probabilities(llm: LLM) -> None:
@@ -55,7 +54,7 @@ def test_beams_find_answers_at_least_as_likely_best_first(llm: LLM) -> None:
     output = llm.generate(PROMPT, params)[0]
     scores = [a.cumulative_logprob or 0.0 for a in output.outputs]
     assert scores == sorted(scores, reverse=True)
-    assert len(set(tokens(output))) == 3
+    assert len(set(all_token_ids(output))) == 3
     for answer, score in zip(output.outputs, scores, strict=True):
         exact = llm.score([*PROMPT, *answer.token_ids])[39:].sum()
         assert score == pytest.approx(float(exact), abs=1e-3)

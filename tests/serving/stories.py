@@ -19,6 +19,7 @@ from tests.gate import PATIENCE
 Given = ParamSpec("Given")
 GREEDY = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True)
 LONG = replace(GREEDY, max_tokens=60)
+PROMPT = list(range(40))
 PROMPTS = [[7 * i + j for j in range(3 + i)] for i in range(12)]
 
 
@@ -41,6 +42,14 @@ def in_a_loop(story: Callable[Given, Coroutine[Any, Any, None]]) -> Callable[Giv
 
 async def pieces(stream: TokenStream) -> list[StreamChunk]:
     return [chunk async for chunk in stream]
+
+
+def computed(llm: LLM, since: int = 0) -> list[int]:
+    return [r.computed_tokens for r in llm.records[since:]]
+
+
+def all_token_ids(output: RequestOutput) -> list[tuple[int, ...]]:
+    return [answer.token_ids for answer in output.outputs]
 
 
 def token_ids(output: RequestOutput) -> tuple[int, ...]:

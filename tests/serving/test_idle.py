@@ -13,7 +13,7 @@ import pytest
 
 from octavo import LLM, AsyncEngine, CacheReason
 from tests.gate import PATIENCE
-from tests.serving.stories import GREEDY, in_a_loop
+from tests.serving.stories import GREEDY, PROMPT, in_a_loop
 
 
 class Inbox(queue.SimpleQueue[object]):
@@ -92,7 +92,7 @@ def test_an_idle_engine_wakes_by_itself_only_when_memory_has_idled_enough(
 
 
 def test_what_idles_is_given_up_when_its_time_has_come(llm: LLM) -> None:
-    llm.generate(list(range(40)), GREEDY)
+    llm.generate(PROMPT, GREEDY)
     due = llm.loop.call(llm.loop.engine.reclaim)
     assert due is not None
     assert 590 < due <= 600  # what was cached; nothing lies empty
@@ -102,12 +102,12 @@ def test_what_idles_is_given_up_when_its_time_has_come(llm: LLM) -> None:
     kv.clock = lambda: clock() + 600
     llm.loop.call(bool)  # a look at the clock
     assert llm.stats()["kv_blocks_kept"] == 0
-    assert llm.generate(list(range(40)), GREEDY)[0].cache.reason is CacheReason.EVICTED
+    assert llm.generate(PROMPT, GREEDY)[0].cache.reason is CacheReason.EVICTED
 
 
 def test_memory_goes_back_where_nobody_calls(tiny_path: Path) -> None:
     llm = LLM(tiny_path, threads=1, kv_idle=0.2)
-    llm.generate(list(range(40)), GREEDY)
+    llm.generate(PROMPT, GREEDY)
     end = time.monotonic() + PATIENCE
     while llm.loop.engine.counts()["kv_blocks_kept"] and time.monotonic() < end:
         time.sleep(0.01)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import zip_longest
 
@@ -25,16 +23,6 @@ def test_streamed_pieces_make_the_answer(llm: LLM) -> None:
     assert chunks[-1].output.outputs == whole.outputs
 
 
-def test_a_closed_stream_and_an_unread_one_hold_nothing(llm: LLM) -> None:
-    stream = llm.stream(PROMPT, SamplingParams(max_tokens=200, ignore_eos=True))
-    next(stream)
-    assert llm.stats()["kv_blocks_used"] == 1
-    stream.close()
-    llm.stream(PROMPT, GREEDY)
-    gc.collect()
-    assert_nothing_held(llm)
-
-
 def test_streams_may_be_read_in_turns(llm: LLM) -> None:
     prompts, params = [PROMPT, "def add(a, b):"], replace(GREEDY, max_tokens=100)
     streams = [llm.stream(prompt, params) for prompt in prompts]
@@ -43,17 +31,6 @@ def test_streams_may_be_read_in_turns(llm: LLM) -> None:
         texts = [t + (p.text if p else "") for t, p in zip(texts, pieces, strict=True)]
     assert max(r.num_requests for r in llm.records[before:]) == 2  # beside each other
     assert texts == [text(o) for o in llm.generate(prompts, params)]
-
-
-def test_threads_may_share_one_llm(llm: LLM) -> None:
-    prompts = [PROMPT, "def add(a, b):", "The sky is", "1, 2, 3,"]
-    want = [text(o) for o in llm.generate(prompts, GREEDY)]
-
-    def work(prompt: str) -> str:
-        return text(llm.generate(prompt, GREEDY)[0])
-
-    with ThreadPoolExecutor() as threads:
-        assert [*threads.map(work, prompts)] == want
 
 
 def test_a_stop_string_cuts_the_text(llm: LLM) -> None:
