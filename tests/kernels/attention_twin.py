@@ -11,35 +11,11 @@ from __future__ import annotations
 import numpy as np
 
 from octavo.kernels import native
-from tests.kernels.kv_twin import F32, KV_TWINS, UNIT, ChainTwin, Floats, Offsets, fma
+from tests.kernels.exact import F32, Floats, exp2, fma, tree
+from tests.kernels.kv_twin import KV_TWINS, UNIT, ChainTwin, Offsets
 
 TILE, CHUNK, NO_MAX = 64, 256, F32(-1e30)
 LOG2_E = F32(1.44269504)
-# 2^f for |f| <= 0.5, highest power first; the last is 2^0.
-EXP2 = [
-    F32(float.fromhex(c))
-    for c in (
-        "0x1.5bba14p-10",
-        "0x1.3cea88p-7",
-        "0x1.c6b752p-5",
-        "0x1.ebf9bcp-3",
-        "0x1.62e42ap-1",
-        "1",
-    )
-]
-
-
-def exp2(x: Floats, fused: bool) -> Floats:
-    """Compute what exp2_below_127 of exp.h does."""
-    with np.errstate(all="ignore"):
-        n = np.rint(x)
-        f = x - n
-        p = np.full_like(x, EXP2[0])
-        for c in EXP2[1:]:
-            p = fma(p, f, c, fused)
-        tiny = x < -126
-        whole = np.where(tiny | np.isnan(x), F32(0), n)
-        return np.where(tiny, F32(0), np.ldexp(p, whole.astype(np.int32))).astype(F32)
 
 
 def twins(layout: native.KVLayout) -> tuple[ChainTwin, ChainTwin]:
@@ -74,14 +50,6 @@ def write_kv(pages, layout, block_table, positions, layer, k, v) -> None:
             pages[k_at], pages[v_at] = k_twin.encode(k[i, head]), v_twin.encode(v[i, head])
 
 
-def add_lanes(lanes: Floats) -> Floats:
-    """reduce_add of simd.h over (N, 16)."""
-    while lanes.shape[1] > 1:
-        half = lanes.shape[1] // 2
-        lanes = lanes[:, :half] + lanes[:, half:]
-    return lanes[:, 0]
-
-
 def one_chunk(q, keys, values, sees, c, layout, fused):
     """State of every row over a chunk: q (N, k_dim), bytes of K and V (256, ..), sees (N, 256)."""
     rows = len(q)
@@ -101,7 +69,7 @@ def one_chunk(q, keys, values, sees, c, layout, fused):
         for sixteen in range(0, TILE, 16):
             lanes = lanes + p[:, sixteen : sixteen + 16]
         o = v_twin.add_values(o * alpha[:, None], p, values[tile], seen, fused)
-    return m, add_lanes(lanes), o
+    return m, tree(lanes), o
 
 
 def one_head(q, keys, values, sees, c, layout, fused) -> Floats:

@@ -1,12 +1,21 @@
-"""Float32 to the bit: the fused multiply-add that numpy lacks, and a comparison."""
+"""Float32 to the bit, as the kernels compute: fused multiply-add, bf16, sums as trees, 2^x; and a
+comparison."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+F32 = np.float32
+Floats = NDArray[np.float32]
+# 2^f for |f| <= 0.5, highest power first; the last is 2^0.
+_EXP2 = ("0x1.5bba14p-10", "0x1.3cea88p-7", "0x1.c6b752p-5", "0x1.ebf9bcp-3", "0x1.62e42ap-1", "1")
+EXP2 = [F32(float.fromhex(c)) for c in _EXP2]
 
-def fma32(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> NDArray[np.float32]:
+
+def fma32(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> Floats:
     """a*b + c of float32 values, rounded once to float32.
 
     The product is exact in float64. The sum is rounded to odd there: TwoSum gives its error, and an
@@ -25,9 +34,45 @@ def fma32(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> NDArray[np.float32]:
         return np.where(inexact, np.nextafter(total, towards), total).astype(np.float32)
 
 
+def fma(a: Floats | F32, b: Floats | F32, c: Floats | F32, fused: bool) -> Floats:
+    """a*b + c as a level does it: rounded once, or (base) twice."""
+    with np.errstate(all="ignore"):
+        return fma32(a, b, c) if fused else np.asarray(a * b + c, F32)
+
+
+def to_bf16(values: Floats) -> NDArray[np.uint16]:
+    """Nearest, ties to even; every NaN becomes 0x7fc0."""
+    bits = np.ascontiguousarray(values, F32).view(np.uint32).astype(np.uint64)
+    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+    return np.where(np.isnan(values), 0x7FC0, rounded).astype(np.uint16)
+
+
+def from_bf16(bits: NDArray[np.uint16]) -> Floats:
+    return (bits.astype(np.uint32) << 16).view(F32)
+
+
+def tree(values: Floats, join: Callable[[Floats, Floats], Floats] = np.add) -> Floats:
+    """Join the halves of the last axis (a power of two) until one is left: reduce_add of simd.h."""
+    while values.shape[-1] > 1:
+        half = values.shape[-1] // 2
+        values = join(values[..., :half], values[..., half:])
+    return values[..., 0]
+
+
+def exp2(x: Floats, fused: bool) -> Floats:
+    """exp2_below_127 of exp.h: 2^n * p(f), exactly 0 below -126."""
+    with np.errstate(all="ignore"):
+        n = np.rint(x)
+        p = np.full_like(x, EXP2[0])
+        for c in EXP2[1:]:
+            p = fma(p, x - n, c, fused)
+        whole = np.where(np.isfinite(n), np.clip(n, -126, 127), 0).astype(np.int32)
+        return np.where(x < -126, F32(0), np.where(np.isnan(x), x, np.ldexp(p, whole)))
+
+
 def check_bits(got: ArrayLike, want: ArrayLike) -> None:
     """Equal bit for bit, except that any NaN equals any other."""
-    got, want = np.ravel(got).astype(np.float32), np.ravel(want).astype(np.float32)
+    got, want = (np.ravel(each).astype(F32) for each in (got, want))
     same = (got.view(np.uint32) == want.view(np.uint32)) | (np.isnan(got) & np.isnan(want))
     where = np.flatnonzero(~same)
     assert where.size == 0, f"[{where[0]}]: got {got[where[0]]!r}, want {want[where[0]]!r}"

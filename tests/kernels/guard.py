@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PAGE = mmap.PAGESIZE
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
-def guarded(values: NDArray[np.generic]) -> NDArray[np.generic]:
+def guarded(values: NDArray[Scalar]) -> NDArray[Scalar]:
     """A writable copy of `values` whose last byte is the last one of a readable page."""
     room = -(-max(values.nbytes, 1) // _PAGE) * _PAGE
     memory = mmap.mmap(-1, room + _PAGE)

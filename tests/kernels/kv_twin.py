@@ -13,19 +13,12 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.kernels.exact import fma32
+from tests.kernels.exact import F32, Floats, fma, from_bf16, to_bf16
 
-F32 = np.float32
-Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Bytes = NDArray[np.uint8]
 Offsets = NDArray[np.int64]
 UNIT = 16
-
-
-def fma(a: Floats, b: Floats, c: Floats, fused: bool) -> Floats:
-    with np.errstate(all="ignore"):
-        return fma32(a, b, c) if fused else (a * b + c).astype(F32)
 
 
 class ChainTwin(ABC):
@@ -77,12 +70,8 @@ class ChainTwin(ABC):
             after = acc
             for j in reversed(range(i, i + self.step)):
                 seen = sees[:, j : j + 1]
-                after = fma(
-                    np.where(seen, columns[:, j : j + 1], F32(0)),
-                    np.where(seen, rows[j], F32(0)),
-                    after,
-                    fused,
-                )
+                column = np.where(seen, columns[:, j : j + 1], F32(0))
+                after = fma(column, np.where(seen, rows[j], F32(0)), after, fused)
             acc = np.where(sees[:, i : i + self.step].any(axis=1, keepdims=True), after, acc)
         return acc
 
@@ -117,12 +106,10 @@ class Bf16Twin(ChainTwin):
         return self._each_byte((slot // 2 * dim + np.arange(dim)) * 4 + slot % 2 * 2)
 
     def encode(self, rows: Floats) -> Bytes:
-        bits = np.ascontiguousarray(rows, F32).view(np.uint32).astype(np.uint64)
-        rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
-        return np.where(np.isnan(rows), 0x7FC0, rounded).astype(np.uint16).view(np.uint8)
+        return to_bf16(rows).view(np.uint8)
 
     def decode(self, raw: Bytes) -> Floats:
-        return (raw.view(np.uint16).astype(np.uint32) << 16).view(F32)
+        return from_bf16(raw.view(np.uint16))
 
     def is_single(self, isa: str) -> bool:
         return isa != "avx512bf16"

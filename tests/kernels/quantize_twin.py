@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from tests.kernels.exact import Floats, from_bf16, to_bf16, tree
+
 Ints = NDArray[np.int64]
 
 MAX_TILE = 6
@@ -26,17 +27,6 @@ class Quantized:
     am: Floats  # (M, K / 32): scale * sum of the group
 
 
-def to_bf16(values: Floats) -> NDArray[np.uint16]:
-    """Nearest, ties to even; every NaN becomes 0x7fc0."""
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32).astype(np.uint64)
-    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
-    return np.where(np.isnan(values), 0x7FC0, rounded).astype(np.uint16)
-
-
-def from_bf16(bits: NDArray[np.uint16]) -> Floats:
-    return (bits.astype(np.uint32) << 16).view(np.float32)
-
-
 def two_terms(x: Floats) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
     """x as hi + lo, both bf16."""
     hi = to_bf16(x)
@@ -45,11 +35,7 @@ def two_terms(x: Floats) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
 
 def row_sums(values: Floats) -> tuple[Floats, Floats, Floats]:
     """(M, 32) to the sums of all, of the first 16 and of the last 16, each half as a tree."""
-    tree = values.reshape(len(values), 2, 16)
-    while tree.shape[-1] > 1:
-        half = tree.shape[-1] // 2
-        tree = tree[..., :half] + tree[..., half:]
-    low, high = tree[:, 0, 0], tree[:, 1, 0]
+    low, high = tree(values.reshape(len(values), 2, 16)).T
     sums = (np.where(np.isfinite(v), v, np.float32(np.nan)) for v in (low + high, low, high))
     whole, low, high = sums
     return whole, low, high

@@ -6,78 +6,55 @@ multiply-add rounds: once, or twice on `base`. `log` is libm's, in float64 on bo
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
+from numpy.typing import NDArray
 
-from tests.kernels.exact import fma32
+from tests.kernels.exact import F32, Floats, exp2, fma, tree
 
-F32 = np.float32
 LOG2E = F32(1.4426950408889634)
 TILE = 1024
 BEST_WEIGHT = 2**30
+Ints = NDArray[np.int32]
+Summary = tuple[F32, F32, int, F32]  # maximum, sum of exp(x - maximum), best token, log-sum-exp
 
 
-def fma_of(isa: str) -> Callable:
-    return (lambda a, b, c: a * b + c) if isa == "base" else fma32
-
-
-def exp2_below_127(isa: str, x: np.ndarray) -> np.ndarray:
-    """kernels/exp.h: 2^n * p(f), exactly 0 below -126."""
-    fma = fma_of(isa)
-    with np.errstate(all="ignore"):
-        n = np.rint(x)
-        f = x - n
-        p = np.full_like(x, F32(float.fromhex("0x1.5bba14p-10")))
-        for c in ("0x1.3cea88p-7", "0x1.c6b752p-5", "0x1.ebf9bcp-3", "0x1.62e42ap-1", "0x1p+0"):
-            p = fma(p, f, F32(float.fromhex(c)))
-        whole = np.where(np.isfinite(n), np.clip(n, -126, 127), 0).astype(np.int32)
-        return np.where(x < -126, F32(0), np.where(np.isnan(x), x, np.ldexp(p, whole)))
-
-
-def lanes_of(x: np.ndarray, fill: float = 0.0) -> np.ndarray:
+def lanes_of(x: Floats, fill: float = 0.0) -> Floats:
     """(vectors, 16), the last vector filled up."""
     padded = np.full(-(-x.size // 16) * 16, fill, F32)
     padded[: x.size] = x
     return padded.reshape(-1, 16)
 
 
-def reduce_add(lanes: np.ndarray) -> np.float32:
-    for width in (8, 4, 2, 1):
-        lanes = lanes[:width] + lanes[width : 2 * width]
-    return lanes[0]
-
-
-def rms_norm(isa: str, x: np.ndarray, weight: np.ndarray, eps: float) -> np.ndarray:
-    fma, squares = fma_of(isa), np.zeros(16, F32)
+def rms_norm(isa: str, x: Floats, weight: Floats, eps: float) -> Floats:
+    squares = np.zeros(16, F32)
     with np.errstate(all="ignore"):
         for v in lanes_of(x):
-            squares = fma(v, v, squares)
-        mean = reduce_add(squares) / F32(x.size)
+            squares = fma(v, v, squares, isa != "base")
+        mean = tree(squares) / F32(x.size)
         return x * (F32(1) / np.sqrt(mean + F32(eps))) * weight
 
 
-def rope(isa: str, x: np.ndarray, cos: np.ndarray, sin: np.ndarray, style: int) -> np.ndarray:
-    fma, out, half = fma_of(isa), x.copy(), cos.size
+def rope(isa: str, x: Floats, cos: Floats, sin: Floats, style: int) -> Floats:
+    fused, out, half = isa != "base", x.copy(), cos.size
     first, second = slice(0, half), slice(half, 2 * half)
     if style == 0:
         first, second = slice(0, 2 * half, 2), slice(1, 2 * half, 2)
     with np.errstate(all="ignore"):
         a, b = x[:, first], x[:, second]
-        out[:, first] = fma(a, cos, -(b * sin))
-        out[:, second] = fma(b, cos, a * sin)
+        out[:, first] = fma(a, cos, -(b * sin), fused)
+        out[:, second] = fma(b, cos, a * sin, fused)
     return out
 
 
-def silu_mul(isa: str, gate: np.ndarray, up: np.ndarray) -> np.ndarray:
+def silu_mul(isa: str, gate: Floats, up: Floats) -> Floats:
     with np.errstate(all="ignore"):
         negative = gate < 0
-        e = exp2_below_127(isa, np.where(negative, -gate, gate) * -LOG2E)
+        e = exp2(np.where(negative, -gate, gate) * -LOG2E, isa != "base")
         share = np.where(negative, e, F32(1)) / (F32(1) + e)
         return gate * share * up
 
 
-def scale(x: np.ndarray, factor: float) -> np.ndarray:
+def scale(x: Floats, factor: float) -> Floats:
     with np.errstate(all="ignore"):
         return x * F32(factor)
 
@@ -87,37 +64,39 @@ def log_sum_exp(largest: np.float32, total: np.float32) -> np.float32:
         return F32(np.float64(largest) + np.log(np.float64(total)))
 
 
-def summarize_tile(isa: str, logits: np.ndarray, base: int) -> tuple:
+def summarize_tile(isa: str, logits: Floats, base: int) -> Summary:
     real = ~np.isnan(logits)
     largest = logits[real].max() if real.any() else F32(-np.inf)
     best = base + int(np.flatnonzero(real & (logits == largest))[0]) if real.any() else base
     start = F32(0) if largest == -np.inf else largest
-    total = np.zeros(16, F32)
+    lanes = np.zeros(16, F32)
     with np.errstate(all="ignore"):
-        for v in exp2_below_127(isa, (lanes_of(logits, -np.inf) - start) * LOG2E):
-            total = total + v
-    total = reduce_add(total)
+        for v in exp2((lanes_of(logits, -np.inf) - start) * LOG2E, isa != "base"):
+            lanes = lanes + v
+    total = tree(lanes)
     return largest, total, best, log_sum_exp(largest, total)
 
 
-def merge_summaries(isa: str, maxima: np.ndarray, sums: np.ndarray, best: np.ndarray) -> tuple:
+def merge_summaries(isa: str, maxima: Floats, sums: Floats, best: Ints) -> Summary:
     winner = int(np.argmax(maxima))
     start = F32(0) if maxima[winner] == -np.inf else maxima[winner]
     with np.errstate(all="ignore"):
-        shares = exp2_below_127(isa, (maxima - start) * LOG2E)
+        shares = exp2((maxima - start) * LOG2E, isa != "base")
         total = F32(0)
         for share, part in zip(shares, sums, strict=True):
             total = total + part * share
     return maxima[winner], total, int(best[winner]), log_sum_exp(maxima[winner], total)
 
 
-def whole_row(isa: str, logits: np.ndarray) -> tuple:
+def whole_row(isa: str, logits: Floats) -> Summary:
     tiles = [summarize_tile(isa, logits[i : i + TILE], i) for i in range(0, logits.size, TILE)]
     maxima, sums, best, _ = (np.array(column) for column in zip(*tiles, strict=True))
     return merge_summaries(isa, maxima, sums, best)
 
 
-def edit_tile(logits: np.ndarray, base: int, mask: np.ndarray | None, edits: np.ndarray):
+def edit_tile(
+    logits: Floats, base: int, mask: NDArray[np.uint32] | None, edits: NDArray[np.void]
+) -> Floats:
     out = logits.copy()
     with np.errstate(all="ignore"):
         for token, scale, add in edits.tolist():
@@ -131,26 +110,28 @@ def edit_tile(logits: np.ndarray, base: int, mask: np.ndarray | None, edits: np.
     return out
 
 
-def ranked(logits: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+def ranked(logits: Floats, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
     """Tokens by logit, largest first, ties to the lowest token."""
     return tokens[np.lexsort((tokens, -logits[tokens]))]
 
 
-def top_k_tile(logits: np.ndarray, base: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+def top_k_tile(logits: Floats, base: int, k: int) -> tuple[Ints, Floats]:
     best = ranked(logits, np.flatnonzero(logits > -np.inf))[:k]
     ids, values = np.full(k, -1, np.int32), np.full(k, -np.inf, F32)
     ids[: best.size], values[: best.size] = base + best, logits[best] + F32(0)
     return ids, values
 
 
-def sample_weights(isa, logits, temperature, top_k, top_p, min_p) -> np.ndarray:
+def sample_weights(
+    isa: str, logits: Floats, temperature: float, top_k: int, top_p: float, min_p: float
+) -> NDArray[np.int64]:
     """Integer weight of each token after all filters, int64."""
     real = logits > -np.inf
     best = logits[real].max()
     with np.errstate(all="ignore"):
         octaves = min(LOG2E / F32(temperature), F32(3e38))
         log2p = np.where(logits < best, (logits - best) * octaves, F32(0)).astype(F32)
-        p = exp2_below_127(isa, np.where(real, log2p, F32(-np.inf)))
+        p = exp2(np.where(real, log2p, F32(-np.inf)), isa != "base")
     p = np.where(p < F32(min_p), F32(0), p)
     weights = np.rint(p * F32(BEST_WEIGHT)).astype(np.int64)
     if 0 < top_k < logits.size:
@@ -163,7 +144,9 @@ def sample_weights(isa, logits, temperature, top_k, top_p, min_p) -> np.ndarray:
     return weights
 
 
-def sample(isa, logits, temperature, top_k, top_p, min_p, u) -> int:
+def sample(
+    isa: str, logits: Floats, temperature: float, top_k: int, top_p: float, min_p: float, u: float
+) -> int:
     if not (logits > -np.inf).any():
         return -1
     running = np.cumsum(sample_weights(isa, logits, temperature, top_k, top_p, min_p))
@@ -171,7 +154,9 @@ def sample(isa, logits, temperature, top_k, top_p, min_p, u) -> int:
     return int(np.searchsorted(running, r, side="right"))
 
 
-def some_logits(rng, n, holes=0.0, steps=None):
+def some_logits(
+    rng: np.random.Generator, n: int, holes: float = 0.0, steps: float | None = None
+) -> Floats:
     """Test data: `holes` of the logits are -inf; `steps` rounds them so that ties are common."""
     logits = (rng.standard_normal(n) * 4).astype(F32)
     if steps:

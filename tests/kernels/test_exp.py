@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from octavo.kernels import available_isas, native
-from tests.kernels.attention_twin import exp2
+from tests.kernels.exact import exp2
 
 pytestmark = pytest.mark.parametrize("isa", available_isas())
 F32 = np.float32

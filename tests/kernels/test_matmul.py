@@ -1,11 +1,13 @@
 """Packed weights times packed activations, on every ISA level.
 
-Integer formats, F32 and software BF16 equal the numpy twin bit for bit; against float64 the errors
-stay inside bounds derived from the rounding of activations and sums. No bit depends on how the work
-is cut.
+Integer formats, F32, software BF16 and rows of two bf16 terms without bf16 dots equal the numpy
+twin bit for bit; against float64 the errors stay inside bounds derived from the rounding of
+activations and sums. No bit depends on how the work is cut.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,272 +17,242 @@ from hypothesis import strategies as st
 from octavo.kernels import native
 from octavo.weights.dequantize import dequantize
 from octavo.weights.ggml_type import GGMLType
+from tests.kernels import matmul_case as case
 from tests.kernels import matmul_twin as twin
 from tests.kernels import quantize_twin
+from tests.kernels.exact import F32, check_bits
 from tests.kernels.gguf_blocks import OWN_FORMAT, TYPE_OF, random_blocks, values_of
 from tests.kernels.guard import guarded
-from tests.kernels.matmul_case import EPS, INTEGER_FORMATS, ISAS, every_isa, make_weight, multiply
-from tests.kernels.matmul_cuts import check_cuts
-
-every_integer_format = pytest.mark.parametrize("fmt", INTEGER_FORMATS)
 
 
-@pytest.fixture(scope="module")
-def pool():
-    return native.ThreadPool(1)
+def has_twin(isa: str, kind: case.Kind) -> bool:
+    """Tell whether sums are float32 arithmetic: bf16 dots have a rounding of their own."""
+    return isa != "avx512bf16" or (kind in case.OWN_ROWS and kind[0] != "BF16")
 
 
-def bits_equal(got, want):
-    """The same numbers in the same places; any NaN equals any NaN."""
-    wrong = np.argwhere(~((got == want) | (np.isnan(got) & np.isnan(want))))
-    assert not len(wrong), (
-        f"first at {wrong[0]}: got {got[tuple(wrong[0])]!r}, want {want[tuple(wrong[0])]!r}"
-    )
+@case.every_isa
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), with_bias=st.booleans(), with_add=st.booleans())
+def test_matmul_equals_its_twin(
+    isa: str, data: st.DataObject, with_bias: bool, with_add: bool
+) -> None:
+    kinds = [kind for kind in [*case.OWN_ROWS, *case.TWO_TERMS] if has_twin(isa, kind)]
+    weight, x, rows, rng = data.draw(case.products(kinds))
+    bias = case.normal(rng, weight.rows) if with_bias else None
+    add = case.normal(rng, len(x), weight.rows) if with_add else None
+    want = twin.matmul(isa, weight, x, bias=bias, add=add, rows=rows)
+    check_bits(case.multiply(isa, weight, x, bias=bias, add=add, rows=rows), want)
 
 
-@st.composite
-def cases(draw, formats):
-    fmt = draw(st.sampled_from(formats))
-    if fmt in ("BF16", "F32"):
-        cols = draw(st.integers(1, 100))
-    elif twin.SPAN[fmt] == 256:
-        cols = draw(st.sampled_from([256, 512, 1536]))
-    else:
-        cols = draw(st.sampled_from([32, 64, 96, 576, 1536]))
-    return (
-        fmt,
-        draw(st.integers(1, 130)),
-        cols,
-        draw(st.integers(1, 70)),
-        draw(st.integers(0, 2**32 - 1)),
-    )
-
-
-@every_isa
+@case.every_isa
 @settings(max_examples=25, deadline=None)
-@given(case=cases([*INTEGER_FORMATS, "F32"]), with_bias=st.booleans(), with_add=st.booleans())
-def test_matmul_equals_its_twin(pool, isa, case, with_bias, with_add):
-    fmt, rows, cols, tokens, seed = case
-    rng = np.random.default_rng(seed)
-    weight = make_weight(pool, fmt, rows, cols, rng)
-    x = rng.standard_normal((tokens, cols)).astype(np.float32)
-    bias = rng.standard_normal(rows).astype(np.float32) if with_bias else None
-    add = rng.standard_normal((tokens, rows)).astype(np.float32) if with_add else None
-    want = np.full((tokens, rows), np.nan, np.float32)
-    twin.matmul(isa, weight, x, want, bias=bias, add=add)
-    bits_equal(multiply(isa, weight, x, bias=bias, add=add), want)
-
-
-@pytest.mark.parametrize("isa", [isa for isa in ISAS if isa != "avx512bf16"])
-@settings(max_examples=15, deadline=None)
-@given(case=cases(["BF16"]))
-def test_bf16_without_hardware_equals_its_twin(pool, isa, case):
-    fmt, rows, cols, tokens, seed = case
-    rng = np.random.default_rng(seed)
-    weight = make_weight(pool, fmt, rows, cols, rng)
-    x = rng.standard_normal((tokens, cols)).astype(np.float32)
-    bits_equal(multiply(isa, weight, x), twin.sums(isa, weight, x))
-
-
-@every_isa
-@settings(max_examples=25, deadline=None)
-@given(case=cases([*INTEGER_FORMATS, "BF16", "F32"]))
-def test_matmul_is_near_the_exact_product(pool, isa, case):
-    fmt, rows, cols, tokens, seed = case
-    rng = np.random.default_rng(seed)
-    weight = make_weight(pool, fmt, rows, cols, rng)
-    x = rng.standard_normal((tokens, cols)).astype(np.float32)
+@given(product=case.products(case.OWN_ROWS))
+def test_matmul_is_near_the_exact_product(isa: str, product: case.Product) -> None:
+    weight, x, _, _ = product
+    fmt, cols = weight.format, weight.cols
     floats = fmt in ("BF16", "F32")
-    values = (twin.unpack_floats(weight) if floats else twin.unpack(weight).dequantize()).astype(
-        float
-    )
+    rounded = twin.unpack_floats(weight) if floats else twin.unpack(weight).dequantize()
+    values = rounded.astype(float)
     # An activation moves by at most half a step of its group (a bf16 one by 2^-8 of itself).
     if floats:
         moved = np.abs(x).astype(float) * (2.0**-8 if fmt == "BF16" else 0)
     else:
-        amax = np.abs(x.reshape(tokens, -1, 32)).max(-1).astype(float)
-        moved = np.repeat(amax / 127 * 0.5 * (1 + 8 * EPS), 32, axis=1)
-    # Each link of the chain rounds a product and a sum; a value with a min is two terms.
-    parts = np.abs(values) if floats else np.abs(values) + np.abs(_offsets(twin.unpack(weight)))
+        amax = np.abs(x.reshape(len(x), -1, 32)).max(-1).astype(float)
+        moved = np.repeat(amax / 127 * 0.5 * (1 + 8 * case.EPS), 32, axis=1)
+    # Each link of the chain rounds a product and a sum. A value with a min is two terms, for
+    # scale * q = value - min.
+    parts = np.abs(values)
+    if not floats and (mins := twin.unpack(weight).mins) is not None:
+        parts += np.abs(2 * np.repeat(mins.astype(float), 32, axis=1))
     links = 3 * (cols if floats else cols // 16 + 2) + 2
-    bound = moved @ np.abs(values).T + links * EPS * ((np.abs(x) + moved) @ parts.T) * 1.01
-    got, exact = multiply(isa, weight, x), x.astype(float) @ values.T
+    bound = moved @ np.abs(values).T + links * case.EPS * ((np.abs(x) + moved) @ parts.T) * 1.01
+    got, exact = case.multiply(isa, weight, x), x.astype(float) @ values.T
     worst = np.unravel_index(np.argmax(np.abs(got - exact) - bound), got.shape)
-    assert np.all(np.abs(got - exact) <= bound), (
-        isa,
-        fmt,
-        worst,
-        got[worst],
-        exact[worst],
-        bound[worst],
+    found = isa, fmt, worst, got[worst], exact[worst], bound[worst]
+    assert np.all(np.abs(got - exact) <= bound), found
+
+
+@case.every_isa
+@settings(max_examples=40, deadline=None)
+@given(product=case.products([*case.OWN_ROWS, *case.TWO_TERMS]), data=st.data())
+def test_bits_do_not_depend_on_batch_tiles_or_panels(
+    isa: str, product: case.Product, data: st.DataObject
+) -> None:
+    """Any run of tokens, of panels and of tiles equals its part of the whole, and a cut leaves what
+    lies outside of it untouched."""
+    weight, x, rows, _ = product
+    tokens, together = len(x), case.multiply(isa, weight, x, rows=rows)
+    first = data.draw(st.integers(0, tokens - 1), "first row")
+    for last in (first + 1, data.draw(st.integers(first + 1, tokens), "end row")):
+        alone = case.multiply(isa, weight, x[first:last], rows=rows)
+        assert np.array_equal(alone, together[first:last])
+    panel0 = data.draw(st.integers(0, weight.panels - 1), "first panel")
+    panel1 = data.draw(st.integers(panel0 + 1, weight.panels), "end panel")
+    tiles = quantize_twin.tiles_of(tokens)
+    tile0 = data.draw(st.integers(0, len(tiles) - 1), "first tile")
+    tile1 = data.draw(st.integers(tile0 + 1, len(tiles)), "end tile")
+    columns = slice(16 * panel0, min(16 * panel1, weight.rows))
+    want = np.full((tokens, columns.stop - columns.start), -7, F32)
+    touched = slice(tiles[tile0].start, tiles[tile1 - 1].stop)
+    want[touched] = together[touched, columns]
+    got = np.full_like(want, -7)
+    native.matmul(
+        isa, weight, x, got, rows=rows, panel0=panel0, panel1=panel1, tile0=tile0, tile1=tile1
     )
+    assert np.array_equal(got, want)
 
 
-def _offsets(unpacked):
-    """What a value with a min is the difference of: scale * q = value - min."""
-    return 0.0 if unpacked.mins is None else 2 * np.repeat(unpacked.mins.astype(float), 32, axis=1)
-
-
-@every_isa
-@settings(max_examples=20, deadline=None)
-@given(case=cases([*INTEGER_FORMATS, "BF16", "F32"]), data=st.data())
-def test_bits_do_not_depend_on_batch_tiles_or_panels(pool, isa, case, data):
-    fmt, rows, cols, tokens, seed = case
-    rng = np.random.default_rng(seed)
-    weight = make_weight(pool, fmt, rows, cols, rng)
-    x = rng.standard_normal((tokens, cols)).astype(np.float32)
-    check_cuts(data, isa, weight, x)
-
-
-@every_isa
-@every_integer_format
+@case.every_isa
+@case.every_format
 @pytest.mark.parametrize("byte", [0x00, 0xFF])
 @pytest.mark.parametrize("signs", ["plus", "minus", "alternating"])
-def test_extremes_do_not_saturate(pool, isa, fmt, byte, signs):
+def test_extremes_do_not_saturate(isa: str, fmt: str, byte: int, signs: str) -> None:
     """All quants at an end (15, 31, 63, 255 or 0), activations at +-127: int16 would overflow."""
     type = TYPE_OF[fmt]
-    rng = np.random.default_rng(6)
-    blocks = values_of(random_blocks(type, 33, 512, rng), type, byte)
-    weight = native.pack_weight(pool, blocks, type, 33, 512, fmt)
-    x = np.ones((7, 512), np.float32)
+    blocks = values_of(random_blocks(type, 33, 512, np.random.default_rng(6)), type, byte)
+    weight = native.pack_weight(case.POOL, blocks, type, 33, 512, fmt)
+    x = np.ones((7, 512), F32)
     x[:, 1::2] *= -1 if signs == "alternating" else 1
     x *= -1 if signs == "minus" else 1
     assert np.abs(quantize_twin.quantize_rows(x).quants).min() == 127
-    bits_equal(multiply(isa, weight, x), twin.sums(isa, weight, x))
+    check_bits(case.multiply(isa, weight, x), twin.matmul(isa, weight, x))
 
 
-@every_isa
-def test_all_w8_weights_at_minus_128(pool, isa):
+@case.every_isa
+def test_all_w8_weights_at_minus_128(isa: str) -> None:
     """The sum is taken by hand: 576 times -128 * 0.5 * 1, within the roundings of 18 groups."""
-    block = np.full((1, 34), 0x80, np.uint8)
-    block[0, :2] = np.array([0.5], np.float16).view(np.uint8)
-    weight = native.pack_weight(
-        pool, np.tile(block, (1, 18)).reshape(-1), GGMLType.Q8_0, 1, 576, "W8"
-    )
-    got = multiply(isa, weight, np.ones((1, 576), np.float32))
-    assert abs(got[0, 0] / -36864 - 1) <= 40 * EPS
+    block = np.full((18, 34), 0x80, np.uint8)
+    block[:, :2] = np.array([0.5], np.float16).view(np.uint8)
+    weight = native.pack_weight(case.POOL, block.reshape(-1), GGMLType.Q8_0, 1, 576, "W8")
+    got = case.multiply(isa, weight, np.ones((1, 576), F32))
+    assert abs(got[0, 0] / -36864 - 1) <= 40 * case.EPS
 
 
-@every_isa
+@case.every_isa
+@case.every_kind
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
-@pytest.mark.parametrize("fmt", [*INTEGER_FORMATS, "BF16", "F32"])
-def test_a_bad_token_spoils_only_itself(pool, isa, fmt, bad):
+def test_a_bad_token_spoils_only_itself(isa: str, fmt: str, rows: str | None, bad: float) -> None:
     rng = np.random.default_rng(7)
-    weight = make_weight(pool, fmt, 40, 256, rng)
-    x = rng.standard_normal((9, 256)).astype(np.float32)
-    clean = multiply(isa, weight, x)
+    weight, x = case.make_weight(fmt, 40, 256, rng), case.normal(rng, 9, 256)
+    clean = case.multiply(isa, weight, x, rows=rows)
     x[3, 100] = bad
-    got = multiply(isa, weight, x)
+    got = case.multiply(isa, weight, x, rows=rows)
     others = [0, 1, 2, 4, 5, 6, 7, 8]
     assert np.array_equal(got[others], clean[others])
     assert not np.isfinite(got[3]).any()
-    if fmt in INTEGER_FORMATS:
+    if fmt in case.INTEGER_FORMATS:
         assert np.isnan(got[3]).all()
 
 
-@every_isa
+@case.every_isa
 @pytest.mark.parametrize("type", OWN_FORMAT, ids=lambda t: t.name)
-def test_expand_row_is_what_ggml_dequantises(pool, isa, type):
-    rng = np.random.default_rng(8)
+def test_expand_row_is_what_ggml_dequantises(isa: str, type: GGMLType) -> None:
     cols = 3 * type.block_values
-    blocks = random_blocks(type, 19, cols, rng)
+    blocks = random_blocks(type, 19, cols, np.random.default_rng(8))
     want = dequantize(type, blocks, (19, cols))
     for fmt in (OWN_FORMAT[type], "F32"):
-        weight = native.pack_weight(pool, blocks, type, 19, cols, fmt)
-        row = guarded(np.zeros(cols, np.float32))
+        weight = native.pack_weight(case.POOL, blocks, type, 19, cols, fmt)
+        row = guarded(np.zeros(cols, F32))
         for r in range(19):
             native.expand_row(isa, weight, r, row)
             assert np.array_equal(row, want[r])
 
 
-@every_isa
-def test_expand_row_of_bf16_with_an_odd_number_of_columns(pool, isa):
-    weight = make_weight(pool, "BF16", 17, 33, np.random.default_rng(9))
-    row = guarded(np.zeros(33, np.float32))
+@case.every_isa
+def test_expand_row_of_bf16_with_an_odd_number_of_columns(isa: str) -> None:
+    weight = case.make_weight("BF16", 17, 33, np.random.default_rng(9))
+    row = guarded(np.zeros(33, F32))
     native.expand_row(isa, weight, 16, row)
     assert np.array_equal(row, twin.unpack_floats(weight)[16])
 
 
-@every_isa
-@pytest.mark.parametrize("fmt", [*INTEGER_FORMATS, "BF16", "F32"])
+@case.every_isa
+@case.every_kind
 @pytest.mark.parametrize("tokens", [1, 3, 8])
-def test_nothing_is_touched_behind_weights_rows_or_outputs(pool, isa, fmt, tokens):
+def test_nothing_is_touched_behind_weights_rows_or_outputs(
+    isa: str, fmt: str, rows: str | None, tokens: int
+) -> None:
     """Every array ends at a page that may not be touched; what lies beside the rows stays."""
     cols = {"BF16": 35, "F32": 33}.get(fmt, 256 if twin.SPAN.get(fmt) == 256 else 96)
     rng = np.random.default_rng(10)
-    source = make_weight(pool, fmt, 43, cols, rng)
+    source = case.make_weight(fmt, 43, cols, rng)
     weight = native.PackedWeight(guarded(source.view()), 43, cols, fmt)
-    x, bias, add = (
-        guarded(rng.standard_normal(shape).astype(np.float32))
-        for shape in [(tokens, cols), (43,), (tokens, 43)]
-    )
-    wide = guarded(np.full((tokens, 50), -7, np.float32))
-    native.matmul(isa, weight, x, wide[:, 7:], bias=bias, add=add)
-    assert np.array_equal(wide[:, 7:], multiply(isa, source, x, bias=bias, add=add))
-    assert np.all(wide[:, :7] == -7)
-    out = guarded(np.zeros((tokens, 43), np.float32))
-    native.matmul(isa, weight, x, out)
-    assert np.array_equal(out, multiply(isa, source, x))
+    shapes = (tokens, cols), (43,), (tokens, 43)
+    x, bias, add = (guarded(case.normal(rng, *shape)) for shape in shapes)
+    options: dict[str, Any]
+    for options in ({"rows": rows}, {"rows": rows, "bias": bias, "add": add}):
+        want = case.multiply(isa, source, x, **options)
+        for left in (0, 7):
+            wide = guarded(np.full((tokens, left + 43), -7, F32))
+            native.matmul(isa, weight, x, wide[:, left:], **options)
+            assert np.array_equal(wide[:, left:], want)
+            assert np.all(wide[:, :left] == -7)
 
 
-@every_isa
-def test_add_may_be_the_output_itself(pool, isa):
+@case.every_isa
+def test_add_may_be_the_output_itself(isa: str) -> None:
     rng = np.random.default_rng(11)
-    weight = make_weight(pool, "W4A", 50, 64, rng)
-    x, hidden = (rng.standard_normal((8, n)).astype(np.float32) for n in (64, 50))
-    want = multiply(isa, weight, x, add=hidden.copy())
+    weight = case.make_weight("W4A", 50, 64, rng)
+    x, hidden = case.normal(rng, 8, 64), case.normal(rng, 8, 50)
+    want = case.multiply(isa, weight, x, add=hidden.copy())
     native.matmul(isa, weight, x, hidden, add=hidden)
     assert np.array_equal(hidden, want)
 
 
-@pytest.mark.parametrize("fmt", INTEGER_FORMATS)
-def test_levels_with_fma_agree(pool, fmt):
+@case.every_format
+@pytest.mark.parametrize("rows", [None, "ABF16X2"])
+def test_levels_with_fma_agree(fmt: str, rows: str | None) -> None:
     rng = np.random.default_rng(12)
-    weight = make_weight(pool, fmt, 100, 512, rng)
-    x = rng.standard_normal((11, 512)).astype(np.float32)
-    results = [multiply(isa, weight, x) for isa in ISAS if isa != "base"]
+    weight, x = case.make_weight(fmt, 100, 512, rng), case.normal(rng, 11, 512)
+    others = ("base", "avx512bf16") if rows else ("base",)
+    results = [case.multiply(isa, weight, x, rows=rows) for isa in case.ISAS if isa not in others]
     assert all(np.array_equal(results[0], other) for other in results[1:])
 
 
-def test_what_does_not_fit_is_refused_by_name(pool):
-    weight = make_weight(pool, "W4A", 20, 64, np.random.default_rng(13))
-    x, out = np.zeros((3, 64), np.float32), np.zeros((3, 20), np.float32)
-    with pytest.raises(ValueError, match=r"isa: expected one of base, .* got sse9"):
-        native.matmul("sse9", weight, x, out)
-    with pytest.raises(ValueError, match="x: expected 64 columns, got 32"):
-        native.matmul("base", weight, x[:, :32], out)
-    with pytest.raises(ValueError, match="x: expected a multiple of 32 columns, got 63"):
-        native.matmul("base", weight, x[:, :63], out)
-    with pytest.raises(
-        ValueError, match="x: expected rows contiguous in memory, got a stride of 3"
-    ):
-        native.matmul("base", weight, np.zeros((64, 3), np.float32).T, out)
-    with pytest.raises(
-        ValueError, match="x: expected at least one row and one column, got an empty array"
-    ):
-        native.matmul("base", weight, x[:0], out[:0])
-    with pytest.raises(ValueError, match=r"out: expected \(3, 20\), got \(3, 19\)"):
-        native.matmul("base", weight, x, out[:, :19])
-    with pytest.raises(ValueError, match="bias: expected 20 values, got 3"):
-        native.matmul("base", weight, x, out, bias=np.zeros(3, np.float32))
-    with pytest.raises(ValueError, match=r"add: expected \(3, 20\), got \(2, 20\)"):
-        native.matmul("base", weight, x, out, add=out[:2])
-    with pytest.raises(
-        ValueError, match="panel0, panel1: expected 0 <= panel0 < panel1 <= 2, got 1, 3"
-    ):
-        native.matmul("base", weight, x, out, panel0=1, panel1=3)
-    with pytest.raises(
-        ValueError, match="tile0, tile1: expected 0 <= tile0 < tile1 <= 1, got 1, 1"
-    ):
-        native.matmul("base", weight, x, out, tile0=1)
-    with pytest.raises(ValueError, match=r"row: expected 0\.\.19, got 20"):
-        native.expand_row("base", weight, 20, np.zeros(64, np.float32))
-    with pytest.raises(ValueError, match="kind: expected A32, ABF16, ABF16X2 or AF32, got A8"):
-        native.quantize("base", x, "A8")
-    for wrong in (x.astype(np.float64), x.astype(np.float16)):
-        with pytest.raises(TypeError):
-            native.matmul("base", weight, wrong, out)
-    frozen = out.copy()
-    frozen.flags.writeable = False
+X, OUT = np.zeros((3, 64), F32), np.zeros((3, 20), F32)
+EMPTY = {"x": X[:0], "out": OUT[:0]}
+BEYOND = {"panel0": 1, "panel1": 3}
+FROZEN = OUT.copy()
+FROZEN.flags.writeable = False
+FLOATS = native.PackedWeight(20, 64, "BF16")
+
+
+def call(change: dict[str, Any]) -> None:
+    weight = case.make_weight("W4A", 20, 64, np.random.default_rng(13))
+    native.matmul(**({"isa": "base", "weight": weight, "x": X, "out": OUT} | change))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"isa": "sse9"}, "isa: expected one of base, .* got sse9"),
+        ({"x": X[:, :32]}, "x: expected 64 columns, got 32"),
+        ({"x": X[:, :63]}, "x: expected a multiple of 32 columns, got 63"),
+        ({"x": X.reshape(64, 3).T}, "x: expected rows contiguous in memory, got a stride of 3"),
+        (EMPTY, "x: expected at least one row and one column, got an empty array"),
+        ({"out": OUT[:, :19]}, r"out: expected \(3, 20\), got \(3, 19\)"),
+        ({"bias": X[0, :3]}, "bias: expected 20 values, got 3"),
+        ({"add": OUT[:2]}, r"add: expected \(3, 20\), got \(2, 20\)"),
+        (BEYOND, "panel0, panel1: expected 0 <= panel0 < panel1 <= 2, got 1, 3"),
+        ({"tile0": 1}, "tile0, tile1: expected 0 <= tile0 < tile1 <= 1, got 1, 1"),
+        ({"rows": "ABF16"}, "rows: expected A32 or ABF16X2, got ABF16"),
+        ({"weight": FLOATS, "rows": "ABF16X2"}, "rows: expected ABF16 for BF16, got ABF16X2"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused_by_name(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(change)
+
+
+@pytest.mark.parametrize(
+    "change", [{"x": X.astype(np.float64)}, {"x": X.astype(np.float16)}, {"out": FROZEN}]
+)
+def test_other_dtypes_and_frozen_outputs_are_type_errors(change: dict[str, Any]) -> None:
     with pytest.raises(TypeError):
-        native.matmul("base", weight, x, frozen)
+        call(change)
+
+
+def test_a_row_beyond_the_last_is_not_expanded() -> None:
+    weight = case.make_weight("W4A", 20, 64, np.random.default_rng(13))
+    with pytest.raises(ValueError, match=r"row: expected 0\.\.19, got 20"):
+        native.expand_row("base", weight, 20, np.zeros(64, F32))

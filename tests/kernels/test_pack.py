@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from octavo.kernels import native
 from octavo.weights.dequantize import dequantize
 from octavo.weights.ggml_type import GGMLType
+from tests.kernels.exact import to_bf16
 from tests.kernels.gguf_blocks import OWN_FORMAT, random_blocks
 from tests.kernels.matmul_twin import SUPERTILE_BYTES, unpack, unpack_floats
-from tests.kernels.quantize_twin import to_bf16
 
 ALL_TYPES = list(GGMLType)
 
