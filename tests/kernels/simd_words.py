@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from octavo.kernels import native
+from tests.kernels.exact import F32, Floats, check_bits
+from tests.kernels.guard import Scalar
 
-F32 = np.float32
 FLT_MAX = float(np.finfo(F32).max)
 EDGES = np.array(
     [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, 0.49999997, -0.49999997,
@@ -18,7 +22,7 @@ EDGES = np.array(
 )  # fmt: skip
 
 
-def as_vectors(values: np.ndarray) -> np.ndarray:
+def as_vectors(values: NDArray[Any]) -> NDArray[np.uint8]:
     """Any array as (vectors, 64) bytes, the last vector filled up with zeros."""
     raw = np.ascontiguousarray(values).view(np.uint8).reshape(-1)
     padded = np.zeros(-(-raw.size // 64) * 64, np.uint8)
@@ -26,33 +30,40 @@ def as_vectors(values: np.ndarray) -> np.ndarray:
     return padded.reshape(-1, 64)
 
 
-def run(isa, word, dtype, a, b=None, c=None, out=None):
+def in_first_lanes(values: ArrayLike) -> NDArray[Any]:
+    """(n,) to (n, 16): each value at the front of a vector of its own."""
+    first = np.asarray(values)
+    lanes = 64 // first.itemsize
+    return np.concatenate([first[:, None], np.zeros((first.size, lanes - 1), first.dtype)], axis=1)
+
+
+def run(
+    isa: str, word: str, dtype: type[Scalar], a: NDArray[Any], *more: NDArray[Any],
+    out: NDArray[np.uint8] | None = None,
+) -> NDArray[Scalar]:  # fmt: skip
     """One word over whole vectors; missing arguments are zeros. Returns (vectors, lanes)."""
-    first = as_vectors(a)
-    others = [np.zeros_like(first) if x is None else as_vectors(x) for x in (b, c)]
-    result = np.zeros_like(first) if out is None else out
-    native.simd_word(isa, word, result, first, *others)
+    zeros = np.zeros_like(as_vectors(a))
+    arguments = [*map(as_vectors, (a, *more)), zeros, zeros][:3]
+    result = zeros.copy() if out is None else out
+    native.simd_word(isa, word, result, *arguments)
     return result.view(dtype)
 
 
-def pairs(values):
+def pairs(values: NDArray[Scalar]) -> tuple[NDArray[Scalar], NDArray[Scalar]]:
     """Every value against every value, as two arrays of whole vectors."""
     a, b = np.meshgrid(values, values, indexing="ij")
     return a.reshape(-1), b.reshape(-1)
 
 
-def check_floats(got, want):
-    got, want = got.reshape(-1)[: want.size].astype(F32), want.astype(F32)
-    same = (got.view(np.uint32) == want.view(np.uint32)) | (np.isnan(got) & np.isnan(want))
-    where = np.flatnonzero(~same)
-    assert where.size == 0, f"lane {where[0]}: got {got[where[0]]!r}, want {want[where[0]]!r}"
+def check_floats(got: Floats, want: Floats) -> None:
+    check_bits(got.reshape(-1)[: want.size], want)
 
 
-def check_ints(got, want):
+def check_ints(got: NDArray[Any], want: NDArray[Any]) -> None:
     np.testing.assert_array_equal(got.reshape(-1)[: want.size], want)
 
 
-def random_floats(seed, count=4096):
+def random_floats(seed: int, count: int = 4096) -> Floats:
     """Bit patterns drawn evenly: every exponent, denormals, infinities and NaNs among them."""
     rng = np.random.default_rng(seed)
     return rng.integers(0, 2**32, count, dtype=np.uint32).view(F32)

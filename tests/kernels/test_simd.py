@@ -6,17 +6,20 @@ NaNs only as NaN, for their payloads differ between machines.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from octavo.kernels import available_isas, native
-from tests.kernels.exact import fma32
+from tests.kernels.exact import F32, Floats, fma, tree
 from tests.kernels.simd_words import (
     EDGES,
-    F32,
     as_vectors,
     check_floats,
     check_ints,
+    in_first_lanes,
     pairs,
     random_floats,
     run,
@@ -28,38 +31,36 @@ pytestmark = pytest.mark.parametrize("isa", available_isas())
 @pytest.mark.parametrize(
     ("word", "operation"),
     [
-        ("add", np.add),
-        ("sub", np.subtract),
-        ("mul", np.multiply),
-        ("div", np.divide),
+        ("add", np.add), ("sub", np.subtract), ("mul", np.multiply), ("div", np.divide),
         ("max", lambda a, b: np.where(a > b, a, b)),  # b if either is NaN, and max(+0, -0) is b
         ("min", lambda a, b: np.where(a < b, a, b)),
     ],
-)
-def test_arithmetic_is_ieee_single(isa, word, operation):
+)  # fmt: skip
+def test_arithmetic_is_ieee_single(
+    isa: str, word: str, operation: Callable[[Floats, Floats], Floats]
+) -> None:
     for a, b in (pairs(EDGES), (random_floats(1), random_floats(2))):
         with np.errstate(all="ignore"):
             check_floats(run(isa, word, F32, a, b), operation(a, b))
 
 
-def test_fma_rounds_once_except_on_base(isa):
+def test_fma_rounds_once_except_on_base(isa: str) -> None:
     a, b = pairs(EDGES[np.isfinite(EDGES) & (np.abs(EDGES) < 1e18)])
     c = np.tile(EDGES, a.size // EDGES.size + 1)[: a.size]
     x, y, z = random_floats(3), random_floats(4), random_floats(5)
     with np.errstate(all="ignore"):
         near32 = -x * y  # cancellation: only the rounding error of the product is left
         for p, q, r in ((a, b, c), (x, y, z), (x, y, near32)):
-            want = p * q + r if isa == "base" else fma32(p, q, r)
-            check_floats(run(isa, "fma", F32, p, q, r), want)
+            check_floats(run(isa, "fma", F32, p, q, r), fma(p, q, r, isa != "base"))
 
 
-def test_fma_of_one_known_case_shows_the_classes(isa):
+def test_fma_of_one_known_case_shows_the_classes(isa: str) -> None:
     a = np.full(16, 1 + 2.0**-12, F32)
     got = run(isa, "fma", F32, a, a, np.full(16, -1 - 2.0**-11, F32))
     assert got[0, 0] == (0.0 if isa == "base" else 2.0**-24)
 
 
-def test_round_even_and_to_int(isa):
+def test_round_even_and_to_int(isa: str) -> None:
     for values in (EDGES, random_floats(6), np.arange(-70000, 70000, dtype=F32) / 2):
         with np.errstate(all="ignore"):
             rounded = np.rint(values)
@@ -70,14 +71,14 @@ def test_round_even_and_to_int(isa):
         check_ints(run(isa, "to_int", np.int32, values), want)
 
 
-def test_to_float_rounds_to_nearest_even(isa):
+def test_to_float_rounds_to_nearest_even(isa: str) -> None:
     rng = np.random.default_rng(7)
     values = rng.integers(-(2**31), 2**31, 4096).astype(np.int32)
     values[:6] = [-(2**31), 2**31 - 1, 2**24 + 1, 2**24 + 3, -(2**24) - 1, 0]
     check_floats(run(isa, "to_float", F32, values), values.astype(F32))
 
 
-def test_scale2_over_all_exponents(isa):
+def test_scale2_over_all_exponents(isa: str) -> None:
     n = np.arange(-126, 128, dtype=F32)
     for p in (1.0, 1.9999999, -0.75, 3.0e-39, 1.0e38, 0.0, -0.0, np.inf, np.nan, 1.0000001):
         with np.errstate(all="ignore"):
@@ -85,7 +86,7 @@ def test_scale2_over_all_exponents(isa):
         check_floats(run(isa, "scale2", F32, np.full(n.size, p, F32), n), want)
 
 
-def test_integer_words_wrap_and_shift(isa):
+def test_integer_words_wrap_and_shift(isa: str) -> None:
     rng = np.random.default_rng(8)
     a, b = rng.integers(0, 2**32, (2, 1024), dtype=np.uint32)
     wants = {
@@ -95,19 +96,16 @@ def test_integer_words_wrap_and_shift(isa):
         "shift_right16_4": (a.view(np.uint16) >> 4).view(np.uint32),
         "as_int": a, "as_float": a, "zero_i": np.zeros_like(a), "zero_f": np.zeros_like(a),
     }  # fmt: skip
+    wants |= dict.fromkeys(("set1_i", "set1_f"), np.repeat(a[::16], 16))
     for word, want in wants.items():
         check_ints(run(isa, word, np.uint32, a, b), want)
-    for word in ("set1_i", "set1_f"):
-        check_ints(run(isa, word, np.uint32, a), np.repeat(a[::16], 16))
 
 
-def dot_reference(acc, w, a):
-    products = w.astype(np.int32) * a.astype(np.int32)
-    return acc + products.reshape(-1, 4).sum(axis=1, dtype=np.int32)
+every_byte_dot = pytest.mark.parametrize(("word", "limit"), [("dot_u8s8", 256), ("dot_u7s8", 128)])
 
 
-@pytest.mark.parametrize(("word", "limit"), [("dot_u8s8", 256), ("dot_u7s8", 128)])
-def test_byte_dot_is_exact_for_every_pair_at_every_place(isa, word, limit):
+@every_byte_dot
+def test_byte_dot_is_exact_for_every_pair_at_every_place(isa: str, word: str, limit: int) -> None:
     w, a = pairs(np.arange(256))
     w, a = w[w < limit].astype(np.uint8), a[w < limit].astype(np.uint8).view(np.int8)
     for place in range(4):
@@ -117,64 +115,57 @@ def test_byte_dot_is_exact_for_every_pair_at_every_place(isa, word, limit):
         check_ints(run(isa, word, np.int32, wide_w, wide_a, acc), acc + w.astype(np.int32) * a)
 
 
-@pytest.mark.parametrize(("word", "limit"), [("dot_u8s8", 256), ("dot_u7s8", 128)])
-def test_byte_dot_does_not_saturate(isa, word, limit):
+@every_byte_dot
+def test_byte_dot_does_not_saturate(isa: str, word: str, limit: int) -> None:
     rng = np.random.default_rng(9)
     w = rng.integers(0, limit, 64 * 256).astype(np.uint8)
     a = rng.integers(-128, 128, w.size).astype(np.int8)
     w[: 64 * 4], a[: 64 * 2], a[64 * 2 : 64 * 4] = limit - 1, -128, 127
     acc = rng.integers(-(2**30), 2**30, w.size // 4).astype(np.int32)
-    check_ints(run(isa, word, np.int32, w, a, acc), dot_reference(acc, w, a))
+    products = w.astype(np.int32) * a.astype(np.int32)
+    want = acc + products.reshape(-1, 4).sum(axis=1, dtype=np.int32)
+    check_ints(run(isa, word, np.int32, w, a, acc), want)
 
 
-def lane_bits(booleans):
-    return (booleans.reshape(-1, 16).astype(np.uint32) << np.arange(16, dtype=np.uint32)).sum(
-        axis=1
-    )
+def lane_bits(booleans: NDArray[np.bool_]) -> NDArray[np.uint16]:
+    return np.packbits(booleans.reshape(-1, 16), axis=1, bitorder="little").view(np.uint16)[:, 0]
 
 
-def test_masks_of_comparisons(isa):
+def test_masks_of_comparisons(isa: str) -> None:
     for a, b in (pairs(EDGES), (random_floats(12), random_floats(13))):
         assert np.array_equal(run(isa, "lt", np.uint32, a, b)[:, 0], lane_bits(a < b))
         assert np.array_equal(run(isa, "is_nan", np.uint32, a)[:, 0], lane_bits(np.isnan(a)))
 
 
-def test_first_lanes_takes_any_count(isa):
+def test_first_lanes_takes_any_count(isa: str) -> None:
     counts = np.arange(-3, 40, dtype=np.int32)
-    vectors = np.zeros((counts.size, 16), np.int32)
-    vectors[:, 0] = counts
-    got = run(isa, "first_lanes", np.uint32, vectors)[:, 0]
+    got = run(isa, "first_lanes", np.uint32, in_first_lanes(counts))[:, 0]
     assert got.tolist() == [(1 << min(max(int(n), 0), 16)) - 1 for n in counts]
 
 
-def test_select_and_mask_words_for_every_mask(isa):
-    masks = np.zeros((2**16, 16), np.uint32)
-    masks[:, 0] = np.arange(2**16)
+def test_select_and_mask_words_for_every_mask(isa: str) -> None:
+    masks = in_first_lanes(np.arange(2**16, dtype=np.uint32))
     other = masks[::-1].copy()
     chosen = (masks[:, :1] >> np.arange(16, dtype=np.uint32) & 1).astype(bool)
     a, b = np.full(chosen.shape, 2.0, F32), np.full(chosen.shape, -3.0, F32)
     check_floats(run(isa, "select", F32, a, b, masks), np.where(chosen, a, b).reshape(-1))
-    assert np.array_equal(
-        run(isa, "and_m", np.uint32, masks, other)[:, 0], masks[:, 0] & other[:, 0]
-    )
+    both = run(isa, "and_m", np.uint32, masks, other)
+    assert np.array_equal(both[:, 0], masks[:, 0] & other[:, 0])
     check_floats(run(isa, "load_f_mask", F32, a, masks), np.where(chosen, a, 0).reshape(-1))
-    kept = as_vectors(b)
-    check_floats(
-        run(isa, "store_f_mask", F32, a, masks, out=kept), np.where(chosen, a, b).reshape(-1)
-    )
+    stored = run(isa, "store_f_mask", F32, a, masks, out=as_vectors(b))
+    check_floats(stored, np.where(chosen, a, b).reshape(-1))
 
 
-def test_mask_byte_add16_reaches_every_byte(isa):
+def test_mask_byte_add16_reaches_every_byte(isa: str) -> None:
     rng = np.random.default_rng(14)
     values = rng.integers(0, 256, (66, 64)).astype(np.uint8)
     masks = [1 << k for k in range(64)] + [0, 2**64 - 1]
-    words = np.zeros((66, 8), np.uint64)
-    words[:, 0] = masks
+    words = in_first_lanes(np.array(masks, np.uint64))
     want = values + 16 * np.array([[m >> byte & 1 for byte in range(64)] for m in masks], np.uint8)
     check_ints(run(isa, "mask_byte_add16", np.uint8, values, words), want.reshape(-1))
 
 
-def test_pair_words_move_lanes(isa):
+def test_pair_words_move_lanes(isa: str) -> None:
     values = np.arange(1, 129, dtype=F32)
     swapped = values.reshape(-1, 2)[:, ::-1].reshape(-1)
     check_floats(run(isa, "swap_pairs", F32, values), swapped)
@@ -182,23 +173,17 @@ def test_pair_words_move_lanes(isa):
     check_floats(run(isa, "twice_each", F32, values), doubled)
 
 
-def fold(values, operation):
-    for width in (8, 4, 2, 1):
-        values = operation(values[:, :width], values[:, width : 2 * width])
-    return values[:, 0]
-
-
-def test_reductions_follow_one_tree(isa):
+def test_reductions_follow_one_tree(isa: str) -> None:
     rng = np.random.default_rng(15)
     values = (rng.standard_normal((512, 16)) * 10.0 ** rng.integers(-6, 6, (512, 16))).astype(F32)
     values[0, 3], values[1, 9], values[2, :] = np.nan, np.inf, -0.0
     with np.errstate(all="ignore"):
-        check_floats(run(isa, "reduce_add", F32, values)[:, 0], fold(values, np.add))
-        want = fold(values, lambda a, b: np.where(a > b, a, b))
+        check_floats(run(isa, "reduce_add", F32, values)[:, 0], tree(values))
+        want = tree(values, lambda a, b: np.where(a > b, a, b))
     check_floats(run(isa, "reduce_max", F32, values)[:, 0], want)
 
 
-def test_unknown_words_levels_and_shapes_are_refused(isa):
+def test_unknown_words_levels_and_shapes_are_refused(isa: str) -> None:
     block = np.zeros((2, 64), np.uint8)
     with pytest.raises(ValueError, match="no word named blur"):
         native.simd_word(isa, "blur", block, block, block, block)
