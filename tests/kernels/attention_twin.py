@@ -1,6 +1,6 @@
 """Paged attention and its page writers in numpy, in the kernels' order of operations.
 
-The arguments are the bindings' own, with `fused` (is fma rounded once?) in place of the ISA level.
+The arguments are the bindings' own after q, with `fused` (is fma rounded once?) for the ISA level.
 All rows go through a step together and masks keep what a row does not see from reaching it, so
 nothing here shows how the kernels cut rows into groups and passes. `exact_attention` is the softmax
 of the textbook in float64.
@@ -8,14 +8,32 @@ of the textbook in float64.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from octavo.kernels import native
 from tests.kernels.exact import F32, Floats, exp2, fma, tree
-from tests.kernels.kv_twin import KV_TWINS, UNIT, ChainTwin, Offsets
+from tests.kernels.guard import Scalar
+from tests.kernels.kv_twin import KV_TWINS, UNIT, Bools, Bytes, ChainTwin, Offsets
 
 TILE, CHUNK, NO_MAX = 64, 256, F32(-1e30)
 LOG2_E = F32(1.44269504)
+Ints = NDArray[np.int32]
+
+
+class Past(NamedTuple):
+    """What a batch that begins at `first_position` attends to."""
+
+    pages: Bytes
+    layout: native.KVLayout
+    block_table: Ints
+    layer: int
+    first_position: int
+    scale: float
+    window: int
 
 
 def twins(layout: native.KVLayout) -> tuple[ChainTwin, ChainTwin]:
@@ -41,7 +59,10 @@ def row_bytes(
     )
 
 
-def write_kv(pages, layout, block_table, positions, layer, k, v) -> None:
+def write_kv(
+    pages: Bytes, layout: native.KVLayout, block_table: Ints, positions: Ints, layer: int,
+    k: Floats, v: Floats,
+) -> None:  # fmt: skip
     k_twin, v_twin = twins(layout)
     for i, position in enumerate(positions):
         block, slot = divmod(int(position), layout.block_size)
@@ -50,7 +71,9 @@ def write_kv(pages, layout, block_table, positions, layer, k, v) -> None:
             pages[k_at], pages[v_at] = k_twin.encode(k[i, head]), v_twin.encode(v[i, head])
 
 
-def one_chunk(q, keys, values, sees, c, layout, fused):
+def one_chunk(
+    q: Floats, keys: Bytes, values: Bytes, sees: Bools, c: F32, layout: native.KVLayout, fused: bool
+) -> tuple[Floats, Floats, Floats]:
     """State of every row over a chunk: q (N, k_dim), bytes of K and V (256, ..), sees (N, 256)."""
     rows = len(q)
     m, lanes = np.full(rows, NO_MAX), np.zeros((rows, 16), F32)
@@ -72,7 +95,9 @@ def one_chunk(q, keys, values, sees, c, layout, fused):
     return m, tree(lanes), o
 
 
-def one_head(q, keys, values, sees, c, layout, fused) -> Floats:
+def one_head(
+    q: Floats, keys: Bytes, values: Bytes, sees: Bools, c: F32, layout: native.KVLayout, fused: bool
+) -> Floats:
     """q (N, k_dim), bytes of K and V (L, ..), sees (N, L); L is whole chunks."""
     m, total = np.full(len(q), NO_MAX), np.zeros(len(q), F32)
     o = np.zeros((len(q), layout.v_dim), F32)
@@ -81,9 +106,8 @@ def one_head(q, keys, values, sees, c, layout, fused) -> Floats:
         seen = sees[:, part].any(axis=1)
         if not seen.any():
             continue
-        chunk_m, chunk_l, chunk_o = one_chunk(
-            q, keys[part], values[part], sees[:, part], c, layout, fused
-        )
+        chunk = q, keys[part], values[part], sees[:, part], c, layout, fused
+        chunk_m, chunk_l, chunk_o = one_chunk(*chunk)
         after = np.maximum(chunk_m, m)
         keep, join = exp2(m - after, fused), exp2(chunk_m - after, fused)
         total = np.where(seen, fma(chunk_l, join, total * keep, fused), total)
@@ -93,8 +117,9 @@ def one_head(q, keys, values, sees, c, layout, fused) -> Floats:
     return o * (F32(1) / total)[:, None]
 
 
-def gather(q, pages, layout, block_table, layer, first_position, window):
+def gather(q: Floats, past: Past) -> Iterator[tuple[Floats, Bytes, Bytes, Bools]]:
     """Return for each kv head: q (rows * G, k_dim), bytes of K and V of whole chunks, who sees."""
+    pages, layout, block_table, layer, first_position, _, window = past
     rows, heads, k_dim = q.shape
     group, end = heads // layout.kv_heads, first_position + rows
     positions = np.repeat(np.arange(first_position, end), group)
@@ -102,32 +127,26 @@ def gather(q, pages, layout, block_table, layer, first_position, window):
     lowest = positions - window + 1 if window else np.zeros_like(positions)
     sees = (slots <= positions[:, None]) & (slots >= lowest[:, None])
     for head in range(layout.kv_heads):
-        found = [
-            np.zeros((len(slots), len(at)), np.uint8) for at in row_bytes(layout, 0, layer, head, 0)
-        ]
+        sizes = map(len, row_bytes(layout, 0, layer, head, 0))
+        keys, values = (np.zeros((len(slots), size), np.uint8) for size in sizes)
         for t in np.flatnonzero(sees.any(axis=0)):
             block, slot = divmod(int(t), layout.block_size)
-            places = row_bytes(layout, int(block_table[block]), layer, head, slot)
-            for rows_of, at in zip(found, places, strict=True):
-                rows_of[t] = pages[at]
-        mine = q[:, head * group : (head + 1) * group].reshape(-1, k_dim)
-        yield mine, *found, sees
+            k_at, v_at = row_bytes(layout, int(block_table[block]), layer, head, slot)
+            keys[t], values[t] = pages[k_at], pages[v_at]
+        yield q[:, head * group : (head + 1) * group].reshape(-1, k_dim), keys, values, sees
 
 
-def by_head(outs, q, layout):
+def by_head(outs: list[NDArray[Scalar]], q: Floats) -> NDArray[Scalar]:
     """(kv_heads) of (rows * G, v_dim) -> (rows, heads, v_dim)."""
-    return np.concatenate([out.reshape(q.shape[0], -1, layout.v_dim) for out in outs], axis=1)
+    return np.concatenate([out.reshape(len(q), -1, out.shape[1]) for out in outs], axis=1)
 
 
-def attention(
-    q, pages, layout, block_table, layer, first_position, scale, window=0, *, fused
-) -> Floats:
-    c = F32(scale) * LOG2_E
-    parts = gather(q, pages, layout, block_table, layer, first_position, window)
-    return by_head([one_head(*part, c, layout, fused) for part in parts], q, layout)
+def attention(q: Floats, past: Past, *, fused: bool) -> Floats:
+    c = F32(past.scale) * LOG2_E
+    return by_head([one_head(*part, c, past.layout, fused) for part in gather(q, past)], q)
 
 
-def exact_attention(q, pages, layout, block_table, layer, first_position, scale, window=0):
+def exact_attention(q: Floats, past: Past) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Float64 softmax over what the pages hold, and a bound on |kernel - it|: (rows, heads, v_dim).
 
     Let u = 2^-24. A score of D products is off by at most 2 D u sum|q k|; times scale, and with c,
@@ -135,11 +154,9 @@ def exact_attention(q, pages, layout, block_table, layer, first_position, scale,
     below the fraction. exp2 adds 2.5e-7 to each, sums of n terms and merges (n + 16) u, and bf16 V
     rounds p above by 2^-8. Where dot_bf16 flushes denormals a product may be lost: 2^-126 a step.
     """
-    u, outs, bounds = 2.0**-24, [], []
-    k_twin, v_twin = twins(layout)
-    for mine, keys, values, sees in gather(
-        q, pages, layout, block_table, layer, first_position, window
-    ):
+    u, scale, outs, bounds = 2.0**-24, past.scale, [], []
+    k_twin, v_twin = twins(past.layout)
+    for mine, keys, values, sees in gather(q, past):
         rounded = k_twin.rounded(mine), k_twin.decode(keys), v_twin.decode(values)
         a, k, v = (x.astype(np.float64) for x in rounded)
         score = np.where(sees, a @ k.T * scale, -np.inf)
@@ -147,8 +164,8 @@ def exact_attention(q, pages, layout, block_table, layer, first_position, scale,
         p = np.exp(score - score.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
         n = sees.sum(axis=1)
-        relative = 2 * ((2 * layout.k_dim + 12) * u * size + 3e-7) + 2 * (n + 16) * u
+        relative = 2 * ((2 * past.layout.k_dim + 12) * u * size + 3e-7) + 2 * (n + 16) * u
         relative += v_twin.weight_error
         outs.append(p @ v)
         bounds.append(1.01 * relative[:, None] * (p @ np.abs(v)) + 512 * 2.0**-126)
-    return by_head(outs, q, layout), by_head(bounds, q, layout)
+    return by_head(outs, q), by_head(bounds, q)

@@ -6,87 +6,73 @@ dot is emulated), against float64 softmax everywhere, within a derived bound.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from octavo.kernels import available_isas, native
+from octavo.kernels import native
 from tests.kernels.attention_case import (
     DIMS,
-    F32,
     TYPES,
+    Kinds,
     Sequence,
     every_isa,
     every_type,
     layout_of,
     same_bits,
 )
+from tests.kernels.exact import F32
+
+pytestmark = every_isa
 
 
-@every_isa
 @every_type
 @pytest.mark.parametrize("rows", [1, 5])
-def test_decode_and_short_batches_equal_the_twin(isa, kinds, rows):
+def test_decode_and_short_batches_equal_the_twin(isa: str, kinds: Kinds, rows: int) -> None:
     seq = Sequence(isa, 331, layout_of(kinds, k_dim=64, v_dim=32))
     seq.check(331 - rows, 331)
 
 
-@every_isa
 @every_type
-def test_prefill_equals_the_twin_across_tiles_and_chunks(isa, kinds):
+def test_prefill_equals_the_twin_across_tiles_and_chunks(isa: str, kinds: Kinds) -> None:
     seq = Sequence(isa, 270, layout_of(kinds, k_dim=16, v_dim=32, kv_heads=1), group=2)
     seq.check(0, 270)
 
 
-@every_isa
 @pytest.mark.parametrize("dim", DIMS)
-def test_every_dim(isa, dim):
-    Sequence(isa, 75, layout_of(("bf16", "f32"), dim, DIMS[-1 - DIMS.index(dim)]), group=1).check(
-        70, 75
-    )
-    Sequence(isa, 75, layout_of(("f32", "bf16"), dim, DIMS[-1 - DIMS.index(dim)]), group=1).check(
-        70, 75
-    )
+def test_every_dim(isa: str, dim: int) -> None:
+    for kinds in (("bf16", "f32"), ("f32", "bf16")):
+        layout = layout_of(kinds, dim, DIMS[-1 - DIMS.index(dim)])
+        Sequence(isa, 75, layout, group=1).check(70, 75)
 
 
-@every_isa
 @pytest.mark.parametrize("group", range(1, 17))
-def test_every_group(isa, group):
+def test_every_group(isa: str, group: int) -> None:
     Sequence(isa, 67, layout_of(kv_heads=1, k_dim=16, v_dim=16), group=group).check(60, 67)
 
 
-@every_isa
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
-def test_any_shape(isa, data):
-    draw = data.draw
-    layout = native.KVLayout(
-        2,
-        draw(st.integers(1, 3)),
-        draw(st.sampled_from(DIMS[:5])),
-        draw(st.sampled_from(DIMS[:5])),
-        draw(st.sampled_from(TYPES)),
-        draw(st.sampled_from(TYPES)),
-        draw(st.sampled_from([16, 32, 64])),
-    )
+def test_any_shape(isa: str, data: st.DataObject) -> None:
+    draw, dims, types = data.draw, st.sampled_from(DIMS[:5]), st.sampled_from(TYPES)
+    layout = layout_of(
+        (draw(types), draw(types)), draw(dims), draw(dims), draw(st.sampled_from([16, 32, 64])),
+        kv_heads=draw(st.integers(1, 3)),
+    )  # fmt: skip
     end = draw(st.integers(1, 300))
-    rows = draw(st.integers(1, min(end, 12)))
     seq = Sequence(
-        isa,
-        end,
-        layout,
-        group=draw(st.integers(1, 16)),
-        seed=draw(st.integers(0, 99)),
-        window=draw(st.integers(0, end + 1)),
-        magnitude=draw(st.sampled_from([0.0, 1.0, 30.0])),
-    )
-    seq.check(end - rows, end)
+        isa, end, layout, group=draw(st.integers(1, 16)), seed=draw(st.integers(0, 99)),
+        window=draw(st.integers(0, end + 1)), magnitude=draw(st.sampled_from([0.0, 1.0, 30.0])),
+    )  # fmt: skip
+    seq.check(end - draw(st.integers(1, min(end, 12))), end)
 
 
-@every_isa
 @every_type
-def test_a_window_of_any_length(isa, kinds):
+def test_a_window_of_any_length(isa: str, kinds: Kinds) -> None:
     seq = Sequence(isa, 150, layout_of(kinds, k_dim=16, v_dim=16, kv_heads=1), group=1)
     full = seq.rows(100, 150)
     for window in range(1, 152, 7):
@@ -96,14 +82,12 @@ def test_a_window_of_any_length(isa, kinds):
     same_bits(seq.rows(100, 150), full)
 
 
-@every_isa
-def test_a_window_of_one_gives_back_the_rows_own_v(isa):
+def test_a_window_of_one_gives_back_the_rows_own_v(isa: str) -> None:
     seq = Sequence(isa, 90, layout_of(("f32", "f32"), 16, 32), group=2, window=1)
     np.testing.assert_allclose(seq.rows(0, 90), np.repeat(seq.v, 2, axis=1), rtol=1e-6)
 
 
-@every_isa
-def test_blocks_before_the_window_are_never_looked_up(isa):
+def test_blocks_before_the_window_are_never_looked_up(isa: str) -> None:
     seq = Sequence(isa, 700, layout_of(), window=100)
     want = seq.rows(690, 700)
     seq.table[: (690 - 99) // 32] = -1  # freed long ago
@@ -111,18 +95,21 @@ def test_blocks_before_the_window_are_never_looked_up(isa):
     same_bits(seq.rows(690, 700, split_chunks=True), want)
 
 
-def call(seq, **changes):
+def table(*blocks: int) -> NDArray[np.int32]:
+    return np.array(blocks, np.int32)
+
+
+def call(isa: str, name: str, change: Callable[[Sequence], object]) -> None:
+    seq = Sequence(isa, 70, layout_of())
     arguments = {
-        "isa": seq.isa, "out": np.empty((1, 6, 32), F32), "q": seq.q[-1:], "pages": seq.pages,
+        "isa": isa, "out": np.empty((1, 6, 32), F32), "q": seq.q[-1:], "pages": seq.pages,
         "layout": seq.layout, "block_table": seq.table, "layer": 1,
         "first_position": seq.tokens - 1, "scale": 1.0, "window": 0,
     }  # fmt: skip
-    native.attention(**(arguments | changes))
+    native.attention(**(arguments | {name: change(seq)}))  # type: ignore[arg-type]
 
 
-@pytest.fixture(scope="module")
-def seq():
-    return Sequence(available_isas()[0], 70, layout_of())
+FAR = r"first_position and q: expected positions below 2\^30, got 1073741825"
 
 
 @pytest.mark.parametrize(
@@ -134,22 +121,10 @@ def seq():
         ("scale", lambda s: float("nan"), "scale: expected a positive finite number"),
         ("window", lambda s: -1, "window: expected 0 .all. or more, got -1"),
         ("first_position", lambda s: -1, "first_position: expected at least 0, got -1"),
-        (
-            "first_position",
-            lambda s: 2**30,
-            r"first_position and q: expected positions below 2\^30, got 1073741825",
-        ),
+        ("first_position", lambda s: 2**30, FAR),
         ("first_position", lambda s: 96, "block_table: expected 4 blocks, got 3"),
-        (
-            "block_table",
-            lambda s: np.array([0, 1, 5], np.int32),
-            "block_table: expected ids below 5, got 5",
-        ),
-        (
-            "block_table",
-            lambda s: np.array([0, -1, 1], np.int32),
-            "block_table: expected ids below 5, got -1",
-        ),
+        ("block_table", lambda s: table(0, 1, 5), "block_table: expected ids below 5, got 5"),
+        ("block_table", lambda s: table(0, -1, 1), "block_table: expected ids below 5, got -1"),
         ("q", lambda s: s.q[-1:, :5].copy(), "q: expected 1 to 16 times 2 heads, got 5"),
         ("q", lambda s: s.q[-1:, :, :16].copy(), "q: expected 32 dims, got 16"),
         ("q", lambda s: s.q[:0], "q: expected at least 1 row, got 0"),
@@ -158,9 +133,11 @@ def seq():
         ("pages", lambda s: s.pages[1:], "pages: expected 64-byte alignment"),
     ],
 )
-def test_attention_refuses(seq, name, change, message):
+def test_attention_refuses(
+    isa: str, name: str, change: Callable[[Sequence], object], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
-        call(seq, **{name: change(seq)})
+        call(isa, name, change)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +150,8 @@ def test_attention_refuses(seq, name, change, message):
         ("block_table", lambda s: s.table.astype(np.int64)),
     ],
 )
-def test_wrong_dtypes_and_strides_are_type_errors(seq, name, change):
+def test_wrong_dtypes_and_strides_are_type_errors(
+    isa: str, name: str, change: Callable[[Sequence], object]
+) -> None:
     with pytest.raises(TypeError):
-        call(seq, **{name: change(seq)})
+        call(isa, name, change)

@@ -9,14 +9,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from octavo.kernels import available_isas
-from tests.kernels.attention_case import F32, Sequence, every_isa, every_type, layout_of, same_bits
+from tests.kernels.attention_case import (
+    Kinds,
+    Sequence,
+    every_isa,
+    every_type,
+    layout_of,
+    same_bits,
+)
+from tests.kernels.exact import F32
+
+pytestmark = [every_isa, every_type]
 
 
-@every_isa
-@every_type
 @pytest.mark.parametrize("window", [0, 1, 37, 300])
-def test_alone_together_split_and_by_chunks(isa, kinds, window):
+def test_alone_together_split_and_by_chunks(isa: str, kinds: Kinds, window: int) -> None:
     seq = Sequence(isa, 530, layout_of(kinds), window=window)
     together = seq.rows(440, 530)
     same_bits(seq.rows(440, 530, split_chunks=True), together)
@@ -27,20 +34,15 @@ def test_alone_together_split_and_by_chunks(isa, kinds, window):
         same_bits(seq.rows(440 + row, 441 + row, split_chunks=True), together[row : row + 1])
 
 
-@every_isa
-@every_type
-def test_query_heads_do_not_depend_on_their_group(isa, kinds):
-    layout = layout_of(kinds, kv_heads=1)
-    seq = Sequence(isa, 300, layout, group=16)
+def test_query_heads_do_not_depend_on_their_group(isa: str, kinds: Kinds) -> None:
+    seq = Sequence(isa, 300, layout_of(kinds, kv_heads=1), group=16)
     want, q = seq.rows(295, 300), seq.q
     for heads in (1, 2, 5, 7, 13):
         seq.q = np.ascontiguousarray(q[:, :heads])
         same_bits(seq.rows(295, 300), want[:, :heads])
 
 
-@every_isa
-@every_type
-def test_block_size_and_block_table_do_not_show(isa, kinds):
+def test_block_size_and_block_table_do_not_show(isa: str, kinds: Kinds) -> None:
     first = Sequence(isa, 290, layout_of(kinds, block_size=16))
     want = first.rows(250, 290)
     for block_size in (16, 32, 64):
@@ -50,9 +52,7 @@ def test_block_size_and_block_table_do_not_show(isa, kinds):
         same_bits(other.rows(250, 290), want)
 
 
-@every_isa
-@every_type
-def test_unwritten_slots_do_not_show(isa, kinds):
+def test_unwritten_slots_do_not_show(isa: str, kinds: Kinds) -> None:
     seq = Sequence(isa, 300, layout_of(kinds))
     want = seq.rows(280, 300)
     assert np.isfinite(want).all()
@@ -63,10 +63,10 @@ def test_unwritten_slots_do_not_show(isa, kinds):
         same_bits(seq.rows(280, 300), want)
 
 
-@every_isa
-@every_type
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
-def test_a_poisoned_token_does_not_reach_rows_before_it(isa, kinds, poison):
+def test_a_poisoned_token_does_not_reach_rows_before_it(
+    isa: str, kinds: Kinds, poison: float
+) -> None:
     seq = Sequence(isa, 200, layout_of(kinds), group=1)
     want = seq.rows(120, 200)
     for token in (127, 128, 150, 199):
@@ -79,9 +79,7 @@ def test_a_poisoned_token_does_not_reach_rows_before_it(isa, kinds, poison):
         want = seq.rows(120, 200)
 
 
-@every_isa
-@every_type
-def test_a_poisoned_token_left_behind_by_the_window_does_not_show(isa, kinds):
+def test_a_poisoned_token_left_behind_by_the_window_does_not_show(isa: str, kinds: Kinds) -> None:
     seq = Sequence(isa, 300, layout_of(kinds), group=2, window=50)
     want = seq.rows(200, 300)
     seq.k[160], seq.v[160] = np.nan, np.nan
@@ -91,9 +89,7 @@ def test_a_poisoned_token_left_behind_by_the_window_does_not_show(isa, kinds):
     same_bits(got[10:], want[10:])
 
 
-@every_isa
-@every_type
-def test_a_poisoned_query_stays_in_its_own_head(isa, kinds):
+def test_a_poisoned_query_stays_in_its_own_head(isa: str, kinds: Kinds) -> None:
     seq = Sequence(isa, 100, layout_of(kinds))
     want = seq.rows(90, 100)
     seq.q[94, 2] = np.nan
@@ -103,9 +99,7 @@ def test_a_poisoned_query_stays_in_its_own_head(isa, kinds):
     same_bits(got, want)
 
 
-@every_isa
-@every_type
-def test_underflow_and_minus_zero_do_not_depend_on_the_company(isa, kinds):
+def test_underflow_and_minus_zero_do_not_depend_on_the_company(isa: str, kinds: Kinds) -> None:
     """Products around 2^-126 flush, round to -0 or stay, as the level will: always the same way."""
     seq = Sequence(isa, 200, layout_of(kinds), group=1, magnitude=100.0)
     seq.v *= F32(1e-38)
@@ -114,11 +108,3 @@ def test_underflow_and_minus_zero_do_not_depend_on_the_company(isa, kinds):
     together = seq.rows(100, 200)
     same_bits(np.concatenate([seq.rows(i, i + 1) for i in range(100, 200)]), together)
     same_bits(seq.rows(100, 200, split_chunks=True), together)
-
-
-@pytest.mark.parametrize("kinds", [("f32", "f32"), ("bf16", "bf16")], ids="-".join)
-def test_levels_of_one_arithmetic_class_agree(kinds):
-    levels = [isa for isa in available_isas() if isa not in ("base", "avx512bf16")]
-    outs = [Sequence(isa, 400, layout_of(kinds)).rows(300, 400) for isa in levels]
-    for out in outs[1:]:
-        same_bits(out, outs[0])

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from octavo.kernels import native
 from tests.kernels import attention_twin as twin
-from tests.kernels.attention_case import Sequence, every_isa, every_type, layout_of
+from tests.kernels.attention_case import Kinds, Sequence, every_isa, every_type, layout_of
+from tests.kernels.exact import Floats
 
 
-def test_layout_of_smollm2_is_24_kib_a_layer_and_720_kib_a_block():
+def test_layout_of_smollm2_is_24_kib_a_layer_and_720_kib_a_block() -> None:
     layout = native.KVLayout(30, 3, 64, 64, "bf16", "bf16", 32)
     assert layout.k_head_stride == layout.v_head_stride == 4096
     assert layout.v_offset == 3 * 4096
@@ -21,11 +22,14 @@ def test_layout_of_smollm2_is_24_kib_a_layer_and_720_kib_a_block():
     assert (layout.k_format, layout.v_format, layout.block_size) == ("bf16", "bf16", 32)
 
 
-def test_block_stride_is_whole_pages_and_k_and_v_have_their_own_size():
+def test_block_stride_is_whole_pages_and_k_and_v_have_their_own_size() -> None:
     layout = native.KVLayout(3, 1, 16, 80, "f32", "bf16", 16)
     assert (layout.k_head_stride, layout.v_head_stride) == (16 * 16 * 4, 16 * 80 * 2)
     assert layout.layer_stride == 1024 + 2560
     assert layout.block_stride == 12288  # 3 * 3584 = 10752, rounded up to 4096
+
+
+DIMS = "expected a multiple of 16 from 16 to 256"
 
 
 @pytest.mark.parametrize(
@@ -33,14 +37,8 @@ def test_block_stride_is_whole_pages_and_k_and_v_have_their_own_size():
     [
         ((0, 1, 64, 64, "bf16", "bf16", 32), "layers: expected at least 1, got 0"),
         ((1, 0, 64, 64, "bf16", "bf16", 32), "kv_heads: expected at least 1, got 0"),
-        (
-            (1, 1, 24, 64, "bf16", "bf16", 32),
-            "k_dim: expected a multiple of 16 from 16 to 256, got 24",
-        ),
-        (
-            (1, 1, 64, 272, "bf16", "bf16", 32),
-            "v_dim: expected a multiple of 16 from 16 to 256, got 272",
-        ),
+        ((1, 1, 24, 64, "bf16", "bf16", 32), f"k_dim: {DIMS}, got 24"),
+        ((1, 1, 64, 272, "bf16", "bf16", 32), f"v_dim: {DIMS}, got 272"),
         ((1, 1, 64, 64, "int9", "bf16", 32), "k_format: expected f32.*bf16.*, got int9"),
         ((1, 1, 64, 64, "bf16", "f16", 32), "v_format: expected f32.*bf16.*, got f16"),
         ((1, 1, 64, 64, "bf16", "bf16", 48), "block_size: expected 16, 32 or 64, got 48"),
@@ -50,7 +48,7 @@ def test_block_stride_is_whole_pages_and_k_and_v_have_their_own_size():
         ),
     ],
 )
-def test_layout_refuses(arguments, message):
+def test_layout_refuses(arguments: tuple[int, int, int, int, str, str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         native.KVLayout(*arguments)
 
@@ -58,47 +56,37 @@ def test_layout_refuses(arguments, message):
 @every_isa
 @every_type
 @pytest.mark.parametrize("block_size", [16, 32, 64])
-def test_writers_fill_exactly_the_tokens_own_bytes(isa, kinds, block_size):
+def test_writers_fill_exactly_the_tokens_own_bytes(isa: str, kinds: Kinds, block_size: int) -> None:
     layout = layout_of(kinds, k_dim=48, v_dim=80, block_size=block_size)
     seq = Sequence(isa, 70, layout)
     seq.k[3, 0, :6] = [np.nan, np.inf, -np.inf, 1e-40, -0.0, 3.4e38]
     seq.pages[:] = 0xFF
     some = np.array([0, 1, 3, 16, 31, 32, 63, 64, 69], np.int32)
-    native.write_kv(isa, seq.pages, layout, seq.table, some, 1, seq.k[some], seq.v[some])
+    seq.write_some(some)
     want = np.full_like(seq.pages, 0xFF)
     twin.write_kv(want, layout, seq.table, some, 1, seq.k[some], seq.v[some])
     np.testing.assert_array_equal(seq.pages, want)
 
 
 @every_isa
-def test_threads_write_neighbouring_tokens_at_once(isa):
+def test_threads_write_neighbouring_tokens_at_once(isa: str) -> None:
     """Tokens 2i and 2i+1 share the 32-bit words of V: a read-modify-write would lose one."""
     seq = Sequence(isa, 256, layout_of(k_dim=16, v_dim=256))
     want = seq.pages.copy()
     for _ in range(5):
         seq.pages[:] = 0xFF
         halves = [np.arange(start, 256, 2, dtype=np.int32) for start in (0, 1)]
-        threads = [
-            threading.Thread(
-                target=native.write_kv,
-                args=(isa, seq.pages, seq.layout, seq.table, half, 1, seq.k[half], seq.v[half]),
-            )
-            for half in halves
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(seq.write_some, halves))
         np.testing.assert_array_equal(seq.pages, want)
 
 
-def test_write_kv_refuses_shapes_and_positions():
+def test_write_kv_refuses_shapes_and_positions() -> None:
     seq = Sequence("base", 70, layout_of())
 
-    def write(positions, k=seq.k[:1], v=seq.v[:1]):
-        native.write_kv(
-            seq.isa, seq.pages, seq.layout, seq.table, np.array(positions, np.int32), 1, k, v
-        )
+    def write(positions: list[int], v: Floats = seq.v[:1]) -> None:
+        at = np.array(positions, np.int32)
+        native.write_kv(seq.isa, seq.pages, seq.layout, seq.table, at, 1, seq.k[:1], v)
 
     with pytest.raises(ValueError, match="k: expected 2 tokens, got 1"):
         write([0, 1])

@@ -24,13 +24,14 @@ from tests.kernels.exact import F32, check_bits
 from tests.kernels.gguf_blocks import OWN_FORMAT, TYPE_OF, random_blocks, values_of
 from tests.kernels.guard import guarded
 
+pytestmark = case.every_isa
+
 
 def has_twin(isa: str, kind: case.Kind) -> bool:
     """Tell whether sums are float32 arithmetic: bf16 dots have a rounding of their own."""
     return isa != "avx512bf16" or (kind in case.OWN_ROWS and kind[0] != "BF16")
 
 
-@case.every_isa
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), with_bias=st.booleans(), with_add=st.booleans())
 def test_matmul_equals_its_twin(
@@ -44,7 +45,6 @@ def test_matmul_equals_its_twin(
     check_bits(case.multiply(isa, weight, x, bias=bias, add=add, rows=rows), want)
 
 
-@case.every_isa
 @settings(max_examples=25, deadline=None)
 @given(product=case.products(case.OWN_ROWS))
 def test_matmul_is_near_the_exact_product(isa: str, product: case.Product) -> None:
@@ -72,7 +72,6 @@ def test_matmul_is_near_the_exact_product(isa: str, product: case.Product) -> No
     assert np.all(np.abs(got - exact) <= bound), found
 
 
-@case.every_isa
 @settings(max_examples=40, deadline=None)
 @given(product=case.products([*case.OWN_ROWS, *case.TWO_TERMS]), data=st.data())
 def test_bits_do_not_depend_on_batch_tiles_or_panels(
@@ -102,7 +101,6 @@ def test_bits_do_not_depend_on_batch_tiles_or_panels(
     assert np.array_equal(got, want)
 
 
-@case.every_isa
 @case.every_format
 @pytest.mark.parametrize("byte", [0x00, 0xFF])
 @pytest.mark.parametrize("signs", ["plus", "minus", "alternating"])
@@ -118,7 +116,6 @@ def test_extremes_do_not_saturate(isa: str, fmt: str, byte: int, signs: str) -> 
     check_bits(case.multiply(isa, weight, x), twin.matmul(isa, weight, x))
 
 
-@case.every_isa
 def test_all_w8_weights_at_minus_128(isa: str) -> None:
     """The sum is taken by hand: 576 times -128 * 0.5 * 1, within the roundings of 18 groups."""
     block = np.full((18, 34), 0x80, np.uint8)
@@ -128,7 +125,6 @@ def test_all_w8_weights_at_minus_128(isa: str) -> None:
     assert abs(got[0, 0] / -36864 - 1) <= 40 * case.EPS
 
 
-@case.every_isa
 @case.every_kind
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
 def test_a_bad_token_spoils_only_itself(isa: str, fmt: str, rows: str | None, bad: float) -> None:
@@ -144,7 +140,6 @@ def test_a_bad_token_spoils_only_itself(isa: str, fmt: str, rows: str | None, ba
         assert np.isnan(got[3]).all()
 
 
-@case.every_isa
 @pytest.mark.parametrize("type", OWN_FORMAT, ids=lambda t: t.name)
 def test_expand_row_is_what_ggml_dequantises(isa: str, type: GGMLType) -> None:
     cols = 3 * type.block_values
@@ -158,7 +153,6 @@ def test_expand_row_is_what_ggml_dequantises(isa: str, type: GGMLType) -> None:
             assert np.array_equal(row, want[r])
 
 
-@case.every_isa
 def test_expand_row_of_bf16_with_an_odd_number_of_columns(isa: str) -> None:
     weight = case.make_weight("BF16", 17, 33, np.random.default_rng(9))
     row = guarded(np.zeros(33, F32))
@@ -166,7 +160,6 @@ def test_expand_row_of_bf16_with_an_odd_number_of_columns(isa: str) -> None:
     assert np.array_equal(row, twin.unpack_floats(weight)[16])
 
 
-@case.every_isa
 @case.every_kind
 @pytest.mark.parametrize("tokens", [1, 3, 8])
 def test_nothing_is_touched_behind_weights_rows_or_outputs(
@@ -189,7 +182,6 @@ def test_nothing_is_touched_behind_weights_rows_or_outputs(
             assert np.all(wide[:, :left] == -7)
 
 
-@case.every_isa
 def test_add_may_be_the_output_itself(isa: str) -> None:
     rng = np.random.default_rng(11)
     weight = case.make_weight("W4A", 50, 64, rng)
@@ -197,16 +189,6 @@ def test_add_may_be_the_output_itself(isa: str) -> None:
     want = case.multiply(isa, weight, x, add=hidden.copy())
     native.matmul(isa, weight, x, hidden, add=hidden)
     assert np.array_equal(hidden, want)
-
-
-@case.every_format
-@pytest.mark.parametrize("rows", [None, "ABF16X2"])
-def test_levels_with_fma_agree(fmt: str, rows: str | None) -> None:
-    rng = np.random.default_rng(12)
-    weight, x = case.make_weight(fmt, 100, 512, rng), case.normal(rng, 11, 512)
-    others = ("base", "avx512bf16") if rows else ("base",)
-    results = [case.multiply(isa, weight, x, rows=rows) for isa in case.ISAS if isa not in others]
-    assert all(np.array_equal(results[0], other) for other in results[1:])
 
 
 X, OUT = np.zeros((3, 64), F32), np.zeros((3, 20), F32)
@@ -217,9 +199,9 @@ FROZEN.flags.writeable = False
 FLOATS = native.PackedWeight(20, 64, "BF16")
 
 
-def call(change: dict[str, Any]) -> None:
+def call(isa: str, change: dict[str, Any]) -> None:
     weight = case.make_weight("W4A", 20, 64, np.random.default_rng(13))
-    native.matmul(**({"isa": "base", "weight": weight, "x": X, "out": OUT} | change))
+    native.matmul(**({"isa": isa, "weight": weight, "x": X, "out": OUT} | change))
 
 
 @pytest.mark.parametrize(
@@ -239,20 +221,22 @@ def call(change: dict[str, Any]) -> None:
         ({"weight": FLOATS, "rows": "ABF16X2"}, "rows: expected ABF16 for BF16, got ABF16X2"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_refused_by_name(change: dict[str, Any], message: str) -> None:
+def test_what_does_not_fit_is_refused_by_name(
+    isa: str, change: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
-        call(change)
+        call(isa, change)
 
 
 @pytest.mark.parametrize(
     "change", [{"x": X.astype(np.float64)}, {"x": X.astype(np.float16)}, {"out": FROZEN}]
 )
-def test_other_dtypes_and_frozen_outputs_are_type_errors(change: dict[str, Any]) -> None:
+def test_other_dtypes_and_frozen_outputs_are_type_errors(isa: str, change: dict[str, Any]) -> None:
     with pytest.raises(TypeError):
-        call(change)
+        call(isa, change)
 
 
-def test_a_row_beyond_the_last_is_not_expanded() -> None:
+def test_a_row_beyond_the_last_is_not_expanded(isa: str) -> None:
     weight = case.make_weight("W4A", 20, 64, np.random.default_rng(13))
     with pytest.raises(ValueError, match=r"row: expected 0\.\.19, got 20"):
-        native.expand_row("base", weight, 20, np.zeros(64, F32))
+        native.expand_row(isa, weight, 20, np.zeros(64, F32))

@@ -1,8 +1,8 @@
 """The numerics id: one for levels that give the same bits, another when the bits change.
 
-RECORDED holds digests of what the kernels give for fixed inputs, by numerics id. Where one differs,
-bits have changed: add 1 to kKernelVersion in csrc/dispatch.h and record the digests of the new ids
-here (`python -m tests.kernels.test_numerics_id` prints them).
+RECORDED holds digests of what the kernels give for fixed inputs, in the order of IDS. Where one
+differs, bits have changed: add 1 to kKernelVersion in csrc/dispatch.h and record the new IDS and
+their digests here (`python -m tests.kernels.test_numerics_id` prints them).
 """
 
 from __future__ import annotations
@@ -16,55 +16,30 @@ from numpy.typing import NDArray
 
 from octavo.kernels import available_isas, native, numerics_id
 from octavo.weights.ggml_type import GGMLType
-from tests.kernels import row_ops
+from tests.kernels.exact import Floats
 from tests.kernels.gguf_blocks import HALFS_AT, OWN_FORMAT
+from tests.kernels.row_ops import row_op
 
 POOL = native.ThreadPool(1)
 CLASSES = {
-    "base": "base",
-    "avx2": "fma-bf16emulated",
-    "avxvnni": "fma-bf16emulated",
-    "avx512": "fma-bf16emulated",
-    "avx512bf16": "fma-bf16hardware",
-}
-RECORDED: dict[str, dict[str, str]] = {
-    "1/base/tile64/chunk256": {
-        "integer weights": "03bd534497d38a93",
-        "integer weights, rows of two bf16": "d29ca79f4b419652",
-        "bf16 weights": "88f88b640bd4ed73",
-        "float32 weights": "f4c9b9c785b43a22",
-        "embedding": "f770ad67be17b15c",
-        "bf16 pages": "dc6edda5a9fe7f18",
-        "float32 pages": "4b0452c86403fe32",
-        "attention over bf16": "4f4a61dd6df0d663",
-        "attention over float32": "4933cba8960803e9",
-        "rows": "ef6b3529560d7764",
-    },
-    "1/fma-bf16emulated/tile64/chunk256": {
-        "integer weights": "9a2f423fd2625b32",
-        "integer weights, rows of two bf16": "64ac00805b25c8fd",
-        "bf16 weights": "88f88b640bd4ed73",
-        "float32 weights": "2e676c59553a396c",
-        "embedding": "f770ad67be17b15c",
-        "bf16 pages": "dc6edda5a9fe7f18",
-        "float32 pages": "4b0452c86403fe32",
-        "attention over bf16": "26958f74dbedbbbf",
-        "attention over float32": "1c37e52eec753249",
-        "rows": "7d763579b3f4f329",
-    },
-    "1/fma-bf16hardware/tile64/chunk256": {
-        "integer weights": "9a2f423fd2625b32",
-        "integer weights, rows of two bf16": "679be1e199247e01",
-        "bf16 weights": "88f88b640bd4ed73",
-        "float32 weights": "2e676c59553a396c",
-        "embedding": "f770ad67be17b15c",
-        "bf16 pages": "dc6edda5a9fe7f18",
-        "float32 pages": "4b0452c86403fe32",
-        "attention over bf16": "26958f74dbedbbbf",
-        "attention over float32": "1c37e52eec753249",
-        "rows": "7d763579b3f4f329",
-    },
-}
+    "base": "base", "avx2": "fma-bf16emulated", "avxvnni": "fma-bf16emulated",
+    "avx512": "fma-bf16emulated", "avx512bf16": "fma-bf16hardware",
+}  # fmt: skip
+IDS = [f"1/{name}/tile64/chunk256" for name in dict.fromkeys(CLASSES.values())]
+RECORDED = {
+    "integer weights": ("03bd534497d38a93", "9a2f423fd2625b32", "9a2f423fd2625b32"),
+    "integer weights, rows of two bf16": (
+        "d29ca79f4b419652", "64ac00805b25c8fd", "679be1e199247e01",
+    ),
+    "bf16 weights": ("88f88b640bd4ed73", "88f88b640bd4ed73", "88f88b640bd4ed73"),
+    "float32 weights": ("f4c9b9c785b43a22", "2e676c59553a396c", "2e676c59553a396c"),
+    "embedding": ("f770ad67be17b15c", "f770ad67be17b15c", "f770ad67be17b15c"),
+    "bf16 pages": ("dc6edda5a9fe7f18", "dc6edda5a9fe7f18", "dc6edda5a9fe7f18"),
+    "float32 pages": ("4b0452c86403fe32", "4b0452c86403fe32", "4b0452c86403fe32"),
+    "attention over bf16": ("4f4a61dd6df0d663", "26958f74dbedbbbf", "26958f74dbedbbbf"),
+    "attention over float32": ("4933cba8960803e9", "1c37e52eec753249", "1c37e52eec753249"),
+    "rows": ("ef6b3529560d7764", "7d763579b3f4f329", "7d763579b3f4f329"),
+}  # fmt: skip
 
 
 def words(count: int, seed: int) -> NDArray[np.uint32]:
@@ -75,7 +50,7 @@ def words(count: int, seed: int) -> NDArray[np.uint32]:
     return x
 
 
-def floats(seed: int, *shape: int) -> NDArray[np.float32]:
+def floats(seed: int, *shape: int) -> Floats:
     """Return values in [-1, 1), exact in 24 bits."""
     bits = words(int(np.prod(shape)), seed) >> np.uint32(8)
     return (bits.astype(np.float32) / np.float32(2**23) - np.float32(1)).reshape(shape)
@@ -94,22 +69,25 @@ def weight(type: GGMLType, rows: int, cols: int) -> NDArray[np.uint8]:
     return raw.reshape(-1)
 
 
-def matmul(isa: str, type: GGMLType, fmt: str, rows: str | None = None) -> NDArray[np.float32]:
-    packed = native.pack_weight(POOL, weight(type, 40, 512), int(type), 40, 512, fmt)
+def packed(type: GGMLType, fmt: str) -> native.PackedWeight:
+    return native.pack_weight(POOL, weight(type, 40, 512), int(type), 40, 512, fmt)
+
+
+def matmul(isa: str, type: GGMLType, fmt: str, rows: str | None = None) -> Floats:
     out = np.empty((7, 40), np.float32)
-    native.matmul(isa, packed, floats(1, 7, 512), out, bias=floats(2, 40), rows=rows)
+    bias = floats(2, 40)
+    native.matmul(isa, packed(type, fmt), floats(1, 7, 512), out, bias=bias, rows=rows)
     return out
 
 
-def embedding(isa: str) -> NDArray[np.float32]:
+def embedding(isa: str) -> Floats:
     out = np.empty((len(OWN_FORMAT), 512), np.float32)
-    for i, (type, fmt) in enumerate(OWN_FORMAT.items()):
-        packed = native.pack_weight(POOL, weight(type, 40, 512), int(type), 40, 512, fmt)
-        native.expand_row(isa, packed, 21, out[i])
+    for row, own in zip(out, OWN_FORMAT.items(), strict=True):
+        native.expand_row(isa, packed(*own), 21, row)
     return out
 
 
-def attention(isa: str, kv: str) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def attention(isa: str, kv: str) -> tuple[NDArray[np.uint8], Floats]:
     """Pages of 300 tokens, and the attention of the last 20 over both chunks."""
     layout = native.KVLayout(1, 2, 64, 48, kv, kv, 32)
     raw = np.zeros(10 * layout.block_stride + 64, np.uint8)
@@ -123,12 +101,13 @@ def attention(isa: str, kv: str) -> tuple[NDArray[np.uint8], NDArray[np.float32]
     return pages, out
 
 
-def rows(isa: str) -> NDArray[np.float32]:
-    norm, silu, rotated = np.empty(150, np.float32), np.empty(150, np.float32), floats(11, 3, 50)
-    row_ops.rms_norm(isa, norm, floats(12, 150), floats(13, 150), 1e-5)
-    row_ops.silu_mul(isa, silu, floats(14, 150) * np.float32(9), floats(15, 150))
-    row_ops.rope(isa, rotated, floats(16, 20), floats(17, 20), 1)
-    row_ops.rope(isa, rotated, floats(16, 25), floats(17, 25), 0)
+def rows(isa: str) -> Floats:
+    norm = row_op(isa, "RmsNorm", floats(12, 150), weight=floats(13, 150), eps=1e-5)
+    silu = row_op(isa, "SwiGLU", floats(14, 150) * np.float32(9), y=floats(15, 150))
+    rotated = floats(11, 3, 50)
+    for pairs, style in ((20, 1), (25, 0)):
+        angles = {"cos": floats(16, pairs), "sin": floats(17, pairs)}
+        rotated = row_op(isa, "Rope", rotated, over=True, heads=3, rope_style=style, **angles)
     top, total, _, _ = native.summarize_tile(isa, floats(18, 1000), 0)
     return np.concatenate([norm, silu, rotated.reshape(-1), np.array([top, total], np.float32)])
 
@@ -166,7 +145,7 @@ def test_an_unknown_level_is_refused() -> None:
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("isa", available_isas())
 def test_bits_under_an_id_never_change(isa: str, part: str) -> None:
-    recorded = RECORDED[numerics_id(isa)][part]
+    recorded = RECORDED[part][IDS.index(numerics_id(isa))]
     assert digest(isa, part) == recorded, (
         f"{part} of {isa} have other bits than {numerics_id(isa)} has had: see this file's header"
     )
@@ -174,8 +153,9 @@ def test_bits_under_an_id_never_change(isa: str, part: str) -> None:
 
 def test_classes_are_apart() -> None:
     """Otherwise the class in an id would keep apart what is equal."""
-    by_class = {tuple(digests.values()) for digests in RECORDED.values()}
-    assert len(by_class) == len(RECORDED) == len(set(CLASSES.values()))
+    assert RECORDED.keys() == PARTS.keys()
+    by_class = set(zip(*RECORDED.values(), strict=True))
+    assert len(by_class) == len(IDS) == len(set(CLASSES.values()))
 
 
 if __name__ == "__main__":

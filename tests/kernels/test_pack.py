@@ -3,103 +3,102 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from octavo.kernels import native
 from octavo.weights.dequantize import dequantize
 from octavo.weights.ggml_type import GGMLType
-from tests.kernels.exact import to_bf16
-from tests.kernels.gguf_blocks import OWN_FORMAT, random_blocks
+from tests.kernels.exact import from_bf16, to_bf16
+from tests.kernels.gguf_blocks import HALFS_AT, OWN_FORMAT, random_blocks
 from tests.kernels.matmul_twin import SUPERTILE_BYTES, unpack, unpack_floats
 
-ALL_TYPES = list(GGMLType)
+POOL = native.ThreadPool(2)
+every_type = pytest.mark.parametrize("type", GGMLType, ids=lambda t: t.name)
+every_quantised_type = pytest.mark.parametrize("type", OWN_FORMAT, ids=lambda t: t.name)
 
 
-@pytest.fixture(scope="module")
-def pool():
-    return native.ThreadPool(2)
+def pack(
+    blocks: NDArray[np.uint8], type: int, rows: int, cols: int, fmt: str | None = None
+) -> native.PackedWeight:
+    """In the type's own format, unless another is given."""
+    return native.pack_weight(POOL, blocks, type, rows, cols, fmt or OWN_FORMAT[GGMLType(type)])
 
 
-def shapes(type):
+def shapes(type: GGMLType) -> st.SearchStrategy[tuple[int, int]]:
     """(rows, cols): tails of a panel, odd numbers of groups."""
-    step = max(type.block_values, 1)
-    cols = st.sampled_from([1, 3, 7, 18]).map(lambda n: n * step if step > 1 else n)
-    return st.tuples(st.integers(1, 70), cols)
+    groups = st.sampled_from([1, 3, 7, 18])
+    return st.tuples(st.integers(1, 70), groups.map(lambda n: n * type.block_values))
 
 
 @settings(max_examples=20, deadline=None)
 @given(data=st.data())
-@pytest.mark.parametrize("type", OWN_FORMAT, ids=lambda t: t.name)
-def test_every_quantised_type_comes_back_as_ggml_dequantises_it(pool, type, data):
+@every_quantised_type
+def test_every_quantised_type_comes_back_as_ggml_dequantises_it(
+    type: GGMLType, data: st.DataObject
+) -> None:
     rows, cols = data.draw(shapes(type))
     blocks = random_blocks(type, rows, cols, np.random.default_rng(rows * cols))
-    weight = native.pack_weight(pool, blocks, type, rows, cols, OWN_FORMAT[type])
+    weight = pack(blocks, type, rows, cols)
     assert (weight.rows, weight.cols, weight.format) == (rows, cols, OWN_FORMAT[type])
     assert weight.panels == -(-rows // 16)
-    np.testing.assert_array_equal(
-        unpack(weight).dequantize(), dequantize(type, blocks, (rows, cols))
-    )
+    want = dequantize(type, blocks, (rows, cols))
+    np.testing.assert_array_equal(unpack(weight).dequantize(), want)
 
 
-def test_a_q4_1_block_by_hand(pool):
+def test_a_q4_1_block_by_hand() -> None:
     """Value i of a block is nibble i, low first, times d plus m: 0.5 * q - 1 here."""
     block = np.zeros(20, np.uint8)
     block[0:4] = np.array([0.5, -1.0], np.float16).view(np.uint8)
     block[4:] = np.arange(16, dtype=np.uint8) | np.arange(15, -1, -1, dtype=np.uint8) << 4
-    weight = native.pack_weight(pool, block, GGMLType.Q4_1, 1, 32, "W4A")
+    weight = pack(block, GGMLType.Q4_1, 1, 32)
     got = unpack(weight)
     assert got.quants.tolist() == [[*range(16), *range(15, -1, -1)]]
     assert (got.scales.tolist(), got.mins.tolist()) == ([[0.5]], [[-1.0]])
     view = weight.view()
     assert view.size == 640
-    assert view[:4].tolist() == [
-        0 | 15 << 4,
-        1 | 14 << 4,
-        2 | 13 << 4,
-        3 | 12 << 4,
-    ]  # row 0, step 0 and 4
+    # row 0, step 0 and 4
+    assert view[:4].tolist() == [0 | 15 << 4, 1 | 14 << 4, 2 | 13 << 4, 3 | 12 << 4]
     assert view[4:64].max() == 0  # rows 1..15 do not exist
 
 
-@pytest.mark.parametrize("type", OWN_FORMAT, ids=lambda t: t.name)
-def test_quants_and_scales_of_extreme_bytes_survive(pool, type):
+@every_quantised_type
+def test_quants_and_scales_of_extreme_bytes_survive(type: GGMLType) -> None:
     """All bits set: the largest quant everywhere, and K-quants' largest 6-bit scales."""
     blocks = np.full(16 * type.block_bytes, 0xFF, np.uint8).reshape(16, -1)
-    half = np.array([0.25], np.float16).view(np.uint8)
-    ends = {GGMLType.Q6_K: [208]}.get(type, [0, 2] if OWN_FORMAT[type][-1] in "AK" else [0])
-    for at in ends:
-        blocks[:, at : at + 2] = half
-    got = unpack(
-        native.pack_weight(pool, blocks.reshape(-1), type, 16, type.block_values, OWN_FORMAT[type])
-    )
+    for at in HALFS_AT.get(type, (0,)):
+        blocks[:, at : at + 2] = np.array([0.25], np.float16).view(np.uint8)
+    got = unpack(pack(blocks.reshape(-1), type, 16, type.block_values))
     largest = {"W8": -1, "W4S": 7, "W4A": 15, "W5S": 15, "W5A": 31, "W4K": 15, "W5K": 31, "W6K": 31}
     scale = {"W4K": 63 / 4, "W5K": 63 / 4, "W6K": -1 / 4}.get(OWN_FORMAT[type], 0.25)
     assert np.unique(got.quants).tolist() == [largest[OWN_FORMAT[type]]]
     assert np.unique(got.scales).tolist() == [scale]
 
 
-@pytest.mark.parametrize("type", ALL_TYPES, ids=lambda t: t.name)
+@every_type
 @pytest.mark.parametrize("rows", [1, 16, 35])
-def test_any_type_becomes_f32_exactly_and_bf16_rounded_to_nearest_even(pool, type, rows):
+def test_any_type_becomes_f32_exactly_and_bf16_rounded_to_nearest_even(
+    type: GGMLType, rows: int
+) -> None:
     cols = 3 * type.block_values if type.block_values > 1 else 291
     blocks = random_blocks(type, rows, cols, np.random.default_rng(rows))
     values = dequantize(type, blocks, (rows, cols))
-    exact = native.pack_weight(pool, blocks, type, rows, cols, "F32")
-    np.testing.assert_array_equal(unpack_floats(exact), values)
-    rounded = native.pack_weight(pool, blocks, type, rows, cols, "BF16")
-    want = (to_bf16(values).astype(np.uint32) << 16).view(np.float32)
-    np.testing.assert_array_equal(unpack_floats(rounded), want)
+    for fmt, want in (("F32", values), ("BF16", from_bf16(to_bf16(values)))):
+        weight = pack(blocks, type, rows, cols, fmt)
+        np.testing.assert_array_equal(unpack_floats(weight), want)
 
 
-def test_bf16_keeps_ties_nan_inf_and_denormals(pool):
+def test_bf16_keeps_ties_nan_inf_and_denormals() -> None:
     bits = np.array(
         [0x3F808000, 0x3F818000, 0x3F808001, 0x7F800000, 0xFF800000, 0x7FC00001, 0x7F7FFFFF,
          0x00008000, 0x00018000, 0x80000001], np.uint32)  # fmt: skip
-    weight = native.pack_weight(pool, bits.view(np.uint8), GGMLType.F32, 1, 10, "BF16")
+    weight = pack(bits.view(np.uint8), GGMLType.F32, 1, 10, "BF16")
     got = unpack_floats(weight).view(np.uint32)[0] >> 16
     assert [hex(v) for v in got] == [
         "0x3f80", "0x3f82", "0x3f81", "0x7f80", "0xff80", "0x7fc0", "0x7f80",
@@ -107,9 +106,9 @@ def test_bf16_keeps_ties_nan_inf_and_denormals(pool):
     ]  # fmt: skip
 
 
-def test_every_f16_pattern_becomes_the_same_f32(pool):
+def test_every_f16_pattern_becomes_the_same_f32() -> None:
     halfs = np.arange(65536, dtype=np.uint16)
-    weight = native.pack_weight(pool, halfs.view(np.uint8), GGMLType.F16, 16, 4096, "F32")
+    weight = pack(halfs.view(np.uint8), GGMLType.F16, 16, 4096, "F32")
     want = halfs.view(np.float16).astype(np.float32).reshape(16, 4096)
     np.testing.assert_array_equal(unpack_floats(weight), want)
 
@@ -117,11 +116,11 @@ def test_every_f16_pattern_becomes_the_same_f32(pool):
 @pytest.mark.parametrize(
     ("type", "cols"), [(GGMLType.Q4_1, 96), (GGMLType.Q6_K, 256), (GGMLType.F32, 3)]
 )
-def test_what_no_row_or_column_owns_is_zero(pool, type, cols):
+def test_what_no_row_or_column_owns_is_zero(type: GGMLType, cols: int) -> None:
     """17 rows are two panels, 96 columns one and a half supertiles."""
     fmt = OWN_FORMAT.get(type, "BF16")
     blocks = random_blocks(type, 17, cols, np.random.default_rng(1))
-    last = native.pack_weight(pool, blocks, type, 17, cols, fmt).view().reshape(2, -1)[1]
+    last = pack(blocks, type, 17, cols, fmt).view().reshape(2, -1)[1]
     if fmt == "BF16":
         assert last.view(np.uint16).reshape(-1, 16, 2)[:, 1:].max() == 0
         assert last.view(np.uint16).reshape(-1, 16, 2)[1, 0, 1] == 0  # the pair's missing column
@@ -133,21 +132,19 @@ def test_what_no_row_or_column_owns_is_zero(pool, type, cols):
         assert last[3072:].view(np.uint8)[: 16 * 16].reshape(16, 16)[:, 1:].max() == 0
 
 
-@pytest.mark.parametrize("type", ALL_TYPES, ids=lambda t: t.name)
-def test_threads_do_not_change_a_byte(type):
+@every_type
+def test_threads_do_not_change_a_byte(type: GGMLType) -> None:
     cols = 2 * max(type.block_values, 128)
     blocks = random_blocks(type, 4000, cols, np.random.default_rng(2))
-    packed = [
-        native.pack_weight(
-            native.ThreadPool(n), blocks, type, 4000, cols, OWN_FORMAT.get(type, "BF16")
-        )
-        for n in (1, 2, 3)
-    ]
-    for other in packed[1:]:
-        np.testing.assert_array_equal(packed[0].view(), other.view())
+    one, two, three = (
+        native.pack_weight(pool, blocks, type, 4000, cols, OWN_FORMAT.get(type, "BF16")).view()
+        for pool in map(native.ThreadPool, (1, 2, 3))
+    )
+    np.testing.assert_array_equal(two, one)
+    np.testing.assert_array_equal(three, one)
 
 
-def test_weights_share_one_memory_until_it_is_full(pool):
+def test_weights_share_one_memory_until_it_is_full() -> None:
     size = native.packed_nbytes(16, 64, "W4A")
     assert size == 640
     memory = native.WeightMemory(2 * size)
@@ -159,11 +156,11 @@ def test_weights_share_one_memory_until_it_is_full(pool):
         native.PackedWeight(16, 64, "W4A", memory)
 
 
-def test_a_view_is_read_only_and_keeps_its_memory(pool):
+def test_a_view_is_read_only_and_keeps_its_memory() -> None:
     blocks = random_blocks(GGMLType.Q8_0, 64, 64, np.random.default_rng(3))
-    weight = native.pack_weight(
-        pool, blocks, GGMLType.Q8_0, 64, 64, "W8", native.WeightMemory(1 << 20)
-    )
+    memory = native.WeightMemory(1 << 20)
+    weight = native.pack_weight(POOL, blocks, GGMLType.Q8_0, 64, 64, "W8", memory)
+    del memory
     view, copy = weight.view(), weight.view().copy()
     del weight
     gc.collect()
@@ -171,9 +168,9 @@ def test_a_view_is_read_only_and_keeps_its_memory(pool):
     assert not view.flags.writeable
 
 
-def test_bytes_packed_before_can_be_used_again(pool):
+def test_bytes_packed_before_can_be_used_again() -> None:
     blocks = random_blocks(GGMLType.Q4_0, 20, 96, np.random.default_rng(4))
-    weight = native.pack_weight(pool, blocks, GGMLType.Q4_0, 20, 96, "W4S")
+    weight = pack(blocks, GGMLType.Q4_0, 20, 96)
     again = native.PackedWeight(weight.view(), 20, 96, "W4S")
     del weight
     gc.collect()
@@ -181,35 +178,40 @@ def test_bytes_packed_before_can_be_used_again(pool):
     np.testing.assert_array_equal(values, dequantize(GGMLType.Q4_0, blocks, (20, 96)))
 
 
-def test_what_cannot_be_packed_is_refused_by_name(pool):
-    blocks = random_blocks(GGMLType.Q4_1, 2, 64, np.random.default_rng(5))
+Q4_1 = GGMLType.Q4_1
+BLOCKS = random_blocks(Q4_1, 2, 64, np.random.default_rng(5))
+BYTES = np.zeros(639, np.uint8)
+HUGE = 2**31 - 17, 2**31 - 257, "F32"  # 2^64 bytes would be a few as an int64
+WIDE = r"cols: W6K takes positive multiples of 256 below 2\^31, got 128"
 
-    def pack(src=blocks, type=GGMLType.Q4_1, rows=2, cols=64, fmt="W4A"):
-        return native.pack_weight(pool, src, type, rows, cols, fmt)
 
-    with pytest.raises(ValueError, match=r"src: expected 80 bytes for Q4_1 \(2, 64\), got 79"):
-        pack(src=blocks[:-1])
-    with pytest.raises(ValueError, match="cols: expected a multiple of 32 for Q4_1, got 60"):
-        pack(cols=60)
-    with pytest.raises(ValueError, match="format: expected W4A, BF16 or F32 for Q4_1, got W8"):
-        pack(fmt="W8")
-    with pytest.raises(ValueError, match=r"format: expected W8, W4S, .* got W3"):
-        pack(fmt="W3")
-    with pytest.raises(ValueError, match=r"ggml_type: expected F32, F16, .* got type 10"):
-        pack(type=10)
-    with pytest.raises(ValueError, match=r"rows: expected 1\.\.2\^31-17, got 0"):
-        pack(rows=0)
-    with pytest.raises(
-        ValueError, match=r"cols: W6K takes positive multiples of 256 below 2\^31, got 128"
-    ):
-        native.PackedWeight(1, 128, "W6K")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: pack(BLOCKS[1:], Q4_1, 2, 64),
+            r"src: expected 80 bytes for Q4_1 \(2, 64\), got 79",
+        ),
+        (lambda: pack(BLOCKS, Q4_1, 2, 60), "cols: expected a multiple of 32 for Q4_1, got 60"),
+        (
+            lambda: pack(BLOCKS, Q4_1, 2, 64, "W8"),
+            "format: expected W4A, BF16 or F32 for Q4_1, got W8",
+        ),
+        (lambda: pack(BLOCKS, Q4_1, 2, 64, "W3"), "format: expected W8, W4S, .* got W3"),
+        (lambda: pack(BLOCKS, 10, 2, 64, "W4A"), "ggml_type: expected F32, F16, .* got type 10"),
+        (lambda: pack(BLOCKS, Q4_1, 0, 64), r"rows: expected 1\.\.2\^31-17, got 0"),
+        (lambda: native.PackedWeight(1, 128, "W6K"), WIDE),
+        (lambda: native.PackedWeight(*HUGE), r"rows and cols: expected at most 2\^46 bytes"),
+        (lambda: native.PackedWeight(BYTES, 16, 64, "W4A"), "data: expected 640 bytes, got 639"),
+        (lambda: native.WeightMemory(-1), r"nbytes: expected 0\.\.2\^46, got -1"),
+    ],
+)
+def test_what_cannot_be_packed_is_refused_by_name(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("src", [BLOCKS[::2], BLOCKS.astype(np.int16)])  # not contiguous, no bytes
+def test_blocks_are_never_converted(src: NDArray[Any]) -> None:
     with pytest.raises(TypeError):
-        pack(src=blocks[::2])  # not contiguous
-    with pytest.raises(TypeError):
-        pack(src=blocks.astype(np.int16))
-    with pytest.raises(ValueError, match=r"rows and cols: expected at most 2\^46 bytes"):
-        native.PackedWeight(2**31 - 17, 2**31 - 257, "F32")  # 2^64 bytes would be a few as an int64
-    with pytest.raises(ValueError, match=r"nbytes: expected 0\.\.2\^46, got -1"):
-        native.WeightMemory(-1)
-    with pytest.raises(ValueError, match="data: expected 640 bytes, got 639"):
-        native.PackedWeight(np.zeros(639, np.uint8), 16, 64, "W4A")
+        pack(src, Q4_1, 2, 64)

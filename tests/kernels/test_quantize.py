@@ -12,13 +12,13 @@ from tests.kernels import quantize_twin
 from tests.kernels.exact import F32
 from tests.kernels.matmul_case import EPS, every_isa, normal
 
+pytestmark = every_isa
 EDGES = [
     0.0, -0.0, 1e-45, -3e-39, 9.9e-31, 1.01e-30, 1e-20, 1.0, -1.0, 0.5, 1.00390625, 1.0078125,
     -1.9999999, 63.5, 126.5, 127.0, 1e38, 3.4e38, -3.4028235e38, np.inf, -np.inf, np.nan,
 ]  # fmt: skip
 
 
-@every_isa
 @pytest.mark.parametrize("kind", ["A32", "ABF16", "ABF16X2", "AF32"])
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
@@ -32,7 +32,6 @@ def test_quantize_equals_its_twin(isa: str, kind: str, data: st.DataObject) -> N
     assert native.quantize(isa, x, kind) == quantize_twin.quantize(isa, x, kind)
 
 
-@every_isa
 def test_a_group_quantised_by_hand(isa: str) -> None:
     """-2 is the largest: scale 2/127, and 1 becomes 63.5, which rounds to the even 64."""
     x = np.zeros((1, 32), F32)
@@ -44,7 +43,6 @@ def test_a_group_quantised_by_hand(isa: str) -> None:
     assert np.frombuffer(raw, np.int32)[[9, 10]].tolist() == [31, 63]
 
 
-@every_isa
 @pytest.mark.parametrize("value", [1e38, 3.4028235e38, -3.4028235e38, 1e-29])
 def test_large_and_small_groups_keep_their_size(isa: str, value: float) -> None:
     x = np.full((2, 32), value, F32)
@@ -54,14 +52,13 @@ def test_large_and_small_groups_keep_their_size(isa: str, value: float) -> None:
     assert abs(float(scale) * 127 / abs(float(F32(value))) - 1) < 3 * EPS
 
 
-@every_isa
 @pytest.mark.parametrize("value", [0.0, 9.9e-31, 1e-45, -1e-38])
 def test_groups_below_the_smallest_size_are_zero(isa: str, value: float) -> None:
     assert not any(native.quantize(isa, np.full((3, 64), value, F32), "A32"))
 
 
-def test_unknown_kinds_and_rows_of_no_whole_groups_are_refused() -> None:
+def test_unknown_kinds_and_rows_of_no_whole_groups_are_refused(isa: str) -> None:
     with pytest.raises(ValueError, match="kind: expected A32, ABF16, ABF16X2 or AF32, got A8"):
-        native.quantize("base", np.zeros((3, 64), F32), "A8")
+        native.quantize(isa, np.zeros((3, 64), F32), "A8")
     with pytest.raises(ValueError, match="x: expected a multiple of 32 columns, got 33"):
-        native.quantize("base", np.zeros((2, 33), F32), "ABF16X2")
+        native.quantize(isa, np.zeros((2, 33), F32), "ABF16X2")

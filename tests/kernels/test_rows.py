@@ -2,67 +2,63 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from octavo.kernels import available_isas, native
-from tests.kernels import row_ops
 from tests.kernels import rows_twin as twin
-from tests.kernels.exact import check_bits
-from tests.kernels.guard import guarded
+from tests.kernels.exact import F32, Floats, check_bits
+from tests.kernels.row_ops import row_op
 
-F32 = np.float32
-each_isa = pytest.mark.parametrize("isa", available_isas())
+pytestmark = pytest.mark.parametrize("isa", available_isas())
 lengths = st.integers(1, 700)
 seeds = st.integers(0, 2**32 - 1)
 quick = settings(max_examples=40, deadline=None, derandomize=True)
 
 
-def normal(rng, *shape, spread=0):
+def normal(rng: np.random.Generator, *shape: int, spread: int = 0) -> Floats:
     """Normal float32 values; `spread` multiplies each by a power of ten from -spread to spread."""
     values = rng.standard_normal(shape) * 10.0 ** rng.integers(-spread, spread + 1, shape)
     return values.astype(F32)
 
 
-def rms_norm(isa, x, weight, eps=1e-5):
-    out = guarded(np.full(x.size, np.nan, F32))
-    row_ops.rms_norm(isa, out, guarded(x), guarded(weight), eps)
-    return out
+def rms_norm(isa: str, x: Floats, weight: Floats) -> Floats:
+    return row_op(isa, "RmsNorm", x, weight=weight, eps=1e-5)
 
 
-@each_isa
 @quick
 @given(n=lengths, seed=seeds, spread=st.sampled_from([0, 3]))
-def test_rms_norm_is_its_twin(isa, n, seed, spread):
+def test_rms_norm_is_its_twin(isa: str, n: int, seed: int, spread: int) -> None:
     rng = np.random.default_rng(seed)
     x, weight = normal(rng, n, spread=spread), normal(rng, n)
     check_bits(rms_norm(isa, x, weight), twin.rms_norm(isa, x, weight, 1e-5))
 
 
-@each_isa
 @pytest.mark.parametrize("n", [1, 15, 16, 17, 576, 4096])
-def test_rms_norm_is_near_the_exact_norm(isa, n):
-    rng = np.random.default_rng(n)
-    x, weight = normal(rng, n), normal(rng, n)
+def test_rms_norm_is_near_the_exact_norm(isa: str, n: int) -> None:
+    x, weight = normal(np.random.default_rng(n), 2, n)
     exact = x / np.sqrt(np.mean(x.astype(np.float64) ** 2) + 1e-5) * weight
     # n/16 + 4 roundings of a sum of squares, halved by the root, then 4 more
     bound = ((n / 16 + 4) / 2 + 4) * 2.0**-23
     assert np.all(np.abs(rms_norm(isa, x, weight) - exact) <= bound * np.abs(exact))
 
 
-@each_isa
-def test_rms_norm_may_write_over_its_input(isa):
-    rng = np.random.default_rng(0)
-    x, weight = normal(rng, 77), normal(rng, 77)
-    want = rms_norm(isa, x, weight)
-    row_ops.rms_norm(isa, x, x, weight, 1e-5)
-    check_bits(x, want)
+@quick
+@given(heads=st.integers(1, 9), dim=st.integers(1, 130), seed=seeds)
+def test_a_norm_of_heads_norms_each_by_itself(isa: str, heads: int, dim: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x, weight = normal(rng, heads, dim, spread=2), normal(rng, dim)
+    out = row_op(isa, "RmsNorm", x, weight=weight, eps=1e-6, heads=heads)
+    for got, head in zip(out, x, strict=True):
+        check_bits(got, twin.rms_norm(isa, head, weight, 1e-6))
 
 
-@each_isa
-def test_rms_norm_of_zeros_overflow_and_nan(isa):
+def test_rms_norm_of_zeros_overflow_and_nan(isa: str) -> None:
     weight = np.ones(20, F32)
     check_bits(rms_norm(isa, np.zeros(20, F32), weight), np.zeros(20))
     huge = np.full(20, 1e38, F32)  # squares overflow: 1 / inf = 0, never NaN
@@ -71,17 +67,26 @@ def test_rms_norm_of_zeros_overflow_and_nan(isa):
     assert np.isnan(rms_norm(isa, huge, weight)).all()
 
 
-def rope(isa, x, cos, sin, style):
-    out = guarded(x)
-    row_ops.rope(isa, out, guarded(cos), guarded(sin), style)
-    return out
+@pytest.mark.parametrize("name", ["RmsNorm", "SwiGLU", "Scale"])
+def test_an_op_may_write_over_its_input(isa: str, name: str) -> None:
+    x, other = normal(np.random.default_rng(0), 2, 77)
+    more: dict[str, Any] = {
+        "RmsNorm": {"weight": other, "eps": 1e-5}, "SwiGLU": {"y": other}, "Scale": {"scale": 24.0},
+    }[name]  # fmt: skip
+    check_bits(row_op(isa, name, x, over=True, **more), row_op(isa, name, x, **more))
 
 
-@each_isa
+def rope(isa: str, x: Floats, cos: Floats, sin: Floats, style: int) -> Floats:
+    """x: (heads, dim)."""
+    return row_op(isa, "Rope", x, over=True, cos=cos, sin=sin, heads=len(x), rope_style=style)
+
+
 @pytest.mark.parametrize("style", [0, 1])
 @quick
 @given(heads=st.integers(1, 9), half=st.integers(0, 70), rest=st.integers(0, 20), seed=seeds)
-def test_rope_is_its_twin_and_leaves_the_rest_alone(isa, style, heads, half, rest, seed):
+def test_rope_is_its_twin_and_leaves_the_rest_alone(
+    isa: str, style: int, heads: int, half: int, rest: int, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     x, angle = normal(rng, heads, max(2 * half + rest, 1)), rng.uniform(-7, 7, half)
     cos, sin = np.cos(angle).astype(F32), np.sin(angle).astype(F32)
@@ -90,40 +95,34 @@ def test_rope_is_its_twin_and_leaves_the_rest_alone(isa, style, heads, half, res
     check_bits(got[:, 2 * half :], x[:, 2 * half :])
 
 
-@each_isa
-def test_rope_by_a_quarter_turn_shows_the_pairs(isa):
+def test_rope_by_a_quarter_turn_shows_the_pairs(isa: str) -> None:
     x = np.arange(1, 9, dtype=F32).reshape(1, 8)
     cos, sin = np.zeros(3, F32), np.ones(3, F32)
     assert rope(isa, x, cos, sin, 0).tolist() == [[-2, 1, -4, 3, -6, 5, 7, 8]]
     assert rope(isa, x, cos, sin, 1).tolist() == [[-4, -5, -6, 1, 2, 3, 7, 8]]
 
 
-@each_isa
 @pytest.mark.parametrize("style", [0, 1])
-def test_rope_at_position_zero_changes_nothing(isa, style):
+def test_rope_at_position_zero_changes_nothing(isa: str, style: int) -> None:
     x = normal(np.random.default_rng(1), 3, 64)
     check_bits(rope(isa, x, np.ones(32, F32), np.zeros(32, F32), style), x)
 
 
-def silu_mul(isa, gate, up):
-    out = guarded(np.full(gate.size, np.nan, F32))
-    row_ops.silu_mul(isa, out, guarded(gate), guarded(up))
-    return out
+def silu_mul(isa: str, gate: Floats, up: Floats) -> Floats:
+    return row_op(isa, "SwiGLU", gate, y=up)
 
 
-@each_isa
 @quick
 @given(n=lengths, seed=seeds, spread=st.sampled_from([0, 2, 30]))
-def test_silu_mul_is_its_twin(isa, n, seed, spread):
+def test_silu_mul_is_its_twin(isa: str, n: int, seed: int, spread: int) -> None:
     rng = np.random.default_rng(seed)
     gate, up = normal(rng, n, spread=spread), normal(rng, n)
     check_bits(silu_mul(isa, gate, up), twin.silu_mul(isa, gate, up))
 
 
-@each_isa
-def test_silu_is_right_over_the_whole_range(isa):
-    gate = np.concatenate([np.linspace(-120, 120, 200001), np.geomspace(1e-38, 1e38, 2001)])
-    gate = np.concatenate([gate, -gate[200001:]]).astype(F32)
+def test_silu_is_right_over_the_whole_range(isa: str) -> None:
+    wide = np.concatenate([np.linspace(-120, 120, 200001), np.geomspace(1e-38, 1e38, 2001)])
+    gate = np.concatenate([wide, -wide[200001:]]).astype(F32)
     exact = gate.astype(np.float64) / (1 + np.exp(np.minimum(-gate.astype(np.float64), 700)))
     got = silu_mul(isa, gate, np.ones(gate.size, F32))
     assert np.isfinite(got).all()
@@ -133,8 +132,7 @@ def test_silu_is_right_over_the_whole_range(isa):
     assert np.abs(got - exact)[worst] <= bound[worst], f"silu({gate[worst]!r}) = {got[worst]!r}"
 
 
-@each_isa
-def test_silu_of_edges(isa):
+def test_silu_of_edges(isa: str) -> None:
     gate = np.array([0.0, -0.0, np.inf, 1e38, -1e38, np.nan, 1.0, 2.0], F32)
     up = np.array([3.0, 3.0, 1.0, 1.0, 1.0, 1.0, np.nan, 0.0], F32)
     got = silu_mul(isa, gate, up)
@@ -142,88 +140,58 @@ def test_silu_of_edges(isa):
     assert np.isnan(got[5:7]).all()
 
 
-@each_isa
-def test_elementwise_rows_do_not_depend_on_where_they_are_cut(isa):
-    rng = np.random.default_rng(2)
-    gate, up = normal(rng, 100), normal(rng, 100)
+def test_elementwise_rows_do_not_depend_on_where_they_are_cut(isa: str) -> None:
+    gate, up = normal(np.random.default_rng(2), 2, 100)
     whole = silu_mul(isa, gate, up)
     for cut in range(101):
         parts = [silu_mul(isa, g, u) for g, u in ((gate[:cut], up[:cut]), (gate[cut:], up[cut:]))]
         check_bits(np.concatenate(parts), whole)
-    row_ops.silu_mul(isa, gate, gate, up)
-    check_bits(gate, whole)
 
 
-def scaled(isa, x, factor):
-    out = guarded(np.full(x.size, np.nan, F32))
-    row_ops.scale(isa, out, guarded(x), factor)
-    return out
-
-
-@each_isa
 @quick
 @given(n=lengths, seed=seeds, factor=st.floats(width=32, allow_nan=False))
-def test_scale_is_its_twin(isa, n, seed, factor):
+def test_scale_is_its_twin(isa: str, n: int, seed: int, factor: float) -> None:
     x = normal(np.random.default_rng(seed), n, spread=30)
-    check_bits(scaled(isa, x, factor), twin.scale(x, factor))
+    check_bits(row_op(isa, "Scale", x, scale=factor), twin.scale(x, factor))
 
 
-@each_isa
-def test_scale_may_write_over_its_input(isa):
-    x = normal(np.random.default_rng(3), 77)
-    want = scaled(isa, x, 24.0)
-    row_ops.scale(isa, x, x, 24.0)
-    check_bits(x, want)
+X, Y = np.zeros(8, F32), np.zeros(9, F32)
+ANGLES: dict[str, Any] = {"cos": Y[:4], "sin": Y[:4]}
 
 
-@each_isa
-@quick
-@given(heads=st.integers(1, 9), dim=st.integers(1, 130), seed=seeds)
-def test_a_norm_of_heads_norms_each_by_itself(isa, heads, dim, seed):
-    rng = np.random.default_rng(seed)
-    x, weight = normal(rng, heads, dim, spread=2), normal(rng, dim)
-    out = guarded(np.full(x.size, np.nan, F32))
-    row_ops.rms_norm(isa, out, guarded(x.reshape(-1)), guarded(weight), 1e-6, heads)
-    for got, head in zip(out.reshape(heads, dim), x, strict=True):
-        check_bits(got, twin.rms_norm(isa, head, weight, 1e-6))
+def call(isa: str, name: str, changes: dict[str, Any]) -> None:
+    native.row_op(**({"isa": isa, "name": name, "out": X, "x": X} | changes))
 
 
-def test_bad_arguments_are_refused_by_name():
-    x, y = np.zeros(8, F32), np.zeros(9, F32)
-    with pytest.raises(ValueError, match="weight: expected 8 values, got 9"):
-        row_ops.rms_norm("base", x, x, y, 1e-5)
-    with pytest.raises(ValueError, match="weight: expected 4 values, got 8"):
-        row_ops.rms_norm("base", x, x, x, 1e-5, 2)
-    with pytest.raises(ValueError, match="out: expected 8 values, got 9"):
-        row_ops.silu_mul("base", y, x, x)
-    with pytest.raises(ValueError, match="y: expected 8 values, got 9"):
-        row_ops.silu_mul("base", x, x, y)
-    with pytest.raises(ValueError, match="y: expected an array, got none"):
-        native.row_op("base", "SwiGLU", x, x)
-    with pytest.raises(ValueError, match="weight: expected none, got an array"):
-        native.row_op("base", "SwiGLU", x, x, y=x, weight=x)
-    with pytest.raises(ValueError, match="heads: expected 1 to 0, got 1"):
-        row_ops.rms_norm("base", x[:0], x[:0], x[:0], 1e-5)
-    with pytest.raises(ValueError, match="heads: expected a divisor of 8, got 3"):
-        row_ops.rms_norm("base", x, x, x, 1e-5, 3)
-    with pytest.raises(ValueError, match="heads: expected 1 to 1, got 2"):
-        native.row_op("base", "Scale", x, x, heads=2)
-    with pytest.raises(ValueError, match="cos: expected at most dim/2 values, got 5"):
-        row_ops.rope("base", x.reshape(1, 8), y[:5], y[:5], 0)
-    with pytest.raises(ValueError, match="sin: expected 4 values, got 3"):
-        row_ops.rope("base", x.reshape(1, 8), y[:4], y[:3], 0)
-    with pytest.raises(ValueError, match="rope_style: expected 0 to 1, got 2"):
-        row_ops.rope("base", x.reshape(1, 8), y[:4], y[:4], 2)
-    with pytest.raises(ValueError, match=r"name: expected an op of row_ops\.h, got Matmul"):
-        native.row_op("base", "Matmul", x, x)
-    with pytest.raises(ValueError, match="isa: expected one of base"):
-        row_ops.silu_mul("z80", x, x, x)
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("RmsNorm", {"weight": Y}, "weight: expected 8 values, got 9"),
+        ("RmsNorm", {"weight": X, "heads": 2}, "weight: expected 4 values, got 8"),
+        ("SwiGLU", {"out": Y, "y": X}, "out: expected 8 values, got 9"),
+        ("SwiGLU", {"y": Y}, "y: expected 8 values, got 9"),
+        ("SwiGLU", {}, "y: expected an array, got none"),
+        ("SwiGLU", {"y": X, "weight": X}, "weight: expected none, got an array"),
+        ("RmsNorm", dict.fromkeys(("out", "x", "weight"), X[:0]), "heads: expected 1 to 0, got 1"),
+        ("RmsNorm", {"weight": X, "heads": 3}, "heads: expected a divisor of 8, got 3"),
+        ("Scale", {"heads": 2}, "heads: expected 1 to 1, got 2"),
+        ("Rope", {"cos": Y[:5], "sin": Y[:5]}, "cos: expected at most dim/2 values, got 5"),
+        ("Rope", {"cos": Y[:4], "sin": Y[:3]}, "sin: expected 4 values, got 3"),
+        ("Rope", ANGLES | {"rope_style": 2}, "rope_style: expected 0 to 1, got 2"),
+        ("Matmul", {}, r"name: expected an op of row_ops\.h, got Matmul"),
+        ("SwiGLU", {"isa": "z80", "y": X}, "isa: expected one of base"),
+    ],
+)
+def test_bad_arguments_are_refused_by_name(
+    isa: str, name: str, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(isa, name, changes)
 
 
 @pytest.mark.parametrize("bad", [np.zeros(8), np.zeros(16, F32)[::2], np.zeros((2, 4), F32)])
-def test_other_dtypes_strides_and_ranks_are_never_converted(bad):
-    good = np.zeros(8, F32)
+def test_other_dtypes_strides_and_ranks_are_never_converted(isa: str, bad: NDArray[Any]) -> None:
     with pytest.raises(TypeError):
-        row_ops.silu_mul("base", good, bad, good)
+        call(isa, "SwiGLU", {"x": bad, "y": X})
     with pytest.raises(TypeError):
-        row_ops.rms_norm("base", bad, good, good, 1e-5)
+        call(isa, "RmsNorm", {"out": bad, "weight": X})

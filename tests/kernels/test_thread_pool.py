@@ -6,8 +6,8 @@ import os
 import resource
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -25,15 +25,8 @@ def test_barriers_hold(threads: int) -> None:
 
 def test_callers_take_turns() -> None:
     pool = native.ThreadPool(2)
-    wrong: list[int] = []
-    callers = [
-        threading.Thread(target=lambda: wrong.append(pool.run_barriers(300))) for _ in range(4)
-    ]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
-    assert wrong == [0, 0, 0, 0]
+    with ThreadPoolExecutor(4) as callers:
+        assert list(callers.map(pool.run_barriers, [300] * 4)) == [0, 0, 0, 0]
 
 
 def test_an_idle_pool_uses_no_cpu() -> None:
@@ -50,6 +43,13 @@ def test_an_idle_pool_uses_no_cpu() -> None:
 def test_no_threads_is_refused() -> None:
     with pytest.raises(ValueError, match="threads: expected at least 1, got 0"):
         native.ThreadPool(0)
+
+
+def said(code: str) -> str:
+    """What a new interpreter prints, if it ends well and warns of nothing."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
 
 
 FORK = """
@@ -69,7 +69,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) or int(pool.run_barr
 
 
 def test_a_pool_of_the_parent_is_refused_in_a_forked_child() -> None:
-    assert subprocess.run([sys.executable, "-c", FORK], check=False, timeout=60).returncode == 0
+    said(FORK)
 
 
 def test_affinity_bounds_the_usable_cpus() -> None:
@@ -102,7 +102,7 @@ sys.exit(abs(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
 
 
 def test_a_child_can_drop_the_parents_pool_and_use_its_own() -> None:
-    assert subprocess.run([sys.executable, "-c", NEW_POOL], check=False, timeout=60).returncode == 0
+    said(NEW_POOL)
 
 
 NO_ROOM = """
@@ -121,10 +121,7 @@ for _ in range(2):
 
 @pytest.mark.address_space
 def test_a_pool_whose_threads_cannot_be_made_says_so_each_time() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", NO_ROOM], check=False, timeout=60, capture_output=True, text=True
-    )
-    assert (done.returncode, done.stdout.split()) == (0, ["refused", "refused"])
+    assert said(NO_ROOM).split() == ["refused", "refused"]
 
 
 def test_a_pool_is_as_large_as_what_this_process_may_use() -> None:
@@ -159,9 +156,7 @@ except KernelError as error:
 
 @pytest.mark.address_space
 def test_threads_that_cannot_be_started_are_an_error_that_says_so() -> None:
-    process = subprocess.run([sys.executable, "-c", NO_MORE], capture_output=True, text=True)
-    assert process.stderr == ""
-    assert process.stdout == (
+    assert said(NO_MORE) == (
         "cannot start 2 threads (Resource temporarily unavailable): ask for fewer (--threads, "
         "threads=), or raise the limits (`ulimit -u`, `ulimit -v`)\n"
     )
