@@ -21,13 +21,10 @@ def random_blocks(
     type: GGMLType, rows: int, cols: int, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     """The (rows, cols) tensor's bytes, 1-d."""
-    if type == GGMLType.F32:
-        return rng.standard_normal((rows, cols)).astype(np.float32).view(np.uint8).reshape(-1)
-    if type == GGMLType.F16:
-        return rng.standard_normal((rows, cols)).astype(np.float16).view(np.uint8).reshape(-1)
-    if type == GGMLType.BF16:
-        high = rng.standard_normal((rows, cols)).astype(np.float32).view(np.uint16)[:, 1::2]
-        return np.ascontiguousarray(high).view(np.uint8).reshape(-1)
+    if type in (GGMLType.F32, GGMLType.F16, GGMLType.BF16):
+        dtype = np.float16 if type == GGMLType.F16 else np.float32
+        values = rng.standard_normal((rows, cols)).astype(dtype).view(np.uint8).reshape(-1)
+        return values.reshape(-1, 4)[:, 2:].reshape(-1) if type == GGMLType.BF16 else values
     count = rows * cols // type.block_values
     blocks = rng.integers(0, 256, (count, type.block_bytes), dtype=np.uint8)
     for at in HALFS_AT.get(type, (0,)):

@@ -78,11 +78,12 @@ def _quants(reader: _Reader, fmt: str, groups: int) -> Ints:
         steps = np.concatenate([both & 15, both >> 4], axis=3)
     if fmt.startswith("W5"):
         bits = np.unpackbits(reader.take(groups * 64), axis=-1, bitorder="little")
-        steps = steps | bits.reshape(*lead, groups, 8, 16, 4) << 4
+        steps = steps | bits.reshape(*lead, groups, 8, 16, 4) << np.uint8(4)
     if fmt == "W6K":
         planes = reader.take(groups * 128).reshape(*lead, groups, 2, 1, 16, 4)
         shifts = 2 * np.arange(4, dtype=np.uint8).reshape(1, 1, 1, 1, 4, 1, 1)
-        steps = steps | (planes >> shifts & 3).reshape(*lead, groups, 8, 16, 4) << 4
+        high = (planes >> shifts & np.uint8(3)).reshape(*lead, groups, 8, 16, 4)
+        steps = steps | high << np.uint8(4)
     return steps.transpose(0, 1, 2, 3, 5, 4).reshape(*lead, groups * 32, 16).astype(np.int64)
 
 

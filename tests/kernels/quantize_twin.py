@@ -73,7 +73,8 @@ def _pack_two_terms(isa: str, x: Floats) -> bytes:
             hi, lo = two_terms(group)
             values = from_bf16(hi) + from_bf16(lo)
             by_step = np.stack([hi, lo], 1).reshape(len(x), 2, 8, 2, 2).astype(np.uint32)
-            pairs = by_step[..., 0, :] | by_step[..., 1, :] << 16  # (4j, 4j+2), (4j+1, 4j+3)
+            # (4j, 4j+2), (4j+1, 4j+3)
+            pairs = by_step[..., 0, :] | by_step[..., 1, :] << np.uint32(16)
             bits = pairs.transpose(0, 2, 1, 3).reshape(len(x), 32)
         parts += [bits.T.tobytes(), *(s.tobytes() for s in row_sums(values))]
     return b"".join(parts)

@@ -31,7 +31,8 @@ def rms_norm(isa: str, x: Floats, weight: Floats, eps: float) -> Floats:
         for v in lanes_of(x):
             squares = fma(v, v, squares, isa != "base")
         mean = tree(squares) / F32(x.size)
-        return x * (F32(1) / np.sqrt(mean + F32(eps))) * weight
+        share: Floats = F32(1) / np.sqrt(mean + F32(eps))
+        return x * share * weight
 
 
 def rope(isa: str, x: Floats, cos: Floats, sin: Floats, style: int) -> Floats:
@@ -50,7 +51,7 @@ def silu_mul(isa: str, gate: Floats, up: Floats) -> Floats:
     with np.errstate(all="ignore"):
         negative = gate < 0
         e = exp2(np.where(negative, -gate, gate) * -LOG2E, isa != "base")
-        share = np.where(negative, e, F32(1)) / (F32(1) + e)
+        share: Floats = np.where(negative, e, F32(1)) / (F32(1) + e)
         return gate * share * up
 
 
@@ -73,7 +74,7 @@ def summarize_tile(isa: str, logits: Floats, base: int) -> Summary:
     with np.errstate(all="ignore"):
         for v in exp2((lanes_of(logits, -np.inf) - start) * LOG2E, isa != "base"):
             lanes = lanes + v
-    total = tree(lanes)
+    total = F32(tree(lanes))
     return largest, total, best, log_sum_exp(largest, total)
 
 
@@ -133,7 +134,7 @@ def sample_weights(
         log2p = np.where(logits < best, (logits - best) * octaves, F32(0)).astype(F32)
         p = exp2(np.where(real, log2p, F32(-np.inf)), isa != "base")
     p = np.where(p < F32(min_p), F32(0), p)
-    weights = np.rint(p * F32(BEST_WEIGHT)).astype(np.int64)
+    weights: NDArray[np.int64] = np.rint(p * F32(BEST_WEIGHT)).astype(np.int64)
     if 0 < top_k < logits.size:
         weights[ranked(logits, np.flatnonzero(weights))[top_k:]] = 0
     if F32(top_p) < 1:

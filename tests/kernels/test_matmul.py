@@ -201,7 +201,8 @@ FLOATS = native.PackedWeight(20, 64, "BF16")
 
 def call(isa: str, change: dict[str, Any]) -> None:
     weight = case.make_weight("W4A", 20, 64, np.random.default_rng(13))
-    native.matmul(**({"isa": isa, "weight": weight, "x": X, "out": OUT} | change))
+    arguments: dict[str, Any] = {"isa": isa, "weight": weight, "x": X, "out": OUT}
+    native.matmul(**(arguments | change))
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def multiply(isa: str, weight: native.PackedWeight, x: Floats) -> Floats:
 def exact_values(weight: native.PackedWeight) -> NDArray[np.float64]:
     """scale * quant + min without any rounding, in float64."""
     w = twin.unpack(weight)
-    values = w.quants * np.repeat(w.scales.astype(float), w.scale_span, axis=1)
+    values: NDArray[np.float64] = w.quants * np.repeat(w.scales.astype(float), w.scale_span, axis=1)
     return values if w.mins is None else values + np.repeat(w.mins.astype(float), 32, axis=1)
 
 
@@ -45,7 +45,7 @@ def bound_of(weight: native.PackedWeight, x: Floats) -> NDArray[np.float64]:
     offset = twin.OFFSET[weight.format]
     scales = np.repeat(np.abs(w.scales.astype(float)), w.scale_span, axis=1)
     mins = 0.0 if w.mins is None else np.repeat(np.abs(w.mins.astype(float)), 32, axis=1)
-    terms = scales * (w.quants + offset) + scales * offset + mins
+    terms: NDArray[np.float64] = scales * (w.quants + offset) + scales * offset + mins
     size = np.abs(x).astype(float)
     left_out = LEFT_OUT * size @ np.abs(exact_values(weight)).T
     return left_out + (3 * 16 + 1 + 5 + 2 * groups + 2) * case.EPS * 1.01 * (size @ terms.T)

@@ -18,6 +18,7 @@ from octavo.kernels import available_isas, native, numerics_id
 from octavo.weights.ggml_type import GGMLType
 from tests.kernels.exact import Floats
 from tests.kernels.gguf_blocks import HALFS_AT, OWN_FORMAT
+from tests.kernels.guard import guarded
 from tests.kernels.row_ops import row_op
 
 POOL = native.ThreadPool(1)
@@ -90,9 +91,7 @@ def embedding(isa: str) -> Floats:
 def attention(isa: str, kv: str) -> tuple[NDArray[np.uint8], Floats]:
     """Pages of 300 tokens, and the attention of the last 20 over both chunks."""
     layout = native.KVLayout(1, 2, 64, 48, kv, kv, 32)
-    raw = np.zeros(10 * layout.block_stride + 64, np.uint8)
-    begin = -raw.ctypes.data % 64
-    pages = raw[begin : begin + 10 * layout.block_stride]
+    pages = guarded(np.zeros(10 * layout.block_stride, np.uint8))
     table = np.arange(10, dtype=np.int32)
     k, v, q = floats(8, 300, 2, 64), floats(9, 300, 2, 48), floats(10, 20, 6, 64)
     native.write_kv(isa, pages, layout, table, np.arange(300, dtype=np.int32), 0, k, v)

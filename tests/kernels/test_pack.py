@@ -180,7 +180,7 @@ def test_bytes_packed_before_can_be_used_again() -> None:
 
 Q4_1 = GGMLType.Q4_1
 BLOCKS = random_blocks(Q4_1, 2, 64, np.random.default_rng(5))
-BYTES = np.zeros(639, np.uint8)
+CUT, BYTES = BLOCKS[:-1], np.zeros(639, np.uint8)
 HUGE = 2**31 - 17, 2**31 - 257, "F32"  # 2^64 bytes would be a few as an int64
 WIDE = r"cols: W6K takes positive multiples of 256 below 2\^31, got 128"
 
@@ -188,15 +188,9 @@ WIDE = r"cols: W6K takes positive multiples of 256 below 2\^31, got 128"
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (
-            lambda: pack(BLOCKS[1:], Q4_1, 2, 64),
-            r"src: expected 80 bytes for Q4_1 \(2, 64\), got 79",
-        ),
+        (lambda: pack(CUT, Q4_1, 2, 64), r"src: expected 80 bytes for Q4_1 \(2, 64\), got 79"),
         (lambda: pack(BLOCKS, Q4_1, 2, 60), "cols: expected a multiple of 32 for Q4_1, got 60"),
-        (
-            lambda: pack(BLOCKS, Q4_1, 2, 64, "W8"),
-            "format: expected W4A, BF16 or F32 for Q4_1, got W8",
-        ),
+        (lambda: pack(BLOCKS, Q4_1, 2, 64, "W8"), "expected W4A, BF16 or F32 for Q4_1, got W8"),
         (lambda: pack(BLOCKS, Q4_1, 2, 64, "W3"), "format: expected W8, W4S, .* got W3"),
         (lambda: pack(BLOCKS, 10, 2, 64, "W4A"), "ggml_type: expected F32, F16, .* got type 10"),
         (lambda: pack(BLOCKS, Q4_1, 0, 64), r"rows: expected 1\.\.2\^31-17, got 0"),

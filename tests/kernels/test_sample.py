@@ -46,8 +46,9 @@ def drawn(isa: str, logits: Floats, draws: int, **filters: Any) -> list[int]:
 
 
 def softmax(logits: Floats, temperature: float = 1.0) -> NDArray[np.float64]:
-    p = np.exp((logits.astype(np.float64) - logits.max()) / temperature)
-    return p / p.sum()
+    p: NDArray[np.float64] = np.exp((logits.astype(np.float64) - logits.max()) / temperature)
+    p /= p.sum()
+    return p
 
 
 @pytest.mark.parametrize("temperature", [0.2, 1.0, 3.0])
@@ -157,7 +158,7 @@ def test_sample_is_its_twin(
 def test_sample_of_a_real_vocabulary_is_its_twin(isa: str, top_k: int, top_p: float) -> None:
     rng = np.random.default_rng(49152)
     logits = some_logits(rng, 49152)
-    filters = {"temperature": 0.8, "top_k": top_k, "top_p": top_p, "min_p": 0.0}
+    filters: dict[str, Any] = {"temperature": 0.8, "top_k": top_k, "top_p": top_p, "min_p": 0.0}
     for u in rng.random(20):
         assert draw(isa, logits, u, **filters) == twin.sample(isa, logits, u=u, **filters)
 

@@ -45,11 +45,10 @@ def test_no_threads_is_refused() -> None:
         native.ThreadPool(0)
 
 
-def said(code: str) -> str:
-    """What a new interpreter prints, if it ends well and warns of nothing."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    """In a new interpreter, which must end well."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
 
 
 FORK = """
@@ -69,7 +68,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) or int(pool.run_barr
 
 
 def test_a_pool_of_the_parent_is_refused_in_a_forked_child() -> None:
-    said(FORK)
+    run(FORK)
 
 
 def test_affinity_bounds_the_usable_cpus() -> None:
@@ -102,7 +101,7 @@ sys.exit(abs(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
 
 
 def test_a_child_can_drop_the_parents_pool_and_use_its_own() -> None:
-    said(NEW_POOL)
+    run(NEW_POOL)
 
 
 NO_ROOM = """
@@ -121,7 +120,7 @@ for _ in range(2):
 
 @pytest.mark.address_space
 def test_a_pool_whose_threads_cannot_be_made_says_so_each_time() -> None:
-    assert said(NO_ROOM).split() == ["refused", "refused"]
+    assert run(NO_ROOM).stdout.split() == ["refused", "refused"]
 
 
 def test_a_pool_is_as_large_as_what_this_process_may_use() -> None:
@@ -156,7 +155,9 @@ except KernelError as error:
 
 @pytest.mark.address_space
 def test_threads_that_cannot_be_started_are_an_error_that_says_so() -> None:
-    assert said(NO_MORE) == (
+    done = run(NO_MORE)
+    assert done.stderr == ""
+    assert done.stdout == (
         "cannot start 2 threads (Resource temporarily unavailable): ask for fewer (--threads, "
         "threads=), or raise the limits (`ulimit -u`, `ulimit -v`)\n"
     )

@@ -15,6 +15,7 @@ from octavo.kernels import default_isa, native
 from octavo.program.encode import encode
 from octavo.program.fuse import RowKind, fuse, lower
 from octavo.program.rope import cos_sin
+from tests.kernels.guard import guarded
 from tests.tiny import TINY, tiny_model
 
 POOL = native.ThreadPool(2)
@@ -31,16 +32,16 @@ class Parts:
     matrices: list[Any]
     vectors: list[Any]
     layout: Any
-    window: int
     cos: NDArray[np.float32]
     sin: NDArray[np.float32]
+    window: int = 0
     max_rows: int = 64
 
     def buffer_of(self, op: str, field: str) -> int:
         return int(self.records[field][self.ops.index(op)])
 
     def build(self) -> native.Program:
-        pages = _aligned(BLOCKS * 24 * 1024)
+        pages = guarded(np.zeros(BLOCKS * 24 * 1024, np.uint8))
         words = [np.ascontiguousarray(a).view(np.int32) for a in (self.records, self.buffers)]
         return native.Program(
             default_isa(), POOL, words[0].reshape(len(self.records), -1),
@@ -49,35 +50,25 @@ class Parts:
         )  # fmt: skip
 
 
-def _aligned(size: int) -> NDArray[np.uint8]:
-    raw = np.zeros(size + 64, np.uint8)
-    begin = -raw.ctypes.data % 64
-    return raw[begin : begin + size]
-
-
 def make_parts(*, fused: bool = True) -> Parts:
-    config = EngineConfig.parse({})
     model = tiny_model(TINY, POOL)
     kinds: dict[str, RowKind] = dict.fromkeys(model.weights.matrices, "a32")
     encoded = encode((fuse if fused else lower)(model.program, kinds), kinds)
-    cos, sin = cos_sin(model.program.rope_tables["default"], CONTEXT)
     return Parts(
-        ops=list(encoded.op_names),
-        records=encoded.records.copy(),
-        buffers=encoded.buffers.copy(),
-        matrices=[model.weights.matrices[name] for name in encoded.matrices],
-        vectors=[model.weights.vectors[name] for name in encoded.vectors],
-        layout=kv_layout(model.program, 0, config),
-        window=0,
-        cos=cos,
-        sin=sin,
+        list(encoded.op_names),
+        encoded.records.copy(),
+        encoded.buffers.copy(),
+        [model.weights.matrices[name] for name in encoded.matrices],
+        [model.weights.vectors[name] for name in encoded.vectors],
+        kv_layout(model.program, 0, EngineConfig.parse({})),
+        *cos_sin(model.program.rope_tables["default"], CONTEXT),
     )
 
 
 def batch_of(tokens: list[int], first_block: int = 0) -> Batch:
     """One sequence from position 0 whose rows all want their logits."""
     rows = len(tokens)
-    table = [first_block + i for i in range(4)]
+    table = list(range(first_block, first_block + 4))
     return make_batch([(tokens, 0)], [[table]], range(rows), [Want.LOGITS] * rows)
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavo.kernels import KV_FORMATS
+from octavo.kernels import KV_FORMATS, KVFormat
 from octavo.model import llama
 from octavo.model.config import ModelConfig
 from octavo.program.builder import ProgramBuilder
 from octavo.program.cost import (
     CLASSES,
+    OpClass,
+    OpCost,
     Work,
     by_class,
     classify,
@@ -23,36 +25,38 @@ from octavo.program.cost import (
     prefill,
     uniform_weights,
 )
-from octavo.program.ops import KVSpec, Linear, WeightSpec
+from octavo.program.ops import KVSpec, Linear, Program, WeightSpec
 
-
-def config(**changes: object) -> ModelConfig:
-    tiny = ModelConfig(
-        architecture="llama", num_layers=3, hidden_size=64, ffn_size=160, heads=8, kv_heads=8,
-        head_dim=8, vocab_size=500, context=2048, norm_eps=1e-5, rope_base=1e4, rotary_dim=8,
-        rope_style="half", tied_head=True, qkv_bias=False,
-    )  # fmt: skip
-    return dataclasses.replace(tiny, **changes)
-
-
+MHA = ModelConfig(
+    architecture="llama", num_layers=3, hidden_size=64, ffn_size=160, heads=8, kv_heads=8,
+    head_dim=8, vocab_size=500, context=2048, norm_eps=1e-5, rope_base=1e4, rotary_dim=8,
+    rope_style="half", tied_head=True, qkv_bias=False,
+)  # fmt: skip
+GQA = replace(MHA, kv_heads=2)
 BF16, F32 = KV_FORMATS["bf16"], KV_FORMATS["f32"]
-MHA, GQA, MQA = config(), config(kv_heads=2), config(kv_heads=1)
-UNTIED = config(tied_head=False, kv_heads=4)
-WIDE_HEADS = config(kv_heads=2, head_dim=24, rotary_dim=12)  # heads * head_dim != hidden
-BIASED = config(qkv_bias=True, kv_heads=2)
-ALL = [MHA, GQA, MQA, UNTIED, WIDE_HEADS, BIASED]
-NAMES = ["mha", "gqa", "mqa", "untied", "wide-heads", "biased"]
+ALL = {
+    "mha": MHA, "gqa": GQA, "mqa": replace(MHA, kv_heads=1),
+    "untied": replace(MHA, tied_head=False, kv_heads=4),
+    "heads * head_dim != hidden": replace(MHA, kv_heads=2, head_dim=24, rotary_dim=12),
+    "biased": replace(MHA, qkv_bias=True, kv_heads=2),
+}  # fmt: skip
+every_config = pytest.mark.parametrize("cfg", ALL.values(), ids=ALL)
 
 
-def costs(cfg: ModelConfig, work: Work, *, bits: float = 8):
-    program = llama.build(cfg)
+def costs_of(
+    program: Program, work: Work, *, bits: float = 8, v_format: KVFormat = BF16
+) -> dict[OpClass, OpCost]:
     weights = uniform_weights(program, bits)
-    return by_class(cost(program, work, weight_bytes=weights, k_format=BF16, v_format=BF16))
+    return by_class(cost(program, work, weight_bytes=weights, k_format=BF16, v_format=v_format))
 
 
-@pytest.mark.parametrize("cfg", ALL, ids=NAMES)
+def costs(cfg: ModelConfig, work: Work, *, bits: float = 8) -> dict[OpClass, OpCost]:
+    return costs_of(llama.build(cfg), work, bits=bits)
+
+
+@every_config
 @pytest.mark.parametrize(("rows", "past"), [(1, 0), (1, 99), (100, 0), (7, 30)])
-def test_flops_are_the_formulas_of_a_transformer(cfg, rows, past):
+def test_flops_are_the_formulas_of_a_transformer(cfg: ModelConfig, rows: int, past: int) -> None:
     # L layers of width h, q of width a = heads * d, k and v of width c = kv_heads * d, FFN of f.
     layers, h, f, d = cfg.num_layers, cfg.hidden_size, cfg.ffn_size, cfg.head_dim
     a, c, s = cfg.heads * d, cfg.kv_heads * d, rows
@@ -70,8 +74,8 @@ def test_flops_are_the_formulas_of_a_transformer(cfg, rows, past):
     assert got["embed"].flops == 0
 
 
-@pytest.mark.parametrize("cfg", ALL, ids=NAMES)
-def test_weight_and_kv_bytes_are_read_once_a_forward(cfg):
+@every_config
+def test_weight_and_kv_bytes_are_read_once_a_forward(cfg: ModelConfig) -> None:
     layers, h, f, v = cfg.num_layers, cfg.hidden_size, cfg.ffn_size, cfg.vocab_size
     a, c = cfg.heads * cfg.head_dim, cfg.kv_heads * cfg.head_dim
     rows, past, kv = 5, 11, 2 * c * 2  # K and V of a layer's token, 16 bits each
@@ -88,7 +92,7 @@ def test_weight_and_kv_bytes_are_read_once_a_forward(cfg):
     assert [n for n in CLASSES if got[n].kv_read_bytes] == ["attention"]
 
 
-def test_activations_are_what_each_op_reads_and_writes():
+def test_activations_are_what_each_op_reads_and_writes() -> None:
     got = costs(GQA, Work(rows=5))
     a, c, h, f = 64, 16, 64, 160
     assert got["embed"].activation_bytes == 4 * 5 * h
@@ -99,7 +103,7 @@ def test_activations_are_what_each_op_reads_and_writes():
     assert got["head"].activation_bytes == 4 * (h + 500)
 
 
-def test_a_cached_decode_step_saves_the_context_in_projections_and_mlp_alike():
+def test_a_cached_decode_step_saves_the_context_in_projections_and_mlp_alike() -> None:
     with_cache = costs(GQA, decode(1024, cache=True))
     without = costs(GQA, decode(1024, cache=False))
     for name in ("qkv", "output", "mlp", "norm"):
@@ -110,12 +114,12 @@ def test_a_cached_decode_step_saves_the_context_in_projections_and_mlp_alike():
     assert without["attention"].kv_read_bytes == with_cache["attention"].kv_read_bytes
 
 
-def test_prefill_is_every_row_once_and_one_row_of_logits():
+def test_prefill_is_every_row_once_and_one_row_of_logits() -> None:
     assert costs(MHA, prefill(64)) == costs(MHA, decode(64, cache=False))
     assert costs(MHA, Work(rows=64, output_rows=0))["head"].bytes == 0
 
 
-def test_chunks_of_a_prefill_add_up_to_the_whole():
+def test_chunks_of_a_prefill_add_up_to_the_whole() -> None:
     whole = costs(GQA, Work(100))
     parts = [costs(GQA, Work(40, 0, 0)), costs(GQA, Work(60, 40, 1))]
     for name in CLASSES:
@@ -123,12 +127,8 @@ def test_chunks_of_a_prefill_add_up_to_the_whole():
         assert sum(p[name].kv_write_bytes for p in parts) == whole[name].kv_write_bytes
 
 
-@given(
-    rows=st.integers(1, 40),
-    past=st.integers(0, 40),
-    window=st.integers(0, 90),
-)
-def test_scores_and_tokens_seen_match_counting_them(rows, past, window):
+@given(rows=st.integers(1, 40), past=st.integers(0, 40), window=st.integers(0, 90))
+def test_scores_and_tokens_seen_match_counting_them(rows: int, past: int, window: int) -> None:
     seen = [
         {k for k in range(row + 1) if not window or row - k < window}
         for row in range(past, past + rows)
@@ -138,23 +138,23 @@ def test_scores_and_tokens_seen_match_counting_them(rows, past, window):
     assert work.tokens_seen(window) == len(set.union(*seen))
 
 
-def test_kv_bytes_per_token_of_known_models():
-    seven_b = config(num_layers=32, heads=32, kv_heads=32, head_dim=128, rotary_dim=128)
-    smollm2 = config(num_layers=30, heads=9, kv_heads=3, head_dim=64, rotary_dim=64)
+def test_kv_bytes_per_token_of_known_models() -> None:
+    seven_b = replace(MHA, num_layers=32, heads=32, kv_heads=32, head_dim=128, rotary_dim=128)
+    smollm2 = replace(MHA, num_layers=30, heads=9, kv_heads=3, head_dim=64, rotary_dim=64)
     assert kv_bytes_per_token(llama.build(seven_b), BF16, BF16) == 2**19
     assert kv_bytes_per_token(llama.build(smollm2), BF16, BF16) == 23040
     assert kv_bytes_per_token(llama.build(smollm2), F32, BF16) == 34560
 
 
-def test_weights_of_llama_7b_are_6_74_billion():
-    cfg = config(
-        num_layers=32, hidden_size=4096, ffn_size=11008, heads=32, kv_heads=32, head_dim=128,
+def test_weights_of_llama_7b_are_6_74_billion() -> None:
+    cfg = replace(
+        MHA, num_layers=32, hidden_size=4096, ffn_size=11008, heads=32, kv_heads=32, head_dim=128,
         rotary_dim=128, vocab_size=32000, tied_head=False,
     )  # fmt: skip
     assert sum(uniform_weights(llama.build(cfg), 8).values()) == 6_738_415_616
 
 
-def test_a_norm_of_each_query_and_k_stored_as_v_are_understood():
+def test_a_norm_of_each_query_and_k_stored_as_v_are_understood() -> None:
     """Qwen3 norms q so, before rotating it."""
     p = ProgramBuilder(rope_frequencies=(1.0, 0.5))
     group = p.kv_group(KVSpec(1, 8, 8, window=16))
@@ -167,14 +167,12 @@ def test_a_norm_of_each_query_and_k_stored_as_v_are_understood():
 
     classes = zip(program.ops, classify(program), strict=True)
     assert [c for op, c in classes if isinstance(op, Linear)] == ["qkv", "qkv", "output"]
-
-    weights = uniform_weights(program, 8)
-    step = by_class(cost(program, Work(1, 99), weight_bytes=weights, k_format=BF16, v_format=BF16))
+    step = costs_of(program, Work(1, 99))
     assert step["attention"].flops == 16 * (4 * 8 + 3)
     assert step["attention"].kv_read_bytes == 16 * (8 + 8) * 2  # a window of K and V
 
 
-def test_k_and_v_of_different_widths_are_counted_apart():
+def test_k_and_v_of_different_widths_are_counted_apart() -> None:
     p = ProgramBuilder(rope_frequencies=(1.0, 0.5))
     group = p.kv_group(KVSpec(2, 8, 4))
     h = p.embed(WeightSpec("table", (32, 16)))
@@ -182,7 +180,6 @@ def test_k_and_v_of_different_widths_are_counted_apart():
     v = p.linear(h, WeightSpec("v", (8, 16)))
     a = p.attention(q, k, v, heads=4, group=group, scale=1.0)
     program = p.logits(p.linear(a, WeightSpec("o", (16, 16))), WeightSpec("head", (32, 16)))
-    weights = uniform_weights(program, 8)
-    step = by_class(cost(program, Work(1, 9), weight_bytes=weights, k_format=BF16, v_format=F32))
+    step = costs_of(program, Work(1, 9), v_format=F32)
     assert step["attention"].flops == 10 * 4 * (2 * 8 + 2 * 4 + 3)
     assert step["attention"].kv_read_bytes == 10 * 2 * (8 * 2 + 4 * 4)

@@ -6,21 +6,24 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from octavo.batch import EDIT, Want, make_batch
 from octavo.kernels import native
-from octavo.program.reference import ReferenceInterpreter, edit_logits
+from octavo.program.reference import edit_logits
 from octavo.weights.ggml_type import GGMLType
 from tests.kernels.gguf_blocks import OWN_FORMAT
 from tests.kernels.kv_twin import KV_TWINS
+from tests.program.one_sequence import batch_of, check_near, reference_logits, tokens_of
 from tests.tiny import SMALL_BLOCKS, TINY, all_logits, make_runner, tiny_model
 
 POOL = native.ThreadPool(2)
+TOKENS = tokens_of(TINY.vocab_size)
 ROUND = KV_TWINS["bf16"].rounded
-TOKENS = [int(t) for t in np.random.default_rng(7).integers(0, TINY.vocab_size, 70)]
 SHAPES = {
     "gqa": TINY,
     "mha": replace(TINY, kv_heads=4),
@@ -33,39 +36,30 @@ SHAPES = {
 }
 
 
+def ints(*values: int) -> NDArray[np.int32]:
+    return np.array(values, np.int32)
+
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_float32_weights_equal_the_reference(name: str) -> None:
     model = tiny_model(SHAPES[name], POOL, type=GGMLType.F32)
-    runner = make_runner(model, POOL, kv_dtype="f32")
-    got = all_logits(runner, TOKENS)
-    reference = ReferenceInterpreter(model.program, model.exact, num_blocks=64)
-    wants = [Want.LOGITS] * len(TOKENS)
-    batch = make_batch([(TOKENS, 0)], [[list(range(64))]], range(len(TOKENS)), wants)
-    want = reference.run(batch).logits
-    # float32 in both, in other orders: a few hundred roundings of 2^-24 of values of order |want|.
-    np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 * np.abs(want).max())
+    got = all_logits(make_runner(model, POOL, kv_dtype="f32"), TOKENS)
+    check_near(got, reference_logits(model.program, model.exact, TOKENS))
 
 
 def test_hidden_rows_are_those_that_the_head_reads() -> None:
     model = tiny_model(TINY, POOL, type=GGMLType.F32)
     runner = make_runner(model, POOL)
-    wants = [Want.HIDDEN, Want.LOGITS, Want.HIDDEN]
-    batch = make_batch([(TOKENS, 0)], [[list(range(64))]], [3, 20, 69], wants)
+    batch = batch_of(TOKENS, [3, 20, 69], [Want.HIDDEN, Want.LOGITS, Want.HIDDEN])
     hidden = runner.run(batch).hidden
-    want = all_logits(runner, TOKENS)[[3, 69]]
-    got = hidden @ model.exact["output.weight"].T
-    np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 * np.abs(want).max())
+    check_near(hidden @ model.exact["output.weight"].T, all_logits(runner, TOKENS)[[3, 69]])
 
 
 def test_bf16_pages_follow_the_reference_with_rounded_k_v_and_q() -> None:
     model = tiny_model(TINY, POOL, type=GGMLType.F32)
     got = all_logits(make_runner(model, POOL, kv_dtype="bf16"), TOKENS)
-    reference = ReferenceInterpreter(
-        model.program, model.exact, num_blocks=64, round_k=ROUND, round_v=ROUND
-    )
-    wants = [Want.LOGITS] * len(TOKENS)
-    batch = make_batch([(TOKENS, 0)], [[list(range(64))]], range(len(TOKENS)), wants)
-    error = (got - reference.run(batch).logits) / got.std()
+    want = reference_logits(model.program, model.exact, TOKENS, round_k=ROUND, round_v=ROUND)
+    error = (got - want) / got.std()
     # 6.1e-4 seen, from the weights of V that are bf16 too; without the rounding of q it is 10e-4,
     # of k 13e-4.
     assert np.sqrt(np.mean(error**2)) < 8e-4
@@ -75,10 +69,7 @@ def test_bf16_pages_follow_the_reference_with_rounded_k_v_and_q() -> None:
 def test_integer_weights_follow_the_reference_with_rounded_rows(type: GGMLType) -> None:
     model = tiny_model(SMALL_BLOCKS, POOL, type=type)
     got = all_logits(make_runner(model, POOL, kv_dtype="f32"), TOKENS)
-    reference = ReferenceInterpreter(model.program, model.exact, num_blocks=64, activations="int8")
-    wants = [Want.LOGITS] * len(TOKENS)
-    batch = make_batch([(TOKENS, 0)], [[list(range(64))]], range(len(TOKENS)), wants)
-    want = reference.run(batch).logits
+    want = reference_logits(model.program, model.exact, TOKENS, activations="int8")
     # A row that rounds to the next int8 step changes by 1/127 of its group's peak: rare, and small
     # in the whole.
     cosine = (got * want).sum(1) / np.linalg.norm(got, axis=1) / np.linalg.norm(want, axis=1)
@@ -89,32 +80,27 @@ def test_integer_weights_follow_the_reference_with_rounded_rows(type: GGMLType) 
 def test_rows_of_two_bf16_terms_lose_nothing_that_shows(type: GGMLType) -> None:
     model = tiny_model(SMALL_BLOCKS, POOL, type=type)
     got = all_logits(make_runner(model, POOL, kv_dtype="f32", activations="bf16"), TOKENS)
-    reference = ReferenceInterpreter(model.program, model.exact, num_blocks=64)
-    wants = [Want.LOGITS] * len(TOKENS)
-    batch = make_batch([(TOKENS, 0)], [[list(range(64))]], range(len(TOKENS)), wants)
-    want = reference.run(batch).logits
     # Two bf16 terms hold 16 bits: 2^-17 of each factor, a few layers deep.
-    np.testing.assert_allclose(got, want, rtol=0, atol=2e-3 * np.abs(want).max())
+    check_near(got, reference_logits(model.program, model.exact, TOKENS), 2e-3)
 
 
 @pytest.mark.parametrize(
     ("type", "activations"),
     [
-        (GGMLType.Q4_1, "int8"),
-        (GGMLType.Q8_0, "int8"),
-        (GGMLType.Q4_1, "bf16"),
-        (GGMLType.BF16, None),
-        (GGMLType.F32, None),
+        (GGMLType.Q4_1, "int8"), (GGMLType.Q8_0, "int8"), (GGMLType.Q4_1, "bf16"),
+        (GGMLType.BF16, None), (GGMLType.F32, None),
     ],
-)
+)  # fmt: skip
 @pytest.mark.parametrize("name", SHAPES)
 def test_fused_equals_unfused_bit_for_bit(
     name: str, type: GGMLType, activations: str | None
 ) -> None:
     config = replace(SHAPES[name], hidden_size=96, ffn_size=160)
     model = tiny_model(config, POOL, type=type)
-    fused = all_logits(make_runner(model, POOL, fuse=True, activations=activations), TOKENS)
-    unfused = all_logits(make_runner(model, POOL, fuse=False, activations=activations), TOKENS)
+    fused, unfused = (
+        all_logits(make_runner(model, POOL, fuse=fuse, activations=activations), TOKENS)
+        for fuse in (True, False)
+    )
     assert np.isfinite(fused).all()
     assert np.abs(fused).max() > 0
     assert np.array_equal(fused, unfused)
@@ -129,13 +115,10 @@ def test_every_kind_of_output_row_agrees_with_the_full_logits() -> None:
     rows = [3, 9, 20, 20, 69]
     masks = np.full((5, -(-vocab // 32)), 0xFFFFFFFF, np.uint32)
     masks[1] = rng.integers(0, 2**32, masks.shape[1], dtype=np.uint32)
-    edits = np.zeros(6, EDIT)
-    edits["token"] = [5, 900, 1099, 0, 1, 2]
-    edits["scale"] = [1, 2, 1, 1.5, 1, 1]
-    edits["add"] = [100, -3, 0.5, 40, -0.25, 9]
-    starts = np.array([0, 1, 3, 3, 3, 6], np.int32)
-    plain = make_batch([(TOKENS, 0)], [[list(range(64))]], rows, wants, top_k=7)
-    batch = replace(plain, masks=masks, edit_starts=starts, edits=edits)
+    changes = [(5, 1, 100), (900, 2, -3), (1099, 1, 0.5), (0, 1.5, 40), (1, 1, -0.25), (2, 1, 9)]
+    edits = np.array(changes, EDIT)  # token, scale, what is added
+    plain = batch_of(TOKENS, rows, wants, top_k=7)
+    batch = replace(plain, masks=masks, edit_starts=ints(0, 1, 3, 3, 3, 6), edits=edits)
     out = runner.run(batch)
     logits = all_logits(runner, TOKENS)[rows]
     edited = edit_logits(logits, batch)
@@ -158,7 +141,7 @@ def test_every_kind_of_output_row_agrees_with_the_full_logits() -> None:
 
 def test_counters_cover_every_op_only_when_asked() -> None:
     model = tiny_model(TINY, POOL)
-    batch = make_batch([(TOKENS, 0)], [[list(range(64))]], [69], [Want.ARGMAX])
+    batch = batch_of(TOKENS, [69], [Want.ARGMAX])
     silent = make_runner(model, POOL).run(batch)
     counted = make_runner(model, POOL, profile=True)
     assert silent.op_ns.size == 0
@@ -170,51 +153,41 @@ def test_counters_cover_every_op_only_when_asked() -> None:
     assert op_ns.sum() <= elapsed  # each op's own time, not the time until its end
 
 
-def edits_at(*tokens: int, starts: Sequence[int] | None = None) -> dict[str, np.ndarray]:
+def edits_at(*tokens: int, starts: Sequence[int] | None = None) -> dict[str, Any]:
     edits = np.zeros(len(tokens), EDIT)
     edits["token"] = tokens
-    starts = [0, len(tokens)] if starts is None else starts
-    return {"edits": edits, "edit_starts": np.array(starts, np.int32)}
+    return {"edits": edits, "edit_starts": ints(*(starts or [0, len(tokens)]))}
 
 
-def outputs(count: int) -> dict[str, np.ndarray]:
-    return {"output_rows": np.zeros(count, np.int32), "wants": np.zeros(count, np.int32)}
+APART = {"tokens": ints(1, 1), "positions": ints(0, 2), "row_starts": ints(0, 2)}
+NO_ROWS = {
+    "row_starts": ints(0, 0, 1), "write_starts": ints(0, 0),
+    "block_tables": np.zeros((1, 2, 1), np.int32),
+}  # fmt: skip
+THREE_OUTPUTS = {"output_rows": ints(0, 0, 0), "wants": ints(0, 0, 0)}
+FALLING = edits_at(5, 6, starts=[0, 2, 1, 2]) | THREE_OUTPUTS
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tokens": np.array([1100], np.int32)}, "tokens: expected 0 to 1099, got 1100"),
-        ({"positions": np.array([2048], np.int32)}, "positions: expected 0 to 2047, got 2048"),
-        ({"block_tables": np.array([[[64]]], np.int32)}, "block_tables: expected 0 to 63, got 64"),
-        ({"positions": np.array([32], np.int32)}, "block_tables blocks, above: expected 1, got 1"),
-        ({"output_rows": np.array([1], np.int32)}, "output_rows: expected 0 to 0, got 1"),
-        ({"row_starts": np.array([0, 2], np.int32)}, "row_starts[-1]: expected 1, got 2"),
-        ({"row_starts": np.array([1, 1], np.int32)}, "row_starts[0]: expected 0, got 1"),
-        ({"positions": np.array([-1], np.int32)}, "positions: expected 0 to 2047, got -1"),
-        ({"positions": np.array([0, 1], np.int32)}, "positions: expected 1, got 2"),
-        (
-            {
-                "tokens": np.array([1, 1], np.int32),
-                "positions": np.array([0, 2], np.int32),
-                "row_starts": np.array([0, 2], np.int32),
-            },
-            "positions of a sequence, consecutive: expected 1, got 2",
-        ),
-        ({"row_starts": np.array([0, 1, 1], np.int32)}, "block_tables sequences: expected 2, got"),
-        (
-            {
-                "row_starts": np.array([0, 0, 1], np.int32),
-                "write_starts": np.zeros(2, np.int32),
-                "block_tables": np.zeros((1, 2, 1), np.int32),
-            },
-            "row_starts, above: expected 0, got 0",
-        ),
+        ({"tokens": ints(1100)}, "tokens: expected 0 to 1099, got 1100"),
+        ({"positions": ints(2048)}, "positions: expected 0 to 2047, got 2048"),
+        ({"block_tables": ints(64).reshape(1, 1, 1)}, "block_tables: expected 0 to 63, got 64"),
+        ({"positions": ints(32)}, "block_tables blocks, above: expected 1, got 1"),
+        ({"output_rows": ints(1)}, "output_rows: expected 0 to 0, got 1"),
+        ({"row_starts": ints(0, 2)}, "row_starts[-1]: expected 1, got 2"),
+        ({"row_starts": ints(1, 1)}, "row_starts[0]: expected 0, got 1"),
+        ({"positions": ints(-1)}, "positions: expected 0 to 2047, got -1"),
+        ({"positions": ints(0, 1)}, "positions: expected 1, got 2"),
+        (APART, "positions of a sequence, consecutive: expected 1, got 2"),
+        ({"row_starts": ints(0, 1, 1)}, "block_tables sequences: expected 2, got"),
+        (NO_ROWS, "row_starts, above: expected 0, got 0"),
         ({"block_tables": np.zeros((2, 1, 1), np.int32)}, "block_tables groups: expected 1, got 2"),
-        ({"write_starts": np.zeros(2, np.int32)}, "write_starts: expected 1, got 2"),
-        ({"write_starts": np.array([-1], np.int32)}, "write_starts, at least: expected 0, got -1"),
-        ({"wants": np.array([4], np.int32)}, "wants: expected 0 to 3, got 4"),
-        ({"wants": np.array([0, 0], np.int32)}, "wants: expected 1, got 2"),
+        ({"write_starts": ints(0, 0)}, "write_starts: expected 1, got 2"),
+        ({"write_starts": ints(-1)}, "write_starts, at least: expected 0, got -1"),
+        ({"wants": ints(4)}, "wants: expected 0 to 3, got 4"),
+        ({"wants": ints(0, 0)}, "wants: expected 1, got 2"),
         ({"top_k": 65}, "top_k, at most: expected 64, got 65"),
         ({"masks": np.zeros((1, 34), np.uint32)}, "masks words: expected 35, got 34"),
         ({"masks": np.zeros((2, 35), np.uint32)}, "masks outputs: expected 1, got 2"),
@@ -224,14 +197,11 @@ def outputs(count: int) -> dict[str, np.ndarray]:
         (edits_at(5, starts=[0, 2]), "edit_starts[-1]: expected 1, got 2"),
         (edits_at(5, starts=[1, 1]), "edit_starts[0]: expected 0, got 1"),
         (edits_at(5, starts=[0, 1, 1]), "edit_starts: expected 2, got 3"),
-        (
-            edits_at(5, 6, starts=[0, 2, 1, 2]) | outputs(3),
-            "edit_starts, at least: expected 2, got 1",
-        ),
+        (FALLING, "edit_starts, at least: expected 2, got 1"),
     ],
 )
 def test_a_batch_that_does_not_fit_is_refused_before_it_runs(
-    change: dict[str, np.ndarray], message: str
+    change: dict[str, Any], message: str
 ) -> None:
     runner = make_runner(tiny_model(TINY, POOL), POOL)
     batch = make_batch([([1], 0)], [[[0]]], [0], [Want.ARGMAX])
@@ -242,8 +212,5 @@ def test_a_batch_that_does_not_fit_is_refused_before_it_runs(
 def test_edits_that_point_beyond_their_array_are_refused() -> None:
     runner = make_runner(tiny_model(TINY, POOL), POOL)
     batch = make_batch([([1, 2], 0)], [[[0]]], [0, 1], [Want.ARGMAX] * 2)
-    edits = np.zeros(2, EDIT)
-    edits["token"] = [3, 4]
-    starts = np.array([0, 1000, 2], np.int32)
     with pytest.raises(ValueError, match="edit_starts, at most: expected 2, got 1000"):
-        runner.run(replace(batch, edit_starts=starts, edits=edits))
+        runner.run(replace(batch, **edits_at(3, 4, starts=[0, 1000, 2])))

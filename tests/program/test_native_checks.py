@@ -145,7 +145,7 @@ def test_results_that_do_not_fit_are_refused_by_name(
 def test_what_has_no_such_attribute_is_refused() -> None:
     program, batch = make_parts().build(), batch_of([1, 2])
     with pytest.raises(AttributeError, match="tokens"):
-        program.run(output_of(batch), output_of(batch))
+        program.run(output_of(batch), output_of(batch))  # type: ignore[arg-type]
 
 
 def test_rotary_dims_wider_than_a_head_are_refused() -> None:

@@ -13,10 +13,11 @@ from octavo.program.builder import ProgramBuilder
 from octavo.program.ops import KVSpec, Program, Value, WeightSpec
 from octavo.program.reference import ReferenceInterpreter
 from octavo.weights.ggml_type import GGMLType
+from tests.program.one_sequence import check_near, tokens_of
 from tests.tiny import make_runner, random_model
 
 POOL = native.ThreadPool(2)
-TOKENS = [int(t) for t in np.random.default_rng(7).integers(0, 300, 70)]
+TOKENS = tokens_of(300)
 
 
 def two_groups() -> Program:
@@ -58,8 +59,7 @@ def test_layer_groups_of_other_widths_and_a_window_equal_the_reference(fuse: boo
     reference = ReferenceInterpreter(model.program, model.exact, num_blocks=64)
     for first, count in (((0, 0), (60, 25)), ((60, 25), (9, 40))):
         batch = two_sequences(first, count)
-        got, want = runner.run(batch).logits, reference.run(batch).logits
-        np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 * np.abs(want).max())
+        check_near(runner.run(batch).logits, reference.run(batch).logits)
     for storage, tables in zip(runner.storages, batch.block_tables, strict=True):
         pages = np.frombuffer(storage.memory, np.uint8).reshape(storage.num_blocks, -1)
         assert np.flatnonzero(pages.any(axis=1)).tolist() == sorted(tables.flatten())

@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -22,7 +23,7 @@ def test_a_step_holds_its_arrays_whatever_becomes_of_the_attributes() -> None:
 
     program, batch = make_parts().build(), batch_of([1, 2, 3])
     output = output_of(batch)
-    program.run(Fresh(), output)
+    program.run(Fresh(), output)  # type: ignore[arg-type]
     assert np.array_equal(output.logits, run(program, [1, 2, 3]))
 
 
@@ -43,18 +44,13 @@ def test_threads_that_run_one_program_take_turns() -> None:
     program = make_parts().build()
     prompts = [[1, 2, 3, 4, 5, 6, 7, 8] * 6, [9, 8, 7, 6] * 8]
     alone = [run(program, prompt, 4 * i) for i, prompt in enumerate(prompts)]
-    wrong = [0, 0]
 
-    def work(i: int) -> None:
-        for _ in range(150):
-            wrong[i] += not np.array_equal(run(program, prompts[i], 4 * i), alone[i])
+    def wrong_runs(i: int) -> int:
+        runs = (run(program, prompts[i], 4 * i) for _ in range(150))
+        return sum(not np.array_equal(logits, alone[i]) for logits in runs)
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == [0, 0]
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(wrong_runs, range(2))) == [0, 0]
 
 
 def test_a_program_is_refused_in_a_forked_child_even_in_the_midst_of_a_run() -> None:
