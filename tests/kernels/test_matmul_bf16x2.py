@@ -47,9 +47,10 @@ def bound_of(weight: native.PackedWeight, x: Floats) -> NDArray[np.float64]:
     mins = 0.0 if w.mins is None else np.repeat(np.abs(w.mins.astype(float)), 32, axis=1)
     terms = scales * (w.quants + offset) + scales * offset + mins
     size = np.abs(x).astype(float)
-    left_out: NDArray[np.float64] = LEFT_OUT * size @ np.abs(exact_values(weight)).T
-    rounded: NDArray[np.float64] = size @ terms.T
-    return left_out + (3 * 16 + 1 + 5 + 2 * groups + 2) * case.EPS * 1.01 * rounded
+    left_out = LEFT_OUT * size @ np.abs(exact_values(weight)).T
+    steps = 3 * 16 + 1 + 5 + 2 * groups + 2
+    bound: NDArray[np.float64] = left_out + steps * case.EPS * 1.01 * (size @ terms.T)
+    return bound
 
 
 @case.every_isa
