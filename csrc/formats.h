@@ -9,38 +9,33 @@
 
 namespace octavo {
 
-// ---- packed weights: (N rows, K columns), panels of 16 rows, contiguous along k
-// ------------------------------------ A group is 32 k, a k4 step 4 k; byte order inside a step:
-// lane r (row), then i (k): (r*4 + i). 4-bit group, 256 B: byte[(j*16 + r)*4 + i] = q[step j] |
-// q[step j+4] << 4, j = 0..3.   8-bit group, 512 B: j = 0..7. 5th bits of a group, 64 B: uint64
-// hi[j], bit (r*4 + i), j = 0..7. Supertile = 64 k for the first five, 256 k for the K-quants; each
-// part in the order written, rows r = 0..15 innermost:
+// Packed weights: (N rows, K columns), panels of 16 rows, contiguous along k.
+//
+// A group is 32 k, a k4 step 4 k; byte order inside a step: lane r (row), then i (k): r*4 + i.
+// 4-bit group, 256 B: byte[(j*16 + r)*4 + i] = q[step j] | q[step j + 4] << 4, j = 0..3.
+// 8-bit group, 512 B: j = 0..7. 5th bits of a group, 64 B: uint64 hi[j], bit r*4 + i, j = 0..7.
+// A supertile is 64 k, of the K-quants 256 k; its parts are in the order written, rows innermost.
+//
+// clang-format off
 enum WeightFormat : int32_t {
-  W8 = 0,   // q[2][512] u8 = q+128, scale fp16[2][16]                                        1088 B
-            // / 64 k   Q8_0
-  W4S = 1,  // q[2][256] u8 = q+8,   scale fp16[2][16]                                         576 B
-            // Q4_0
-  W4A = 2,  // q[2][256] u8,         scale fp16[2][16], min fp16[2][16]: w = scale*q + min     640 B
-            // Q4_1
-  W5S = 3,  // q[2][256], hi[2][64], scale fp16[2][16]; z = 16                                 704 B
-            // Q5_0
-  W5A = 4,  // q[2][256], hi[2][64], scale fp16[2][16], min fp16[2][16]                        768 B
-            // Q5_1
-  W4K = 5,  // q[8][256], sc u8[8][16], mn u8[8][16], d fp16[16], dmin fp16[16]: w = d*sc*q -
-            // dmin*mn   2368 B / 256 k  Q4_K
-  W5K = 6,  // q[8][256], hi[8][64], sc, mn, d, dmin as W4K                                   2880 B
-            // / 256 k  Q5_K
-  W6K = 7,  // q[8][256], two high bits [8][128], sc i8[16][16] (per 16 k), d fp16[16], pad 32: z =
-            // 32   3392 B / 256 k  Q6_K
-  BF16 = 8,  // [K/2][16 rows][2 k] bf16                                                         64
-             // B / 2 k
-  F32 = 9,  // [K][16 rows] float                                                               64 B
-            // / 1 k
+  // type of GGUF, bytes of a supertile, its parts
+  W8 = 0,   // Q8_0 1088  q[2][512] u8 = q + 128, scale fp16[2][16]
+  W4S = 1,  // Q4_0  576  q[2][256] u8 = q + 8, scale fp16[2][16]
+  W4A = 2,  // Q4_1  640  q[2][256] u8, scale fp16[2][16], min fp16[2][16]: w = scale*q + min
+  W5S = 3,  // Q5_0  704  q[2][256], hi[2][64], scale fp16[2][16]; z = 16
+  W5A = 4,  // Q5_1  768  q[2][256], hi[2][64], scale fp16[2][16], min fp16[2][16]
+  W4K = 5,  // Q4_K 2368  q[8][256], sc u8[8][16], mn u8[8][16], d fp16[16], dmin fp16[16]:
+            //            w = d*sc*q - dmin*mn
+  W5K = 6,  // Q5_K 2880  q[8][256], hi[8][64], sc, mn, d, dmin as W4K
+  W6K = 7,  // Q6_K 3392  q[8][256], two high bits [8][128], sc i8[16][16] (of 16 k), d fp16[16],
+            //            pad 32: z = 32
+  BF16 = 8, // 64 for 2 k  [K/2][16 rows][2 k] bf16
+  F32 = 9,  // 64 for 1 k  [K][16 rows] float
 };
+// clang-format on
 
-constexpr int32_t kPanelRows = 16;  // rows of a matrix that are packed together
-constexpr int32_t kGroupColumns =
-    32;  // columns that share one scale: the least part of a row that is packed alone
+constexpr int32_t kPanelRows = 16;     // rows of a matrix that are packed together
+constexpr int32_t kGroupColumns = 32;  // that share one scale: the least that is packed alone
 
 struct Weight {          // a packed matrix; rows above N and columns above K are zero
   const uint8_t* data;   // 64-byte aligned
@@ -51,22 +46,22 @@ struct Weight {          // a packed matrix; rows above N and columns above K ar
   int32_t panels;  // ceil(N / 16)
 };
 
-// ---- packed activations: M rows in tiles of at most 6, [tile][group][...][row of the tile]
-// ------------------------ The tiles are balanced (7 = 4+3) so that no tail tile is thin. Tile t
-// holds rows [tile_begin(t), tile_begin(t+1)).
+// Packed activations: M rows in tiles of at most 6, [tile][group][...][row of the tile]. Tiles are
+// balanced (7 = 4 + 3) so that no tail tile is thin; tile t holds rows [tile_begin(t),
+// tile_begin(t + 1)). Mt are the rows of a tile.
 enum ActKind : int32_t {
-  A32 = 0,      // int8 per group of 32 k: a s8[8 steps][Mt][4 k], scale f32[Mt], nsum i32[Mt], nlo
-                // i32[Mt], am f32[Mt]: 48*Mt B a group
-                //   scale = amax/127; nsum = -sum(q); nlo = -sum(q of the first 16 k); am = scale *
-                //   sum(q)
-  ABF16 = 1,    // [K/2][Mt] pairs of bf16
-  AF32 = 2,     // [K][Mt] float
-  ABF16X2 = 3,  // 32 bits of every value, per group of 32 k: [35 rows][Mt] of 4 B, 140*Mt B a group
-                //   Where the level has bf16 dots, a value is two bf16 terms, hi = bf16(x) and lo =
-                //   bf16(x - hi), and step j (k = 4j .. 4j+3) has the rows 4j: hi of (4j, 4j+2),
-                //   4j+1: hi of (4j+1, 4j+3), 4j+2 and 4j+3: lo of the same pairs, the first in the
-                //   low half. Elsewhere row k is x[k] as float. Rows 32, 33, 34: float sums of all
-                //   32 values, of the first 16 and of the last 16; NaN if not finite.
+  // Of a group of 32 k, 48*Mt B: a s8[8 steps][Mt][4 k], scale f32[Mt], nsum i32[Mt], nlo i32[Mt],
+  // am f32[Mt]. scale = amax/127; nsum = -sum(q); nlo = -sum(q of the first 16 k);
+  // am = scale * sum(q).
+  A32 = 0,
+  ABF16 = 1,  // [K/2][Mt] pairs of bf16
+  AF32 = 2,   // [K][Mt] float
+  // 32 bits of every value. Of a group of 32 k, 140*Mt B: [35 rows][Mt] of 4 B. Where the level has
+  // bf16 dots, a value is two bf16 terms, hi = bf16(x) and lo = bf16(x - hi), and step j
+  // (k = 4j .. 4j+3) has the rows 4j: hi of (4j, 4j+2), 4j+1: hi of (4j+1, 4j+3), 4j+2 and 4j+3: lo
+  // of the same pairs, the first in the low half. Elsewhere row k is x[k] as float. Rows 32, 33,
+  // 34: float sums of all 32 values, of the first 16 and of the last 16; NaN if not finite.
+  ABF16X2 = 3,
 };
 constexpr const char* kActKindNames[] = {"A32", "ABF16", "AF32", "ABF16X2"};
 constexpr int kMaxTile = 6;

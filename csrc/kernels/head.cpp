@@ -83,7 +83,6 @@ __attribute__((noinline)) void edit_tile(float* logits, int32_t base, int32_t n,
 }
 
 // ---- candidates
-// -----------------------------------------------------------------------------------------------------
 // Keys wait in a buffer four times as large as k; when it is full it is cut back to the k best, and
 // the worst of them becomes the floor that later logits must exceed.
 static constexpr int32_t kBuffer = 4 * kMaxTopK;

@@ -2,15 +2,13 @@
 // kv_formats.h).
 //
 // KV<format> has
-//   write_k, write_v   a row of float32 (after RoPE) into its slot (0..15) of a unit. Another
-//   thread may be writing a
-//                      neighbouring slot: no byte of one is read or written.
-//   pack_q             a row's q into its lane of a [step][rows] pack, in at most 4 bytes a value
-//   store_p            the weights of unit s of a tile into a row of Tile::p
-//   scores, values     the kernels of the two products for M rows, and add_values: the second with
-//   the tile's edges, which
-//                      units [s0, s1) hold. What a row does not see may be NaN. Those of Chain, or
-//                      the format's own.
+// * write_k, write_v: a row of float32 (after RoPE) into its slot (0..15) of a unit. Another thread
+//   may be writing a neighbouring slot: no byte of one is read or written.
+// * pack_q: a row's q into its lane of a [step][rows] pack, in at most 4 bytes a value.
+// * store_p: the weights of unit s of a tile into a row of Tile::p.
+// * scores, values: the kernels of the two products for M rows, and add_values, the second with the
+//   tile's edges, which units [s0, s1) hold. What a row does not see may be NaN. Those of Chain, or
+//   the format's own.
 #pragma once
 #include "kernels/attention_chain.h"
 

@@ -33,7 +33,6 @@ struct mask16 {
   {f((x).a, (y).a, (z).a), f((x).b, (y).b, (z).b), f((x).c, (y).c, (z).c), f((x).d, (y).d, (z).d)}
 
 // ---- one quarter: 4 lanes
-// --------------------------------------------------------------------------------------
 OCTAVO_INLINE f32x4 splat4(float v) { return f32x4{v, v, v, v}; }
 OCTAVO_INLINE i32x4 splat4_i(int32_t v) { return i32x4{v, v, v, v}; }
 OCTAVO_INLINE f32x4 float4(i32x4 a) { return __builtin_convertvector(a, f32x4); }
@@ -123,7 +122,6 @@ template <typename Vector> OCTAVO_INLINE void write_as(void* p, Vector v) {
 }
 
 // ---- the words
-// -------------------------------------------------------------------------------------------------
 OCTAVO_INLINE f32x16 set1_f(float v) { return {splat4(v), splat4(v), splat4(v), splat4(v)}; }
 OCTAVO_INLINE f32x16 zero_f() { return set1_f(0.0f); }
 OCTAVO_INLINE f32x16 load_f(const float* p) { return read_as<f32x16>(p); }

@@ -79,8 +79,7 @@ class Program {
   struct alignas(128) Counter {
     std::atomic<int32_t> next{0};
   };
-  std::unique_ptr<Counter[]>
-      counters_;  // two for each op, one each for phases that share out units
+  std::unique_ptr<Counter[]> counters_;  // three for each op, one for a phase that shares out units
 };
 
 }  // namespace octavo

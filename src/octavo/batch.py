@@ -24,7 +24,7 @@ NO_EDITS: Edits = np.zeros(0, EDIT)
 
 
 class Want(IntEnum):
-    """What an output row asks the head for. Every one but HIDDEN also gets its log-sum-exp.
+    """What an output row asks the head for. Every one also gets its log-sum-exp.
 
     ARGMAX and TOP_K see the row's mask and edits; LOGITS are the model's own, before both.
     """

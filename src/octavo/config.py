@@ -83,7 +83,7 @@ class EngineConfig:
     kv_cache: bool = option(True, "Keep K and V; without it all is computed for every token")
     prefix_cache: bool = option(True, "Reuse K and V of equal beginnings; on by default")
     kv_idle: float = option(
-        600.0, "Seconds after which unused K and V are given up; default 600, inf = never", 0
+        600.0, "Seconds of rest after which K and V are given up; default 600, inf = never", 0
     )
     eviction: Eviction = option(
         "lru", "Which are given up first when memory is short: lru, or cost: what is cheap to redo"

@@ -1,5 +1,5 @@
 """What is counted while requests run: StepRecord, CacheRecord and BlockEvent. The one source for
-stats, metrics and bench."""
+stats, traces and bench; times of a request are its own."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class StepRecord:
     forward_seconds: float
     num_waiting: int  # requests that the step left in the queue
     num_preempted: int  # requests that gave up their blocks for this step
-    kv_blocks_used: int  # held by requests that run, or pinned
+    kv_blocks_used: int  # held by requests that run
     kv_blocks_kept: int  # held by nobody, but their tokens can still be found
     kv_blocks_total: int
     kv_slots_unfilled: int  # slots of used blocks that no computed token fills yet

@@ -189,7 +189,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Times in ms from admission; rates in tokens per second; None where nothing was measured."""
+    """Times in ms, from when it was queued; rates in tokens per second. None: not measured."""
 
     ttft_ms: float | None
     tpot_ms: float | None

@@ -62,7 +62,7 @@ class SamplingParams:
     `frequency_penalty` what the model's file recommends, else 1.0 and nothing else (`Sampling`).
     What was used is recorded in the output.
 
-    A seed drawn at admission is recorded in the output, so that any answer can be repeated.
+    A seed drawn when it is queued is recorded in the output, so that any answer can be repeated.
     `max_tokens` 0 draws nothing: with `prompt_logprobs`, and only with them, it scores the prompt.
     `n` answers share the prompt. `beam_width` searches for the likeliest answers instead of drawing
     them (score: log-probability / length ** length_penalty) and gives the `n` best.

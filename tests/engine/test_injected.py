@@ -180,9 +180,7 @@ def test_ctrl_c_while_tokens_are_drawn_is_raised_and_harms_none() -> None:
     same = [add(quiet, TEXT[i : i + 9], **asked) for i in (0, 20)]
     run(quiet)
     for nth in (1, 4):
-        fault = Fault(
-            *PARTS["draws.draw"](engine), error=KeyboardInterrupt(), nth=nth, after=True
-        )
+        fault = Fault(*PARTS["draws.draw"](engine), error=KeyboardInterrupt(), nth=nth, after=True)
         with pytest.raises(KeyboardInterrupt):
             engine.step()
         fault.remove()

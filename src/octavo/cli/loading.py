@@ -33,7 +33,7 @@ def open_llm(model: str, engine: Mapping[str, Any]) -> LLM:
 
 
 def open_header(model: str) -> ModelHeader:
-    """Read what `model` is; this needs no compiled core."""
+    """Read what `model` is, before its weights are."""
     from octavo.weights.model_header import read_header
 
     return read_header(find_or_pull(model))

@@ -1,8 +1,8 @@
 """LiveRequests: the one registry of requests that have not ended, and where they and their branches
 begin, part and end.
 
-Knows requests and block tables. Decides nothing: the scheduler says who runs, `update` what was
-drawn. After an exception anywhere, `recover` makes registry, queues and cache agree again.
+Knows requests and block tables. Decides nothing: the scheduler says who runs, the sampler how they
+go on. After an exception anywhere, `recover` makes registry, queues and cache agree again.
 """
 
 from __future__ import annotations

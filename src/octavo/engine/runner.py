@@ -14,12 +14,12 @@ import numpy as np
 
 from octavo.batch import Batch, StepOutput, Want
 from octavo.config import EngineConfig
+from octavo.engine.pages import PageStorage
 from octavo.engine.step import StepPlan
 from octavo.errors import UnsupportedModelError
 from octavo.kernels import default_isa, native
 from octavo.kv_cache.cache import Transfer
 from octavo.kv_cache.groups import KeepAll, KeepLast, LayerGroup
-from octavo.kv_cache.pages import PageStorage
 from octavo.program.encode import encode
 from octavo.program.fuse import fuse, lower
 from octavo.program.ops import Program
@@ -110,10 +110,11 @@ class Runner:
         for kind, group, block, to in transfers:
             if kind == "release":
                 self.storages[group].release(block)
-                continue
-            assert min(block, to) >= 0, "block ids do not count from the end"
-            blocks = self.pages[group].reshape(self.num_blocks[group], -1)
-            blocks[to] = blocks[block]
+            else:
+                assert kind == "copy"
+                assert min(block, to) >= 0, "block numbers do not count from the end"
+                blocks = self.pages[group].reshape(self.num_blocks[group], -1)
+                blocks[to] = blocks[block]
 
 
 def kv_layout(program: Program, group: int, config: EngineConfig) -> native.KVLayout:

@@ -1,7 +1,7 @@
 """Sampler: the third verb. What the head gave becomes a decision for each request of the step.
 
-Changes nothing: what raises in here can be decided again. Where a request itself raises, its
-decision is that error. Knows no blocks and no queues.
+Fills the head rows of the plan and changes nothing else: what raises in here can be decided again.
+Where a request itself raises, its decision is that error. Knows no blocks and no queues.
 """
 
 from __future__ import annotations

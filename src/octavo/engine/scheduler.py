@@ -8,12 +8,13 @@ the arrays of a step to `step`.
 2. Prompts follow in order of arrival (priority first), as many rows as fit the step's time.
    Priority orders who is admitted and who gives way; it takes no slot from one that runs.
 3. Who may begin is `admission`'s to say.
-4. Without room for a running one, the one that came last gives up its blocks and waits again; they
+4. Without room for a running one, the one that ranks last gives up its blocks and waits again; they
    stay findable until they are needed. While blocks are copied there are more of them for a moment:
    then the last one lets a step pass. The longest answer of every request fits the budget alone, so
-   the one that came first always ends.
+   the one that ranks first always ends.
 
-A plan changes nothing but tables: what did not run is planned again (`update` books what did).
+Nothing is committed here: rows of a plan that did not run are planned again. Ends at a deadline,
+preemptions and evictions stand.
 """
 
 from __future__ import annotations
@@ -114,8 +115,8 @@ class Scheduler:
             self._plan(live, branch, end, draft)
 
     def _plan(self, live: Live, branch: Branch, end: int, draft: _Draft) -> bool:
-        """Reserve the slots of the rows up to `end`, if need be from those that came last. False:
-        the request itself came last."""
+        """Reserve the slots of the rows up to `end`, if need be from those that rank last. False:
+        the request itself does."""
         while not self._kv.reserve(live.tables[branch], end):
             victim = self._requests.running[-1]
             if victim is live and any(t.kind == "copy" for t in self._kv.transfers()):

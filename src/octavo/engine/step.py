@@ -2,8 +2,8 @@
 batch, `sample` reads its HeadRows and makes a Decision for each request, `update` applies those and
 tells the StepResult.
 
-A branch that caught up is drawn from its last row; a request that wants every row has each row of
-its prompt come out. Knows arrays as the batch that a plan becomes; draws nothing.
+A branch that caught up is drawn from its last row; of a request that wants every row, each row of
+the prompt reaches the head. This file knows how a plan becomes a batch of arrays; it draws nothing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Transaction: what stands around the four verbs when something raises.
 
-A step changes nothing for good before its update. So what raised is taken back, and the requests of
+A step commits nothing before its update. So what raised is taken back, and the requests of
 the step are run one at a time, which cannot change a bit of them: one that raises again ends with
 its error, the others never notice. If none does, no request caused the error: it is raised to the
 caller, and all requests live on. What is no Exception (Ctrl-C, the end of the process) is raised at
@@ -19,7 +19,7 @@ from octavo.request import Request
 
 
 class Transaction:
-    """A context manager. No generator makes it: one that a traceback kept would recover when that
+    """A context manager; a class, since a generator that a traceback keeps would clean up when that
     goes, in the middle of another change."""
 
     def __init__(
@@ -28,7 +28,7 @@ class Transaction:
         scheduler: Scheduler | None = None,
         run_alone: Callable[[Request], StepResult] | None = None,
     ) -> None:
-        """With `run_alone`, the request that makes a step of several raise is found, and ends."""
+        """With `run_alone`, the requests of the step that raise when they run alone end."""
         self._requests = requests
         self._scheduler = scheduler
         self._run_alone = run_alone

@@ -1,5 +1,5 @@
 """Update: the fourth verb. What was decided is applied: computed rows are committed, tokens
-appended, branches forked, dropped and ended; and a StepRecord of the step is kept.
+appended, branches forked, dropped and ended; and a StepRecord of a step that had rows is kept.
 
 Only what was accepted is committed, so that nothing else is ever found. What raises while one
 request is updated ends that request alone. Decides nothing.

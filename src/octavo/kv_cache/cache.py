@@ -226,7 +226,8 @@ class KVCache:
         return releases, None if due is None else max(0.0, due - now)
 
     def view(self, table: BlockTable) -> tuple[Sequence[int], ...]:
-        """The block numbers of each group, as kernels read them; 0 where there is no block."""
+        """The block numbers of each group, as kernels read them; 0 where it has no block,
+        which no row reads."""
         return table.view(self.pool.first_ids)
 
     def counts(self) -> KVCounts:

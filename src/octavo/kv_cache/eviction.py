@@ -1,8 +1,8 @@
 """Eviction orders: which findable block that nobody holds is given up next.
 
 Knows ids, and of each block its parent and the cost to compute it again. Knows neither tokens nor
-holders. Every order gives a block before its parent: a parent is never found longer than its child
-needs it, since whoever holds a block holds its parents and frees the tail first.
+holders. Every order gives a block before its parent, without which it is of no use: whoever holds a
+block holds its parents, and frees the tail first.
 """
 
 from __future__ import annotations

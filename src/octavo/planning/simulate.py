@@ -3,7 +3,7 @@
 Comes in: a trace in Mooncake's format, one JSON object a line, where each id of `hash_ids` stands
 for a block of 512 tokens and all before it; blank lines are passed over. Goes out: what was found
 in the cache, and at what price. An id plays the token of a block of one token, so pool, index and
-manager do what they do for a model. Requests run one after the other; answers are not registered; a
+tables do what they do for a model. Requests run one after the other; answers are not registered; a
 prompt found whole counts whole. Hits, blocks and evictions are read off the pool and the block
 tables as the trace runs.
 """

@@ -1,7 +1,6 @@
 """A model before its weights are read: config, tokenizer and tensor table of a GGUF file.
 
-Comes in: a path. Goes out: a `ModelHeader`. Needs no compiled core, so that planning works where
-nothing can run. Every error of the file's content names the file.
+Comes in: a path. Goes out: a `ModelHeader`. Every error of the file's content names the file.
 """
 
 from __future__ import annotations

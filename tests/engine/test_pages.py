@@ -8,8 +8,8 @@ import mmap
 import numpy as np
 import pytest
 
+from octavo.engine.pages import PageStorage
 from octavo.errors import OutOfMemoryError
-from octavo.kv_cache.pages import PageStorage
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
