@@ -23,50 +23,43 @@ def test_parts_are_joined_and_all_else_is_handed_on() -> None:
     assert isinstance(parts["content"], tuple)  # what was given stays as it was
 
 
+NO_LIST = [
+    (None, "messages: expected a list, found null"),
+    ("hi", "messages: expected a list, found a string"),
+    (USER, "messages: expected a list, found an object"),
+    ([], "messages: expected at least one"),
+    ([USER, 5], 'messages[1]: expected {"role": …, "content": …}, found a whole number'),
+]  # fmt: skip
+CONTENT = "messages[1].content: expected a string or a list of text parts, found "
+PART = 'expected {"type": "text", "text": …}'
+ROLE = "messages[1].role: expected a plain name such as 'user', found "
+NO_MESSAGE = [
+    ({"role": "user", "contents": "hi"}, CONTENT + "nothing; is 'contents' meant?"),
+    ({"role": "user"}, CONTENT + "nothing"),
+    ({"role": "user", "content": None}, CONTENT + "nothing"),
+    ({"role": "user", "content": None, "tool_calls": [1]}, CONTENT + "nothing"),
+    ({"role": "assistant", "content": None, "tool_calls": []}, CONTENT + "nothing"),
+    ({"role": "user", "content": 7}, CONTENT + "a whole number"),
+    ({"role": "user", "content": b"hi"}, CONTENT + "bytes"),
+    ({"role": "user", "content": []}, CONTENT + "an empty list"),
+    ({"role": "user", "content": {"text": "hi"}}, CONTENT + "an object"),
+    ({"role": "user", "content": ["hi"]}, f"messages[1].content[0]: no part: {PART}"),
+    ({"role": "user", "content": [TEXT, {"type": "image_url"}]},
+     f"messages[1].content[1]: parts of type 'image_url' are not supported: {PART}"),
+    ({"role": "user", "content": [{"type": "text"}]},
+     "messages[1].content[0].text: expected a string, found null"),
+    ({"rôle": "user", "content": "hi"}, ROLE + "nothing; is 'rôle' meant?"),
+    ({"role": 1, "content": "hi"}, ROLE + "a whole number"),
+    ({"role": "a|>", "content": "hi"}, ROLE + "'a|>'"),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("messages", "said"),
-    [(None, "messages: expected a list, found null"),
-     ("hi", "messages: expected a list, found a string"),
-     (USER, "messages: expected a list, found an object"),
-     ([], "messages: expected at least one"),
-     ([USER, 5], 'messages[1]: expected {"role": …, "content": …}, found a whole number')],
-)  # fmt: skip
-def test_what_is_no_list_of_messages_is_refused(messages: Any, said: str) -> None:
+    ("messages", "said"), [*NO_LIST, *(([USER, message], said) for message, said in NO_MESSAGE)]
+)
+def test_what_cannot_be_read_is_named_by_its_place(messages: Any, said: str) -> None:
     with pytest.raises(MessageError) as caught:
         read_messages(messages)
-    assert str(caught.value) == said
-
-
-CONTENT = "messages[1].content: expected a string or a list of text parts, found "
-
-
-@pytest.mark.parametrize(
-    ("message", "said"),
-    [({"role": "user", "contents": "hi"}, CONTENT + "nothing; is 'contents' meant?"),
-     ({"role": "user"}, CONTENT + "nothing"),
-     ({"role": "user", "content": None}, CONTENT + "nothing"),
-     ({"role": "user", "content": None, "tool_calls": [1]}, CONTENT + "nothing"),
-     ({"role": "assistant", "content": None, "tool_calls": []}, CONTENT + "nothing"),
-     ({"role": "user", "content": 7}, CONTENT + "a whole number"),
-     ({"role": "user", "content": b"hi"}, CONTENT + "bytes"),
-     ({"role": "user", "content": []}, CONTENT + "an empty list"),
-     ({"role": "user", "content": {"text": "hi"}}, CONTENT + "an object"),
-     ({"role": "user", "content": ["hi"]}, 'messages[1].content[0]: no part: expected {"type": "te'
-      'xt", "text": …}'),
-     ({"role": "user", "content": [TEXT, {"type": "image_url"}]}, "messages[1].content[1]: parts o"
-      """f type 'image_url' are not supported: expected {"type": "text", "text": …}"""),
-     ({"role": "user", "content": [{"type": "text"}]}, "messages[1].content[0].text: expected a st"
-      "ring, found null"),
-     ({"rôle": "user", "content": "hi"}, "messages[1].role: expected a plain name such as 'user', "
-      "found nothing; is 'rôle' meant?"),
-     ({"role": 1, "content": "hi"}, "messages[1].role: expected a plain name such as 'user', found"
-      " a whole number"),
-     ({"role": "a|>", "content": "hi"}, "messages[1].role: expected a plain name such as 'user', f"
-      "ound 'a|>'")],
-)  # fmt: skip
-def test_a_message_that_cannot_be_read_is_named(message: dict[str, Any], said: str) -> None:
-    with pytest.raises(MessageError) as caught:
-        read_messages([USER, message])
     assert str(caught.value) == said
     assert said.startswith(caught.value.place + ": ")
 

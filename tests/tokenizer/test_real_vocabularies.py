@@ -56,10 +56,7 @@ def test_long_texts_come_back(smollm2: Tokenizer, name: str, public_data: Path) 
 def test_llamacpp_strings_come_back(smollm2: Tokenizer, public_data: Path) -> None:
     paths = sorted((public_data / "tokenizer" / "llamacpp").glob("*.inp"))
     assert paths
-    for text in (text for path in paths for text in strings(path)):
-        assert smollm2.decode(smollm2.encode(text)) == text
-
-
-def strings(path: Path) -> list[str]:
-    """The texts of an .inp file; each one is ended by the separator."""
-    return path.read_bytes().decode().split("\n__ggml_vocab_test__\n")[:-1]
+    for path in paths:
+        *texts, _ = path.read_bytes().decode().split("\n__ggml_vocab_test__\n")  # ends each one
+        for text in texts:
+            assert smollm2.decode(smollm2.encode(text)) == text

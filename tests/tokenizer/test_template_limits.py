@@ -105,6 +105,10 @@ GROWING = {
     "lipsum": ("{{ lipsum(n=100000) }}", "'lipsum' is undefined"),
     "groupby": ("{{ [1] | groupby('a') }}", "No filter named 'groupby'"),
     "wordwrap": ("{{ 'a' | wordwrap(1) }}", "No filter named 'wordwrap'"),
+    "a macro that calls itself": ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", DEEP),
+    "a block in itself": ("{% block a %}{{ self.a() }}{% endblock %}", DEEP),
+    "filters of filters": (doubled("ns.s | map('string')", "[1]").replace("60", "5000")
+                           .replace("{{ ns.s }}", "{{ ns.s | list }}"), DEEP),
 }  # fmt: skip
 ENDLESS = {
     "loops": FOR_EVER + "{% endfor %}{% endfor %}",
@@ -117,12 +121,6 @@ ENDLESS = {
     "searches": BIG + FOR_EVER + "{{ 'b' in x }}{% endfor %}{% endfor %}",
     "searches by a filter": BIG + "{{ range(100000) | map('string') | select('in', x) | list }}",
     "a long path": "{{ range(100000) | map(attribute='a.' * 1000000, default={}) | list }}",
-}  # fmt: skip
-WITHOUT_END = {
-    "a macro that calls itself": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
-    "a block in itself": "{% block a %}{{ self.a() }}{% endblock %}",
-    "filters of filters": doubled("ns.s | map('string')", "[1]").replace("60", "5000")
-                          .replace("{{ ns.s }}", "{{ ns.s | list }}"),
 }  # fmt: skip
 NOT_COMPILED = {
     "brackets": "{{ " + "[" * 150 + "]" * 150 + " }}",
@@ -144,7 +142,7 @@ def complaint(source: str) -> str:
 
 
 @pytest.mark.parametrize(("source", "why"), GROWING.values(), ids=GROWING)
-def test_nothing_grows_without_a_bound(
+def test_nothing_grows_without_a_bound_or_calls_itself_without_end(
     source: str, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(template_meter, "SECONDS", 600)
@@ -156,12 +154,6 @@ def test_nothing_grows_without_a_bound(
 def test_nothing_runs_for_ever(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(template_meter, "SECONDS", 0.2)
     assert LATE in complaint(source)
-
-
-@pytest.mark.parametrize("source", WITHOUT_END.values(), ids=WITHOUT_END)
-def test_nothing_calls_itself_without_end(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(template_meter, "SECONDS", 600)
-    assert DEEP in complaint(source)
 
 
 def test_time_is_that_of_the_rendering_and_not_of_a_busy_machine(

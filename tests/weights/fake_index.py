@@ -79,16 +79,17 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         kind, name = self.path.strip("/").split("/")
         if kind == "simple":
-            self._answer(self.index.page(name), "text/html")
+            page = self.index.page(name)
+            self._begin(200 if page else 404, len(page or b""), ("Content-Type", "text/html"))
+            self.wfile.write(page or b"")
         else:
             self._answer_file(name)
 
-    def _answer(self, body: bytes | None, content_type: str) -> None:
-        self.send_response(404 if body is None else 200)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body or b"")))
+    def _begin(self, status: int, size: int, *headers: tuple[str, str]) -> None:
+        self.send_response(status)
+        for name, value in (("Content-Length", str(size)), *headers):
+            self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body or b"")
 
     def _answer_file(self, name: str) -> None:
         index = self.index
@@ -97,16 +98,13 @@ class _Handler(BaseHTTPRequestHandler):
         match = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
         start = int(match[1]) if match and index.ranges else 0
         if start >= len(data):
-            self.send_response(416)
-            self.send_header("Content-Range", f"bytes */{len(data)}")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self._begin(416, 0, ("Content-Range", f"bytes */{len(data)}"))
             return
-        self.send_response(206 if match and index.ranges else 200)
-        self.send_header("Content-Length", str(len(data) - start))
         if match and index.ranges:
-            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-        self.end_headers()
+            place = f"bytes {start}-{len(data) - 1}/{len(data)}"
+            self._begin(206, len(data) - start, ("Content-Range", place))
+        else:
+            self._begin(200, len(data))
         first = len(index.requests) == 1
         if first and index.cut_first_after is not None:
             data = data[: index.cut_first_after]

@@ -39,13 +39,12 @@ def gguf(
     tensors: list[bytes],
     data: bytes = b"",
     *,
-    magic: bytes = b"GGUF",
     version: int = 3,
     num_tensors: int | None = None,
     num_entries: int | None = None,
 ) -> bytes:
     """A whole file, its data at the default alignment of 32."""
-    head = magic + u32(version)
+    head = b"GGUF" + u32(version)
     head += u64(len(tensors) if num_tensors is None else num_tensors)
     head += u64(len(entries) if num_entries is None else num_entries)
     head += b"".join(entries) + b"".join(tensors)

@@ -165,20 +165,18 @@ def test_paths_that_are_no_model_files(tmp_path: Path) -> None:
         GGUFFile.open(tmp_path / "empty.gguf")
 
 
+ONE_OF_EACH = {
+    "uint8": 200, "int8": -3, "uint16": 60_000, "int16": -30_000, "uint64": 2**63 + 1,
+    "int64": -(2**62), "float64": 0.1, "bool": True, "string": "ünï\0code",
+}  # fmt: skip
+
+
 def write_with_package(path: Path, arrays: dict[str, np.ndarray]) -> None:
     writer = gguf.GGUFWriter(path, "llama")
-    writer.add_uint8("t.u8", 200)
-    writer.add_int8("t.i8", -3)
-    writer.add_uint16("t.u16", 60_000)
-    writer.add_int16("t.i16", -30_000)
-    writer.add_uint64("t.u64", 2**63 + 1)
-    writer.add_int64("t.i64", -(2**62))
-    writer.add_float64("t.f64", 0.1)
-    writer.add_bool("t.yes", True)
-    writer.add_string("t.text", "ünï\0code")
-    writer.add_array("t.floats", [0.5, -1.5])
-    writer.add_array("t.flags", [True, False])
-    writer.add_array("t.words", ["", "a", "Ġ日"])
+    for kind, value in ONE_OF_EACH.items():
+        getattr(writer, f"add_{kind}")(f"t.{kind}", value)
+    for values in ([0.5, -1.5], [True, False], ["", "a", "Ġ日"]):
+        writer.add_array(f"t.{values}", values)
     for name, array in arrays.items():
         writer.add_tensor(name, array)
     writer.write_header_to_file()

@@ -113,22 +113,16 @@ def test_a_broken_header_is_one_error_with_its_offset(broken: str) -> None:
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (
-            gguf([], [tensor("w", (256,), 23, 0)], bytes(136)),
-            r"'w' has type IQ4_XS; Octavo reads F32",
-        ),
-        (
-            gguf([], [tensor("w", (32,), 99, 0)], bytes(99)),
-            r"tensor 'w' has type 99 \(no known type\)",
-        ),
-        (gguf([], [], version=1), r"GGUF version 1; Octavo reads 2 and 3"),
-        (b"GGUF" + struct.pack(">I", 3) + bytes(16), r"big-endian"),
-        (gguf([entry("split.count", U32, u32(2))], []), r"one of 2 parts; merge them"),
-    ],
-)
+NOT_READ = [
+    (gguf([], [tensor("w", (256,), 23, 0)], bytes(136)), r"'w' has type IQ4_XS; Octavo reads F32"),
+    (gguf([], [tensor("w", (32,), 99, 0)], bytes(99)), r"tensor 'w' has type 99 \(no known type\)"),
+    (gguf([], [], version=1), r"GGUF version 1; Octavo reads 2 and 3"),
+    (b"GGUF" + struct.pack(">I", 3) + bytes(16), r"big-endian"),
+    (gguf([entry("split.count", U32, u32(2))], []), r"one of 2 parts; merge them"),
+]
+
+
+@pytest.mark.parametrize(("data", "message"), NOT_READ)
 def test_well_formed_files_that_octavo_does_not_read(data: bytes, message: str) -> None:
     with pytest.raises(UnsupportedModelError, match=message):
         parse_header(data, "model.gguf")
@@ -144,9 +138,8 @@ def test_both_versions_are_read_alike(version: int) -> None:
 def test_text_for_people_that_is_not_utf8_is_noted_and_replaced() -> None:
     """It used to keep the model from loading; the bytes of tokens still have to be right."""
     names = strings("general.tags", ["\xe9", "b"]).replace(string("b"), string(b"b\xc3"))
-    header = parse_header(
-        gguf([entry("general.name", STRING, string(b"\xe9t\xe9")), names], []), "f"
-    )
+    name = entry("general.name", STRING, string(b"\xe9t\xe9"))
+    header = parse_header(gguf([name, names], []), "f")
     assert header.metadata == {"general.name": "\ufffdt\ufffd", "general.tags": ["\xe9", "b\ufffd"]}
     assert header.notes == [
         f"metadata 'general.{key}' is not valid UTF-8: \ufffd stands for what is wrong in it"
@@ -172,8 +165,49 @@ def test_a_count_that_a_huge_file_could_hold_is_still_refused(tmp_path: Path) ->
         GGUFFile.open(path)
 
 
-def parse_or_refuse(data: bytes) -> None:
-    """Either an OctavoError, or a table of tensors that lie apart inside the file."""
+SMALL = small_model()
+
+
+def flipped(flips: list[tuple[int, int]]) -> bytes:
+    data = bytearray(SMALL)
+    for position, bit in flips:
+        data[position] ^= 1 << bit
+    return bytes(data)
+
+
+def put(new: bytes, start: int, end: int) -> bytes:
+    return SMALL[:start] + new + SMALL[end:]
+
+
+def table(tensors: list[bytes], alignment: int | None, size: int) -> bytes:
+    entries = [] if alignment is None else [entry("general.alignment", U32, u32(alignment))]
+    return gguf(entries, tensors, bytes(size))
+
+
+POSITIONS = st.integers(0, len(SMALL) - 1)
+BITS, SIZES = st.tuples(POSITIONS, st.integers(0, 7)), st.integers(0, 512)
+NUMBERS = st.sampled_from([0, 1, 4, 2**16, 2**31, 2**32, 2**62, 2**63, HUGE - 8, HUGE]).map(u64)
+TYPES = st.sampled_from([0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 30, 9, 77])
+DIMS = st.lists(st.sampled_from([0, 1, 31, 32, 256, 2**32, HUGE]), max_size=5).map(tuple)
+OFFSETS = st.sampled_from([0, 1, 32, 64, 2**40, HUGE - 31])
+TENSORS = st.builds(tensor, st.sampled_from(["a", "b", "c"]), DIMS, TYPES, OFFSETS)
+ALIGNMENTS = st.sampled_from([None, 0, 1, 8, 32, 2**31])
+FUZZ = {
+    "bit flips": st.lists(BITS, min_size=1, max_size=8).map(flipped),
+    "numbers anywhere": st.builds(lambda at, n: put(n, at, at + 8), POSITIONS, NUMBERS),
+    "cuts and insertions": st.builds(put, st.binary(max_size=40), POSITIONS, POSITIONS),
+    "any bytes after a good start": st.binary(max_size=200).map(lambda b: b"GGUF" + u32(3) + b),
+    "tensor tables": st.builds(table, st.lists(TENSORS, max_size=3), ALIGNMENTS, SIZES),
+}
+
+
+@pytest.mark.parametrize("kind", FUZZ)
+@settings(max_examples=200)
+@given(drawn=st.data())
+def test_fuzz_is_refused_or_has_tensors_that_lie_apart_inside_the_file(
+    kind: str, drawn: st.DataObject
+) -> None:
+    data = drawn.draw(FUZZ[kind])
     try:
         header = parse_header(data, "fuzz.gguf")
     except OctavoError:
@@ -183,49 +217,6 @@ def parse_or_refuse(data: bytes) -> None:
         assert end <= info.offset
         end = info.offset + info.nbytes
     assert end <= len(data)
-
-
-SMALL = small_model()
-POSITIONS = st.integers(0, len(SMALL) - 1)
-
-
-@given(st.lists(st.tuples(POSITIONS, st.integers(0, 7)), min_size=1, max_size=8))
-def test_fuzz_bit_flips(flips: list[tuple[int, int]]) -> None:
-    data = bytearray(SMALL)
-    for position, bit in flips:
-        data[position] ^= 1 << bit
-    parse_or_refuse(bytes(data))
-
-
-@given(POSITIONS, st.sampled_from([0, 1, 4, 2**16, 2**31, 2**32, 2**62, 2**63, HUGE - 8, HUGE]))
-def test_fuzz_numbers_anywhere(position: int, value: int) -> None:
-    parse_or_refuse(SMALL[:position] + u64(value) + SMALL[position + 8 :])
-
-
-@given(POSITIONS, POSITIONS, st.binary(max_size=40))
-@settings(max_examples=200)
-def test_fuzz_cuts_and_insertions(start: int, end: int, inserted: bytes) -> None:
-    parse_or_refuse(SMALL[:start] + inserted + SMALL[end:])
-
-
-@given(st.binary(max_size=200))
-def test_fuzz_any_bytes_after_a_good_start(tail: bytes) -> None:
-    parse_or_refuse(b"GGUF" + u32(3) + tail)
-
-
-TYPES = st.sampled_from([0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 30, 9, 77])
-DIMS = st.lists(st.sampled_from([0, 1, 31, 32, 256, 2**32, HUGE]), max_size=5).map(tuple)
-OFFSETS = st.sampled_from([0, 1, 32, 64, 2**40, HUGE - 31])
-
-
-@given(
-    st.lists(st.builds(tensor, st.sampled_from(["a", "b", "c"]), DIMS, TYPES, OFFSETS), max_size=3),
-    st.sampled_from([None, 0, 1, 8, 32, 2**31]),
-    st.integers(0, 512),
-)
-def test_fuzz_tensor_tables(tensors: list[bytes], alignment: int | None, size: int) -> None:
-    entries = [] if alignment is None else [entry("general.alignment", U32, u32(alignment))]
-    parse_or_refuse(gguf(entries, tensors, bytes(size)))
 
 
 def test_every_truncation_is_refused() -> None:
