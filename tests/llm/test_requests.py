@@ -9,12 +9,10 @@ from typing import Any
 import pytest
 
 from octavo import LLM, SamplingParams
-from octavo.batch import StepOutput
-from octavo.engine.step import StepPlan
 from octavo.errors import KernelError, UsageError
 from octavo.records import CacheReason
 from octavo.request import Branch, RequestOptions
-from tests.serving.stories import GREEDY, all_token_ids, assert_nothing_held
+from tests.serving.stories import GREEDY, all_token_ids, assert_nothing_held, slow_down
 from tests.tiny import set_clock
 
 
@@ -84,14 +82,9 @@ def test_a_deadline_ends_an_answer_with_what_it_has(
     llm: LLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The clock moves by a second with every forward."""
-    now, forward = [0.0], llm.loop.engine.runner.forward
-
-    def slow(plan: StepPlan) -> StepOutput:
-        now[0] += 1
-        return forward(plan)
-
+    now = [0.0]
     set_clock(llm.loop.engine, lambda: now[0])
-    monkeypatch.setattr(llm.loop.engine.runner, "forward", slow)
+    slow_down(monkeypatch, llm.loop.engine.runner, "forward", now, 1)
     options = [RequestOptions(deadline_ms=2500), RequestOptions()]
     late, other = llm.generate([[1, 2], [3, 4]], GREEDY, options)
     assert late.outputs[0].finish_reason == "deadline"

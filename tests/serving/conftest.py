@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from octavo import LLM
+from octavo import LLM, AsyncEngine
 from tests.cli.tiny_model import write_tiny_model
-from tests.gate import Gate
+from tests.gate import PATIENCE, Gate
 from tests.serving.stories import assert_nothing_held
 
 
@@ -28,6 +29,13 @@ def llm(tiny_path: Path) -> Iterator[LLM]:
     llm = LLM(tiny_path, threads=1, block_size=16, max_batch_tokens=16)
     yield llm
     assert_nothing_held(llm)
+
+
+@pytest.fixture
+def engine(llm: LLM) -> Iterator[AsyncEngine]:
+    engine = AsyncEngine(llm)
+    yield engine
+    asyncio.run(asyncio.wait_for(engine.aclose(), PATIENCE))
 
 
 @pytest.fixture

@@ -76,3 +76,16 @@ def fail_to_schedule(llm: LLM, monkeypatch: pytest.MonkeyPatch, *errors: Excepti
         return schedule(*args)
 
     monkeypatch.setattr(llm.loop.engine.scheduler, "schedule", failing)
+
+
+def slow_down(
+    monkeypatch: pytest.MonkeyPatch, owner: object, name: str, now: list[float], seconds: float
+) -> None:
+    """Let a method take so long on the clock `now`."""
+    method = getattr(owner, name)
+
+    def slow(*arguments: object) -> object:
+        now[0] += seconds
+        return method(*arguments)
+
+    monkeypatch.setattr(owner, name, slow)

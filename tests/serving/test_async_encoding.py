@@ -43,31 +43,29 @@ def encoder(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> SlowEncoder:
 
 @in_a_loop
 async def test_others_are_answered_while_a_text_is_encoded(
-    llm: LLM, reference: LLM, encoder: SlowEncoder
+    engine: AsyncEngine, reference: LLM, encoder: SlowEncoder
 ) -> None:
     want = reference.generate("abc", SHORT)[0].outputs
-    async with AsyncEngine(llm) as engine:
-        slow = asyncio.create_task(engine.generate("abc", SHORT))
-        ids = asyncio.create_task(engine.encode("abc"))
-        assert (await engine.generate([1, 2], SHORT)).usage.completion_tokens == 3
-        assert not slow.done()
-        encoder.go()
-        assert (await slow).outputs == want
-        assert await ids == list((await slow).prompt_token_ids)
+    slow = asyncio.create_task(engine.generate("abc", SHORT))
+    ids = asyncio.create_task(engine.encode("abc"))
+    assert (await engine.generate([1, 2], SHORT)).usage.completion_tokens == 3
+    assert not slow.done()
+    encoder.go()
+    assert (await slow).outputs == want
+    assert await ids == list((await slow).prompt_token_ids)
     assert threading.current_thread().name not in encoder.threads
 
 
 @in_a_loop
 async def test_a_stream_that_closes_before_its_text_is_encoded_never_runs(
-    llm: LLM, encoder: SlowEncoder
+    llm: LLM, engine: AsyncEngine, encoder: SlowEncoder
 ) -> None:
-    async with AsyncEngine(llm) as engine:
-        stream = engine.stream("abc", SHORT)
-        await stream.aclose()
-        encoder.go()
-        with pytest.raises(StopAsyncIteration):
-            await anext(stream)
-        await engine.drain()
+    stream = engine.stream("abc", SHORT)
+    await stream.aclose()
+    encoder.go()
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+    await engine.drain()
     assert llm.stats()["steps"] == 0
 
 
@@ -114,7 +112,7 @@ async def test_texts_that_are_being_encoded_wait_like_others(
 
 @in_a_loop
 async def test_a_panic_of_the_tokenizer_reaches_the_reader(
-    llm: LLM, monkeypatch: pytest.MonkeyPatch
+    llm: LLM, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class PanicError(BaseException):
         """A panic as pyo3 raises it: no Exception."""
@@ -123,7 +121,6 @@ async def test_a_panic_of_the_tokenizer_reaches_the_reader(
         raise PanicError("index out of bounds")
 
     monkeypatch.setattr(llm.tokenizer, "encode", encode)
-    async with AsyncEngine(llm) as engine:
-        with pytest.raises(RuntimeError, match="could not be encoded: index out of bounds"):
-            await engine.generate("abc", SHORT)
-        assert (await engine.generate([1], SHORT)).usage.completion_tokens == 3
+    with pytest.raises(RuntimeError, match="could not be encoded: index out of bounds"):
+        await engine.generate("abc", SHORT)
+    assert (await engine.generate([1], SHORT)).usage.completion_tokens == 3

@@ -1,8 +1,9 @@
-"""AsyncEngine gives the answers of the offline API, whole or in pieces."""
+"""AsyncEngine gives the answers of the offline API, whole or in pieces, in any event loop."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,22 +17,24 @@ from octavo.errors import (
     PromptTooLongError,
     UsageError,
 )
-from tests.gate import Gate
+from octavo.request import StreamChunk
+from octavo.serving.async_output_queue import AsyncOutputQueue
+from octavo.serving.output_queue import Update
+from tests.gate import PATIENCE, Gate
 from tests.serving.stories import GREEDY, LONG, PROMPTS, assert_nothing_held, in_a_loop, pieces
 
 
 @in_a_loop
 async def test_requests_offered_at_once_get_the_answers_of_the_offline_api(
-    llm: LLM, reference: LLM
+    engine: AsyncEngine, reference: LLM
 ) -> None:
     params = [
         SamplingParams(seed=1, max_tokens=10, n=1 + i % 3, logprobs=2, ignore_eos=i % 2 == 0)
         for i in range(10)
     ]
     params += [SamplingParams(max_tokens=6, beam_width=3, n=2), replace(LONG, stop_token_ids=[9])]
-    async with AsyncEngine(llm) as engine:
-        ask = zip(PROMPTS, params, strict=True)
-        outputs = await asyncio.gather(*(engine.generate(p, q) for p, q in ask))
+    ask = zip(PROMPTS, params, strict=True)
+    outputs = await asyncio.gather(*(engine.generate(p, q) for p, q in ask))
     want = reference.generate(PROMPTS, params)
     assert [o.outputs for o in outputs] == [w.outputs for w in want]
     assert [o.prompt_token_ids for o in outputs] == [tuple(p) for p in PROMPTS]
@@ -39,12 +42,11 @@ async def test_requests_offered_at_once_get_the_answers_of_the_offline_api(
 
 @in_a_loop
 async def test_streamed_pieces_make_each_answer_and_the_last_one_has_the_output(
-    llm: LLM, reference: LLM
+    engine: AsyncEngine, reference: LLM
 ) -> None:
     params = SamplingParams(seed=3, max_tokens=20, n=3)
-    async with AsyncEngine(llm) as engine:
-        streams = [engine.stream(p, params) for p in PROMPTS]
-        found = await asyncio.gather(*map(pieces, streams))
+    streams = [engine.stream(p, params) for p in PROMPTS]
+    found = await asyncio.gather(*map(pieces, streams))
     for chunks, want in zip(found, reference.generate(PROMPTS, [params] * 12), strict=True):
         *before, last = chunks
         assert all(c.output is None for c in before)
@@ -57,19 +59,18 @@ async def test_streamed_pieces_make_each_answer_and_the_last_one_has_the_output(
 
 
 @in_a_loop
-async def test_what_is_wrong_with_a_request_is_raised_where_it_is_made(llm: LLM) -> None:
+async def test_what_is_wrong_with_a_request_is_raised_where_it_is_made(engine: AsyncEngine) -> None:
     """What is wrong with a text is raised where it is read: it is encoded in another thread."""
-    async with AsyncEngine(llm) as engine:
-        with pytest.raises(UsageError, match="the prompt is empty"):
-            engine.stream([])
-        with pytest.raises(UsageError, match="the prompt is empty"):
-            await anext(engine.stream(""))
-        with pytest.raises(PromptTooLongError, match="has 200 tokens, the context holds 128"):
-            await engine.generate([1] * 200)
-        with pytest.raises(UsageError, match="stop_token_ids has 999: expected 0 to 257"):
-            engine.stream([1], SamplingParams(stop_token_ids=[999]))
-        with pytest.raises(UsageError, match="beams cannot be streamed"):
-            engine.stream([1], SamplingParams(beam_width=2))
+    with pytest.raises(UsageError, match="the prompt is empty"):
+        engine.stream([])
+    with pytest.raises(UsageError, match="the prompt is empty"):
+        await anext(engine.stream(""))
+    with pytest.raises(PromptTooLongError, match="has 200 tokens, the context holds 128"):
+        await engine.generate([1] * 200)
+    with pytest.raises(UsageError, match="stop_token_ids has 999: expected 0 to 257"):
+        engine.stream([1], SamplingParams(stop_token_ids=[999]))
+    with pytest.raises(UsageError, match="beams cannot be streamed"):
+        engine.stream([1], SamplingParams(beam_width=2))
 
 
 @in_a_loop
@@ -132,13 +133,12 @@ async def test_prompts_of_the_offline_api_do_not_count_as_waiting(
 
 @in_a_loop
 async def test_a_slow_reader_finds_one_piece_for_each_answer_and_stalls_nobody(
-    llm: LLM, reference: LLM
+    engine: AsyncEngine, reference: LLM
 ) -> None:
     params = replace(GREEDY, temperature=None, seed=2, n=2)
-    async with AsyncEngine(llm) as engine:
-        stream = engine.stream(PROMPTS[0], params)
-        await engine.generate(PROMPTS[1], LONG)  # 60 steps, of which the first 8 are of both
-        chunks = await pieces(stream)
+    stream = engine.stream(PROMPTS[0], params)
+    await engine.generate(PROMPTS[1], LONG)  # 60 steps, of which the first 8 are of both
+    chunks = await pieces(stream)
     want = reference.generate(PROMPTS[0], params)[0]
     got = [(c.index, c.text, c.token_ids, c.output is None) for c in chunks]
     one, two = want.outputs
@@ -173,12 +173,62 @@ async def test_one_whose_thread_cannot_be_started_leaves_the_llm_to_others(
 
 
 @in_a_loop
-async def test_a_server_needs_nothing_else(llm: LLM) -> None:
-    async with AsyncEngine(llm) as engine:
-        messages = [{"role": "user", "content": "hi"}]
-        assert await engine.encode_chat(messages) == llm.encode_chat(messages)
-        assert await engine.encode("hi") == llm.encode("hi")
-        assert (engine.info, engine.config) == (llm.info, llm.config)
-        assert engine.tokenizer.token_bytes(257) == b"<|im_end|>"
-        assert [r.step for r in engine.records] == []
-        assert engine.stats() == llm.stats()
+async def test_a_server_needs_nothing_else(llm: LLM, engine: AsyncEngine) -> None:
+    messages = [{"role": "user", "content": "hi"}]
+    assert await engine.encode_chat(messages) == llm.encode_chat(messages)
+    assert await engine.encode("hi") == llm.encode("hi")
+    assert (engine.info, engine.config) == (llm.info, llm.config)
+    assert engine.tokenizer.token_bytes(257) == b"<|im_end|>"
+    assert [r.step for r in engine.records] == []
+    assert engine.stats() == llm.stats()
+
+
+@in_a_loop
+async def test_a_stream_is_read_in_its_own_loop_only(engine: AsyncEngine, reference: LLM) -> None:
+    # It would wait for ever: what wakes a reader is put into the loop of the request.
+    want = [o.outputs for o in reference.generate([[5]], GREEDY)]
+    stream = engine.stream([5], GREEDY)
+    with pytest.raises(UsageError, match="in the event loop it was made in"):
+        await asyncio.to_thread(asyncio.run, pieces(stream))
+    output = (await pieces(stream))[-1].output  # which harmed nothing
+    assert output is not None
+    assert [output.outputs] == want
+
+
+def test_a_piece_for_a_loop_that_has_just_closed_is_dropped() -> None:
+    async def begin() -> AsyncOutputQueue:
+        return AsyncOutputQueue(print, streams=True, on_end=print)
+
+    outputs = asyncio.run(begin())
+    outputs.put(Update(chunks=[StreamChunk("a", (1,))]))
+    assert outputs.is_dead
+
+
+@in_a_loop
+async def test_event_loops_and_offline_callers_share_one_engine(
+    llm: LLM, engine: AsyncEngine, reference: LLM
+) -> None:
+    want = [o.outputs for o in reference.generate(PROMPTS, GREEDY)]
+    found: dict[str, object] = {}
+
+    async def ask_all(engine: AsyncEngine) -> list[object]:
+        outputs = await asyncio.gather(*(engine.generate(p, GREEDY) for p in PROMPTS))
+        return [o.outputs for o in outputs]
+
+    def online(name: str) -> None:
+        found[name] = asyncio.run(ask_all(engine))
+
+    def offline(name: str) -> None:
+        found[name] = [o.outputs for o in llm.generate(PROMPTS, GREEDY)]
+
+    workers = [
+        *(threading.Thread(target=online, args=(f"loop {i}",)) for i in range(3)),
+        *(threading.Thread(target=offline, args=(f"llm {i}",)) for i in range(2)),
+    ]
+    for worker in workers:
+        worker.start()
+    found["here"] = await ask_all(engine)
+    for worker in workers:
+        await asyncio.to_thread(worker.join, PATIENCE)
+    assert len(found) == 6
+    assert all(outputs == want for outputs in found.values())

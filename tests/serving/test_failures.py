@@ -26,7 +26,7 @@ from tests.serving.stories import (
 
 @in_a_loop
 async def test_an_error_of_one_request_reaches_its_reader_and_no_other(
-    llm: LLM, reference: LLM, monkeypatch: pytest.MonkeyPatch
+    llm: LLM, engine: AsyncEngine, reference: LLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forward = llm.loop.engine.runner.forward
 
@@ -36,12 +36,11 @@ async def test_an_error_of_one_request_reaches_its_reader_and_no_other(
         return forward(plan)
 
     monkeypatch.setattr(llm.loop.engine.runner, "forward", failing)
-    async with AsyncEngine(llm) as engine:
-        bad, bad_stream = engine.generate([1, 255]), engine.stream([255, 3])
-        good = [engine.generate(p, GREEDY) for p in PROMPTS[:4]]
-        reading = pieces(bad_stream)
-        *found, one, two = await asyncio.gather(*good, bad, reading, return_exceptions=True)
-        assert (str(one), str(two)) == ("token 255", "token 255")
+    bad, bad_stream = engine.generate([1, 255]), engine.stream([255, 3])
+    good = [engine.generate(p, GREEDY) for p in PROMPTS[:4]]
+    reading = pieces(bad_stream)
+    *found, one, two = await asyncio.gather(*good, bad, reading, return_exceptions=True)
+    assert (str(one), str(two)) == ("token 255", "token 255")
     want = reference.generate(PROMPTS[:4], GREEDY)
     answers = [o.outputs for o in found if isinstance(o, RequestOutput)]
     assert answers == [w.outputs for w in want]
@@ -49,7 +48,7 @@ async def test_an_error_of_one_request_reaches_its_reader_and_no_other(
 
 @in_a_loop
 async def test_a_text_that_cannot_be_told_fails_its_request_alone(
-    llm: LLM, monkeypatch: pytest.MonkeyPatch
+    llm: LLM, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     catch_up = RequestText.catch_up
 
@@ -60,11 +59,10 @@ async def test_a_text_that_cannot_be_told_fails_its_request_alone(
 
     monkeypatch.setattr(RequestText, "catch_up", failing)
     bad = RequestOptions(cache_salt="bad")
-    async with AsyncEngine(llm) as engine:
-        good = asyncio.create_task(engine.generate([1, 2], GREEDY))
-        with pytest.raises(ValueError, match="no such token"):
-            await engine.generate([1, 2], GREEDY, bad)
-        assert (await good).usage.completion_tokens == 8
+    good = asyncio.create_task(engine.generate([1, 2], GREEDY))
+    with pytest.raises(ValueError, match="no such token"):
+        await engine.generate([1, 2], GREEDY, bad)
+    assert (await good).usage.completion_tokens == 8
     with pytest.raises(ValueError, match="no such token"):
         llm.generate([1, 2], GREEDY, bad)
     ((_, output),) = llm.as_completed([1, 2], replace(GREEDY, n=2), bad)
@@ -74,7 +72,7 @@ async def test_a_text_that_cannot_be_told_fails_its_request_alone(
 
 @in_a_loop
 async def test_an_end_that_fails_too_keeps_no_other_reader_waiting(
-    llm: LLM, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    llm: LLM, engine: AsyncEngine, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A text cannot be told, and its request's blocks do not go back at once, in the step in which
     another request ends."""
@@ -92,39 +90,41 @@ async def test_an_end_that_fails_too_keeps_no_other_reader_waiting(
         return catch_up(self)
 
     monkeypatch.setattr(RequestText, "catch_up", failing)
-    async with AsyncEngine(llm) as engine:
-        first = asyncio.create_task(engine.generate([1, 2], GREEDY))
-        await gate.arrival()
-        bad = asyncio.create_task(engine.generate([3], GREEDY, RequestOptions(cache_salt="bad")))
-        good = asyncio.create_task(engine.generate([5, 6], replace(GREEDY, max_tokens=1)))
-        await asyncio.sleep(0)
-        gate.open()
-        with pytest.raises(ValueError, match="no such token"):
-            await bad
-        assert (await good).usage.completion_tokens == 1
-        assert (await first).usage.completion_tokens == 8
+    first = asyncio.create_task(engine.generate([1, 2], GREEDY))
+    await gate.arrival()
+    bad = asyncio.create_task(engine.generate([3], GREEDY, RequestOptions(cache_salt="bad")))
+    good = asyncio.create_task(engine.generate([5, 6], replace(GREEDY, max_tokens=1)))
+    await asyncio.sleep(0)
+    gate.open()
+    with pytest.raises(ValueError, match="no such token"):
+        await bad
+    assert (await good).usage.completion_tokens == 1
+    assert (await first).usage.completion_tokens == 8
 
 
 @in_a_loop
 async def test_a_step_that_fails_once_is_run_again_and_one_that_fails_twice_ends_what_was_open(
-    llm: LLM, reference: LLM, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    llm: LLM,
+    engine: AsyncEngine,
+    reference: LLM,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     want = reference.generate(PROMPTS[2], GREEDY)[0].outputs
     bugs = [RuntimeError("a bug of the scheduler") for _ in range(2)]
-    async with AsyncEngine(llm) as engine:
-        fail_to_schedule(llm, monkeypatch, RuntimeError("for once"))
-        assert (await engine.generate(PROMPTS[2], GREEDY)).outputs == want
-        assert "a step failed, and no request caused it: they go on" in caplog.text
-        gate = Gate(llm, monkeypatch)
-        stream = engine.stream(PROMPTS[0], LONG)
-        task = asyncio.create_task(engine.generate(PROMPTS[1], LONG))
-        await gate.arrival()
-        fail_to_schedule(llm, monkeypatch, *bugs)
-        gate.open()
-        with pytest.raises(RuntimeError, match="a bug of the scheduler"):
-            await task
-        with pytest.raises(RuntimeError, match="a bug of the scheduler"):
-            await pieces(stream)
-        await asyncio.to_thread(assert_nothing_held, llm)
-        assert (await engine.generate(PROMPTS[2], GREEDY)).outputs == want  # the next request
+    fail_to_schedule(llm, monkeypatch, RuntimeError("for once"))
+    assert (await engine.generate(PROMPTS[2], GREEDY)).outputs == want
+    assert "a step failed, and no request caused it: they go on" in caplog.text
+    gate = Gate(llm, monkeypatch)
+    stream = engine.stream(PROMPTS[0], LONG)
+    task = asyncio.create_task(engine.generate(PROMPTS[1], LONG))
+    await gate.arrival()
+    fail_to_schedule(llm, monkeypatch, *bugs)
+    gate.open()
+    with pytest.raises(RuntimeError, match="a bug of the scheduler"):
+        await task
+    with pytest.raises(RuntimeError, match="a bug of the scheduler"):
+        await pieces(stream)
+    await asyncio.to_thread(assert_nothing_held, llm)
+    assert (await engine.generate(PROMPTS[2], GREEDY)).outputs == want  # the next request
     assert "requests end with its error" in caplog.text

@@ -68,29 +68,29 @@ async def leave(streams: list[TokenStream], how: str) -> None:
 
 
 @in_a_loop
-async def test_a_cancelled_generate_ends_its_request(llm: LLM, gate: Gate) -> None:
-    async with AsyncEngine(llm) as engine:
-        task = asyncio.create_task(engine.generate([1, 2, 3], LONG))
-        await gate.arrival()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        gate.open()
-        await asyncio.to_thread(assert_nothing_held, llm)
-        assert len(gate.batches) == 1
+async def test_a_cancelled_generate_ends_its_request(
+    llm: LLM, engine: AsyncEngine, gate: Gate
+) -> None:
+    task = asyncio.create_task(engine.generate([1, 2, 3], LONG))
+    await gate.arrival()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    gate.open()
+    await asyncio.to_thread(assert_nothing_held, llm)
+    assert len(gate.batches) == 1
 
 
 @in_a_loop
 async def test_a_stream_that_the_garbage_collector_drops_inside_a_step_holds_nothing(
-    llm: LLM, monkeypatch: pytest.MonkeyPatch
+    llm: LLM, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with AsyncEngine(llm) as engine:
-        lost: list[object] = [engine.stream([4, 5], LONG)]
-        lost.append(lost)  # a cycle: only the collector finds it
-        del lost
-        collect_garbage_in_steps(llm, monkeypatch)
-        await engine.generate([1, 2], GREEDY)
-        await asyncio.to_thread(assert_nothing_held, llm)
+    lost: list[object] = [engine.stream([4, 5], LONG)]
+    lost.append(lost)  # a cycle: only the collector finds it
+    del lost
+    collect_garbage_in_steps(llm, monkeypatch)
+    await engine.generate([1, 2], GREEDY)
+    await asyncio.to_thread(assert_nothing_held, llm)
 
 
 def test_a_loop_that_closes_ends_its_requests_and_harms_no_other(llm: LLM, gate: Gate) -> None:

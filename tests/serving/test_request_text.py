@@ -42,11 +42,12 @@ class Bytes:
         return b"".join(self.shown_bytes(i, skip_special=skip_special) for i in ids).decode()
 
 
-def begin(**params: object) -> tuple[Request, RequestText]:
+def begin(tokens: Iterable[int] = (), **params: object) -> tuple[Request, RequestText]:
     request = Request(
         id=0, params=SamplingParams.parse(params), options=RequestOptions(),
         prompt_token_ids=(112, 113), seed=7, sampling=Sampling(), max_tokens=100,
     )  # fmt: skip
+    request.branches[0].tokens += tokens
     return request, RequestText(request, Bytes())  # type: ignore[arg-type]
 
 
@@ -79,8 +80,7 @@ def test_a_character_is_shown_when_its_last_byte_is_there() -> None:
 
 
 def test_a_character_that_is_cut_at_the_end_is_shown_as_unreadable() -> None:
-    request, answer = begin()
-    request.branches[0].tokens += b"a\xc3"
+    request, answer = begin(b"a\xc3")
     assert ended(request, answer).outputs[0].text == "a\ufffd"
 
 
@@ -89,10 +89,9 @@ def test_the_blank_in_front_is_no_text_where_the_answer_begins_a_turn() -> None:
         spec = SimpleNamespace(add_space_prefix=True, tokens=Bytes.spec.tokens)
 
     for begins_turn, text in ((True, " a b"), (False, "  a b")):
-        request, _ = begin()
+        request, _ = begin(b"  a b")
         request.options = RequestOptions(begins_turn=begins_turn)
         answer = RequestText(request, Prefixed())  # type: ignore[arg-type]
-        request.branches[0].tokens += b"  a b"
         assert ended(request, answer).outputs[0].text == text
 
 
@@ -133,8 +132,8 @@ def test_a_stop_string_cuts_the_text_and_asks_for_the_end_of_that_branch() -> No
 def test_a_token_that_ends_a_text_is_no_part_of_it(
     last: int, reason: FinishReason, text: str
 ) -> None:
-    request, answer = begin(stop_token_ids=[98])
-    request.branches[0].tokens += [97, last] if last == 98 else [97, 98, last]
+    tokens = [97, last] if last == 98 else [97, 98, last]
+    request, answer = begin(tokens, stop_token_ids=[98])
     found = ended(request, answer, reason).outputs[0]
     assert (found.text, found.token_ids[-1]) == (text, last)
 
@@ -166,8 +165,7 @@ def test_answers_are_in_the_order_of_their_index_and_pieces_name_it() -> None:
 
 
 def test_beams_have_no_text_before_the_end_and_then_the_best_n() -> None:
-    request, answer = begin(beam_width=3, n=2)
-    request.branches[0].tokens += b"x"
+    request, answer = begin(b"x", beam_width=3, n=2)
     assert answer.catch_up() == []
     assert pieces(answer) == []
     request.branches = [
@@ -193,8 +191,7 @@ def test_the_record_has_the_text_of_the_token_where_the_prompt_parted() -> None:
 def test_log_probabilities_are_given_where_they_were_asked_for() -> None:
     drawn = TokenLogprobs(97, -0.5, ())
     for params, wanted in (({}, None), ({"logprobs": 0}, (drawn,))):
-        request, answer = begin(**params)
-        request.branches[0].tokens.append(97)
+        request, answer = begin([97], **params)
         request.branches[0].logprobs.append(drawn)
         assert ended(request, answer).outputs[0].logprobs == wanted
     request, answer = begin(prompt_logprobs=0)
@@ -203,8 +200,7 @@ def test_log_probabilities_are_given_where_they_were_asked_for() -> None:
 
 
 def test_what_failed_says_why_and_keeps_what_it_had() -> None:
-    request, answer = begin()
-    request.branches[0].tokens.append(97)
+    request, answer = begin([97])
     request.error = ValueError("the sky fell")
     output = ended(request, answer, "error")
     assert (output.error, output.outputs[0].finish_reason) == ("the sky fell", "error")
