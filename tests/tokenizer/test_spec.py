@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from octavo.errors import ModelFormatError, UnsupportedModelError
-from octavo.tokenizer import Tokenizer, TokenizerSpec
+from octavo.tokenizer import Tokenizer
 from tests.tokenizer.fixture_specs import load_spec, load_tokenizer, with_pieces
 
 
@@ -55,23 +55,19 @@ def test_types_may_be_an_array_or_a_list() -> None:
     assert array.types == spec.types
 
 
-def spm_with_byte_named(name: str, **changes: object) -> TokenizerSpec:
-    """The token of byte 0x41 has this name."""
+NO_BYTE = r"token \d+ is of type BYTE: expected a name such as <0x0A>, found "
+BYTE_NAMES = {n: NO_BYTE + repr(n) for n in ("<0xZZ>", "0x41", "<0x041>", "<0x4>", "", "é", "AB")}
+BYTE_NAMES["<0x42>"] = "two tokens of type BYTE stand for the same byte"
+
+
+@pytest.mark.parametrize(("name", "message"), BYTE_NAMES.items())
+def test_a_byte_token_whose_name_is_no_byte_or_anothers_is_refused_at_load(
+    name: str, message: str
+) -> None:
     tokens = load_spec("tiny_spm").tokens
     tokens[tokens.index("<0x41>")] = name
-    return load_spec("tiny_spm", tokens=tokens, **changes)
-
-
-@pytest.mark.parametrize("name", ["<0xZZ>", "0x41", "<0x041>", "<0x4>", "", "\u00e9", "AB"])
-def test_a_byte_token_whose_name_is_no_byte_is_refused_at_load(name: str) -> None:
-    message = rf"token \d+ is of type BYTE: expected a name such as <0x0A>, found {name!r}"
     with pytest.raises(ModelFormatError, match=message):
-        spm_with_byte_named(name)
-
-
-def test_two_tokens_for_a_byte_are_refused() -> None:
-    with pytest.raises(ModelFormatError, match="two tokens of type BYTE stand for the same byte"):
-        spm_with_byte_named("<0x42>")
+        load_spec("tiny_spm", tokens=tokens)
 
 
 @pytest.mark.parametrize(("name", "odd"), [("A", True), ("<0x41", True), ("<0x4a>", False)])
@@ -88,11 +84,8 @@ def test_a_byte_token_that_can_mean_one_byte_only_is_that_byte(
     letter = "J" if name == "<0x4a>" else "A"
     assert tokenizer.encode(letter, add_special=False) == [here]
     assert tokenizer.decode([here]) == letter
-    note = (
-        "the model's file has bytes that are not named so: "
-        f"token {here} ({name!r}) is taken for 0x41"
-    )
-    assert caplog.messages == [note] * odd
+    note = f"bytes that are not named so: token {here} ({name!r}) is taken for 0x41"
+    assert caplog.messages == [f"the model's file has {note}"] * odd
 
 
 @pytest.mark.parametrize("name", ["tiny_bpe", "tiny_spm"])

