@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import wraps
@@ -12,8 +11,6 @@ from typing import Any, ParamSpec
 import pytest
 
 from octavo import LLM, RequestOutput, SamplingParams, StreamChunk, TokenStream
-from octavo.batch import StepOutput
-from octavo.engine.step import StepPlan
 from tests.gate import PATIENCE
 
 Given = ParamSpec("Given")
@@ -54,16 +51,6 @@ def all_token_ids(output: RequestOutput) -> list[tuple[int, ...]]:
 
 def token_ids(output: RequestOutput) -> tuple[int, ...]:
     return output.outputs[0].token_ids
-
-
-def collect_garbage_in_steps(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    forward = llm.loop.engine.runner.forward
-
-    def collecting(plan: StepPlan) -> StepOutput:
-        gc.collect()
-        return forward(plan)
-
-    monkeypatch.setattr(llm.loop.engine.runner, "forward", collecting)
 
 
 def fail_to_schedule(llm: LLM, monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> None:

@@ -9,14 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from octavo import LLM, AsyncEngine, SamplingParams
-from octavo.errors import (
-    KernelError,
-    OutOfMemoryError,
-    OverloadedError,
-    PromptTooLongError,
-    UsageError,
-)
+from octavo import LLM, AsyncEngine, OutOfMemoryError, SamplingParams
+from octavo.errors import KernelError, OverloadedError, PromptTooLongError, UsageError
 from octavo.request import StreamChunk
 from octavo.serving.async_output_queue import AsyncOutputQueue
 from octavo.serving.output_queue import Update

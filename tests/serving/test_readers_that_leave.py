@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from pathlib import Path
 
 import pytest
 
 from octavo import LLM, AsyncEngine, TokenStream
+from octavo.batch import StepOutput
+from octavo.engine.step import StepPlan
 from tests.gate import Gate
-from tests.serving.stories import (
-    GREEDY,
-    LONG,
-    assert_nothing_held,
-    collect_garbage_in_steps,
-    in_a_loop,
-    pieces,
-)
+from tests.serving.stories import GREEDY, LONG, assert_nothing_held, in_a_loop, pieces
 
 
 @pytest.mark.parametrize("how", ["aclose", "cancel", "drop"])
@@ -82,13 +78,21 @@ async def test_a_cancelled_generate_ends_its_request(
 
 
 @in_a_loop
-async def test_a_stream_that_the_garbage_collector_drops_inside_a_step_holds_nothing(
+async def test_streams_that_the_garbage_collector_drops_inside_a_step_hold_nothing(
     llm: LLM, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lost: list[object] = [engine.stream([4, 5], LONG)]
+    """One of the offline API used to wait for the lock that its own thread held."""
+    offline, forward = llm.stream([6, 7], LONG), llm.loop.engine.runner.forward
+    next(offline)
+    lost: list[object] = [engine.stream([4, 5], LONG), offline]
     lost.append(lost)  # a cycle: only the collector finds it
-    del lost
-    collect_garbage_in_steps(llm, monkeypatch)
+    del lost, offline
+
+    def collecting(plan: StepPlan) -> StepOutput:
+        gc.collect()
+        return forward(plan)
+
+    monkeypatch.setattr(llm.loop.engine.runner, "forward", collecting)
     await engine.generate([1, 2], GREEDY)
     await asyncio.to_thread(assert_nothing_held, llm)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import zip_longest
@@ -15,7 +14,6 @@ from octavo import LLM, SamplingParams
 from octavo.engine.live import Live, LiveRequests
 from octavo.errors import OutOfMemoryError, PromptTooLongError, UsageError
 from octavo.request import Branch, RequestOptions, RequestOutput
-from tests.serving.stories import assert_nothing_held, collect_garbage_in_steps
 
 
 @pytest.fixture(scope="module")
@@ -201,35 +199,6 @@ def test_a_stop_string_in_the_last_token_of_max_tokens_is_a_stop(llm: LLM) -> No
     assert (output.text, output.finish_reason) == (pieces[0], "stop")
 
 
-def test_a_stream_that_the_garbage_collector_closes_inside_a_step_frees_its_blocks(
-    llm: LLM, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It used to wait for the lock that its own thread held."""
-    lost: list[object] = [llm.stream(PROMPT, SamplingParams(max_tokens=200, ignore_eos=True))]
-    next(lost[0])  # type: ignore[call-overload]
-    lost.append(lost)  # a cycle: only the collector finds it
-    del lost
-    collect_garbage_in_steps(llm, monkeypatch)
-    worker = threading.Thread(target=llm.generate, args=(PROMPT, GREEDY), daemon=True)
-    worker.start()
-    worker.join(timeout=60)
-    assert not worker.is_alive()
-    assert_nothing_held(llm)
-
-
-def test_bad_prompts_are_refused_in_one_line(llm: LLM) -> None:
-    said = "the prompt has 1,025 tokens, the context holds 1,024"
-    with pytest.raises(PromptTooLongError, match=said):
-        llm.generate([[5] * 1025], GREEDY)
-    with pytest.raises(UsageError, match="the prompt is empty"):
-        llm.generate("", GREEDY)
-    with pytest.raises(UsageError, match="token id 49152: expected a whole number from 0 to 49151"):
-        llm.generate([[1, 49152]], GREEDY)
-    with pytest.raises(UsageError, match="2 params for 1 prompt: give one, or one each"):
-        llm.generate(PROMPT, [GREEDY, GREEDY])
-    assert llm.stats()["kv_blocks_used"] == 0
-
-
 def test_options_are_checked_by_name_and_range(smollm2_path: Path) -> None:
     with pytest.raises(UsageError, match="context=100000: the model was trained for at most 8,192"):
         LLM(smollm2_path, context=100_000)
@@ -259,9 +228,14 @@ def test_what_is_no_prompt_and_no_params_is_refused_by_name(llm: LLM) -> None:
         ([["a"]], "token id 'a'"),
         (np.array([1.0, 2.0]), "token id np.float64"),
         (np.array(3), "found ndarray"),
+        ("", "the prompt is empty"),
+        ([[1, 49152]], "token id 49152: expected a whole number from 0 to 49151"),
     ]:
         with pytest.raises(UsageError, match=found):
             llm.generate(prompt, GREEDY)  # type: ignore[arg-type]
+    said = "the prompt has 1,025 tokens, the context holds 1,024"
+    with pytest.raises(PromptTooLongError, match=said):
+        llm.generate([[5] * 1025], GREEDY)
     for method in (llm.logits, llm.score):
         said = f"{method.__name__} takes a list of token ids, found str: encode"
         with pytest.raises(UsageError, match=said):
@@ -273,6 +247,8 @@ def test_what_is_no_prompt_and_no_params_is_refused_by_name(llm: LLM) -> None:
             llm.generate(PROMPT, params)  # type: ignore[arg-type]
         with pytest.raises(UsageError, match="params: expected SamplingParams"):
             llm.stream(PROMPT, params)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="2 params for 1 prompt: give one, or one each"):
+        llm.generate(PROMPT, [GREEDY, GREEDY])
     with pytest.raises(UsageError, match="stop_token_ids has 49152: expected 0 to 49151"):
         llm.generate(PROMPT, SamplingParams(stop_token_ids=[7, 49152]))
     assert llm.stats()["kv_blocks_used"] == 0
