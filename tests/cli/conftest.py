@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from octavo.cli.app import run
-from tests.cli.batch_files import BatchFiles
-from tests.cli.result import Octavo, Result
+from tests.cli.result import BatchFiles, Octavo, Result
 from tests.cli.tiny_model import TINY, write_tiny_model
 
 
@@ -31,12 +31,16 @@ def home(tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def octavo(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Octavo:
-    """Run a command line in this process, standard input given as text or bytes."""
+    """Run a command line in this process, standard input given as text or bytes. In the place of
+    the model may be an LLM: the verb opens that."""
 
-    def call(*arguments: str, stdin: str | bytes = "") -> Result:
+    def call(*arguments: Any, stdin: str | bytes = "") -> Result:
+        words = [each if isinstance(each, str) else "m" for each in arguments]
+        for llm in (each for each in arguments if not isinstance(each, str)):
+            monkeypatch.setattr(f"octavo.cli.{words[0]}.open_llm", lambda *_, llm=llm: llm)
         raw = stdin.encode() if isinstance(stdin, str) else stdin
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8"))
-        code = run(list(arguments))
+        code = run(words)
         captured = capfd.readouterr()
         return Result(code, captured.out, captured.err)
 

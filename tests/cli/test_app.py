@@ -21,22 +21,13 @@ from tests.cli.tiny_model import TINY, write_tiny_model
 
 @pytest.mark.parametrize(
     ("arguments", "result"),
-    [
-        (["--version"], Result(0, f"octavo {__version__}\n", "")),
-        (
-            ["inspect", "no-such-file.gguf"],
-            refused(
-                "no file and no library model 'no-such-file.gguf'; the library has smollm2, "
-                "gemma3-270m: `octavo pull NAME` fetches one",
-                code=1,
-            ),
-        ),
-        (
-            ["plan", "--users", "0"],
-            refused("--users 0: expected a whole number from 1 to 1099511627776"),
-        ),
-    ],
-)
+    [(["--version"], Result(0, f"octavo {__version__}\n", "")),
+     (["plan", "--users", "0"],
+      refused("--users 0: expected a whole number from 1 to 1099511627776")),
+     (["inspect", "no-such-file.gguf"],
+      refused("no file and no library model 'no-such-file.gguf'; the library has smollm2, "
+              "gemma3-270m: `octavo pull NAME` fetches one", code=1))],
+)  # fmt: skip
 def test_a_process_ends_with_0_when_done_1_when_it_failed_and_2_on_bad_usage(
     arguments: list[str], result: Result
 ) -> None:
@@ -117,37 +108,28 @@ def test_a_list_of_verbs_says_of_each_in_full_what_it_does(
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [
-        (["fly"], ["fly", "; `octavo --help` lists what there is"]),
-        (["run"], ["MODEL", "; `octavo run --help` lists what there is"]),
-        (["bench"], ["; `octavo bench --help` lists what there is"]),
-        (["run", "m", "hi", "--top-k", "many"], ["--top-k", "; `octavo run --help` lists"]),
-        (["run", "m", "-5 degrees"], ["-5; ", "; if the prompt begins with it, put -- before the"]),
-        (["run", "m", "- a list"], ["-; ", "; if the prompt begins with it, put -- before the"]),
-        (["run", "m", "--what is it?"], ["; if the prompt begins with it, put -- before the"]),
-        (["run", "m", "what", "is", "it?"], ["(is it?)", "several words needs quotes around it"]),
-        (["run", "m", "--temprature", "1"], ["--temperature); `octavo run --help` lists what"]),
-        (
-            ["run", "m", "hi", "--temperature", "-1"],
-            ["octavo: --temperature -1.0: expected a number from 0 to 100"],
-        ),
-        (
-            ["run", "m", "top_k=9", "--top-k=-2"],
-            ["octavo: --top-k -2: expected a whole number from 0 to 2147483647"],
-        ),
-        (
-            ["run", "m", "hi", "--raw", "--system", "s"],
-            ["octavo: --raw takes the prompt as it is: leave out --system and --chat-template"],
-        ),
-    ],
-)
+    [(["fly"], ["fly", "; `octavo --help` lists what there is"]),
+     (["run"], ["MODEL", "; `octavo run --help` lists what there is"]),
+     (["bench"], ["; `octavo bench --help` lists what there is"]),
+     (["run", "m", "hi", "--top-k", "many"], ["--top-k", "; `octavo run --help` lists"]),
+     (["run", "m", "-5 degrees"], ["-5; ", "; if the prompt begins with it, put -- before the"]),
+     (["run", "m", "- a list"], ["-; ", "; if the prompt begins with it, put -- before the"]),
+     (["run", "m", "--what is it?"], ["; if the prompt begins with it, put -- before the"]),
+     (["run", "m", "what", "is", "it?"], ["(is it?)", "several words needs quotes around it"]),
+     (["run", "m", "--temprature", "1"], ["--temperature); `octavo run --help` lists what"]),
+     (["run", "m", "hi", "--temperature", "-1"],
+      ["octavo: --temperature -1.0: expected a number from 0 to 100"]),
+     (["run", "m", "top_k=9", "--top-k=-2"],
+      ["octavo: --top-k -2: expected a whole number from 0 to 2147483647"]),
+     (["run", "m", "hi", "--raw", "--system", "s"],
+      ["octavo: --raw takes the prompt as it is: leave out --system and --chat-template"])],
+)  # fmt: skip
 def test_bad_usage_is_one_line_that_says_what_to_do(
     octavo: Octavo, arguments: list[str], said: list[str]
 ) -> None:
     result = octavo(*arguments)
-    assert (result.code, result.out) == (2, "")
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
     assert result.err.startswith("octavo: ")
-    assert result.err.count("\n") == 1
     assert all(words in result.err for words in said)
 
 
@@ -225,20 +207,14 @@ OUT_OF_MEMORY = (
 
 @pytest.mark.parametrize(
     ("error", "line"),
-    [
-        (MemoryError(), OUT_OF_MEMORY),
-        (OSError(errno.ENOMEM, "Cannot allocate memory"), OUT_OF_MEMORY),
-        (
-            RuntimeError("can't start new thread"),
-            "can't start new thread: raise the limits (`ulimit -u`, `ulimit -v`)",
-        ),
-        (
-            _no_library(),
-            "a part of Octavo does not load (libx.so: failed to map segment from shared object): "
-            "free memory or raise its limit (`ulimit -v`), else install Octavo again",
-        ),
-    ],
-)
+    [(MemoryError(), OUT_OF_MEMORY),
+     (OSError(errno.ENOMEM, "Cannot allocate memory"), OUT_OF_MEMORY),
+     (RuntimeError("can't start new thread"),
+      "can't start new thread: raise the limits (`ulimit -u`, `ulimit -v`)"),
+     (_no_library(),
+      "a part of Octavo does not load (libx.so: failed to map segment from shared object): free "
+      "memory or raise its limit (`ulimit -v`), else install Octavo again")],
+)  # fmt: skip
 def test_what_the_system_does_not_give_is_one_line_with_the_first_reason(
     octavo: Octavo, monkeypatch: pytest.MonkeyPatch, error: Exception, line: str
 ) -> None:

@@ -16,8 +16,7 @@ from rich.console import Console
 from octavo.errors import KernelError
 from tests.batch_job.lines import chat, plain, results, said, write
 from tests.batch_job.shouting_llm import ShoutingLLM, say_nothing
-from tests.cli.batch_files import BatchFiles
-from tests.cli.result import Result
+from tests.cli.result import BatchFiles, Result
 from tests.cli.tiny_model import TINY
 
 FIGURES = re.compile(

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.batch_job.lines import chat, plain, results, said
-from tests.cli.batch_files import BatchFiles
-from tests.cli.greedy import GREEDY
 from tests.cli.process import run_python
+from tests.cli.result import GREEDY, BatchFiles
 from tests.cli.tiny_model import TINY
 
 DIES_AT_THE_THIRD = """

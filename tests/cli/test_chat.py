@@ -7,7 +7,6 @@ import signal
 
 import pytest
 
-from tests.cli.conversation import said, texts
 from tests.cli.fake_llm import FakeLLM
 from tests.cli.result import Octavo, Result
 
@@ -15,38 +14,31 @@ from tests.cli.result import Octavo, Result
 FIGURES = "[1 prompt token, 2 cached, 100 tok/s · 2 new, 200 tok/s · KV 1 KiB]\n"
 
 
-@pytest.fixture(autouse=True)
-def fake(monkeypatch: pytest.MonkeyPatch) -> FakeLLM:
-    llm = FakeLLM(["Hel", "lo"])
-    monkeypatch.setattr("octavo.cli.chat.open_llm", lambda model, engine: llm)
-    return llm
+@pytest.fixture
+def fake() -> FakeLLM:
+    return FakeLLM(["Hel", "lo"])
 
 
-def test_each_turn_sends_the_whole_conversation(octavo: Octavo, fake: FakeLLM) -> None:
-    result = octavo("chat", "m", "--system", "Be nice", stdin="one\nthree\n\n/exit\nnever\n")
-    assert (result.code, result.out) == (0, "Hello\nHello\n")
-    assert fake.prompts == [[7, 3], [7, 3, 5, 5]]  # lengths of system, user, assistant, user
-
-
-def test_the_end_of_input_ends_the_chat(octavo: Octavo) -> None:
-    assert octavo("chat", "m", stdin="one").out == "Hello\n"
-    assert octavo("chat", "m", stdin="").out == ""
-
-
-def test_reset_forgets_the_conversation_and_keeps_the_system_message(
-    octavo: Octavo, fake: FakeLLM
+@pytest.mark.parametrize(
+    ("system", "lines", "prompts"),  # lengths of system, user, assistant, user
+    [
+        ([], "", []),
+        ([], "one", [[3]]),
+        (["--system", "Be nice"], "one\nthree\n\n/exit\nnever\n", [[7, 3], [7, 3, 5, 5]]),
+        (["--system", "abc"], "one\n/reset\ntwo2\n", [[3, 3], [3, 4]]),
+        ([], "one\n/system You are a cat\ntwo2\n/system\nthree\n", [[3], [13, 4], [5]]),
+    ],
+)
+def test_each_turn_sends_the_whole_conversation_until_it_begins_anew(
+    octavo: Octavo, fake: FakeLLM, system: list[str], lines: str, prompts: list[list[int]]
 ) -> None:
-    octavo("chat", "m", "--system", "abc", stdin="one\n/reset\ntwo2\n")
-    assert fake.prompts == [[3, 3], [3, 4]]
+    result = octavo("chat", fake, *system, stdin=lines)
+    assert (result.code, result.out) == (0, "Hello\n" * len(prompts))
+    assert fake.prompts == prompts
 
 
-def test_system_replaces_the_message_and_starts_anew(octavo: Octavo, fake: FakeLLM) -> None:
-    octavo("chat", "m", stdin="one\n/system You are a cat\ntwo2\n/system\nthree\n")
-    assert fake.prompts == [[3], [13, 4], [5]]
-
-
-def test_stats_and_help_go_to_stderr(octavo: Octavo) -> None:
-    result = octavo("chat", "m", stdin="/stats\none\n/stats\n/help\n")
+def test_stats_and_help_go_to_stderr(octavo: Octavo, fake: FakeLLM) -> None:
+    result = octavo("chat", fake, stdin="/stats\none\n/stats\n/help\n")
     assert result.out == "Hello\n"
     assert result.err.count("steps") == 2
     figures = (
@@ -63,37 +55,33 @@ def test_stats_and_help_go_to_stderr(octavo: Octavo) -> None:
     assert "/system TEXT" in result.err
 
 
-def test_quiet_leaves_out_the_figures(octavo: Octavo) -> None:
-    result = octavo("chat", "m", "--quiet", stdin="one\n")
-    assert (result.out, result.err) == ("Hello\n", "")
-
-
-def test_piped_lines_lose_the_mark_and_the_line_ends_of_an_editor(octavo: Octavo) -> None:
-    result = octavo("chat", "m", "--json", stdin=b"\xef\xbb\xbf/system abc\r\none\r\n")
-    assert texts(result) == ["abc", "one", "Hello"]
-
-
-def test_piped_lines_in_utf_16_say_so(octavo: Octavo) -> None:
-    result = octavo("chat", "m", stdin="\ufeffone".encode("utf-16-le"))
-    assert result.err == "octavo: the line is UTF-16: give it as UTF-8\n"
-
-
-def test_an_unknown_command_is_said_and_survived(octavo: Octavo) -> None:
-    result = octavo("chat", "m", stdin="/hlep\none\n")
-    complaint = "octavo: unknown command '/hlep'; did you mean /help?\n"
-    assert result == Result(0, "Hello\n", complaint + FIGURES)
-
-
-def test_what_follows_a_command_that_takes_nothing_is_refused_not_passed_over(
-    octavo: Octavo,
+@pytest.mark.parametrize(
+    ("lines", "complaints", "forgotten"),
+    [
+        ("/hlep\none\n", ["unknown command '/hlep'; did you mean /help?"], ""),
+        (b"ab\xff\none\n", ["the line is not UTF-8 at character 3"], ""),
+        (
+            "/exit this room?\n/reset 3\none\n/reset\n",
+            [f"{word} stands alone: leave out what follows it" for word in ("/exit", "/reset")],
+            "forgot 1 turn, 0 left\n",
+        ),
+    ],
+)
+def test_a_line_that_is_refused_is_survived(
+    octavo: Octavo, fake: FakeLLM, lines: str | bytes, complaints: list[str], forgotten: str
 ) -> None:
-    result = octavo("chat", "m", stdin="/exit this room?\n/reset 3\none\n/reset\n")
-    assert result.out == "Hello\n"
-    assert result.err == (
-        "octavo: /exit stands alone: leave out what follows it\n"
-        "octavo: /reset stands alone: leave out what follows it\n"
-        f"{FIGURES}forgot 1 turn, 0 left\n"
-    )
+    said = "".join(f"octavo: {complaint}\n" for complaint in complaints)
+    assert octavo("chat", fake, stdin=lines) == Result(0, "Hello\n", said + FIGURES + forgotten)
+    assert fake.prompts == [[3]]
+
+
+def test_piped_lines_lose_the_mark_and_the_line_ends_of_an_editor(
+    octavo: Octavo, fake: FakeLLM
+) -> None:
+    result = octavo("chat", fake, "--json", stdin=b"\xef\xbb\xbf/system abc\r\none\r\n")
+    assert result.said("system", "user", "assistant") == ["abc", "one", "Hello"]
+    result = octavo("chat", fake, stdin="\ufeffone".encode("utf-16-le"))
+    assert result.err == "octavo: the line is UTF-16: give it as UTF-8\n"
 
 
 def test_ctrl_c_stops_the_answer_not_the_program(octavo: Octavo, fake: FakeLLM) -> None:
@@ -103,14 +91,14 @@ def test_ctrl_c_stops_the_answer_not_the_program(octavo: Octavo, fake: FakeLLM) 
 
     fake.pieces, fake.between = ["Hel", "lo", " world"], press
     before = signal.getsignal(signal.SIGINT)
-    result = octavo("chat", "m", "--json", stdin="one\ntwo2\n")
+    result = octavo("chat", fake, "--json", stdin="one\ntwo2\n")
     assert result.code == 0
     shown, figures = result.err.split("[3 prompt")
     assert shown == "Hello [stopped]\nHello world\n"
     assert figures.count("\n") == 1
     assert fake.aborted == 1  # the request was closed, so its blocks are free
     assert fake.prompts == [[3], [3, 5, 4]]  # what was said before the stop stays
-    assert texts(result) == ["one", "Hello", "two2", "Hello world"]
+    assert result.said("user", "assistant") == ["one", "Hello", "two2", "Hello world"]
     assert len(result.json["turns"]) == 1
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -121,11 +109,11 @@ def test_a_second_ctrl_c_ends_the_program(octavo: Octavo, fake: FakeLLM) -> None
         os.kill(os.getpid(), signal.SIGINT)
 
     fake.between = press_twice
-    assert octavo("chat", "m", stdin="one\n").code == 130
+    assert octavo("chat", fake, stdin="one\n").code == 130
 
 
-def test_json_is_the_conversation_in_one_line(octavo: Octavo) -> None:
-    result = octavo("chat", "m", "--json", stdin="one\n")
+def test_json_is_the_conversation_in_one_line(octavo: Octavo, fake: FakeLLM) -> None:
+    result = octavo("chat", fake, "--json", stdin="one\n")
     assert result.out.count("\n") == 1
     assert result.json["messages"] == [
         {"role": "user", "content": "one"},
@@ -134,38 +122,25 @@ def test_json_is_the_conversation_in_one_line(octavo: Octavo) -> None:
     assert result.json["turns"][0]["usage"]["completion_tokens"] == 2
 
 
-def test_a_line_that_is_not_utf_8_is_refused_and_survived(octavo: Octavo, fake: FakeLLM) -> None:
-    result = octavo("chat", "m", stdin=b"ab\xff\none\n")
-    complaint = "octavo: the line is not UTF-8 at character 3\n"
-    assert result == Result(0, "Hello\n", complaint + FIGURES)
-    assert fake.prompts == [[3]]
-
-
 def test_forget_takes_a_number_of_turns_and_keeps_the_system_message(
     octavo: Octavo, fake: FakeLLM
 ) -> None:
     lines = ["one", "three", "seven77", "/forget 2", "/forget", "/forget 9", "/forget -1", "x"]
-    result = octavo("chat", "m", "--system", "Be nice", "--quiet", stdin="\n".join(lines))
+    result = octavo("chat", fake, "--system", "Be nice", "--quiet", stdin="\n".join(lines))
     assert fake.prompts[2:] == [[7, 3, 5, 5, 5, 7], [7, 1]]
-    assert result.err == (
-        "forgot 2 turns, 1 left\n"
-        "forgot 1 turn, 0 left\n"
-        "forgot 0 turns, 0 left\n"
-        "octavo: /forget -1: expected a number of turns\n"
-    )
+    forgotten = "forgot 2 turns, 1 left\nforgot 1 turn, 0 left\nforgot 0 turns, 0 left\n"
+    complaint = "octavo: /forget -1: expected a number of turns\n"
+    assert result == Result(0, "Hello\n" * 4, forgotten + complaint)  # quiet: without figures
 
 
-def test_a_block_is_one_message_and_never_a_command(octavo: Octavo) -> None:
+def test_a_block_is_one_message_and_never_a_command(octavo: Octavo, fake: FakeLLM) -> None:
     lines = ['"""', "one", "  two", '"""', '"""/exit"""', '""" a', 'b """', "", '""""""', "end"]
-    result = octavo("chat", "m", "--json", stdin="\n".join(lines))
-    assert said(result) == ["one\n  two", "/exit", " a\nb ", "end"]
-
-
-def test_a_block_without_an_end_is_said(octavo: Octavo) -> None:
-    result = octavo("chat", "m", "--quiet", "--json", stdin='one\n"""two\nthree\n')
+    result = octavo("chat", fake, "--json", stdin="\n".join(lines))
+    assert result.said("user") == ["one\n  two", "/exit", " a\nb ", "end"]
+    result = octavo("chat", fake, "--quiet", "--json", stdin='one\n"""two\nthree\n')
     assert result.code == 0
     assert result.err.endswith('\noctavo: the text that """ begins has no end: close it with """\n')
-    assert said(result) == ["one"]
+    assert result.said("user") == ["one"]
 
 
 def test_answers_side_by_side_are_no_chat(octavo: Octavo) -> None:

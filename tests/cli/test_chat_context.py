@@ -13,7 +13,6 @@ import pytest
 from octavo.cli.chat_input import Message
 from octavo.cli.loading import open_llm
 from octavo.request import StreamChunk
-from tests.cli.conversation import said
 from tests.cli.result import Octavo, Result
 from tests.cli.tiny_model import TINY
 
@@ -56,7 +55,7 @@ def test_a_conversation_that_outgrows_a_pipe_names_the_way_out(octavo: Octavo) -
     assert result.code == 0
     assert "; /forget 1 makes room, /reset forgets all\n" in result.err
     assert "\nforgot 1 turn, 1 left\n" in result.err
-    assert said(result) == FULL[1:]
+    assert result.said("user") == FULL[1:]
 
 
 @pytest.mark.parametrize(("agrees", "kept"), [(True, FULL[1:]), (False, FULL[:2])])
@@ -82,7 +81,7 @@ def test_a_conversation_that_outgrows_a_terminal_offers_a_way_out(
     result = octavo("chat", TINY, *GREEDY, "--json")
     assert asked == ["forget 1 turn and go on?"]
     assert "\nthe conversation no longer fits the context of 128 tokens\n" in result.err
-    assert said(result) == kept
+    assert result.said("user") == kept
 
 
 def test_as_many_turns_are_forgotten_as_leave_a_quarter_of_the_context(octavo: Octavo) -> None:
@@ -98,13 +97,10 @@ def test_an_answer_that_fills_the_context_says_what_can_be_done(octavo: Octavo) 
     )
 
 
-def test_the_next_turn_computes_only_what_is_new(
-    octavo: Octavo, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_next_turn_computes_only_what_is_new(octavo: Octavo) -> None:
     """The tiny model's answers are no UTF-8: encoded anew, they would be other ids."""
     llm = open_llm(TINY, {})
-    monkeypatch.setattr("octavo.cli.chat.open_llm", lambda model, engine: llm)
-    result = octavo("chat", TINY, *GREEDY, "--json", "--stats", stdin="hi\nyo\nabc\n")
+    result = octavo("chat", llm, *GREEDY, "--json", "--stats", stdin="hi\nyo\nabc\n")
     turns = result.json["turns"]
     drawn = [turn["outputs"][0]["token_ids"] for turn in turns]
     prompts = [turn["prompt_token_ids"] for turn in turns]
@@ -136,8 +132,7 @@ def test_after_a_stopped_answer_and_after_reset_the_cache_is_used_too(
             yield chunk
 
     monkeypatch.setattr(llm, "stream", press)
-    monkeypatch.setattr("octavo.cli.chat.open_llm", lambda model, engine: llm)
-    result = octavo("chat", TINY, *GREEDY, "--json", stdin="hi\nyo\n/reset\nhi\n")
+    result = octavo("chat", llm, *GREEDY, "--json", stdin="hi\nyo\n/reset\nhi\n")
     assert " [stopped]" in result.err
     # Two were read before the stop; the engine may have been ahead of the reader.
     assert used(result, "cached_tokens")[0] in (21 + 1, 21 + 2)

@@ -30,7 +30,7 @@ def install(home: Path, sha256: str = SMOLLM2.sha256) -> Path:
 
 
 @pytest.fixture
-def fake_download(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def pulled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     pulled: list[str] = []
 
     def pull(name: str, *, home: Path, progress: Callable[[int, int, str], None]) -> Path:
@@ -58,37 +58,37 @@ def test_list_says_what_is_here(octavo: Octavo, home: Path) -> None:
 
 
 def test_a_damaged_model_is_refused_then_listed_and_pulled_again(
-    octavo: Octavo, home: Path, fake_download: list[str]
+    octavo: Octavo, home: Path, pulled: list[str]
 ) -> None:
     path = install(home, sha256="0" * 64)
     why = f"{path} is damaged (sha256 {'0' * 64}): `octavo pull smollm2` fetches it again"
     assert octavo("run", "smollm2", "hi") == refused(why, code=1)
     assert "smollm2      93.8 MiB  damaged   yes\n" in octavo("list").out
     assert octavo("list", "--json").json["models"][0]["damaged"] is True
-    pulled = octavo("pull", "smollm2", "--json")
-    assert pulled.err.startswith("octavo: smollm2 is damaged here and is fetched again\n")
-    assert pulled.json["downloaded"] is True
+    again = octavo("pull", "smollm2", "--json")
+    assert again.err.startswith("octavo: smollm2 is damaged here and is fetched again\n")
+    assert again.json["downloaded"] is True
     assert octavo("list", "--json").json["models"][0]["damaged"] is False
-    assert fake_download == ["smollm2"]
+    assert pulled == ["smollm2"]
 
 
 @pytest.mark.parametrize("verb", [("run", "NAME", "hi"), ("plan", "NAME"), ("verify", "NAME")])
 def test_a_library_model_that_does_not_run_is_not_fetched_to_be_refused(
-    octavo: Octavo, fake_download: list[str], monkeypatch: pytest.MonkeyPatch, verb: tuple[str, ...]
+    octavo: Octavo, pulled: list[str], monkeypatch: pytest.MonkeyPatch, verb: tuple[str, ...]
 ) -> None:
     strange = {"strange": replace(SMOLLM2, name="strange", architecture="gamma")}
     monkeypatch.setattr(library, "LIBRARY", strange)
     result = octavo(*(word.replace("NAME", "strange") for word in verb))
-    assert (result.code, fake_download) == (1, [])
+    assert (result.code, pulled) == (1, [])
     assert result.err.startswith("octavo: strange is not on this machine and could not be run: ")
-    pulled = octavo("pull", "strange", "--json")  # who asks for it gets it, and is told
+    again = octavo("pull", "strange", "--json")  # who asks for it gets it, and is told
     why = "architecture 'gamma' is not supported: llama, qwen2 are"
-    assert pulled.err.startswith(f"octavo: strange cannot be run: {why}\n")
-    assert (pulled.json["supported"], fake_download) == (False, ["strange"])
+    assert again.err.startswith(f"octavo: strange cannot be run: {why}\n")
+    assert (again.json["supported"], pulled) == (False, ["strange"])
 
 
 def test_pull_fetches_once_with_progress_on_stderr(
-    octavo: Octavo, home: Path, fake_download: list[str]
+    octavo: Octavo, home: Path, pulled: list[str]
 ) -> None:
     first = octavo("pull", "smollm2", "--json")
     assert first.json == {
@@ -100,24 +100,20 @@ def test_pull_fetches_once_with_progress_on_stderr(
     )
     second = octavo("pull", "smollm2")
     assert second.out == f"smollm2 was here already: {SMOLLM2.path(home)}\n"
-    assert fake_download == ["smollm2"]
+    assert pulled == ["smollm2"]
 
 
 def test_a_name_that_is_not_in_the_library_is_refused_with_near_ones(
-    octavo: Octavo, fake_download: list[str]
+    octavo: Octavo, pulled: list[str]
 ) -> None:
     result = octavo("pull", "smollm")
-    assert (result.code, result.out) == (1, "")
+    assert (result.code, result.out, pulled) == (1, "", [])
     assert "did you mean smollm2?" in result.err
-    assert fake_download == []
 
 
-def test_run_pulls_a_library_model_that_is_missing(
-    octavo: Octavo, fake_download: list[str]
-) -> None:
+def test_run_pulls_a_library_model_that_is_missing(octavo: Octavo, pulled: list[str]) -> None:
     result = octavo("run", "smollm2", "hi")
-    assert fake_download == ["smollm2"]
-    assert result.code == 1  # what was "fetched" is no model
+    assert (result.code, pulled) == (1, ["smollm2"])  # what was "fetched" is no model
     assert "expected b'GGUF'" in result.err
 
 
@@ -131,20 +127,18 @@ def test_a_pull_that_fails_is_one_line(octavo: Octavo, monkeypatch: pytest.Monke
     assert result.err.endswith("octavo: cannot fetch smollm2: no network. Check the network\n")
 
 
-def test_bad_usage_is_found_before_anything_is_pulled(
-    octavo: Octavo, fake_download: list[str]
-) -> None:
+def test_bad_usage_is_found_before_anything_is_pulled(octavo: Octavo, pulled: list[str]) -> None:
     for flags in (["--top-p", "2"], ["--raw", "--system", "s"], ["--kv-dtype", "f8"]):
         assert octavo("run", "smollm2", "hi", *flags).code == 2
     assert octavo("bench", "decode", "smollm2", "--rounds", "0").code == 2
-    assert fake_download == []
+    assert pulled == []
 
 
 def test_the_progress_bar_of_a_terminal_follows_the_download(
-    octavo: Octavo, home: Path, fake_download: list[str], monkeypatch: pytest.MonkeyPatch
+    octavo: Octavo, pulled: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("octavo.cli.loading.sys.stderr.isatty", lambda: True, raising=False)
     result = octavo("pull", "smollm2")
-    assert result.code == 0
+    assert (result.code, pulled) == (0, ["smollm2"])
     assert "downloading it" in result.err
     assert "unpacking it" in result.err

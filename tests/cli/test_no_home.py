@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.batch_job.lines import plain
-from tests.cli.batch_files import BatchFiles
-from tests.cli.greedy import GREEDY
-from tests.cli.result import Octavo, refused
+from tests.cli.result import GREEDY, BatchFiles, Octavo, refused
 from tests.cli.tiny_model import TINY
 
 UNKNOWN = "this user has no home folder"

@@ -13,8 +13,7 @@ import pytest
 from octavo.cli.screen import printable
 from octavo.request import RequestOptions, RequestOutput
 from tests.cli.fake_llm import STATS, FakeLLM
-from tests.cli.greedy import GREEDY
-from tests.cli.result import Octavo, Result, refused
+from tests.cli.result import GREEDY, Octavo, Result, refused
 from tests.cli.tiny_model import TINY
 
 FIGURES = re.compile(
@@ -29,6 +28,7 @@ def test_the_answer_is_on_stdout_and_the_figures_on_stderr(octavo: Octavo) -> No
     assert result.code == 0
     assert result.out == printable(found.json["outputs"][0]["text"]) + "\n"
     assert FIGURES.fullmatch(result.err)
+    assert octavo("run", TINY, "hello", *GREEDY, "--quiet") == Result(0, result.out, "")
 
 
 def test_json_is_one_line_with_the_names_of_request_output(octavo: Octavo) -> None:
@@ -44,18 +44,16 @@ def test_json_is_one_line_with_the_names_of_request_output(octavo: Octavo) -> No
     assert len(found["outputs"][0]["logprobs"][0]["top"]) == 2
 
 
-def test_a_deadline_is_passed_on_and_said(octavo: Octavo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deadline_is_passed_on_and_said(octavo: Octavo) -> None:
     class Late(FakeLLM):
         def _output(self, prompt: list[int]) -> RequestOutput:
             done = super()._output(prompt)
             return replace(done, outputs=(replace(done.outputs[0], finish_reason="deadline"),))
 
     llm = Late(["Hel"])
-    monkeypatch.setattr("octavo.cli.run.open_llm", lambda model, engine: llm)
-    result = octavo("run", "m", "hi", "--chat-template", __file__, "--deadline-ms", "40")
-    assert [options for _, options in llm.given] == [
-        RequestOptions(deadline_ms=40, begins_turn=True)
-    ]
+    result = octavo("run", llm, "hi", "--chat-template", __file__, "--deadline-ms", "40")
+    ((_, options),) = llm.given
+    assert options == RequestOptions(deadline_ms=40, begins_turn=True)
     assert result.out == "Hel\n"
     assert result.err.startswith("the answer was cut by its deadline\n[")
     wrong = octavo("run", "m", "hi", "--deadline-ms", "0")
@@ -70,11 +68,6 @@ def test_an_answer_that_fills_the_context_is_said_to_be_cut(octavo: Octavo) -> N
     short = octavo(*command, "--json", "--max-tokens", "104")
     assert short.json["outputs"][0]["finish_reason"] == "length"
     assert short.err == ""  # as was asked
-
-
-def test_quiet_leaves_the_answer_alone(octavo: Octavo) -> None:
-    result = octavo("run", TINY, "hello", *GREEDY, "--quiet")
-    assert (result.code, result.err, bool(result.out)) == (0, "", True)
 
 
 def test_stats_are_printed_and_part_of_the_json(octavo: Octavo) -> None:
@@ -98,34 +91,26 @@ def test_trace_steps_shows_the_prompt_computed_once_then_one_token_a_step(octavo
     assert lines[0] == "step  computed    read  text so far"
     counts = [[int(word) for word in line.split()[:3]] for line in lines[1:]]
     assert counts == [[0, 5, 0]] + [[n, 1, n + 4] for n in range(1, 8)]
-    steps = octavo("run", TINY, "hello", *GREEDY, *flags, "--json").json["steps"]
-    assert [[s["step"], s["computed_tokens"], s["kv_read_tokens"]] for s in steps] == counts
+    cached = octavo("run", TINY, "hello", *GREEDY, *flags, "--json").json
+    steps = [[s["step"], s["computed_tokens"], s["kv_read_tokens"]] for s in cached["steps"]]
+    assert steps == counts
     assert all('"hello' in line for line in lines[1:])  # --raw shows what is continued
-
-
-def test_trace_steps_without_the_cache_computes_the_whole_sequence_for_every_token(
-    octavo: Octavo,
-) -> None:
-    flags = ["--raw", "--trace-steps", "--json"]
-    cached = octavo("run", TINY, "hello", *GREEDY, *flags)
-    without = octavo("run", TINY, "hello", *GREEDY, *flags, "--no-kv-cache")
-    counts = [(s["computed_tokens"], s["kv_read_tokens"]) for s in without.json["steps"]]
-    assert counts == [(n, 0) for n in range(5, 13)]
-    assert without.json["outputs"] == cached.json["outputs"]
+    # Without the cache the whole sequence is computed for every token.
+    without = octavo("run", TINY, "hello", *GREEDY, *flags, "--json", "--no-kv-cache")
+    counts = [[s["computed_tokens"], s["kv_read_tokens"]] for s in without.json["steps"]]
+    assert counts == [[n, 0] for n in range(5, 13)]
+    assert without.json["outputs"] == cached["outputs"]
     assert "   7        12       0  " in without.err
 
 
 @pytest.mark.parametrize(("flags", "out"), [([], "Hel\n"), (["--json"], "")])
-def test_ctrl_c_in_an_answer_ends_its_line(
-    octavo: Octavo, monkeypatch: pytest.MonkeyPatch, flags: list[str], out: str
-) -> None:
+def test_ctrl_c_in_an_answer_ends_its_line(octavo: Octavo, flags: list[str], out: str) -> None:
     def press(index: int) -> None:
         if index == 1:
             os.kill(os.getpid(), signal.SIGINT)
 
     llm = FakeLLM(["Hel", "lo"], between=press)
-    monkeypatch.setattr("octavo.cli.run.open_llm", lambda model, engine: llm)
-    result = octavo("run", "m", "hi", "--chat-template", __file__, *flags)
+    result = octavo("run", llm, "hi", "--chat-template", __file__, *flags)
     assert result == Result(130, out, "")
 
 
@@ -147,14 +132,12 @@ def test_engine_flags_reach_the_engine(octavo: Octavo, monkeypatch: pytest.Monke
     ]:
         octavo("run", "m", "hi", "--chat-template", __file__, *flags)
         assert given.pop() == engine
+    both = "--prefix-cache needs the KV cache: leave it or --no-kv-cache out"
     for flags, message in [
         (["--eviction", "fifo"], "--eviction 'fifo': expected one of lru, cost"),
         (["--step-ms", "0"], "--step-ms 0.0: expected a number above 0"),
         (["--kv-idle", "-1"], "--kv-idle -1.0: expected a number from 0"),
-        (
-            ["--prefix-cache", "--no-kv-cache"],
-            "--prefix-cache needs the KV cache: leave it or --no-kv-cache out",
-        ),
+        (["--prefix-cache", "--no-kv-cache"], both),
     ]:
         assert octavo("run", "m", "hi", *flags) == refused(message)
 

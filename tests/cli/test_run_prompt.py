@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from octavo.tokenizer.byte_level import char_to_byte
-from tests.cli.greedy import GREEDY
-from tests.cli.result import Octavo, refused
+from tests.cli.result import GREEDY, Octavo, refused
 from tests.cli.tiny_model import TINY, write_tiny_model
 
 BYTES = list(char_to_byte().values())
+EMPTY = "the prompt is empty: did what should write it fail?"
 
 
 def ids(text: str) -> list[int]:
@@ -51,54 +52,38 @@ def test_a_template_file_replaces_the_models_and_loses_its_mark(
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
-    [
-        (None, " is a folder: give the file in it"),
-        (b"GGUF\3\0\0\0", " is a binary file: a chat template is text"),
-        (b"{{ \xe4 }}", " is not UTF-8 at byte 3"),
-        ("\ufeffx".encode("utf-16-be"), " is UTF-16: save it as UTF-8"),
-        (b"x" * 2**20 + b"x", " is larger than 1 MiB: no chat template is"),
-        (b" \r\n", " is blank: leave it out for the model's own"),
-    ],
-)
+    ("make", "said"),
+    [(lambda path: None, ": there is no such file"),
+     (lambda path: path.mkdir(), " is a folder: give the file in it"),
+     (lambda path: path.write_bytes(b"GGUF\3\0\0\0"), " is a binary file: a chat template is text"),
+     (lambda path: path.write_bytes(b"{{ \xe4 }}"), " is not UTF-8 at byte 3"),
+     (lambda path: path.write_bytes("\ufeffx".encode("utf-16-be")), " is UTF-16: save it as UTF-8"),
+     (lambda path: path.write_bytes(b"x" * 2**20 + b"x"),
+      " is larger than 1 MiB: no chat template is"),
+     (lambda path: path.write_bytes(b" \r\n"), " is blank: leave it out for the model's own")],
+)  # fmt: skip
 def test_what_is_no_template_is_refused_in_plain_words(
-    octavo: Octavo, tmp_path: Path, data: bytes | None, said: str
+    octavo: Octavo, tmp_path: Path, make: Callable[[Path], object], said: str
 ) -> None:
     path = tmp_path / "template"
-    path.mkdir() if data is None else path.write_bytes(data)
+    make(path)
     for verb in (["run", TINY, "hi"], ["chat", TINY], ["batch", "in", "out"]):
         result = octavo(*verb, "--chat-template", str(path))
         assert result == refused(f"--chat-template {path}{said}")
 
 
-def test_a_template_that_is_not_there_is_told(octavo: Octavo) -> None:
-    result = octavo("run", TINY, "hi", "--chat-template", "/no/such")
-    assert result == refused("--chat-template /no/such: there is no such file")
-
-
 @pytest.mark.parametrize(
     ("template", "said"),
-    [
-        (
-            "{{ messages[0].value }}",
-            "octavo: the chat template leaves out what the user says: it may be another model's;"
-            " give the right one with --chat-template (chat_template=)\n",
-        ),
-        (
-            "{{ 'a' * 2000000000 }}",
-            "octavo: the chat template failed: it makes a value of more than 16 MiB\n",
-        ),
-        (
-            "{% for i in range(100000) %}" + "a" * 1000 + "{% endfor %}",
-            "octavo: the prompt has at least ",
-        ),
-        (
-            "{{ " + "(" * 500 + " }}",
-            "octavo: the chat template does not compile: it is nested too deeply, or calls itself"
-            " without end\n",
-        ),
-    ],
-)
+    [("{{ messages[0].value }}",
+      "the chat template leaves out what the user says: it may be another model's; give the right "
+      "one with --chat-template (chat_template=)\n"),
+     ("{{ 'a' * 2000000000 }}",
+      "the chat template failed: it makes a value of more than 16 MiB\n"),
+     ("{% for i in range(100000) %}" + "a" * 1000 + "{% endfor %}", "the prompt has at least "),
+     ("{{ " + "(" * 500 + " }}",
+      "the chat template does not compile: it is nested too deeply, or calls itself without end"
+      "\n")],
+)  # fmt: skip
 def test_a_template_that_is_no_good_is_one_line(
     octavo: Octavo, tmp_path: Path, template: str, said: str
 ) -> None:
@@ -107,17 +92,15 @@ def test_a_template_that_is_no_good_is_one_line(
     for command in (("run", TINY, "hi"), ("chat", TINY)):
         result = octavo(*command, "--quiet", "--chat-template", str(path))
         assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
-        assert result.err.startswith(said)
+        assert result.err.startswith(f"octavo: {said}")
 
 
 @pytest.mark.parametrize(
     ("arguments", "stdin", "prompt"),
-    [
-        ([], "two\nlines\n\n", "two\nlines\n"),  # without the newline of echo
-        (["-"], "two\nlines\n\n", "two\nlines\n"),
-        ([], b"\xef\xbb\xbftwo\r\nlines\r\n", "two\nlines"),  # an editor's mark and line ends
-    ],
-)
+    [([], "two\nlines\n\n", "two\nlines\n"),  # without the newline of echo
+     (["-"], "two\nlines\n\n", "two\nlines\n"),
+     ([], b"\xef\xbb\xbftwo\r\nlines\r\n", "two\nlines")],  # an editor's mark and line ends
+)  # fmt: skip
 def test_standard_input_is_a_prompt(
     octavo: Octavo, arguments: list[str], stdin: str | bytes, prompt: str
 ) -> None:
@@ -125,21 +108,18 @@ def test_standard_input_is_a_prompt(
 
 
 @pytest.mark.parametrize(
-    ("stdin", "fault"),
-    [
-        (b"ab\xff", "not UTF-8 at byte 2"),
-        ("\ufeffhi".encode("utf-16-le"), "UTF-16: save it as UTF-8"),
-    ],
-)
-def test_standard_input_that_is_not_utf_8_is_refused(
-    octavo: Octavo, stdin: bytes, fault: str
+    ("prompt", "stdin", "complaint"),
+    [([], b"ab\xff", "the prompt on standard input is not UTF-8 at byte 2"),
+     ([], "\ufeffhi".encode("utf-16-le"),
+      "the prompt on standard input is UTF-16: save it as UTF-8"),
+     ([b"ab\xff".decode("utf-8", "surrogateescape")], "", "the prompt is not UTF-8 at character 3"),
+     ([""], "", EMPTY), ([" \n"], "", EMPTY), (["", "--raw"], "", EMPTY),
+     ([" \n", "--raw"], "", EMPTY)],
+)  # fmt: skip
+def test_a_prompt_that_is_no_text_is_refused(
+    octavo: Octavo, prompt: list[str], stdin: str | bytes, complaint: str
 ) -> None:
-    assert octavo("run", TINY, stdin=stdin) == refused(f"the prompt on standard input is {fault}")
-
-
-def test_a_prompt_argument_that_is_not_utf_8_is_refused(octavo: Octavo) -> None:
-    result = octavo("run", TINY, b"ab\xff".decode("utf-8", "surrogateescape"))
-    assert result == refused("the prompt is not UTF-8 at character 3")
+    assert octavo("run", TINY, *prompt, stdin=stdin) == refused(complaint)
 
 
 def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(octavo: Octavo) -> None:
@@ -170,10 +150,3 @@ def test_an_empty_standard_input_is_no_prompt(octavo: Octavo, stdin: str) -> Non
     result = octavo("run", TINY, stdin=stdin)
     assert (result.code, result.out) == (2, "")
     assert "the prompt on standard input is empty" in result.err
-
-
-@pytest.mark.parametrize("prompt", ["", " \n"])
-def test_an_empty_prompt_is_refused_too(octavo: Octavo, prompt: str) -> None:
-    for flags in ([], ["--raw"]):
-        result = octavo("run", TINY, prompt, *flags)
-        assert result == refused("the prompt is empty: did what should write it fail?")

@@ -12,10 +12,9 @@ import octavo.cli
 from octavo.cli.screen import LogLines, Screen, one_line, printable
 from tests.batch_job.lines import plain
 from tests.batch_job.shouting_llm import ShoutingLLM
-from tests.cli.batch_files import BatchFiles
 from tests.cli.fake_llm import FakeLLM
 from tests.cli.process import run_python
-from tests.cli.result import Octavo, Result
+from tests.cli.result import BatchFiles, Octavo, Result
 from tests.cli.terminal import sent_to_terminal
 from tests.cli.tiny_model import TINY, write_tiny_model
 
@@ -52,35 +51,27 @@ def test_nothing_but_the_screen_writes() -> None:
     assert found == ["screen.py"]
 
 
-def test_an_answer_is_shown_so_as_it_is_made_and_json_has_it_as_it_is(
-    octavo: Octavo, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_answer_is_shown_so_as_it_is_made_and_json_has_it_as_it_is(octavo: Octavo) -> None:
     llm = FakeLLM(["a\x1b", "[2J", HOSTILE[5:]])
-    monkeypatch.setattr("octavo.cli.run.open_llm", lambda model, engine: llm)
-    command = ("run", "m", "hi", "--chat-template", __file__)
+    command = ("run", llm, "hi", "--chat-template", __file__)
     assert octavo(*command).out == f"{SHOWN}\n"
     found = octavo(*command, "--json")
     assert found.json["outputs"][0]["text"] == HOSTILE
     assert found.out[:-1].isprintable()
 
 
-def test_a_chat_shows_answers_and_errors_so(
-    octavo: Octavo, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    llm = FakeLLM([HOSTILE])
-    monkeypatch.setattr("octavo.cli.chat.open_llm", lambda model, engine: llm)
-    result = octavo("chat", "m", stdin="one\n/\x1b]0;owned\x07\n")
+def test_a_chat_shows_answers_and_errors_so(octavo: Octavo) -> None:
+    result = octavo("chat", FakeLLM([HOSTILE]), stdin="one\n/\x1b]0;owned\x07\n")
     assert result.out == f"{SHOWN}\n"
     assert "octavo: unknown command '/\\x1b]0;owned\\x07'; known: /reset, " in result.err
 
 
-def test_steps_and_stats_show_text_so(octavo: Octavo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_and_stats_show_text_so(octavo: Octavo) -> None:
     result = octavo("run", TINY, HOSTILE, "--raw", "--trace-steps", "--max-tokens", "1")
     quoted = '"a\\u001b[2J\\x9b1m\\r\\u202eb\\x7f\\n\\tc'  # JSON's spelling, and what it leaves
     assert quoted in result.out
     llm = FakeLLM(["x"], diverged_text=HOSTILE)
-    monkeypatch.setattr("octavo.cli.run.open_llm", lambda model, engine: llm)
-    result = octavo("run", "m", "hi", "--chat-template", __file__, "--stats")
+    result = octavo("run", llm, "hi", "--chat-template", __file__, "--stats")
     assert f'diverged at token 2, {quoted}": ' in result.err
 
 
