@@ -86,9 +86,7 @@ def test_numbers_of_numpy_are_taken_and_none_is_the_default() -> None:
     assert repr(given) == repr(plain)
     unset = {f.name for f in fields(EngineConfig)} - {"step_ms"}
     assert EngineConfig.parse(dict.fromkeys(unset)) == EngineConfig()
-
-
-def test_numbers_may_have_no_end() -> None:
+    # Numbers may have no end.
     config = EngineConfig.parse({"kv_idle": float("inf"), "step_ms": None})
     assert (config.kv_idle, config.step_ms) == (float("inf"), None)
     assert EngineConfig.parse({"step_ms": 1}).step_ms == 1

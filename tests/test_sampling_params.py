@@ -14,19 +14,16 @@ from octavo.request import RequestOptions
 from octavo.sampling_params import Sampling, SamplingParams
 
 
-def test_defaults_leave_the_choice_to_the_model() -> None:
-    params = SamplingParams()
-    assert params.max_tokens is params.temperature is params.seed is None
-    assert params.stop == () == params.stop_token_ids
-
-
 def test_nothing_is_drawn_where_the_prompt_is_scored_and_only_there() -> None:
     assert SamplingParams(max_tokens=0, prompt_logprobs=0).max_tokens == 0
     with pytest.raises(UsageError, match="max_tokens=0: expected a whole number from 1 to"):
         SamplingParams(max_tokens=0, logprobs=0)
 
 
-def test_a_single_stop_is_a_list_of_one() -> None:
+def test_defaults_leave_the_choice_to_the_model_and_a_single_stop_is_a_list_of_one() -> None:
+    params = SamplingParams()
+    assert params.max_tokens is params.temperature is params.seed is None
+    assert params.stop == () == params.stop_token_ids
     assert SamplingParams(stop="END").stop == ("END",)
     assert SamplingParams(stop=["a", "b"], stop_token_ids=[3]).stop_token_ids == (3,)
 
@@ -126,6 +123,8 @@ def test_what_is_not_given_is_filled_each_field_alone() -> None:
 
 
 def test_beams_are_left_as_they_are_and_take_what_shapes_nothing() -> None:
+    params = SamplingParams(beam_width=4, n=4, temperature=0, length_penalty=-1.5)
+    assert (params.beam_width, params.n, params.early_stopping) == (4, 4, False)
     beams = SamplingParams(beam_width=2)
     assert beams.filled(Sampling(0.7, 40)) == beams
     off = asdict(Sampling(temperature=0))
@@ -147,8 +146,3 @@ def test_a_temperature_that_no_float32_holds_is_greedy() -> None:
 def test_beams_are_not_drawn(name: str, value: object) -> None:
     with pytest.raises(UsageError, match=f"{name}=.*: cannot be combined with beam_width"):
         SamplingParams.parse({"beam_width": 2, name: value})
-
-
-def test_beams_take_a_temperature_of_zero_and_as_many_answers_as_beams() -> None:
-    params = SamplingParams(beam_width=4, n=4, temperature=0, length_penalty=-1.5)
-    assert (params.beam_width, params.n, params.early_stopping) == (4, 4, False)

@@ -13,15 +13,9 @@ from octavo.values import check_number, check_whole, is_list, plain
 
 @pytest.mark.parametrize(
     ("given", "found"),
-    [
-        (np.int64(3), 3),
-        (np.float32(0.5), 0.5),
-        (np.bool_(True), True),
-        (np.array(7), 7),
-        (np.array([1, 2]), [1, 2]),
-        (np.str_("a"), "a"),
-    ],
-)
+    [(np.int64(3), 3), (np.float32(0.5), 0.5), (np.bool_(True), True), (np.array(7), 7),
+     (np.array([1, 2]), [1, 2]), (np.str_("a"), "a")],
+)  # fmt: skip
 def test_numpy_is_taken_as_python(given: object, found: object) -> None:
     assert plain(given) == found
     assert type(plain(given)) is type(found)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
+from typing import Self
 
 from octavo.errors import PromptTooLongError, UsageError
 from octavo.request import Completion, RequestOptions, RequestOutput
@@ -36,12 +37,14 @@ def say_nothing(text: str) -> None: ...
 
 @dataclass
 class ShoutingLLM:
-    """`calls` has the prompts of each call; `before` runs before each answer, with its prompt."""
+    """`calls` has the prompts of each call; `before` runs before each answer, with its prompt;
+    `opened` has the models and keywords that it was loaded with."""
 
     before: Callable[[str], None] = say_nothing
     refuses: str | None = None  # any call with this prompt in it
     breaks: str | None = None  # this prompt ends with an error
     chat_template: str | None = "a template"
+    opened: list[tuple[str, Mapping[str, object]]] = field(default_factory=list)
     calls: list[list[str]] = field(default_factory=list)
     given: list[tuple[SamplingParams, RequestOptions]] = field(default_factory=list)
 
@@ -50,6 +53,10 @@ class ShoutingLLM:
             kv_blocks=4, block_size=16, block_bytes=1024, context=CONTEXT
         )
     )
+
+    def open(self, model: str, engine: Mapping[str, object]) -> Self:
+        self.opened.append((model, engine))
+        return self
 
     @property
     def tokenizer(self) -> Bytes:

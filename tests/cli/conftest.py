@@ -35,7 +35,7 @@ def octavo(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
     the model may be an LLM: the verb opens that."""
 
     def call(*arguments: Any, stdin: str | bytes = "") -> Result:
-        words = [each if isinstance(each, str) else "m" for each in arguments]
+        words = [each if isinstance(each, str) else TINY for each in arguments]
         for llm in (each for each in arguments if not isinstance(each, str)):
             monkeypatch.setattr(f"octavo.cli.{words[0]}.open_llm", lambda *_, llm=llm: llm)
         raw = stdin.encode() if isinstance(stdin, str) else stdin

@@ -50,6 +50,6 @@ class BatchFiles:
         write(self.source, *lines)
         return self
 
-    def run(self, *flags: str, model: str | None = TINY) -> Result:
+    def run(self, *flags: str, model: Any = TINY) -> Result:
         chosen = [] if model is None else ["--model", model]
         return self.octavo("batch", str(self.source), str(self.out), *chosen, *flags)

@@ -6,9 +6,8 @@ import io
 import os
 import re
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -25,21 +24,10 @@ FIGURES = re.compile(
 )
 
 
-class Opened(ShoutingLLM):
-    """What any model is, here; `opened` has how it was loaded."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.opened: list[tuple[str, Mapping[str, Any]]] = []
-
-    def open(self, model: str, engine: Mapping[str, Any]) -> Opened:
-        self.opened.append((model, engine))
-        return self
-
-
 @pytest.fixture(autouse=True)
-def llm(monkeypatch: pytest.MonkeyPatch) -> Opened:
-    fake = Opened()
+def llm(monkeypatch: pytest.MonkeyPatch) -> ShoutingLLM:
+    """What any model is, here."""
+    fake = ShoutingLLM()
     monkeypatch.setattr("octavo.cli.batch.open_llm", fake.open)
     return fake
 
@@ -62,14 +50,11 @@ def test_every_line_has_its_result_and_the_figures_are_on_stderr(batch: BatchFil
     assert said(batch.out) == [("a", ["ONE"]), ("b", ["TWO"])]
 
 
-def test_longest_prefix_first_unless_said(batch: BatchFiles, llm: Opened) -> None:
-    batch.write(plain("a", "one")).run("--kv-dtype", "f32")
+def test_the_model_that_the_lines_name_is_run_and_told_and_longest_prefix_is_first_unless_said(
+    batch: BatchFiles, llm: ShoutingLLM
+) -> None:
+    assert batch.write(plain("a", "one", model=TINY)).run("--kv-dtype", "f32", model=None).code == 0
     assert llm.opened == [(TINY, {"schedule": "longest-prefix", "kv_dtype": "f32"})]
-
-
-def test_the_model_that_the_lines_name_is_run_and_told(batch: BatchFiles, llm: Opened) -> None:
-    assert batch.write(plain("a", "one", model=TINY)).run(model=None).code == 0
-    assert llm.opened[0][0] == TINY
     (result,) = results(batch.out)
     assert result["response"]["body"]["model"] == TINY
 
@@ -107,7 +92,7 @@ def test_bad_lines_are_said_with_their_number_and_the_exit_code_is_1(batch: Batc
     assert [custom_id for custom_id, _ in said(batch.out)] == [None, "a", "b"]
 
 
-def test_of_many_bad_lines_the_first_20_are_said(batch: BatchFiles, llm: Opened) -> None:
+def test_of_many_bad_lines_the_first_20_are_said(batch: BatchFiles, llm: ShoutingLLM) -> None:
     result = batch.write(*["{"] * 25).run()
     lines = result.err.splitlines()
     assert (result.code, len(lines), llm.opened) == (1, 22, [])
@@ -117,7 +102,7 @@ def test_of_many_bad_lines_the_first_20_are_said(batch: BatchFiles, llm: Opened)
 
 @pytest.mark.parametrize(("lines", "code"), [((), 0), (("{",), 1)])
 def test_a_file_without_requests_needs_no_model(
-    batch: BatchFiles, llm: Opened, lines: tuple[str, ...], code: int
+    batch: BatchFiles, llm: ShoutingLLM, lines: tuple[str, ...], code: int
 ) -> None:
     result = batch.write(*lines).run("--json", model=None)
     assert (result.code, result.json["model"], result.json["lines"]) == (code, None, len(lines))
@@ -125,11 +110,12 @@ def test_a_file_without_requests_needs_no_model(
     assert llm.opened == []
 
 
-def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(batch: BatchFiles, llm: Opened) -> None:
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
+    batch: BatchFiles, llm: ShoutingLLM
+) -> None:
     batch.write(plain("a", "one"), plain("b", "two"), plain("c", "three"))
     llm.before = at_one(lambda: os.kill(os.getpid(), signal.SIGINT))
-    kept = f"stopped: 2 of 3 lines are done and kept in {batch.out}.partial"
-    assert batch.run() == Result(130, "", f"{kept}; the same command goes on from there\n")
+    assert batch.run() == Result(130, "", f"stopped: 2 of 3 {KEPT.format(out=batch.out)}")
     assert not batch.out.exists()
     llm.before = say_nothing
     again = batch.run("--json")
@@ -140,24 +126,20 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(batch: BatchFiles, llm:
 
 
 NOTHING_DONE = "stopped: no line is done yet; the same command begins again\n"
-ALL_DONE = (
-    "stopped: 2 of 2 lines are done and kept in {out}.partial; "
-    "the same command goes on from there\n"
-)
+KEPT = "lines are done and kept in {out}.partial; the same command goes on from there\n"
+ALL_DONE = f"stopped: 2 of 2 {KEPT}"
 
 
 @pytest.mark.parametrize(
     ("where", "words"),
-    [
-        ("octavo.cli.batch.pick_model", NOTHING_DONE),
-        ("octavo.cli.batch.find_or_pull", NOTHING_DONE),
-        ("octavo.cli.batch.open_llm", NOTHING_DONE),
-        ("tests.batch_job.shouting_llm.ShoutingLLM.as_completed", NOTHING_DONE),
-        ("octavo.batch_job.BatchJob.finish", ALL_DONE),
-        ("octavo.atomic_file.sync_directory", ALL_DONE),
-        ("octavo.batch_job.journal.Journal.remove", ALL_DONE),
-    ],
-)
+    [("octavo.cli.batch.pick_model", NOTHING_DONE),
+     ("octavo.cli.batch.find_or_pull", NOTHING_DONE),
+     ("octavo.cli.batch.open_llm", NOTHING_DONE),
+     ("tests.batch_job.shouting_llm.ShoutingLLM.as_completed", NOTHING_DONE),
+     ("octavo.batch_job.BatchJob.finish", ALL_DONE),
+     ("octavo.atomic_file.sync_directory", ALL_DONE),
+     ("octavo.batch_job.journal.Journal.remove", ALL_DONE)],
+)  # fmt: skip
 def test_ctrl_c_says_how_to_go_on_wherever_it_comes(
     batch: BatchFiles, monkeypatch: pytest.MonkeyPatch, where: str, words: str
 ) -> None:
@@ -174,7 +156,7 @@ def test_ctrl_c_says_how_to_go_on_wherever_it_comes(
 
 
 def test_an_engine_that_breaks_keeps_what_is_done_for_the_same_flags(
-    batch: BatchFiles, llm: Opened
+    batch: BatchFiles, llm: ShoutingLLM
 ) -> None:
     def fail() -> None:
         raise KernelError("the core broke")
@@ -195,7 +177,7 @@ def test_an_engine_that_breaks_keeps_what_is_done_for_the_same_flags(
     assert right.err.startswith(f"{batch.source} is not what it was when {batch.out}.partial")
 
 
-def test_a_finished_out_is_told_and_left(batch: BatchFiles, llm: Opened) -> None:
+def test_a_finished_out_is_told_and_left(batch: BatchFiles, llm: ShoutingLLM) -> None:
     assert batch.write(plain("a", "one"), "{").run().code == 1
     before = batch.out.read_bytes()
     again = batch.run("--json")
@@ -210,7 +192,7 @@ def test_a_finished_out_is_told_and_left(batch: BatchFiles, llm: Opened) -> None
 
 
 def test_a_template_is_part_of_what_answers_depend_on(
-    batch: BatchFiles, llm: Opened, tmp_path: Path
+    batch: BatchFiles, llm: ShoutingLLM, tmp_path: Path
 ) -> None:
     template = write(tmp_path / "t.jinja", "x")
     llm.chat_template = None

@@ -63,9 +63,7 @@ def test_kv_compares_the_same_answer_with_and_without_the_cache(octavo: Octavo) 
     without, cached = found["without_cache"]["seconds"], found["with_cache"]["seconds"]
     assert found["ratio"] == pytest.approx(without / cached)
     assert found["new_tokens"] == 8
-
-
-def test_prefix_compares_the_same_prompts_with_and_without_the_prefix_cache(octavo: Octavo) -> None:
+    # The same prompts with and without the prefix cache.
     flags = ["--shared", "64", "--own", "8", "--prompts", "4", "--tokens", "3", "--rounds", "2"]
     found = octavo("bench", "prefix", TINY, *flags, "--json").json
     assert found["same_tokens"] is True

@@ -37,9 +37,7 @@ def test_the_text_says_what_the_cache_saves_and_what_it_costs(octavo: Octavo) ->
     ) in text
 
 
-def test_json_has_every_part_with_and_without_the_cache_for_decode_and_prefill(
-    octavo: Octavo,
-) -> None:
+def test_json_has_every_part_with_and_without_the_cache_for_each_phase(octavo: Octavo) -> None:
     found = octavo("explain", TINY, "--context", "100", "--json").json
     for phase in ("decode", "prefill"):
         for side in ("without_cache", "with_cache"):
@@ -50,9 +48,8 @@ def test_json_has_every_part_with_and_without_the_cache_for_decode_and_prefill(
                 assert whole == pytest.approx(parts["total"][kind])
                 assert sum(parts[p][f"{kind}_share"] for p in PARTS[:-1]) == pytest.approx(1)
     decode = found["decode"]
-    assert [decode["with_cache"][p]["flops"] for p in ("qkv", "output", "mlp", "head")] == [
-        QKV, OUTPUT, MLP, HEAD,
-    ]  # fmt: skip
+    flops = [decode["with_cache"][p]["flops"] for p in ("qkv", "output", "mlp", "head")]
+    assert flops == [QKV, OUTPUT, MLP, HEAD]
     assert [decode["saved"][p] for p in PARTS[:5]] == [100, 50.5, 100, 100, 1]
     assert found["prefill"]["with_cache"]["qkv"]["flops"] == QKV
     assert found["prefill"]["with_cache"]["head"]["flops"] == HEAD / 100
@@ -71,9 +68,7 @@ def test_weights_are_read_once_a_forward_and_kv_as_wide_as_asked(octavo: Octavo)
     # 100 tokens read and 1 written; without the cache 100 written, too
     assert found["with_cache"]["attention"]["kv_bytes"] == 512 * 101
     assert found["without_cache"]["attention"]["kv_bytes"] == 512 * 200
-
-
-def test_a_context_of_one_saves_nothing(octavo: Octavo) -> None:
+    # A context of one saves nothing.
     saved = octavo("explain", TINY, "--context", "1", "--json").json["decode"]["saved"]
     assert set(saved.values()) == {1}
 

@@ -40,11 +40,8 @@ def test_a_line_for_each_size_with_lru_beside_the_policy(octavo: Octavo, trace: 
         "22 0.154 0 T 0.154 0 T +0.0 %",
         "unlimited 0.154 0 T 0.154 0 T +0.0 %",
     ]
-
-
-def test_one_policy_alone(octavo: Octavo, trace: str) -> None:
-    result = octavo("simulate", trace, "--blocks", "10", "--policy", "cost")
-    assert table(result)[1:] == [
+    alone = octavo("simulate", trace, "--blocks", "10", "--policy", "cost")
+    assert table(alone)[1:] == [
         "BLOCKS COST hits COST evicted COST us/block",
         "10 0.154 12 T",
         "unlimited 0.154 0 T",
@@ -91,14 +88,11 @@ def test_wrong_flags_are_refused_in_one_line(
     assert result.err.startswith(f"octavo: {complaint}")
 
 
-def test_a_bad_line_is_an_error_that_names_it(octavo: Octavo, trace: str) -> None:
+def test_a_trace_that_cannot_be_read_is_an_error_that_says_why(octavo: Octavo, trace: str) -> None:
     with Path(trace).open("a") as lines:
         lines.write("no JSON\n")
     complaint = f"{trace}, line 14: not JSON: Expecting value at character 1"
     assert octavo("simulate", trace, "--blocks", "9") == refused(complaint, code=1)
-
-
-def test_a_trace_that_is_not_there(octavo: Octavo, tmp_path: Path) -> None:
-    result = octavo("simulate", str(tmp_path / "none"), "--blocks", "9")
+    result = octavo("simulate", f"{trace}.none", "--blocks", "9")
     assert result.code == 1
     assert "No such file or directory" in result.err

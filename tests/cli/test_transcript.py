@@ -32,8 +32,11 @@ def transcript() -> Transcript:
     return Transcript(Words())  # type: ignore[arg-type]
 
 
-def test_a_first_prompt_is_sent_as_it_is(transcript: Transcript) -> None:
+def test_a_first_prompt_is_sent_as_it_is_and_after_clear_any(transcript: Transcript) -> None:
     assert transcript.prompt(FIRST) == FIRST
+    transcript.note(FIRST, FIRST, [1, 2])
+    transcript.clear()
+    assert transcript.prompt([*FIRST, 3, *ASKED_AGAIN]) == [*FIRST, 3, *ASKED_AGAIN]
 
 
 @pytest.mark.parametrize(
@@ -74,9 +77,3 @@ def test_what_does_not_read_the_same_is_sent_as_encoded(
 ) -> None:
     transcript.note(FIRST, FIRST, drawn)
     assert transcript.prompt(encoded) == encoded
-
-
-def test_a_cleared_transcript_remembers_nothing(transcript: Transcript) -> None:
-    transcript.note(FIRST, FIRST, [1, 2])
-    transcript.clear()
-    assert transcript.prompt([*FIRST, 3, *ASKED_AGAIN]) == [*FIRST, 3, *ASKED_AGAIN]

@@ -21,14 +21,11 @@ def plan(blocks: int = 1000, **options: object) -> tuple[int, int]:
     return found.context, found.num_blocks
 
 
-def test_an_explicit_budget_is_whole_however_few_the_sequences() -> None:
+def test_an_explicit_budget_is_whole_however_few_the_sequences_and_no_context_is_clamped() -> None:
     assert plan(kv_memory=10 * BLOCK + 1) == (320, 10)
     assert plan(kv_memory=40 * BLOCK) == (1024, 40)
     assert plan(kv_memory=40 * BLOCK, context=100) == (100, 40)
     assert plan(kv_memory=40 * BLOCK, context=100, max_num_seqs=1) == (100, 40)
-
-
-def test_a_context_that_was_asked_for_is_never_clamped() -> None:
     assert plan(kv_memory=4 * BLOCK, context=128) == (128, 4)
     needs = f"context of 129 tokens needs {5 * BLOCK:,} bytes .* is {4 * BLOCK:,}:"
     with pytest.raises(OutOfMemoryError, match=needs):
@@ -61,9 +58,7 @@ def test_an_explicit_budget_beyond_what_the_weights_leave_is_refused_with_both_n
 def test_without_a_budget_half_of_what_the_weights_leave_is_taken() -> None:
     assert plan() == (1024, 450)
     assert plan(120) == (320, 10)
-
-
-def test_without_a_budget_one_sequence_leaves_room_for_prefixes_of_others() -> None:
+    # One sequence leaves room for prefixes of others.
     assert plan(10**6, max_num_seqs=1) == (1024, 32 + 2**14)
     assert plan(10**6, max_num_seqs=1, context=32) == (32, 1 + 2**14)
     assert plan(10**6, max_num_seqs=64) == (1024, 64 * 32 + 2**14)

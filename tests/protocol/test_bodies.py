@@ -43,12 +43,9 @@ def test_a_body_is_an_object(body: int | list[Any] | str | None) -> None:
         parse_chat(body)
 
 
-def test_null_is_not_given() -> None:
-    given = {"temperature": None, "tools": None, "user": None, "echo": None, "n": None}
-    assert params(**given) == params()
-
-
-def test_labels_are_dropped_whatever_they_say() -> None:
+def test_null_is_not_given_and_labels_are_dropped_whatever_they_say() -> None:
+    null = dict.fromkeys(("temperature", "tools", "user", "echo", "n"))
+    assert params(**null) == params()
     labels = {
         "user": "u", "metadata": {"a": "b"}, "safety_identifier": "s", "prompt_cache_key": "k",
     }  # fmt: skip
@@ -89,12 +86,9 @@ def test_every_name_that_is_the_same_in_both_is_passed_on() -> None:
     assert params(**given) == SamplingParams(max_tokens=1, **given)
     chat = parse_chat({"messages": [{"role": "user", "content": "x"}], **given})
     assert chat.params == SamplingParams(**given)
-
-
-def test_options_of_the_engine() -> None:
     options: dict[str, Any] = {"priority": -1, "deadline_ms": 500, "cache_salt": "tenant"}
     assert parse_completion({"prompt": "p", **options}).options == RequestOptions(**options)
-    chat = parse_chat({"messages": [{"role": "user", "content": "hi"}], **options})
+    chat = parse_chat({"messages": [{"role": "user", "content": "x"}], **options})
     assert chat.options == RequestOptions(**options, begins_turn=True)
 
 
@@ -114,9 +108,7 @@ def test_beams_are_as_many_as_n_or_best_of_or_beam_width() -> None:
     assert (wide.length_penalty, wide.early_stopping) == (0.5, True)
     assert params(use_beam_search=False, n=4).beam_width is None
     assert refusal(**beams, n=2, top_p=0.5)[1] == "top_p"
-
-
-def test_best_of_without_beams_may_only_say_what_n_says() -> None:
+    # Without beams `best_of` may only say what n says.
     for fields in ({"best_of": 1}, {"best_of": 2, "n": 2}):
         assert params(**fields) == params(n=fields["best_of"])
     assert refusal(best_of=3) == ("best_of=3: needs use_beam_search, or to be n", "best_of")
