@@ -58,14 +58,11 @@ def test_what_still_stands_in_a_changed_input_is_kept(batch: Batch) -> None:
     assert batch.said == [("c", ["THREE"]), ("b", ["TOO"]), ("d", ["NEW"]), ("a", ["ONE"])]
 
 
-def test_results_of_another_model_are_not_mixed_in(batch: Batch) -> None:
+def test_results_of_another_model_are_not_mixed_in_nor_taken_for_this_ones(batch: Batch) -> None:
     batch.write(ONE, TWO).run_killed_at("one")
     with pytest.raises(UsageError, match="was begun with model = m, and this run has n"):
         batch.run(origin={"model": "n"})
-
-
-def test_a_finished_output_of_another_model_is_not_taken_for_this_ones(batch: Batch) -> None:
-    batch.write(ONE).run()
+    batch.run()
     with pytest.raises(UsageError, match="is not the result of this batch"):
         batch.run(origin={"model": "n"})
 

@@ -43,13 +43,11 @@ def test_windows_files_begin_with_a_mark_and_end_lines_with_two_characters(
         assert lines == found
 
 
-def test_a_file_in_utf_16_is_refused_once_with_what_it_is(tmp_path: Path) -> None:
+def test_utf_16_is_refused_once_and_a_mark_in_the_middle_in_its_line(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(f"\ufeff{plain('a', 'one')}\n".encode("utf-16-le"))
     with pytest.raises(UsageError, match="in is UTF-16: save it as UTF-8"):
         Source(tmp_path / "in")
-
-
-def test_a_mark_that_does_not_begin_the_file_is_no_json(tmp_path: Path) -> None:
+    # A mark that does not begin the file is no JSON.
     marked = "\ufeff" + plain("b", "two")
     with Source(write(tmp_path / "in", plain("a", "one"), marked)) as source:
         assert list(source.faults) == [1]

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import termios
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Self
 
 import pytest
@@ -60,12 +59,7 @@ class Session:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
         os.close(self._terminal)

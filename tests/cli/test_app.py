@@ -34,12 +34,15 @@ def test_a_process_ends_with_0_when_done_1_when_it_failed_and_2_on_bad_usage(
     assert end(start(*arguments)) == result
 
 
-def test_a_reader_that_leaves_ends_the_process_without_a_word() -> None:
+def test_a_reader_that_leaves_ends_the_process_in_silence_and_a_full_disk_in_one_line() -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
     process = start("list", stdout=write_end)
     os.close(write_end)
     assert end(process) == Result(1, "", "")
+    with open("/dev/full", "w") as full:
+        result = end(start("list", stdout=full))
+    assert result == refused("cannot read or write the output: No space left on device", code=1)
 
 
 def test_a_terminal_that_is_not_utf_8_shows_what_it_can(tmp_path: Path) -> None:
@@ -152,12 +155,6 @@ def test_with_json_an_error_is_an_object_too(
     result = octavo(*arguments)
     assert (result.code, result.json["exit_code"]) == (code, code)
     assert result.err == f"octavo: {result.json['error']}\n"
-
-
-def test_a_full_disk_is_one_line() -> None:
-    with open("/dev/full", "w") as full:
-        result = end(start("list", stdout=full))
-    assert result == refused("cannot read or write the output: No space left on device", code=1)
 
 
 @pytest.mark.parametrize(

@@ -47,13 +47,7 @@ def test_a_batch_runs(batch: BatchFiles, why: str) -> None:
     assert batch.write(plain("a", "hi", max_tokens=2)).run().code == 0
 
 
-@pytest.mark.parametrize("arguments", [("list",), ("pull", "smollm2")])
-def test_what_is_about_the_library_needs_a_home(
-    octavo: Octavo, why: str, arguments: tuple[str, ...]
-) -> None:
-    assert octavo(*arguments) == refused(why, code=1)
-
-
-def test_a_library_model_needs_a_home(octavo: Octavo, why: str) -> None:
+def test_what_is_about_the_library_needs_a_home(octavo: Octavo, why: str) -> None:
+    assert octavo("list") == octavo("pull", "smollm2") == refused(why, code=1)
     needs = "smollm2 needs a folder for models: set OCTAVO_HOME to one"
     assert octavo("run", "smollm2", "hi") == refused(needs, code=1)

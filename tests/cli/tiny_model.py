@@ -9,19 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from octavo.tokenizer.byte_level import char_to_byte
-from tests.weights.gguf_bytes import (
-    ARRAY,
-    F32,
-    I32,
-    STRING,
-    U32,
-    entry,
-    gguf,
-    string,
-    strings,
-    u32,
-    u64,
-)
+from tests.weights.gguf_bytes import ARRAY, F32, I32, STRING, U32, entry, string, strings, u32, u64
+from tests.weights.gguf_bytes import gguf as gguf_file
 from tests.weights.gguf_bytes import tensor as tensor_entry
 
 TINY = "tiny.gguf"  # in the working directory of the tests of the command line
@@ -55,7 +44,7 @@ def write_tiny_model(
         data += raw + b"\0" * (-len(raw) % 32)
     own = _metadata(name, layers, kv_heads, architecture)
     metadata = {_key(e): e for e in (*own, *_tokenizer(template), *more)}
-    path.write_bytes(gguf(list(metadata.values()), entries, data))
+    path.write_bytes(gguf_file(list(metadata.values()), entries, data))
     return path
 
 

@@ -115,12 +115,10 @@ def test_lru_evicts_the_tail_of_the_oldest_request_first() -> None:
     assert found.evictions == 2  # 2 for 9, and then 8, the oldest that is not held, for 2
 
 
-def test_a_whole_prompt_that_is_found_counts_its_tokens_not_its_blocks() -> None:
+def test_a_prompt_that_is_found_counts_its_tokens_not_its_blocks_and_needs_its_prefix() -> None:
     found = simulate(requests((600, [0, 1]), (600, [0, 1])), num_blocks=2, policy="lru")
     assert (found.hit_tokens, found.input_tokens) == (600, 1200)
-
-
-def test_equal_ids_after_another_prefix_are_other_blocks() -> None:
+    # Equal ids after another prefix are other blocks.
     found = simulate(requests((1024, [0, 1]), (1024, [5, 1])), num_blocks=None, policy="lru")
     assert found.hit_tokens == 0
 
@@ -135,14 +133,11 @@ def test_cost_keeps_the_reused_prompt_that_lru_loses() -> None:
 
 
 @pytest.mark.parametrize("policy", ["lru", "cost"])
-def test_a_pool_of_any_size_takes_no_more_memory_than_the_trace_can_use(policy: str) -> None:
+def test_a_pool_may_be_of_any_size_that_holds_each_request(policy: str) -> None:
+    """It takes no more memory than the trace can use."""
     huge = simulate(requests(*SHARED), num_blocks=10**15, policy=policy)
     assert huge.num_blocks == 10**15
     assert (huge.hit_tokens, huge.evictions) == (1024 + 1536, 0)
-
-
-@pytest.mark.parametrize("policy", ["lru", "cost"])
-def test_a_request_larger_than_the_pool_is_refused_with_both_numbers(policy: str) -> None:
     with pytest.raises(UsageError, match="3 blocks: a request of the trace has 4"):
         simulate(requests(*SHARED), num_blocks=3, policy=policy)
 

@@ -6,13 +6,7 @@ from typing import Any
 
 import pytest
 
-from octavo.errors import (
-    KernelError,
-    ModelNotFoundError,
-    OutOfMemoryError,
-    PromptTooLongError,
-    UsageError,
-)
+from octavo import errors
 from octavo.protocol.bodies import BodyError, read_fields
 from octavo.protocol.chat import parse_chat
 from octavo.protocol.completions import parse_completion
@@ -128,12 +122,13 @@ def test_streams_and_what_they_end_with() -> None:
 
 @pytest.mark.parametrize(
     ("error", "status", "kind", "param", "code"),
-    [(UsageError("m"), 400, "invalid_request_error", None, None),
+    [(errors.UsageError("m"), 400, "invalid_request_error", None, None),
      (BodyError("m", "n"), 400, "invalid_request_error", "n", None),
-     (PromptTooLongError("m"), 400, "invalid_request_error", None, "context_length_exceeded"),
-     (OutOfMemoryError("m"), 400, "invalid_request_error", None, None),
-     (ModelNotFoundError("m"), 404, "invalid_request_error", None, "model_not_found"),
-     (KernelError("m"), 500, "server_error", None, None)],
+     (errors.PromptTooLongError("m"), 400, "invalid_request_error", None,
+      "context_length_exceeded"),
+     (errors.OutOfMemoryError("m"), 400, "invalid_request_error", None, None),
+     (errors.ModelNotFoundError("m"), 404, "invalid_request_error", None, "model_not_found"),
+     (errors.KernelError("m"), 500, "server_error", None, None)],
 )  # fmt: skip
 def test_errors_in_openais_schema(
     error: Any, status: int, kind: str, param: str | None, code: str | None
