@@ -99,14 +99,13 @@ def test_every_verb_has_help_and_json(octavo: Octavo, verb: str) -> None:
     assert "--json" in result.out
 
 
-@pytest.mark.parametrize("verb", [(), ("bench",)])
 def test_a_list_of_verbs_says_of_each_in_full_what_it_does(
-    octavo: Octavo, monkeypatch: pytest.MonkeyPatch, verb: tuple[str, ...]
+    octavo: Octavo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    text = octavo(*verb, "--help").out
-    assert "Commands:\n" in text
-    assert "..." not in text.partition("Commands:")[2]
+    for verb in ([], ["bench"]):
+        _, commands, verbs = octavo(*verb, "--help").out.partition("Commands:\n")
+        assert (commands, "..." in verbs) == ("Commands:\n", False)
 
 
 @pytest.mark.parametrize(
@@ -144,27 +143,20 @@ def test_a_prompt_may_begin_with_a_dash_behind_two(octavo: Octavo) -> None:
     assert "before the prompt" not in hint  # it looks like a flag and like nothing else
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code"),
-    [(["list", "--wrong", "--json"], 2), (["plan", "--users", "0", "--json"], 2),
-     (["inspect", "no-such-file.gguf", "--json"], 1)],
-)  # fmt: skip
-def test_with_json_an_error_is_an_object_too(
-    octavo: Octavo, arguments: list[str], code: int
-) -> None:
-    result = octavo(*arguments)
-    assert (result.code, result.json["exit_code"]) == (code, code)
-    assert result.err == f"octavo: {result.json['error']}\n"
+def test_with_json_an_error_is_an_object_too(octavo: Octavo) -> None:
+    wrong = [(2, "list", "--wrong"), (2, "plan", "--users", "0"), (1, "inspect", "no-such.gguf")]
+    for code, *arguments in wrong:
+        result = octavo(*arguments, "--json")
+        assert (result.code, result.json["exit_code"]) == (code, code)
+        assert result.err == f"octavo: {result.json['error']}\n"
 
 
-@pytest.mark.parametrize(
-    ("command", "said"),
-    [("list >&-", ""), ("list 2>&-", "NAME"), ("list <&-", "NAME"), (f"chat {TINY} <&-", "")],
-)
-def test_closed_streams_are_done_without(command: str, said: str) -> None:
-    result = run("sh", "-c", f"{OCTAVO} {command}")
-    assert (result.code, result.err) == (0, "")
-    assert result.out.startswith(said) if said else not result.out
+def test_closed_streams_are_done_without() -> None:
+    for command in ("list >&-", f"chat {TINY} <&-"):
+        assert run("sh", "-c", f"{OCTAVO} {command}") == Result(0, "", "")
+    for command in ("list 2>&-", "list <&-"):
+        result = run("sh", "-c", f"{OCTAVO} {command}")
+        assert (result.code, result.out[:4], result.err) == (0, "NAME", "")
 
 
 # Leaves its closed streams alone, and ends with a line of its own.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from octavo.cli.loading import open_llm
@@ -36,9 +34,9 @@ def test_a_context_that_the_budget_cuts_is_said_without_a_terminal_too() -> None
     assert figures.startswith("[21 prompt tokens")
 
 
-@pytest.mark.parametrize("engine", [{"kv_memory": "16K", "context": 64}, {"kv_memory": "32K"}])
 def test_a_context_that_was_asked_for_or_fits_needs_no_word(
-    engine: dict[str, Any], caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    open_llm(TINY, engine)
+    open_llm(TINY, {"kv_memory": "16K", "context": 64})
+    open_llm(TINY, {"kv_memory": "32K"})
     assert caplog.records == []

@@ -95,16 +95,11 @@ def test_a_template_that_is_no_good_is_one_line(
         assert result.err.startswith(f"octavo: {said}")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "stdin", "prompt"),
-    [([], "two\nlines\n\n", "two\nlines\n"),  # without the newline of echo
-     (["-"], "two\nlines\n\n", "two\nlines\n"),
-     ([], b"\xef\xbb\xbftwo\r\nlines\r\n", "two\nlines")],  # an editor's mark and line ends
-)  # fmt: skip
-def test_standard_input_is_a_prompt(
-    octavo: Octavo, arguments: list[str], stdin: str | bytes, prompt: str
-) -> None:
-    assert asked(octavo, *arguments, "--raw", stdin=stdin) == ids(prompt)
+def test_standard_input_is_a_prompt(octavo: Octavo) -> None:
+    for dash in ([], ["-"]):  # without the newline of echo
+        assert asked(octavo, *dash, "--raw", stdin="two\nlines\n\n") == ids("two\nlines\n")
+    edited = b"\xef\xbb\xbftwo\r\nlines\r\n"  # an editor's mark and line ends
+    assert asked(octavo, "--raw", stdin=edited) == ids("two\nlines")
 
 
 @pytest.mark.parametrize(

@@ -72,14 +72,13 @@ def test_help_says_the_defaults_and_every_parameter_of_run(octavo: Octavo, verb:
         assert verb == "chat" or f"--{name.replace('_', '-')} " in said
 
 
-def test_a_temperature_of_zero_is_passed_on(octavo: Octavo) -> None:
+def test_a_seed_repeats_a_drawn_answer_and_nothing_is_drawn_at_a_temperature_of_zero(
+    octavo: Octavo,
+) -> None:
     one = octavo("run", TINY, "hello", *GREEDY, "--json", "--seed", "1").json
     two = octavo("run", TINY, "hello", *GREEDY, "--json", "--seed", "2").json
     assert one["outputs"] == two["outputs"]
     assert (one["seed"], two["seed"]) == (1, 2)
-
-
-def test_a_seed_repeats_a_drawn_answer_and_the_drawn_seed_is_told(octavo: Octavo) -> None:
     first = octavo("run", TINY, "hello", "--max-tokens", "12", "--json").json
     again = ["--max-tokens", "12", "--json", "--seed", str(first["seed"])]
     assert octavo("run", TINY, "hello", *again).json["outputs"] == first["outputs"]
@@ -149,20 +148,23 @@ def test_beams_are_answers_best_first_under_their_log_probability(octavo: Octavo
         f"[{i} of 2 · length · log-probability {p}]\n{answer['text']}\n"
         for i, (answer, p) in enumerate(zip(two, likely, strict=True), 1)
     )
-
-
-def test_steps_of_several_answers_cannot_be_traced(octavo: Octavo) -> None:
-    for flag in ("--n", "--beam-width"):
+    for flag in ("--n", "--beam-width"):  # and their steps cannot be traced
         result = octavo("run", TINY, "hello", flag, "2", "--trace-steps")
         assert (result.code, result.out) == (2, "")
         assert "leave out --n and --beam-width" in result.err
 
 
-def test_log_probabilities_of_the_prompt_need_every_row(octavo: Octavo) -> None:
+def test_log_probabilities_are_for_json_and_those_of_the_prompt_need_every_row(
+    octavo: Octavo,
+) -> None:
     found = octavo("run", TINY, "hello", *GREEDY, "--prompt-logprobs", "1", "--json").json
     assert len(found["prompt_logprobs"]) == found["usage"]["prompt_tokens"] == 24
     assert found["prompt_logprobs"][0] is None
     assert found["cache"]["reason"] == "needs-all-rows"
+    run, chat = ("run", TINY, "hi"), ("chat", TINY)
+    for words in ([*run, "--logprobs"], [*run, "--prompt-logprobs"], [*chat, "--logprobs"]):
+        complaint = f"{words[-1]} is shown with --json only: add it"
+        assert octavo(*words, "2") == refused(complaint)
 
 
 def test_an_answer_in_a_turn_has_no_blank_of_spm_in_front(octavo: Octavo, tmp_path: Path) -> None:
@@ -178,14 +180,3 @@ def test_an_answer_in_a_turn_has_no_blank_of_spm_in_front(octavo: Octavo, tmp_pa
         assert turn["outputs"][0]["text"] == raw["outputs"][0]["text"][1:]
     messages = octavo("chat", model, *greedy, stdin="hi\n").json["messages"]
     assert messages[-1]["content"] == raw["outputs"][0]["text"][1:]
-
-
-@pytest.mark.parametrize(
-    "words",
-    [("run", TINY, "hi", "--logprobs"), ("run", TINY, "hi", "--prompt-logprobs"),
-     ("chat", TINY, "--logprobs")],
-)  # fmt: skip
-def test_log_probabilities_that_nothing_would_show_are_refused(
-    octavo: Octavo, words: tuple[str, ...]
-) -> None:
-    assert octavo(*words, "2") == refused(f"{words[-1]} is shown with --json only: add it")

@@ -34,15 +34,13 @@ def test_an_answer_has_16_tokens_unless_said() -> None:
     assert parse_completion({"prompt": "p", "max_tokens": 3}).params.max_tokens == 3
 
 
-@pytest.mark.parametrize(
-    ("prompt", "prompts"),
-    [("häh", ("häh",)), ("", ("",)), (["a", "b"], ("a", "b")), ([1, 2], ((1, 2),)),
-     ([[1], [2, 3]], ((1,), (2, 3)))],
-)  # fmt: skip
-def test_a_prompt_is_text_or_ids_and_may_be_several(
-    prompt: Any, prompts: tuple[str | tuple[int, int] | tuple[int], ...]
-) -> None:
-    assert parse_completion({"prompt": prompt}).prompts == prompts
+def test_a_prompt_is_text_or_ids_and_may_be_several() -> None:
+    prompts: list[tuple[Any, Any]] = [
+        ("häh", ("häh",)), ("", ("",)), (["a", "b"], ("a", "b")), ([1, 2], ((1, 2),)),
+        ([[1], [2, 3]], ((1,), (2, 3))),
+    ]  # fmt: skip
+    for prompt, found in prompts:
+        assert parse_completion({"prompt": prompt}).prompts == found
 
 
 @pytest.mark.parametrize(
@@ -70,6 +68,9 @@ def test_echo_with_logprobs_asks_for_those_of_the_prompt() -> None:
 
 def test_echo_with_logprobs_and_no_tokens_scores_the_prompt() -> None:
     body = {"prompt": "Hi there", "max_tokens": 0, "echo": True, "logprobs": 1}
+    message = "max_tokens=0: needs echo and logprobs: it scores the prompt"
+    for fields in ({}, {"echo": True}, {"logprobs": 1}):
+        assert refusal(max_tokens=0, **fields) == (message, "max_tokens")
     request = parse_completion(body)
     assert request.params == SamplingParams(max_tokens=0, logprobs=1, prompt_logprobs=1)
     scored = (None, token(1, -0.5, (0, -0.25)))
@@ -84,12 +85,6 @@ def test_echo_with_logprobs_and_no_tokens_scores_the_prompt() -> None:
     assert choice == {
         "index": 0, "text": "Hi there", "finish_reason": "length", "logprobs": logprobs,
     }  # fmt: skip
-
-
-@pytest.mark.parametrize("fields", [{}, {"echo": True}, {"logprobs": 1}])
-def test_no_tokens_and_no_score_is_nothing_to_ask_for(fields: dict[str, int]) -> None:
-    message = "max_tokens=0: needs echo and logprobs: it scores the prompt"
-    assert refusal(max_tokens=0, **fields) == (message, "max_tokens")
 
 
 def test_choices_count_on_from_prompt_to_prompt_and_usage_is_the_sum() -> None:
@@ -130,21 +125,16 @@ def test_logprobs_are_four_lists_and_offsets_follow_the_text() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("text", "ids", "offsets"),
-    [
+def test_tokens_that_the_text_shows_otherwise_have_offsets_too() -> None:
+    for text, ids, offsets in [
         ("Hi", [0, 1, 1], [0, 2, 2]),  # what comes after a stop string stands at the end
         ("there", [1, 0], [0, 5]),  # the blank that SPM puts before a text takes no place in it
         (" thereHi", [1, 0], [0, 6]),  # the blank that it begins with does
         ("Hi there", [0, 5, 1], [0, 2, 2]),  # `ignore_eos` went on after the end of a turn
-    ],
-)
-def test_tokens_that_the_text_shows_otherwise_have_offsets_too(
-    text: str, ids: list[int], offsets: list[int]
-) -> None:
-    answer = completion(text, *(token(i, -1.0) for i in ids), wanted=True)
-    (choice,) = respond(PLAIN, output(answer))["choices"]
-    assert choice["logprobs"]["text_offset"] == offsets
+    ]:
+        answer = completion(text, *(token(i, -1.0) for i in ids), wanted=True)
+        (choice,) = respond(PLAIN, output(answer))["choices"]
+        assert choice["logprobs"]["text_offset"] == offsets
 
 
 def test_of_tokens_with_one_name_the_likeliest_counts() -> None:
