@@ -45,28 +45,26 @@ def test_other_bytes_are_refused(text: object) -> None:
 
 @pytest.mark.parametrize(
     ("option", "message"),
-    [
-        ({"context": 0}, "context=0: expected a whole number from 1"),
-        ({"context": 1.5}, "context=1.5"),
-        ({"threads": True}, "threads=True"),
-        ({"block_size": 8}, "block_size=8: expected one of 16, 32, 64"),
-        ({"block_size": 32.0}, "block_size=32.0: expected one of 16, 32, 64"),
-        ({"activations": "int4"}, "activations='int4': expected one of int8, bf16"),
-        ({"kv_cache": 1}, "kv_cache=1: expected True or False"),
-        ({"prefix_cache": "no"}, "prefix_cache='no': expected True or False"),
-        ({"kv_idle": -1}, "kv_idle=-1: expected a number from 0"),
-        ({"kv_idle": float("nan")}, "kv_idle=nan"),
-        ({"step_ms": 0}, "step_ms=0: expected a number above 0"),
-        ({"step_ms": True}, "step_ms=True"),
-        ({"step_ms": 10**400}, "step_ms=1000"),
-        ({"eviction": "fifo"}, "eviction='fifo': expected one of lru, cost"),
-        ({"schedule": "lifo"}, "schedule='lifo': expected one of fcfs, longest-prefix"),
-        ({"max_waiting": 4}, "unknown option 'max_waiting'"),
-        ({"k_dtype": "f32"}, "unknown option 'k_dtype'"),
-        ({"max_num_seq": 3}, "did you mean max_num_seqs"),
-        ({"zzz": 3}, "known: context,"),
-    ],
-)
+    [({"context": 0}, "context=0: expected a whole number from 1"),
+     ({"context": 1.5}, "context=1.5"),
+     ({"threads": True}, "threads=True"),
+     ({"block_size": 8}, "block_size=8: expected one of 16, 32, 64"),
+     ({"block_size": 32.0}, "block_size=32.0: expected one of 16, 32, 64"),
+     ({"activations": "int4"}, "activations='int4': expected one of int8, bf16"),
+     ({"kv_cache": 1}, "kv_cache=1: expected True or False"),
+     ({"prefix_cache": "no"}, "prefix_cache='no': expected True or False"),
+     ({"kv_idle": -1}, "kv_idle=-1: expected a number from 0"),
+     ({"kv_idle": float("nan")}, "kv_idle=nan"),
+     ({"step_ms": 0}, "step_ms=0: expected a number above 0"),
+     ({"step_ms": True}, "step_ms=True"),
+     ({"step_ms": 10**400}, "step_ms=1000"),
+     ({"eviction": "fifo"}, "eviction='fifo': expected one of lru, cost"),
+     ({"schedule": "lifo"}, "schedule='lifo': expected one of fcfs, longest-prefix"),
+     ({"max_waiting": 4}, "unknown option 'max_waiting'"),
+     ({"k_dtype": "f32"}, "unknown option 'k_dtype'"),
+     ({"max_num_seq": 3}, "did you mean max_num_seqs"),
+     ({"zzz": 3}, "known: context,")],
+)  # fmt: skip
 def test_options_name_themselves(option: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
         EngineConfig.parse(option)

@@ -10,14 +10,12 @@ from octavo.given_text import decode, without_mark
 
 @pytest.mark.parametrize(
     ("data", "text"),
-    [
-        (b"", ""),
-        (b"h\xc3\xa4h\n", "häh\n"),
-        (b"\xef\xbb\xbfone\r\ntwo\r\n", "one\ntwo\n"),
-        (b"\xef\xbb\xbf\xef\xbb\xbfx", "\ufeffx"),  # the second is a character of the text
-        (b"a\rb\n\r", "a\rb\n\r"),  # alone it ends no line
-    ],
-)
+    [(b"", ""),
+     (b"h\xc3\xa4h\n", "häh\n"),
+     (b"\xef\xbb\xbfone\r\ntwo\r\n", "one\ntwo\n"),
+     (b"\xef\xbb\xbf\xef\xbb\xbfx", "\ufeffx"),  # the second is a character of the text
+     (b"a\rb\n\r", "a\rb\n\r")],  # alone it ends no line
+)  # fmt: skip
 def test_a_mark_goes_and_lines_end_with_a_newline(data: bytes, text: str) -> None:
     assert decode("it", data) == text
 

@@ -52,45 +52,43 @@ def test_numbers_of_numpy_are_taken_and_none_is_the_default() -> None:
 
 @pytest.mark.parametrize(
     ("option", "message"),
-    [
-        ({"max_tokens": 0}, "max_tokens=0: expected a whole number from 1 to 2147483647"),
-        ({"max_tokens": 2.0}, "max_tokens=2.0"),
-        ({"temperature": -0.1}, "temperature=-0.1: expected a number from 0 to 100"),
-        ({"temperature": float("nan")}, "temperature=nan"),
-        ({"temperature": float("inf")}, "temperature=inf"),
-        ({"temperature": 10**400}, "temperature=1000"),  # JSON has it, and no float holds it
-        ({"temperature": "hot"}, "temperature='hot'"),
-        ({"temperature": True}, "temperature=True"),
-        ({"top_k": -1}, "top_k=-1: expected a whole number from 0"),
-        ({"top_p": 0}, "top_p=0: expected a number above 0 and at most 1"),
-        ({"top_p": 1.01}, "top_p=1.01"),
-        ({"min_p": 2}, "min_p=2: expected a number from 0 to 1"),
-        ({"repetition_penalty": 0.0}, "repetition_penalty=0.0: expected a number above 0 and"),
-        ({"presence_penalty": 3}, "presence_penalty=3: expected a number from -2 to 2"),
-        ({"frequency_penalty": "1"}, "frequency_penalty='1'"),
-        ({"seed": -1}, "seed=-1: expected a whole number from 0 to 18446744073709551615"),
-        ({"logprobs": 21}, "logprobs=21: expected a whole number from 0 to 20"),
-        ({"prompt_logprobs": -1}, "prompt_logprobs=-1: expected a whole number from 0 to 20"),
-        ({"n": 0}, "n=0: expected a whole number from 1 to 64"),
-        ({"n": np.int64(65)}, "n=65: expected"),
-        ({"n": np.float64(1)}, "n=1.0: expected"),
-        ({"n": np.array([1])}, "n=[1]: expected"),
-        ({"beam_width": 33}, "beam_width=33: expected a whole number from 1 to 32"),
-        ({"beam_width": 2, "length_penalty": 11}, "length_penalty=11: expected a number from -10"),
-        ({"beam_width": 2, "early_stopping": 1}, "early_stopping=1: expected True or False"),
-        ({"length_penalty": 0.5}, "length_penalty=0.5: needs beam_width"),
-        ({"early_stopping": True}, "early_stopping=True: needs beam_width"),
-        ({"beam_width": 2, "n": 3}, "n=3: at most beam_width=2"),
-        ({"beam_width": 2, "temperature": 0.5}, "temperature=0.5: beam_width takes none, or 0"),
-        ({"stop": ""}, "stop=('',): expected a non-empty string"),
-        ({"stop": [1]}, "stop=(1,)"),
-        ({"stop": 5}, "stop=5"),
-        ({"stop_token_ids": [-1]}, "stop_token_ids=[-1]: expected a list of token ids"),
-        ({"ignore_eos": 1}, "ignore_eos=1: expected True or False"),
-        ({"max_token": 3}, "unknown sampling option 'max_token'; did you mean max_tokens?"),
-        ({"zzz": 3}, "known: max_tokens,"),
-    ],
-)
+    [({"max_tokens": 0}, "max_tokens=0: expected a whole number from 1 to 2147483647"),
+     ({"max_tokens": 2.0}, "max_tokens=2.0"),
+     ({"temperature": -0.1}, "temperature=-0.1: expected a number from 0 to 100"),
+     ({"temperature": float("nan")}, "temperature=nan"),
+     ({"temperature": float("inf")}, "temperature=inf"),
+     ({"temperature": 10**400}, "temperature=1000"),  # JSON has it, and no float holds it
+     ({"temperature": "hot"}, "temperature='hot'"),
+     ({"temperature": True}, "temperature=True"),
+     ({"top_k": -1}, "top_k=-1: expected a whole number from 0"),
+     ({"top_p": 0}, "top_p=0: expected a number above 0 and at most 1"),
+     ({"top_p": 1.01}, "top_p=1.01"),
+     ({"min_p": 2}, "min_p=2: expected a number from 0 to 1"),
+     ({"repetition_penalty": 0.0}, "repetition_penalty=0.0: expected a number above 0 and"),
+     ({"presence_penalty": 3}, "presence_penalty=3: expected a number from -2 to 2"),
+     ({"frequency_penalty": "1"}, "frequency_penalty='1'"),
+     ({"seed": -1}, "seed=-1: expected a whole number from 0 to 18446744073709551615"),
+     ({"logprobs": 21}, "logprobs=21: expected a whole number from 0 to 20"),
+     ({"prompt_logprobs": -1}, "prompt_logprobs=-1: expected a whole number from 0 to 20"),
+     ({"n": 0}, "n=0: expected a whole number from 1 to 64"),
+     ({"n": np.int64(65)}, "n=65: expected"),
+     ({"n": np.float64(1)}, "n=1.0: expected"),
+     ({"n": np.array([1])}, "n=[1]: expected"),
+     ({"beam_width": 33}, "beam_width=33: expected a whole number from 1 to 32"),
+     ({"beam_width": 2, "length_penalty": 11}, "length_penalty=11: expected a number from -10"),
+     ({"beam_width": 2, "early_stopping": 1}, "early_stopping=1: expected True or False"),
+     ({"length_penalty": 0.5}, "length_penalty=0.5: needs beam_width"),
+     ({"early_stopping": True}, "early_stopping=True: needs beam_width"),
+     ({"beam_width": 2, "n": 3}, "n=3: at most beam_width=2"),
+     ({"beam_width": 2, "temperature": 0.5}, "temperature=0.5: beam_width takes none, or 0"),
+     ({"stop": ""}, "stop=('',): expected a non-empty string"),
+     ({"stop": [1]}, "stop=(1,)"),
+     ({"stop": 5}, "stop=5"),
+     ({"stop_token_ids": [-1]}, "stop_token_ids=[-1]: expected a list of token ids"),
+     ({"ignore_eos": 1}, "ignore_eos=1: expected True or False"),
+     ({"max_token": 3}, "unknown sampling option 'max_token'; did you mean max_tokens?"),
+     ({"zzz": 3}, "known: max_tokens,")],
+)  # fmt: skip
 def test_a_bad_value_names_its_field_and_range(option: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
         SamplingParams.parse(option)
@@ -98,13 +96,11 @@ def test_a_bad_value_names_its_field_and_range(option: dict[str, object], messag
 
 @pytest.mark.parametrize(
     ("option", "message"),
-    [
-        ({"priority": 0.5}, "priority=0.5: expected a whole number from -2147483648"),
-        ({"deadline_ms": 0}, "deadline_ms=0: expected a whole number from 1 to 2147483647"),
-        ({"deadline_ms": True}, "deadline_ms=True"),
-        ({"cache_salt": 5}, "cache_salt=5: expected a string"),
-    ],
-)
+    [({"priority": 0.5}, "priority=0.5: expected a whole number from -2147483648"),
+     ({"deadline_ms": 0}, "deadline_ms=0: expected a whole number from 1 to 2147483647"),
+     ({"deadline_ms": True}, "deadline_ms=True"),
+     ({"cache_salt": 5}, "cache_salt=5: expected a string")],
+)  # fmt: skip
 def test_so_does_a_bad_option_of_a_request(option: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
         RequestOptions(**option)

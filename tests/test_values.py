@@ -28,17 +28,15 @@ def test_what_is_not_numpy_stays_what_it_is() -> None:
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [
-        (0, "x=0: expected a number above 0 and at most 2"),
-        (2.5, "x=2.5: expected a number above 0 and at most 2"),
-        (math.nan, "x=nan: expected a number"),
-        (10**400, "expected a number above 0 and at most 2"),
-        (True, "x=True: expected a number"),
-        ("1", "x='1': expected a number"),
-        ([1.0], r"x=\[1.0\]: expected a number"),
-        (None, "x=None: expected a number"),
-    ],
-)
+    [(0, "x=0: expected a number above 0 and at most 2"),
+     (2.5, "x=2.5: expected a number above 0 and at most 2"),
+     (math.nan, "x=nan: expected a number"),
+     (10**400, "expected a number above 0 and at most 2"),
+     (True, "x=True: expected a number"),
+     ("1", "x='1': expected a number"),
+     ([1.0], r"x=\[1.0\]: expected a number"),
+     (None, "x=None: expected a number")],
+)  # fmt: skip
 def test_a_number_out_of_its_range_is_refused(value: object, words: str) -> None:
     check_number("x", 2, 0, 2, above=True)
     with pytest.raises(UsageError, match=words):

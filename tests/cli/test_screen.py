@@ -120,13 +120,11 @@ LINE = "[1,234 prompt tokens, 1,000 cached, 3,018 tok/s · 128 new, 336 tok/s ·
 
 @pytest.mark.parametrize(
     ("columns", "lines"),
-    [
-        (100, [LINE]),
-        (0, [LINE]),  # a terminal that does not know its width
-        (80, [LINE[:-8], LINE[-7:]]),
-        (40, [LINE[:35], LINE[36:73], LINE[-7:]]),
-    ],
-)
+    [(100, [LINE]),
+     (0, [LINE]),  # a terminal that does not know its width
+     (80, [LINE[:-8], LINE[-7:]]),
+     (40, [LINE[:35], LINE[36:73], LINE[-7:]])],
+)  # fmt: skip
 def test_figures_are_dim_on_a_terminal_and_wrapped_at_words(
     monkeypatch: pytest.MonkeyPatch, columns: int, lines: list[str]
 ) -> None:

@@ -41,12 +41,10 @@ def test_a_first_prompt_is_sent_as_it_is_and_after_clear_any(transcript: Transcr
 
 @pytest.mark.parametrize(
     "drawn",
-    [
-        [1, 2],  # cut short: the template ends the turn
-        [1, 2, END],  # ended by the model: the end stands there once
-        [4, 1, 2, END],  # a blank in front, which the template trims
-    ],
-)
+    [[1, 2],  # cut short: the template ends the turn
+     [1, 2, END],  # ended by the model: the end stands there once
+     [4, 1, 2, END]],  # a blank in front, which the template trims
+)  # fmt: skip
 def test_drawn_ids_take_the_place_of_encoded_ones(transcript: Transcript, drawn: list[int]) -> None:
     transcript.note(FIRST, FIRST, drawn)
     kept = [i for i in drawn if i != END]
@@ -64,14 +62,12 @@ def test_every_answer_of_a_long_conversation_stays_as_it_was_drawn(transcript: T
 
 @pytest.mark.parametrize(
     ("encoded", "drawn"),
-    [
-        ([*FIRST, 5, *ASKED_AGAIN], [1, 2, END]),  # another text: a stop string cut it
-        ([*FIRST, 3, *ASKED_AGAIN], [1, USER, 2, END]),  # a control token inside the answer
-        ([*FIRST, 3], [1, 2]),  # the template marks no end of a turn
-        ([USER, 21, END, ANSWER, 3, *ASKED_AGAIN], [1, 2]),  # other words before the answer
-        ([USER, 20], [1, 2]),  # a conversation that is shorter
-    ],
-)
+    [([*FIRST, 5, *ASKED_AGAIN], [1, 2, END]),  # another text: a stop string cut it
+     ([*FIRST, 3, *ASKED_AGAIN], [1, USER, 2, END]),  # a control token inside the answer
+     ([*FIRST, 3], [1, 2]),  # the template marks no end of a turn
+     ([USER, 21, END, ANSWER, 3, *ASKED_AGAIN], [1, 2]),  # other words before the answer
+     ([USER, 20], [1, 2])],  # a conversation that is shorter
+)  # fmt: skip
 def test_what_does_not_read_the_same_is_sent_as_encoded(
     transcript: Transcript, encoded: list[int], drawn: list[int]
 ) -> None:

@@ -64,24 +64,22 @@ def test_blank_lines_are_passed_over_and_counted(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("bad", "complaint"),
-    [
-        ("{", "line 2: not JSON: Expecting property name .* at character 3"),
-        ("[" * 100_000, "line 2: not JSON: .* too deep"),
-        ('{"timestamp": ' + "9" * 5000 + "}", "line 2: not JSON: a number too long"),
-        ("[1]", "line 2: expected a JSON object"),
-        ("\n[1]", "line 3: expected a JSON object"),
-        (line(1, [0], timestamp=None), "line 2: timestamp: expected a whole number from 0 on"),
-        (line(1, [0], output_length=-1), "line 2: output_length: expected a whole number"),
-        (line(1.5, [0]), "line 2: input_length: expected a whole number"),
-        (line(True, [0]), "line 2: input_length: expected a whole number"),
-        (line(1, 0), "line 2: hash_ids: expected a list of whole numbers"),
-        (line(1, [2**63]), "line 2: hash_ids: expected a list of whole numbers"),
-        (line(513, [0]), "line 2: hash_ids: expected 2, one for every 512 tokens of input_length"),
-        (line(512, [0, 1]), "line 2: hash_ids: expected 1, .* found 2"),
-        (line(0, []), "line 2: input_length: expected at least 1 token"),
-        (line(1, []), "line 2: hash_ids: expected 1, .* found 0"),
-    ],
-)
+    [("{", "line 2: not JSON: Expecting property name .* at character 3"),
+     ("[" * 100_000, "line 2: not JSON: .* too deep"),
+     ('{"timestamp": ' + "9" * 5000 + "}", "line 2: not JSON: a number too long"),
+     ("[1]", "line 2: expected a JSON object"),
+     ("\n[1]", "line 3: expected a JSON object"),
+     (line(1, [0], timestamp=None), "line 2: timestamp: expected a whole number from 0 on"),
+     (line(1, [0], output_length=-1), "line 2: output_length: expected a whole number"),
+     (line(1.5, [0]), "line 2: input_length: expected a whole number"),
+     (line(True, [0]), "line 2: input_length: expected a whole number"),
+     (line(1, 0), "line 2: hash_ids: expected a list of whole numbers"),
+     (line(1, [2**63]), "line 2: hash_ids: expected a list of whole numbers"),
+     (line(513, [0]), "line 2: hash_ids: expected 2, one for every 512 tokens of input_length"),
+     (line(512, [0, 1]), "line 2: hash_ids: expected 1, .* found 2"),
+     (line(0, []), "line 2: input_length: expected at least 1 token"),
+     (line(1, []), "line 2: hash_ids: expected 1, .* found 0")],
+)  # fmt: skip
 def test_a_bad_line_is_named(path: Path, bad: str, complaint: str) -> None:
     path.write_text(f"{line(1, [0])}\n{bad}\n{line(1, [0])}\n")
     with pytest.raises(TraceError, match=f"trace.jsonl, {complaint}"):
