@@ -40,9 +40,7 @@ def test_a_torn_end_costs_only_the_result_that_was_torn(batch: Batch) -> None:
     assert [custom_id for custom_id, _ in batch.said] == ["0", "1", "2", "3"]
 
 
-def test_refused_requests_are_tried_again_by_the_next_run(
-    batch: Batch, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_refused_requests_are_tried_again(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job, "WINDOW", 1)
     batch.write(ONE, TWO).run_killed_at("two", breaks="one")
     assert batch.run_again() == [["one"], ["two"]]
@@ -128,9 +126,7 @@ def test_outputs_that_could_not_be_written_are_refused_at_once(batch: Batch) -> 
             batch.run()
 
 
-def test_a_disk_that_fills_at_the_end_leaves_the_journal(
-    batch: Batch, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_the_journal(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Path) -> None:
         raise OSError(28, "No space left on device")
 

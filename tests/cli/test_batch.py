@@ -7,7 +7,6 @@ import os
 import re
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -110,9 +109,7 @@ def test_a_file_without_requests_needs_no_model(
     assert llm.opened == []
 
 
-def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
-    batch: BatchFiles, llm: ShoutingLLM
-) -> None:
+def test_ctrl_c_keeps_what_is_done_and_it_can_go_on(batch: BatchFiles, llm: ShoutingLLM) -> None:
     batch.write(plain("a", "one"), plain("b", "two"), plain("c", "three"))
     llm.before = at_one(lambda: os.kill(os.getpid(), signal.SIGINT))
     assert batch.run() == Result(130, "", f"stopped: 2 of 3 {KEPT.format(out=batch.out)}")
@@ -155,9 +152,7 @@ def test_ctrl_c_says_how_to_go_on_wherever_it_comes(
     assert not batch.out.with_name("out.jsonl.partial").exists()
 
 
-def test_an_engine_that_breaks_keeps_what_is_done_for_the_same_flags(
-    batch: BatchFiles, llm: ShoutingLLM
-) -> None:
+def test_an_engine_that_breaks_keeps_what_is_done(batch: BatchFiles, llm: ShoutingLLM) -> None:
     def fail() -> None:
         raise KernelError("the core broke")
 
@@ -191,10 +186,8 @@ def test_a_finished_out_is_told_and_left(batch: BatchFiles, llm: ShoutingLLM) ->
     assert batch.out.read_text() == "precious\n"
 
 
-def test_a_template_is_part_of_what_answers_depend_on(
-    batch: BatchFiles, llm: ShoutingLLM, tmp_path: Path
-) -> None:
-    template = write(tmp_path / "t.jinja", "x")
+def test_a_template_is_part_of_what_answers_depend_on(batch: BatchFiles, llm: ShoutingLLM) -> None:
+    template = write(batch.source.with_name("t.jinja"), "x")
     llm.chat_template = None
     batch.write(chat("a", "one"))
     assert "--chat-template" in batch.run().err
@@ -203,9 +196,7 @@ def test_a_template_is_part_of_what_answers_depend_on(
     assert "is not the result of this batch" in batch.run("--chat-template", str(template)).err
 
 
-def test_a_terminal_sees_a_bar_with_what_is_left(
-    batch: BatchFiles, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_on_a_terminal_a_bar_is_shown(batch: BatchFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=80)
     monkeypatch.setattr("rich.console.Console", lambda **_: console)

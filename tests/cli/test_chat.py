@@ -75,9 +75,7 @@ def test_a_line_that_is_refused_is_survived(
     assert fake.prompts == [[3]]
 
 
-def test_piped_lines_lose_the_mark_and_the_line_ends_of_an_editor(
-    octavo: Octavo, fake: FakeLLM
-) -> None:
+def test_piped_lines_lose_an_editors_mark_and_line_ends(octavo: Octavo, fake: FakeLLM) -> None:
     result = octavo("chat", fake, "--json", stdin=b"\xef\xbb\xbf/system abc\r\none\r\n")
     assert result.said("system", "user", "assistant") == ["abc", "one", "Hello"]
     result = octavo("chat", fake, stdin="\ufeffone".encode("utf-16-le"))
@@ -122,9 +120,7 @@ def test_json_is_the_conversation_in_one_line(octavo: Octavo, fake: FakeLLM) -> 
     assert result.json["turns"][0]["usage"]["completion_tokens"] == 2
 
 
-def test_forget_takes_a_number_of_turns_and_keeps_the_system_message(
-    octavo: Octavo, fake: FakeLLM
-) -> None:
+def test_forget_takes_a_number_and_keeps_the_system_message(octavo: Octavo, fake: FakeLLM) -> None:
     lines = ["one", "three", "seven77", "/forget 2", "/forget", "/forget 9", "/forget -1", "x"]
     result = octavo("chat", fake, "--system", "Be nice", "--quiet", stdin="\n".join(lines))
     assert fake.prompts[2:] == [[7, 3, 5, 5, 5, 7], [7, 1]]

@@ -41,9 +41,7 @@ def test_the_template_is_printed_when_asked_for(octavo: Octavo, tmp_path: Path) 
     assert "template      no\n" in octavo("inspect", bare).out
 
 
-def test_an_architecture_that_octavo_does_not_run_is_still_shown(
-    octavo: Octavo, tmp_path: Path
-) -> None:
+def test_an_architecture_that_does_not_run_is_still_shown(octavo: Octavo, tmp_path: Path) -> None:
     path = write_tiny_model(tmp_path / "other.gguf")
     path.write_bytes(path.read_bytes().replace(b"llama", b"gamma"))
     result = octavo("inspect", str(path))
@@ -54,9 +52,7 @@ def test_an_architecture_that_octavo_does_not_run_is_still_shown(
     assert octavo("run", str(path), "hi").code == 1
 
 
-def test_a_key_that_octavo_does_not_compute_refuses_every_verb_alike_but_inspect(
-    octavo: Octavo, tmp_path: Path
-) -> None:
+def test_all_verbs_but_inspect_refuse_a_key_not_computed(octavo: Octavo, tmp_path: Path) -> None:
     scale = entry("llama.logit_scale", F32, struct.pack("<f", 0.25))
     path = str(write_tiny_model(tmp_path / "scaled.gguf", more=[scale]))
     found = octavo("inspect", path, "--json").json
@@ -67,9 +63,7 @@ def test_a_key_that_octavo_does_not_compute_refuses_every_verb_alike_but_inspect
         assert (result.code, result.err) == (1, f"octavo: {path}: {found['reason']}\n")
 
 
-def test_a_tokenizer_that_octavo_does_not_read_is_still_named(
-    octavo: Octavo, tmp_path: Path
-) -> None:
+def test_a_tokenizer_that_is_not_read_is_still_named(octavo: Octavo, tmp_path: Path) -> None:
     path = write_tiny_model(tmp_path / "bert.gguf")
     path.write_bytes(path.read_bytes().replace(b"gpt2", b"bert"))
     out = octavo("inspect", str(path)).out

@@ -12,9 +12,7 @@ from tests.cli.terminal import sent_to_terminal
 from tests.cli.tiny_model import TINY
 
 
-def test_a_terminal_is_told_the_budget_and_what_it_holds(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_terminal_is_told_the_budget_and_what_it_has(capsys: pytest.CaptureFixture[str]) -> None:
     llm = open_llm(TINY, {"kv_memory": "1M", "context": 100})
     say_memory(Screen(as_json=False), llm.info)
     assert capsys.readouterr().err == ""
@@ -34,9 +32,7 @@ def test_a_context_that_the_budget_cuts_is_said_without_a_terminal_too() -> None
     assert figures.startswith("[21 prompt tokens")
 
 
-def test_a_context_that_was_asked_for_or_fits_needs_no_word(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_a_context_asked_for_or_that_fits_needs_no_word(caplog: pytest.LogCaptureFixture) -> None:
     open_llm(TINY, {"kv_memory": "16K", "context": 64})
     open_llm(TINY, {"kv_memory": "32K"})
     assert caplog.records == []

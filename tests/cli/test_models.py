@@ -87,9 +87,7 @@ def test_a_library_model_that_does_not_run_is_not_fetched_to_be_refused(
     assert (again.json["supported"], pulled) == (False, ["strange"])
 
 
-def test_pull_fetches_once_with_progress_on_stderr(
-    octavo: Octavo, home: Path, pulled: list[str]
-) -> None:
+def test_pull_fetches_once_with_its_progress(octavo: Octavo, home: Path, pulled: list[str]) -> None:
     first = octavo("pull", "smollm2", "--json")
     assert first.json == {
         "name": "smollm2", "path": str(SMOLLM2.path(home)), "bytes": SMOLLM2.nbytes,
@@ -103,9 +101,7 @@ def test_pull_fetches_once_with_progress_on_stderr(
     assert pulled == ["smollm2"]
 
 
-def test_a_name_that_is_not_in_the_library_is_refused_with_near_ones(
-    octavo: Octavo, pulled: list[str]
-) -> None:
+def test_an_unknown_name_is_refused_with_near_ones(octavo: Octavo, pulled: list[str]) -> None:
     result = octavo("pull", "smollm")
     assert (result.code, result.out, pulled) == (1, "", [])
     assert "did you mean smollm2?" in result.err

@@ -28,9 +28,7 @@ def test_llama_7b_in_fp16_takes_half_a_mib_a_token_and_512_mib_at_1024(octavo: O
     assert found["weight_bytes"] == 6_738_415_616 * 4.5 / 8
 
 
-def test_a_batch_of_32_at_2048_tokens_in_float32_takes_64_gib_from_layers_and_hidden_alone(
-    octavo: Octavo,
-) -> None:
+def test_32_of_2048_tokens_in_float32_take_64_gib_from_layers_and_hidden(octavo: Octavo) -> None:
     flags = ["--kv-dtype", "f32", "--batch", "32", "--context", "2048"]
     result = octavo("plan", *LARGE, *flags, "--json")
     assert result.code == 0
@@ -66,9 +64,7 @@ def test_memory_tells_how_many_users_fit_or_how_much_is_missing(octavo: Octavo) 
     )
 
 
-def test_weights_that_do_not_fit_leave_nothing_to_share_and_not_to_know_them_is_said(
-    octavo: Octavo,
-) -> None:
+def test_weights_that_do_not_fit_leave_nothing_and_unknown_ones_are_said(octavo: Octavo) -> None:
     alone = octavo("plan", *LLAMA_7B, "--context", "5000", "--memory", "14G")
     assert alone.out.splitlines()[-1].endswith(
         "; it holds 0 users of 5,000 tokens, or 2,656 tokens for 1 user"
@@ -112,9 +108,7 @@ def test_a_context_beyond_the_models_is_refused_as_run_refuses_it(octavo: Octavo
         assert none.err.startswith("octavo: --context 0: expected a whole number from 1 to ")
 
 
-def test_plan_and_explain_refuse_a_model_that_would_not_run_in_the_same_words(
-    octavo: Octavo, tmp_path: Path
-) -> None:
+def test_plan_and_explain_refuse_alike_what_would_not_run(octavo: Octavo, tmp_path: Path) -> None:
     path = write_tiny_model(tmp_path / "other.gguf")
     path.write_bytes(path.read_bytes().replace(b"llama", b"other"))
     why = f"{path}: architecture 'other' is not supported: llama, qwen2 are"

@@ -39,9 +39,7 @@ def test_special_tokens_of_a_user_are_text_unless_parse_special(octavo: Octavo) 
     assert asked(octavo, "<|im_end|>", "--raw", "--parse-special") == [257]
 
 
-def test_a_template_file_replaces_the_models_and_loses_its_mark(
-    octavo: Octavo, tmp_path: Path
-) -> None:
+def test_a_given_template_replaces_the_models_without_mark(octavo: Octavo, tmp_path: Path) -> None:
     template = tmp_path / "t.jinja"
     for content, prompt in [
         (b"Q: {{ messages[0]['content'] }} A:", "Q: hi A:"),
@@ -124,9 +122,7 @@ def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(octavo: O
     assert "32" in result.err
 
 
-def test_a_model_without_a_template_is_continued_and_refuses_a_system_message(
-    octavo: Octavo, tmp_path: Path
-) -> None:
+def test_without_a_template_the_prompt_alone_is_continued(octavo: Octavo, tmp_path: Path) -> None:
     bare = str(write_tiny_model(tmp_path / "bare.gguf", template=None))
     continued = octavo("run", bare, "hi", *GREEDY, "--json")
     assert continued.json["prompt_token_ids"] == ids("hi")

@@ -72,9 +72,7 @@ def test_help_says_the_defaults_and_every_parameter_of_run(octavo: Octavo, verb:
         assert verb == "chat" or f"--{name.replace('_', '-')} " in said
 
 
-def test_a_seed_repeats_a_drawn_answer_and_nothing_is_drawn_at_a_temperature_of_zero(
-    octavo: Octavo,
-) -> None:
+def test_a_seed_repeats_what_is_drawn_and_a_temperature_of_zero_draws_none(octavo: Octavo) -> None:
     one = octavo("run", TINY, "hello", *GREEDY, "--json", "--seed", "1").json
     two = octavo("run", TINY, "hello", *GREEDY, "--json", "--seed", "2").json
     assert one["outputs"] == two["outputs"]
@@ -92,9 +90,7 @@ def test_stop_strings_may_be_given_more_than_once(octavo: Octavo) -> None:
     assert (found["text"], found["finish_reason"]) == (text[0], "stop")
 
 
-def test_control_tokens_inside_an_answer_are_told_and_a_stop_string_may_name_one(
-    octavo: Octavo,
-) -> None:
+def test_control_tokens_in_an_answer_are_told_and_a_stop_string_may_be_one(octavo: Octavo) -> None:
     flags = ["--seed", "5", "--temperature", "1", "--top-p", "1", "--max-tokens", "100"]
     drawn = octavo("run", TINY, "hello", *flags, "--ignore-eos", "--json")
     answer = drawn.json["outputs"][0]
@@ -154,9 +150,7 @@ def test_beams_are_answers_best_first_under_their_log_probability(octavo: Octavo
         assert "leave out --n and --beam-width" in result.err
 
 
-def test_log_probabilities_are_for_json_and_those_of_the_prompt_need_every_row(
-    octavo: Octavo,
-) -> None:
+def test_log_probabilities_are_for_json_and_the_prompts_need_every_row(octavo: Octavo) -> None:
     found = octavo("run", TINY, "hello", *GREEDY, "--prompt-logprobs", "1", "--json").json
     assert len(found["prompt_logprobs"]) == found["usage"]["prompt_tokens"] == 24
     assert found["prompt_logprobs"][0] is None

@@ -98,9 +98,7 @@ def test_a_line_of_a_batch_that_is_refused_is_named_so(batch: BatchFiles) -> Non
     assert "x\\x1b[2J\\n" in result.err
 
 
-def test_a_log_message_is_one_line_and_a_traceback_keeps_its_own(
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+def test_a_log_is_one_line_and_a_traceback_keeps_its_own(capfd: pytest.CaptureFixture[str]) -> None:
     record = logging.makeLogRecord({"msg": "%s is damaged", "args": (HOSTILE,)})
     LogLines().emit(record)
     assert capfd.readouterr().err == f"{ON_ONE_LINE} is damaged\n"

@@ -31,7 +31,7 @@ def stepping(pieces: list[str], *steps: list[StepRecord]) -> FakeLLM:
 
 
 @pytest.mark.parametrize(
-    ("pieces", "steps", "lines"),
+    ("pieces", "steps", "out"),
     [
         (  # the counts are the records' even where they contradict the text
             [" upon", " a"],
@@ -56,10 +56,8 @@ def stepping(pieces: list[str], *steps: list[StepRecord]) -> FakeLLM:
         (['\n"é"'], [[record(0, 3, 0)]], ['   0         3       0  "Once\\n\\"é\\""']),
     ],
 )
-def test_a_step_is_a_line(
-    pieces: list[str], steps: list[list[StepRecord]], lines: list[str]
-) -> None:
-    assert traced(stepping(pieces, *steps)) == (lines, [])
+def test_a_step_is_a_line(pieces: list[str], steps: list[list[StepRecord]], out: list[str]) -> None:
+    assert traced(stepping(pieces, *steps)) == (out, [])
 
 
 def test_a_bounded_history_that_drops_old_records_is_followed_by_their_numbers() -> None:

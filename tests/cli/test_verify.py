@@ -49,7 +49,7 @@ class OtherPages(Tamper):
         return replace(config, kv_dtype="bf16")
 
 
-def test_a_changed_bit_is_exit_code_1_and_says_where(
+def test_a_changed_bit_fails_and_says_where(
     octavo: Octavo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("octavo.verification.proof.Tamper", OtherPages)

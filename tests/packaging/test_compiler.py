@@ -36,9 +36,7 @@ def put(folder: Path, name: str, line: str = WORKS) -> Path:
     return path
 
 
-def test_the_first_that_works_is_taken_in_the_order_cpp_gpp_clangpp(
-    compiler: ModuleType, tmp_path: Path
-) -> None:
+def test_the_first_of_cpp_gpp_clangpp_that_works_wins(compiler: ModuleType, tmp_path: Path) -> None:
     environ = {"PATH": str(tmp_path)}
     assert compiler.find_compiler(environ) is None
     put(tmp_path, "c++", "exit 1")
@@ -55,9 +53,7 @@ def test_cxx_wins_and_may_hold_arguments(compiler: ModuleType, tmp_path: Path) -
     assert compiler.find_compiler(environ) == f"{mine} --launch"
 
 
-def test_a_cxx_that_does_not_work_is_an_error_not_a_silent_switch(
-    compiler: ModuleType, tmp_path: Path
-) -> None:
+def test_a_cxx_that_fails_is_an_error_and_no_switch(compiler: ModuleType, tmp_path: Path) -> None:
     put(tmp_path, "c++")
     with pytest.raises(SystemExit) as refused:
         compiler.find_compiler({"PATH": str(tmp_path), "CXX": "no-such-compiler"})

@@ -20,22 +20,23 @@ from tests.packaging.packages import ROOT
 
 BUILD = ROOT / "build" / sys.implementation.cache_tag
 KERNEL_OBJECT = re.compile(r"kernels_(\w+)\.dir/csrc/kernels/(\w+)\.cpp\.o$")
+Commands = list[dict[str, str]]
+Objects = dict[str, dict[str, str]]  # level -> source name -> object path
 
 
 @pytest.fixture(scope="module")
-def commands() -> list[dict[str, str]]:
+def commands() -> Commands:
     """The compile commands of the last build; empty is not possible once it has configured."""
     path = BUILD / "compile_commands.json"
     if not path.is_file():
         pytest.skip(f"no build in {BUILD.relative_to(ROOT)}: run `make build`")
-    found: list[dict[str, str]] = json.loads(path.read_text())
+    found: Commands = json.loads(path.read_text())
     return found
 
 
 @pytest.fixture(scope="module")
-def kernel_objects(commands: list[dict[str, str]]) -> dict[str, dict[str, str]]:
-    """level -> source name -> object path."""
-    found: dict[str, dict[str, str]] = defaultdict(dict)
+def kernel_objects(commands: Commands) -> Objects:
+    found: Objects = defaultdict(dict)
     for command in commands:
         match = KERNEL_OBJECT.search(command["output"])
         if match:
@@ -43,7 +44,7 @@ def kernel_objects(commands: list[dict[str, str]]) -> dict[str, dict[str, str]]:
     return found
 
 
-def test_each_source_is_compiled_for_each_level(kernel_objects: dict[str, dict[str, str]]) -> None:
+def test_each_source_is_compiled_for_each_level(kernel_objects: Objects) -> None:
     assert "base" in kernel_objects
     sources = set(kernel_objects["base"])
     assert sources
@@ -51,9 +52,7 @@ def test_each_source_is_compiled_for_each_level(kernel_objects: dict[str, dict[s
         assert set(objects) == sources, level
 
 
-def test_no_file_is_compiled_for_this_machine_only_or_with_fast_maths(
-    commands: list[dict[str, str]],
-) -> None:
+def test_no_file_is_compiled_for_this_machine_only_or_with_fast_maths(commands: Commands) -> None:
     ours = [command for command in commands if "/csrc/" in command["file"]]
     assert ours
     for command in ours:
@@ -63,9 +62,7 @@ def test_no_file_is_compiled_for_this_machine_only_or_with_fast_maths(
         assert "-ffp-contract=off" in words, command["file"]
 
 
-def test_each_level_defines_names_only_in_its_own_namespace(
-    kernel_objects: dict[str, dict[str, str]],
-) -> None:
+def test_each_level_defines_names_only_in_its_own_namespace(kernel_objects: Objects) -> None:
     nm = shutil.which("nm")
     if nm is None:
         pytest.skip("needs nm (binutils)")

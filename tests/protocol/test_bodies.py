@@ -53,9 +53,7 @@ def test_null_is_not_given_and_labels_are_dropped_whatever_they_say() -> None:
     [("tools", []), ("logit_bias", {}), ("response_format", {"type": "text"}), ("store", False),
      ("service_tier", "auto"), ("modalities", ["text"]), ("tool_choice", "none"), ("suffix", "")],
 )  # fmt: skip
-def test_what_asks_for_nothing_passes_and_anything_else_is_refused_by_name(
-    name: str, value: Any
-) -> None:
+def test_what_asks_for_nothing_passes_all_else_is_refused_by_name(name: str, value: Any) -> None:
     assert params(**{name: value}) == params()
     for other in ("other", 0):  # a zero is not the false that asks for nothing
         assert refusal(**{name: other}) == (f"{name} is not supported: leave it out", name)
