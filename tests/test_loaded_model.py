@@ -31,7 +31,7 @@ def test_what_changes_the_bits_of_k_and_v_changes_the_namespace(tmp_path: Path) 
 
 def test_longest_prefix_first_reaches_the_scheduler() -> None:
     for schedule, first in (("fcfs", 0), ("longest-prefix", 1)):
-        engine = tiny_engine(MODEL, POOL, max_num_seqs=1, schedule=schedule)
+        engine = tiny_engine(MODEL, POOL, max_num_seqs=1, schedule=schedule, step_ms=None)
         add(engine, TEXT[:40], max_tokens=1)
         engine.step()
         waiting = [add(engine, TEXT[::-1], max_tokens=1), add(engine, TEXT, max_tokens=1)]

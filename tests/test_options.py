@@ -63,19 +63,14 @@ def test_the_annotation_says_the_kind() -> None:
     ]  # fmt: skip
 
 
-def test_none_is_the_default_where_it_is_no_value() -> None:
+def test_options_are_read_by_name_and_none_is_the_default_where_it_is_no_value() -> None:
     tea = Tea(size=None, limit=None, name=np.str_("y"))  # type: ignore[arg-type]
     assert tea == Tea(3, None, name="y")
     assert type(tea.name) is str
-
-
-def test_a_value_is_read_by_its_own_parser_and_a_default_is_not() -> None:
+    # A value is read by its own parser, and a default is not.
     assert (Tea().twice, Tea(twice="5").twice) == (8, 10)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="twice=5: expected a text"):
         Tea(twice=5)
-
-
-def test_a_name_that_is_unknown_is_refused_by_what_it_was_meant_to_be() -> None:
     assert parse_options(Tea, "tea", {"size": 2}) == Tea(2)
     with pytest.raises(UsageError, match="unknown tea 'sise'; did you mean size"):
         parse_options(Tea, "tea", {"sise": 2})

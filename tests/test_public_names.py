@@ -21,15 +21,12 @@ from tests.option_values import other_value
 SOURCES = Path(octavo.__file__).parents[1]
 
 
-def test_what_there_is_can_be_listed_and_had() -> None:
+def test_what_there_is_can_be_listed_and_had_and_every_error_is_there() -> None:
     assert dir(octavo) == sorted(octavo.__all__)
     for name in octavo.__all__:
         assert getattr(octavo, name) is not None
     with pytest.raises(AttributeError, match="module 'octavo' has no attribute 'LMM'"):
         _ = octavo.LMM  # type: ignore[attr-defined]
-
-
-def test_every_error_is_at_the_top() -> None:
     classes = filter(inspect.isclass, vars(errors).values())
     kinds = {kind.__name__ for kind in classes if kind.__module__ == errors.__name__}
     assert "OctavoError" in kinds

@@ -63,9 +63,7 @@ def test_wherever_a_kill_tears_it_the_whole_lines_before_are_kept(
         assert (THREE in again, again.result(THREE)) == (True, {"id": "three"}), cut
         assert all(json.loads(line) for line in path.read_text().splitlines())
         again.close()
-
-
-def test_zeros_that_a_power_cut_left_are_cut_off(path: Path) -> None:
+    # Zeros that a power cut left are cut off.
     whole = path.read_bytes()
     path.write_bytes(whole + b"\0" * 100 + b"\n")
     open_journal(path).close()

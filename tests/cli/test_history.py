@@ -22,13 +22,10 @@ def test_what_was_said_is_there_the_next_time_for_its_owner_alone(tmp_path: Path
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_damaged_line_costs_itself_alone(tmp_path: Path) -> None:
+def test_a_damaged_line_costs_itself_alone_and_a_folder_of_no_use_no_chat(tmp_path: Path) -> None:
     path = tmp_path / "chat_history"
     path.write_bytes(b'"one"\n"half of a li\n\xff\xfe\n7\n"two"\n')
     assert history.load(path) == ["one", "two"]
-
-
-def test_a_folder_that_cannot_be_used_is_survived(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("a file")
     history.append(tmp_path / "home" / "chat_history", "one")
     assert history.load(tmp_path / "home" / "chat_history") == []

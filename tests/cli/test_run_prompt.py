@@ -32,9 +32,7 @@ def test_a_prompt_is_put_into_the_template_unless_raw(octavo: Octavo) -> None:
     assert asked(octavo, "hi", "--raw") == ids("hi")
     system = [256, *ids("system\nBe brief"), 257, *ids("\n")]
     assert asked(octavo, "hi", "--system", "Be brief") == [*system, *turn]
-
-
-def test_special_tokens_of_a_user_are_text_unless_parse_special(octavo: Octavo) -> None:
+    # Special tokens of a user are text, unless asked for.
     assert asked(octavo, "<|im_end|>", "--raw") == ids("<|im_end|>")
     assert asked(octavo, "<|im_end|>", "--raw", "--parse-special") == [257]
 

@@ -22,10 +22,6 @@ def refusal(*messages: object, **fields: object) -> tuple[str, str | None]:
     return str(caught.value), caught.value.param
 
 
-def test_the_least_body_has_no_limit_and_no_model() -> None:
-    assert parse_chat({"messages": [USER]}) == ChatRequest(None, (USER,), SamplingParams())
-
-
 def test_roles_and_parts_become_what_templates_read() -> None:
     parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "zwölf"}]
     messages = [
@@ -88,7 +84,8 @@ def test_a_message_that_cannot_be_read_is_named(message: Any, said: str) -> None
     assert param == text.partition(" ")[0].removesuffix(":")
 
 
-def test_messages_there_must_be() -> None:
+def test_messages_there_must_be_and_no_limit_and_no_model() -> None:
+    assert parse_chat({"messages": [USER]}) == ChatRequest(None, (USER,), SamplingParams())
     with pytest.raises(BodyError, match=r"messages is missing: give a list of"):
         parse_chat({})
     assert refusal() == ("messages: expected at least one", "messages")

@@ -162,9 +162,7 @@ def test_echo_puts_the_prompt_first_and_its_first_token_has_no_probability() -> 
         },
         "finish_reason": "stop",
     }
-
-
-def test_echo_of_token_ids_decodes_them() -> None:
+    # Token ids are decoded.
     request = CompletionRequest(None, ((0, 2, 3),), echo=True)
     (choice,) = respond(request, output(completion("!")))["choices"]
     assert (choice["text"], choice["logprobs"]) == ("Hi€!", None)
