@@ -86,6 +86,7 @@ def test_a_paste_is_one_message_and_is_there_the_next_time(keyboard: Start) -> N
     text = "".join(f"  line {n}\n" for n in range(30))
     with keyboard() as session:
         enter(session, PASTE.format(text.replace("\n", "\r")), "two\rtwo")
+        session.until(">>> ")  # of the second line, which was typed ahead
         assert said(session) == [[text.rstrip(), False], ["two", False], ["two", False]]
     with keyboard() as session:
         enter(session, UP + UP)
