@@ -5,12 +5,10 @@ Blocks of four tokens. The ids of the first group begin at 0, the second's where
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from octavo.kv_cache.cache import Match, Transfer
 from octavo.kv_cache.groups import BlockId, KeepLast, LayerGroup
 from octavo.records import BlockEventKind, CacheReason
-from tests.kv_cache.tiny_cache import tokens_of
+from tests.kv_cache.tiny_cache import KeepEnds, tokens_of
 from tests.kv_cache.tiny_tables import TinyTables
 
 ALL, LAST_4, LAST_6 = LayerGroup(1), LayerGroup(1, KeepLast(4)), LayerGroup(1, KeepLast(6))
@@ -207,16 +205,20 @@ def test_what_a_table_takes_is_counted_in_bytes_by_group() -> None:
     assert it.kv.need(13, match) == 2 + 6
 
 
-@dataclass(frozen=True)
-class KeepEnds:
-    """The first block and the last two positions."""
-
-    def needs(self, begin: int, end: int, row: int) -> bool:
-        return begin < 4 or end > row - 1
+def test_what_is_held_only_to_be_copied_takes_room_where_nobody_held_it() -> None:
+    """The first block is read by another table in one group, and left behind in the other."""
+    it = TinyTables(10, [ALL, LAST_4], max_rows=16)
+    assert it.admit("aaaa bbbb c").blocks == ([0, 1, 2], [None, 11, 12])
+    match = it.match("aaxx")
+    assert (match.num_tokens, it.kv.need(4, match)) == (2, 2 + 1)
+    table, room = it.begin("aaxx"), it.kv.room
+    assert it.reserve(table, 4)
+    assert (it.kv.transfers(), room - it.kv.room) == ([("copy", 0, 0, 3), ("copy", 1, 0, 3)], 2)
+    assert (it.kv.need(4, it.match("aayy")), room) == (2, 5 - 1)  # both are held by now
 
 
 def test_a_rule_may_keep_the_beginning_too() -> None:
-    it = TinyTables(10, [LayerGroup(1, KeepEnds())], max_rows=8)
+    it = TinyTables(10, [LayerGroup(1, KeepEnds(4, window=2))], max_rows=8)
     assert it.kv.at_most(40) == 1 + 3
     table = it.admit("aaaa bbbb cccc d")
     assert table.blocks == ([0, None, None, 3],)
@@ -241,6 +243,30 @@ def test_a_window_smaller_than_a_block_goes_on_after_its_past_was_evicted() -> N
     assert table.node.end == 8
     assert blocks_of(it.match("aaaa bbbb c")) == [[None], [1]]
     assert found(it, "aaaa bbbb c") == (8, None)
+
+
+def test_a_part_whose_past_was_evicted_gets_no_name_beside_a_longer_one() -> None:
+    it = TinyTables(4, [LayerGroup(1, KeepLast(2))])
+    table = it.begin("aaaa bb")
+    for text in ("aaaa", "aaaa bb"):
+        it.run(table, text)
+    short = it.fork(table)
+    it.evict(0)
+    assert it.run(table, "aaaa bbbb") == [(1, 0)]
+    it.end(short, "aaaa bb")
+    assert [it.pool.is_cached(BlockId(b)) for b in range(4)] == [True, False, False, False]
+
+
+def test_of_a_prefix_that_was_evicted_nothing_is_left_when_what_followed_is_taken_back() -> None:
+    it = TinyTables(3, [LayerGroup(1, KeepLast(2))])
+    table = it.begin("aaaa bbbb")
+    for text in ("aaaa", "aaaa bbbb"):
+        it.run(table, text)
+    it.evict(0)
+    assert (table.blocks, blocks_of(it.match("aaaa bbbb c"))) == (([None, 1],), [[None], [1]])
+    it.kv.truncate(table, 7)
+    it.check()
+    assert found(it, "aaaa b") == (0, CacheReason.EVICTED)
 
 
 def test_events_say_what_happened_to_which_block() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from octavo.kv_cache.block_names import Namespace
 from octavo.kv_cache.block_pool import BlockPool
@@ -12,6 +13,17 @@ from octavo.kv_cache.groups import BlockId, LayerGroup, Layout
 from octavo.kv_cache.prefix_index import Node, PrefixIndex
 
 BLOCK_SIZE = 4
+
+
+@dataclass(frozen=True)
+class KeepEnds:
+    """The first `begin` positions and the last `window`."""
+
+    begin: int
+    window: int
+
+    def needs(self, begin: int, end: int, row: int) -> bool:
+        return begin < self.begin or end > row - self.window + 1
 
 
 def one_group(block_size: int) -> Layout:

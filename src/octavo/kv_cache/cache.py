@@ -189,10 +189,13 @@ class KVCache:
         """Bytes that a table takes to hold `num_tokens`, beginning with what was matched, beside
         what others hold of that."""
         count = self.layout.count(num_tokens)
-        whole = [blocks[: len(match.nodes)] for blocks in match.blocks(self.layout)]
-        held = [sum(b is None or self.pool.num_holders(b) > 0 for b in blocks) for blocks in whole]
+        blocks, whole = match.blocks(self.layout), len(match.nodes)
+        held = [[b is None or self.pool.num_holders(b) > 0 for b in ids] for ids in blocks]
         most = self.layout.at_most(count)
-        return self.layout.bytes(min(count - h, m) for h, m in zip(held, most, strict=True))
+        own = [min(count - sum(h[:whole]), m) for h, m in zip(held, most, strict=True)]
+        if any(any(h[whole:]) for h in held):  # a part that is copied: what nobody holds waits too
+            own = [n + h[whole:].count(False) for n, h in zip(own, held, strict=True)]
+        return self.layout.bytes(own)
 
     def need_more(self, table: BlockTable, num_tokens: int) -> int:
         """The same of a table that has begun."""

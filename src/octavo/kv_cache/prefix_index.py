@@ -161,16 +161,12 @@ class PrefixIndex:
         more, the tail first."""
         node = self._nodes[block]
         group = node.blocks.index(block)
-        if self._keeps_all[group]:
-            forgotten = [*self.leaves_first(node), node]
-        else:
+        if not self._keeps_all[group]:
             node.blocks[group] = None
             del self._nodes[block]
-            forgotten = []
-            while node.parent and not node.children and not any(b is not None for b in node.blocks):
-                self._remember(node)
-                _unlink(node)
-                node = node.parent
+            self._prune(node)
+            return []
+        forgotten = [*self.leaves_first(node), node]
         for each in forgotten:
             self._remember(each)
         return [b for each in forgotten for b in self.remove(each) if b != block]
@@ -182,6 +178,8 @@ class PrefixIndex:
         _unlink(node)
         for block in blocks:
             del self._nodes[block]
+        assert node.parent is not None
+        self._prune(node.parent)
         return blocks
 
     def was_evicted(self, node: Node, following: Sequence[int]) -> bool:
@@ -245,12 +243,8 @@ class PrefixIndex:
         for block, node in self._nodes.items():
             group = pool.group(block)
             assert node.blocks[group] == block
-            above = node.parent.blocks[group] if node.parent else None
-            assert (
-                above is None
-                or not self._keeps_all[group]
-                or pool.num_holders(block) <= pool.num_holders(above)
-            )
+            above = node.parent.blocks[group] if node.parent and self._keeps_all[group] else None
+            assert above is None or pool.num_holders(block) <= pool.num_holders(above)
 
     def _is_whole(self, node: Node) -> bool:
         """Tell whether the node has all that it needs to stay: a block in each group that keeps all
@@ -273,6 +267,13 @@ class PrefixIndex:
                     _unlink(shorter)
             self._nodes[block] = node
             node.blocks[group] = block
+
+    def _prune(self, node: Node) -> None:
+        """A node of which nothing is left goes, and so do those above it."""
+        while node.parent is not None and not self._is_whole(node):
+            self._remember(node)
+            _unlink(node)
+            node = node.parent
 
     def _remember(self, node: Node) -> None:
         if self._num_remembered:

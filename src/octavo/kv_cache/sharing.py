@@ -160,6 +160,7 @@ class Sharing:
         tail = tokens[table.node.end : table.num_stored]
         if not tail:
             return
+        self._restore(table)
         known = self._index.match_child(table.node, tail)
         if known is None or known[1] < len(tail):  # else a longer block holds these tokens already
             self._register(table, tail)
@@ -177,7 +178,8 @@ class Sharing:
     def close(self, root: Root) -> None:
         """Nothing under the root is found any more."""
         for node in self._index.leaves_first(root):
-            self._unregister(node)
+            if self._index.is_known(node):  # else it went with what followed it
+                self._unregister(node)
 
     def recover(self, tables: Iterable[BlockTable]) -> list[tuple[BlockId, BlockId | None, float]]:
         """After an exception in the middle of a change: copies that were not made are not to be
@@ -206,8 +208,7 @@ class Sharing:
     def _register(self, table: BlockTable, tokens: Sequence[int]) -> Node:
         """Name the blocks that follow `table.node`; if the same tokens are known elsewhere, use
         those blocks: their bits are the same."""
-        if not self._index.is_known(table.node):  # let go in all groups, and evicted
-            table.node = self._index.restore(table.node)
+        self._restore(table)
         above, at = table.node, table.node.end // self._layout.block_size
         mine = [blocks[at] for blocks in table.blocks]
         named = [0 if block is None else self._index.num_named(block) for block in mine]
@@ -232,6 +233,11 @@ class Sharing:
         if is_new and not is_shared:
             table.registered.append(node)
         return node
+
+    def _restore(self, table: BlockTable) -> None:
+        """What follows `table.node` is found below it, though it was let go and evicted."""
+        if not self._index.is_known(table.node):
+            table.node = self._index.restore(table.node)
 
     def _unregister(self, node: Node) -> list[BlockId]:
         """The blocks of the node, found no more."""
