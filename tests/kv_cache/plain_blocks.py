@@ -24,7 +24,10 @@ class PlainBlocks:
         self.cold = {g: list(range(budget // groups[g].block_bytes))[::-1] for g in self.all}
         self.waiting: Counter[Block] = Counter()  # holders that only wait to copy
         self.released: set[Block] = set()
+        self.evicted: set[Path] = set()  # ever
         self.num_evicted = 0
+        self.now = 0
+        self.since: dict[Block, int] = {}  # when it was last freed, or lost
 
     @property
     def all(self) -> range:
@@ -55,12 +58,14 @@ class PlainBlocks:
         self.holders[block] -= 1
         if not self.holders[block]:
             (self.order if self.path_of(block) else self.warm).append(block)
+            self.since[block] = self.now
 
     def lose(self, block: Block) -> None:
         """Note that the block is found no more."""
         if block in self.order:
             self.order.remove(block)
             self.warm.append(block)
+            self.since[block] = self.now
 
     def take(self, group: int) -> Block:
         while True:
@@ -100,35 +105,44 @@ class PlainBlocks:
             below = [p for p in self.paths if p[0] == salt and p[1][: len(tokens)] == tokens]
             below = [path] if len(tokens) % self.size else below
             for gone in sorted(below, key=lambda p: -len(p[1])):
+                self.evicted.add(gone)
                 for other in self.paths.pop(gone):
                     if other is not None and other != block:
                         self.lose(other)
         else:
             self.paths[path][block[0]] = None
-            self.prune()
+            self.evicted |= self.prune()
 
-    def reclaim(self, all_of_it: bool) -> list[Block]:
-        """The memory of all empty blocks goes back, and if `all_of_it` of the findable ones."""
+    def close(self, salt: str, order: Sequence[Path]) -> None:
+        """Nothing of a salt is found any more; children go first, in any order."""
+        assert sorted(order) == sorted(path for path in self.paths if path[0] == salt)
+        for path in order:
+            assert not self.children(path)
+            for block in self.paths.pop(path):
+                if block is not None:
+                    self.lose(block)
+
+    def reclaim(self, empty_for: int, cached_for: int) -> list[Block]:
+        """The memory goes back of all blocks that were not used for so long."""
         evicted = []
-        while self.order and all_of_it:
+        while self.order and self.since[self.order[0]] + cached_for <= self.now:
             evicted.append(self.order.pop(0))
             self.num_evicted += 1
             self.forget(evicted[-1])
-        gone = evicted + sorted(self.warm, key=lambda b: b[0])
-        self.warm.clear()
+        idle = [b for b in self.warm if self.since[b] + empty_for <= self.now]
+        self.warm = [b for b in self.warm if b not in idle]
+        gone = evicted + sorted(idle, key=lambda b: b[0])
         for group, number in gone:
             self.cold[group].append(number)
         return gone
 
-    def prune(self) -> None:
+    def prune(self) -> set[Path]:
         """A path of which nothing is left goes."""
-        while True:
-            bare = [p for p, blocks in self.paths.items() if set(blocks) == {None}]
-            gone = [p for p in bare if not self.children(p)]
-            if not gone:
-                return
-            for path in gone:
-                del self.paths[path]
+        bare = {path for path, blocks in self.paths.items() if set(blocks) == {None}}
+        gone = {path for path in bare if not self.children(path)}
+        for path in gone:
+            del self.paths[path]
+        return gone | self.prune() if gone else gone
 
     def children(self, path: Path) -> list[Path]:
         salt, tokens = path

@@ -183,6 +183,7 @@ class PlainCache(PlainBlocks):
             for block in blocks:
                 if block is not None:
                     self.lose(block)
+            self.evicted |= self.prune()
         table.stored = num_tokens
         table.named = min(table.named, num_tokens - num_tokens % self.size)
         self.cut(table, -(-num_tokens // self.size))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from octavo.kv_cache.block_pool import BlockPool
 from octavo.kv_cache.groups import BlockId
 
@@ -22,3 +24,20 @@ def cached_chain(pool: BlockPool, count: int) -> list[BlockId]:
     for block, parent in zip(blocks, [None, *blocks[:-1]], strict=True):
         pool.cache(block, parent, 1.0)
     return blocks
+
+
+def free_chain(pool: BlockPool, count: int) -> list[BlockId]:
+    """The same, freed from the tail on."""
+    blocks = cached_chain(pool, count)
+    pool.free(reversed(blocks))
+    return blocks
+
+
+def noting(evicted: list[BlockId]) -> Callable[[BlockId], list[BlockId]]:
+    """What a pool calls for each block that it evicts."""
+
+    def forget(block: BlockId) -> list[BlockId]:
+        evicted.append(block)
+        return []
+
+    return forget

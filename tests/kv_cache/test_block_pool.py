@@ -1,4 +1,4 @@
-"""The block pool, as stories with exact ids. `test_pool_and_index` drives it at random."""
+"""The block pool, as stories with exact ids. `test_cache_machine` drives it at random."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from octavo.kv_cache.block_pool import BlockPool
 from octavo.kv_cache.eviction import LeastRecentlyUsed
 from octavo.kv_cache.groups import BlockId
-from tests.kv_cache.taken_blocks import cached_chain, ids, take
+from tests.kv_cache.taken_blocks import cached_chain, free_chain, ids, noting, take
 from tests.kv_cache.tiny_cache import TinyCache
 
 
@@ -57,7 +57,7 @@ def test_blocks_are_taken_given_back_and_taken_again() -> None:
 
 def test_too_few_blocks_evict_nothing() -> None:
     pool = BlockPool([1], 3)
-    pool.free(reversed(cached_chain(pool, 2)))
+    free_chain(pool, 2)
     assert pool.allocate(4) is None
     assert counts(pool) == (1, 2, 0)
     assert pool.num_evicted == 0
@@ -65,13 +65,8 @@ def test_too_few_blocks_evict_nothing() -> None:
 
 def test_each_evicted_block_is_forgotten_once_and_may_be_kept_again() -> None:
     forgotten: list[BlockId] = []
-
-    def forget(block: BlockId) -> list[BlockId]:
-        forgotten.append(block)
-        return []
-
-    pool = BlockPool([1], 3, forget=forget)
-    pool.free(reversed(cached_chain(pool, 3)))
+    pool = BlockPool([1], 3, forget=noting(forgotten))
+    free_chain(pool, 3)
     assert take(pool, 2) == forgotten == [2, 1]
     assert [pool.is_cached(b) for b in ids(0, 1, 2)] == [True, False, False]
     pool.cache(BlockId(2), BlockId(0), 1.0)
@@ -97,8 +92,7 @@ def test_a_dropped_block_is_empty_when_its_last_holder_goes() -> None:
 
 def test_pins_hold_blocks_under_a_budget_of_distinct_blocks() -> None:
     pool = BlockPool([1], 6, max_pinned=3)
-    blocks = cached_chain(pool, 4)
-    pool.free(reversed(blocks))
+    blocks = free_chain(pool, 4)
     assert pool.pin(blocks[:2])
     assert pool.pin(blocks[:3])  # two of them again: three distinct
     assert not pool.pin(blocks)  # a fourth: nothing is changed

@@ -89,8 +89,7 @@ def test_without_room_for_a_copy_a_block_that_only_the_index_shares_is_taken_ove
     assert table.blocks[0] == [0, 1, 2]
     assert (it.found("aaaa bbbb"), it.found("aaaa bbxx yyyy")) == (6, 12)
     assert it.pool.num_evicted == 1
-    node = table.node.parent.parent  # type: ignore[union-attr]
-    assert it.index.was_evicted(node, tokens_of("bbbb"))  # type: ignore[arg-type]
+    assert it.index.was_evicted(it.match("aaaa").nodes[0], tokens_of("bbbb"))
 
 
 def test_a_block_that_another_table_reads_is_never_taken_over() -> None:

@@ -13,14 +13,25 @@ from octavo.kv_cache.cost_aware import LIFETIME, CostAware
 from octavo.kv_cache.eviction import EvictionOrder
 from octavo.kv_cache.groups import BlockId
 from tests.kv_cache.plain_cost_aware import PlainCostAware
+from tests.kv_cache.taken_blocks import free_chain, noting
 
 ELSEWHERE = BlockId(1000)  # added and removed again only so that time goes by
 
 
+@pytest.fixture
+def order() -> CostAware:
+    return CostAware()
+
+
+def keep(order: EvictionOrder, *blocks: tuple[int, int | None, float]) -> None:
+    """Each with its parent and its cost."""
+    for block, above, cost in blocks:
+        order.cache(BlockId(block), None if above is None else BlockId(above), cost)
+
+
 def chain(order: EvictionOrder, *blocks: int, cost: float = 16.0) -> None:
     """Keep the blocks, each the parent of the next, and add them tail first."""
-    for above, block in zip((None, *blocks), blocks, strict=False):
-        order.cache(BlockId(block), None if above is None else BlockId(above), cost)
+    keep(order, *((b, above, cost) for above, b in zip((None, *blocks), blocks, strict=False)))
     add(order, *reversed(blocks))
 
 
@@ -45,8 +56,7 @@ def wait(order: EvictionOrder, adds: int) -> None:
         reuse(order, ELSEWHERE)
 
 
-def test_the_newest_unproven_block_goes_first() -> None:
-    order = CostAware()
+def test_the_newest_unproven_block_goes_first(order: CostAware) -> None:
     for block in (4, 2, 5, 3):  # so few that none counts as recent
         chain(order, block)
     assert list(order) == [3, 5, 2, 4]
@@ -55,8 +65,7 @@ def test_the_newest_unproven_block_goes_first() -> None:
     assert len(order) == 0
 
 
-def test_the_last_fifteen_of_a_hundred_are_recent_and_wait() -> None:
-    order = CostAware()
+def test_the_last_fifteen_of_a_hundred_are_recent_and_wait(order: CostAware) -> None:
     for block in range(100):
         chain(order, block)
     assert order.pop() == 84
@@ -65,8 +74,7 @@ def test_the_last_fifteen_of_a_hundred_are_recent_and_wait() -> None:
     assert [order.pop() for _ in range(2)] == [85, 83]
 
 
-def test_what_was_recent_once_does_not_become_so_again() -> None:
-    order = CostAware()
+def test_what_was_recent_once_does_not_become_so_again(order: CostAware) -> None:
     for block in range(100):
         chain(order, block)
     assert order.pop() == 84
@@ -74,8 +82,7 @@ def test_what_was_recent_once_does_not_become_so_again() -> None:
     assert order.pop() == 83  # 85 to 89 are recent still, and make no room for others
 
 
-def test_a_reuse_counts_as_four_times_the_cost_and_only_twice() -> None:
-    order = CostAware()
+def test_a_reuse_counts_as_four_times_the_cost_and_only_twice(order: CostAware) -> None:
     chain(order, 0, cost=16.0)
     chain(order, 1, cost=16.0 * 3.9)
     chain(order, 2, cost=16.0 * 4)
@@ -89,21 +96,15 @@ def test_a_reuse_counts_as_four_times_the_cost_and_only_twice() -> None:
     assert list(order) == [1, 2, 0, 3]
 
 
-def test_a_block_goes_before_its_parent_whatever_their_values() -> None:
-    order = CostAware()
-    order.cache(BlockId(0), None, 1.0)
-    order.cache(BlockId(1), BlockId(0), 1024.0)
-    order.cache(BlockId(2), BlockId(1), 1024.0**2)
-    order.cache(BlockId(3), BlockId(0), 2.0)
+def test_a_block_goes_before_its_parent_whatever_their_values(order: CostAware) -> None:
+    keep(order, (0, None, 1.0), (1, 0, 1024.0), (2, 1, 1024.0**2), (3, 0, 2.0))
     add(order, 3, 2, 1, 0)
     reuse(order, 0, 1, 2)
     assert list(order) == [3, 2, 1, 0]
 
 
-def test_a_parent_freed_before_its_child_still_goes_after_it() -> None:
-    order = CostAware()
-    order.cache(BlockId(0), None, 16.0)
-    order.cache(BlockId(1), BlockId(0), 16.0)
+def test_a_parent_freed_before_its_child_still_goes_after_it(order: CostAware) -> None:
+    keep(order, (0, None, 16.0), (1, 0, 16.0))
     add(order, 0, 1)
     assert list(order) == [1, 0]
     order.remove(BlockId(1))
@@ -111,8 +112,7 @@ def test_a_parent_freed_before_its_child_still_goes_after_it() -> None:
     assert list(order) == [0]
 
 
-def test_past_its_lifetime_the_oldest_goes_first_like_lru() -> None:
-    order = CostAware()
+def test_past_its_lifetime_the_oldest_goes_first_like_lru(order: CostAware) -> None:
     chain(order, 0)
     chain(order, 1)
     reuse(order, 0)  # the third add: 0 is proven, and younger than 1
@@ -123,8 +123,7 @@ def test_past_its_lifetime_the_oldest_goes_first_like_lru() -> None:
     assert list(order) == [1, 0, 2, ELSEWHERE]
 
 
-def test_the_end_of_a_lifetime_is_exact() -> None:
-    order = CostAware()
+def test_the_end_of_a_lifetime_is_exact(order: CostAware) -> None:
     chain(order, 0, cost=64.0)
     wait(order, LIFETIME - 1)
     chain(order, 1)  # the add that ends the lifetime of 0
@@ -133,10 +132,8 @@ def test_the_end_of_a_lifetime_is_exact() -> None:
     assert list(order)[:2] == [1, 0]
 
 
-def test_a_partly_filled_block_lives_for_the_square_of_its_part() -> None:
-    order = CostAware()
-    order.cache(BlockId(0), None, 32.0)
-    order.cache(BlockId(1), BlockId(0), 8.0)
+def test_a_partly_filled_block_lives_for_the_square_of_its_part(order: CostAware) -> None:
+    keep(order, (0, None, 32.0), (1, 0, 8.0))
     add(order, 1, 0)
     reuse(order, 0)  # so that 1 alone is the leaf, as it was
     chain(order, 2, cost=1.0)
@@ -146,8 +143,7 @@ def test_a_partly_filled_block_lives_for_the_square_of_its_part() -> None:
     assert next(iter(order)) == 1
 
 
-def test_a_dropped_block_leaves_no_history_to_the_next_of_its_id() -> None:
-    order = CostAware()
+def test_a_dropped_block_leaves_no_history_to_the_next_of_its_id(order: CostAware) -> None:
     chain(order, 0)
     for _ in range(3):
         reuse(order, 0)
@@ -159,8 +155,7 @@ def test_a_dropped_block_leaves_no_history_to_the_next_of_its_id() -> None:
     assert list(order) == [0, 1]
 
 
-def test_clear_forgets_every_block() -> None:
-    order = CostAware()
+def test_clear_forgets_every_block(order: CostAware) -> None:
     chain(order, 0, 1)
     order.clear()
     assert (len(order), list(order), BlockId(0) in order) == (0, [], False)
@@ -168,8 +163,7 @@ def test_clear_forgets_every_block() -> None:
     assert order.pop() == 1
 
 
-def test_a_wrong_call_is_an_error() -> None:
-    order = CostAware()
+def test_a_wrong_call_is_an_error(order: CostAware) -> None:
     chain(order, 0, 1)
     with pytest.raises(AssertionError):
         add(order, 0)
@@ -184,8 +178,7 @@ def test_a_wrong_call_is_an_error() -> None:
         order.uncache(BlockId(0))
 
 
-def test_stale_entries_do_not_pile_up() -> None:
-    order = CostAware()
+def test_stale_entries_do_not_pile_up(order: CostAware) -> None:
     for block in range(10):
         chain(order, block)
     for i in range(5000):
@@ -262,25 +255,11 @@ def test_any_tree_is_evicted_by_the_formula(lifetime: int, seed: int) -> None:
 
 def test_a_pool_evicts_by_it() -> None:
     evicted: list[BlockId] = []
-
-    def forget(block: BlockId) -> list[BlockId]:
-        evicted.append(block)
-        return []
-
-    pool = BlockPool([1], 6, order=CostAware(), forget=forget)
-    (first,) = pool.allocate(3) or []
-    assert first == [0, 1, 2]
-    for parent, block in zip((None, *first), first, strict=False):
-        pool.cache(block, parent, 4.0)
-    pool.free(reversed(first))
-    (second,) = pool.allocate(3) or []
-    assert second == [3, 4, 5]
-    for parent, block in zip((None, *second), second, strict=False):
-        pool.cache(block, parent, 4.0)
-    pool.free(reversed(second))
-    pool.check_integrity()
-    pool.hold([first[0]])
-    pool.free([first[0]])
+    pool = BlockPool([1], 6, order=CostAware(), forget=noting(evicted))
+    first, second = (free_chain(pool, 3) for _ in range(2))
+    assert (first, second) == ([0, 1, 2], [3, 4, 5])
+    pool.hold(first[:1])
+    pool.free(first[:1])
     assert pool.allocate(5) is not None
     # The newest go first, each after its child; the reused block is left.
     assert evicted == [5, 4, 3, 2, 1]

@@ -1,0 +1,215 @@
+"""BothCaches: a KVCache, its model of dicts and lists, and the pages, called side by side. What
+they say of one call, and hold after it, is compared at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from octavo.kv_cache.cache import BlockTable, KVCache, Match
+from octavo.kv_cache.eviction import EvictionOrder, LeastRecentlyUsed
+from octavo.kv_cache.groups import BlockId, LayerGroup
+from octavo.kv_cache.prefix_index import Node
+from tests.kv_cache.noted_pages import NotedPages, Text
+from tests.kv_cache.plain_blocks import Block, Path
+from tests.kv_cache.plain_cache import PlainCache, PlainTable
+from tests.kv_cache.tiny_cache import namespace
+
+SIZE = 3  # tokens of a block: a part can grow twice, and few tokens make a chain
+MAX_ROWS = 5
+PRIVATE = "nobody else's"
+Ends = tuple[int, int]  # rows run up to the first, and are accepted up to the second
+
+
+@dataclass(eq=False)
+class Branch:
+    table: BlockTable
+    plain: PlainTable
+    salt: str
+    tokens: Text
+
+
+class BothCaches:
+    def __init__(
+        self, groups: Sequence[LayerGroup], room: int, order: EvictionOrder, max_pinned: int
+    ) -> None:
+        budget = room + sum(group.block_bytes for group in groups)
+        self.order = order
+        self.plain = plain = PlainCache(groups, SIZE, budget)
+        self.kv = KVCache(
+            groups, block_size=SIZE, budget=budget, max_rows=MAX_ROWS, order=order,
+            num_remembered=10_000, clock=lambda: float(plain.now),
+        )  # fmt: skip
+        self.kv.pool.max_pinned = max_pinned
+        # Until an exception the plain cache says which blocks are taken; it knows one order.
+        self.is_exact = isinstance(order, LeastRecentlyUsed)
+        self.roots = {salt: self.kv.open(namespace(salt)) for salt in ("", "alice")}
+        self.roots[PRIVATE] = self.kv.open(None)
+        self.pages = NotedPages(self.kv)
+        self.branches: list[Branch] = []
+        self.pinned: list[list[BlockId]] = []
+
+    @property
+    def has_idle_memory(self) -> bool:
+        return (self.kv.pool.oldest_empty, self.kv.pool.oldest_evictable) != (None, None)
+
+    def begin(self, salt: str, tokens: Text) -> tuple[Branch, bool]:
+        """A branch of these tokens; whether there is room for its first rows."""
+        match = self.kv.match(self.roots[salt], tokens)
+        reason = self.kv.miss_reason(self.roots[salt], tokens, match)
+        assert (reason is None) == (match.num_tokens >= len(tokens) - 1)
+        assert not match.is_window_limited or reason in (None, "window")
+        plain = PlainTable(salt, [], 0)
+        if self.is_exact:
+            self._check_match(match, salt, tokens)
+            plain = self.plain.begin(salt, tokens)
+        end = min(len(tokens), match.num_tokens + MAX_ROWS)
+        fits = self.kv.need(end, match) <= self.kv.room
+        branch = Branch(self.kv.begin(self.roots[salt], match), plain, salt, tokens)
+        self.branches.append(branch)
+        self.read(branch, min(match.num_tokens, len(tokens) - 1))
+        return branch, fits
+
+    def fork(self, branch: Branch) -> None:
+        plain = self.plain.fork(branch.plain) if self.is_exact else branch.plain
+        self.branches.append(Branch(self.kv.fork(branch.table), plain, branch.salt, branch.tokens))
+
+    def reserve(self, branch: Branch, end: int) -> bool:
+        done = self.kv.reserve(branch.table, end)
+        if self.is_exact:
+            assert done == self.plain.reserve(branch.plain, end)
+        if done and end > branch.table.num_stored:
+            held = self.kv.bytes_held([branch.table])
+            assert held <= self.kv.at_most(max(end, len(branch.table.blocks[0]) * SIZE))
+        return done
+
+    def run(self, ends: dict[Branch, Ends]) -> None:
+        self.transfer()
+        self.plain.now += 1
+        for branch, (end, _) in ends.items():
+            self.pages.write(branch.table, branch.tokens, end)
+        for branch, (end, accepted) in ends.items():
+            for row in range(min(branch.table.num_stored, end - 1), end):
+                self.read(branch, row)
+            self.kv.commit(branch.table, branch.tokens, accepted)
+            if self.is_exact:
+                self.plain.commit(branch.plain, branch.tokens, accepted)
+            if accepted < end:
+                branch.tokens = (*branch.tokens[:accepted], 1 - branch.tokens[accepted])
+            assert self.kv.can_run(branch.table, branch.table.num_stored)
+
+    def transfer(self) -> None:
+        self.make_transfers()
+        self.kv.commit_transfers()
+        if self.is_exact:
+            self.plain.released.clear()
+            for branch in self.branches:
+                self.plain.end_copies(branch.plain)
+
+    def make_transfers(self) -> None:
+        transfers = self.kv.transfers()
+        assert [t.kind for t in transfers] == sorted((t.kind for t in transfers), reverse=True)
+        if self.is_exact:
+            copies = [c for branch in self.branches for c in branch.plain.copies]
+            assert [((t.group, t.block), (t.group, t.to)) for t in transfers if t.to >= 0] == copies
+            assert {(t.group, t.block) for t in transfers if t.to < 0} == self.plain.released
+        self.pages.transfer(transfers)
+
+    def read(self, branch: Branch, row: int) -> None:
+        self.pages.read(branch.table, branch.tokens, row)
+
+    def truncate(self, branch: Branch, end: int) -> None:
+        self.kv.truncate(branch.table, end)
+        if self.is_exact:
+            self.plain.truncate(branch.plain, end)
+        branch.tokens = (*branch.tokens[:end], 1)
+        self.read(branch, end)
+
+    def end(self, branch: Branch, is_named: bool) -> None:
+        self.plain.now += 1
+        self.branches.remove(branch)
+        tokens = branch.tokens if is_named else None
+        self.kv.free(branch.table, tokens)
+        if self.is_exact:
+            self.plain.finish(branch.plain, tokens)
+
+    def close(self) -> None:
+        """Nobody uses the private root any more."""
+        root = self.roots[PRIVATE]
+        paths = [_path(node) for node in self.kv.index.leaves_first(root)]
+        self.kv.close(root)
+        assert not root.children
+        if self.is_exact:
+            self.plain.close(PRIVATE, paths)
+        self.roots[PRIVATE] = self.kv.open(None)
+
+    def pin(self, blocks: list[BlockId]) -> None:
+        fits = len({*blocks, *(b for pin in self.pinned for b in pin)}) <= self.kv.pool.max_pinned
+        assert self.kv.pool.pin(blocks) == fits
+        if fits:
+            self.pinned.append(blocks)
+            for block in blocks if self.is_exact else []:
+                self.plain.hold(self._block(block))
+
+    def unpin(self, at: int) -> None:
+        blocks = self.pinned.pop(at)[::-1]
+        self.kv.pool.unpin(blocks)
+        for block in blocks if self.is_exact else []:
+            self.plain.free(self._block(block))
+
+    def reclaim(self, empty_for: int, cached_for: int) -> None:
+        releases, _ = self.kv.reclaim(empty_for=empty_for, cached_for=cached_for)
+        self.pages.transfer(releases)
+        if self.is_exact:
+            idle = self.plain.reclaim(empty_for, cached_for)
+            assert [(t.group, t.block) for t in releases] == idle
+
+    def check(self) -> None:
+        self.kv.check_integrity([branch.table for branch in self.branches])
+        kv, plain, pool = self.kv, self.plain, self.kv.pool
+        every = [BlockId(b) for b in range(pool.num_blocks)]
+        pins = Counter(b for blocks in self.pinned for b in blocks)
+        assert {b: pool.num_pins(b) for b in every if pool.num_pins(b)} == pins
+        if not self.is_exact:
+            return
+        assert kv.room == plain.room
+        assert self._numbers(list(self.order)) == plain.order
+        assert all(pool.num_holders(b) == plain.holders[self._block(b)] for b in every)
+        found = {b for blocks in plain.paths.values() for b in blocks if b is not None}
+        assert {self._block(b) for b in every if pool.is_cached(b)} == found
+        for branch in self.branches:
+            columns = list(zip(*branch.table.blocks, strict=True))
+            assert [self._numbers(column) for column in columns] == branch.plain.columns
+            assert branch.table.num_stored == branch.plain.stored
+        counts = kv.counts()
+        assert counts.blocks_used == len(+plain.holders)
+        assert counts.blocks_cached == len(plain.order)
+        assert counts.blocks_evicted == plain.num_evicted
+
+    def _check_match(self, match: Match, salt: str, tokens: Text) -> None:
+        length, paths, is_limited = self.plain.match(salt, tokens)
+        assert (match.num_tokens, match.is_window_limited) == (length, is_limited)
+        nodes = [*match.nodes, *([match.partial] if match.partial else [])]
+        known = [self.plain.paths[path] for path in paths]
+        assert [self._numbers(node.blocks) for node in nodes] == known
+        node = match.nodes[-1] if match.nodes else self.roots[salt]
+        ends = [node.end + n for n in range(1, SIZE + 1)]
+        gone = [(salt, tokens[:end]) in self.plain.evicted for end in ends]
+        if self.kv.index.was_evicted(node, tokens[node.end :]):
+            assert any(gone)
+        else:
+            assert len(tokens) < ends[-1] or not gone[-1]
+
+    def _block(self, block: BlockId) -> Block:
+        return self.kv.pool.number(block)
+
+    def _numbers(self, blocks: Sequence[BlockId | None]) -> list[Block | None]:
+        return [None if block is None else self._block(block) for block in blocks]
+
+
+def _path(node: Node) -> Path:
+    tokens: Text = ()
+    while node.parent is not None:
+        tokens, node = node.tokens + tokens, node.parent
+    return PRIVATE, tokens
