@@ -46,11 +46,8 @@ def test_each_field_changes_the_name_of_the_root() -> None:
         (Namespace("f", "n", "ab", "c"), Namespace("f", "n", "a", "bc")),
         (Namespace("f", "n", "k", "v", "x"), Namespace("f", "n", "k", "v", "", "x")),  # tags
         (Namespace("f", "n", "k", "v", "x", "y"), Namespace("f", "n", "k", "v", "y", "x")),
-        (
-            Namespace("f", "n", "k", "v", salt="\ud800"),
-            Namespace("f", "n", "k", "v", salt="\ud801"),
-        ),
-        (Namespace("f", "n", "k", "v", salt="a\0"), Namespace("f", "n", "k", "v", salt="a")),
+        (replace(PLAIN, salt="\ud800"), replace(PLAIN, salt="\ud801")),
+        (replace(PLAIN, salt="a\0"), replace(PLAIN, salt="a")),
     ],
 )
 def test_text_may_not_move_between_fields(left: Namespace, right: Namespace) -> None:

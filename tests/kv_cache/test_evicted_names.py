@@ -6,8 +6,7 @@ import gc
 import weakref
 
 from octavo.kv_cache.groups import BlockId
-from octavo.kv_cache.prefix_index import PrefixIndex
-from tests.kv_cache.tiny_cache import TinyCache, namespace, one_group, tokens_of
+from tests.kv_cache.tiny_cache import TinyCache, namespace, new_index, tokens_of
 
 
 def test_evicted_is_told_from_never_seen() -> None:
@@ -31,8 +30,7 @@ def test_evicted_is_told_from_never_seen() -> None:
 
 def test_a_whole_block_that_goes_later_does_not_make_a_part_forgotten() -> None:
     """Beside whole blocks the last part that went is known, however many whole ones follow it."""
-    index = PrefixIndex(one_group(4), num_remembered=4)
-    root = index.root(namespace())
+    index, root = new_index()
     index.register(root, (1, 1), [BlockId(0)])
     index.register(root, (2, 2, 2, 2), [BlockId(1)])
     index.forget(BlockId(0))
@@ -51,28 +49,15 @@ def test_names_of_evicted_blocks_outlive_their_root_but_not_their_tenant() -> No
 
 
 def test_only_the_last_names_are_remembered_and_removed_blocks_are_not() -> None:
-    index = PrefixIndex(one_group(4), num_remembered=2)
-    root = index.root(namespace())
+    index, root = new_index(num_remembered=2)
     nodes = [index.register(root, (i,) * 4, [BlockId(i)]) for i in range(5)]
     for i in (0, 1, 2, 3):
         index.remove(nodes[i]) if i == 3 else index.forget(BlockId(i))
-    assert [index.was_evicted(root, (i,) * 4) for i in range(5)] == [
-        False,
-        True,
-        True,
-        False,
-        False,
-    ]
+    assert [i for i in range(5) if index.was_evicted(root, (i,) * 4)] == [1, 2]
     index.register(root, (1,) * 4, [BlockId(1)])
     index.forget(BlockId(1))  # again: now the most recent
     index.forget(BlockId(4))
-    assert [index.was_evicted(root, (i,) * 4) for i in range(5)] == [
-        False,
-        True,
-        False,
-        False,
-        True,
-    ]
+    assert [i for i in range(5) if index.was_evicted(root, (i,) * 4)] == [1, 4]
     index.register(root, (4,) * 4, [BlockId(4)])
     index.forget(BlockId(4))  # a name that is remembered already takes nobody's place
     assert [i for i in range(5) if index.was_evicted(root, (i,) * 4)] == [1, 4]
@@ -80,8 +65,7 @@ def test_only_the_last_names_are_remembered_and_removed_blocks_are_not() -> None
 
 
 def test_nothing_is_remembered_where_nothing_should_be() -> None:
-    index = PrefixIndex(one_group(4), num_remembered=0)
-    root = index.root(namespace())
+    index, root = new_index(num_remembered=0)
     index.register(root, (1,), [BlockId(0)])
     index.forget(BlockId(0))
     assert not index.was_evicted(root, (1,))
@@ -89,8 +73,7 @@ def test_nothing_is_remembered_where_nothing_should_be() -> None:
 
 
 def test_a_namespace_that_nobody_uses_leaves_nothing_behind() -> None:
-    index = PrefixIndex(one_group(4), num_remembered=0)
-    root = index.root(namespace())
+    index, root = new_index(num_remembered=0)
     assert index.root(namespace()) is root
     assert not root.children
     whole = index.register(root, (1,) * 4, [BlockId(0)])

@@ -264,8 +264,7 @@ def test_of_a_prefix_that_was_evicted_nothing_is_left_when_what_followed_is_take
         it.run(table, text)
     it.evict(0)
     assert (table.blocks, blocks_of(it.match("aaaa bbbb c"))) == (([None, 1],), [[None], [1]])
-    it.kv.truncate(table, 7)
-    it.check()
+    it.truncate(table, 7)
     assert found(it, "aaaa b") == (0, CacheReason.EVICTED)
 
 
@@ -283,7 +282,7 @@ def test_events_say_what_happened_to_which_block() -> None:
     ]
     table = it.admit("aaaa bbbb")
     assert told() == ["extend 0.1", "extend 1.1", "let-go 1.0"]
-    it.kv.truncate(table, 7)
+    it.truncate(table, 7)
     assert told() == ["truncate 0.1", "truncate 1.1"]
     it = TinyTables(12, [ALL, LAST_4])
     it.end(it.admit("aaaa bb"), "aaaa bb")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from octavo.kv_cache import block_names
 from octavo.kv_cache.groups import BlockId
 from octavo.kv_cache.prefix_index import Node, PrefixIndex
-from tests.kv_cache.tiny_cache import TinyCache, namespace, num_shared, one_group, tokens_of
+from tests.kv_cache.tiny_cache import TinyCache, namespace, new_index, num_shared, tokens_of
 
 
 def blocks_of(nodes: Sequence[Node]) -> list[BlockId | None]:
@@ -34,8 +34,7 @@ def test_a_prompt_matches_whole_blocks_then_part_of_one() -> None:
 
 def test_a_match_never_passes_its_limit() -> None:
     """64 tokens in two blocks of 32, all known, of which the last one must run again."""
-    index = PrefixIndex(one_group(32), num_remembered=0)
-    root, tokens = index.root(namespace()), list(range(64))
+    (index, root), tokens = new_index(32), list(range(64))
     first = index.register(root, tuple(tokens[:32]), [BlockId(5)])
     second = index.register(first, tuple(tokens[32:]), [BlockId(3)])
     assert index.match(root, tokens[:63]) == ([first], second, 31)
@@ -67,8 +66,7 @@ def test_a_partial_block_matches_only_as_the_partial_one() -> None:
 def test_the_longest_shared_part_is_found_among_all_children(
     children: set[tuple[int, ...]], following: list[int]
 ) -> None:
-    index = PrefixIndex(one_group(4), num_remembered=0)
-    root = index.root(namespace())
+    index, root = new_index()
     for i, tokens in enumerate(children):
         index.register(root, tokens, [BlockId(i)])
     shared = {num_shared(tokens, following) for tokens in children} - {0}
@@ -113,8 +111,7 @@ def test_matches_stay_right_when_every_hash_is_the_same(monkeypatch: pytest.Monk
 
 
 def test_the_same_tokens_have_one_node() -> None:
-    index = PrefixIndex(one_group(4), num_remembered=0)
-    root = index.root(namespace())
+    index, root = new_index()
     node = index.register(root, (1, 2, 3, 4), [BlockId(0)])
     assert index.register(root, (1, 2, 3, 4), [BlockId(1)]) is node
     assert node.blocks[0] == 0
@@ -144,8 +141,7 @@ def test_a_partial_block_is_extended_in_place() -> None:
 
 
 def test_a_part_that_another_block_has_completed_keeps_its_own_node() -> None:
-    index = PrefixIndex(one_group(4), num_remembered=0)
-    root = index.root(namespace())
+    index, root = new_index()
     part = index.register(root, (1, 2), [BlockId(0)])
     whole = index.register(root, (1, 2, 3, 4), [BlockId(1)])
     assert index.register(root, (1, 2, 3, 4), [BlockId(0)]) is whole  # the caller swaps its block
@@ -169,8 +165,7 @@ def test_a_tree_is_listed_leaves_first() -> None:
 
 
 def test_a_long_chain_is_named_and_removed_without_recursion() -> None:
-    index = PrefixIndex(one_group(1), num_remembered=0)
-    root = index.root(namespace())
+    index, root = new_index(1)
     node: Node = root
     for i in range(20_000):
         node = index.register(node, (i,), [BlockId(i)])
@@ -195,8 +190,8 @@ def test_a_long_chain_is_named_and_removed_without_recursion() -> None:
     ],
 )
 def test_misuse_is_a_bug(misuse: Callable[[PrefixIndex, Node, Node], object]) -> None:
-    index = PrefixIndex(one_group(4), num_remembered=4)
-    whole = index.register(index.root(namespace()), (0,) * 4, [BlockId(0)])
+    index, root = new_index()
+    whole = index.register(root, (0,) * 4, [BlockId(0)])
     part = index.register(whole, (2, 2), [BlockId(1)])
     with pytest.raises(AssertionError):
         misuse(index, whole, part)
@@ -204,8 +199,8 @@ def test_misuse_is_a_bug(misuse: Callable[[PrefixIndex, Node, Node], object]) ->
 
 
 def test_nothing_is_registered_under_a_forgotten_parent() -> None:
-    index = PrefixIndex(one_group(4), num_remembered=4)
-    node = index.register(index.root(namespace()), (0,) * 4, [BlockId(0)])
+    index, root = new_index()
+    node = index.register(root, (0,) * 4, [BlockId(0)])
     index.forget(BlockId(0))
     with pytest.raises(AssertionError, match="a forgotten parent"):
         index.register(node, (1,), [BlockId(1)])
@@ -226,8 +221,7 @@ def test_nothing_is_registered_under_a_forgotten_parent() -> None:
     ],
 )
 def test_damage_is_noticed(damage: Callable[[Node, Node, Node], object], complaint: str) -> None:
-    index = PrefixIndex(one_group(4), num_remembered=4)
-    root = index.root(namespace())
+    index, root = new_index()
     a = index.register(root, (0,) * 4, [BlockId(0)])
     b = index.register(root, (1,) * 4, [BlockId(1)])
     index.check_integrity()

@@ -14,8 +14,7 @@ ALL, LAST_4 = LayerGroup(1), LayerGroup(1, KeepLast(4))
 def test_tokens_taken_back_are_found_no_more_and_their_slots_are_written_again() -> None:
     it = TinyTables(8)
     table = it.admit("aaaa bbbb cccc d")
-    it.kv.truncate(table, 6)
-    it.check()
+    it.truncate(table, 6)
     assert (table.blocks, table.num_stored, table.node.end) == (([0, 1],), 6, 4)
     assert (it.found("aaaa bbbb"), it.pool.num_empty) == (4, 6)
     assert it.run(table, "aaaa bbxx yy") == []
@@ -26,8 +25,7 @@ def test_what_another_table_holds_is_not_taken_back() -> None:
     it = TinyTables(8)
     table = it.admit("aaaa bbbb cccc")
     other = it.begin("aaaa bbbb x")
-    it.kv.truncate(table, 6)
-    it.check()
+    it.truncate(table, 6)
     assert it.found("aaaa bbbb cccc") == 8
     assert it.run(table, "aaaa bbxx") == [(1, 2)]
     assert (table.blocks, other.blocks) == (([0, 2],), ([0, 1],))
@@ -37,8 +35,7 @@ def test_what_was_known_before_is_not_taken_back() -> None:
     it = TinyTables(8)
     it.drop(it.admit("aaaa bbbb cccc"))
     table = it.admit("aaaa bbbb cccc dddd")
-    it.kv.truncate(table, 4)
-    it.check()
+    it.truncate(table, 4)
     assert (table.blocks, list(it.order)) == (([0],), [2, 1])
     assert it.found("aaaa bbbb cccc dddd") == 12
 
@@ -50,8 +47,7 @@ def test_a_node_whose_hole_was_filled_is_still_another_s() -> None:
     assert it.found("aaaa bbbb xx") == 4
     table = it.admit("aaaa bbbb")
     assert it.found("aaaa bbbb xx") == 8
-    it.kv.truncate(table, 7)
-    it.check()
+    it.truncate(table, 7)
     assert (table.num_stored, it.found("aaaa bbbb xx")) == (7, 8)
 
 
@@ -61,10 +57,8 @@ def test_tokens_are_not_taken_back_beyond_what_a_window_let_go() -> None:
     assert table.blocks == ([0, 1, 2], [None, None, 10])
     assert [n for n in range(14) if it.kv.can_run(table, n)] == [0, 11, 12]
     with pytest.raises(AssertionError, match="were let go"):
-        it.kv.truncate(table, 10)
-    it.check()
-    it.kv.truncate(table, 11)
-    it.check()
+        it.truncate(table, 10)
+    it.truncate(table, 11)
     assert it.run(table, "aaaa bbbb cccx y") == []
     assert table.blocks == ([0, 1, 2, 3], [None, None, 10, 11])
     assert it.found("aaaa bbbb cccc") == 11

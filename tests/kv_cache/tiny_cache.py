@@ -10,7 +10,7 @@ from octavo.kv_cache.block_pool import BlockPool
 from octavo.kv_cache.cache import Match
 from octavo.kv_cache.eviction import LeastRecentlyUsed
 from octavo.kv_cache.groups import BlockId, LayerGroup, Layout
-from octavo.kv_cache.prefix_index import Node, PrefixIndex
+from octavo.kv_cache.prefix_index import Node, PrefixIndex, Root
 
 BLOCK_SIZE = 4
 
@@ -28,6 +28,12 @@ class KeepEnds:
 
 def one_group(block_size: int) -> Layout:
     return Layout([LayerGroup(1)], block_size, max_rows=block_size)
+
+
+def new_index(block_size: int = 4, *, num_remembered: int = 4) -> tuple[PrefixIndex, Root]:
+    """An index of one group, and a root in it."""
+    index = PrefixIndex(one_group(block_size), num_remembered=num_remembered)
+    return index, index.root(namespace())
 
 
 def namespace(salt: str = "") -> Namespace:

@@ -71,6 +71,10 @@ class TinyTables:
         self.run(table, text)
         return table
 
+    def truncate(self, table: BlockTable, num_tokens: int) -> None:
+        self.kv.truncate(table, num_tokens)
+        self.check()
+
     def end(self, table: BlockTable, text: str) -> None:
         """End the table; what it holds can still be found, the partial block too."""
         self.tables.remove(table)
