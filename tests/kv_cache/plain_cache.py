@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tests.kv_cache.plain_blocks import Block, Path, PlainBlocks
-from tests.kv_cache.tiny_cache import num_shared
+from tests.kv_cache.tiny_tables import num_shared
 
 
 class PlainTable:

@@ -8,39 +8,13 @@ from octavo.kv_cache.block_pool import BlockPool
 from octavo.kv_cache.eviction import LeastRecentlyUsed
 from octavo.kv_cache.groups import BlockId
 from tests.kv_cache.taken_blocks import cached_chain, free_chain, ids, noting, take
-from tests.kv_cache.tiny_cache import TinyCache
+from tests.kv_cache.tiny_tables import TinyTables
 
 
 def counts(pool: BlockPool) -> tuple[int, int, int]:
     pool.check_integrity()
     assert pool.budget - pool.bytes_held == pool.num_empty + pool.num_evictable
     return pool.num_empty, pool.num_evictable, pool.num_held
-
-
-def test_miss_hit_free_hit_after_free_then_eviction_from_the_tail() -> None:
-    cache = TinyCache(num_blocks=6)
-    # A miss: four new blocks.
-    assert cache.admit("0000 1111 2222 3") == ([0, 1, 2, 3], 0)
-    # A hit on blocks that are held.
-    assert cache.admit("0000 1111 9") == ([0, 1, 4], 8)
-    assert [cache.pool.num_holders(b) for b in ids(0, 1, 2, 3, 4, 5)] == [2, 2, 1, 1, 1, 0]
-    # The first ends: what the second still holds stays held. Then the second ends.
-    cache.pool.free(ids(3, 2, 1, 0))
-    assert list(cache.order) == [3, 2]
-    assert counts(cache.pool) == (1, 2, 3)
-    cache.pool.free(ids(4, 1, 0))
-    assert list(cache.order) == [3, 2, 4, 1, 0]
-    # A hit on blocks that nobody holds; they go to the end of the order when freed again.
-    assert cache.admit("0000 1111 2222") == ([0, 1, 2], 12)
-    assert list(cache.order) == [3, 4]
-    cache.pool.free(ids(2, 1, 0))
-    assert list(cache.order) == [3, 4, 2, 1, 0]
-    # The empty block goes first, then the least recently used: tails. The heads stay.
-    assert cache.admit("xxxx yyyy zzzz wwww") == ([5, 3, 4, 2], 0)
-    assert cache.pool.num_evicted == 3
-    assert cache.match("0000 1111 2222 3").num_tokens == 8
-    assert cache.match("0000 1111 9").num_tokens == 8
-    cache.check()
 
 
 def test_blocks_are_taken_given_back_and_taken_again() -> None:
@@ -125,12 +99,12 @@ def test_the_holder_of_a_pin_may_not_be_freed_away() -> None:
 
 
 def test_empty_blocks_are_reclaimed_once_until_they_are_used_again() -> None:
-    cache = TinyCache(num_blocks=4)
-    pool = cache.pool
+    it = TinyTables(4)
+    pool = it.pool
     take(pool, 3)
-    cache.now = 10
+    it.now = 10
     pool.free(ids(0))
-    cache.now = 20
+    it.now = 20
     pool.free(ids(2, 1))
     assert pool.reclaim(empty_since=9, cached_since=99) == []
     assert pool.reclaim(empty_since=10, cached_since=99) == [0]
@@ -138,7 +112,7 @@ def test_empty_blocks_are_reclaimed_once_until_they_are_used_again() -> None:
     # Blocks with memory are used first, then one without; block 3 never had any.
     assert take(pool, 3) == [1, 2, 0]
     pool.free(ids(1, 0))
-    cache.now = 30
+    it.now = 30
     pool.free(ids(2))
     assert pool.reclaim(empty_since=25, cached_since=99) == [1, 0]
     assert pool.reclaim(empty_since=30, cached_since=99) == [2]
@@ -146,36 +120,36 @@ def test_empty_blocks_are_reclaimed_once_until_they_are_used_again() -> None:
 
 
 def test_findable_blocks_are_reclaimed_by_their_own_time_and_leaves_first() -> None:
-    cache = TinyCache(num_blocks=5)
-    cache.admit("0000 1111 2")
-    cache.admit("0000 3333")
-    cache.now = 10
-    cache.pool.free(ids(2, 1, 0))  # block 0 is still held
-    cache.now = 20
-    cache.pool.free(ids(3, 0))
-    assert cache.pool.reclaim(empty_since=99, cached_since=9) == []
-    assert cache.pool.reclaim(empty_since=0, cached_since=10) == [2, 1]  # evicted: given back now
-    cache.check()
-    assert cache.pool.num_evicted == 2
-    assert cache.match("0000 1111").num_tokens == 4
-    cache.admit("0000 3333")  # used again: idle no more
-    cache.now = 30
-    assert cache.pool.reclaim(empty_since=30, cached_since=30) == []
-    cache.pool.free(ids(3, 0))
-    assert cache.pool.reclaim(empty_since=30, cached_since=30) == [3, 0]
-    assert cache.pool.reclaim(empty_since=30, cached_since=30) == []
-    cache.check()
+    it = TinyTables(5)
+    first, second = it.admit("0000 1111 2"), it.admit("0000 3333")
+    it.now = 10
+    it.end(first, "0000 1111 2")  # block 0 is still held
+    it.now = 20
+    it.drop(second)
+    assert it.pool.reclaim(empty_since=99, cached_since=9) == []
+    assert it.pool.reclaim(empty_since=0, cached_since=10) == [2, 1]  # evicted: given back now
+    it.check()
+    assert it.pool.num_evicted == 2
+    assert it.found("0000 1111") == 4
+    again = it.admit("0000 3333")  # used again: idle no more
+    assert again.blocks[0] == [0, 3]
+    it.now = 30
+    assert it.pool.reclaim(empty_since=30, cached_since=30) == []
+    it.drop(again)
+    assert it.pool.reclaim(empty_since=30, cached_since=30) == [3, 0]
+    assert it.pool.reclaim(empty_since=30, cached_since=30) == []
+    it.check()
 
 
 def test_a_dropped_block_idles_from_the_drop_on() -> None:
-    cache = TinyCache(num_blocks=3)
-    cache.pool.free([*cached_chain(cache.pool, 1), *take(cache.pool, 1)])
-    cache.now = 10
-    cache.pool.uncache(BlockId(0))
-    assert cache.pool.reclaim(empty_since=9, cached_since=9) == [1]
-    assert cache.pool.reclaim(empty_since=9, cached_since=9) == []
-    assert cache.pool.reclaim(empty_since=10, cached_since=0) == [0]
-    assert take(cache.pool, 3) == [0, 1, 2]  # the one given back last first, the untouched last
+    it = TinyTables(3)
+    it.pool.free([*cached_chain(it.pool, 1), *take(it.pool, 1)])
+    it.now = 10
+    it.pool.uncache(BlockId(0))
+    assert it.pool.reclaim(empty_since=9, cached_since=9) == [1]
+    assert it.pool.reclaim(empty_since=9, cached_since=9) == []
+    assert it.pool.reclaim(empty_since=10, cached_since=0) == [0]
+    assert take(it.pool, 3) == [0, 1, 2]  # the one given back last first, the untouched last
 
 
 class Diary(LeastRecentlyUsed):

@@ -15,14 +15,19 @@ def test_a_prefix_is_shared_then_survives_free_then_is_evicted() -> None:
     assert (second.blocks[0], second.num_stored) == ([0, 1], 8)  # shared while they are held
     assert it.run(second, "aaaa bbbb x") == []
     assert second.blocks[0] == [0, 1, 4]
-    assert [it.pool.num_holders(BlockId(b)) for b in range(5)] == [2, 2, 1, 1, 1]
-    it.drop(first)  # 3 was never named: it is empty; 2 stays findable
-    it.drop(second)
-    assert (it.pool.num_empty, it.pool.num_evictable) == (3, 3)
-    assert it.found("aaaa bbbb cccc") == 12
-    third = it.admit("eeee ffff gggg hhhh")  # takes 4, 3, 5, and 2: the tail of the old prefix
-    assert third.blocks[0] == [4, 3, 5, 2]
-    assert it.found("aaaa bbbb cccc") == 8
+    assert [it.pool.num_holders(BlockId(b)) for b in range(6)] == [2, 2, 1, 1, 1, 0]
+    it.drop(first)  # 3 was never named: it is empty. What the second holds stays held
+    assert (it.pool.num_empty, list(it.order), it.pool.num_held) == (2, [2], 3)
+    it.end(second, "aaaa bbbb x")
+    assert (it.pool.num_empty, list(it.order)) == (2, [2, 4, 1, 0])
+    # A hit on blocks that nobody holds; they go to the end of the order when freed again.
+    third = it.admit("aaaa bbbb cccc")
+    assert (third.blocks[0], list(it.order)) == ([0, 1, 2], [4])
+    it.drop(third)
+    assert list(it.order) == [4, 2, 1, 0]
+    # The empty blocks go first, the last freed before it, then the least recently used: tails.
+    assert it.admit("eeee ffff gggg hhhh").blocks[0] == [3, 5, 4, 2]
+    assert (it.pool.num_evicted, it.found("aaaa bbbb cccc"), it.found("aaaa bbbb x")) == (2, 8, 8)
 
 
 def test_a_prompt_found_whole_writes_nothing() -> None:

@@ -8,8 +8,7 @@ import pytest
 from octavo.kv_cache.cache import Transfer
 from octavo.kv_cache.eviction import LeastRecentlyUsed
 from octavo.kv_cache.groups import BlockId
-from tests.kv_cache.tiny_cache import tokens_of
-from tests.kv_cache.tiny_tables import TinyTables
+from tests.kv_cache.tiny_tables import TinyTables, tokens_of
 
 
 def test_the_next_turn_of_a_chat_finds_the_answer_and_goes_on_in_its_last_block() -> None:

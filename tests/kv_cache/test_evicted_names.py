@@ -6,15 +6,16 @@ import gc
 import weakref
 
 from octavo.kv_cache.groups import BlockId
-from tests.kv_cache.tiny_cache import TinyCache, namespace, new_index, tokens_of
+from tests.kv_cache.tiny_tables import TinyTables, namespace, new_index, tokens_of
 
 
 def test_evicted_is_told_from_never_seen() -> None:
-    cache = TinyCache(num_blocks=3)
-    cache.admit("0000 1111 22")
-    cache.pool.free([BlockId(b) for b in (2, 1, 0)])
-    assert cache.pool.allocate(2) == [[2, 1]]
-    index, first = cache.index, cache.match("0000").nodes[0]
+    it = TinyTables(3)
+    it.end(it.admit("0000 1111 22"), "0000 1111 22")
+    other = it.begin("xxxx yyyy")
+    assert it.reserve(other, 8)
+    assert other.blocks[0] == [2, 1]
+    index, first = it.index, it.match("0000").nodes[0]
     assert index.was_evicted(first, tokens_of("1111 2"))
     assert index.was_evicted(first, list(tokens_of("1111")))
     assert not index.was_evicted(first, tokens_of("1112"))
@@ -40,12 +41,11 @@ def test_a_whole_block_that_goes_later_does_not_make_a_part_forgotten() -> None:
 
 
 def test_names_of_evicted_blocks_outlive_their_root_but_not_their_tenant() -> None:
-    cache = TinyCache(num_blocks=2)
-    cache.admit("0000 1111", salt="alice")
-    cache.pool.free([BlockId(1), BlockId(0)])
-    cache.pool.allocate(2)
-    assert cache.index.was_evicted(cache.index.root(namespace("alice")), tokens_of("0000"))
-    assert not cache.index.was_evicted(cache.index.root(namespace("bob")), tokens_of("0000"))
+    index, _ = new_index()
+    index.register(index.root(namespace("alice")), (0,) * 4, [BlockId(0)])
+    index.forget(BlockId(0))
+    assert index.was_evicted(index.root(namespace("alice")), (0,) * 4)
+    assert not index.was_evicted(index.root(namespace("bob")), (0,) * 4)
 
 
 def test_only_the_last_names_are_remembered_and_removed_blocks_are_not() -> None:

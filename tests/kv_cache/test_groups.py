@@ -5,22 +5,12 @@ Blocks of four tokens. The ids of the first group begin at 0, the second's where
 
 from __future__ import annotations
 
-from octavo.kv_cache.cache import Match, Transfer
+from octavo.kv_cache.cache import Transfer
 from octavo.kv_cache.groups import BlockId, KeepLast, LayerGroup
 from octavo.records import BlockEventKind, CacheReason
-from tests.kv_cache.tiny_cache import KeepEnds, tokens_of
-from tests.kv_cache.tiny_tables import TinyTables
+from tests.kv_cache.tiny_tables import KeepEnds, TinyTables
 
 ALL, LAST_4, LAST_6 = LayerGroup(1), LayerGroup(1, KeepLast(4)), LayerGroup(1, KeepLast(6))
-
-
-def found(it: TinyTables, text: str) -> tuple[int, CacheReason | None]:
-    match = it.match(text)
-    return match.num_tokens, it.kv.miss_reason(it.root, tokens_of(text), match)
-
-
-def blocks_of(match: Match) -> list[list[BlockId | None]]:
-    return [node.blocks for node in match.nodes]
 
 
 def test_a_window_slides_and_what_it_leaves_stays_findable() -> None:
@@ -72,28 +62,31 @@ def test_a_hit_is_limited_by_a_window_that_was_evicted_and_the_hole_is_filled_ag
     assert it.reserve(other, 8)  # evicts two windows
     it.drop(other)
     assert list(it.order) == [3, 13, 2, 1, 0, 10]
-    assert blocks_of(it.match("aaaa bbbb cccc dddd")) == [[0, 10], [1, None], [2, None], [3, 13]]
-    assert found(it, "aaaa bbbb cccc dddd e") == (16, None)  # its last row needs the last one
-    assert found(it, "aaaa bbbb cccc x") == (4, CacheReason.WINDOW)
-    assert found(it, "aaaa bbx") == (4, CacheReason.WINDOW)
-    assert found(it, "aaaa b") == (4, None)
-    assert found(it, "aaaa xx") == (4, CacheReason.DIVERGED)
+    assert it.nodes("aaaa bbbb cccc dddd") == [[0, 10], [1, None], [2, None], [3, 13]]
+    assert it.found_and_why("aaaa bbbb cccc dddd e") == (
+        16,
+        None,
+    )  # its last row needs that
+    assert it.found_and_why("aaaa bbbb cccc x") == (4, CacheReason.WINDOW)
+    assert it.found_and_why("aaaa bbx") == (4, CacheReason.WINDOW)
+    assert it.found_and_why("aaaa b") == (4, None)
+    assert it.found_and_why("aaaa xx") == (4, CacheReason.DIVERGED)
     table = it.begin("aaaa bbbb cccc x")
     assert (table.blocks, table.num_stored) == (([0], [10]), 4)
     assert it.reserve(table, 13)
     assert table.blocks == ([0, 4, 5, 6], [10, 12, 13, 11])
     it.commit(table, "aaaa bbbb cccc x")
     assert table.blocks == ([0, 1, 2, 6], [None, None, 13, 11])
-    assert blocks_of(it.match("aaaa bbbb cccc")) == [[0, 10], [1, 12], [2, 13]]
-    assert found(it, "aaaa bbx") == (6, None)
+    assert it.nodes("aaaa bbbb cccc") == [[0, 10], [1, 12], [2, 13]]
+    assert it.found_and_why("aaaa bbx") == (6, None)
 
 
 def test_a_part_that_lacks_a_window_is_no_hit() -> None:
     it = TinyTables(4, [ALL, LAST_4])
     it.end(it.admit("aaaa bb"), "aaaa bb")
-    assert blocks_of(it.match("aaaa bbx")) == [[0, 4]]
+    assert it.nodes("aaaa bbx") == [[0, 4]]
     it.evict(5)
-    assert found(it, "aaaa bbxxx") == (4, CacheReason.WINDOW)
+    assert it.found_and_why("aaaa bbxxx") == (4, CacheReason.WINDOW)
 
 
 def test_a_window_s_block_moves_from_a_part_to_the_whole_that_lacks_it() -> None:
@@ -110,7 +103,7 @@ def test_a_window_s_block_moves_from_a_part_to_the_whole_that_lacks_it() -> None
     it.evict(15)
     assert it.run(second, "aaaa bbbb") == []
     assert second.blocks == ([0, 3], [None, 13])
-    assert blocks_of(it.match("aaaa bbbb x")) == [[0, 12], [3, 13]]
+    assert it.nodes("aaaa bbbb x") == [[0, 12], [3, 13]]
 
 
 def test_two_groups_that_keep_all_lose_a_block_together() -> None:
@@ -241,8 +234,8 @@ def test_a_window_smaller_than_a_block_goes_on_after_its_past_was_evicted() -> N
     assert it.kv.counts().blocks_evicted == 1
     it.commit(table, "aaaa bbbb")
     assert table.node.end == 8
-    assert blocks_of(it.match("aaaa bbbb c")) == [[None], [1]]
-    assert found(it, "aaaa bbbb c") == (8, None)
+    assert it.nodes("aaaa bbbb c") == [[None], [1]]
+    assert it.found_and_why("aaaa bbbb c") == (8, None)
 
 
 def test_a_part_whose_past_was_evicted_gets_no_name_beside_a_longer_one() -> None:
@@ -263,9 +256,9 @@ def test_of_a_prefix_that_was_evicted_nothing_is_left_when_what_followed_is_take
     for text in ("aaaa", "aaaa bbbb"):
         it.run(table, text)
     it.evict(0)
-    assert (table.blocks, blocks_of(it.match("aaaa bbbb c"))) == (([None, 1],), [[None], [1]])
+    assert (table.blocks, it.nodes("aaaa bbbb c")) == (([None, 1],), [[None], [1]])
     it.truncate(table, 7)
-    assert found(it, "aaaa b") == (0, CacheReason.EVICTED)
+    assert it.found_and_why("aaaa b") == (0, CacheReason.EVICTED)
 
 
 def test_events_say_what_happened_to_which_block() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from octavo.kv_cache import block_names
 from octavo.kv_cache.groups import BlockId
 from octavo.kv_cache.prefix_index import Node, PrefixIndex
-from tests.kv_cache.tiny_cache import TinyCache, namespace, new_index, num_shared, tokens_of
+from tests.kv_cache.tiny_tables import TinyTables, namespace, new_index, num_shared, tokens_of
 
 
 def blocks_of(nodes: Sequence[Node]) -> list[BlockId | None]:
@@ -19,16 +19,16 @@ def blocks_of(nodes: Sequence[Node]) -> list[BlockId | None]:
 
 
 def test_a_prompt_matches_whole_blocks_then_part_of_one() -> None:
-    cache = TinyCache(num_blocks=8)
-    cache.admit("0000 1111 2222")
-    match = cache.match("0000 1111 22x")
+    it = TinyTables(8)
+    it.admit("0000 1111 2222")
+    match = it.match("0000 1111 22x")
     assert (blocks_of(match.nodes), match.partial_tokens, match.num_tokens) == ([0, 1], 2, 10)
     assert match.partial is not None
     assert (match.partial.blocks[0], match.partial.end) == (2, 12)
     assert [(n.end, n.tokens) for n in match.nodes] == [(4, (48,) * 4), (8, (49,) * 4)]
     for text, num_tokens in [("0000 1111 2222 3", 12), ("000", 3), ("x", 0), ("", 0), ("0x", 1)]:
-        assert cache.match(text).num_tokens == num_tokens
-    nothing = cache.match("1111")  # the second block, but not after the first
+        assert it.found(text) == num_tokens
+    nothing = it.match("1111")  # the second block, but not after the first
     assert (nothing.nodes, nothing.partial, nothing.partial_tokens) == ([], None, 0)
 
 
@@ -47,15 +47,17 @@ def test_a_match_never_passes_its_limit() -> None:
 
 
 def test_a_partial_block_matches_only_as_the_partial_one() -> None:
-    cache = TinyCache(num_blocks=8)
-    cache.admit("0000 12")
-    match = cache.match("0000 1234")
+    it = TinyTables(8)
+    part, whole = it.begin("0000 12"), it.begin("0000 1299")
+    it.run(part, "0000 12")
+    it.end(part, "0000 12")
+    match = it.match("0000 1234")
     assert (blocks_of(match.nodes), match.partial_tokens) == ([0], 2)
-    assert cache.match("0000 12") == match
-    cache.admit("0000 1299")  # a longer sibling that shares as much
-    match = cache.match("0000 1293")
+    assert it.match("0000 12")[:3] == match[:3]
+    it.run(whole, "0000 1299")  # a longer sibling that shares as much
+    match = it.match("0000 1293")
     assert match.partial is not None
-    assert (match.partial.blocks[0], match.num_tokens) == (2, 7)
+    assert (match.partial.blocks[0], match.num_tokens) == (3, 7)
 
 
 @settings(deadline=None)
@@ -81,33 +83,35 @@ def test_the_longest_shared_part_is_found_among_all_children(
 
 
 def test_equal_tokens_of_another_namespace_never_match() -> None:
-    cache = TinyCache(num_blocks=8)
-    cache.admit("0000 1111", salt="alice")
-    assert cache.match("0000 1111", salt="bob").num_tokens == 0
-    assert cache.match("0000 1111").num_tokens == 0
-    assert cache.admit("0000 1111", salt="bob") == ([2, 3], 0)
-    assert blocks_of(cache.match("0000 1111", salt="alice").nodes) == [0, 1]
-    assert blocks_of(cache.match("0000 1111", salt="bob").nodes) == [2, 3]
+    it = TinyTables(8)
+    alice, bob = it.kv.open(namespace("alice")), it.kv.open(namespace("bob"))
+    it.admit("0000 1111", alice)
+    assert [it.match("0000 1111", root).num_tokens for root in (bob, it.root)] == [0, 0]
+    assert it.admit("0000 1111", bob).blocks[0] == [2, 3]
+    assert blocks_of(it.match("0000 1111", alice).nodes) == [0, 1]
+    assert blocks_of(it.match("0000 1111", bob).nodes) == [2, 3]
 
 
 def test_matches_stay_right_when_every_hash_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(block_names, "_digest", lambda data: b"constant")
-    cache = TinyCache(num_blocks=5)
-    cache.admit("0000 1111", salt="alice")
-    cache.admit("0000 2222", salt="bob")
-    for text, salt, num_tokens, blocks in [
-        ("0000 1111", "alice", 8, [0, 1]),
-        ("0000 2222", "alice", 4, [0]),
-        ("0000 2222", "bob", 8, [2, 3]),
-        ("1111", "alice", 0, []),
+    it = TinyTables(5)
+    alice, bob = it.kv.open(namespace("alice")), it.kv.open(namespace("bob"))
+    tables = [it.admit("0000 1111", alice), it.admit("0000 2222", bob)]
+    for text, root, num_tokens, blocks in [
+        ("0000 1111", alice, 8, [0, 1]),
+        ("0000 2222", alice, 4, [0]),
+        ("0000 2222", bob, 8, [2, 3]),
+        ("1111", alice, 0, []),
     ]:
-        match = cache.match(text, salt=salt)
+        match = it.match(text, root)
         assert (match.num_tokens, blocks_of(match.nodes)) == (num_tokens, blocks)
-    cache.pool.free([BlockId(b) for b in (1, 0, 3, 2)])
-    assert cache.pool.allocate(2) == [[4, 1]]
-    assert cache.match("0000 1111", salt="alice").num_tokens == 4
-    assert cache.match("0000 2222", salt="bob").num_tokens == 8
-    cache.check()
+    for table in tables:
+        it.drop(table)
+    other = it.begin("xxxx yyyy")
+    assert it.reserve(other, 8)
+    assert other.blocks[0] == [4, 1]
+    assert it.match("0000 1111", alice).num_tokens == 4
+    assert it.match("0000 2222", bob).num_tokens == 8
 
 
 def test_the_same_tokens_have_one_node() -> None:
@@ -121,23 +125,21 @@ def test_the_same_tokens_have_one_node() -> None:
 
 
 def test_a_partial_block_is_extended_in_place() -> None:
-    cache = TinyCache(num_blocks=4)
-    cache.admit("0000 1")
-    parent = cache.match("0000").nodes[0]
-    node = cache.match("0000 1").partial
+    it = TinyTables(4)
+    it.end(it.admit("0000 1"), "0000 1")
+    (parent,), node = it.match("0000 1")[:2]
     assert node is not None
     short_name = node.name
-    assert cache.index.register(parent, tokens_of("123"), [BlockId(1)]) is node
-    assert cache.index.register(parent, tokens_of("1234"), [BlockId(1)]) is node
+    assert it.index.register(parent, tokens_of("123"), [BlockId(1)]) is node
+    assert it.index.register(parent, tokens_of("1234"), [BlockId(1)]) is node
     assert (node.tokens, node.end, node.blocks[0]) == (tokens_of("1234"), 8, 1)
     assert node.name == block_names.block_name(parent.name, tokens_of("1234")) != short_name
     assert tuple(tokens_of("1")) not in parent.children
-    assert cache.match("0000 1239").num_tokens == 7
-    cache.check()
-    assert cache.pool.allocate(1) == [[2]]
-    cache.register(node, tokens_of("5"), BlockId(2))  # whole now, so it may have children
-    assert cache.match("0000 1234 5").num_tokens == 9
-    cache.check()
+    assert it.found("0000 1239") == 7
+    it.check()
+    it.index.register(node, tokens_of("5"), [BlockId(2)])  # whole now, so it may have children
+    assert it.found("0000 1234 5") == 9
+    it.index.check_integrity()
 
 
 def test_a_part_that_another_block_has_completed_keeps_its_own_node() -> None:
@@ -150,18 +152,17 @@ def test_a_part_that_another_block_has_completed_keeps_its_own_node() -> None:
 
 
 def test_a_tree_is_listed_leaves_first() -> None:
-    cache = TinyCache(num_blocks=8)
+    it = TinyTables(8)
     for text in ("0000 1111 22", "0000 3333", "4444"):
-        cache.admit(text)
-    root = cache.index.root(namespace())
-    nodes = cache.index.leaves_first(root)
+        it.end(it.admit(text), text)
+    nodes = it.index.leaves_first(it.root)
     assert {*blocks_of(nodes)} == {0, 1, 2, 3, 4}
     for node in nodes:
-        (block,) = cache.index.remove(node)  # asserts that it has no children left
-        cache.pool.uncache(block)
-        cache.check()
-    assert not root.children
-    assert cache.index.leaves_first(root) == []
+        (block,) = it.index.remove(node)  # asserts that it has no children left
+        it.pool.uncache(block)
+        it.check()
+    assert not it.root.children
+    assert it.index.leaves_first(it.root) == []
 
 
 def test_a_long_chain_is_named_and_removed_without_recursion() -> None:
@@ -231,15 +232,14 @@ def test_damage_is_noticed(damage: Callable[[Node, Node, Node], object], complai
 
 
 def test_disagreement_with_the_pool_is_noticed() -> None:
-    kept_only, found_only, holders = (TinyCache(num_blocks=4) for _ in range(3))
-    for cache in (kept_only, found_only, holders):
-        cache.admit("0000 1111")
-        cache.check()
+    kept_only, found_only, holders = (TinyTables(4) for _ in range(3))
+    for it in (kept_only, found_only, holders):
+        it.admit("0000 1111")
     kept_only.index.remove(kept_only.match("0000 1111").nodes[1])
     found_only.pool.uncache(BlockId(1))
     holders.pool.free([BlockId(0)])  # the child is held, its parent is not
-    for cache in (kept_only, found_only, holders):
-        cache.pool.check_integrity()
-        cache.index.check_integrity()
+    for it in (kept_only, found_only, holders):
+        it.pool.check_integrity()
+        it.index.check_integrity()
         with pytest.raises(AssertionError):
-            cache.index.check_agreement(cache.pool)
+            it.index.check_agreement(it.pool)

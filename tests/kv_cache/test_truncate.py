@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from octavo.kv_cache.groups import KeepLast, LayerGroup
-from tests.kv_cache.tiny_cache import tokens_of
-from tests.kv_cache.tiny_tables import TinyTables
+from tests.kv_cache.tiny_tables import TinyTables, tokens_of
 
 ALL, LAST_4 = LayerGroup(1), LayerGroup(1, KeepLast(4))
 

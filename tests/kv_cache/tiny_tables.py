@@ -3,12 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+from octavo.kv_cache.block_names import Namespace
 from octavo.kv_cache.cache import BlockTable, KVCache, Match, Root
 from octavo.kv_cache.eviction import EvictionOrder, LeastRecentlyUsed
-from octavo.kv_cache.groups import BlockId, LayerGroup
-from octavo.records import BlockEvent
-from tests.kv_cache.tiny_cache import BLOCK_SIZE, namespace, tokens_of
+from octavo.kv_cache.groups import BlockId, LayerGroup, Layout
+from octavo.kv_cache.prefix_index import PrefixIndex
+from octavo.records import BlockEvent, CacheReason
+
+BLOCK_SIZE = 4
+
+
+@dataclass(frozen=True)
+class KeepEnds:
+    """The first `begin` positions and the last `window`."""
+
+    begin: int
+    window: int
+
+    def needs(self, begin: int, end: int, row: int) -> bool:
+        return begin < self.begin or end > row - self.window + 1
+
+
+def new_index(block_size: int = 4, *, num_remembered: int = 4) -> tuple[PrefixIndex, Root]:
+    """An index of one group, and a root in it."""
+    layout = Layout([LayerGroup(1)], block_size, max_rows=block_size)
+    index = PrefixIndex(layout, num_remembered=num_remembered)
+    return index, index.root(namespace())
+
+
+def namespace(salt: str = "") -> Namespace:
+    return Namespace("weights", "numerics", "bf16", "bf16", salt=salt)
+
+
+def tokens_of(text: str) -> tuple[int, ...]:
+    return tuple(ord(c) for c in text if c != " ")
+
+
+def num_shared(left: Sequence[int], right: Sequence[int]) -> int:
+    """Length of the longest common prefix."""
+    size = min(len(left), len(right))
+    return max(n for n in range(size + 1) if tuple(left[:n]) == tuple(right[:n]))
 
 
 class TinyTables:
@@ -66,8 +102,8 @@ class TinyTables:
         self.commit(table, text)
         return copies
 
-    def admit(self, text: str) -> BlockTable:
-        table = self.begin(text)
+    def admit(self, text: str, root: Root | None = None) -> BlockTable:
+        table = self.begin(text, root)
         self.run(table, text)
         return table
 
@@ -97,6 +133,15 @@ class TinyTables:
     def found(self, text: str) -> int:
         """Tokens of a prompt that are known."""
         return self.match(text).num_tokens
+
+    def found_and_why(self, text: str) -> tuple[int, CacheReason | None]:
+        """The same, and why not more."""
+        match = self.match(text)
+        return match.num_tokens, self.kv.miss_reason(self.root, tokens_of(text), match)
+
+    def nodes(self, text: str) -> list[list[BlockId | None]]:
+        """The blocks of all groups in each whole node of a prompt."""
+        return [node.blocks for node in self.match(text).nodes]
 
     def check(self) -> None:
         self.kv.check_integrity(self.tables)
