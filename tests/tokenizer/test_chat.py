@@ -198,20 +198,17 @@ def test_a_chat_ends_where_the_template_ends_even_if_the_model_adds_eos() -> Non
     assert tokenizer.encode_chat(user("hi"), chat_template="{{ messages[0].content }}")[-1] != 2
 
 
-def test_a_model_without_a_template_is_refused_for_chat() -> None:
+def test_a_model_without_a_template_is_refused_for_chat_and_a_blank_one_is_none() -> None:
     tokenizer = load_tokenizer("tiny_spm", chat_template=None)
     with pytest.raises(UsageError, match="no chat template: give one with --chat-template"):
         tokenizer.encode_chat(user("hi"))
     assert tokenizer.encode_chat(user("hi"), chat_template=BARE)[0] == tokenizer.bos_id
+    for blank in ("", " \n\t"):
+        with pytest.raises(UsageError, match="the chat template given is blank: leave it out"):
+            BPE.encode_chat(user("hi"), chat_template=blank)
 
 
 def test_the_clock_stands_still_between_the_two_renderings() -> None:
     template = "{{ strftime_now('%f') }}{{ messages[0]['content'] }}"
     ids = BPE.encode_chat(user("<|end|>"), chat_template=template)
     assert 2 not in ids
-
-
-@pytest.mark.parametrize("blank", ["", " \n\t"])
-def test_a_blank_template_is_no_template(blank: str) -> None:
-    with pytest.raises(UsageError, match="the chat template given is blank: leave it out"):
-        BPE.encode_chat(user("hi"), chat_template=blank)

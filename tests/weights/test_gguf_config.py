@@ -88,12 +88,6 @@ def test_an_architecture_of_other_numbers_is_not_supported_rather_than_broken() 
     assert (found.num_layers, found.norm_eps) == (3, 0.0)
 
 
-@pytest.mark.parametrize("v_dim", [8, 32])
-def test_values_of_another_size_than_keys_are_not_supported(v_dim: int) -> None:
-    found = read(attention__value_length=v_dim)
-    assert found.unsupported == "llama: value heads of another size than key heads"
-
-
 def test_a_factor_under_its_old_name_is_linear_unless_the_new_one_is_there() -> None:
     """It used to be left unread: such files answered nonsense."""
     assert read(rope__scale_linear=4.0) == replace(SILENT, rope_scale=4.0)
@@ -102,11 +96,21 @@ def test_a_factor_under_its_old_name_is_linear_unless_the_new_one_is_there() -> 
     assert read(rope__scaling__factor=0.0) == SILENT  # llama.cpp writes it for none
 
 
-@pytest.mark.parametrize("kind", ["yarn", "longrope"])
-def test_other_ways_of_scaling_are_not_supported(kind: str) -> None:
-    found = read(rope__scaling__type=kind, rope__scaling__original_context_length=128)
-    said = f"llama.rope.scaling.type is '{kind}': none and linear are supported"
-    assert found.unsupported == said
+DIMS = "llama: value heads of another size than key heads"
+SCALING = "llama.rope.scaling.type is '{}': none and linear are supported"
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"attention__value_length": 8}, DIMS),
+        ({"attention__value_length": 32}, DIMS),
+        ({"rope__scaling__type": "yarn"}, SCALING.format("yarn")),
+        ({"rope__scaling__type": "longrope"}, SCALING.format("longrope")),
+    ],
+)
+def test_sizes_and_scalings_that_are_not_supported_are_named(keys: Any, said: str) -> None:
+    assert read(rope__scaling__original_context_length=128, **keys).unsupported == said
 
 
 def test_one_number_for_all_layers_may_be_an_array_of_it() -> None:
