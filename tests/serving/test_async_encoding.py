@@ -18,22 +18,19 @@ SHORT = replace(GREEDY, max_tokens=3)
 
 
 class SlowEncoder:
-    """Lets texts be encoded when `go` is called, and not before."""
+    """Lets texts be encoded when `go` is set, and not before."""
 
     def __init__(self, llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
         self.threads: list[str] = []
-        self._gate = threading.Event()
+        self.go = threading.Event()
         real = llm.tokenizer.encode
 
         def encode(*args: Any, **options: Any) -> list[int]:
             self.threads.append(threading.current_thread().name)
-            assert self._gate.wait(PATIENCE)
+            assert self.go.wait(PATIENCE)
             return real(*args, **options)
 
         monkeypatch.setattr(llm.tokenizer, "encode", encode)
-
-    def go(self) -> None:
-        self._gate.set()
 
 
 @pytest.fixture
@@ -50,7 +47,7 @@ async def test_others_are_answered_while_a_text_is_encoded(
     ids = asyncio.create_task(engine.encode("abc"))
     assert (await engine.generate([1, 2], SHORT)).usage.completion_tokens == 3
     assert not slow.done()
-    encoder.go()
+    encoder.go.set()
     assert (await slow).outputs == want
     assert await ids == list((await slow).prompt_token_ids)
     assert threading.current_thread().name not in encoder.threads
@@ -62,7 +59,7 @@ async def test_a_stream_that_closes_before_its_text_is_encoded_never_runs(
 ) -> None:
     stream = engine.stream("abc", SHORT)
     await stream.aclose()
-    encoder.go()
+    encoder.go.set()
     with pytest.raises(StopAsyncIteration):
         await anext(stream)
     await engine.drain()
@@ -78,7 +75,7 @@ async def test_an_engine_that_closes_tells_whoever_is_not_encoded_yet(
     await engine.aclose()
     with pytest.raises(EngineClosedError, match="closed before the request began"):
         await anext(stream)
-    encoder.go()
+    encoder.go.set()
     assert llm.generate([1], SHORT)[0].usage.completion_tokens == 3
 
 
@@ -90,7 +87,7 @@ async def test_a_drained_engine_waits_for_what_is_being_encoded(
     answer = asyncio.create_task(engine.generate("abc", SHORT))
     await asyncio.sleep(0)
     draining = asyncio.create_task(engine.drain())
-    encoder.go()
+    encoder.go.set()
     await draining
     assert (await answer).usage.completion_tokens == 3
 
@@ -105,7 +102,7 @@ async def test_texts_that_are_being_encoded_wait_like_others(
             engine.stream([1], SHORT)
         await streams.pop().aclose()  # leaves its place at once
         streams.append(engine.stream("abc", SHORT))
-        encoder.go()
+        encoder.go.set()
         for stream in streams:
             assert (await pieces(stream))[-1].output is not None
 

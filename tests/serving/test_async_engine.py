@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from octavo import LLM, AsyncEngine, OutOfMemoryError, SamplingParams
+from octavo import LLM, AsyncEngine, OutOfMemoryError, RequestOutput, SamplingParams
 from octavo.errors import KernelError, OverloadedError, PromptTooLongError, UsageError
 from octavo.request import StreamChunk
 from octavo.serving.async_output_queue import AsyncOutputQueue
 from octavo.serving.output_queue import Update
-from tests.gate import PATIENCE, Gate
+from tests.gate import Gate
 from tests.serving.stories import GREEDY, LONG, PROMPTS, assert_nothing_held, in_a_loop, pieces
 
 
@@ -203,26 +202,13 @@ async def test_event_loops_and_offline_callers_share_one_engine(
     llm: LLM, engine: AsyncEngine, reference: LLM
 ) -> None:
     want = [o.outputs for o in reference.generate(PROMPTS, GREEDY)]
-    found: dict[str, object] = {}
 
-    async def ask_all(engine: AsyncEngine) -> list[object]:
-        outputs = await asyncio.gather(*(engine.generate(p, GREEDY) for p in PROMPTS))
-        return [o.outputs for o in outputs]
+    async def ask_all() -> list[RequestOutput]:
+        return await asyncio.gather(*(engine.generate(p, GREEDY) for p in PROMPTS))
 
-    def online(name: str) -> None:
-        found[name] = asyncio.run(ask_all(engine))
-
-    def offline(name: str) -> None:
-        found[name] = [o.outputs for o in llm.generate(PROMPTS, GREEDY)]
-
-    workers = [
-        *(threading.Thread(target=online, args=(f"loop {i}",)) for i in range(3)),
-        *(threading.Thread(target=offline, args=(f"llm {i}",)) for i in range(2)),
-    ]
-    for worker in workers:
-        worker.start()
-    found["here"] = await ask_all(engine)
-    for worker in workers:
-        await asyncio.to_thread(worker.join, PATIENCE)
-    assert len(found) == 6
-    assert all(outputs == want for outputs in found.values())
+    found = await asyncio.gather(
+        ask_all(),
+        *(asyncio.to_thread(asyncio.run, ask_all()) for _ in range(3)),
+        *(asyncio.to_thread(llm.generate, PROMPTS, GREEDY) for _ in range(2)),
+    )
+    assert [[o.outputs for o in outputs] for outputs in found] == [want] * 6

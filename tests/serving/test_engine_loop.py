@@ -16,7 +16,7 @@ from octavo.request import Branch
 from octavo.serving.output_queue import OutputQueue
 from octavo.serving.request_text import RequestText
 from tests.gate import PATIENCE, Gate
-from tests.serving.stories import GREEDY, LONG, PROMPTS, fail_to_schedule, token_ids
+from tests.serving.stories import GREEDY, LONG, token_ids
 
 SHORT = replace(GREEDY, max_tokens=1)
 
@@ -106,31 +106,6 @@ def test_who_generates_is_woken_at_the_end_alone_and_who_streams_by_every_token(
     chunks = list(llm.stream([1], GREEDY))
     assert len(puts) == 1 + len(chunks) == 9
     assert [c.step for c in chunks] == [r.step for r in llm.records[8:]]
-
-
-def test_a_step_that_fails_once_is_run_again_and_one_that_fails_twice_is_told_to_all(
-    llm: LLM,
-    reference: LLM,
-    callers: ThreadPoolExecutor,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    fail_to_schedule(llm, monkeypatch, RuntimeError("for once"))
-    found = llm.generate(PROMPTS, GREEDY)
-    assert [o.outputs for o in found] == [o.outputs for o in reference.generate(PROMPTS, GREEDY)]
-    gate = Gate(llm, monkeypatch)
-    one = callers.submit(llm.generate, PROMPTS, LONG)
-    gate.wait()
-    other = callers.submit(llm.generate, [2], LONG)
-    fail_to_schedule(llm, monkeypatch, *[RuntimeError("a bug of the scheduler")] * 3)
-    while llm.loop._inbox.empty():
-        pass
-    gate.open()
-    for caller in (one, other):
-        with pytest.raises(RuntimeError, match="a bug of the scheduler"):
-            caller.result(PATIENCE)
-    assert "the engine failed; 13 requests end with its error" in caplog.text
-    assert llm.stats()["kv_blocks_used"] == 0
 
 
 def test_work_is_done_between_steps_and_its_error_is_its_callers(llm: LLM) -> None:

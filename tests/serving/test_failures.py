@@ -103,28 +103,30 @@ async def test_an_end_that_fails_too_keeps_no_other_reader_waiting(
 
 
 @in_a_loop
-async def test_a_step_that_fails_once_is_run_again_and_one_that_fails_twice_ends_what_was_open(
+async def test_a_step_that_fails_once_is_run_again_and_one_that_fails_twice_is_told_to_all(
     llm: LLM,
     engine: AsyncEngine,
     reference: LLM,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    want = reference.generate(PROMPTS[2], GREEDY)[0].outputs
-    bugs = [RuntimeError("a bug of the scheduler") for _ in range(2)]
+    want = [o.outputs for o in reference.generate(PROMPTS, GREEDY)]
     fail_to_schedule(llm, monkeypatch, RuntimeError("for once"))
-    assert (await engine.generate(PROMPTS[2], GREEDY)).outputs == want
-    assert "a step failed, and no request caused it: they go on" in caplog.text
+    assert [o.outputs for o in llm.generate(PROMPTS, GREEDY)] == want
+    fail_to_schedule(llm, monkeypatch, RuntimeError("for once"))
+    assert (await engine.generate(PROMPTS[2], GREEDY)).outputs == want[2]
+    assert caplog.text.count("a step failed, and no request caused it: they go on") == 2
     gate = Gate(llm, monkeypatch)
-    stream = engine.stream(PROMPTS[0], LONG)
-    task = asyncio.create_task(engine.generate(PROMPTS[1], LONG))
+    open_now = [asyncio.create_task(asyncio.to_thread(llm.generate, PROMPTS, LONG))]
     await gate.arrival()
-    fail_to_schedule(llm, monkeypatch, *bugs)
+    open_now.append(asyncio.create_task(asyncio.to_thread(llm.generate, [2], LONG)))
+    others = engine.generate(PROMPTS[1], LONG), pieces(engine.stream(PROMPTS[0], LONG))
+    asked = asyncio.gather(*open_now, *others, return_exceptions=True)
+    while llm.loop._inbox.qsize() < 3:  # all three wait for the step's end
+        await asyncio.sleep(0)
+    fail_to_schedule(llm, monkeypatch, *[RuntimeError("a bug of the scheduler")] * 2)
     gate.open()
-    with pytest.raises(RuntimeError, match="a bug of the scheduler"):
-        await task
-    with pytest.raises(RuntimeError, match="a bug of the scheduler"):
-        await pieces(stream)
+    assert [repr(e) for e in await asked] == ["RuntimeError('a bug of the scheduler')"] * 4
+    assert "the engine failed; 15 requests end with its error" in caplog.text
     await asyncio.to_thread(assert_nothing_held, llm)
-    assert (await engine.generate(PROMPTS[2], GREEDY)).outputs == want  # the next request
-    assert "requests end with its error" in caplog.text
+    assert (await engine.generate(PROMPTS[2], GREEDY)).outputs == want[2]  # the next request

@@ -21,7 +21,7 @@ from octavo.serving.engine_loop import EngineLoop
 from octavo.serving.request_text import RequestText
 from octavo.tokenizer import Detokenizer
 from tests.gate import PATIENCE
-from tests.ring import HANDLED, Ring, TooLateError, alarm, on_alarm
+from tests.ring import HANDLED, Ring, TooLateError, alarm
 from tests.serving.stories import GREEDY, LONG, PROMPTS, assert_nothing_held, token_ids
 
 __all__ = ["alarm"]
@@ -164,7 +164,6 @@ def test_a_handler_may_call_the_model_itself(llm: LLM, alarm: None) -> None:
     signal.signal(signal.SIGALRM, ask)
     with Ring(Runner, "forward", nth=3):
         output = llm.generate([OTHER], GREEDY)[0]
-    signal.signal(signal.SIGALRM, on_alarm)
     assert [o.outputs for o in found] == [output.outputs]
 
 
