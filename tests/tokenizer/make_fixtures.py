@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import re
 from pathlib import Path
 
 import sentencepiece
@@ -67,19 +66,7 @@ def main() -> None:
 
 
 def _bpe_ids(spec: TokenizerSpec, pre: str) -> list[list[int]]:
-    assert spec.merges is not None
-    specials = [spec.tokens[i] for i in spec.user_defined_ids]
-    pattern = "|".join(re.escape(text) for text in sorted(specials, key=len, reverse=True))
-    known = {text: i for i, text in enumerate(spec.tokens)}
-    result = []
-    for text in load_texts():
-        ids: list[int] = []
-        for part in re.split(f"({pattern})", text) if specials else [text]:
-            is_special = part in specials
-            plain = [] if is_special else slow_bpe.encode(part, spec.tokens, spec.merges, pre)
-            ids += [known[part]] if is_special else plain
-        result.append(ids)
-    return result
+    return [slow_bpe.encode(text, spec, pre) for text in load_texts()]
 
 
 def _train_bpe() -> dict[str, object]:

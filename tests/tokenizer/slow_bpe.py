@@ -2,14 +2,17 @@
 
 Written from the published regular expressions of each family, without a regular-expression engine
 and without the `tokenizers` library: a hand-written scanner over `unicodedata` categories, then the
-best-ranked pair joined one at a time. Knows no special tokens.
+best-ranked pair joined one at a time. Control tokens are text to it.
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable
 from itertools import groupby, pairwise
+
+from octavo.tokenizer import TokenizerSpec
 
 # Unicode's White_Space property; str.isspace() would add U+001C..U+001F
 _BLANKS = {*range(9, 14), 32, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B)}
@@ -17,10 +20,20 @@ _BLANKS |= {0x2028, 0x2029, 0x202F, 0x205F, 0x3000}
 _ENDINGS = ("s", "t", "re", "ve", "m", "ll", "d")
 
 
-def encode(text: str, tokens: list[str], merges: list[str], pre: str) -> list[int]:
-    """Ids of `text` without special tokens; bytes that have no token are left out."""
-    ids = {token: index for index, token in enumerate(tokens)}
-    ranks = {merge: rank for rank, merge in enumerate(merges)}
+def encode(text: str, spec: TokenizerSpec, pre: str) -> list[int]:
+    """Ids of `text`, user-defined tokens cut out first; bytes that have no token are left out."""
+    assert spec.merges is not None
+    own = sorted((spec.tokens[i] for i in spec.user_defined_ids), key=len, reverse=True)
+    parts = re.split("(" + "|".join(map(re.escape, own)) + ")", text) if own else [text]
+    ids = {token: index for index, token in enumerate(spec.tokens)}
+    ranks = {merge: rank for rank, merge in enumerate(spec.merges)}
+    result = []
+    for part in parts:
+        result += [ids[part]] if part in own else _plain(part, ids, ranks, pre)
+    return result
+
+
+def _plain(text: str, ids: dict[str, int], ranks: dict[str, int], pre: str) -> list[int]:
     result = []
     for word in split(text, pre):
         chars = "".join(_stand_in(byte) for byte in word.encode())

@@ -40,11 +40,7 @@ def test_ids_of_naughty_texts_equal_the_golden_ids_and_the_texts_come_back(pre: 
 def test_ids_equal_the_slow_implementation_and_text_comes_back(pre: str, text: str) -> None:
     assert_comes_back(pre, text)
     spec = load_spec("tiny_bpe", pre=pre)
-    for user_defined in ("<tool>", "    "):
-        text = text.replace(user_defined, "")
-    assert spec.merges is not None
-    want = slow_bpe.encode(text, spec.tokens, spec.merges, pre)
-    assert TOKENIZERS[pre].encode(text, add_special=False) == want
+    assert TOKENIZERS[pre].encode(text, add_special=False) == slow_bpe.encode(text, spec, pre)
 
 
 @pytest.mark.parametrize(
