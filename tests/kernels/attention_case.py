@@ -7,6 +7,7 @@ end at a page that nobody may touch.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 import pytest
@@ -14,14 +15,13 @@ from numpy.typing import NDArray
 
 from octavo.kernels import KV_FORMATS, available_isas, native
 from tests.kernels import attention_twin as twin
-from tests.kernels.exact import F32, Floats
+from tests.kernels.exact import F32, Floats, same_bits
 from tests.kernels.guard import guarded
 
 Kinds = tuple[str, str]  # formats of K and of V
-TYPES = tuple(KV_FORMATS)
 DIMS = (16, 32, 64, 80, 96, 128, 256)
 every_isa = pytest.mark.parametrize("isa", available_isas())
-every_type = pytest.mark.parametrize("kinds", [(k, v) for k in TYPES for v in TYPES], ids="-".join)
+every_type = pytest.mark.parametrize("kinds", list(product(KV_FORMATS, repeat=2)), ids="-".join)
 
 
 @dataclass
@@ -99,8 +99,3 @@ def layout_of(
     layers: int = 2, kv_heads: int = 2,
 ) -> native.KVLayout:  # fmt: skip
     return native.KVLayout(layers, kv_heads, k_dim, v_dim, *kinds, block_size)
-
-
-def same_bits(got: Floats, want: Floats) -> None:
-    different = np.argwhere(got.view(np.uint32) != np.ascontiguousarray(want).view(np.uint32))
-    assert len(different) == 0, f"{len(different)} differ, first at {different[0]}"

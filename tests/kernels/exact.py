@@ -71,8 +71,13 @@ def exp2(x: Floats, fused: bool) -> Floats:
 
 
 def check_bits(got: ArrayLike, want: ArrayLike) -> None:
-    """Equal bit for bit, except that any NaN equals any other."""
+    """Equal bit for bit, except that any NaN equals any other; `same_bits` is without exception."""
     got, want = (np.ravel(each).astype(F32) for each in (got, want))
     same = (got.view(np.uint32) == want.view(np.uint32)) | (np.isnan(got) & np.isnan(want))
     where = np.flatnonzero(~same)
     assert where.size == 0, f"[{where[0]}]: got {got[where[0]]!r}, want {want[where[0]]!r}"
+
+
+def same_bits(got: Floats, want: Floats) -> None:
+    different = np.argwhere(got.view(np.uint32) != np.ascontiguousarray(want).view(np.uint32))
+    assert len(different) == 0, f"{len(different)} differ, first at {different[0]}"

@@ -27,12 +27,6 @@ class Quantized:
     am: Floats  # (M, K / 32): scale * sum of the group
 
 
-def two_terms(x: Floats) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
-    """x as hi + lo, both bf16."""
-    hi = to_bf16(x)
-    return hi, to_bf16(x - from_bf16(hi))
-
-
 def row_sums(values: Floats) -> tuple[Floats, Floats, Floats]:
     """(M, 32) to the sums of all, of the first 16 and of the last 16, each half as a tree."""
     low, high = tree(values.reshape(len(values), 2, 16)).T
@@ -70,7 +64,8 @@ def _pack_two_terms(isa: str, x: Floats) -> bytes:
         values = group
         bits = group.view(np.uint32)
         if isa == "avx512bf16":
-            hi, lo = two_terms(group)
+            hi = to_bf16(group)
+            lo = to_bf16(group - from_bf16(hi))
             values = from_bf16(hi) + from_bf16(lo)
             by_step = np.stack([hi, lo], 1).reshape(len(x), 2, 8, 2, 2).astype(np.uint32)
             # (4j, 4j+2), (4j+1, 4j+3)

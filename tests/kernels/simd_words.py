@@ -30,7 +30,7 @@ def as_vectors(values: NDArray[Any]) -> NDArray[np.uint8]:
     return padded.reshape(-1, 64)
 
 
-def in_first_lanes(values: ArrayLike) -> NDArray[Any]:
+def in_front(values: ArrayLike) -> NDArray[Any]:
     """(n,) to (n, 16): each value at the front of a vector of its own."""
     first = np.asarray(values)
     lanes = 64 // first.itemsize
@@ -55,12 +55,13 @@ def pairs(values: NDArray[Scalar]) -> tuple[NDArray[Scalar], NDArray[Scalar]]:
     return a.reshape(-1), b.reshape(-1)
 
 
-def check_floats(got: Floats, want: Floats) -> None:
-    check_bits(got.reshape(-1)[: want.size], want)
-
-
-def check_ints(got: NDArray[Any], want: NDArray[Any]) -> None:
-    np.testing.assert_array_equal(got.reshape(-1)[: want.size], want)
+def check(got: NDArray[Any], want: NDArray[Any]) -> None:
+    """Floats bit for bit, but any NaN for another; beyond the end of `want` may be anything."""
+    found = got.reshape(-1)[: want.size]
+    if found.dtype == F32:
+        check_bits(found, want)
+    else:
+        np.testing.assert_array_equal(found, want)
 
 
 def random_floats(seed: int, count: int = 4096) -> Floats:

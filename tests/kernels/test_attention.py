@@ -14,18 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from octavo.kernels import native
-from tests.kernels.attention_case import (
-    DIMS,
-    TYPES,
-    Kinds,
-    Sequence,
-    every_isa,
-    every_type,
-    layout_of,
-    same_bits,
-)
-from tests.kernels.exact import F32
+from octavo.kernels import KV_FORMATS, native
+from tests.kernels.attention_case import DIMS, Kinds, Sequence, every_isa, every_type, layout_of
+from tests.kernels.exact import F32, same_bits
 
 pytestmark = every_isa
 
@@ -58,7 +49,7 @@ def test_every_group(isa: str, group: int) -> None:
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_any_shape(isa: str, data: st.DataObject) -> None:
-    draw, dims, types = data.draw, st.sampled_from(DIMS[:5]), st.sampled_from(TYPES)
+    draw, dims, types = data.draw, st.sampled_from(DIMS[:5]), st.sampled_from(list(KV_FORMATS))
     layout = layout_of(
         (draw(types), draw(types)), draw(dims), draw(dims), draw(st.sampled_from([16, 32, 64])),
         kv_heads=draw(st.integers(1, 3)),

@@ -9,15 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.kernels.attention_case import (
-    Kinds,
-    Sequence,
-    every_isa,
-    every_type,
-    layout_of,
-    same_bits,
-)
-from tests.kernels.exact import F32
+from tests.kernels.attention_case import Kinds, Sequence, every_isa, every_type, layout_of
+from tests.kernels.exact import F32, same_bits
 
 pytestmark = [every_isa, every_type]
 

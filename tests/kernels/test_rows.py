@@ -95,17 +95,14 @@ def test_rope_is_its_twin_and_leaves_the_rest_alone(
     check_bits(got[:, 2 * half :], x[:, 2 * half :])
 
 
-def test_rope_by_a_quarter_turn_shows_the_pairs(isa: str) -> None:
+def test_rope_by_a_quarter_turn_shows_the_pairs_and_by_none_changes_nothing(isa: str) -> None:
     x = np.arange(1, 9, dtype=F32).reshape(1, 8)
     cos, sin = np.zeros(3, F32), np.ones(3, F32)
     assert rope(isa, x, cos, sin, 0).tolist() == [[-2, 1, -4, 3, -6, 5, 7, 8]]
     assert rope(isa, x, cos, sin, 1).tolist() == [[-4, -5, -6, 1, 2, 3, 7, 8]]
-
-
-@pytest.mark.parametrize("style", [0, 1])
-def test_rope_at_position_zero_changes_nothing(isa: str, style: int) -> None:
-    x = normal(np.random.default_rng(1), 3, 64)
-    check_bits(rope(isa, x, np.ones(32, F32), np.zeros(32, F32), style), x)
+    x, cos, sin = normal(np.random.default_rng(1), 3, 64), np.ones(32, F32), np.zeros(32, F32)
+    for style in (0, 1):
+        check_bits(rope(isa, x, cos, sin, style), x)
 
 
 def silu_mul(isa: str, gate: Floats, up: Floats) -> Floats:

@@ -84,33 +84,30 @@ def test_top_k_one_is_the_argmax_even_among_nearly_equal_logits(isa: str) -> Non
     assert draw(isa, logits, 0.999, top_k=1, temperature=100.0) == 1234
 
 
-def test_top_p_keeps_the_smallest_set_that_holds_it(isa: str) -> None:
-    logits = np.log(np.array([0.15, 0.5, 0.05, 0.3], F32))
-    assert drawn(isa, logits, 200, top_p=0.4) == [1]
-    assert drawn(isa, logits, 200, top_p=0.6) == [1, 3]
-    assert drawn(isa, logits, 200, top_p=0.9) == [0, 1, 3]
-    assert drawn(isa, logits, 200, top_p=1.0) == [0, 1, 2, 3]
-    assert drawn(isa, logits, 200, top_p=0.0) == [1]
-
-
-def test_top_p_cuts_ties_at_the_lowest_tokens(isa: str) -> None:
-    logits = np.zeros(64, F32)
-    assert drawn(isa, logits, 640, top_p=0.25) == list(range(16))
-
-
-def test_min_p_is_relative_to_the_best(isa: str) -> None:
-    logits = np.log(np.array([0.6, 0.2, 0.11, 0.09], F32))
-    assert drawn(isa, logits, 400, min_p=0.16) == [0, 1, 2]
-    assert drawn(isa, logits, 400, min_p=1.0) == [0]
-
-
-def test_filters_apply_in_order_min_p_then_top_k_then_top_p(isa: str) -> None:
-    logits = np.log(np.array([0.4, 0.3, 0.2, 0.1], F32))
-    # of the three that top_k leaves, 0.4 / 0.9 < 0.6 <= 0.7 / 0.9: two hold top_p
-    assert drawn(isa, logits, 400, top_k=3, top_p=0.6) == [0, 1]
-    # without top_k, 0.7 of 1.0 does not hold 0.75; after it, 0.7 / 0.9 does
-    assert drawn(isa, logits, 400, top_p=0.75) == [0, 1, 2]
-    assert drawn(isa, logits, 400, min_p=0.4, top_p=0.75) == [0, 1]
+@pytest.mark.parametrize(
+    ("shares", "filters", "kept"),
+    [
+        # top_p keeps the smallest set that holds it, and cuts ties at the lowest tokens
+        ([0.15, 0.5, 0.05, 0.3], {"top_p": 0.0}, [1]),
+        ([0.15, 0.5, 0.05, 0.3], {"top_p": 0.4}, [1]),
+        ([0.15, 0.5, 0.05, 0.3], {"top_p": 0.6}, [1, 3]),
+        ([0.15, 0.5, 0.05, 0.3], {"top_p": 0.9}, [0, 1, 3]),
+        ([0.15, 0.5, 0.05, 0.3], {"top_p": 1.0}, [0, 1, 2, 3]),
+        ([1.0] * 64, {"top_p": 0.25}, list(range(16))),
+        # min_p is relative to the best
+        ([0.6, 0.2, 0.11, 0.09], {"min_p": 0.16}, [0, 1, 2]),
+        ([0.6, 0.2, 0.11, 0.09], {"min_p": 1.0}, [0]),
+        # of the three that top_k leaves, 0.4 / 0.9 < 0.6 <= 0.7 / 0.9: two hold top_p
+        ([0.4, 0.3, 0.2, 0.1], {"top_k": 3, "top_p": 0.6}, [0, 1]),
+        # without top_k, 0.7 of 1.0 does not hold 0.75; after it, 0.7 / 0.9 does
+        ([0.4, 0.3, 0.2, 0.1], {"top_p": 0.75}, [0, 1, 2]),
+        ([0.4, 0.3, 0.2, 0.1], {"min_p": 0.4, "top_p": 0.75}, [0, 1]),
+    ],
+)
+def test_filters_apply_in_order_min_p_then_top_k_then_top_p(
+    isa: str, shares: list[float], filters: dict[str, Any], kept: list[int]
+) -> None:
+    assert drawn(isa, np.log(np.array(shares, F32)), 640, **filters) == kept
 
 
 def test_masked_and_nan_tokens_are_never_drawn(isa: str) -> None:

@@ -14,16 +14,7 @@ from numpy.typing import NDArray
 
 from octavo.kernels import available_isas, native
 from tests.kernels.exact import F32, Floats, fma, tree
-from tests.kernels.simd_words import (
-    EDGES,
-    as_vectors,
-    check_floats,
-    check_ints,
-    in_first_lanes,
-    pairs,
-    random_floats,
-    run,
-)
+from tests.kernels.simd_words import EDGES, as_vectors, check, in_front, pairs, random_floats, run
 
 pytestmark = pytest.mark.parametrize("isa", available_isas())
 
@@ -41,7 +32,7 @@ def test_arithmetic_is_ieee_single(
 ) -> None:
     for a, b in (pairs(EDGES), (random_floats(1), random_floats(2))):
         with np.errstate(all="ignore"):
-            check_floats(run(isa, word, F32, a, b), operation(a, b))
+            check(run(isa, word, F32, a, b), operation(a, b))
 
 
 def test_fma_rounds_once_except_on_base(isa: str) -> None:
@@ -51,7 +42,7 @@ def test_fma_rounds_once_except_on_base(isa: str) -> None:
     with np.errstate(all="ignore"):
         near32 = -x * y  # cancellation: only the rounding error of the product is left
         for p, q, r in ((a, b, c), (x, y, z), (x, y, near32)):
-            check_floats(run(isa, "fma", F32, p, q, r), fma(p, q, r, isa != "base"))
+            check(run(isa, "fma", F32, p, q, r), fma(p, q, r, isa != "base"))
 
 
 def test_fma_of_one_known_case_shows_the_classes(isa: str) -> None:
@@ -67,15 +58,15 @@ def test_round_even_and_to_int(isa: str) -> None:
             fits = (values >= -(2.0**31)) & (values < 2.0**31)
             whole = np.where(fits, rounded, 0).astype(np.int64)
             want = np.where(fits, whole, -(2**31)).astype(np.int32)
-        check_floats(run(isa, "round_even", F32, values), rounded)
-        check_ints(run(isa, "to_int", np.int32, values), want)
+        check(run(isa, "round_even", F32, values), rounded)
+        check(run(isa, "to_int", np.int32, values), want)
 
 
 def test_to_float_rounds_to_nearest_even(isa: str) -> None:
     rng = np.random.default_rng(7)
     values = rng.integers(-(2**31), 2**31, 4096).astype(np.int32)
     values[:6] = [-(2**31), 2**31 - 1, 2**24 + 1, 2**24 + 3, -(2**24) - 1, 0]
-    check_floats(run(isa, "to_float", F32, values), values.astype(F32))
+    check(run(isa, "to_float", F32, values), values.astype(F32))
 
 
 def test_scale2_over_all_exponents(isa: str) -> None:
@@ -83,7 +74,7 @@ def test_scale2_over_all_exponents(isa: str) -> None:
     for p in (1.0, 1.9999999, -0.75, 3.0e-39, 1.0e38, 0.0, -0.0, np.inf, np.nan, 1.0000001):
         with np.errstate(all="ignore"):
             want = np.ldexp(np.full(n.size, F32(p), np.float64), n.astype(np.int32)).astype(F32)
-        check_floats(run(isa, "scale2", F32, np.full(n.size, p, F32), n), want)
+        check(run(isa, "scale2", F32, np.full(n.size, p, F32), n), want)
 
 
 def test_integer_words_wrap_and_shift(isa: str) -> None:
@@ -98,7 +89,7 @@ def test_integer_words_wrap_and_shift(isa: str) -> None:
     }  # fmt: skip
     wants |= dict.fromkeys(("set1_i", "set1_f"), np.repeat(a[::16], 16))
     for word, want in wants.items():
-        check_ints(run(isa, word, np.uint32, a, b), want)
+        check(run(isa, word, np.uint32, a, b), want)
 
 
 every_byte_dot = pytest.mark.parametrize(("word", "limit"), [("dot_u8s8", 256), ("dot_u7s8", 128)])
@@ -112,7 +103,7 @@ def test_byte_dot_is_exact_for_every_pair_at_every_place(isa: str, word: str, li
         wide_w, wide_a = np.zeros((2, w.size, 4), np.uint8)
         wide_w[:, place], wide_a[:, place] = w, a.view(np.uint8)
         acc = np.arange(w.size, dtype=np.int32)
-        check_ints(run(isa, word, np.int32, wide_w, wide_a, acc), acc + w.astype(np.int32) * a)
+        check(run(isa, word, np.int32, wide_w, wide_a, acc), acc + w.astype(np.int32) * a)
 
 
 @every_byte_dot
@@ -124,7 +115,7 @@ def test_byte_dot_does_not_saturate(isa: str, word: str, limit: int) -> None:
     acc = rng.integers(-(2**30), 2**30, w.size // 4).astype(np.int32)
     products = w.astype(np.int32) * a.astype(np.int32)
     want = acc + products.reshape(-1, 4).sum(axis=1, dtype=np.int32)
-    check_ints(run(isa, word, np.int32, w, a, acc), want)
+    check(run(isa, word, np.int32, w, a, acc), want)
 
 
 def lane_bits(booleans: NDArray[np.bool_]) -> NDArray[np.uint16]:
@@ -139,38 +130,38 @@ def test_masks_of_comparisons(isa: str) -> None:
 
 def test_first_lanes_takes_any_count(isa: str) -> None:
     counts = np.arange(-3, 40, dtype=np.int32)
-    got = run(isa, "first_lanes", np.uint32, in_first_lanes(counts))[:, 0]
+    got = run(isa, "first_lanes", np.uint32, in_front(counts))[:, 0]
     assert got.tolist() == [(1 << min(max(int(n), 0), 16)) - 1 for n in counts]
 
 
 def test_select_and_mask_words_for_every_mask(isa: str) -> None:
-    masks = in_first_lanes(np.arange(2**16, dtype=np.uint32))
+    masks = in_front(np.arange(2**16, dtype=np.uint32))
     other = masks[::-1].copy()
     chosen = (masks[:, :1] >> np.arange(16, dtype=np.uint32) & 1).astype(bool)
     a, b = np.full(chosen.shape, 2.0, F32), np.full(chosen.shape, -3.0, F32)
-    check_floats(run(isa, "select", F32, a, b, masks), np.where(chosen, a, b).reshape(-1))
+    check(run(isa, "select", F32, a, b, masks), np.where(chosen, a, b).reshape(-1))
     both = run(isa, "and_m", np.uint32, masks, other)
     assert np.array_equal(both[:, 0], masks[:, 0] & other[:, 0])
-    check_floats(run(isa, "load_f_mask", F32, a, masks), np.where(chosen, a, 0).reshape(-1))
+    check(run(isa, "load_f_mask", F32, a, masks), np.where(chosen, a, 0).reshape(-1))
     stored = run(isa, "store_f_mask", F32, a, masks, out=as_vectors(b))
-    check_floats(stored, np.where(chosen, a, b).reshape(-1))
+    check(stored, np.where(chosen, a, b).reshape(-1))
 
 
 def test_mask_byte_add16_reaches_every_byte(isa: str) -> None:
     rng = np.random.default_rng(14)
     values = rng.integers(0, 256, (66, 64)).astype(np.uint8)
     masks = [1 << k for k in range(64)] + [0, 2**64 - 1]
-    words = in_first_lanes(np.array(masks, np.uint64))
+    words = in_front(np.array(masks, np.uint64))
     want = values + 16 * np.array([[m >> byte & 1 for byte in range(64)] for m in masks], np.uint8)
-    check_ints(run(isa, "mask_byte_add16", np.uint8, values, words), want.reshape(-1))
+    check(run(isa, "mask_byte_add16", np.uint8, values, words), want.reshape(-1))
 
 
 def test_pair_words_move_lanes(isa: str) -> None:
     values = np.arange(1, 129, dtype=F32)
     swapped = values.reshape(-1, 2)[:, ::-1].reshape(-1)
-    check_floats(run(isa, "swap_pairs", F32, values), swapped)
+    check(run(isa, "swap_pairs", F32, values), swapped)
     doubled = np.repeat(values.reshape(-1, 16)[:, :8], 2)
-    check_floats(run(isa, "twice_each", F32, values), doubled)
+    check(run(isa, "twice_each", F32, values), doubled)
 
 
 def test_reductions_follow_one_tree(isa: str) -> None:
@@ -178,9 +169,9 @@ def test_reductions_follow_one_tree(isa: str) -> None:
     values = (rng.standard_normal((512, 16)) * 10.0 ** rng.integers(-6, 6, (512, 16))).astype(F32)
     values[0, 3], values[1, 9], values[2, :] = np.nan, np.inf, -0.0
     with np.errstate(all="ignore"):
-        check_floats(run(isa, "reduce_add", F32, values)[:, 0], tree(values))
+        check(run(isa, "reduce_add", F32, values)[:, 0], tree(values))
         want = tree(values, lambda a, b: np.where(a > b, a, b))
-    check_floats(run(isa, "reduce_max", F32, values)[:, 0], want)
+    check(run(isa, "reduce_max", F32, values)[:, 0], want)
 
 
 def test_unknown_words_levels_and_shapes_are_refused(isa: str) -> None:

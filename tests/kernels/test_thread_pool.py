@@ -52,22 +52,32 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 
 
 FORK = """
-import os, sys
+import gc, os, sys
 from octavo.kernels import native
-pool = native.ThreadPool(2)
+pool = native.ThreadPool(4)
 pool.run_barriers(3)
 child = os.fork()
 if child == 0:
     try:
         pool.run_barriers(3)
+        os._exit(100)
     except RuntimeError as error:
-        os._exit(0 if "fork" in str(error) else 2)
-    os._exit(1)
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) or int(pool.run_barriers(3) != 0))
+        if "fork" not in str(error):
+            os._exit(101)
+    new = native.ThreadPool(4)  # its threads may get the handles that the old ones had
+    new.run_barriers(3)
+    del pool
+    gc.collect()
+    wrong = new.run_barriers(3)
+    del new
+    gc.collect()
+    os._exit(wrong)
+code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+sys.exit(abs(code) or int(pool.run_barriers(3) != 0))
 """
 
 
-def test_a_pool_of_the_parent_is_refused_in_a_forked_child() -> None:
+def test_a_forked_child_is_refused_the_parents_pool_may_drop_it_and_use_its_own() -> None:
     run(FORK)
 
 
@@ -79,29 +89,6 @@ def test_affinity_bounds_the_usable_cpus() -> None:
     finally:
         os.sched_setaffinity(0, mask)
     assert 1 <= native.usable_cpus() <= len(mask)
-
-
-NEW_POOL = """
-import gc, os, sys
-from octavo.kernels import native
-old = native.ThreadPool(4)
-old.run_barriers(3)
-child = os.fork()
-if child == 0:
-    new = native.ThreadPool(4)  # its threads may get the handles that the old ones had
-    new.run_barriers(3)
-    del old
-    gc.collect()
-    wrong = new.run_barriers(3)
-    del new
-    gc.collect()
-    os._exit(wrong)
-sys.exit(abs(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
-"""
-
-
-def test_a_child_can_drop_the_parents_pool_and_use_its_own() -> None:
-    run(NEW_POOL)
 
 
 NO_ROOM = """

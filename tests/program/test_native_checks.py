@@ -21,20 +21,17 @@ def put(op: str, field: str, value: float | list[int]) -> Callable[[Parts], None
     return change
 
 
+def kind_of(op: str, field: str, kind: int) -> Callable[[Parts], None]:
+    """Of the rows in that buffer of an op; -1 is float rows."""
+    return lambda parts: parts.buffers["kind"].__setitem__(parts.buffer_of(op, field), kind)
+
+
 def drop_first(parts: Parts) -> None:
     parts.records = parts.records[1:]
 
 
 def two_heads(parts: Parts) -> None:
     parts.records = np.concatenate([parts.records, parts.records[-1:]])
-
-
-def pack_the_embedding(parts: Parts) -> None:
-    parts.buffers["kind"][parts.buffer_of("Embed", "out")] = 0
-
-
-def unpack_the_rows(parts: Parts) -> None:
-    parts.buffers["kind"][parts.buffer_of("QKV", "x")] = -1
 
 
 def set_part(name: str, value: object) -> Callable[[Parts], None]:
@@ -54,8 +51,8 @@ REFUSED: dict[str, tuple[bool, Callable[[Parts], None], str]] = {
     "rows": (True, set_part("max_rows", 0), "max_rows - 1: expected 0 to 16777215, got -1"),
     "many rows": (True, set_part("max_rows", 2**31 - 1), "max_rows - 1: expected 0 to 16777215"),
     "width": (True, set_width(-(2**31) + 1), "buffers width - 1: expected 0 to 16777215"),
-    "packed embedding": (True, pack_the_embedding, ".out: expected a buffer of float rows"),
-    "float rows": (True, unpack_the_rows, ".out: expected a buffer of packed rows"),
+    "packed embedding": (True, kind_of("Embed", "out", 0), ".out: expected a buffer of float rows"),
+    "float rows": (True, kind_of("QKV", "x", -1), ".out: expected a buffer of packed rows"),
     "unused buffer": (True, put("Head", "out", 99), "op 15.out: expected 0 to"),
     "table": (True, put("QKV", "rope_table", 1), "rope_table: expected 0 to 0, got 1"),
     "no table": (False, put("Rope", "rope_table", -1), "rope_table: expected 0 to 0, got -1"),

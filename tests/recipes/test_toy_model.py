@@ -13,6 +13,7 @@ import octavo
 from octavo import LLM
 from tests.cli.tiny_model import write_tiny_model
 from tests.packaging.packages import run
+from tests.recipes.lines import Lines
 
 # Attention and feed-forward read one norm and are added together, and nothing is rotated.
 TOY = '''"""Toy: a layer's two halves side by side, on one norm; no rotary embedding."""
@@ -61,15 +62,8 @@ def test_a_model_is_a_file_that_builds_a_program_and_a_line_that_names_it(tmp_pa
     for core in source.glob("kernels/_native*.so"):
         (package / "kernels" / core.name).symlink_to(core.resolve())
     (package / "model/toy.py").write_text(TOY)
-    registry = package / "model/registry.py"
-    lines = registry.read_text()
-    for at, more in (
-        ('"qwen2": llama.build', ', "toy": toy.build'),
-        ("from octavo.model import llama", ", toy"),
-    ):
-        assert at in lines, "the recipe has changed"
-        lines = lines.replace(at, at + more, 1)
-    registry.write_text(lines)
+    Lines("model/registry.py", '"qwen2": llama.build', ', "toy": toy.build').add_to(package)
+    Lines("model/registry.py", "from octavo.model import llama", ", toy").add_to(package)
     path = write_tiny_model(tmp_path / "toy.gguf", architecture="toy")
     found = tmp_path / "logits.npy"
     # Without site: where octavo is installed for editing, its import hook would come first.
