@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from octavo.kernels import native
 from tests.kernels.exact import F32, Floats, exp2, fma, tree
 from tests.kernels.guard import Scalar
-from tests.kernels.kv_twin import KV_TWINS, UNIT, Bools, Bytes, ChainTwin, Offsets
+from tests.kernels.kv_twin import KV_TWINS, UNIT, Bools, Bytes, F32Twin, Offsets
 
 TILE, CHUNK, NO_MAX = 64, 256, F32(-1e30)
 LOG2_E = F32(1.44269504)
@@ -36,7 +36,7 @@ class Past(NamedTuple):
     window: int
 
 
-def twins(layout: native.KVLayout) -> tuple[ChainTwin, ChainTwin]:
+def twins(layout: native.KVLayout) -> tuple[F32Twin, F32Twin]:
     """Return the twins of K's format and of V's."""
     return KV_TWINS[layout.k_format], KV_TWINS[layout.v_format]
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 F32 = np.float32
 Floats = NDArray[np.float32]
+Join = Callable[[Floats, Floats], Floats]
 # 2^f for |f| <= 0.5, highest power first; the last is 2^0.
 _EXP2 = ("0x1.5bba14p-10", "0x1.3cea88p-7", "0x1.c6b752p-5", "0x1.ebf9bcp-3", "0x1.62e42ap-1", "1")
 EXP2 = [F32(float.fromhex(c)) for c in _EXP2]
@@ -51,7 +52,7 @@ def from_bf16(bits: NDArray[np.uint16]) -> Floats:
     return (bits.astype(np.uint32) << 16).view(F32)
 
 
-def tree(values: Floats, join: Callable[[Floats, Floats], Floats] = np.add) -> Floats:
+def tree(values: Floats, join: Join = np.add) -> Floats:
     """Join the halves of the last axis (a power of two) until one is left: reduce_add of simd.h."""
     while values.shape[-1] > 1:
         half = values.shape[-1] // 2

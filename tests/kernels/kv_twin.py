@@ -1,13 +1,12 @@
 """The KV formats in numpy: what kv_formats.h and kv_traits.h say, one object for each format.
 
 A unit is 16 tokens of one kv head. A format says which bytes of a unit are a token's (scales too),
-what they hold, and its two products, which take K and V as these bytes; those of `ChainTwin` step
+what they hold, and its two products, which take K and V as these bytes; those of `F32Twin` step
 through the tokens in the kernels' order.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from types import MappingProxyType
 
 import numpy as np
@@ -21,27 +20,27 @@ Offsets = NDArray[np.int64]
 UNIT = 16
 
 
-class ChainTwin(ABC):
-    """A format whose values enter chains of float steps."""
+class F32Twin:
+    """Float32, and what all formats share whose values enter chains of float steps."""
 
-    size: int  # bytes of a value
-    step: int  # values of one step
-    weight_error: float  # relative, of a weight that V's product takes
+    size = 4  # bytes of a value
+    step = 1  # values of one step
+    weight_error = 0.0  # relative, of a weight that V's product takes
 
-    @abstractmethod
-    def k_bytes(self, slot: int, dim: int) -> Offsets:
+    def k_bytes(self, slot: int, dim: int) -> Offsets:  # [D][16 tok]
         """Where in a unit the bytes of slot's K are, in the order of `encode`."""
+        return self._each_byte((np.arange(dim) * UNIT + slot) * 4)
 
-    @abstractmethod
-    def v_bytes(self, slot: int, dim: int) -> Offsets: ...
+    def v_bytes(self, slot: int, dim: int) -> Offsets:  # [tok][D]
+        return self._each_byte((slot * dim + np.arange(dim)) * 4)
 
-    @abstractmethod
     def encode(self, rows: Floats) -> Bytes:
         """The bytes of rows (..., dim)."""
+        return np.ascontiguousarray(rows, F32).view(np.uint8)
 
-    @abstractmethod
     def decode(self, raw: Bytes) -> Floats:
         """The rows that such bytes hold."""
+        return raw.view(F32)
 
     def rounded(self, rows: Floats) -> Floats:
         """What a product takes in place of rows of q or of weights."""
@@ -79,23 +78,7 @@ class ChainTwin(ABC):
         return (first[:, None] + np.arange(self.size)).reshape(-1)
 
 
-class F32Twin(ChainTwin):
-    size, step, weight_error = 4, 1, 0.0
-
-    def k_bytes(self, slot: int, dim: int) -> Offsets:  # [D][16 tok]
-        return self._each_byte((np.arange(dim) * UNIT + slot) * 4)
-
-    def v_bytes(self, slot: int, dim: int) -> Offsets:  # [tok][D]
-        return self._each_byte((slot * dim + np.arange(dim)) * 4)
-
-    def encode(self, rows: Floats) -> Bytes:
-        return np.ascontiguousarray(rows, F32).view(np.uint8)
-
-    def decode(self, raw: Bytes) -> Floats:
-        return raw.view(F32)
-
-
-class Bf16Twin(ChainTwin):
+class Bf16Twin(F32Twin):
     size, step, weight_error = 2, 2, 2.0**-8
 
     def k_bytes(self, slot: int, dim: int) -> Offsets:  # [D/2][16 tok][2 d]

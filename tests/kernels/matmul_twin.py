@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,9 +39,9 @@ class Unpacked:
     mins: Floats | None  # (rows, K / 32)
     scale_span: int  # 32, or 16 for W6K
 
-    def dequantize(self) -> Floats:
+    def dequantize(self, dtype: type[np.floating] = np.float32) -> NDArray[Any]:
         """(rows, K): products are exact in float32, the sum with the min rounds once."""
-        values = self.quants.astype(np.float32) * np.repeat(self.scales, self.scale_span, axis=1)
+        values = self.quants.astype(dtype) * np.repeat(self.scales, self.scale_span, axis=1)
         return values if self.mins is None else values + np.repeat(self.mins, 32, axis=1)
 
 

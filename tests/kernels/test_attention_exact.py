@@ -57,9 +57,7 @@ def test_unwritten_slots_do_not_show(isa: str, kinds: Kinds) -> None:
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
-def test_a_poisoned_token_does_not_reach_rows_before_it(
-    isa: str, kinds: Kinds, poison: float
-) -> None:
+def test_poison_does_not_reach_the_rows_before_it(isa: str, kinds: Kinds, poison: float) -> None:
     seq = Sequence(isa, 200, layout_of(kinds), group=1)
     want = seq.rows(120, 200)
     for token in (127, 128, 150, 199):

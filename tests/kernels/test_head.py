@@ -115,11 +115,9 @@ def test_edits_scale_by_sign_then_add_then_the_mask_decides(isa: str) -> None:
 
 
 @quick
-@given(n=st.integers(1, 300), place=st.integers(0, 8), seed=seeds, masked=st.booleans())
-def test_edits_and_mask_are_their_twin(
-    isa: str, n: int, place: int, seed: int, masked: bool
-) -> None:
-    rng, base = np.random.default_rng(seed), 16 * place
+@given(n=st.integers(1, 300), at=st.integers(0, 8), seed=seeds, masked=st.booleans())
+def test_edits_and_mask_are_their_twin(isa: str, n: int, at: int, seed: int, masked: bool) -> None:
+    rng, base = np.random.default_rng(seed), 16 * at
     logits, vocab = some_logits(rng, n), base + n
     tokens = np.flatnonzero(rng.random(vocab + 50) < 0.1)
     edits = np.zeros(tokens.size, EDIT)

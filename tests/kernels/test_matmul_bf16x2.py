@@ -25,9 +25,7 @@ def multiply(isa: str, weight: native.PackedWeight, x: Floats) -> Floats:
 
 def exact_values(weight: native.PackedWeight) -> NDArray[np.float64]:
     """scale * quant + min without any rounding, in float64."""
-    w = twin.unpack(weight)
-    values: NDArray[np.float64] = w.quants * np.repeat(w.scales.astype(float), w.scale_span, axis=1)
-    return values if w.mins is None else values + np.repeat(w.mins.astype(float), 32, axis=1)
+    return twin.unpack(weight).dequantize(np.float64)
 
 
 def error_of(isa: str, weight: native.PackedWeight, x: Floats) -> NDArray[np.float64]:

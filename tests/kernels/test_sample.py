@@ -52,9 +52,7 @@ def softmax(logits: Floats, temperature: float = 1.0) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize("temperature", [0.2, 1.0, 3.0])
-def test_an_even_grid_of_u_gives_each_token_its_share_within_one(
-    isa: str, temperature: float
-) -> None:
+def test_even_steps_of_u_give_each_token_its_share_within_one(isa: str, temperature: float) -> None:
     logits = some_logits(np.random.default_rng(1), 50)
     got = counts(isa, logits, temperature=temperature)
     # an interval of length N*p holds N*p points of the grid within 1; weights are right to 2e-6
@@ -183,9 +181,7 @@ def test_candidates_in_token_order_draw_as_the_whole_row_does(isa: str) -> None:
         ("u", 1.0, "u: expected 0 to 1, less than 1, got 1"),
     ],
 )
-def test_values_out_of_range_are_refused_by_name(
-    isa: str, field: str, value: float, message: str
-) -> None:
+def test_values_out_of_range_are_refused(isa: str, field: str, value: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         draw(isa, np.zeros(9, F32), **({"u": 0.5} | {field: value}))
 

@@ -9,16 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from tests.program.parts import CONTEXT, HIDDEN, VOCAB, Parts, batch_of, make_parts, output_of
 
 
 def put(op: str, field: str, value: float | list[int]) -> Callable[[Parts], None]:
-    def change(parts: Parts) -> None:
-        parts.records[field][parts.ops.index(op)] = value
-
-    return change
+    return lambda parts: parts.records[field].__setitem__(parts.ops.index(op), value)
 
 
 def kind_of(op: str, field: str, kind: int) -> Callable[[Parts], None]:
@@ -157,16 +153,8 @@ def test_layers_of_a_group_have_the_same_heads() -> None:
     second = max(i for i, op in enumerate(parts.ops) if op == "Attend")
     narrow = np.array([(64, -1), (64, -1)], parts.buffers.dtype)
     parts.buffers = np.concatenate([parts.buffers, narrow])
-    extra = replace_fields(parts.records[second], heads=2, x=len(parts.buffers) - 2,
-                           out=len(parts.buffers) - 1)  # fmt: skip
-    records = parts.records
-    parts.records = np.concatenate([records[: second + 1], extra, records[second + 1 :]])
+    extra = parts.records[second : second + 1].copy()
+    extra["heads"], extra["x"], extra["out"] = 2, len(parts.buffers) - 2, len(parts.buffers) - 1
+    parts.records = np.insert(parts.records, second + 1, extra)
     with pytest.raises(ValueError, match="as in its group's other layers: expected 4, got 2"):
         parts.build()
-
-
-def replace_fields(record: NDArray[np.void], **fields: int) -> NDArray[np.void]:
-    copy = np.array([record])
-    for name, value in fields.items():
-        copy[name] = value
-    return copy

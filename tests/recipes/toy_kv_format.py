@@ -8,23 +8,19 @@ from __future__ import annotations
 from tests.recipes.lines import Lines
 
 _TRAITS = """
-template <> struct KV<KV_TOY8> {
-  static float largest(const float* x, int32_t dim) {   // NaN over infinity over the rest
-    uint32_t top = 0;
-    for (int d = 0; d < dim; d++) {
-      uint32_t bits;
-      __builtin_memcpy(&bits, x + d, 4);
-      if ((bits & 0x7fffffffu) > top) top = bits & 0x7fffffffu;
-    }
-    float value;
-    __builtin_memcpy(&value, &top, 4);
-    return value;
-  }
+template <> struct KV<KV_TOY8> : KV<KV_F32> {
   // Values `stride` apart; the scale behind those of all 16 tokens.
   static void write(uint8_t* unit, uint8_t* row, int stride, int32_t slot, int32_t dim,
                     const float* x) {
-    const float top = largest(x, dim), scale = top / 127.0f;
-    const float inverse = top > 1e-30f && top < 1e38f ? 127.0f / top : 0.0f;
+    uint32_t bits, largest = 0;
+    for (int d = 0; d < dim; d++) {
+      __builtin_memcpy(&bits, x + d, 4);
+      bits &= 0x7fffffffu;   // as integers NaN is over infinity, over the rest
+      if (bits > largest) largest = bits;
+    }
+    float top;
+    __builtin_memcpy(&top, &largest, 4);
+    const float scale = top / 127.0f, inverse = top > 1e-30f && top < 1e38f ? 127.0f / top : 0.0f;
     for (int d = 0; d < dim; d += 16) {
       int32_t whole[16];
       store_i(whole, to_int(mul(load_f(x + d), set1_f(inverse))));
@@ -38,11 +34,6 @@ template <> struct KV<KV_TOY8> {
   static void write_v(uint8_t* unit, int32_t slot, int32_t dim, const float* v) {
     write(unit, unit + slot * dim, 1, slot, dim, v);
   }
-  static void pack_q(const float* q, int k_dim, int rows, int lane, void* pack) {
-    KV<KV_F32>::pack_q(q, k_dim, rows, lane, pack);
-  }
-  OCTAVO_INLINE void store_p(uint32_t* row, int s, f32x16 p) { store_f((float*)row + s * 16, p); }
-
   template <int M, bool kAhead>
   static void scores(Addresses k, Addresses, int s0, int s1, const void* q, int k_dim,
                      float* score) {
