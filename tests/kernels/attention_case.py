@@ -35,9 +35,7 @@ class Sequence:
     seed: int = 0
     magnitude: float = 1.0
     window: int = 0
-    table: NDArray[np.int32] = field(
-        init=False
-    )  # (blocks) int32, shuffled, with holes in the pages
+    table: NDArray[np.int32] = field(init=False)  # (blocks) shuffled, with holes in the pages
     pages: NDArray[np.uint8] = field(init=False)  # (bytes)
     q: Floats = field(init=False)  # (tokens, kv_heads * group, k_dim)
     k: Floats = field(init=False)  # (tokens, kv_heads, k_dim)
@@ -52,9 +50,8 @@ class Sequence:
         self.table = guarded(rng.permutation(blocks + 2)[:blocks].astype(np.int32))
         self.pages = guarded(np.full((blocks + 2) * self.layout.block_stride, 0xFF, np.uint8))
         heads, k_dim, v_dim = self.layout.kv_heads, self.layout.k_dim, self.layout.v_dim
-        self.q = (
-            self.magnitude * rng.standard_normal((self.tokens, heads * self.group, k_dim))
-        ).astype(F32)
+        q = self.magnitude * rng.standard_normal((self.tokens, heads * self.group, k_dim))
+        self.q = q.astype(F32)
         self.k = rng.standard_normal((self.tokens, heads, k_dim)).astype(F32)
         self.v = rng.standard_normal((self.tokens, heads, v_dim)).astype(F32)
         self.write()
@@ -77,20 +74,14 @@ class Sequence:
         sizes = self.layer, begin, self.scale, self.window
         return twin.Past(self.pages, self.layout, self.table, *sizes)
 
-    def is_single(self) -> bool:
-        """Tell whether every dot is plain float32 arithmetic, so that the twin has its bits."""
-        return all(each.is_single(self.isa) for each in twin.twins(self.layout))
-
     def check(self, begin: int, end: int) -> None:
         got = self.rows(begin, end)
         q, past = self.q[begin:end], self.past(begin)
         want, bound = twin.exact_attention(q, past)
         error = np.abs(got - want)
         worst = np.unravel_index((error / bound).argmax(), error.shape)
-        assert np.all(error <= bound), (
-            f"{worst}: got {got[worst]}, want {want[worst]}, bound {bound[worst]:.3g}"
-        )
-        if self.is_single():
+        assert np.all(error <= bound), (worst, got[worst], want[worst], bound[worst])
+        if all(each.is_single(self.isa) for each in twin.twins(self.layout)):
             same_bits(got, twin.attention(q, past, fused=self.isa != "base"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,28 +30,31 @@ def test_block_stride_is_whole_pages_and_k_and_v_have_their_own_size() -> None:
     assert layout.block_stride == 12288  # 3 * 3584 = 10752, rounded up to 4096
 
 
-DIMS = "expected a multiple of 16 from 16 to 256"
+LAYOUT: dict[str, Any] = {
+    "layers": 1, "kv_heads": 1, "k_dim": 64, "v_dim": 64, "k_format": "bf16", "v_format": "bf16",
+    "block_size": 32,
+}  # fmt: skip
+# 2^67 bytes: 0 as an int64
+HUGE = {"layers": 2**20, "kv_heads": 2**30, "k_dim": 256, "v_dim": 256, "block_size": 64,
+        "k_format": "f32", "v_format": "f32"}  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("change", "message"),
     [
-        ((0, 1, 64, 64, "bf16", "bf16", 32), "layers: expected at least 1, got 0"),
-        ((1, 0, 64, 64, "bf16", "bf16", 32), "kv_heads: expected at least 1, got 0"),
-        ((1, 1, 24, 64, "bf16", "bf16", 32), f"k_dim: {DIMS}, got 24"),
-        ((1, 1, 64, 272, "bf16", "bf16", 32), f"v_dim: {DIMS}, got 272"),
-        ((1, 1, 64, 64, "int9", "bf16", 32), "k_format: expected f32.*bf16.*, got int9"),
-        ((1, 1, 64, 64, "bf16", "f16", 32), "v_format: expected f32.*bf16.*, got f16"),
-        ((1, 1, 64, 64, "bf16", "bf16", 48), "block_size: expected 16, 32 or 64, got 48"),
-        (
-            (2**20, 2**30, 256, 256, "f32", "f32", 64),  # 2^67 bytes: 0 as an int64
-            r"layers and kv_heads: expected blocks below 2\^40 bytes, got 1073741824",
-        ),
+        ({"layers": 0}, "layers: expected at least 1, got 0"),
+        ({"kv_heads": 0}, "kv_heads: expected at least 1, got 0"),
+        ({"k_dim": 24}, "k_dim: expected a multiple of 16 from 16 to 256, got 24"),
+        ({"v_dim": 272}, "v_dim: expected a multiple of 16 from 16 to 256, got 272"),
+        ({"k_format": "int9"}, "k_format: expected f32.*bf16.*, got int9"),
+        ({"v_format": "f16"}, "v_format: expected f32.*bf16.*, got f16"),
+        ({"block_size": 48}, "block_size: expected 16, 32 or 64, got 48"),
+        (HUGE, r"layers and kv_heads: expected blocks below 2\^40 bytes, got 1073741824"),
     ],
 )
-def test_layout_refuses(arguments: tuple[int, int, int, int, str, str, int], message: str) -> None:
+def test_layout_refuses(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        native.KVLayout(*arguments)
+        native.KVLayout(**(LAYOUT | change))
 
 
 @every_isa

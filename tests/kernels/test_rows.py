@@ -15,9 +15,8 @@ from tests.kernels.exact import F32, Floats, check_bits
 from tests.kernels.row_ops import row_op
 
 pytestmark = pytest.mark.parametrize("isa", available_isas())
-lengths = st.integers(1, 700)
 seeds = st.integers(0, 2**32 - 1)
-quick = settings(max_examples=40, deadline=None, derandomize=True)
+quick = settings(max_examples=60, deadline=None, derandomize=True)
 
 
 def normal(rng: np.random.Generator, *shape: int, spread: int = 0) -> Floats:
@@ -30,12 +29,25 @@ def rms_norm(isa: str, x: Floats, weight: Floats) -> Floats:
     return row_op(isa, "RmsNorm", x, weight=weight, eps=1e-5)
 
 
+def silu_mul(isa: str, gate: Floats, up: Floats) -> Floats:
+    return row_op(isa, "SwiGLU", gate, y=up)
+
+
 @quick
-@given(n=lengths, seed=seeds, spread=st.sampled_from([0, 3]))
-def test_rms_norm_is_its_twin(isa: str, n: int, seed: int, spread: int) -> None:
+@given(
+    heads=st.integers(1, 9), n=st.integers(1, 700), seed=seeds, spread=st.sampled_from([0, 2, 30]),
+    eps=st.sampled_from([1e-5, 1e-6]), factor=st.floats(width=32, allow_nan=False),
+)  # fmt: skip
+def test_an_op_is_its_twin_and_a_norm_of_heads_norms_each_by_itself(
+    isa: str, heads: int, n: int, seed: int, spread: int, eps: float, factor: float
+) -> None:
     rng = np.random.default_rng(seed)
-    x, weight = normal(rng, n, spread=spread), normal(rng, n)
-    check_bits(rms_norm(isa, x, weight), twin.rms_norm(isa, x, weight, 1e-5))
+    x, y, weight = normal(rng, heads, n, spread=spread), normal(rng, heads, n), normal(rng, n)
+    norms = row_op(isa, "RmsNorm", x, weight=weight, eps=eps, heads=heads)
+    for got, head in zip(norms, x, strict=True):
+        check_bits(got, twin.rms_norm(isa, head, weight, eps))
+    check_bits(silu_mul(isa, x, y.reshape(-1)), twin.silu_mul(isa, x, y))
+    check_bits(row_op(isa, "Scale", x, scale=factor), twin.scale(x, factor))
 
 
 @pytest.mark.parametrize("n", [1, 15, 16, 17, 576, 4096])
@@ -45,16 +57,6 @@ def test_rms_norm_is_near_the_exact_norm(isa: str, n: int) -> None:
     # n/16 + 4 roundings of a sum of squares, halved by the root, then 4 more
     bound = ((n / 16 + 4) / 2 + 4) * 2.0**-23
     assert np.all(np.abs(rms_norm(isa, x, weight) - exact) <= bound * np.abs(exact))
-
-
-@quick
-@given(heads=st.integers(1, 9), dim=st.integers(1, 130), seed=seeds)
-def test_a_norm_of_heads_norms_each_by_itself(isa: str, heads: int, dim: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    x, weight = normal(rng, heads, dim, spread=2), normal(rng, dim)
-    out = row_op(isa, "RmsNorm", x, weight=weight, eps=1e-6, heads=heads)
-    for got, head in zip(out, x, strict=True):
-        check_bits(got, twin.rms_norm(isa, head, weight, 1e-6))
 
 
 def test_rms_norm_of_zeros_overflow_and_nan(isa: str) -> None:
@@ -104,18 +106,6 @@ def test_rope_by_a_quarter_turn_shows_the_pairs_and_by_none_changes_nothing(isa:
         check_bits(rope(isa, x, cos, sin, style), x)
 
 
-def silu_mul(isa: str, gate: Floats, up: Floats) -> Floats:
-    return row_op(isa, "SwiGLU", gate, y=up)
-
-
-@quick
-@given(n=lengths, seed=seeds, spread=st.sampled_from([0, 2, 30]))
-def test_silu_mul_is_its_twin(isa: str, n: int, seed: int, spread: int) -> None:
-    rng = np.random.default_rng(seed)
-    gate, up = normal(rng, n, spread=spread), normal(rng, n)
-    check_bits(silu_mul(isa, gate, up), twin.silu_mul(isa, gate, up))
-
-
 def test_silu_is_right_over_the_whole_range(isa: str) -> None:
     wide = np.concatenate([np.linspace(-120, 120, 200001), np.geomspace(1e-38, 1e38, 2001)])
     gate = np.concatenate([wide, -wide[200001:]]).astype(F32)
@@ -142,13 +132,6 @@ def test_elementwise_rows_do_not_depend_on_where_they_are_cut(isa: str) -> None:
     for cut in range(101):
         parts = [silu_mul(isa, g, u) for g, u in ((gate[:cut], up[:cut]), (gate[cut:], up[cut:]))]
         check_bits(np.concatenate(parts), whole)
-
-
-@quick
-@given(n=lengths, seed=seeds, factor=st.floats(width=32, allow_nan=False))
-def test_scale_is_its_twin(isa: str, n: int, seed: int, factor: float) -> None:
-    x = normal(np.random.default_rng(seed), n, spread=30)
-    check_bits(row_op(isa, "Scale", x, scale=factor), twin.scale(x, factor))
 
 
 X, Y = np.zeros(8, F32), np.zeros(9, F32)

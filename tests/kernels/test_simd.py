@@ -6,14 +6,12 @@ NaNs only as NaN, for their payloads differ between machines.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from octavo.kernels import available_isas, native
-from tests.kernels.exact import F32, Floats, Join, fma, from_bf16, to_bf16, tree
+from tests.kernels.exact import F32, Join, fma, from_bf16, to_bf16, tree
 from tests.kernels.simd_words import EDGES, as_vectors, check, in_front, pairs, random_floats, run
 
 pytestmark = pytest.mark.parametrize("isa", available_isas())
@@ -41,12 +39,9 @@ def test_fma_rounds_once_except_on_base(isa: str) -> None:
         near32 = -x * y  # cancellation: only the rounding error of the product is left
         for p, q, r in ((a, b, c), (x, y, z), (x, y, near32)):
             check(run(isa, "fma", F32, p, q, r), fma(p, q, r, isa != "base"))
-
-
-def test_fma_of_one_known_case_shows_the_classes(isa: str) -> None:
     a = np.full(16, 1 + 2.0**-12, F32)
-    got = run(isa, "fma", F32, a, a, np.full(16, -1 - 2.0**-11, F32))
-    assert got[0, 0] == (0.0 if isa == "base" else 2.0**-24)
+    known = run(isa, "fma", F32, a, a, np.full(16, -1 - 2.0**-11, F32))
+    assert known[0, 0] == (0.0 if isa == "base" else 2.0**-24)
 
 
 def test_round_even_and_to_int(isa: str) -> None:
@@ -90,11 +85,10 @@ def test_integer_words_wrap_and_shift(isa: str) -> None:
         check(run(isa, word, np.uint32, a, b), want)
 
 
-every_byte_dot = pytest.mark.parametrize(("word", "limit"), [("dot_u8s8", 256), ("dot_u7s8", 128)])
-
-
-@every_byte_dot
-def test_byte_dot_is_exact_for_every_pair_at_every_place(isa: str, word: str, limit: int) -> None:
+@pytest.mark.parametrize(("word", "limit"), [("dot_u8s8", 256), ("dot_u7s8", 128)])
+def test_byte_dot_is_exact_at_every_place_and_does_not_saturate(
+    isa: str, word: str, limit: int
+) -> None:
     w, a = pairs(np.arange(256))
     w, a = w[w < limit].astype(np.uint8), a[w < limit].astype(np.uint8).view(np.int8)
     for place in range(4):
@@ -102,10 +96,6 @@ def test_byte_dot_is_exact_for_every_pair_at_every_place(isa: str, word: str, li
         wide_w[:, place], wide_a[:, place] = w, a.view(np.uint8)
         acc = np.arange(w.size, dtype=np.int32)
         check(run(isa, word, np.int32, wide_w, wide_a, acc), acc + w.astype(np.int32) * a)
-
-
-@every_byte_dot
-def test_byte_dot_does_not_saturate(isa: str, word: str, limit: int) -> None:
     rng = np.random.default_rng(9)
     w = rng.integers(0, limit, 64 * 256).astype(np.uint8)
     a = rng.integers(-128, 128, w.size).astype(np.int8)
@@ -156,10 +146,8 @@ def test_mask_byte_add16_reaches_every_byte(isa: str) -> None:
 
 def test_pair_words_move_lanes(isa: str) -> None:
     values = np.arange(1, 129, dtype=F32)
-    swapped = values.reshape(-1, 2)[:, ::-1].reshape(-1)
-    check(run(isa, "swap_pairs", F32, values), swapped)
-    doubled = np.repeat(values.reshape(-1, 16)[:, :8], 2)
-    check(run(isa, "twice_each", F32, values), doubled)
+    check(run(isa, "swap_pairs", F32, values), values.reshape(-1, 2)[:, ::-1].reshape(-1))
+    check(run(isa, "twice_each", F32, values), np.repeat(values.reshape(-1, 16)[:, :8], 2))
 
 
 def test_reductions_follow_one_tree(isa: str) -> None:
@@ -179,23 +167,13 @@ def test_loads_of_every_pattern(isa: str) -> None:
     check(run(isa, "load_bf16", F32, blocks), from_bf16(halves))
 
 
-def around_ties() -> Iterator[Floats]:
-    """Below, at and above the tie between two bf16, for every upper half."""
-    for low in (0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF):
-        yield (np.arange(2**16, dtype=np.uint32) << 16 | np.uint32(low)).view(F32)
-
-
-def test_to_bf16_pair_rounds_ties_to_even_and_keeps_nan(isa: str) -> None:
-    for values in around_ties():
-        other = values[::-1].copy()
-        want = to_bf16(values) | to_bf16(other).astype(np.uint32) << 16
-        check(run(isa, "to_bf16_pair", np.uint32, values, other), want)
-
-
-def test_store_bf16_rounds_as_to_bf16_pair_but_may_flush_denormals(isa: str) -> None:
-    for values in around_ties():
+def test_bf16_words_round_ties_to_even_and_a_store_may_flush_denormals(isa: str) -> None:
+    for low in (0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF):  # below, at and above the tie
+        values = (np.arange(2**16, dtype=np.uint32) << 16 | np.uint32(low)).view(F32)
+        other, want = values[::-1].copy(), to_bf16(values)
+        pair = want | to_bf16(other).astype(np.uint32) << 16
+        check(run(isa, "to_bf16_pair", np.uint32, values, other), pair)
         got = run(isa, "store_bf16", np.uint16, values)[:, :16].reshape(-1)
-        want = to_bf16(values)
         denormal = (np.abs(values) < 2.0**-126) & (values != 0)
         flushed = denormal & (got == (want & 0x8000))
         nan = np.isnan(values) & ((got & 0x7FFF) > 0x7F80)  # its payload is the level's own

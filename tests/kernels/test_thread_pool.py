@@ -40,11 +40,6 @@ def test_an_idle_pool_uses_no_cpu() -> None:
     assert used < 0.1  # three spinning workers would use 1.5 s
 
 
-def test_no_threads_is_refused() -> None:
-    with pytest.raises(ValueError, match="threads: expected at least 1, got 0"):
-        native.ThreadPool(0)
-
-
 def run(code: str) -> subprocess.CompletedProcess[str]:
     """In a new interpreter, which must end well."""
     command = [sys.executable, "-c", code]
@@ -115,12 +110,13 @@ def test_a_pool_is_as_large_as_what_this_process_may_use() -> None:
     assert thread_pool(3).size == 3
 
 
-def test_threads_far_above_the_cores_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_threads_or_far_more_than_cores_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="threads: expected at least 1, got 0"):
+        native.ThreadPool(0)
     monkeypatch.setattr(native, "usable_cpus", lambda: 2)
     assert thread_pool(8).size == 8
-    with pytest.raises(
-        UsageError, match="threads=9: this process may use 2 cores, for at most 8 threads: leave"
-    ):
+    nine = "threads=9: this process may use 2 cores, for at most 8 threads: leave"
+    with pytest.raises(UsageError, match=nine):
         thread_pool(9)
     monkeypatch.setattr(native, "usable_cpus", lambda: 1)
     with pytest.raises(UsageError, match=r"threads=1024: .* use 1 core, for at most 4 threads:"):

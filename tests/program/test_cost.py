@@ -129,10 +129,8 @@ def test_chunks_of_a_prefill_add_up_to_the_whole() -> None:
 
 @given(rows=st.integers(1, 40), past=st.integers(0, 40), window=st.integers(0, 90))
 def test_scores_and_tokens_seen_match_counting_them(rows: int, past: int, window: int) -> None:
-    seen = [
-        {k for k in range(row + 1) if not window or row - k < window}
-        for row in range(past, past + rows)
-    ]
+    places = range(past, past + rows)
+    seen = [{k for k in range(row + 1) if not window or row - k < window} for row in places]
     work = Work(rows, past)
     assert work.scores(window) == sum(map(len, seen))
     assert work.tokens_seen(window) == len(set.union(*seen))

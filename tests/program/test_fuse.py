@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from octavo.model import llama
@@ -165,9 +164,3 @@ def test_buffers_do_not_grow_with_the_layers() -> None:
     for layers in (1, 2, 30):
         program = llama.build(replace(TINY, num_layers=layers))
         assert len(encode(fuse(program, kinds(program)), kinds(program)).buffers) <= 5
-
-
-def test_records_are_twenty_words() -> None:
-    program = llama.build(TINY)
-    records = encode(fuse(program, kinds(program)), kinds(program)).records
-    assert records.view(np.int32).reshape(len(records), -1).shape[1] == 20

@@ -107,11 +107,10 @@ def test_fused_is_unfused_bit_for_bit(name: str, type: GGMLType, activations: st
 def test_every_kind_of_output_row_agrees_with_the_full_logits() -> None:
     model = tiny_model(TINY, POOL)
     runner = make_runner(model, POOL)
-    vocab = TINY.vocab_size
     rng = np.random.default_rng(1)
     wants = [Want.ARGMAX, Want.TOP_K, Want.LOGITS, Want.HIDDEN, Want.TOP_K]
     rows = [3, 9, 20, 20, 69]
-    masks = np.full((5, -(-vocab // 32)), 0xFFFFFFFF, np.uint32)
+    masks = np.full((5, -(-TINY.vocab_size // 32)), 0xFFFFFFFF, np.uint32)
     masks[1] = rng.integers(0, 2**32, masks.shape[1], dtype=np.uint32)
     changes = [(5, 1, 100), (900, 2, -3), (1099, 1, 0.5), (0, 1.5, 40), (1, 1, -0.25), (2, 1, 9)]
     edits = np.array(changes, EDIT)  # token, scale, what is added

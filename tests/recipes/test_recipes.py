@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.packaging.packages import ROOT, run
-from tests.recipes.lines import Lines
+from tests.recipes.lines import Lines, python_in
 from tests.recipes.toy_kv_format import KV_FORMAT
 from tests.recipes.toy_op import BATCH_ARRAY, ROW_OP, USE
 
@@ -42,13 +42,6 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def files(recipe: list[Lines]) -> int:
     return len({lines.path for lines in recipe})
-
-
-def python_in(tree: Path, code: str) -> str:
-    """What the code says where octavo is the tree's: without site, no .pth leads elsewhere."""
-    path = [f"{tree / 'src'}", f"{tree}", *sys.path]
-    code = f"import sys; sys.path[:] = {path!r}; {code}"
-    return run(sys.executable, "-S", "-c", code, cwd=tree).stdout
 
 
 def test_a_row_wise_op_touches_six_files_and_an_array_of_the_batch_four(tree: Path) -> None:

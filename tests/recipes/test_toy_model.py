@@ -4,7 +4,6 @@ names it. A copy of the package gets both, and answers with a model of that arch
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,7 @@ import numpy as np
 import octavo
 from octavo import LLM
 from tests.cli.tiny_model import write_tiny_model
-from tests.packaging.packages import run
-from tests.recipes.lines import Lines
+from tests.recipes.lines import Lines, python_in
 
 # Attention and feed-forward read one norm and are added together, and nothing is rotated.
 TOY = '''"""Toy: a layer's two halves side by side, on one norm; no rotary embedding."""
@@ -66,10 +64,7 @@ def test_a_model_is_a_file_that_builds_a_program_and_a_line_that_names_it(tmp_pa
     Lines("model/registry.py", "from octavo.model import llama", ", toy").add_to(package)
     path = write_tiny_model(tmp_path / "toy.gguf", architecture="toy")
     found = tmp_path / "logits.npy"
-    # Without site: where octavo is installed for editing, its import hook would come first.
-    code = f"import sys; sys.path[:] = {[str(tmp_path), *sys.path]!r}\n{USE}"
-    done = run(sys.executable, "-S", "-c", code, str(path), str(found), cwd=tmp_path)
-    assert done.stdout == "5\n"
+    assert python_in(tmp_path, USE, str(path), str(found)) == "5\n"
     logits = np.load(found)
     assert logits.shape == (40, 258)
     assert np.isfinite(logits).all()
