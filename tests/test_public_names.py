@@ -51,13 +51,6 @@ def test_the_package_alone_brings_in_nothing() -> None:
     assert loaded == "octavo\n"
 
 
-def test_an_llm_has_the_fields_of_its_configuration_as_keywords() -> None:
-    (_, _, *keywords) = inspect.signature(LLM.__init__).parameters.values()
-    assert {p.kind for p in keywords} == {inspect.Parameter.KEYWORD_ONLY}
-    defaults = {p.name: p.default for p in keywords}
-    assert defaults == {f.name: f.default for f in fields(EngineConfig)}
-
-
 def test_every_keyword_of_an_llm_reaches_its_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     """None is where it would fail to load: by then it has its configuration."""
 
@@ -76,6 +69,10 @@ def test_every_keyword_of_an_llm_reaches_its_configuration(monkeypatch: pytest.M
         assert getattr(loaded.value.args[1], field.name) != field.default, field.name
     with pytest.raises(TypeError, match="unexpected keyword argument 'contxt'"):
         LLM("m", contxt=5)  # type: ignore[call-arg]
+    (_, _, *keywords) = inspect.signature(LLM.__init__).parameters.values()
+    assert {p.kind for p in keywords} == {inspect.Parameter.KEYWORD_ONLY}
+    defaults = {p.name: p.default for p in keywords}
+    assert defaults == {f.name: f.default for f in fields(EngineConfig)}
 
 
 def test_an_llm_says_what_its_keywords_mean() -> None:

@@ -30,9 +30,7 @@ def test_a_conversation_that_outgrows_the_context_is_said_and_can_be_reset(octav
     assert "128" in result.err
     assert used(result, "prompt_tokens") == [119, 21]
     assert len(result.json["messages"]) == 2
-
-
-def test_a_real_model_talks(octavo: Octavo) -> None:
+    # A real model talks.
     result = octavo("chat", TINY, *GREEDY, stdin="hi\n")
     assert (result.code, result.err.count("\n")) == (0, 1)
     assert result.out.endswith("\n")

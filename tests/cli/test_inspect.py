@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from tests.cli.result import Octavo
+from tests.cli.result import Octavo, refused
 from tests.cli.tiny_model import TEMPLATE, TINY, write_tiny_model
 from tests.weights.gguf_bytes import F32, entry, small_model
 
@@ -49,7 +49,8 @@ def test_an_architecture_that_does_not_run_is_still_shown(octavo: Octavo, tmp_pa
     why = "architecture 'gamma' is not supported: llama, qwen2 are"
     assert f"runs          not supported: {why}\n" in result.out
     assert "KV a token" not in result.out
-    assert octavo("run", str(path), "hi").code == 1
+    for verb in (["run", str(path), "hi"], ["plan", str(path)], ["explain", str(path)]):
+        assert octavo(*verb) == refused(f"{path}: {why}", code=1)
 
 
 def test_all_verbs_but_inspect_refuse_a_key_not_computed(octavo: Octavo, tmp_path: Path) -> None:

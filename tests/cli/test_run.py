@@ -140,9 +140,7 @@ def test_engine_flags_reach_the_engine(octavo: Octavo, monkeypatch: pytest.Monke
         (["--prefix-cache", "--no-kv-cache"], both),
     ]:
         assert octavo("run", "m", "hi", *flags) == refused(message)
-
-
-def test_a_schedule_is_for_many_requests(octavo: Octavo) -> None:
+    # A schedule is for many requests.
     for flag in ("--schedule", "--max-num-seqs"):
         assert flag in octavo("batch", "--help").out
         assert flag not in octavo("run", "--help").out

@@ -23,14 +23,12 @@ def drawn(octavo: Octavo, model: str, *flags: str) -> Any:
     return octavo("run", model, "hi", "--max-tokens", "2", "--json", *flags).json["sampling"]
 
 
-def test_a_model_whose_makers_say_nothing_gets_a_mild_default(octavo: Octavo) -> None:
+def test_a_mild_default_is_for_files_that_say_nothing(octavo: Octavo, tmp_path: Path) -> None:
     assert drawn(octavo, TINY) == asdict(FALLBACK)
     flags = ["--temperature", "1", "--top-k", "5"]  # each field alone
     assert drawn(octavo, TINY, *flags) == asdict(Sampling(1.0, 5, 0.9))
     assert drawn(octavo, TINY, "--beam-width", "2") is None
-
-
-def test_what_a_file_recommends_is_taken_whole(octavo: Octavo, tmp_path: Path) -> None:
+    # What a file recommends is taken whole.
     own = entry("general.sampling.top_k", U32, u32(7))
     path = str(write_tiny_model(tmp_path / "own.gguf", more=[own]))
     assert drawn(octavo, path) == asdict(Sampling(temperature=1.0, top_k=7))

@@ -66,12 +66,9 @@ def closure() -> set[str]:
         pytest.skip(f"{missing.name} is not installed here: `make test` installs octavo")
 
 
-def test_the_runtime_closure_has_numpy_and_no_torch(closure: set[str]) -> None:
+def test_what_is_installed_has_no_torch_and_stays_under_the_limit(closure: set[str]) -> None:
     assert {"octavo", "numpy", "tokenizers"} <= closure
     assert closure & NEVER == set()
-
-
-def test_the_installed_tree_stays_under_the_limit(closure: set[str]) -> None:
     sizes = {package: size_mb(package) for package in closure} | {"src/octavo": sources_mb()}
     total = sum(sizes.values())
     largest = sorted(sizes.items(), key=lambda item: -item[1])[:5]

@@ -54,9 +54,7 @@ def test_without_limits_it_is_what_the_system_has(tmp_path: Path) -> None:
     assert 0 < available_memory(tmp_path) <= whole  # without /proc, its free pages
     assert left(tmp_path, {}) == 20_000
     assert left(tmp_path, {"proc/self/cgroup": "0::/"}) == 20_000
-
-
-def test_where_what_is_reserved_counts_the_promise_of_the_system_is_a_limit(tmp_path: Path) -> None:
+    # Where what is reserved counts, the promise of the system is a limit.
     lines = f"MemAvailable: {FREE // 1024} kB\nCommitLimit: 5242880 kB\nCommitted_AS: 1048576 kB"
     assert left(tmp_path, {"proc/meminfo": lines, "proc/sys/vm/overcommit_memory": 1}) == 20_000
     assert left(tmp_path, {"proc/sys/vm/overcommit_memory": 2, "proc/meminfo": lines}) == 4096

@@ -67,6 +67,11 @@ def test_ranges_and_kinds_are_those_of_sampling_params_with_the_field_named() ->
     assert refusal(n=0) == ("n=0: expected a whole number from 1 to 64", "n")
     assert refusal(echo="yes") == ("echo: expected true or false, found a string", "echo")
     assert refusal(model="") == ("model: expected a name, found an empty string", "model")
+    # Values that other APIs define are taken.
+    assert params(top_k=-1).top_k == 0
+    assert params(seed=-1).seed == 2**64 - 1
+    assert params(seed=-(2**63)).seed == 2**63
+    assert refusal(seed=-(2**63) - 1)[1] == "seed"
 
 
 def test_every_name_that_is_the_same_in_both_is_passed_on() -> None:
@@ -82,13 +87,6 @@ def test_every_name_that_is_the_same_in_both_is_passed_on() -> None:
     assert parse_completion({"prompt": "p", **options}).options == RequestOptions(**options)
     chat = parse_chat({"messages": [{"role": "user", "content": "x"}], **options})
     assert chat.options == RequestOptions(**options, begins_turn=True)
-
-
-def test_values_that_other_apis_define() -> None:
-    assert params(top_k=-1).top_k == 0
-    assert params(seed=-1).seed == 2**64 - 1
-    assert params(seed=-(2**63)).seed == 2**63
-    assert refusal(seed=-(2**63) - 1)[1] == "seed"
 
 
 def test_beams_are_as_many_as_n_or_best_of_or_beam_width() -> None:

@@ -28,19 +28,16 @@ def refusal(**fields: object) -> tuple[str, str | None]:
     return str(caught.value), caught.value.param
 
 
-def test_an_answer_has_16_tokens_unless_said() -> None:
-    found = parse_completion({"prompt": "p"})
-    assert found == CompletionRequest(None, ("p",), params=SamplingParams(max_tokens=16))
-    assert parse_completion({"prompt": "p", "max_tokens": 3}).params.max_tokens == 3
-
-
-def test_a_prompt_is_text_or_ids_and_may_be_several() -> None:
+def test_a_prompt_is_text_or_ids_and_may_be_several_and_an_answer_has_16_tokens() -> None:
     prompts: list[tuple[Any, Any]] = [
         ("häh", ("häh",)), ("", ("",)), (["a", "b"], ("a", "b")), ([1, 2], ((1, 2),)),
         ([[1], [2, 3]], ((1,), (2, 3))),
     ]  # fmt: skip
     for prompt, found in prompts:
         assert parse_completion({"prompt": prompt}).prompts == found
+    found = parse_completion({"prompt": "p"})
+    assert found == CompletionRequest(None, ("p",), params=SamplingParams(max_tokens=16))
+    assert parse_completion({"prompt": "p", "max_tokens": 3}).params.max_tokens == 3
 
 
 @pytest.mark.parametrize(
