@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
-from typing import Self
+from typing import ClassVar, Self
 
 from octavo.errors import PromptTooLongError, UsageError
 from octavo.request import Completion, RequestOptions, RequestOutput
@@ -48,11 +48,7 @@ class ShoutingLLM:
     calls: list[list[str]] = field(default_factory=list)
     given: list[tuple[SamplingParams, RequestOptions]] = field(default_factory=list)
 
-    info: object = field(
-        default_factory=lambda: SimpleNamespace(
-            kv_blocks=4, block_size=16, block_bytes=1024, context=CONTEXT
-        )
-    )
+    info: ClassVar = SimpleNamespace(kv_blocks=4, block_size=16, block_bytes=1024, context=CONTEXT)
 
     def open(self, model: str, engine: Mapping[str, object]) -> Self:
         self.opened.append((model, engine))
@@ -68,9 +64,7 @@ class ShoutingLLM:
             raise PromptTooLongError(f"the prompt has {len(ids)} tokens, the context {CONTEXT}")
         return ids
 
-    def encode_chat(
-        self, messages: Sequence[dict[str, str]], *, chat_template: str | None = None
-    ) -> list[int]:
+    def encode_chat(self, messages: Sequence[dict[str, str]], **_: object) -> list[int]:
         return list("|".join(message["content"] for message in messages).encode())
 
     def as_completed(

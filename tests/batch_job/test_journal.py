@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from io import FileIO
 from pathlib import Path
 from typing import cast
@@ -42,9 +43,8 @@ def test_results_are_in_the_file_at_once_and_found_by_key_after_another_open(pat
     assert [journal.result(k)["id"] for k in (THREE, ONE)] == ["three", "one"]
     assert path.read_text().count("\n") == 4  # a header and three results, nothing closed
     journal.close()
-    again = open_journal(path)
-    assert len(again) == 3
-    again.close()
+    with closing(open_journal(path)) as again:
+        assert len(again) == 3
 
 
 def test_wherever_a_kill_tears_it_the_whole_lines_before_are_kept(
@@ -55,14 +55,12 @@ def test_wherever_a_kill_tears_it_the_whole_lines_before_are_kept(
     ends = [i + 1 for i, byte in enumerate(whole) if byte == ord("\n")]
     for cut in range(len(whole)):
         path.write_bytes(whole[:cut])
-        journal = open_journal(path)
-        assert len(journal) == max(0, sum(end <= cut for end in ends) - 1), cut
-        journal.add(THREE, {"id": "three"})
-        journal.close()
-        again = open_journal(path)
-        assert (THREE in again, again.result(THREE)) == (True, {"id": "three"}), cut
-        assert all(json.loads(line) for line in path.read_text().splitlines())
-        again.close()
+        with closing(open_journal(path)) as journal:
+            assert len(journal) == max(0, sum(end <= cut for end in ends) - 1), cut
+            journal.add(THREE, {"id": "three"})
+        with closing(open_journal(path)) as again:
+            assert (THREE in again, again.result(THREE)) == (True, {"id": "three"}), cut
+            assert all(json.loads(line) for line in path.read_text().splitlines())
     # Zeros that a power cut left are cut off.
     whole = path.read_bytes()
     path.write_bytes(whole + b"\0" * 100 + b"\n")
@@ -84,9 +82,8 @@ def test_results_of_another_origin_are_refused_by_name(path: Path) -> None:
 
 def test_a_changed_input_is_noticed_once(path: Path) -> None:
     for noticed in (True, False):
-        journal = open_journal(path, digest="e")
-        assert (journal.input_changed, len(journal)) == (noticed, 2)
-        journal.close()
+        with closing(open_journal(path, digest="e")) as journal:
+            assert (journal.input_changed, len(journal)) == (noticed, 2)
 
 
 @pytest.mark.parametrize("text", ["mine", '{"key": "00", "result": {}}\n', "[]\n", "\n"])
@@ -99,16 +96,13 @@ def test_a_file_of_another_kind_is_left_alone(tmp_path: Path, text: str) -> None
 
 
 def test_one_run_at_a_time(path: Path) -> None:
-    first = open_journal(path)
-    with pytest.raises(UsageError, match="is held by another run: wait for it, or choose another"):
+    held = "is held by another run: wait for it, or choose another"
+    with closing(open_journal(path)), pytest.raises(UsageError, match=held):
         open_journal(path)
-    first.close()
     open_journal(path).close()
-
-
-def test_nothing_to_keep_leaves_no_file(tmp_path: Path) -> None:
-    open_journal(tmp_path / "out.partial").close()
-    assert not (tmp_path / "out.partial").exists()
+    empty = path.with_name("empty.partial")  # nothing to keep leaves no file
+    open_journal(empty).close()
+    assert not empty.exists()
 
 
 def test_it_is_synced_every_five_seconds_and_at_the_end(

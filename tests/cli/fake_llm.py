@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType, SimpleNamespace
+from typing import ClassVar
 
 from octavo.records import CacheReason, CacheRecord, CacheSource, StepRecord
 from octavo.request import Completion, Metrics, RequestOptions, RequestOutput, StreamChunk, Usage
@@ -47,19 +48,11 @@ class FakeLLM:
     aborted: int = 0
     diverged_text: str = " a"
     tokenizer: NoControl = field(default_factory=NoControl)
-    info: SimpleNamespace = field(
-        default_factory=lambda: SimpleNamespace(
-            kv_blocks=8, block_size=32, block_bytes=1024, context=128, sampling=None
-        )
+    info: ClassVar = SimpleNamespace(
+        kv_blocks=8, block_size=32, block_bytes=1024, context=128, sampling=None
     )
 
-    def encode_chat(
-        self,
-        messages: list[dict[str, str]],
-        *,
-        chat_template: str | None = None,
-        parse_special: bool = False,
-    ) -> list[int]:
+    def encode_chat(self, messages: list[dict[str, str]], **_: object) -> list[int]:
         return [len(message["content"]) for message in messages]
 
     def stream(
@@ -71,10 +64,9 @@ class FakeLLM:
         try:
             for index, piece in enumerate(self.pieces):
                 self.between(index)
-                last = index == len(self.pieces) - 1
-                done = last
+                done = index == len(self.pieces) - 1
                 step = self.records[-1].step if self.records else None
-                output = self._output(prompt) if last else None
+                output = self._output(prompt) if done else None
                 yield StreamChunk(piece, (index,), output, step=step)
         finally:
             self.aborted += not done

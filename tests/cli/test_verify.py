@@ -9,9 +9,9 @@ import pytest
 
 from octavo.config import EngineConfig
 from octavo.verification import Tamper
-from tests.cli import tiny_model
 from tests.cli.result import Octavo
-from tests.cli.tiny_model import TINY
+from tests.cli.tiny_model import TINY, VOCAB, write_tiny_model
+from tests.weights.gguf_bytes import U32, entry, u32
 
 
 def test_a_model_that_is_exact(octavo: Octavo) -> None:
@@ -33,7 +33,7 @@ def test_json_has_the_same_in_an_object(octavo: Octavo) -> None:
     assert "every bit equal" in result.err
     assert found["model"] == TINY
     assert (found["kv_dtype"], found["block_size"], found["threads"]) == ("k=f32,v=bf16", 32, 2)
-    assert (found["exact"], found["logits_compared"]) == (True, 2359 * tiny_model.VOCAB)
+    assert (found["exact"], found["logits_compared"]) == (True, 2359 * VOCAB)
     assert found["rows_compared"] == sum(s["rows"] for s in found["scenarios"])
     alone = found["scenarios"][0]
     assert alone | {"seconds": 0} == {
@@ -49,9 +49,7 @@ class OtherPages(Tamper):
         return replace(config, kv_dtype="bf16")
 
 
-def test_a_changed_bit_fails_and_says_where(
-    octavo: Octavo, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_changed_bit_fails_saying_where(octavo: Octavo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("octavo.verification.proof.Tamper", OtherPages)
     result = octavo("verify", TINY, "--kv-dtype", "f32", "--json")
     assert result.code == 1
@@ -72,11 +70,9 @@ def test_what_the_engine_would_refuse_is_bad_usage(octavo: Octavo) -> None:
     assert octavo("verify", "no-such.gguf").code == 1
 
 
-def test_a_model_with_a_short_context_is_refused(
-    octavo: Octavo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tiny_model, "CONTEXT", 64)
-    path = tiny_model.write_tiny_model(tmp_path / "short.gguf")
+def test_a_model_with_a_short_context_is_refused(octavo: Octavo, tmp_path: Path) -> None:
+    short = entry("llama.context_length", U32, u32(64))
+    path = write_tiny_model(tmp_path / "short.gguf", more=[short])
     result = octavo("verify", str(path))
     why = "verify needs a context of at least 128 tokens, the model has 64"
     assert (result.code, result.err) == (2, f"octavo: {why}\n")
