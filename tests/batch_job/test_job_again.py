@@ -95,9 +95,7 @@ def test_a_finished_output_is_left_as_it_is(batch: Batch) -> None:
      lambda b: b.out.write_bytes(b"\xff"),
      lambda b: b.out.write_text("[]\n")],
 )  # fmt: skip
-def test_an_output_that_is_something_else_is_not_overwritten(
-    batch: Batch, change: Callable[[Batch], Any]
-) -> None:
+def test_another_output_is_not_overwritten(batch: Batch, change: Callable[[Batch], Any]) -> None:
     batch.write(ONE).run()
     change(batch)
     before = batch.out.read_bytes()

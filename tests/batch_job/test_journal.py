@@ -105,9 +105,7 @@ def test_one_run_at_a_time(path: Path) -> None:
     assert not empty.exists()
 
 
-def test_it_is_synced_every_five_seconds_and_at_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_syncs_every_5_s_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     times: Iterator[float] = iter([0.0, 1.0, 4.9, 5.0, 6.0, 10.0])
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", synced.append)

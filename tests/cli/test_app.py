@@ -99,9 +99,7 @@ def test_every_verb_has_help_and_json(octavo: Octavo, verb: str) -> None:
     assert "--json" in result.out
 
 
-def test_a_list_of_verbs_says_of_each_in_full_what_it_does(
-    octavo: Octavo, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_list_of_verbs_tells_each_whole(octavo: Octavo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     for verb in ([], ["bench"]):
         _, commands, verbs = octavo(*verb, "--help").out.partition("Commands:\n")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import readline
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,24 +39,16 @@ while True:
 print("SAID" + json.dumps(said) + "END")
 """
 
-Start = Callable[..., Session]
+
+def at_terminal(home: Path, *command: str) -> Session:
+    environ = {**ENVIRON, "OCTAVO_HOME": str(home), "TERM": "xterm"}
+    environ.pop("NO_COLOR", None)
+    return Session([sys.executable, *command], environ)
 
 
-@pytest.fixture
-def start(home: Path) -> Start:
-    """A process at a terminal; `keyboard` is one that reads messages until Ctrl-D."""
-
-    def call(*command: str) -> Session:
-        environ = {**ENVIRON, "OCTAVO_HOME": str(home), "TERM": "xterm"}
-        environ.pop("NO_COLOR", None)
-        return Session([sys.executable, *command], environ)
-
-    return call
-
-
-@pytest.fixture
-def keyboard(start: Start) -> Start:
-    return lambda hide="": start("-c", READ_ALL.format(hide=hide))
+def keyboard(home: Path, hide: str = "") -> Session:
+    """A process that reads messages until Ctrl-D."""
+    return at_terminal(home, "-c", READ_ALL.format(hide=hide))
 
 
 def enter(session: Session, *lines: str, prompt: str = ">>> ") -> None:
@@ -82,31 +73,27 @@ needs_readline = pytest.mark.skipif(
 
 
 @needs_readline
-def test_a_paste_is_one_message_and_is_there_the_next_time(keyboard: Start) -> None:
+def test_a_paste_is_one_message_and_is_there_the_next_time(home: Path) -> None:
     text = "".join(f"  line {n}\n" for n in range(30))
-    with keyboard() as session:
+    with keyboard(home) as session:
         enter(session, PASTE.format(text.replace("\n", "\r")), "two\rtwo")
         session.until(">>> ")  # of the second line, which was typed ahead
         assert said(session) == [[text.rstrip(), False], ["two", False], ["two", False]]
-    with keyboard() as session:
+    with keyboard(home) as session:
         enter(session, UP + UP)
         assert said(session) == [[text.rstrip(), False]]
 
 
 @needs_readline
-def test_a_block_goes_on_until_its_quotes_and_is_remembered_whole(keyboard: Start) -> None:
+def test_a_block_goes_on_until_its_quotes_and_is_remembered_whole(home: Path) -> None:
     block = 'def f():\n    """Doc."""\n    return 1'  # with quotes of its own
-    with keyboard() as session:
+    with keyboard(home) as session:
         enter(session, '"""')
         enter(session, PASTE.format(block.replace("\n", "\r")), '"""', prompt="... ")
         enter(session, UP)
         assert said(session) == [[block, True], [block, True]]
-
-
-@needs_readline
-def test_a_paste_that_begins_with_quotes_of_its_own_is_no_block(keyboard: Start) -> None:
-    module = '"""Doc."""\n\nx = 1'
-    with keyboard() as session:
+    module = '"""Doc."""\n\nx = 1'  # a paste that begins with quotes of its own is no block
+    with keyboard(home) as session:
         enter(session, PASTE.format(module))
         assert said(session) == [[module, False]]
 
@@ -126,8 +113,8 @@ def test_ctrl_c_drops_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
     assert user.next_message() == ("three", False)
 
 
-def test_ctrl_d_says_that_a_block_has_no_end(keyboard: Start) -> None:
-    with keyboard() as session:
+def test_ctrl_d_says_that_a_block_has_no_end(home: Path) -> None:
+    with keyboard(home) as session:
         enter(session, '"""one')
         session.until("... ")
         session.type(CTRL_D)
@@ -136,16 +123,16 @@ def test_ctrl_d_says_that_a_block_has_no_end(keyboard: Start) -> None:
         assert said(session) == [["three", False]]
 
 
-def test_without_readline_a_paste_is_told_by_its_speed(keyboard: Start) -> None:
-    with keyboard(hide="sys.modules['readline'] = None") as session:
+def test_without_readline_a_paste_is_told_by_its_speed(home: Path) -> None:
+    with keyboard(home, hide="sys.modules['readline'] = None") as session:
         enter(session, "one\r  two\rthree")
         assert said(session) == [["one\n  two\nthree", False]]
 
 
 def test_answers_that_go_into_a_file_leave_readline_out_and_pastes_stay_one_message(
-    keyboard: Start, home: Path
+    home: Path,
 ) -> None:
-    with keyboard(hide="sys.stdout = open(os.devnull, 'w')") as session:
+    with keyboard(home, hide="sys.stdout = open(os.devnull, 'w')") as session:
         enter(session, "one\rtwo", "three")
         session.until(">>> ")
         session.type(CTRL_D)
@@ -153,10 +140,10 @@ def test_answers_that_go_into_a_file_leave_readline_out_and_pastes_stay_one_mess
     assert history.load(home / "chat_history") == ["one\ntwo", "three"]
 
 
-def test_what_readline_cannot_hold_ends_no_chat(keyboard: Start, home: Path) -> None:
+def test_what_readline_cannot_hold_ends_no_chat(home: Path) -> None:
     for text in ("one", "nul\0nul", "half \ud800", "two"):
         history.append(home / "chat_history", text)
-    with keyboard() as session:
+    with keyboard(home) as session:
         enter(session, UP + UP)
         assert said(session) == [["one", False]]
 
@@ -178,8 +165,8 @@ def test_enter_is_yes_and_the_end_of_the_input_is_no(
 
 
 @needs_readline
-def test_a_chat_at_a_terminal(start: Start) -> None:
-    with start("-m", "octavo", "chat", TINY, "--max-tokens", "2", "--json") as session:
+def test_a_chat_at_a_terminal(home: Path) -> None:
+    with at_terminal(home, "-m", "octavo", "chat", TINY, "--max-tokens", "2", "--json") as session:
         session.until("Ctrl-D ends")
         enter(session, PASTE.format("a\rb\rc"))
         session.until("\x1b[2m[24 prompt tokens, 0 cached, ")

@@ -31,9 +31,7 @@ def test_a_damaged_line_costs_itself_alone_and_a_folder_of_no_use_no_chat(tmp_pa
     assert history.load(tmp_path / "home" / "chat_history") == []
 
 
-def test_a_file_that_has_grown_is_cut_to_the_last_texts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_long_file_keeps_the_last_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "KEPT", 3)
     path = tmp_path / "chat_history"
     for number in range(6):

@@ -130,9 +130,7 @@ def test_a_context_beyond_the_models_is_refused_as_run_refuses_it(octavo: Octavo
      ([*SMALL, "--kv-dtype", "k=f32,v"], "--kv-dtype 'k=f32,v'"),
      (["model.gguf", "--layers", "2", "--tied-head"], "leave out --layers, --tied-head")],
 )  # fmt: skip
-def test_a_shape_that_makes_no_sense_is_refused_by_name(
-    octavo: Octavo, flags: list[str], complaint: str
-) -> None:
+def test_a_wrong_shape_is_refused_by_name(octavo: Octavo, flags: list[str], complaint: str) -> None:
     result = octavo("plan", *flags)
     assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
     assert complaint in result.err
