@@ -105,8 +105,8 @@ def test_a_context_beyond_the_models_is_refused_as_run_refuses_it(octavo: Octavo
         none = octavo(*verb, "--context", "0")
         assert none.err.startswith("octavo: --context 0: expected a whole number from 1 to ")
     # A context that was not given is the model's, if that is less.
-    for verb in ("plan", "explain"):
-        assert octavo(verb, TINY, "--json").json["context"] == 128
+    for name in ("plan", "explain"):
+        assert octavo(name, TINY, "--json").json["context"] == 128
     assert octavo("plan", *SMALL, "--json").json["context"] == 1024
     assert octavo("plan", *SMALL, "--context", "5000", "--json").json["context"] == 5000
 
