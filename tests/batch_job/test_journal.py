@@ -40,8 +40,8 @@ def test_results_are_in_the_file_at_once_and_found_by_key_after_another_open(pat
     assert journal.result(TWO) == {"id": "two"}
     assert journal.result(ONE) == {"id": "one", "text": "zwölf\u2028"}
     journal.add(THREE, {"id": "three"})
-    assert [journal.result(k)["id"] for k in (THREE, ONE)] == ["three", "one"]
     assert path.read_text().count("\n") == 4  # a header and three results, nothing closed
+    assert [journal.result(k)["id"] for k in (THREE, ONE)] == ["three", "one"]
     journal.close()
     with closing(open_journal(path)) as again:
         assert len(again) == 3
