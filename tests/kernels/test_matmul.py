@@ -7,6 +7,7 @@ activations and sums. No bit depends on how the work is cut.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,15 +33,16 @@ def has_twin(isa: str, kind: case.Kind) -> bool:
     return isa != "avx512bf16" or (kind in case.OWN_ROWS and kind[0] != "BF16")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(data=st.data(), biased=st.booleans(), added=st.booleans())
 def test_matmul_equals_its_twin(isa: str, data: st.DataObject, biased: bool, added: bool) -> None:
-    kinds = [kind for kind in [*case.OWN_ROWS, *case.TWO_TERMS] if has_twin(isa, kind)]
-    weight, x, rows, rng = data.draw(case.products(kinds))
-    bias = case.normal(rng, weight.rows) if biased else None
-    add = case.normal(rng, len(x), weight.rows) if added else None
-    want = twin.matmul(isa, weight, x, bias=bias, add=add, rows=rows)
-    check_bits(case.multiply(isa, weight, x, bias=bias, add=add, rows=rows), want)
+    """So levels agree, but for base: the twin's sums are the same for all others."""
+    for kind in filter(partial(has_twin, isa), [*case.OWN_ROWS, *case.TWO_TERMS]):
+        weight, x, rows, rng = data.draw(case.products([kind]))
+        bias = case.normal(rng, weight.rows) if biased else None
+        add = case.normal(rng, len(x), weight.rows) if added else None
+        want = twin.matmul(isa, weight, x, bias=bias, add=add, rows=rows)
+        check_bits(case.multiply(isa, weight, x, bias=bias, add=add, rows=rows), want)
 
 
 @settings(max_examples=25, deadline=None)
