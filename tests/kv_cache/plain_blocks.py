@@ -114,13 +114,14 @@ class PlainBlocks:
             self.evicted |= self.prune()
 
     def close(self, salt: str, order: Sequence[Path]) -> None:
-        """Nothing of a salt is found any more; children go first, in any order."""
+        """Nothing of a salt is found or known any more; children go first, in any order."""
         assert sorted(order) == sorted(path for path in self.paths if path[0] == salt)
         for path in order:
             assert not self.children(path)
             for block in self.paths.pop(path):
                 if block is not None:
                     self.lose(block)
+        self.evicted = {path for path in self.evicted if path[0] != salt}
 
     def reclaim(self, empty_for: int, cached_for: int) -> list[Block]:
         """The memory goes back of all blocks that were not used for so long."""

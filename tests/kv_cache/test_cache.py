@@ -3,6 +3,8 @@ with exact block ids."""
 
 from __future__ import annotations
 
+import pytest
+
 from octavo.kv_cache.groups import BlockId
 from tests.kv_cache.tiny_tables import TinyTables
 
@@ -66,10 +68,11 @@ def test_a_prompt_that_diverges_inside_a_block_copies_it() -> None:
     assert (it.found("aaaa bbcd"), it.found("aaaa bbxy")) == (8, 8)
 
 
-def test_the_source_of_a_copy_is_held_until_the_copy_is_made() -> None:
+@pytest.mark.parametrize("text", ["axyz", "abxy", "abcx"])
+def test_the_source_of_a_copy_is_held_until_the_copy_is_made(text: str) -> None:
     it = TinyTables(3)
     it.drop(it.admit("abcd"))
-    table = it.begin("abxy")
+    table = it.begin(text)
     assert it.reserve(table, 4)
     assert (table.blocks[0], table.copies) == ([1], [(0, 1)])
     assert it.pool.num_holders(BlockId(0)) == 1

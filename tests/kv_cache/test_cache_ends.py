@@ -6,8 +6,9 @@ from __future__ import annotations
 import pytest
 
 from octavo.kv_cache.cache import Transfer
-from octavo.kv_cache.eviction import LeastRecentlyUsed
-from octavo.kv_cache.groups import BlockId
+from octavo.kv_cache.cost_aware import CostAware
+from octavo.kv_cache.groups import BlockId, KeepLast, LayerGroup
+from octavo.records import CacheReason
 from tests.kv_cache.tiny_tables import TinyTables, tokens_of
 
 
@@ -52,6 +53,8 @@ def test_a_partial_block_that_a_longer_one_covers_gets_no_name() -> None:
     it.end(other, "aaaa bb")
     assert it.pool.num_empty == 2
     assert it.found("aaaa bbbb") == 8
+    it.end(it.admit("aaaa bx"), "aaaa bx")  # not covered
+    assert (it.found("aaaa bbbb"), it.found("aaaa bx")) == (8, 6)
 
 
 def test_the_end_of_a_table_whose_copy_was_not_made_names_nothing() -> None:
@@ -141,23 +144,8 @@ def test_a_block_costs_what_its_own_tokens_cost_where_they_stand() -> None:
     assert asked == [(0, 4), (4, 8), (8, 10)]
 
 
-class Priced(LeastRecentlyUsed):
-    """Knows what it was told that blocks cost."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.costs: dict[BlockId, float] = {}
-
-    def cache(self, block: BlockId, parent: BlockId | None, cost: float) -> None:
-        assert block not in self.costs
-        self.costs[block] = cost
-
-    def uncache(self, block: BlockId) -> None:
-        del self.costs[block]
-
-
 def test_a_block_that_is_filled_up_costs_what_it_holds_then() -> None:
-    order = Priced()
+    order = CostAware()
     it = TinyTables(3, order=order)
     costs = []
     for text in ("aaaa b", "aaaa bbbb c"):
@@ -165,7 +153,7 @@ def test_a_block_that_is_filled_up_costs_what_it_holds_then() -> None:
         it.run(table, text)
         blocks = list(table.blocks[0])
         it.end(table, text)
-        costs.append([order.costs[b] for b in blocks if b is not None])
+        costs.append([order._blocks[b].cost for b in blocks if b is not None])
     assert costs == [[4, 1], [4, 4, 1]]
 
 
@@ -182,6 +170,27 @@ def test_closing_a_private_root_forgets_all_under_it_and_nothing_else() -> None:
     it.kv.close(private)
     it.check()
     assert (it.pool.num_evictable, it.pool.num_empty, it.found("aaaa b")) == (2, 4, 5)
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_of_a_prefix_that_was_evicted_nothing_is_left_when_what_followed_goes(
+    is_closed: bool,
+) -> None:
+    it = TinyTables(3, [LayerGroup(1, KeepLast(2))])
+    root = it.kv.open(None)
+    table = it.begin("aaaa bbbb", root)
+    for text in ("aaaa", "aaaa bbbb"):
+        it.run(table, text)
+    it.evict(0)
+    assert (table.blocks, it.nodes("aaaa bbbb c", root)) == (([None, 1],), [[None], [1]])
+    if is_closed:
+        it.drop(table)
+        it.kv.close(root)
+        it.check()
+    else:
+        it.truncate(table, 7)
+    assert it.found_and_why("aaaa b", root) == (0, CacheReason.EVICTED)
+    assert not root.children
 
 
 def test_idle_memory_goes_back_in_its_time() -> None:

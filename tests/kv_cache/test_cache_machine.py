@@ -28,7 +28,7 @@ orders = st.sampled_from([LeastRecentlyUsed] * 3 + [CostAware])
 answers = st.lists(st.integers(0, 1), min_size=1, max_size=5).map(tuple)
 stems = st.sampled_from([(0,) * 9, (0,) * 6, (0,) * 3 + (1,) * 3, (1,) * 3, ()])
 prompts = st.tuples(stems, answers).map(lambda parts: parts[0] + parts[1])
-salts = st.sampled_from(["", "", "alice", PRIVATE])
+salts = st.sampled_from(["", "", "", "alice", PRIVATE])
 picks = st.integers(0, 99)
 drafts = st.tuples(picks, st.integers(1, MAX_ROWS), st.integers(0, 4))  # rows, rejected of them
 
@@ -56,15 +56,22 @@ class Machine(RuleBasedStateMachine):
     ) -> None:
         self.both = BothCaches(groups, room, order(), max_pinned)
         self.may_break = may_break
+        self.texts: list[Text] = []
         for tokens in first:
-            self.submit("", tokens, True)
+            self.begin("", tokens, True)
 
     def pick(self, pick: int) -> Branch:
         return self.both.branches[pick % len(self.both.branches)]
 
     @may_begin
-    @rule(salt=salts, tokens=prompts, runs=st.booleans())
-    def submit(self, salt: str, tokens: Text, runs: bool) -> None:
+    @rule(salt=salts, seen=picks, cut=st.integers(0, 12), more=answers, waits=st.booleans())
+    def submit(self, salt: str, seen: int, cut: int, more: Text, waits: bool) -> None:
+        """A prompt that begins as one before it, but for the last `cut` tokens."""
+        text = self.texts[seen % len(self.texts)]
+        self.begin(salt, text[: max(0, len(text) - cut)] + more, not waits)
+
+    def begin(self, salt: str, tokens: Text, runs: bool) -> None:
+        self.texts.append(tokens)
         branch, fits = self.both.begin(salt, tokens)
         end = min(len(tokens), branch.table.num_stored + MAX_ROWS)
         assert self.both.reserve(branch, end) or not fits
@@ -101,7 +108,9 @@ class Machine(RuleBasedStateMachine):
     @has_branches
     @rule(pick=picks, is_named=st.booleans())
     def finish(self, pick: int, is_named: bool) -> None:
-        self.both.end(self.pick(pick), is_named)
+        branch = self.pick(pick)
+        self.texts.append(branch.tokens)
+        self.both.end(branch, is_named)
 
     @precondition(lambda self: self.both.roots[PRIVATE].children)
     @rule(is_named=st.booleans())

@@ -250,17 +250,6 @@ def test_a_part_whose_past_was_evicted_gets_no_name_beside_a_longer_one() -> Non
     assert [it.pool.is_cached(BlockId(b)) for b in range(4)] == [True, False, False, False]
 
 
-def test_of_a_prefix_that_was_evicted_nothing_is_left_when_what_followed_is_taken_back() -> None:
-    it = TinyTables(3, [LayerGroup(1, KeepLast(2))])
-    table = it.begin("aaaa bbbb")
-    for text in ("aaaa", "aaaa bbbb"):
-        it.run(table, text)
-    it.evict(0)
-    assert (table.blocks, it.nodes("aaaa bbbb c")) == (([None, 1],), [[None], [1]])
-    it.truncate(table, 7)
-    assert it.found_and_why("aaaa b") == (0, CacheReason.EVICTED)
-
-
 def test_events_say_what_happened_to_which_block() -> None:
     it = TinyTables(4, [ALL, LAST_4])
 

@@ -134,14 +134,15 @@ class TinyTables:
         """Tokens of a prompt that are known."""
         return self.match(text).num_tokens
 
-    def found_and_why(self, text: str) -> tuple[int, CacheReason | None]:
+    def found_and_why(self, text: str, root: Root | None = None) -> tuple[int, CacheReason | None]:
         """The same, and why not more."""
-        match = self.match(text)
-        return match.num_tokens, self.kv.miss_reason(self.root, tokens_of(text), match)
+        match = self.match(text, root)
+        reason = self.kv.miss_reason(root or self.root, tokens_of(text), match)
+        return match.num_tokens, reason
 
-    def nodes(self, text: str) -> list[list[BlockId | None]]:
+    def nodes(self, text: str, root: Root | None = None) -> list[list[BlockId | None]]:
         """The blocks of all groups in each whole node of a prompt."""
-        return [node.blocks for node in self.match(text).nodes]
+        return [node.blocks for node in self.match(text, root).nodes]
 
     def check(self) -> None:
         self.kv.check_integrity(self.tables)
