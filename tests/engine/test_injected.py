@@ -10,8 +10,11 @@ import pytest
 from octavo.engine.engine import Engine
 from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
+from octavo.weights.ggml_type import GGMLType
 from tests.engine.busy import EOS, MODEL, POOL, TEXT, Busy, answers, is_hurt
 from tests.engine.tiny_engine import add, run, tiny_engine
+from tests.exactness.programs import Grouped, build, windowed
+from tests.tiny import TINY, random_model
 
 PARTS = {
     "runner.forward": lambda e: (e.runner, "forward"),
@@ -237,6 +240,25 @@ def test_rows_of_a_prompt_whose_log_probabilities_nobody_took_run_again() -> Non
     run(engine)
     assert (other.branches[0].num_completion_tokens, request.error) == (9, None)
     assert answers(request) == answers(wanted)
+
+
+def test_rows_that_run_again_read_nothing_that_a_window_has_let_go() -> None:
+    """A request fails while it is updated. The rows of the one behind it are stored, and its window
+    has moved on, but nobody took what they gave."""
+    shape = Grouped((windowed(3),), num_layers=2, vocab_size=TINY.vocab_size)
+    model = random_model(build(shape), POOL, type=GGMLType.Q4_1)
+    found = []
+    for fails in (False, True):
+        engine = tiny_engine(model, POOL, block_size=16, step_ms=None)
+        one = add(engine, TEXT[50:53], max_tokens=1)
+        other = add(engine, TEXT[:50], max_tokens=2, prompt_logprobs=1)
+        if fails:
+            owner, name = PARTS["requests.finish_branch"](engine)
+            Fault(owner, name, error=RuntimeError("injected"), nth=1, after=False)
+        run(engine)
+        assert (str(one.error), other.error) == ("injected" if fails else "None", None)
+        found.append(answers(other))
+    assert found[0] == found[1]
 
 
 def test_beams_whose_end_was_broken_off_keep_its_reason() -> None:

@@ -221,9 +221,12 @@ class LiveRequests:
         table = live.tables.get(branch)
         stored = table.num_stored if table else 0
         computed = min(branch.num_computed_tokens, stored, branch.num_tokens - 1)
+        left_behind = False
         if live.request.needs_every_row:
             computed = min(computed, len(live.request.row_values))
-        if table is not None and not self._kv.can_run(table, computed):
+            # Rows that run again store nothing: a window may have let go what they read.
+            left_behind = self._lets_go and computed < stored
+        if table is not None and (left_behind or not self._kv.can_run(table, computed)):
             self._release(live, branch)
             computed = 0
         branch.num_computed_tokens = computed
