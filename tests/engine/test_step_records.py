@@ -10,10 +10,12 @@ import numpy as np
 from octavo.batch import StepOutput
 from octavo.engine.engine import Engine
 from octavo.engine.step import StepPlan
+from octavo.engine.update import Updater
 from octavo.kv_cache.cache import Transfer
 from octavo.records import CacheReason
 from octavo.request import Request
 from tests.engine.busy import MODEL, POOL, TEXT
+from tests.engine.interrupt import Line, call_raising
 from tests.engine.tiny_engine import add, run, tiny_engine
 
 OTHER = TEXT[::-1]
@@ -41,6 +43,25 @@ def test_the_record_of_each_step_counts_its_rows_and_blocks() -> None:
     assert [r.num_preempted for r in engine.records] == [0, 0, 0]
     assert [r.kv_waste(16) for r in engine.records] == [24 / 48, 19 / 48, 24 / 64]
     assert engine.counts()["kv_blocks_kept"] == 4
+
+
+def test_no_two_steps_have_one_number_wherever_ctrl_c_comes() -> None:
+    """At each line of what keeps the record, one after the other."""
+    engine = tiny_engine(MODEL, POOL, step_ms=None)
+    lines: set[Line] = set()
+
+    def is_next(line: Line) -> bool:
+        if line[0] is not Updater._note.__code__ or line in lines:
+            return False
+        lines.add(line)
+        return True
+
+    add(engine, TEXT[:3], max_tokens=200)
+    while call_raising(engine.step, KeyboardInterrupt(), is_next):
+        engine.step()
+    assert len(lines) > 4
+    assert engine.has_unfinished  # so every step had rows
+    assert [r.step for r in engine.records] == list(range(len(engine.records)))
 
 
 def test_the_last_token_of_a_prompt_found_whole_is_the_only_one_not_cached() -> None:

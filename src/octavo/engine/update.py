@@ -34,7 +34,6 @@ class Updater:
         self._kv = kv
         self._budget = budget
         self._op_names = op_names
-        self._num_steps = 0
         self.clock = clock
 
     def update(self, plan: StepPlan, out: StepOutput, decisions: Sequence[Decision]) -> None:
@@ -110,7 +109,7 @@ class Updater:
             by_class[name] = by_class.get(name, 0) + int(ns)
         self.records.append(
             StepRecord(
-                step=self._num_steps,
+                step=self.records[-1].step + 1 if self.records else 0,
                 num_requests=len(plan.requests),
                 computed_tokens=len(plan.batch.tokens),
                 kv_read_tokens=sum(item.begin for item in plan.scheduled),
@@ -127,4 +126,3 @@ class Updater:
                 op_ns=tuple(by_class.items()),
             )
         )
-        self._num_steps += 1
