@@ -256,6 +256,7 @@ def test_a_pool_evicts_by_it() -> None:
     pool = BlockPool([1], 6, order=CostAware(), forget=noting(evicted))
     first, second = (free_chain(pool, 3) for _ in range(2))
     assert (first, second) == ([0, 1, 2], [3, 4, 5])
+    pool.check_integrity()
     pool.hold(first[:1])
     pool.free(first[:1])
     assert pool.allocate(5) is not None

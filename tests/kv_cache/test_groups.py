@@ -63,10 +63,8 @@ def test_a_hit_is_limited_by_a_window_that_was_evicted_and_the_hole_is_filled_ag
     it.drop(other)
     assert list(it.order) == [3, 13, 2, 1, 0, 10]
     assert it.nodes("aaaa bbbb cccc dddd") == [[0, 10], [1, None], [2, None], [3, 13]]
-    assert it.found_and_why("aaaa bbbb cccc dddd e") == (
-        16,
-        None,
-    )  # its last row needs that
+    # The last row needs the last block alone.
+    assert it.found_and_why("aaaa bbbb cccc dddd e") == (16, None)
     assert it.found_and_why("aaaa bbbb cccc x") == (4, CacheReason.WINDOW)
     assert it.found_and_why("aaaa bbx") == (4, CacheReason.WINDOW)
     assert it.found_and_why("aaaa b") == (4, None)
