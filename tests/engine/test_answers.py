@@ -3,6 +3,8 @@ every token, one draw or one search step after it, without scheduler, cache or b
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ from octavo.records import CacheReason
 from octavo.request import Branch, Request, RequestOptions
 from octavo.sampling_params import SamplingParams
 from tests.engine.busy import MODEL, POOL, TEXT
-from tests.engine.tiny_engine import add, run, tiny_engine
+from tests.engine.tiny_engine import add, answered, run, tiny_engine
 from tests.tiny import all_logits, make_runner
 
 RUNNER = make_runner(MODEL, POOL)
@@ -22,7 +24,7 @@ DRAWS = Draws(RUNNER.isa, RUNNER.vocab_size, frozenset())
 PROMPT = TEXT[:37]
 
 
-def by_hand(prompt: list[int], index: int, count: int, **params: object) -> list[int]:
+def by_hand(prompt: list[int], index: int, count: int, **params: Any) -> list[int]:
     """`count` tokens of answer `index`."""
     checked = SamplingParams.parse({"temperature": 0, **params})
     request = Request(
@@ -38,17 +40,15 @@ def by_hand(prompt: list[int], index: int, count: int, **params: object) -> list
 
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_answer_i_is_the_same_whatever_n_is(n: int) -> None:
-    asked = {"temperature": 1.0, "seed": 11, "ignore_eos": True}
+    asked: dict[str, Any] = {"temperature": 1.0, "seed": 11, "ignore_eos": True}
     engine = tiny_engine(MODEL, POOL)
-    request = add(engine, PROMPT, n=n, max_tokens=6, **asked)
-    run(engine)
+    request = answered(engine, PROMPT, n=n, max_tokens=6, **asked)
     want = [by_hand(PROMPT, i, 6, **asked) for i in range(n)]
     assert [s.completion_token_ids for s in request.branches] == want
     assert len({tuple(w) for w in want}) == n
     assert sum(r.computed_tokens for r in engine.records) == 37 + n * 5  # the prompt once
-    assert (
-        request.peak_bytes == (1 + n) * RUNNER.block_bytes
-    )  # one whole block, and one of each answer's own
+    # One whole block, and one of each answer's own.
+    assert request.peak_bytes == (1 + n) * RUNNER.block_bytes
 
 
 def test_the_most_blocks_a_request_held_are_remembered_when_answers_ended() -> None:
@@ -65,8 +65,7 @@ def test_equal_answers_held_a_block_each_until_it_was_whole() -> None:
     """At the last step they share one, which says nothing of what they held before."""
     engine = tiny_engine(MODEL, POOL)
     size = engine.kv.block_size
-    request = add(engine, TEXT[: size - 2], n=3, max_tokens=3)
-    run(engine)
+    request = answered(engine, TEXT[: size - 2], n=3, max_tokens=3)
     assert len({tuple(branch.tokens) for branch in request.branches}) == 1
     assert request.peak_bytes == 3 * RUNNER.block_bytes
 
@@ -79,20 +78,12 @@ def test_a_seed_of_0_is_a_seed_and_each_request_without_one_has_its_own() -> Non
     assert len({r.seed for r in requests}) == 3
 
 
-def test_greedy_answers_are_the_likeliest_tokens() -> None:
-    engine = tiny_engine(MODEL, POOL)
-    request = add(engine, PROMPT, max_tokens=6, temperature=0)
-    run(engine)
-    assert request.branches[0].completion_token_ids == by_hand(PROMPT, 0, 6, temperature=0)
-
-
 def test_a_temperature_is_a_float32_and_one_too_small_for_it_is_greedy() -> None:
     engine = tiny_engine(MODEL, POOL)
     tiny = add(engine, PROMPT, max_tokens=6, temperature=1e-50, seed=3)
-    warm = add(engine, PROMPT, max_tokens=1, temperature=0.7, seed=3)
-    run(engine)
+    warm = answered(engine, PROMPT, max_tokens=1, temperature=0.7, seed=3)
     assert (tiny.sampling.greedy, warm.sampling.greedy) == (True, False)
-    assert tiny.branches[0].completion_token_ids == by_hand(PROMPT, 0, 6, temperature=0)
+    assert tiny.branches[0].completion_token_ids == by_hand(PROMPT, 0, 6)
 
 
 def search_by_hand(prompt: list[int], search: BeamSearch) -> list[Hypothesis]:
@@ -118,17 +109,13 @@ def search_by_hand(prompt: list[int], search: BeamSearch) -> list[Hypothesis]:
 def test_beams_are_those_of_a_search_that_shares_nothing(
     width: int, n: int, penalty: float, early_stopping: bool
 ) -> None:
-    ends = frozenset(range(0, 1100, 20))
+    ends = range(0, 800, 20)
+    rules: dict[str, Any] = {"length_penalty": penalty, "early_stopping": early_stopping}
     engine = tiny_engine(MODEL, POOL, num_blocks=12, block_size=16, max_rows=32)
-    request = add(
-        engine, PROMPT, beam_width=width, n=n, max_tokens=9, length_penalty=penalty,
-        early_stopping=early_stopping, stop_token_ids=sorted(ends)[:40],
-    )  # fmt: skip
-    run(engine)
-    search = BeamSearch(
-        width, max_tokens=9, end_tokens=frozenset(sorted(ends)[:40]), length_penalty=penalty,
-        early_stopping=early_stopping, num_outputs=n,
-    )  # fmt: skip
+    request = answered(
+        engine, PROMPT, beam_width=width, n=n, max_tokens=9, stop_token_ids=ends, **rules
+    )
+    search = BeamSearch(width, max_tokens=9, end_tokens=frozenset(ends), num_outputs=n, **rules)
     want = search_by_hand(PROMPT, search)
     assert len(want) == n
     got = request.branches
@@ -139,12 +126,11 @@ def test_beams_are_those_of_a_search_that_shares_nothing(
 
 def test_prompt_logprobs_are_the_log_softmax_of_every_row() -> None:
     engine = tiny_engine(MODEL, POOL, max_rows=32)
-    add(engine, PROMPT, max_tokens=1)
-    run(engine)  # the cache knows the prompt, which must not matter
-    request = add(engine, PROMPT, max_tokens=2, prompt_logprobs=2, logprobs=0, temperature=0)
-    run(engine)
+    answered(engine, PROMPT, max_tokens=1)  # the cache knows the prompt, which must not matter
+    request = answered(engine, PROMPT, max_tokens=2, prompt_logprobs=2, logprobs=0)
     rows = all_logits(RUNNER, [*PROMPT, request.branches[0].tokens[37]]).astype(np.float64)
     logs = rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
+    assert request.prompt_logprobs is not None
     first, *others = request.prompt_logprobs
     assert first is None
     assert len(others) == 36
@@ -181,22 +167,19 @@ def test_without_a_cache_prompt_logprobs_are_the_same() -> None:
 @pytest.mark.parametrize("max_tokens", [0, 1])
 def test_prompt_logprobs_of_one_token_are_none_at_all(max_tokens: int) -> None:
     engine = tiny_engine(MODEL, POOL)
-    request = add(engine, PROMPT[:1], max_tokens=max_tokens, prompt_logprobs=3)
-    run(engine)
+    request = answered(engine, PROMPT[:1], max_tokens=max_tokens, prompt_logprobs=3)
     assert request.prompt_logprobs == [None]
 
 
 @pytest.mark.parametrize("options", [{}, {"kv_cache": False}, {"prefix_cache": False}])
-def test_a_prompt_is_scored_without_an_answer_as_with_one(options: dict[str, object]) -> None:
+def test_a_prompt_is_scored_without_an_answer_as_with_one(options: dict[str, Any]) -> None:
     """The prompt fills the pool to its last slot."""
     prompt = [*TEXT[:32], *TEXT[:32]]
     engine = tiny_engine(MODEL, POOL, num_blocks=4, block_size=16, max_rows=64, **options)
-    drawn = add(engine, prompt, max_tokens=1, prompt_logprobs=2, temperature=0)
-    run(engine)
-    scored = add(engine, prompt, max_tokens=0, prompt_logprobs=2)
-    run(engine)
+    drawn = answered(engine, prompt, max_tokens=1, prompt_logprobs=2)
+    scored = answered(engine, prompt, max_tokens=0, prompt_logprobs=2)
     assert scored.prompt_logprobs == drawn.prompt_logprobs
-    assert len(scored.prompt_logprobs) == 64
+    assert len(scored.prompt_logprobs or ()) == 64
     (answer,) = scored.branches
     assert (answer.completion_token_ids, answer.finish_reason) == ([], "length")
     assert [r.output_rows for r in engine.records] == [64, 63]  # nothing is drawn from the last
@@ -204,50 +187,33 @@ def test_a_prompt_is_scored_without_an_answer_as_with_one(options: dict[str, obj
 
 def test_answers_of_a_prompt_that_is_only_scored_are_empty() -> None:
     engine = tiny_engine(MODEL, POOL)
-    request = add(engine, PROMPT, max_tokens=0, prompt_logprobs=0, logprobs=1, n=3)
-    run(engine)
+    request = answered(engine, PROMPT, max_tokens=0, prompt_logprobs=0, logprobs=1, n=3)
     found = [(s.index, s.completion_token_ids, s.finish_reason) for s in request.branches]
     assert found == [(index, [], "length") for index in range(3)]
-    assert len(request.prompt_logprobs) == 37
+    assert len(request.prompt_logprobs or ()) == 37
 
 
-def test_an_end_token_ends_an_answer_and_ignore_eos_does_not() -> None:
-    free = by_hand(PROMPT, 0, 6, temperature=0)
-    for params, reason, length in (
+@pytest.mark.parametrize("how", [{}, {"beam_width": 1, "early_stopping": True}], ids=str)
+def test_an_end_token_ends_an_answer_and_ignore_eos_does_not(how: dict[str, Any]) -> None:
+    free = by_hand(PROMPT, 0, 6)
+    cases: list[tuple[dict[str, Any], str, int]] = [
         ({}, "stop", 1 + free.index(free[3])),
         ({"ignore_eos": True}, "length", 6),
         ({"ignore_eos": True, "stop_token_ids": [free[0]]}, "stop", 1),
-    ):
+    ]
+    for params, reason, length in cases:
         engine = tiny_engine(MODEL, POOL, eos_ids=[free[3]])
-        request = add(engine, PROMPT, max_tokens=6, temperature=0, **params)
-        run(engine)
-        assert request.branches[0].finish_reason == reason
-        assert request.branches[0].completion_token_ids == free[:length]
-
-
-def test_an_end_token_ends_a_beam_and_ignore_eos_does_not() -> None:
-    free = by_hand(PROMPT, 0, 6, temperature=0)
-    for params, reason, length in (
-        ({}, "stop", 1 + free.index(free[3])),
-        ({"ignore_eos": True}, "length", 6),
-    ):
-        engine = tiny_engine(MODEL, POOL, eos_ids=[free[3]])
-        request = add(engine, PROMPT, max_tokens=6, beam_width=1, early_stopping=True, **params)
-        run(engine)
-        assert request.branches[0].finish_reason == reason
-        assert request.branches[0].completion_token_ids == free[:length]
+        (one,) = answered(engine, PROMPT, max_tokens=6, **how, **params).branches
+        assert (one.finish_reason, one.completion_token_ids) == (reason, free[:length])
 
 
 def test_searches_of_different_width_in_one_step_are_those_of_each_alone() -> None:
-    alone, together = [], tiny_engine(MODEL, POOL)
-    both = [add(together, PROMPT, max_tokens=6, beam_width=width) for width in (1, 5)]
+    together = tiny_engine(MODEL, POOL)
+    both = {width: add(together, PROMPT, max_tokens=6, beam_width=width) for width in (1, 5)}
     run(together)
-    for width in (1, 5):
-        engine = tiny_engine(MODEL, POOL)
-        alone.append(add(engine, PROMPT, max_tokens=6, beam_width=width))
-        run(engine)
-    for one, other in zip(both, alone, strict=True):
-        assert [s.tokens for s in one.branches] == [s.tokens for s in other.branches]
+    for width, one in both.items():
+        alone = answered(tiny_engine(MODEL, POOL), PROMPT, max_tokens=6, beam_width=width)
+        assert [s.tokens for s in one.branches] == [s.tokens for s in alone.branches]
 
 
 def test_beams_that_want_more_candidates_than_the_head_gives_are_refused() -> None:
@@ -256,17 +222,15 @@ def test_beams_that_want_more_candidates_than_the_head_gives_are_refused() -> No
     with pytest.raises(UsageError, match="beam_width=32 with 33 end tokens needs the 65 likeliest"):
         add(engine, PROMPT, beam_width=32, stop_token_ids=range(33), max_tokens=1)
     assert not engine.has_unfinished
-    request = add(engine, PROMPT, beam_width=32, stop_token_ids=range(32), max_tokens=1)
-    run(engine)
+    request = answered(engine, PROMPT, beam_width=32, stop_token_ids=range(32), max_tokens=1)
     assert request.error is None
 
 
 def test_without_max_tokens_an_answer_goes_on_to_the_end_of_the_context() -> None:
     """64 slots: the token drawn from the last one is the 65th."""
     engine = tiny_engine(MODEL, POOL, num_blocks=2)
-    for asked in ({}, {"max_tokens": 1000}):  # nor does one that asks for more go beyond it
-        request = add(engine, PROMPT, **asked)
-        run(engine)
+    for asked in (None, 1000):  # nor does one that asks for more go beyond it
+        request = answered(engine, PROMPT, max_tokens=asked)
         assert request.max_tokens == 64 - 37 + 1
         (one,) = request.branches
         assert (one.num_tokens, one.finish_reason) == (65, "length")

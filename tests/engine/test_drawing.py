@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from itertools import product
 
 import numpy as np
 import pytest
@@ -34,10 +34,7 @@ def lse(logits: np.ndarray) -> float:
     return float(np.log(np.exp(logits.astype(np.float64)).sum()))
 
 
-class Draw(NamedTuple):
-    index: int
-    token: int
-    logprobs: TokenLogprobs | None
+Draw = tuple[int, int, TokenLogprobs | None]  # its answer, its token and that one's logprobs
 
 
 def decoding(one: Branch) -> Decoding:
@@ -49,17 +46,12 @@ def draw(one: Branch, logits: np.ndarray) -> list[Draw]:
     assert wanted is not None
     row = HeadRow(one, one.num_tokens - 1, 0, True, *wanted, 0, lse(logits), logits)
     decision = decoding(one).decide(one.request, [row])
-    return [Draw(each.answer, each.token, each.logprobs) for each in decision.continuations]
+    return [(each.answer, each.token, each.logprobs) for each in decision.continuations]
 
 
 def test_a_draw_is_a_hash_of_its_counters() -> None:
     assert uniform(5, 0, 17) == uniform(5, 0, 17)
-    draws = [
-        uniform(seed, sample, position)
-        for seed in range(9)
-        for sample in range(9)
-        for position in range(9)
-    ]
+    draws = [uniform(*counters) for counters in product(range(9), repeat=3)]
     assert len(set(draws)) == 729
     assert 0 <= min(draws) < max(draws) < 1
     assert abs(np.mean(draws) - 0.5) < 0.05
@@ -67,32 +59,28 @@ def test_a_draw_is_a_hash_of_its_counters() -> None:
 
 def test_a_token_is_drawn_with_its_own_seed_index_and_position() -> None:
     """Of 64 equal logits, u picks the one at 64 u."""
-    drawn = []
-    for seed in (0, 5, 2**64 - 1):
-        for prompt, answer in ((1, 1), (1, 2), (4, 1)):
-            for index in (0, 3):
-                one = branch([3] * prompt, [7] * answer, temperature=1.0)
-                one.request.seed, one.index = seed, index
-                want = int(64 * uniform(seed, index, prompt + answer))
-                assert draw(one, FLAT) == [Draw(index, want, None)]
-                drawn.append(want)
-    assert len(set(drawn)) > 9
+    drawn = set()
+    for seed, (prompt, answer), index in product(
+        (0, 5, 2**64 - 1), ((1, 1), (1, 2), (4, 1)), (0, 3)
+    ):
+        one = branch([3] * prompt, [7] * answer, temperature=1.0)
+        one.request.seed, one.index = seed, index
+        want = int(64 * uniform(seed, index, prompt + answer))
+        assert draw(one, FLAT) == [(index, want, None)]
+        drawn.add(want)
+    assert len(drawn) > 9
 
 
 def test_answers_part_at_their_first_token_and_draw_for_themselves_after_it() -> None:
-    one = branch([1, 2, 3], [], temperature=1.0, n=3)
-    assert draw(one, FLAT) == [Draw(i, int(64 * uniform(5, i, 3)), None) for i in range(3)]
+    """However many there are, those of one index are the same."""
+    for n in (1, 2, 7):
+        one = branch([1, 2, 3], [], temperature=1.0, n=n)
+        assert draw(one, FLAT) == [(i, int(64 * uniform(5, i, 3)), None) for i in range(n)]
     other = Branch(one.request, 1, [1, 2, 3, 9])
     one.tokens.append(8)
     one.request.branches.append(other)
-    assert [each.index for each in draw(one, FLAT)] == [0]
-    assert draw(other, FLAT) == [Draw(1, int(64 * uniform(5, 1, 4)), None)]
-
-
-def test_answers_of_one_index_are_the_same_however_many_there_are() -> None:
-    drawn = [draw(branch([1, 2], [], temperature=1.0, n=n), FLAT) for n in (1, 2, 7)]
-    assert drawn[0] == drawn[1][:1] == drawn[2][:1]
-    assert drawn[1] == drawn[2][:2]
+    assert [index for index, *_ in draw(one, FLAT)] == [0]
+    assert draw(other, FLAT) == [(1, int(64 * uniform(5, 1, 4)), None)]
 
 
 def test_each_limit_of_a_draw_reaches_the_kernel() -> None:
@@ -101,7 +89,7 @@ def test_each_limit_of_a_draw_reaches_the_kernel() -> None:
 
     def drawn(**options: object) -> set[int]:
         each = [draw(branch([1] * n, [2], **options), logits) for n in range(1, 51)]
-        return {d.token for (d,) in each}
+        return {token for ((_, token, _),) in each}
 
     assert max(drawn(temperature=1.0)) > 40
     assert drawn(temperature=1.0, top_k=2) == {0, 1}
@@ -111,15 +99,8 @@ def test_each_limit_of_a_draw_reaches_the_kernel() -> None:
 
 
 def test_penalties_are_edits_of_the_tokens_seen() -> None:
-    edits = penalties(
-        branch(
-            [9, 3, 3],
-            [4, 9, 4],
-            repetition_penalty=1.5,
-            presence_penalty=0.5,
-            frequency_penalty=0.25,
-        )
-    )
+    asked = {"repetition_penalty": 1.5, "presence_penalty": 0.5, "frequency_penalty": 0.25}
+    edits = penalties(branch([9, 3, 3], [4, 9, 4], **asked))
     assert edits["token"].tolist() == [3, 4, 9]
     assert edits["scale"].tolist() == [1.5, 1.5, 1.5]
     assert edits["add"].tolist() == [0.0, -1.0, -0.75]  # the prompt's own 3s do not count
@@ -154,12 +135,10 @@ def test_greedy_with_logprobs_reports_the_unedited_distribution() -> None:
     logits = FLAT.copy()
     logits[[7, 8, 9]] = [5, 4, 3]
     one = branch([7], [], temperature=0, logprobs=2, repetition_penalty=2.0)
-    (drawn,) = draw(one, logits)
-    assert drawn.token == 8  # 5 / 2 < 4
-    assert drawn.logprobs is not None
-    assert drawn.logprobs.token_id == 8
-    assert drawn.logprobs.logprob == pytest.approx(4 - lse(logits), abs=1e-6)
-    assert [token for token, _ in drawn.logprobs.top] == [7, 8]
+    ((_, token, given),) = draw(one, logits)
+    assert token == given.token_id == 8  # 5 / 2 < 4
+    assert given.logprob == pytest.approx(4 - lse(logits), abs=1e-6)
+    assert [token for token, _ in given.top] == [7, 8]
     assert logits[7] == 5  # the row itself is not edited
 
 

@@ -7,53 +7,24 @@ from typing import Any
 
 import pytest
 
+from octavo.batch import StepOutput
 from octavo.engine.engine import Engine
+from octavo.engine.step import StepPlan
+from octavo.errors import ModelError
 from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
 from octavo.weights.ggml_type import GGMLType
 from tests.engine.busy import EOS, MODEL, POOL, TEXT, Busy, answers, is_hurt
-from tests.engine.tiny_engine import add, run, tiny_engine
+from tests.engine.interrupt import fault
+from tests.engine.tiny_engine import add, answered, run, tiny_engine
 from tests.exactness.programs import Grouped, build, windowed
 from tests.tiny import TINY, random_model
 
-PARTS = {
-    "runner.forward": lambda e: (e.runner, "forward"),
-    "runner.transfer": lambda e: (e.runner, "transfer"),
-    "draws.draw": lambda e: (e.draws, "draw"),
-    "requests.finish_branch": lambda e: (e.requests, "finish_branch"),
-    "kv.commit": lambda e: (e.kv, "commit"),
-    "kv.reserve": lambda e: (e.kv, "reserve"),
-    "kv.fork": lambda e: (e.kv, "fork"),
-    "index.register": lambda e: (e.kv.index, "register"),
-    "index.forget": lambda e: (e.kv.pool, "_forget"),
-    "pool.allocate": lambda e: (e.kv.pool, "allocate"),
-    "pool.free": lambda e: (e.kv.pool, "free"),
-}
-
-
-class Fault:
-    """Replaces a method of an object by one that raises at its nth call."""
-
-    def __init__(self, owner: Any, name: str, *, error: BaseException, nth: int, after: bool):
-        real, left = getattr(owner, name), nth
-        self.raised = False
-
-        def faulty(*args: Any, **options: Any) -> Any:
-            nonlocal left
-            left -= 1
-            self.raised |= left == 0
-            if left == 0 and not after:
-                raise error
-            result = real(*args, **options)
-            if left == 0:
-                raise error
-            return result
-
-        setattr(owner, name, faulty)
-        self._restore = lambda: setattr(owner, name, real)
-
-    def remove(self) -> None:
-        self._restore()
+PARTS = [
+    *("runner.forward", "runner.transfer", "draws.draw", "requests.finish_branch"),
+    *("kv.commit", "kv.reserve", "kv.fork", "kv.index.register", "kv.pool._forget"),
+    *("kv.pool.allocate", "kv.pool.free"),
+]
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -65,17 +36,14 @@ def test_a_part_that_raises_costs_at_most_one_request(
     busy, num_raised = Busy(seed=7), 0
     for i in range(30):
         busy.fill()
-        owner, name = PARTS[part](busy.engine)
-        error = kind("injected")
-        fault = Fault(owner, name, error=error, nth=1 + i % 4, after=after)
-        try:
-            busy.engine.step()
-        except kind as raised:
-            if raised is not error:
-                raise
-        fault.remove()
-        num_raised += fault.raised
-        busy.check(may_hurt=fault.raised)
+        with fault(busy.engine, part, kind, nth=1 + i % 4, after=after) as raised:
+            try:
+                busy.engine.step()
+            except kind as caught:
+                if caught not in raised:
+                    raise
+        num_raised += len(raised)
+        busy.check(may_hurt=len(raised))
         busy.engine.step()
         busy.check(may_hurt=0)
     busy.drain()
@@ -87,7 +55,7 @@ def poison(engine: Engine, tokens: list[int]) -> None:
     """Make the model fail, from now on, on every batch that holds these tokens."""
     real = engine.runner.forward
 
-    def forward(plan: Any) -> Any:
+    def forward(plan: StepPlan) -> StepOutput:
         if set(tokens) & set(plan.batch.tokens.tolist()):
             raise RuntimeError("injected")
         return real(plan)
@@ -98,7 +66,7 @@ def poison(engine: Engine, tokens: list[int]) -> None:
 def test_the_one_request_that_the_model_fails_on_is_found() -> None:
     """Three requests share the step that fails. Each then runs alone: 0 and 2 go on, 1 ends."""
     engine = tiny_engine(MODEL, POOL, step_ms=None)
-    requests = [add(engine, [10 + i] * 5, max_tokens=4, temperature=0) for i in range(3)]
+    requests = [add(engine, [10 + i] * 5, max_tokens=4) for i in range(3)]
     poison(engine, [11])
     result = engine.step()
     assert [s.request for s in result.grown] == [requests[0], requests[2]]
@@ -109,8 +77,7 @@ def test_the_one_request_that_the_model_fails_on_is_found() -> None:
     assert [r.branches[0].finish_reason for r in requests] == ["length", "error", "length"]
     for i in (0, 2):
         quiet = tiny_engine(MODEL, POOL, step_ms=None)
-        same = add(quiet, [10 + i] * 5, max_tokens=4, temperature=0)
-        run(quiet)
+        same = answered(quiet, [10 + i] * 5, max_tokens=4)
         assert answers(requests[i]) == answers(same)
 
 
@@ -118,14 +85,12 @@ def test_the_one_request_that_the_model_fails_on_is_found() -> None:
 def test_an_error_that_no_request_caused_is_raised_and_all_live_on(count: int) -> None:
     """The model fails once. None of the requests fails alone: each got its token meanwhile."""
     engine, quiet = (tiny_engine(MODEL, POOL, step_ms=None) for _ in range(2))
-    asked = {"max_tokens": 4, "temperature": 1.0, "seed": 3}
     requests, same = (
-        [add(e, [10 + i] * 5, **asked) for i in range(count)] for e in (engine, quiet)
+        [add(e, [10 + i] * 5, max_tokens=4, temperature=1.0, seed=3) for i in range(count)]
+        for e in (engine, quiet)
     )
-    fault = Fault(engine.runner, "forward", error=RuntimeError("injected"), nth=1, after=True)
-    with pytest.raises(RuntimeError, match="injected"):
+    with fault(engine, "runner.forward", after=True), pytest.raises(RuntimeError, match="injected"):
         engine.step()
-    fault.remove()
     assert [r.branches[0].num_completion_tokens for r in requests] == [1] * count
     engine.check_integrity()
     assert len(engine.step().grown) == 2 * count  # and those of the step that raised
@@ -137,10 +102,8 @@ def test_an_error_that_no_request_caused_is_raised_and_all_live_on(count: int) -
 def test_an_end_is_told_although_its_step_raised_and_nothing_is_left() -> None:
     engine = tiny_engine(MODEL, POOL, step_ms=None)
     request = add(engine, TEXT[:5], max_tokens=1)
-    fault = Fault(engine.runner, "forward", error=RuntimeError("injected"), nth=1, after=True)
-    with pytest.raises(RuntimeError, match="injected"):
+    with fault(engine, "runner.forward", after=True), pytest.raises(RuntimeError, match="injected"):
         engine.step()
-    fault.remove()
     assert request.branches[0].finish_reason == "length"
     assert engine.has_unfinished
     assert engine.step().finished == [request]
@@ -160,15 +123,8 @@ def test_a_draw_that_fails_ends_its_request_alone_and_at_once() -> None:
     engine = tiny_engine(MODEL, POOL, step_ms=None, eos_ids=EOS)
     bad = add(engine, TEXT[:20], max_tokens=4, temperature=1.0, seed=1)
     good = add(engine, TEXT[20:40], max_tokens=4, temperature=1.0, seed=2)
-    real = engine.draws.draw
-
-    def draw(branch: Any, *args: Any) -> Any:
-        if branch.request is bad:
-            raise RuntimeError("injected")
-        return real(branch, *args)
-
-    engine.draws.draw = draw  # type: ignore[method-assign]
-    result = engine.step()
+    with fault(engine, "draws.draw"):
+        result = engine.step()
     assert (result.finished, [s.request for s in result.grown]) == ([bad], [good])
     engine.check_integrity()
     run(engine)
@@ -178,15 +134,13 @@ def test_a_draw_that_fails_ends_its_request_alone_and_at_once() -> None:
 def test_ctrl_c_while_tokens_are_drawn_is_raised_and_harms_none() -> None:
     """Nothing was changed yet: the rows of all run again, and give the same tokens."""
     engine, quiet = (tiny_engine(MODEL, POOL, step_ms=None) for _ in range(2))
-    asked = {"max_tokens": 3, "temperature": 1.0, "seed": 3, "n": 2, "logprobs": 1}
-    requests = [add(engine, TEXT[i : i + 9], **asked) for i in (0, 20)]
-    same = [add(quiet, TEXT[i : i + 9], **asked) for i in (0, 20)]
+    asked: dict[str, Any] = {"max_tokens": 3, "temperature": 1.0, "seed": 3, "n": 2, "logprobs": 1}
+    requests, same = ([add(e, TEXT[i : i + 9], **asked) for i in (0, 20)] for e in (engine, quiet))
     run(quiet)
     for nth in (1, 4):
-        fault = Fault(*PARTS["draws.draw"](engine), error=KeyboardInterrupt(), nth=nth, after=True)
-        with pytest.raises(KeyboardInterrupt):
+        broken = fault(engine, "draws.draw", KeyboardInterrupt, nth=nth, after=True)
+        with broken, pytest.raises(KeyboardInterrupt):
             engine.step()
-        fault.remove()
         engine.check_integrity()
         engine.step()
     run(engine)
@@ -195,16 +149,17 @@ def test_ctrl_c_while_tokens_are_drawn_is_raised_and_harms_none() -> None:
 
 def test_logits_that_are_no_numbers_end_their_request_alone() -> None:
     engine = tiny_engine(MODEL, POOL, step_ms=None)
-    bad, good = (add(engine, TEXT[i : i + 9], max_tokens=2, temperature=0) for i in (0, 20))
+    bad, good = (add(engine, TEXT[i : i + 9], max_tokens=2) for i in (0, 20))
     real = engine.runner.forward
 
-    def forward(batch: Any) -> Any:
-        out = real(batch)
+    def forward(plan: StepPlan) -> StepOutput:
+        out = real(plan)
         out.log_sum_exp[0] = float("nan")
         return out
 
     engine.runner.forward = forward  # type: ignore[method-assign]
     assert engine.step().finished == [bad]
+    assert isinstance(bad.error, ModelError)
     assert "not finite" in str(bad.error)
     assert good.branches[0].num_completion_tokens == 1
 
@@ -226,17 +181,14 @@ def test_a_request_for_every_row_that_breaks_off_gives_its_blocks_back() -> None
 def test_rows_of_a_prompt_whose_log_probabilities_nobody_took_run_again() -> None:
     """Ctrl-C came while the decode beside the second chunk of the prompt was booked: the chunk's
     rows are in their blocks, but what they gave is lost."""
-    whole = tiny_engine(MODEL, POOL)
-    wanted = add(whole, TEXT[:40], prompt_logprobs=1, max_tokens=2, temperature=0)
-    run(whole)
+    wanted = answered(tiny_engine(MODEL, POOL), TEXT[:40], prompt_logprobs=1, max_tokens=2)
     engine = tiny_engine(MODEL, POOL, max_rows=16, step_ms=None)
-    other = add(engine, TEXT[50:53], max_tokens=9, ignore_eos=True, temperature=0)
-    request = add(engine, TEXT[:40], prompt_logprobs=1, max_tokens=2, temperature=0)
+    other = add(engine, TEXT[50:53], max_tokens=9, ignore_eos=True)
+    request = add(engine, TEXT[:40], prompt_logprobs=1, max_tokens=2)
     engine.step()
-    fault = Fault(engine.kv, "counts", error=KeyboardInterrupt(), nth=1, after=True)
-    with pytest.raises(KeyboardInterrupt):
+    broken = fault(engine, "kv.counts", KeyboardInterrupt, after=True)
+    with broken, pytest.raises(KeyboardInterrupt):
         engine.step()
-    fault.remove()
     run(engine)
     assert (other.branches[0].num_completion_tokens, request.error) == (9, None)
     assert answers(request) == answers(wanted)
@@ -252,10 +204,8 @@ def test_rows_that_run_again_read_nothing_that_a_window_has_let_go() -> None:
         engine = tiny_engine(model, POOL, block_size=16, step_ms=None)
         one = add(engine, TEXT[50:53], max_tokens=1)
         other = add(engine, TEXT[:50], max_tokens=2, prompt_logprobs=1)
-        if fails:
-            owner, name = PARTS["requests.finish_branch"](engine)
-            Fault(owner, name, error=RuntimeError("injected"), nth=1, after=False)
-        run(engine)
+        with fault(engine, "requests.finish_branch", nth=int(fails)):  # no call is the 0th
+            run(engine)
         assert (str(one.error), other.error) == ("injected" if fails else "None", None)
         found.append(answers(other))
     assert found[0] == found[1]
@@ -269,10 +219,8 @@ def test_beams_whose_end_was_broken_off_keep_its_reason() -> None:
     engine.step()
     now = 1.0
     decoding = engine.requests.by_request[request].decoding
-    fault = Fault(decoding, "close", error=KeyboardInterrupt(), nth=1, after=False)
-    with pytest.raises(KeyboardInterrupt):
+    with fault(decoding, "close", KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
         engine.step()
-    fault.remove()
     assert request.finished
     assert [s.finish_reason for s in request.branches] == ["deadline"]
     engine.check_integrity()

@@ -14,7 +14,9 @@ there is no such line left, once by an error and once by Ctrl-C. Found by it whe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from itertools import count
 from typing import Any
 
 import pytest
@@ -41,32 +43,10 @@ MUST_RUN = {
 }
 
 
-class EachLine:
-    """Chooses every line once."""
-
-    def __init__(self) -> None:
-        self.seen: set[Line] = set()
-        self.last: Line | None = None
-
-    def __call__(self, line: Line) -> bool:
-        if line in self.seen:
-            return False
-        self.seen.add(line)
-        self.last = line
-        return True
-
-
-class Nth:
-    """Chooses the line that runs as the nth."""
-
-    def __init__(self, n: int) -> None:
-        self._left = n
-        self.last: Line | None = None
-
-    def __call__(self, line: Line) -> bool:
-        self._left -= 1
-        self.last = line
-        return self._left == 0
+def nth(n: int) -> Callable[[Line], bool]:
+    """Choose the line that runs as the nth."""
+    lines = count(1)
+    return lambda _: next(lines) == n
 
 
 class Reports:
@@ -75,7 +55,8 @@ class Reports:
     def __init__(self, busy: Busy) -> None:
         self._busy = busy
         self._reported: list[Request] = []
-        self._cancelled: set[Request] = set()
+        # Whoever cancels a request need not be told; after an exception the engine may.
+        self.cancelled: set[Request] = set()
         self._lost = 0
 
     def step(self) -> None:
@@ -85,34 +66,35 @@ class Reports:
         if line is not None and line[0] is Engine.step.__code__:
             self._lost += 1
 
-    def cancelled(self, request: Request) -> None:
-        """Whoever cancels a request need not be told; after an exception the engine may."""
-        self._cancelled.add(request)
-
     def check(self, ended: int) -> None:
         assert len(set(self._reported)) == len(self._reported)
-        assert ended - len(set(self._reported) | self._cancelled) <= self._lost
+        assert ended - len(set(self._reported) | self.cancelled) <= self._lost
 
 
 @pytest.mark.parametrize("kind", ERRORS)
 def test_a_step_may_break_off_at_any_line(kind: type[BaseException]) -> None:
-    busy, at = Busy(seed=2), EachLine()
+    busy, seen = Busy(seed=2), set[Line]()
     reports = Reports(busy)
     quiet = 0
+
+    def unseen(line: Line) -> bool:
+        if line in seen:
+            return False
+        seen.add(line)
+        return True
+
     while quiet < 40:
-        error = kind("injected")
         busy.fill()
-        raised = call_raising(reports.step, error, at)
-        if raised:
-            reports.note(at.last)
-        quiet = 0 if raised else quiet + 1
-        busy.check(may_hurt=raised)
+        line = call_raising(reports.step, kind("injected"), unseen)
+        reports.note(line)
+        quiet = 0 if line else quiet + 1
+        busy.check(may_hurt=bool(line))
         reports.step()
         busy.check(may_hurt=0)
     busy.drain()
     assert busy.num_right > 200
     assert busy.num_preempted > 0
-    names = {code.co_name for code, _ in at.seen}
+    names = {code.co_name for code, _ in seen}
     assert names >= MUST_RUN, MUST_RUN - names
 
 
@@ -133,20 +115,20 @@ def test_a_call_may_break_off_after_any_number_of_lines(
     for _ in range(100):
         busy.fill()
         lines = busy.random.choice([5, 50, 500, 5000])
-        at = Nth(busy.random.randrange(1, lines))
-        call, victim = reports.step, None
+        at = nth(busy.random.randrange(1, lines))
+        call: Callable[[], object] = reports.step
+        victim = None
         if busy.random.random() < 0.2:
-            call, victim = busy.add, None
+            call = busy.add
         elif busy.random.random() < 0.2:
             victim = busy.random.choice(list(busy.live))
             call = partial(busy.engine.finish, victim, "abort")
-        raised = call_raising(call, kind("injected"), at)
-        if raised:
-            reports.note(at.last)
-        broken += raised
+        line = call_raising(call, kind("injected"), at)
+        reports.note(line)
+        broken += line is not None
         if victim is not None:
             busy.engine.finish(victim, "abort")
-            reports.cancelled(victim)
+            reports.cancelled.add(victim)
         check(may_hurt=1)
         reports.step()
         check(may_hurt=0)
@@ -161,15 +143,16 @@ def test_a_call_may_break_off_after_any_number_of_lines(
 @pytest.mark.parametrize("kind", ERRORS)
 def test_the_end_of_an_only_answer_may_break_off_at_any_line(kind: type[BaseException]) -> None:
     """A request without live branches would never end."""
-    busy, n, raised = Busy(seed=1), 0, True
-    while raised:
-        n += 1
+    busy = Busy(seed=1)
+    for n in count(1):
         request = add(busy.engine, TEXT[:40], max_tokens=6)
         busy.engine.step()
         end = partial(busy.engine.finish_branch, request.branches[0], "stop")
-        raised = call_raising(end, kind("injected"), Nth(n))
+        line = call_raising(end, kind("injected"), nth(n))
         for _ in range(20):
             busy.engine.step()
         busy.engine.check_integrity()
         assert request.finished
+        if line is None:
+            break
     assert n > 40

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from octavo.config import EngineConfig
 from octavo.engine.assemble import make_engine
@@ -28,7 +29,7 @@ def tiny_engine(
     max_rows: int = 128,
     eos_ids: Sequence[int] = (),
     clock: Callable[[], float] = time.monotonic,
-    **options: object,
+    **options: Any,
 ) -> Engine:
     """The context is what the pool holds, unless it is given."""
     runner = make_runner(model, pool, num_blocks=num_blocks, max_rows=max_rows, **options)
@@ -45,7 +46,7 @@ def engine_over(
     eos_ids: Sequence[int] = (),
     clock: Callable[[], float] = time.monotonic,
     on_event: Callable[[BlockEvent], None] | None = None,
-    **options: object,
+    **options: Any,
 ) -> Engine:
     """An engine over a runner that was made with the same options."""
     config = EngineConfig.parse(options)
@@ -57,11 +58,20 @@ def engine_over(
 
 
 def add(
-    engine: Engine, tokens: Sequence[int], options: RequestOptions | None = None, **params: object
+    engine: Engine, tokens: Sequence[int], options: RequestOptions | None = None, **params: Any
 ) -> Request:
     """A request that is greedy, unless `params` say how to draw."""
     asked = SamplingParams.parse({"temperature": 0, **params})
     return engine.add(tokens, asked, options or RequestOptions())
+
+
+def answered(
+    engine: Engine, tokens: Sequence[int], options: RequestOptions | None = None, **params: Any
+) -> Request:
+    """A request that ran to its end, beside what there was."""
+    request = add(engine, tokens, options, **params)
+    run(engine)
+    return request
 
 
 def run(engine: Engine) -> None:
