@@ -1,9 +1,10 @@
-"""A scheduler driven by hand, without a model: what runs is what the plan says, and every answer
-goes on with a token that the test chooses."""
+"""A scheduler driven by hand, without a model: what runs is what the plan says, and the first
+answer of each request goes on with 7s, the second with 8s and so on."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from octavo.batch import StepOutput
 from octavo.config import EngineConfig
@@ -48,7 +49,7 @@ class Driven:
     """Blocks of four tokens. Chunks are bounded by `max_rows` alone: there is no target of time."""
 
     def __init__(
-        self, num_blocks: int, *, max_rows: int = 8, max_num_seqs: int = 8, **options: object
+        self, num_blocks: int, *, max_rows: int = 8, max_num_seqs: int = 8, **options: Any
     ) -> None:
         budget = StepBudget(
             PROGRAM, k_format=_BF16, v_format=_BF16, weight_bytes=1, target_seconds=None,
@@ -65,39 +66,35 @@ class Driven:
         self.requests = self.engine.requests
         self.computed = 0  # rows, of all steps
 
-    @property
-    def num_free(self) -> int:
-        return self.kv.room
-
     def add(
         self, prompt: Sequence[int], max_tokens: int = 9, *, priority: int = 0, salt: str = "",
-        **params: object,
+        **params: Any,
     ) -> Request:  # fmt: skip
         asked = SamplingParams.parse({"temperature": 0, "max_tokens": max_tokens, **params})
         return self.engine.add(prompt, asked, RequestOptions(priority, None, salt))
 
     def plan(self, only: Request | None = None) -> StepPlan:
         plan = self.engine.scheduler.schedule(only)
-        self.check()
+        self.engine.check_integrity()
         return plan
 
-    def run(self, plan: StepPlan, token: int = 7) -> Spans:
+    def run(self, plan: StepPlan) -> Spans:
         """The rows of a plan ran: (request, begin, end) of each sequence. Answers part where they
         begin, and each ends at its length."""
         decisions = []
         for request in plan.requests:
             items = [i for i in plan.scheduled if i.branch.request is request]
-            drawn = [c for i in items if i.samples for c in continuations(i.branch, token)]
+            drawn = [c for i in items if i.samples for c in continuations(i.branch)]
             decoding = self.requests.by_request[request].decoding
             decisions.append(Decision(request, decoding, drawn))
             self.computed += sum(i.end - i.begin for i in items)
         self.engine.updater.update(plan, StepOutput.empty(), decisions)
         self.requests.take_result()
-        self.check()
+        self.engine.check_integrity()
         return [(s.branch.request.id, s.begin, s.end) for s in plan.scheduled]
 
-    def step(self, token: int = 7) -> Spans:
-        return self.run(self.plan(), token)
+    def step(self) -> Spans:
+        return self.run(self.plan())
 
     def steps(self, count: int) -> list[Spans]:
         return [self.step() for _ in range(count)]
@@ -111,16 +108,13 @@ class Driven:
             assert count < 1000, "requests that never end"
         return count
 
-    def check(self) -> None:
-        self.engine.check_integrity()
 
-
-def continuations(branch: Branch, token: int) -> list[Continuation]:
+def continuations(branch: Branch) -> list[Continuation]:
     request = branch.request
     parts = len(request.branches) == 1 and not branch.num_completion_tokens
     answers = range(request.params.n) if parts else [branch.index]
-    end = "length" if branch.num_completion_tokens + 1 == request.max_tokens else None
-    return [Continuation(branch, i, token + i, end=end) for i in answers]
+    is_last = branch.num_completion_tokens + 1 == request.max_tokens
+    return [Continuation(branch, i, 7 + i, end="length" if is_last else None) for i in answers]
 
 
 def text(first: int, length: int) -> list[int]:

@@ -3,49 +3,35 @@ ends. Beams go on together or not at all."""
 
 from __future__ import annotations
 
+import pytest
+
 from tests.engine.driven import Driven, text
 
 
-def test_last_come_first_out() -> None:
-    """Nine blocks for three requests, three for each. At their 13th token the first takes the tail
-    of the third's and the second another one: of its 13 tokens the third has four left."""
-    it = Driven(9, max_rows=64)
-    requests = [it.add(text(i, 8), max_tokens=9) for i in (1, 2, 3)]
-    assert it.step() == [(0, 0, 8), (1, 0, 8), (2, 0, 8)]
+@pytest.mark.parametrize(("count", "left"), [(2, 8), (3, 4)])
+def test_last_come_first_out_and_only_what_was_evicted_is_computed_again(
+    count: int, left: int
+) -> None:
+    """Three blocks for each. At their 13th token all but the last take a fourth, each the tail of
+    what the last one has: of its 13 tokens 8 or 4 are left."""
+    it = Driven(3 * count, max_rows=64)
+    requests = [it.add(text(i, 8), max_tokens=9) for i in range(count)]
+    assert it.step() == [(i, 0, 8) for i in range(count)]
     for at in (8, 9, 10, 11):
-        assert it.step() == [(i, at, at + 1) for i in range(3)]
+        assert it.step() == [(i, at, at + 1) for i in range(count)]
     plan = it.plan()
     assert (plan.num_preempted, len(it.requests.waiting)) == (1, 1)
-    assert it.run(plan) == [(0, 12, 13), (1, 12, 13)]
+    assert it.run(plan) == [(i, 12, 13) for i in range(count - 1)]
+    assert (len(it.requests.running), requests[-1].branches[0].num_tokens) == (count - 1, 13)
     for at in (13, 14, 15):
-        assert it.step() == [(i, at, at + 1) for i in range(2)]
-    assert it.step() == [(2, 4, 13)]
+        assert it.step() == [(i, at, at + 1) for i in range(count - 1)]
+    assert [r.finished for r in requests] == [True] * (count - 1) + [False]
+    assert it.step() == [(count - 1, left, 13)]
+    assert requests[-1].branches[0].completion_token_ids == [7] * 6
+    assert requests[-1].cache.matched_tokens == 0  # as it was when it first began
     it.run_all()
-    assert [r.num_preemptions for r in requests] == [0, 0, 1]
-    assert [r.branches[0].completion_token_ids for r in requests] == [[7] * 9] * 3
-
-
-def test_a_preempted_request_computes_again_only_what_was_evicted() -> None:
-    """Six blocks: the second holds three (12 tokens), the first three and wants a fourth. Of the
-    second's three the tail is taken, two survive: 8 of its 13 tokens are not computed again."""
-    it = Driven(6, max_rows=32)
-    first = it.add(text(1, 8), max_tokens=9)
-    second = it.add(text(2, 8), max_tokens=9)
-    assert it.step() == [(0, 0, 8), (1, 0, 8)]
-    for at in (8, 9, 10, 11):
-        assert it.step() == [(0, at, at + 1), (1, at, at + 1)]
-    plan = it.plan()
-    assert (plan.num_preempted, second.num_preemptions) == (1, 1)
-    assert it.run(plan) == [(0, 12, 13)]
-    assert (len(it.requests.running), len(it.requests.waiting)) == (1, 1)
-    assert second.branches[0].num_tokens == 13
-    assert it.steps(3) == [[(0, 13, 14)], [(0, 14, 15)], [(0, 15, 16)]]
-    assert first.finished
-    assert it.step() == [(1, 8, 13)]
-    assert second.branches[0].completion_token_ids == [7] * 6
-    assert second.cache is not None
-    assert second.cache.matched_tokens == 0  # as it was when it first began
-    it.run_all()
+    assert [r.num_preemptions for r in requests] == [0] * (count - 1) + [1]
+    assert [r.branches[0].completion_token_ids for r in requests] == [[7] * 9] * count
 
 
 def test_priority_decides_who_came_last() -> None:
@@ -95,7 +81,7 @@ def test_three_answers_that_need_every_block_come_back_from_preemption() -> None
     it.add(text(1, 12), max_tokens=20, priority=-1)
     three = it.add(text(1, 11), n=3, max_tokens=5)
     it.steps(20)  # the urgent one grows to all eight blocks, and ends
-    assert (three.num_preemptions, it.num_free) == (1, 8)
+    assert (three.num_preemptions, it.kv.room) == (1, 8)
     assert [s.num_tokens for s in three.branches] == [13, 13, 13]
     plan = it.plan()
     assert plan.num_preempted == 0

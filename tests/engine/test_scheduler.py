@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from octavo.errors import OutOfMemoryError, UsageError
@@ -34,14 +36,6 @@ def test_decodes_ride_along_with_a_new_prompt() -> None:
     assert it.step() == [(0, 6, 7), (1, 20, 21)]
 
 
-def test_two_prompts_share_a_step_in_order_of_arrival() -> None:
-    it = Driven(16)
-    it.add(text(1, 5))
-    it.add(text(2, 5))
-    assert it.step() == [(0, 0, 5), (1, 0, 3)]
-    assert it.step() == [(0, 5, 6), (1, 3, 5)]
-
-
 def test_a_lower_priority_number_runs_first_whenever_it_came() -> None:
     it = Driven(32, max_num_seqs=1)
     for priority in (5, 0, 5, -1):
@@ -62,8 +56,8 @@ def test_among_running_prompts_too_priority_comes_first() -> None:
 
 def test_longest_prefix_first_runs_what_is_known_before_what_came_first() -> None:
     """Offline the order of answers does not matter, and a hit is lost when it waits too long."""
-    for longest, order in ((True, [3, 2, 1]), (False, [1, 2, 3])):
-        it = Driven(32, max_num_seqs=1, schedule="longest-prefix" if longest else "fcfs")
+    for schedule, order in (("longest-prefix", [3, 2, 1]), ("fcfs", [1, 2, 3])):
+        it = Driven(32, max_num_seqs=1, schedule=schedule)
         it.add(text(1, 12), max_tokens=1)
         it.run_all()
         it.add(text(2, 12), max_tokens=1)
@@ -95,9 +89,8 @@ def test_a_request_is_admitted_when_its_blocks_can_be_had() -> None:
     """Six blocks: the first takes two, and a third for its next token but one. The second's eight
     tokens and one more take three: it fits. The third does not."""
     it = Driven(6)
-    it.add(text(1, 8), max_tokens=4)
-    it.add(text(2, 8), max_tokens=4)
-    it.add(text(3, 8), max_tokens=4)
+    for i in (1, 2, 3):
+        it.add(text(i, 8), max_tokens=4)
     assert it.step() == [(0, 0, 8)]
     assert it.step() == [(0, 8, 9), (1, 0, 7)]
     assert it.step() == [(0, 9, 10), (1, 7, 8)]
@@ -127,13 +120,6 @@ def test_those_admitted_in_one_step_share_the_room() -> None:
     assert len(it.requests.waiting) == 1
 
 
-def test_a_request_of_every_block_there_is_runs() -> None:
-    """Its last token is never computed, so for one answer token the prompt's blocks are enough."""
-    it = Driven(2)
-    it.add(text(1, 8), max_tokens=1)
-    assert it.step() == [(0, 0, 8)]
-
-
 def test_a_step_for_one_request_alone_admits_nobody() -> None:
     """The engine finds the one that raises so: company would hide it."""
     it = Driven(16, max_rows=32)
@@ -158,55 +144,52 @@ def test_a_short_request_behind_one_that_does_not_fit_waits_for_it() -> None:
 
 def test_every_answer_of_a_request_counts_as_a_branch() -> None:
     it = Driven(64, max_num_seqs=4, max_rows=32)
-    it.add(text(1, 4), n=3, max_tokens=2)
-    it.add(text(2, 4), n=2, max_tokens=2)
-    it.add(text(3, 4), n=1, max_tokens=2)
+    for n in (3, 2, 1):
+        it.add(text(n, 4), n=n, max_tokens=2)
     assert it.step() == [(0, 0, 4)]  # with the second there would be five
     assert it.step() == [(0, 4, 5)] * 3
     assert it.step() == [(1, 0, 4), (2, 0, 4)]
 
 
 @pytest.mark.parametrize(
-    ("params", "blocks"),
+    ("length", "params", "options", "blocks"),
     [
-        ({"prompt": 5, "max_tokens": 5}, 3),  # the last token drawn is never computed: 9 slots
-        ({"prompt": 8, "max_tokens": 6, "n": 3}, 8),  # 2 shared, and 2 for each
-        ({"prompt": 6, "max_tokens": 3, "n": 2}, 3),  # 1 shared, and a copy of the other for each
-        ({"prompt": 6, "max_tokens": 8, "beam_width": 4}, 13),  # 1 shared, and 3 for each
+        (5, {"max_tokens": 5}, {}, 3),  # the last token drawn is never computed: 9 slots
+        (8, {"max_tokens": 1}, {}, 2),  # nor is an only one: 8 slots
+        (8, {"max_tokens": 6, "n": 3}, {}, 8),  # 2 shared, and 2 for each
+        (6, {"max_tokens": 3, "n": 2}, {}, 3),  # 1 shared, and a copy of the other for each
+        (6, {"max_tokens": 8, "beam_width": 4}, {}, 13),  # 1 shared, and 3 for each
+        (8, {"max_tokens": 6, "n": 3}, {"kv_cache": False}, 12),  # 13 slots for each: none shared
     ],
 )
 def test_what_can_never_fit_is_refused_with_both_numbers(
-    params: dict[str, int], blocks: int
+    length: int, params: dict[str, Any], options: dict[str, Any], blocks: int
 ) -> None:
-    prompt = text(1, params.pop("prompt"))
-    few = Driven(blocks - 1)
-    with pytest.raises(
-        OutOfMemoryError, match=f"may need {blocks} KV blocks of 4 tokens, the pool"
-    ):
-        few.add(prompt, **params)
+    few = Driven(blocks - 1, **options)
+    said = f"may need {blocks} KV blocks of 4 tokens, the pool"
+    with pytest.raises(OutOfMemoryError, match=said):
+        few.add(text(1, length), **params)
     assert not few.engine.has_unfinished
-    enough = Driven(blocks, max_num_seqs=4)
-    enough.add(prompt, **params)
-    assert enough.step() != []
+    enough = Driven(blocks, max_num_seqs=4, **options)
+    enough.add(text(1, length), **params)
+    assert enough.step() == [(0, 0, length)]
 
 
 @pytest.mark.parametrize(
-    ("params", "helps"),
+    ("length", "params", "helps"),
     [
-        ({"prompt": 8, "max_tokens": 9, "n": 2}, "lower n or lower max_tokens or "),
-        (
-            {"prompt": 8, "max_tokens": 9, "beam_width": 2},
-            "lower beam_width or lower max_tokens or ",
-        ),
-        ({"prompt": 3, "max_tokens": 2, "n": 6}, "lower n or "),  # a block for each
-        ({"prompt": 8, "max_tokens": 20}, "lower max_tokens or "),
-        ({"prompt": 24, "max_tokens": 4}, ""),
+        (8, {"max_tokens": 9, "n": 2}, "lower n or lower max_tokens or "),
+        (8, {"max_tokens": 9, "beam_width": 2}, "lower beam_width or lower max_tokens or "),
+        (3, {"max_tokens": 2, "n": 6}, "lower n or "),  # a block for each
+        (8, {"max_tokens": 20}, "lower max_tokens or "),
+        (24, {"max_tokens": 4}, ""),
     ],
 )
-def test_the_advice_of_a_refusal_is_what_would_help(params: dict[str, int], helps: str) -> None:
-    prompt = text(1, params.pop("prompt"))
+def test_the_advice_of_a_refusal_is_what_would_help(
+    length: int, params: dict[str, Any], helps: str
+) -> None:
     with pytest.raises(OutOfMemoryError, match=f"the pool has 5: {helps}raise kv_memory$"):
-        Driven(5).add(prompt, **params)
+        Driven(5).add(text(1, length), **params)
 
 
 def test_more_answers_than_a_step_may_have_are_refused() -> None:
@@ -215,8 +198,9 @@ def test_more_answers_than_a_step_may_have_are_refused() -> None:
         said = (
             f"{name}={count}: a step runs at most 2 sequences: lower {name} or raise max_num_seqs"
         )
+        params: dict[str, Any] = {name: count}
         with pytest.raises(UsageError, match=said):
-            it.add(text(1, 4), **{name: count})
+            it.add(text(1, 4), **params)
 
 
 def test_beams_that_no_step_has_the_rows_for_are_refused() -> None:
@@ -238,17 +222,6 @@ def test_an_answer_that_ended_gives_its_seat_to_others() -> None:
     assert it.step() == [(0, 3, 4), (0, 3, 4), (late.id, 0, 2)]
 
 
-def test_a_waiting_request_can_be_finished() -> None:
-    it = Driven(8, max_num_seqs=1)
-    first, second = it.add(text(1, 1)), it.add(text(2, 1))
-    assert it.step() == [(0, 0, 1)]
-    it.engine.finish(second, "abort")
-    assert second.branches[0].finish_reason == "abort"
-    it.engine.finish(first, "abort")
-    assert not it.engine.has_unfinished
-    assert it.kv.counts().blocks_used == 0
-
-
 def test_without_a_cache_the_whole_sequence_is_computed_for_every_token() -> None:
     it = Driven(16, kv_cache=False, max_rows=16)
     it.add(text(1, 6))
@@ -261,13 +234,6 @@ def test_without_a_cache_a_sequence_as_long_as_a_step_runs() -> None:
     it = Driven(4, kv_cache=False, max_rows=6)
     it.add(text(1, 5), max_tokens=2)
     assert it.steps(2) == [[(0, 0, 5)], [(0, 0, 6)]]
-
-
-def test_without_a_cache_answers_share_no_block() -> None:
-    """13 slots for each of three: blocks of the prompt that all could share are taken by each."""
-    with pytest.raises(OutOfMemoryError, match="may need 12 KV blocks of 4 tokens"):
-        Driven(11, kv_cache=False).add(text(1, 8), max_tokens=6, n=3)
-    Driven(12, kv_cache=False).add(text(1, 8), max_tokens=6, n=3)
 
 
 def test_without_a_cache_a_sequence_is_never_cut_by_its_neighbours() -> None:
