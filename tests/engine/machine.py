@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from octavo.engine.step_budget import StepBudget
+from octavo.engine.step_budget import OpenStep, StepBudget
 from octavo.kernels import KV_FORMATS
 from octavo.model import llama
 from octavo.model.config import ModelConfig
@@ -33,10 +34,25 @@ Spans = list[tuple[int, int]]
 
 
 def budget(
-    program: Program = SMALL, *, weight_bytes: float = WEIGHTS, **changes: object
+    program: Program = SMALL, *, weight_bytes: float = WEIGHTS, **changes: Any
 ) -> StepBudget:
-    options: dict[str, object] = {"target_seconds": TARGET, "max_rows": 2048, **changes}
+    options = {"target_seconds": TARGET, "max_rows": 2048, **changes}
     return StepBudget(program, k_format=BF16, v_format=BF16, weight_bytes=weight_bytes, **options)
+
+
+def measured(**changes: Any) -> StepBudget:
+    """A budget that saw one step: 128 rows in 50 ms."""
+    it = budget(**changes)
+    it.observe([(0, 128)], 0.050)
+    return it
+
+
+def decoded(it: StepBudget, count: int, context: int) -> OpenStep:
+    """A step that has so many decodes already."""
+    step = it.open()
+    for _ in range(count):
+        step.take(context - 1, context)
+    return step
 
 
 def pairs(begin: int, end: int) -> int:
@@ -54,29 +70,26 @@ class Machine:
     kv_token: float = 0.8e-6  # a decode's read of one token's K and V
     noise: float = 0.0
     random: random.Random = field(default_factory=lambda: random.Random(7))
+    last: float = 0.0  # seconds of the last step
 
     def seconds(self, spans: Spans) -> float:
         time = self.fixed
         for begin, end in spans:
             time += self.row * (end - begin)
             time += self.kv_token * end if end - begin == 1 else self.pair * pairs(begin, end)
-        return time * self.random.uniform(1 - self.noise, 1 + self.noise)
+        self.last = time * self.random.uniform(1 - self.noise, 1 + self.noise)
+        return self.last
 
 
-def run_step(it: StepBudget, machine: Machine, begin: int, end: int, decodes: Spans = []) -> int:  # noqa: B006
+def run_step(
+    it: StepBudget, machine: Machine, begin: int, end: int, decodes: Sequence[tuple[int, int]] = ()
+) -> int:
     """One step with a prompt that has rows [begin, end) left; where it got to."""
     step = it.open()
     for decode in decodes:
         step.take(*decode)
     got = step.fit(begin, end)
     step.take(begin, got)
-    it.observe([*decodes, (begin, got)], machine.seconds([*decodes, (begin, got)]))
+    spans = [*decodes, (begin, got)]
+    it.observe(spans, machine.seconds(spans))
     return got
-
-
-def chunks(it: StepBudget, machine: Machine, length: int, start: int = 0) -> list[int]:
-    """Rows of each step of one prompt alone."""
-    ends = [start]
-    while ends[-1] < length:
-        ends.append(run_step(it, machine, ends[-1], length))
-    return [b - a for a, b in itertools.pairwise(ends)]

@@ -4,31 +4,47 @@ from __future__ import annotations
 
 import random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.engine.step_budget import FIRST_CHUNK
-from tests.engine.machine import HEAD, KV, PAIR, READ, ROW, TARGET, Machine, budget, chunks, pairs
+from tests.engine.machine import (
+    HEAD,
+    KV,
+    PAIR,
+    READ,
+    ROW,
+    TARGET,
+    Machine,
+    budget,
+    decoded,
+    measured,
+    pairs,
+    run_step,
+)
 
 # ---- what a chunk may be
 
 
-def test_the_first_chunk_is_cautious_and_the_second_knows_the_machine():
+def test_the_first_chunk_is_cautious_and_the_second_knows_the_machine() -> None:
     it = budget()
     # 0.4 ms a row, 0.25 us a pair and 3 ms a step: 128 rows take 56 ms, the next 192 take 91 ms,
     # 160 rows at a depth of 320 take 83 ms and would take 97 with 32 more.
     assert FIRST_CHUNK == 128
-    assert chunks(it, Machine(), 512) == [128, 192, 160, 32]
+    ends = [0]
+    while ends[-1] < 512:
+        ends.append(run_step(it, Machine(), ends[-1], 512))
+    assert ends == [0, 128, 128 + 192, 512 - 32, 512]
 
 
-def test_before_anything_was_measured_all_prompts_share_one_first_chunk():
+def test_before_anything_was_measured_all_prompts_share_one_first_chunk() -> None:
     step = budget().open()
     step.take(0, step.fit(0, 100))
     assert step.fit(0, 100) == 0  # 28 rows are left: no whole tile
     assert step.fit(0, 28) == 28
 
 
-def test_a_chunk_of_two_rows_is_a_chunk():
+def test_a_chunk_of_two_rows_is_a_chunk() -> None:
     """It takes of the first chunk's rows, and what was promised to the first chunk of a step."""
     step = budget().open()
     step.take(40, 42)
@@ -36,7 +52,7 @@ def test_a_chunk_of_two_rows_is_a_chunk():
     assert step.fit(0, 127) == 96
 
 
-def test_without_a_target_only_max_rows_counts():
+def test_without_a_target_only_max_rows_counts() -> None:
     it = budget(target_seconds=None, max_rows=500)
     step = it.open()
     step.take(300, 301)
@@ -51,9 +67,8 @@ def test_without_a_target_only_max_rows_counts():
     assert step.fit(0, 1) == 0
 
 
-def test_chunks_with_more_to_come_are_whole_tiles_and_a_last_one_is_what_is_left():
-    it = budget()
-    it.observe([(0, 128)], 0.050)
+def test_chunks_with_more_to_come_are_whole_tiles_and_a_last_one_is_what_is_left() -> None:
+    it = measured()
     step = it.open()
     assert step.fit(45, 5000) == 45 + 224
     assert step.fit(45, 45 + 250) == 45 + 224
@@ -63,18 +78,16 @@ def test_chunks_with_more_to_come_are_whole_tiles_and_a_last_one_is_what_is_left
     assert step.fit(0, 9) == 9
 
 
-def test_deeper_chunks_are_smaller():
-    it = budget()
-    it.observe([(0, 128)], 0.050)
+def test_deeper_chunks_are_smaller() -> None:
+    it = measured()
     by_depth = [it.open().fit(begin, 10**6) - begin for begin in range(0, 8192, 512)]
     assert by_depth == sorted(by_depth, reverse=True)
     # In units of the model: 224 rows at the start cost what 32 x 1.27e9 do at a depth of 7,680.
     assert (by_depth[0], by_depth[4], by_depth[-1]) == (224, 96, 32)
 
 
-def test_a_chunk_costs_its_matmuls_and_pairs_within_the_target():
-    it = budget()
-    it.observe([(0, 128)], 0.050)
+def test_a_chunk_costs_its_matmuls_and_pairs_within_the_target() -> None:
+    it = measured()
     rate = (READ + 128 * ROW + HEAD + PAIR * pairs(0, 128)) / 0.050
     for begin in (0, 333, 2048):
         end = it.open().fit(begin, 10**6)
@@ -83,12 +96,9 @@ def test_a_chunk_costs_its_matmuls_and_pairs_within_the_target():
         assert cost_of[0] <= TARGET < cost_of[1] * 1.001
 
 
-def test_many_decodes_leave_min_chunk_to_the_first_prompt_and_nothing_to_the_second():
-    it = budget()
-    it.observe([(0, 128)], 0.050)
-    step = it.open()
-    for _ in range(200):
-        step.take(4000, 4001)
+def test_many_decodes_leave_min_chunk_to_the_first_prompt_and_nothing_to_the_second() -> None:
+    it = measured()
+    step = decoded(it, 200, context=4001)
     assert step.fit(0, 5000) == 32
     assert step.fit(0, 20) == 20
     step.take(0, 32)
@@ -96,30 +106,24 @@ def test_many_decodes_leave_min_chunk_to_the_first_prompt_and_nothing_to_the_sec
     assert step.fit(0, 1) == 0
 
 
-def test_max_rows_is_never_passed():
+def test_max_rows_is_never_passed() -> None:
     it = budget(max_rows=64)
     it.observe([(0, 64)], 0.001)
-    step = it.open()
-    for _ in range(50):
-        step.take(10, 11)
+    step = decoded(it, 50, context=11)
     assert step.fit(0, 5000) == 14  # the first chunk's min_chunk, as far as there is room
     step.take(0, 14)
     assert step.fit(0, 1) == 0
 
 
-def test_decodes_that_ride_along_cost_their_reads_but_not_the_weights():
-    it = budget()
-    it.observe([(0, 128)], 0.050)
-    alone = it.open().fit(0, 5000)
-    step = it.open()
-    for _ in range(6):
-        step.take(2499, 2500)
-    beside = step.fit(0, 5000)
+def test_decodes_that_ride_along_cost_their_reads_but_not_the_weights() -> None:
+    it = measured()
+    alone, beside = (decoded(it, count, context=2500).fit(0, 5000) for count in (0, 6))
     # The step may cost 60.0e9; 224 rows from 0 cost 52.8e9 with the weights, 192 cost 45.0e9. The
     # six cost 1.6e9 for their rows and 6 x 2,500 x 23,040 bytes x 18 = 6.2e9 for their reads.
     assert (alone, beside) == (224, 192)
 
 
+@settings(deadline=None)
 @given(
     st.floats(0.05e-3, 0.6e-3),  # 20,000 to 1,700 rows a second
     st.floats(0.7, 1.5),  # attention's true weight over the assumed one
@@ -129,8 +133,8 @@ def test_decodes_that_ride_along_cost_their_reads_but_not_the_weights():
     st.integers(0, 2**32),
 )
 def test_p95_of_long_prompts_among_decodes_is_within_1_3_of_the_target(
-    row, weight, fixed, reads, riding, seed
-):
+    row: float, weight: float, fixed: float, reads: float, riding: list[int], seed: int
+) -> None:
     machine = Machine(
         row=row,
         pair=row * PAIR / ROW * weight,
@@ -145,16 +149,9 @@ def test_p95_of_long_prompts_among_decodes_is_within_1_3_of_the_target(
         done, length = 0, 3000 + 1000 * (number % 4)
         decodes = [(400 * i, 400 * i + 1) for i in range(count)]
         while done < length:
-            step = it.open()
-            for decode in decodes:
-                step.take(*decode)
-            end = step.fit(done, length)
-            step.take(done, end)
-            spans = [*decodes, (done, end)]
-            seconds = machine.seconds(spans)
-            it.observe(spans, seconds)
+            end = run_step(it, machine, done, length, decodes)
             if end - done > 32:  # min_chunk is owed whatever it takes
-                times.append(seconds)
+                times.append(machine.last)
             done = end
     times = sorted(times[3:])
     if times:

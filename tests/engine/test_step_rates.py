@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from octavo.engine.step_budget import StepBudget
-from octavo.program.builder import ProgramBuilder
 from octavo.program.cost import Work, cost, uniform_weights
-from octavo.program.ops import KVSpec, Program, WeightSpec
+from octavo.program.ops import Program
 from tests.engine.machine import (
     BF16,
     HEAD,
@@ -18,19 +17,22 @@ from tests.engine.machine import (
     WEIGHTS,
     Machine,
     budget,
+    decoded,
+    measured,
     pairs,
     run_step,
 )
+from tests.program.test_native_groups import two_groups
 
 
-def settled(machine: Machine, **changes: object) -> StepBudget:
-    it = budget(**changes)
+def settled(machine: Machine) -> StepBudget:
+    it = budget()
     for _ in range(4):
         run_step(it, machine, 0, 10**6)
     return it
 
 
-def test_twice_as_slow_a_clock_halves_the_chunk_within_three_steps_and_back():
+def test_twice_as_slow_a_clock_halves_the_chunk_within_three_steps_and_back() -> None:
     it = settled(Machine(row=0.2e-3, pair=0.1e-6, fixed=0))
     slow = Machine(row=0.4e-3, pair=0.2e-6, fixed=0)
     before = it.open().fit(0, 10**6)
@@ -41,7 +43,7 @@ def test_twice_as_slow_a_clock_halves_the_chunk_within_three_steps_and_back():
     assert [run_step(it, fast, 0, 10**6) for _ in range(4)] == [224, 224, 448, 448]
 
 
-def test_one_outlier_changes_nothing():
+def test_one_outlier_changes_nothing() -> None:
     it = settled(Machine())
     before = it.open().fit(0, 10**6)
     for factor in (20, 1, 1, 1 / 20, 1):
@@ -50,7 +52,7 @@ def test_one_outlier_changes_nothing():
 
 
 @pytest.mark.parametrize("slower", [0.2, 1, 5])
-def test_steps_of_decodes_alone_do_not_teach_the_rate_of_chunks(slower):
+def test_steps_of_decodes_alone_do_not_teach_the_rate_of_chunks(slower: float) -> None:
     it = settled(Machine())
     before = it.open().fit(0, 10**6)
     for context in range(500, 600):
@@ -61,7 +63,7 @@ def test_steps_of_decodes_alone_do_not_teach_the_rate_of_chunks(slower):
     assert it.open().fit(0, 10**6) == before
 
 
-def test_a_short_tail_of_a_prompt_does_not_teach_the_rate():
+def test_a_short_tail_of_a_prompt_does_not_teach_the_rate() -> None:
     it = settled(Machine())
     before = it.open().fit(0, 10**6)
     for _ in range(5):
@@ -72,16 +74,12 @@ def test_a_short_tail_of_a_prompt_does_not_teach_the_rate():
     assert it.open().fit(0, 10**6) == 32
 
 
-def test_decodes_alone_teach_what_reading_costs():
+def test_decodes_alone_teach_what_reading_costs() -> None:
     def beside(read_seconds: float | None, decodes: int = 16) -> int:
-        it = budget()
-        it.observe([(0, 128)], 0.050)
+        it = measured()
         if read_seconds is not None:
             it.observe([(1999, 2000)], (WEIGHTS + KV * 2000) * read_seconds)
-        step = it.open()
-        for _ in range(decodes):
-            step.take(1999, 2000)
-        return step.fit(0, 10**6)
+        return decoded(it, decodes, context=2000).fit(0, 10**6)
 
     # A byte is worth 18 units at 6.00e11 a second until measured: 33.3 GB/s. The step may cost
     # 60.0e9 units; the sixteen cost 4.3e9 for their rows, 13.3e9 for their reads at that speed.
@@ -93,14 +91,11 @@ def test_decodes_alone_teach_what_reading_costs():
     assert beside(1.0, 3) == beside(8 / 33.3e9, 3) == 160  # believed up to 8 times
 
 
-def test_steps_of_many_decodes_teach_neither_price():
+def test_steps_of_many_decodes_teach_neither_price() -> None:
     it = settled(Machine())
 
     def beside() -> int:
-        step = it.open()
-        for _ in range(8):
-            step.take(3999, 4000)
-        return step.fit(0, 10**6)
+        return decoded(it, 8, context=4000).fit(0, 10**6)
 
     before = beside()
     for _ in range(5):
@@ -111,7 +106,7 @@ def test_steps_of_many_decodes_teach_neither_price():
     assert beside() < before
 
 
-def test_a_clock_that_did_not_move_teaches_nothing():
+def test_a_clock_that_did_not_move_teaches_nothing() -> None:
     it = budget()
     it.observe([(0, 128)], 0.0)
     assert it.seconds(0, 1) is None
@@ -120,24 +115,21 @@ def test_a_clock_that_did_not_move_teaches_nothing():
 # ---- a record's time saved
 
 
-def test_seconds_are_what_rows_add_at_the_measured_rate():
-    it = budget()
-    assert it.seconds(0, 100) is None
-    it.observe([(0, 128)], 0.050)
+def test_seconds_are_what_rows_add_at_the_measured_rate() -> None:
+    assert budget().seconds(0, 100) is None
+    it = measured()
     rate = (READ + 128 * ROW + HEAD + PAIR * pairs(0, 128)) / 0.050
     want = (400 * ROW + PAIR * pairs(600, 1000)) / rate
     assert it.seconds(600, 1000) == pytest.approx(want, rel=1e-3)
-    whole, first = it.seconds(0, 1000), it.seconds(0, 600)
-    assert whole is not None
-    assert first is not None
+    whole, first = (it.seconds(0, length) or 0.0 for length in (1000, 600))
     assert whole == pytest.approx(first + want, rel=1e-3)
 
 
-def test_units_are_those_of_the_cost_interpreter_with_windows():
-    program = windowed()
+def test_units_are_those_of_the_cost_interpreter_with_windows() -> None:
+    program = two_groups()  # one with a window of 20
     it = budget(program, weight_bytes=1e-9, target_seconds=1.0, max_rows=4096)
     it.observe([(0, 64)], 1.0)
-    flops = {w: _flops(program, w) for w in (Work(64), Work(300), Work(40, 700))}
+    flops = {w: flops_of(program, w) for w in (Work(64), Work(300), Work(40, 700))}
     rate = flops[Work(64)]  # head included, as in the step
     head = 2 * 300 * 64
     for work in (Work(300), Work(40, 700)):
@@ -145,22 +137,8 @@ def test_units_are_those_of_the_cost_interpreter_with_windows():
         assert got == pytest.approx((flops[work] - head) / rate, rel=1e-12)
 
 
-def windowed() -> Program:
-    """One layer that sees all, one with a window of 20."""
-    p = ProgramBuilder(rope_frequencies=[1.0] * 8)
-    h = p.embed(WeightSpec("table", (300, 64)))
-    for i, spec in enumerate((KVSpec(2, 32, 16), KVSpec(1, 48, 32, window=20))):
-        group = p.kv_group(spec)
-        q = p.linear(h, WeightSpec(f"{i}.q", (4 * spec.k_dim, 64)))
-        k = p.linear(h, WeightSpec(f"{i}.k", (spec.kv_heads * spec.k_dim, 64)))
-        v = p.linear(h, WeightSpec(f"{i}.v", (spec.kv_heads * spec.v_dim, 64)))
-        a = p.attention(q, k, v, heads=4, group=group, scale=0.2)
-        h = p.linear(a, WeightSpec(f"{i}.o", (64, a.width)), add=h)
-    return p.logits(h, WeightSpec("head", (300, 64)))
-
-
-def _flops(program: Program, work: Work) -> float:
-    ops = cost(
-        program, work, weight_bytes=uniform_weights(program, 8), k_format=BF16, v_format=BF16
-    )  # attention counts twice
+def flops_of(program: Program, work: Work) -> float:
+    """Attention counts twice."""
+    weight_bytes = uniform_weights(program, 8)
+    ops = cost(program, work, weight_bytes=weight_bytes, k_format=BF16, v_format=BF16)
     return sum(op.flops * (2 if op.op_class == "attention" else 1) for op in ops)

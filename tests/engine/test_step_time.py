@@ -15,7 +15,7 @@ class Machine:
     def __init__(self, row: float, fixed: float) -> None:
         self.now, self.row, self.fixed = 0.0, row, fixed
 
-    def engine(self, **options: object) -> Engine:
+    def engine(self, **options: Any) -> Engine:
         engine = tiny_engine(
             MODEL, POOL, num_blocks=64, max_rows=512, clock=lambda: self.now, **options
         )
