@@ -36,7 +36,8 @@ int32_t length(const char* name, size_t size, int32_t most = INT32_MAX) {
 // One row through an op of kRowOps (tests only).
 void row_op(const std::string& isa, const std::string& name, FloatsOut out, Floats x,
             std::optional<Floats> y, std::optional<Floats> weight, std::optional<Floats> cos,
-            std::optional<Floats> sin, int32_t heads, int32_t rope_style, float eps, float scale) {
+            std::optional<Floats> sin, int32_t heads, int32_t rope_style, int32_t activation,
+            float eps, float scale) {
   const RowKernels& k = rows_for(isa);
   const RowOp* op = std::find_if(std::begin(kRowOps), std::end(kRowOps),
                                  [&](const RowOp& o) { return name == o.name; });
@@ -60,10 +61,12 @@ void row_op(const std::string& isa, const std::string& name, FloatsOut out, Floa
   const int32_t half = cos ? (int32_t)cos->size() : 0;
   expect(2 * half <= dim, "cos", "at most dim/2 values", half);
   within("rope_style", rope_style, 0, kNumRopeStyles - 1);
+  within("activation", activation, 0, kNumActivations - 1);
   OpRecord record{};
   record.heads = heads;
   record.head_dim = dim;
   record.rope_style = rope_style;
+  record.activation = activation;
   record.eps = eps;
   record.scale = scale;
   const auto data = [](const std::optional<Floats>& array) {
@@ -175,7 +178,7 @@ void bind_rows(nb::module_& m) {
   m.def("row_op", &row_op, "isa"_a, "name"_a, "out"_a.noconvert(), "x"_a.noconvert(), nb::kw_only(),
         "y"_a.noconvert().none() = nb::none(), "weight"_a.noconvert().none() = nb::none(),
         "cos"_a.noconvert().none() = nb::none(), "sin"_a.noconvert().none() = nb::none(),
-        "heads"_a = 1, "rope_style"_a = 0, "eps"_a = 0.0f, "scale"_a = 0.0f,
+        "heads"_a = 1, "rope_style"_a = 0, "activation"_a = 0, "eps"_a = 0.0f, "scale"_a = 0.0f,
         "One row through a row-wise op (tests only).");
   m.def("summarize_tile", &summarize_tile, "isa"_a, "logits"_a.noconvert(), "base"_a);
   m.def("merge_summaries", &merge_summaries, "isa"_a, "maxima"_a.noconvert(), "sums"_a.noconvert(),

@@ -1,5 +1,5 @@
-// rows.cpp: element-wise and per-row operations between matrices: RMSNorm, RoPE, SiLU times up,
-// scaling.
+// rows.cpp: element-wise and per-row operations between matrices: RMSNorm, RoPE, gated
+// activations, sums, scaling.
 //
 // Every element is computed by the same vector operations wherever it lies, tails included, so
 // cutting a row into ranges changes no bit (except in the norm, which needs its whole row).
@@ -80,22 +80,51 @@ static void rope(float* x, int32_t heads, int32_t dim, int32_t rotary_dim, const
   }
 }
 
-// sigmoid through exp(-|gate|), which cannot overflow: 1 / (1 + e) for gate >= 0, e / (1 + e)
+// x * sigmoid(t) through exp(-|t|), which cannot overflow: 1 / (1 + e) for t >= 0, e / (1 + e)
 // below.
-OCTAVO_INLINE f32x16 silu(f32x16 gate) {
-  const mask16 negative = lt(gate, zero_f());
-  const f32x16 magnitude = select(negative, sub(zero_f(), gate), gate);
+OCTAVO_INLINE f32x16 times_sigmoid(f32x16 x, f32x16 t) {
+  const mask16 negative = lt(t, zero_f());
+  const f32x16 magnitude = select(negative, sub(zero_f(), t), t);
   const f32x16 e = exp2_poly(mul(magnitude, set1_f(-kLog2e)));
   const f32x16 share = div(select(negative, e, set1_f(1.0f)), add(set1_f(1.0f), e));
-  return mul(gate, share);
+  return mul(x, share);
 }
 
-static __attribute__((noinline)) void silu_mul(const float* gate, const float* up, int32_t n,
+struct Silu {
+  OCTAVO_INLINE f32x16 of(f32x16 x) { return times_sigmoid(x, x); }
+};
+// x / 2 * (1 + tanh(z)) = x * sigmoid(2z), z = sqrt(2 / pi) * (x + 0.044715 * x^3).
+struct GeluTanh {
+  OCTAVO_INLINE f32x16 of(f32x16 x) {
+    const f32x16 factor = fma(mul(x, x), set1_f(0x1.2444f2p-4f), set1_f(0x1.988454p+0f));
+    return times_sigmoid(x, mul(x, factor));
+  }
+};
+
+template <class Kind>
+static __attribute__((noinline)) void gate_mul_of(const float* gate, const float* up, int32_t n,
+                                                  float* out) {
+  int32_t k = 0;
+  for (; k + 16 <= n; k += 16) store_f(out + k, mul(Kind::of(load_f(gate + k)), load_f(up + k)));
+  const mask16 m = first_lanes(n - k);
+  if (k < n)
+    store_f_mask(out + k, m, mul(Kind::of(load_f_mask(gate + k, m)), load_f_mask(up + k, m)));
+}
+
+static void gate_mul(const float* gate, const float* up, int32_t activation, int32_t n,
+                     float* out) {
+  switch (activation) {
+    case kSilu: return gate_mul_of<Silu>(gate, up, n, out);
+    case kGeluTanh: return gate_mul_of<GeluTanh>(gate, up, n, out);
+  }
+}
+
+static __attribute__((noinline)) void add_rows(const float* x, const float* y, int32_t n,
                                                float* out) {
   int32_t k = 0;
-  for (; k + 16 <= n; k += 16) store_f(out + k, mul(silu(load_f(gate + k)), load_f(up + k)));
+  for (; k + 16 <= n; k += 16) store_f(out + k, add(load_f(x + k), load_f(y + k)));
   const mask16 m = first_lanes(n - k);
-  if (k < n) store_f_mask(out + k, m, mul(silu(load_f_mask(gate + k, m)), load_f_mask(up + k, m)));
+  if (k < n) store_f_mask(out + k, m, add(load_f_mask(x + k, m), load_f_mask(y + k, m)));
 }
 
 static __attribute__((noinline)) void scale(const float* x, float factor, int32_t n, float* out) {
@@ -109,7 +138,8 @@ static __attribute__((noinline)) void scale(const float* x, float factor, int32_
 static const RowKernels kRows = {
     .rms_norm = rms_norm,
     .rope = rope,
-    .silu_mul = silu_mul,
+    .gate_mul = gate_mul,
+    .add = add_rows,
     .scale = scale,
     .summarize_tile = summarize_tile,
     .merge_summaries = merge_summaries,

@@ -1,4 +1,4 @@
-// rows.h: the table of functions on rows of floats (norm, RoPE, SiLU, scaling, the head over
+// rows.h: the table of functions on rows of floats (norm, RoPE, activations, scaling, the head over
 // vocabulary tiles, the sampler).
 //
 // One row at a time; the functions check nothing and know nothing of threads, batches or packed
@@ -25,6 +25,11 @@ enum RopeStyle : int32_t {
 };
 constexpr const char* kRopeStyleNames[] = {"interleaved", "half"};  // octavo.program.ops.RopeStyle
 constexpr int32_t kNumRopeStyles = 2;
+
+enum Activation : int32_t { kSilu, kGeluTanh };
+constexpr const char* kActivationNames[] = {"silu",
+                                            "gelu_tanh"};  // octavo.program.ops.ActivationKind
+constexpr int32_t kNumActivations = 2;
 
 struct TileSummary {
   float max;     // of the logits that are not NaN; -inf if there is none
@@ -55,8 +60,12 @@ struct RowKernels {
   void (*rope)(float* x, int32_t heads, int32_t dim, int32_t rotary_dim, const float* cos,
                const float* sin, int32_t style);
 
-  // gate * sigmoid(gate) * up; finite wherever gate and up are below 1e38. out may be gate or up.
-  void (*silu_mul)(const float* gate, const float* up, int32_t n, float* out);
+  // gate * sigmoid(t) * up; t is the gate (silu), or gate * (a + b * gate^2), which makes gelu with
+  // tanh. Finite wherever gate and up are below 1e38. out may be gate or up.
+  void (*gate_mul)(const float* gate, const float* up, int32_t activation, int32_t n, float* out);
+
+  // x + y, one sum each. out may be x or y.
+  void (*add)(const float* x, const float* y, int32_t n, float* out);
 
   // x * factor, one product each. out may be x.
   void (*scale)(const float* x, float factor, int32_t n, float* out);

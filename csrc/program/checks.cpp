@@ -39,6 +39,7 @@ class RecordChecker {
         vector(0, head);
       }
       if (row_op->rope) rope(op, name);
+      if (row_op->activation) activation(op, name);
       rows(op, name);
       return;
     }
@@ -71,6 +72,7 @@ class RecordChecker {
         matrix(0, width("out", op.out), width("x", op.x));
         matrix(1, width("out", op.out), width("x", op.x));
         for (int i = 0; i < 2; ++i) rows_for(op, i, p_.buffers[op.x].kind, name);
+        activation(op, name);
         break;
       case kQKV: {
         const KVLayout& l = layout(op, name);
@@ -119,6 +121,9 @@ class RecordChecker {
     below(name + ".rope_table", op.rope_table, (int64_t)p_.rope_tables.size());
     within(name + ".rotary_dim", 2 * (int64_t)p_.rope_tables[op.rope_table].half, 0, op.head_dim);
     within(name + ".rope_style", op.rope_style, 0, kNumRopeStyles - 1);
+  }
+  void activation(const OpRecord& op, const std::string& name) {
+    within(name + ".activation", op.activation, 0, kNumActivations - 1);
   }
   // The units of a group's layers are planned once, so their heads are the same; packed rows are
   // cut at whole groups of 32.

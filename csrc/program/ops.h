@@ -33,6 +33,7 @@ struct OpRecord {
   int32_t vector[3];       // norms and biases
   int32_t heads, head_dim;
   int32_t rope_table, rope_style;
+  int32_t activation;
   int32_t row_kind;      // the ActKind that the head packs its rows to
   int32_t group, layer;  // KV layer group, layer inside it
   float eps, scale;
@@ -61,9 +62,10 @@ constexpr RecordField kRecordFields[] = {
     OCTAVO_FIELD(OpRecord, out),        OCTAVO_FIELD(OpRecord, matrix),
     OCTAVO_FIELD(OpRecord, vector),     OCTAVO_FIELD(OpRecord, heads),
     OCTAVO_FIELD(OpRecord, head_dim),   OCTAVO_FIELD(OpRecord, rope_table),
-    OCTAVO_FIELD(OpRecord, rope_style), OCTAVO_FIELD(OpRecord, row_kind),
-    OCTAVO_FIELD(OpRecord, group),      OCTAVO_FIELD(OpRecord, layer),
-    OCTAVO_FIELD(OpRecord, eps),        OCTAVO_FIELD(OpRecord, scale),
+    OCTAVO_FIELD(OpRecord, rope_style), OCTAVO_FIELD(OpRecord, activation),
+    OCTAVO_FIELD(OpRecord, row_kind),   OCTAVO_FIELD(OpRecord, group),
+    OCTAVO_FIELD(OpRecord, layer),      OCTAVO_FIELD(OpRecord, eps),
+    OCTAVO_FIELD(OpRecord, scale),
 };
 constexpr RecordField kBufferFields[] = {OCTAVO_FIELD(BufferSpec, width),
                                          OCTAVO_FIELD(BufferSpec, kind)};

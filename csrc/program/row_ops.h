@@ -29,6 +29,7 @@ struct RowOp {
   bool heads = false;   // a row is `heads` heads of `head_dim` values
   bool weight = false;  // vector[0] has a value for each of a row's columns, or of a head's
   bool rope = false;    // reads its rope table
+  bool activation = false;
   void (*run)(const RowKernels& kernels, const RowArgs& args);
 };
 
@@ -51,9 +52,14 @@ inline constexpr RowOp kRowOps[] = {
   if (a.out != a.x) std::memcpy(a.out, a.x, (size_t)a.width * 4);
   k.rope(a.out, a.op.heads, a.op.head_dim, 2 * a.half, a.cos, a.sin, a.op.rope_style);
 }},
-    {.name = "SwiGLU",
+    {.name = "GatedActivation",
      .inputs = 2,
-     .run = [](const RowKernels& k, const RowArgs& a) { k.silu_mul(a.x, a.y, a.width, a.out); }},
+     .activation = true,
+     .run = [](const RowKernels& k,
+               const RowArgs& a) { k.gate_mul(a.x, a.y, a.op.activation, a.width, a.out); }},
+    {.name = "Add",
+     .inputs = 2,
+     .run = [](const RowKernels& k, const RowArgs& a) { k.add(a.x, a.y, a.width, a.out); }},
     {.name = "Scale",
      .inputs = 1,
      .run = [](const RowKernels& k,

@@ -114,7 +114,7 @@ void Run::gate_up(const OpRecord& op, int32_t index, int thread) {
     const int32_t k0 = panel * 16, k1 = std::min(end * 16, out.cols);
     for (int32_t row = row0; row < row1; ++row) {
       float* g = gate + (int64_t)(row - row0) * width;
-      p_.kernels_->rows->silu_mul(g, up + (int64_t)(row - row0) * width, k1 - k0, g);
+      p_.kernels_->rows->gate_mul(g, up + (int64_t)(row - row0) * width, op.activation, k1 - k0, g);
       p_.kernels_->matmul->quantize(g, &out, row, k0, k1);
     }
   });

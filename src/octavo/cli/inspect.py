@@ -78,6 +78,8 @@ def describe(
         "vocab_size": cfg.vocab_size,
         "tied_head": cfg.tied_head,
         "context": cfg.context,
+        "window": cfg.window or None,
+        "assumed": list(cfg.assumed),
         "kv_bytes_per_token": per_token,
         "tensor_types": {name: {"tensors": n, "bytes": nbytes} for name, (n, nbytes) in types},
         "tokenizer": tokenizer,
@@ -105,6 +107,8 @@ def as_text(found: dict[str, Any]) -> str:
             f"{found['vocab_size']:,}, head {'tied' if found['tied_head'] else 'untied'}",
         ),
         ("context", counted(found["context"], "token")),
+        *([("window", f"{found['window']:,} tokens")] if found["window"] else []),
+        *([("assumed", ", ".join(found["assumed"]))] if found["assumed"] else []),
         ("tokenizer", ", ".join(filter(None, (tokenizer["kind"], tokenizer["pre"])))),
         ("template", "yes" if found["chat_template"] else "no"),
     ]

@@ -177,6 +177,7 @@ def row_op(
     sin: _Floats | None = None,
     heads: int = 1,
     rope_style: int = 0,  # of ROPE_STYLES
+    activation: int = 0,  # of ACTIVATIONS
     eps: float = 0.0,
     scale: float = 0.0,
 ) -> None:
@@ -244,6 +245,7 @@ OPS: tuple[str, ...]  # by code
 RECORD_FIELDS: tuple[tuple[str, str], ...]  # name, numpy type
 BUFFER_FIELDS: tuple[tuple[str, str], ...]
 ROPE_STYLES: tuple[str, ...]
+ACTIVATIONS: tuple[str, ...]
 ROW_KINDS: tuple[str, ...]  # how rows are packed for a matrix
 WANTS: tuple[str, ...]  # octavo.batch.Want by value
 PANEL_ROWS: (

@@ -40,6 +40,12 @@ class ModelConfig:
         float, ...
     ] = ()  # divide the frequencies (Llama 3 long context); empty = none
     rope_scale: float = 1.0  # divides positions (linear scaling)
+    window: int = (
+        0  # tokens that a row of a windowed layer sees, itself among them; 0: no such layer
+    )
+    full_every: int = 1  # layers full_every - 1, 2 * full_every - 1, ... see all tokens
+    local_rope_base: float = 0.0  # of the windowed layers, whose positions are not scaled
+    assumed: tuple[str, ...] = ()  # keys that the file lacks, with the value that its family means
     unsupported: str = ""  # what the model computes beyond these numbers; "" = nothing
 
     def __post_init__(self) -> None:
@@ -49,7 +55,8 @@ class ModelConfig:
                 raise ModelFormatError(f"{name} is {value}: expected at least 1")
             if value > most:
                 raise ModelFormatError(f"{name} is {value}: expected at most {most}")
-        for name in ("rope_base", "rope_scale"):
+        windowed = ("window", "full_every", "local_rope_base") if self.window else ()
+        for name in ("rope_base", "rope_scale", *windowed):
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise ModelFormatError(f"{name} is {value}: expected a number above 0")
@@ -69,6 +76,17 @@ class ModelConfig:
             )
         if not all(0 < factor < math.inf for factor in self.rope_factors):
             raise ModelFormatError("a rope factor is not above 0")
+
+    def is_full(self, layer: int) -> bool:
+        """Whether the layer sees all tokens. A window as long as the context hides none."""
+        return not 0 < self.window < self.context or (layer + 1) % self.full_every == 0
+
+    def local_rope_frequencies(self) -> tuple[float, ...]:
+        """Those of the windowed layers, (rotary_dim / 2,)."""
+        return tuple(
+            self.local_rope_base ** (-2.0 * i / self.rotary_dim)
+            for i in range(self.rotary_dim // 2)
+        )
 
     def rope_frequencies(self) -> tuple[float, ...]:
         """Radians per position of each rotated pair, (rotary_dim / 2,)."""

@@ -47,5 +47,6 @@ def _layer(p: ProgramBuilder, cfg: ModelConfig, group: int, block: str, h: Value
     h = linear(a, "attn_output", cfg.hidden_size, add=h)
 
     x = norm(h, "ffn_norm")
-    g = p.swiglu(linear(x, "ffn_gate", cfg.ffn_size), linear(x, "ffn_up", cfg.ffn_size))
+    gate, up = linear(x, "ffn_gate", cfg.ffn_size), linear(x, "ffn_up", cfg.ffn_size)
+    g = p.gated(gate, up, "silu")
     return linear(g, "ffn_down", cfg.hidden_size, add=h)

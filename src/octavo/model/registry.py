@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from octavo.errors import UnsupportedModelError
-from octavo.model import llama
+from octavo.model import gemma3, llama
 from octavo.model.config import ModelConfig
 from octavo.program.ops import Program
 
 ARCHITECTURES: Mapping[str, Callable[[ModelConfig], Program]] = MappingProxyType(
-    {"llama": llama.build, "qwen2": llama.build}
+    {"gemma3": gemma3.build, "llama": llama.build, "qwen2": llama.build}
 )
 
 

@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from octavo.program.ops import (
+    ActivationKind,
+    Add,
     Attend,
     Embed,
+    GatedActivation,
     Head,
     KVSpec,
     Linear,
@@ -22,7 +25,6 @@ from octavo.program.ops import (
     RopeStyle,
     Scale,
     StoreKV,
-    SwiGLU,
     Value,
     WeightSpec,
 )
@@ -105,9 +107,16 @@ class ProgramBuilder:
         self._ops.append(Attend(q, heads, group, layer, scale, out))
         return out
 
-    def swiglu(self, gate: Value, up: Value) -> Value:
+    def gated(self, gate: Value, up: Value, activation: ActivationKind) -> Value:
+        assert gate.width == up.width
         out = self._value(gate.width)
-        self._ops.append(SwiGLU(gate, up, out))
+        self._ops.append(GatedActivation(gate, up, activation, out))
+        return out
+
+    def add(self, x: Value, y: Value) -> Value:
+        assert x.width == y.width
+        out = self._value(x.width)
+        self._ops.append(Add(x, y, out))
         return out
 
     def scale(self, x: Value, scale: float) -> Value:

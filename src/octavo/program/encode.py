@@ -51,7 +51,7 @@ _FIELDS: dict[type[Op], Mapping[str, str]] = {
     Attend: {"x": "q", "heads": "heads", "group": "group", "layer": "layer", "scale": "scale"},
     AttendQuantize: {"x": "q", "heads": "heads", "group": "group", "layer": "layer",
                      "scale": "scale"},
-    GateUp: {"x": "x", "matrix": "weights"},
+    GateUp: {"x": "x", "matrix": "weights", "activation": "activation"},
     QKV: {"x": "x", "matrix": "weights", "vector": "biases", "heads": "heads",
           "head_dim": "head_dim", "rope_table": "rope_table", "rope_style": "rope_style",
           "group": "group", "layer": "layer"},
@@ -110,6 +110,8 @@ def encode(program: Program, kinds: Mapping[str, RowKind]) -> EncodedProgram:
                 return rope_tables.index(value)
             case "rope_style":
                 return native.ROPE_STYLES.index(value)
+            case "activation":
+                return native.ACTIVATIONS.index(value)
         return value
 
     records = np.full(len(program.ops), -1, dtype=RECORD)

@@ -19,6 +19,7 @@ from octavo.program.ops import (
     QKV,
     Attend,
     AttendQuantize,
+    GatedActivation,
     GateUp,
     Head,
     Linear,
@@ -30,7 +31,6 @@ from octavo.program.ops import (
     RmsNorm,
     Rope,
     StoreKV,
-    SwiGLU,
     Value,
     WeightSpec,
     inputs,
@@ -96,7 +96,7 @@ class _Rewriter:
             match op:
                 case StoreKV():
                     self.join_qkv(op)
-                case SwiGLU():
+                case GatedActivation():
                     self.join_gate_up(op)
                 case Attend():
                     self.join_attend(op)
@@ -144,7 +144,7 @@ class _Rewriter:
                 op.q, op.heads, op.group, op.layer, op.scale, consumer, packed
             )
 
-    def join_gate_up(self, op: SwiGLU) -> None:
+    def join_gate_up(self, op: GatedActivation) -> None:
         gate, up = self.writer[op.gate.id], self.writer[op.up.id]
         readers = self.linears_only(op.out)
         if not (isinstance(gate, Linear) and isinstance(up, Linear) and readers and gate is not up):
@@ -157,7 +157,7 @@ class _Rewriter:
             packed = self.pack(op.out, consumer)
             x = self.pack(gate.x, gate.weight)
             self.replaced |= {gate: None, up: None}
-            self.replaced[op] = GateUp(x, (gate.weight, up.weight), consumer, packed)
+            self.replaced[op] = GateUp(x, (gate.weight, up.weight), op.activation, consumer, packed)
 
     def join_qkv(self, store: StoreKV) -> None:
         attend = next(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 RopeStyle = Literal["interleaved", "half"]  # pairs (2i, 2i+1) | (i, i + rotary_dim/2)
+ActivationKind = Literal["silu", "gelu_tanh"]
 WeightKind = Literal["matrix", "vector"]
 
 
@@ -123,11 +124,21 @@ class Attend:
 
 
 @dataclass(frozen=True, slots=True)
-class SwiGLU:
-    """out = silu(gate) * up   (Shazeer 2020)"""
+class GatedActivation:
+    """out = activation(gate) * up   (Shazeer 2020): SwiGLU with silu, GeGLU with gelu"""
 
     gate: Value
     up: Value
+    activation: ActivationKind
+    out: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """out = x + y, where no Linear does it with its `add`"""
+
+    x: Value
+    y: Value
     out: Value
 
 
@@ -217,15 +228,17 @@ class AttendQuantize:
 
 @dataclass(frozen=True, slots=True)
 class GateUp:
-    """Two Matmuls of one x, SwiGLU, Quantize."""
+    """Two Matmuls of one x, GatedActivation, Quantize."""
 
     x: Value
     weights: tuple[WeightSpec, WeightSpec]  # of gate and of up
+    activation: ActivationKind
     consumer: WeightSpec
     out: Value
 
 
-ReadableOp = Embed | RmsNorm | Linear | Rope | StoreKV | Attend | SwiGLU | Scale | Head
+RowwiseOp = RmsNorm | Rope | GatedActivation | Add | Scale
+ReadableOp = Embed | RowwiseOp | Linear | StoreKV | Attend | Head
 FusedOp = Quantize | NormQuantize | Matmul | QKV | AttendQuantize | GateUp
 Op = ReadableOp | FusedOp
 

@@ -16,7 +16,16 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from octavo.batch import FloatArray
-from octavo.program.ops import Op, Program, RmsNorm, Rope, Scale, SwiGLU, WeightSpec
+from octavo.program.ops import (
+    Add,
+    GatedActivation,
+    Op,
+    Program,
+    RmsNorm,
+    Rope,
+    Scale,
+    WeightSpec,
+)
 
 _NONE: FloatArray = np.zeros(0, np.float32)
 RowClass = Literal["norm", "qkv", "mlp"]
@@ -70,11 +79,21 @@ def rope(op: Rope, args: RowArgs) -> FloatArray:
     return turned
 
 
-def swiglu(op: SwiGLU, args: RowArgs) -> FloatArray:
+def gated_activation(op: GatedActivation, args: RowArgs) -> FloatArray:
+    """Both kinds are gate * sigmoid(t). The t of silu is the gate; that of gelu is 2 z, since
+    1 + tanh(z) = 2 sigmoid(2 z), z = sqrt(2 / pi) (gate + 0.044715 gate^3)   (Hendrycks & Gimpel
+    2016)."""
     gate = args.x.astype(np.float64)
-    with np.errstate(over="ignore"):  # exp(-gate) = inf gives the right limit, 0
-        silu: FloatArray = (gate / (1 + np.exp(-gate))).astype(np.float32)
-    return silu * args.y
+    t = gate
+    if op.activation == "gelu_tanh":
+        t = 2 * np.sqrt(2 / np.pi) * (gate + 0.044715 * gate**3)
+    with np.errstate(over="ignore"):  # exp(-t) = inf gives the right limit, 0
+        activated: FloatArray = (gate / (1 + np.exp(-t))).astype(np.float32)
+    return activated * args.y
+
+
+def add(op: Add, args: RowArgs) -> FloatArray:
+    return args.x + args.y
 
 
 def scale(op: Scale, args: RowArgs) -> FloatArray:
@@ -96,11 +115,18 @@ ROW_OPS: dict[type[Op], RowOp] = {
         {"x": "x", "heads": "heads", "head_dim": "head_dim",
          "rope_table": "rope_table", "rope_style": "rope_style"},
     ),
-    SwiGLU: RowOp(
-        swiglu,
-        lambda op, program: 4 * op.out.width,  # exp, add, divide, times up
+    GatedActivation: RowOp(
+        gated_activation,
+        # exp, add, divide, times up; gelu's square, fma and two products
+        lambda op, program: (4 + 4 * (op.activation != "silu")) * op.out.width,
         "mlp",
-        {"x": "gate", "y": "up"},
+        {"x": "gate", "y": "up", "activation": "activation"},
+    ),
+    Add: RowOp(
+        add,
+        lambda op, program: op.x.width,
+        None,
+        {"x": "x", "y": "y"},
     ),
     Scale: RowOp(
         scale,

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +22,11 @@ from octavo.weights.gguf_header import MetadataValue, TensorInfo
 from octavo.weights.gguf_keys import one_value, refusal, shown
 
 _HALF_STYLE = frozenset({"qwen2", "gemma3", "falcon"})  # converters permute q and k for the others
+
+# What files of a family mean by keys that they leave out; `octavo inspect` shows those it assumed.
+_ASSUMED: Mapping[str, Mapping[str, float]] = MappingProxyType(
+    {"gemma3": {"rope.freq_base_swa": 10000.0, "attention.sliding_window_pattern": 6}}
+)
 
 
 def model_config(
@@ -73,7 +80,22 @@ def _config(
         qkv_bias="blk.0.attn_q.bias" in tensors,
         rope_factors=rope_factors,
         rope_scale=_rope_scale(keys, arch),
+        **(_windows(keys, arch) if arch in _ASSUMED else {}),
     )
+
+
+def _windows(keys: _Keys, arch: str) -> dict[str, Any]:
+    """Return which layers are windowed, and how these turn."""
+    assumed = _ASSUMED[arch]
+    base, pattern = f"{arch}.rope.freq_base_swa", f"{arch}.attention.sliding_window_pattern"
+    return {
+        "window": keys.whole(f"{arch}.attention.sliding_window", default=0),
+        "full_every": keys.whole(pattern, default=int(assumed["attention.sliding_window_pattern"])),
+        "local_rope_base": keys.real(base, default=assumed["rope.freq_base_swa"]),
+        "assumed": tuple(
+            f"{name} {value:g}" for name, value in assumed.items() if not keys.has(f"{arch}.{name}")
+        ),
+    }
 
 
 def _vocab_size(tensors: Mapping[str, TensorInfo]) -> int:
@@ -101,6 +123,9 @@ class _Keys:
         self._metadata = metadata
         self.read: set[str] = set()
         self.refused = ""
+
+    def has(self, key: str) -> bool:
+        return key in self._metadata
 
     def refuse(self, why: str) -> None:
         self.refused = self.refused or why
