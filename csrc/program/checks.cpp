@@ -83,6 +83,7 @@ class RecordChecker {
           vector(i, rows[i]);
           rows_for(op, i, p_.buffers[op.x].kind, name);
         }
+        for (int i = 3; i < 5; ++i) vector(i, l.k_dim);
         same(name + ".out width", rows[0], width("out", op.out));
         same(name + ".head_dim", l.k_dim, op.head_dim);
         rope(op, name);

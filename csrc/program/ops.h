@@ -30,7 +30,7 @@ struct OpRecord {
   int32_t code;
   int32_t x, y, add, out;  // buffers
   int32_t matrix[3];       // packed weights
-  int32_t vector[3];       // norms and biases
+  int32_t vector[5];  // norms and biases; of QKV three biases, then the norms of q's and k's heads
   int32_t heads, head_dim;
   int32_t rope_table, rope_style;
   int32_t activation;

@@ -101,7 +101,7 @@ class Run {
   void qkv(const OpRecord& op, int32_t index, int thread);
   void project(const OpRecord& op, int which, int32_t head, int32_t dim, int32_t tile0,
                int32_t tile1, float* out, int64_t stride);
-  void rotate(const OpRecord& op, int32_t row, float* x);
+  void norm_and_rotate(const OpRecord& op, int which, int32_t row, float* head);
   void q_head(const OpRecord& op, int32_t head, int32_t tile0, int32_t tile1);
   void kv_head(const OpRecord& op, int32_t head, int32_t tile0, int32_t tile1, int thread);
   void gate_up(const OpRecord& op, int32_t index, int thread);

@@ -61,16 +61,19 @@ void Run::project(const OpRecord& op, int which, int32_t head, int32_t dim, int3
                               tile0, tile1, vector(op, which), nullptr, 0, out, stride);
 }
 
-void Run::rotate(const OpRecord& op, int32_t row, float* x) {
+// One head of a row's q (which = 0) or k (1).
+void Run::norm_and_rotate(const OpRecord& op, int which, int32_t row, float* head) {
+  const RowKernels& k = *p_.kernels_->rows;
+  if (const float* norm = vector(op, 3 + which)) k.rms_norm(head, norm, op.eps, op.head_dim, head);
   const RopeTable rope = rope_of(op, row);
-  p_.kernels_->rows->rope(x, 1, op.head_dim, 2 * rope.half, rope.cos, rope.sin, op.rope_style);
+  k.rope(head, 1, op.head_dim, 2 * rope.half, rope.cos, rope.sin, op.rope_style);
 }
 
 void Run::q_head(const OpRecord& op, int32_t head, int32_t tile0, int32_t tile1) {
   const int64_t width = parts_.buffers[op.out].width;
   project(op, 0, head, op.head_dim, tile0, tile1, rows_of(op.out) + head * op.head_dim, width);
   for (int32_t row = tile_begin(s_.rows, tile0); row < tile_begin(s_.rows, tile1); ++row)
-    rotate(op, row, rows_of(op.out, row) + head * op.head_dim);
+    norm_and_rotate(op, 0, row, rows_of(op.out, row) + head * op.head_dim);
 }
 
 void Run::kv_head(const OpRecord& op, int32_t head, int32_t tile0, int32_t tile1, int thread) {
@@ -86,7 +89,7 @@ void Run::kv_head(const OpRecord& op, int32_t head, int32_t tile0, int32_t tile1
   for (int32_t row = row0; row < row1; ++row) {
     while (row >= s_.row_starts[seq + 1]) ++seq;
     float* key = k + (int64_t)(row - row0) * layout.k_dim;
-    rotate(op, row, key);
+    norm_and_rotate(op, 1, row, key);
     write_kv(op, seq, row, head, key, v + (int64_t)(row - row0) * layout.v_dim);
   }
 }

@@ -41,7 +41,7 @@ RECORD = np.dtype(list(native.RECORD_FIELDS))
 BUFFER = np.dtype(list(native.BUFFER_FIELDS))
 _FLOAT_ROWS = -1
 
-# Which field of a record each attribute of an op goes to; matrix and vector hold up to three.
+# Which field of a record each attribute of an op goes to; matrix and vector hold several.
 _FIELDS: dict[type[Op], Mapping[str, str]] = {
     Embed: {"matrix": "table"},
     Quantize: {"x": "x"},
@@ -52,7 +52,7 @@ _FIELDS: dict[type[Op], Mapping[str, str]] = {
     AttendQuantize: {"x": "q", "heads": "heads", "group": "group", "layer": "layer",
                      "scale": "scale"},
     GateUp: {"x": "x", "matrix": "weights", "activation": "activation"},
-    QKV: {"x": "x", "matrix": "weights", "vector": "biases", "heads": "heads",
+    QKV: {"x": "x", "matrix": "weights", "vector": "vectors", "eps": "eps", "heads": "heads",
           "head_dim": "head_dim", "rope_table": "rope_table", "rope_style": "rope_style",
           "group": "group", "layer": "layer"},
     Head: {"x": "x", "matrix": "weight", "vector": "norm", "eps": "eps"},
@@ -105,7 +105,7 @@ def encode(program: Program, kinds: Mapping[str, RowKind]) -> EncodedProgram:
                 names = matrices if field == "matrix" else vectors
                 specs = value if isinstance(value, tuple) else (value,)
                 found = [-1 if spec is None else names.index(spec.name) for spec in specs]
-                return found + [-1] * (3 - len(found))
+                return found + [-1] * (RECORD[field].shape[0] - len(found))
             case "rope_table":
                 return rope_tables.index(value)
             case "rope_style":

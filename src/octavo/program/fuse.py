@@ -123,6 +123,13 @@ class _Rewriter:
         readers = self.readers.get(x.id, [])
         return readers[0] if len(readers) == 1 else None
 
+    def normed(self, rope: Rope) -> tuple[RmsNorm | None, Op]:
+        """Return the norm of each head before a Rope, if there is one, and what wrote its input."""
+        writer = self.writer[rope.x.id]
+        if isinstance(writer, RmsNorm) and writer.heads == rope.heads:
+            return writer, self.writer[writer.x.id]
+        return None, writer
+
     def join_norm(self, norm: RmsNorm) -> None:
         if norm.heads > 1:
             return
@@ -169,26 +176,30 @@ class _Rewriter:
         v = self.writer[store.v.id]
         if not (isinstance(rope_q, Rope) and isinstance(rope_k, Rope) and isinstance(v, Linear)):
             return
-        q, k = self.writer[rope_q.x.id], self.writer[rope_k.x.id]
+        (norm_q, q), (norm_k, k) = self.normed(rope_q), self.normed(rope_k)
         if not (isinstance(q, Linear) and isinstance(k, Linear)):
             return
-        private = (rope_q.out, rope_k.out, q.out, k.out, v.out)
+        norms = [norm for norm in (norm_q, norm_k) if norm is not None]
+        private = (rope_q.out, rope_k.out, q.out, k.out, v.out, *(norm.out for norm in norms))
         if (
             len({q.x, k.x, v.x}) == 1
             and len({self.kinds[op.weight.name] for op in (q, k, v)}) == 1
             and not (q.add or k.add or v.add)
             and all(self.only_reader(value) is not None for value in private)
+            and len({norm.eps for norm in norms}) <= 1
             and rope_q.rope_style == rope_k.rope_style
             and rope_q.rope_table == rope_k.rope_table
             and spec.k_dim % native.PANEL_ROWS == 0
             and spec.v_dim % native.PANEL_ROWS == 0
         ):
             x = self.pack(q.x, q.weight)
-            self.replaced |= {q: None, k: None, v: None, rope_q: None, rope_k: None}
+            self.replaced |= dict.fromkeys((q, k, v, rope_q, rope_k, *norms))
             self.replaced[store] = QKV(
                 x=x,
                 weights=(q.weight, k.weight, v.weight),
                 biases=(q.bias, k.bias, v.bias),
+                norms=(norm_q and norm_q.weight, norm_k and norm_k.weight),
+                eps=norms[0].eps if norms else 0.0,
                 heads=attend.heads,
                 head_dim=spec.k_dim,
                 rope_table=rope_q.rope_table,

@@ -199,11 +199,14 @@ class Matmul:
 
 @dataclass(frozen=True, slots=True)
 class QKV:
-    """Three Matmuls of one x, Rope on q and k, StoreKV: one head a unit of work."""
+    """Three Matmuls of one x, RmsNorm of each head of q and k where it has one, Rope on them,
+    StoreKV: one head a unit of work."""
 
     x: Value
     weights: tuple[WeightSpec, WeightSpec, WeightSpec]
     biases: tuple[WeightSpec | None, WeightSpec | None, WeightSpec | None]
+    norms: tuple[WeightSpec | None, WeightSpec | None]  # (head_dim,) of q's and of k's heads
+    eps: float
     heads: int
     head_dim: int
     rope_table: str
@@ -211,6 +214,10 @@ class QKV:
     group: int
     layer: int
     out: Value  # q after Rope
+
+    @property
+    def vectors(self) -> tuple[WeightSpec | None, ...]:
+        return *self.biases, *self.norms
 
 
 @dataclass(frozen=True, slots=True)

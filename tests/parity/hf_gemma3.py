@@ -1,0 +1,76 @@
+"""A Gemma 3 of Hugging Face transformers that holds the same dequantised float32 weights as ours.
+
+Needs torch and transformers. Names differ, and weights of norms: theirs are added to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+from octavo.batch import FloatArray
+from octavo.model.config import ModelConfig
+
+_LAYER_NAMES = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "attn_output": "self_attn.o_proj",
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
+
+
+def build(cfg: ModelConfig, weights: Mapping[str, FloatArray]) -> Gemma3ForCausalLM:
+    """Raises if a weight of theirs is left without a value, or one of ours without a place."""
+    model = Gemma3ForCausalLM(_config(cfg))
+    state = {}
+    for name, weight in weights.items():
+        ours = weight - 1 if "norm" in name else weight
+        state[_their_name(name)] = torch.from_numpy(ours)
+    state["lm_head.weight"] = state["model.embed_tokens.weight"]
+    model.load_state_dict(state, strict=True)
+    return model.float().eval()
+
+
+def _config(cfg: ModelConfig) -> Gemma3TextConfig:
+    return Gemma3TextConfig(
+        vocab_size=cfg.vocab_size,
+        hidden_size=cfg.hidden_size,
+        intermediate_size=cfg.ffn_size,
+        num_hidden_layers=cfg.num_layers,
+        num_attention_heads=cfg.heads,
+        num_key_value_heads=cfg.kv_heads,
+        head_dim=cfg.head_dim,
+        hidden_activation="gelu_pytorch_tanh",
+        max_position_embeddings=cfg.context,
+        rms_norm_eps=cfg.norm_eps,
+        query_pre_attn_scalar=cfg.head_dim,
+        sliding_window=cfg.window,
+        layer_types=[
+            "full_attention" if cfg.is_full(i) else "sliding_attention"
+            for i in range(cfg.num_layers)
+        ],
+        rope_parameters={
+            "full_attention": {"rope_type": "default", "rope_theta": cfg.rope_base},
+            "sliding_attention": {"rope_type": "default", "rope_theta": cfg.local_rope_base},
+        },
+        attn_implementation="eager",
+    )
+
+
+def _their_name(name: str) -> str:
+    if not name.startswith("blk."):
+        return {"token_embd.weight": "model.embed_tokens.weight",
+                "output_norm.weight": "model.norm.weight"}[name]  # fmt: skip
+    _, layer, part, kind = name.split(".")
+    return f"model.layers.{layer}.{_LAYER_NAMES[part]}.{kind}"
