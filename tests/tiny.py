@@ -121,11 +121,11 @@ def all_logits(
     table: Sequence[int] | None = None,
 ) -> NDArray[np.float32]:
     """(len, vocab) logits of one sequence alone, computed in the chunks that `cuts` make."""
-    blocks = list(range(runner.num_blocks[0])) if table is None else list(table)
+    blocks = list(range(min(runner.num_blocks))) if table is None else list(table)
     out = []
     for begin, end in zip([0, *cuts], [*cuts, len(tokens)], strict=True):
         wants = [Want.LOGITS] * (end - begin)
-        batch = make_batch([(tokens[begin:end], begin)], [[blocks]], range(end - begin), wants)
+        batch = make_batch([(tokens[begin:end], begin)], [[blocks]] * len(runner.groups), range(end - begin), wants)
         out.append(runner.run(batch).logits)
     return np.concatenate(out)
 

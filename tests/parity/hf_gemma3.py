@@ -37,7 +37,8 @@ def build(cfg: ModelConfig, weights: Mapping[str, FloatArray]) -> Gemma3ForCausa
     for name, weight in weights.items():
         ours = weight - 1 if "norm" in name else weight
         state[_their_name(name)] = torch.from_numpy(ours)
-    state["lm_head.weight"] = state["model.embed_tokens.weight"]
+    if cfg.tied_head:
+        state["lm_head.weight"] = state["model.embed_tokens.weight"]
     model.load_state_dict(state, strict=True)
     return model.float().eval()
 
@@ -61,16 +62,20 @@ def _config(cfg: ModelConfig) -> Gemma3TextConfig:
             for i in range(cfg.num_layers)
         ],
         rope_parameters={
-            "full_attention": {"rope_type": "default", "rope_theta": cfg.rope_base},
+            "full_attention": {
+                "rope_type": "linear", "rope_theta": cfg.rope_base, "factor": cfg.rope_scale
+            },  # fmt: skip
             "sliding_attention": {"rope_type": "default", "rope_theta": cfg.local_rope_base},
         },
+        tie_word_embeddings=cfg.tied_head,
         attn_implementation="eager",
     )
 
 
 def _their_name(name: str) -> str:
     if not name.startswith("blk."):
-        return {"token_embd.weight": "model.embed_tokens.weight",
-                "output_norm.weight": "model.norm.weight"}[name]  # fmt: skip
+        head, kind = name.rsplit(".", 1)
+        top = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+        return f"{top[head]}.{kind}"
     _, layer, part, kind = name.split(".")
     return f"model.layers.{layer}.{_LAYER_NAMES[part]}.{kind}"

@@ -1,0 +1,80 @@
+"""Tiny models of each family, whose weights are drawn by name: script and tests make the same ones.
+
+Odd on purpose: heads that are no part of the hidden size, a vocabulary of 131, norms away from 1,
+windows and contexts shorter than the prompts. Knows no torch.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+
+from octavo.batch import FloatArray
+from octavo.kernels import native
+from octavo.model.config import ModelConfig
+from octavo.model.registry import build_program
+from octavo.weights.ggml_type import GGMLType
+from octavo.weights.gguf_model import ModelWeights
+from tests.tiny import TinyModel
+
+_GEMMA3 = ModelConfig(
+    architecture="gemma3",
+    num_layers=7,
+    hidden_size=96,
+    ffn_size=160,
+    heads=4,
+    kv_heads=2,
+    head_dim=32,
+    vocab_size=131,
+    context=512,
+    norm_eps=1e-6,
+    rope_base=1e6,
+    rotary_dim=32,
+    rope_style="half",
+    tied_head=False,  # a tied one would repeat the last token
+    qkv_bias=False,
+    window=24,
+    full_every=3,
+    local_rope_base=1e4,
+)
+CONFIGS: Mapping[str, ModelConfig] = MappingProxyType(
+    {
+        "gemma3": _GEMMA3,
+        "gemma3, one KV head, positions scaled": replace(_GEMMA3, kv_heads=1, rope_scale=8.0),
+        "gemma3, no window, head tied": replace(_GEMMA3, full_every=1, tied_head=True),
+    }
+)
+TOKENS = [int(t) for t in np.random.default_rng(24).integers(0, 131, 90)]
+PROMPTS = [TOKENS, TOKENS[:40], TOKENS[60:]]
+
+
+def weights(config: ModelConfig) -> dict[str, FloatArray]:
+    """Every weight of a model, float32 values that bf16 holds."""
+    return {
+        name: _drawn(name, spec.shape) for name, spec in build_program(config).weights().items()
+    }
+
+
+def model(config: ModelConfig, pool: native.ThreadPool) -> TinyModel:
+    """The same, packed in float32."""
+    drawn, program = weights(config), build_program(config)
+    matrices = {
+        name: native.pack_weight(
+            pool, weight.view(np.uint8).reshape(-1), int(GGMLType.F32), *weight.shape, "F32"
+        )
+        for name, weight in drawn.items()
+        if weight.ndim == 2
+    }
+    vectors = {name: weight for name, weight in drawn.items() if weight.ndim == 1}
+    return TinyModel(program, ModelWeights(matrices, vectors), drawn)
+
+
+def _drawn(name: str, shape: tuple[int, ...]) -> FloatArray:
+    rng = np.random.Generator(np.random.Philox(zlib.crc32(name.encode())))
+    values = rng.standard_normal(shape, np.float32)
+    values = 1 + values / 4 if len(shape) == 1 else values / np.float32(shape[-1] ** 0.5)
+    return (values.view(np.uint32) & 0xFFFF0000).view(np.float32)
