@@ -125,7 +125,9 @@ def all_logits(
     out = []
     for begin, end in zip([0, *cuts], [*cuts, len(tokens)], strict=True):
         wants = [Want.LOGITS] * (end - begin)
-        batch = make_batch([(tokens[begin:end], begin)], [[blocks]] * len(runner.groups), range(end - begin), wants)
+        batch = make_batch(
+            [(tokens[begin:end], begin)], [[blocks]] * len(runner.groups), range(end - begin), wants
+        )
         out.append(runner.run(batch).logits)
     return np.concatenate(out)
 

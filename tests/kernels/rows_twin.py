@@ -47,12 +47,22 @@ def rope(isa: str, x: Floats, cos: Floats, sin: Floats, style: int) -> Floats:
     return out
 
 
-def silu_mul(isa: str, gate: Floats, up: Floats) -> Floats:
+def gated(isa: str, gate: Floats, up: Floats, activation: int) -> Floats:
+    """gate * sigmoid(t) * up; t is the gate, or that of gelu by tanh."""
+    t = gate
     with np.errstate(all="ignore"):
-        negative = gate < 0
-        e = exp2(np.where(negative, -gate, gate) * -LOG2E, isa != "base")
+        if activation == 1:
+            low, high = float.fromhex("0x1.2444f2p-4"), float.fromhex("0x1.988454p+0")
+            t = gate * fma(gate * gate, F32(low), F32(high), isa != "base")
+        negative = t < 0
+        e = exp2(np.where(negative, -t, t) * -LOG2E, isa != "base")
         share: Floats = np.where(negative, e, F32(1)) / (F32(1) + e)
         return gate * share * up
+
+
+def add(x: Floats, y: Floats) -> Floats:
+    with np.errstate(all="ignore"):
+        return x + y
 
 
 def scale(x: Floats, factor: float) -> Floats:

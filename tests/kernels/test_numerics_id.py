@@ -102,7 +102,7 @@ def attention(isa: str, kv: str) -> tuple[NDArray[np.uint8], Floats]:
 
 def rows(isa: str) -> Floats:
     norm = row_op(isa, "RmsNorm", floats(12, 150), weight=floats(13, 150), eps=1e-5)
-    silu = row_op(isa, "SwiGLU", floats(14, 150) * np.float32(9), y=floats(15, 150))
+    silu = row_op(isa, "GatedActivation", floats(14, 150) * np.float32(9), y=floats(15, 150))
     rotated = floats(11, 3, 50)
     for pairs, style in ((20, 1), (25, 0)):
         angles = {"cos": floats(16, pairs), "sin": floats(17, pairs)}

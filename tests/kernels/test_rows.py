@@ -25,12 +25,16 @@ def normal(rng: np.random.Generator, *shape: int, spread: int = 0) -> Floats:
     return values.astype(F32)
 
 
+# 2 sqrt(2 / pi), and that times 0.044715
+GELU = (2 * np.sqrt(2 / np.pi), 2 * np.sqrt(2 / np.pi) * 0.044715)
+
+
 def rms_norm(isa: str, x: Floats, weight: Floats) -> Floats:
     return row_op(isa, "RmsNorm", x, weight=weight, eps=1e-5)
 
 
-def silu_mul(isa: str, gate: Floats, up: Floats) -> Floats:
-    return row_op(isa, "SwiGLU", gate, y=up)
+def gated(isa: str, gate: Floats, up: Floats, activation: int = 0) -> Floats:
+    return row_op(isa, "GatedActivation", gate, y=up, activation=activation)
 
 
 @quick
@@ -46,7 +50,9 @@ def test_an_op_is_its_twin_and_a_norm_of_heads_norms_each_by_itself(
     norms = row_op(isa, "RmsNorm", x, weight=weight, eps=eps, heads=heads)
     for got, head in zip(norms, x, strict=True):
         check_bits(got, twin.rms_norm(isa, head, weight, eps))
-    check_bits(silu_mul(isa, x, y.reshape(-1)), twin.silu_mul(isa, x, y))
+    for kind in range(len(native.ACTIVATIONS)):
+        check_bits(gated(isa, x, y.reshape(-1), kind), twin.gated(isa, x, y, kind))
+    check_bits(row_op(isa, "Add", x, y=y.reshape(-1)), twin.add(x, y))
     check_bits(row_op(isa, "Scale", x, scale=factor), twin.scale(x, factor))
 
 
@@ -68,11 +74,12 @@ def test_rms_norm_of_zeros_overflow_and_nan(isa: str) -> None:
     assert np.isnan(rms_norm(isa, huge, weight)).all()
 
 
-@pytest.mark.parametrize("name", ["RmsNorm", "SwiGLU", "Scale"])
+@pytest.mark.parametrize("name", ["RmsNorm", "GatedActivation", "Add", "Scale"])
 def test_an_op_may_write_over_its_input(isa: str, name: str) -> None:
     x, other = normal(np.random.default_rng(0), 2, 77)
     more: dict[str, Any] = {
-        "RmsNorm": {"weight": other, "eps": 1e-5}, "SwiGLU": {"y": other}, "Scale": {"scale": 24.0},
+        "RmsNorm": {"weight": other, "eps": 1e-5}, "GatedActivation": {"y": other},
+        "Add": {"y": other}, "Scale": {"scale": 24.0},
     }[name]  # fmt: skip
     check_bits(row_op(isa, name, x, over=True, **more), row_op(isa, name, x, **more))
 
@@ -106,31 +113,37 @@ def test_rope_by_a_quarter_turn_shows_the_pairs_and_by_none_changes_nothing(isa:
         check_bits(rope(isa, x, cos, sin, style), x)
 
 
-def test_silu_is_right_over_the_whole_range(isa: str) -> None:
+@pytest.mark.parametrize(("kind", "factor"), [("silu", (1, 0)), ("gelu_tanh", GELU)])
+def test_an_activation_is_right_over_the_whole_range(
+    isa: str, kind: str, factor: tuple[float, float]
+) -> None:
     wide = np.concatenate([np.linspace(-120, 120, 200001), np.geomspace(1e-38, 1e38, 2001)])
     gate = np.concatenate([wide, -wide[200001:]]).astype(F32)
-    exact = gate.astype(np.float64) / (1 + np.exp(np.minimum(-gate.astype(np.float64), 700)))
-    got = silu_mul(isa, gate, np.ones(gate.size, F32))
+    x = gate.astype(np.float64)
+    t = x * (factor[0] + factor[1] * x**2)
+    exact = x / (1 + np.exp(np.minimum(-t, 700)))
+    got = gated(isa, gate, np.ones(gate.size, F32), native.ACTIVATIONS.index(kind))
     assert np.isfinite(got).all()
-    # exp: 2.5e-7, and |gate| * 2^-24 * 2 from rounding its argument; it is 0 below 2^-126
-    bound = (1e-6 + np.minimum(np.abs(gate), 200) * 2.0**-23) * np.abs(exact) + 2e-36
+    # exp: 2.5e-7, and a few 2^-24 of t from rounding its argument; it is 0 below 2^-126
+    bound = (1e-6 + np.minimum(np.abs(t), 200) * 2.0**-22) * np.abs(exact) + 2e-36
     worst = np.argmax(np.abs(got - exact) - bound)
-    assert np.abs(got - exact)[worst] <= bound[worst], f"silu({gate[worst]!r}) = {got[worst]!r}"
+    assert np.abs(got - exact)[worst] <= bound[worst], f"{kind}({gate[worst]!r}) = {got[worst]!r}"
 
 
-def test_silu_of_edges(isa: str) -> None:
+@pytest.mark.parametrize("kind", range(len(native.ACTIVATIONS)))
+def test_activations_of_edges(isa: str, kind: int) -> None:
     gate = np.array([0.0, -0.0, np.inf, 1e38, -1e38, np.nan, 1.0, 2.0], F32)
     up = np.array([3.0, 3.0, 1.0, 1.0, 1.0, 1.0, np.nan, 0.0], F32)
-    got = silu_mul(isa, gate, up)
+    got = gated(isa, gate, up, kind)
     assert got[[0, 1, 2, 3, 4, 7]].tolist() == [0, 0, np.inf, F32(1e38), 0, 0]
     assert np.isnan(got[5:7]).all()
 
 
 def test_elementwise_rows_do_not_depend_on_where_they_are_cut(isa: str) -> None:
     gate, up = normal(np.random.default_rng(2), 2, 100)
-    whole = silu_mul(isa, gate, up)
+    whole = gated(isa, gate, up)
     for cut in range(101):
-        parts = [silu_mul(isa, g, u) for g, u in ((gate[:cut], up[:cut]), (gate[cut:], up[cut:]))]
+        parts = [gated(isa, g, u) for g, u in ((gate[:cut], up[:cut]), (gate[cut:], up[cut:]))]
         check_bits(np.concatenate(parts), whole)
 
 
@@ -145,10 +158,10 @@ OTHER_TYPE = "incompatible function arguments"
     [
         ("RmsNorm", {"weight": Y}, "weight: expected 8 values, got 9"),
         ("RmsNorm", {"weight": X, "heads": 2}, "weight: expected 4 values, got 8"),
-        ("SwiGLU", {"out": Y, "y": X}, "out: expected 8 values, got 9"),
-        ("SwiGLU", {"y": Y}, "y: expected 8 values, got 9"),
-        ("SwiGLU", {}, "y: expected an array, got none"),
-        ("SwiGLU", {"y": X, "weight": X}, "weight: expected none, got an array"),
+        ("GatedActivation", {"out": Y, "y": X}, "out: expected 8 values, got 9"),
+        ("GatedActivation", {"y": Y}, "y: expected 8 values, got 9"),
+        ("GatedActivation", {}, "y: expected an array, got none"),
+        ("GatedActivation", {"y": X, "weight": X}, "weight: expected none, got an array"),
         ("RmsNorm", dict.fromkeys(("out", "x", "weight"), X[:0]), "heads: expected 1 to 0, got 1"),
         ("RmsNorm", {"weight": X, "heads": 3}, "heads: expected a divisor of 8, got 3"),
         ("Scale", {"heads": 2}, "heads: expected 1 to 1, got 2"),
@@ -156,9 +169,10 @@ OTHER_TYPE = "incompatible function arguments"
         ("Rope", {"cos": Y[:4], "sin": Y[:3]}, "sin: expected 4 values, got 3"),
         ("Rope", ANGLES | {"rope_style": 2}, "rope_style: expected 0 to 1, got 2"),
         ("Matmul", {}, r"name: expected an op of row_ops\.h, got Matmul"),
-        ("SwiGLU", {"isa": "z80", "y": X}, "isa: expected one of base"),
+        ("GatedActivation", {"y": X, "activation": 2}, "activation: expected 0 to 1, got 2"),
+        ("GatedActivation", {"isa": "z80", "y": X}, "isa: expected one of base"),
         # other dtypes, strides and ranks are never converted
-        *(("SwiGLU", {"x": bad, "y": X}, OTHER_TYPE) for bad in BAD),
+        *(("GatedActivation", {"x": bad, "y": X}, OTHER_TYPE) for bad in BAD),
         *(("RmsNorm", {"out": bad, "weight": X}, OTHER_TYPE) for bad in BAD),
     ],
 )

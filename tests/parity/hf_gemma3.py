@@ -63,8 +63,10 @@ def _config(cfg: ModelConfig) -> Gemma3TextConfig:
         ],
         rope_parameters={
             "full_attention": {
-                "rope_type": "linear", "rope_theta": cfg.rope_base, "factor": cfg.rope_scale
-            },  # fmt: skip
+                "rope_type": "linear",
+                "rope_theta": cfg.rope_base,
+                "factor": cfg.rope_scale,
+            },
             "sliding_attention": {"rope_type": "default", "rope_theta": cfg.local_rope_base},
         },
         tie_word_embeddings=cfg.tied_head,

@@ -41,8 +41,8 @@ def test_lowering_packs_each_value_once() -> None:
     program = llama.build(replace(TINY, num_layers=1))
     assert names(lower(program, kinds(program))) == [
         "Embed", "RmsNorm", "Quantize", "Matmul", "Rope", "Matmul", "Rope", "Matmul", "StoreKV",
-        "Attend", "Quantize", "Matmul", "RmsNorm", "Quantize", "Matmul", "Matmul", "SwiGLU",
-        "Quantize", "Matmul", "RmsNorm", "Head",
+        "Attend", "Quantize", "Matmul", "RmsNorm", "Quantize", "Matmul", "Matmul",
+        "GatedActivation", "Quantize", "Matmul", "RmsNorm", "Head",
     ]  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def attention_of(change: str) -> Program:
     rotated = p.rope(q, heads=2, style="interleaved" if change == "two styles" else "half")
     a = p.attention(rotated, p.rope(k, heads=2, style="half"), v, heads=2, group=group, scale=1.0)
     if change == "q is read again":
-        a = p.swiglu(a, q)
+        a = p.gated(a, q, "silu")
     return p.logits(p.linear(a, WeightSpec("o", (64, a.width))), WeightSpec("head", (80, 64)))
 
 
@@ -114,9 +114,9 @@ def mlp_of(change: str) -> Program:
         return p.linear(x, WeightSpec(name, (width, 64)), bias=bias, add=add)
 
     gate, up = linear("gate", x), linear("up", h if change == "up reads another value" else x)
-    g = p.swiglu(gate, gate if change == "up is gate" else up)
+    g = p.gated(gate, gate if change == "up is gate" else up, "silu")
     if change == "up is read again":
-        g = p.swiglu(g, up)
+        g = p.gated(g, up, "silu")
     down = WeightSpec("down", (64, width))
     return p.logits(p.linear(g, down, add=h), WeightSpec("head", (80, 64)))
 
@@ -135,7 +135,7 @@ def test_gate_and_up_fuse() -> None:
 def test_gate_and_up_that_do_more_or_that_others_read_do_not_fuse(change: str) -> None:
     found = fused(mlp_of(change))
     assert "GateUp" not in found
-    assert "SwiGLU" in found
+    assert "GatedActivation" in found
 
 
 def test_a_norm_that_is_also_a_residual_is_written_out() -> None:

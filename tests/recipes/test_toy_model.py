@@ -36,7 +36,7 @@ def build(cfg: ModelConfig) -> Program:
         k, v = (linear(x, name, cfg.kv_heads * cfg.head_dim) for name in ("attn_k", "attn_v"))
         a = p.attention(q, k, v, heads=cfg.heads, group=group, scale=cfg.head_dim**-0.5)
         y = p.rms_norm(h, WeightSpec(f"blk.{i}.ffn_norm.weight", (h.width,)), cfg.norm_eps)
-        g = p.swiglu(linear(y, "ffn_gate", cfg.ffn_size), linear(y, "ffn_up", cfg.ffn_size))
+        g = p.gated(linear(y, "ffn_gate", cfg.ffn_size), linear(y, "ffn_up", cfg.ffn_size), "silu")
         h = linear(g, "ffn_down", cfg.hidden_size, add=linear(a, "attn_output", h.width, add=h))
     h = p.rms_norm(h, WeightSpec("output_norm.weight", (cfg.hidden_size,)), cfg.norm_eps)
     return p.logits(h, embedding if cfg.tied_head else WeightSpec("output.weight", embedding.shape))
