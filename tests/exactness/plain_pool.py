@@ -27,6 +27,7 @@ class PlainPool:
         self.holders: Counter[BlockId] = Counter()
         self.cached: set[BlockId] = set()
         self.evictable: list[BlockId] = []  # least recently freed first
+        self.kept: set[BlockId] = set()  # a holder freed it where others may go on
         # Empty ones by group, taken from the end: with memory, and without.
         self.warm: list[list[BlockId]] = [[] for _ in self.groups]
         self.cold = [[b for b in reversed(self.blocks) if pool.group(b) == g] for g in self.groups]
@@ -65,13 +66,16 @@ class PlainPool:
             elif any(self.warm):
                 self.release(next(warm for warm in self.warm if warm).pop(0))
             else:
-                gone = self.evict(self.evictable[0] if self.is_lru else self.done[0][1])
+                spare = [b for b in self.evictable if b not in self.kept]
+                first = self.evictable[0] if self.is_lru else self.done[0][1]
+                gone = self.evict(spare[0] if spare else first)
                 if self.pool.group(gone) == group:
                     block = gone
                 else:
                     self.release(gone)
         self.since.pop(block, None)
         self.holders[block] = 1
+        self.kept.discard(block)
         return block
 
     def release(self, block: BlockId) -> None:
@@ -79,9 +83,11 @@ class PlainPool:
         self.since.pop(block, None)
         self.cold[self.pool.group(block)].append(block)
 
-    def free(self, blocks: Sequence[BlockId]) -> None:
+    def free(self, blocks: Sequence[BlockId], *, spare: bool = False) -> None:
         for block in blocks:
             self.holders[block] -= 1
+            if not spare:
+                self.kept.add(block)
             assert self.holders[block] >= 0
             if self.holders[block] == 0:
                 warm = self.warm[self.pool.group(block)]
@@ -156,6 +162,7 @@ class PlainPool:
             if block in self.since and parent in self.since:
                 self.since[block] = min(self.since[block], self.since[parent])
         self.evictable = sorted(self.since, key=lambda b: self.since[b])
+        self.kept.update(b for b in self.evictable if b not in freed)
         self.since |= {b: now for warm in self.warm for b in warm}
 
     def check(self) -> None:

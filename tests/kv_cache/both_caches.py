@@ -63,10 +63,12 @@ class BothCaches:
         plain = PlainTable(salt, [], 0)
         if self.is_exact:
             self._check_match(match, salt, tokens)
-            plain = self.plain.begin(salt, tokens)
+            plain = self.plain.begin(salt, tokens, len(tokens) // 2)
         end = min(len(tokens), match.num_tokens + MAX_ROWS)
         fits = self.kv.need(end, match) <= self.kv.room
-        branch = Branch(self.kv.begin(self.roots[salt], match), plain, salt, tokens)
+        branch = Branch(
+            self.kv.begin(self.roots[salt], match, len(tokens) // 2), plain, salt, tokens
+        )
         self.branches.append(branch)
         self.read(branch, min(match.num_tokens, len(tokens) - 1))
         return branch, fits
@@ -184,7 +186,7 @@ class BothCaches:
             assert branch.table.num_stored == branch.plain.stored
         counts = kv.counts()
         assert counts.blocks_used == len(+plain.holders)
-        assert counts.blocks_cached == len(plain.order)
+        assert counts.blocks_cached == len(plain.evictable)
         assert counts.blocks_evicted == plain.num_evicted
 
     def _check_match(self, match: Match, salt: str, tokens: Text) -> None:

@@ -19,7 +19,8 @@ class PlainBlocks:
         self.groups, self.size, self.budget = groups, size, budget
         self.holders: Counter[Block] = Counter()
         self.paths: dict[Path, list[Block | None]] = {}
-        self.order: list[Block] = []  # findable, held by nobody; the first is evicted next
+        self.evictable: list[Block] = []  # findable, held by nobody; the first freed first
+        self.kept: set[Block] = set()  # freed by a holder where others may go on
         self.warm: list[Block] = []  # empty, with memory; the oldest first
         self.cold = {g: list(range(budget // groups[g].block_bytes))[::-1] for g in self.all}
         self.waiting: Counter[Block] = Counter()  # holders that only wait to copy
@@ -51,26 +52,33 @@ class PlainBlocks:
 
     def hold(self, block: Block) -> None:
         if not self.holders[block]:
-            self.order.remove(block)
+            self.evictable.remove(block)
         self.holders[block] += 1
 
-    def free(self, block: Block) -> None:
+    @property
+    def order(self) -> list[Block]:
+        """Those that are evicted when no others are left."""
+        return [block for block in self.evictable if block in self.kept]
+
+    def free(self, block: Block, *, spare: bool = False) -> None:
         self.holders[block] -= 1
+        if not spare:
+            self.kept.add(block)
         if not self.holders[block]:
-            (self.order if self.path_of(block) else self.warm).append(block)
+            (self.evictable if self.path_of(block) else self.warm).append(block)
             self.since[block] = self.now
 
     def lose(self, block: Block) -> None:
         """Note that the block is found no more."""
-        if block in self.order:
-            self.order.remove(block)
+        if block in self.evictable:
+            self.evictable.remove(block)
             self.warm.append(block)
             self.since[block] = self.now
 
     def take(self, group: int) -> Block:
         while True:
             mine = [b for b in self.warm if b[0] == group]
-            memory = [*+self.holders, *self.order, *self.warm]
+            memory = [*+self.holders, *self.evictable, *self.warm]
             fits = self.bytes_of(memory) + self.groups[group].block_bytes <= self.budget
             if mine:
                 block = mine[-1]
@@ -84,13 +92,16 @@ class PlainBlocks:
                 self.release(other)
                 continue
             else:
-                block = self.order.pop(0)
+                spare = [b for b in self.evictable if b not in self.kept]
+                block = (spare or self.evictable)[0]
+                self.evictable.remove(block)
                 self.num_evicted += 1
                 self.forget(block)
                 if block[0] != group:
                     self.release(block)
                     continue
             self.holders[block] = 1
+            self.kept.discard(block)
             return block
 
     def release(self, block: Block) -> None:
@@ -126,8 +137,8 @@ class PlainBlocks:
     def reclaim(self, empty_for: int, cached_for: int) -> list[Block]:
         """The memory goes back of all blocks that were not used for so long."""
         evicted = []
-        while self.order and self.since[self.order[0]] + cached_for <= self.now:
-            evicted.append(self.order.pop(0))
+        while self.evictable and self.since[self.evictable[0]] + cached_for <= self.now:
+            evicted.append(self.evictable.pop(0))
             self.num_evicted += 1
             self.forget(evicted[-1])
         idle = [b for b in self.warm if self.since[b] + empty_for <= self.now]

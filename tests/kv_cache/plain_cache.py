@@ -16,6 +16,7 @@ class PlainTable:
         self.copies: list[tuple[Block, Block]] = []
         self.named = stored  # whole blocks up to here have a path
         self.own: list[Path] = []
+        self.ends: set[int] = set()  # rows from which others may go on
 
 
 class PlainCache(PlainBlocks):
@@ -48,7 +49,7 @@ class PlainCache(PlainBlocks):
         """Tell whether a row reads the block, or goes on in it."""
         return self.needs(group, at, row) or length < (at + 1) * self.size
 
-    def begin(self, salt: str, tokens: tuple[int, ...]) -> PlainTable:
+    def begin(self, salt: str, tokens: tuple[int, ...], num_prompt: int) -> PlainTable:
         length, paths, _ = self.match(salt, tokens)
         row = min(length, len(tokens) - 1)
         columns = [
@@ -60,6 +61,7 @@ class PlainCache(PlainBlocks):
         ]
         table = PlainTable(salt, columns, length)
         table.named = length - length % self.size
+        table.ends = {end for end in (row, num_prompt - 1) if end > 0}
         for block in present(columns):
             self.hold(block)
         return table
@@ -67,7 +69,7 @@ class PlainCache(PlainBlocks):
     def fork(self, table: PlainTable) -> PlainTable:
         count = -(-table.stored // self.size)
         copy = PlainTable(table.salt, [list(c) for c in table.columns[:count]], table.stored)
-        copy.named = table.named
+        copy.named, copy.ends = table.named, table.ends
         for block in present(copy.columns):
             self.hold(block)
         return copy
@@ -119,15 +121,19 @@ class PlainCache(PlainBlocks):
         while table.named + self.size <= table.stored:
             self.name(table, tokens[: table.named + self.size])
             table.named += self.size
-        gone = []
+        kept, spare = [], []
         for group in self.all:
             for at in range(table.stored // self.size):
                 block = table.columns[at][group]
                 if block is not None and not self.needs(group, at, accepted):
-                    gone.append(block)
+                    seen = [end for end in table.ends if at * self.size < end]
+                    at_end = any(self.needs(group, at, end) for end in seen)
+                    (kept if at_end else spare).append(block)
                     table.columns[at][group] = None
-        for block in gone[::-1]:
+        for block in kept[::-1]:
             self.free(block)
+        for block in spare[::-1]:
+            self.free(block, spare=True)
 
     def name(self, table: PlainTable, tokens: tuple[int, ...]) -> None:
         """The blocks that hold the last of these tokens are found, or those of the same path."""

@@ -26,7 +26,7 @@ def test_a_window_slides_and_what_it_leaves_stays_findable() -> None:
     ]:
         it.run(table, text)
         assert table.blocks == (blocks,)
-    assert list(it.order) == [0, 1]
+    assert it.evictable == [0, 1]
     assert it.kv.view(table) == ([0, 0, 2, 3],)
     assert [e.block for e in it.events if e.kind is BlockEventKind.LET_GO] == [0, 1]
     assert it.begin("aaaa bbbb x").blocks == ([0, 1],)
@@ -38,10 +38,10 @@ def test_after_a_chunk_all_goes_that_its_last_row_is_past_the_tail_first() -> No
     table = it.admit("aaaa bbbb cccc d")
     assert table.blocks == ([0, 1, 2, 3], [None, None, 10, 11])
     assert it.kv.view(table) == ([0, 1, 2, 3], [0, 0, 2, 3])
-    assert list(it.order) == [9, 8]
+    assert it.evictable == [9, 8]
     assert it.kv.counts() == (16, 6, 2, 0, 0, 6)
     it.drop(table)
-    assert list(it.order) == [9, 8, 2, 10, 1, 0]  # the blocks of a place together
+    assert it.evictable == [9, 8, 2, 10, 1, 0]  # the blocks of a place together
     assert it.pool.num_empty == 16 - 6
 
 
@@ -57,11 +57,11 @@ def test_a_hit_is_limited_by_a_window_that_was_evicted_and_the_hole_is_filled_ag
     it = TinyTables(10, [ALL, LAST_4], max_rows=16)
     it.drop(it.admit("aaaa bbbb cccc dddd"))
     it.drop(it.admit("aaaa"))  # its block of the window is the most recent now
-    assert list(it.order) == [12, 11, 3, 13, 2, 1, 0, 10]
+    assert it.evictable == [12, 11, 3, 13, 2, 1, 0, 10]
     other = it.begin("xxxx yyyy")
     assert it.reserve(other, 8)  # evicts two windows
     it.drop(other)
-    assert list(it.order) == [3, 13, 2, 1, 0, 10]
+    assert it.evictable == [3, 13, 2, 1, 0, 10]
     assert it.nodes("aaaa bbbb cccc dddd") == [[0, 10], [1, None], [2, None], [3, 13]]
     # The last row needs the last block alone.
     assert it.found_and_why("aaaa bbbb cccc dddd e") == (16, None)
@@ -108,18 +108,18 @@ def test_two_groups_that_keep_all_lose_a_block_together() -> None:
     """Evicting one block of a node makes the other one empty, and that is no eviction."""
     it = TinyTables(8, [ALL, ALL])
     it.drop(it.admit("aaaa bbbb"))
-    assert list(it.order) == [1, 9, 0, 8]
+    assert it.evictable == [1, 9, 0, 8]
     table = it.admit("xxxx yyyy zz")
     assert table.blocks == ([2, 3, 4], [10, 9, 11])  # 9 was empty with memory: block 1 was evicted
     assert (it.kv.counts().blocks_evicted, it.found("aaaa bbbb")) == (1, 4)
-    assert list(it.order) == [0, 8]
+    assert it.evictable == [0, 8]
 
 
 def test_one_group_gives_its_memory_to_another_within_the_budget() -> None:
     """12 bytes, blocks of 1 and 3. The third block of the second group would be the 13th byte."""
     it = TinyTables(12, [LayerGroup(1), LayerGroup(3)])
     it.drop(it.admit("aaaa bbbb"))
-    assert (it.kv.room, list(it.order)) == (12, [1, 13, 0, 12])
+    assert (it.kv.room, it.evictable) == (12, [1, 13, 0, 12])
     table = it.begin("xxxx yyyy")
     assert it.reserve(table, 8)
     assert table.blocks == ([2, 3], [13, 14])
@@ -213,7 +213,7 @@ def test_a_rule_may_keep_the_beginning_too() -> None:
     assert it.kv.at_most(40) == 1 + 3
     table = it.admit("aaaa bbbb cccc d")
     assert table.blocks == ([0, None, None, 3],)
-    assert list(it.order) == [2, 1]
+    assert it.evictable == [2, 1]
     assert it.kv.can_run(table, 12) is False
     it.drop(table)
     assert it.begin("aaaa bbbb cccc").blocks == ([0, None, 2],)
@@ -226,7 +226,7 @@ def test_a_window_smaller_than_a_block_goes_on_after_its_past_was_evicted() -> N
     table = it.begin("aaaa bbbb")
     for text in ("aaaa", "aaaa bb"):
         it.run(table, text)
-    assert (table.blocks, list(it.order)) == (([None, 1],), [0])
+    assert (table.blocks, it.evictable) == (([None, 1],), [0])
     other = it.begin("xxxx yyyy")
     assert it.reserve(other, 8)  # block 0 goes
     assert it.kv.counts().blocks_evicted == 1

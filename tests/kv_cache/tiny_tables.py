@@ -68,12 +68,17 @@ class TinyTables:
         self.root: Root = self.kv.open(namespace())
         self.tables: list[BlockTable] = []
 
+    @property
+    def evictable(self) -> list[BlockId]:
+        """In the order in which they would go."""
+        return [*self.pool.spare, *self.order]
+
     def match(self, text: str, root: Root | None = None) -> Match:
         return self.kv.match(root or self.root, tokens_of(text))
 
-    def begin(self, text: str, root: Root | None = None) -> BlockTable:
-        """A table that shares what is known of a prompt."""
-        table = self.kv.begin(root or self.root, self.match(text, root))
+    def begin(self, text: str, root: Root | None = None, num_prompt: int = 0) -> BlockTable:
+        """A table that shares what is known of a text, which begins with that long a prompt."""
+        table = self.kv.begin(root or self.root, self.match(text, root), num_prompt)
         self.tables.append(table)
         self.check()
         return table

@@ -86,7 +86,8 @@ class LiveRequests:
 
     def begin(self, live: Live, branch: Branch, match: Match) -> None:
         """Give a branch a block table, with what was found of its tokens."""
-        table = live.tables[branch] = self._kv.begin(live.root, match)
+        table = self._kv.begin(live.root, match, live.request.num_prompt_tokens)
+        live.tables[branch] = table
         # The last token runs in any case, since its output is what is wanted.
         branch.num_computed_tokens = min(table.num_stored, branch.num_tokens - 1)
 

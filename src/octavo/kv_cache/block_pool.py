@@ -12,7 +12,8 @@ Every block is in exactly one state. What is cached can be found: a block that i
 until its memory is needed, or is given back after idling. A pin is a holder too. Callers free the
 tail of a sequence first and hold every parent of a block they hold, so a block is evictable before
 its parent is. One order of eviction has the blocks of all groups: if memory is needed, they are
-evicted in turn until there is a block of the right group, or room for one.
+evicted in turn until there is a block of the right group, or room for one. Before all of them go
+the spare ones: those that every holder let go while its sequence went on.
 """
 
 from __future__ import annotations
@@ -55,10 +56,11 @@ class BlockPool:
         self.num_blocks = len(self._groups)
         self._holders = [0] * self.num_blocks
         self._is_cached = [False] * self.num_blocks
+        self._is_kept = [False] * self.num_blocks  # a holder freed it where others may go on
         self._pins: dict[BlockId, int] = {}
-        self._free_since: OrderedDict[BlockId, float] = (
-            OrderedDict()
-        )  # evictable ones, oldest first
+        # Evictable ones, oldest first; and those of them that no order has.
+        self._free_since: OrderedDict[BlockId, float] = OrderedDict()
+        self.spare: OrderedDict[BlockId, None] = OrderedDict()
 
     @property
     def num_empty(self) -> int:
@@ -118,19 +120,20 @@ class BlockPool:
             return None
         return [[self._take(group) for _ in range(count)] for group in range(len(self.block_bytes))]
 
-    def free(self, blocks: Iterable[BlockId]) -> None:
-        """Take one holder from each, in the given order: the tail of a sequence comes first."""
+    def free(self, blocks: Iterable[BlockId], *, spare: bool = False) -> None:
+        """Take one holder from each, in the given order: the tail of a sequence comes first.
+        `spare` ones are the first to be evicted, if no holder has freed them otherwise."""
         now = self._clock()
         for block in blocks:
             holders = self._holders[block] - 1
             assert holders >= self._pins.get(block, 0), f"block {block} is freed by no holder of it"
             self._holders[block] = holders
+            self._is_kept[block] |= not spare
             if holders:
                 continue
             self.bytes_held -= self.block_bytes[self._groups[block]]
             if self._is_cached[block]:
-                self._order.add(block)
-                self._free_since[block] = now
+                self._add_evictable(block, now)
             else:
                 self._empty.add(block, now)
 
@@ -139,8 +142,7 @@ class BlockPool:
         for block in blocks:
             if self._holders[block] == 0:
                 assert self._is_cached[block], f"block {block} is empty: nothing to reuse"
-                self._order.remove(block)
-                del self._free_since[block]
+                self._remove_evictable(block)
                 self.bytes_held += self.block_bytes[self._groups[block]]
             self._holders[block] += 1
 
@@ -164,8 +166,7 @@ class BlockPool:
         assert self._is_cached[block]
         self._is_cached[block] = False
         if self._holders[block] == 0:
-            self._order.remove(block)
-            del self._free_since[block]
+            self._remove_evictable(block)
             self._empty.add(block, self._clock())
         self._order.uncache(block)
 
@@ -202,7 +203,7 @@ class BlockPool:
             block, since = next(iter(self._free_since.items()))
             if since > cached_since:
                 break
-            self._order.remove(block)
+            self._remove_evictable(block)
             self._evict(block)
             reclaimed.append(block)
         reclaimed += self._empty.pop_idle(empty_since)
@@ -222,6 +223,7 @@ class BlockPool:
         self._holders = [holders.get(b, 0) + self._pins.get(b, 0) for b in every]
         self._is_cached = [False] * self.num_blocks
         self._free_since.clear()
+        self.spare.clear()
         self._order.clear()
         for block, parent, cost in cached:
             self._is_cached[block] = True
@@ -233,23 +235,37 @@ class BlockPool:
             if block in since and parent in since:  # what was being evicted has no time of its own
                 since[block] = min(since[block], since[parent])
         for block in sorted(since, key=since.__getitem__):  # of equal age: leaves first
+            self._is_kept[block] |= block not in freed
+            self._add_evictable(block, since[block])
+
+    def _add_evictable(self, block: BlockId, since: float) -> None:
+        if self._is_kept[block]:
             self._order.add(block)
-            self._free_since[block] = since[block]
+        else:
+            self.spare[block] = None
+        self._free_since[block] = since
+
+    def _remove_evictable(self, block: BlockId) -> None:
+        if block in self.spare:
+            del self.spare[block]
+        else:
+            self._order.remove(block)
+        del self._free_since[block]
 
     def _take(self, group: int) -> BlockId:
         while (block := self._empty.take(group)) is None:
-            block = self._order.pop()
+            block = self.spare.popitem(last=False)[0] if self.spare else self._order.pop()
+            del self._free_since[block]
             self._evict(block)
             if self._groups[block] == group:
                 break
             self._empty.release(block)
-        self._holders[block] = 1
+        self._holders[block], self._is_kept[block] = 1, False
         self.bytes_held += self.block_bytes[group]
         return block
 
     def _evict(self, block: BlockId) -> None:
-        """Forget a block that has left the order."""
-        del self._free_since[block]
+        """Forget a block that is evictable no more."""
         for other in self._forget(block):
             self.uncache(other)
         self._order.uncache(block)
@@ -265,14 +281,13 @@ class BlockPool:
         the budget is not kept."""
         every = [BlockId(b) for b in range(self.num_blocks)]
         held = [b for b in every if self._holders[b] > 0]
-        evictable = list(self._order)
+        evictable = [*self._order, *self.spare]
         self._empty.check_integrity(held + evictable)
         assert len(held) == self.num_held, "held blocks"
         assert self.bytes_held == self._count_bytes_held(), "bytes held"
-        assert len(self._order) == len(evictable) == self.num_evictable, "evictable blocks"
-        assert all(b in self._order and b in self._free_since for b in evictable), (
-            "evictable blocks"
-        )
+        assert len(self._order) + len(self.spare) == len(evictable) == self.num_evictable
+        assert set(evictable) == self._free_since.keys(), "evictable blocks"
+        assert all((b in self._order) == self._is_kept[b] for b in evictable), "spare blocks"
         cached = {b for b in every if self._is_cached[b]}
         assert cached.issuperset(evictable), "an evictable block is cached"
         assert cached <= {*held, *evictable}, "an empty block is not cached"

@@ -30,6 +30,7 @@ class BlockTable:
     node: Node  # the last whole one that is registered; the root at first
     blocks: GroupBlocks
     num_stored: int = 0  # tokens whose K and V are in the blocks
+    ends: tuple[int, ...] = ()  # rows from which others may go on: of a prompt, of what was shared
     copies: list[tuple[BlockId, BlockId]] = field(default_factory=list)  # to make; sources are held
     registered: list[Node] = field(default_factory=list)  # by this table, each after its parent
     numbers: tuple[Sequence[int], ...] | None = None  # as kernels read them, until blocks change
@@ -72,12 +73,14 @@ class BlockTable:
                 more[group] = max(0, min(more[group], most[group] - held))
         return more
 
-    def let_go(self, row: int) -> list[BlockId]:
-        """Take out the whole blocks that no row from `row` on needs, the tail first; and note when
-        there may be more of them."""
+    def let_go(self, row: int) -> tuple[list[BlockId], list[BlockId]]:
+        """Take out the whole blocks that no row from `row` on needs, the tail first: those that
+        rows at `ends` need, and the others. Notes when there may be more of them."""
         if row < self._check_at or not self.layout.windowed:
-            return []
-        needs, size, gone = self.layout.needs, self.layout.block_size, []
+            return [], []
+        needs, size = self.layout.needs, self.layout.block_size
+        kept: list[BlockId] = []
+        spare: list[BlockId] = []
         check_at = row + size
         num_whole = self.num_stored // size
         for group in self.layout.windowed:
@@ -86,13 +89,14 @@ class BlockTable:
                 if block is None:
                     continue
                 if at < num_whole and not needs(group, at, row):
-                    gone.append(block)
+                    at_end = any(at * size < end and needs(group, at, end) for end in self.ends)
+                    (kept if at_end else spare).append(block)
                     blocks[at] = self.numbers = None
                     continue
                 while check_at > row + 1 and not needs(group, at, check_at - 1):
                     check_at -= 1
         self._check_at = check_at
-        return gone[::-1]
+        return kept[::-1], spare[::-1]
 
     def can_run(self, row: int) -> bool:
         """Tell whether it has all blocks that a row at `row` or later reads, or writes next."""

@@ -90,18 +90,23 @@ class KVCache:
         """Say why not all that could be reused was; None if it was."""
         return self._sharing.miss_reason(root, tokens, match)
 
-    def begin(self, root: Root, match: Match) -> BlockTable:
+    def begin(self, root: Root, match: Match, num_prompt: int = 0) -> BlockTable:
         """A table that shares the blocks of a match which rows need, the partly matching one too:
-        it is copied when its next slot is written."""
+        it is copied when its next slot is written. Of what its windows leave behind, the last to be
+        evicted is what rows read that go on where this match ends, or where the prompt does."""
         last = match.nodes[-1] if match.nodes else root
-        return self._start(root, last, match.blocks(self.layout), match.num_tokens)
+        table = self._start(root, last, match.blocks(self.layout), match.num_tokens)
+        table.ends = tuple(end for end in {match.row, num_prompt - 1} if end > 0)
+        return table
 
     def fork(self, table: BlockTable) -> BlockTable:
         """Another table of the same tokens, sharing every block."""
         assert not table.copies, "a table forks after its step was committed"
         count = self.layout.count(table.num_stored)
         blocks = tuple(blocks[:count] for blocks in table.blocks)
-        return self._start(table.root, table.node, blocks, table.num_stored)
+        twin = self._start(table.root, table.node, blocks, table.num_stored)
+        twin.ends = table.ends
+        return twin
 
     def reserve(self, table: BlockTable, end: int) -> bool:
         """Make the slots of tokens [num_stored, end) this table's own to write. False if there is
@@ -147,9 +152,11 @@ class KVCache:
         table.num_stored = max(table.num_stored, accepted)
         if table.node.end + self.block_size <= table.num_stored:
             self._sharing.register_whole(table, tokens)
-        if gone := table.let_go(accepted):
-            self.pool.free(gone)
-            self._tell(BlockEventKind.LET_GO, gone)
+        kept, spare = table.let_go(accepted)
+        if kept or spare:
+            self.pool.free(kept)
+            self.pool.free(spare, spare=True)
+            self._tell(BlockEventKind.LET_GO, [*kept, *spare])
 
     def truncate(self, table: BlockTable, num_tokens: int) -> None:
         """Take back the tokens from `num_tokens` on: they are found no more, where no other table
