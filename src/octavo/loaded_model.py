@@ -97,17 +97,15 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
     tokenizer = Tokenizer.from_spec(header.tokenizer_spec(), cache_dir=cache_dir)
     weight_bytes = _weight_bytes(header, program, config)
     plan = plan_memory(
-        config, _pages(program, config), header.config.context,
-        weight_bytes=weight_bytes, available=available_memory(),
+        config, _pages(program, config, _max_rows(config, header.config.context)),
+        header.config.context, weight_bytes=weight_bytes, available=available_memory(),
     )  # fmt: skip
     pool = thread_pool(config.threads)
     weights = load_weights(header, program.weights(), pool, expand=config.weights)
-    # Without a cache a whole sequence is computed in one step.
-    rows = config.max_batch_tokens
-    max_rows = rows if config.kv_cache else max(plan.context, rows)
     runner = Runner(
         program, weights, config,
-        pool=pool, context=plan.context, num_blocks=plan.num_blocks, max_rows=max_rows,
+        pool=pool, context=plan.context, num_blocks=plan.num_blocks,
+        max_rows=_max_rows(config, plan.context),
     )  # fmt: skip
     namespace = Namespace(
         fingerprint=digest or fingerprint(header.path, home=folder),
@@ -144,12 +142,17 @@ def _home_for_caches() -> Path | None:
         return None
 
 
-def _pages(program: Program, config: EngineConfig) -> KVPages:
+def _max_rows(config: EngineConfig, context: int) -> int:
+    """Rows of a step: without a cache a whole sequence is computed in one."""
+    return max(config.max_batch_tokens, 0 if config.kv_cache else context)
+
+
+def _pages(program: Program, config: EngineConfig, max_rows: int) -> KVPages:
     """The pages as they are planned, held against what the kernels make of them. Raises
     UnsupportedModelError for heads that no kernel runs."""
     layouts = [kv_layout(program, group, config) for group in range(len(program.groups))]
     k_format, v_format = KV_FORMATS[config.k_dtype], KV_FORMATS[config.v_dtype]
-    pages = kv_pages(program, config.block_size, k_format, v_format)
+    pages = kv_pages(program, config.block_size, k_format, v_format, max_rows=max_rows)
     assert pages.group_block_bytes == tuple(layout.block_stride for layout in layouts)
     return pages
 

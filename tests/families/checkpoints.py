@@ -64,10 +64,10 @@ def model(config: ModelConfig, pool: native.ThreadPool) -> TinyModel:
     drawn, program = weights(config), build_program(config)
     matrices = {
         name: native.pack_weight(
-            pool, weight.view(np.uint8).reshape(-1), int(GGMLType.F32), *weight.shape, "F32"
+            pool, w.view(np.uint8).reshape(-1), int(GGMLType.F32), w.shape[0], w.shape[1], "F32"
         )
-        for name, weight in drawn.items()
-        if weight.ndim == 2
+        for name, w in drawn.items()
+        if w.ndim == 2
     }
     vectors = {name: weight for name, weight in drawn.items() if weight.ndim == 1}
     return TinyModel(program, ModelWeights(matrices, vectors), drawn)
@@ -75,6 +75,6 @@ def model(config: ModelConfig, pool: native.ThreadPool) -> TinyModel:
 
 def _drawn(name: str, shape: tuple[int, ...]) -> FloatArray:
     rng = np.random.Generator(np.random.Philox(zlib.crc32(name.encode())))
-    values = rng.standard_normal(shape, np.float32)
-    values = 1 + values / 4 if len(shape) == 1 else values / np.float32(shape[-1] ** 0.5)
+    drawn = rng.standard_normal(shape, np.float32)
+    values = np.float32(1) + drawn / 4 if len(shape) == 1 else drawn / np.float32(shape[-1] ** 0.5)
     return (values.view(np.uint32) & 0xFFFF0000).view(np.float32)

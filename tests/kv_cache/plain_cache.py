@@ -121,7 +121,8 @@ class PlainCache(PlainBlocks):
         while table.named + self.size <= table.stored:
             self.name(table, tokens[: table.named + self.size])
             table.named += self.size
-        kept, spare = [], []
+        kept: list[Block] = []
+        spare: list[Block] = []
         for group in self.all:
             for at in range(table.stored // self.size):
                 block = table.columns[at][group]

@@ -6,10 +6,11 @@ import pytest
 
 from octavo.config import EngineConfig
 from octavo.errors import OutOfMemoryError
+from octavo.kv_cache.cache import LayerGroup
 from octavo.planning.memory import KVPages, plan_memory
 
 BLOCK = 12288
-PAGES = KVPages(32, (8192, 4096))
+PAGES = KVPages([LayerGroup(8192), LayerGroup(4096)], 32, 512)
 WEIGHTS = 100 * BLOCK
 
 

@@ -17,13 +17,15 @@ from octavo import LLM, OutOfMemoryError, SamplingParams
 from octavo.cli.app import run
 from octavo.config import EngineConfig
 from octavo.engine.runner import kv_layout
-from octavo.kernels import KV_FORMATS
+from octavo.kernels import KV_FORMATS, native
+from octavo.kv_cache.cache import KVCache
 from octavo.model import llama
 from octavo.planning.memory import kv_pages
 from octavo.planning.plan import PROCESS_BYTES
+from octavo.weights.ggml_type import GGMLType
 from tests.cli.tiny_model import write_tiny_model
 from tests.program.test_native_groups import two_groups
-from tests.tiny import TINY
+from tests.tiny import TINY, make_runner, random_model
 
 BLOCK = 8192
 
@@ -85,5 +87,19 @@ def test_pages_are_planned_as_the_kernels_lay_them_out(kv_dtype: str, block_size
     models = [replace(TINY, num_layers=n, heads=h, kv_heads=h, head_dim=48) for n, h in shapes]
     for program in (*map(llama.build, models), two_groups()):
         layouts = [kv_layout(program, group, config) for group in range(len(program.groups))]
-        pages = kv_pages(program, block_size, *formats)
+        pages = kv_pages(program, block_size, *formats, max_rows=512)
         assert pages.group_block_bytes == tuple(layout.block_stride for layout in layouts)
+
+
+def test_a_sequence_of_windowed_groups_takes_what_the_cache_lets_it_hold() -> None:
+    """Of a windowed group no more than its window and the rows of a step."""
+    model = random_model(two_groups(), native.ThreadPool(1), type=GGMLType.F32)
+    runner = make_runner(model, native.ThreadPool(1), kv_dtype="f32")
+    kv = KVCache(runner.groups, block_size=32, budget=runner.kv_budget, max_rows=runner.max_rows)
+    formats = KV_FORMATS["f32"], KV_FORMATS["f32"]
+    pages = kv_pages(model.program, 32, *formats, max_rows=runner.max_rows)
+    assert pages.bytes_of(1024) < 32 * pages.block_bytes
+    for tokens in range(1, 1200, 31):
+        nbytes = pages.bytes_of(tokens)
+        assert nbytes == kv.at_most(tokens)
+        assert pages.tokens_in(nbytes) >= tokens > pages.tokens_in(nbytes - 1)

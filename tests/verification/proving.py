@@ -5,7 +5,9 @@ from __future__ import annotations
 from octavo.config import EngineConfig
 from octavo.kernels import native
 from octavo.verification import Proof, Report, Subject, Tamper
-from tests.tiny import TINY, tiny_model
+from octavo.weights.ggml_type import GGMLType
+from tests.program.test_native_groups import two_groups
+from tests.tiny import TINY, TinyModel, random_model, tiny_model
 
 NAMES = [
     "alone", "batched", "chunked", "no cache",
@@ -17,9 +19,14 @@ NAMES = [
 MODEL = tiny_model(TINY, native.ThreadPool(2))
 
 
-def prove(tamper: Tamper | None = None, *, context: int = 128, **options: object) -> Report:
+WINDOWED = random_model(two_groups(), native.ThreadPool(2), type=GGMLType.F32)
+
+
+def prove(
+    tamper: Tamper | None = None, *, model: TinyModel = MODEL, context: int = 128, **options: object
+) -> Report:
     config = EngineConfig.parse({"threads": 2, **options})
-    subject = Subject(MODEL.program, MODEL.weights, context)
+    subject = Subject(model.program, model.weights, context)
     return Proof(subject, config, tamper).run(lambda _: None)
 
 

@@ -12,11 +12,11 @@ import pytest
 from octavo.batch import Batch
 from octavo.config import EngineConfig
 from octavo.engine.runner import Runner
-from octavo.kv_cache.cache import Transfer
+from octavo.kv_cache.cache import KeepLast, Transfer
 from octavo.verification import Report, Tamper
 from octavo.verification import proof as proof_module
 from octavo.verification.scenarios import Claim, Claims, Stage
-from tests.verification.proving import NAMES, failed, prove
+from tests.verification.proving import NAMES, WINDOWED, failed, prove
 
 
 @dataclass
@@ -217,3 +217,15 @@ def test_a_scenario_that_compares_nothing_fails(monkeypatch: pytest.MonkeyPatch)
 
 def test_no_scenario_proves_nothing() -> None:
     assert not Report(vocab_size=1, threads=1, isa="").exact
+
+
+def test_a_block_of_a_window_that_goes_one_token_early_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def one_early(self: KeepLast, begin: int, end: int, row: int) -> bool:
+        return end > row - self.window + 2
+
+    monkeypatch.setattr(KeepLast, "needs", one_early)
+    report = prove(model=WINDOWED)
+    assert "windows slide" in failed(report)
+    assert not report.exact

@@ -7,7 +7,7 @@ import pytest
 from octavo.errors import UsageError
 from octavo.verification import Report
 from tests.tiny import TINY
-from tests.verification.proving import NAMES, failed, prove
+from tests.verification.proving import NAMES, WINDOWED, failed, prove
 
 
 def events(report: Report, name: str) -> dict[str, int]:
@@ -72,3 +72,13 @@ def test_other_thread_counts_are_those_that_are_not_the_own(threads: int) -> Non
 def test_a_short_context_is_refused() -> None:
     with pytest.raises(UsageError, match="at least 128 tokens, the model has 127"):
         prove(context=127)
+
+
+def test_a_model_with_windows_lets_blocks_go_and_changes_no_bit() -> None:
+    report = prove(model=WINDOWED)
+    at = NAMES.index("all at once") + 1
+    assert [s.name for s in report.scenarios] == [*NAMES[:at], "windows slide", *NAMES[at:]]
+    assert failed(report) == []
+    assert report.exact
+    # a prompt of 104 tokens and its answer, all but the last found; 33 of the one that parts
+    assert events(report, "windows slide") == {"blocks let go": 5, "tokens found": 148}

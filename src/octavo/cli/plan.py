@@ -70,10 +70,13 @@ def plan(
         header, program, tokens = open_program(model, context)
         model_context = header.config.context
         weights = sum(header.weight_bytes(program.weights()).values())
+    config = EngineConfig()
     found = Plan(
         model, model_context, tokens, users, weights,
         kv_bytes_per_token=kv_bytes_per_token(program, *formats),
-        pages=kv_pages(program, EngineConfig().block_size, *formats),
+        pages=kv_pages(
+            program, config.block_size, *formats, max_rows=config.max_batch_tokens
+        ),
         memory_bytes=memory_bytes,
     )  # fmt: skip
     screen.say("\n".join([pairs(_rows(found)), *_verdict(found)]))

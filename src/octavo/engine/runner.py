@@ -18,8 +18,7 @@ from octavo.engine.pages import PageStorage
 from octavo.engine.step import StepPlan
 from octavo.errors import UnsupportedModelError
 from octavo.kernels import default_isa, native
-from octavo.kv_cache.cache import Transfer
-from octavo.kv_cache.groups import KeepAll, KeepLast, LayerGroup
+from octavo.kv_cache.cache import KeepAll, KeepLast, LayerGroup, Transfer
 from octavo.program.encode import encode
 from octavo.program.fuse import fuse, lower
 from octavo.program.ops import Program
@@ -57,7 +56,8 @@ class Runner:
             for count, layout in zip(self.num_blocks, self.layouts, strict=True)
         ]
         self.pages = [np.frombuffer(s.memory, np.uint8) for s in self.storages]  # by layer group
-        windows = [spec.window for spec in program.groups]
+        # A window as long as the context hides nothing.
+        windows = [spec.window if spec.window < context else 0 for spec in program.groups]
         self.groups = [
             LayerGroup(layout.block_stride, KeepLast(window) if window else KeepAll())
             for layout, window in zip(self.layouts, windows, strict=True)

@@ -16,12 +16,15 @@ from octavo.kv_cache.block_names import Namespace
 from octavo.kv_cache.block_pool import BlockPool
 from octavo.kv_cache.block_table import BlockTable, GroupBlocks, num_unfilled
 from octavo.kv_cache.eviction import EvictionOrder
-from octavo.kv_cache.groups import BlockId, LayerGroup, Layout
+from octavo.kv_cache.groups import BlockId, KeepAll, KeepLast, LayerGroup, Layout
 from octavo.kv_cache.prefix_index import Node, PrefixIndex, Root
 from octavo.kv_cache.sharing import NO_MATCH, Match, Sharing
 from octavo.records import BlockEvent, BlockEventKind, CacheReason
 
-__all__ = ["NO_MATCH", "BlockTable", "KVCache", "KVCounts", "Match", "Root", "Transfer"]
+__all__ = [
+    "NO_MATCH", "BlockTable", "KVCache", "KVCounts", "KeepAll", "KeepLast", "LayerGroup", "Layout",
+    "Match", "Root", "Transfer",
+]  # fmt: skip
 
 
 class Transfer(NamedTuple):

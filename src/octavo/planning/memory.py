@@ -7,14 +7,18 @@ are counted by all who count them: the engine, `octavo plan`, a server. Reserves
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
 from octavo.config import EngineConfig, check_context
 from octavo.errors import OutOfMemoryError, counted
+from octavo.kv_cache.cache import KeepAll, KeepLast, LayerGroup, Layout
 from octavo.program.cost import RowFormat, kv_bytes_by_group
 from octavo.program.ops import Program
 
+_MOST_TOKENS = 2**24  # of a sequence
 _PAGE = 4096  # bytes of the system's memory; a block of K and V is whole pages of it
 _SHARE_OF_FREE = 0.5  # of what the weights leave, when kv_memory does not say
 # Blocks beyond what every sequence at its longest takes, when kv_memory does not say: they keep
@@ -22,36 +26,45 @@ _SHARE_OF_FREE = 0.5  # of what the weights leave, when kv_memory does not say
 _FOR_PREFIXES = 2**14
 
 
-@dataclass(frozen=True, slots=True)
 class KVPages:
-    """The blocks that K and V lie in: one of every layer group for each `block_size` tokens."""
+    """The blocks that K and V lie in, by layer group."""
 
-    block_size: int  # tokens
-    group_block_bytes: tuple[int, ...]  # of one block, by layer group
-
-    @property
-    def block_bytes(self) -> int:
-        """Bytes of a block in every layer group."""
-        return sum(self.group_block_bytes)
+    def __init__(self, groups: Sequence[LayerGroup], block_size: int, max_rows: int) -> None:
+        """A step runs at most `max_rows` rows of a sequence."""
+        self.block_size = block_size  # tokens
+        self.group_block_bytes = tuple(group.block_bytes for group in groups)
+        self.block_bytes = sum(self.group_block_bytes)  # of a block in every layer group
+        self._layout = Layout(groups, block_size, max_rows)
 
     def bytes_of(self, tokens: int) -> int:
-        """Bytes that a sequence of so many tokens holds: its last block is whole too."""
-        return -(-tokens // self.block_size) * self.block_bytes
+        """Bytes that a sequence of so many tokens holds at its longest: its last block is whole
+        too, and of a windowed group what a step's rows read and write."""
+        return self._layout.bytes(self._layout.at_most(self._layout.count(tokens)))
 
     def blocks_in(self, nbytes: float) -> int:
         return int(nbytes // self.block_bytes)
 
     def tokens_in(self, nbytes: float) -> int:
         """Tokens of the longest sequence that so many bytes hold."""
-        return self.blocks_in(nbytes) * self.block_size
+        kept = sum(group.block_bytes for group in self._layout.groups if group.keeps_all)
+        most = min(_MOST_TOKENS // self.block_size, int(nbytes // kept) if kept else _MOST_TOKENS)
+        ends = range(self.block_size, (most + 1) * self.block_size, self.block_size)
+        return bisect_right(ends, nbytes, key=self.bytes_of) * self.block_size
 
 
 def kv_pages(
-    program: Program, block_size: int, k_format: RowFormat, v_format: RowFormat
+    program: Program, block_size: int, k_format: RowFormat, v_format: RowFormat, *, max_rows: int
 ) -> KVPages:
     """The pages of a program whose K and V have these formats."""
-    tokens = kv_bytes_by_group(program, k_format, v_format)
-    return KVPages(block_size, tuple(ceil(block_size * each / _PAGE) * _PAGE for each in tokens))
+    by_group = zip(program.groups, kv_bytes_by_group(program, k_format, v_format), strict=True)
+    groups = [
+        LayerGroup(
+            ceil(block_size * of_token / _PAGE) * _PAGE,
+            KeepLast(spec.window) if spec.window else KeepAll(),
+        )
+        for spec, of_token in by_group
+    ]
+    return KVPages(groups, block_size, max_rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,7 +198,7 @@ class _Rewriter:
                 x=x,
                 weights=(q.weight, k.weight, v.weight),
                 biases=(q.bias, k.bias, v.bias),
-                norms=(norm_q and norm_q.weight, norm_k and norm_k.weight),
+                norms=(norm_q.weight if norm_q else None, norm_k.weight if norm_k else None),
                 eps=norms[0].eps if norms else 0.0,
                 heads=attend.heads,
                 head_dim=spec.k_dim,

@@ -13,7 +13,7 @@ from octavo.engine.runner import Runner
 from octavo.errors import UsageError, counted
 from octavo.kernels import default_isa, native, thread_pool
 from octavo.loaded_model import open_model
-from octavo.verification.cases import Cases
+from octavo.verification.cases import NEW, Cases
 from octavo.verification.recorder import Tamper
 from octavo.verification.reference import Comparison, Difference, Reference
 from octavo.verification.report import Report, ScenarioResult
@@ -23,6 +23,7 @@ from octavo.weights.gguf_model import load_weights
 
 LONGEST = 384  # tokens of a sequence: attention's second chunk begins at 256
 SHORTEST = 128
+_PAST_WINDOWS = 128  # tokens beyond the longest window, so that it lets blocks go
 
 OnResult = Callable[[ScenarioResult], None]
 
@@ -36,7 +37,9 @@ def verify(
     _check_context(header.config.context)
     pool = thread_pool(config.threads)
     weights = load_weights(header, program.weights(), pool, expand=config.weights)
-    subject = Subject(program, weights, min(LONGEST, header.config.context))
+    past_windows = max(spec.window for spec in program.groups) + _PAST_WINDOWS
+    longest = min(max(LONGEST, past_windows), header.config.context)
+    subject = Subject(program, weights, longest)
     return Proof(subject, config).run(on_result)
 
 
@@ -48,6 +51,8 @@ class Proof:
         _check_context(subject.context)
         self.cases = Cases(config.block_size, subject.context, subject.program.vocab_size)
         self.threads = config.threads or native.usable_cpus()
+        windows = [spec.window for spec in subject.program.groups]
+        self.has_windows = any(0 < window < subject.context - 2 * NEW for window in windows)
         self._subject = subject
         self._config = replace(config, step_ms=None, kv_idle=float("inf"), max_num_seqs=64)
         self._tamper = tamper or Tamper()

@@ -7,7 +7,7 @@ or the scenario has proved nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from octavo.config import BLOCK_SIZES
@@ -36,6 +36,7 @@ class Stage(Protocol):
 
     cases: Cases
     threads: int
+    has_windows: bool  # that the longest of its sequences slide
 
     def trial(
         self, *, num_blocks: int = ..., max_rows: int = ..., threads: int | None = ...,
@@ -177,6 +178,21 @@ def all_at_once(stage: Stage) -> Claims:
     ]
 
 
+def windows_slide(stage: Stage) -> Claims:
+    """A prompt longer than the windows, its next turn, and one that parts from it after its first
+    block; each begins with what windows left behind, or computes it again."""
+    trial = stage.trial(max_rows=_CHUNK)
+    size, context = stage.cases.block_size, stage.cases.context
+    (turn,) = trial.run([Case(stage.cases.tokens(90, context - 2 * NEW), GREEDY)])
+    cases = [
+        Case((*history(turn), *stage.cases.tokens(91, 1)), replace(GREEDY, max_tokens=1)),
+        Case((*turn.prompt_token_ids[: size + 1], *stage.cases.tokens(92, context // 2)), GREEDY),
+    ]
+    found = [matched(request) for request in trial.run(cases)]
+    claim = Claim("tokens found", sum(found), found[0] >= len(history(turn)) - 1)
+    return [_some("blocks let go", trial.let_go), claim]
+
+
 def no_cache(stage: Stage) -> Claims:
     """Compute every token from the whole sequence again."""
     cases = [stage.cases.longest(), *stage.cases.mixed()[:2]]
@@ -225,6 +241,8 @@ def scenarios(stage: Stage) -> Iterator[tuple[str, Callable[[Stage], Claims]]]:
     yield "preempted, no reuse", preempted_and_recomputed
     yield "evicted", evicted
     yield "all at once", all_at_once
+    if stage.has_windows:
+        yield "windows slide", windows_slide
     for size in BLOCK_SIZES:
         if size != stage.cases.block_size:
             yield f"blocks of {size}", block_size(size)

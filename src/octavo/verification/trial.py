@@ -15,6 +15,7 @@ from octavo.interrupts import is_interrupt
 from octavo.kernels import native
 from octavo.kv_cache.block_names import Namespace
 from octavo.program.ops import Program
+from octavo.records import BlockEvent, BlockEventKind
 from octavo.request import Branch, Request, RequestOptions
 from octavo.sampling_params import SamplingParams
 from octavo.verification.recorder import RecordingRunner, Tamper
@@ -66,6 +67,7 @@ class Trial:
     ) -> None:
         self.requests: list[Request] = []
         self.num_threads = pool.size
+        self.let_go = 0  # blocks that windows left behind
         self.runner = RecordingRunner(
             subject.program, subject.weights, config,
             tamper=tamper, pool=pool, context=subject.context, num_blocks=num_blocks,
@@ -75,6 +77,7 @@ class Trial:
             self.runner, subject.program, config,
             Namespace("verify", "", config.k_dtype, config.v_dtype),
             context=subject.context, weight_bytes=subject.weights.nbytes(),
+            on_event=self._note,
         )  # fmt: skip
         self._findings = findings
         self._grown: set[Branch] = set()
@@ -129,6 +132,9 @@ class Trial:
     def forks(self) -> int:
         """Branches that went on from another one's tokens."""
         return len(self._grown) - len({branch.request for branch in self._grown})
+
+    def _note(self, event: BlockEvent) -> None:
+        self.let_go += event.kind is BlockEventKind.LET_GO
 
     def _step(self) -> None:
         try:
