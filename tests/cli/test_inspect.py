@@ -46,7 +46,7 @@ def test_an_architecture_that_does_not_run_is_still_shown(octavo: Octavo, tmp_pa
     path.write_bytes(path.read_bytes().replace(b"llama", b"gamma"))
     result = octavo("inspect", str(path))
     assert result.code == 0
-    why = "architecture 'gamma' is not supported: llama, qwen2 are"
+    why = "architecture 'gamma' is not supported: gemma3, llama, qwen2 are"
     assert f"runs          not supported: {why}\n" in result.out
     assert "KV a token" not in result.out
     for verb in (["run", str(path), "hi"], ["plan", str(path)], ["explain", str(path)]):

@@ -48,13 +48,13 @@ def test_list_says_what_is_here(octavo: Octavo, home: Path) -> None:
     assert octavo("list").out == (
         "NAME             SIZE  HERE  RUNS\n"
         "smollm2      93.8 MiB    no   yes\n"
-        "gemma3-270m   241 MiB    no    no\n"
+        "gemma3-270m   241 MiB    no   yes\n"
     )
     path = install(home)
     found = octavo("list", "--json").json
     assert found["home"] == str(home)
     facts = [(m["installed"], m["supported"], m["path"]) for m in found["models"]]
-    assert facts == [(True, True, str(path)), (False, False, None)]
+    assert facts == [(True, True, str(path)), (False, True, None)]
 
 
 def test_a_damaged_model_is_said_and_pulled(octavo: Octavo, home: Path, pulled: list[str]) -> None:
@@ -80,7 +80,7 @@ def test_a_library_model_that_does_not_run_is_not_fetched_to_be_refused(
     assert (result.code, pulled) == (1, [])
     assert result.err.startswith("octavo: strange is not on this machine and could not be run: ")
     again = octavo("pull", "strange", "--json")  # who asks for it gets it, and is told
-    why = "architecture 'gamma' is not supported: llama, qwen2 are"
+    why = "architecture 'gamma' is not supported: gemma3, llama, qwen2 are"
     assert again.err.startswith(f"octavo: strange cannot be run: {why}\n")
     assert (again.json["supported"], pulled) == (False, ["strange"])
 

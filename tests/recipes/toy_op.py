@@ -10,7 +10,7 @@ ROW_OP = [
     Lines("src/octavo/program/ops.py", "@dataclass(frozen=True, slots=True)\nclass Head:",
           '@dataclass(frozen=True, slots=True)\nclass Clip:\n    """out = x between -limit and '
           'limit"""\n\n    x: Value\n    limit: float\n    out: Value\n\n\n', before=True),
-    Lines("src/octavo/program/ops.py", "ReadableOp = ", "Clip | "),
+    Lines("src/octavo/program/ops.py", "RowwiseOp = ", "Clip | "),
     # the word for it
     Lines("src/octavo/program/builder.py", "import (\n", "    Clip,\n"),
     Lines("src/octavo/program/builder.py", "    def logits(",
@@ -19,7 +19,7 @@ ROW_OP = [
           "        self._ops.append(Clip(x, limit, out))\n"
           "        return out\n\n", before=True),
     # what it computes, in numpy; what it costs; what a record of it holds
-    Lines("src/octavo/program/row_ops.py", "octavo.program.ops import ", "Clip, "),
+    Lines("src/octavo/program/row_ops.py", "octavo.program.ops import (\n", "    Clip,\n"),
     Lines("src/octavo/program/row_ops.py", "ROW_OPS: dict[type[Op], RowOp] = {\n",
           "    Clip: RowOp(\n"
           "        lambda op, args: np.clip(args.x, -np.float32(op.limit), np.float32(op.limit)),\n"

@@ -75,12 +75,34 @@ def test_qwen2_rotates_halves_of_a_head() -> None:
     assert read(arch="qwen2") == replace(SILENT, architecture="qwen2", rope_style="half")
 
 
+def test_a_silent_gemma3_has_the_windows_of_its_family_and_says_what_was_assumed() -> None:
+    silent = replace(
+        SILENT, architecture="gemma3", rope_style="half", full_every=6, local_rope_base=1e4,
+        assumed=("rope.freq_base_swa 10000", "attention.sliding_window_pattern 6"),
+    )  # fmt: skip
+    assert read(arch="gemma3") == silent
+    windowed = read(arch="gemma3", attention__sliding_window=128)
+    assert windowed == replace(silent, window=128)
+    assert [windowed.is_full(i) for i in range(6)] == [False] * 5 + [True]
+    assert read(arch="gemma3", attention__sliding_window=512).is_full(0)  # as long as the context
+    said = read(
+        arch="gemma3", attention__sliding_window=128, rope__freq_base_swa=2e4,
+        attention__sliding_window_pattern=2,
+    )  # fmt: skip
+    told = {"window": 128, "full_every": 2, "local_rope_base": 2e4, "assumed": ()}
+    assert said == replace(silent, **told)  # type: ignore[arg-type]
+    with pytest.raises(ModelFormatError, match="full_every is 0: expected a number above 0"):
+        read(arch="gemma3", attention__sliding_window=128, attention__sliding_window_pattern=0)
+
+
 def test_an_architecture_of_other_numbers_is_not_supported_rather_than_broken() -> None:
     """It used to be told that a key of another architecture is missing."""
     norm: dict[str, Any] = {"attention.layer_norm_rms_epsilon": "none"}
     with pytest.raises(ModelFormatError, match="rms_epsilon': expected a number, found 'none'"):
         read(**norm)
-    with pytest.raises(UnsupportedModelError, match="architecture 'mamba' is not supported: llama"):
+    with pytest.raises(
+        UnsupportedModelError, match="architecture 'mamba' is not supported: gemma3, llama"
+    ):
         read(arch="mamba", **norm)
     layer_norm = {"falcon." + k: v for k, v in LEAST.items() if "rms" not in k}
     tensors = {"token_embd.weight": TensorInfo("token_embd.weight", (9, 64), GGMLType.F32, 0, 2304)}

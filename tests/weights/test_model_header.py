@@ -45,7 +45,7 @@ def refusal(*kinds: type[ModelError], ask: Callable[[], object]) -> str:
 def test_an_unknown_architecture_is_refused_by_name(header: ModelHeader) -> None:
     path = header.path
     path.write_bytes(path.read_bytes().replace(b"llama", b"mamba"))
-    said = f"{path}: architecture 'mamba' is not supported: llama, qwen2 are"
+    said = f"{path}: architecture 'mamba' is not supported: gemma3, llama, qwen2 are"
     assert refusal(UnsupportedModelError, ask=read_header(path).program) == said
 
 
