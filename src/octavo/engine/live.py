@@ -170,7 +170,6 @@ class LiveRequests:
         every = list(self.by_request.values())
         self.running = sorted((live for live in every if live.is_running), key=_rank)
         self.waiting = sorted((live for live in every if not live.is_running), key=_rank)
-        self.next_deadline = 0.0  # to be looked for
         for live in every:
             going_on = set(live.request.live_branches if live.is_running else ())
             live.tables = {b: t for b, t in live.tables.items() if b in going_on}
