@@ -162,6 +162,10 @@ def test_logits_that_are_no_numbers_end_their_request_alone() -> None:
     assert isinstance(bad.error, ModelError)
     assert "not finite" in str(bad.error)
     assert good.branches[0].num_completion_tokens == 1
+    engine.runner.forward = real  # type: ignore[method-assign]
+    again = add(engine, TEXT[:9], max_tokens=1)
+    run(engine)
+    assert again.cache.matched_tokens == 0  # nobody finds what it computed
 
 
 def test_a_request_for_every_row_that_breaks_off_gives_its_blocks_back() -> None:
@@ -223,4 +227,13 @@ def test_beams_whose_end_was_broken_off_keep_its_reason() -> None:
         engine.step()
     assert request.finished
     assert [s.finish_reason for s in request.branches] == ["deadline"]
+    engine.check_integrity()
+
+
+def test_an_answer_whose_end_was_broken_off_by_an_error_is_whole() -> None:
+    engine = tiny_engine(MODEL, POOL)
+    request = add(engine, TEXT[:9], max_tokens=1)
+    with fault(engine, "draws.close"):
+        assert engine.step().finished == [request]
+    assert (request.error, request.branches[0].finish_reason) == (None, "length")
     engine.check_integrity()

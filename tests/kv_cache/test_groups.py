@@ -79,6 +79,14 @@ def test_a_hit_is_limited_by_a_window_that_was_evicted_and_the_hole_is_filled_ag
     assert it.found_and_why("aaaa bbx") == (6, None)
 
 
+def test_the_last_row_of_a_prompt_found_whole_has_the_window_that_it_reads() -> None:
+    """Window 5: row 7 reads the first block; row 8, which would be next, does not."""
+    it = TinyTables(4, [LayerGroup(1, KeepLast(5))])
+    assert it.admit("aaaa bbbb").blocks == ([None, 1],)
+    assert it.begin("aaaa bbbb").blocks == ([0, 1],)
+    assert it.begin("aaaa bbbb c").blocks == ([None, 1],)
+
+
 def test_a_part_that_lacks_a_window_is_no_hit() -> None:
     it = TinyTables(4, [ALL, LAST_4])
     it.end(it.admit("aaaa bb"), "aaaa bb")
