@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.cli.result import Octavo, refused
 from tests.cli.tiny_model import TEMPLATE, TINY, write_tiny_model
-from tests.weights.gguf_bytes import F32, entry, small_model
+from tests.weights.gguf_bytes import F32, U32, entry, small_model, u32
 
 
 def test_the_facts_of_a_model(octavo: Octavo) -> None:
@@ -51,6 +51,17 @@ def test_an_architecture_that_does_not_run_is_still_shown(octavo: Octavo, tmp_pa
     assert "KV a token" not in result.out
     for verb in (["run", str(path), "hi"], ["plan", str(path)], ["explain", str(path)]):
         assert octavo(*verb) == refused(f"{path}: {why}", code=1)
+
+
+def test_windows_and_what_a_file_leaves_to_its_family_are_shown(
+    octavo: Octavo, tmp_path: Path
+) -> None:
+    window = entry("gemma3.attention.sliding_window", U32, u32(16))
+    path = str(write_tiny_model(tmp_path / "g.gguf", architecture="gemma3", more=[window]))
+    out = octavo("inspect", path).out
+    assert "window        16 tokens\n" in out
+    assert "assumed       rope.freq_base_swa 10000, attention.sliding_window_pattern 6\n" in out
+    assert "KV a token    256 B, 0 B beyond the window\n" in out  # both layers are windowed
 
 
 def test_all_verbs_but_inspect_refuse_a_key_not_computed(octavo: Octavo, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from octavo.cli.loading import open_header
 from octavo.cli.screen import Screen
 from octavo.errors import UnsupportedModelError, counted
 from octavo.kernels import KVFormat
-from octavo.program.cost import kv_bytes_per_token
+from octavo.program.cost import kv_bytes_by_group
 from octavo.weights.model_header import ModelHeader
 
 WithTemplate = Annotated[
@@ -51,10 +51,14 @@ def describe(
     model: str, header: ModelHeader, kv_formats: tuple[KVFormat, KVFormat]
 ) -> dict[str, Any]:
     cfg, reasons = header.config, list[str]()
-    per_token, template = None, None
+    per_token, beyond_window, template = None, None, None
     tokenizer = {"kind": header.metadata.get("tokenizer.ggml.model"), "pre": None, "add_bos": None}
     with _noting(reasons, header):
-        per_token = kv_bytes_per_token(header.program(), *kv_formats)
+        program = header.program()
+        by_group = kv_bytes_by_group(program, *kv_formats)
+        per_token = sum(by_group)
+        groups = zip(program.groups, by_group, strict=True)
+        beyond_window = sum(nbytes for spec, nbytes in groups if not spec.window)
     with _noting(reasons, header):
         spec = header.tokenizer_spec()
         tokenizer = {"kind": spec.kind, "pre": spec.pre, "add_bos": spec.add_bos}
@@ -81,6 +85,7 @@ def describe(
         "window": cfg.window or None,
         "assumed": list(cfg.assumed),
         "kv_bytes_per_token": per_token,
+        "kv_bytes_per_token_beyond_window": beyond_window,
         "tensor_types": {name: {"tensors": n, "bytes": nbytes} for name, (n, nbytes) in types},
         "tokenizer": tokenizer,
         "chat_template": template,
@@ -113,7 +118,10 @@ def as_text(found: dict[str, Any]) -> str:
         ("template", "yes" if found["chat_template"] else "no"),
     ]
     if found["kv_bytes_per_token"] is not None:
-        rows.append(("KV a token", size(found["kv_bytes_per_token"])))
+        text = size(found["kv_bytes_per_token"])
+        if found["window"]:
+            text += f", {size(found['kv_bytes_per_token_beyond_window'])} beyond the window"
+        rows.append(("KV a token", text))
     if not found["supported"]:
         rows.append(("runs", f"not supported: {found['reason']}"))
     return f"{pairs(rows)}\ntensors\n{columns(kinds)}"
