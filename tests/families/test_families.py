@@ -7,12 +7,14 @@ equal: 2e-4 of a row's largest logit. Each way that Octavo computes them gives t
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from octavo.batch import FloatArray
 from octavo.kernels import native
 from tests.engine.tiny_engine import add, run, tiny_engine
 from tests.families.checkpoints import CONFIGS, PROMPTS, TOKENS, model
@@ -37,6 +39,18 @@ def test_rows_are_theirs_whole_in_chunks_and_token_by_token(name: str) -> None:
     unfused = make_runner(tiny, POOL, kv_dtype="f32", num_blocks=8, fuse=False)
     assert np.array_equal(all_logits(unfused, TOKENS), got)
     assert runner.op_names.count("QKV") == CONFIGS[name].num_layers
+
+
+@pytest.mark.parametrize("window", [23, 24, 600])
+def test_a_window_as_long_as_the_rows_hides_nothing_whatever_the_context_is(window: int) -> None:
+    """Its layers turn by their own base even if no context can pass it."""
+    config = replace(CONFIGS["gemma3"], context=24)
+
+    def logits(window: int, context: int) -> FloatArray:
+        tiny = model(replace(config, window=window, context=context), POOL)
+        return all_logits(make_runner(tiny, POOL, num_blocks=1, context=context), TOKENS[:24])
+
+    assert np.array_equal(logits(window, 24), logits(24, 32)) == (window >= 24)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -11,6 +11,8 @@ import pytest
 
 from octavo.errors import ModelFormatError, UnsupportedModelError
 from octavo.model.config import ModelConfig
+from octavo.model.registry import build_program
+from octavo.program.ops import KVSpec
 from octavo.weights.ggml_type import GGMLType
 from octavo.weights.gguf_config import model_config
 from octavo.weights.gguf_header import MetadataValue, TensorInfo
@@ -84,7 +86,9 @@ def test_a_silent_gemma3_has_the_windows_of_its_family_and_says_what_was_assumed
     windowed = read(arch="gemma3", attention__sliding_window=128)
     assert windowed == replace(silent, window=128)
     assert [windowed.is_full(i) for i in range(6)] == [False] * 5 + [True]
-    assert read(arch="gemma3", attention__sliding_window=512).is_full(0)  # as long as the context
+    assert not read(arch="gemma3", attention__sliding_window=512).is_full(0)  # it turns as before
+    unread = read(arch="gemma3", attention__sliding_window=0, rope__freq_base_swa=0.0)
+    assert build_program(unread).groups == (KVSpec(4, 16, 16),)  # no layer has that base
     said = read(
         arch="gemma3", attention__sliding_window=128, rope__freq_base_swa=2e4,
         attention__sliding_window_pattern=2,

@@ -78,8 +78,9 @@ class ModelConfig:
             raise ModelFormatError("a rope factor is not above 0")
 
     def is_full(self, layer: int) -> bool:
-        """Whether the layer sees all tokens. A window as long as the context hides none."""
-        return not 0 < self.window < self.context or (layer + 1) % self.full_every == 0
+        """Whether the layer is none of the windowed ones, which turn by a base of their own however
+        long their window is."""
+        return self.window == 0 or (layer + 1) % self.full_every == 0
 
     def local_rope_frequencies(self) -> tuple[float, ...]:
         """Those of the windowed layers, (rotary_dim / 2,)."""

@@ -16,7 +16,8 @@ _LAYERS_OF_27B = 62  # the one size whose scale is that of hidden size / heads, 
 def build(cfg: ModelConfig) -> Program:
     p = ProgramBuilder()
     p.rope_table("full", cfg.rope_frequencies())
-    p.rope_table("windowed", cfg.local_rope_frequencies())
+    if cfg.window:
+        p.rope_table("windowed", cfg.local_rope_frequencies())
     groups = {
         is_full: p.kv_group(KVSpec(cfg.kv_heads, cfg.head_dim, cfg.head_dim, window))
         for is_full, window in ((True, 0), (False, cfg.window))
