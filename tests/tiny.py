@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from octavo.batch import Want, make_batch
 from octavo.config import EngineConfig
 from octavo.engine.engine import Engine
-from octavo.engine.runner import Runner
+from octavo.engine.runner import Runner, block_bytes
 from octavo.kernels import native
 from octavo.model import llama
 from octavo.model.config import ModelConfig
@@ -104,7 +104,8 @@ def make_runner_of(
     context = config.context or num_blocks * config.block_size
     return kind(
         model.program, model.weights, config,
-        pool=pool, context=context, num_blocks=num_blocks, max_rows=max_rows,
+        pool=pool, context=context, max_rows=max_rows,
+        kv_budget=num_blocks * block_bytes(model.program, config),
     )  # fmt: skip
 
 

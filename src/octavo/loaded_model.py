@@ -104,7 +104,7 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
     weights = load_weights(header, program.weights(), pool, expand=config.weights)
     runner = Runner(
         program, weights, config,
-        pool=pool, context=plan.context, num_blocks=plan.num_blocks,
+        pool=pool, context=plan.context, kv_budget=plan.budget,
         max_rows=_max_rows(config, plan.context),
     )  # fmt: skip
     namespace = Namespace(

@@ -36,7 +36,7 @@ def write_tiny_model(
     """The same bytes every time. `more` are metadata entries, each in place of one of its key."""
     random = np.random.default_rng(7)
     entries, data = [], b""
-    for key, shape in _shapes(layers, kv_heads).items():
+    for key, shape in _shapes(layers, kv_heads, architecture).items():
         scale = 1.0 if len(shape) == 1 else shape[1] ** -0.5
         values = np.ones(shape) if len(shape) == 1 else random.normal(0, scale, shape)
         entries.append(tensor_entry(key, shape[::-1], 0, len(data)))
@@ -69,7 +69,7 @@ def _key(metadata_entry: bytes) -> bytes:
     return metadata_entry[8 : 8 + size]
 
 
-def _shapes(layers: int, kv_heads: int) -> dict[str, tuple[int, ...]]:
+def _shapes(layers: int, kv_heads: int, architecture: str) -> dict[str, tuple[int, ...]]:
     q, kv = HEADS * HEAD_DIM, kv_heads * HEAD_DIM
     shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (VOCAB, HIDDEN)}
     for i in range(layers):
@@ -84,6 +84,13 @@ def _shapes(layers: int, kv_heads: int) -> dict[str, tuple[int, ...]]:
             f"blk.{i}.ffn_up.weight": (FFN, HIDDEN),
             f"blk.{i}.ffn_down.weight": (HIDDEN, FFN),
         }
+        if architecture == "gemma3":
+            shapes |= {
+                f"blk.{i}.attn_q_norm.weight": (HEAD_DIM,),
+                f"blk.{i}.attn_k_norm.weight": (HEAD_DIM,),
+                f"blk.{i}.post_attention_norm.weight": (HIDDEN,),
+                f"blk.{i}.post_ffw_norm.weight": (HIDDEN,),
+            }
     return {**shapes, "output_norm.weight": (HIDDEN,)}
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from octavo.batch import Want, make_batch
 from octavo.config import EngineConfig
 from octavo.engine.engine import Engine
-from octavo.engine.runner import Runner
+from octavo.engine.runner import Runner, block_bytes
 from octavo.kernels import native
 from octavo.loaded_model import open_model
 from octavo.request import Request, RequestOptions
@@ -46,7 +46,8 @@ def runners(subject: Subject) -> dict[int, Runner]:
     return {
         threads: Runner(
             subject.program, subject.weights, CONFIG,
-            pool=pool, context=subject.context, num_blocks=9 * BLOCKS, max_rows=1200,
+            pool=pool, context=subject.context, max_rows=1200,
+            kv_budget=9 * BLOCKS * block_bytes(subject.program, CONFIG),
         )
         for threads, pool in POOLS.items()
     }  # fmt: skip
@@ -116,7 +117,8 @@ def engine(subject: Subject) -> Engine:
     """Make an engine with 17 blocks of 32 tokens."""
     runner = RecordingRunner(
         subject.program, subject.weights, CONFIG,
-        pool=POOLS[2], context=subject.context, num_blocks=17, max_rows=512,
+        pool=POOLS[2], context=subject.context, max_rows=512,
+        kv_budget=17 * block_bytes(subject.program, CONFIG),
     )  # fmt: skip
     return engine_over(runner, subject.program, context=subject.context, step_ms=None)
 

@@ -19,6 +19,7 @@ from octavo.config import EngineConfig
 from octavo.engine.runner import kv_layout
 from octavo.kernels import KV_FORMATS, native
 from octavo.kv_cache.cache import KVCache
+from octavo.loaded_model import open_model
 from octavo.model import llama
 from octavo.planning.memory import kv_pages
 from octavo.planning.plan import PROCESS_BYTES
@@ -26,6 +27,7 @@ from octavo.weights.ggml_type import GGMLType
 from tests.cli.tiny_model import write_tiny_model
 from tests.program.test_native_groups import two_groups
 from tests.tiny import TINY, make_runner, random_model
+from tests.weights.gguf_bytes import U32, entry, u32
 
 BLOCK = 8192
 
@@ -66,6 +68,30 @@ def test_a_context_needs_the_bytes_that_the_plan_says_and_not_one_less(
     assert answer.outputs[0].finish_reason == "length"
     with pytest.raises(OutOfMemoryError, match=f"{blocks * BLOCK:,} bytes"):
         LLM(model, threads=1, context=context, kv_memory=blocks * BLOCK - 1)
+
+
+@pytest.mark.parametrize("kv_cache", [True, False])
+@pytest.mark.parametrize("context", [20, 33, 100, 128])
+def test_a_model_with_windows_runs_in_the_bytes_of_its_context_and_not_one_less(
+    tmp_path: Path, context: int, kv_cache: bool
+) -> None:
+    """They are no whole number of blocks of every layer group. Four layers, one of them full."""
+    window = entry("gemma3.attention.sliding_window", U32, u32(20))
+    pattern = entry("gemma3.attention.sliding_window_pattern", U32, u32(3))
+    path = tmp_path / "windows.gguf"
+    write_tiny_model(path, layers=4, architecture="gemma3", more=[window, pattern])
+    options: dict[str, Any] = {
+        "context": context, "block_size": 16, "max_batch_tokens": 32, "kv_cache": kv_cache,
+    }  # fmt: skip
+    header, program = open_model(path)
+    max_rows = 32 if kv_cache else header.config.context
+    formats = KV_FORMATS["bf16"], KV_FORMATS["bf16"]
+    needed = kv_pages(program, 16, *formats, max_rows=max_rows).bytes_of(context)
+    llm = LLM(path, threads=1, kv_memory=needed, **options)
+    (answer,) = llm.generate([[7] * (context - 3)], SamplingParams(max_tokens=3, ignore_eos=True))
+    assert len(answer.outputs[0].token_ids) == 3
+    with pytest.raises(OutOfMemoryError, match=f"needs {needed:,} bytes"):
+        LLM(path, threads=1, kv_memory=needed - 1, **options)
 
 
 @pytest.mark.parametrize("budget", [BLOCK, 2 * BLOCK - 1, 2 * BLOCK, 3 * BLOCK + 6144, 9 * BLOCK])

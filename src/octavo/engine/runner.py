@@ -35,9 +35,10 @@ class Runner:
         *,
         pool: native.ThreadPool,
         context: int,
-        num_blocks: int,
+        kv_budget: int,
         max_rows: int,
     ) -> None:
+        """`kv_budget` is in bytes."""
         kinds = weights.row_kinds(config.activations)
         lowered = fuse(program, kinds) if config.fuse else lower(program, kinds)
         encoded = encode(lowered, kinds)
@@ -49,7 +50,7 @@ class Runner:
         self._profile = config.profile
         self.layouts = [kv_layout(program, group, config) for group in range(len(program.groups))]
         # All layer groups share one budget: each has an address range that could take it alone.
-        self.kv_budget = num_blocks * self.block_bytes
+        self.kv_budget = kv_budget
         self.num_blocks = [self.kv_budget // layout.block_stride for layout in self.layouts]
         self.storages = [
             PageStorage(count, layout.block_stride)
@@ -115,6 +116,11 @@ class Runner:
                 assert min(block, to) >= 0, "block numbers do not count from the end"
                 blocks = self.pages[group].reshape(self.num_blocks[group], -1)
                 blocks[to] = blocks[block]
+
+
+def block_bytes(program: Program, config: EngineConfig) -> int:
+    """Bytes of one block in every layer group."""
+    return sum(kv_layout(program, g, config).block_stride for g in range(len(program.groups)))
 
 
 def kv_layout(program: Program, group: int, config: EngineConfig) -> native.KVLayout:

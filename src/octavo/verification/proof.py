@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from octavo.config import EngineConfig
-from octavo.engine.runner import Runner
+from octavo.engine.runner import Runner, block_bytes
 from octavo.errors import UsageError, counted
 from octavo.kernels import default_isa, native, thread_pool
 from octavo.loaded_model import open_model
@@ -58,12 +58,13 @@ class Proof:
         self._tamper = tamper or Tamper()
         self._pools: dict[int, native.ThreadPool] = {}
         self._answers: dict[Case, Answers] = {}
-        size = config.block_size
+        num_blocks = -(-subject.context // config.block_size)
         self._reference = Reference(
             Runner(
                 subject.program, subject.weights, self._config,
                 pool=self._pool(1), context=subject.context,
-                num_blocks=-(-subject.context // size), max_rows=subject.context,
+                kv_budget=num_blocks * block_bytes(subject.program, self._config),
+                max_rows=subject.context,
             )
         )  # fmt: skip
         self._findings = self._begin()

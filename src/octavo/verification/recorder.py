@@ -69,13 +69,13 @@ class RecordingRunner(Runner):
         tamper: Tamper | None = None,
         pool: native.ThreadPool,
         context: int,
-        num_blocks: int,
+        kv_budget: int,
         max_rows: int,
     ) -> None:
         self._tamper = tamper or Tamper()
         super().__init__(
             program, weights, self._tamper.config(config),
-            pool=pool, context=context, num_blocks=num_blocks, max_rows=max_rows,
+            pool=pool, context=context, kv_budget=kv_budget, max_rows=max_rows,
         )  # fmt: skip
         self._rows: list[RecordedRow] = []
         self.num_chunks = 0  # spans that ended before their sequence did

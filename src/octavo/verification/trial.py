@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from octavo.config import EngineConfig
 from octavo.engine.assemble import make_engine
+from octavo.engine.runner import block_bytes
 from octavo.interrupts import is_interrupt
 from octavo.kernels import native
 from octavo.kv_cache.block_names import Namespace
@@ -70,8 +71,8 @@ class Trial:
         self.let_go = 0  # blocks that windows left behind
         self.runner = RecordingRunner(
             subject.program, subject.weights, config,
-            tamper=tamper, pool=pool, context=subject.context, num_blocks=num_blocks,
-            max_rows=max_rows,
+            tamper=tamper, pool=pool, context=subject.context, max_rows=max_rows,
+            kv_budget=num_blocks * block_bytes(subject.program, config),
         )  # fmt: skip
         self._engine = make_engine(
             self.runner, subject.program, config,
