@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.cli.result import Octavo, refused
-from tests.cli.tiny_model import TINY
+from tests.cli.tiny_model import TINY, write_tiny_model
+from tests.weights.gguf_bytes import U32, entry, u32
 
 PARTS = ["qkv", "attention", "output", "mlp", "head", "embed, norms", "total"]
 # The tiny model: 2 layers, h = 64, q 64 wide, k and v 32, FFN 96, vocabulary 258.
@@ -79,3 +82,13 @@ def test_flags_out_of_range_are_refused(octavo: Octavo) -> None:
         ("--kv-dtype", "f8", "'f8': expected one of f32, f16, bf16, or k=…,v=… of them"),
     ]:
         assert octavo("explain", TINY, flag, value) == refused(f"{flag} {complaint}")
+
+
+def test_windowed_layers_keep_their_window_and_that_is_read(octavo: Octavo, tmp_path: Path) -> None:
+    """One layer of two sees all 100 tokens, the other 20; each keeps 128 B of one."""
+    window = entry("gemma3.attention.sliding_window", U32, u32(20))
+    pattern = entry("gemma3.attention.sliding_window_pattern", U32, u32(2))
+    path = tmp_path / "windows.gguf"
+    write_tiny_model(path, architecture="gemma3", more=[window, pattern])
+    found = octavo("explain", str(path), "--context", "100", "--json").json
+    assert (found["kv_bytes_per_token"], found["kv_bytes"]) == (256, 128 * (100 + 20))

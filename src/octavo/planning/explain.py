@@ -18,7 +18,7 @@ from octavo.program.cost import (
     by_class,
     cost,
     decode,
-    kv_bytes_per_token,
+    kv_bytes_by_group,
     prefill,
 )
 from octavo.program.ops import Program
@@ -58,13 +58,10 @@ class Explanation:
     context: int
     hidden: int  # values of a token between two blocks
     kv_bytes_per_token: float
+    kv_bytes: float  # that the token reads: of windowed layers no more than their window
     without: Parts  # decode without the cache
     cached: Parts  # and with it
     prefill: Parts  # with it and without it
-
-    @property
-    def kv_bytes(self) -> float:
-        return self.kv_bytes_per_token * self.context
 
     @property
     def between_blocks(self) -> tuple[int, int]:
@@ -117,8 +114,11 @@ def explain_token(
         }
         return {**each, TOTAL: _per_token(list(costs.values()), tokens)}
 
+    by_group = kv_bytes_by_group(program, *kv_formats)
+    seen = (min(spec.window or context, context) for spec in program.groups)
+    kv_bytes = sum(n * each for n, each in zip(seen, by_group, strict=True))
     return Explanation(
-        model, context, program.hidden_size, kv_bytes_per_token(program, *kv_formats),
+        model, context, program.hidden_size, sum(by_group), kv_bytes,
         without=parts(decode(context, cache=False), 1),
         cached=parts(decode(context, cache=True), 1),
         prefill=parts(prefill(context), context),
