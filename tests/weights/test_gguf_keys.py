@@ -86,6 +86,12 @@ def test_a_key_that_changes_the_answers_is_refused_by_name(key: str, value: Any,
     assert replace(found, unsupported="") == SILENT  # the rest is still shown
 
 
+def test_an_activation_that_the_family_does_not_have_is_refused() -> None:
+    for arch, own, other in (("llama", "silu", "gelu_tanh"), ("gemma3", "gelu_tanh", "silu")):
+        assert read(arch=arch, hidden_activation=own).unsupported == ""
+        assert f"is {other!r}: only " in read(arch=arch, hidden_activation=other).unsupported
+
+
 def test_an_unknown_key_may_be_taken_out_of_the_file() -> None:
     assert "`gguf-new-metadata --remove-metadata llama.swing`" in read(swing=1).unsupported
 

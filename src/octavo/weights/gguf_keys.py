@@ -54,7 +54,6 @@ _WITHOUT_EFFECT: Mapping[str, tuple[bool | int | str, ...]] = MappingProxyType(
         "embedding_scale": (0, 1),
         "expert_count": (0,),
         "final_logit_softcapping": (0,),
-        "hidden_activation": ("silu", "swish"),
         "logit_scale": (0, 1),
         "nextn_predict_layers": (0,),
         "rescale_every_n_layers": (0,),
@@ -75,6 +74,11 @@ _WITHOUT_EFFECT: Mapping[str, tuple[bool | int | str, ...]] = MappingProxyType(
         "wkv.head_size": (0,),
     }
 )
+
+_ACTIVATIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"gemma3": ("gelu_pytorch_tanh", "gelu_tanh")}
+)
+_USUAL_ACTIVATIONS = ("silu", "swish")
 
 
 def one_value(value: MetadataValue) -> MetadataValue:
@@ -106,6 +110,9 @@ def refusal(
         if key in read or name == key or name in _HARMLESS:
             continue
         value = one_value(raw)
+        without_effect = _WITHOUT_EFFECT.get(name)
+        if name == "hidden_activation":
+            without_effect = _ACTIVATIONS.get(config.architecture, _USUAL_ACTIVATIONS)
         found = f"metadata {key!r} is {shown(value)}"
         if name == "attention.sliding_window":
             if not _hides_nothing(value, config.context):
@@ -117,14 +124,14 @@ def refusal(
             if not _is_usual_scale(value, config.head_dim):
                 usual = f"1/sqrt(head size), {config.head_dim**-0.5:.6g} here"
                 return f"{found}: only {usual}, is supported"
-        elif name not in _WITHOUT_EFFECT:
+        elif without_effect is None:
             return (
                 f"{found}: Octavo does not know this key, and leaving it out could change the "
                 f"answers; where it changes none, `gguf-new-metadata --remove-metadata {key}` (of "
                 "the Python package gguf) writes the file without it"
             )
-        elif isinstance(value, np.ndarray | list) or value not in _WITHOUT_EFFECT[name]:
-            only = " or ".join(map(str, _WITHOUT_EFFECT[name]))
+        elif isinstance(value, np.ndarray | list) or value not in without_effect:
+            only = " or ".join(map(str, without_effect))
             return f"{found}: only {only} is supported; leaving it out would change the answers"
     return ""
 
