@@ -36,13 +36,9 @@ class ModelConfig:
     rope_style: RopeStyle
     tied_head: bool
     qkv_bias: bool
-    rope_factors: tuple[
-        float, ...
-    ] = ()  # divide the frequencies (Llama 3 long context); empty = none
+    rope_factors: tuple[float, ...] = ()  # divide the frequencies (Llama 3); empty: none
     rope_scale: float = 1.0  # divides positions (linear scaling)
-    window: int = (
-        0  # tokens that a row of a windowed layer sees, itself among them; 0: no such layer
-    )
+    window: int = 0  # tokens that a row of a windowed layer sees; 0: there is no such layer
     full_every: int = 1  # layers full_every - 1, 2 * full_every - 1, ... see all tokens
     local_rope_base: float = 0.0  # of the windowed layers, whose positions are not scaled
     assumed: tuple[str, ...] = ()  # keys that the file lacks, with the value that its family means
