@@ -44,11 +44,14 @@ class KVPages:
     def blocks_in(self, nbytes: float) -> int:
         return int(nbytes // self.block_bytes)
 
-    def tokens_in(self, nbytes: float) -> int:
-        """Tokens of the longest sequence that so many bytes hold."""
+    def tokens_in(self, nbytes: float, most: int = _MOST_TOKENS) -> int:
+        """Tokens of the longest sequence that so many bytes hold, in whole blocks; of `most` tokens
+        no more is asked."""
         kept = sum(group.block_bytes for group in self._layout.groups if group.keeps_all)
-        most = min(_MOST_TOKENS // self.block_size, int(nbytes // kept) if kept else _MOST_TOKENS)
-        ends = range(self.block_size, (most + 1) * self.block_size, self.block_size)
+        blocks = self._layout.count(most)
+        if kept:
+            blocks = min(blocks, int(nbytes // kept))
+        ends = range(self.block_size, (blocks + 1) * self.block_size, self.block_size)
         return bisect_right(ends, nbytes, key=self.bytes_of) * self.block_size
 
 
@@ -108,7 +111,7 @@ def plan_memory(
         )
     if config.kv_memory is None:
         budget = min(budget, needed * config.max_num_seqs + _FOR_PREFIXES * block)
-    return MemoryPlan(min(wanted, pages.tokens_in(budget)), budget, pages)
+    return MemoryPlan(min(wanted, pages.tokens_in(budget, wanted)), budget, pages)
 
 
 def _way_to(budget: int, room: int) -> str:

@@ -50,8 +50,10 @@ class Plan:
     @property
     def context_that_fits(self) -> int:
         """Tokens for each of these users that the memory holds, of those that the model has."""
-        tokens = self.pages.tokens_in(self._room / self.users)
-        return tokens if self.model_context is None else min(tokens, self.model_context)
+        room = self._room / self.users
+        if self.model_context is None:
+            return self.pages.tokens_in(room)
+        return min(self.pages.tokens_in(room, self.model_context), self.model_context)
 
     @property
     def fits(self) -> bool:
