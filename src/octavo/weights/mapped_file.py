@@ -1,0 +1,120 @@
+"""A model's file, mapped: its bytes in place, its lifetime, and whether it stays as it was.
+
+Knows nothing of formats. Arrays from `bytes_at` point into the mapping: drop them before `close`;
+then nothing maps the file.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import stat
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from octavo.errors import ModelFormatError, ModelNotFoundError, OutOfMemoryError
+
+
+class MappedFile:
+    """An open file that is not empty; a context manager."""
+
+    def __init__(self, path: Path, *, kind: str) -> None:
+        """`kind` is what the file should be: "a GGUF file"."""
+        self.path = path
+        self._descriptor = _open_regular(path, kind)
+        try:
+            self._stamp = _stamp(self._descriptor)
+            if self._stamp[0] == 0:
+                raise ModelFormatError(f"{path}: expected {kind}, file is empty")
+            self.mapping = _map(path, self._descriptor)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def bytes_at(self, offset: int, nbytes: int) -> npt.NDArray[np.uint8]:
+        """(nbytes,) uint8, read-only, in place: nothing is read yet."""
+        return np.frombuffer(self.mapping, np.uint8, nbytes, offset)
+
+    def drop_at(self, offset: int, nbytes: int) -> None:
+        """Take the pages that hold only these bytes out of RSS; reading brings them back."""
+        start = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
+        end = (offset + nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+        if end > start:
+            self.mapping.madvise(mmap.MADV_DONTNEED, start, end - start)
+
+    def check_unchanged(self) -> None:
+        """ModelFormatError if the file was written to since it was opened."""
+        size, mtime = self._stamp
+        size_now, mtime_now = _stamp(self._descriptor)
+        if (size_now, mtime_now) != (size, mtime):
+            raise ModelFormatError(
+                f"{self.path} changed while it was read: expected {size} bytes of mtime {mtime} "
+                f"ns, found {size_now} bytes of {mtime_now} ns; run again when it is complete"
+            )
+
+    def close(self) -> None:
+        """Unmap and close; a BufferError if an array from `bytes_at` is still alive."""
+        if self.mapping.closed:
+            return
+        self.mapping.close()
+        os.close(self._descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.close()
+        except BufferError:
+            if error is None:
+                raise
+            # The traceback of `error` keeps arrays alive; it matters more than the mapping,
+            # which goes with the last of them.
+
+
+def _stamp(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_size, status.st_mtime_ns
+
+
+def _map(path: Path, descriptor: int) -> mmap.mmap:
+    try:
+        return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        if error.errno == errno.ENOMEM:  # a limit on address space, which a mapping counts against
+            raise OutOfMemoryError(
+                f"cannot map {path}: memory is short: raise the limit (`ulimit -v`), or run a "
+                "smaller model"
+            ) from None
+        raise ModelNotFoundError(f"cannot map {path}: {error.strerror}") from None
+
+
+def _open_regular(path: Path, kind: str) -> int:
+    try:
+        # O_NONBLOCK: a FIFO must be refused below, not waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise ModelNotFoundError(f"cannot open {path}: {error.strerror}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ModelFormatError(f"{path} is not a regular file; give the path of {kind}")
+    return descriptor
+
+
+def read_text(path: Path) -> str:
+    """All of a small text file. Raises ModelFormatError, ModelNotFoundError."""
+    with MappedFile(path, kind="a text file") as file:
+        try:
+            return file.mapping[:].decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ModelFormatError(f"{path} is not UTF-8 at byte {error.start:,}") from None
