@@ -19,16 +19,16 @@ _PUNCTUATION_AND_SPACE = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _LLAMA3 = rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}{{1,3}}|{_PUNCTUATION_AND_SPACE}"
 _QWEN2 = rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}|{_PUNCTUATION_AND_SPACE}"
 
-_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 # The rules of each family: expressions that cut a text one after the other.
 _SPLITS = {
-    "gpt-2": (_GPT2,),
-    "smollm": (r"\p{N}", _GPT2),
+    "gpt-2": (GPT2,),
+    "smollm": (r"\p{N}", GPT2),
     "llama-bpe": (_LLAMA3,),
     "qwen2": (_QWEN2,),
     # what llama.cpp does with files whose converter did not know the model
-    "default": (r"[\p{P}$+<=>^~|]+", _GPT2, r"\p{N}+", r"[0-9]{3}"),
+    "default": (r"[\p{P}$+<=>^~|]+", GPT2, r"\p{N}+", r"[0-9]{3}"),
 }
 
 # names that models use for the same rules
@@ -58,9 +58,20 @@ def family(pre: str) -> str:
     return _FAMILY[pre]
 
 
+def pre_of(splits: tuple[str, ...]) -> str | None:
+    """The name of the rules that are these expressions, cutting one after the other."""
+    return next((pre for pre, known in _SPLITS.items() if known == splits), None)
+
+
 def composes(pre: str) -> bool:
     """Whether characters are composed (NFC) first, as Qwen2's own tokenizer does."""
     return family(pre) == "qwen2"
+
+
+def ignores_merges(pre: str) -> bool:
+    """Whether a word that is itself a token is taken even where merges would not build it, as
+    Llama 3 does."""
+    return family(pre) == "llama-bpe"
 
 
 def bpe_parts(spec: TokenizerSpec, vocab: dict[str, int]) -> dict[str, Any]:
@@ -78,8 +89,7 @@ def bpe_parts(spec: TokenizerSpec, vocab: dict[str, int]) -> dict[str, Any]:
             "end_of_word_suffix": None,
             "fuse_unk": False,
             "byte_fallback": False,
-            # Llama 3 takes a word that is itself a token, even where merges would not build it
-            "ignore_merges": rules == "llama-bpe",
+            "ignore_merges": ignores_merges(spec.pre),
             "vocab": vocab,
             "merges": spec.merges,
         },

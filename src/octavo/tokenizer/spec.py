@@ -33,7 +33,7 @@ class TokenType(IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class TokenizerSpec:
-    """One vocabulary. `merges` belongs to bpe ("left right", best first), `scores` to spm."""
+    """One vocabulary. bpe has `merges` ("left right", best first), spm has them or `scores`."""
 
     kind: Literal["bpe", "spm"]
     pre: str  # the pre-tokenizer's name in GGUF; used by bpe only
@@ -50,6 +50,7 @@ class TokenizerSpec:
     add_eos: bool = False
     add_space_prefix: bool = False
     chat_template: str | None = None
+    end_ids: tuple[int, ...] = ()  # more tokens that end an answer
 
     def __post_init__(self) -> None:
         if self.kind not in ("bpe", "spm"):
@@ -59,12 +60,14 @@ class TokenizerSpec:
         self._check_length("token_types", self.token_types)
         if self.kind == "bpe" and self.merges is None:
             raise ModelFormatError("a byte-level BPE tokenizer needs merges; the model has none")
-        if self.kind == "spm":
+        if self.kind == "spm" and self.merges is None:
             if self.scores is None:
                 raise ModelFormatError("an SPM tokenizer needs scores; the model has none")
             self._check_length("scores", self.scores)
         for name in ("bos_id", "eos_id", "unk_id", "eot_id", "pad_id"):
             self._check_id(name, getattr(self, name))
+        for token_id in self.end_ids:
+            self._check_id("end_ids", token_id)
         if self.add_bos and self.bos_id is None:
             raise ModelFormatError("the tokenizer asks for a BOS token but names none (bos_id)")
         if self.add_eos and self.eos_id is None:
@@ -102,13 +105,17 @@ class TokenizerSpec:
         typed = self._typed_control
         names = CONTROL_NAMES.intersection(self.tokens).difference(self.tokens[i] for i in typed)
         found = {self.tokens.index(name) for name in names}
-        found.update(i for i in (self.bos_id, self.eos_id, self.eot_id) if i is not None)
+        found.update(i for i in self._steering_ids if i is not None)
         return sorted(i for i in found - typed if not self._is_word(i))
 
     @cached_property
     def _typed_control(self) -> frozenset[int]:
         types = np.asarray(self.token_types)
         return frozenset(np.flatnonzero(types == TokenType.CONTROL).tolist())
+
+    @property
+    def _steering_ids(self) -> tuple[int | None, ...]:
+        return (self.bos_id, self.eos_id, self.eot_id, *self.end_ids)
 
     def _is_word(self, token_id: int) -> bool:
         """Whether merges build the token: files without a BOS have named a comma."""

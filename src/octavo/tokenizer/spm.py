@@ -1,4 +1,5 @@
-"""SPM (sentencepiece BPE) as a `tokenizers` document: merges are built from the scores.
+"""SPM (sentencepiece BPE) as a `tokenizers` document: merges are built from the scores, where the
+model's files do not list them.
 
 Comes in: a `TokenizerSpec` of kind spm. Goes out: the parts of a tokenizer.json. Adds no tokens,
 reads no files.
@@ -39,7 +40,7 @@ def spm_parts(spec: TokenizerSpec, vocab: dict[str, int]) -> dict[str, Any]:
             "byte_fallback": byte_fallback,
             "ignore_merges": False,
             "vocab": vocab,
-            "merges": merges_from_scores(spec),
+            "merges": merges_from_scores(spec) if spec.merges is None else spec.merges,
         },
     }
 

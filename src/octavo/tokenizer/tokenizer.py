@@ -43,7 +43,7 @@ class Tokenizer:
         specials = {spec.tokens[i]: i for i in sorted(spec.control_ids) if spec.tokens[i]}
         opaque = (spec.tokens[i] for i in spec.user_defined_ids)
         self._specials = SpecialMatcher(specials, opaque)
-        stated = {i for i in (spec.eos_id, spec.eot_id) if i is not None}
+        stated = {i for i in (spec.eos_id, spec.eot_id, *spec.end_ids) if i is not None}
         self.eos_ids = frozenset(stated | {specials[name] for name in ends(specials)})
 
     @classmethod
