@@ -123,12 +123,13 @@ def test_unknown_names(home: Path, name: str, message: str) -> None:
         find_library_model(name)
 
 
-def test_what_is_not_gguf_is_refused(home: Path, tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedModelError, match="hf:owner/name: Octavo reads GGUF files; give"):
-        find("hf:owner/name", home=home)
-    said = "is a directory: Octavo reads GGUF files; give"
+def test_names_on_the_hub_are_refused_and_directories_are_models(
+    home: Path, tmp_path: Path
+) -> None:
+    said = "hf:owner/name: Octavo reads GGUF files and model directories; give"
     with pytest.raises(UnsupportedModelError, match=said):
-        find(tmp_path, home=home)
+        find("hf:owner/name", home=home)
+    assert find(tmp_path, home=home) == tmp_path
 
 
 def test_the_library_cannot_be_changed() -> None:

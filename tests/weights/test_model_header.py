@@ -12,6 +12,7 @@ import pytest
 from octavo import LLM, SamplingParams
 from octavo.errors import ModelError, ModelFormatError, UnsupportedModelError
 from octavo.sampling_params import Sampling
+from octavo.weights.gguf_model_file import GGUFModelFile
 from octavo.weights.model_header import ModelHeader, read_header
 from tests.cli.tiny_model import write_tiny_model
 from tests.weights.gguf_bytes import ARRAY, F32, STRING, U32, entry, string, u32, u64
@@ -90,7 +91,9 @@ def test_a_config_that_is_refused_names_the_file_once(tmp_path: Path) -> None:
 
 
 def test_a_tokenizer_that_is_refused_names_the_file_once(header: ModelHeader) -> None:
-    other = replace(header, metadata={**header.metadata, "tokenizer.ggml.model": "bert"})
+    assert isinstance(header.files, GGUFModelFile)
+    metadata = {**header.files.metadata, "tokenizer.ggml.model": "bert"}
+    other = replace(header, files=replace(header.files, metadata=metadata))
     said = refusal(UnsupportedModelError, ask=other.tokenizer_spec)
     assert said.startswith(f"{header.path}: tokenizer.ggml.model is 'bert'; Octavo reads")
 
@@ -106,7 +109,7 @@ def test_what_is_wrong_and_needed_by_nobody_is_said_once_and_the_file_named(
     path = write_tiny_model(tmp_path / "odd.gguf", more=more)
     llm = LLM(path, threads=1)
     assert len(llm.generate([[1, 2]], SamplingParams(max_tokens=2))[0].outputs[0].token_ids) == 2
-    assert read_header(path).metadata["general.name"] == "Caf\ufffd"
+    assert read_header(path).files.name == "Caf\ufffd"
     said = [f"{path}: {text}" for text in (
         "metadata 'general.name' is not valid UTF-8: \ufffd stands for what is wrong in it",
         "metadata 'general.tags' is not valid UTF-8: \ufffd stands for what is wrong in it",

@@ -28,7 +28,7 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A library name such as smollm2, or the path of a GGUF file.",
+        help="A library name such as smollm2, or the path of a GGUF file or a directory.",
         show_default=False,
     ),
 ]

@@ -52,7 +52,7 @@ def describe(
 ) -> dict[str, Any]:
     cfg, reasons = header.config, list[str]()
     per_token, beyond_window, template = None, None, None
-    tokenizer = {"kind": header.metadata.get("tokenizer.ggml.model"), "pre": None, "add_bos": None}
+    tokenizer: dict[str, Any] = {"kind": header.files.tokenizer_kind, "pre": None, "add_bos": None}
     with _noting(reasons, header):
         program = header.program()
         by_group = kv_bytes_by_group(program, *kv_formats)
@@ -67,8 +67,8 @@ def describe(
     return {
         "model": model,
         "path": str(header.path),
-        "bytes": header.path.stat().st_size,
-        "name": header.metadata.get("general.name"),
+        "bytes": header.files.nbytes(),
+        "name": header.files.name,
         "architecture": cfg.architecture,
         "supported": not reasons,
         "reason": reasons[0] if reasons else None,

@@ -52,7 +52,7 @@ def _layer(p: ProgramBuilder, cfg: ModelConfig, groups: dict[bool, int], i: int,
     q = turned(linear(x, "attn_q", q_size), "attn_q_norm", cfg.heads)
     k = turned(linear(x, "attn_k", kv_size), "attn_k_norm", cfg.kv_heads)
     v = linear(x, "attn_v", kv_size)
-    a = p.attention(q, k, v, heads=cfg.heads, group=groups[is_full], scale=_scale(cfg))
+    a = p.attention(q, k, v, heads=cfg.heads, group=groups[is_full], scale=attention_scale(cfg))
     h = p.add(norm(linear(a, "attn_output", cfg.hidden_size), "post_attention_norm"), h)
 
     x = norm(h, "ffn_norm")
@@ -60,6 +60,7 @@ def _layer(p: ProgramBuilder, cfg: ModelConfig, groups: dict[bool, int], i: int,
     return p.add(norm(linear(g, "ffn_down", cfg.hidden_size), "post_ffw_norm"), h)
 
 
-def _scale(cfg: ModelConfig) -> float:
+def attention_scale(cfg: ModelConfig) -> float:
+    """What scores are multiplied by."""
     size = cfg.hidden_size / cfg.heads if cfg.num_layers == _LAYERS_OF_27B else cfg.head_dim
     return float(size**-0.5)

@@ -4,7 +4,8 @@
 had. It is a cache: broken, missing or unwritable, it only costs another reading of the model. It is
 replaced whole, so processes cannot corrupt it; of two that write at once one may be forgotten.
 Without a home nothing is remembered.
-Knows files and their times. Knows nothing of what is in a model.
+Knows files and their times. Of what is in a model it knows nothing, but a directory's files are
+those that the model is read from.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from octavo.atomic_file import write_whole
 from octavo.errors import ModelFormatError, ModelNotFoundError
 from octavo.interrupts import is_interrupt
+from octavo.weights.model_directory import files_of
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +36,10 @@ _Entries = dict[str, tuple[_Stamp, str]]  # by real path, the oldest first
 
 
 def fingerprint(path: Path, *, home: Path | None) -> str:
-    """SHA-256 of the file, in hex."""
+    """SHA-256 of the file, in hex; of a directory, that of its files' names and sums."""
+    if path.is_dir():
+        sums = (f"{fingerprint(each, home=home)} {each.name}\n" for each in files_of(path))
+        return hashlib.sha256("".join(sums).encode("utf-8", "surrogateescape")).hexdigest()
     known = remembered(path, home=home)
     if known is not None:
         return known

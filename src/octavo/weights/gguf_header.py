@@ -43,6 +43,13 @@ class TensorInfo:
     type: GGMLType
     offset: int  # from the start of the file
     nbytes: int
+    file: str = ""  # of a model that has several: the name of this one
+
+    @property
+    def place(self) -> str:
+        """The tensor in a message."""
+        where = f" of {self.file}" if self.file else ""
+        return f"tensor {self.name!r}{where} at offset {self.offset}"
 
 
 @dataclass(frozen=True, slots=True)

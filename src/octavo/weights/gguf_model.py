@@ -1,4 +1,4 @@
-"""The weights of a model in a GGUF file, packed for the kernels.
+"""The weights of a model in a GGUF file or a directory, packed for the kernels.
 
 Comes in: a `ModelHeader` and the weights that the program names. Goes out: `ModelWeights` with all
 of them, checked by name, shape and type. After packing nothing maps the file. The only place where
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+import numpy as np
+
 from octavo.batch import FloatArray
 from octavo.config import Activations
 from octavo.errors import ModelFormatError, UsageError
@@ -20,8 +22,8 @@ from octavo.program.fuse import RowKind
 from octavo.program.ops import WeightSpec
 from octavo.weights.dequantize import dequantize
 from octavo.weights.ggml_type import GGMLType
-from octavo.weights.gguf import GGUFFile
 from octavo.weights.gguf_header import TensorInfo
+from octavo.weights.model_files import OpenTensors
 from octavo.weights.model_header import ModelHeader
 
 # F16 has no kernel: its values become BF16, rounded to nearest even. All others are kept exactly.
@@ -75,7 +77,7 @@ def load_weights(
     Raises ModelFormatError with the tensor and what was expected if one is missing or of another
     shape.
     """
-    with GGUFFile.open(header.path) as file:
+    with header.files.open_tensors() as file:
         found = {name: _find(file, header, spec) for name, spec in specs.items()}
         formats = {
             name: expand.upper() if expand else _FORMATS[info.type]
@@ -88,7 +90,7 @@ def load_weights(
         vectors: dict[str, FloatArray] = {}
         for name, info in found.items():
             if name not in formats:
-                vectors[name] = dequantize(info.type, file.data(name), info.shape)
+                vectors[name] = _floats(file, header, name)
                 continue
             rows, cols = info.shape
             matrices[name] = native.pack_weight(
@@ -103,9 +105,19 @@ def reference_weights(
     header: ModelHeader, specs: Mapping[str, WeightSpec]
 ) -> dict[str, FloatArray]:
     """Return every weight as float32, for the reference interpreter."""
-    with GGUFFile.open(header.path) as file:
-        found = {name: _find(file, header, spec) for name, spec in specs.items()}
-        return {name: dequantize(i.type, file.data(name), i.shape) for name, i in found.items()}
+    with header.files.open_tensors() as file:
+        for spec in specs.values():
+            _find(file, header, spec)
+        return {name: _floats(file, header, name) for name in specs}
+
+
+def _floats(file: OpenTensors, header: ModelHeader, name: str) -> FloatArray:
+    """The values that the program computes with."""
+    info = file.tensors[name]
+    values = dequantize(info.type, file.data(name), info.shape)
+    if header.files.norm_offset and name.endswith("norm.weight"):
+        values += np.float32(header.files.norm_offset)
+    return values
 
 
 def _packed_bytes(info: TensorInfo, format: str) -> int:
@@ -114,17 +126,17 @@ def _packed_bytes(info: TensorInfo, format: str) -> int:
     return -(-native.packed_nbytes(rows, cols, format) // 64) * 64
 
 
-def _find(file: GGUFFile, header: ModelHeader, spec: WeightSpec) -> TensorInfo:
+def _find(file: OpenTensors, header: ModelHeader, spec: WeightSpec) -> TensorInfo:
     info = file.tensors.get(spec.name)
     if info is None:
+        theirs = header.files.tensor_name(spec.name)
         raise ModelFormatError(
-            f"{file.path}: tensor {spec.name!r} is missing: expected shape {spec.shape}"
+            f"{header.path}: tensor {theirs!r} is missing: expected shape {spec.shape}"
         )
     if info != header.tensors[spec.name]:
-        raise ModelFormatError(f"{file.path}: changed since its header was read: load it again")
+        raise ModelFormatError(f"{header.path}: changed since its header was read: load it again")
     if info.shape != spec.shape:
         raise ModelFormatError(
-            f"{file.path}: tensor {spec.name!r} at offset {info.offset}: "
-            f"expected shape {spec.shape}, found {info.shape}"
+            f"{header.path}: {info.place}: expected shape {spec.shape}, found {info.shape}"
         )
     return info

@@ -106,12 +106,12 @@ LIBRARY: Mapping[str, LibraryModel] = MappingProxyType(
 
 
 def find(name_or_path: object, *, home: Path | None) -> Path:
-    """The file of a pulled library model, or of a path. A library name wins over a file of that
-    name in the working directory: write `./name` for the file."""
+    """The file of a pulled library model, or a path. A library name wins over a file of that name
+    in the working directory: write `./name` for the file."""
     if not isinstance(name_or_path, str | Path) or not str(name_or_path):
         raise ModelNotFoundError(
-            f"a model is a library name ({', '.join(LIBRARY)}) or the path of a GGUF file, "
-            f"not {name_or_path!r}"
+            f"a model is a library name ({', '.join(LIBRARY)}) or the path of a GGUF file "
+            f"or of a model directory, not {name_or_path!r}"
         )
     name = str(name_or_path)
     if name in LIBRARY:
@@ -123,17 +123,13 @@ def find(name_or_path: object, *, home: Path | None) -> Path:
         return model.path(home)
     if name.startswith("hf:"):
         raise UnsupportedModelError(
-            f"{name}: Octavo reads GGUF files; give the path of a GGUF file of it"
+            f"{name}: Octavo reads GGUF files and model directories; give the path of one"
         )
     try:
         path = Path(name_or_path).expanduser()
-        is_dir, exists = path.is_dir(), path.exists()
+        exists = path.exists()
     except (OSError, RuntimeError) as error:  # a name too long for a file, a ~user nobody knows
         raise ModelNotFoundError(f"no model {name[:80]!r}: {error}"[:200]) from None
-    if is_dir:
-        raise UnsupportedModelError(
-            f"{name} is a directory: Octavo reads GGUF files; give a GGUF file's path"
-        )
     if exists:
         return path
     raise _not_found(name)

@@ -1,14 +1,14 @@
-"""A model before its weights are read: config, tokenizer and tensor table of a GGUF file.
+"""A model before its weights are read: config, tokenizer and tensor table of a GGUF file or of a
+directory.
 
-Comes in: a path. Goes out: a `ModelHeader`. Every error of the file's content names the file.
+Comes in: a path. Goes out: a `ModelHeader`. Every error of a file's content names the file.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +21,10 @@ from octavo.tokenizer.spec import TokenizerSpec
 from octavo.weights.dequantize import dequantize
 from octavo.weights.gguf import GGUFFile
 from octavo.weights.gguf_config import model_config
-from octavo.weights.gguf_header import MetadataValue, TensorInfo
-from octavo.weights.recommended_sampling import recommended_sampling
-from octavo.weights.tokenizer_spec import tokenizer_spec
+from octavo.weights.gguf_header import TensorInfo
+from octavo.weights.gguf_model_file import GGUFModelFile
+from octavo.weights.model_directory import open_directory
+from octavo.weights.model_files import ModelFiles, naming
 
 _log = logging.getLogger(__name__)
 
@@ -36,16 +37,16 @@ _NOT_WEIGHTS = (_ROPE_FACTORS, ".attn_rot_embd.weight", ".attn.rot_embd.weight")
 class ModelHeader:
     path: Path
     config: ModelConfig
-    tensors: Mapping[str, TensorInfo]
-    metadata: Mapping[str, MetadataValue]
+    tensors: Mapping[str, TensorInfo]  # by the program's names
+    files: ModelFiles
 
     def sampling(self) -> Sampling | None:
-        """Return how the file recommends to draw tokens, if it does."""
-        return recommended_sampling(self.metadata, note=lambda text: _note(self.path, text))
+        """Return how the model's files recommend to draw tokens, if they do."""
+        return self.files.sampling(self._note)
 
     def program(self) -> Program:
         """Build what computes this model, all of it. UnsupportedModelError for what is left out."""
-        with _naming(self.path):
+        with naming(self.path):
             program = build_program(self.config)
             self._check_all_used(program.weights())
         return program
@@ -56,18 +57,18 @@ class ModelHeader:
             if name not in weights and not name.endswith(_NOT_WEIGHTS):
                 layers = counted(self.config.num_layers, "layer")
                 raise UnsupportedModelError(
-                    f"tensor {name!r} at offset {info.offset} has no place in the {layers} of a "
-                    f"{self.config.architecture} model as Octavo runs it: leaving it out would "
-                    "change the answers"
+                    f"{info.place} has no place in the {layers} of a {self.config.architecture} "
+                    "model as Octavo runs it: leaving it out would change the answers"
                 )
 
     def tokenizer_spec(self) -> TokenizerSpec:
-        with _naming(self.path):
-            spec = tokenizer_spec(self.metadata, note=lambda text: _note(self.path, text))
+        with naming(self.path):
+            spec = self.files.tokenizer_spec(self._note)
         if len(spec.tokens) != self.config.vocab_size:
             raise ModelFormatError(
                 f"{self.path}: the tokenizer has {len(spec.tokens)} tokens, "
-                f"'token_embd.weight' has rows for {self.config.vocab_size}"
+                f"{self.files.tensor_name('token_embd.weight')!r} has rows for "
+                f"{self.config.vocab_size}"
             )
         return spec
 
@@ -85,14 +86,32 @@ class ModelHeader:
         found = {}
         for name in names:
             if name not in self.tensors:
-                raise ModelFormatError(f"{self.path}: tensor {name!r} is missing")
+                theirs = self.files.tensor_name(name)
+                raise ModelFormatError(f"{self.path}: tensor {theirs!r} is missing")
             found[name] = float(self.tensors[name].nbytes)
         return found
 
+    def _note(self, text: str) -> None:
+        _note(self.path, text)
+
 
 def read_header(path: Path) -> ModelHeader:
-    """Config and tensor table; no weight is read but the few rope factors."""
-    with GGUFFile.open(path) as file, _naming(path):
+    """Config and tensor table; no weight is read but the few rope factors. Raises ModelError."""
+    return _of_directory(path) if path.is_dir() else _of_gguf(path)
+
+
+def _of_directory(path: Path) -> ModelHeader:
+    files = open_directory(path)
+    config = files.config()
+    with files.open_tensors() as found:
+        tensors = found.tensors
+    for text in files.notes():
+        _note(path, text)
+    return ModelHeader(path, config, tensors, files)
+
+
+def _of_gguf(path: Path) -> ModelHeader:
+    with GGUFFile.open(path) as file, naming(path):
         factors: tuple[float, ...] = ()
         if _ROPE_FACTORS in file.tensors:
             info = file.tensors[_ROPE_FACTORS]
@@ -100,18 +119,9 @@ def read_header(path: Path) -> ModelHeader:
         config = model_config(file.metadata, file.tensors, factors)
         for text in file.notes:
             _note(path, text)
-        return ModelHeader(path, config, file.tensors, file.metadata)
+        return ModelHeader(path, config, file.tensors, GGUFModelFile(path, file.metadata))
 
 
 def _note(path: Path, text: str) -> None:
     """Log what is wrong with the file but does not keep it from running."""
     _log.warning("%s: %s", path, text)
-
-
-@contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Put the file in front of errors of those who know its keys but not its name."""
-    try:
-        yield
-    except (ModelFormatError, UnsupportedModelError) as error:
-        raise type(error)(f"{path}: {error}") from None

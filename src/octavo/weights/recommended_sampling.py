@@ -1,4 +1,5 @@
-"""How a model's makers recommend to draw its tokens: the `general.sampling.*` keys of a GGUF file.
+"""How a model's makers recommend to draw its tokens: the `general.sampling.*` keys of a GGUF file,
+and checks for what any file recommends.
 
 All keys that SamplingParams have a counterpart of are taken, or none: where one has a value that
 cannot be, a note says so, and the others mean nothing without it. Keys without a counterpart are
@@ -48,10 +49,8 @@ def recommended_sampling(
     if isinstance(top_k, int) and top_k < 0:
         keys["top_k"] = 0  # llama.cpp takes both for all tokens
     asked = {_COUNTERPARTS[k]: v for k, v in keys.items() if k in _COUNTERPARTS}
-    try:
-        checked = SamplingParams.parse(asked).sampling()
-    except UsageError as error:
-        note(f"the sampling that it recommends is not used: {error}")
+    checked = checked_sampling(asked, note=note)
+    if checked is None:
         return None
     found = Sampling(**{name: _decimal(value) for name, value in asdict(checked).items()})
     if found.repetition_penalty == 1 and not (found.presence_penalty or found.frequency_penalty):
@@ -61,6 +60,18 @@ def recommended_sampling(
     if lacking:
         note(f"{', '.join(lacking)}: Octavo has no such sampling, so the rest is used without it")
     return found if asked else None
+
+
+def checked_sampling(
+    asked: Mapping[str, object], *, note: Callable[[str], None]
+) -> Sampling | None:
+    """What a model's files ask for, by the names of SamplingParams; None, and a note, where one
+    value cannot be."""
+    try:
+        return SamplingParams.parse(asked).sampling()
+    except UsageError as error:
+        note(f"the sampling that it recommends is not used: {error}")
+        return None
 
 
 def _decimal(value: Any) -> Any:

@@ -1,0 +1,52 @@
+"""What a GGUF file says of its model beside the config, from its metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from octavo.sampling_params import Sampling
+from octavo.tokenizer.spec import TokenizerSpec
+from octavo.weights.gguf import GGUFFile
+from octavo.weights.gguf_header import MetadataValue
+from octavo.weights.model_files import Note
+from octavo.weights.recommended_sampling import recommended_sampling
+from octavo.weights.tokenizer_spec import tokenizer_spec
+
+
+@dataclass(frozen=True, slots=True)
+class GGUFModelFile:
+    path: Path
+    metadata: Mapping[str, MetadataValue]
+
+    @property
+    def name(self) -> str | None:
+        return self._text("general.name")
+
+    @property
+    def tokenizer_kind(self) -> str | None:
+        return self._text("tokenizer.ggml.model")
+
+    @property
+    def norm_offset(self) -> float:
+        return 0.0  # converters have added it
+
+    def nbytes(self) -> int:
+        return self.path.stat().st_size
+
+    def sampling(self, note: Note) -> Sampling | None:
+        return recommended_sampling(self.metadata, note=note)
+
+    def tokenizer_spec(self, note: Note) -> TokenizerSpec:
+        return tokenizer_spec(self.metadata, note=note)
+
+    def open_tensors(self) -> GGUFFile:
+        return GGUFFile.open(self.path)
+
+    def tensor_name(self, name: str) -> str:
+        return name
+
+    def _text(self, key: str) -> str | None:
+        value = self.metadata.get(key)
+        return value if isinstance(value, str) else None

@@ -1,0 +1,184 @@
+"""From config.json to a `ModelConfig`: which field is which number, and what silence means.
+
+Knows fields and the defaults of transformers. Knows nothing of tensors; `hf_rope` reads the rotary
+embedding, `hf_keys` knows the fields that are left.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from octavo.errors import ModelFormatError, UnsupportedModelError
+from octavo.model.config import ModelConfig
+from octavo.model.gemma3 import attention_scale
+from octavo.values import is_number, is_whole
+from octavo.weights.hf_families import FAMILIES, Family, family_of
+from octavo.weights.hf_json import Fields
+from octavo.weights.hf_keys import refusal
+from octavo.weights.hf_rope import base, parameters, rope
+
+_MOST_HEAD_DIM = 1 << 16
+_FULL, _WINDOWED = "full_attention", "sliding_attention"
+
+
+def family(fields: Fields) -> Family:
+    """Raises ModelFormatError, UnsupportedModelError: also where weights are quantised."""
+    if fields.has("quantization_config"):
+        method = fields.fields("quantization_config").text("quant_method", default="no known way")
+        raise UnsupportedModelError(
+            f"{fields.name_of('quantization_config')} says that the weights are quantised by "
+            f"{method}: Octavo reads F32, F16 and BF16"
+        )
+    classes, model_type = fields.texts("architectures"), fields.text("model_type", default="")
+    if classes:
+        found = family_of(classes[0])
+    else:  # a config saved without its model
+        known = [each for each in FAMILIES.values() if each.model_type == model_type]
+        if not known:
+            raise fields.wrong("architectures", "a list with a class of transformers")
+        found = known[0]
+    if model_type not in ("", found.model_type):
+        raise ModelFormatError(
+            f"{fields.said('model_type')}, but architectures is {classes}: expected "
+            f"{found.model_type!r}"
+        )
+    return found
+
+
+def model_config(fields: Fields) -> ModelConfig:
+    """What it asks for beyond these numbers is its `unsupported`."""
+    found = family(fields)
+    for name in found.needs:
+        fields.whole(name)
+    read = fields.read
+    fields = Fields(fields.where, fields.values, defaults=found.assumed)
+    fields.read |= read
+    config = _config(fields, found)
+    refused = config.unsupported or _other_arithmetic(fields, found, config) or refusal(fields)
+    assumed = tuple(f"{name} {_short(value)}" for name, value in fields.assumed.items())
+    return replace(config, assumed=assumed, unsupported=refused)
+
+
+def _config(fields: Fields, family: Family) -> ModelConfig:
+    def size(name: str, default: int | None = None) -> int:
+        return fields.whole(name, default, least=1)
+
+    hidden, heads, layers = (
+        size(name) for name in ("hidden_size", "num_attention_heads", "num_hidden_layers")
+    )
+    kv_heads = size("num_key_value_heads", heads)
+    if heads % kv_heads:
+        raise fields.wrong("num_key_value_heads", f"a divisor of the {heads} num_attention_heads")
+    if not fields.has("head_dim") and hidden % heads:
+        raise fields.wrong("num_attention_heads", f"a divisor of hidden_size, {hidden}")
+    head_dim = size("head_dim", hidden // heads)
+    if head_dim % 2 or head_dim > _MOST_HEAD_DIM:  # before a table is made of so many
+        raise fields.wrong("head_dim", f"an even number, at most {_MOST_HEAD_DIM}")
+    context = size("max_position_embeddings")
+    if family.architecture == "gemma3":
+        windows = _windows(fields, layers, head_dim)
+    else:
+        windows = {"unsupported": _why_windowed(fields, layers, context)}
+    found = parameters(fields, _FULL if family.architecture == "gemma3" else None)
+    turned = rope(found, base(fields, found, "rope_theta"), head_dim)
+    windows["unsupported"] = windows["unsupported"] or turned.unsupported
+    return ModelConfig(
+        architecture=family.architecture,
+        num_layers=layers,
+        hidden_size=hidden,
+        ffn_size=size("intermediate_size"),
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        vocab_size=size("vocab_size"),
+        context=min(context, turned.context or context),
+        norm_eps=fields.real("rms_norm_eps"),
+        rope_base=turned.base,
+        rotary_dim=head_dim,
+        rope_style="half",
+        tied_head=fields.flag("tie_word_embeddings"),
+        qkv_bias=family.qkv_bias,
+        rope_factors=turned.factors,
+        rope_scale=turned.scale,
+        **windows,
+    )
+
+
+def _windows(fields: Fields, layers: int, head_dim: int) -> dict[str, Any]:
+    """Return which layers are windowed, and how these turn."""
+    unsupported, name = "", "_sliding_window_pattern"
+    fields.read.update((name, "sliding_window_pattern"))
+    every = fields.whole(name if fields.has(name) else "sliding_window_pattern", least=1)
+    if fields.has("layer_types"):
+        fields.assumed.pop("sliding_window_pattern", None)
+        types = _layer_types(fields, layers)
+        fitting = [nth for nth in range(1, layers + 2) if types == _every(nth, layers)]
+        if fitting:
+            every = fitting[0]
+        else:
+            unsupported = f"{fields.name_of('layer_types')}: only every nth layer full is supported"
+    local = None
+    if fields.has("rope_parameters"):
+        local = parameters(fields, _WINDOWED)
+    local_rope = rope(local, base(fields, local, "rope_local_base_freq"), head_dim)
+    if local_rope.scale != 1 or local_rope.factors:
+        unsupported = unsupported or (
+            f"{fields.name_of('rope_parameters')} scales positions of windowed layers: only full "
+            "layers' are supported"
+        )
+    return {
+        "window": fields.whole("sliding_window", least=1),
+        "full_every": every,
+        "local_rope_base": local_rope.base,
+        "unsupported": unsupported or local_rope.unsupported,
+    }
+
+
+def _layer_types(fields: Fields, layers: int) -> list[str]:
+    found = fields.texts("layer_types")
+    if len(found) != layers or not {*found} <= {_FULL, _WINDOWED}:
+        raise fields.wrong("layer_types", f"{_FULL} or {_WINDOWED} for each of {layers} layers")
+    return found
+
+
+def _every(nth: int, layers: int) -> list[str]:
+    return [_WINDOWED if (i + 1) % nth else _FULL for i in range(layers)]
+
+
+def _why_windowed(fields: Fields, layers: int, context: int) -> str:
+    """Say that some layer sees only a window; "" if all see the whole context."""
+    fields.read.update(("sliding_window", "use_sliding_window"))
+    window = fields.values.get("sliding_window")
+    if "sliding_window" not in fields.values:
+        window = fields.whole("sliding_window", 0)
+    if fields.has("layer_types"):
+        if _WINDOWED not in _layer_types(fields, layers):
+            return ""
+    elif not window or not fields.flag("use_sliding_window", default=True):
+        return ""
+    if not is_whole(window) or window < 1:
+        raise fields.wrong("sliding_window", "a whole number from 1")
+    if window >= context or fields.whole("max_window_layers", 0) >= layers:
+        return ""
+    return f"{fields.said('sliding_window')}, of {context} tokens: only full attention is supported"
+
+
+def _other_arithmetic(fields: Fields, family: Family, config: ModelConfig) -> str:
+    """Say what the program would compute in another way than these fields ask for."""
+    name = family.activation
+    if fields.text(name) not in family.activations:
+        return f"{fields.said(name)}: only {' or '.join(family.activations)} is supported"
+    if family.architecture == "gemma3":
+        asked, done = fields.real("query_pre_attn_scalar"), attention_scale(config)
+        if not (asked > 0 and math.isclose(asked**-0.5, done, rel_tol=1e-7)):
+            return (
+                f"{fields.said('query_pre_attn_scalar')}: only {done**-2:.6g} is supported in a "
+                "model of these sizes"
+            )
+    return ""
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if is_number(value) else str(value).lower()

@@ -1,0 +1,128 @@
+"""The families that are run from model directories: what each is called, there and here.
+
+Tables only: classes of transformers, what their files mean by fields that they leave out, and
+which of their tensors is which of the program's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from octavo.errors import UnsupportedModelError
+
+_EVERY: Mapping[str, float | bool | str] = MappingProxyType(
+    {
+        "rms_norm_eps": 1e-6, "tie_word_embeddings": False, "rope_theta": 10000.0,
+        "hidden_act": "silu",
+    }
+)  # fmt: skip
+
+_TOP = {
+    "token_embd.weight": "model.embed_tokens.weight",
+    "output_norm.weight": "model.norm.weight",
+    "output.weight": "lm_head.weight",
+}
+_LLAMA = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+_GEMMA3 = {
+    **_LLAMA,
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
+
+# Tables that older versions saved and that nobody reads: they follow from the config.
+_LEFTOVERS = ("rotary_emb.inv_freq",)
+
+_ENCODERS = (
+    *("Albert", "Bert", "Deberta", "DistilBert", "Electra", "MPNet", "ModernBert", "NomicBert"),
+    *("Roberta", "XLMRoberta"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """`architecture` is the program's; `layer_names` are of tensors, the program's -> theirs."""
+
+    model_type: str
+    architecture: str
+    layer_names: Mapping[str, str]
+    activation: str = "hidden_act"  # the field that names it
+    activations: tuple[str, ...] = ("silu", "swish")
+    qkv_bias: bool = False
+    norm_offset: float = 0.0  # added to the weights of norms
+    needs: tuple[str, ...] = ()  # fields that elsewhere follow from others
+    assumed: Mapping[str, float | bool | str] = field(default_factory=lambda: _EVERY)
+
+    def their_name(self, name: str) -> str:
+        """The tensor in the directory that is the program's weight."""
+        if name in _TOP:
+            return _TOP[name]
+        _, layer, part, kind = name.split(".")
+        return f"model.layers.{layer}.{self.layer_names[part]}.{kind}"
+
+    def our_name(self, name: str) -> str:
+        """The program's weight that a tensor in the directory is; "" if it is none."""
+        top = {theirs: ours for ours, theirs in _TOP.items()}
+        if name in top:
+            return top[name]
+        parts = {theirs: ours for ours, theirs in self.layer_names.items()}
+        found = re.fullmatch(r"model\.layers\.(0|[1-9][0-9]*)\.(.+)\.(weight|bias)", name)
+        if found is None or found[2] not in parts:
+            return ""
+        return f"blk.{found[1]}.{parts[found[2]]}.{found[3]}"
+
+
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        "LlamaForCausalLM": Family("llama", "llama", _LLAMA),
+        "MistralForCausalLM": Family(
+            "mistral", "llama", _LLAMA, needs=("num_key_value_heads",),
+            assumed={**_EVERY, "sliding_window": 4096},
+        ),
+        "Qwen2ForCausalLM": Family(
+            "qwen2", "qwen2", _LLAMA, qkv_bias=True, needs=("num_key_value_heads",),
+            assumed={**_EVERY, "use_sliding_window": False},
+        ),
+        "Gemma3ForCausalLM": Family(
+            "gemma3_text", "gemma3", _GEMMA3, activation="hidden_activation",
+            activations=("gelu_pytorch_tanh",), norm_offset=1.0,
+            needs=("num_key_value_heads", "head_dim"),
+            assumed={
+                "rms_norm_eps": 1e-6, "tie_word_embeddings": True, "rope_theta": 1e6,
+                "rope_local_base_freq": 1e4, "sliding_window": 4096, "sliding_window_pattern": 6,
+                "query_pre_attn_scalar": 256, "hidden_activation": "gelu_pytorch_tanh",
+            },
+        ),
+    }
+)  # fmt: skip
+
+
+def family_of(class_name: str) -> Family:
+    """Raises UnsupportedModelError with those that are known."""
+    if class_name in FAMILIES:
+        return FAMILIES[class_name]
+    known = ", ".join(FAMILIES)
+    if class_name.startswith(_ENCODERS):
+        raise UnsupportedModelError(
+            f"{class_name!r} has no decoder, so it writes no text; {known} are run"
+        )
+    raise UnsupportedModelError(f"architecture {class_name!r} is not supported: {known} are")
+
+
+def is_leftover(name: str) -> bool:
+    return name.endswith(_LEFTOVERS)

@@ -1,0 +1,83 @@
+"""The normalizer and pre-tokenizer of a tokenizer.json, as the rules that Octavo has names for.
+
+Comes in: the file's fields. Goes out: a name, or whether a blank is put in front. What is none of
+the known forms is refused with the part of the file that is not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from octavo.errors import UnsupportedModelError
+from octavo.tokenizer.bpe import GPT2, pre_of
+from octavo.tokenizer.spm import SPACE
+from octavo.weights.hf_json import Fields
+
+_BLANKS = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
+_IN_FRONT = {"type": "Prepend", "prepend": SPACE}
+# cuts at blanks, of which the normalizer leaves none
+_NO_CUT = {
+    "type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False,
+}  # fmt: skip
+
+
+def byte_level_rules(file: Fields) -> str:
+    """The rules of a byte-level BPE, by the name that GGUF files have for them."""
+    splits, is_byte_level = [], False
+    for part in _parts(file, "pre_tokenizer", "pretokenizers"):
+        match part:
+            case _ if is_byte_level:
+                raise _unknown(file, "pre_tokenizer")
+            case {"type": "Split", "pattern": {"Regex": str(rule)}, "behavior": "Isolated"} if (
+                not part.get("invert")
+            ):
+                splits.append(rule)
+            case {"type": "Digits", "individual_digits": True}:
+                splits.append(r"\p{N}")
+            case {"type": "ByteLevel"} if not part.get("add_prefix_space", True):
+                is_byte_level = True
+                if part.get("use_regex", True):
+                    splits.append(GPT2)
+            case _:
+                raise _unknown(file, "pre_tokenizer")
+    pre = pre_of(tuple(splits)) if is_byte_level else None
+    if pre is None:
+        raise _unknown(file, "pre_tokenizer")
+    return pre
+
+
+def is_nfc(file: Fields) -> bool:
+    """Whether a byte-level BPE composes characters first."""
+    parts = _parts(file, "normalizer", "normalizers")
+    if parts not in ([], [{"type": "NFC"}]):
+        raise _unknown(file, "normalizer")
+    return bool(parts)
+
+
+def puts_space_in_front(file: Fields) -> bool:
+    """Whether an spm puts a blank in front of every text."""
+    cuts = _parts(file, "pre_tokenizer", "pretokenizers")
+    if cuts not in ([], [_NO_CUT]):
+        raise _unknown(file, "pre_tokenizer")
+    parts = _parts(file, "normalizer", "normalizers")
+    if parts not in ([_BLANKS], [_IN_FRONT, _BLANKS]):
+        raise _unknown(file, "normalizer")
+    return len(parts) > 1
+
+
+def _parts(file: Fields, name: str, inner: str) -> list[Any]:
+    """What is done, in order; a sequence is taken apart."""
+    match file.get(name):
+        case None:
+            return []
+        case {"type": "Sequence"} as whole if isinstance(whole.get(inner), list):
+            return list(whole[inner])
+        case part:
+            return [part]
+
+
+def _unknown(file: Fields, name: str) -> UnsupportedModelError:
+    return UnsupportedModelError(
+        f"{file.said(name)}: Octavo's tokenizers have no such rule, and other tokens would come of "
+        "it"
+    )

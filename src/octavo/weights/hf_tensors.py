@@ -1,0 +1,166 @@
+"""The tensors of a model directory: one safetensors file, or an index and its shards.
+
+Goes out: tensors by the program's names, each in the one file that has it. A tensor without a place
+in the program keeps its own name, so that it is refused there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from octavo.errors import ModelFormatError, UnsupportedModelError
+from octavo.weights.gguf_header import TensorInfo
+from octavo.weights.hf_families import Family, is_leftover
+from octavo.weights.hf_json import Fields, read_json, shown_json
+from octavo.weights.safetensors import SafetensorsFile
+
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+_VOCABULARY = ("token_embd.weight", "output.weight")  # a row for each token
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The safetensors files of a directory, its index with them. Raises ModelFormatError,
+    UnsupportedModelError."""
+    if not _has_index(path):
+        return [path / WHOLE]
+    return [path / INDEX, *(path / name for name in sorted({*_index(path).values()}))]
+
+
+def _has_index(path: Path) -> bool:
+    whole, index = (path / WHOLE).exists(), (path / INDEX).exists()
+    if whole and index:
+        raise ModelFormatError(
+            f"{path} has {WHOLE} and {INDEX}: one is of another model; take it away"
+        )
+    if not whole and not index:
+        raise _without_weights(path)
+    return index
+
+
+def _without_weights(path: Path) -> UnsupportedModelError:
+    if (path / "adapter_config.json").exists():
+        return UnsupportedModelError(f"{path} is a LoRA adapter: Octavo runs whole models")
+    if any(path.glob("pytorch_model*.bin*")):
+        return UnsupportedModelError(
+            f"{path} has its weights in pytorch_model.bin: convert them to safetensors"
+        )
+    return UnsupportedModelError(f"{path} has no {WHOLE} and no {INDEX}")
+
+
+def _index(path: Path) -> dict[str, str]:
+    """Tensor -> file, as the index says."""
+    where = path / INDEX
+    found = Fields(str(where), read_json(where)).fields("weight_map").values
+    for tensor, name in found.items():
+        if not isinstance(name, str) or "/" in name or "\0" in name or name in ("", ".", ".."):
+            raise ModelFormatError(
+                f"{where}: tensor {tensor!r} is in {shown_json(name)}: expected a file of this "
+                "directory"
+            )
+    if not found:
+        raise ModelFormatError(f"{where}: weight_map is empty")
+    return dict(found)
+
+
+class DirectoryTensors:
+    """Open files; a context manager."""
+
+    def __init__(
+        self, path: Path, family: Family, *, rows: int, tokens: int, tied_head: bool
+    ) -> None:
+        """The vocabulary has `rows`, of which the first `tokens` are taken."""
+        self.path = path
+        self.tensors: dict[str, TensorInfo] = {}
+        self._files: dict[str, SafetensorsFile] = {}
+        self._closing = contextlib.ExitStack()
+        with contextlib.ExitStack() as opened:
+            self._open(opened)
+            self.tensors = self._named(family, tied_head=tied_head)
+            self._cut(rows, tokens)
+            self._closing = opened.pop_all()
+
+    def _open(self, opened: contextlib.ExitStack) -> None:
+        index = _index(self.path) if _has_index(self.path) else {}
+        for file_name in sorted({*index.values()}) or [WHOLE]:
+            file = opened.enter_context(SafetensorsFile(self.path / file_name))
+            self._files[file_name] = file
+            for name, info in file.tensors.items():
+                if name in self.tensors:
+                    both = f"{self.tensors[name].file} and {file_name}"
+                    raise ModelFormatError(f"{self.path}: tensor {name!r} is in {both}")
+                self.tensors[name] = info
+        for name, file_name in index.items():
+            if name not in self._files[file_name].tensors:
+                where = self.path / file_name
+                raise ModelFormatError(
+                    f"{where}: tensor {name!r} is missing, which {INDEX} says it has"
+                )
+        for name, info in self.tensors.items():
+            if index and name not in index:
+                raise ModelFormatError(
+                    f"{self.path / info.file}: tensor {name!r} is not in {INDEX}"
+                )
+
+    def _named(self, family: Family, *, tied_head: bool) -> dict[str, TensorInfo]:
+        found = {
+            family.our_name(name) or f"without a place: {name}": info
+            for name, info in self.tensors.items()
+            if not is_leftover(name)
+        }
+        embedding, head = (found.get(name) for name in _VOCABULARY)
+        if tied_head and head is not None and embedding is not None:
+            if self._bytes(head).data != self._bytes(embedding).data:
+                raise ModelFormatError(
+                    f"{self.path}: {head.place} differs from {embedding.name!r}, but config.json: "
+                    "tie_word_embeddings is true: one is wrong"
+                )
+            del found["output.weight"]  # older versions saved it twice
+        return found
+
+    def _cut(self, rows: int, tokens: int) -> None:
+        for name in _VOCABULARY:
+            info = self.tensors.get(name)
+            if info is None:
+                continue
+            if len(info.shape) != 2 or info.shape[0] != rows:
+                raise ModelFormatError(
+                    f"{self.path}: {info.place}: shape {info.shape}, but config.json: vocab_size "
+                    f"is {rows}"
+                )
+            nbytes = info.nbytes // rows * tokens
+            self.tensors[name] = replace(info, shape=(tokens, info.shape[1]), nbytes=nbytes)
+
+    def _bytes(self, info: TensorInfo) -> npt.NDArray[np.uint8]:
+        return self._files[info.file].bytes_at(info.offset, info.nbytes)
+
+    def data(self, name: str) -> npt.NDArray[np.uint8]:
+        """The tensor's bytes, (nbytes,) uint8, read-only, in place: nothing is read yet."""
+        return self._bytes(self.tensors[name])
+
+    def drop(self, name: str) -> None:
+        """Take the pages that hold only this tensor out of RSS; reading brings them back."""
+        info = self.tensors[name]
+        self._files[info.file].drop_at(info.offset, info.nbytes)
+
+    def check_unchanged(self) -> None:
+        """ModelFormatError if a file was written to since it was opened."""
+        for file in self._files.values():
+            file.check_unchanged()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._closing.__exit__(kind, error, trace)

@@ -1,0 +1,85 @@
+"""What a kind of model file must tell: GGUF files and Hugging Face directories have this in common.
+
+Comes in: nothing; these are the faces that `model_header` and `gguf_model` talk to. Knows no
+format.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from octavo.errors import ModelFormatError, UnsupportedModelError
+from octavo.sampling_params import Sampling
+from octavo.tokenizer.spec import TokenizerSpec
+from octavo.weights.gguf_header import TensorInfo
+
+Note = Callable[[str], None]  # is told what is wrong and left out, because nothing needs it
+
+
+class OpenTensors(Protocol):
+    """A model's tensors by the program's names; a context manager."""
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]: ...
+
+    def data(self, name: str) -> npt.NDArray[np.uint8]:
+        """The tensor's bytes in place; dropped before the tensors are closed."""
+
+    def drop(self, name: str) -> None:
+        """Take the tensor's pages out of RSS."""
+
+    def check_unchanged(self) -> None:
+        """ModelFormatError if a file was written to since it was opened."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class ModelFiles(Protocol):
+    """What a model's files say beside its config; errors do not name the model's path."""
+
+    @property
+    def name(self) -> str | None:
+        """What its makers call it."""
+
+    @property
+    def tokenizer_kind(self) -> str | None:
+        """What the files call the kind of tokenizer, whether Octavo runs it or not."""
+
+    @property
+    def norm_offset(self) -> float:
+        """What is added to the weights of norms, in float32."""
+
+    def nbytes(self) -> int: ...
+
+    def sampling(self, note: Note) -> Sampling | None:
+        """How its makers recommend to draw tokens, if they do."""
+
+    def tokenizer_spec(self, note: Note) -> TokenizerSpec: ...
+
+    def open_tensors(self) -> OpenTensors: ...
+
+    def tensor_name(self, name: str) -> str:
+        """What the files call a weight of the program."""
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the path in front of errors of those who know what is in a file but not its name."""
+    try:
+        yield
+    except (ModelFormatError, UnsupportedModelError) as error:
+        raise type(error)(f"{path}: {error}") from None
