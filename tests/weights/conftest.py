@@ -10,6 +10,7 @@ import pytest
 from octavo.weights.model_header import ModelHeader, read_header
 from tests.cli.tiny_model import write_tiny_model
 from tests.weights.fake_index import FakeIndex, point_pip_at, serve
+from tests.weights.hf_directory import directory_of
 from tests.weights.tiny_pull import TINY
 
 
@@ -29,3 +30,15 @@ def header(tmp_path: Path) -> ModelHeader:
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
+
+
+@pytest.fixture(scope="module")
+def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model's file, for many tests."""
+    return write_tiny_model(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+
+
+@pytest.fixture
+def tiny(gguf: Path, tmp_path: Path) -> Path:
+    """The same model as a directory."""
+    return directory_of(gguf, tmp_path / "tiny")

@@ -1,0 +1,217 @@
+"""config.json to ModelConfig: two forms give one config, every refusal names its field."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from octavo.errors import ModelError, ModelFormatError, UnsupportedModelError
+from octavo.model.config import ModelConfig
+from octavo.model.registry import build_program
+from octavo.weights.hf_config import model_config
+from octavo.weights.hf_json import Fields
+from tests.families.checkpoints import CONFIGS
+from tests.tiny import TINY
+from tests.weights.hf_directory import config_json
+
+LLAMA = replace(TINY, rope_style="half", qkv_bias=False)
+QWEN2 = replace(LLAMA, architecture="qwen2", qkv_bias=True)
+GEMMA3 = CONFIGS["gemma3"]
+SCALED = CONFIGS["gemma3, one KV head, positions scaled"]
+MISTRAL = {"architectures": ["MistralForCausalLM"], "model_type": "mistral"}
+
+
+def read(fields: Mapping[str, Any]) -> ModelConfig:
+    return model_config(Fields("config.json", fields))
+
+
+def changed(config: ModelConfig, **changes: Any) -> dict[str, Any]:
+    """Its config.json; a change to `...` takes the field away."""
+    found = {**config_json(config, form="old"), **changes}
+    return {name: value for name, value in found.items() if value is not ...}
+
+
+@pytest.mark.parametrize("form", ["old", "new"])
+@pytest.mark.parametrize(
+    "config", [LLAMA, replace(LLAMA, rope_scale=4.0, tied_head=True), QWEN2, GEMMA3, SCALED],
+    ids=["llama", "llama, scaled", "qwen2", "gemma3", "gemma3, scaled"],
+)  # fmt: skip
+def test_both_forms_give_the_config_that_was_written(config: ModelConfig, form: Any) -> None:
+    found = read(config_json(config, form=form))
+    assert replace(found, assumed=()) == config
+    assert set(found.assumed) <= {"use_sliding_window false"}
+
+
+def test_layer_types_win_over_a_pattern_and_must_repeat() -> None:
+    full, windowed = "full_attention", "sliding_attention"
+    config = config_json(GEMMA3, form="new")
+    for every, types in (
+        (1, [full] * 7),
+        (8, [windowed] * 7),
+        (2, [windowed, full] * 3 + [windowed]),
+    ):
+        assert read({**config, "layer_types": types}).full_every == every
+    odd = read({**config, "layer_types": [full] * 2 + [windowed] * 5})
+    assert odd.unsupported == "config.json: layer_types: only every nth layer full is supported"
+    for types in ([full] * 6, ["chunked_attention"] * 7):
+        with pytest.raises(ModelFormatError, match="expected full_attention or sliding_attention "
+                           "for each of 7 layers"):  # fmt: skip
+            read({**config, "layer_types": types})
+
+
+def test_of_two_names_of_the_pattern_the_newer_counts() -> None:
+    found = read(changed(GEMMA3, _sliding_window_pattern=4, sliding_window_pattern=6))
+    assert (found.full_every, found.unsupported) == (4, "")
+
+
+def test_what_the_file_does_not_say_is_the_familys_and_noted() -> None:
+    bare = changed(
+        GEMMA3, rope_theta=..., rope_local_base_freq=..., sliding_window_pattern=...,
+        query_pre_attn_scalar=..., rms_norm_eps=..., tie_word_embeddings=..., head_dim=256,
+    )  # fmt: skip
+    found = read(bare)
+    assert (found.full_every, found.rope_base, found.local_rope_base) == (6, 1e6, 1e4)
+    assert (found.norm_eps, found.tied_head, found.unsupported) == (1e-6, True, "")
+    assert sorted(found.assumed) == [
+        "query_pre_attn_scalar 256", "rms_norm_eps 1e-06", "rope_local_base_freq 10000",
+        "rope_theta 1e+06", "sliding_window_pattern 6", "tie_word_embeddings true",
+    ]  # fmt: skip
+    old = changed(LLAMA, rope_theta=..., num_key_value_heads=..., head_dim=...)
+    assert read(old).kv_heads == LLAMA.heads
+    assert (read(old).head_dim, read(old).rope_base) == (24, 10000.0)
+    assert read(old).assumed == ("rope_theta 10000",)
+
+
+def test_llama_3_slows_long_waves_and_not_short_ones() -> None:
+    scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+               "high_freq_factor": 4.0, "original_max_position_embeddings": 128}  # fmt: skip
+    found = read(changed(LLAMA, rope_scaling=scaling))
+    waves = [128 * 10000 ** (-2 * i / 32) / (2 * math.pi) for i in range(16)]
+    assert (found.rope_factors[0], found.rope_factors[-1]) == (1, 8)
+    for wave, factor in zip(waves, found.rope_factors, strict=True):
+        smooth = (wave - 1) / 3
+        want = 1 if wave > 4 else 8 if wave < 1 else 1 / ((1 - smooth) / 8 + smooth)
+        assert factor == pytest.approx(want, rel=1e-12)
+    new = {**config_json(LLAMA), "rope_parameters": {**scaling, "rope_theta": 10000.0}}
+    assert read(new).rope_factors == found.rope_factors
+
+
+def test_dynamic_scaling_runs_unscaled_up_to_the_trained_context() -> None:
+    scaling = {"type": "dynamic", "factor": 2.0}
+    assert read(changed(LLAMA, rope_scaling=scaling)) == LLAMA
+    longer = {**scaling, "original_max_position_embeddings": 512}
+    assert read(changed(LLAMA, rope_scaling=longer)) == replace(LLAMA, context=512)
+
+
+def test_a_window_that_hides_nothing_is_none() -> None:
+    assert not read(changed(LLAMA, **MISTRAL, sliding_window=None)).unsupported
+    assert not read(changed(LLAMA, **MISTRAL, sliding_window=1024)).unsupported
+    assert not read(changed(LLAMA, **MISTRAL)).unsupported  # 4096 of 1024
+    idle = {"sliding_window": 64, "use_sliding_window": False, "max_window_layers": 1}
+    assert not read(changed(QWEN2, **idle)).unsupported
+    assert not read(changed(QWEN2, **idle, layer_types=["full_attention"] * 2)).unsupported
+
+
+BROKEN: dict[str, tuple[ModelConfig, dict[str, Any], str]] = {
+    "no size": (LLAMA, {"hidden_size": ...}, "hidden_size is missing: expected a whole number from "
+                "1"),
+    "null": (LLAMA, {"vocab_size": None}, "vocab_size is missing: expected a whole number from 1"),
+    "a text": (LLAMA, {"hidden_size": "96"}, 'hidden_size is "96": expected a whole number from 1'),
+    "true": (LLAMA, {"num_hidden_layers": True}, "num_hidden_layers is true: expected a whole "
+             "number from 1"),
+    "none": (LLAMA, {"num_attention_heads": 0}, "num_attention_heads is 0: expected a whole number "
+             "from 1"),
+    "heads": (LLAMA, {"num_key_value_heads": 3}, "num_key_value_heads is 3: expected a divisor of "
+              "the 4 num_attention_heads"),
+    "head sizes": (LLAMA, {"head_dim": None, "num_attention_heads": 5, "num_key_value_heads": 5},
+                   "num_attention_heads is 5: expected a divisor of hidden_size, 96"),
+    "odd heads": (LLAMA, {"head_dim": 31}, "head_dim is 31: expected an even number, at most "
+                  "65536"),
+    "eps": (LLAMA, {"rms_norm_eps": "small"}, 'rms_norm_eps is "small": expected a number'),
+    "tied": (LLAMA, {"tie_word_embeddings": 1}, "tie_word_embeddings is 1: expected true or false"),
+    "type": (LLAMA, {"model_type": "qwen2"}, "model_type is \"qwen2\", but architectures is "
+             "['LlamaForCausalLM']: expected 'llama'"),
+    "no name": (LLAMA, {"architectures": None, "model_type": None}, "architectures is missing: "
+                "expected a list with a class of transformers"),
+    "KV heads": (GEMMA3, {"num_key_value_heads": ...}, "num_key_value_heads is missing: expected a "
+                 "whole number"),
+    "two bases": (LLAMA, {"rope_parameters": {"rope_theta": 5e5}}, "rope_theta is 10000.0, "
+                  "rope_parameters say 500000: one of them is wrong"),
+    "two scalings": (LLAMA, {"rope_scaling": {"type": "linear", "factor": 2.0},
+                             "rope_parameters": {"rope_type": "default"}},
+                     'rope_scaling is {"type": "linear", "factor": 2.0}, and there are '
+                     "rope_parameters: one of them is wrong"),
+    "two types": (LLAMA, {"rope_scaling": {"type": "linear", "rope_type": "llama3"}},
+                  "rope_scaling.type is \"linear\", rope_type is 'llama3': one is wrong"),
+    "no factor": (LLAMA, {"rope_scaling": {"type": "linear"}}, "rope_scaling.factor is missing: "
+                  "expected a number"),
+    "factor 0": (LLAMA, {"rope_scaling": {"type": "linear", "factor": 0}},
+                 "rope_scaling.factor is 0: expected a number above 0"),
+    "flat": (GEMMA3, {"rope_parameters": {"rope_theta": 1e6}}, "rope_parameters.sliding_attention "
+             "is missing: expected an object"),
+}  # fmt: skip
+
+UNSUPPORTED: dict[str, tuple[ModelConfig, dict[str, Any], str]] = {
+    "another": (LLAMA, {"architectures": ["MambaForCausalLM"]}, "architecture 'MambaForCausalLM' "
+                "is not supported: LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, "
+                "Gemma3ForCausalLM are"),
+    "encoder": (LLAMA, {"architectures": ["BertModel"]}, "'BertModel' has no decoder, so it writes "
+                "no text; LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, "
+                "Gemma3ForCausalLM are run"),
+    "quantised": (LLAMA, {"quantization_config": {"quant_method": "gptq", "bits": 4}},
+                  "config.json: quantization_config says that the weights are quantised by gptq: "
+                  "Octavo reads F32, F16 and BF16"),
+    "bias": (LLAMA, {"attention_bias": True}, "config.json: attention_bias is true: only false is "
+             "supported"),
+    "unknown": (LLAMA, {"logits_scaling": 8.0}, "config.json: logits_scaling is 8.0: Octavo does "
+                "not know this field, and leaving it out could change the answers; where it "
+                "changes none, take it out of the file"),
+    "activation": (LLAMA, {"hidden_act": "gelu"}, 'config.json: hidden_act is "gelu": only silu or '
+                   "swish is supported"),
+    "yarn": (LLAMA, {"rope_scaling": {"type": "yarn", "factor": 4.0}}, "config.json: "
+             'rope_scaling.type is "yarn": default, linear, dynamic and llama3 are supported'),
+    "more of a scaling": (LLAMA, {"rope_scaling": {"type": "linear", "factor": 2, "beta": 1}},
+                          "config.json: rope_scaling.beta is 1: Octavo does not know this field, "
+                          "and leaving it out could change the answers; where it changes none, "
+                          "take it out of the file"),
+    "window": (LLAMA, {**MISTRAL, "sliding_window": 128}, "config.json: sliding_window is 128, of "
+               "1024 tokens: only full attention is supported"),
+    "windowed layers": (QWEN2, {"sliding_window": 128, "use_sliding_window": True,
+                                "max_window_layers": 1},
+                        "config.json: sliding_window is 128, of 1024 tokens: only full attention is"
+                        " supported"),
+    "cap": (GEMMA3, {"final_logit_softcapping": 30.0}, "config.json: final_logit_softcapping is "
+            "30.0: only null is supported"),
+    "scale": (GEMMA3, {"query_pre_attn_scalar": 168}, "config.json: query_pre_attn_scalar is 168: "
+              "only 32 is supported in a model of these sizes"),
+    "both ways": (GEMMA3, {"use_bidirectional_attention": True}, "config.json: "
+                  "use_bidirectional_attention is true: only false is supported"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_field_that_cannot_be_is_refused_by_name(what: str) -> None:
+    config, changes, said = BROKEN[what]
+    with pytest.raises(ModelFormatError) as refused:
+        read(changed(config, **changes))
+    assert str(refused.value) == f"config.json: {said}"
+
+
+@pytest.mark.parametrize("what", UNSUPPORTED)
+def test_a_model_that_is_not_run_says_by_which_field(what: str) -> None:
+    config, changes, said = UNSUPPORTED[what]
+    with pytest.raises(UnsupportedModelError) as refused:
+        build_program(read(changed(config, **changes)))
+    assert str(refused.value) == said
+
+
+def test_no_number_is_beyond_all_sense() -> None:
+    for name in ("num_hidden_layers", "vocab_size", "intermediate_size", "hidden_size", "head_dim"):
+        with pytest.raises(ModelError, match="at most"):
+            read(changed(LLAMA, **{name: 2**40}))
+    with pytest.raises(ModelError, match="rope_theta is Infinity: expected a number above 0"):
+        read(changed(LLAMA, rope_theta=math.inf))
