@@ -150,7 +150,22 @@ def test_a_broken_directory_is_refused_in_one_line(tiny: Path, what: str) -> Non
     assert str(refused.value) == said.format(path=tiny, offset=offset)
 
 
-ODD = (None, True, -1, 0, 1 << 70, 1.5, 1e-320, math.nan, math.inf, "x", "", [], [[]], {"a": 1})
+ODD: tuple[object, ...] = (
+    None,
+    True,
+    -1,
+    0,
+    1 << 70,
+    1.5,
+    1e-320,
+    math.nan,
+    math.inf,
+    "x",
+    "",
+    [],
+    [[]],
+    {"a": 1},
+)
 
 
 def _ways(value: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
