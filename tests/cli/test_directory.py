@@ -9,7 +9,7 @@ import pytest
 from tests.batch_job.lines import chat, plain, said
 from tests.cli.result import BatchFiles, Octavo, refused
 from tests.cli.tiny_model import TINY
-from tests.weights.hf_directory import changed, directory_of
+from tests.weights.hf.written import changed, directory_of
 
 GREEDY = ("--temperature", "0", "--max-tokens", "12", "--threads", "1")
 

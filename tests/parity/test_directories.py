@@ -18,7 +18,7 @@ from octavo.weights.gguf_model import load_weights, reference_weights
 from octavo.weights.model_header import read_header
 from tests.families.checkpoints import CONFIGS, TOKENS, weights
 from tests.tiny import TINY, TinyModel, all_logits, make_runner
-from tests.weights.hf_directory import changed, write_model
+from tests.weights.hf.written import changed, write_model
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from octavo import LLM, SamplingParams
-from tests.weights.hf_directory import directory_of
+from tests.weights.hf.written import directory_of
 
 PROMPTS = ["The capital of France is", "def add(a, b):", "Once upon a time", "1, 2, 3, 4,"]
 GREEDY = SamplingParams(temperature=0, max_tokens=32)

@@ -10,7 +10,7 @@ import pytest
 from octavo.weights.model_header import ModelHeader, read_header
 from tests.cli.tiny_model import write_tiny_model
 from tests.weights.fake_index import FakeIndex, point_pip_at, serve
-from tests.weights.hf_directory import directory_of
+from tests.weights.hf.written import directory_of
 from tests.weights.tiny_pull import TINY
 
 

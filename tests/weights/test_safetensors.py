@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from octavo.errors import ModelError, ModelFormatError, UnsupportedModelError
 from octavo.weights.dequantize import dequantize
 from octavo.weights.safetensors import SafetensorsFile
-from tests.weights.hf_directory import Dtype, bf16, safetensors_bytes, write_safetensors
+from tests.weights.hf.written import Dtype, bf16, safetensors_bytes, write_safetensors
 
 VALUES = bf16(np.random.default_rng(5).standard_normal((3, 8), np.float32))
 

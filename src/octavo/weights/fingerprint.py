@@ -22,7 +22,7 @@ from pathlib import Path
 from octavo.atomic_file import write_whole
 from octavo.errors import ModelFormatError, ModelNotFoundError
 from octavo.interrupts import is_interrupt
-from octavo.weights.model_directory import files_of
+from octavo.weights.hf.directory import files_of
 
 _log = logging.getLogger(__name__)
 

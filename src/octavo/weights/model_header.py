@@ -23,7 +23,7 @@ from octavo.weights.gguf import GGUFFile
 from octavo.weights.gguf_config import model_config
 from octavo.weights.gguf_header import TensorInfo
 from octavo.weights.gguf_model_file import GGUFModelFile
-from octavo.weights.model_directory import open_directory
+from octavo.weights.hf.directory import open_directory
 from octavo.weights.model_files import ModelFiles, naming
 
 _log = logging.getLogger(__name__)

@@ -2,7 +2,7 @@
 
 The format: the header's length in 8 bytes, the header as JSON (name -> dtype, shape and the bytes
 from and to, counted from the header's end), then the tensors. Knows one file; which files make a
-model is `hf_tensors`' business.
+model is `hf.tensors`' business.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from octavo.errors import ModelFormatError, UnsupportedModelError
 from octavo.values import is_whole
 from octavo.weights.ggml_type import GGMLType
 from octavo.weights.gguf_header import TensorInfo
-from octavo.weights.hf_json import parse_object, shown_json
+from octavo.weights.hf.json_fields import parse_object, shown_json
 from octavo.weights.mapped_file import MappedFile
 
 _TYPES: Mapping[str, GGMLType] = MappingProxyType(

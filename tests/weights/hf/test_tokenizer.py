@@ -15,10 +15,10 @@ import tokenizers
 from octavo.errors import ModelError
 from octavo.tokenizer import Tokenizer, TokenizerSpec, TokenType
 from octavo.tokenizer.byte_level import char_to_byte
-from octavo.weights.hf_json import Fields
-from octavo.weights.hf_tokenizer import token_count, tokenizer_spec
+from octavo.weights.hf.json_fields import Fields
+from octavo.weights.hf.tokenizer import token_count, tokenizer_spec
 from octavo.weights.model_header import read_header
-from tests.weights.hf_directory import tokenizer_json
+from tests.weights.hf.written import tokenizer_json
 
 Json = dict[str, Any]
 LLAMA3 = (

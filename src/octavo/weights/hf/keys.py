@@ -1,6 +1,6 @@
 """The fields of a config.json: each is read, harmless, or refused.
 
-Comes in: what `hf_config` has not read. Goes out: why the model cannot be run, or nothing. A field
+Comes in: what `config` has not read. Goes out: why the model cannot be run, or nothing. A field
 that is left out may change every answer, so what is not listed here is refused by its name.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from octavo.weights.hf_json import Fields, shown_json
+from octavo.weights.hf.json_fields import Fields, shown_json
 
 # Whatever these say, the logits are the same.
 _HARMLESS = frozenset(

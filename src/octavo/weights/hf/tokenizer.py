@@ -21,8 +21,8 @@ from octavo.tokenizer.byte_level import byte_to_char
 from octavo.tokenizer.spec import TokenizerSpec, TokenType
 from octavo.tokenizer.spm import SPACE
 from octavo.values import is_whole
-from octavo.weights.hf_json import Fields, shown_json
-from octavo.weights.hf_pre_tokenizer import byte_level_rules, is_nfc, puts_space_in_front
+from octavo.weights.hf.json_fields import Fields, shown_json
+from octavo.weights.hf.pre_tokenizer import byte_level_rules, is_nfc, puts_space_in_front
 from octavo.weights.model_files import Note
 
 _USUAL: Mapping[str, object] = MappingProxyType(

@@ -20,7 +20,7 @@ from octavo.weights.model_header import read_header
 from tests.cli.tiny_model import TEMPLATE
 from tests.families.checkpoints import CONFIGS, TOKENS, model, weights
 from tests.tiny import TINY, TinyModel, all_logits, make_runner
-from tests.weights.hf_directory import (
+from tests.weights.hf.written import (
     Dtype,
     changed,
     write_json,

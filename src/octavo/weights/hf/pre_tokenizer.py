@@ -11,7 +11,7 @@ from typing import Any
 from octavo.errors import UnsupportedModelError
 from octavo.tokenizer.bpe import GPT2, pre_of
 from octavo.tokenizer.spm import SPACE
-from octavo.weights.hf_json import Fields
+from octavo.weights.hf.json_fields import Fields
 
 _BLANKS = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
 _IN_FRONT = {"type": "Prepend", "prepend": SPACE}

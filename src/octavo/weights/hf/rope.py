@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass
 
 from octavo.errors import ModelFormatError
-from octavo.weights.hf_json import Fields
-from octavo.weights.hf_keys import refusal
+from octavo.weights.hf.json_fields import Fields
+from octavo.weights.hf.keys import refusal
 
 
 @dataclass(frozen=True, slots=True)

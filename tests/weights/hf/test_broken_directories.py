@@ -18,10 +18,10 @@ from octavo.errors import ModelError
 from octavo.model.registry import build_program
 from octavo.tokenizer import Tokenizer
 from octavo.weights.gguf_model import reference_weights
-from octavo.weights.hf_json import Fields
-from octavo.weights.model_directory import open_directory
+from octavo.weights.hf.directory import open_directory
+from octavo.weights.hf.json_fields import Fields
 from octavo.weights.model_header import read_header
-from tests.weights.hf_directory import changed, safetensors_bytes, write_json, write_model
+from tests.weights.hf.written import changed, safetensors_bytes, write_json, write_model
 
 
 def _index(path: Path, changes: dict[str, Any]) -> None:

@@ -12,11 +12,11 @@ import pytest
 from octavo.errors import ModelError, ModelFormatError, UnsupportedModelError
 from octavo.model.config import ModelConfig
 from octavo.model.registry import build_program
-from octavo.weights.hf_config import model_config
-from octavo.weights.hf_json import Fields
+from octavo.weights.hf.config import model_config
+from octavo.weights.hf.json_fields import Fields
 from tests.families.checkpoints import CONFIGS
 from tests.tiny import TINY
-from tests.weights.hf_directory import config_json
+from tests.weights.hf.written import config_json
 
 LLAMA = replace(TINY, rope_style="half", qkv_bias=False)
 QWEN2 = replace(LLAMA, architecture="qwen2", qkv_bias=True)

@@ -11,7 +11,7 @@ from typing import Any
 from octavo.errors import ModelFormatError
 from octavo.tokenizer.spec import TokenizerSpec
 from octavo.values import is_whole
-from octavo.weights.hf_json import Fields, shown_json
+from octavo.weights.hf.json_fields import Fields, shown_json
 from octavo.weights.model_files import Note
 
 

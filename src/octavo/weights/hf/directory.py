@@ -15,12 +15,12 @@ from octavo.errors import ModelFormatError, ModelNotFoundError, UnsupportedModel
 from octavo.model.config import ModelConfig
 from octavo.sampling_params import Sampling
 from octavo.tokenizer.spec import TokenizerSpec
-from octavo.weights.hf_config import family, model_config
-from octavo.weights.hf_families import Family
-from octavo.weights.hf_json import Fields, read_json
-from octavo.weights.hf_special import chat_template, end_ids, stated_ids
-from octavo.weights.hf_tensors import DirectoryTensors, weight_files
-from octavo.weights.hf_tokenizer import token_count, tokenizer_spec
+from octavo.weights.hf.config import family, model_config
+from octavo.weights.hf.families import Family
+from octavo.weights.hf.json_fields import Fields, read_json
+from octavo.weights.hf.special import chat_template, end_ids, stated_ids
+from octavo.weights.hf.tensors import DirectoryTensors, weight_files
+from octavo.weights.hf.tokenizer import token_count, tokenizer_spec
 from octavo.weights.mapped_file import read_text
 from octavo.weights.model_files import Note, naming
 from octavo.weights.recommended_sampling import checked_sampling

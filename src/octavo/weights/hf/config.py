@@ -1,7 +1,7 @@
 """From config.json to a `ModelConfig`: which field is which number, and what silence means.
 
-Knows fields and the defaults of transformers. Knows nothing of tensors; `hf_rope` reads the rotary
-embedding, `hf_keys` knows the fields that are left.
+Knows fields and the defaults of transformers. Knows nothing of tensors; `rope` reads the rotary
+embedding, `keys` knows the fields that are left.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from octavo.errors import ModelFormatError, UnsupportedModelError
 from octavo.model.config import ModelConfig
 from octavo.model.gemma3 import attention_scale
 from octavo.values import is_number, is_whole
-from octavo.weights.hf_families import FAMILIES, Family, family_of
-from octavo.weights.hf_json import Fields
-from octavo.weights.hf_keys import refusal
-from octavo.weights.hf_rope import base, parameters, rope
+from octavo.weights.hf.families import FAMILIES, Family, family_of
+from octavo.weights.hf.json_fields import Fields
+from octavo.weights.hf.keys import refusal
+from octavo.weights.hf.rope import base, parameters, rope
 
 _MOST_HEAD_DIM = 1 << 16
 _FULL, _WINDOWED = "full_attention", "sliding_attention"
