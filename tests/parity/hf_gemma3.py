@@ -12,6 +12,7 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 from octavo.batch import FloatArray
 from octavo.model.config import ModelConfig
+from tests.parity import hf_llama
 
 _LAYER_NAMES = {
     "attn_norm": "input_layernorm",
@@ -36,7 +37,7 @@ def build(cfg: ModelConfig, weights: Mapping[str, FloatArray]) -> Gemma3ForCausa
     state = {}
     for name, weight in weights.items():
         ours = weight - 1 if "norm" in name else weight
-        state[_their_name(name)] = torch.from_numpy(ours)
+        state[hf_llama.their_name(name, _LAYER_NAMES)] = torch.from_numpy(ours)
     if cfg.tied_head:
         state["lm_head.weight"] = state["model.embed_tokens.weight"]
     model.load_state_dict(state, strict=True)
@@ -72,12 +73,3 @@ def _config(cfg: ModelConfig) -> Gemma3TextConfig:
         tie_word_embeddings=cfg.tied_head,
         attn_implementation="eager",
     )
-
-
-def _their_name(name: str) -> str:
-    if not name.startswith("blk."):
-        head, kind = name.rsplit(".", 1)
-        top = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-        return f"{top[head]}.{kind}"
-    _, layer, part, kind = name.split(".")
-    return f"model.layers.{layer}.{_LAYER_NAMES[part]}.{kind}"

@@ -31,7 +31,7 @@ _LAYER_NAMES = {
 def build(cfg: ModelConfig, weights: Mapping[str, FloatArray]) -> LlamaForCausalLM:
     """Raises if a weight of theirs is left without a value, or one of ours without a place."""
     model = LlamaForCausalLM(_config(cfg))
-    state = {_their_name(n): torch.from_numpy(_their_rows(n, w, cfg)) for n, w in weights.items()}
+    state = {their_name(n): torch.from_numpy(_their_rows(n, w, cfg)) for n, w in weights.items()}
     if cfg.tied_head:
         state["lm_head.weight"] = state["model.embed_tokens.weight"]
     model.load_state_dict(state, strict=True)
@@ -73,13 +73,14 @@ def _config(cfg: ModelConfig) -> LlamaConfig:
     )
 
 
-def _their_name(name: str) -> str:
+def their_name(name: str, layer_names: Mapping[str, str] = _LAYER_NAMES) -> str:
+    """Their name of a weight of the program; `layer_names` are those inside a layer."""
     if not name.startswith("blk."):
         head, kind = name.rsplit(".", 1)
         top = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
         return f"{top[head]}.{kind}"
     _, layer, part, kind = name.split(".")
-    return f"model.layers.{layer}.{_LAYER_NAMES[part]}.{kind}"
+    return f"model.layers.{layer}.{layer_names[part]}.{kind}"
 
 
 def _their_rows(name: str, weight: FloatArray, cfg: ModelConfig) -> FloatArray:
