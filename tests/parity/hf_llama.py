@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from octavo.batch import FloatArray
 from octavo.model.config import ModelConfig
 
-_LAYER_NAMES = {
+LAYER_NAMES = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
@@ -73,7 +73,7 @@ def _config(cfg: ModelConfig) -> LlamaConfig:
     )
 
 
-def their_name(name: str, layer_names: Mapping[str, str] = _LAYER_NAMES) -> str:
+def their_name(name: str, layer_names: Mapping[str, str] = LAYER_NAMES) -> str:
     """Their name of a weight of the program; `layer_names` are those inside a layer."""
     if not name.startswith("blk."):
         head, kind = name.rsplit(".", 1)

@@ -78,18 +78,16 @@ class ModelConfig:
         long their window is."""
         return self.window == 0 or (layer + 1) % self.full_every == 0
 
-    def local_rope_frequencies(self) -> tuple[float, ...]:
-        """Those of the windowed layers, (rotary_dim / 2,)."""
-        return tuple(
-            self.local_rope_base ** (-2.0 * i / self.rotary_dim)
-            for i in range(self.rotary_dim // 2)
-        )
-
     def rope_frequencies(self) -> tuple[float, ...]:
         """Radians per position of each rotated pair, (rotary_dim / 2,)."""
-        half = self.rotary_dim // 2
-        factors = self.rope_factors or (1.0,) * half
-        return tuple(
-            self.rope_base ** (-2.0 * i / self.rotary_dim) / factors[i] / self.rope_scale
-            for i in range(half)
-        )
+        plain = _frequencies(self.rope_base, self.rotary_dim)
+        factors = self.rope_factors or (1.0,) * len(plain)
+        return tuple(f / by / self.rope_scale for f, by in zip(plain, factors, strict=True))
+
+    def local_rope_frequencies(self) -> tuple[float, ...]:
+        """Those of the windowed layers, (rotary_dim / 2,)."""
+        return _frequencies(self.local_rope_base, self.rotary_dim)
+
+
+def _frequencies(base: float, rotary_dim: int) -> tuple[float, ...]:
+    return tuple(base ** (-2.0 * i / rotary_dim) for i in range(rotary_dim // 2))

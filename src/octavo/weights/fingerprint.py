@@ -22,7 +22,6 @@ from pathlib import Path
 from octavo.atomic_file import write_whole
 from octavo.errors import ModelFormatError, ModelNotFoundError
 from octavo.interrupts import is_interrupt
-from octavo.weights.hf.directory import files_of
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +37,8 @@ _Entries = dict[str, tuple[_Stamp, str]]  # by real path, the oldest first
 def fingerprint(path: Path, *, home: Path | None) -> str:
     """SHA-256 of the file, in hex; of a directory, that of its files' names and sums."""
     if path.is_dir():
+        from octavo.weights.hf.directory import files_of  # a GGUF file's start does not wait
+
         sums = (f"{fingerprint(each, home=home)} {each.name}\n" for each in files_of(path))
         return hashlib.sha256("".join(sums).encode("utf-8", "surrogateescape")).hexdigest()
     known = remembered(path, home=home)

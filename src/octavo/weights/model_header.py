@@ -23,7 +23,6 @@ from octavo.weights.gguf import GGUFFile
 from octavo.weights.gguf_config import model_config
 from octavo.weights.gguf_header import TensorInfo
 from octavo.weights.gguf_model_file import GGUFModelFile
-from octavo.weights.hf.directory import open_directory
 from octavo.weights.model_files import ModelFiles, naming
 
 _log = logging.getLogger(__name__)
@@ -101,6 +100,8 @@ def read_header(path: Path) -> ModelHeader:
 
 
 def _of_directory(path: Path) -> ModelHeader:
+    from octavo.weights.hf.directory import open_directory  # a GGUF file's start does not wait
+
     files = open_directory(path)
     config = files.config()
     with files.open_tensors() as found:
