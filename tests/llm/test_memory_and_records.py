@@ -7,12 +7,15 @@ import resource
 import threading
 import weakref
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import pytest
 
 from octavo import LLM, SamplingParams
 from octavo.records import CacheReason
+from octavo.serving.stats import engine_stats
+from tests.gate import Gate
 from tests.serving.stories import GREEDY, PROMPT, computed, slow_down
 from tests.tiny import set_clock
 
@@ -42,16 +45,24 @@ def resident() -> int:
     return int(pages) * resource.getpagesize()
 
 
-def test_without_idle_time_memory_goes_back_at_the_end_of_a_request(smollm2_path: Path) -> None:
+def test_without_idle_time_memory_goes_back_at_the_end_of_a_request(
+    smollm2_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A prompt of 700 tokens takes 22 blocks of 720 KiB."""
-    llm = LLM(smollm2_path, threads=2, context=1024, kv_idle=0)
+    llm = LLM(
+        smollm2_path, threads=2, context=1024, kv_idle=0, max_batch_tokens=1024, step_ms=inf
+    )  # whose prompts run in one step
     llm.generate([[5] * 200], GREEDY)  # what a first run touches beside the pages
     prompt = [i * 7 % 49152 for i in range(700)]
+    gate = Gate(llm, monkeypatch)
+    gate.let_one_pass()
     stream = llm.stream(prompt, GREEDY)
     next(stream)
-    held = llm.stats()["kv_blocks_used"]
-    assert held == 22
+    for _ in range(2):
+        gate.wait()  # until its second step
+    assert engine_stats(llm.loop.engine, llm.info)["kv_blocks_used"] == 22
     during = resident()
+    gate.open()
     list(stream)
     given_back = during - resident()
     assert given_back > 0.9 * 22 * llm.info.block_bytes

@@ -10,6 +10,8 @@ import pytest
 from octavo import LLM, SamplingParams
 from octavo.records import CacheReason, CacheRecord, CacheSource
 from octavo.request import RequestOptions
+from octavo.serving.stats import engine_stats
+from tests.gate import Gate
 from tests.serving.stories import GREEDY, LONG, PROMPT, assert_nothing_held, computed
 
 
@@ -89,11 +91,20 @@ def test_prompts_offered_together_compute_what_they_share_once(llm: LLM) -> None
     assert [o.usage.cached_tokens for o in outputs] == [0] + 7 * [64]
 
 
-def test_a_stream_that_is_given_up_leaves_its_tokens_to_others(llm: LLM) -> None:
+def test_a_stream_that_is_given_up_leaves_its_tokens_to_others(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(llm, monkeypatch)
     stream = llm.stream(PROMPT, LONG)
-    drawn = [token for _ in range(4) for token in next(stream).token_ids]
-    assert llm.stats()["kv_blocks_used"] == 2
+    drawn: list[int] = []
+    for _ in range(4):
+        gate.let_one_pass()
+        drawn += next(stream).token_ids
+    for _ in range(5):
+        gate.wait()  # until its fifth step
+    assert engine_stats(llm.loop.engine, llm.info)["kv_blocks_used"] == 2
     stream.close()
+    gate.open()
     llm.stream(PROMPT, LONG)  # nor does one hold anything that nobody reads
     assert_nothing_held(llm)
     before = len(llm.records)
