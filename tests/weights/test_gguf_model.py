@@ -10,13 +10,15 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from octavo.errors import ModelFormatError, UsageError
+from octavo.errors import ModelFormatError, UnsupportedModelError, UsageError
 from octavo.kernels import native
 from octavo.model.registry import build_program
 from octavo.program.ops import WeightSpec
 from octavo.weights.gguf import GGUFFile
 from octavo.weights.gguf_model import load_weights, reference_weights
+from octavo.weights.gguf_model_file import GGUFModelFile
 from octavo.weights.model_header import ModelHeader
+from octavo.weights.weight_view import WeightView
 from tests.cli.tiny_model import write_tiny_model
 
 POOL = native.ThreadPool(2)
@@ -55,6 +57,31 @@ def test_a_missing_tensor_and_a_wrong_shape_are_named(header: ModelHeader) -> No
     said = r"at offset \d+: expected shape \(96, 32\), found \(96, 64\)"
     with pytest.raises(ModelFormatError, match=said):
         load_weights(header, wrong, POOL)
+
+
+def test_a_weight_may_be_a_part_of_a_tensor(
+    header: ModelHeader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = {"attn_k": WeightView("attn_q", (range(32, 64),), of=64)}
+    monkeypatch.setattr(GGUFModelFile, "views", lambda files, config: part)
+    specs = build_program(header.config).weights()
+    exact, packed = reference_weights(header, specs), load_weights(header, specs, POOL)
+    assert np.array_equal(exact["blk.1.attn_k.weight"], exact["blk.1.attn_q.weight"][32:])
+    k, q = (packed.matrices[f"blk.1.{name}.weight"].view() for name in ("attn_k", "attn_q"))
+    assert np.array_equal(k, q[len(q) // 2 :])  # panels of 16 rows, one after the other
+    assert header.weight_bytes(specs)["blk.1.attn_k.weight"] == 32 * 64 * 4
+    with pytest.raises(UnsupportedModelError, match=r"'blk.0.attn_k.weight' .* has no place"):
+        header.program()
+    part["attn_k"] = WeightView("attn_q", (range(64, 96),), of=96)
+    said = r"'blk.0.attn_q.weight' at offset \d+: expected shape \(96, 64\), found \(64, 64\)"
+    with pytest.raises(ModelFormatError, match=said):
+        load_weights(header, specs, POOL)
+    part["attn_k"] = WeightView("attn_qkv", (range(64, 96),), of=128)
+    said = r"'blk.0.attn_qkv.weight' is missing: expected shape \(128, 64\)"
+    with pytest.raises(ModelFormatError, match=said):
+        load_weights(header, specs, POOL)
+    with pytest.raises(ModelFormatError, match=r"'blk.0.attn_qkv.weight' is missing"):
+        header.weight_bytes(specs)
 
 
 def test_a_file_that_changed_since_its_header_was_read_is_refused(header: ModelHeader) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from octavo import LLM, SamplingParams
 from octavo.errors import ModelError, ModelFormatError, UnsupportedModelError
+from octavo.program.ops import WeightSpec
 from octavo.sampling_params import Sampling
 from octavo.weights.gguf_model_file import GGUFModelFile
 from octavo.weights.model_header import ModelHeader, read_header
@@ -68,8 +69,9 @@ def test_a_vocabulary_of_another_size_than_the_embedding_is_refused(header: Mode
 
 def test_types_and_bytes_of_the_tensors(header: ModelHeader) -> None:
     assert header.tensor_types() == {"F32": (20, 4 * 78_272)}
-    assert header.weight_bytes(["output_norm.weight"]) == {"output_norm.weight": 256}
-    said = refusal(ModelFormatError, ask=lambda: header.weight_bytes(["blk.2.attn_q.weight"]))
+    norm, missing = WeightSpec("output_norm.weight", (64,)), WeightSpec("blk.2.attn_q.weight", (9,))
+    assert header.weight_bytes({norm.name: norm}) == {norm.name: 256}
+    said = refusal(ModelFormatError, ask=lambda: header.weight_bytes({missing.name: missing}))
     assert said == f"{header.path}: tensor 'blk.2.attn_q.weight' is missing"
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from octavo.batch import FloatArray
 from octavo.config import Activations
-from octavo.errors import ModelFormatError, UsageError
+from octavo.errors import ModelFormatError, UnsupportedModelError, UsageError
 from octavo.kernels import native
 from octavo.program.fuse import RowKind
 from octavo.program.ops import WeightSpec
@@ -25,6 +25,7 @@ from octavo.weights.ggml_type import GGMLType
 from octavo.weights.gguf_header import TensorInfo
 from octavo.weights.model_files import OpenTensors
 from octavo.weights.model_header import ModelHeader
+from octavo.weights.weight_view import Views, WeightView, view_of
 
 # F16 has no kernel: its values become BF16, rounded to nearest even. All others are kept exactly.
 _FORMATS: Mapping[GGMLType, str] = MappingProxyType(
@@ -77,26 +78,33 @@ def load_weights(
     Raises ModelFormatError with the tensor and what was expected if one is missing or of another
     shape.
     """
+    views = header.views()
     with header.files.open_tensors() as file:
-        found = {name: _find(file, header, spec) for name, spec in specs.items()}
-        formats = {
-            name: expand.upper() if expand else _FORMATS[info.type]
-            for name, info in found.items()
-            if specs[name].kind == "matrix"
-        }
+        found = {name: _find(file, header, views, spec) for name, spec in specs.items()}
+        formats: dict[str, str] = {}
+        for name, part in found.items():
+            if specs[name].kind == "vector":
+                continue
+            if expand is None and part.view.needs_values(part.info):
+                raise _unpacked_only(header, part)
+            formats[name] = expand.upper() if expand else _FORMATS[part.info.type]
         # One block of memory for all: alone, small matrices would not fill a huge page.
-        memory = native.WeightMemory(sum(_packed_bytes(found[n], f) for n, f in formats.items()))
+        memory = native.WeightMemory(
+            sum(_packed_bytes(specs[name], format) for name, format in formats.items())
+        )
         matrices: dict[str, native.PackedWeight] = {}
         vectors: dict[str, FloatArray] = {}
-        for name, info in found.items():
+        for name, part in found.items():
             if name not in formats:
-                vectors[name] = _floats(file, header, name)
+                vectors[name] = _floats(file, header, part, specs[name])
                 continue
-            rows, cols = info.shape
+            rows, cols = specs[name].shape
+            type, data = part.view.read(part.info, file.data(part.view.tensor))
             matrices[name] = native.pack_weight(
-                pool, file.data(name), int(info.type), rows, cols, formats[name], memory
+                pool, data, int(type), rows, cols, formats[name], memory
             )
-            file.drop(name)
+            del data
+            file.drop(part.view.tensor)
         file.check_unchanged()
     return ModelWeights(matrices, vectors)
 
@@ -105,38 +113,54 @@ def reference_weights(
     header: ModelHeader, specs: Mapping[str, WeightSpec]
 ) -> dict[str, FloatArray]:
     """Return every weight as float32, for the reference interpreter."""
+    views = header.views()
     with header.files.open_tensors() as file:
-        for spec in specs.values():
-            _find(file, header, spec)
-        return {name: _floats(file, header, name) for name in specs}
+        found = {name: _find(file, header, views, spec) for name, spec in specs.items()}
+        return {name: _floats(file, header, part, specs[name]) for name, part in found.items()}
 
 
-def _floats(file: OpenTensors, header: ModelHeader, name: str) -> FloatArray:
+class _Part(NamedTuple):
+    """A weight in a tensor of the files."""
+
+    view: WeightView
+    info: TensorInfo
+
+
+def _floats(file: OpenTensors, header: ModelHeader, part: _Part, spec: WeightSpec) -> FloatArray:
     """The values that the program computes with."""
-    info = file.tensors[name]
-    values = dequantize(info.type, file.data(name), info.shape)
-    if header.files.norm_offset and name.endswith("norm.weight"):
+    type, data = part.view.read(part.info, file.data(part.view.tensor))
+    values = dequantize(type, data, spec.shape)
+    if header.files.norm_offset and spec.name.endswith("norm.weight"):
         values += np.float32(header.files.norm_offset)
     return values
 
 
-def _packed_bytes(info: TensorInfo, format: str) -> int:
+def _packed_bytes(spec: WeightSpec, format: str) -> int:
     """Return the bytes of a packed matrix, up to the next 64."""
-    rows, cols = info.shape
+    rows, cols = spec.shape
     return -(-native.packed_nbytes(rows, cols, format) // 64) * 64
 
 
-def _find(file: OpenTensors, header: ModelHeader, spec: WeightSpec) -> TensorInfo:
-    info = file.tensors.get(spec.name)
+def _find(file: OpenTensors, header: ModelHeader, views: Views, spec: WeightSpec) -> _Part:
+    view = view_of(views, spec.name)
+    info, expected = file.tensors.get(view.tensor), view.tensor_shape(spec.shape)
     if info is None:
-        theirs = header.files.tensor_name(spec.name)
+        theirs = header.files.tensor_name(view.tensor)
         raise ModelFormatError(
-            f"{header.path}: tensor {theirs!r} is missing: expected shape {spec.shape}"
+            f"{header.path}: tensor {theirs!r} is missing: expected shape {expected}"
         )
-    if info != header.tensors[spec.name]:
+    if info != header.tensors[view.tensor]:
         raise ModelFormatError(f"{header.path}: changed since its header was read: load it again")
-    if info.shape != spec.shape:
+    if info.shape != expected:
         raise ModelFormatError(
-            f"{header.path}: {info.place}: expected shape {spec.shape}, found {info.shape}"
+            f"{header.path}: {info.place}: expected shape {expected}, found {info.shape}"
         )
-    return info
+    return _Part(view, info)
+
+
+def _unpacked_only(header: ModelHeader, part: _Part) -> UnsupportedModelError:
+    blocks = f"blocks of {part.info.type.block_values} values"
+    return UnsupportedModelError(
+        f"{header.path}: {part.info.place} is {part.info.type.name}: its rows are {blocks}, which "
+        "the heads of this model cut: run it unpacked, with --weights bf16 or f32"
+    )

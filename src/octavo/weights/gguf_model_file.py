@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
+from octavo.model.config import ModelConfig
 from octavo.sampling_params import Sampling
 from octavo.tokenizer.spec import TokenizerSpec
 from octavo.weights.gguf import GGUFFile
@@ -13,6 +15,10 @@ from octavo.weights.gguf_header import MetadataValue
 from octavo.weights.model_files import Note
 from octavo.weights.recommended_sampling import recommended_sampling
 from octavo.weights.tokenizer_spec import tokenizer_spec
+from octavo.weights.weight_view import Views
+
+# Of architectures whose files keep several weights in one tensor.
+VIEWS: Mapping[str, Callable[[ModelConfig], Views]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,9 @@ class GGUFModelFile:
 
     def tensor_name(self, name: str) -> str:
         return name
+
+    def views(self, config: ModelConfig) -> Views:
+        return VIEWS[config.architecture](config) if config.architecture in VIEWS else {}
 
     def _text(self, key: str) -> str | None:
         value = self.metadata.get(key)

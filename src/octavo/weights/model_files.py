@@ -16,15 +16,18 @@ import numpy as np
 import numpy.typing as npt
 
 from octavo.errors import ModelFormatError, UnsupportedModelError
+from octavo.model.config import ModelConfig
 from octavo.sampling_params import Sampling
 from octavo.tokenizer.spec import TokenizerSpec
 from octavo.weights.gguf_header import TensorInfo
+from octavo.weights.weight_view import Views
 
 Note = Callable[[str], None]  # is told what is wrong and left out, because nothing needs it
 
 
 class OpenTensors(Protocol):
-    """A model's tensors by the program's names; a context manager."""
+    """A model's tensors by the program's names, those that hold several weights by llama.cpp's; a
+    context manager."""
 
     @property
     def tensors(self) -> Mapping[str, TensorInfo]: ...
@@ -73,7 +76,10 @@ class ModelFiles(Protocol):
     def open_tensors(self) -> OpenTensors: ...
 
     def tensor_name(self, name: str) -> str:
-        """What the files call a weight of the program."""
+        """What the files call a tensor."""
+
+    def views(self, config: ModelConfig) -> Views:
+        """Where the weights are that are not tensors of their own, as the program has them."""
 
 
 @contextlib.contextmanager

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from octavo.errors import ModelFormatError, UnsupportedModelError, counted
 from octavo.model.config import ModelConfig
 from octavo.model.registry import build_program
-from octavo.program.ops import Program
+from octavo.program.ops import Program, WeightSpec
 from octavo.sampling_params import Sampling
 from octavo.tokenizer.spec import TokenizerSpec
 from octavo.weights.dequantize import dequantize
@@ -24,6 +24,7 @@ from octavo.weights.gguf_config import model_config
 from octavo.weights.gguf_header import TensorInfo
 from octavo.weights.gguf_model_file import GGUFModelFile
 from octavo.weights.model_files import ModelFiles, naming
+from octavo.weights.weight_view import Views, stored_bytes, view_of
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ _NOT_WEIGHTS = (_ROPE_FACTORS, ".attn_rot_embd.weight", ".attn.rot_embd.weight")
 class ModelHeader:
     path: Path
     config: ModelConfig
-    tensors: Mapping[str, TensorInfo]  # by the program's names
+    tensors: Mapping[str, TensorInfo]  # by the program's names, or llama.cpp's
     files: ModelFiles
 
     def sampling(self) -> Sampling | None:
@@ -50,10 +51,16 @@ class ModelHeader:
             self._check_all_used(program.weights())
         return program
 
-    def _check_all_used(self, weights: Container[str]) -> None:
+    def views(self) -> Views:
+        """Where the program's weights are that are not tensors of their own, as they are used."""
+        return self.files.views(self.config)
+
+    def _check_all_used(self, weights: Iterable[str]) -> None:
         """A tensor that nothing reads means another model than the one the program computes."""
+        views = self.views()
+        used = {view_of(views, name).tensor for name in weights}
         for name, info in self.tensors.items():
-            if name not in weights and not name.endswith(_NOT_WEIGHTS):
+            if name not in used and not name.endswith(_NOT_WEIGHTS):
                 layers = counted(self.config.num_layers, "layer")
                 raise UnsupportedModelError(
                     f"{info.place} has no place in the {layers} of a {self.config.architecture} "
@@ -79,15 +86,16 @@ class ModelHeader:
             nbytes[info.type.name] += info.nbytes
         return {name: (count[name], total) for name, total in nbytes.most_common()}
 
-    def weight_bytes(self, names: Iterable[str]) -> dict[str, float]:
-        """Return the bytes of each of these tensors in the file. ModelFormatError if one is
-        missing."""
-        found = {}
-        for name in names:
-            if name not in self.tensors:
-                theirs = self.files.tensor_name(name)
+    def weight_bytes(self, specs: Mapping[str, WeightSpec]) -> dict[str, float]:
+        """Return the bytes of each of these weights in its tensor's type. ModelFormatError if one
+        is missing."""
+        views, found = self.views(), {}
+        for name, spec in specs.items():
+            tensor = view_of(views, name).tensor
+            if tensor not in self.tensors:
+                theirs = self.files.tensor_name(tensor)
                 raise ModelFormatError(f"{self.path}: tensor {theirs!r} is missing")
-            found[name] = float(self.tensors[name].nbytes)
+            found[name] = float(stored_bytes(self.tensors[tensor].type, spec.shape))
         return found
 
     def _note(self, text: str) -> None:

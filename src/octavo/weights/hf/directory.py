@@ -24,6 +24,7 @@ from octavo.weights.hf.tokenizer import token_count, tokenizer_spec
 from octavo.weights.mapped_file import read_text
 from octavo.weights.model_files import Note, naming
 from octavo.weights.recommended_sampling import checked_sampling
+from octavo.weights.weight_view import Views
 
 CONFIG, TOKENIZER, JINJA = "config.json", "tokenizer.json", "chat_template.jinja"
 GENERATION, TOKENIZER_CONFIG = "generation_config.json", "tokenizer_config.json"
@@ -128,6 +129,9 @@ class ModelDirectory:
 
     def tensor_name(self, name: str) -> str:
         return self.family.their_name(name)
+
+    def views(self, config: ModelConfig) -> Views:
+        return self.family.views(config)
 
     def sampling(self, note: Note) -> Sampling | None:
         """As generation_config.json recommends."""

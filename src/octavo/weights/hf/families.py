@@ -7,11 +7,13 @@ which of their tensors is which of the program's.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from octavo.errors import UnsupportedModelError
+from octavo.model.config import ModelConfig
+from octavo.weights.weight_view import Views
 
 _EVERY: Mapping[str, float | bool | str] = MappingProxyType(
     {
@@ -54,9 +56,15 @@ _ENCODERS = (
 )
 
 
+def each_by_itself(config: ModelConfig) -> Views:
+    """Every weight is a tensor of its own, as the program has it."""
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
-    """`architecture` is the program's; `layer_names` are of tensors, the program's -> theirs."""
+    """`architecture` is the program's; `layer_names` are of tensors, the program's -> theirs; a
+    tensor that holds several weights has llama.cpp's name there, and `views` has what is in it."""
 
     model_type: str
     architecture: str
@@ -66,6 +74,7 @@ class Family:
     qkv_bias: bool = False
     norm_offset: float = 0.0  # added to the weights of norms
     needs: tuple[str, ...] = ()  # fields that elsewhere follow from others
+    views: Callable[[ModelConfig], Views] = each_by_itself
     assumed: Mapping[str, float | bool | str] = field(default_factory=lambda: _EVERY)
 
     def their_name(self, name: str) -> str:

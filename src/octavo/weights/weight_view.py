@@ -1,0 +1,117 @@
+"""A weight as a part of a tensor: which of its rows, in which order, which way it lies, and the
+zero rows or columns that stand after each head.
+
+A family that stores some weights otherwise than the program names them is a table of views by part
+(`attn_q`); `weight_orders` has the usual ones. Comes in: a tensor's bytes in place. Goes out: the
+weight's own, in place where they are one run. Knows no file and no family.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from octavo.weights.dequantize import Bytes, dequantize
+from octavo.weights.ggml_type import GGMLType
+from octavo.weights.gguf_header import TensorInfo
+
+Values = npt.NDArray[np.generic]
+
+
+class Padding(NamedTuple):
+    """Each head's `size` rows or columns become `padded`, the new ones zero."""
+
+    size: int
+    padded: int
+
+
+@dataclass(frozen=True, slots=True)
+class WeightView:
+    """The whole tensor of the weight's own name, unless it says otherwise.
+
+    Of a vector, only `tensor`, `rows` and `pad_rows` count.
+    """
+
+    tensor: str = ""  # its part in the files: "attn_qkv"; what `view_of` returns has whole names
+    rows: tuple[range, ...] = ()  # of the tensor, one after the other; none: all
+    of: int = 0  # rows that the tensor has, where not all are the weight's
+    transposed: bool = False  # the tensor is (in, out): its columns are the rows
+    pad_rows: Padding | None = None
+    pad_cols: Padding | None = None
+
+    def tensor_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the tensor that a weight of `shape` is in."""
+        rows, *cols = (
+            size if pad is None else size // pad.padded * pad.size
+            for size, pad in zip(shape, (self.pad_rows, self.pad_cols), strict=False)
+        )
+        rows = self.of or rows
+        return (*cols, rows) if self.transposed else (rows, *cols)
+
+    def needs_values(self, info: TensorInfo) -> bool:
+        """Whether the weight is not a matter of whole rows, and the tensor's type has only such."""
+        cut = self.transposed or self.pad_cols is not None
+        if len(info.shape) == 1:
+            cut = bool(self.rows) or self.pad_rows is not None
+        return cut and info.type.block_values > 1
+
+    def read(self, info: TensorInfo, data: Bytes) -> tuple[GGMLType, Bytes]:
+        """The weight's bytes, row after row, and their type: F32 if it `needs_values`.
+
+        `data` is all of the tensor, whose shape was checked.
+        """
+        type = info.type
+        if self.needs_values(info):
+            type, data = GGMLType.F32, _bytes(dequantize(type, data, info.shape))
+        if not (self.rows or self.transposed or self.pad_rows or self.pad_cols):
+            return type, data
+        if type.block_values == 1:
+            values: Values = data.view(f"<u{type.block_bytes}").reshape(info.shape)
+        else:
+            values = data.reshape(info.shape[0], -1)  # rows of whole blocks
+        if self.transposed:
+            values = values.T
+        parts = [values[run.start : run.stop] for run in self.rows]
+        if parts:
+            values = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        for axis, pad in enumerate((self.pad_rows, self.pad_cols)[: values.ndim]):
+            if pad is not None:
+                values = _padded(values, axis, pad)
+        return type, _bytes(values)
+
+
+WHOLE = WeightView()
+Views = Mapping[str, WeightView]  # by part: "attn_q" is of blk.0.attn_q.weight and of its bias
+
+
+def view_of(views: Views, name: str) -> WeightView:
+    """The view of the program's weight `name`, its tensor by whole name."""
+    *block, part, kind = name.split(".")
+    view = views.get(part, WHOLE)
+    if kind == "bias" and (view.transposed or view.pad_cols):
+        view = replace(view, transposed=False, pad_cols=None)
+    return replace(view, tensor=".".join((*block, view.tensor or part, kind)))
+
+
+def stored_bytes(type: GGMLType, shape: tuple[int, ...]) -> int:
+    """Bytes of a weight of `shape` in a tensor of `type`."""
+    return math.prod(shape) * type.block_bytes // type.block_values
+
+
+def _padded(values: Values, axis: int, pad: Padding) -> Values:
+    shape = values.shape
+    before, heads, after = shape[:axis], shape[axis] // pad.size, shape[axis + 1 :]
+    out = np.zeros((*before, heads, pad.padded, *after), values.dtype)
+    keep = (*[slice(None)] * (axis + 1), slice(pad.size))
+    out[keep] = values.reshape(*before, heads, pad.size, *after)
+    return out.reshape(*before, heads * pad.padded, *after)
+
+
+def _bytes(values: Values) -> Bytes:
+    """In place if they lie row after row."""
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8)
