@@ -1,43 +1,106 @@
-"""Write tests/families/golden.json: what transformers says of the tiny models of each family.
+"""Write tests/families/golden: what transformers says of the tiny models of each family.
 
-    python -m tests.families.make_golden
+    python -m tests.families.make_golden [VARIANT ...]
 
-Every number in it is theirs, in float32 on the CPU. Needs torch and transformers.
+Every number is theirs, in float32 on the CPU: of the class that a config names, loaded from the
+directory that the tests load. Weights are drawn anew until no answer hangs on a rounding. Needs
+torch and transformers.
 """
 
 from __future__ import annotations
 
 import json
+import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import transformers
+from safetensors import safe_open
 
-from tests.families.checkpoints import CONFIGS, PROMPTS, TOKENS, weights
-from tests.parity import hf_gemma3, hf_llama
+from octavo.batch import FloatArray
+from tests.families.directories import VARIANTS, config_of, golden_path, write_directory
+from tests.families.drawn import ANSWER, PROMPTS, ROWS, TOKENS
+from tests.weights.hf.written import write_json
 
-_BUILDERS = {"gemma3": hf_gemma3.build}
-_ROWS = range(0, len(TOKENS), 9)
-_CONTINUATION = 64
+_LEAST_GAP = 1e-3  # of the best logit to the next, to the largest of the row
+_SEEDS = 100
 
 
 def main() -> None:
-    models = {}
-    for name, config in CONFIGS.items():
-        theirs = _BUILDERS[config.architecture](config, weights(config))
-        logits = hf_llama.logits(theirs, TOKENS)
-        models[name] = {
-            "continuations": [hf_llama.greedy(theirs, p, _CONTINUATION) for p in PROMPTS],
-            "rows": {str(row): [float(f"{v:.6g}") for v in logits[row]] for row in _ROWS},
-        }
+    torch.set_num_threads(1)  # tiny models wait for their threads
+    for variant in sys.argv[1:] or VARIANTS:
+        write_golden(variant)
+
+
+def write_golden(variant: str) -> None:
+    """Raises if no seed in a hundred has answers that are sure."""
+    with tempfile.TemporaryDirectory() as folder:
+        shapes = _shapes(variant, Path(folder) / "saved")
+        for seed in range(_SEEDS):
+            path = write_directory(Path(folder) / f"{seed}", variant, shapes, seed)
+            model = _load(path, variant)
+            answers = [_greedy(model, prompt) for prompt in PROMPTS]
+            if None not in answers:
+                break
+        else:
+            raise SystemExit(f"{variant}: no seed has answers that are sure")
+        logits = _logits(model, TOKENS)
+    assert np.isfinite(logits).all()
     golden = {
         "made_with": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "models": models,
+        "seed": seed,
+        "shapes": shapes,
+        "rows": {str(row): [float(f"{v:.6g}") for v in logits[row]] for row in ROWS},
+        "continuations": answers,
     }
-    text = json.dumps(golden, separators=(",", ":")).replace('"rows"', '\n"rows"')
-    Path(__file__).with_name("golden.json").write_text(text + "\n", encoding="ascii")
-    assert np.isfinite(logits).all()
+    parts = (f"{json.dumps(k)}: {json.dumps(v, separators=(',', ':'))}" for k, v in golden.items())
+    golden_path(variant).write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="ascii")
+    print(f"{variant}: seed {seed}")
+
+
+def _class(variant: str) -> Any:
+    return getattr(transformers, config_of(variant)["architectures"][0])
+
+
+def _shapes(variant: str, path: Path) -> dict[str, list[int]]:
+    """Of all tensors, by name, as transformers saves the model of this config."""
+    path.mkdir()
+    write_json(path / "config.json", config_of(variant))
+    config = transformers.AutoConfig.from_pretrained(path)
+    _class(variant)(config).save_pretrained(path)
+    with safe_open(path / "model.safetensors", "numpy") as file:
+        return {name: list(file.get_slice(name).get_shape()) for name in sorted(file.keys())}
+
+
+def _load(path: Path, variant: str) -> Any:
+    model, info = _class(variant).from_pretrained(
+        path, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+    )
+    assert not any(info.values()), f"{variant}: {info}"
+    return model.eval()
+
+
+def _logits(model: Any, tokens: Sequence[int]) -> FloatArray:
+    """After every token: (len(tokens), rows of the head). One pass without a cache."""
+    with torch.inference_mode():
+        out: FloatArray = model(torch.tensor([list(tokens)]), use_cache=False).logits[0].numpy()
+    return out
+
+
+def _greedy(model: Any, prompt: Sequence[int]) -> list[int] | None:
+    """The likeliest next tokens, each from a pass over all before it; None if one is not sure."""
+    text = list(prompt)
+    for _ in range(ANSWER):
+        row = _logits(model, text)[-1]
+        best, gap = int(row[:131].argmax()), -np.diff(np.sort(row[:131])[:-3:-1])[0]
+        if gap < _LEAST_GAP * np.abs(row).max():
+            return None
+        text.append(best)
+    return text[len(prompt) :]
 
 
 if __name__ == "__main__":

@@ -1,20 +1,44 @@
-"""What chats find again of a model with windows, and why not more. Window 20, blocks of 16."""
+"""What windows hide, and what chats find again of a model with windows, and why not more.
+
+Of the chats: window 20, blocks of 16.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
+import pytest
+
+from octavo.batch import FloatArray
 from octavo.engine.engine import Engine
 from octavo.kernels import native
 from octavo.records import CacheReason
 from octavo.request import Request
 from octavo.weights.ggml_type import GGMLType
 from tests.engine.tiny_engine import add, run, tiny_engine
+from tests.families.checkpoints import CONFIGS, model
+from tests.families.drawn import TOKENS
 from tests.program.test_native_groups import two_groups
-from tests.tiny import random_model
+from tests.tiny import all_logits, make_runner, random_model
 
 POOL = native.ThreadPool(2)
 MODEL = random_model(two_groups(), POOL, type=GGMLType.Q8_0)
+
+
+@pytest.mark.parametrize("window", [23, 24, 600])
+def test_a_window_as_long_as_the_rows_hides_nothing_whatever_the_context_is(window: int) -> None:
+    """Its layers turn by their own base even if no context can pass it."""
+    config = replace(CONFIGS["gemma3"], context=24)
+
+    def logits(window: int, context: int) -> FloatArray:
+        tiny = model(replace(config, window=window, context=context), POOL)
+        runner = make_runner(tiny, POOL, num_blocks=1, context=context)
+        assert runner.op_names.count("QKV") == config.num_layers
+        return all_logits(runner, TOKENS[:24])
+
+    assert np.array_equal(logits(window, 24), logits(24, 32)) == (window >= 24)
 
 
 def engine_of(num_blocks: int) -> Engine:

@@ -18,7 +18,8 @@ from octavo.weights.fingerprint import fingerprint
 from octavo.weights.gguf_model import ModelWeights, load_weights, reference_weights
 from octavo.weights.model_header import read_header
 from tests.cli.tiny_model import TEMPLATE
-from tests.families.checkpoints import CONFIGS, TOKENS, model, weights
+from tests.families.checkpoints import CONFIGS, model, weights
+from tests.families.drawn import TOKENS
 from tests.tiny import TINY, TinyModel, all_logits, make_runner
 from tests.weights.hf.written import (
     Dtype,
