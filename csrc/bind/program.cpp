@@ -131,6 +131,7 @@ void bind_program(nb::module_& m) {
   m.attr("RECORD_FIELDS") = fields_of(kRecordFields);
   m.attr("BUFFER_FIELDS") = fields_of(kBufferFields);
   m.attr("ROPE_STYLES") = names_of(kRopeStyleNames);
+  m.attr("NORMS") = names_of(kNormNames);
   m.attr("ACTIVATIONS") = names_of(kActivationNames);
   m.attr("ROW_KINDS") = names_of(kActKindNames);
   m.attr("WANTS") = names_of(kWantNames);

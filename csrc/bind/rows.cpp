@@ -35,9 +35,9 @@ int32_t length(const char* name, size_t size, int32_t most = INT32_MAX) {
 
 // One row through an op of kRowOps (tests only).
 void row_op(const std::string& isa, const std::string& name, FloatsOut out, Floats x,
-            std::optional<Floats> y, std::optional<Floats> weight, std::optional<Floats> cos,
-            std::optional<Floats> sin, int32_t heads, int32_t rope_style, int32_t activation,
-            float eps, float scale) {
+            std::optional<Floats> y, std::optional<Floats> weight, std::optional<Floats> bias,
+            std::optional<Floats> cos, std::optional<Floats> sin, int32_t heads, int32_t norm_kind,
+            int32_t rope_style, int32_t activation, float eps, float scale) {
   const RowKernels& k = rows_for(isa);
   const RowOp* op = std::find_if(std::begin(kRowOps), std::end(kRowOps),
                                  [&](const RowOp& o) { return name == o.name; });
@@ -55,16 +55,19 @@ void row_op(const std::string& isa, const std::string& name, FloatsOut out, Floa
     if (needed) need_size(what, given->size(), size);
   };
   need("y", op->inputs > 1, y, x.size());
-  need("weight", op->weight, weight, dim);
+  need("weight", op->norm && weight, weight, dim);
+  need("bias", op->norm && bias, bias, dim);
   need("cos", op->rope, cos, cos ? cos->size() : 0);
   need("sin", op->rope, sin, cos ? cos->size() : 0);
   const int32_t half = cos ? (int32_t)cos->size() : 0;
   expect(2 * half <= dim, "cos", "at most dim/2 values", half);
+  within("norm_kind", norm_kind, 0, kNumNorms - 1);
   within("rope_style", rope_style, 0, kNumRopeStyles - 1);
   within("activation", activation, 0, kNumActivations - 1);
   OpRecord record{};
   record.heads = heads;
   record.head_dim = dim;
+  record.norm_kind = norm_kind;
   record.rope_style = rope_style;
   record.activation = activation;
   record.eps = eps;
@@ -73,8 +76,8 @@ void row_op(const std::string& isa, const std::string& name, FloatsOut out, Floa
     return array ? array->data() : nullptr;
   };
   const ReleasedGil released;
-  op->run(k,
-          {record, width, x.data(), data(y), data(weight), data(cos), data(sin), half, out.data()});
+  op->run(k, {record, width, x.data(), data(y), data(weight), data(bias), data(cos), data(sin),
+              half, out.data()});
 }
 
 nb::tuple summary_tuple(const TileSummary& s) {
@@ -177,8 +180,9 @@ void bind_rows(nb::module_& m) {
   m.attr("MAX_TOP_K") = kMaxTopK;
   m.def("row_op", &row_op, "isa"_a, "name"_a, "out"_a.noconvert(), "x"_a.noconvert(), nb::kw_only(),
         "y"_a.noconvert().none() = nb::none(), "weight"_a.noconvert().none() = nb::none(),
-        "cos"_a.noconvert().none() = nb::none(), "sin"_a.noconvert().none() = nb::none(),
-        "heads"_a = 1, "rope_style"_a = 0, "activation"_a = 0, "eps"_a = 0.0f, "scale"_a = 0.0f,
+        "bias"_a.noconvert().none() = nb::none(), "cos"_a.noconvert().none() = nb::none(),
+        "sin"_a.noconvert().none() = nb::none(), "heads"_a = 1, "norm_kind"_a = 0,
+        "rope_style"_a = 0, "activation"_a = 0, "eps"_a = 0.0f, "scale"_a = 0.0f,
         "One row through a row-wise op (tests only).");
   m.def("summarize_tile", &summarize_tile, "isa"_a, "logits"_a.noconvert(), "base"_a);
   m.def("merge_summaries", &merge_summaries, "isa"_a, "maxima"_a.noconvert(), "sums"_a.noconvert(),

@@ -1,4 +1,4 @@
-// rows.cpp: element-wise and per-row operations between matrices: RMSNorm, RoPE, gated
+// rows.cpp: element-wise and per-row operations between matrices: norms, RoPE, gated
 // activations, sums, scaling.
 //
 // Every element is computed by the same vector operations wherever it lies, tails included, so
@@ -12,26 +12,68 @@ namespace octavo::OCTAVO_ISA {
 
 static constexpr float kLog2e = 0x1.715476p+0f;
 
-static __attribute__((noinline)) void rms_norm(const float* x, const float* weight, float eps,
-                                               int32_t n, float* out) {
-  f32x16 squares = zero_f();
+// Sixteen values of a row, or the last ones: whole vectors are read without a mask. `kind` says
+// how.
+struct Whole {
+  OCTAVO_INLINE f32x16 load(const float* p, mask16) { return load_f(p); }
+  OCTAVO_INLINE f32x16 keep(f32x16 v, mask16) { return v; }
+  OCTAVO_INLINE void store(float* p, mask16, f32x16 v) { store_f(p, v); }
+};
+struct Tail {
+  OCTAVO_INLINE f32x16 load(const float* p, mask16 m) { return load_f_mask(p, m); }
+  OCTAVO_INLINE f32x16 keep(f32x16 v, mask16 m) { return select(m, v, zero_f()); }
+  OCTAVO_INLINE void store(float* p, mask16 m, f32x16 v) { store_f_mask(p, m, v); }
+};
+template <class Step> OCTAVO_INLINE void for_row(int32_t n, Step step) {
   int32_t k = 0;
-  for (; k + 16 <= n; k += 16) {
-    const f32x16 v = load_f(x + k);
-    squares = fma(v, v, squares);
+  for (; k + 16 <= n; k += 16) step(Whole{}, k, first_lanes(16));
+  if (k < n) step(Tail{}, k, first_lanes(n - k));
+}
+
+// `centred`: the mean is taken off. Both are constants where it is called.
+OCTAVO_INLINE void norm_row(bool centred, const float* x, const float* weight, const float* bias,
+                            float eps, int32_t n, float* out) {
+  f32x16 mean = zero_f(), squares = zero_f();
+  if (centred) {
+    for_row(n, [&](auto at, int32_t k, mask16 m) { mean = add(at.load(x + k, m), mean); });
+    mean = set1_f(reduce_add(mean) / (float)n);
   }
-  const mask16 tail = first_lanes(n - k);
-  if (k < n) {
-    const f32x16 v = load_f_mask(x + k, tail);
+  const auto value = [&](auto at, int32_t k, mask16 m) {
+    const f32x16 v = at.load(x + k, m);
+    return centred ? at.keep(sub(v, mean), m) : v;
+  };
+  for_row(n, [&](auto at, int32_t k, mask16 m) {
+    const f32x16 v = value(at, k, m);
     squares = fma(v, v, squares);
+  });
+  const f32x16 r = set1_f(1.0f / __builtin_sqrtf(reduce_add(squares) / (float)n + eps));
+  for_row(n, [&](auto at, int32_t k, mask16 m) {
+    f32x16 v = mul(value(at, k, m), r);
+    if (weight && bias) v = fma(v, at.load(weight + k, m), at.load(bias + k, m));
+    else if (weight) v = mul(v, at.load(weight + k, m));
+    else if (bias) v = add(v, at.load(bias + k, m));
+    at.store(out + k, m, v);
+  });
+}
+
+static __attribute__((noinline)) void rms_norm(const float* x, const float* weight,
+                                               const float* bias, float eps, int32_t n,
+                                               float* out) {
+  norm_row(false, x, weight, bias, eps, n, out);
+}
+
+static __attribute__((noinline)) void layer_norm(const float* x, const float* weight,
+                                                 const float* bias, float eps, int32_t n,
+                                                 float* out) {
+  norm_row(true, x, weight, bias, eps, n, out);
+}
+
+static void norm(int32_t kind, const float* x, const float* weight, const float* bias, float eps,
+                 int32_t n, float* out) {
+  switch (kind) {
+    case kRmsNorm: return rms_norm(x, weight, bias, eps, n, out);
+    case kLayerNorm: return layer_norm(x, weight, bias, eps, n, out);
   }
-  const float mean = reduce_add(squares) / (float)n;
-  const f32x16 r = set1_f(1.0f / __builtin_sqrtf(mean + eps));
-  for (k = 0; k + 16 <= n; k += 16)
-    store_f(out + k, mul(mul(load_f(x + k), r), load_f(weight + k)));
-  if (k < n)
-    store_f_mask(out + k, tail,
-                 mul(mul(load_f_mask(x + k, tail), r), load_f_mask(weight + k, tail)));
 }
 
 static __attribute__((noinline)) void rope_halves(float* x, int32_t heads, int32_t dim,
@@ -136,7 +178,7 @@ static __attribute__((noinline)) void scale(const float* x, float factor, int32_
 }
 
 static const RowKernels kRows = {
-    .rms_norm = rms_norm,
+    .norm = norm,
     .rope = rope,
     .gate_mul = gate_mul,
     .add = add_rows,

@@ -26,6 +26,10 @@ enum RopeStyle : int32_t {
 constexpr const char* kRopeStyleNames[] = {"interleaved", "half"};  // octavo.program.ops.RopeStyle
 constexpr int32_t kNumRopeStyles = 2;
 
+enum NormKind : int32_t { kRmsNorm, kLayerNorm };
+constexpr const char* kNormNames[] = {"rms", "layer"};  // octavo.program.ops.NormKind
+constexpr int32_t kNumNorms = 2;
+
 enum Activation : int32_t { kSilu, kGeluTanh };
 constexpr const char* kActivationNames[] = {"silu",
                                             "gelu_tanh"};  // octavo.program.ops.ActivationKind
@@ -51,9 +55,11 @@ static inline float log_sum_exp(const TileSummary* s) {
 static inline int64_t sample_scratch_bytes(int32_t n) { return (int64_t)((n + 15) / 16 * 16) * 12; }
 
 struct RowKernels {
-  // r = 1 / sqrt(sum(x*x) / n + eps), out = x * r * weight. The sum is 16 chains acc = fma(x, x,
-  // acc) over k % 16, then the tree of reduce_add. out may be x.
-  void (*rms_norm)(const float* x, const float* weight, float eps, int32_t n, float* out);
+  // r = 1 / sqrt(sum(x*x) / n + eps), out = x * r * weight, with a bias fma(x * r, weight, bias);
+  // the weight or the bias may be null. A layer norm does this to x - sum(x) / n. A sum is 16
+  // chains (acc + x; fma(x, x, acc)) over k % 16, then the tree of reduce_add. out may be x.
+  void (*norm)(int32_t kind, const float* x, const float* weight, const float* bias, float eps,
+               int32_t n, float* out);
 
   // x (heads, dim), cos and sin (rotary_dim/2) of this row's position: a' = fma(a, c, -(b*s)), b' =
   // fma(b, c, a*s) for every pair (a, b); values from rotary_dim on stay.

@@ -21,11 +21,6 @@ class RecordChecker {
       if (rows >= 0) same(name + ".matrix rows", rows, p_.matrices[op.matrix[i]].rows);
       if (cols >= 0) same(name + ".matrix cols", cols, p_.matrices[op.matrix[i]].cols);
     };
-    const auto vector = [&](int i, int64_t size) {
-      if (op.vector[i] == -1) return;
-      below(name + ".vector", op.vector[i], (int64_t)p_.vectors.size());
-      same(name + ".vector size", size, p_.vector_sizes[op.vector[i]]);
-    };
     if (const RowOp* row_op = row_op_of(op.code)) {
       const int64_t columns = width("out", op.out), head = row_op->heads ? op.head_dim : columns;
       same(name + ".x width", columns, width("x", op.x));
@@ -34,10 +29,7 @@ class RecordChecker {
         within(name + ".heads", op.heads, 1, columns);
         same(name + ".heads x head_dim", columns, (int64_t)op.heads * op.head_dim);
       }
-      if (row_op->weight) {
-        below(name + ".vector", op.vector[0], (int64_t)p_.vectors.size());
-        vector(0, head);
-      }
+      if (row_op->norm) norm(op, name, head);
       if (row_op->rope) rope(op, name);
       if (row_op->activation) activation(op, name);
       rows(op, name);
@@ -47,13 +39,12 @@ class RecordChecker {
       case kEmbed: matrix(0, -1, width("out", op.out)); break;
       case kNormQuantize:
         same(name + ".out width", width("x", op.x), width("out", op.out));
-        if (op.vector[0] < 0) below(name + ".vector", op.vector[0], (int64_t)p_.vectors.size());
-        vector(0, width("x", op.x));
+        norm(op, name, width("x", op.x));
         break;
       case kQuantize: same(name + ".out width", width("x", op.x), width("out", op.out)); break;
       case kMatmul:
         matrix(0, width("out", op.out), width("x", op.x));
-        vector(0, width("out", op.out));
+        vector(op, name, 0, width("out", op.out));
         rows_for(op, 0, p_.buffers[op.x].kind, name);
         if (op.add != -1) same(name + ".add width", width("out", op.out), width("add", op.add));
         break;
@@ -80,10 +71,10 @@ class RecordChecker {
                                 (int64_t)l.kv_heads * l.v_dim};
         for (int i = 0; i < 3; ++i) {
           matrix(i, rows[i], width("x", op.x));
-          vector(i, rows[i]);
+          vector(op, name, i, rows[i]);
           rows_for(op, i, p_.buffers[op.x].kind, name);
         }
-        for (int i = 3; i < 5; ++i) vector(i, l.k_dim);
+        for (int i = 3; i < 5; ++i) vector(op, name, i, l.k_dim);
         same(name + ".out width", rows[0], width("out", op.out));
         same(name + ".head_dim", l.k_dim, op.head_dim);
         rope(op, name);
@@ -91,7 +82,7 @@ class RecordChecker {
       }
       case kHead:
         matrix(0, -1, width("x", op.x));
-        vector(0, width("x", op.x));
+        if (op.norm_kind != -1) norm(op, name, width("x", op.x));
         rows_for(op, 0, op.row_kind, name);
         break;
       default: refuse(name + ".code, at most", kNumOps - 1, op.code);
@@ -100,6 +91,16 @@ class RecordChecker {
   }
 
  private:
+  void vector(const OpRecord& op, const std::string& name, int i, int64_t size) {
+    if (op.vector[i] == -1) return;
+    below(name + ".vector", op.vector[i], (int64_t)p_.vectors.size());
+    same(name + ".vector size", size, p_.vector_sizes[op.vector[i]]);
+  }
+  // The weight and the bias of a norm of `columns` values are the first two vectors.
+  void norm(const OpRecord& op, const std::string& name, int64_t columns) {
+    within(name + ".norm_kind", op.norm_kind, 0, kNumNorms - 1);
+    for (int i = 0; i < 2; ++i) vector(op, name, i, columns);
+  }
   const KVLayout& layout(const OpRecord& op, const std::string& name) {
     below(name + ".group", op.group, (int64_t)p_.groups.size());
     const KVLayout& l = p_.groups[op.group].layout;

@@ -30,9 +30,12 @@ struct OpRecord {
   int32_t code;
   int32_t x, y, add, out;  // buffers
   int32_t matrix[3];       // packed weights
-  int32_t vector[5];  // norms and biases; of QKV three biases, then the norms of q's and k's heads
+  // Norms and biases; of a norm its weight and bias; of QKV three biases, then the norms of q's and
+  // k's heads.
+  int32_t vector[5];
   int32_t heads, head_dim;
   int32_t rope_table, rope_style;
+  int32_t norm_kind;  // of the head -1: its rows are normed
   int32_t activation;
   int32_t row_kind;      // the ActKind that the head packs its rows to
   int32_t group, layer;  // KV layer group, layer inside it
@@ -62,10 +65,10 @@ constexpr RecordField kRecordFields[] = {
     OCTAVO_FIELD(OpRecord, out),        OCTAVO_FIELD(OpRecord, matrix),
     OCTAVO_FIELD(OpRecord, vector),     OCTAVO_FIELD(OpRecord, heads),
     OCTAVO_FIELD(OpRecord, head_dim),   OCTAVO_FIELD(OpRecord, rope_table),
-    OCTAVO_FIELD(OpRecord, rope_style), OCTAVO_FIELD(OpRecord, activation),
-    OCTAVO_FIELD(OpRecord, row_kind),   OCTAVO_FIELD(OpRecord, group),
-    OCTAVO_FIELD(OpRecord, layer),      OCTAVO_FIELD(OpRecord, eps),
-    OCTAVO_FIELD(OpRecord, scale),
+    OCTAVO_FIELD(OpRecord, rope_style), OCTAVO_FIELD(OpRecord, norm_kind),
+    OCTAVO_FIELD(OpRecord, activation), OCTAVO_FIELD(OpRecord, row_kind),
+    OCTAVO_FIELD(OpRecord, group),      OCTAVO_FIELD(OpRecord, layer),
+    OCTAVO_FIELD(OpRecord, eps),        OCTAVO_FIELD(OpRecord, scale),
 };
 constexpr RecordField kBufferFields[] = {OCTAVO_FIELD(BufferSpec, width),
                                          OCTAVO_FIELD(BufferSpec, kind)};

@@ -16,32 +16,32 @@ namespace octavo {
 struct RowArgs {
   const OpRecord& op;
   int32_t width;
-  const float *x, *y;      // y: null if there is one input
-  const float* weight;     // null if there is none
-  const float *cos, *sin;  // of the row's position, (half,) each
+  const float *x, *y;          // y: null if there is one input
+  const float *weight, *bias;  // of a norm; null if there is none
+  const float *cos, *sin;      // of the row's position, (half,) each
   int32_t half;
   float* out;
 };
 
 struct RowOp {
   const char* name;
-  int32_t inputs;       // 1: x, 2: x and y
-  bool heads = false;   // a row is `heads` heads of `head_dim` values
-  bool weight = false;  // vector[0] has a value for each of a row's columns, or of a head's
-  bool rope = false;    // reads its rope table
+  int32_t inputs;      // 1: x, 2: x and y
+  bool heads = false;  // a row is `heads` heads of `head_dim` values
+  bool norm = false;   // of its norm_kind; its vectors have a value for each column of a head
+  bool rope = false;   // reads its rope table
   bool activation = false;
   void (*run)(const RowKernels& kernels, const RowArgs& args);
 };
 
 inline constexpr RowOp kRowOps[] = {
-    {.name = "RmsNorm",
+    {.name = "Norm",
      .inputs = 1,
      .heads = true,
-     .weight = true,
+     .norm = true,
      .run =
          [](const RowKernels& k, const RowArgs& a) {
   for (int64_t at = 0; at < a.width; at += a.op.head_dim)
-    k.rms_norm(a.x + at, a.weight, a.op.eps, a.op.head_dim, a.out + at);
+    k.norm(a.op.norm_kind, a.x + at, a.weight, a.bias, a.op.eps, a.op.head_dim, a.out + at);
 }},
     {.name = "Rope",
      .inputs = 1,

@@ -77,6 +77,10 @@ class Run {
   const float* vector(const OpRecord& op, int i) {
     return op.vector[i] < 0 ? nullptr : parts_.vectors[op.vector[i]];
   }
+  // A row of `columns` through the op's norm.
+  void norm(const OpRecord& op, const float* x, int32_t columns, float* out) {
+    p_.kernels_->rows->norm(op.norm_kind, x, vector(op, 0), vector(op, 1), op.eps, columns, out);
+  }
   const Weight& matrix(const OpRecord& op, int i) { return parts_.matrices[op.matrix[i]]; }
   // cos and sin of the row's position in the op's table.
   RopeTable rope_of(const OpRecord& op, int32_t row) {

@@ -42,8 +42,8 @@ void Run::head(const OpRecord& op, int32_t index, int thread) {
   float* scratch = reinterpret_cast<float*>(p_.scratch_[thread]);
   share_rows(index, s_.outputs, [&](int32_t i) {
     const float* x = rows_of(op.x, s_.output_rows[i]);
-    if (op.vector[0] >= 0) {
-      p_.kernels_->rows->rms_norm(x, vector(op, 0), op.eps, w.cols, scratch);
+    if (op.norm_kind >= 0) {
+      norm(op, x, w.cols, scratch);
       x = scratch;
     }
     if (s_.wants[i] == kHidden)

@@ -64,7 +64,8 @@ void Run::project(const OpRecord& op, int which, int32_t head, int32_t dim, int3
 // One head of a row's q (which = 0) or k (1).
 void Run::norm_and_rotate(const OpRecord& op, int which, int32_t row, float* head) {
   const RowKernels& k = *p_.kernels_->rows;
-  if (const float* norm = vector(op, 3 + which)) k.rms_norm(head, norm, op.eps, op.head_dim, head);
+  if (const float* norm = vector(op, 3 + which))
+    k.norm(kRmsNorm, head, norm, nullptr, op.eps, op.head_dim, head);
   const RopeTable rope = rope_of(op, row);
   k.rope(head, 1, op.head_dim, 2 * rope.half, rope.cos, rope.sin, op.rope_style);
 }

@@ -14,9 +14,10 @@ void Run::embed(const OpRecord& op, int32_t index) {
 void Run::row_op(const OpRecord& op, const RowOp& row_op, int32_t index) {
   share_rows(index, s_.rows, [&](int32_t row) {
     const RopeTable rope = row_op.rope ? rope_of(op, row) : RopeTable{};
-    row_op.run(*p_.kernels_->rows, {op, parts_.buffers[op.out].width, rows_of(op.x, row),
-                                    row_op.inputs > 1 ? rows_of(op.y, row) : nullptr, vector(op, 0),
-                                    rope.cos, rope.sin, rope.half, rows_of(op.out, row)});
+    row_op.run(*p_.kernels_->rows,
+               {op, parts_.buffers[op.out].width, rows_of(op.x, row),
+                row_op.inputs > 1 ? rows_of(op.y, row) : nullptr, vector(op, 0), vector(op, 1),
+                rope.cos, rope.sin, rope.half, rows_of(op.out, row)});
   });
 }
 
@@ -31,7 +32,7 @@ void Run::norm_quantize(const OpRecord& op, int32_t index, int thread) {
   const Acts acts = acts_of(op.out);
   float* normed = reinterpret_cast<float*>(p_.scratch_[thread]);
   share_rows(index, s_.rows, [&](int32_t row) {
-    p_.kernels_->rows->rms_norm(rows_of(op.x, row), vector(op, 0), op.eps, acts.cols, normed);
+    norm(op, rows_of(op.x, row), acts.cols, normed);
     p_.kernels_->matmul->quantize(normed, &acts, row, 0, acts.cols);
   });
 }

@@ -9,7 +9,9 @@ from tests.kernels.exact import F32, Floats
 from tests.kernels.guard import guarded
 
 
-def row_op(isa: str, name: str, x: Floats, *, over: bool = False, **more: Floats | float) -> Floats:
+def row_op(
+    isa: str, name: str, x: Floats, *, over: bool = False, **more: Floats | float | None
+) -> Floats:
     """The op's output, in the shape of `x`, written `over` a copy of it or into NaNs.
 
     Every array ends at a page that nobody may touch.

@@ -25,14 +25,24 @@ def lanes_of(x: Floats, fill: float = 0.0) -> Floats:
     return padded.reshape(-1, 16)
 
 
-def rms_norm(isa: str, x: Floats, weight: Floats, eps: float) -> Floats:
-    squares = np.zeros(16, F32)
+def norm(
+    isa: str, x: Floats, weight: Floats | None, bias: Floats | None, eps: float, kind: int = 0
+) -> Floats:
+    fused, n = isa != "base", F32(x.size)
     with np.errstate(all="ignore"):
+        if kind == 1:
+            total = np.zeros(16, F32)
+            for v in lanes_of(x):
+                total = total + v
+            x = x - tree(total) / n
+        squares = np.zeros(16, F32)
         for v in lanes_of(x):
-            squares = fma(v, v, squares, isa != "base")
-        mean = tree(squares) / F32(x.size)
-        share: Floats = F32(1) / np.sqrt(mean + F32(eps))
-        return x * share * weight
+            squares = fma(v, v, squares, fused)
+        x = x * (F32(1) / np.sqrt(tree(squares) / n + F32(eps)))
+        if weight is not None and bias is not None:
+            return fma(x, weight, bias, fused)
+        x = x if weight is None else x * weight
+        return x if bias is None else x + bias
 
 
 def rope(isa: str, x: Floats, cos: Floats, sin: Floats, style: int) -> Floats:

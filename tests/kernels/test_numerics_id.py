@@ -40,6 +40,7 @@ RECORDED = {
     "attention over bf16": ("4f4a61dd6df0d663", "26958f74dbedbbbf", "26958f74dbedbbbf"),
     "attention over float32": ("4933cba8960803e9", "1c37e52eec753249", "1c37e52eec753249"),
     "rows": ("ef6b3529560d7764", "7d763579b3f4f329", "7d763579b3f4f329"),
+    "layer norm": ("4d3b039ab6164876", "28796c6f68c5feaf", "28796c6f68c5feaf"),
 }  # fmt: skip
 
 
@@ -101,7 +102,7 @@ def attention(isa: str, kv: str) -> tuple[NDArray[np.uint8], Floats]:
 
 
 def rows(isa: str) -> Floats:
-    norm = row_op(isa, "RmsNorm", floats(12, 150), weight=floats(13, 150), eps=1e-5)
+    norm = row_op(isa, "Norm", floats(12, 150), weight=floats(13, 150), eps=1e-5)
     silu = row_op(isa, "GatedActivation", floats(14, 150) * np.float32(9), y=floats(15, 150))
     rotated = floats(11, 3, 50)
     for pairs, style in ((20, 1), (25, 0)):
@@ -109,6 +110,11 @@ def rows(isa: str) -> Floats:
         rotated = row_op(isa, "Rope", rotated, over=True, heads=3, rope_style=style, **angles)
     top, total, _, _ = native.summarize_tile(isa, floats(18, 1000), 0)
     return np.concatenate([norm, silu, rotated.reshape(-1), np.array([top, total], np.float32)])
+
+
+def layer_norm(isa: str) -> Floats:
+    weight, bias = floats(13, 150), floats(19, 150)
+    return row_op(isa, "Norm", floats(12, 150), norm_kind=1, weight=weight, bias=bias, eps=1e-5)
 
 
 PARTS: dict[str, Callable[[str], NDArray[np.generic]]] = {
@@ -124,6 +130,7 @@ PARTS: dict[str, Callable[[str], NDArray[np.generic]]] = {
     "attention over bf16": lambda isa: attention(isa, "bf16")[1],
     "attention over float32": lambda isa: attention(isa, "f32")[1],
     "rows": rows,
+    "layer norm": layer_norm,
 }
 
 

@@ -1,4 +1,4 @@
-"""RMSNorm, RoPE, SiLU times up, scaling: every level against its numpy twin, bit for bit."""
+"""Norms, RoPE, SiLU times up, scaling: every level against its numpy twin, bit for bit."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def normal(rng: np.random.Generator, *shape: int, spread: int = 0) -> Floats:
 GELU = (2 * np.sqrt(2 / np.pi), 2 * np.sqrt(2 / np.pi) * 0.044715)
 
 
-def rms_norm(isa: str, x: Floats, weight: Floats) -> Floats:
-    return row_op(isa, "RmsNorm", x, weight=weight, eps=1e-5)
+def norm(isa: str, x: Floats, weight: Floats, kind: int = 0, bias: Floats | None = None) -> Floats:
+    return row_op(isa, "Norm", x, norm_kind=kind, weight=weight, bias=bias, eps=1e-5)
 
 
 def gated(isa: str, gate: Floats, up: Floats, activation: int = 0) -> Floats:
@@ -41,15 +41,27 @@ def gated(isa: str, gate: Floats, up: Floats, activation: int = 0) -> Floats:
 @given(
     heads=st.integers(1, 9), n=st.integers(1, 700), seed=seeds, spread=st.sampled_from([0, 2, 30]),
     eps=st.sampled_from([1e-5, 1e-6]), factor=st.floats(width=32, allow_nan=False),
+    weighted=st.booleans(), biased=st.booleans(),
 )  # fmt: skip
 def test_an_op_is_its_twin_and_a_norm_of_heads_norms_each_by_itself(
-    isa: str, heads: int, n: int, seed: int, spread: int, eps: float, factor: float
+    isa: str,
+    heads: int,
+    n: int,
+    seed: int,
+    spread: int,
+    eps: float,
+    factor: float,
+    weighted: bool,
+    biased: bool,
 ) -> None:
     rng = np.random.default_rng(seed)
-    x, y, weight = normal(rng, heads, n, spread=spread), normal(rng, heads, n), normal(rng, n)
-    norms = row_op(isa, "RmsNorm", x, weight=weight, eps=eps, heads=heads)
-    for got, head in zip(norms, x, strict=True):
-        check_bits(got, twin.rms_norm(isa, head, weight, eps))
+    x, y = normal(rng, heads, n, spread=spread), normal(rng, heads, n)
+    weight, bias = (normal(rng, n) if has else None for has in (weighted, biased))
+    for kind in range(len(native.NORMS)):
+        more: dict[str, Any] = {"weight": weight, "bias": bias, "norm_kind": kind}
+        norms = row_op(isa, "Norm", x, eps=eps, heads=heads, **more)
+        for got, head in zip(norms, x, strict=True):
+            check_bits(got, twin.norm(isa, head, weight, bias, eps, kind))
     for kind in range(len(native.ACTIVATIONS)):
         check_bits(gated(isa, x, y.reshape(-1), kind), twin.gated(isa, x, y, kind))
     check_bits(row_op(isa, "Add", x, y=y.reshape(-1)), twin.add(x, y))
@@ -62,23 +74,39 @@ def test_rms_norm_is_near_the_exact_norm(isa: str, n: int) -> None:
     exact = x / np.sqrt(np.mean(x.astype(np.float64) ** 2) + 1e-5) * weight
     # n/16 + 4 roundings of a sum of squares, halved by the root, then 4 more
     bound = ((n / 16 + 4) / 2 + 4) * 2.0**-23
-    assert np.all(np.abs(rms_norm(isa, x, weight) - exact) <= bound * np.abs(exact))
+    assert np.all(np.abs(norm(isa, x, weight) - exact) <= bound * np.abs(exact))
 
 
-def test_rms_norm_of_zeros_overflow_and_nan(isa: str) -> None:
+@pytest.mark.parametrize("n", [1, 15, 16, 17, 576, 4096])
+@pytest.mark.parametrize("offset", [0, 100])
+def test_layer_norm_is_near_the_exact_norm(isa: str, n: int, offset: int) -> None:
+    """A mean far above the spread costs bits of what is left when it is taken off, and no more."""
+    x, weight, bias = normal(np.random.default_rng(n), 3, n)
+    x = x + F32(offset)
+    wide = x.astype(np.float64)
+    exact = (wide - wide.mean()) / np.sqrt(wide.var() + 1e-5) * weight + bias
+    got = norm(isa, x, weight, 1, bias)
+    rounding = (n / 16 + 8) * 2.0**-23 * (1 + np.abs(wide).max() / np.sqrt(wide.var() + 1e-5))
+    assert np.all(np.abs(got - exact) <= rounding * (np.abs(exact) + np.abs(weight)))
+
+
+@pytest.mark.parametrize("kind", range(len(native.NORMS)))
+def test_norms_of_zeros_overflow_and_nan(isa: str, kind: int) -> None:
     weight = np.ones(20, F32)
-    check_bits(rms_norm(isa, np.zeros(20, F32), weight), np.zeros(20))
-    huge = np.full(20, 1e38, F32)  # squares overflow: 1 / inf = 0, never NaN
-    check_bits(rms_norm(isa, huge, weight), np.zeros(20))
+    check_bits(norm(isa, np.zeros(20, F32), weight, kind), np.zeros(20))
+    huge = np.full(20, 1e37, F32)  # squares overflow: 1 / inf = 0, never NaN
+    huge[::2] = -1e37
+    check_bits(norm(isa, huge, weight, kind) + F32(0), np.zeros(20))
     huge[3] = np.nan
-    assert np.isnan(rms_norm(isa, huge, weight)).all()
+    assert np.isnan(norm(isa, huge, weight, kind)).all()
 
 
-@pytest.mark.parametrize("name", ["RmsNorm", "GatedActivation", "Add", "Scale"])
+@pytest.mark.parametrize("name", ["Norm", "GatedActivation", "Add", "Scale"])
 def test_an_op_may_write_over_its_input(isa: str, name: str) -> None:
     x, other = normal(np.random.default_rng(0), 2, 77)
     more: dict[str, Any] = {
-        "RmsNorm": {"weight": other, "eps": 1e-5}, "GatedActivation": {"y": other},
+        "Norm": {"weight": other, "bias": other, "eps": 1e-5, "norm_kind": 1},
+        "GatedActivation": {"y": other},
         "Add": {"y": other}, "Scale": {"scale": 24.0},
     }[name]  # fmt: skip
     check_bits(row_op(isa, name, x, over=True, **more), row_op(isa, name, x, **more))
@@ -156,14 +184,17 @@ OTHER_TYPE = "incompatible function arguments"
 @pytest.mark.parametrize(
     ("name", "more", "message"),
     [
-        ("RmsNorm", {"weight": Y}, "weight: expected 8 values, got 9"),
-        ("RmsNorm", {"weight": X, "heads": 2}, "weight: expected 4 values, got 8"),
+        ("Norm", {"weight": Y}, "weight: expected 8 values, got 9"),
+        ("Norm", {"weight": X, "heads": 2}, "weight: expected 4 values, got 8"),
         ("GatedActivation", {"out": Y, "y": X}, "out: expected 8 values, got 9"),
         ("GatedActivation", {"y": Y}, "y: expected 8 values, got 9"),
         ("GatedActivation", {}, "y: expected an array, got none"),
         ("GatedActivation", {"y": X, "weight": X}, "weight: expected none, got an array"),
-        ("RmsNorm", dict.fromkeys(("out", "x", "weight"), X[:0]), "heads: expected 1 to 0, got 1"),
-        ("RmsNorm", {"weight": X, "heads": 3}, "heads: expected a divisor of 8, got 3"),
+        ("Norm", {"bias": Y}, "bias: expected 8 values, got 9"),
+        ("Norm", {"norm_kind": 2}, "norm_kind: expected 0 to 1, got 2"),
+        ("Scale", {"bias": X}, "bias: expected none, got an array"),
+        ("Norm", dict.fromkeys(("out", "x", "weight"), X[:0]), "heads: expected 1 to 0, got 1"),
+        ("Norm", {"weight": X, "heads": 3}, "heads: expected a divisor of 8, got 3"),
         ("Scale", {"heads": 2}, "heads: expected 1 to 1, got 2"),
         ("Rope", {"cos": Y[:5], "sin": Y[:5]}, "cos: expected at most dim/2 values, got 5"),
         ("Rope", {"cos": Y[:4], "sin": Y[:3]}, "sin: expected 4 values, got 3"),
@@ -173,7 +204,7 @@ OTHER_TYPE = "incompatible function arguments"
         ("GatedActivation", {"isa": "z80", "y": X}, "isa: expected one of base"),
         # other dtypes, strides and ranks are never converted
         *(("GatedActivation", {"x": bad, "y": X}, OTHER_TYPE) for bad in BAD),
-        *(("RmsNorm", {"out": bad, "weight": X}, OTHER_TYPE) for bad in BAD),
+        *(("Norm", {"out": bad, "weight": X}, OTHER_TYPE) for bad in BAD),
     ],
 )
 def test_bad_arguments_are_refused(isa: str, name: str, more: dict[str, Any], message: str) -> None:

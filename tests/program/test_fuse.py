@@ -40,9 +40,9 @@ def test_a_llama_layer_becomes_seven_ops() -> None:
 def test_lowering_packs_each_value_once() -> None:
     program = llama.build(replace(TINY, num_layers=1))
     assert names(lower(program, kinds(program))) == [
-        "Embed", "RmsNorm", "Quantize", "Matmul", "Rope", "Matmul", "Rope", "Matmul", "StoreKV",
-        "Attend", "Quantize", "Matmul", "RmsNorm", "Quantize", "Matmul", "Matmul",
-        "GatedActivation", "Quantize", "Matmul", "RmsNorm", "Head",
+        "Embed", "Norm", "Quantize", "Matmul", "Rope", "Matmul", "Rope", "Matmul", "StoreKV",
+        "Attend", "Quantize", "Matmul", "Norm", "Quantize", "Matmul", "Matmul",
+        "GatedActivation", "Quantize", "Matmul", "Norm", "Head",
     ]  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def test_a_value_of_another_kind_keeps_its_own_quantize() -> None:
     """V in bf16 beside q and k in int8: the norm is written out and packed twice."""
     found = fused(llama.build(replace(TINY, num_layers=1)), attn_v="abf16")
     assert found[1:9] == [
-        "RmsNorm", "Quantize", "Matmul", "Rope", "Matmul", "Rope", "Quantize", "Matmul",
+        "Norm", "Quantize", "Matmul", "Rope", "Matmul", "Rope", "Quantize", "Matmul",
     ]  # fmt: skip
     assert "QKV" not in found
     assert "GateUp" in found
@@ -144,7 +144,7 @@ def test_a_norm_that_is_also_a_residual_is_written_out() -> None:
     x = p.rms_norm(p.embed(WeightSpec("table", (64, 64))), WeightSpec("norm", (64,)), 1e-5)
     y = p.linear(x, WeightSpec("w", (64, 64)), add=x)
     program = p.logits(y, WeightSpec("head", (80, 64)))
-    assert fused(program) == ["Embed", "RmsNorm", "Quantize", "Matmul", "Head"]
+    assert fused(program) == ["Embed", "Norm", "Quantize", "Matmul", "Head"]
 
 
 def test_no_value_is_overwritten_before_its_last_reader() -> None:

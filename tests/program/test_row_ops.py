@@ -11,7 +11,7 @@ from octavo.kernels import KV_FORMATS, native
 from octavo.program.builder import ProgramBuilder
 from octavo.program.cost import Work, classify, cost, uniform_weights
 from octavo.program.fuse import RowKind, fuse
-from octavo.program.ops import KVSpec, Linear, Program, RmsNorm, Rope, Value, WeightSpec
+from octavo.program.ops import KVSpec, Linear, Norm, Program, Rope, Value, WeightSpec
 from octavo.weights.ggml_type import GGMLType
 from tests.program.one_sequence import check_near, reference_logits, tokens_of
 from tests.tiny import all_logits, make_runner, random_model
@@ -76,7 +76,7 @@ def test_one_head_norms_the_whole_row_as_ever() -> None:
     """A norm of one head and one of the whole row are the same record."""
     model = random_model(gemma_like(norms=False), POOL, type=GGMLType.F32)
     whole = all_logits(make_runner(model, POOL), TOKENS)
-    ops = (replace(op, heads=1) if isinstance(op, RmsNorm) else op for op in model.program.ops)
+    ops = (replace(op, heads=1) if isinstance(op, Norm) else op for op in model.program.ops)
     again = replace(model, program=replace(model.program, ops=tuple(ops)))
     assert np.array_equal(all_logits(make_runner(again, POOL), TOKENS), whole)
 
@@ -98,7 +98,7 @@ def test_costs_of_tables_norms_of_heads_and_scales() -> None:
     by_name = list(zip([type(op).__name__ for op in program.ops], costs, strict=True))
     scale = next(c for name, c in by_name if name == "Scale")
     assert (scale.op_class, scale.flops, scale.activation_bytes) == ("embed", 3 * 64, 3 * 128 * 4)
-    norms = [c for name, c in by_name if name == "RmsNorm"]
+    norms = [c for name, c in by_name if name == "Norm"]
     # the row, then 4 heads of q and 2 of k, whose weights are of one head
     assert [(c.flops, c.weight_bytes) for c in norms[:3]] == [
         (3 * 4 * 64, 64 * 4), (3 * 4 * 128, 32 * 4), (3 * 4 * 64, 32 * 4),

@@ -172,10 +172,12 @@ def row_op(
     x: _Floats,
     *,
     y: _Floats | None = None,
-    weight: _Floats | None = None,  # (len(x) / heads,)
+    weight: _Floats | None = None,  # (len(x) / heads,), as the bias
+    bias: _Floats | None = None,
     cos: _Floats | None = None,  # (rotary_dim / 2,)
     sin: _Floats | None = None,
     heads: int = 1,
+    norm_kind: int = 0,  # of NORMS
     rope_style: int = 0,  # of ROPE_STYLES
     activation: int = 0,  # of ACTIVATIONS
     eps: float = 0.0,
@@ -245,6 +247,7 @@ OPS: tuple[str, ...]  # by code
 RECORD_FIELDS: tuple[tuple[str, str], ...]  # name, numpy type
 BUFFER_FIELDS: tuple[tuple[str, str], ...]
 ROPE_STYLES: tuple[str, ...]
+NORMS: tuple[str, ...]
 ACTIVATIONS: tuple[str, ...]
 ROW_KINDS: tuple[str, ...]  # how rows are packed for a matrix
 WANTS: tuple[str, ...]  # octavo.batch.Want by value

@@ -18,9 +18,10 @@ from octavo.program.ops import (
     Head,
     KVSpec,
     Linear,
+    Norm,
+    NormKind,
     Program,
     ReadableOp,
-    RmsNorm,
     Rope,
     RopeStyle,
     Scale,
@@ -57,15 +58,14 @@ class ProgramBuilder:
         self._ops.append(Embed(table, out))
         return out
 
-    def rms_norm(self, x: Value, weight: WeightSpec, eps: float, *, heads: int = 1) -> Value:
+    def rms_norm(self, x: Value, weight: WeightSpec | None, eps: float, *, heads: int = 1) -> Value:
         """Each of the row's heads normed by itself; one head is the whole row."""
-        assert x.width % heads == 0
-        assert weight.shape == (x.width // heads,), (
-            f"{weight.name} {weight.shape} norms {heads} heads of rows of {x.width}"
-        )
-        out = self._value(x.width)
-        self._ops.append(RmsNorm(x, weight, eps, out, heads))
-        return out
+        return self._norm(x, "rms", weight, None, eps, heads)
+
+    def layer_norm(
+        self, x: Value, weight: WeightSpec | None, bias: WeightSpec | None, eps: float
+    ) -> Value:
+        return self._norm(x, "layer", weight, bias, eps, 1)
 
     def linear(
         self,
@@ -127,7 +127,7 @@ class ProgramBuilder:
     def logits(self, x: Value, weight: WeightSpec) -> Program:
         """The head over the rows that ask for it; closes the program."""
         assert weight.shape[1] == x.width
-        self._ops.append(Head(x, None, 0.0, weight))
+        self._ops.append(Head(x, None, None, None, 0.0, weight))
         return Program(
             ops=tuple(self._ops),
             groups=tuple(self._groups),
@@ -136,6 +136,24 @@ class ProgramBuilder:
             hidden_size=x.width,
             rope_tables=self._rope_tables,
         )
+
+    def _norm(
+        self,
+        x: Value,
+        kind: NormKind,
+        weight: WeightSpec | None,
+        bias: WeightSpec | None,
+        eps: float,
+        heads: int,
+    ) -> Value:
+        assert x.width % heads == 0
+        for vector in (weight, bias):
+            assert vector is None or vector.shape == (x.width // heads,), (
+                f"{vector.name} {vector.shape} norms {heads} heads of rows of {x.width}"
+            )
+        out = self._value(x.width)
+        self._ops.append(Norm(x, kind, weight, bias, eps, out, heads))
+        return out
 
     def _value(self, width: int) -> Value:
         self._num_values += 1

@@ -222,11 +222,11 @@ class _Counter:
                 raise AssertionError(f"{type(op).__name__}: costs are those of readable programs")
 
     def _row_op(self, op: Op, name: OpClass) -> OpCost:
-        row_op, weight, values = ROW_OPS[type(op)], ROW_OPS[type(op)].weight(op), inputs(op)
+        row_op, values = ROW_OPS[type(op)], inputs(op)
         return OpCost(
             name,
             self.work.rows * row_op.flops(op, self.program),
-            0.0 if weight is None else self.weight_bytes[weight.name],
+            sum(self.weight_bytes[spec.name] for spec in row_op.vectors(op) if spec is not None),
             activation_bytes=_floats(self.work.rows, (len(values) + 1) * values[0].width),
         )
 

@@ -45,7 +45,7 @@ _FLOAT_ROWS = -1
 _FIELDS: dict[type[Op], Mapping[str, str]] = {
     Embed: {"matrix": "table"},
     Quantize: {"x": "x"},
-    NormQuantize: {"x": "x", "vector": "weight", "eps": "eps"},
+    NormQuantize: {"x": "x", "norm_kind": "kind", "vector": "vectors", "eps": "eps"},
     Matmul: {"x": "x", "add": "add", "matrix": "weight", "vector": "bias"},
     StoreKV: {"x": "k", "y": "v", "group": "group", "layer": "layer"},
     Attend: {"x": "q", "heads": "heads", "group": "group", "layer": "layer", "scale": "scale"},
@@ -55,7 +55,8 @@ _FIELDS: dict[type[Op], Mapping[str, str]] = {
     QKV: {"x": "x", "matrix": "weights", "vector": "vectors", "eps": "eps", "heads": "heads",
           "head_dim": "head_dim", "rope_table": "rope_table", "rope_style": "rope_style",
           "group": "group", "layer": "layer"},
-    Head: {"x": "x", "matrix": "weight", "vector": "norm", "eps": "eps"},
+    Head: {"x": "x", "matrix": "weight", "norm_kind": "norm_kind", "vector": "vectors",
+           "eps": "eps"},
     **{op: row.fields for op, row in ROW_OPS.items()},
 }  # fmt: skip
 
@@ -106,6 +107,8 @@ def encode(program: Program, kinds: Mapping[str, RowKind]) -> EncodedProgram:
                 specs = value if isinstance(value, tuple) else (value,)
                 found = [-1 if spec is None else names.index(spec.name) for spec in specs]
                 return found + [-1] * (RECORD[field].shape[0] - len(found))
+            case "norm_kind":
+                return -1 if value is None else native.NORMS.index(value)
             case "rope_table":
                 return rope_tables.index(value)
             case "rope_style":

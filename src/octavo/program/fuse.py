@@ -24,11 +24,11 @@ from octavo.program.ops import (
     Head,
     Linear,
     Matmul,
+    Norm,
     NormQuantize,
     Op,
     Program,
     Quantize,
-    RmsNorm,
     Rope,
     StoreKV,
     Value,
@@ -100,7 +100,7 @@ class _Rewriter:
                     self.join_gate_up(op)
                 case Attend():
                     self.join_attend(op)
-                case RmsNorm():
+                case Norm():
                     self.join_norm(op)
         return self.lower()
 
@@ -123,23 +123,34 @@ class _Rewriter:
         readers = self.readers.get(x.id, [])
         return readers[0] if len(readers) == 1 else None
 
-    def normed(self, rope: Rope) -> tuple[RmsNorm | None, Op]:
-        """Return the norm of each head before a Rope, if there is one, and what wrote its input."""
+    def normed(self, rope: Rope) -> tuple[Norm | None, Op]:
+        """Return the norm of each head before a Rope, if there is one that QKV does, and what wrote
+        its input."""
         writer = self.writer[rope.x.id]
-        if isinstance(writer, RmsNorm) and writer.heads == rope.heads:
+        if (
+            isinstance(writer, Norm)
+            and writer.heads == rope.heads
+            and (writer.kind, writer.bias) == ("rms", None)
+            and writer.weight is not None
+        ):
             return writer, self.writer[writer.x.id]
         return None, writer
 
-    def join_norm(self, norm: RmsNorm) -> None:
+    def join_norm(self, norm: Norm) -> None:
         if norm.heads > 1:
             return
         if isinstance(head := self.only_reader(norm.out), Head):
             self.replaced[norm] = None
-            self.replaced[head] = replace(head, x=norm.x, norm=norm.weight, eps=norm.eps)
+            self.replaced[head] = replace(
+                head, x=norm.x, norm_kind=norm.kind, norm=norm.weight, norm_bias=norm.bias,
+                eps=norm.eps,
+            )  # fmt: skip
         elif readers := self.linears_only(norm.out):
             consumer = readers[0].weight
             packed = self.pack(norm.out, consumer)
-            self.replaced[norm] = NormQuantize(norm.x, norm.weight, norm.eps, consumer, packed)
+            self.replaced[norm] = NormQuantize(
+                norm.x, norm.kind, norm.weight, norm.bias, norm.eps, consumer, packed
+            )
 
     def join_attend(self, op: Attend) -> None:
         spec = self.program.groups[op.group]

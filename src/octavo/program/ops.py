@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 RopeStyle = Literal["interleaved", "half"]  # pairs (2i, 2i+1) | (i, i + rotary_dim/2)
+NormKind = Literal["rms", "layer"]
 ActivationKind = Literal["silu", "gelu_tanh"]
 WeightKind = Literal["matrix", "vector"]
 
@@ -61,14 +62,21 @@ class Embed:
 
 
 @dataclass(frozen=True, slots=True)
-class RmsNorm:
-    """out = x / sqrt(mean(x^2) + eps) * weight   (Zhang & Sennrich 2019), each head by itself"""
+class Norm:
+    """out = x / sqrt(mean(x^2) + eps) (* weight) (+ bias), each head by itself: RMSNorm (Zhang &
+    Sennrich 2019). LayerNorm (Ba et al. 2016) takes the mean off x first."""
 
     x: Value
-    weight: WeightSpec  # (width / heads,)
+    kind: NormKind
+    weight: WeightSpec | None  # (width / heads,)
+    bias: WeightSpec | None
     eps: float
     out: Value
     heads: int = 1
+
+    @property
+    def vectors(self) -> tuple[WeightSpec | None, ...]:
+        return self.weight, self.bias
 
     @property
     def head_dim(self) -> int:
@@ -157,9 +165,15 @@ class Head:
     (argmax, top-k, …)."""
 
     x: Value
-    norm: WeightSpec | None  # set by fuse; else x is normed already
+    norm_kind: NormKind | None  # fuse sets what the norm is; None: x is normed already
+    norm: WeightSpec | None
+    norm_bias: WeightSpec | None
     eps: float
     weight: WeightSpec
+
+    @property
+    def vectors(self) -> tuple[WeightSpec | None, ...]:
+        return self.norm, self.norm_bias
 
 
 # ---- lowered and fused ops, written by fuse.py only
@@ -177,13 +191,19 @@ class Quantize:
 
 @dataclass(frozen=True, slots=True)
 class NormQuantize:
-    """Does RmsNorm, then Quantize, in one op."""
+    """Does Norm, then Quantize, in one op."""
 
     x: Value
-    weight: WeightSpec
+    kind: NormKind
+    weight: WeightSpec | None
+    bias: WeightSpec | None
     eps: float
     consumer: WeightSpec
     out: Value
+
+    @property
+    def vectors(self) -> tuple[WeightSpec | None, ...]:
+        return self.weight, self.bias
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +219,7 @@ class Matmul:
 
 @dataclass(frozen=True, slots=True)
 class QKV:
-    """Three Matmuls of one x, RmsNorm of each head of q and k where it has one, Rope on them,
+    """Three Matmuls of one x, RMSNorm of each head of q and k where it has one, Rope on them,
     StoreKV: one head a unit of work."""
 
     x: Value
@@ -244,7 +264,7 @@ class GateUp:
     out: Value
 
 
-RowwiseOp = RmsNorm | Rope | GatedActivation | Add | Scale
+RowwiseOp = Norm | Rope | GatedActivation | Add | Scale
 ReadableOp = Embed | RowwiseOp | Linear | StoreKV | Attend | Head
 FusedOp = Quantize | NormQuantize | Matmul | QKV | AttendQuantize | GateUp
 Op = ReadableOp | FusedOp

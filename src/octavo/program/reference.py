@@ -91,9 +91,10 @@ class ReferenceInterpreter:
 
     def _row_op(self, op: Op, rows: dict[int, FloatArray], positions: IntArray) -> None:
         row_op, values = ROW_OPS[type(op)], inputs(op)
-        args = RowArgs(rows[values[0].id], rows[values[-1].id])
-        if (weight := row_op.weight(op)) is not None:
-            args = args._replace(weight=self._weights[weight.name])
+        vectors = [
+            None if spec is None else self._weights[spec.name] for spec in row_op.vectors(op)
+        ]
+        args = RowArgs(rows[values[0].id], rows[values[-1].id], vectors)
         if (table := row_op.rope_table(op)) is not None:
             tables = cos_sin(self.program.rope_tables[table], int(positions.max()) + 1)
             args = args._replace(cos=tables[0][positions], sin=tables[1][positions])

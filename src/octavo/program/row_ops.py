@@ -9,7 +9,7 @@ result have one width. Knows nothing of batches, buffers or kernels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -19,9 +19,9 @@ from octavo.batch import FloatArray
 from octavo.program.ops import (
     Add,
     GatedActivation,
+    Norm,
     Op,
     Program,
-    RmsNorm,
     Rope,
     Scale,
     WeightSpec,
@@ -36,7 +36,7 @@ class RowArgs(NamedTuple):
 
     x: FloatArray  # (rows, width)
     y: FloatArray  # (rows, width) the second input; of an op with one, x again
-    weight: FloatArray = _NONE
+    vectors: Sequence[FloatArray | None] = ()  # of the op, None where it has none
     cos: FloatArray = _NONE  # (rows, rotary_dim / 2) of each row's position
     sin: FloatArray = _NONE
 
@@ -48,20 +48,28 @@ class RowOp:
     op_class: RowClass | None  # of the cost; None: that of the op which made its input
     fields: Mapping[str, str]  # field of the native record -> attribute of the op
 
-    def weight(self, op: Op) -> WeightSpec | None:
-        """The weight that the op reads, if it reads one."""
-        return getattr(op, self.fields["vector"]) if "vector" in self.fields else None
+    def vectors(self, op: Op) -> tuple[WeightSpec | None, ...]:
+        """The weights that the op reads; None where it could read one."""
+        if "vector" not in self.fields:
+            return ()
+        found: tuple[WeightSpec | None, ...] = getattr(op, self.fields["vector"])
+        return found
 
     def rope_table(self, op: Op) -> str | None:
         """The rope table that the op reads, if it reads one."""
         return getattr(op, self.fields["rope_table"]) if "rope_table" in self.fields else None
 
 
-def rms_norm(op: RmsNorm, args: RowArgs) -> FloatArray:
-    heads = args.x.reshape(len(args.x), op.heads, op.head_dim)
-    mean = np.mean(heads.astype(np.float64) ** 2, axis=-1, keepdims=True)
-    normed: FloatArray = (heads / np.sqrt(mean + op.eps) * args.weight).astype(np.float32)
-    return normed.reshape(args.x.shape)
+def norm(op: Norm, args: RowArgs) -> FloatArray:
+    x = args.x.reshape(len(args.x), op.heads, op.head_dim).astype(np.float64)
+    if op.kind == "layer":
+        x = x - np.mean(x, axis=-1, keepdims=True)
+    x = x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + op.eps)
+    weight, bias = args.vectors
+    x = x if weight is None else x * weight
+    x = x if bias is None else x + bias
+    normed: FloatArray = x.astype(np.float32).reshape(args.x.shape)
+    return normed
 
 
 def rope(op: Rope, args: RowArgs) -> FloatArray:
@@ -101,11 +109,15 @@ def scale(op: Scale, args: RowArgs) -> FloatArray:
 
 
 ROW_OPS: dict[type[Op], RowOp] = {
-    RmsNorm: RowOp(
-        rms_norm,
-        lambda op, program: 4 * op.x.width,  # square, sum, times 1/rms, times weight
+    Norm: RowOp(
+        norm,
+        # square, sum, times 1/rms, times weight, plus bias; the sum and subtraction of a mean
+        lambda op, program: (
+            (5 if op.kind == "layer" else 3) + sum(v is not None for v in op.vectors)
+        ) * op.x.width,
         "norm",
-        {"x": "x", "vector": "weight", "heads": "heads", "head_dim": "head_dim", "eps": "eps"},
+        {"x": "x", "norm_kind": "kind", "vector": "vectors", "heads": "heads",
+         "head_dim": "head_dim", "eps": "eps"},
     ),
     Rope: RowOp(
         rope,
