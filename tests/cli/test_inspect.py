@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.cli.result import Octavo, refused
 from tests.cli.tiny_model import TEMPLATE, TINY, write_tiny_model
 from tests.weights.gguf_bytes import F32, U32, entry, small_model, u32
+from tests.weights.gguf_in_parts import write_parts
 
 
 def test_the_facts_of_a_model(octavo: Octavo) -> None:
@@ -92,3 +93,15 @@ def test_a_file_that_is_no_model_is_refused_in_one_line(octavo: Octavo, tmp_path
         result = octavo("inspect", str(path))
         assert (result.code, result.out, result.err.count("\n")) == (1, "", 1)
         assert result.err.startswith(f"octavo: {path}: ")
+
+
+def test_a_model_in_parts_is_one_model(octavo: Octavo, tmp_path: Path) -> None:
+    paths = write_parts(write_tiny_model(tmp_path / "t.gguf"), 2)
+    shown = octavo("inspect", str(paths[1])).out
+    assert f"file          {paths[1]}, 311 KiB\n" in shown
+    assert "parts         2: t-00001-of-00002.gguf, t-00002-of-00002.gguf\n" in shown
+    assert "  F32        20  306 KiB\n" in shown
+    found = octavo("inspect", str(paths[1]), "--json").json
+    assert found["parts"] == [str(each) for each in paths]
+    assert found["bytes"] == sum(each.stat().st_size for each in paths)
+    assert octavo("inspect", TINY, "--json").json["parts"] == [TINY]

@@ -118,7 +118,6 @@ NOT_READ = [
     (gguf([], [tensor("w", (32,), 99, 0)], bytes(99)), r"tensor 'w' has type 99 \(no known type\)"),
     (gguf([], [], version=1), r"GGUF version 1; Octavo reads 2 and 3"),
     (b"GGUF" + struct.pack(">I", 3) + bytes(16), r"big-endian"),
-    (gguf([entry("split.count", U32, u32(2))], []), r"one of 2 parts; merge them"),
 ]
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -68,6 +69,7 @@ def describe(
         "model": model,
         "path": str(header.path),
         "bytes": header.files.nbytes(),
+        "parts": [str(each) for each in header.files.weight_files()],
         "name": header.files.name,
         "architecture": cfg.architecture,
         "supported": not reasons,
@@ -99,6 +101,7 @@ def as_text(found: dict[str, Any]) -> str:
     tokenizer = found["tokenizer"]
     rows = [
         ("file", f"{found['path']}, {size(found['bytes'])}"),
+        *([("parts", _in_short(found["parts"]))] if len(found["parts"]) > 1 else []),
         ("name", str(found["name"] or "not given")),
         ("architecture", found["architecture"]),
         ("parameters", count(found["parameters"])),
@@ -125,6 +128,12 @@ def as_text(found: dict[str, Any]) -> str:
     if not found["supported"]:
         rows.append(("runs", f"not supported: {found['reason']}"))
     return f"{pairs(rows)}\ntensors\n{columns(kinds)}"
+
+
+def _in_short(parts: Sequence[str]) -> str:
+    names = [Path(each).name for each in parts]
+    listed = ", ".join(names) if len(names) < 4 else f"{names[0]} to {names[-1]}"
+    return f"{len(names)}: {listed}"
 
 
 @contextlib.contextmanager

@@ -4,8 +4,8 @@
 had. It is a cache: broken, missing or unwritable, it only costs another reading of the model. It is
 replaced whole, so processes cannot corrupt it; of two that write at once one may be forgotten.
 Without a home nothing is remembered.
-Knows files and their times. Of what is in a model it knows nothing, but a directory's files are
-those that the model is read from.
+Knows files and their times. Of what is in a model it knows nothing, but a directory's files, and
+the parts of a GGUF file, are those that the model is read from.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ import logging
 import os
 import re
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from octavo.atomic_file import write_whole
 from octavo.errors import ModelFormatError, ModelNotFoundError
 from octavo.interrupts import is_interrupt
+from octavo.weights.part_names import part_paths
 
 _log = logging.getLogger(__name__)
 
@@ -35,12 +37,21 @@ _Entries = dict[str, tuple[_Stamp, str]]  # by real path, the oldest first
 
 
 def fingerprint(path: Path, *, home: Path | None) -> str:
-    """SHA-256 of the file, in hex; of a directory, that of its files' names and sums."""
+    """SHA-256 of the file, in hex; of several (directory, parts), that of their names and sums."""
     if path.is_dir():
         from octavo.weights.hf.directory import files_of  # a GGUF file's start does not wait
 
-        sums = (f"{fingerprint(each, home=home)} {each.name}\n" for each in files_of(path))
-        return hashlib.sha256("".join(sums).encode("utf-8", "surrogateescape")).hexdigest()
+        return _of_all(files_of(path), home)
+    parts = part_paths(path)
+    return _of_one(path, home) if len(parts) == 1 else _of_all(parts, home)
+
+
+def _of_all(paths: Iterable[Path], home: Path | None) -> str:
+    sums = (f"{_of_one(each, home)} {each.name}\n" for each in paths)
+    return hashlib.sha256("".join(sums).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _of_one(path: Path, home: Path | None) -> str:
     known = remembered(path, home=home)
     if known is not None:
         return known

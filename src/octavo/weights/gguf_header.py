@@ -67,7 +67,6 @@ def parse_header(data: mmap | bytes, source: str) -> Header:
     num_tensors = cursor.count("tensor count", item_bytes=24, limit=_MAX_ENTRIES)
     num_keys = cursor.count("metadata count", item_bytes=13, limit=_MAX_ENTRIES)
     metadata = _read_metadata(cursor, num_keys)
-    _refuse_split(metadata, source)
     alignment = _alignment(cursor, metadata)
     tensors = [_read_tensor(cursor, alignment) for _ in range(num_tensors)]
     base = -(-cursor.pos // alignment) * alignment
@@ -203,14 +202,6 @@ def _read_metadata(cursor: _Cursor, count: int) -> dict[str, MetadataValue]:
         of_tokenizer = key.startswith("tokenizer.")
         metadata[key] = cursor.value(f"metadata {key!r}", must_be_utf8=of_tokenizer)
     return metadata
-
-
-def _refuse_split(metadata: dict[str, MetadataValue], source: str) -> None:
-    parts = metadata.get("split.count", 1)
-    if isinstance(parts, int) and parts > 1:
-        raise UnsupportedModelError(
-            f"{source} is one of {parts} parts; merge them first (llama-gguf-split --merge)"
-        )
 
 
 def _alignment(cursor: _Cursor, metadata: dict[str, MetadataValue]) -> int:

@@ -10,9 +10,10 @@ from types import MappingProxyType
 from octavo.model.config import ModelConfig
 from octavo.sampling_params import Sampling
 from octavo.tokenizer.spec import TokenizerSpec
-from octavo.weights.gguf import GGUFFile
 from octavo.weights.gguf_header import MetadataValue
+from octavo.weights.gguf_parts import GGUFParts
 from octavo.weights.model_files import Note
+from octavo.weights.part_names import part_paths
 from octavo.weights.recommended_sampling import recommended_sampling
 from octavo.weights.tokenizer_spec import tokenizer_spec
 from octavo.weights.weight_view import Views
@@ -39,7 +40,10 @@ class GGUFModelFile:
         return 0.0  # converters have added it
 
     def nbytes(self) -> int:
-        return self.path.stat().st_size
+        return sum(each.stat().st_size for each in self.weight_files())
+
+    def weight_files(self) -> list[Path]:
+        return part_paths(self.path)
 
     def sampling(self, note: Note) -> Sampling | None:
         return recommended_sampling(self.metadata, note=note)
@@ -47,8 +51,8 @@ class GGUFModelFile:
     def tokenizer_spec(self, note: Note) -> TokenizerSpec:
         return tokenizer_spec(self.metadata, note=note)
 
-    def open_tensors(self) -> GGUFFile:
-        return GGUFFile.open(self.path)
+    def open_tensors(self) -> GGUFParts:
+        return GGUFParts.open(self.path)
 
     def tensor_name(self, name: str) -> str:
         return name

@@ -68,6 +68,9 @@ class ModelFiles(Protocol):
 
     def nbytes(self) -> int: ...
 
+    def weight_files(self) -> list[Path]:
+        """The files that hold the tensors, in order."""
+
     def sampling(self, note: Note) -> Sampling | None:
         """How its makers recommend to draw tokens, if they do."""
 

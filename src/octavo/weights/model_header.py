@@ -19,10 +19,10 @@ from octavo.program.ops import Program, WeightSpec
 from octavo.sampling_params import Sampling
 from octavo.tokenizer.spec import TokenizerSpec
 from octavo.weights.dequantize import dequantize
-from octavo.weights.gguf import GGUFFile
 from octavo.weights.gguf_config import model_config
 from octavo.weights.gguf_header import TensorInfo
 from octavo.weights.gguf_model_file import GGUFModelFile
+from octavo.weights.gguf_parts import GGUFParts
 from octavo.weights.model_files import ModelFiles, naming
 from octavo.weights.weight_view import Views, stored_bytes, view_of
 
@@ -120,7 +120,7 @@ def _of_directory(path: Path) -> ModelHeader:
 
 
 def _of_gguf(path: Path) -> ModelHeader:
-    with GGUFFile.open(path) as file, naming(path):
+    with GGUFParts.open(path) as file, naming(path):
         factors: tuple[float, ...] = ()
         if _ROPE_FACTORS in file.tensors:
             info = file.tensors[_ROPE_FACTORS]

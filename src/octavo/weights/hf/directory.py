@@ -103,6 +103,9 @@ class ModelDirectory:
     def nbytes(self) -> int:
         return sum(each.stat().st_size for each in files_of(self.path))
 
+    def weight_files(self) -> list[Path]:
+        return [each for each in weight_files(self.path) if each.suffix == ".safetensors"]
+
     def config(self) -> ModelConfig:
         with naming(self.path):
             return replace(model_config(self.fields[CONFIG]), vocab_size=self.tokens)
