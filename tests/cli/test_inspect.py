@@ -5,8 +5,10 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+from octavo.model.registry import ARCHITECTURES
 from tests.cli.result import Octavo, refused
 from tests.cli.tiny_model import TEMPLATE, TINY, write_tiny_model
+from tests.families.directories import golden_of, write_directory
 from tests.weights.gguf_bytes import F32, U32, entry, small_model, u32
 from tests.weights.gguf_in_parts import write_parts
 
@@ -42,12 +44,22 @@ def test_the_template_is_printed_when_asked_for(octavo: Octavo, tmp_path: Path) 
     assert "template      no\n" in octavo("inspect", bare).out
 
 
+def test_heads_are_shown_as_they_are_and_as_they_are_stored(octavo: Octavo, tmp_path: Path) -> None:
+    golden = golden_of("llama-head-20")
+    path = str(write_directory(tmp_path, "llama-head-20", golden["shapes"], golden["seed"]))
+    found = octavo("inspect", path, "--json").json
+    assert (found["head_dim"], found["stored_head_dim"]) == (20, 32)
+    assert found["kv_bytes_per_token"] == 3 * 2 * 2 * 32 * 2  # layers, K and V, KV heads, dims
+    text = octavo("inspect", path).out
+    assert "heads         4, KV heads 2, of 20, filled up to 32\n" in text
+
+
 def test_an_architecture_that_does_not_run_is_still_shown(octavo: Octavo, tmp_path: Path) -> None:
     path = write_tiny_model(tmp_path / "other.gguf")
     path.write_bytes(path.read_bytes().replace(b"llama", b"gamma"))
     result = octavo("inspect", str(path))
     assert result.code == 0
-    why = "architecture 'gamma' is not supported: gemma3, llama, qwen2 are"
+    why = f"architecture 'gamma' is not supported: {', '.join(sorted(ARCHITECTURES))} are"
     assert f"runs          not supported: {why}\n" in result.out
     assert "KV a token" not in result.out
     for verb in (["run", str(path), "hi"], ["plan", str(path)], ["explain", str(path)]):

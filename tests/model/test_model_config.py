@@ -11,6 +11,7 @@ from octavo.config import EngineConfig
 from octavo.engine.runner import kv_layout
 from octavo.errors import ModelFormatError, UnsupportedModelError
 from octavo.model.registry import build_program
+from octavo.program.ops import Attend
 from tests.tiny import TINY
 
 
@@ -35,9 +36,18 @@ def test_a_number_no_model_has_is_refused_by_name(field: str, value: object, mes
 
 
 def test_heads_that_the_kernels_do_not_run_are_a_model_that_octavo_does_not_run() -> None:
-    program = build_program(replace(TINY, head_dim=20, rotary_dim=20))
-    with pytest.raises(UnsupportedModelError, match="k_dim: expected a multiple of 16"):
+    program = build_program(replace(TINY, head_dim=258, rotary_dim=20))
+    with pytest.raises(UnsupportedModelError, match="k_dim: expected a multiple of 16 from 16 to"):
         kv_layout(program, 0, EngineConfig())
+
+
+@pytest.mark.parametrize("head_dim", [2, 16, 20, 100, 120, 128, 256])
+def test_heads_are_filled_up_to_what_the_kernels_run_and_scaled_as_they_are(head_dim: int) -> None:
+    program = build_program(replace(TINY, head_dim=head_dim, rotary_dim=2))
+    layout = kv_layout(program, 0, EngineConfig())
+    assert layout.k_dim == layout.v_dim in range(head_dim, head_dim + 16)
+    scales = {op.scale for op in program.ops if isinstance(op, Attend)}
+    assert scales == {head_dim**-0.5}
 
 
 def test_k_and_v_have_each_its_own_dtype() -> None:

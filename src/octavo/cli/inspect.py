@@ -81,6 +81,7 @@ def describe(
         "heads": cfg.heads,
         "kv_heads": cfg.kv_heads,
         "head_dim": cfg.head_dim,
+        "stored_head_dim": cfg.stored_head_dim,
         "vocab_size": cfg.vocab_size,
         "tied_head": cfg.tied_head,
         "context": cfg.context,
@@ -99,6 +100,9 @@ def as_text(found: dict[str, Any]) -> str:
     for name, each in found["tensor_types"].items():
         kinds.append([name, f"{each['tensors']:,}", size(each["bytes"])])
     tokenizer = found["tokenizer"]
+    heads = f"{found['heads']}, KV heads {found['kv_heads']}, of {found['head_dim']}"
+    if found["stored_head_dim"] != found["head_dim"]:
+        heads += f", filled up to {found['stored_head_dim']}"
     rows = [
         ("file", f"{found['path']}, {size(found['bytes'])}"),
         *([("parts", _in_short(found["parts"]))] if len(found["parts"]) > 1 else []),
@@ -109,7 +113,7 @@ def as_text(found: dict[str, Any]) -> str:
             "layers",
             f"{found['layers']}, hidden {found['hidden_size']:,}, FFN {found['ffn_size']:,}",
         ),
-        ("heads", f"{found['heads']}, KV heads {found['kv_heads']}, of {found['head_dim']}"),
+        ("heads", heads),
         (
             "vocabulary",
             f"{found['vocab_size']:,}, head {'tied' if found['tied_head'] else 'untied'}",

@@ -15,6 +15,7 @@ _MOST = {
     "num_layers": 2**12, "hidden_size": 2**20, "ffn_size": 2**24, "heads": 2**16,
     "kv_heads": 2**16, "head_dim": 2**20, "vocab_size": 2**24, "context": 2**32,
 }  # fmt: skip
+_HEAD_STEP = 16  # kernels run heads of whole vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class ModelConfig:
     rope_scale: float = 1.0  # divides positions (linear scaling)
     window: int = 0  # tokens that a row of a windowed layer sees; 0: there is no such layer
     full_every: int = 1  # layers full_every - 1, 2 * full_every - 1, ... see all tokens
-    local_rope_base: float = 0.0  # of the windowed layers, whose positions are not scaled
+    local_rope_base: float | None = None  # of windowed layers with one, whose positions are as is
     assumed: tuple[str, ...] = ()  # keys that the file lacks, with the value that its family means
     unsupported: str = ""  # what the model computes beyond these numbers; "" = nothing
 
@@ -54,7 +55,7 @@ class ModelConfig:
         windowed = ("window", "full_every", "local_rope_base") if self.window else ()
         for name in ("rope_base", "rope_scale", *windowed):
             value = getattr(self, name)
-            if not 0 < value < math.inf:
+            if value is not None and not 0 < value < math.inf:
                 raise ModelFormatError(f"{name} is {value}: expected a number above 0")
         if not 0 <= self.norm_eps < math.inf:
             raise ModelFormatError(f"norm_eps is {self.norm_eps}: expected a number from 0")
@@ -73,9 +74,14 @@ class ModelConfig:
         if not all(0 < factor < math.inf for factor in self.rope_factors):
             raise ModelFormatError("a rope factor is not above 0")
 
+    @property
+    def stored_head_dim(self) -> int:
+        """Of a head as programs and pages have it: zeros follow its own values, and add nothing."""
+        return -(-self.head_dim // _HEAD_STEP) * _HEAD_STEP
+
     def is_full(self, layer: int) -> bool:
-        """Whether the layer is none of the windowed ones, which turn by a base of their own however
-        long their window is."""
+        """Whether the layer is none of the windowed ones, which may turn by a base of their own
+        however long their window is."""
         return self.window == 0 or (layer + 1) % self.full_every == 0
 
     def rope_frequencies(self) -> tuple[float, ...]:
@@ -85,7 +91,8 @@ class ModelConfig:
         return tuple(f / by / self.rope_scale for f, by in zip(plain, factors, strict=True))
 
     def local_rope_frequencies(self) -> tuple[float, ...]:
-        """Those of the windowed layers, (rotary_dim / 2,)."""
+        """Those of windowed layers that have a base of their own, (rotary_dim / 2,)."""
+        assert self.local_rope_base is not None
         return _frequencies(self.local_rope_base, self.rotary_dim)
 
 

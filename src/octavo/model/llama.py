@@ -1,6 +1,7 @@
 """The Llama family: RMSNorm, RoPE, grouped-query attention, SwiGLU   (Touvron et al. 2023).
 
-Also Mistral, SmolLM, and Qwen2 (biases on q, k, v). MHA, GQA and MQA differ by head counts only.
+Also Mistral and Phi-3 (all layers may be windowed), SmolLM, and Qwen2 (biases on q, k, v). MHA, GQA
+and MQA differ by head counts only; which weights lie in one tensor the files' tables know.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from octavo.program.ops import KVSpec, Program, Value, WeightSpec
 
 def build(cfg: ModelConfig) -> Program:
     p = ProgramBuilder(rope_frequencies=cfg.rope_frequencies())
-    group = p.kv_group(KVSpec(cfg.kv_heads, cfg.head_dim, cfg.head_dim))
+    group = p.kv_group(KVSpec(cfg.kv_heads, cfg.stored_head_dim, cfg.stored_head_dim, cfg.window))
     embedding = WeightSpec("token_embd.weight", (cfg.vocab_size, cfg.hidden_size))
 
     h = p.embed(embedding)
@@ -23,7 +24,7 @@ def build(cfg: ModelConfig) -> Program:
 
 
 def _layer(p: ProgramBuilder, cfg: ModelConfig, group: int, block: str, h: Value) -> Value:
-    q_size, kv_size = cfg.heads * cfg.head_dim, cfg.kv_heads * cfg.head_dim
+    q_size, kv_size = cfg.heads * cfg.stored_head_dim, cfg.kv_heads * cfg.stored_head_dim
 
     def norm(x: Value, name: str) -> Value:
         return p.rms_norm(x, WeightSpec(f"{block}.{name}.weight", (x.width,)), cfg.norm_eps)

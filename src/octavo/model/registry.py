@@ -11,7 +11,12 @@ from octavo.model.config import ModelConfig
 from octavo.program.ops import Program
 
 ARCHITECTURES: Mapping[str, Callable[[ModelConfig], Program]] = MappingProxyType(
-    {"gemma3": gemma3.build, "llama": llama.build, "qwen2": llama.build}
+    {
+        "gemma3": gemma3.build,
+        "llama": llama.build,
+        "phi3": llama.build,
+        "qwen2": llama.build,
+    }
 )
 
 

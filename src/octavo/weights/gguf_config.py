@@ -21,7 +21,11 @@ from octavo.values import is_number, is_whole
 from octavo.weights.gguf_header import MetadataValue, TensorInfo
 from octavo.weights.gguf_keys import one_value, refusal, shown
 
-_HALF_STYLE = frozenset({"qwen2", "gemma3", "falcon"})  # converters permute q and k for the others
+_HALF_STYLE = frozenset(
+    {"qwen2", "gemma3", "falcon", "phi3"}
+)  # converters permute q and k for the others
+
+_WINDOWED = frozenset({"phi3"})  # all layers, where the file has a window
 
 # What files of a family mean by keys that they leave out; `octavo inspect` shows those it assumed.
 _ASSUMED: Mapping[str, Mapping[str, float]] = MappingProxyType(
@@ -80,7 +84,7 @@ def _config(
         qkv_bias="blk.0.attn_q.bias" in tensors,
         rope_factors=rope_factors,
         rope_scale=_rope_scale(keys, arch),
-        **(_windows(keys, arch) if arch in _ASSUMED else {}),
+        **(_windows(keys, arch) if arch in _ASSUMED else _one_window(keys, arch)),
     )
 
 
@@ -96,6 +100,16 @@ def _windows(keys: _Keys, arch: str) -> dict[str, Any]:
             f"{name} {value:g}" for name, value in assumed.items() if not keys.has(f"{arch}.{name}")
         ),
     }
+
+
+def _one_window(keys: _Keys, arch: str) -> dict[str, int]:
+    """Return the window of all layers, where the family has one."""
+    if arch not in _WINDOWED:
+        return {}
+    window = keys.whole(f"{arch}.attention.sliding_window", default=0)
+    if not 0 < window < keys.whole(f"{arch}.context_length"):  # it hides nothing
+        return {}
+    return {"window": window, "full_every": keys.whole(f"{arch}.block_count") + 1}
 
 
 def _vocab_size(tensors: Mapping[str, TensorInfo]) -> int:

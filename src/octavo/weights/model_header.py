@@ -24,6 +24,7 @@ from octavo.weights.gguf_header import TensorInfo
 from octavo.weights.gguf_model_file import GGUFModelFile
 from octavo.weights.gguf_parts import GGUFParts
 from octavo.weights.model_files import ModelFiles, naming
+from octavo.weights.weight_orders import filled_up
 from octavo.weights.weight_view import Views, stored_bytes, view_of
 
 _log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class ModelHeader:
 
     def views(self) -> Views:
         """Where the program's weights are that are not tensors of their own, as they are used."""
-        return self.files.views(self.config)
+        return filled_up(self.files.views(self.config), self.config)
 
     def _check_all_used(self, weights: Iterable[str]) -> None:
         """A tensor that nothing reads means another model than the one the program computes."""

@@ -1,4 +1,5 @@
-"""How families store several weights in one tensor: views of q, k, v and of gate, up.
+"""How families store several weights in one tensor: views of q, k, v and of gate, up; and how the
+heads of any family are filled up.
 
 Comes in: a `ModelConfig`. Goes out: views by part, for a family's table. Tensors are called as
 llama.cpp does: `attn_qkv`; gate and up together are `ffn_up`.
@@ -11,7 +12,7 @@ from dataclasses import replace
 from itertools import accumulate, pairwise
 
 from octavo.model.config import ModelConfig
-from octavo.weights.weight_view import WHOLE, Views, WeightView
+from octavo.weights.weight_view import WHOLE, Padding, Views, WeightView
 
 _QKV = ("attn_q", "attn_k", "attn_v")
 
@@ -44,6 +45,20 @@ def gate_up_in_turn(cfg: ModelConfig) -> Views:
     return shared("ffn_up", [("ffn_gate", cfg.ffn_size), ("ffn_up", cfg.ffn_size)])
 
 
+def phi3(cfg: ModelConfig) -> Views:
+    return {**qkv_in_turn(cfg), **gate_up_in_turn(cfg)}
+
+
 def transposed(views: Views, *parts: str) -> Views:
     """The same with these parts stored as (in, out): GPT-2's Conv1D."""
     return {**views, **{p: replace(views.get(p, WHOLE), transposed=True) for p in parts}}
+
+
+def filled_up(views: Views, cfg: ModelConfig) -> Views:
+    """The same with zeros after each head, up to what programs have."""
+    if cfg.head_dim == cfg.stored_head_dim:
+        return views
+    pad = Padding(cfg.head_dim, cfg.stored_head_dim)
+    rows = {part: replace(views.get(part, WHOLE), pad_rows=pad) for part in _QKV}
+    output = replace(views.get("attn_output", WHOLE), pad_cols=pad)
+    return {**views, **rows, "attn_output": output}

@@ -19,6 +19,7 @@ from octavo.model.registry import build_program
 from octavo.tokenizer import Tokenizer
 from octavo.weights.gguf_model import reference_weights
 from octavo.weights.hf.directory import open_directory
+from octavo.weights.hf.families import FAMILIES
 from octavo.weights.hf.json_fields import Fields
 from octavo.weights.model_header import read_header
 from tests.weights.hf.written import changed, safetensors_bytes, write_json, write_model
@@ -98,8 +99,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
                   "{path}: config.json: quantization_config says that the weights are quantised by "
                   "awq: Octavo reads F32, F16 and BF16"),
     "an encoder": (_fields("config.json", architectures=["BertModel"]), "{path}: 'BertModel' has no"
-                   " decoder, so it writes no text; LlamaForCausalLM, MistralForCausalLM, "
-                   "Qwen2ForCausalLM, Gemma3ForCausalLM are run"),
+                   f" decoder, so it writes no text; {', '.join(FAMILIES)} are run"),
     "pytorch": (_rename("model.safetensors", "pytorch_model.bin"), "{path} has its weights in "
                 "pytorch_model.bin: convert them to safetensors"),
     "no weights": (_without("model.safetensors"), "{path} has no model.safetensors and no "

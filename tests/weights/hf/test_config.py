@@ -13,6 +13,7 @@ from octavo.errors import ModelError, ModelFormatError, UnsupportedModelError
 from octavo.model.config import ModelConfig
 from octavo.model.registry import build_program
 from octavo.weights.hf.config import model_config
+from octavo.weights.hf.families import FAMILIES
 from octavo.weights.hf.json_fields import Fields
 from tests.families.checkpoints import CONFIGS
 from tests.tiny import TINY
@@ -116,6 +117,48 @@ def test_a_window_that_hides_nothing_is_none() -> None:
     assert not read(changed(QWEN2, **idle, layer_types=["full_attention"] * 2)).unsupported
 
 
+def test_a_window_of_all_layers_is_one() -> None:
+    windowed = ["sliding_attention"] * 2
+    in_qwen2 = {"sliding_window": 128, "use_sliding_window": True}
+    for config, changes in (
+        (LLAMA, {**MISTRAL, "sliding_window": 128}),
+        (LLAMA, {**MISTRAL, "sliding_window": 128, "layer_types": windowed}),
+        (QWEN2, {**in_qwen2, "max_window_layers": 0}),
+    ):
+        found = read(changed(config, **changes))
+        assert (found.unsupported, found.window) == ("", 128)
+        assert not any(map(found.is_full, range(2)))
+        assert {spec.window for spec in build_program(found).groups} == {128}
+    assert read(changed(QWEN2, **in_qwen2)).window == 0  # from layer 28 on, by its family
+
+
+def phi3(**changes: Any) -> ModelConfig:
+    named = {"architectures": ["Phi3ForCausalLM"], "model_type": "phi3"}
+    return read(changed(LLAMA, **named, **changes))
+
+
+def test_fewer_dims_of_a_head_may_turn_in_phi3() -> None:
+    assert (phi3().architecture, phi3().rotary_dim, phi3().unsupported) == ("phi3", 32, "")
+    assert phi3(partial_rotary_factor=0.75).rotary_dim == 24
+    inside = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.75}
+    found = phi3(rope_theta=..., rope_scaling=..., rope_parameters=inside)
+    assert (found.rotary_dim, found.unsupported) == (24, "")
+    assert phi3(original_max_position_embeddings=4096, full_attn_mod=1).unsupported == ""
+    for factor in (0, 1.5, 0.1):
+        said = f"partial_rotary_factor is {factor}: expected a part of the 32 of a head"
+        with pytest.raises(ModelFormatError, match=said):
+            phi3(partial_rotary_factor=factor)
+    with pytest.raises(ModelFormatError, match=r"0.5, .*factor is 0.75: one of them is wrong"):
+        phi3(rope_theta=..., rope_scaling=..., rope_parameters=inside, partial_rotary_factor=0.5)
+    llama = read(changed(LLAMA, partial_rotary_factor=0.75))
+    assert llama.unsupported == "config.json: partial_rotary_factor is 0.75: only 1 is supported"
+
+
+def test_what_a_phi3_file_does_not_say() -> None:
+    found = phi3(num_key_value_heads=..., rms_norm_eps=..., sliding_window=...)
+    assert (found.kv_heads, found.norm_eps, found.window) == (LLAMA.heads, 1e-5, 0)
+
+
 BROKEN: dict[str, tuple[ModelConfig, dict[str, Any], str]] = {
     "no size": (LLAMA, {"hidden_size": ...}, "hidden_size is missing: expected a whole number from "
                 "1"),
@@ -157,11 +200,9 @@ BROKEN: dict[str, tuple[ModelConfig, dict[str, Any], str]] = {
 
 UNSUPPORTED: dict[str, tuple[ModelConfig, dict[str, Any], str]] = {
     "another": (LLAMA, {"architectures": ["MambaForCausalLM"]}, "architecture 'MambaForCausalLM' "
-                "is not supported: LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, "
-                "Gemma3ForCausalLM are"),
+                f"is not supported: {', '.join(FAMILIES)} are"),
     "encoder": (LLAMA, {"architectures": ["BertModel"]}, "'BertModel' has no decoder, so it writes "
-                "no text; LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, "
-                "Gemma3ForCausalLM are run"),
+                f"no text; {', '.join(FAMILIES)} are run"),
     "quantised": (LLAMA, {"quantization_config": {"quant_method": "gptq", "bits": 4}},
                   "config.json: quantization_config says that the weights are quantised by gptq: "
                   "Octavo reads F32, F16 and BF16"),
@@ -178,12 +219,10 @@ UNSUPPORTED: dict[str, tuple[ModelConfig, dict[str, Any], str]] = {
                           "config.json: rope_scaling.beta is 1: Octavo does not know this field, "
                           "and leaving it out could change the answers; where it changes none, "
                           "take it out of the file"),
-    "window": (LLAMA, {**MISTRAL, "sliding_window": 128}, "config.json: sliding_window is 128, of "
-               "1024 tokens: only full attention is supported"),
     "windowed layers": (QWEN2, {"sliding_window": 128, "use_sliding_window": True,
                                 "max_window_layers": 1},
-                        "config.json: sliding_window is 128, of 1024 tokens: only full attention is"
-                        " supported"),
+                        "config.json: sliding_window is 128, of 1024 tokens: in some layers, where "
+                        "only in all or in none is supported"),
     "cap": (GEMMA3, {"final_logit_softcapping": 30.0}, "config.json: final_logit_softcapping is "
             "30.0: only null is supported"),
     "scale": (GEMMA3, {"query_pre_attn_scalar": 168}, "config.json: query_pre_attn_scalar is 168: "

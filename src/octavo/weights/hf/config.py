@@ -80,9 +80,10 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
     if family.architecture == "gemma3":
         windows = _windows(fields, layers, head_dim)
     else:
-        windows = {"unsupported": _why_windowed(fields, layers, context)}
+        windows = _one_window(fields, layers, context)
     found = parameters(fields, _FULL if family.architecture == "gemma3" else None)
-    turned = rope(found, base(fields, found, "rope_theta"), head_dim)
+    rotary_dim = _rotary_dim(fields, found, head_dim) if family.partial_rotary else head_dim
+    turned = rope(found, base(fields, found, "rope_theta"), rotary_dim)
     windows["unsupported"] = windows["unsupported"] or turned.unsupported
     return ModelConfig(
         architecture=family.architecture,
@@ -96,7 +97,7 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
         context=min(context, turned.context or context),
         norm_eps=fields.real("rms_norm_eps"),
         rope_base=turned.base,
-        rotary_dim=head_dim,
+        rotary_dim=rotary_dim,
         rope_style="half",
         tied_head=fields.flag("tie_word_embeddings"),
         qkv_bias=family.qkv_bias,
@@ -147,22 +148,43 @@ def _every(nth: int, layers: int) -> list[str]:
     return [_WINDOWED if (i + 1) % nth else _FULL for i in range(layers)]
 
 
-def _why_windowed(fields: Fields, layers: int, context: int) -> str:
-    """Say that some layer sees only a window; "" if all see the whole context."""
+def _rotary_dim(fields: Fields, found: Fields | None, head_dim: int) -> int:
+    """Dims of a head that turn, by the parameters `found` or by the config's own field."""
+    name = "partial_rotary_factor"
+    part = fields.real(name, 1.0)
+    if found is not None and found.has(name):
+        if fields.has(name) and found.real(name) != part:
+            raise ModelFormatError(f"{fields.said(name)}, {found.said(name)}: one of them is wrong")
+        part, fields = found.real(name), found
+    if not 0 < part <= 1 or int(head_dim * part) % 2 or int(head_dim * part) == 0:
+        raise fields.wrong(name, f"a part of the {head_dim} of a head that is even")
+    return int(head_dim * part)
+
+
+def _one_window(fields: Fields, layers: int, context: int) -> dict[str, Any]:
+    """Return the window of all layers, if they have one; of some only is not supported."""
+    none: dict[str, Any] = {"unsupported": ""}
     fields.read.update(("sliding_window", "use_sliding_window"))
     window = fields.values.get("sliding_window")
     if "sliding_window" not in fields.values:
         window = fields.whole("sliding_window", 0)
     if fields.has("layer_types"):
         if _WINDOWED not in _layer_types(fields, layers):
-            return ""
+            return none
     elif not window or not fields.flag("use_sliding_window", default=True):
-        return ""
+        return none
     if not is_whole(window) or window < 1:
         raise fields.wrong("sliding_window", "a whole number from 1")
     if window >= context or fields.whole("max_window_layers", 0) >= layers:
-        return ""
-    return f"{fields.said('sliding_window')}, of {context} tokens: only full attention is supported"
+        return none
+    if fields.has("layer_types"):
+        in_all = _FULL not in _layer_types(fields, layers)
+    else:
+        in_all = fields.whole("max_window_layers", 0) == 0
+    if in_all:
+        return {**none, "window": window, "full_every": layers + 1}
+    why = f"{fields.said('sliding_window')}, of {context} tokens: in some layers"
+    return {"unsupported": f"{why}, where only in all or in none is supported"}
 
 
 def _other_arithmetic(fields: Fields, family: Family, config: ModelConfig) -> str:

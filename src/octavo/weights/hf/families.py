@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from octavo.errors import UnsupportedModelError
 from octavo.model.config import ModelConfig
+from octavo.weights.weight_orders import phi3
 from octavo.weights.weight_view import Views
 
 _EVERY: Mapping[str, float | bool | str] = MappingProxyType(
@@ -47,6 +48,12 @@ _GEMMA3 = {
     "post_ffw_norm": "post_feedforward_layernorm",
 }
 
+_PHI3 = {
+    **{part: _LLAMA[part] for part in ("attn_norm", "attn_output", "ffn_norm", "ffn_down")},
+    "attn_qkv": "self_attn.qkv_proj",
+    "ffn_up": "mlp.gate_up_proj",
+}
+
 # Tables that older versions saved and that nobody reads: they follow from the config.
 _LEFTOVERS = ("rotary_emb.inv_freq",)
 
@@ -73,6 +80,7 @@ class Family:
     activations: tuple[str, ...] = ("silu", "swish")
     qkv_bias: bool = False
     norm_offset: float = 0.0  # added to the weights of norms
+    partial_rotary: bool = False  # fewer dims of a head may turn than it has
     needs: tuple[str, ...] = ()  # fields that elsewhere follow from others
     views: Callable[[ModelConfig], Views] = each_by_itself
     assumed: Mapping[str, float | bool | str] = field(default_factory=lambda: _EVERY)
@@ -105,7 +113,11 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         ),
         "Qwen2ForCausalLM": Family(
             "qwen2", "qwen2", _LLAMA, qkv_bias=True, needs=("num_key_value_heads",),
-            assumed={**_EVERY, "use_sliding_window": False},
+            assumed={**_EVERY, "use_sliding_window": False, "max_window_layers": 28},
+        ),
+        "Phi3ForCausalLM": Family(
+            "phi3", "phi3", _PHI3, partial_rotary=True, views=phi3,
+            assumed={**_EVERY, "rms_norm_eps": 1e-5},
         ),
         "Gemma3ForCausalLM": Family(
             "gemma3_text", "gemma3", _GEMMA3, activation="hidden_activation",

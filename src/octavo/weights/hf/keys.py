@@ -26,6 +26,8 @@ _HARMLESS = frozenset(
         "_attn_implementation_autoset", "chunk_size_feed_forward", "torchscript",
         "output_attentions", "output_hidden_states", "return_dict", "return_dict_in_generate",
         "output_scores", "ignore_keys_at_rope_validation", "max_window_layers",
+        # read by the scalings that begin where the trained context ends
+        "original_max_position_embeddings",
         # ids that the tokenizer's files tell
         "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "cls_token_id",
         "unk_token_id", "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id",
@@ -49,7 +51,10 @@ _WITHOUT_EFFECT: Mapping[str, tuple[object, ...]] = MappingProxyType(
         "attn_logit_softcapping": (),
         "cross_attention_hidden_size": (),
         "final_logit_softcapping": (),
+        "full_attn_mod": (1,),
+        "interpolate_factor": (1,),
         "is_encoder_decoder": (False,),
+        "lm_head_bias": (False,),
         "mlp_bias": (False,),
         "partial_rotary_factor": (1,),
         "pruned_heads": ({},),
