@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from octavo.errors import ModelFormatError, ModelNotFoundError, UnsupportedModelError
+from octavo.errors import (
+    ModelFormatError,
+    ModelNotFoundError,
+    UnsupportedModelError,
+    UsageError,
+)
 from octavo.model.registry import ARCHITECTURES
 from octavo.weights import library
 from octavo.weights.library import LIBRARY, check_whole, find, find_library_model
@@ -123,13 +128,12 @@ def test_unknown_names(home: Path, name: str, message: str) -> None:
         find_library_model(name)
 
 
-def test_names_on_the_hub_are_refused_and_directories_are_models(
+def test_directories_are_models_and_names_on_the_hub_are_checked(
     home: Path, tmp_path: Path
 ) -> None:
-    said = "hf:owner/name: Octavo reads GGUF files and model directories; give"
-    with pytest.raises(UnsupportedModelError, match=said):
-        find("hf:owner/name", home=home)
     assert find(tmp_path, home=home) == tmp_path
+    with pytest.raises(UsageError, match=r"'hf:gpt2' is no name on the hub: expected hf:owner/n"):
+        find("hf:gpt2", home=home)
 
 
 def test_the_library_cannot_be_changed() -> None:
@@ -139,7 +143,7 @@ def test_the_library_cannot_be_changed() -> None:
     assert sum(c.wheel_bytes for c in LIBRARY["gemma3-270m"].chunks) == 238_175_024
 
 
-NO_PATH = "a model is a library name .* or the path"
+NO_PATH = "a model is a library name .*, the path .* or hf:owner/name"
 
 
 @pytest.mark.parametrize(

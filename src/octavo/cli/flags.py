@@ -28,7 +28,8 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A library name such as smollm2, or the path of a GGUF file or a directory.",
+        help="A library name such as smollm2, the path of a GGUF file or a directory, or "
+        "hf:owner/name[@revision][:file.gguf].",
         show_default=False,
     ),
 ]

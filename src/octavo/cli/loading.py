@@ -1,4 +1,5 @@
-"""From a model's name to its header or a running LLM; a library model that is missing is pulled.
+"""From a model's name to its header or a running LLM; a library model that is missing is pulled,
+and so is what is missing of a model on the hub.
 
 Imports inside functions are what a start without a pull, or without a model, need not wait for.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +18,12 @@ from octavo.cli.screen import Screen
 from octavo.config import EngineConfig, check_context
 from octavo.environment import find_home, home
 from octavo.weights import library
+from octavo.weights.hub.name import PREFIX
+from octavo.weights.progress import Progress
 
 if TYPE_CHECKING:
+    import rich.progress
+
     from octavo.program.ops import Program
     from octavo.serving.llm import LLM
     from octavo.weights.model_header import ModelHeader
@@ -50,8 +56,10 @@ def open_program(model: str, context: int | None) -> tuple[ModelHeader, Program,
 
 
 def find_or_pull(model: str) -> Path:
-    """The model's file; a library model that is missing is fetched first, progress on stderr, if
-    Octavo runs it."""
+    """The model's file or directory. A library model that is missing is fetched first, if Octavo
+    runs it, and what is missing of a model on the hub; progress on stderr."""
+    if model.startswith(PREFIX):
+        return fetch_from_hub(model)
     known, folder = library.LIBRARY.get(model), find_home()
     if known is None or folder is None or known.is_installed(folder) or known.unsupported:
         return library.find(model, home=folder)
@@ -63,10 +71,19 @@ def pull(name: str) -> Path:
     from octavo.weights import download
 
     if not sys.stderr.isatty():
-        screen = Screen(as_json=False)
-        screen.note(f"octavo: pulling {name}")
-        return download.pull(name, home=home(), progress=_Lines(screen))
-    return _pull_with_bar(name)
+        Screen(as_json=False).note(f"octavo: pulling {name}")
+    with _progress() as show:
+        return download.pull(name, home=home(), progress=show)
+
+
+def fetch_from_hub(name: str) -> Path:
+    """The same for a model on the hub; where nothing is missing nothing is shown."""
+    with _progress() as show:
+        return library.fetch_from_hub(name, progress=show)
+
+
+def _progress() -> AbstractContextManager[Progress]:
+    return _Bars() if sys.stderr.isatty() else nullcontext(_Lines(Screen(as_json=False)))
 
 
 class _Lines:
@@ -84,25 +101,37 @@ class _Lines:
             self._screen.note(f"{what}: {size(done)} of {size(total)}")
 
 
-def _pull_with_bar(name: str) -> Path:
+class _Bars:
+    """Progress for terminals: a bar for each thing that goes on, from when it begins."""
+
+    def __init__(self) -> None:
+        self._bars: rich.progress.Progress | None = None
+        self._tasks: dict[str, rich.progress.TaskID] = {}  # by what is going on
+
+    def __enter__(self) -> Progress:
+        return self._show
+
+    def __exit__(self, *_: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def _show(self, done: int, total: int, what: str) -> None:
+        if self._bars is None:
+            self._bars = _new_bars()
+            self._bars.start()
+        if what not in self._tasks:
+            self._tasks[what] = self._bars.add_task(what, total=total)
+        self._bars.update(self._tasks[what], completed=done, total=total)
+
+
+def _new_bars() -> rich.progress.Progress:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from octavo.weights import download
-
-    bar = Progress(
-        TextColumn("{task.description}"),
+    return Progress(
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(binary_units=True),  # as all sizes are written
         TimeRemainingColumn(),
         console=Console(stderr=True),
     )
-    with bar:
-        tasks: dict[str, int] = {}  # by what is going on: a bar for each
-
-        def show(done: int, total: int, what: str) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, total=total)  # type: ignore[arg-type]
-
-        return download.pull(name, home=home(), progress=show)

@@ -1,4 +1,5 @@
-"""`octavo pull` and `octavo list`: the library models, and which of them are here."""
+"""`octavo pull` and `octavo list`: the library models, and which of them are here. What comes from
+the hub is pulled too, and listed by huggingface_hub's own `hf cache`."""
 
 from __future__ import annotations
 
@@ -11,9 +12,16 @@ from octavo.cli.figures import columns, size
 from octavo.cli.flags import AsJson
 from octavo.cli.screen import Screen
 from octavo.environment import home
+from octavo.weights.hub.name import PREFIX
 from octavo.weights.library import LIBRARY, find_library_model
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(LIBRARY)}.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help=f"One of: {', '.join(LIBRARY)}; or hf:owner/name[@revision][:file.gguf].",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -22,8 +30,16 @@ def register(app: typer.Typer) -> None:
 
 
 def pull(name: Name, *, json: AsJson = False) -> None:
-    """Fetch a library model, whole and checked, or not at all."""
+    """Fetch a library model, or one from the hub, whole and checked.
+
+    What comes from the hub lies in huggingface_hub's cache ($HF_HOME), as other programs keep it.
+    """
     screen = Screen(json)
+    if name.startswith(PREFIX):
+        path = loading.fetch_from_hub(name)
+        screen.say(f"{name} is here: {path}")
+        screen.result({"name": name, "path": str(path)})
+        return
     model = find_library_model(name)
     if model.unsupported:
         screen.note(f"octavo: {name} cannot be run: {model.unsupported}")

@@ -46,8 +46,9 @@ class LLM:
 
     @takes(EngineConfig)
     def __init__(self, model: str | Path, **options: Unpack[EngineOptions]) -> None:
-        """`model` is a library name or a GGUF file. Raises UsageError, ModelError,
-        OutOfMemoryError. The options, checked by range:"""
+        """`model` is a library name, a GGUF file, a directory, or `hf:owner/name`, which is
+        fetched. Raises UsageError, ModelError, DownloadError, OutOfMemoryError. The options,
+        checked by range:"""
         self.config = EngineConfig(**options)  # type: ignore[arg-type]  # it reads sizes in text
         loaded = load_model(model, self.config)
         self.info = loaded.info

@@ -29,8 +29,7 @@ from octavo.atomic_file import write_durably
 from octavo.errors import DownloadError
 from octavo.interrupts import is_interrupt
 from octavo.weights.library import Chunk, LibraryModel, find_library_model
-
-Progress = Callable[[int, int, str], None]  # (done bytes, total bytes, what is going on)
+from octavo.weights.progress import Progress
 
 _CHUNK = 1 << 20
 # What zipfile lets through of a file that is none of its own: decoders' errors, seeks to before the

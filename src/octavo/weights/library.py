@@ -1,7 +1,8 @@
 """Library models: names a user may type, where their file lies on this machine, and what it is.
 
-Knows names, checksums, architectures and paths; `download` fetches, `gguf` reads. Reads no
-environment: the directory that holds downloaded models (`home`) is the caller's.
+Knows names, checksums, architectures and paths; `download` fetches, `gguf` reads. Names on the hub
+go to `hub`, which is loaded for them alone. Reads no environment: the directory that holds
+downloaded models (`home`) is the caller's.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from octavo.errors import (
 from octavo.model.registry import why_unsupported
 from octavo.sampling_params import Sampling
 from octavo.weights.fingerprint import fingerprint, remembered
+from octavo.weights.hub.name import PREFIX, parse
+from octavo.weights.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +109,13 @@ LIBRARY: Mapping[str, LibraryModel] = MappingProxyType(
 
 
 def find(name_or_path: object, *, home: Path | None) -> Path:
-    """The file of a pulled library model, or a path. A library name wins over a file of that name
-    in the working directory: write `./name` for the file."""
+    """The file of a pulled library model, a path, or a model on the hub, which is fetched. A
+    library name wins over a file of that name in the working directory: write `./name` for the
+    file."""
     if not isinstance(name_or_path, str | Path) or not str(name_or_path):
         raise ModelNotFoundError(
-            f"a model is a library name ({', '.join(LIBRARY)}) or the path of a GGUF file "
-            f"or of a model directory, not {name_or_path!r}"
+            f"a model is a library name ({', '.join(LIBRARY)}), the path of a GGUF file or of a "
+            f"model directory, or hf:owner/name, not {name_or_path!r}"
         )
     name = str(name_or_path)
     if name in LIBRARY:
@@ -121,10 +125,8 @@ def find(name_or_path: object, *, home: Path | None) -> Path:
         if not model.is_installed(home):
             raise _not_here(model)
         return model.path(home)
-    if name.startswith("hf:"):
-        raise UnsupportedModelError(
-            f"{name}: Octavo reads GGUF files and model directories; give the path of one"
-        )
+    if name.startswith(PREFIX):
+        return fetch_from_hub(name)
     try:
         path = Path(name_or_path).expanduser()
         exists = path.exists()
@@ -133,6 +135,15 @@ def find(name_or_path: object, *, home: Path | None) -> Path:
     if exists:
         return path
     raise _not_found(name)
+
+
+def fetch_from_hub(name: str, *, progress: Progress | None = None) -> Path:
+    """The directory or file of a model `hf:owner/name`, whose missing files are downloaded. Raises
+    UsageError, ModelError, DownloadError."""
+    parsed = parse(name)
+    from octavo.weights.hub.fetch import fetch  # other starts do not wait for huggingface_hub
+
+    return fetch(parsed, progress=progress)
 
 
 def check_whole(path: Path, *, home: Path | None) -> str | None:

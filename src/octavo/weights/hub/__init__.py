@@ -1,0 +1,1 @@
+"""Models on the Hugging Face hub: `hf:owner/name`, fetched through huggingface_hub."""
