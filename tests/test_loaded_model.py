@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from octavo.config import EngineConfig
-from octavo.errors import OutOfMemoryError
+from octavo.errors import OutOfMemoryError, UsageError
 from octavo.kernels import KV_FORMATS
 from octavo.loaded_model import load_model, numerics, open_model
 from octavo.program.cost import kv_bytes_per_token
 from tests.cli.tiny_model import write_tiny_model
 from tests.engine.busy import MODEL, POOL, TEXT
 from tests.engine.tiny_engine import add, tiny_engine
+from tests.families.directories import golden_of, write_directory
 
 
 def test_what_changes_the_bits_of_k_and_v_changes_the_namespace(tmp_path: Path) -> None:
@@ -27,6 +28,33 @@ def test_what_changes_the_bits_of_k_and_v_changes_the_namespace(tmp_path: Path) 
     others = [("activations", "bf16"), ("weights", "bf16"), ("weights", "f32")]
     configs = [EngineConfig(), *(EngineConfig.parse({name: value}) for name, value in others)]
     assert len(set(map(numerics, configs))) == 4
+
+
+def test_pages_turned_by_either_list_of_longrope_are_never_mixed(tmp_path: Path) -> None:
+    """And the list is chosen by the context that was asked for, whatever prompts come."""
+    golden = golden_of("llama-longrope-short")
+    path = write_directory(tmp_path, "llama-longrope-short", golden["shapes"], golden["seed"])
+    loaded = {
+        context: load_model(path, EngineConfig(threads=1, context=context))
+        for context in (256, 257)
+    }
+    assert len({each.engine.namespace for each in loaded.values()}) == 2
+    tables = [each.program.rope_tables["default"] for each in loaded.values()]
+    assert tables[0].amplitude == tables[1].amplitude == 1.3
+    assert tables[0].frequencies[-1] / tables[1].frequencies[-1] == pytest.approx(21 / 2.5)
+
+
+def test_a_context_beyond_what_dynamic_scaling_leaves_alone_is_refused_and_says_why(
+    tmp_path: Path,
+) -> None:
+    golden = golden_of("llama-dynamic")
+    path = write_directory(tmp_path, "llama-dynamic", golden["shapes"], golden["seed"])
+    with pytest.raises(UsageError) as refused:
+        load_model(path, EngineConfig(threads=1, context=257))
+    assert str(refused.value) == (
+        "context=257: the model was trained for at most 256 tokens; its dynamic RoPE scaling beyond"
+        " them is not supported"
+    )
 
 
 def test_longest_prefix_first_reaches_the_scheduler() -> None:

@@ -167,8 +167,9 @@ class ServingOptions(TypedDict, total=False):
     max_waiting: int
 
 
-def check_context(context: int | None, model_context: int) -> None:
+def check_context(context: int | None, model_context: int, why_no_longer: str = "") -> None:
     """Raises UsageError where the model has fewer tokens; None asks for no certain number."""
     if context is not None and context > model_context:
         most = counted(model_context, "token")
-        raise UsageError(f"context={context}: the model was trained for at most {most}")
+        why = f"; {why_no_longer}" if why_no_longer else ""
+        raise UsageError(f"context={context}: the model was trained for at most {most}{why}")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from octavo.config import EngineConfig
+from octavo.config import EngineConfig, check_context
 from octavo.engine.assemble import make_engine
 from octavo.engine.engine import Engine
 from octavo.engine.runner import Runner, kv_layout
@@ -20,6 +20,7 @@ from octavo.errors import HomeError, OutOfMemoryError
 from octavo.kernels import KV_FORMATS, default_isa, numerics_id, thread_pool
 from octavo.kv_cache.block_names import Namespace
 from octavo.model.config import ModelConfig
+from octavo.model.registry import build_program
 from octavo.planning.available_memory import available_memory
 from octavo.planning.memory import KVPages, kv_pages, plan_memory
 from octavo.program.cost import uniform_weights
@@ -96,10 +97,14 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
     cache_dir = None if folder is None else folder / "tokenizers"
     tokenizer = Tokenizer.from_spec(header.tokenizer_spec(), cache_dir=cache_dir)
     weight_bytes = _weight_bytes(header, program, config)
+    check_context(config.context, header.config.context, header.config.why_no_longer)
     plan = plan_memory(
         config, _pages(program, config, _max_rows(config, header.config.context)),
         header.config.context, weight_bytes=weight_bytes, available=available_memory(),
     )  # fmt: skip
+    model_config = header.config.for_context(plan.context)
+    if model_config is not header.config:
+        program = build_program(model_config)
     pool = thread_pool(config.threads)
     weights = load_weights(header, program.weights(), pool, expand=config.weights)
     runner = Runner(
@@ -109,7 +114,7 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
     )  # fmt: skip
     namespace = Namespace(
         fingerprint=digest or fingerprint(header.path, home=folder),
-        numerics=numerics(config),
+        numerics=numerics(config, long_rope=header.config.is_long(plan.context)),
         k_dtype=config.k_dtype,
         v_dtype=config.v_dtype,
     )
@@ -130,7 +135,7 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
         isa=runner.isa,
         sampling=header.sampling(),
     )
-    return LoadedModel(config, header.config, program, tokenizer, runner, engine, info)
+    return LoadedModel(config, model_config, program, tokenizer, runner, engine, info)
 
 
 def _home_for_caches() -> Path | None:
@@ -166,8 +171,9 @@ def _weight_bytes(header: ModelHeader, program: Program, config: EngineConfig) -
     return int(sum(uniform_weights(program, bits).values()))
 
 
-def numerics(config: EngineConfig) -> str:
+def numerics(config: EngineConfig, *, long_rope: bool = False) -> str:
     """Return what the bits of K and V depend on, beside the file: the machine's arithmetic, how
-    rows are packed, and whether weights are unpacked."""
+    rows are packed, whether weights are unpacked, and which of two lists of RoPE factors turns
+    them."""
     parts = (numerics_id(default_isa()), config.activations or "int8", config.weights or "packed")
-    return "/".join(parts)
+    return "/".join((*parts, "long rope") if long_rope else parts)

@@ -31,6 +31,7 @@ _SEEDS = 100
 
 
 def main() -> None:
+    transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(1)  # tiny models wait for their threads
     for variant in sys.argv[1:] or VARIANTS:
         write_golden(variant)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from octavo.batch import FloatArray
-from octavo.errors import ModelFormatError, UnsupportedModelError
+from octavo.errors import ModelFormatError
 from octavo.kernels import default_isa, native
 from octavo.weights.model_header import read_header
 from tests.families.directories import config_of, golden_of, write_directory
@@ -40,6 +41,7 @@ def gguf_file(
     changes: Mapping[str, int | float] = MappingProxyType({}),
     *,
     quantised: bool = False,
+    more: Mapping[str, FloatArray] = MappingProxyType({}),
 ) -> Path:
     config = config_of(variant)
     heads = config["num_attention_heads"]
@@ -57,7 +59,7 @@ def gguf_file(
         "rope.freq_base": float(config["rope_theta"]),
         "attention.sliding_window": config["sliding_window"],
     }
-    tensors = llama_cpp_names(drawn(variant), NAMES)
+    tensors = {**llama_cpp_names(drawn(variant), NAMES), **more}
     if config["tie_word_embeddings"]:  # rows that are no tokens are left out of directories
         tensors["token_embd.weight"] = tensors["token_embd.weight"][:131]
     matrices = [name for name, each in tensors.items() if each.ndim == 2]
@@ -141,7 +143,23 @@ def test_a_fused_tensor_of_another_shape_is_named(tmp_path: Path) -> None:
         loaded(folder)
 
 
-def test_a_factor_on_the_turned_dims_is_refused(tmp_path: Path) -> None:
-    path = gguf_file(tmp_path / "phi3.gguf", "phi3", {"rope.scaling.attn_factor": 1.19})
-    with pytest.raises(UnsupportedModelError, match=r"attn_factor' is 1\.19"):
-        read_header(path).program()
+def test_longrope_of_a_file_is_that_of_its_directory(tmp_path: Path) -> None:
+    """The converter writes two tensors, and the amplitude that a directory leaves to compute."""
+    variant = "phi3-longrope"
+    scaling = config_of(variant)["rope_scaling"]
+    factors = {
+        f"rope_factors_{name}.weight": np.array(scaling[f"{name}_factor"], np.float32)
+        for name in ("short", "long")
+    }
+    amplitude = (1 + math.log(512 / 28) / math.log(28)) ** 0.5
+    path = gguf_file(
+        tmp_path / "phi3.gguf", variant, {"rope.scaling.attn_factor": amplitude}, more=factors
+    )
+    of_file, of_directory = (
+        read_header(each).config for each in (path, directory(tmp_path / "directory", variant))
+    )
+    for context in (28, 29):
+        of_one, of_other = (each.for_context(context) for each in (of_file, of_directory))
+        assert of_one.rope_factors == pytest.approx(of_other.rope_factors)
+        assert of_one.rope_factors[-1] == pytest.approx(1.6 if context == 28 else 19)
+        assert of_one.rope_amplitude == pytest.approx(of_other.rope_amplitude)

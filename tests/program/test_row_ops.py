@@ -21,11 +21,13 @@ TOKENS = tokens_of(300)
 LOCAL, GLOBAL = (1.0, 0.25, 0.0625, 0.015625), tuple(10.0**-i for i in range(8))
 
 
-def gemma_like(*, scale: float = 8.0, norms: bool = True, tables: int = 2) -> Program:
+def gemma_like(
+    *, scale: float = 8.0, norms: bool = True, tables: int = 2, amplitude: float = 1.5
+) -> Program:
     """Scaled embeddings, norms of the heads of q and k, and a rope table for every other layer."""
     p = ProgramBuilder(rope_frequencies=GLOBAL)
     if tables == 2:
-        p.rope_table("local", LOCAL)
+        p.rope_table("local", LOCAL, amplitude)
     group = p.kv_group(KVSpec(2, 32, 32))
     h = p.scale(p.embed(WeightSpec("table", (300, 64))), scale)
     for i in range(2):
@@ -49,8 +51,13 @@ def test_tables_norms_of_heads_and_scales_equal_the_reference() -> None:
     model = random_model(gemma_like(), POOL, type=GGMLType.F32)
     want = reference_logits(model.program, model.exact, TOKENS)
     check_near(all_logits(make_runner(model, POOL, kv_dtype="f32"), TOKENS), want)
-    # and each of the three shows in what comes out
-    for plain in (gemma_like(scale=4.0), gemma_like(norms=False), gemma_like(tables=1)):
+    # and each of them shows in what comes out
+    for plain in (
+        gemma_like(scale=4.0),
+        gemma_like(norms=False),
+        gemma_like(tables=1),
+        gemma_like(amplitude=1.0),
+    ):
         changed = reference_logits(plain, model.exact, TOKENS)
         assert np.abs(changed - want).max() > 1e-2 * np.abs(want).max()
 

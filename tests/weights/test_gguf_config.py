@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -32,6 +33,7 @@ def read(
     *more_tensors: str,
     arch: str = "llama",
     factors: tuple[float, ...] = (),
+    more_factors: Mapping[str, tuple[float, ...]] | None = None,
     elsewhere: Mapping[str, MetadataValue] | None = None,
     **keys: Any,  # MetadataValue
 ) -> ModelConfig:
@@ -43,7 +45,10 @@ def read(
         name: TensorInfo(name, (300, 64), GGMLType.F32, 0, 300 * 64 * 4)
         for name in ("token_embd.weight", *more_tensors)
     }
-    return model_config({"general.architecture": arch, **metadata}, tensors, factors)
+    named_factors = dict(more_factors or {})
+    if factors:
+        named_factors["rope_freqs.weight"] = factors
+    return model_config({"general.architecture": arch, **metadata}, tensors, named_factors)
 
 
 def test_a_silent_file_means_what_llama_cpp_takes_it_for() -> None:
@@ -122,8 +127,55 @@ def test_a_factor_under_its_old_name_is_linear_unless_the_new_one_is_there() -> 
     assert read(rope__scaling__factor=0.0) == SILENT  # llama.cpp writes it for none
 
 
+def test_yarn_slows_what_turns_seldom_and_grows_the_amplitude() -> None:
+    """The pairs of a head of 16 turn 64 / 2 pi / 10 ** (i / 2) times in the original context."""
+    yarn: dict[str, Any] = {"rope__scaling__type": "yarn", "rope__scaling__factor": 4.0,
+                            "rope__scaling__original_context_length": 64}  # fmt: skip
+    found = read(**yarn)
+    ramp = [min(i / 3, 1) for i in range(8)]  # from 0 to 2.02, rounded outwards
+    assert found.rope_factors == pytest.approx([1 / (part / 4 + 1 - part) for part in ramp])
+    assert found.rope_amplitude == pytest.approx(1 + 0.1 * math.log(4))
+    assert (found.context, found.rope_scale) == (512, 1.0)
+    assert read(**yarn, rope__scaling__attn_factor=0.5).rope_amplitude == pytest.approx(
+        found.rope_amplitude / 2
+    )
+    assert read(**yarn, rope__scaling__yarn_log_multiplier=1.0).rope_amplitude == 1
+    betas = read(**yarn, rope__scaling__yarn_beta_fast=2.0, rope__scaling__yarn_beta_slow=0.1)
+    assert betas.rope_factors[:2] == (1, 1)
+    longer = read(**{**yarn, "rope__scaling__original_context_length": 512})
+    assert longer.context == 2048
+
+
+def test_of_two_lists_of_factors_the_context_chooses_one_for_all_lengths() -> None:
+    short, long = (1.0,) * 8, tuple(float(2 + i) for i in range(8))
+    tensors = {"rope_factors_short.weight": short, "rope_factors_long.weight": long}
+    keys: dict[str, Any] = {"rope__scaling__original_context_length": 64,
+                            "rope__scaling__attn_factor": 1.2}  # fmt: skip
+    found = read(more_factors=tensors, **keys)
+    assert (found.rope_factors, found.rope_amplitude) == (short, 1.2)
+    assert [found.is_long(context) for context in (64, 65)] == [False, True]
+    assert found.for_context(64).rope_factors == short
+    assert found.for_context(65).rope_factors == long
+    assert read(more_factors=tensors, **keys, rope__scaling__type="longrope") == found
+    with pytest.raises(ModelFormatError, match=r"'rope_factors_short.weight' is missing"):
+        read(more_factors={"rope_factors_long.weight": long})
+    with pytest.raises(ModelFormatError, match=r"'rope_factors_long.weight' is missing, which lo"):
+        read(rope__scaling__type="longrope")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("factor", -1.0), ("original_context_length", -3), ("yarn_beta_fast", 0.0),
+     ("yarn_beta_slow", float("nan")), ("yarn_log_multiplier", -1.0)],
+)  # fmt: skip
+def test_yarn_of_impossible_numbers_is_refused_by_key(key: str, value: Any) -> None:
+    keys = {"type": "yarn", "factor": 2.0, key: value}
+    with pytest.raises(ModelFormatError, match=f"'llama.rope.scaling.{key}': expected a number "):
+        read(**{f"rope.scaling.{name}": value for name, value in keys.items()})
+
+
 DIMS = "llama: value heads of another size than key heads"
-SCALING = "llama.rope.scaling.type is '{}': none and linear are supported"
+SCALING = "llama.rope.scaling.type is '{}': none, linear, yarn and longrope are supported"
 
 
 @pytest.mark.parametrize(
@@ -131,8 +183,7 @@ SCALING = "llama.rope.scaling.type is '{}': none and linear are supported"
     [
         ({"attention__value_length": 8}, DIMS),
         ({"attention__value_length": 32}, DIMS),
-        ({"rope__scaling__type": "yarn"}, SCALING.format("yarn")),
-        ({"rope__scaling__type": "longrope"}, SCALING.format("longrope")),
+        ({"rope__scaling__type": "dynamic"}, SCALING.format("dynamic")),
     ],
 )
 def test_sizes_and_scalings_that_are_not_supported_are_named(keys: Any, said: str) -> None:

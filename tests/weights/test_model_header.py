@@ -89,8 +89,8 @@ def test_a_config_that_is_refused_names_the_file_once(tmp_path: Path) -> None:
     missing = f"{path}: metadata 'llama.block_count': expected a whole number, found nothing"
     assert said(none, without=b"llama.block_count") == missing
     assert said(none) == f"{path}: num_layers is 0: expected at least 1"
-    yarn = entry("llama.rope.scaling.type", STRING, string("yarn"))
-    assert said(yarn).startswith(f"{path}: llama.rope.scaling.type is 'yarn'")
+    other = entry("llama.rope.scaling.type", STRING, string("dynamic"))
+    assert said(other).startswith(f"{path}: llama.rope.scaling.type is 'dynamic'")
 
 
 def test_a_tokenizer_that_is_refused_names_the_file_once(header: ModelHeader) -> None:

@@ -51,7 +51,7 @@ def open_program(model: str, context: int | None) -> tuple[ModelHeader, Program,
     EngineConfig(context=context)  # refuses what no engine has
     header = open_header(model)
     program, most = header.program(), header.config.context
-    check_context(context, most)
+    check_context(context, most, header.config.why_no_longer)
     return header, program, min(USUAL_CONTEXT, most) if context is None else context
 
 

@@ -4,7 +4,7 @@ made."""
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from octavo.errors import ModelFormatError
 from octavo.program.ops import RopeStyle
@@ -37,7 +37,11 @@ class ModelConfig:
     rope_style: RopeStyle
     tied_head: bool
     qkv_bias: bool
-    rope_factors: tuple[float, ...] = ()  # divide the frequencies (Llama 3); empty: none
+    rope_factors: tuple[float, ...] = ()  # divide the frequencies; empty: none
+    rope_amplitude: float = 1.0  # multiplies cos and sin (YaRN, LongRoPE)
+    long_rope_factors: tuple[float, ...] = ()  # instead, in contexts longer than the original one
+    original_context: int = 0  # of models that have those
+    why_no_longer: str = ""  # what keeps the context from being longer, beside training
     rope_scale: float = 1.0  # divides positions (linear scaling)
     window: int = 0  # tokens that a row of a windowed layer sees; 0: there is no such layer
     full_every: int = 1  # layers full_every - 1, 2 * full_every - 1, ... see all tokens
@@ -53,7 +57,7 @@ class ModelConfig:
             if value > most:
                 raise ModelFormatError(f"{name} is {value}: expected at most {most}")
         windowed = ("window", "full_every", "local_rope_base") if self.window else ()
-        for name in ("rope_base", "rope_scale", *windowed):
+        for name in ("rope_base", "rope_scale", "rope_amplitude", *windowed):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ModelFormatError(f"{name} is {value}: expected a number above 0")
@@ -67,12 +71,13 @@ class ModelConfig:
             raise ModelFormatError(
                 f"rotary_dim {self.rotary_dim}: expected an even number up to {self.head_dim}"
             )
-        if self.rope_factors and len(self.rope_factors) != self.rotary_dim // 2:
-            raise ModelFormatError(
-                f"{len(self.rope_factors)} rope factors: expected {self.rotary_dim // 2}"
-            )
-        if not all(0 < factor < math.inf for factor in self.rope_factors):
-            raise ModelFormatError("a rope factor is not above 0")
+        for factors in (self.rope_factors, self.long_rope_factors):
+            if factors and len(factors) != self.rotary_dim // 2:
+                raise ModelFormatError(
+                    f"{len(factors)} rope factors: expected {self.rotary_dim // 2}"
+                )
+            if not all(0 < factor < math.inf for factor in factors):
+                raise ModelFormatError("a rope factor is not above 0")
 
     @property
     def stored_head_dim(self) -> int:
@@ -83,6 +88,15 @@ class ModelConfig:
         """Whether the layer is none of the windowed ones, which may turn by a base of their own
         however long their window is."""
         return self.window == 0 or (layer + 1) % self.full_every == 0
+
+    def is_long(self, context: int) -> bool:
+        """Whether sequences up to this length turn by the long factors, in all of their length."""
+        return bool(self.long_rope_factors) and context > self.original_context
+
+    def for_context(self, context: int) -> ModelConfig:
+        """The same model, its factors chosen: by what it is loaded for, so that no sequence changes
+        them on its way."""
+        return replace(self, rope_factors=self.long_rope_factors) if self.is_long(context) else self
 
     def rope_frequencies(self) -> tuple[float, ...]:
         """Radians per position of each rotated pair, (rotary_dim / 2,)."""

@@ -15,7 +15,7 @@ _LAYERS_OF_27B = 62  # the one size whose scale is that of hidden size / heads, 
 
 def build(cfg: ModelConfig) -> Program:
     p = ProgramBuilder()
-    p.rope_table("full", cfg.rope_frequencies())
+    p.rope_table("full", cfg.rope_frequencies(), cfg.rope_amplitude)
     if cfg.window:
         p.rope_table("windowed", cfg.local_rope_frequencies())
     groups = {

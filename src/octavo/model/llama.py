@@ -12,7 +12,8 @@ from octavo.program.ops import KVSpec, Program, Value, WeightSpec
 
 
 def build(cfg: ModelConfig) -> Program:
-    p = ProgramBuilder(rope_frequencies=cfg.rope_frequencies())
+    p = ProgramBuilder()
+    p.rope_table("default", cfg.rope_frequencies(), cfg.rope_amplitude)
     group = p.kv_group(KVSpec(cfg.kv_heads, cfg.stored_head_dim, cfg.stored_head_dim, cfg.window))
     embedding = WeightSpec("token_embd.weight", (cfg.vocab_size, cfg.hidden_size))
 

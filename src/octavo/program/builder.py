@@ -24,6 +24,7 @@ from octavo.program.ops import (
     ReadableOp,
     Rope,
     RopeStyle,
+    RopeTable,
     Scale,
     StoreKV,
     Value,
@@ -38,7 +39,7 @@ class ProgramBuilder:
         self._num_values = 0
         self._groups: list[KVSpec] = []
         self._layers: list[int] = []
-        self._rope_tables: dict[str, tuple[float, ...]] = {}
+        self._rope_tables: dict[str, RopeTable] = {}
         if rope_frequencies:
             self.rope_table("default", rope_frequencies)
 
@@ -48,10 +49,11 @@ class ProgramBuilder:
         self._layers.append(0)
         return len(self._groups) - 1
 
-    def rope_table(self, name: str, frequencies: Sequence[float]) -> None:
-        """Add a table that `rope` may name: radians per position of each rotated pair."""
+    def rope_table(self, name: str, frequencies: Sequence[float], amplitude: float = 1.0) -> None:
+        """Add a table that `rope` may name: radians per position of each rotated pair, and what cos
+        and sin are multiplied by."""
         assert name not in self._rope_tables
-        self._rope_tables[name] = tuple(frequencies)
+        self._rope_tables[name] = RopeTable(tuple(frequencies), amplitude)
 
     def embed(self, table: WeightSpec) -> Value:
         out = self._value(table.shape[1])
@@ -85,7 +87,7 @@ class ProgramBuilder:
 
     def rope(self, x: Value, *, heads: int, style: RopeStyle, table: str = "default") -> Value:
         assert x.width % heads == 0
-        assert 2 * len(self._rope_tables[table]) <= x.width // heads
+        assert 2 * len(self._rope_tables[table].frequencies) <= x.width // heads
         out = self._value(x.width)
         self._ops.append(Rope(x, heads, style, out, table))
         return out

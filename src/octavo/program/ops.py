@@ -50,6 +50,14 @@ class KVSpec:
     window: int = 0  # tokens a row sees, itself included; 0 = all
 
 
+@dataclass(frozen=True, slots=True)
+class RopeTable:
+    """Radians per position of each rotated pair; cos and sin are multiplied by the amplitude."""
+
+    frequencies: tuple[float, ...]  # (rotary_dim / 2,)
+    amplitude: float = 1.0
+
+
 # ---- readable ops
 
 
@@ -279,11 +287,11 @@ class Program:
     layers_of_group: tuple[int, ...]
     vocab_size: int
     hidden_size: int
-    rope_tables: Mapping[str, tuple[float, ...]]  # (rotary_dim / 2,) radians per position, by name
+    rope_tables: Mapping[str, RopeTable]  # by name
 
     def rotary_dim(self, rope_table: str) -> int:
         """Dims of a head that the table rotates."""
-        return 2 * len(self.rope_tables[rope_table])
+        return 2 * len(self.rope_tables[rope_table].frequencies)
 
     def weights(self) -> dict[str, WeightSpec]:
         """Every weight the ops name, once each, in order of first use."""

@@ -8,18 +8,17 @@ the keys that are left.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import MappingProxyType
 from typing import Any
-
-import numpy as np
 
 from octavo.errors import ModelFormatError, UnsupportedModelError
 from octavo.model.config import ModelConfig
 from octavo.model.registry import why_unsupported
-from octavo.values import is_number, is_whole
 from octavo.weights.gguf_header import MetadataValue, TensorInfo
-from octavo.weights.gguf_keys import one_value, refusal, shown
+from octavo.weights.gguf_keys import refusal
+from octavo.weights.gguf_metadata import Metadata
+from octavo.weights.gguf_rope import rope_scaling
 
 _HALF_STYLE = frozenset(
     {"qwen2", "gemma3", "falcon", "phi3"}
@@ -36,14 +35,15 @@ _ASSUMED: Mapping[str, Mapping[str, float]] = MappingProxyType(
 def model_config(
     metadata: Mapping[str, MetadataValue],
     tensors: Mapping[str, TensorInfo],
-    rope_factors: tuple[float, ...] = (),
+    rope_factors: Mapping[str, tuple[float, ...]] = MappingProxyType({}),
 ) -> ModelConfig:
     """The config of the model in a GGUF file; what it asks for beyond that is its `unsupported`.
+    `rope_factors` are the values of those tensors that `gguf_rope` names.
 
     Raises ModelFormatError naming the key, and UnsupportedModelError for an architecture that has
     not even these numbers.
     """
-    keys = _Keys(metadata)
+    keys = Metadata(metadata)
     arch = keys.text("general.architecture")
     try:
         config = _config(keys, arch, tensors, rope_factors)
@@ -55,16 +55,22 @@ def model_config(
 
 
 def _config(
-    keys: _Keys,
+    keys: Metadata,
     arch: str,
     tensors: Mapping[str, TensorInfo],
-    rope_factors: tuple[float, ...],
+    rope_factors: Mapping[str, tuple[float, ...]],
 ) -> ModelConfig:
     hidden = keys.whole(f"{arch}.embedding_length")
     heads = keys.whole(f"{arch}.attention.head_count")
     head_dim = keys.whole(f"{arch}.attention.key_length", default=hidden // max(heads, 1))
     if keys.whole(f"{arch}.attention.value_length", default=head_dim) != head_dim:
         keys.refuse(f"{arch}: value heads of another size than key heads")
+    base = keys.real(f"{arch}.rope.freq_base", default=10000.0)
+    rotary_dim = keys.whole(f"{arch}.rope.dimension_count", default=head_dim)
+    scaling, context = rope_scaling(
+        keys, arch, rope_factors, base=base, rotary_dim=rotary_dim,
+        context=keys.whole(f"{arch}.context_length"),
+    )  # fmt: skip
     no_eps = 0.0 if why_unsupported(arch) else None  # of other norms than RMSNorm
     return ModelConfig(
         architecture=arch,
@@ -75,20 +81,19 @@ def _config(
         kv_heads=keys.whole(f"{arch}.attention.head_count_kv", default=heads),
         head_dim=head_dim,
         vocab_size=_vocab_size(tensors),
-        context=keys.whole(f"{arch}.context_length"),
+        context=context,
         norm_eps=keys.real(f"{arch}.attention.layer_norm_rms_epsilon", default=no_eps),
-        rope_base=keys.real(f"{arch}.rope.freq_base", default=10000.0),
-        rotary_dim=keys.whole(f"{arch}.rope.dimension_count", default=head_dim),
+        rope_base=base,
+        rotary_dim=rotary_dim,
         rope_style="half" if arch in _HALF_STYLE else "interleaved",
         tied_head="output.weight" not in tensors,
         qkv_bias="blk.0.attn_q.bias" in tensors,
-        rope_factors=rope_factors,
-        rope_scale=_rope_scale(keys, arch),
+        **asdict(scaling),
         **(_windows(keys, arch) if arch in _ASSUMED else _one_window(keys, arch)),
     )
 
 
-def _windows(keys: _Keys, arch: str) -> dict[str, Any]:
+def _windows(keys: Metadata, arch: str) -> dict[str, Any]:
     """Return which layers are windowed, and how these turn."""
     assumed = _ASSUMED[arch]
     base, pattern = f"{arch}.rope.freq_base_swa", f"{arch}.attention.sliding_window_pattern"
@@ -102,7 +107,7 @@ def _windows(keys: _Keys, arch: str) -> dict[str, Any]:
     }
 
 
-def _one_window(keys: _Keys, arch: str) -> dict[str, int]:
+def _one_window(keys: Metadata, arch: str) -> dict[str, int]:
     """Return the window of all layers, where the family has one."""
     if arch not in _WINDOWED:
         return {}
@@ -118,59 +123,3 @@ def _vocab_size(tensors: Mapping[str, TensorInfo]) -> int:
             "tensor 'token_embd.weight' is missing: expected (vocabulary, width)"
         )
     return tensors["token_embd.weight"].shape[0]
-
-
-def _rope_scale(keys: _Keys, arch: str) -> float:
-    """Return what positions are divided by. A factor without a type is linear; 0 is none."""
-    kind = keys.text(f"{arch}.rope.scaling.type", default="linear")
-    old = keys.real(f"{arch}.rope.scale_linear", default=0.0)
-    factor = keys.real(f"{arch}.rope.scaling.factor", default=old)
-    if kind not in ("none", "linear"):
-        keys.refuse(f"{arch}.rope.scaling.type is {kind!r}: none and linear are supported")
-    return 1.0 if kind == "none" or factor == 0 else factor
-
-
-class _Keys:
-    """Metadata by key and kind; notes what was read, and the first thing that is not supported."""
-
-    def __init__(self, metadata: Mapping[str, MetadataValue]) -> None:
-        self._metadata = metadata
-        self.read: set[str] = set()
-        self.refused = ""
-
-    def has(self, key: str) -> bool:
-        return key in self._metadata
-
-    def refuse(self, why: str) -> None:
-        self.refused = self.refused or why
-
-    def text(self, key: str, default: str | None = None) -> str:
-        value = self._value(key, default)
-        if not isinstance(value, str):
-            raise self._wrong(key, "a string")
-        return value
-
-    def whole(self, key: str, default: int | None = None) -> int:
-        value = self._value(key, default)
-        if isinstance(value, np.ndarray) and value.dtype.kind in "iu" and len(value):
-            self.refuse(f"metadata {key!r} differs from layer to layer: one value is supported")
-            value = int(value.max())
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if not is_whole(value):
-            raise self._wrong(key, "a whole number")
-        return value
-
-    def real(self, key: str, default: float | None = None) -> float:
-        value = self._value(key, default)
-        if not is_number(value):
-            raise self._wrong(key, "a number")
-        return float(value)
-
-    def _value(self, key: str, default: MetadataValue | None) -> MetadataValue | None:
-        self.read.add(key)
-        return one_value(self._metadata[key]) if key in self._metadata else default
-
-    def _wrong(self, key: str, expected: str) -> ModelFormatError:
-        found = shown(self._metadata[key]) if key in self._metadata else "nothing"
-        return ModelFormatError(f"metadata {key!r}: expected {expected}, found {found}")

@@ -23,7 +23,6 @@ _HARMLESS: Mapping[str, str] = MappingProxyType(
         "decoder_start_token_id": "where an encoder-decoder begins",
         "pooling_type": "how rows become one embedding",
         "rope.scaling.finetuned": "where the scaling came from",
-        "rope.scaling.original_context_length": "read by yarn and longrope, which are refused",
         "tensor_data_layout": "what the converter read; llama.cpp's own layout is the only one",
         "vocab_size": "the rows of the embedding count, and must be as many as the tokens",
         **dict.fromkeys(
@@ -60,7 +59,10 @@ _WITHOUT_EFFECT: Mapping[str, tuple[bool | int | str, ...]] = MappingProxyType(
         "residual_scale": (0, 1),
         "rope.freq_scale": (0, 1),
         "rope.scaling.alpha": (0, 1),
-        "rope.scaling.attn_factor": (1,),
+        "rope.scaling.yarn_attn_factor": (1,),
+        "rope.scaling.yarn_beta_fast": (32,),  # without yarn; so are the others
+        "rope.scaling.yarn_beta_slow": (1,),
+        "rope.scaling.yarn_ext_factor": (1,),
         "rope.scaling.yarn_log_multiplier": (0,),
         "ssm.conv_kernel": (0,),
         "ssm.dt_b_c_rms": (False,),

@@ -23,15 +23,15 @@ from octavo.weights.gguf_config import model_config
 from octavo.weights.gguf_header import TensorInfo
 from octavo.weights.gguf_model_file import GGUFModelFile
 from octavo.weights.gguf_parts import GGUFParts
+from octavo.weights.gguf_rope import FACTORS
 from octavo.weights.model_files import ModelFiles, naming
 from octavo.weights.weight_orders import filled_up
 from octavo.weights.weight_view import Views, stored_bytes, view_of
 
 _log = logging.getLogger(__name__)
 
-_ROPE_FACTORS = "rope_freqs.weight"
 # Tables of rotary frequencies: read into the config, or in old files by nobody.
-_NOT_WEIGHTS = (_ROPE_FACTORS, ".attn_rot_embd.weight", ".attn.rot_embd.weight")
+_NOT_WEIGHTS = (*FACTORS, ".attn_rot_embd.weight", ".attn.rot_embd.weight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +122,11 @@ def _of_directory(path: Path) -> ModelHeader:
 
 def _of_gguf(path: Path) -> ModelHeader:
     with GGUFParts.open(path) as file, naming(path):
-        factors: tuple[float, ...] = ()
-        if _ROPE_FACTORS in file.tensors:
-            info = file.tensors[_ROPE_FACTORS]
-            factors = tuple(dequantize(info.type, file.data(_ROPE_FACTORS), info.shape).tolist())
+        factors = {
+            name: tuple(dequantize(info.type, file.data(name), info.shape).ravel().tolist())
+            for name, info in file.tensors.items()
+            if name in FACTORS
+        }
         config = model_config(file.metadata, file.tensors, factors)
         for text in file.notes:
             _note(path, text)

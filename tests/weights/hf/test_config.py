@@ -103,9 +103,29 @@ def test_llama_3_slows_long_waves_and_not_short_ones() -> None:
 
 def test_dynamic_scaling_runs_unscaled_up_to_the_trained_context() -> None:
     scaling = {"type": "dynamic", "factor": 2.0}
-    assert read(changed(LLAMA, rope_scaling=scaling)) == LLAMA
+    why = "its dynamic RoPE scaling beyond them is not supported"
+    unscaled = replace(LLAMA, why_no_longer=why)
+    assert read(changed(LLAMA, rope_scaling=scaling)) == unscaled
     longer = {**scaling, "original_max_position_embeddings": 512}
-    assert read(changed(LLAMA, rope_scaling=longer)) == replace(LLAMA, context=512)
+    assert read(changed(LLAMA, rope_scaling=longer)) == replace(unscaled, context=512)
+
+
+def test_yarn_is_right_up_to_its_factor_times_the_original_context() -> None:
+    scaling = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024}
+    found = read(changed(LLAMA, rope_scaling=scaling))
+    assert (LLAMA.context, found.context, found.unsupported) == (1024, 4096, "")
+    assert found.rope_amplitude == pytest.approx(1 + 0.1 * math.log(4))
+
+
+def test_the_older_name_and_place_of_longrope_are_read() -> None:
+    """Phi-3's, whose original context stands beside the scaling and goes before the one in it."""
+    lists = {"short_factor": [1.0] * 16, "long_factor": [*range(2, 18)]}
+    beside = {"original_max_position_embeddings": 256}
+    found = read(changed(LLAMA, rope_scaling={"type": "su", **lists}, **beside))
+    assert (found.rope_factors, found.long_rope_factors[-1]) == ((1.0,) * 16, 17.0)
+    assert found.original_context == 256
+    assert found.rope_amplitude == pytest.approx(math.sqrt(1 + math.log(4) / math.log(256)))
+    assert read(changed(LLAMA, **beside)) == replace(LLAMA, assumed=())
 
 
 def test_a_window_that_hides_nothing_is_none() -> None:
@@ -194,6 +214,20 @@ BROKEN: dict[str, tuple[ModelConfig, dict[str, Any], str]] = {
                   "expected a number"),
     "factor 0": (LLAMA, {"rope_scaling": {"type": "linear", "factor": 0}},
                  "rope_scaling.factor is 0: expected a number above 0"),
+    "too few factors": (LLAMA, {"rope_scaling": {"type": "longrope", "short_factor": [1.0] * 15,
+                                                 "long_factor": [1.0] * 16}},
+                        "rope_scaling.short_factor is [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0,"
+                        " 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]: expected 16 numbers above 0"),
+    "factors below 0": (LLAMA, {"rope_scaling": {"type": "longrope", "short_factor": [-1] * 16,
+                                                 "long_factor": [1.0] * 16}},
+                        f"rope_scaling.short_factor is [{', '.join(['-1'] * 16)}]: expected 16 "
+                        "numbers above 0"),
+    "no time": (LLAMA, {"rope_scaling": {"type": "yarn", "factor": 4,
+                                         "original_max_position_embeddings": 1}},
+                "rope_scaling.original_max_position_embeddings is 1: expected a whole number from "
+                "2"),
+    "never": (LLAMA, {"rope_scaling": {"type": "yarn", "factor": 4, "beta_slow": -1}},
+              "rope_scaling.beta_slow is -1: expected a number above 0"),
     "flat": (GEMMA3, {"rope_parameters": {"rope_theta": 1e6}}, "rope_parameters.sliding_attention "
              "is missing: expected an object"),
 }  # fmt: skip
@@ -213,8 +247,9 @@ UNSUPPORTED: dict[str, tuple[ModelConfig, dict[str, Any], str]] = {
                 "changes none, take it out of the file"),
     "activation": (LLAMA, {"hidden_act": "gelu"}, 'config.json: hidden_act is "gelu": only silu or '
                    "swish is supported"),
-    "yarn": (LLAMA, {"rope_scaling": {"type": "yarn", "factor": 4.0}}, "config.json: "
-             'rope_scaling.type is "yarn": default, linear, dynamic and llama3 are supported'),
+    "another scaling": (LLAMA, {"rope_scaling": {"type": "ntk", "factor": 4.0}}, "config.json: "
+                        'rope_scaling.type is "ntk": default, linear, dynamic, llama3, yarn and '
+                        "longrope are supported"),
     "more of a scaling": (LLAMA, {"rope_scaling": {"type": "linear", "factor": 2, "beta": 1}},
                           "config.json: rope_scaling.beta is 1: Octavo does not know this field, "
                           "and leaving it out could change the answers; where it changes none, "

@@ -7,7 +7,7 @@ embedding, `keys` knows the fields that are left.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from octavo.errors import ModelFormatError, UnsupportedModelError
@@ -18,6 +18,7 @@ from octavo.weights.hf.families import FAMILIES, Family, family_of
 from octavo.weights.hf.json_fields import Fields
 from octavo.weights.hf.keys import refusal
 from octavo.weights.hf.rope import base, parameters, rope
+from octavo.weights.rope_scaling import RopeScaling
 
 _MOST_HEAD_DIM = 1 << 16
 _FULL, _WINDOWED = "full_attention", "sliding_attention"
@@ -78,12 +79,13 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
         raise fields.wrong("head_dim", f"an even number, at most {_MOST_HEAD_DIM}")
     context = size("max_position_embeddings")
     if family.architecture == "gemma3":
-        windows = _windows(fields, layers, head_dim)
+        windows = _windows(fields, layers, head_dim, context)
     else:
         windows = _one_window(fields, layers, context)
     found = parameters(fields, _FULL if family.architecture == "gemma3" else None)
     rotary_dim = _rotary_dim(fields, found, head_dim) if family.partial_rotary else head_dim
-    turned = rope(found, base(fields, found, "rope_theta"), rotary_dim)
+    rope_base = base(fields, found, "rope_theta")
+    turned = rope(fields, found, rope_base, rotary_dim, context)
     windows["unsupported"] = windows["unsupported"] or turned.unsupported
     return ModelConfig(
         architecture=family.architecture,
@@ -94,20 +96,20 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
         kv_heads=kv_heads,
         head_dim=head_dim,
         vocab_size=size("vocab_size"),
-        context=min(context, turned.context or context),
+        context=turned.context,
         norm_eps=fields.real("rms_norm_eps"),
-        rope_base=turned.base,
+        rope_base=rope_base,
         rotary_dim=rotary_dim,
         rope_style="half",
         tied_head=fields.flag("tie_word_embeddings"),
         qkv_bias=family.qkv_bias,
-        rope_factors=turned.factors,
-        rope_scale=turned.scale,
+        why_no_longer=turned.longest,
+        **asdict(turned.scaling),
         **windows,
     )
 
 
-def _windows(fields: Fields, layers: int, head_dim: int) -> dict[str, Any]:
+def _windows(fields: Fields, layers: int, head_dim: int, context: int) -> dict[str, Any]:
     """Return which layers are windowed, and how these turn."""
     unsupported, name = "", "_sliding_window_pattern"
     fields.read.update((name, "sliding_window_pattern"))
@@ -123,8 +125,9 @@ def _windows(fields: Fields, layers: int, head_dim: int) -> dict[str, Any]:
     local = None
     if fields.has("rope_parameters"):
         local = parameters(fields, _WINDOWED)
-    local_rope = rope(local, base(fields, local, "rope_local_base_freq"), head_dim)
-    if local_rope.scale != 1 or local_rope.factors:
+    local_base = base(fields, local, "rope_local_base_freq")
+    local_rope = rope(fields, local, local_base, head_dim, context)
+    if local_rope.scaling != RopeScaling():
         unsupported = unsupported or (
             f"{fields.name_of('rope_parameters')} scales positions of windowed layers: only full "
             "layers' are supported"
@@ -132,7 +135,7 @@ def _windows(fields: Fields, layers: int, head_dim: int) -> dict[str, Any]:
     return {
         "window": fields.whole("sliding_window", least=1),
         "full_every": every,
-        "local_rope_base": local_rope.base,
+        "local_rope_base": local_base,
         "unsupported": unsupported or local_rope.unsupported,
     }
 

@@ -6,6 +6,7 @@ Every error names the file and the field, what was expected and what was found. 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,17 @@ class Fields:
         if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
             raise self.wrong(name, "a list of strings")
         return value
+
+    def numbers(self, name: str, count: int) -> tuple[float, ...]:
+        """A list of so many numbers above 0."""
+        value = self._value(name, None)
+        if (
+            not isinstance(value, list)
+            or len(value) != count
+            or not all(is_number(each) and 0 < each < math.inf for each in value)
+        ):
+            raise self.wrong(name, f"{count} numbers above 0")
+        return tuple(map(float, value))
 
     def fields(self, name: str) -> Fields:
         value = self._value(name, None)

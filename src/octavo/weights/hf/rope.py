@@ -7,19 +7,29 @@ Old: `rope_theta`, `rope_scaling` with `type` or `rope_type`. New: `rope_paramet
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from octavo.errors import ModelFormatError
 from octavo.weights.hf.json_fields import Fields
 from octavo.weights.hf.keys import refusal
+from octavo.weights.rope_scaling import (
+    RopeScaling,
+    llama3_factors,
+    longrope_amplitude,
+    yarn_amplitude,
+    yarn_factors,
+)
+
+_KINDS = "default, linear, dynamic, llama3, yarn and longrope"
+_ORIGINAL = "original_max_position_embeddings"
+_LONGEST = 2**32
 
 
 @dataclass(frozen=True, slots=True)
 class Rope:
-    base: float
-    scale: float = 1.0  # divides positions
-    factors: tuple[float, ...] = ()  # divide frequencies
-    context: int | None = None  # up to which it is right, if the config says less than it may mean
+    context: int  # up to which it is right
+    scaling: RopeScaling = field(default_factory=RopeScaling)
+    longest: str = ""  # why no longer context can be asked for
     unsupported: str = ""
 
 
@@ -56,51 +66,91 @@ def base(config: Fields, found: Fields | None, name: str) -> float:
     return inner
 
 
-def rope(found: Fields | None, base: float, rotary_dim: int) -> Rope:
-    """What the parameters ask for, `found` as `parameters` gives them."""
+def rope(config: Fields, found: Fields | None, base: float, rotary_dim: int, context: int) -> Rope:
+    """What the parameters ask for, `found` as `parameters` gives them; the config has `context`."""
+    outer = config.get(_ORIGINAL)  # Phi-3's; it goes before the parameters' own
     if found is None:
-        return Rope(base)
+        return Rope(context)
     kind = found.text("rope_type", default=found.text("type", default="default"))
     if found.has("type") and found.text("type") != kind:
         raise ModelFormatError(f"{found.said('type')}, rope_type is {kind!r}: one is wrong")
-    scale, context = 1.0, None
-    factors: tuple[float, ...] = ()
-    if kind == "linear":
-        scale = _above_0(found, "factor")
-    elif kind == "llama3":
-        factors = _llama3(found, base, rotary_dim)
-    elif kind == "dynamic":  # as trained, up to the context it was trained for
-        found.get("factor")
-        if found.has("original_max_position_embeddings"):
-            context = found.whole("original_max_position_embeddings")
-    elif kind != "default":
-        name = "rope_type" if found.has("rope_type") else "type"
-        why = f"{found.said(name)}: default, linear, dynamic and llama3 are supported"
-        return Rope(base, unsupported=why)
-    else:
-        found.get("factor")  # which the default has no use for
-    found.get("rope_theta")
-    return Rope(base, scale, factors, context, refusal(found))
+    found.read.update(("rope_theta", "factor", _ORIGINAL))
+    where = found if outer is None else config
+    original = where.whole(_ORIGINAL, context, least=2)
+    if original > _LONGEST:
+        raise where.wrong(_ORIGINAL, f"at most {_LONGEST}")
+    longest = ""
+    match kind:
+        case "default":
+            scaling = RopeScaling()
+        case "linear":
+            scaling = RopeScaling(rope_scale=_above_0(found, "factor"))
+        case "dynamic":  # as trained, up to the context it was trained for
+            scaling, context = RopeScaling(), min(context, original)
+            longest = "its dynamic RoPE scaling beyond them is not supported"
+        case "llama3":
+            scaling = _llama3(found, base, rotary_dim, original)
+        case "yarn":
+            scaling = _yarn(found, base, rotary_dim, original, context)
+            if found.has("factor"):
+                context = max(context, int(original * min(found.real("factor"), 2**16)))
+        case "longrope" | "su":
+            scaling = _longrope(found, rotary_dim, original, context)
+        case _:
+            name = "rope_type" if found.has("rope_type") else "type"
+            return Rope(context, unsupported=f"{found.said(name)}: {_KINDS} are supported")
+    return Rope(context, scaling, longest, refusal(found))
 
 
-def _llama3(found: Fields, base: float, rotary_dim: int) -> tuple[float, ...]:
-    """Llama 3.1's: long waves are slowed by `factor`, short ones not, between them by a part."""
-    factor, context = _above_0(found, "factor"), found.whole("original_max_position_embeddings")
+def _llama3(found: Fields, base: float, rotary_dim: int, original: int) -> RopeScaling:
+    factor = _above_0(found, "factor")
     low, high = _above_0(found, "low_freq_factor"), _above_0(found, "high_freq_factor")
     if low >= high:
         raise ModelFormatError(
             f"{found.said('low_freq_factor')}: expected less than high_freq_factor, {high:g}"
         )
-    factors = []
-    for pair in range(rotary_dim // 2):
-        waves = context * base ** (-2 * pair / rotary_dim) / (2 * math.pi)  # in the context
-        part = min(max((waves - low) / (high - low), 0), 1)
-        factors.append(1 / (part + (1 - part) / factor))
-    return tuple(factors)
+    factors = llama3_factors(base, rotary_dim, factor=factor, original=original, low=low, high=high)
+    return RopeScaling(rope_factors=factors)
+
+
+def _yarn(found: Fields, base: float, rotary_dim: int, original: int, context: int) -> RopeScaling:
+    if base <= 1:
+        raise ModelFormatError(f"{found.where}: rope_theta is {base:g}: expected more than 1")
+    factor = _above_0(found, "factor") if found.has("factor") else context / original
+    fast, slow = _above_0_or(found, "beta_fast", 32), _above_0_or(found, "beta_slow", 1)
+    factors = yarn_factors(
+        base, rotary_dim, factor=factor, original=original, fast=fast, slow=slow,
+        truncate=found.flag("truncate", default=True),
+    )  # fmt: skip
+    scales = found.get("mscale"), found.get("mscale_all_dim")
+    if all(scales):  # one alone does nothing, nor does 0
+        scales = _above_0(found, "mscale"), _above_0(found, "mscale_all_dim")
+    amplitude = yarn_amplitude(factor, *scales) if all(scales) else yarn_amplitude(factor)
+    return RopeScaling(
+        rope_factors=factors, rope_amplitude=_above_0_or(found, "attention_factor", amplitude)
+    )
+
+
+def _longrope(found: Fields, rotary_dim: int, original: int, context: int) -> RopeScaling:
+    """Two lists: one of them is chosen by the context that a model is loaded with."""
+    pairs = rotary_dim // 2
+    short, long = (found.numbers(name, pairs) for name in ("short_factor", "long_factor"))
+    factor = _above_0(found, "factor") if found.has("factor") else context / original
+    amplitude = longrope_amplitude(factor, original)
+    return RopeScaling(
+        rope_factors=short,
+        rope_amplitude=_above_0_or(found, "attention_factor", amplitude),
+        long_rope_factors=long,
+        original_context=original,
+    )
 
 
 def _above_0(found: Fields, name: str) -> float:
-    value = found.real(name)
+    return _above_0_or(found, name, None)
+
+
+def _above_0_or(found: Fields, name: str, default: float | None) -> float:
+    value = found.real(name, default)
     if not 0 < value < math.inf:
         raise found.wrong(name, "a number above 0")
     return value
