@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from octavo import LLM, SamplingParams
 from tests.cli.process import ENVIRON, run, run_python
 from tests.cli.result import GREEDY, Octavo, refused
 from tests.cli.tiny_model import TINY
@@ -61,6 +62,14 @@ def test_pull_fetches_the_file_that_is_named_and_other_verbs_find_it(
     for verb in (["inspect", name], ["explain", name], ["plan", name], ["run", name, "hi"]):
         assert octavo(*verb).code == 0
     assert hub.gets() == ["tiny-F32.gguf"]
+
+
+def test_python_takes_the_name_too(hub: FakeHub, tmp_path: Path) -> None:
+    greedy = SamplingParams(temperature=0, max_tokens=4)
+    named, given = (
+        LLM(model, threads=1).generate("hi", greedy)[0] for model in (NAME, tmp_path / "tiny")
+    )
+    assert named.outputs[0].token_ids == given.outputs[0].token_ids
 
 
 def test_of_several_files_one_must_be_named(hub: FakeHub, octavo: Octavo) -> None:

@@ -41,6 +41,7 @@ class FakeHub:
     cdn: str | None = None  # weights lie under this address
     cut_after: int | None = None  # bytes of the first answer with weights, then the line drops
     cuts: int = 1  # so many answers are cut
+    stumbles: int = 0  # so many times weights are answered with 503
     ranges: bool = True  # answers Range requests with 206
     spoiled: bool = False  # weights come with one byte changed
     told: dict[str, str] = field(default_factory=dict)  # headers of weights that are told wrong
@@ -129,6 +130,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_file(self, commit: str, name: str) -> None:
         hub, data = self.hub, self.hub.commits[commit][name]
+        if hub.stumbles and is_weights(name) and self.command == "GET":
+            hub.stumbles -= 1
+            return self._refuse(503, "")
         told = {"X-Repo-Commit": commit, "ETag": f'"{etag_of(name, data)}"'}
         if not is_weights(name):
             self._begin(200, len(data), told)

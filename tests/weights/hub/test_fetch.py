@@ -7,6 +7,7 @@ import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import constants
@@ -86,6 +87,16 @@ def test_a_line_that_drops_is_taken_up_again(hub: FakeHub, files: Files, ranges:
     path = fetch(TINY)
     assert (path / WEIGHTS).read_bytes() == files[WEIGHTS]
     assert hub.ranges_of(WEIGHTS) == [None, "bytes=10000-"]
+
+
+def test_a_hub_that_is_busy_for_a_while_is_asked_again(
+    hub: FakeHub, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("octavo.weights.hub.blob.time", SimpleNamespace(sleep=slept.append))
+    hub.stumbles = 5
+    assert (fetch(TINY) / WEIGHTS).read_bytes() == files[WEIGHTS]
+    assert slept == [1] * 5
 
 
 def test_a_second_run_goes_on_where_the_first_was_cut(

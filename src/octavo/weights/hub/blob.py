@@ -24,7 +24,7 @@ from huggingface_hub import constants, get_session
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
 from octavo.errors import DownloadError
-from octavo.weights.hub.failures import is_transport
+from octavo.weights.hub.failures import is_unreachable
 
 _log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def _fill(blob: Blob, file: BinaryIO, advance: Callable[[int], None]) -> None:
         try:
             _take_answer(blob, file, advance)
         except Exception as error:
-            if not is_transport(error) or (idle == _TRIES and file.tell() == have):
+            if not is_unreachable(error) or (idle == _TRIES and file.tell() == have):
                 raise
         idle = idle + 1 if file.tell() == have else 0
         if idle > _TRIES:

@@ -27,17 +27,12 @@ from octavo.weights.hub.name import HubName
 _BUSY = (408, 429, 500, 502, 503, 504)
 
 
-def is_transport(error: BaseException) -> bool:
-    """Whether the connection failed, or ended too early."""
-    return any(each.__name__ == "TransportError" for each in type(error).__mro__)
-
-
 def is_unreachable(error: Exception) -> bool:
-    """Whether the hub could not be asked, so that what is cached is all there is to know."""
+    """Whether the hub could not be asked, or its answer ended too early: it may be better later."""
     error = _cause(error)
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code in _BUSY
-    return isinstance(error, OfflineModeIsEnabled) or is_transport(error)
+    return isinstance(error, OfflineModeIsEnabled) or _is_transport(error)
 
 
 def is_known(error: Exception) -> bool:
@@ -46,7 +41,7 @@ def is_known(error: Exception) -> bool:
     if is_interrupt(cause) or isinstance(cause, BrokenPipeError):  # nobody reads the progress
         return False
     known = (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError)
-    return isinstance(cause, known) or is_transport(cause)
+    return isinstance(cause, known) or _is_transport(cause)
 
 
 def in_words(error: Exception, name: HubName) -> OctavoError:
@@ -99,6 +94,11 @@ def reason(error: Exception) -> str:
         status = f"HTTP {error.response.status_code}"
         return f"{status}: {_flat(error.server_message)}" if error.server_message else status
     return _flat(str(error)) or type(error).__name__
+
+
+def _is_transport(error: BaseException) -> bool:
+    """Whether the connection failed, or ended too early."""
+    return any(each.__name__ == "TransportError" for each in type(error).__mro__)
 
 
 def _flat(text: str) -> str:

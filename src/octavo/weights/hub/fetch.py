@@ -25,6 +25,7 @@ from huggingface_hub.utils import (
 )
 
 from octavo.errors import DownloadError, ModelError, ModelFormatError, OctavoError
+from octavo.interrupts import is_interrupt
 from octavo.weights.hf.directory import CONFIG, open_directory
 from octavo.weights.hf.tensors import INDEX, WHOLE, weight_files
 from octavo.weights.hub import failures
@@ -104,7 +105,8 @@ class _Fetch:
         except Exception as error:
             if failures.is_unreachable(error):
                 return self._cached(error)
-            if isinstance(error, ValueError | TypeError | KeyError | AttributeError):
+            unread = isinstance(error, ValueError | TypeError | KeyError | AttributeError)
+            if unread and not is_interrupt(error):
                 raise self._no_hub("its list of files cannot be read") from error
             raise
         sizes = {e.rfilename: e.size or 0 for e in info.siblings or () if is_inside(e.rfilename)}
