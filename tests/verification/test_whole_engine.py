@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from octavo.errors import UsageError
+from octavo.kernels import native
 from octavo.verification import Report
-from tests.tiny import TINY
+from tests.tiny import TINY, tiny_model
 from tests.verification.proving import NAMES, WINDOWED, failed, prove
 
 
@@ -82,3 +85,11 @@ def test_a_model_with_windows_lets_blocks_go_and_changes_no_bit() -> None:
     assert report.exact
     # a prompt of 104 tokens and its answer, all but the last found; 33 of the one that parts
     assert events(report, "windows slide") == {"blocks let go": 5, "tokens found": 148}
+
+
+@pytest.mark.parametrize("block_size", [16, 32, 64])
+def test_where_all_layers_are_windowed_requests_still_run_out_of_room(block_size: int) -> None:
+    windowed = tiny_model(replace(TINY, window=24), native.ThreadPool(2))
+    report = prove(model=windowed, context=192, block_size=block_size)
+    assert failed(report) == []
+    assert "windows slide" in [s.name for s in report.scenarios]

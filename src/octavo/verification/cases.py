@@ -30,6 +30,7 @@ class Cases:
     block_size: int
     context: int
     vocab_size: int
+    window: int = 0  # tokens that all layers keep at most; 0: some keep all
 
     def mixed(self) -> list[Case]:
         """The cases that most scenarios run: greedy, drawn, and drawn with penalties in turn."""
@@ -49,7 +50,10 @@ class Cases:
     @property
     def growing_blocks(self) -> int:
         """The number of blocks that the prompt of each of `growing` fills."""
-        return max(1, self.context // (4 * self.block_size))
+        most = self.context // 4
+        if self.window:  # beyond it a sequence gives a block back for each that it takes
+            most = min(most, self.window)
+        return max(1, most // self.block_size)
 
     def fork(self, seed: int, n: int) -> Case:
         params = SamplingParams(max_tokens=NEW, temperature=0.9, seed=seed, n=n, ignore_eos=True)

@@ -49,9 +49,12 @@ class Proof:
     ) -> None:
         """`tamper` damages what the engines of the scenarios run, never the reference."""
         _check_context(subject.context)
-        self.cases = Cases(config.block_size, subject.context, subject.program.vocab_size)
-        self.threads = config.threads or native.usable_cpus()
         windows = [spec.window for spec in subject.program.groups]
+        self.cases = Cases(
+            config.block_size, subject.context, subject.program.vocab_size,
+            window=max(windows) if all(windows) else 0,
+        )  # fmt: skip
+        self.threads = config.threads or native.usable_cpus()
         self.has_windows = any(0 < window < subject.context - 2 * NEW for window in windows)
         self._subject = subject
         self._config = replace(config, step_ms=None, kv_idle=float("inf"), max_num_seqs=64)
