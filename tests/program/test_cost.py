@@ -28,8 +28,8 @@ from octavo.program.cost import (
 from octavo.program.ops import KVSpec, Linear, Program, WeightSpec
 
 MHA = ModelConfig(
-    architecture="llama", num_layers=3, hidden_size=64, ffn_size=160, heads=8, kv_heads=8,
-    head_dim=8, vocab_size=500, context=2048, norm_eps=1e-5, rope_base=1e4, rotary_dim=8,
+    architecture="llama", num_layers=3, hidden_size=128, ffn_size=160, heads=8, kv_heads=8,
+    head_dim=16, vocab_size=500, context=2048, norm_eps=1e-5, rope_base=1e4, rotary_dim=16,
     rope_style="half", tied_head=True, qkv_bias=False,
 )  # fmt: skip
 GQA = replace(MHA, kv_heads=2)
@@ -37,7 +37,7 @@ BF16, F32 = KV_FORMATS["bf16"], KV_FORMATS["f32"]
 ALL = {
     "mha": MHA, "gqa": GQA, "mqa": replace(MHA, kv_heads=1),
     "untied": replace(MHA, tied_head=False, kv_heads=4),
-    "heads * head_dim != hidden": replace(MHA, kv_heads=2, head_dim=24, rotary_dim=12),
+    "heads * head_dim != hidden": replace(MHA, kv_heads=2, head_dim=32, rotary_dim=12),
     "biased": replace(MHA, qkv_bias=True, kv_heads=2),
 }  # fmt: skip
 every_config = pytest.mark.parametrize("cfg", ALL.values(), ids=ALL)
@@ -94,7 +94,7 @@ def test_weight_and_kv_bytes_are_read_once_a_forward(cfg: ModelConfig) -> None:
 
 def test_activations_are_what_each_op_reads_and_writes() -> None:
     got = costs(GQA, Work(rows=5))
-    a, c, h, f = 64, 16, 64, 160
+    a, c, h, f = 128, 32, 128, 160
     assert got["embed"].activation_bytes == 4 * 5 * h
     assert got["qkv"].activation_bytes == 4 * 5 * 3 * (h + a + 2 * (h + c) + 2 * a + 2 * c)
     assert got["attention"].activation_bytes == 4 * 5 * 3 * (2 * c + 2 * a)
