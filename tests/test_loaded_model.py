@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
 
-from octavo.config import EngineConfig
+from octavo.config import PACKED_WEIGHTS, EngineConfig, PackedWeights
 from octavo.errors import OutOfMemoryError, UsageError
 from octavo.kernels import KV_FORMATS
-from octavo.loaded_model import load_model, numerics, open_model
+from octavo.loaded_model import load_model, numerics
 from octavo.program.cost import kv_bytes_per_token
 from tests.cli.tiny_model import write_tiny_model
 from tests.engine.busy import MODEL, POOL, TEXT
@@ -25,9 +24,9 @@ def test_what_changes_the_bits_of_k_and_v_changes_the_namespace(tmp_path: Path) 
         namespace = load_model(path, config).engine.namespace
         assert (namespace.k_dtype, namespace.v_dtype) == kept
         assert namespace.numerics == numerics(config)
-    others = [("activations", "bf16"), ("weights", "bf16"), ("weights", "f32")]
+    others = [("activations", "bf16"), *(("weights", asked) for asked in PACKED_WEIGHTS)]
     configs = [EngineConfig(), *(EngineConfig.parse({name: value}) for name, value in others)]
-    assert len(set(map(numerics, configs))) == 4
+    assert len(set(map(numerics, configs))) == 6
 
 
 def test_pages_turned_by_either_list_of_longrope_are_never_mixed(tmp_path: Path) -> None:
@@ -75,15 +74,15 @@ def test_memory_is_priced_as_it_is_kept_and_computing_it_again_by_the_budget() -
     assert engine.kv.cost(3, 10) == engine.budget.units(3, 10)
 
 
-@pytest.mark.parametrize(("weights", "size"), [(None, 4), ("f32", 4), ("bf16", 2)])
+@pytest.mark.parametrize("weights", [None, *PACKED_WEIGHTS])
 def test_the_weights_have_to_fit_as_they_will_lie_in_memory(
-    weights: str | None, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    weights: PackedWeights | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_tiny_model(tmp_path / "tiny.gguf")
     config = EngineConfig.parse({"threads": 1, "weights": weights})
-    numbers = sum(math.prod(spec.shape) for spec in open_model(path)[1].weights().values())
+    nbytes = load_model(path, config).info.weight_bytes
     monkeypatch.setattr("octavo.loaded_model.available_memory", lambda: 1000)
-    with pytest.raises(OutOfMemoryError, match=rf"weights take {size * numbers:,} bytes, .* 1,000"):
+    with pytest.raises(OutOfMemoryError, match=rf"weights take {nbytes:,} bytes, .* 1,000"):
         load_model(path, config)
 
 

@@ -180,7 +180,8 @@ PackedWeight* pack(ThreadPool& pool, const Bytes& src, int ggml_type, int64_t ro
   const int32_t format = format_named(format_name);
   const GgmlBlock& block = ggml_block(ggml_type);
   expect(can_pack(ggml_type, format), "format",
-         std::string(octavo::format_name(block.format)) + ", BF16 or F32 for " + block.name,
+         (block.values == 1 ? "W8, W4S" : std::string(octavo::format_name(block.format))) +
+             ", BF16 or F32 for " + block.name,
          format_name);
   expect(cols >= 1 && cols % block.values == 0, "cols",
          "a multiple of " + std::to_string(block.values) + " for " + block.name, cols);

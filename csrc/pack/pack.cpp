@@ -64,6 +64,14 @@ PanelPacker lossless_packer(int ggml_type) {
 
 }  // namespace
 
+bool is_float_type(int ggml_type) {
+  return ggml_type == kGgmlF32 || ggml_type == kGgmlF16 || ggml_type == kGgmlBF16;
+}
+
+void pack_lossless(int ggml_type, const PanelSource& from, uint8_t* panel) {
+  lossless_packer(ggml_type)(from, panel);
+}
+
 const GgmlBlock& ggml_block(int ggml_type) {
   static constexpr struct {
     int type;
@@ -98,22 +106,26 @@ int32_t format_named(const std::string& name) {
 }
 
 bool can_pack(int ggml_type, int32_t format) {
-  return format == BF16 || format == F32 || ggml_block(ggml_type).format == format;
+  const bool quantizes = is_float_type(ggml_type) && (format == W8 || format == W4S);
+  return format == BF16 || format == F32 || quantizes || ggml_block(ggml_type).format == format;
 }
 
-void pack_panels(int ggml_type, const uint8_t* src, int64_t rows, int64_t cols, WeightFormat format,
+bool pack_panels(int ggml_type, const uint8_t* src, int64_t rows, int64_t cols, WeightFormat format,
                  int64_t panel0, int64_t panel1, uint8_t* dst) {
   const GgmlBlock& block = ggml_block(ggml_type);
   const int64_t row_bytes = cols / block.values * block.bytes, bytes = panel_bytes(format, cols);
+  bool fits = true;
   for (int64_t panel = panel0; panel < panel1; ++panel) {
     const int64_t first = panel * 16, left = rows - first;
     const PanelSource from{src + first * row_bytes, row_bytes, left < 16 ? (int)left : 16, cols};
     uint8_t* to = dst + panel * bytes;
     if (from.rows < 16 || cols % (is_integer_format(format) ? 64 : 2) != 0)
       std::memset(to, 0, (size_t)bytes);
-    if (is_integer_format(format)) lossless_packer(ggml_type)(from, to);
-    else pack_floats(ggml_type, from, format, to);
+    if (!is_integer_format(format)) pack_floats(ggml_type, from, format, to);
+    else if (is_float_type(ggml_type)) fits &= pack_quantized(ggml_type, from, format, to);
+    else pack_lossless(ggml_type, from, to);
   }
+  return fits;
 }
 
 }  // namespace octavo

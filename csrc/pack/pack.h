@@ -43,13 +43,15 @@ const GgmlBlock& ggml_block(
 
 const char* format_name(int32_t format);
 int32_t format_named(const std::string& name);  // throws std::invalid_argument that lists the names
-bool can_pack(int ggml_type, int32_t format);   // its own format, or BF16, or F32
+// Its own format, or BF16, or F32; floats also as W8 or W4S.
+bool can_pack(int ggml_type, int32_t format);
 
 // Packs panels [panel0, panel1) of a (rows, cols) matrix; dst is where panel 0 begins. Rows above
 // `rows` become zero. BF16 and F32 take any type: dequantised in float32, and for BF16 rounded to
-// nearest even. can_pack must hold.
-void pack_panels(int ggml_type, const uint8_t* src, int64_t rows, int64_t cols, WeightFormat format,
-                 int64_t panel0, int64_t panel1, uint8_t* dst);
+// nearest even. Floats as W8 or W4S are quantised as GGML does to Q8_0 and Q4_0; false where a
+// block's scale is no finite fp16, and the panel is of no use. can_pack must hold.
+[[nodiscard]] bool pack_panels(int ggml_type, const uint8_t* src, int64_t rows, int64_t cols,
+                               WeightFormat format, int64_t panel0, int64_t panel1, uint8_t* dst);
 
 // Dequantises `count` whole blocks to float32, as GGML does.
 void dequantize_blocks(int ggml_type, const uint8_t* src, int64_t count, float* out);
@@ -96,7 +98,8 @@ class PackedWeight {
   Weight weight_;
 };
 
-// Packs a whole tensor on all threads of the pool.
+// Packs a whole tensor on all threads of the pool. Throws std::overflow_error for floats that have
+// no finite scale.
 void pack_weight(ThreadPool& pool, const uint8_t* src, int ggml_type, PackedWeight& weight);
 
 }  // namespace octavo

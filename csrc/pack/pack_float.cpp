@@ -18,14 +18,21 @@ float float_of(uint32_t bits) {
   return v;
 }
 
+// Choices, not branches: a loop over it becomes vectors.
+uint32_t half_to_float_bits(uint16_t h) {
+  const uint32_t sign = (uint32_t)(h & 0x8000) << 16;
+  const int32_t rest = h & 0x7fff;
+  const float tiny = (float)rest * 0x1p-24f;  // subnormal halves are exact in float32
+  uint32_t below;
+  std::memcpy(&below, &tiny, 4);
+  const uint32_t usual = ((uint32_t)rest << 13) + (rest >= 0x7c00 ? 224u << 23 : 112u << 23);
+  return sign | (rest >= 0x0400 ? usual : below);
+}
+
 float half_to_float(const uint8_t* p) {
   uint16_t h;
   std::memcpy(&h, p, 2);
-  const uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = h & 0x7fff;
-  if (rest >= 0x7c00) return float_of(sign | 0x7f800000u | (rest & 0x3ff) << 13);
-  if (rest >= 0x0400) return float_of(sign | ((rest << 13) + (112u << 23)));
-  const float tiny = (float)rest * 0x1p-24f;  // subnormal halves are exact in float32
-  return sign ? -tiny : tiny;
+  return float_of(half_to_float_bits(h));
 }
 
 uint32_t to_bf16(uint32_t bits) {
@@ -80,8 +87,6 @@ void dequantize_q6_k(const uint8_t* src, float* out) {
 
 void dequantize_block(int ggml_type, const uint8_t* src, float* out) {
   switch (ggml_type) {
-    case kGgmlF16: *out = half_to_float(src); return;
-    case kGgmlBF16: *out = float_of((uint32_t)(src[0] | src[1] << 8) << 16); return;
     case kGgmlQ4_0: return dequantize_small(src, 0, 0, 2, 8, out);
     case kGgmlQ4_1: return dequantize_small(src, 2, 0, 4, 0, out);
     case kGgmlQ5_0: return dequantize_small(src, 0, 2, 6, 16, out);
@@ -89,8 +94,21 @@ void dequantize_block(int ggml_type, const uint8_t* src, float* out) {
     case kGgmlQ8_0: return dequantize_q8_0(src, out);
     case kGgmlQ4_K: return dequantize_four_or_five(src, 0, out);
     case kGgmlQ5_K: return dequantize_four_or_five(src, 32, out);
-    case kGgmlQ6_K: return dequantize_q6_k(src, out);
-    default: std::memcpy(out, src, 4);
+    default: return dequantize_q6_k(src, out);
+  }
+}
+
+// Of the types that are floats already.
+void widen(int ggml_type, const uint8_t* src, int64_t count, float* out) {
+  if (ggml_type == kGgmlF32) {
+    std::memcpy(out, src, (size_t)count * 4);
+    return;
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    uint16_t half;
+    std::memcpy(&half, src + i * 2, 2);
+    const uint32_t bits = ggml_type == kGgmlF16 ? half_to_float_bits(half) : (uint32_t)half << 16;
+    std::memcpy(out + i, &bits, 4);
   }
 }
 
@@ -124,6 +142,7 @@ void copy_words(const PanelSource& from, int64_t words, uint8_t* panel) {
 }  // namespace
 
 void dequantize_blocks(int ggml_type, const uint8_t* src, int64_t count, float* out) {
+  if (is_float_type(ggml_type)) return widen(ggml_type, src, count, out);
   const GgmlBlock& block = ggml_block(ggml_type);
   for (int64_t i = 0; i < count; ++i)
     dequantize_block(ggml_type, src + i * block.bytes, out + i * block.values);

@@ -15,6 +15,15 @@ struct PanelSource {
 void pack_q4_k(const PanelSource& from, uint8_t* panel);
 void pack_q5_k(const PanelSource& from, uint8_t* panel);
 void pack_q6_k(const PanelSource& from, uint8_t* panel);
+bool is_float_type(int ggml_type);
+
+// One panel of a type that is no float, in its own format.
+void pack_lossless(int ggml_type, const PanelSource& from, uint8_t* panel);
+
+// Floats as W8 or W4S: quantised to GGML's blocks, and these packed. False where a block's largest
+// value makes no finite fp16 scale.
+[[nodiscard]] bool pack_quantized(int ggml_type, const PanelSource& from, int32_t format,
+                                  uint8_t* panel);
 void pack_floats(int ggml_type, const PanelSource& from, int32_t format, uint8_t* panel);
 
 // The eight 6-bit scales and mins of a Q4_K or Q5_K block (12 bytes).

@@ -29,6 +29,7 @@ struct PackJob {
   uint8_t* dst;
   int64_t panels_at_once;
   std::atomic<int64_t> next{0};
+  std::atomic<bool> fits{true};
 };
 
 void pack_task(void* context, int) noexcept {
@@ -39,8 +40,9 @@ void pack_task(void* context, int) noexcept {
     if (panel >= w.panels) return;
     const int64_t end =
         panel + job.panels_at_once < w.panels ? panel + job.panels_at_once : w.panels;
-    pack_panels(job.ggml_type, job.src, w.rows, w.cols, (WeightFormat)w.format, panel, end,
-                job.dst);
+    if (!pack_panels(job.ggml_type, job.src, w.rows, w.cols, (WeightFormat)w.format, panel, end,
+                     job.dst))
+      job.fits.store(false, std::memory_order_relaxed);
   }
 }
 
@@ -109,6 +111,8 @@ void pack_weight(ThreadPool& pool, const uint8_t* src, int ggml_type, PackedWeig
   const int64_t chunk = (256 << 10) / weight.panel_stride;  // about 0.1 ms of work
   PackJob job{src, ggml_type, &weight, packed.data(), chunk < 1 ? 1 : chunk};
   pool.run(pack_task, &job);
+  if (!job.fits.load())
+    throw std::overflow_error("values that are not finite, or too large for a scale in fp16");
 }
 
 }  // namespace octavo

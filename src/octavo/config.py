@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, get_args
 
 from octavo.errors import UsageError, counted
 from octavo.kernels import KV_FORMATS
@@ -16,10 +16,11 @@ from octavo.options import check, described, option, parse_options
 from octavo.values import is_whole
 
 Activations = Literal["int8", "bf16"]
-Unpacked = Literal["bf16", "f32"]
+PackedWeights = Literal["w8", "w4", "bf16", "f32"]
 Eviction = Literal["lru", "cost"]
 Schedule = Literal["fcfs", "longest-prefix"]
 BLOCK_SIZES = (16, 32, 64)
+PACKED_WEIGHTS: tuple[PackedWeights, ...] = get_args(PackedWeights)
 _MOST_BYTES = 2**63
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -91,8 +92,8 @@ class EngineConfig:
     block_size: int = option(
         32, "Tokens in a block of the cache: 16, 32 or 64", choices=BLOCK_SIZES
     )
-    weights: Unpacked | None = option(
-        None, "Convert weights to bf16 or f32; default: as the file has them"
+    weights: PackedWeights | None = option(
+        None, "Weights as w8 or w4 (quantised at load), bf16 or f32; default: as the file has them"
     )
     activations: Activations | None = option(
         None, "What meets quantised weights: int8, or bf16, exact to 16 bits; default int8"
@@ -138,7 +139,7 @@ class EngineOptions(TypedDict, total=False):
     kv_idle: float
     eviction: Eviction
     block_size: int
-    weights: Unpacked | None
+    weights: PackedWeights | None
     activations: Activations | None
     max_batch_tokens: int
     step_ms: float | None

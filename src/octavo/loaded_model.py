@@ -23,15 +23,14 @@ from octavo.model.config import ModelConfig
 from octavo.model.registry import build_program
 from octavo.planning.available_memory import available_memory
 from octavo.planning.memory import KVPages, kv_pages, plan_memory
-from octavo.program.cost import uniform_weights
 from octavo.program.ops import Program
 from octavo.sampling_params import Sampling
 from octavo.tokenizer import Tokenizer
 from octavo.weights import library
 from octavo.weights.fingerprint import fingerprint
-from octavo.weights.ggml_type import GGMLType
 from octavo.weights.gguf_model import load_weights
 from octavo.weights.model_header import ModelHeader, read_header
+from octavo.weights.packed_formats import packed_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +95,7 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
     folder = _home_for_caches()
     cache_dir = None if folder is None else folder / "tokenizers"
     tokenizer = Tokenizer.from_spec(header.tokenizer_spec(), cache_dir=cache_dir)
-    weight_bytes = _weight_bytes(header, program, config)
+    weight_bytes = int(sum(packed_bytes(header, program.weights(), config.weights).values()))
     check_context(config.context, header.config.context, header.config.why_no_longer)
     plan = plan_memory(
         config, _pages(program, config, _max_rows(config, header.config.context)),
@@ -106,7 +105,7 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
     if model_config is not header.config:
         program = build_program(model_config)
     pool = thread_pool(config.threads)
-    weights = load_weights(header, program.weights(), pool, expand=config.weights)
+    weights = load_weights(header, program.weights(), pool, asked=config.weights)
     runner = Runner(
         program, weights, config,
         pool=pool, context=plan.context, kv_budget=plan.budget,
@@ -162,18 +161,9 @@ def _pages(program: Program, config: EngineConfig, max_rows: int) -> KVPages:
     return pages
 
 
-def _weight_bytes(header: ModelHeader, program: Program, config: EngineConfig) -> int:
-    """Return what the weights will take, told from the header: packed they are about as in the
-    file."""
-    if config.weights is None:
-        return int(sum(header.weight_bytes(program.weights()).values()))
-    bits = 8 * GGMLType[config.weights.upper()].block_bytes  # of one value
-    return int(sum(uniform_weights(program, bits).values()))
-
-
 def numerics(config: EngineConfig, *, long_rope: bool = False) -> str:
     """Return what the bits of K and V depend on, beside the file: the machine's arithmetic, how
-    rows are packed, whether weights are unpacked, and which of two lists of RoPE factors turns
-    them."""
+    rows are packed, what weights are quantised or unpacked to, and which of two lists of RoPE
+    factors turns them."""
     parts = (numerics_id(default_isa()), config.activations or "int8", config.weights or "packed")
     return "/".join((*parts, "long rope") if long_rope else parts)

@@ -27,6 +27,15 @@ def test_run_and_chat_answer_as_they_do_with_the_file(octavo: Octavo, folder: st
     assert turns[0] == turns[1] != ""
 
 
+@pytest.mark.parametrize("weights", ["w8", "w4"])
+def test_weights_are_quantised_the_same_from_either(
+    octavo: Octavo, folder: str, weights: str
+) -> None:
+    flags = (*GREEDY, "--raw", "--weights", weights)
+    out = [octavo("run", model, "hello", *flags).out for model in (TINY, folder)]
+    assert out[0] == out[1] != ""
+
+
 def test_plan_and_explain_see_the_same_program(octavo: Octavo, folder: str) -> None:
     for verb in ("plan", "explain"):
         found = [octavo(verb, model, "--json").json for model in (TINY, folder)]

@@ -25,6 +25,7 @@ def test_the_facts_of_a_model(octavo: Octavo) -> None:
         "context       128 tokens\n"
         "tokenizer     bpe, smollm\n"
         "template      yes\n"
+        "weights       as stored 309 KiB, w8 87.3 KiB, w4 55.3 KiB, bf16 155 KiB, f32 309 KiB\n"
         "KV a token    256 B\n"
         "tensors\n"
         "  type  tensors    bytes\n"
@@ -34,6 +35,10 @@ def test_the_facts_of_a_model(octavo: Octavo) -> None:
     assert found["tensor_types"] == {"F32": {"tensors": 20, "bytes": 4 * found["parameters"]}}
     assert found["bytes"] == Path(TINY).stat().st_size
     assert (found["kv_bytes_per_token"], found["chat_template"]) == (256, TEMPLATE)
+    assert (
+        found["weight_bytes"]["w4"]
+        == octavo("plan", TINY, "--weights", "w4", "--json").json["weight_bytes"]
+    )
     assert found["supported"] is True
 
 

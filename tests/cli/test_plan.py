@@ -94,7 +94,16 @@ def test_a_model_is_planned_from_its_file(octavo: Octavo) -> None:
     # layers, KV heads, dims, K and V, bf16
     assert found["kv_bytes_per_token"] == 2 * 2 * 16 * 2 * 2
     assert found["kv_bytes"] == 3 * 128 * 256  # four whole blocks each
-    assert found["weight_bytes"] == 4 * (258 * 64 + 5 * 64 + 2 * 64 * (64 + 2 * 32 + 64 + 3 * 96))
+    # 258 rows are 17 panels of 16
+    assert found["weight_bytes"] == 4 * (272 * 64 + 5 * 64 + 2 * 64 * (64 + 2 * 32 + 64 + 3 * 96))
+
+
+def test_weights_are_planned_as_they_are_asked_for(octavo: Octavo) -> None:
+    found = octavo("plan", TINY, "--weights", "w8", "--json").json
+    matrices = 272 * 64 + 2 * 64 * (64 + 2 * 32 + 64 + 2 * 96) + 2 * 64 * 128  # 96 columns as 128
+    assert found["weight_bytes"] == matrices * 34 / 32 + 4 * 5 * 64
+    why = "--weights is of a model; with a shape give --weights-bits"
+    assert octavo("plan", *SMALL, "--weights", "w8") == refused(why)
 
 
 def test_a_context_beyond_the_models_is_refused_as_run_refuses_it(octavo: Octavo) -> None:

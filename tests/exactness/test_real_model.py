@@ -37,7 +37,7 @@ CONFIG = EngineConfig(step_ms=None)
 @pytest.fixture(scope="module")
 def subject(smollm2_path: Path) -> Subject:
     header, program = open_model(smollm2_path)
-    weights = load_weights(header, program.weights(), POOLS[2], expand=CONFIG.weights)
+    weights = load_weights(header, program.weights(), POOLS[2], asked=CONFIG.weights)
     return Subject(program, weights, context=512)
 
 

@@ -41,11 +41,11 @@ def test_every_weight_of_the_program_is_packed_and_the_file_is_let_go(
     assert dropped == list(weights.matrices)  # each once it is packed, so that none is kept twice
 
 
-@pytest.mark.parametrize(("expand", "kind"), [("bf16", "abf16"), ("f32", "af32")])
+@pytest.mark.parametrize(("asked", "kind"), [("bf16", "abf16"), ("f32", "af32")])
 def test_weights_may_be_expanded(
-    header: ModelHeader, expand: Literal["bf16", "f32"], kind: str
+    header: ModelHeader, asked: Literal["bf16", "f32"], kind: str
 ) -> None:
-    weights = load_weights(header, build_program(header.config).weights(), POOL, expand=expand)
+    weights = load_weights(header, build_program(header.config).weights(), POOL, asked=asked)
     assert set(weights.row_kinds(None).values()) == {kind}
 
 

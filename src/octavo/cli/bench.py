@@ -20,6 +20,7 @@ from octavo.cli.screen import Screen
 from octavo.errors import UsageError, counted
 from octavo.kernels import KV_FORMATS
 from octavo.weights.model_header import read_header
+from octavo.weights.packed_formats import packed_bytes
 
 if TYPE_CHECKING:
     from octavo.serving.llm import LLM
@@ -230,10 +231,8 @@ def open_probe(machine: Machine) -> Probe:
 
 
 def _sizes(llm: LLM) -> workloads.Sizes:
-    """Weights in the proportions of the file, and in sum what is in memory."""
-    in_file = read_header(llm.info.path).weight_bytes(llm.program.weights())
-    scale = llm.info.weight_bytes / sum(in_file.values())
-    in_memory = {name: nbytes * scale for name, nbytes in in_file.items()}
+    header = read_header(llm.info.path)
+    in_memory = packed_bytes(header, llm.program.weights(), llm.config.weights)
     k_format, v_format = KV_FORMATS[llm.config.k_dtype], KV_FORMATS[llm.config.v_dtype]
     return workloads.Sizes(llm.program, in_memory, k_format, v_format)
 

@@ -18,6 +18,7 @@ from octavo.errors import UnsupportedModelError, counted
 from octavo.kernels import KVFormat
 from octavo.program.cost import kv_bytes_by_group
 from octavo.weights.model_header import ModelHeader
+from octavo.weights.packed_formats import choices
 
 WithTemplate = Annotated[
     bool, typer.Option("--template", help="Print the model's chat template as well.")
@@ -53,9 +54,14 @@ def describe(
 ) -> dict[str, Any]:
     cfg, reasons = header.config, list[str]()
     per_token, beyond_window, template = None, None, None
+    in_memory: dict[str, float] = {}
     tokenizer: dict[str, Any] = {"kind": header.files.tokenizer_kind, "pre": None, "add_bos": None}
     with _noting(reasons, header):
         program = header.program()
+        in_memory = {
+            asked or "as stored": nbytes
+            for asked, nbytes in choices(header, program.weights()).items()
+        }
         by_group = kv_bytes_by_group(program, *kv_formats)
         per_token = sum(by_group)
         groups = zip(program.groups, by_group, strict=True)
@@ -89,6 +95,7 @@ def describe(
         "assumed": list(cfg.assumed),
         "kv_bytes_per_token": per_token,
         "kv_bytes_per_token_beyond_window": beyond_window,
+        "weight_bytes": in_memory,
         "tensor_types": {name: {"tensors": n, "bytes": nbytes} for name, (n, nbytes) in types},
         "tokenizer": tokenizer,
         "chat_template": template,
@@ -124,6 +131,9 @@ def as_text(found: dict[str, Any]) -> str:
         ("tokenizer", ", ".join(filter(None, (tokenizer["kind"], tokenizer["pre"])))),
         ("template", "yes" if found["chat_template"] else "no"),
     ]
+    if found["weight_bytes"]:
+        each = [f"{name} {size(nbytes)}" for name, nbytes in found["weight_bytes"].items()]
+        rows.append(("weights", ", ".join(each)))
     if found["kv_bytes_per_token"] is not None:
         text = size(found["kv_bytes_per_token"])
         if found["window"]:

@@ -11,16 +11,21 @@ from octavo.cli.figures import pairs, size
 from octavo.cli.flags import AsJson, Context, KVDtype, parse_kv_formats
 from octavo.cli.loading import USUAL_CONTEXT, open_program
 from octavo.cli.screen import Screen
-from octavo.config import EngineConfig, parse_bytes
+from octavo.config import EngineConfig, PackedWeights, parse_bytes
 from octavo.errors import UsageError, counted
 from octavo.planning.memory import kv_pages
 from octavo.planning.plan import PROCESS_BYTES, Plan
 from octavo.program.cost import kv_bytes_per_token
 from octavo.values import check_whole
+from octavo.weights.packed_formats import packed_bytes
 
 OptionalModel = Annotated[
     str | None,
     typer.Argument(metavar="MODEL", help="A model; or give its shape by the flags below."),
+]
+AsWeights = Annotated[
+    PackedWeights | None,
+    typer.Option(help="A model's weights as w8, w4, bf16 or f32; default: as the file has them."),
 ]
 Users = Annotated[int, typer.Option("--users", "--batch", help="Sequences held at once.")]
 Memory = Annotated[str | None, typer.Option(help="What there is, such as 8GiB: does it fit?")]
@@ -42,6 +47,7 @@ def plan(
     vocab: flags.Vocab = None,
     tied_head: flags.TiedHead = False,
     weights_bits: flags.WeightsBits = None,
+    weights: AsWeights = None,
     kv_dtype: KVDtype = "bf16",
     context: Context = None,
     users: Users = 1,
@@ -62,17 +68,19 @@ def plan(
     formats = parse_kv_formats(kv_dtype)
     memory_bytes = None if memory is None else parse_bytes("memory", memory)
     if model is None:
+        if weights is not None:
+            raise UsageError("--weights is of a model; with a shape give --weights-bits")
         program, model_context, tokens = shape.program(), None, context or USUAL_CONTEXT
-        weights = shape.weight_bytes(program)
+        weight_bytes = shape.weight_bytes(program)
     elif given := shape.given():
         raise UsageError(f"{model} has a shape of its own: leave out {', '.join(given)}")
     else:
         header, program, tokens = open_program(model, context)
         model_context = header.config.context
-        weights = sum(header.weight_bytes(program.weights()).values())
+        weight_bytes = sum(packed_bytes(header, program.weights(), weights).values())
     config = EngineConfig()
     found = Plan(
-        model, model_context, tokens, users, weights,
+        model, model_context, tokens, users, weight_bytes,
         kv_bytes_per_token=kv_bytes_per_token(program, *formats),
         pages=kv_pages(
             program, config.block_size, *formats, max_rows=config.max_batch_tokens

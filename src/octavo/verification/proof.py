@@ -36,7 +36,7 @@ def verify(
     header, program = open_model(model)
     _check_context(header.config.context)
     pool = thread_pool(config.threads)
-    weights = load_weights(header, program.weights(), pool, expand=config.weights)
+    weights = load_weights(header, program.weights(), pool, asked=config.weights)
     past_windows = max(spec.window for spec in program.groups) + _PAST_WINDOWS
     longest = min(max(LONGEST, past_windows), header.config.context)
     subject = Subject(program, weights, longest)

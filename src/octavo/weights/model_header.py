@@ -26,7 +26,7 @@ from octavo.weights.gguf_parts import GGUFParts
 from octavo.weights.gguf_rope import FACTORS
 from octavo.weights.model_files import ModelFiles, naming
 from octavo.weights.weight_orders import filled_up
-from octavo.weights.weight_view import Views, stored_bytes, view_of
+from octavo.weights.weight_view import Part, Views, stored_bytes, view_of
 
 _log = logging.getLogger(__name__)
 
@@ -86,6 +86,24 @@ class ModelHeader:
         for info in self.tensors.values():
             nbytes[info.type.name] += info.nbytes
         return {name: (count[name], total) for name, total in nbytes.most_common()}
+
+    def parts(self, specs: Mapping[str, WeightSpec]) -> dict[str, Part]:
+        """Where each weight is. ModelFormatError if its tensor is missing or has another shape."""
+        views, found = self.views(), {}
+        for name, spec in specs.items():
+            view = view_of(views, name)
+            info, expected = self.tensors.get(view.tensor), view.tensor_shape(spec.shape)
+            if info is None:
+                theirs = self.files.tensor_name(view.tensor)
+                raise ModelFormatError(
+                    f"{self.path}: tensor {theirs!r} is missing: expected shape {expected}"
+                )
+            if info.shape != expected:
+                raise ModelFormatError(
+                    f"{self.path}: {info.place}: expected shape {expected}, found {info.shape}"
+                )
+            found[name] = Part(view, info)
+        return found
 
     def weight_bytes(self, specs: Mapping[str, WeightSpec]) -> dict[str, float]:
         """Return the bytes of each of these weights in its tensor's type. ModelFormatError if one

@@ -86,6 +86,13 @@ class WeightView:
         return type, _bytes(values)
 
 
+class Part(NamedTuple):
+    """A weight in a tensor of the files."""
+
+    view: WeightView
+    info: TensorInfo
+
+
 WHOLE = WeightView()
 Views = Mapping[str, WeightView]  # by part: "attn_q" is of blk.0.attn_q.weight and of its bias
 

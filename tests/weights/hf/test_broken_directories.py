@@ -131,7 +131,8 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "shape": (_bad_shape, "{path}: tensor 'model.layers.0.self_attn.k_proj.weight' of "
               "model.safetensors at offset {offset}: expected shape (32, 64), found (64, 64)"),
     "a tensor missing": (_fields("config.json", num_hidden_layers=3), "{path}: tensor "
-                         "'model.layers.2.input_layernorm.weight' is missing"),
+                         "'model.layers.2.input_layernorm.weight' is missing: expected shape "
+                         "(64,)"),
     "more layers": (_fields("config.json", num_hidden_layers=1), "{path}: tensor 'model.layers.1."
                     "input_layernorm.weight' of model.safetensors at offset {offset} has no place "
                     "in the 1 layer of a llama model as Octavo runs it: leaving it out would change"

@@ -42,7 +42,7 @@ def loaded(path: Path) -> TinyModel:
     header = read_header(path)
     program = header.program()
     exact = reference_weights(header, program.weights())
-    return TinyModel(program, load_weights(header, program.weights(), POOL, expand="f32"), exact)
+    return TinyModel(program, load_weights(header, program.weights(), POOL, asked="f32"), exact)
 
 
 @pytest.mark.parametrize("form", ["old", "new"])
