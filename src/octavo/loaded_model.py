@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
     header, program, digest = _open(model)
     folder = _home_for_caches()
     cache_dir = None if folder is None else folder / "tokenizers"
-    tokenizer = Tokenizer.from_spec(header.tokenizer_spec(), cache_dir=cache_dir)
+    spec = header.tokenizer_spec()
     weight_bytes = int(sum(packed_bytes(header, program.weights(), config.weights).values()))
     check_context(config.context, header.config.context, header.config.why_no_longer)
     plan = plan_memory(
@@ -105,12 +106,16 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
     if model_config is not header.config:
         program = build_program(model_config)
     pool = thread_pool(config.threads)
-    weights = load_weights(header, program.weights(), pool, asked=config.weights)
-    runner = Runner(
-        program, weights, config,
-        pool=pool, context=plan.context, kv_budget=plan.budget,
-        max_rows=_max_rows(config, plan.context),
-    )  # fmt: skip
+    # Both take a second of a large vocabulary's model, and neither holds the GIL for long.
+    with ThreadPoolExecutor(1) as beside:
+        building = beside.submit(Tokenizer.from_spec, spec, cache_dir=cache_dir)
+        weights = load_weights(header, program.weights(), pool, asked=config.weights)
+        runner = Runner(
+            program, weights, config,
+            pool=pool, context=plan.context, kv_budget=plan.budget,
+            max_rows=_max_rows(config, plan.context),
+        )  # fmt: skip
+    tokenizer = building.result()
     namespace = Namespace(
         fingerprint=digest or fingerprint(header.path, home=folder),
         numerics=numerics(config, long_rope=header.config.is_long(plan.context)),

@@ -26,7 +26,7 @@ def loaded(path: Path, *, weights: Any = "f32") -> TinyModel:
     header = read_header(path)
     program = header.program()
     specs = program.weights()
-    packed = load_weights(header, specs, POOL, expand=weights)
+    packed = load_weights(header, specs, POOL, asked=weights)
     return TinyModel(program, packed, reference_weights(header, specs))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +16,7 @@ import tokenizers
 from octavo.errors import ModelError
 from octavo.tokenizer import Tokenizer, TokenizerSpec, TokenType
 from octavo.tokenizer.byte_level import char_to_byte
-from octavo.weights.hf.json_fields import Fields
+from octavo.weights.hf.json_fields import Fields, parse_object
 from octavo.weights.hf.tokenizer import token_count, tokenizer_spec
 from octavo.weights.model_header import read_header
 from tests.weights.hf.written import tokenizer_json
@@ -168,6 +169,12 @@ REFUSED: dict[str, tuple[Json, str]] = {
                 "expected content and id"),
     "a merge of one": (at(BYTES, "model", "merges", value=["he"]), 'model.merges: number 0 is "he":'
                        " expected two tokens"),
+    "a merge of a blank": (at(BYTES, "model", "merges", value=[["h", "e"], ["l ", "l"]]),
+                           'model.merges: number 1 is ["l ", "l"]: expected two tokens'),
+    "a merge of three": (at(BYTES, "model", "merges", value=[["h", "e"], ["h", "e", "l"]]),
+                         'model.merges: number 1 is ["h", "e", "l"]: expected two tokens'),
+    "a merge with a number": (at(BYTES, "model", "merges", value=[["h", "e"], ["l", 1]]),
+                              'model.merges: number 1 is ["l", 1]: expected two tokens'),
     "no model": (at(BYTES, "model", value=None), "model is missing: expected an object"),
     "BERT's": (at(BYTES, "post_processor", value={"type": "BertProcessing"}), "post_processor is "
                '{"type": "BertProcessing"}: Octavo\'s tokenizers do not do so here, and other '
@@ -186,6 +193,25 @@ def test_what_would_make_other_tokens_is_refused(what: str) -> None:
     with pytest.raises(ModelError) as refused:
         read(found, rows)
     assert str(refused.value) == f"tokenizer.json: {said}"
+
+
+def test_merges_are_read_in_both_their_forms_and_control_tokens_left_out() -> None:
+    """`<|end|>` is one: no text may become it, nor be joined to it."""
+    merges = ["h e", "l l", "<|end| >", "<|end|> l", "l <|end|>"]
+    for form in (merges, [merge.split(" ") for merge in merges]):
+        assert read(at(BYTES, "model", "merges", value=form), 260).merges == merges[:2]
+
+
+def test_reading_json_leaves_the_garbage_collector_as_it_was() -> None:
+    for is_on in (False, True):
+        (gc.enable if is_on else gc.disable)()
+        try:
+            assert parse_object(b'{"a": [1]}', "a.json") == {"a": [1]}
+            with pytest.raises(ModelError):
+                parse_object(b"{", "a.json")
+            assert gc.isenabled() is is_on
+        finally:
+            gc.enable()
 
 
 def test_an_id_without_a_token_is_refused() -> None:

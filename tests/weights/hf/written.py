@@ -54,7 +54,7 @@ def write_model(
     """config.json and the weights, by the program's names, with norms as the program has them."""
     path.mkdir(parents=True, exist_ok=True)
     write_json(path / "config.json", config_json(config, form=form))
-    tensors = {their_name(n, config): _their_values(n, w, config) for n, w in weights.items()}
+    tensors = {their_name(n, config): their_values(n, w, config) for n, w in weights.items()}
     write_weights(path, tensors, dtype=dtype, shards=shards)
     return path
 
@@ -138,7 +138,7 @@ def their_name(name: str, config: ModelConfig) -> str:
     return f"model.layers.{layer}.{names[part]}.{kind}"
 
 
-def _their_values(name: str, values: FloatArray, config: ModelConfig) -> FloatArray:
+def their_values(name: str, values: FloatArray, config: ModelConfig) -> FloatArray:
     """Norms of Gemma are added to 1; a head's rotated pairs stand half a head apart."""
     if config.architecture == "gemma3" and name.endswith("norm.weight"):
         return values - np.float32(1)

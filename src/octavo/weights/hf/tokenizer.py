@@ -7,8 +7,10 @@ take the blanks beside them.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -47,15 +49,25 @@ class Vocabulary:
 
 def token_count(file: Fields, rows: int) -> int:
     """How many tokens there are, of an embedding of so many rows. Other errors come later."""
-    vocab = file.fields("model").fields("vocab").values.values()
-    added = (each.get("id") for each in _added(file))
-    ids = [i for i in (*vocab, *added) if is_whole(i) and 0 <= i < rows]
+    ids = [*file.fields("model").fields("vocab").values.values()]
+    ids += [each.get("id") for each in _added(file)]
+    if not _are_rows(ids, rows):
+        ids = [i for i in ids if is_whole(i) and 0 <= i < rows]
     return max(ids, default=rows - 1) + 1
+
+
+def _are_rows(ids: list[Any], rows: int) -> bool:
+    """Whether all are whole numbers below `rows`: quick, for most vocabularies are."""
+    return bool(ids) and {*map(type, ids)} == {int} and min(ids) >= 0 and max(ids) < rows
 
 
 def vocabulary(file: Fields, rows: int, note: Note) -> Vocabulary:
     """Raises ModelError unless every id up to the last has one token."""
-    names: dict[int, str] = {}
+    vocab = file.fields("model").fields("vocab").values
+    ids = [*vocab.values()]
+    names: dict[int, str] = dict(zip(ids, vocab, strict=True)) if _are_rows(ids, rows) else {}
+    if len(names) < len(vocab):
+        names = {}
 
     def name_it(token_id: int, name: str) -> None:
         other = names.setdefault(token_id, name)
@@ -64,7 +76,7 @@ def vocabulary(file: Fields, rows: int, note: Note) -> Vocabulary:
                 f"{file.where}: tokens {other!r} and {name!r} both have id {token_id}"
             )
 
-    for name, token_id in file.fields("model").fields("vocab").values.items():
+    for name, token_id in () if names else vocab.items():  # one by one to say what is wrong
         if not is_whole(token_id) or not 0 <= token_id < rows:
             raise ModelFormatError(
                 f"{file.where}: token {name!r} has id {shown_json(token_id)}: expected one of the "
@@ -88,8 +100,8 @@ def vocabulary(file: Fields, rows: int, note: Note) -> Vocabulary:
                 f"{file.where}: token {name!r} of id {token_id} is left out: the embedding has "
                 f"{rows} rows"
             )
-    missing = next((i for i in range(len(names)) if i not in names), None)
-    if missing is not None:
+    if max(names, default=-1) >= len(names):
+        missing = next(i for i in range(len(names)) if i not in names)
         raise UnsupportedModelError(f"{file.where}: no token has id {missing}, others have more")
     return Vocabulary([names[i] for i in range(len(names))], added)
 
@@ -194,24 +206,41 @@ def _merges(model: Fields, words: Vocabulary, types: npt.NDArray[np.int32]) -> l
     found = model.get("merges")
     if not isinstance(found, list):
         raise model.wrong("merges", "a list")
-    merges = [" ".join(each) if _is_pair(each) else each for each in found]
-    for number, merge in enumerate(merges):
-        if not isinstance(merge, str) or merge.count(" ") != 1:
-            raise ModelFormatError(
-                f"{model.name_of('merges')}: number {number} is {shown_json(found[number])}: "
-                "expected two tokens"
-            )
+    pairs = _pairs(model, found)
     is_hidden = np.isin(types, (TokenType.CONTROL, TokenType.UNKNOWN))
     hidden = {words.tokens[i] for i in np.flatnonzero(is_hidden)}
-    spells = [merge for merge in merges if merge.replace(" ", "") in hidden]
-    takes = [merge for merge in merges if not hidden.isdisjoint(merge.split(" "))]
-    without = {*spells, *takes}
-    return [merge for merge in merges if merge not in without] if without else merges
+    return [
+        f"{left} {right}"
+        for left, right in pairs
+        if not (left in hidden or right in hidden or left + right in hidden)
+    ]
+
+
+def _pairs(model: Fields, found: list[Any]) -> list[list[str]]:
+    """The two tokens of each merge: newer files have them so, older ones in one string. Half a
+    million are looked at together; one by one to say what is wrong."""
+    if {*map(type, found)} == {list} and {*map(len, found)} == {2}:
+        with contextlib.suppress(TypeError):  # where one is no string
+            if " " not in "".join(chain.from_iterable(found)):
+                return found
+    pairs = []
+    for number, merge in enumerate(found):
+        pair = merge.split(" ") if isinstance(merge, str) else merge
+        if _is_pair(pair):
+            pairs.append(pair)
+            continue
+        raise ModelFormatError(
+            f"{model.name_of('merges')}: number {number} is {shown_json(merge)}: "
+            "expected two tokens"
+        )
+    return pairs
 
 
 def _is_pair(value: object) -> bool:
-    """The form of newer files; in older ones a merge is one string."""
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+    match value:
+        case [str(left), str(right)]:
+            return " " not in left and " " not in right
+    return False
 
 
 def _bos_and_eos(file: Fields, words: Vocabulary) -> dict[str, Any]:
