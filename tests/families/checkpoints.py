@@ -17,7 +17,7 @@ import numpy as np
 
 from octavo.batch import FloatArray
 from octavo.kernels import native
-from octavo.model.config import ModelConfig
+from octavo.model.config import ModelConfig, all_but_every
 from octavo.model.registry import build_program
 from octavo.weights.ggml_type import GGMLType
 from octavo.weights.gguf_model import ModelWeights
@@ -40,14 +40,14 @@ _GEMMA3 = ModelConfig(
     tied_head=False,  # a tied one would repeat the last token
     qkv_bias=False,
     window=24,
-    full_every=3,
+    windowed=all_but_every(3, 7),
     local_rope_base=1e4,
 )
 CONFIGS: Mapping[str, ModelConfig] = MappingProxyType(
     {
         "gemma3": _GEMMA3,
         "gemma3, one KV head, positions scaled": replace(_GEMMA3, kv_heads=1, rope_scale=8.0),
-        "gemma3, no window, head tied": replace(_GEMMA3, full_every=1, tied_head=True),
+        "gemma3, no window, head tied": replace(_GEMMA3, window=0, windowed=(), tied_head=True),
     }
 )
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -16,7 +17,7 @@ from octavo.batch import FloatArray
 def write_gguf(
     path: Path,
     architecture: str,
-    metadata: Mapping[str, int | float],
+    metadata: Mapping[str, Any],
     tensors: Mapping[str, FloatArray],
     *,
     quantised: Collection[str] = (),
@@ -25,10 +26,15 @@ def write_gguf(
     are stored as Q8_0."""
     writer = gguf.GGUFWriter(path, architecture)
     for key, value in metadata.items():
-        if isinstance(value, float):
-            writer.add_float32(f"{architecture}.{key}", value)
-        else:
-            writer.add_uint32(f"{architecture}.{key}", value)
+        match value:
+            case float():
+                writer.add_float32(f"{architecture}.{key}", value)
+            case str():
+                writer.add_string(f"{architecture}.{key}", value)
+            case list():
+                writer.add_array(f"{architecture}.{key}", value)
+            case _:
+                writer.add_uint32(f"{architecture}.{key}", value)
     q8_0 = gguf.GGMLQuantizationType.Q8_0
     for name, values in tensors.items():
         if name in quantised:
@@ -40,6 +46,12 @@ def write_gguf(
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def interleaved(values: FloatArray, heads: int) -> FloatArray:
+    """The rows of q or k with the two of a rotated pair side by side, not half a head apart."""
+    halves = values.reshape(heads, 2, -1, *values.shape[1:])
+    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(values.shape)
 
 
 def llama_cpp_names(

@@ -84,13 +84,14 @@ def test_qwen2_rotates_halves_of_a_head() -> None:
 
 def test_a_silent_gemma3_has_the_windows_of_its_family_and_says_what_was_assumed() -> None:
     silent = replace(
-        SILENT, architecture="gemma3", rope_style="half", full_every=6, local_rope_base=1e4,
+        SILENT, architecture="gemma3", rope_style="half", local_rope_base=1e4,
         assumed=("rope.freq_base_swa 10000", "attention.sliding_window_pattern 6"),
     )  # fmt: skip
     assert read(arch="gemma3") == silent
     windowed = read(arch="gemma3", attention__sliding_window=128)
-    assert windowed == replace(silent, window=128)
-    assert [windowed.is_full(i) for i in range(6)] == [False] * 5 + [True]
+    assert windowed == replace(silent, window=128, windowed=(True, True, True))
+    longer = read(arch="gemma3", attention__sliding_window=128, block_count=7)
+    assert [longer.is_full(i) for i in range(7)] == [False] * 5 + [True, False]
     assert not read(arch="gemma3", attention__sliding_window=512).is_full(0)  # it turns as before
     unread = read(arch="gemma3", attention__sliding_window=0, rope__freq_base_swa=0.0)
     assert build_program(unread).groups == (KVSpec(4, 16, 16),)  # no layer has that base
@@ -98,10 +99,60 @@ def test_a_silent_gemma3_has_the_windows_of_its_family_and_says_what_was_assumed
         arch="gemma3", attention__sliding_window=128, rope__freq_base_swa=2e4,
         attention__sliding_window_pattern=2,
     )  # fmt: skip
-    told = {"window": 128, "full_every": 2, "local_rope_base": 2e4, "assumed": ()}
+    pattern = (True, False, True)
+    told = {"window": 128, "windowed": pattern, "local_rope_base": 2e4, "assumed": ()}
     assert said == replace(silent, **told)  # type: ignore[arg-type]
-    with pytest.raises(ModelFormatError, match="full_every is 0: expected a number above 0"):
-        read(arch="gemma3", attention__sliding_window=128, attention__sliding_window_pattern=0)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "windowed"),
+    [
+        (0, (True, True, True)),
+        (1, ()),
+        (2, (True, False, True)),
+        (np.array([True, False, False]), (True, False, False)),
+        (np.array([True, True, True]), (True, True, True)),
+        (np.array([False, False, False]), ()),
+        (np.array([0, 1, 1], np.uint32), (False, True, True)),
+    ],
+)
+def test_a_pattern_is_a_number_or_a_flag_for_each_layer(pattern: Any, windowed: Any) -> None:
+    for arch in ("gemma3", "llama", "qwen3"):
+        keys: dict[str, Any] = {"attention__sliding_window": 128}
+        found = read(arch=arch, attention__sliding_window_pattern=pattern, **keys)
+        assert (found.window, found.windowed) == (128 if windowed else 0, windowed)
+        assert found.unsupported == ""
+
+
+@pytest.mark.parametrize("pattern", [-1, 1.5, "all", np.array([True, False])])
+def test_a_pattern_that_can_be_neither_is_refused(pattern: Any) -> None:
+    said = "pattern': expected a whole number from 0, or a flag for each of 3 layers"
+    with pytest.raises(ModelFormatError, match=said):
+        read(
+            arch="gemma3", attention__sliding_window=128, attention__sliding_window_pattern=pattern
+        )
+
+
+def test_a_window_without_a_pattern_is_of_all_layers_in_the_families_that_have_such() -> None:
+    for arch, windowed in (("llama", (True,) * 3), ("phi3", (True,) * 3)):
+        assert read(arch=arch, attention__sliding_window=511).windowed == windowed
+        assert read(arch=arch, attention__sliding_window=512).windowed == ()
+    for arch in ("qwen2", "qwen3", "smollm3"):
+        found = read(arch=arch, attention__sliding_window=511)
+        assert "is 511 in a context of 512: only full attention" in found.unsupported
+
+
+def test_every_fourth_layer_of_smollm3_is_not_turned_which_no_key_says() -> None:
+    found = read(arch="smollm3", block_count=9)
+    assert found.unturned == ((False,) * 3 + (True,)) * 2 + (False,)
+    assert found.assumed == ("no_rope_layer_interval 4",)
+    assert found.rope_style == "interleaved"
+
+
+def test_heads_of_q_and_k_are_normed_in_qwen3() -> None:
+    assert read(arch="qwen3") == replace(
+        SILENT, architecture="qwen3", rope_style="half", qk_norm=True
+    )
 
 
 def test_an_architecture_of_other_numbers_is_not_supported_rather_than_broken() -> None:

@@ -58,7 +58,6 @@ def test_a_key_that_changes_nothing_is_passed_over(key: str, value: Any) -> None
 
 REFUSED = [
     ("attention.causal", False, "is False: only True is supported; leaving it out would change"),
-    ("attention.sliding_window", 511, "is 511 in a context of 512: only full attention"),
     ("attention.head_dim", 32, "is 32, other keys say 16: one of them is wrong"),
     ("attention.scale", 0.5, r"is 0.5: only 1/sqrt(head size), 0.25 here, is supported"),
     ("attention.clamp_kqv", 8.0, "is 8.0: only 0 is supported"),

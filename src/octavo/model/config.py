@@ -11,8 +11,9 @@ from octavo.program.ops import RopeStyle
 
 # Far above any model known; they keep a corrupt number from filling memory before the tensors'
 # shapes refute it.
+MOST_LAYERS = 2**12
 _MOST = {
-    "num_layers": 2**12, "hidden_size": 2**20, "ffn_size": 2**24, "heads": 2**16,
+    "num_layers": MOST_LAYERS, "hidden_size": 2**20, "ffn_size": 2**24, "heads": 2**16,
     "kv_heads": 2**16, "head_dim": 2**20, "vocab_size": 2**24, "context": 2**32,
 }  # fmt: skip
 _HEAD_STEP = 16  # kernels run heads of whole vectors
@@ -44,7 +45,9 @@ class ModelConfig:
     why_no_longer: str = ""  # what keeps the context from being longer, beside training
     rope_scale: float = 1.0  # divides positions (linear scaling)
     window: int = 0  # tokens that a row of a windowed layer sees; 0: there is no such layer
-    full_every: int = 1  # layers full_every - 1, 2 * full_every - 1, ... see all tokens
+    windowed: tuple[bool, ...] = ()  # by layer, which have the window; (): none
+    unturned: tuple[bool, ...] = ()  # by layer, which have no rotary embedding; (): none
+    qk_norm: bool = False  # each head of q and k is normed before it turns
     local_rope_base: float | None = None  # of windowed layers with one, whose positions are as is
     assumed: tuple[str, ...] = ()  # keys that the file lacks, with the value that its family means
     unsupported: str = ""  # what the model computes beyond these numbers; "" = nothing
@@ -56,7 +59,13 @@ class ModelConfig:
                 raise ModelFormatError(f"{name} is {value}: expected at least 1")
             if value > most:
                 raise ModelFormatError(f"{name} is {value}: expected at most {most}")
-        windowed = ("window", "full_every", "local_rope_base") if self.window else ()
+        for name in ("windowed", "unturned"):
+            value = getattr(self, name)
+            if value and len(value) != self.num_layers:
+                raise ModelFormatError(
+                    f"{name} has {len(value)} layers: expected {self.num_layers}"
+                )
+        windowed = ("window", "local_rope_base") if self.windowed else ()
         for name in ("rope_base", "rope_scale", "rope_amplitude", *windowed):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
@@ -81,13 +90,19 @@ class ModelConfig:
 
     @property
     def stored_head_dim(self) -> int:
-        """Of a head as programs and pages have it: zeros follow its own values, and add nothing."""
+        """Of a head as programs and pages have it: zeros follow its own values, and add nothing but
+        to the mean of a norm."""
+        if self.qk_norm:
+            return self.head_dim
         return -(-self.head_dim // _HEAD_STEP) * _HEAD_STEP
 
     def is_full(self, layer: int) -> bool:
         """Whether the layer is none of the windowed ones, which may turn by a base of their own
         however long their window is."""
-        return self.window == 0 or (layer + 1) % self.full_every == 0
+        return not (self.windowed and self.windowed[layer])
+
+    def is_turned(self, layer: int) -> bool:
+        return not (self.unturned and self.unturned[layer])
 
     def is_long(self, context: int) -> bool:
         """Whether sequences up to this length turn by the long factors, in all of their length."""
@@ -108,6 +123,11 @@ class ModelConfig:
         """Those of windowed layers that have a base of their own, (rotary_dim / 2,)."""
         assert self.local_rope_base is not None
         return _frequencies(self.local_rope_base, self.rotary_dim)
+
+
+def all_but_every(nth: int, layers: int) -> tuple[bool, ...]:
+    """By layer: all but nth - 1, 2 * nth - 1, ..."""
+    return tuple((layer + 1) % nth != 0 for layer in range(layers))
 
 
 def _frequencies(base: float, rotary_dim: int) -> tuple[float, ...]:

@@ -16,7 +16,7 @@ _LAYERS_OF_27B = 62  # the one size whose scale is that of hidden size / heads, 
 def build(cfg: ModelConfig) -> Program:
     p = ProgramBuilder()
     p.rope_table("full", cfg.rope_frequencies(), cfg.rope_amplitude)
-    if cfg.window:
+    if cfg.windowed:
         p.rope_table("windowed", cfg.local_rope_frequencies())
     groups = {
         is_full: p.kv_group(KVSpec(cfg.kv_heads, cfg.head_dim, cfg.head_dim, window))

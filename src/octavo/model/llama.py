@@ -1,7 +1,8 @@
 """The Llama family: RMSNorm, RoPE, grouped-query attention, SwiGLU   (Touvron et al. 2023).
 
-Also Mistral and Phi-3 (all layers may be windowed), SmolLM, and Qwen2 (biases on q, k, v). MHA, GQA
-and MQA differ by head counts only; which weights lie in one tensor the files' tables know.
+Also Mistral, Phi-3 and SmolLM; Qwen2 (biases on q, k, v), Qwen3 (norms of their heads) and SmolLM3
+(some layers do not turn them). Any layers may be windowed. MHA, GQA and MQA differ by head counts
+only; which weights lie in one tensor the files' tables know.
 """
 
 from __future__ import annotations
@@ -14,36 +15,42 @@ from octavo.program.ops import KVSpec, Program, Value, WeightSpec
 def build(cfg: ModelConfig) -> Program:
     p = ProgramBuilder()
     p.rope_table("default", cfg.rope_frequencies(), cfg.rope_amplitude)
-    group = p.kv_group(KVSpec(cfg.kv_heads, cfg.stored_head_dim, cfg.stored_head_dim, cfg.window))
+    groups = {
+        is_full: p.kv_group(KVSpec(cfg.kv_heads, cfg.stored_head_dim, cfg.stored_head_dim, window))
+        for is_full, window in ((True, 0), (False, cfg.window))
+        if is_full in map(cfg.is_full, range(cfg.num_layers))
+    }
     embedding = WeightSpec("token_embd.weight", (cfg.vocab_size, cfg.hidden_size))
 
     h = p.embed(embedding)
     for i in range(cfg.num_layers):
-        h = _layer(p, cfg, group, f"blk.{i}", h)
+        h = _layer(p, cfg, groups[cfg.is_full(i)], i, h)
     h = p.rms_norm(h, WeightSpec("output_norm.weight", (cfg.hidden_size,)), cfg.norm_eps)
     return p.logits(h, embedding if cfg.tied_head else WeightSpec("output.weight", embedding.shape))
 
 
-def _layer(p: ProgramBuilder, cfg: ModelConfig, group: int, block: str, h: Value) -> Value:
+def _layer(p: ProgramBuilder, cfg: ModelConfig, group: int, i: int, h: Value) -> Value:
     q_size, kv_size = cfg.heads * cfg.stored_head_dim, cfg.kv_heads * cfg.stored_head_dim
 
-    def norm(x: Value, name: str) -> Value:
-        return p.rms_norm(x, WeightSpec(f"{block}.{name}.weight", (x.width,)), cfg.norm_eps)
+    def norm(x: Value, name: str, *, heads: int = 1) -> Value:
+        weight = WeightSpec(f"blk.{i}.{name}.weight", (x.width // heads,))
+        return p.rms_norm(x, weight, cfg.norm_eps, heads=heads)
 
     def linear(
         x: Value, name: str, rows: int, *, bias: bool = False, add: Value | None = None
     ) -> Value:
-        matrix = WeightSpec(f"{block}.{name}.weight", (rows, x.width))
-        vector = WeightSpec(f"{block}.{name}.bias", (rows,)) if bias else None
+        matrix = WeightSpec(f"blk.{i}.{name}.weight", (rows, x.width))
+        vector = WeightSpec(f"blk.{i}.{name}.bias", (rows,)) if bias else None
         return p.linear(x, matrix, bias=vector, add=add)
 
+    def turned(x: Value, name: str, heads: int) -> Value:
+        if cfg.qk_norm:
+            x = norm(x, f"{name}_norm", heads=heads)
+        return p.rope(x, heads=heads, style=cfg.rope_style) if cfg.is_turned(i) else x
+
     x = norm(h, "attn_norm")
-    q = p.rope(
-        linear(x, "attn_q", q_size, bias=cfg.qkv_bias), heads=cfg.heads, style=cfg.rope_style
-    )
-    k = p.rope(
-        linear(x, "attn_k", kv_size, bias=cfg.qkv_bias), heads=cfg.kv_heads, style=cfg.rope_style
-    )
+    q = turned(linear(x, "attn_q", q_size, bias=cfg.qkv_bias), "attn_q", cfg.heads)
+    k = turned(linear(x, "attn_k", kv_size, bias=cfg.qkv_bias), "attn_k", cfg.kv_heads)
     v = linear(x, "attn_v", kv_size, bias=cfg.qkv_bias)
     a = p.attention(q, k, v, heads=cfg.heads, group=group, scale=cfg.head_dim**-0.5)
     h = linear(a, "attn_output", cfg.hidden_size, add=h)

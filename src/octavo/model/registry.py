@@ -16,6 +16,8 @@ ARCHITECTURES: Mapping[str, Callable[[ModelConfig], Program]] = MappingProxyType
         "llama": llama.build,
         "phi3": llama.build,
         "qwen2": llama.build,
+        "qwen3": llama.build,
+        "smollm3": llama.build,
     }
 )
 

@@ -13,22 +13,24 @@ from types import MappingProxyType
 from typing import Any
 
 from octavo.errors import ModelFormatError, UnsupportedModelError
-from octavo.model.config import ModelConfig
+from octavo.model.config import MOST_LAYERS, ModelConfig, all_but_every
 from octavo.model.registry import why_unsupported
 from octavo.weights.gguf_header import MetadataValue, TensorInfo
 from octavo.weights.gguf_keys import refusal
 from octavo.weights.gguf_metadata import Metadata
 from octavo.weights.gguf_rope import rope_scaling
 
-_HALF_STYLE = frozenset(
-    {"qwen2", "gemma3", "falcon", "phi3"}
-)  # converters permute q and k for the others
+# Converters permute q and k for the others.
+_HALF_STYLE = frozenset({"qwen2", "qwen3", "gemma3", "falcon", "phi3"})
+_QK_NORM = frozenset({"qwen3"})
+_WINDOWED = frozenset({"llama", "phi3"})  # in all layers, where a file with a window lists none
 
-_WINDOWED = frozenset({"phi3"})  # all layers, where the file has a window
+_LOCAL_BASE, _PATTERN = "rope.freq_base_swa", "attention.sliding_window_pattern"
+_UNTURNED = "no_rope_layer_interval"  # no key of any file
 
 # What files of a family mean by keys that they leave out; `octavo inspect` shows those it assumed.
-_ASSUMED: Mapping[str, Mapping[str, float]] = MappingProxyType(
-    {"gemma3": {"rope.freq_base_swa": 10000.0, "attention.sliding_window_pattern": 6}}
+_ASSUMED: Mapping[str, Mapping[str, int]] = MappingProxyType(
+    {"gemma3": {_LOCAL_BASE: 10000, _PATTERN: 6}, "smollm3": {_UNTURNED: 4}}
 )
 
 
@@ -71,10 +73,13 @@ def _config(
         keys, arch, rope_factors, base=base, rotary_dim=rotary_dim,
         context=keys.whole(f"{arch}.context_length"),
     )  # fmt: skip
+    layers = keys.whole(f"{arch}.block_count")
+    if layers > MOST_LAYERS:  # before a list is made of so many
+        raise keys.wrong(f"{arch}.block_count", f"at most {MOST_LAYERS}")
     no_eps = 0.0 if why_unsupported(arch) else None  # of other norms than RMSNorm
     return ModelConfig(
         architecture=arch,
-        num_layers=keys.whole(f"{arch}.block_count"),
+        num_layers=layers,
         hidden_size=hidden,
         ffn_size=keys.whole(f"{arch}.feed_forward_length"),
         heads=heads,
@@ -89,32 +94,34 @@ def _config(
         tied_head="output.weight" not in tensors,
         qkv_bias="blk.0.attn_q.bias" in tensors,
         **asdict(scaling),
-        **(_windows(keys, arch) if arch in _ASSUMED else _one_window(keys, arch)),
+        qk_norm=arch in _QK_NORM,
+        **_windows(keys, arch, layers, context),
     )
 
 
-def _windows(keys: Metadata, arch: str) -> dict[str, Any]:
-    """Return which layers are windowed, and how these turn."""
-    assumed = _ASSUMED[arch]
-    base, pattern = f"{arch}.rope.freq_base_swa", f"{arch}.attention.sliding_window_pattern"
-    return {
-        "window": keys.whole(f"{arch}.attention.sliding_window", default=0),
-        "full_every": keys.whole(pattern, default=int(assumed["attention.sliding_window_pattern"])),
-        "local_rope_base": keys.real(base, default=assumed["rope.freq_base_swa"]),
+def _windows(keys: Metadata, arch: str, layers: int, context: int) -> dict[str, Any]:
+    """Return which layers are windowed, and how these turn; which do not turn at all."""
+    assumed = _ASSUMED.get(arch, {})
+    window, windowed = 0, tuple[bool, ...]()
+    pattern = f"{arch}.{_PATTERN}"
+    if arch in _WINDOWED or _PATTERN in assumed or keys.has(pattern):
+        window = keys.whole(f"{arch}.attention.sliding_window", default=0)
+        windowed = keys.layers(pattern, layers, default=assumed.get(_PATTERN, 0))
+    found: dict[str, Any] = {
         "assumed": tuple(
             f"{name} {value:g}" for name, value in assumed.items() if not keys.has(f"{arch}.{name}")
-        ),
+        )
     }
-
-
-def _one_window(keys: Metadata, arch: str) -> dict[str, int]:
-    """Return the window of all layers, where the family has one."""
-    if arch not in _WINDOWED:
-        return {}
-    window = keys.whole(f"{arch}.attention.sliding_window", default=0)
-    if not 0 < window < keys.whole(f"{arch}.context_length"):  # it hides nothing
-        return {}
-    return {"window": window, "full_every": keys.whole(f"{arch}.block_count") + 1}
+    if _UNTURNED in assumed:
+        found["unturned"] = tuple(not turns for turns in all_but_every(assumed[_UNTURNED], layers))
+    if _LOCAL_BASE in assumed:
+        base = keys.real(f"{arch}.{_LOCAL_BASE}", default=assumed[_LOCAL_BASE])
+        found["local_rope_base"] = base
+    elif window >= context:  # no layer turns otherwise, and it hides nothing
+        window = 0
+    if window > 0 and any(windowed):
+        found |= {"window": window, "windowed": windowed}
+    return found
 
 
 def _vocab_size(tensors: Mapping[str, TensorInfo]) -> int:

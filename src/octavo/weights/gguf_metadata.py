@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from octavo.errors import ModelFormatError
+from octavo.model.config import all_but_every
 from octavo.values import is_number, is_whole
 from octavo.weights.gguf_header import MetadataValue
 from octavo.weights.gguf_keys import one_value, shown
@@ -49,6 +50,17 @@ class Metadata:
         if not is_number(value):
             raise self.wrong(key, "a number")
         return float(value)
+
+    def layers(self, key: str, count: int, default: int) -> tuple[bool, ...]:
+        """Which layers, by a flag for each; or by a number n: all but every nth, of 0 all."""
+        value = self._value(key, default)
+        if isinstance(value, np.ndarray) and value.dtype.kind in "biu" and len(value) == count:
+            return tuple(bool(each) for each in value)
+        if isinstance(value, bool):
+            return (value,) * count
+        if not is_whole(value) or value < 0:
+            raise self.wrong(key, f"a whole number from 0, or a flag for each of {count} layers")
+        return all_but_every(value, count) if value else (True,) * count
 
     def wrong(self, key: str, expected: str) -> ModelFormatError:
         found = shown(self._values[key]) if key in self._values else "nothing"

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from octavo.errors import ModelError, ModelFormatError, UnsupportedModelError
-from octavo.model.config import ModelConfig
+from octavo.model.config import ModelConfig, all_but_every
 from octavo.model.registry import build_program
+from octavo.program.ops import Rope
 from octavo.weights.hf.config import model_config
 from octavo.weights.hf.families import FAMILIES
 from octavo.weights.hf.json_fields import Fields
@@ -47,17 +48,13 @@ def test_both_forms_give_the_config_that_was_written(config: ModelConfig, form: 
     assert set(found.assumed) <= {"use_sliding_window false"}
 
 
-def test_layer_types_win_over_a_pattern_and_must_repeat() -> None:
+def test_layer_types_win_over_a_pattern_whatever_they_are() -> None:
     full, windowed = "full_attention", "sliding_attention"
     config = config_json(GEMMA3, form="new")
-    for every, types in (
-        (1, [full] * 7),
-        (8, [windowed] * 7),
-        (2, [windowed, full] * 3 + [windowed]),
-    ):
-        assert read({**config, "layer_types": types}).full_every == every
-    odd = read({**config, "layer_types": [full] * 2 + [windowed] * 5})
-    assert odd.unsupported == "config.json: layer_types: only every nth layer full is supported"
+    for types in ([full] * 7, [windowed] * 7, [full] * 2 + [windowed] * 4 + [full]):
+        found = read({**config, "layer_types": types})
+        assert [found.is_full(i) for i in range(7)] == [each == full for each in types]
+        assert (found.window, found.unsupported) == (24 if windowed in types else 0, "")
     for types in ([full] * 6, ["chunked_attention"] * 7):
         with pytest.raises(ModelFormatError, match="expected full_attention or sliding_attention "
                            "for each of 7 layers"):  # fmt: skip
@@ -66,7 +63,7 @@ def test_layer_types_win_over_a_pattern_and_must_repeat() -> None:
 
 def test_of_two_names_of_the_pattern_the_newer_counts() -> None:
     found = read(changed(GEMMA3, _sliding_window_pattern=4, sliding_window_pattern=6))
-    assert (found.full_every, found.unsupported) == (4, "")
+    assert (found.windowed, found.unsupported) == (all_but_every(4, 7), "")
 
 
 def test_what_the_file_does_not_say_is_the_familys_and_noted() -> None:
@@ -75,7 +72,9 @@ def test_what_the_file_does_not_say_is_the_familys_and_noted() -> None:
         query_pre_attn_scalar=..., rms_norm_eps=..., tie_word_embeddings=..., head_dim=256,
     )  # fmt: skip
     found = read(bare)
-    assert (found.full_every, found.rope_base, found.local_rope_base) == (6, 1e6, 1e4)
+    assert (found.windowed, found.rope_base, found.local_rope_base) == (
+        all_but_every(6, 7), 1e6, 1e4
+    )  # fmt: skip
     assert (found.norm_eps, found.tied_head, found.unsupported) == (1e-6, True, "")
     assert sorted(found.assumed) == [
         "query_pre_attn_scalar 256", "rms_norm_eps 1e-06", "rope_local_base_freq 10000",
@@ -150,6 +149,43 @@ def test_a_window_of_all_layers_is_one() -> None:
         assert not any(map(found.is_full, range(2)))
         assert {spec.window for spec in build_program(found).groups} == {128}
     assert read(changed(QWEN2, **in_qwen2)).window == 0  # from layer 28 on, by its family
+
+
+def test_windows_of_qwen_begin_at_a_layer_or_are_listed() -> None:
+    config = replace(QWEN2, num_layers=4)
+    in_use = {"sliding_window": 64, "use_sliding_window": True}
+    later = read(changed(config, **in_use, max_window_layers=3))
+    assert (later.window, later.windowed) == (64, (False, False, False, True))
+    types = ["sliding_attention", "full_attention", "full_attention", "sliding_attention"]
+    listed = read(changed(config, **in_use, max_window_layers=3, layer_types=types))
+    assert listed.windowed == (True, False, False, True)
+    assert {spec.window for spec in build_program(listed).groups} == {0, 64}
+    with pytest.raises(ModelFormatError, match="expected full_attention everywhere, as no window"):
+        read(changed(config, sliding_window=64, use_sliding_window=False, layer_types=types))
+
+
+def smollm3(**changes: Any) -> ModelConfig:
+    named = {"architectures": ["SmolLM3ForCausalLM"], "model_type": "smollm3"}
+    return read(changed(replace(LLAMA, num_layers=5), **named, **changes))
+
+
+def test_layers_of_smollm3_that_do_not_turn_are_listed_or_every_fourth() -> None:
+    """In the list 1 means that a layer turns."""
+    silent = smollm3()
+    assert silent.unturned == (False, False, False, True, False)
+    assert "no_rope_layer_interval 4" in silent.assumed
+    assert smollm3(no_rope_layer_interval=2).unturned == (False, True, False, True, False)
+    listed = smollm3(no_rope_layers=[0, 1, 1, 1, 0], no_rope_layer_interval=2)
+    assert listed.unturned == (True, False, False, False, True)
+    assert not any("no_rope" in each for each in listed.assumed)
+    assert smollm3(no_rope_layers=[1] * 5).unturned == ()
+    ropes = [op for op in build_program(listed).ops if isinstance(op, Rope)]
+    assert len(ropes) == 2 * 3
+    windows = {"use_sliding_window": True, "sliding_window": 64}
+    assert smollm3(**windows).windowed == silent.unturned
+    for wrong in ([1] * 4, [2] * 5, "all"):
+        with pytest.raises(ModelFormatError, match="expected 0 or 1 for each of 5 layers"):
+            smollm3(no_rope_layers=wrong)
 
 
 def phi3(**changes: Any) -> ModelConfig:
@@ -228,7 +264,7 @@ BROKEN: dict[str, tuple[ModelConfig, dict[str, Any], str]] = {
                 "2"),
     "never": (LLAMA, {"rope_scaling": {"type": "yarn", "factor": 4, "beta_slow": -1}},
               "rope_scaling.beta_slow is -1: expected a number above 0"),
-    "flat": (GEMMA3, {"rope_parameters": {"rope_theta": 1e6}}, "rope_parameters.sliding_attention "
+    "flat": (GEMMA3, {"rope_parameters": {"rope_theta": 1e6}}, "rope_parameters.full_attention "
              "is missing: expected an object"),
 }  # fmt: skip
 
@@ -254,10 +290,6 @@ UNSUPPORTED: dict[str, tuple[ModelConfig, dict[str, Any], str]] = {
                           "config.json: rope_scaling.beta is 1: Octavo does not know this field, "
                           "and leaving it out could change the answers; where it changes none, "
                           "take it out of the file"),
-    "windowed layers": (QWEN2, {"sliding_window": 128, "use_sliding_window": True,
-                                "max_window_layers": 1},
-                        "config.json: sliding_window is 128, of 1024 tokens: in some layers, where "
-                        "only in all or in none is supported"),
     "cap": (GEMMA3, {"final_logit_softcapping": 30.0}, "config.json: final_logit_softcapping is "
             "30.0: only null is supported"),
     "scale": (GEMMA3, {"query_pre_attn_scalar": 168}, "config.json: query_pre_attn_scalar is 168: "

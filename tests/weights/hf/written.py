@@ -172,12 +172,13 @@ def config_json(config: ModelConfig, *, form: Literal["old", "new"] = "new") -> 
         return {**found, "rope_theta": config.rope_base, "rope_scaling": old}
     found |= {
         "hidden_activation": "gelu_pytorch_tanh", "query_pre_attn_scalar": config.head_dim,
-        "sliding_window": config.window, "attn_logit_softcapping": None,
+        "sliding_window": config.window or 24, "attn_logit_softcapping": None,
         "final_logit_softcapping": None, "attention_bias": False,
     }  # fmt: skip
     if form == "old":
         return {
-            **found, "sliding_window_pattern": config.full_every, "rope_theta": config.rope_base,
+            **found, "sliding_window_pattern": [*config.windowed, False].index(False) + 1,
+            "rope_theta": config.rope_base,
             "rope_local_base_freq": config.local_rope_base,
             "rope_scaling": None if config.rope_scale == 1 else linear,
         }  # fmt: skip
@@ -185,7 +186,7 @@ def config_json(config: ModelConfig, *, form: Literal["old", "new"] = "new") -> 
         **found,
         "_sliding_window_pattern": 6,  # written whatever layer_types say
         "layer_types": [
-            "full_attention" if (i + 1) % config.full_every == 0 else "sliding_attention"
+            "full_attention" if config.is_full(i) else "sliding_attention"
             for i in range(config.num_layers)
         ],
         "rope_parameters": {

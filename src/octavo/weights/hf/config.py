@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, replace
-from typing import Any
 
 from octavo.errors import ModelFormatError, UnsupportedModelError
-from octavo.model.config import ModelConfig
+from octavo.model.config import MOST_LAYERS, ModelConfig
 from octavo.model.gemma3 import attention_scale
-from octavo.values import is_number, is_whole
+from octavo.values import is_number
 from octavo.weights.hf.families import FAMILIES, Family, family_of
 from octavo.weights.hf.json_fields import Fields
 from octavo.weights.hf.keys import refusal
 from octavo.weights.hf.rope import base, parameters, rope
+from octavo.weights.hf.windows import FULL, WINDOWED, unturned, windows
 from octavo.weights.rope_scaling import RopeScaling
 
 _MOST_HEAD_DIM = 1 << 16
-_FULL, _WINDOWED = "full_attention", "sliding_attention"
 
 
 def family(fields: Fields) -> Family:
@@ -69,6 +68,8 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
     hidden, heads, layers = (
         size(name) for name in ("hidden_size", "num_attention_heads", "num_hidden_layers")
     )
+    if layers > MOST_LAYERS:  # before a list is made of so many
+        raise fields.wrong("num_hidden_layers", f"at most {MOST_LAYERS}")
     kv_heads = size("num_key_value_heads", heads)
     if heads % kv_heads:
         raise fields.wrong("num_key_value_heads", f"a divisor of the {heads} num_attention_heads")
@@ -78,15 +79,19 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
     if head_dim % 2 or head_dim > _MOST_HEAD_DIM:  # before a table is made of so many
         raise fields.wrong("head_dim", f"an even number, at most {_MOST_HEAD_DIM}")
     context = size("max_position_embeddings")
-    if family.architecture == "gemma3":
-        windows = _windows(fields, layers, head_dim, context)
-    else:
-        windows = _one_window(fields, layers, context)
-    found = parameters(fields, _FULL if family.architecture == "gemma3" else None)
+    has_local = family.architecture == "gemma3"
+    found = parameters(fields, FULL if has_local else None)
     rotary_dim = _rotary_dim(fields, found, head_dim) if family.partial_rotary else head_dim
     rope_base = base(fields, found, "rope_theta")
     turned = rope(fields, found, rope_base, rotary_dim, context)
-    windows["unsupported"] = windows["unsupported"] or turned.unsupported
+    still = unturned(fields, layers) if family.has_unturned else ()
+    window, windowed = windows(fields, family.windowed, layers, still)
+    local_base, unsupported = None, turned.unsupported
+    if has_local:
+        local_base, why = _local_base(fields, head_dim, context)
+        unsupported = why or unsupported
+    elif window >= turned.context:  # no layer turns otherwise, and it hides nothing
+        window, windowed = 0, ()
     return ModelConfig(
         architecture=family.architecture,
         num_layers=layers,
@@ -105,50 +110,26 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
         qkv_bias=family.qkv_bias,
         why_no_longer=turned.longest,
         **asdict(turned.scaling),
-        **windows,
+        window=window,
+        windowed=windowed,
+        unturned=still,
+        qk_norm=family.qk_norm,
+        local_rope_base=local_base,
+        unsupported=unsupported,
     )
 
 
-def _windows(fields: Fields, layers: int, head_dim: int, context: int) -> dict[str, Any]:
-    """Return which layers are windowed, and how these turn."""
-    unsupported, name = "", "_sliding_window_pattern"
-    fields.read.update((name, "sliding_window_pattern"))
-    every = fields.whole(name if fields.has(name) else "sliding_window_pattern", least=1)
-    if fields.has("layer_types"):
-        fields.assumed.pop("sliding_window_pattern", None)
-        types = _layer_types(fields, layers)
-        fitting = [nth for nth in range(1, layers + 2) if types == _every(nth, layers)]
-        if fitting:
-            every = fitting[0]
-        else:
-            unsupported = f"{fields.name_of('layer_types')}: only every nth layer full is supported"
-    local = None
-    if fields.has("rope_parameters"):
-        local = parameters(fields, _WINDOWED)
+def _local_base(fields: Fields, head_dim: int, context: int) -> tuple[float, str]:
+    """Return the base of windowed layers, and why they are not run, if they are not."""
+    local = parameters(fields, WINDOWED) if fields.has("rope_parameters") else None
     local_base = base(fields, local, "rope_local_base_freq")
-    local_rope = rope(fields, local, local_base, head_dim, context)
-    if local_rope.scaling != RopeScaling():
-        unsupported = unsupported or (
-            f"{fields.name_of('rope_parameters')} scales positions of windowed layers: only full "
-            "layers' are supported"
-        )
-    return {
-        "window": fields.whole("sliding_window", least=1),
-        "full_every": every,
-        "local_rope_base": local_base,
-        "unsupported": unsupported or local_rope.unsupported,
-    }
-
-
-def _layer_types(fields: Fields, layers: int) -> list[str]:
-    found = fields.texts("layer_types")
-    if len(found) != layers or not {*found} <= {_FULL, _WINDOWED}:
-        raise fields.wrong("layer_types", f"{_FULL} or {_WINDOWED} for each of {layers} layers")
-    return found
-
-
-def _every(nth: int, layers: int) -> list[str]:
-    return [_WINDOWED if (i + 1) % nth else _FULL for i in range(layers)]
+    turned = rope(fields, local, local_base, head_dim, context)
+    if turned.scaling == RopeScaling():
+        return local_base, turned.unsupported
+    return local_base, (
+        f"{fields.name_of('rope_parameters')} scales positions of windowed layers: only full "
+        "layers' are supported"
+    )
 
 
 def _rotary_dim(fields: Fields, found: Fields | None, head_dim: int) -> int:
@@ -162,32 +143,6 @@ def _rotary_dim(fields: Fields, found: Fields | None, head_dim: int) -> int:
     if not 0 < part <= 1 or int(head_dim * part) % 2 or int(head_dim * part) == 0:
         raise fields.wrong(name, f"a part of the {head_dim} of a head that is even")
     return int(head_dim * part)
-
-
-def _one_window(fields: Fields, layers: int, context: int) -> dict[str, Any]:
-    """Return the window of all layers, if they have one; of some only is not supported."""
-    none: dict[str, Any] = {"unsupported": ""}
-    fields.read.update(("sliding_window", "use_sliding_window"))
-    window = fields.values.get("sliding_window")
-    if "sliding_window" not in fields.values:
-        window = fields.whole("sliding_window", 0)
-    if fields.has("layer_types"):
-        if _WINDOWED not in _layer_types(fields, layers):
-            return none
-    elif not window or not fields.flag("use_sliding_window", default=True):
-        return none
-    if not is_whole(window) or window < 1:
-        raise fields.wrong("sliding_window", "a whole number from 1")
-    if window >= context or fields.whole("max_window_layers", 0) >= layers:
-        return none
-    if fields.has("layer_types"):
-        in_all = _FULL not in _layer_types(fields, layers)
-    else:
-        in_all = fields.whole("max_window_layers", 0) == 0
-    if in_all:
-        return {**none, "window": window, "full_every": layers + 1}
-    why = f"{fields.said('sliding_window')}, of {context} tokens: in some layers"
-    return {"unsupported": f"{why}, where only in all or in none is supported"}
 
 
 def _other_arithmetic(fields: Fields, family: Family, config: ModelConfig) -> str:

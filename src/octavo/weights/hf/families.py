@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from octavo.errors import UnsupportedModelError
 from octavo.model.config import ModelConfig
+from octavo.weights.hf.windows import Rule
 from octavo.weights.weight_orders import phi3
 from octavo.weights.weight_view import Views
 
@@ -48,6 +49,8 @@ _GEMMA3 = {
     "post_ffw_norm": "post_feedforward_layernorm",
 }
 
+_QWEN3 = {**_LLAMA, "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
+
 _PHI3 = {
     **{part: _LLAMA[part] for part in ("attn_norm", "attn_output", "ffn_norm", "ffn_down")},
     "attn_qkv": "self_attn.qkv_proj",
@@ -81,6 +84,9 @@ class Family:
     qkv_bias: bool = False
     norm_offset: float = 0.0  # added to the weights of norms
     partial_rotary: bool = False  # fewer dims of a head may turn than it has
+    qk_norm: bool = False  # each head of q and k is normed before it turns
+    has_unturned: bool = False  # layers may have no rotary embedding
+    windowed: Rule = "all"  # layers, where the file does not list them
     needs: tuple[str, ...] = ()  # fields that elsewhere follow from others
     views: Callable[[ModelConfig], Views] = each_by_itself
     assumed: Mapping[str, float | bool | str] = field(default_factory=lambda: _EVERY)
@@ -113,7 +119,27 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         ),
         "Qwen2ForCausalLM": Family(
             "qwen2", "qwen2", _LLAMA, qkv_bias=True, needs=("num_key_value_heads",),
-            assumed={**_EVERY, "use_sliding_window": False, "max_window_layers": 28},
+            windowed="later",
+            assumed={
+                **_EVERY, "use_sliding_window": False, "max_window_layers": 28,
+                "sliding_window": 4096,
+            },
+        ),
+        "Qwen3ForCausalLM": Family(
+            "qwen3", "qwen3", _QWEN3, qk_norm=True, needs=("num_key_value_heads",),
+            windowed="later",
+            assumed={
+                **_EVERY, "head_dim": 128, "use_sliding_window": False, "max_window_layers": 28,
+                "sliding_window": 4096,
+            },
+        ),
+        "SmolLM3ForCausalLM": Family(
+            "smollm3", "smollm3", _LLAMA, has_unturned=True, windowed="unturned",
+            needs=("num_key_value_heads",),
+            assumed={
+                **_EVERY, "tie_word_embeddings": True, "rope_theta": 2e6,
+                "use_sliding_window": False, "no_rope_layer_interval": 4,
+            },
         ),
         "Phi3ForCausalLM": Family(
             "phi3", "phi3", _PHI3, partial_rotary=True, views=phi3,
@@ -121,7 +147,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         ),
         "Gemma3ForCausalLM": Family(
             "gemma3_text", "gemma3", _GEMMA3, activation="hidden_activation",
-            activations=("gelu_pytorch_tanh",), norm_offset=1.0,
+            activations=("gelu_pytorch_tanh",), norm_offset=1.0, windowed="all but every nth",
             needs=("num_key_value_heads", "head_dim"),
             assumed={
                 "rms_norm_eps": 1e-6, "tie_word_embeddings": True, "rope_theta": 1e6,

@@ -1,0 +1,75 @@
+"""Which layers of a config.json see a window only, and which have no rotary embedding.
+
+`layer_types` says the first, where it is there; files without it mean what their family does.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from octavo.model.config import all_but_every
+from octavo.weights.hf.json_fields import Fields
+
+FULL, WINDOWED = "full_attention", "sliding_attention"
+_PATTERNS = ("_sliding_window_pattern", "sliding_window_pattern")  # the newer first
+
+# Of files without layer_types: all layers; those from max_window_layers on; all but every nth;
+# those without a rotary embedding.
+Rule = Literal["all", "later", "all but every nth", "unturned"]
+Layers = tuple[bool, ...]  # by layer; (): none
+
+
+def windows(fields: Fields, rule: Rule, layers: int, unturned: Layers) -> tuple[int, Layers]:
+    """The window, and which layers have it."""
+    fields.read.update(("sliding_window", "max_window_layers", *_PATTERNS))
+    window = 0
+    if fields.flag("use_sliding_window", default=True):
+        is_null = "sliding_window" in fields.values and not fields.get("sliding_window")
+        window = 0 if is_null else fields.whole("sliding_window", 0, least=0)
+    if fields.has("layer_types"):
+        windowed = _listed(fields, layers)
+        if windowed and not window:
+            raise fields.wrong("layer_types", f"{FULL} everywhere, as no window is used")
+    elif not window:
+        windowed = ()
+    else:
+        windowed = _unlisted(fields, rule, layers, unturned)
+    return (window, windowed) if windowed else (0, ())
+
+
+def unturned(fields: Fields, layers: int) -> Layers:
+    """Which layers have no rotary embedding: 1 means one that has it."""
+    if fields.has("no_rope_layers"):
+        fields.read.add("no_rope_layer_interval")
+        found = fields.get("no_rope_layers")
+        is_list = isinstance(found, list) and len(found) == layers
+        if not is_list or not all(each in (0, 1) for each in found):
+            raise fields.wrong("no_rope_layers", f"0 or 1 for each of {layers} layers")
+        return _if_any(tuple(not each for each in found))
+    every = fields.whole("no_rope_layer_interval", least=1)
+    return _if_any(tuple(not each for each in all_but_every(every, layers)))
+
+
+def _listed(fields: Fields, layers: int) -> Layers:
+    found = fields.texts("layer_types")
+    if len(found) != layers or not {*found} <= {FULL, WINDOWED}:
+        raise fields.wrong("layer_types", f"{FULL} or {WINDOWED} for each of {layers} layers")
+    return _if_any(tuple(each == WINDOWED for each in found))
+
+
+def _unlisted(fields: Fields, rule: Rule, layers: int, unturned: Layers) -> Layers:
+    match rule:
+        case "all":
+            return (True,) * layers
+        case "later":
+            first = fields.whole("max_window_layers", least=0)
+            return _if_any(tuple(layer >= first for layer in range(layers)))
+        case "all but every nth":
+            name = next((name for name in _PATTERNS if fields.has(name)), _PATTERNS[-1])
+            return _if_any(all_but_every(fields.whole(name, least=1), layers))
+        case "unturned":
+            return unturned
+
+
+def _if_any(layers: Layers) -> Layers:
+    return layers if any(layers) else ()

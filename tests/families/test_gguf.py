@@ -1,0 +1,107 @@
+"""The families' tiny models as GGUF files: the same logits as of their directories.
+
+Keys, names and order of rows are those that llama.cpp's converter writes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from octavo.batch import FloatArray
+from octavo.weights.model_header import read_header
+from tests.families.directories import config_of, golden_of, write_directory
+from tests.families.forms import drawn, loaded, logits
+from tests.families.gguf_files import interleaved, llama_cpp_names, write_gguf
+
+LLAMA = {
+    "input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+    "post_attention_layernorm": "ffn_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down", "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+}  # fmt: skip
+GEMMA3 = {
+    **LLAMA, "post_attention_layernorm": "post_attention_norm",
+    "pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm",
+}  # fmt: skip
+PERMUTED = ("llama", "smollm3")
+
+# variant -> architecture, and the keys that its config.json does not have under a name of its own
+FILES: dict[str, tuple[str, dict[str, Any]]] = {
+    "mistral-windowed": ("llama", {}),
+    "qwen2-windows": ("qwen2", {"attention.sliding_window_pattern": [False, True, True, True]}),
+    "qwen3": ("qwen3", {}),
+    "qwen3-silent-head": ("qwen3", {"attention.key_length": 128, "attention.value_length": 128}),
+    "smollm3-interval": ("smollm3", {}),
+    "gemma3-irregular": (
+        "gemma3",
+        {
+            "attention.sliding_window_pattern": [False, True, True, False, False, True, True],
+            "rope.freq_base": 1e6,
+        },
+    ),
+    "llama-yarn": (
+        "llama",
+        {
+            "rope.scaling.type": "yarn",
+            "rope.scaling.factor": 8.0,
+            "rope.scaling.original_context_length": 64,
+        },
+    ),
+}
+
+
+def gguf_file(path: Path, variant: str) -> Path:
+    config, (architecture, more) = config_of(variant), FILES[variant]
+    heads = {"q": config["num_attention_heads"], "k": config["num_key_value_heads"]}
+    rope = config.get("rope_parameters", {})
+    metadata: dict[str, Any] = {
+        "context_length": config["max_position_embeddings"],
+        "embedding_length": config["hidden_size"],
+        "feed_forward_length": config["intermediate_size"],
+        "block_count": config["num_hidden_layers"],
+        "attention.head_count": heads["q"],
+        "attention.head_count_kv": heads["k"],
+        "attention.layer_norm_rms_epsilon": float(config["rms_norm_eps"]),
+        "rope.freq_base": config.get("rope_theta", rope.get("rope_theta")),
+    }
+    if "head_dim" in config:
+        metadata |= dict.fromkeys(("attention.key_length", "attention.value_length"),
+                                  config["head_dim"])  # fmt: skip
+    if config.get("use_sliding_window", True) and config.get("sliding_window"):
+        metadata["attention.sliding_window"] = config["sliding_window"]
+    names = GEMMA3 if architecture == "gemma3" else LLAMA
+    tensors = {
+        name: _values(name, values, architecture, heads)
+        for name, values in llama_cpp_names(drawn(variant), names).items()
+    }
+    return write_gguf(path, architecture, {**metadata, **more}, tensors)
+
+
+def _values(name: str, values: FloatArray, architecture: str, heads: dict[str, int]) -> FloatArray:
+    if architecture == "gemma3" and name.endswith("norm.weight"):
+        return values + np.float32(1)
+    for part, count in heads.items():
+        if architecture in PERMUTED and f".attn_{part}.weight" in name:
+            return interleaved(values, count)
+    if name in ("token_embd.weight", "output.weight"):
+        return values[:131]  # rows that are no tokens are left out of directories
+    return values
+
+
+@pytest.mark.parametrize("variant", FILES)
+def test_a_file_has_the_logits_of_its_directory(variant: str, tmp_path: Path) -> None:
+    """The same bits where rows are in the same order, else sums of attention are not."""
+    golden = golden_of(variant)
+    folder = write_directory(tmp_path / "folder", variant, golden["shapes"], golden["seed"])
+    path = gguf_file(tmp_path / "model.gguf", variant)
+    got, want = logits(loaded(path)), logits(loaded(folder))
+    if FILES[variant][0] in PERMUTED:
+        assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max()
+    else:
+        assert np.array_equal(got, want)
+    assert read_header(path).config.windowed == read_header(folder).config.windowed
