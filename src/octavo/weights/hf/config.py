@@ -50,15 +50,28 @@ def family(fields: Fields) -> Family:
 def model_config(fields: Fields) -> ModelConfig:
     """What it asks for beyond these numbers is its `unsupported`."""
     found = family(fields)
+    fields = text_fields(fields, found)
     for name in found.needs:
-        fields.whole(name)
-    read = fields.read
-    fields = Fields(fields.where, fields.values, defaults=found.assumed)
-    fields.read |= read
+        if not fields.has(name):
+            raise fields.wrong(name, "a whole number")
     config = _config(fields, found)
     refused = config.unsupported or _other_arithmetic(fields, found, config) or refusal(fields)
     assumed = tuple(f"{name} {_short(value)}" for name, value in fields.assumed.items())
     return replace(config, assumed=assumed, unsupported=refused)
+
+
+def text_fields(fields: Fields, family: Family) -> Fields:
+    """Those of the text model, with what the family means by those that are not there."""
+    if not family.part:
+        found = Fields(fields.where, fields.values, defaults=family.assumed)
+        found.read |= fields.read
+        return found
+    tied, inner = "tie_word_embeddings", dict(fields.fields(family.part).values)
+    if fields.has(tied) and inner.setdefault(tied, fields.get(tied)) != fields.get(tied):
+        raise ModelFormatError(f"{fields.said(tied)}, in {family.part} it is not: one is wrong")
+    found = Fields(fields.where, inner, inside=f"{family.part}.", defaults=family.assumed)
+    found.read.add("model_type")
+    return found
 
 
 def _config(fields: Fields, family: Family) -> ModelConfig:
@@ -73,7 +86,7 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
     kv_heads = size("num_key_value_heads", heads)
     if heads % kv_heads:
         raise fields.wrong("num_key_value_heads", f"a divisor of the {heads} num_attention_heads")
-    if not fields.has("head_dim") and hidden % heads:
+    if not fields.has("head_dim") and "head_dim" not in family.assumed and hidden % heads:
         raise fields.wrong("num_attention_heads", f"a divisor of hidden_size, {hidden}")
     head_dim = size("head_dim", hidden // heads)
     if head_dim % 2 or head_dim > _MOST_HEAD_DIM:  # before a table is made of so many

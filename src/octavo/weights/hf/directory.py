@@ -15,7 +15,7 @@ from octavo.errors import ModelFormatError, ModelNotFoundError, UnsupportedModel
 from octavo.model.config import ModelConfig
 from octavo.sampling_params import Sampling
 from octavo.tokenizer.spec import TokenizerSpec
-from octavo.weights.hf.config import family, model_config
+from octavo.weights.hf.config import family, model_config, text_fields
 from octavo.weights.hf.families import Family
 from octavo.weights.hf.json_fields import Fields, read_json
 from octavo.weights.hf.special import chat_template, end_ids, stated_ids
@@ -90,9 +90,14 @@ class ModelDirectory:
         return family(self.fields[CONFIG])
 
     @cached_property
+    def _text(self) -> Fields:
+        """The fields of the text model in config.json."""
+        return text_fields(self.fields[CONFIG], self.family)
+
+    @cached_property
     def rows(self) -> int:
         """Of the embedding, by config.json."""
-        return self.fields[CONFIG].whole("vocab_size", least=1)
+        return self._text.whole("vocab_size", least=1)
 
     @cached_property
     def tokens(self) -> int:
@@ -115,6 +120,9 @@ class ModelDirectory:
         found = []
         if self.fields[CONFIG].has("auto_map"):
             found.append(f"{CONFIG}: auto_map is ignored: no code of a model is run")
+        if left_out := self.family.left_out:
+            parts = " and ".join(prefix.removesuffix(".") for prefix in left_out)
+            found.append(f"only the text model is run: the tensors of {parts} are left out")
         if self.tokens < self.rows:
             found.append(
                 f"the embedding's rows from {self.tokens} to {self.rows - 1} are no tokens: they "
@@ -123,11 +131,9 @@ class ModelDirectory:
         return found
 
     def open_tensors(self) -> DirectoryTensors:
-        config = self.fields[CONFIG]
-        tied = Fields(config.where, config.values, defaults=self.family.assumed)
         return DirectoryTensors(
             self.path, self.family,
-            rows=self.rows, tokens=self.tokens, tied_head=tied.flag("tie_word_embeddings"),
+            rows=self.rows, tokens=self.tokens, tied_head=self._text.flag("tie_word_embeddings"),
         )  # fmt: skip
 
     def tensor_name(self, name: str) -> str:
@@ -153,11 +159,12 @@ class ModelDirectory:
             raise UnsupportedModelError(why)
         spec = tokenizer_spec(file, self.rows, note)
         stated = stated_ids(self.fields.get(TOKENIZER_CONFIG), spec, note)
+        sayers = (self.fields.get(GENERATION), self.fields[CONFIG], self._text)
         ends = next(
             (
-                end_ids(self.fields[name], len(spec.tokens), note)
-                for name in (GENERATION, CONFIG)
-                if name in self.fields and self.fields[name].has("eos_token_id")
+                end_ids(each, len(spec.tokens), note)
+                for each in sayers
+                if each is not None and each.has("eos_token_id")
             ),
             (),
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from octavo.errors import UnsupportedModelError
@@ -87,6 +87,9 @@ class Family:
     qk_norm: bool = False  # each head of q and k is normed before it turns
     has_unturned: bool = False  # layers may have no rotary embedding
     windowed: Rule = "all"  # layers, where the file does not list them
+    part: str = ""  # of config.json that has the fields of the text model; "": it is the whole
+    prefix: str = ""  # of the names of its tensors
+    left_out: tuple[str, ...] = ()  # prefixes of those of other parts
     needs: tuple[str, ...] = ()  # fields that elsewhere follow from others
     views: Callable[[ModelConfig], Views] = each_by_itself
     assumed: Mapping[str, float | bool | str] = field(default_factory=lambda: _EVERY)
@@ -94,12 +97,15 @@ class Family:
     def their_name(self, name: str) -> str:
         """The tensor in the directory that is the program's weight."""
         if name in _TOP:
-            return _TOP[name]
+            return self.prefix + _TOP[name]
         _, layer, part, kind = name.split(".")
-        return f"model.layers.{layer}.{self.layer_names[part]}.{kind}"
+        return f"{self.prefix}model.layers.{layer}.{self.layer_names[part]}.{kind}"
 
     def our_name(self, name: str) -> str:
         """The program's weight that a tensor in the directory is; "" if it is none."""
+        if not name.startswith(self.prefix):
+            return ""
+        name = name.removeprefix(self.prefix)
         top = {theirs: ours for ours, theirs in _TOP.items()}
         if name in top:
             return top[name]
@@ -109,6 +115,17 @@ class Family:
             return ""
         return f"blk.{found[1]}.{parts[found[2]]}.{found[3]}"
 
+
+_GEMMA3_TEXT = Family(
+    "gemma3_text", "gemma3", _GEMMA3, activation="hidden_activation",
+    activations=("gelu_pytorch_tanh",), norm_offset=1.0, windowed="all but every nth",
+    needs=("num_key_value_heads", "head_dim"),
+    assumed={
+        "rms_norm_eps": 1e-6, "tie_word_embeddings": True, "rope_theta": 1e6,
+        "rope_local_base_freq": 1e4, "sliding_window": 4096, "sliding_window_pattern": 6,
+        "query_pre_attn_scalar": 256, "hidden_activation": "gelu_pytorch_tanh",
+    },
+)  # fmt: skip
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
@@ -145,14 +162,13 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             "phi3", "phi3", _PHI3, partial_rotary=True, views=phi3,
             assumed={**_EVERY, "rms_norm_eps": 1e-5},
         ),
-        "Gemma3ForCausalLM": Family(
-            "gemma3_text", "gemma3", _GEMMA3, activation="hidden_activation",
-            activations=("gelu_pytorch_tanh",), norm_offset=1.0, windowed="all but every nth",
-            needs=("num_key_value_heads", "head_dim"),
+        "Gemma3ForCausalLM": _GEMMA3_TEXT,
+        "Gemma3ForConditionalGeneration": replace(
+            _GEMMA3_TEXT, model_type="gemma3", part="text_config", prefix="language_model.",
+            left_out=("vision_tower.", "multi_modal_projector."), needs=(),
             assumed={
-                "rms_norm_eps": 1e-6, "tie_word_embeddings": True, "rope_theta": 1e6,
-                "rope_local_base_freq": 1e4, "sliding_window": 4096, "sliding_window_pattern": 6,
-                "query_pre_attn_scalar": 256, "hidden_activation": "gelu_pytorch_tanh",
+                **_GEMMA3_TEXT.assumed, "vocab_size": 262208, "num_attention_heads": 8,
+                "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 131072,
             },
         ),
     }

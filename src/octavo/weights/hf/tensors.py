@@ -112,7 +112,7 @@ class DirectoryTensors:
         found = {
             family.our_name(name) or f"without a place: {name}": info
             for name, info in self.tensors.items()
-            if not is_leftover(name)
+            if not is_leftover(name) and not name.startswith(family.left_out)
         }
         embedding, head = (found.get(name) for name in _VOCABULARY)
         if tied_head and head is not None and embedding is not None:
