@@ -132,7 +132,7 @@ void attend_split(const AttentionKernels& kernels, const AttentionArgs& args, in
 void attention(const std::string& isa, Array<float, 3> out, Array<const float, 3> q,
                Array<const uint8_t, 1> pages, const KVLayout& layout,
                Array<const int32_t, 1> block_table, int32_t layer, int32_t first_position,
-               float scale, int32_t window, bool split_chunks) {
+               float scale, int32_t window, float softcap, bool split_chunks) {
   const AttentionKernels& kernels = attention_of(isa);
   const int64_t rows = q.shape(0), heads = q.shape(1), group = heads / layout.kv_heads;
   check_pages(layout, pages.data(), pages.size(), layer);
@@ -151,6 +151,8 @@ void attention(const std::string& isa, Array<float, 3> out, Array<const float, 3
   expect(window >= 0, "window", "0 (all) or more", window);
   if (!(scale > 0.0f && scale < 1e6f))
     throw nb::value_error("scale: expected a positive finite number");
+  if (softcap != 0.0f && !(softcap >= kLeastSoftcap && softcap < 1e6f))
+    throw nb::value_error("softcap: expected 0 (none) or a number from 0.001");
   const AttentionArgs args = {&layout,
                               pages.data(),
                               block_table.data(),
@@ -162,7 +164,8 @@ void attention(const std::string& isa, Array<float, 3> out, Array<const float, 3
                               first_position,
                               (int32_t)rows,
                               window,
-                              scale};
+                              scale,
+                              softcap};
   check_blocks(layout, block_table, attention_first_visible(&args, 0), first_position + rows,
                pages.size());
   const ReleasedGil released;
@@ -207,7 +210,7 @@ void bind_attention(nb::module_& m) {
         "v"_a.noconvert(), "Write K and V of one sequence's tokens into their pages.");
   m.def("attention", &attention, "isa"_a, "out"_a.noconvert(), "q"_a.noconvert(),
         "pages"_a.noconvert(), "layout"_a, "block_table"_a.noconvert(), "layer"_a,
-        "first_position"_a, "scale"_a, "window"_a = 0, "split_chunks"_a = false,
+        "first_position"_a, "scale"_a, "window"_a = 0, "softcap"_a = 0.0f, "split_chunks"_a = false,
         "Attention of consecutive rows of one sequence over its pages.");
 }
 

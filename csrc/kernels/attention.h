@@ -21,6 +21,7 @@ constexpr int32_t kAttentionChunk = 256;
 constexpr int32_t kAttentionGroupRows = 48;  // (token, head) rows that share one walk over the KV
 constexpr int32_t kAttentionMaxGroup = 16;
 constexpr int32_t kAttentionMaxDim = 256;
+constexpr float kLeastSoftcap = 1e-3f;  // far below any model's; scale / softcap stays finite
 constexpr int32_t kAttentionMaxContext =
     1 << 30;  // the end of a chunk or of a prefetched tile is an int32 too
 
@@ -38,6 +39,7 @@ struct AttentionArgs {  // rows of one sequence, in one layer
   int32_t rows;
   int32_t window;  // 0: all; else a row at p sees positions > p - window
   float scale;     // of q.k, > 0
+  float softcap;   // 0: none; else a score s (scaled) becomes softcap * tanh(s / softcap)
 };
 
 struct AttentionKernels {

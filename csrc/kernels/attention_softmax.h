@@ -7,9 +7,12 @@
 // m is kept multiplied by c, so that alpha and p share the rounding of m. l is 16 lanes (token %
 // 16), added once a chunk, and sums p before it becomes what V's format takes. A token that the row
 // does not see has score -inf: p = 0 exactly, m and l do not move.
+// With a softcap the scores are tanh(s * (scale / softcap)) and c = softcap * log2(e); all else is
+// the same.
 #pragma once
 #include "kernels/exp.h"
 #include "kernels/kv_traits.h"
+#include "kernels/tanh.h"
 
 namespace octavo::OCTAVO_ISA {
 
@@ -19,6 +22,16 @@ constexpr float kNoMax = -1e30f;  // not -inf: inf - inf is NaN
 OCTAVO_INLINE f32x16 only_visible(f32x16 score, int lo, int hi) {
   const f32x16 none = set1_f(-__builtin_inff());
   return select(first_lanes(lo), none, select(first_lanes(hi), score, none));
+}
+
+// Before tile_max, which makes -inf of what a row does not see.
+static __attribute__((noinline)) void cap_scores(const Pass* pass, Tile* tile, int s0, int s1,
+                                                 float inner) {
+  for (int i = 0; i < pass->kernels->rows; i++)
+    for (int s = s0; s < s1; s++) {
+      float* score = tile->score[i] + s * 16;
+      store_f(score, tanh_poly(mul(load_f(score), set1_f(inner))));
+    }
 }
 
 static __attribute__((noinline)) void tile_max(Pass* pass, Tile* tile, int s0, int s1, float c) {

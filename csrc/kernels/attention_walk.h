@@ -95,7 +95,8 @@ static void find_tile(const AttentionArgs* a, int kv_head, int tile, int s0, int
 static void walk_tile(Pass* pass, Tile* tile, const AttentionArgs* a, const TileAddresses* at,
                       int begin) {
   const int rows = pass->kernels->rows;
-  const float c = a->scale * 1.44269504f;
+  const bool capped = a->softcap > 0.0f;
+  const float c = (capped ? a->softcap : a->scale) * 1.44269504f;
   for (int i = 0; i < rows; i++) {
     tile->lo[i] = least(most(pass->first[i] - begin, 0), kTile);
     tile->hi[i] = least(most(pass->last[i] + 1 - begin, 0), kTile);
@@ -104,6 +105,7 @@ static void walk_tile(Pass* pass, Tile* tile, const AttentionArgs* a, const Tile
   const KVLayout* l = a->layout;
   pass->kernels->scores[at->ahead][l->k_format](at->k, at->next_k, s0, s1, pass->q, l->k_dim,
                                                 tile->score[0]);
+  if (capped) cap_scores(pass, tile, s0, s1, a->scale / a->softcap);
   tile_max(pass, tile, s0, s1, c);
   kWalk.add_tile[l->v_format](pass, tile, at, s0, s1, c, l->v_dim);
 }

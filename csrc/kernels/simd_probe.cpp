@@ -1,11 +1,12 @@
-// simd_probe.cpp: the words of simd.h and exp.h, one function each over 64-byte arguments. Only
-// tests call them.
+// simd_probe.cpp: the words of simd.h, exp.h and tanh.h, one function each over 64-byte arguments.
+// Only tests call them.
 //
 // Masks travel as lane bits in the first four bytes of an argument or result; a scalar result is
 // the first lane.
 #include "kernels/exp.h"
 
 #include "kernels/simd_probe.h"
+#include "kernels/tanh.h"
 
 namespace octavo::OCTAVO_ISA {
 
@@ -74,6 +75,7 @@ OCTAVO_WORD(to_bf16_pair, put(out, to_bf16_pair(f(a), f(b))))
 OCTAVO_WORD(store_bf16, store_i(out, zero_i()); store_bf16(out, f(a)))
 OCTAVO_WORD(exp2_poly, put(out, exp2_poly(f(a))))
 OCTAVO_WORD(exp2_below_127, put(out, exp2_below_127(f(a))))
+OCTAVO_WORD(tanh_poly, put(out, tanh_poly(f(a))))
 OCTAVO_WORD(first_lanes, put_bits(out, first_lanes(scalar(a))))
 OCTAVO_WORD(lt, put_bits(out, lt(f(a), f(b))))
 OCTAVO_WORD(is_nan, put_bits(out, is_nan(f(a))))
@@ -124,6 +126,7 @@ static const ProbeWord kWords[] = {
     OCTAVO_ENTRY(store_bf16),
     OCTAVO_ENTRY(exp2_poly),
     OCTAVO_ENTRY(exp2_below_127),
+    OCTAVO_ENTRY(tanh_poly),
     OCTAVO_ENTRY(first_lanes),
     OCTAVO_ENTRY(lt),
     OCTAVO_ENTRY(is_nan),

@@ -137,6 +137,8 @@ class RecordChecker {
       same(name + ".out columns of a KV head, modulo 32", 0, op.heads / l.kv_heads * l.v_dim % 32);
     if (!(op.scale > 0.0f && op.scale < 1e6f))
       throw std::invalid_argument(name + ".scale: expected a positive finite number");
+    if (op.softcap != 0.0f && !(op.softcap >= kLeastSoftcap && op.softcap < 1e6f))
+      throw std::invalid_argument(name + ".softcap: expected 0 (none) or a number from 0.001");
   }
   // Which of an op's buffers hold packed rows; the others hold floats, or are not there (-1).
   void rows(const OpRecord& op, const std::string& name) {

@@ -39,7 +39,7 @@ struct OpRecord {
   int32_t activation;
   int32_t row_kind;      // the ActKind that the head packs its rows to
   int32_t group, layer;  // KV layer group, layer inside it
-  float eps, scale;
+  float eps, scale, softcap;
 };
 
 struct BufferSpec {
@@ -69,6 +69,7 @@ constexpr RecordField kRecordFields[] = {
     OCTAVO_FIELD(OpRecord, activation), OCTAVO_FIELD(OpRecord, row_kind),
     OCTAVO_FIELD(OpRecord, group),      OCTAVO_FIELD(OpRecord, layer),
     OCTAVO_FIELD(OpRecord, eps),        OCTAVO_FIELD(OpRecord, scale),
+    OCTAVO_FIELD(OpRecord, softcap),
 };
 constexpr RecordField kBufferFields[] = {OCTAVO_FIELD(BufferSpec, width),
                                          OCTAVO_FIELD(BufferSpec, kind)};

@@ -23,6 +23,7 @@ AttentionArgs Run::attention_args(const OpRecord& op, int32_t seq) {
   a.rows = s_.row_starts[seq + 1] - row;
   a.window = group.window;
   a.scale = op.scale;
+  a.softcap = op.softcap;
   return a;
 }
 

@@ -10,7 +10,6 @@ from octavo.program.builder import ProgramBuilder
 from octavo.program.ops import KVSpec, Program, Value, WeightSpec
 
 _WIDTH = 64
-_QUERIES = 2  # heads of queries to each head of keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +19,8 @@ class Grouped:
     groups: tuple[KVSpec, ...]
     num_layers: int
     vocab_size: int
+    queries: int = 2  # heads of queries to each head of keys
+    softcap: float = 0.0
 
 
 Shape = ModelConfig | Grouped
@@ -44,13 +45,13 @@ def grouped(shape: Grouped) -> Program:
     for i in range(shape.num_layers):
         group = i % len(groups)
         spec = shape.groups[group]
-        heads = spec.kv_heads * _QUERIES
+        heads = spec.kv_heads * shape.queries
         x = p.rms_norm(h, WeightSpec(f"{i}.norm", (_WIDTH,)), 1e-5)
         q = p.rope(linear(x, f"{i}.q", heads * spec.k_dim), heads=heads, style="half")
         k = linear(x, f"{i}.k", spec.kv_heads * spec.k_dim)
         k = p.rope(k, heads=spec.kv_heads, style="half")
         v = linear(x, f"{i}.v", spec.kv_heads * spec.v_dim)
-        a = p.attention(q, k, v, heads=heads, group=groups[group], scale=0.5)
+        a = p.attention(q, k, v, heads=heads, group=groups[group], scale=0.5, softcap=shape.softcap)
         h = linear(a, f"{i}.o", _WIDTH, add=h)
     x = p.rms_norm(h, WeightSpec("norm", (_WIDTH,)), 1e-5)
     return p.logits(x, WeightSpec("head", (shape.vocab_size, _WIDTH)))

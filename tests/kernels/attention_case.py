@@ -35,6 +35,7 @@ class Sequence:
     seed: int = 0
     magnitude: float = 1.0
     window: int = 0
+    softcap: float = 0.0
     table: NDArray[np.int32] = field(init=False)  # (blocks) shuffled, with holes in the pages
     pages: NDArray[np.uint8] = field(init=False)  # (bytes)
     q: Floats = field(init=False)  # (tokens, kv_heads * group, k_dim)
@@ -71,7 +72,7 @@ class Sequence:
 
     def past(self, begin: int) -> twin.Past:
         """The binding's arguments after q for a batch that begins at that position."""
-        sizes = self.layer, begin, self.scale, self.window
+        sizes = self.layer, begin, self.scale, self.window, self.softcap
         return twin.Past(self.pages, self.layout, self.table, *sizes)
 
     def check(self, begin: int, end: int) -> None:

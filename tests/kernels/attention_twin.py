@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.kernels import native
-from tests.kernels.exact import F32, Floats, exp2, fma, tree
+from tests.kernels.exact import F32, Floats, exp2, fma, tanh, tree
 from tests.kernels.guard import Scalar
 from tests.kernels.kv_twin import KV_TWINS, UNIT, Bools, Bytes, F32Twin, Offsets
 
@@ -34,6 +34,20 @@ class Past(NamedTuple):
     first_position: int
     scale: float
     window: int
+    softcap: float = 0.0  # 0: none
+
+
+class Scaling(NamedTuple):
+    """From q.k to what enters exp2: times `inner` and through tanh, if there is a softcap; then
+    times c."""
+
+    inner: F32 | None
+    c: F32
+
+    @classmethod
+    def of(cls, past: Past) -> Scaling:
+        scale, softcap = F32(past.scale), F32(past.softcap)
+        return cls(scale / softcap, softcap * LOG2_E) if softcap else cls(None, scale * LOG2_E)
 
 
 def twins(layout: native.KVLayout) -> tuple[F32Twin, F32Twin]:
@@ -72,7 +86,13 @@ def write_kv(
 
 
 def one_chunk(
-    q: Floats, keys: Bytes, values: Bytes, sees: Bools, c: F32, layout: native.KVLayout, fused: bool
+    q: Floats,
+    keys: Bytes,
+    values: Bytes,
+    sees: Bools,
+    scaling: Scaling,
+    layout: native.KVLayout,
+    fused: bool,
 ) -> tuple[Floats, Floats, Floats]:
     """State of every row over a chunk: q (N, k_dim), bytes of K and V (256, ..), sees (N, 256)."""
     rows = len(q)
@@ -84,10 +104,13 @@ def one_chunk(
         if not seen.any():
             continue
         with np.errstate(all="ignore"):
-            score = np.where(seen, k_twin.scores(q, keys[tile], fused), F32(-np.inf))
-            after = np.maximum(score.max(axis=1) * c, m)
+            score = k_twin.scores(q, keys[tile], fused)
+            if scaling.inner is not None:
+                score = tanh(score * scaling.inner, fused)
+            score = np.where(seen, score, F32(-np.inf))
+            after = np.maximum(score.max(axis=1) * scaling.c, m)
             alpha = exp2(m - after, fused)
-            p = exp2(fma(score, c, -after[:, None], fused), fused)
+            p = exp2(fma(score, scaling.c, -after[:, None], fused), fused)
         m, lanes = after, lanes * alpha[:, None]
         for sixteen in range(0, TILE, 16):
             lanes = lanes + p[:, sixteen : sixteen + 16]
@@ -96,7 +119,13 @@ def one_chunk(
 
 
 def one_head(
-    q: Floats, keys: Bytes, values: Bytes, sees: Bools, c: F32, layout: native.KVLayout, fused: bool
+    q: Floats,
+    keys: Bytes,
+    values: Bytes,
+    sees: Bools,
+    scaling: Scaling,
+    layout: native.KVLayout,
+    fused: bool,
 ) -> Floats:
     """q (N, k_dim), bytes of K and V (L, ..), sees (N, L); L is whole chunks."""
     m, total = np.full(len(q), NO_MAX), np.zeros(len(q), F32)
@@ -106,7 +135,7 @@ def one_head(
         seen = sees[:, part].any(axis=1)
         if not seen.any():
             continue
-        chunk = q, keys[part], values[part], sees[:, part], c, layout, fused
+        chunk = q, keys[part], values[part], sees[:, part], scaling, layout, fused
         chunk_m, chunk_l, chunk_o = one_chunk(*chunk)
         after = np.maximum(chunk_m, m)
         keep, join = exp2(m - after, fused), exp2(chunk_m - after, fused)
@@ -119,7 +148,7 @@ def one_head(
 
 def gather(q: Floats, past: Past) -> Iterator[tuple[Floats, Bytes, Bytes, Bools]]:
     """Return for each kv head: q (rows * G, k_dim), bytes of K and V of whole chunks, who sees."""
-    pages, layout, block_table, layer, first_position, _, window = past
+    pages, layout, block_table, layer, first_position, _, window, _ = past
     rows, heads, k_dim = q.shape
     group, end = heads // layout.kv_heads, first_position + rows
     positions = np.repeat(np.arange(first_position, end), group)
@@ -142,8 +171,8 @@ def by_head(outs: list[NDArray[Scalar]], q: Floats) -> NDArray[Scalar]:
 
 
 def attention(q: Floats, past: Past, *, fused: bool) -> Floats:
-    c = F32(past.scale) * LOG2_E
-    return by_head([one_head(*part, c, past.layout, fused) for part in gather(q, past)], q)
+    scaling = Scaling.of(past)
+    return by_head([one_head(*part, scaling, past.layout, fused) for part in gather(q, past)], q)
 
 
 def exact_attention(q: Floats, past: Past) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -152,19 +181,24 @@ def exact_attention(q: Floats, past: Past) -> tuple[NDArray[np.float64], NDArray
     Let u = 2^-24. A score of D products is off by at most 2 D u sum|q k|; times scale, and with c,
     s*c and m*c rounded (4 u of |s scale| each), that is a relative error in p, once above and once
     below the fraction. exp2 adds 2.5e-7 to each, sums of n terms and merges (n + 16) u, and bf16 V
-    rounds p above by 2^-8. Where dot_bf16 flushes denormals a product may be lost: 2^-126 a step.
+    rounds p above by 2^-8. A softcap keeps what a score is off by or makes it less, and adds 3 ulps
+    (6 u) of tanh and 2 u of its factor. Where dot_bf16 flushes denormals a product may be lost:
+    2^-126 a step.
     """
     u, scale, outs, bounds = 2.0**-24, past.scale, [], []
     k_twin, v_twin = twins(past.layout)
     for mine, keys, values, sees in gather(q, past):
         rounded = k_twin.rounded(mine), k_twin.decode(keys), v_twin.decode(values)
         a, k, v = (x.astype(np.float64) for x in rounded)
-        score = np.where(sees, a @ k.T * scale, -np.inf)
+        score = a @ k.T * scale
+        if past.softcap:
+            score = past.softcap * np.tanh(score / past.softcap)
+        score = np.where(sees, score, -np.inf)
         size = np.where(sees, np.abs(a) @ np.abs(k).T * scale, 0).max(axis=1)
         p = np.exp(score - score.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
         n = sees.sum(axis=1)
-        relative = 2 * ((2 * past.layout.k_dim + 12) * u * size + 3e-7) + 2 * (n + 16) * u
+        relative = 2 * ((2 * past.layout.k_dim + 20) * u * size + 3e-7) + 2 * (n + 16) * u
         relative += v_twin.weight_error
         outs.append(p @ v)
         bounds.append(1.01 * relative[:, None] * (p @ np.abs(v)) + 512 * 2.0**-126)

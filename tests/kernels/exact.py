@@ -1,5 +1,5 @@
-"""Float32 to the bit, as the kernels compute: fused multiply-add, bf16, sums as trees, 2^x; and a
-comparison."""
+"""Float32 to the bit, as the kernels compute: fused multiply-add, bf16, sums as trees, 2^x, tanh;
+and a comparison."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ Join = Callable[[Floats, Floats], Floats]
 # 2^f for |f| <= 0.5, highest power first; the last is 2^0.
 _EXP2 = ("0x1.5bba14p-10", "0x1.3cea88p-7", "0x1.c6b752p-5", "0x1.ebf9bcp-3", "0x1.62e42ap-1", "1")
 EXP2 = [F32(float.fromhex(c)) for c in _EXP2]
+# (2^f - 1) / f, highest power first.
+_TANH = ("0x1.42985ep-13", "0x1.5ef136p-10", "0x1.3b2c3cp-7", "0x1.c6afa4p-5", "0x1.ebfbdep-3",
+         "0x1.62e43p-1")  # fmt: skip
+TANH = [F32(float.fromhex(c)) for c in _TANH]
+TANH_SCALE = F32(float.fromhex("-0x1.715476p+1"))
 
 
 def fma32(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> Floats:
@@ -69,6 +74,19 @@ def exp2(x: Floats, fused: bool) -> Floats:
             p = fma(p, x - n, c, fused)
         whole = np.where(np.isfinite(n), np.clip(n, -126, 127), 0).astype(np.int32)
         return np.where(x < -126, F32(0), np.where(np.isnan(x), x, np.ldexp(p, whole)))
+
+
+def tanh(x: Floats, fused: bool) -> Floats:
+    """tanh_poly of tanh.h: -m / (2 + m) of m = 2^y - 1, with x's sign."""
+    with np.errstate(all="ignore"):
+        y = np.maximum(np.abs(x) * TANH_SCALE, F32(-64))
+        n = np.rint(y)
+        p = np.full_like(x, TANH[0])
+        for c in TANH[1:]:
+            p = fma(p, y - n, c, fused)
+        power = np.ldexp(F32(1), np.where(np.isnan(n), 0, n).astype(np.int32))
+        m = fma(p * (y - n), power, power - F32(1), fused)
+        return np.copysign((F32(0) - m) / (F32(2) + m), x)
 
 
 def check_bits(got: ArrayLike, want: ArrayLike) -> None:

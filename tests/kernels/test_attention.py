@@ -58,7 +58,8 @@ def test_any_shape(isa: str, data: st.DataObject) -> None:
     end = draw(st.integers(1, 300))
     seq = Sequence(
         isa, end, layout, group=draw(st.integers(1, 16)), seed=draw(st.integers(0, 99)),
-        window=draw(st.integers(0, end + 1)), magnitude=draw(st.sampled_from([0.0, 1.0, 30.0])),
+        window=draw(st.integers(0, end + 1)), softcap=draw(st.sampled_from([0.0, 0.5, 50.0])),
+        magnitude=draw(st.sampled_from([0.0, 1.0, 30.0])),
     )  # fmt: skip
     seq.check(end - draw(st.integers(1, min(end, 12))), end)
 
@@ -72,6 +73,26 @@ def test_a_window_of_any_length(isa: str, kinds: Kinds) -> None:
         seq.check(140, 150)
     seq.window = 150  # the last row sees all there is
     same_bits(seq.rows(100, 150), full)
+
+
+@every_type
+@pytest.mark.parametrize("softcap", [0.75, 50.0])
+@pytest.mark.parametrize("window", [0, 40])
+def test_softcap_bounds_the_scores(isa: str, kinds: Kinds, softcap: float, window: int) -> None:
+    layout = layout_of(kinds, k_dim=64, v_dim=32)
+    seq = Sequence(isa, 331, layout, softcap=softcap, window=window, magnitude=40.0)
+    seq.check(60, 75)
+    seq.check(325, 331)
+    capped = seq.rows(325, 331)
+    seq.softcap = 0.0
+    assert np.abs(seq.rows(325, 331) - capped).max() > 1e-3
+
+
+def test_a_softcap_far_above_the_scores_is_none(isa: str) -> None:
+    seq = Sequence(isa, 90, layout_of(("f32", "f32")), softcap=9e5)
+    capped = seq.rows(80, 90)
+    seq.softcap = 0.0
+    np.testing.assert_allclose(seq.rows(80, 90), capped, rtol=1e-5, atol=1e-6)
 
 
 def test_a_window_of_one_gives_back_the_rows_own_v(isa: str) -> None:
@@ -96,7 +117,7 @@ def call(isa: str, name: str, change: Change) -> None:
     arguments = {
         "isa": isa, "out": np.empty((1, 6, 32), F32), "q": seq.q[-1:], "pages": seq.pages,
         "layout": seq.layout, "block_table": seq.table, "layer": 1,
-        "first_position": seq.tokens - 1, "scale": 1.0, "window": 0,
+        "first_position": seq.tokens - 1, "scale": 1.0, "window": 0, "softcap": 0.0,
     }  # fmt: skip
     native.attention(**(arguments | {name: change(seq)}))  # type: ignore[arg-type]
 
@@ -112,6 +133,10 @@ FAR = r"first_position and q: expected positions below 2\^30, got 1073741825"
         ("layer", lambda s: 2, r"layer: expected 0\.\.1, got 2"),
         ("scale", lambda s: 0.0, "scale: expected a positive finite number"),
         ("scale", lambda s: float("nan"), "scale: expected a positive finite number"),
+        ("softcap", lambda s: -1.0, r"softcap: expected 0 \(none\) or a number from 0.001"),
+        ("softcap", lambda s: 1e-9, r"softcap: expected 0 \(none\) or a number from 0.001"),
+        ("softcap", lambda s: float("nan"), "softcap: expected 0"),
+        ("softcap", lambda s: float("inf"), "softcap: expected 0"),
         ("window", lambda s: -1, "window: expected 0 .all. or more, got -1"),
         ("first_position", lambda s: -1, "first_position: expected at least 0, got -1"),
         ("first_position", lambda s: 2**30, FAR),

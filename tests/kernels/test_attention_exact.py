@@ -15,9 +15,13 @@ from tests.kernels.exact import F32, same_bits
 pytestmark = [every_isa, every_type]
 
 
-@pytest.mark.parametrize("window", [0, 1, 37, 300])
-def test_alone_together_split_and_by_chunks(isa: str, kinds: Kinds, window: int) -> None:
-    seq = Sequence(isa, 530, layout_of(kinds), window=window)
+@pytest.mark.parametrize(
+    ("window", "softcap"), [(0, 0.0), (1, 0.0), (37, 0.0), (300, 0.0), (0, 2.0), (300, 2.0)]
+)
+def test_alone_together_split_and_by_chunks(
+    isa: str, kinds: Kinds, window: int, softcap: float
+) -> None:
+    seq = Sequence(isa, 530, layout_of(kinds), window=window, softcap=softcap)
     together = seq.rows(440, 530)
     same_bits(seq.rows(440, 530, split_chunks=True), together)
     for cut in (1, 4, 17, 63, 72):
@@ -56,9 +60,11 @@ def test_unwritten_slots_do_not_show(isa: str, kinds: Kinds) -> None:
         same_bits(seq.rows(280, 300), want)
 
 
-@pytest.mark.parametrize("poison", [np.nan, np.inf])
-def test_poison_does_not_reach_the_rows_before_it(isa: str, kinds: Kinds, poison: float) -> None:
-    seq = Sequence(isa, 200, layout_of(kinds), group=1)
+@pytest.mark.parametrize(("poison", "softcap"), [(np.nan, 0.0), (np.inf, 0.0), (np.nan, 2.0)])
+def test_poison_does_not_reach_the_rows_before_it(
+    isa: str, kinds: Kinds, poison: float, softcap: float
+) -> None:
+    seq = Sequence(isa, 200, layout_of(kinds), group=1, softcap=softcap)
     want = seq.rows(120, 200)
     for token in (127, 128, 150, 199):
         seq.k[token], seq.v[token] = poison, poison

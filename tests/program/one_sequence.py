@@ -20,10 +20,11 @@ def tokens_of(vocab: int) -> list[int]:
 
 
 def batch_of(
-    tokens: Sequence[int], rows: Sequence[int], wants: Sequence[Want], **options: Any
-) -> Batch:
+    tokens: Sequence[int], rows: Sequence[int], wants: Sequence[Want], *, groups: int = 1,
+    **options: Any,
+) -> Batch:  # fmt: skip
     """Tokens from position 0 on, in blocks 0 to 63, and what is wanted of some rows."""
-    return make_batch([(tokens, 0)], [[list(range(64))]], rows, wants, **options)
+    return make_batch([(tokens, 0)], [[list(range(64))]] * groups, rows, wants, **options)
 
 
 def reference_logits(
@@ -32,7 +33,8 @@ def reference_logits(
     """(tokens, vocab)."""
     reference = ReferenceInterpreter(program, exact, num_blocks=64, **options)
     wants = [Want.LOGITS] * len(tokens)
-    return reference.run(batch_of(tokens, range(len(tokens)), wants)).logits
+    batch = batch_of(tokens, range(len(tokens)), wants, groups=len(program.groups))
+    return reference.run(batch).logits
 
 
 def check_near(got: Floats, want: Floats, share: float = 1e-4) -> None:

@@ -26,6 +26,7 @@ from octavo.program.cost import (
     uniform_weights,
 )
 from octavo.program.ops import KVSpec, Linear, Program, WeightSpec
+from tests.exactness.programs import Grouped, grouped, windowed
 
 MHA = ModelConfig(
     architecture="llama", num_layers=3, hidden_size=128, ffn_size=160, heads=8, kv_heads=8,
@@ -168,6 +169,14 @@ def test_a_norm_of_each_query_and_k_stored_as_v_are_understood() -> None:
     step = costs_of(program, Work(1, 99))
     assert step["attention"].flops == 16 * (4 * 8 + 3)
     assert step["attention"].kv_read_bytes == 16 * (8 + 8) * 2  # a window of K and V
+
+
+def test_a_softcap_costs_three_operations_a_score() -> None:
+    plain, capped = (
+        costs_of(grouped(Grouped((windowed(16),), 1, 32, softcap=softcap)), Work(1, 99))
+        for softcap in (0.0, 50.0)
+    )
+    assert capped["attention"].flops - plain["attention"].flops == 16 * 2 * 3
 
 
 def test_k_and_v_of_different_widths_are_counted_apart() -> None:

@@ -71,6 +71,7 @@ REFUSED: dict[str, tuple[bool, Callable[[Parts], None], str]] = {
     "fused activation": (True, put("GateUp", "activation", -1), "activation: expected 0 to 1, got"),
     "style": (True, put("QKV", "rope_style", 2), "rope_style: expected 0 to 1, got 2"),
     "scale": (True, put("AttendQuantize", "scale", 0.0), "scale: expected a positive finite"),
+    "softcap": (True, put("AttendQuantize", "softcap", -1.0), "softcap: expected 0 (none) or a"),
     "heads": (False, put("Rope", "heads", 64), "heads x head_dim: expected 128, got 2048"),
     "many heads": (False, put("Rope", "heads", 10**6), ".heads: expected 1 to 128, got 1000000"),
     "head_dim": (False, put("Rope", "head_dim", 2**28), "heads x head_dim: expected 128, got"),

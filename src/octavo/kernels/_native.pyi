@@ -156,6 +156,7 @@ def attention(
     first_position: int,
     scale: float,
     window: int = 0,
+    softcap: float = 0.0,
     split_chunks: bool = False,
 ) -> None: ...
 

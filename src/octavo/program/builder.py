@@ -93,7 +93,15 @@ class ProgramBuilder:
         return out
 
     def attention(
-        self, q: Value, k: Value, v: Value, *, heads: int, group: int, scale: float
+        self,
+        q: Value,
+        k: Value,
+        v: Value,
+        *,
+        heads: int,
+        group: int,
+        scale: float,
+        softcap: float = 0.0,
     ) -> Value:
         """Store k and v in the pages of the group's next layer, then attend through the block
         table."""
@@ -106,7 +114,7 @@ class ProgramBuilder:
         self._layers[group] += 1
         self._ops.append(StoreKV(k, v, group, layer))
         out = self._value(heads * spec.v_dim)
-        self._ops.append(Attend(q, heads, group, layer, scale, out))
+        self._ops.append(Attend(q, heads, group, layer, scale, out, softcap))
         return out
 
     def gated(self, gate: Value, up: Value, activation: ActivationKind) -> Value:

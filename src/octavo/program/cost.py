@@ -5,9 +5,9 @@ how many rows one sequence brings and how many tokens came before. Goes out: one
 An op's class follows from where its values go, never from a weight's name. Knows nothing of
 kernels, caches above the pages, or time.
 
-What is counted: a multiply-add is 2 FLOPs; exp, divide and square root are 1. A weight matrix, and
-the K and V that the rows see, are read once a forward however many rows there are: the least any
-machine can do. Activations are float32, read and written once by each readable op.
+What is counted: a multiply-add is 2 FLOPs; exp, tanh, divide and square root are 1. A weight
+matrix, and the K and V that the rows see, are read once a forward however many rows there are: the
+least any machine can do. Activations are float32, read and written once by each readable op.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ OpClass = Literal["embed", "norm", "qkv", "attention", "output", "mlp", "head"]
 CLASSES: tuple[OpClass, ...] = ("embed", "norm", "qkv", "attention", "output", "mlp", "head")
 
 SOFTMAX_FLOPS = 3  # a score: minus the maximum, exp, sum
+SOFTCAP_FLOPS = 3  # a score: divide, tanh, multiply
 FLOAT = 4  # bytes of an activation
 
 
@@ -245,9 +246,10 @@ class _Counter:
         spec = self.program.groups[op.group]
         scores = self.work.scores(spec.window) * op.heads
         seen = self.work.tokens_seen(spec.window)
+        softmax = SOFTMAX_FLOPS + (SOFTCAP_FLOPS if op.softcap else 0)
         return OpCost(
             name,
-            scores * (2 * spec.k_dim + 2 * spec.v_dim + SOFTMAX_FLOPS),
+            scores * (2 * spec.k_dim + 2 * spec.v_dim + softmax),
             kv_read_bytes=seen * self._kv_bytes(op.group),
             activation_bytes=_floats(self.work.rows, op.q.width + op.out.width),
         )

@@ -48,9 +48,10 @@ _FIELDS: dict[type[Op], Mapping[str, str]] = {
     NormQuantize: {"x": "x", "norm_kind": "kind", "vector": "vectors", "eps": "eps"},
     Matmul: {"x": "x", "add": "add", "matrix": "weight", "vector": "bias"},
     StoreKV: {"x": "k", "y": "v", "group": "group", "layer": "layer"},
-    Attend: {"x": "q", "heads": "heads", "group": "group", "layer": "layer", "scale": "scale"},
+    Attend: {"x": "q", "heads": "heads", "group": "group", "layer": "layer", "scale": "scale",
+             "softcap": "softcap"},
     AttendQuantize: {"x": "q", "heads": "heads", "group": "group", "layer": "layer",
-                     "scale": "scale"},
+                     "scale": "scale", "softcap": "softcap"},
     GateUp: {"x": "x", "matrix": "weights", "activation": "activation"},
     QKV: {"x": "x", "matrix": "weights", "vector": "vectors", "eps": "eps", "heads": "heads",
           "head_dim": "head_dim", "rope_table": "rope_table", "rope_style": "rope_style",
@@ -118,7 +119,7 @@ def encode(program: Program, kinds: Mapping[str, RowKind]) -> EncodedProgram:
         return value
 
     records = np.full(len(program.ops), -1, dtype=RECORD)
-    records["eps"] = records["scale"] = 0
+    records["eps"] = records["scale"] = records["softcap"] = 0
     for i, op in enumerate(program.ops):
         assert type(op) in _FIELDS, f"{type(op).__name__} is not a lowered op: run fuse.lower first"
         buffers.place(op, i)

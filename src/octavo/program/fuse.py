@@ -159,7 +159,7 @@ class _Rewriter:
             consumer = readers[0].weight
             packed = self.pack(op.out, consumer)
             self.replaced[op] = AttendQuantize(
-                op.q, op.heads, op.group, op.layer, op.scale, consumer, packed
+                op.q, op.heads, op.group, op.layer, op.scale, consumer, packed, op.softcap
             )
 
     def join_gate_up(self, op: GatedActivation) -> None:

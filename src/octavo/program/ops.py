@@ -129,7 +129,10 @@ class StoreKV:
 
 @dataclass(frozen=True, slots=True)
 class Attend:
-    """Causal attention of each row over its sequence's pages, K and V read back as stored."""
+    """Causal attention of each row over its sequence's pages, K and V read back as stored.
+
+    A `softcap` bounds the scaled scores s before the mask: softcap * tanh(s / softcap)   (Gemma 2,
+    Google 2024); 0 = none."""
 
     q: Value
     heads: int
@@ -137,6 +140,7 @@ class Attend:
     layer: int
     scale: float
     out: Value  # (rows, heads * v_dim)
+    softcap: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +263,7 @@ class AttendQuantize:
     scale: float
     consumer: WeightSpec
     out: Value
+    softcap: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,8 @@ class ReferenceInterpreter:
                     k = keys[op.layer, slots, head // share].astype(np.float64)
                     v = values[op.layer, slots, head // share].astype(np.float64)
                     scores = k @ queries[row, head].astype(np.float64) * op.scale
+                    if op.softcap:
+                        scores = op.softcap * np.tanh(scores / op.softcap)
                     weights = np.exp(scores - scores.max())
                     out[row, head] = weights @ v / weights.sum()
         return out.reshape(len(q), -1)

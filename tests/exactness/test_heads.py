@@ -1,0 +1,58 @@
+"""Bits with many query heads of one KV head, and with windows and a softcap together: the same in
+any chunks, on any threads, in any company."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from octavo.batch import Want, make_batch
+from octavo.engine.runner import Runner
+from octavo.kernels import native
+from octavo.program.ops import KVSpec
+from octavo.weights.ggml_type import GGMLType
+from tests.exactness.programs import Grouped, grouped
+from tests.tiny import all_logits, make_runner, random_model
+
+VOCAB = 300
+TOKENS = [int(t) for t in np.random.default_rng(5).integers(0, VOCAB, 560)]  # three chunks
+POOLS = {n: native.ThreadPool(n) for n in (1, 2, 3)}
+SHAPES = {
+    "windows and a softcap": Grouped(
+        (KVSpec(2, 32, 32, window=100), KVSpec(2, 32, 32)), 2, VOCAB, softcap=2.0
+    ),
+}
+
+
+def runner_of(name: str, threads: int, kv: str = "bf16") -> Runner:
+    model = random_model(grouped(SHAPES[name]), POOLS[threads], type=GGMLType.Q8_0)
+    return make_runner(model, POOLS[threads], num_blocks=80, max_rows=640, kv_dtype=kv)
+
+
+@pytest.mark.parametrize("kv", ["bf16", "f32"])
+@pytest.mark.parametrize("name", SHAPES)
+def test_chunks_and_threads(name: str, kv: str) -> None:
+    want = all_logits(runner_of(name, 1, kv), TOKENS)
+    assert np.isfinite(want).all()
+    for threads in (1, 2, 3):
+        runner = runner_of(name, threads, kv)
+        for cuts in ([], [1, 2, 9, 64, 65, 300], [255, 256, 257], [552, 555, 559]):
+            assert np.array_equal(all_logits(runner, TOKENS, cuts), want)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_company(name: str) -> None:
+    """Three sequences of other lengths, one of them decoding, beside one alone."""
+    runner = runner_of(name, 3)
+    spans = [(TOKENS[:300], 299), (TOKENS[100:400], 260), (TOKENS[7:90], 0)]
+    tables = [list(range(20 * i, 20 * i + 20)) for i in range(3)]
+    for (tokens, first), table in zip(spans, tables, strict=True):
+        if first:
+            all_logits(runner, tokens[:first], table=table)
+    new = [(tokens[first:], first) for tokens, first in spans]
+    rows = sum(len(tokens) for tokens, _ in new)
+    batch = make_batch(new, [tables] * len(runner.groups), range(rows), [Want.LOGITS] * rows)
+    together = runner.run(batch).logits
+    one = runner_of(name, 1)
+    alone = [all_logits(one, tokens)[first:] for tokens, first in spans]
+    assert np.array_equal(together, np.concatenate(alone))
