@@ -125,7 +125,7 @@ void attend_split(const AttentionKernels& kernels, const AttentionArgs& args, in
     kernels.attend_chunk(&args, 0, args.rows, kv_head, chunk,
                          partials.data() + (chunk - first) * floats, scratch);
   }
-  kernels.merge_chunks(&args, 0, args.rows, kv_head, partials.data(), out);
+  kernels.merge_chunks(&args, 0, args.rows, partials.data(), out);
 }
 
 // q (rows, q_heads, k_dim) -> out (rows, q_heads, v_dim); row r is at first_position + r
@@ -138,7 +138,9 @@ void attention(const std::string& isa, Array<float, 3> out, Array<const float, 3
   check_pages(layout, pages.data(), pages.size(), layer);
   expect(rows >= 1, "q", "at least 1 row", rows);
   expect(heads == group * layout.kv_heads && group >= 1 && group <= kAttentionMaxGroup, "q",
-         "1 to 16 times " + std::to_string(layout.kv_heads) + " heads", heads);
+         "1 to " + std::to_string(kAttentionMaxGroup) + " times " +
+             std::to_string(layout.kv_heads) + " heads",
+         heads);
   expect((int32_t)q.shape(2) == layout.k_dim, "q", std::to_string(layout.k_dim) + " dims",
          q.shape(2));
   expect((int64_t)out.shape(0) == rows, "out", std::to_string(rows) + " rows", out.shape(0));
@@ -153,19 +155,19 @@ void attention(const std::string& isa, Array<float, 3> out, Array<const float, 3
     throw nb::value_error("scale: expected a positive finite number");
   if (softcap != 0.0f && !(softcap >= kLeastSoftcap && softcap < 1e6f))
     throw nb::value_error("softcap: expected 0 (none) or a number from 0.001");
-  const AttentionArgs args = {&layout,
-                              pages.data(),
-                              block_table.data(),
-                              q.data(),
-                              heads * layout.k_dim,
-                              heads * layout.v_dim,
-                              layer,
-                              (int32_t)group,
-                              first_position,
-                              (int32_t)rows,
-                              window,
-                              scale,
-                              softcap};
+  AttentionArgs args = {&layout,
+                        pages.data(),
+                        block_table.data(),
+                        q.data(),
+                        heads * layout.k_dim,
+                        heads * layout.v_dim,
+                        layer,
+                        (int32_t)group,
+                        first_position,
+                        (int32_t)rows,
+                        window,
+                        scale,
+                        softcap};
   check_blocks(layout, block_table, attention_first_visible(&args, 0), first_position + rows,
                pages.size());
   const ReleasedGil released;
@@ -173,8 +175,10 @@ void attention(const std::string& isa, Array<float, 3> out, Array<const float, 3
   std::vector<uint8_t> memory((size_t)attention_scratch_bytes(&layout) + 64, 0xff);
   void* scratch = (void*)(((uintptr_t)memory.data() + 63) / 64 * 64);
   for (int32_t head = 0; head < layout.kv_heads; head++) {
-    if (split_chunks) attend_split(kernels, args, head, out.data(), scratch);
-    else kernels.attend_rows(&args, 0, args.rows, head, out.data(), scratch);
+    args.q = q.data() + head * group * layout.k_dim;
+    float* head_out = out.data() + head * group * layout.v_dim;
+    if (split_chunks) attend_split(kernels, args, head, head_out, scratch);
+    else kernels.attend_rows(&args, 0, args.rows, head, head_out, scratch);
   }
 }
 
@@ -205,6 +209,7 @@ void bind_attention(nb::module_& m) {
   m.attr("KV_FORMATS") = kv_formats();
   m.attr("ATTENTION_TILE") = kAttentionTile;
   m.attr("ATTENTION_CHUNK") = kAttentionChunk;
+  m.attr("MAX_QUERY_GROUP") = kAttentionMaxGroup;
   m.def("write_kv", &write_kv, "isa"_a, "pages"_a.noconvert(), "layout"_a,
         "block_table"_a.noconvert(), "positions"_a.noconvert(), "layer"_a, "k"_a.noconvert(),
         "v"_a.noconvert(), "Write K and V of one sequence's tokens into their pages.");

@@ -40,10 +40,10 @@ struct Scratch {   // all of kAttentionGroupRows rows
   }
 };
 
-// Row = (token - row0) * group + head of the kv head.
-static float* out_row(const AttentionArgs* a, int kv_head, int row0, int row, float* out) {
+// Row = (token - row0) * group + head of the call.
+static float* out_row(const AttentionArgs* a, int row0, int row, float* out) {
   return out + (row0 + row / a->group) * a->out_stride +
-         (int64_t)(kv_head * a->group + row % a->group) * a->layout->v_dim;
+         (int64_t)(row % a->group) * a->layout->v_dim;
 }
 
 static void attend_group(const AttentionArgs* a, int row0, int kv_head, int begin, int count,
@@ -52,7 +52,7 @@ static void attend_group(const AttentionArgs* a, int row0, int kv_head, int begi
   const int v_dim = a->layout->v_dim;
   Group group;
   Totals totals[kAttentionGroupRows / kPassRows];
-  begin_group(&group, a, kv_head, row0, begin, count, scratch.q, scratch.chunk_o);
+  begin_group(&group, a, row0, begin, count, scratch.q, scratch.chunk_o);
   for (int i = 0; i < group.count; i++)
     begin_totals(totals + i, scratch.total_o + (int64_t)i * kPassRows * v_dim, v_dim);
   const int first_token = row0 + begin / a->group,
@@ -66,7 +66,7 @@ static void attend_group(const AttentionArgs* a, int row0, int kv_head, int begi
     float factor[16];
     store_f(factor, div(set1_f(1.0f), load_f(totals[i].l)));
     for (int r = 0; r < group.passes[i].rows; r++, row++)
-      scale_values(out_row(a, kv_head, row0, row, out), totals[i].o + r * v_dim, factor[r], v_dim);
+      scale_values(out_row(a, row0, row, out), totals[i].o + r * v_dim, factor[r], v_dim);
   }
 }
 
@@ -86,8 +86,7 @@ static void attend_chunk(const AttentionArgs* a, int32_t row0, int32_t row1, int
   float *m = partial, *l = partial + rows, *o = partial + 2 * (int64_t)rows;
   Group group;
   for (int i = 0, row = 0; i < groups.count; i++) {
-    begin_group(&group, a, kv_head, row0, groups.begin(i), groups.size(i), scratch.q,
-                scratch.chunk_o);
+    begin_group(&group, a, row0, groups.begin(i), groups.size(i), scratch.q, scratch.chunk_o);
     walk_chunk(&group, a, kv_head, chunk, a->first_position + row1);
     for (int j = 0; j < group.count; j++) {
       const Pass* pass = group.passes + j;
@@ -99,8 +98,8 @@ static void attend_chunk(const AttentionArgs* a, int32_t row0, int32_t row1, int
   }
 }
 
-static void merge_chunks(const AttentionArgs* a, int32_t row0, int32_t row1, int32_t kv_head,
-                         const float* partials, float* out) {
+static void merge_chunks(const AttentionArgs* a, int32_t row0, int32_t row1, const float* partials,
+                         float* out) {
   const int rows = (row1 - row0) * a->group, v_dim = a->layout->v_dim;
   const int first_chunk = attention_first_chunk(a, row0), end_chunk = attention_end_chunk(a, row1);
   const int64_t stride = attention_partial_floats(a, row0, row1);
@@ -108,7 +107,7 @@ static void merge_chunks(const AttentionArgs* a, int32_t row0, int32_t row1, int
     float m[16], l[16], keep[16], join[16];
     store_f(m, set1_f(kNoMax));
     store_f(l, zero_f());
-    float* o = out_row(a, kv_head, row0, row, out);
+    float* o = out_row(a, row0, row, out);
     for (int d = 0; d < v_dim; d += 16) store_f(o + d, zero_f());
     const int token = row0 + row / a->group;
     for (int chunk = first_chunk; chunk < end_chunk; chunk++) {

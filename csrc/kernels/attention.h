@@ -19,7 +19,7 @@ namespace octavo {
 constexpr int32_t kAttentionTile = 64;
 constexpr int32_t kAttentionChunk = 256;
 constexpr int32_t kAttentionGroupRows = 48;  // (token, head) rows that share one walk over the KV
-constexpr int32_t kAttentionMaxGroup = 16;
+constexpr int32_t kAttentionMaxGroup = 128;
 constexpr int32_t kAttentionMaxDim = 256;
 constexpr float kLeastSoftcap = 1e-3f;  // far below any model's; scale / softcap stays finite
 constexpr int32_t kAttentionMaxContext =
@@ -29,11 +29,11 @@ struct AttentionArgs {  // rows of one sequence, in one layer
   const KVLayout* layout;
   const uint8_t* pages;        // the layer group's range, 64-byte aligned
   const int32_t* block_table;  // entries are read only for blocks that some row sees
-  const float* q;              // row r, query head h: q + r * q_stride + h * k_dim
+  const float* q;              // row r, query head h of the call: q + r * q_stride + h * k_dim
   int64_t q_stride;            // floats
-  int64_t out_stride;          // floats; row r, query head h: out + r * out_stride + h * v_dim
+  int64_t out_stride;          // floats; row r, head h: out + r * out_stride + h * v_dim
   int32_t layer;
-  int32_t group;  // query heads of one kv head; those of kv head j are j*group .. j*group + group-1
+  int32_t group;  // query heads of the call: those of one kv head, or some of them
   int32_t
       first_position;  // row r is at position first_position + r and sees positions up to its own
   int32_t rows;
@@ -47,15 +47,15 @@ struct AttentionKernels {
   // the token's own bytes, so threads may write neighbouring tokens at once.
   void (*write_kv)(const KVLayout*, uint8_t* pages, int32_t block, int32_t slot, int32_t layer,
                    int32_t kv_head, const float* k, const float* v);
-  // Rows [row0, row1) and all query heads of one kv head.
+  // Rows [row0, row1) of the call's query heads, which are of this kv head.
   void (*attend_rows)(const AttentionArgs*, int32_t row0, int32_t row1, int32_t kv_head, float* out,
                       void* scratch);
   // The same cut in chunks: `partial` of chunk c is partials + (c - first chunk) *
   // attention_partial_floats.
   void (*attend_chunk)(const AttentionArgs*, int32_t row0, int32_t row1, int32_t kv_head,
                        int32_t chunk, float* partial, void* scratch);
-  void (*merge_chunks)(const AttentionArgs*, int32_t row0, int32_t row1, int32_t kv_head,
-                       const float* partials, float* out);
+  void (*merge_chunks)(const AttentionArgs*, int32_t row0, int32_t row1, const float* partials,
+                       float* out);
 };
 
 static inline int32_t attention_first_visible(const AttentionArgs* a, int32_t row) {

@@ -52,12 +52,11 @@ static constexpr WalkKernels kWalk = walk_kernels(EveryKVFormat{});
 
 // Rows [begin, begin + count) of the call, row = token * group + head; spare lanes of the kernel
 // repeat the last one.
-static void pack_pass(const AttentionArgs* a, int kv_head, int row0, int begin, int count,
-                      void* q) {
+static void pack_pass(const AttentionArgs* a, int row0, int begin, int count, void* q) {
   const int rows = tile_kernels_for(count)->rows, k_dim = a->layout->k_dim;
   for (int i = 0; i < rows; i++) {
-    const int row = begin + least(i, count - 1), token = row0 + row / a->group;
-    const int head = kv_head * a->group + row % a->group;
+    const int row = begin + least(i, count - 1), token = row0 + row / a->group,
+              head = row % a->group;
     kWalk.pack_q[a->layout->k_format](a->q + token * a->q_stride + (int64_t)head * k_dim, k_dim,
                                       rows, i, q);
   }
@@ -123,13 +122,13 @@ struct Group {
 };
 
 // Rows [begin, begin + count) of the call; q is packed into `q`, the chunk's o is kept in `o`.
-static void begin_group(Group* group, const AttentionArgs* a, int kv_head, int row0, int begin,
-                        int count, uint8_t* q, float* o) {
+static void begin_group(Group* group, const AttentionArgs* a, int row0, int begin, int count,
+                        uint8_t* q, float* o) {
   const Split passes(count, kPassRows);
   group->count = passes.count;
   for (int i = 0; i < passes.count; i++) {
     uint8_t* pass_q = q + (int64_t)i * kPassRows * a->layout->k_dim * 4;
-    pack_pass(a, kv_head, row0, begin + passes.begin(i), passes.size(i), pass_q);
+    pack_pass(a, row0, begin + passes.begin(i), passes.size(i), pass_q);
     begin_pass(group->passes + i, a, row0, begin + passes.begin(i), passes.size(i), pass_q,
                o + (int64_t)i * kPassRows * a->layout->v_dim);
   }

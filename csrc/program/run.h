@@ -26,11 +26,16 @@ constexpr int32_t kUnitAttentionRows =
 static inline int64_t align64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 static inline int32_t divide_up(int32_t a, int32_t b) { return (a + b - 1) / b; }
 
-// One unit of attention: rows [row0, row1) of a sequence (counted from its first row) and one kv
-// head; all chunks, or one of `chunks` whose partial states are merged by whichever thread finishes
-// last.
+// Query heads of one kv head in one unit of attention, whose K and V are read once for all of them:
+// few enough that a kv head of many is work for several threads, and whole passes at every level.
+constexpr int32_t kUnitAttentionHeads = 24;
+static_assert(kUnitAttentionHeads * 16 % 32 == 0);  // their packed columns are whole groups
+
+// One unit of attention: rows [row0, row1) of a sequence (counted from its first row) and `heads`
+// query heads from `head` on, all of one kv head; all chunks, or one of `chunks` whose partial
+// states are merged by whichever thread finishes last.
 struct AttentionUnit {
-  int32_t seq, kv_head, row0, row1;
+  int32_t seq, kv_head, head, heads, row0, row1;
   int32_t chunk, chunks;  // chunks == 0: not split
   int32_t arrival;        // index of the arrival counter of a split unit
   int64_t partial;        // float offset of this chunk's partial; of the first chunk for the merge:
@@ -113,6 +118,8 @@ class Run {
   // run_attention.cpp
   AttentionArgs attention_args(const OpRecord& op, int32_t seq);
   void plan_attention(int32_t group);
+  void plan_heads(std::vector<AttentionUnit>& units, AttentionArgs a, AttentionUnit unit,
+                  bool split);
   void attend(const OpRecord& op, int32_t index, int thread);
   bool attend_unit(const AttentionUnit& u, const AttentionArgs& a, float* out, int thread);
 

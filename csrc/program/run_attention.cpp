@@ -35,36 +35,56 @@ void Run::plan_attention(int32_t group) {
     if ((o.code == kAttend || o.code == kAttendQuantize) && o.group == group) op = &o;
   if (op == nullptr) return;
   const int32_t kv_heads = parts_.groups[group].layout.kv_heads, group_heads = op->heads / kv_heads;
-  const int32_t unit_rows = std::max(1, kUnitAttentionRows / group_heads);
-  const bool few = s_.seqs * kv_heads < 8 * p_.threads_;
+  const int32_t unit_rows =
+      std::max(1, kUnitAttentionRows / std::min(group_heads, kUnitAttentionHeads));
+  const int32_t blocks = divide_up(group_heads, kUnitAttentionHeads);
+  const bool few = s_.seqs * kv_heads * blocks < 8 * p_.threads_;
+  std::vector<AttentionUnit>& units = units_[group];
   for (int32_t seq = 0; seq < s_.seqs; ++seq) {
     const AttentionArgs a = attention_args(*op, seq);
     for (int32_t row0 = 0; row0 < a.rows; row0 += unit_rows) {
-      const int32_t row1 = std::min(row0 + unit_rows, a.rows);
-      const int32_t first = attention_first_chunk(&a, row0), end = attention_end_chunk(&a, row1);
-      const bool split = few && a.rows <= 8 && end - first > 1;
-      for (int32_t head = 0; head < kv_heads; ++head) {
-        AttentionUnit unit{seq, head, row0, row1, first,
-                           0,   0,    0,    0,    (int64_t)(row1 - row0) * (end - first)};
-        if (!split) {
-          units_[group].push_back(unit);
-          continue;
-        }
-        unit.chunks = end - first;
-        unit.cost = row1 - row0;
-        unit.arrival = num_arrivals_++;
-        unit.partial_base = num_partials_;
-        for (int32_t c = 0; c < unit.chunks; ++c) {
-          unit.chunk = first + c;
-          unit.partial = num_partials_;
-          units_[group].push_back(unit);
-          num_partials_ += attention_partial_floats(&a, row0, row1);
-        }
-      }
+      AttentionUnit unit{};
+      unit.seq = seq;
+      unit.row0 = row0;
+      unit.row1 = std::min(row0 + unit_rows, a.rows);
+      for (unit.kv_head = 0; unit.kv_head < kv_heads; ++unit.kv_head)
+        plan_heads(units, a, unit, few && a.rows <= 8);
     }
   }
-  std::stable_sort(units_[group].begin(), units_[group].end(),
+  std::stable_sort(units.begin(), units.end(),
                    [](const AttentionUnit& x, const AttentionUnit& y) { return x.cost > y.cost; });
+}
+
+// The units of one kv head's rows. Those of one chunk stand together: the K and V that they share
+// are read from memory by the first.
+void Run::plan_heads(std::vector<AttentionUnit>& units, AttentionArgs a, AttentionUnit unit,
+                     bool split) {
+  const int32_t first = attention_first_chunk(&a, unit.row0),
+                chunks = attention_end_chunk(&a, unit.row1) - first, group = a.group;
+  const int32_t blocks = divide_up(group, kUnitAttentionHeads), arrival = num_arrivals_;
+  const int64_t partials = num_partials_;
+  split = split && chunks > 1;
+  for (int32_t c = 0; c < (split ? chunks : 1); ++c) {
+    int64_t base = partials;  // of the block's first chunk
+    for (int32_t block = 0; block < blocks; ++block) {
+      const int32_t begin = block * kUnitAttentionHeads;
+      unit.head = unit.kv_head * group + begin;
+      unit.heads = a.group = std::min(group - begin, kUnitAttentionHeads);
+      unit.chunk = first + c;
+      unit.cost = (int64_t)(unit.row1 - unit.row0) * unit.heads * (split ? 1 : chunks);
+      if (split) {
+        const int64_t floats = attention_partial_floats(&a, unit.row0, unit.row1);
+        unit.chunks = chunks;
+        unit.arrival = arrival + block;
+        unit.partial_base = base;
+        unit.partial = base + c * floats;
+        base += chunks * floats;
+      }
+      units.push_back(unit);
+    }
+    if (split) num_partials_ = base;
+  }
+  if (split) num_arrivals_ += blocks;
 }
 
 void Run::attend(const OpRecord& op, int32_t index, int thread) {
@@ -75,20 +95,22 @@ void Run::attend(const OpRecord& op, int32_t index, int thread) {
   share(index, (int32_t)units.size(), [&](int32_t i) {
     const AttentionUnit& u = units[i];
     AttentionArgs a = attention_args(op, u.seq);
+    const int32_t columns = u.heads * layout.v_dim, k0 = u.head * layout.v_dim;
+    a.group = u.heads;
+    a.q += (int64_t)u.head * layout.k_dim;
     float* out;
     if (op.code == kAttend) {
-      out = rows_of(op.out, s_.row_starts[u.seq]);
-    } else {  // the head's columns of these rows only, on their way to the packed rows
-      a.out_stride = (int64_t)a.group * layout.v_dim;
-      out = staged - u.row0 * a.out_stride - (int64_t)u.kv_head * a.out_stride;
+      out = rows_of(op.out, s_.row_starts[u.seq]) + k0;
+    } else {  // the unit's columns of these rows only, on their way to the packed rows
+      a.out_stride = columns;
+      out = staged - u.row0 * a.out_stride;
     }
     if (!attend_unit(u, a, out, thread)) return;
     if (op.code == kAttendQuantize) {
       const Acts acts = acts_of(op.out);
-      const int32_t k0 = (int32_t)a.out_stride * u.kv_head;
       for (int32_t row = u.row0; row < u.row1; ++row)
         p_.kernels_->matmul->quantize(staged + (row - u.row0) * a.out_stride, &acts,
-                                      s_.row_starts[u.seq] + row, k0, k0 + (int32_t)a.out_stride);
+                                      s_.row_starts[u.seq] + row, k0, k0 + columns);
     }
   });
 }
@@ -105,7 +127,7 @@ bool Run::attend_unit(const AttentionUnit& u, const AttentionArgs& a, float* out
   // The counter runs on through the layers: every `chunks`-th arrival ends one.
   if ((arrivals_[u.arrival].fetch_add(1, std::memory_order_acq_rel) + 1) % u.chunks != 0)
     return false;
-  k.merge_chunks(&a, u.row0, u.row1, u.kv_head, partials_.data() + u.partial_base, out);
+  k.merge_chunks(&a, u.row0, u.row1, partials_.data() + u.partial_base, out);
   return true;
 }
 

@@ -21,6 +21,14 @@ SHAPES = {
     "windows and a softcap": Grouped(
         (KVSpec(2, 32, 32, window=100), KVSpec(2, 32, 32)), 2, VOCAB, softcap=2.0
     ),
+    "17 heads": Grouped((KVSpec(1, 32, 32),), 1, VOCAB, queries=17),
+    "25 heads, a window and a softcap": Grouped(
+        (KVSpec(1, 16, 32, window=70),), 1, VOCAB, queries=25, softcap=2.0
+    ),
+    "48 heads": Grouped((KVSpec(1, 16, 16),), 1, VOCAB, queries=48),
+    "71 heads": Grouped((KVSpec(1, 16, 32),), 1, VOCAB, queries=71),
+    "two times 30 heads": Grouped((KVSpec(2, 16, 16),), 1, VOCAB, queries=30),
+    "128 heads": Grouped((KVSpec(1, 16, 16),), 1, VOCAB, queries=128),
 }
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from octavo.errors import UnsupportedModelError
 from octavo.kernels import native
 from octavo.program.fuse import RowKind, fuse
 from octavo.program.ops import AttendQuantize, KVSpec
@@ -26,6 +27,21 @@ def test_windows_and_softcap_equal_the_reference(softcap: float) -> None:
     model = random_model(program, POOL, type=GGMLType.F32)
     got = all_logits(make_runner(model, POOL, kv_dtype="f32"), TOKENS)
     check_near(got, reference_logits(program, model.exact, TOKENS))
+
+
+@pytest.mark.parametrize("queries", [1, 7, 16, 17, 48, 71, 128])
+def test_any_number_of_query_heads_equals_the_reference(queries: int) -> None:
+    program = grouped(Grouped(GROUPS, 2, VOCAB, queries=queries, softcap=5.0))
+    model = random_model(program, POOL, type=GGMLType.F32)
+    for fuse_ops in (True, False):
+        got = all_logits(make_runner(model, POOL, kv_dtype="f32", fuse=fuse_ops), TOKENS)
+        check_near(got, reference_logits(program, model.exact, TOKENS))
+
+
+def test_more_query_heads_than_a_kernel_takes_are_refused() -> None:
+    model = random_model(grouped(Grouped(GROUPS, 2, VOCAB, queries=129)), POOL, type=GGMLType.F32)
+    with pytest.raises(UnsupportedModelError, match=r"KV head: expected at most 128, got 129"):
+        make_runner(model, POOL)
 
 
 def test_a_softcap_shows() -> None:

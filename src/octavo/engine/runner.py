@@ -21,7 +21,7 @@ from octavo.kernels import default_isa, native
 from octavo.kv_cache.cache import KeepAll, KeepLast, LayerGroup, Transfer
 from octavo.program.encode import encode
 from octavo.program.fuse import fuse, lower
-from octavo.program.ops import Program
+from octavo.program.ops import Attend, Program
 from octavo.program.rope import cos_sin
 from octavo.weights.gguf_model import ModelWeights
 
@@ -125,6 +125,14 @@ def block_bytes(program: Program, config: EngineConfig) -> int:
 
 def kv_layout(program: Program, group: int, config: EngineConfig) -> native.KVLayout:
     spec = program.groups[group]
+    for op in program.ops:
+        if isinstance(op, Attend) and op.group == group:
+            share = op.heads // spec.kv_heads
+            if share > native.MAX_QUERY_GROUP:
+                raise UnsupportedModelError(
+                    "attention heads that Octavo does not run: query heads of each KV head: "
+                    f"expected at most {native.MAX_QUERY_GROUP}, got {share}"
+                )
     try:
         return native.KVLayout(
             program.layers_of_group[group],

@@ -133,6 +133,7 @@ class KVLayout:
     def block_stride(self) -> int: ...
 
 ATTENTION_TILE: int  # tokens of a step of the softmax
+MAX_QUERY_GROUP: int  # query heads of one kv head, at most
 ATTENTION_CHUNK: int  # tokens of a partial state; chunks are merged in order
 
 def write_kv(
