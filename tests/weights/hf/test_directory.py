@@ -127,7 +127,10 @@ def test_all_ends_of_an_answer_and_the_recommended_sampling_are_read(tiny: Path)
     assert llm.tokenizer.eos_ids == {65, 257}
     assert llm.info.sampling == Sampling(**recommended)
     changed(tiny, "generation_config.json", eos_token_id=66, do_sample=False)
-    assert read_header(tiny).sampling() is None
+    assert read_header(tiny).sampling() == Sampling(temperature=0, repetition_penalty=1.1)
+    llm = LLM(tiny, threads=1)
+    answer = llm.generate("hello", SamplingParams(max_tokens=3))[0]
+    assert (answer.sampling.temperature, answer.sampling.top_k) == (0, 0)
     assert read_header(tiny).tokenizer_spec().end_ids == (66,)
     (tiny / "generation_config.json").unlink()
     changed(tiny, "config.json", eos_token_id=[67, 999])

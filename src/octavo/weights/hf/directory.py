@@ -143,11 +143,15 @@ class ModelDirectory:
         return self.family.views(config)
 
     def sampling(self, note: Note) -> Sampling | None:
-        """As generation_config.json recommends."""
+        """As generation_config.json recommends; what shapes a draw means nothing where it asks for
+        the likeliest token."""
         file = self.fields.get(GENERATION)
-        if file is None or file.values.get("do_sample") is False:
+        if file is None:
             return None
         asked = {name: file.values[name] for name in _SAMPLING if file.has(name)}
+        if file.values.get("do_sample") is False:
+            kept = {name: value for name, value in asked.items() if name == "repetition_penalty"}
+            asked = {"temperature": 0.0, **kept}
         return checked_sampling(asked, note=note) if asked else None
 
     def tokenizer_spec(self, note: Note) -> TokenizerSpec:
