@@ -14,7 +14,9 @@ namespace octavo {
 // A group is 32 k, a k4 step 4 k; byte order inside a step: lane r (row), then i (k): r*4 + i.
 // 4-bit group, 256 B: byte[(j*16 + r)*4 + i] = q[step j] | q[step j + 4] << 4, j = 0..3.
 // 8-bit group, 512 B: j = 0..7. 5th bits of a group, 64 B: uint64 hi[j], bit r*4 + i, j = 0..7.
-// A supertile is 64 k, of the K-quants 256 k; its parts are in the order written, rows innermost.
+// Two bits of a group, 128 B: byte[v*64 + r*4 + i] holds steps 4v .. 4v+3, the first step lowest.
+// 3rd bits of a group, 64 B: byte[r*4 + i], bit j. A supertile is 64 k, of types with blocks of 256
+// these; its parts are in the order written, rows innermost.
 //
 // clang-format off
 enum WeightFormat : int32_t {
@@ -29,8 +31,14 @@ enum WeightFormat : int32_t {
   W5K = 6,  // Q5_K 2880  q[8][256], hi[8][64], sc, mn, d, dmin as W4K
   W6K = 7,  // Q6_K 3392  q[8][256], two high bits [8][128], sc i8[16][16] (of 16 k), d fp16[16],
             //            pad 32: z = 32
-  BF16 = 8, // 64 for 2 k  [K/2][16 rows][2 k] bf16
-  F32 = 9,  // 64 for 1 k  [K][16 rows] float
+  W2K = 8,  // Q2_K 1344  two bits [8][128], u8[16][16] sc | mn << 4 (of 16 k), d fp16[16],
+            //            dmin fp16[16]: w = d*sc*q - dmin*mn
+  W3K = 9,  // Q3_K 1856  two bits [8][128], 3rd bits [8][64], sc i8[16][16] (of 16 k), d fp16[16],
+            //            pad 32: z = 4
+  W4T = 10,   // IQ4_NL  576  as W4S, but q is an index: w = scale * kTableBytes[q]; z = 128
+  W4TK = 11,  // IQ4_XS 2240  q[8][256] indices, sc i8[8][16], d fp16[16], pad 32
+  BF16 = 12,  // 64 for 2 k  [K/2][16 rows][2 k] bf16
+  F32 = 13,   // 64 for 1 k  [K][16 rows] float
 };
 // clang-format on
 

@@ -6,7 +6,7 @@
 // the row: with z the zero point,
 //   d = sum (2^b + q) x        c = min - (2^b + z) scale        acc = fma(d, scale, acc), acc =
 //   fma(c, sum x, acc)
-// (W8, whose eight bits leave no room in a mantissa, becomes q itself, without 2^b).
+// (eight bits leave no room in a mantissa: W8 and the tables become q itself, without 2^b).
 // d has two chains, added at the end: the hi and the lo terms where there are bf16 dots, else k =
 // 4j, 4j+1 and k = 4j+2, 4j+3. Their order is the same for every M, so bits do not depend on how
 // the work was cut. d overflows from 2^115 on.
@@ -29,10 +29,10 @@ struct Pairs {
 template <int32_t kFormat>
 struct Exact : Group<kFormat> {
   using G = Group<kFormat>;
-  static constexpr int kBits = kFormat == W8 ? 8 : 4 + G::kHighBits;
+  static constexpr int kBits = G::kBits;
   static constexpr int kUp = 7 - kBits;  // from a byte's low end to the top of the mantissa
   static constexpr int kZero = G::kZeroShift == 0 ? 0 : 1 << G::kZeroShift;
-  static constexpr float kOffset = (float)(kFormat == W8 ? kZero : (1 << kBits) + kZero);
+  static constexpr float kOffset = (float)(kBits == 8 ? kZero : (1 << kBits) + kZero);
 
   OCTAVO_MEMBER i32x16 in_mantissa(i32x16 v) {
     constexpr int kMask = ((1 << kBits) - 1) << kUp, kPower = (127 + kBits) << 7;
@@ -45,8 +45,8 @@ struct Exact : Group<kFormat> {
   }
 
   OCTAVO_MEMBER Pairs pairs(const uint8_t* p, int g, int j) {
-    if constexpr (kFormat == W8) {
-      const i32x16 w = load_i(p + g * 512 + j * 64), byte = set1_i(0xff);
+    if constexpr (kBits == 8) {
+      const i32x16 w = G::step(p, g, j), byte = set1_i(0xff);
       return {byte_pair(and_i(w, byte), and_i(shift_right_u<16>(w), byte)),
               byte_pair(and_i(shift_right_u<8>(w), byte), shift_right_u<24>(w))};
     } else if constexpr (kBits == 4) {
@@ -133,8 +133,8 @@ OCTAVO_INLINE void add_groups(const uint8_t* p, int g, const int32_t* a, int64_t
   }
 }
 
-// W6K has a scale for every 16 k: steps 0..3, then steps 4..7. Unrolled, because its high bits need
-// constant shifts.
+// A scale for every 16 k: steps 0..3, then steps 4..7. Unrolled, because bits apart from the
+// nibbles need constant shifts.
 template <int M, class E, int kHalf>
 OCTAVO_INLINE void add_half(const uint8_t* p, int g, const int32_t* a, int64_t stride,
                             f32x16 (&acc)[M]) {
@@ -143,7 +143,9 @@ OCTAVO_INLINE void add_half(const uint8_t* p, int g, const int32_t* a, int64_t s
 #pragma GCC unroll 4
   for (int j = 4 * kHalf; j < 4 * kHalf + 4; ++j) add_step<M, E>(p, g, j, a, stride, d);
   const f32x16 scale = E::half_scale(p, 2 * g + kHalf);
-  finish<M>(d, scale, mul(set1_f(-E::kOffset), scale), a + (kHalfSumRow + kHalf) * stride, acc);
+  f32x16 c = mul(set1_f(-E::kOffset), scale);
+  if constexpr (E::kMin) c = sub(c, E::half_less(p, 2 * g + kHalf));
+  finish<M>(d, scale, c, a + (kHalfSumRow + kHalf) * stride, acc);
 }
 
 template <int32_t kFormat, int M>
@@ -155,7 +157,7 @@ __attribute__((noinline)) static void tile(const uint8_t* p, int64_t panel_strid
   f32x16 acc[M];
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m) acc[m] = zero_f();
-  constexpr int kTogether = kFormat == W6K || M > kFewTokens ? 1 : 2;
+  constexpr int kTogether = E::kHalves || M > kFewTokens ? 1 : 2;
   for (int64_t first = 0; first < groups; first += E::kLayout.groups, p += E::kLayout.bytes) {
     const int count =
         groups - first < E::kLayout.groups ? (int)(groups - first) : E::kLayout.groups;
@@ -172,7 +174,7 @@ __attribute__((noinline)) static void tile(const uint8_t* p, int64_t panel_strid
 #pragma GCC unroll 1
     for (; g < count; ++g, a += kRows * stride) {
       if (prefetch) prefetch_group<1, E>(p + prefetch, panel_stride, g);
-      if constexpr (kFormat == W6K) {
+      if constexpr (E::kHalves) {
         add_half<M, E, 0>(p, g, a, stride, acc);
         add_half<M, E, 1>(p, g, a, stride, acc);
       } else {
@@ -205,7 +207,11 @@ TileFn bf16x2_tile(int32_t format, int tokens) {
     case W5A: return pick_tokens<W5A>(tokens);
     case W4K: return pick_tokens<W4K>(tokens);
     case W5K: return pick_tokens<W5K>(tokens);
-    default: return pick_tokens<W6K>(tokens);
+    case W6K: return pick_tokens<W6K>(tokens);
+    case W2K: return pick_tokens<W2K>(tokens);
+    case W3K: return pick_tokens<W3K>(tokens);
+    case W4T: return pick_tokens<W4T>(tokens);
+    default: return pick_tokens<W4TK>(tokens);
   }
 }
 

@@ -21,7 +21,7 @@ OCTAVO_INLINE float bf16_value(uint32_t bits) {
   return v;
 }
 
-// The 32 unsigned weights of group g, without zero point.
+// The 32 unsigned weights of group g, zero point and all.
 static void row_quants(const uint8_t* p, int32_t format, int g, int lane, uint8_t* q) {
   const SupertileLayout& layout = kSupertiles[format];
   const uint8_t* quants = p + g * layout.group_quants;
@@ -31,38 +31,66 @@ static void row_quants(const uint8_t* p, int32_t format, int g, int lane, uint8_
       q[k] = quants[j * 64 + byte];
       continue;
     }
+    if (layout.group_quants == 128) {
+      q[k] = quants[(j >> 2) * 64 + byte] >> 2 * (j & 3) & 3;
+      if (format == W3K) q[k] |= (p[layout.high + g * 64 + byte] >> j & 1) << 2;
+      continue;
+    }
     q[k] = (quants[(j & 3) * 64 + byte] >> (j < 4 ? 0 : 4)) & 15;
     if (format == W6K)
       q[k] |= (p[layout.high + g * 128 + (j >> 2) * 64 + byte] >> 2 * (j & 3) & 3) << 4;
     else if (layout.high)
       q[k] |= (p[layout.high + g * 64 + j * 8 + byte / 8] >> (byte & 7) & 1) << 4;
+    else if (format == W4T || format == W4TK) q[k] = kTableBytes[q[k]];
   }
 }
 
-static void expand_group(const uint8_t* p, int32_t format, int g, int lane, float* out) {
+static int zero_point(int32_t format) {
+  switch (format) {
+    case W8:
+    case W4T:
+    case W4TK: return 128;
+    case W4S: return 8;
+    case W5S: return 16;
+    case W6K: return 32;
+    case W3K: return 4;
+    default: return 0;
+  }
+}
+
+// Of the 16 k of one half of group g.
+struct Line {
+  float scale, min;
+};
+static Line half_line(const uint8_t* p, int32_t format, int g, int half, int lane) {
   const SupertileLayout& layout = kSupertiles[format];
+  if (layout.d == 0)
+    return {half_lane(p + layout.scale + g * 32, lane),
+            layout.min ? half_lane(p + layout.min + g * 32, lane) : 0.0f};
+  const int at = (scales_of_halves(format) ? 2 * g + half : g) * 16 + lane;
+  const uint8_t small = p[layout.scale + at];
+  const int scale = format == W2K                                      ? small & 15
+                    : format == W6K || format == W3K || format == W4TK ? (int8_t)small
+                                                                       : small;
+  Line line{half_lane(p + layout.d, lane) * (float)scale, 0.0f};
+  if (layout.min) {
+    const int min = format == W2K ? small >> 4 : p[layout.min + at];
+    line.min = -(half_lane(p + layout.dmin, lane) * (float)min);
+  }
+  return line;
+}
+
+static void expand_group(const uint8_t* p, int32_t format, int g, int lane, float* out) {
   uint8_t q[32];
   row_quants(p, format, g, lane, q);
-  const int zero = format == W8    ? 128
-                   : format == W4S ? 8
-                   : format == W5S ? 16
-                   : format == W6K ? 32
-                                   : 0;
-  float scale[2], min = 0.0f;  // of each 16 k
-  if (layout.d == 0) {
-    scale[0] = scale[1] = half_lane(p + layout.scale + g * 32, lane);
-    if (layout.min) min = half_lane(p + layout.min + g * 32, lane);
-  } else {
-    const float d = half_lane(p + layout.d, lane);
-    const int8_t* by_half = (const int8_t*)p + layout.scale + g * 32 + lane;
-    scale[0] = d * (format == W6K ? (float)by_half[0] : (float)p[layout.scale + g * 16 + lane]);
-    scale[1] = format == W6K ? d * (float)by_half[16] : scale[0];
-    if (layout.min)
-      min = -(half_lane(p + layout.dmin, lane) * (float)p[layout.min + g * 16 + lane]);
-  }
-  for (int k = 0; k < 32; ++k) {
-    const float product = scale[k >> 4] * (float)(q[k] - zero);
-    out[k] = layout.min ? product + min : product;
+  const int zero = zero_point(format);
+  const bool has_min = kSupertiles[format].min != 0;
+  for (int half = 0; half < 2; ++half) {
+    const Line line = half_line(p, format, g, half, lane);
+    for (int k = 16 * half; k < 16 * half + 16; ++k) {
+      const float product = line.scale * (float)(q[k] - zero);
+      out[k] = has_min ? product + line.min : product;
+    }
   }
 }
 

@@ -13,38 +13,71 @@ namespace octavo::OCTAVO_ISA {
 // namespace.
 #define OCTAVO_MEMBER __attribute__((always_inline)) static inline
 
-// zero_shift: the weights' zero point is 1 << zero_shift (0: none). high_bits: kept apart from the
-// nibbles.
-template <int kZero, int kHigh, bool kHasMin>
+// zero_shift: the weights' zero point is 1 << zero_shift (0: none). bits: of a weight as it meets
+// the activations.
+template <int kZero, int kWeightBits, bool kHasMin>
 struct Has {
-  static constexpr int kZeroShift = kZero, kHighBits = kHigh;
+  static constexpr int kZeroShift = kZero, kBits = kWeightBits;
   static constexpr bool kMin = kHasMin;
 };
 template <int32_t kFormat> struct Traits;
-template <> struct Traits<W8> : Has<7, 0, false> {};
-template <> struct Traits<W4S> : Has<3, 0, false> {};
-template <> struct Traits<W4A> : Has<0, 0, true> {};
-template <> struct Traits<W5S> : Has<4, 1, false> {};
-template <> struct Traits<W5A> : Has<0, 1, true> {};
-template <> struct Traits<W4K> : Has<0, 0, true> {};
-template <> struct Traits<W5K> : Has<0, 1, true> {};
-template <> struct Traits<W6K> : Has<5, 2, false> {};
+template <> struct Traits<W8> : Has<7, 8, false> {};
+template <> struct Traits<W4S> : Has<3, 4, false> {};
+template <> struct Traits<W4A> : Has<0, 4, true> {};
+template <> struct Traits<W5S> : Has<4, 5, false> {};
+template <> struct Traits<W5A> : Has<0, 5, true> {};
+template <> struct Traits<W4K> : Has<0, 4, true> {};
+template <> struct Traits<W5K> : Has<0, 5, true> {};
+template <> struct Traits<W6K> : Has<5, 6, false> {};
+template <> struct Traits<W2K> : Has<0, 2, true> {};
+template <> struct Traits<W3K> : Has<2, 3, false> {};
+template <> struct Traits<W4T> : Has<7, 8, false> {};
+template <> struct Traits<W4TK> : Has<7, 8, false> {};
 
 template <int32_t kFormat>
 struct Group : Traits<kFormat> {
   static constexpr const SupertileLayout& kLayout = kSupertiles[kFormat];
   static constexpr bool kSuperblock = kLayout.d != 0;  // scales are d times small integers
+  static constexpr bool kHalves = scales_of_halves(kFormat);
 
   // The 64 unsigned weights (16 rows x 4 k) of step j.
   OCTAVO_MEMBER i32x16 step(const uint8_t* p, int g, int j) {
     const uint8_t* q = p + g * kLayout.group_quants;
     if constexpr (kFormat == W8) return load_i(q + j * 64);
+    if constexpr (kFormat == W2K) return low_two_bits(q, j);
+    if constexpr (kFormat == W3K) return or_i(low_two_bits(q, j), third_bits(p, g, j));
     const i32x16 nibbles = set1_i(0x0f0f0f0f);
     const i32x16 both = load_i(q + (j & 3) * 64);
     const i32x16 w = and_i(j < 4 ? both : shift_right16<4>(both), nibbles);
-    if constexpr (Traits<kFormat>::kHighBits == 1) return mask_byte_add16(w, fifth_bits(p, g, j));
-    if constexpr (Traits<kFormat>::kHighBits == 2) return or_i(w, two_high_bits(p, g, j));
+    if constexpr (Traits<kFormat>::kBits == 5) return mask_byte_add16(w, fifth_bits(p, g, j));
+    if constexpr (kFormat == W6K) return or_i(w, two_high_bits(p, g, j));
+    if constexpr (kFormat == W4T || kFormat == W4TK) return look_up(kTableBytes, w);
     return w;
+  }
+
+  // What a shift brings over from a neighbouring byte is masked off, here and below.
+  OCTAVO_MEMBER i32x16 low_two_bits(const uint8_t* q, int j) {
+    const i32x16 four_steps = load_i(q + (j >> 2) * 64), place = set1_i(0x03030303);
+    switch (j & 3) {
+      case 0: return and_i(four_steps, place);
+      case 1: return and_i(shift_right_u<2>(four_steps), place);
+      case 2: return and_i(shift_right_u<4>(four_steps), place);
+      default: return and_i(shift_right_u<6>(four_steps), place);
+    }
+  }
+
+  OCTAVO_MEMBER i32x16 third_bits(const uint8_t* p, int g, int j) {
+    const i32x16 steps = load_i(p + kLayout.high + g * 64), place = set1_i(0x04040404);
+    switch (j) {
+      case 0: return and_i(shift_left<2>(steps), place);
+      case 1: return and_i(shift_left<1>(steps), place);
+      case 2: return and_i(steps, place);
+      case 3: return and_i(shift_right_u<1>(steps), place);
+      case 4: return and_i(shift_right_u<2>(steps), place);
+      case 5: return and_i(shift_right_u<3>(steps), place);
+      case 6: return and_i(shift_right_u<4>(steps), place);
+      default: return and_i(shift_right_u<5>(steps), place);
+    }
   }
 
   OCTAVO_MEMBER uint64_t fifth_bits(const uint8_t* p, int g, int j) {
@@ -55,8 +88,7 @@ struct Group : Traits<kFormat> {
 
   OCTAVO_MEMBER i32x16 two_high_bits(const uint8_t* p, int g, int j) {
     const i32x16 four_steps = load_i(p + kLayout.high + g * 128 + (j >> 2) * 64);
-    const i32x16 place =
-        set1_i(0x30303030);  // what a shift brings over from a neighbouring byte is masked off
+    const i32x16 place = set1_i(0x30303030);
     switch (j & 3) {
       case 0: return and_i(shift_left<4>(four_steps), place);
       case 1: return and_i(shift_left<2>(four_steps), place);
@@ -67,11 +99,19 @@ struct Group : Traits<kFormat> {
 
   OCTAVO_MEMBER f32x16 scale(const uint8_t* p, int g) {
     if constexpr (!kSuperblock) return load_f16(p + kLayout.scale + g * 32);
-    return mul(load_f16(p + kLayout.d), to_float(load_u8(p + kLayout.scale + g * 16)));
+    const uint8_t* small = p + kLayout.scale + g * 16;
+    return mul(load_f16(p + kLayout.d),
+               to_float(kFormat == W4TK ? load_s8(small) : load_u8(small)));
   }
-  // W6K: the scale of 16 k, half = 2*g or 2*g + 1.
+  // The scale, and of W2K what is taken off, of 16 k; half = 2*g or 2*g + 1.
   OCTAVO_MEMBER f32x16 half_scale(const uint8_t* p, int half) {
-    return mul(load_f16(p + kLayout.d), to_float(load_s8(p + kLayout.scale + half * 16)));
+    const uint8_t* small = p + kLayout.scale + half * 16;
+    const i32x16 scale = kFormat == W2K ? and_i(load_u8(small), set1_i(15)) : load_s8(small);
+    return mul(load_f16(p + kLayout.d), to_float(scale));
+  }
+  OCTAVO_MEMBER f32x16 half_less(const uint8_t* p, int half) {
+    const i32x16 min = shift_right_u<4>(load_u8(p + kLayout.min + half * 16));
+    return mul(load_f16(p + kLayout.dmin), to_float(min));
   }
   OCTAVO_MEMBER f32x16 min(const uint8_t* p, int g) {
     if constexpr (!kSuperblock) return load_f16(p + kLayout.min + g * 32);
@@ -80,12 +120,12 @@ struct Group : Traits<kFormat> {
   }
 
   // How many steps of int16 pair sums cannot overflow; 0: whole dots at once.
-  static constexpr int kPairSteps =
-      !kPairSums || kFormat == W8 ? 0 : 8 >> Traits<kFormat>::kHighBits;
+  static constexpr int kMore = Traits<kFormat>::kBits > 4 ? Traits<kFormat>::kBits - 4 : 0;
+  static constexpr int kPairSteps = !kPairSums || kMore == 4 ? 0 : 8 >> kMore;
 
   OCTAVO_MEMBER i32x16 dot(i32x16 acc, i32x16 w, i32x16 a) {
     if constexpr (kPairSteps != 0) return add_pairs(acc, w, a);
-    if constexpr (kFormat == W8) return dot_u8s8(acc, w, a);
+    if constexpr (kMore == 4) return dot_u8s8(acc, w, a);
     return dot_u7s8(acc, w, a);
   }
 };

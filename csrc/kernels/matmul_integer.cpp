@@ -114,7 +114,7 @@ OCTAVO_INLINE void add_group(const uint8_t* p, int64_t panel_stride, int g, cons
   }
 }
 
-// W6K has a scale for every 16 k: steps 0..3, then steps 4..7.
+// A scale for every 16 k: steps 0..3, then steps 4..7.
 template <int R, int M, class G, Part kPart>
 OCTAVO_INLINE void add_half(const uint8_t* p, int64_t panel_stride, int g, const int32_t* a,
                             int64_t stride, f32x16 (&acc)[R][M]) {
@@ -124,6 +124,19 @@ OCTAVO_INLINE void add_half(const uint8_t* p, int64_t panel_stride, int g, const
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) ws[r] = G::half_scale(p + r * panel_stride, 2 * g + kPart);
   add_scaled<R, M>(dot, ws, a, stride, acc);
+  if constexpr (G::kMin) {
+    f32x16 less[R];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) less[r] = G::half_less(p + r * panel_stride, 2 * g + kPart);
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m) {
+      const i32x16 low = set1_i(a[kNegLowRow * stride + m]);
+      const i32x16 sum = kPart == kLowHalf ? low : sub_i(set1_i(a[kNegSumRow * stride + m]), low);
+      const f32x16 am = mul(as_float(set1_i(a[kScaleRow * stride + m])), to_float(sum));
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) acc[r][m] = fma(less[r], am, acc[r][m]);
+    }
+  }
 }
 
 template <int32_t kFormat, int R, int M>
@@ -144,7 +157,7 @@ __attribute__((noinline)) static void tile(const uint8_t* p, int64_t panel_strid
 #pragma GCC unroll 1
     for (int g = 0; g < count; ++g, a += kGroupRows * stride) {
       if (prefetch) prefetch_group<R, G>(p + prefetch, panel_stride, g);
-      if constexpr (kFormat == W6K) {
+      if constexpr (G::kHalves) {
         add_half<R, M, G, kLowHalf>(p, panel_stride, g, a, stride, acc);
         add_half<R, M, G, kHighHalf>(p, panel_stride, g, a, stride, acc);
       } else {
@@ -188,7 +201,11 @@ TileFn integer_tile(int32_t format, int unit, int tokens) {
     case W5A: return pick_tokens<W5A>(unit, tokens);
     case W4K: return pick_tokens<W4K>(unit, tokens);
     case W5K: return pick_tokens<W5K>(unit, tokens);
-    default: return pick_tokens<W6K>(unit, tokens);
+    case W6K: return pick_tokens<W6K>(unit, tokens);
+    case W2K: return pick_tokens<W2K>(unit, tokens);
+    case W3K: return pick_tokens<W3K>(unit, tokens);
+    case W4T: return pick_tokens<W4T>(unit, tokens);
+    default: return pick_tokens<W4TK>(unit, tokens);
   }
 }
 

@@ -11,15 +11,14 @@ struct SupertileLayout {
   int32_t groups;        // of 32 k in a supertile
   int32_t bytes;         // of a supertile
   int32_t group_quants;  // bytes of one group's q; q itself is always at offset 0
-  int32_t high;          // 5th bits, 64 B a group (W6K: the two high bits, 128 B a group)
-  int32_t scale;  // fp16[16] a group; K-quants: 16 bytes a group (W6K: 16 bytes a half group)
-  int32_t min;    // fp16[16] a group; K-quants: 16 bytes a group
-  int32_t d;      // K-quants: fp16[16] a supertile
+  int32_t high;          // 5th or 3rd bits, 64 B a group (W6K: two high bits, 128 B a group)
+  int32_t scale;         // fp16[16] a group; with d: 16 bytes a group, or a half (scales_of_halves)
+  int32_t min;           // fp16[16] a group; with d: 16 bytes a group (W2K: in the bytes of scale)
+  int32_t d;             // fp16[16] a supertile that the scales are multiples of; 0: none
   int32_t dmin;
 };
 
-// Indexed by WeightFormat, W8 .. W6K. The two high bits of W6K: byte[v*64 + r*4 + i] holds steps 4v
-// .. 4v+3 of row r, two bits each, the first step lowest.
+// Indexed by WeightFormat, W8 .. W4TK.
 static constexpr SupertileLayout kSupertiles[] = {
     {2, 1088, 512, 0, 1024, 0, 0, 0},              // W8
     {2, 576, 256, 0, 512, 0, 0, 0},                // W4S
@@ -29,9 +28,22 @@ static constexpr SupertileLayout kSupertiles[] = {
     {8, 2368, 256, 0, 2048, 2176, 2304, 2336},     // W4K
     {8, 2880, 256, 2048, 2560, 2688, 2816, 2848},  // W5K
     {8, 3392, 256, 2048, 3072, 0, 3328, 0},        // W6K
+    {8, 1344, 128, 0, 1024, 1024, 1280, 1312},     // W2K
+    {8, 1856, 128, 1024, 1536, 0, 1792, 0},        // W3K
+    {2, 576, 256, 0, 512, 0, 0, 0},                // W4T
+    {8, 2240, 256, 0, 2048, 0, 2176, 0},           // W4TK
 };
 
-static constexpr bool is_integer_format(int32_t format) { return format >= W8 && format <= W6K; }
+static constexpr bool is_integer_format(int32_t format) { return format >= W8 && format <= W4TK; }
+
+// Whether 16 k share a scale, not 32.
+static constexpr bool scales_of_halves(int32_t format) {
+  return format == W6K || format == W2K || format == W3K;
+}
+
+// The values that IQ4_NL and IQ4_XS choose from, plus 128.
+static constexpr uint8_t kTableBytes[16] = {1,   24,  45,  63,  79,  93,  106, 118,
+                                            129, 141, 153, 166, 181, 197, 217, 241};
 
 // The rows that a format takes unless asked otherwise: integer formats also take ABF16X2.
 static constexpr int32_t act_kind_of(int32_t format) {

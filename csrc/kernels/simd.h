@@ -26,7 +26,8 @@
 //   load_bf16(const void* 16 bf16) i32x16 to_bf16_pair(f32x16 lo, f32x16 hi)               nearest
 //   even, NaN stays NaN; lane = hi << 16 | lo void store_bf16(void* 16 bf16, f32x16) nearest even,
 //   NaN stays NaN; a denormal may become 0 mask16 first_lanes(int n) lt(f32x16 a, f32x16 b) (a < b)
-//   ; i32x16 mask_byte_add16(i32x16 a, uint64 m)   +16 in byte b where bit b of m mask16
+//   ; i32x16 mask_byte_add16(i32x16 a, uint64 m)   +16 in byte b where bit b of m i32x16
+//   look_up(const uint8_t* table, i32x16 bytes) byte b becomes table[b], all < 16; mask16
 //   is_nan(f32x16) and_m(mask16, mask16) ; uint32_t lane_bits(mask16) (bit i = lane i) ; mask16
 //   lanes_of(uint32_t bits) f32x16 swap_pairs(f32x16) (lanes 2i and 2i+1 change places) ; f32x16
 //   twice_each(const float* 8) (lane i = p[i / 2]) float  reduce_add(f32x16) reduce_max(f32x16)

@@ -212,6 +212,11 @@ OCTAVO_INLINE i32x16 mask_byte_add16(i32x16 a, uint64_t m) {
           _mm256_add_epi8(a.hi, _mm256_and_si256(byte_mask((uint32_t)(m >> 32)), sixteen))};
 }
 
+OCTAVO_INLINE i32x16 look_up(const uint8_t* table, i32x16 index) {
+  const __m256i both = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)table));
+  return {_mm256_shuffle_epi8(both, index.lo), _mm256_shuffle_epi8(both, index.hi)};
+}
+
 OCTAVO_INLINE f32x16 swap_pairs(f32x16 a) {
   return {_mm256_permute_ps(a.lo, 0xb1), _mm256_permute_ps(a.hi, 0xb1)};
 }

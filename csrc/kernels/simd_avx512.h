@@ -106,6 +106,10 @@ OCTAVO_INLINE i32x16 mask_byte_add16(i32x16 a, uint64_t m) {
   return _mm512_mask_add_epi8(a, (__mmask64)m, a, _mm512_set1_epi8(16));
 }
 
+OCTAVO_INLINE i32x16 look_up(const uint8_t* table, i32x16 index) {
+  return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)table)), index);
+}
+
 OCTAVO_INLINE f32x16 swap_pairs(f32x16 a) { return _mm512_permute_ps(a, 0xb1); }
 OCTAVO_INLINE f32x16 twice_each(const float* p) {
   const __m512i pick = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);

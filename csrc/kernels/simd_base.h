@@ -240,6 +240,13 @@ OCTAVO_INLINE void store_f_mask(float* p, mask16 m, f32x16 v) {
   }
 }
 
+OCTAVO_INLINE i32x16 look_up(const uint8_t* table, i32x16 index) {
+  uint8_t bytes[64];
+  store_i(bytes, index);
+  for (int i = 0; i < 64; i++) bytes[i] = table[bytes[i]];
+  return load_i(bytes);
+}
+
 OCTAVO_INLINE f32x4 swap4(f32x4 a) { return __builtin_shufflevector(a, a, 1, 0, 3, 2); }
 OCTAVO_INLINE f32x16 swap_pairs(f32x16 a) { return OCTAVO_MAP1(swap4, a); }
 OCTAVO_INLINE f32x16 twice_each(const float* p) {

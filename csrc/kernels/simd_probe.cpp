@@ -81,6 +81,7 @@ OCTAVO_WORD(lt, put_bits(out, lt(f(a), f(b))))
 OCTAVO_WORD(is_nan, put_bits(out, is_nan(f(a))))
 OCTAVO_WORD(and_m, put_bits(out, and_m(m(a), m(b))))
 OCTAVO_WORD(mask_byte_add16, put(out, mask_byte_add16(i(a), scalar64(b))))
+OCTAVO_WORD(look_up, put(out, look_up(b, i(a))))
 OCTAVO_WORD(swap_pairs, put(out, swap_pairs(f(a))))
 OCTAVO_WORD(twice_each, put(out, twice_each((const float*)a)))
 OCTAVO_WORD(reduce_add, put(out, reduce_add(f(a))))
@@ -132,6 +133,7 @@ static const ProbeWord kWords[] = {
     OCTAVO_ENTRY(is_nan),
     OCTAVO_ENTRY(and_m),
     OCTAVO_ENTRY(mask_byte_add16),
+    OCTAVO_ENTRY(look_up),
     OCTAVO_ENTRY(swap_pairs),
     OCTAVO_ENTRY(twice_each),
     OCTAVO_ENTRY(reduce_add),

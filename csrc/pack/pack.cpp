@@ -1,5 +1,5 @@
-// pack.cpp: the lossless packers of the 32-value blocks (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0), and which
-// packer a type has.
+// pack.cpp: the lossless packers of the 32-value blocks (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL), and
+// which packer a type has.
 //
 // A 4-bit GGML block holds value i and i+16 in one byte and so do we: packing only turns rows of
 // words into columns.
@@ -44,8 +44,8 @@ void pack_small(const PanelSource& from, uint8_t* panel) {
   }
 }
 
-constexpr const char* kFormatNames[] = {"W8",  "W4S", "W4A", "W5S",  "W5A",
-                                        "W4K", "W5K", "W6K", "BF16", "F32"};
+constexpr const char* kFormatNames[] = {"W8",  "W4S", "W4A", "W5S", "W5A",  "W4K",  "W5K",
+                                        "W6K", "W2K", "W3K", "W4T", "W4TK", "BF16", "F32"};
 
 using PanelPacker = void (*)(const PanelSource&, uint8_t*);
 
@@ -58,6 +58,10 @@ PanelPacker lossless_packer(int ggml_type) {
     case kGgmlQ8_0: return pack_small<kQ8_0, W8>;
     case kGgmlQ4_K: return pack_q4_k;
     case kGgmlQ5_K: return pack_q5_k;
+    case kGgmlQ2_K: return pack_q2_k;
+    case kGgmlQ3_K: return pack_q3_k;
+    case kGgmlIQ4_NL: return pack_small<kQ4_0, W4T>;
+    case kGgmlIQ4_XS: return pack_iq4_xs;
     default: return pack_q6_k;
   }
 }
@@ -77,23 +81,27 @@ const GgmlBlock& ggml_block(int ggml_type) {
     int type;
     GgmlBlock block;
   } kBlocks[] = {
-      {kGgmlF32, {"F32", 1, 4, F32}},       {kGgmlF16, {"F16", 1, 2, BF16}},
-      {kGgmlQ4_0, {"Q4_0", 32, 18, W4S}},   {kGgmlQ4_1, {"Q4_1", 32, 20, W4A}},
-      {kGgmlQ5_0, {"Q5_0", 32, 22, W5S}},   {kGgmlQ5_1, {"Q5_1", 32, 24, W5A}},
-      {kGgmlQ8_0, {"Q8_0", 32, 34, W8}},    {kGgmlQ4_K, {"Q4_K", 256, 144, W4K}},
-      {kGgmlQ5_K, {"Q5_K", 256, 176, W5K}}, {kGgmlQ6_K, {"Q6_K", 256, 210, W6K}},
+      {kGgmlF32, {"F32", 1, 4, F32}},         {kGgmlF16, {"F16", 1, 2, BF16}},
+      {kGgmlQ4_0, {"Q4_0", 32, 18, W4S}},     {kGgmlQ4_1, {"Q4_1", 32, 20, W4A}},
+      {kGgmlQ5_0, {"Q5_0", 32, 22, W5S}},     {kGgmlQ5_1, {"Q5_1", 32, 24, W5A}},
+      {kGgmlQ8_0, {"Q8_0", 32, 34, W8}},      {kGgmlQ4_K, {"Q4_K", 256, 144, W4K}},
+      {kGgmlQ5_K, {"Q5_K", 256, 176, W5K}},   {kGgmlQ6_K, {"Q6_K", 256, 210, W6K}},
+      {kGgmlQ2_K, {"Q2_K", 256, 84, W2K}},    {kGgmlQ3_K, {"Q3_K", 256, 110, W3K}},
+      {kGgmlIQ4_NL, {"IQ4_NL", 32, 18, W4T}}, {kGgmlIQ4_XS, {"IQ4_XS", 256, 136, W4TK}},
       {kGgmlBF16, {"BF16", 1, 2, BF16}},
   };
   for (const auto& entry : kBlocks)
     if (entry.type == ggml_type) return entry.block;
-  throw std::invalid_argument(
-      "ggml_type: expected F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K or Q6_K, got type " +
-      std::to_string(ggml_type));
+  std::string names;
+  for (const auto& entry : kBlocks)
+    names += std::string(names.empty() ? "" : ", ") + entry.block.name;
+  throw std::invalid_argument("ggml_type: expected one of " + names + ", got type " +
+                              std::to_string(ggml_type));
 }
 
 const char* format_name(int32_t format) {
   if (format < W8 || format > F32)
-    throw std::invalid_argument("format: expected a WeightFormat 0..9, got " +
+    throw std::invalid_argument("format: expected a WeightFormat 0..13, got " +
                                 std::to_string(format));
   return kFormatNames[format];
 }
@@ -101,8 +109,9 @@ const char* format_name(int32_t format) {
 int32_t format_named(const std::string& name) {
   for (int32_t format = W8; format <= F32; ++format)
     if (name == kFormatNames[format]) return format;
-  throw std::invalid_argument(
-      "format: expected W8, W4S, W4A, W5S, W5A, W4K, W5K, W6K, BF16 or F32, got " + name);
+  std::string names;
+  for (const char* each : kFormatNames) names += std::string(names.empty() ? "" : ", ") + each;
+  throw std::invalid_argument("format: expected one of " + names + ", got " + name);
 }
 
 bool can_pack(int ggml_type, int32_t format) {

@@ -63,4 +63,15 @@ static inline void scatter_fifth_bits(uint32_t bits, int r, uint64_t (&high)[8])
   for (int j = 0; j < 8; ++j) high[j] |= (uint64_t)(bits >> (4 * j) & 15) << (4 * r);
 }
 
+// Two bits of 32 values (bits `shift`, shift+1 of 32 bytes): 4 bytes for steps 0..3, 4 for
+// steps 4..7.
+static inline void gather_two_bits(const uint8_t* src, int shift, uint8_t* first, uint8_t* second) {
+  for (int half = 0; half < 2; ++half) {
+    uint32_t out = 0;
+    for (int s = 0; s < 4; ++s)
+      out |= (load_u32(src + half * 16 + s * 4) >> shift & 0x03030303u) << (2 * s);
+    store_u32(half ? second : first, out);
+  }
+}
+
 }  // namespace octavo

@@ -85,6 +85,42 @@ void dequantize_q6_k(const uint8_t* src, float* out) {
   }
 }
 
+// Q2_K and Q3_K: the two low bits of value 32*g + i are bits g % 4 * 2 of byte g / 4 * 32 + i.
+void dequantize_q2_k(const uint8_t* src, float* out) {
+  const float d = half_to_float(src + 80), dmin = half_to_float(src + 82);
+  for (int k = 0; k < 256; ++k) {
+    const int g = k / 32, q = src[16 + g / 4 * 32 + k % 32] >> g % 4 * 2 & 3;
+    const float scale = d * (float)(src[k / 16] & 15), min = dmin * (float)(src[k / 16] >> 4);
+    out[k] = scale * (float)q - min;
+  }
+}
+
+void dequantize_q3_k(const uint8_t* src, float* out) {
+  const float d = half_to_float(src + 108);
+  int8_t scales[16];
+  unpack_q3_scales(src + 96, scales);
+  for (int k = 0; k < 256; ++k) {
+    const int g = k / 32, low = src[32 + g / 4 * 32 + k % 32] >> g % 4 * 2 & 3;
+    const int q = low | (src[k % 32] >> g & 1) << 2;
+    out[k] = d * (float)scales[k / 16] * (float)(q - 4);
+  }
+}
+
+void dequantize_table(const uint8_t* quants, float scale, float* out) {
+  for (int i = 0; i < 16; ++i) {
+    out[i] = scale * (float)(kTableBytes[quants[i] & 15] - 128);
+    out[i + 16] = scale * (float)(kTableBytes[quants[i] >> 4] - 128);
+  }
+}
+
+void dequantize_iq4_xs(const uint8_t* src, float* out) {
+  const float d = half_to_float(src);
+  int8_t scales[8];
+  unpack_iq4_scales(src, scales);
+  for (int g = 0; g < 8; ++g)
+    dequantize_table(src + 8 + g * 16, d * (float)scales[g], out + g * 32);
+}
+
 void dequantize_block(int ggml_type, const uint8_t* src, float* out) {
   switch (ggml_type) {
     case kGgmlQ4_0: return dequantize_small(src, 0, 0, 2, 8, out);
@@ -94,6 +130,10 @@ void dequantize_block(int ggml_type, const uint8_t* src, float* out) {
     case kGgmlQ8_0: return dequantize_q8_0(src, out);
     case kGgmlQ4_K: return dequantize_four_or_five(src, 0, out);
     case kGgmlQ5_K: return dequantize_four_or_five(src, 32, out);
+    case kGgmlQ2_K: return dequantize_q2_k(src, out);
+    case kGgmlQ3_K: return dequantize_q3_k(src, out);
+    case kGgmlIQ4_NL: return dequantize_table(src + 2, half_to_float(src), out);
+    case kGgmlIQ4_XS: return dequantize_iq4_xs(src, out);
     default: return dequantize_q6_k(src, out);
   }
 }

@@ -63,17 +63,6 @@ void pack_four_or_five(const PanelSource& from, uint8_t* panel) {
   }
 }
 
-// The two high bits of 32 values (bits `shift`, shift+1 of 32 bytes): 4 bytes for steps 0..3, 4 for
-// steps 4..7.
-void gather_two_bits(const uint8_t* src, int shift, uint8_t* first, uint8_t* second) {
-  for (int half = 0; half < 2; ++half) {
-    uint32_t out = 0;
-    for (int s = 0; s < 4; ++s)
-      out |= (load_u32(src + half * 16 + s * 4) >> shift & 0x03030303u) << (2 * s);
-    store_u32(half ? second : first, out);
-  }
-}
-
 }  // namespace
 
 void pack_q4_k(const PanelSource& from, uint8_t* panel) { pack_four_or_five<W4K>(from, panel); }

@@ -15,6 +15,9 @@ struct PanelSource {
 void pack_q4_k(const PanelSource& from, uint8_t* panel);
 void pack_q5_k(const PanelSource& from, uint8_t* panel);
 void pack_q6_k(const PanelSource& from, uint8_t* panel);
+void pack_q2_k(const PanelSource& from, uint8_t* panel);
+void pack_q3_k(const PanelSource& from, uint8_t* panel);
+void pack_iq4_xs(const PanelSource& from, uint8_t* panel);
 bool is_float_type(int ggml_type);
 
 // One panel of a type that is no float, in its own format.
@@ -39,6 +42,23 @@ static inline SixBitScales unpack_six_bits(const uint8_t* p) {
     out.min[i + 4] = (uint8_t)(p[i + 8] >> 4 | p[i + 4] >> 6 << 4);
   }
   return out;
+}
+
+// The sixteen 6-bit scales of a Q3_K block (12 bytes), 32 taken off: low nibbles of 0..7, of 8..15
+// in the high nibbles of the same bytes, two high bits of i at bit i / 4 * 2 of byte 8 + i % 4.
+static inline void unpack_q3_scales(const uint8_t* p, int8_t (&out)[16]) {
+  for (int i = 0; i < 16; ++i) {
+    const int low = i < 8 ? p[i] & 15 : p[i - 8] >> 4, high = p[8 + i % 4] >> i / 4 * 2 & 3;
+    out[i] = (int8_t)((low | high << 4) - 32);
+  }
+}
+
+// The eight 6-bit scales of an IQ4_XS block, which begin at byte 2, 32 taken off: 16 bits with two
+// high bits each, then nibbles.
+static inline void unpack_iq4_scales(const uint8_t* p, int8_t (&out)[8]) {
+  const int high = p[2] | p[3] << 8;
+  for (int g = 0; g < 8; ++g)
+    out[g] = (int8_t)(((p[4 + g / 2] >> g % 2 * 4 & 15) | (high >> 2 * g & 3) << 4) - 32);
 }
 
 }  // namespace octavo

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from octavo.batch import Want, make_batch
 from octavo.kernels import native
 from octavo.weights.ggml_type import GGMLType
-from tests.tiny import TINY, all_logits, make_runner, tiny_model
+from tests.tiny import SMALL_BLOCKS, TINY, all_logits, make_runner, tiny_model
 
 RNG = np.random.default_rng(3)
 LONG = [int(t) for t in RNG.integers(0, TINY.vocab_size, 600)]  # three chunks of attention
@@ -102,6 +102,12 @@ def test_block_size(block_size: int) -> None:
         (GGMLType.Q8_0, "int8"),
         (GGMLType.Q4_0, "int8"),
         (GGMLType.Q5_0, "int8"),
+        (GGMLType.Q2_K, "int8"),
+        (GGMLType.Q3_K, "int8"),
+        (GGMLType.IQ4_NL, "int8"),
+        (GGMLType.IQ4_XS, "int8"),
+        (GGMLType.Q2_K, "bf16"),
+        (GGMLType.IQ4_XS, "bf16"),
         (GGMLType.Q4_1, "bf16"),
         (GGMLType.Q8_0, "bf16"),
         (GGMLType.BF16, None),
@@ -109,7 +115,8 @@ def test_block_size(block_size: int) -> None:
     ],
 )
 def test_every_kind_of_row(type: GGMLType, activations: str | None) -> None:
-    model = tiny_model(TINY, POOLS[3], type=type)
+    config = SMALL_BLOCKS if type.block_values == 256 else TINY
+    model = tiny_model(config, POOLS[3], type=type)
     runner = make_runner(model, POOLS[3], max_rows=128, activations=activations)
     prompt = LONG[:100]
     whole = all_logits(runner, prompt)

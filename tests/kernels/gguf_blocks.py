@@ -10,11 +10,14 @@ from octavo.weights.ggml_type import GGMLType
 OWN_FORMAT = {
     GGMLType.Q4_0: "W4S", GGMLType.Q4_1: "W4A", GGMLType.Q5_0: "W5S", GGMLType.Q5_1: "W5A",
     GGMLType.Q8_0: "W8", GGMLType.Q4_K: "W4K", GGMLType.Q5_K: "W5K", GGMLType.Q6_K: "W6K",
+    GGMLType.Q2_K: "W2K", GGMLType.Q3_K: "W3K", GGMLType.IQ4_NL: "W4T", GGMLType.IQ4_XS: "W4TK",
 }  # fmt: skip
 TYPE_OF = {fmt: type for type, fmt in OWN_FORMAT.items()}
-HALFS_AT = {GGMLType.Q6_K: (208,)} | dict.fromkeys(
-    (GGMLType.Q4_1, GGMLType.Q5_1, GGMLType.Q4_K, GGMLType.Q5_K), (0, 2)
-)  # where a block keeps its fp16 scale and min; elsewhere one scale at 0
+# Where a block keeps its fp16 scale and min; elsewhere one scale at 0.
+HALFS_AT = {
+    GGMLType.Q6_K: (208,), GGMLType.Q2_K: (80, 82), GGMLType.Q3_K: (108,),
+    **dict.fromkeys((GGMLType.Q4_1, GGMLType.Q5_1, GGMLType.Q4_K, GGMLType.Q5_K), (0, 2)),
+}  # fmt: skip
 
 
 def random_blocks(
@@ -36,7 +39,9 @@ def random_blocks(
 def values_of(blocks: NDArray[np.uint8], type: GGMLType, value: int) -> NDArray[np.uint8]:
     """The same blocks with every quant byte and high bit set to `value` (0 or 255)."""
     out = blocks.reshape(-1, type.block_bytes).copy()
-    first = {"Q4_1": 4, "Q5_1": 4, "Q4_K": 16, "Q5_K": 16, "Q6_K": 0}.get(type.name, 2)
-    last = 192 if type == GGMLType.Q6_K else type.block_bytes
+    first, last = {
+        "Q4_1": (4, 20), "Q5_1": (4, 24), "Q4_K": (16, 144), "Q5_K": (16, 176), "Q6_K": (0, 192),
+        "Q2_K": (16, 80), "Q3_K": (0, 96), "IQ4_XS": (8, 136),
+    }.get(type.name, (2, type.block_bytes))  # fmt: skip
     out[:, first:last] = value
     return out.reshape(-1)

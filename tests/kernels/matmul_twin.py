@@ -18,15 +18,21 @@ from tests.kernels.exact import Floats, fma, from_bf16, to_bf16
 from tests.kernels.guard import Scalar
 from tests.kernels.quantize_twin import Ints, Quantized, quantize_rows, row_sums
 
-SPAN = {"W8": 64, "W4S": 64, "W4A": 64, "W5S": 64, "W5A": 64, "W4K": 256, "W5K": 256, "W6K": 256}
+SPAN = {
+    "W8": 64, "W4S": 64, "W4A": 64, "W5S": 64, "W5A": 64, "W4K": 256, "W5K": 256, "W6K": 256,
+    "W2K": 256, "W3K": 256, "W4T": 64, "W4TK": 256,
+}  # fmt: skip
 SUPERTILE_BYTES = {
     "W8": 1088, "W4S": 576, "W4A": 640, "W5S": 704, "W5A": 768, "W4K": 2368, "W5K": 2880,
-    "W6K": 3392,
+    "W6K": 3392, "W2K": 1344, "W3K": 1856, "W4T": 576, "W4TK": 2240,
 }  # fmt: skip
-ZERO_POINT = {"W8": 128, "W4S": 8, "W5S": 16, "W6K": 32}
-# What ABF16X2 kernels add to quants: the zero point, and 2^bits (W8's bits fill a bf16 without it).
+ZERO_POINT = {"W8": 128, "W4S": 8, "W5S": 16, "W6K": 32, "W3K": 4}
+OF_HALVES = ("W6K", "W2K", "W3K")  # a scale for every 16 values
+TABLE = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113])
+# What ABF16X2 kernels add to quants: the zero point, and 2^bits (eight bits fill a bf16 without).
 OFFSET = {
     "W8": 128, "W4S": 24, "W4A": 16, "W5S": 48, "W5A": 32, "W4K": 16, "W5K": 32, "W6K": 96,
+    "W2K": 4, "W3K": 12, "W4T": 128, "W4TK": 128,
 }  # fmt: skip
 
 
@@ -36,13 +42,15 @@ class Unpacked:
 
     quants: Ints  # (rows, K)
     scales: Floats  # (rows, K / scale_span)
-    mins: Floats | None  # (rows, K / 32)
-    scale_span: int  # 32, or 16 for W6K
+    mins: Floats | None  # as scales
+    scale_span: int  # 32 or 16
 
     def dequantize(self, dtype: type[np.floating] = np.float32) -> NDArray[Any]:
         """(rows, K): products are exact in float32, the sum with the min rounds once."""
         values = self.quants.astype(dtype) * np.repeat(self.scales, self.scale_span, axis=1)
-        return values if self.mins is None else values + np.repeat(self.mins, 32, axis=1)
+        return (
+            values if self.mins is None else values + np.repeat(self.mins, self.scale_span, axis=1)
+        )
 
 
 class _Reader:
@@ -74,6 +82,8 @@ def _quants(reader: _Reader, fmt: str, groups: int) -> Ints:
     lead = reader.raw.shape[:2]
     if fmt == "W8":
         steps = reader.take(groups * 512).reshape(*lead, groups, 8, 16, 4)
+    elif fmt in ("W2K", "W3K"):
+        steps = _two_bits(reader, groups)
     else:
         both = reader.take(groups * 256).reshape(*lead, groups, 4, 16, 4)
         steps = np.concatenate([both & 15, both >> 4], axis=3)
@@ -81,11 +91,20 @@ def _quants(reader: _Reader, fmt: str, groups: int) -> Ints:
         bits = np.unpackbits(reader.take(groups * 64), axis=-1, bitorder="little")
         steps = steps | bits.reshape(*lead, groups, 8, 16, 4) << np.uint8(4)
     if fmt == "W6K":
-        planes = reader.take(groups * 128).reshape(*lead, groups, 2, 1, 16, 4)
-        shifts = 2 * np.arange(4, dtype=np.uint8).reshape(1, 1, 1, 1, 4, 1, 1)
-        high = (planes >> shifts & np.uint8(3)).reshape(*lead, groups, 8, 16, 4)
-        steps = steps | high << np.uint8(4)
+        steps = steps | _two_bits(reader, groups) << np.uint8(4)
+    if fmt == "W3K":
+        plane = reader.take(groups * 64).reshape(*lead, groups, 1, 16, 4)
+        bits = plane >> np.arange(8, dtype=np.uint8).reshape(8, 1, 1) & np.uint8(1)
+        steps = steps | bits << np.uint8(2)
     return steps.transpose(0, 1, 2, 3, 5, 4).reshape(*lead, groups * 32, 16).astype(np.int64)
+
+
+def _two_bits(reader: _Reader, groups: int) -> NDArray[np.uint8]:
+    """(panels, supertiles, groups, 8, 16, 4)."""
+    lead = reader.raw.shape[:2]
+    planes = reader.take(groups * 128).reshape(*lead, groups, 2, 1, 16, 4)
+    shifts = 2 * np.arange(4, dtype=np.uint8).reshape(4, 1, 1)
+    return (planes >> shifts & np.uint8(3)).reshape(*lead, groups, 8, 16, 4)
 
 
 def unpack(weight: native.PackedWeight) -> Unpacked:
@@ -95,8 +114,17 @@ def unpack(weight: native.PackedWeight) -> Unpacked:
     lead = raw.shape[:2]
     reader = _Reader(raw)
     quants = _by_row(_quants(reader, fmt, groups) - ZERO_POINT.get(fmt, 0), weight, cols)
+    if fmt.startswith("W4T"):
+        quants = TABLE[quants]
     mins = None
-    if fmt == "W6K":
+    if fmt == "W2K":
+        both = reader.take(256).reshape(*lead, 16, 16)
+        scales = reader.halfs(16).reshape(*lead, 1, 16) * (both & 15).astype(np.float32)
+        mins = -(reader.halfs(16).reshape(*lead, 1, 16) * (both >> 4).astype(np.float32))
+    elif fmt == "W4TK":
+        small = reader.take(128).view(np.int8).reshape(*lead, 8, 16).astype(np.float32)
+        scales = reader.halfs(16).reshape(*lead, 1, 16) * small
+    elif fmt in OF_HALVES:
         small = reader.take(256).view(np.int8).reshape(*lead, 16, 16).astype(np.float32)
         scales = reader.halfs(16).reshape(*lead, 1, 16) * small
     elif groups == 8:
@@ -106,9 +134,10 @@ def unpack(weight: native.PackedWeight) -> Unpacked:
     else:
         scales = reader.halfs(32).reshape(*lead, 2, 16)
         mins = reader.halfs(32).reshape(*lead, 2, 16) if fmt.endswith("A") else None
-    assert reader.at == raw.shape[-1] - (32 if fmt == "W6K" else 0)  # which ends in padding
-    span = 16 if fmt == "W6K" else 32
-    by_row = None if mins is None else _by_row(mins, weight, cols // 32)
+    padding = 32 if fmt in ("W6K", "W3K", "W4TK") else 0
+    assert reader.at == raw.shape[-1] - padding
+    span = 16 if fmt in OF_HALVES else 32
+    by_row = None if mins is None else _by_row(mins, weight, cols // span)
     return Unpacked(quants, _by_row(scales, weight, cols // span), by_row, span)
 
 
@@ -184,5 +213,6 @@ def _integer_sums(fused: bool, w: Unpacked, x: Quantized) -> Floats:
         scale = w.scales[None, :, k // w.scale_span] * x.scales[:, k // 32, None]
         acc = fma(dots, scale, acc, fused)
         if w.mins is not None:
-            acc = fma(w.mins[None, :, k // 32], x.am[:, k // 32, None], acc, fused)
+            am = x.scales[:, k // 32] * x.quants[:, span].sum(-1).astype(np.float32)
+            acc = fma(w.mins[None, :, k // w.scale_span], am[:, None], acc, fused)
     return acc

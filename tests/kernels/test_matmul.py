@@ -61,10 +61,13 @@ def test_matmul_is_near_the_exact_product(isa: str, product: case.Product) -> No
         moved = np.repeat(amax / 127 * 0.5 * (1 + 8 * case.EPS), 32, axis=1)
     # Each link of the chain rounds a product and a sum. A value with a min is two terms, for
     # scale * q = value - min.
-    parts = np.abs(values)
-    if not floats and (mins := twin.unpack(weight).mins) is not None:
-        parts += np.abs(2 * np.repeat(mins.astype(float), 32, axis=1))
-    links = 3 * (cols if floats else cols // 16 + 2) + 2
+    parts, links = np.abs(values), cols
+    if not floats:
+        packed = twin.unpack(weight)
+        links = packed.scales.shape[1] * (1 if packed.mins is None else 2)
+        if packed.mins is not None:
+            parts += np.abs(2 * np.repeat(packed.mins.astype(float), packed.scale_span, axis=1))
+    links = 3 * (links + 2) + 2
     bound = moved @ np.abs(values).T + links * case.EPS * ((np.abs(x) + moved) @ parts.T) * 1.01
     got, exact = case.multiply(isa, weight, x), x.astype(float) @ values.T
     worst = np.unravel_index(np.argmax(np.abs(got - exact) - bound), got.shape)

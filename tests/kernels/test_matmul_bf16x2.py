@@ -42,7 +42,7 @@ def bound_of(weight: native.PackedWeight, x: Floats) -> NDArray[np.float64]:
     groups = w.quants.shape[1] // w.scale_span
     offset = twin.OFFSET[weight.format]
     scales = np.repeat(np.abs(w.scales.astype(float)), w.scale_span, axis=1)
-    mins = 0.0 if w.mins is None else np.repeat(np.abs(w.mins.astype(float)), 32, axis=1)
+    mins = 0.0 if w.mins is None else np.repeat(np.abs(w.mins.astype(float)), w.scale_span, axis=1)
     terms = scales * (w.quants + offset) + scales * offset + mins
     size = np.abs(x).astype(float)
     left_out = LEFT_OUT * size @ np.abs(exact_values(weight)).T

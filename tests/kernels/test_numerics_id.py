@@ -8,7 +8,7 @@ their digests here (`python -m tests.kernels.test_numerics_id` prints them).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from tests.kernels.guard import guarded
 from tests.kernels.row_ops import row_op
 
 POOL = native.ThreadPool(1)
+FIRST, NEWER = list(OWN_FORMAT.items())[:8], list(OWN_FORMAT.items())[8:]
 CLASSES = {
     "base": "base", "avx2": "fma-bf16emulated", "avxvnni": "fma-bf16emulated",
     "avx512": "fma-bf16emulated", "avx512bf16": "fma-bf16hardware",
@@ -31,6 +32,9 @@ RECORDED = {
     "integer weights": ("03bd534497d38a93", "9a2f423fd2625b32", "9a2f423fd2625b32"),
     "integer weights, rows of two bf16": (
         "d29ca79f4b419652", "64ac00805b25c8fd", "679be1e199247e01",
+    ),
+    "weights of few bits or a table": (
+        "088e9e237462f8ad", "d87be4b6296592c6", "4d505465971cd2ae",
     ),
     "bf16 weights": ("88f88b640bd4ed73", "88f88b640bd4ed73", "88f88b640bd4ed73"),
     "float32 weights": ("f4c9b9c785b43a22", "2e676c59553a396c", "2e676c59553a396c"),
@@ -83,10 +87,19 @@ def matmul(isa: str, type: GGMLType, fmt: str, rows: str | None = None) -> Float
 
 
 def embedding(isa: str) -> Floats:
-    out = np.empty((len(OWN_FORMAT), 512), np.float32)
-    for row, own in zip(out, OWN_FORMAT.items(), strict=True):
+    return expanded(isa, FIRST)
+
+
+def expanded(isa: str, formats: Sequence[tuple[GGMLType, str]]) -> Floats:
+    out = np.empty((len(formats), 512), np.float32)
+    for row, own in zip(out, formats, strict=True):
         native.expand_row(isa, packed(*own), 21, row)
     return out
+
+
+def newer(isa: str) -> Floats:
+    by_rows = [matmul(isa, *own, rows) for own in NEWER for rows in (None, "ABF16X2")]
+    return np.concatenate([np.stack(by_rows).reshape(-1), expanded(isa, NEWER).reshape(-1)])
 
 
 def attention(isa: str, kv: str) -> tuple[NDArray[np.uint8], Floats]:
@@ -118,10 +131,11 @@ def layer_norm(isa: str) -> Floats:
 
 
 PARTS: dict[str, Callable[[str], NDArray[np.generic]]] = {
-    "integer weights": lambda isa: np.stack([matmul(isa, *own) for own in OWN_FORMAT.items()]),
+    "integer weights": lambda isa: np.stack([matmul(isa, *own) for own in FIRST]),
     "integer weights, rows of two bf16": lambda isa: np.stack(
-        [matmul(isa, *own, "ABF16X2") for own in OWN_FORMAT.items()]
+        [matmul(isa, *own, "ABF16X2") for own in FIRST]
     ),
+    "weights of few bits or a table": newer,
     "bf16 weights": lambda isa: matmul(isa, GGMLType.BF16, "BF16"),
     "float32 weights": lambda isa: matmul(isa, GGMLType.F32, "F32"),
     "embedding": embedding,

@@ -144,6 +144,14 @@ def test_mask_byte_add16_reaches_every_byte(isa: str) -> None:
     check(run(isa, "mask_byte_add16", np.uint8, values, words), want.reshape(-1))
 
 
+def test_look_up_takes_every_byte_from_its_place(isa: str) -> None:
+    rng = np.random.default_rng(17)
+    table = rng.integers(0, 256, 16).astype(np.uint8)
+    places = np.concatenate([np.repeat(np.arange(16), 64), rng.integers(0, 16, 1024)])
+    tables = np.tile(table, 4 * len(places) // 64)
+    check(run(isa, "look_up", np.uint8, places.astype(np.uint8), tables), table[places])
+
+
 def test_pair_words_move_lanes(isa: str) -> None:
     values = np.arange(1, 129, dtype=F32)
     check(run(isa, "swap_pairs", F32, values), values.reshape(-1, 2)[:, ::-1].reshape(-1))

@@ -114,11 +114,14 @@ def test_a_broken_header_is_one_error_with_its_offset(broken: str) -> None:
 
 
 NOT_READ = [
-    (gguf([], [tensor("w", (256,), 23, 0)], bytes(136)), r"'w' has type IQ4_XS; Octavo reads F32"),
+    (gguf([], [tensor("w", (256,), 16, 0)], bytes(66)),
+        r"'w' has type IQ2_XXS, which Octavo does not run: download the model's Q4_K_M or IQ4_XS"),
+    (gguf([], [tensor("w", (256,), 34, 0)], bytes(54)), r"has type TQ1_0, .*: download the model"),
+    (gguf([], [tensor("w", (32,), 39, 0)], bytes(17)), r"type MXFP4, .* run: it reads F32, F16"),
     (gguf([], [tensor("w", (32,), 99, 0)], bytes(99)), r"tensor 'w' has type 99 \(no known type\)"),
     (gguf([], [], version=1), r"GGUF version 1; Octavo reads 2 and 3"),
     (b"GGUF" + struct.pack(">I", 3) + bytes(16), r"big-endian"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("data", "message"), NOT_READ)

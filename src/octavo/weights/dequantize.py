@@ -135,6 +135,51 @@ def _q6_k(blocks: Bytes) -> Floats:
     return (scales[:, :, None] * groups).reshape(-1, 256)
 
 
+def _two_bits(packed: Bytes) -> npt.NDArray[np.int32]:
+    """(n, 64) to (n, 256): each half of the bytes holds four runs of 32 values, the lowest bits
+    first."""
+    runs = packed.reshape(-1, 2, 1, 32) >> np.arange(0, 8, 2, dtype=np.uint8)[:, None] & 3
+    return runs.reshape(-1, 256).astype(np.int32)
+
+
+def _q2_k(blocks: Bytes) -> Floats:
+    scales = _half(blocks[:, 80:82]) * (blocks[:, :16] & 15).astype(np.float32)  # (n, 16)
+    minima = _half(blocks[:, 82:]) * (blocks[:, :16] >> 4).astype(np.float32)
+    groups = _two_bits(blocks[:, 16:80]).reshape(-1, 16, 16).astype(np.float32)
+    return (scales[:, :, None] * groups - minima[:, :, None]).reshape(-1, 256)
+
+
+def _q3_k(blocks: Bytes) -> Floats:
+    # Byte j of the 32 high bytes holds value j of all eight runs of 32, run g in bit g.
+    high = blocks[:, None, :32] >> np.arange(8, dtype=np.uint8)[:, None] & 1  # (n, 8, 32)
+    quants = _two_bits(blocks[:, 32:96]) + (high.reshape(-1, 256).astype(np.int32) << 2) - 4
+    # Sixteen scales of six bits: nibbles, low ones first, then two bits each, four to a byte.
+    tops = blocks[:, None, 104:108] >> np.arange(0, 8, 2, dtype=np.uint8)[:, None] & 3
+    small = _nibbles(blocks[:, 96:104], 8) + (tops.reshape(-1, 16).astype(np.int32) << 4) - 32
+    scales = _half(blocks[:, 108:]) * small.astype(np.float32)
+    groups = quants.reshape(-1, 16, 16).astype(np.float32)
+    return (scales[:, :, None] * groups).reshape(-1, 256)
+
+
+# What the nibbles of IQ4_NL and IQ4_XS stand for.
+_TABLE = np.array(
+    [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.float32
+)
+
+
+def _iq4_nl(blocks: Bytes) -> Floats:
+    return _half(blocks[:, :2]) * _TABLE[_nibbles(blocks[:, 2:], 16)]
+
+
+def _iq4_xs(blocks: Bytes) -> Floats:
+    # Eight scales of six bits: two high bits each in one number, the low four as nibbles.
+    tops = _view(blocks[:, 2:4], "<u2").astype(np.int32) >> np.arange(0, 16, 2) & 3  # (n, 8)
+    small = _nibbles(blocks[:, 4:8], 1) + (tops << 4) - 32
+    scales = _half(blocks[:, :2]) * small.astype(np.float32)
+    groups = _TABLE[_nibbles(blocks[:, 8:], 16)].reshape(-1, 8, 32)
+    return (scales[:, :, None] * groups).reshape(-1, 256)
+
+
 _DECODERS: Mapping[GGMLType, Callable[[Bytes], Floats]] = MappingProxyType(
     {
         GGMLType.F32: _f32,
@@ -148,5 +193,9 @@ _DECODERS: Mapping[GGMLType, Callable[[Bytes], Floats]] = MappingProxyType(
         GGMLType.Q4_K: _q4_k,
         GGMLType.Q5_K: _q5_k,
         GGMLType.Q6_K: _q6_k,
+        GGMLType.Q2_K: _q2_k,
+        GGMLType.Q3_K: _q3_k,
+        GGMLType.IQ4_NL: _iq4_nl,
+        GGMLType.IQ4_XS: _iq4_xs,
     }
 )

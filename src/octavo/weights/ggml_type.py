@@ -16,9 +16,13 @@ class GGMLType(IntEnum):
     Q5_0 = 6
     Q5_1 = 7
     Q8_0 = 8
+    Q2_K = 10
+    Q3_K = 11
     Q4_K = 12
     Q5_K = 13
     Q6_K = 14
+    IQ4_NL = 20
+    IQ4_XS = 23
     BF16 = 30
 
     @property
@@ -40,16 +44,30 @@ _BLOCKS = {
     GGMLType.Q5_0: (32, 2 + 4 + 16),
     GGMLType.Q5_1: (32, 2 + 2 + 4 + 16),
     GGMLType.Q8_0: (32, 2 + 32),
+    GGMLType.Q2_K: (256, 16 + 64 + 2 + 2),
+    GGMLType.Q3_K: (256, 32 + 64 + 12 + 2),
     GGMLType.Q4_K: (256, 2 + 2 + 12 + 128),
     GGMLType.Q5_K: (256, 2 + 2 + 12 + 32 + 128),
     GGMLType.Q6_K: (256, 128 + 64 + 16 + 2),
+    GGMLType.IQ4_NL: (32, 2 + 16),
+    GGMLType.IQ4_XS: (256, 2 + 2 + 4 + 128),
 }
 
 _UNSUPPORTED_NAMES = {
-    9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS",
-    19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16",
-    26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4",
+    9: "Q8_1", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 21: "IQ3_S",
+    22: "IQ2_S", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 34: "TQ1_0",
+    35: "TQ2_0", 39: "MXFP4",
 }  # fmt: skip
+
+
+def instead(type_id: int) -> str:
+    """Say what to do about a type that Octavo does not run."""
+    if type_name(type_id).startswith(("IQ", "TQ")):
+        return (
+            "Octavo does not run: download the model's Q4_K_M or IQ4_XS file instead, or Q2_K if "
+            "memory is short"
+        )
+    return "Octavo does not run: it reads " + ", ".join(t.name for t in GGMLType)
 
 
 def type_name(type_id: int) -> str:

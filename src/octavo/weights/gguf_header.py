@@ -17,7 +17,7 @@ import numpy as np
 
 from octavo.errors import ModelFormatError, UnsupportedModelError
 from octavo.values import is_whole
-from octavo.weights.ggml_type import GGMLType, type_name
+from octavo.weights.ggml_type import GGMLType, instead, type_name
 
 MetadataValue = bool | int | float | str | list[str] | np.ndarray[Any, np.dtype[Any]]
 
@@ -227,8 +227,7 @@ def _read_tensor(cursor: _Cursor, alignment: int) -> TensorInfo:
         type_ = GGMLType(type_id)
     except ValueError:
         raise UnsupportedModelError(
-            f"{cursor.source}: {what} has type {type_name(type_id)}; Octavo reads "
-            + ", ".join(t.name for t in GGMLType)
+            f"{cursor.source}: {what} has type {type_name(type_id)}, which {instead(type_id)}"
         ) from None
     if 0 in dims or dims[0] % type_.block_values:
         cursor.fail(what, f"rows of whole {type_.name} blocks of {type_.block_values}: {dims}", at)
