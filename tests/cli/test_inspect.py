@@ -9,7 +9,7 @@ from octavo.model.registry import ARCHITECTURES
 from tests.cli.result import Octavo, refused
 from tests.cli.tiny_model import TEMPLATE, TINY, write_tiny_model
 from tests.families.directories import golden_of, write_directory
-from tests.weights.gguf_bytes import F32, U32, entry, small_model, u32
+from tests.weights.gguf_bytes import F32, U32, entry, gguf, small_model, tensor, u32
 from tests.weights.gguf_in_parts import write_parts
 
 
@@ -122,3 +122,18 @@ def test_a_model_in_parts_is_one_model(octavo: Octavo, tmp_path: Path) -> None:
     assert found["parts"] == [str(each) for each in paths]
     assert found["bytes"] == sum(each.stat().st_size for each in paths)
     assert octavo("inspect", TINY, "--json").json["parts"] == [TINY]
+
+
+def test_a_tensor_type_that_does_not_run_is_named_with_what_to_fetch(
+    octavo: Octavo, tmp_path: Path
+) -> None:
+    path = tmp_path / "small.gguf"
+    path.write_bytes(gguf([], [tensor("w", (256,), 18, 0)], bytes(98)))
+    why = (
+        "tensor 'w' has type IQ3_XXS, which Octavo does not run: download the model's Q4_K_M or "
+        "IQ4_XS file instead, or Q2_K if memory is short"
+    )
+    assert octavo("inspect", str(path)).out == f"file  {path}\nruns  not supported: {why}\n"
+    found = octavo("inspect", str(path), "--json").json
+    assert (found["supported"], found["reason"]) == (False, why)
+    assert octavo("run", str(path), "hi") == refused(f"{path}: {why}", code=1)

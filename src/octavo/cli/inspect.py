@@ -12,12 +12,12 @@ import typer
 
 from octavo.cli.figures import columns, count, pairs, size
 from octavo.cli.flags import AsJson, KVDtype, Model, parse_kv_formats
-from octavo.cli.loading import open_header
+from octavo.cli.loading import find_or_pull
 from octavo.cli.screen import Screen
 from octavo.errors import UnsupportedModelError, counted
 from octavo.kernels import KVFormat
 from octavo.program.cost import kv_bytes_by_group
-from octavo.weights.model_header import ModelHeader
+from octavo.weights.model_header import ModelHeader, read_header
 from octavo.weights.packed_formats import choices
 
 WithTemplate = Annotated[
@@ -42,7 +42,17 @@ def inspect(
     """
     screen = Screen(json)
     formats = parse_kv_formats(kv_dtype)
-    found = describe(model, open_header(model), formats)
+    path = find_or_pull(model)
+    try:
+        header = read_header(path)
+    except UnsupportedModelError as error:  # its format or a tensor's type, before its config
+        if path.is_dir():
+            raise
+        reason = str(error).removeprefix(f"{path}: ")
+        screen.say(pairs([("file", str(path)), ("runs", f"not supported: {reason}")]))
+        screen.result({"model": model, "path": str(path), "supported": False, "reason": reason})
+        return
+    found = describe(model, header, formats)
     screen.say(as_text(found))
     if template:
         screen.say(f"\n{found['chat_template'] or 'no chat template'}")
