@@ -32,6 +32,7 @@ PERMUTED = ("llama", "smollm3")
 
 # variant -> architecture, and the keys that its config.json does not have under a name of its own
 FILES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama-biased": ("llama", {}),
     "mistral-windowed": ("llama", {}),
     "qwen2-windows": ("qwen2", {"attention.sliding_window_pattern": [False, True, True, True]}),
     "qwen3": ("qwen3", {}),
@@ -86,7 +87,7 @@ def _values(name: str, values: FloatArray, architecture: str, heads: dict[str, i
     if architecture == "gemma3" and name.endswith("norm.weight"):
         return values + np.float32(1)
     for part, count in heads.items():
-        if architecture in PERMUTED and f".attn_{part}.weight" in name:
+        if architecture in PERMUTED and f".attn_{part}." in name:
             return interleaved(values, count)
     if name in ("token_embd.weight", "output.weight"):
         return values[:131]  # rows that are no tokens are left out of directories

@@ -38,6 +38,8 @@ class ModelConfig:
     rope_style: RopeStyle
     tied_head: bool
     qkv_bias: bool
+    output_bias: bool = False  # of attention
+    ffn_bias: bool = False
     rope_factors: tuple[float, ...] = ()  # divide the frequencies; empty: none
     rope_amplitude: float = 1.0  # multiplies cos and sin (YaRN, LongRoPE)
     long_rope_factors: tuple[float, ...] = ()  # instead, in contexts longer than the original one

@@ -1,8 +1,8 @@
 """The Llama family: RMSNorm, RoPE, grouped-query attention, SwiGLU   (Touvron et al. 2023).
 
-Also Mistral, Phi-3 and SmolLM; Qwen2 (biases on q, k, v), Qwen3 (norms of their heads) and SmolLM3
-(some layers do not turn them). Any layers may be windowed. MHA, GQA and MQA differ by head counts
-only; which weights lie in one tensor the files' tables know.
+Also Mistral, Phi-3 and SmolLM; Qwen2 (biases on q, k, v; Llamas may have more), Qwen3 (norms of
+their heads) and SmolLM3 (some layers do not turn them). Any layers may be windowed. MHA, GQA and
+MQA differ by head counts only; which weights lie in one tensor the files' tables know.
 """
 
 from __future__ import annotations
@@ -53,9 +53,10 @@ def _layer(p: ProgramBuilder, cfg: ModelConfig, group: int, i: int, h: Value) ->
     k = turned(linear(x, "attn_k", kv_size, bias=cfg.qkv_bias), "attn_k", cfg.kv_heads)
     v = linear(x, "attn_v", kv_size, bias=cfg.qkv_bias)
     a = p.attention(q, k, v, heads=cfg.heads, group=group, scale=cfg.head_dim**-0.5)
-    h = linear(a, "attn_output", cfg.hidden_size, add=h)
+    h = linear(a, "attn_output", cfg.hidden_size, bias=cfg.output_bias, add=h)
 
     x = norm(h, "ffn_norm")
-    gate, up = linear(x, "ffn_gate", cfg.ffn_size), linear(x, "ffn_up", cfg.ffn_size)
+    gate = linear(x, "ffn_gate", cfg.ffn_size, bias=cfg.ffn_bias)
+    up = linear(x, "ffn_up", cfg.ffn_size, bias=cfg.ffn_bias)
     g = p.gated(gate, up, "silu")
-    return linear(g, "ffn_down", cfg.hidden_size, add=h)
+    return linear(g, "ffn_down", cfg.hidden_size, bias=cfg.ffn_bias, add=h)

@@ -93,6 +93,8 @@ def _config(
         rope_style="half" if arch in _HALF_STYLE else "interleaved",
         tied_head="output.weight" not in tensors,
         qkv_bias="blk.0.attn_q.bias" in tensors,
+        output_bias="blk.0.attn_output.bias" in tensors,
+        ffn_bias="blk.0.ffn_down.bias" in tensors,
         **asdict(scaling),
         qk_norm=arch in _QK_NORM,
         **_windows(keys, arch, layers, context),

@@ -276,7 +276,7 @@ UNSUPPORTED: dict[str, tuple[ModelConfig, dict[str, Any], str]] = {
     "quantised": (LLAMA, {"quantization_config": {"quant_method": "gptq", "bits": 4}},
                   "config.json: quantization_config says that the weights are quantised by gptq: "
                   "Octavo reads F32, F16 and BF16"),
-    "bias": (LLAMA, {"attention_bias": True}, "config.json: attention_bias is true: only false is "
+    "bias": (QWEN2, {"attention_bias": True}, "config.json: attention_bias is true: only false is "
              "supported"),
     "unknown": (LLAMA, {"logits_scaling": 8.0}, "config.json: logits_scaling is 8.0: Octavo does "
                 "not know this field, and leaving it out could change the answers; where it "

@@ -120,7 +120,9 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
         rotary_dim=rotary_dim,
         rope_style="half",
         tied_head=fields.flag("tie_word_embeddings"),
-        qkv_bias=family.qkv_bias,
+        qkv_bias=_is_biased(fields, family.qkv_bias),
+        output_bias=_is_biased(fields, family.output_bias),
+        ffn_bias=_is_biased(fields, family.ffn_bias),
         why_no_longer=turned.longest,
         **asdict(turned.scaling),
         window=window,
@@ -130,6 +132,11 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
         local_rope_base=local_base,
         unsupported=unsupported,
     )
+
+
+def _is_biased(fields: Fields, said: bool | str) -> bool:
+    """As the family has it; where a field says so, as that does."""
+    return fields.flag(said, default=False) if isinstance(said, str) else said
 
 
 def _local_base(fields: Fields, head_dim: int, context: int) -> tuple[float, str]:

@@ -81,7 +81,9 @@ class Family:
     layer_names: Mapping[str, str]
     activation: str = "hidden_act"  # the field that names it
     activations: tuple[str, ...] = ("silu", "swish")
-    qkv_bias: bool = False
+    qkv_bias: bool | str = False  # or the field that says so, as in the next two
+    output_bias: bool | str = False
+    ffn_bias: bool | str = False
     norm_offset: float = 0.0  # added to the weights of norms
     partial_rotary: bool = False  # fewer dims of a head may turn than it has
     qk_norm: bool = False  # each head of q and k is normed before it turns
@@ -129,7 +131,10 @@ _GEMMA3_TEXT = Family(
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
-        "LlamaForCausalLM": Family("llama", "llama", _LLAMA),
+        "LlamaForCausalLM": Family(
+            "llama", "llama", _LLAMA,
+            qkv_bias="attention_bias", output_bias="attention_bias", ffn_bias="mlp_bias",
+        ),
         "MistralForCausalLM": Family(
             "mistral", "llama", _LLAMA, needs=("num_key_value_heads",),
             assumed={**_EVERY, "sliding_window": 4096},
