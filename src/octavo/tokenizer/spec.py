@@ -48,7 +48,9 @@ class TokenizerSpec:
     pad_id: int | None = None
     add_bos: bool = False
     add_eos: bool = False
-    add_space_prefix: bool = False
+    add_space_prefix: bool = False  # a blank goes in front of a text
+    prefix_bare_only: bool = False  # but not of one that begins with a blank
+    prefix_first_only: bool = False  # nor of what follows a special token
     chat_template: str | None = None
     end_ids: tuple[int, ...] = ()  # more tokens that end an answer
 

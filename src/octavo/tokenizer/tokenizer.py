@@ -202,15 +202,21 @@ class Tokenizer:
 
     def _parts(self, fragments: Iterable[Fragment], *, whole: bool) -> Iterator[Fragment]:
         """Text at the start and after a special token gets the blank the model wants in front."""
-        for fragment in fragments:
+        for number, fragment in enumerate(fragments):
             if isinstance(fragment, int):
                 yield fragment
                 continue
-            text = " " + fragment if self.spec.add_space_prefix else fragment
+            text = " " + fragment if self._is_prefixed(fragment, number) else fragment
             if whole or len(text) <= _LONG:
                 yield text
             else:
                 yield from self._long_texts.pieces(text, _PIECE)
+
+    def _is_prefixed(self, fragment: str, number: int) -> bool:
+        spec = self.spec
+        has_one = spec.prefix_bare_only and fragment.startswith((" ", SPACE))
+        follows = spec.prefix_first_only and number > 0
+        return spec.add_space_prefix and not has_one and not follows
 
     def _encode_plain(self, text: str) -> list[int]:
         try:

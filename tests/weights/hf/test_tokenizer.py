@@ -78,10 +78,18 @@ def read(found: Json, rows: int | None = None) -> TokenizerSpec:
     return spec
 
 
+def metaspace(scheme: str) -> Json:
+    """The newer form of the second: what was a normalizer is a pre-tokenizer that cuts nothing."""
+    found = spm(space=scheme != "never")
+    rule = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": scheme, "split": False}
+    return {**found, "normalizer": None, "pre_tokenizer": rule}
+
+
 FORMS: dict[str, Callable[[], Json]] = {
     **{pre: partial(byte_level, pre) for pre in ("smollm", "gpt-2", "llama-bpe", "qwen2")},
     "gemma": partial(spm, space=False),
     "llama 2": partial(spm, space=True),
+    **{f"metaspace, {each}": partial(metaspace, each) for each in ("always", "first", "never")},
 }
 
 
@@ -96,6 +104,9 @@ def test_texts_have_the_tokens_that_the_file_itself_makes(form: str) -> None:
     special = "<|end|>" if ours.spec.kind == "bpe" else "</s>"
     assert ours.encode(f"he{special}", parse_special=True) == theirs.encode(f"he{special}").ids
     assert ours.spec.tokens.index(special) not in ours.encode(f"he{special}")
+    for text in ("{}he", "{} he{}{}", "he{}\u2581he", " {}", "\u2581{}hello w{}  he"):
+        named = text.replace("{}", special)
+        assert ours.encode(named, parse_special=True) == theirs.encode(named).ids, named
 
 
 def test_a_real_vocabulary_in_the_form_of_its_own_family(smollm2_path: Path) -> None:
@@ -150,8 +161,9 @@ REFUSED: dict[str, tuple[Json, str]] = {
     "no rule": (at(BYTES, "pre_tokenizer", value={"type": "Whitespace"}), 'pre_tokenizer is {"type"'
                 ': "Whitespace"}: Octavo\'s tokenizers have no such rule, and other tokens would '
                 "come of it"),
-    "metaspace": (at(SPM, "pre_tokenizer", value={"type": "Metaspace"}), 'pre_tokenizer is {"type"'
-                  ': "Metaspace"}: Octavo\'s tokenizers have no such rule, and other tokens would '
+    "metaspace": (at(metaspace("always"), "pre_tokenizer", "split", value=True), "pre_tokenizer is "
+                  '{"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", '
+                  '"split"...: Octavo\'s tokenizers have no such rule, and other tokens would '
                   "come of it"),
     "no byte": (at(SPM, "model", "vocab", value={"<s>": 0, "a": 1, "<unk>": 2}), "byte_fallback is "
                 "true, and there is no token '<0x00>'"),

@@ -6,6 +6,7 @@ the known forms is refused with the part of the file that is not.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from octavo.errors import UnsupportedModelError
@@ -54,15 +55,34 @@ def is_nfc(file: Fields) -> bool:
     return bool(parts)
 
 
-def puts_space_in_front(file: Fields) -> bool:
-    """Whether an spm puts a blank in front of every text."""
+def blanks_in_front(file: Fields) -> dict[str, Any]:
+    """Which texts an spm puts a blank in front of, as a `TokenizerSpec` has it."""
     cuts = _parts(file, "pre_tokenizer", "pretokenizers")
+    match cuts:
+        case [{"type": "Metaspace"} as part]:
+            return _metaspace(file, part)
     if cuts not in ([], [_NO_CUT]):
         raise _unknown(file, "pre_tokenizer")
     parts = _parts(file, "normalizer", "normalizers")
     if parts not in ([_BLANKS], [_IN_FRONT, _BLANKS]):
         raise _unknown(file, "normalizer")
-    return len(parts) > 1
+    return {"add_space_prefix": len(parts) > 1}
+
+
+def _metaspace(file: Fields, part: Mapping[str, Any]) -> dict[str, Any]:
+    """One that cuts would keep merges from joining blanks; blanks elsewhere are not its own."""
+    if _parts(file, "normalizer", "normalizers"):
+        raise _unknown(file, "normalizer")
+    old = "always" if part.get("add_prefix_space", True) else "never"
+    scheme = part.get("prepend_scheme", old)
+    is_known = scheme in ("always", "first", "never")
+    if part.get("replacement") != SPACE or part.get("split", True) or not is_known:
+        raise _unknown(file, "pre_tokenizer")
+    return {
+        "add_space_prefix": scheme != "never",
+        "prefix_bare_only": True,
+        "prefix_first_only": scheme == "first",
+    }
 
 
 def _parts(file: Fields, name: str, inner: str) -> list[Any]:

@@ -24,7 +24,7 @@ from octavo.tokenizer.spec import TokenizerSpec, TokenType
 from octavo.tokenizer.spm import SPACE
 from octavo.values import is_whole
 from octavo.weights.hf.json_fields import Fields, shown_json
-from octavo.weights.hf.pre_tokenizer import byte_level_rules, is_nfc, puts_space_in_front
+from octavo.weights.hf.pre_tokenizer import blanks_in_front, byte_level_rules, is_nfc
 from octavo.weights.model_files import Note
 
 _USUAL: Mapping[str, object] = MappingProxyType(
@@ -123,12 +123,11 @@ def tokenizer_spec(file: Fields, rows: int, note: Note) -> TokenizerSpec:
                 f"{model.said(name)}: only {shown_json(usual)} is supported"
             )
     kind: Literal["bpe", "spm"] = "spm" if model.flag("byte_fallback", default=False) else "bpe"
-    pre, space = (
-        ("default", _is_spaced(file, words)) if kind == "spm" else (_pre(file, words), False)
-    )
+    pre, blanks = ("default", _blanks(file, words)) if kind == "spm" else (_pre(file, words), {})
     if model.flag("ignore_merges", default=False) != (kind == "bpe" and ignores_merges(pre)):
         raise _cannot(model, "ignore_merges")
     unk = model.text("unk_token", default="") if kind == "spm" else ""
+    space = blanks.get("add_space_prefix", False)
     types = _types(file, words, kind, unk, space=space)
     return TokenizerSpec(
         kind=kind,
@@ -137,7 +136,7 @@ def tokenizer_spec(file: Fields, rows: int, note: Note) -> TokenizerSpec:
         token_types=types,
         merges=_merges(model, words, types),
         unk_id=words.id_of(unk),
-        add_space_prefix=space,
+        **blanks,
         **_bos_and_eos(file, words),
     )
 
@@ -153,14 +152,14 @@ def _pre(file: Fields, words: Vocabulary) -> str:
     return pre
 
 
-def _is_spaced(file: Fields, words: Vocabulary) -> bool:
-    """Whether a blank is put in front of every text, in a vocabulary that can spell any."""
+def _blanks(file: Fields, words: Vocabulary) -> dict[str, Any]:
+    """Which texts a blank is put in front of, in a vocabulary that can spell any."""
     if not words.has_all(_BYTE_NAMES):
         missing = next(name for name in sorted(_BYTE_NAMES) if name not in words.tokens)
         raise ModelFormatError(
             f"{file.where}: byte_fallback is true, and there is no token {missing!r}"
         )
-    return puts_space_in_front(file)
+    return blanks_in_front(file)
 
 
 def _cannot(fields: Fields, name: str) -> UnsupportedModelError:
