@@ -22,7 +22,7 @@ from benchmarks.ideal_prefix import ComputedBefore, reusable
 from benchmarks.modelless import Modelless, Scripted
 from benchmarks.prompts import Encoder, Exchange, dialogue, find_encoder
 from octavo.config import EngineConfig
-from octavo.request import Request
+from octavo.engine.nouns import Request
 
 DEFAULTS = EngineConfig()
 PAPER_FEW_SHOT = "85-98 % (few-shot, SGLang)"  # MMLU 85, HellaSwag 98: Zheng et al., NeurIPS 2024

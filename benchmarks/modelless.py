@@ -16,7 +16,8 @@ from octavo.batch import Batch, StepOutput, Want
 from octavo.config import EngineConfig
 from octavo.engine.engine import Engine
 from octavo.engine.live import LiveRequests
-from octavo.engine.step import StepPlan
+from octavo.engine.nouns import Request, StepPlan
+from octavo.engine.runner import Runner
 from octavo.engine.step_budget import StepBudget
 from octavo.kernels import KV_FORMATS, default_isa
 from octavo.kv_cache.block_names import Namespace
@@ -25,7 +26,7 @@ from octavo.kv_cache.groups import LayerGroup
 from octavo.model import llama
 from octavo.model.config import ModelConfig
 from octavo.records import StepRecord
-from octavo.request import Request, RequestOptions
+from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
 
 # Smallest shapes; only the prices of rows depend on them, and without a time target nothing does.
@@ -104,11 +105,11 @@ def distinct_prompt(number: int, length: int) -> list[int]:
     return [number + 1] + [0] * (length - 1)
 
 
-class _NoRunner:
+class _NoRunner(Runner):
     """Stands where the Runner stands; looks at the engine's tables while a forward would run: the
     blocks of the step are reserved, nothing has ended yet."""
 
-    op_names: Sequence[str] = ()
+    op_names = ()
 
     def __init__(self, head: Head, num_blocks: int, max_rows: int) -> None:
         self.isa, self.vocab_size = default_isa(), head.vocab_size

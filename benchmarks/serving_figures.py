@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from benchmarks.data import folder as data_folder
 from octavo import LLM, RequestOptions, SamplingParams
 from octavo.cli.transcript import Transcript
-from octavo.request import Request
+from octavo.engine.nouns import Request
 
 T = TypeVar("T")
 

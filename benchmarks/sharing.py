@@ -26,7 +26,7 @@ from pathlib import Path
 from benchmarks.data import Lengths, azure_lengths, scaled
 from benchmarks.figure import Figure
 from benchmarks.modelless import Drawn, Modelless, distinct_prompt
-from octavo.request import Request
+from octavo.engine.nouns import Request
 
 BLOCK_SIZE = 16  # the paper's default
 WIDTHS = (2, 4, 6)

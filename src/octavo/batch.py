@@ -81,16 +81,17 @@ def make_batch(
     *,
     write_starts: Sequence[int] | None = None,
     top_k: int = 0,
-    edit_starts: IntArray | None = None,
-    edits: Edits | None = None,
+    edits: Sequence[Edits] = (),
 ) -> Batch:
     """A ragged batch. `spans`: each sequence's (tokens, position of the first); `tables`: by layer
-    group, each sequence's blocks. Without `write_starts` K and V of every row are stored."""
+    group, each sequence's blocks. Without `write_starts` K and V of every row are stored. `edits`:
+    of each output, if any has some."""
     if write_starts is None:
         write_starts = [first for _, first in spans]
     width = max(len(table) for group in tables for table in group)
     padded = [[[*table, *[0] * (width - len(table))] for table in group] for group in tables]
     tokens = [token for span, _ in spans for token in span]
+    has_edits = any(map(len, edits))
     positions = [p for span, first in spans for p in range(first, first + len(span))]
     return Batch(
         tokens=np.array(tokens, np.int32),
@@ -101,6 +102,6 @@ def make_batch(
         output_rows=np.array(output_rows, np.int32),
         wants=np.array(wants, np.int32),
         top_k=top_k,
-        edit_starts=edit_starts,
-        edits=edits,
+        edit_starts=np.cumsum([0, *map(len, edits)], dtype=np.int32) if has_edits else None,
+        edits=np.concatenate(edits) if has_edits else None,
     )

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from octavo.engine.engine import Engine
+from octavo.engine.nouns import Request
 from octavo.kernels import native
-from octavo.request import Request, RequestOptions
+from octavo.request import RequestOptions
 from tests.engine.tiny_engine import add, answered, tiny_engine
 from tests.tiny import TINY, tiny_model
 

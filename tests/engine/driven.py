@@ -9,13 +9,14 @@ from typing import Any
 from octavo.batch import StepOutput
 from octavo.config import EngineConfig
 from octavo.engine.engine import Engine
-from octavo.engine.step import Continuation, Decision, StepPlan
+from octavo.engine.nouns import Branch, Continuation, Decision, Request, StepPlan
+from octavo.engine.runner import Runner
 from octavo.engine.step_budget import StepBudget
 from octavo.kernels import KV_FORMATS, default_isa
 from octavo.kv_cache.cache import KVCache, Transfer
 from octavo.kv_cache.groups import LayerGroup
 from octavo.model import llama
-from octavo.request import Branch, Request, RequestOptions
+from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
 from tests.engine.tiny_engine import NAMESPACE
 from tests.tiny import TINY
@@ -26,12 +27,12 @@ BLOCK_SIZE = 4
 Spans = list[tuple[int, int, int]]
 
 
-class NoForward:
+class NoForward(Runner):
     """Stands where a runner stands: blocks are of one byte, and nothing runs."""
 
     isa = default_isa()
     vocab_size = 10**6
-    op_names: Sequence[str] = ()
+    op_names = ()
 
     def __init__(self, num_blocks: int, max_rows: int) -> None:
         self.max_rows = max_rows
@@ -83,15 +84,14 @@ class Driven:
         begin, and each ends at its length."""
         decisions = []
         for request in plan.requests:
-            items = [i for i in plan.scheduled if i.branch.request is request]
-            drawn = [c for i in items if i.samples for c in continuations(i.branch)]
-            decoding = self.requests.by_request[request].decoding
-            decisions.append(Decision(request, decoding, drawn))
-            self.computed += sum(i.end - i.begin for i in items)
+            ends = {b: end for b, (_, end) in plan.spans.items() if b.request is request}
+            drawn = [c for b, end in ends.items() if end == b.num_tokens for c in continuations(b)]
+            decisions.append(Decision(request, request.decoding, drawn))
+        self.computed += sum(end - begin for begin, end in plan.spans.values())
         self.engine.updater.update(plan, StepOutput.empty(), decisions)
         self.requests.take_result()
         self.engine.check_integrity()
-        return [(s.branch.request.id, s.begin, s.end) for s in plan.scheduled]
+        return [(branch.request.id, *span) for branch, span in plan.spans.items()]
 
     def step(self) -> Spans:
         return self.run(self.plan())

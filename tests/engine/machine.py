@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from octavo.engine.step_budget import OpenStep, StepBudget
+from octavo.engine.step_budget import StepBudget
 from octavo.kernels import KV_FORMATS
 from octavo.model import llama
 from octavo.model.config import ModelConfig
@@ -41,18 +41,24 @@ def budget(
 
 
 def measured(**changes: Any) -> StepBudget:
-    """A budget that saw one step: 128 rows in 50 ms."""
+    """A budget that saw one step, 128 rows in 50 ms, and begins another."""
     it = budget(**changes)
     it.observe([(0, 128)], 0.050)
+    it.open()
     return it
 
 
-def decoded(it: StepBudget, count: int, context: int) -> OpenStep:
-    """A step that has so many decodes already."""
-    step = it.open()
+def decode(it: StepBudget, count: int, context: int) -> None:
+    """Begin a step that has so many decodes already."""
+    it.open()
     for _ in range(count):
-        step.take(context - 1, context)
-    return step
+        it.take(context - 1, context)
+
+
+def longest(it: StepBudget, decodes: int = 0, context: int = 1) -> int:
+    """The rows of a new prompt that fit a step beside so many decodes."""
+    decode(it, decodes, context)
+    return it.fit(0, 10**6)
 
 
 def pairs(begin: int, end: int) -> int:
@@ -85,11 +91,11 @@ def run_step(
     it: StepBudget, machine: Machine, begin: int, end: int, decodes: Sequence[tuple[int, int]] = ()
 ) -> int:
     """One step with a prompt that has rows [begin, end) left; where it got to."""
-    step = it.open()
-    for decode in decodes:
-        step.take(*decode)
-    got = step.fit(begin, end)
-    step.take(begin, got)
+    it.open()
+    for each in decodes:
+        it.take(*each)
+    got = it.fit(begin, end)
+    it.take(begin, got)
     spans = [*decodes, (begin, got)]
     it.observe(spans, machine.seconds(spans))
     return got

@@ -11,9 +11,10 @@ import pytest
 from octavo.batch import Want, make_batch
 from octavo.engine.decoding.beam_search import BeamSearch, Hypothesis
 from octavo.engine.decoding.draws import Draws
+from octavo.engine.nouns import Branch, Request
 from octavo.errors import UsageError
 from octavo.records import CacheReason
-from octavo.request import Branch, Request, RequestOptions
+from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
 from tests.engine.busy import MODEL, POOL, TEXT
 from tests.engine.tiny_engine import add, answered, run, tiny_engine

@@ -10,9 +10,9 @@ import pytest
 from octavo.batch import Want
 from octavo.engine.decoding import make_decoding
 from octavo.engine.decoding.draws import Draws, penalties, uniform
-from octavo.engine.step import Decoding, HeadRow
+from octavo.engine.nouns import Branch, Decoding, HeadRow, Request
 from octavo.kernels import default_isa
-from octavo.request import Branch, Request, RequestOptions, TokenLogprobs
+from octavo.request import RequestOptions, TokenLogprobs
 from octavo.sampling_params import SamplingParams
 
 VOCAB = 64

@@ -9,7 +9,7 @@ import pytest
 
 from octavo.batch import StepOutput
 from octavo.engine.engine import Engine
-from octavo.engine.step import StepPlan
+from octavo.engine.nouns import StepPlan
 from octavo.errors import ModelError
 from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
@@ -222,7 +222,7 @@ def test_beams_whose_end_was_broken_off_keep_its_reason() -> None:
     request = add(engine, TEXT[:9], options, beam_width=2, max_tokens=9, ignore_eos=True)
     engine.step()
     now = 1.0
-    decoding = engine.requests.by_request[request].decoding
+    decoding = request.decoding
     with fault(decoding, "close", KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
         engine.step()
     assert request.finished

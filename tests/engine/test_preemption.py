@@ -61,13 +61,12 @@ def test_beams_go_on_together() -> None:
     assert it.step() == [(0, 4, 5), (1, 0, 3)]
     beams = it.add(text(3, 2), max_tokens=4, beam_width=3)
     assert it.step() == [(0, 5, 6), (1, 3, 4), (2, 0, 2)]
-    live = it.requests.by_request[beams]
     for index in (1, 2):
-        it.requests.fork(live, beams.branches[0], 0).tokens[-1] += index
+        it.requests.fork(beams.branches[0], 0).tokens[-1] += index
     assert it.step() == [(0, 6, 7), (1, 4, 5)]
-    it.engine.finish(it.requests.running[0].request, "abort")
+    it.engine.finish(it.requests.running[0], "abort")
     assert it.step() == [(1, 5, 6), (2, 2, 3), (2, 2, 3), (2, 2, 3)]
-    it.requests.drop(live, beams.branches[2])
+    it.requests.drop(beams.branches[2])
     assert it.step() == [(1, 6, 7), (2, 3, 4), (2, 3, 4)]
 
 

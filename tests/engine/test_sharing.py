@@ -171,12 +171,11 @@ def test_a_prompt_found_whole_runs_its_last_token_and_writes_nothing() -> None:
     it.run_all()
     it.add(text(1, 8), max_tokens=2)  # its block may be another's too
     plan = it.plan()
-    (item,) = plan.scheduled
-    assert (item.begin, item.end, item.write_start, plan.transfers) == (7, 8, 8, ())
+    assert (list(plan.spans.values()), plan.transfers) == ([(7, 8)], ())
     assert (plan.batch.positions.tolist(), plan.batch.write_starts.tolist()) == ([7], [8])
     it.run(plan)
-    (item,) = it.plan().scheduled
-    assert (item.begin, item.end, item.write_start) == (8, 9, 8)
+    plan = it.plan()
+    assert (plan.batch.positions.tolist(), plan.batch.write_starts.tolist()) == ([8], [8])
 
 
 @pytest.mark.parametrize(("num_waiting", "runs"), [(254, True), (255, False)])

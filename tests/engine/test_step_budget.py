@@ -17,7 +17,8 @@ from tests.engine.machine import (
     TARGET,
     Machine,
     budget,
-    decoded,
+    decode,
+    longest,
     measured,
     pairs,
     run_step,
@@ -38,7 +39,7 @@ def test_the_first_chunk_is_cautious_and_the_second_knows_the_machine() -> None:
 
 
 def test_before_anything_was_measured_all_prompts_share_one_first_chunk() -> None:
-    step = budget().open()
+    step = budget()
     step.take(0, step.fit(0, 100))
     assert step.fit(0, 100) == 0  # 28 rows are left: no whole tile
     assert step.fit(0, 28) == 28
@@ -46,19 +47,18 @@ def test_before_anything_was_measured_all_prompts_share_one_first_chunk() -> Non
 
 def test_a_chunk_of_two_rows_is_a_chunk() -> None:
     """It takes of the first chunk's rows, and what was promised to the first chunk of a step."""
-    step = budget().open()
+    step = budget()
     step.take(40, 42)
     assert step.fit(0, 126) == 126
     assert step.fit(0, 127) == 96
 
 
 def test_without_a_target_only_max_rows_counts() -> None:
-    it = budget(target_seconds=None, max_rows=500)
-    step = it.open()
+    step = budget(target_seconds=None, max_rows=500)
     step.take(300, 301)
     assert step.fit(0, 9000) == 499
-    it.observe([(0, 100)], 1000.0)  # a very slow machine
-    step = it.open()
+    step.observe([(0, 100)], 1000.0)  # a very slow machine
+    step.open()
     assert step.fit(7, 200) == 200
     step.take(7, 200)
     assert step.rows_left == 307
@@ -68,8 +68,7 @@ def test_without_a_target_only_max_rows_counts() -> None:
 
 
 def test_chunks_with_more_to_come_are_whole_tiles_and_a_last_one_is_what_is_left() -> None:
-    it = measured()
-    step = it.open()
+    step = measured()
     assert step.fit(45, 5000) == 45 + 224
     assert step.fit(45, 45 + 250) == 45 + 224
     assert step.fit(45, 45 + 238) == 45 + 238
@@ -80,7 +79,7 @@ def test_chunks_with_more_to_come_are_whole_tiles_and_a_last_one_is_what_is_left
 
 def test_deeper_chunks_are_smaller() -> None:
     it = measured()
-    by_depth = [it.open().fit(begin, 10**6) - begin for begin in range(0, 8192, 512)]
+    by_depth = [it.fit(begin, 10**6) - begin for begin in range(0, 8192, 512)]
     assert by_depth == sorted(by_depth, reverse=True)
     # In units of the model: 224 rows at the start cost what 32 x 1.27e9 do at a depth of 7,680.
     assert (by_depth[0], by_depth[4], by_depth[-1]) == (224, 96, 32)
@@ -90,15 +89,15 @@ def test_a_chunk_costs_its_matmuls_and_pairs_within_the_target() -> None:
     it = measured()
     rate = (READ + 128 * ROW + HEAD + PAIR * pairs(0, 128)) / 0.050
     for begin in (0, 333, 2048):
-        end = it.open().fit(begin, 10**6)
+        end = it.fit(begin, 10**6)
         cost_of = [(READ + n * ROW + HEAD + PAIR * pairs(begin, begin + n)) / rate
                    for n in (end - begin, end - begin + 32)]  # fmt: skip
         assert cost_of[0] <= TARGET < cost_of[1] * 1.001
 
 
 def test_many_decodes_leave_min_chunk_to_the_first_prompt_and_nothing_to_the_second() -> None:
-    it = measured()
-    step = decoded(it, 200, context=4001)
+    step = measured()
+    decode(step, 200, context=4001)
     assert step.fit(0, 5000) == 32
     assert step.fit(0, 20) == 20
     step.take(0, 32)
@@ -107,9 +106,9 @@ def test_many_decodes_leave_min_chunk_to_the_first_prompt_and_nothing_to_the_sec
 
 
 def test_max_rows_is_never_passed() -> None:
-    it = budget(max_rows=64)
-    it.observe([(0, 64)], 0.001)
-    step = decoded(it, 50, context=11)
+    step = budget(max_rows=64)
+    step.observe([(0, 64)], 0.001)
+    decode(step, 50, context=11)
     assert step.fit(0, 5000) == 14  # the first chunk's min_chunk, as far as there is room
     step.take(0, 14)
     assert step.fit(0, 1) == 0
@@ -117,7 +116,7 @@ def test_max_rows_is_never_passed() -> None:
 
 def test_decodes_that_ride_along_cost_their_reads_but_not_the_weights() -> None:
     it = measured()
-    alone, beside = (decoded(it, count, context=2500).fit(0, 5000) for count in (0, 6))
+    alone, beside = (longest(it, count, context=2500) for count in (0, 6))
     # The step may cost 60.0e9; 224 rows from 0 cost 52.8e9 with the weights, 192 cost 45.0e9. The
     # six cost 1.6e9 for their rows and 6 x 2,500 x 23,040 bytes x 18 = 6.2e9 for their reads.
     assert (alone, beside) == (224, 192)

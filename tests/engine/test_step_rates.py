@@ -17,7 +17,7 @@ from tests.engine.machine import (
     WEIGHTS,
     Machine,
     budget,
-    decoded,
+    longest,
     measured,
     pairs,
     run_step,
@@ -35,7 +35,7 @@ def settled(machine: Machine) -> StepBudget:
 def test_twice_as_slow_a_clock_halves_the_chunk_within_three_steps_and_back() -> None:
     it = settled(Machine(row=0.2e-3, pair=0.1e-6, fixed=0))
     slow = Machine(row=0.4e-3, pair=0.2e-6, fixed=0)
-    before = it.open().fit(0, 10**6)
+    before = longest(it)
     got = [run_step(it, slow, 0, 10**6) for _ in range(4)]
     assert before == 448
     assert got == [448, 448, 224, 224]
@@ -45,33 +45,33 @@ def test_twice_as_slow_a_clock_halves_the_chunk_within_three_steps_and_back() ->
 
 def test_one_outlier_changes_nothing() -> None:
     it = settled(Machine())
-    before = it.open().fit(0, 10**6)
+    before = longest(it)
     for factor in (20, 1, 1, 1 / 20, 1):
         it.observe([(0, before)], factor * Machine().seconds([(0, before)]))
-        assert abs(it.open().fit(0, 10**6) - before) <= 32
+        assert abs(longest(it) - before) <= 32
 
 
 @pytest.mark.parametrize("slower", [0.2, 1, 5])
 def test_steps_of_decodes_alone_do_not_teach_the_rate_of_chunks(slower: float) -> None:
     it = settled(Machine())
-    before = it.open().fit(0, 10**6)
+    before = longest(it)
     for context in range(500, 600):
         it.observe([(context, context + 1)], 3e-3 * slower)
-    assert it.open().fit(0, 10**6) == before
+    assert longest(it) == before
     for _ in range(50):
         it.observe([(100, 101)] * 40, 0.040 * slower)  # 40 rows: between the two kinds
-    assert it.open().fit(0, 10**6) == before
+    assert longest(it) == before
 
 
 def test_a_short_tail_of_a_prompt_does_not_teach_the_rate() -> None:
     it = settled(Machine())
-    before = it.open().fit(0, 10**6)
+    before = longest(it)
     for _ in range(5):
         it.observe([(0, 31)], 1.0)
-    assert it.open().fit(0, 10**6) == before
+    assert longest(it) == before
     for _ in range(5):
         it.observe([(0, 16), (0, 16)], 1.0)  # two prompts that make a tile together do
-    assert it.open().fit(0, 10**6) == 32
+    assert longest(it) == 32
 
 
 def test_decodes_alone_teach_what_reading_costs() -> None:
@@ -79,7 +79,7 @@ def test_decodes_alone_teach_what_reading_costs() -> None:
         it = measured()
         if read_seconds is not None:
             it.observe([(1999, 2000)], (WEIGHTS + KV * 2000) * read_seconds)
-        return decoded(it, decodes, context=2000).fit(0, 10**6)
+        return longest(it, decodes, context=2000)
 
     # A byte is worth 18 units at 6.00e11 a second until measured: 33.3 GB/s. The step may cost
     # 60.0e9 units; the sixteen cost 4.3e9 for their rows, 13.3e9 for their reads at that speed.
@@ -95,7 +95,7 @@ def test_steps_of_many_decodes_teach_neither_price() -> None:
     it = settled(Machine())
 
     def beside() -> int:
-        return decoded(it, 8, context=4000).fit(0, 10**6)
+        return longest(it, 8, context=4000)
 
     before = beside()
     for _ in range(5):

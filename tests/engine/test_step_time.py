@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from octavo.engine.engine import Engine
+from octavo.serving.request_text import metrics
 from tests.engine.busy import MODEL, POOL
 from tests.engine.tiny_engine import add, tiny_engine
 
@@ -78,6 +79,6 @@ def test_metrics_of_several_answers_to_a_prompt_that_was_found() -> None:
         request = add(engine, range(40), max_tokens=4, n=n, seed=1, temperature=1, ignore_eos=True)
         while engine.has_unfinished:
             engine.step()
-    metrics = request.metrics()
-    assert (metrics.ttft_ms, metrics.prefill_tps) == (1000, 1)
-    assert (metrics.tpot_ms, metrics.decode_tps) == (1000, 1)
+    found = metrics(request)
+    assert (found.ttft_ms, found.prefill_tps) == (1000, 1)
+    assert (found.tpot_ms, found.decode_tps) == (1000, 1)

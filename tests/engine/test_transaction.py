@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from octavo.engine.engine import Engine
-from octavo.request import Request
+from octavo.engine.nouns import Request
 from tests.engine.busy import TEXT, Busy
 from tests.engine.interrupt import Line, call_raising
 from tests.engine.tiny_engine import add

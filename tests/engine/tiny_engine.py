@@ -9,12 +9,13 @@ from typing import Any
 from octavo.config import EngineConfig
 from octavo.engine.assemble import make_engine
 from octavo.engine.engine import Engine
+from octavo.engine.nouns import Request
 from octavo.engine.runner import Runner
 from octavo.kernels import native
 from octavo.kv_cache.block_names import Namespace
 from octavo.program.ops import Program
 from octavo.records import BlockEvent
-from octavo.request import Request, RequestOptions
+from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
 from tests.tiny import TinyModel, make_runner
 

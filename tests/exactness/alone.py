@@ -11,8 +11,9 @@ from typing import Any
 
 from octavo.engine.decoding.beam_search import BeamSearch
 from octavo.engine.decoding.draws import Draws, penalties
+from octavo.engine.nouns import Branch, Request
 from octavo.engine.runner import Runner
-from octavo.request import Branch, FinishReason, Request
+from octavo.request import FinishReason
 from octavo.verification.recorder import RecordedRow, Row
 from octavo.verification.reference import Prefix, Reference
 

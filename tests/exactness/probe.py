@@ -16,12 +16,11 @@ import numpy as np
 from octavo.batch import FloatArray, StepOutput
 from octavo.engine.decoding.draws import Draws
 from octavo.engine.engine import Engine
+from octavo.engine.nouns import Branch, Decision, Request, StepPlan
 from octavo.engine.sampler import Sampler
-from octavo.engine.step import Decision, StepPlan
 from octavo.kv_cache.cache import Transfer
 from octavo.kv_cache.groups import KeepLast
 from octavo.records import BlockEvent, BlockEventKind
-from octavo.request import Branch, Request
 from octavo.verification.recorder import RecordingRunner
 from tests.exactness.plain_pool import PlainPool, watch
 from tests.exactness.plain_prefixes import PlainPrefixes
@@ -115,7 +114,7 @@ class Probe:
         runner.probe, runner.clock = self, self.clock
         draws = ProbedDraws(runner.isa, runner.vocab_size, engine.draws.eos_ids)
         draws.probe, engine.draws = self, draws
-        sampler = ProbedSampler(engine.requests, draws)
+        sampler = ProbedSampler(draws)
         sampler.probe, engine.sampler = self, sampler
 
     @contextmanager
@@ -141,10 +140,9 @@ class Probe:
         self._raise("forward", "interrupt", "culprit")
         self.clock.now += (_MS_PER_STEP + _MS_PER_ROW * len(plan.batch.tokens)) / 1e3
         out = real(plan)
-        for item in plan.scheduled:
-            live = self.engine.requests.by_request[item.branch.request]
-            if not live.is_private:
-                self.computed[item.branch] = tuple(item.branch.tokens[: item.end])
+        for branch, (_, end) in plan.spans.items():
+            if not branch.request.is_private:
+                self.computed[branch] = tuple(branch.tokens[:end])
         if plan.head_rows and self._is_due("nan"):
             out.log_sum_exp[0] = np.nan
             self.may_fail.add(plan.head_rows[0].branch.request)
@@ -199,8 +197,7 @@ class Probe:
     def _about_to_call_pool(self) -> None:
         if self._exposed and self._is_due("pool"):
             # Whoever is being changed may end, and nobody else.
-            lives = self.engine.requests.by_request.values()
-            self.may_fail |= {live.request for live in lives if live.is_half or live.ending}
+            self.may_fail |= {r for r in self.engine.requests.all if r.is_half or r.ending}
             self._raised = True
             raise Injected("pool")
 

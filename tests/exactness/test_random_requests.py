@@ -26,9 +26,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from octavo.engine.nouns import Request
 from octavo.kernels import native
 from octavo.program.ops import KVSpec
-from octavo.request import Request, RequestOptions, RowValues
+from octavo.request import RequestOptions, RowValues
 from octavo.sampling_params import SamplingParams
 from octavo.weights.ggml_type import GGMLType
 from tests.exactness.alone import Alone

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from octavo.batch import Want, make_batch
 from octavo.config import EngineConfig
 from octavo.engine.engine import Engine
+from octavo.engine.nouns import Request
 from octavo.engine.runner import Runner, block_bytes
 from octavo.kernels import native
 from octavo.loaded_model import open_model
-from octavo.request import Request, RequestOptions
+from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
 from octavo.verification import Subject
 from octavo.verification.recorder import RecordingRunner

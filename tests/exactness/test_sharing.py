@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from octavo.engine.engine import Engine
+from octavo.engine.nouns import Request
 from octavo.kernels import native
 from octavo.kv_cache import block_names
-from octavo.request import Request, RequestOptions
+from octavo.request import RequestOptions
 from octavo.verification.recorder import RecordingRunner
 from tests.engine.tiny_engine import add, engine_over
 from tests.exactness.alone import Alone, beams, compare

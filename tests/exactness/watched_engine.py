@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from octavo.engine.step import StepResult
+from octavo.engine.nouns import Branch, Request, StepResult
 from octavo.errors import ModelError, OutOfMemoryError, UsageError
 from octavo.kernels import native
 from octavo.kv_cache.cache import Root
-from octavo.request import Branch, FinishReason, Request, RequestOptions, RowValues
+from octavo.request import FinishReason, RequestOptions, RowValues
 from octavo.sampling_params import SamplingParams
 from octavo.verification.recorder import RecordedRow
 from tests.engine.tiny_engine import engine_over
@@ -69,10 +69,9 @@ class WatchedEngine:
         except (OutOfMemoryError, UsageError) as error:
             self.seen[f"refused: {type(error).__name__}"] += 1
         else:
-            live = self.engine.requests.by_request[request]
-            assert live.is_private == (every_row is not None or not self.shares)
-            if live.is_private:
-                self.private[request] = live.root
+            assert request.is_private == (every_row is not None or not self.shares)
+            if request.is_private:
+                self.private[request] = request.root
             self.requests.append(request)
             self.unfinished[request] = self._look_at(request)
         self.check()
@@ -197,12 +196,14 @@ class WatchedEngine:
         assert beams(request) in alone
 
     def _check_tables(self) -> None:
-        for live in self.engine.requests.running:
-            for branch, table in live.tables.items():
-                self.probe.prefixes.check(table, branch.num_computed_tokens)
-                if not live.is_private:
-                    salt = live.request.options.cache_salt
-                    self.probe.prefixes.note(salt, branch.tokens, table)
+        for request in self.engine.requests.running:
+            for branch in request.branches:
+                if branch.table is None:
+                    continue
+                self.probe.prefixes.check(branch.table, branch.num_computed_tokens)
+                if not request.is_private:
+                    salt = request.options.cache_salt
+                    self.probe.prefixes.note(salt, branch.tokens, branch.table)
 
     def _check_told(self) -> None:
         """Every token, and every end that was not asked for, was in the result of one step."""
@@ -216,7 +217,7 @@ class WatchedEngine:
         """Return the reasons for which it may have ended before its time."""
         ends: set[FinishReason] = {"abort"} if request in self.cancelled else set()
         allowed = request.options.deadline_ms
-        if allowed is not None and self.clock.now >= request.times.added + allowed / 1e3:
+        if allowed is not None and self.clock.now >= request.added_at + allowed / 1e3:
             ends.add("deadline")
         return ends | ({"error", "abort"} if request in self.probe.may_fail else set())
 
@@ -238,8 +239,8 @@ class WatchedEngine:
                 self._count_hit(request)
             if any(s.finish_reason == "deadline" for s in request.branches):
                 seen[f"deadline {then.where}"] += 1
-        lives = self.engine.requests.by_request.values()
-        seen["waited for a producer"] += any(live.waits for live in lives)
+        branches = (branch for request in self.engine.requests.all for branch in request.branches)
+        seen["waited for a producer"] += any(branch.wait is not None for branch in branches)
 
     def _count_hit(self, request: Request) -> None:
         """Counts what was found of a prompt: no less than what could be, no more than its own
@@ -274,8 +275,7 @@ class WatchedEngine:
         return min(self.probe.prefixes.longest(salt, prompt), len(prompt) - 1)
 
     def _look_at(self, request: Request) -> _Before:
-        tables = self.engine.requests.by_request[request].tables
-        live = [branch for branch in request.live_branches if branch in tables]
+        live = [branch for branch in request.live_branches if branch.table is not None]
         if not live:
             where = "after a preemption" if request.num_preemptions else "while waiting"
         else:

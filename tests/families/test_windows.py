@@ -13,9 +13,9 @@ import pytest
 
 from octavo.batch import FloatArray
 from octavo.engine.engine import Engine
+from octavo.engine.nouns import Request
 from octavo.kernels import native
 from octavo.records import CacheReason
-from octavo.request import Request
 from octavo.weights.ggml_type import GGMLType
 from tests.engine.tiny_engine import add, run, tiny_engine
 from tests.families.checkpoints import CONFIGS, model

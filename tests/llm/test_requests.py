@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from octavo import LLM, SamplingParams
+from octavo.engine.nouns import Branch
 from octavo.errors import KernelError, UsageError
 from octavo.records import CacheReason
-from octavo.request import Branch, RequestOptions
+from octavo.request import RequestOptions
 from tests.serving.stories import GREEDY, all_token_ids, assert_nothing_held, slow_down
 from tests.tiny import set_clock
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from octavo import LLM, OutOfMemoryError
-from octavo.request import Branch
+from octavo.engine.nouns import Branch
 from octavo.serving.output_queue import OutputQueue
 from octavo.serving.request_text import RequestText
 from tests.gate import PATIENCE, Gate

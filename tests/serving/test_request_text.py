@@ -7,12 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from octavo.engine.nouns import Branch, Request
 from octavo.records import CacheReason, CacheRecord, CacheSource
 from octavo.request import (
-    Branch,
     FinishReason,
     Metrics,
-    Request,
     RequestOptions,
     RequestOutput,
     TokenLogprobs,

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from octavo import LLM, SamplingParams
-from octavo.engine.live import Live, LiveRequests
+from octavo.engine.live import LiveRequests
+from octavo.engine.nouns import Branch
 from octavo.errors import OutOfMemoryError, PromptTooLongError, UsageError
-from octavo.request import Branch, RequestOptions, RequestOutput
+from octavo.request import RequestOptions, RequestOutput
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +82,8 @@ def test_step_counts_are_read_off_the_batch_not_off_a_formula(
     """An engine that wrongly computes the last two tokens again must show it."""
     commit = LiveRequests.commit
 
-    def forgetful(self: LiveRequests, live: Live, branch: Branch, accepted: int) -> None:
-        commit(self, live, branch, accepted)
+    def forgetful(self: LiveRequests, branch: Branch, accepted: int) -> None:
+        commit(self, branch, accepted)
         branch.num_computed_tokens -= 2
 
     monkeypatch.setattr(LiveRequests, "commit", forgetful)

@@ -12,13 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from octavo.config import EngineConfig
-from octavo.engine.live import Live, LiveRequests, Wait
-from octavo.engine.step import Decoding
-from octavo.engine.step_budget import OpenStep, StepBudget
+from octavo.engine.live import LiveRequests
+from octavo.engine.nouns import Branch, Request, Wait
+from octavo.engine.step_budget import StepBudget
 from octavo.errors import OutOfMemoryError, UsageError, counted
 from octavo.kv_cache.cache import NO_MATCH, KVCache, Match
 from octavo.records import CacheReason, CacheRecord, CacheSource
-from octavo.request import Branch, Request
 
 _LOOKED_AT = 256  # waiting requests that a step considers; the others are behind all of them
 _PARTED = (CacheReason.COLD, CacheReason.SALT, CacheReason.EVICTED, CacheReason.DIVERGED)
@@ -39,8 +38,9 @@ class Admission:
         self.prefix_cache = config.prefix_cache and config.kv_cache
         self._longest_prefix_first = config.schedule == "longest-prefix"
 
-    def check(self, request: Request, decoding: Decoding) -> None:
+    def check(self, request: Request) -> None:
         """Raises UsageError, and OutOfMemoryError, with both numbers, if it can never run."""
+        decoding = request.decoding
         answers = decoding.width_option
         if decoding.goes_together and not self._requests.keep_computed:
             raise UsageError(f"{answers} needs the KV cache: leave kv_cache=False out")
@@ -68,70 +68,67 @@ class Admission:
                 f"{' or '.join([*lower, 'raise kv_memory'])}"
             )
 
-    def who_may_begin(self, step: OpenStep) -> Iterator[tuple[Live, Match]]:
+    def who_may_begin(self) -> Iterator[tuple[Request, Match]]:
         """Waiting requests that may begin in a step, one after the other, each with what was found
         of its prompt. Whoever reads on has begun the one before."""
         requests, kv = self._requests, self._kv
-        if not requests.waiting or step.rows_left == 0:
+        if self._budget.rows_left == 0:
             return
-        taken = sum(live.num_slots for live in requests.running)
+        taken = sum(_num_slots(request) for request in requests.running)
         if taken >= self._max_num_seqs:
             return
-        room = kv.room - sum(self._outstanding(live) for live in requests.running)
-        for live in self._candidates():
-            branch = live.request.live_branches[0]
-            match = self.find(live, branch)
+        room = kv.room - sum(self._outstanding(request) for request in requests.running)
+        for request in self._candidates():
+            branch = request.live_branches[0]
+            match = self.find(branch)
             if match is None:
                 continue  # waits for a running one, so those behind it need not wait too
-            missing = self._to_begin(live, match)
-            if missing > room or taken + live.num_slots > self._max_num_seqs:
+            missing = self._to_begin(request, match)
+            if missing > room or taken + _num_slots(request) > self._max_num_seqs:
                 return
             begin = min(match.num_tokens, branch.num_tokens - 1)
-            if step.fit(begin, branch.num_tokens) == begin:
+            if self._budget.fit(begin, branch.num_tokens) == begin:
                 return  # no time left in this step
             room -= missing
-            taken += live.num_slots
-            self._note_cache(live, match)
-            yield live, match
+            taken += _num_slots(request)
+            self._note_cache(request, match)
+            yield request, match
 
-    def find(self, live: Live, branch: Branch) -> Match | None:
+    def find(self, branch: Branch) -> Match | None:
         """Find what is cached of a branch's tokens; None: it waits for a producer of more of
         them."""
-        wait = live.waits.get(branch)
-        if wait is not None:
-            producer = self._requests.by_request.get(wait.producer.request)
-            runs = producer is not None and wait.producer in producer.tables
-            if runs and wait.producer.num_computed_tokens < wait.until:
+        if branch.wait is not None:
+            producer, until = branch.wait
+            if producer.table is not None and producer.num_computed_tokens < until:
                 return None
-            del live.waits[branch]
-        match = self._match(live, branch)
-        if self._requests.keep_computed and not live.request.needs_every_row:
-            found = self._find_producer(live, branch, match.num_tokens)
-            if found is not None:
-                live.waits[branch] = found
-                return None
-        return match
+            branch.wait = None
+        match = self._match(branch)
+        if self._requests.keep_computed and not branch.request.needs_every_row:
+            branch.wait = self._find_producer(branch, match.num_tokens)
+        return match if branch.wait is None else None
 
-    def _candidates(self) -> list[Live]:
+    def _candidates(self) -> list[Request]:
         first = self._requests.waiting[:_LOOKED_AT]
         if not self._longest_prefix_first:
             return first
-        found = {x: self._match(x, x.request.branches[0]).num_tokens for x in first}
-        return sorted(first, key=lambda x: (x.request.options.priority, -found[x], x.request.id))
+        found = {request: self._match(request.branches[0]).num_tokens for request in first}
+        return sorted(first, key=lambda r: (r.options.priority, -found[r], r.id))
 
-    def _match(self, live: Live, branch: Branch) -> Match:
-        if not self._requests.keep_computed or live.request.needs_every_row:
+    def _match(self, branch: Branch) -> Match:
+        if not self._requests.keep_computed or branch.request.needs_every_row:
             return NO_MATCH
-        return self._kv.match(live.root, branch.tokens)
+        return self._kv.match(branch.request.root, branch.tokens)
 
-    def _find_producer(self, live: Live, branch: Branch, num_found: int) -> Wait | None:
+    def _find_producer(self, branch: Branch, num_found: int) -> Wait | None:
         """A running branch that computes whole blocks of this one beyond the `num_found` tokens
         that are there."""
         begin = num_found - num_found % self._kv.block_size
         for other in self._requests.running:
-            if other.root is not live.root:
+            if other.root is not branch.request.root:
                 continue
-            for producer in other.tables:
+            for producer in other.branches:
+                if producer.table is None:
+                    continue
                 until = self._num_shared(branch, producer, begin)
                 if until > max(begin, producer.num_computed_tokens):
                     return Wait(producer, until)
@@ -156,34 +153,33 @@ class Admission:
         others = (request.width - 1) * self._kv.at_most(longest, shared=shared)
         return self._kv.at_most(longest) + others
 
-    def _to_begin(self, live: Live, match: Match) -> int:
+    def _to_begin(self, request: Request, match: Match) -> int:
         """Bytes that its branches take to reach their next token, `match` found of the first;
         whole blocks of the prompt are taken once."""
-        first, *others = live.request.live_branches
-        shared = live.request.num_prompt_tokens
+        first, *others = request.live_branches
+        shared = request.num_prompt_tokens
         alone = sum(self._kv.at_most(_next_length(b), shared=shared) for b in others)
         return self._kv.need(_next_length(first), match) + alone
 
-    def _outstanding(self, live: Live) -> int:
+    def _outstanding(self, request: Request) -> int:
         """Bytes that a running request still takes to reach its next token."""
         return sum(
-            self._kv.need_more(live.tables[branch], _next_length(branch))
-            if branch in live.tables
-            else self._kv.need(_next_length(branch), self._match(live, branch))
-            for branch in live.request.live_branches
+            self._kv.need(_next_length(branch), self._match(branch))
+            if branch.table is None
+            else self._kv.need_more(branch.table, _next_length(branch))
+            for branch in request.live_branches
         )
 
-    def _note_cache(self, live: Live, match: Match) -> None:
+    def _note_cache(self, request: Request, match: Match) -> None:
         """Say once, when a request first begins, what was found of its prompt and why not more; the
         last token of it is computed in any case."""
-        request = live.request
         if request.cache is not None:
             return
         reason: CacheReason | None = CacheReason.DISABLED
         if self.prefix_cache and request.every_row is not None:
             reason = CacheReason.NEEDS_ALL_ROWS
         elif self.prefix_cache:
-            reason = self._kv.miss_reason(live.root, request.prompt_token_ids, match)
+            reason = self._kv.miss_reason(request.root, request.prompt_token_ids, match)
         found = min(match.num_tokens, request.num_prompt_tokens - 1)
         saved = self._budget.seconds(0, found) if found else 0.0
         request.cache = CacheRecord(
@@ -193,6 +189,10 @@ class Admission:
             diverged_at=match.num_tokens if reason in _PARTED else None,
             saved_ms=None if saved is None else saved * 1e3,
         )
+
+
+def _num_slots(request: Request) -> int:
+    return request.decoding.num_slots(request)
 
 
 def _next_length(branch: Branch) -> int:

@@ -15,17 +15,18 @@ from octavo.config import EngineConfig
 from octavo.engine.admission import Admission
 from octavo.engine.decoding import make_decoding
 from octavo.engine.decoding.draws import Draws
-from octavo.engine.live import Live, LiveRequests
+from octavo.engine.live import LiveRequests
+from octavo.engine.nouns import Branch, Request, StepResult
+from octavo.engine.runner import Runner
 from octavo.engine.sampler import Sampler
 from octavo.engine.scheduler import Scheduler
-from octavo.engine.step import Forward, StepResult
 from octavo.engine.step_budget import StepBudget
 from octavo.engine.transaction import Transaction
 from octavo.engine.update import Updater
 from octavo.kv_cache.block_names import Namespace
 from octavo.kv_cache.cache import KVCache
 from octavo.records import StepRecord
-from octavo.request import Branch, FinishReason, Request, RequestOptions, RowValues
+from octavo.request import FinishReason, RequestOptions, RowValues
 from octavo.sampling_params import SamplingParams
 
 _EMPTY_IDLE = 5.0  # seconds after which the memory of blocks that hold nothing goes back
@@ -34,7 +35,7 @@ _EMPTY_IDLE = 5.0  # seconds after which the memory of blocks that hold nothing 
 class Engine:
     def __init__(
         self,
-        runner: Forward,
+        runner: Runner,
         kv: KVCache,
         budget: StepBudget,
         config: EngineConfig,
@@ -56,7 +57,7 @@ class Engine:
         requests = self.requests = LiveRequests(kv, keep_computed=config.kv_cache)
         self.admission = Admission(requests, kv, budget, config)
         self.scheduler = Scheduler(requests, self.admission, kv, budget, clock)
-        self.sampler = Sampler(requests, self.draws)
+        self.sampler = Sampler(self.draws)
         self.updater = Updater(requests, kv, budget, clock, runner.op_names)
 
     def step(self, only: Request | None = None) -> StepResult:
@@ -78,7 +79,7 @@ class Engine:
     @property
     def has_unfinished(self) -> bool:
         """Does a step have anything to do? It may be only to tell of an end."""
-        return bool(self.requests.by_request or self.requests.result.finished)
+        return bool(self.requests.all or self.requests.result.finished)
 
     def add(
         self,
@@ -102,20 +103,21 @@ class Engine:
             max_tokens=min(room, params.max_tokens or room),
             every_row=every_row,
         )
-        decoding = make_decoding(request, self.draws)
-        self.admission.check(request, decoding)
-        request.times.added = self.clock()
-        # Whoever asks for rows alone neither finds nor leaves anything.
-        is_private = not self.admission.prefix_cache or request.every_row in ("logits", "scores")
-        namespace = replace(self.namespace, salt=options.cache_salt)
-        live = Live(request, self.kv.open(None if is_private else namespace), is_private, decoding)
+        request.decoding = make_decoding(request, self.draws)
+        self.admission.check(request)
+        request.added_at = self.clock()
         if options.deadline_ms is not None:
-            live.deadline = request.times.added + options.deadline_ms / 1e3
+            request.deadline = request.added_at + options.deadline_ms / 1e3
+        # Whoever asks for rows alone neither finds nor leaves anything.
+        rows_alone = request.every_row in ("logits", "scores")
+        request.is_private = rows_alone or not self.admission.prefix_cache
+        namespace = replace(self.namespace, salt=options.cache_salt)
+        request.root = self.kv.open(None if request.is_private else namespace)
         self._num_added += 1
         try:
-            self.requests.add(live)
+            self.requests.add(request)
         except BaseException:
-            self.requests.by_request.pop(request, None)  # nobody knows it
+            self.requests.all.pop(request, None)  # nobody knows it
             self.requests.recover()
             raise
         return request
@@ -125,21 +127,19 @@ class Engine:
     ) -> None:
         """End a request early, wherever it is: nobody waits for it, or its text cannot be told."""
         request.error = request.error or error
-        live = self.requests.by_request.get(request)
-        if live is not None:
+        if not request.finished:
             with Transaction(self.requests):
-                self.requests.end(live, reason, tell=False)
+                self.requests.end(request, reason, tell=False)
 
     def finish_branch(self, branch: Branch, reason: FinishReason) -> None:
         """End one answer early, or say better why it ended: a stop string was found in it."""
-        live = self.requests.by_request.get(branch.request)
-        if branch.finish_reason is not None or live is None:
+        if branch.finish_reason is not None:
             branch.finish_reason = reason
             return
         with Transaction(self.requests):
-            self.requests.finish_branch(live, branch, reason)
+            self.requests.finish_branch(branch, reason)
             if not branch.request.live_branches:
-                self.requests.end(live, reason, tell=False)
+                self.requests.end(branch.request, reason, tell=False)
 
     def reclaim(self) -> float | None:
         """Give the memory of idle blocks back to the system; the seconds until some more may be

@@ -14,8 +14,8 @@ import numpy as np
 
 from octavo.batch import Batch, StepOutput, Want
 from octavo.config import EngineConfig
+from octavo.engine.nouns import StepPlan
 from octavo.engine.pages import PageStorage
-from octavo.engine.step import StepPlan
 from octavo.errors import UnsupportedModelError
 from octavo.kernels import default_isa, native
 from octavo.kv_cache.cache import KeepAll, KeepLast, LayerGroup, Transfer

@@ -10,15 +10,12 @@ import math
 
 from octavo.batch import StepOutput
 from octavo.engine.decoding.draws import Draws
-from octavo.engine.live import Live, LiveRequests
-from octavo.engine.step import Decision, HeadRow, StepPlan
+from octavo.engine.nouns import Decision, HeadRow, Request, StepPlan
 from octavo.errors import ModelError
-from octavo.request import Request
 
 
 class Sampler:
-    def __init__(self, requests: LiveRequests, draws: Draws) -> None:
-        self._requests = requests
+    def __init__(self, draws: Draws) -> None:
         self._draws = draws
 
     def sample(self, plan: StepPlan, out: StepOutput) -> list[Decision]:
@@ -26,14 +23,13 @@ class Sampler:
         rows: dict[Request, list[HeadRow]] = {request: [] for request in plan.requests}
         for row in plan.read(out):
             rows[row.branch.request].append(row)
-        caught_up = {item.branch.request for item in plan.scheduled if item.samples}
+        caught_up = {b.request for b, (_, end) in plan.spans.items() if end == b.num_tokens}
         return [
-            self._decide(self._requests.by_request[request], given, request in caught_up)
-            for request, given in rows.items()
+            self._decide(request, given, request in caught_up) for request, given in rows.items()
         ]
 
-    def _decide(self, live: Live, rows: list[HeadRow], caught_up: bool) -> Decision:
-        request, decoding = live.request, live.decoding
+    def _decide(self, request: Request, rows: list[HeadRow], caught_up: bool) -> Decision:
+        decoding = request.decoding
         try:
             if any(math.isnan(row.log_sum_exp) for row in rows):
                 raise ModelError("the model's logits are not finite: check the file, or another")

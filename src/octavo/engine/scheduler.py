@@ -2,7 +2,7 @@
 
 One rule: a branch catches its `num_computed_tokens` up to its `num_tokens`; there is no prefill
 phase and no decode phase. Knows ids, counts and the time that rows take; sees no text, and leaves
-the arrays of a step to `step`.
+the arrays of a step to `make_batch`.
 
 1. Branches with one token to compute run first: decodes ride along with every prompt.
 2. Prompts follow in order of arrival (priority first), as many rows as fit the step's time.
@@ -19,14 +19,14 @@ preemptions and evictions stand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+from octavo.batch import NO_EDITS, Want, make_batch
 from octavo.engine.admission import Admission
-from octavo.engine.live import Live, LiveRequests
-from octavo.engine.step import HeadRow, ScheduledBranch, StepPlan, head_rows, step_batch
-from octavo.engine.step_budget import OpenStep, StepBudget
+from octavo.engine.live import LiveRequests
+from octavo.engine.nouns import Branch, HeadRow, Request, StepPlan
+from octavo.engine.step_budget import StepBudget
 from octavo.kv_cache.cache import KVCache
-from octavo.request import Branch, Request
 
 _EVERY_ROW_CHUNK = 128  # rows of a chunk whose every row gives logits: 25 MB at a vocabulary of 49k
 
@@ -50,119 +50,127 @@ class Scheduler:
     def schedule(self, only: Request | None = None) -> StepPlan:
         """The next step, after what is past its deadline was ended; `only` one running request's,
         if it is given."""
-        begun = self.clock()
-        self._requests.end_late(begun)
-        draft = _Draft(self._budget.open())
-        running = [live for live in self._requests.running if only in (None, live.request)]
-        for live in running:
-            self._plan_decodes(live, draft)
-        for live in running:
-            if live not in draft.preempted:
-                self._plan_prompts(live, draft)
-        if only is None and not draft.preempted and not draft.is_full:
-            for live, match in self._admission.who_may_begin(draft.step):
-                self._requests.admit(live)
-                self._requests.begin(live, live.request.live_branches[0], match)
-                self._plan_prompts(live, draft)
-                if draft.preempted:
+        plan = StepPlan(self.clock())
+        self._requests.end_late(plan.begun)
+        self._budget.open()
+        running = [each for each in self._requests.running if only in (None, each)]
+        for request in running:
+            self._plan_decodes(request, plan)
+        for request in running:
+            if request.is_running:
+                self._plan_prompts(request, plan)
+        has_room = plan.num_preempted == 0 and not plan.is_full
+        if only is None and has_room and self._requests.waiting:
+            for request, match in self._admission.who_may_begin():
+                self._requests.admit(request)
+                self._requests.begin(request.live_branches[0], match)
+                self._plan_prompts(request, plan)
+                if plan.num_preempted > 0:
                     break
-        plan = self._finish_plan(begun, draft)
+        self._finish(plan)
         self.planned = plan.requests
         return plan
 
-    def _plan_decodes(self, live: Live, draft: _Draft) -> None:
+    def _plan_decodes(self, request: Request, plan: StepPlan) -> None:
         """Plan one row for each branch that has one token to go, of all or of none where they go
         together."""
-        going_on = live.request.live_branches
-        ready = [b for b in going_on if b in live.tables and _missing(b) == 1]
-        together = live.decoding.goes_together
-        if together and (len(ready) < len(going_on) or len(ready) > draft.step.rows_left):
+        going_on = request.live_branches
+        begun = [b for b in going_on if b.table is not None]
+        ready = [b for b in begun if b.num_tokens - b.num_computed_tokens == 1]
+        together = request.decoding.goes_together
+        if together and (len(ready) < len(going_on) or len(ready) > self._budget.rows_left):
             return
         for branch in ready:
-            if draft.step.rows_left == 0 or live in draft.preempted:
+            if self._budget.rows_left == 0 or not request.is_running:
                 return
-            if not self._plan(live, branch, branch.num_tokens, draft):
+            if not self._plan(branch, branch.num_tokens, plan):
                 for other in ready if together else ():
-                    draft.spans.pop(other, None)
+                    plan.spans.pop(other, None)
                 return
 
-    def _plan_prompts(self, live: Live, draft: _Draft) -> None:
-        for branch in live.request.live_branches:
-            if live in draft.preempted:
+    def _plan_prompts(self, request: Request, plan: StepPlan) -> None:
+        for branch in request.live_branches:
+            if not request.is_running:
                 return
-            if branch not in live.tables:
-                match = self._admission.find(live, branch)
+            if branch.table is None:
+                match = self._admission.find(branch)
                 if match is None:
                     continue
-                self._requests.begin(live, branch, match)
-            if branch not in draft.spans:
-                self._plan_chunk(live, branch, draft)
+                self._requests.begin(branch, match)
+            if branch not in plan.spans:
+                self._plan_chunk(branch, plan)
 
-    def _plan_chunk(self, live: Live, branch: Branch, draft: _Draft) -> None:
+    def _plan_chunk(self, branch: Branch, plan: StepPlan) -> None:
+        request = branch.request
         begin, end = branch.num_computed_tokens, branch.num_tokens
-        if live.decoding.goes_together and len(live.request.branches) > 1:
+        if request.decoding.goes_together and len(request.branches) > 1:
             end -= 1  # the last row waits for the other branches
-        if end <= begin or draft.step.rows_left == 0:
+        if end <= begin or self._budget.rows_left == 0:
             return
         if not self._requests.keep_computed:  # computed whole, in a step with room for it
-            if end - begin > draft.step.rows_left:
+            if end - begin > self._budget.rows_left:
                 return
         else:
-            if live.request.needs_every_row:
+            if request.needs_every_row:
                 end = min(end, begin + _EVERY_ROW_CHUNK)
-            end = draft.step.fit(begin, end)
+            end = self._budget.fit(begin, end)
         if end > begin:
-            self._plan(live, branch, end, draft)
+            self._plan(branch, end, plan)
 
-    def _plan(self, live: Live, branch: Branch, end: int, draft: _Draft) -> bool:
+    def _plan(self, branch: Branch, end: int, plan: StepPlan) -> bool:
         """Reserve the slots of the rows up to `end`, if need be from those that rank last. False:
         the request itself does."""
-        while not self._kv.reserve(live.tables[branch], end):
+        assert branch.table is not None
+        while not self._kv.reserve(branch.table, end):
             victim = self._requests.running[-1]
-            if victim is live and any(t.kind == "copy" for t in self._kv.transfers()):
-                draft.is_full = True  # until they are made
+            if victim is branch.request and any(t.kind == "copy" for t in self._kv.transfers()):
+                plan.is_full = True
                 return False
-            self._preempt(victim, draft)
-            if victim is live:
+            self._preempt(victim, plan)
+            if victim is branch.request:
                 return False
-        draft.step.take(branch.num_computed_tokens, end)
-        draft.spans[branch] = live, end
+        self._budget.take(branch.num_computed_tokens, end)
+        plan.spans[branch] = branch.num_computed_tokens, end
         return True
 
-    def _preempt(self, live: Live, draft: _Draft) -> None:
-        for branch in live.request.branches:
-            draft.spans.pop(branch, None)
-        draft.preempted.append(live)
-        self._requests.preempt(live)
+    def _preempt(self, request: Request, plan: StepPlan) -> None:
+        for branch in request.branches:
+            plan.spans.pop(branch, None)
+        plan.num_preempted += 1
+        self._requests.preempt(request)
 
-    def _finish_plan(self, begun: float, draft: _Draft) -> StepPlan:
-        scheduled: list[ScheduledBranch] = []
-        rows: list[HeadRow] = []
-        top_k = first_row = 0
-        for branch, (live, end) in draft.spans.items():
-            table, begin = live.tables[branch], branch.num_computed_tokens
-            blocks = self._kv.view(table)
-            samples = end == branch.num_tokens
-            item = ScheduledBranch(branch, begin, end, table.num_stored, blocks, samples)
-            want = live.decoding.want(branch) if samples else None
-            scheduled.append(item)
-            rows += head_rows(item, first_row, want)
+    def _finish(self, plan: StepPlan) -> None:
+        """Say what is to be done before the rows run, and what runs, in arrays."""
+        plan.transfers = tuple(self._kv.transfers())
+        if not plan.spans:
+            return
+        first_row = 0
+        for branch, (begin, end) in plan.spans.items():
+            plan.head_rows += _head_rows(branch, begin, end, first_row)
             first_row += end - begin
-            top_k = max(top_k, live.decoding.num_candidates)
-        batch = step_batch(scheduled, rows, top_k=top_k) if scheduled else None
-        transfers = tuple(self._kv.transfers())
-        return StepPlan(begun, transfers, scheduled, rows, batch, len(draft.preempted))
+        tables = [branch.table for branch in plan.spans if branch.table is not None]
+        plan.batch = make_batch(
+            [(branch.tokens[begin:end], begin) for branch, (begin, end) in plan.spans.items()],
+            list(zip(*map(self._kv.view, tables), strict=True)),
+            [row.row for row in plan.head_rows],
+            [row.want for row in plan.head_rows],
+            write_starts=[table.num_stored for table in tables],
+            top_k=max(request.decoding.num_candidates for request in plan.requests),
+            edits=[row.edits for row in plan.head_rows],
+        )
 
 
-class _Draft:
-    """A plan in the making."""
-
-    def __init__(self, step: OpenStep) -> None:
-        self.step = step
-        self.spans: dict[Branch, tuple[Live, int]] = {}  # and where its rows end
-        self.preempted: list[Live] = []
-        self.is_full = False
-
-
-def _missing(branch: Branch) -> int:
-    return branch.num_tokens - branch.num_computed_tokens
+def _head_rows(branch: Branch, begin: int, end: int, first_row: int) -> Iterator[HeadRow]:
+    """The rows of a span that reach the head, the first being row `first_row` of the batch: the one
+    that a branch which caught up is drawn from; of a request that wants every row, each row of the
+    prompt."""
+    request = branch.request
+    if request.every_row is not None:
+        first = max(begin, len(request.row_values))  # one that ran again gives nothing new
+        for position in range(first, min(end, request.num_rows_wanted)):
+            row = first_row + position - begin
+            yield HeadRow(branch, position, row, False, Want.LOGITS, NO_EDITS)
+    if end == branch.num_tokens:
+        want = request.decoding.want(branch)
+        if want is not None:
+            yield HeadRow(branch, end - 1, first_row + end - 1 - begin, True, *want)

@@ -20,9 +20,8 @@ changes nothing, and a machine that changed its speed is believed at the second 
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from statistics import median_low
 
@@ -94,28 +93,39 @@ class _Costs:
             for group in self.groups
         )
 
-    def bytes_read(self, spans: Sequence[tuple[int, int]]) -> float:
+    def bytes_read(self, spans: Iterable[tuple[int, int]]) -> float:
         """The weights once, and for each span the K and V that it sees."""
         works = [Work(rows=end - begin, past=begin) for begin, end in spans]
         kv = sum(g.kv_bytes * work.tokens_seen(g.window) for work in works for g in self.groups)
         return self.weight_bytes + kv
 
 
-class OpenStep:
-    """A step while it is planned: `fit` asks, `take` books."""
+class StepBudget:
+    """Of one step at a time: after `open`, `fit` asks and `take` books."""
 
     def __init__(
-        self, costs: _Costs, units_per_byte: float, units: float | None, *,
-        max_rows: int, first_rows: int, min_chunk: int,
+        self, program: Program, *, k_format: RowFormat, v_format: RowFormat, weight_bytes: float,
+        target_seconds: float | None, max_rows: int, min_chunk: int = 32,
     ) -> None:  # fmt: skip
-        """`units` is what the step may cost, or None: then only `max_rows` bounds it.
-        `first_rows` bounds chunks while nothing is measured and `units` say nothing."""
-        self.rows_left = max_rows
-        self._costs = costs
-        self._units_per_byte = units_per_byte
-        self._units = units
-        self._first_rows_left = first_rows
+        """`weight_bytes` are those one forward reads. Without a target only `max_rows` bounds a
+        step."""
+        assert 0 < min_chunk <= max_rows
+        assert target_seconds is None or target_seconds > 0
+        self._costs = _Costs(program, k_format, v_format, weight_bytes)
+        self._target = target_seconds
+        self.max_rows = max_rows
         self._min_chunk = min_chunk
+        self._rates: deque[float] = deque(maxlen=3)  # units a second
+        self._byte_prices: deque[float] = deque(maxlen=3)  # units
+        self._rate: float | None = None  # medians of the two
+        self._units_per_byte = UNITS_PER_BYTE
+        self.open()
+
+    def open(self) -> None:
+        """Begin a step, of no rows yet."""
+        self.rows_left = self.max_rows
+        # Bounds chunks while nothing is measured, and the units say nothing.
+        self._first_rows_left = FIRST_CHUNK if self._rate is None else self.max_rows
         self._rows = 0
         self._heads = 0
         self._attention = 0.0
@@ -140,15 +150,40 @@ class OpenStep:
         wanted = wanted_end - begin
         assert wanted > 0
         room = min(wanted, self.rows_left)
-        rows = room if self._units is None else self._longest(begin, wanted)
+        rows = room if self._target is None else self._longest(begin, wanted)
         if not self._has_chunk:
             rows = max(rows, min(self._min_chunk, room))
         return begin + rows
 
+    def observe(self, spans: Collection[tuple[int, int]], seconds: float) -> None:
+        """Learn from a step: the rows [begin, end) of each of its sequences, and its duration."""
+        if seconds <= 0:  # too short for the clock
+            return
+        rows = sum(end - begin for begin, end in spans)
+        in_chunks = rows - sum(end - begin == 1 for begin, end in spans)
+        matmuls = self._costs.row * rows + self._costs.head * len(spans)
+        if in_chunks >= self._min_chunk:
+            self._rates.append((matmuls + self._costs.weights + self._price(spans)) / seconds)
+            self._rate = median_low(self._rates)  # of two, the slower
+        elif self._rate is not None and matmuls < self._costs.weights:
+            low, high = _BELIEVED
+            price = self._rate * seconds / self._costs.bytes_read(spans)
+            self._byte_prices.append(min(max(price, low), high))
+            self._units_per_byte = median_low(self._byte_prices)
+
+    def seconds(self, begin: int, end: int) -> float | None:
+        """Return what computing rows [begin, end) adds to a step at the measured rate: the time
+        saved when they are reused. None before a chunk was measured."""
+        return None if self._rate is None else self.units(begin, end) / self._rate
+
+    def units(self, begin: int, end: int) -> float:
+        """The price of computing rows [begin, end) in a step that reads the weights anyway."""
+        return self._costs.row * (end - begin) + self._price([(begin, end)])
+
     def _longest(self, begin: int, wanted: int) -> int:
         """The rows that fit the time: all that are wanted, else whole tiles."""
         room = min(wanted, self.rows_left, max(0, self._first_rows_left))
-        self._attention += self._attention_of(self._unpriced)
+        self._attention += self._price(self._unpriced)
         self._unpriced.clear()
         if room == wanted and self._fits(begin, begin + room):
             return room
@@ -162,73 +197,14 @@ class OpenStep:
         return low * TILE
 
     def _fits(self, begin: int, end: int) -> bool:
-        assert self._units is not None
+        assert self._target is not None
+        if self._rate is None:
+            return True
         costs = self._costs
         matmuls = costs.row * (self._rows + end - begin) + costs.head * (self._heads + 1)
-        attention = self._attention + self._attention_of([(begin, end)])
-        return matmuls + costs.weights + attention <= self._units
+        attention = self._attention + self._price([(begin, end)])
+        return matmuls + costs.weights + attention <= self._rate * self._target
 
-    def _attention_of(self, spans: Sequence[tuple[int, int]]) -> float:
+    def _price(self, spans: Iterable[tuple[int, int]]) -> float:
+        """Units of the attention of these rows."""
         return sum(self._costs.attention(begin, end, self._units_per_byte) for begin, end in spans)
-
-
-class StepBudget:
-    def __init__(
-        self, program: Program, *, k_format: RowFormat, v_format: RowFormat, weight_bytes: float,
-        target_seconds: float | None, max_rows: int, min_chunk: int = 32,
-    ) -> None:  # fmt: skip
-        """`weight_bytes` are those one forward reads. Without a target only `max_rows` bounds a
-        step."""
-        assert 0 < min_chunk <= max_rows
-        assert target_seconds is None or target_seconds > 0
-        self._costs = _Costs(program, k_format, v_format, weight_bytes)
-        self._target = target_seconds
-        self.max_rows = max_rows
-        self._min_chunk = min_chunk
-        self._rates: deque[float] = deque(maxlen=3)  # units a second
-        self._byte_prices: deque[float] = deque(maxlen=3)  # units
-
-    def open(self) -> OpenStep:
-        target, rate = self._target, self._rate
-        return OpenStep(
-            self._costs,
-            self._units_per_byte,
-            None if target is None else math.inf if rate is None else rate * target,
-            max_rows=self.max_rows,
-            first_rows=FIRST_CHUNK if rate is None else self.max_rows,
-            min_chunk=self._min_chunk,
-        )
-
-    def observe(self, spans: Sequence[tuple[int, int]], seconds: float) -> None:
-        """Learn from a step: the rows [begin, end) of each of its sequences, and its duration."""
-        if seconds <= 0:  # too short for the clock
-            return
-        rows = sum(end - begin for begin, end in spans)
-        in_chunks = rows - sum(end - begin == 1 for begin, end in spans)
-        matmuls = self._costs.row * rows + self._costs.head * len(spans)
-        if in_chunks >= self._min_chunk:
-            price = self._units_per_byte
-            attention = sum(self._costs.attention(begin, end, price) for begin, end in spans)
-            self._rates.append((matmuls + self._costs.weights + attention) / seconds)
-        elif self._rate is not None and matmuls < self._costs.weights:
-            low, high = _BELIEVED
-            price = self._rate * seconds / self._costs.bytes_read(spans)
-            self._byte_prices.append(min(max(price, low), high))
-
-    def seconds(self, begin: int, end: int) -> float | None:
-        """Return what computing rows [begin, end) adds to a step at the measured rate: the time
-        saved when they are reused. None before a chunk was measured."""
-        return None if self._rate is None else self.units(begin, end) / self._rate
-
-    def units(self, begin: int, end: int) -> float:
-        """The price of computing rows [begin, end) in a step that reads the weights anyway."""
-        attention = self._costs.attention(begin, end, self._units_per_byte)
-        return self._costs.row * (end - begin) + attention
-
-    @property
-    def _rate(self) -> float | None:
-        return median_low(self._rates) if self._rates else None  # of two, the slower
-
-    @property
-    def _units_per_byte(self) -> float:
-        return median_low(self._byte_prices) if self._byte_prices else UNITS_PER_BYTE

@@ -13,9 +13,8 @@ from collections.abc import Callable
 from types import TracebackType
 
 from octavo.engine.live import LiveRequests
+from octavo.engine.nouns import Request, StepResult
 from octavo.engine.scheduler import Scheduler
-from octavo.engine.step import StepResult
-from octavo.request import Request
 
 
 class Transaction:
@@ -56,13 +55,12 @@ class Transaction:
         return bool(guilty)
 
     def _fails_alone(self, request: Request) -> bool:
-        live = self._requests.by_request.get(request)
-        if live is None or not live.is_running:
+        if request.finished or not request.is_running:
             return False  # the turn of another one ended it, or took its place
         assert self._run_alone is not None
         try:
             self._requests.result = self._run_alone(request)  # told with what comes after it
         except Exception as error:
-            self._requests.fail(live, error)
+            self._requests.fail(request, error)
             return True
         return False

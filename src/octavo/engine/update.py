@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from octavo.batch import StepOutput
-from octavo.engine.live import Live, LiveRequests
-from octavo.engine.step import Continuation, Decision, StepPlan
+from octavo.engine.live import LiveRequests
+from octavo.engine.nouns import Continuation, Decision, Request, StepPlan
 from octavo.engine.step_budget import StepBudget
 from octavo.kv_cache.cache import KVCache, KVCounts
 from octavo.records import StepRecord
@@ -38,56 +38,56 @@ class Updater:
 
     def update(self, plan: StepPlan, out: StepOutput, decisions: Sequence[Decision]) -> None:
         self._kv.commit_transfers()
-        if not plan.scheduled:
+        if not plan.spans:
             return
         accepted = {each.request for each in decisions if each.error is None}
-        for item in plan.scheduled:
-            if item.branch.request in accepted:
-                live = self._requests.by_request[item.branch.request]
-                self._requests.commit(live, item.branch, item.end)
+        for branch, (_, end) in plan.spans.items():
+            if branch.request in accepted:
+                self._requests.commit(branch, end)
         counts = self._kv.counts()  # all rows are stored, and nothing has ended yet
         for decision in decisions:
-            live = self._requests.by_request[decision.request]
+            request = decision.request
             try:
-                self._apply(live, decision)
+                self._apply(request, decision)
             except Exception as error:
-                if live.ending is None:
-                    decision.request.error, live.ending = error, "error"
+                if request.ending is None:
+                    request.error, request.ending = error, "error"
                 self._requests.recover()
                 break  # the last rows of those behind it run again
         seconds = self.clock() - plan.begun
-        self._budget.observe([(s.begin, s.end) for s in plan.scheduled], seconds)
+        self._budget.observe(plan.spans.values(), seconds)
         self._note(plan, out, counts, seconds)
 
-    def _apply(self, live: Live, decision: Decision) -> None:
-        request = live.request
+    def _apply(self, request: Request, decision: Decision) -> None:
         if decision.error is not None:
-            self._requests.fail(live, decision.error)
+            self._requests.fail(request, decision.error)
             return
-        live.is_half = True
+        request.is_half = True
         request.row_values += decision.row_values
         if decision.continuations:
-            self._go_on(live, decision.continuations)
-        live.decoding = decision.decoding
+            self._go_on(request, decision.continuations)
+        request.decoding = decision.decoding
         if decision.continuations or decision.end:
-            request.times.note_token(self.clock())
+            request.last_token_at = self.clock()
+            if request.first_token_at is None:
+                request.first_token_at = request.last_token_at
         if decision.end or not request.live_branches:
-            live.ending = decision.end or "stop"
-        live.is_half = False
-        if live.ending is not None:
-            self._requests.end(live, live.ending)
+            request.ending = decision.end or "stop"
+        request.is_half = False
+        if request.ending is not None:
+            self._requests.end(request, request.ending)
 
-    def _go_on(self, live: Live, continuations: Sequence[Continuation]) -> None:
+    def _go_on(self, request: Request, continuations: Sequence[Continuation]) -> None:
         """Append a token to each branch that goes on, forked where a parent has several."""
         drawn_from = {each.parent for each in continuations}
-        if live.decoding.goes_together:
-            for lost in [b for b in live.request.branches if b not in drawn_from]:
-                self._requests.drop(live, lost)
+        if request.decoding.goes_together:
+            for lost in [b for b in request.branches if b not in drawn_from]:
+                self._requests.drop(lost)
         branches = []
         for each in continuations:
             branch = each.parent
             if branch not in drawn_from:
-                branch = self._requests.fork(live, branch, each.answer)
+                branch = self._requests.fork(branch, each.answer)
             branch.index = each.answer
             branches.append(branch)
             drawn_from.discard(branch)
@@ -97,8 +97,8 @@ class Updater:
                 branch.logprobs.append(each.logprobs)
             self._requests.result.grown.append(branch)
             if each.end is not None:
-                self._requests.finish_branch(live, branch, each.end)
-        live.request.branches.sort(key=lambda branch: branch.index)
+                self._requests.finish_branch(branch, each.end)
+        request.branches.sort(key=lambda branch: branch.index)
 
     def _note(self, plan: StepPlan, out: StepOutput, counts: KVCounts, seconds: float) -> None:
         """Keep the record of a step; `counts` are the cache's while all rows are stored and nothing
@@ -112,7 +112,7 @@ class Updater:
                 step=self.records[-1].step + 1 if self.records else 0,
                 num_requests=len(plan.requests),
                 computed_tokens=len(plan.batch.tokens),
-                kv_read_tokens=sum(item.begin for item in plan.scheduled),
+                kv_read_tokens=sum(begin for begin, _ in plan.spans.values()),
                 output_rows=len(plan.batch.output_rows),
                 seconds=seconds,
                 forward_seconds=out.seconds,

@@ -31,12 +31,12 @@ from functools import partial
 from typing import TypeVar
 
 from octavo.engine.engine import Engine
-from octavo.engine.step import StepResult
+from octavo.engine.nouns import Request, StepResult
 from octavo.errors import EngineClosedError, KernelError, UsageError
-from octavo.request import Request, StreamChunk
+from octavo.request import StreamChunk
 from octavo.serving.output_queue import OutputQueue, Update
 from octavo.serving.prepare import PreparedRequest
-from octavo.serving.request_text import RequestText
+from octavo.serving.request_text import RequestText, metrics
 from octavo.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -205,7 +205,7 @@ class EngineLoop:
     def _tell_end(self, update: Update, text: RequestText) -> None:
         try:
             update.error = text.request.error
-            update.output = text.output(text.request.metrics())
+            update.output = text.output(metrics(text.request))
         except Exception as error:
             update.error = error
         if update.output is not None and update.error is None:

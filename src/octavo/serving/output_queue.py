@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from octavo.request import Request, RequestOutput, StreamChunk
+from octavo.engine.nouns import Request
+from octavo.request import RequestOutput, StreamChunk
 
 
 @dataclass(slots=True)

@@ -9,16 +9,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from octavo.engine.nouns import Branch, Request
 from octavo.records import CacheRecord
-from octavo.request import (
-    Branch,
-    Completion,
-    Metrics,
-    Request,
-    RequestOutput,
-    StreamChunk,
-    Usage,
-)
+from octavo.request import Completion, Metrics, RequestOutput, StreamChunk, Usage
 from octavo.serving.stop_strings import StopStrings
 from octavo.tokenizer import Detokenizer, Tokenizer
 
@@ -145,3 +138,19 @@ class _BranchText:
     def _show(self, text: str) -> None:
         if text:
             self._shown.append(text)
+
+
+def metrics(request: Request) -> Metrics:
+    """Times and rates, of a request that has ended."""
+    first, last = request.first_token_at, request.last_token_at
+    more = sum(b.num_completion_tokens for b in request.branches) - len(request.branches)
+    ttft = None if first is None else first - request.added_at
+    decode = last - first if more > 0 and first is not None and last is not None else None
+    cached = request.cache.matched_tokens if request.cache else 0
+    return Metrics(
+        ttft_ms=None if ttft is None else ttft * 1e3,
+        tpot_ms=None if decode is None else decode * 1e3 / more,
+        prefill_tps=(request.num_prompt_tokens - cached) / ttft if ttft else None,
+        decode_tps=more / decode if decode else None,
+        kv_bytes=request.peak_bytes,
+    )

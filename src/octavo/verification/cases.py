@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from octavo.request import Request
+from octavo.engine.nouns import Request
 from octavo.sampling_params import SamplingParams
 from octavo.verification.trial import Case
 

@@ -14,12 +14,11 @@ import numpy as np
 
 from octavo.batch import Batch, FloatArray, StepOutput, Want
 from octavo.config import EngineConfig
+from octavo.engine.nouns import Branch, StepPlan
 from octavo.engine.runner import Runner
-from octavo.engine.step import StepPlan
 from octavo.kernels import native
 from octavo.kv_cache.cache import Transfer
 from octavo.program.ops import Program
-from octavo.request import Branch
 from octavo.weights.gguf_model import ModelWeights
 
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 
 from octavo.config import EngineConfig
 from octavo.engine.assemble import make_engine
+from octavo.engine.nouns import Branch, Request
 from octavo.engine.runner import block_bytes
 from octavo.interrupts import is_interrupt
 from octavo.kernels import native
 from octavo.kv_cache.block_names import Namespace
 from octavo.program.ops import Program
 from octavo.records import BlockEvent, BlockEventKind
-from octavo.request import Branch, Request, RequestOptions
+from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
 from octavo.verification.recorder import RecordingRunner, Tamper
 from octavo.verification.reference import Comparison, Prefix

@@ -2,8 +2,7 @@
 
 from octavo.engine.decoding.beams import make_beams
 from octavo.engine.decoding.draws import Draws
-from octavo.engine.step import Decoding
-from octavo.request import Request
+from octavo.engine.nouns import Decoding, Request
 
 
 def make_decoding(request: Request, draws: Draws) -> Decoding:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from octavo.batch import NO_EDITS, Edits, Want
 from octavo.engine.decoding.beam_search import BeamSearch
-from octavo.engine.step import Continuation, Decision, HeadRow
+from octavo.engine.nouns import Branch, Continuation, Decision, HeadRow, Request
 from octavo.errors import UsageError, counted
 from octavo.kernels import native
-from octavo.request import Branch, FinishReason, Request
+from octavo.request import FinishReason
 
 
 class Beams:

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from octavo.batch import EDIT, NO_EDITS, Edits, FloatArray, IntArray, Want
-from octavo.engine.step import Continuation, Decision, HeadRow
+from octavo.engine.nouns import Branch, Continuation, Decision, HeadRow, Request
 from octavo.kernels import native
-from octavo.request import Branch, FinishReason, Request, TokenLogprobs
+from octavo.request import FinishReason, TokenLogprobs
 
 
 class Draws:

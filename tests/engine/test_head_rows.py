@@ -19,7 +19,7 @@ def test_a_sequence_that_caught_up_has_its_last_row_sampled() -> None:
     it.add(text(1, 5))
     it.add(text(2, 20))
     plan = it.plan()
-    assert [(s.begin, s.end) for s in plan.scheduled] == [(3, 4), (3, 4), (0, 5), (0, 9)]
+    assert list(plan.spans.values()) == [(3, 4), (3, 4), (0, 5), (0, 9)]
     assert [(r.row, r.position, r.want, r.samples) for r in plan.head_rows] == [
         (0, 3, Want.ARGMAX, True),
         (1, 3, Want.ARGMAX, True),
