@@ -6,6 +6,7 @@ Knows arrays and the compiled core. Knows nothing of waiting requests, text or s
 
 from __future__ import annotations
 
+import mmap
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -15,8 +16,7 @@ import numpy as np
 from octavo.batch import Batch, StepOutput, Want
 from octavo.config import EngineConfig
 from octavo.engine.nouns import StepPlan
-from octavo.engine.pages import PageStorage
-from octavo.errors import UnsupportedModelError
+from octavo.errors import OutOfMemoryError, UnsupportedModelError
 from octavo.kernels import default_isa, native
 from octavo.kv_cache.cache import KeepAll, KeepLast, LayerGroup, Transfer
 from octavo.program.encode import encode
@@ -24,6 +24,8 @@ from octavo.program.fuse import fuse, lower
 from octavo.program.ops import Attend, Program
 from octavo.program.rope import cos_sin
 from octavo.weights.gguf_model import ModelWeights
+
+_MAP_NORESERVE = 0x4000  # Linux, all architectures that Octavo runs on; not in the mmap module
 
 
 class Runner:
@@ -116,6 +118,28 @@ class Runner:
                 assert min(block, to) >= 0, "block numbers do not count from the end"
                 blocks = self.pages[group].reshape(self.num_blocks[group], -1)
                 blocks[to] = blocks[block]
+
+
+class PageStorage:
+    """Memory of `num_blocks` blocks of `block_bytes` each, one after the other, which the system
+    gives when it is first touched. Knows neither what is in them nor who holds which."""
+
+    def __init__(self, num_blocks: int, block_bytes: int) -> None:
+        assert block_bytes % mmap.PAGESIZE == 0, "blocks are whole memory pages"
+        self.num_blocks = num_blocks
+        self.block_bytes = block_bytes
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+        try:
+            self.memory = mmap.mmap(-1, num_blocks * block_bytes, flags=flags)
+        except OSError as error:  # a limit on address space, or a system that does not overcommit
+            raise OutOfMemoryError(
+                f"cannot reserve {num_blocks * block_bytes:,} bytes for the KV cache "
+                f"({error.strerror}): set a lower kv_memory, or raise the limit (`ulimit -v`)"
+            ) from None
+
+    def release(self, block: int) -> None:
+        """Give a block's memory back to the system; it reads as zero until written."""
+        self.memory.madvise(mmap.MADV_DONTNEED, block * self.block_bytes, self.block_bytes)
 
 
 def block_bytes(program: Program, config: EngineConfig) -> int:
