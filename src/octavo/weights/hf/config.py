@@ -13,7 +13,8 @@ from octavo.errors import ModelFormatError, UnsupportedModelError
 from octavo.model.config import MOST_LAYERS, ModelConfig
 from octavo.model.gemma3 import attention_scale
 from octavo.values import is_number
-from octavo.weights.hf.families import FAMILIES, Family, family_of
+from octavo.weights.hf.families import FAMILIES, family_of
+from octavo.weights.hf.family import Family
 from octavo.weights.hf.json_fields import Fields
 from octavo.weights.hf.keys import refusal
 from octavo.weights.hf.rope import base, parameters, rope

@@ -16,7 +16,7 @@ from octavo.model.config import ModelConfig
 from octavo.sampling_params import Sampling
 from octavo.tokenizer.spec import TokenizerSpec
 from octavo.weights.hf.config import family, model_config, text_fields
-from octavo.weights.hf.families import Family
+from octavo.weights.hf.family import Family
 from octavo.weights.hf.json_fields import Fields, read_json
 from octavo.weights.hf.special import chat_template, end_ids, stated_ids
 from octavo.weights.hf.tensors import DirectoryTensors, weight_files

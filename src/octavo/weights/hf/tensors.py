@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from octavo.errors import ModelFormatError, UnsupportedModelError
 from octavo.weights.gguf_header import TensorInfo
-from octavo.weights.hf.families import Family, is_leftover
+from octavo.weights.hf.families import is_leftover
+from octavo.weights.hf.family import Family
 from octavo.weights.hf.json_fields import Fields, read_json, shown_json
 from octavo.weights.safetensors import SafetensorsFile
 
