@@ -28,6 +28,11 @@ GEMMA3 = {
     **LLAMA, "post_attention_layernorm": "post_attention_norm",
     "pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm",
 }  # fmt: skip
+OLMO2 = {
+    **LLAMA, "post_attention_layernorm": "post_attention_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
+}  # fmt: skip
+NAMES = {"gemma3": GEMMA3, "olmo2": OLMO2}
 PERMUTED = ("llama", "smollm3")
 
 # variant -> architecture, and the keys that its config.json does not have under a name of its own
@@ -43,6 +48,15 @@ FILES: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "attention.sliding_window_pattern": [False, True, True, False, False, True, True],
             "rope.freq_base": 1e6,
+        },
+    ),
+    "olmo2": ("olmo2", {}),
+    "olmo3": (
+        "olmo2",
+        {
+            "rope.scaling.type": "yarn",
+            "rope.scaling.factor": 8.0,
+            "rope.scaling.original_context_length": 64,
         },
     ),
     "llama-yarn": (
@@ -68,14 +82,14 @@ def gguf_file(path: Path, variant: str) -> Path:
         "attention.head_count": heads["q"],
         "attention.head_count_kv": heads["k"],
         "attention.layer_norm_rms_epsilon": float(config["rms_norm_eps"]),
-        "rope.freq_base": config.get("rope_theta", rope.get("rope_theta")),
+        "rope.freq_base": float(config.get("rope_theta", rope.get("rope_theta", 0))),
     }
     if "head_dim" in config:
         metadata |= dict.fromkeys(("attention.key_length", "attention.value_length"),
                                   config["head_dim"])  # fmt: skip
     if config.get("use_sliding_window", True) and config.get("sliding_window"):
         metadata["attention.sliding_window"] = config["sliding_window"]
-    names = GEMMA3 if architecture == "gemma3" else LLAMA
+    names = NAMES.get(architecture, LLAMA)
     tensors = {
         name: _values(name, values, architecture, heads)
         for name, values in llama_cpp_names(drawn(variant), names).items()

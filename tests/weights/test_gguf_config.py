@@ -142,6 +142,19 @@ def test_a_window_without_a_pattern_is_of_all_layers_in_the_families_that_have_s
         assert "is 511 in a context of 512: only full attention" in found.unsupported
 
 
+def test_windows_of_olmo_3_leave_every_fourth_layer_and_turn_unscaled() -> None:
+    scaled: dict[str, Any] = {"rope__scaling__factor": 4.0}
+    silent = replace(SILENT, architecture="olmo2", rope_style="half", qk_norm=True, rope_scale=4.0)
+    assert read(arch="olmo2", **scaled) == silent
+    for window in (128, 512):
+        assert read(arch="olmo2", attention__sliding_window=window, **scaled) == replace(
+            silent, window=window, windowed=(True,) * 3, local_rope_base=1e4,
+            assumed=("attention.sliding_window_pattern 4",),
+        )  # fmt: skip
+    longer = read(arch="olmo2", attention__sliding_window=128, block_count=5)
+    assert longer.windowed == (True, True, True, False, True)
+
+
 def test_every_fourth_layer_of_smollm3_is_not_turned_which_no_key_says() -> None:
     found = read(arch="smollm3", block_count=9)
     assert found.unturned == ((False,) * 3 + (True,)) * 2 + (False,)

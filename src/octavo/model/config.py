@@ -49,7 +49,7 @@ class ModelConfig:
     window: int = 0  # tokens that a row of a windowed layer sees; 0: there is no such layer
     windowed: tuple[bool, ...] = ()  # by layer, which have the window; (): none
     unturned: tuple[bool, ...] = ()  # by layer, which have no rotary embedding; (): none
-    qk_norm: bool = False  # each head of q and k is normed before it turns
+    qk_norm: bool = False  # q and k are normed before they turn, each head or the whole row
     local_rope_base: float | None = None  # of windowed layers with one, whose positions are as is
     assumed: tuple[str, ...] = ()  # keys that the file lacks, with the value that its family means
     unsupported: str = ""  # what the model computes beyond these numbers; "" = nothing

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from octavo.errors import UnsupportedModelError
-from octavo.model import gemma3, llama
+from octavo.model import gemma3, llama, olmo2
 from octavo.model.config import ModelConfig
 from octavo.program.ops import Program
 
@@ -14,6 +14,7 @@ ARCHITECTURES: Mapping[str, Callable[[ModelConfig], Program]] = MappingProxyType
     {
         "gemma3": gemma3.build,
         "llama": llama.build,
+        "olmo2": olmo2.build,
         "phi3": llama.build,
         "qwen2": llama.build,
         "qwen3": llama.build,

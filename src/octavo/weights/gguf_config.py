@@ -21,16 +21,21 @@ from octavo.weights.gguf_metadata import Metadata
 from octavo.weights.gguf_rope import rope_scaling
 
 # Converters permute q and k for the others.
-_HALF_STYLE = frozenset({"qwen2", "qwen3", "gemma3", "falcon", "phi3"})
-_QK_NORM = frozenset({"qwen3"})
+_HALF_STYLE = frozenset({"qwen2", "qwen3", "gemma3", "falcon", "olmo2", "phi3"})
+_QK_NORM = frozenset({"qwen3", "olmo2"})
 _WINDOWED = frozenset({"llama", "phi3"})  # in all layers, where a file with a window lists none
+_UNSCALED = frozenset({"olmo2"})  # windowed layers turn by the same base, unscaled
 
 _LOCAL_BASE, _PATTERN = "rope.freq_base_swa", "attention.sliding_window_pattern"
 _UNTURNED = "no_rope_layer_interval"  # no key of any file
 
 # What files of a family mean by keys that they leave out; `octavo inspect` shows those it assumed.
 _ASSUMED: Mapping[str, Mapping[str, int]] = MappingProxyType(
-    {"gemma3": {_LOCAL_BASE: 10000, _PATTERN: 6}, "smollm3": {_UNTURNED: 4}}
+    {
+        "gemma3": {_LOCAL_BASE: 10000, _PATTERN: 6},
+        "olmo2": {_PATTERN: 4},
+        "smollm3": {_UNTURNED: 4},
+    }
 )
 
 
@@ -97,13 +102,15 @@ def _config(
         ffn_bias="blk.0.ffn_down.bias" in tensors,
         **asdict(scaling),
         qk_norm=arch in _QK_NORM,
-        **_windows(keys, arch, layers, context),
+        **_windows(keys, arch, layers, context, base),
     )
 
 
-def _windows(keys: Metadata, arch: str, layers: int, context: int) -> dict[str, Any]:
+def _windows(keys: Metadata, arch: str, layers: int, context: int, base: float) -> dict[str, Any]:
     """Return which layers are windowed, and how these turn; which do not turn at all."""
     assumed = _ASSUMED.get(arch, {})
+    if arch in _UNSCALED and not keys.has(f"{arch}.attention.sliding_window"):
+        assumed = {}  # OLMo 2, which has none; 3 has
     window, windowed = 0, tuple[bool, ...]()
     pattern = f"{arch}.{_PATTERN}"
     if arch in _WINDOWED or _PATTERN in assumed or keys.has(pattern):
@@ -117,7 +124,9 @@ def _windows(keys: Metadata, arch: str, layers: int, context: int) -> dict[str, 
     if _UNTURNED in assumed:
         found["unturned"] = tuple(not turns for turns in all_but_every(assumed[_UNTURNED], layers))
     if _LOCAL_BASE in assumed:
-        base = keys.real(f"{arch}.{_LOCAL_BASE}", default=assumed[_LOCAL_BASE])
+        local = keys.real(f"{arch}.{_LOCAL_BASE}", default=assumed[_LOCAL_BASE])
+        found["local_rope_base"] = local
+    elif arch in _UNSCALED and window > 0 and any(windowed):
         found["local_rope_base"] = base
     elif window >= context:  # no layer turns otherwise, and it hides nothing
         window = 0

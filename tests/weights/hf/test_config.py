@@ -193,6 +193,20 @@ def phi3(**changes: Any) -> ModelConfig:
     return read(changed(LLAMA, **named, **changes))
 
 
+def test_windows_of_olmo_3_leave_every_fourth_layer_and_turn_unscaled() -> None:
+    olmo2 = {"architectures": ["Olmo2ForCausalLM"], "model_type": "olmo2"}
+    olmo3 = {"architectures": ["Olmo3ForCausalLM"], "model_type": "olmo3"}
+    scaled = {"num_hidden_layers": 5, "rope_scaling": {"type": "linear", "factor": 4.0}}
+    found = read(changed(LLAMA, **olmo2, **scaled))
+    assert (found.windowed, found.rope_scale, found.local_rope_base) == ((), 4.0, None)
+    found = read(changed(LLAMA, **olmo3, **scaled, rope_theta=..., rms_norm_eps=...))
+    assert (found.window, found.windowed) == (4096, (True, True, True, False, True))
+    assert (found.rope_base, found.local_rope_base, found.rope_scale) == (5e5, 5e5, 4.0)
+    assert sorted(found.assumed) == [
+        "rms_norm_eps 1e-05", "rope_theta 500000", "sliding_window 4096", "sliding_window_pattern 4"
+    ]  # fmt: skip
+
+
 def test_fewer_dims_of_a_head_may_turn_in_phi3() -> None:
     assert (phi3().architecture, phi3().rotary_dim, phi3().unsupported) == ("phi3", 32, "")
     assert phi3(partial_rotary_factor=0.75).rotary_dim == 24

@@ -93,16 +93,15 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
     if head_dim % 2 or head_dim > _MOST_HEAD_DIM:  # before a table is made of so many
         raise fields.wrong("head_dim", f"an even number, at most {_MOST_HEAD_DIM}")
     context = size("max_position_embeddings")
-    has_local = family.architecture == "gemma3"
-    found = parameters(fields, FULL if has_local else None)
+    found = parameters(fields, FULL if family.local_base else None)
     rotary_dim = _rotary_dim(fields, found, head_dim) if family.partial_rotary else head_dim
     rope_base = base(fields, found, "rope_theta")
     turned = rope(fields, found, rope_base, rotary_dim, context)
     still = unturned(fields, layers) if family.has_unturned else ()
     window, windowed = windows(fields, family.windowed, layers, still)
     local_base, unsupported = None, turned.unsupported
-    if has_local:
-        local_base, why = _local_base(fields, head_dim, context)
+    if family.local_base:
+        local_base, why = _local_base(fields, family.local_base, head_dim, context)
         unsupported = why or unsupported
     elif window >= turned.context:  # no layer turns otherwise, and it hides nothing
         window, windowed = 0, ()
@@ -140,10 +139,10 @@ def _is_biased(fields: Fields, said: bool | str) -> bool:
     return fields.flag(said, default=False) if isinstance(said, str) else said
 
 
-def _local_base(fields: Fields, head_dim: int, context: int) -> tuple[float, str]:
+def _local_base(fields: Fields, name: str, head_dim: int, context: int) -> tuple[float, str]:
     """Return the base of windowed layers, and why they are not run, if they are not."""
     local = parameters(fields, WINDOWED) if fields.has("rope_parameters") else None
-    local_base = base(fields, local, "rope_local_base_freq")
+    local_base = base(fields, local, name)
     turned = rope(fields, local, local_base, head_dim, context)
     if turned.scaling == RopeScaling():
         return local_base, turned.unsupported

@@ -34,6 +34,14 @@ _GEMMA3 = {
     "post_ffw_norm": "post_feedforward_layernorm",
 }
 
+_OLMO2 = {
+    **{part: name for part, name in _LLAMA.items() if part not in ("attn_norm", "ffn_norm")},
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "post_attention_norm": "post_attention_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
+
 _QWEN3 = {**_LLAMA, "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
 
 _PHI3 = {
@@ -54,12 +62,18 @@ _ENCODERS = (
 _GEMMA3_TEXT = Family(
     "gemma3_text", "gemma3", _GEMMA3, activation="hidden_activation",
     activations=("gelu_pytorch_tanh",), norm_offset=1.0, windowed="all but every nth",
+    local_base="rope_local_base_freq",
     needs=("num_key_value_heads", "head_dim"),
     assumed={
         "rms_norm_eps": 1e-6, "tie_word_embeddings": True, "rope_theta": 1e6,
         "rope_local_base_freq": 1e4, "sliding_window": 4096, "sliding_window_pattern": 6,
         "query_pre_attn_scalar": 256, "hidden_activation": "gelu_pytorch_tanh",
     },
+)  # fmt: skip
+
+_OLMO2_WHOLE = Family(
+    "olmo2", "olmo2", _OLMO2, qkv_bias="attention_bias", output_bias="attention_bias",
+    qk_norm=True, assumed={**EVERY, "rms_norm_eps": 1e-5},
 )  # fmt: skip
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
@@ -99,6 +113,14 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "Phi3ForCausalLM": Family(
             "phi3", "phi3", _PHI3, partial_rotary=True, views=phi3,
             assumed={**EVERY, "rms_norm_eps": 1e-5},
+        ),
+        "Olmo2ForCausalLM": _OLMO2_WHOLE,
+        "Olmo3ForCausalLM": replace(
+            _OLMO2_WHOLE, model_type="olmo3", windowed="all but every nth", local_base="rope_theta",
+            assumed={
+                **_OLMO2_WHOLE.assumed, "rope_theta": 500000.0, "sliding_window": 4096,
+                "sliding_window_pattern": 4,
+            },
         ),
         "Gemma3ForCausalLM": _GEMMA3_TEXT,
         "Gemma3ForConditionalGeneration": replace(

@@ -51,7 +51,8 @@ class Family:
     ffn_bias: bool | str = False
     norm_offset: float = 0.0  # added to the weights of norms
     partial_rotary: bool = False  # fewer dims of a head may turn than it has
-    qk_norm: bool = False  # each head of q and k is normed before it turns
+    qk_norm: bool = False  # q and k are normed before they turn
+    local_base: str = ""  # of windowed layers that turn by their own: the field in the old form
     has_unturned: bool = False  # layers may have no rotary embedding
     windowed: Rule = "all"  # layers, where the file does not list them
     part: str = ""  # of config.json that has the fields of the text model; "": it is the whole
