@@ -58,7 +58,7 @@ def main() -> None:
         return
     _write("tiny_bpe", _train_bpe())
     _write("tiny_spm", _train_spm())
-    for pre in ("gpt-2", "smollm", "llama-bpe", "default", "qwen2"):
+    for pre in slow_bpe.FAMILIES:
         _write_golden(f"tiny_bpe_{pre}", _bpe_ids(load_spec("tiny_bpe", pre=pre), pre))
     for name, prefix in (("tiny_spm", False), ("tiny_spm_prefix", True)):
         oracle = processor(load_spec("tiny_spm", add_space_prefix=prefix))

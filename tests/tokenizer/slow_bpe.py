@@ -17,6 +17,9 @@ from octavo.tokenizer import TokenizerSpec
 # Unicode's White_Space property; str.isspace() would add U+001C..U+001F
 _BLANKS = {*range(9, 14), 32, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B)}
 _BLANKS |= {0x2028, 0x2029, 0x202F, 0x205F, 0x3000}
+FAMILIES = (
+    "gpt-2", "smollm", "falcon", "llama-bpe", "dbrx", "qwen2", "tekken", "gpt-4o", "default",
+)  # fmt: skip
 _ENDINGS = ("s", "t", "re", "ve", "m", "ll", "d")
 
 
@@ -37,10 +40,16 @@ def _plain(text: str, ids: dict[str, int], ranks: dict[str, int], pre: str) -> l
     result = []
     for word in split(text, pre):
         chars = "".join(_stand_in(byte) for byte in word.encode())
-        whole = pre == "llama-bpe" and chars in ids
-        parts = [chars] if whole else _join([c for c in chars if c in ids], ranks)
-        result += [ids[part] for part in parts]
+        for piece in _falcon_pieces(chars) if pre == "falcon" else [chars]:
+            whole = pre in ("llama-bpe", "tekken") and piece in ids
+            parts = [piece] if whole else _join([c for c in piece if c in ids], ranks)
+            result += [ids[part] for part in parts]
     return result
+
+
+def _falcon_pieces(chars: str) -> list[str]:
+    """Digits are looked for among the bytes' stand-ins, so those of 0xB2, 0xBC and others count."""
+    return [part for run in _isolate([chars], _number) for part in _threes(run)]
 
 
 def split(text: str, pre: str) -> list[str]:
@@ -51,8 +60,9 @@ def split(text: str, pre: str) -> list[str]:
         return [word for run in _single_digits(text) for word in _scan(run, _gpt2_word)]
     if pre == "default":
         return _default_words(text)
-    word = {"gpt-2": _gpt2_word, "llama-bpe": _llama3_word, "qwen2": _qwen2_word}[pre]
-    return _scan(text, word)
+    if pre == "falcon":
+        return [word for part in _isolate([text], _mark) for word in _scan(part, _gpt2_word)]
+    return _scan(text, _WORDS[pre])
 
 
 def _join(parts: list[str], ranks: dict[str, int]) -> list[str]:
@@ -121,6 +131,10 @@ def _punctuation(char: str) -> bool:
     return unicodedata.category(char)[0] == "P" or char in "$+<=>^~|"
 
 
+def _mark(char: str) -> bool:
+    return _punctuation(char) or char == "`"
+
+
 def _letter(char: str) -> bool:
     return unicodedata.category(char)[0] == "L"
 
@@ -139,6 +153,14 @@ def _other(char: str) -> bool:
 
 def _newline(char: str) -> bool:
     return char in "\r\n"
+
+
+def _upper(char: str) -> bool:
+    return unicodedata.category(char) in ("Lu", "Lt", "Lm", "Lo", "Mn", "Mc", "Me")
+
+
+def _lower(char: str) -> bool:
+    return unicodedata.category(char) in ("Ll", "Lm", "Lo", "Mn", "Mc", "Me")
 
 
 def _run(text: str, at: int, kind: Callable[[str], bool]) -> int:
@@ -166,20 +188,31 @@ def _gpt2_word(text: str, at: int) -> int:
     return _blanks_before_word(text, at)
 
 
-def _llama3_word(text: str, at: int, digits: int = 3) -> int:
-    if text[at] == "'":
+def _ending(text: str, at: int) -> int:
+    """The size of 's, 'll and so on, of whatever case."""
+    if text[at : at + 1] == "'":
         for ending in _ENDINGS:
             found = text[at + 1 : at + 1 + len(ending)]
             if found.replace("\u017f", "s").lower() == ending:  # U+017F is a lower-case s
                 return 1 + len(ending)
+    return 0
+
+
+def _llama3_word(text: str, at: int, digits: int = 3) -> int:
+    if size := _ending(text, at):
+        return size
     lead = int(not (_letter(text[at]) or _number(text[at]) or _newline(text[at])))
     if size := _run(text, at + lead, _letter):
         return lead + size
+    return _number_or_other(text, at, digits, _newline)
+
+
+def _number_or_other(text: str, at: int, digits: int, end: Callable[[str], bool]) -> int:
     if size := _run(text, at, _number):
         return min(size, digits)
     lead = int(text[at] == " ")
     if size := _run(text, at + lead, _other):
-        return lead + size + _run(text, at + lead + size, _newline)
+        return lead + size + _run(text, at + lead + size, end)
     blanks = text[at : at + _run(text, at, _blank)]
     if newline := max(blanks.rfind("\n"), blanks.rfind("\r")) + 1:
         return newline
@@ -188,3 +221,38 @@ def _llama3_word(text: str, at: int, digits: int = 3) -> int:
 
 def _qwen2_word(text: str, at: int) -> int:
     return _llama3_word(text, at, digits=1)
+
+
+def _tekken_word(text: str, at: int) -> int:
+    return _cased(text, at) or _number_or_other(text, at, 1, _newline_or_slash)
+
+
+def _gpt4o_word(text: str, at: int) -> int:
+    if size := _cased(text, at):
+        return size + _ending(text, at + size)
+    return _number_or_other(text, at, 3, _newline_or_slash)
+
+
+def _newline_or_slash(char: str) -> bool:
+    return char in "\r\n/"
+
+
+def _cased(text: str, at: int) -> int:
+    """Capitals then small letters: with a small one, else without; one sign before them, else
+    none."""
+    leads = [1, 0] if _other(text[at]) or (_blank(text[at]) and not _newline(text[at])) else [0]
+    for lead in leads:
+        capitals = _run(text, at + lead, _upper)
+        for count in range(capitals, -1, -1):
+            if size := _run(text, at + lead + count, _lower):
+                return lead + count + size
+    for lead in leads:
+        if capitals := _run(text, at + lead, _upper):
+            return lead + capitals + _run(text, at + lead + capitals, _lower)
+    return 0
+
+
+_WORDS = {
+    "gpt-2": _gpt2_word, "llama-bpe": _llama3_word, "dbrx": _llama3_word, "qwen2": _qwen2_word,
+    "tekken": _tekken_word, "gpt-4o": _gpt4o_word,
+}  # fmt: skip

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from octavo.tokenizer import Tokenizer, TokenizerSpec, TokenType, TooManyTokensError
 from octavo.tokenizer.long_text import LongTexts
 from tests.tokenizer.fixture_specs import load_spec, load_texts, load_tokenizer, with_pieces
+from tests.tokenizer.slow_bpe import FAMILIES
 from tests.tokenizer.test_spm import random_spec
 
 
@@ -30,10 +31,7 @@ def without_byte_tokens() -> TokenizerSpec:
 # Pieces that lie across what would be a cut.
 ACROSS = ("n a", "h.", "\u306e\u3002\n")
 SPECS = {
-    **{
-        pre: with_user_defined(load_spec("tiny_bpe", pre=pre), *ACROSS)
-        for pre in ("gpt-2", "smollm", "llama-bpe", "default", "qwen2")
-    },
+    **{pre: with_user_defined(load_spec("tiny_bpe", pre=pre), *ACROSS) for pre in FAMILIES},
     "spm": load_spec("tiny_spm"),
     "spm, user-defined": with_user_defined(load_spec("tiny_spm"), *ACROSS),
     "spm, unknown characters": without_byte_tokens(),

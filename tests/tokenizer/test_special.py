@@ -7,7 +7,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavo.tokenizer.special import SpecialMatcher
+from octavo.tokenizer.special import Fragment, SpecialMatcher, without_white
 
 NAMES = {"<a>": 1, "<ab>": 2, "<a": 3, "b>": 4, "[x]": 5}
 
@@ -41,3 +41,16 @@ def test_parts_of_a_name_are_measured_at_the_ends() -> None:
     assert matcher.ending_at_start("<|end|>") == 0
     assert matcher.is_inside_one("tur")
     assert not matcher.is_inside_one("turf")
+
+
+def test_white_space_beside_tokens_that_take_it_is_gone() -> None:
+    left, right = frozenset({1, 3}), frozenset({2, 3})
+    cases: list[tuple[list[Fragment], list[Fragment]]] = [
+        (["a ", 1, " b"], ["a", 1, " b"]),
+        (["a ", 2, " \n b"], ["a ", 2, "b"]),
+        ([" ", 1, 2, "\t\u00a0\u2028", 1, "c"], [1, 2, 1, "c"]),
+        (["a\x1c", 3, "\x1c b"], ["a\x1c", 3, "\x1c b"]),  # no white space in Unicode
+        ([3, " ", 3, " "], [3, 3]),
+    ]
+    for fragments, kept in cases:
+        assert without_white(fragments, left, right) == kept

@@ -72,8 +72,21 @@ def test_a_silent_spm_file() -> None:
 
 
 def test_llama_3_adds_bos_unless_told_not_to() -> None:
-    assert tokenizer_spec(bpe(pre="llama-bpe", bos_token_id=0)).add_bos
+    for pre in ("llama-bpe", "falcon3", "tekken"):
+        assert tokenizer_spec(bpe(pre=pre, bos_token_id=0)).add_bos
+    assert not tokenizer_spec(bpe(pre="smaug-bpe", bos_token_id=0)).add_bos
     assert not tokenizer_spec(bpe(pre="llama-bpe", add_bos_token=False)).add_bos
+
+
+def test_phi_3s_control_tokens_take_the_white_space_after_them() -> None:
+    """As in its tokenizer.json: its template ends a turn with a line that is not there then."""
+    tokens = ["<unk>", "<s>", "</s>", "a", "<|endoftext|>", "<|end|>"]
+    kinds: Metadata = {"token_type": np.array([2, 3, 1, 1, 3, 3], np.int32), "scores": np.zeros(6)}
+    metadata = spm(tokens=tokens, **kinds)
+    assert tokenizer_spec(metadata).strip_right == frozenset()
+    found = tokenizer_spec(metadata | {"general.architecture": "phi3"})
+    assert found.strip_right == {2, 5}
+    assert found.strip_left == frozenset()
 
 
 def test_what_the_file_says_wins_over_every_default() -> None:

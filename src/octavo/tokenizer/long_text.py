@@ -38,7 +38,7 @@ class TooManyTokensError(Exception):
 class LongTexts:
     def __init__(self, spec: TokenizerSpec, longest_token_bytes: int) -> None:
         self._longest = longest_token_bytes
-        self._composes = spec.kind == "bpe" and composes(spec.pre)
+        self._composes = composes(spec)
         self._is_spm = spec.kind == "spm"
         # characters with a token of their own; in spm others have those of their bytes, if all do
         self._known = {

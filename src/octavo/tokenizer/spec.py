@@ -53,6 +53,11 @@ class TokenizerSpec:
     prefix_first_only: bool = False  # nor of what follows a special token
     chat_template: str | None = None
     end_ids: tuple[int, ...] = ()  # more tokens that end an answer
+    composes: bool | None = None  # characters, first (NFC); None: as `pre` is known to
+    ignore_merges: bool | None = None  # for words that are tokens; None: as `pre` is known to
+    # control tokens that take the white space beside them, where they are read in a text
+    strip_left: frozenset[int] = frozenset()
+    strip_right: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         if self.kind not in ("bpe", "spm"):
@@ -156,6 +161,8 @@ class TokenizerSpec:
         sha = hashlib.sha256()
         control = sorted(self.control_ids)
         facts = [salt, self.kind, self.pre, repr(self.unk_id), repr(control)]
+        stated = {"composes": self.composes, "ignore_merges": self.ignore_merges}
+        facts += [f"{name} {value}" for name, value in stated.items() if value is not None]
         for part in (facts, self.tokens, self.merges or []):
             _update(sha, part)
         sha.update(np.asarray(self.token_types, dtype="<i4").tobytes())

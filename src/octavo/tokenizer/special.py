@@ -13,6 +13,29 @@ from collections.abc import Callable, Iterable, Iterator
 
 Fragment = str | int  # plain text, or the id of a special token
 
+# Unicode's White_Space property; str.strip() would take U+001C..U+001F too.
+_WHITE = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000"
+    "\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+)
+
+
+def without_white(
+    fragments: Iterable[Fragment], left: frozenset[int], right: frozenset[int]
+) -> list[Fragment]:
+    """The fragments without the white space before the ids in `left` and after those in `right`."""
+    result: list[Fragment] = []
+    for fragment in fragments:
+        last = result[-1] if result else None
+        if isinstance(fragment, str):
+            if isinstance(last, int) and last in right:
+                fragment = fragment.lstrip(_WHITE)
+        elif fragment in left and isinstance(last, str):
+            result[-1:] = [kept] if (kept := last.rstrip(_WHITE)) else []
+        if fragment != "":
+            result.append(fragment)
+    return result
+
 
 class SpecialMatcher:
     """Cuts texts at `parsed` tokens; nothing is found inside the `opaque` ones."""

@@ -38,7 +38,7 @@ def spm_parts(spec: TokenizerSpec, vocab: dict[str, int]) -> dict[str, Any]:
             "end_of_word_suffix": None,
             "fuse_unk": True,
             "byte_fallback": byte_fallback,
-            "ignore_merges": False,
+            "ignore_merges": bool(spec.ignore_merges),
             "vocab": vocab,
             "merges": merges_from_scores(spec) if spec.merges is None else spec.merges,
         },

@@ -24,7 +24,7 @@ from octavo.tokenizer.control_names import ends
 from octavo.tokenizer.long_text import LongTexts, TooManyTokensError
 from octavo.tokenizer.messages import read_messages
 from octavo.tokenizer.spec import TokenizerSpec, TokenType
-from octavo.tokenizer.special import Fragment, SpecialMatcher
+from octavo.tokenizer.special import Fragment, SpecialMatcher, without_white
 from octavo.tokenizer.spm import SPACE
 
 _LONG = 1 << 15  # characters: what has no more is encoded at once
@@ -96,7 +96,7 @@ class Tokenizer:
         TooManyTokensError.
         """
         self._refuse_at_once(text, limit)
-        fragments = self._specials.split(text) if parse_special else ([text] if text else [])
+        fragments = self._split(text) if parse_special else ([text] if text else [])
         ids = self._encode_fragments(fragments, limit)
         if add_special:
             ids = self._with_bos(ids)
@@ -130,9 +130,10 @@ class Tokenizer:
             raise
         check(text)
         if parse_special:
-            fragments = self._specials.split(text)
+            fragments = self._split(text)
         else:
-            fragments = chat.fragments(template, self._specials, messages, args, text)
+            found = chat.fragments(template, self._specials, messages, args, text)
+            fragments = self._stripped(found)
         return self._with_bos(self._encode_fragments(fragments, limit))
 
     def chat_template(
@@ -192,6 +193,13 @@ class Tokenizer:
             if count > limit:
                 raise TooManyTokensError(count)
 
+    def _split(self, text: str) -> list[Fragment]:
+        return self._stripped(self._specials.split(text))
+
+    def _stripped(self, fragments: list[Fragment]) -> list[Fragment]:
+        left, right = self.spec.strip_left, self.spec.strip_right
+        return without_white(fragments, left, right) if left or right else fragments
+
     def _encode_fragments(self, fragments: Iterable[Fragment], limit: int | None) -> list[int]:
         ids: list[int] = []
         for part in self._parts(fragments, whole=limit is None):
@@ -214,9 +222,16 @@ class Tokenizer:
 
     def _is_prefixed(self, fragment: str, number: int) -> bool:
         spec = self.spec
-        has_one = spec.prefix_bare_only and fragment.startswith((" ", SPACE))
-        follows = spec.prefix_first_only and number > 0
-        return spec.add_space_prefix and not has_one and not follows
+        if not spec.add_space_prefix:
+            return False
+        blanks = (" ", SPACE) if spec.kind == "spm" else (" ",)
+        if spec.prefix_bare_only and fragment.startswith(blanks):
+            return False
+        return not spec.prefix_first_only or (number == 0 and not self._begins_defined(fragment))
+
+    def _begins_defined(self, text: str) -> bool:
+        """Whether a token that is found in any text begins this one."""
+        return any(text.startswith(self.spec.tokens[i]) for i in self.spec.user_defined_ids)
 
     def _encode_plain(self, text: str) -> list[int]:
         try:

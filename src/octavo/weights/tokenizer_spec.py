@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from octavo.errors import ModelFormatError, UnsupportedModelError, counted
+from octavo.tokenizer.pre_tokenizer import adds_bos
 from octavo.tokenizer.spec import TokenizerSpec, TokenType
 from octavo.values import is_whole
 from octavo.weights.gguf_header import MetadataValue
@@ -25,9 +26,8 @@ Note = Callable[[str], None]
 _KINDS: Mapping[str, Literal["bpe", "spm"]] = MappingProxyType({"gpt2": "bpe", "llama": "spm"})
 _SPM_IDS = MappingProxyType({"bos_token_id": 1, "eos_token_id": 2, "unknown_token_id": 0})
 
-# Byte-level BPE adds no BOS unless told, except for the pre-tokenizers of Llama 3.
-_BOS_BY_DEFAULT = frozenset({"llama-bpe", "llama-v3", "llama3"})
-
+# Phi-3's control tokens that leave the white space after them alone.
+_PHI3_BARE = frozenset({"<unk>", "<s>", "<|endoftext|>"})
 
 # What the tokenizers here do not do to a text, by the key that asks for it.
 _NOT_DONE: Mapping[str, str] = MappingProxyType(
@@ -58,6 +58,8 @@ def tokenizer_spec(metadata: Metadata, *, note: Note) -> TokenizerSpec:
     pre = _string(metadata, "pre", default="default")
     tokens = _strings(metadata, "tokens")
 
+    types = _types(metadata, tokens, spm, note)
+
     def token_id(name: str) -> int | None:
         return _id(metadata, name, len(tokens), _SPM_IDS.get(name) if spm else None, note)
 
@@ -65,7 +67,7 @@ def tokenizer_spec(metadata: Metadata, *, note: Note) -> TokenizerSpec:
         kind=kind,
         pre=pre,
         tokens=tokens,
-        token_types=_types(metadata, tokens, spm, note),
+        token_types=types,
         scores=_numbers(metadata, "scores", "fiu").astype(np.float64).tolist() if spm else None,
         merges=None if spm else _strings(metadata, "merges"),
         bos_id=token_id("bos_token_id"),
@@ -73,11 +75,21 @@ def tokenizer_spec(metadata: Metadata, *, note: Note) -> TokenizerSpec:
         unk_id=token_id("unknown_token_id"),
         eot_id=token_id("eot_token_id"),
         pad_id=token_id("padding_token_id"),
-        add_bos=_flag(metadata, "add_bos_token", default=spm or pre in _BOS_BY_DEFAULT),
+        add_bos=_flag(metadata, "add_bos_token", default=spm or adds_bos(pre)),
         add_eos=_flag(metadata, "add_eos_token", default=False),
         add_space_prefix=_flag(metadata, "add_space_prefix", default=spm),
         chat_template=_chat_template(metadata, note),
+        strip_right=_strip_right(metadata, tokens, types) if spm else frozenset(),
     )
+
+
+def _strip_right(metadata: Metadata, tokens: list[str], types: np.ndarray) -> frozenset[int]:
+    """Control tokens that take the white space after them. GGUF has no field for it: they are those
+    of Phi-3's own tokenizer.json, most of which its chat template writes with a line's end."""
+    if metadata.get("general.architecture") != "phi3":
+        return frozenset()
+    control = {tokens[i] for i in np.flatnonzero(types == TokenType.CONTROL)} | {"</s>"}
+    return frozenset(i for i, name in enumerate(tokens) if name in control - _PHI3_BARE)
 
 
 def _refuse_what_is_not_done(metadata: Metadata) -> None:

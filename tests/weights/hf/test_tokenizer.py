@@ -151,13 +151,9 @@ REFUSED: dict[str, tuple[Json, str]] = {
                 "is supported"),
     "suffix": (at(BYTES, "model", "end_of_word_suffix", value="</w>"), "model.end_of_word_suffix "
                'is "</w>": only "" is supported'),
-    "merges first": (at(BYTES, "model", "ignore_merges", value=True), "model.ignore_merges is true"
-                     ": Octavo's tokenizers do not do so here, and other tokens would come of it"),
     "lower case": (at(BYTES, "normalizer", value={"type": "Lowercase"}), 'normalizer is {"type": '
                    '"Lowercase"}: Octavo\'s tokenizers have no such rule, and other tokens would '
                    "come of it"),
-    "NFC": (at(BYTES, "normalizer", value={"type": "NFC"}), 'normalizer is {"type": "NFC"}: '
-            "Octavo's tokenizers do not do so here, and other tokens would come of it"),
     "no rule": (at(BYTES, "pre_tokenizer", value={"type": "Whitespace"}), 'pre_tokenizer is {"type"'
                 ': "Whitespace"}: Octavo\'s tokenizers have no such rule, and other tokens would '
                 "come of it"),
@@ -167,8 +163,10 @@ REFUSED: dict[str, tuple[Json, str]] = {
                   "come of it"),
     "no byte": (at(SPM, "model", "vocab", value={"<s>": 0, "a": 1, "<unk>": 2}), "byte_fallback is "
                 "true, and there is no token '<0x00>'"),
-    "a blank beside": (at(BYTES, "added_tokens", 0, "lstrip", value=True), "token '<|end|>' has "
+    "a blank beside": (at(BYTES, "added_tokens", 1, "lstrip", value=True), "token '<tool>' has "
                        "lstrip: Octavo's tokenizers do not do so"),
+    "a word alone": (at(BYTES, "added_tokens", 0, "single_word", value=True), "token '<|end|>' has "
+                     "single_word: Octavo's tokenizers do not do so"),
     "a word after a blank": (SPACED, "token '</s>' is found in any text, and what follows it would "
                              "begin with a blank: Octavo's tokenizers do not do so"),
     "two ids": (at(BYTES, "model", "vocab", "he", value=257), "tokens 'he' and 'll' both have id "

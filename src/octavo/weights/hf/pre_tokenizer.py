@@ -1,6 +1,6 @@
 """The normalizer and pre-tokenizer of a tokenizer.json, as the rules that Octavo has names for.
 
-Comes in: the file's fields. Goes out: a name, or whether a blank is put in front. What is none of
+Comes in: the file's fields. Goes out: a name, or where a blank is put in front. What is none of
 the known forms is refused with the part of the file that is not.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from octavo.errors import UnsupportedModelError
-from octavo.tokenizer.bpe import GPT2, pre_of
+from octavo.tokenizer.pre_tokenizer import COVERING, DIGIT, GPT2, Cut, Step, pre_of
 from octavo.tokenizer.spm import SPACE
 from octavo.weights.hf.json_fields import Fields
 
@@ -22,29 +22,46 @@ _NO_CUT = {
 }  # fmt: skip
 
 
-def byte_level_rules(file: Fields) -> str:
+def byte_level_rules(file: Fields, *, whole_words: bool) -> str:
     """The rules of a byte-level BPE, by the name that GGUF files have for them."""
-    splits, is_byte_level = [], False
-    for part in _parts(file, "pre_tokenizer", "pretokenizers"):
+    parts = _parts(file, "pre_tokenizer", "pretokenizers")
+    steps: list[Step] = []
+    for part in parts:
         match part:
-            case _ if is_byte_level:
-                raise _unknown(file, "pre_tokenizer")
-            case {"type": "Split", "pattern": {"Regex": str(rule)}, "behavior": "Isolated"} if (
-                not part.get("invert")
-            ):
-                splits.append(rule)
-            case {"type": "Digits", "individual_digits": True}:
-                splits.append(r"\p{N}")
-            case {"type": "ByteLevel"} if not part.get("add_prefix_space", True):
-                is_byte_level = True
-                if part.get("use_regex", True):
-                    splits.append(GPT2)
+            case {"type": "Split", "pattern": {"Regex": str(rule)}} if _isolates(part, rule):
+                steps.append(rule)
+            case {"type": "Digits"}:
+                steps.append(DIGIT if part.get("individual_digits") else Cut.DIGITS)
+            case {"type": "Punctuation", "behavior": "Contiguous"}:
+                steps.append(Cut.PUNCTUATION)
+            case {"type": "ByteLevel"} if parts == [part] or not part.get("add_prefix_space", True):
+                steps += [GPT2, Cut.BYTES] if part.get("use_regex", True) else [Cut.BYTES]
             case _:
                 raise _unknown(file, "pre_tokenizer")
-    pre = pre_of(tuple(splits)) if is_byte_level else None
+    pre = pre_of(tuple(steps), whole_words=whole_words)
     if pre is None:
         raise _unknown(file, "pre_tokenizer")
     return pre
+
+
+def _isolates(split: Mapping[str, Any], rule: str) -> bool:
+    """Whether matches and gaps become parts. To remove the gaps is the same where there are none,
+    which is how files made from tiktoken's are written."""
+    match split:
+        case {"behavior": "Isolated"}:
+            return not split.get("invert")
+        case {"behavior": "Removed", "invert": True}:
+            return rule in COVERING
+    return False
+
+
+def byte_level_blanks(file: Fields) -> dict[str, Any]:
+    """Which texts a byte-level BPE puts a blank in front of; `byte_level_rules` has seen the
+    rest."""
+    match _parts(file, "pre_tokenizer", "pretokenizers"):
+        case [{"type": "ByteLevel"} as part] if part.get("add_prefix_space", True):
+            return {"add_space_prefix": True, "prefix_bare_only": True}
+    return {}
 
 
 def is_nfc(file: Fields) -> bool:

@@ -1,8 +1,8 @@
 """From tokenizer.json to a `TokenizerSpec`: the forms of it that are known, and nothing like them.
 
 Comes in: the files' fields. Goes out: a spec that encodes every text as `tokenizers` would with the
-file itself. What it cannot say is refused by name: other models than BPE, other rules, tokens that
-take the blanks beside them.
+file itself. What it cannot say is refused by name: other models than BPE, other rules, tokens of
+any text that take the blanks beside them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ import numpy as np
 import numpy.typing as npt
 
 from octavo.errors import ModelFormatError, UnsupportedModelError
-from octavo.tokenizer.bpe import composes, ignores_merges
 from octavo.tokenizer.byte_level import byte_to_char
 from octavo.tokenizer.spec import TokenizerSpec, TokenType
 from octavo.tokenizer.spm import SPACE
 from octavo.values import is_whole
 from octavo.weights.hf.json_fields import Fields, shown_json
-from octavo.weights.hf.pre_tokenizer import blanks_in_front, byte_level_rules, is_nfc
+from octavo.weights.hf.pre_tokenizer import (
+    blanks_in_front,
+    byte_level_blanks,
+    byte_level_rules,
+    is_nfc,
+)
 from octavo.weights.model_files import Note
 
 _USUAL: Mapping[str, object] = MappingProxyType(
@@ -123,12 +127,14 @@ def tokenizer_spec(file: Fields, rows: int, note: Note) -> TokenizerSpec:
                 f"{model.said(name)}: only {shown_json(usual)} is supported"
             )
     kind: Literal["bpe", "spm"] = "spm" if model.flag("byte_fallback", default=False) else "bpe"
-    pre, blanks = ("default", _blanks(file, words)) if kind == "spm" else (_pre(file, words), {})
-    if model.flag("ignore_merges", default=False) != (kind == "bpe" and ignores_merges(pre)):
-        raise _cannot(model, "ignore_merges")
+    whole_words = model.flag("ignore_merges", default=False)
+    if kind == "spm":
+        pre, blanks, nfc = "default", _blanks(file, words), False
+    else:
+        pre = _pre(file, words, whole_words=whole_words)
+        blanks, nfc = byte_level_blanks(file), is_nfc(file)
     unk = model.text("unk_token", default="") if kind == "spm" else ""
-    space = blanks.get("add_space_prefix", False)
-    types = _types(file, words, kind, unk, space=space)
+    types = _types(file, words, kind, unk, blanks)
     return TokenizerSpec(
         kind=kind,
         pre=pre,
@@ -136,16 +142,18 @@ def tokenizer_spec(file: Fields, rows: int, note: Note) -> TokenizerSpec:
         token_types=types,
         merges=_merges(model, words, types),
         unk_id=words.id_of(unk),
+        composes=nfc,
+        ignore_merges=whole_words,
+        strip_left=_special_ids(words, "lstrip"),
+        strip_right=_special_ids(words, "rstrip"),
         **blanks,
         **_bos_and_eos(file, words),
     )
 
 
-def _pre(file: Fields, words: Vocabulary) -> str:
+def _pre(file: Fields, words: Vocabulary, *, whole_words: bool) -> str:
     """The rules of a byte-level BPE, by their name."""
-    pre = byte_level_rules(file)
-    if is_nfc(file) != composes(pre):
-        raise _cannot(file, "normalizer")
+    pre = byte_level_rules(file, whole_words=whole_words)
     model = file.fields("model")
     if model.has("unk_token") and not words.has_all(byte_to_char()):
         raise _cannot(model, "unk_token")
@@ -162,6 +170,10 @@ def _blanks(file: Fields, words: Vocabulary) -> dict[str, Any]:
     return blanks_in_front(file)
 
 
+def _special_ids(words: Vocabulary, side: str) -> frozenset[int]:
+    return frozenset(i for i, each in words.added.items() if each.get(side))
+
+
 def _cannot(fields: Fields, name: str) -> UnsupportedModelError:
     return UnsupportedModelError(
         f"{fields.said(name)}: Octavo's tokenizers do not do so here, and other tokens would come "
@@ -170,22 +182,23 @@ def _cannot(fields: Fields, name: str) -> UnsupportedModelError:
 
 
 def _types(
-    file: Fields, words: Vocabulary, kind: str, unk: str, *, space: bool
+    file: Fields, words: Vocabulary, kind: str, unk: str, blanks: Mapping[str, Any]
 ) -> npt.NDArray[np.int32]:
     """(num_tokens,) int32. An added token that is no special one is found in any text, but where
     its name has the stand-in of blanks, which merges put together of a text's blanks."""
     types = np.full(len(words.tokens), TokenType.NORMAL, np.int32)
     for token_id, each in words.added.items():
         name = each["content"]
+        is_normalized = each.get("normalized") and file.has("normalizer")
         for side in ("lstrip", "rstrip", "single_word"):
-            if each.get(side):
+            if each.get(side) and not (each.get("special") and side != "single_word"):
                 raise UnsupportedModelError(
                     f"{file.where}: token {name!r} has {side}: Octavo's tokenizers do not do so"
                 )
         if each.get("special"):
             types[token_id] = TokenType.CONTROL
-        elif kind == "bpe" or SPACE not in name or each.get("normalized"):
-            if space:
+        elif kind == "bpe" or SPACE not in name or is_normalized:
+            if blanks.get("add_space_prefix") and not blanks.get("prefix_first_only"):
                 raise UnsupportedModelError(
                     f"{file.where}: token {name!r} is found in any text, and what follows it would "
                     "begin with a blank: Octavo's tokenizers do not do so"
