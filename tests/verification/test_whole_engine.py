@@ -89,7 +89,8 @@ def test_a_model_with_windows_lets_blocks_go_and_changes_no_bit() -> None:
 
 @pytest.mark.parametrize("block_size", [16, 32, 64])
 def test_where_all_layers_are_windowed_requests_still_run_out_of_room(block_size: int) -> None:
-    windowed = tiny_model(replace(TINY, window=24), native.ThreadPool(2))
+    config = replace(TINY, window=24, windowed=(True,) * TINY.num_layers)
+    windowed = tiny_model(config, native.ThreadPool(2))
     report = prove(model=windowed, context=192, block_size=block_size)
     assert failed(report) == []
     assert "windows slide" in [s.name for s in report.scenarios]
