@@ -238,6 +238,19 @@ def test_yarn_of_impossible_numbers_is_refused_by_key(key: str, value: Any) -> N
         read(**{f"rope.scaling.{name}": value for name, value in keys.items()})
 
 
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"rope.scaling.original_context_length": 1.7e308}, "length': expected at most 4294967296"),
+        ({"rope.freq_base": float("nan")}, "rope.freq_base is nan: expected more than 1 with yarn"),
+        ({"rope.dimension_count": 2**40}, "dimension_count is 1099511627776: expected at most 655"),
+    ],
+)
+def test_numbers_out_of_any_sense_are_refused_before_a_list_is_made(keys: Any, said: str) -> None:
+    with pytest.raises(ModelFormatError, match=said):
+        read(**{"rope.scaling.type": "yarn", "rope.scaling.factor": 2.0, **keys})
+
+
 DIMS = "llama: value heads of another size than key heads"
 SCALING = "llama.rope.scaling.type is '{}': none, linear, yarn and longrope are supported"
 

@@ -72,6 +72,8 @@ class ModelConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ModelFormatError(f"{name} is {value}: expected a number above 0")
+            if name.endswith("rope_base") and value is not None and value < 1:
+                raise ModelFormatError(f"{name} is {value}: expected a number from 1")
         if not 0 <= self.norm_eps < math.inf:
             raise ModelFormatError(f"norm_eps is {self.norm_eps}: expected a number from 0")
         if self.heads % self.kv_heads:

@@ -13,6 +13,7 @@ from octavo.weights.gguf_metadata import Metadata
 from octavo.weights.rope_scaling import RopeScaling, yarn_amplitude, yarn_factors
 
 PLAIN, LONG, SHORT = "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"
+_LONGEST, _MOST_DIM = 2**32, 2**16
 FACTORS = (PLAIN, LONG, SHORT)  # tensors that are read into the config
 
 
@@ -40,6 +41,8 @@ def rope_scaling(
             keys.refuse(f"{prefix}type is 'yarn', and there is a tensor {min(factors)!r}")
         _check_above_0(keys, f"{prefix}factor", factor)
         _check_above_0(keys, f"{prefix}original_context_length", original)
+        if original > _LONGEST:
+            raise keys.wrong(f"{prefix}original_context_length", f"at most {_LONGEST}")
         slowed, grown = _yarn(keys, prefix, base, rotary_dim, factor, original)
         longest = max(context, int(original * min(factor, 2**16)))
         return RopeScaling(rope_factors=slowed, rope_amplitude=amplitude * grown), longest
@@ -56,8 +59,12 @@ def _yarn(
     keys: Metadata, prefix: str, base: float, rotary_dim: int, factor: float, original: int
 ) -> tuple[tuple[float, ...], float]:
     """Factors and amplitude; `yarn_log_multiplier` is what transformers calls mscale_all_dim."""
-    if base <= 1:
+    if not 1 < base < math.inf:
         raise ModelFormatError(f"rope.freq_base is {base:g}: expected more than 1 with yarn")
+    if rotary_dim > _MOST_DIM:  # before a list is made of so many
+        raise ModelFormatError(
+            f"rope.dimension_count is {rotary_dim}: expected at most {_MOST_DIM}"
+        )
     fast = keys.real(f"{prefix}yarn_beta_fast", default=32.0)
     slow = keys.real(f"{prefix}yarn_beta_slow", default=1.0)
     all_dim = keys.real(f"{prefix}yarn_log_multiplier", default=0.0)

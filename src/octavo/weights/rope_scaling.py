@@ -6,6 +6,7 @@ Comes in: the numbers of a scaling, from whichever kind of file. Knows no field 
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 
 
@@ -47,7 +48,9 @@ def yarn_factors(
     stay, those that turn less than `slow` times are slowed by `factor`, between them by a part."""
 
     def pair_that_turns(times: float) -> float:
-        return rotary_dim * math.log(original / (times * 2 * math.pi)) / (2 * math.log(base))
+        turns = original / (times * 2 * math.pi)
+        turns = min(max(turns, sys.float_info.min), sys.float_info.max)  # of impossible numbers too
+        return rotary_dim * math.log(turns) / (2 * math.log(base))
 
     low, high = pair_that_turns(fast), pair_that_turns(slow)
     if truncate:

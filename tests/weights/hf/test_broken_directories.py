@@ -18,10 +18,12 @@ from octavo.errors import ModelError
 from octavo.model.registry import build_program
 from octavo.tokenizer import Tokenizer
 from octavo.weights.gguf_model import reference_weights
+from octavo.weights.hf.config import model_config
 from octavo.weights.hf.directory import open_directory
 from octavo.weights.hf.families import FAMILIES
 from octavo.weights.hf.json_fields import Fields
 from octavo.weights.model_header import read_header
+from tests.families.directories import VARIANTS, config_of
 from tests.weights.hf.written import changed, safetensors_bytes, write_json, write_model
 
 
@@ -169,12 +171,15 @@ ODD: tuple[object, ...] = (
 )
 
 
+LONG = ("vocab", "merges", "layer_types", "short_factor", "long_factor", "no_rope_layers")
+
+
 def _ways(value: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """The way to each value inside, but only to the first two of many."""
     yield way
     if isinstance(value, dict | list):
         inside = value.items() if isinstance(value, dict) else enumerate(value)
-        for step, each in [*inside][: 2 if way and way[-1] in ("vocab", "merges") else None]:
+        for step, each in [*inside][: 2 if way and way[-1] in LONG else None]:
             yield from _ways(each, (*way, step))
 
 
@@ -203,6 +208,23 @@ def test_a_value_of_another_kind_anywhere_is_a_model_error_or_none(tiny: Path, f
                 build_program(each.config())
                 each.sampling(print)
                 Tokenizer.from_spec(each.tokenizer_spec(print))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_value_of_another_kind_in_the_config_of_any_family_is_a_model_error_or_none(
+    variant: str,
+) -> None:
+    original = config_of(variant)
+    for way in [*_ways(original)][1:]:
+        for odd in (*ODD, 2, 1e300, 1 << 31):
+            found: Any = copy.deepcopy(original)
+            inner = found
+            for step in way[:-1]:
+                inner = inner[step]
+            inner[way[-1]] = odd
+            with contextlib.suppress(ModelError):
+                config = model_config(Fields("config.json", found))
+                build_program(config.for_context(config.context))
 
 
 def test_a_value_of_another_kind_in_an_index_is_a_model_error(tiny: Path) -> None:

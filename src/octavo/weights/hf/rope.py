@@ -55,9 +55,9 @@ def base(config: Fields, found: Fields | None, name: str) -> float:
     """The base: from the parameters `found`, or from the field `name` of the config."""
     inner = None
     if found is not None and found.has("rope_theta"):
-        inner = _above_0(found, "rope_theta")
+        inner = _from_1(found, "rope_theta")
     if inner is None or config.has(name):
-        outer = _above_0(config, name)
+        outer = _from_1(config, name)
         if inner not in (None, outer):
             raise ModelFormatError(
                 f"{config.said(name)}, rope_parameters say {inner:g}: one of them is wrong"
@@ -143,6 +143,14 @@ def _longrope(found: Fields, rotary_dim: int, original: int, context: int) -> Ro
         long_rope_factors=long,
         original_context=original,
     )
+
+
+def _from_1(found: Fields, name: str) -> float:
+    """Below 1 waves would be the shorter the later their pair, until no float holds one."""
+    value = _above_0(found, name)
+    if value < 1:
+        raise found.wrong(name, "a number from 1")
+    return value
 
 
 def _above_0(found: Fields, name: str) -> float:
