@@ -35,6 +35,30 @@ def test_a_mild_default_is_for_files_that_say_nothing(octavo: Octavo, tmp_path: 
     assert drawn(octavo, path, "--top-p", "0.5") == asdict(Sampling(1.0, 7, 0.5))
 
 
+def sources(octavo: Octavo, model: str, *flags: str) -> set[tuple[str, str]]:
+    """Who said what, but for the values that nobody said."""
+    found = octavo("run", model, "hi", "--max-tokens", "2", "--json", *flags).json
+    assert set(found["sampling_from"]) == set(found["sampling"])
+    return {(name, who) for name, who in found["sampling_from"].items() if who != "default"}
+
+
+def test_json_tells_who_said_each_value(
+    octavo: Octavo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sources(octavo, TINY) == set()
+    assert sources(octavo, TINY, "--temperature", "0.7") == {("temperature", "flag")}
+    own = entry("general.sampling.top_k", U32, u32(7))
+    path = str(write_tiny_model(tmp_path / "own.gguf", more=[own]))
+    assert sources(octavo, path, "--seed", "3") == {("top_k", "model")}
+    assert sources(octavo, path, "--top-k", "7") == {("top_k", "flag")}
+    beams = octavo("run", path, "hi", "--max-tokens", "2", "--json", "--beam-width", "2").json
+    assert beams["sampling_from"] == {}
+    monkeypatch.setattr("octavo.cli.chat.open_llm", lambda model, engine: FakeLLM(["x"]))
+    chat = octavo("chat", "smollm2", "--chat-template", __file__, "--top-k", "9", "--json")
+    said = chat.json["sampling_from"]
+    assert (said["temperature"], said["top_p"], said["top_k"]) == ("library", "library", "flag")
+
+
 @pytest.mark.parametrize("verb", ["run", "chat"])
 def test_a_library_model_is_drawn_as_its_makers_say(
     octavo: Octavo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, verb: str

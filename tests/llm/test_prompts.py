@@ -64,7 +64,9 @@ def test_token_ids_of_numpy_are_token_ids(llm: LLM) -> None:
 
 def test_a_model_without_a_template_is_refused_for_chat_by_name(tmp_path: Path) -> None:
     llm = LLM(write_tiny_model(tmp_path / "plain.gguf", template=None), threads=1)
-    with pytest.raises(UsageError, match=r"plain\.gguf has no chat template: .*--chat-template"):
+    with pytest.raises(
+        UsageError, match=r"plain\.gguf has no chat template: octavo run .*--chat-template FILE"
+    ):
         llm.chat([{"role": "user", "content": "hi"}])
     template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     params = SamplingParams(max_tokens=2)

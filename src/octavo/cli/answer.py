@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,8 +59,31 @@ def read_template(path: Path | None) -> str | None:
 def fill_sampling(given: SamplingParams, model: str, llm: LLM) -> SamplingParams:
     """Fill what the flags leave open with what the library says of the model, else its file,
     else mild values."""
-    known = LIBRARY.get(model)
-    return given.filled(known.sampling if known else llm.info.sampling or _FALLBACK)
+    return given.filled(_recommended(model, llm)[1])
+
+
+def sampling_sources(given: SamplingParams, model: str, llm: LLM) -> dict[str, str]:
+    """Who said each value that shapes a draw: a flag, the library, the model's own files, or nobody
+    (Octavo's default). Beams are searched: nothing shapes them."""
+    if given.beam_width is not None:
+        return {}
+    source, recommended = _recommended(model, llm)
+
+    def source_of(name: str) -> str:
+        if getattr(given, name) is not None:
+            return "flag"
+        is_said = getattr(recommended, name) != getattr(Sampling(), name)
+        return source if is_said else "default"
+
+    return {field.name: source_of(field.name) for field in fields(Sampling)}
+
+
+def _recommended(model: str, llm: LLM) -> tuple[str, Sampling]:
+    if known := LIBRARY.get(model):
+        return "library", known.sampling
+    if llm.info.sampling is not None:
+        return "model", llm.info.sampling
+    return "default", _FALLBACK
 
 
 def check_logprobs(sampling: SamplingParams, json: bool) -> None:

@@ -23,6 +23,7 @@ from octavo.cli.answer import (
     fill_sampling,
     hidden_line,
     read_template,
+    sampling_sources,
 )
 from octavo.cli.chat_input import QUOTES, ChatInput
 from octavo.cli.figures import pairs
@@ -93,6 +94,7 @@ def chat(
     # Refuses a model without a template, or a template that fails, before the first line.
     llm.encode_chat([{"role": "user", "content": "?"}], chat_template=template)
     user = ChatInput()
+    sources = sampling_sources(sampling, model, llm)
     sampling = fill_sampling(sampling, model, llm)
     conversation = Conversation(llm, user, screen, sampling, template)
     conversation.set_system(system)
@@ -103,6 +105,7 @@ def chat(
     found: dict[str, object] = {
         "messages": conversation.messages,
         "turns": [turn.to_dict() for turn in conversation.turns],
+        "sampling_from": sources,
     }
     if stats:
         conversation.show_stats()

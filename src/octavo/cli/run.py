@@ -20,6 +20,7 @@ from octavo.cli.answer import (
     fill_sampling,
     hidden_line,
     read_template,
+    sampling_sources,
 )
 from octavo.cli.figures import number
 from octavo.cli.flags import ENGINE, REQUEST, SAMPLING, AsJson, Model, with_flags
@@ -92,6 +93,7 @@ def run(
     template = read_template(chat_template)
     llm = open_llm(model, engine)
     say_memory(screen, llm.info)
+    sources = sampling_sources(sampling, model, llm)
     sampling = fill_sampling(sampling, model, llm)
     plain = raw or (template is None and llm.tokenizer.spec.chat_template is None)
     if plain and system is not None:
@@ -121,7 +123,7 @@ def run(
     if stats:
         lines = [sampling_line(output.sampling), cache_line(output)]
         screen.note("\n".join([*lines, kv_line(llm.info), stats_text(llm)]))
-    found = output.to_dict()
+    found = output.to_dict() | {"sampling_from": sources}
     if trace is not None:
         found["steps"] = [asdict(record) for record in trace.records]
     if stats:

@@ -91,8 +91,8 @@ class RequestPreparer:
         """Return the token ids of a conversation, up to where the answer begins."""
         if chat_template is None and self._tokenizer.spec.chat_template is None:
             raise UsageError(
-                f"{self._info.path.name} has no chat template: give one with --chat-template "
-                "(chat_template=), or send a plain prompt"
+                f"{self._info.path.name} has no chat template: octavo run (generate) continues a "
+                "plain prompt; or give one with --chat-template FILE (chat_template=)"
             )
         encode = partial(
             self._tokenizer.encode_chat,

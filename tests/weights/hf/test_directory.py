@@ -138,7 +138,9 @@ def test_all_ends_of_an_answer_and_the_recommended_sampling_are_read(tiny: Path)
     assert read_header(tiny).sampling() is None
 
 
-def test_a_chat_template_is_where_transformers_would_find_it(tiny: Path) -> None:
+def test_a_chat_template_is_where_transformers_would_find_it(
+    tiny: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     def template() -> str | None:
         return read_header(tiny).tokenizer_spec().chat_template
 
@@ -150,6 +152,10 @@ def test_a_chat_template_is_where_transformers_would_find_it(tiny: Path) -> None
     assert template() == "second"
     (tiny / "chat_template.json").unlink()
     assert template() == "third"
+    changed(tiny, "tokenizer_config.json", chat_template=named[:1])
+    assert template() is None
+    said = 'tokenizer_config.json: chat_template has no default one ("tool_use"): it is left out'
+    assert said in caplog.text
     changed(tiny, "tokenizer_config.json", chat_template=" \n")
     assert template() is None
 

@@ -66,14 +66,14 @@ def chat_template(files: Mapping[str, Fields], jinja: str | None, note: Note) ->
     where, found = "chat_template.jinja", jinja
     for name in ("chat_template.json", "tokenizer_config.json"):
         if found is None and name in files:
-            where, found = name, _named(files[name])
+            where, found = name, _named(files[name], note)
     if found is None or found.strip():
         return found
     note(f"{where}: the chat template is blank: the model has none")
     return None
 
 
-def _named(file: Fields) -> str | None:
+def _named(file: Fields, note: Note) -> str | None:
     """The field chat_template: a text, or a list of named ones of which `default` is taken."""
     value: Any = file.get("chat_template")
     if isinstance(value, list):
@@ -81,6 +81,9 @@ def _named(file: Fields) -> str | None:
         value = next(
             (each.get("template") for each in named if each.get("name") == "default"), None
         )
+        if value is None:
+            names = ", ".join(sorted(shown_json(each.get("name")) for each in named)) or "none"
+            note(f"{file.name_of('chat_template')} has no default one ({names}): it is left out")
     if value is not None and not isinstance(value, str):
         raise ModelFormatError(
             f"{file.name_of('chat_template')} is {shown_json(value)}: expected a text or a list of "
