@@ -116,9 +116,9 @@ Cut check_cut(const Weight& w, int64_t rows, int32_t panel0, std::optional<int32
 }
 
 void matmul(const std::string& isa, const PackedWeight& weight, const Rows& x, const RowsOut& out,
-            const std::optional<Vector>& bias, const std::optional<Rows>& add, int32_t panel0,
-            std::optional<int32_t> panel1, int32_t tile0, std::optional<int32_t> tile1,
-            const std::optional<std::string>& rows_kind) {
+            const std::optional<Vector>& bias, float scale, const std::optional<Rows>& add,
+            int32_t panel0, std::optional<int32_t> panel1, int32_t tile0,
+            std::optional<int32_t> tile1, const std::optional<std::string>& rows_kind) {
   const KernelTable& table = table_for(isa);
   const Weight& w = weight.weight();
   const int32_t kind = kind_for(w, rows_kind);
@@ -136,9 +136,10 @@ void matmul(const std::string& isa, const PackedWeight& weight, const Rows& x, c
   const ReleasedGil released;
   PackedRows packed(kind, rows, w.cols);
   quantize_rows(table, x, packed.acts);
-  table.matmul->matmul(&w, cut.panel0, cut.panel1, &packed.acts, cut.tile0, cut.tile1,
-                       bias ? bias->data() : nullptr, add ? add->data() : nullptr,
-                       add ? add->stride(0) : 0, out.data(), out.stride(0));
+  table.matmul->matmul(
+      &w, cut.panel0, cut.panel1, &packed.acts, cut.tile0, cut.tile1,
+      {bias ? bias->data() : nullptr, scale, add ? add->data() : nullptr, add ? add->stride(0) : 0},
+      out.data(), out.stride(0));
 }
 
 // Seconds of one call, the best of `repeats`: for benchmarks. All panels, all tiles, packed once.
@@ -157,8 +158,8 @@ double time_matmul(const std::string& isa, const PackedWeight& weight, const Row
   double best = 1e30;
   for (int i = 0; i < repeats; ++i) {
     const auto begin = std::chrono::steady_clock::now();
-    table.matmul->matmul(&w, 0, w.panels, &packed.acts, 0, tile_count(packed.acts.rows), nullptr,
-                         nullptr, 0, out.data(), w.rows);
+    table.matmul->matmul(&w, 0, w.panels, &packed.acts, 0, tile_count(packed.acts.rows), {},
+                         out.data(), w.rows);
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
     if (took.count() < best) best = took.count();
   }
@@ -247,9 +248,9 @@ void bind_matmul(nb::module_& m) {
         "Rows as packed activations (tests only).");
   m.def(
       "matmul", &matmul, "isa"_a, "weight"_a, "x"_a.noconvert(), "out"_a.noconvert(), nb::kw_only(),
-      "bias"_a.noconvert().none() = nb::none(), "add"_a.noconvert().none() = nb::none(),
-      "panel0"_a = 0, "panel1"_a.none() = nb::none(), "tile0"_a = 0, "tile1"_a.none() = nb::none(),
-      "rows"_a.none() = nb::none(),
+      "bias"_a.noconvert().none() = nb::none(), "scale"_a = 1.0f,
+      "add"_a.noconvert().none() = nb::none(), "panel0"_a = 0, "panel1"_a.none() = nb::none(),
+      "tile0"_a = 0, "tile1"_a.none() = nb::none(), "rows"_a.none() = nb::none(),
       "x through the weight into out; rows outside the tiles stay as they are. rows: the kind x is packed as (tests only).");
   m.def("time_matmul", &time_matmul, "isa"_a, "weight"_a, "x"_a.noconvert(), "repeats"_a,
         nb::kw_only(), "rows"_a.none() = nb::none(),

@@ -10,9 +10,7 @@ namespace octavo::OCTAVO_ISA {
 struct Range {
   const Weight* w;
   const Acts* acts;
-  const float* bias;
-  const float* add;
-  int64_t add_stride;
+  Epilogue epilogue;
   float* out;
   int64_t out_stride;
   int32_t panel0;
@@ -22,17 +20,19 @@ struct Range {
 
 __attribute__((noinline)) static void finish(const Range& range, const float* sums, int32_t panel,
                                              int unit, int32_t row, int tokens) {
+  const Epilogue& e = range.epilogue;
   for (int r = 0; r < unit; ++r) {
     const int64_t n = (int64_t)(panel + r) * 16, column = n - (int64_t)range.panel0 * 16;
     const mask16 inside = first_lanes((int)(range.w->rows - n));
     const float* sum = sums + r * tokens * 16;
     float* out = range.out + row * range.out_stride + column;
-    const float* add_to = range.add ? range.add + row * range.add_stride + column : nullptr;
-    const f32x16 bias = range.bias ? load_f_mask(range.bias + n, inside) : zero_f();
+    const float* add_to = e.add ? e.add + row * e.add_stride + column : nullptr;
+    const f32x16 bias = e.bias ? load_f_mask(e.bias + n, inside) : zero_f();
     for (int m = 0; m < tokens; ++m, sum += 16, out += range.out_stride) {
       f32x16 v = load_f(sum);
-      if (range.bias) v = add(v, bias);
-      if (range.add) v = add(v, load_f_mask(add_to + m * range.add_stride, inside));
+      if (e.bias) v = add(v, bias);
+      if (e.scale != 1.0f) v = mul(v, set1_f(e.scale));
+      if (e.add) v = add(v, load_f_mask(add_to + m * e.add_stride, inside));
       store_f_mask(out, inside, v);
     }
   }
@@ -92,13 +92,12 @@ static void run_tiles(const Range& range, int32_t panel1, int32_t tile0, int32_t
 }
 
 static void matmul(const Weight* w, int32_t panel0, int32_t panel1, const Acts* a, int32_t tile0,
-                   int32_t tile1, const float* bias, const float* add, int64_t add_stride,
-                   float* out, int64_t out_stride) {
+                   int32_t tile1, const Epilogue& epilogue, float* out, int64_t out_stride) {
   const int64_t act_row = act_row_bytes(a->kind, a->cols);
   const int64_t length = w->format == BF16  ? (w->cols + 1) / 2
                          : w->format == F32 ? w->cols
                                             : w->cols / 32;
-  const Range range{w, a, bias, add, add_stride, out, out_stride, panel0, act_row, length};
+  const Range range{w, a, epilogue, out, out_stride, panel0, act_row, length};
   run_tiles(range, panel1, tile0, tile1);
 }
 

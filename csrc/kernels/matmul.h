@@ -8,22 +8,29 @@
 
 namespace octavo {
 
+// What becomes of a sum: (sum [+ bias]) [* scale] [+ add].
+struct Epilogue {
+  const float* bias = nullptr;  // of the whole weight's rows; null: none
+  float scale = 1.0f;
+  const float* add = nullptr;  // null: none; a row's values from the first panel's on
+  int64_t add_stride = 0;
+};
+
 struct MatmulKernels {
   // Packs columns [k0, k1) of one row; x points at column k0. k0 % 32 == 0; k1 % 32 == 0 or k1 ==
   // K. A32 group with an inf or NaN: scale = am = NaN, q = 0, so that only its own token is spoilt.
   // ABF16X2: its sum is NaN.
   void (*quantize)(const float* x, const Acts* acts, int32_t row, int32_t k0, int32_t k1);
 
-  // out[m*out_stride + n - 16*panel0] = acc(n, m) [+ bias[n]] [+ add[m*add_stride + n - 16*panel0]]
-  // for the rows n < w->rows of panels [panel0, panel1) and all rows m of tiles [tile0, tile1) (m
-  // counts from row 0 of the Acts). bias and add may be null; add may equal out. acc is one chain
+  // out[m*out_stride + n - 16*panel0] = (acc(n, m) + bias[n]) * scale + add[m*add_stride + n -
+  // 16*panel0] for the rows n < w->rows of panels [panel0, panel1) and all rows m of tiles [tile0,
+  // tile1) (m counts from row 0 of the Acts). add may equal out. acc is one chain
   // over k in order, whatever the ranges. Integer formats, A32 rows: acc = fma(float(int dot of the
   // group), ws*as, acc), then acc = fma(min, am, acc) where there is a min; W6K, W2K and W3K: the
   // same for each half group of 16 k. ABF16X2 rows: the weights stay exact, see matmul_bf16x2.cpp.
   // BF16, rows ABF16: one dot_bf16 a pair; F32, rows AF32: one fma a column.
   void (*matmul)(const Weight* w, int32_t panel0, int32_t panel1, const Acts* a, int32_t tile0,
-                 int32_t tile1, const float* bias, const float* add, int64_t add_stride, float* out,
-                 int64_t out_stride);
+                 int32_t tile1, const Epilogue& epilogue, float* out, int64_t out_stride);
 
   // Row `row` of w as float32: exactly what the GGUF block it was packed from dequantises to.
   void (*expand_row)(const Weight* w, int32_t row, float* out);

@@ -1,5 +1,7 @@
 #include "program/checks.h"
 
+#include <cmath>
+
 #include "kernels/matmul_layout.h"
 #include "program/row_ops.h"
 
@@ -46,6 +48,7 @@ class RecordChecker {
         matrix(0, width("out", op.out), width("x", op.x));
         vector(op, name, 0, width("out", op.out));
         rows_for(op, 0, p_.buffers[op.x].kind, name);
+        scale(op, name);
         if (op.add != -1) same(name + ".add width", width("out", op.out), width("add", op.add));
         break;
       case kStoreKV: group(op, name, width("x", op.x), width("y", op.y)); break;
@@ -123,6 +126,10 @@ class RecordChecker {
     below(name + ".rope_table", op.rope_table, (int64_t)p_.rope_tables.size());
     within(name + ".rotary_dim", 2 * (int64_t)p_.rope_tables[op.rope_table].half, 0, op.head_dim);
     within(name + ".rope_style", op.rope_style, 0, kNumRopeStyles - 1);
+  }
+  void scale(const OpRecord& op, const std::string& name) {
+    if (!std::isfinite(op.scale))
+      throw std::invalid_argument(name + ".scale: expected a finite number");
   }
   void activation(const OpRecord& op, const std::string& name) {
     within(name + ".activation", op.activation, 0, kNumActivations - 1);

@@ -66,8 +66,8 @@ void Run::vocab_tile(const Weight& w, const Acts& acts, int32_t v, int32_t tile0
   const int32_t row0 = tile_begin(s_.outputs, tile0), row1 = tile_begin(s_.outputs, tile1);
   const int32_t base = v * kVocabTile, n = std::min(kVocabTile, w.rows - base);
   p_.kernels_->matmul->matmul(&w, v * kVocabPanels, std::min((v + 1) * kVocabPanels, w.panels),
-                              &acts, tile0, tile1, nullptr, nullptr, 0,
-                              logits - (int64_t)row0 * kVocabTile, kVocabTile);
+                              &acts, tile0, tile1, {}, logits - (int64_t)row0 * kVocabTile,
+                              kVocabTile);
   for (int32_t i = row0; i < row1; ++i) {
     float* x = logits + (int64_t)(i - row0) * kVocabTile;
     k.summarize_tile(x, n, base, summaries(i, false) + v);

@@ -33,9 +33,10 @@ void Run::matmul(const OpRecord& op, int32_t index) {
   const int64_t width = w.rows;
   share(index, columns * divide_up(tiles, step), [&](int32_t unit) {
     const int32_t panel = unit % columns * panels, tile = unit / columns * step;
-    const float* add = op.add < 0 ? nullptr : rows_of(op.add) + panel * 16;
+    const Epilogue epilogue{vector(op, 0), op.scale,
+                            op.add < 0 ? nullptr : rows_of(op.add) + panel * 16, width};
     p_.kernels_->matmul->matmul(&w, panel, std::min(panel + panels, w.panels), &acts, tile,
-                                std::min(tile + step, tiles), vector(op, 0), add, width,
+                                std::min(tile + step, tiles), epilogue,
                                 rows_of(op.out) + panel * 16, width);
   });
 }
@@ -58,7 +59,7 @@ void Run::project(const OpRecord& op, int which, int32_t head, int32_t dim, int3
                   int32_t tile1, float* out, int64_t stride) {
   const Acts acts = acts_of(op.x);
   p_.kernels_->matmul->matmul(&matrix(op, which), head * dim / 16, (head + 1) * dim / 16, &acts,
-                              tile0, tile1, vector(op, which), nullptr, 0, out, stride);
+                              tile0, tile1, {.bias = vector(op, which)}, out, stride);
 }
 
 // One head of a row's q (which = 0) or k (1).
@@ -113,8 +114,8 @@ void Run::gate_up(const OpRecord& op, int32_t index, int thread) {
     const int32_t row0 = tile_begin(s_.rows, tile0), row1 = tile_begin(s_.rows, tile1);
     const int64_t shift = (int64_t)row0 * width;
     const auto run = p_.kernels_->matmul->matmul;
-    run(&gate_w, panel, end, &in, tile0, tile1, nullptr, nullptr, 0, gate - shift, width);
-    run(&up_w, panel, end, &in, tile0, tile1, nullptr, nullptr, 0, up - shift, width);
+    run(&gate_w, panel, end, &in, tile0, tile1, {}, gate - shift, width);
+    run(&up_w, panel, end, &in, tile0, tile1, {}, up - shift, width);
     const int32_t k0 = panel * 16, k1 = std::min(end * 16, out.cols);
     for (int32_t row = row0; row < row1; ++row) {
       float* g = gate + (int64_t)(row - row0) * width;

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.kernels import native
-from tests.kernels.exact import Floats, fma, from_bf16, to_bf16
+from tests.kernels.exact import F32, Floats, fma, from_bf16, to_bf16
 from tests.kernels.guard import Scalar
 from tests.kernels.quantize_twin import Ints, Quantized, quantize_rows, row_sums
 
@@ -157,6 +157,7 @@ def matmul(
     x: Floats,
     *,
     bias: Floats | None = None,
+    scale: float = 1.0,
     add: Floats | None = None,
     rows: str | None = None,
 ) -> Floats:
@@ -166,6 +167,7 @@ def matmul(
     with np.errstate(all="ignore"):
         result = of_kind(isa != "base", weight, x)
         result = result if bias is None else result + bias
+        result = result if scale == 1 else result * F32(scale)
         return result if add is None else result + add
 
 

@@ -34,15 +34,20 @@ def has_twin(isa: str, kind: case.Kind) -> bool:
 
 
 @settings(max_examples=5, deadline=None)
-@given(data=st.data(), biased=st.booleans(), added=st.booleans())
-def test_matmul_equals_its_twin(isa: str, data: st.DataObject, biased: bool, added: bool) -> None:
+@given(
+    data=st.data(), biased=st.booleans(), added=st.booleans(), scale=st.sampled_from([1, 0.22, -3])
+)
+def test_matmul_equals_its_twin(
+    isa: str, data: st.DataObject, biased: bool, added: bool, scale: float
+) -> None:
     """So levels agree, but for base: the twin's sums are the same for all others."""
     for kind in filter(partial(has_twin, isa), [*case.OWN_ROWS, *case.TWO_TERMS]):
         weight, x, rows, rng = data.draw(case.products([kind]))
         bias = case.normal(rng, weight.rows) if biased else None
         add = case.normal(rng, len(x), weight.rows) if added else None
-        want = twin.matmul(isa, weight, x, bias=bias, add=add, rows=rows)
-        check_bits(case.multiply(isa, weight, x, bias=bias, add=add, rows=rows), want)
+        options: dict[str, Any] = {"bias": bias, "scale": scale, "add": add, "rows": rows}
+        want = twin.matmul(isa, weight, x, **options)
+        check_bits(case.multiply(isa, weight, x, **options), want)
 
 
 @settings(max_examples=25, deadline=None)

@@ -78,6 +78,7 @@ def matmul(
     out: _Floats,  # (rows, weight rows)
     *,
     bias: _Floats | None = None,
+    scale: float = 1.0,
     add: _Floats | None = None,
     panel0: int = 0,
     panel1: int | None = None,

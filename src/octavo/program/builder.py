@@ -75,6 +75,7 @@ class ProgramBuilder:
         weight: WeightSpec,
         *,
         bias: WeightSpec | None = None,
+        scale: float = 1.0,
         add: Value | None = None,
     ) -> Value:
         rows, cols = weight.shape
@@ -82,7 +83,7 @@ class ProgramBuilder:
         assert bias is None or bias.shape == (rows,)
         assert add is None or add.width == rows
         out = self._value(rows)
-        self._ops.append(Linear(x, weight, bias, add, out))
+        self._ops.append(Linear(x, weight, bias, add, out, scale))
         return out
 
     def rope(self, x: Value, *, heads: int, style: RopeStyle, table: str = "default") -> Value:

@@ -236,7 +236,7 @@ class _Counter:
 
     def _linear(self, op: Linear, name: OpClass) -> OpCost:
         rows, (out, into) = self.work.rows, op.weight.shape
-        extra = (op.bias is not None) + (op.add is not None)
+        extra = (op.bias is not None) + (op.scale != 1) + (op.add is not None)
         bias = 0.0 if op.bias is None else self.weight_bytes[op.bias.name]
         moved = _floats(rows, into + out + (0 if op.add is None else out))
         weight = self.weight_bytes[op.weight.name] + bias

@@ -79,7 +79,7 @@ class _Rewriter:
             new = self.replaced.get(op, op)
             if isinstance(new, Linear):
                 x = self.pack(new.x, new.weight)
-                new = Matmul(x, new.weight, new.bias, new.add, new.out)
+                new = Matmul(x, new.weight, new.bias, new.add, new.out, new.scale)
             if new is None:
                 continue
             for value in inputs(new):
@@ -167,7 +167,7 @@ class _Rewriter:
         readers = self.linears_only(op.out)
         if not (isinstance(gate, Linear) and isinstance(up, Linear) and readers and gate is not up):
             return
-        plain = not (gate.bias or gate.add or up.bias or up.add)
+        plain = not (gate.bias or gate.add or up.bias or up.add) and gate.scale == up.scale == 1
         alone = self.only_reader(gate.out) is op and self.only_reader(up.out) is op
         alike = gate.x == up.x and self.kinds[gate.weight.name] == self.kinds[up.weight.name]
         if plain and alone and alike and op.out.width % native.GROUP_COLUMNS == 0:
@@ -196,6 +196,7 @@ class _Rewriter:
             len({q.x, k.x, v.x}) == 1
             and len({self.kinds[op.weight.name] for op in (q, k, v)}) == 1
             and not (q.add or k.add or v.add)
+            and q.scale == k.scale == v.scale == 1
             and all(self.only_reader(value) is not None for value in private)
             and len({norm.eps for norm in norms}) <= 1
             and rope_q.rope_style == rope_k.rope_style

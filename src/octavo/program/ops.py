@@ -93,13 +93,14 @@ class Norm:
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """out = x @ weight.T (+ bias) (+ add)"""
+    """out = (x @ weight.T (+ bias)) * scale (+ add)"""
 
     x: Value
     weight: WeightSpec
     bias: WeightSpec | None
     add: Value | None
     out: Value
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +228,7 @@ class Matmul:
     bias: WeightSpec | None
     add: Value | None
     out: Value
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

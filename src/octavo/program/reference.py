@@ -79,6 +79,7 @@ class ReferenceInterpreter:
                 y = self._round(rows[op.x.id]) @ self._weights[op.weight.name].T
                 if op.bias is not None:
                     y = y + self._weights[op.bias.name]
+                y = y * np.float32(op.scale)
                 rows[op.out.id] = y if op.add is None else y + rows[op.add.id]
             case StoreKV():
                 self._store(op, rows[op.k.id], rows[op.v.id], batch)
