@@ -6,6 +6,7 @@
 #include "kernels/simd.h"
 
 #include "kernels/exp.h"
+#include "kernels/phi.h"
 #include "kernels/rows_parts.h"
 
 namespace octavo::OCTAVO_ISA {
@@ -143,6 +144,30 @@ struct GeluTanh {
   }
 };
 
+struct Gelu {
+  OCTAVO_INLINE f32x16 of(f32x16 x) { return mul(x, phi(x)); }
+};
+struct Relu {
+  OCTAVO_INLINE f32x16 of(f32x16 x) { return select(lt(x, zero_f()), zero_f(), x); }
+};
+
+template <class Kind>
+static __attribute__((noinline)) void activate_of(const float* x, int32_t n, float* out) {
+  int32_t k = 0;
+  for (; k + 16 <= n; k += 16) store_f(out + k, Kind::of(load_f(x + k)));
+  const mask16 m = first_lanes(n - k);
+  if (k < n) store_f_mask(out + k, m, Kind::of(load_f_mask(x + k, m)));
+}
+
+static void activate(const float* x, int32_t activation, int32_t n, float* out) {
+  switch (activation) {
+    case kSilu: return activate_of<Silu>(x, n, out);
+    case kGelu: return activate_of<Gelu>(x, n, out);
+    case kGeluTanh: return activate_of<GeluTanh>(x, n, out);
+    case kRelu: return activate_of<Relu>(x, n, out);
+  }
+}
+
 template <class Kind>
 static __attribute__((noinline)) void gate_mul_of(const float* gate, const float* up, int32_t n,
                                                   float* out) {
@@ -157,7 +182,9 @@ static void gate_mul(const float* gate, const float* up, int32_t activation, int
                      float* out) {
   switch (activation) {
     case kSilu: return gate_mul_of<Silu>(gate, up, n, out);
+    case kGelu: return gate_mul_of<Gelu>(gate, up, n, out);
     case kGeluTanh: return gate_mul_of<GeluTanh>(gate, up, n, out);
+    case kRelu: return gate_mul_of<Relu>(gate, up, n, out);
   }
 }
 
@@ -180,6 +207,7 @@ static __attribute__((noinline)) void scale(const float* x, float factor, int32_
 static const RowKernels kRows = {
     .norm = norm,
     .rope = rope,
+    .activate = activate,
     .gate_mul = gate_mul,
     .add = add_rows,
     .scale = scale,

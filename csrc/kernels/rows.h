@@ -30,10 +30,10 @@ enum NormKind : int32_t { kRmsNorm, kLayerNorm };
 constexpr const char* kNormNames[] = {"rms", "layer"};  // octavo.program.ops.NormKind
 constexpr int32_t kNumNorms = 2;
 
-enum Activation : int32_t { kSilu, kGeluTanh };
-constexpr const char* kActivationNames[] = {"silu",
-                                            "gelu_tanh"};  // octavo.program.ops.ActivationKind
-constexpr int32_t kNumActivations = 2;
+enum Activation : int32_t { kSilu, kGelu, kGeluTanh, kRelu };
+constexpr const char* kActivationNames[] = {"silu", "gelu", "gelu_tanh",
+                                            "relu"};  // octavo.program.ops.ActivationKind
+constexpr int32_t kNumActivations = 4;
 
 struct TileSummary {
   float max;     // of the logits that are not NaN; -inf if there is none
@@ -66,8 +66,11 @@ struct RowKernels {
   void (*rope)(float* x, int32_t heads, int32_t dim, int32_t rotary_dim, const float* cos,
                const float* sin, int32_t style);
 
-  // gate * sigmoid(t) * up; t is the gate (silu), or gate * (a + b * gate^2), which makes gelu with
-  // tanh. Finite wherever gate and up are below 1e38. out may be gate or up.
+  // Silu is x * sigmoid(x), gelu_tanh x * sigmoid(x * (a + b * x^2)), gelu x * phi(x) (phi.h), relu
+  // x or 0. Finite wherever x is below 1e38; a NaN stays one. out may be x.
+  void (*activate)(const float* x, int32_t activation, int32_t n, float* out);
+
+  // The activation of gate, times up. out may be gate or up.
   void (*gate_mul)(const float* gate, const float* up, int32_t activation, int32_t n, float* out);
 
   // x + y, one sum each. out may be x or y.

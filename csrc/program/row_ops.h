@@ -52,6 +52,11 @@ inline constexpr RowOp kRowOps[] = {
   if (a.out != a.x) std::memcpy(a.out, a.x, (size_t)a.width * 4);
   k.rope(a.out, a.op.heads, a.op.head_dim, 2 * a.half, a.cos, a.sin, a.op.rope_style);
 }},
+    {.name = "Activate",
+     .inputs = 1,
+     .activation = true,
+     .run = [](const RowKernels& k,
+               const RowArgs& a) { k.activate(a.x, a.op.activation, a.width, a.out); }},
     {.name = "GatedActivation",
      .inputs = 2,
      .activation = true,

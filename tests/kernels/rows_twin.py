@@ -9,9 +9,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from octavo.kernels import native
 from tests.kernels.exact import F32, Floats, exp2, fma, tree
 
 LOG2E = F32(1.4426950408889634)
+# phi.h: how far t steps, and the polynomial in it, highest power first.
+PHI_STEP = F32(float.fromhex("0x1.666666p-2"))
+_PHI = ("-0x1.dd3284p-6", "0x1.26a66p-3", "-0x1.05a2e4p-2", "0x1.457c8ap-3", "-0x1.77cc78p-6",
+        "0x1.afda6p-4", "0x1.eaea66p-4", "0x1.1e6e7p-3", "0x1.1df1eap-3")  # fmt: skip
+PHI = [F32(float.fromhex(c)) for c in _PHI]
 TILE = 1024
 BEST_WEIGHT = 2**30
 Ints = NDArray[np.int32]
@@ -57,17 +63,38 @@ def rope(isa: str, x: Floats, cos: Floats, sin: Floats, style: int) -> Floats:
     return out
 
 
-def gated(isa: str, gate: Floats, up: Floats, activation: int) -> Floats:
-    """gate * sigmoid(t) * up; t is the gate, or that of gelu by tanh."""
-    t = gate
+def phi(x: Floats, fused: bool) -> Floats:
+    """phi of phi.h: exp(-a^2 / 2) * t * p(t) of a = |x|, or 1 less that."""
     with np.errstate(all="ignore"):
-        if activation == 1:
+        a = np.where(x < 0, F32(0) - x, x)
+        t = F32(1) / fma(a, PHI_STEP, F32(1), fused)
+        p = np.full_like(x, PHI[0])
+        for c in PHI[1:]:
+            p = fma(p, t, c, fused)
+        below = exp2((a * a) * (LOG2E / F32(-2)), fused) * (t * p)
+        return np.where(x < 0, below, F32(1) - below)
+
+
+def activated(isa: str, x: Floats, activation: int) -> Floats:
+    """x * phi(x), x or 0, or x * sigmoid(t); t is x, or that of gelu by tanh."""
+    kind, t, fused = native.ACTIVATIONS[activation], x, isa != "base"
+    with np.errstate(all="ignore"):
+        if kind == "relu":
+            return np.where(x < 0, F32(0), x)
+        if kind == "gelu":
+            return x * phi(x, fused)
+        if kind == "gelu_tanh":
             low, high = float.fromhex("0x1.2444f2p-4"), float.fromhex("0x1.988454p+0")
-            t = gate * fma(gate * gate, F32(low), F32(high), isa != "base")
+            t = x * fma(x * x, F32(low), F32(high), fused)
         negative = t < 0
-        e = exp2(np.where(negative, -t, t) * -LOG2E, isa != "base")
+        e = exp2(np.where(negative, -t, t) * -LOG2E, fused)
         share: Floats = np.where(negative, e, F32(1)) / (F32(1) + e)
-        return gate * share * up
+        return x * share
+
+
+def gated(isa: str, gate: Floats, up: Floats, activation: int) -> Floats:
+    with np.errstate(all="ignore"):
+        return activated(isa, gate, activation) * up
 
 
 def add(x: Floats, y: Floats) -> Floats:

@@ -45,6 +45,7 @@ RECORDED = {
     "attention over float32": ("4933cba8960803e9", "1c37e52eec753249", "1c37e52eec753249"),
     "rows": ("ef6b3529560d7764", "7d763579b3f4f329", "7d763579b3f4f329"),
     "layer norm": ("4d3b039ab6164876", "28796c6f68c5feaf", "28796c6f68c5feaf"),
+    "activations": ("50d8b984c6c69f99", "89c3ee57c39154ac", "89c3ee57c39154ac"),
 }  # fmt: skip
 
 
@@ -130,6 +131,12 @@ def layer_norm(isa: str) -> Floats:
     return row_op(isa, "Norm", floats(12, 150), norm_kind=1, weight=weight, bias=bias, eps=1e-5)
 
 
+def activations(isa: str) -> Floats:
+    x = floats(20, 150) * np.float32(9)
+    kinds = (native.ACTIVATIONS.index(name) for name in ("gelu", "gelu_tanh", "relu"))
+    return np.stack([row_op(isa, "Activate", x, activation=kind) for kind in kinds])
+
+
 PARTS: dict[str, Callable[[str], NDArray[np.generic]]] = {
     "integer weights": lambda isa: np.stack([matmul(isa, *own) for own in FIRST]),
     "integer weights, rows of two bf16": lambda isa: np.stack(
@@ -145,6 +152,7 @@ PARTS: dict[str, Callable[[str], NDArray[np.generic]]] = {
     "attention over float32": lambda isa: attention(isa, "f32")[1],
     "rows": rows,
     "layer norm": layer_norm,
+    "activations": activations,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,10 @@ GELU = (2 * np.sqrt(2 / np.pi), 2 * np.sqrt(2 / np.pi) * 0.044715)
 
 def norm(isa: str, x: Floats, weight: Floats, kind: int = 0, bias: Floats | None = None) -> Floats:
     return row_op(isa, "Norm", x, norm_kind=kind, weight=weight, bias=bias, eps=1e-5)
+
+
+def activate(isa: str, x: Floats, activation: int) -> Floats:
+    return row_op(isa, "Activate", x, activation=activation)
 
 
 def gated(isa: str, gate: Floats, up: Floats, activation: int = 0) -> Floats:
@@ -64,6 +69,7 @@ def test_an_op_is_its_twin_and_a_norm_of_heads_norms_each_by_itself(
             check_bits(got, twin.norm(isa, head, weight, bias, eps, kind))
     for kind in range(len(native.ACTIVATIONS)):
         check_bits(gated(isa, x, y.reshape(-1), kind), twin.gated(isa, x, y, kind))
+        check_bits(activate(isa, x, kind), twin.activated(isa, x, kind))
     check_bits(row_op(isa, "Add", x, y=y.reshape(-1)), twin.add(x, y))
     check_bits(row_op(isa, "Scale", x, scale=factor), twin.scale(x, factor))
 
@@ -101,13 +107,13 @@ def test_norms_of_zeros_overflow_and_nan(isa: str, kind: int) -> None:
     assert np.isnan(norm(isa, huge, weight, kind)).all()
 
 
-@pytest.mark.parametrize("name", ["Norm", "GatedActivation", "Add", "Scale"])
+@pytest.mark.parametrize("name", ["Norm", "Activate", "GatedActivation", "Add", "Scale"])
 def test_an_op_may_write_over_its_input(isa: str, name: str) -> None:
     x, other = normal(np.random.default_rng(0), 2, 77)
     more: dict[str, Any] = {
         "Norm": {"weight": other, "bias": other, "eps": 1e-5, "norm_kind": 1},
         "GatedActivation": {"y": other},
-        "Add": {"y": other}, "Scale": {"scale": 24.0},
+        "Activate": {"activation": 1}, "Add": {"y": other}, "Scale": {"scale": 24.0},
     }[name]  # fmt: skip
     check_bits(row_op(isa, name, x, over=True, **more), row_op(isa, name, x, **more))
 
@@ -158,6 +164,25 @@ def test_an_activation_is_right_over_the_whole_range(
     assert np.abs(got - exact)[worst] <= bound[worst], f"{kind}({gate[worst]!r}) = {got[worst]!r}"
 
 
+def test_gelu_is_right_to_the_last_bits(isa: str) -> None:
+    wide = np.concatenate([np.linspace(-14, 14, 200001), np.geomspace(1e-38, 1e38, 2001)])
+    x = np.concatenate([wide, -wide[200001:]]).astype(F32)
+    exact = x * np.array([math.erfc(-v / math.sqrt(2)) / 2 for v in x.astype(np.float64)])
+    got = activate(isa, x, native.ACTIVATIONS.index("gelu"))
+    assert np.isfinite(got).all()
+    ulps = np.where(x >= -1, 7, 8 + np.minimum(x.astype(np.float64) ** 2, 200))  # as phi.h states
+    bound = ulps * np.spacing(np.abs(exact).astype(F32)) + 2e-36  # phi is 0 below 2^-126
+    worst = np.argmax(np.abs(got - exact) / bound)
+    assert np.abs(got - exact)[worst] <= bound[worst], f"gelu({x[worst]!r}) = {got[worst]!r}"
+    check_bits(got[x > 6], x[x > 6])
+
+
+def test_relu_keeps_what_is_not_below_zero(isa: str) -> None:
+    x = np.array([-np.inf, -1e-45, -0.0, 0.0, 1e-45, 3.0, np.inf, np.nan], F32)
+    want = np.array([0.0, 0.0, -0.0, 0.0, 1e-45, 3.0, np.inf, np.nan], F32)
+    check_bits(activate(isa, x, native.ACTIVATIONS.index("relu")), want)
+
+
 @pytest.mark.parametrize("kind", range(len(native.ACTIVATIONS)))
 def test_activations_of_edges(isa: str, kind: int) -> None:
     gate = np.array([0.0, -0.0, np.inf, 1e38, -1e38, np.nan, 1.0, 2.0], F32)
@@ -200,7 +225,7 @@ OTHER_TYPE = "incompatible function arguments"
         ("Rope", {"cos": Y[:4], "sin": Y[:3]}, "sin: expected 4 values, got 3"),
         ("Rope", ANGLES | {"rope_style": 2}, "rope_style: expected 0 to 1, got 2"),
         ("Matmul", {}, r"name: expected an op of row_ops\.h, got Matmul"),
-        ("GatedActivation", {"y": X, "activation": 2}, "activation: expected 0 to 1, got 2"),
+        ("GatedActivation", {"y": X, "activation": 4}, "activation: expected 0 to 3, got 4"),
         ("GatedActivation", {"isa": "z80", "y": X}, "isa: expected one of base"),
         # other dtypes, strides and ranks are never converted
         *(("GatedActivation", {"x": bad, "y": X}, OTHER_TYPE) for bad in BAD),

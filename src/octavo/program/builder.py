@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from octavo.program.ops import (
+    Activate,
     ActivationKind,
     Add,
     Attend,
@@ -116,6 +117,11 @@ class ProgramBuilder:
         self._ops.append(StoreKV(k, v, group, layer))
         out = self._value(heads * spec.v_dim)
         self._ops.append(Attend(q, heads, group, layer, scale, out, softcap))
+        return out
+
+    def activate(self, x: Value, activation: ActivationKind) -> Value:
+        out = self._value(x.width)
+        self._ops.append(Activate(x, activation, out))
         return out
 
     def gated(self, gate: Value, up: Value, activation: ActivationKind) -> Value:

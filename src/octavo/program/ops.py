@@ -15,7 +15,7 @@ from typing import Literal
 
 RopeStyle = Literal["interleaved", "half"]  # pairs (2i, 2i+1) | (i, i + rotary_dim/2)
 NormKind = Literal["rms", "layer"]
-ActivationKind = Literal["silu", "gelu_tanh"]
+ActivationKind = Literal["silu", "gelu", "gelu_tanh", "relu"]
 WeightKind = Literal["matrix", "vector"]
 
 
@@ -142,6 +142,15 @@ class Attend:
     scale: float
     out: Value  # (rows, heads * v_dim)
     softcap: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Activate:
+    """out = activation(x)"""
+
+    x: Value
+    activation: ActivationKind
+    out: Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +288,7 @@ class GateUp:
     out: Value
 
 
-RowwiseOp = Norm | Rope | GatedActivation | Add | Scale
+RowwiseOp = Norm | Rope | Activate | GatedActivation | Add | Scale
 ReadableOp = Embed | RowwiseOp | Linear | StoreKV | Attend | Head
 FusedOp = Quantize | NormQuantize | Matmul | QKV | AttendQuantize | GateUp
 Op = ReadableOp | FusedOp

@@ -9,6 +9,7 @@ result have one width. Knows nothing of batches, buffers or kernels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -17,6 +18,8 @@ import numpy as np
 
 from octavo.batch import FloatArray
 from octavo.program.ops import (
+    Activate,
+    ActivationKind,
     Add,
     GatedActivation,
     Norm,
@@ -27,7 +30,10 @@ from octavo.program.ops import (
     WeightSpec,
 )
 
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
 _NONE: FloatArray = np.zeros(0, np.float32)
+# Of an element: silu's exp, add, divide; gelu has more, by erf a polynomial.
+_ACTIVATION_FLOPS: Mapping[ActivationKind, int] = {"silu": 3, "gelu": 26, "gelu_tanh": 7, "relu": 1}
 RowClass = Literal["norm", "qkv", "mlp"]
 
 
@@ -87,17 +93,29 @@ def rope(op: Rope, args: RowArgs) -> FloatArray:
     return turned
 
 
+def activated(kind: ActivationKind, x: FloatArray) -> FloatArray:
+    """Relu; gelu, x times the normal distribution's share below x; or x * sigmoid(t). The t of silu
+    is x; that of gelu by tanh is 2 z, since 1 + tanh(z) = 2 sigmoid(2 z), z = sqrt(2 / pi) (x +
+    0.044715 x^3)   (Hendrycks & Gimpel 2016)."""
+    x = x.astype(np.float64)
+    if kind == "relu":
+        out = np.maximum(x, 0)
+    elif kind == "gelu":
+        out = x * _erfc(-x / np.sqrt(2)) / 2
+    else:
+        t = x if kind == "silu" else 2 * np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)
+        with np.errstate(over="ignore"):  # exp(-t) = inf gives the right limit, 0
+            out = x / (1 + np.exp(-t))
+    rounded: FloatArray = out.astype(np.float32)
+    return rounded
+
+
+def activate(op: Activate, args: RowArgs) -> FloatArray:
+    return activated(op.activation, args.x)
+
+
 def gated_activation(op: GatedActivation, args: RowArgs) -> FloatArray:
-    """Both kinds are gate * sigmoid(t). The t of silu is the gate; that of gelu is 2 z, since
-    1 + tanh(z) = 2 sigmoid(2 z), z = sqrt(2 / pi) (gate + 0.044715 gate^3)   (Hendrycks & Gimpel
-    2016)."""
-    gate = args.x.astype(np.float64)
-    t = gate
-    if op.activation == "gelu_tanh":
-        t = 2 * np.sqrt(2 / np.pi) * (gate + 0.044715 * gate**3)
-    with np.errstate(over="ignore"):  # exp(-t) = inf gives the right limit, 0
-        activated: FloatArray = (gate / (1 + np.exp(-t))).astype(np.float32)
-    return activated * args.y
+    return activated(op.activation, args.x) * args.y
 
 
 def add(op: Add, args: RowArgs) -> FloatArray:
@@ -127,10 +145,15 @@ ROW_OPS: dict[type[Op], RowOp] = {
         {"x": "x", "heads": "heads", "head_dim": "head_dim",
          "rope_table": "rope_table", "rope_style": "rope_style"},
     ),
+    Activate: RowOp(
+        activate,
+        lambda op, program: _ACTIVATION_FLOPS[op.activation] * op.out.width,
+        "mlp",
+        {"x": "x", "activation": "activation"},
+    ),
     GatedActivation: RowOp(
         gated_activation,
-        # exp, add, divide, times up; gelu's square, fma and two products
-        lambda op, program: (4 + 4 * (op.activation != "silu")) * op.out.width,
+        lambda op, program: (1 + _ACTIVATION_FLOPS[op.activation]) * op.out.width,
         "mlp",
         {"x": "gate", "y": "up", "activation": "activation"},
     ),
