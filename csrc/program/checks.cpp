@@ -38,7 +38,12 @@ class RecordChecker {
       return;
     }
     switch (op.code) {
-      case kEmbed: matrix(0, -1, width("out", op.out)); break;
+      case kEmbed:
+        matrix(0, -1, width("out", op.out));
+        if (op.matrix[1] == -1) break;
+        matrix(1, -1, width("out", op.out));
+        within(name + ".offset", op.offset, 0, p_.matrices[op.matrix[1]].rows - 1);
+        break;
       case kNormQuantize:
         same(name + ".out width", width("x", op.x), width("out", op.out));
         norm(op, name, width("x", op.x));

@@ -46,7 +46,7 @@ void Run::execute(int thread) {
 
 void Run::run_op(const OpRecord& op, int32_t index, int thread) {
   switch (op.code) {
-    case kEmbed: embed(op, index); break;
+    case kEmbed: embed(op, index, thread); break;
     case kQuantize: quantize(op, index); break;
     case kNormQuantize: norm_quantize(op, index, thread); break;
     case kMatmul: matmul(op, index); break;

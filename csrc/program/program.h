@@ -46,6 +46,11 @@ struct ProgramParts {
 
   int64_t vocab() const { return matrices[ops.back().matrix[0]].rows; }
   int64_t hidden() const { return matrices[ops.back().matrix[0]].cols; }
+  // Positions that the embedding has a row for.
+  int64_t embedded_positions() const {
+    const OpRecord& op = ops.front();
+    return op.matrix[1] < 0 ? context : matrices[op.matrix[1]].rows - (int64_t)op.offset;
+  }
   int64_t embedding_rows() const { return matrices[ops.front().matrix[0]].rows; }
 };
 

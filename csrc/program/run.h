@@ -95,7 +95,7 @@ class Run {
   }
 
   // run_rows.cpp
-  void embed(const OpRecord& op, int32_t index);
+  void embed(const OpRecord& op, int32_t index, int thread);
   void row_op(const OpRecord& op, const RowOp& row_op, int32_t index);
   void quantize(const OpRecord& op, int32_t index);
   void norm_quantize(const OpRecord& op, int32_t index, int thread);

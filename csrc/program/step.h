@@ -5,6 +5,7 @@
 // knows how to get them. Goes out: a Step that may be run. Everything that run_*.cpp index with is
 // checked here. Knows nothing of Python.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <initializer_list>
 
@@ -114,11 +115,12 @@ inline void check_blocks(const ProgramParts& p, const Step& s, int32_t seq, int3
 }
 
 inline void check_rows(const ProgramParts& p, const Step& s) {
+  const int64_t positions = std::min(p.context, p.embedded_positions());
   same("row_starts[0]", 0, s.row_starts[0]);
   same("row_starts[-1]", s.rows, s.row_starts[s.seqs]);
   for (int32_t row = 0; row < s.rows; ++row) {
     below("tokens", s.tokens[row], p.embedding_rows());
-    below("positions", s.positions[row], p.context);
+    below("positions", s.positions[row], positions);
   }
   for (int32_t seq = 0; seq < s.seqs; ++seq) {
     const int32_t begin = s.row_starts[seq], end = s.row_starts[seq + 1];

@@ -56,9 +56,14 @@ class ProgramBuilder:
         assert name not in self._rope_tables
         self._rope_tables[name] = RopeTable(tuple(frequencies), amplitude)
 
-    def embed(self, table: WeightSpec) -> Value:
-        out = self._value(table.shape[1])
-        self._ops.append(Embed(table, out))
+    def embed(
+        self, table: WeightSpec, *, positions: WeightSpec | None = None, offset: int = 0
+    ) -> Value:
+        """Rows of tokens, plus those of their positions, the first of which is row `offset`."""
+        width = table.shape[1]
+        assert positions is None or (positions.shape[1] == width and offset < positions.shape[0])
+        out = self._value(width)
+        self._ops.append(Embed(table, out, positions, offset))
         return out
 
     def rms_norm(self, x: Value, weight: WeightSpec | None, eps: float, *, heads: int = 1) -> Value:

@@ -205,8 +205,10 @@ class _Counter:
         rows = self.work.rows
         match op:
             case Embed():
-                row = self.weight_bytes[op.table.name] / op.table.shape[0]
-                return OpCost(name, 0, rows * row, activation_bytes=_floats(rows, op.out.width))
+                tables = [spec for spec in op.matrices if spec is not None]
+                row = sum(self.weight_bytes[spec.name] / spec.shape[0] for spec in tables)
+                sums, moved = (len(tables) - 1) * op.out.width, _floats(rows, op.out.width)
+                return OpCost(name, rows * sums, rows * row, activation_bytes=moved)
             case Linear():
                 return self._linear(op, name)
             case StoreKV():

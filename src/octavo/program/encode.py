@@ -43,7 +43,7 @@ _FLOAT_ROWS = -1
 
 # Which field of a record each attribute of an op goes to; matrix and vector hold several.
 _FIELDS: dict[type[Op], Mapping[str, str]] = {
-    Embed: {"matrix": "table"},
+    Embed: {"matrix": "matrices", "offset": "offset"},
     Quantize: {"x": "x"},
     NormQuantize: {"x": "x", "norm_kind": "kind", "vector": "vectors", "eps": "eps"},
     Matmul: {"x": "x", "add": "add", "matrix": "weight", "vector": "bias",

@@ -63,10 +63,16 @@ class RopeTable:
 
 @dataclass(frozen=True, slots=True)
 class Embed:
-    """Computes out[r] = table[token[r]]."""
+    """out[r] = table[token[r]] (+ positions[position[r] + offset], learned ones)"""
 
     table: WeightSpec  # (vocab, width)
     out: Value
+    positions: WeightSpec | None = None  # (positions, width)
+    offset: int = 0
+
+    @property
+    def matrices(self) -> tuple[WeightSpec | None, ...]:
+        return self.table, self.positions
 
 
 @dataclass(frozen=True, slots=True)

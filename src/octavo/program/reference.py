@@ -75,6 +75,9 @@ class ReferenceInterpreter:
         match op:
             case Embed():
                 rows[op.out.id] = self._weights[op.table.name][batch.tokens]
+                if op.positions is not None:
+                    learned = self._weights[op.positions.name][batch.positions + op.offset]
+                    rows[op.out.id] = rows[op.out.id] + learned
             case Linear():
                 y = self._round(rows[op.x.id]) @ self._weights[op.weight.name].T
                 if op.bias is not None:

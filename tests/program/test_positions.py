@@ -1,0 +1,97 @@
+"""Learned positions and values scaled by their position, in whole programs."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from octavo.batch import Want, make_batch
+from octavo.kernels import KV_FORMATS, native
+from octavo.program.builder import ProgramBuilder
+from octavo.program.cost import Work, cost, uniform_weights
+from octavo.program.ops import KVSpec, Program, Value, WeightSpec
+from octavo.weights.ggml_type import GGMLType
+from tests.program.one_sequence import check_near, reference_logits, tokens_of
+from tests.program.parts import make_parts
+from tests.tiny import all_logits, make_runner, random_model
+
+POOL = native.ThreadPool(2)
+TOKENS = tokens_of(300)
+
+
+def learned(*, offset: int = 2, rows: int = 90, none: bool = False) -> Program:
+    """Attention over rows that know where they are by a table alone."""
+    p = ProgramBuilder()
+    group = p.kv_group(KVSpec(2, 32, 32))
+    table = None if none else WeightSpec("positions", (rows, 64))
+    h = p.embed(WeightSpec("table", (300, 64)), positions=table, offset=0 if none else offset)
+
+    def linear(x: Value, name: str, add: Value | None = None) -> Value:
+        return p.linear(x, WeightSpec(name, (64, 64)), add=add)
+
+    q, k, v = (linear(h, name) for name in "qkv")
+    a = p.attention(q, k, v, heads=2, group=group, scale=0.2)
+    return p.logits(linear(a, "o", add=h), WeightSpec("head", (300, 64)))
+
+
+@pytest.mark.parametrize("offset", [0, 2])
+def test_learned_positions_equal_the_reference(offset: int) -> None:
+    model = random_model(learned(offset=offset), POOL, type=GGMLType.F32)
+    want = reference_logits(model.program, model.exact, TOKENS)
+    check_near(all_logits(make_runner(model, POOL, kv_dtype="f32"), TOKENS), want)
+    for plain in (learned(offset=offset + 1), learned(none=True)):
+        changed = reference_logits(plain, model.exact, TOKENS)
+        assert np.abs(changed - want).max() > 1e-2 * np.abs(want).max()
+
+
+@pytest.mark.parametrize("type", [GGMLType.Q4_1, GGMLType.BF16, GGMLType.F32])
+def test_chunks_and_fusing_change_no_bit(type: GGMLType) -> None:
+    model = random_model(learned(), POOL, type=type)
+    runner = make_runner(model, POOL)
+    got = all_logits(runner, TOKENS)
+    assert np.isfinite(got).all()
+    assert np.array_equal(got, all_logits(runner, TOKENS, [1, 2, 40]))
+    assert np.array_equal(got, all_logits(make_runner(model, POOL, fuse=False), TOKENS))
+
+
+def test_a_position_without_a_row_is_refused() -> None:
+    runner = make_runner(random_model(learned(rows=72), POOL, type=GGMLType.F32), POOL)
+    batch = make_batch([(TOKENS[:1], 69)], [[list(range(64))]], [0], [Want.ARGMAX])
+    runner.run(batch)
+    batch = make_batch([(TOKENS[:1], 70)], [[list(range(64))]], [0], [Want.ARGMAX])
+    with pytest.raises(ValueError, match=re.escape("positions: expected 0 to 69, got 70")):
+        runner.run(batch)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("offset", -1, "offset: expected 0 to 1099, got -1"),
+        ("offset", 1100, "offset: expected 0 to 1099, got 1100"),
+        ("matrix", [0, 99, -1], "matrix: expected 0 to"),
+    ],
+)
+def test_a_table_of_positions_that_does_not_fit_is_refused(
+    field: str, value: int | list[int], message: str
+) -> None:
+    parts = make_parts()
+    parts.records["matrix"][0], parts.records["offset"][0] = [0, 0, -1], 0
+    parts.build()
+    parts.records[field][0] = value
+    with pytest.raises(ValueError, match=re.escape(message)):
+        parts.build()
+
+
+def test_a_learned_position_costs_a_row_and_its_sum() -> None:
+    bf16 = KV_FORMATS["bf16"]
+
+    def first(program: Program) -> tuple[float, float]:
+        weights = uniform_weights(program, 32)
+        one = cost(program, Work(3), weight_bytes=weights, k_format=bf16, v_format=bf16)[0]
+        assert one.activation_bytes == 3 * 64 * 4
+        return one.flops, one.weight_bytes
+
+    assert first(learned()) == (3 * 64, 3 * 2 * 64 * 4)
+    assert first(learned(none=True)) == (0, 3 * 64 * 4)
