@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "bind/bindings.h"
+#include "kernels/attention.h"
 #include "program/row_ops.h"
 
 namespace octavo {
@@ -37,7 +38,8 @@ int32_t length(const char* name, size_t size, int32_t most = INT32_MAX) {
 void row_op(const std::string& isa, const std::string& name, FloatsOut out, Floats x,
             std::optional<Floats> y, std::optional<Floats> weight, std::optional<Floats> bias,
             std::optional<Floats> cos, std::optional<Floats> sin, int32_t heads, int32_t norm_kind,
-            int32_t rope_style, int32_t activation, float eps, float scale) {
+            int32_t rope_style, int32_t activation, float eps, float scale, int32_t position,
+            int32_t original) {
   const RowKernels& k = rows_for(isa);
   const RowOp* op = std::find_if(std::begin(kRowOps), std::end(kRowOps),
                                  [&](const RowOp& o) { return name == o.name; });
@@ -64,6 +66,8 @@ void row_op(const std::string& isa, const std::string& name, FloatsOut out, Floa
   within("norm_kind", norm_kind, 0, kNumNorms - 1);
   within("rope_style", rope_style, 0, kNumRopeStyles - 1);
   within("activation", activation, 0, kNumActivations - 1);
+  within("position", position, 0, kAttentionMaxContext);
+  within("original", original, 1, INT32_MAX);
   OpRecord record{};
   record.heads = heads;
   record.head_dim = dim;
@@ -72,12 +76,13 @@ void row_op(const std::string& isa, const std::string& name, FloatsOut out, Floa
   record.activation = activation;
   record.eps = eps;
   record.scale = scale;
+  record.original = original;
   const auto data = [](const std::optional<Floats>& array) {
     return array ? array->data() : nullptr;
   };
   const ReleasedGil released;
   op->run(k, {record, width, x.data(), data(y), data(weight), data(bias), data(cos), data(sin),
-              half, out.data()});
+              half, position, out.data()});
 }
 
 nb::tuple summary_tuple(const TileSummary& s) {
@@ -182,8 +187,8 @@ void bind_rows(nb::module_& m) {
         "y"_a.noconvert().none() = nb::none(), "weight"_a.noconvert().none() = nb::none(),
         "bias"_a.noconvert().none() = nb::none(), "cos"_a.noconvert().none() = nb::none(),
         "sin"_a.noconvert().none() = nb::none(), "heads"_a = 1, "norm_kind"_a = 0,
-        "rope_style"_a = 0, "activation"_a = 0, "eps"_a = 0.0f, "scale"_a = 0.0f,
-        "One row through a row-wise op (tests only).");
+        "rope_style"_a = 0, "activation"_a = 0, "eps"_a = 0.0f, "scale"_a = 0.0f, "position"_a = 0,
+        "original"_a = 1, "One row through a row-wise op (tests only).");
   m.def("summarize_tile", &summarize_tile, "isa"_a, "logits"_a.noconvert(), "base"_a);
   m.def("merge_summaries", &merge_summaries, "isa"_a, "maxima"_a.noconvert(), "sums"_a.noconvert(),
         "best"_a.noconvert());

@@ -34,6 +34,7 @@ class RecordChecker {
       if (row_op->norm) norm(op, name, head);
       if (row_op->rope) rope(op, name);
       if (row_op->activation) activation(op, name);
+      if (row_op->position) within(name + ".original", op.original, 1, INT32_MAX);
       rows(op, name);
       return;
     }

@@ -40,6 +40,7 @@ struct OpRecord {
   int32_t row_kind;      // the ActKind that the head packs its rows to
   int32_t group, layer;  // KV layer group, layer inside it
   int32_t offset;        // of the embedding: the row of position 0 in matrix[1]
+  int32_t original;      // positions that are scaled alike
   float eps, scale, softcap;
 };
 
@@ -69,8 +70,9 @@ constexpr RecordField kRecordFields[] = {
     OCTAVO_FIELD(OpRecord, rope_style), OCTAVO_FIELD(OpRecord, norm_kind),
     OCTAVO_FIELD(OpRecord, activation), OCTAVO_FIELD(OpRecord, row_kind),
     OCTAVO_FIELD(OpRecord, group),      OCTAVO_FIELD(OpRecord, layer),
-    OCTAVO_FIELD(OpRecord, offset),     OCTAVO_FIELD(OpRecord, eps),
-    OCTAVO_FIELD(OpRecord, scale),      OCTAVO_FIELD(OpRecord, softcap),
+    OCTAVO_FIELD(OpRecord, offset),     OCTAVO_FIELD(OpRecord, original),
+    OCTAVO_FIELD(OpRecord, eps),        OCTAVO_FIELD(OpRecord, scale),
+    OCTAVO_FIELD(OpRecord, softcap),
 };
 constexpr RecordField kBufferFields[] = {OCTAVO_FIELD(BufferSpec, width),
                                          OCTAVO_FIELD(BufferSpec, kind)};

@@ -6,6 +6,7 @@
 // kernel reads each value before it writes it. octavo.program.row_ops is the same table for numpy
 // and for costs.
 #pragma once
+#include <cmath>
 #include <cstring>
 
 #include "kernels/rows.h"
@@ -20,6 +21,7 @@ struct RowArgs {
   const float *weight, *bias;  // of a norm; null if there is none
   const float *cos, *sin;      // of the row's position, (half,) each
   int32_t half;
+  int32_t position;  // of the row
   float* out;
 };
 
@@ -30,6 +32,7 @@ struct RowOp {
   bool norm = false;   // of its norm_kind; its vectors have a value for each column of a head
   bool rope = false;   // reads its rope table
   bool activation = false;
+  bool position = false;  // reads its row's position, in steps of `original`
   void (*run)(const RowKernels& kernels, const RowArgs& args);
 };
 
@@ -69,6 +72,14 @@ inline constexpr RowOp kRowOps[] = {
      .inputs = 1,
      .run = [](const RowKernels& k,
                const RowArgs& a) { k.scale(a.x, a.op.scale, a.width, a.out); }},
+    {.name = "ScaleByPosition",
+     .inputs = 1,
+     .position = true,
+     .run =
+         [](const RowKernels& k, const RowArgs& a) {
+  const double steps = a.position / a.op.original;
+  k.scale(a.x, (float)(1.0 + (double)a.op.scale * std::log(1.0 + steps)), a.width, a.out);
+}},
 };
 constexpr int32_t kNumOps = kFirstRowOp + (int32_t)std::size(kRowOps);
 

@@ -22,7 +22,7 @@ void Run::row_op(const OpRecord& op, const RowOp& row_op, int32_t index) {
     row_op.run(*p_.kernels_->rows,
                {op, parts_.buffers[op.out].width, rows_of(op.x, row),
                 row_op.inputs > 1 ? rows_of(op.y, row) : nullptr, vector(op, 0), vector(op, 1),
-                rope.cos, rope.sin, rope.half, rows_of(op.out, row)});
+                rope.cos, rope.sin, rope.half, s_.positions[row], rows_of(op.out, row)});
   });
 }
 

@@ -107,6 +107,11 @@ def scale(x: Floats, factor: float) -> Floats:
         return x * F32(factor)
 
 
+def scale_by_position(x: Floats, position: int, beta: float, original: int) -> Floats:
+    steps = np.float64(position // original)
+    return scale(x, 1 + np.float64(F32(beta)) * np.log(1 + steps))
+
+
 def log_sum_exp(largest: np.float32, total: np.float32) -> np.float32:
     with np.errstate(all="ignore"):
         return F32(np.float64(largest) + np.log(np.float64(total)))

@@ -72,6 +72,10 @@ def test_an_op_is_its_twin_and_a_norm_of_heads_norms_each_by_itself(
         check_bits(activate(isa, x, kind), twin.activated(isa, x, kind))
     check_bits(row_op(isa, "Add", x, y=y.reshape(-1)), twin.add(x, y))
     check_bits(row_op(isa, "Scale", x, scale=factor), twin.scale(x, factor))
+    beta, position, original = rng.uniform(0, 1), *(int(n) for n in rng.integers(1, 99999, 2))
+    at: dict[str, Any] = {"position": position, "scale": beta, "original": original}
+    want = twin.scale_by_position(x, position, beta, original)
+    check_bits(row_op(isa, "ScaleByPosition", x, **at), want)
 
 
 @pytest.mark.parametrize("n", [1, 15, 16, 17, 576, 4096])
@@ -224,6 +228,8 @@ OTHER_TYPE = "incompatible function arguments"
         ("Rope", {"cos": Y[:5], "sin": Y[:5]}, "cos: expected at most dim/2 values, got 5"),
         ("Rope", {"cos": Y[:4], "sin": Y[:3]}, "sin: expected 4 values, got 3"),
         ("Rope", ANGLES | {"rope_style": 2}, "rope_style: expected 0 to 1, got 2"),
+        ("ScaleByPosition", {"original": 0}, "original: expected 1 to 2147483647, got 0"),
+        ("ScaleByPosition", {"position": -1}, "position: expected 0 to 1073741824, got -1"),
         ("Matmul", {}, r"name: expected an op of row_ops\.h, got Matmul"),
         ("GatedActivation", {"y": X, "activation": 4}, "activation: expected 0 to 3, got 4"),
         ("GatedActivation", {"isa": "z80", "y": X}, "isa: expected one of base"),

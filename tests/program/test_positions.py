@@ -11,7 +11,7 @@ from octavo.batch import Want, make_batch
 from octavo.kernels import KV_FORMATS, native
 from octavo.program.builder import ProgramBuilder
 from octavo.program.cost import Work, cost, uniform_weights
-from octavo.program.ops import KVSpec, Program, Value, WeightSpec
+from octavo.program.ops import KVSpec, Program, ScaleByPosition, Value, WeightSpec
 from octavo.weights.ggml_type import GGMLType
 from tests.program.one_sequence import check_near, reference_logits, tokens_of
 from tests.program.parts import make_parts
@@ -34,6 +34,42 @@ def learned(*, offset: int = 2, rows: int = 90, none: bool = False) -> Program:
     q, k, v = (linear(h, name) for name in "qkv")
     a = p.attention(q, k, v, heads=2, group=group, scale=0.2)
     return p.logits(linear(a, "o", add=h), WeightSpec("head", (300, 64)))
+
+
+def by_position(beta: float = 0.3, original: int = 16) -> Program:
+    """Queries that grow with the position after they have turned."""
+    p = ProgramBuilder(rope_frequencies=(1.0, 0.1, 0.01, 0.001))
+    group = p.kv_group(KVSpec(2, 32, 32))
+    h = p.embed(WeightSpec("table", (300, 64)))
+    q, k, v = (p.linear(h, WeightSpec(name, (64, 64))) for name in "qkv")
+    q, k = (p.rope(one, heads=2, style="half") for one in (q, k))
+    q = p.scale_by_position(q, beta, original)
+    a = p.attention(q, k, v, heads=2, group=group, scale=0.2)
+    return p.logits(p.linear(a, WeightSpec("o", (64, 64)), add=h), WeightSpec("head", (300, 64)))
+
+
+@pytest.mark.parametrize("type", [GGMLType.Q4_1, GGMLType.F32])
+def test_values_scaled_by_position_equal_the_reference(type: GGMLType) -> None:
+    model = random_model(by_position(), POOL, type=type)
+    runner = make_runner(model, POOL, kv_dtype="f32")
+    got = all_logits(runner, TOKENS)
+    assert np.array_equal(got, all_logits(runner, TOKENS, [1, 2, 40]))
+    unfused = make_runner(model, POOL, kv_dtype="f32", fuse=False)
+    assert np.array_equal(got, all_logits(unfused, TOKENS))
+    if type is GGMLType.F32:
+        want = reference_logits(model.program, model.exact, TOKENS)
+        check_near(got, want)
+        changed = reference_logits(by_position(beta=0.0), model.exact, TOKENS)
+        assert np.array_equal(changed[:16], want[:16])
+        assert np.abs(changed[16:] - want[16:]).max() > 1e-3 * np.abs(want).max()
+
+
+def test_a_value_scaled_by_position_costs_a_product() -> None:
+    program, bf16 = by_position(), KV_FORMATS["bf16"]
+    weights = uniform_weights(program, 32)
+    costs = cost(program, Work(3), weight_bytes=weights, k_format=bf16, v_format=bf16)
+    (one,) = (c for op, c in zip(program.ops, costs, strict=True) if type(op) is ScaleByPosition)
+    assert (one.op_class, one.flops, one.activation_bytes) == ("qkv", 3 * 64, 3 * 2 * 64 * 4)
 
 
 @pytest.mark.parametrize("offset", [0, 2])

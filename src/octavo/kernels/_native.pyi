@@ -185,6 +185,8 @@ def row_op(
     activation: int = 0,  # of ACTIVATIONS
     eps: float = 0.0,
     scale: float = 0.0,
+    position: int = 0,
+    original: int = 1,
 ) -> None:
     """One row through a row-wise op, for tests."""
 

@@ -27,6 +27,7 @@ from octavo.program.ops import (
     RopeStyle,
     RopeTable,
     Scale,
+    ScaleByPosition,
     StoreKV,
     Value,
     WeightSpec,
@@ -144,6 +145,12 @@ class ProgramBuilder:
     def scale(self, x: Value, scale: float) -> Value:
         out = self._value(x.width)
         self._ops.append(Scale(x, scale, out))
+        return out
+
+    def scale_by_position(self, x: Value, beta: float, original: int) -> Value:
+        assert original >= 1
+        out = self._value(x.width)
+        self._ops.append(ScaleByPosition(x, beta, original, out))
         return out
 
     def logits(self, x: Value, weight: WeightSpec) -> Program:

@@ -188,6 +188,17 @@ class Scale:
 
 
 @dataclass(frozen=True, slots=True)
+class ScaleByPosition:
+    """out = x * (1 + beta * log(1 + floor(position / original))): for queries beyond the context
+    that the model was first trained on   (Llama 4, Meta 2025)"""
+
+    x: Value
+    beta: float
+    original: int
+    out: Value
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """Computes logits = norm(x) @ weight.T for the output rows, and of them what each wants
     (argmax, top-k, …)."""
@@ -294,7 +305,7 @@ class GateUp:
     out: Value
 
 
-RowwiseOp = Norm | Rope | Activate | GatedActivation | Add | Scale
+RowwiseOp = Norm | Rope | Activate | GatedActivation | Add | Scale | ScaleByPosition
 ReadableOp = Embed | RowwiseOp | Linear | StoreKV | Attend | Head
 FusedOp = Quantize | NormQuantize | Matmul | QKV | AttendQuantize | GateUp
 Op = ReadableOp | FusedOp

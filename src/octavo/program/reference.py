@@ -98,7 +98,7 @@ class ReferenceInterpreter:
         vectors = [
             None if spec is None else self._weights[spec.name] for spec in row_op.vectors(op)
         ]
-        args = RowArgs(rows[values[0].id], rows[values[-1].id], vectors)
+        args = RowArgs(rows[values[0].id], rows[values[-1].id], vectors, positions=positions)
         if (table := row_op.rope_table(op)) is not None:
             tables = cos_sin(self.program.rope_tables[table], int(positions.max()) + 1)
             args = args._replace(cos=tables[0][positions], sin=tables[1][positions])

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from octavo.batch import FloatArray
+from octavo.batch import FloatArray, IntArray
 from octavo.program.ops import (
     Activate,
     ActivationKind,
@@ -27,11 +27,13 @@ from octavo.program.ops import (
     Program,
     Rope,
     Scale,
+    ScaleByPosition,
     WeightSpec,
 )
 
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
 _NONE: FloatArray = np.zeros(0, np.float32)
+_NO_POSITIONS: IntArray = np.zeros(0, np.int32)
 # Of an element: silu's exp, add, divide; gelu has more, by erf a polynomial.
 _ACTIVATION_FLOPS: Mapping[ActivationKind, int] = {"silu": 3, "gelu": 26, "gelu_tanh": 7, "relu": 1}
 RowClass = Literal["norm", "qkv", "mlp"]
@@ -45,6 +47,7 @@ class RowArgs(NamedTuple):
     vectors: Sequence[FloatArray | None] = ()  # of the op, None where it has none
     cos: FloatArray = _NONE  # (rows, rotary_dim / 2) of each row's position
     sin: FloatArray = _NONE
+    positions: IntArray = _NO_POSITIONS  # (rows,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,12 @@ def scale(op: Scale, args: RowArgs) -> FloatArray:
     return args.x * np.float32(op.scale)
 
 
+def scale_by_position(op: ScaleByPosition, args: RowArgs) -> FloatArray:
+    steps = (args.positions // op.original).astype(np.float64)
+    factors = 1 + float(np.float32(op.beta)) * np.log(1 + steps)
+    return args.x * factors.astype(np.float32)[:, None]
+
+
 ROW_OPS: dict[type[Op], RowOp] = {
     Norm: RowOp(
         norm,
@@ -168,5 +177,11 @@ ROW_OPS: dict[type[Op], RowOp] = {
         lambda op, program: op.x.width,
         None,
         {"x": "x", "scale": "scale"},
+    ),
+    ScaleByPosition: RowOp(
+        scale_by_position,
+        lambda op, program: op.x.width,
+        None,
+        {"x": "x", "scale": "beta", "original": "original"},
     ),
 }  # fmt: skip
