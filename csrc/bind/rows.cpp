@@ -85,6 +85,11 @@ void row_op(const std::string& isa, const std::string& name, FloatsOut out, Floa
               half, position, out.data()});
 }
 
+void softcap(const std::string& isa, FloatsOut logits, float cap) {
+  if (!(cap > 0.0f)) refuse("cap", "more than 0", cap);
+  rows_for(isa).softcap(logits.data(), cap, length("logits", logits.size()), logits.data());
+}
+
 nb::tuple summary_tuple(const TileSummary& s) {
   return nb::make_tuple(s.max, s.sum, s.best, log_sum_exp(&s));
 }
@@ -189,6 +194,7 @@ void bind_rows(nb::module_& m) {
         "sin"_a.noconvert().none() = nb::none(), "heads"_a = 1, "norm_kind"_a = 0,
         "rope_style"_a = 0, "activation"_a = 0, "eps"_a = 0.0f, "scale"_a = 0.0f, "position"_a = 0,
         "original"_a = 1, "One row through a row-wise op (tests only).");
+  m.def("softcap", &softcap, "isa"_a, "logits"_a.noconvert(), "cap"_a);
   m.def("summarize_tile", &summarize_tile, "isa"_a, "logits"_a.noconvert(), "base"_a);
   m.def("merge_summaries", &merge_summaries, "isa"_a, "maxima"_a.noconvert(), "sums"_a.noconvert(),
         "best"_a.noconvert());

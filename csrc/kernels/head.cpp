@@ -1,10 +1,11 @@
-// head.cpp: what the head does with logits of a vocabulary tile (summary, edits, candidates) and
-// how tiles are merged.
+// head.cpp: what the head does with logits of a vocabulary tile (cap, summary, edits, candidates)
+// and how tiles are merged.
 #include "kernels/simd.h"
 
 #include "kernels/exp.h"
 #include "kernels/logits.h"
 #include "kernels/rows_parts.h"
+#include "kernels/tanh.h"
 #include "kernels/top_keys.h"
 
 namespace octavo::OCTAVO_ISA {
@@ -22,6 +23,14 @@ static int32_t first_at(const float* logits, int32_t n, float value) {
     if (bits) return i + __builtin_ctz(bits);
   }
   return 0;
+}
+
+__attribute__((noinline)) void softcap(const float* x, float cap, int32_t n, float* out) {
+  const f32x16 c = set1_f(cap);
+  for (int32_t i = 0; i < n; i += 16) {
+    const mask16 m = first_lanes(n - i);
+    store_f_mask(out + i, m, mul(c, tanh_poly(div(load_f_mask(x + i, m), c))));
+  }
 }
 
 __attribute__((noinline)) void summarize_tile(const float* logits, int32_t n, int32_t base,

@@ -211,6 +211,7 @@ static const RowKernels kRows = {
     .gate_mul = gate_mul,
     .add = add_rows,
     .scale = scale,
+    .softcap = softcap,
     .summarize_tile = summarize_tile,
     .merge_summaries = merge_summaries,
     .edit_tile = edit_tile,

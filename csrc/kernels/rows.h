@@ -79,6 +79,9 @@ struct RowKernels {
   // x * factor, one product each. out may be x.
   void (*scale)(const float* x, float factor, int32_t n, float* out);
 
+  // cap * tanh(x / cap) of each, tanh as in tanh.h. cap > 0; out may be x.
+  void (*softcap)(const float* x, float cap, int32_t n, float* out);
+
   // Logits of tokens [base, base + n).
   void (*summarize_tile)(const float* logits, int32_t n, int32_t base, TileSummary* out);
   void (*merge_summaries)(const TileSummary* tiles, int32_t count,

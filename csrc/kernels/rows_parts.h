@@ -4,6 +4,7 @@
 
 namespace octavo::OCTAVO_ISA {
 
+void softcap(const float* x, float cap, int32_t n, float* out);
 void summarize_tile(const float* logits, int32_t n, int32_t base, TileSummary* out);
 void merge_summaries(const TileSummary* tiles, int32_t count, TileSummary* out);
 void edit_tile(float* logits, int32_t base, int32_t n, const uint32_t* mask_words,

@@ -92,6 +92,12 @@ class RecordChecker {
       case kHead:
         matrix(0, -1, width("x", op.x));
         if (op.norm_kind != -1) norm(op, name, width("x", op.x));
+        vector(op, name, 2, p_.matrices[op.matrix[0]].rows);
+        within(name + ".tokens", op.tokens, 1, p_.matrices[op.matrix[0]].rows);
+        scale(op, name);
+        if (!(op.softcap >= 0.0f && std::isfinite(op.softcap)))
+          throw std::invalid_argument(name +
+                                      ".softcap: expected 0 (none) or a finite number above");
         rows_for(op, 0, op.row_kind, name);
         break;
       default: refuse(name + ".code, at most", kNumOps - 1, op.code);

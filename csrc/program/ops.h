@@ -30,8 +30,8 @@ struct OpRecord {
   int32_t code;
   int32_t x, y, add, out;  // buffers
   int32_t matrix[3];       // packed weights
-  // Norms and biases; of a norm its weight and bias; of QKV three biases, then the norms of q's and
-  // k's heads.
+  // Norms and biases; of a norm its weight and bias, and of the head its own bias; of QKV three
+  // biases, then the norms of q's and k's heads.
   int32_t vector[5];
   int32_t heads, head_dim;
   int32_t rope_table, rope_style;
@@ -41,6 +41,7 @@ struct OpRecord {
   int32_t group, layer;  // KV layer group, layer inside it
   int32_t offset;        // of the embedding: the row of position 0 in matrix[1]
   int32_t original;      // positions that are scaled alike
+  int32_t tokens;        // of the head: rows of its matrix that are tokens, the first ones
   float eps, scale, softcap;
 };
 
@@ -71,8 +72,8 @@ constexpr RecordField kRecordFields[] = {
     OCTAVO_FIELD(OpRecord, activation), OCTAVO_FIELD(OpRecord, row_kind),
     OCTAVO_FIELD(OpRecord, group),      OCTAVO_FIELD(OpRecord, layer),
     OCTAVO_FIELD(OpRecord, offset),     OCTAVO_FIELD(OpRecord, original),
-    OCTAVO_FIELD(OpRecord, eps),        OCTAVO_FIELD(OpRecord, scale),
-    OCTAVO_FIELD(OpRecord, softcap),
+    OCTAVO_FIELD(OpRecord, tokens),     OCTAVO_FIELD(OpRecord, eps),
+    OCTAVO_FIELD(OpRecord, scale),      OCTAVO_FIELD(OpRecord, softcap),
 };
 constexpr RecordField kBufferFields[] = {OCTAVO_FIELD(BufferSpec, width),
                                          OCTAVO_FIELD(BufferSpec, kind)};

@@ -128,8 +128,8 @@ class Run {
   bool edited(int32_t output) const;
   TileSummary* summaries(int32_t output, bool after_edits);
   void head(const OpRecord& op, int32_t index, int thread);
-  void vocab_tile(const Weight& w, const Acts& acts, int32_t v, int32_t tile0, int32_t tile1,
-                  float* logits);
+  void vocab_tile(const OpRecord& op, const Weight& w, const Acts& acts, int32_t v, int32_t tile0,
+                  int32_t tile1, float* logits);
   void merge(int32_t i);
 
   Program& p_;
@@ -141,8 +141,8 @@ class Run {
   int64_t num_partials_ = 0;
   std::unique_ptr<std::atomic<int32_t>[]> arrivals_;
   std::vector<float> partials_;
-  int32_t vocab_tiles_ = 0;
-  std::vector<TileSummary> summaries_;  // [before, after edits][output][vocabulary tile]
+  int32_t vocab_tiles_ = 0, token_tiles_ = 0;  // of all rows of the table; that hold tokens
+  std::vector<TileSummary> summaries_;         // [before, after edits][output][vocabulary tile]
   std::vector<int32_t> top_ids_;
   std::vector<float> top_values_;
   std::vector<uint8_t> head_acts_;

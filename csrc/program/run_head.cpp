@@ -13,9 +13,10 @@ void Run::plan_head() {
   const OpRecord& op = parts_.ops.back();
   const Weight& w = matrix(op, 0);
   vocab_tiles_ = divide_up(w.panels, kVocabPanels);
-  summaries_.resize((size_t)2 * s_.outputs * vocab_tiles_);
+  token_tiles_ = divide_up(op.tokens, kVocabTile);
+  summaries_.resize((size_t)2 * s_.outputs * token_tiles_);
   if (s_.top_k > 0) {
-    top_ids_.resize((size_t)s_.outputs * vocab_tiles_ * s_.top_k);
+    top_ids_.resize((size_t)s_.outputs * token_tiles_ * s_.top_k);
     top_values_.resize(top_ids_.size());
   }
   head_acts_.resize(act_row_bytes(op.row_kind, w.cols) * s_.outputs + 64);
@@ -30,7 +31,7 @@ bool Run::edited(int32_t output) const {
          (s_.edit_starts != nullptr && s_.edit_starts[output + 1] > s_.edit_starts[output]);
 }
 TileSummary* Run::summaries(int32_t output, bool after_edits) {
-  return summaries_.data() + ((int64_t)after_edits * s_.outputs + output) * vocab_tiles_;
+  return summaries_.data() + ((int64_t)after_edits * s_.outputs + output) * token_tiles_;
 }
 
 void Run::head(const OpRecord& op, int32_t index, int thread) {
@@ -54,25 +55,29 @@ void Run::head(const OpRecord& op, int32_t index, int thread) {
   const int32_t tiles = tile_count(s_.outputs), blocks = divide_up(tiles, kBlockTiles);
   share(index, vocab_tiles_ * blocks, [&](int32_t unit) {
     const int32_t tile0 = unit / vocab_tiles_ * kBlockTiles;
-    vocab_tile(w, acts, unit % vocab_tiles_, tile0, std::min(tile0 + kBlockTiles, tiles), scratch);
+    vocab_tile(op, w, acts, unit % vocab_tiles_, tile0, std::min(tile0 + kBlockTiles, tiles),
+               scratch);
   }, 1);
   pool_.barrier();
   share(index, s_.outputs, [&](int32_t i) { merge(i); }, 2);
 }
 
-void Run::vocab_tile(const Weight& w, const Acts& acts, int32_t v, int32_t tile0, int32_t tile1,
-                     float* logits) {
+void Run::vocab_tile(const OpRecord& op, const Weight& w, const Acts& acts, int32_t v,
+                     int32_t tile0, int32_t tile1, float* logits) {
   const RowKernels& k = *p_.kernels_->rows;
   const int32_t row0 = tile_begin(s_.outputs, tile0), row1 = tile_begin(s_.outputs, tile1);
-  const int32_t base = v * kVocabTile, n = std::min(kVocabTile, w.rows - base);
+  const int32_t base = v * kVocabTile, rows = std::min(kVocabTile, w.rows - base);
+  const int32_t n = std::min(rows, op.tokens - base);  // that are tokens
   p_.kernels_->matmul->matmul(&w, v * kVocabPanels, std::min((v + 1) * kVocabPanels, w.panels),
-                              &acts, tile0, tile1, {}, logits - (int64_t)row0 * kVocabTile,
-                              kVocabTile);
+                              &acts, tile0, tile1, {.bias = vector(op, 2), .scale = op.scale},
+                              logits - (int64_t)row0 * kVocabTile, kVocabTile);
   for (int32_t i = row0; i < row1; ++i) {
     float* x = logits + (int64_t)(i - row0) * kVocabTile;
-    k.summarize_tile(x, n, base, summaries(i, false) + v);
+    if (op.softcap > 0.0f) k.softcap(x, op.softcap, rows, x);
     if (s_.wants[i] == kLogits)
-      std::memcpy(s_.logits + (int64_t)result_rows_[i] * w.rows + base, x, (size_t)n * 4);
+      std::memcpy(s_.logits + (int64_t)result_rows_[i] * w.rows + base, x, (size_t)rows * 4);
+    if (n <= 0) continue;
+    k.summarize_tile(x, n, base, summaries(i, false) + v);
     if (edited(i)) {
       const int32_t begin = s_.edit_starts == nullptr ? 0 : s_.edit_starts[i];
       const int32_t count = s_.edit_starts == nullptr ? 0 : s_.edit_starts[i + 1] - begin;
@@ -81,7 +86,7 @@ void Run::vocab_tile(const Weight& w, const Acts& acts, int32_t v, int32_t tile0
       k.summarize_tile(x, n, base, summaries(i, true) + v);
     }
     if (s_.wants[i] == kTopK && s_.top_k > 0) {
-      const int64_t at = ((int64_t)i * vocab_tiles_ + v) * s_.top_k;
+      const int64_t at = ((int64_t)i * token_tiles_ + v) * s_.top_k;
       k.top_k_tile(x, n, base, s_.top_k, top_ids_.data() + at, top_values_.data() + at);
     }
   }
@@ -90,13 +95,13 @@ void Run::vocab_tile(const Weight& w, const Acts& acts, int32_t v, int32_t tile0
 void Run::merge(int32_t i) {
   const RowKernels& k = *p_.kernels_->rows;
   TileSummary whole;
-  k.merge_summaries(summaries(i, false), vocab_tiles_, &whole);
+  k.merge_summaries(summaries(i, false), token_tiles_, &whole);
   s_.log_sum_exp[i] = log_sum_exp(&whole);
-  if (edited(i)) k.merge_summaries(summaries(i, true), vocab_tiles_, &whole);
+  if (edited(i)) k.merge_summaries(summaries(i, true), token_tiles_, &whole);
   s_.argmax[i] = whole.best;
   if (s_.wants[i] == kTopK && s_.top_k > 0) {
-    const int64_t at = (int64_t)i * vocab_tiles_ * s_.top_k;
-    k.merge_top_k(top_ids_.data() + at, top_values_.data() + at, vocab_tiles_, s_.top_k,
+    const int64_t at = (int64_t)i * token_tiles_ * s_.top_k;
+    k.merge_top_k(top_ids_.data() + at, top_values_.data() + at, token_tiles_, s_.top_k,
                   s_.top_ids + (int64_t)i * s_.top_k, s_.top_logits + (int64_t)i * s_.top_k);
   }
 }

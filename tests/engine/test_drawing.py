@@ -57,6 +57,28 @@ def test_a_draw_is_a_hash_of_its_counters() -> None:
     assert abs(np.mean(draws) - 0.5) < 0.05
 
 
+@pytest.mark.parametrize("temperature", [0, 5])
+def test_what_fills_up_the_head_is_never_drawn_or_listed(temperature: float) -> None:
+    padded = np.concatenate([np.linspace(0, 1, VOCAB), np.full(16, 9)]).astype(np.float32)
+    of_tokens = lse(padded[:VOCAB])
+    seen = set()
+    for seed in range(300):
+        one = branch([1], [], temperature=temperature, logprobs=3, repetition_penalty=1.1)
+        one.request.seed = seed
+        wanted = decoding(one).want(one)
+        assert wanted is not None
+        row = HeadRow(one, 0, 0, True, *wanted, 0, of_tokens, padded)
+        ((token, logprobs),) = [
+            (each.token, each.logprobs)
+            for each in decoding(one).decide(one.request, [row]).continuations
+        ]
+        assert logprobs is not None
+        assert [t for t, _ in logprobs.top] == [VOCAB - 1, VOCAB - 2, VOCAB - 3]
+        seen.add(token)
+    assert max(seen) == VOCAB - 1
+    assert len(seen) == (1 if temperature == 0 else VOCAB)
+
+
 def test_a_token_is_drawn_with_its_own_seed_index_and_position() -> None:
     """Of 64 equal logits, u picks the one at 64 u."""
     drawn = set()

@@ -44,12 +44,17 @@ class Alone:
         assert found is not None
         return found
 
+    def row_of_tokens(self, tokens: Sequence[int]) -> Row:
+        """Without the logits of what fills up the head's table."""
+        row = self.row(tokens)
+        return Row(row.logits[: self._runner.vocab_size], row.log_sum_exp)
+
     def answer(self, request: Request, index: int, most: int) -> Branch:
         """Answer `index` of a request to its end, or to `most` tokens."""
         params = request.params
         branch = self._begin(request, index)
         while branch.num_completion_tokens < most and branch.finish_reason is None:
-            row = self.row(branch.tokens)
+            row = self.row_of_tokens(branch.tokens)
             edited = self._draws.edit(row.logits, penalties(branch))
             token = self._draws.draw(branch, index, edited)
             if params.logprobs is not None:
@@ -72,7 +77,7 @@ class Alone:
             num_outputs=params.n,
         )
         while not search.done and (reason is None or len(search.beams[0].tokens) < steps):
-            rows = [self.row([*prompt, *beam.tokens]) for beam in search.beams]
+            rows = [self.row_of_tokens([*prompt, *beam.tokens]) for beam in search.beams]
             search.advance([best(row, search.num_candidates) for row in rows])
         if reason is not None:
             search.end(reason)
@@ -82,9 +87,10 @@ class Alone:
         """What each row of the prompt gives: logits as bytes, for == on bits."""
         prompt = request.prompt_token_ids
         self.learn(prompt[: i + 1] for i in range(request.num_rows_wanted))
-        rows = [self.row(prompt[: i + 1]) for i in range(request.num_rows_wanted)]
+        prefixes = [prompt[: i + 1] for i in range(request.num_rows_wanted)]
         if request.every_row == "logits":
-            return [row.logits.tobytes() for row in rows]
+            return [self.row(prefix).logits.tobytes() for prefix in prefixes]
+        rows = [self.row_of_tokens(prefix) for prefix in prefixes]
         if request.every_row == "scores":
             return [r.logits[t] - r.log_sum_exp for r, t in zip(rows, prompt[1:], strict=False)]
         count = request.params.prompt_logprobs or 0

@@ -10,6 +10,8 @@ from octavo.program.builder import ProgramBuilder
 from octavo.program.ops import KVSpec, Program, Value, WeightSpec
 
 _WIDTH = 64
+_PADDING = 5  # rows of a varied head that are no tokens
+_POSITIONS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,12 @@ class Grouped:
     vocab_size: int
     queries: int = 2  # heads of queries to each head of keys
     softcap: float = 0.0
+    varied: bool = False  # other norms, positions and scales, an MLP, a head with padding
+
+    @property
+    def head_rows(self) -> int:
+        """Rows of the head: those from `vocab_size` on are no tokens."""
+        return self.vocab_size + _PADDING * self.varied
 
 
 Shape = ModelConfig | Grouped
@@ -37,21 +45,38 @@ def windowed(window: int) -> KVSpec:
 def grouped(shape: Grouped) -> Program:
     p = ProgramBuilder(rope_frequencies=[10000.0 ** (-i / 8) for i in range(8)])
     groups = [p.kv_group(spec) for spec in shape.groups]
-    h = p.embed(WeightSpec("table", (shape.vocab_size, _WIDTH)))
+    learned = WeightSpec("positions", (_POSITIONS, _WIDTH)) if shape.varied else None
+    h = p.embed(
+        WeightSpec("table", (shape.head_rows, _WIDTH)), positions=learned, offset=2 * shape.varied
+    )
+
+    def norm(x: Value, name: str) -> Value:
+        weight = WeightSpec(name, (_WIDTH,))
+        if not shape.varied:
+            return p.rms_norm(x, weight, 1e-5)
+        return p.layer_norm(x, weight, WeightSpec(f"{name}.bias", (_WIDTH,)), 1e-5)
 
     def linear(x: Value, name: str, rows: int, add: Value | None = None) -> Value:
-        return p.linear(x, WeightSpec(name, (rows, x.width)), add=add)
+        scale = 0.5 if shape.varied and add is not None else 1.0
+        return p.linear(x, WeightSpec(name, (rows, x.width)), scale=scale, add=add)
 
     for i in range(shape.num_layers):
         group = i % len(groups)
         spec = shape.groups[group]
         heads = spec.kv_heads * shape.queries
-        x = p.rms_norm(h, WeightSpec(f"{i}.norm", (_WIDTH,)), 1e-5)
+        x = norm(h, f"{i}.norm")
         q = p.rope(linear(x, f"{i}.q", heads * spec.k_dim), heads=heads, style="half")
+        q = p.scale_by_position(q, 0.25, 24) if shape.varied else q
         k = linear(x, f"{i}.k", spec.kv_heads * spec.k_dim)
         k = p.rope(k, heads=spec.kv_heads, style="half")
         v = linear(x, f"{i}.v", spec.kv_heads * spec.v_dim)
         a = p.attention(q, k, v, heads=heads, group=groups[group], scale=0.5, softcap=shape.softcap)
         h = linear(a, f"{i}.o", _WIDTH, add=h)
-    x = p.rms_norm(h, WeightSpec("norm", (_WIDTH,)), 1e-5)
-    return p.logits(x, WeightSpec("head", (shape.vocab_size, _WIDTH)))
+        if shape.varied:
+            up = p.activate(linear(norm(h, f"{i}.up_norm"), f"{i}.up", 96), "gelu")
+            h = linear(up, f"{i}.down", _WIDTH, add=h)
+    x, weight = norm(h, "norm"), WeightSpec("head", (shape.head_rows, _WIDTH))
+    if not shape.varied:
+        return p.logits(x, weight)
+    bias = WeightSpec("head.bias", (shape.head_rows,))
+    return p.logits(x, weight, bias=bias, scale=0.75, softcap=4.0, tokens=shape.vocab_size)

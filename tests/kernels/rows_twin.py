@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.kernels import native
-from tests.kernels.exact import F32, Floats, exp2, fma, tree
+from tests.kernels.exact import F32, Floats, exp2, fma, tanh, tree
 
 LOG2E = F32(1.4426950408889634)
 # phi.h: how far t steps, and the polynomial in it, highest power first.
@@ -115,6 +115,11 @@ def scale_by_position(x: Floats, position: int, beta: float, original: int) -> F
 def log_sum_exp(largest: np.float32, total: np.float32) -> np.float32:
     with np.errstate(all="ignore"):
         return F32(np.float64(largest) + np.log(np.float64(total)))
+
+
+def softcap(isa: str, logits: Floats, cap: float) -> Floats:
+    with np.errstate(all="ignore"):
+        return F32(cap) * tanh(logits / F32(cap), isa != "base")
 
 
 def summarize_tile(isa: str, logits: Floats, base: int) -> Summary:

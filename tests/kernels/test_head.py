@@ -45,6 +45,32 @@ def check_summary(got: Summary, want: twin.Summary) -> None:
     check_bits(np.array([*got[:2], got[3]], F32) + F32(0), np.array([*want[:2], want[3]]) + F32(0))
 
 
+def capped(isa: str, logits: Floats, cap: float) -> Floats:
+    out = guarded(logits)
+    native.softcap(isa, out, cap)
+    return out
+
+
+@quick
+@given(n=st.integers(1, TILE), seed=seeds, cap=st.sampled_from([0.5, 30.0, 1e6]))
+def test_a_cap_is_its_twin_and_near_the_exact_one(isa: str, n: int, seed: int, cap: float) -> None:
+    logits = some_logits(np.random.default_rng(seed), n, holes=0.1)
+    got = capped(isa, logits, cap)
+    check_bits(got, twin.softcap(isa, logits, cap))
+    assert np.abs(got).max() <= F32(cap)
+    exact = cap * np.tanh(logits.astype(np.float64) / cap)
+    # 3 units of tanh, and a half each of the quotient and the product
+    assert np.all(np.abs(got - exact) <= 5 * 2.0**-23 * np.abs(exact))
+
+
+def test_a_cap_of_edges(isa: str) -> None:
+    got = capped(isa, np.array([INF, -INF, np.nan, 0, 1e38], F32), 30.0)
+    check_bits(got, np.array([30, -30, np.nan, 0, 30], F32))
+    for cap in (0.0, -1.0, np.nan):
+        with pytest.raises(ValueError, match="cap: expected more than 0"):
+            native.softcap(isa, np.zeros(3, F32), cap)
+
+
 @quick
 @given(
     n=st.integers(1, TILE), base=st.integers(0, 99), seed=seeds, holes=st.sampled_from([0, 0.5, 1])

@@ -46,6 +46,7 @@ RECORDED = {
     "rows": ("ef6b3529560d7764", "7d763579b3f4f329", "7d763579b3f4f329"),
     "layer norm": ("4d3b039ab6164876", "28796c6f68c5feaf", "28796c6f68c5feaf"),
     "activations": ("50d8b984c6c69f99", "89c3ee57c39154ac", "89c3ee57c39154ac"),
+    "softcap": ("9fa9a40b3f09503e", "9732a3456458e6b7", "9732a3456458e6b7"),
 }  # fmt: skip
 
 
@@ -137,6 +138,12 @@ def activations(isa: str) -> Floats:
     return np.stack([row_op(isa, "Activate", x, activation=kind) for kind in kinds])
 
 
+def softcap(isa: str) -> Floats:
+    logits = floats(21, 150) * np.float32(50)
+    native.softcap(isa, logits, 30.0)
+    return logits
+
+
 PARTS: dict[str, Callable[[str], NDArray[np.generic]]] = {
     "integer weights": lambda isa: np.stack([matmul(isa, *own) for own in FIRST]),
     "integer weights, rows of two bf16": lambda isa: np.stack(
@@ -153,6 +160,7 @@ PARTS: dict[str, Callable[[str], NDArray[np.generic]]] = {
     "rows": rows,
     "layer norm": layer_norm,
     "activations": activations,
+    "softcap": softcap,
 }
 
 

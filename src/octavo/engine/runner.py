@@ -48,6 +48,7 @@ class Runner:
         self.clock = time.monotonic
         self.op_names = encoded.op_names
         self.vocab_size, self.hidden_size = program.vocab_size, program.hidden_size
+        self._logits_width = program.logits_width
         self.max_rows = max_rows
         self._profile = config.profile
         self.layouts = [kv_layout(program, group, config) for group in range(len(program.groups))]
@@ -97,7 +98,7 @@ class Runner:
             log_sum_exp=np.empty(outputs, np.float32),
             top_ids=np.empty((outputs, batch.top_k), np.int32),
             top_logits=np.empty((outputs, batch.top_k), np.float32),
-            logits=np.empty((num_logits, self.vocab_size), np.float32),
+            logits=np.empty((num_logits, self._logits_width), np.float32),
             hidden=np.empty((num_hidden, self.hidden_size), np.float32),
             op_ns=np.zeros(len(self.op_names) if self._profile else 0, np.uint64),
         )

@@ -190,6 +190,9 @@ def row_op(
 ) -> None:
     """One row through a row-wise op, for tests."""
 
+def softcap(isa: str, logits: _Floats, cap: float) -> None:
+    """In place."""
+
 def summarize_tile(isa: str, logits: _Floats, base: int) -> tuple[float, float, int, float]:
     """Maximum, sum of exp(x - maximum), best token, log-sum-exp."""
 

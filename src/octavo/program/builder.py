@@ -153,15 +153,31 @@ class ProgramBuilder:
         self._ops.append(ScaleByPosition(x, beta, original, out))
         return out
 
-    def logits(self, x: Value, weight: WeightSpec) -> Program:
-        """The head over the rows that ask for it; closes the program."""
+    def logits(
+        self,
+        x: Value,
+        weight: WeightSpec,
+        *,
+        bias: WeightSpec | None = None,
+        scale: float = 1.0,
+        softcap: float = 0.0,
+        tokens: int | None = None,
+    ) -> Program:
+        """The head over the rows that ask for it; closes the program. `tokens`: the rows of the
+        weight that are tokens, if not all are."""
+        rows = weight.shape[0]
         assert weight.shape[1] == x.width
-        self._ops.append(Head(x, None, None, None, 0.0, weight))
+        assert bias is None or bias.shape == (rows,)
+        tokens = rows if tokens is None else tokens
+        assert 0 < tokens <= rows
+        head = Head(x, None, None, None, 0.0, weight, bias, scale, softcap, tokens)
+        self._ops.append(head)
         return Program(
             ops=tuple(self._ops),
             groups=tuple(self._groups),
             layers_of_group=tuple(self._layers),
-            vocab_size=weight.shape[0],
+            vocab_size=tokens,
+            logits_width=rows,
             hidden_size=x.width,
             rope_tables=self._rope_tables,
         )

@@ -259,8 +259,11 @@ class _Counter:
     def _head(self, op: Head, name: OpClass) -> OpCost:
         outputs, (vocab, width) = self.work.output_rows, op.weight.shape
         moved = _floats(outputs, width + vocab)
-        weight = self.weight_bytes[op.weight.name] if outputs else 0.0
-        return OpCost(name, outputs * 2.0 * vocab * width, weight, activation_bytes=moved)
+        read = (op.weight, op.bias) if outputs else ()
+        weight = sum(self.weight_bytes[spec.name] for spec in read if spec is not None)
+        extra = (op.bias is not None) + (op.scale != 1) + SOFTCAP_FLOPS * (op.softcap > 0)
+        flops = outputs * vocab * (2.0 * width + extra)
+        return OpCost(name, flops, weight, activation_bytes=moved)
 
 
 def _kv_bytes(spec: KVSpec, k_format: RowFormat, v_format: RowFormat) -> float:

@@ -58,7 +58,7 @@ _FIELDS: dict[type[Op], Mapping[str, str]] = {
           "head_dim": "head_dim", "rope_table": "rope_table", "rope_style": "rope_style",
           "group": "group", "layer": "layer"},
     Head: {"x": "x", "matrix": "weight", "norm_kind": "norm_kind", "vector": "vectors",
-           "eps": "eps"},
+           "eps": "eps", "scale": "scale", "softcap": "softcap", "tokens": "tokens"},
     **{op: row.fields for op, row in ROW_OPS.items()},
 }  # fmt: skip
 

@@ -200,8 +200,13 @@ class ScaleByPosition:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Computes logits = norm(x) @ weight.T for the output rows, and of them what each wants
-    (argmax, top-k, …)."""
+    """Computes logits = softcap((norm(x) @ weight.T (+ bias)) * scale) for the output rows, and of
+    them what each wants (argmax, top-k, …). softcap(s) = cap * tanh(s / cap); a cap of 0 is none.
+
+    The first `tokens` rows of the weight are tokens; what fills it up is none. Whoever wants logits
+    sees those of all rows; the rest (argmax, top-k, log-sum-exp, so every log-probability, and what
+    is drawn) is over tokens alone, as if the weight ended there.
+    """
 
     x: Value
     norm_kind: NormKind | None  # fuse sets what the norm is; None: x is normed already
@@ -209,10 +214,14 @@ class Head:
     norm_bias: WeightSpec | None
     eps: float
     weight: WeightSpec
+    bias: WeightSpec | None
+    scale: float
+    softcap: float
+    tokens: int
 
     @property
     def vectors(self) -> tuple[WeightSpec | None, ...]:
-        return self.norm, self.norm_bias
+        return self.norm, self.norm_bias, self.bias
 
 
 # ---- lowered and fused ops, written by fuse.py only
@@ -318,7 +327,8 @@ class Program:
     ops: tuple[Op, ...]
     groups: tuple[KVSpec, ...]
     layers_of_group: tuple[int, ...]
-    vocab_size: int
+    vocab_size: int  # tokens
+    logits_width: int  # rows of the head's weight: tokens, and what fills it up
     hidden_size: int
     rope_tables: Mapping[str, RopeTable]  # by name
 

@@ -144,9 +144,15 @@ class ReferenceInterpreter:
     def _head(self, op: Head, x: FloatArray, batch: Batch) -> StepOutput:
         x = x[batch.output_rows]
         logits = self._round(x) @ self._weights[op.weight.name].T
-        peak = logits.max(axis=1, keepdims=True)
-        lse = peak[:, 0] + np.log(np.exp((logits - peak).astype(np.float64)).sum(axis=1))
-        edited = edit_logits(logits, batch)
+        if op.bias is not None:
+            logits = logits + self._weights[op.bias.name]
+        logits = logits * np.float32(op.scale)
+        if op.softcap:
+            logits = np.float32(op.softcap) * np.tanh(logits / np.float32(op.softcap))
+        of_tokens = logits[:, : op.tokens]
+        peak = of_tokens.max(axis=1, keepdims=True)
+        lse = peak[:, 0] + np.log(np.exp((of_tokens - peak).astype(np.float64)).sum(axis=1))
+        edited = edit_logits(logits, batch)[:, : op.tokens]
         order = np.argsort(-edited, axis=1, kind="stable")[:, : batch.top_k]
         return StepOutput(
             argmax=edited.argmax(axis=1).astype(np.int32),

@@ -156,11 +156,12 @@ class LLM:
         )
 
     def logits(self, token_ids: Sequence[int]) -> FloatArray:
-        """The model's logits after every token, (len, vocab) float32, through the cache's pages."""
+        """The model's logits after every token, (len, vocab) float32, through the cache's pages; of
+        all rows of the head, tokens or not."""
         tokens = self.preparer.token_ids("logits", token_ids)
-        size = len(tokens) * self.program.vocab_size * 4
+        size = len(tokens) * self.program.logits_width * 4
         if size > _LOGITS_LIMIT:
-            most = _LOGITS_LIMIT // (self.program.vocab_size * 4)
+            most = _LOGITS_LIMIT // (self.program.logits_width * 4)
             raise UsageError(
                 f"logits of {len(tokens):,} tokens take {size:,} bytes: at most {most:,} tokens at "
                 "once; llm.score needs far less"

@@ -74,7 +74,7 @@ class Proof:
 
     def run(self, on_result: OnResult) -> Report:
         began = time.monotonic()
-        report = Report(self._subject.program.vocab_size, self.threads, default_isa())
+        report = Report(self._subject.program.logits_width, self.threads, default_isa())
         for name, scenario in scenarios(self):
             report.scenarios.append(self._run(name, scenario))
             on_result(report.scenarios[-1])
@@ -132,7 +132,7 @@ class Proof:
         by = "one is not finite" if found.largest is None else f"by up to {found.largest:.3g}"
         return (
             f"request {found.request} ({counted(request.num_prompt_tokens, 'token')}), position "
-            f"{found.position}: {found.values:,} of {self._subject.program.vocab_size:,} logits "
+            f"{found.position}: {found.values:,} of {self._subject.program.logits_width:,} logits "
             f"differ, {by}"
         )
 

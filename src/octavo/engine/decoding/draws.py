@@ -86,10 +86,11 @@ class Draws:
     def row_value(self, row: HeadRow) -> Any:
         """Return what a row of a prompt gives a request that wants every row: its logits; of the
         token that follows it the log-probability alone (a score), or with the likeliest ones."""
-        request, logits = row.branch.request, row.logits
-        assert logits is not None
+        request = row.branch.request
+        assert row.logits is not None
         if request.every_row == "logits":
-            return logits
+            return row.logits
+        logits = row.logits[: self.vocab_size]
         token = request.prompt_token_ids[row.position + 1]
         if request.every_row == "scores":
             return logits[token] - row.log_sum_exp
@@ -108,7 +109,7 @@ class Draws:
             token, logprobs = row.argmax, None
             if row.logits is not None:
                 if edited is None:
-                    edited = self.edit(row.logits, row.edits)
+                    edited = self.edit(row.logits[: self.vocab_size], row.edits)
                 token = self.draw(branch, index, edited)
                 logprobs = self._logprobs(row, token)
             end = self._end(branch, token)
@@ -120,7 +121,7 @@ class Draws:
         if wanted is None:
             return None
         assert row.logits is not None
-        return self.logprobs(row.logits, row.log_sum_exp, token, wanted)
+        return self.logprobs(row.logits[: self.vocab_size], row.log_sum_exp, token, wanted)
 
     def _end(self, branch: Branch, token: int) -> FinishReason | None:
         request = branch.request
