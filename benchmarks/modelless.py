@@ -17,7 +17,6 @@ from octavo.config import EngineConfig
 from octavo.engine.engine import Engine
 from octavo.engine.live import LiveRequests
 from octavo.engine.nouns import Request, StepPlan
-from octavo.engine.runner import Runner
 from octavo.engine.step_budget import StepBudget
 from octavo.kernels import KV_FORMATS, default_isa
 from octavo.kv_cache.block_names import Namespace
@@ -105,11 +104,11 @@ def distinct_prompt(number: int, length: int) -> list[int]:
     return [number + 1] + [0] * (length - 1)
 
 
-class _NoRunner(Runner):
+class _NoRunner:
     """Stands where the Runner stands; looks at the engine's tables while a forward would run: the
     blocks of the step are reserved, nothing has ended yet."""
 
-    op_names = ()
+    op_names: Sequence[str] = ()
 
     def __init__(self, head: Head, num_blocks: int, max_rows: int) -> None:
         self.isa, self.vocab_size = default_isa(), head.vocab_size

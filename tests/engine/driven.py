@@ -10,7 +10,6 @@ from octavo.batch import StepOutput
 from octavo.config import EngineConfig
 from octavo.engine.engine import Engine
 from octavo.engine.nouns import Branch, Continuation, Decision, Request, StepPlan
-from octavo.engine.runner import Runner
 from octavo.engine.step_budget import StepBudget
 from octavo.kernels import KV_FORMATS, default_isa
 from octavo.kv_cache.cache import KVCache, Transfer
@@ -27,12 +26,12 @@ BLOCK_SIZE = 4
 Spans = list[tuple[int, int, int]]
 
 
-class NoForward(Runner):
+class NoForward:
     """Stands where a runner stands: blocks are of one byte, and nothing runs."""
 
     isa = default_isa()
     vocab_size = 10**6
-    op_names = ()
+    op_names: Sequence[str] = ()
 
     def __init__(self, num_blocks: int, max_rows: int) -> None:
         self.max_rows = max_rows

@@ -1,5 +1,5 @@
-"""The parts of an engine put together, over a Runner, or what tests, the simulator and
-benchmarks set in its place."""
+"""The parts of an engine put together, over anything that runs plans: a Runner, or what tests, the
+simulator and benchmarks set in its place."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from octavo.config import EngineConfig
 from octavo.engine.engine import Engine
-from octavo.engine.runner import Runner
+from octavo.engine.runner import Forward
 from octavo.engine.step_budget import StepBudget
 from octavo.kernels import KV_FORMATS
 from octavo.kv_cache.block_names import Namespace
@@ -20,7 +20,7 @@ from octavo.records import BlockEvent
 
 
 def make_engine(
-    runner: Runner,
+    runner: Forward,
     program: Program,
     config: EngineConfig,
     namespace: Namespace,

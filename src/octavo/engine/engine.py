@@ -17,7 +17,7 @@ from octavo.engine.decoding import make_decoding
 from octavo.engine.decoding.draws import Draws
 from octavo.engine.live import LiveRequests
 from octavo.engine.nouns import Branch, Request, StepResult
-from octavo.engine.runner import Runner
+from octavo.engine.runner import Forward
 from octavo.engine.sampler import Sampler
 from octavo.engine.scheduler import Scheduler
 from octavo.engine.step_budget import StepBudget
@@ -35,7 +35,7 @@ _EMPTY_IDLE = 5.0  # seconds after which the memory of blocks that hold nothing 
 class Engine:
     def __init__(
         self,
-        runner: Runner,
+        runner: Forward,
         kv: KVCache,
         budget: StepBudget,
         config: EngineConfig,

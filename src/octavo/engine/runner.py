@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import mmap
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 
@@ -26,6 +27,31 @@ from octavo.program.rope import cos_sin
 from octavo.weights.gguf_model import ModelWeights
 
 _MAP_NORESERVE = 0x4000  # Linux, all architectures that Octavo runs on; not in the mmap module
+
+
+class Forward(Protocol):
+    """Runs plans: the Runner does, or what stands in its place where there is no model."""
+
+    @property
+    def isa(self) -> str: ...
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def op_names(self) -> Sequence[str]: ...
+    @property
+    def max_rows(self) -> int:
+        """The most rows that one step may have."""
+
+    @property
+    def groups(self) -> Sequence[LayerGroup]: ...
+    @property
+    def kv_budget(self) -> int:
+        """Bytes of KV blocks, of all layer groups together."""
+
+    def forward(self, plan: StepPlan) -> StepOutput:
+        """Make the transfers of a plan, then run its rows, if it has any."""
+
+    def transfer(self, transfers: Iterable[Transfer]) -> None: ...
 
 
 class Runner:
