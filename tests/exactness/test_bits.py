@@ -133,7 +133,13 @@ def test_an_uneven_head_split_gives_the_same_bits() -> None:
 @pytest.mark.parametrize("style", ["half", "interleaved"])
 def test_a_part_of_a_head_turned_and_a_window_in_all_layers(head_dim: int, style: Any) -> None:
     config = replace(
-        TINY, architecture="phi3", head_dim=head_dim, rotary_dim=10, rope_style=style, window=24
+        TINY,
+        architecture="phi3",
+        head_dim=head_dim,
+        rotary_dim=10,
+        rope_style=style,
+        window=24,
+        windowed=(True, True),
     )
     one, three = (
         make_runner(tiny_model(config, POOLS[n]), POOLS[n], max_rows=128, fuse=n == 3)
@@ -143,7 +149,8 @@ def test_a_part_of_a_head_turned_and_a_window_in_all_layers(head_dim: int, style
     assert np.array_equal(all_logits(three, LONG[:100], [*range(7, 100, 7)]), whole)
     assert not np.array_equal(
         all_logits(
-            make_runner(tiny_model(replace(config, window=0), POOLS[1]), POOLS[1]), LONG[:100]
+            make_runner(tiny_model(replace(config, window=0, windowed=()), POOLS[1]), POOLS[1]),
+            LONG[:100],
         ),
         whole,
     )
