@@ -3,6 +3,7 @@ border."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -37,6 +38,22 @@ def test_a_chat_is_the_template_around_plain_text(tokenizer: Tokenizer) -> None:
     prompt = ids_of(tokenizer, "<|turn|>", "assistant\n")
     assert tokenizer.encode_chat(user(" hi ")) == chat + prompt  # the template trims
     assert tokenizer.encode_chat(user("hi"), add_generation_prompt=False) == chat
+
+
+@both
+def test_a_token_takes_the_white_space_beside_it_of_template_and_message(
+    tokenizer: Tokenizer,
+) -> None:
+    """What a user types in its name takes none: it is text."""
+    turn, end = (tokenizer.spec.tokens.index(name) for name in ("<|turn|>", "<|end|>"))
+    spec = replace(tokenizer.spec, strip_right=frozenset({turn, end}), strip_left=frozenset({end}))
+    stripping = Tokenizer.from_spec(spec)
+    template = "<|turn|>\n{{ messages[0]['content'] }}\n<|end|>\n<|turn|>\nassistant"
+    for content in ("hi", " \n hi\t", "a <|end|> b"):
+        chat = ids_of(tokenizer, "<|turn|>", "", "<|end|>", "<|turn|>", "assistant")
+        chat[1:1] = tokenizer.encode(content.strip(), add_special=False)
+        found = stripping.encode_chat(user(content), chat_template=template)
+        assert found == [tokenizer.bos_id, *chat]
 
 
 @both

@@ -182,3 +182,14 @@ def test_a_chat_has_the_same_limit(parse_special: bool) -> None:
                 with pytest.raises(TooManyTokensError) as raised:
                     tokenizer.encode_chat(chat, parse_special=parse_special, limit=limit)
                 assert limit < raised.value.count <= len(ids)
+
+
+@pytest.mark.usefixtures("short_is_long")
+def test_white_space_that_a_token_takes_is_no_reason_to_refuse() -> None:
+    tokenizer = load_tokenizer("tiny_bpe", strip_right=frozenset({1}))
+    text = "<|turn|>" + "\n " * 10**4 + "ab"
+    ids = tokenizer.encode(text, parse_special=True)
+    assert tokenizer.encode(text, parse_special=True, limit=len(ids)) == ids
+    assert len(ids) < 10
+    with pytest.raises(TooManyTokensError):
+        tokenizer.encode(text + "abba" * 10**4, parse_special=True, limit=len(ids))

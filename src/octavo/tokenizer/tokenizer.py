@@ -189,6 +189,8 @@ class Tokenizer:
 
     def _refuse_at_once(self, text: str, limit: int | None) -> None:
         if limit is not None and len(text) > _LONG:
+            if self.spec.strip_left or self.spec.strip_right:
+                text = "".join(text.split())  # white space may leave no token
             count = self._long_texts.least_tokens(text)
             if count > limit:
                 raise TooManyTokensError(count)
