@@ -174,13 +174,39 @@ def test_an_architecture_of_other_numbers_is_not_supported_rather_than_broken() 
     with pytest.raises(ModelFormatError, match="rms_epsilon': expected a number, found 'none'"):
         read(**norm)
     with pytest.raises(
-        UnsupportedModelError, match="architecture 'mamba' is not supported: gemma3, llama"
+        UnsupportedModelError, match="architecture 'mamba' is not supported: falcon, gemma3"
     ):
         read(arch="mamba", **norm)
-    layer_norm = {"falcon." + k: v for k, v in LEAST.items() if "rms" not in k}
+    layer_norm = {"bloom." + k: v for k, v in LEAST.items() if "rms" not in k}
     tensors = {"token_embd.weight": TensorInfo("token_embd.weight", (9, 64), GGMLType.F32, 0, 2304)}
-    found = model_config({"general.architecture": "falcon", **layer_norm}, tensors)
+    found = model_config({"general.architecture": "bloom", **layer_norm}, tensors)
     assert (found.num_layers, found.norm_eps) == (3, 0.0)
+
+
+def test_layer_norms_have_an_epsilon_of_their_own() -> None:
+    """llama.cpp writes both kinds when it saves a model."""
+    eps: dict[str, Any] = {"attention__layer_norm_epsilon": 1e-5}
+    for arch in ("gpt2", "starcoder", "starcoder2", "falcon"):
+        found = read(arch=arch, **eps)
+        assert (found.norm_eps, found.unsupported) == (1e-5, "")
+        with pytest.raises(ModelFormatError, match=f"'{arch}.attention.layer_norm_epsilon': exp"):
+            read(arch=arch)
+
+
+def test_what_files_of_layer_norm_models_leave_out() -> None:
+    eps: dict[str, Any] = {"attention__layer_norm_epsilon": 1e-5}
+    two_norms = "blk.0.attn_norm_2.weight"
+    falcon = read(arch="falcon", **eps), read(two_norms, arch="falcon", **eps)
+    assert [found.parallel_norms for found in falcon] == [1, 2]
+    assert read("blk.0.attn_qkv.bias", arch="gpt2", **eps).qkv_bias
+    assert read(arch="gpt2", **eps).assumed == ("activation gelu_tanh",)
+    silent = read(arch="starcoder2", context_length=16384, **eps)
+    assert (silent.window, silent.windowed) == (4096, (True,) * 3)
+    assert silent.assumed == ("attention.sliding_window 4096", "activation gelu_tanh")
+    assert read(arch="starcoder2", **eps).window == 0  # the context is shorter
+    assert read(
+        arch="starcoder2", context_length=16384, attention__sliding_window=0, **eps
+    ).assumed == ("activation gelu_tanh",)
 
 
 def test_a_factor_under_its_old_name_is_linear_unless_the_new_one_is_there() -> None:

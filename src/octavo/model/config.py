@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, replace
 
 from octavo.errors import ModelFormatError
-from octavo.program.ops import RopeStyle
+from octavo.program.ops import ActivationKind, RopeStyle
 
 # Far above any model known; they keep a corrupt number from filling memory before the tensors'
 # shapes refute it.
@@ -16,6 +16,7 @@ _MOST = {
     "num_layers": MOST_LAYERS, "hidden_size": 2**20, "ffn_size": 2**24, "heads": 2**16,
     "kv_heads": 2**16, "head_dim": 2**20, "vocab_size": 2**24, "context": 2**32,
 }  # fmt: skip
+NO_MORE_POSITIONS = "its table of positions has no more"  # of models that learned one
 _HEAD_STEP = 16  # kernels run heads of whole vectors
 
 
@@ -49,6 +50,8 @@ class ModelConfig:
     window: int = 0  # tokens that a row of a windowed layer sees; 0: there is no such layer
     windowed: tuple[bool, ...] = ()  # by layer, which have the window; (): none
     unturned: tuple[bool, ...] = ()  # by layer, which have no rotary embedding; (): none
+    parallel_norms: int = 0  # attention and MLP read the same rows, by so many norms; 0: in turn
+    activation: ActivationKind = "silu"  # of MLPs without a gate
     qk_norm: bool = False  # q and k are normed before they turn, each head or the whole row
     local_rope_base: float | None = None  # of windowed layers with one, whose positions are as is
     assumed: tuple[str, ...] = ()  # keys that the file lacks, with the value that its family means

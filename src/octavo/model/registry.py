@@ -6,19 +6,23 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from octavo.errors import UnsupportedModelError
-from octavo.model import gemma3, llama, olmo2
+from octavo.model import falcon, gemma3, gpt2, llama, olmo2
 from octavo.model.config import ModelConfig
 from octavo.program.ops import Program
 
 ARCHITECTURES: Mapping[str, Callable[[ModelConfig], Program]] = MappingProxyType(
     {
+        "falcon": falcon.build,
         "gemma3": gemma3.build,
+        "gpt2": gpt2.build,
         "llama": llama.build,
         "olmo2": olmo2.build,
         "phi3": llama.build,
         "qwen2": llama.build,
         "qwen3": llama.build,
         "smollm3": llama.build,
+        "starcoder": gpt2.build,
+        "starcoder2": falcon.build,
     }
 )
 

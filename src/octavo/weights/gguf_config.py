@@ -13,20 +13,29 @@ from types import MappingProxyType
 from typing import Any
 
 from octavo.errors import ModelFormatError, UnsupportedModelError
-from octavo.model.config import MOST_LAYERS, ModelConfig, all_but_every
+from octavo.model.config import MOST_LAYERS, NO_MORE_POSITIONS, ModelConfig, all_but_every
 from octavo.model.registry import why_unsupported
+from octavo.program.ops import ActivationKind
 from octavo.weights.gguf_header import MetadataValue, TensorInfo
 from octavo.weights.gguf_keys import refusal
 from octavo.weights.gguf_metadata import Metadata
 from octavo.weights.gguf_rope import rope_scaling
 
 # Converters permute q and k for the others.
-_HALF_STYLE = frozenset({"qwen2", "qwen3", "gemma3", "falcon", "olmo2", "phi3"})
+_HALF_STYLE = frozenset({"qwen2", "qwen3", "gemma3", "falcon", "olmo2", "phi3", "starcoder2"})
 _QK_NORM = frozenset({"qwen3", "olmo2"})
-_WINDOWED = frozenset({"llama", "phi3"})  # in all layers, where a file with a window lists none
+# In all layers, where a file with a window lists none.
+_WINDOWED = frozenset({"llama", "phi3", "starcoder2"})
 _UNSCALED = frozenset({"olmo2"})  # windowed layers turn by the same base, unscaled
 
+# Of those whose MLPs have no gate, as the published models have it: no key of any file.
+_ACTIVATIONS: Mapping[str, ActivationKind] = MappingProxyType(
+    {"gpt2": "gelu_tanh", "starcoder": "gelu", "starcoder2": "gelu_tanh", "falcon": "gelu"}
+)
+_LEARNED_POSITIONS = frozenset({"gpt2", "starcoder"})
+
 _LOCAL_BASE, _PATTERN = "rope.freq_base_swa", "attention.sliding_window_pattern"
+_WINDOW = "attention.sliding_window"
 _UNTURNED = "no_rope_layer_interval"  # no key of any file
 
 # What files of a family mean by keys that they leave out; `octavo inspect` shows those it assumed.
@@ -35,6 +44,7 @@ _ASSUMED: Mapping[str, Mapping[str, int]] = MappingProxyType(
         "gemma3": {_LOCAL_BASE: 10000, _PATTERN: 6},
         "olmo2": {_PATTERN: 4},
         "smollm3": {_UNTURNED: 4},
+        "starcoder2": {_WINDOW: 4096},
     }
 )
 
@@ -81,7 +91,8 @@ def _config(
     layers = keys.whole(f"{arch}.block_count")
     if layers > MOST_LAYERS:  # before a list is made of so many
         raise keys.wrong(f"{arch}.block_count", f"at most {MOST_LAYERS}")
-    no_eps = 0.0 if why_unsupported(arch) else None  # of other norms than RMSNorm
+    eps = "layer_norm_epsilon" if arch in _ACTIVATIONS else "layer_norm_rms_epsilon"
+    no_eps = 0.0 if why_unsupported(arch) else None  # of other norms
     return ModelConfig(
         architecture=arch,
         num_layers=layers,
@@ -92,15 +103,18 @@ def _config(
         head_dim=head_dim,
         vocab_size=_vocab_size(tensors),
         context=context,
-        norm_eps=keys.real(f"{arch}.attention.layer_norm_rms_epsilon", default=no_eps),
+        norm_eps=keys.real(f"{arch}.attention.{eps}", default=no_eps),
         rope_base=base,
         rotary_dim=rotary_dim,
         rope_style="half" if arch in _HALF_STYLE else "interleaved",
         tied_head="output.weight" not in tensors,
-        qkv_bias="blk.0.attn_q.bias" in tensors,
+        qkv_bias="blk.0.attn_q.bias" in tensors or "blk.0.attn_qkv.bias" in tensors,
         output_bias="blk.0.attn_output.bias" in tensors,
         ffn_bias="blk.0.ffn_down.bias" in tensors,
         **asdict(scaling),
+        why_no_longer=NO_MORE_POSITIONS if arch in _LEARNED_POSITIONS else "",
+        parallel_norms=_parallel_norms(arch, tensors),
+        activation=_ACTIVATIONS.get(arch, "silu"),
         qk_norm=arch in _QK_NORM,
         **_windows(keys, arch, layers, context, base),
     )
@@ -114,13 +128,13 @@ def _windows(keys: Metadata, arch: str, layers: int, context: int, base: float) 
     window, windowed = 0, tuple[bool, ...]()
     pattern = f"{arch}.{_PATTERN}"
     if arch in _WINDOWED or _PATTERN in assumed or keys.has(pattern):
-        window = keys.whole(f"{arch}.attention.sliding_window", default=0)
+        window = keys.whole(f"{arch}.{_WINDOW}", default=assumed.get(_WINDOW, 0))
         windowed = keys.layers(pattern, layers, default=assumed.get(_PATTERN, 0))
-    found: dict[str, Any] = {
-        "assumed": tuple(
-            f"{name} {value:g}" for name, value in assumed.items() if not keys.has(f"{arch}.{name}")
-        )
-    }
+    silent = (
+        f"{name} {value:g}" for name, value in assumed.items() if not keys.has(f"{arch}.{name}")
+    )
+    kinds = (f"activation {_ACTIVATIONS[arch]}",) if arch in _ACTIVATIONS else ()
+    found: dict[str, Any] = {"assumed": (*silent, *kinds)}
     if _UNTURNED in assumed:
         found["unturned"] = tuple(not turns for turns in all_but_every(assumed[_UNTURNED], layers))
     if _LOCAL_BASE in assumed:
@@ -133,6 +147,13 @@ def _windows(keys: Metadata, arch: str, layers: int, context: int, base: float) 
     if window > 0 and any(windowed):
         found |= {"window": window, "windowed": windowed}
     return found
+
+
+def _parallel_norms(arch: str, tensors: Mapping[str, TensorInfo]) -> int:
+    """Falcon's; its first forms, whose MLP follows attention, are not converted."""
+    if arch != "falcon":
+        return 0
+    return 2 if "blk.0.attn_norm_2.weight" in tensors else 1
 
 
 def _vocab_size(tensors: Mapping[str, TensorInfo]) -> int:

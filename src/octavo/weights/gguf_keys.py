@@ -18,7 +18,8 @@ from octavo.weights.gguf_header import MetadataValue
 # Whatever these say, the logits are the same.
 _HARMLESS: Mapping[str, str] = MappingProxyType(
     {
-        "attention.layer_norm_epsilon": "LayerNorm's; these models have RMSNorm",
+        "attention.layer_norm_epsilon": "LayerNorm's, where models have RMSNorm",
+        "attention.layer_norm_rms_epsilon": "RMSNorm's, where models have LayerNorm",
         "attention.sliding_window_pattern": "the layers of a window, which is refused if it counts",
         "decoder_start_token_id": "where an encoder-decoder begins",
         "pooling_type": "how rows become one embedding",

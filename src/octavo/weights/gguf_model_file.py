@@ -16,11 +16,13 @@ from octavo.weights.model_files import Note
 from octavo.weights.part_names import part_paths
 from octavo.weights.recommended_sampling import recommended_sampling
 from octavo.weights.tokenizer_spec import tokenizer_spec
-from octavo.weights.weight_orders import phi3
+from octavo.weights.weight_orders import phi3, qkv_in_turn
 from octavo.weights.weight_view import Views
 
 # Of architectures whose files keep several weights in one tensor.
-VIEWS: Mapping[str, Callable[[ModelConfig], Views]] = MappingProxyType({"phi3": phi3})
+VIEWS: Mapping[str, Callable[[ModelConfig], Views]] = MappingProxyType(
+    {"phi3": phi3, "gpt2": qkv_in_turn, "starcoder": qkv_in_turn, "falcon": qkv_in_turn}
+)
 
 
 @dataclass(frozen=True, slots=True)

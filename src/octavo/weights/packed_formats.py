@@ -34,6 +34,7 @@ _QUANTISED = ("w8", "w4")
 _FLOATS = (GGMLType.F32, GGMLType.F16, GGMLType.BF16)
 _FLOAT = 4  # bytes: vectors are float32
 _VOCABULARY = ("token_embd.weight", "output.weight")  # four bits are too few for them
+_POSITIONS = "position_embd.weight"  # stays as it is: it is small, and added to every row
 
 
 def packed_formats(
@@ -97,6 +98,8 @@ def _format(header: ModelHeader, part: Part, spec: WeightSpec, asked: PackedWeig
             f"weights={asked!r}: {place} is {type.name}, quantised already: doing it again would "
             "only lose; leave weights out, or take a model in F32, F16 or BF16"
         )
+    if spec.name == _POSITIONS:
+        return _OWN[type]
     if spec.shape[1] % native.GROUP_COLUMNS:
         raise UsageError(
             f"weights={asked!r}: {place} has rows of {spec.shape[1]} values, and "

@@ -10,14 +10,16 @@ import math
 from dataclasses import asdict, replace
 
 from octavo.errors import ModelFormatError, UnsupportedModelError
-from octavo.model.config import MOST_LAYERS, ModelConfig
+from octavo.model.config import MOST_LAYERS, NO_MORE_POSITIONS, ModelConfig
 from octavo.model.gemma3 import attention_scale
+from octavo.program.ops import ActivationKind
 from octavo.values import is_number
 from octavo.weights.hf.families import FAMILIES, family_of
 from octavo.weights.hf.family import Family
+from octavo.weights.hf.gpt_config import alibi, parallel_norms, shared_heads
 from octavo.weights.hf.json_fields import Fields
 from octavo.weights.hf.keys import refusal
-from octavo.weights.hf.rope import base, parameters, rope
+from octavo.weights.hf.rope import Rope, base, parameters, rope
 from octavo.weights.hf.windows import FULL, WINDOWED, unturned, windows
 from octavo.weights.rope_scaling import RopeScaling
 
@@ -52,6 +54,7 @@ def model_config(fields: Fields) -> ModelConfig:
     """What it asks for beyond these numbers is its `unsupported`."""
     found = family(fields)
     fields = text_fields(fields, found)
+    fields.read.update(found.ignored)
     for name in found.needs:
         if not fields.has(name):
             raise fields.wrong(name, "a whole number")
@@ -77,26 +80,29 @@ def text_fields(fields: Fields, family: Family) -> Fields:
 
 def _config(fields: Fields, family: Family) -> ModelConfig:
     def size(name: str, default: int | None = None) -> int:
-        return fields.whole(name, default, least=1)
+        return fields.whole(family.their_field(name), default, least=1)
 
     hidden, heads, layers = (
         size(name) for name in ("hidden_size", "num_attention_heads", "num_hidden_layers")
     )
     if layers > MOST_LAYERS:  # before a list is made of so many
-        raise fields.wrong("num_hidden_layers", f"at most {MOST_LAYERS}")
-    kv_heads = size("num_key_value_heads", heads)
-    if heads % kv_heads:
-        raise fields.wrong("num_key_value_heads", f"a divisor of the {heads} num_attention_heads")
+        raise fields.wrong(family.their_field("num_hidden_layers"), f"at most {MOST_LAYERS}")
+    kv_heads = shared_heads(fields, family, heads)
     if not fields.has("head_dim") and "head_dim" not in family.assumed and hidden % heads:
-        raise fields.wrong("num_attention_heads", f"a divisor of hidden_size, {hidden}")
+        whole = family.their_field("hidden_size")
+        raise fields.wrong(
+            family.their_field("num_attention_heads"), f"a divisor of {whole}, {hidden}"
+        )
     head_dim = size("head_dim", hidden // heads)
     if head_dim % 2 or head_dim > _MOST_HEAD_DIM:  # before a table is made of so many
         raise fields.wrong("head_dim", f"an even number, at most {_MOST_HEAD_DIM}")
     context = size("max_position_embeddings")
-    found = parameters(fields, FULL if family.local_base else None)
-    rotary_dim = _rotary_dim(fields, found, head_dim) if family.partial_rotary else head_dim
-    rope_base = base(fields, found, "rope_theta")
-    turned = rope(fields, found, rope_base, rotary_dim, context)
+    rotary_dim, rope_base, turned = head_dim, 10000.0, Rope(context, longest=NO_MORE_POSITIONS)
+    if family.has_rope:
+        found = parameters(fields, FULL if family.local_base else None)
+        rotary_dim = _rotary_dim(fields, found, head_dim) if family.partial_rotary else head_dim
+        rope_base = base(fields, found, "rope_theta")
+        turned = rope(fields, found, rope_base, rotary_dim, context)
     still = unturned(fields, layers) if family.has_unturned else ()
     window, windowed = windows(fields, family.windowed, layers, still)
     local_base, unsupported = None, turned.unsupported
@@ -109,13 +115,13 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
         architecture=family.architecture,
         num_layers=layers,
         hidden_size=hidden,
-        ffn_size=size("intermediate_size"),
+        ffn_size=size("intermediate_size", family.ffn_factor * hidden or None),
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
         vocab_size=size("vocab_size"),
         context=turned.context,
-        norm_eps=fields.real("rms_norm_eps"),
+        norm_eps=fields.real(family.their_field("rms_norm_eps")),
         rope_base=rope_base,
         rotary_dim=rotary_dim,
         rope_style="half",
@@ -128,6 +134,8 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
         window=window,
         windowed=windowed,
         unturned=still,
+        parallel_norms=parallel_norms(fields, family),
+        activation=_activation(fields, family),
         qk_norm=family.qk_norm,
         local_rope_base=local_base,
         unsupported=unsupported,
@@ -137,6 +145,11 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
 def _is_biased(fields: Fields, said: bool | str) -> bool:
     """As the family has it; where a field says so, as that does."""
     return fields.flag(said, default=False) if isinstance(said, str) else said
+
+
+def _activation(fields: Fields, family: Family) -> ActivationKind:
+    """Of an MLP without a gate; the others have their family's."""
+    return family.ungated.get(fields.text(family.activation), "silu") if family.ungated else "silu"
 
 
 def _local_base(fields: Fields, name: str, head_dim: int, context: int) -> tuple[float, str]:
@@ -167,9 +180,11 @@ def _rotary_dim(fields: Fields, found: Fields | None, head_dim: int) -> int:
 
 def _other_arithmetic(fields: Fields, family: Family, config: ModelConfig) -> str:
     """Say what the program would compute in another way than these fields ask for."""
-    name = family.activation
-    if fields.text(name) not in family.activations:
-        return f"{fields.said(name)}: only {' or '.join(family.activations)} is supported"
+    if why := alibi(fields, family):
+        return why
+    name, known = family.activation, tuple(family.ungated) or family.activations
+    if fields.text(name) not in known:
+        return f"{fields.said(name)}: only {' or '.join(known)} is supported"
     if family.architecture == "gemma3":
         asked, done = fields.real("query_pre_attn_scalar"), attention_scale(config)
         if not (asked > 0 and math.isclose(asked**-0.5, done, rel_tol=1e-7)):

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from octavo.errors import UnsupportedModelError
 from octavo.weights.hf.family import EVERY, Family
+from octavo.weights.hf.gpt_families import FALCON, GPT2, STARCODER, STARCODER2
 from octavo.weights.weight_orders import phi3
 
 _LLAMA = {
@@ -50,8 +51,9 @@ _PHI3 = {
     "ffn_up": "mlp.gate_up_proj",
 }
 
-# Tables that older versions saved and that nobody reads: they follow from the config.
-_LEFTOVERS = ("rotary_emb.inv_freq",)
+# Tables that older versions saved and that nobody reads: they follow from the config. GPT-2's are
+# which tokens a token may see.
+_LEFTOVERS = ("rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
 
 _ENCODERS = (
     *("Albert", "Bert", "Deberta", "DistilBert", "Electra", "MPNet", "ModernBert", "NomicBert"),
@@ -122,6 +124,10 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
                 "sliding_window_pattern": 4,
             },
         ),
+        "GPT2LMHeadModel": GPT2,
+        "GPTBigCodeForCausalLM": STARCODER,
+        "Starcoder2ForCausalLM": STARCODER2,
+        "FalconForCausalLM": FALCON,
         "Gemma3ForCausalLM": _GEMMA3_TEXT,
         "Gemma3ForConditionalGeneration": replace(
             _GEMMA3_TEXT, model_type="gemma3", part="text_config", prefix="language_model.",

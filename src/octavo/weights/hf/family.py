@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from octavo.model.config import ModelConfig
+from octavo.program.ops import ActivationKind
 from octavo.weights.hf.windows import Rule
 from octavo.weights.weight_view import Views
 
@@ -21,7 +22,7 @@ EVERY: Mapping[str, float | bool | str] = MappingProxyType(
     }
 )  # fmt: skip
 
-_TOP: Mapping[str, str] = MappingProxyType(
+TOP: Mapping[str, str] = MappingProxyType(
     {
         "token_embd.weight": "model.embed_tokens.weight",
         "output_norm.weight": "model.norm.weight",
@@ -46,9 +47,17 @@ class Family:
     layer_names: Mapping[str, str]
     activation: str = "hidden_act"  # the field that names it
     activations: tuple[str, ...] = ("silu", "swish")
+    ungated: Mapping[str, ActivationKind] = field(
+        default_factory=dict
+    )  # instead, if it has no gate
     qkv_bias: bool | str = False  # or the field that says so, as in the next two
     output_bias: bool | str = False
     ffn_bias: bool | str = False
+    field_names: Mapping[str, str] = field(default_factory=dict)  # usual -> theirs, if not so
+    ignored: tuple[str, ...] = ()  # fields that mean something elsewhere, and that nobody reads
+    ffn_factor: int = 0  # the MLP's size in hidden ones, where no field says it
+    has_multi_query: bool = False  # a flag says whether there is one KV head or as many as heads
+    has_rope: bool = True  # or else a table of positions
     norm_offset: float = 0.0  # added to the weights of norms
     partial_rotary: bool = False  # fewer dims of a head may turn than it has
     qk_norm: bool = False  # q and k are normed before they turn
@@ -57,28 +66,40 @@ class Family:
     windowed: Rule = "all"  # layers, where the file does not list them
     part: str = ""  # of config.json that has the fields of the text model; "": it is the whole
     prefix: str = ""  # of the names of its tensors
+    top_names: Mapping[str, str] = field(default_factory=lambda: TOP)
+    layers: str = "model.layers."
+    other_names: Mapping[str, str] = field(default_factory=dict)  # theirs -> `layer_names`' key
+    may_lack: str = ""  # the beginning of names that some files leave out
     left_out: tuple[str, ...] = ()  # prefixes of those of other parts
     needs: tuple[str, ...] = ()  # fields that elsewhere follow from others
     views: Callable[[ModelConfig], Views] = each_by_itself
     assumed: Mapping[str, float | bool | str] = field(default_factory=lambda: EVERY)
 
+    def their_field(self, name: str) -> str:
+        """What the field is called that elsewhere has the usual `name`."""
+        return self.field_names.get(name, name)
+
     def their_name(self, name: str) -> str:
         """The tensor in the directory that is the program's weight."""
-        if name in _TOP:
-            return self.prefix + _TOP[name]
+        if name in self.top_names:
+            return self.prefix + self.top_names[name]
         _, layer, part, kind = name.split(".")
-        return f"{self.prefix}model.layers.{layer}.{self.layer_names[part]}.{kind}"
+        return f"{self.prefix}{self.layers}{layer}.{self.layer_names[part]}.{kind}"
 
     def our_name(self, name: str) -> str:
         """The program's weight that a tensor in the directory is; "" if it is none."""
         if not name.startswith(self.prefix):
             return ""
         name = name.removeprefix(self.prefix)
-        top = {theirs: ours for ours, theirs in _TOP.items()}
+        top = {theirs: ours for ours, theirs in self.top_names.items()}
+        if name not in top and not name.startswith(self.may_lack):
+            name = self.may_lack + name
         if name in top:
             return top[name]
         parts = {theirs: ours for ours, theirs in self.layer_names.items()}
-        found = re.fullmatch(r"model\.layers\.(0|[1-9][0-9]*)\.(.+)\.(weight|bias)", name)
+        parts.update(self.other_names)
+        layers = re.escape(self.layers)
+        found = re.fullmatch(rf"{layers}(0|[1-9][0-9]*)\.(.+)\.(weight|bias)", name)
         if found is None or found[2] not in parts:
             return ""
         return f"blk.{found[1]}.{parts[found[2]]}.{found[3]}"

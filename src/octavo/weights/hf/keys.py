@@ -20,12 +20,16 @@ _HARMLESS = frozenset(
         # how weights were stored, drawn and trained
         "dtype", "torch_dtype", "use_bfloat16", "initializer_range", "attention_dropout",
         "hidden_dropout", "hidden_dropout_prob", "attention_probs_dropout_prob", "embd_pdrop",
-        "resid_pdrop", "gradient_checkpointing", "pretraining_tp",
+        "resid_pdrop", "attn_pdrop", "residual_dropout", "embedding_dropout",
+        "gradient_checkpointing", "pretraining_tp",
         # how transformers computes and what it returns
         "use_cache", "cache_implementation", "_attn_implementation", "attn_implementation",
         "_attn_implementation_autoset", "chunk_size_feed_forward", "torchscript",
         "output_attentions", "output_hidden_states", "return_dict", "return_dict_in_generate",
         "output_scores", "ignore_keys_at_rope_validation", "max_window_layers",
+        "attention_softmax_in_fp32", "scale_attention_softmax_in_fp32", "reorder_and_upcast_attn",
+        "inference_runner", "max_batch_size", "max_sequence_length", "pad_key_length",
+        "pre_allocate_kv_cache", "validate_runner_input",
         # read by the scalings that begin where the trained context ends
         "original_max_position_embeddings",
         # ids that the tokenizer's files tell
@@ -33,7 +37,8 @@ _HARMLESS = frozenset(
         "unk_token_id", "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id",
         # of heads that classify
         "id2label", "label2id", "num_labels", "problem_type", "finetuning_task",
-        "task_specific_params", "prefix",
+        "task_specific_params", "prefix", "summary_type", "summary_use_proj",
+        "summary_activation", "summary_proj_to_labels", "summary_first_dropout",
         # of generation, which old files kept here; transformers reads generation_config.json
         "max_length", "min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups",
         "diversity_penalty", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty",
@@ -47,6 +52,7 @@ _HARMLESS = frozenset(
 _WITHOUT_EFFECT: Mapping[str, tuple[object, ...]] = MappingProxyType(
     {
         "add_cross_attention": (False,),
+        "apply_residual_connection_post_layernorm": (False,),
         "attention_bias": (False,),
         "attn_logit_softcapping": (),
         "cross_attention_hidden_size": (),
@@ -56,9 +62,13 @@ _WITHOUT_EFFECT: Mapping[str, tuple[object, ...]] = MappingProxyType(
         "is_encoder_decoder": (False,),
         "lm_head_bias": (False,),
         "mlp_bias": (False,),
+        "mlp_type": ("default",),
+        "norm_type": ("layer_norm",),
         "partial_rotary_factor": (1,),
         "pruned_heads": ({},),
         "rope_interleaved": (False,),
+        "scale_attn_by_inverse_layer_idx": (False,),
+        "scale_attn_weights": (True,),
         "tie_encoder_decoder": (False,),
         "use_bidirectional_attention": (False,),
         "use_mrope": (False,),

@@ -110,11 +110,16 @@ class DirectoryTensors:
                 )
 
     def _named(self, family: Family, *, tied_head: bool) -> dict[str, TensorInfo]:
-        found = {
-            family.our_name(name) or f"without a place: {name}": info
-            for name, info in self.tensors.items()
-            if not is_leftover(name) and not name.startswith(family.left_out)
-        }
+        found: dict[str, TensorInfo] = {}
+        for name, info in self.tensors.items():
+            if is_leftover(name) or name.startswith(family.left_out):
+                continue
+            ours = family.our_name(name) or f"without a place: {name}"
+            if ours in found:
+                raise ModelFormatError(
+                    f"{self.path}: {found[ours].name!r} and {name!r} are one tensor: take one away"
+                )
+            found[ours] = info
         embedding, head = (found.get(name) for name in _VOCABULARY)
         if tied_head and head is not None and embedding is not None:
             if self._bytes(head).data != self._bytes(embedding).data:

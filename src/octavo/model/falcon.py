@@ -1,0 +1,70 @@
+"""Falcon: attention and MLP read the same rows, and are added at once   (Almazrouei et al. 2023).
+
+One LayerNorm for both or one for each; RoPE, few KV heads, MLPs without gates. Also the first ones
+and StarCoder2, whose MLP follows attention; layers may be windowed   (Lozhkov et al. 2024).
+"""
+
+from __future__ import annotations
+
+from octavo.model.config import ModelConfig
+from octavo.program.builder import ProgramBuilder
+from octavo.program.ops import KVSpec, Program, Value, WeightSpec
+
+
+def build(cfg: ModelConfig) -> Program:
+    p = ProgramBuilder()
+    p.rope_table("default", cfg.rope_frequencies(), cfg.rope_amplitude)
+    groups = {
+        is_full: p.kv_group(KVSpec(cfg.kv_heads, cfg.stored_head_dim, cfg.stored_head_dim, window))
+        for is_full, window in ((True, 0), (False, cfg.window))
+        if is_full in map(cfg.is_full, range(cfg.num_layers))
+    }
+    embedding = WeightSpec("token_embd.weight", (cfg.vocab_size, cfg.hidden_size))
+
+    h = p.embed(embedding)
+    for i in range(cfg.num_layers):
+        h = _layer(p, cfg, groups[cfg.is_full(i)], f"blk.{i}", h)
+    h = _norm(p, cfg, "output_norm", h)
+    return p.logits(h, embedding if cfg.tied_head else WeightSpec("output.weight", embedding.shape))
+
+
+def _layer(p: ProgramBuilder, cfg: ModelConfig, group: int, block: str, h: Value) -> Value:
+    if cfg.parallel_norms == 0:
+        h = _attention(p, cfg, group, block, _norm(p, cfg, f"{block}.attn_norm", h), h)
+        return _mlp(p, cfg, block, _norm(p, cfg, f"{block}.ffn_norm", h), h)
+    x = y = _norm(p, cfg, f"{block}.attn_norm", h)
+    if cfg.parallel_norms == 2:
+        y = _norm(p, cfg, f"{block}.attn_norm_2", h)
+    return _mlp(p, cfg, block, x, _attention(p, cfg, group, block, y, h))
+
+
+def _attention(
+    p: ProgramBuilder, cfg: ModelConfig, group: int, block: str, x: Value, h: Value
+) -> Value:
+    q_size, kv_size = cfg.heads * cfg.stored_head_dim, cfg.kv_heads * cfg.stored_head_dim
+    q, k, v = (
+        _linear(p, f"{block}.{name}", x, rows, bias=cfg.qkv_bias)
+        for name, rows in (("attn_q", q_size), ("attn_k", kv_size), ("attn_v", kv_size))
+    )
+    q = p.rope(q, heads=cfg.heads, style=cfg.rope_style)
+    k = p.rope(k, heads=cfg.kv_heads, style=cfg.rope_style)
+    a = p.attention(q, k, v, heads=cfg.heads, group=group, scale=cfg.head_dim**-0.5)
+    return _linear(p, f"{block}.attn_output", a, h.width, bias=cfg.output_bias, add=h)
+
+
+def _mlp(p: ProgramBuilder, cfg: ModelConfig, block: str, x: Value, h: Value) -> Value:
+    up = _linear(p, f"{block}.ffn_up", x, cfg.ffn_size, bias=cfg.ffn_bias)
+    g = p.activate(up, cfg.activation)
+    return _linear(p, f"{block}.ffn_down", g, h.width, bias=cfg.ffn_bias, add=h)
+
+
+def _linear(
+    p: ProgramBuilder, name: str, x: Value, rows: int, *, bias: bool, add: Value | None = None
+) -> Value:
+    vector = WeightSpec(f"{name}.bias", (rows,)) if bias else None
+    return p.linear(x, WeightSpec(f"{name}.weight", (rows, x.width)), bias=vector, add=add)
+
+
+def _norm(p: ProgramBuilder, cfg: ModelConfig, name: str, x: Value) -> Value:
+    weight, bias = (WeightSpec(f"{name}.{kind}", (x.width,)) for kind in ("weight", "bias"))
+    return p.layer_norm(x, weight, bias, cfg.norm_eps)
