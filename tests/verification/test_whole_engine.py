@@ -88,9 +88,11 @@ def test_a_model_with_windows_lets_blocks_go_and_changes_no_bit() -> None:
 
 
 @pytest.mark.parametrize("block_size", [16, 32, 64])
-def test_where_all_layers_are_windowed_requests_still_run_out_of_room(block_size: int) -> None:
-    config = replace(TINY, window=24, windowed=(True,) * TINY.num_layers)
-    windowed = tiny_model(config, native.ThreadPool(2))
-    report = prove(model=windowed, context=192, block_size=block_size)
+@pytest.mark.parametrize("windowed", [(True, True), (False, True)])
+def test_where_layers_are_windowed_requests_still_run_out_of_room(
+    block_size: int, windowed: tuple[bool, ...]
+) -> None:
+    model = tiny_model(replace(TINY, window=24, windowed=windowed), native.ThreadPool(2))
+    report = prove(model=model, context=192, block_size=block_size)
     assert failed(report) == []
     assert "windows slide" in [s.name for s in report.scenarios]

@@ -30,7 +30,7 @@ class Cases:
     block_size: int
     context: int
     vocab_size: int
-    window: int = 0  # tokens that all layers keep at most; 0: some keep all
+    window: int = 0  # tokens that some layers keep at most; 0: all keep all
 
     def mixed(self) -> list[Case]:
         """The cases that most scenarios run: greedy, drawn, and drawn with penalties in turn."""
@@ -51,7 +51,7 @@ class Cases:
     def growing_blocks(self) -> int:
         """The number of blocks that the prompt of each of `growing` fills."""
         most = self.context // 4
-        if self.window:  # beyond it a sequence gives a block back for each that it takes
+        if self.window:  # beyond it a sequence gives blocks back while it takes others
             most = min(most, self.window)
         return max(1, most // self.block_size)
 

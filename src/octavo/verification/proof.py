@@ -52,7 +52,7 @@ class Proof:
         windows = [spec.window for spec in subject.program.groups]
         self.cases = Cases(
             config.block_size, subject.context, subject.program.vocab_size,
-            window=max(windows) if all(windows) else 0,
+            window=min(filter(None, windows), default=0),
         )  # fmt: skip
         self.threads = config.threads or native.usable_cpus()
         self.has_windows = any(0 < window < subject.context - 2 * NEW for window in windows)
