@@ -101,6 +101,12 @@ def test_what_the_file_says_wins_over_every_default() -> None:
     assert spec.chat_template == "{{ x }}"
 
 
+def test_a_bpe_file_has_a_blank_in_front_of_bare_texts_only() -> None:
+    spec = tokenizer_spec(bpe(add_space_prefix=True))
+    assert (spec.add_space_prefix, spec.prefix_bare_only) == (True, True)
+    assert not tokenizer_spec(spm()).prefix_bare_only
+
+
 def test_a_blank_template_is_none() -> None:
     note = "metadata 'tokenizer.chat_template' is blank: the model has no chat template"
     for blank in ("", " \n"):

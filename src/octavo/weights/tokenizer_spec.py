@@ -78,6 +78,7 @@ def tokenizer_spec(metadata: Metadata, *, note: Note) -> TokenizerSpec:
         add_bos=_flag(metadata, "add_bos_token", default=spm or adds_bos(pre)),
         add_eos=_flag(metadata, "add_eos_token", default=False),
         add_space_prefix=_flag(metadata, "add_space_prefix", default=spm),
+        prefix_bare_only=not spm,  # as the byte-level part of a tokenizer.json does it
         chat_template=_chat_template(metadata, note),
         strip_right=_strip_right(metadata, tokens, types) if spm else frozenset(),
     )

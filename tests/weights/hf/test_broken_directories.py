@@ -113,9 +113,6 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "tokenizer.model": (_rename("tokenizer.json", "tokenizer.model"), "{path}: there is no "
                         "tokenizer.json, only tokenizer.model: save it again with the fast "
                         "tokenizer"),
-    "BOS": (_fields("tokenizer_config.json", add_bos_token=True), "{path}: tokenizer_config.json: "
-            "add_bos_token is true, but the post_processor of tokenizer.json puts none: one is "
-            "wrong"),
     "ends": (_fields("generation_config.json", eos_token_id="</s>"), "{path}: generation_config"
              '.json: eos_token_id is "</s>": expected a whole number or a list of them'),
     "whole and index": (lambda path: write_json(path / INDEX, {}), "{path} has model.safetensors "

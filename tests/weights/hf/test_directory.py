@@ -138,6 +138,19 @@ def test_all_ends_of_an_answer_and_the_recommended_sampling_are_read(tiny: Path)
     assert read_header(tiny).sampling() is None
 
 
+def test_tokenizer_json_says_whether_a_bos_is_put_in_front(
+    tiny: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As to transformers 5, which leaves add_bos_token out."""
+    changed(tiny, "tokenizer_config.json", add_bos_token=False)
+    assert not read_header(tiny).tokenizer_spec().add_bos
+    assert "add_bos_token" not in caplog.text
+    changed(tiny, "tokenizer_config.json", add_bos_token=True)
+    assert not read_header(tiny).tokenizer_spec().add_bos
+    said = "tokenizer_config.json: add_bos_token is true, but the post_processor of tokenizer.json "
+    assert f"{said}puts none, and so it is" in caplog.text
+
+
 def test_a_chat_template_is_where_transformers_would_find_it(
     tiny: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
