@@ -1,0 +1,50 @@
+"""The GGUF files that our tests write against llama.cpp's own conversion of the same directories.
+
+`llama_cpp.json` is its converter's (`make_llama_cpp`); other tests hold what Octavo makes of such
+files against the directories.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from octavo.weights.ggml_type import GGMLType
+from octavo.weights.gguf_config import model_config
+from octavo.weights.gguf_header import TensorInfo
+from tests.families import test_gguf, test_gpt_gguf, test_phi3
+from tests.families.llama_cpp import GOLDEN, contents
+
+FILES: dict[str, dict[str, Any]] = json.loads(GOLDEN.read_bytes())
+
+
+def written(path: Path, variant: str) -> Path:
+    writer: Callable[[Path, str], Path] = test_gguf.gguf_file
+    if variant in test_gpt_gguf.FILES:
+        writer = test_gpt_gguf.gguf_file
+    elif variant in test_phi3.VARIANTS:
+        writer = test_phi3.gguf_file
+    return writer(path, variant)
+
+
+@pytest.mark.parametrize("variant", FILES)
+def test_names_shapes_and_values_of_tensors_are_those_of_its_converter(
+    variant: str, tmp_path: Path
+) -> None:
+    found = contents(written(tmp_path / "model.gguf", variant))
+    assert found["architecture"] == FILES[variant]["architecture"]
+    assert found["tensors"] == FILES[variant]["tensors"]
+
+
+@pytest.mark.parametrize("variant", FILES)
+def test_its_keys_are_ours_and_are_read(variant: str, tmp_path: Path) -> None:
+    """Ours are more: it leaves out windows, and bases in the new form of config.json."""
+    keys, tensors = FILES[variant]["keys"], FILES[variant]["tensors"]
+    assert keys.items() <= contents(written(tmp_path / "model.gguf", variant))["keys"].items()
+    table = {n: TensorInfo(n, tuple(s), GGMLType.F32, 0, 0) for n, (s, _) in tensors.items()}
+    config = model_config({"general.architecture": FILES[variant]["architecture"], **keys}, table)
+    assert config.unsupported == ""
