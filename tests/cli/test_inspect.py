@@ -78,7 +78,8 @@ def test_windows_and_what_a_file_leaves_to_its_family_are_shown(
     path = str(write_tiny_model(tmp_path / "g.gguf", architecture="gemma3", more=[window]))
     out = octavo("inspect", path).out
     assert "window        16 tokens\n" in out
-    assert "assumed       rope.freq_base_swa 10000, attention.sliding_window_pattern 6\n" in out
+    assumed = "rope.freq_base_swa 10000, attention.sliding_window_pattern 6, attention.scale "
+    assert f"assumed       {assumed}0.25\n" in out
     assert "KV a token    256 B, 0 B beyond the window\n" in out  # both layers are windowed
 
 

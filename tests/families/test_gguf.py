@@ -32,8 +32,9 @@ OLMO2 = {
     **LLAMA, "post_attention_layernorm": "post_attention_norm",
     "post_feedforward_layernorm": "post_ffw_norm",
 }  # fmt: skip
-NAMES = {"gemma3": GEMMA3, "olmo2": OLMO2}
-PERMUTED = ("llama", "smollm3")
+NAMES = {"gemma2": GEMMA3, "gemma3": GEMMA3, "olmo2": OLMO2}
+PERMUTED = ("llama", "smollm3", "granite", "mistral3")
+ADDED_TO_1 = ("gemma2", "gemma3")
 
 # variant -> architecture, and the keys that its config.json does not have under a name of its own
 FILES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -48,6 +49,27 @@ FILES: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "attention.sliding_window_pattern": [False, True, True, False, False, True, True],
             "rope.freq_base": 1e6,
+        },
+    ),
+    "gemma2": ("gemma2", {"attn_logit_softcapping": 1.5, "final_logit_softcapping": 2.5}),
+    "gemma2-silent": ("gemma2", {"rope.freq_base": 10000.0}),
+    "granite": (
+        "granite",
+        {
+            "attention.scale": 0.2,
+            "embedding_scale": 12.0,
+            "logit_scale": 8.0,
+            "residual_scale": 0.22,
+        },
+    ),
+    "ministral3": (
+        "mistral3",
+        {
+            "attention.temperature_scale": 0.4,
+            "rope.scaling.type": "yarn",
+            "rope.scaling.factor": 32.0,
+            "rope.scaling.original_context_length": 16,
+            "rope.scaling.yarn_log_multiplier": 1.0,
         },
     ),
     "olmo2": ("olmo2", {}),
@@ -81,7 +103,7 @@ def gguf_file(path: Path, variant: str) -> Path:
         "block_count": config["num_hidden_layers"],
         "attention.head_count": heads["q"],
         "attention.head_count_kv": heads["k"],
-        "attention.layer_norm_rms_epsilon": float(config["rms_norm_eps"]),
+        "attention.layer_norm_rms_epsilon": float(config.get("rms_norm_eps", 1e-6)),
         "rope.freq_base": float(config.get("rope_theta", rope.get("rope_theta", 0))),
     }
     if "head_dim" in config:
@@ -98,7 +120,7 @@ def gguf_file(path: Path, variant: str) -> Path:
 
 
 def _values(name: str, values: FloatArray, architecture: str, heads: dict[str, int]) -> FloatArray:
-    if architecture == "gemma3" and name.endswith("norm.weight"):
+    if architecture in ADDED_TO_1 and name.endswith("norm.weight"):
         return values + np.float32(1)
     for part, count in heads.items():
         if architecture in PERMUTED and f".attn_{part}." in name:

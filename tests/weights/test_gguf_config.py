@@ -85,7 +85,10 @@ def test_qwen2_rotates_halves_of_a_head() -> None:
 def test_a_silent_gemma3_has_the_windows_of_its_family_and_says_what_was_assumed() -> None:
     silent = replace(
         SILENT, architecture="gemma3", rope_style="half", local_rope_base=1e4,
-        assumed=("rope.freq_base_swa 10000", "attention.sliding_window_pattern 6"),
+        assumed=(
+            "rope.freq_base_swa 10000", "attention.sliding_window_pattern 6",
+            "attention.scale 0.25",
+        ),
     )  # fmt: skip
     assert read(arch="gemma3") == silent
     windowed = read(arch="gemma3", attention__sliding_window=128)
@@ -100,7 +103,8 @@ def test_a_silent_gemma3_has_the_windows_of_its_family_and_says_what_was_assumed
         attention__sliding_window_pattern=2,
     )  # fmt: skip
     pattern = (True, False, True)
-    told = {"window": 128, "windowed": pattern, "local_rope_base": 2e4, "assumed": ()}
+    told = {"window": 128, "windowed": pattern, "local_rope_base": 2e4}
+    told["assumed"] = ("attention.scale 0.25",)
     assert said == replace(silent, **told)  # type: ignore[arg-type]
 
 
@@ -142,6 +146,71 @@ def test_a_window_without_a_pattern_is_of_all_layers_in_the_families_that_have_s
         assert "is 511 in a context of 512: only full attention" in found.unsupported
 
 
+def test_a_silent_gemma2_has_the_caps_and_windows_of_its_family_and_says_so() -> None:
+    silent = read(arch="gemma2", context_length=8192)
+    assert silent == replace(
+        SILENT, architecture="gemma2", rope_style="half", context=8192, window=4096,
+        windowed=(True, False, True), attention_softcap=50.0, logit_softcap=30.0,
+        assumed=(
+            "attention.sliding_window 4096", "attention.sliding_window_pattern 2",
+            "attn_logit_softcapping 50", "final_logit_softcapping 30", "attention.scale 0.25",
+        ),
+    )  # fmt: skip
+    caps: dict[str, Any] = {"attn_logit_softcapping": 0.0, "final_logit_softcapping": 2.5}
+    found = read(arch="gemma2", attention__sliding_window=64, **caps)
+    assert (found.attention_softcap, found.logit_softcap, found.window) == (0.0, 2.5, 64)
+    assert found.assumed == ("attention.sliding_window_pattern 2", "attention.scale 0.25")
+
+
+def test_scores_of_gemma_27b_are_scaled_by_hidden_size_over_heads() -> None:
+    """32 here, in heads of 16; a key that says otherwise is refused."""
+    for arch, layers in (("gemma2", 46), ("gemma3", 62)):
+        of_27b: dict[str, Any] = {
+            "arch": arch, "attention.head_count": 2, "block_count": layers,
+            "attention__key_length": 16, "attention__value_length": 16,
+        }  # fmt: skip
+        found = read(**of_27b)
+        assert found.attention_scale == found.score_scale == 32**-0.5
+        assert "attention.scale 0.176777" in found.assumed
+        said = read(**of_27b, attention__scale=float(np.float32(32**-0.5)))
+        assert (said.unsupported, said.attention_scale) == ("", 32**-0.5)
+        assert not any("scale" in each for each in said.assumed)
+        other = read(**of_27b, attention__scale=0.25)
+        assert "is 0.25: only 0.176777 is supported" in other.unsupported
+        of_9b = read(**{**of_27b, "block_count": 42})
+        assert (of_9b.attention_scale, of_9b.score_scale) == (None, 0.25)
+
+
+def test_multipliers_of_granite_are_read_and_0_is_none() -> None:
+    granite = replace(SILENT, architecture="granite")
+    names = ("embedding_scale", "residual_scale", "logit_scale", "attention.scale")
+    none: dict[str, Any] = dict.fromkeys(names, 0.0)
+    assert read(arch="granite", **none) == granite
+    assert read(arch="granite") == granite
+    scales: dict[str, Any] = dict(zip(names, (12.0, 0.25, 8.0, 0.5), strict=True))
+    assert read(arch="granite", **scales) == replace(
+        granite, embedding_scale=12.0, residual_scale=0.25, logit_scale=0.125, attention_scale=0.5
+    )
+    with pytest.raises(ModelFormatError, match=r"residual_scale is -1\.0: expected a number ab"):
+        read(arch="granite", residual_scale=-1.0)
+    turns: dict[str, Any] = {"rope.scaling.finetuned": True}
+    assert read(arch="granite", **turns) == granite
+    unturned: dict[str, Any] = {"rope.scaling.finetuned": False}
+    refused = read(arch="granite", **unturned).unsupported
+    assert refused.startswith("metadata 'granite.rope.scaling.finetuned' is False: only True is")
+
+
+def test_queries_of_mistral3_are_scaled_by_their_position_if_the_file_says_so() -> None:
+    mistral3 = replace(SILENT, architecture="mistral3", position_original=512)
+    assert read(arch="mistral3") == mistral3
+    beta: dict[str, Any] = {"attention.temperature_scale": 0.5}
+    assert read(arch="mistral3", **beta) == replace(mistral3, position_beta=0.5)
+    original: dict[str, Any] = {"rope.scaling.original_context_length": 64}
+    found = read(arch="mistral3", **beta, **original)
+    assert found == replace(mistral3, position_beta=0.5, position_original=64)
+    assert "temperature_scale' is 0.5: Octavo does not know" in read(**beta).unsupported
+
+
 def test_windows_of_olmo_3_leave_every_fourth_layer_and_turn_unscaled() -> None:
     scaled: dict[str, Any] = {"rope__scaling__factor": 4.0}
     silent = replace(SILENT, architecture="olmo2", rope_style="half", qk_norm=True, rope_scale=4.0)
@@ -174,7 +243,7 @@ def test_an_architecture_of_other_numbers_is_not_supported_rather_than_broken() 
     with pytest.raises(ModelFormatError, match="rms_epsilon': expected a number, found 'none'"):
         read(**norm)
     with pytest.raises(
-        UnsupportedModelError, match="architecture 'mamba' is not supported: falcon, gemma3"
+        UnsupportedModelError, match="architecture 'mamba' is not supported: falcon, gemma2"
     ):
         read(arch="mamba", **norm)
     layer_norm = {"bloom." + k: v for k, v in LEAST.items() if "rms" not in k}

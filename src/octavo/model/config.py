@@ -54,6 +54,14 @@ class ModelConfig:
     activation: ActivationKind = "silu"  # of MLPs without a gate
     qk_norm: bool = False  # q and k are normed before they turn, each head or the whole row
     local_rope_base: float | None = None  # of windowed layers with one, whose positions are as is
+    embedding_scale: float = 1.0  # multiplies the rows of tokens
+    residual_scale: float = 1.0  # what each block adds
+    attention_scale: float | None = None  # scores, if not head_dim ** -0.5
+    attention_softcap: float = 0.0  # of scores; 0: none
+    logit_scale: float = 1.0
+    logit_softcap: float = 0.0
+    position_beta: float = 0.0  # queries are scaled by their position (`ScaleByPosition`); 0: not
+    position_original: int = 1
     assumed: tuple[str, ...] = ()  # keys that the file lacks, with the value that its family means
     unsupported: str = ""  # what the model computes beyond these numbers; "" = nothing
 
@@ -71,14 +79,21 @@ class ModelConfig:
                     f"{name} has {len(value)} layers: expected {self.num_layers}"
                 )
         windowed = ("window", "local_rope_base") if self.windowed else ()
-        for name in ("rope_base", "rope_scale", "rope_amplitude", *windowed):
+        scales = ("embedding_scale", "residual_scale", "attention_scale", "logit_scale")
+        for name in ("rope_base", "rope_scale", "rope_amplitude", *windowed, *scales):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ModelFormatError(f"{name} is {value}: expected a number above 0")
             if name.endswith("rope_base") and value is not None and value < 1:
                 raise ModelFormatError(f"{name} is {value}: expected a number from 1")
-        if not 0 <= self.norm_eps < math.inf:
-            raise ModelFormatError(f"norm_eps is {self.norm_eps}: expected a number from 0")
+        for name in ("norm_eps", "attention_softcap", "logit_softcap", "position_beta"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise ModelFormatError(f"{name} is {value}: expected a number from 0")
+        if self.position_original < 1:
+            raise ModelFormatError(
+                f"position_original is {self.position_original}: expected at least 1"
+            )
         if self.heads % self.kv_heads:
             raise ModelFormatError(
                 f"{self.heads} heads do not divide into {self.kv_heads} KV heads"
@@ -102,6 +117,11 @@ class ModelConfig:
         if self.qk_norm:
             return self.head_dim
         return -(-self.head_dim // _HEAD_STEP) * _HEAD_STEP
+
+    @property
+    def score_scale(self) -> float:
+        """What scores of attention are multiplied by."""
+        return self.head_dim**-0.5 if self.attention_scale is None else self.attention_scale
 
     def is_full(self, layer: int) -> bool:
         """Whether the layer is none of the windowed ones, which may turn by a base of their own

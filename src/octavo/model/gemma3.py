@@ -10,8 +10,6 @@ from octavo.model.config import ModelConfig
 from octavo.program.builder import ProgramBuilder
 from octavo.program.ops import KVSpec, Program, Value, WeightSpec
 
-_LAYERS_OF_27B = 62  # the one size whose scale is that of hidden size / heads, not of its heads
-
 
 def build(cfg: ModelConfig) -> Program:
     p = ProgramBuilder()
@@ -52,15 +50,9 @@ def _layer(p: ProgramBuilder, cfg: ModelConfig, groups: dict[bool, int], i: int,
     q = turned(linear(x, "attn_q", q_size), "attn_q_norm", cfg.heads)
     k = turned(linear(x, "attn_k", kv_size), "attn_k_norm", cfg.kv_heads)
     v = linear(x, "attn_v", kv_size)
-    a = p.attention(q, k, v, heads=cfg.heads, group=groups[is_full], scale=attention_scale(cfg))
+    a = p.attention(q, k, v, heads=cfg.heads, group=groups[is_full], scale=cfg.score_scale)
     h = p.add(norm(linear(a, "attn_output", cfg.hidden_size), "post_attention_norm"), h)
 
     x = norm(h, "ffn_norm")
     g = p.gated(linear(x, "ffn_gate", cfg.ffn_size), linear(x, "ffn_up", cfg.ffn_size), "gelu_tanh")
     return p.add(norm(linear(g, "ffn_down", cfg.hidden_size), "post_ffw_norm"), h)
-
-
-def attention_scale(cfg: ModelConfig) -> float:
-    """What scores are multiplied by."""
-    size = cfg.hidden_size / cfg.heads if cfg.num_layers == _LAYERS_OF_27B else cfg.head_dim
-    return float(size**-0.5)

@@ -1,8 +1,9 @@
 """The Llama family: RMSNorm, RoPE, grouped-query attention, SwiGLU   (Touvron et al. 2023).
 
 Also Mistral, Phi-3 and SmolLM; Qwen2 (biases on q, k, v; Llamas may have more), Qwen3 (norms of
-their heads) and SmolLM3 (some layers do not turn them). Any layers may be windowed. MHA, GQA and
-MQA differ by head counts only; which weights lie in one tensor the files' tables know.
+their heads), SmolLM3 (some layers do not turn them), Ministral 3 (queries scaled by position) and
+Granite (multipliers). Any layers may be windowed. MHA, GQA and MQA differ by head counts only;
+which weights lie in one tensor the files' tables know.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ def build(cfg: ModelConfig) -> Program:
     embedding = WeightSpec("token_embd.weight", (cfg.vocab_size, cfg.hidden_size))
 
     h = p.embed(embedding)
+    if cfg.embedding_scale != 1:
+        h = p.scale(h, cfg.embedding_scale)
     for i in range(cfg.num_layers):
         h = _layer(p, cfg, groups[cfg.is_full(i)], i, h)
     h = p.rms_norm(h, WeightSpec("output_norm.weight", (cfg.hidden_size,)), cfg.norm_eps)
-    return p.logits(h, embedding if cfg.tied_head else WeightSpec("output.weight", embedding.shape))
+    head = embedding if cfg.tied_head else WeightSpec("output.weight", embedding.shape)
+    return p.logits(h, head, scale=cfg.logit_scale)
 
 
 def _layer(p: ProgramBuilder, cfg: ModelConfig, group: int, i: int, h: Value) -> Value:
@@ -41,7 +45,8 @@ def _layer(p: ProgramBuilder, cfg: ModelConfig, group: int, i: int, h: Value) ->
     ) -> Value:
         matrix = WeightSpec(f"blk.{i}.{name}.weight", (rows, x.width))
         vector = WeightSpec(f"blk.{i}.{name}.bias", (rows,)) if bias else None
-        return p.linear(x, matrix, bias=vector, add=add)
+        scale = 1.0 if add is None else cfg.residual_scale
+        return p.linear(x, matrix, bias=vector, scale=scale, add=add)
 
     def turned(x: Value, name: str, heads: int) -> Value:
         if cfg.qk_norm:
@@ -50,9 +55,11 @@ def _layer(p: ProgramBuilder, cfg: ModelConfig, group: int, i: int, h: Value) ->
 
     x = norm(h, "attn_norm")
     q = turned(linear(x, "attn_q", q_size, bias=cfg.qkv_bias), "attn_q", cfg.heads)
+    if cfg.position_beta:
+        q = p.scale_by_position(q, cfg.position_beta, cfg.position_original)
     k = turned(linear(x, "attn_k", kv_size, bias=cfg.qkv_bias), "attn_k", cfg.kv_heads)
     v = linear(x, "attn_v", kv_size, bias=cfg.qkv_bias)
-    a = p.attention(q, k, v, heads=cfg.heads, group=group, scale=cfg.head_dim**-0.5)
+    a = p.attention(q, k, v, heads=cfg.heads, group=group, scale=cfg.score_scale)
     h = linear(a, "attn_output", cfg.hidden_size, bias=cfg.output_bias, add=h)
 
     x = norm(h, "ffn_norm")

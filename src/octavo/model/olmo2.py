@@ -48,7 +48,7 @@ def _layer(p: ProgramBuilder, cfg: ModelConfig, groups: dict[bool, int], i: int,
 
     q, k = turned("attn_q", q_size, cfg.heads), turned("attn_k", kv_size, cfg.kv_heads)
     v = linear(h, "attn_v", kv_size, bias=cfg.qkv_bias)
-    a = p.attention(q, k, v, heads=cfg.heads, group=groups[is_full], scale=cfg.head_dim**-0.5)
+    a = p.attention(q, k, v, heads=cfg.heads, group=groups[is_full], scale=cfg.score_scale)
     a = linear(a, "attn_output", cfg.hidden_size, bias=cfg.output_bias)
     h = p.add(norm(a, "post_attention_norm"), h)
 

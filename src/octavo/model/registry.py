@@ -6,16 +6,19 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from octavo.errors import UnsupportedModelError
-from octavo.model import falcon, gemma3, gpt2, llama, olmo2
+from octavo.model import falcon, gemma2, gemma3, gpt2, llama, olmo2
 from octavo.model.config import ModelConfig
 from octavo.program.ops import Program
 
 ARCHITECTURES: Mapping[str, Callable[[ModelConfig], Program]] = MappingProxyType(
     {
         "falcon": falcon.build,
+        "gemma2": gemma2.build,
         "gemma3": gemma3.build,
         "gpt2": gpt2.build,
+        "granite": llama.build,
         "llama": llama.build,
+        "mistral3": llama.build,
         "olmo2": olmo2.build,
         "phi3": llama.build,
         "qwen2": llama.build,

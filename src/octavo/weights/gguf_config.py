@@ -20,9 +20,12 @@ from octavo.weights.gguf_header import MetadataValue, TensorInfo
 from octavo.weights.gguf_keys import refusal
 from octavo.weights.gguf_metadata import Metadata
 from octavo.weights.gguf_rope import rope_scaling
+from octavo.weights.gguf_scales import ATTENTION_CAP, LOGIT_CAP, scales
 
 # Converters permute q and k for the others.
-_HALF_STYLE = frozenset({"qwen2", "qwen3", "gemma3", "falcon", "olmo2", "phi3", "starcoder2"})
+_HALF_STYLE = frozenset(
+    {"qwen2", "qwen3", "gemma2", "gemma3", "falcon", "olmo2", "phi3", "starcoder2"}
+)
 _QK_NORM = frozenset({"qwen3", "olmo2"})
 # In all layers, where a file with a window lists none.
 _WINDOWED = frozenset({"llama", "phi3", "starcoder2"})
@@ -41,6 +44,7 @@ _UNTURNED = "no_rope_layer_interval"  # no key of any file
 # What files of a family mean by keys that they leave out; `octavo inspect` shows those it assumed.
 _ASSUMED: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
+        "gemma2": {_WINDOW: 4096, _PATTERN: 2, ATTENTION_CAP: 50, LOGIT_CAP: 30},
         "gemma3": {_LOCAL_BASE: 10000, _PATTERN: 6},
         "olmo2": {_PATTERN: 4},
         "smollm3": {_UNTURNED: 4},
@@ -91,6 +95,12 @@ def _config(
     layers = keys.whole(f"{arch}.block_count")
     if layers > MOST_LAYERS:  # before a list is made of so many
         raise keys.wrong(f"{arch}.block_count", f"at most {MOST_LAYERS}")
+    placed = _windows(keys, arch, layers, context, base)
+    scaled = scales(
+        keys, arch, _ASSUMED.get(arch, {}),
+        layers=layers, hidden=hidden, heads=heads, head_dim=head_dim,
+    )  # fmt: skip
+    assumed = placed.pop("assumed") + scaled.pop("assumed")
     eps = "layer_norm_epsilon" if arch in _ACTIVATIONS else "layer_norm_rms_epsilon"
     no_eps = 0.0 if why_unsupported(arch) else None  # of other norms
     return ModelConfig(
@@ -116,14 +126,16 @@ def _config(
         parallel_norms=_parallel_norms(arch, tensors),
         activation=_ACTIVATIONS.get(arch, "silu"),
         qk_norm=arch in _QK_NORM,
-        **_windows(keys, arch, layers, context, base),
+        **placed,
+        **scaled,
+        assumed=assumed,
     )
 
 
 def _windows(keys: Metadata, arch: str, layers: int, context: int, base: float) -> dict[str, Any]:
     """Return which layers are windowed, and how these turn; which do not turn at all."""
     assumed = _ASSUMED.get(arch, {})
-    if arch in _UNSCALED and not keys.has(f"{arch}.attention.sliding_window"):
+    if arch in _UNSCALED and not keys.has(f"{arch}.{_WINDOW}"):
         assumed = {}  # OLMo 2, which has none; 3 has
     window, windowed = 0, tuple[bool, ...]()
     pattern = f"{arch}.{_PATTERN}"

@@ -38,6 +38,10 @@ _HARMLESS: Mapping[str, str] = MappingProxyType(
     }
 )  # fmt: skip
 
+_HARMLESS_BUT_HERE = frozenset(
+    {("granite", "rope.scaling.finetuned")}  # false: no layer has a rotary embedding
+)
+
 # The values at which a key changes nothing; any other changes the arithmetic. llama.cpp, when it
 # saves a model, writes most of them with these.
 _WITHOUT_EFFECT: Mapping[str, tuple[bool | int | str, ...]] = MappingProxyType(
@@ -60,6 +64,7 @@ _WITHOUT_EFFECT: Mapping[str, tuple[bool | int | str, ...]] = MappingProxyType(
         "residual_scale": (0, 1),
         "rope.freq_scale": (0, 1),
         "rope.scaling.alpha": (0, 1),
+        "rope.scaling.finetuned": (True,),  # where it says whether there is an embedding at all
         "rope.scaling.yarn_attn_factor": (1,),
         "rope.scaling.yarn_beta_fast": (32,),  # without yarn; so are the others
         "rope.scaling.yarn_beta_slow": (1,),
@@ -79,7 +84,7 @@ _WITHOUT_EFFECT: Mapping[str, tuple[bool | int | str, ...]] = MappingProxyType(
 )
 
 _ACTIVATIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"gemma3": ("gelu_pytorch_tanh", "gelu_tanh")}
+    dict.fromkeys(("gemma2", "gemma3"), ("gelu_pytorch_tanh", "gelu_tanh"))
 )
 _USUAL_ACTIVATIONS = ("silu", "swish")
 
@@ -110,7 +115,9 @@ def refusal(
     prefix = f"{config.architecture}."
     for key, raw in metadata.items():
         name = key.removeprefix(prefix)
-        if key in read or name == key or name in _HARMLESS:
+        if key in read or name == key:
+            continue
+        if name in _HARMLESS and (config.architecture, name) not in _HARMLESS_BUT_HERE:
             continue
         value = one_value(raw)
         without_effect = _WITHOUT_EFFECT.get(name)
@@ -124,9 +131,11 @@ def refusal(
             if value != config.head_dim:
                 return f"{found}, other keys say {config.head_dim}: one of them is wrong"
         elif name == "attention.scale":
-            if not _is_usual_scale(value, config.head_dim):
-                usual = f"1/sqrt(head size), {config.head_dim**-0.5:.6g} here"
-                return f"{found}: only {usual}, is supported"
+            if not _is_usual_scale(value, config.score_scale):
+                usual = f"{config.score_scale:.6g}"
+                if config.attention_scale is None:
+                    usual = f"1/sqrt(head size), {usual} here,"
+                return f"{found}: only {usual} is supported"
         elif without_effect is None:
             return (
                 f"{found}: Octavo does not know this key, and leaving it out could change the "
@@ -144,7 +153,7 @@ def _hides_nothing(window: MetadataValue, context: int) -> bool:
     return isinstance(window, int | float) and (window <= 0 or window >= context)
 
 
-def _is_usual_scale(scale: MetadataValue, head_dim: int) -> bool:
+def _is_usual_scale(scale: MetadataValue, usual: float) -> bool:
     """0 means the usual one. Compared as float32, which the kernels take."""
-    usual = np.float32(head_dim**-0.5)
-    return isinstance(scale, int | float) and (scale == 0 or np.float32(scale) == usual)
+    same = isinstance(scale, int | float) and np.float32(scale) == np.float32(usual)
+    return same or scale == 0

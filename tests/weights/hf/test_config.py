@@ -229,6 +229,60 @@ def test_what_a_phi3_file_does_not_say() -> None:
     assert (found.kv_heads, found.norm_eps, found.window) == (LLAMA.heads, 1e-5, 0)
 
 
+def test_scales_and_caps_are_the_numbers_that_they_mean() -> None:
+    assert read(changed(GEMMA3, query_pre_attn_scalar=168)).attention_scale == 168**-0.5
+    gemma2 = {"architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2",
+              "rope_local_base_freq": ...}  # fmt: skip
+    ours = ("attention_scale", "attention_softcap", "logit_softcap")
+
+    def of_gemma2(**changes: Any) -> tuple[float | None, ...]:
+        fields: dict[str, Any] = {"sliding_window_pattern": ..., "attn_logit_softcapping": ...,
+                                  "final_logit_softcapping": ..., **changes}  # fmt: skip
+        found = read(changed(GEMMA3, **gemma2, **fields))
+        assert (found.unsupported, found.windowed) == ("", all_but_every(2, 7))
+        return tuple(getattr(found, name) for name in ours)
+
+    assert of_gemma2() == (None, 50.0, 30.0)
+    assert of_gemma2(query_pre_attn_scalar=...) == (256**-0.5, 50.0, 30.0)
+    assert of_gemma2(attn_logit_softcapping=None) == (None, 0.0, 30.0)
+    assert of_gemma2(final_logit_softcapping=None, attn_logit_softcapping=2) == (None, 2.0, 0.0)
+    granite = {"architectures": ["GraniteForCausalLM"], "model_type": "granite"}
+    scaled = {"embedding_multiplier": 12, "residual_multiplier": 0.22, "logits_scaling": 8.0,
+              "attention_multiplier": 0.015625}  # fmt: skip
+    assert read(changed(LLAMA, **granite, **scaled)) == replace(
+        LLAMA, architecture="granite", embedding_scale=12.0, residual_scale=0.22,
+        logit_scale=0.125, attention_scale=0.015625,
+    )  # fmt: skip
+    silent = read(changed(LLAMA, **granite))
+    assert silent == replace(
+        LLAMA, architecture="granite", attention_scale=1.0,
+        assumed=tuple(f"{name} 1" for name in ("embedding_multiplier", "residual_multiplier",
+                                               "attention_multiplier", "logits_scaling")),
+    )  # fmt: skip
+    for name in scaled:
+        with pytest.raises(ModelFormatError, match=f"{name} is 0: expected a number above 0"):
+            read(changed(LLAMA, **granite, **{name: 0}))
+
+
+def test_queries_of_ministral_3_are_scaled_by_what_stands_beside_yarn() -> None:
+    named = {"architectures": ["Ministral3ForCausalLM"], "model_type": "ministral3",
+             "rope_theta": ...}  # fmt: skip
+    yarn = {"rope_type": "yarn", "rope_theta": 1e6, "factor": 16.0, "mscale": 1.0,
+            "mscale_all_dim": 1.0, "original_max_position_embeddings": 32,
+            "max_position_embeddings": 512, "llama_4_scaling_beta": 0.1}  # fmt: skip
+    found = read(changed(LLAMA, **named, rope_scaling=..., rope_parameters=yarn))
+    assert (found.architecture, found.unsupported) == ("mistral3", "")
+    assert (found.position_beta, found.position_original) == (0.1, 32)
+    assert found.rope_amplitude == 1.0
+    for parameters, said in (
+        (..., "rope_parameters is missing: expected an object with llama_4_scaling_beta"),
+        ({**yarn, "llama_4_scaling_beta": 0}, "scaling_beta is 0: expected a number above 0"),
+        ({**yarn, "original_max_position_embeddings": None}, "embeddings is missing: expected a"),
+    ):
+        with pytest.raises(ModelFormatError, match=said):
+            read(changed(LLAMA, **named, rope_scaling=..., rope_parameters=parameters))
+
+
 BROKEN: dict[str, tuple[ModelConfig, dict[str, Any], str]] = {
     "no size": (LLAMA, {"hidden_size": ...}, "hidden_size is missing: expected a whole number from "
                 "1"),
@@ -306,8 +360,6 @@ UNSUPPORTED: dict[str, tuple[ModelConfig, dict[str, Any], str]] = {
                           "take it out of the file"),
     "cap": (GEMMA3, {"final_logit_softcapping": 30.0}, "config.json: final_logit_softcapping is "
             "30.0: only null is supported"),
-    "scale": (GEMMA3, {"query_pre_attn_scalar": 168}, "config.json: query_pre_attn_scalar is 168: "
-              "only 32 is supported in a model of these sizes"),
     "both ways": (GEMMA3, {"use_bidirectional_attention": True}, "config.json: "
                   "use_bidirectional_attention is true: only false is supported"),
 }  # fmt: skip

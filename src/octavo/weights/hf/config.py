@@ -6,12 +6,10 @@ embedding, `keys` knows the fields that are left.
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, replace
 
 from octavo.errors import ModelFormatError, UnsupportedModelError
 from octavo.model.config import MOST_LAYERS, NO_MORE_POSITIONS, ModelConfig
-from octavo.model.gemma3 import attention_scale
 from octavo.program.ops import ActivationKind
 from octavo.values import is_number
 from octavo.weights.hf.families import FAMILIES, family_of
@@ -20,6 +18,7 @@ from octavo.weights.hf.gpt_config import alibi, parallel_norms, shared_heads
 from octavo.weights.hf.json_fields import Fields
 from octavo.weights.hf.keys import refusal
 from octavo.weights.hf.rope import Rope, base, parameters, rope
+from octavo.weights.hf.scales import by_position, scales
 from octavo.weights.hf.windows import FULL, WINDOWED, unturned, windows
 from octavo.weights.rope_scaling import RopeScaling
 
@@ -59,7 +58,7 @@ def model_config(fields: Fields) -> ModelConfig:
         if not fields.has(name):
             raise fields.wrong(name, "a whole number")
     config = _config(fields, found)
-    refused = config.unsupported or _other_arithmetic(fields, found, config) or refusal(fields)
+    refused = config.unsupported or _other_arithmetic(fields, found) or refusal(fields)
     assumed = tuple(f"{name} {_short(value)}" for name, value in fields.assumed.items())
     return replace(config, assumed=assumed, unsupported=refused)
 
@@ -97,11 +96,14 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
     if head_dim % 2 or head_dim > _MOST_HEAD_DIM:  # before a table is made of so many
         raise fields.wrong("head_dim", f"an even number, at most {_MOST_HEAD_DIM}")
     context = size("max_position_embeddings")
+    scaled = scales(fields, family.scales, head_dim)
     rotary_dim, rope_base, turned = head_dim, 10000.0, Rope(context, longest=NO_MORE_POSITIONS)
     if family.has_rope:
         found = parameters(fields, FULL if family.local_base else None)
         rotary_dim = _rotary_dim(fields, found, head_dim) if family.partial_rotary else head_dim
         rope_base = base(fields, found, "rope_theta")
+        if family.position_scaled:
+            scaled |= by_position(fields, found)
         turned = rope(fields, found, rope_base, rotary_dim, context)
     still = unturned(fields, layers) if family.has_unturned else ()
     window, windowed = windows(fields, family.windowed, layers, still)
@@ -138,6 +140,7 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
         activation=_activation(fields, family),
         qk_norm=family.qk_norm,
         local_rope_base=local_base,
+        **scaled,
         unsupported=unsupported,
     )
 
@@ -178,20 +181,15 @@ def _rotary_dim(fields: Fields, found: Fields | None, head_dim: int) -> int:
     return int(head_dim * part)
 
 
-def _other_arithmetic(fields: Fields, family: Family, config: ModelConfig) -> str:
+def _other_arithmetic(fields: Fields, family: Family) -> str:
     """Say what the program would compute in another way than these fields ask for."""
     if why := alibi(fields, family):
         return why
     name, known = family.activation, tuple(family.ungated) or family.activations
+    if name == "hidden_activation":
+        fields.read.add("hidden_act")  # Gemma 2's, which transformers passes over
     if fields.text(name) not in known:
         return f"{fields.said(name)}: only {' or '.join(known)} is supported"
-    if family.architecture == "gemma3":
-        asked, done = fields.real("query_pre_attn_scalar"), attention_scale(config)
-        if not (asked > 0 and math.isclose(asked**-0.5, done, rel_tol=1e-7)):
-            return (
-                f"{fields.said('query_pre_attn_scalar')}: only {done**-2:.6g} is supported in a "
-                "model of these sizes"
-            )
     return ""
 
 

@@ -26,24 +26,25 @@ _LLAMA = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+_QK_NORMS = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
 _GEMMA3 = {
     **_LLAMA,
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
+    **_QK_NORMS,
     "post_attention_norm": "post_attention_layernorm",
     "ffn_norm": "pre_feedforward_layernorm",
     "post_ffw_norm": "post_feedforward_layernorm",
 }
 
+_GEMMA2 = {part: name for part, name in _GEMMA3.items() if part not in _QK_NORMS}
+
 _OLMO2 = {
     **{part: name for part, name in _LLAMA.items() if part not in ("attn_norm", "ffn_norm")},
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
+    **_QK_NORMS,
     "post_attention_norm": "post_attention_layernorm",
     "post_ffw_norm": "post_feedforward_layernorm",
 }
 
-_QWEN3 = {**_LLAMA, "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
+_QWEN3 = {**_LLAMA, **_QK_NORMS}
 
 _PHI3 = {
     **{part: _LLAMA[part] for part in ("attn_norm", "attn_output", "ffn_norm", "ffn_down")},
@@ -64,7 +65,7 @@ _ENCODERS = (
 _GEMMA3_TEXT = Family(
     "gemma3_text", "gemma3", _GEMMA3, activation="hidden_activation",
     activations=("gelu_pytorch_tanh",), norm_offset=1.0, windowed="all but every nth",
-    local_base="rope_local_base_freq",
+    local_base="rope_local_base_freq", scales=("query_pre_attn_scalar",),
     needs=("num_key_value_heads", "head_dim"),
     assumed={
         "rms_norm_eps": 1e-6, "tie_word_embeddings": True, "rope_theta": 1e6,
@@ -72,6 +73,10 @@ _GEMMA3_TEXT = Family(
         "query_pre_attn_scalar": 256, "hidden_activation": "gelu_pytorch_tanh",
     },
 )  # fmt: skip
+
+_GRANITE_SCALES = dict.fromkeys(
+    ("embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling"), 1.0
+)
 
 _OLMO2_WHOLE = Family(
     "olmo2", "olmo2", _OLMO2, qkv_bias="attention_bias", output_bias="attention_bias",
@@ -116,6 +121,15 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             "phi3", "phi3", _PHI3, partial_rotary=True, views=phi3,
             assumed={**EVERY, "rms_norm_eps": 1e-5},
         ),
+        "Ministral3ForCausalLM": Family(
+            "ministral3", "mistral3", _LLAMA, position_scaled=True,
+            needs=("num_key_value_heads", "head_dim"), assumed={**EVERY, "rms_norm_eps": 1e-5},
+        ),
+        "GraniteForCausalLM": Family(
+            "granite", "granite", _LLAMA,
+            qkv_bias="attention_bias", output_bias="attention_bias", ffn_bias="mlp_bias",
+            scales=tuple(_GRANITE_SCALES), assumed={**EVERY, **_GRANITE_SCALES},
+        ),
         "Olmo2ForCausalLM": _OLMO2_WHOLE,
         "Olmo3ForCausalLM": replace(
             _OLMO2_WHOLE, model_type="olmo3", windowed="all but every nth", local_base="rope_theta",
@@ -128,6 +142,19 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "GPTBigCodeForCausalLM": STARCODER,
         "Starcoder2ForCausalLM": STARCODER2,
         "FalconForCausalLM": FALCON,
+        "Gemma2ForCausalLM": Family(
+            "gemma2", "gemma2", _GEMMA2, activation="hidden_activation",
+            activations=("gelu_pytorch_tanh",), norm_offset=1.0, windowed="all but every nth",
+            qkv_bias="attention_bias", output_bias="attention_bias",
+            scales=("query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping"),
+            needs=("num_key_value_heads", "head_dim"),
+            assumed={
+                **EVERY, "tie_word_embeddings": True, "sliding_window": 4096,
+                "sliding_window_pattern": 2, "query_pre_attn_scalar": 256,
+                "hidden_activation": "gelu_pytorch_tanh", "attn_logit_softcapping": 50.0,
+                "final_logit_softcapping": 30.0,
+            },
+        ),
         "Gemma3ForCausalLM": _GEMMA3_TEXT,
         "Gemma3ForConditionalGeneration": replace(
             _GEMMA3_TEXT, model_type="gemma3", part="text_config", prefix="language_model.",

@@ -62,6 +62,8 @@ class Family:
     partial_rotary: bool = False  # fewer dims of a head may turn than it has
     qk_norm: bool = False  # q and k are normed before they turn
     local_base: str = ""  # of windowed layers that turn by their own: the field in the old form
+    scales: tuple[str, ...] = ()  # fields that multiply and cap
+    position_scaled: bool = False  # queries are multiplied by more, the later they are
     has_unturned: bool = False  # layers may have no rotary embedding
     windowed: Rule = "all"  # layers, where the file does not list them
     part: str = ""  # of config.json that has the fields of the text model; "": it is the whole
