@@ -34,8 +34,8 @@ struct OpRecord {
   // biases, then the norms of q's and k's heads.
   int32_t vector[5];
   int32_t heads, head_dim;
-  int32_t rope_table, rope_style;
-  int32_t norm_kind;  // of the head -1: its rows are normed
+  int32_t rope_table, rope_style;  // of QKV -1: no head is turned
+  int32_t norm_kind;               // of the head -1: its rows are normed
   int32_t activation;
   int32_t row_kind;      // the ActKind that the head packs its rows to
   int32_t group, layer;  // KV layer group, layer inside it

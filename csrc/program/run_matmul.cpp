@@ -67,6 +67,7 @@ void Run::norm_and_rotate(const OpRecord& op, int which, int32_t row, float* hea
   const RowKernels& k = *p_.kernels_->rows;
   if (const float* norm = vector(op, 3 + which))
     k.norm(kRmsNorm, head, norm, nullptr, op.eps, op.head_dim, head);
+  if (op.rope_table < 0) return;
   const RopeTable rope = rope_of(op, row);
   k.rope(head, 1, op.head_dim, 2 * rope.half, rope.cos, rope.sin, op.rope_style);
 }

@@ -23,6 +23,7 @@ class Grouped:
     vocab_size: int
     queries: int = 2  # heads of queries to each head of keys
     softcap: float = 0.0
+    turned: bool = True  # q and k, by RoPE
     varied: bool = False  # other norms, positions and scales, an MLP, a head with padding
 
     @property
@@ -65,10 +66,12 @@ def grouped(shape: Grouped) -> Program:
         spec = shape.groups[group]
         heads = spec.kv_heads * shape.queries
         x = norm(h, f"{i}.norm")
-        q = p.rope(linear(x, f"{i}.q", heads * spec.k_dim), heads=heads, style="half")
-        q = p.scale_by_position(q, 0.25, 24) if shape.varied else q
+        q = linear(x, f"{i}.q", heads * spec.k_dim)
         k = linear(x, f"{i}.k", spec.kv_heads * spec.k_dim)
-        k = p.rope(k, heads=spec.kv_heads, style="half")
+        if shape.turned:
+            q = p.rope(q, heads=heads, style="half")
+            k = p.rope(k, heads=spec.kv_heads, style="half")
+        q = p.scale_by_position(q, 0.25, 24) if shape.varied else q
         v = linear(x, f"{i}.v", spec.kv_heads * spec.v_dim)
         a = p.attention(q, k, v, heads=heads, group=groups[group], scale=0.5, softcap=shape.softcap)
         h = linear(a, f"{i}.o", _WIDTH, add=h)

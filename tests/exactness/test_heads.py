@@ -21,6 +21,9 @@ SHAPES = {
     "windows and a softcap": Grouped(
         (KVSpec(2, 32, 32, window=100), KVSpec(2, 32, 32)), 2, VOCAB, softcap=2.0
     ),
+    "no head turns": Grouped(
+        (KVSpec(2, 32, 32, window=100), KVSpec(2, 32, 32)), 2, VOCAB, turned=False
+    ),
     "17 heads": Grouped((KVSpec(1, 32, 32),), 1, VOCAB, queries=17),
     "25 heads, a window and a softcap": Grouped(
         (KVSpec(1, 16, 32, window=70),), 1, VOCAB, queries=25, softcap=2.0
@@ -34,7 +37,9 @@ SHAPES = {
 
 def runner_of(name: str, threads: int, kv: str = "bf16") -> Runner:
     model = random_model(grouped(SHAPES[name]), POOLS[threads], type=GGMLType.Q8_0)
-    return make_runner(model, POOLS[threads], num_blocks=80, max_rows=640, kv_dtype=kv)
+    runner = make_runner(model, POOLS[threads], num_blocks=80, max_rows=640, kv_dtype=kv)
+    assert runner.op_names.count("QKV") == SHAPES[name].num_layers
+    return runner
 
 
 @pytest.mark.parametrize("kv", ["bf16", "f32"])

@@ -10,7 +10,7 @@ from octavo.model import llama
 from octavo.program.builder import ProgramBuilder
 from octavo.program.encode import encode
 from octavo.program.fuse import RowKind, fuse, lower
-from octavo.program.ops import KVSpec, Program, Value, WeightSpec, inputs, output
+from octavo.program.ops import KVSpec, Program, RopeStyle, Value, WeightSpec, inputs, output
 from tests.tiny import TINY
 
 
@@ -64,6 +64,7 @@ def test_heads_that_make_no_whole_group_are_packed_apart() -> None:
 def attention_of(change: str) -> Program:
     """Projections, attention and output projection, all of which fuse but for the change."""
     p = ProgramBuilder(rope_frequencies=(1.0,) * 8)
+    turned = change not in ("none is turned", "normed heads, none turned")
     k_dim = 40 if change == "k of no whole panels" else 32
     v_dim = 40 if change == "v of no whole panels" else 32
     group = p.kv_group(KVSpec(2, k_dim, v_dim))
@@ -77,16 +78,24 @@ def attention_of(change: str) -> Program:
     q, k, v = linear("q", 2 * k_dim), linear("k", 2 * k_dim), linear("v", 2 * v_dim)
     if change == "v is k before its rotation":
         v = k
-    rotated = p.rope(q, heads=2, style="interleaved" if change == "two styles" else "half")
-    a = p.attention(rotated, p.rope(k, heads=2, style="half"), v, heads=2, group=group, scale=1.0)
+    if change == "normed heads, none turned":
+        k = p.rms_norm(k, WeightSpec("k_norm", (k_dim,)), 1e-5, heads=2)
+    heads, rotated = 1 if change == "q is turned as one head" else 2, q
+    if turned and change != "k alone is turned":
+        style: RopeStyle = "interleaved" if change == "two styles" else "half"
+        rotated = p.rope(rotated, heads=heads, style=style)
+    if turned and change != "q alone is turned":
+        k = p.rope(k, heads=2, style="half")
+    a = p.attention(rotated, k, v, heads=2, group=group, scale=1.0)
     if change == "q is read again":
         a = p.gated(a, q, "silu")
     return p.logits(p.linear(a, WeightSpec("o", (64, a.width))), WeightSpec("head", (80, 64)))
 
 
-def test_projections_fuse() -> None:
+@pytest.mark.parametrize("change", ["", "none is turned", "normed heads, none turned"])
+def test_projections_fuse(change: str) -> None:
     want = ["Embed", "NormQuantize", "QKV", "AttendQuantize", "Matmul", "Head"]
-    assert fused(attention_of("")) == want
+    assert fused(attention_of(change)) == want
 
 
 @pytest.mark.parametrize(
@@ -94,11 +103,18 @@ def test_projections_fuse() -> None:
     [
         "q is added to", "k is added to", "v is added to", "two styles", "q is read again",
         "v is k before its rotation", "k of no whole panels", "v of no whole panels",
+        "q is turned as one head",
     ],
 )  # fmt: skip
 def test_projections_that_do_more_or_whose_values_others_read_do_not_fuse(change: str) -> None:
     found = fused(attention_of(change))
     assert (found.count("QKV"), found.count("Rope")) == (0, 2)
+
+
+@pytest.mark.parametrize("change", ["q alone is turned", "k alone is turned"])
+def test_projections_of_which_one_is_turned_do_not_fuse(change: str) -> None:
+    found = fused(attention_of(change))
+    assert (found.count("QKV"), found.count("Rope")) == (0, 1)
 
 
 def mlp_of(change: str) -> Program:

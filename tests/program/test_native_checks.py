@@ -52,6 +52,7 @@ REFUSED: dict[str, tuple[bool, Callable[[Parts], None], str]] = {
     "float rows": (True, kind_of("QKV", "x", -1), ".out: expected a buffer of packed rows"),
     "unused buffer": (True, put("Head", "out", 99), "op 15.out: expected 0 to"),
     "table": (True, put("QKV", "rope_table", 1), "rope_table: expected 0 to 0, got 1"),
+    "negative table": (True, put("QKV", "rope_table", -2), "rope_table: expected 0 to 0, got -2"),
     "no table": (False, put("Rope", "rope_table", -1), "rope_table: expected 0 to 0, got -1"),
     "sines": (True, set_part("sin", np.zeros((99, 16), np.float32)), "sin positions: expected 256"),
     "pairs": (True, set_part("sin", np.zeros((256, 9), np.float32)), "sin pairs: expected 16, got"),

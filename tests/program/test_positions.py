@@ -86,6 +86,7 @@ def test_learned_positions_equal_the_reference(offset: int) -> None:
 def test_chunks_and_fusing_change_no_bit(type: GGMLType) -> None:
     model = random_model(learned(), POOL, type=type)
     runner = make_runner(model, POOL)
+    assert runner.op_names.count("QKV") == 1
     got = all_logits(runner, TOKENS)
     assert np.isfinite(got).all()
     assert np.array_equal(got, all_logits(runner, TOKENS, [1, 2, 40]))

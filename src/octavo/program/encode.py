@@ -112,9 +112,9 @@ def encode(program: Program, kinds: Mapping[str, RowKind]) -> EncodedProgram:
             case "norm_kind":
                 return -1 if value is None else native.NORMS.index(value)
             case "rope_table":
-                return rope_tables.index(value)
+                return -1 if value is None else rope_tables.index(value)
             case "rope_style":
-                return native.ROPE_STYLES.index(value)
+                return -1 if value is None else native.ROPE_STYLES.index(value)
             case "activation":
                 return native.ACTIVATIONS.index(value)
         return value

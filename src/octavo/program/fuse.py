@@ -123,18 +123,20 @@ class _Rewriter:
         readers = self.readers.get(x.id, [])
         return readers[0] if len(readers) == 1 else None
 
-    def normed(self, rope: Rope) -> tuple[Norm | None, Op]:
-        """Return the norm of each head before a Rope, if there is one that QKV does, and what wrote
-        its input."""
-        writer = self.writer[rope.x.id]
+    def projected(self, value: Value, heads: int) -> tuple[Rope | None, Norm | None, Op]:
+        """Return the Rope that made a q or k and the norm of each head before it, where there are
+        such that QKV does, and what wrote the input of the first of them."""
+        rope, norm, writer = None, None, self.writer[value.id]
+        if isinstance(writer, Rope) and writer.heads == heads:
+            rope, writer = writer, self.writer[writer.x.id]
         if (
             isinstance(writer, Norm)
-            and writer.heads == rope.heads
+            and writer.heads == heads
             and (writer.kind, writer.bias) == ("rms", None)
             and writer.weight is not None
         ):
-            return writer, self.writer[writer.x.id]
-        return None, writer
+            norm, writer = writer, self.writer[writer.x.id]
+        return rope, norm, writer
 
     def join_norm(self, norm: Norm) -> None:
         if norm.heads > 1:
@@ -183,29 +185,27 @@ class _Rewriter:
             if isinstance(op, Attend) and (op.group, op.layer) == (store.group, store.layer)
         )  # fmt: skip
         spec = self.program.groups[store.group]
-        rope_q, rope_k = self.writer[attend.q.id], self.writer[store.k.id]
+        rope_q, norm_q, q = self.projected(attend.q, attend.heads)
+        rope_k, norm_k, k = self.projected(store.k, spec.kv_heads)
         v = self.writer[store.v.id]
-        if not (isinstance(rope_q, Rope) and isinstance(rope_k, Rope) and isinstance(v, Linear)):
+        if not (isinstance(q, Linear) and isinstance(k, Linear) and isinstance(v, Linear)):
             return
-        (norm_q, q), (norm_k, k) = self.normed(rope_q), self.normed(rope_k)
-        if not (isinstance(q, Linear) and isinstance(k, Linear)):
-            return
+        ropes = [(rope.rope_table, rope.rope_style) if rope else None for rope in (rope_q, rope_k)]
         norms = [norm for norm in (norm_q, norm_k) if norm is not None]
-        private = (rope_q.out, rope_k.out, q.out, k.out, v.out, *(norm.out for norm in norms))
+        absorbed = [op for op in (q, k, v, rope_q, rope_k, *norms) if op is not None]
         if (
             len({q.x, k.x, v.x}) == 1
             and len({self.kinds[op.weight.name] for op in (q, k, v)}) == 1
             and not (q.add or k.add or v.add)
             and q.scale == k.scale == v.scale == 1
-            and all(self.only_reader(value) is not None for value in private)
+            and all(self.only_reader(op.out) is not None for op in absorbed)
             and len({norm.eps for norm in norms}) <= 1
-            and rope_q.rope_style == rope_k.rope_style
-            and rope_q.rope_table == rope_k.rope_table
+            and ropes[0] == ropes[1]
             and spec.k_dim % native.PANEL_ROWS == 0
             and spec.v_dim % native.PANEL_ROWS == 0
         ):
             x = self.pack(q.x, q.weight)
-            self.replaced |= dict.fromkeys((q, k, v, rope_q, rope_k, *norms))
+            self.replaced |= dict.fromkeys(absorbed)
             self.replaced[store] = QKV(
                 x=x,
                 weights=(q.weight, k.weight, v.weight),
@@ -214,9 +214,9 @@ class _Rewriter:
                 eps=norms[0].eps if norms else 0.0,
                 heads=attend.heads,
                 head_dim=spec.k_dim,
-                rope_table=rope_q.rope_table,
-                rope_style=rope_q.rope_style,
+                rope_table=rope_q.rope_table if rope_q else None,
+                rope_style=rope_q.rope_style if rope_q else None,
                 group=store.group,
                 layer=store.layer,
-                out=rope_q.out,
+                out=attend.q,
             )

@@ -268,7 +268,7 @@ class Matmul:
 
 @dataclass(frozen=True, slots=True)
 class QKV:
-    """Three Matmuls of one x, RMSNorm of each head of q and k where it has one, Rope on them,
+    """Three Matmuls of one x, RMSNorm and Rope of each head of q and k where they have them,
     StoreKV: one head a unit of work."""
 
     x: Value
@@ -278,11 +278,11 @@ class QKV:
     eps: float
     heads: int
     head_dim: int
-    rope_table: str
-    rope_style: RopeStyle
+    rope_table: str | None  # None: no head is turned
+    rope_style: RopeStyle | None
     group: int
     layer: int
-    out: Value  # q after Rope
+    out: Value  # what attention reads as q
 
     @property
     def vectors(self) -> tuple[WeightSpec | None, ...]:

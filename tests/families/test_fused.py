@@ -1,0 +1,30 @@
+"""What of each family runs fused; that it changes no bit test_directories says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from octavo.program.fuse import fuse
+from octavo.weights.model_header import read_header
+from tests.families.directories import VARIANTS, golden_of, write_directory
+
+NO_QKV = {"mistral3", "olmo2"}  # queries scaled once turned; norms of whole rows of q and k
+NORMS_BEHIND = {"gemma2", "gemma3", "olmo2"}  # what they make is added to the residual
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_projections_and_norms_fuse_whatever_the_family(variant: str, tmp_path: Path) -> None:
+    """RMSNorm or LayerNorm, with RoPE or without."""
+    golden = golden_of(variant)
+    header = read_header(write_directory(tmp_path, variant, golden["shapes"], golden["seed"]))
+    program, config = header.program(), header.config
+    ops = fuse(program, dict.fromkeys(program.weights(), "abf16")).ops
+    names = [type(op).__name__ for op in ops]
+    assert names.count("QKV") == (0 if config.architecture in NO_QKV else config.num_layers)
+    before = 0 if config.architecture == "olmo2" else 1 if config.parallel_norms == 1 else 2
+    behind = 2 if config.architecture in NORMS_BEHIND else 0
+    of_rows = 2 if config.architecture == "olmo2" else 0
+    found = (names.count("NormQuantize"), names.count("Norm"))
+    assert found == (before * config.num_layers, (behind + of_rows) * config.num_layers)
