@@ -61,6 +61,28 @@ def test_the_text_part_alone_is_the_same_model(folder: Path, tmp_path: Path) -> 
     assert np.array_equal(logits(loaded(alone)), logits(loaded(folder)))
 
 
+def test_a_text_part_of_another_kind_is_refused(folder: Path) -> None:
+    text_changed(folder, model_type="gemma2")
+    with pytest.raises(UnsupportedModelError) as refused:
+        read_header(folder)
+    assert str(refused.value).endswith(
+        'config.json: text_config.model_type is "gemma2": only "gemma3_text" is supported there'
+    )
+
+
+def test_the_text_part_of_mistral_3_is_ministral_3(tmp_path: Path) -> None:
+    variant = "ministral3-with-images"
+    golden = golden_of(variant)
+    folder = write_directory(tmp_path, variant, golden["shapes"], golden["seed"])
+    config = read_header(folder).config
+    assert (config.architecture, config.position_original) == ("mistral3", 16)
+    changed(folder, "config.json", text_config={
+        **config_of(variant)["text_config"], "model_type": "mistral",
+    })  # fmt: skip
+    with pytest.raises(UnsupportedModelError, match=r'model_type is "mistral": only "ministral3"'):
+        read_header(folder)
+
+
 def test_tensors_of_a_part_that_is_not_known_are_refused(folder: Path) -> None:
     write_weights(folder, {**drawn(VARIANT), "audio_tower.w": np.ones(2, np.float32)})
     with pytest.raises(

@@ -46,6 +46,12 @@ def family(fields: Fields) -> Family:
             f"{fields.said('model_type')}, but architectures is {classes}: expected "
             f"{found.model_type!r}"
         )
+    if found.part:
+        text = fields.fields(found.part)
+        if text.text("model_type", default=found.part_type) != found.part_type:
+            raise UnsupportedModelError(
+                f'{text.said("model_type")}: only "{found.part_type}" is supported there'
+            )
     return found
 
 

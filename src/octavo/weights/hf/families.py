@@ -74,6 +74,11 @@ _GEMMA3_TEXT = Family(
     },
 )  # fmt: skip
 
+_MINISTRAL3_TEXT = Family(
+    "ministral3", "mistral3", _LLAMA, position_scaled=True,
+    needs=("num_key_value_heads", "head_dim"), assumed={**EVERY, "rms_norm_eps": 1e-5},
+)  # fmt: skip
+
 _GRANITE_SCALES = dict.fromkeys(
     ("embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling"), 1.0
 )
@@ -121,9 +126,11 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             "phi3", "phi3", _PHI3, partial_rotary=True, views=phi3,
             assumed={**EVERY, "rms_norm_eps": 1e-5},
         ),
-        "Ministral3ForCausalLM": Family(
-            "ministral3", "mistral3", _LLAMA, position_scaled=True,
-            needs=("num_key_value_heads", "head_dim"), assumed={**EVERY, "rms_norm_eps": 1e-5},
+        "Ministral3ForCausalLM": _MINISTRAL3_TEXT,
+        "Mistral3ForConditionalGeneration": replace(
+            _MINISTRAL3_TEXT, model_type="mistral3", part="text_config", part_type="ministral3",
+            prefix="language_model.", left_out=("vision_tower.", "multi_modal_projector."),
+            assumed={**_MINISTRAL3_TEXT.assumed, "tie_word_embeddings": True},
         ),
         "GraniteForCausalLM": Family(
             "granite", "granite", _LLAMA,
@@ -157,7 +164,8 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         ),
         "Gemma3ForCausalLM": _GEMMA3_TEXT,
         "Gemma3ForConditionalGeneration": replace(
-            _GEMMA3_TEXT, model_type="gemma3", part="text_config", prefix="language_model.",
+            _GEMMA3_TEXT, model_type="gemma3", part="text_config", part_type="gemma3_text",
+            prefix="language_model.",
             left_out=("vision_tower.", "multi_modal_projector."), needs=(),
             assumed={
                 **_GEMMA3_TEXT.assumed, "vocab_size": 262208, "num_attention_heads": 8,

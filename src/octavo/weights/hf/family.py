@@ -67,6 +67,7 @@ class Family:
     has_unturned: bool = False  # layers may have no rotary embedding
     windowed: Rule = "all"  # layers, where the file does not list them
     part: str = ""  # of config.json that has the fields of the text model; "": it is the whole
+    part_type: str = ""  # the model_type there, of the one text model that is run
     prefix: str = ""  # of the names of its tensors
     top_names: Mapping[str, str] = field(default_factory=lambda: TOP)
     layers: str = "model.layers."

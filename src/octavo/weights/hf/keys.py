@@ -27,6 +27,7 @@ _HARMLESS = frozenset(
         "_attn_implementation_autoset", "chunk_size_feed_forward", "torchscript",
         "output_attentions", "output_hidden_states", "return_dict", "return_dict_in_generate",
         "output_scores", "ignore_keys_at_rope_validation", "max_window_layers",
+        "sliding_window_size",  # Gemma 2's, beside sliding_window, which is read
         "attention_softmax_in_fp32", "scale_attention_softmax_in_fp32", "reorder_and_upcast_attn",
         "inference_runner", "max_batch_size", "max_sequence_length", "pad_key_length",
         "pre_allocate_kv_cache", "validate_runner_input",
