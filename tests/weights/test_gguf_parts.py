@@ -19,7 +19,7 @@ from octavo.weights.gguf_parts import GGUFParts
 from octavo.weights.model_header import read_header
 from octavo.weights.part_names import part_paths
 from tests.cli.tiny_model import write_tiny_model
-from tests.weights.gguf_bytes import STRING, U32, entry, string, tensor, u32
+from tests.weights.gguf_bytes import ARRAY, STRING, U32, entry, string, strings, tensor, u32, u64
 from tests.weights.gguf_bytes import gguf as gguf_file
 from tests.weights.gguf_in_parts import part_name, split_entries, write_parts
 
@@ -95,6 +95,9 @@ W = tensor("w", (4,), 0, 0)
 ARCH = entry("general.architecture", STRING, string("llama"))
 
 
+TWO = u32(U32) + u64(2) + u32(1) + u32(2)  # an array of two numbers
+
+
 def write(path: Path, number: int, count: int, *, tensors: int = 2, arch: bytes = ARCH,
           name: str = "w") -> None:  # fmt: skip
     entries = [arch, *split_entries(number, count, tensors)]
@@ -143,6 +146,37 @@ def test_tensors_fewer_than_all_parts_should_have_are_refused(tmp_path: Path) ->
     for i in (0, 1):
         write(tmp_path / part_name("b", i + 1, 2), i, 2, tensors=9, name=f"t{i}")
     said = r"the 2 parts have 2 tensors: expected 9 \(split\.tensors\.count\)"
+    with pytest.raises(ModelFormatError, match=said):
+        GGUFParts.open(tmp_path / part_name("b", 1, 2))
+
+
+LISTS = {"numbers": entry("x", ARRAY, TWO), "texts": strings("x", ["1", "2"]),
+         "other texts": strings("x", ["1", "3"]), "a number": entry("x", U32, u32(1))}  # fmt: skip
+
+
+@pytest.mark.parametrize("second", LISTS)
+@pytest.mark.parametrize("first", LISTS)
+def test_lists_in_the_metadata_of_two_parts(first: str, second: str, tmp_path: Path) -> None:
+    paths = [tmp_path / part_name("b", i, 2) for i in (1, 2)]
+    for number, (path, kind) in enumerate(zip(paths, (first, second), strict=True)):
+        entries = [LISTS[kind], *split_entries(number, 2, 2)]
+        path.write_bytes(gguf_file(entries, [tensor(f"t{number}", (4,), 0, 0)], bytes(16)))
+    if first == second:
+        with GGUFParts.open(paths[0]) as parts:
+            assert len(parts.tensors) == 2
+    else:
+        with pytest.raises(ModelFormatError, match=r"metadata 'x' differs from b-00001-of-00002"):
+            GGUFParts.open(paths[0])
+
+
+@pytest.mark.parametrize("values", [1, 2])
+def test_a_count_of_tensors_that_is_a_list_is_refused(values: int, tmp_path: Path) -> None:
+    count = entry("split.tensors.count", ARRAY, u32(U32) + u64(values) + u32(2) * values)
+    for i in (0, 1):
+        entries = [*split_entries(i, 2, 2)[:2], count]
+        table = [tensor(f"t{i}", (4,), 0, 0)]
+        (tmp_path / part_name("b", i + 1, 2)).write_bytes(gguf_file(entries, table, bytes(16)))
+    said = rf"2 tensors: expected an array of {values} uint32 \(split\.tensors\.count\)"
     with pytest.raises(ModelFormatError, match=said):
         GGUFParts.open(tmp_path / part_name("b", 1, 2))
 

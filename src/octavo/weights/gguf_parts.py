@@ -136,13 +136,17 @@ def _check_agrees(first: GGUFFile, file: GGUFFile) -> None:
 
 
 def _same(a: MetadataValue, b: MetadataValue) -> bool:
-    return np.array_equal(a, b) if isinstance(a, np.ndarray | list) else bool(a == b)
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return np.array_equal(a, b)
+    return not isinstance(a, np.ndarray) and not isinstance(b, np.ndarray) and a == b
 
 
 def _check_tensor_count(parts: GGUFParts) -> None:
     expected = parts.metadata.get(_TENSORS)
-    if len(parts.files) > 1 and expected is not None and expected != len(parts.tensors):
+    if len(parts.files) == 1 or expected is None:
+        return
+    if not is_whole(expected) or expected != len(parts.tensors):
         raise ModelFormatError(
             f"{parts.files[0].path}: the {len(parts.files)} parts have {len(parts.tensors)} "
-            f"tensors: expected {expected} ({_TENSORS})"
+            f"tensors: expected {shown(expected)} ({_TENSORS})"
         )
