@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
@@ -86,6 +87,17 @@ def test_an_error_inside_with_is_not_hidden_by_arrays_it_keeps_alive(small: Path
 
     with pytest.raises(ZeroDivisionError), GGUFFile.open(small) as file:
         fail_with(file.data("norm"))
+
+
+def test_an_error_that_keeps_arrays_alive_keeps_no_file_open(small: Path) -> None:
+    before = sorted(os.listdir("/proc/self/fd"))
+    with contextlib.suppress(ZeroDivisionError), GGUFFile.open(small) as file:
+        view = file.data("norm")
+        raise ZeroDivisionError
+    assert mapped(small)
+    del view, file
+    assert not mapped(small)
+    assert sorted(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_refused_file_is_neither_mapped_nor_open(tmp_path: Path) -> None:

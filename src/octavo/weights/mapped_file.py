@@ -20,6 +20,9 @@ import numpy.typing as npt
 from octavo.errors import ModelFormatError, ModelNotFoundError, OutOfMemoryError
 
 
+_CLOSED = -1
+
+
 class MappedFile:
     """An open file that is not empty; a context manager."""
 
@@ -58,11 +61,12 @@ class MappedFile:
             )
 
     def close(self) -> None:
-        """Unmap and close; a BufferError if an array from `bytes_at` is still alive."""
-        if self.mapping.closed:
-            return
+        """Unmap and close; a BufferError if an array from `bytes_at` is still alive: the mapping
+        goes with the last of them, or with another `close` after it."""
+        if self._descriptor != _CLOSED:
+            os.close(self._descriptor)
+            self._descriptor = _CLOSED
         self.mapping.close()
-        os.close(self._descriptor)
 
     def __enter__(self) -> Self:
         return self
