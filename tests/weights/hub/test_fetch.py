@@ -8,9 +8,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import HfApi, constants
 
 from octavo.errors import DownloadError
 from octavo.weights.hub.fetch import fetch
@@ -68,6 +69,50 @@ def test_a_revision_is_a_branch_a_tag_or_a_commit(hub: FakeHub, files: Files) ->
     found = fetch(parse("hf:owner/tiny@v2"))
     assert (found.name, fetch(parse(f"hf:owner/tiny@{other}"))) == (other, found)
     assert fetch(TINY).name == COMMIT
+
+
+@pytest.mark.parametrize("text", ["hf:owner/tiny", "hf:owner/tiny:m.gguf"])
+def test_a_branch_that_moves_while_it_is_fetched_changes_nothing(
+    text: str, hub: FakeHub, cache: Path, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was asked for by name once it had moved was put into the other commit, and lacked."""
+    other = "b" * 40
+    hub.commits[COMMIT] = {**files, "m.gguf": b"old"}
+    hub.commits[other] = dict.fromkeys(hub.commits[COMMIT], b"new")
+    ask = HfApi.model_info
+
+    def ask_and_move(*args: Any, **options: Any) -> Any:
+        found = ask(*args, **options)
+        hub.names["main"] = other
+        return found
+
+    monkeypatch.setattr(HfApi, "model_info", ask_and_move)
+    path = fetch(parse(text))
+    folder = path if path.is_dir() else path.parent
+    assert folder.name == COMMIT
+    for each in folder.iterdir():
+        assert each.read_bytes() == hub.commits[COMMIT][each.name]
+    hub.busy = True
+    assert fetch(parse(text)) == path
+    assert sorted(each.name for each in folder.parent.iterdir()) == [COMMIT]
+
+
+def test_a_name_is_remembered_once_all_is_there(hub: FakeHub, cache: Path, files: Files) -> None:
+    """Until then a start without a network uses what the name meant before."""
+    first = fetch(TINY)
+    other = "b" * 40
+    hub.commits[other] = files | {"config.json": files["config.json"] + b" ", WEIGHTS: b"other"}
+    hub.names["main"], hub.cut_after, hub.cuts = other, 0, 1
+
+    def stop(done: int, total: int, what: str) -> None:
+        if not what.endswith("weights"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch(TINY, progress=stop)
+    assert (first.with_name(other) / "config.json").exists()
+    hub.busy = True
+    assert fetch(TINY) == first
 
 
 def test_shards_are_those_of_the_index(hub: FakeHub, files: Files) -> None:

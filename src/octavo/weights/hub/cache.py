@@ -2,7 +2,7 @@
 other programs: `blobs/` by ETag, `snapshots/COMMIT/` with links to them, `refs/` from names to
 commits.
 
-Reads only; what is put there is put by huggingface_hub, or renamed in by `blob`.
+Writes `refs/` only; all else is put there by huggingface_hub, or renamed in by `blob`.
 """
 
 from __future__ import annotations
@@ -33,13 +33,21 @@ class RepoCache:
         return self.folder / "snapshots" / commit
 
     def commit(self, revision: str) -> str | None:
-        """Return what `revision` was when a file of it was last fetched."""
+        """Return what `revision` was when it was last fetched, for starts without a network."""
         if re.fullmatch("[0-9a-f]{40}", revision):
             return revision
         try:
             return (self.folder / "refs" / revision).read_text().strip()
         except (OSError, ValueError):
             return None
+
+    def remember(self, revision: str, commit: str) -> None:
+        """Note what `revision` is, once all that is wanted of it is here."""
+        if self.commit(revision) == commit:
+            return
+        ref = self.folder / "refs" / revision
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        ref.write_text(commit)
 
     def sizes(self, commit: str) -> Sizes:
         """Return the files that are here of a commit."""

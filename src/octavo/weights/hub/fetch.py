@@ -115,8 +115,11 @@ class _Fetch:
             raise self._no_hub(f"{commit!r} is its commit")
         gguf = gguf_files(name, sizes)
         if gguf:
-            return self._take(gguf, sizes, commit, "") / gguf[0]
-        return self._take_directory(sizes, commit)
+            path = self._take(gguf, sizes, commit, "") / gguf[0]
+        else:
+            path = self._take_directory(sizes, commit)
+        self._cache.remember(name.revision, commit)
+        return path
 
     def _take_directory(self, sizes: Sizes, commit: str) -> Path:
         name, small = self._name, directory_files(sizes)
@@ -139,8 +142,7 @@ class _Fetch:
         """Fetch what is missing of these files; returns the snapshot that they are in."""
         name, here = self._name, self._cache.snapshot(commit)
         missing = [each for each in files if not (here / each).exists()]
-        remembered = self._cache.commit(name.revision) == commit
-        if not missing and remembered:
+        if not missing:
             return here
         blobs = [self._blob(f, sizes[f], commit) for f in missing if f.endswith(_WEIGHTS)]
         self._check_space(blobs)
@@ -153,12 +155,10 @@ class _Fetch:
 
             fetch_blob(blob, advance)
             done += blob.nbytes
-        for file in missing or files[:1]:
-            # Asked for by its name, a revision is remembered for starts without a network.
-            revision = commit if remembered else name.revision
-            hf_hub_download(name.repo, file, revision=revision, library_name="octavo")
-            remembered = True
-            if missing and not file.endswith(_WEIGHTS):
+        for file in missing:
+            # By its commit: a branch may move meanwhile.
+            hf_hub_download(name.repo, file, revision=commit, library_name="octavo")
+            if not file.endswith(_WEIGHTS):
                 done += sizes[file]
                 self._show(done, max(total, done), what)
         return here
