@@ -44,11 +44,11 @@ class Blob:
         return self.path.with_name(f"{self.path.name}.octavo.incomplete")
 
     def missing_bytes(self) -> int:
-        """Return what is still to be fetched."""
-        if self.path.exists():
-            return 0
-        have = self.partial.stat().st_size if self.partial.exists() else 0
-        return max(self.nbytes - have, 0)
+        """Return what is still to be fetched. Another process may rename the partial file at any
+        time: the blob is looked for last."""
+        have = _status(self.partial)
+        missing = self.nbytes if have is None else max(self.nbytes - have.st_size, 0)
+        return 0 if self.path.exists() else missing
 
 
 def fetch_blob(blob: Blob, advance: Callable[[int], None]) -> None:
@@ -83,11 +83,17 @@ def _locked(blob: Blob) -> Iterator[BinaryIO | None]:
                 yield None
                 return
             # What we waited for may have been renamed and then deleted: it is not the file to fill.
-            if blob.partial.exists() and os.path.samestat(
-                os.fstat(file.fileno()), blob.partial.stat()
-            ):
+            found = _status(blob.partial)
+            if found is not None and os.path.samestat(os.fstat(file.fileno()), found):
                 yield file
                 return
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
 
 
 def _fill(blob: Blob, file: BinaryIO, advance: Callable[[int], None]) -> None:
