@@ -25,6 +25,7 @@ from tests.tiny import TINY
         ("rope_base", math.nan, "rope_base is nan"),
         ("rope_scale", 0.0, "rope_scale is 0.0"),
         ("norm_eps", -1.0, "norm_eps is -1.0: expected a number from 0"),
+        ("norm_eps", 1.0, "norm_eps is 1.0: expected a number below 1"),
         ("norm_eps", math.inf, "norm_eps is inf"),
         ("rope_factors", (1.0,) * 15 + (0.0,), "a rope factor is not above 0"),
         ("rope_factors", (1.0,), "1 rope factors: expected 16"),

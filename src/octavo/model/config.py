@@ -90,6 +90,8 @@ class ModelConfig:
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise ModelFormatError(f"{name} is {value}: expected a number from 0")
+        if self.norm_eps >= 1:
+            raise ModelFormatError(f"norm_eps is {self.norm_eps}: expected a number below 1")
         if self.position_original < 1:
             raise ModelFormatError(
                 f"position_original is {self.position_original}: expected at least 1"

@@ -330,6 +330,8 @@ BROKEN: dict[str, tuple[ModelConfig, dict[str, Any], str]] = {
                                          "original_max_position_embeddings": 1}},
                 "rope_scaling.original_max_position_embeddings is 1: expected a whole number from "
                 "2"),
+    "endless": (LLAMA, {"max_position_embeddings": 10**30},
+                f"max_position_embeddings is {10**30}: expected at most {2**32}"),
     "never": (LLAMA, {"rope_scaling": {"type": "yarn", "factor": 4, "beta_slow": -1}},
               "rope_scaling.beta_slow is -1: expected a number above 0"),
     "flat": (GEMMA3, {"rope_parameters": {"rope_theta": 1e6}}, "rope_parameters.full_attention "

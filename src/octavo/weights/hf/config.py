@@ -17,7 +17,7 @@ from octavo.weights.hf.family import Family
 from octavo.weights.hf.gpt_config import alibi, parallel_norms, shared_heads
 from octavo.weights.hf.json_fields import Fields
 from octavo.weights.hf.keys import refusal
-from octavo.weights.hf.rope import Rope, base, parameters, rope
+from octavo.weights.hf.rope import LONGEST, Rope, base, parameters, rope
 from octavo.weights.hf.scales import by_position, scales
 from octavo.weights.hf.windows import FULL, WINDOWED, unturned, windows
 from octavo.weights.rope_scaling import RopeScaling
@@ -102,6 +102,8 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
     if head_dim % 2 or head_dim > _MOST_HEAD_DIM:  # before a table is made of so many
         raise fields.wrong("head_dim", f"an even number, at most {_MOST_HEAD_DIM}")
     context = size("max_position_embeddings")
+    if context > LONGEST:  # before scalings divide by it
+        raise fields.wrong(family.their_field("max_position_embeddings"), f"at most {LONGEST}")
     scaled = scales(fields, family.scales, head_dim)
     rotary_dim, rope_base, turned = head_dim, 10000.0, Rope(context, longest=NO_MORE_POSITIONS)
     if family.has_rope:

@@ -22,7 +22,7 @@ from octavo.weights.rope_scaling import (
 
 _KINDS = "default, linear, dynamic, llama3, yarn and longrope"
 _ORIGINAL = "original_max_position_embeddings"
-_LONGEST = 2**32
+LONGEST = 2**32
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,8 @@ def rope(config: Fields, found: Fields | None, base: float, rotary_dim: int, con
     found.read.update(("rope_theta", "factor", _ORIGINAL))
     where = found if outer is None else config
     original = where.whole(_ORIGINAL, context, least=2)
-    if original > _LONGEST:
-        raise where.wrong(_ORIGINAL, f"at most {_LONGEST}")
+    if original > LONGEST:
+        raise where.wrong(_ORIGINAL, f"at most {LONGEST}")
     longest = ""
     match kind:
         case "default":
