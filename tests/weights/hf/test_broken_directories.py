@@ -30,7 +30,7 @@ from tests.weights.hf.written import changed, safetensors_bytes, write_json, wri
 def _index(path: Path, changes: dict[str, Any]) -> None:
     where = path / "model.safetensors.index.json"
     found = json.loads(where.read_text())
-    write_json(where, {"weight_map": {**found["weight_map"], **changes}})
+    where.write_text(json.dumps({"weight_map": {**found["weight_map"], **changes}}))
 
 
 def _sharded(path: Path) -> None:
@@ -88,6 +88,8 @@ def _bad_shape(path: Path) -> None:
 SHARD = "model-00002-of-00002.safetensors"
 INDEX = "model.safetensors.index.json"
 NORM = "model.layers.0.input_layernorm.weight"
+IN_INDEX = "{path}/" + INDEX + ": tensor '" + NORM + "' is in "
+OTHER = "expected a safetensors file of this directory"
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (_without("config.json"), "{path} has no config.json: give a model directory in "
                   "Hugging Face's layout, or the path of a GGUF file"),
@@ -123,8 +125,10 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
                   "123,648, but the file has 123,644 after its header"),
     "in two shards": (_twice, "{path}: tensor 'model.embed_tokens.weight' is in "
                       "model-00001-of-00002.safetensors and " + SHARD),
-    "outside": (_in_index({NORM: "../a.safetensors"}), "{path}/" + INDEX + ": tensor '" + NORM +
-                '\' is in "../a.safetensors": expected a file of this directory'),
+    "outside": (_in_index({NORM: "../a.safetensors"}), IN_INDEX + '"../a.safetensors": ' + OTHER),
+    "no safetensors": (_in_index({NORM: "config.json"}), IN_INDEX + '"config.json": ' + OTHER),
+    "no name of a file": (_in_index({NORM: "\ud800.safetensors"}),
+                          IN_INDEX + '"\ud800.safetensors": ' + OTHER),
     "not in its shard": (_in_index({"more": SHARD}), "{path}/" + SHARD + ": tensor 'more' is "
                          "missing, which " + INDEX + " says it has"),
     "shape": (_bad_shape, "{path}: tensor 'model.layers.0.self_attn.k_proj.weight' of "

@@ -60,14 +60,21 @@ def _index(path: Path) -> dict[str, str]:
     where = path / INDEX
     found = Fields(str(where), read_json(where)).fields("weight_map").values
     for tensor, name in found.items():
-        if not isinstance(name, str) or "/" in name or "\0" in name or name in ("", ".", ".."):
+        if not _is_shard(name):
             raise ModelFormatError(
-                f"{where}: tensor {tensor!r} is in {shown_json(name)}: expected a file of this "
-                "directory"
+                f"{where}: tensor {tensor!r} is in {shown_json(name)}: expected a safetensors file "
+                "of this directory"
             )
     if not found:
         raise ModelFormatError(f"{where}: weight_map is empty")
     return dict(found)
+
+
+def _is_shard(name: object) -> bool:
+    """Not a path out of the directory, nor text that is no file's name."""
+    if not isinstance(name, str) or not name.endswith(".safetensors"):
+        return False
+    return "/" not in name and name.isprintable()
 
 
 class DirectoryTensors:
