@@ -122,6 +122,7 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
         k_dtype=config.k_dtype,
         v_dtype=config.v_dtype,
     )
+    header.check_unchanged()  # the fingerprint is of what was loaded
     engine = make_engine(
         runner, program, config, namespace,
         context=plan.context, eos_ids=tokenizer.eos_ids, weight_bytes=weights.nbytes(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -88,6 +89,16 @@ def test_a_file_that_changed_since_its_header_was_read_is_refused(header: ModelH
     specs = build_program(header.config).weights()
     write_tiny_model(header.path, template=None)  # the tensors move
     with pytest.raises(ModelFormatError, match="changed since its header was read"):
+        load_weights(header, specs, POOL)
+
+
+def test_a_file_that_was_replaced_by_one_of_the_same_shapes_is_refused(header: ModelHeader) -> None:
+    specs = build_program(header.config).weights()
+    copy = header.path.with_name("copy")
+    copy.write_bytes(header.path.read_bytes())
+    copy.replace(header.path)
+    said = f"^{re.escape(str(header.path))} changed while the model was loaded: load it again$"
+    with pytest.raises(ModelFormatError, match=said):
         load_weights(header, specs, POOL)
 
 

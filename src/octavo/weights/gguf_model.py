@@ -90,6 +90,7 @@ def load_weights(
             del data
             file.drop(part.view.tensor)
         file.check_unchanged()
+    header.check_unchanged()
     return ModelWeights(matrices, vectors)
 
 

@@ -19,7 +19,6 @@ import numpy.typing as npt
 
 from octavo.errors import ModelFormatError, ModelNotFoundError, OutOfMemoryError
 
-
 _CLOSED = -1
 
 

@@ -19,12 +19,14 @@ from octavo.program.ops import Program, WeightSpec
 from octavo.sampling_params import Sampling
 from octavo.tokenizer.spec import TokenizerSpec
 from octavo.weights.dequantize import dequantize
+from octavo.weights.file_stamps import Stamps, check_unchanged, stamps
 from octavo.weights.gguf_config import model_config
 from octavo.weights.gguf_header import TensorInfo
 from octavo.weights.gguf_model_file import GGUFModelFile
 from octavo.weights.gguf_parts import GGUFParts
 from octavo.weights.gguf_rope import FACTORS
 from octavo.weights.model_files import ModelFiles, naming
+from octavo.weights.part_names import part_paths
 from octavo.weights.weight_orders import filled_up
 from octavo.weights.weight_view import Part, Views, stored_bytes, view_of
 
@@ -40,6 +42,11 @@ class ModelHeader:
     config: ModelConfig
     tensors: Mapping[str, TensorInfo]  # by the program's names, or llama.cpp's
     files: ModelFiles
+    seen: Stamps  # what all of this was read from, and the weights will be
+
+    def check_unchanged(self) -> None:
+        """ModelFormatError if a file was written to or replaced since it was read."""
+        check_unchanged(self.seen)
 
     def sampling(self) -> Sampling | None:
         """Return how the model's files recommend to draw tokens, if they do."""
@@ -127,18 +134,22 @@ def read_header(path: Path) -> ModelHeader:
 
 
 def _of_directory(path: Path) -> ModelHeader:
-    from octavo.weights.hf.directory import open_directory  # a GGUF file's start does not wait
+    # Here: a GGUF file's start does not wait.
+    from octavo.weights.hf.directory import named_files, open_directory
 
+    seen = stamps(named_files(path))
     files = open_directory(path)
     config = files.config()
+    seen = {**seen, **stamps(files.weight_files())}
     with files.open_tensors() as found:
         tensors = found.tensors
     for text in files.notes():
         _note(path, text)
-    return ModelHeader(path, config, tensors, files)
+    return ModelHeader(path, config, tensors, files, seen)
 
 
 def _of_gguf(path: Path) -> ModelHeader:
+    seen = stamps(part_paths(path))
     with GGUFParts.open(path) as file, naming(path):
         factors = {
             name: tuple(dequantize(info.type, file.data(name), info.shape).ravel().tolist())
@@ -148,7 +159,7 @@ def _of_gguf(path: Path) -> ModelHeader:
         config = model_config(file.metadata, file.tensors, factors)
         for text in file.notes:
             _note(path, text)
-        return ModelHeader(path, config, file.tensors, GGUFModelFile(path, file.metadata))
+        return ModelHeader(path, config, file.tensors, GGUFModelFile(path, file.metadata), seen)
 
 
 def _note(path: Path, text: str) -> None:

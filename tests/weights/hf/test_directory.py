@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -226,3 +227,28 @@ def test_a_directory_that_changes_while_it_loads_is_noticed(tiny: Path) -> None:
     })  # fmt: skip
     with pytest.raises(ModelFormatError, match="changed since its header was read: load it again"):
         load_weights(header, names, POOL)
+
+
+def test_a_file_that_changes_between_header_and_weights_is_named(tiny: Path) -> None:
+    """Other weights of the same shapes, or another config: half of each would be run."""
+    for name in ("model.safetensors", "config.json", "tokenizer.json", "generation_config.json"):
+        header = read_header(tiny)
+        new = tiny / "new"
+        new.write_bytes((tiny / name).read_bytes() if (tiny / name).exists() else b"{}")
+        new.replace(tiny / name)
+        said = f"^{re.escape(str(tiny / name))} changed while the model was loaded: load it again$"
+        with pytest.raises(ModelFormatError, match=said):
+            load_weights(header, header.program().weights(), POOL)
+        load_weights(read_header(tiny), header.program().weights(), POOL)
+
+
+def test_a_file_that_changes_before_the_fingerprint_is_taken_is_noticed(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_what_came_after(path: Path, *, home: Path | None) -> str:
+        (path / "config.json").write_bytes((path / "config.json").read_bytes() + b" ")
+        return fingerprint(path, home=home)
+
+    monkeypatch.setattr("octavo.loaded_model.fingerprint", of_what_came_after)
+    with pytest.raises(ModelFormatError, match=r"config\.json changed while the model was loaded"):
+        LLM(tiny, threads=1)

@@ -50,7 +50,7 @@ def test_nothing_is_missing_of_what_is_renamed_meanwhile(
 def test_a_partial_file_that_goes_while_it_is_compared(
     look: int, blob: Blob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As by a process that found its sum wrong, and whose file is not the one that we waited for."""
+    """As by a process that found its sum wrong: its file is not the one that we waited for."""
     whole = Blob(blob.path, blob.url, 0, blob.file)
     with before_look(whole, look, whole.partial.unlink, monkeypatch):
         fetch_blob(whole, lambda have: None)

@@ -19,7 +19,7 @@ from octavo.weights.hf.config import family, model_config, text_fields
 from octavo.weights.hf.family import Family
 from octavo.weights.hf.json_fields import Fields, read_json
 from octavo.weights.hf.special import chat_template, end_ids, stated_ids
-from octavo.weights.hf.tensors import DirectoryTensors, weight_files
+from octavo.weights.hf.tensors import INDEX, WHOLE, DirectoryTensors, weight_files
 from octavo.weights.hf.tokenizer import token_count, tokenizer_spec
 from octavo.weights.mapped_file import read_text
 from octavo.weights.model_files import Note, naming
@@ -37,6 +37,11 @@ def files_of(path: Path) -> list[Path]:
     _check_config(path)
     beside = [path / name for name in (*_JSON, JINJA)]
     return [each for each in beside if each.exists()] + weight_files(path)
+
+
+def named_files(path: Path) -> list[Path]:
+    """The files with names of their own that a model may be read from, there or not."""
+    return [path / name for name in (*_JSON, JINJA, WHOLE, INDEX)]
 
 
 def open_directory(path: Path) -> ModelDirectory:
