@@ -23,7 +23,7 @@ from tests.weights.hf.written import changed
 # What it converts: no StarCoder with more than one KV head, no Falcon with biases, and no Phi-3 of
 # whose heads only a part turns.
 VARIANTS = (
-    *("falcon", "falcon-by-group", "gpt2", "phi3", "qwen2-windows", "qwen3"),
+    *("falcon", "falcon-by-group", "gemma2", "gpt2", "phi3", "qwen2-windows", "qwen3"),
     *("starcoder", "starcoder2", "starcoder2-no-bias"),
 )
 
