@@ -15,6 +15,7 @@ from huggingface_hub import constants
 from octavo.errors import (
     DownloadError,
     ModelError,
+    ModelFormatError,
     ModelNotFoundError,
     OctavoError,
     UnsupportedModelError,
@@ -132,6 +133,13 @@ def test_an_etag_that_leads_elsewhere_names_no_file(hub: FakeHub, cache: Path) -
     hub.told = {"ETag": '"../../stolen"'}
     assert "is no hub (model.safetensors has ETag '../../stolen' and " in refused(DownloadError)
     assert list(cache.rglob("stolen*")) == []
+
+
+def test_weights_that_are_empty(hub: FakeHub) -> None:
+    hub.commits[COMMIT] |= {"m.gguf": b""}
+    said = refused(ModelFormatError, f"{TINY}:m.gguf")
+    assert said == f"{TINY}:m.gguf: m.gguf is empty in owner/tiny"
+    assert "m.gguf" not in hub.gets()
 
 
 def test_files_outside_of_the_repository_are_none(hub: FakeHub) -> None:

@@ -166,6 +166,8 @@ class _Fetch:
     def _blob(self, file: str, nbytes: int, commit: str) -> Blob:
         url = hf_hub_url(self._name.repo, file, revision=commit)
         found = get_hf_file_metadata(url, library_name="octavo")
+        if found.size == 0:
+            raise ModelFormatError(f"{self._name}: {file} is empty in {self._name.repo}")
         etag, size = found.etag or "", found.size or nbytes
         if not _ETAG.fullmatch(etag) or not size:
             raise self._no_hub(f"{file} has ETag {etag!r} and {size} bytes")
