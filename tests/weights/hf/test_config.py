@@ -61,11 +61,6 @@ def test_layer_types_win_over_a_pattern_whatever_they_are() -> None:
             read({**config, "layer_types": types})
 
 
-def test_of_two_names_of_the_pattern_the_newer_counts() -> None:
-    found = read(changed(GEMMA3, _sliding_window_pattern=4, sliding_window_pattern=6))
-    assert (found.windowed, found.unsupported) == (all_but_every(4, 7), "")
-
-
 def test_what_the_file_does_not_say_is_the_familys_and_noted() -> None:
     bare = changed(
         GEMMA3, rope_theta=..., rope_local_base_freq=..., sliding_window_pattern=...,

@@ -19,7 +19,7 @@ from octavo.weights.hf.json_fields import Fields
 from octavo.weights.hf.keys import refusal
 from octavo.weights.hf.rope import LONGEST, Rope, base, parameters, rope
 from octavo.weights.hf.scales import by_position, scales
-from octavo.weights.hf.windows import FULL, WINDOWED, unturned, windows
+from octavo.weights.hf.windows import FULL, WINDOWED, Layers, unturned, windows
 from octavo.weights.rope_scaling import RopeScaling
 
 _MOST_HEAD_DIM = 1 << 16
@@ -114,10 +114,10 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
             scaled |= by_position(fields, found)
         turned = rope(fields, found, rope_base, rotary_dim, context)
     still = unturned(fields, layers) if family.has_unturned else ()
-    window, windowed = windows(fields, family.windowed, layers, still)
+    window, windowed = windows(fields, family.windowed, layers, still, turned.context)
     local_base, unsupported = None, turned.unsupported
     if family.local_base:
-        local_base, why = _local_base(fields, family.local_base, head_dim, context)
+        local_base, why = _local_base(fields, family, windowed, head_dim, context)
         unsupported = why or unsupported
     elif window >= turned.context:  # no layer turns otherwise, and it hides nothing
         window, windowed = 0, ()
@@ -163,10 +163,20 @@ def _activation(fields: Fields, family: Family) -> ActivationKind:
     return family.ungated.get(fields.text(family.activation), "silu") if family.ungated else "silu"
 
 
-def _local_base(fields: Fields, name: str, head_dim: int, context: int) -> tuple[float, str]:
+def _local_base(
+    fields: Fields, family: Family, windowed: Layers, head_dim: int, context: int
+) -> tuple[float, str]:
     """Return the base of windowed layers, and why they are not run, if they are not."""
-    local = parameters(fields, WINDOWED) if fields.has("rope_parameters") else None
+    local, name = None, family.local_base
+    if fields.has("rope_parameters"):
+        local = parameters(fields, WINDOWED)
     local_base = base(fields, local, name)
+    if name == "rope_theta" and any(windowed) and not (local and local.has(name)):
+        usual = family.assumed[name]  # transformers 5 has it in these layers, whatever `name` says
+        if local_base != usual:
+            raise fields.wrong(
+                name, f"{usual:g}, or rope_parameters that say it for {WINDOWED} too"
+            )
     turned = rope(fields, local, local_base, head_dim, context)
     if turned.scaling == RopeScaling():
         return local_base, turned.unsupported

@@ -85,13 +85,13 @@ _GRANITE_SCALES = dict.fromkeys(
 
 _OLMO2_WHOLE = Family(
     "olmo2", "olmo2", _OLMO2, qkv_bias="attention_bias", output_bias="attention_bias",
-    qk_norm=True, assumed={**EVERY, "rms_norm_eps": 1e-5},
+    qk_norm=True, windowed="none", assumed={**EVERY, "rms_norm_eps": 1e-5},
 )  # fmt: skip
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         "LlamaForCausalLM": Family(
-            "llama", "llama", _LLAMA,
+            "llama", "llama", _LLAMA, windowed="none",
             qkv_bias="attention_bias", output_bias="attention_bias", ffn_bias="mlp_bias",
         ),
         "MistralForCausalLM": Family(
@@ -124,7 +124,9 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         ),
         "Phi3ForCausalLM": Family(
             "phi3", "phi3", _PHI3, partial_rotary=True, views=phi3,
-            assumed={**EVERY, "rms_norm_eps": 1e-5},
+            assumed={
+                **EVERY, "rms_norm_eps": 1e-5, "original_max_position_embeddings": 4096,
+            },
         ),
         "Ministral3ForCausalLM": _MINISTRAL3_TEXT,
         "Mistral3ForConditionalGeneration": replace(
@@ -133,13 +135,14 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             assumed={**_MINISTRAL3_TEXT.assumed, "tie_word_embeddings": True},
         ),
         "GraniteForCausalLM": Family(
-            "granite", "granite", _LLAMA,
+            "granite", "granite", _LLAMA, windowed="none",
             qkv_bias="attention_bias", output_bias="attention_bias", ffn_bias="mlp_bias",
             scales=tuple(_GRANITE_SCALES), assumed={**EVERY, **_GRANITE_SCALES},
         ),
         "Olmo2ForCausalLM": _OLMO2_WHOLE,
         "Olmo3ForCausalLM": replace(
-            _OLMO2_WHOLE, model_type="olmo3", windowed="all but every nth", local_base="rope_theta",
+            _OLMO2_WHOLE, model_type="olmo3", windowed="all but every nth, unsaid",
+            local_base="rope_theta",
             assumed={
                 **_OLMO2_WHOLE.assumed, "rope_theta": 500000.0, "sliding_window": 4096,
                 "sliding_window_pattern": 4,
@@ -151,7 +154,8 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "FalconForCausalLM": FALCON,
         "Gemma2ForCausalLM": Family(
             "gemma2", "gemma2", _GEMMA2, activation="hidden_activation",
-            activations=("gelu_pytorch_tanh",), norm_offset=1.0, windowed="all but every nth",
+            activations=("gelu_pytorch_tanh",), norm_offset=1.0,
+            windowed="all but every nth, unsaid",
             qkv_bias="attention_bias", output_bias="attention_bias",
             scales=("query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping"),
             needs=("num_key_value_heads", "head_dim"),

@@ -87,7 +87,7 @@ def _conv1d(config: ModelConfig) -> Views:
 
 GPT2 = Family(
     "gpt2", "gpt2", _GPT, top_names=_GPT_TOP, layers="transformer.h.", may_lack="transformer.",
-    views=_conv1d, field_names=_GPT_FIELDS, ffn_factor=4, has_rope=False,
+    views=_conv1d, field_names=_GPT_FIELDS, ffn_factor=4, has_rope=False, windowed="none",
     qkv_bias=True, output_bias=True, ffn_bias=True,
     activation="activation_function", ungated=_ACTIVATIONS, ignored=("n_ctx",),
     assumed={**_EVERY, "activation_function": "gelu_new"},
@@ -96,7 +96,7 @@ STARCODER = Family(
     "gpt_bigcode", "starcoder", _GPT, top_names=_GPT_TOP, layers="transformer.h.",
     may_lack="transformer.", views=qkv_by_group, field_names=_GPT_FIELDS, ffn_factor=4,
     has_rope=False, has_multi_query=True, qkv_bias=True, output_bias=True, ffn_bias=True,
-    activation="activation_function", ungated=_ACTIVATIONS,
+    activation="activation_function", ungated=_ACTIVATIONS, ignored=("n_ctx",), windowed="none",
     assumed={**_EVERY, "activation_function": "gelu_pytorch_tanh", "multi_query": True},
 )  # fmt: skip
 STARCODER2 = Family(
@@ -112,7 +112,7 @@ FALCON = Family(
     "falcon", "falcon", _FALCON, top_names=_FALCON_TOP, layers="transformer.h.",
     other_names={"ln_mlp": "attn_norm"}, views=qkv_by_group, field_names=_FALCON_FIELDS,
     ffn_factor=4, has_multi_query=True, qkv_bias="bias", output_bias="bias", ffn_bias="bias",
-    activation="activation", ungated=_ACTIVATIONS,
+    activation="activation", ungated=_ACTIVATIONS, windowed="none",
     assumed={
         **_EVERY, "activation": "gelu", "rope_theta": 10000.0, "max_position_embeddings": 2048,
         "multi_query": True,

@@ -99,6 +99,10 @@ class Fields:
     def has(self, name: str) -> bool:
         return self.values.get(name) is not None
 
+    def default(self, name: str) -> Any:
+        """What it means that the field is not there; None if nothing."""
+        return self._defaults.get(name)
+
     def get(self, name: str) -> Any:
         self.read.add(name)
         return self.values.get(name)

@@ -68,10 +68,11 @@ def base(config: Fields, found: Fields | None, name: str) -> float:
 
 def rope(config: Fields, found: Fields | None, base: float, rotary_dim: int, context: int) -> Rope:
     """What the parameters ask for, `found` as `parameters` gives them; the config has `context`."""
-    outer = config.get(_ORIGINAL)  # Phi-3's; it goes before the parameters' own
+    config.read.add(_ORIGINAL)
     if found is None:
         return Rope(context)
     kind = found.text("rope_type", default=found.text("type", default="default"))
+    outer = _outer_original(config, found, kind)
     if found.has("type") and found.text("type") != kind:
         raise ModelFormatError(f"{found.said('type')}, rope_type is {kind!r}: one is wrong")
     found.read.update(("rope_theta", "factor", _ORIGINAL))
@@ -100,6 +101,19 @@ def rope(config: Fields, found: Fields | None, base: float, rotary_dim: int, con
             name = "rope_type" if found.has("rope_type") else "type"
             return Rope(context, unsupported=f"{found.said(name)}: {_KINDS} are supported")
     return Rope(context, scaling, longest, refusal(found))
+
+
+def _outer_original(config: Fields, found: Fields, kind: str) -> object:
+    """Phi-3's, which goes before the parameters' own: where silence has a meaning, that too."""
+    if kind not in ("llama3", "yarn", "longrope", "su") or config.default(_ORIGINAL) is None:
+        return config.get(_ORIGINAL)
+    outer = config.whole(_ORIGINAL, least=2)
+    if _ORIGINAL in config.assumed and found.get(_ORIGINAL) not in (None, outer):
+        raise ModelFormatError(
+            f"{found.said(_ORIGINAL)}, and beside it nothing says so, which means {outer}: one of "
+            "them is wrong"
+        )
+    return outer
 
 
 def _llama3(found: Fields, base: float, rotary_dim: int, original: int) -> RopeScaling:

@@ -11,25 +11,39 @@ from octavo.model.config import all_but_every
 from octavo.weights.hf.json_fields import Fields
 
 FULL, WINDOWED = "full_attention", "sliding_attention"
-_PATTERNS = ("_sliding_window_pattern", "sliding_window_pattern")  # the newer first
+_PATTERN, _SAVED_PATTERN = "sliding_window_pattern", "_sliding_window_pattern"
 
-# Of files without layer_types: all layers; those from max_window_layers on; all but every nth;
-# those without a rotary embedding.
-Rule = Literal["all", "later", "all but every nth", "unturned"]
+# Of files without layer_types: those from max_window_layers on; all but every nth, by a field or
+# by none; those without a rotary embedding. In models of two kinds no file lists them: there is no
+# window, or all layers have it.
+Rule = Literal["none", "all", "later", "all but every nth", "all but every nth, unsaid", "unturned"]
 Layers = tuple[bool, ...]  # by layer; (): none
 
 
-def windows(fields: Fields, rule: Rule, layers: int, unturned: Layers) -> tuple[int, Layers]:
+def windows(
+    fields: Fields, rule: Rule, layers: int, unturned: Layers, context: int
+) -> tuple[int, Layers]:
     """The window, and which layers have it."""
-    fields.read.update(("sliding_window", "max_window_layers", *_PATTERNS))
-    window = 0
-    if fields.flag("use_sliding_window", default=True):
+    fields.read.update(("sliding_window", "max_window_layers", _PATTERN, _SAVED_PATTERN))
+    window, is_used = 0, fields.flag("use_sliding_window", default=True)
+    if is_used or rule == "all":
         is_null = "sliding_window" in fields.values and not fields.get("sliding_window")
         window = 0 if is_null else fields.whole("sliding_window", 0, least=0)
+    hides = 0 < window < context
+    if hides and not is_used:
+        raise fields.wrong(
+            "use_sliding_window", "true, or null in sliding_window, which alone counts here"
+        )
+    if rule == "none" and hides:
+        raise fields.wrong("sliding_window", "null, as models of this class have no window")
     if fields.has("layer_types"):
         windowed = _listed(fields, layers)
         if windowed and not window:
             raise fields.wrong("layer_types", f"{FULL} everywhere, as no window is used")
+        if rule == "all" and hides and not all(windowed or (False,)):
+            raise fields.wrong(
+                "layer_types", f"{WINDOWED} everywhere, as transformers has it in this class"
+            )
     elif not window:
         windowed = ()
     else:
@@ -59,14 +73,21 @@ def _listed(fields: Fields, layers: int) -> Layers:
 
 def _unlisted(fields: Fields, rule: Rule, layers: int, unturned: Layers) -> Layers:
     match rule:
+        case "none":
+            return ()
         case "all":
             return (True,) * layers
         case "later":
             first = fields.whole("max_window_layers", least=0)
             return _if_any(tuple(layer >= first for layer in range(layers)))
-        case "all but every nth":
-            name = next((name for name in _PATTERNS if fields.has(name)), _PATTERNS[-1])
-            return _if_any(all_but_every(fields.whole(name, least=1), layers))
+        case "all but every nth" | "all but every nth, unsaid":
+            nth = fields.whole(_PATTERN, least=1)
+            if rule == "all but every nth, unsaid" and nth != fields.default(_PATTERN):
+                usual = fields.default(_PATTERN)
+                raise fields.wrong(_PATTERN, f"{usual}, or layer_types, in this class")
+            if fields.whole(_SAVED_PATTERN, nth) != nth:
+                raise fields.wrong(_SAVED_PATTERN, f"{nth} where there are no layer_types")
+            return _if_any(all_but_every(nth, layers))
         case "unturned":
             return unturned
 
