@@ -222,6 +222,10 @@ def test_windows_of_olmo_3_leave_every_fourth_layer_and_turn_unscaled() -> None:
         )  # fmt: skip
     longer = read(arch="olmo2", attention__sliding_window=128, block_count=5)
     assert longer.windowed == (True, True, True, False, True)
+    own = read(arch="olmo2", attention__sliding_window=128, rope__freq_base_swa=2e4)
+    assert (own.rope_base, own.local_rope_base, own.unsupported) == (1e4, 2e4, "")
+    none = read(arch="olmo2", rope__freq_base_swa=2e4)
+    assert (none.local_rope_base, none.unsupported) == (None, "")
 
 
 def test_every_fourth_layer_of_smollm3_is_not_turned_which_no_key_says() -> None:

@@ -29,7 +29,7 @@ _HALF_STYLE = frozenset(
 _QK_NORM = frozenset({"qwen3", "olmo2"})
 # In all layers, where a file with a window lists none.
 _WINDOWED = frozenset({"llama", "phi3", "starcoder2"})
-_UNSCALED = frozenset({"olmo2"})  # windowed layers turn by the same base, unscaled
+_UNSCALED = frozenset({"olmo2"})  # windowed layers turn by the base, unscaled, or by their own
 
 # Of those whose MLPs have no gate, as the published models have it: no key of any file.
 _ACTIVATIONS: Mapping[str, ActivationKind] = MappingProxyType(
@@ -152,8 +152,10 @@ def _windows(keys: Metadata, arch: str, layers: int, context: int, base: float) 
     if _LOCAL_BASE in assumed:
         local = keys.real(f"{arch}.{_LOCAL_BASE}", default=assumed[_LOCAL_BASE])
         found["local_rope_base"] = local
-    elif arch in _UNSCALED and window > 0 and any(windowed):
-        found["local_rope_base"] = base
+    elif arch in _UNSCALED:
+        local = keys.real(f"{arch}.{_LOCAL_BASE}", default=base)
+        if window > 0 and any(windowed):
+            found["local_rope_base"] = local
     elif window >= context:  # no layer turns otherwise, and it hides nothing
         window = 0
     if window > 0 and any(windowed):
