@@ -21,7 +21,8 @@ void Run::row_op(const OpRecord& op, const RowOp& row_op, int32_t index) {
     const RopeTable rope = row_op.rope ? rope_of(op, row) : RopeTable{};
     row_op.run(*p_.kernels_->rows,
                {op, parts_.buffers[op.out].width, rows_of(op.x, row),
-                row_op.inputs > 1 ? rows_of(op.y, row) : nullptr, vector(op, 0), vector(op, 1),
+                row_op.inputs > 1 ? rows_of(op.y, row) : nullptr,
+                row_op.norm ? vector(op, 0) : nullptr, row_op.norm ? vector(op, 1) : nullptr,
                 rope.cos, rope.sin, rope.half, s_.positions[row], rows_of(op.out, row)});
   });
 }

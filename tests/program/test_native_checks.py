@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.program.parts import CONTEXT, HIDDEN, VOCAB, Parts, batch_of, make_parts, output_of
+from tests.program.parts import (
+    CONTEXT,
+    HIDDEN,
+    VOCAB,
+    Parts,
+    batch_of,
+    make_parts,
+    output_of,
+    run,
+)
 
 
 def put(op: str, field: str, value: float | list[int]) -> Callable[[Parts], None]:
@@ -86,6 +95,13 @@ def test_a_program_that_would_leave_its_arrays_is_refused(name: str) -> None:
     change(parts)
     with pytest.raises(ValueError, match=re.escape(message)):
         parts.build()
+
+
+def test_vectors_that_an_op_does_not_read_are_not_looked_up() -> None:
+    parts = make_parts(fused=False)
+    want = run(parts.build(), [1, 2])
+    parts.records["vector"][parts.ops.index("GatedActivation")] = 2**30
+    assert np.array_equal(run(parts.build(), [1, 2]), want)
 
 
 READ_ONLY = np.zeros(2, np.int32)
