@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,16 +20,19 @@ from octavo.kernels import native
 from octavo.program.fuse import RowKind
 from octavo.program.ops import (
     QKV,
+    ActivationKind,
     Attend,
     AttendQuantize,
     Embed,
     GateUp,
     Head,
     Matmul,
+    NormKind,
     NormQuantize,
     Op,
     Program,
     Quantize,
+    RopeStyle,
     StoreKV,
     Value,
     inputs,
@@ -40,6 +43,7 @@ from octavo.program.row_ops import ROW_OPS
 RECORD = np.dtype(list(native.RECORD_FIELDS))
 BUFFER = np.dtype(list(native.BUFFER_FIELDS))
 _FLOAT_ROWS = -1
+_KINDS = (NormKind, ActivationKind, RopeStyle)
 
 # Which field of a record each attribute of an op goes to; matrix and vector hold several.
 _FIELDS: dict[type[Op], Mapping[str, str]] = {
@@ -64,22 +68,31 @@ _FIELDS: dict[type[Op], Mapping[str, str]] = {
 
 
 def check_core(ops: Collection[str], fields: Collection[str]) -> None:
-    """Refuse a core that has other ops or lacks a field of a record."""
-    ours = {op.__name__ for op in _FIELDS}
-    named = {"code", "out", "row_kind"}.union(*_FIELDS.values())
-    for what, only_one_has in (
-        ("an op that the core lacks", ours.difference(ops)),
-        ("an op that octavo.program lacks", set(ops) - ours),
-        ("a record field that the core lacks", named.difference(fields)),
+    """Refuse a core that has other ops or other fields of a record."""
+    _same("an op", {op.__name__ for op in _FIELDS}, ops)
+    _same("a record field", {"code", "out", "row_kind"}.union(*_FIELDS.values()), fields)
+
+
+def check_kinds(kinds: Collection[str]) -> None:
+    """Refuse a core that has other kinds of norms, activations or rope styles."""
+    _same("a kind", {name for of in _KINDS for name in get_args(of)}, kinds)
+
+
+def _same(what: str, ours: Collection[str], cores: Collection[str]) -> None:
+    for lacks_it, names in (
+        ("the core", set(ours).difference(cores)),
+        ("octavo.program", set(cores).difference(ours)),
     ):
-        if only_one_has:
+        if names:
             raise KernelError(
-                f"the compiled core is of another source tree: {', '.join(sorted(only_one_has))} "
-                f"is {what}; build it again with `make build` or `pip install .`"
+                f"the compiled core is of another source tree: {', '.join(sorted(names))} "
+                f"is {what} that {lacks_it} lacks; build it again with `make build` or "
+                "`pip install .`"
             )
 
 
 check_core(native.OPS, RECORD.names or ())
+check_kinds((*native.NORMS, *native.ACTIVATIONS, *native.ROPE_STYLES))
 
 
 @dataclass(frozen=True, slots=True)
