@@ -36,3 +36,23 @@ def test_nothing_is_assumed_of_an_original_context_that_no_scaling_asks_for() ->
     config = config_of("phi3")
     config.pop(ORIGINAL, None)
     assert not any(ORIGINAL in each for each in model_config(Fields("c", config)).assumed)
+
+
+@pytest.mark.parametrize("form", ["old", "new"])
+def test_of_parameters_by_type_of_layer_the_original_context_stands_within(form: str) -> None:
+    """transformers passes over one beside them, and takes the context itself."""
+    config = config_of("olmo3-new")
+    scaled = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 500000.0}
+    if form == "old":
+        del config["rope_parameters"]
+        config["rope_scaling"] = scaled
+    else:
+        config["rope_parameters"]["full_attention"] = scaled
+    config[ORIGINAL] = 32
+    with pytest.raises(ModelFormatError, match=f"{ORIGINAL} is 32: expected it within"):
+        model_config(Fields("config.json", config))
+    scaled[ORIGINAL] = 32
+    assert model_config(Fields("config.json", config)).rope_factors
+    scaled["rope_type"] = "default"
+    del scaled["factor"], scaled[ORIGINAL]
+    assert model_config(Fields("config.json", config)).rope_factors == ()

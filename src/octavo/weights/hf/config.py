@@ -17,7 +17,7 @@ from octavo.weights.hf.family import Family
 from octavo.weights.hf.gpt_config import alibi, parallel_norms, shared_heads
 from octavo.weights.hf.json_fields import Fields
 from octavo.weights.hf.keys import refusal
-from octavo.weights.hf.rope import LONGEST, Rope, base, parameters, rope
+from octavo.weights.hf.rope import LONGEST, Rope, base, check_original, parameters, rope
 from octavo.weights.hf.scales import by_position, scales
 from octavo.weights.hf.windows import FULL, WINDOWED, Layers, unturned, windows
 from octavo.weights.rope_scaling import RopeScaling
@@ -108,6 +108,8 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
     rotary_dim, rope_base, turned = head_dim, 10000.0, Rope(context, longest=NO_MORE_POSITIONS)
     if family.has_rope:
         found = parameters(fields, FULL if family.local_base else None)
+        if family.local_base:
+            check_original(fields, found)
         rotary_dim = _rotary_dim(fields, found, head_dim) if family.partial_rotary else head_dim
         rope_base = base(fields, found, "rope_theta")
         if family.position_scaled:

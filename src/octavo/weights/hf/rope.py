@@ -22,6 +22,7 @@ from octavo.weights.rope_scaling import (
 
 _KINDS = "default, linear, dynamic, llama3, yarn and longrope"
 _ORIGINAL = "original_max_position_embeddings"
+_FROM_ORIGINAL = ("llama3", "yarn", "longrope", "su")
 LONGEST = 2**32
 
 
@@ -49,6 +50,18 @@ def parameters(config: Fields, layer_type: str | None) -> Fields | None:
             f"{config.said('rope_scaling')}, and there are rope_parameters: one of them is wrong"
         )
     return found
+
+
+def check_original(config: Fields, found: Fields | None) -> None:
+    """Refuse an original context beside parameters where transformers reads that within them: in
+    models with parameters for each type of layer."""
+    if found is None or not config.has(_ORIGINAL):
+        return
+    kind = found.text("rope_type", default=found.text("type", default="default"))
+    if kind in _FROM_ORIGINAL and found.get(_ORIGINAL) != config.get(_ORIGINAL):
+        raise ModelFormatError(
+            f"{config.said(_ORIGINAL)}: expected it within the parameters of a rotary embedding"
+        )
 
 
 def base(config: Fields, found: Fields | None, name: str) -> float:
@@ -105,7 +118,7 @@ def rope(config: Fields, found: Fields | None, base: float, rotary_dim: int, con
 
 def _outer_original(config: Fields, found: Fields, kind: str) -> object:
     """Phi-3's, which goes before the parameters' own: where silence has a meaning, that too."""
-    if kind not in ("llama3", "yarn", "longrope", "su") or config.default(_ORIGINAL) is None:
+    if kind not in _FROM_ORIGINAL or config.default(_ORIGINAL) is None:
         return config.get(_ORIGINAL)
     outer = config.whole(_ORIGINAL, least=2)
     if _ORIGINAL in config.assumed and found.get(_ORIGINAL) not in (None, outer):
