@@ -125,8 +125,6 @@ def _values(name: str, values: FloatArray, architecture: str, heads: dict[str, i
     for part, count in heads.items():
         if architecture in PERMUTED and f".attn_{part}." in name:
             return interleaved(values, count)
-    if name in ("token_embd.weight", "output.weight"):
-        return values[:131]  # rows that are no tokens are left out of directories
     return values
 
 

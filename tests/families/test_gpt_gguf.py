@@ -116,7 +116,7 @@ def converted(variant: str) -> dict[str, FloatArray]:
             values = np.ascontiguousarray(values.T)
         if "attn_qkv" in ours and architecture != "gpt2":
             values = in_turn(values, variant, kv_heads)
-        found[ours] = values[:131] if ours in ("token_embd.weight", "output.weight") else values
+        found[ours] = values
     if architecture == "gpt2":
         found.setdefault("output.weight", found["token_embd.weight"])
     return found

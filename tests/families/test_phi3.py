@@ -60,8 +60,6 @@ def gguf_file(
         "attention.sliding_window": config["sliding_window"],
     }
     tensors = {**llama_cpp_names(drawn(variant), NAMES), **more}
-    if config["tie_word_embeddings"]:  # rows that are no tokens are left out of directories
-        tensors["token_embd.weight"] = tensors["token_embd.weight"][:131]
     matrices = [name for name, each in tensors.items() if each.ndim == 2]
     return write_gguf(
         path, "phi3", {**metadata, **changes}, tensors, quantised=matrices if quantised else ()

@@ -35,7 +35,7 @@ def test_what_is_left_out_and_what_is_assumed_is_said(
     assert caplog.messages == [
         f"{folder}: only the text model is run: the tensors of vision_tower and "
         "multi_modal_projector are left out",
-        f"{folder}: the embedding's rows from 131 to 135 are no tokens: they are left out",
+        f"{folder}: the embedding's rows from 131 to 135 are no tokens: no answer has them",
     ]
     assert not any("vision" in info.name for info in header.tensors.values())
     assumed = {"num_attention_heads 8", "num_key_value_heads 4", "max_position_embeddings 131072"}

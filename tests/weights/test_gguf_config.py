@@ -386,6 +386,15 @@ def test_the_vocabulary_is_as_large_as_the_embedding_whatever_a_key_says() -> No
     assert read(vocab_size=300) == read(vocab_size=299) == SILENT
 
 
+@pytest.mark.parametrize(("tokens", "padding"), [(300, 0), (297, 3), (301, 0), (0, 0)])
+def test_rows_beyond_the_tokens_are_padding(tokens: int, padding: int) -> None:
+    """More tokens than rows is for whoever needs the tokenizer to refuse."""
+    config = read(elsewhere={"tokenizer.ggml.tokens": [f"{i}" for i in range(tokens)]})
+    assert config == replace(SILENT, padding=padding)
+    program = build_program(config)
+    assert (program.vocab_size, program.logits_width) == (300 - padding, 300)
+
+
 WHOLE = "expected a whole number, found "
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from octavo import LLM, SamplingParams
@@ -14,10 +15,11 @@ from octavo.errors import ModelError, ModelFormatError, UnsupportedModelError
 from octavo.model.registry import ARCHITECTURES
 from octavo.program.ops import WeightSpec
 from octavo.sampling_params import Sampling
+from octavo.tokenizer.byte_level import char_to_byte
 from octavo.weights.gguf_model_file import GGUFModelFile
 from octavo.weights.model_header import ModelHeader, read_header
 from tests.cli.tiny_model import write_tiny_model
-from tests.weights.gguf_bytes import ARRAY, F32, STRING, U32, entry, string, u32, u64
+from tests.weights.gguf_bytes import ARRAY, F32, I32, STRING, U32, entry, string, strings, u32, u64
 
 
 def test_the_sampling_that_a_file_recommends(
@@ -66,6 +68,31 @@ def test_a_vocabulary_of_another_size_than_the_embedding_is_refused(header: Mode
     message = r"has 258 tokens, 'token_embd\.weight' has rows for 300"
     with pytest.raises(ModelFormatError, match=message):
         more_rows.tokenizer_spec()
+
+
+def test_a_file_may_have_fewer_tokens_than_rows(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The last two rows are no tokens: logits show them, and scores are over the others."""
+    tokens, types = [*char_to_byte()], struct.pack("<256i", *[1] * 256)
+    fewer = [
+        strings("tokenizer.ggml.tokens", tokens),
+        entry("tokenizer.ggml.token_type", ARRAY, u32(I32) + u64(256) + types),
+        entry("tokenizer.ggml.bos_token_id", U32, u32(0)),
+        entry("tokenizer.ggml.eos_token_id", U32, u32(1)),
+    ]
+    path = write_tiny_model(tmp_path / "tiny.gguf", template=None, more=fewer)
+    llm, prompt = LLM(path, threads=1), [5, 6, 7, 8]
+    said = f"{path}: the embedding's rows from 256 to 257 are no tokens: no answer has them"
+    assert caplog.messages == [said]
+    logits = llm.logits(prompt)
+    whole = LLM(write_tiny_model(tmp_path / "whole.gguf"), threads=1)
+    assert np.array_equal(logits, whole.logits(prompt))
+    assert logits.shape == (4, 258)
+    rows = logits[:3].astype(np.float64)
+    want = rows[range(3), prompt[1:]] - np.log(np.exp(rows[:, :256]).sum(1))
+    assert np.abs(llm.score(prompt) - want).max() < 1e-5
+    assert np.abs(whole.score(prompt) - want).min() > 1e-3
 
 
 def test_types_and_bytes_of_the_tensors(header: ModelHeader) -> None:

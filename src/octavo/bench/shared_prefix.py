@@ -47,7 +47,7 @@ class Turn:
 
 def turns(with_cache: LLM, without_cache: LLM, work: Workload, rounds: int) -> Iterator[Turn]:
     for seed in range(rounds):
-        prompts = work.batch(with_cache.model_config.vocab_size, seed + 1)
+        prompts = work.batch(with_cache.model_config.tokens, seed + 1)
         order = [with_cache, without_cache]
         ran = {llm: _timed(llm, prompts, work) for llm in (order if seed % 2 else order[::-1])}
         (on, answers), (off, others) = ran[with_cache], ran[without_cache]

@@ -99,6 +99,6 @@ def greedy(tokens: int) -> SamplingParams:
 
 
 def _generate(llm: LLM, context: int, tokens: int, seed: int) -> RequestOutput:
-    prompt = random_prompt(llm.model_config.vocab_size, context, seed)
+    prompt = random_prompt(llm.model_config.tokens, context, seed)
     (output,) = llm.generate([prompt], greedy(tokens))
     return output

@@ -53,7 +53,7 @@ def _pieces(found: Explanation, cfg: ModelConfig) -> list[str]:
     )
     return [
         f"{found.model}: {counted(cfg.num_layers, 'layer')}, hidden {cfg.hidden_size:,}, "
-        f"{heads} of {cfg.head_dim}, FFN {cfg.ffn_size:,}, vocabulary {cfg.vocab_size:,}",
+        f"{heads} of {cfg.head_dim}, FFN {cfg.ffn_size:,}, vocabulary {cfg.tokens:,}",
         "",
         f"Decode: one new token that sees {tokens}, itself included. FLOPs:",
         _comparison(found, "flops", count),

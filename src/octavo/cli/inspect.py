@@ -98,7 +98,7 @@ def describe(
         "kv_heads": cfg.kv_heads,
         "head_dim": cfg.head_dim,
         "stored_head_dim": cfg.stored_head_dim,
-        "vocab_size": cfg.vocab_size,
+        "vocab_size": cfg.tokens,
         "tied_head": cfg.tied_head,
         "context": cfg.context,
         "window": cfg.window or None,

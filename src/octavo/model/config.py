@@ -31,7 +31,7 @@ class ModelConfig:
     heads: int
     kv_heads: int
     head_dim: int
-    vocab_size: int
+    vocab_size: int  # rows of the embedding and of the head
     context: int
     norm_eps: float
     rope_base: float
@@ -41,6 +41,7 @@ class ModelConfig:
     qkv_bias: bool
     output_bias: bool = False  # of attention
     ffn_bias: bool = False
+    padding: int = 0  # rows of the vocabulary, the last ones, that are no tokens
     rope_factors: tuple[float, ...] = ()  # divide the frequencies; empty: none
     rope_amplitude: float = 1.0  # multiplies cos and sin (YaRN, LongRoPE)
     long_rope_factors: tuple[float, ...] = ()  # instead, in contexts longer than the original one
@@ -72,6 +73,11 @@ class ModelConfig:
                 raise ModelFormatError(f"{name} is {value}: expected at least 1")
             if value > most:
                 raise ModelFormatError(f"{name} is {value}: expected at most {most}")
+        if not 0 <= self.padding < self.vocab_size:
+            raise ModelFormatError(
+                f"{self.vocab_size - self.padding} tokens of {self.vocab_size} rows: expected at "
+                f"least 1 and at most {self.vocab_size}"
+            )
         for name in ("windowed", "unturned"):
             value = getattr(self, name)
             if value and len(value) != self.num_layers:
@@ -111,6 +117,11 @@ class ModelConfig:
                 )
             if not all(0 < factor < math.inf for factor in factors):
                 raise ModelFormatError("a rope factor is not above 0")
+
+    @property
+    def tokens(self) -> int:
+        """Rows of the vocabulary that are tokens, the first ones."""
+        return self.vocab_size - self.padding
 
     @property
     def stored_head_dim(self) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from octavo.errors import UnsupportedModelError
 from octavo.model import falcon, gemma2, gemma3, gpt2, llama, olmo2
 from octavo.model.config import ModelConfig
-from octavo.program.ops import Program
+from octavo.program.ops import Head, Program
 
 ARCHITECTURES: Mapping[str, Callable[[ModelConfig], Program]] = MappingProxyType(
     {
@@ -42,4 +43,12 @@ def build_program(cfg: ModelConfig) -> Program:
     """The readable program of a model, of all that it computes. Raises UnsupportedModelError."""
     if why := why_unsupported(cfg.architecture) or cfg.unsupported:
         raise UnsupportedModelError(why)
-    return ARCHITECTURES[cfg.architecture](cfg)
+    return _of_tokens(ARCHITECTURES[cfg.architecture](cfg), cfg)
+
+
+def _of_tokens(program: Program, cfg: ModelConfig) -> Program:
+    """The same program, whose answers have no padding of the vocabulary: for no model to forget."""
+    *ops, head = program.ops
+    assert isinstance(head, Head)
+    head = replace(head, tokens=cfg.tokens)
+    return replace(program, ops=(*ops, head), vocab_size=cfg.tokens)

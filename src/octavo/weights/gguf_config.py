@@ -68,6 +68,7 @@ def model_config(
     arch = keys.text("general.architecture")
     try:
         config = _config(keys, arch, tensors, rope_factors)
+        config = replace(config, padding=_padding(metadata, config.vocab_size))
     except ModelFormatError:
         if why := why_unsupported(arch):
             raise UnsupportedModelError(why) from None
@@ -176,3 +177,9 @@ def _vocab_size(tensors: Mapping[str, TensorInfo]) -> int:
             "tensor 'token_embd.weight' is missing: expected (vocabulary, width)"
         )
     return tensors["token_embd.weight"].shape[0]
+
+
+def _padding(metadata: Mapping[str, MetadataValue], rows: int) -> int:
+    """Rows of the embedding beyond the tokens. Whoever needs a tokenizer refuses other tokens."""
+    tokens = metadata.get("tokenizer.ggml.tokens")
+    return max(0, rows - len(tokens)) if isinstance(tokens, list) and tokens else 0

@@ -25,7 +25,7 @@ _HARMLESS: Mapping[str, str] = MappingProxyType(
         "pooling_type": "how rows become one embedding",
         "rope.scaling.finetuned": "where the scaling came from",
         "tensor_data_layout": "what the converter read; llama.cpp's own layout is the only one",
-        "vocab_size": "the rows of the embedding count, and must be as many as the tokens",
+        "vocab_size": "the rows of the embedding count, those beyond the tokens as no tokens",
         **dict.fromkeys(
             (
                 "expert_feed_forward_length", "expert_gating_func", "expert_group_count",

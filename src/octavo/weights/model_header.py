@@ -78,11 +78,11 @@ class ModelHeader:
     def tokenizer_spec(self) -> TokenizerSpec:
         with naming(self.path):
             spec = self.files.tokenizer_spec(self._note)
-        if len(spec.tokens) != self.config.vocab_size:
+        if len(spec.tokens) != self.config.tokens:
             raise ModelFormatError(
                 f"{self.path}: the tokenizer has {len(spec.tokens)} tokens, "
                 f"{self.files.tensor_name('token_embd.weight')!r} has rows for "
-                f"{self.config.vocab_size}"
+                f"{self.config.tokens}"
             )
         return spec
 
@@ -143,7 +143,7 @@ def _of_directory(path: Path) -> ModelHeader:
     seen = {**seen, **stamps(files.weight_files())}
     with files.open_tensors() as found:
         tensors = found.tensors
-    for text in files.notes():
+    for text in (*files.notes(), *_padding(config)):
         _note(path, text)
     return ModelHeader(path, config, tensors, files, seen)
 
@@ -157,9 +157,16 @@ def _of_gguf(path: Path) -> ModelHeader:
             if name in FACTORS
         }
         config = model_config(file.metadata, file.tensors, factors)
-        for text in file.notes:
+        for text in (*file.notes, *_padding(config)):
             _note(path, text)
         return ModelHeader(path, config, file.tensors, GGUFModelFile(path, file.metadata), seen)
+
+
+def _padding(config: ModelConfig) -> list[str]:
+    if not config.padding:
+        return []
+    rows = f"the embedding's rows from {config.tokens} to {config.vocab_size - 1}"
+    return [f"{rows} are no tokens: no answer has them"]
 
 
 def _note(path: Path, text: str) -> None:

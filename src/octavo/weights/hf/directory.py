@@ -106,7 +106,7 @@ class ModelDirectory:
 
     @cached_property
     def tokens(self) -> int:
-        """Rows of the embedding that are tokens; the others are not loaded, so never chosen."""
+        """Rows of the embedding that are tokens; of the others no answer is made."""
         file = self.fields.get(TOKENIZER)
         return self.rows if file is None else token_count(file, self.rows)
 
@@ -118,28 +118,21 @@ class ModelDirectory:
 
     def config(self) -> ModelConfig:
         with naming(self.path):
-            return replace(model_config(self.fields[CONFIG]), vocab_size=self.tokens)
+            return replace(model_config(self.fields[CONFIG]), padding=self.rows - self.tokens)
 
     def notes(self) -> list[str]:
-        """What is left out, and changes no answer."""
+        """What is left out, or in no answer."""
         found = []
         if self.fields[CONFIG].has("auto_map"):
             found.append(f"{CONFIG}: auto_map is ignored: no code of a model is run")
         if left_out := self.family.left_out:
             parts = " and ".join(prefix.removesuffix(".") for prefix in left_out)
             found.append(f"only the text model is run: the tensors of {parts} are left out")
-        if self.tokens < self.rows:
-            found.append(
-                f"the embedding's rows from {self.tokens} to {self.rows - 1} are no tokens: they "
-                "are left out"
-            )
         return found
 
     def open_tensors(self) -> DirectoryTensors:
-        return DirectoryTensors(
-            self.path, self.family,
-            rows=self.rows, tokens=self.tokens, tied_head=self._text.flag("tie_word_embeddings"),
-        )  # fmt: skip
+        tied_head = self._text.flag("tie_word_embeddings")
+        return DirectoryTensors(self.path, self.family, rows=self.rows, tied_head=tied_head)
 
     def tensor_name(self, name: str) -> str:
         return self.family.their_name(name)

@@ -7,7 +7,6 @@ in the program keeps its own name, so that it is refused there.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -80,10 +79,8 @@ def _is_shard(name: object) -> bool:
 class DirectoryTensors:
     """Open files; a context manager."""
 
-    def __init__(
-        self, path: Path, family: Family, *, rows: int, tokens: int, tied_head: bool
-    ) -> None:
-        """The vocabulary has `rows`, of which the first `tokens` are taken."""
+    def __init__(self, path: Path, family: Family, *, rows: int, tied_head: bool) -> None:
+        """The vocabulary has so many rows."""
         self.path = path
         self.tensors: dict[str, TensorInfo] = {}
         self._files: dict[str, SafetensorsFile] = {}
@@ -91,7 +88,7 @@ class DirectoryTensors:
         with contextlib.ExitStack() as opened:
             self._open(opened)
             self.tensors = self._named(family, tied_head=tied_head)
-            self._cut(rows, tokens)
+            self._check_vocabulary(rows)
             self._closing = opened.pop_all()
 
     def _open(self, opened: contextlib.ExitStack) -> None:
@@ -137,18 +134,14 @@ class DirectoryTensors:
             del found["output.weight"]  # older versions saved it twice
         return found
 
-    def _cut(self, rows: int, tokens: int) -> None:
+    def _check_vocabulary(self, rows: int) -> None:
         for name in _VOCABULARY:
             info = self.tensors.get(name)
-            if info is None:
-                continue
-            if len(info.shape) != 2 or info.shape[0] != rows:
+            if info is not None and (len(info.shape) != 2 or info.shape[0] != rows):
                 raise ModelFormatError(
                     f"{self.path}: {info.place}: shape {info.shape}, but config.json: vocab_size "
                     f"is {rows}"
                 )
-            nbytes = info.nbytes // rows * tokens
-            self.tensors[name] = replace(info, shape=(tokens, info.shape[1]), nbytes=nbytes)
 
     def _bytes(self, info: TensorInfo) -> npt.NDArray[np.uint8]:
         return self._files[info.file].bytes_at(info.offset, info.nbytes)
