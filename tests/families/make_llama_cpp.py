@@ -2,9 +2,9 @@
 
     python -m tests.families.make_llama_cpp FOLDER
 
-FOLDER has its convert_hf_to_gguf.py and gguf-py (ik_llama.cpp's, when the file was made). Of each
-variant's file the keys, and the tensors' names, shapes and checksums, so that those that our tests
-write are not only ours. Needs torch and transformers.
+FOLDER has its convert_hf_to_gguf.py, conversion and gguf-py (those of llama-cpp-python 0.3.36's
+source, when the file was made). Of each variant's file the keys, and the tensors' names, shapes and
+checksums, so that those that our tests write are not only ours. Needs torch and transformers.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from typing import Any
 
 from tests.families.directories import golden_of, write_directory
 from tests.families.llama_cpp import GOLDEN, contents
-from tests.weights.hf.written import changed
 
-# What it converts: no StarCoder with more than one KV head, no Falcon with biases, and no Phi-3 of
-# whose heads only a part turns.
+# What it converts of every family: no StarCoder with more than one KV head, and no Falcon with
+# biases or whose MLP follows attention. It keeps no list of windowed layers of Gemma 3, and no
+# windows of Qwen2, StarCoder2 and Mistral.
 VARIANTS = (
-    *("falcon", "falcon-by-group", "gemma2", "gpt2", "phi3", "qwen2-windows", "qwen3"),
-    *("starcoder", "starcoder2", "starcoder2-no-bias"),
+    *("falcon", "falcon-by-group", "gemma2", "gemma3-irregular", "gpt2", "granite"),
+    *("llama-biased", "llama-yarn", "ministral3", "mistral-windowed", "olmo2", "olmo3"),
+    *("phi3", "phi3-partial", "qwen2-windows", "qwen3", "qwen3-silent-head"),
+    *("smollm3-interval", "starcoder", "starcoder2", "starcoder2-no-bias"),
 )
 
 
@@ -33,7 +35,7 @@ def main() -> None:
     sys.path[:0] = [str(folder / "gguf-py"), str(folder)]
     for name in [name for name in sys.modules if name.partition(".")[0] == "gguf"]:
         del sys.modules[name]  # the converter has its own
-    converter = importlib.import_module("convert_hf_to_gguf")
+    converter = importlib.import_module("conversion")
     found = {variant: converted(converter, variant) for variant in VARIANTS}
     lines = (f"{json.dumps(k)}: {json.dumps(v, separators=(',', ':'))}" for k, v in found.items())
     GOLDEN.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="ascii")
@@ -43,14 +45,15 @@ def converted(converter: Any, variant: str) -> dict[str, Any]:
     golden = golden_of(variant)
     with tempfile.TemporaryDirectory() as folder:
         path = write_directory(Path(folder), variant, golden["shapes"], golden["seed"])
-        if variant == "falcon":  # it takes one that means nothing there by its word
-            changed(path, "config.json", num_kv_heads=...)
         out = Path(folder) / "model.gguf"
-        name = converter.Model.load_hparams(path)["architectures"][0]
-        kind = converter.Model.from_model_architecture(name)
+        text = converter.ModelType.TEXT
+        hparams = converter.ModelBase.load_hparams(path, False)
+        if variant == "falcon":  # of which it takes a count that means nothing by its word
+            del hparams["num_kv_heads"]
+        kind = converter.get_model_class(converter.get_model_architecture(hparams, text))
         kind.set_vocab = lambda self: None  # the tokens are only bytes
-        model = kind(path, converter.gguf.LlamaFileType.ALL_F32, out)
-        model.write()
+        f32 = importlib.import_module("gguf").LlamaFileType.ALL_F32
+        kind(path, f32, out, hparams=hparams).write()
         return contents(out)
 
 

@@ -49,6 +49,7 @@ FILES: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "attention.sliding_window_pattern": [False, True, True, False, False, True, True],
             "rope.freq_base": 1e6,
+            "rope.freq_base_swa": 1e4,
         },
     ),
     "gemma2": ("gemma2", {"attn_logit_softcapping": 1.5, "final_logit_softcapping": 2.5}),
@@ -69,6 +70,8 @@ FILES: dict[str, tuple[str, dict[str, Any]]] = {
             "rope.scaling.type": "yarn",
             "rope.scaling.factor": 32.0,
             "rope.scaling.original_context_length": 16,
+            "rope.scaling.yarn_beta_fast": 32.0,
+            "rope.scaling.yarn_beta_slow": 1.0,
             "rope.scaling.yarn_log_multiplier": 1.0,
         },
     ),
@@ -76,6 +79,11 @@ FILES: dict[str, tuple[str, dict[str, Any]]] = {
     "olmo3": (
         "olmo2",
         {
+            "attention.sliding_window_pattern": [True, True, True, False, True],
+            "rope.freq_base_swa": 500000.0,
+            "rope.scaling.yarn_attn_factor": 1.2079441541679836,
+            "rope.scaling.yarn_beta_fast": 32.0,
+            "rope.scaling.yarn_beta_slow": 1.0,
             "rope.scaling.type": "yarn",
             "rope.scaling.factor": 8.0,
             "rope.scaling.original_context_length": 64,
@@ -109,6 +117,11 @@ def gguf_file(path: Path, variant: str) -> Path:
     if "head_dim" in config:
         metadata |= dict.fromkeys(("attention.key_length", "attention.value_length"),
                                   config["head_dim"])  # fmt: skip
+    if architecture in PERMUTED:  # those that llama.cpp converts as Llamas
+        metadata["vocab_size"] = 131
+        metadata["rope.dimension_count"] = config.get(
+            "head_dim", config["hidden_size"] // heads["q"]
+        )
     if config.get("use_sliding_window", True) and config.get("sliding_window"):
         metadata["attention.sliding_window"] = config["sliding_window"]
     names = NAMES.get(architecture, LLAMA)

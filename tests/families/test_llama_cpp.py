@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from octavo.weights.ggml_type import GGMLType
@@ -37,14 +38,17 @@ def test_names_shapes_and_values_of_tensors_are_those_of_its_converter(
 ) -> None:
     found = contents(written(tmp_path / "model.gguf", variant))
     assert found["architecture"] == FILES[variant]["architecture"]
+    if variant == "gpt2":  # of which its older versions write a head, as ours do
+        del found["tensors"]["output.weight"]
     assert found["tensors"] == FILES[variant]["tensors"]
 
 
 @pytest.mark.parametrize("variant", FILES)
 def test_its_keys_are_ours_and_are_read(variant: str, tmp_path: Path) -> None:
-    """Ours are more: it leaves out windows, and bases in the new form of config.json."""
+    """Ours are more: it leaves out windows of some families (`make_llama_cpp`)."""
     keys, tensors = FILES[variant]["keys"], FILES[variant]["tensors"]
     assert keys.items() <= contents(written(tmp_path / "model.gguf", variant))["keys"].items()
     table = {n: TensorInfo(n, tuple(s), GGMLType.F32, 0, 0) for n, (s, _) in tensors.items()}
-    config = model_config({"general.architecture": FILES[variant]["architecture"], **keys}, table)
+    read = {k: np.array(v) if isinstance(v, list) else v for k, v in keys.items()}
+    config = model_config({"general.architecture": FILES[variant]["architecture"], **read}, table)
     assert config.unsupported == ""

@@ -309,6 +309,15 @@ def test_yarn_slows_what_turns_seldom_and_grows_the_amplitude() -> None:
     assert longer.context == 2048
 
 
+def test_yarn_that_names_its_own_amplitude_is_as_if_it_did_not() -> None:
+    """As files of OLMo 3 do. llama.cpp passes over another, which the model may have meant."""
+    yarn: dict[str, Any] = {"rope__scaling__type": "yarn", "rope__scaling__factor": 8.0}
+    own = float(np.float32(1.2079441541679836))
+    assert read(**yarn, rope__scaling__yarn_attn_factor=own) == read(**yarn)
+    other = read(**yarn, rope__scaling__yarn_attn_factor=0.9).unsupported
+    assert other == "llama.rope.scaling.yarn_attn_factor is 0.9: only 1.20794 is supported here"
+
+
 def test_of_two_lists_of_factors_the_context_chooses_one_for_all_lengths() -> None:
     short, long = (1.0,) * 8, tuple(float(2 + i) for i in range(8))
     tensors = {"rope_factors_short.weight": short, "rope_factors_long.weight": long}

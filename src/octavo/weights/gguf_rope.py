@@ -75,7 +75,11 @@ def _yarn(
     factors = yarn_factors(
         base, rotary_dim, factor=factor, original=original, fast=fast, slow=slow, truncate=True
     )
-    return factors, yarn_amplitude(factor, 1.0, all_dim)
+    grown = yarn_amplitude(factor, 1.0, all_dim)
+    said = keys.real(f"{prefix}yarn_attn_factor", default=1.0)  # llama.cpp passes over it
+    if said != 1 and not math.isclose(said, grown, rel_tol=1e-6):
+        keys.refuse(f"{prefix}yarn_attn_factor is {said:.6g}: only {grown:.6g} is supported here")
+    return factors, grown
 
 
 def _check_above_0(keys: Metadata, key: str, value: float) -> None:
