@@ -15,7 +15,9 @@ MOST_LAYERS = 2**12
 _MOST = {
     "num_layers": MOST_LAYERS, "hidden_size": 2**20, "ffn_size": 2**24, "heads": 2**16,
     "kv_heads": 2**16, "head_dim": 2**20, "vocab_size": 2**24, "context": 2**32,
+    "position_original": 2**31 - 1,
 }  # fmt: skip
+_LEAST_SCALE, _LEAST_CAP, _MOST_SCALE = 1e-6, 1e-3, 1e6  # as far from any model's
 NO_MORE_POSITIONS = "its table of positions has no more"  # of models that learned one
 _HEAD_STEP = 16  # kernels run heads of whole vectors
 
@@ -96,12 +98,15 @@ class ModelConfig:
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise ModelFormatError(f"{name} is {value}: expected a number from 0")
+        for name in (*scales, "attention_softcap", "logit_softcap"):
+            value = getattr(self, name)
+            least = _LEAST_CAP if name.endswith("softcap") else _LEAST_SCALE
+            if value and not least <= value < _MOST_SCALE:
+                raise ModelFormatError(
+                    f"{name} is {value}: expected a number from {least:g}, below {_MOST_SCALE:g}"
+                )
         if self.norm_eps >= 1:
             raise ModelFormatError(f"norm_eps is {self.norm_eps}: expected a number below 1")
-        if self.position_original < 1:
-            raise ModelFormatError(
-                f"position_original is {self.position_original}: expected at least 1"
-            )
         if self.heads % self.kv_heads:
             raise ModelFormatError(
                 f"{self.heads} heads do not divide into {self.kv_heads} KV heads"
