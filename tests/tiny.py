@@ -16,7 +16,7 @@ from octavo.engine.runner import Runner, block_bytes
 from octavo.kernels import native
 from octavo.model import llama
 from octavo.model.config import ModelConfig
-from octavo.program.ops import Program
+from octavo.program.program import Program
 from octavo.weights.dequantize import dequantize
 from octavo.weights.ggml_type import GGMLType
 from octavo.weights.gguf_model import ModelWeights

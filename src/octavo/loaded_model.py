@@ -24,7 +24,7 @@ from octavo.model.config import ModelConfig
 from octavo.model.registry import build_program
 from octavo.planning.available_memory import available_memory
 from octavo.planning.memory import KVPages, kv_pages, plan_memory
-from octavo.program.ops import Program
+from octavo.program.program import Program
 from octavo.sampling_params import Sampling
 from octavo.tokenizer import Tokenizer
 from octavo.weights import library

@@ -11,7 +11,7 @@ from octavo.engine.step_budget import StepBudget
 from octavo.kernels import KV_FORMATS
 from octavo.model import llama
 from octavo.model.config import ModelConfig
-from octavo.program.ops import Program
+from octavo.program.program import Program
 
 # Shapes of a 135M model: 212.3e6 matmul FLOPs a row, 69,930 attention FLOPs a pair.
 SMALL = llama.build(

@@ -6,7 +6,7 @@ import pytest
 
 from octavo.engine.step_budget import StepBudget
 from octavo.program.cost import Work, cost, uniform_weights
-from octavo.program.ops import Program
+from octavo.program.program import Program
 from tests.engine.machine import (
     BF16,
     HEAD,

@@ -13,7 +13,7 @@ from octavo.engine.nouns import Request
 from octavo.engine.runner import Runner
 from octavo.kernels import native
 from octavo.kv_cache.block_names import Namespace
-from octavo.program.ops import Program
+from octavo.program.program import Program
 from octavo.records import BlockEvent
 from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams

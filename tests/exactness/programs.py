@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from octavo.model import llama
 from octavo.model.config import ModelConfig
 from octavo.program.builder import ProgramBuilder
-from octavo.program.ops import KVSpec, Program, Value, WeightSpec
+from octavo.program.ops import KVSpec, Value, WeightSpec
+from octavo.program.program import Program
 
 _WIDTH = 64
 _PADDING = 5  # rows of a varied head that are no tokens

@@ -12,7 +12,7 @@ from typing import Any
 
 from octavo import LLM
 from octavo.batch import FloatArray, Want, make_batch
-from octavo.program.ops import Program
+from octavo.program.program import Program
 from octavo.program.reference import ReferenceInterpreter
 
 NATIVE: Mapping[str, Mapping[str, Any]] = MappingProxyType(

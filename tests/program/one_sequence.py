@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.batch import Batch, Want, make_batch
-from octavo.program.ops import Program
+from octavo.program.program import Program
 from octavo.program.reference import ReferenceInterpreter
 
 Floats = NDArray[np.float32]

@@ -11,14 +11,8 @@ import pytest
 from octavo.kernels import KV_FORMATS, native
 from octavo.program.builder import ProgramBuilder
 from octavo.program.cost import Work, cost, uniform_weights
-from octavo.program.ops import (
-    Activate,
-    ActivationKind,
-    GatedActivation,
-    KVSpec,
-    Program,
-    WeightSpec,
-)
+from octavo.program.ops import Activate, ActivationKind, GatedActivation, KVSpec, WeightSpec
+from octavo.program.program import Program
 from octavo.weights.ggml_type import GGMLType
 from tests.program.one_sequence import check_near, reference_logits, tokens_of
 from tests.tiny import all_logits, make_runner, random_model

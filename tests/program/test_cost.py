@@ -25,7 +25,8 @@ from octavo.program.cost import (
     prefill,
     uniform_weights,
 )
-from octavo.program.ops import KVSpec, Linear, Program, WeightSpec
+from octavo.program.ops import KVSpec, Linear, WeightSpec
+from octavo.program.program import Program
 from tests.exactness.programs import Grouped, grouped, windowed
 
 MHA = ModelConfig(

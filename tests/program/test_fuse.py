@@ -10,7 +10,8 @@ from octavo.model import llama
 from octavo.program.builder import ProgramBuilder
 from octavo.program.encode import encode
 from octavo.program.fuse import RowKind, fuse, lower
-from octavo.program.ops import KVSpec, Program, RopeStyle, Value, WeightSpec, inputs, output
+from octavo.program.ops import KVSpec, RopeStyle, Value, WeightSpec
+from octavo.program.program import Program, inputs, output
 from tests.tiny import TINY
 
 

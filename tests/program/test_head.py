@@ -13,7 +13,8 @@ from octavo.batch import EDIT, StepOutput, Want
 from octavo.kernels import KV_FORMATS, native
 from octavo.program.builder import ProgramBuilder
 from octavo.program.cost import Work, cost, uniform_weights
-from octavo.program.ops import Head, KVSpec, Program, WeightSpec
+from octavo.program.ops import Head, KVSpec, WeightSpec
+from octavo.program.program import Program
 from octavo.program.reference import ReferenceInterpreter
 from octavo.weights.ggml_type import GGMLType
 from tests.program.one_sequence import batch_of, check_near, reference_logits, tokens_of

@@ -10,7 +10,8 @@ import pytest
 from octavo.batch import Batch, Want, make_batch
 from octavo.kernels import native
 from octavo.program.builder import ProgramBuilder
-from octavo.program.ops import KVSpec, Program, Value, WeightSpec
+from octavo.program.ops import KVSpec, Value, WeightSpec
+from octavo.program.program import Program
 from octavo.program.reference import ReferenceInterpreter
 from octavo.weights.ggml_type import GGMLType
 from tests.program.one_sequence import check_near, tokens_of

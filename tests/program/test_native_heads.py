@@ -9,7 +9,8 @@ import pytest
 from octavo.errors import UnsupportedModelError
 from octavo.kernels import native
 from octavo.program.fuse import RowKind, fuse
-from octavo.program.ops import AttendQuantize, KVSpec
+from octavo.program.fused_ops import AttendQuantize
+from octavo.program.ops import KVSpec
 from octavo.weights.ggml_type import GGMLType
 from tests.exactness.programs import Grouped, grouped
 from tests.program.one_sequence import check_near, reference_logits, tokens_of

@@ -11,7 +11,8 @@ from octavo.batch import Want, make_batch
 from octavo.kernels import KV_FORMATS, native
 from octavo.program.builder import ProgramBuilder
 from octavo.program.cost import Work, cost, uniform_weights
-from octavo.program.ops import KVSpec, Program, ScaleByPosition, Value, WeightSpec
+from octavo.program.ops import KVSpec, ScaleByPosition, Value, WeightSpec
+from octavo.program.program import Program
 from octavo.weights.ggml_type import GGMLType
 from tests.program.one_sequence import check_near, reference_logits, tokens_of
 from tests.program.parts import make_parts

@@ -11,7 +11,8 @@ from octavo.kernels import KV_FORMATS, native
 from octavo.program.builder import ProgramBuilder
 from octavo.program.cost import Work, classify, cost, uniform_weights
 from octavo.program.fuse import RowKind, fuse
-from octavo.program.ops import KVSpec, Linear, Norm, Program, Rope, Value, WeightSpec
+from octavo.program.ops import KVSpec, Linear, Norm, Rope, Value, WeightSpec
+from octavo.program.program import Program
 from octavo.weights.ggml_type import GGMLType
 from tests.program.one_sequence import check_near, reference_logits, tokens_of
 from tests.tiny import all_logits, make_runner, random_model

@@ -18,7 +18,8 @@ TOY = '''"""Toy: a layer's two halves side by side, on one norm; no rotary embed
 
 from octavo.model.config import ModelConfig
 from octavo.program.builder import ProgramBuilder
-from octavo.program.ops import KVSpec, Program, Value, WeightSpec
+from octavo.program.ops import KVSpec, Value, WeightSpec
+from octavo.program.program import Program
 
 
 def build(cfg: ModelConfig) -> Program:

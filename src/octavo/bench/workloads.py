@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from octavo.bench.rounds import TokenCost
 from octavo.program.cost import RowFormat, Work, cost
-from octavo.program.ops import Program
+from octavo.program.program import Program
 from octavo.request import RequestOutput
 from octavo.sampling_params import Sampling, SamplingParams
 

@@ -24,7 +24,7 @@ from octavo.weights.progress import Progress
 if TYPE_CHECKING:
     import rich.progress
 
-    from octavo.program.ops import Program
+    from octavo.program.program import Program
     from octavo.serving.llm import LLM
     from octavo.weights.model_header import ModelHeader
 

@@ -11,7 +11,7 @@ from octavo.errors import UsageError
 from octavo.model import llama
 from octavo.model.config import ModelConfig
 from octavo.program.cost import uniform_weights
-from octavo.program.ops import Program
+from octavo.program.program import Program
 
 MOST = 2**40  # of any number that is given: no machine has more, and floats hold what they make
 

@@ -15,7 +15,7 @@ from octavo.kv_cache.block_names import Namespace
 from octavo.kv_cache.cache import KVCache
 from octavo.kv_cache.cost_aware import CostAware
 from octavo.kv_cache.eviction import LeastRecentlyUsed
-from octavo.program.ops import Program
+from octavo.program.program import Program
 from octavo.records import BlockEvent
 
 

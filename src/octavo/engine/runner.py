@@ -22,7 +22,8 @@ from octavo.kernels import default_isa, native
 from octavo.kv_cache.cache import KeepAll, KeepLast, LayerGroup, Transfer
 from octavo.program.encode import encode
 from octavo.program.fuse import fuse, lower
-from octavo.program.ops import Attend, Program
+from octavo.program.ops import Attend
+from octavo.program.program import Program
 from octavo.program.rope import cos_sin
 from octavo.weights.gguf_model import ModelWeights
 

@@ -26,7 +26,8 @@ from dataclasses import dataclass
 from statistics import median_low
 
 from octavo.program.cost import RowFormat, Work, cost, uniform_weights
-from octavo.program.ops import Attend, Head, Program
+from octavo.program.ops import Attend, Head
+from octavo.program.program import Program
 
 # Where time bounds a chunk with more to come, it is a multiple of these rows: the tokens of a block
 # by default, so that a prompt begun at 0 is cut between blocks and leaves no block half filled; and

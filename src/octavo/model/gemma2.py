@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from octavo.model.config import ModelConfig
 from octavo.program.builder import ProgramBuilder
-from octavo.program.ops import KVSpec, Program, Value, WeightSpec
+from octavo.program.ops import KVSpec, Value, WeightSpec
+from octavo.program.program import Program
 
 
 def build(cfg: ModelConfig) -> Program:

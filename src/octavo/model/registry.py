@@ -9,7 +9,8 @@ from types import MappingProxyType
 from octavo.errors import UnsupportedModelError
 from octavo.model import falcon, gemma2, gemma3, gpt2, llama, olmo2
 from octavo.model.config import ModelConfig
-from octavo.program.ops import Head, Program
+from octavo.program.ops import Head
+from octavo.program.program import Program
 
 ARCHITECTURES: Mapping[str, Callable[[ModelConfig], Program]] = MappingProxyType(
     {

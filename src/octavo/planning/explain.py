@@ -21,7 +21,7 @@ from octavo.program.cost import (
     kv_bytes_by_group,
     prefill,
 )
-from octavo.program.ops import Program
+from octavo.program.program import Program
 
 # What people ask about, and the classes of the interpreter that make it up.
 PARTS: Mapping[str, tuple[OpClass, ...]] = {

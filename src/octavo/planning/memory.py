@@ -16,7 +16,7 @@ from octavo.config import EngineConfig, check_context
 from octavo.errors import OutOfMemoryError, counted
 from octavo.kv_cache.cache import KeepAll, KeepLast, LayerGroup, Layout
 from octavo.program.cost import RowFormat, kv_bytes_by_group
-from octavo.program.ops import Program
+from octavo.program.program import Program
 
 _MOST_TOKENS = 2**24  # of a sequence
 _PAGE = 4096  # bytes of the system's memory; a block of K and V is whole pages of it

@@ -21,7 +21,6 @@ from octavo.program.ops import (
     Linear,
     Norm,
     NormKind,
-    Program,
     ReadableOp,
     Rope,
     RopeStyle,
@@ -32,6 +31,7 @@ from octavo.program.ops import (
     Value,
     WeightSpec,
 )
+from octavo.program.program import Program
 
 
 class ProgramBuilder:

@@ -16,18 +16,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from octavo.program.ops import (
-    Attend,
-    Embed,
-    Head,
-    KVSpec,
-    Linear,
-    Op,
-    Program,
-    StoreKV,
-    inputs,
-    output,
-)
+from octavo.program.ops import Attend, Embed, Head, KVSpec, Linear, StoreKV
+from octavo.program.program import Op, Program, inputs, output
 from octavo.program.row_ops import ROW_OPS
 
 OpClass = Literal["embed", "norm", "qkv", "attention", "output", "mlp", "head"]

@@ -18,26 +18,18 @@ from numpy.typing import NDArray
 from octavo.errors import KernelError
 from octavo.kernels import native
 from octavo.program.fuse import RowKind
+from octavo.program.fused_ops import QKV, AttendQuantize, GateUp, Matmul, NormQuantize, Quantize
 from octavo.program.ops import (
-    QKV,
     ActivationKind,
     Attend,
-    AttendQuantize,
     Embed,
-    GateUp,
     Head,
-    Matmul,
     NormKind,
-    NormQuantize,
-    Op,
-    Program,
-    Quantize,
     RopeStyle,
     StoreKV,
     Value,
-    inputs,
-    output,
 )
+from octavo.program.program import Op, Program, inputs, output
 from octavo.program.row_ops import ROW_OPS
 
 RECORD = np.dtype(list(native.RECORD_FIELDS))

@@ -15,27 +15,19 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from octavo.kernels import native
+from octavo.program.fused_ops import QKV, AttendQuantize, GateUp, Matmul, NormQuantize, Quantize
 from octavo.program.ops import (
-    QKV,
     Attend,
-    AttendQuantize,
     GatedActivation,
-    GateUp,
     Head,
     Linear,
-    Matmul,
     Norm,
-    NormQuantize,
-    Op,
-    Program,
-    Quantize,
     Rope,
     StoreKV,
     Value,
     WeightSpec,
-    inputs,
-    output,
 )
+from octavo.program.program import Op, Program, inputs, output
 
 # What a matrix's kernel reads: the row kinds of csrc/formats.h.
 RowKind = Literal["a32", "abf16", "af32", "abf16x2"]

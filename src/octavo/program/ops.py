@@ -1,16 +1,15 @@
-"""Op records: what a model does, as a flat list over named values. Data only; interpreters give it
-meaning.
+"""The readable ops: records of what a model does over named values. Data only; interpreters give
+them meaning.
 
 A `Value` is an array of rows, one row per token of the ragged batch, in single assignment. Weights
-are named, never held. Knows nothing of memory, threads or file formats. Model files write the
-readable ops (through `builder.ProgramBuilder`); `fuse.lower` and `fuse.fuse` rewrite them into what
-the native interpreter runs; `reference` and `cost` read the readable ones.
+are named, never held. Knows nothing of memory, threads or file formats. Model files write these
+ops (through `builder.ProgramBuilder`); `reference` and `cost` read them; `fuse` rewrites them into
+`fused_ops`, which the native interpreter runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 RopeStyle = Literal["interleaved", "half"]  # pairs (2i, 2i+1) | (i, i + rotary_dim/2)
@@ -56,9 +55,6 @@ class RopeTable:
 
     frequencies: tuple[float, ...]  # (rotary_dim / 2,)
     amplitude: float = 1.0
-
-
-# ---- readable ops
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,136 +220,5 @@ class Head:
         return self.norm, self.norm_bias, self.bias
 
 
-# ---- lowered and fused ops, written by fuse.py only
-
-
-@dataclass(frozen=True, slots=True)
-class Quantize:
-    """Pack rows into the activations that `weight`'s kernel reads. The kind follows from its
-    format."""
-
-    x: Value
-    consumer: WeightSpec
-    out: Value
-
-
-@dataclass(frozen=True, slots=True)
-class NormQuantize:
-    """Does Norm, then Quantize, in one op."""
-
-    x: Value
-    kind: NormKind
-    weight: WeightSpec | None
-    bias: WeightSpec | None
-    eps: float
-    consumer: WeightSpec
-    out: Value
-
-    @property
-    def vectors(self) -> tuple[WeightSpec | None, ...]:
-        return self.weight, self.bias
-
-
-@dataclass(frozen=True, slots=True)
-class Matmul:
-    """Computes a Linear on packed activations."""
-
-    x: Value
-    weight: WeightSpec
-    bias: WeightSpec | None
-    add: Value | None
-    out: Value
-    scale: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class QKV:
-    """Three Matmuls of one x, RMSNorm and Rope of each head of q and k where they have them,
-    StoreKV: one head a unit of work."""
-
-    x: Value
-    weights: tuple[WeightSpec, WeightSpec, WeightSpec]
-    biases: tuple[WeightSpec | None, WeightSpec | None, WeightSpec | None]
-    norms: tuple[WeightSpec | None, WeightSpec | None]  # (head_dim,) of q's and of k's heads
-    eps: float
-    heads: int
-    head_dim: int
-    rope_table: str | None  # None: no head is turned
-    rope_style: RopeStyle | None
-    group: int
-    layer: int
-    out: Value  # what attention reads as q
-
-    @property
-    def vectors(self) -> tuple[WeightSpec | None, ...]:
-        return *self.biases, *self.norms
-
-
-@dataclass(frozen=True, slots=True)
-class AttendQuantize:
-    """Does Attend, then Quantize, in one op."""
-
-    q: Value
-    heads: int
-    group: int
-    layer: int
-    scale: float
-    consumer: WeightSpec
-    out: Value
-    softcap: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class GateUp:
-    """Two Matmuls of one x, GatedActivation, Quantize."""
-
-    x: Value
-    weights: tuple[WeightSpec, WeightSpec]  # of gate and of up
-    activation: ActivationKind
-    consumer: WeightSpec
-    out: Value
-
-
 RowwiseOp = Norm | Rope | Activate | GatedActivation | Add | Scale | ScaleByPosition
 ReadableOp = Embed | RowwiseOp | Linear | StoreKV | Attend | Head
-FusedOp = Quantize | NormQuantize | Matmul | QKV | AttendQuantize | GateUp
-Op = ReadableOp | FusedOp
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """A whole forward. Interpreters make cos and sin by position from the rope tables."""
-
-    ops: tuple[Op, ...]
-    groups: tuple[KVSpec, ...]
-    layers_of_group: tuple[int, ...]
-    vocab_size: int  # tokens
-    logits_width: int  # rows of the head's weight: tokens, and what fills it up
-    hidden_size: int
-    rope_tables: Mapping[str, RopeTable]  # by name
-
-    def rotary_dim(self, rope_table: str) -> int:
-        """Dims of a head that the table rotates."""
-        return 2 * len(self.rope_tables[rope_table].frequencies)
-
-    def weights(self) -> dict[str, WeightSpec]:
-        """Every weight the ops name, once each, in order of first use."""
-        found: dict[str, WeightSpec] = {}
-        for op in self.ops:
-            for name in op.__dataclass_fields__:
-                field = getattr(op, name)
-                for spec in field if isinstance(field, tuple) else (field,):
-                    if isinstance(spec, WeightSpec):
-                        found.setdefault(spec.name, spec)
-        return found
-
-
-def inputs(op: Op) -> list[Value]:
-    """The values an op reads."""
-    named = ((f.name, getattr(op, f.name)) for f in fields(op))
-    return [value for name, value in named if isinstance(value, Value) and name != "out"]
-
-
-def output(op: Op) -> Value | None:
-    """The value an op writes; None if what it makes leaves the program or goes to the pages."""
-    return getattr(op, "out", None)

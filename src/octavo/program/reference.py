@@ -14,17 +14,8 @@ from typing import Literal
 import numpy as np
 
 from octavo.batch import Batch, FloatArray, IntArray, StepOutput, Want
-from octavo.program.ops import (
-    Attend,
-    Embed,
-    Head,
-    Linear,
-    Op,
-    Program,
-    StoreKV,
-    inputs,
-    output,
-)
+from octavo.program.ops import Attend, Embed, Head, Linear, StoreKV
+from octavo.program.program import Op, Program, inputs, output
 from octavo.program.rope import cos_sin
 from octavo.program.row_ops import ROW_OPS, RowArgs
 

@@ -23,13 +23,12 @@ from octavo.program.ops import (
     Add,
     GatedActivation,
     Norm,
-    Op,
-    Program,
     Rope,
     Scale,
     ScaleByPosition,
     WeightSpec,
 )
+from octavo.program.program import Op, Program
 
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
 _NONE: FloatArray = np.zeros(0, np.float32)

@@ -18,7 +18,7 @@ from octavo.engine.nouns import Branch, StepPlan
 from octavo.engine.runner import Runner
 from octavo.kernels import native
 from octavo.kv_cache.cache import Transfer
-from octavo.program.ops import Program
+from octavo.program.program import Program
 from octavo.weights.gguf_model import ModelWeights
 
 

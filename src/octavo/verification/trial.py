@@ -16,7 +16,7 @@ from octavo.engine.runner import block_bytes
 from octavo.interrupts import is_interrupt
 from octavo.kernels import native
 from octavo.kv_cache.block_names import Namespace
-from octavo.program.ops import Program
+from octavo.program.program import Program
 from octavo.records import BlockEvent, BlockEventKind
 from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams

@@ -15,7 +15,8 @@ from pathlib import Path
 from octavo.errors import ModelFormatError, UnsupportedModelError, counted
 from octavo.model.config import ModelConfig
 from octavo.model.registry import build_program
-from octavo.program.ops import Program, WeightSpec
+from octavo.program.ops import WeightSpec
+from octavo.program.program import Program
 from octavo.sampling_params import Sampling
 from octavo.tokenizer.spec import TokenizerSpec
 from octavo.weights.dequantize import dequantize
