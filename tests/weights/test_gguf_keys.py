@@ -15,7 +15,7 @@ from octavo.weights.gguf_header import MetadataValue
 from octavo.weights.model_header import read_header
 from tests.cli.tiny_model import write_tiny_model
 from tests.weights.gguf_bytes import BOOL, entry
-from tests.weights.test_gguf_config import SILENT, read
+from tests.weights.read_keys import SILENT, read
 
 # What llama.cpp's own writer of models puts into every file, beside what the config reads.
 WRITTEN_BY_LLAMA_CPP: dict[str, Any] = {
