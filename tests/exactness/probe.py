@@ -27,6 +27,8 @@ from tests.exactness.plain_prefixes import PlainPrefixes
 
 Tokens = tuple[int, ...]
 _NAN = 0x7FC1  # in bf16; two of them are one in float32
+# After each of these a block may hold other tokens than before.
+_ANEW = (BlockEventKind.ALLOCATE, BlockEventKind.TAKE_OVER, BlockEventKind.CACHE)
 _MS_PER_STEP, _MS_PER_ROW = 3.0, 1.0  # of the engine's clock
 
 
@@ -167,11 +169,12 @@ class Probe:
         """Follow what happened to a KV block."""
         kind, group, block = event.kind, event.group, event.block
         self.seen[f"block: {kind}"] += 1
+        if kind in _ANEW:
+            self.prefixes.forget(self.plain.id_of(group, block))
         if kind is BlockEventKind.ALLOCATE:
             self._fill(group, block)
             self.seen["block that a window gave back"] += (group, block) in self._let_go
             self._let_go.discard((group, block))
-            self.prefixes.forget(self.plain.id_of(group, block))
         elif kind is BlockEventKind.EVICT:
             self.plain.note_eviction(group, block)
         elif kind is BlockEventKind.LET_GO:

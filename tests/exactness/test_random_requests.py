@@ -63,14 +63,15 @@ groups = st.one_of(
     st.builds(lambda w: (WIDE, FULL, windowed(w)), WINDOWS),
 )
 grouped = st.builds(
-    lambda groups, more, vocab, queries, softcap: Grouped(
-        groups, len(groups) + more, vocab, queries=queries, softcap=softcap
+    lambda groups, more, vocab, queries, softcap, varied: Grouped(
+        groups, len(groups) + more, vocab, queries=queries, softcap=softcap, varied=varied
     ),
     groups=groups,
     more=st.integers(0, 1),
     vocab=st.sampled_from([6, 19, 40]),
     queries=st.sampled_from([2, 2, 25]),
     softcap=st.sampled_from([0.0, 0.0, 1.0]),
+    varied=st.booleans(),
 )
 engines = st.fixed_dictionaries(
     {
