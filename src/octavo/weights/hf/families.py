@@ -108,7 +108,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         ),
         "Qwen3ForCausalLM": Family(
             "qwen3", "qwen3", _QWEN3, qk_norm=True, needs=("num_key_value_heads",),
-            windowed="later",
+            windowed="later", qkv_bias="attention_bias", output_bias="attention_bias",
             assumed={
                 **EVERY, "head_dim": 128, "use_sliding_window": False, "max_window_layers": 28,
                 "sliding_window": 4096,
@@ -116,6 +116,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         ),
         "SmolLM3ForCausalLM": Family(
             "smollm3", "smollm3", _LLAMA, has_unturned=True, windowed="unturned",
+            qkv_bias="attention_bias", output_bias="attention_bias", ffn_bias="mlp_bias",
             needs=("num_key_value_heads",),
             assumed={
                 **EVERY, "tie_word_embeddings": True, "rope_theta": 2e6,
