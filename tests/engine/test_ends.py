@@ -8,6 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from octavo.engine.nouns import Request
 from octavo.request import RequestOptions
 from tests.engine.busy import MODEL, POOL, TEXT
 from tests.engine.interrupt import fault
@@ -20,6 +21,11 @@ ASKED: dict[str, dict[str, Any]] = {
     "three answers": {"n": 3, "temperature": 1.0, "seed": 1},
     "beams": {"beam_width": 3, "n": 2},
 }
+
+
+class Unremovable(list[Request]):
+    def remove(self, request: Request) -> None:
+        raise RuntimeError("injected")
 
 
 @pytest.mark.parametrize("how", ["deadline", "abort"])
@@ -132,6 +138,21 @@ def test_a_last_answer_whose_end_breaks_off_ends_its_request(
     assert request.branches[0].finish_reason == "stop"
     engine.check_integrity()
     assert engine.counts()["kv_blocks_used"] == 0
+
+
+def test_an_end_that_broke_off_at_its_last_line_is_brought_to_its_end() -> None:
+    """As a second Ctrl-C may do while the first one is recovered from."""
+    engine = tiny_engine(MODEL, POOL)
+    request = add(engine, TEXT[:10], max_tokens=9)
+    engine.step()
+    engine.requests.running = Unremovable([request])
+    with pytest.raises(RuntimeError, match="injected"):
+        engine.requests.end(request, "abort")
+    assert request.finished
+    engine.requests.running = [request]
+    engine.finish(request, "abort")
+    assert not engine.requests.all
+    engine.check_integrity()
 
 
 def test_an_end_that_an_exception_breaks_off_leaves_no_wait_behind() -> None:

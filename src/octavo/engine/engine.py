@@ -127,7 +127,7 @@ class Engine:
     ) -> None:
         """End a request early, wherever it is: nobody waits for it, or its text cannot be told."""
         request.error = request.error or error
-        if not request.finished:
+        if request in self.requests.all:
             with Transaction(self.requests):
                 self.requests.end(request, reason, tell=False)
 
