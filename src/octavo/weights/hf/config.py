@@ -15,6 +15,7 @@ from octavo.values import is_number
 from octavo.weights.hf.families import FAMILIES, family_of
 from octavo.weights.hf.family import Family
 from octavo.weights.hf.gpt_config import alibi, parallel_norms, shared_heads
+from octavo.weights.hf.hybrid import all_unturned, check_dense
 from octavo.weights.hf.json_fields import Fields
 from octavo.weights.hf.keys import refusal
 from octavo.weights.hf.rope import LONGEST, Rope, base, check_original, parameters, rope
@@ -116,6 +117,9 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
             scaled |= by_position(fields, found)
         turned = rope(fields, found, rope_base, rotary_dim, context)
     still = unturned(fields, layers) if family.has_unturned else ()
+    if family.is_hybrid:
+        check_dense(fields)
+        still = all_unturned(fields, layers)
     window, windowed = windows(fields, family.windowed, layers, still, turned.context)
     local_base, unsupported = None, turned.unsupported
     if family.local_base:

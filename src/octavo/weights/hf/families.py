@@ -13,7 +13,8 @@ from types import MappingProxyType
 from octavo.errors import UnsupportedModelError
 from octavo.weights.hf.family import EVERY, Family
 from octavo.weights.hf.gpt_families import FALCON, GPT2, STARCODER, STARCODER2
-from octavo.weights.weight_orders import phi3
+from octavo.weights.hf.hybrid import IGNORED
+from octavo.weights.weight_orders import gate_up_in_turn, phi3
 
 _LLAMA = {
     "attn_norm": "input_layernorm",
@@ -50,6 +51,12 @@ _PHI3 = {
     **{part: _LLAMA[part] for part in ("attn_norm", "attn_output", "ffn_norm", "ffn_down")},
     "attn_qkv": "self_attn.qkv_proj",
     "ffn_up": "mlp.gate_up_proj",
+}
+
+_GRANITE_HYBRID = {
+    **{part: name for part, name in _LLAMA.items() if part != "ffn_gate"},
+    "ffn_up": "shared_mlp.input_linear",
+    "ffn_down": "shared_mlp.output_linear",
 }
 
 # Tables that older versions saved and that nobody reads: they follow from the config. GPT-2's are
@@ -139,6 +146,16 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             "granite", "granite", _LLAMA, windowed="none",
             qkv_bias="attention_bias", output_bias="attention_bias", ffn_bias="mlp_bias",
             scales=tuple(_GRANITE_SCALES), assumed={**EVERY, **_GRANITE_SCALES},
+        ),
+        "GraniteMoeHybridForCausalLM": Family(
+            "granitemoehybrid", "granite", _GRANITE_HYBRID, windowed="none", is_hybrid=True,
+            qkv_bias="attention_bias", output_bias="attention_bias", views=gate_up_in_turn,
+            field_names={"intermediate_size": "shared_intermediate_size"}, ignored=IGNORED,
+            scales=tuple(_GRANITE_SCALES),
+            assumed={
+                **EVERY, **_GRANITE_SCALES, "num_local_experts": 8,
+                "shared_intermediate_size": 1024,
+            },
         ),
         "Olmo2ForCausalLM": _OLMO2_WHOLE,
         "Olmo3ForCausalLM": replace(

@@ -65,6 +65,7 @@ class Family:
     scales: tuple[str, ...] = ()  # fields that multiply and cap
     position_scaled: bool = False  # queries are multiplied by more, the later they are
     has_unturned: bool = False  # layers may have no rotary embedding
+    is_hybrid: bool = False  # Mamba's layers and experts may be there; only those without are run
     windowed: Rule = "all"  # layers, where the file does not list them
     part: str = ""  # of config.json that has the fields of the text model; "": it is the whole
     part_type: str = ""  # the model_type there, of the one text model that is run

@@ -65,6 +65,7 @@ _WITHOUT_EFFECT: Mapping[str, tuple[object, ...]] = MappingProxyType(
         "mlp_bias": (False,),
         "mlp_type": ("default",),
         "norm_type": ("layer_norm",),
+        "normalization_function": ("rmsnorm",),
         "partial_rotary_factor": (1,),
         "pruned_heads": ({},),
         "rope_interleaved": (False,),

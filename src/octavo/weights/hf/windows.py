@@ -11,6 +11,7 @@ from octavo.model.config import all_but_every
 from octavo.weights.hf.json_fields import Fields
 
 FULL, WINDOWED = "full_attention", "sliding_attention"
+_ALSO_FULL = "attention"  # as it was called once
 _PATTERN, _SAVED_PATTERN = "sliding_window_pattern", "_sliding_window_pattern"
 
 # Of files without layer_types: those from max_window_layers on; all but every nth, by a field or
@@ -66,7 +67,7 @@ def unturned(fields: Fields, layers: int) -> Layers:
 
 def _listed(fields: Fields, layers: int) -> Layers:
     found = fields.texts("layer_types")
-    if len(found) != layers or not {*found} <= {FULL, WINDOWED}:
+    if len(found) != layers or not {*found} <= {FULL, _ALSO_FULL, WINDOWED}:
         raise fields.wrong("layer_types", f"{FULL} or {WINDOWED} for each of {layers} layers")
     return _if_any(tuple(each == WINDOWED for each in found))
 
