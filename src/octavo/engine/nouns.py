@@ -164,7 +164,7 @@ class HeadRow:
 
 @dataclass(slots=True)
 class StepPlan:
-    """What a step is to do. Only the scheduler fills it."""
+    """Says what a step is to do; only the scheduler fills it."""
 
     begun: float  # of the engine's clock
     # Rows for tokens [begin, end) of a branch.

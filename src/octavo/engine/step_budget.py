@@ -102,7 +102,7 @@ class _Costs:
 
 
 class StepBudget:
-    """Of one step at a time: after `open`, `fit` asks and `take` books."""
+    """Prices one step at a time: after `open`, `fit` asks and `take` books."""
 
     def __init__(
         self, program: Program, *, k_format: RowFormat, v_format: RowFormat, weight_bytes: float,

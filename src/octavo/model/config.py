@@ -130,21 +130,26 @@ class ModelConfig:
 
     @property
     def stored_head_dim(self) -> int:
-        """Of a head as programs and pages have it: zeros follow its own values, and add nothing but
-        to the mean of a norm."""
+        """Return how wide programs and pages have a head: zeros follow its own values, and add
+        nothing but to the mean of a norm."""
         if self.qk_norm:
             return self.head_dim
         return -(-self.head_dim // _HEAD_STEP) * _HEAD_STEP
 
     @property
     def score_scale(self) -> float:
-        """What scores of attention are multiplied by."""
+        """Return what scores of attention are multiplied by."""
         return self.head_dim**-0.5 if self.attention_scale is None else self.attention_scale
 
     def is_full(self, layer: int) -> bool:
         """Whether the layer is none of the windowed ones, which may turn by a base of their own
         however long their window is."""
         return not (self.windowed and self.windowed[layer])
+
+    @property
+    def windows(self) -> list[int]:
+        """Tokens that a row of each layer sees; 0: all."""
+        return [0 if self.is_full(layer) else self.window for layer in range(self.num_layers)]
 
     def is_turned(self, layer: int) -> bool:
         return not (self.unturned and self.unturned[layer])

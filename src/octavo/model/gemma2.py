@@ -15,16 +15,14 @@ from octavo.program.program import Program
 def build(cfg: ModelConfig) -> Program:
     p = ProgramBuilder()
     p.rope_table("default", cfg.rope_frequencies(), cfg.rope_amplitude)
-    groups = {
-        is_full: p.kv_group(KVSpec(cfg.kv_heads, cfg.stored_head_dim, cfg.stored_head_dim, window))
-        for is_full, window in ((True, 0), (False, cfg.window))
-        if is_full in map(cfg.is_full, range(cfg.num_layers))
-    }
+    groups = p.kv_groups(
+        KVSpec(cfg.kv_heads, cfg.stored_head_dim, cfg.stored_head_dim), cfg.windows
+    )
     embedding = WeightSpec("token_embd.weight", (cfg.vocab_size, cfg.hidden_size))
 
     h = p.scale(p.embed(embedding), cfg.hidden_size**0.5)
     for i in range(cfg.num_layers):
-        h = _layer(p, cfg, groups[cfg.is_full(i)], i, h)
+        h = _layer(p, cfg, groups[i], i, h)
     h = p.rms_norm(h, WeightSpec("output_norm.weight", (cfg.hidden_size,)), cfg.norm_eps)
     head = embedding if cfg.tied_head else WeightSpec("output.weight", embedding.shape)
     return p.logits(h, head, softcap=cfg.logit_softcap)

@@ -17,21 +17,17 @@ def build(cfg: ModelConfig) -> Program:
     p.rope_table("full", cfg.rope_frequencies(), cfg.rope_amplitude)
     if cfg.windowed:
         p.rope_table("windowed", cfg.local_rope_frequencies())
-    groups = {
-        is_full: p.kv_group(KVSpec(cfg.kv_heads, cfg.head_dim, cfg.head_dim, window))
-        for is_full, window in ((True, 0), (False, cfg.window))
-        if is_full in map(cfg.is_full, range(cfg.num_layers))
-    }
+    groups = p.kv_groups(KVSpec(cfg.kv_heads, cfg.head_dim, cfg.head_dim), cfg.windows)
     embedding = WeightSpec("token_embd.weight", (cfg.vocab_size, cfg.hidden_size))
 
     h = p.embed(embedding)
     for i in range(cfg.num_layers):
-        h = _layer(p, cfg, groups, i, h)
+        h = _layer(p, cfg, groups[i], i, h)
     h = p.rms_norm(h, WeightSpec("output_norm.weight", (cfg.hidden_size,)), cfg.norm_eps)
     return p.logits(h, embedding if cfg.tied_head else WeightSpec("output.weight", embedding.shape))
 
 
-def _layer(p: ProgramBuilder, cfg: ModelConfig, groups: dict[bool, int], i: int, h: Value) -> Value:
+def _layer(p: ProgramBuilder, cfg: ModelConfig, group: int, i: int, h: Value) -> Value:
     is_full = cfg.is_full(i)
     q_size, kv_size = cfg.heads * cfg.head_dim, cfg.kv_heads * cfg.head_dim
 
@@ -49,7 +45,7 @@ def _layer(p: ProgramBuilder, cfg: ModelConfig, groups: dict[bool, int], i: int,
 
     q, k = turned("attn_q", q_size, cfg.heads), turned("attn_k", kv_size, cfg.kv_heads)
     v = linear(h, "attn_v", kv_size, bias=cfg.qkv_bias)
-    a = p.attention(q, k, v, heads=cfg.heads, group=groups[is_full], scale=cfg.score_scale)
+    a = p.attention(q, k, v, heads=cfg.heads, group=group, scale=cfg.score_scale)
     a = linear(a, "attn_output", cfg.hidden_size, bias=cfg.output_bias)
     h = p.add(norm(a, "post_attention_norm"), h)
 

@@ -8,6 +8,7 @@ weights' contents, batches or kernels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from octavo.program.ops import (
     Activate,
@@ -50,6 +51,13 @@ class ProgramBuilder:
         self._groups.append(spec)
         self._layers.append(0)
         return len(self._groups) - 1
+
+    def kv_groups(self, spec: KVSpec, windows: Sequence[int]) -> list[int]:
+        """Open a layer group for each window that layers have, 0 first. Return each layer's."""
+        opened = {
+            window: self.kv_group(replace(spec, window=window)) for window in sorted({*windows})
+        }
+        return [opened[window] for window in windows]
 
     def rope_table(self, name: str, frequencies: Sequence[float], amplitude: float = 1.0) -> None:
         """Add a table that `rope` may name: radians per position of each rotated pair, and what cos
