@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from octavo import errors
-from octavo.protocol.bodies import BodyError, read_fields
+from octavo.protocol.bodies import Body, BodyError, read_body
 from octavo.protocol.chat import parse_chat
-from octavo.protocol.completions import parse_completion
-from octavo.protocol.responses import error_body, failure, status_of
+from octavo.protocol.common import error_body, failure, status_of
+from octavo.protocol.completions import COMPLETION_FIELDS, parse_completion
 from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
 from tests.protocol.outputs import completion, output
@@ -43,15 +43,16 @@ def test_null_is_not_given_and_labels_are_dropped_whatever_they_say() -> None:
     labels = {
         "user": "u", "metadata": {"a": "b"}, "safety_identifier": "s", "prompt_cache_key": "k",
     }  # fmt: skip
-    assert read_fields({**labels, "x": 1}, ["x"]) == {"x": 1}
-    assert refusal(user=3) == ("user: expected a string, found a whole number", "user")
-    assert refusal(metadata="m") == ("metadata: expected an object, found a string", "metadata")
+    read = read_body({**labels, "echo": True}, COMPLETION_FIELDS)
+    assert read == Body(
+        {"prompt_cache_key": "k", "echo": True}, ("user", "metadata", "safety_identifier")
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("tools", []), ("logit_bias", {}), ("response_format", {"type": "text"}), ("store", False),
-     ("service_tier", "auto"), ("modalities", ["text"]), ("tool_choice", "none"), ("suffix", "")],
+    [("tools", []), ("response_format", {"type": "text"}), ("bad_words", []), ("text", {}),
+     ("modalities", ["text"]), ("tool_choice", "none"), ("suffix", "")],
 )  # fmt: skip
 def test_what_asks_for_nothing_passes_all_else_is_refused_by_name(name: str, value: Any) -> None:
     assert params(**{name: value}) == params()
@@ -98,10 +99,15 @@ def test_beams_are_as_many_as_n_or_best_of_or_beam_width() -> None:
     assert (wide.length_penalty, wide.early_stopping) == (0.5, True)
     assert params(use_beam_search=False, n=4).beam_width is None
     assert refusal(**beams, n=2, top_p=0.5)[1] == "top_p"
-    # Without beams `best_of` may only say what n says.
+
+
+def test_the_best_of_several_are_given() -> None:
     for fields in ({"best_of": 1}, {"best_of": 2, "n": 2}):
         assert params(**fields) == params(n=fields["best_of"])
-    assert refusal(best_of=3) == ("best_of=3: needs use_beam_search, or to be n", "best_of")
+    assert (params(best_of=3).n, params(best_of=3).logprobs) == (3, 0)
+    assert refusal(best_of=1, n=2)[0] == "best_of=1: expected a whole number from n=2 to 64"
+    assert refusal(best_of=True, n=2)[1] == refusal(best_of=65)[1] == "best_of"
+    assert refusal(best_of=3, stream=True)[1] == "best_of"
 
 
 def test_streams_and_what_they_end_with() -> None:

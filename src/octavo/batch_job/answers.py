@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from octavo.batch_job.source import Entry
 from octavo.errors import OctavoError, OutOfMemoryError, UsageError
 from octavo.protocol.chat import ChatRequest
-from octavo.protocol.responses import failure
+from octavo.protocol.common import failure
 from octavo.request import RequestOutput
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import NoReturn
 from octavo.errors import OctavoError, UsageError, kind_of, unknown_option
 from octavo.protocol.bodies import BodyError
 from octavo.protocol.chat import ChatRequest, parse_chat
+from octavo.protocol.common import error_body, error_code, status_of
 from octavo.protocol.completions import CompletionRequest, parse_completion
-from octavo.protocol.responses import error_body, error_code, status_of
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 _FIELDS = ("custom_id", "method", "url", "body")

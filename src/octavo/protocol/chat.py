@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from octavo.errors import kind_of
-from octavo.protocol.bodies import BodyError, Fields, read_fields, read_flag
-from octavo.protocol.responses import FINISH_REASONS, Vocabulary, finite, usage_of
+from octavo.protocol.bodies import BodyError, Fields, read_body, read_flag
+from octavo.protocol.common import FINISH_REASONS, Vocabulary, finite, usage_of
+from octavo.protocol.fields import GENERATION, honoured, table
 from octavo.protocol.sampling import (
-    SHARED_FIELDS,
     Streaming,
     read_model,
     read_options,
@@ -26,9 +26,13 @@ from octavo.request import Completion, RequestOptions, RequestOutput, TokenLogpr
 from octavo.sampling_params import SamplingParams
 from octavo.tokenizer.messages import MessageError, read_messages
 
-_FIELDS = (
-    *("messages", "max_tokens", "max_completion_tokens", "logprobs", "top_logprobs"),
-    *SHARED_FIELDS,
+CHAT_FIELDS = table(
+    honoured("messages", "The conversation so far"),
+    honoured("max_completion_tokens", "Most tokens of an answer; default: up to the context"),
+    honoured("max_tokens", "The old name of max_completion_tokens"),
+    honoured("logprobs", "Give log-probabilities of each token", bool),
+    honoured("top_logprobs", "And of this many others"),
+    *GENERATION,
 )
 _ROLES = MappingProxyType(
     {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
@@ -42,11 +46,13 @@ class ChatRequest:
     params: SamplingParams = field(default_factory=SamplingParams)
     options: RequestOptions = field(default_factory=lambda: RequestOptions(begins_turn=True))
     stream: Streaming = field(default_factory=Streaming)
+    noted: tuple[str, ...] = ()  # fields that were given and change no answer
 
 
 def parse_chat(body: object) -> ChatRequest:
     """Raises BodyError, which names the field."""
-    fields = read_fields(body, _FIELDS)
+    read = read_body(body, CHAT_FIELDS)
+    fields = read.fields
     limit = _read_limit(fields)
     own = {"max_tokens": fields.get(limit), "logprobs": _read_logprobs(fields)}
     spelling = {"max_tokens": limit, "logprobs": "top_logprobs"}
@@ -56,6 +62,7 @@ def parse_chat(body: object) -> ChatRequest:
         params=read_params(fields, own, spelling),
         options=replace(read_options(fields), begins_turn=True),
         stream=read_streaming(fields),
+        noted=read.noted,
     )
 
 

@@ -8,14 +8,15 @@ Without `max_tokens` an answer has 16 tokens, as OpenAI says.
 from __future__ import annotations
 
 import codecs
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from octavo.errors import kind_of
-from octavo.protocol.bodies import BodyError, Fields, read_fields, read_flag
-from octavo.protocol.responses import FINISH_REASONS, Vocabulary, finite, usage_of
+from octavo.protocol.bodies import BodyError, Fields, read_body, read_flag
+from octavo.protocol.common import FINISH_REASONS, Vocabulary, finite, usage_of
+from octavo.protocol.fields import GENERATION, honoured, table
 from octavo.protocol.sampling import (
-    SHARED_FIELDS,
     Streaming,
     read_model,
     read_options,
@@ -26,8 +27,16 @@ from octavo.request import Completion, RequestOptions, RequestOutput, TokenLogpr
 from octavo.sampling_params import SamplingParams
 from octavo.values import is_whole
 
-_FIELDS = ("prompt", "max_tokens", "logprobs", "echo", "best_of", *SHARED_FIELDS)
+COMPLETION_FIELDS = table(
+    honoured("prompt", "A text, token ids, or a list of either"),
+    honoured("max_tokens", "Most tokens of an answer; default 16; 0 computes the prompt alone"),
+    honoured("logprobs", "Log-probabilities of each token and this many others"),
+    honoured("echo", "Begin each text with its prompt", bool),
+    honoured("best_of", "Draw so many and give the n likeliest"),
+    *GENERATION,
+)
 _MAX_TOKENS = 16
+_MOST_DRAWN = 64  # of one prompt, as `n`
 
 TextOrIds = str | tuple[int, ...]
 
@@ -37,30 +46,38 @@ class CompletionRequest:
     model: str | None
     prompts: tuple[TextOrIds, ...]
     echo: bool = False
+    num_given: int | None = None  # of more answers that are drawn; None: all
+    hides_logprobs: bool = False  # they were only asked for to find the likeliest
     params: SamplingParams = field(default_factory=SamplingParams)
     options: RequestOptions = field(default_factory=RequestOptions)
     stream: Streaming = field(default_factory=Streaming)
+    noted: tuple[str, ...] = ()  # fields that were given and change no answer
 
 
 def parse_completion(body: object) -> CompletionRequest:
     """Raises BodyError, which names the field."""
-    fields = read_fields(body, _FIELDS)
-    _check_best_of(fields)
+    read = read_body(body, COMPLETION_FIELDS)
+    fields = read.fields
+    best_of = _read_best_of(fields)
     echo, logprobs = read_flag(fields, "echo"), fields.get("logprobs")
     if fields.get("max_tokens") == 0 and not (echo and logprobs is not None):
         raise BodyError("max_tokens=0: needs echo and logprobs: it scores the prompt", "max_tokens")
     own = {
         "max_tokens": fields.get("max_tokens", _MAX_TOKENS),
-        "logprobs": logprobs,
+        "logprobs": 0 if best_of is not None and logprobs is None else logprobs,
         "prompt_logprobs": logprobs if echo else None,
     }
+    params = read_params(fields, own, {"prompt_logprobs": "logprobs"})
     return CompletionRequest(
         model=read_model(fields),
         prompts=_read_prompts(fields.get("prompt")),
         echo=echo,
-        params=read_params(fields, own, {"prompt_logprobs": "logprobs"}),
+        params=params if best_of is None else replace(params, n=best_of),
+        num_given=None if best_of is None else params.n,
+        hides_logprobs=logprobs is None and best_of is not None,
         options=read_options(fields),
         stream=read_streaming(fields),
+        noted=read.noted,
     )
 
 
@@ -76,7 +93,7 @@ def completion_response(
     """Write a response of one output a prompt, in order; choices count on from prompt to prompt."""
     choices: list[dict[str, object]] = []
     for prompt, output in zip(request.prompts, outputs, strict=True):
-        for completion in output.outputs:
+        for completion in _best(request, output):
             choice = {
                 "index": len(choices),
                 **_choice(request, prompt, output, completion, vocabulary),
@@ -99,7 +116,8 @@ def _choice(
     completion: Completion,
     vocabulary: Vocabulary,
 ) -> dict[str, object]:
-    text, tokens = completion.text, completion.logprobs
+    text = completion.text
+    tokens = None if request.hides_logprobs else completion.logprobs
     found: list[tuple[int, TokenLogprobs | None]] = []
     if request.echo:
         text = (prompt if isinstance(prompt, str) else vocabulary.decode(prompt)) + text
@@ -155,13 +173,32 @@ def _offsets(ids: Sequence[int], text: str, vocabulary: Vocabulary) -> list[int]
     return offsets
 
 
-def _check_best_of(fields: Fields) -> None:
-    """vLLM's beams; a choice among drawn answers is not made here."""
-    best_of = fields.get("best_of")
-    if best_of is None or read_flag(fields, "use_beam_search"):
-        return
-    if best_of != fields.get("n", 1):
-        raise BodyError(f"best_of={best_of!r}: needs use_beam_search, or to be n", "best_of")
+def _read_best_of(fields: Fields) -> int | None:
+    """Return how many answers are drawn for the n that are given; None: as many. With beams it is
+    vLLM's name of their number."""
+    best_of, n = fields.get("best_of"), fields.get("n", 1)
+    if best_of is None or best_of == n or read_flag(fields, "use_beam_search"):
+        return None
+    if not is_whole(best_of) or not is_whole(n) or not n <= best_of <= _MOST_DRAWN:
+        why = f"expected a whole number from n={n} to {_MOST_DRAWN}"
+        raise BodyError(f"best_of={best_of!r}: {why}", "best_of")
+    if read_flag(fields, "stream"):
+        raise BodyError("best_of: the best are known at the end: leave out stream", "best_of")
+    return best_of
+
+
+def _best(request: CompletionRequest, output: RequestOutput) -> Sequence[Completion]:
+    """The answers that are given: of more that were drawn, those of highest mean log-probability,
+    best first."""
+    if request.num_given is None:
+        return output.outputs
+    ranked = sorted(output.outputs, key=_mean_logprob, reverse=True)
+    return ranked[: request.num_given]
+
+
+def _mean_logprob(completion: Completion) -> float:
+    logprobs = [token.logprob for token in completion.logprobs or ()]
+    return sum(logprobs) / len(logprobs) if logprobs else -math.inf
 
 
 def _read_prompts(prompt: object) -> tuple[TextOrIds, ...]:

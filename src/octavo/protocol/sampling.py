@@ -1,4 +1,4 @@
-"""The fields that both routes share: SamplingParams and RequestOptions out of a body.
+"""The fields that all routes share: SamplingParams and RequestOptions out of a body.
 
 OpenAI's names and, beside them, vLLM's (`top_k`, `min_p`, `repetition_penalty`, `ignore_eos`,
 `stop_token_ids`, `use_beam_search`, `length_penalty`, `priority`, `cache_salt`) and Octavo's own
@@ -14,18 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from octavo.errors import UsageError
-from octavo.options import options_of, parse_options
+from octavo.options import parse_options
 from octavo.protocol.bodies import BodyError, Fields, read_flag, read_text
+from octavo.protocol.fields import OPTIONS, SAMPLING
 from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
-
-# Each route has its own names for these, and says itself whether a chat template came before.
-_OF_ROUTE = ("max_tokens", "logprobs", "prompt_logprobs", "begins_turn")
-_SAMPLING = tuple(o.name for o in options_of(SamplingParams) if o.name not in _OF_ROUTE)
-_OPTIONS = tuple(o.name for o in options_of(RequestOptions) if o.name not in _OF_ROUTE)
-_STREAM = ("stream", "stream_options")
-
-SHARED_FIELDS = ("model", *_STREAM, "use_beam_search", *_SAMPLING, *_OPTIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +34,7 @@ def read_params(
 ) -> SamplingParams:
     """`own` are the route's values by SamplingParams' names; `spelling` is how the body calls
     them."""
-    asked = {name: fields[name] for name in _SAMPLING if name in fields}
+    asked = {name: fields[name] for name in SAMPLING if name in fields}
     asked |= {name: value for name, value in own.items() if value is not None}
     if asked.get("top_k") == -1:
         asked["top_k"] = 0
@@ -56,7 +49,7 @@ def read_params(
 
 def read_options(fields: Fields) -> RequestOptions:
     with _named_as({}):
-        asked = {name: fields[name] for name in _OPTIONS if name in fields}
+        asked = {name: fields[name] for name in OPTIONS if name in fields}
         return parse_options(RequestOptions, "option", asked)
 
 

@@ -1,0 +1,116 @@
+"""The fields of a request body as a table: what each is, and what is done with it.
+
+A field is *honoured* (it does what the API says), *noted* (it changes no answer, and the caller is
+told so) or *refused* by name, unless its value asks for nothing. A route has one table; the reader
+(`bodies.py`), the OpenAPI document and docs/api.md are made from it. Knows no values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from octavo.options import Option, options_of
+from octavo.request import RequestOptions
+from octavo.sampling_params import SamplingParams
+
+Rule = Literal["honoured", "noted", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    name: str
+    rule: Rule
+    help: str = ""  # a sentence without its full stop
+    kinds: tuple[type, ...] = ()  # of its value in JSON; () where its own reader says
+    off: tuple[object, ...] = ()  # of a refused one: values that ask for nothing
+    option: Option | None = None  # whose range and help it has
+
+
+Table = Mapping[str, Field]
+
+
+def honoured(name: str, help: str, *kinds: type) -> Field:
+    return Field(name, "honoured", help, kinds)
+
+
+def noted(*names: str) -> tuple[Field, ...]:
+    """Labels and hints, which no answer depends on."""
+    return tuple(Field(name, "noted") for name in names)
+
+
+def refused(name: str, *off: object) -> Field:
+    return Field(name, "refused", off=off)
+
+
+def of_options(owner: type, names: Iterable[str]) -> tuple[Field, ...]:
+    """Fields that are options of the same name, in the options' own ranges."""
+    by_name = {each.name: each for each in options_of(owner)}
+    return tuple(
+        Field(name, "honoured", by_name[name].help, option=by_name[name]) for name in names
+    )
+
+
+def table(*fields: Field) -> Table:
+    """A route's fields, and of UNSUPPORTED those that it does not honour."""
+    own = {field.name: field for field in fields}
+    assert len(own) == len(fields), "a field stands twice"
+    return MappingProxyType({**{field.name: field for field in UNSUPPORTED}, **own})
+
+
+# Each route has its own names for these.
+_OF_ROUTE = ("max_tokens", "logprobs", "prompt_logprobs")
+SAMPLING = tuple(o.name for o in options_of(SamplingParams) if o.name not in _OF_ROUTE)
+OPTIONS = ("priority", "deadline_ms", "cache_salt")
+
+# What chat and completions share: OpenAI's names, beside them vLLM's and Octavo's own.
+GENERATION = (
+    honoured("model", "The name of the model; without it, the one that is loaded", str),
+    honoured("stream", "Give the answer in pieces, as server-sent events", bool),
+    honoured("stream_options", "include_usage: a last piece with the usage", dict),
+    honoured("use_beam_search", "Search with as many beams as beam_width, best_of or n says", bool),
+    *of_options(SamplingParams, SAMPLING),
+    *of_options(RequestOptions, OPTIONS),
+    honoured("prompt_cache_key", "A label by which cache hits can be looked at", str),
+    *noted("user", "safety_identifier", "metadata", "service_tier", "store", "verbosity"),
+    *noted("prompt_cache_retention", "prompt_cache_options", "include", "client_metadata"),
+)
+
+# Known to OpenAI or vLLM; a route that can do one of them says so in its own table.
+UNSUPPORTED = (
+    refused("add_generation_prompt", True),
+    refused("allowed_token_ids", []),
+    refused("audio"),
+    refused("background", False),
+    refused("bad_words", []),
+    refused("best_of"),
+    refused("chat_template"),
+    refused("chat_template_kwargs", {}),
+    refused("continue_final_message", False),
+    refused("conversation"),
+    refused("function_call", "none"),
+    refused("functions", []),
+    refused("guided_choice"),
+    refused("guided_grammar"),
+    refused("guided_json"),
+    refused("guided_regex"),
+    refused("include_stop_str_in_output", False),
+    refused("min_tokens", 0),
+    refused("modalities", ["text"]),
+    refused("moderation"),
+    refused("parallel_tool_calls"),
+    refused("prediction"),
+    refused("prompt_logprobs"),
+    refused("reasoning_effort"),
+    refused("response_format", {"type": "text"}),
+    refused("skip_special_tokens", True),
+    refused("structured_outputs"),
+    refused("suffix", ""),
+    refused("text", {}, {"format": {"type": "text"}}),
+    refused("tool_choice", "none"),
+    refused("tools", []),
+    refused("truncate_prompt_tokens"),
+    refused("web_search_options"),
+)
