@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from octavo.weights.gguf_header import Header, parse_header
 from octavo.weights.model_header import ModelHeader, read_header
 from tests.cli.tiny_model import write_tiny_model
 from tests.weights.fake_index import FakeIndex, point_pip_at, serve
@@ -42,3 +44,16 @@ def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny(gguf: Path, tmp_path: Path) -> Path:
     """The same model as a directory."""
     return directory_of(gguf, tmp_path / "tiny")
+
+
+@pytest.fixture
+def headers_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Grows by the name of each GGUF file whose header is parsed."""
+    read: list[str] = []
+
+    def noted(data: mmap.mmap, source: str) -> Header:
+        read.append(source)
+        return parse_header(data, source)
+
+    monkeypatch.setattr("octavo.weights.gguf.parse_header", noted)
+    return read

@@ -158,6 +158,58 @@ def test_a_file_written_to_meanwhile_is_noticed(small: Path) -> None:
             file.check_unchanged()
 
 
+def test_the_header_of_a_file_that_stayed_the_same_is_read_once(
+    small: Path, headers_read: list[str]
+) -> None:
+    with GGUFFile.open(small) as first:
+        norm = first.data("norm").tolist()
+    with GGUFFile.open(small, first) as second:
+        assert headers_read == [str(small)]
+        assert (second.metadata, second.tensors) == (first.metadata, first.tensors)
+        assert second.data("norm").tolist() == norm
+
+
+@pytest.mark.parametrize("change", ["written to", "cut", "replaced"])
+def test_the_header_of_a_file_that_changed_is_read_again(
+    change: str, small: Path, headers_read: list[str]
+) -> None:
+    with GGUFFile.open(small) as first:
+        pass
+    status, content = small.stat(), small.read_bytes()
+    times = (status.st_atime_ns, status.st_mtime_ns)
+    if change == "written to":
+        times = (times[0], times[1] + 1)
+    elif change == "cut":
+        os.truncate(small, status.st_size - 1)
+    else:
+        small.with_name("new").write_bytes(content)
+        small.with_name("new").replace(small)
+    os.utime(small, ns=times)
+    if change == "cut":
+        with pytest.raises(ModelFormatError, match=r"the file ends at \d+ \(truncated\?\)"):
+            GGUFFile.open(small, first)
+    else:
+        GGUFFile.open(small, first).close()
+    assert headers_read == [str(small)] * 2
+
+
+def test_a_file_that_is_cut_before_it_is_mapped_is_held_against_what_is_mapped(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its size was asked for when it was whole: offsets of then would lie behind the mapping."""
+    with GGUFFile.open(small) as first:
+        pass
+    map_file = mmap.mmap
+
+    def cut_and_map(descriptor: int, length: int, *, access: int) -> mmap.mmap:
+        os.truncate(small, small.stat().st_size - 1)
+        return map_file(descriptor, length, access=access)
+
+    monkeypatch.setattr(mmap, "mmap", cut_and_map)
+    with pytest.raises(ModelFormatError, match=r"the file ends at \d+ \(truncated\?\)"):
+        GGUFFile.open(small, first)
+
+
 def test_paths_that_are_no_model_files(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match=r"cannot open .*none\.gguf: No such file"):
         GGUFFile.open(tmp_path / "none.gguf")

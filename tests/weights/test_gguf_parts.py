@@ -48,6 +48,16 @@ def test_any_part_opens_the_whole_model(whole: Path) -> None:
         assert answer(path) == want
 
 
+def test_only_the_parts_that_changed_are_read_again(whole: Path, headers_read: list[str]) -> None:
+    paths = write_parts(whole, 3)
+    header = read_header(paths[1])
+    os.utime(paths[2], ns=(1, 1))
+    del headers_read[:]
+    with header.files.open_tensors() as parts:
+        assert headers_read == [str(paths[2])]
+        assert parts.tensors == header.tensors
+
+
 def test_parts_that_the_gguf_package_wrote(tmp_path: Path) -> None:
     writer = gguf.GGUFWriter(tmp_path / "m.gguf", "llama", split_max_tensors=2)
     arrays = {f"t{i}": np.full((3, 32), i, np.float32) for i in range(5)}

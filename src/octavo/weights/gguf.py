@@ -12,29 +12,34 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from octavo.weights.gguf_header import MetadataValue, TensorInfo, parse_header
+from octavo.weights.gguf_header import Header, MetadataValue, TensorInfo, parse_header
 from octavo.weights.mapped_file import MappedFile
 
 
 class GGUFFile(MappedFile):
     """An open GGUF file; a context manager."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, before: GGUFFile | None = None) -> None:
         super().__init__(path, kind="a GGUF file")
         try:
-            header = parse_header(self.mapping, str(path))
+            if before is not None and self.is_still(before):
+                header = before._header
+            else:
+                header = parse_header(self.mapping, str(path))
         except BaseException:
             self.close()
             raise
+        self._header: Header = header
         self.version = header.version
         self.metadata: dict[str, MetadataValue] = header.metadata
         self.tensors: dict[str, TensorInfo] = header.tensors
         self.notes: list[str] = header.notes
 
     @classmethod
-    def open(cls, path: str | Path) -> Self:
-        """Map the file and check its whole header."""
-        return cls(Path(path))
+    def open(cls, path: str | Path, before: GGUFFile | None = None) -> Self:
+        """Map the file and check its whole header. `before` was the same path when it was last
+        open, closed or not: only a file that is another now, or was written to, is read again."""
+        return cls(Path(path), before)
 
     def data(self, name: str) -> npt.NDArray[np.uint8]:
         """The tensor's bytes, (nbytes,) uint8, read-only, in place: nothing is read yet."""

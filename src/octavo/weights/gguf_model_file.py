@@ -29,6 +29,7 @@ VIEWS: Mapping[str, Callable[[ModelConfig], Views]] = MappingProxyType(
 class GGUFModelFile:
     path: Path
     metadata: Mapping[str, MetadataValue]
+    parts: GGUFParts  # closed: what their headers said when the metadata was read
 
     @property
     def name(self) -> str | None:
@@ -55,7 +56,7 @@ class GGUFModelFile:
         return tokenizer_spec(self.metadata, note=note)
 
     def open_tensors(self) -> GGUFParts:
-        return GGUFParts.open(self.path)
+        return GGUFParts.open(self.path, self.parts)
 
     def tensor_name(self, name: str) -> str:
         return name

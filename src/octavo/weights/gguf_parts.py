@@ -46,20 +46,24 @@ class GGUFParts:
                         f"{file.path}: tensor {key!r} is in {self.tensors[key].file} too: "
                         "expected each tensor in one part"
                     )
-                self.tensors[key] = replace(info, file=name)
+                self.tensors[key] = replace(info, file=name) if name else info
                 self._file_of[key] = file
 
     @classmethod
-    def open(cls, path: str | Path) -> Self:
-        """Map all parts and check their headers. Raises ModelError."""
+    def open(cls, path: str | Path, before: GGUFParts | None = None) -> Self:
+        """Map all parts and check their headers: of those that were open `before`, closed or not,
+        only what changed since is read again. Raises ModelError."""
         path = Path(path)
+        known = {file.path: file for file in before.files} if before is not None else {}
         with contextlib.ExitStack() as opened:
-            given = opened.enter_context(GGUFFile.open(path))
+            given = opened.enter_context(GGUFFile.open(path, known.get(path)))
             _check_place(given)
             paths = part_paths(path)
             _check_all_there(path, paths)
             files = [
-                given if each == path else opened.enter_context(GGUFFile.open(each))
+                given
+                if each == path
+                else opened.enter_context(GGUFFile.open(each, known.get(each)))
                 for each in paths
             ]
             for file in files:

@@ -31,7 +31,7 @@ class MappedFile:
         self._descriptor = _open_regular(path, kind)
         try:
             self._stamp = _stamp(self._descriptor)
-            if self._stamp[0] == 0:
+            if self._stamp[1] == 0:
                 raise ModelFormatError(f"{path}: expected {kind}, file is empty")
             self.mapping = _map(path, self._descriptor)
         except BaseException:
@@ -49,10 +49,15 @@ class MappedFile:
         if end > start:
             self.mapping.madvise(mmap.MADV_DONTNEED, start, end - start)
 
+    def is_still(self, before: MappedFile) -> bool:
+        """Whether the file is the one that `before` mapped, as long and not written to since."""
+        as_long = len(self.mapping) == self._stamp[1]  # not cut before it was mapped
+        return as_long and self._stamp == before._stamp
+
     def check_unchanged(self) -> None:
         """ModelFormatError if the file was written to since it was opened."""
-        size, mtime = self._stamp
-        size_now, mtime_now = _stamp(self._descriptor)
+        _, size, mtime = self._stamp
+        _, size_now, mtime_now = _stamp(self._descriptor)
         if (size_now, mtime_now) != (size, mtime):
             raise ModelFormatError(
                 f"{self.path} changed while it was read: expected {size} bytes of mtime {mtime} "
@@ -85,9 +90,10 @@ class MappedFile:
             # which goes with the last of them.
 
 
-def _stamp(descriptor: int) -> tuple[int, int]:
+def _stamp(descriptor: int) -> tuple[int, int, int]:
+    """Inode, size, mtime in ns."""
     status = os.fstat(descriptor)
-    return status.st_size, status.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _map(path: Path, descriptor: int) -> mmap.mmap:

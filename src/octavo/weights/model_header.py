@@ -160,7 +160,8 @@ def _of_gguf(path: Path) -> ModelHeader:
         config = model_config(file.metadata, file.tensors, factors)
         for text in (*file.notes, *_padding(config)):
             _note(path, text)
-        return ModelHeader(path, config, file.tensors, GGUFModelFile(path, file.metadata), seen)
+        files = GGUFModelFile(path, file.metadata, file)
+        return ModelHeader(path, config, file.tensors, files, seen)
 
 
 def _padding(config: ModelConfig) -> list[str]:
