@@ -24,7 +24,7 @@ from octavo.program.encode import encode
 from octavo.program.fuse import fuse, lower
 from octavo.program.ops import Attend
 from octavo.program.program import Program
-from octavo.program.rope import cos_sin
+from octavo.program.rope import CosSinTables
 from octavo.weights.gguf_model import ModelWeights
 
 _MAP_NORESERVE = 0x4000  # Linux, all architectures that Octavo runs on; not in the mmap module
@@ -93,6 +93,9 @@ class Runner:
             LayerGroup(layout.block_stride, KeepLast(window) if window else KeepAll())
             for layout, window in zip(self.layouts, windows, strict=True)
         ]
+        self._rope = CosSinTables(
+            [program.rope_tables[name] for name in encoded.rope_tables], context
+        )
         self._native = native.Program(
             self.isa,
             pool,
@@ -101,7 +104,7 @@ class Runner:
             [weights.matrices[name] for name in encoded.matrices],
             [weights.vectors[name] for name in encoded.vectors],
             list(zip(self.layouts, self.pages, windows, strict=True)),
-            [cos_sin(program.rope_tables[name], context) for name in encoded.rope_tables],
+            self._rope.arrays,
             max_rows,
         )
 
@@ -129,6 +132,7 @@ class Runner:
             hidden=np.empty((num_hidden, self.hidden_size), np.float32),
             op_ns=np.zeros(len(self.op_names) if self._profile else 0, np.uint64),
         )
+        self._rope.reach(int(batch.positions.max()) + 1)
         self._native.run(batch, out)
         return replace(out, seconds=self.clock() - begin)
 
