@@ -169,6 +169,10 @@ async def test_one_whose_thread_cannot_be_started_leaves_the_llm_to_others(
 async def test_a_server_needs_nothing_else(llm: LLM, engine: AsyncEngine) -> None:
     messages = [{"role": "user", "content": "hi"}]
     assert await engine.encode_chat(messages) == llm.encode_chat(messages)
+    tools = [{"name": "f"}]
+    assert await engine.encode_chat(
+        messages, chat_template="{{ messages[0].content }}{{ tools[0].name }}", tools=tools
+    ) == llm.encode("hif")
     assert await engine.encode("hi") == llm.encode("hi")
     assert (engine.info, engine.config) == (llm.info, llm.config)
     assert engine.tokenizer.token_bytes(257) == b"<|im_end|>"

@@ -123,10 +123,27 @@ def test_parts_of_a_message_are_joined_and_arguments_are_text_too() -> None:
     plain = "{{ messages[0].content }}"
     assert BPE.encode_chat(user(parts), chat_template=plain) == BPE.encode("a<|end|>\n<|turn|>")
     tools = [{"name": "<|end|>", "<|turn|>": 1}]
-    ids = BPE.encode_chat(
-        user(""), chat_template=plain + "{{ tools | tojson }}", template_args={"tools": tools}
-    )
+    ids = BPE.encode_chat(user(""), chat_template=plain + "{{ tools | tojson }}", tools=tools)
     assert ids == BPE.encode('[{"name": "<|end|>", "<|turn|>": 1}]')
+
+
+def test_tools_choose_the_template_and_go_to_it() -> None:
+    says = "{{ messages[0].content }}{{ tools is none }}"
+    own, tools = load_tokenizer("tiny_bpe", chat_template=says), [{"name": "f"}]
+    both = load_tokenizer(
+        "tiny_bpe", chat_template=says, named_templates={"tool_use": "!" + says, "rag": "?"}
+    )
+    empty: list[dict[str, Any]] = []
+    for none in (None, empty):
+        assert both.encode_chat(user("hi"), tools=none) == both.encode("hiTrue")
+    assert own.encode_chat(user("hi"), tools=tools) == own.encode("hiFalse")
+    assert both.encode_chat(user("hi"), tools=tools) == both.encode("!hiFalse")
+    given = both.encode_chat(user("hi"), tools=tools, chat_template="/" + says)
+    assert given == both.encode("/hiFalse")
+    only = load_tokenizer("tiny_bpe", chat_template=None, named_templates={"tool_use": says})
+    assert only.encode_chat(user("hi"), tools=tools) == own.encode("hiFalse")
+    with pytest.raises(UsageError, match="this model has no chat template"):
+        only.encode_chat(user("hi"))
 
 
 def test_a_template_that_tests_a_message_for_special_text_refuses_it() -> None:

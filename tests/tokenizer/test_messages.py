@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from octavo.tokenizer.messages import MessageError, read_messages
+from octavo.tokenizer.messages import MessageError, read_messages, read_tools
 from tests.tokenizer.fixture_specs import load_tokenizer
 
 USER = {"role": "user", "content": "hi"}
@@ -21,6 +21,20 @@ def test_parts_are_joined_and_all_else_is_handed_on() -> None:
     given = (parts, call, silent, result)
     assert read_messages(given) == [{**parts, "content": "a\na"}, call, silent, result]
     assert isinstance(parts["content"], tuple)  # what was given stays as it was
+
+
+@pytest.mark.parametrize(
+    ("tools", "why"),
+    [
+        ("f", "tools: expected a list, found a string"),
+        ({"name": "f"}, "tools: expected a list, found an object"),
+        ([{"name": "f"}, "g"], "tools[1]: expected an object, found a string"),
+    ],
+)
+def test_tools_are_a_list_of_objects(tools: object, why: str) -> None:
+    with pytest.raises(MessageError) as error:
+        read_tools(tools)
+    assert str(error.value) == why
 
 
 NO_LIST = [

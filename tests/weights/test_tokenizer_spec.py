@@ -101,6 +101,16 @@ def test_what_the_file_says_wins_over_every_default() -> None:
     assert spec.chat_template == "{{ x }}"
 
 
+def test_named_templates_have_their_name_in_the_key() -> None:
+    key = "tokenizer.chat_template"
+    names: Metadata = {f"{key}s": ["tool_use"], f"{key}.tool_use": "tools", f"{key}.rag": " "}
+    note = "metadata 'tokenizer.chat_template.rag' is blank: the model has no chat template"
+    spec = tokenizer_spec(bpe() | {key: "x"} | names, note)
+    assert (spec.chat_template, spec.named_templates) == ("x", {"tool_use": "tools"})
+    with pytest.raises(ModelFormatError, match=r"chat_template\.rag': expected a string"):
+        tokenizer_spec(bpe() | {f"{key}.rag": ["x"]})
+
+
 def test_a_bpe_file_has_a_blank_in_front_of_bare_texts_only() -> None:
     spec = tokenizer_spec(bpe(add_space_prefix=True))
     assert (spec.add_space_prefix, spec.prefix_bare_only) == (True, True)

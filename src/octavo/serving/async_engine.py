@@ -25,7 +25,7 @@ from octavo.request import RequestOptions, RequestOutput
 from octavo.sampling_params import SamplingParams
 from octavo.serving.llm import LLM
 from octavo.serving.open_requests import OpenRequests
-from octavo.serving.prepare import Messages, PreparedRequest, Prompt
+from octavo.serving.prepare import Messages, PreparedRequest, Prompt, Tools
 from octavo.serving.stats import engine_stats
 from octavo.serving.token_stream import TokenStream
 from octavo.tokenizer import Tokenizer
@@ -131,6 +131,7 @@ class AsyncEngine:
         *,
         chat_template: str | None = None,
         parse_special: bool = False,
+        tools: Tools | None = None,
     ) -> list[int]:
         """The token ids of a conversation, up to where the answer begins."""
         return await asyncio.to_thread(
@@ -138,6 +139,7 @@ class AsyncEngine:
             messages,
             chat_template=chat_template,
             parse_special=parse_special,
+            tools=tools,
         )
 
     def _stream(

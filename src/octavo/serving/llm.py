@@ -30,6 +30,7 @@ from octavo.serving.prepare import (
     PreparedRequest,
     Prompt,
     RequestPreparer,
+    Tools,
     of_a_turn,
 )
 from octavo.serving.stats import engine_stats
@@ -149,10 +150,12 @@ class LLM:
         *,
         chat_template: str | None = None,
         parse_special: bool = False,
+        tools: Tools | None = None,
     ) -> list[int]:
-        """The token ids of a conversation, up to where the answer begins."""
+        """The token ids of a conversation, up to where the answer begins; its template is told of
+        these tools, as JSON schemas of functions."""
         return self.preparer.encode_chat(
-            messages, chat_template=chat_template, parse_special=parse_special
+            messages, chat_template=chat_template, parse_special=parse_special, tools=tools
         )
 
     def logits(self, token_ids: Sequence[int]) -> FloatArray:

@@ -23,6 +23,7 @@ from octavo.values import is_list, is_whole
 
 Prompt = str | Sequence[int]
 Messages = Sequence[Mapping[str, Any]]
+Tools = Sequence[Mapping[str, Any]]
 T = TypeVar("T")
 
 _PROMPT = "a prompt is a string or a list of token ids"
@@ -86,10 +87,16 @@ class RequestPreparer:
         return self._check_tokens(prompt)
 
     def encode_chat(
-        self, messages: Messages, *, chat_template: str | None, parse_special: bool
+        self,
+        messages: Messages,
+        *,
+        chat_template: str | None,
+        parse_special: bool,
+        tools: Tools | None,
     ) -> list[int]:
         """Return the token ids of a conversation, up to where the answer begins."""
-        if chat_template is None and self._tokenizer.spec.chat_template is None:
+        own = self._tokenizer.spec.template_for(tools=bool(tools))
+        if chat_template is None and own is None:
             raise UsageError(
                 f"{self._info.path.name} has no chat template: octavo run (generate) continues a "
                 "plain prompt; or give one with --chat-template FILE (chat_template=)"
@@ -99,6 +106,7 @@ class RequestPreparer:
             messages,
             chat_template=chat_template,
             parse_special=parse_special,
+            tools=tools,
         )
         return self._encode(encode)
 

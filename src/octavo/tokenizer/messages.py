@@ -1,4 +1,4 @@
-"""The messages of a chat, checked for every door: what is wrong is said with its place.
+"""The messages of a chat and its tools, checked for every door: what is wrong is said by place.
 
 Comes in: what a caller, or the body of a request, gave. Goes out: copies with `role` a plain name
 and `content` a text, in which text parts are joined by a newline. Only a message that calls tools,
@@ -35,6 +35,19 @@ def read_messages(messages: object) -> list[dict[str, Any]]:
     if not messages:
         raise MessageError("messages", "expected at least one")
     return [_read_message(f"messages[{i}]", each) for i, each in enumerate(messages)]
+
+
+def read_tools(tools: object) -> list[dict[str, Any]] | None:
+    """Check the tools that an answer may call, and return them as templates take them: none of them
+    is no list. What an object says of its tool is the template's business. Raises MessageError."""
+    if tools is None:
+        return None
+    if not isinstance(tools, Sequence) or isinstance(tools, str | bytes):
+        raise MessageError("tools", f"expected a list, found {kind_of(tools)}")
+    for i, tool in enumerate(tools):
+        if not isinstance(tool, Mapping):
+            raise MessageError(f"tools[{i}]", f"expected an object, found {kind_of(tool)}")
+    return [dict(tool) for tool in tools] or None
 
 
 def _read_message(where: str, message: object) -> dict[str, Any]:

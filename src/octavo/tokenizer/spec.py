@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
 from typing import Literal
@@ -51,7 +51,8 @@ class TokenizerSpec:
     add_space_prefix: bool = False  # a blank goes in front of a text
     prefix_bare_only: bool = False  # but not of one that begins with a blank
     prefix_first_only: bool = False  # nor of what follows a special token
-    chat_template: str | None = None
+    chat_template: str | None = None  # the default one
+    named_templates: Mapping[str, str] = field(default_factory=dict)  # the others, by name
     end_ids: tuple[int, ...] = ()  # more tokens that end an answer
     composes: bool | None = None  # characters, first (NFC); None: as `pre` is known to
     ignore_merges: bool | None = None  # for words that are tokens; None: as `pre` is known to
@@ -155,6 +156,12 @@ class TokenizerSpec:
         types = np.asarray(self.token_types)
         ids = np.flatnonzero(types == TokenType.USER_DEFINED).tolist()
         return [i for i in ids if i not in self.control_ids and self.tokens[i]]
+
+    def template_for(self, *, tools: bool) -> str | None:
+        """The chat template to use: `tool_use` where tools are given and it is there, else the
+        default one."""
+        named = self.named_templates.get("tool_use") if tools else None
+        return self.chat_template if named is None else named
 
     def digest(self, salt: str) -> str:
         """SHA-256 over `salt` and everything that changes how text is split (not the template)."""

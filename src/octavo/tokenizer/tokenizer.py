@@ -22,7 +22,7 @@ from octavo.tokenizer.byte_level import piece_to_bytes
 from octavo.tokenizer.chat_template import ChatTemplate, clock
 from octavo.tokenizer.control_names import ends
 from octavo.tokenizer.long_text import LongTexts, TooManyTokensError
-from octavo.tokenizer.messages import read_messages
+from octavo.tokenizer.messages import read_messages, read_tools
 from octavo.tokenizer.spec import TokenizerSpec, TokenType
 from octavo.tokenizer.special import Fragment, SpecialMatcher, without_white
 from octavo.tokenizer.spm import SPACE
@@ -111,17 +111,20 @@ class Tokenizer:
         add_generation_prompt: bool = True,
         chat_template: str | None = None,
         parse_special: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
         template_args: Mapping[str, Any] | None = None,
         limit: int | None = None,
     ) -> list[int]:
         """Ids of a chat; only the template spells special tokens, unless `parse_special`. `limit`
         as in `encode`. `messages` as `octavo.tokenizer.messages` says: text parts are joined, what
-        is not `role` or `content` is handed on to the template."""
-        messages = read_messages(messages)
+        is not `role` or `content` is handed on to the template. `tools` choose it and go to it."""
+        messages, tools = read_messages(messages), read_tools(tools)
         check = partial(self._refuse_at_once, limit=limit)
-        template = self.chat_template(chat_template, check=check)
+        template = self.chat_template(chat_template, tools=tools is not None, check=check)
         args = {"strftime_now": clock(), **(template_args or {})}
         args["add_generation_prompt"] = add_generation_prompt
+        if tools is not None:
+            args["tools"] = tools
         try:
             text = chat.rendered(template, messages, args)
         except UsageError:  # a message that is too long alone may be more than a template can make
@@ -137,12 +140,17 @@ class Tokenizer:
         return self._with_bos(self._encode_fragments(fragments, limit))
 
     def chat_template(
-        self, source: str | None = None, *, check: Callable[[str], None] | None = None
+        self,
+        source: str | None = None,
+        *,
+        tools: bool = False,
+        check: Callable[[str], None] | None = None,
     ) -> ChatTemplate:
-        """The template given, else the model's own; `check` as in ChatTemplate."""
+        """The template given, else the model's own, of a chat with `tools` or without; `check` as
+        in ChatTemplate."""
         if source is not None and not source.strip():
             raise UsageError("the chat template given is blank: leave it out for the model's own")
-        source = self.spec.chat_template if source is None else source
+        source = self.spec.template_for(tools=tools) if source is None else source
         if source is None:
             raise UsageError(
                 "this model has no chat template: give one with --chat-template,"

@@ -24,6 +24,7 @@ Metadata = Mapping[str, MetadataValue]
 Note = Callable[[str], None]
 
 _KINDS: Mapping[str, Literal["bpe", "spm"]] = MappingProxyType({"gpt2": "bpe", "llama": "spm"})
+_TEMPLATE = "tokenizer.chat_template"  # named ones have their name behind it
 _SPM_IDS = MappingProxyType({"bos_token_id": 1, "eos_token_id": 2, "unknown_token_id": 0})
 
 # Phi-3's control tokens that leave the white space after them alone.
@@ -79,7 +80,8 @@ def tokenizer_spec(metadata: Metadata, *, note: Note) -> TokenizerSpec:
         add_eos=_flag(metadata, "add_eos_token", default=False),
         add_space_prefix=_flag(metadata, "add_space_prefix", default=spm),
         prefix_bare_only=not spm,  # as the byte-level part of a tokenizer.json does it
-        chat_template=_chat_template(metadata, note),
+        chat_template=_chat_template(metadata, _TEMPLATE, note),
+        named_templates=_named_templates(metadata, note),
         strip_right=_strip_right(metadata, tokens, types) if spm else frozenset(),
     )
 
@@ -169,8 +171,14 @@ def _flag(metadata: Metadata, name: str, *, default: bool) -> bool:
     return value
 
 
-def _chat_template(metadata: Metadata, note: Note) -> str | None:
-    key = "tokenizer.chat_template"
+def _named_templates(metadata: Metadata, note: Note) -> dict[str, str]:
+    prefix = f"{_TEMPLATE}."
+    names = [key.removeprefix(prefix) for key in metadata if key.startswith(prefix)]
+    found = {name: _chat_template(metadata, prefix + name, note) for name in names}
+    return {name: text for name, text in found.items() if text is not None}
+
+
+def _chat_template(metadata: Metadata, key: str, note: Note) -> str | None:
     value = metadata.get(key)
     if value is not None and not isinstance(value, str):
         raise _refuse(key, "a string", value)

@@ -167,12 +167,22 @@ def test_a_chat_template_is_where_transformers_would_find_it(
     assert template() == "second"
     (tiny / "chat_template.json").unlink()
     assert template() == "third"
+    assert read_header(tiny).tokenizer_spec().named_templates == {"tool_use": "tools"}
     changed(tiny, "tokenizer_config.json", chat_template=named[:1])
     assert template() is None
-    said = 'tokenizer_config.json: chat_template has no default one ("tool_use"): it is left out'
+    assert read_header(tiny).tokenizer_spec().template_for(tools=True) == "tools"
+    said = 'tokenizer_config.json: chat_template has no default one: there are "tool_use"'
     assert said in caplog.text
+    blank = {"name": "tool_use", "template": " "}
+    changed(tiny, "tokenizer_config.json", chat_template=[blank, named[1]])
+    assert read_header(tiny).tokenizer_spec().template_for(tools=True) == "third"
+    assert 'tokenizer_config.json: the chat template "tool_use" is blank' in caplog.text
     changed(tiny, "tokenizer_config.json", chat_template=" \n")
     assert template() is None
+    for broken in (5, blank, ["x"], [{"name": "default"}], [{"template": "x"}]):
+        changed(tiny, "tokenizer_config.json", chat_template=broken)
+        with pytest.raises(ModelFormatError, match="expected a text or a list of named ones"):
+            template()
 
 
 def test_the_fingerprint_is_of_all_files_that_the_model_is_read_from(tiny: Path) -> None:

@@ -18,7 +18,7 @@ from octavo.tokenizer.spec import TokenizerSpec
 from octavo.weights.hf.config import family, model_config, text_fields
 from octavo.weights.hf.family import Family
 from octavo.weights.hf.json_fields import Fields, read_json
-from octavo.weights.hf.special import chat_template, end_ids, stated_ids
+from octavo.weights.hf.special import chat_templates, end_ids, stated_ids
 from octavo.weights.hf.tensors import INDEX, WHOLE, DirectoryTensors, weight_files
 from octavo.weights.hf.tokenizer import token_count, tokenizer_spec
 from octavo.weights.mapped_file import read_text
@@ -170,5 +170,6 @@ class ModelDirectory:
             ),
             (),
         )
-        template = chat_template(self.fields, self.jinja, note)
-        return replace(spec, **stated, end_ids=ends, chat_template=template)
+        named = chat_templates(self.fields, self.jinja, note)
+        template = named.pop("default", None)
+        return replace(spec, **stated, end_ids=ends, chat_template=template, named_templates=named)

@@ -62,32 +62,36 @@ def end_ids(file: Fields, size: int, note: Note) -> tuple[int, ...]:
     return found
 
 
-def chat_template(files: Mapping[str, Fields], jinja: str | None, note: Note) -> str | None:
-    """From chat_template.jinja, else chat_template.json, else tokenizer_config.json."""
-    where, found = "chat_template.jinja", jinja
+def chat_templates(files: Mapping[str, Fields], jinja: str | None, note: Note) -> dict[str, str]:
+    """By name, from chat_template.jinja, else chat_template.json, else tokenizer_config.json; one
+    that has no name is `default`."""
+    where, found = "chat_template.jinja", {} if jinja is None else {"default": jinja}
     for name in ("chat_template.json", "tokenizer_config.json"):
-        if found is None and name in files:
+        if not found and name in files:
             where, found = name, _named(files[name], note)
-    if found is None or found.strip():
-        return found
-    note(f"{where}: the chat template is blank: the model has none")
-    return None
+    for name in [name for name, text in found.items() if not text.strip()]:
+        del found[name]
+        which = "" if name == "default" else f" {shown_json(name)}"
+        note(f"{where}: the chat template{which} is blank: the model has none")
+    return found
 
 
-def _named(file: Fields, note: Note) -> str | None:
-    """The field chat_template: a text, or a list of named ones of which `default` is taken."""
+def _named(file: Fields, note: Note) -> dict[str, str]:
+    """The field chat_template: a text, or a list of named ones."""
     value: Any = file.get("chat_template")
-    if isinstance(value, list):
-        named = [each for each in value if isinstance(each, dict)]
-        value = next(
-            (each.get("template") for each in named if each.get("name") == "default"), None
-        )
-        if value is None:
-            names = ", ".join(sorted(shown_json(each.get("name")) for each in named)) or "none"
-            note(f"{file.name_of('chat_template')} has no default one ({names}): it is left out")
-    if value is not None and not isinstance(value, str):
-        raise ModelFormatError(
-            f"{file.name_of('chat_template')} is {shown_json(value)}: expected a text or a list of "
-            "named ones"
-        )
-    return value
+    if value is None or isinstance(value, str):
+        return {} if value is None else {"default": value}
+    found: dict[str, str] = {}
+    for each in value if isinstance(value, list) else [value]:
+        match each:
+            case {"name": str(name), "template": str(text)} if each is not value:
+                found[name] = text
+            case _:
+                raise ModelFormatError(
+                    f"{file.name_of('chat_template')} is {shown_json(value)}: expected a text or a "
+                    "list of named ones"
+                )
+    if "default" not in found:
+        names = ", ".join(map(shown_json, sorted(found))) or "none"
+        note(f"{file.name_of('chat_template')} has no default one: there are {names}")
+    return found
