@@ -12,13 +12,12 @@ from octavo.kv_cache.eviction import EvictionOrder, LeastRecentlyUsed
 from octavo.kv_cache.groups import BlockId, LayerGroup
 from octavo.kv_cache.prefix_index import Node
 from tests.kv_cache.noted_pages import NotedPages, Text
-from tests.kv_cache.plain_blocks import Block, Path
+from tests.kv_cache.plain_blocks import PRIVATE, Block, Path
 from tests.kv_cache.plain_cache import PlainCache, PlainTable
 from tests.kv_cache.tiny_tables import namespace
 
 SIZE = 3  # tokens of a block: a part can grow twice, and few tokens make a chain
 MAX_ROWS = 5
-PRIVATE = "nobody else's"
 Ends = tuple[int, int]  # rows run up to the first, and are accepted up to the second
 
 

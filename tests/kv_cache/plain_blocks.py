@@ -12,6 +12,7 @@ from octavo.kv_cache.groups import LayerGroup
 
 Block = tuple[int, int]
 Path = tuple[str, tuple[int, ...]]
+PRIVATE = "nobody else's"  # the root of one request alone
 
 
 class PlainBlocks:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.kv_cache.plain_blocks import Block, Path, PlainBlocks
+from tests.kv_cache.plain_blocks import PRIVATE, Block, Path, PlainBlocks
 from tests.kv_cache.tiny_tables import num_shared
 
 
@@ -135,6 +135,10 @@ class PlainCache(PlainBlocks):
             self.free(block)
         for block in spare[::-1]:
             self.free(block, spare=True)
+        for block in spare[::-1] if table.salt == PRIVATE else []:
+            if block in self.evictable and block not in self.kept:
+                self.forget(block)
+                self.lose(block)
 
     def name(self, table: PlainTable, tokens: tuple[int, ...]) -> None:
         """The blocks that hold the last of these tokens are found, or those of the same path."""

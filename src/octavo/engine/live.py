@@ -53,7 +53,10 @@ class LiveRequests:
     def begin(self, branch: Branch, match: Match) -> None:
         """Give a branch a block table, with what was found of its tokens."""
         request = branch.request
-        table = branch.table = self._kv.begin(request.root, match, request.num_prompt_tokens)
+        # Nothing goes on where the prompt ends of a single answer that nobody finds.
+        is_alone = request.is_private and request.width == 1
+        num_prompt = 0 if is_alone else request.num_prompt_tokens
+        table = branch.table = self._kv.begin(request.root, match, num_prompt)
         # The last token runs in any case, since its output is what is wanted.
         branch.num_computed_tokens = min(table.num_stored, branch.num_tokens - 1)
 

@@ -157,9 +157,7 @@ class KVCache:
             self._sharing.register_whole(table, tokens)
         kept, spare = table.let_go(accepted)
         if kept or spare:
-            self.pool.free(kept)
-            self.pool.free(spare, spare=True)
-            self._tell(BlockEventKind.LET_GO, [*kept, *spare])
+            self._sharing.let_go(table, kept, spare)
 
     def truncate(self, table: BlockTable, num_tokens: int) -> None:
         """Take back the tokens from `num_tokens` on: they are found no more, where no other table

@@ -175,6 +175,18 @@ class Sharing:
             if not node.children and self._index.is_known(node) and self._is_own(table, node):
                 self._tell(Kind.TRUNCATE, self._unregister(node))
 
+    def let_go(self, table: BlockTable, kept: Sequence[BlockId], spare: Sequence[BlockId]) -> None:
+        """No row of the table reads these any more; others may go on from the `kept` ones. Under a
+        root that is one request's alone nobody comes for the spare ones: they are found no more,
+        so what its windows take next is their memory and not new memory."""
+        self._pool.free(kept)
+        self._pool.free(spare, spare=True)
+        for block in spare if table.root.namespace is None else ():
+            if block in self._pool.spare:  # no other branch holds it, or left it where it ended
+                self._index.forget(block)
+                self._pool.uncache(block)
+        self._tell(Kind.LET_GO, [*kept, *spare])
+
     def close(self, root: Root) -> None:
         """Nothing under the root is found any more."""
         for node in self._index.leaves_first(root):
