@@ -51,6 +51,12 @@ def test_the_package_alone_brings_in_nothing() -> None:
     assert loaded == "octavo\n"
 
 
+def test_the_engine_brings_in_no_templates_before_a_chat() -> None:
+    code = "import octavo, sys; octavo.LLM, octavo.AsyncEngine; print('jinja2' in sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert loaded == "False\n"
+
+
 def test_every_keyword_of_an_llm_reaches_its_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     """None is where it would fail to load: by then it has its configuration."""
 

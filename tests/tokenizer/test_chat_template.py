@@ -10,7 +10,7 @@ import jinja2.sandbox
 import pytest
 
 from octavo.errors import UsageError
-from octavo.tokenizer import ChatTemplate
+from octavo.tokenizer.chat_template import ChatTemplate
 
 USER = [{"role": "user", "content": "hi"}]
 

@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from octavo.errors import PromptTooLongError, UsageError
-from octavo.tokenizer import ChatTemplate, TooManyTokensError, template_meter
+from octavo.tokenizer import TooManyTokensError, template_meter
+from octavo.tokenizer.chat_template import ChatTemplate
 from tests.tokenizer.fixture_specs import load_tokenizer
 from tests.tokenizer.test_chat_template import USER, render
 
@@ -222,7 +223,7 @@ def test_the_worst_of_them_fit_into_a_small_memory() -> None:
     script = f"""
 import resource
 from octavo.errors import UsageError
-from octavo.tokenizer import ChatTemplate
+from octavo.tokenizer.chat_template import ChatTemplate
 resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
 for source in {sources!r}:
     try:

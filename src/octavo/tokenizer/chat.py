@@ -16,11 +16,13 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from octavo.errors import UsageError
-from octavo.tokenizer.chat_template import ChatTemplate
 from octavo.tokenizer.special import Fragment, SpecialMatcher
+
+if TYPE_CHECKING:
+    from octavo.tokenizer.chat_template import ChatTemplate
 
 _PLAINLY_THERE = 32  # characters of words that no template says by chance
 _FREE_TEXT = ("content", "text")

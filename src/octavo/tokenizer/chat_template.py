@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
 from types import CodeType
 from typing import Any
 
@@ -17,11 +16,11 @@ import jinja2
 
 from octavo.errors import UsageError
 from octavo.interrupts import is_interrupt
+from octavo.tokenizer.template_clock import clock
 from octavo.tokenizer.template_meter import Meter, expect
 from octavo.tokenizer.template_sandbox import TemplateSandbox
 
 _LONGEST_SOURCE = 1 << 16  # characters; the longest in use have 20 thousand
-_LONGEST_FORMAT = 100  # characters of strftime_now's
 _LONGEST_COMPLAINT = 300  # characters of an error
 _FIRST_LOOK = 1 << 15  # characters after which a rendering is looked at, and then at each doubling
 
@@ -100,18 +99,6 @@ def _compiled(source: str) -> CodeType:
         if is_interrupt(error):
             raise
         raise UsageError(f"the chat template does not compile: {_one_line(error)}") from error
-
-
-def clock() -> Callable[[str], str]:
-    """`strftime_now` for templates, stopped at the moment of this call."""
-    now = datetime.now()
-
-    def strftime_now(form: str) -> str:
-        if len(form) > _LONGEST_FORMAT:
-            raise ValueError(f"strftime_now: a format of {len(form):,} characters")
-        return now.strftime(form)
-
-    return strftime_now
 
 
 def _raise_exception(message: str) -> None:

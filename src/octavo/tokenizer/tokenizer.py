@@ -12,20 +12,23 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tokenizers
 
 from octavo.errors import UsageError
 from octavo.tokenizer import chat, document
 from octavo.tokenizer.byte_level import piece_to_bytes
-from octavo.tokenizer.chat_template import ChatTemplate, clock
 from octavo.tokenizer.control_names import ends
 from octavo.tokenizer.long_text import LongTexts, TooManyTokensError
 from octavo.tokenizer.messages import read_messages, read_tools
 from octavo.tokenizer.spec import TokenizerSpec, TokenType
 from octavo.tokenizer.special import Fragment, SpecialMatcher, without_white
 from octavo.tokenizer.spm import SPACE
+from octavo.tokenizer.template_clock import clock
+
+if TYPE_CHECKING:
+    from octavo.tokenizer.chat_template import ChatTemplate
 
 _LONG = 1 << 15  # characters: what has no more is encoded at once
 _PIECE = 1 << 13  # of what has more: some 10 ms, in which no other thread runs Python
@@ -156,6 +159,9 @@ class Tokenizer:
                 "this model has no chat template: give one with --chat-template,"
                 " or send a plain prompt instead of messages"
             )
+        # Here: Jinja takes an eighth of the imports of a start, which may see no chat.
+        from octavo.tokenizer.chat_template import ChatTemplate
+
         bos, eos = self._text_of(self.spec.bos_id), self._text_of(self.spec.eos_id)
         return ChatTemplate(source, bos, eos, check=check)
 
