@@ -27,6 +27,8 @@ def write_gguf(
     writer = gguf.GGUFWriter(path, architecture)
     for key, value in metadata.items():
         match value:
+            case bool():
+                writer.add_bool(f"{architecture}.{key}", value)
             case float():
                 writer.add_float32(f"{architecture}.{key}", value)
             case str():

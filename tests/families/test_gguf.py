@@ -5,6 +5,7 @@ Keys, names and order of rows are those that llama.cpp's converter writes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ LLAMA = {
     "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
     "post_attention_layernorm": "ffn_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down", "self_attn.q_norm": "attn_q_norm",
-    "self_attn.k_norm": "attn_k_norm",
+    "self_attn.k_norm": "attn_k_norm", "shared_mlp.output_linear": "ffn_down",
 }  # fmt: skip
 GEMMA3 = {
     **LLAMA, "post_attention_layernorm": "post_attention_norm",
@@ -61,6 +62,25 @@ FILES: dict[str, tuple[str, dict[str, Any]]] = {
             "embedding_scale": 12.0,
             "logit_scale": 8.0,
             "residual_scale": 0.22,
+        },
+    ),
+    "granite-hybrid": (
+        "granite",
+        {
+            "attention.head_count_kv": [2, 2, 2],
+            "attention.scale": 0.2,
+            "embedding_scale": 12.0,
+            "expert_count": 0,
+            "expert_shared_feed_forward_length": 160,
+            "feed_forward_length": 160,
+            "logit_scale": 8.0,
+            "residual_scale": 0.22,
+            "rope.scaling.finetuned": True,
+            "ssm.conv_kernel": 4,
+            "ssm.group_count": 1,
+            "ssm.inner_size": 192,
+            "ssm.state_size": 256,
+            "ssm.time_step_rank": 3,
         },
     ),
     "ministral3": (
@@ -127,9 +147,21 @@ def gguf_file(path: Path, variant: str) -> Path:
     names = NAMES.get(architecture, LLAMA)
     tensors = {
         name: _values(name, values, architecture, heads)
-        for name, values in llama_cpp_names(drawn(variant), names).items()
+        for name, values in llama_cpp_names(_apart(drawn(variant)), names).items()
     }
     return write_gguf(path, architecture, {**metadata, **more}, tensors)
+
+
+def _apart(tensors: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    """Granite 4's gate and up, which lie in one tensor, by the names of Llama's."""
+    found: dict[str, FloatArray] = {}
+    for name, values in tensors.items():
+        if "shared_mlp.input_linear" not in name:
+            found[name] = values
+            continue
+        for part, rows in zip(("gate", "up"), np.split(values, 2), strict=True):
+            found[name.replace("shared_mlp.input_linear", f"mlp.{part}_proj")] = rows
+    return found
 
 
 def _values(name: str, values: FloatArray, architecture: str, heads: dict[str, int]) -> FloatArray:

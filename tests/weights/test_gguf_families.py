@@ -134,6 +134,8 @@ def test_multipliers_of_granite_are_read_and_0_is_none() -> None:
         read(arch="granite", residual_scale=-1.0)
     turns: dict[str, Any] = {"rope.scaling.finetuned": True}
     assert read(arch="granite", **turns) == granite
+    ssm: dict[str, Any] = {"ssm.conv_kernel": 4, "ssm.group_count": 1, "ssm.inner_size": 192}
+    assert read(arch="granite", **ssm) == granite  # of a dense model, whose class has other ones
     unturned: dict[str, Any] = {"rope.scaling.finetuned": False}
     refused = read(arch="granite", **unturned).unsupported
     assert refused.startswith("metadata 'granite.rope.scaling.finetuned' is False: only True is")
@@ -193,6 +195,17 @@ def test_an_architecture_of_other_numbers_is_not_supported_rather_than_broken() 
     tensors = {"token_embd.weight": TensorInfo("token_embd.weight", (9, 64), GGMLType.F32, 0, 2304)}
     found = model_config({"general.architecture": "bloom", **layer_norm}, tensors)
     assert (found.num_layers, found.norm_eps) == (3, 0.0)
+
+
+def test_hybrid_granite_is_refused_by_what_it_has() -> None:
+    kv_heads = np.array([0, 0, 2], np.int32)  # of Mamba layers none
+    config = read(arch="granitehybrid", attention__head_count_kv=kv_heads)
+    with pytest.raises(UnsupportedModelError) as refused:
+        build_program(config)
+    assert str(refused.value) == (
+        "architecture 'granitehybrid' is not supported: it has Mamba layers; files of dense "
+        "Granite 4 models say 'granite'"
+    )
 
 
 def test_layer_norms_have_an_epsilon_of_their_own() -> None:

@@ -31,11 +31,17 @@ ARCHITECTURES: Mapping[str, Callable[[ModelConfig], Program]] = MappingProxyType
     }
 )
 
+_WHY_NOT: Mapping[str, str] = MappingProxyType(
+    {"granitehybrid": "it has Mamba layers; files of dense Granite 4 models say 'granite'"}
+)
+
 
 def why_unsupported(architecture: str) -> str:
     """Say why no model of it is run, naming those that are; "" if they are run."""
     if architecture in ARCHITECTURES:
         return ""
+    if architecture in _WHY_NOT:
+        return f"architecture {architecture!r} is not supported: {_WHY_NOT[architecture]}"
     known = ", ".join(sorted(ARCHITECTURES))
     return f"architecture {architecture!r} is not supported: {known} are"
 

@@ -41,6 +41,12 @@ _HARMLESS: Mapping[str, str] = MappingProxyType(
 _HARMLESS_BUT_HERE = frozenset(
     {("granite", "rope.scaling.finetuned")}  # false: no layer has a rotary embedding
 )
+_HARMLESS_HERE = (
+    frozenset(  # of Mamba layers, which tensors without a place refuse; dense models of
+        ("granite", f"ssm.{name}")  # Granite 4 have the keys too
+        for name in ("conv_kernel", "group_count", "inner_size", "state_size", "time_step_rank")
+    )
+)
 
 # The values at which a key changes nothing; any other changes the arithmetic. llama.cpp, when it
 # saves a model, writes most of them with these.
@@ -117,7 +123,8 @@ def refusal(
         name = key.removeprefix(prefix)
         if key in read or name == key:
             continue
-        if name in _HARMLESS and (config.architecture, name) not in _HARMLESS_BUT_HERE:
+        here = (config.architecture, name)
+        if here in _HARMLESS_HERE or (name in _HARMLESS and here not in _HARMLESS_BUT_HERE):
             continue
         value = one_value(raw)
         without_effect = _WITHOUT_EFFECT.get(name)
