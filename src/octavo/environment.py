@@ -36,3 +36,8 @@ def find_home() -> Path | None:
 def may_style() -> bool:
     """Whether a terminal may be given more than plain text (no-color.org)."""
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def api_keys() -> list[str]:
+    """The keys of a server, $OCTAVO_API_KEYS: those of a key file, with commas between them."""
+    return [line for line in os.environ.get("OCTAVO_API_KEYS", "").split(",") if line.strip()]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from octavo.protocol.bodies import BodyError
-from octavo.protocol.chat import ChatRequest, chat_response, parse_chat
+from octavo.protocol.chat import ChatAnswer, ChatRequest, parse_chat
 from octavo.sampling_params import SamplingParams
 from tests.protocol.outputs import EURO, Words, completion, output, token
 
@@ -95,7 +95,7 @@ def test_messages_there_must_be_and_no_limit_and_no_model() -> None:
 
 def test_the_response_is_openais() -> None:
     both = output(completion("Hi there"), completion("Hi", reason="deadline"))
-    assert chat_response(both, **NAMED) == {
+    assert ChatAnswer(ChatRequest(None, ()), **NAMED).whole([both]) == {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": 17,
@@ -117,7 +117,7 @@ def test_the_response_is_openais() -> None:
 def test_logprobs_have_the_bytes_that_a_part_of_a_character_has_no_text_for() -> None:
     tokens = [token(0, -0.5, (0, -0.5), (5, -1.5)), token(2, -math.inf), token(3, -0.25)]
     answer = completion("Hi€", *tokens, wanted=True)
-    choices: Any = chat_response(output(answer), **NAMED)["choices"]
+    choices: Any = ChatAnswer(ChatRequest(None, ()), **NAMED).whole([output(answer)])["choices"]
     (choice,) = choices
     hi = {"token": "Hi", "logprob": -0.5, "bytes": [72, 105]}
     end = {"token": "<end>", "logprob": -1.5, "bytes": list(b"<end>")}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from octavo.protocol.bodies import BodyError
-from octavo.protocol.completions import CompletionRequest, completion_response, parse_completion
+from octavo.protocol.completions import CompletionAnswer, CompletionRequest, parse_completion
 from octavo.request import RequestOutput
 from octavo.sampling_params import SamplingParams
 from tests.protocol.outputs import Words, completion, output, token
@@ -19,7 +19,7 @@ PLAIN = CompletionRequest(None, ("x",))
 
 
 def respond(request: CompletionRequest, *outputs: RequestOutput, **named: Any) -> dict[str, Any]:
-    return completion_response(request, outputs, **{**NAMED, **named})
+    return CompletionAnswer(request, **{**NAMED, **named}).whole(outputs)
 
 
 def refusal(**fields: object) -> tuple[str, str | None]:

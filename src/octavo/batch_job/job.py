@@ -21,8 +21,8 @@ from octavo.batch_job.journal import Journal, Origin
 from octavo.batch_job.source import Source
 from octavo.errors import OctavoError, UsageError
 from octavo.protocol.batch import answered, failed
-from octavo.protocol.chat import ChatRequest, chat_response
-from octavo.protocol.completions import completion_response
+from octavo.protocol.chat import ChatAnswer, ChatRequest
+from octavo.protocol.completions import CompletionAnswer
 from octavo.request import RequestOutput
 
 if TYPE_CHECKING:
@@ -159,9 +159,9 @@ class BatchJob:
             "created": int(time.time()), "model": self._model, "vocabulary": llm.tokenizer,
         }  # fmt: skip
         if isinstance(request, ChatRequest):
-            body = chat_response(outcome[0], id=f"chatcmpl-{line_id}", **shared)
+            body = ChatAnswer(request, id=f"chatcmpl-{line_id}", **shared).whole(outcome)
         else:
-            body = completion_response(request, outcome, id=f"cmpl-{line_id}", **shared)
+            body = CompletionAnswer(request, id=f"cmpl-{line_id}", **shared).whole(outcome)
         return answered(line_id, one.entry.custom_id, body)
 
     def _read_finished(self) -> Summary:

@@ -25,6 +25,7 @@ from octavo.errors import OctavoError, UsageError
 VERBS = {  # verb: the module that registers it
     "run": "octavo.cli.run",
     "chat": "octavo.cli.chat",
+    "serve": "octavo.cli.serve",
     "batch": "octavo.cli.batch",
     "pull": "octavo.cli.models",
     "list": "octavo.cli.models",

@@ -1,8 +1,8 @@
 """The flags that several verbs share: options of SamplingParams, RequestOptions and LLM.
 
 `with_flags` adds them to a verb, which then gets `sampling` (SamplingParams), `options`
-(RequestOptions) and `engine` (keywords of `LLM`) in place of forty parameters. Only flags that were
-given are passed on: ranges and defaults are those classes' own.
+(RequestOptions), `engine` (keywords of `LLM`) and `server` (of ServerConfig) in place of forty
+parameters. Only flags that were given are passed on: ranges and defaults are those classes' own.
 """
 
 from __future__ import annotations
@@ -81,9 +81,10 @@ def with_flags(
     sampling: tuple[Option, ...] = (),
     engine: tuple[Option, ...] = (),
     request: tuple[Option, ...] = (),
+    server: tuple[Option, ...] = (),
 ) -> Callable[[Verb], Verb]:
-    """Give a verb these flags; it gets `sampling`, `engine` and `options` where it asks for some of
-    them."""
+    """Give a verb these flags; it gets `sampling`, `engine`, `options` and `server` where it asks
+    for some of them."""
 
     def wrap(verb: Verb) -> Verb:
         @functools.wraps(verb)
@@ -93,14 +94,16 @@ def with_flags(
                 values["sampling"] = SamplingParams.parse(given)
             if request:
                 values["options"] = RequestOptions(**_given(request, values))
+            if server:
+                values["server"] = _given(server, values)
             if engine:
                 values["engine"] = _given(engine, values)
                 _check_engine(values["engine"])
             verb(**values)
 
         own = inspect.signature(verb, eval_str=True).parameters.values()
-        named = [p for p in own if p.name not in ("sampling", "options", "engine")]
-        flags = [_parameter(flag) for flag in (*sampling, *request, *engine)]
+        named = [p for p in own if p.name not in ("sampling", "options", "engine", "server")]
+        flags = [_parameter(flag) for flag in (*sampling, *request, *server, *engine)]
         call.__signature__ = inspect.Signature([*named, *flags])  # type: ignore[attr-defined]
         return call
 

@@ -22,7 +22,15 @@ from octavo.protocol.sampling import (
     read_params,
     read_streaming,
 )
-from octavo.request import Completion, RequestOptions, RequestOutput, TokenLogprobs
+from octavo.protocol.streams import Event
+from octavo.request import (
+    Completion,
+    FinishReason,
+    RequestOptions,
+    RequestOutput,
+    StreamChunk,
+    TokenLogprobs,
+)
 from octavo.sampling_params import SamplingParams
 from octavo.tokenizer.messages import MessageError, read_messages
 
@@ -66,21 +74,74 @@ def parse_chat(body: object) -> ChatRequest:
     )
 
 
-def chat_response(
-    output: RequestOutput, *, id: str, created: int, model: str, vocabulary: Vocabulary
-) -> dict[str, object]:
-    """`created` in seconds since 1970. For an output whose `failure` is None."""
-    return {
-        "id": id,
-        "object": "chat.completion",
-        "created": created,
-        "model": model,
-        "choices": [
-            _choice(index, completion, vocabulary)
-            for index, completion in enumerate(output.outputs)
-        ],
-        "usage": usage_of([output]),
-    }
+class ChatAnswer:
+    """Write the answer of a ChatRequest. `created` in seconds since 1970."""
+
+    ends_with_done = True
+
+    def __init__(
+        self, request: ChatRequest, *, id: str, created: int, model: str, vocabulary: Vocabulary
+    ) -> None:
+        self._request = request
+        self._vocabulary = vocabulary
+        self._head = {"id": id, "created": created, "model": model}
+        self._ended: set[int] = set()  # choices whose end was told
+
+    def whole(self, outputs: Sequence[RequestOutput]) -> dict[str, object]:
+        """The response, of an output whose `failure` is None."""
+        (output,) = outputs
+        return {
+            **self._head,
+            "object": "chat.completion",
+            "choices": [
+                _choice(index, completion, self._vocabulary)
+                for index, completion in enumerate(output.outputs)
+            ],
+            "usage": usage_of(outputs),
+        }
+
+    def begin(self) -> list[Event]:
+        delta = {"role": "assistant", "content": ""}
+        return [self._chunk(index, delta) for index in range(self._request.params.n)]
+
+    def piece(self, prompt: int, chunk: StreamChunk) -> list[Event]:
+        return [self._chunk(chunk.index, {"content": chunk.text})] if chunk.text else []
+
+    def end(self, outputs: Sequence[RequestOutput]) -> list[Event]:
+        """What no piece has told: the end of answers without one, and the usage if asked."""
+        (output,) = outputs
+        events = []
+        for index, completion in enumerate(output.outputs):
+            if index not in self._ended:
+                events += self._end_of(index, completion.finish_reason)
+        if self._request.stream.include_usage:
+            usage = usage_of(outputs)
+            events.append(Event({**self._frame(), "choices": [], "usage": usage}))
+        return events
+
+    def _end_of(self, index: int, reason: FinishReason) -> list[Event]:
+        if reason not in FINISH_REASONS:  # a failure, which is told as an error
+            return []
+        self._ended.add(index)
+        return [self._chunk(index, {}, finish_reason=FINISH_REASONS[reason])]
+
+    def _chunk(
+        self,
+        index: int,
+        delta: Mapping[str, object],
+        logprobs: object = None,
+        finish_reason: str | None = None,
+    ) -> Event:
+        choice = {
+            "index": index,
+            "delta": delta,
+            "logprobs": logprobs,
+            "finish_reason": finish_reason,
+        }
+        return Event({**self._frame(), "choices": [choice]})
+
+    def _frame(self) -> dict[str, object]:
+        return {**self._head, "object": "chat.completion.chunk"}
 
 
 def _choice(index: int, completion: Completion, vocabulary: Vocabulary) -> dict[str, object]:

@@ -12,9 +12,11 @@ from types import MappingProxyType
 from typing import Protocol
 
 from octavo.errors import (
+    EngineClosedError,
     ModelNotFoundError,
     OctavoError,
     OutOfMemoryError,
+    OverloadedError,
     PromptTooLongError,
     UsageError,
 )
@@ -23,6 +25,18 @@ from octavo.request import FinishReason, RequestOutput
 
 FINISH_REASONS: Mapping[FinishReason, str] = MappingProxyType(
     {"stop": "stop", "length": "length", "deadline": "length"}
+)
+_KINDS = MappingProxyType(
+    {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+)
+_STATUS: Mapping[type[OctavoError], int] = MappingProxyType(
+    {
+        ModelNotFoundError: 404,
+        UsageError: 400,
+        OutOfMemoryError: 400,
+        OverloadedError: 429,
+        EngineClosedError: 503,
+    }
 )
 _LEAST_LOGPROB = -9999.0  # OpenAI's "very unlikely"; JSON has no infinity
 
@@ -61,10 +75,32 @@ def finite(logprob: float) -> float:
     return max(logprob, _LEAST_LOGPROB)
 
 
+class ApiError(OctavoError):
+    """An error that is only an API's: the status and the code are its own."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after: int | None = None,  # seconds
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.param = param
+        self.retry_after = retry_after
+
+
 def error_body(error: OctavoError) -> dict[str, object]:
     """Return the error in OpenAI's schema, for the status that `status_of` says."""
-    kind = "invalid_request_error" if status_of(error) < 500 else "server_error"
-    param = error.param if isinstance(error, BodyError) else None
+    status = status_of(error)
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    if status == 429:
+        kind = "rate_limit_error"
+    param = error.param if isinstance(error, BodyError | ApiError) else None
     return {
         "error": {"message": str(error), "type": kind, "param": param, "code": error_code(error)}
     }
@@ -72,13 +108,19 @@ def error_body(error: OctavoError) -> dict[str, object]:
 
 def error_code(error: OctavoError) -> str | None:
     """OpenAI's code where it has one that clients look for."""
+    if isinstance(error, ApiError):
+        return error.code
     if isinstance(error, PromptTooLongError):
         return "context_length_exceeded"
     return "model_not_found" if isinstance(error, ModelNotFoundError) else None
 
 
 def status_of(error: OctavoError) -> int:
-    """The HTTP status: whether the request must change (4xx) or the machine failed (500)."""
-    if isinstance(error, ModelNotFoundError):
-        return 404
-    return 400 if isinstance(error, UsageError | OutOfMemoryError) else 500
+    """The HTTP status: whether the request must change (4xx), may be sent again later (429, 503),
+    or the machine failed (500)."""
+    if isinstance(error, ApiError):
+        return error.status
+    for kind, status in _STATUS.items():
+        if isinstance(error, kind):
+            return status
+    return 500

@@ -23,7 +23,15 @@ from octavo.protocol.sampling import (
     read_params,
     read_streaming,
 )
-from octavo.request import Completion, RequestOptions, RequestOutput, TokenLogprobs
+from octavo.protocol.streams import Event
+from octavo.request import (
+    Completion,
+    FinishReason,
+    RequestOptions,
+    RequestOutput,
+    StreamChunk,
+    TokenLogprobs,
+)
 from octavo.sampling_params import SamplingParams
 from octavo.values import is_whole
 
@@ -81,32 +89,86 @@ def parse_completion(body: object) -> CompletionRequest:
     )
 
 
-def completion_response(
-    request: CompletionRequest,
-    outputs: Sequence[RequestOutput],
-    *,
-    id: str,
-    created: int,
-    model: str,
-    vocabulary: Vocabulary,
-) -> dict[str, object]:
-    """Write a response of one output a prompt, in order; choices count on from prompt to prompt."""
-    choices: list[dict[str, object]] = []
-    for prompt, output in zip(request.prompts, outputs, strict=True):
-        for completion in _best(request, output):
-            choice = {
-                "index": len(choices),
-                **_choice(request, prompt, output, completion, vocabulary),
-            }
-            choices.append(choice)
-    return {
-        "id": id,
-        "object": "text_completion",
-        "created": created,
-        "model": model,
-        "choices": choices,
-        "usage": usage_of(outputs),
-    }
+class CompletionAnswer:
+    """Write the answer of a CompletionRequest; choices count on from prompt to prompt. `created` in
+    seconds since 1970."""
+
+    ends_with_done = True
+
+    def __init__(
+        self,
+        request: CompletionRequest,
+        *,
+        id: str,
+        created: int,
+        model: str,
+        vocabulary: Vocabulary,
+    ) -> None:
+        self._request = request
+        self._vocabulary = vocabulary
+        self._head = {"id": id, "object": "text_completion", "created": created, "model": model}
+        self._num_shown: dict[int, int] = {}  # characters of each choice, for offsets
+        self._ended: set[int] = set()  # choices whose end was told
+
+    def whole(self, outputs: Sequence[RequestOutput]) -> dict[str, object]:
+        """The response, of one output a prompt, in order, whose `failure` is None."""
+        choices: list[dict[str, object]] = []
+        for prompt, output in zip(self._request.prompts, outputs, strict=True):
+            for completion in _best(self._request, output):
+                choice = _choice(self._request, prompt, output, completion, self._vocabulary)
+                choices.append({"index": len(choices), **choice})
+        return {**self._head, "choices": choices, "usage": usage_of(outputs)}
+
+    def begin(self) -> list[Event]:
+        if not self._request.echo or self._request.params.logprobs is not None:
+            return []  # with log-probabilities the prompt comes with those of its tokens
+        texts = [_text_of(prompt, self._vocabulary) for prompt in self._request.prompts]
+        return [self._chunk(self._index(i, a), text) for i, text in enumerate(texts) for a in
+                range(self._request.params.n)]  # fmt: skip
+
+    def piece(self, prompt: int, chunk: StreamChunk) -> list[Event]:
+        index = self._index(prompt, chunk.index)
+        return [self._chunk(index, chunk.text)] if chunk.text else []
+
+    def end(self, outputs: Sequence[RequestOutput]) -> list[Event]:
+        """What no piece has told: the end of answers without one, and the usage if asked."""
+        events = []
+        for prompt, output in enumerate(outputs):
+            for answer, completion in enumerate(output.outputs):
+                index = self._index(prompt, answer)
+                if index not in self._ended:
+                    events += self._end_of(index, completion.finish_reason)
+        if self._request.stream.include_usage:
+            events.append(Event({**self._head, "choices": [], "usage": usage_of(outputs)}))
+        return events
+
+    def _index(self, prompt: int, answer: int) -> int:
+        return prompt * self._request.params.n + answer
+
+    def _end_of(self, index: int, reason: FinishReason) -> list[Event]:
+        if reason not in FINISH_REASONS:  # a failure, which is told as an error
+            return []
+        self._ended.add(index)
+        return [self._chunk(index, "", finish_reason=FINISH_REASONS[reason])]
+
+    def _chunk(
+        self,
+        index: int,
+        text: str,
+        tokens: Sequence[tuple[int, TokenLogprobs | None]] | None = None,
+        finish_reason: str | None = None,
+    ) -> Event:
+        begun = self._num_shown.get(index, 0)
+        self._num_shown[index] = begun + len(text)
+        choice = {
+            "index": index,
+            "text": text,
+            "logprobs": None
+            if tokens is None
+            else _logprobs(tokens, text, self._vocabulary, begun=begun),
+            "finish_reason": finish_reason,
+        }
+        return Event({**self._head, "choices": [choice]})
 
 
 def _choice(
@@ -120,7 +182,7 @@ def _choice(
     tokens = None if request.hides_logprobs else completion.logprobs
     found: list[tuple[int, TokenLogprobs | None]] = []
     if request.echo:
-        text = (prompt if isinstance(prompt, str) else vocabulary.decode(prompt)) + text
+        text = _text_of(prompt, vocabulary) + text
         found += zip(output.prompt_token_ids, output.prompt_logprobs or (), strict=False)
     found += [(token.token_id, token) for token in tokens or ()]
     return {
@@ -130,15 +192,26 @@ def _choice(
     }
 
 
+def _text_of(prompt: TextOrIds, vocabulary: Vocabulary) -> str:
+    return prompt if isinstance(prompt, str) else vocabulary.decode(prompt)
+
+
 def _logprobs(
-    tokens: Sequence[tuple[int, TokenLogprobs | None]], text: str, vocabulary: Vocabulary
+    tokens: Sequence[tuple[int, TokenLogprobs | None]],
+    text: str,
+    vocabulary: Vocabulary,
+    *,
+    begun: int = 0,
 ) -> dict[str, object]:
-    """Four lists of one entry a token; the first token of a prompt has no probability."""
+    """Four lists of one entry a token; the first token of a prompt has no probability. `begun`:
+    characters that came before this piece of text."""
     return {
         "tokens": [_name(token_id, vocabulary) for token_id, _ in tokens],
         "token_logprobs": [None if token is None else finite(token.logprob) for _, token in tokens],
         "top_logprobs": [None if token is None else _top(token, vocabulary) for _, token in tokens],
-        "text_offset": _offsets([token_id for token_id, _ in tokens], text, vocabulary),
+        "text_offset": [
+            begun + at for at in _offsets([token_id for token_id, _ in tokens], text, vocabulary)
+        ],
     }
 
 

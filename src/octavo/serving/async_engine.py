@@ -58,12 +58,18 @@ class AsyncEngine:
         prompt: Prompt,
         params: SamplingParams | None = None,
         options: RequestOptions | None = None,
+        *,
+        pieces: bool = True,
     ) -> TokenStream:
         """Complete a prompt, piece by piece; needs a running event loop. Token ids are queued at
-        once, a text as soon as it is encoded. Raises OverloadedError and EngineClosedError;
-        UsageError here of token ids and in reading of a text; reading raises OutOfMemoryError if
-        the request can never fit."""
-        return self._stream(prompt, params, options, pieces=True)
+        once, a text as soon as it is encoded. Without `pieces` there is only the last one, with the
+        whole output. Raises OverloadedError and EngineClosedError; UsageError here of token ids and
+        in reading of a text; reading raises OutOfMemoryError if the request can never fit."""
+        work_out = partial(self._llm.preparer.one, prompt, params, options, streams=pieces)
+        request: PreparedRequest | Callable[[], PreparedRequest] = work_out
+        if not isinstance(prompt, str):  # to check token ids is quick, to encode a text may not be
+            request = work_out()
+        return TokenStream(self._llm.loop, self._requests, request, pieces=pieces)
 
     async def generate(
         self,
@@ -72,7 +78,7 @@ class AsyncEngine:
         options: RequestOptions | None = None,
     ) -> RequestOutput:
         """Complete a prompt. Raises what `stream` and reading it raise."""
-        chunk = await anext(self._stream(prompt, params, options, pieces=False))
+        chunk = await anext(self.stream(prompt, params, options, pieces=False))
         assert chunk.output is not None
         return chunk.output
 
@@ -117,6 +123,11 @@ class AsyncEngine:
         """The steps so far, oldest first; a bounded number of them."""
         return self._llm.records
 
+    def prefill_seconds(self, tokens: int) -> float | None:
+        """How long a prompt of so many tokens takes at the measured rate, None before one was
+        measured."""
+        return self._llm.loop.engine.budget.seconds(0, tokens)
+
     def stats(self) -> dict[str, object]:
         """Counts over the kept step records, and the pool as it is."""
         return engine_stats(self._llm.loop.engine, self._llm.info)
@@ -141,17 +152,3 @@ class AsyncEngine:
             parse_special=parse_special,
             tools=tools,
         )
-
-    def _stream(
-        self,
-        prompt: Prompt,
-        params: SamplingParams | None,
-        options: RequestOptions | None,
-        *,
-        pieces: bool,
-    ) -> TokenStream:
-        work_out = partial(self._llm.preparer.one, prompt, params, options, streams=pieces)
-        request: PreparedRequest | Callable[[], PreparedRequest] = work_out
-        if not isinstance(prompt, str):  # to check token ids is quick, to encode a text may not be
-            request = work_out()
-        return TokenStream(self._llm.loop, self._requests, request, pieces=pieces)

@@ -45,6 +45,11 @@ class TokenStream:
         else:
             asyncio.get_running_loop().run_in_executor(None, _submit, loop, self._outputs, request)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it is queued, and has not begun to run."""
+        return self._is_open and self._outputs.is_waiting
+
     def __aiter__(self) -> Self:
         return self
 

@@ -1,0 +1,62 @@
+"""`octavo serve`: the model behind OpenAI's API, until it is stopped."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from octavo.cli.answer import read_template
+from octavo.cli.flags import BATCH_ENGINE, AsJson, Model, flags_of, with_flags
+from octavo.cli.loading import open_llm
+from octavo.cli.screen import Screen
+from octavo.errors import UsageError
+from octavo.server.config import ServerConfig
+
+_NEEDED = ("uvicorn", "httptools", "starlette", "orjson")
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(serve)
+
+
+@with_flags(server=flags_of(ServerConfig), engine=BATCH_ENGINE)
+def serve(
+    model: Model, server: dict[str, Any], engine: dict[str, object], json: AsJson = False
+) -> None:
+    """Serve a model by OpenAI's API on http://127.0.0.1:8000. Ctrl-C lets open requests end.
+
+    With --json its one object tells the address, as soon as the model answers.
+    """
+    config = ServerConfig(**server)
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(f"the server needs {', '.join(missing)}: pip install 'octavo[server]'")
+    from octavo.server.serve import serve as run
+    from octavo.serving.async_engine import AsyncEngine
+
+    path = config.chat_template
+    template = read_template(None if path is None else Path(path))
+    said = _Said(Screen(json))
+    said.note(f"loading {model}")
+    run(config, lambda: (AsyncEngine(open_llm(model, engine)), _name(model)), said, template)
+
+
+class _Said:
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+
+    def ready(self, address: str, name: str) -> None:
+        self.note(f"{name} is served at {address}")
+        self._screen.result({"model": name, "address": address, "pid": os.getpid()})
+
+    def note(self, line: str) -> None:
+        self._screen.note(f"octavo: {line}")
+
+
+def _name(model: str) -> str:
+    """The name that clients call the model by."""
+    return Path(model).name if Path(model).exists() else model

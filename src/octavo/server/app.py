@@ -1,0 +1,41 @@
+"""The table of all routes, and the ASGI app that is made of it: guard, intake, route."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
+
+from octavo.server.exchange import Scope
+from octavo.server.guard import Guard
+from octavo.server.intake import Handler, Intake
+from octavo.server.routes import chat, completions, models, ops
+from octavo.server.service import Service
+
+ROUTES: tuple[tuple[str, str, Handler], ...] = (
+    ("POST", "/v1/chat/completions", chat.create),
+    ("POST", "/v1/completions", completions.create),
+    ("GET", "/v1/models", models.list_all),
+    ("GET", "/v1/models/{id:path}", models.show),
+    ("GET", "/health", ops.health),
+    ("GET", "/ready", ops.ready),
+)
+
+
+def make_app(service: Service) -> Guard:
+    routes = [Route(path, handler, methods=[method]) for method, path, handler in ROUTES]
+    return Guard(service, Intake(service, lambda scope: _find(routes, scope)))
+
+
+def _find(routes: Sequence[Route], scope: Scope) -> Handler:
+    """The handler of a path and method; raises HTTPException with 404 or 405."""
+    known_path = False
+    for route in routes:
+        match, found = route.matches(scope)
+        if match is Match.FULL:
+            scope.update(found)
+            handler: Handler = found["endpoint"]
+            return handler
+        known_path = known_path or match is Match.PARTIAL
+    raise HTTPException(405 if known_path else 404)

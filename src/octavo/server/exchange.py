@@ -1,0 +1,89 @@
+"""Exchange: one HTTP request, and what is written back: a whole answer, or a stream of events.
+
+Knows ASGI messages, and no API.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import orjson
+from starlette.datastructures import Headers, QueryParams
+
+from octavo.protocol.common import status_of
+from octavo.server.auth import Tenant
+from octavo.server.errors import as_octavo_error, body_of, headers_of
+from octavo.server.service import Service
+from octavo.server.sse import EventStream
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Exchange:
+    def __init__(
+        self, service: Service, scope: Scope, send: Send, *, id: str, tenant: Tenant, body: bytes
+    ) -> None:
+        self.service = service
+        self.id = id
+        self.tenant = tenant
+        self.body = body
+        self.begun = time.monotonic()
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.path_params: Mapping[str, Any] = scope.get("path_params", {})
+        self.headers = Headers(scope=scope)
+        self.query = QueryParams(scope["query_string"])
+        self.noted: list[str] = []  # what was given and changes no answer
+        self.status: int | None = None  # that was sent
+        self._send = send
+        self._stream: EventStream | None = None
+
+    async def respond(
+        self, content: object, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Answer with JSON."""
+        await self.respond_bytes(orjson.dumps(content), "application/json", status, headers)
+
+    async def respond_bytes(
+        self,
+        body: bytes,
+        media_type: str,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        length = {"content-type": media_type, "content-length": str(len(body))}
+        await self._begin(status, {**length, **(headers or {})})
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def open_stream(self) -> EventStream:
+        """Send the head of a stream of events."""
+        await self._begin(
+            200,
+            {
+                "content-type": "text/event-stream; charset=utf-8",
+                "cache-control": "no-cache",
+                "x-accel-buffering": "no",
+            },
+        )
+        self._stream = EventStream(self._send)
+        return self._stream
+
+    async def fail(self, error: BaseException) -> None:
+        """Tell an error, wherever the answer is: a stream that has begun ends with its event."""
+        told = as_octavo_error(error, self.id)
+        if self._stream is not None:
+            await self._stream.fail(body_of(told, self.path))
+        elif self.status is None:
+            await self.respond(body_of(told, self.path), status_of(told), headers_of(told))
+
+    async def _begin(self, status: int, headers: Mapping[str, str]) -> None:
+        self.status = status
+        own = {"x-request-id": self.id}
+        if self.noted:
+            own["x-octavo-ignored"] = ", ".join(dict.fromkeys(self.noted))
+        pairs = [(k.encode(), v.encode("latin-1")) for k, v in {**headers, **own}.items()]
+        await self._send({"type": "http.response.start", "status": status, "headers": pairs})

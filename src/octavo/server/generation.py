@@ -1,0 +1,186 @@
+"""The way of every answer that is generated: its prompts are given to the engine under the place
+that it has taken, and what comes is written as the route's API says, whole or in pieces.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from typing import Any, Protocol, TypeVar
+
+import orjson
+
+from octavo.protocol.bodies import BodyError
+from octavo.protocol.common import ApiError, failure
+from octavo.protocol.streams import AnswerWriter
+from octavo.request import RequestOptions, RequestOutput, StreamChunk
+from octavo.sampling_params import SamplingParams
+from octavo.server.admission import Place
+from octavo.server.exchange import Exchange
+
+T = TypeVar("T")
+_LARGE = 8 << 10  # bytes of a body above which it is parsed beside the event loop
+
+
+class Noted(Protocol):
+    @property
+    def noted(self) -> Sequence[str]: ...
+
+
+N = TypeVar("N", bound=Noted)
+
+
+class Stream(Protocol):
+    """The pieces of one prompt's answer; the last has the output."""
+
+    @property
+    def is_waiting(self) -> bool: ...
+    def __aiter__(self) -> AsyncIterator[StreamChunk]: ...
+    async def aclose(self) -> None: ...
+
+
+async def read(exchange: Exchange, parse: Callable[[object], N]) -> N:
+    """Read the body as `parse` does. Raises BodyError; with --strict also for what is only
+    noted."""
+    request = await beside(len(exchange.body), lambda: parse(_json(exchange.body)))
+    exchange.noted += request.noted
+    if exchange.noted and exchange.service.config.strict:
+        name = exchange.noted[0]
+        raise BodyError(f"{name} changes no answer, and this server is strict: leave it out", name)
+    return request
+
+
+async def beside(size: int, work: Callable[[], T]) -> T:
+    """Do `work` on so many bytes: what may take long in a thread."""
+    return work() if size <= _LARGE else await asyncio.to_thread(work)
+
+
+async def answer(
+    exchange: Exchange,
+    place: Place,
+    prompts: Sequence[Sequence[int]],
+    params: SamplingParams,
+    options: RequestOptions,
+    writer: AnswerWriter,
+    *,
+    in_pieces: bool,
+) -> None:
+    """Answer prompts, each by the same parameters, and write what comes."""
+    engine = exchange.service.loaded.engine
+    place.take_tokens(sum(map(len, prompts)))
+    streams = [engine.stream(ids, params, options, pieces=in_pieces) for ids in prompts]
+    place.wait_for(streams)
+    try:
+        if in_pieces:
+            await _write_pieces(exchange, streams, writer)
+        else:
+            outputs = await _outputs(streams)
+            headers = {"x-octavo-cache": cache_line(outputs)}
+            await exchange.respond(writer.whole(outputs), headers=headers)
+    finally:
+        for stream in streams:
+            await stream.aclose()
+
+
+def cache_line(outputs: Sequence[RequestOutput]) -> str:
+    """What the cache gave, for a header."""
+    matched = sum(each.cache.matched_tokens for each in outputs)
+    parts = [f"matched={matched}"]
+    if reason := next((each.cache.reason for each in outputs if each.cache.reason), None):
+        parts.append(f"reason={reason}")
+    saved = [each.cache.saved_ms for each in outputs if each.cache.saved_ms is not None]
+    if saved:
+        parts.append(f"saved_ms={sum(saved):.1f}")
+    return ", ".join(parts)
+
+
+async def _write_pieces(
+    exchange: Exchange, streams: Sequence[Stream], writer: AnswerWriter
+) -> None:
+    service = exchange.service
+    service.num_streams += 1
+    try:
+        async with await exchange.open_stream() as events:
+            await events.write(writer.begin())
+            outputs: dict[int, RequestOutput] = {}
+            async with aclosing(_merged(streams)) as pieces:
+                async for index, chunk in pieces:
+                    if chunk.output is not None:
+                        outputs[index] = chunk.output
+                    await events.write(writer.piece(index, chunk))
+                    if len(outputs) < len(streams):
+                        await asyncio.sleep(service.stream_gap)
+            whole = [outputs[i] for i in range(len(streams))]
+            _check(whole)
+            await events.write(writer.end(whole))
+            await events.end(done=writer.ends_with_done)
+    finally:
+        service.num_streams -= 1
+
+
+async def _outputs(streams: Sequence[Stream]) -> list[RequestOutput]:
+    outputs = await asyncio.gather(*map(_last, streams))
+    _check(outputs)
+    return outputs
+
+
+async def _last(stream: Stream) -> RequestOutput:
+    output = None
+    async for chunk in stream:
+        output = chunk.output
+    assert output is not None, "the last piece has the output"
+    return output
+
+
+def _check(outputs: Sequence[RequestOutput]) -> None:
+    """Raises ApiError where an answer was broken off."""
+    if why := failure(outputs):
+        raise ApiError(500, why)
+
+
+async def _merged(streams: Sequence[Stream]) -> AsyncGenerator[tuple[int, StreamChunk]]:
+    """The pieces of all streams as they come, each with the index of its own."""
+    if len(streams) == 1:
+        async for chunk in streams[0]:
+            yield 0, chunk
+        return
+    queue: asyncio.Queue[tuple[int, StreamChunk] | BaseException | None] = asyncio.Queue()
+
+    async def read_all(index: int, stream: Stream) -> None:
+        try:
+            async for chunk in stream:
+                queue.put_nowait((index, chunk))
+            queue.put_nowait(None)
+        except BaseException as error:
+            queue.put_nowait(error)
+            raise
+
+    tasks = [asyncio.create_task(read_all(i, stream)) for i, stream in enumerate(streams)]
+    try:
+        left = len(tasks)
+        while left:
+            found = await queue.get()
+            if isinstance(found, BaseException):
+                raise found
+            if found is None:
+                left -= 1
+            else:
+                yield found
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BodyError(f"the body is not JSON: {error}") from None
+
+
+def now() -> int:
+    """Seconds since 1970."""
+    return int(time.time())

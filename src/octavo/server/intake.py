@@ -1,0 +1,106 @@
+"""Intake: a body within its limits, then the route as a task that ends when its client has gone,
+or when the server closes.
+
+What a route raises becomes its answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from octavo.protocol.common import ApiError
+from octavo.server.exchange import Exchange, Receive, Scope, Send
+from octavo.server.guard import Caller
+from octavo.server.service import Service
+from octavo.server.sse import ReaderGoneError
+
+Handler = Callable[[Exchange], Awaitable[None]]
+Finder = Callable[[Scope], Handler]  # raises HTTPException where there is no route
+
+_BODY_SECONDS = 30.0
+_BODIES = 16  # of the largest size, that are held at once
+
+
+class ClientGoneError(Exception):
+    """The connection ended before the body did."""
+
+
+class Intake:
+    def __init__(self, service: Service, find: Finder) -> None:
+        self._service = service
+        self._find = find
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, caller: Caller) -> None:
+        service = self._service
+        exchange = Exchange(service, scope, send, id=caller.id, tenant=caller.tenant, body=b"")
+        try:
+            handler = self._find(scope)
+            exchange.path_params = scope.get("path_params", {})
+            exchange.body = await self._read_body(exchange, receive)
+            await self._run(handler(exchange), exchange, receive)
+        except (ClientGoneError, ReaderGoneError):
+            pass
+        except Exception as error:
+            await exchange.fail(error)
+        finally:
+            service.body_bytes -= len(exchange.body)
+
+    async def _read_body(self, exchange: Exchange, receive: Receive) -> bytes:
+        """Read the whole body. Raises ApiError where it is too long, slow, or there are too
+        many."""
+        most = self._service.config.max_body
+        length = exchange.headers.get("content-length", "0")
+        if length.isdecimal() and int(length) > most:
+            raise _too_large(most)
+        body = bytearray()
+        try:
+            async with asyncio.timeout(_BODY_SECONDS):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGoneError
+                    body += message.get("body", b"")
+                    if len(body) > most:
+                        raise _too_large(most)
+                    if not message.get("more_body", False):
+                        break
+        except TimeoutError:
+            raise ApiError(
+                408, f"the body did not come whole within {_BODY_SECONDS:.0f} seconds"
+            ) from None
+        if self._service.body_bytes + len(body) > _BODIES * most:
+            raise ApiError(429, "too many large bodies at once: try again later", retry_after=1)
+        self._service.body_bytes += len(body)
+        return bytes(body)
+
+    async def _run(self, work: Awaitable[None], exchange: Exchange, receive: Receive) -> None:
+        """Run a route to its end, or until nobody is left to hear it, or the server closes."""
+        route = asyncio.ensure_future(work)
+        gone = asyncio.ensure_future(_until_gone(receive))
+        closing = asyncio.ensure_future(self._service.closing.wait())
+        try:
+            await asyncio.wait({route, gone, closing}, return_when=asyncio.FIRST_COMPLETED)
+            if route.done():
+                route.result()
+                return
+            await _cancelled(route)
+            if not gone.done():
+                await exchange.fail(ApiError(503, "the server is shutting down", retry_after=1))
+        finally:
+            for task in (route, gone, closing):
+                task.cancel()
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _cancelled(task: asyncio.Future[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
+
+
+def _too_large(most: int) -> ApiError:
+    return ApiError(413, f"the body has more than {most:,} bytes: --max-body sets the limit")

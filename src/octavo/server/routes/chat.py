@@ -1,0 +1,28 @@
+"""/v1/chat/completions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from octavo.protocol.chat import ChatAnswer, parse_chat
+from octavo.server.exchange import Exchange
+from octavo.server.generation import answer, now, read
+
+
+async def create(exchange: Exchange) -> None:
+    loaded = exchange.service.loaded
+    request = await read(exchange, parse_chat)
+    model = loaded.check_name(request.model)
+    with loaded.admission.enter(exchange.tenant.name) as place:
+        ids = await loaded.engine.encode_chat(request.messages, chat_template=loaded.chat_template)
+        options = replace(
+            request.options, cache_salt=exchange.tenant.salt(request.options.cache_salt)
+        )
+        writer = ChatAnswer(
+            request, id=f"chatcmpl-{exchange.id.removeprefix('req_')}", created=now(), model=model,
+            vocabulary=loaded.engine.tokenizer,
+        )  # fmt: skip
+        await answer(
+            exchange, place, [ids], request.params, options, writer,
+            in_pieces=request.stream.wanted,
+        )  # fmt: skip

@@ -1,0 +1,229 @@
+"""`serve`: the server from its first listening socket to its exit code.
+
+It listens before the model is loaded, so that a port in use is told at once and a health check has
+an answer. A first SIGTERM or SIGINT drains: no new requests, and the open ones have their time; a
+second ends at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+import uvicorn
+
+from octavo.environment import api_keys
+from octavo.errors import UsageError
+from octavo.server.app import make_app
+from octavo.server.auth import Keys
+from octavo.server.config import ServerConfig
+from octavo.server.http_protocol import limited_to
+from octavo.server.service import Service
+from octavo.serving.async_engine import AsyncEngine
+
+_TEXT_THREADS = 2  # which encode prompts and render templates
+_KEEP_ALIVE = 30  # seconds
+_LAST_WORDS = 2.0  # seconds in which open requests are told that they end
+
+logger = logging.getLogger(__name__)
+
+
+def read_keys(config: ServerConfig) -> Keys:
+    """Raises UsageError for a bad key, and where a key is needed and there is none."""
+    path, listed = config.api_key_file, api_keys()
+    if path is not None and listed:
+        raise UsageError("keys are in --api-key-file and in OCTAVO_API_KEYS: use one of them")
+    lines = listed if path is None else _read_lines(path)
+    keys = Keys(lines, where=path or "OCTAVO_API_KEYS", one_tenant=config.share_prefix)
+    if path is not None and not keys.are_required:
+        raise UsageError(f"{path} has no key: give a line `key [tenant=NAME] [admin]` each")
+    if not (keys.are_required or config.is_local or config.no_auth):
+        raise UsageError(
+            f"{config.host} is reached from other machines, and there is no key: give "
+            "--api-key-file, or --no-auth to serve all who reach it"
+        )
+    return keys
+
+
+class Said(Protocol):
+    """Who is told how the server fares."""
+
+    def ready(self, address: str, name: str) -> None: ...
+    def note(self, line: str) -> None: ...
+
+
+def serve(
+    config: ServerConfig,
+    load: Callable[[], tuple[AsyncEngine, str]],
+    said: Said,
+    chat_template: str | None = None,
+) -> None:
+    """Serve until a signal comes. `load` gives the model and its name. Raises what it raises, and
+    UsageError where nothing can listen."""
+    keys = read_keys(config)
+    with _listening(config) as listener:
+        asyncio.run(_Process(config, keys, listener, said).run(load, chat_template))
+
+
+class _Process:
+    """The event loop's part of it."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        keys: Keys,
+        listener: socket.socket,
+        said: Said,
+    ) -> None:
+        self._config = config
+        self._listener = listener
+        self._said = said
+        self._service = Service(config, keys)
+        self._server = make_server(self._service)
+        self._signalled = asyncio.Event()
+
+    async def run(
+        self, load: Callable[[], tuple[AsyncEngine, str]], chat_template: str | None
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(_TEXT_THREADS, "octavo-text"))
+        for each in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(each, self._on_signal)
+        serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+        signalled = asyncio.create_task(self._signalled.wait())
+        loading = asyncio.ensure_future(asyncio.to_thread(load))
+        try:
+            await asyncio.wait({loading, signalled}, return_when=asyncio.FIRST_COMPLETED)
+            if not signalled.done():
+                engine, name = await loading
+                async with engine:
+                    self._service.open(engine, name, chat_template)
+                    self._said.ready(self._address(), name)
+                    await signalled
+                    await self._drain()
+        finally:
+            signalled.cancel()
+            self._server.should_exit = True
+            await serving
+
+    def _on_signal(self) -> None:
+        if self._signalled.is_set():
+            self._said.note("ended at once")
+            os._exit(1)
+        self._signalled.set()
+
+    async def _drain(self) -> None:
+        """Take nothing new; the open requests have their time, then each is told that it ends."""
+        service = self._service
+        admission = service.loaded.admission
+        service.state = "draining"
+        if admission.num_open:
+            self._said.note(
+                f"waiting up to {self._config.drain:g} s for "
+                f"{admission.num_open} open requests; stop again to end at once"
+            )
+        deadline = asyncio.get_running_loop().time() + self._config.drain
+        while admission.num_open and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.05)
+        service.closing.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS):
+                while admission.num_open:
+                    await asyncio.sleep(0.02)
+
+    def _address(self) -> str:
+        if self._config.uds is not None:
+            return f"unix:{self._config.uds}"
+        host, port = self._listener.getsockname()[:2]
+        scheme = "http" if self._config.tls_certificate is None else "https"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, under our signal handlers: its own raise the signal again at the end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def make_server(service: Service) -> uvicorn.Server:
+    config = service.config
+    return _Server(
+        uvicorn.Config(
+            make_app(service),
+            http=limited_to(config.max_connections),
+            loop="asyncio",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            root_path=config.root_path,
+            timeout_keep_alive=_KEEP_ALIVE,
+            ssl_certfile=config.tls_certificate,
+            ssl_keyfile=config.tls_key,
+        )
+    )
+
+
+@contextlib.contextmanager
+def _listening(config: ServerConfig) -> Iterator[socket.socket]:
+    """The socket to listen on. Raises UsageError where it cannot be had."""
+    if config.uds is not None:
+        listener, where = socket.socket(socket.AF_UNIX), config.uds
+        if _is_socket(config.uds) and not _answers(config.uds):
+            Path(config.uds).unlink()  # of a server that was killed
+    else:
+        family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+        listener, where = socket.socket(family), f"{config.host} port {config.port}"
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with listener:
+        try:
+            listener.bind(config.uds or (config.host, config.port))
+        except (OSError, UnicodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            raise UsageError(
+                f"cannot listen on {where}: {(why or str(error)).lower()}; --host, --port and "
+                "--uds say where"
+            ) from None
+        try:
+            yield listener
+        finally:
+            if config.uds is not None:
+                Path(config.uds).unlink(missing_ok=True)
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(Path(path).stat().st_mode)
+    except OSError:
+        return False
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
+
+
+def _read_lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UsageError(f"cannot read {path}: {why}") from None

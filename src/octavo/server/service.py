@@ -1,0 +1,85 @@
+"""Service: what all routes share, from the start of the process to its end.
+
+It is up before the model is: until then, and while it drains, routes that need the model are
+refused with 503.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Literal
+
+from octavo.errors import ModelNotFoundError
+from octavo.protocol.common import ApiError
+from octavo.server.admission import Admission
+from octavo.server.auth import Keys
+from octavo.server.config import ServerConfig
+from octavo.serving.async_engine import AsyncEngine
+
+State = Literal["starting", "ready", "draining"]
+_CONTEXTS_WAITING = 16  # tokens of prompts that may wait, where nothing else is said
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The model as it is served."""
+
+    engine: AsyncEngine
+    admission: Admission
+    names: tuple[str, ...]  # the first is its own
+    chat_template: str | None  # in place of its own
+
+    def check_name(self, model: str | None) -> str:
+        """The name that answers carry. Raises ModelNotFoundError for another model's."""
+        if model is None:
+            return self.names[0]
+        if model not in self.names and "*" not in self.names:
+            known = ", ".join(self.names)
+            raise ModelNotFoundError(
+                f"model={model!r}: this server has {known}; --served-model-name adds a name"
+            )
+        return model
+
+
+@dataclass(slots=True, eq=False)
+class Service:
+    config: ServerConfig
+    keys: Keys
+    state: State = "starting"
+    closing: asyncio.Event = field(default_factory=asyncio.Event)  # open requests have to end
+    started: int = field(default_factory=lambda: int(time.time()))  # seconds since 1970
+    num_streams: int = 0  # that are open
+    body_bytes: int = 0  # of bodies that are held
+    _loaded: Loaded | None = None
+
+    def open(self, engine: AsyncEngine, name: str, chat_template: str | None) -> None:
+        """The model is there."""
+        config = self.config
+        most = config.max_waiting_tokens or _CONTEXTS_WAITING * engine.info.context
+        admission = Admission(
+            config.max_waiting,
+            most,
+            shared=self.keys.num_tenants > 1,
+            seconds=engine.prefill_seconds,
+        )
+        names = tuple(dict.fromkeys((name, *config.served_model_name)))
+        self._loaded = Loaded(engine, admission, names, chat_template)
+        self.state = "ready"
+
+    @property
+    def loaded(self) -> Loaded:
+        """Raises ApiError with status 503 while there is no model to ask."""
+        if self.state != "ready" or self._loaded is None:
+            why = "is shutting down" if self.state == "draining" else "is loading its model"
+            raise ApiError(503, f"the server {why}: try again later", retry_after=1)
+        return self._loaded
+
+    @property
+    def stream_gap(self) -> float:
+        """Seconds between two pieces of a stream: the more there are, the fewer each writes."""
+        given = self.config.stream_gap_ms
+        if given is None:
+            given = min(50, self.num_streams) if self.num_streams > 1 else 0
+        return given / 1e3

@@ -1,0 +1,113 @@
+"""A server on a port of its own, in a thread of the test's process."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any, NamedTuple, Self
+
+from octavo import LLM, AsyncEngine
+from octavo.server.auth import Keys
+from octavo.server.config import ServerConfig
+from octavo.server.serve import make_server
+from octavo.server.service import Service
+from tests.gate import PATIENCE
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: Mapping[str, str]  # names in small letters
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def events(self) -> list[Any]:
+        """The data of its events; what is no JSON (`[DONE]`) as text."""
+        lines = [line for line in self.body.decode().split("\n") if line.startswith("data: ")]
+        return [_data(line.removeprefix("data: ")) for line in lines]
+
+    @property
+    def error(self) -> str:
+        message: str = self.json["error"]["message"]
+        return message
+
+
+class Live:
+    """Serves `llm` until it is closed. Other threads talk to it by its port."""
+
+    def __init__(self, llm: LLM, *, keys: Keys | None = None, **options: Any) -> None:
+        self.llm = llm
+        self.keys = keys or Keys()
+        self.options = options
+        self.service: Service
+        self.engine: AsyncEngine
+        self.loop: asyncio.AbstractEventLoop
+        self._opened: Future[int] = Future()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+        self._thread.start()
+        self.port = self._opened.result(PATIENCE)
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self._end.set)
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+
+    def get(self, path: str, **headers: str) -> Answer:
+        return self.ask("GET", path, None, **headers)
+
+    def post(self, path: str, body: object, **headers: str) -> Answer:
+        return self.ask("POST", path, json.dumps(body).encode(), **headers)
+
+    def ask(self, method: str, path: str, body: bytes | None, **headers: str) -> Answer:
+        """Header names are given with _ for -."""
+        connection = self.connect()
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        kind = {} if body is None else {"content-type": "application/json"}
+        connection.request(method, path, body, {**kind, **given})
+        response = connection.getresponse()
+        found = {name.lower(): value for name, value in response.getheaders()}
+        answer = Answer(response.status, found, response.read())
+        connection.close()
+        return answer
+
+    async def _serve(self) -> None:
+        self.loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            self.service = Service(ServerConfig(**self.options), self.keys)
+            server = make_server(self.service)
+            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            async with AsyncEngine(self.llm) as self.engine:
+                self.service.open(self.engine, "tiny", None)
+                while not server.started:
+                    await asyncio.sleep(0.001)
+                self._opened.set_result(listener.getsockname()[1])
+                await self._end.wait()
+                self.service.closing.set()
+            server.should_exit = True
+            await serving
+
+
+def _data(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,127 @@
+"""/v1/chat/completions and /v1/completions over a real socket, whole and in pieces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from octavo import LLM, SamplingParams
+from tests.server.live import Live
+
+HI: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+
+
+def test_a_chat_is_answered_as_the_model_answers_it(live: Live, tiny_llm: LLM) -> None:
+    found = live.post(CHAT, {**HI, "max_tokens": 6, "temperature": 0})
+    (expected,) = tiny_llm.chat(HI["messages"], SamplingParams(max_tokens=6, temperature=0)).outputs
+    assert found.status == 200
+    body = found.json
+    assert body["id"].startswith("chatcmpl-")
+    assert (body["object"], body["model"]) == ("chat.completion", "tiny")
+    assert body["choices"] == [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": expected.text, "refusal": None},
+            "logprobs": None,
+            "finish_reason": "length",
+        }
+    ]
+    assert body["usage"]["completion_tokens"] == 6
+    assert found.headers["x-octavo-cache"].startswith("matched=")
+    assert found.headers["x-request-id"].startswith("req_")
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_pieces_are_the_whole_answer(live: Live, n: int) -> None:
+    body = {**HI, "max_tokens": 8, "seed": 3, "n": n}
+    whole = live.post(CHAT, body).json
+    streamed = live.post(CHAT, {**body, "stream": True, "stream_options": {"include_usage": True}})
+    assert streamed.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert streamed.headers["cache-control"] == "no-cache"
+    assert streamed.headers["x-accel-buffering"] == "no"
+    *chunks, last, done = streamed.events
+    assert done == "[DONE]"
+    assert last["choices"] == []
+    assert last["usage"] == whole["usage"] | {
+        "prompt_tokens_details": last["usage"]["prompt_tokens_details"]
+    }
+    for index in range(n):
+        (own, *more) = [c["choices"][0] for c in chunks if c["choices"][0]["index"] == index]
+        assert own["delta"] == {"role": "assistant", "content": ""}
+        text = "".join(each["delta"].get("content", "") for each in more)
+        ends = [each["finish_reason"] for each in more]
+        assert text == whole["choices"][index]["message"]["content"]
+        assert ends[-1] == whole["choices"][index]["finish_reason"]
+        assert set(ends[:-1]) <= {None}
+
+
+def test_several_prompts_are_several_choices(live: Live) -> None:
+    body = {
+        "prompt": [[104, 105], [111], [116, 119, 111]],
+        "max_tokens": 4,
+        "temperature": 0,
+        "n": 2,
+    }
+    whole = live.post(COMPLETIONS, body).json
+    assert [choice["index"] for choice in whole["choices"]] == list(range(6))
+    *chunks, done = live.post(COMPLETIONS, {**body, "stream": True}).events
+    texts = dict.fromkeys(range(6), "")
+    for chunk in chunks:
+        (choice,) = chunk["choices"]
+        texts[choice["index"]] += choice["text"]
+    assert texts == {choice["index"]: choice["text"] for choice in whole["choices"]}
+    assert done == "[DONE]"
+
+
+def test_what_is_only_noted_is_named(live: Live) -> None:
+    found = live.post(CHAT, {**HI, "max_tokens": 1, "user": "me", "store": True, "metadata": None})
+    assert (found.status, found.headers["x-octavo-ignored"]) == (200, "user, store")
+    streamed = live.post(CHAT, {**HI, "max_tokens": 1, "user": "me", "stream": True})
+    assert streamed.headers["x-octavo-ignored"] == "user"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param", "code"),
+    [
+        ({**HI, "temprature": 1}, 400, "temprature", None),
+        ({**HI, "model": "gpt-4o"}, 404, None, "model_not_found"),
+        ({"messages": [{"role": "user", "content": "x" * 200}]}, 400, None,
+         "context_length_exceeded"),
+        ({**HI, "logprobs": True, "top_logprobs": 21}, 400, "top_logprobs", None),
+        ([], 400, None, None),
+    ],
+)  # fmt: skip
+def test_errors_have_openais_shape(
+    live: Live, body: object, status: int, param: str | None, code: str | None
+) -> None:
+    found = live.post(CHAT, body)
+    error = found.json["error"]
+    assert found.status == status
+    assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", param, code)
+    assert error["message"]
+
+
+@pytest.mark.parametrize("body", [b"{", b"", b'{"a": NaN}', b'"\\ud800"', b"\xff", b"[" * 200_000])
+def test_what_is_no_json_is_said(live: Live, body: bytes) -> None:
+    found = live.ask("POST", CHAT, body)
+    assert found.status == 400
+    assert found.error.startswith("the body is not JSON: ")
+
+
+def test_routes_and_methods_that_are_none(live: Live) -> None:
+    assert (live.get("/nothing").status, live.get(CHAT).status) == (404, 405)
+    assert live.get("/v1/models/other").status == 404
+
+
+def test_the_model_is_listed(live: Live) -> None:
+    listed = live.get("/v1/models").json
+    (model,) = listed["data"]
+    assert (listed["object"], model["id"], model["max_model_len"]) == ("list", "tiny", 128)
+    assert live.get("/v1/models/tiny").json == model
+
+
+def test_health_and_readiness(live: Live) -> None:
+    assert live.get("/health").json == {"status": "ok"}
+    assert live.get("/ready").json == {"status": "ready"}
