@@ -187,6 +187,9 @@ class BothCaches:
         assert counts.blocks_used == len(+plain.holders)
         assert counts.blocks_cached == len(plain.evictable)
         assert counts.blocks_evicted == plain.num_evicted
+        memory = counts.bytes_used, counts.bytes_cached, counts.bytes_empty
+        states = list(+plain.holders), plain.evictable, plain.warm
+        assert memory == tuple(map(plain.bytes_of, states))
 
     def _check_match(self, match: Match, salt: str, tokens: Text) -> None:
         length, paths, is_limited = self.plain.match(salt, tokens)

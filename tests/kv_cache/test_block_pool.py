@@ -72,14 +72,14 @@ def test_pins_hold_blocks_under_a_budget_of_distinct_blocks() -> None:
     assert not pool.pin(blocks)  # a fourth: nothing is changed
     assert [pool.num_pins(b) for b in blocks] == [2, 2, 1, 0]
     assert [pool.num_holders(b) for b in blocks] == [2, 2, 1, 0]
-    assert pool.num_pinned == 3
     assert pool.allocate(4) is None  # 2 empty and 1 evictable: pinned ones cannot be had
     assert take(pool, 3) == [4, 5, 3]
     pool.unpin(ids(2, 1, 0))
-    assert pool.num_pinned == 2
+    assert pool.pin(blocks[:2])  # two distinct ones, again
+    pool.unpin(ids(1, 0))
     assert counts(pool) == (0, 1, 5)
     pool.unpin(ids(1, 0))
-    assert pool.num_pinned == 0
+    assert not any(pool.num_pins(b) for b in blocks)
     assert take(pool, 3) == [2, 1, 0]
 
 

@@ -71,8 +71,7 @@ def cache_line(output: RequestOutput) -> str:
 def stats_text(llm: LLM) -> str:
     """The engine's figures, a line for each thing: memory, blocks, steps, tokens."""
     figures: dict[str, Any] = llm.stats()
-    block = figures["kv_block_bytes"]
-    used, kept = (size(figures[f"kv_blocks_{name}"] * block) for name in ("used", "kept"))
+    used, kept = (size(figures[f"kv_bytes_{name}"]) for name in ("used", "kept"))
     evicted = counted(figures["kv_blocks_evicted"], "block")
     preempted = counted(figures["preempted"], "request")
     lines = [

@@ -161,6 +161,9 @@ class Engine:
             "kv_blocks_kept": blocks.blocks_cached,
             "kv_blocks_evicted": blocks.blocks_evicted,
             "kv_blocks_copied": blocks.blocks_copied,
+            "kv_bytes_used": blocks.bytes_used,
+            "kv_bytes_kept": blocks.bytes_cached,
+            "kv_bytes_empty": blocks.bytes_empty,
         }
 
     def check_integrity(self) -> None:

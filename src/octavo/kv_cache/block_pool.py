@@ -75,8 +75,10 @@ class BlockPool:
         return self.num_blocks - self.num_empty - self.num_evictable
 
     @property
-    def num_pinned(self) -> int:
-        return len(self._pins)
+    def bytes_in_memory(self) -> tuple[int, int, int]:
+        """Return the bytes of held, of evictable and of those empty blocks that have memory."""
+        empty = self._empty.bytes_warm
+        return self.bytes_held, self._empty.bytes_in_memory - empty - self.bytes_held, empty
 
     @property
     def oldest_empty(self) -> float | None:
@@ -193,11 +195,9 @@ class BlockPool:
         self.free(blocks)
 
     def reclaim(self, *, empty_since: float, cached_since: float) -> list[BlockId]:
-        """Blocks whose memory may go back to the system, each once until it is used again.
-
-        Those that became empty at or before `empty_since`, and the cached ones that became free
-        at or before `cached_since`: these are evicted.
-        """
+        """Blocks whose memory may go back to the system, each once until it is used again: those
+        that became empty at or before `empty_since`, and the cached ones that became free at or
+        before `cached_since`, which are evicted."""
         reclaimed = []
         while self._free_since:
             block, since = next(iter(self._free_since.items()))

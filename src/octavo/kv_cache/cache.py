@@ -37,7 +37,7 @@ class Transfer(NamedTuple):
 
 
 class KVCounts(NamedTuple):
-    """Counts of blocks in all groups together."""
+    """Counts of blocks in all groups together, and the bytes of those that have memory."""
 
     blocks_total: int
     blocks_used: int  # held by tables
@@ -45,6 +45,9 @@ class KVCounts(NamedTuple):
     blocks_evicted: int  # so far
     blocks_copied: int  # so far
     slots_unfilled: int  # of blocks that tables hold
+    bytes_used: int
+    bytes_cached: int
+    bytes_empty: int  # of blocks that hold nothing, and whose memory was not given back
 
 
 class KVCache:
@@ -245,7 +248,7 @@ class KVCache:
         pool, copied = self.pool, self._sharing.num_copied
         unfilled = num_unfilled(self._tables, self.index.num_named)
         blocks = pool.num_blocks, pool.num_held, pool.num_evictable, pool.num_evicted
-        return KVCounts(*blocks, copied, unfilled)
+        return KVCounts(*blocks, copied, unfilled, *pool.bytes_in_memory)
 
     def recover(self, tables: Iterable[BlockTable]) -> None:
         """After an exception anywhere: what these tables have stored is so, and what they do not

@@ -19,7 +19,7 @@ class EmptyBlocks:
         self.budget = budget
         self.groups = [g for g, size in enumerate(block_bytes) for _ in range(budget // size)]
         self.released: dict[BlockId, None] = {}  # cold ones whose memory others are to have
-        self._bytes = 0  # of all blocks that have memory
+        self.bytes_in_memory = 0  # of all blocks that have memory
         # By group. Warm blocks and when they became empty, oldest first. Taken from the end: the
         # memory of the block freed last is the likeliest to be in a processor's cache still.
         self._warm: list[deque[tuple[BlockId, float]]] = [deque() for _ in block_bytes]
@@ -29,6 +29,11 @@ class EmptyBlocks:
 
     def __len__(self) -> int:
         return sum(map(len, self._warm)) + sum(map(len, self._cold))
+
+    @property
+    def bytes_warm(self) -> int:
+        pairs = zip(self._warm, self.block_bytes, strict=True)
+        return sum(len(warm) * size for warm, size in pairs)
 
     @property
     def oldest(self) -> float | None:
@@ -41,14 +46,14 @@ class EmptyBlocks:
         size, warm, cold = self.block_bytes[group], self._warm[group], self._cold[group]
         if warm:
             return warm.pop()[0]
-        while not cold or self._bytes + size > self.budget:
+        while not cold or self.bytes_in_memory + size > self.budget:
             others = next(filter(None, self._warm), None)
             if others is None:
                 return None
             self.release(others.popleft()[0])
         block = cold.pop()
         self.released.pop(block, None)
-        self._bytes += size
+        self.bytes_in_memory += size
         return block
 
     def add(self, block: BlockId, now: float) -> None:
@@ -58,7 +63,7 @@ class EmptyBlocks:
     def cool(self, block: BlockId) -> None:
         """An empty block loses its memory now."""
         self._cold[self.groups[block]].append(block)
-        self._bytes -= self.block_bytes[self.groups[block]]
+        self.bytes_in_memory -= self.block_bytes[self.groups[block]]
 
     def release(self, block: BlockId) -> None:
         """An empty block is to lose its memory before others are written."""
@@ -79,7 +84,7 @@ class EmptyBlocks:
         for warm, cold in zip(self._warm, self._cold, strict=True):
             warm.clear()
             cold.clear()
-        self._bytes = sum(self.block_bytes[group] for group in self.groups)
+        self.bytes_in_memory = sum(self.block_bytes[group] for group in self.groups)
         for block in empty:
             if block in was_cold:
                 self.cool(block)
@@ -98,7 +103,7 @@ class EmptyBlocks:
             "a block is empty, evictable or held, once"
         )
         with_memory = sum(self.block_bytes[self.groups[b]] for b in (*not_empty, *warm))
-        assert with_memory == self._bytes <= self.budget, "memory over the budget"
+        assert with_memory == self.bytes_in_memory <= self.budget, "memory over the budget"
         assert self.released.keys() <= set(cold), "what is released is cold"
         for group, blocks in enumerate(self._cold):
             ids = [*blocks, *(b for b, _ in self._warm[group])]
