@@ -41,11 +41,11 @@ _HARMLESS: Mapping[str, str] = MappingProxyType(
 _HARMLESS_BUT_HERE = frozenset(
     {("granite", "rope.scaling.finetuned")}  # false: no layer has a rotary embedding
 )
-_HARMLESS_HERE = (
-    frozenset(  # of Mamba layers, which tensors without a place refuse; dense models of
-        ("granite", f"ssm.{name}")  # Granite 4 have the keys too
-        for name in ("conv_kernel", "group_count", "inner_size", "state_size", "time_step_rank")
-    )
+# Of Mamba layers. The converter writes them for dense models of Granite 4 too; where there are such
+# layers, their tensors have no place and are refused.
+_HARMLESS_HERE = frozenset(
+    ("granite", f"ssm.{name}")
+    for name in ("conv_kernel", "group_count", "inner_size", "state_size", "time_step_rank")
 )
 
 # The values at which a key changes nothing; any other changes the arithmetic. llama.cpp, when it

@@ -38,11 +38,11 @@ def family(fields: Fields) -> Family:
     if classes:
         found = family_of(classes[0])
     else:  # a config saved without its model
-        known = [each for each in FAMILIES.values() if each.model_type == model_type]
+        known = [each for each in FAMILIES.values() if model_type in each.model_types]
         if not known:
             raise fields.wrong("architectures", "a list with a class of transformers")
         found = known[0]
-    if model_type not in ("", found.model_type):
+    if model_type and model_type not in found.model_types:
         raise ModelFormatError(
             f"{fields.said('model_type')}, but architectures is {classes}: expected "
             f"{found.model_type!r}"

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from octavo.errors import UnsupportedModelError
 from octavo.weights.hf.family import EVERY, Family
-from octavo.weights.hf.gpt_families import FALCON, GPT2, STARCODER, STARCODER2
+from octavo.weights.hf.gpt_families import FALCON, GPT2, RW, STARCODER, STARCODER2
 from octavo.weights.hf.hybrid import IGNORED
 from octavo.weights.weight_orders import gate_up_in_turn, phi3
 
@@ -170,6 +170,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "GPTBigCodeForCausalLM": STARCODER,
         "Starcoder2ForCausalLM": STARCODER2,
         "FalconForCausalLM": FALCON,
+        "RWForCausalLM": RW,
         "Gemma2ForCausalLM": Family(
             "gemma2", "gemma2", _GEMMA2, activation="hidden_activation",
             activations=("gelu_pytorch_tanh",), norm_offset=1.0,

@@ -45,6 +45,7 @@ class Family:
     model_type: str
     architecture: str
     layer_names: Mapping[str, str]
+    other_type: str = ""  # the model_type of other models of the class
     activation: str = "hidden_act"  # the field that names it
     activations: tuple[str, ...] = ("silu", "swish")
     ungated: Mapping[str, ActivationKind] = field(
@@ -57,6 +58,7 @@ class Family:
     ignored: tuple[str, ...] = ()  # fields that mean something elsewhere, and that nobody reads
     ffn_factor: int = 0  # the MLP's size in hidden ones, where no field says it
     has_multi_query: bool = False  # a flag says whether there is one KV head or as many as heads
+    has_groups_if_said: bool = False  # rows of q, k, v are by group where a field says KV heads
     has_rope: bool = True  # or else a table of positions
     norm_offset: float = 0.0  # added to the weights of norms
     partial_rotary: bool = False  # fewer dims of a head may turn than it has
@@ -78,6 +80,10 @@ class Family:
     needs: tuple[str, ...] = ()  # fields that elsewhere follow from others
     views: Callable[[ModelConfig], Views] = each_by_itself
     assumed: Mapping[str, float | bool | str] = field(default_factory=lambda: EVERY)
+
+    @property
+    def model_types(self) -> tuple[str, ...]:
+        return (self.model_type, self.other_type) if self.other_type else (self.model_type,)
 
     def their_field(self, name: str) -> str:
         """What the field is called that elsewhere has the usual `name`."""

@@ -48,4 +48,5 @@ def _is_new(fields: Fields, family: Family) -> bool:
     if family.architecture != "falcon":
         return False
     fields.read.add("multi_query")
-    return fields.flag(_NEW, default=False)
+    groups = family.has_groups_if_said and fields.has(family.their_field("num_key_value_heads"))
+    return fields.flag(_NEW, default=groups)

@@ -6,6 +6,7 @@ Tables only, as `families`, which has them all.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from octavo.model.config import ModelConfig
@@ -74,6 +75,13 @@ _FALCON_FIELDS = {
     "rms_norm_eps": "layer_norm_epsilon",
 }
 
+_RW_FIELDS = {
+    **_FALCON_FIELDS,
+    "num_hidden_layers": "n_layer",
+    "num_attention_heads": "n_head",
+    "num_key_value_heads": "n_head_kv",
+}
+
 _EVERY: Mapping[str, float | bool | str] = MappingProxyType(
     {"layer_norm_epsilon": 1e-5, "tie_word_embeddings": True}
 )
@@ -117,4 +125,10 @@ FALCON = Family(
         **_EVERY, "activation": "gelu", "rope_theta": 10000.0, "max_position_embeddings": 2048,
         "multi_query": True,
     },
+)  # fmt: skip
+# Falcon as it was published first, with code of its own: 7B, and 40B by groups.
+RW = replace(
+    FALCON, model_type="RefinedWebModel", other_type="RefinedWeb", field_names=_RW_FIELDS,
+    has_groups_if_said=True,
+    assumed={**FALCON.assumed, "multi_query": False, "parallel_attn": False},
 )  # fmt: skip
