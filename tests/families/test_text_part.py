@@ -70,17 +70,32 @@ def test_a_text_part_of_another_kind_is_refused(folder: Path) -> None:
     )
 
 
-def test_the_text_part_of_mistral_3_is_ministral_3(tmp_path: Path) -> None:
+def test_the_text_part_of_mistral_3_may_be_ministral_3(tmp_path: Path) -> None:
     variant = "ministral3-with-images"
     golden = golden_of(variant)
     folder = write_directory(tmp_path, variant, golden["shapes"], golden["seed"])
     config = read_header(folder).config
     assert (config.architecture, config.position_original) == ("mistral3", 16)
     changed(folder, "config.json", text_config={
-        **config_of(variant)["text_config"], "model_type": "mistral",
+        **config_of(variant)["text_config"], "model_type": "mistral4",
     })  # fmt: skip
-    with pytest.raises(UnsupportedModelError, match=r'model_type is "mistral": only "ministral3"'):
+    said = r'model_type is "mistral4": only "mistral" or "ministral3" is supported there'
+    with pytest.raises(UnsupportedModelError, match=said):
         read_header(folder)
+
+
+def test_or_mistral_with_a_head_of_its_own(tmp_path: Path) -> None:
+    """Mistral Small 3.1 says nothing of its head; the text part may be silent of its kind."""
+    variant = "mistral-with-images"
+    golden = golden_of(variant)
+    folder = write_directory(tmp_path, variant, golden["shapes"], golden["seed"])
+    said = logits(loaded(folder))
+    silent = {**config_of(variant)["text_config"], "model_type": ...}
+    text = {name: each for name, each in silent.items() if each is not ...}
+    changed(folder, "config.json", tie_word_embeddings=..., text_config=text)
+    config = read_header(folder).config
+    assert (config.architecture, config.tied_head, config.window) == ("llama", False, 0)
+    assert np.array_equal(logits(loaded(folder)), said)
 
 
 def test_tensors_of_a_part_that_is_not_known_are_refused(folder: Path) -> None:

@@ -49,10 +49,14 @@ def family(fields: Fields) -> Family:
         )
     if found.part:
         text = fields.fields(found.part)
-        if text.text("model_type", default=found.part_type) != found.part_type:
+        kinds = {each.part_type: each for each in (found, *found.other_parts)}
+        kind = text.text("model_type", default=found.part_type)
+        if kind not in kinds:
+            only = " or ".join(f'"{each}"' for each in kinds)
             raise UnsupportedModelError(
-                f'{text.said("model_type")}: only "{found.part_type}" is supported there'
+                f"{text.said('model_type')}: only {only} is supported there"
             )
+        found = kinds[kind]
     return found
 
 

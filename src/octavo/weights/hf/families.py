@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 from octavo.errors import UnsupportedModelError
 from octavo.weights.hf.family import EVERY, Family
@@ -86,6 +87,16 @@ _MINISTRAL3_TEXT = Family(
     needs=("num_key_value_heads", "head_dim"), assumed={**EVERY, "rms_norm_eps": 1e-5},
 )  # fmt: skip
 
+_MISTRAL = Family(
+    "mistral", "llama", _LLAMA, needs=("num_key_value_heads",),
+    assumed={**EVERY, "sliding_window": 4096},
+)  # fmt: skip
+
+_OF_MISTRAL3: Mapping[str, Any] = {
+    "model_type": "mistral3", "part": "text_config", "prefix": "language_model.",
+    "left_out": ("vision_tower.", "multi_modal_projector."),
+}  # fmt: skip
+
 _GRANITE_SCALES = dict.fromkeys(
     ("embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling"), 1.0
 )
@@ -101,10 +112,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             "llama", "llama", _LLAMA, windowed="none",
             qkv_bias="attention_bias", output_bias="attention_bias", ffn_bias="mlp_bias",
         ),
-        "MistralForCausalLM": Family(
-            "mistral", "llama", _LLAMA, needs=("num_key_value_heads",),
-            assumed={**EVERY, "sliding_window": 4096},
-        ),
+        "MistralForCausalLM": _MISTRAL,
         "Qwen2ForCausalLM": Family(
             "qwen2", "qwen2", _LLAMA, qkv_bias=True, needs=("num_key_value_heads",),
             windowed="later",
@@ -138,9 +146,13 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         ),
         "Ministral3ForCausalLM": _MINISTRAL3_TEXT,
         "Mistral3ForConditionalGeneration": replace(
-            _MINISTRAL3_TEXT, model_type="mistral3", part="text_config", part_type="ministral3",
-            prefix="language_model.", left_out=("vision_tower.", "multi_modal_projector."),
-            assumed={**_MINISTRAL3_TEXT.assumed, "tie_word_embeddings": True},
+            _MISTRAL, part_type="mistral", **_OF_MISTRAL3,
+            other_parts=(
+                replace(
+                    _MINISTRAL3_TEXT, part_type="ministral3", **_OF_MISTRAL3,
+                    assumed={**_MINISTRAL3_TEXT.assumed, "tie_word_embeddings": True},
+                ),
+            ),
         ),
         "GraniteForCausalLM": Family(
             "granite", "granite", _LLAMA, windowed="none",

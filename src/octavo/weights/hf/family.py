@@ -70,7 +70,8 @@ class Family:
     is_hybrid: bool = False  # Mamba's layers and experts may be there; only those without are run
     windowed: Rule = "all"  # layers, where the file does not list them
     part: str = ""  # of config.json that has the fields of the text model; "": it is the whole
-    part_type: str = ""  # the model_type there, of the one text model that is run
+    part_type: str = ""  # the model_type there, where it is not said
+    other_parts: tuple[Family, ...] = ()  # of the class, with text models of other types
     prefix: str = ""  # of the names of its tensors
     top_names: Mapping[str, str] = field(default_factory=lambda: TOP)
     layers: str = "model.layers."
