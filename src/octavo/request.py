@@ -52,6 +52,7 @@ class Completion:
     logprobs: tuple[TokenLogprobs, ...] | None
     finish_reason: FinishReason
     cumulative_logprob: float | None = None  # of a beam
+    stop: str | int | None = None  # the stop string, or of `stop_token_ids` the one, that ended it
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +93,14 @@ class RequestOutput:
 @dataclass(frozen=True, slots=True)
 class StreamChunk:
     """A piece of answer `index`. `output` is the whole request, on its last chunk only. `step` is
-    the StepRecord's that its last token came with; None where it came with none."""
+    the StepRecord's that its last token came with; None where it came with none. `logprobs`, if
+    they are wanted, has one for each token. `finish_reason` is the answer's own, on its last
+    chunk."""
 
     text: str
     token_ids: tuple[int, ...]
     output: RequestOutput | None = None
     index: int = 0
     step: int | None = None
+    logprobs: tuple[TokenLogprobs, ...] | None = None
+    finish_reason: FinishReason | None = None

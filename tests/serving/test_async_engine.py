@@ -37,7 +37,7 @@ async def test_requests_offered_at_once_get_the_answers_of_the_offline_api(
 async def test_streamed_pieces_make_each_answer_and_the_last_one_has_the_output(
     engine: AsyncEngine, reference: LLM
 ) -> None:
-    params = SamplingParams(seed=3, max_tokens=20, n=3)
+    params = SamplingParams(seed=3, max_tokens=20, n=3, logprobs=1)
     streams = [engine.stream(p, params) for p in PROMPTS]
     found = await asyncio.gather(*map(pieces, streams))
     for chunks, want in zip(found, reference.generate(PROMPTS, [params] * 12), strict=True):
@@ -49,6 +49,10 @@ async def test_streamed_pieces_make_each_answer_and_the_last_one_has_the_output(
             mine = [c for c in chunks if c.index == index]
             assert "".join(c.text for c in mine) == answer.text
             assert sum((c.token_ids for c in mine), ()) == answer.token_ids
+            assert all(len(c.logprobs or ()) == len(c.token_ids) for c in mine)
+            assert sum((c.logprobs or () for c in mine), ()) == answer.logprobs
+            assert [c.finish_reason for c in mine[:-1]] == [None] * (len(mine) - 1)
+            assert mine[-1].finish_reason == answer.finish_reason
 
 
 @in_a_loop
@@ -128,7 +132,7 @@ async def test_prompts_of_the_offline_api_do_not_count_as_waiting(
 async def test_a_slow_reader_finds_one_piece_for_each_answer_and_stalls_nobody(
     engine: AsyncEngine, reference: LLM
 ) -> None:
-    params = replace(GREEDY, temperature=None, seed=2, n=2)
+    params = replace(GREEDY, temperature=None, seed=2, n=2, logprobs=0)
     stream = engine.stream(PROMPTS[0], params)
     await engine.generate(PROMPTS[1], LONG)  # 60 steps, of which the first 8 are of both
     chunks = await pieces(stream)
@@ -136,6 +140,28 @@ async def test_a_slow_reader_finds_one_piece_for_each_answer_and_stalls_nobody(
     got = [(c.index, c.text, c.token_ids, c.output is None) for c in chunks]
     one, two = want.outputs
     assert got == [(0, one.text, one.token_ids, True), (1, two.text, two.token_ids, False)]
+    assert [c.logprobs for c in chunks] == [one.logprobs, two.logprobs]
+    assert [c.finish_reason for c in chunks] == ["length", "length"]
+
+
+@in_a_loop
+async def test_what_was_found_of_a_prompt_is_known_while_it_runs(
+    llm: LLM, engine: AsyncEngine, gate: Gate
+) -> None:
+    prompt = list(range(20))
+    stream = engine.stream(prompt, GREEDY)
+    await gate.arrival()
+    assert not stream.is_waiting
+    first = stream.cache
+    later = engine.stream([*prompt[:16], 99, 98], GREEDY)
+    assert (later.is_waiting, later.cache) == (True, None)
+    gate.open()
+    output, other = (await pieces(stream))[-1].output, (await pieces(later))[-1].output
+    assert output is not None
+    assert other is not None
+    assert first == output.cache == stream.cache
+    assert other.cache == later.cache
+    assert other.cache.diverged_text == llm.tokenizer.decode([99], skip_special=False)
 
 
 @in_a_loop

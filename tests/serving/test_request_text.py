@@ -121,6 +121,7 @@ def test_a_stop_string_cuts_the_text_and_asks_for_the_end_of_that_branch() -> No
     second.finish_reason = "stop"  # which the engine does
     found = answer.output(METRICS).outputs
     assert [(c.text, c.finish_reason) for c in found] == [("b", "stop"), ("de", "stop")]
+    assert [c.stop for c in found] == ["xy", "xy"]
     assert found[0].token_ids == tuple(b"bxyc")
 
 
@@ -135,6 +136,45 @@ def test_a_token_that_ends_a_text_is_no_part_of_it(
     request, answer = begin(tokens, stop_token_ids=[98])
     found = ended(request, answer, reason).outputs[0]
     assert (found.text, found.token_ids[-1]) == (text, last)
+    # The model's own end is none of the request's.
+    assert found.stop == (98 if (last, reason) == (98, "stop") else None)
+
+
+def test_a_stop_string_at_an_end_token_is_what_ended_the_answer() -> None:
+    request, answer = begin(b"ax", stop=["x"], stop_token_ids=[98])
+    assert answer.catch_up() == [request.branches[0]]
+    assert ended(request, answer, "stop").outputs[0].stop == "x"
+    request, answer = begin(b"ab", stop=["x"], stop_token_ids=[98])
+    assert ended(request, answer, "abort").outputs[0].stop is None
+
+
+def test_the_end_of_each_answer_is_told_once_with_its_last_piece() -> None:
+    request, answer = begin(n=2)
+    request.branches.append(Branch(request, 1, [112, 113]))
+    first, second = request.branches
+    first.tokens += b"a"
+    second.tokens += b"b"
+    first.finish_reason = "length"
+    answer.catch_up()
+    assert [(c.text, c.finish_reason) for c in answer.take()] == [("a", "length"), ("b", None)]
+    end(request, "abort")
+    answer.catch_up()
+    assert [(c.text, c.index, c.finish_reason) for c in answer.take()] == [("", 1, "abort")]
+    assert answer.take() == []
+
+
+def test_pieces_have_the_log_probabilities_of_their_own_tokens() -> None:
+    drawn = [TokenLogprobs(97 + i, -0.5 * i, ()) for i in range(3)]
+    for logprobs, wanted in ((None, [None, None]), (0, [(drawn[0],), (*drawn[1:],)])):
+        request, answer = begin(logprobs=logprobs)
+        (branch,) = request.branches
+        taken = []
+        for tokens in (drawn[:1], drawn[1:]):
+            branch.tokens += [each.token_id for each in tokens]
+            branch.logprobs += tokens
+            answer.catch_up()
+            taken += [c.logprobs for c in answer.take()]
+        assert taken == wanted
 
 
 def test_a_stop_string_may_be_or_hold_the_name_of_a_control_token() -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 from octavo.errors import UsageError
-from octavo.request import StreamChunk
+from octavo.request import StreamChunk, TokenLogprobs
 from octavo.serving.output_queue import OutputQueue, Update
 
 
@@ -87,9 +87,17 @@ def _merged(chunks: Iterable[StreamChunk]) -> list[StreamChunk]:
             token_ids=tuple(t for c in pieces for t in c.token_ids),
             index=index,
             step=pieces[-1].step,
+            logprobs=_joined_logprobs(pieces),
+            finish_reason=pieces[-1].finish_reason,
         )
         for index, pieces in answers.items()
     ]
     if output is not None:
         merged[-1] = replace(merged[-1], output=output)
     return merged
+
+
+def _joined_logprobs(pieces: Sequence[StreamChunk]) -> tuple[TokenLogprobs, ...] | None:
+    if pieces[0].logprobs is None:
+        return None
+    return tuple(each for piece in pieces for each in piece.logprobs or ())

@@ -58,7 +58,7 @@ class _Open:
 class EngineLoop:
     def __init__(self, engine: Engine, tokenizer: Tokenizer) -> None:
         self.engine = engine  # others than the thread only look at its counts and records
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._inbox: Inbox = queue.SimpleQueue()
         self._open: dict[Request, _Open] = {}
         self._updates: list[tuple[OutputQueue, Update]] = []  # to be put at the end of this round
@@ -146,7 +146,7 @@ class EngineLoop:
                     given.tokens, given.params, given.options, given.every_row
                 )
                 output.requests.append(request)
-                text = RequestText(request, self._tokenizer)
+                text = RequestText(request, self.tokenizer)
                 self._open[request] = _Open(text, output, index)
         except Exception as error:
             self._end(output, error)

@@ -36,9 +36,9 @@ class RequestText:
 
     def take(self, step: int | None = None) -> list[StreamChunk]:
         """Return what came since the last call, and with that step, a piece for each branch that
-        has one."""
+        has one; the end of an answer is one too."""
         chunks = [self._texts[b].take(step) for b in self.request.branches if b in self._texts]
-        return [c for c in chunks if c.text or c.token_ids]
+        return [c for c in chunks if c.text or c.token_ids or c.finish_reason]
 
     def output(self, metrics: Metrics) -> RequestOutput:
         """Return the whole of a request that has ended."""
@@ -58,7 +58,7 @@ class RequestText:
                 sum(len(c.token_ids) for c in completions),
                 cached_tokens=cached,
             ),
-            cache=self._cache_record(),
+            cache=cache_record(request, self._tokenizer) or CacheRecord(reason=None),
             metrics=metrics,
             seed=request.seed,
             prompt_logprobs=None if prompt_logprobs is None else tuple(prompt_logprobs),
@@ -69,21 +69,15 @@ class RequestText:
     def _completion(self, branch: Branch) -> Completion:
         assert branch.finish_reason is not None
         wanted = self.request.params.logprobs is not None
+        text = self._texts.get(branch)
         return Completion(
-            text=self._texts[branch].text if branch in self._texts else "",
+            text="" if text is None else text.text,
             token_ids=tuple(branch.completion_token_ids),
             logprobs=tuple(branch.logprobs) if wanted else None,
             finish_reason=branch.finish_reason,
             cumulative_logprob=branch.cumulative_logprob,
+            stop=None if text is None else text.stop,
         )
-
-    def _cache_record(self) -> CacheRecord:
-        """Add the text of the token where the prompt parted from all that was cached."""
-        record = self.request.cache or CacheRecord(reason=None)
-        if record.diverged_at is None:
-            return record
-        token = self.request.prompt_token_ids[record.diverged_at]
-        return replace(record, diverged_text=self._tokenizer.decode([token], skip_special=False))
 
 
 class _BranchText:
@@ -100,7 +94,7 @@ class _BranchText:
         self._shown: list[str] = []
         self._num_read = self._num_tokens_taken = request.num_prompt_tokens  # of branch.tokens
         self._num_taken = 0  # of _shown
-        self._ended = False
+        self._ended = self._end_taken = False
 
     @property
     def text(self) -> str:
@@ -109,6 +103,16 @@ class _BranchText:
     @property
     def stopped(self) -> bool:
         return self._stops.found is not None
+
+    @property
+    def stop(self) -> str | int | None:
+        """What ended it early, of what the request calls its stops."""
+        if self._branch.finish_reason != "stop":
+            return None
+        if self.stopped:
+            return self._stops.found
+        last = self._branch.tokens[-1]
+        return last if last in self._branch.request.params.stop_token_ids else None
 
     def catch_up(self) -> None:
         tokens, reason = self._branch.tokens, self._branch.finish_reason
@@ -124,10 +128,24 @@ class _BranchText:
                 self._show(self._stops.finish())
 
     def take(self, step: int | None) -> StreamChunk:
+        branch, request = self._branch, self._branch.request
         text = "".join(self._shown[self._num_taken :])
-        tokens = self._branch.tokens[self._num_tokens_taken : self._num_read]
-        self._num_taken, self._num_tokens_taken = len(self._shown), self._num_read
-        return StreamChunk(text, tuple(tokens), index=self._branch.index, step=step)
+        begin, end = self._num_tokens_taken, self._num_read
+        logprobs = None
+        if request.params.logprobs is not None:
+            num_prompt = request.num_prompt_tokens
+            logprobs = tuple(branch.logprobs[begin - num_prompt : end - num_prompt])
+        reason = None if self._end_taken else branch.finish_reason
+        self._num_taken, self._num_tokens_taken = len(self._shown), end
+        self._end_taken = branch.finish_reason is not None
+        return StreamChunk(
+            text,
+            tuple(branch.tokens[begin:end]),
+            index=branch.index,
+            step=step,
+            logprobs=logprobs,
+            finish_reason=reason,
+        )
 
     def _read(self, token_id: int) -> None:
         """A control token is not shown, but a stop string may have its name."""
@@ -138,6 +156,16 @@ class _BranchText:
     def _show(self, text: str) -> None:
         if text:
             self._shown.append(text)
+
+
+def cache_record(request: Request, tokenizer: Tokenizer) -> CacheRecord | None:
+    """What was found of a prompt, with the text of the token where it parted from all that was
+    cached; None before it has begun."""
+    record = request.cache
+    if record is None or record.diverged_at is None:
+        return record
+    token = request.prompt_token_ids[record.diverged_at]
+    return replace(record, diverged_text=tokenizer.decode([token], skip_special=False))
 
 
 def metrics(request: Request) -> Metrics:

@@ -9,12 +9,14 @@ import asyncio
 from collections.abc import Callable
 from typing import Self
 
+from octavo.records import CacheRecord
 from octavo.request import StreamChunk
 from octavo.serving.async_output_queue import AsyncOutputQueue
 from octavo.serving.engine_loop import EngineLoop
 from octavo.serving.open_requests import OpenRequests
 from octavo.serving.output_queue import Update
 from octavo.serving.prepare import PreparedRequest
+from octavo.serving.request_text import cache_record
 
 
 class TokenStream:
@@ -49,6 +51,12 @@ class TokenStream:
     def is_waiting(self) -> bool:
         """Whether it is queued, and has not begun to run."""
         return self._is_open and self._outputs.is_waiting
+
+    @property
+    def cache(self) -> CacheRecord | None:
+        """What was found of its prompt; None before it has begun to run."""
+        (request,) = self._outputs.requests or (None,)
+        return None if request is None else cache_record(request, self._loop.tokenizer)
 
     def __aiter__(self) -> Self:
         return self
