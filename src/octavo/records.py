@@ -1,9 +1,10 @@
-"""What is counted while requests run: StepRecord, CacheRecord and BlockEvent. The one source for
-stats, traces and bench; times of a request are its own."""
+"""What is counted while requests run: StepRecord, CacheRecord, BlockEvent, Totals. The one source
+for stats, traces, metrics and bench; times of a request are its own."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -93,3 +94,23 @@ class StepRecord:
         """Part of the used blocks' slots that hold no token: 1 - live tokens / slots."""
         slots = self.kv_blocks_used * block_size
         return self.kv_slots_unfilled / slots if slots else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """All that an engine has done since it was made, as it was between two steps. No count ever
+    goes down; one whose key is missing is zero."""
+
+    requests: int = 0  # that have ended
+    cancels: int = 0  # of them, those that nobody read any more
+    finished: Mapping[str, int] = field(default_factory=dict)  # their answers, by finish_reason
+    prompt_tokens: int = 0  # of requests that have begun
+    generated_tokens: int = 0
+    queried_tokens: int = 0  # of those prompts, what was looked for in the prefix cache
+    matched_tokens: int = 0  # and what was found
+    misses: Mapping[CacheReason, int] = field(default_factory=dict)  # requests, by reason
+    preemptions: int = 0
+    steps: int = 0
+    computed_tokens: int = 0  # rows
+    step_seconds: float = 0.0
+    forward_seconds: float = 0.0

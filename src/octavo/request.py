@@ -71,6 +71,7 @@ class Metrics:
     prefill_tps: float | None
     decode_tps: float | None
     kv_bytes: int
+    queue_ms: float | None = None  # before it first ran
 
 
 @dataclass(frozen=True, slots=True)

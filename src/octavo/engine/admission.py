@@ -189,6 +189,7 @@ class Admission:
             diverged_at=match.num_tokens if reason in _PARTED else None,
             saved_ms=None if saved is None else saved * 1e3,
         )
+        self._requests.counters.begin(request)
 
 
 def _num_slots(request: Request) -> int:

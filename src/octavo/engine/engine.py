@@ -25,7 +25,7 @@ from octavo.engine.transaction import Transaction
 from octavo.engine.update import Updater
 from octavo.kv_cache.block_names import Namespace
 from octavo.kv_cache.cache import KVCache
-from octavo.records import StepRecord
+from octavo.records import StepRecord, Totals
 from octavo.request import FinishReason, RequestOptions, RowValues
 from octavo.sampling_params import SamplingParams
 
@@ -134,6 +134,7 @@ class Engine:
     def finish_branch(self, branch: Branch, reason: FinishReason) -> None:
         """End one answer early, or say better why it ended: a stop string was found in it."""
         if branch.finish_reason is not None:
+            self.requests.counters.rename_end(branch, reason)
             branch.finish_reason = reason
             return
         with Transaction(self.requests):
@@ -149,6 +150,10 @@ class Engine:
             transfers, seconds = self.kv.reclaim(empty_for=min(_EMPTY_IDLE, idle), cached_for=idle)
             self.runner.transfer(transfers)
         return seconds
+
+    def totals(self, cancels: int = 0) -> Totals:
+        """All that was done so far; who reads answers knows how many were cancelled."""
+        return self.requests.counters.totals(cancels=cancels)
 
     def counts(self) -> dict[str, int]:
         """Requests and KV blocks as they are."""

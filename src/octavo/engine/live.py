@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from math import inf
 
 from octavo.engine.nouns import Branch, Request, StepResult
+from octavo.engine.totals import Counters
 from octavo.kv_cache.cache import NO_MATCH, BlockTable, KVCache, Match
 from octavo.request import FinishReason
 
@@ -24,6 +25,7 @@ class LiveRequests:
         self.waiting: list[Request] = []  # by rank
         self.running: list[Request] = []  # by rank
         self.result = StepResult()  # what was not told yet
+        self.counters = Counters()
         self.next_deadline = inf
         self._kv = kv
         self._lets_go = any(not group.keeps_all for group in kv.groups)
@@ -46,6 +48,7 @@ class LiveRequests:
             self._release(branch)
             branch.num_computed_tokens = 0
         request.num_preemptions += 1
+        self.counters.preemptions += 1
         request.is_running = False
         self.running.remove(request)
         insort(self.waiting, request, key=_rank)
@@ -116,7 +119,9 @@ class LiveRequests:
             queue.remove(request)
         if tell and request not in self.result.finished:
             self.result.finished.append(request)
-        self.all.pop(request, None)
+        if request in self.all:
+            del self.all[request]
+            self.counters.end(request)
 
     def fail(self, request: Request, error: Exception) -> None:
         """End a request with what it caused."""

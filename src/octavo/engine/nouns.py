@@ -84,6 +84,7 @@ class Request:
     error: Exception | None = None
     # What is told of it at the end.
     cache: CacheRecord | None = None  # as found when it was first scheduled; knows no text
+    begun_at: float | None = None
     first_token_at: float | None = None
     last_token_at: float | None = None
     peak_bytes: int = 0  # of KV blocks, those shared with others too

@@ -63,6 +63,7 @@ class Scheduler:
         if only is None and has_room and self._requests.waiting:
             for request, match in self._admission.who_may_begin():
                 self._requests.admit(request)
+                request.begun_at = plan.begun if request.begun_at is None else request.begun_at
                 self._requests.begin(request.live_branches[0], match)
                 self._plan_prompts(request, plan)
                 if plan.num_preempted > 0:

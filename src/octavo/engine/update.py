@@ -83,6 +83,7 @@ class Updater:
         if request.decoding.goes_together:
             for lost in [b for b in request.branches if b not in drawn_from]:
                 self._requests.drop(lost)
+        self._requests.counters.generated_tokens += len(continuations)
         branches = []
         for each in continuations:
             branch = each.parent
@@ -107,22 +108,22 @@ class Updater:
         by_class: dict[str, int] = {}
         for name, ns in zip(self._op_names, out.op_ns, strict=False):
             by_class[name] = by_class.get(name, 0) + int(ns)
-        self.records.append(
-            StepRecord(
-                step=self.records[-1].step + 1 if self.records else 0,
-                num_requests=len(plan.requests),
-                computed_tokens=len(plan.batch.tokens),
-                kv_read_tokens=sum(begin for begin, _ in plan.spans.values()),
-                output_rows=len(plan.batch.output_rows),
-                seconds=seconds,
-                forward_seconds=out.seconds,
-                num_waiting=len(self._requests.waiting),
-                num_preempted=plan.num_preempted,
-                kv_blocks_used=counts.blocks_used,
-                kv_blocks_kept=counts.blocks_cached,
-                kv_blocks_total=counts.blocks_total,
-                kv_slots_unfilled=counts.slots_unfilled,
-                kv_blocks_copied=sum(each.kind == "copy" for each in plan.transfers),
-                op_ns=tuple(by_class.items()),
-            )
+        record = StepRecord(
+            step=self.records[-1].step + 1 if self.records else 0,
+            num_requests=len(plan.requests),
+            computed_tokens=len(plan.batch.tokens),
+            kv_read_tokens=sum(begin for begin, _ in plan.spans.values()),
+            output_rows=len(plan.batch.output_rows),
+            seconds=seconds,
+            forward_seconds=out.seconds,
+            num_waiting=len(self._requests.waiting),
+            num_preempted=plan.num_preempted,
+            kv_blocks_used=counts.blocks_used,
+            kv_blocks_kept=counts.blocks_cached,
+            kv_blocks_total=counts.blocks_total,
+            kv_slots_unfilled=counts.slots_unfilled,
+            kv_blocks_copied=sum(each.kind == "copy" for each in plan.transfers),
+            op_ns=tuple(by_class.items()),
         )
+        self.records.append(record)
+        self._requests.counters.step(record)

@@ -20,7 +20,7 @@ from typing import Self, Unpack
 from octavo.config import EngineConfig, ServingConfig, ServingOptions
 from octavo.loaded_model import ModelInfo
 from octavo.options import takes
-from octavo.records import StepRecord
+from octavo.records import StepRecord, Totals
 from octavo.request import RequestOptions, RequestOutput
 from octavo.sampling_params import SamplingParams
 from octavo.serving.llm import LLM
@@ -127,6 +127,12 @@ class AsyncEngine:
         """How long a prompt of so many tokens takes at the measured rate, None before one was
         measured."""
         return self._llm.loop.engine.budget.seconds(0, tokens)
+
+    @property
+    def totals(self) -> Totals:
+        """What all requests of the LLM added up to so far, those that were read to their end among
+        them."""
+        return self._llm.loop.totals
 
     def stats(self) -> dict[str, object]:
         """Counts over the kept step records, and the pool as it is."""

@@ -36,6 +36,7 @@ from octavo.errors import EngineClosedError, KernelError, UsageError
 from octavo.request import StreamChunk
 from octavo.serving.output_queue import OutputQueue, Update
 from octavo.serving.prepare import PreparedRequest
+from octavo.serving.promise import promise
 from octavo.serving.request_text import RequestText, metrics
 from octavo.tokenizer import Tokenizer
 
@@ -58,12 +59,13 @@ class _Open:
 class EngineLoop:
     def __init__(self, engine: Engine, tokenizer: Tokenizer) -> None:
         self.engine = engine  # others than the thread only look at its counts and records
+        self.totals = engine.totals()  # of all whose end was told; another after each round
         self.tokenizer = tokenizer
         self._inbox: Inbox = queue.SimpleQueue()
         self._open: dict[Request, _Open] = {}
-        self._updates: list[tuple[OutputQueue, Update]] = []  # to be put at the end of this round
+        self._updates: list[tuple[OutputQueue, Update]] = []  # to put at the end of this round
         self._step_failed = False  # the last one
-        self._python_ends = False
+        self._python_ends, self._num_cancelled = False, 0
         self._process: int | None = None  # in which the thread was started
         self._start_lock = threading.RLock()  # who has it may be called in a signal handler
         self._run_lock = threading.Lock()  # of who runs, or waits for the end of who does
@@ -91,18 +93,15 @@ class EngineLoop:
         """End its requests with what they have."""
         self._inbox.put(lambda loop: loop._abort(output))
 
+    def ask(self, work: Callable[[], T]) -> Future[T]:
+        """Have `work` done by the thread between two steps, unless it is cancelled before."""
+        outcome, do = promise(work)
+        self._send(lambda _: do())
+        return outcome
+
     def call(self, work: Callable[[], T]) -> T:
-        """Run `work` in the thread, between two steps, and wait for it."""
-        outcome: Future[T] = Future()
-
-        def run(_: EngineLoop) -> None:
-            try:
-                outcome.set_result(work())
-            except BaseException as error:
-                outcome.set_exception(error)
-
-        self._send(run)
-        return outcome.result()
+        """Run `work` there, and wait for it."""
+        return self.ask(work).result()
 
     def start(self) -> None:
         """Start the thread, if it was not. Raises as `submit`."""
@@ -155,6 +154,7 @@ class EngineLoop:
         """End what is open of a queue with an error."""
         for request in output.requests:
             if self._open.pop(request, None) is not None:
+                self._num_cancelled += output.is_cancelled
                 self._finish(request)
         self._updates.append((output, Update(error=error)))
 
@@ -237,12 +237,13 @@ class EngineLoop:
         """Give idle memory back, then tell the readers what came. Return the seconds to sleep; None
         until a command comes."""
         seconds: float | None = 0.0
-        if not self.engine.has_unfinished:
-            try:
+        try:
+            if not self.engine.has_unfinished:
                 seconds = self.engine.reclaim()
-            except Exception:
-                logger.exception("the memory of idle blocks could not be given back")
-                seconds = None
+        except Exception:
+            logger.exception("the memory of idle blocks could not be given back")
+            seconds = None
+        self.totals = self.engine.totals(self._num_cancelled)
         updates, self._updates = self._updates, []
         for output, update in updates:
             output.put(update)

@@ -175,10 +175,12 @@ def metrics(request: Request) -> Metrics:
     ttft = None if first is None else first - request.added_at
     decode = last - first if more > 0 and first is not None and last is not None else None
     cached = request.cache.matched_tokens if request.cache else 0
+    waited = None if request.begun_at is None else request.begun_at - request.added_at
     return Metrics(
         ttft_ms=None if ttft is None else ttft * 1e3,
         tpot_ms=None if decode is None else decode * 1e3 / more,
         prefill_tps=(request.num_prompt_tokens - cached) / ttft if ttft else None,
         decode_tps=more / decode if decode else None,
         kv_bytes=request.peak_bytes,
+        queue_ms=None if waited is None else waited * 1e3,
     )
