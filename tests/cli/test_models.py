@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from octavo.model.registry import ARCHITECTURES
 from octavo.weights import library
 from octavo.weights.library import LIBRARY
 from tests.cli.result import Octavo, refused
+from tests.cli.tiny_model import write_tiny_model
+from tests.weights.hub.pointed import cache_in
 
 SMOLLM2 = LIBRARY["smollm2"]
 
@@ -45,6 +47,12 @@ def pulled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return pulled
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    with cache_in(monkeypatch, tmp_path / "hf") as folder:
+        yield folder
+
+
 def test_list_says_what_is_here(octavo: Octavo, home: Path) -> None:
     assert octavo("list").out == (
         "NAME             SIZE  HERE  RUNS\n"
@@ -56,6 +64,22 @@ def test_list_says_what_is_here(octavo: Octavo, home: Path) -> None:
     assert found["home"] == str(home)
     facts = [(m["installed"], m["supported"], m["path"]) for m in found["models"]]
     assert facts == [(True, True, str(path)), (False, True, None)]
+
+
+def test_list_says_what_of_the_hub_is_here_and_runs(octavo: Octavo, cache: Path) -> None:
+    snapshot = cache / "models--owner--tiny" / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    path = write_tiny_model(snapshot / "tiny.gguf")
+    (snapshot.parent.parent / "refs").mkdir()
+    (snapshot.parent.parent / "refs" / "main").write_text(snapshot.name)
+    nbytes = path.stat().st_size
+    assert octavo("list").out.splitlines()[-1].split() == [
+        "hf:owner/tiny:tiny.gguf", *f"{nbytes / 2**10:.0f} KiB".split(), "yes", "yes"
+    ]  # fmt: skip
+    assert octavo("list", "--json").json["models"][-1] == {
+        "name": "hf:owner/tiny:tiny.gguf", "bytes": nbytes, "installed": True, "damaged": False,
+        "supported": True, "path": str(path),
+    }  # fmt: skip
 
 
 def test_a_damaged_model_is_said_and_pulled(octavo: Octavo, home: Path, pulled: list[str]) -> None:

@@ -1,5 +1,5 @@
 """`octavo pull` and `octavo list`: the library models, and which of them are here. What comes from
-the hub is pulled too, and listed by huggingface_hub's own `hf cache`."""
+the hub is pulled too, and of what is in its cache those that run are listed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from octavo.cli.flags import AsJson
 from octavo.cli.screen import Screen
 from octavo.environment import home
 from octavo.weights.hub.name import PREFIX
-from octavo.weights.library import LIBRARY, find_library_model
+from octavo.weights.library import LIBRARY, cached_from_hub, find_library_model
 
 Name = Annotated[
     str,
@@ -61,7 +61,8 @@ def pull(name: Name, *, json: AsJson = False) -> None:
 
 
 def list_models(*, json: AsJson = False) -> None:
-    """List the library models: which are here, and which run."""
+    """List the library models: which are here, and which run. Then the models that run in
+    huggingface_hub's cache."""
     screen = Screen(json)
     rows, found = [["NAME", "SIZE", "HERE", "RUNS"]], []
     for model in LIBRARY.values():
@@ -77,6 +78,18 @@ def list_models(*, json: AsJson = False) -> None:
                 "damaged": damaged,
                 "supported": not model.unsupported,
                 "path": str(model.path(home())) if here else None,
+            }
+        )
+    for cached in cached_from_hub():
+        rows.append([cached.name, size(cached.nbytes), "yes", "yes"])
+        found.append(
+            {
+                "name": cached.name,
+                "bytes": cached.nbytes,
+                "installed": True,
+                "damaged": False,
+                "supported": True,
+                "path": str(cached.path),
             }
         )
     screen.say(columns(rows, indent=""))

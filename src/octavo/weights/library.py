@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from octavo.errors import (
     HomeError,
@@ -25,6 +26,9 @@ from octavo.sampling_params import Sampling
 from octavo.weights.fingerprint import fingerprint, remembered
 from octavo.weights.hub.name import PREFIX, parse
 from octavo.weights.progress import Progress
+
+if TYPE_CHECKING:
+    from octavo.weights.hub.listing import CachedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +148,13 @@ def fetch_from_hub(name: str, *, progress: Progress | None = None) -> Path:
     from octavo.weights.hub.fetch import fetch  # other starts do not wait for huggingface_hub
 
     return fetch(parsed, progress=progress)
+
+
+def cached_from_hub() -> list[CachedModel]:
+    """The models in huggingface_hub's cache that run, by name; no network is used."""
+    from octavo.weights.hub.listing import cached_models
+
+    return cached_models()
 
 
 def check_whole(path: Path, *, home: Path | None) -> str | None:

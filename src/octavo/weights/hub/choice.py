@@ -38,7 +38,7 @@ def gguf_files(name: HubName, sizes: Sizes) -> tuple[str, ...]:
         return _parts_of(name, _named(name, name.file, sizes), sizes)
     if WHOLE in sizes or INDEX in sizes:
         return ()
-    models = _models(sizes)
+    models = gguf_models(sizes)
     if not models:
         raise _no_model(name, sizes)
     if len(models) > 1:
@@ -86,7 +86,7 @@ def _all_parts(file: str) -> tuple[str, ...]:
     return tuple(each.as_posix() for each in part_paths(Path(file)))
 
 
-def _models(sizes: Sizes) -> dict[str, int]:
+def gguf_models(sizes: Sizes) -> dict[str, int]:
     """A name and the bytes of each model in GGUF files; of parts the first one's."""
     found: dict[str, int] = {}
     for file in sorted(sizes):

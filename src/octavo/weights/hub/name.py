@@ -16,7 +16,7 @@ _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
 _NAME = re.compile(
     rf"hf:(?P<owner>{_PART})/(?P<name>{_PART})(?:@(?P<revision>[^\s:@]+))?(?::(?P<file>[^:]+))?"
 )
-_MAIN = "main"
+MAIN = "main"
 _LONGEST = 96  # characters of owner/name
 
 
@@ -33,7 +33,7 @@ class HubName:
 
     def of_file(self, file: str) -> str:
         """Return how that file of the same revision is called."""
-        revision = "" if self.revision == _MAIN else f"@{self.revision}"
+        revision = "" if self.revision == MAIN else f"@{self.revision}"
         return f"{PREFIX}{self.repo}{revision}:{file}"
 
     def __str__(self) -> str:
@@ -51,7 +51,7 @@ def parse(text: str) -> HubName:
     for path in (revision, file):
         if path is not None and not is_inside(path):
             raise _malformed(text)
-    return HubName(owner, name, revision or _MAIN, file)
+    return HubName(owner, name, revision or MAIN, file)
 
 
 def is_inside(path: str) -> bool:
