@@ -116,6 +116,24 @@ def test_a_file_that_changes_while_it_is_packed_is_refused(
         load_weights(header, build_program(header.config).weights(), POOL)
 
 
+def test_of_a_file_that_is_cut_while_it_is_packed_no_more_is_read(
+    header: ModelHeader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading where it was would end the process."""
+    packed, pack = list[str](), native.pack_weight
+
+    def pack_and_cut(*args: object) -> native.PackedWeight:
+        made = pack(*args)  # type: ignore[arg-type]
+        packed.append(made.format)
+        os.truncate(header.path, header.path.stat().st_size - 1)
+        return made
+
+    monkeypatch.setattr(native, "pack_weight", pack_and_cut)
+    with pytest.raises(ModelFormatError, match="changed while the model was loaded: load it again"):
+        load_weights(header, build_program(header.config).weights(), POOL)
+    assert packed == ["F32"]
+
+
 def test_activations_that_would_change_nothing_are_refused(header: ModelHeader) -> None:
     """The file is float32 throughout."""
     weights = load_weights(header, build_program(header.config).weights(), POOL)

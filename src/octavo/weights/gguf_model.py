@@ -76,6 +76,7 @@ def load_weights(
         matrices: dict[str, native.PackedWeight] = {}
         vectors: dict[str, FloatArray] = {}
         for name, part in parts.items():
+            header.check_unchanged()  # to read beyond the end of a file that was cut kills
             if name not in formats:
                 vectors[name] = _floats(file, header, part, specs[name])
                 continue
