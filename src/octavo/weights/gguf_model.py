@@ -90,7 +90,6 @@ def load_weights(
                 raise ModelFormatError(f"{header.path}: {part.info.place} has {error}") from None
             del data
             file.drop(part.view.tensor)
-        file.check_unchanged()
     header.check_unchanged()
     return ModelWeights(matrices, vectors)
 

@@ -11,7 +11,6 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -22,18 +21,19 @@ from octavo.values import is_whole
 from octavo.weights.gguf import GGUFFile
 from octavo.weights.gguf_header import MetadataValue, TensorInfo
 from octavo.weights.gguf_keys import shown
+from octavo.weights.mapped_file import OpenFiles
 from octavo.weights.part_names import part_paths, place_of
 
 _NUMBER, _COUNT, _TENSORS = "split.no", "split.count", "split.tensors.count"
 
 
-class GGUFParts:
+class GGUFParts(OpenFiles):
     """All open parts of a model; a context manager. `tensors` names the part where there are
     several."""
 
     def __init__(self, files: Sequence[GGUFFile], opened: contextlib.ExitStack) -> None:
+        super().__init__(opened)
         self.files = files
-        self._opened = opened
         self.metadata: dict[str, MetadataValue] = files[0].metadata
         self.notes = [text for file in files for text in file.notes]
         self.tensors: dict[str, TensorInfo] = {}
@@ -82,22 +82,6 @@ class GGUFParts:
     def drop(self, name: str) -> None:
         """Take the pages that hold only this tensor out of RSS; reading brings them back."""
         self._file_of[name].drop(name)
-
-    def check_unchanged(self) -> None:
-        """ModelFormatError if a part was written to since it was opened."""
-        for file in self.files:
-            file.check_unchanged()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._opened.__exit__(kind, error, trace)
 
 
 def _check_place(file: GGUFFile) -> None:

@@ -1,11 +1,12 @@
-"""A model's file, mapped: its bytes in place, its lifetime, and whether it stays as it was.
+"""A model's file, mapped: its bytes in place, and its lifetime.
 
-Knows nothing of formats. Arrays from `bytes_at` point into the mapping: drop them before `close`;
-then nothing maps the file.
+Knows nothing of formats; whether files stay as they were is `file_stamps`' matter. Arrays from
+`bytes_at` point into the mapping: drop them before `close`; then nothing maps the file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
@@ -19,8 +20,6 @@ import numpy.typing as npt
 
 from octavo.errors import ModelFormatError, ModelNotFoundError, OutOfMemoryError
 
-_CLOSED = -1
-
 
 class MappedFile:
     """An open file that is not empty; a context manager."""
@@ -28,15 +27,14 @@ class MappedFile:
     def __init__(self, path: Path, *, kind: str) -> None:
         """`kind` is what the file should be: "a GGUF file"."""
         self.path = path
-        self._descriptor = _open_regular(path, kind)
+        descriptor = _open_regular(path, kind)
         try:
-            self._stamp = _stamp(self._descriptor)
+            self._stamp = _stamp(descriptor)
             if self._stamp[1] == 0:
                 raise ModelFormatError(f"{path}: expected {kind}, file is empty")
-            self.mapping = _map(path, self._descriptor)
-        except BaseException:
-            os.close(self._descriptor)
-            raise
+            self.mapping = _map(path, descriptor)
+        finally:
+            os.close(descriptor)
 
     def bytes_at(self, offset: int, nbytes: int) -> npt.NDArray[np.uint8]:
         """(nbytes,) uint8, read-only, in place: nothing is read yet."""
@@ -54,22 +52,9 @@ class MappedFile:
         as_long = len(self.mapping) == self._stamp[1]  # not cut before it was mapped
         return as_long and self._stamp == before._stamp
 
-    def check_unchanged(self) -> None:
-        """ModelFormatError if the file was written to since it was opened."""
-        _, size, mtime = self._stamp
-        _, size_now, mtime_now = _stamp(self._descriptor)
-        if (size_now, mtime_now) != (size, mtime):
-            raise ModelFormatError(
-                f"{self.path} changed while it was read: expected {size} bytes of mtime {mtime} "
-                f"ns, found {size_now} bytes of {mtime_now} ns; run again when it is complete"
-            )
-
     def close(self) -> None:
-        """Unmap and close; a BufferError if an array from `bytes_at` is still alive: the mapping
-        goes with the last of them, or with another `close` after it."""
-        if self._descriptor != _CLOSED:
-            os.close(self._descriptor)
-            self._descriptor = _CLOSED
+        """Unmap; a BufferError if an array from `bytes_at` is still alive: the mapping goes with
+        the last of them, or with another `close` after it."""
         self.mapping.close()
 
     def __enter__(self) -> Self:
@@ -88,6 +73,24 @@ class MappedFile:
                 raise
             # The traceback of `error` keeps arrays alive; it matters more than the mapping,
             # which goes with the last of them.
+
+
+class OpenFiles:
+    """What is closed together; a context manager."""
+
+    def __init__(self, opened: contextlib.ExitStack) -> None:
+        self._opened = opened
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._opened.__exit__(kind, error, trace)
 
 
 def _stamp(descriptor: int) -> tuple[int, int, int]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ from octavo.weights.weight_view import Views
 Note = Callable[[str], None]  # is told what is wrong and left out, because nothing needs it
 
 
-class OpenTensors(Protocol):
+class OpenTensors(AbstractContextManager["OpenTensors"], Protocol):
     """A model's tensors by the program's names, those that hold several weights by llama.cpp's; a
     context manager."""
 
@@ -37,18 +37,6 @@ class OpenTensors(Protocol):
 
     def drop(self, name: str) -> None:
         """Take the tensor's pages out of RSS."""
-
-    def check_unchanged(self) -> None:
-        """ModelFormatError if a file was written to since it was opened."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
 
 
 class ModelFiles(Protocol):

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +17,7 @@ from octavo.weights.gguf_header import TensorInfo
 from octavo.weights.hf.families import is_leftover
 from octavo.weights.hf.family import Family
 from octavo.weights.hf.json_fields import Fields, read_json, shown_json
+from octavo.weights.mapped_file import OpenFiles
 from octavo.weights.safetensors import SafetensorsFile
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -76,7 +75,7 @@ def _is_shard(name: object) -> bool:
     return "/" not in name and name.isprintable()
 
 
-class DirectoryTensors:
+class DirectoryTensors(OpenFiles):
     """Open files; a context manager."""
 
     def __init__(self, path: Path, family: Family, *, rows: int, tied_head: bool) -> None:
@@ -84,12 +83,11 @@ class DirectoryTensors:
         self.path = path
         self.tensors: dict[str, TensorInfo] = {}
         self._files: dict[str, SafetensorsFile] = {}
-        self._closing = contextlib.ExitStack()
         with contextlib.ExitStack() as opened:
             self._open(opened)
             self.tensors = self._named(family, tied_head=tied_head)
             self._check_vocabulary(rows)
-            self._closing = opened.pop_all()
+            super().__init__(opened.pop_all())
 
     def _open(self, opened: contextlib.ExitStack) -> None:
         index = _index(self.path) if _has_index(self.path) else {}
@@ -154,19 +152,3 @@ class DirectoryTensors:
         """Take the pages that hold only this tensor out of RSS; reading brings them back."""
         info = self.tensors[name]
         self._files[info.file].drop_at(info.offset, info.nbytes)
-
-    def check_unchanged(self) -> None:
-        """ModelFormatError if a file was written to since it was opened."""
-        for file in self._files.values():
-            file.check_unchanged()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._closing.__exit__(kind, error, trace)
