@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,19 @@ def test_defaults_leave_the_choice_to_the_model_and_a_single_stop_is_a_list_of_o
     assert params.stop == () == params.stop_token_ids
     assert SamplingParams(stop="END").stop == ("END",)
     assert SamplingParams(stop=["a", "b"], stop_token_ids=[3]).stop_token_ids == (3,)
+
+
+def test_biases_are_kept_by_token_id_whoever_spells_them() -> None:
+    given: dict[Any, Any] = {"12": 1, 3: np.float32(-0.5), np.int64(7): 0}
+    params = SamplingParams(logit_bias=given)
+    assert repr(params.logit_bias) == "{3: -0.5, 7: 0.0, 12: 1.0}"
+    given[4] = 1
+    assert params.logit_bias == {3: -0.5, 7: 0.0, 12: 1.0}
+    assert params == SamplingParams(logit_bias={3: -0.5, 7: 0, 12: 1})
+    assert len({params, replace(params, n=1), SamplingParams()}) == 2  # they have a hash
+    assert SamplingParams(logit_bias={}) == SamplingParams()
+    assert SamplingParams(logit_bias={}, beam_width=2).logit_bias is None
+    assert len(SamplingParams(logit_bias=dict.fromkeys(range(1024), 1)).logit_bias or ()) == 1024
 
 
 def test_numbers_of_numpy_are_taken_and_none_is_the_default() -> None:
@@ -78,6 +91,16 @@ def test_numbers_of_numpy_are_taken_and_none_is_the_default() -> None:
      ({"early_stopping": True}, "early_stopping=True: needs beam_width"),
      ({"beam_width": 2, "n": 3}, "n=3: at most beam_width=2"),
      ({"beam_width": 2, "temperature": 0.5}, "temperature=0.5: beam_width takes none, or 0"),
+     ({"logit_bias": {5: 101}}, "logit_bias={5: 101}: expected token ids, each with a number from"),
+     ({"logit_bias": {5: 1, "x": 2}}, "logit_bias={'x': 2}: expected token ids"),
+     ({"logit_bias": {5: 1, "05": 2}}, "logit_bias={'05': 2}: expected token ids"),
+     ({"logit_bias": {"9" * 5000: 2}}, "logit_bias={'999"),
+     ({"logit_bias": {-1: 2}}, "logit_bias={-1: 2}: expected token ids"),
+     ({"logit_bias": {True: 2}}, "logit_bias={True: 2}: expected token ids"),
+     ({"logit_bias": {5: float("nan")}}, "logit_bias={5: nan}: expected token ids"),
+     ({"logit_bias": [5]}, "logit_bias=[5]: expected token ids"),
+     ({"logit_bias": dict.fromkeys(range(1025), 1)},
+      "logit_bias=1,025 token ids: expected at most 1,024"),
      ({"stop": ""}, "stop=('',): expected a non-empty string"),
      ({"stop": [1]}, "stop=(1,)"),
      ({"stop": 5}, "stop=5"),
@@ -133,7 +156,7 @@ def test_a_temperature_that_no_float32_holds_is_greedy() -> None:
     ("name", "value"),
     [("top_k", 5), ("top_p", 0.5), ("min_p", 0.1), ("repetition_penalty", 1.1),
      ("presence_penalty", 0.1), ("frequency_penalty", 0.1), ("seed", 0), ("stop", ["x"]),
-     ("logprobs", 0), ("prompt_logprobs", 0)],
+     ("logprobs", 0), ("prompt_logprobs", 0), ("logit_bias", {3: 1})],
 )  # fmt: skip
 def test_beams_are_not_drawn(name: str, value: object) -> None:
     with pytest.raises(UsageError, match=f"{name}=.*: cannot be combined with beam_width"):

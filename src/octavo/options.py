@@ -37,7 +37,7 @@ class Option:
     )  # name and value to what the field holds, or an error
     flag: str | None  # what --help says after `help`; None where there is no flag
     name: str = ""
-    kind: type = object  # list where the values are several
+    kind: type = object  # list where the values are several, dict where they have keys
     item: type | None = None  # of a list
     takes_none: bool = False  # None is a value, not "not given"
     default: object = None
@@ -73,10 +73,12 @@ def option(
     choices: tuple[object, ...] = (),
     parse: Callable[[str, Any], object] | None = None,
     flag: str | None = "",
+    hash: bool | None = None,
 ) -> T:
-    """A field of a dataclass of options; `Option` says what its parts mean."""
+    """A field of a dataclass of options; `Option` says what its parts mean. `hash` is False of one
+    whose values have none."""
     rule = Option(help, low, high, above, choices, parse, flag)
-    return field(default=default, metadata={"option": rule})
+    return field(default=default, metadata={"option": rule}, hash=hash)
 
 
 def options_of(owner: type) -> tuple[Option, ...]:
@@ -162,4 +164,6 @@ def _kind_of(hint: Any, choices: tuple[object, ...]) -> dict[str, Any]:
     elif get_origin(kind) is Sequence:
         (found["item"],) = get_args(kind)
         kind = list
+    elif get_origin(kind) is Mapping:
+        kind = dict
     return {**found, "kind": kind, "choices": choices}

@@ -8,12 +8,13 @@ from dataclasses import dataclass, fields, replace
 
 from octavo.errors import UsageError
 from octavo.options import check, described, option, options_of, parse_options
-from octavo.values import check_whole, is_list, is_whole, plain
+from octavo.values import check_whole, is_list, is_number, is_whole, plain
 
 _MOST = 2**31 - 1
+_MOST_BIASES = 1024
 _NOT_WITH_BEAMS = (
     *("top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"),
-    *("seed", "stop", "logprobs", "prompt_logprobs"),
+    *("logit_bias", "seed", "stop", "logprobs", "prompt_logprobs"),
 )
 
 
@@ -51,6 +52,29 @@ def _parse_ids(name: str, value: object) -> tuple[int, ...]:
     if ids is None or not all(is_whole(each) and each >= 0 for each in ids):
         raise UsageError(f"{name}={value!r}: expected a list of token ids")
     return ids  # type: ignore[return-value]  # checked
+
+
+def _parse_biases(name: str, value: object) -> dict[int, float] | None:
+    """Biases by token id, in order; None for none. In JSON an id is a text."""
+    expected = "expected token ids, each with a number from -100 to 100"
+    if not isinstance(value, Mapping):
+        raise UsageError(f"{name}={value!r}: {expected}")
+    if len(value) > _MOST_BIASES:
+        raise UsageError(f"{name}={len(value):,} token ids: expected at most {_MOST_BIASES:,}")
+    found: dict[int, float] = {}
+    for key, given in value.items():
+        is_digits = isinstance(key, str) and key.isascii() and key.isdigit() and len(key) <= 10
+        token, bias = int(key) if is_digits else plain(key), plain(given)
+        if not (
+            is_whole(token)
+            and 0 <= token <= _MOST
+            and token not in found
+            and is_number(bias)
+            and -100 <= bias <= 100
+        ):
+            raise UsageError(f"{name}={ {key: given}!r}: {expected}")
+        found[token] = float(bias)
+    return dict(sorted(found.items())) or None
 
 
 @described
@@ -91,6 +115,10 @@ class SamplingParams:
     frequency_penalty: float | None = option(
         None, "The same, times how often the token stands there", -2, 2
     )
+    logit_bias: Mapping[int, float] | None = option(
+        None, "Added to the logits of these token ids, -100 to 100 each",
+        parse=_parse_biases, flag=None, hash=False,
+    )  # fmt: skip
     seed: int | None = option(
         None, "Makes the draw repeatable; default: drawn, and told in the output", 0, 2**64 - 1,
         flag=" (--json)",

@@ -9,7 +9,7 @@ import pytest
 
 from octavo.batch import Want
 from octavo.engine.decoding import make_decoding
-from octavo.engine.decoding.draws import Draws, penalties, uniform
+from octavo.engine.decoding.draws import Draws, edits_of, uniform
 from octavo.engine.nouns import Branch, Decoding, HeadRow, Request
 from octavo.kernels import default_isa
 from octavo.request import RequestOptions, TokenLogprobs
@@ -122,14 +122,25 @@ def test_each_limit_of_a_draw_reaches_the_kernel() -> None:
 
 def test_penalties_are_edits_of_the_tokens_seen() -> None:
     asked = {"repetition_penalty": 1.5, "presence_penalty": 0.5, "frequency_penalty": 0.25}
-    edits = penalties(branch([9, 3, 3], [4, 9, 4], **asked))
+    edits = edits_of(branch([9, 3, 3], [4, 9, 4], **asked))
     assert edits["token"].tolist() == [3, 4, 9]
     assert edits["scale"].tolist() == [1.5, 1.5, 1.5]
     assert edits["add"].tolist() == [0.0, -1.0, -0.75]  # the prompt's own 3s do not count
-    assert len(penalties(branch([1, 2], [3]))) == 0
-    assert penalties(branch([1, 2], [3], presence_penalty=1))["token"].tolist() == [3]
-    frequent = penalties(branch([1, 2], [3, 3], frequency_penalty=0.5))
+    assert len(edits_of(branch([1, 2], [3]))) == 0
+    assert edits_of(branch([1, 2], [3], presence_penalty=1))["token"].tolist() == [3]
+    frequent = edits_of(branch([1, 2], [3, 3], frequency_penalty=0.5))
     assert (frequent["token"].tolist(), frequent["add"].tolist()) == ([3], [-1.0])
+
+
+def test_biases_and_penalties_are_one_edit_of_each_token() -> None:
+    biases = {9: 2.0, 5: -100.0, 3: 0.5}
+    alone = edits_of(branch([9, 3], [4], logit_bias=biases))
+    assert alone.tolist() == [(3, 1.0, 0.5), (5, 1.0, -100.0), (9, 1.0, 2.0)]
+    asked = {"repetition_penalty": 1.5, "presence_penalty": 0.5}
+    edits = edits_of(branch([9, 3], [4, 3], logit_bias=biases, **asked))
+    assert edits.tolist() == [(3, 1.5, 0.0), (4, 1.5, -0.5), (5, 1.0, -100.0), (9, 1.5, 2.0)]
+    answer = edits_of(branch([9, 3], [], logit_bias=biases, presence_penalty=0.5))
+    assert answer.tolist() == alone.tolist()
 
 
 @pytest.mark.parametrize(
@@ -140,6 +151,8 @@ def test_penalties_are_edits_of_the_tokens_seen() -> None:
         ({"temperature": 0, "logprobs": 0}, Want.LOGITS, []),
         ({"temperature": 0.5}, Want.LOGITS, []),
         ({"temperature": 0.5, "presence_penalty": 1}, Want.LOGITS, [2]),
+        ({"temperature": 0, "logit_bias": {7: 1}}, Want.ARGMAX, [7]),
+        ({"temperature": 0.5, "logit_bias": {7: 1}}, Want.LOGITS, [7]),
         ({"beam_width": 3}, Want.TOP_K, []),
     ],
 )

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from octavo.engine.decoding.beam_search import BeamSearch
-from octavo.engine.decoding.draws import Draws, penalties
+from octavo.engine.decoding.draws import Draws, edits_of
 from octavo.engine.nouns import Branch, Request
 from octavo.engine.runner import Runner
 from octavo.request import FinishReason
@@ -55,7 +55,7 @@ class Alone:
         branch = self._begin(request, index)
         while branch.num_completion_tokens < most and branch.finish_reason is None:
             row = self.row_of_tokens(branch.tokens)
-            edited = self._draws.edit(row.logits, penalties(branch))
+            edited = self._draws.edit(row.logits, edits_of(branch))
             token = self._draws.draw(branch, index, edited)
             if params.logprobs is not None:
                 logprobs = self._draws.logprobs(row.logits, row.log_sum_exp, token, params.logprobs)

@@ -92,6 +92,13 @@ KINDS: dict[str, dict[str, Any]] = {
     "warm": {"temperature": 1.5, "top_p": 0.9},
     "logprobs": {"temperature": 1.0, "logprobs": 2},
     "penalties": {"temperature": 0.0, "repetition_penalty": 1.3, "presence_penalty": 0.5},
+    "biases": {"temperature": 0.0, "logit_bias": {0: 2.0, 3: -0.5, 5: 1.0}},
+    "all edits": {
+        "temperature": 1.0,
+        "frequency_penalty": 0.5,
+        "repetition_penalty": 1.2,
+        "logit_bias": {1: -1.0, 4: 0.75},
+    },
     "two answers": {"temperature": 1.0, "n": 2},
     "four answers": {"temperature": 1.5, "n": 4},
     "two beams": {"beam_width": 2},

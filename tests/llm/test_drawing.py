@@ -101,6 +101,24 @@ def test_pieces_of_several_answers_name_theirs(llm: LLM) -> None:
     assert drawn == all_token_ids(chunk.output) == all_token_ids(llm.generate(PROMPT, params)[0])
 
 
+def test_a_bias_moves_what_is_drawn_and_not_what_is_told_of_it(llm: LLM) -> None:
+    plain = llm.generate(PROMPT, replace(GREEDY, logprobs=3))[0].outputs[0]
+    assert plain.logprobs is not None
+    best, second = (token for token, _ in plain.logprobs[0].top[:2])
+    banned = replace(GREEDY, logprobs=3, logit_bias={best: -100})
+    found = llm.generate(PROMPT, banned)[0].outputs[0]
+    assert found.logprobs is not None
+    assert best not in found.token_ids
+    assert found.token_ids[0] == second
+    assert found.logprobs[0].top == plain.logprobs[0].top
+    # The head applies the same edits where no logits are asked for.
+    assert llm.generate(PROMPT, replace(banned, logprobs=None))[0].outputs[0].token_ids == (
+        found.token_ids
+    )
+    only = SamplingParams(seed=1, max_tokens=4, ignore_eos=True, logit_bias={7: 100})
+    assert all_token_ids(llm.generate(PROMPT, only)[0]) == [(7, 7, 7, 7)]
+
+
 def test_one_beam_is_greedy_and_its_score_is_the_sum_of_its_log_probabilities(llm: LLM) -> None:
     want = llm.generate(PROMPT, replace(GREEDY, logprobs=0))[0].outputs[0]
     found = llm.generate(PROMPT, ONE_BEAM)[0].outputs[0]

@@ -65,6 +65,7 @@ def test_ranges_and_kinds_are_those_of_sampling_params_with_the_field_named() ->
     assert refusal(temperature="hot") == (hot, "temperature")
     assert refusal(priority=0.5)[1] == "priority"
     assert refusal(stop=[""])[1] == "stop"
+    assert refusal(logit_bias={"a": 1})[1] == "logit_bias"
     assert refusal(n=0) == ("n=0: expected a whole number from 1 to 64", "n")
     assert refusal(echo="yes") == ("echo: expected true or false, found a string", "echo")
     assert refusal(model="") == ("model: expected a name, found an empty string", "model")
@@ -80,6 +81,7 @@ def test_every_name_that_is_the_same_in_both_is_passed_on() -> None:
         "temperature": 0.5, "top_p": 0.9, "top_k": 40, "min_p": 0.05, "seed": 7, "n": 3,
         "stop": ["a", "b"], "stop_token_ids": [3], "repetition_penalty": 1.1,
         "presence_penalty": 0.5, "frequency_penalty": -0.5, "ignore_eos": True,
+        "logit_bias": {"12": -100, "3": 1.5},
     }  # fmt: skip
     assert params(**given) == SamplingParams(max_tokens=1, **given)
     chat = parse_chat({"messages": [{"role": "user", "content": "x"}], **given})

@@ -64,6 +64,8 @@ async def test_what_is_wrong_with_a_request_is_raised_where_it_is_made(engine: A
         await anext(engine.stream(""))
     with pytest.raises(PromptTooLongError, match="has 200 tokens, the context holds 128"):
         await engine.generate([1] * 200)
+    with pytest.raises(UsageError, match="logit_bias has 258: expected 0 to 257"):
+        engine.stream([1], replace(GREEDY, logit_bias={257: 1, 258: 1}))
     with pytest.raises(UsageError, match="stop_token_ids has 999: expected 0 to 257"):
         engine.stream([1], SamplingParams(stop_token_ids=[999]))
     with pytest.raises(UsageError, match="beams cannot be streamed"):

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from math import inf, nan
 from typing import Any, NamedTuple, Protocol
 
-from octavo.batch import Batch, Edits, FloatArray, StepOutput, Want
+import numpy as np
+
+from octavo.batch import EDIT, NO_EDITS, Batch, Edits, FloatArray, StepOutput, Want
 from octavo.kv_cache.cache import BlockTable, Root, Transfer
 from octavo.records import CacheRecord
 from octavo.request import FinishReason, RequestOptions, RowValues, TokenLogprobs
@@ -69,6 +71,7 @@ class Request:
     max_tokens: int  # at least 1, of params that draw nothing too
     every_row: RowValues | None = None
     # Known once it is queued.
+    biases: Edits = field(init=False)  # of `logit_bias`
     decoding: Decoding = field(init=False)
     root: Root = field(init=False)  # its prefixes are found, and registered, under it
     is_private: bool = False  # nobody else finds what is under the root
@@ -94,6 +97,7 @@ class Request:
     def __post_init__(self) -> None:
         if self.params.prompt_logprobs is not None:
             self.every_row = "logprobs"
+        self.biases = _biases(self.params)
         if not self.draws:  # it takes the slots of one token, which is never computed
             self.max_tokens = 1
         self.branches = [Branch(self, 0, list(self.prompt_token_ids))]
@@ -192,6 +196,11 @@ class StepPlan:
                 found = zip(out.top_ids[i].tolist(), out.top_logits[i].tolist(), strict=True)
                 row.top = [(token, logit - lse) for token, logit in found]
         return self.head_rows
+
+
+def _biases(params: SamplingParams) -> Edits:
+    rows = [(token, 1, bias) for token, bias in (params.logit_bias or {}).items()]
+    return np.array(rows, EDIT) if rows else NO_EDITS
 
 
 class Continuation(NamedTuple):

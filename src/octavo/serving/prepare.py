@@ -69,10 +69,11 @@ class RequestPreparer:
         """Prepare a prompt; `streams`: its answer is to be given in pieces."""
         (checked,) = _one_each("params", params, SamplingParams, 1)
         (opts,) = _one_each("options", options, RequestOptions, 1)
-        unknown = [t for t in checked.stop_token_ids if t >= self._vocab_size]
-        if unknown:
-            most = self._vocab_size - 1
-            raise UsageError(f"stop_token_ids has {unknown[0]}: expected 0 to {most}")
+        for name in ("stop_token_ids", "logit_bias"):
+            unknown = [t for t in getattr(checked, name) or () if t >= self._vocab_size]
+            if unknown:
+                most = self._vocab_size - 1
+                raise UsageError(f"{name} has {unknown[0]}: expected 0 to {most}")
         request = PreparedRequest(self.encode(prompt), checked.filled(self._info.sampling), opts)
         if streams and checked.beam_width:
             raise UsageError("beam_width: beams cannot be streamed; use generate")

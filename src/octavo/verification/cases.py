@@ -19,7 +19,7 @@ GREEDY = SamplingParams(max_tokens=NEW, temperature=0.0, ignore_eos=True)
 DRAWN = SamplingParams(max_tokens=NEW, temperature=0.8, seed=5, ignore_eos=True)
 EDITED = SamplingParams(
     max_tokens=NEW, temperature=1.0, seed=6, ignore_eos=True,
-    repetition_penalty=1.1, frequency_penalty=0.5, top_p=0.9,
+    repetition_penalty=1.1, frequency_penalty=0.5, top_p=0.9, logit_bias={0: -2.5, 1: 1.5},
 )  # fmt: skip
 
 
@@ -33,7 +33,7 @@ class Cases:
     window: int = 0  # tokens that some layers keep at most; 0: all keep all
 
     def mixed(self) -> list[Case]:
-        """The cases that most scenarios run: greedy, drawn, and drawn with penalties in turn."""
+        """The cases that most scenarios run: greedy, drawn, and drawn with edits in turn."""
         size, context = self.block_size, self.context
         lengths = (1, 2, size - 1, size, size + 1, context // 3, context * 3 // 4)
         kinds = (GREEDY, DRAWN, EDITED)

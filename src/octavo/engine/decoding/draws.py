@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from octavo.batch import EDIT, NO_EDITS, Edits, FloatArray, IntArray, Want
+from octavo.batch import EDIT, Edits, FloatArray, IntArray, Want
 from octavo.engine.nouns import Branch, Continuation, Decision, HeadRow, Request
 from octavo.kernels import native
 from octavo.request import FinishReason, TokenLogprobs
@@ -42,7 +42,7 @@ class Draws:
         if not request.draws:
             return None
         plain = request.sampling.greedy and request.params.logprobs is None
-        return Want.ARGMAX if plain else Want.LOGITS, penalties(branch)
+        return Want.ARGMAX if plain else Want.LOGITS, edits_of(branch)
 
     def decide(self, request: Request, rows: Sequence[HeadRow]) -> Decision:
         if not request.draws:
@@ -137,24 +137,27 @@ class Draws:
         return ids, values
 
 
-def penalties(branch: Branch) -> Edits:
-    """Repetition over prompt and answer; presence and frequency over the answer. Sorted by
-    token."""
-    p = branch.request.sampling
+def edits_of(branch: Branch) -> Edits:
+    """Repetition over prompt and answer, presence and frequency over the answer, and biases: one
+    edit of each token, sorted by token."""
+    p, biases = branch.request.sampling, branch.request.biases
     answer = p.presence_penalty != 0 or p.frequency_penalty != 0
     if p.repetition_penalty == 1 and not answer:
-        return NO_EDITS
+        return biases
     seen = branch.tokens if p.repetition_penalty != 1 else branch.completion_token_ids
-    tokens = np.unique(np.asarray(seen, np.int32))
+    penalised = np.unique(np.asarray(seen, np.int32))
+    tokens = np.union1d(penalised, biases["token"]) if len(biases) else penalised
     edits = np.zeros(len(tokens), EDIT)
     edits["token"] = tokens
-    edits["scale"] = p.repetition_penalty
+    edits["scale"] = 1
+    edits["scale"][np.searchsorted(tokens, penalised)] = p.repetition_penalty
     if answer:
         made, counts = np.unique(
             np.asarray(branch.completion_token_ids, np.int32), return_counts=True
         )
         at = np.searchsorted(tokens, made)
         edits["add"][at] = -(p.presence_penalty + p.frequency_penalty * counts)
+    edits["add"][np.searchsorted(tokens, biases["token"])] += biases["add"]
     return edits
 
 
