@@ -10,7 +10,7 @@ import jinja2.sandbox
 import pytest
 
 from octavo.errors import UsageError
-from octavo.tokenizer.chat_template import ChatTemplate
+from octavo.tokenizer.chat_template import ChatTemplate, variables_of
 
 USER = [{"role": "user", "content": "hi"}]
 
@@ -121,3 +121,12 @@ def test_what_does_no_harm_is_rendered_as_jinja_does_limits_or_not(source: str) 
     plain.filters["tojson"] = lambda value, **how: json.dumps(value, ensure_ascii=False, **how)
     messages = [{"role": "system", "content": "be kind"}, *USER]
     assert render(source, messages) == plain.from_string(source).render(messages=messages)
+
+
+def test_the_variables_that_a_template_reads() -> None:
+    source = "{% set a = b %}{% if c is defined %}{{ a.d }}{% endif %}{# e #}{% break_ %}"
+    with pytest.raises(UsageError, match="does not compile"):
+        variables_of(source)
+    assert variables_of(source.removesuffix("{% break_ %}")) == {"b", "c"}
+    late = "{% if b %}{% set tools = none %}{% endif %}{{ tools }}"
+    assert variables_of(late) == {"b", "tools"}

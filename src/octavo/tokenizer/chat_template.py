@@ -13,6 +13,7 @@ from types import CodeType
 from typing import Any
 
 import jinja2
+import jinja2.meta
 
 from octavo.errors import UsageError
 from octavo.interrupts import is_interrupt
@@ -83,6 +84,12 @@ class ChatTemplate:
             if is_interrupt(error):
                 raise
             raise UsageError(f"the chat template failed: {_one_line(error)}") from error
+
+
+def variables_of(source: str) -> frozenset[str]:
+    """The names that a template reads and a caller may give. Raises UsageError."""
+    _compiled(source)
+    return frozenset(jinja2.meta.find_undeclared_variables(TemplateSandbox(Meter()).parse(source)))
 
 
 @functools.lru_cache(maxsize=8)  # a chat renders the same template turn by turn

@@ -1,0 +1,158 @@
+"""A model's answer as events: its text, its reasoning, its calls of tools.
+
+Comes in: the text of one answer, in pieces. Goes out: events, which a stream sends one by one, and
+which `collect` makes a whole answer of. Joined they are the same however the text was cut, and no
+character is lost: what only looks like a call, or like reasoning, is text. Knows no API's bodies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from octavo.protocol.reasoning import ReasoningFormat
+from octavo.protocol.tools.asked import Tools
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallBegin:
+    index: int  # of the calls of this answer
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallArguments:
+    index: int
+    text: str  # more of a JSON object
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnd:
+    index: int
+
+
+Event = Text | Reasoning | CallBegin | CallArguments | CallEnd
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    id: str
+    name: str
+    arguments: str  # a JSON object, as the model wrote it: broken off where the answer was
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    content: str | None  # None where there are calls and no text
+    reasoning: str | None
+    calls: tuple[Call, ...]
+
+
+class CallReader(Protocol):
+    def push(self, text: str) -> list[Event]: ...
+    def finish(self) -> list[Event]: ...
+
+
+class CallFormat(Protocol):
+    """How a model writes calls, as `octavo.protocol.tools.formats` has them."""
+
+    def reader(self, names: Collection[str], new_id: Callable[[], str]) -> CallReader: ...
+
+
+class AnswerReader:
+    """One answer. Without tools, or a format, nothing is a call; without a reasoning format
+    nothing is reasoning."""
+
+    def __init__(
+        self,
+        tool_format: CallFormat | None,
+        reasoning: ReasoningFormat | None,
+        tools: Tools | None,
+        new_id: Callable[[], str],
+    ) -> None:
+        self._reasoning = None if reasoning is None else reasoning.reader()
+        self._is_inline = reasoning is not None and reasoning.inline
+        self._calls: CallReader | None = None
+        if tool_format is not None and tools is not None and tools.names:
+            self._calls = tool_format.reader(tools.names, new_id)
+        self._most = None if tools is None or tools.parallel else 1
+
+    def push(self, text: str) -> list[Event]:
+        reasoning, answer = self._reasoning.push(text) if self._reasoning else ("", text)
+        return self._joined([*self._reasoned(reasoning), *self._answered(answer)])
+
+    def finish(self) -> list[Event]:
+        """The answer ends here, also where it was broken off."""
+        reasoning, answer = self._reasoning.finish() if self._reasoning else ("", "")
+        events = [*self._reasoned(reasoning), *self._answered(answer)]
+        if self._calls is not None:
+            events += self._calls.finish()
+        return self._joined(events)
+
+    def _reasoned(self, text: str) -> list[Event]:
+        return [Text(text) if self._is_inline else Reasoning(text)]
+
+    def _answered(self, text: str) -> list[Event]:
+        return [Text(text)] if self._calls is None else self._calls.push(text)
+
+    def _joined(self, events: Iterable[Event]) -> list[Event]:
+        """Without the calls that are more than were allowed."""
+        most = self._most
+        return joined(
+            event
+            for event in events
+            if isinstance(event, Text | Reasoning) or most is None or event.index < most
+        )
+
+
+def joined(events: Iterable[Event]) -> list[Event]:
+    """The same events, neighbours of a kind as one and none of them empty."""
+    found: list[Event] = []
+    for event in events:
+        last = found[-1] if found else None
+        match event, last:
+            case ((Text("") | Reasoning("") | CallArguments(_, "")), _):
+                pass
+            case Text(text), Text(before):
+                found[-1] = Text(before + text)
+            case Reasoning(text), Reasoning(before):
+                found[-1] = Reasoning(before + text)
+            case CallArguments(index, text), CallArguments(i, before) if i == index:
+                found[-1] = CallArguments(index, before + text)
+            case _:
+                found.append(event)
+    return found
+
+
+def collect(events: Iterable[Event]) -> Answer:
+    """The whole answer that these events are."""
+    text: list[str] = []
+    reasoning: list[str] = []
+    begun: list[CallBegin] = []
+    arguments: dict[int, list[str]] = {}
+    for event in events:
+        match event:
+            case Text():
+                text.append(event.text)
+            case Reasoning():
+                reasoning.append(event.text)
+            case CallBegin():
+                begun.append(event)
+                arguments[event.index] = []
+            case CallArguments():
+                arguments[event.index].append(event.text)
+    calls = tuple(Call(call.id, call.name, "".join(arguments[call.index])) for call in begun)
+    content = "".join(text)
+    return Answer(content if content or not calls else None, "".join(reasoning) or None, calls)

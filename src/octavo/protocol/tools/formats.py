@@ -1,0 +1,134 @@
+"""How a model writes calls: told from its chat template, or by name.
+
+Comes in: the template's text. Goes out: a ToolFormat, which knows how a request's messages and
+tools become what the template takes, how calls are read, and how they are forced. A template that
+knows no tools, or one whose calls nobody here reads, is told of them in the system message, in
+Hermes' form (`wrapper.py`).
+"""
+
+from __future__ import annotations
+
+import secrets
+import string
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from octavo.errors import UsageError, unknown_option
+from octavo.protocol.answer import CallReader
+from octavo.protocol.tools import wrapper
+from octavo.protocol.tools.asked import Tools
+from octavo.protocol.tools.hermes import OPENING, Hermes
+from octavo.protocol.tools.llama3 import Llama3
+from octavo.protocol.tools.mistral import ARGUMENTS, TAG, Mistral
+
+_ALPHABET = string.ascii_letters + string.digits
+Messages = Sequence[Mapping[str, Any]]
+
+
+class Dialect(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def shown_tokens(self) -> tuple[str, ...]:
+        """Tags that may be control tokens, which the reader must see."""
+
+    @property
+    def id_length(self) -> int:
+        """Characters of a call's id: some templates look at that."""
+
+    @property
+    def example(self) -> str:
+        """A call, for models that were not trained on any."""
+
+    def reader(self, names: Collection[str], new_id: Callable[[], str]) -> CallReader: ...
+    def grammar(self, tools: Tools, control: Mapping[str, int]) -> str: ...
+    def written(self, name: str, arguments: object) -> str:
+        """A call as a model would have written it."""
+
+
+_DIALECTS: tuple[Dialect, ...] = (
+    Hermes(),
+    Llama3(),
+    Mistral(named=False),
+    Mistral(named=True),
+)
+FORMATS = tuple(dialect.name for dialect in _DIALECTS)  # what may be forced
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFormat:
+    dialect: Dialect
+    wrapped: bool = False  # the template is not told of tools: the system message is
+
+    @property
+    def name(self) -> str:
+        return f"{self.dialect.name}-wrapper" if self.wrapped else self.dialect.name
+
+    @property
+    def shown_tokens(self) -> tuple[str, ...]:
+        return self.dialect.shown_tokens
+
+    def new_id(self) -> str:
+        """For a call that begins; random."""
+        if self.dialect.id_length < 24:
+            return "".join(secrets.choice(_ALPHABET) for _ in range(self.dialect.id_length))
+        return f"call_{secrets.token_hex(self.dialect.id_length // 2)}"
+
+    def reader(self, names: Collection[str], new_id: Callable[[], str]) -> CallReader:
+        return self.dialect.reader(names, new_id)
+
+    def grammar(
+        self, tools: Tools, control: Mapping[str, int] = MappingProxyType({})
+    ) -> str | None:
+        """Lark text under which an answer is calls alone; None where it may be text. `control`:
+        ids of those `shown_tokens` that are control tokens."""
+        return self.dialect.grammar(tools, control) if tools.choice == "required" else None
+
+    def system_text(self, tools: Tools) -> str:
+        return wrapper.system_text(tools, self.dialect.example)
+
+    def prepare(
+        self, messages: Messages, tools: Tools | None
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
+        """The messages to render, and the tools to tell the template of."""
+        told = () if tools is None else tools.told
+        if not self.wrapped:
+            return [dict(each) for each in messages], [t.for_template() for t in told] or None
+        text = self.system_text(tools) if tools is not None and told else None
+        return wrapper.wrapped(messages, text, self.dialect.written), None
+
+
+def tool_format_of(template: str | None, forced: str | None = None) -> ToolFormat:
+    """Raises UsageError for the name of no format."""
+    if forced is not None and forced not in FORMATS:
+        raise UsageError(str(unknown_option("tool format", forced, FORMATS)))
+    seen = None if template is None else _dialect_of(template)
+    named = next((each for each in _DIALECTS if each.name == (forced or seen)), None)
+    knows_tools = template is not None and _reads_tools(template)
+    if named is None or not (knows_tools or forced):
+        return ToolFormat(_DIALECTS[0], wrapped=True)
+    return ToolFormat(named, wrapped=not knows_tools)
+
+
+def _dialect_of(template: str) -> str | None:
+    if "<function=" in template or "<arg_key>" in template:  # arguments that are no JSON
+        return None
+    if OPENING in template:
+        return "hermes"
+    if TAG in template:
+        return "mistral-args" if ARGUMENTS in template else "mistral"
+    if "<|start_header_id|>" in template and '"parameters": ' in template:
+        return "llama3"
+    return None
+
+
+def _reads_tools(template: str) -> bool:
+    # Here: Jinja takes an eighth of the imports of a start, which may see no chat.
+    from octavo.tokenizer.chat_template import variables_of
+
+    try:
+        return "tools" in variables_of(template)
+    except UsageError:  # whoever renders a chat is told so
+        return False

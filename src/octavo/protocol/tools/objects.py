@@ -1,0 +1,126 @@
+"""Calls as JSON objects behind an opening tag: one, or several with separators.
+
+A body of `reader.py`. Small models leave out what ends a call, or write a brace too few: a call
+that was begun ends where its arguments do, and arguments that are no JSON go on, as they are
+written, to the end tag or the end of the answer.
+"""
+
+from __future__ import annotations
+
+from octavo.protocol.partial import beginning_at_end
+from octavo.protocol.tools.call_object import CallObject, Calls
+from octavo.protocol.tools.json_scanner import BLANKS
+from octavo.protocol.tools.reader import Verdict
+
+
+class ObjectsBody:
+    """`separator` stands between objects ("": there is only one), `end` after the last; both may be
+    missing. Broken arguments go on until `until`, or to the end of the text. `opened`: the first
+    brace was read."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        *,
+        separator: str = "",
+        end: str = "",
+        until: str = "",
+        opened: bool = False,
+    ) -> None:
+        self.unread = 0
+        self._calls = calls
+        self._separator = separator
+        self._end = end
+        self._until = until
+        self._ended = ""  # how much of `end` was there
+        self._object: CallObject | None = None
+        self._broken: BrokenArguments | None = None
+        self._since = 0  # characters since the last call
+        self._count = 0
+        if opened:
+            self._object = CallObject(calls)
+            self._object.take("{")
+
+    def take(self, c: str) -> Verdict:
+        self._since += 1
+        if self._broken is not None:
+            return self._take_broken(self._broken, c)
+        if self._object is not None:
+            return self._take_object(self._object, c)
+        if self._ended or (self._count and self._end.startswith(c)):
+            return self._take_end(c)
+        if c in BLANKS or (self._count and c == self._separator):
+            return Verdict.MORE
+        if c == "{" and (self._separator or not self._count):
+            self._object = CallObject(self._calls)
+            self._object.take(c)
+            return Verdict.MORE
+        return self._stop()
+
+    def finish(self) -> Verdict:
+        if self._broken is not None:
+            self._broken.finish()
+            return Verdict.DONE
+        if self._object is not None and self._object.is_begun:
+            self._calls.end()
+            return Verdict.DONE
+        return Verdict.DONE if self._ended else self._stop()
+
+    def _take_object(self, call: CallObject, c: str) -> Verdict:
+        if call.take(c):
+            if call.is_done:
+                self._end_call()
+            return Verdict.MORE
+        if not call.is_begun:
+            return self._stop()
+        if call.is_whole:  # only what is around the arguments is wrong
+            self._calls.end()
+            self._end_call()
+            return self.take(c)
+        self._broken = BrokenArguments(self._calls, self._until, inside=True)
+        return self._take_broken(self._broken, c)
+
+    def _take_broken(self, broken: BrokenArguments, c: str) -> Verdict:
+        return Verdict.DONE if broken.take(c) else Verdict.MORE
+
+    def _take_end(self, c: str) -> Verdict:
+        self._ended += c
+        if not self._end.startswith(self._ended):
+            return self._stop()
+        return Verdict.DONE if self._ended == self._end else Verdict.MORE
+
+    def _end_call(self) -> None:
+        self._object, self._since = None, 0
+        self._count += 1
+
+    def _stop(self) -> Verdict:
+        self.unread = self._since
+        return Verdict.DONE if self._count else Verdict.NONE
+
+
+class BrokenArguments:
+    """The rest of arguments that are no JSON, to `end` or, without one, to the end of the text.
+    `inside` an object, the last brace is that object's."""
+
+    def __init__(self, calls: Calls, end: str, *, inside: bool) -> None:
+        self._calls = calls
+        self._end = end
+        self._outer = "}" if inside else ""
+        self._held = ""  # it may be of the end, or of what the arguments are in
+
+    def take(self, c: str) -> bool:
+        """True: the end was read."""
+        self._held += c
+        if self._end and self._held.endswith(self._end):
+            self._held = self._held[: -len(self._end)]
+            self.finish()
+            return True
+        sure = len(self._held) - beginning_at_end(self._held, (self._end,))
+        sure = len(self._held[:sure].rstrip(BLANKS + self._outer))
+        self._calls.arguments(self._held[:sure])
+        self._held = self._held[sure:]
+        return False
+
+    def finish(self) -> None:
+        self._calls.arguments(self._held.rstrip(BLANKS).removesuffix(self._outer))
+        self._calls.end()

@@ -1,0 +1,124 @@
+"""Grammars of required calls: what llguidance lets through is read as calls."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import llguidance
+import numpy as np
+import pytest
+
+from octavo.protocol.answer import collect
+from octavo.protocol.tools.asked import Tool, Tools
+from octavo.protocol.tools.formats import FORMATS, tool_format_of
+from tests.protocol.tools.calls import events, reader
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"a": {"$ref": "#/$defs/small"}, "b": {"enum": ['x\n"', "é"]}},
+    "required": ["a", "b"],
+    "additionalProperties": False,
+    "$defs": {"small": {"type": "integer", "minimum": 0, "maximum": 9}},
+}
+BYTES = llguidance.LLTokenizer("byte")
+TOOLS = (Tool("add", None, SCHEMA), Tool("get_time"))
+ADDED = '{"a": 1, "b": "x\\n\\""}'
+
+
+def grammar(form: str, tools: Tools, **more: Any) -> str:
+    text = tool_format_of(None, form).grammar(tools, **more)
+    assert text is not None
+    return text
+
+
+def matcher(text: str) -> llguidance.LLMatcher:
+    found = llguidance.LLMatcher(BYTES, llguidance.LLMatcher.grammar_from_lark(text))
+    assert not found.is_error(), found.get_error()
+    return found
+
+
+def takes(text: str, answer: str) -> bool:
+    """All of the answer may be written, and the answer may end there."""
+    state = matcher(text)
+    tokens = list(answer.encode())
+    return bool(state.try_consume_tokens(tokens) == len(tokens) and state.is_accepting())
+
+
+def drawn(text: str, rng: random.Random) -> str:
+    """Any answer that the grammar allows, byte by byte."""
+    state = matcher(text)
+    found = bytearray()
+    words = np.zeros((BYTES.vocab_size + 31) // 32, dtype=np.int32)
+    while not state.is_stopped():
+        state.unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes)
+        bits = np.unpackbits(words.view(np.uint8), bitorder="little")
+        token = rng.choice(np.flatnonzero(bits).tolist())
+        if token == BYTES.eos_token:
+            break
+        assert state.consume_token(token)
+        found.append(token)
+    return found.decode()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_whatever_is_drawn_is_read_as_calls(form: str) -> None:
+    rng = random.Random(17)
+    for tools in (Tools(TOOLS, "required"), Tools(TOOLS, "required", frozenset(["add"]))):
+        text = grammar(form, tools)
+        for _ in range(8):
+            written = drawn(text, rng)
+            found = collect(events(reader(form, tools=tools), list(written)))
+            assert found.content is None, written
+            assert found.calls, written
+            assert {call.name for call in found.calls} <= tools.names
+            assert {c.arguments for c in found.calls if c.name == "get_time"} <= {"{}"}
+            assert len(found.calls) == 1 or not tools.is_named
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_call_as_models_write_it_is_allowed(form: str) -> None:
+    dialect = tool_format_of(None, form).dialect
+    arguments = {"a": 1, "b": 'x\n"'}
+    one = dialect.written("add", arguments)
+    for tools in (Tools(TOOLS, "required"), Tools(TOOLS, "required", frozenset(["add"]))):
+        assert takes(grammar(form, tools), one)
+        assert not takes(grammar(form, tools), one.replace('"a": 1', '"a": 11'))
+        assert not takes(grammar(form, tools), one[:-1])
+        assert not takes(grammar(form, tools), f"So: {one}")
+    named = Tools(TOOLS, "required", frozenset(["get_time"]))
+    assert takes(grammar(form, named), dialect.written("get_time", {}))
+    assert not takes(grammar(form, named), one)
+
+
+def test_several_calls_where_they_are_allowed() -> None:
+    one = '<tool_call>\n{"name": "get_time", "arguments": {}}\n</tool_call>'
+    for parallel in (True, False):
+        text = grammar("hermes", Tools(TOOLS, "required", parallel=parallel))
+        assert takes(text, f"{one}\n{one}") is parallel
+        assert takes(text, one)
+    several = grammar("hermes", Tools(TOOLS, "required"))
+    assert takes(several, "\n".join([one] * 16))
+    assert not takes(several, "\n".join([one] * 17))
+
+
+def test_tags_that_are_control_tokens_stand_by_their_ids() -> None:
+    text = grammar(
+        "mistral-args", Tools(TOOLS[1:], "required"), control={"[TOOL_CALLS]": 65, "[ARGS]": 66}
+    )
+    assert takes(text, "Aget_timeB{}")
+    assert takes(text, "Aget_timeB{}Aget_timeB{}")
+    assert not takes(text, "[TOOL_CALLS]get_time[ARGS]{}")
+
+
+def test_a_schema_cannot_loosen_its_own_rules() -> None:
+    loose = {**SCHEMA, "x-guidance": {"whitespace_flexible": True}}
+    text = grammar("hermes", Tools((Tool("add", None, loose),), "required"))
+    written = tool_format_of(None, "hermes").dialect.written("add", {"a": 1, "b": "é"})
+    assert takes(text, written)
+    assert not takes(text, written.replace('"a": 1', '"a":  1'))
+
+
+@pytest.mark.parametrize("choice", ["none", "auto"])
+def test_nothing_is_forced_where_an_answer_may_be_text(choice: Any) -> None:
+    assert tool_format_of(None).grammar(Tools(TOOLS, choice)) is None
