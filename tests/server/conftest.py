@@ -10,7 +10,6 @@ import pytest
 from octavo import LLM
 from tests.cli.tiny_model import write_tiny_model
 from tests.server.live import Live
-from tests.serving.stories import assert_nothing_held
 
 
 @pytest.fixture(scope="session")
@@ -24,8 +23,7 @@ def tiny_llm(tiny_path: Path) -> LLM:
 
 
 @pytest.fixture(scope="module")
-def live(tiny_llm: LLM) -> Iterator[Live]:
+def live(tiny_path: Path) -> Iterator[Live]:
     """One server for the stories of a file."""
-    with Live(tiny_llm) as server:
+    with Live(tiny_path) as server:
         yield server
-    assert_nothing_held(tiny_llm)

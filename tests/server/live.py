@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from octavo import LLM, AsyncEngine
@@ -17,6 +18,7 @@ from octavo.server.config import ServerConfig
 from octavo.server.serve import make_server
 from octavo.server.service import Service
 from tests.gate import PATIENCE
+from tests.serving.stories import assert_nothing_held
 
 
 class Answer(NamedTuple):
@@ -41,17 +43,17 @@ class Answer(NamedTuple):
 
 
 class Live:
-    """Serves `llm` until it is closed. Other threads talk to it by its port."""
+    """Serves a model until it is closed. Other threads talk to it by its port."""
 
-    def __init__(self, llm: LLM, *, keys: Keys | None = None, **options: Any) -> None:
-        self.llm = llm
+    def __init__(self, path: Path, *, keys: Keys | None = None, **options: Any) -> None:
+        self.llm = LLM(path, threads=1, block_size=16)
         self.keys = keys or Keys()
         self.options = options
         self.service: Service
         self.engine: AsyncEngine
         self.loop: asyncio.AbstractEventLoop
         self._opened: Future[int] = Future()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         self.port = self._opened.result(PATIENCE)
         self.url = f"http://127.0.0.1:{self.port}"
@@ -66,6 +68,7 @@ class Live:
         self.loop.call_soon_threadsafe(self._end.set)
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
+        assert_nothing_held(self.llm)
 
     def connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
@@ -87,6 +90,14 @@ class Live:
         answer = Answer(response.status, found, response.read())
         connection.close()
         return answer
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:
+            if self._opened.done():
+                raise
+            self._opened.set_exception(error)
 
     async def _serve(self) -> None:
         self.loop, self._end = asyncio.get_running_loop(), asyncio.Event()

@@ -39,16 +39,27 @@ class LimitedProtocol(HttpToolsProtocol):
                 return
             piece = data[start : start + _SLICE]
             super().data_received(piece)
-            self._check_head(len(piece))
+            if self._in_head:
+                self._check_head(len(piece))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._begin_head()
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
-        self._stop_timer()
-        super().on_headers_complete()
+        self._check_fields()
+        if not self.transport.is_closing():
+            self._in_head = False
+            self._stop_timer()
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if not self.transport.is_closing():
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self.transport.is_closing():
+            super().on_message_complete()
 
     def _begin_head(self) -> None:
         self._in_head, self._head_bytes = True, 0
@@ -56,13 +67,16 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_timer = self.loop.call_later(_HEAD_SECONDS, self._head_is_late)
 
     def _check_head(self, count: int) -> None:
+        self._head_bytes += count
+        if self._head_bytes > _HEAD_BYTES:
+            self._refuse(431, f"the head of the request has more than {_HEAD_BYTES:,} bytes")
+        else:
+            self._check_fields()
+
+    def _check_fields(self) -> None:
         fields = self.headers or ()  # None before the first head
         if len(fields) > _HEAD_FIELDS:
             self._refuse(431, f"the head of the request has more than {_HEAD_FIELDS} fields")
-        elif self._in_head:
-            self._head_bytes += count
-            if self._head_bytes > _HEAD_BYTES:
-                self._refuse(431, f"the head of the request has more than {_HEAD_BYTES:,} bytes")
 
     def _head_is_late(self) -> None:
         self._refuse(408, f"no whole request within {_HEAD_SECONDS:.0f} seconds")

@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -102,13 +103,13 @@ class _Process:
         signalled = asyncio.create_task(self._signalled.wait())
         loading = asyncio.ensure_future(asyncio.to_thread(load))
         try:
-            await asyncio.wait({loading, signalled}, return_when=asyncio.FIRST_COMPLETED)
-            if not signalled.done():
+            await asyncio.wait({loading, signalled, serving}, return_when=asyncio.FIRST_COMPLETED)
+            if loading.done():
                 engine, name = await loading
                 async with engine:
                     self._service.open(engine, name, chat_template)
                     self._said.ready(self._address(), name)
-                    await signalled
+                    await asyncio.wait({signalled, serving}, return_when=asyncio.FIRST_COMPLETED)
                     await self._drain()
         finally:
             signalled.cancel()
@@ -157,25 +158,30 @@ class _Server(uvicorn.Server):
 
 
 def make_server(service: Service) -> uvicorn.Server:
+    """Raises UsageError where the files for TLS are none."""
     config = service.config
-    return _Server(
-        uvicorn.Config(
-            make_app(service),
-            http=limited_to(config.max_connections),
-            loop="asyncio",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            log_level="critical",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            root_path=config.root_path,
-            timeout_keep_alive=_KEEP_ALIVE,
-            ssl_certfile=config.tls_certificate,
-            ssl_keyfile=config.tls_key,
-        )
+    made = uvicorn.Config(
+        make_app(service),
+        http=limited_to(config.max_connections),
+        loop="asyncio",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        root_path=config.root_path,
+        timeout_keep_alive=_KEEP_ALIVE,
+        ssl_certfile=config.tls_certificate,
+        ssl_keyfile=config.tls_key,
     )
+    try:
+        made.load()
+    except (ssl.SSLError, OSError) as error:
+        files = f"{config.tls_certificate} and {config.tls_key}"
+        raise UsageError(f"{files} cannot be used for TLS: {error.args[-1]}") from None
+    return _Server(made)
 
 
 @contextlib.contextmanager

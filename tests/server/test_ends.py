@@ -1,0 +1,131 @@
+"""`octavo serve` as a process: how it begins, what it refuses, and how it ends."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cli.process import end, start
+from tests.cli.result import Result
+from tests.gate import PATIENCE
+
+ENDLESS = {"prompt": "x", "ignore_eos": True, "max_tokens": 120, "stream": True}
+
+
+@contextmanager
+def serving(path: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    process = start("serve", str(path), "--port", "0", "--json", "--threads", "1", *flags)
+    try:
+        assert process.stdout is not None
+        said = json.loads(process.stdout.readline())
+        assert said["model"] == path.name
+        yield process, int(said["address"].rpartition(":")[2])
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+@contextmanager
+def ask(port: int, body: object) -> Iterator[http.client.HTTPResponse]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    headers = {"content-type": "application/json"}
+    connection.request("POST", "/v1/completions", json.dumps(body), headers)
+    with closing(connection), connection.getresponse() as response:
+        yield response
+
+
+def test_open_requests_end_before_the_server_does(tiny_path: Path) -> None:
+    with serving(tiny_path) as (process, port), ask(port, ENDLESS) as response:
+        process.send_signal(signal.SIGTERM)
+        body = response.read()
+        assert body.endswith(b"data: [DONE]\n\n")
+        done = end(process)
+        assert (done.code, done.out) == (0, "")
+
+
+def test_what_does_not_end_in_time_is_told(tiny_path: Path) -> None:
+    flags = ("--drain", "0", "--stream-gap-ms", "50")
+    with serving(tiny_path, *flags) as (process, port), ask(port, ENDLESS) as response:
+        assert response.read(6) == b"data: "
+        process.send_signal(signal.SIGINT)
+        body = response.read()
+        assert b"data: [DONE]" not in body
+        assert b'data: {"error":{"message":"the server is shutting down"' in body
+        assert end(process).code == 0
+
+
+def test_a_second_signal_ends_at_once(tiny_path: Path) -> None:
+    flags = ("--stream-gap-ms", "1000")
+    with serving(tiny_path, *flags) as (process, port), ask(port, ENDLESS) as response:
+        assert response.read(6) == b"data: "
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        while "waiting up to 30 s" not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGTERM)
+        assert end(process).code == 1
+
+
+def refused(path: Path, *flags: str) -> Result:
+    return end(start("serve", str(path), *flags))
+
+
+def test_a_port_in_use_is_one_line(tiny_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        found = refused(tiny_path, "--port", str(port))
+    assert found.code == 2
+    (line,) = [line for line in found.err.splitlines() if "loading" not in line]
+    assert line == (
+        f"octavo: cannot listen on 127.0.0.1 port {port}: address already in use; --host, --port "
+        "and --uds say where"
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [(("--api-key-file", "none"), "--api-key-file 'none': no such file"),
+     (("--tls-certificate", __file__), "tls_certificate and tls_key go together: give both"),
+     (("--tls-certificate", __file__, "--tls-key", __file__), "cannot be used for TLS"),
+     (("--host", "0.0.0.0"), "0.0.0.0 is reached from other machines, and there is no key"),
+     (("--host", "no.such.host.invalid", "--no-auth"), "cannot listen on no.such.host.invalid port 8000"),
+     (("--port", "70000"), "--port 70000: expected a whole number from 0 to 65535")],
+)  # fmt: skip
+def test_bad_flags_are_one_line(tiny_path: Path, flags: tuple[str, ...], why: str) -> None:
+    found = refused(tiny_path, *flags)
+    assert found.code == 2
+    assert why in found.err
+    assert len([line for line in found.err.splitlines() if "loading" not in line]) == 1
+
+
+def test_a_model_that_does_not_load_is_told(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF")
+    found = refused(broken, "--port", "0")
+    assert found.code == 1
+    assert "broken.gguf" in found.err.splitlines()[-1]
+
+
+def test_a_socket_file_is_served_and_removed(tiny_path: Path, tmp_path: Path) -> None:
+    path = tmp_path / "octavo.sock"
+    process = start("serve", str(tiny_path), "--uds", str(path), "--json", "--threads", "1")
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["address"] == f"unix:{path}"
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(path))
+        connection.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        assert b"200 OK" in connection.recv(1000)
+    process.terminate()
+    assert end(process).code == 0
+    assert not path.exists()

@@ -1,0 +1,122 @@
+"""Who may speak: keys, hosts, origins, kinds of body, on every route there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from octavo.errors import UsageError
+from octavo.server.app import ROUTES
+from octavo.server.auth import Keys, Tenant
+from octavo.server.config import ServerConfig
+from octavo.server.serve import read_keys
+from tests.server.live import Live
+
+ANN, BOB = "ann-0123456789abcdef", "bob-0123456789abcdef"
+CHAT = "/v1/chat/completions"
+HI = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+
+
+@pytest.fixture(scope="module")
+def locked(tiny_path: Path) -> Iterator[Live]:
+    keys = Keys([f"{ANN} tenant=ann admin", BOB, "# a comment", ""])
+    with Live(tiny_path, keys=keys, allow_origin=["https://chat.example"]) as server:
+        yield server
+
+
+@pytest.mark.parametrize(("method", "path"), [(method, path) for method, path, _ in ROUTES])
+def test_every_route_needs_a_key_but_those_that_say_whether_it_lives(
+    locked: Live, method: str, path: str
+) -> None:
+    path = path.replace("{id:path}", "x").replace("{id}", "x")
+    body = None if method == "GET" else b"{}"
+    for headers in ({}, {"authorization": "Bearer wrong"}, {"x_api_key": "wrong"}):
+        answer = locked.ask(method, path, body, **headers)
+        if path in ("/health", "/ready"):
+            assert answer.status == 200
+        else:
+            assert answer.status == 401, answer
+            assert answer.json["error"]
+
+
+def test_a_key_opens_in_both_headers(locked: Live) -> None:
+    assert locked.post(CHAT, HI, authorization=f"Bearer {ANN}").status == 200
+    assert locked.post(CHAT, HI, authorization=f"bearer {BOB}").status == 200
+    assert locked.post(CHAT, HI, x_api_key=BOB).status == 200
+    assert locked.post(CHAT, HI).error.startswith("an API key is needed")
+    assert locked.post(CHAT, HI, x_api_key=BOB[:-1]).error == "the API key is wrong"
+
+
+def test_tenants_share_nothing(locked: Live) -> None:
+    def reason(key: str, **more: object) -> str:
+        body = {"prompt": "a prompt of more than one block", "max_tokens": 1, **more}
+        return locked.post("/v1/completions", body, x_api_key=key).headers["x-octavo-cache"]
+
+    assert reason(ANN).startswith("matched=0")
+    assert reason(ANN).startswith("matched=30")
+    assert reason(BOB).startswith("matched=0")
+    assert reason(BOB, cache_salt="ann").startswith("matched=0, reason=salt")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [({"host": "evil.example"}, 403), ({"host": "127.0.0.1.evil.example:80"}, 403),
+     ({"host": "localhost"}, 200), ({"host": "[::1]:8000"}, 200), ({"host": "LOCALHOST:1"}, 200),
+     ({"origin": "https://evil.example"}, 403), ({"origin": "null"}, 403),
+     ({"origin": "https://chat.example"}, 200),
+     ({"content_type": "text/plain"}, 415), ({"content_type": ""}, 415),
+     ({"content_type": "application/x-www-form-urlencoded"}, 415),
+     ({"content_type": "application/json; charset=utf-8"}, 200)],
+)  # fmt: skip
+def test_other_hosts_origins_and_kinds_are_turned_away(
+    locked: Live, headers: dict[str, str], status: int
+) -> None:
+    answer = locked.post(CHAT, HI, x_api_key=ANN, **headers)
+    assert answer.status == status
+    if headers.get("origin") == "https://chat.example":
+        assert answer.headers["access-control-allow-origin"] == "https://chat.example"
+    else:
+        assert "access-control-allow-origin" not in answer.headers
+
+
+def test_a_page_may_ask_first_what_it_may(locked: Live) -> None:
+    def ask(origin: str) -> int:
+        return locked.ask("OPTIONS", CHAT, None, origin=origin).status
+
+    assert (ask("https://chat.example"), ask("https://evil.example")) == (204, 403)
+
+
+def test_a_plain_request_id_is_kept(locked: Live) -> None:
+    assert locked.get("/health", x_request_id="abc-1").headers["x-request-id"] == "abc-1"
+    assert locked.get("/health", x_request_id="a b").headers["x-request-id"].startswith("req_")
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [(["short"], "keys, line 1: a key of 5 characters: at least 16"),
+     (["", f"{ANN} tenant="], "keys, line 2: 'tenant=' after the key: expected tenant=NAME or"),
+     ([f"{ANN} root"], "keys, line 1: 'root' after the key: expected tenant=NAME or admin"),
+     ([ANN, ANN], "keys, line 2: this key stands there twice")],
+)  # fmt: skip
+def test_a_bad_key_file_is_refused_by_line(lines: list[str], why: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Keys(lines, where="keys")
+    assert str(caught.value).startswith(why)
+
+
+def test_salts_of_two_tenants_never_meet() -> None:
+    pairs = [("a", "b"), ("ab", ""), ("a", "1:b"), ("1:a", "b"), ("11:a", "")]
+    assert len({Tenant(name).salt(own) for name, own in pairs}) == len(pairs)
+
+
+def test_beyond_this_machine_keys_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OCTAVO_API_KEYS", raising=False)
+    with pytest.raises(UsageError, match=r"0\.0\.0\.0 is reached from other machines"):
+        read_keys(ServerConfig(host="0.0.0.0"))
+    assert not read_keys(ServerConfig(host="0.0.0.0", no_auth=True)).are_required
+    assert not read_keys(ServerConfig(host="::1")).are_required
+    monkeypatch.setenv("OCTAVO_API_KEYS", f"{ANN} tenant=a, {BOB} tenant=b")
+    assert read_keys(ServerConfig(host="0.0.0.0")).num_tenants == 2
+    assert read_keys(ServerConfig(share_prefix=True)).num_tenants == 1

@@ -1,0 +1,166 @@
+"""What bounds a server: heads, bodies, places, connections; and clients that leave."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from octavo.engine.nouns import StepResult
+from octavo.protocol.common import ApiError
+from octavo.server import http_protocol, intake, sse
+from octavo.server.admission import Admission
+from tests.gate import PATIENCE
+from tests.server.live import Live
+from tests.serving.stories import assert_nothing_held
+
+CHAT = "/v1/chat/completions"
+HI = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+
+
+class Answer:
+    def __init__(self) -> None:
+        self.is_waiting = True
+
+
+def admission(most: int, tokens: int = 100, *, shared: bool = False) -> Admission:
+    return Admission(most, tokens, shared=shared, seconds=lambda count: count / 10)
+
+
+def test_a_place_is_given_back_when_what_it_waits_for_begins() -> None:
+    gate, one = admission(1), Answer()
+    with gate.enter("a") as place:
+        with pytest.raises(ApiError, match="1 request wait already, and at most 1 may") as caught:
+            gate.enter("b")
+        assert (caught.value.status, caught.value.retry_after) == (429, 1)
+        place.wait_for([one])
+        assert gate.num_waiting == 1
+        one.is_waiting = False
+        with gate.enter("b"):
+            assert (gate.num_open, gate.num_waiting) == (2, 1)
+    assert gate.num_open == 0
+
+
+def test_of_several_tenants_one_has_half() -> None:
+    gate = admission(4, shared=True)
+    for _ in range(2):
+        gate.enter("a").take_tokens(25)
+    with pytest.raises(ApiError):
+        gate.enter("a")
+    with pytest.raises(ApiError) as caught:
+        gate.enter("b").take_tokens(51)
+    assert caught.value.retry_after == 5  # 50 tokens at 10 a second
+    gate.enter("b").take_tokens(50)
+
+
+def test_an_idle_server_takes_any_prompt() -> None:
+    gate = admission(4, tokens=10)
+    place = gate.enter("a")
+    place.take_tokens(1000)
+    with pytest.raises(ApiError, match="1,000 tokens wait already"):
+        gate.enter("a").take_tokens(1)
+
+
+def talk(live: Live, *pieces: bytes) -> bytes:
+    """Send bytes as they are; give all that comes back."""
+    with socket.create_connection(("127.0.0.1", live.port), PATIENCE) as connection:
+        try:
+            for piece in pieces:
+                connection.sendall(piece)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        found = b""
+        try:
+            while data := connection.recv(1 << 16):
+                found += data
+        except ConnectionResetError:
+            pass
+        return found
+
+
+def test_a_head_has_bounds(live: Live) -> None:
+    start = b"GET /health HTTP/1.1\r\nhost: localhost\r\n"
+    many = b"".join(b"x-%d: 1\r\n" % i for i in range(101))
+    assert b"431 Refused" in talk(live, start, many, b"\r\n")
+    assert b"431 Refused" in talk(live, start, *[b"x: " + b"a" * 8000 + b"\r\n"] * 20)
+    assert b"431 Refused" in talk(live, start, b"x: ", *[b"a" * 8000] * 20)
+    assert b"431 Refused" in talk(live, b"GET /", *[b"a" * 8000] * 20)
+    for _ in range(2):  # each head of a connection has its own
+        close = b"connection: close\r\n\r\n"
+        twice = talk(live, start + b"\r\n", start + b"y: " + b"a" * 60_000 + b"\r\n" + close)
+        assert twice.count(b"200 OK") == 2
+
+
+def test_a_head_that_does_not_end_is_closed(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "_HEAD_SECONDS", 0.05)
+    assert b"408 Refused" in talk(live)
+    assert b"408 Refused" in talk(live, b"GET /health HTTP/1.1\r\nhost: loc")
+
+
+def test_a_body_has_bounds(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Live(tiny_path, max_body=2000) as live:
+        large = live.ask("POST", CHAT, b" " * 2001)
+        assert (large.status, large.headers["connection"]) == (413, "close")
+        assert "2,000 bytes" in large.error
+        head = b"POST %s HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        chunked = head % CHAT.encode() + b"transfer-encoding: chunked\r\n\r\n"
+        assert b"413 Request" in talk(live, chunked, *[b"3e8\r\n" + b" " * 1000 + b"\r\n"] * 3)
+        monkeypatch.setattr(intake, "_BODY_SECONDS", 0.05)
+        slow = talk(live, head % CHAT.encode() + b"content-length: 100\r\n\r\n{")
+        assert b"408 Request Timeout" in slow
+        monkeypatch.setattr(intake, "_BODIES", 0)
+        monkeypatch.setattr(intake, "_BODY_SECONDS", PATIENCE)
+        assert live.post(CHAT, HI).status == 429
+        assert live.service.body_bytes == 0
+
+
+def test_connections_are_counted(tiny_path: Path) -> None:
+    with Live(tiny_path, max_connections=1) as live:
+        first = live.connect()
+        first.request("GET", "/health")
+        assert first.getresponse().read()
+        assert b"503 Refused" in talk(live)
+        first.close()
+
+
+def test_a_client_that_leaves_ends_its_request(live: Live) -> None:
+    body = b'{"messages": [{"role": "user", "content": "hi"}], "ignore_eos": true%s}'
+    for more in (b"", b', "stream": true', b', "n": 4'):
+        content = body % more
+        head = b"POST %s HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        length = b"content-length: %d\r\n\r\n" % len(content)
+        with socket.create_connection(("127.0.0.1", live.port)) as connection:
+            connection.sendall(head % CHAT.encode() + length + content)
+            until(lambda: live.service.loaded.admission.num_open == 1)
+        until(lambda: live.service.loaded.admission.num_open == 0)
+    until(lambda: not live.llm.loop.engine.has_unfinished)
+    assert_nothing_held(live.llm)
+    assert live.service.num_streams == live.service.body_bytes == 0
+
+
+def test_silence_has_pings(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "PING", 0.05)
+    monkeypatch.setattr(live.llm.loop.engine, "step", slowed(live, 0.2))
+    found = live.post(CHAT, {**HI, "stream": True})
+    assert found.body.startswith(b"data: ")
+    assert b"\n\n: ping\n\n" in found.body
+
+
+def slowed(live: Live, seconds: float) -> Callable[[], StepResult]:
+    step = live.llm.loop.engine.step
+
+    def slow() -> StepResult:
+        time.sleep(seconds)
+        return step()
+
+    return slow
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.002)
