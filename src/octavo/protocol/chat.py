@@ -105,7 +105,13 @@ class ChatAnswer:
         return [self._chunk(index, delta) for index in range(self._request.params.n)]
 
     def piece(self, prompt: int, chunk: StreamChunk) -> list[Event]:
-        return [self._chunk(chunk.index, {"content": chunk.text})] if chunk.text else []
+        events = []
+        if chunk.text or chunk.logprobs:
+            logprobs = _logprobs(chunk.logprobs, self._vocabulary)
+            events.append(self._chunk(chunk.index, {"content": chunk.text}, logprobs))
+        if chunk.finish_reason is not None:
+            events += self._end_of(chunk.index, chunk.finish_reason)
+        return events
 
     def end(self, outputs: Sequence[RequestOutput]) -> list[Event]:
         """What no piece has told: the end of answers without one, and the usage if asked."""

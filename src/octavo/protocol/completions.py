@@ -76,6 +76,9 @@ def parse_completion(body: object) -> CompletionRequest:
         "prompt_logprobs": logprobs if echo else None,
     }
     params = read_params(fields, own, {"prompt_logprobs": "logprobs"})
+    stream = read_streaming(fields)
+    if stream.wanted and params.prompt_logprobs is not None:
+        raise BodyError("echo with logprobs is given whole: leave out stream", "echo")
     return CompletionRequest(
         model=read_model(fields),
         prompts=_read_prompts(fields.get("prompt")),
@@ -84,7 +87,7 @@ def parse_completion(body: object) -> CompletionRequest:
         num_given=None if best_of is None else params.n,
         hides_logprobs=logprobs is None and best_of is not None,
         options=read_options(fields),
-        stream=read_streaming(fields),
+        stream=stream,
         noted=read.noted,
     )
 
@@ -120,15 +123,21 @@ class CompletionAnswer:
         return {**self._head, "choices": choices, "usage": usage_of(outputs)}
 
     def begin(self) -> list[Event]:
-        if not self._request.echo or self._request.params.logprobs is not None:
-            return []  # with log-probabilities the prompt comes with those of its tokens
+        if not self._request.echo:
+            return []
         texts = [_text_of(prompt, self._vocabulary) for prompt in self._request.prompts]
         return [self._chunk(self._index(i, a), text) for i, text in enumerate(texts) for a in
                 range(self._request.params.n)]  # fmt: skip
 
     def piece(self, prompt: int, chunk: StreamChunk) -> list[Event]:
         index = self._index(prompt, chunk.index)
-        return [self._chunk(index, chunk.text)] if chunk.text else []
+        events = []
+        if chunk.text or chunk.logprobs:
+            found = [(token.token_id, token) for token in chunk.logprobs or ()]
+            events.append(self._chunk(index, chunk.text, found if chunk.logprobs else None))
+        if chunk.finish_reason is not None:
+            events += self._end_of(index, chunk.finish_reason)
+        return events
 
     def end(self, outputs: Sequence[RequestOutput]) -> list[Event]:
         """What no piece has told: the end of answers without one, and the usage if asked."""
