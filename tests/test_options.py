@@ -188,7 +188,11 @@ def test_every_option_reaches_the_command_line(owner: type, each: Option, typed:
 
 @every_option
 def test_every_option_of_a_request_reaches_a_body(owner: type, each: Option) -> None:
-    if owner not in (SamplingParams, RequestOptions) or each.name in ("begins_turn", "logprobs"):
+    if owner not in (SamplingParams, RequestOptions) or each.name in (
+        "begins_turn",
+        "logprobs",
+        "pooling",
+    ):
         return
     if each.name == "prompt_logprobs":  # of a body with `echo`
         body: dict[str, Any] = {"echo": True, "logprobs": 2}

@@ -13,7 +13,8 @@ from octavo.records import CacheRecord
 from octavo.sampling_params import Sampling
 
 FinishReason = Literal["stop", "length", "abort", "deadline", "error"]
-RowValues = Literal["logprobs", "logits", "scores"]  # what is wanted of every token of a prompt
+RowValues = Literal["logprobs", "logits", "scores", "hidden"]  # wanted of every token of a prompt
+Pooling = Literal["last", "mean"]
 
 
 @described
@@ -30,6 +31,13 @@ class RequestOptions:
     )
     begins_turn: bool = option(
         False, "It follows a chat template: the blank of SPM before it is no text", flag=None
+    )
+
+    pooling: Pooling | None = option(
+        None,
+        "Draw nothing, but give the prompt's embedding: its last row of the model, or the mean",
+        choices=("last", "mean"),
+        flag=None,
     )
 
     def __post_init__(self) -> None:
@@ -85,6 +93,7 @@ class RequestOutput:
     prompt_logprobs: tuple[TokenLogprobs | None, ...] | None = None  # the first has none
     error: str | None = None  # why finish_reason is "error"
     sampling: Sampling | None = None  # what shaped the draws; beams are not drawn
+    embedding: tuple[float, ...] | None = None  # float32s of length 1, if `pooling` asked for it
 
     def to_dict(self) -> dict[str, object]:
         """The same names as plain data, for JSON."""

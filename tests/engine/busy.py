@@ -4,12 +4,14 @@ each request gives is known from a run alone, without a cache between requests."
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from functools import cache
 from itertools import count
 from typing import Any
 
 import numpy as np
 
+from octavo.engine.decoding.pooled import embedding
 from octavo.engine.engine import Engine
 from octavo.engine.nouns import Request
 from octavo.kernels import native
@@ -28,6 +30,8 @@ CASES: list[tuple[list[int], dict[str, Any]]] = [
     (TEXT[10:30], {"max_tokens": 9, "seed": 4, "temperature": 0.9, "repetition_penalty": 1.2}),
     (TEXT[:16], {"max_tokens": 3, "n": 2, "seed": 9, "temperature": 1.0}),
     ([*TEXT[:50], 1], {"max_tokens": 4, "seed": 9, "temperature": 1.0}),
+    (TEXT[:50], {"pooling": "last"}),
+    (TEXT[:47], {"pooling": "mean"}),
     ([*TEXT[:20], 5, 6, 7], {"max_tokens": 6, "beam_width": 3, "n": 2, "ignore_eos": True}),
     (TEXT[:1], {"max_tokens": 20, "beam_width": 2, "length_penalty": 0.5}),
 ]
@@ -36,14 +40,23 @@ CASES: list[tuple[list[int], dict[str, Any]]] = [
 def answers(request: Request) -> object:
     """All that a request gives, to be compared."""
     each = [(s.tokens, s.finish_reason, s.logprobs, s.cumulative_logprob) for s in request.branches]
-    return each, request.prompt_logprobs
+    vector = embedding(request)
+    return each, request.prompt_logprobs, None if vector is None else vector.tobytes()
 
 
 @cache
 def alone(case: int) -> object:
-    prompt, params = CASES[case]
     engine = tiny_engine(MODEL, POOL, eos_ids=EOS, prefix_cache=False, step_ms=None)
-    return answers(answered(engine, prompt, **params))
+    return answers(answered(engine, *_asked(case, RequestOptions()), **_params(case)))
+
+
+def _asked(case: int, options: RequestOptions) -> tuple[list[int], RequestOptions]:
+    prompt, params = CASES[case]
+    return prompt, replace(options, pooling=params.get("pooling"))
+
+
+def _params(case: int) -> dict[str, Any]:
+    return {name: value for name, value in CASES[case][1].items() if name != "pooling"}
 
 
 def is_hurt(request: Request) -> bool:
@@ -58,7 +71,7 @@ class Busy:
     def __init__(self, seed: int, *, num_blocks: int = 8, **options: Any) -> None:
         ticks = count()
         self.random = random.Random(seed)
-        self.cases = range(len(CASES) if options.get("kv_cache", True) else 6)  # else no beams
+        self.cases = range(len(CASES) if options.get("kv_cache", True) else 8)  # else no beams
         self.engine: Engine = tiny_engine(
             MODEL, POOL, num_blocks=num_blocks, max_rows=64, block_size=16, max_num_seqs=6,
             eos_ids=EOS, step_ms=None, clock=lambda: next(ticks) / 1e3, **options,
@@ -75,8 +88,7 @@ class Busy:
         case = self.random.choice(self.cases)
         priority = self.random.randrange(2)
         options = RequestOptions(priority, self.random.choice([None, None, 150]))
-        prompt, params = CASES[case]
-        request = add(self.engine, prompt, options, **params)
+        request = add(self.engine, *_asked(case, options), **_params(case))
         self.live[request] = case
         return request
 

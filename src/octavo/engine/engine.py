@@ -109,7 +109,7 @@ class Engine:
         if options.deadline_ms is not None:
             request.deadline = request.added_at + options.deadline_ms / 1e3
         # Whoever asks for rows alone neither finds nor leaves anything.
-        rows_alone = request.every_row in ("logits", "scores")
+        rows_alone = request.every_row in ("logits", "scores", "hidden")
         request.is_private = rows_alone or not self.admission.prefix_cache
         namespace = replace(self.namespace, salt=options.cache_salt)
         request.root = self.kv.open(None if request.is_private else namespace)

@@ -80,6 +80,8 @@ class Request:
     # How far it is.
     branches: list[Branch] = field(init=False)
     row_values: list[Any] = field(default_factory=list)  # of the prompt's tokens, as they come
+    pooled: FloatArray | None = None  # (hidden,) the row, or the sum of the rows, so far
+    num_pooled: int = 0  # rows
     is_running: bool = False
     is_half: bool = False  # an update of it has begun and not come to its end
     ending: FinishReason | None = None  # so has its end
@@ -97,6 +99,8 @@ class Request:
     def __post_init__(self) -> None:
         if self.params.prompt_logprobs is not None:
             self.every_row = "logprobs"
+        if self.options.pooling == "mean":
+            self.every_row = "hidden"
         self.biases = _biases(self.params)
         if not self.draws:  # it takes the slots of one token, which is never computed
             self.max_tokens = 1
@@ -129,19 +133,37 @@ class Request:
     @property
     def draws(self) -> bool:
         """Something is drawn after the prompt; else its rows are all that is wanted."""
-        return self.params.max_tokens != 0 and self.every_row in (None, "logprobs")
+        wants_answer = self.params.max_tokens != 0 and self.options.pooling is None
+        return wants_answer and self.every_row in (None, "logprobs")
 
     @property
     def num_rows_wanted(self) -> int:
         """Tokens of the prompt whose rows give a value; the last has no successor to score."""
         if self.every_row is None:
             return 0
-        return self.num_prompt_tokens - (self.every_row != "logits")
+        return self.num_prompt_tokens - (self.every_row in ("logprobs", "scores"))
 
     @property
     def needs_every_row(self) -> bool:
         """Rows of the prompt are still to give their values."""
-        return len(self.row_values) < self.num_rows_wanted
+        return self.num_values < self.num_rows_wanted
+
+    @property
+    def num_values(self) -> int:
+        """Rows of the prompt that gave theirs."""
+        return len(self.row_values) + self.num_pooled
+
+    def take(self, values: Sequence[Any]) -> None:
+        """Note what the next rows of the prompt gave; embeddings are added up."""
+        if self.options.pooling is None:
+            self.row_values += values
+            return
+        for row in values:
+            if self.pooled is None:
+                self.pooled = row.copy()
+            else:
+                self.pooled += row
+            self.num_pooled += 1
 
     @property
     def prompt_logprobs(self) -> list[TokenLogprobs | None] | None:
@@ -164,6 +186,7 @@ class HeadRow:
     argmax: int = -1
     log_sum_exp: float = nan
     logits: FloatArray | None = None  # (vocab,) if it wanted them
+    hidden: FloatArray | None = None  # (hidden,) likewise
     top: Sequence[tuple[int, float]] = ()  # (token, log-probability), best first, likewise
 
 
@@ -186,12 +209,14 @@ class StepPlan:
 
     def read(self, out: StepOutput) -> Sequence[HeadRow]:
         """Return the head rows, filled with what the head gave each."""
-        logits = iter(out.logits)
+        logits, hidden = iter(out.logits), iter(out.hidden)
         given = zip(self.head_rows, out.argmax.tolist(), out.log_sum_exp.tolist(), strict=True)
         for i, (row, argmax, lse) in enumerate(given):
             row.argmax, row.log_sum_exp = argmax, lse
             if row.want is Want.LOGITS:
                 row.logits = next(logits)
+            elif row.want is Want.HIDDEN:
+                row.hidden = next(hidden)
             elif row.want is Want.TOP_K:
                 found = zip(out.top_ids[i].tolist(), out.top_logits[i].tolist(), strict=True)
                 row.top = [(token, logit - lse) for token, logit in found]

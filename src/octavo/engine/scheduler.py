@@ -167,10 +167,11 @@ def _head_rows(branch: Branch, begin: int, end: int, first_row: int) -> Iterator
     prompt."""
     request = branch.request
     if request.every_row is not None:
-        first = max(begin, len(request.row_values))  # one that ran again gives nothing new
+        kind = Want.HIDDEN if request.every_row == "hidden" else Want.LOGITS
+        first = max(begin, request.num_values)  # one that ran again gives nothing new
         for position in range(first, min(end, request.num_rows_wanted)):
             row = first_row + position - begin
-            yield HeadRow(branch, position, row, False, Want.LOGITS, NO_EDITS)
+            yield HeadRow(branch, position, row, False, kind, NO_EDITS)
     if end == branch.num_tokens:
         want = request.decoding.want(branch)
         if want is not None:

@@ -63,7 +63,7 @@ class Updater:
             self._requests.fail(request, decision.error)
             return
         request.is_half = True
-        request.row_values += decision.row_values
+        request.take(decision.row_values)
         if decision.continuations:
             self._go_on(request, decision.continuations)
         request.decoding = decision.decoding

@@ -21,11 +21,11 @@ from octavo.config import EngineConfig, ServingConfig, ServingOptions
 from octavo.loaded_model import ModelInfo
 from octavo.options import takes
 from octavo.records import StepRecord, Totals
-from octavo.request import RequestOptions, RequestOutput
+from octavo.request import Pooling, RequestOptions, RequestOutput
 from octavo.sampling_params import SamplingParams
 from octavo.serving.llm import LLM
 from octavo.serving.open_requests import OpenRequests
-from octavo.serving.prepare import Messages, PreparedRequest, Prompt, Tools
+from octavo.serving.prepare import Messages, PreparedRequest, Prompt, Tools, to_embed
 from octavo.serving.stats import engine_stats
 from octavo.serving.token_stream import TokenStream
 from octavo.tokenizer import Tokenizer
@@ -81,6 +81,16 @@ class AsyncEngine:
         chunk = await anext(self.stream(prompt, params, options, pieces=False))
         assert chunk.output is not None
         return chunk.output
+
+    async def embed(
+        self,
+        prompt: Prompt,
+        options: RequestOptions | None = None,
+        *,
+        pooling: Pooling = "last",
+    ) -> RequestOutput:
+        """The `embedding` of a prompt, as `LLM.embed` gives it. Raises as `generate`."""
+        return await self.generate(prompt, None, to_embed(options, pooling))
 
     async def drain(self) -> None:
         """Take no new requests, and wait for the end of those that are open."""

@@ -20,7 +20,7 @@ from octavo.errors import UsageError, counted
 from octavo.loaded_model import ModelInfo, load_model
 from octavo.options import takes
 from octavo.records import StepRecord
-from octavo.request import RequestOptions, RequestOutput, RowValues, StreamChunk
+from octavo.request import Pooling, RequestOptions, RequestOutput, RowValues, StreamChunk
 from octavo.sampling_params import SamplingParams
 from octavo.serving.engine_loop import EngineLoop
 from octavo.serving.open_requests import OpenRequests
@@ -32,6 +32,7 @@ from octavo.serving.prepare import (
     RequestPreparer,
     Tools,
     of_a_turn,
+    to_embed,
 )
 from octavo.serving.stats import engine_stats
 
@@ -157,6 +158,17 @@ class LLM:
         return self.preparer.encode_chat(
             messages, chat_template=chat_template, parse_special=parse_special, tools=tools
         )
+
+    def embed(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        options: RequestOptions | None = None,
+        *,
+        pooling: Pooling = "last",
+    ) -> list[RequestOutput]:
+        """The `embedding` of each prompt, of length 1: the last row of the model after its final
+        norm, or the mean of all rows, for which nothing is read from the cache."""
+        return self.generate(prompts, None, to_embed(options, pooling))
 
     def logits(self, token_ids: Sequence[int]) -> FloatArray:
         """The model's logits after every token, (len, vocab) float32, through the cache's pages; of

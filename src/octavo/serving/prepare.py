@@ -16,7 +16,7 @@ import numpy as np
 
 from octavo.errors import PromptTooLongError, UsageError, counted
 from octavo.loaded_model import LoadedModel
-from octavo.request import RequestOptions, RowValues
+from octavo.request import Pooling, RequestOptions, RowValues
 from octavo.sampling_params import SamplingParams
 from octavo.tokenizer import TooManyTokensError
 from octavo.values import is_list, is_whole
@@ -69,6 +69,8 @@ class RequestPreparer:
         """Prepare a prompt; `streams`: its answer is to be given in pieces."""
         (checked,) = _one_each("params", params, SamplingParams, 1)
         (opts,) = _one_each("options", options, RequestOptions, 1)
+        if opts.pooling is not None and checked != SamplingParams():
+            raise UsageError("pooling: an embedding is not drawn, leave the SamplingParams out")
         for name in ("stop_token_ids", "logit_bias"):
             unknown = [t for t in getattr(checked, name) or () if t >= self._vocab_size]
             if unknown:
@@ -161,6 +163,14 @@ def of_a_turn(options: RequestOptions | None) -> RequestOptions:
     """Say that the answer begins a turn of a conversation."""
     (checked,) = _one_each("options", options, RequestOptions, 1)
     return replace(checked, begins_turn=True)
+
+
+def to_embed(options: RequestOptions | None, pooling: Pooling) -> RequestOptions:
+    """Ask for an embedding. Raises UsageError for another word than "last" and "mean"."""
+    (checked,) = _one_each("options", options, RequestOptions, 1)
+    if pooling is None:
+        raise UsageError("pooling: expected one of last, mean, found None")
+    return replace(checked, pooling=pooling)
 
 
 def _as_prompts(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:

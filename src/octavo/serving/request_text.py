@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from octavo.engine.decoding.pooled import embedding
 from octavo.engine.nouns import Branch, Request
 from octavo.records import CacheRecord
 from octavo.request import Completion, Metrics, RequestOutput, StreamChunk, Usage
@@ -49,6 +50,7 @@ class RequestText:
         )
         cached = request.cache.matched_tokens if request.cache else 0
         answers = sorted(request.branches, key=lambda b: b.index)  # beams: equal, best first
+        vector = embedding(request)
         completions = [self._completion(b) for b in answers[: request.params.n]]
         return RequestOutput(
             prompt_token_ids=request.prompt_token_ids,
@@ -64,6 +66,7 @@ class RequestText:
             prompt_logprobs=None if prompt_logprobs is None else tuple(prompt_logprobs),
             error=None if request.error is None else str(request.error),
             sampling=None if request.params.beam_width else request.sampling,
+            embedding=None if vector is None else tuple(vector.tolist()),
         )
 
     def _completion(self, branch: Branch) -> Completion:

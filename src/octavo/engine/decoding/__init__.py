@@ -2,11 +2,14 @@
 
 from octavo.engine.decoding.beams import make_beams
 from octavo.engine.decoding.draws import Draws
+from octavo.engine.decoding.pooled import Pooled
 from octavo.engine.nouns import Decoding, Request
 
 
 def make_decoding(request: Request, draws: Draws) -> Decoding:
     """The strategy that a request asks for. Raises UsageError if the head cannot serve it."""
+    if request.options.pooling is not None:
+        return Pooled()
     if request.params.beam_width:
         return make_beams(request, draws.eos_ids, draws.vocab_size)
     return draws

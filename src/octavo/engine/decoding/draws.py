@@ -84,9 +84,12 @@ class Draws:
         return edited
 
     def row_value(self, row: HeadRow) -> Any:
-        """Return what a row of a prompt gives a request that wants every row: its logits; of the
-        token that follows it the log-probability alone (a score), or with the likeliest ones."""
+        """Return what a row of a prompt gives a request that wants every row: its logits, or what
+        they were made of; of the token that follows it the log-probability alone (a score), or with
+        the likeliest ones."""
         request = row.branch.request
+        if request.every_row == "hidden":
+            return row.hidden
         assert row.logits is not None
         if request.every_row == "logits":
             return row.logits
