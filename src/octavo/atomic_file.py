@@ -7,7 +7,7 @@ are those of the system. Knows folders, and nothing of what is in a file.
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +21,9 @@ def write_whole(path: Path, content: bytes) -> None:
     again.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:16]}.", suffix=".tmp")
-    with _moved(Path(name), path), os.fdopen(handle, "wb") as file:
+    beside = path.with_name(f".{path.name[:16]}.{secrets.token_hex(8)}.tmp")
+    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with _moved(beside, path), os.fdopen(handle, "wb") as file:
         file.write(content)
 
 

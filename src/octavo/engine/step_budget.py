@@ -23,7 +23,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from statistics import median_low
 
 from octavo.program.cost import RowFormat, Work, cost, uniform_weights
 from octavo.program.ops import Attend, Head
@@ -165,12 +164,12 @@ class StepBudget:
         matmuls = self._costs.row * rows + self._costs.head * len(spans)
         if in_chunks >= self._min_chunk:
             self._rates.append((matmuls + self._costs.weights + self._price(spans)) / seconds)
-            self._rate = median_low(self._rates)  # of two, the slower
+            self._rate = _median(self._rates)
         elif self._rate is not None and matmuls < self._costs.weights:
             low, high = _BELIEVED
             price = self._rate * seconds / self._costs.bytes_read(spans)
             self._byte_prices.append(min(max(price, low), high))
-            self._units_per_byte = median_low(self._byte_prices)
+            self._units_per_byte = _median(self._byte_prices)
 
     def seconds(self, begin: int, end: int) -> float | None:
         """Return what computing rows [begin, end) adds to a step at the measured rate: the time
@@ -209,3 +208,8 @@ class StepBudget:
     def _price(self, spans: Iterable[tuple[int, int]]) -> float:
         """Units of the attention of these rows."""
         return sum(self._costs.attention(begin, end, self._units_per_byte) for begin, end in spans)
+
+
+def _median(measured: Collection[float]) -> float:
+    """Of two, the slower rate or the lower price."""
+    return sorted(measured)[(len(measured) - 1) // 2]
