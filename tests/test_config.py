@@ -95,3 +95,6 @@ def test_home_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("OCTAVO_HOME", "")
     monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
     assert home() == Path("/cache/octavo")
+    for no_folder in ("", "cache"):
+        monkeypatch.setenv("XDG_CACHE_HOME", no_folder)
+        assert home() == Path("/home/someone/.cache/octavo")

@@ -9,20 +9,24 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import platformdirs
-
 from octavo.errors import HomeError
 
 
 def home() -> Path:
-    """Where models and caches live: $OCTAVO_HOME, else the platform's cache folder. HomeError where
+    """Where models and caches live: $OCTAVO_HOME, else the user's cache folder. HomeError where
     there is no telling; a model given by path needs none (`find_home`)."""
     given = os.environ.get("OCTAVO_HOME")
     try:
-        return Path(given or platformdirs.user_cache_dir("octavo")).expanduser()
+        return Path(given or f"{_cache_folder()}/octavo").expanduser()
     except RuntimeError:  # no HOME, and no user of this id, or of the name after ~
         why = f"OCTAVO_HOME={given} is of no user" if given else "this user has no home folder"
         raise HomeError(f"{why}: set OCTAVO_HOME to a folder for models and caches") from None
+
+
+def _cache_folder() -> str:
+    """As the XDG base directory specification has it, to which a relative path is none."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    return given if given.startswith("/") else "~/.cache"
 
 
 def find_home() -> Path | None:
