@@ -202,11 +202,13 @@ def test_a_template_may_write_the_users_words_in_its_own_way(template: str, text
 
 def test_the_users_words_need_not_be_last_nor_any() -> None:
     """The beginning of an answer, the result of a tool, a system message alone."""
-    template = "{% for m in messages %}{{ m.content or '' }}{{ m.tool_calls }}{% endfor %}"
-    call = {"role": "assistant", "content": None, "tool_calls": [{"id": 1}]}
+    template = "{% for m in messages %}{{ m.content }}{{ m.tool_calls }}{% endfor %}"
+    function = {"name": "add", "arguments": '{"a": 2}'}
+    call = {"role": "assistant", "content": None, "tool_calls": [{"function": function}]}
     messages = [*user("2+2?"), call, {"role": "tool", "content": "4", "tool_call_id": 1}]
     ids = BPE.encode_chat(messages, chat_template=template)
-    assert BPE.decode(ids) == "2+2?[{'id': 1}]4"
+    shown = "[{'function': {'name': 'add', 'arguments': {'a': 2}}}]"
+    assert BPE.decode(ids) == f"2+2?{shown}4"
     only = [{"role": "system", "content": "be kind"}]
     assert BPE.encode_chat(only, chat_template="no words")
 

@@ -1,18 +1,16 @@
 """/v1/chat/completions: the body in, the response out.
 
-Messages become what chat templates read, `role` and `content` as text (and `name`, where given), as
-`octavo.tokenizer.messages` checks them; "developer" is read as "system", the role that open models
-were trained on. Tools, images and audio are refused by name.
+Messages are read by `chat_messages`. Tools, images and audio are refused by name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
+from typing import Any
 
-from octavo.errors import kind_of
 from octavo.protocol.bodies import BodyError, Fields, read_body, read_flag
+from octavo.protocol.chat_messages import read_chat_messages
 from octavo.protocol.common import FINISH_REASONS, Vocabulary, finite, usage_of
 from octavo.protocol.fields import GENERATION, honoured, table
 from octavo.protocol.sampling import (
@@ -32,7 +30,6 @@ from octavo.request import (
     TokenLogprobs,
 )
 from octavo.sampling_params import SamplingParams
-from octavo.tokenizer.messages import MessageError, read_messages
 
 CHAT_FIELDS = table(
     honoured("messages", "The conversation so far"),
@@ -42,15 +39,12 @@ CHAT_FIELDS = table(
     honoured("top_logprobs", "And of this many others"),
     *GENERATION,
 )
-_ROLES = MappingProxyType(
-    {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-)
 
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
     model: str | None
-    messages: tuple[dict[str, str], ...]
+    messages: tuple[dict[str, Any], ...]
     params: SamplingParams = field(default_factory=SamplingParams)
     options: RequestOptions = field(default_factory=lambda: RequestOptions(begins_turn=True))
     stream: Streaming = field(default_factory=Streaming)
@@ -66,7 +60,7 @@ def parse_chat(body: object) -> ChatRequest:
     spelling = {"max_tokens": limit, "logprobs": "top_logprobs"}
     return ChatRequest(
         model=read_model(fields),
-        messages=_read_messages(fields.get("messages")),
+        messages=read_chat_messages(fields.get("messages")),
         params=read_params(fields, own, spelling),
         options=replace(read_options(fields), begins_turn=True),
         stream=read_streaming(fields),
@@ -193,31 +187,3 @@ def _read_logprobs(fields: Fields) -> object:
     if fields.get("top_logprobs", 0) != 0:
         raise BodyError("top_logprobs needs logprobs: true", "top_logprobs")
     return None
-
-
-def _read_messages(messages: object) -> tuple[dict[str, str], ...]:
-    if messages is None:
-        raise BodyError('messages is missing: give a list of {"role": …, "content": …}', "messages")
-    try:
-        read = read_messages(messages)
-    except MessageError as error:
-        raise BodyError(str(error), error.place) from None
-    return tuple(_own_fields(f"messages[{i}]", each) for i, each in enumerate(read))
-
-
-def _own_fields(where: str, message: Mapping[str, object]) -> dict[str, str]:
-    """Return the fields of a message that mean something here; null is "not given"."""
-    found: dict[str, str] = {}
-    for name, value in message.items():
-        place = f"{where}.{name}"
-        if value is None:
-            continue
-        if name not in ("role", "content", "name"):
-            raise BodyError(f"{place} is not supported: leave it out", place)
-        if not isinstance(value, str):
-            raise BodyError(f"{place}: expected a string, found {kind_of(value)}", place)
-        found[name] = value
-    if found["role"] not in _ROLES:
-        place = f"{where}.role"
-        raise BodyError(f"{place}: expected one of {', '.join(_ROLES)}", place)
-    return {**found, "role": _ROLES[found["role"]]}

@@ -1,14 +1,17 @@
 """The messages of a chat and its tools, checked for every door: what is wrong is said by place.
 
 Comes in: what a caller, or the body of a request, gave. Goes out: copies with `role` a plain name
-and `content` a text, in which text parts are joined by a newline. Only a message that calls tools,
-and is not the user's, may do without content. All else in a message (`name`, `tool_calls`, …) is
-handed on as it is: what of it means something is the template's business. Knows no templates.
+and `content` a text, in which text parts are joined by a newline. A message that calls tools, and
+is not the user's, may do without content: then its text is empty, since templates trip over null.
+The arguments of its calls become objects; text that is none stays, for that is what a model wrote.
+All else in a message (`name`, `tool_call_id`, …) is handed on as it is: what of it means something
+is the template's business. Knows no templates.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -58,9 +61,51 @@ def _read_message(where: str, message: object) -> dict[str, Any]:
     if not isinstance(role, str) or not _ROLE.fullmatch(role):
         found = repr(role) if isinstance(role, str) else _found(message, "role")
         raise MessageError(f"{where}.role", f"expected a plain name such as 'user', found {found}")
-    if content is None and role != "user" and message.get("tool_calls"):
-        return dict(message)
-    return {**message, "content": _read_content(where, message, content)}
+    read = {name: value for name, value in message.items() if name != "tool_calls"}
+    given = message.get("tool_calls")
+    calls = None if given is None else _read_calls(f"{where}.tool_calls", given)
+    if not calls:  # templates look at whether there is a list, not at how long it is
+        return {**read, "content": _read_content(where, message, content)}
+    if content is None and role != "user":
+        return {**read, "content": "", "tool_calls": calls}
+    return {**read, "content": _read_content(where, message, content), "tool_calls": calls}
+
+
+def _read_calls(where: str, calls: object) -> list[dict[str, Any]]:
+    if not isinstance(calls, list | tuple):
+        raise MessageError(where, f"expected a list, found {kind_of(calls)}")
+    return [_read_call(f"{where}[{i}]", each) for i, each in enumerate(calls)]
+
+
+def _read_call(where: str, call: object) -> dict[str, Any]:
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(call, Mapping) or not isinstance(function, Mapping):
+        expected = '{"type": "function", "function": {"name": …, "arguments": …}}'
+        raise MessageError(where, f"expected {expected}, found {_shown(call)}")
+    where = f"{where}.function"
+    if not isinstance(function.get("name"), str):
+        raise MessageError(f"{where}.name", f"expected a string, found {_found(function, 'name')}")
+    arguments = _read_arguments(f"{where}.arguments", function.get("arguments"))
+    return {**call, "function": {**function, "arguments": arguments}}
+
+
+def _read_arguments(where: str, arguments: object) -> object:
+    if arguments is None or arguments == "":
+        return {}
+    if isinstance(arguments, Mapping):
+        return arguments
+    if not isinstance(arguments, str):
+        found = kind_of(arguments)
+        raise MessageError(where, f"expected an object, or one as a string, found {found}")
+    try:
+        read = json.loads(arguments)
+    except (ValueError, RecursionError):
+        return arguments
+    return read if isinstance(read, dict) else arguments
+
+
+def _shown(call: object) -> str:
+    return "one without" if isinstance(call, Mapping) else kind_of(call)
 
 
 def _read_content(where: str, message: Mapping[Any, Any], content: object) -> str:

@@ -1,0 +1,82 @@
+"""The messages of a chat's body, as chat templates read them.
+
+Comes in: OpenAI's messages. Goes out: what `octavo.tokenizer.messages` makes of them, without nulls
+and with the fields that mean something here; "developer" is read as "system", the role that open
+models were trained on. Any order is allowed: it is the template that may refuse one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from octavo.errors import kind_of, unknown_option
+from octavo.protocol.bodies import BodyError, read_kind
+from octavo.tokenizer.messages import MessageError, read_messages
+
+_ROLES: Mapping[str, str] = MappingProxyType(
+    {
+        **{"system": "system", "developer": "system", "user": "user"},
+        **{"assistant": "assistant", "tool": "tool"},
+    }
+)
+_EVERY = ("role", "content", "name")
+_OF_ROLE: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"assistant": ("tool_calls", "reasoning_content"), "tool": ("tool_call_id",)}
+)
+_CALL = ("id", "type", "function", "index")  # `index`: a stream's deltas, put together, have it
+_FUNCTION = ("name", "arguments")
+
+
+def read_chat_messages(messages: object) -> tuple[dict[str, Any], ...]:
+    """Raises BodyError."""
+    if messages is None:
+        raise BodyError('messages is missing: give a list of {"role": …, "content": …}', "messages")
+    try:
+        read = read_messages(messages)
+    except MessageError as error:
+        raise BodyError(str(error), error.place) from None
+    return tuple(_own_fields(f"messages[{i}]", each) for i, each in enumerate(read))
+
+
+def _own_fields(where: str, message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a message that mean something here; null is "not given"."""
+    given = {name: value for name, value in message.items() if value is not None}
+    role = given["role"]
+    if role not in _ROLES:
+        place = f"{where}.role"
+        raise BodyError(f"{place}: expected one of {', '.join(_ROLES)}", place)
+    for name in given:
+        if name not in _EVERY + _OF_ROLE.get(role, ()):
+            place = f"{where}.{name}"
+            raise BodyError(f"{place} is not supported: leave it out", place)
+        if name != "tool_calls":
+            read_kind(given, name, str, f"{where}.{name}")
+    if role == "tool" and "tool_call_id" not in given:
+        place = f"{where}.tool_call_id"
+        raise BodyError(f"{place}: expected the id of the call that this is the result of", place)
+    if "tool_calls" in given:
+        place = f"{where}.tool_calls"
+        calls = given["tool_calls"]
+        given["tool_calls"] = [_own_call(f"{place}[{i}]", call) for i, call in enumerate(calls)]
+    return {**given, "role": _ROLES[role]}
+
+
+def _own_call(where: str, call: Mapping[str, Any]) -> dict[str, Any]:
+    _refuse_unknown(where, call, _CALL)
+    function = call["function"]
+    _refuse_unknown(f"{where}.function", function, _FUNCTION)
+    call_id = call.get("id")
+    if not isinstance(call_id, str):
+        raise BodyError(f"{where}.id: expected a string, found {kind_of(call_id)}", f"{where}.id")
+    if call.get("type") not in (None, "function"):
+        raise BodyError(f'{where}.type: expected "function"', f"{where}.type")
+    own = {name: function[name] for name in _FUNCTION}
+    return {"id": call_id, "type": "function", "function": own}
+
+
+def _refuse_unknown(where: str, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    for name, value in given.items():
+        if name not in known and value is not None:
+            raise BodyError(f"{where}: {unknown_option('field', name, known)}", f"{where}.{name}")
