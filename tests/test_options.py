@@ -192,6 +192,7 @@ def test_every_option_of_a_request_reaches_a_body(owner: type, each: Option) -> 
         "begins_turn",
         "logprobs",
         "pooling",
+        "constraint",
     ):
         return
     if each.name == "prompt_logprobs":  # of a body with `echo`

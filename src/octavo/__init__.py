@@ -18,9 +18,13 @@ __all__ = [
     "CacheRecord",
     "CacheSource",
     "Completion",
+    "Constraint",
+    "ConstraintError",
     "DownloadError",
     "EngineClosedError",
     "EngineConfig",
+    "GrammarError",
+    "GrammarSpec",
     "HomeError",
     "KernelError",
     "Metrics",
@@ -49,9 +53,12 @@ __all__ = [
 
 if TYPE_CHECKING:
     from octavo.config import EngineConfig
+    from octavo.constraint import Constraint
     from octavo.errors import (
+        ConstraintError,
         DownloadError,
         EngineClosedError,
+        GrammarError,
         HomeError,
         KernelError,
         ModelError,
@@ -65,6 +72,7 @@ if TYPE_CHECKING:
         UnsupportedModelError,
         UsageError,
     )
+    from octavo.grammar import GrammarSpec
     from octavo.loaded_model import ModelInfo
     from octavo.records import CacheReason, CacheRecord, CacheSource, StepRecord
     from octavo.request import (
@@ -83,6 +91,8 @@ if TYPE_CHECKING:
 else:  # nothing comes in before it is asked for: every start of the command line passes here
     _NAMES = {
         "config": ["EngineConfig"],
+        "constraint": ["Constraint"],
+        "grammar": ["GrammarSpec"],
         "loaded_model": ["ModelInfo"],
         "records": ["CacheReason", "CacheRecord", "CacheSource", "StepRecord"],
         "request": [

@@ -2,7 +2,8 @@
 
 OctavoError
 ├── UsageError            a wrong option or argument: the call itself must change (CLI exit 2)
-│   └── PromptTooLongError
+│   ├── PromptTooLongError
+│   └── GrammarError      a grammar that is wrong, too large, or not supported
 ├── ModelError            a model file that is missing, broken or not supported
 │   ├── ModelNotFoundError
 │   ├── ModelFormatError  truncated, corrupt or foreign file: names tensor, offset, expectation
@@ -12,6 +13,7 @@ OctavoError
 ├── HomeError             no folder for models and caches can be told
 ├── OutOfMemoryError      the KV budget, or the memory there is, cannot hold what was asked
 ├── OverloadedError       too many requests wait: the same one may be sent again later
+├── ConstraintError       an answer that a grammar does not let go on
 ├── EngineClosedError     an AsyncEngine that takes no new requests
 └── KernelError           the compiled core is missing, or this machine does not let it run
 
@@ -49,6 +51,10 @@ class PromptTooLongError(UsageError):
     """The prompt does not fit the context; the message has both numbers."""
 
 
+class GrammarError(UsageError):
+    """A grammar is wrong, too large, or asks for what is not supported."""
+
+
 class ModelError(OctavoError):
     """A model file is missing, broken or not supported."""
 
@@ -83,6 +89,10 @@ class OutOfMemoryError(OctavoError):
 
 class OverloadedError(OctavoError):
     """Too many requests wait. The same one may be sent again later."""
+
+
+class ConstraintError(OctavoError):
+    """A grammar does not let an answer go on: nothing may follow, or it is beyond its limits."""
 
 
 class EngineClosedError(OctavoError):

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from octavo.constraint import Constraint
+from octavo.errors import UsageError
 from octavo.options import check, described, option
 from octavo.records import CacheRecord
 from octavo.sampling_params import Sampling
@@ -15,6 +17,12 @@ from octavo.sampling_params import Sampling
 FinishReason = Literal["stop", "length", "abort", "deadline", "error"]
 RowValues = Literal["logprobs", "logits", "scores", "hidden"]  # wanted of every token of a prompt
 Pooling = Literal["last", "mean"]
+
+
+def _parse_constraint(name: str, value: object) -> Constraint:
+    if not isinstance(value, Constraint):
+        raise UsageError(f"{name}={value!r}: expected what LLM.grammar gives")
+    return value
 
 
 @described
@@ -32,6 +40,10 @@ class RequestOptions:
     begins_turn: bool = option(
         False, "It follows a chat template: the blank of SPM before it is no text", flag=None
     )
+    constraint: Constraint | None = option(
+        None, "What the answer may say: a grammar, of LLM.grammar", parse=_parse_constraint,
+        flag=None,
+    )  # fmt: skip
 
     pooling: Pooling | None = option(
         None,

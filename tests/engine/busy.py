@@ -17,18 +17,23 @@ from octavo.engine.nouns import Request
 from octavo.kernels import native
 from octavo.request import RequestOptions
 from tests.engine.tiny_engine import add, answered, tiny_engine
+from tests.sums import Sums
 from tests.tiny import TINY, tiny_model
 
 POOL = native.ThreadPool(2)
 MODEL = tiny_model(TINY, POOL)
 EOS = range(0, TINY.vocab_size, 50)
 TEXT = [int(t) for t in np.random.default_rng(1).integers(0, TINY.vocab_size, 60)]
+SUMS = Sums(2, 6)
+_OPTIONS = ("pooling", "constraint")  # of a case; the others are its SamplingParams
 CASES: list[tuple[list[int], dict[str, Any]]] = [
     (TEXT[:40], {"max_tokens": 6}),
     (TEXT[:45], {"max_tokens": 8, "n": 3, "seed": 1, "temperature": 1.0, "logprobs": 1}),
     (TEXT[:33], {"max_tokens": 5, "prompt_logprobs": 1}),
     (TEXT[10:30], {"max_tokens": 9, "seed": 4, "temperature": 0.9, "repetition_penalty": 1.2}),
     (TEXT[:16], {"max_tokens": 3, "n": 2, "seed": 9, "temperature": 1.0}),
+    (TEXT[:38], {"max_tokens": 9, "constraint": SUMS}),
+    (TEXT[:41], {"max_tokens": 9, "n": 3, "seed": 2, "temperature": 1.0, "constraint": SUMS}),
     ([*TEXT[:50], 1], {"max_tokens": 4, "seed": 9, "temperature": 1.0}),
     (TEXT[:50], {"pooling": "last"}),
     (TEXT[:47], {"pooling": "mean"}),
@@ -52,11 +57,12 @@ def alone(case: int) -> object:
 
 def _asked(case: int, options: RequestOptions) -> tuple[list[int], RequestOptions]:
     prompt, params = CASES[case]
-    return prompt, replace(options, pooling=params.get("pooling"))
+    own: dict[str, Any] = {name: params.get(name) for name in _OPTIONS}
+    return prompt, replace(options, **own)
 
 
 def _params(case: int) -> dict[str, Any]:
-    return {name: value for name, value in CASES[case][1].items() if name != "pooling"}
+    return {name: value for name, value in CASES[case][1].items() if name not in _OPTIONS}
 
 
 def is_hurt(request: Request) -> bool:
@@ -71,7 +77,7 @@ class Busy:
     def __init__(self, seed: int, *, num_blocks: int = 8, **options: Any) -> None:
         ticks = count()
         self.random = random.Random(seed)
-        self.cases = range(len(CASES) if options.get("kv_cache", True) else 8)  # else no beams
+        self.cases = range(len(CASES) if options.get("kv_cache", True) else 10)  # else no beams
         self.engine: Engine = tiny_engine(
             MODEL, POOL, num_blocks=num_blocks, max_rows=64, block_size=16, max_num_seqs=6,
             eos_ids=EOS, step_ms=None, clock=lambda: next(ticks) / 1e3, **options,

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
+from octavo.constraint import Words
 from octavo.engine.decoding.beam_search import BeamSearch
 from octavo.engine.decoding.draws import Draws, edits_of
 from octavo.engine.nouns import Branch, Request
@@ -55,12 +58,14 @@ class Alone:
         branch = self._begin(request, index)
         while branch.num_completion_tokens < most and branch.finish_reason is None:
             row = self.row_of_tokens(branch.tokens)
-            edited = self._draws.edit(row.logits, edits_of(branch))
+            edited = self._draws.edit(row.logits, edits_of(branch), self._mask(branch))
             token = self._draws.draw(branch, index, edited)
             if params.logprobs is not None:
                 logprobs = self._draws.logprobs(row.logits, row.log_sum_exp, token, params.logprobs)
                 branch.logprobs.append(logprobs)
             branch.tokens.append(token)
+            if branch.constraint is not None:
+                branch.constraint.accept(token)
             branch.finish_reason = self._reason(branch)
         return branch
 
@@ -105,10 +110,22 @@ class Alone:
             0, request.params, request.options, request.prompt_token_ids,
             request.seed, request.sampling, request.max_tokens,
         )  # fmt: skip
-        return Branch(alone, index, list(request.prompt_token_ids))
+        branch = Branch(alone, index, list(request.prompt_token_ids))
+        if alone.options.constraint is not None:
+            branch.constraint = alone.options.constraint.start()
+        return branch
+
+    def _mask(self, branch: Branch) -> Words | None:
+        if branch.constraint is None:
+            return None
+        words = np.empty(-(-self._runner.vocab_size // 32), np.uint32)
+        branch.constraint.fill_mask(words)
+        return words
 
     def _reason(self, branch: Branch) -> FinishReason | None:
         params, token = branch.request.params, branch.tokens[-1]
+        if branch.constraint is not None and branch.constraint.is_done:
+            return "stop"
         if token in params.stop_token_ids or (token in self.eos_ids and not params.ignore_eos):
             return "stop"
         at_most = branch.request.max_tokens

@@ -36,6 +36,7 @@ from tests.exactness.alone import Alone
 from tests.exactness.probe import Fault, Tokens
 from tests.exactness.programs import Grouped, Shape, build, windowed
 from tests.exactness.watched_engine import WatchedEngine
+from tests.sums import Sums
 from tests.tiny import TINY, TinyModel, make_runner, random_model
 
 EOS = 3
@@ -179,6 +180,7 @@ class RandomRequests(RuleBasedStateMachine):
             priority=st.sampled_from([0, 0, 0, 1]),
             deadline_ms=st.sampled_from([None, None, None, 60, 400]),
             cache_salt=st.sampled_from(["", "", "alice"]),
+            constraint=st.sampled_from([None, None, None, Sums(2, 5), Sums(3, 30)]),
         ),
         offered=st.sampled_from([1, 1, 1, 2, 4]),
         steps=st.sampled_from([0, 0, 0, 1, 2, 6]),
@@ -195,6 +197,8 @@ class RandomRequests(RuleBasedStateMachine):
             length = len(tokens) if length > len(tokens) else length
         else:
             tokens = text(self.vocab, source % 8)
+        if "beam_width" in KINDS[kind]:
+            options = replace(options, constraint=None)
         room = max(1, self.context - 1 - max_tokens * (seed > 0))
         prompt = ((*tokens[:length], *tail) or (0,))[:room]
         values = {"max_tokens": max_tokens, "ignore_eos": ignore_eos} | KINDS[kind]
@@ -202,6 +206,7 @@ class RandomRequests(RuleBasedStateMachine):
             mine = {} if "beam_width" in values else {"seed": seed + i}
             params = SamplingParams.parse(values | mine)
             tokens = prompt + (i,) * (i > 1)
+            self.seen["constrained"] += options.constraint is not None
             self.guarded(self.watched.add, tokens, params, options, EVERY_ROW.get(kind))
         self.run_steps(steps)
 
@@ -258,7 +263,7 @@ step taken back / call raised / run of a suspect / culprit among others
 fault: forward / fault: transfer / fault: draw / fault: pool / fault: interrupt
 fault: interrupted draw / fault: nan / fault: culprit
 ended: stop / ended: length / ended: abort / ended: deadline / ended: error
-refused: OutOfMemoryError / reclaim of cached blocks / rows compared
+constrained / refused: OutOfMemoryError / reclaim of cached blocks / rows compared
 logprobs of every row, whole / logits of every row, whole / scores of every row, whole
 logprobs of every row, given up / logits of every row, given up / scores of every row, given up
 reason: None / reason: cold / reason: diverged / reason: evicted / reason: salt

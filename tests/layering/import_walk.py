@@ -16,11 +16,11 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             *("errors", "values", "options", "environment", "interrupts", "atomic_file"),
-            *("sampling_params", "request", "batch", "records", "given_text"),
+            *("sampling_params", "constraint", "request", "batch", "records", "given_text"),
         }
     ),
     frozenset({"kernels"}),
-    frozenset({"program", "tokenizer", "kv_cache"}),
+    frozenset({"program", "tokenizer", "kv_cache", "grammar"}),
     frozenset({"config", "weights", "model", "protocol"}),
     frozenset({"engine", "planning"}),
     frozenset({"loaded_model"}),
@@ -72,6 +72,11 @@ RULES: tuple[tuple[str, tuple[str, ...], str], ...] = (
             *("bench", "cli"),
         )
     ),
+    *(
+        (f"octavo.{room}", ("llguidance",), "grammar/ is the only door to llguidance")
+        for room in sorted(frozenset().union(*LAYERS) - {"grammar"})
+    ),
+    ("octavo.engine", ("octavo.grammar",), "the engine knows constraints, no grammars"),
     ("octavo.engine", HTTP, "the engine knows no HTTP"),
     ("octavo.server", BELOW_THE_DOOR, "the server's only door is async_engine"),
     (

@@ -80,6 +80,8 @@ class LiveRequests:
         assert branch.table is not None
         request = branch.request
         twin = Branch(request, index, list(branch.tokens), branch.num_computed_tokens)
+        if branch.constraint is not None:
+            twin.constraint = branch.constraint.fork()
         if self.keep_computed:
             twin.table = self._kv.fork(branch.table)
         else:

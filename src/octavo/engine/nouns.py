@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from octavo.batch import EDIT, NO_EDITS, Batch, Edits, FloatArray, StepOutput, Want
+from octavo.constraint import ConstraintState
 from octavo.kv_cache.cache import BlockTable, Root, Transfer
 from octavo.records import CacheRecord
 from octavo.request import FinishReason, RequestOptions, RowValues, TokenLogprobs
@@ -40,6 +41,7 @@ class Branch:
     num_computed_tokens: int = 0
     table: BlockTable | None = None  # its blocks; None: it has not begun, or has ended
     wait: Wait | None = None
+    constraint: ConstraintState | None = None  # that accepted the answer so far
     logprobs: list[TokenLogprobs] = field(default_factory=list)
     finish_reason: FinishReason | None = None
     cumulative_logprob: float | None = None  # of a beam that ended
@@ -104,7 +106,10 @@ class Request:
         self.biases = _biases(self.params)
         if not self.draws:  # it takes the slots of one token, which is never computed
             self.max_tokens = 1
-        self.branches = [Branch(self, 0, list(self.prompt_token_ids))]
+        first = Branch(self, 0, list(self.prompt_token_ids))
+        if self.options.constraint is not None and self.draws:
+            first.constraint = self.options.constraint.start()
+        self.branches = [first]
 
     @property
     def rank(self) -> tuple[int, int]:

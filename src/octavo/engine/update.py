@@ -97,8 +97,13 @@ class Updater:
             if each.logprobs is not None:
                 branch.logprobs.append(each.logprobs)
             self._requests.result.grown.append(branch)
-            if each.end is not None:
-                self._requests.finish_branch(branch, each.end)
+            end = each.end
+            if branch.constraint is not None:
+                branch.constraint.accept(each.token)
+                if branch.constraint.is_done:
+                    end = "stop"  # an end token would come next, and cost a step
+            if end is not None:
+                self._requests.finish_branch(branch, end)
         request.branches.sort(key=lambda branch: branch.index)
 
     def _note(self, plan: StepPlan, out: StepOutput, counts: KVCounts, seconds: float) -> None:

@@ -13,11 +13,15 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
 from typing import Self, Unpack
 
 from octavo.config import EngineConfig, ServingConfig, ServingOptions
+from octavo.constraint import Constraint
+from octavo.errors import EngineClosedError
+from octavo.grammar import GrammarSpec
 from octavo.loaded_model import ModelInfo
 from octavo.options import takes
 from octavo.records import StepRecord, Totals
@@ -49,6 +53,7 @@ class AsyncEngine:
         no thread can be started. The options, checked by range:"""
         self._llm = llm
         self._requests = OpenRequests(ServingConfig(**options).max_waiting)
+        self._compiler = ThreadPoolExecutor(1, "octavo-grammar")  # its thread: with the first one
         llm.loop.start()
         llm.lend(self._requests)
         weakref.finalize(self, self._requests.release).atexit = False
@@ -102,6 +107,7 @@ class AsyncEngine:
         wait for their end. Closing twice is one close; the LLM stays usable."""
         for output in self._requests.stop_accepting():
             self._llm.loop.abort(output)
+        self._compiler.shutdown(wait=False, cancel_futures=True)
         await asyncio.wrap_future(self._requests.all_ended)
 
     async def __aenter__(self) -> Self:
@@ -168,3 +174,17 @@ class AsyncEngine:
             parse_special=parse_special,
             tools=tools,
         )
+
+    async def compile_grammar(self, spec: GrammarSpec) -> Constraint:
+        """What an answer may say, for `RequestOptions.constraint`. One is compiled at a time, in a
+        thread of its own. Raises GrammarError, UsageError without llguidance, EngineClosedError."""
+        grammars = self._llm.preparer.grammars
+        found = grammars.find(spec)
+        if found is not None:
+            return found
+        loop = asyncio.get_running_loop()
+        try:
+            compiling = loop.run_in_executor(self._compiler, grammars.compile, spec)
+        except RuntimeError:
+            raise EngineClosedError("the engine is closed and compiles no grammars") from None
+        return await compiling

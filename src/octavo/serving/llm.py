@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
@@ -16,7 +16,9 @@ import numpy as np
 
 from octavo.batch import FloatArray
 from octavo.config import EngineConfig, EngineOptions
+from octavo.constraint import Constraint
 from octavo.errors import UsageError, counted
+from octavo.grammar import GrammarSpec
 from octavo.loaded_model import ModelInfo, load_model
 from octavo.options import takes
 from octavo.records import StepRecord
@@ -196,6 +198,21 @@ class LLM:
         """The token ids of a prompt, checked against the vocabulary and the context. Special tokens
         in a text are text, unless `parse_special`."""
         return self.preparer.encode(prompt, parse_special=parse_special)
+
+    def grammar(
+        self,
+        *,
+        json: Mapping[str, Any] | bool | str | None = None,
+        regex: str | None = None,
+        lark: str | None = None,
+        choice: Sequence[str] | None = None,
+        after: str | None = None,
+    ) -> Constraint:
+        """What an answer may say, for `RequestOptions.constraint`: a document of this JSON schema,
+        what a regular expression or a grammar in Lark matches whole, or one of these texts; behind
+        the text `after`, if one is given. Raises UsageError, GrammarError."""
+        spec = GrammarSpec.of(json=json, regex=regex, lark=lark, choice=choice, after=after)
+        return self.preparer.grammars.compile(spec)
 
     def lend(self, requests: OpenRequests) -> None:
         """Let an AsyncEngine's requests in. Raises UsageError: one may be open at a time."""

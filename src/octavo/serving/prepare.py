@@ -15,10 +15,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from octavo.errors import PromptTooLongError, UsageError, counted
+from octavo.grammar import Grammars, Vocabulary
 from octavo.loaded_model import LoadedModel
 from octavo.request import Pooling, RequestOptions, RowValues
 from octavo.sampling_params import SamplingParams
-from octavo.tokenizer import TooManyTokensError
+from octavo.tokenizer import Tokenizer, TooManyTokensError
+from octavo.tokenizer.spec import TokenType
 from octavo.values import is_list, is_whole
 
 Prompt = str | Sequence[int]
@@ -45,6 +47,7 @@ class RequestPreparer:
         self._info = model.info
         self._tokenizer = model.tokenizer
         self._vocab_size = model.program.vocab_size
+        self.grammars = Grammars(partial(_vocabulary, model.tokenizer))
 
     def batch(
         self,
@@ -77,6 +80,7 @@ class RequestPreparer:
                 most = self._vocab_size - 1
                 raise UsageError(f"{name} has {unknown[0]}: expected 0 to {most}")
         request = PreparedRequest(self.encode(prompt), checked.filled(self._info.sampling), opts)
+        self._check_constraint(checked, opts)
         if streams and checked.beam_width:
             raise UsageError("beam_width: beams cannot be streamed; use generate")
         return request
@@ -121,6 +125,15 @@ class RequestPreparer:
                 "encode(text) gives the ids of a text"
             )
         return self._check_tokens(token_ids)
+
+    def _check_constraint(self, params: SamplingParams, options: RequestOptions) -> None:
+        if options.constraint is None:
+            return
+        for name in ("beam_width", "ignore_eos"):
+            if value := getattr(params, name):
+                raise UsageError(f"{name}={value}: cannot be combined with a constraint")
+        if options.constraint.vocabulary is not self.grammars.vocabulary:
+            raise UsageError("constraint: made for another model; make it with this one's grammar")
 
     def _check_tokens(self, tokens: Sequence[int]) -> list[int]:
         if not _is_list(tokens):
@@ -171,6 +184,17 @@ def to_embed(options: RequestOptions | None, pooling: Pooling) -> RequestOptions
     if pooling is None:
         raise UsageError("pooling: expected one of last, mean, found None")
     return replace(checked, pooling=pooling)
+
+
+def _vocabulary(tokenizer: Tokenizer) -> Vocabulary:
+    spec = tokenizer.spec
+    unreadable = (i for i, kind in enumerate(spec.types) if kind == TokenType.UNKNOWN)
+    return Vocabulary(
+        [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)],
+        hidden={*spec.control_ids, *unreadable},
+        ends=tokenizer.eos_ids,
+        encode=partial(tokenizer.encode, add_special=False),
+    )
 
 
 def _as_prompts(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from octavo.batch import EDIT, Edits, FloatArray, IntArray, Want
+from octavo.constraint import Words
 from octavo.engine.nouns import Branch, Continuation, Decision, HeadRow, Request
 from octavo.kernels import native
 from octavo.request import FinishReason, TokenLogprobs
@@ -31,6 +32,7 @@ class Draws:
     def __init__(self, isa: str, vocab_size: int, eos_ids: frozenset[int]) -> None:
         self.vocab_size, self.eos_ids = vocab_size, eos_ids
         self._isa = isa
+        self._words = np.empty(-(-vocab_size // 32), np.uint32)  # the mask of the row at hand
         self._scratch = np.empty(native.sample_scratch(vocab_size), np.uint64)
 
     def num_slots(self, request: Request) -> int:
@@ -41,7 +43,8 @@ class Draws:
         request = branch.request
         if not request.draws:
             return None
-        plain = request.sampling.greedy and request.params.logprobs is None
+        is_free = branch.constraint is None and request.params.logprobs is None
+        plain = request.sampling.greedy and is_free
         return Want.ARGMAX if plain else Want.LOGITS, edits_of(branch)
 
     def decide(self, request: Request, rows: Sequence[HeadRow]) -> Decision:
@@ -75,12 +78,14 @@ class Draws:
         top = tuple((int(t), float(v) - lse) for t, v in zip(ids, values, strict=True))
         return TokenLogprobs(token, float(logits[token]) - lse, top)
 
-    def edit(self, logits: FloatArray, edits: Edits) -> FloatArray:
-        """The row with biases and penalties applied; the row itself if there are none."""
-        if not len(edits):
+    def edit(self, logits: FloatArray, edits: Edits, mask: Words | None = None) -> FloatArray:
+        """The row with biases and penalties applied, and what is not allowed out of reach; the row
+        itself if there is none of these."""
+        if mask is None and not len(edits):
             return logits
         edited = logits.copy()
-        native.edit_tile(self._isa, edited, 0, None, edits.view(np.uint8).reshape(len(edits), -1))
+        records = edits.view(np.uint8).reshape(len(edits), EDIT.itemsize)
+        native.edit_tile(self._isa, edited, 0, mask, records)
         return edited
 
     def row_value(self, row: HeadRow) -> Any:
@@ -112,12 +117,21 @@ class Draws:
             token, logprobs = row.argmax, None
             if row.logits is not None:
                 if edited is None:
-                    edited = self.edit(row.logits[: self.vocab_size], row.edits)
+                    logits = row.logits[: self.vocab_size]
+                    edited = self.edit(logits, row.edits, self._mask(branch))
                 token = self.draw(branch, index, edited)
                 logprobs = self._logprobs(row, token)
             end = self._end(branch, token)
             drawn.append(Continuation(branch, index, token, logprobs, end))
         return drawn
+
+    def _mask(self, branch: Branch) -> Words | None:
+        """What the answer's constraint allows next; it holds until the next one is asked for.
+        Raises ConstraintError."""
+        if branch.constraint is None:
+            return None
+        branch.constraint.fill_mask(self._words)
+        return self._words
 
     def _logprobs(self, row: HeadRow, token: int) -> TokenLogprobs | None:
         wanted = row.branch.request.params.logprobs

@@ -1,0 +1,191 @@
+"""The door to llguidance, and the only module that imports it: grammars become matchers.
+
+A matcher's copies share their lexer, which keeps every state that any of them came to, up to a
+limit. Were it left at that, one answer could end another, and a grammar that is used for long would
+end them all. So what a shared matcher refuses is asked again of one of its own, that was told the
+answer's tokens and nothing else; and the next answer begins in a new one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+
+from octavo.constraint import Constraint, ConstraintState, Words
+from octavo.errors import ConstraintError, GrammarError
+from octavo.grammar.after import After
+from octavo.grammar.spec import GrammarSpec, read_choice, read_schema
+from octavo.grammar.vocabulary import Vocabulary
+
+_BLANKS = r"[\x20\x0A\x0D\x09]{1,32}"  # unbounded, small models fill the answer with them
+_BLANKS_FIRST = r"""
+start: BLANKS? @body
+BLANKS: /[\x20\x0A\x0D\x09]{1,8}/
+"""
+
+
+class Compiler:
+    """Grammars of one vocabulary."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        self._tokenizer = _tokenizer(vocabulary)
+        # The library sees ends that the vocabulary does not have, where it has none.
+        self._num_words = -(-self._tokenizer.vocab_size // 32)
+        self._limits = LLParserLimits(max_lexer_states=20_000, verbose_errors=False)
+
+    def __call__(self, spec: GrammarSpec) -> Constraint:
+        """Raises GrammarError."""
+        grammar = Grammar(self, _source(spec))
+        return grammar if spec.after is None else After(grammar, self.vocabulary, spec.after)
+
+    def matcher(self, source: str) -> LLMatcher:
+        return LLMatcher(self._tokenizer, source, limits=self._limits, log_level=0)
+
+    def mask(self, matcher: LLMatcher) -> Words:
+        """What the matcher allows; of a matcher that failed, anything."""
+        words = np.zeros(self._num_words, np.uint32)
+        matcher.unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes)
+        return words
+
+
+class Grammar:
+    """A Constraint: the answer is what the grammar says."""
+
+    def __init__(self, compiler: Compiler, source: str) -> None:
+        """Raises GrammarError."""
+        self.compiler = compiler
+        self._source = source
+        self._shared: LLMatcher | None = self.own()
+        first = self._shared.deep_copy()
+        compiler.mask(first)  # here, and not in a step: the first takes longest
+        for failed in (self._shared, first):
+            if failed.is_error():
+                raise _refusal(failed.get_error())
+
+    @property
+    def vocabulary(self) -> object:
+        return self.compiler.vocabulary
+
+    def start(self) -> ConstraintState:
+        if self._shared is None:
+            self._shared = self.own()
+        return GrammarState(self, self._shared.deep_copy(), [])
+
+    def own(self) -> LLMatcher:
+        """A matcher that shares nothing."""
+        return self.compiler.matcher(self._source)
+
+    def let_go(self) -> None:
+        """The shared matcher is full."""
+        self._shared = None
+
+
+class GrammarState:
+    def __init__(self, grammar: Grammar, matcher: LLMatcher, tokens: list[int]) -> None:
+        self._grammar = grammar
+        self._matcher = matcher
+        self._tokens = tokens  # that it accepted
+
+    def fill_mask(self, words: Words) -> None:
+        mask = self._grammar.compiler.mask(self._matcher)
+        if self._matcher.is_error():
+            self._ask_again()
+            mask = self._grammar.compiler.mask(self._matcher)
+        if self._matcher.is_error():
+            raise _end(self._matcher.get_error())
+        num_tokens = len(self._grammar.compiler.vocabulary.tokens)
+        size = min(len(words), -(-num_tokens // 32))
+        words[:size] = mask[:size]
+        words[size:] = 0
+        if size * 32 > num_tokens:
+            words[size - 1] &= np.uint32((1 << num_tokens % 32) - 1)
+        if not words.any():
+            raise ConstraintError("the grammar allows nothing that the model has a token for")
+
+    def accept(self, token: int) -> None:
+        self._tokens.append(token)
+        if not self._matcher.consume_token(token):
+            self._ask_again()
+
+    def fork(self) -> ConstraintState:
+        return GrammarState(self._grammar, self._matcher.deep_copy(), list(self._tokens))
+
+    @property
+    def is_done(self) -> bool:
+        return self._matcher.is_stopped() and not self._matcher.is_error()
+
+    def _ask_again(self) -> None:
+        """Go on in a matcher of its own, which may refuse too."""
+        self._grammar.let_go()
+        self._matcher = self._grammar.own()
+        self._matcher.consume_tokens(self._tokens)
+
+
+class _Tokens:
+    """A vocabulary in the shape that the library reads."""
+
+    is_tokenizer_wrapper = True
+    bos_token_id = None
+
+    def __init__(self, vocabulary: Vocabulary, ends: Sequence[int]) -> None:
+        beyond = [b"<end>"] * (ends[-1] == len(vocabulary.tokens))
+        self.tokens = [*vocabulary.tokens, *beyond]
+        self.eos_token_id = ends[0]
+        self.special_token_ids = sorted({*vocabulary.hidden, *ends})
+        self._spell = vocabulary.spell
+
+    def __call__(self, text: str | bytes) -> list[int]:
+        return self._spell(text.encode() if isinstance(text, str) else text)
+
+
+def _tokenizer(vocabulary: Vocabulary) -> LLTokenizer:
+    """Without an end token the library takes no vocabulary: it gets one that is never drawn."""
+    ends = sorted(vocabulary.ends) or [len(vocabulary.tokens)]
+    return LLTokenizer(_Tokens(vocabulary, ends), eos_token=ends)  # type: ignore[arg-type]
+
+
+def _source(spec: GrammarSpec) -> str:
+    """The grammar as the library takes it: always as a list of grammars, since it takes a text for
+    such a list, with options of its own, if it looks like one."""
+    body = {"name": "body", **_body(spec)}
+    first = [] if spec.after is None else [{"lark_grammar": _BLANKS_FIRST}]
+    return json.dumps({"grammars": [*first, body]})
+
+
+def _body(spec: GrammarSpec) -> dict[str, Any]:
+    if spec.kind in ("json", "json_object"):
+        schema = read_schema(spec.source if spec.kind == "json" else '{"type": "object"}')
+        return {"json_schema": {**schema, "x-guidance": {"whitespace_pattern": _BLANKS}}}
+    lark = spec.source
+    if spec.kind == "regex":
+        (written,) = json.loads(LLMatcher.grammar_from_regex(spec.source))["grammars"]
+        lark = written["lark_grammar"]
+    elif spec.kind == "choice":
+        texts = (json.dumps(each, ensure_ascii=False) for each in read_choice(spec.source))
+        lark = "start: " + " | ".join(texts)
+    return {"lark_grammar": lark}
+
+
+def _why(error: str) -> str:
+    """What the library says, in one line."""
+    line = " ".join(error.replace("<non-verbose/>", "").partition("\n   1 |")[0].split())
+    return line[:300]
+
+
+def _refusal(error: str) -> GrammarError:
+    _, found, keys = error.partition("Unimplemented keys: ")
+    if found:
+        names = keys[1 : keys.index("]")].replace('"', "")
+        return GrammarError(f"the schema has {names}, which grammars do not support")
+    return GrammarError(f"the grammar is not supported: {_why(error)}")
+
+
+def _end(error: str) -> ConstraintError:
+    if "NoExtension" in error:
+        return ConstraintError("the grammar allows nothing that the model has a token for")
+    return ConstraintError(f"the answer is beyond the limits of its grammar: {_why(error)}")

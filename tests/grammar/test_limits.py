@@ -1,0 +1,62 @@
+"""A grammar that comes to its limits in mid-answer ends that answer, and no other.
+
+Matchers of one grammar share the states of their lexer: without a new one for who comes to the
+limit, the first answers would end all that come after them.
+"""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from llguidance import LLParserLimits
+
+from octavo.constraint import Constraint
+from octavo.errors import ConstraintError
+from octavo.grammar import GrammarSpec
+from octavo.grammar.library import Compiler
+from tests.grammar.toy import BYTE, allowed, vocabulary
+
+# Each text of a and b needs states of its own.
+SPEC = GrammarSpec.of(regex="(a|b)*a(a|b){12}c")
+RANDOM = random.Random(3)
+TEXTS = [bytes(RANDOM.choices(b"ab", k=60)) for _ in range(40)]
+
+
+def grammar(states: int) -> Constraint:
+    compiler = Compiler(vocabulary())
+    compiler._limits = LLParserLimits(max_lexer_states=states, verbose_errors=False)
+    return compiler(SPEC)
+
+
+def masks(grammar: Constraint, text: bytes) -> list[frozenset[int]]:
+    state = grammar.start()
+    found = []
+    for byte in text:
+        found.append(frozenset(allowed(state)))
+        state.accept(BYTE + byte)
+    return found
+
+
+def test_many_answers_of_one_grammar_are_what_each_is_alone() -> None:
+    shared = grammar(300)
+    for text in TEXTS:
+        assert masks(shared, text) == masks(grammar(300), text) == masks(grammar(20_000), text)
+
+
+def test_the_limit_is_met_by_all_of_them_together() -> None:
+    """Else the test above would say nothing."""
+    shared = grammar(300)
+    first = shared._shared  # type: ignore[attr-defined]
+    for text in TEXTS:
+        masks(shared, text)
+    assert shared._shared is not first  # type: ignore[attr-defined]
+
+
+def test_an_answer_that_is_beyond_the_limit_alone_ends() -> None:
+    tight = grammar(60)
+    with pytest.raises(ConstraintError, match=r"beyond the limits of its grammar: .*many states"):
+        masks(tight, TEXTS[0])
+    assert masks(tight, b"aa")  # the next one begins anew
+    with pytest.raises(ConstraintError, match="beyond the limits"):
+        masks(tight, TEXTS[1])
