@@ -58,6 +58,9 @@ class ShoutingLLM:
     def tokenizer(self) -> Bytes:
         return Bytes(self.chat_template)
 
+    def template_for(self, *, tools: bool) -> str | None:
+        return self.chat_template
+
     def encode(self, prompt: str | Sequence[int]) -> list[int]:
         ids = list(prompt.encode() if isinstance(prompt, str) else prompt)
         if len(ids) > CONTEXT:

@@ -7,13 +7,17 @@ from typing import Any
 
 import pytest
 
+from octavo.protocol.answer import plain_reader
 from octavo.protocol.bodies import BodyError
 from octavo.protocol.chat import ChatAnswer, ChatRequest, parse_chat
 from octavo.sampling_params import SamplingParams
 from tests.protocol.outputs import EURO, Words, completion, output, token
 
 USER = {"role": "user", "content": "hi"}
-NAMED: dict[str, Any] = {"id": "chatcmpl-1", "created": 17, "model": "m", "vocabulary": Words()}
+NAMED: dict[str, Any] = {
+    "id": "chatcmpl-1", "created": 17, "model": "m", "vocabulary": Words(),
+    "new_reader": plain_reader,
+}  # fmt: skip
 
 
 def refusal(*messages: object, **fields: object) -> tuple[str, str | None]:
@@ -83,7 +87,7 @@ def test_a_message_that_cannot_be_read_is_named(message: Any, said: str) -> None
 
 
 def test_messages_there_must_be_and_no_limit_and_no_model() -> None:
-    assert parse_chat({"messages": [USER]}) == ChatRequest(None, (USER,), SamplingParams())
+    assert parse_chat({"messages": [USER]}) == ChatRequest(None, (USER,), params=SamplingParams())
     with pytest.raises(BodyError, match=r"messages is missing: give a list of"):
         parse_chat({})
     assert refusal() == ("messages: expected at least one", "messages")

@@ -7,14 +7,16 @@ in its place.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from octavo.batch_job.source import Entry
 from octavo.errors import OctavoError, OutOfMemoryError, UsageError
+from octavo.protocol.answer import AnswerReader, plain_reader
 from octavo.protocol.chat import ChatRequest
 from octavo.protocol.common import failure
+from octavo.protocol.conversation import Conversation
 from octavo.request import RequestOutput
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ class Asked:
     outputs: dict[int, RequestOutput] = field(default_factory=dict)  # by place of the prompt
     num_prompts: int = 1
     failed: bool = False
+    new_reader: Callable[[], AnswerReader] = plain_reader  # of a chat's answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +49,10 @@ def answer(
 ) -> Iterator[tuple[Asked, list[RequestOutput] | OctavoError]]:
     """Yield the outcome of each line once, as it is done."""
     parts: list[_Part] = []
+    conversation = Conversation(lambda tools: template or llm.template_for(tools=tools))
     for one in asked:
         try:
-            parts += _parts(llm, one, template)
+            parts += _parts(llm, one, template, conversation)
         except UsageError as error:
             yield one, error
     for part, outcome in _outcomes(llm, parts):
@@ -64,10 +68,17 @@ def answer(
             yield one, _checked([one.outputs[place] for place in range(one.num_prompts)])
 
 
-def _parts(llm: LLM, one: Asked, template: str | None) -> list[_Part]:
+def _parts(llm: LLM, one: Asked, template: str | None, conversation: Conversation) -> list[_Part]:
     request = one.entry.request
     if isinstance(request, ChatRequest):
-        tokens = llm.encode_chat(request.messages, chat_template=template)
+        turn = conversation.turn(request)
+        tokens = llm.encode_chat(
+            turn.messages,
+            chat_template=template,
+            tools=turn.tools,
+            template_args=turn.template_args,
+        )
+        one.new_reader = turn.new_reader
         return [_Part(one, 0, llm.encode(tokens))]  # which checks their number too
     one.num_prompts = len(request.prompts)
     return [_Part(one, place, llm.encode(p)) for place, p in enumerate(request.prompts)]

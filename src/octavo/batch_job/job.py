@@ -159,7 +159,10 @@ class BatchJob:
             "created": int(time.time()), "model": self._model, "vocabulary": llm.tokenizer,
         }  # fmt: skip
         if isinstance(request, ChatRequest):
-            body = ChatAnswer(request, id=f"chatcmpl-{line_id}", **shared).whole(outcome)
+            writer = ChatAnswer(
+                request, id=f"chatcmpl-{line_id}", new_reader=one.new_reader, **shared
+            )
+            body = writer.whole(outcome)
         else:
             body = CompletionAnswer(request, id=f"cmpl-{line_id}", **shared).whole(outcome)
         return answered(line_id, one.entry.custom_id, body)

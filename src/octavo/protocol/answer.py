@@ -117,6 +117,11 @@ class AnswerReader:
         )
 
 
+def plain_reader() -> AnswerReader:
+    """For an answer in which all is text."""
+    return AnswerReader(None, None, None, str)
+
+
 def joined(events: Iterable[Event]) -> list[Event]:
     """The same events, neighbours of a kind as one and none of them empty."""
     found: list[Event] = []

@@ -6,11 +6,14 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from octavo.errors import UsageError
 from octavo.options import check, described, option
+from octavo.protocol.tools.formats import FORMATS
 from octavo.values import is_list
 
+Reasoning = Literal["split", "inline"]
 _MOST = 2**31 - 1
 
 
@@ -36,6 +39,10 @@ class ServerConfig:
         (), "Another name of the model; * takes any name", parse=_parse_names
     )
     chat_template: str | None = option(None, "File with a chat template in place of the model's")
+    tool_format: str | None = option(
+        None, f"How the model writes calls of tools: {', '.join(FORMATS)}", choices=(None, *FORMATS)
+    )
+    reasoning: Reasoning = option("split", "split: reasoning has a field of its own; or inline")
     api_key_file: str | None = option(
         None, "File of keys, a line each: key [tenant=NAME] [admin]; also OCTAVO_API_KEYS"
     )

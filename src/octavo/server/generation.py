@@ -13,7 +13,9 @@ from typing import Any, Protocol, TypeVar
 import orjson
 
 from octavo.protocol.bodies import BodyError
+from octavo.protocol.chat import ChatRequest
 from octavo.protocol.common import ApiError, failure
+from octavo.protocol.conversation import Turn
 from octavo.protocol.streams import AnswerWriter
 from octavo.request import RequestOptions, RequestOutput, StreamChunk
 from octavo.sampling_params import SamplingParams
@@ -45,11 +47,30 @@ async def read(exchange: Exchange, parse: Callable[[object], N]) -> N:
     """Read the body as `parse` does. Raises BodyError; with --strict also for what is only
     noted."""
     request = await beside(len(exchange.body), lambda: parse(_json(exchange.body)))
-    exchange.noted += request.noted
-    if exchange.noted and exchange.service.config.strict:
-        name = exchange.noted[0]
-        raise BodyError(f"{name} changes no answer, and this server is strict: leave it out", name)
+    note(exchange, request.noted)
     return request
+
+
+async def prompt_of(exchange: Exchange, asked: ChatRequest) -> tuple[list[int], Turn]:
+    """The token ids of a chat, and how its answer is read."""
+    loaded = exchange.service.loaded
+    turn = await asyncio.to_thread(loaded.conversation.turn, asked)
+    note(exchange, turn.noted)
+    ids = await loaded.engine.encode_chat(
+        turn.messages,
+        chat_template=loaded.chat_template,
+        tools=turn.tools,
+        template_args=turn.template_args,
+    )
+    return ids, turn
+
+
+def note(exchange: Exchange, names: Sequence[str]) -> None:
+    """Say that these change no answer. Raises BodyError with --strict."""
+    exchange.noted += names
+    if names and exchange.service.config.strict:
+        name = names[0]
+        raise BodyError(f"{name} changes no answer, and this server is strict: leave it out", name)
 
 
 async def beside(size: int, work: Callable[[], T]) -> T:

@@ -13,6 +13,7 @@ from typing import Literal
 
 from octavo.errors import ModelNotFoundError
 from octavo.protocol.common import ApiError
+from octavo.protocol.conversation import Conversation
 from octavo.server.admission import Admission
 from octavo.server.auth import Keys
 from octavo.server.config import ServerConfig
@@ -30,6 +31,7 @@ class Loaded:
     admission: Admission
     names: tuple[str, ...]  # the first is its own
     chat_template: str | None  # in place of its own
+    conversation: Conversation
 
     def check_name(self, model: str | None) -> str:
         """The name that answers carry. Raises ModelNotFoundError for another model's."""
@@ -65,7 +67,12 @@ class Service:
             seconds=engine.prefill_seconds,
         )
         names = tuple(dict.fromkeys((name, *config.served_model_name)))
-        self._loaded = Loaded(engine, admission, names, chat_template)
+        conversation = Conversation(
+            lambda tools: chat_template or engine.template_for(tools=tools),
+            tool_format=config.tool_format,
+            inline_reasoning=config.reasoning == "inline",
+        )
+        self._loaded = Loaded(engine, admission, names, chat_template, conversation)
         self.state = "ready"
 
     @property

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 
 from octavo.config import EngineConfig, ServingConfig, ServingOptions
 from octavo.constraint import Constraint
@@ -154,6 +154,10 @@ class AsyncEngine:
         """Counts over the kept step records, and the pool as it is."""
         return engine_stats(self._llm.loop.engine, self._llm.info)
 
+    def template_for(self, *, tools: bool) -> str | None:
+        """The model's chat template, of chats with tools or without; None where it has none."""
+        return self._llm.template_for(tools=tools)
+
     async def encode(self, prompt: Prompt) -> list[int]:
         """The token ids of a prompt, checked against the vocabulary and the context."""
         return await asyncio.to_thread(self._llm.encode, prompt)
@@ -165,14 +169,16 @@ class AsyncEngine:
         chat_template: str | None = None,
         parse_special: bool = False,
         tools: Tools | None = None,
+        template_args: Mapping[str, Any] | None = None,
     ) -> list[int]:
-        """The token ids of a conversation, up to where the answer begins."""
+        """The token ids of a conversation, up to where the answer begins. As `LLM.encode_chat`."""
         return await asyncio.to_thread(
             self._llm.encode_chat,
             messages,
             chat_template=chat_template,
             parse_special=parse_special,
             tools=tools,
+            template_args=template_args,
         )
 
     async def compile_grammar(self, spec: GrammarSpec) -> Constraint:

@@ -154,12 +154,21 @@ class LLM:
         chat_template: str | None = None,
         parse_special: bool = False,
         tools: Tools | None = None,
+        template_args: Mapping[str, Any] | None = None,
     ) -> list[int]:
         """The token ids of a conversation, up to where the answer begins; its template is told of
-        these tools, as JSON schemas of functions."""
+        these tools, as JSON schemas of functions, and given these variables of its own."""
         return self.preparer.encode_chat(
-            messages, chat_template=chat_template, parse_special=parse_special, tools=tools
+            messages,
+            chat_template=chat_template,
+            parse_special=parse_special,
+            tools=tools,
+            template_args=template_args,
         )
+
+    def template_for(self, *, tools: bool) -> str | None:
+        """The model's chat template, of chats with tools or without; None where it has none."""
+        return self.tokenizer.spec.template_for(tools=tools)
 
     def embed(
         self,

@@ -100,6 +100,7 @@ class RequestPreparer:
         chat_template: str | None,
         parse_special: bool,
         tools: Tools | None,
+        template_args: Mapping[str, Any] | None,
     ) -> list[int]:
         """Return the token ids of a conversation, up to where the answer begins."""
         own = self._tokenizer.spec.template_for(tools=bool(tools))
@@ -114,6 +115,7 @@ class RequestPreparer:
             chat_template=chat_template,
             parse_special=parse_special,
             tools=tools,
+            template_args=template_args,
         )
         return self._encode(encode)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from octavo.protocol.chat import ChatAnswer, parse_chat
 from octavo.server.exchange import Exchange
-from octavo.server.generation import answer, now, read
+from octavo.server.generation import answer, now, prompt_of, read
 
 
 async def create(exchange: Exchange) -> None:
@@ -14,13 +14,13 @@ async def create(exchange: Exchange) -> None:
     request = await read(exchange, parse_chat)
     model = loaded.check_name(request.model)
     with loaded.admission.enter(exchange.tenant.name) as place:
-        ids = await loaded.engine.encode_chat(request.messages, chat_template=loaded.chat_template)
+        ids, turn = await prompt_of(exchange, request)
         options = replace(
             request.options, cache_salt=exchange.tenant.salt(request.options.cache_salt)
         )
         writer = ChatAnswer(
             request, id=f"chatcmpl-{exchange.id.removeprefix('req_')}", created=now(), model=model,
-            vocabulary=loaded.engine.tokenizer,
+            vocabulary=loaded.engine.tokenizer, new_reader=turn.new_reader,
         )  # fmt: skip
         await answer(
             exchange, place, [ids], request.params, options, writer,
