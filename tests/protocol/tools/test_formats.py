@@ -77,6 +77,19 @@ def test_a_template_with_tools_is_told_of_them() -> None:
     assert format.prepare(TURNS, None) == (TURNS, None)
 
 
+def test_ids_of_another_model_become_such_as_the_template_takes() -> None:
+    format = tool_format_of(TOLD + "[TOOL_CALLS]")
+    turns = [TURNS[1], *TURNS[2:4], {"role": "tool", "content": "", "tool_call_id": "aB3456789"}]
+    found = format.prepare(turns, TOOLS)[0]
+    ids = [call["id"] for call in found[0]["tool_calls"]]
+    assert [message["tool_call_id"] for message in found[1:]] == [*ids, "aB3456789"]
+    assert [len(each) for each in ids] == [9, 9]
+    assert len(set(ids)) == 2
+    assert all(each.isalnum() for each in ids)
+    assert found == format.prepare(turns, TOOLS)[0], "the same each time: it is found in the cache"
+    assert turns[0]["tool_calls"] == CALLS
+
+
 def test_for_one_without_everything_becomes_text_of_messages() -> None:
     format = tool_format_of(LOOP)
     messages, told = format.prepare(TURNS, TOOLS)
@@ -119,6 +132,6 @@ def test_what_is_written_for_a_model_is_what_is_read_from_one(form: str) -> None
     assert [(call.name, json.loads(call.arguments)) for call in found.calls] == [
         ("add", {"a": 'é"'})
     ]
-    assert tool_format_of(LOOP, form).dialect.example in tool_format_of(LOOP, form).system_text(
-        TOOLS
-    )
+    broken = format.dialect.written("add", '{"a": ')
+    assert written.replace('{"a": "é\\""}', '{"a": ') == broken
+    assert format.dialect.example in format.system_text(TOOLS)

@@ -18,7 +18,6 @@ SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {"a": {"$ref": "#/$defs/small"}, "b": {"enum": ['x\n"', "é"]}},
     "required": ["a", "b"],
-    "additionalProperties": False,
     "$defs": {"small": {"type": "integer", "minimum": 0, "maximum": 9}},
 }
 BYTES = llguidance.LLTokenizer("byte")
@@ -111,6 +110,16 @@ def test_tags_that_are_control_tokens_stand_by_their_ids() -> None:
     assert not takes(text, "[TOOL_CALLS]get_time[ARGS]{}")
 
 
+def test_properties_that_nobody_named_are_left_out_unless_the_schema_speaks_of_them() -> None:
+    tools = [
+        Tool("add", None, {**SCHEMA, **more})
+        for more in ({}, {"additionalProperties": True}, {"anyOf": [{"required": ["c"]}]})
+    ]
+    written = tool_format_of(None, "hermes").dialect.written("add", {"a": 1, "b": "é", "c": 1})
+    texts = [grammar("hermes", Tools((tool,), "required")) for tool in tools]
+    assert [takes(text, written) for text in texts] == [False, True, True]
+
+
 def test_a_schema_cannot_loosen_its_own_rules() -> None:
     loose = {**SCHEMA, "x-guidance": {"whitespace_flexible": True}}
     text = grammar("hermes", Tools((Tool("add", None, loose),), "required"))
@@ -122,3 +131,26 @@ def test_a_schema_cannot_loosen_its_own_rules() -> None:
 @pytest.mark.parametrize("choice", ["none", "auto"])
 def test_nothing_is_forced_where_an_answer_may_be_text(choice: Any) -> None:
     assert tool_format_of(None).grammar(Tools(TOOLS, choice)) is None
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_strict_tools_keep_their_schemas_in_answers_that_may_be_text(form: str) -> None:
+    tools = Tools((Tool("add", None, SCHEMA, strict=True), Tool("get_time")))
+    text = grammar(form, tools)
+    written = tool_format_of(None, form).dialect.written
+    good = written("add", {"a": 1, "b": "é"})
+    for answer in ("", "So.\n", "[TOOL", "a {", good, written("get_time", {"any": ["thing"]})):
+        assert takes(text, answer), answer
+    assert not takes(text, good.replace('"a": 1', '"a": 11'))
+    assert not takes(text, good.replace("add", "sub"))
+    assert takes(text, f"So: {good}")
+    if form != "llama3":  # there only the beginning of an answer is a call
+        assert takes(text, f"So: {good}\nDone.")
+        assert not takes(text, f"So: {good}".replace('"a": 1', '"a": 11'))
+
+
+def test_every_call_of_strict_tools_is_one() -> None:
+    one = '<tool_call>\n{"name": "get_time", "arguments": {}}\n</tool_call>'
+    several = grammar("hermes", Tools((Tool("get_time", strict=True),)))
+    assert takes(several, f"{one} and {one}" * 20)
+    assert not takes(several, f'{one}<tool_call>\n{{"name": "x"')

@@ -8,6 +8,7 @@ Hermes' form (`wrapper.py`).
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import string
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -19,6 +20,7 @@ from octavo.errors import UsageError, unknown_option
 from octavo.protocol.answer import CallReader
 from octavo.protocol.tools import wrapper
 from octavo.protocol.tools.asked import Tools
+from octavo.protocol.tools.grammar import Around, calls_grammar, strict_grammar
 from octavo.protocol.tools.hermes import OPENING, Hermes
 from octavo.protocol.tools.llama3 import Llama3
 from octavo.protocol.tools.mistral import ARGUMENTS, TAG, Mistral
@@ -35,15 +37,18 @@ class Dialect(Protocol):
         """Tags that may be control tokens, which the reader must see."""
 
     @property
-    def id_length(self) -> int:
-        """Characters of a call's id: some templates look at that."""
+    def id_length(self) -> int | None:
+        """Letters and digits of a call's id, where templates take no other."""
 
     @property
     def example(self) -> str:
         """A call, for models that were not trained on any."""
 
     def reader(self, names: Collection[str], new_id: Callable[[], str]) -> CallReader: ...
-    def grammar(self, tools: Tools, control: Mapping[str, int]) -> str: ...
+    @property
+    def around(self) -> Around:
+        """What stands around calls, for grammars."""
+
     def written(self, name: str, arguments: object) -> str:
         """A call as a model would have written it."""
 
@@ -72,9 +77,10 @@ class ToolFormat:
 
     def new_id(self) -> str:
         """For a call that begins; random."""
-        if self.dialect.id_length < 24:
-            return "".join(secrets.choice(_ALPHABET) for _ in range(self.dialect.id_length))
-        return f"call_{secrets.token_hex(self.dialect.id_length // 2)}"
+        length = self.dialect.id_length
+        if length is None:
+            return f"call_{secrets.token_hex(12)}"
+        return "".join(secrets.choice(_ALPHABET) for _ in range(length))
 
     def reader(self, names: Collection[str], new_id: Callable[[], str]) -> CallReader:
         return self.dialect.reader(names, new_id)
@@ -82,9 +88,14 @@ class ToolFormat:
     def grammar(
         self, tools: Tools, control: Mapping[str, int] = MappingProxyType({})
     ) -> str | None:
-        """Lark text under which an answer is calls alone; None where it may be text. `control`:
-        ids of those `shown_tokens` that are control tokens."""
-        return self.dialect.grammar(tools, control) if tools.choice == "required" else None
+        """Lark text under which an answer is calls alone, where they are required; or under which
+        the calls of strict tools keep their schemas; None where nothing is to be forced.
+        `control`: ids of those `shown_tokens` that are control tokens."""
+        if tools.choice == "required":
+            return calls_grammar(tools, self.dialect.around, control)
+        if any(tool.strict for tool in tools.callable):
+            return strict_grammar(tools, self.dialect.around, control)
+        return None
 
     def system_text(self, tools: Tools) -> str:
         return wrapper.system_text(tools, self.dialect.example)
@@ -94,10 +105,29 @@ class ToolFormat:
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
         """The messages to render, and the tools to tell the template of."""
         told = () if tools is None else tools.told
+        own = [self._with_own_ids(each) for each in messages]
         if not self.wrapped:
-            return [dict(each) for each in messages], [t.for_template() for t in told] or None
+            return own, [tool.for_template() for tool in told] or None
         text = self.system_text(tools) if tools is not None and told else None
-        return wrapper.wrapped(messages, text, self.dialect.written), None
+        return wrapper.wrapped(own, text, self.dialect.written), None
+
+    def _with_own_ids(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """The calls of a conversation that another model began have other ids."""
+        found = dict(message)
+        if isinstance(found.get("tool_call_id"), str):
+            found["tool_call_id"] = self._own_id(found["tool_call_id"])
+        if found.get("tool_calls"):
+            calls = found["tool_calls"]
+            found["tool_calls"] = [
+                {**call, "id": self._own_id(call["id"])} if "id" in call else call for call in calls
+            ]
+        return found
+
+    def _own_id(self, given: str) -> str:
+        length = self.dialect.id_length
+        if length is None or (len(given) == length and given.isascii() and given.isalnum()):
+            return given
+        return hashlib.sha256(given.encode("utf-8", "surrogatepass")).hexdigest()[:length]
 
 
 def tool_format_of(template: str | None, forced: str | None = None) -> ToolFormat:

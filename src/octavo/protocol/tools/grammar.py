@@ -1,4 +1,4 @@
-"""Calls as a grammar, for answers that must call: text in llguidance's dialect of Lark.
+"""Calls as a grammar, for answers that must call and for strict tools: text in llguidance's Lark.
 
 Comes in: what a format writes around calls. Goes out: the text. Knows no compiler and no format.
 Blanks in arguments are those that models were trained on: one after each comma and colon.
@@ -9,12 +9,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from octavo.protocol.tools.asked import Tool, Tools
 
 MOST_CALLS = 16  # a small model may never stop by itself
 NAME = "\0"  # in `Around`: the name of the tool
 _NO_ARGUMENTS = '"{}"'
+_OPENS = frozenset(
+    {
+        *("additionalProperties", "patternProperties", "unevaluatedProperties"),
+        *("allOf", "anyOf", "oneOf", "$ref", "if", "dependentSchemas"),
+    }
+)
 _BLANKS = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
@@ -22,40 +29,77 @@ _BLANKS = {"whitespace_flexible": False, "item_separator": ", ", "key_separator"
 class Around:
     """What stands around calls: `before` has NAME in it."""
 
+    tag: str  # what opens a call, or the list of them; "": only the beginning of an answer does
     before: str  # each call's arguments
     after: str
-    first: str = ""  # the first call
-    between: str = ""
+    first: str = ""  # behind the tag, before the first call
+    between: str | None = None  # of a list; None: each call has its own tag
     last: str = ""
+    separator: str = ""  # between calls that have their own
     several: bool = True  # calls in one answer
 
 
 def calls_grammar(tools: Tools, around: Around, control: Mapping[str, int]) -> str:
-    """Lark text of the calls that `tools` allow. `control`: ids of the tags that are control
-    tokens, which no text of other tokens is."""
+    """Lark text of answers that are calls alone, as `tools` allow them. `control`: ids of the tags
+    that are control tokens, which no text of other tokens is."""
+    tag, separator = _literal(around.tag, control), _literal(around.separator, control)
+    again = ""
+    if _most(tools, around) > 1 and around.between is None:
+        again = f" ({separator} {tag} calls){{0,{MOST_CALLS - 1}}}"
+    return "\n".join([f"start: {tag} calls{again}", *_rules(tools, around, control)]) + "\n"
 
+
+def strict_grammar(tools: Tools, around: Around, control: Mapping[str, int]) -> str:
+    """Lark text of answers in which whatever begins as a call is one."""
+    if not around.tag:
+        start = ["start: calls | OTHER?", r"OTHER: /[ \n]*[^{ \n](.|\n)*/"]
+    else:
+        start = [
+            "start: (opened calls)* TEXT",
+            f"opened[lazy]: TEXT {_literal(around.tag, control)}",
+            r"TEXT: /(.|\n)*/",
+        ]
+    return "\n".join([*start, *_rules(tools, around, control, only_strict=True)]) + "\n"
+
+
+def _rules(
+    tools: Tools, around: Around, control: Mapping[str, int], *, only_strict: bool = False
+) -> list[str]:
     def text(plain: str) -> str:
         return _literal(plain, control)
 
-    several = around.several and tools.parallel and not tools.is_named
-    more = f" ({text(around.between)} call){{0,{MOST_CALLS - 1}}}" if several else ""
+    more = ""
+    if around.between is not None and _most(tools, around) > 1:
+        more = f" ({text(around.between)} call){{0,{MOST_CALLS - 1}}}"
     numbers = range(len(tools.callable))
     lines = [
-        f"start: {text(around.first)} call{more} {text(around.last)}",
+        f"calls: {text(around.first)} call{more} {text(around.last)}",
         "call: " + " | ".join(f"call_{i}" for i in numbers),
     ]
     for i, tool in enumerate(tools.callable):
         before = text(around.before.replace(NAME, tool.name))
         lines.append(f"call_{i}: {before} arguments_{i} {text(around.after)}")
-        lines.append(f"arguments_{i}: {_arguments(tool)}")
-    return "\n".join(lines) + "\n"
+        lines.append(f"arguments_{i}: {_arguments(tool, free=only_strict and not tool.strict)}")
+    return lines
 
 
-def _arguments(tool: Tool) -> str:
-    if tool.parameters is None:
+def _most(tools: Tools, around: Around) -> int:
+    return MOST_CALLS if around.several and tools.parallel and not tools.is_named else 1
+
+
+def _arguments(tool: Tool, *, free: bool) -> str:
+    if tool.parameters is None and not free:
         return _NO_ARGUMENTS
-    schema = {**tool.parameters, "type": "object", "x-guidance": _BLANKS}
-    return f"%json {json.dumps(schema)}"
+    schema = {} if free else _closed(tool.parameters or {})
+    return f"%json {json.dumps({**schema, 'type': 'object', 'x-guidance': _BLANKS})}"
+
+
+def _closed(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Without properties that nobody named, where the schema leaves that open: a small model would
+    go on to invent some."""
+    if "properties" not in schema or not _OPENS.isdisjoint(schema):
+        return schema
+    return {**schema, "additionalProperties": False}
 
 
 def _literal(text: str, control: Mapping[str, int]) -> str:

@@ -5,14 +5,13 @@ Without the tag only what an answer begins with may be a call; further on it is 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 
-from octavo.protocol.tools.asked import Tools
 from octavo.protocol.tools.call_object import Calls
-from octavo.protocol.tools.grammar import NAME, Around, calls_grammar
+from octavo.protocol.tools.grammar import NAME, Around
 from octavo.protocol.tools.objects import ObjectsBody
 from octavo.protocol.tools.reader import TextReader
+from octavo.protocol.tools.written import call_text
 
 TAG = "<|python_tag|>"
 
@@ -20,7 +19,8 @@ TAG = "<|python_tag|>"
 class Llama3:
     name = "llama3"
     shown_tokens = (TAG,)
-    id_length = 24
+    id_length = None
+    around = Around("", before=f'{{"name": "{NAME}", "parameters": ', after="}", several=False)
     example = '{"name": "NAME", "parameters": {"ARGUMENT": "VALUE"}}'
 
     def reader(self, names: Collection[str], new_id: Callable[[], str]) -> TextReader:
@@ -32,9 +32,5 @@ class Llama3:
             first=["{"],
         )
 
-    def grammar(self, tools: Tools, control: Mapping[str, int]) -> str:
-        around = Around(before=f'{{"name": "{NAME}", "parameters": ', after="}", several=False)
-        return calls_grammar(tools, around, control)
-
     def written(self, name: str, arguments: object) -> str:
-        return json.dumps({"name": name, "parameters": arguments}, ensure_ascii=False)
+        return call_text(name, "parameters", arguments)

@@ -7,18 +7,21 @@ Either is read whatever the template writes; its own is what a grammar makes. Ne
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import Literal
 
-from octavo.protocol.tools.asked import Tools
 from octavo.protocol.tools.call_object import Calls, escaped
-from octavo.protocol.tools.grammar import NAME, Around, calls_grammar
+from octavo.protocol.tools.grammar import NAME, Around
 from octavo.protocol.tools.json_scanner import BLANKS, JsonScanner, Place
 from octavo.protocol.tools.objects import BrokenArguments, ObjectsBody
 from octavo.protocol.tools.reader import Body, TextReader, Verdict
+from octavo.protocol.tools.written import arguments_text, call_text
 
 TAG, ARGUMENTS, CALL_ID = "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"
+_NAMED = Around(TAG, before=f"{NAME}{ARGUMENTS}", after="")
+_LIST = Around(
+    TAG, before=f'{{"name": "{NAME}", "arguments": ', after="}", first="[", between=", ", last="]"
+)
 _LONGEST_ID = 64  # characters of a model's own
 
 
@@ -30,6 +33,7 @@ class Mistral:
         """`named`: the newer form, with names before the arguments."""
         self._named = named
         self.name = "mistral-args" if named else "mistral"
+        self.around = _NAMED if named else _LIST
         arguments = '{"ARGUMENT": "VALUE"}'
         old = f'{TAG}[{{"name": "NAME", "arguments": {arguments}}}]'
         self.example = f"{TAG}NAME{ARGUMENTS}{arguments}" if named else old
@@ -38,24 +42,10 @@ class Mistral:
         calls = Calls(names, new_id)
         return TextReader(calls, lambda _: _EitherBody(calls), [TAG])
 
-    def grammar(self, tools: Tools, control: Mapping[str, int]) -> str:
-        if self._named:
-            around = Around(before=f"{TAG}{NAME}{ARGUMENTS}", after="")
-        else:
-            around = Around(
-                first=f"{TAG}[",
-                before=f'{{"name": "{NAME}", "arguments": ',
-                after="}",
-                between=", ",
-                last="]",
-            )
-        return calls_grammar(tools, around, control)
-
     def written(self, name: str, arguments: object) -> str:
         if self._named:
-            return f"{TAG}{name}{ARGUMENTS}{json.dumps(arguments, ensure_ascii=False)}"
-        call = json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
-        return f"{TAG}[{call}]"
+            return f"{TAG}{name}{ARGUMENTS}{arguments_text(arguments)}"
+        return f"{TAG}[{call_text(name, 'arguments', arguments)}]"
 
 
 class _EitherBody:
@@ -75,9 +65,11 @@ class _EitherBody:
         if c in BLANKS:
             return Verdict.MORE
         if c == "[":
-            self._body = ObjectsBody(self._calls, separator=",", end="]")
-            return Verdict.MORE
-        self._body = ObjectsBody(self._calls) if c == "{" else _NamedBody(self._calls)
+            self._body = ObjectsBody(self._calls, may_be_list=True)
+        elif c == "{":
+            self._body = ObjectsBody(self._calls)
+        else:
+            self._body = _NamedBody(self._calls)
         return self._body.take(c)
 
     def finish(self) -> Verdict:

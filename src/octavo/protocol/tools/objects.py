@@ -14,9 +14,9 @@ from octavo.protocol.tools.reader import Verdict
 
 
 class ObjectsBody:
-    """`separator` stands between objects ("": there is only one), `end` after the last; both may be
-    missing. Broken arguments go on until `until`, or to the end of the text. `opened`: the first
-    brace was read."""
+    """`separator` stands between objects ("": there is only one, but in a list), `end` after the
+    last, where broken arguments end too; both may be missing. `opened`: the first brace was read.
+    """
 
     def __init__(
         self,
@@ -24,14 +24,15 @@ class ObjectsBody:
         *,
         separator: str = "",
         end: str = "",
-        until: str = "",
+        may_be_list: bool = False,
         opened: bool = False,
     ) -> None:
         self.unread = 0
         self._calls = calls
         self._separator = separator
         self._end = end
-        self._until = until
+        self._may_be_list = may_be_list
+        self._in_list = False
         self._ended = ""  # how much of `end` was there
         self._object: CallObject | None = None
         self._broken: BrokenArguments | None = None
@@ -51,6 +52,11 @@ class ObjectsBody:
             return self._take_end(c)
         if c in BLANKS or (self._count and c == self._separator):
             return Verdict.MORE
+        if c == "[" and self._may_be_list and not self._count and not self._in_list:
+            self._in_list, self._separator = True, ","
+            return Verdict.MORE
+        if c == "]" and self._in_list and self._count:
+            return self._end_list()
         if c == "{" and (self._separator or not self._count):
             self._object = CallObject(self._calls)
             self._object.take(c)
@@ -77,11 +83,16 @@ class ObjectsBody:
             self._calls.end()
             self._end_call()
             return self.take(c)
-        self._broken = BrokenArguments(self._calls, self._until, inside=True)
+        self._broken = BrokenArguments(self._calls, self._end, inside=True)
         return self._take_broken(self._broken, c)
 
     def _take_broken(self, broken: BrokenArguments, c: str) -> Verdict:
         return Verdict.DONE if broken.take(c) else Verdict.MORE
+
+    def _end_list(self) -> Verdict:
+        self._in_list, self._separator = False, ""
+        self._since = 0
+        return Verdict.MORE if self._end else Verdict.DONE
 
     def _take_end(self, c: str) -> Verdict:
         self._ended += c
