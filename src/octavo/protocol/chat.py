@@ -86,7 +86,7 @@ def parse_chat(body: object) -> ChatRequest:
         messages=read_chat_messages(fields.get("messages")),
         tools=read_tools(fields),
         effort=read_effort(fields),
-        template_args=_read_template_args(fields),
+        template_args=read_template_args(fields),
         params=read_params(fields, own, spelling),
         options=replace(read_options(fields), begins_turn=True),
         stream=read_streaming(fields),
@@ -274,7 +274,7 @@ def read_effort(fields: Fields) -> str | None:
     return effort
 
 
-def _read_template_args(fields: Fields) -> dict[str, object]:
+def read_template_args(fields: Fields) -> dict[str, object]:
     """Variables of the template: scalars alone, and none that we give it."""
     found = read_kind(fields, "chat_template_kwargs", dict) or {}
     for name, value in found.items():

@@ -12,10 +12,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from octavo.errors import kind_of
 from octavo.protocol.bodies import BodyError, Fields, read_body, read_flag
 from octavo.protocol.common import FINISH_REASONS, Vocabulary, finite, usage_of
 from octavo.protocol.fields import GENERATION, honoured, table
+from octavo.protocol.prompts import TextOrIds, read_prompts
 from octavo.protocol.sampling import (
     Streaming,
     read_model,
@@ -45,8 +45,6 @@ COMPLETION_FIELDS = table(
 )
 _MAX_TOKENS = 16
 _MOST_DRAWN = 64  # of one prompt, as `n`
-
-TextOrIds = str | tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,7 @@ def parse_completion(body: object) -> CompletionRequest:
         raise BodyError("echo with logprobs is given whole: leave out stream", "echo")
     return CompletionRequest(
         model=read_model(fields),
-        prompts=_read_prompts(fields.get("prompt")),
+        prompts=read_prompts(fields.get("prompt"), "prompt"),
         echo=echo,
         params=params if best_of is None else replace(params, n=best_of),
         num_given=None if best_of is None else params.n,
@@ -281,22 +279,3 @@ def _best(request: CompletionRequest, output: RequestOutput) -> Sequence[Complet
 def _mean_logprob(completion: Completion) -> float:
     logprobs = [token.logprob for token in completion.logprobs or ()]
     return sum(logprobs) / len(logprobs) if logprobs else -math.inf
-
-
-def _read_prompts(prompt: object) -> tuple[TextOrIds, ...]:
-    if isinstance(prompt, str):
-        return (prompt,)
-    if _is_ids(prompt):
-        return (tuple(prompt),)  # type: ignore[arg-type]
-    if isinstance(prompt, list) and prompt:
-        if all(isinstance(each, str) for each in prompt):
-            return tuple(prompt)
-        if all(_is_ids(each) for each in prompt):
-            return tuple(tuple(each) for each in prompt)
-    kind = "an empty list" if prompt == [] else kind_of(prompt)
-    expected = "a string, a list of token ids, or a list of either"
-    raise BodyError(f"prompt: expected {expected}, found {kind}", "prompt")
-
-
-def _is_ids(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(is_whole, value))

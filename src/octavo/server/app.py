@@ -10,12 +10,17 @@ from starlette.routing import Match, Route
 from octavo.server.exchange import Scope
 from octavo.server.guard import Guard
 from octavo.server.intake import Handler, Intake
-from octavo.server.routes import chat, completions, models, ops
+from octavo.server.routes import chat, completions, embeddings, models, ops, tokens
 from octavo.server.service import Service
 
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/v1/chat/completions", chat.create),
     ("POST", "/v1/completions", completions.create),
+    ("POST", "/v1/embeddings", embeddings.create),
+    ("POST", "/tokenize", tokens.tokenize),
+    ("POST", "/detokenize", tokens.detokenize),
+    ("GET", "/tokenizer_info", tokens.info),
+    ("POST", "/apply-template", tokens.apply_template),
     ("GET", "/v1/models", models.list_all),
     ("GET", "/v1/models/{id:path}", models.show),
     ("GET", "/health", ops.health),

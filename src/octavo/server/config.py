@@ -11,6 +11,7 @@ from typing import Literal
 from octavo.errors import UsageError
 from octavo.options import check, described, option
 from octavo.protocol.tools.formats import FORMATS
+from octavo.request import Pooling
 from octavo.values import is_list
 
 Reasoning = Literal["split", "inline"]
@@ -43,6 +44,7 @@ class ServerConfig:
         None, f"How the model writes calls of tools: {', '.join(FORMATS)}", choices=(None, *FORMATS)
     )
     reasoning: Reasoning = option("split", "split: reasoning has a field of its own; or inline")
+    pooling: Pooling = option("last", "Embeddings: the last row of a prompt, or the mean of all")
     api_key_file: str | None = option(
         None, "File of keys, a line each: key [tenant=NAME] [admin]; also OCTAVO_API_KEYS"
     )

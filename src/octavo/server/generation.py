@@ -105,6 +105,24 @@ async def answer(
             await stream.aclose()
 
 
+async def outputs_of(
+    exchange: Exchange,
+    place: Place,
+    prompts: Sequence[Sequence[int]],
+    params: SamplingParams,
+    options: RequestOptions,
+) -> list[RequestOutput]:
+    """What the engine gives for prompts, whole, under a place that knows their tokens."""
+    engine = exchange.service.loaded.engine
+    streams = [engine.stream(ids, params, options, pieces=False) for ids in prompts]
+    place.wait_for(streams)
+    try:
+        return await _outputs(streams)
+    finally:
+        for stream in streams:
+            await stream.aclose()
+
+
 def cache_line(outputs: Sequence[RequestOutput]) -> str:
     """What the cache gave, for a header."""
     matched = sum(each.cache.matched_tokens for each in outputs)

@@ -154,6 +154,11 @@ class AsyncEngine:
         """Counts over the kept step records, and the pool as it is."""
         return engine_stats(self._llm.loop.engine, self._llm.info)
 
+    @property
+    def embedding_size(self) -> int:
+        """Numbers in an embedding."""
+        return self._llm.model_config.hidden_size
+
     def template_for(self, *, tools: bool) -> str | None:
         """The model's chat template, of chats with tools or without; None where it has none."""
         return self._llm.template_for(tools=tools)

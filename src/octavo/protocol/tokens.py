@@ -1,0 +1,84 @@
+"""/tokenize, /detokenize and /apply-template, in the shapes of vLLM's and llama.cpp's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from octavo.protocol.bodies import BodyError, Fields, read_body, read_flag, read_kind, read_text
+from octavo.protocol.chat import ChatRequest, read_template_args
+from octavo.protocol.chat_messages import read_chat_messages
+from octavo.protocol.fields import honoured, table
+from octavo.protocol.sampling import read_model
+from octavo.protocol.tools.asked import read_tools
+from octavo.values import is_whole
+
+_MODEL = honoured("model", "The name of the model; without it, the one that is loaded", str)
+_CHAT = (
+    _MODEL,
+    honoured("messages", "A conversation, as chats have it"),
+    honoured("tools", "Functions that the model is told of", list),
+    honoured("chat_template_kwargs", "Variables for the chat template: scalars", dict),
+)
+TOKENIZE_FIELDS = table(
+    honoured("prompt", "A text; in its place, `messages`", str),
+    honoured("add_special_tokens", "Begin with BOS where the model has it; default true", bool),
+    honoured("return_token_strs", "Give the text of each token too", bool),
+    *_CHAT,
+)
+DETOKENIZE_FIELDS = table(_MODEL, honoured("tokens", "Token ids", list))
+TEMPLATE_FIELDS = table(*_CHAT)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizeRequest:
+    model: str | None
+    prompt: str | None  # None: a chat
+    chat: ChatRequest | None
+    adds_special: bool
+    wants_texts: bool
+    noted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DetokenizeRequest:
+    model: str | None
+    tokens: tuple[int, ...]
+    noted: tuple[str, ...] = ()
+
+
+def parse_tokenize(body: object) -> TokenizeRequest:
+    """Raises BodyError."""
+    fields = read_body(body, TOKENIZE_FIELDS).fields
+    prompt = read_text(fields, "prompt")
+    if (prompt is None) == (fields.get("messages") is None):
+        raise BodyError("expected one of prompt and messages", "prompt")
+    return TokenizeRequest(
+        read_model(fields),
+        prompt,
+        None if prompt is not None else _read_chat(fields),
+        adds_special=read_kind(fields, "add_special_tokens", bool) is not False,
+        wants_texts=read_flag(fields, "return_token_strs"),
+    )
+
+
+def parse_detokenize(body: object) -> DetokenizeRequest:
+    """Raises BodyError."""
+    fields = read_body(body, DETOKENIZE_FIELDS).fields
+    tokens = read_kind(fields, "tokens", list)
+    if tokens is None or not all(is_whole(each) and each >= 0 for each in tokens):
+        raise BodyError("tokens: expected a list of token ids", "tokens")
+    return DetokenizeRequest(read_model(fields), tuple(tokens))
+
+
+def parse_template(body: object) -> ChatRequest:
+    """Raises BodyError."""
+    return _read_chat(read_body(body, TEMPLATE_FIELDS).fields)
+
+
+def _read_chat(fields: Fields) -> ChatRequest:
+    return ChatRequest(
+        read_model(fields),
+        read_chat_messages(fields.get("messages")),
+        tools=read_tools(fields),
+        template_args=read_template_args(fields),
+    )

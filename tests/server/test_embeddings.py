@@ -1,0 +1,93 @@
+"""/v1/embeddings and the token routes over a real socket."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai import OpenAI
+
+from octavo import LLM
+from tests.server.live import Live
+
+EMBEDDINGS = "/v1/embeddings"
+
+
+def ask(live: Live, given: object, **fields: object) -> list[list[float]]:
+    data: list[dict[str, Any]] = live.post(EMBEDDINGS, {"input": given, **fields}).json["data"]
+    assert [each["index"] for each in data] == list(range(len(data)))
+    return [each["embedding"] for each in data]
+
+
+def test_embeddings_are_those_of_the_model(live: Live, tiny_llm: LLM) -> None:
+    inputs = ["one", "two words", "one"]
+    expected = [list(each.embedding or ()) for each in tiny_llm.embed(inputs)]
+    assert ask(live, inputs) == expected
+    assert ask(live, "one") == ask(live, [111, 110, 101]) == expected[:1]
+    assert ask(live, [[111, 110, 101], [104]])[0] == expected[0]
+    usage = live.post(EMBEDDINGS, {"input": inputs}).json["usage"]
+    assert usage == {"prompt_tokens": 15, "total_tokens": 15}
+
+
+def test_base64_is_the_same_numbers(live: Live) -> None:
+    (floats,) = ask(live, "some text")
+    data = live.post(EMBEDDINGS, {"input": "some text", "encoding_format": "base64"}).json["data"]
+    packed = base64.b64decode(data[0]["embedding"])
+    assert list(struct.unpack(f"<{len(packed) // 4}f", packed)) == floats
+
+
+def test_the_mean_is_a_choice_of_the_server(tiny_path: Path, tiny_llm: LLM) -> None:
+    (expected,) = tiny_llm.embed("some text", pooling="mean")
+    with Live(tiny_path, pooling="mean") as live:
+        assert ask(live, "some text") == [list(expected.embedding or ())]
+
+
+def test_openais_client_reads_them(live: Live) -> None:
+    with OpenAI(base_url=f"{live.url}/v1", api_key="x") as client:
+        found = client.embeddings.create(model="tiny", input=["a", "b"])  # asks for base64
+    assert [each.embedding for each in found.data] == ask(live, ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [({}, "input"), ({"input": []}, "input"), ({"input": [""] * 2049}, "input"),
+     ({"input": "x", "dimensions": 3}, "dimensions"), ({"input": "x", "dimensions": "64"},
+      "dimensions"), ({"input": "x", "encoding_format": "int8"}, "encoding_format"),
+     ({"input": "x", "temperature": 1}, "temperature")],
+)  # fmt: skip
+def test_what_is_no_input_is_named(live: Live, body: object, param: str) -> None:
+    found = live.post(EMBEDDINGS, body)
+    assert (found.status, found.json["error"]["param"]) == (400, param)
+    assert live.post(EMBEDDINGS, {"input": "x", "dimensions": 64}).status == 200
+
+
+def test_tokens_there_and_back(live: Live) -> None:
+    found = live.post("/tokenize", {"prompt": "hi!", "return_token_strs": True}).json
+    assert found == {
+        "count": 3, "max_model_len": 128, "tokens": [104, 105, 33], "token_strs": ["h", "i", "!"],
+    }  # fmt: skip
+    assert live.post("/detokenize", {"tokens": found["tokens"]}).json == {"prompt": "hi!"}
+    assert (
+        live.post("/detokenize", {"tokens": [9999]}).error == "tokens has 9999: expected 0 to 257"
+    )
+    assert live.post("/detokenize", {"tokens": "hi"}).status == 400
+    assert live.post("/tokenize", {}).error == "expected one of prompt and messages"
+
+
+def test_a_chat_is_shown_as_the_model_reads_it(live: Live) -> None:
+    chat = {"messages": [{"role": "user", "content": "hi"}]}
+    text = live.post("/apply-template", chat).json["prompt"]
+    assert text == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+    tokens = live.post("/tokenize", chat).json["tokens"]
+    assert live.post("/detokenize", {"tokens": tokens}).json["prompt"] == text
+    usage = live.post("/v1/chat/completions", {**chat, "max_tokens": 1}).json["usage"]
+    assert usage["prompt_tokens"] == len(tokens)
+
+
+def test_what_clients_ask_of_a_tokenizer(live: Live) -> None:
+    found = live.get("/tokenizer_info").json
+    assert found["eos_token"] == "<|im_end|>"
+    assert "im_start" in found["chat_template"]
