@@ -25,6 +25,9 @@ class Bytes:
     def token_bytes(self, token_id: int) -> bytes:
         return bytes([token_id])
 
+    def control_id(self, name: str) -> int | None:
+        return None
+
     def is_control(self, token_id: int) -> bool:
         return False
 

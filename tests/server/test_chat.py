@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -125,3 +126,46 @@ def test_the_model_is_listed(live: Live) -> None:
 def test_health_and_readiness(live: Live) -> None:
     assert live.get("/health").json == {"status": "ok"}
     assert live.get("/ready").json == {"status": "ready"}
+
+
+WEATHER: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"enum": ["Rome", "Oslo"]}},
+            "required": ["city"],
+        },
+    },
+}
+
+
+NAMED = {"type": "function", "function": {"name": "weather"}}
+
+
+@pytest.mark.parametrize("choice", ["required", NAMED])
+def test_a_call_that_must_be_made_always_parses(roomy: Live, choice: Any) -> None:
+    body = {
+        **HI, "tools": [WEATHER], "tool_choice": choice, "parallel_tool_calls": False, "seed": 1,
+    }  # fmt: skip
+    (whole,) = roomy.post(CHAT, body).json["choices"]
+    assert (whole["finish_reason"], whole["message"]["content"]) == ("tool_calls", None)
+    (call,) = whole["message"]["tool_calls"]
+    assert call["function"]["name"] == "weather"
+    assert json.loads(call["function"]["arguments"])["city"] in ("Rome", "Oslo")
+    *chunks, done = roomy.post(CHAT, {**body, "stream": True}).events
+    deltas = [each["choices"][0]["delta"].get("tool_calls") for each in chunks]
+    first, *more = [call for calls in deltas if calls for call in calls]
+    assert first["function"] == {"name": "weather", "arguments": ""}
+    assert {"index", "id", "type", "function"} == first.keys()
+    arguments = "".join(each["function"]["arguments"] for each in more)
+    assert arguments == call["function"]["arguments"]
+    assert all(each.keys() == {"index", "function"} for each in more)
+    assert (chunks[-1]["choices"][0]["finish_reason"], done) == ("tool_calls", "[DONE]")
+    again = [*HI["messages"], whole["message"], result_of(call)]
+    assert roomy.post(CHAT, {**body, "messages": again}).status == 200
+
+
+def result_of(call: Any) -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": call["id"], "content": "sunny"}

@@ -49,7 +49,9 @@ def answer(
 ) -> Iterator[tuple[Asked, list[RequestOutput] | OctavoError]]:
     """Yield the outcome of each line once, as it is done."""
     parts: list[_Part] = []
-    conversation = Conversation(lambda tools: template or llm.template_for(tools=tools))
+    conversation = Conversation(
+        lambda tools: template or llm.template_for(tools=tools), llm.tokenizer.control_id
+    )
     for one in asked:
         try:
             parts += _parts(llm, one, template, conversation)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from octavo.errors import kind_of
+from octavo.grammar import GrammarSpec
 from octavo.protocol.answer import (
     Answer,
     AnswerReader,
@@ -68,6 +69,7 @@ class ChatRequest:
     tools: Tools | None = None
     effort: str | None = None  # of reasoning
     template_args: Mapping[str, object] = field(default_factory=dict)
+    grammar: GrammarSpec | None = None  # that the answer is held to
     params: SamplingParams = field(default_factory=SamplingParams)
     options: RequestOptions = field(default_factory=lambda: RequestOptions(begins_turn=True))
     stream: Streaming = field(default_factory=Streaming)

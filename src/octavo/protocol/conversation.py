@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from octavo.grammar import GrammarSpec
 from octavo.protocol.answer import AnswerReader
+from octavo.protocol.bodies import BodyError
 from octavo.protocol.chat import ChatRequest
 from octavo.protocol.reasoning import ReasoningFormat, reasoning_of
 from octavo.protocol.tools.asked import Tools
@@ -28,6 +30,7 @@ class Turn:
     asked: Tools | None
     tool_format: ToolFormat
     reasoning: ReasoningFormat | None
+    grammar: GrammarSpec | None  # of the answer
 
     @property
     def shown_tokens(self) -> tuple[str, ...]:
@@ -42,17 +45,20 @@ class Turn:
 
 
 class Conversation:
-    """`template_for` gives the template of chats with tools, and without."""
+    """`template_for` gives the template of chats with tools, and without; `control_id` the id of a
+    control token by its name, None where the model has none of it."""
 
     def __init__(
         self,
         template_for: Callable[[bool], str | None],
+        control_id: Callable[[str], int | None],
         *,
         tool_format: str | None = None,
         inline_reasoning: bool = False,
     ) -> None:
         """Raises UsageError for a tool format that nobody knows."""
         self._template_for = template_for
+        self._control_id = control_id
         self._tool_format = tool_format_of(template_for(True), tool_format)
         self._inline = inline_reasoning
 
@@ -76,5 +82,30 @@ class Conversation:
             reasoning = replace(reasoning, inline=True)
         messages, tools = self._tool_format.prepare(asked.messages, asked.tools)
         return Turn(
-            messages, tools, arguments, tuple(noted), asked.tools, self._tool_format, reasoning
+            messages,
+            tools,
+            arguments,
+            tuple(noted),
+            asked.tools,
+            self._tool_format,
+            reasoning,
+            self._grammar(asked, reasoning),
         )
+
+    def _grammar(self, asked: ChatRequest, reasoning: ReasoningFormat | None) -> GrammarSpec | None:
+        """What the answer is held to, behind its reasoning if the prompt opens one."""
+        after = None if reasoning is None else reasoning.after
+        calls = None
+        if asked.tools is not None and asked.tools.callable:
+            names = self._tool_format.shown_tokens
+            control = {name: i for name in names if (i := self._control_id(name)) is not None}
+            calls = self._tool_format.grammar(asked.tools, control)
+        if asked.grammar is None:
+            return None if calls is None else GrammarSpec("lark", calls, after)
+        if asked.tools is not None and asked.tools.callable:
+            raise BodyError(
+                "response_format holds the whole answer, so that no tool could be called: give "
+                'tool_choice "none", or leave one of them out',
+                "response_format",
+            )
+        return replace(asked.grammar, after=after)

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 import orjson
@@ -63,6 +64,16 @@ async def prompt_of(exchange: Exchange, asked: ChatRequest) -> tuple[list[int], 
         template_args=turn.template_args,
     )
     return ids, turn
+
+
+async def options_of(exchange: Exchange, turn: Turn, options: RequestOptions) -> RequestOptions:
+    """The options of a chat's request: its tenant's salt, and the grammar that holds its answer.
+    Raises GrammarError."""
+    engine = exchange.service.loaded.engine
+    constraint = None if turn.grammar is None else await engine.compile_grammar(turn.grammar)
+    return replace(
+        options, cache_salt=exchange.tenant.salt(options.cache_salt), constraint=constraint
+    )
 
 
 def note(exchange: Exchange, names: Sequence[str]) -> None:

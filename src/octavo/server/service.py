@@ -69,6 +69,7 @@ class Service:
         names = tuple(dict.fromkeys((name, *config.served_model_name)))
         conversation = Conversation(
             lambda tools: chat_template or engine.template_for(tools=tools),
+            engine.tokenizer.control_id,
             tool_format=config.tool_format,
             inline_reasoning=config.reasoning == "inline",
         )

@@ -80,6 +80,14 @@ class Tokenizer:
         sizes = [len(piece.encode("utf-8", "surrogatepass")) for piece in pieces]
         return max([1, *sizes, *map(len, spec.tokens)])
 
+    def control_id(self, name: str) -> int | None:
+        """The id of the control token of this name, None where there is none."""
+        return self._control_by_name.get(name)
+
+    @cached_property
+    def _control_by_name(self) -> dict[str, int]:
+        return {self.spec.tokens[i]: i for i in sorted(self.spec.control_ids)}
+
     def is_control(self, token_id: int) -> bool:
         """Whether the token steers the model and is no text."""
         self._check(token_id)

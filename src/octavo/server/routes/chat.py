@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from octavo.protocol.chat import ChatAnswer, parse_chat
 from octavo.server.exchange import Exchange
-from octavo.server.generation import answer, now, prompt_of, read
+from octavo.server.generation import answer, now, options_of, prompt_of, read
 
 
 async def create(exchange: Exchange) -> None:
@@ -15,9 +13,7 @@ async def create(exchange: Exchange) -> None:
     model = loaded.check_name(request.model)
     with loaded.admission.enter(exchange.tenant.name) as place:
         ids, turn = await prompt_of(exchange, request)
-        options = replace(
-            request.options, cache_salt=exchange.tenant.salt(request.options.cache_salt)
-        )
+        options = await options_of(exchange, turn, request.options)
         writer = ChatAnswer(
             request, id=f"chatcmpl-{exchange.id.removeprefix('req_')}", created=now(), model=model,
             vocabulary=loaded.engine.tokenizer, new_reader=turn.new_reader,
