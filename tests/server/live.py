@@ -7,12 +7,16 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import pytest
+
 from octavo import LLM, AsyncEngine
+from octavo.engine.nouns import StepResult
 from octavo.server.auth import Keys
 from octavo.server.config import ServerConfig
 from octavo.server.serve import make_server
@@ -115,6 +119,58 @@ class Live:
                 self.service.closing.set()
             server.should_exit = True
             await serving
+
+
+def talk(live: Live, *pieces: bytes) -> bytes:
+    """Send bytes as they are; give all that comes back."""
+    with socket.create_connection(("127.0.0.1", live.port), PATIENCE) as connection:
+        try:
+            for piece in pieces:
+                connection.sendall(piece)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        found = b""
+        try:
+            while data := connection.recv(1 << 16):
+                found += data
+        except ConnectionResetError:
+            pass
+        return found
+
+
+def slowed(live: Live, seconds: float) -> Callable[[], StepResult]:
+    step = live.llm.loop.engine.step
+
+    def slow() -> StepResult:
+        time.sleep(seconds)
+        return step()
+
+    return slow
+
+
+def leave(
+    live: Live, patch: pytest.MonkeyPatch, body: Mapping[str, object], **headers: str
+) -> None:
+    """Begin to read a stream that takes long, and close the connection."""
+    with patch.context() as slow:
+        slow.setattr(live.llm.loop.engine, "step", slowed(live, 0.02))
+        connection = live.connect()
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        data = json.dumps({"ignore_eos": True, "max_tokens": 100, "stream": True, **body})
+        kind = {"content-type": "application/json"}
+        connection.request("POST", "/v1/completions", data, {**kind, **given})
+        response = connection.getresponse()
+        assert response.read(6) == b"data: "
+        response.close()
+        connection.close()
+        until(lambda: live.service.loaded.admission.num_open == 0)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.002)
 
 
 def _data(text: str) -> Any:

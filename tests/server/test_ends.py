@@ -75,6 +75,16 @@ def test_a_second_signal_ends_at_once(tiny_path: Path) -> None:
         assert end(process).code == 1
 
 
+def test_each_request_has_a_line_on_standard_error(tiny_path: Path) -> None:
+    with serving(tiny_path) as (process, port):
+        for prompt in ("x", "y"):
+            with ask(port, {"prompt": prompt, "max_tokens": 2, "ignore_eos": True}) as response:
+                response.read()
+        process.send_signal(signal.SIGTERM)
+        lines = [json.loads(each) for each in end(process).err.splitlines() if each[0] == "{"]
+    assert [(each["status"], each["completion_tokens"]) for each in lines] == [(200, 2)] * 2
+
+
 def refused(path: Path, *flags: str) -> Result:
     return end(start("serve", str(path), *flags))
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import socket
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from octavo.engine.nouns import StepResult
 from octavo.protocol.common import ApiError
 from octavo.server import http_protocol, intake, sse
 from octavo.server.admission import Admission
 from tests.gate import PATIENCE
-from tests.server.live import Live
+from tests.server.live import Live, slowed, talk, until
 from tests.serving.stories import assert_nothing_held
 
 CHAT = "/v1/chat/completions"
@@ -62,23 +59,6 @@ def test_an_idle_server_takes_any_prompt() -> None:
     place.take_tokens(1000)
     with pytest.raises(ApiError, match="1,000 tokens wait already"):
         gate.enter("a").take_tokens(1)
-
-
-def talk(live: Live, *pieces: bytes) -> bytes:
-    """Send bytes as they are; give all that comes back."""
-    with socket.create_connection(("127.0.0.1", live.port), PATIENCE) as connection:
-        try:
-            for piece in pieces:
-                connection.sendall(piece)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
-        found = b""
-        try:
-            while data := connection.recv(1 << 16):
-                found += data
-        except ConnectionResetError:
-            pass
-        return found
 
 
 def test_a_head_has_bounds(live: Live) -> None:
@@ -138,7 +118,7 @@ def test_a_client_that_leaves_ends_its_request(live: Live) -> None:
         until(lambda: live.service.loaded.admission.num_open == 0)
     until(lambda: not live.llm.loop.engine.has_unfinished)
     assert_nothing_held(live.llm)
-    assert live.service.num_streams == live.service.body_bytes == 0
+    assert live.service.tally.streams == live.service.body_bytes == 0
 
 
 def test_silence_has_pings(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,20 +127,3 @@ def test_silence_has_pings(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     found = live.post(CHAT, {**HI, "stream": True})
     assert found.body.startswith(b"data: ")
     assert b"\n\n: ping\n\n" in found.body
-
-
-def slowed(live: Live, seconds: float) -> Callable[[], StepResult]:
-    step = live.llm.loop.engine.step
-
-    def slow() -> StepResult:
-        time.sleep(seconds)
-        return step()
-
-    return slow
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.002)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from octavo.cli.screen import Screen
 from octavo.errors import UsageError
 from octavo.server.config import ServerConfig
 
-_NEEDED = ("uvicorn", "httptools", "starlette", "orjson")
+_NEEDED = ("uvicorn", "httptools", "starlette", "orjson", "prometheus_client")
 
 
 def register(app: typer.Typer) -> None:
@@ -38,6 +39,7 @@ def serve(
     from octavo.server.serve import serve as run
     from octavo.serving.async_engine import AsyncEngine
 
+    logging.getLogger("octavo.server.log").setLevel(logging.INFO)
     path = config.chat_template
     template = read_template(None if path is None else Path(path))
     said = _Said(Screen(json))

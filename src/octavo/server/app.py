@@ -10,7 +10,7 @@ from starlette.routing import Match, Route
 from octavo.server.exchange import Scope
 from octavo.server.guard import Guard
 from octavo.server.intake import Handler, Intake
-from octavo.server.routes import chat, completions, embeddings, models, ops, tokens
+from octavo.server.routes import cache, chat, completions, embeddings, models, ops, tokens
 from octavo.server.service import Service
 
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
@@ -25,6 +25,8 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/v1/models/{id:path}", models.show),
     ("GET", "/health", ops.health),
     ("GET", "/ready", ops.ready),
+    ("GET", "/metrics", ops.metrics),
+    ("GET", "/v1/cache/requests/{id}", cache.show_request),
 )
 
 
@@ -39,7 +41,7 @@ def _find(routes: Sequence[Route], scope: Scope) -> Handler:
     for route in routes:
         match, found = route.matches(scope)
         if match is Match.FULL:
-            scope.update(found)
+            scope.update(found, route=route.path)
             handler: Handler = found["endpoint"]
             return handler
         known_path = known_path or match is Match.PARTIAL

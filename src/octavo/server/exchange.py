@@ -5,7 +5,6 @@ Knows ASGI messages, and no API.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from starlette.datastructures import Headers, QueryParams
 from octavo.protocol.common import status_of
 from octavo.server.auth import Tenant
 from octavo.server.errors import as_octavo_error, body_of, headers_of
+from octavo.server.outcome import Outcome
 from octavo.server.service import Service
 from octavo.server.sse import EventStream
 
@@ -31,14 +31,13 @@ class Exchange:
         self.id = id
         self.tenant = tenant
         self.body = body
-        self.begun = time.monotonic()
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.path_params: Mapping[str, Any] = scope.get("path_params", {})
         self.headers = Headers(scope=scope)
         self.query = QueryParams(scope["query_string"])
-        self.noted: list[str] = []  # what was given and changes no answer
-        self.status: int | None = None  # that was sent
+        self.outcome = Outcome(id, tenant.name, self.method, self.path)
+        self.noted = self.outcome.noted  # what was given and changes no answer
         self._send = send
         self._stream: EventStream | None = None
 
@@ -61,6 +60,7 @@ class Exchange:
 
     async def open_stream(self) -> EventStream:
         """Send the head of a stream of events."""
+        self.outcome.is_stream = True
         await self._begin(
             200,
             {
@@ -74,14 +74,14 @@ class Exchange:
 
     async def fail(self, error: BaseException) -> None:
         """Tell an error, wherever the answer is: a stream that has begun ends with its event."""
-        told = as_octavo_error(error, self.id)
+        told = self.outcome.error = as_octavo_error(error, self.id)
         if self._stream is not None:
             await self._stream.fail(body_of(told, self.path))
-        elif self.status is None:
+        elif self.outcome.status is None:
             await self.respond(body_of(told, self.path), status_of(told), headers_of(told))
 
     async def _begin(self, status: int, headers: Mapping[str, str]) -> None:
-        self.status = status
+        self.outcome.status = status
         own = {"x-request-id": self.id}
         if self.noted:
             own["x-octavo-ignored"] = ", ".join(dict.fromkeys(self.noted))

@@ -18,6 +18,7 @@ from octavo.protocol.chat import ChatRequest
 from octavo.protocol.common import ApiError, failure
 from octavo.protocol.conversation import Turn
 from octavo.protocol.streams import AnswerWriter
+from octavo.records import CacheRecord
 from octavo.request import RequestOptions, RequestOutput, StreamChunk
 from octavo.sampling_params import SamplingParams
 from octavo.server.admission import Place
@@ -40,6 +41,8 @@ class Stream(Protocol):
 
     @property
     def is_waiting(self) -> bool: ...
+    @property
+    def cache(self) -> CacheRecord | None: ...
     def __aiter__(self) -> AsyncIterator[StreamChunk]: ...
     async def aclose(self) -> None: ...
 
@@ -104,11 +107,12 @@ async def answer(
     place.take_tokens(sum(map(len, prompts)))
     streams = [engine.stream(ids, params, options, pieces=in_pieces) for ids in prompts]
     place.wait_for(streams)
+    exchange.outcome.ask(prompts, streams)
     try:
         if in_pieces:
             await _write_pieces(exchange, streams, writer)
         else:
-            outputs = await _outputs(streams)
+            outputs = await _outputs(exchange, streams)
             headers = {"x-octavo-cache": cache_line(outputs)}
             await exchange.respond(writer.whole(outputs), headers=headers)
     finally:
@@ -127,8 +131,9 @@ async def outputs_of(
     engine = exchange.service.loaded.engine
     streams = [engine.stream(ids, params, options, pieces=False) for ids in prompts]
     place.wait_for(streams)
+    exchange.outcome.ask(prompts, streams)
     try:
-        return await _outputs(streams)
+        return await _outputs(exchange, streams)
     finally:
         for stream in streams:
             await stream.aclose()
@@ -150,11 +155,11 @@ async def _write_pieces(
     exchange: Exchange, streams: Sequence[Stream], writer: AnswerWriter
 ) -> None:
     service = exchange.service
-    service.num_streams += 1
+    service.tally.streams += 1
     try:
         async with await exchange.open_stream() as events:
             await events.write(writer.begin())
-            outputs: dict[int, RequestOutput] = {}
+            outputs = exchange.outcome.outputs
             async with aclosing(_merged(streams)) as pieces:
                 async for index, chunk in pieces:
                     if chunk.output is not None:
@@ -167,11 +172,12 @@ async def _write_pieces(
             await events.write(writer.end(whole))
             await events.end(done=writer.ends_with_done)
     finally:
-        service.num_streams -= 1
+        service.tally.streams -= 1
 
 
-async def _outputs(streams: Sequence[Stream]) -> list[RequestOutput]:
+async def _outputs(exchange: Exchange, streams: Sequence[Stream]) -> list[RequestOutput]:
     outputs = await asyncio.gather(*map(_last, streams))
+    exchange.outcome.answer(outputs)
     _check(outputs)
     return outputs
 

@@ -62,7 +62,10 @@ class Guard:
             _check_kind(scope, headers)
         except OctavoError as error:
             exchange = Exchange(self._service, scope, send, id=caller.id, tenant=ANYBODY, body=b"")
-            await exchange.fail(error)
+            try:
+                await exchange.fail(error)
+            finally:
+                self._service.ended(exchange.outcome)
             return
         await self._inner(scope, receive, send, Caller(caller.id, tenant or ANYBODY))
 

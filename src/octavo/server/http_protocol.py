@@ -9,6 +9,8 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from octavo.server.tally import Tally
+
 _HEAD_BYTES = 64 << 10
 _HEAD_FIELDS = 100
 _HEAD_SECONDS = 10.0
@@ -16,13 +18,15 @@ _SLICE = 16 << 10  # bytes that are parsed at once, so that a head is never much
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    max_connections = 1024  # of the server; `limited_to` sets it
+    max_connections = 1024  # of the server; `limited_to` sets it, and who counts
+    tally = Tally()
 
     _head_bytes = 0
     _in_head = True  # of a request, or before one
     _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.tally.connections += 1
         super().connection_made(transport)  # type: ignore[arg-type]  # as asyncio calls it
         if len(self.connections) > self.max_connections:
             self._refuse(503, "too many connections: try again later")
@@ -30,6 +34,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._begin_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.tally.connections -= 1
         self._stop_timer()
         super().connection_lost(exc)
 
@@ -61,6 +66,10 @@ class LimitedProtocol(HttpToolsProtocol):
         if not self.transport.is_closing():
             super().on_message_complete()
 
+    def send_400_response(self, msg: str) -> None:
+        self.tally.refusals[400] += 1
+        super().send_400_response(msg)
+
     def _begin_head(self) -> None:
         self._in_head, self._head_bytes = True, 0
         self._stop_timer()
@@ -91,6 +100,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stop_timer()
         if self.transport.is_closing():
             return
+        self.tally.refusals[status] += 1
         answering: RequestResponseCycle | None = self.cycle
         if answering is None or answering.response_complete:
             body = f'{{"error": {{"message": "{why}", "type": "invalid_request_error"}}}}'.encode()
@@ -102,6 +112,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def limited_to(connections: int) -> type[LimitedProtocol]:
+def limited_to(connections: int, tally: Tally) -> type[LimitedProtocol]:
     """The protocol of a server that takes so many connections."""
-    return type("LimitedProtocol", (LimitedProtocol,), {"max_connections": connections})
+    limits = {"max_connections": connections, "tally": tally}
+    return type("LimitedProtocol", (LimitedProtocol,), limits)

@@ -23,7 +23,7 @@ _BODIES = 16  # of the largest size, that are held at once
 
 
 class ClientGoneError(Exception):
-    """The connection ended before the body did."""
+    """The connection ended before its answer did."""
 
 
 class Intake:
@@ -36,15 +36,17 @@ class Intake:
         exchange = Exchange(service, scope, send, id=caller.id, tenant=caller.tenant, body=b"")
         try:
             handler = self._find(scope)
+            exchange.outcome.route = scope["route"]
             exchange.path_params = scope.get("path_params", {})
             exchange.body = await self._read_body(exchange, receive)
             await self._run(handler(exchange), exchange, receive)
         except (ClientGoneError, ReaderGoneError):
-            pass
+            exchange.outcome.is_gone = True
         except Exception as error:
             await exchange.fail(error)
         finally:
             service.body_bytes -= len(exchange.body)
+            service.ended(exchange.outcome)
 
     async def _read_body(self, exchange: Exchange, receive: Receive) -> bytes:
         """Read the whole body. Raises ApiError where it is too long, slow, or there are too
@@ -85,8 +87,9 @@ class Intake:
                 route.result()
                 return
             await _cancelled(route)
-            if not gone.done():
-                await exchange.fail(ApiError(503, "the server is shutting down", retry_after=1))
+            if gone.done():
+                raise ClientGoneError
+            await exchange.fail(ApiError(503, "the server is shutting down", retry_after=1))
         finally:
             for task in (route, gone, closing):
                 task.cancel()

@@ -162,7 +162,7 @@ def make_server(service: Service) -> uvicorn.Server:
     config = service.config
     made = uvicorn.Config(
         make_app(service),
-        http=limited_to(config.max_connections),
+        http=limited_to(config.max_connections, service.tally),
         loop="asyncio",
         ws="none",
         lifespan="off",

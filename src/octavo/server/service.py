@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,6 +18,10 @@ from octavo.protocol.conversation import Conversation
 from octavo.server.admission import Admission
 from octavo.server.auth import Keys
 from octavo.server.config import ServerConfig
+from octavo.server.history import History
+from octavo.server.log import log
+from octavo.server.outcome import Outcome
+from octavo.server.tally import Tally
 from octavo.serving.async_engine import AsyncEngine
 
 State = Literal["starting", "ready", "draining"]
@@ -52,7 +57,8 @@ class Service:
     state: State = "starting"
     closing: asyncio.Event = field(default_factory=asyncio.Event)  # open requests have to end
     started: int = field(default_factory=lambda: int(time.time()))  # seconds since 1970
-    num_streams: int = 0  # that are open
+    tally: Tally = field(default_factory=Tally)
+    history: History = field(default_factory=History)
     body_bytes: int = 0  # of bodies that are held
     _loaded: Loaded | None = None
 
@@ -85,9 +91,25 @@ class Service:
         return self._loaded
 
     @property
+    def model(self) -> Loaded | None:
+        """The model as soon as it is there, to look at."""
+        return self._loaded
+
+    def ended(self, outcome: Outcome) -> None:
+        """A request has ended: count it, keep it, log it."""
+        self.tally.count(outcome)
+        self.history.add(outcome)
+        log(outcome, self._decode if self.config.log_prompts else None)
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        assert self._loaded is not None, "there are ids of its tokens"
+        return self._loaded.engine.tokenizer.decode(ids, skip_special=False)
+
+    @property
     def stream_gap(self) -> float:
         """Seconds between two pieces of a stream: the more there are, the fewer each writes."""
         given = self.config.stream_gap_ms
         if given is None:
-            given = min(50, self.num_streams) if self.num_streams > 1 else 0
+            streams = self.tally.streams
+            given = min(50, streams) if streams > 1 else 0
         return given / 1e3

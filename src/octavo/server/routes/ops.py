@@ -1,8 +1,9 @@
-"""/health and /ready: whether the process lives, and whether it takes requests."""
+"""/health, /ready and /metrics: whether the process lives, takes requests, and how it fares."""
 
 from __future__ import annotations
 
 from octavo.server.exchange import Exchange
+from octavo.server.metrics import MEDIA_TYPE, metrics_text
 
 
 async def health(exchange: Exchange) -> None:
@@ -12,3 +13,7 @@ async def health(exchange: Exchange) -> None:
 async def ready(exchange: Exchange) -> None:
     state = exchange.service.state
     await exchange.respond({"status": state}, 200 if state == "ready" else 503)
+
+
+async def metrics(exchange: Exchange) -> None:
+    await exchange.respond_bytes(metrics_text(exchange.service), MEDIA_TYPE)
