@@ -14,12 +14,6 @@ from octavo.request import RequestOptions
 from octavo.sampling_params import Sampling, SamplingParams
 
 
-def test_nothing_is_drawn_where_the_prompt_is_scored_and_only_there() -> None:
-    assert SamplingParams(max_tokens=0, prompt_logprobs=0).max_tokens == 0
-    with pytest.raises(UsageError, match="max_tokens=0: expected a whole number from 1 to"):
-        SamplingParams(max_tokens=0, logprobs=0)
-
-
 def test_defaults_leave_the_choice_to_the_model_and_a_single_stop_is_a_list_of_one() -> None:
     params = SamplingParams()
     assert params.max_tokens is params.temperature is params.seed is None
@@ -65,7 +59,8 @@ def test_numbers_of_numpy_are_taken_and_none_is_the_default() -> None:
 
 @pytest.mark.parametrize(
     ("option", "message"),
-    [({"max_tokens": 0}, "max_tokens=0: expected a whole number from 1 to 2147483647"),
+    [({"max_tokens": -1}, "max_tokens=-1: expected a whole number from 0 to 2147483647"),
+     ({"max_tokens": 0, "beam_width": 2}, "max_tokens=0: cannot be combined with beam_width"),
      ({"max_tokens": 2.0}, "max_tokens=2.0"),
      ({"temperature": -0.1}, "temperature=-0.1: expected a number from 0 to 100"),
      ({"temperature": float("inf")}, "temperature=inf"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 
 from octavo.errors import UsageError
 from octavo.options import check, described, option, options_of, parse_options
-from octavo.values import check_whole, is_list, is_number, is_whole, plain
+from octavo.values import is_list, is_number, is_whole, plain
 
 _MOST = 2**31 - 1
 _MOST_BIASES = 1024
@@ -87,7 +87,8 @@ class SamplingParams:
     What was used is recorded in the output.
 
     A seed drawn when it is queued is recorded in the output, so that any answer can be repeated.
-    `max_tokens` 0 draws nothing: with `prompt_logprobs`, and only with them, it scores the prompt.
+    `max_tokens` 0 draws nothing: the prompt is computed and can be found, and with
+    `prompt_logprobs` it is scored.
     `n` answers share the prompt. `beam_width` searches for the likeliest answers instead of drawing
     them (score: log-probability / length ** length_penalty) and gives the `n` best.
     """
@@ -144,8 +145,6 @@ class SamplingParams:
     early_stopping: bool = option(False, "With beams: end when that many answers are complete")
 
     def __post_init__(self) -> None:
-        if self.prompt_logprobs is None and self.max_tokens is not None:
-            check_whole("max_tokens", plain(self.max_tokens), 1, _MOST)
         check(self)
         self._check_beams()
 
@@ -157,6 +156,8 @@ class SamplingParams:
             return
         if self.n > self.beam_width:
             raise UsageError(f"n={self.n}: at most beam_width={self.beam_width}")
+        if self.max_tokens == 0:
+            raise UsageError("max_tokens=0: cannot be combined with beam_width")
         if self.temperature:
             raise UsageError(f"temperature={self.temperature}: beam_width takes none, or 0")
         for name in _NOT_WITH_BEAMS:

@@ -106,6 +106,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "four beams": {"beam_width": 4, "n": 2},
     "prompt": {"temperature": 0.0, "prompt_logprobs": 1},
     "prompt, two answers": {"temperature": 1.0, "prompt_logprobs": 0, "n": 2},
+    "no answer": {"max_tokens": 0, "n": 2},
     "prompt alone": {"max_tokens": 0, "prompt_logprobs": 1},
     "prompt alone, two answers": {"max_tokens": 0, "prompt_logprobs": 0, "n": 2},
     "logits": {"max_tokens": 1},

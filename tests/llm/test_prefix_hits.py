@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,21 @@ def test_a_prompt_asked_again_computes_its_last_token_alone(llm: LLM) -> None:
     assert (again.cache.source, again.cache.reason) == (CacheSource.PROCESS, None)
     assert again.cache.saved_ms is not None
     assert again.cache.saved_ms > 0  # 40 rows were measured
+
+
+def test_a_prompt_without_an_answer_is_computed_and_found(llm: LLM, tiny_path: Path) -> None:
+    nothing = replace(GREEDY, max_tokens=0, n=2, logprobs=0)
+    (*_, last) = chunks = list(llm.stream(PROMPT, nothing))
+    assert [(c.index, c.text, c.token_ids, c.finish_reason) for c in chunks] == [
+        (index, "", (), "length") for index in range(2)
+    ]
+    assert last.output is not None
+    assert [a.logprobs for a in last.output.outputs] == [(), ()]
+    assert last.output.usage.completion_tokens == 0
+    assert computed(llm) == [40]
+    answer = llm.generate(PROMPT, GREEDY)[0]
+    assert answer.cache.matched_tokens == 39
+    assert answer.outputs == LLM(tiny_path, threads=1).generate(PROMPT, GREEDY)[0].outputs
 
 
 def test_answers_are_found_too_and_the_record_names_the_token_that_differs(llm: LLM) -> None:

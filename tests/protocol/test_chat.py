@@ -46,8 +46,9 @@ def test_either_name_of_the_limit_but_not_both() -> None:
     assert parse_chat({"messages": [USER], "max_tokens": 5}).params.max_tokens == 5
     assert parse_chat({"messages": [USER], "max_completion_tokens": 6}).params.max_tokens == 6
     assert refusal(USER, max_tokens=5, max_completion_tokens=5)[1] == "max_tokens"
-    assert refusal(USER, max_completion_tokens=0) == (
-        "max_completion_tokens=0: expected a whole number from 1 to 2147483647",
+    assert parse_chat({"messages": [USER], "max_completion_tokens": 0}).params.max_tokens == 0
+    assert refusal(USER, max_completion_tokens=-1) == (
+        "max_completion_tokens=-1: expected a whole number from 0 to 2147483647",
         "max_completion_tokens",
     )
 
