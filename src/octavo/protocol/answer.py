@@ -7,8 +7,8 @@ character is lost: what only looks like a call, or like reasoning, is text. Know
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from octavo.protocol.reasoning import ReasoningFormat
@@ -91,20 +91,25 @@ class AnswerReader:
 
     def push(self, text: str) -> list[Event]:
         reasoning, answer = self._reasoning.push(text) if self._reasoning else ("", text)
-        return self._joined([*self._reasoned(reasoning), *self._answered(answer)])
+        events = self._reasoned(reasoning) + self._answered(answer)
+        return events if len(events) < 2 and self._most is None else self._joined(events)
 
     def finish(self) -> list[Event]:
         """The answer ends here, also where it was broken off."""
         reasoning, answer = self._reasoning.finish() if self._reasoning else ("", "")
-        events = [*self._reasoned(reasoning), *self._answered(answer)]
+        events = self._reasoned(reasoning) + self._answered(answer)
         if self._calls is not None:
             events += self._calls.finish()
         return self._joined(events)
 
     def _reasoned(self, text: str) -> list[Event]:
+        if not text:
+            return []
         return [Text(text) if self._is_inline else Reasoning(text)]
 
     def _answered(self, text: str) -> list[Event]:
+        if not text:
+            return []
         return [Text(text)] if self._calls is None else self._calls.push(text)
 
     def _joined(self, events: Iterable[Event]) -> list[Event]:
@@ -125,20 +130,28 @@ def plain_reader() -> AnswerReader:
 def joined(events: Iterable[Event]) -> list[Event]:
     """The same events, neighbours of a kind as one and none of them empty."""
     found: list[Event] = []
+    of_kind: list[Text | Reasoning | CallArguments] = []  # neighbours that are not in `found` yet
     for event in events:
-        last = found[-1] if found else None
-        match event, last:
-            case ((Text("") | Reasoning("") | CallArguments(_, "")), _):
-                pass
-            case Text(text), Text(before):
-                found[-1] = Text(before + text)
-            case Reasoning(text), Reasoning(before):
-                found[-1] = Reasoning(before + text)
-            case CallArguments(index, text), CallArguments(i, before) if i == index:
-                found[-1] = CallArguments(index, before + text)
-            case _:
-                found.append(event)
-    return found
+        if isinstance(event, CallBegin | CallEnd):
+            found += _as_one(of_kind)
+            of_kind = []
+            found.append(event)
+        elif event.text:
+            if of_kind and _kind(of_kind[0]) != _kind(event):
+                found += _as_one(of_kind)
+                of_kind = []
+            of_kind.append(event)
+    return found + _as_one(of_kind)
+
+
+def _as_one(events: Sequence[Text | Reasoning | CallArguments]) -> list[Event]:
+    if len(events) < 2:
+        return list(events)
+    return [replace(events[0], text="".join(event.text for event in events))]
+
+
+def _kind(event: Text | Reasoning | CallArguments) -> tuple[type, int]:
+    return type(event), event.index if isinstance(event, CallArguments) else 0
 
 
 def collect(events: Iterable[Event]) -> Answer:

@@ -94,6 +94,8 @@ class ReasoningReader:
         self._told = False  # some reasoning was
 
     def push(self, text: str) -> tuple[str, str]:
+        if self._place == "answer":
+            return "", text
         self._held += text
         reasoning = ""
         if self._place == "before":

@@ -49,6 +49,8 @@ HERMES = [
     ('<tool_call>{"name": "add", "arguments": {"a": "x', None, [("add", '{"a": "x')]),
     (tagged('{"name": "add", "arguments": {"a": 1, b: \'}"\'}}') + " So.", "So.",
      [("add", '{"a": 1, b: \'}"\'}')]),
+    (tagged('{"name": "add", "arguments": {"a": x <</tool_</tool_}} '), None,
+     [("add", '{"a": x <</tool_</tool_}')]),
     (tagged('{"name": "add", "arguments": {"a": 1') + tagged(TIME), None,
      [("add", '{"a": 1'), ("get_time", "{}")]),
     # an opening that is none does not hide one that is

@@ -84,6 +84,15 @@ class CallObject:
             return self._end_reading()
         return self._end() if scanner.is_done else True
 
+    def skip(self, text: str, at: int) -> int:
+        """Take the characters from `at` on that are only more of a string, and say how many."""
+        length = self._scanner.plain(text, at)
+        if length and self._reading == "object":
+            self._write(text[at : at + length])
+        elif length and self._reading is not None:
+            self._text.append(text[at : at + length])
+        return length
+
     def _begin_value(self, c: str) -> bool:
         if self.is_begun or self._key not in ("name", *_ARGUMENTS):
             return True  # not ours

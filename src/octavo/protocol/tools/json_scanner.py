@@ -84,6 +84,15 @@ class JsonScanner:
             return self.place is not Place.DONE
         return self._between(c)
 
+    def plain(self, text: str, at: int) -> int:
+        """How many characters from `at` on are only more of the string that is open."""
+        if self.place is not Place.STRING:
+            return 0
+        quote, escape = text.find('"', at), text.find("\\", at)
+        ends = [end for end in (quote, escape) if end >= 0]
+        run = text[at : min(ends, default=len(text))]
+        return len(run) if run.isprintable() else 0
+
     def _between(self, c: str) -> bool:
         match self.place:
             case Place.VALUE:

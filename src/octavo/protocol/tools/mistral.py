@@ -72,6 +72,9 @@ class _EitherBody:
             self._body = _NamedBody(self._calls)
         return self._body.take(c)
 
+    def skip(self, text: str, at: int) -> int:
+        return self._body.skip(text, at) if self._body is not None else 0
+
     def finish(self) -> Verdict:
         return self._body.finish() if self._body is not None else Verdict.NONE
 
@@ -102,6 +105,13 @@ class _NamedBody:
             case "arguments":
                 return self._take_arguments(c)
         return self._take_broken(c)
+
+    def skip(self, text: str, at: int) -> int:
+        if self._place != "arguments":
+            return 0
+        length = self._scanner.plain(text, at)
+        self._calls.arguments(text[at : at + length])
+        return length
 
     def finish(self) -> Verdict:
         if self._place == "before":

@@ -7,7 +7,6 @@ written, to the end tag or the end of the answer.
 
 from __future__ import annotations
 
-from octavo.protocol.partial import beginning_at_end
 from octavo.protocol.tools.call_object import CallObject, Calls
 from octavo.protocol.tools.json_scanner import BLANKS
 from octavo.protocol.tools.reader import Verdict
@@ -63,6 +62,13 @@ class ObjectsBody:
             return Verdict.MORE
         return self._stop()
 
+    def skip(self, text: str, at: int) -> int:
+        if self._broken is not None or self._object is None:
+            return 0
+        length = self._object.skip(text, at)
+        self._since += length
+        return length
+
     def finish(self) -> Verdict:
         if self._broken is not None:
             self._broken.finish()
@@ -117,21 +123,34 @@ class BrokenArguments:
         self._calls = calls
         self._end = end
         self._outer = "}" if inside else ""
-        self._held = ""  # it may be of the end, or of what the arguments are in
+        self._begun = ""  # so much of the end stands
+        self._last: list[str] = []  # blanks and braces that may be of what the arguments are in
 
     def take(self, c: str) -> bool:
         """True: the end was read."""
-        self._held += c
-        if self._end and self._held.endswith(self._end):
-            self._held = self._held[: -len(self._end)]
-            self.finish()
-            return True
-        sure = len(self._held) - beginning_at_end(self._held, (self._end,))
-        sure = len(self._held[:sure].rstrip(BLANKS + self._outer))
-        self._calls.arguments(self._held[:sure])
-        self._held = self._held[sure:]
+        if self._end and self._end.startswith(self._begun + c):
+            self._begun += c
+            if self._begun == self._end:
+                self._begun = ""
+                self.finish()
+                return True
+            return False
+        if self._begun:  # it was none; its first character is not in it again
+            self._tell(self._begun)
+            self._begun = ""
+            return self.take(c)
+        if c in BLANKS or c == self._outer:
+            self._last.append(c)
+        else:
+            self._tell(c)
         return False
 
     def finish(self) -> None:
-        self._calls.arguments(self._held.rstrip(BLANKS).removesuffix(self._outer))
+        if self._begun:
+            self._tell(self._begun)
+        self._calls.arguments("".join(self._last).rstrip(BLANKS).removesuffix(self._outer))
         self._calls.end()
+
+    def _tell(self, text: str) -> None:
+        self._calls.arguments("".join(self._last) + text)
+        self._last = []

@@ -30,6 +30,9 @@ class Body(Protocol):
         """Of a body that is done: how many characters at its end are not its own."""
 
     def take(self, c: str) -> Verdict: ...
+    def skip(self, text: str, at: int) -> int:
+        """Take those characters from `at` on that are only more of a string; how many they are."""
+
     def finish(self) -> Verdict:
         """The text ends here: NONE or DONE."""
 
@@ -48,6 +51,7 @@ class TextReader:
         self._make_body = body
         self._tags = tuple(tags)
         self._first = tuple(first)
+        self._starts = tuple({tag[0] for tag in tags})
         self._events: list[Event] = []
         self._held = ""  # not told yet
         self._body: Body | None = None
@@ -58,6 +62,10 @@ class TextReader:
         self._spoke = False
 
     def push(self, text: str) -> list[Event]:
+        is_plain = self._body is None and not (self._held or self._is_first)
+        if is_plain and not any(start in text for start in self._starts):
+            self._say(text)
+            return self._take()
         self._held += text
         while self._read():
             pass
@@ -107,8 +115,10 @@ class TextReader:
             if self._body_at == len(self._held):
                 self._events += self._calls.take()
                 return False
-            verdict = body.take(self._held[self._body_at])
-            self._body_at += 1
+            self._body_at += body.skip(self._held, self._body_at)
+            if self._body_at < len(self._held):
+                verdict = body.take(self._held[self._body_at])
+                self._body_at += 1
         self._settle(verdict)
         return True
 
