@@ -190,6 +190,7 @@ def test_every_option_reaches_the_command_line(owner: type, each: Option, typed:
 def test_every_option_of_a_request_reaches_a_body(owner: type, each: Option) -> None:
     if owner not in (SamplingParams, RequestOptions) or each.name in (
         "begins_turn",
+        "shown_tokens",
         "logprobs",
         "pooling",
         "constraint",

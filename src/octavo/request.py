@@ -12,7 +12,7 @@ from octavo.constraint import Constraint
 from octavo.errors import UsageError
 from octavo.options import check, described, option
 from octavo.records import CacheRecord
-from octavo.sampling_params import Sampling
+from octavo.sampling_params import Sampling, parse_ids
 
 FinishReason = Literal["stop", "length", "abort", "deadline", "error"]
 RowValues = Literal["logprobs", "logits", "scores", "hidden"]  # wanted of every token of a prompt
@@ -45,6 +45,9 @@ class RequestOptions:
         flag=None,
     )  # fmt: skip
 
+    shown_tokens: Sequence[int] = option(
+        (), "Control tokens that stand in the text by their names", parse=parse_ids, flag=None
+    )
     pooling: Pooling | None = option(
         None,
         "Draw nothing, but give the prompt's embedding: its last row of the model, or the mean",

@@ -47,7 +47,7 @@ def _parse_texts(name: str, value: object) -> tuple[str, ...]:
     return found
 
 
-def _parse_ids(name: str, value: object) -> tuple[int, ...]:
+def parse_ids(name: str, value: object) -> tuple[int, ...]:
     ids = tuple(map(plain, value)) if is_list(value) else None
     if ids is None or not all(is_whole(each) and each >= 0 for each in ids):
         raise UsageError(f"{name}={value!r}: expected a list of token ids")
@@ -127,7 +127,7 @@ class SamplingParams:
     stop: str | Sequence[str] = option(
         (), "End before this text; it may name a control token", parse=_parse_texts
     )
-    stop_token_ids: Sequence[int] = option((), "End at this token id", parse=_parse_ids)
+    stop_token_ids: Sequence[int] = option((), "End at this token id", parse=parse_ids)
     ignore_eos: bool = option(False, "Go on past the model's end token")
     logprobs: int | None = option(
         None, "Give log-probabilities of each token and this many others", 0, 20, flag=" (--json)"

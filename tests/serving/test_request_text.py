@@ -191,6 +191,19 @@ def test_a_stop_string_may_be_or_hold_the_name_of_a_control_token() -> None:
         assert len(found.token_ids) == {"<end>": 3, "\n<end>b": 4, "<end>bx": 5}[stop]
 
 
+def test_a_control_token_is_shown_to_who_asks_for_it() -> None:
+    for stop, text in (((), "a<end>b"), (("d>b",), "a<en")):
+        request, _ = begin([97, END, 98], stop=stop, ignore_eos=True)
+        request.options = RequestOptions(shown_tokens=[END])
+        answer = RequestText(request, Bytes())  # type: ignore[arg-type]
+        answer.catch_up()
+        assert ended(request, answer).outputs[0].text == text
+    request, _ = begin([97, END])
+    request.options = RequestOptions(shown_tokens=[END])
+    answer = RequestText(request, Bytes())  # type: ignore[arg-type]
+    assert ended(request, answer, "stop").outputs[0].text == "a"  # it ended the text
+
+
 def test_answers_are_in_the_order_of_their_index_and_pieces_name_it() -> None:
     request, answer = begin(n=3)
     request.branches += [Branch(request, 2, [112, 113]), Branch(request, 1, [112, 113])]

@@ -18,7 +18,7 @@ TOKENIZERS = {
 }
 
 
-def stream(tokenizer: Tokenizer, ids: list[int], **options: bool) -> list[str]:
+def stream(tokenizer: Tokenizer, ids: list[int], **options: Any) -> list[str]:
     detokenizer = Detokenizer(tokenizer, **options)
     return [*map(detokenizer.push, ids), detokenizer.finish()]
 

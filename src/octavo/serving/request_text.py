@@ -93,7 +93,11 @@ class _BranchText:
         # These end a text and are not part of it.
         self._unseen = tokenizer.eos_ids | frozenset(request.params.stop_token_ids)
         self._stops = StopStrings(request.params.stop)
-        self._detokenizer = Detokenizer(tokenizer, continuation=not request.options.begins_turn)
+        self._detokenizer = Detokenizer(
+            tokenizer,
+            continuation=not request.options.begins_turn,
+            shown=request.options.shown_tokens,
+        )
         self._shown: list[str] = []
         self._num_read = self._num_tokens_taken = request.num_prompt_tokens  # of branch.tokens
         self._num_taken = 0  # of _shown
@@ -152,7 +156,8 @@ class _BranchText:
 
     def _read(self, token_id: int) -> None:
         """A control token is not shown, but a stop string may have its name."""
-        if self._tokenizer.is_control(token_id):
+        is_shown = token_id in self._branch.request.options.shown_tokens
+        if self._tokenizer.is_control(token_id) and not is_shown:
             self._show(self._stops.push_hidden(self._tokenizer.spec.tokens[token_id]))
         self._show(self._stops.push(self._detokenizer.push(token_id)))
 
