@@ -17,6 +17,7 @@ __all__ = [
     "CacheReason",
     "CacheRecord",
     "CacheSource",
+    "CacheView",
     "Completion",
     "Constraint",
     "ConstraintError",
@@ -35,15 +36,18 @@ __all__ = [
     "OctavoError",
     "OutOfMemoryError",
     "OverloadedError",
+    "Pin",
     "PromptTooLongError",
     "RequestOptions",
     "RequestOutput",
     "Sampling",
     "SamplingParams",
+    "SharedPrefix",
     "StepRecord",
     "StreamChunk",
     "TokenLogprobs",
     "TokenStream",
+    "Totals",
     "TraceError",
     "UnsupportedModelError",
     "Usage",
@@ -74,7 +78,16 @@ if TYPE_CHECKING:
     )
     from octavo.grammar import GrammarSpec
     from octavo.loaded_model import ModelInfo
-    from octavo.records import CacheReason, CacheRecord, CacheSource, StepRecord
+    from octavo.records import (
+        CacheReason,
+        CacheRecord,
+        CacheSource,
+        CacheView,
+        Pin,
+        SharedPrefix,
+        StepRecord,
+        Totals,
+    )
     from octavo.request import (
         Completion,
         Metrics,
@@ -94,7 +107,10 @@ else:  # nothing comes in before it is asked for: every start of the command lin
         "constraint": ["Constraint"],
         "grammar": ["GrammarSpec"],
         "loaded_model": ["ModelInfo"],
-        "records": ["CacheReason", "CacheRecord", "CacheSource", "StepRecord"],
+        "records": [
+            *("CacheReason", "CacheRecord", "CacheSource", "CacheView", "Pin", "SharedPrefix"),
+            *("StepRecord", "Totals"),
+        ],
         "request": [
             *("Completion", "Metrics", "RequestOptions", "RequestOutput", "StreamChunk"),
             *("TokenLogprobs", "Usage"),

@@ -157,6 +157,9 @@ class ServingConfig:
     max_waiting: int = option(
         1024, "Requests that may wait; beyond them one is refused", 1, 2**24, flag=None
     )
+    pin_memory: float = option(
+        0.25, "Part of the KV memory that pins may hold; default 0.25", 0, 1, flag=None
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -166,6 +169,7 @@ class ServingOptions(TypedDict, total=False):
     """The same for type checkers."""
 
     max_waiting: int
+    pin_memory: float
 
 
 def check_context(context: int | None, model_context: int, why_no_longer: str = "") -> None:

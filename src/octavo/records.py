@@ -59,6 +59,7 @@ class BlockEventKind(StrEnum):
     LET_GO = "let-go"  # no row of its sequence reads it any more
     EVICT = "evict"  # cached no more: its memory was needed, or idle
     TRUNCATE = "truncate"  # its tokens were taken back
+    CLEAR = "clear"  # cached no more: the cache was told to forget it
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,34 @@ class BlockEvent:
     kind: BlockEventKind
     group: int
     block: int  # the group's own number
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """The beginning of a prompt that stays in the cache until it is unpinned."""
+
+    id: int  # 0: nothing was pinned
+    num_tokens: int  # in whole blocks
+    why_not: str | None = None  # why nothing was
+
+
+@dataclass(frozen=True, slots=True)
+class SharedPrefix:
+    """Whole blocks of tokens that later prompts were found to begin with."""
+
+    token_ids: tuple[int, ...]
+    num_hits: int  # of sequences that began with all of them
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CacheView:
+    """The KV cache as it is, and what is whose: pins and prefixes are those of one salt."""
+
+    counts: Mapping[str, int]  # requests, and blocks of everybody, by the names of `stats()`
+    waste: float  # part of the slots of used blocks that hold no token
+    pins: tuple[Pin, ...]
+    prefixes: tuple[SharedPrefix, ...]  # those that saved most first
 
 
 @dataclass(frozen=True, slots=True)

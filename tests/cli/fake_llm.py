@@ -24,6 +24,7 @@ STATS: Mapping[str, object] = MappingProxyType({
     "steps": 1234, "computed_tokens": 5678, "kv_read_tokens": 91011, "preempted": 1,
     "step_seconds": 12.3456, "step_seconds_p95": 0.0123, "forward_seconds": 0.987, "running": 0,
     "waiting": 0, "kv_blocks_total": 8, "kv_blocks_used": 0, "kv_blocks_kept": 3,
+    "kv_blocks_pinned": 0,
     "kv_blocks_evicted": 2, "kv_blocks_copied": 1, "kv_bytes_used": 0, "kv_bytes_kept": 3072,
     "kv_bytes_empty": 0, "kv_waste": 0.25, "kv_block_bytes": 1024, "weight_bytes": 93_000_000,
     "context": 128,

@@ -36,7 +36,14 @@ def test_json_is_one_line_with_the_names_of_request_output(octavo: Octavo) -> No
     assert result.out.count("\n") == 1
     found = result.json
     names = ["prompt_token_ids", "outputs", "usage", "cache", "metrics", "seed"]
-    assert list(found) == [*names, "prompt_logprobs", "error", "sampling", "sampling_from"]
+    assert list(found) == [
+        *names,
+        "prompt_logprobs",
+        "error",
+        "sampling",
+        "embedding",
+        "sampling_from",
+    ]
     assert (found["prompt_logprobs"], found["error"]) == (None, None)
     assert found["usage"] == {"prompt_tokens": 24, "completion_tokens": 8, "cached_tokens": 0}
     assert found["outputs"][0]["finish_reason"] == "length"

@@ -4,13 +4,14 @@ they say of one call, and hold after it, is compared at once."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from octavo.kv_cache.cache import BlockTable, KVCache, Match
 from octavo.kv_cache.eviction import EvictionOrder, LeastRecentlyUsed
 from octavo.kv_cache.groups import BlockId, LayerGroup
 from octavo.kv_cache.prefix_index import Node
+from octavo.records import Pin
 from tests.kv_cache.noted_pages import NotedPages, Text
 from tests.kv_cache.plain_blocks import PRIVATE, Block, Path
 from tests.kv_cache.plain_cache import PlainCache, PlainTable
@@ -40,14 +41,14 @@ class BothCaches:
             groups, block_size=SIZE, budget=budget, max_rows=MAX_ROWS, order=order,
             num_remembered=10_000, clock=lambda: float(plain.now),
         )  # fmt: skip
-        self.kv.pool.max_pinned = max_pinned
+        self.max_pinned = max_pinned  # bytes
         # Until an exception the plain cache says which blocks are taken; it knows one order.
         self.is_exact = isinstance(order, LeastRecentlyUsed)
         self.roots = {salt: self.kv.open(namespace(salt)) for salt in ("", "alice")}
         self.roots[PRIVATE] = self.kv.open(None)
         self.pages = NotedPages(self.kv)
         self.branches: list[Branch] = []
-        self.pinned: list[list[BlockId]] = []
+        self.pinned: list[tuple[Pin, list[BlockId], str]] = []
 
     @property
     def has_idle_memory(self) -> bool:
@@ -138,26 +139,55 @@ class BothCaches:
     def close(self) -> None:
         """Nobody uses the private root any more."""
         root = self.roots[PRIVATE]
-        paths = [_path(node) for node in self.kv.index.leaves_first(root)]
+        paths = [_path(node, PRIVATE) for node in self.kv.index.leaves_first(root)]
         self.kv.close(root)
         assert not root.children
         if self.is_exact:
             self.plain.close(PRIVATE, paths)
         self.roots[PRIVATE] = self.kv.open(None)
 
-    def pin(self, blocks: list[BlockId]) -> None:
-        fits = len({*blocks, *(b for pin in self.pinned for b in pin)}) <= self.kv.pool.max_pinned
-        assert self.kv.pool.pin(blocks) == fits
-        if fits:
-            self.pinned.append(blocks)
+    def pin(self, salt: str, tokens: Text) -> None:
+        """The whole blocks that a table would have which begins with them, all or none."""
+        end = len(tokens) // SIZE * SIZE
+        for _ in range(2):
+            match = self.kv.match(self.roots[salt], tokens[:end])
+            end = len(match.nodes) * SIZE
+        columns = zip(*match.blocks(self.kv.layout), strict=True)
+        blocks = [b for column in columns for b in column if b is not None]
+        pinned = {*blocks, *(b for _, each, _ in self.pinned for b in each)}
+        fits = self._bytes(pinned) <= self.max_pinned
+        pin = self.kv.pins.add(self.roots[salt], tokens, self.max_pinned)
+        assert pin.num_tokens == (end if fits else 0)
+        assert (pin.why_not is None) == (pin.id > 0) == (pin.num_tokens > 0)
+        if pin.id:
+            self.pinned.append((pin, blocks, salt))
             for block in blocks if self.is_exact else []:
                 self.plain.hold(self._block(block))
 
     def unpin(self, at: int) -> None:
-        blocks = self.pinned.pop(at)[::-1]
-        self.kv.pool.unpin(blocks)
-        for block in blocks if self.is_exact else []:
+        pin, blocks, _ = self.pinned.pop(at)
+        assert self.kv.pins.remove(pin)
+        assert not self.kv.pins.remove(pin)
+        for block in blocks[::-1] if self.is_exact else []:
             self.plain.free(self._block(block))
+
+    def clear(self, salt: str | None) -> None:
+        """Nobody may find any more what no table holds; pins count no more."""
+        self.plain.now += 1
+        salts = [each for each in ("", "alice") if salt in (None, each)]
+        for each in salts:
+            for at in [i for i, pin in enumerate(self.pinned) if pin[2] == each]:
+                for block in self.pinned[at][1][::-1] if self.is_exact else []:
+                    self.plain.free(self._block(block))
+        gone = [pin for pin, _, each in self.pinned if each in salts]
+        self.pinned = [pin for pin in self.pinned if pin[2] not in salts]
+        nodes = {s: self.kv.index.leaves_first(self.roots[s]) for s in salts}
+        paths = [_path(node, s) for s in salts for node in nodes[s]]
+        count = self.kv.clear(salt)
+        assert not any(self.kv.pins.remove(pin) for pin in gone)
+        assert self.branches or not any(self.roots[s].children for s in salts)
+        if self.is_exact:
+            assert count == self.plain.clear(paths)
 
     def reclaim(self, empty_for: int, cached_for: int) -> None:
         releases, _ = self.kv.reclaim(empty_for=empty_for, cached_for=cached_for)
@@ -170,7 +200,9 @@ class BothCaches:
         self.kv.check_integrity([branch.table for branch in self.branches])
         kv, plain, pool = self.kv, self.plain, self.kv.pool
         every = [BlockId(b) for b in range(pool.num_blocks)]
-        pins = Counter(b for blocks in self.pinned for b in blocks)
+        pins = Counter(b for _, blocks, _ in self.pinned for b in blocks)
+        assert pool.bytes_pinned == self._bytes(pins) <= self.max_pinned
+        assert all(pool.is_cached(b) for b in pins)  # it can be found as long as it is pinned
         assert {b: pool.num_pins(b) for b in every if pool.num_pins(b)} == pins
         if not self.is_exact:
             return
@@ -205,6 +237,10 @@ class BothCaches:
         else:
             assert len(tokens) < ends[-1] or not gone[-1]
 
+    def _bytes(self, blocks: Iterable[BlockId]) -> int:
+        sizes = [group.block_bytes for group in self.kv.groups]
+        return sum(sizes[self.kv.pool.group(block)] for block in blocks)
+
     def _block(self, block: BlockId) -> Block:
         return self.kv.pool.number(block)
 
@@ -212,8 +248,8 @@ class BothCaches:
         return [None if block is None else self._block(block) for block in blocks]
 
 
-def _path(node: Node) -> Path:
+def _path(node: Node, salt: str) -> Path:
     tokens: Text = ()
     while node.parent is not None:
         tokens, node = node.tokens + tokens, node.parent
-    return PRIVATE, tokens
+    return salt, tokens

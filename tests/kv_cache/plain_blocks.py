@@ -135,6 +135,20 @@ class PlainBlocks:
                     self.lose(block)
         self.evicted = {path for path in self.evicted if path[0] != salt}
 
+    def clear(self, order: Sequence[Path]) -> int:
+        """Of these, children first, nothing is found that nobody holds; the number of blocks."""
+        count = 0
+        for path in order:
+            blocks = [block for block in self.paths.get(path, []) if block is not None]
+            is_held = any(self.holders[block] for block in blocks)
+            if path in self.paths and not self.children(path) and not is_held:
+                del self.paths[path]
+                for block in blocks:
+                    self.lose(block)
+                count += len(blocks)
+                self.evicted |= self.prune()
+        return count
+
     def reclaim(self, empty_for: int, cached_for: int) -> list[Block]:
         """The memory goes back of all blocks that were not used for so long."""
         evicted = []

@@ -214,12 +214,11 @@ def test_idle_memory_goes_back_in_its_time() -> None:
 def test_recovery_frees_what_no_table_holds_and_keeps_what_can_be_found(lost: int) -> None:
     """Three tables; one is lost with all its holds, which nobody will ever give back."""
     it = TinyTables(8)
-    it.pool.max_pinned = 1
     texts = ["aaaa bbbb c", "aaaa bb", "eeee"]
     for text in texts:
         it.admit(text)
     it.end(it.admit("aaaa x"), "aaaa x")
-    assert it.pool.pin([b for b in it.match("eeee").nodes[0].blocks if b is not None])
+    assert it.kv.pins.add(it.root, tokens_of("eeee"), 1).num_tokens == 4
     held = it.pool.num_held
     it.pool.allocate(1)  # and a block that was taken for nobody
     gone = it.tables.pop(lost)

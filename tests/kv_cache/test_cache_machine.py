@@ -42,7 +42,7 @@ class Machine(RuleBasedStateMachine):
         groups=layer_groups,
         room=rooms,
         order=orders,
-        max_pinned=st.integers(0, 8),
+        max_pinned=st.integers(0, 12),
         may_break=st.sampled_from([False, False, True]),
         first=st.lists(prompts, min_size=1, max_size=3),
     )
@@ -130,18 +130,18 @@ class Machine(RuleBasedStateMachine):
         if self.both.kv.can_run(branch.table, end):
             self.both.truncate(branch, end)
 
-    @has_branches
-    @rule(pick=picks)
-    def pin(self, pick: int) -> None:
-        """Whole blocks: they have a name."""
-        table = self.pick(pick).table
-        whole = [blocks[: table.node.end // SIZE] for blocks in table.blocks]
-        self.both.pin([b for blocks in whole for b in blocks if b is not None])
+    @rule(seen=picks, salt=st.sampled_from(["", "", "alice"]))
+    def pin(self, seen: int, salt: str) -> None:
+        self.both.pin(salt, self.texts[seen % len(self.texts)])
 
     @precondition(lambda self: self.both.pinned)
     @rule(pick=picks)
     def unpin(self, pick: int) -> None:
         self.both.unpin(pick % len(self.both.pinned))
+
+    @rule(salt=st.sampled_from(["", "alice", None]))
+    def clear(self, salt: str | None) -> None:
+        self.both.clear(salt)
 
     @precondition(lambda self: self.both.has_idle_memory)
     @rule(empty_for=st.integers(0, 3), cached_for=st.integers(0, 12))

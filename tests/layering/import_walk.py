@@ -47,7 +47,7 @@ BEHIND_KV_CACHE = tuple(
     f"octavo.kv_cache.{name}"
     for name in (
         *("block_pool", "block_table", "empty_blocks", "evicted_names", "prefix_index"),
-        "sharing",
+        *("sharing", "pins", "prefix_uses", "counts"),
     )
 )
 

@@ -27,7 +27,7 @@ def test_stats_have_names(llm: LLM) -> None:
     assert list(stats) == [
         *("steps", "computed_tokens", "kv_read_tokens", "preempted"),
         *("step_seconds", "step_seconds_p95", "forward_seconds", "running", "waiting"),
-        *("kv_blocks_total", "kv_blocks_used", "kv_blocks_kept"),
+        *("kv_blocks_total", "kv_blocks_used", "kv_blocks_kept", "kv_blocks_pinned"),
         *("kv_blocks_evicted", "kv_blocks_copied"),
         *("kv_bytes_used", "kv_bytes_kept", "kv_bytes_empty"),
         *("kv_waste", "kv_block_bytes", "weight_bytes", "context"),

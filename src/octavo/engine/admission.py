@@ -56,17 +56,22 @@ class Admission:
                 f"{counted(self._budget.max_rows, 'token')}: "
                 f"lower {answers} or raise max_batch_tokens"
             )
-        needed = self._at_most(request, request.max_tokens)
-        if needed > self._kv.budget:
+        needed, room = self.at_most(request), self._kv.budget - self._kv.pins.num_bytes
+        if needed > room:
             lower = [f"lower {answers}"] if request.width > 1 else []
-            if self._at_most(request, 1) <= self._kv.budget:
+            if self._at_most(request, 1) <= room:
                 lower.append("lower max_tokens")
             block = self._kv.block_bytes
             raise OutOfMemoryError(
                 f"the request may need {-(-needed // block):,} KV blocks of "
-                f"{self._kv.block_size} tokens, the pool has {self._kv.budget // block:,}: "
+                f"{self._kv.block_size} tokens, the pool has {room // block:,}"
+                f"{' beside those that are pinned' if self._kv.pins.num_bytes else ''}: "
                 f"{' or '.join([*lower, 'raise kv_memory'])}"
             )
+
+    def at_most(self, request: Request) -> int:
+        """Bytes at its longest, that it may need with nobody beside it."""
+        return self._at_most(request, request.max_tokens)
 
     def who_may_begin(self) -> Iterator[tuple[Request, Match]]:
         """Waiting requests that may begin in a step, one after the other, each with what was found

@@ -24,8 +24,8 @@ from octavo.engine.step_budget import StepBudget
 from octavo.engine.transaction import Transaction
 from octavo.engine.update import Updater
 from octavo.kv_cache.block_names import Namespace
-from octavo.kv_cache.cache import KVCache
-from octavo.records import StepRecord, Totals
+from octavo.kv_cache.cache import KVCache, Root
+from octavo.records import CacheView, Pin, StepRecord, Totals
 from octavo.request import FinishReason, RequestOptions, RowValues
 from octavo.sampling_params import SamplingParams
 
@@ -111,8 +111,8 @@ class Engine:
         # Whoever asks for rows alone neither finds nor leaves anything.
         rows_alone = request.every_row in ("logits", "scores", "hidden")
         request.is_private = rows_alone or not self.admission.prefix_cache
-        namespace = replace(self.namespace, salt=options.cache_salt)
-        request.root = self.kv.open(None if request.is_private else namespace)
+        private = request.is_private
+        request.root = self.kv.open(None) if private else self._root(options.cache_salt)
         self._num_added += 1
         try:
             self.requests.add(request)
@@ -151,6 +151,43 @@ class Engine:
             self.runner.transfer(transfers)
         return seconds
 
+    def pin(self, tokens: Sequence[int], salt: str, most: int) -> Pin:
+        """Keep the whole blocks of a prompt's beginning that are in the cache, until they are
+        unpinned; none if more than `most` bytes would be pinned then, or the longest request that
+        there is, or may come with one answer, would lack room."""
+        if not self.admission.prefix_cache:
+            return Pin(0, 0, "the prefix cache is off")
+        needed = [self.admission.at_most(request) for request in self.requests.all]
+        longest = max([self.kv.at_most(self._context), *needed])
+        with Transaction(self.requests):
+            pin = self.kv.pins.add(self._root(salt), tokens, min(most, self.kv.budget - longest))
+        return pin
+
+    def unpin(self, pin: Pin) -> bool:
+        """Give up a pin; its tokens can be found until their memory is needed. False if it was
+        given up before, or cleared."""
+        with Transaction(self.requests):
+            was_pinned = self.kv.pins.remove(pin)
+        return was_pinned
+
+    def view(self, salt: str, most: int = 20) -> CacheView:
+        """The cache as it is; pins and prefixes, at most so many, of one salt alone."""
+        root, counts = self._root(salt), self.kv.counts()
+        slots = counts.blocks_used * self.kv.block_size
+        return CacheView(
+            counts=self.counts(),
+            waste=counts.slots_unfilled / slots if slots else 0.0,
+            pins=tuple(self.kv.pins.of(root)),
+            prefixes=tuple(self.kv.uses.top(root, most)),
+        )
+
+    def clear(self, salt: str | None) -> int:
+        """Give up all pins of a salt, or of all (None), and forget what no running request holds;
+        how many blocks that were."""
+        with Transaction(self.requests):
+            count = self.kv.clear(salt)
+        return count
+
     def totals(self, cancels: int = 0) -> Totals:
         """All that was done so far; who reads answers knows how many were cancelled."""
         return self.requests.counters.totals(cancels=cancels)
@@ -164,6 +201,7 @@ class Engine:
             "kv_blocks_total": blocks.blocks_total,
             "kv_blocks_used": blocks.blocks_used,
             "kv_blocks_kept": blocks.blocks_cached,
+            "kv_blocks_pinned": blocks.blocks_pinned,
             "kv_blocks_evicted": blocks.blocks_evicted,
             "kv_blocks_copied": blocks.blocks_copied,
             "kv_bytes_used": blocks.bytes_used,
@@ -172,6 +210,10 @@ class Engine:
         }
 
     def check_integrity(self) -> None:
-        """Registry, queues, tables and cache agree; without running requests nothing is held."""
+        """Registry, queues, tables and cache agree; without running requests only pins hold."""
         self.requests.check_integrity()
-        assert self.requests.running or self.kv.counts().blocks_used == 0
+        counts = self.kv.counts()
+        assert self.requests.running or counts.blocks_used == counts.blocks_pinned
+
+    def _root(self, salt: str) -> Root:
+        return self.kv.open(replace(self.namespace, salt=salt))

@@ -35,16 +35,15 @@ class BlockPool:
         *,
         order: EvictionOrder | None = None,
         forget: Callable[[BlockId], Iterable[BlockId]] = lambda block: (),
-        max_pinned: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`block_bytes` of each group. `forget` is told of each evicted block, and says which
-        others are found no more without it; `max_pinned` distinct blocks may be pinned."""
+        others are found no more without it."""
         self.budget = budget
         self.block_bytes = tuple(block_bytes)
         self.bytes_held = 0
         self.num_evicted = 0  # since the start
-        self.max_pinned = max_pinned
+        self.bytes_pinned = 0
         self._order: EvictionOrder = LeastRecentlyUsed() if order is None else order
         self._forget = forget
         self._clock = clock
@@ -111,6 +110,10 @@ class BlockPool:
         """Count who holds the block: tables, and pins."""
         return self._holders[block]
 
+    @property
+    def num_pinned(self) -> int:
+        return len(self._pins)
+
     def num_pins(self, block: BlockId) -> int:
         return self._pins.get(block, 0)
 
@@ -176,12 +179,14 @@ class BlockPool:
         """Tell whether the tokens of the block can be found."""
         return self._is_cached[block]
 
-    def pin(self, blocks: Collection[BlockId]) -> bool:
-        """Hold each until `unpin`. False if more blocks than the budget would be pinned; then
-        nothing is changed."""
-        if len(self._pins.keys() | set(blocks)) > self.max_pinned:
+    def pin(self, blocks: Collection[BlockId], most: int) -> bool:
+        """Hold each until `unpin`. False if more than `most` bytes would be pinned; then nothing
+        is changed."""
+        more = self._bytes(set(blocks) - self._pins.keys())
+        if self.bytes_pinned + more > most:
             return False
         self.hold(blocks)
+        self.bytes_pinned += more
         for block in blocks:
             self._pins[block] = self._pins.get(block, 0) + 1
         return True
@@ -192,6 +197,7 @@ class BlockPool:
             self._pins[block] -= 1  # KeyError: it is not pinned, a bug of ours
             if self._pins[block] == 0:
                 del self._pins[block]
+                self.bytes_pinned -= self.block_bytes[self._groups[block]]
         self.free(blocks)
 
     def reclaim(self, *, empty_since: float, cached_since: float) -> list[BlockId]:
@@ -215,11 +221,13 @@ class BlockPool:
         self,
         holders: Mapping[BlockId, int],
         cached: Sequence[tuple[BlockId, BlockId | None, float]],
+        pins: Mapping[BlockId, int],
     ) -> None:
         """Set every block's state anew, after an exception in the middle of a change: who holds
-        what (pins apart), and what can be found: (block, its parent, cost), parents first."""
+        what (pins apart), what can be found: (block, its parent, cost), parents first, and pins."""
         freed, now = dict(self._free_since), self._clock()
         every = [BlockId(b) for b in range(self.num_blocks)]
+        self._pins, self.bytes_pinned = dict(pins), self._bytes(pins)
         self._holders = [holders.get(b, 0) + self._pins.get(b, 0) for b in every]
         self._is_cached = [False] * self.num_blocks
         self._free_since.clear()
@@ -276,6 +284,9 @@ class BlockPool:
         pairs = zip(self._groups, self._holders, strict=True)
         return sum(self.block_bytes[group] for group, holders in pairs if holders > 0)
 
+    def _bytes(self, blocks: Iterable[BlockId]) -> int:
+        return sum(self.block_bytes[self._groups[block]] for block in blocks)
+
     def check_integrity(self) -> None:
         """Count every block; AssertionError if one is in no state, in two, or in a wrong one, or if
         the budget is not kept."""
@@ -293,6 +304,6 @@ class BlockPool:
         assert cached <= {*held, *evictable}, "an empty block is not cached"
         assert all(holders >= 0 for holders in self._holders), "holders"
         assert all(0 < n <= self._holders[b] for b, n in self._pins.items()), "a pin is a holder"
-        assert len(self._pins) <= self.max_pinned, "pins over the budget"
+        assert self.bytes_pinned == self._bytes(self._pins), "bytes pinned"
         times = list(self._free_since.values())
         assert times == sorted(times), "oldest first"

@@ -15,9 +15,12 @@ from typing import Literal, NamedTuple
 from octavo.kv_cache.block_names import Namespace
 from octavo.kv_cache.block_pool import BlockPool
 from octavo.kv_cache.block_table import BlockTable, GroupBlocks, num_unfilled
+from octavo.kv_cache.counts import KVCounts
 from octavo.kv_cache.eviction import EvictionOrder
 from octavo.kv_cache.groups import BlockId, KeepAll, KeepLast, LayerGroup, Layout
+from octavo.kv_cache.pins import Pins
 from octavo.kv_cache.prefix_index import Node, PrefixIndex, Root
+from octavo.kv_cache.prefix_uses import PrefixUses
 from octavo.kv_cache.sharing import NO_MATCH, Match, Sharing
 from octavo.records import BlockEvent, BlockEventKind, CacheReason
 
@@ -34,20 +37,6 @@ class Transfer(NamedTuple):
     group: int
     block: int
     to: int = -1
-
-
-class KVCounts(NamedTuple):
-    """Counts of blocks in all groups together, and the bytes of those that have memory."""
-
-    blocks_total: int
-    blocks_used: int  # held by tables
-    blocks_cached: int  # held by nobody, but their tokens can be found
-    blocks_evicted: int  # so far
-    blocks_copied: int  # so far
-    slots_unfilled: int  # of blocks that tables hold
-    bytes_used: int
-    bytes_cached: int
-    bytes_empty: int  # of blocks that hold nothing, and whose memory was not given back
 
 
 class KVCache:
@@ -75,6 +64,8 @@ class KVCache:
         self.index = PrefixIndex(self.layout, num_remembered=remembered)
         self.pool = BlockPool(sizes, budget, order=order, forget=self._forget, clock=clock)
         self._sharing = Sharing(self.layout, self.pool, self.index, cost=cost, tell=self._tell)
+        self.pins = Pins(self.layout, self.pool, self._sharing)
+        self.uses = PrefixUses()
         self._tables: dict[BlockTable, None] = {}  # that have begun
         self.clock, self.cost = clock, cost
         self._on_event = on_event
@@ -87,6 +78,14 @@ class KVCache:
     def close(self, root: Root) -> None:
         """Forget all that was registered under a root that only one request used."""
         self._sharing.close(root)
+
+    def clear(self, salt: str | None) -> int:
+        """Forget what nobody holds of all that was registered under a salt, or under any (None),
+        after its pins were given up. How many blocks that were."""
+        roots = [r for r in self.index.roots() if r.namespace and salt in (None, r.namespace.salt)]
+        for pin in [pin for root in roots for pin in self.pins.of(root)]:
+            self.pins.remove(pin)
+        return sum(self._sharing.clear(root) for root in roots)
 
     def match(self, root: Root, tokens: Sequence[int]) -> Match:
         """The longest known prefix of `tokens` that the rows still to run can use."""
@@ -101,6 +100,8 @@ class KVCache:
         it is copied when its next slot is written. Of what its windows leave behind, the last to be
         evicted is what rows read that go on where this match ends, or where the prompt does."""
         last = match.nodes[-1] if match.nodes else root
+        if match.nodes:
+            self.uses.note(last)
         table = self._start(root, last, match.blocks(self.layout), match.num_tokens)
         table.ends = tuple(end for end in {match.row, num_prompt - 1} if end > 0)
         return table
@@ -248,7 +249,7 @@ class KVCache:
         pool, copied = self.pool, self._sharing.num_copied
         unfilled = num_unfilled(self._tables, self.index.num_named)
         blocks = pool.num_blocks, pool.num_held, pool.num_evictable, pool.num_evicted
-        return KVCounts(*blocks, copied, unfilled, *pool.bytes_in_memory)
+        return KVCounts(*blocks, copied, unfilled, *pool.bytes_in_memory, pool.num_pinned)
 
     def recover(self, tables: Iterable[BlockTable]) -> None:
         """After an exception anywhere: what these tables have stored is so, and what they do not
@@ -259,7 +260,7 @@ class KVCache:
         for table in self._tables:
             table.shorten(self.layout.count(table.num_stored))
             holds.update(table.present())
-        self.pool.rebuild(holds, cached)
+        self.pool.rebuild(holds, cached, self.pins.holds())
 
     def check_integrity(self, tables: Iterable[BlockTable]) -> None:
         """AssertionError unless these are all tables, every hold is theirs, a copy's or a pin's,
@@ -272,6 +273,7 @@ class KVCache:
             table.check_integrity(self.pool.first_ids)
         self._sharing.check_integrity(tables)
         self.pool.check_integrity()
+        self.pins.check_integrity()
         self.index.check_integrity()
         self.index.check_agreement(self.pool)
         for block in map(BlockId, range(self.pool.num_blocks)):

@@ -85,6 +85,9 @@ class PrefixIndex:
             root = self._roots[key] = Root(namespace, len(self._keeps_all))
         return root
 
+    def roots(self) -> list[Root]:
+        return list(self._roots.values())
+
     def match(self, root: Root, tokens: Sequence[int]) -> tuple[list[Node], Node | None, int]:
         """The longest known prefix of `tokens`: its whole nodes, the root's child first; the child
         of the last of them that shares the most of what follows; how many tokens that shares."""

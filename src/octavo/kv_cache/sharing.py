@@ -193,6 +193,17 @@ class Sharing:
             if self._index.is_known(node):  # else it went with what followed it
                 self._unregister(node)
 
+    def clear(self, root: Root) -> int:
+        """What nobody holds under the root is found no more; how many blocks that were."""
+        count = 0
+        for node in self._index.leaves_first(root):
+            held = any(b is not None and self._pool.num_holders(b) for b in node.blocks)
+            if not (held or node.children) and self._index.is_known(node):
+                blocks = self._unregister(node)
+                self._tell(Kind.CLEAR, blocks)
+                count += len(blocks)
+        return count
+
     def recover(self, tables: Iterable[BlockTable]) -> list[tuple[BlockId, BlockId | None, float]]:
         """After an exception in the middle of a change: copies that were not made are not to be
         made. All blocks that can be found, parents first, each with its parent and its cost."""

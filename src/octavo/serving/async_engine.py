@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 from octavo.config import EngineConfig, ServingConfig, ServingOptions
 from octavo.constraint import Constraint
@@ -24,7 +25,7 @@ from octavo.errors import EngineClosedError
 from octavo.grammar import GrammarSpec
 from octavo.loaded_model import ModelInfo
 from octavo.options import takes
-from octavo.records import StepRecord, Totals
+from octavo.records import CacheView, Pin, StepRecord, Totals
 from octavo.request import Pooling, RequestOptions, RequestOutput
 from octavo.sampling_params import SamplingParams
 from octavo.serving.llm import LLM
@@ -33,6 +34,8 @@ from octavo.serving.prepare import Messages, PreparedRequest, Prompt, Tools, to_
 from octavo.serving.stats import engine_stats
 from octavo.serving.token_stream import TokenStream
 from octavo.tokenizer import Tokenizer
+
+T = TypeVar("T")
 
 
 class AsyncEngine:
@@ -52,7 +55,10 @@ class AsyncEngine:
         """Raises UsageError if the LLM has an AsyncEngine that is not closed, and KernelError if
         no thread can be started. The options, checked by range:"""
         self._llm = llm
-        self._requests = OpenRequests(ServingConfig(**options).max_waiting)
+        serving = ServingConfig(**options)
+        self._requests = OpenRequests(serving.max_waiting)
+        self._most_pinned = int(serving.pin_memory * llm.loop.engine.kv.budget)
+        self._pins: set[Pin] = set()
         self._compiler = ThreadPoolExecutor(1, "octavo-grammar")  # its thread: with the first one
         llm.loop.start()
         llm.lend(self._requests)
@@ -104,11 +110,39 @@ class AsyncEngine:
 
     async def aclose(self) -> None:
         """Take no new requests, end the open ones with what they have (finish_reason "abort"), and
-        wait for their end. Closing twice is one close; the LLM stays usable."""
+        wait for their end; its pins are given up. Closing twice is one close; the LLM stays
+        usable."""
         for output in self._requests.stop_accepting():
             self._llm.loop.abort(output)
         self._compiler.shutdown(wait=False, cancel_futures=True)
         await asyncio.wrap_future(self._requests.all_ended)
+        for pin in list(self._pins):
+            await self.unpin(pin)
+
+    async def pin(self, token_ids: Sequence[int], cache_salt: str = "") -> Pin:
+        """Keep the beginning of a prompt in the cache: all its whole blocks that are there, or none
+        if `pin_memory` would be exceeded; `why_not` says so."""
+        engine, most = self._llm.loop.engine, self._most_pinned
+        pin = await self._ask(partial(engine.pin, tuple(token_ids), cache_salt, most))
+        if pin.num_tokens:
+            self._pins.add(pin)
+        return pin
+
+    async def unpin(self, pin: Pin) -> bool:
+        """Give up a pin; False if it was given up before, or cleared."""
+        self._pins.discard(pin)
+        return await self._ask(partial(self._llm.loop.engine.unpin, pin))
+
+    async def view(self, cache_salt: str = "", *, most: int = 20) -> CacheView:
+        """The cache as it is between two steps; pins, and the `most` best prefixes with their
+        texts, are those of one salt."""
+        view = await self._ask(partial(self._llm.loop.engine.view, cache_salt, most))
+        return await asyncio.to_thread(self._with_texts, view)
+
+    async def clear(self, cache_salt: str | None = None) -> int:
+        """Give up the pins and forget the tokens of a salt, or of all, but for what running
+        requests hold; how many blocks of the cache that were."""
+        return await self._ask(partial(self._llm.loop.engine.clear, cache_salt))
 
     async def __aenter__(self) -> Self:
         return self
@@ -199,3 +233,11 @@ class AsyncEngine:
         except RuntimeError:
             raise EngineClosedError("the engine is closed and compiles no grammars") from None
         return await compiling
+
+    async def _ask(self, work: Callable[[], T]) -> T:
+        return await asyncio.wrap_future(self._llm.loop.ask(work))
+
+    def _with_texts(self, view: CacheView) -> CacheView:
+        decode = partial(self.tokenizer.decode, skip_special=False)
+        told = (replace(prefix, text=decode(prefix.token_ids)) for prefix in view.prefixes)
+        return replace(view, prefixes=tuple(told))

@@ -72,8 +72,11 @@ class RequestPreparer:
         """Prepare a prompt; `streams`: its answer is to be given in pieces."""
         (checked,) = _one_each("params", params, SamplingParams, 1)
         (opts,) = _one_each("options", options, RequestOptions, 1)
-        if opts.pooling is not None and checked != SamplingParams():
-            raise UsageError("pooling: an embedding is not drawn, leave the SamplingParams out")
+        drawn = checked != SamplingParams() or opts.constraint is not None
+        if opts.pooling is not None and drawn:
+            raise UsageError(
+                "pooling: an embedding is not drawn, leave SamplingParams and constraint out"
+            )
         for name in ("stop_token_ids", "logit_bias"):
             unknown = [t for t in getattr(checked, name) or () if t >= self._vocab_size]
             if unknown:

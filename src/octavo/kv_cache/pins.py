@@ -1,0 +1,71 @@
+"""Pins: beginnings of prompts that stay in the cache, whoever needs room, until they are given up.
+
+A pin holds whole blocks, all that the first row after them may read, as a table would. It changes
+nothing of what is found. Knows nothing of who asked for one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from octavo.errors import counted
+from octavo.kv_cache.block_pool import BlockPool
+from octavo.kv_cache.groups import BlockId, Layout
+from octavo.kv_cache.prefix_index import Root
+from octavo.kv_cache.sharing import Sharing
+from octavo.records import Pin
+
+
+class Pins:
+    def __init__(self, layout: Layout, pool: BlockPool, sharing: Sharing) -> None:
+        self._layout = layout
+        self._pool = pool
+        self._sharing = sharing
+        self._held: dict[Pin, tuple[Root, list[BlockId]]] = {}  # blocks after their parents
+        self._num_made = 0
+
+    def add(self, root: Root, tokens: Sequence[int], most: int) -> Pin:
+        """Pin the whole blocks of `tokens` that are known, all of them or, if more than `most`
+        bytes would be pinned then, none."""
+        size = self._layout.block_size
+        match = self._sharing.match(root, tokens[: len(tokens) // size * size])
+        end = len(match.nodes) * size
+        match = self._sharing.match(root, tokens[:end])  # what rows behind these blocks need
+        end = len(match.nodes) * size
+        if end == 0:
+            return Pin(0, 0, f"none of its whole blocks of {size} tokens is in the cache")
+        columns = zip(*match.blocks(self._layout), strict=True)
+        blocks = [block for column in columns for block in column if block is not None]
+        if not self._pool.pin(blocks, most):
+            over = f"{counted(end, 'token')} more would be pinned than memory is set aside for"
+            return Pin(0, 0, over)
+        self._num_made += 1
+        pin = Pin(self._num_made, end)
+        self._held[pin] = root, blocks
+        return pin
+
+    def remove(self, pin: Pin) -> bool:
+        """Give up a pin; False if it was given up before."""
+        if pin not in self._held:
+            return False
+        _, blocks = self._held.pop(pin)
+        self._pool.unpin(blocks[::-1])
+        return True
+
+    @property
+    def num_bytes(self) -> int:
+        return self._pool.bytes_pinned
+
+    def of(self, root: Root) -> list[Pin]:
+        """The pins under a root, oldest first."""
+        return [pin for pin, (under, _) in self._held.items() if under is root]
+
+    def holds(self) -> Counter[BlockId]:
+        """How many pins each block has."""
+        return Counter(block for _, blocks in self._held.values() for block in blocks)
+
+    def check_integrity(self) -> None:
+        holds = self.holds()
+        every = map(BlockId, range(self._pool.num_blocks))
+        assert holds == Counter({b: n for b in every if (n := self._pool.num_pins(b))}), "pins"

@@ -1,0 +1,76 @@
+"""Pins, a look at the cache and its clearing, from an event loop, while others are answered."""
+
+from __future__ import annotations
+
+import asyncio
+
+from octavo import LLM, AsyncEngine
+from octavo.request import RequestOptions
+from tests.gate import PATIENCE
+from tests.serving.stories import GREEDY, LONG, PROMPT, in_a_loop, pieces
+
+
+@in_a_loop
+async def test_a_pin_is_kept_until_it_is_given_up_or_the_engine_closes(llm: LLM) -> None:
+    async with AsyncEngine(llm) as engine:
+        await engine.generate(PROMPT, GREEDY)
+        pin = await engine.pin(PROMPT)
+        assert pin.num_tokens == 32
+        other = await engine.pin(PROMPT[:16])
+        assert (await engine.view()).pins == (pin, other)
+        assert (await engine.view("alice")).pins == ()
+        assert await engine.unpin(other)
+        assert not await engine.unpin(other)
+        assert engine.stats()["kv_blocks_pinned"] == 2
+    assert llm.stats()["kv_blocks_pinned"] == 0
+
+
+@in_a_loop
+async def test_pins_take_a_share_of_the_memory_at_most(llm: LLM) -> None:
+    async with AsyncEngine(llm, pin_memory=0.0) as engine:
+        await engine.generate(PROMPT, GREEDY)
+        pin = await engine.pin(PROMPT)
+        assert (pin.num_tokens, engine.stats()["kv_blocks_pinned"]) == (0, 0)
+        assert pin.why_not == "32 tokens more would be pinned than memory is set aside for"
+
+
+@in_a_loop
+async def test_a_view_has_the_text_of_prefixes_of_one_salt(engine: AsyncEngine) -> None:
+    alice = RequestOptions(cache_salt="alice")
+    for _ in range(2):
+        await engine.generate(PROMPT, GREEDY, alice)
+    (prefix,) = (await engine.view("alice")).prefixes
+    assert (prefix.token_ids, prefix.num_hits) == (tuple(PROMPT[:32]), 1)
+    assert prefix.text == engine.tokenizer.decode(PROMPT[:32], skip_special=False)
+    view = await engine.view()
+    assert view.prefixes == ()
+    assert view.counts["kv_blocks_used"] == 0
+    assert view.waste == 0.0
+
+
+@in_a_loop
+async def test_what_is_cleared_is_computed_again_and_who_runs_goes_on(
+    engine: AsyncEngine, reference: LLM
+) -> None:
+    stream = engine.stream(PROMPT, LONG)
+    first = await anext(stream)
+    assert await engine.clear() == 0  # all of it is held
+    found = [first, *await pieces(stream)]
+    (want,) = reference.generate([PROMPT], LONG)
+    assert sum((c.token_ids for c in found), ()) == want.outputs[0].token_ids
+    assert await engine.clear("alice") == 0
+    assert await engine.clear("") > 0
+    again = await engine.generate(PROMPT, GREEDY)
+    assert again.cache.matched_tokens == 0
+
+
+def test_the_llm_goes_on_after_a_close_that_gave_up_pins(llm: LLM) -> None:
+    async def story() -> None:
+        engine = AsyncEngine(llm)
+        await engine.generate(PROMPT, GREEDY)
+        await engine.pin(PROMPT)
+        await engine.aclose()
+        await engine.aclose()
+
+    asyncio.run(asyncio.wait_for(story(), PATIENCE))
+    assert llm.generate([PROMPT], GREEDY)[0].cache.matched_tokens == 39
