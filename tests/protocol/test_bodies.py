@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from octavo import errors
 from octavo.protocol.bodies import Body, BodyError, read_body
 from octavo.protocol.chat import parse_chat
-from octavo.protocol.common import error_body, failure, status_of
+from octavo.protocol.common import cache_of, error_body, failure, status_of
 from octavo.protocol.completions import COMPLETION_FIELDS, parse_completion
+from octavo.records import CacheReason, CacheRecord, CacheSource
 from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
 from tests.protocol.outputs import completion, output
@@ -112,14 +114,35 @@ def test_the_best_of_several_are_given() -> None:
     assert refusal(best_of=3, stream=True)[1] == "best_of"
 
 
-def test_streams_and_what_they_end_with() -> None:
-    def stream(**fields: object) -> tuple[bool, bool]:
-        wanted = parse_completion({"prompt": "p", **fields}).stream
-        return wanted.wanted, wanted.include_usage
+def test_what_the_cache_gave_to_several_prompts() -> None:
+    records = (
+        CacheRecord(3, CacheSource.PROCESS, None),
+        CacheRecord(0, CacheSource.NONE, CacheReason.DIVERGED, 0, "x", 1.5),
+        CacheRecord(4, CacheSource.DISK, CacheReason.WINDOW, 4, "y", 0.5),
+    )
+    outputs = [replace(output(), cache=each) for each in records]
+    assert cache_of(outputs) == {
+        "matched_tokens": 7,
+        "source": "process",
+        "reason": "diverged",
+        "diverged_at": 0,
+        "diverged_text": "x",
+        "saved_ms": 2.0,
+    }
+    assert cache_of(outputs[:1])["reason"] is cache_of(outputs[:1])["saved_ms"] is None
 
-    assert stream() == stream(stream=False) == (False, False)
-    assert stream(stream=True) == (True, False)
-    assert stream(stream=True, stream_options={"include_usage": True}) == (True, True)
+
+def test_streams_and_what_they_end_with() -> None:
+    def stream(**fields: object) -> tuple[bool, list[str]]:
+        wanted = parse_completion({"prompt": "p", **fields}).stream
+        return wanted.wanted, list(wanted.figures([output()]))
+
+    assert stream() == stream(stream=False) == (False, [])
+    assert stream(stream=True) == (True, [])
+    assert stream(stream=True, stream_options={"include_usage": True}) == (True, ["usage"])
+    both = {"include_usage": True, "include_cache": True}
+    assert stream(stream=True, stream_options=both) == (True, ["usage", "cache"])
+    assert stream(stream=True, stream_options={"include_cache": True}) == (True, ["cache"])
     assert refusal(stream_options={})[0] == "stream_options needs stream: true"
     assert refusal(stream=True, stream_options={"usage": True})[1] == "stream_options"
 

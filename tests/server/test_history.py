@@ -55,6 +55,28 @@ def test_a_hit_and_where_it_parted(live: Live) -> None:
     }
 
 
+@pytest.mark.parametrize("path", [COMPLETIONS, "/v1/chat/completions"])
+def test_a_stream_tells_the_same_where_it_is_asked(live: Live, path: str) -> None:
+    text = f"a stream at {path}"
+    asked = (
+        {"prompt": text}
+        if path == COMPLETIONS
+        else {"messages": [{"role": "user", "content": text}]}
+    )
+    body = {**asked, "max_tokens": 1, "stream": True}
+    live.post(path, body)
+    options = {"include_usage": True, "include_cache": True}
+    found = live.post(path, {**body, "stream_options": options})
+    *_, last, done = found.events
+    assert done == "[DONE]"
+    assert last["choices"] == []
+    matched = last["usage"]["prompt_tokens_details"]["cached_tokens"]
+    assert matched == last["usage"]["prompt_tokens"] - 1
+    assert (last["cache"]["matched_tokens"], last["cache"]["source"]) == (matched, "process")
+    (own,) = kept(live, found.headers["x-request-id"])["prompts"]
+    assert own["cache"] == last["cache"]
+
+
 def test_the_servers_own_ids(live: Live) -> None:
     body = {"prompt": ["a", "b"], "max_tokens": 1}
     found = live.post(COMPLETIONS, body)

@@ -151,15 +151,14 @@ class ChatAnswer:
         return events
 
     def end(self, outputs: Sequence[RequestOutput]) -> list[Event]:
-        """What no piece has told: the end of answers without one, and the usage if asked."""
+        """What no piece has told: the end of answers without one, and the figures if asked."""
         (output,) = outputs
         events = []
         for index, completion in enumerate(output.outputs):
             if index not in self._ended:
                 events += self._end_of(index, completion.finish_reason)
-        if self._request.stream.include_usage:
-            usage = usage_of(outputs)
-            events.append(Event({**self._frame(), "choices": [], "usage": usage}))
+        if figures := self._request.stream.figures(outputs):
+            events.append(Event({**self._frame(), "choices": [], **figures}))
         return events
 
     def _end_of(self, index: int, reason: FinishReason) -> list[Event]:

@@ -21,6 +21,7 @@ from octavo.errors import (
     UsageError,
 )
 from octavo.protocol.bodies import BodyError
+from octavo.records import CacheSource
 from octavo.request import FinishReason, RequestOutput
 
 FINISH_REASONS: Mapping[FinishReason, str] = MappingProxyType(
@@ -59,6 +60,23 @@ def usage_of(outputs: Sequence[RequestOutput]) -> dict[str, object]:
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": cached},
+    }
+
+
+def cache_of(outputs: Sequence[RequestOutput]) -> dict[str, object]:
+    """What the cache gave, by the names of CacheRecord: sums over the prompts of one body, and the
+    first of their sources and reasons."""
+    records = [output.cache for output in outputs]
+    found = next((each.source for each in records if each.matched_tokens), CacheSource.NONE)
+    missed = next((each for each in records if each.reason is not None), records[0])
+    saved = [each.saved_ms for each in records if each.saved_ms is not None]
+    return {
+        "matched_tokens": sum(each.matched_tokens for each in records),
+        "source": found,
+        "reason": missed.reason,
+        "diverged_at": missed.diverged_at,
+        "diverged_text": missed.diverged_text,
+        "saved_ms": sum(saved) if saved else None,
     }
 
 

@@ -138,15 +138,15 @@ class CompletionAnswer:
         return events
 
     def end(self, outputs: Sequence[RequestOutput]) -> list[Event]:
-        """What no piece has told: the end of answers without one, and the usage if asked."""
+        """What no piece has told: the end of answers without one, and the figures if asked."""
         events = []
         for prompt, output in enumerate(outputs):
             for answer, completion in enumerate(output.outputs):
                 index = self._index(prompt, answer)
                 if index not in self._ended:
                     events += self._end_of(index, completion.finish_reason)
-        if self._request.stream.include_usage:
-            events.append(Event({**self._head, "choices": [], "usage": usage_of(outputs)}))
+        if figures := self._request.stream.figures(outputs):
+            events.append(Event({**self._head, "choices": [], **figures}))
         return events
 
     def _index(self, prompt: int, answer: int) -> int:

@@ -69,7 +69,7 @@ OPTIONS = ("priority", "deadline_ms", "cache_salt")
 GENERATION = (
     honoured("model", "The name of the model; without it, the one that is loaded", str),
     honoured("stream", "Give the answer in pieces, as server-sent events", bool),
-    honoured("stream_options", "include_usage: a last piece with the usage", dict),
+    honoured("stream_options", "include_usage, include_cache: a last piece with them", dict),
     honoured("use_beam_search", "Search with as many beams as beam_width, best_of or n says", bool),
     *of_options(SamplingParams, SAMPLING),
     *of_options(RequestOptions, OPTIONS),

@@ -9,24 +9,35 @@ many beams as `beam_width`, else `best_of`, else `n` says.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from octavo.errors import UsageError
 from octavo.options import parse_options
 from octavo.protocol.bodies import BodyError, Fields, read_flag, read_text
+from octavo.protocol.common import cache_of, usage_of
 from octavo.protocol.fields import OPTIONS, SAMPLING
-from octavo.request import RequestOptions
+from octavo.request import RequestOptions, RequestOutput
 from octavo.sampling_params import SamplingParams
 
 
 @dataclass(frozen=True, slots=True)
 class Streaming:
-    """Whether the answer is wanted in pieces; then `include_usage` asks for a last one with it."""
+    """Whether the answer is wanted in pieces, and what of a last one with figures."""
 
     wanted: bool = False
     include_usage: bool = False
+    include_cache: bool = False
+
+    def figures(self, outputs: Sequence[RequestOutput]) -> dict[str, object]:
+        """What the last piece tells; nothing: there is none."""
+        found: dict[str, object] = {}
+        if self.include_usage:
+            found["usage"] = usage_of(outputs)
+        if self.include_cache:
+            found["cache"] = cache_of(outputs)
+        return found
 
 
 def read_params(
@@ -59,11 +70,12 @@ def read_streaming(fields: Fields) -> Streaming:
         return Streaming(read_flag(fields, "stream"))
     if not read_flag(fields, "stream"):
         raise BodyError("stream_options needs stream: true", "stream_options")
-    if not isinstance(options, dict) or options.keys() - {"include_usage"}:
+    if not isinstance(options, dict) or options.keys() - {"include_usage", "include_cache"}:
         raise BodyError(
-            'stream_options: expected {"include_usage": true or false}', "stream_options"
+            "stream_options: expected include_usage and include_cache, true or false",
+            "stream_options",
         )
-    return Streaming(True, read_flag(options, "include_usage"))
+    return Streaming(True, read_flag(options, "include_usage"), read_flag(options, "include_cache"))
 
 
 def read_model(fields: Fields) -> str | None:

@@ -15,7 +15,7 @@ import orjson
 
 from octavo.protocol.bodies import BodyError
 from octavo.protocol.chat import ChatRequest
-from octavo.protocol.common import ApiError, failure
+from octavo.protocol.common import ApiError, cache_of, failure
 from octavo.protocol.conversation import Turn
 from octavo.protocol.streams import AnswerWriter
 from octavo.records import CacheRecord
@@ -141,13 +141,12 @@ async def outputs_of(
 
 def cache_line(outputs: Sequence[RequestOutput]) -> str:
     """What the cache gave, for a header."""
-    matched = sum(each.cache.matched_tokens for each in outputs)
-    parts = [f"matched={matched}"]
-    if reason := next((each.cache.reason for each in outputs if each.cache.reason), None):
-        parts.append(f"reason={reason}")
-    saved = [each.cache.saved_ms for each in outputs if each.cache.saved_ms is not None]
-    if saved:
-        parts.append(f"saved_ms={sum(saved):.1f}")
+    found = cache_of(outputs)
+    parts = [f"matched={found['matched_tokens']}"]
+    if found["reason"] is not None:
+        parts.append(f"reason={found['reason']}")
+    if found["saved_ms"] is not None:
+        parts.append(f"saved_ms={found['saved_ms']:.1f}")
     return ", ".join(parts)
 
 
