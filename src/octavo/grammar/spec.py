@@ -42,6 +42,13 @@ class GrammarSpec:
         if self.after == "":
             raise GrammarError("after: expected a text that is not empty")
 
+    def check(self) -> None:
+        """Raises GrammarError for what can be told without compiling: it takes a few ms."""
+        if self.kind == "json":
+            read_schema(self.source)
+        elif self.kind == "choice":
+            read_choice(self.source)
+
     @classmethod
     def of(
         cls,

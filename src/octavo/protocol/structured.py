@@ -1,0 +1,141 @@
+"""What an answer has to be, in the words of several APIs: OpenAI's `response_format`, vLLM's
+`structured_outputs` and its older `guided_*`, and the format that Responses and Messages have.
+
+Comes in: fields of a body. Goes out: one GrammarSpec, or none; or a BodyError with the field's
+whole path. A schema is always enforced, `strict` or not. Compiles nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+from octavo.errors import GrammarError, kind_of, unknown_option
+from octavo.grammar import GrammarSpec
+from octavo.protocol.bodies import BodyError, Fields, read_kind
+
+_GUIDED: Mapping[str, str] = MappingProxyType(
+    {
+        "guided_json": "json",
+        "guided_regex": "regex",
+        "guided_choice": "choice",
+        "guided_grammar": "grammar",
+    }
+)
+FIELDS = ("response_format", "structured_outputs", *_GUIDED)  # that `read_structured` reads
+_OUTPUTS = ("json", "regex", "choice", "grammar", "json_object")
+_FORMATS = ("text", "json_object", "json_schema")
+_OF_SCHEMA = ("name", "description", "schema", "strict")
+
+
+def read_structured(fields: Fields, after: str | None = None) -> GrammarSpec | None:
+    """Return what a body asks its answer to be. `after`: it holds after this text. Raises
+    BodyError."""
+    found = {name: fields[name] for name in FIELDS if fields.get(name) is not None}
+    specs = {name: _READERS[name](value, name) for name, value in found.items()}
+    asked = {name: spec for name, spec in specs.items() if spec is not None}
+    if len(asked) > 1:
+        first, second = list(asked)[:2]
+        raise BodyError(f"{first} and {second}: give one of them", second)
+    for spec in asked.values():
+        return spec if after is None else replace(spec, after=after)
+    return None
+
+
+def read_format(value: object, place: str) -> GrammarSpec | None:
+    """Return what a format asks for that has its schema beside its type, as `text.format` of
+    Responses and `output_config.format` of Messages. Raises BodyError."""
+    given = _object(value, place)
+    kind = _type(given, place)
+    _check_names(given, ("type", *_OF_SCHEMA) if kind == "json_schema" else ("type",), place)
+    return _of_type(kind, given, place)
+
+
+def _read_response_format(value: object, place: str) -> GrammarSpec | None:
+    given = _object(value, place)
+    kind = _type(given, place)
+    if kind != "json_schema":
+        _check_names(given, ("type",), place)
+        return _of_type(kind, given, place)
+    _check_names(given, ("type", "json_schema"), place)
+    inner = f"{place}.json_schema"
+    schema = _object(given.get("json_schema"), inner)
+    _check_names(schema, _OF_SCHEMA, inner)
+    return _of_type(kind, schema, inner)
+
+
+def _of_type(kind: str, given: Mapping[str, Any], place: str) -> GrammarSpec | None:
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return GrammarSpec("json_object")
+    for name, wanted in (("name", str), ("description", str), ("strict", bool)):
+        read_kind(given, name, wanted, f"{place}.{name}")
+    schema = _object(given.get("schema"), f"{place}.schema")
+    return _spec("json", schema, f"{place}.schema")
+
+
+def _read_outputs(value: object, place: str) -> GrammarSpec | None:
+    given = _object(value, place)
+    _check_names(given, _OUTPUTS, place)
+    asked = {name: each for name, each in given.items() if each not in (None, False)}
+    if len(asked) != 1:
+        raise BodyError(f"{place}: expected one of {', '.join(_OUTPUTS)}", place)
+    ((name, each),) = asked.items()
+    if name == "json_object":
+        if each is not True:
+            found = kind_of(each)
+            raise BodyError(
+                f"{place}.{name}: expected true or false, found {found}", f"{place}.{name}"
+            )
+        return GrammarSpec("json_object")
+    return _spec(name, each, f"{place}.{name}")
+
+
+def _read_guided(value: object, place: str) -> GrammarSpec | None:
+    return _spec(_GUIDED[place], value, place)
+
+
+_READERS = MappingProxyType(
+    {
+        "response_format": _read_response_format,
+        "structured_outputs": _read_outputs,
+        **dict.fromkeys(_GUIDED, _read_guided),
+    }
+)
+
+
+def _spec(kind: str, value: Any, place: str) -> GrammarSpec:
+    if kind == "json" and not isinstance(value, (dict, str)):
+        raise BodyError(f"{place}: expected an object, found {kind_of(value)}", place)
+    try:
+        spec = GrammarSpec.of(**{"lark" if kind == "grammar" else kind: value})
+        spec.check()
+    except GrammarError as error:
+        raise BodyError(f"{place}: {error}", place) from None
+    return spec
+
+
+def _type(given: Mapping[str, Any], place: str) -> str:
+    kind = read_kind(given, "type", str, f"{place}.type")
+    if kind not in _FORMATS:
+        found = "nothing" if kind is None else repr(kind)
+        raise BodyError(
+            f"{place}.type: expected one of {', '.join(_FORMATS)}, found {found}", f"{place}.type"
+        )
+    return kind
+
+
+def _object(value: object, place: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise BodyError(f"{place}: expected an object, found {kind_of(value)}", place)
+    return value
+
+
+def _check_names(given: Mapping[str, Any], known: Collection[str], place: str) -> None:
+    for name in given:
+        if name not in known:
+            error = unknown_option("field", name, list(known))
+            raise BodyError(f"{place}: {error}", f"{place}.{name}")
