@@ -198,3 +198,12 @@ def test_a_lark_grammar_is_never_taken_for_a_list_of_grammars() -> None:
     hidden = {"x-guidance": {"lenient": True}, "not": {}}
     with pytest.raises(GrammarError, match="not supported"):
         compiled(GrammarSpec.of(lark=json.dumps({"grammars": [{"json_schema": hidden}]})))
+
+
+def test_where_only_an_end_could_follow_that_there_is_not_the_answer_ends() -> None:
+    few = Vocabulary([b"a"], hidden=[], ends=[], encode=lambda text: [])
+    state = Grammars(lambda: few).compile(GrammarSpec.of(regex="ab?")).start()
+    assert allowed(state) == {0}
+    state.accept(0)
+    with pytest.raises(ConstraintError, match="nothing that the model has a token for"):
+        allowed(state)

@@ -37,6 +37,12 @@ class Compiler:
         # The library sees ends that the vocabulary does not have, where it has none.
         self._num_words = -(-self._tokenizer.vocab_size // 32)
         self._limits = LLParserLimits(max_lexer_states=20_000, verbose_errors=False)
+        # Masks are asked for by one thread, the engine's, which needs them quickly.
+        self._words = np.zeros(self._num_words, np.uint32)
+        self._place = self._words.ctypes.data, self._words.nbytes
+        num_tokens = len(vocabulary.tokens)
+        self.size = vocabulary.num_words
+        self._beyond = np.uint32((1 << num_tokens % 32) - 1) if num_tokens % 32 else None
 
     def __call__(self, spec: GrammarSpec) -> Constraint:
         """Raises GrammarError."""
@@ -47,10 +53,12 @@ class Compiler:
         return LLMatcher(self._tokenizer, source, limits=self._limits, log_level=0)
 
     def mask(self, matcher: LLMatcher) -> Words:
-        """What the matcher allows; of a matcher that failed, anything."""
-        words = np.zeros(self._num_words, np.uint32)
-        matcher.unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes)
-        return words
+        """What the matcher allows, until the next one is asked for; of one that failed,
+        anything."""
+        matcher.unsafe_compute_mask_ptr(*self._place)
+        if self._beyond is not None:
+            self._words[self.size - 1] &= self._beyond
+        return self._words
 
 
 class Grammar:
@@ -62,7 +70,7 @@ class Grammar:
         self._source = source
         self._shared: LLMatcher | None = self.own()
         first = self._shared.deep_copy()
-        compiler.mask(first)  # here, and not in a step: the first takes longest
+        first.compute_bitmask()  # here, and not in a step: the first takes longest
         for failed in (self._shared, first):
             if failed.is_error():
                 raise _refusal(failed.get_error())
@@ -98,14 +106,13 @@ class GrammarState:
             mask = self._grammar.compiler.mask(self._matcher)
         if self._matcher.is_error():
             raise _end(self._matcher.get_error())
-        num_tokens = len(self._grammar.compiler.vocabulary.tokens)
-        size = min(len(words), -(-num_tokens // 32))
+        compiler = self._grammar.compiler
+        size = min(len(words), compiler.size)
         words[:size] = mask[:size]
         words[size:] = 0
-        if size * 32 > num_tokens:
-            words[size - 1] &= np.uint32((1 << num_tokens % 32) - 1)
-        if not words.any():
-            raise ConstraintError("the grammar allows nothing that the model has a token for")
+        # Else the library itself fails where nothing may follow.
+        if not compiler.vocabulary.ends and not words.any():
+            raise _end("NoExtension")
 
     def accept(self, token: int) -> None:
         self._tokens.append(token)
