@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import llguidance
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from octavo.protocol.answer import collect
+from octavo.protocol.bodies import BodyError
 from octavo.protocol.tools.asked import Tool, Tools
 from octavo.protocol.tools.formats import FORMATS, tool_format_of
 from tests.protocol.tools.calls import events, reader
@@ -120,9 +122,31 @@ def test_properties_that_nobody_named_are_left_out_unless_the_schema_speaks_of_t
     assert [takes(text, written) for text in texts] == [False, True, True]
 
 
-def test_a_schema_cannot_loosen_its_own_rules() -> None:
-    loose = {**SCHEMA, "x-guidance": {"whitespace_flexible": True}}
-    text = grammar("hermes", Tools((Tool("add", None, loose),), "required"))
+def many(count: int) -> dict[str, Any]:
+    return {"type": "object", "properties": {f"p{i}": {} for i in range(count)}}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "why"),
+    [
+        ({**SCHEMA, "x-guidance": {"lenient": True}}, "the schema has x-guidance, which is not"),
+        (many(1_001), "the schema has 1,001 properties: at most 1,000"),
+    ],
+)
+def test_parameters_that_no_grammar_may_have_are_refused_where_one_is_needed(
+    parameters: dict[str, Any], why: str
+) -> None:
+    tool = Tool("add", None, parameters)
+    for tools in (Tools((tool,), "required"), Tools((replace(tool, strict=True),))):
+        with pytest.raises(BodyError) as caught:
+            grammar("hermes", tools)
+        assert str(caught.value).startswith(f"tools: parameters of 'add': {why}")
+        assert caught.value.param == "tools"
+    assert tool_format_of(None).grammar(Tools((tool,))) is None
+
+
+def test_blanks_are_those_of_training() -> None:
+    text = grammar("hermes", Tools(TOOLS, "required"))
     written = tool_format_of(None, "hermes").dialect.written("add", {"a": 1, "b": "é"})
     assert takes(text, written)
     assert not takes(text, written.replace('"a": 1', '"a":  1'))

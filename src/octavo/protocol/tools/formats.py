@@ -90,7 +90,8 @@ class ToolFormat:
     ) -> str | None:
         """Lark text under which an answer is calls alone, where they are required; or under which
         the calls of strict tools keep their schemas; None where nothing is to be forced.
-        `control`: ids of those `shown_tokens` that are control tokens."""
+        `control`: ids of those `shown_tokens` that are control tokens. Raises BodyError for
+        parameters that no grammar may have."""
         if tools.choice == "required":
             return calls_grammar(tools, self.dialect.around, control)
         if any(tool.strict for tool in tools.callable):

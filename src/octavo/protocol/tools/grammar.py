@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from octavo.errors import GrammarError
+from octavo.grammar.spec import read_schema
+from octavo.protocol.bodies import BodyError
 from octavo.protocol.tools.asked import Tool, Tools
 
 MOST_CALLS = 16  # a small model may never stop by itself
@@ -90,8 +93,17 @@ def _most(tools: Tools, around: Around) -> int:
 def _arguments(tool: Tool, *, free: bool) -> str:
     if tool.parameters is None and not free:
         return _NO_ARGUMENTS
-    schema = {} if free else _closed(tool.parameters or {})
+    schema = {} if free else _closed(_checked(tool))
     return f"%json {json.dumps({**schema, 'type': 'object', 'x-guidance': _BLANKS})}"
+
+
+def _checked(tool: Tool) -> Mapping[str, Any]:
+    """The schema of its arguments, which keeps the limits of grammars. Raises BodyError."""
+    schema = {} if tool.parameters is None else tool.parameters
+    try:
+        return read_schema(json.dumps(schema))
+    except GrammarError as error:
+        raise BodyError(f"tools: parameters of {tool.name!r}: {error}", "tools") from None
 
 
 def _closed(schema: Mapping[str, Any]) -> Mapping[str, Any]:
