@@ -20,7 +20,7 @@ from tests.engine.tiny_engine import add, answered, tiny_engine
 from tests.sums import Sums
 from tests.tiny import TINY, tiny_model
 
-POOL = native.ThreadPool(2)
+POOL = native.ThreadPool(1)
 MODEL = tiny_model(TINY, POOL)
 EOS = range(0, TINY.vocab_size, 50)
 TEXT = [int(t) for t in np.random.default_rng(1).integers(0, TINY.vocab_size, 60)]
