@@ -79,6 +79,7 @@ def cut_texts(draw: st.DrawFn) -> tuple[str, list[str]]:
 
 @given(cut_texts(), FORMS, REASONING, st.booleans())
 @example((WHOLE, list(WHOLE)), "hermes", THINK, True)
+@example((BASES[2], list(BASES[2])), "llama3", None, False)
 def test_the_events_are_the_same_however_the_text_was_cut(
     cut: tuple[str, list[str]], form: str | None, reasoning: ReasoningFormat | None, parallel: bool
 ) -> None:

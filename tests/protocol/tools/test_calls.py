@@ -42,6 +42,7 @@ HERMES = [
     (f"<tool_call>[{ADD}] So.", "So.", ONE),
     # what small models leave out
     ('<tool_call>{"name": "add", "arguments": {"a": 1}</tool_call> So.', "So.", ONE),
+    ('<tool_call>{"name": "add", "arguments": {"a": 1} So.', "So.", ONE),
     (f"<tool_call>{ADD}\n<tool_call>{TIME}", None, TWO),
     (f"<tool_call>{ADD}</tool", None, ONE),
     (f"<tool_call>{ADD} and", "and", ONE),

@@ -133,9 +133,7 @@ class _NamedBody:
             return Verdict.MORE
         self._name += c
         name = self._name.rstrip()
-        is_one = name in self._calls.names or (
-            name == self._name and any(each.startswith(name) for each in self._calls.names)
-        )
+        is_one = any(each.startswith(name) for each in self._calls.names)
         return Verdict.MORE if is_one else Verdict.NONE
 
     def _take_tag(self, c: str) -> Verdict:

@@ -58,7 +58,7 @@ class TextReader:
         self._tag = ""  # that opened it
         self._body_at = 0  # how far into `_held` it has read
         self._blanks = ""  # at the end of the text so far
-        self._is_first = True  # no text since the beginning, or since the last call
+        self._is_first = True  # no text yet
         self._spoke = False
 
     def push(self, text: str) -> list[Event]:
@@ -130,7 +130,6 @@ class TextReader:
             self._say(self._tag)
         else:
             self._held = self._held[self._body_at - body.unread :]
-            self._is_first = True
 
     def _say(self, text: str) -> None:
         text = self._blanks + text
