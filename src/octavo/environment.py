@@ -1,4 +1,4 @@
-"""What the environment says: where models and caches live, and whether a terminal may be styled.
+"""What the environment says: where models and caches live, keys, whether a terminal may be styled.
 
 Here alone environment variables are read. Knows no options and loads no kernels, so that a program
 whose core does not load can still say so in one line.
@@ -45,3 +45,8 @@ def may_style() -> bool:
 def api_keys() -> list[str]:
     """The keys of a server, $OCTAVO_API_KEYS: those of a key file, with commas between them."""
     return [line for line in os.environ.get("OCTAVO_API_KEYS", "").split(",") if line.strip()]
+
+
+def api_key() -> str | None:
+    """The key for a server that is asked, $OCTAVO_API_KEY."""
+    return os.environ.get("OCTAVO_API_KEY") or None

@@ -26,6 +26,7 @@ VERBS = {  # verb: the module that registers it
     "run": "octavo.cli.run",
     "chat": "octavo.cli.chat",
     "serve": "octavo.cli.serve",
+    "cache": "octavo.cli.cache",
     "batch": "octavo.cli.batch",
     "pull": "octavo.cli.models",
     "list": "octavo.cli.models",

@@ -26,7 +26,9 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/health", ops.health),
     ("GET", "/ready", ops.ready),
     ("GET", "/metrics", ops.metrics),
+    ("GET", "/v1/cache", cache.show),
     ("GET", "/v1/cache/requests/{id}", cache.show_request),
+    ("POST", "/v1/cache/clear", cache.clear),
 )
 
 

@@ -13,6 +13,7 @@ from starlette.datastructures import Headers, QueryParams
 
 from octavo.protocol.common import status_of
 from octavo.server.auth import Tenant
+from octavo.server.config import is_loopback
 from octavo.server.errors import as_octavo_error, body_of, headers_of
 from octavo.server.outcome import Outcome
 from octavo.server.service import Service
@@ -21,6 +22,9 @@ from octavo.server.sse import EventStream
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+_PROXIED = frozenset({"forwarded", "via", "x-forwarded-for", "x-real-ip"})
 
 
 class Exchange:
@@ -38,8 +42,17 @@ class Exchange:
         self.query = QueryParams(scope["query_string"])
         self.outcome = Outcome(id, tenant.name, self.method, self.path)
         self.noted = self.outcome.noted  # what was given and changes no answer
+        self._client: tuple[str, int] | None = scope.get("client")  # None: by a Unix socket
         self._send = send
         self._stream: EventStream | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the caller is on this machine, as far as can be told: what a proxy passes on may
+        be anybody's."""
+        if not _PROXIED.isdisjoint(self.headers.keys()):
+            return False
+        return self._client is None or is_loopback(self._client[0])
 
     async def respond(
         self, content: object, status: int = 200, headers: Mapping[str, str] | None = None

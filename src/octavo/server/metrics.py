@@ -77,6 +77,8 @@ def _of_model(model: Loaded) -> Iterator[Metric]:
     yield _gauge("vllm:num_requests_running", "Requests that run", running, name)
     yield _gauge("vllm:num_requests_waiting", "Requests that wait to run", waiting, name)
     yield _gauge("vllm:kv_cache_usage_perc", "Used KV blocks; 1 is all", usage, name)
+    pinned = _whole(counts, "kv_blocks_pinned")
+    yield _gauge("octavo:kv_pinned_blocks", "KV blocks that are pinned", pinned, name)
     for what, help in (
         ("used", "K and V of running requests"),
         ("kept", "K and V that are kept for reuse"),
