@@ -132,6 +132,17 @@ def test_what_the_cache_gave_to_several_prompts() -> None:
     assert cache_of(outputs[:1])["reason"] is cache_of(outputs[:1])["saved_ms"] is None
 
 
+def test_biases_are_by_token_id_and_stops_and_answers_are_bounded() -> None:
+    assert params(logit_bias={"7": -100, "12": 1.5}).logit_bias == {7: -100, 12: 1.5}
+    assert params(logit_bias={}) == params()
+    assert refusal(logit_bias=[1])[1] == refusal(logit_bias={"7": 101})[1] == "logit_bias"
+    assert len(params(stop=["x"] * 16).stop) == 16
+    assert refusal(stop=["x"] * 17)[0] == "stop: 17 texts: at most 16"
+    assert refusal(stop="x" * 257)[0] == "stop: a text of more than 256 characters"
+    assert refusal(n=17) == ("n=17: at most 16 answers to a prompt", "n")
+    assert params(use_beam_search=True, n=20).n == 20
+
+
 def test_streams_and_what_they_end_with() -> None:
     def stream(**fields: object) -> tuple[bool, list[str]]:
         wanted = parse_completion({"prompt": "p", **fields}).stream

@@ -20,6 +20,11 @@ from octavo.protocol.common import cache_of, usage_of
 from octavo.protocol.fields import OPTIONS, SAMPLING
 from octavo.request import RequestOptions, RequestOutput
 from octavo.sampling_params import SamplingParams
+from octavo.values import is_whole
+
+_MOST_ANSWERS = 16
+_MOST_STOPS = 16
+_LONGEST_STOP = 256  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,11 @@ def read_params(
     seed = asked.get("seed")
     if isinstance(seed, int) and -(2**63) <= seed < 0:
         asked["seed"] = seed + 2**64
+    _check_stop(fields)
+    beams = read_flag(fields, "use_beam_search") or "beam_width" in fields
+    n = asked.get("n", 1)
+    if not beams and is_whole(n) and n > _MOST_ANSWERS:
+        raise BodyError(f"n={n}: at most {_MOST_ANSWERS} answers to a prompt", "n")
     if read_flag(fields, "use_beam_search"):
         asked.setdefault("beam_width", fields.get("best_of", asked.get("n", 1)))
     with _named_as(spelling):
@@ -83,6 +93,15 @@ def read_model(fields: Fields) -> str | None:
     if model == "":
         raise BodyError("model: expected a name, found an empty string", "model")
     return model
+
+
+def _check_stop(fields: Fields) -> None:
+    stop = fields.get("stop")
+    texts = stop if isinstance(stop, list) else [stop]
+    if len(texts) > _MOST_STOPS:
+        raise BodyError(f"stop: {len(texts)} texts: at most {_MOST_STOPS}", "stop")
+    if any(isinstance(text, str) and len(text) > _LONGEST_STOP for text in texts):
+        raise BodyError(f"stop: a text of more than {_LONGEST_STOP} characters", "stop")
 
 
 @contextmanager
