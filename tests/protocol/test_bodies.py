@@ -53,7 +53,7 @@ def test_null_is_not_given_and_labels_are_dropped_whatever_they_say() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("tools", []), ("response_format", {"type": "text"}), ("bad_words", []), ("text", {}),
+    [("tools", []), ("bad_words", []), ("text", {}),
      ("modalities", ["text"]), ("tool_choice", "none"), ("suffix", "")],
 )  # fmt: skip
 def test_what_asks_for_nothing_passes_all_else_is_refused_by_name(name: str, value: Any) -> None:

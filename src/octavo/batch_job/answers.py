@@ -8,16 +8,18 @@ in its place.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from octavo.batch_job.source import Entry
 from octavo.errors import OctavoError, OutOfMemoryError, UsageError
+from octavo.grammar import GrammarSpec
 from octavo.protocol.answer import AnswerReader, plain_reader
 from octavo.protocol.chat import ChatRequest
 from octavo.protocol.common import failure
+from octavo.protocol.completions import CompletionRequest
 from octavo.protocol.conversation import Conversation
-from octavo.request import RequestOutput
+from octavo.request import RequestOptions, RequestOutput
 
 if TYPE_CHECKING:
     from octavo.serving.llm import LLM
@@ -42,6 +44,7 @@ class _Part:
     of: Asked
     place: int
     prompt: list[int]
+    options: RequestOptions
 
 
 def answer(
@@ -81,9 +84,18 @@ def _parts(llm: LLM, one: Asked, template: str | None, conversation: Conversatio
             template_args=turn.template_args,
         )
         one.new_reader = turn.new_reader
-        return [_Part(one, 0, llm.encode(tokens))]  # which checks their number too
+        options = replace(_held_to(llm, turn.grammar, request), shown_tokens=turn.shown_tokens)
+        return [_Part(one, 0, llm.encode(tokens), options)]  # which checks their number too
     one.num_prompts = len(request.prompts)
-    return [_Part(one, place, llm.encode(p)) for place, p in enumerate(request.prompts)]
+    options = _held_to(llm, request.grammar, request)
+    return [_Part(one, place, llm.encode(p), options) for place, p in enumerate(request.prompts)]
+
+
+def _held_to(
+    llm: LLM, grammar: GrammarSpec | None, request: ChatRequest | CompletionRequest
+) -> RequestOptions:
+    constraint = None if grammar is None else llm.compile_grammar(grammar)
+    return replace(request.options, constraint=constraint)
 
 
 def _outcomes(
@@ -95,7 +107,7 @@ def _outcomes(
         return
     left = dict(enumerate(parts))
     params = [part.of.entry.request.params for part in parts]
-    options = [part.of.entry.request.options for part in parts]
+    options = [part.options for part in parts]
     try:
         for place, output in llm.as_completed([part.prompt for part in parts], params, options):
             yield left.pop(place), output

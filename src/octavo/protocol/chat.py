@@ -34,6 +34,7 @@ from octavo.protocol.sampling import (
     read_streaming,
 )
 from octavo.protocol.streams import Event
+from octavo.protocol.structured import read_structured
 from octavo.protocol.tools.asked import Tools, read_tools
 from octavo.request import (
     Completion,
@@ -89,6 +90,7 @@ def parse_chat(body: object) -> ChatRequest:
         tools=read_tools(fields),
         effort=read_effort(fields),
         template_args=read_template_args(fields),
+        grammar=read_structured(fields),
         params=read_params(fields, own, spelling),
         options=replace(read_options(fields), begins_turn=True),
         stream=read_streaming(fields),

@@ -1,7 +1,7 @@
 """/v1/completions: the body in, the response out. A body may hold several prompts.
 
 `echo` puts the prompt before each text; with `logprobs` it needs those of the prompt too, so the
-request then asks for `prompt_logprobs`. With both, `max_tokens` may be 0: that scores the prompt.
+request then asks for `prompt_logprobs`. With both, `max_tokens` 0 scores the prompt.
 Without `max_tokens` an answer has 16 tokens, as OpenAI says.
 """
 
@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from octavo.grammar import GrammarSpec
 from octavo.protocol.bodies import BodyError, Fields, read_body, read_flag
 from octavo.protocol.common import FINISH_REASONS, Vocabulary, finite, usage_of
 from octavo.protocol.fields import GENERATION, honoured, table
@@ -24,6 +25,7 @@ from octavo.protocol.sampling import (
     read_streaming,
 )
 from octavo.protocol.streams import Event
+from octavo.protocol.structured import read_structured
 from octavo.request import (
     Completion,
     FinishReason,
@@ -57,6 +59,7 @@ class CompletionRequest:
     params: SamplingParams = field(default_factory=SamplingParams)
     options: RequestOptions = field(default_factory=RequestOptions)
     stream: Streaming = field(default_factory=Streaming)
+    grammar: GrammarSpec | None = None  # that the answers are held to
     noted: tuple[str, ...] = ()  # fields that were given and change no answer
 
 
@@ -66,8 +69,6 @@ def parse_completion(body: object) -> CompletionRequest:
     fields = read.fields
     best_of = _read_best_of(fields)
     echo, logprobs = read_flag(fields, "echo"), fields.get("logprobs")
-    if fields.get("max_tokens") == 0 and not (echo and logprobs is not None):
-        raise BodyError("max_tokens=0: needs echo and logprobs: it scores the prompt", "max_tokens")
     own = {
         "max_tokens": fields.get("max_tokens", _MAX_TOKENS),
         "logprobs": 0 if best_of is not None and logprobs is None else logprobs,
@@ -86,6 +87,7 @@ def parse_completion(body: object) -> CompletionRequest:
         hides_logprobs=logprobs is None and best_of is not None,
         options=read_options(fields),
         stream=stream,
+        grammar=read_structured(fields),
         noted=read.noted,
     )
 

@@ -6,7 +6,7 @@ part of it is text, reasoning, or a call. Knows no engine and no API's bodies.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,12 +31,7 @@ class Turn:
     tool_format: ToolFormat
     reasoning: ReasoningFormat | None
     grammar: GrammarSpec | None  # of the answer
-
-    @property
-    def shown_tokens(self) -> tuple[str, ...]:
-        """Names of control tokens that the reader of the answer must see."""
-        calls = self.tool_format.shown_tokens if self.asked is not None else ()
-        return (*calls, *(self.reasoning.shown_tokens if self.reasoning else ()))
+    shown_tokens: tuple[int, ...]  # control tokens that the reader of the answer must see
 
     def new_reader(self) -> AnswerReader:
         """For one answer."""
@@ -90,15 +85,26 @@ class Conversation:
             self._tool_format,
             reasoning,
             self._grammar(asked, reasoning),
+            self._shown(asked, reasoning),
         )
+
+    def _shown(self, asked: ChatRequest, reasoning: ReasoningFormat | None) -> tuple[int, ...]:
+        calls = self._tool_format.shown_tokens if asked.tools is not None else ()
+        return tuple(
+            self._control([*calls, *(reasoning.shown_tokens if reasoning else ())]).values()
+        )
+
+    def _control(self, names: Iterable[str]) -> dict[str, int]:
+        """Those of the names that are control tokens, with their ids."""
+        found = {name: self._control_id(name) for name in names}
+        return {name: token_id for name, token_id in found.items() if token_id is not None}
 
     def _grammar(self, asked: ChatRequest, reasoning: ReasoningFormat | None) -> GrammarSpec | None:
         """What the answer is held to, behind its reasoning if the prompt opens one."""
         after = None if reasoning is None else reasoning.after
         calls = None
         if asked.tools is not None and asked.tools.callable:
-            names = self._tool_format.shown_tokens
-            control = {name: i for name in names if (i := self._control_id(name)) is not None}
+            control = self._control(self._tool_format.shown_tokens)
             calls = self._tool_format.grammar(asked.tools, control)
         if asked.grammar is None:
             return None if calls is None else GrammarSpec("lark", calls, after)

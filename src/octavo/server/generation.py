@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 import orjson
 
+from octavo.grammar import GrammarSpec
 from octavo.protocol.bodies import BodyError
 from octavo.protocol.chat import ChatRequest
 from octavo.protocol.common import ApiError, cache_of, failure
@@ -70,13 +71,21 @@ async def prompt_of(exchange: Exchange, asked: ChatRequest) -> tuple[list[int], 
 
 
 async def options_of(exchange: Exchange, turn: Turn, options: RequestOptions) -> RequestOptions:
-    """The options of a chat's request: its tenant's salt, and the grammar that holds its answer.
-    Raises GrammarError."""
+    """The options of a chat's request: what `held_to` says, and what its reader must see. Raises
+    GrammarError."""
+    held = await held_to(exchange, turn.grammar, options)
+    return replace(held, shown_tokens=turn.shown_tokens)
+
+
+async def held_to(
+    exchange: Exchange, grammar: GrammarSpec | None, options: RequestOptions
+) -> RequestOptions:
+    """The options of a request of this tenant, whose answers are held to a grammar. Raises
+    GrammarError."""
     engine = exchange.service.loaded.engine
-    constraint = None if turn.grammar is None else await engine.compile_grammar(turn.grammar)
-    return replace(
-        options, cache_salt=exchange.tenant.salt(options.cache_salt), constraint=constraint
-    )
+    constraint = None if grammar is None else await engine.compile_grammar(grammar)
+    salt = exchange.tenant.salt(options.cache_salt)
+    return replace(options, cache_salt=salt, constraint=constraint)
 
 
 def note(exchange: Exchange, names: Sequence[str]) -> None:

@@ -221,6 +221,10 @@ class LLM:
         what a regular expression or a grammar in Lark matches whole, or one of these texts; behind
         the text `after`, if one is given. Raises UsageError, GrammarError."""
         spec = GrammarSpec.of(json=json, regex=regex, lark=lark, choice=choice, after=after)
+        return self.compile_grammar(spec)
+
+    def compile_grammar(self, spec: GrammarSpec) -> Constraint:
+        """The same of a grammar as a request's body asks for it. Raises GrammarError."""
         return self.preparer.grammars.compile(spec)
 
     def lend(self, requests: OpenRequests) -> None:

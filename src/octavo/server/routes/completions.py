@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from octavo.protocol.completions import CompletionAnswer, parse_completion
 from octavo.server.exchange import Exchange
-from octavo.server.generation import answer, now, read
+from octavo.server.generation import answer, held_to, now, read
 
 
 async def create(exchange: Exchange) -> None:
@@ -15,9 +13,7 @@ async def create(exchange: Exchange) -> None:
     model = loaded.check_name(request.model)
     with loaded.admission.enter(exchange.tenant.name) as place:
         prompts = [await loaded.engine.encode(prompt) for prompt in request.prompts]
-        options = replace(
-            request.options, cache_salt=exchange.tenant.salt(request.options.cache_salt)
-        )
+        options = await held_to(exchange, request.grammar, request.options)
         writer = CompletionAnswer(
             request, id=f"cmpl-{exchange.id.removeprefix('req_')}", created=now(), model=model,
             vocabulary=loaded.engine.tokenizer,
