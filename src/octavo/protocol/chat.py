@@ -69,8 +69,10 @@ class ChatRequest:
     messages: tuple[dict[str, Any], ...]
     tools: Tools | None = None
     effort: str | None = None  # of reasoning
+    effort_fields: tuple[str, ...] = ("reasoning_effort",)  # that ask for it
     template_args: Mapping[str, object] = field(default_factory=dict)
     grammar: GrammarSpec | None = None  # that the answer is held to
+    grammar_field: str = "response_format"  # that says so
     params: SamplingParams = field(default_factory=SamplingParams)
     options: RequestOptions = field(default_factory=lambda: RequestOptions(begins_turn=True))
     stream: Streaming = field(default_factory=Streaming)

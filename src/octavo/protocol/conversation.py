@@ -72,7 +72,7 @@ class Conversation:
                 arguments = {**said, **arguments}
                 reasoning = reasoning_of(template, arguments)
             else:
-                noted.append("reasoning_effort")
+                noted += asked.effort_fields
         if reasoning is not None and self._inline:
             reasoning = replace(reasoning, inline=True)
         messages, tools = self._tool_format.prepare(asked.messages, asked.tools)
@@ -110,8 +110,8 @@ class Conversation:
             return None if calls is None else GrammarSpec("lark", calls, after)
         if asked.tools is not None and asked.tools.callable:
             raise BodyError(
-                "response_format holds the whole answer, so that no tool could be called: give "
-                'tool_choice "none", or leave one of them out',
-                "response_format",
+                f"{asked.grammar_field} holds the whole answer, so that no tool could be called: "
+                'give tool_choice "none", or leave one of them out',
+                asked.grammar_field,
             )
         return replace(asked.grammar, after=after)

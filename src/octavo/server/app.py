@@ -10,12 +10,14 @@ from starlette.routing import Match, Route
 from octavo.server.exchange import Scope
 from octavo.server.guard import Guard
 from octavo.server.intake import Handler, Intake
-from octavo.server.routes import cache, chat, completions, embeddings, models, ops, tokens
+from octavo.server.routes import cache, chat, completions, embeddings, messages, models, ops, tokens
 from octavo.server.service import Service
 
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/v1/chat/completions", chat.create),
     ("POST", "/v1/completions", completions.create),
+    ("POST", "/v1/messages", messages.create),
+    ("POST", "/v1/messages/count_tokens", messages.count),
     ("POST", "/v1/embeddings", embeddings.create),
     ("POST", "/tokenize", tokens.tokenize),
     ("POST", "/detokenize", tokens.detokenize),

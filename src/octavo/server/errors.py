@@ -6,14 +6,27 @@ Whatever is no error of a caller is told as the server's, without paths or trace
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
 
 from starlette.exceptions import HTTPException
 
-from octavo.errors import OctavoError
+from octavo.errors import OctavoError, PromptTooLongError
 from octavo.protocol.common import ApiError, error_body, status_of
+
+Api = Literal["openai", "anthropic"]
 
 logger = logging.getLogger(__name__)
 
+_MESSAGES = "/v1/messages"
+_ANTHROPIC: Mapping[int, str] = MappingProxyType(
+    {
+        **{401: "authentication_error", 403: "permission_error", 404: "not_found_error"},
+        **{408: "timeout_error", 413: "request_too_large", 429: "rate_limit_error"},
+        529: "overloaded_error",
+    }
+)
 _STATUS_TEXT = {404: "there is no such route", 405: "this route does not take that method"}
 
 
@@ -32,9 +45,29 @@ def is_unforeseen(error: OctavoError) -> bool:
     return status_of(error) >= 500 and not isinstance(error, ApiError) and status_of(error) != 503
 
 
-def body_of(error: OctavoError, path: str) -> dict[str, object]:
-    """The body in the shape of the API that the path is of."""
-    return error_body(error)
+def api_of(path: str, headers: Mapping[str, str]) -> Api:
+    """Whose words the caller reads: told by the path, or by the header of Anthropic's clients."""
+    is_messages = path == _MESSAGES or path.startswith(f"{_MESSAGES}/")
+    return "anthropic" if is_messages or "anthropic-version" in headers else "openai"
+
+
+def status_for(error: OctavoError, api: Api) -> int:
+    """Anthropic's clients know a server that cannot take requests by a status of its own."""
+    status = status_of(error)
+    return 529 if api == "anthropic" and status == 503 else status
+
+
+def body_of(error: OctavoError, api: Api, request_id: str) -> dict[str, object]:
+    """The body in the shape of an API."""
+    if api == "openai":
+        return error_body(error)
+    message = str(error)
+    if isinstance(error, PromptTooLongError):  # by these words clients know that they must compact
+        message = f"prompt is too long: {message}"
+    status = status_for(error, api)
+    kind = _ANTHROPIC.get(status, "invalid_request_error" if status < 500 else "api_error")
+    told = {"type": kind, "message": message}
+    return {"type": "error", "error": told, "request_id": request_id}
 
 
 def headers_of(error: OctavoError) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Exchange: one HTTP request, and what is written back: a whole answer, or a stream of events.
 
-Knows ASGI messages, and no API.
+Knows ASGI messages, and of APIs only whose words the caller reads.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from typing import Any
 import orjson
 from starlette.datastructures import Headers, QueryParams
 
-from octavo.protocol.common import status_of
 from octavo.server.auth import Tenant
 from octavo.server.config import is_loopback
-from octavo.server.errors import as_octavo_error, body_of, headers_of
+from octavo.server.errors import api_of, as_octavo_error, body_of, headers_of, status_for
 from octavo.server.outcome import Outcome
 from octavo.server.service import Service
-from octavo.server.sse import EventStream
+from octavo.server.sse import PING_EVENT, EventStream
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -39,9 +38,11 @@ class Exchange:
         self.path: str = scope["path"]
         self.path_params: Mapping[str, Any] = scope.get("path_params", {})
         self.headers = Headers(scope=scope)
+        self.api = api_of(self.path, self.headers)
         self.query = QueryParams(scope["query_string"])
         self.outcome = Outcome(id, tenant.name, self.method, self.path)
         self.noted = self.outcome.noted  # what was given and changes no answer
+        self.told: dict[str, str] = {}  # headers of the route's own, on whatever is sent
         self._client: tuple[str, int] | None = scope.get("client")  # None: by a Unix socket
         self._send = send
         self._stream: EventStream | None = None
@@ -83,19 +84,24 @@ class Exchange:
             },
         )
         self._stream = EventStream(self._send)
+        if self.api == "anthropic":
+            self._stream.ping, self._stream.error_name = PING_EVENT, "error"
         return self._stream
 
     async def fail(self, error: BaseException) -> None:
         """Tell an error, wherever the answer is: a stream that has begun ends with its event."""
         told = self.outcome.error = as_octavo_error(error, self.id)
         if self._stream is not None:
-            await self._stream.fail(body_of(told, self.path))
+            await self._stream.fail(body_of(told, self.api, self.id))
         elif self.outcome.status is None:
-            await self.respond(body_of(told, self.path), status_of(told), headers_of(told))
+            body = body_of(told, self.api, self.id)
+            await self.respond(body, status_for(told, self.api), headers_of(told))
 
     async def _begin(self, status: int, headers: Mapping[str, str]) -> None:
         self.outcome.status = status
-        own = {"x-request-id": self.id}
+        own = {"x-request-id": self.id, **self.told}
+        if self.api == "anthropic":
+            own["request-id"] = self.id
         if self.noted:
             own["x-octavo-ignored"] = ", ".join(dict.fromkeys(self.noted))
         pairs = [(k.encode(), v.encode("latin-1")) for k, v in {**headers, **own}.items()]

@@ -134,7 +134,8 @@ def _is_address(name: str) -> bool:
 async def _answer_preflight(send: Send) -> None:
     headers = {
         "access-control-allow-methods": "GET, POST, DELETE",
-        "access-control-allow-headers": "authorization, content-type, x-api-key, anthropic-version",
+        "access-control-allow-headers": "authorization, content-type, x-api-key, "
+        "anthropic-version, anthropic-beta",
         "access-control-max-age": "600",
     }
     pairs = [(name.encode(), value.encode()) for name, value in headers.items()]

@@ -20,6 +20,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 PING = 10.0  # seconds of silence after which one is sent
 _SLOWEST = 60.0  # seconds that one write may take
 _COMMENT = b": ping\n\n"
+PING_EVENT = b'event: ping\ndata: {"type": "ping"}\n\n'  # Anthropic's
 _DONE = b"data: [DONE]\n\n"
 
 

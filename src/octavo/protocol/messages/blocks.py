@@ -1,0 +1,229 @@
+"""The system text and the messages of a Messages body, as chat templates read them.
+
+Comes in: texts, and blocks of text, thinking, calls of tools and their results. Goes out: messages
+as `chat_messages` gives them: a call's result is a message of its own, and what follows in the same
+role is one message, as the API has it. Marks (`cache_control`) are kept as the messages up to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from octavo.errors import kind_of, unknown_option
+from octavo.protocol.bodies import BodyError, Fields, read_kind
+
+Messages = tuple[dict[str, Any], ...]
+
+MOST_MARKS = 4
+_SECONDS = MappingProxyType({"5m": 300, "1h": 3600})
+_ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "user": ("text", "tool_result"),
+        "assistant": ("text", "thinking", "tool_use"),
+        "system": ("text",),
+    }
+)
+_FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "text": ("text", "cache_control", "citations"),
+        "thinking": ("thinking", "signature"),  # whoever signed it: nothing here depends on that
+        "tool_use": ("id", "name", "input", "cache_control", "caller", "toolset_name"),
+        "tool_result": ("tool_use_id", "content", "is_error", "cache_control", "toolset_name"),
+    }
+)
+# What these may say here, beside null.
+_NOTHING: Mapping[str, object] = MappingProxyType(
+    {"citations": [], "caller": {"type": "direct"}, "toolset_name": None}
+)
+# Claude Code's first line, which changes with every request: no prefix would ever be found.
+_BILLING = "x-anthropic-billing-header"
+
+
+class Mark(NamedTuple):
+    """The prompt up to here is to be kept for so long."""
+
+    messages: Messages
+    seconds: int
+
+
+class Said(NamedTuple):
+    messages: Messages
+    noted: tuple[str, ...]
+
+
+class Marks:
+    """Collects the marks of one body."""
+
+    def __init__(self) -> None:
+        self.found: tuple[Mark, ...] = ()
+
+    def take(
+        self, where: str, block: Mapping[str, Any], messages: Sequence[dict[str, Any]]
+    ) -> None:
+        """Read the mark of a block, if it has one. Raises BodyError."""
+        place = f"{where}.cache_control" if where else "cache_control"
+        mark = read_kind(block, "cache_control", dict, place)
+        if mark is None:
+            return
+        _refuse_unknown(place, mark, ("type", "ttl"))
+        ttl = "5m" if mark.get("ttl") is None else mark["ttl"]
+        if mark.get("type") != "ephemeral" or ttl not in _SECONDS:
+            raise BodyError(
+                f'{place}: expected {{"type": "ephemeral"}}, perhaps with a ttl of 5m or 1h', place
+            )
+        if len(self.found) == MOST_MARKS:
+            raise BodyError(f"{place}: at most {MOST_MARKS} blocks may be marked", place)
+        self.found += (Mark(tuple(messages), _SECONDS[ttl]),)
+
+
+def read_conversation(fields: Fields, marks: Marks) -> Said:
+    """Raises BodyError."""
+    if not fields.get("messages"):
+        raise BodyError('messages: expected at least one {"role": …, "content": …}', "messages")
+    reader = _Reader(marks)
+    if "system" in fields:
+        reader.read("system", "system", fields["system"])
+    messages: Any = fields["messages"]
+    for i, message in enumerate(messages):
+        reader.read_message(f"messages[{i}]", message)
+    if reader.messages[-1]["role"] == "assistant":
+        where = f"messages[{len(messages) - 1}]"
+        why = "the last message is the assistant's, and answers are not begun by others"
+        raise BodyError(f"{where}: {why}", where)
+    return Said(tuple(reader.messages), reader.noted)
+
+
+class _Reader:
+    def __init__(self, marks: Marks) -> None:
+        self.messages: list[dict[str, Any]] = []
+        self.noted: tuple[str, ...] = ()
+        self._marks = marks
+
+    def read_message(self, where: str, message: object) -> None:
+        found = _object(where, message)
+        _refuse_unknown(where, found, ("role", "content"))
+        role = found.get("role")
+        if not isinstance(role, str) or role not in _ROLES:
+            said = repr(role) if isinstance(role, str) else kind_of(role)
+            raise BodyError(
+                f"{where}.role: expected one of {', '.join(_ROLES)}, found {said}", f"{where}.role"
+            )
+        self.read(f"{where}.content", role, found.get("content"))
+
+    def read(self, where: str, role: str, content: object) -> None:
+        if isinstance(content, str):
+            self._say(role, self._without_billing(where, content))
+            return
+        if not isinstance(content, list) or not content:
+            found = "an empty list" if content == [] else kind_of(content)
+            raise BodyError(f"{where}: expected a string or blocks, found {found}", where)
+        for i, each in enumerate(content):
+            place = f"{where}[{i}]"
+            block = _object(place, each)
+            self._read_block(place, role, _kind(place, block, role), block)
+            self._marks.take(place, block, self.messages)
+
+    def _read_block(self, where: str, role: str, kind: str, block: Mapping[str, Any]) -> None:
+        if kind == "text":
+            self._say(role, self._without_billing(where, _text(where, block, "text")))
+        elif kind == "thinking":
+            self._say(role, _text(where, block, "thinking"), "reasoning_content")
+        elif kind == "tool_use":
+            self._call(where, block)
+        else:
+            result = _result(where, block)
+            self.messages.append(result)
+
+    def _say(self, role: str, text: str | None, name: str = "content") -> None:
+        """More of what one role says: a line of its own."""
+        if text is None:
+            return
+        last = self.messages[-1] if self.messages else None
+        if last is None or last["role"] != role:
+            self.messages.append({"role": role, "content": "", name: text})
+        else:  # never changed in place: a mark may hold it
+            said = [each for each in (last.get(name), text) if each]
+            self.messages[-1] = {**last, name: "\n".join(said)}
+
+    def _call(self, where: str, block: Mapping[str, Any]) -> None:
+        arguments = block.get("input")
+        call = {
+            "id": _text(where, block, "id"),
+            "type": "function",
+            "function": {
+                "name": _text(where, block, "name"),
+                "arguments": _object(f"{where}.input", {} if arguments is None else arguments),
+            },
+        }
+        self._say("assistant", "")
+        last = self.messages[-1]
+        self.messages[-1] = {**last, "tool_calls": [*last.get("tool_calls", ()), call]}
+
+    def _without_billing(self, where: str, text: str) -> str | None:
+        """None where nothing else is there."""
+        if where not in ("system", "system[0]") or not text.startswith(_BILLING):
+            return text
+        self.noted = (_BILLING,)
+        return text.partition("\n")[2].lstrip("\n") or None
+
+
+def _result(where: str, block: Mapping[str, Any]) -> dict[str, Any]:
+    """The result of a call. That it is an error is said in its text: templates have no other
+    place."""
+    call_id = _text(where, block, "tool_use_id")
+    content = block.get("content")
+    text = content if isinstance(content, str) else _joined(f"{where}.content", content)
+    if read_kind(block, "is_error", bool, f"{where}.is_error"):
+        text = f"Error: {text}"
+    return {"role": "tool", "tool_call_id": call_id, "content": text}
+
+
+def _joined(where: str, content: object) -> str:
+    if content is None:
+        return ""
+    if not isinstance(content, list):
+        raise BodyError(f"{where}: expected a string or blocks, found {kind_of(content)}", where)
+    texts = []
+    for i, block in enumerate(content):
+        place = f"{where}[{i}]"
+        found = _object(place, block)
+        _kind(place, found, "system")
+        texts.append(_text(place, found, "text"))
+    return "\n".join(texts)
+
+
+def _kind(where: str, block: Mapping[str, Any], role: str) -> str:
+    """The type of a block that may stand in this role. Raises BodyError."""
+    kind = block.get("type")
+    if not isinstance(kind, str) or kind not in _ROLES[role]:
+        what = f"blocks of type {kind!r} are not supported" if isinstance(kind, str) else "no block"
+        expected = ", ".join(_ROLES[role])
+        raise BodyError(f"{where}: {what} here: expected one of {expected}", f"{where}.type")
+    _refuse_unknown(where, block, ("type", *_FIELDS[kind]))
+    for name, nothing in _NOTHING.items():
+        if block.get(name) not in (None, nothing):
+            place = f"{where}.{name}"
+            raise BodyError(f"{place} is not supported: leave it out", place)
+    return kind
+
+
+def _text(where: str, block: Mapping[str, Any], name: str) -> str:
+    value = block.get(name)
+    if not isinstance(value, str):
+        place = f"{where}.{name}"
+        raise BodyError(f"{place}: expected a string, found {kind_of(value)}", place)
+    return value
+
+
+def _object(where: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise BodyError(f"{where}: expected an object, found {kind_of(value)}", where)
+    return value
+
+
+def _refuse_unknown(where: str, given: Mapping[Any, Any], known: Sequence[str]) -> None:
+    for name, value in given.items():
+        if name not in known and value is not None:
+            raise BodyError(f"{where}: {unknown_option('field', name, known)}", f"{where}.{name}")

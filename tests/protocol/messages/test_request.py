@@ -1,0 +1,281 @@
+"""/v1/messages: bodies in, the same chat out that OpenAI's clients would have asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from octavo.grammar import GrammarSpec
+from octavo.protocol.bodies import BodyError
+from octavo.protocol.messages.request import MessagesRequest, parse_count, parse_messages
+
+USER: dict[str, Any] = {"role": "user", "content": "hi"}
+EPHEMERAL = {"type": "ephemeral"}
+ADD = {"name": "add", "input_schema": {"type": "object", "properties": {}}}
+
+
+def text(said: str, **more: object) -> dict[str, object]:
+    return {"type": "text", "text": said, **more}
+
+
+def user(*blocks: object) -> dict[str, object]:
+    return {"role": "user", "content": list(blocks)}
+
+
+def parse(*messages: object, **fields: object) -> MessagesRequest:
+    return parse_messages({"max_tokens": 9, "messages": list(messages) or [USER], **fields})
+
+
+def refusal(*messages: object, **fields: object) -> tuple[str, str | None]:
+    with pytest.raises(BodyError) as caught:
+        parse(*messages, **fields)
+    return str(caught.value), caught.value.param
+
+
+def test_a_body_becomes_a_chat() -> None:
+    found = parse(
+        model="m", system="Be brief.", stream=True, seed=5, temperature=0, top_k=3,
+        stop_sequences=["END"], cache_salt="s",
+    ).chat  # fmt: skip
+    assert found.model == "m"
+    assert found.messages == ({"role": "system", "content": "Be brief."}, USER)
+    params = found.params
+    assert (params.max_tokens, params.seed, params.temperature, params.top_k) == (9, 5, 0, 3)
+    assert params.stop == ("END",)
+    assert found.stream.wanted
+    assert (found.options.cache_salt, found.options.begins_turn) == ("s", True)
+
+
+def test_a_conversation_with_calls_is_read_back() -> None:
+    add = {"type": "tool_use", "name": "add"}
+    thought = {"type": "thinking", "thinking": "well", "signature": "any"}
+    direct = {"caller": {"type": "direct"}}
+    blocks = [thought, text("I add."), {**add, "id": "c1", "input": {"a": 1}},
+              {**add, "id": "c2", "input": {}, **direct}]  # fmt: skip
+    result = {"type": "tool_result", "tool_use_id": "c1", "content": [text("3"), text("4")]}
+    error = {"type": "tool_result", "tool_use_id": "c2", "content": "no", "is_error": True}
+    found = parse(
+        user(text("one"), text("two")),
+        {"role": "assistant", "content": blocks},
+        user(result, error, text("So?")),
+        {"role": "system", "content": "Be kind."},
+        USER,
+    )
+
+    def call(call_id: str, arguments: object) -> dict[str, object]:
+        function = {"name": "add", "arguments": arguments}
+        return {"id": call_id, "type": "function", "function": function}
+
+    calls = [call("c1", {"a": 1}), call("c2", {})]
+    assert found.chat.messages == (
+        {"role": "user", "content": "one\ntwo"},
+        {"role": "assistant", "content": "I add.", "reasoning_content": "well",
+         "tool_calls": calls},
+        {"role": "tool", "tool_call_id": "c1", "content": "3\n4"},
+        {"role": "tool", "tool_call_id": "c2", "content": "Error: no"},
+        {"role": "user", "content": "So?"},
+        {"role": "system", "content": "Be kind."},
+        USER,
+    )  # fmt: skip
+
+
+def test_turns_of_one_role_are_one() -> None:
+    found = parse(USER, USER, {"role": "assistant", "content": "a"}, USER).chat.messages
+    assert [each["content"] for each in found] == ["hi\nhi", "a", "hi"]
+
+
+BILLING = "x-anthropic-billing-header: cc_version=2.1; cch=1f3a;"
+
+
+@pytest.mark.parametrize(
+    "system",
+    [[text(BILLING), text("Be brief.")], f"{BILLING}\nBe brief.", [text(f"{BILLING}\nBe brief.")]],
+)
+def test_the_billing_header_is_left_out_and_noted(system: object) -> None:
+    found = parse(system=system)
+    assert found.chat.messages == ({"role": "system", "content": "Be brief."}, USER)
+    assert found.noted == ("x-anthropic-billing-header",)
+
+
+def test_a_billing_header_alone_is_no_message() -> None:
+    assert parse(system=BILLING).chat.messages == (USER,)
+    assert parse({"role": "user", "content": BILLING}).chat.messages[0]["content"] == BILLING
+
+
+def test_labels_are_noted() -> None:
+    labels: dict[str, Any] = {
+        "metadata": {"user_id": "u"}, "service_tier": "auto", "inference_geo": "eu",
+        "speed": "fast", "context_management": {}, "diagnostics": {}, "user_profile_id": "u",
+        "workspace_id": "w",
+    }  # fmt: skip
+    assert parse(**labels, container=None, mcp_servers=[]).noted == tuple(labels)
+
+
+def test_tools_and_the_choice_of_them() -> None:
+    web = {"type": "web_search_20250305", "name": "web_search"}
+    own = {**ADD, "type": "custom", "strict": True, "description": "Adds"}
+    tools = parse(tools=[web, own]).chat.tools
+    assert tools is not None
+    assert tools.noted == ("tools[0]",)
+    (add,) = tools.every
+    assert (add.name, add.description, add.strict) == ("add", "Adds", True)
+    assert parse(tools=[]).chat.tools is None
+
+
+@pytest.mark.parametrize(
+    ("choice", "found"),
+    [({"type": "auto"}, ("auto", None, True)),
+     ({"type": "auto", "disable_parallel_tool_use": True}, ("auto", None, False)),
+     ({"type": "any"}, ("required", None, True)),
+     ({"type": "none"}, ("none", None, True)),
+     ({"type": "tool", "name": "add"}, ("required", frozenset({"add"}), True))],
+)  # fmt: skip
+def test_the_choice_of_a_tool(choice: object, found: object) -> None:
+    tools = parse(tools=[ADD], tool_choice=choice).chat.tools
+    assert tools is not None
+    assert (tools.choice, tools.only, tools.parallel) == found
+
+
+@pytest.mark.parametrize(
+    ("fields", "effort", "named"),
+    [({}, None, ()),
+     ({"thinking": {"type": "disabled"}}, "none", ("thinking",)),
+     ({"thinking": {"type": "adaptive"}}, "high", ("thinking",)),
+     ({"output_config": {"effort": "max"}}, "xhigh", ("output_config.effort",)),
+     ({"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}}, "low",
+      ("thinking", "output_config.effort"))],
+)  # fmt: skip
+def test_thinking_is_an_effort(
+    fields: dict[str, Any], effort: str | None, named: tuple[str, ...]
+) -> None:
+    chat = parse(**fields).chat
+    assert (chat.effort, chat.effort_fields) == (effort, named)
+
+
+def test_a_budget_of_thinking_is_noted_and_its_display_kept() -> None:
+    thinking = {"type": "enabled", "budget_tokens": 2048}
+    found = parse(thinking=thinking)
+    assert (found.chat.effort, found.noted) == ("high", ("thinking.budget_tokens",))
+    assert found.shows_thinking
+    assert not parse(thinking={**thinking, "display": "omitted"}).shows_thinking
+
+
+def test_a_format_is_a_grammar() -> None:
+    asked = {"format": {"type": "json_schema", "schema": {"type": "object"}}}
+    assert parse(output_config=asked).chat.grammar == GrammarSpec.of(json={"type": "object"})
+    assert parse(output_config={"format": None}).chat.grammar is None
+
+
+def test_marks_hold_the_messages_up_to_them() -> None:
+    hour = {"type": "ephemeral", "ttl": "1h"}
+    found = parse(
+        user(text("one", cache_control=EPHEMERAL), text("two")),
+        system=[text("sys", cache_control=hour)],
+        tools=[{**ADD, "cache_control": EPHEMERAL}],
+        cache_control=EPHEMERAL,
+    )
+    system = {"role": "system", "content": "sys"}
+    assert found.marks == (
+        ((), 300),
+        ((system,), 3600),
+        ((system, {"role": "user", "content": "one"}), 300),
+        ((system, {"role": "user", "content": "one\ntwo"}), 300),
+    )
+
+
+BASH = {"type": "bash_20250124", "name": "bash"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "said", "param"),
+    [({"max_token": 5}, "unknown field 'max_token'; did you mean max_tokens", "max_token"),
+     ({"max_tokens": -1}, "max_tokens=-1: expected a whole number", "max_tokens"),
+     ({"max_tokens": None}, "max_tokens is missing", "max_tokens"),
+     ({"messages": []}, "messages: expected at least one", "messages"),
+     ({"container": "c"}, "container is not supported: leave it out", "container"),
+     ({"mcp_servers": [{}]}, "mcp_servers is not supported", "mcp_servers"),
+     ({"stop_sequences": [1]}, "stop_sequences=(1,): ", "stop_sequences"),
+     ({"system": [{"type": "image"}]}, "system[0]: blocks of type 'image' are not supported",
+      "system[0].type"),
+     ({"tools": [BASH]}, "tools[0]: tools of type 'bash_20250124' are not s", "tools[0].type"),
+     ({"tools": [{"name": "a"}]}, "tools[0].input_schema: expected the ", "tools[0].input_schema"),
+     ({"tools": [{**ADD, "defer_loading": True}]}, "tools[0].defer_loading is not supported",
+      "tools[0].defer_loading"),
+     ({"tools": [ADD, ADD]}, "tools[1]: 'add' is the name of tools[0] too", "tools[1]"),
+     ({"tool_choice": {"type": "any"}}, "tool_choice: there are no tools to call", "tool_choice"),
+     ({"tools": [ADD], "tool_choice": {"type": "tool", "name": "ad"}},
+      "tool_choice.name: unknown tool 'ad'; did you mean add?", "tool_choice.name"),
+     ({"tools": [ADD], "tool_choice": {"type": "required"}},
+      "tool_choice.type: expected one of auto, any, tool, none, found 'required'",
+      "tool_choice.type"),
+     ({"thinking": {"type": "between_tools"}}, "thinking.type: expected one of enabled, ",
+      "thinking.type"),
+     ({"thinking": {"type": "disabled", "budget_tokens": 5}},
+      "thinking: unknown field 'budget_tokens'", "thinking.budget_tokens"),
+     ({"output_config": {"effort": "extreme"}}, "output_config.effort: expected one of low, ",
+      "output_config.effort"),
+     ({"output_config": {"format": {"type": "yaml"}}}, "output_config.format",
+      "output_config.format.type"),
+     ({"cache_control": {"type": "forever"}}, "cache_control: expected ", "cache_control")],
+)  # fmt: skip
+def test_fields_that_are_wrong_are_named(fields: dict[str, Any], said: str, param: str) -> None:
+    found, where = refusal(**{"messages": [USER], **fields})
+    assert found.startswith(said)
+    assert where == param
+
+
+TWO_HOURS = {"type": "ephemeral", "ttl": "2h"}
+
+
+@pytest.mark.parametrize(
+    ("block", "said", "name"),
+    [({"type": "image", "source": {}}, ": blocks of type 'image' are not supported here: expected"
+      " one of text, tool_result", ".type"),
+     ({"text": "x"}, ": no block here: expected one of text, tool_result", ".type"),
+     ("x", ": expected an object, found a string", ""),
+     (text("x", citations=[{}]), ".citations is not supported", ".citations"),
+     (text("x", txt=1), ": unknown field 'txt'; did you mean text", ".txt"),
+     (text("x", cache_control=TWO_HOURS), ".cache_control: expected ", ".cache_control"),
+     ({"type": "text"}, ".text: expected a string, found null", ".text"),
+     ({"type": "tool_result", "content": "x"}, ".tool_use_id: expected a string, found null",
+      ".tool_use_id"),
+     ({"type": "tool_result", "tool_use_id": "c", "content": [{"type": "image"}]},
+      ".content[0]: blocks of type 'image' are not supported", ".content[0].type")],
+)  # fmt: skip
+def test_blocks_that_are_wrong_are_named(block: object, said: str, name: str) -> None:
+    found, where = refusal(user(text("fine"), block))
+    assert found.startswith(f"messages[0].content[1]{said}")
+    assert where == f"messages[0].content[1]{name}"
+
+
+@pytest.mark.parametrize(
+    ("message", "said", "param"),
+    [("hi", "messages[0]: expected an object, found a string", "messages[0]"),
+     ({"role": "tool", "content": "x"}, "messages[0].role: expected one of user, assistant, ",
+      "messages[0].role"),
+     ({"role": "user"}, "messages[0].content: expected a string or blocks, found null",
+      "messages[0].content"),
+     ({"role": "user", "content": []}, "messages[0].content: expected a string or blocks, found an "
+      "empty list", "messages[0].content"),
+     ({"role": "assistant", "content": "{"}, "messages[0]: the last message is the assistant's",
+      "messages[0]")],
+)  # fmt: skip
+def test_messages_that_are_wrong_are_named(message: object, said: str, param: str) -> None:
+    found, where = refusal(message)
+    assert found.startswith(said)
+    assert where == param
+
+
+def test_a_fifth_mark_is_refused() -> None:
+    marked = user(*[text("x", cache_control=EPHEMERAL)] * 5)
+    assert refusal(marked)[1] == "messages[0].content[4].cache_control"
+
+
+def test_a_count_takes_the_conversation_and_no_more() -> None:
+    body = {"messages": [USER], "system": "s", "tools": [ADD], "thinking": {"type": "disabled"}}
+    whole = parse_messages({**body, "max_tokens": 5}).chat
+    counted = parse_count(body).chat
+    assert (counted.messages, counted.tools) == (whole.messages, whole.tools)
+    with pytest.raises(BodyError, match="max_tokens"):
+        parse_count({**body, "max_tokens": 5})

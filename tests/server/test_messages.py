@@ -1,0 +1,218 @@
+"""/v1/messages over a real socket, and as Anthropic's own client asks it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import anthropic
+import pytest
+from anthropic import Anthropic
+
+from octavo.server import sse
+from octavo.server.auth import Keys
+from tests.cli.tiny_model import write_tiny_model
+from tests.server.live import Live
+from tests.weights.gguf_bytes import U32, entry, u32
+
+MESSAGES, COUNT = "/v1/messages", "/v1/messages/count_tokens"
+HI: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
+SHORT: dict[str, Any] = {**HI, "max_tokens": 6}
+KEY = "a-key-of-tests-that-is-long-enough"
+PAIR = {"type": "object", "additionalProperties": False, "required": ["a", "b"],
+        "properties": {"a": {"type": "boolean"}, "b": {"enum": ["x", "y"]}}}  # fmt: skip
+TOOLS: list[Any] = [
+    {"name": "pair", "description": "Pairs", "input_schema": PAIR, "strict": True},
+    {"name": "now", "input_schema": {"type": "object", "properties": {}}},
+]
+
+
+@pytest.fixture(scope="module")
+def roomy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A server whose context holds the text about tools, byte by byte."""
+    path = tmp_path_factory.mktemp("roomy") / "roomy.gguf"
+    more = [entry("llama.context_length", U32, u32(2048))]
+    with Live(write_tiny_model(path, more=more)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(roomy: Live) -> Iterator[Anthropic]:
+    with Anthropic(base_url=roomy.url, api_key="none needed", max_retries=0) as found:
+        yield found
+
+
+def names(body: bytes) -> list[str]:
+    lines = body.decode().split("\n")
+    return [line.removeprefix("event: ") for line in lines if line.startswith("event: ")]
+
+
+def test_a_message_is_answered_and_streamed_alike(client: Anthropic) -> None:
+    asked: dict[str, Any] = {
+        **SHORT, "model": "tiny", "system": "Be brief.", "extra_body": {"seed": 4},
+    }  # fmt: skip
+    client.messages.create(**asked)  # from here on the cache has the prompt
+    whole = client.messages.create(**asked)
+    assert whole.stop_reason == "max_tokens"
+    assert whole.usage.output_tokens == 6
+    assert whole.content[0].type == "text"
+    with client.messages.stream(**asked) as stream:
+        text = "".join(stream.text_stream)
+        final = stream.get_final_message()
+    assert text == whole.content[0].text
+    own = {"id": whole.id, "stop_details": None}  # which the client sets, in streams alone
+    assert final.to_dict() | own == whole.to_dict() | own
+
+
+def test_the_events_of_a_stream(live: Live) -> None:
+    found = live.post(f"{MESSAGES}?beta=true", {**SHORT, "seed": 4, "stream": True})
+    assert found.headers["content-type"] == "text/event-stream; charset=utf-8"
+    first, second, *deltas, stop, ending, last = names(found.body)
+    assert (first, second, stop) == (
+        "message_start", "content_block_start", "content_block_stop",
+    )  # fmt: skip
+    assert set(deltas) == {"content_block_delta"}
+    assert (ending, last) == ("message_delta", "message_stop")
+    assert [event["type"] for event in found.events] == names(found.body)
+
+
+def test_calls_of_tools_come_as_blocks(client: Anthropic) -> None:
+    asked: dict[str, Any] = {
+        **HI, "model": "tiny", "max_tokens": 400, "tools": TOOLS,
+        "tool_choice": {"type": "tool", "name": "pair"}, "extra_body": {"seed": 1},
+    }  # fmt: skip
+    whole = client.messages.create(**asked)
+    (call,) = whole.content
+    assert (whole.stop_reason, call.type) == ("tool_use", "tool_use")
+    assert call.name == "pair"
+    assert set(call.input) == {"a", "b"}
+    with client.messages.stream(**asked) as stream:
+        final = stream.get_final_message()
+    assert final.stop_reason == "tool_use"
+    assert [(each.name, each.input) for each in final.content if each.type == "tool_use"] == [
+        (call.name, call.input)
+    ]
+    result = {"type": "tool_result", "tool_use_id": call.id, "content": "done"}
+    more = [*HI["messages"], whole.to_param(), {"role": "user", "content": [result]}]
+    answer = client.messages.create(
+        model="tiny", max_tokens=4, messages=more, tools=TOOLS, tool_choice={"type": "none"}
+    )
+    assert answer.stop_reason == "max_tokens"
+
+
+def test_a_format_holds_the_answer(client: Anthropic) -> None:
+    answer = client.messages.create(
+        model="tiny", max_tokens=100, messages=HI["messages"], extra_body={"seed": 1},
+        output_config={"format": {"type": "json_schema", "schema": PAIR}},
+    )  # fmt: skip
+    assert answer.content[0].type == "text"
+    assert set(json.loads(answer.content[0].text)) == {"a", "b"}
+
+
+def test_a_count_is_what_the_answer_reports(client: Anthropic) -> None:
+    asked: dict[str, Any] = {
+        "model": "tiny", "system": [{"type": "text", "text": "Be brief."}], "tools": TOOLS,
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "count me"}]}],
+    }  # fmt: skip
+    usage = client.messages.create(max_tokens=1, **asked).usage
+    assert usage.cache_read_input_tokens is not None
+    assert usage.cache_creation_input_tokens is not None
+    prompt = usage.input_tokens + usage.cache_read_input_tokens + usage.cache_creation_input_tokens
+    assert client.messages.count_tokens(**asked).input_tokens == prompt
+    assert client.beta.messages.count_tokens(betas=["x"], **asked).input_tokens == prompt
+
+
+def test_the_answer_says_which_sequence_ended_it(live: Live) -> None:
+    asked = {**HI, "max_tokens": 12, "seed": 4}
+    (block,) = live.post(MESSAGES, asked).json["content"]
+    end = block["text"][3:5]
+    stopped = {**asked, "stop_sequences": ["never said", end]}
+    whole = live.post(MESSAGES, stopped).json
+    assert (whole["stop_reason"], whole["stop_sequence"]) == ("stop_sequence", end)
+    assert whole["content"] == [{"type": "text", "text": block["text"].partition(end)[0]}]
+    *_, ending, _ = live.post(MESSAGES, {**stopped, "stream": True}).events
+    assert ending["delta"] == {"stop_reason": "stop_sequence", "stop_sequence": end}
+
+
+def test_what_is_only_noted_is_named(live: Live) -> None:
+    system = "x-anthropic-billing-header: cch=1;\nBe brief."
+    thinking = {"type": "enabled", "budget_tokens": 1024}
+    asked = {**SHORT, "system": system, "thinking": thinking, "metadata": {"user_id": "u"}}
+    for stream in (False, True):
+        found = live.post(MESSAGES, {**asked, "stream": stream}, anthropic_beta="x")
+        assert found.status == 200
+        assert found.headers["x-octavo-ignored"] == (
+            "metadata, x-anthropic-billing-header, thinking.budget_tokens, anthropic-beta, thinking"
+        )
+        assert found.headers["request-id"] == found.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "kind", "said"),
+    [({**SHORT, "max_token": 1}, 400, "invalid_request_error", "unknown field 'max_token'"),
+     ({**SHORT, "model": "claude-x"}, 404, "not_found_error", "model='claude-x'"),
+     ({"messages": [{"role": "user", "content": "x" * 200}], "max_tokens": 1}, 400,
+      "invalid_request_error", "prompt is too long: ")],
+)  # fmt: skip
+def test_errors_have_anthropics_shape(
+    live: Live, body: object, status: int, kind: str, said: str
+) -> None:
+    found = live.post(MESSAGES, body)
+    assert (found.status, found.json["type"]) == (status, "error")
+    assert found.json["request_id"] == found.headers["request-id"]
+    assert found.json["error"]["type"] == kind
+    assert found.error.startswith(said)
+
+
+def test_errors_have_their_types(tiny_path: Any) -> None:
+    with Live(tiny_path, keys=Keys([KEY]), max_body=1024) as live:
+        with Anthropic(base_url=live.url, api_key=KEY, max_retries=0) as client:
+            assert client.messages.create(model="tiny", **SHORT).type == "message"
+            with pytest.raises(anthropic.ContentTooLargeError, match="request_too_large"):
+                client.messages.create(model="tiny", system="x" * 1024, **SHORT)
+            with pytest.raises(anthropic.BadRequestError, match="invalid_request_error"):
+                client.messages.create(model="tiny", **SHORT, extra_body={"n": 2})
+            with pytest.raises(anthropic.NotFoundError, match="not_found_error"):
+                client.models.retrieve("other")
+            live.service.state = "draining"
+            with pytest.raises(anthropic.OverloadedError, match="overloaded_error"):
+                client.messages.create(model="tiny", **SHORT)
+        with (
+            Anthropic(base_url=live.url, api_key="wrong", max_retries=0) as client,
+            pytest.raises(anthropic.AuthenticationError, match="authentication_error"),
+        ):
+            client.messages.create(model="tiny", **SHORT)
+        with Anthropic(base_url=live.url, auth_token=KEY, max_retries=0) as client:
+            live.service.state = "ready"
+            assert client.messages.create(model="tiny", **SHORT).type == "message"
+
+
+def test_too_many_that_wait_are_a_rate_limit(tiny_path: Any) -> None:
+    with Live(tiny_path, max_waiting=1) as live:
+        place = live.service.loaded.admission.enter("")
+        found = live.post(MESSAGES, SHORT)
+        place.__exit__()
+        assert (found.status, found.json["error"]["type"]) == (429, "rate_limit_error")
+        assert 1 <= int(found.headers["retry-after"]) <= 60
+
+
+def test_models_are_listed_in_the_shape_of_the_caller(live: Live) -> None:
+    with Anthropic(base_url=live.url, api_key="none needed", max_retries=0) as client:
+        (model,) = client.models.list()
+        assert (model.type, model.id, model.display_name) == ("model", "tiny", "tiny")
+        assert (model.lifecycle, model.max_input_tokens) == ("active", 128)
+        assert model.created_at.timestamp() == live.service.started
+        assert client.models.retrieve("tiny") == model
+        assert client.models.list(after_id="tiny").data == []
+        with pytest.raises(anthropic.BadRequestError, match="limit"):
+            client.models.list(limit=0)
+    assert live.get("/v1/models").json["object"] == "list"
+
+
+def test_silence_is_told_by_an_event(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "PING", 0.0)
+    found = live.post(MESSAGES, {**SHORT, "max_tokens": 60, "ignore_eos": True, "stream": True})
+    pings = [event for event in found.events if event["type"] == "ping"]
+    assert pings
+    assert names(found.body).count("ping") == len(pings)
