@@ -129,3 +129,15 @@ class StreamChunk:
     step: int | None = None
     logprobs: tuple[TokenLogprobs, ...] | None = None
     finish_reason: FinishReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a prompt is: tokens, and ms since it was queued. `eta_ms` is what the rest takes at
+    the measured rate of prefill, None before one was measured."""
+
+    total: int
+    cached: int
+    processed: int  # the cached ones too
+    time_ms: float
+    eta_ms: float | None

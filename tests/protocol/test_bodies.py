@@ -154,8 +154,13 @@ def test_streams_and_what_they_end_with() -> None:
     both = {"include_usage": True, "include_cache": True}
     assert stream(stream=True, stream_options=both) == (True, ["usage", "cache"])
     assert stream(stream=True, stream_options={"include_cache": True}) == (True, ["cache"])
-    assert refusal(stream_options={})[0] == "stream_options needs stream: true"
-    assert refusal(stream=True, stream_options={"usage": True})[1] == "stream_options"
+    asked = refusal(stream_options={"include_usage": True})[0]
+    assert asked == "stream_options needs stream: true"
+    unknown = refusal(stream=True, stream_options={"include_usages": True})
+    assert "'include_usages'; did you mean include_usage or" in unknown[0]
+    assert unknown[1] == "stream_options.include_usages"
+    hidden = {"stream": True, "stream_options": {"include_obfuscation": True}, "prompt": "p"}
+    assert parse_completion(hidden).noted == ("stream_options.include_obfuscation",)
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,11 @@ class Answer(NamedTuple):
 class Live:
     """Serves a model until it is closed. Other threads talk to it by its port."""
 
-    def __init__(self, path: Path, *, keys: Keys | None = None, **options: Any) -> None:
-        self.llm = LLM(path, threads=1, block_size=16)
+    def __init__(
+        self, path: Path, *, keys: Keys | None = None, rows: int = 512, **options: Any
+    ) -> None:
+        """`rows`: tokens that a step computes at most."""
+        self.llm = LLM(path, threads=1, block_size=16, max_batch_tokens=rows)
         self.keys = keys or Keys()
         self.options = options
         self.service: Service

@@ -39,6 +39,7 @@ from octavo.protocol.tools.asked import Tools, read_tools
 from octavo.request import (
     Completion,
     FinishReason,
+    Progress,
     RequestOptions,
     RequestOutput,
     StreamChunk,
@@ -86,6 +87,7 @@ def parse_chat(body: object) -> ChatRequest:
     limit = _read_limit(fields)
     own = {"max_tokens": fields.get(limit), "logprobs": _read_logprobs(fields)}
     spelling = {"max_tokens": limit, "logprobs": "top_logprobs"}
+    stream = read_streaming(fields)
     return ChatRequest(
         model=read_model(fields),
         messages=read_chat_messages(fields.get("messages")),
@@ -95,8 +97,8 @@ def parse_chat(body: object) -> ChatRequest:
         grammar=read_structured(fields),
         params=read_params(fields, own, spelling),
         options=replace(read_options(fields), begins_turn=True),
-        stream=read_streaming(fields),
-        noted=read.noted,
+        stream=stream,
+        noted=(*read.noted, *stream.noted),
     )
 
 
@@ -140,6 +142,17 @@ class ChatAnswer:
     def begin(self) -> list[Event]:
         delta = {"role": "assistant", "content": ""}
         return [self._chunk(index, delta) for index in range(self._request.params.n)]
+
+    def progress(self, prompt: int, progress: Progress) -> list[Event]:
+        """How far a prompt is, as llama.cpp tells it."""
+        told = {
+            "total": progress.total,
+            "cache": progress.cached,
+            "processed": progress.processed,
+            "time_ms": progress.time_ms,
+            "eta_ms": progress.eta_ms,
+        }
+        return [Event({**self._frame(), "choices": [], "prompt_progress": told})]
 
     def piece(self, prompt: int, chunk: StreamChunk) -> list[Event]:
         deltas = self._deltas(chunk)

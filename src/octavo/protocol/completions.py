@@ -29,6 +29,7 @@ from octavo.protocol.structured import read_structured
 from octavo.request import (
     Completion,
     FinishReason,
+    Progress,
     RequestOptions,
     RequestOutput,
     StreamChunk,
@@ -88,7 +89,7 @@ def parse_completion(body: object) -> CompletionRequest:
         options=read_options(fields),
         stream=stream,
         grammar=read_structured(fields),
-        noted=read.noted,
+        noted=(*read.noted, *stream.noted),
     )
 
 
@@ -128,6 +129,17 @@ class CompletionAnswer:
         texts = [_text_of(prompt, self._vocabulary) for prompt in self._request.prompts]
         return [self._chunk(self._index(i, a), text) for i, text in enumerate(texts) for a in
                 range(self._request.params.n)]  # fmt: skip
+
+    def progress(self, prompt: int, progress: Progress) -> list[Event]:
+        """How far a prompt is, as llama.cpp tells it."""
+        told = {
+            "total": progress.total,
+            "cache": progress.cached,
+            "processed": progress.processed,
+            "time_ms": progress.time_ms,
+            "eta_ms": progress.eta_ms,
+        }
+        return [Event({**self._head, "choices": [], "prompt_progress": told})]
 
     def piece(self, prompt: int, chunk: StreamChunk) -> list[Event]:
         index = self._index(prompt, chunk.index)

@@ -70,6 +70,7 @@ GENERATION = (
     honoured("model", "The name of the model; without it, the one that is loaded", str),
     honoured("stream", "Give the answer in pieces, as server-sent events", bool),
     honoured("stream_options", "include_usage, include_cache: a last piece with them", dict),
+    honoured("return_progress", "Pieces that say how far the prompt is", bool),
     honoured("use_beam_search", "Search with as many beams as beam_width, best_of or n says", bool),
     *of_options(SamplingParams, SAMPLING),
     *of_options(RequestOptions, OPTIONS),

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from octavo.errors import UsageError
+from octavo.errors import UsageError, unknown_option
 from octavo.options import parse_options
-from octavo.protocol.bodies import BodyError, Fields, read_flag, read_text
+from octavo.protocol.bodies import BodyError, Fields, read_flag, read_kind, read_text
 from octavo.protocol.common import cache_of, usage_of
 from octavo.protocol.fields import OPTIONS, SAMPLING
 from octavo.request import RequestOptions, RequestOutput
@@ -25,6 +25,7 @@ from octavo.values import is_whole
 _MOST_ANSWERS = 16
 _MOST_STOPS = 16
 _LONGEST_STOP = 256  # characters
+_STREAM_OPTIONS = ("include_usage", "include_cache", "include_obfuscation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class Streaming:
     wanted: bool = False
     include_usage: bool = False
     include_cache: bool = False
+    progress: bool = False  # pieces that say how far the prompt is
+    noted: tuple[str, ...] = ()
 
     def figures(self, outputs: Sequence[RequestOutput]) -> dict[str, object]:
         """What the last piece tells; nothing: there is none."""
@@ -75,17 +78,24 @@ def read_options(fields: Fields) -> RequestOptions:
 
 
 def read_streaming(fields: Fields) -> Streaming:
-    options = fields.get("stream_options")
-    if options is None:
-        return Streaming(read_flag(fields, "stream"))
-    if not read_flag(fields, "stream"):
-        raise BodyError("stream_options needs stream: true", "stream_options")
-    if not isinstance(options, dict) or options.keys() - {"include_usage", "include_cache"}:
-        raise BodyError(
-            "stream_options: expected include_usage and include_cache, true or false",
-            "stream_options",
-        )
-    return Streaming(True, read_flag(options, "include_usage"), read_flag(options, "include_cache"))
+    wanted = read_flag(fields, "stream")
+    for name in ("stream_options", "return_progress"):
+        if fields.get(name) and not wanted:
+            raise BodyError(f"{name} needs stream: true", name)
+    options = read_kind(fields, "stream_options", dict) or {}
+    for name in options:
+        place = f"stream_options.{name}"
+        if name not in _STREAM_OPTIONS:
+            known = unknown_option("field", name, _STREAM_OPTIONS)
+            raise BodyError(f"stream_options: {known}", place)
+        read_kind(options, name, bool, place)
+    return Streaming(
+        wanted,
+        options.get("include_usage") is True,
+        options.get("include_cache") is True,
+        read_flag(fields, "return_progress"),
+        ("stream_options.include_obfuscation",) if options.get("include_obfuscation") else (),
+    )
 
 
 def read_model(fields: Fields) -> str | None:

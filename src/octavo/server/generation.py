@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
@@ -18,14 +18,18 @@ from octavo.protocol.bodies import BodyError
 from octavo.protocol.chat import ChatRequest
 from octavo.protocol.common import ApiError, cache_of, failure
 from octavo.protocol.conversation import Turn
-from octavo.protocol.streams import AnswerWriter
+from octavo.protocol.streams import AnswerWriter, Event
 from octavo.records import CacheRecord
-from octavo.request import RequestOptions, RequestOutput, StreamChunk
+from octavo.request import Progress, RequestOptions, RequestOutput, StreamChunk
 from octavo.sampling_params import SamplingParams
 from octavo.server.admission import Place
 from octavo.server.exchange import Exchange
+from octavo.server.sse import EventStream
 
 T = TypeVar("T")
+TellProgress = Callable[[int, Progress], Sequence[Event]]
+_PROGRESS_GAP = 0.2  # seconds
+_ALL = -1  # tokens of a prompt: it is computed
 _LARGE = 8 << 10  # bytes of a body above which it is parsed beside the event loop
 
 
@@ -44,6 +48,8 @@ class Stream(Protocol):
     def is_waiting(self) -> bool: ...
     @property
     def cache(self) -> CacheRecord | None: ...
+    @property
+    def progress(self) -> Progress | None: ...
     def __aiter__(self) -> AsyncIterator[StreamChunk]: ...
     async def aclose(self) -> None: ...
 
@@ -110,8 +116,10 @@ async def answer(
     writer: AnswerWriter,
     *,
     in_pieces: bool,
+    progress: TellProgress | None = None,
 ) -> None:
-    """Answer prompts, each by the same parameters, and write what comes."""
+    """Answer prompts, each by the same parameters, and write what comes; with `progress`, also how
+    far the prompts are."""
     engine = exchange.service.loaded.engine
     place.take_tokens(sum(map(len, prompts)))
     streams = [engine.stream(ids, params, options, pieces=in_pieces) for ids in prompts]
@@ -119,7 +127,7 @@ async def answer(
     exchange.outcome.ask(prompts, streams)
     try:
         if in_pieces:
-            await _write_pieces(exchange, streams, writer)
+            await _write_pieces(exchange, streams, writer, progress)
         else:
             outputs = await _outputs(exchange, streams)
             headers = {"x-octavo-cache": cache_line(outputs)}
@@ -160,7 +168,10 @@ def cache_line(outputs: Sequence[RequestOutput]) -> str:
 
 
 async def _write_pieces(
-    exchange: Exchange, streams: Sequence[Stream], writer: AnswerWriter
+    exchange: Exchange,
+    streams: Sequence[Stream],
+    writer: AnswerWriter,
+    progress: TellProgress | None,
 ) -> None:
     service = exchange.service
     service.tally.streams += 1
@@ -168,7 +179,7 @@ async def _write_pieces(
         async with await exchange.open_stream() as events:
             await events.write(writer.begin())
             outputs = exchange.outcome.outputs
-            async with aclosing(_merged(streams)) as pieces:
+            async with aclosing(_merged(streams)) as pieces, _told(events, streams, progress):
                 async for index, chunk in pieces:
                     if chunk.output is not None:
                         outputs[index] = chunk.output
@@ -181,6 +192,34 @@ async def _write_pieces(
             await events.end(done=writer.ends_with_done)
     finally:
         service.tally.streams -= 1
+
+
+@asynccontextmanager
+async def _told(
+    events: EventStream, streams: Sequence[Stream], progress: TellProgress | None
+) -> AsyncIterator[None]:
+    """Meanwhile tell how far the prompts are, each until it is computed."""
+    if progress is None:
+        yield
+        return
+    telling = asyncio.create_task(_tell(events, streams, progress))
+    try:
+        yield
+    finally:
+        telling.cancel()
+        await asyncio.wait({telling})
+
+
+async def _tell(events: EventStream, streams: Sequence[Stream], progress: TellProgress) -> None:
+    seen: dict[int, int] = {}  # tokens that were told, by prompt
+    while any(seen.get(i) != _ALL for i in range(len(streams))):
+        for i, stream in enumerate(streams):
+            found = stream.progress
+            if found is None or seen.get(i) in (found.processed, _ALL):
+                continue
+            await events.write(progress(i, found))
+            seen[i] = _ALL if found.processed == found.total else found.processed
+        await asyncio.sleep(_PROGRESS_GAP)
 
 
 async def _outputs(exchange: Exchange, streams: Sequence[Stream]) -> list[RequestOutput]:

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from typing import Self
 
 from octavo.records import CacheRecord
-from octavo.request import StreamChunk
+from octavo.request import Progress, StreamChunk
 from octavo.serving.async_output_queue import AsyncOutputQueue
 from octavo.serving.engine_loop import EngineLoop
 from octavo.serving.open_requests import OpenRequests
 from octavo.serving.output_queue import Update
 from octavo.serving.prepare import PreparedRequest
+from octavo.serving.progress import progress
 from octavo.serving.request_text import cache_record
 
 
@@ -57,6 +58,12 @@ class TokenStream:
         """What was found of its prompt; None before it has begun to run."""
         (request,) = self._outputs.requests or (None,)
         return None if request is None else cache_record(request, self._loop.tokenizer)
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far its prompt is; None before it has begun to run."""
+        (request,) = self._outputs.requests or (None,)
+        return None if request is None else progress(request, self._loop.engine)
 
     def __aiter__(self) -> Self:
         return self

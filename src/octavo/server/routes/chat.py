@@ -21,4 +21,5 @@ async def create(exchange: Exchange) -> None:
         await answer(
             exchange, place, [ids], request.params, options, writer,
             in_pieces=request.stream.wanted,
+            progress=writer.progress if request.stream.progress else None,
         )  # fmt: skip
