@@ -39,6 +39,7 @@ BELOW_THE_DOOR = (
     "octavo.serving.async_output_queue",
     *("octavo.serving.request_text", "octavo.serving.stop_strings", "octavo.serving.prepare"),
     *("octavo.serving.token_stream", "octavo.serving.open_requests", "octavo.serving.stats"),
+    "octavo.serving.progress",
     "octavo.serving.promise",
 )
 
