@@ -47,6 +47,16 @@ def api_keys() -> list[str]:
     return [line for line in os.environ.get("OCTAVO_API_KEYS", "").split(",") if line.strip()]
 
 
+def traces_wanted() -> bool:
+    """Whether OpenTelemetry's own variables say where spans go, and do not turn it off."""
+    places = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    off = (
+        os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+        or os.environ.get("OTEL_TRACES_EXPORTER") == "none"
+    )
+    return not off and any(os.environ.get(name) for name in places)
+
+
 def api_key() -> str | None:
     """The key for a server that is asked, $OCTAVO_API_KEY."""
     return os.environ.get("OCTAVO_API_KEY") or None

@@ -7,13 +7,13 @@ import json
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.cli.process import end, start
+from tests.cli.process import ENVIRON, end, start
 from tests.cli.result import Result
 from tests.gate import PATIENCE
 
@@ -21,8 +21,11 @@ ENDLESS = {"prompt": "x", "ignore_eos": True, "max_tokens": 120, "stream": True}
 
 
 @contextmanager
-def serving(path: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    process = start("serve", str(path), "--port", "0", "--json", "--threads", "1", *flags)
+def serving(
+    path: Path, *flags: str, environ: Mapping[str, str] = ENVIRON
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    flags = ("--port", "0", "--json", "--threads", "1", *flags)
+    process = start("serve", str(path), *flags, env=environ)
     try:
         assert process.stdout is not None
         said = json.loads(process.stdout.readline())
@@ -53,7 +56,7 @@ def test_open_requests_end_before_the_server_does(tiny_path: Path) -> None:
 
 
 def test_what_does_not_end_in_time_is_told(tiny_path: Path) -> None:
-    flags = ("--drain", "0", "--stream-gap-ms", "50")
+    flags = ("--drain", "0", "--stream-gap-ms", "1000")
     with serving(tiny_path, *flags) as (process, port), ask(port, ENDLESS) as response:
         assert response.read(6) == b"data: "
         process.send_signal(signal.SIGINT)

@@ -40,7 +40,8 @@ class Exchange:
         self.headers = Headers(scope=scope)
         self.api = api_of(self.path, self.headers)
         self.query = QueryParams(scope["query_string"])
-        self.outcome = Outcome(id, tenant.name, self.method, self.path)
+        parent = self.headers.get("traceparent")
+        self.outcome = Outcome(id, tenant.name, self.method, self.path, parent)
         self.noted = self.outcome.noted  # what was given and changes no answer
         self.told: dict[str, str] = {}  # headers of the route's own, on whatever is sent
         self._client: tuple[str, int] | None = scope.get("client")  # None: by a Unix socket

@@ -30,6 +30,7 @@ class Outcome:
     tenant: str
     method: str
     path: str
+    traceparent: str | None = None  # the caller's own header
     begun: float = field(default_factory=time.monotonic)
     route: str | None = None  # the path as the table of routes has it; None: there is none
     noted: list[str] = field(default_factory=list)  # what was given and changes no answer

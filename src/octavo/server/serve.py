@@ -22,12 +22,13 @@ from typing import Protocol
 
 import uvicorn
 
-from octavo.environment import api_keys
+from octavo.environment import api_keys, traces_wanted
 from octavo.errors import UsageError
 from octavo.server.app import make_app
 from octavo.server.auth import Keys
 from octavo.server.config import ServerConfig
 from octavo.server.http_protocol import limited_to
+from octavo.server.outcome import Outcome
 from octavo.server.service import Service
 from octavo.serving.async_engine import AsyncEngine
 
@@ -71,8 +72,8 @@ def serve(
     """Serve until a signal comes. `load` gives the model and its name. Raises what it raises, and
     UsageError where nothing can listen."""
     keys = read_keys(config)
-    with _listening(config) as listener:
-        asyncio.run(_Process(config, keys, listener, said).run(load, chat_template))
+    with _listening(config) as listener, _tracing(said) as trace:
+        asyncio.run(_Process(config, keys, listener, said, trace).run(load, chat_template))
 
 
 class _Process:
@@ -84,11 +85,12 @@ class _Process:
         keys: Keys,
         listener: socket.socket,
         said: Said,
+        trace: Callable[[Outcome, str], None] | None,
     ) -> None:
         self._config = config
         self._listener = listener
         self._said = said
-        self._service = Service(config, keys)
+        self._service = Service(config, keys, trace=trace)
         self._server = make_server(self._service)
         self._signalled = asyncio.Event()
 
@@ -182,6 +184,22 @@ def make_server(service: Service) -> uvicorn.Server:
         files = f"{config.tls_certificate} and {config.tls_key}"
         raise UsageError(f"{files} cannot be used for TLS: {error.args[-1]}") from None
     return _Server(made)
+
+
+@contextlib.contextmanager
+def _tracing(said: Said) -> Iterator[Callable[[Outcome, str], None] | None]:
+    """Who is told of requests, if the environment asks for spans."""
+    if not traces_wanted():
+        yield None
+        return
+    try:
+        from octavo.server.tracing import open_tracing
+    except ImportError:
+        said.note("no spans are sent, though OTEL_… asks for them: pip install 'octavo[otel]'")
+        yield None
+        return
+    with contextlib.closing(open_tracing()) as tracing:
+        yield tracing.tell
 
 
 @contextlib.contextmanager

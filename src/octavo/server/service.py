@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -59,6 +59,7 @@ class Service:
     started: int = field(default_factory=lambda: int(time.time()))  # seconds since 1970
     tally: Tally = field(default_factory=Tally)
     history: History = field(default_factory=History)
+    trace: Callable[[Outcome, str], None] | None = None  # told of requests, with the model's name
     body_bytes: int = 0  # of bodies that are held
     _loaded: Loaded | None = None
 
@@ -100,6 +101,8 @@ class Service:
         self.tally.count(outcome)
         self.history.add(outcome)
         log(outcome, self._decode if self.config.log_prompts else None)
+        if self.trace is not None and self._loaded is not None:
+            self.trace(outcome, self._loaded.names[0])
 
     def _decode(self, ids: Sequence[int]) -> str:
         assert self._loaded is not None, "there are ids of its tokens"
