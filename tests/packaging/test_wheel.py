@@ -16,6 +16,8 @@ from tests.packaging.packages import build_sdist, empty_environment, pip, run
 
 pytest.importorskip("scikit_build_core", reason="`make test` installs the build tools")
 
+PAGE = ("index.html", "page.js", "page.css")
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -34,6 +36,7 @@ def test_the_wheel_holds_the_package_and_the_core_and_nothing_else(wheel: Path) 
     cores = [name for name in names if name.startswith("octavo/kernels/_native.") and ".so" in name]
     assert len(cores) == 1
     assert "octavo/py.typed" in names
+    assert {f"octavo/server/page/{name}" for name in PAGE} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if name.endswith((".cpp", ".h", ".gguf", ".parquet"))]
 
@@ -44,6 +47,7 @@ def test_the_sdist_can_build_and_carries_no_tests_or_benchmarks(tmp_path: Path) 
         names = {name.partition("/")[2] for name in archive.getnames()}
     needed = {"pyproject.toml", "CMakeLists.txt", "LICENSE", "csrc/bind/module.cpp"}
     needed |= {"build_backend/octavo_build.py", "src/octavo/__init__.py", "cmake/flags.cmake"}
+    needed |= {f"src/octavo/server/page/{name}" for name in PAGE}
     assert needed <= names
     extra = {"tests", "benchmarks", "examples", "build", ".venv", "docs"}
     assert {name.split("/")[0] for name in names} & extra == set()

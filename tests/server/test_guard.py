@@ -27,14 +27,14 @@ def locked(tiny_path: Path) -> Iterator[Live]:
 
 
 @pytest.mark.parametrize(("method", "path"), [(method, path) for method, path, _ in ROUTES])
-def test_every_route_needs_a_key_but_those_that_say_whether_it_lives(
+def test_every_route_needs_a_key_but_the_page_and_those_that_say_whether_it_lives(
     locked: Live, method: str, path: str
 ) -> None:
     path = path.replace("{id:path}", "x").replace("{id}", "x")
     body = None if method == "GET" else b"{}"
     for headers in ({}, {"authorization": "Bearer wrong"}, {"x_api_key": "wrong"}):
         answer = locked.ask(method, path, body, **headers)
-        if path in ("/health", "/ready"):
+        if path in ("/health", "/ready", "/", "/page.js", "/page.css"):
             assert answer.status == 200
         else:
             assert answer.status == 401, answer

@@ -10,7 +10,17 @@ from starlette.routing import Match, Route
 from octavo.server.exchange import Scope
 from octavo.server.guard import Guard
 from octavo.server.intake import Handler, Intake
-from octavo.server.routes import cache, chat, completions, embeddings, messages, models, ops, tokens
+from octavo.server.routes import (
+    cache,
+    chat,
+    completions,
+    embeddings,
+    messages,
+    models,
+    ops,
+    page,
+    tokens,
+)
 from octavo.server.service import Service
 
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
@@ -31,6 +41,9 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/v1/cache", cache.show),
     ("GET", "/v1/cache/requests/{id}", cache.show_request),
     ("POST", "/v1/cache/clear", cache.clear),
+    ("GET", "/", page.index),
+    ("GET", "/page.js", page.script),
+    ("GET", "/page.css", page.style),
 )
 
 
