@@ -84,6 +84,13 @@ def test_the_servers_own_ids(live: Live) -> None:
         assert len(kept(live, id)["prompts"]) == 2
 
 
+def test_a_message_is_found_by_its_own_id(live: Live) -> None:
+    body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1, "model": "tiny"}
+    found = live.post("/v1/messages", body).json
+    assert found["id"].startswith("msg_")
+    assert kept(live, found["id"])["route"] == "/v1/messages"
+
+
 def test_inputs_of_embeddings_are_kept_too(live: Live) -> None:
     body = {"input": [[1 + i % 50] for i in range(70)]}  # more than are asked at once
     found = live.post("/v1/embeddings", body, x_request_id="embedded")

@@ -103,4 +103,5 @@ def test_a_client_that_leaves_has_a_line(
     leave(live, monkeypatch, {"prompt": "gone"})
     (line,) = lines(caplog, 1)
     assert (line["status"], line["prompt_tokens"]) == (499, 4)
+    assert 0 < line["completion_tokens"] < 100
     assert "finish" not in line

@@ -178,11 +178,12 @@ async def _write_pieces(
     try:
         async with await exchange.open_stream() as events:
             await events.write(writer.begin())
-            outputs = exchange.outcome.outputs
+            outcome, outputs = exchange.outcome, exchange.outcome.outputs
             async with aclosing(_merged(streams)) as pieces, _told(events, streams, progress):
                 async for index, chunk in pieces:
                     if chunk.output is not None:
                         outputs[index] = chunk.output
+                    outcome.num_told += len(chunk.token_ids)
                     await events.write(writer.piece(index, chunk))
                     if len(outputs) < len(streams):
                         await asyncio.sleep(service.stream_gap)

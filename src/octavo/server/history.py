@@ -5,6 +5,7 @@ Knows outcomes and ids. Bounded by requests and by bytes: a record has a line fo
 
 from __future__ import annotations
 
+import re
 import time
 from collections import OrderedDict
 from dataclasses import asdict
@@ -13,6 +14,7 @@ import orjson
 
 from octavo.server.outcome import Outcome
 
+_OF_ANSWER = re.compile("^(chatcmpl-|cmpl-|msg_|resp_)")  # what the id of one begins with
 _MOST = 1000  # records of a tenant
 _MOST_BYTES = 4 << 20  # and their bytes, but for the newest one
 
@@ -32,7 +34,7 @@ class History:
         records = self._tenants.get(tenant)
         if records is None:
             return None
-        own = id.partition("-")[2]  # chatcmpl-… without what it begins with
+        own = _OF_ANSWER.sub("", id)
         found = (records.find(each) for each in (id, own, f"req_{own}"))
         return next((each for each in found if each is not None), None)
 

@@ -52,9 +52,7 @@ def _line(outcome: Outcome) -> dict[str, object]:
         "stream": outcome.is_stream or None,
         "prompt_tokens": sum(map(len, outcome.prompts)) if outcome.prompts else None,
         "cached_tokens": sum(cached) if cached else None,
-        "completion_tokens": sum(each.usage.completion_tokens for each in outputs)
-        if outputs
-        else None,
+        "completion_tokens": outcome.num_generated,
         "queue_ms": times and _rounded(times.queue_ms),
         "ttft_ms": times and _rounded(times.ttft_ms),
         "tpot_ms": times and _rounded(times.tpot_ms),

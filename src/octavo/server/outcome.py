@@ -40,6 +40,7 @@ class Outcome:
     error: OctavoError | None = None  # that was told
     prompts: list[Sequence[int]] = field(default_factory=list)
     answers: list[Begun] = field(default_factory=list)  # one a prompt
+    num_told: int = 0  # tokens of a stream, that were written or on their way
     outputs: dict[int, RequestOutput] = field(default_factory=dict)  # of prompts that ended
 
     def ask(self, prompts: Sequence[Sequence[int]], answers: Sequence[Begun]) -> None:
@@ -69,6 +70,13 @@ class Outcome:
         for index, answer in enumerate(self.answers):
             output = self.outputs.get(index)
             yield answer.cache if output is None else output.cache
+
+    @property
+    def num_generated(self) -> int | None:
+        """Tokens of its answers, as far as they are known."""
+        if self.outputs and len(self.outputs) == len(self.prompts):
+            return sum(each.usage.completion_tokens for each in self.outputs.values())
+        return self.num_told if self.is_stream else None
 
     @property
     def finish(self) -> list[str]:

@@ -86,8 +86,9 @@ def _figures(outcome: Outcome) -> dict[str, AttributeValue]:
     if outcome.prompts:
         found["gen_ai.usage.input_tokens"] = sum(map(len, outcome.prompts))
     outputs = list(outcome.outputs.values())
+    if outcome.num_generated is not None:
+        found["gen_ai.usage.output_tokens"] = outcome.num_generated
     if outputs:
-        found["gen_ai.usage.output_tokens"] = sum(o.usage.completion_tokens for o in outputs)
         found["gen_ai.usage.cache_read.input_tokens"] = sum(o.usage.cached_tokens for o in outputs)
         found["gen_ai.response.finish_reasons"] = outcome.finish
         metrics = outputs[0].metrics
