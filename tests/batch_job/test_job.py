@@ -49,6 +49,7 @@ def test_a_result_line_is_openais(batch: Batch, monkeypatch: pytest.MonkeyPatch)
                 "usage": {
                     "prompt_tokens": 2, "completion_tokens": 1, "total_tokens": 3,
                     "prompt_tokens_details": {"cached_tokens": 1},
+                    "completion_tokens_details": {"reasoning_tokens": 0},
                 },
             },
         },

@@ -9,7 +9,8 @@ import pytest
 
 from octavo.protocol.answer import plain_reader
 from octavo.protocol.bodies import BodyError
-from octavo.protocol.chat import ChatAnswer, ChatRequest, parse_chat
+from octavo.protocol.chat import ChatRequest, parse_chat
+from octavo.protocol.chat_answer import ChatAnswer
 from octavo.sampling_params import SamplingParams
 from tests.protocol.outputs import EURO, Words, completion, output, token
 
@@ -113,6 +114,7 @@ def test_the_response_is_openais() -> None:
         "usage": {
             "prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13,
             "prompt_tokens_details": {"cached_tokens": 8},
+            "completion_tokens_details": {"reasoning_tokens": 0},
         },
     }  # fmt: skip
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from octavo.protocol.bodies import BodyError
-from octavo.protocol.completions import CompletionAnswer, CompletionRequest, parse_completion
+from octavo.protocol.completion_answer import CompletionAnswer
+from octavo.protocol.completions import CompletionRequest, parse_completion
 from octavo.request import RequestOutput
 from octavo.sampling_params import SamplingParams
 from tests.protocol.outputs import Words, completion, output, token

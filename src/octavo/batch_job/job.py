@@ -21,8 +21,9 @@ from octavo.batch_job.journal import Journal, Origin
 from octavo.batch_job.source import Source
 from octavo.errors import OctavoError, UsageError
 from octavo.protocol.batch import answered, failed
-from octavo.protocol.chat import ChatAnswer, ChatRequest
-from octavo.protocol.completions import CompletionAnswer
+from octavo.protocol.chat import ChatRequest
+from octavo.protocol.chat_answer import ChatAnswer
+from octavo.protocol.completion_answer import CompletionAnswer
 from octavo.request import RequestOutput
 
 if TYPE_CHECKING:

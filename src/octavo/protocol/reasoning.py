@@ -7,7 +7,8 @@ with is reasoning: a tag further on is text. Blanks around reasoning belong to n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
@@ -82,6 +83,19 @@ def reasoning_of(
     if prompt.endswith(found.opening):
         return replace(found, begun="opened")
     return replace(found, begun="closed") if prompt.endswith(found.closing) else found
+
+
+def reasoning_tokens(
+    token_ids: Sequence[int], reasoning: str | None, token_bytes: Callable[[int], bytes]
+) -> int:
+    """How many tokens of an answer are its reasoning, with the tag that opens it."""
+    if not reasoning:
+        return 0
+    texts = [token_bytes(token_id) for token_id in token_ids]
+    wanted = reasoning.encode()
+    end = max(b"".join(texts).find(wanted), 0) + len(wanted)
+    starts = itertools.accumulate(map(len, texts), initial=0)
+    return sum(start < end for start in itertools.islice(starts, len(texts)))
 
 
 class ReasoningReader:

@@ -9,7 +9,7 @@ many beams as `beam_width`, else `best_of`, else `n` says.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -28,6 +28,9 @@ _LONGEST_STOP = 256  # characters
 _STREAM_OPTIONS = ("include_usage", "include_cache", "include_obfuscation")
 
 
+Usage = Callable[[Sequence[RequestOutput]], dict[str, object]]
+
+
 @dataclass(frozen=True, slots=True)
 class Streaming:
     """Whether the answer is wanted in pieces, and what of a last one with figures."""
@@ -38,11 +41,13 @@ class Streaming:
     progress: bool = False  # pieces that say how far the prompt is
     noted: tuple[str, ...] = ()
 
-    def figures(self, outputs: Sequence[RequestOutput]) -> dict[str, object]:
-        """What the last piece tells; nothing: there is none."""
+    def figures(
+        self, outputs: Sequence[RequestOutput], usage: Usage = usage_of
+    ) -> dict[str, object]:
+        """What the last piece tells; nothing: there is none. `usage` is the route's."""
         found: dict[str, object] = {}
         if self.include_usage:
-            found["usage"] = usage_of(outputs)
+            found["usage"] = usage(outputs)
         if self.include_cache:
             found["cache"] = cache_of(outputs)
         return found

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from octavo.protocol.chat import ChatAnswer, parse_chat
+from octavo.protocol.chat import parse_chat
+from octavo.protocol.chat_answer import ChatAnswer
 from octavo.server.exchange import Exchange
 from octavo.server.generation import answer, now, options_of, prompt_of, read
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from octavo.protocol.completions import CompletionAnswer, parse_completion
+from octavo.protocol.completion_answer import CompletionAnswer
+from octavo.protocol.completions import parse_completion
 from octavo.server.exchange import Exchange
 from octavo.server.generation import answer, held_to, now, read
 
