@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
@@ -63,10 +63,16 @@ async def read(exchange: Exchange, parse: Callable[[object], N]) -> N:
 
 
 async def prompt_of(exchange: Exchange, asked: ChatRequest) -> tuple[list[int], Turn]:
-    """The token ids of a chat, and how its answer is read."""
+    """The token ids of a chat, and how its answer is read; what changes no answer is noted."""
+    ids, turn = await encoded(exchange, asked)
+    note(exchange, turn.noted)
+    return ids, turn
+
+
+async def encoded(exchange: Exchange, asked: ChatRequest) -> tuple[list[int], Turn]:
+    """The same, and nothing is noted."""
     loaded = exchange.service.loaded
     turn = await asyncio.to_thread(loaded.conversation.turn, asked)
-    note(exchange, turn.noted)
     ids = await loaded.engine.encode_chat(
         turn.messages,
         chat_template=loaded.chat_template,
@@ -117,9 +123,10 @@ async def answer(
     *,
     in_pieces: bool,
     progress: TellProgress | None = None,
+    at_end: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Answer prompts, each by the same parameters, and write what comes; with `progress`, also how
-    far the prompts are."""
+    far the prompts are. `at_end` is done when all is computed, and before the end is written."""
     engine = exchange.service.loaded.engine
     place.take_tokens(sum(map(len, prompts)))
     streams = [engine.stream(ids, params, options, pieces=in_pieces) for ids in prompts]
@@ -127,9 +134,11 @@ async def answer(
     exchange.outcome.ask(prompts, streams)
     try:
         if in_pieces:
-            await _write_pieces(exchange, streams, writer, progress)
+            await _write_pieces(exchange, streams, writer, progress, at_end)
         else:
             outputs = await _outputs(exchange, streams)
+            if at_end is not None:
+                await at_end()
             headers = {"x-octavo-cache": cache_line(outputs)}
             await exchange.respond(writer.whole(outputs), headers=headers)
     finally:
@@ -172,6 +181,7 @@ async def _write_pieces(
     streams: Sequence[Stream],
     writer: AnswerWriter,
     progress: TellProgress | None,
+    at_end: Callable[[], Awaitable[None]] | None,
 ) -> None:
     service = exchange.service
     service.tally.streams += 1
@@ -189,6 +199,8 @@ async def _write_pieces(
                         await asyncio.sleep(service.stream_gap)
             whole = [outputs[i] for i in range(len(streams))]
             _check(whole)
+            if at_end is not None:
+                await at_end()
             await events.write(writer.end(whole))
             await events.end(done=writer.ends_with_done)
     finally:

@@ -21,6 +21,7 @@ from octavo.server.config import ServerConfig
 from octavo.server.history import History
 from octavo.server.log import log
 from octavo.server.outcome import Outcome
+from octavo.server.pins import Pins
 from octavo.server.tally import Tally
 from octavo.serving.async_engine import AsyncEngine
 
@@ -37,6 +38,7 @@ class Loaded:
     names: tuple[str, ...]  # the first is its own
     chat_template: str | None  # in place of its own
     conversation: Conversation
+    pins: Pins
 
     def check_name(self, model: str | None) -> str:
         """The name that answers carry. Raises ModelNotFoundError for another model's."""
@@ -80,7 +82,7 @@ class Service:
             tool_format=config.tool_format,
             inline_reasoning=config.reasoning == "inline",
         )
-        self._loaded = Loaded(engine, admission, names, chat_template, conversation)
+        self._loaded = Loaded(engine, admission, names, chat_template, conversation, Pins(engine))
         self.state = "ready"
 
     @property

@@ -184,7 +184,9 @@ def test_the_parts_of_the_input_are_the_prompt(
     cached: int, kept: int, parts: tuple[int, int, int]
 ) -> None:
     made: RequestOutput = output(completion("x"), usage=(100, 4, cached))
-    usage: Any = writer(num_tokens=100, num_kept=kept).whole([made])["usage"]
+    writes = writer(num_tokens=100)
+    writes.num_kept = kept
+    usage: Any = writes.whole([made])["usage"]
     names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
     assert tuple(usage[name] for name in names) == parts
 

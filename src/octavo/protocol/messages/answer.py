@@ -27,8 +27,7 @@ _SIGNATURE = "octavo"
 
 
 class MessageAnswer:
-    """Write one message. `max_tokens` are the request's; `num_tokens` its prompt's; `num_kept` of
-    them are kept for the requests that follow."""
+    """Write one message. `max_tokens` are the request's; `num_tokens` its prompt's."""
 
     ends_with_done = False
 
@@ -39,14 +38,13 @@ class MessageAnswer:
         model: str,
         max_tokens: int | None,
         num_tokens: int,
-        num_kept: int = 0,
         shows_thinking: bool = True,
         new_reader: Callable[[], AnswerReader],
     ) -> None:
         self._head = {"id": id, "type": "message", "role": "assistant", "model": model}
         self._max_tokens = max_tokens
         self._num_tokens = num_tokens
-        self._num_kept = num_kept
+        self.num_kept = 0  # tokens of the prompt that are pinned, once they are
         self._new_reader = new_reader
         self._shows_thinking = shows_thinking
         self._reader = new_reader()
@@ -103,7 +101,7 @@ class MessageAnswer:
     def _usage(self, output: RequestOutput) -> dict[str, object]:
         usage = output.usage
         read = usage.cached_tokens
-        created = max(0, self._num_kept - read)
+        created = max(0, self.num_kept - read)
         return _usage(usage.prompt_tokens, read, created, usage.completion_tokens)
 
 

@@ -1,0 +1,114 @@
+"""What marks keep in the cache, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from octavo.records import Pin
+from octavo.server.pins import Pins
+from tests.serving.stories import in_a_loop
+
+FIVE_MINUTES, HOUR = 300, 3600
+
+
+class Cache:
+    """Blocks of 4 tokens, all of them there, and room for so many tokens of pins."""
+
+    def __init__(self, room: int = 1000) -> None:
+        self.room = room
+        self.pinned: dict[Pin, tuple[int, ...]] = {}
+        self.count = 0
+
+    async def pin(self, token_ids: Sequence[int], cache_salt: str = "") -> Pin:
+        size = len(token_ids) // 4 * 4
+        if size > self.room:
+            return Pin(0, 0, "no room")
+        self.count += 1
+        pin = Pin(self.count, size)
+        self.pinned[pin] = tuple(token_ids[:size])
+        return pin
+
+    async def unpin(self, pin: Pin) -> bool:
+        return self.pinned.pop(pin, None) is not None
+
+
+class Clock:
+    """Its time comes when a test says so."""
+
+    def __init__(self) -> None:
+        self.due: list[tuple[float, Callable[[], object]]] = []
+
+    def later(self, seconds: float, work: Callable[[], object]) -> None:
+        self.due.append((seconds, work))
+
+    async def ring(self, index: int) -> None:
+        self.due[index][1]()
+        for _ in range(5):  # the task that it began
+            await asyncio.sleep(0)
+
+
+@in_a_loop
+async def test_a_pin_ends_with_its_time() -> None:
+    cache, clock = Cache(), Clock()
+    pin = await Pins(cache, clock.later).keep(range(9), "", FIVE_MINUTES)
+    assert pin.num_tokens == 8
+    assert [seconds for seconds, _ in clock.due] == [FIVE_MINUTES]
+    assert list(cache.pinned) == [pin]
+    await clock.ring(0)
+    assert not cache.pinned
+
+
+@in_a_loop
+async def test_a_mark_that_comes_again_begins_its_time_anew() -> None:
+    cache, clock = Cache(), Clock()
+    pins = Pins(cache, clock.later)
+    await pins.keep(range(8), "", FIVE_MINUTES)
+    second = await pins.keep(range(8), "", FIVE_MINUTES)
+    assert list(cache.pinned) == [second]
+    await clock.ring(0)
+    assert list(cache.pinned) == [second]
+    await clock.ring(1)
+    assert not cache.pinned
+
+
+@in_a_loop
+async def test_a_longer_prompt_takes_the_place_of_its_beginning() -> None:
+    cache, clock = Cache(), Clock()
+    pins = Pins(cache, clock.later)
+    await pins.keep(range(8), "", FIVE_MINUTES)
+    hour = await pins.keep(range(4), "", HOUR)
+    longer = await pins.keep(range(20), "", FIVE_MINUTES)
+    assert list(cache.pinned) == [hour, longer]
+
+
+@in_a_loop
+async def test_other_tokens_and_other_salts_keep_theirs() -> None:
+    cache, clock = Cache(), Clock()
+    pins = Pins(cache, clock.later)
+    for tokens, salt in ((range(8), "a"), (range(1, 9), "a"), (range(8), "b")):
+        await pins.keep(tokens, salt, FIVE_MINUTES)
+    assert len(cache.pinned) == 3
+
+
+@in_a_loop
+async def test_what_is_not_pinned_gives_up_nothing() -> None:
+    cache, clock = Cache(room=8), Clock()
+    pins = Pins(cache, clock.later)
+    first = await pins.keep(range(8), "", FIVE_MINUTES)
+    assert (await pins.keep(range(12), "", HOUR)).why_not == "no room"
+    assert list(cache.pinned) == [first]
+    assert len(clock.due) == 1
+
+
+@in_a_loop
+async def test_a_caller_that_goes_away_leaves_no_unknown_pin() -> None:
+    cache, clock = Cache(), Clock()
+    asked = asyncio.create_task(Pins(cache, clock.later).keep(range(8), "", FIVE_MINUTES))
+    await asyncio.sleep(0)
+    asked.cancel()
+    await asyncio.gather(asked, return_exceptions=True)
+    await asyncio.sleep(0)
+    assert len(cache.pinned) == len(clock.due) == 1
+    await clock.ring(0)
+    assert not cache.pinned
