@@ -139,6 +139,8 @@ def test_a_socket_file_is_served_and_removed(tiny_path: Path, tmp_path: Path) ->
         connection.connect(str(path))
         connection.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         assert b"200 OK" in connection.recv(1000)
+    cleared = end(start("cache", "clear", "--url", f"unix:{path}"))
+    assert cleared == Result(0, "0 blocks forgotten\n", "")  # it is on this machine
     process.terminate()
     assert end(process).code == 0
     assert not path.exists()
