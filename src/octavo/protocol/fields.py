@@ -8,9 +8,9 @@ told so) or *refused* by name, unless its value asks for nothing. A route has on
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from octavo.options import Option, options_of
 from octavo.request import RequestOptions
@@ -46,11 +46,10 @@ def refused(name: str, *off: object) -> Field:
 
 
 def of_options(owner: type, names: Iterable[str]) -> tuple[Field, ...]:
-    """Fields that are options of the same name, in the options' own ranges."""
+    """Fields that are options of the same name, in the options' own ranges but for _IN_BODIES."""
     by_name = {each.name: each for each in options_of(owner)}
-    return tuple(
-        Field(name, "honoured", by_name[name].help, option=by_name[name]) for name in names
-    )
+    options = (replace(by_name[name], **_IN_BODIES.get(name, {})) for name in names)
+    return tuple(Field(each.name, "honoured", each.help, option=each) for each in options)
 
 
 def table(*fields: Field) -> Table:
@@ -59,6 +58,15 @@ def table(*fields: Field) -> Table:
     assert len(own) == len(fields), "a field stands twice"
     return MappingProxyType({**{field.name: field for field in UNSUPPORTED}, **own})
 
+
+# What bodies say in another range than the options, as `sampling.py` reads them.
+_IN_BODIES: Mapping[str, dict[str, Any]] = MappingProxyType(
+    {
+        "top_k": {"help": "Draw from this many likeliest tokens; 0 and -1 = all", "low": -1},
+        "seed": {"help": "Makes the draw repeatable", "low": -(2**63)},
+        "n": {"help": "Draw this many answers, at most 16; with beams give as many", "high": 32},
+    }
+)
 
 # Each route has its own names for these.
 _OF_ROUTE = ("max_tokens", "logprobs", "prompt_logprobs")

@@ -38,6 +38,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/health", ops.health),
     ("GET", "/ready", ops.ready),
     ("GET", "/metrics", ops.metrics),
+    ("GET", "/openapi.json", ops.openapi),
     ("GET", "/v1/cache", cache.show),
     ("GET", "/v1/cache/requests/{id}", cache.show_request),
     ("POST", "/v1/cache/clear", cache.clear),

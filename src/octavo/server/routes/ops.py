@@ -1,9 +1,11 @@
-"""/health, /ready and /metrics: whether the process lives, takes requests, and how it fares."""
+"""/health, /ready, /metrics and /openapi.json: whether the process lives, takes requests, how it
+fares, and what may be asked of it."""
 
 from __future__ import annotations
 
 from octavo.server.exchange import Exchange
 from octavo.server.metrics import MEDIA_TYPE, metrics_text
+from octavo.server.openapi import document
 
 
 async def health(exchange: Exchange) -> None:
@@ -17,3 +19,7 @@ async def ready(exchange: Exchange) -> None:
 
 async def metrics(exchange: Exchange) -> None:
     await exchange.respond_bytes(metrics_text(exchange.service), MEDIA_TYPE)
+
+
+async def openapi(exchange: Exchange) -> None:
+    await exchange.respond(document())

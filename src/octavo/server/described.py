@@ -1,0 +1,162 @@
+"""What each route is, for those who read about it: the OpenAPI document and docs/api.md.
+
+A row has what the table of routes and the field tables do not say. Knows no HTTP beyond statuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from octavo.protocol.chat import CHAT_FIELDS
+from octavo.protocol.completions import COMPLETION_FIELDS
+from octavo.protocol.embeddings import EMBEDDING_FIELDS
+from octavo.protocol.fields import Table
+from octavo.protocol.messages.request import COUNT_FIELDS, MESSAGES_FIELDS
+from octavo.protocol.tokens import DETOKENIZE_FIELDS, TEMPLATE_FIELDS, TOKENIZE_FIELDS
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    summary: str  # a sentence without its full stop
+    gives: str = "a JSON object"
+    table: Table | None = None  # of its body; None: it takes none
+    required: tuple[str, ...] = ()  # fields without which the body is refused
+    query: tuple[tuple[str, str], ...] = ()  # names in the query string, and what each is
+    statuses: tuple[int, ...] = ()  # beside those of every route
+    streams: bool = False  # with `stream: true`
+    headers: tuple[str, ...] = ()  # of its answers, beside those of every route
+    is_public: bool = False  # it needs no key
+    media_type: str = "application/json"
+
+
+_ANSWERS = ("x-octavo-cache", "x-octavo-ignored")
+_NAMED = (404,)  # another model's name
+_SALT = (("cache_salt", "What the caller keeps under this salt of its own"),)
+_PAGE = (
+    ("limit", "With an `anthropic-version` header: most names of a page, 1 to 1000"),
+    ("after_id", "With it: begin after this name"),
+    ("before_id", "With it: end before this name"),
+)
+
+# By method and path, as the table of routes has them and in its order.
+DESCRIBED: Mapping[tuple[str, str], Described] = MappingProxyType(
+    {
+        ("POST", "/v1/chat/completions"): Described(
+            "Answer a conversation, as OpenAI's chat API",
+            "a chat.completion; with `stream: true` events of chat.completion.chunk, then [DONE]",
+            CHAT_FIELDS, ("messages",), statuses=_NAMED, streams=True, headers=_ANSWERS,
+        ),
+        ("POST", "/v1/completions"): Described(
+            "Go on with texts, as OpenAI's completions API",
+            "a text_completion; with `stream: true` events of the same, then [DONE]",
+            COMPLETION_FIELDS, ("prompt",), statuses=_NAMED, streams=True, headers=_ANSWERS,
+        ),
+        ("POST", "/v1/messages"): Described(
+            "Answer a conversation, as Anthropic's Messages API",
+            "a message; with `stream: true` events from message_start to message_stop",
+            MESSAGES_FIELDS, ("messages", "max_tokens"), statuses=_NAMED, streams=True,
+            headers=(*_ANSWERS, "x-octavo-pinned"),
+        ),
+        ("POST", "/v1/messages/count_tokens"): Described(
+            "Count the tokens of the prompt that the same request would have",
+            "{input_tokens}", COUNT_FIELDS, ("messages",), statuses=_NAMED,
+            headers=("x-octavo-ignored",),
+        ),
+        ("POST", "/v1/embeddings"): Described(
+            "Give embeddings of texts, of length 1", "a list of embeddings",
+            EMBEDDING_FIELDS, ("input",), statuses=_NAMED, headers=("x-octavo-ignored",),
+        ),
+        ("POST", "/tokenize"): Described(
+            "Give the token ids of `prompt` or of `messages`, as vLLM does",
+            "{count, max_model_len, tokens, token_strs}", TOKENIZE_FIELDS, statuses=_NAMED,
+        ),
+        ("POST", "/detokenize"): Described(
+            "Give the text of token ids, as vLLM does", "{prompt}", DETOKENIZE_FIELDS, ("tokens",),
+            statuses=_NAMED,
+        ),
+        ("GET", "/tokenizer_info"): Described(
+            "Say what a client needs that renders prompts itself",
+            "the context, the begin and end tokens, the chat template",
+        ),
+        ("POST", "/apply-template"): Described(
+            "Give the prompt that the chat template makes of messages, as llama.cpp does",
+            "{prompt}", TEMPLATE_FIELDS, ("messages",), statuses=_NAMED,
+        ),
+        ("GET", "/v1/models"): Described(
+            "List the model that is loaded, under each of its names",
+            "OpenAI's list; with an `anthropic-version` header Anthropic's page", query=_PAGE,
+        ),
+        ("GET", "/v1/models/{id:path}"): Described("Show the model of that name", statuses=_NAMED),
+        ("GET", "/health"): Described(
+            "Say that the process lives", "{status: ok}", is_public=True
+        ),
+        ("GET", "/ready"): Described(
+            "Say whether requests are taken",
+            "{status: ready}; while starting or draining the same with status 503",
+            is_public=True,
+        ),
+        ("GET", "/metrics"): Described(
+            "Give counters and histograms for Prometheus", "metrics as text",
+            media_type="text/plain",
+        ),
+        ("GET", "/openapi.json"): Described("Give this description of all routes"),
+        ("GET", "/v1/cache"): Described(
+            "Show the KV cache: occupancy, waste, and the caller's own pins and shared prefixes",
+            "{model, counts, waste, pins, prefixes}", query=_SALT,
+        ),
+        ("GET", "/v1/cache/requests/{id}"): Described(
+            "Say what the cache did for one of the caller's last 1,000 requests, by its id or that "
+            "of its answer", statuses=(404,),
+        ),
+        ("POST", "/v1/cache/clear"): Described(
+            "Forget all that no running request holds: with an `admin` key, or where there are no "
+            "keys from the server's machine", "{blocks}: how many were forgotten",
+        ),
+        ("GET", "/"): Described(
+            "Give a page to talk to the model on", "the page", is_public=True,
+            media_type="text/html",
+        ),
+        ("GET", "/page.js"): Described(
+            "Give that page's script", "the script", is_public=True, media_type="text/javascript"
+        ),
+        ("GET", "/page.css"): Described(
+            "Give that page's style", "the style", is_public=True, media_type="text/css"
+        ),
+    }
+)  # fmt: skip
+
+# What any route may answer beside 200: the limits before it, and the server's own state.
+EVERYWHERE: Mapping[int, str] = MappingProxyType(
+    {
+        400: "A field is unknown, not supported or has a wrong value (`param` names it), the body "
+        "is no JSON, or the prompt is longer than the context (`context_length_exceeded`)",
+        401: "The API key is missing or wrong (`invalid_api_key`)",
+        403: "Host or Origin is not this server's, or the key may not do this",
+        408: "The request did not come whole in time: its head within 10 s, its body within 30 s",
+        413: "The body is longer than `--max-body`",
+        415: "The body is not `application/json`",
+        429: "Too many requests or tokens wait already; Retry-After says when to come again",
+        431: "The request's head is longer than 64 KiB or 100 fields",
+        500: "The server failed at this request; its log has more under the request's id",
+        503: "The server is starting, draining or has too many connections",
+        529: "The same as 503, to Anthropic's clients",
+    }
+)
+# What only some routes answer.
+ELSEWHERE: Mapping[int, str] = MappingProxyType(
+    {404: "There is no such route, model (`model_not_found`) or record"}
+)
+HEADERS: Mapping[str, str] = MappingProxyType(
+    {
+        "x-request-id": "The request's id: the client's own, if it is plain (letters, digits and "
+        "._:- up to 128), else a new one",
+        "x-octavo-cache": "Of a plain answer what the prefix cache gave: matched=TOKENS, "
+        "reason=WHY NOT MORE, saved_ms=X. Streams tell it with `stream_options.include_cache`",
+        "x-octavo-ignored": "Fields and headers that were given and change no answer; `--strict` "
+        "refuses them",
+        "x-octavo-pinned": "How many tokens of the prompt `cache_control` has pinned; if none, why",
+        "Retry-After": "With 429 and 503: after so many seconds it is worth coming again",
+    }
+)

@@ -1,0 +1,177 @@
+"""The OpenAPI 3.1 document: the field tables and the rows that describe routes, in that form.
+
+What no table has stays open there: the insides of objects, and the shapes of answers.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Mapping
+
+import octavo
+from octavo.options import Option
+from octavo.protocol.fields import Field, Table
+from octavo.server.described import DESCRIBED, ELSEWHERE, EVERYWHERE, HEADERS, Described
+
+Schema = dict[str, object]
+
+_TYPES: Mapping[type, str] = {
+    **{str: "string", bool: "boolean", int: "integer", float: "number"},
+    **{list: "array", dict: "object"},
+}
+_PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
+
+
+@functools.cache
+def document() -> Schema:
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Octavo",
+            "version": octavo.__version__,
+            "description": "Every field of a body is honoured, noted (it changes no answer; the "
+            "header x-octavo-ignored names it) or refused. null is the same as leaving it out.",
+        },
+        "paths": _paths(),
+        "components": {
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            },
+            "schemas": {"Error": _ERROR, "AnthropicError": _ANTHROPIC_ERROR},
+            "headers": {name: _header(says) for name, says in HEADERS.items()},
+            "responses": {
+                str(status): _error_response(status, says)
+                for status, says in {**EVERYWHERE, **ELSEWHERE}.items()
+            },
+        },
+        "security": [{"bearer": []}, {"x-api-key": []}],
+    }
+
+
+def path_of(path: str) -> str:
+    """A path of the table of routes as OpenAPI writes it."""
+    return _PARAMETER.sub(r"{\1}", path)
+
+
+def body_schema(table: Table, required: tuple[str, ...]) -> Schema:
+    """Every field that is not refused, and of those that are the values that ask for nothing."""
+    shown = {f.name: field_schema(f) for f in table.values() if f.rule != "refused" or f.off}
+    found: Schema = {"type": "object", "properties": shown, "additionalProperties": False}
+    return {**found, "required": list(required)} if required else found
+
+
+def field_schema(field: Field) -> Schema:
+    if field.rule == "refused":
+        return {"description": "Not supported.", "enum": [*field.off, None]}
+    if field.rule == "noted":
+        return {"description": "Accepted; it changes no answer."}
+    found: Schema = {"description": f"{field.help}."} if field.help else {}
+    if field.option is not None:
+        return {**found, **_option_schema(field.option)}
+    if field.kinds:
+        found["type"] = [*(_TYPES[kind] for kind in field.kinds), "null"]
+    return found
+
+
+def _option_schema(option: Option) -> Schema:
+    if option.parse is not None:  # its own reader says what it takes
+        return {}
+    if option.choices:
+        return {"enum": list(dict.fromkeys((*option.choices, None)))}
+    found: Schema = {"type": [_TYPES[option.kind], "null"]}
+    if not math.isinf(option.low):
+        found["exclusiveMinimum" if option.above else "minimum"] = option.low
+    if not math.isinf(option.high):
+        found["maximum"] = option.high
+    return found
+
+
+def _paths() -> dict[str, dict[str, Schema]]:
+    found: dict[str, dict[str, Schema]] = {}
+    for (method, path), row in DESCRIBED.items():
+        found.setdefault(path_of(path), {})[method.lower()] = _operation(path, row)
+    return found
+
+
+def _operation(path: str, row: Described) -> Schema:
+    found: Schema = {"summary": row.summary}
+    parameters = [
+        *(_parameter(name, "path", required=True) for name in _PARAMETER.findall(path)),
+        *(_parameter(name, "query", help) for name, help in row.query),
+    ]
+    if parameters:
+        found["parameters"] = parameters
+    if row.table is not None:
+        schema = body_schema(row.table, row.required)
+        found["requestBody"] = {"required": True, "content": {"application/json": _is(schema)}}
+    if row.is_public:
+        found["security"] = []
+    statuses = sorted({*EVERYWHERE, *row.statuses})
+    found["responses"] = {
+        "200": _answer(row),
+        **{str(each): {"$ref": f"#/components/responses/{each}"} for each in statuses},
+    }
+    return found
+
+
+def _parameter(name: str, place: str, help: str = "", *, required: bool = False) -> Schema:
+    found: Schema = {"name": name, "in": place, "required": required, "schema": {"type": "string"}}
+    return {**found, "description": f"{help}."} if help else found
+
+
+def _answer(row: Described) -> Schema:
+    kind: Schema = {"type": "object" if row.media_type == "application/json" else "string"}
+    content = {row.media_type: _is(kind)}
+    if row.streams:
+        content["text/event-stream"] = _is({"type": "string"})
+    return {
+        "description": f"{row.gives}.",
+        "headers": _headers("x-request-id", *row.headers),
+        "content": content,
+    }
+
+
+def _error_response(status: int, says: str) -> Schema:
+    shapes = [{"$ref": f"#/components/schemas/{name}"} for name in ("Error", "AnthropicError")]
+    schema: Schema = {"anyOf": [*shapes, _READY] if status == 503 else shapes}
+    names = ("x-request-id", "Retry-After") if status in (429, 503, 529) else ("x-request-id",)
+    content: Schema = {"application/json": _is(schema)}
+    if status == 400:
+        content["text/plain"] = _is({"type": "string"})  # what is no HTTP at all
+    return {"description": f"{says}.", "headers": _headers(*names), "content": content}
+
+
+def _headers(*names: str) -> Schema:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _header(says: str) -> Schema:
+    return {"description": f"{says}.", "schema": {"type": "string"}}
+
+
+def _is(schema: Mapping[str, object]) -> Schema:
+    return {"schema": schema}
+
+
+def _object(properties: Schema, *required: str) -> Schema:
+    return {"type": "object", "properties": properties, "required": list(required)}
+
+
+_TEXT: Schema = {"type": "string"}
+_MAYBE: Schema = {"type": ["string", "null"]}
+_SAYS = {"type": _TEXT, "message": _TEXT}
+_ERROR = _object(
+    {"error": _object({**_SAYS, "param": _MAYBE, "code": _MAYBE}, "message", "type")}, "error"
+)
+_ANTHROPIC_ERROR = _object(
+    {
+        "type": {"const": "error"},
+        "error": _object(dict(_SAYS), "type", "message"),
+        "request_id": _TEXT,
+    },
+    *("type", "error", "request_id"),
+)
+_READY = _object({"status": {"enum": ["starting", "draining"]}}, "status")

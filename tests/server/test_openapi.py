@@ -1,0 +1,111 @@
+"""The OpenAPI document: whole, and true of the server beside it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import jsonschema
+import pytest
+
+from octavo.protocol.fields import Field, honoured, noted, of_options, refused
+from octavo.request import RequestOptions
+from octavo.sampling_params import SamplingParams
+from octavo.server.app import ROUTES
+from octavo.server.described import DESCRIBED
+from octavo.server.openapi import document, field_schema, path_of
+from tests.server.live import Live
+
+CHAT = "/v1/chat/completions"
+HI = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+# A body without more than what each route must have.
+LEAST: dict[str, dict[str, object]] = {
+    CHAT: {"messages": HI["messages"]},
+    "/v1/completions": {"prompt": "hi"},
+    "/v1/messages": HI,
+    "/v1/messages/count_tokens": {"messages": HI["messages"]},
+    "/v1/embeddings": {"input": "hi"},
+    "/detokenize": {"tokens": [1]},
+    "/apply-template": {"messages": HI["messages"]},
+}
+WITH_REQUIRED = [path for (_, path), row in DESCRIBED.items() if row.required]
+
+
+def test_every_route_is_described_and_nothing_else() -> None:
+    missing = {(method, path) for method, path, _ in ROUTES} ^ set(DESCRIBED)
+    assert not missing, f"server/described.py has no row of these, or one too many: {missing}"
+
+
+def test_it_is_served(live: Live) -> None:
+    answer = live.get("/openapi.json")
+    assert answer.status == 200
+    assert answer.json == document()
+
+
+def test_every_reference_leads_somewhere() -> None:
+    found = document()
+    references = re.findall(r"'\$ref': '#/([^']*)'", repr(found))
+    assert references
+    for reference in references:
+        place: Any = found
+        for name in reference.split("/"):
+            place = place[name]
+
+
+@pytest.mark.parametrize("path", WITH_REQUIRED)
+def test_a_field_that_is_required_is_missed_and_no_other_is(live: Live, path: str) -> None:
+    least = LEAST[path]
+    assert live.post(path, least).status == 200
+    row = DESCRIBED["POST", path]
+    assert set(row.required) == set(least)
+    for name in row.required:
+        answer = live.post(path, {key: least[key] for key in least if key != name})
+        assert (answer.status, name in answer.error) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("body", "is_valid"),
+    [(HI, True), ({**HI, "temperature": 101}, False), ({**HI, "top_p": 0}, False),
+     ({**HI, "top_p": None}, True), ({**HI, "top_k": -1, "seed": -1}, True),
+     ({**HI, "stream": "yes"}, False), ({**HI, "tool": []}, False),
+     ({**HI, "user": "ann"}, True), ({**HI, "functions": []}, True), ({**HI, "audio": {}}, False),
+     ({**HI, "functions": [{}]}, False), ({"max_tokens": 1}, False), ([], False)],
+)  # fmt: skip
+def test_the_schema_and_the_server_agree(live: Live, body: object, is_valid: bool) -> None:
+    paths: Any = document()["paths"]
+    schema = paths[CHAT]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert jsonschema.Draft202012Validator(schema).is_valid(body) is is_valid
+    assert live.post(CHAT, body).status == (200 if is_valid else 400)
+
+
+@pytest.mark.parametrize(
+    ("field", "schema"),
+    [(honoured("a", "What", str, dict), {"description": "What.",
+                                         "type": ["string", "object", "null"]}),
+     (honoured("a", "What"), {"description": "What."}),
+     (refused("a", "none"), {"description": "Not supported.", "enum": ["none", None]}),
+     (*noted("a"), {"description": "Accepted; it changes no answer."})],
+)  # fmt: skip
+def test_a_field_as_a_schema(field: Field, schema: dict[str, object]) -> None:
+    assert field_schema(field) == schema
+
+
+def test_options_have_their_ranges() -> None:
+    top_p, seed = (field_schema(each) for each in of_options(SamplingParams, ("top_p", "seed")))
+    assert (top_p["exclusiveMinimum"], top_p["maximum"]) == (0, 1)
+    assert (seed["minimum"], seed["maximum"]) == (-(2**63), 2**64 - 1)
+    (pooling,) = of_options(RequestOptions, ("pooling",))
+    assert field_schema(pooling)["enum"] == ["last", "mean", None]
+
+
+def test_statuses_that_are_met_are_described(live: Live) -> None:
+    paths: Any = document()["paths"]
+    for method, path, _ in ROUTES:
+        told = path.replace("{id:path}", "x").replace("{id}", "x")
+        answers = [
+            live.ask(method, told, b"{}" if method == "POST" else None, **headers)
+            for headers in ({}, {"host": "evil.example"}, {"content_type": "text/plain"})
+        ]
+        responses = paths[path_of(path)][method.lower()]["responses"]
+        for answer in answers:
+            assert str(answer.status) in responses, (path, answer)
