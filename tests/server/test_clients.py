@@ -9,12 +9,15 @@ import openai
 import pytest
 from openai import OpenAI
 
+from tests.gate import PATIENCE
 from tests.server.live import Live
 
 
 @pytest.fixture(scope="module")
 def client(live: Live) -> Iterator[OpenAI]:
-    with OpenAI(base_url=f"{live.url}/v1", api_key="none needed", max_retries=0) as found:
+    with OpenAI(
+        base_url=f"{live.url}/v1", api_key="none needed", max_retries=0, timeout=PATIENCE
+    ) as found:
         yield found
 
 

@@ -11,6 +11,7 @@ import pytest
 from openai import OpenAI
 
 from octavo import LLM
+from tests.gate import PATIENCE
 from tests.server.live import Live
 
 EMBEDDINGS = "/v1/embeddings"
@@ -46,7 +47,7 @@ def test_the_mean_is_a_choice_of_the_server(tiny_path: Path, tiny_llm: LLM) -> N
 
 
 def test_openais_client_reads_them(live: Live) -> None:
-    with OpenAI(base_url=f"{live.url}/v1", api_key="x") as client:
+    with OpenAI(base_url=f"{live.url}/v1", api_key="x", max_retries=0, timeout=PATIENCE) as client:
         found = client.embeddings.create(model="tiny", input=["a", "b"])  # asks for base64
     assert [each.embedding for each in found.data] == ask(live, ["a", "b"])
 

@@ -34,7 +34,7 @@ def serving(
     finally:
         if process.poll() is None:
             process.kill()
-            process.communicate()
+            end(process)
 
 
 @contextmanager
@@ -67,13 +67,12 @@ def test_what_does_not_end_in_time_is_told(tiny_path: Path) -> None:
 
 
 def test_a_second_signal_ends_at_once(tiny_path: Path) -> None:
-    flags = ("--stream-gap-ms", "1000")
+    flags = ("--stream-gap-ms", "10000")  # so that it is open when the signals come
     with serving(tiny_path, *flags) as (process, port), ask(port, ENDLESS) as response:
         assert response.read(6) == b"data: "
         process.send_signal(signal.SIGTERM)
         assert process.stderr is not None
-        while "waiting up to 30 s" not in process.stderr.readline():
-            pass
+        assert any("waiting up to 30 s" in line for line in process.stderr)
         process.send_signal(signal.SIGTERM)
         assert end(process).code == 1
 

@@ -13,6 +13,7 @@ from anthropic import Anthropic
 from octavo.server import sse
 from octavo.server.auth import Keys
 from tests.cli.tiny_model import write_tiny_model
+from tests.gate import PATIENCE
 from tests.server.live import Live
 from tests.weights.gguf_bytes import U32, entry, u32
 
@@ -39,7 +40,9 @@ def roomy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 @pytest.fixture(scope="module")
 def client(roomy: Live) -> Iterator[Anthropic]:
-    with Anthropic(base_url=roomy.url, api_key="none needed", max_retries=0) as found:
+    with Anthropic(
+        base_url=roomy.url, api_key="none needed", max_retries=0, timeout=PATIENCE
+    ) as found:
         yield found
 
 
@@ -167,7 +170,7 @@ def test_errors_have_anthropics_shape(
 
 def test_errors_have_their_types(tiny_path: Any) -> None:
     with Live(tiny_path, keys=Keys([KEY]), max_body=1024) as live:
-        with Anthropic(base_url=live.url, api_key=KEY, max_retries=0) as client:
+        with Anthropic(base_url=live.url, api_key=KEY, max_retries=0, timeout=PATIENCE) as client:
             assert client.messages.create(model="tiny", **SHORT).type == "message"
             with pytest.raises(anthropic.ContentTooLargeError, match="request_too_large"):
                 client.messages.create(model="tiny", system="x" * 1024, **SHORT)
@@ -179,11 +182,15 @@ def test_errors_have_their_types(tiny_path: Any) -> None:
             with pytest.raises(anthropic.OverloadedError, match="overloaded_error"):
                 client.messages.create(model="tiny", **SHORT)
         with (
-            Anthropic(base_url=live.url, api_key="wrong", max_retries=0) as client,
+            Anthropic(
+                base_url=live.url, api_key="wrong", max_retries=0, timeout=PATIENCE
+            ) as client,
             pytest.raises(anthropic.AuthenticationError, match="authentication_error"),
         ):
             client.messages.create(model="tiny", **SHORT)
-        with Anthropic(base_url=live.url, auth_token=KEY, max_retries=0) as client:
+        with Anthropic(
+            base_url=live.url, auth_token=KEY, max_retries=0, timeout=PATIENCE
+        ) as client:
             live.service.state = "ready"
             assert client.messages.create(model="tiny", **SHORT).type == "message"
 
@@ -198,7 +205,9 @@ def test_too_many_that_wait_are_a_rate_limit(tiny_path: Any) -> None:
 
 
 def test_models_are_listed_in_the_shape_of_the_caller(live: Live) -> None:
-    with Anthropic(base_url=live.url, api_key="none needed", max_retries=0) as client:
+    with Anthropic(
+        base_url=live.url, api_key="none needed", max_retries=0, timeout=PATIENCE
+    ) as client:
         (model,) = client.models.list()
         assert (model.type, model.id, model.display_name) == ("model", "tiny", "tiny")
         assert (model.lifecycle, model.max_input_tokens) == ("active", 128)

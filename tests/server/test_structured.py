@@ -9,6 +9,7 @@ import pytest
 from openai import OpenAI
 from pydantic import BaseModel
 
+from tests.gate import PATIENCE
 from tests.server.live import Live
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -71,7 +72,7 @@ class Plan(BaseModel):
 
 
 def test_openais_client_parses_nested_models(roomy: Live) -> None:
-    with OpenAI(base_url=f"{roomy.url}/v1", api_key="x", max_retries=0) as client:
+    with OpenAI(base_url=f"{roomy.url}/v1", api_key="x", max_retries=0, timeout=PATIENCE) as client:
         found = client.chat.completions.parse(
             model="tiny", messages=[{"role": "user", "content": "hi"}], response_format=Plan,
             seed=1, max_tokens=600,

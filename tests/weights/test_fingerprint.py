@@ -177,7 +177,7 @@ def test_processes_at_once_leave_a_whole_store(tmp_path: Path) -> None:
         for models in (list(digests), list(digests)[::-1])
     ]  # fmt: skip
     for process in processes:
-        lines = process.communicate()[0].splitlines()
+        lines = process.communicate(timeout=120)[0].splitlines()
         assert process.returncode == 0
         assert lines == [f"{m} {digests[m]}" for m in [line.split()[0] for line in lines]]
         assert len(lines) == 240
