@@ -49,6 +49,14 @@ def test_a_key_opens_in_both_headers(locked: Live) -> None:
     assert locked.post(CHAT, HI, x_api_key=BOB[:-1]).error == "the API key is wrong"
 
 
+def test_behind_a_proxy_that_strips_a_path_the_same_routes_are_open(tiny_path: Path) -> None:
+    with Live(tiny_path, keys=Keys([ANN]), root_path="/llm") as server:
+        assert [server.get(path).status for path in ("/health", "/", "/page.js")] == [200] * 3
+        assert server.get("/v1/models").status == 401
+        assert server.get("/v1/models", x_api_key=ANN).status == 200
+        assert server.post("/v1/messages", {}).json["type"] == "error"  # in Anthropic's shape
+
+
 def test_tenants_share_nothing(locked: Live) -> None:
     def reason(key: str, **more: object) -> str:
         body = {"prompt": "a prompt of more than one block", "max_tokens": 1, **more}

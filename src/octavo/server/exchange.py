@@ -26,6 +26,12 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 _PROXIED = frozenset({"forwarded", "via", "x-forwarded-for", "x-real-ip"})
 
 
+def path_of(scope: Scope) -> str:
+    """The path as the table of routes has it: below --root-path."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
 class Exchange:
     def __init__(
         self, service: Service, scope: Scope, send: Send, *, id: str, tenant: Tenant, body: bytes
@@ -35,7 +41,7 @@ class Exchange:
         self.tenant = tenant
         self.body = body
         self.method: str = scope["method"]
-        self.path: str = scope["path"]
+        self.path = path_of(scope)
         self.path_params: Mapping[str, Any] = scope.get("path_params", {})
         self.headers = Headers(scope=scope)
         self.api = api_of(self.path, self.headers)

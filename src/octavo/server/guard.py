@@ -16,7 +16,7 @@ from typing import Any
 from octavo.errors import OctavoError
 from octavo.protocol.common import ApiError
 from octavo.server.auth import ANYBODY, Tenant
-from octavo.server.exchange import Exchange, Receive, Scope, Send
+from octavo.server.exchange import Exchange, Receive, Scope, Send, path_of
 from octavo.server.service import Service
 
 _PLAIN_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -57,7 +57,7 @@ class Guard:
                 await _answer_preflight(send)
                 return
             tenant = self._service.keys.tenant_of(headers)
-            if tenant is None and scope["path"] not in _PUBLIC:
+            if tenant is None and path_of(scope) not in _PUBLIC:
                 raise _no_key(headers)
             _check_kind(scope, headers)
         except OctavoError as error:
