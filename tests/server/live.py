@@ -50,10 +50,17 @@ class Live:
     """Serves a model until it is closed. Other threads talk to it by its port."""
 
     def __init__(
-        self, path: Path, *, keys: Keys | None = None, rows: int = 512, **options: Any
+        self,
+        path: Path,
+        *,
+        keys: Keys | None = None,
+        rows: int = 512,
+        port: int = 0,
+        **options: Any,
     ) -> None:
-        """`rows`: tokens that a step computes at most."""
+        """`rows`: tokens that a step computes at most; `port` 0: one that is free."""
         self.llm = LLM(path, threads=1, block_size=16, max_batch_tokens=rows)
+        self.port = port
         self.keys = keys or Keys()
         self.options = options
         self.service: Service
@@ -109,7 +116,8 @@ class Live:
     async def _serve(self) -> None:
         self.loop, self._end = asyncio.get_running_loop(), asyncio.Event()
         with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", self.port))
             self.service = Service(ServerConfig(**self.options), self.keys)
             server = make_server(self.service)
             serving = asyncio.create_task(server.serve(sockets=[listener]))

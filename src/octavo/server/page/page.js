@@ -140,6 +140,7 @@ function question() {
     messages: [...(system.trim() ? [{ role: "system", content: system }] : []), ...turns],
     ...Object.fromEntries(numbers.map(([name, value]) => [name, Number(value)])),
     stream: true,
+    return_progress: true,
     stream_options: { include_usage: true, include_cache: true },
   };
 }
@@ -154,7 +155,7 @@ class AnswerView {
   #asked = performance.now();
   #first = null; // when the first and the last text came
   #last = null;
-  #told = {}; // usage and cache
+  #told = {}; // usage, cache and prompt_progress
   #finish = null;
   #drawing = 0;
 
@@ -163,7 +164,7 @@ class AnswerView {
     this.waits = made("div", "waits");
     this.bar = made("progress");
     this.bar.setAttribute("aria-label", "Reading the prompt");
-    this.waits.append(this.bar, made("span", "", "reading the prompt"));
+    this.waits.append(this.bar, made("span", "", "Reading the prompt"));
     this.root.append(this.waits);
     log.append(this.root);
     toEnd();
@@ -172,6 +173,7 @@ class AnswerView {
   take(chunk) {
     const [choice] = chunk.choices;
     if (!choice) this.#told = chunk;
+    if (chunk.prompt_progress) this.#showProgress(chunk.prompt_progress);
     this.#finish = choice?.finish_reason ?? this.#finish;
     const { content, reasoning_content: thought } = choice?.delta ?? {};
     if (!content && !thought) return;
@@ -198,6 +200,12 @@ class AnswerView {
     toEnd();
   }
 
+  #showProgress({ total, processed, eta_ms }) {
+    this.bar.value = processed / total;
+    const left = eta_ms >= 1000 ? `, ${Math.round(eta_ms / 1000)} s to go` : "";
+    this.waits.lastChild.textContent = `Reading the prompt: ${processed} of ${total} tokens${left}`;
+  }
+
   #draw() {
     this.#drawing = 0;
     const wasAtEnd = isAtEnd();
@@ -219,7 +227,7 @@ class AnswerView {
   }
 
   #figures() {
-    const { usage, cache } = this.#told;
+    const { usage, cache, prompt_progress: progress } = this.#told;
     const found = [];
     if (this.#first !== null) found.push(`first token after ${seconds(this.#first - this.#asked)}`);
     if (usage) {
@@ -230,6 +238,7 @@ class AnswerView {
       const saved = cache?.saved_ms ? `, ${seconds(cache.saved_ms)} saved` : "";
       found.push(`${cached} of ${usage.prompt_tokens} prompt tokens cached${saved}${why(cache)}`);
     }
+    if (progress) found.push(`${progress.cache} of ${progress.total} prompt tokens cached`);
     if (this.#finish === "length") found.push("cut at the most tokens");
     if (this.brokenBy) found.push(this.brokenBy);
     return found;
