@@ -19,6 +19,7 @@ from octavo.server.routes import (
     models,
     ops,
     page,
+    responses,
     tokens,
 )
 from octavo.server.service import Service
@@ -28,6 +29,11 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/v1/completions", completions.create),
     ("POST", "/v1/messages", messages.create),
     ("POST", "/v1/messages/count_tokens", messages.count),
+    ("POST", "/v1/responses", responses.create),
+    ("GET", "/v1/responses", responses.refuse),
+    ("GET", "/v1/responses/{id}", responses.show),
+    ("DELETE", "/v1/responses/{id}", responses.delete),
+    ("POST", "/v1/responses/{id}/cancel", responses.cancel),
     ("POST", "/v1/embeddings", embeddings.create),
     ("POST", "/tokenize", tokens.tokenize),
     ("POST", "/detokenize", tokens.detokenize),

@@ -11,6 +11,8 @@ from typing import Any
 import orjson
 from starlette.datastructures import Headers, QueryParams
 
+from octavo.errors import OctavoError
+from octavo.protocol.streams import Event
 from octavo.server.auth import Tenant
 from octavo.server.config import is_loopback
 from octavo.server.errors import api_of, as_octavo_error, body_of, headers_of, status_for
@@ -51,6 +53,7 @@ class Exchange:
         self.noted = self.outcome.noted  # what was given and changes no answer
         self.told: dict[str, str] = {}  # headers of the route's own, on whatever is sent
         self._client: tuple[str, int] | None = scope.get("client")  # None: by a Unix socket
+        self.failed: Callable[[OctavoError], Event] | None = None  # what tells it in a stream
         self._send = send
         self._stream: EventStream | None = None
 
@@ -95,11 +98,20 @@ class Exchange:
             self._stream.ping, self._stream.error_name = PING_EVENT, "error"
         return self._stream
 
+    @property
+    def stream(self) -> EventStream | None:
+        """The stream that was opened."""
+        return self._stream
+
     async def fail(self, error: BaseException) -> None:
         """Tell an error, wherever the answer is: a stream that has begun ends with its event."""
         told = self.outcome.error = as_octavo_error(error, self.id)
         if self._stream is not None:
-            await self._stream.fail(body_of(told, self.api, self.id))
+            if self.failed is not None:
+                event = self.failed(told)
+            else:
+                event = Event(body_of(told, self.api, self.id), self._stream.error_name)
+            await self._stream.fail(event)
         elif self.outcome.status is None:
             body = body_of(told, self.api, self.id)
             await self.respond(body, status_for(told, self.api), headers_of(told))

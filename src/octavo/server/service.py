@@ -22,6 +22,7 @@ from octavo.server.history import History
 from octavo.server.log import log
 from octavo.server.outcome import Outcome
 from octavo.server.pins import Pins
+from octavo.server.stored import StoredAnswers
 from octavo.server.tally import Tally
 from octavo.serving.async_engine import AsyncEngine
 
@@ -62,6 +63,7 @@ class Service:
     tally: Tally = field(default_factory=Tally)
     history: History = field(default_factory=History)
     trace: Callable[[Outcome, str], None] | None = None  # told of requests, with the model's name
+    stored: StoredAnswers = field(default_factory=StoredAnswers)
     body_bytes: int = 0  # of bodies that are held
     _loaded: Loaded | None = None
 

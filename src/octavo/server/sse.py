@@ -58,11 +58,11 @@ class EventStream:
         self._is_open = False
         await self._write(_DONE if done else b"", more=False)
 
-    async def fail(self, error: object) -> None:
+    async def fail(self, error: Event) -> None:
         """End it with an error, and without what says that it is whole."""
         if self._is_open:
             self._is_open = False
-            await self._write(frame(Event(error, self.error_name)), more=False)
+            await self._write(frame(error), more=False)
 
     async def _send_pings(self) -> None:
         while True:

@@ -1,0 +1,189 @@
+"""/v1/responses: the body in.
+
+Comes in: parsed JSON. Goes out: a ChatRequest, as every chat has it, and what only this API has:
+whom calls mean, what is stored, what is told back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from octavo.errors import kind_of, unknown_option
+from octavo.grammar import GrammarSpec
+from octavo.protocol.bodies import BodyError, Fields, read_body, read_flag, read_kind, read_text
+from octavo.protocol.chat import ChatRequest, read_effort, read_template_args
+from octavo.protocol.fields import OPTIONS, honoured, noted, of_options, refused, table
+from octavo.protocol.responses.input import read_input, with_instructions
+from octavo.protocol.responses.tools import Told, read_tools
+from octavo.protocol.sampling import Streaming, read_model, read_options, read_params
+from octavo.protocol.structured import read_format
+from octavo.request import RequestOptions
+from octavo.sampling_params import SamplingParams
+
+_SAMPLING = (
+    *("temperature", "top_p", "top_k", "min_p", "seed", "stop", "stop_token_ids", "logit_bias"),
+    *("presence_penalty", "frequency_penalty", "repetition_penalty", "ignore_eos"),
+)
+RESPONSES_FIELDS = table(
+    honoured("model", "The name of the model; without it, the one that is loaded", str),
+    honoured("input", "A text, or the items of the conversation", str, list),
+    honoured("instructions", "What the system message says, for this answer alone", str),
+    honoured("previous_response_id", "The stored answer that this goes on from", str),
+    honoured("store", "Keep the answer, so that others can go on from it; default true", bool),
+    honoured("stream", "Give the answer in pieces, as server-sent events", bool),
+    honoured("stream_options", "include_cache: the last event says what the cache did", dict),
+    honoured("max_output_tokens", "Most tokens of an answer; default: up to the context"),
+    honoured("top_logprobs", "Give log-probabilities of each token, and of this many others"),
+    honoured("include", "message.output_text.logprobs; all else is noted", list),
+    honoured("tools", "Functions, custom tools, namespaces of them", list),
+    honoured("tool_choice", "none, auto, required, one tool, or allowed_tools", str, dict),
+    honoured("parallel_tool_calls", "Whether one answer may call several", bool),
+    honoured("text", "format: text, json_object or json_schema", dict),
+    honoured("reasoning", "effort: how much, where the chat template has a switch", dict),
+    honoured("metadata", "A label, which the answer tells back", dict),
+    honoured("chat_template_kwargs", "Variables for the chat template: scalars", dict),
+    honoured("prompt_cache_key", "A label by which cache hits can be looked at", str),
+    *of_options(SamplingParams, _SAMPLING),
+    *of_options(RequestOptions, OPTIONS),
+    honoured("truncation", "disabled: a prompt is never cut", str),
+    *noted("user", "safety_identifier", "service_tier", "client_metadata"),
+    *noted("prompt_cache_retention", "prompt_cache_options"),
+    *(refused(name) for name in ("context_management", "max_tool_calls", "prompt")),
+    refused("n", 1),
+)
+_LOGPROBS = "message.output_text.logprobs"
+_TEXT = ("format", "verbosity")
+_REASONING = ("effort", "summary", "generate_summary")
+
+
+@dataclass(frozen=True, slots=True)
+class ResponsesRequest:
+    chat: ChatRequest  # its messages: instructions and input, nothing of earlier answers
+    told: Told = field(default_factory=Told)  # the tools
+    instructions: str | None = None
+    own: tuple[dict[str, Any], ...] = ()  # messages of the input
+    previous: str | None = None
+    store: bool = True
+    given: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # fields of the body that an answer tells back
+
+    @property
+    def noted(self) -> tuple[str, ...]:
+        return self.chat.noted
+
+    def after(self, earlier: Sequence[Mapping[str, Any]]) -> ResponsesRequest:
+        """The same behind a conversation, whose instructions do not hold any more."""
+        both = [*map(dict, earlier), *self.own]
+        messages = with_instructions(self.instructions, both)
+        return replace(self, own=tuple(both), chat=replace(self.chat, messages=messages))
+
+
+def parse_response(body: object) -> ResponsesRequest:
+    """Raises BodyError, which names the field."""
+    read = read_body(body, RESPONSES_FIELDS)
+    fields = read.fields
+    _check_truncation(fields)
+    input = read_input(fields.get("input"))
+    if not input.messages:
+        raise BodyError("input: expected at least one item", "input")
+    told = read_tools(fields)
+    grammar, of_text = _read_text_format(fields)
+    effort, of_reasoning = _read_reasoning(fields)
+    logprobs, of_include = _read_logprobs(fields)
+    stream, of_stream = _read_stream(fields)
+    own = {"max_tokens": fields.get("max_output_tokens"), "logprobs": logprobs}
+    spelling = {"max_tokens": "max_output_tokens", "logprobs": "top_logprobs"}
+    instructions = read_text(fields, "instructions")
+    noted = (*read.noted, *input.noted, *of_text, *of_reasoning, *of_include, *of_stream)
+    if "truncation" in fields:
+        noted = (*noted, "truncation")
+    return ResponsesRequest(
+        chat=ChatRequest(
+            model=read_model(fields),
+            messages=with_instructions(instructions, input.messages),
+            tools=told.tools,
+            effort=effort,
+            effort_fields=("reasoning.effort",),
+            template_args=read_template_args(fields),
+            grammar=grammar,
+            params=read_params(fields, own, spelling),
+            options=replace(read_options(fields), begins_turn=True),
+            stream=stream,
+            noted=noted,
+        ),
+        told=told,
+        instructions=instructions,
+        own=tuple(input.messages),
+        previous=read_text(fields, "previous_response_id"),
+        store=fields.get("store") is not False,
+        given=fields,
+    )
+
+
+def _read_text_format(fields: Fields) -> tuple[GrammarSpec | None, list[str]]:
+    given = read_kind(fields, "text", dict) or {}
+    _refuse_unknown("text", given, _TEXT)
+    noted = ["text.verbosity"] if given.get("verbosity") is not None else []
+    asked = given.get("format")
+    return (None if asked is None else read_format(_named(asked), "text.format")), noted
+
+
+def _named(asked: object) -> object:
+    """A format without nulls, which say nothing."""
+    if not isinstance(asked, dict):
+        return asked
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def _read_reasoning(fields: Fields) -> tuple[str | None, list[str]]:
+    given = read_kind(fields, "reasoning", dict) or {}
+    _refuse_unknown("reasoning", given, _REASONING)
+    noted = [
+        f"reasoning.{name}"
+        for name in ("summary", "generate_summary")
+        if given.get(name) is not None
+    ]
+    try:
+        return read_effort({"reasoning_effort": given.get("effort")}), noted
+    except BodyError as error:
+        why = str(error).replace("reasoning_effort", "reasoning.effort")
+        raise BodyError(why, "reasoning.effort") from None
+
+
+def _read_logprobs(fields: Fields) -> tuple[object, list[str]]:
+    """How many others of each token, None for no log-probabilities."""
+    include = read_kind(fields, "include", list) or []
+    for i, each in enumerate(include):
+        if not isinstance(each, str):
+            place = f"include[{i}]"
+            raise BodyError(f"{place}: expected a string, found {kind_of(each)}", place)
+    noted = ["include"] if any(each != _LOGPROBS for each in include) else []
+    most = fields.get("top_logprobs", 0)
+    return (most if _LOGPROBS in include or most != 0 else None), noted
+
+
+def _read_stream(fields: Fields) -> tuple[Streaming, list[str]]:
+    wanted = read_flag(fields, "stream")
+    options = read_kind(fields, "stream_options", dict) or {}
+    if options and not wanted:
+        raise BodyError("stream_options needs stream: true", "stream_options")
+    _refuse_unknown("stream_options", options, ("include_obfuscation", "include_cache"))
+    place = "stream_options.include_cache"
+    cache = read_kind(options, "include_cache", bool, place) is True
+    name = "include_obfuscation"
+    noted = [f"stream_options.{name}"] if options.get(name) is not None else []
+    return Streaming(wanted, include_cache=cache), noted
+
+
+def _check_truncation(fields: Fields) -> None:
+    if fields.get("truncation") not in (None, "disabled"):
+        raise BodyError("truncation: a prompt is never cut: leave it out", "truncation")
+
+
+def _refuse_unknown(where: str, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    for name, value in given.items():
+        if name not in known and value is not None:
+            raise BodyError(f"{where}: {unknown_option('field', name, known)}", f"{where}.{name}")

@@ -1,0 +1,214 @@
+"""/v1/responses over a real socket, by OpenAI's own client and without it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import openai
+import pydantic
+import pytest
+from openai import OpenAI
+
+from octavo.errors import KernelError
+from octavo.server.auth import Keys
+from tests.server.live import Live, slowed, talk, until
+
+RESPONSES = "/v1/responses"
+ANN, BOB = "ann-has-a-long-key", "bob-has-a-long-key"
+FUNCTION: Any = {
+    "type": "function",
+    "name": "weather",
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"enum": ["Rome", "Oslo"]}},
+        "required": ["city"],
+    },
+}
+
+
+class Weather(pydantic.BaseModel):
+    city: Literal["Rome", "Oslo"]
+    sunny: bool
+
+
+@pytest.fixture(scope="module")
+def client(roomy: Live) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{roomy.url}/v1", api_key="none needed", max_retries=0) as found:
+        yield found
+
+
+def test_an_answer_whole_and_in_pieces(client: OpenAI) -> None:
+    ask: Any = {"model": "tiny", "input": "hi", "max_output_tokens": 8}
+    more: Any = {"extra_body": {"seed": 5}}
+    whole = client.responses.create(**ask, **more)
+    assert (whole.status, whole.object) == ("incomplete", "response")
+    assert whole.usage is not None
+    assert whole.usage.output_tokens == 8
+    with client.responses.stream(**ask, **more) as stream:
+        events = list(stream)
+    text = "".join(e.delta for e in events if e.type == "response.output_text.delta")
+    assert text == whole.output_text
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert events[-1].type == "response.incomplete"
+    assert events[-1].response.output_text == text
+
+
+def test_what_it_has_to_be_is_parsed(client: OpenAI) -> None:
+    whole = client.responses.parse(model="tiny", input="hi", text_format=Weather)
+    assert isinstance(whole.output_parsed, Weather)
+    with client.responses.stream(model="tiny", input="hi", text_format=Weather) as stream:
+        assert isinstance(stream.get_final_response().output_parsed, Weather)
+
+
+def test_a_call_and_its_result(client: OpenAI) -> None:
+    tools: Any = [FUNCTION, {"type": "web_search"}]
+    ask: Any = {"model": "tiny", "tools": tools, "parallel_tool_calls": False}
+    first = client.responses.create(**ask, input="hi", tool_choice="required")
+    (call,) = first.output
+    assert call.type == "function_call"
+    assert json.loads(call.arguments)["city"] in ("Rome", "Oslo")
+    result: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "rain"}
+    for asked in (
+        {"previous_response_id": first.id, "input": [result]},
+        {"input": [{"role": "user", "content": "hi"}, call.to_dict(), result]},
+    ):
+        second = client.responses.create(
+            **ask, **asked, max_output_tokens=4, extra_body={"seed": 1}
+        )
+        assert second.usage is not None
+        assert second.usage.output_tokens == 4
+
+
+def test_a_custom_tool_is_given_text_of_its_form(roomy: Live, client: OpenAI) -> None:
+    form = {"type": "grammar", "syntax": "regex", "definition": 'say "[ab]{3}"\n'}
+    tool: Any = {"type": "custom", "name": "run", "format": form}
+    space: Any = {"type": "namespace", "name": "os", "description": "", "tools": [tool]}
+    choice: Any = {"type": "custom", "name": "run", "namespace": "os"}
+    ask: Any = {"model": "tiny", "input": "hi", "tools": [space], "tool_choice": choice}
+    (call,) = client.responses.create(**ask).output
+    assert call.type == "custom_tool_call"
+    assert (call.name, call.namespace) == ("run", "os")
+    assert call.input[:5] + call.input[-2:] == 'say ""\n'
+    assert set(call.input[5:-2]) <= {"a", "b"}
+    found = roomy.post(RESPONSES, {**ask, "stream": True})
+    deltas = [e["delta"] for e in found.events if e["type"].endswith("input.delta")]
+    (done,) = [e for e in found.events if e["type"].endswith("input.done")]
+    assert "".join(deltas) == done["input"]
+
+
+def test_an_answer_goes_on_from_one_that_is_kept(roomy: Live, client: OpenAI) -> None:
+    first = client.responses.create(
+        model="tiny", input="hi", instructions="Be brief.", max_output_tokens=4, temperature=0
+    )
+    assert client.responses.retrieve(first.id).to_dict() == first.to_dict()
+    second = client.responses.create(
+        model="tiny", input="and?", previous_response_id=first.id, max_output_tokens=4,
+        temperature=0,
+    )  # fmt: skip
+    said: Any = [{"role": "user", "content": "hi"}, *first.output,
+                 {"role": "user", "content": "and?"}]  # fmt: skip
+    alone = client.responses.create(
+        model="tiny", input=said, max_output_tokens=4, temperature=0, store=False
+    )
+    assert second.output_text == alone.output_text
+    assert second.usage is not None
+    assert alone.usage is not None
+    assert second.usage.input_tokens == alone.usage.input_tokens
+    assert second.previous_response_id == first.id
+    client.responses.delete(first.id)
+    assert roomy.get(f"{RESPONSES}/{first.id}").status == 404
+    assert roomy.get(f"{RESPONSES}/{alone.id}").status == 404
+    assert roomy.get(f"{RESPONSES}/{second.id}").status == 200
+    assert client.responses.create(
+        model="tiny", input="so?", previous_response_id=second.id, max_output_tokens=1
+    ).output
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.responses.create(model="tiny", input="and?", previous_response_id=first.id)
+    assert caught.value.code == "previous_response_not_found"
+
+
+def test_an_answer_that_streams_is_cancelled(
+    roomy: Live, client: OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as slow:
+        slow.setattr(roomy.llm.loop.engine, "step", slowed(roomy, 0.02))
+        stream = client.responses.create(
+            model="tiny", input="hi", stream=True, extra_body={"ignore_eos": True}
+        )
+        events = iter(stream)
+        created = next(events)
+        assert created.type == "response.created"
+        found = next(event for event in events if event.type == "response.output_text.delta")
+        cancelled = client.responses.cancel(created.response.id)
+        *_, last = events
+    assert last.type == "response.incomplete"
+    assert last.response.status == cancelled.status == "cancelled"
+    assert last.response.output_text.startswith(found.delta)
+    assert cancelled.output_text == last.response.output_text
+    assert client.responses.retrieve(created.response.id).status == "cancelled"
+    until(lambda: roomy.service.loaded.admission.num_open == 0)
+    again = roomy.ask("POST", f"{RESPONSES}/{created.response.id}/cancel", b"")
+    assert (again.status, "has ended" in again.error) == (400, True)
+    assert roomy.ask("POST", f"{RESPONSES}/resp_none/cancel", b"").status == 404
+
+
+def test_a_failure_in_a_stream_is_an_event(roomy: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise KernelError("a broken step")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(roomy.llm.loop.engine, "step", fail)
+        found = roomy.post(RESPONSES, {"input": "hi", "stream": True})
+    assert found.status == 200
+    assert [event["type"] for event in found.events] == [
+        "response.created", "response.in_progress", "response.failed",
+    ]  # fmt: skip
+    response = found.events[-1]["response"]
+    assert (response["status"], response["error"]["code"]) == ("failed", "server_error")
+    assert roomy.get(f"{RESPONSES}/{response['id']}").status == 404
+
+
+def test_errors_before_an_answer_have_openais_shape(roomy: Live) -> None:
+    found = roomy.post(RESPONSES, {"input": "x" * 5000, "stream": True})
+    assert (found.status, found.json["error"]["code"]) == (400, "context_length_exceeded")
+    found = roomy.post(RESPONSES, {"input": "hi", "modle": "x"})
+    assert (found.status, found.json["error"]["param"]) == (400, "modle")
+    assert roomy.post(RESPONSES, {"input": "hi", "model": "gpt-5"}).status == 404
+
+
+def test_what_changes_no_answer_is_named(roomy: Live) -> None:
+    body = {
+        "input": "hi", "max_output_tokens": 1, "tools": [{"type": "web_search"}], "user": "me",
+        "reasoning": {"effort": "low", "summary": "auto"}, "store": False,
+    }  # fmt: skip
+    found = roomy.post(RESPONSES, body)
+    named = found.headers["x-octavo-ignored"].split(", ")
+    assert found.status == 200
+    assert set(named) == {"user", "reasoning.summary", "reasoning.effort", "tools[0]"}
+
+
+def test_an_upgrade_is_refused_plainly(roomy: Live) -> None:
+    head = (
+        f"GET {RESPONSES} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade, close\r\n"
+        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    assert talk(roomy, head.encode()).startswith(b"HTTP/1.1 426 ")
+    assert roomy.get(RESPONSES).status == 405
+
+
+def test_nobody_sees_another_tenants_answers(tiny_path: Path) -> None:
+    with Live(tiny_path, keys=Keys([ANN, BOB])) as server:
+        body = {"input": "hi", "max_output_tokens": 1}
+        id = server.post(RESPONSES, body, x_api_key=ANN).json["id"]
+        path = f"{RESPONSES}/{id}"
+        assert server.get(path, x_api_key=BOB).status == 404
+        assert server.ask("DELETE", path, None, x_api_key=BOB).status == 404
+        assert server.ask("POST", f"{path}/cancel", b"", x_api_key=BOB).status == 404
+        more = {**body, "previous_response_id": id}
+        assert server.post(RESPONSES, more, x_api_key=BOB).status == 404
+        assert server.post(RESPONSES, more, x_api_key=ANN).status == 200
+        assert server.get(path, x_api_key=ANN).status == 200

@@ -1,0 +1,39 @@
+"""Kept answers are bounded by number and by bytes; the longest unused goes first."""
+
+from __future__ import annotations
+
+import pytest
+
+from octavo.server import stored
+from octavo.server.stored import StoredAnswer, StoredAnswers
+
+
+def answer(num_bytes: int = 0) -> StoredAnswer:
+    return StoredAnswer(b"{}", (), num_bytes)
+
+
+def test_the_longest_unused_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored, "_MOST", 2)
+    kept = StoredAnswers()
+    for id in "ab":
+        kept.add("ann", id, answer())
+    assert kept.find("ann", "a") is not None
+    kept.add("ann", "c", answer())
+    kept.add("bob", "d", answer())
+    assert [id for id in "abcd" if kept.find("ann", id)] == ["a", "c"]
+    assert kept.remove("ann", "a")
+    assert not kept.remove("ann", "a")
+    assert not kept.remove("eve", "c")
+    kept.add("ann", "e", answer())
+    assert [id for id in "abcde" if kept.find("ann", id)] == ["c", "e"]
+
+
+def test_bytes_are_bounded_but_for_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored, "_MOST_BYTES", 100)
+    kept = StoredAnswers()
+    for id, size in (("a", 40), ("b", 40), ("c", 40), ("d", 200)):
+        kept.add("", id, answer(size))
+        assert kept.find("", id) is not None
+    assert [id for id in "abcd" if kept.find("", id)] == ["d"]
+    kept.add("", "e", answer(10))
+    assert [id for id in "de" if kept.find("", id)] == ["e"]
