@@ -13,7 +13,7 @@ from octavo.errors import kind_of
 from octavo.grammar import GrammarSpec
 from octavo.protocol.bodies import BodyError, Fields, read_body, read_flag, read_kind, read_text
 from octavo.protocol.chat_messages import read_chat_messages
-from octavo.protocol.fields import GENERATION, honoured, table
+from octavo.protocol.fields import GENERATION, as_option, honoured, table
 from octavo.protocol.sampling import (
     Streaming,
     read_model,
@@ -30,10 +30,15 @@ from octavo.sampling_params import SamplingParams
 
 CHAT_FIELDS = table(
     honoured("messages", "The conversation so far"),
-    honoured("max_completion_tokens", "Most tokens of an answer; default: up to the context"),
-    honoured("max_tokens", "The old name of max_completion_tokens"),
+    as_option(
+        "max_completion_tokens",
+        "Most tokens of an answer; default: up to the context; 0 computes the prompt alone",
+        SamplingParams,
+        "max_tokens",
+    ),
+    as_option("max_tokens", "The old name of it", SamplingParams, "max_tokens"),
     honoured("logprobs", "Give log-probabilities of each token", bool),
-    honoured("top_logprobs", "And of this many others"),
+    as_option("top_logprobs", "And of this many others", SamplingParams, "logprobs"),
     honoured("tools", "Functions that the model may call", list),
     honoured("tool_choice", "none, auto, required, or one function", str, dict),
     honoured("parallel_tool_calls", "Whether one answer may call several", bool),

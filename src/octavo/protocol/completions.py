@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from octavo.grammar import GrammarSpec
 from octavo.protocol.bodies import BodyError, Fields, read_body, read_flag
-from octavo.protocol.fields import GENERATION, honoured, table
+from octavo.protocol.fields import GENERATION, as_option, honoured, table
 from octavo.protocol.prompts import TextOrIds, read_prompts
 from octavo.protocol.sampling import (
     Streaming,
@@ -28,10 +28,20 @@ from octavo.values import is_whole
 
 COMPLETION_FIELDS = table(
     honoured("prompt", "A text, token ids, or a list of either"),
-    honoured("max_tokens", "Most tokens of an answer; default 16; 0 computes the prompt alone"),
-    honoured("logprobs", "Log-probabilities of each token and this many others"),
+    as_option(
+        "max_tokens",
+        "Most tokens of an answer; default 16; 0 computes the prompt alone",
+        SamplingParams,
+        "max_tokens",
+    ),
+    as_option(
+        "logprobs",
+        "Log-probabilities of each token and this many others",
+        SamplingParams,
+        "logprobs",
+    ),
     honoured("echo", "Begin each text with its prompt", bool),
-    honoured("best_of", "Draw so many and give the n likeliest"),
+    as_option("best_of", "Draw so many and give the n likeliest", SamplingParams, "n"),
     *GENERATION,
 )
 _MAX_TOKENS = 16

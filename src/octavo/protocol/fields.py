@@ -52,6 +52,12 @@ def of_options(owner: type, names: Iterable[str]) -> tuple[Field, ...]:
     return tuple(Field(each.name, "honoured", each.help, option=each) for each in options)
 
 
+def as_option(name: str, help: str, owner: type, option: str) -> Field:
+    """A field with the range of an option that is called otherwise, or means less."""
+    (found,) = (each for each in options_of(owner) if each.name == option)
+    return Field(name, "honoured", help, option=found)
+
+
 def table(*fields: Field) -> Table:
     """A route's fields, and of UNSUPPORTED those that it does not honour."""
     own = {field.name: field for field in fields}

@@ -16,6 +16,16 @@ from octavo.protocol.fields import Table
 from octavo.protocol.messages.request import COUNT_FIELDS, MESSAGES_FIELDS
 from octavo.protocol.tokens import DETOKENIZE_FIELDS, TEMPLATE_FIELDS, TOKENIZE_FIELDS
 
+_OPENAI_MESSAGES = """\
+ A message has `role` (system, developer, user, assistant, tool) and `content`: a text, a list of
+`{"type": "text", "text": …}`, or null beside `tool_calls`. One of the assistant may have
+`tool_calls` and `reasoning_content`, one of a tool has `tool_call_id`. What the server sends it
+takes back. Images, audio and files are refused."""
+_ANTHROPIC_MESSAGES = """\
+ A message has `role` (user, assistant, system) and `content`: a text, or blocks of type text,
+thinking, tool_use and tool_result. A block's `cache_control` (ephemeral, `ttl` 5m or 1h, at most 4
+of them) pins the prompt up to it. Images and documents are refused."""
+
 
 @dataclass(frozen=True, slots=True)
 class Described:
@@ -29,6 +39,7 @@ class Described:
     headers: tuple[str, ...] = ()  # of its answers, beside those of every route
     is_public: bool = False  # it needs no key
     media_type: str = "application/json"
+    more: str = ""  # sentences on what its fields hold
 
 
 _ANSWERS = ("x-octavo-cache", "x-octavo-ignored")
@@ -47,6 +58,7 @@ DESCRIBED: Mapping[tuple[str, str], Described] = MappingProxyType(
             "Answer a conversation, as OpenAI's chat API",
             "a chat.completion; with `stream: true` events of chat.completion.chunk, then [DONE]",
             CHAT_FIELDS, ("messages",), statuses=_NAMED, streams=True, headers=_ANSWERS,
+            more=_OPENAI_MESSAGES,
         ),
         ("POST", "/v1/completions"): Described(
             "Go on with texts, as OpenAI's completions API",
@@ -57,7 +69,7 @@ DESCRIBED: Mapping[tuple[str, str], Described] = MappingProxyType(
             "Answer a conversation, as Anthropic's Messages API",
             "a message; with `stream: true` events from message_start to message_stop",
             MESSAGES_FIELDS, ("messages", "max_tokens"), statuses=_NAMED, streams=True,
-            headers=(*_ANSWERS, "x-octavo-pinned"),
+            headers=(*_ANSWERS, "x-octavo-pinned"), more=_ANTHROPIC_MESSAGES,
         ),
         ("POST", "/v1/messages/count_tokens"): Described(
             "Count the tokens of the prompt that the same request would have",

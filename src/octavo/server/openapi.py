@@ -77,8 +77,8 @@ def field_schema(field: Field) -> Schema:
 
 
 def _option_schema(option: Option) -> Schema:
-    if option.parse is not None:  # its own reader says what it takes
-        return {}
+    if option.item is str:  # as such: a list of one
+        return {"type": ["string", "array", "null"]}
     if option.choices:
         return {"enum": list(dict.fromkeys((*option.choices, None)))}
     found: Schema = {"type": [_TYPES[option.kind], "null"]}

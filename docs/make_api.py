@@ -1,0 +1,153 @@
+"""docs/api.md, made of the tables that the server reads bodies by: `make docs/api.md`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from octavo.options import Option
+from octavo.protocol.fields import Field, Table
+from octavo.server.described import DESCRIBED, ELSEWHERE, EVERYWHERE, HEADERS, Described
+from octavo.server.openapi import path_of
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "api.md"
+CLIENTS = {
+    "curl.sh": "curl",
+    "openai_client.py": "The `openai` package",
+    "anthropic_client.py": "The `anthropic` package",
+    "langchain_client.py": "LangChain",
+    "lm_eval.sh": "lm-eval",
+    "claude_code.sh": "Claude Code",
+}
+
+_BEGIN = """\
+# The server's API
+
+Made of the server's own tables by `make docs/api.md`; `GET /openapi.json` says the same to
+programs.
+
+A field of a body is *honoured*: it does what the API says; *noted*: it changes no answer, and the
+header `x-octavo-ignored` names it (`--strict` refuses it); or *refused*: status 400 with its name,
+as for any field that stands nowhere here. `null` is the same as leaving a field out. A body is
+`application/json`. Where the server has keys, each route but those marked *open* wants one, as
+`Authorization: Bearer KEY` or `x-api-key: KEY`.
+"""
+_KINDS: Mapping[type, str] = {
+    **{str: "text", bool: "true, false", int: "whole number", float: "number"},
+    **{list: "list", dict: "object"},
+}
+
+
+def page() -> str:
+    parts = [_BEGIN, _list_of_routes(), _errors(), _headers(), _examples()]
+    return "\n".join([*parts, *(_route(*key, row) for key, row in DESCRIBED.items() if row.table)])
+
+
+def _list_of_routes() -> str:
+    rows = [
+        (f"`{method} {path_of(path)}`", f"{row.summary}{' (*open*)' if row.is_public else ''}",
+         _cell(row.gives))
+        for (method, path), row in DESCRIBED.items()
+    ]  # fmt: skip
+    return f"## Routes\n\n{_rows(('route', 'what it does', 'what it gives'), rows)}"
+
+
+def _errors() -> str:
+    says = """\
+## Errors
+
+`{"error": {"message", "type", "param", "code"}}`, one sentence in `message`; to `/v1/messages`, and
+where a request has an `anthropic-version` header, `{"type": "error", "error": {"type", "message"},
+"request_id"}`. A stream that has begun tells an error as an event of that shape, and ends without
+`[DONE]` or `message_stop`.
+"""
+    rows = [(str(each), said) for each, said in sorted({**EVERYWHERE, **ELSEWHERE}.items())]
+    return f"{says}\n{_rows(('status', 'when'), rows)}"
+
+
+def _headers() -> str:
+    rows = [(f"`{name}`", said) for name, said in HEADERS.items()]
+    return f"## Headers of answers\n\n{_rows(('header', 'what it says'), rows)}"
+
+
+def _examples() -> str:
+    begin = "## Clients\n\nThese are the files of [examples/clients](../examples/clients), for "
+    begin += "`octavo serve smollm2`.\n"
+    return "\n".join([begin, *(_example(*each) for each in CLIENTS.items())])
+
+
+def _example(name: str, title: str) -> str:
+    text = (ROOT / "examples" / "clients" / name).read_text()
+    kind = {"py": "python"}.get(name.rpartition(".")[2], name.rpartition(".")[2])
+    return f"### {title}\n\n```{kind}\n{text}```\n"
+
+
+def _route(method: str, path: str, row: Described) -> str:
+    assert row.table is not None
+    fields = row.table
+    parts = [f"## {method} {path}\n\n{row.summary}.{row.more}\n", _honoured(fields, row)]
+    if noted := _of_rule(fields, "noted"):
+        parts.append(f"Noted: {_names(noted)}.\n")
+    if refused := _of_rule(fields, "refused"):
+        parts.append(f"Refused by name: {_names(refused)}.\n")
+    return "\n".join(parts)
+
+
+def _honoured(fields: Table, row: Described) -> str:
+    rows = [
+        (f"`{each.name}`{' (required)' if each.name in row.required else ''}",
+         _cell(_takes(each)), _cell(each.help))
+        for each in sorted(
+            _of_rule(fields, "honoured"), key=lambda field: field.name not in row.required
+        )
+    ]  # fmt: skip
+    return _rows(("honoured", "takes", "what it does"), rows)
+
+
+def _of_rule(fields: Table, rule: str) -> list[Field]:
+    return [each for each in fields.values() if each.rule == rule]
+
+
+def _names(fields: Iterable[Field]) -> str:
+    return ", ".join(sorted(f"`{each.name}`" for each in fields))
+
+
+def _takes(field: Field) -> str:
+    if field.option is not None:
+        return _range(field.option)
+    return " or ".join(_KINDS[kind] for kind in field.kinds)
+
+
+def _range(option: Option) -> str:
+    if option.item is str:
+        return "text or list"
+    if option.choices:
+        return ", ".join(str(each) for each in option.choices if each is not None)
+    low, high = (None if math.isinf(each) else _number(each) for each in (option.low, option.high))
+    if low is None or high is None:
+        return _KINDS[option.kind]
+    return f"{'above ' if option.above else ''}{low} to {high}"
+
+
+def _number(value: float) -> str:
+    """Large powers of two as such: nobody reads 18446744073709551615."""
+    for less, suffix in ((0, ""), (1, " - 1")):
+        whole = int(abs(value)) + less
+        if whole > 2**20 and whole.bit_count() == 1:
+            return f"{'-' if value < 0 else ''}2^{whole.bit_length() - 1}{suffix}"
+    return f"{value:,}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _rows(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
