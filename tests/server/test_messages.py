@@ -12,10 +12,8 @@ from anthropic import Anthropic
 
 from octavo.server import sse
 from octavo.server.auth import Keys
-from tests.cli.tiny_model import write_tiny_model
 from tests.gate import PATIENCE
 from tests.server.live import Live
-from tests.weights.gguf_bytes import U32, entry, u32
 
 MESSAGES, COUNT = "/v1/messages", "/v1/messages/count_tokens"
 HI: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
@@ -27,15 +25,6 @@ TOOLS: list[Any] = [
     {"name": "pair", "description": "Pairs", "input_schema": PAIR, "strict": True},
     {"name": "now", "input_schema": {"type": "object", "properties": {}}},
 ]
-
-
-@pytest.fixture(scope="module")
-def roomy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A server whose context holds the text about tools, byte by byte."""
-    path = tmp_path_factory.mktemp("roomy") / "roomy.gguf"
-    more = [entry("llama.context_length", U32, u32(2048))]
-    with Live(write_tiny_model(path, more=more)) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

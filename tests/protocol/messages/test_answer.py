@@ -17,7 +17,7 @@ from octavo.protocol.messages.answer import MessageAnswer
 from octavo.protocol.reasoning import ReasoningFormat
 from octavo.protocol.streams import Event
 from octavo.request import Completion, RequestOutput, StreamChunk
-from tests.protocol.outputs import completion, output
+from tests.protocol.outputs import Words, completion, output
 from tests.protocol.tools.calls import reader
 
 CALL = '<tool_call>{"name": "add", "arguments": {"a": 1, "b": [2]}}</tool_call>'
@@ -30,13 +30,22 @@ FIELDS = {
 }
 
 
+class Characters(Words):
+    """Token ids are those of characters."""
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return chr(token_id).encode()
+
+
 def hermes() -> AnswerReader:
     return reader("hermes", reasoning=THINK)
 
 
 def writer(new_reader: Callable[[], AnswerReader] = hermes, **more: Any) -> MessageAnswer:
     asked = {"max_tokens": 9, "num_tokens": 9, **more}
-    return MessageAnswer(id="msg_1", model="m", new_reader=new_reader, **asked)
+    return MessageAnswer(
+        id="msg_1", model="m", new_reader=new_reader, vocabulary=Characters(), **asked
+    )
 
 
 def whole(text: str, **more: Any) -> list[Any]:
@@ -103,6 +112,7 @@ def test_a_plain_answer_is_one_block_of_text() -> None:
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 8,
             "output_tokens": 4,
+            "output_tokens_details": {"thinking_tokens": 0},
         },
     }
 
@@ -127,6 +137,14 @@ def test_thinking_that_is_not_wanted_is_left_out() -> None:
     assert whole(said, shows_thinking=False) == [{"type": "text", "text": "Hi"}]
     message = put_together(streamed([said], shows_thinking=False))
     assert message["content"] == [{"type": "text", "text": "Hi"}]
+
+
+def test_tokens_of_thinking_are_told_shown_or_not() -> None:
+    said = "<think>well</think>Hi"
+    made = replace(completion(said), token_ids=tuple(map(ord, said)))
+    for shown in (True, False):
+        usage: Any = writer(shows_thinking=shown).whole([output(made)])["usage"]
+        assert usage["output_tokens_details"] == {"thinking_tokens": len("<think>well")}
 
 
 def test_an_empty_answer_has_no_blocks() -> None:

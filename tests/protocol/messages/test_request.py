@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -184,6 +185,14 @@ def test_marks_hold_the_messages_up_to_them() -> None:
     )
 
 
+def test_marks_inside_a_result_hold_it_up_to_them() -> None:
+    content = [text("a", cache_control=EPHEMERAL), text("b")]
+    result = {"type": "tool_result", "tool_use_id": "c", "content": content, "is_error": True}
+    found = parse(user({**result, "cache_control": EPHEMERAL}))
+    said = [mark.messages[-1]["content"] for mark in found.marks]
+    assert said == ["Error: a", "Error: a\nb"]
+
+
 BASH = {"type": "bash_20250124", "name": "bash"}
 
 
@@ -226,6 +235,7 @@ def test_fields_that_are_wrong_are_named(fields: dict[str, Any], said: str, para
 
 
 TWO_HOURS = {"type": "ephemeral", "ttl": "2h"}
+NO_TIME = {"type": "ephemeral", "ttl": []}
 
 
 @pytest.mark.parametrize(
@@ -237,6 +247,7 @@ TWO_HOURS = {"type": "ephemeral", "ttl": "2h"}
      (text("x", citations=[{}]), ".citations is not supported", ".citations"),
      (text("x", txt=1), ": unknown field 'txt'; did you mean text", ".txt"),
      (text("x", cache_control=TWO_HOURS), ".cache_control: expected ", ".cache_control"),
+     (text("x", cache_control=NO_TIME), ".cache_control: expected ", ".cache_control"),
      ({"type": "text"}, ".text: expected a string, found null", ".text"),
      ({"type": "tool_result", "content": "x"}, ".tool_use_id: expected a string, found null",
       ".tool_use_id"),
@@ -279,3 +290,61 @@ def test_a_count_takes_the_conversation_and_no_more() -> None:
     assert (counted.messages, counted.tools) == (whole.messages, whole.tools)
     with pytest.raises(BodyError, match="max_tokens"):
         parse_count({**body, "max_tokens": 5})
+
+
+WHOLE: dict[str, Any] = {
+    "model": "m", "max_tokens": 5, "stream": False, "stop_sequences": ["END"], "temperature": 1,
+    "system": [text("s", cache_control=EPHEMERAL)], "tools": [{**ADD, "strict": True}],
+    "tool_choice": {"type": "tool", "name": "add", "disable_parallel_tool_use": True},
+    "thinking": {"type": "enabled", "budget_tokens": 1024, "display": "omitted"},
+    "output_config": {"effort": "low", "format": {"type": "json_schema", "schema": {}}},
+    "cache_control": {"type": "ephemeral", "ttl": "1h"}, "metadata": {"user_id": "u"},
+    "messages": [
+        {"role": "assistant", "content": [
+            {"type": "thinking", "thinking": "t", "signature": "s"},
+            {"type": "tool_use", "id": "c", "name": "add", "input": {"a": [1]}}]},
+        user({"type": "tool_result", "tool_use_id": "c", "content": [text("3")]}),
+    ],
+}  # fmt: skip
+ODD: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    1.5,
+    10**30,
+    "",
+    "x",
+    [],
+    {},
+    [[]],
+    [None],
+    {"type": []},
+    {"type": "x"},
+]
+
+
+def places(value: object) -> list[tuple[Any, ...]]:
+    """The paths to all that is in it."""
+    inner: Any = ()
+    if isinstance(value, dict):
+        inner = value.items()
+    elif isinstance(value, list):
+        inner = enumerate(value)
+    return [(), *((key, *rest) for key, each in inner for rest in places(each))]
+
+
+def with_odd(value: Any, path: tuple[Any, ...], odd: object) -> Any:
+    if not path:
+        return odd
+    copy = value.copy()
+    copy[path[0]] = with_odd(value[path[0]], path[1:], odd)
+    return copy
+
+
+@pytest.mark.parametrize("path", places(WHOLE), ids=str)
+def test_whatever_stands_anywhere_is_read_or_refused(path: tuple[Any, ...]) -> None:
+    assert parse_messages(WHOLE).chat.tools is not None
+    for odd in ODD:
+        with suppress(BodyError):
+            parse_messages(with_odd(WHOLE, path, odd))

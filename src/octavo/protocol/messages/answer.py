@@ -15,10 +15,13 @@ from octavo.protocol.answer import (
     CallBegin,
     Reasoning,
     Text,
+    collect,
     joined,
 )
 from octavo.protocol.answer import Event as AnswerEvent
+from octavo.protocol.common import Vocabulary
 from octavo.protocol.messages.written_object import object_of
+from octavo.protocol.reasoning import reasoning_tokens
 from octavo.protocol.streams import Event
 from octavo.request import Completion, RequestOutput, StreamChunk
 
@@ -40,12 +43,14 @@ class MessageAnswer:
         num_tokens: int,
         shows_thinking: bool = True,
         new_reader: Callable[[], AnswerReader],
+        vocabulary: Vocabulary,
     ) -> None:
         self._head = {"id": id, "type": "message", "role": "assistant", "model": model}
         self._max_tokens = max_tokens
         self._num_tokens = num_tokens
         self.num_kept = 0  # tokens of the prompt that are pinned, once they are
         self._new_reader = new_reader
+        self._vocabulary = vocabulary
         self._shows_thinking = shows_thinking
         self._reader = new_reader()
         self._blocks = _Blocks(shows_thinking)
@@ -54,14 +59,13 @@ class MessageAnswer:
         """The message, of an output whose `failure` is None."""
         (output,) = outputs
         (completion,) = output.outputs
-        reader, blocks = self._new_reader(), _Blocks(self._shows_thinking)
-        read = joined([*reader.push(completion.text), *reader.finish()])
-        content = content_of([*blocks.take(read), *blocks.end()])
+        blocks = _Blocks(self._shows_thinking)
+        content = content_of([*blocks.take(self._read(completion)), *blocks.end()])
         return {
             **self._head,
             "content": content,
             **self._ending(completion, called=blocks.has_call),
-            "usage": self._usage(output),
+            "usage": self._usage(output, completion),
         }
 
     def begin(self) -> list[Event]:
@@ -84,7 +88,7 @@ class MessageAnswer:
         blocks = self._blocks
         events = [*blocks.take(self._reader.finish()), *blocks.end()]
         ending = self._ending(completion, called=blocks.has_call)
-        delta = _event("message_delta", delta=ending, usage=self._usage(output))
+        delta = _event("message_delta", delta=ending, usage=self._usage(output, completion))
         return [*events, delta, _event("message_stop")]
 
     def _ending(self, completion: Completion, *, called: bool) -> dict[str, object]:
@@ -98,11 +102,23 @@ class MessageAnswer:
             reason = "model_context_window_exceeded"
         return {"stop_reason": reason, "stop_sequence": sequence}
 
-    def _usage(self, output: RequestOutput) -> dict[str, object]:
+    def _read(self, completion: Completion) -> list[AnswerEvent]:
+        reader = self._new_reader()
+        return joined([*reader.push(completion.text), *reader.finish()])
+
+    def _usage(self, output: RequestOutput, completion: Completion) -> dict[str, object]:
         usage = output.usage
         read = usage.cached_tokens
         created = max(0, self.num_kept - read)
-        return _usage(usage.prompt_tokens, read, created, usage.completion_tokens)
+        thinking = reasoning_tokens(
+            completion.token_ids,
+            collect(self._read(completion)).reasoning,
+            self._vocabulary.token_bytes,
+        )
+        return {
+            **_usage(usage.prompt_tokens, read, created, usage.completion_tokens),
+            "output_tokens_details": {"thinking_tokens": thinking},
+        }
 
 
 class _Blocks:

@@ -69,13 +69,14 @@ class Marks:
             return
         _refuse_unknown(place, mark, ("type", "ttl"))
         ttl = "5m" if mark.get("ttl") is None else mark["ttl"]
-        if mark.get("type") != "ephemeral" or ttl not in _SECONDS:
+        seconds = _SECONDS.get(ttl) if isinstance(ttl, str) else None
+        if mark.get("type") != "ephemeral" or seconds is None:
             raise BodyError(
                 f'{place}: expected {{"type": "ephemeral"}}, perhaps with a ttl of 5m or 1h', place
             )
         if len(self.found) == MOST_MARKS:
             raise BodyError(f"{place}: at most {MOST_MARKS} blocks may be marked", place)
-        self.found += (Mark(tuple(messages), _SECONDS[ttl]),)
+        self.found += (Mark(tuple(messages), seconds),)
 
 
 def read_conversation(fields: Fields, marks: Marks) -> Said:
@@ -133,8 +134,7 @@ class _Reader:
         elif kind == "tool_use":
             self._call(where, block)
         else:
-            result = _result(where, block)
-            self.messages.append(result)
+            self._result(where, block)
 
     def _say(self, role: str, text: str | None, name: str = "content") -> None:
         """More of what one role says: a line of its own."""
@@ -161,37 +161,33 @@ class _Reader:
         last = self.messages[-1]
         self.messages[-1] = {**last, "tool_calls": [*last.get("tool_calls", ()), call]}
 
+    def _result(self, where: str, block: Mapping[str, Any]) -> None:
+        """That it is an error is said in its text: templates have no other place."""
+        is_error = read_kind(block, "is_error", bool, f"{where}.is_error")
+        result = {"role": "tool", "tool_call_id": _text(where, block, "tool_use_id")}
+        where, content = f"{where}.content", block.get("content")
+        parts: list[str] = []
+        if isinstance(content, str):
+            content = [{"type": "text", "text": content}]
+        elif not isinstance(content, list | None):
+            found = kind_of(content)
+            raise BodyError(f"{where}: expected a string or blocks, found {found}", where)
+        self.messages.append({**result, "content": "Error: " if is_error else ""})
+        for i, each in enumerate(content or ()):
+            place = f"{where}[{i}]"
+            part = _object(place, each)
+            _kind(place, part, "system")
+            parts.append(_text(place, part, "text"))
+            text = "\n".join(parts)
+            self.messages[-1] = {**result, "content": f"Error: {text}" if is_error else text}
+            self._marks.take(place, part, self.messages)
+
     def _without_billing(self, where: str, text: str) -> str | None:
         """None where nothing else is there."""
         if where not in ("system", "system[0]") or not text.startswith(_BILLING):
             return text
         self.noted = (_BILLING,)
         return text.partition("\n")[2].lstrip("\n") or None
-
-
-def _result(where: str, block: Mapping[str, Any]) -> dict[str, Any]:
-    """The result of a call. That it is an error is said in its text: templates have no other
-    place."""
-    call_id = _text(where, block, "tool_use_id")
-    content = block.get("content")
-    text = content if isinstance(content, str) else _joined(f"{where}.content", content)
-    if read_kind(block, "is_error", bool, f"{where}.is_error"):
-        text = f"Error: {text}"
-    return {"role": "tool", "tool_call_id": call_id, "content": text}
-
-
-def _joined(where: str, content: object) -> str:
-    if content is None:
-        return ""
-    if not isinstance(content, list):
-        raise BodyError(f"{where}: expected a string or blocks, found {kind_of(content)}", where)
-    texts = []
-    for i, block in enumerate(content):
-        place = f"{where}[{i}]"
-        found = _object(place, block)
-        _kind(place, found, "system")
-        texts.append(_text(place, found, "text"))
-    return "\n".join(texts)
 
 
 def _kind(where: str, block: Mapping[str, Any], role: str) -> str:

@@ -35,6 +35,7 @@ async def create(exchange: Exchange) -> None:
             id=f"msg_{exchange.id.removeprefix('req_')}", model=model,
             max_tokens=chat.params.max_tokens, num_tokens=len(ids),
             shows_thinking=request.shows_thinking, new_reader=turn.new_reader,
+            vocabulary=loaded.engine.tokenizer,
         )  # fmt: skip
 
         async def keep() -> None:
