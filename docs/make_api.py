@@ -19,6 +19,7 @@ CLIENTS = {
     "anthropic_client.py": "The `anthropic` package",
     "langchain_client.py": "LangChain",
     "lm_eval.sh": "lm-eval",
+    "codex.toml": "Codex",
     "claude_code.sh": "Claude Code",
 }
 

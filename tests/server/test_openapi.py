@@ -24,6 +24,7 @@ LEAST: dict[str, dict[str, object]] = {
     "/v1/completions": {"prompt": "hi"},
     "/v1/messages": HI,
     "/v1/messages/count_tokens": {"messages": HI["messages"]},
+    "/v1/responses": {"input": "hi"},
     "/v1/embeddings": {"input": "hi"},
     "/detokenize": {"tokens": [1]},
     "/apply-template": {"messages": HI["messages"]},
@@ -104,7 +105,12 @@ def test_statuses_that_are_met_are_described(live: Live) -> None:
         told = path.replace("{id:path}", "x").replace("{id}", "x")
         answers = [
             live.ask(method, told, b"{}" if method == "POST" else None, **headers)
-            for headers in ({}, {"host": "evil.example"}, {"content_type": "text/plain"})
+            for headers in (
+                {},
+                {"upgrade": "websocket"},
+                {"host": "evil.example"},
+                {"content_type": "text/plain"},
+            )
         ]
         responses = paths[path_of(path)][method.lower()]["responses"]
         for answer in answers:

@@ -14,6 +14,7 @@ from octavo.protocol.completions import COMPLETION_FIELDS
 from octavo.protocol.embeddings import EMBEDDING_FIELDS
 from octavo.protocol.fields import Table
 from octavo.protocol.messages.request import COUNT_FIELDS, MESSAGES_FIELDS
+from octavo.protocol.responses.request import RESPONSES_FIELDS
 from octavo.protocol.tokens import DETOKENIZE_FIELDS, TEMPLATE_FIELDS, TOKENIZE_FIELDS
 
 _OPENAI_MESSAGES = """\
@@ -30,7 +31,7 @@ of them) pins the prompt up to it. Images and documents are refused."""
 @dataclass(frozen=True, slots=True)
 class Described:
     summary: str  # a sentence without its full stop
-    gives: str = "a JSON object"
+    gives: str = "a JSON object"  # nothing: it only refuses
     table: Table | None = None  # of its body; None: it takes none
     required: tuple[str, ...] = ()  # fields without which the body is refused
     query: tuple[tuple[str, str], ...] = ()  # names in the query string, and what each is
@@ -75,6 +76,26 @@ DESCRIBED: Mapping[tuple[str, str], Described] = MappingProxyType(
             "Count the tokens of the prompt that the same request would have",
             "{input_tokens}", COUNT_FIELDS, ("messages",), statuses=_NAMED,
             headers=("x-octavo-ignored",),
+        ),
+        ("POST", "/v1/responses"): Described(
+            "Answer a conversation, as OpenAI's Responses API",
+            "a response; with `stream: true` events from response.created to response.completed",
+            RESPONSES_FIELDS, ("input",), statuses=(404,), streams=True, headers=_ANSWERS,
+        ),
+        ("GET", "/v1/responses"): Described(
+            "Refuse a WebSocket with status 426, so that clients fall back to POST", "",
+            statuses=(405, 426),
+        ),
+        ("GET", "/v1/responses/{id}"): Described(
+            "Show an answer that is kept: the caller's last 256", "a response",
+            query=(("stream", "true is refused: it is given whole"),), statuses=(404,),
+        ),
+        ("DELETE", "/v1/responses/{id}"): Described(
+            "Forget an answer that is kept", "{id, object, deleted}", statuses=(404,)
+        ),
+        ("POST", "/v1/responses/{id}/cancel"): Described(
+            "End an answer that still streams, with what there is of it", "a response",
+            statuses=(404,),
         ),
         ("POST", "/v1/embeddings"): Described(
             "Give embeddings of texts, of length 1", "a list of embeddings",
@@ -158,7 +179,11 @@ EVERYWHERE: Mapping[int, str] = MappingProxyType(
 )
 # What only some routes answer.
 ELSEWHERE: Mapping[int, str] = MappingProxyType(
-    {404: "There is no such route, model (`model_not_found`) or record"}
+    {
+        404: "There is no such route, model (`model_not_found`), answer or record",
+        405: "The route does not take that method",
+        426: "There are no WebSockets here",
+    }
 )
 HEADERS: Mapping[str, str] = MappingProxyType(
     {

@@ -111,7 +111,7 @@ def _operation(path: str, row: Described) -> Schema:
         found["security"] = []
     statuses = sorted({*EVERYWHERE, *row.statuses})
     found["responses"] = {
-        "200": _answer(row),
+        **({"200": _answer(row)} if row.gives else {}),
         **{str(each): {"$ref": f"#/components/responses/{each}"} for each in statuses},
     }
     return found
