@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -12,6 +13,7 @@ from anthropic import Anthropic
 
 from octavo.server import sse
 from octavo.server.auth import Keys
+from tests.cli.tiny_model import TEMPLATE, write_tiny_model
 from tests.gate import PATIENCE
 from tests.server.live import Live
 
@@ -157,7 +159,7 @@ def test_errors_have_anthropics_shape(
     assert found.error.startswith(said)
 
 
-def test_errors_have_their_types(tiny_path: Any) -> None:
+def test_errors_have_their_types(tiny_path: Path) -> None:
     with Live(tiny_path, keys=Keys([KEY]), max_body=1024) as live:
         with Anthropic(base_url=live.url, api_key=KEY, max_retries=0, timeout=PATIENCE) as client:
             assert client.messages.create(model="tiny", **SHORT).type == "message"
@@ -184,7 +186,7 @@ def test_errors_have_their_types(tiny_path: Any) -> None:
             assert client.messages.create(model="tiny", **SHORT).type == "message"
 
 
-def test_too_many_that_wait_are_a_rate_limit(tiny_path: Any) -> None:
+def test_too_many_that_wait_are_a_rate_limit(tiny_path: Path) -> None:
     with Live(tiny_path, max_waiting=1) as live:
         place = live.service.loaded.admission.enter("")
         found = live.post(MESSAGES, SHORT)
@@ -268,6 +270,9 @@ def test_over_the_budget_nothing_is_pinned_and_the_header_says_so(
     found = roomy.post(MESSAGES, {**asked, "cache_salt": "poor"})
     assert found.headers["x-octavo-pinned"].startswith("0; ")
     assert found.json["usage"]["cache_creation_input_tokens"] == 0
+    *_, ending, _ = roomy.post(MESSAGES, {**asked, "cache_salt": "poor", "stream": True}).events
+    why = found.headers["x-octavo-pinned"].removeprefix("0; ")
+    assert ending["pinned"] == {"num_tokens": 0, "why_not": why}
     assert roomy.get("/v1/cache?cache_salt=poor").json["pins"] == []
 
 
@@ -275,3 +280,47 @@ def test_a_mark_before_all_messages(roomy: Live) -> None:
     tools = [{**TOOLS[0], "cache_control": {"type": "ephemeral"}}, TOOLS[1]]
     found = roomy.post(MESSAGES, {**SHORT, "tools": tools, "cache_salt": "tools"})
     assert int(found.headers["x-octavo-pinned"]) > 400  # the text about them stands first
+
+
+THINKING = TEMPLATE.replace(
+    "assistant\n{% endif %}",
+    "assistant\n{{ '<think>\n' if enable_thinking else '<think>\n\n</think>\n\n' }}{% endif %}",
+)
+
+
+def test_thinking_is_switched_where_the_template_has_a_switch(tmp_path: Path) -> None:
+    with Live(write_tiny_model(tmp_path / "thinks.gguf", template=THINKING)) as server:
+
+        def ask(kind: str, **more: object) -> Any:
+            asked = {**SHORT, "seed": 4, "thinking": {"type": kind}, **more}
+            found = server.post(MESSAGES, asked)
+            assert "x-octavo-ignored" not in found.headers
+            return found
+
+        (block,) = ask("adaptive").json["content"]
+        assert block["type"] == "thinking"
+        assert block["thinking"]
+        _, start, *deltas, signature, _, _, _ = ask("adaptive", stream=True).events
+        assert start["content_block"]["type"] == "thinking"
+        assert "".join(each["delta"]["thinking"] for each in deltas) == block["thinking"]
+        assert signature["delta"] == {"type": "signature_delta", "signature": block["signature"]}
+        usage = ask("adaptive").json["usage"]
+        assert usage["output_tokens_details"]["thinking_tokens"] == usage["output_tokens"]
+        (block,) = ask("disabled").json["content"]
+        assert block["type"] == "text"
+
+
+def test_a_stream_that_breaks_off_does_not_look_whole(roomy_path: Path) -> None:
+    with Live(roomy_path) as server:
+        connection = server.connect()
+        asked = {**HI, "max_tokens": 4000, "ignore_eos": True, "stream": True}
+        kind = {"content-type": "application/json"}
+        connection.request("POST", MESSAGES, json.dumps(asked).encode(), kind)
+        response = connection.getresponse()
+        assert response.readline() == b"event: message_start\n"
+        server.loop.call_soon_threadsafe(server.service.closing.set)
+        *_, name, data, _, _ = response.read().decode().split("\n")
+        connection.close()
+    assert name == "event: error"
+    error = json.loads(data.removeprefix("data: "))
+    assert (error["type"], error["error"]["type"]) == ("error", "overloaded_error")

@@ -193,7 +193,8 @@ HEADERS: Mapping[str, str] = MappingProxyType(
         "reason=WHY NOT MORE, saved_ms=X. Streams tell it with `stream_options.include_cache`",
         "x-octavo-ignored": "Fields and headers that were given and change no answer; `--strict` "
         "refuses them",
-        "x-octavo-pinned": "How many tokens of the prompt `cache_control` has pinned; if none, why",
+        "x-octavo-pinned": "How many tokens of the prompt `cache_control` has pinned; if none, "
+        "why. Streams say it beside the last usage (`pinned`)",
         "Retry-After": "With 429 and 503: after so many seconds it is worth coming again",
     }
 )

@@ -16,6 +16,7 @@ from octavo.protocol.answer import AnswerReader, plain_reader
 from octavo.protocol.messages.answer import MessageAnswer
 from octavo.protocol.reasoning import ReasoningFormat
 from octavo.protocol.streams import Event
+from octavo.records import Pin
 from octavo.request import Completion, RequestOutput, StreamChunk
 from tests.protocol.outputs import Words, completion, output
 from tests.protocol.tools.calls import reader
@@ -203,7 +204,7 @@ def test_the_parts_of_the_input_are_the_prompt(
 ) -> None:
     made: RequestOutput = output(completion("x"), usage=(100, 4, cached))
     writes = writer(num_tokens=100)
-    writes.num_kept = kept
+    writes.pin = Pin(1, kept)
     usage: Any = writes.whole([made])["usage"]
     names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
     assert tuple(usage[name] for name in names) == parts

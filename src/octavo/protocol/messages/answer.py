@@ -23,6 +23,7 @@ from octavo.protocol.common import Vocabulary
 from octavo.protocol.messages.written_object import object_of
 from octavo.protocol.reasoning import reasoning_tokens
 from octavo.protocol.streams import Event
+from octavo.records import Pin
 from octavo.request import Completion, RequestOutput, StreamChunk
 
 # Clients give thinking back only with one, and nothing here depends on it.
@@ -48,7 +49,7 @@ class MessageAnswer:
         self._head = {"id": id, "type": "message", "role": "assistant", "model": model}
         self._max_tokens = max_tokens
         self._num_tokens = num_tokens
-        self.num_kept = 0  # tokens of the prompt that are pinned, once they are
+        self.pin: Pin | None = None  # of what is marked, once that is computed
         self._new_reader = new_reader
         self._vocabulary = vocabulary
         self._shows_thinking = shows_thinking
@@ -88,7 +89,8 @@ class MessageAnswer:
         blocks = self._blocks
         events = [*blocks.take(self._reader.finish()), *blocks.end()]
         ending = self._ending(completion, called=blocks.has_call)
-        delta = _event("message_delta", delta=ending, usage=self._usage(output, completion))
+        usage = self._usage(output, completion)
+        delta = _event("message_delta", delta=ending, usage=usage, **self._pinned())
         return [*events, delta, _event("message_stop")]
 
     def _ending(self, completion: Completion, *, called: bool) -> dict[str, object]:
@@ -102,6 +104,13 @@ class MessageAnswer:
             reason = "model_context_window_exceeded"
         return {"stop_reason": reason, "stop_sequence": sequence}
 
+    def _pinned(self) -> dict[str, object]:
+        """What plain answers say in a header, which a stream sends before it is known."""
+        pin = self.pin
+        if pin is None:
+            return {}
+        return {"pinned": {"num_tokens": pin.num_tokens, "why_not": pin.why_not}}
+
     def _read(self, completion: Completion) -> list[AnswerEvent]:
         reader = self._new_reader()
         return joined([*reader.push(completion.text), *reader.finish()])
@@ -109,7 +118,7 @@ class MessageAnswer:
     def _usage(self, output: RequestOutput, completion: Completion) -> dict[str, object]:
         usage = output.usage
         read = usage.cached_tokens
-        created = max(0, self.num_kept - read)
+        created = max(0, self.pin.num_tokens - read) if self.pin is not None else 0
         thinking = reasoning_tokens(
             completion.token_ids,
             collect(self._read(completion)).reasoning,

@@ -50,7 +50,10 @@ _CONVERSATION = (
     refused("container"),
     refused("mcp_servers", []),
     refused("output_format"),
+    refused("billing_policy"),
     refused("compaction"),
+    refused("fallbacks", []),
+    refused("fallback_credit_token"),
     refused("thread"),
 )
 MESSAGES_FIELDS: Table = table(

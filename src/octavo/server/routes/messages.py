@@ -11,7 +11,6 @@ from octavo.protocol.chat import ChatRequest
 from octavo.protocol.messages.answer import MessageAnswer
 from octavo.protocol.messages.blocks import Mark
 from octavo.protocol.messages.request import parse_count, parse_messages
-from octavo.records import Pin
 from octavo.server.exchange import Exchange
 from octavo.server.generation import answer, encoded, note, options_of, prompt_of, read
 
@@ -43,8 +42,10 @@ async def create(exchange: Exchange) -> None:
                 await loaded.pins.keep(ids[:count], options.cache_salt, seconds)
                 for count, seconds in marked
             ]
-            writer.num_kept = max((pin.num_tokens for pin in pins), default=0)
-            exchange.told |= _told(pins)
+            if pins:
+                writer.pin = pin = max(pins, key=lambda each: each.num_tokens)
+                why = f"; {pin.why_not}" if pin.why_not else ""
+                exchange.told["x-octavo-pinned"] = f"{pin.num_tokens}{why}"
 
         await answer(
             exchange, place, [ids], chat.params, options, writer, in_pieces=chat.stream.wanted,
@@ -86,12 +87,3 @@ async def _up_to(
         return 0, mark.seconds
     pairs = zip(ids, cut, strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)), mark.seconds
-
-
-def _told(pins: Sequence[Pin]) -> dict[str, str]:
-    """A header of what is pinned, and if nothing is, why."""
-    if not pins:
-        return {}
-    most = max(pins, key=lambda pin: pin.num_tokens)
-    why = f"; {most.why_not}" if most.why_not else ""
-    return {"x-octavo-pinned": f"{most.num_tokens}{why}"}
