@@ -95,6 +95,25 @@ def test_calls_of_tools_come_as_blocks(client: Anthropic) -> None:
     assert answer.stop_reason == "max_tokens"
 
 
+def test_the_clients_tool_runner_runs(client: Anthropic) -> None:
+    seen = []
+
+    @anthropic.beta_tool
+    def flip(up: bool) -> str:
+        """Flip a switch."""
+        seen.append(up)
+        return "done"
+
+    runner = client.beta.messages.tool_runner(
+        model="tiny", max_tokens=400, messages=HI["messages"], tools=[flip], max_iterations=2,
+        tool_choice={"type": "any", "disable_parallel_tool_use": True}, extra_body={"seed": 1},
+    )  # fmt: skip
+    reasons = [message.stop_reason for message in runner]
+    assert reasons == ["tool_use", "tool_use"]
+    assert seen
+    assert all(isinstance(each, bool) for each in seen)
+
+
 def test_a_format_holds_the_answer(client: Anthropic) -> None:
     answer = client.messages.create(
         model="tiny", max_tokens=100, messages=HI["messages"], extra_body={"seed": 1},

@@ -13,6 +13,7 @@ from typing import Literal
 from starlette.exceptions import HTTPException
 
 from octavo.errors import OctavoError, PromptTooLongError
+from octavo.protocol.bodies import BodyError
 from octavo.protocol.common import ApiError, error_body, status_of
 
 Api = Literal["openai", "anthropic"]
@@ -20,6 +21,7 @@ Api = Literal["openai", "anthropic"]
 logger = logging.getLogger(__name__)
 
 _MESSAGES = "/v1/messages"
+_THREAD = "thread"  # its client sends one first, and by these details knows to do without
 _ANTHROPIC: Mapping[int, str] = MappingProxyType(
     {
         **{401: "authentication_error", 403: "permission_error", 404: "not_found_error"},
@@ -66,7 +68,9 @@ def body_of(error: OctavoError, api: Api, request_id: str) -> dict[str, object]:
         message = f"prompt is too long: {message}"
     status = status_for(error, api)
     kind = _ANTHROPIC.get(status, "invalid_request_error" if status < 500 else "api_error")
-    told = {"type": kind, "message": message}
+    told: dict[str, object] = {"type": kind, "message": message}
+    if isinstance(error, BodyError) and error.param == _THREAD:
+        told["details"] = {"error_code": "thread_unsupported_request", "unsupported": [_THREAD]}
     return {"type": "error", "error": told, "request_id": request_id}
 
 
