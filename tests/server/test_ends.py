@@ -7,6 +7,7 @@ import json
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -77,6 +78,25 @@ def test_a_second_signal_ends_at_once(tiny_path: Path) -> None:
         assert end(process).code == 1
 
 
+def test_a_reader_that_stalls_holds_no_end_up(roomy_path: Path) -> None:
+    body = {**ENDLESS, "max_tokens": 4000, "n": 16, "logprobs": 20}
+    with serving(roomy_path, "--drain", "0") as (process, port), ask(port, body) as response:
+        assert response.read(6) == b"data: "
+        while num_generated(port) < 16_000:  # 32 MB, more than sockets hold
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert end(process).code == 0
+
+
+def num_generated(port: int) -> float:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    with closing(connection):
+        connection.request("GET", "/metrics")
+        lines = connection.getresponse().read().decode().splitlines()
+    name = "vllm:generation_tokens_total"
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+
 def test_each_request_has_a_line_on_standard_error(tiny_path: Path) -> None:
     with serving(tiny_path) as (process, port):
         for prompt in ("x", "y"):
@@ -88,7 +108,7 @@ def test_each_request_has_a_line_on_standard_error(tiny_path: Path) -> None:
 
 
 def refused(path: Path, *flags: str) -> Result:
-    return end(start("serve", str(path), *flags))
+    return end(start("serve", str(path), "--port", "0", *flags))
 
 
 def test_a_port_in_use_is_one_line(tiny_path: Path) -> None:
@@ -111,7 +131,7 @@ def test_a_port_in_use_is_one_line(tiny_path: Path) -> None:
      (("--tls-certificate", __file__), "tls_certificate and tls_key go together: give both"),
      (("--tls-certificate", __file__, "--tls-key", __file__), "cannot be used for TLS"),
      (("--host", "0.0.0.0"), "0.0.0.0 is reached from other machines, and there is no key"),
-     (("--host", "no.host.invalid", "--no-auth"), "cannot listen on no.host.invalid port 8000"),
+     (("--host", "no.host.invalid", "--no-auth"), "cannot listen on no.host.invalid port 0"),
      (("--port", "70000"), "--port 70000: expected a whole number from 0 to 65535")],
 )  # fmt: skip
 def test_bad_flags_are_one_line(tiny_path: Path, flags: tuple[str, ...], why: str) -> None:
@@ -124,7 +144,7 @@ def test_bad_flags_are_one_line(tiny_path: Path, flags: tuple[str, ...], why: st
 def test_a_model_that_does_not_load_is_told(tmp_path: Path) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF")
-    found = refused(broken, "--port", "0")
+    found = refused(broken)
     assert found.code == 1
     assert "broken.gguf" in found.err.splitlines()[-1]
 

@@ -18,7 +18,7 @@ from octavo.server.config import is_loopback
 from octavo.server.errors import api_of, as_octavo_error, body_of, headers_of, status_for
 from octavo.server.outcome import Outcome
 from octavo.server.service import Service
-from octavo.server.sse import PING_EVENT, EventStream
+from octavo.server.sse import PING_EVENT, EventStream, patient
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -42,6 +42,7 @@ class Exchange:
         self.id = id
         self.tenant = tenant
         self.body = body
+        self.held_bytes = len(body)  # of it, whole or in part
         self.method: str = scope["method"]
         self.path = path_of(scope)
         self.path_params: Mapping[str, Any] = scope.get("path_params", {})
@@ -54,7 +55,7 @@ class Exchange:
         self.told: dict[str, str] = {}  # headers of the route's own, on whatever is sent
         self._client: tuple[str, int] | None = scope.get("client")  # None: by a Unix socket
         self.failed: Callable[[OctavoError], Event] | None = None  # what tells it in a stream
-        self._send = send
+        self._send = patient(send)
         self._stream: EventStream | None = None
 
     @property

@@ -1,19 +1,25 @@
-"""uvicorn's HTTP protocol, with limits on the head of a request and on connections.
+"""uvicorn's HTTP protocol, with limits on what is beside the bodies of requests, on requests that
+wait in one connection, and on connections.
 
-As it is, it takes any number of header bytes and never closes a half-sent head.
+As it is, it takes any number of header bytes, before a body and after it, and of requests before
+the first is answered; it never closes a half-sent head; and of the requests in a connection only
+the last is told that the client has gone.
 """
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from octavo.server.tally import Tally
+from octavo.server.transport import EndingTransport
 
-_HEAD_BYTES = 64 << 10
+_HEAD_BYTES = 64 << 10  # also of what is between two pieces of a body, and after the last
 _HEAD_FIELDS = 100
 _HEAD_SECONDS = 10.0
+_QUEUED = 8  # requests in a connection behind the one that is answered
 _SLICE = 16 << 10  # bytes that are parsed at once, so that a head is never much too long
 
 
@@ -21,13 +27,16 @@ class LimitedProtocol(HttpToolsProtocol):
     max_connections = 1024  # of the server; `limited_to` sets it, and who counts
     tally = Tally()
 
-    _head_bytes = 0
+    _quiet_bytes = 0  # since a head or a piece of a body began
     _in_head = True  # of a request, or before one
-    _head_timer: asyncio.TimerHandle | None = None
+    _in_message = False  # between its first byte and its last
+    _timer: asyncio.TimerHandle | None = None  # of a head
+    _answered: RequestResponseCycle | None = None  # or being answered
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.tally.connections += 1
-        super().connection_made(transport)  # type: ignore[arg-type]  # as asyncio calls it
+        ending: Any = EndingTransport(transport, self.loop)
+        super().connection_made(ending)
         if len(self.connections) > self.max_connections:
             self._refuse(503, "too many connections: try again later")
         else:
@@ -37,49 +46,77 @@ class LimitedProtocol(HttpToolsProtocol):
         self.tally.connections -= 1
         self._stop_timer()
         super().connection_lost(exc)
+        if self._answered is not None and not self._answered.response_complete:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         for start in range(0, len(data), _SLICE):
             if self.transport.is_closing():
                 return
+            if not (self._in_head or self._in_message) and self.cycle.response_complete:
+                self._begin_head()  # blank lines may come before it, and are no keep-alive
             piece = data[start : start + _SLICE]
             super().data_received(piece)
-            if self._in_head:
-                self._check_head(len(piece))
+            self._check_quiet(len(piece))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._in_message = True
         self._begin_head()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # nobody reads what comes after a body
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._check_fields()
-        if not self.transport.is_closing():
-            self._in_head = False
-            self._stop_timer()
-            super().on_headers_complete()
+        if self.transport.is_closing():
+            return
+        self._in_head = False
+        self._stop_timer()
+        super().on_headers_complete()
+        if len(self.pipeline) > _QUEUED:
+            self._refuse(429, "too many requests at once in one connection")
+        elif self.pipeline:
+            self.flow.resume_reading()  # else the client's end would not be seen
 
     def on_body(self, body: bytes) -> None:
+        self._quiet_bytes = 0
         if not self.transport.is_closing():
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self._in_message = False
         if not self.transport.is_closing():
             super().on_message_complete()
+            if self.cycle.response_complete:  # it was refused before it had come whole
+                self._begin_head()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._in_message and not self._in_head and self.cycle.response_complete:
+            self._stop_timer()  # the rest of its body is read, so that the answer is, but not long
+            self._timer = self.loop.call_later(_HEAD_SECONDS, self.transport.close)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
 
     def send_400_response(self, msg: str) -> None:
         self.tally.refusals[400] += 1
         super().send_400_response(msg)
 
     def _begin_head(self) -> None:
-        self._in_head, self._head_bytes = True, 0
+        self._in_head, self._quiet_bytes = True, 0
         self._stop_timer()
-        self._head_timer = self.loop.call_later(_HEAD_SECONDS, self._head_is_late)
+        self._timer = self.loop.call_later(_HEAD_SECONDS, self._head_is_late)
 
-    def _check_head(self, count: int) -> None:
-        self._head_bytes += count
-        if self._head_bytes > _HEAD_BYTES:
+    def _check_quiet(self, count: int) -> None:
+        self._quiet_bytes += count
+        if self._quiet_bytes > _HEAD_BYTES:
             self._refuse(431, f"the head of the request has more than {_HEAD_BYTES:,} bytes")
-        else:
+        elif self._in_head:
             self._check_fields()
 
     def _check_fields(self) -> None:
@@ -91,9 +128,9 @@ class LimitedProtocol(HttpToolsProtocol):
         self._refuse(408, f"no whole request within {_HEAD_SECONDS:.0f} seconds")
 
     def _stop_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _refuse(self, status: int, why: str) -> None:
         """Close the connection, with a reason if no answer is on its way in it."""
@@ -101,8 +138,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self.tally.refusals[status] += 1
-        answering: RequestResponseCycle | None = self.cycle
-        if answering is None or answering.response_complete:
+        if self._answered is None or self._answered.response_complete:
             body = f'{{"error": {{"message": "{why}", "type": "invalid_request_error"}}}}'.encode()
             head = (
                 f"HTTP/1.1 {status} Refused\r\ncontent-type: application/json\r\n"

@@ -7,6 +7,7 @@ What a route raises becomes its answer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 from octavo.protocol.common import ApiError
@@ -43,9 +44,10 @@ class Intake:
         except (ClientGoneError, ReaderGoneError):
             exchange.outcome.is_gone = True
         except Exception as error:
-            await exchange.fail(error)
+            with contextlib.suppress(ReaderGoneError):
+                await exchange.fail(error)
         finally:
-            service.body_bytes -= len(exchange.body)
+            service.body_bytes -= exchange.held_bytes
             service.ended(exchange.outcome)
 
     async def _read_body(self, exchange: Exchange, receive: Receive) -> bytes:
@@ -62,7 +64,7 @@ class Intake:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         raise ClientGoneError
-                    body += message.get("body", b"")
+                    self._hold(exchange, message.get("body", b""), body)
                     if len(body) > most:
                         raise _too_large(most)
                     if not message.get("more_body", False):
@@ -71,10 +73,16 @@ class Intake:
             raise ApiError(
                 408, f"the body did not come whole within {_BODY_SECONDS:.0f} seconds"
             ) from None
-        if self._service.body_bytes + len(body) > _BODIES * most:
-            raise ApiError(429, "too many large bodies at once: try again later", retry_after=1)
-        self._service.body_bytes += len(body)
         return bytes(body)
+
+    def _hold(self, exchange: Exchange, piece: bytes, body: bytearray) -> None:
+        """Add a piece to a body. Raises ApiError where all that are held are too much."""
+        service = self._service
+        body += piece
+        exchange.held_bytes += len(piece)
+        service.body_bytes += len(piece)
+        if service.body_bytes > _BODIES * service.config.max_body:
+            raise ApiError(429, "too many large bodies at once: try again later", retry_after=1)
 
     async def _run(self, work: Awaitable[None], exchange: Exchange, receive: Receive) -> None:
         """Run a route to its end, or until nobody is left to hear it, or the server closes."""

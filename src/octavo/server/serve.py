@@ -35,6 +35,7 @@ from octavo.serving.async_engine import AsyncEngine
 _TEXT_THREADS = 2  # which encode prompts and render templates
 _KEEP_ALIVE = 30  # seconds
 _LAST_WORDS = 2.0  # seconds in which open requests are told that they end
+_LAST_BYTES = 3  # seconds that readers have to take it
 
 logger = logging.getLogger(__name__)
 
@@ -175,6 +176,7 @@ def make_server(service: Service) -> uvicorn.Server:
         server_header=False,
         root_path=config.root_path,
         timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=_LAST_BYTES,
         ssl_certfile=config.tls_certificate,
         ssl_keyfile=config.tls_key,
     )

@@ -7,6 +7,7 @@ Knows bytes and dicts, no API. A reader that takes nothing for a minute is given
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -32,6 +33,7 @@ class EventStream:
     """Write events to one reader. Use it as a context: in the end no ping comes any more."""
 
     def __init__(self, send: Send) -> None:
+        """`send` is a patient one."""
         self.ping: bytes = _COMMENT
         self.error_name: str | None = None  # of an error's event
         self._send = send
@@ -68,16 +70,26 @@ class EventStream:
         while True:
             silent = time.monotonic() - self._written_at
             if silent >= PING and self._is_open:
-                await self._write(self.ping)
+                with contextlib.suppress(ReaderGoneError):  # the next piece raises it again
+                    await self._write(self.ping)
             await asyncio.sleep(max(0.05, PING - silent) if silent < PING else PING)
 
     async def _write(self, frames: bytes, *, more: bool = True) -> None:
+        await self._send({"type": "http.response.body", "body": frames, "more_body": more})
+        self._written_at = time.monotonic()
+
+
+def patient(send: Send) -> Send:
+    """`send`, that raises ReaderGoneError where the reader takes nothing for too long."""
+
+    async def wrapped(message: dict[str, Any]) -> None:
         try:
             async with asyncio.timeout(_SLOWEST):
-                await self._send({"type": "http.response.body", "body": frames, "more_body": more})
+                await send(message)
         except TimeoutError:
             raise ReaderGoneError from None
-        self._written_at = time.monotonic()
+
+    return wrapped
 
 
 def frame(event: Event) -> bytes:
