@@ -15,7 +15,7 @@ from octavo.server import sse
 from octavo.server.auth import Keys
 from tests.cli.tiny_model import TEMPLATE, write_tiny_model
 from tests.gate import PATIENCE
-from tests.server.live import Live
+from tests.server.live import Live, until
 
 MESSAGES, COUNT = "/v1/messages", "/v1/messages/count_tokens"
 HI: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
@@ -191,6 +191,7 @@ def test_errors_have_their_types(tiny_path: Path) -> None:
             live.service.state = "draining"
             with pytest.raises(anthropic.OverloadedError, match="overloaded_error"):
                 client.messages.create(model="tiny", **SHORT)
+            until(lambda: live.service.tally.requests[MESSAGES, 529] == 1)  # as it was sent
         with (
             Anthropic(
                 base_url=live.url, api_key="wrong", max_retries=0, timeout=PATIENCE

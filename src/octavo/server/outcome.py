@@ -57,7 +57,9 @@ class Outcome:
         """The status, and in a stream that has begun with 200 what it would be now."""
         if self.is_gone:
             return _CLIENT_GONE
-        return self.status or 500 if self.error is None else status_of(self.error)
+        if self.error is not None and (self.is_stream or self.status is None):
+            return status_of(self.error)
+        return self.status or 500
 
     @property
     def seconds(self) -> float:
