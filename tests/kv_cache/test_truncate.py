@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from octavo.kv_cache.groups import KeepLast, LayerGroup
-from tests.kv_cache.tiny_tables import TinyTables, tokens_of
+from tests.engine.interrupt import fault
+from tests.kv_cache.tiny_tables import KeepEnds, TinyTables, tokens_of
 
 ALL, LAST_4 = LayerGroup(1), LayerGroup(1, KeepLast(4))
 
@@ -72,3 +73,20 @@ def test_a_draft_that_is_rejected_was_never_findable() -> None:
     assert (table.num_stored, it.found("aaaa bbbb")) == (7, 4)
     assert it.run(table, "aaaa bbbx") == []
     assert (table.blocks, it.found("aaaa bbbx")) == (([0, 1, 2], [None, 9, 10]), 8)
+
+
+def test_after_one_that_was_broken_off_nothing_stands_for_blocks_that_were_let_go() -> None:
+    """The table is as long as before, and its node is not."""
+    it = TinyTables(8, [LayerGroup(1, KeepEnds(4, 1))], max_rows=16)
+    table = it.admit("aaaa bbbb cccc d")
+    assert table.blocks == ([0, None, None, 3],)
+    with (
+        fault(it.kv, "_sharing.take_back", after=True),
+        pytest.raises(RuntimeError, match="injected"),
+    ):
+        it.kv.truncate(table, 4)
+    assert (table.num_stored, table.node.end) == (13, 4)
+    it.kv.recover(it.tables)
+    it.run(table, "aaaa bbbb cccc dd")
+    it.end(table, "aaaa bbbb cccc dd")
+    assert it.found("aaaa bbbb") == 4

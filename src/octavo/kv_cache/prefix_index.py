@@ -167,7 +167,7 @@ class PrefixIndex:
         if not self._keeps_all[group]:
             node.blocks[group] = None
             del self._nodes[block]
-            self._prune(node)
+            self.prune(node)
             return []
         forgotten = [*self.leaves_first(node), node]
         for each in forgotten:
@@ -182,7 +182,7 @@ class PrefixIndex:
         for block in blocks:
             del self._nodes[block]
         assert node.parent is not None
-        self._prune(node.parent)
+        self.prune(node.parent)
         return blocks
 
     def was_evicted(self, node: Node, following: Sequence[int]) -> bool:
@@ -271,8 +271,8 @@ class PrefixIndex:
             self._nodes[block] = node
             node.blocks[group] = block
 
-    def _prune(self, node: Node) -> None:
-        """A node of which nothing is left goes, and so do those above it."""
+    def prune(self, node: Node) -> None:
+        """A node in a tree of which nothing is left goes, and so do those above it."""
         while node.parent is not None and not self._is_whole(node):
             self._remember(node)
             _unlink(node)

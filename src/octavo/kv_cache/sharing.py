@@ -153,6 +153,7 @@ class Sharing:
         while table.node.end + size <= table.num_stored:
             begin = table.node.end
             table.node = self._register(table, tokens[begin : begin + size])
+            self._index.prune(table.node)  # what was let go before it had a name leaves nothing
 
     def register_tail(self, table: BlockTable, tokens: Sequence[int]) -> None:
         """The last block too, partly filled; no more tokens will come."""
