@@ -235,3 +235,19 @@ def test_without_max_tokens_an_answer_goes_on_to_the_end_of_the_context() -> Non
         assert request.max_tokens == 64 - 37 + 1
         (one,) = request.branches
         assert (one.num_tokens, one.finish_reason) == (65, "length")
+
+
+class _Looked(list[Branch]):
+    """What another thread may look at: while it is sorted it would be empty."""
+
+    def sort(self, **_: object) -> None:
+        raise AssertionError("a list is empty while it is sorted")
+
+
+def test_a_request_has_its_branches_whoever_looks_meanwhile() -> None:
+    engine = tiny_engine(MODEL, POOL)
+    request = add(engine, PROMPT, n=2, max_tokens=4, temperature=1.0, ignore_eos=True)
+    request.branches = _Looked(request.branches)
+    run(engine)
+    assert request.error is None
+    assert [b.num_completion_tokens for b in request.branches] == [4, 4]

@@ -105,15 +105,15 @@ def test_a_block_that_another_table_reads_is_never_taken_over() -> None:
 def test_unfilled_slots_are_counted_once_for_each_block() -> None:
     it = TinyTables(8)
     one = it.admit("aaaa bb")
-    assert it.kv.counts().slots_unfilled == 2  # 4 + 2 of 8
+    assert it.kv.slots_unfilled == 2  # 4 + 2 of 8
     it.fork(one)
-    assert it.kv.counts().slots_unfilled == 2  # the same blocks
+    assert it.kv.slots_unfilled == 2  # the same blocks
     assert it.reserve(one, 13)  # blocks [0, copy, new, new]: 6 tokens of 16; the fork's 2 of 4
-    assert it.kv.counts().slots_unfilled == 2 + 4 + 4 + 2
+    assert it.kv.slots_unfilled == 2 + 4 + 4 + 2
     it.admit("eeee ffff")
-    assert it.kv.counts().slots_unfilled == 12
+    assert it.kv.slots_unfilled == 12
     it.begin("eeee ff")  # its second block is partly matched, and full
-    assert it.kv.counts().slots_unfilled == 12
+    assert it.kv.slots_unfilled == 12
 
 
 def test_of_a_block_that_two_tables_fill_unequally_the_fuller_one_counts() -> None:
@@ -122,9 +122,9 @@ def test_of_a_block_that_two_tables_fill_unequally_the_fuller_one_counts() -> No
     it.run(it.begin("aaaa fgh"), "aaaa fgh")  # in place: its name is "fg" until it is whole
     it.begin("aaaa fgx")
     assert [t.num_stored for t in it.tables] == [7, 6]
-    assert it.kv.counts().slots_unfilled == 1
+    assert it.kv.slots_unfilled == 1
     it.drop(it.tables[0])
-    assert it.kv.counts().slots_unfilled == 2
+    assert it.kv.slots_unfilled == 2
 
 
 def test_a_block_costs_what_its_own_tokens_cost_where_they_stand() -> None:

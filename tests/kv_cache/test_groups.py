@@ -39,7 +39,8 @@ def test_after_a_chunk_all_goes_that_its_last_row_is_past_the_tail_first() -> No
     assert table.blocks == ([0, 1, 2, 3], [None, None, 10, 11])
     assert it.kv.view(table) == ([0, 1, 2, 3], [0, 0, 2, 3])
     assert it.evictable == [9, 8]
-    assert it.kv.counts() == (16, 6, 2, 0, 0, 6, 6, 2, 0, 0)
+    assert it.kv.counts() == (16, 6, 2, 0, 0, 6, 2, 0, 0)
+    assert it.kv.slots_unfilled == 6
     it.drop(table)
     assert it.evictable == [9, 8, 2, 10, 1, 0]  # the blocks of a place together
     assert it.pool.num_empty == 16 - 6

@@ -172,11 +172,11 @@ class Engine:
 
     def view(self, salt: str, most: int = 20) -> CacheView:
         """The cache as it is; pins and prefixes, at most so many, of one salt alone."""
-        root, counts = self._root(salt), self.kv.counts()
-        slots = counts.blocks_used * self.kv.block_size
+        root, counts = self._root(salt), self.counts()
+        slots = counts["kv_blocks_used"] * self.kv.block_size
         return CacheView(
-            counts=self.counts(),
-            waste=counts.slots_unfilled / slots if slots else 0.0,
+            counts=counts,
+            waste=self.kv.slots_unfilled / slots if slots else 0.0,
             pins=tuple(self.kv.pins.of(root)),
             prefixes=tuple(self.kv.uses.top(root, most)),
         )

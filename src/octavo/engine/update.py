@@ -44,7 +44,8 @@ class Updater:
         for branch, (_, end) in plan.spans.items():
             if branch.request in accepted:
                 self._requests.commit(branch, end)
-        counts = self._kv.counts()  # all rows are stored, and nothing has ended yet
+        # All rows are stored, and nothing has ended yet.
+        counts, unfilled = self._kv.counts(), self._kv.slots_unfilled
         for decision in decisions:
             request = decision.request
             try:
@@ -56,7 +57,7 @@ class Updater:
                 break  # the last rows of those behind it run again
         seconds = self.clock() - plan.begun
         self._budget.observe(plan.spans.values(), seconds)
-        self._note(plan, out, counts, seconds)
+        self._note(plan, out, counts, unfilled, seconds)
 
     def _apply(self, request: Request, decision: Decision) -> None:
         if decision.error is not None:
@@ -104,11 +105,14 @@ class Updater:
                     end = "stop"  # an end token would come next, and cost a step
             if end is not None:
                 self._requests.finish_branch(branch, end)
-        request.branches.sort(key=lambda branch: branch.index)
+        # Another one: a list is empty while it is sorted, and other threads look at this.
+        request.branches = sorted(request.branches, key=lambda branch: branch.index)
 
-    def _note(self, plan: StepPlan, out: StepOutput, counts: KVCounts, seconds: float) -> None:
-        """Keep the record of a step; `counts` are the cache's while all rows are stored and nothing
-        has ended."""
+    def _note(
+        self, plan: StepPlan, out: StepOutput, counts: KVCounts, unfilled: int, seconds: float
+    ) -> None:
+        """Keep the record of a step; `counts` and `unfilled` slots are the cache's while all rows
+        are stored and nothing has ended."""
         assert plan.batch is not None
         by_class: dict[str, int] = {}
         for name, ns in zip(self._op_names, out.op_ns, strict=False):
@@ -126,7 +130,7 @@ class Updater:
             kv_blocks_used=counts.blocks_used,
             kv_blocks_kept=counts.blocks_cached,
             kv_blocks_total=counts.blocks_total,
-            kv_slots_unfilled=counts.slots_unfilled,
+            kv_slots_unfilled=unfilled,
             kv_blocks_copied=sum(each.kind == "copy" for each in plan.transfers),
             op_ns=tuple(by_class.items()),
         )

@@ -246,10 +246,14 @@ class KVCache:
         return table.view(self.pool.first_ids)
 
     def counts(self) -> KVCounts:
-        pool, copied = self.pool, self._sharing.num_copied
-        unfilled = num_unfilled(self._tables, self.index.num_named)
+        pool = self.pool
         blocks = pool.num_blocks, pool.num_held, pool.num_evictable, pool.num_evicted
-        return KVCounts(*blocks, copied, unfilled, *pool.bytes_in_memory, pool.num_pinned)
+        return KVCounts(*blocks, self._sharing.num_copied, *pool.bytes_in_memory, pool.num_pinned)
+
+    @property
+    def slots_unfilled(self) -> int:
+        """Slots of the tables' blocks that hold no token of anybody's."""
+        return num_unfilled(self._tables, self.index.num_named)
 
     def recover(self, tables: Iterable[BlockTable]) -> None:
         """After an exception anywhere: what these tables have stored is so, and what they do not
