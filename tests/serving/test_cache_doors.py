@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
 
-from octavo import LLM, AsyncEngine
+import numpy as np
+import pytest
+
+from octavo import LLM, AsyncEngine, EngineClosedError, UsageError
 from octavo.request import RequestOptions
-from tests.gate import PATIENCE
+from tests.gate import PATIENCE, Gate
 from tests.serving.stories import GREEDY, LONG, PROMPT, in_a_loop, pieces
 
 
@@ -74,3 +80,58 @@ def test_the_llm_goes_on_after_a_close_that_gave_up_pins(llm: LLM) -> None:
 
     asyncio.run(asyncio.wait_for(story(), PATIENCE))
     assert llm.generate([PROMPT], GREEDY)[0].cache.matched_tokens == 39
+
+
+@in_a_loop
+async def test_a_pin_that_nobody_waits_for_any_more_is_given_up_too(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = AsyncEngine(llm)
+    await engine.generate(PROMPT, GREEDY)
+    real, begun, goes_on = llm.loop.engine.pin, threading.Semaphore(0), threading.Semaphore(0)
+
+    def slow_pin(*args: Any) -> Any:
+        begun.release()
+        assert goes_on.acquire(timeout=PATIENCE)
+        return real(*args)
+
+    monkeypatch.setattr(llm.loop.engine, "pin", slow_pin)
+    pinning = asyncio.create_task(engine.pin(list(np.array(PROMPT))))
+    assert await asyncio.to_thread(begun.acquire, timeout=PATIENCE)
+    pinning.cancel()
+    await asyncio.wait([pinning])
+    goes_on.release()
+    assert llm.stats()["kv_blocks_pinned"] == 2
+    await engine.aclose()
+    assert llm.stats()["kv_blocks_pinned"] == 0
+    with pytest.raises(EngineClosedError, match="the engine is closed and pins nothing"):
+        await engine.pin(PROMPT)
+
+
+@in_a_loop
+async def test_what_is_no_list_of_token_ids_is_not_pinned(engine: AsyncEngine) -> None:
+    with pytest.raises(UsageError, match="pin takes a list of token ids, found str"):
+        await engine.pin("text")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"token id 10\.5: expected a whole number"):
+        await engine.pin([10.5])  # type: ignore[list-item]
+
+
+class _OfOneThread(dict[Any, Any]):
+    """Only the engine's thread may walk it: for others it may change on the way."""
+
+    def __iter__(self) -> Iterator[Any]:
+        assert threading.current_thread().name == "octavo-engine"
+        return super().__iter__()
+
+
+@in_a_loop
+async def test_who_looks_from_outside_walks_nothing_that_a_step_changes(
+    llm: LLM, engine: AsyncEngine, gate: Gate
+) -> None:
+    kv = llm.loop.engine.kv
+    llm.loop.call(lambda: setattr(kv, "_tables", _OfOneThread(kv._tables)))
+    stream = engine.stream(PROMPT, GREEDY)
+    await gate.arrival()
+    assert engine.stats()["kv_blocks_used"] == 1
+    gate.open()
+    await pieces(stream)

@@ -116,22 +116,18 @@ class AsyncEngine:
             self._llm.loop.abort(output)
         self._compiler.shutdown(wait=False, cancel_futures=True)
         await asyncio.wrap_future(self._requests.all_ended)
-        for pin in list(self._pins):
-            await self.unpin(pin)
+        await self._ask(self._unpin_all)
 
     async def pin(self, token_ids: Sequence[int], cache_salt: str = "") -> Pin:
         """Keep the beginning of a prompt in the cache: all its whole blocks that are there, or none
-        if `pin_memory` would be exceeded; `why_not` says so."""
-        engine, most = self._llm.loop.engine, self._most_pinned
-        pin = await self._ask(partial(engine.pin, tuple(token_ids), cache_salt, most))
-        if pin.num_tokens:
-            self._pins.add(pin)
-        return pin
+        if `pin_memory` would be exceeded; `why_not` says so. Raises UsageError of the ids, and
+        EngineClosedError."""
+        tokens = self._llm.preparer.token_ids("pin", token_ids)
+        return await self._ask(partial(self._pin, tokens, cache_salt))
 
     async def unpin(self, pin: Pin) -> bool:
         """Give up a pin; False if it was given up before, or cleared."""
-        self._pins.discard(pin)
-        return await self._ask(partial(self._llm.loop.engine.unpin, pin))
+        return await self._ask(partial(self._unpin, pin))
 
     async def view(self, cache_salt: str = "", *, most: int = 20) -> CacheView:
         """The cache as it is between two steps; pins, and the `most` best prefixes with their
@@ -233,6 +229,24 @@ class AsyncEngine:
         except RuntimeError:
             raise EngineClosedError("the engine is closed and compiles no grammars") from None
         return await compiling
+
+    # The engine's thread does these, so that what it pinned is known whoever waits for it still.
+
+    def _pin(self, tokens: Sequence[int], salt: str) -> Pin:
+        if self._requests.is_closed:
+            raise EngineClosedError("the engine is closed and pins nothing")
+        pin = self._llm.loop.engine.pin(tokens, salt, self._most_pinned)
+        if pin.num_tokens:
+            self._pins.add(pin)
+        return pin
+
+    def _unpin(self, pin: Pin) -> bool:
+        self._pins.discard(pin)
+        return self._llm.loop.engine.unpin(pin)
+
+    def _unpin_all(self) -> None:
+        for pin in list(self._pins):
+            self._unpin(pin)
 
     async def _ask(self, work: Callable[[], T]) -> T:
         return await asyncio.wrap_future(self._llm.loop.ask(work))
