@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
@@ -18,18 +18,14 @@ from octavo.protocol.bodies import BodyError
 from octavo.protocol.chat import ChatRequest
 from octavo.protocol.common import ApiError, cache_of, failure
 from octavo.protocol.conversation import Turn
-from octavo.protocol.streams import AnswerWriter, Event
-from octavo.records import CacheRecord
-from octavo.request import Progress, RequestOptions, RequestOutput, StreamChunk
+from octavo.protocol.streams import AnswerWriter
+from octavo.request import RequestOptions, RequestOutput
 from octavo.sampling_params import SamplingParams
 from octavo.server.admission import Place
 from octavo.server.exchange import Exchange
-from octavo.server.sse import EventStream
+from octavo.server.pieces import Stream, TellProgress, merged, telling
 
 T = TypeVar("T")
-TellProgress = Callable[[int, Progress], Sequence[Event]]
-_PROGRESS_GAP = 0.2  # seconds
-_ALL = -1  # tokens of a prompt: it is computed
 _LARGE = 8 << 10  # bytes of a body above which it is parsed beside the event loop
 
 
@@ -39,19 +35,6 @@ class Noted(Protocol):
 
 
 N = TypeVar("N", bound=Noted)
-
-
-class Stream(Protocol):
-    """The pieces of one prompt's answer; the last has the output."""
-
-    @property
-    def is_waiting(self) -> bool: ...
-    @property
-    def cache(self) -> CacheRecord | None: ...
-    @property
-    def progress(self) -> Progress | None: ...
-    def __aiter__(self) -> AsyncIterator[StreamChunk]: ...
-    async def aclose(self) -> None: ...
 
 
 async def read(exchange: Exchange, parse: Callable[[object], N]) -> N:
@@ -189,7 +172,7 @@ async def _write_pieces(
         async with await exchange.open_stream() as events:
             await events.write(writer.begin())
             outcome, outputs = exchange.outcome, exchange.outcome.outputs
-            async with aclosing(_merged(streams)) as pieces, _told(events, streams, progress):
+            async with aclosing(merged(streams)) as pieces, telling(events, streams, progress):
                 async for index, chunk in pieces:
                     if chunk.output is not None:
                         outputs[index] = chunk.output
@@ -205,34 +188,6 @@ async def _write_pieces(
             await events.end(done=writer.ends_with_done)
     finally:
         service.tally.streams -= 1
-
-
-@asynccontextmanager
-async def _told(
-    events: EventStream, streams: Sequence[Stream], progress: TellProgress | None
-) -> AsyncIterator[None]:
-    """Meanwhile tell how far the prompts are, each until it is computed."""
-    if progress is None:
-        yield
-        return
-    telling = asyncio.create_task(_tell(events, streams, progress))
-    try:
-        yield
-    finally:
-        telling.cancel()
-        await asyncio.wait({telling})
-
-
-async def _tell(events: EventStream, streams: Sequence[Stream], progress: TellProgress) -> None:
-    seen: dict[int, int] = {}  # tokens that were told, by prompt
-    while any(seen.get(i) != _ALL for i in range(len(streams))):
-        for i, stream in enumerate(streams):
-            found = stream.progress
-            if found is None or seen.get(i) in (found.processed, _ALL):
-                continue
-            await events.write(progress(i, found))
-            seen[i] = _ALL if found.processed == found.total else found.processed
-        await asyncio.sleep(_PROGRESS_GAP)
 
 
 async def _outputs(exchange: Exchange, streams: Sequence[Stream]) -> list[RequestOutput]:
@@ -254,40 +209,6 @@ def _check(outputs: Sequence[RequestOutput]) -> None:
     """Raises ApiError where an answer was broken off."""
     if why := failure(outputs):
         raise ApiError(500, why)
-
-
-async def _merged(streams: Sequence[Stream]) -> AsyncGenerator[tuple[int, StreamChunk]]:
-    """The pieces of all streams as they come, each with the index of its own."""
-    if len(streams) == 1:
-        async for chunk in streams[0]:
-            yield 0, chunk
-        return
-    queue: asyncio.Queue[tuple[int, StreamChunk] | BaseException | None] = asyncio.Queue()
-
-    async def read_all(index: int, stream: Stream) -> None:
-        try:
-            async for chunk in stream:
-                queue.put_nowait((index, chunk))
-            queue.put_nowait(None)
-        except BaseException as error:
-            queue.put_nowait(error)
-            raise
-
-    tasks = [asyncio.create_task(read_all(i, stream)) for i, stream in enumerate(streams)]
-    try:
-        left = len(tasks)
-        while left:
-            found = await queue.get()
-            if isinstance(found, BaseException):
-                raise found
-            if found is None:
-                left -= 1
-            else:
-                yield found
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _json(body: bytes) -> Any:
