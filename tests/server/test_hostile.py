@@ -118,6 +118,16 @@ def test_a_refused_body_is_not_read_for_ever(live: Live, monkeypatch: pytest.Mon
     assert b"408" not in found
 
 
+def test_who_sends_too_much_is_told(live: Live) -> None:
+    """The rest of it is read: else the answer would be lost with the connection."""
+    size = live.service.config.max_body + 1
+    for length in (b"content-length: %d\r\n" % size, b"transfer-encoding: chunked\r\n"):
+        chunk = b"" if b"content" in length else b"%x\r\n" % size
+        with socket.create_connection(("127.0.0.1", live.port), PATIENCE) as connection:
+            connection.sendall(HEAD % CHAT.encode() + length + b"\r\n" + chunk + b" " * size)
+            assert b"413 Request Entity Too Large" in connection.recv(1000)
+
+
 def test_requests_that_wait_in_a_connection_are_few(live: Live) -> None:
     found = talk(live, (HEALTH + b"\r\n") * 4 + HEALTH + CLOSE)
     assert found.count(b"200 OK") == 5

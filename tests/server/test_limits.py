@@ -83,7 +83,7 @@ def test_a_head_that_does_not_end_is_closed(live: Live, monkeypatch: pytest.Monk
 def test_a_body_has_bounds(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Live(tiny_path, max_body=2000) as live:
         large = live.ask("POST", CHAT, b" " * 2001)
-        assert (large.status, large.headers["connection"]) == (413, "close")
+        assert large.status == 413
         assert "2,000 bytes" in large.error
         head = b"POST %s HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         chunked = head % CHAT.encode() + b"transfer-encoding: chunked\r\n\r\n"

@@ -75,8 +75,8 @@ def body_of(error: OctavoError, api: Api, request_id: str) -> dict[str, object]:
 
 
 def headers_of(error: OctavoError) -> dict[str, str]:
-    """Say when to come again; and after a body that was not read to its end nothing follows."""
-    headers = {"connection": "close"} if status_of(error) in (408, 413) else {}
+    """Say when to come again; and after a body that does not come nothing follows."""
+    headers = {"connection": "close"} if status_of(error) == 408 else {}
     if isinstance(error, ApiError) and error.retry_after is not None:
         headers["retry-after"] = str(error.retry_after)
     return headers
