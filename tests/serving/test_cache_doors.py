@@ -32,6 +32,17 @@ async def test_a_pin_is_kept_until_it_is_given_up_or_the_engine_closes(llm: LLM)
 
 
 @in_a_loop
+async def test_what_a_prompt_would_find_is_told(engine: AsyncEngine) -> None:
+    alice = RequestOptions(cache_salt="alice")
+    assert await engine.cached(PROMPT, "alice") == 0
+    await engine.generate(PROMPT, GREEDY, alice)
+    assert await engine.cached(PROMPT, "alice") == len(PROMPT)
+    other = [*PROMPT[:20], (PROMPT[20] + 1) % 256, *PROMPT[21:]]
+    assert await engine.cached(other, "alice") == 20
+    assert await engine.cached(PROMPT) == 0
+
+
+@in_a_loop
 async def test_pins_take_a_share_of_the_memory_at_most(llm: LLM) -> None:
     async with AsyncEngine(llm, pin_memory=0.0) as engine:
         await engine.generate(PROMPT, GREEDY)

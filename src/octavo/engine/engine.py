@@ -170,6 +170,12 @@ class Engine:
             was_pinned = self.kv.pins.remove(pin)
         return was_pinned
 
+    def cached(self, tokens: Sequence[int], salt: str) -> int:
+        """How many of these tokens the cache has, from the first on."""
+        if not self.admission.prefix_cache:
+            return 0
+        return min(self.kv.match(self._root(salt), tokens).num_tokens, len(tokens))
+
     def view(self, salt: str, most: int = 20) -> CacheView:
         """The cache as it is; pins and prefixes, at most so many, of one salt alone."""
         root, counts = self._root(salt), self.counts()

@@ -70,6 +70,8 @@ def parse_body(line: BatchLine) -> ChatRequest | CompletionRequest:
     request = parse_chat(line.body) if line.url == CHAT else parse_completion(line.body)
     if request.stream.wanted:
         raise BodyError("stream: a batch file has whole answers only: leave it out", "stream")
+    if request.session is not None:
+        raise BodyError("session: only a server has them: leave it out", "session")
     return request
 
 

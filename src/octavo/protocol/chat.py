@@ -63,6 +63,7 @@ class ChatRequest:
     params: SamplingParams = field(default_factory=SamplingParams)
     options: RequestOptions = field(default_factory=lambda: RequestOptions(begins_turn=True))
     stream: Streaming = field(default_factory=Streaming)
+    session: str | None = None  # that these messages go on
     noted: tuple[str, ...] = ()  # fields that were given and change no answer
 
 
@@ -84,6 +85,7 @@ def parse_chat(body: object) -> ChatRequest:
         params=read_params(fields, own, spelling),
         options=replace(read_options(fields), begins_turn=True),
         stream=stream,
+        session=read_text(fields, "session"),
         noted=(*read.noted, *stream.noted),
     )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from octavo.grammar import GrammarSpec
-from octavo.protocol.bodies import BodyError, Fields, read_body, read_flag
+from octavo.protocol.bodies import BodyError, Fields, read_body, read_flag, read_text
 from octavo.protocol.fields import GENERATION, as_option, honoured, table
 from octavo.protocol.prompts import TextOrIds, read_prompts
 from octavo.protocol.sampling import (
@@ -59,6 +59,7 @@ class CompletionRequest:
     options: RequestOptions = field(default_factory=RequestOptions)
     stream: Streaming = field(default_factory=Streaming)
     grammar: GrammarSpec | None = None  # that the answers are held to
+    session: str | None = None  # that the prompt goes on
     noted: tuple[str, ...] = ()  # fields that were given and change no answer
 
 
@@ -85,6 +86,7 @@ def parse_completion(body: object) -> CompletionRequest:
         num_given=None if best_of is None else params.n,
         hides_logprobs=logprobs is None and best_of is not None,
         options=read_options(fields),
+        session=read_text(fields, "session"),
         stream=stream,
         grammar=read_structured(fields),
         noted=(*read.noted, *stream.noted),

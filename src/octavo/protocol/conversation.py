@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from octavo.grammar import GrammarSpec
-from octavo.protocol.answer import AnswerReader
+from octavo.protocol.answer import AnswerReader, Call, collect
 from octavo.protocol.bodies import BodyError
 from octavo.protocol.chat import ChatRequest
 from octavo.protocol.reasoning import ReasoningFormat, reasoning_of
 from octavo.protocol.tools.asked import Tools
 from octavo.protocol.tools.formats import ToolFormat, tool_format_of
+from octavo.tokenizer.messages import read_messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,18 @@ class Turn:
         """For one answer."""
         format_ = self.tool_format
         return AnswerReader(format_, self.reasoning, self.asked, format_.new_id)
+
+    def message(self, text: str) -> dict[str, Any]:
+        """A whole answer as the message that it is in the next turn."""
+        reader = self.new_reader()
+        answer = collect([*reader.push(text), *reader.finish()])
+        message: dict[str, Any] = {"role": "assistant", "content": answer.content or ""}
+        if answer.reasoning:
+            message["reasoning_content"] = answer.reasoning
+        if answer.calls:
+            message["tool_calls"] = [_call(each) for each in answer.calls]
+        (read,) = read_messages([message])
+        return read
 
 
 class Conversation:
@@ -115,3 +128,8 @@ class Conversation:
                 asked.grammar_field,
             )
         return replace(asked.grammar, after=after)
+
+
+def _call(call: Call) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}

@@ -94,6 +94,7 @@ GENERATION = (
     honoured("guided_regex", "A regular expression that matches the answer", str),
     honoured("guided_choice", "Texts of which the answer is one", list),
     honoured("guided_grammar", "A Lark grammar of the answer", str),
+    honoured("session", "The id of the session that this goes on: the rest is what is new", str),
     honoured("prompt_cache_key", "A label by which cache hits can be looked at", str),
     *noted("user", "safety_identifier", "metadata", "service_tier", "store", "verbosity"),
     *noted("prompt_cache_retention", "prompt_cache_options", "include", "client_metadata"),

@@ -20,6 +20,7 @@ from octavo.server.routes import (
     ops,
     page,
     responses,
+    sessions,
     tokens,
 )
 from octavo.server.service import Service
@@ -34,6 +35,11 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/v1/responses/{id}", responses.show),
     ("DELETE", "/v1/responses/{id}", responses.delete),
     ("POST", "/v1/responses/{id}/cancel", responses.cancel),
+    ("POST", "/v1/sessions", sessions.create),
+    ("GET", "/v1/sessions/{id}", sessions.show),
+    ("POST", "/v1/sessions/{id}/fork", sessions.fork),
+    ("POST", "/v1/sessions/{id}/rewind", sessions.rewind),
+    ("DELETE", "/v1/sessions/{id}", sessions.delete),
     ("POST", "/v1/embeddings", embeddings.create),
     ("POST", "/tokenize", tokens.tokenize),
     ("POST", "/detokenize", tokens.detokenize),

@@ -15,6 +15,7 @@ from octavo.protocol.embeddings import EMBEDDING_FIELDS
 from octavo.protocol.fields import Table
 from octavo.protocol.messages.request import COUNT_FIELDS, MESSAGES_FIELDS
 from octavo.protocol.responses.request import RESPONSES_FIELDS
+from octavo.protocol.sessions import FORK_FIELDS, REWIND_FIELDS, SESSION_FIELDS
 from octavo.protocol.tokens import DETOKENIZE_FIELDS, TEMPLATE_FIELDS, TOKENIZE_FIELDS
 
 _OPENAI_MESSAGES = """\
@@ -45,6 +46,11 @@ class Described:
 
 _ANSWERS = ("x-octavo-cache", "x-octavo-ignored")
 _NAMED = (404,)  # another model's name
+_GOES_ON = (404, 409)  # and an unknown session, or one that is in use
+_SESSION = (
+    "{id, object, created_at, expires_at, tokens, messages, pinned_tokens, cached_tokens}: "
+    "`messages` is null for a plain prompt"
+)
 _SALT = (("cache_salt", "What the caller keeps under this salt of its own"),)
 _PAGE = (
     ("limit", "With an `anthropic-version` header: most names of a page, 1 to 1000"),
@@ -58,13 +64,13 @@ DESCRIBED: Mapping[tuple[str, str], Described] = MappingProxyType(
         ("POST", "/v1/chat/completions"): Described(
             "Answer a conversation, as OpenAI's chat API",
             "a chat.completion; with `stream: true` events of chat.completion.chunk, then [DONE]",
-            CHAT_FIELDS, ("messages",), statuses=_NAMED, streams=True, headers=_ANSWERS,
+            CHAT_FIELDS, ("messages",), statuses=_GOES_ON, streams=True, headers=_ANSWERS,
             more=_OPENAI_MESSAGES,
         ),
         ("POST", "/v1/completions"): Described(
             "Go on with texts, as OpenAI's completions API",
             "a text_completion; with `stream: true` events of the same, then [DONE]",
-            COMPLETION_FIELDS, ("prompt",), statuses=_NAMED, streams=True, headers=_ANSWERS,
+            COMPLETION_FIELDS, ("prompt",), statuses=_GOES_ON, streams=True, headers=_ANSWERS,
         ),
         ("POST", "/v1/messages"): Described(
             "Answer a conversation, as Anthropic's Messages API",
@@ -96,6 +102,25 @@ DESCRIBED: Mapping[tuple[str, str], Described] = MappingProxyType(
         ("POST", "/v1/responses/{id}/cancel"): Described(
             "End an answer that still streams, with what there is of it", "a response",
             statuses=(404,),
+        ),
+        ("POST", "/v1/sessions"): Described(
+            "Keep a conversation, or a prompt, as token ids; `session` in bodies of chat and "
+            "completions goes on from it", _SESSION, SESSION_FIELDS, statuses=_NAMED,
+        ),
+        ("GET", "/v1/sessions/{id}"): Described(
+            "Show a session", _SESSION, statuses=(404,)
+        ),
+        ("POST", "/v1/sessions/{id}/fork"): Described(
+            "Make copies of a session, which computes nothing", "a list of sessions", FORK_FIELDS,
+            statuses=(404, 409),
+        ),
+        ("POST", "/v1/sessions/{id}/rewind"): Described(
+            "Take a session back to where a turn ended, by its number of messages, or to a number "
+            "of tokens, from where it is a plain prompt", _SESSION, REWIND_FIELDS,
+            statuses=(404, 409),
+        ),
+        ("DELETE", "/v1/sessions/{id}"): Described(
+            "Forget a session, and give up its pin", "{id, object, deleted}", statuses=(404, 409)
         ),
         ("POST", "/v1/embeddings"): Described(
             "Give embeddings of texts, of length 1", "a list of embeddings",
@@ -180,8 +205,9 @@ EVERYWHERE: Mapping[int, str] = MappingProxyType(
 # What only some routes answer.
 ELSEWHERE: Mapping[int, str] = MappingProxyType(
     {
-        404: "There is no such route, model (`model_not_found`), answer or record",
+        404: "There is no such route, model (`model_not_found`), answer, record or session",
         405: "The route does not take that method",
+        409: "Another request uses the session (`session_in_use`)",
         426: "There are no WebSockets here",
     }
 )

@@ -52,6 +52,13 @@ async def prompt_of(exchange: Exchange, asked: ChatRequest) -> tuple[list[int], 
     return ids, turn
 
 
+async def turn_of(exchange: Exchange, asked: ChatRequest) -> Turn:
+    """How the answer of a chat is read; what changes no answer is noted."""
+    turn = await asyncio.to_thread(exchange.service.loaded.conversation.turn, asked)
+    note(exchange, turn.noted)
+    return turn
+
+
 async def encoded(exchange: Exchange, asked: ChatRequest) -> tuple[list[int], Turn]:
     """The same, and nothing is noted."""
     loaded = exchange.service.loaded
@@ -65,21 +72,26 @@ async def encoded(exchange: Exchange, asked: ChatRequest) -> tuple[list[int], Tu
     return ids, turn
 
 
-async def options_of(exchange: Exchange, turn: Turn, options: RequestOptions) -> RequestOptions:
+async def options_of(
+    exchange: Exchange, turn: Turn, options: RequestOptions, salt: str | None = None
+) -> RequestOptions:
     """The options of a chat's request: what `held_to` says, and what its reader must see. Raises
     GrammarError."""
-    held = await held_to(exchange, turn.grammar, options)
+    held = await held_to(exchange, turn.grammar, options, salt)
     return replace(held, shown_tokens=turn.shown_tokens)
 
 
 async def held_to(
-    exchange: Exchange, grammar: GrammarSpec | None, options: RequestOptions
+    exchange: Exchange,
+    grammar: GrammarSpec | None,
+    options: RequestOptions,
+    salt: str | None = None,
 ) -> RequestOptions:
-    """The options of a request of this tenant, whose answers are held to a grammar. Raises
-    GrammarError."""
+    """The options of a request of this tenant, whose answers are held to a grammar; `salt` is a
+    session's own. Raises GrammarError."""
     engine = exchange.service.loaded.engine
     constraint = None if grammar is None else await engine.compile_grammar(grammar)
-    salt = exchange.tenant.salt(options.cache_salt)
+    salt = exchange.tenant.salt(options.cache_salt) if salt is None else salt
     return replace(options, cache_salt=salt, constraint=constraint)
 
 

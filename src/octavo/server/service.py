@@ -22,6 +22,7 @@ from octavo.server.history import History
 from octavo.server.log import log
 from octavo.server.outcome import Outcome
 from octavo.server.pins import Pins
+from octavo.server.sessions import Sessions
 from octavo.server.stored import StoredAnswers
 from octavo.server.tally import Tally
 from octavo.serving.async_engine import AsyncEngine
@@ -40,6 +41,7 @@ class Loaded:
     chat_template: str | None  # in place of its own
     conversation: Conversation
     pins: Pins
+    sessions: Sessions
 
     def check_name(self, model: str | None) -> str:
         """The name that answers carry. Raises ModelNotFoundError for another model's."""
@@ -84,7 +86,8 @@ class Service:
             tool_format=config.tool_format,
             inline_reasoning=config.reasoning == "inline",
         )
-        self._loaded = Loaded(engine, admission, names, chat_template, conversation, Pins(engine))
+        pins, sessions = Pins(engine), Sessions(engine.unpin)
+        self._loaded = Loaded(engine, admission, names, chat_template, conversation, pins, sessions)
         self.state = "ready"
 
     @property

@@ -129,6 +129,10 @@ class AsyncEngine:
         """Give up a pin; False if it was given up before, or cleared."""
         return await self._ask(partial(self._unpin, pin))
 
+    async def cached(self, token_ids: Sequence[int], cache_salt: str = "") -> int:
+        """How many tokens a prompt that goes on from these would find now."""
+        return await self._ask(partial(self._llm.loop.engine.cached, tuple(token_ids), cache_salt))
+
     async def view(self, cache_salt: str = "", *, most: int = 20) -> CacheView:
         """The cache as it is between two steps; pins, and the `most` best prefixes with their
         texts, are those of one salt."""
@@ -205,6 +209,7 @@ class AsyncEngine:
         parse_special: bool = False,
         tools: Tools | None = None,
         template_args: Mapping[str, Any] | None = None,
+        add_generation_prompt: bool = True,
     ) -> list[int]:
         """The token ids of a conversation, up to where the answer begins. As `LLM.encode_chat`."""
         return await asyncio.to_thread(
@@ -214,6 +219,7 @@ class AsyncEngine:
             parse_special=parse_special,
             tools=tools,
             template_args=template_args,
+            add_generation_prompt=add_generation_prompt,
         )
 
     async def compile_grammar(self, spec: GrammarSpec) -> Constraint:

@@ -104,8 +104,10 @@ class RequestPreparer:
         parse_special: bool,
         tools: Tools | None,
         template_args: Mapping[str, Any] | None,
+        add_generation_prompt: bool,
     ) -> list[int]:
-        """Return the token ids of a conversation, up to where the answer begins."""
+        """Return the token ids of a conversation, up to where the answer begins; or, without a
+        generation prompt, up to its own end."""
         own = self._tokenizer.spec.template_for(tools=bool(tools))
         if chat_template is None and own is None:
             raise UsageError(
@@ -119,6 +121,7 @@ class RequestPreparer:
             parse_special=parse_special,
             tools=tools,
             template_args=template_args,
+            add_generation_prompt=add_generation_prompt,
         )
         return self._encode(encode)
 

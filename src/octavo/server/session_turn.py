@@ -1,0 +1,84 @@
+"""A turn of a session: its prompt, in ids that are kept, and what its answer leaves there."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from octavo.protocol.bodies import BodyError
+from octavo.protocol.chat import ChatRequest
+from octavo.protocol.conversation import Turn
+from octavo.records import Pin
+from octavo.request import RequestOptions, RequestOutput
+from octavo.sampling_params import SamplingParams
+from octavo.server.next_turn import Encode, Kept, Messages, go_on
+from octavo.server.service import Loaded
+from octavo.server.sessions import Session
+
+
+def encoder(loaded: Loaded, chat: ChatRequest) -> Encode:
+    """How messages of such a chat become ids."""
+
+    async def encode(messages: Messages, generation: bool) -> list[int]:
+        asked = replace(chat, messages=tuple(map(dict, messages)))
+        turn = await asyncio.to_thread(loaded.conversation.turn, asked)
+        return await loaded.engine.encode_chat(
+            turn.messages,
+            chat_template=loaded.chat_template,
+            tools=turn.tools,
+            template_args=turn.template_args,
+            add_generation_prompt=generation,
+        )
+
+    return encode
+
+
+async def prompt_of(
+    loaded: Loaded, session: Session, chat: ChatRequest
+) -> tuple[Kept, ChatRequest]:
+    """The prompt of new messages, and the chat that they are part of. Raises UsageError."""
+    if session.messages is None:
+        raise BodyError("session: it is a plain prompt, and goes on in /v1/completions", "session")
+    whole = replace(
+        chat,
+        messages=tuple(map(dict, (*session.messages, *chat.messages))),
+        tools=session.tools if chat.tools is None else chat.tools,
+        template_args={**session.template_args, **chat.template_args},
+    )
+    encode = encoder(loaded, whole)
+    return await go_on(encode, session.kept, session.messages, chat.messages), whole
+
+
+async def keep(
+    loaded: Loaded,
+    session: Session,
+    prompt: Kept,
+    chat: ChatRequest,
+    turn: Turn,
+    output: RequestOutput,
+) -> None:
+    """The answer becomes part of the session."""
+    (completion,) = output.outputs
+    kept = prompt.answered(completion.token_ids, loaded.engine.tokenizer.eos_ids)
+    session.keep(kept, (*chat.messages, turn.message(completion.text)))
+    session.tools, session.template_args = chat.tools, chat.template_args
+    await pin(loaded, session)
+
+
+async def pin(loaded: Loaded, session: Session) -> None:
+    """Pin what the cache has of a session that asked for it, in place of what was pinned."""
+    if not session.wants_pin:
+        return
+    found: Pin = await loaded.engine.pin(list(session.ids), session.salt)
+    loaded.sessions.give_up(session)
+    session.pin = found if found.num_tokens else None
+
+
+def check(params: SamplingParams, options: RequestOptions) -> None:
+    """Raises BodyError for what a session cannot go on with."""
+    if params.n != 1:
+        raise BodyError("n: a session has one answer a turn; fork it for several", "n")
+    if params.beam_width:
+        raise BodyError("use_beam_search: not in a session", "use_beam_search")
+    if options.cache_salt:
+        raise BodyError("cache_salt: a session has one of its own: leave it out", "cache_salt")

@@ -1,0 +1,246 @@
+"""Sessions: what is kept is never sent or tokenised again, and answers are those of whole chats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from octavo.server import sessions
+from octavo.server.auth import Keys
+from tests.cli.tiny_model import TEMPLATE, write_tiny_model
+from tests.server.live import Answer, Live, slowed, until
+
+SESSIONS, CHAT, COMPLETIONS = "/v1/sessions", "/v1/chat/completions", "/v1/completions"
+ANN, BOB = "ann-has-a-long-key", "bob-has-a-long-key"
+SYSTEM = {"role": "system", "content": "You are a model of few words, and of many blocks."}
+HI = {"role": "user", "content": "hi"}
+AND = {"role": "user", "content": "and?"}
+GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 5}
+CALLABLE: Any = [{"type": "function", "function": {"name": "f"}}]
+
+
+def begin(live: Live, **body: Any) -> dict[str, Any]:
+    answer = live.post(SESSIONS, {"messages": [SYSTEM], **body})
+    assert answer.status == 200, answer
+    session: dict[str, Any] = answer.json
+    return session
+
+
+def show(live: Live, session: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = live.get(f"{SESSIONS}/{session['id']}").json
+    return found
+
+
+def say(live: Live, session: dict[str, Any], *messages: Any, **more: Any) -> Answer:
+    body = {**GREEDY, "session": session["id"], "messages": messages, **more}
+    return live.post(CHAT, body)
+
+
+def text(answer: Answer) -> str:
+    assert answer.status == 200, answer
+    content: str = answer.json["choices"][0]["message"]["content"]
+    return content
+
+
+def test_a_session_says_what_it_holds(roomy: Live) -> None:
+    session = begin(roomy)
+    alone = roomy.post(CHAT, {**GREEDY, "messages": [SYSTEM, HI]})
+    assert text(say(roomy, session, HI)) == text(alone)
+    say(roomy, session, AND)
+    say(roomy, session, HI)
+    found = show(roomy, session)
+    assert (found["messages"], found["object"]) == (7, "session")
+    assert found["cached_tokens"] >= found["tokens"] - 1
+    assert found["pinned_tokens"] == 0
+    assert found["expires_at"] > found["created_at"]
+
+
+def test_generated_ids_are_kept(roomy: Live) -> None:
+    """Bytes that are no text come back as marks, whose ids are others."""
+    session = begin(roomy)
+    before = show(roomy, session)["tokens"]
+    first = say(roomy, session, HI)
+    assert "\ufffd" in text(first)
+    held = show(roomy, session)["tokens"]
+    assert held == before + len("<hi>\n") + len("user\nassistant\n") + 1 + 5
+    second = say(roomy, session, AND)
+    usage = second.json["usage"]
+    assert usage["prompt_tokens_details"]["cached_tokens"] >= held - 1
+    assert usage["prompt_tokens"] == held + len("<>\n<user\nand?>\n<assistant\n") - 1
+
+
+def test_answers_that_end_by_themselves_are_closed_by_the_template(roomy: Live) -> None:
+    session = begin(roomy)
+    whole: list[dict[str, Any]] = [SYSTEM]
+    for message in (HI, AND, HI):
+        whole.append(message)
+        own = say(roomy, session, message, guided_choice=["yes", "no"])
+        alone = roomy.post(CHAT, {**GREEDY, "messages": whole, "guided_choice": ["yes", "no"]})
+        assert own.json["choices"][0] == alone.json["choices"][0]
+        assert own.json["choices"][0]["finish_reason"] == "stop"
+        assert own.json["usage"]["prompt_tokens"] == alone.json["usage"]["prompt_tokens"]
+        whole.append({"role": "assistant", "content": text(own)})
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_fork_goes_its_own_way_and_computes_nothing(roomy: Live, stream: bool) -> None:
+    session = begin(roomy)
+    say(roomy, session, HI)
+    held = show(roomy, session)
+    listed = roomy.post(f"{SESSIONS}/{session['id']}/fork", {"n": 2}).json["data"]
+    assert [each["tokens"] for each in listed] == [held["tokens"]] * 2
+    assert len({session["id"], *(each["id"] for each in listed)}) == 3
+    one = say(roomy, listed[0], AND, stream=stream)
+    two = say(roomy, session, AND, stream=stream)
+    assert one.status == two.status == 200
+    tokens = [show(roomy, each)["tokens"] for each in (*listed, session)]
+    assert tokens[0] == tokens[2] > tokens[1] == held["tokens"]
+
+
+def test_rewinding_to_a_turn_is_as_if_the_rest_was_never_said(roomy: Live) -> None:
+    session = begin(roomy)
+    say(roomy, session, HI)
+    held = show(roomy, session)
+    path = f"{SESSIONS}/{session['id']}/rewind"
+    once = text(say(roomy, session, AND))
+    for back in ({"messages": 3}, {"tokens": held["tokens"]}):
+        again = roomy.post(path, back).json
+        assert (again["tokens"], again["messages"]) == (held["tokens"], 3)
+        assert text(say(roomy, session, AND)) == once
+    refused = roomy.post(path, {"messages": 2})
+    assert (refused.status, "(1, 3, 5)" in refused.error) == (400, True)
+    assert roomy.post(path, {"tokens": 10_000}).status == 400
+    assert roomy.post(path, {}).status == roomy.post(path, {"tokens": 0}).status == 400
+    plain = roomy.post(path, {"tokens": held["tokens"] - 1}).json
+    assert (plain["tokens"], plain["messages"]) == (held["tokens"] - 1, None)
+    assert say(roomy, session, AND).json["error"]["param"] == "session"
+
+
+def test_a_plain_prompt_goes_on(roomy: Live) -> None:
+    session = begin(roomy, messages=None, prompt="one two")
+    body = {**GREEDY, "session": session["id"], "prompt": " three"}
+    own = roomy.post(COMPLETIONS, body).json["choices"][0]["text"]
+    alone = roomy.post(COMPLETIONS, {**GREEDY, "prompt": "one two three"}).json
+    assert own == alone["choices"][0]["text"]
+    assert show(roomy, session)["tokens"] == len("one two three") + 5
+    assert roomy.post(COMPLETIONS, {**body, "echo": True}).status == 400
+    assert roomy.post(COMPLETIONS, {**body, "prompt": ["a", "b"]}).status == 400
+
+
+def test_a_pin_is_held_until_the_session_is_deleted(roomy: Live) -> None:
+    session = begin(roomy, pin=True)
+    assert session["pinned_tokens"] >= 16
+    assert session["cached_tokens"] >= session["tokens"] - 1
+    say(roomy, session, HI)
+    grown = show(roomy, session)
+    assert grown["pinned_tokens"] > session["pinned_tokens"]
+    assert roomy.get("/v1/cache").json["pins"]
+    deleted = roomy.ask("DELETE", f"{SESSIONS}/{session['id']}", None)
+    assert deleted.json == {"id": session["id"], "object": "session", "deleted": True}
+    assert roomy.get(f"{SESSIONS}/{session['id']}").status == 404
+    until(lambda: not roomy.get("/v1/cache").json["pins"])
+
+
+def test_two_requests_at_once_are_a_conflict(roomy: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = begin(roomy)
+    before = show(roomy, session)
+    with monkeypatch.context() as slow:
+        slow.setattr(roomy.llm.loop.engine, "step", slowed(roomy, 0.02))
+        connection = roomy.connect()
+        body = (
+            f'{{"session": "{session["id"]}", "messages": [{{"role": "user", "content": "hi"}}],'
+            ' "stream": true, "ignore_eos": true, "max_tokens": 500}'
+        )
+        connection.request("POST", CHAT, body, {"content-type": "application/json"})
+        response = connection.getresponse()
+        assert response.read(6) == b"data: "
+        refused = say(roomy, session, HI)
+        assert (refused.status, refused.json["error"]["code"]) == (409, "session_in_use")
+        assert roomy.ask("DELETE", f"{SESSIONS}/{session['id']}", None).status == 409
+        response.close()
+        connection.close()
+        until(lambda: roomy.service.loaded.admission.num_open == 0)
+    after = show(roomy, session)
+    assert (after["tokens"], after["messages"]) == (before["tokens"], 1)
+    assert say(roomy, session, HI).status == 200
+
+
+def test_tools_cannot_come_in_the_middle(roomy: Live) -> None:
+    session = begin(roomy)
+    refused = say(roomy, session, HI, tools=CALLABLE)
+    assert (refused.status, "other tools" in refused.error) == (400, True)
+    session = begin(roomy, tools=CALLABLE)
+    assert say(roomy, session, HI).status == 200
+    assert say(roomy, session, AND, tools=CALLABLE).status == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"messages": [HI], "prompt": "x"}, "messages"),
+        ({}, "messages"),
+        ({"messages": [HI], "ttl_s": 0}, "ttl_s"),
+        ({"messages": [HI], "temperature": 1}, "temperature"),
+        ({"prompt": ["a", "b"]}, "prompt"),
+    ],
+)
+def test_what_a_session_cannot_begin_with(roomy: Live, body: Any, param: str) -> None:
+    refused = roomy.post(SESSIONS, body)
+    assert (refused.status, refused.json["error"]["param"]) == (400, param)
+
+
+def test_what_a_turn_cannot_ask(roomy: Live) -> None:
+    session = begin(roomy)
+    for more, param in (({"n": 2}, "n"), ({"cache_salt": "x"}, "cache_salt")):
+        refused = say(roomy, session, HI, **more)
+        assert (refused.status, refused.json["error"]["param"]) == (400, param)
+    assert say(roomy, {"id": "sess_none"}, HI).status == 404
+
+
+@pytest.fixture(scope="module")
+def forgetful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    content = "{{ m['content'] }}"
+    template = TEMPLATE.replace(
+        content, "{% if loop.last or m['role'] != 'assistant' %}" + content + "{% endif %}"
+    )
+    path = tmp_path_factory.mktemp("forgetful") / "tiny.gguf"
+    with Live(write_tiny_model(path, template=template)) as server:
+        yield server
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused(forgetful: Live) -> None:
+    refused = forgetful.post(SESSIONS, {"messages": [HI]})
+    assert (refused.status, "rewrites earlier turns" in refused.error) == (400, True)
+
+
+def test_sessions_are_bounded_and_of_one_tenant(
+    tiny_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "_MOST", 2)
+    with Live(tiny_path, keys=Keys([ANN, BOB])) as server:
+        ids = [
+            server.post(SESSIONS, {"messages": [HI], "pin": True}, x_api_key=ANN).json["id"]
+            for _ in range(2)
+        ]
+        refused = server.post(SESSIONS, {"messages": [HI]}, x_api_key=ANN)
+        assert (refused.status, refused.json["error"]["code"]) == (429, "too_many_sessions")
+        path = f"{SESSIONS}/{ids[0]}"
+        assert server.post(f"{path}/fork", {}, x_api_key=ANN).status == 429
+        assert server.post(SESSIONS, {"messages": [HI]}, x_api_key=BOB).status == 200
+        assert server.get(path, x_api_key=BOB).status == 404
+        assert server.post(f"{path}/fork", {}, x_api_key=BOB).status == 404
+        assert server.post(f"{path}/rewind", {"tokens": 1}, x_api_key=BOB).status == 404
+        assert server.ask("DELETE", path, None, x_api_key=BOB).status == 404
+        body = {"messages": [HI], "session": ids[0], "max_tokens": 1}
+        assert server.post(CHAT, body, x_api_key=BOB).status == 404
+        assert server.post(CHAT, body, x_api_key=ANN).status == 200
+
+
+def test_one_that_nobody_uses_is_forgotten(tiny_path: Path) -> None:
+    with Live(tiny_path) as server:
+        session = begin(server, messages=[HI], ttl_s=1, pin=True)
+        until(lambda: server.get(f"{SESSIONS}/{session['id']}").status == 404)
+        until(lambda: not server.get("/v1/cache").json["pins"])
