@@ -31,6 +31,8 @@ def params(**fields: object) -> SamplingParams:
 def test_a_field_nobody_knows_is_named_with_its_nearest() -> None:
     complaint = "unknown field 'temprature'; did you mean temperature?"
     assert refusal(temprature=1) == (complaint, "temprature")
+    far = "unknown field 'xyzzy': this route has none of that name, leave it out"
+    assert refusal(xyzzy=1) == (far, "xyzzy")
 
 
 @pytest.mark.parametrize("body", [None, [], "x", 3, True])
@@ -40,8 +42,14 @@ def test_a_body_is_an_object(body: int | list[Any] | str | None) -> None:
 
 
 def test_null_is_not_given_and_labels_are_dropped_whatever_they_say() -> None:
-    null = dict.fromkeys(("temperature", "tools", "user", "echo", "n"))
+    null = dict.fromkeys(("temperature", "tools", "user", "echo", "n", "xyzzy"))
     assert params(**null) == params()
+    options = {"include_usage": None, "xyzzy": None}
+    assert params(stream=True, stream_options=options) == params(stream=True)
+    free = parse_completion({"prompt": "p", "response_format": {"type": "text", "x": None}})
+    assert free.grammar is None
+    choice = parse_completion({"prompt": "p", "structured_outputs": {"choice": ["a"], "x": None}})
+    assert choice.grammar == parse_completion({"prompt": "p", "guided_choice": ["a"]}).grammar
     labels = {
         "user": "u", "metadata": {"a": "b"}, "safety_identifier": "s", "prompt_cache_key": "k",
     }  # fmt: skip
@@ -68,7 +76,7 @@ def test_ranges_and_kinds_are_those_of_sampling_params_with_the_field_named() ->
     assert refusal(priority=0.5)[1] == "priority"
     assert refusal(stop=[""])[1] == "stop"
     assert refusal(logit_bias={"a": 1})[1] == "logit_bias"
-    assert refusal(n=0) == ("n=0: expected a whole number from 1 to 64", "n")
+    assert refusal(n=0) == ("n=0: expected a whole number from 1 to 16", "n")
     assert refusal(echo="yes") == ("echo: expected true or false, found a string", "echo")
     assert refusal(model="") == ("model: expected a name, found an empty string", "model")
     # Values that other APIs define are taken.
@@ -139,7 +147,7 @@ def test_biases_are_by_token_id_and_stops_and_answers_are_bounded() -> None:
     assert len(params(stop=["x"] * 16).stop) == 16
     assert refusal(stop=["x"] * 17)[0] == "stop: 17 texts: at most 16"
     assert refusal(stop="x" * 257)[0] == "stop: a text of more than 256 characters"
-    assert refusal(n=17) == ("n=17: at most 16 answers to a prompt", "n")
+    assert refusal(n=17) == ("n=17: expected a whole number from 1 to 16", "n")
     assert params(use_beam_search=True, n=20).n == 20
 
 

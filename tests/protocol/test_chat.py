@@ -76,7 +76,7 @@ def test_logprobs_is_a_switch_and_top_logprobs_the_number() -> None:
      ({"role": "user", "content": 7}, "messages[1].content: expected a string or a list of text "),
      ({"role": "user", "content": ["x"]}, "messages[1].content[0]: no part: expected {"),
      ({"role": "user", "content": [{"type": "image_url", "image_url": {}}]},
-      "messages[1].content[0]: parts of type 'image_url' are not supported: expected {"),
+      "messages[1].content[0].image_url: parts of type 'image_url' are not supported: expected {"),
      ({"role": "user", "content": [{"type": "text"}]},
       "messages[1].content[0].text: expected a string, found null"),
      ({"role": "user", "content": "x", "name": 1},

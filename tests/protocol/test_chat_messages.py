@@ -92,3 +92,24 @@ def test_what_cannot_be_read_is_named_by_its_whole_path(
     with pytest.raises(BodyError) as caught:
         read_chat_messages([USER, message])
     assert (str(caught.value), caught.value.param) == (said, param)
+
+
+IN_PART = "messages[1].content[1]"
+
+
+@pytest.mark.parametrize(
+    ("part", "param"),
+    [({"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}, "cache_control"),
+     ({"type": "image_url", "image_url": {"url": "http://x"}}, "image_url"),
+     ({"type": "file", "file_id": "x"}, "type")],
+)  # fmt: skip
+def test_what_a_part_has_beside_its_text_is_named_by_its_whole_path(
+    part: dict[str, Any], param: str
+) -> None:
+    text = {"type": "text", "text": "a", "cache_control": None}
+    (read,) = read_chat_messages([{"role": "user", "content": [text, text]}])
+    assert read["content"] == "a\na"
+    with pytest.raises(BodyError) as caught:
+        read_chat_messages([USER, {"role": "user", "content": [text, part]}])
+    assert caught.value.param == f"{IN_PART}.{param}"
+    assert str(caught.value).startswith(IN_PART)

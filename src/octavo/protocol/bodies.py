@@ -2,15 +2,16 @@
 its name.
 
 Comes in: parsed JSON. Goes out: the fields that are honoured, without nulls (null is "not given" to
-OpenAI), and the names of those that are only noted. Ranges are the business of SamplingParams and
-RequestOptions.
+OpenAI, whatever the name), and the names of those that are only noted. Ranges are the business of
+SamplingParams and RequestOptions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from octavo.errors import KINDS, UsageError, kind_of, unknown_option
 from octavo.protocol.fields import Field, Table
@@ -39,11 +40,10 @@ def read_body(body: object, table: Table) -> Body:
         raise BodyError(f"the body: expected an object, found {kind_of(body)}")
     found, noted = {}, []
     for name, value in body.items():
-        if name not in table:
-            known = sorted(field.name for field in table.values() if field.rule != "refused")
-            raise BodyError(str(unknown_option("field", name, known)), name)
         if value is None:
             continue
+        if name not in table:
+            raise BodyError(_unknown(name, table), name)
         field = table[name]
         if field.rule == "honoured":
             _check_kinds(field, value)
@@ -70,6 +70,28 @@ def read_kind(fields: Fields, name: str, kind: type[T], place: str | None = None
         at = place or name
         raise BodyError(f"{at}: expected {KINDS[kind]}, found {kind_of(value)}", at)
     return value  # type: ignore[return-value]  # checked
+
+
+def read_object(where: str, value: object) -> dict[str, Any]:
+    """An object that stands at this path."""
+    if not isinstance(value, dict):
+        raise BodyError(f"{where}: expected an object, found {kind_of(value)}", where)
+    return value
+
+
+def refuse_unknown(where: str, given: Mapping[Any, Any], known: Sequence[str]) -> None:
+    """Refuse the fields of an object at this path that nobody reads, but for nulls."""
+    for name, value in given.items():
+        if name not in known and value is not None:
+            raise BodyError(f"{where}: {unknown_option('field', name, known)}", f"{where}.{name}")
+
+
+def _unknown(name: str, table: Table) -> str:
+    """With the nearest name; a whole table is too long to be told."""
+    known = sorted(field.name for field in table.values() if field.rule != "refused")
+    if difflib.get_close_matches(name, known):
+        return str(unknown_option("field", name, known))
+    return f"unknown field {name!r}: this route has none of that name, leave it out"
 
 
 def _check_kinds(field: Field, value: object) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from octavo.errors import kind_of, unknown_option
-from octavo.protocol.bodies import BodyError, read_kind
+from octavo.errors import kind_of
+from octavo.protocol.bodies import BodyError, read_kind, refuse_unknown
 from octavo.tokenizer.messages import MessageError, read_messages
 
 _ROLES: Mapping[str, str] = MappingProxyType(
@@ -27,17 +27,40 @@ _OF_ROLE: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 _CALL = ("id", "type", "function", "index")  # `index`: a stream's deltas, put together, have it
 _FUNCTION = ("name", "arguments")
+_PART = ("type", "text")
 
 
 def read_chat_messages(messages: object) -> tuple[dict[str, Any], ...]:
     """Raises BodyError."""
     if messages is None:
         raise BodyError('messages is missing: give a list of {"role": …, "content": …}', "messages")
+    _check_parts(messages)
     try:
         read = read_messages(messages)
     except MessageError as error:
         raise BodyError(str(error), error.place) from None
     return tuple(_own_fields(f"messages[{i}]", each) for i, each in enumerate(read))
+
+
+def _check_parts(messages: object) -> None:
+    """Refuse what parts of contents have beside their text, by the whole path. What is no list of
+    messages, of parts, is left to `read_messages`."""
+    for i, message in enumerate(messages if isinstance(messages, list) else ()):
+        content = message.get("content") if isinstance(message, dict) else None
+        for k, part in enumerate(content if isinstance(content, list) else ()):
+            if isinstance(part, dict):
+                _check_part(f"messages[{i}].content[{k}]", part)
+
+
+def _check_part(where: str, part: Mapping[str, Any]) -> None:
+    kind = part.get("type")
+    if kind == "text":
+        refuse_unknown(where, part, _PART)
+    elif isinstance(kind, str):
+        place = f"{where}.{kind if kind in part else 'type'}"
+        expected = '{"type": "text", "text": …}'
+        why = f"parts of type {kind!r} are not supported: expected {expected}"
+        raise BodyError(f"{place}: {why}", place)
 
 
 def _own_fields(where: str, message: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,9 +87,9 @@ def _own_fields(where: str, message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _own_call(where: str, call: Mapping[str, Any]) -> dict[str, Any]:
-    _refuse_unknown(where, call, _CALL)
+    refuse_unknown(where, call, _CALL)
     function = call["function"]
-    _refuse_unknown(f"{where}.function", function, _FUNCTION)
+    refuse_unknown(f"{where}.function", function, _FUNCTION)
     call_id = call.get("id")
     if not isinstance(call_id, str):
         raise BodyError(f"{where}.id: expected a string, found {kind_of(call_id)}", f"{where}.id")
@@ -74,9 +97,3 @@ def _own_call(where: str, call: Mapping[str, Any]) -> dict[str, Any]:
         raise BodyError(f'{where}.type: expected "function"', f"{where}.type")
     own = {name: function[name] for name in _FUNCTION}
     return {"id": call_id, "type": "function", "function": own}
-
-
-def _refuse_unknown(where: str, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
-    for name, value in given.items():
-        if name not in known and value is not None:
-            raise BodyError(f"{where}: {unknown_option('field', name, known)}", f"{where}.{name}")

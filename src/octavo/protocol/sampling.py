@@ -13,9 +13,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from octavo.errors import UsageError, unknown_option
+from octavo.errors import UsageError
 from octavo.options import parse_options
-from octavo.protocol.bodies import BodyError, Fields, read_flag, read_kind, read_text
+from octavo.protocol.bodies import (
+    BodyError,
+    Fields,
+    read_flag,
+    read_kind,
+    read_text,
+    refuse_unknown,
+)
 from octavo.protocol.common import cache_of, usage_of
 from octavo.protocol.fields import OPTIONS, SAMPLING
 from octavo.request import RequestOptions, RequestOutput
@@ -68,8 +75,8 @@ def read_params(
     _check_stop(fields)
     beams = read_flag(fields, "use_beam_search") or "beam_width" in fields
     n = asked.get("n", 1)
-    if not beams and is_whole(n) and n > _MOST_ANSWERS:
-        raise BodyError(f"n={n}: at most {_MOST_ANSWERS} answers to a prompt", "n")
+    if not beams and is_whole(n) and not 1 <= n <= _MOST_ANSWERS:
+        raise BodyError(f"n={n}: expected a whole number from 1 to {_MOST_ANSWERS}", "n")
     if read_flag(fields, "use_beam_search"):
         asked.setdefault("beam_width", fields.get("best_of", asked.get("n", 1)))
     with _named_as(spelling):
@@ -88,12 +95,9 @@ def read_streaming(fields: Fields) -> Streaming:
         if fields.get(name) and not wanted:
             raise BodyError(f"{name} needs stream: true", name)
     options = read_kind(fields, "stream_options", dict) or {}
-    for name in options:
-        place = f"stream_options.{name}"
-        if name not in _STREAM_OPTIONS:
-            known = unknown_option("field", name, _STREAM_OPTIONS)
-            raise BodyError(f"stream_options: {known}", place)
-        read_kind(options, name, bool, place)
+    refuse_unknown("stream_options", options, _STREAM_OPTIONS)
+    for name in _STREAM_OPTIONS:
+        read_kind(options, name, bool, f"stream_options.{name}")
     return Streaming(
         wanted,
         options.get("include_usage") is True,

@@ -7,14 +7,14 @@ whole path. A schema is always enforced, `strict` or not. Compiles nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from octavo.errors import GrammarError, kind_of, unknown_option
+from octavo.errors import GrammarError, kind_of
 from octavo.grammar import GrammarSpec
-from octavo.protocol.bodies import BodyError, Fields, read_kind
+from octavo.protocol.bodies import BodyError, Fields, read_kind, read_object, refuse_unknown
 
 _GUIDED: Mapping[str, str] = MappingProxyType(
     {
@@ -47,22 +47,22 @@ def read_structured(fields: Fields, after: str | None = None) -> GrammarSpec | N
 def read_format(value: object, place: str) -> GrammarSpec | None:
     """Return what a format asks for that has its schema beside its type, as `text.format` of
     Responses and `output_config.format` of Messages. Raises BodyError."""
-    given = _object(value, place)
+    given = read_object(place, value)
     kind = _type(given, place)
-    _check_names(given, ("type", *_OF_SCHEMA) if kind == "json_schema" else ("type",), place)
+    refuse_unknown(place, given, ("type", *_OF_SCHEMA) if kind == "json_schema" else ("type",))
     return _of_type(kind, given, place)
 
 
 def _read_response_format(value: object, place: str) -> GrammarSpec | None:
-    given = _object(value, place)
+    given = read_object(place, value)
     kind = _type(given, place)
     if kind != "json_schema":
-        _check_names(given, ("type",), place)
+        refuse_unknown(place, given, ("type",))
         return _of_type(kind, given, place)
-    _check_names(given, ("type", "json_schema"), place)
+    refuse_unknown(place, given, ("type", "json_schema"))
     inner = f"{place}.json_schema"
-    schema = _object(given.get("json_schema"), inner)
-    _check_names(schema, _OF_SCHEMA, inner)
+    schema = read_object(inner, given.get("json_schema"))
+    refuse_unknown(inner, schema, _OF_SCHEMA)
     return _of_type(kind, schema, inner)
 
 
@@ -73,14 +73,14 @@ def _of_type(kind: str, given: Mapping[str, Any], place: str) -> GrammarSpec | N
         return GrammarSpec("json_object")
     for name, wanted in (("name", str), ("description", str), ("strict", bool)):
         read_kind(given, name, wanted, f"{place}.{name}")
-    schema = _object(given.get("schema"), f"{place}.schema")
+    schema = read_object(f"{place}.schema", given.get("schema"))
     return _spec("json", schema, f"{place}.schema")
 
 
 def _read_outputs(value: object, place: str) -> GrammarSpec | None:
-    given = _object(value, place)
-    _check_names(given, _OUTPUTS, place)
-    asked = {name: each for name, each in given.items() if each not in (None, False)}
+    given = read_object(place, value)
+    refuse_unknown(place, given, _OUTPUTS)
+    asked = {name: given[name] for name in _OUTPUTS if given.get(name) not in (None, False)}
     if len(asked) != 1:
         raise BodyError(f"{place}: expected one of {', '.join(_OUTPUTS)}", place)
     ((name, each),) = asked.items()
@@ -126,16 +126,3 @@ def _type(given: Mapping[str, Any], place: str) -> str:
             f"{place}.type: expected one of {', '.join(_FORMATS)}, found {found}", f"{place}.type"
         )
     return kind
-
-
-def _object(value: object, place: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise BodyError(f"{place}: expected an object, found {kind_of(value)}", place)
-    return value
-
-
-def _check_names(given: Mapping[str, Any], known: Collection[str], place: str) -> None:
-    for name in given:
-        if name not in known:
-            error = unknown_option("field", name, list(known))
-            raise BodyError(f"{place}: {error}", f"{place}.{name}")

@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from octavo.errors import kind_of, unknown_option
-from octavo.protocol.bodies import BodyError, Fields, read_flag, read_kind
+from octavo.protocol.bodies import (
+    BodyError,
+    Fields,
+    read_flag,
+    read_kind,
+    read_object,
+    refuse_unknown,
+)
 
 MOST_TOOLS = 128
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
@@ -89,17 +96,17 @@ def read_tools(fields: Fields) -> Tools | None:
 
 def read_tool(where: str, tool: object) -> Tool | None:
     """One tool in the shape of OpenAI's chat; None for one that is only noted."""
-    tool = _object(where, tool)
+    tool = read_object(where, tool)
     kind = tool.get("type")
     if isinstance(kind, str) and is_hosted(kind):
         return None
     if kind != "function":
         found = f"tools of type {kind!r} are not supported" if isinstance(kind, str) else "no tool"
         raise BodyError(f'{where}: {found}: expected {{"type": "function", …}}', f"{where}.type")
-    _refuse_unknown(where, tool, _TOOL)
+    refuse_unknown(where, tool, _TOOL)
     where = f"{where}.function"
-    function = _object(where, tool.get("function"))
-    _refuse_unknown(where, function, _FUNCTION)
+    function = read_object(where, tool.get("function"))
+    refuse_unknown(where, function, _FUNCTION)
     return Tool(
         read_name(f"{where}.name", function.get("name")),
         read_kind(function, "description", str, f"{where}.description"),
@@ -126,7 +133,7 @@ def read_parameters(where: str, schema: object) -> Mapping[str, Any] | None:
     """The schema of a tool's arguments, which are an object; None for none at all."""
     if schema is None:
         return None
-    found = _object(where, schema)
+    found = read_object(where, schema)
     if found.get("type", "object") != "object":
         raise BodyError(f'{where}.type: expected "object"', f"{where}.type")
     return found or None
@@ -168,15 +175,15 @@ def _read_named(
 ) -> tuple[Choice, frozenset[str]]:
     kind = choice.get("type")
     if kind == "function":
-        _refuse_unknown(where, choice, _TOOL)
+        refuse_unknown(where, choice, _TOOL)
         return "required", frozenset([_read_reference(where, choice, names)])
     if kind != "allowed_tools":
         found = repr(kind) if isinstance(kind, str) else kind_of(kind)
         raise BodyError(f'{where}.type: expected "function", found {found}', f"{where}.type")
-    _refuse_unknown(where, choice, ("type", "allowed_tools"))
+    refuse_unknown(where, choice, ("type", "allowed_tools"))
     where = f"{where}.allowed_tools"
-    allowed = _object(where, choice.get("allowed_tools"))
-    _refuse_unknown(where, allowed, ("mode", "tools"))
+    allowed = read_object(where, choice.get("allowed_tools"))
+    refuse_unknown(where, allowed, ("mode", "tools"))
     mode = next((each for each in ("auto", "required") if each == allowed.get("mode")), None)
     if mode is None:
         raise BodyError(f"{where}.mode: expected auto or required", f"{where}.mode")
@@ -185,7 +192,7 @@ def _read_named(
         raise BodyError(f"{where}.tools: expected at least one", f"{where}.tools")
     places = [f"{where}.tools[{i}]" for i in range(len(listed))]
     found_names = [
-        _read_reference(place, _object(place, each), names)
+        _read_reference(place, read_object(place, each), names)
         for place, each in zip(places, listed, strict=True)
     ]
     return ("auto" if mode == "auto" else "required"), frozenset(found_names)
@@ -193,8 +200,8 @@ def _read_named(
 
 def _read_reference(where: str, reference: Mapping[Any, Any], names: Sequence[str]) -> str:
     where = f"{where}.function"
-    function = _object(where, reference.get("function"))
-    _refuse_unknown(where, function, ("name",))
+    function = read_object(where, reference.get("function"))
+    refuse_unknown(where, function, ("name",))
     where = f"{where}.name"
     name = function.get("name")
     if not isinstance(name, str):
@@ -202,15 +209,3 @@ def _read_reference(where: str, reference: Mapping[Any, Any], names: Sequence[st
     if name not in names:
         raise BodyError(f"{where}: {unknown_option('tool', name, names or ['none'])}", where)
     return name
-
-
-def _object(where: str, value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise BodyError(f"{where}: expected an object, found {kind_of(value)}", where)
-    return value
-
-
-def _refuse_unknown(where: str, given: Mapping[Any, Any], known: Sequence[str]) -> None:
-    for name, value in given.items():
-        if name not in known and value is not None:
-            raise BodyError(f"{where}: {unknown_option('field', name, known)}", f"{where}.{name}")
