@@ -134,3 +134,30 @@ def test_logprobs_have_the_bytes_that_a_part_of_a_character_has_no_text_for() ->
         ],
         "refusal": None,
     }
+
+
+def test_where_the_prompt_ends() -> None:
+    said = {"role": "assistant", "content": "so"}
+
+    def ends(**fields: object) -> tuple[str, bool]:
+        found = parse_chat({"messages": [USER, said], **fields})
+        return found.end, found.options.begins_turn  # a blank before what goes on is text
+
+    assert ends() == ends(add_generation_prompt=True) == ("answer", True)
+    assert ends(continue_final_message=False) == ("answer", True)
+    assert ends(add_generation_prompt=False) == ("closed", True)
+    assert ends(continue_final_message=True) == ("open", False)
+    assert ends(continue_final_message=True, add_generation_prompt=False) == ("open", False)
+    assert refusal(USER, said, continue_final_message=True, add_generation_prompt=True) == (
+        "continue_final_message and add_generation_prompt cannot both be true",
+        "continue_final_message",
+    )
+    for name, value in (("continue_final_message", True), ("add_generation_prompt", False)):
+        assert refusal(USER, said, session="s", **{name: value}) == (
+            f"{name}: each turn of a session begins an answer: leave it out", name
+        )  # fmt: skip
+    calls = [{"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    for last in (USER, {"role": "assistant", "tool_calls": calls}):
+        text, param = refusal(USER, last, continue_final_message=True)
+        assert text.endswith("expected a last message of the assistant that calls no tools")
+        assert param == "continue_final_message"

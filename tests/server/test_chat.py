@@ -169,3 +169,25 @@ def test_a_call_that_must_be_made_always_parses(roomy: Live, choice: Any) -> Non
 
 def result_of(call: Any) -> dict[str, Any]:
     return {"role": "tool", "tool_call_id": call["id"], "content": "sunny"}
+
+
+@pytest.mark.parametrize(
+    ("ends", "begins", "finishes"),
+    [({}, "assistant", True), ({"add_generation_prompt": True}, "assistant", True),
+     ({"add_generation_prompt": False}, "assistant", False),
+     ({"continue_final_message": True}, " so, ", True),
+     ({"continue_final_message": True, "add_generation_prompt": False}, " so, ", True)],
+)  # fmt: skip
+def test_a_prompt_ends_where_it_is_asked_to(
+    live: Live, ends: dict[str, bool], begins: str, finishes: bool
+) -> None:
+    messages = [*HI["messages"], {"role": "assistant", "content": "It is so, "}]
+    body = {"messages": messages, **ends}
+    prompt = live.post("/apply-template", body).json["prompt"]
+    assert prompt.rstrip("\n").endswith(begins) is finishes
+    tokens = live.post("/tokenize", body).json["tokens"]
+    draw = {"max_tokens": 6, "temperature": 0}
+    chat = live.post(CHAT, {**body, **draw}).json
+    plain = live.post(COMPLETIONS, {"prompt": tokens, **draw}).json
+    assert chat["choices"][0]["message"]["content"] == plain["choices"][0]["text"]
+    assert chat["usage"]["prompt_tokens"] == len(tokens)

@@ -82,6 +82,7 @@ def _parts(llm: LLM, one: Asked, template: str | None, conversation: Conversatio
             chat_template=template,
             tools=turn.tools,
             template_args=turn.template_args,
+            end=request.end,
         )
         one.new_reader = turn.new_reader
         options = replace(_held_to(llm, turn.grammar, request), shown_tokens=turn.shown_tokens)

@@ -5,7 +5,7 @@ Messages are read by `chat_messages`. Tools, images and audio are refused by nam
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,7 +27,13 @@ from octavo.request import (
     RequestOptions,
 )
 from octavo.sampling_params import SamplingParams
+from octavo.tokenizer.chat import ChatEnd
 
+# Where the prompt ends, as vLLM says it.
+ENDS = (
+    honoured("add_generation_prompt", "Begin an answer behind the messages; default true", bool),
+    honoured("continue_final_message", "Go on with the last message, the assistant's", bool),
+)
 CHAT_FIELDS = table(
     honoured("messages", "The conversation so far"),
     as_option(
@@ -44,8 +50,10 @@ CHAT_FIELDS = table(
     honoured("parallel_tool_calls", "Whether one answer may call several", bool),
     honoured("reasoning_effort", "How much to reason, where the chat template has a switch", str),
     honoured("chat_template_kwargs", "Variables for the chat template: scalars", dict),
+    *ENDS,
     *GENERATION,
 )
+_CONTINUE = "continue_final_message"
 _TEMPLATE_OWN = ("messages", "tools", "documents", "add_generation_prompt", "strftime_now")
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 
@@ -58,6 +66,7 @@ class ChatRequest:
     effort: str | None = None  # of reasoning
     effort_fields: tuple[str, ...] = ("reasoning_effort",)  # that ask for it
     template_args: Mapping[str, object] = field(default_factory=dict)
+    end: ChatEnd = "answer"  # of the prompt
     grammar: GrammarSpec | None = None  # that the answer is held to
     grammar_field: str = "response_format"  # that says so
     params: SamplingParams = field(default_factory=SamplingParams)
@@ -75,19 +84,41 @@ def parse_chat(body: object) -> ChatRequest:
     own = {"max_tokens": fields.get(limit), "logprobs": _read_logprobs(fields)}
     spelling = {"max_tokens": limit, "logprobs": "top_logprobs"}
     stream = read_streaming(fields)
+    messages = read_chat_messages(fields.get("messages"))
+    end = read_end(fields, messages)
     return ChatRequest(
         model=read_model(fields),
-        messages=read_chat_messages(fields.get("messages")),
+        messages=messages,
+        end=end,
         tools=read_tools(fields),
         effort=read_effort(fields),
         template_args=read_template_args(fields),
         grammar=read_structured(fields),
         params=read_params(fields, own, spelling),
-        options=replace(read_options(fields), begins_turn=True),
+        options=replace(read_options(fields), begins_turn=end != "open"),
         stream=stream,
         session=read_text(fields, "session"),
         noted=(*read.noted, *stream.noted),
     )
+
+
+def read_end(fields: Fields, messages: Sequence[Mapping[str, Any]]) -> ChatEnd:
+    """Where a prompt of these messages ends."""
+    begins = read_kind(fields, "add_generation_prompt", bool)
+    goes_on = read_flag(fields, _CONTINUE)
+    if "session" in fields and (goes_on or begins is False):
+        name = _CONTINUE if goes_on else "add_generation_prompt"
+        raise BodyError(f"{name}: each turn of a session begins an answer: leave it out", name)
+    if not goes_on:
+        return "closed" if begins is False else "answer"
+    if begins:
+        raise BodyError(f"{_CONTINUE} and add_generation_prompt cannot both be true", _CONTINUE)
+    last = messages[-1]
+    if last["role"] != "assistant" or last.get("tool_calls"):
+        raise BodyError(
+            f"{_CONTINUE}: expected a last message of the assistant that calls no tools", _CONTINUE
+        )
+    return "open"
 
 
 def read_effort(fields: Fields) -> str | None:

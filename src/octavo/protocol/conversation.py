@@ -86,6 +86,8 @@ class Conversation:
                 reasoning = reasoning_of(template, arguments)
             else:
                 noted += asked.effort_fields
+        if reasoning is not None:
+            reasoning = _begun(reasoning, asked)
         if reasoning is not None and self._inline:
             reasoning = replace(reasoning, inline=True)
         messages, tools = self._tool_format.prepare(asked.messages, asked.tools)
@@ -133,3 +135,15 @@ class Conversation:
 def _call(call: Call) -> dict[str, Any]:
     function = {"name": call.name, "arguments": call.arguments}
     return {"id": call.id, "type": "function", "function": function}
+
+
+def _begun(reasoning: ReasoningFormat, asked: ChatRequest) -> ReasoningFormat | None:
+    """How it is where the prompt does not end as the template would have it: a message that is
+    continued reasons on only if it has just begun to."""
+    if asked.end == "answer":
+        return reasoning
+    if asked.end == "closed":
+        return replace(reasoning, begun="no")
+    said = asked.messages[-1]["content"]
+    is_inside = said.lstrip().startswith(reasoning.opening) and reasoning.closing not in said
+    return replace(reasoning, begun="opened") if is_inside else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from octavo.protocol.bodies import BodyError, Fields, read_body, read_flag, read_kind, read_text
-from octavo.protocol.chat import ChatRequest, read_template_args
+from octavo.protocol.chat import ENDS, ChatRequest, read_end, read_template_args
 from octavo.protocol.chat_messages import read_chat_messages
 from octavo.protocol.fields import honoured, table
 from octavo.protocol.sampling import read_model
@@ -18,6 +18,7 @@ _CHAT = (
     honoured("messages", "A conversation, as chats have it"),
     honoured("tools", "Functions that the model is told of", list),
     honoured("chat_template_kwargs", "Variables for the chat template: scalars", dict),
+    *ENDS,
 )
 TOKENIZE_FIELDS = table(
     honoured("prompt", "A text; in its place, `messages`", str),
@@ -76,9 +77,11 @@ def parse_template(body: object) -> ChatRequest:
 
 
 def _read_chat(fields: Fields) -> ChatRequest:
+    messages = read_chat_messages(fields.get("messages"))
     return ChatRequest(
         read_model(fields),
-        read_chat_messages(fields.get("messages")),
+        messages,
+        end=read_end(fields, messages),
         tools=read_tools(fields),
         template_args=read_template_args(fields),
     )

@@ -68,6 +68,7 @@ async def encoded(exchange: Exchange, asked: ChatRequest) -> tuple[list[int], Tu
         chat_template=loaded.chat_template,
         tools=turn.tools,
         template_args=turn.template_args,
+        end=asked.end,
     )
     return ids, turn
 

@@ -27,7 +27,7 @@ def encoder(loaded: Loaded, chat: ChatRequest) -> Encode:
             chat_template=loaded.chat_template,
             tools=turn.tools,
             template_args=turn.template_args,
-            add_generation_prompt=generation,
+            end="answer" if generation else "closed",
         )
 
     return encode

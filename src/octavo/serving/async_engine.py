@@ -34,6 +34,7 @@ from octavo.serving.prepare import Messages, PreparedRequest, Prompt, Tools, to_
 from octavo.serving.stats import engine_stats
 from octavo.serving.token_stream import TokenStream
 from octavo.tokenizer import Tokenizer
+from octavo.tokenizer.chat import ChatEnd
 
 T = TypeVar("T")
 
@@ -209,7 +210,7 @@ class AsyncEngine:
         parse_special: bool = False,
         tools: Tools | None = None,
         template_args: Mapping[str, Any] | None = None,
-        add_generation_prompt: bool = True,
+        end: ChatEnd = "answer",
     ) -> list[int]:
         """The token ids of a conversation, up to where the answer begins. As `LLM.encode_chat`."""
         return await asyncio.to_thread(
@@ -219,7 +220,7 @@ class AsyncEngine:
             parse_special=parse_special,
             tools=tools,
             template_args=template_args,
-            add_generation_prompt=add_generation_prompt,
+            end=end,
         )
 
     async def compile_grammar(self, spec: GrammarSpec) -> Constraint:

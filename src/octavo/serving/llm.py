@@ -37,6 +37,7 @@ from octavo.serving.prepare import (
     to_embed,
 )
 from octavo.serving.stats import engine_stats
+from octavo.tokenizer.chat import ChatEnd
 
 Stream = Generator[StreamChunk, None, None]
 
@@ -155,18 +156,18 @@ class LLM:
         parse_special: bool = False,
         tools: Tools | None = None,
         template_args: Mapping[str, Any] | None = None,
-        add_generation_prompt: bool = True,
+        end: ChatEnd = "answer",
     ) -> list[int]:
         """The token ids of a conversation, up to where the answer begins; its template is told of
-        these tools, as JSON schemas of functions, and given these variables of its own. Without a
-        generation prompt: up to its own end."""
+        these tools, as JSON schemas of functions, and given these variables of its own. With `end`
+        "closed" they end behind the last message, with "open" in it: the answer continues it."""
         return self.preparer.encode_chat(
             messages,
             chat_template=chat_template,
             parse_special=parse_special,
             tools=tools,
             template_args=template_args,
-            add_generation_prompt=add_generation_prompt,
+            end=end,
         )
 
     def template_for(self, *, tools: bool) -> str | None:

@@ -20,6 +20,7 @@ from octavo.loaded_model import LoadedModel
 from octavo.request import Pooling, RequestOptions, RowValues
 from octavo.sampling_params import SamplingParams
 from octavo.tokenizer import Tokenizer, TooManyTokensError
+from octavo.tokenizer.chat import ChatEnd
 from octavo.tokenizer.spec import TokenType
 from octavo.values import is_list, is_whole
 
@@ -104,10 +105,9 @@ class RequestPreparer:
         parse_special: bool,
         tools: Tools | None,
         template_args: Mapping[str, Any] | None,
-        add_generation_prompt: bool,
+        end: ChatEnd,
     ) -> list[int]:
-        """Return the token ids of a conversation, up to where the answer begins; or, without a
-        generation prompt, up to its own end."""
+        """Return the token ids of a conversation, up to where `end` says."""
         own = self._tokenizer.spec.template_for(tools=bool(tools))
         if chat_template is None and own is None:
             raise UsageError(
@@ -121,7 +121,7 @@ class RequestPreparer:
             parse_special=parse_special,
             tools=tools,
             template_args=template_args,
-            add_generation_prompt=add_generation_prompt,
+            end=end,
         )
         return self._encode(encode)
 

@@ -16,13 +16,17 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from octavo.errors import UsageError
 from octavo.tokenizer.special import Fragment, SpecialMatcher
 
 if TYPE_CHECKING:
     from octavo.tokenizer.chat_template import ChatTemplate
+
+# Where the ids of a chat end: where an answer begins, behind the last message, or in it, at the end
+# of what it says, so that the answer goes on from there.
+ChatEnd = Literal["answer", "closed", "open"]
 
 _PLAINLY_THERE = 32  # characters of words that no template says by chance
 _FREE_TEXT = ("content", "text")
@@ -53,6 +57,30 @@ def rendered(
             " right one with --chat-template (chat_template=)"
         )
     return text
+
+
+def left_open(
+    messages: Sequence[Mapping[str, Any]],
+) -> tuple[list[Mapping[str, Any]], str]:
+    """The messages with a random word behind the last one, and that word: `cut` finds it. So the
+    blanks that it ends with are kept, which a template would trim."""
+    word = secrets.token_hex(16)
+    *others, last = messages
+    return [*others, {**last, "content": last["content"] + word}], word
+
+
+def cut(fragments: Sequence[Fragment], word: str) -> list[Fragment]:
+    """What stands before the word of `left_open`. Raises UsageError where it is not there once."""
+    found = [i for i, each in enumerate(fragments) if isinstance(each, str) and word in each]
+    if len(found) == 1:
+        text = fragments[found[0]]
+        assert isinstance(text, str)
+        before, *after = text.split(word)
+        if len(after) == 1:
+            return [*fragments[: found[0]], *([before] if before else [])]
+    raise UsageError(
+        "the chat template does not write the last message as it is, so that it cannot be continued"
+    )
 
 
 def fragments(

@@ -119,7 +119,7 @@ class Tokenizer:
         self,
         messages: Sequence[Mapping[str, Any]],
         *,
-        add_generation_prompt: bool = True,
+        end: chat.ChatEnd = "answer",
         chat_template: str | None = None,
         parse_special: bool = False,
         tools: Sequence[Mapping[str, Any]] | None = None,
@@ -128,14 +128,18 @@ class Tokenizer:
     ) -> list[int]:
         """Ids of a chat; only the template spells special tokens, unless `parse_special`. `limit`
         as in `encode`. `messages` as `octavo.tokenizer.messages` says: text parts are joined, what
-        is not `role` or `content` is handed on to the template. `tools` choose it and go to it."""
+        is not `role` or `content` is handed on to the template. `tools` choose it and go to it.
+        `end` says where they end."""
         messages, tools = read_messages(messages), read_tools(tools)
         check = partial(self._refuse_at_once, limit=limit)
         template = self.chat_template(chat_template, tools=tools is not None, check=check)
         args = {"strftime_now": clock(), **(template_args or {})}
-        args["add_generation_prompt"] = add_generation_prompt
+        args["add_generation_prompt"] = end == "answer"
         if tools is not None:
             args["tools"] = tools
+        word = None
+        if end == "open":
+            messages, word = chat.left_open(messages)
         try:
             text = chat.rendered(template, messages, args)
         except UsageError:  # a message that is too long alone may be more than a template can make
@@ -148,6 +152,8 @@ class Tokenizer:
         else:
             found = chat.fragments(template, self._specials, messages, args, text)
             fragments = self._stripped(found)
+        if word is not None:
+            fragments = chat.cut(fragments, word)
         return self._with_bos(self._encode_fragments(fragments, limit))
 
     def chat_template(
