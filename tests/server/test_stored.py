@@ -9,7 +9,7 @@ from octavo.server.stored import StoredAnswer, StoredAnswers
 
 
 def answer(num_bytes: int = 0) -> StoredAnswer:
-    return StoredAnswer(b"{}", (), num_bytes)
+    return StoredAnswer(b"{}", (), None, num_bytes)
 
 
 def test_the_longest_unused_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:

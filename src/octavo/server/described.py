@@ -104,8 +104,8 @@ DESCRIBED: Mapping[tuple[str, str], Described] = MappingProxyType(
             statuses=(404,),
         ),
         ("POST", "/v1/sessions"): Described(
-            "Keep a conversation, or a prompt, as token ids; `session` in bodies of chat and "
-            "completions goes on from it", _SESSION, SESSION_FIELDS, statuses=_NAMED,
+            "Keep a conversation, or a prompt, as token ids; `session` in bodies of chat, "
+            "completions and responses goes on from it", _SESSION, SESSION_FIELDS, statuses=_NAMED,
         ),
         ("GET", "/v1/sessions/{id}"): Described(
             "Show a session", _SESSION, statuses=(404,)

@@ -13,8 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from octavo.server.next_turn import Kept
+
 _MOST = 256  # answers of a tenant
 _MOST_BYTES = 64 << 20  # and their bytes, but for the newest one
+_OF_ID = 4  # bytes
 _OF_MESSAGE = 64  # bytes of an earlier message, which answers share
 
 
@@ -22,11 +25,13 @@ _OF_MESSAGE = 64  # bytes of an earlier message, which answers share
 class StoredAnswer:
     response: bytes  # as JSON
     messages: tuple[Mapping[str, Any], ...]  # the conversation up to its end, no instructions
-    num_bytes: int  # of what is its own
+    kept: Kept | None  # the same in ids; None of one that was cancelled
+    num_bytes: int  # of its request
 
     @property
     def size(self) -> int:
-        return self.num_bytes + len(self.response) + _OF_MESSAGE * len(self.messages)
+        ids = 0 if self.kept is None else _OF_ID * len(self.kept.ids)
+        return self.num_bytes + len(self.response) + _OF_MESSAGE * len(self.messages) + ids
 
 
 class StoredAnswers:

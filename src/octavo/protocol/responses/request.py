@@ -32,6 +32,7 @@ RESPONSES_FIELDS = table(
     honoured("instructions", "What the system message says, for this answer alone", str),
     honoured("previous_response_id", "The stored answer that this goes on from", str),
     honoured("store", "Keep the answer, so that others can go on from it; default true", bool),
+    honoured("session", "The id of the session that this goes on: the rest is what is new", str),
     honoured("stream", "Give the answer in pieces, as server-sent events", bool),
     honoured("stream_options", "include_cache: the last event says what the cache did", dict),
     honoured("max_output_tokens", "Most tokens of an answer; default: up to the context"),
@@ -65,6 +66,7 @@ class ResponsesRequest:
     instructions: str | None = None
     own: tuple[dict[str, Any], ...] = ()  # messages of the input
     previous: str | None = None
+    session: str | None = None  # that the input goes on
     store: bool = True
     given: Mapping[str, Any] = field(
         default_factory=dict
@@ -118,6 +120,7 @@ def parse_response(body: object) -> ResponsesRequest:
         instructions=instructions,
         own=tuple(input.messages),
         previous=read_text(fields, "previous_response_id"),
+        session=_read_session(fields),
         store=fields.get("store") is not False,
         given=fields,
     )
@@ -176,6 +179,15 @@ def _read_stream(fields: Fields) -> tuple[Streaming, list[str]]:
     name = "include_obfuscation"
     noted = [f"stream_options.{name}"] if options.get(name) is not None else []
     return Streaming(wanted, include_cache=cache), noted
+
+
+def _read_session(fields: Fields) -> str | None:
+    """A session has a beginning of its own."""
+    session = read_text(fields, "session")
+    for name in ("instructions", "previous_response_id"):
+        if session is not None and name in fields:
+            raise BodyError(f"session and {name}: give one of them", name)
+    return session
 
 
 def _check_truncation(fields: Fields) -> None:

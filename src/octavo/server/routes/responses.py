@@ -4,29 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
 from starlette.exceptions import HTTPException
 
+from octavo.errors import UsageError
 from octavo.protocol.bodies import BodyError
 from octavo.protocol.common import ApiError
+from octavo.protocol.conversation import Turn
 from octavo.protocol.responses.answer import ResponsesAnswer
-from octavo.protocol.responses.input import read_input
+from octavo.protocol.responses.input import read_input, with_instructions
 from octavo.protocol.responses.request import ResponsesRequest, parse_response
+from octavo.request import RequestOptions
+from octavo.server import session_turn
 from octavo.server.admission import Place
 from octavo.server.exchange import Exchange
-from octavo.server.generation import answer, now, options_of, prompt_of, read
+from octavo.server.generation import answer, now, options_of, read, turn_of
+from octavo.server.next_turn import Kept, as_rendered, go_on
 from octavo.server.stored import StoredAnswer
 
 
 async def create(exchange: Exchange) -> None:
     loaded = exchange.service.loaded
-    request = _continued(exchange, await read(exchange, parse_response))
+    request = await read(exchange, parse_response)
     loaded.check_name(request.chat.model)
     with loaded.admission.enter(exchange.tenant.name) as place:
-        await _answer(exchange, place, request)
+        if request.session is not None:
+            await _go_on(exchange, place, request, request.session)
+        else:
+            earlier = _earlier(exchange, request.previous)
+            if earlier is not None:
+                request = request.after(earlier.messages)
+            turn = await turn_of(exchange, request.chat)
+            options = await options_of(exchange, turn, request.chat.options)
+            prompt = await _prompt(exchange, request, earlier)
+            await _answer(exchange, place, request, prompt, turn, options)
 
 
 async def refuse(exchange: Exchange) -> None:
@@ -67,35 +82,77 @@ async def cancel(exchange: Exchange) -> None:
     raise ApiError(400, f"the response {id!r} has ended, and cannot be cancelled")
 
 
-def _continued(exchange: Exchange, request: ResponsesRequest) -> ResponsesRequest:
-    """The request behind the conversation that it goes on from. Raises ApiError."""
-    if request.previous is None:
-        return request
-    found = exchange.service.stored.find(exchange.tenant.name, request.previous)
+def _earlier(exchange: Exchange, id: str | None) -> StoredAnswer | None:
+    """The kept answer that a request goes on from. Raises ApiError."""
+    if id is None:
+        return None
+    found = exchange.service.stored.find(exchange.tenant.name, id)
     if found is None:
         raise ApiError(
             404,
-            f"previous_response_id={request.previous!r}: there is no such response among those "
-            "that are kept for the caller",
+            f"previous_response_id={id!r}: there is no such response among those that are kept "
+            "for the caller",
             param="previous_response_id",
             code="previous_response_not_found",
         )
-    return request.after(found.messages)
+    return found
 
 
-async def _answer(exchange: Exchange, place: Place, request: ResponsesRequest) -> None:
+async def _prompt(
+    exchange: Exchange, request: ResponsesRequest, earlier: StoredAnswer | None
+) -> Kept:
+    """The prompt, with the ids that were generated before if the template allows it; a conversation
+    that is rendered anew is right too, and less of it is cached."""
+    encode = session_turn.encoder(exchange.service.loaded, request.chat)
+    messages = request.chat.messages
+    if earlier is not None and earlier.kept is not None:
+        before = with_instructions(request.instructions, earlier.messages)
+        try:
+            return await go_on(encode, earlier.kept, before, messages[len(before) :])
+        except UsageError:
+            pass
+    return as_rendered(await encode(messages, True))
+
+
+async def _go_on(exchange: Exchange, place: Place, request: ResponsesRequest, id: str) -> None:
+    """Answer new items of a session, which then has them and the answer."""
+    loaded, chat = exchange.service.loaded, request.chat
+    session_turn.check(chat.params, chat.options)
+    with loaded.sessions.use(exchange.tenant.name, id) as session:
+        prompt, whole = await session_turn.prompt_of(loaded, session, chat)
+        turn = await turn_of(exchange, whole)
+        options = await options_of(exchange, turn, chat.options, session.salt)
+
+        async def keep() -> None:
+            output = exchange.outcome.outputs[0]
+            await session_turn.keep(loaded, session, prompt, whole, turn, output)
+
+        request = replace(request, chat=whole, own=whole.messages)
+        await _answer(exchange, place, request, prompt, turn, options, keep)
+
+
+async def _answer(
+    exchange: Exchange,
+    place: Place,
+    request: ResponsesRequest,
+    prompt: Kept,
+    turn: Turn,
+    options: RequestOptions,
+    at_end: Callable[[], Awaitable[None]] | None = None,
+) -> None:
     loaded, stored = exchange.service.loaded, exchange.service.stored
-    ids, turn = await prompt_of(exchange, request.chat)
-    options = await options_of(exchange, turn, request.chat.options)
     id, tenant = _new_id(exchange), exchange.tenant.name
 
     def keep(response: Mapping[str, Any]) -> None:
-        if request.store:
-            said = read_input(response["output"]).messages
-            messages = (*request.own, *said)
-            stored.add(
-                tenant, id, StoredAnswer(orjson.dumps(response), messages, len(exchange.body))
-            )
+        if not request.store:
+            return
+        kept = None
+        if output := exchange.outcome.outputs.get(0):
+            (completion,) = output.outputs
+            kept = prompt.answered(completion.token_ids, loaded.engine.tokenizer.eos_ids)
+        messages = (*request.own, *read_input(response["output"]).messages)
+        size = len(exchange.body)
+        stored.add(tenant, id, StoredAnswer(orjson.dumps(response), messages, kept, size))
 
     writer = ResponsesAnswer(
         request, id=id, created=now(), model=loaded.check_name(request.chat.model),
@@ -105,8 +162,8 @@ async def _answer(exchange: Exchange, place: Place, request: ResponsesRequest) -
     exchange.failed = writer.failed
     work = asyncio.ensure_future(
         answer(
-            exchange, place, [ids], request.chat.params, options, writer,
-            in_pieces=request.chat.stream.wanted,
+            exchange, place, [list(prompt.ids)], request.chat.params, options, writer,
+            in_pieces=request.chat.stream.wanted, at_end=at_end,
         )
     )  # fmt: skip
     with stored.running(tenant, id, work) as running:
