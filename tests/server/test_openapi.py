@@ -99,6 +99,14 @@ def test_options_have_their_ranges() -> None:
     assert field_schema(pooling)["enum"] == ["last", "mean", None]
 
 
+@pytest.mark.parametrize(("method", "path"), [(method, path) for method, path, _ in ROUTES])
+def test_a_method_that_is_not_taken_is_told_which_are(live: Live, method: str, path: str) -> None:
+    told = path.replace("{id:path}", "x").replace("{id}", "x")
+    answer = live.ask("PROPFIND", told, None)
+    assert answer.status == 405
+    assert method in answer.headers["allow"].split(", ")
+
+
 def test_statuses_that_are_met_are_described(live: Live) -> None:
     paths: Any = document()["paths"]
     for method, path, _ in ROUTES:

@@ -104,12 +104,14 @@ class ApiError(OctavoError):
         code: str | None = None,
         param: str | None = None,
         retry_after: int | None = None,  # seconds
+        allow: Sequence[str] = (),  # methods in place of one that is not taken
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.param = param
         self.retry_after = retry_after
+        self.allow = allow
 
 
 def error_body(error: OctavoError) -> dict[str, object]:

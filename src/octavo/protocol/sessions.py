@@ -20,11 +20,13 @@ SESSION_FIELDS = table(
     honoured("prompt", "A text or token ids, in place of messages"),
     honoured("tools", "Functions that the model may call", list),
     honoured("chat_template_kwargs", "Variables for the chat template: scalars", dict),
-    honoured("ttl_s", "Forget it this many seconds after its last use"),
+    honoured(
+        "ttl_s", "Forget it this many seconds after its last use; default 3,600, at most 30 days"
+    ),
     honoured("pin", "Compute it now, and keep it in the cache", bool),
     *of_options(RequestOptions, ("cache_salt",)),
 )
-FORK_FIELDS = table(honoured("n", "How many"))
+FORK_FIELDS = table(honoured("n", "How many, at most 16; default 1"))
 REWIND_FIELDS = table(
     honoured("tokens", "Keep this many of its tokens"),
     honoured("messages", "Keep this many of its messages"),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
+from octavo.protocol.common import ApiError
+from octavo.server.errors import wrong_method
 from octavo.server.exchange import Scope
 from octavo.server.guard import Guard
 from octavo.server.intake import Handler, Intake
@@ -66,13 +67,14 @@ def make_app(service: Service) -> Guard:
 
 
 def _find(routes: Sequence[Route], scope: Scope) -> Handler:
-    """The handler of a path and method; raises HTTPException with 404 or 405."""
-    known_path = False
+    """The handler of a path and method; raises ApiError with 404 or 405."""
+    others: list[str] = []  # methods that this path takes
     for route in routes:
         match, found = route.matches(scope)
         if match is Match.FULL:
             scope.update(found, route=route.path)
             handler: Handler = found["endpoint"]
             return handler
-        known_path = known_path or match is Match.PARTIAL
-    raise HTTPException(405 if known_path else 404)
+        if match is Match.PARTIAL:
+            others += route.methods or ()
+    raise wrong_method(others) if others else ApiError(404, "there is no such route")

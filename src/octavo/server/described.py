@@ -221,6 +221,7 @@ HEADERS: Mapping[str, str] = MappingProxyType(
         "refuses them",
         "x-octavo-pinned": "How many tokens of the prompt `cache_control` has pinned; if none, "
         "why. Streams say it beside the last usage (`pinned`)",
+        "Allow": "With 405: the methods that the route takes",
         "Retry-After": "With 429 and 503: after so many seconds it is worth coming again",
     }
 )

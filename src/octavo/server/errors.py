@@ -6,11 +6,9 @@ Whatever is no error of a caller is told as the server's, without paths or trace
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Literal
-
-from starlette.exceptions import HTTPException
 
 from octavo.errors import OctavoError, PromptTooLongError
 from octavo.protocol.bodies import BodyError
@@ -29,18 +27,18 @@ _ANTHROPIC: Mapping[int, str] = MappingProxyType(
         529: "overloaded_error",
     }
 )
-_STATUS_TEXT = {404: "there is no such route", 405: "this route does not take that method"}
 
 
 def as_octavo_error(error: BaseException, request_id: str) -> OctavoError:
     """Return the error as it may be told; what nobody foresaw is logged with the id."""
-    if isinstance(error, HTTPException):
-        text = _STATUS_TEXT.get(error.status_code, "the request was refused")
-        return ApiError(error.status_code, text)
     if isinstance(error, OctavoError) and not is_unforeseen(error):
         return error
     logger.error("request %s failed", request_id, exc_info=error)
     return ApiError(500, f"the server failed at this request; its log has more under {request_id}")
+
+
+def wrong_method(allowed: Iterable[str]) -> ApiError:
+    return ApiError(405, "this route does not take that method", allow=sorted(set(allowed)))
 
 
 def is_unforeseen(error: OctavoError) -> bool:
@@ -75,8 +73,10 @@ def body_of(error: OctavoError, api: Api, request_id: str) -> dict[str, object]:
 
 
 def headers_of(error: OctavoError) -> dict[str, str]:
-    """Say when to come again; and after a body that does not come nothing follows."""
+    """Say when to come again, or how; and after a body that does not come nothing follows."""
     headers = {"connection": "close"} if status_of(error) == 408 else {}
     if isinstance(error, ApiError) and error.retry_after is not None:
         headers["retry-after"] = str(error.retry_after)
+    if isinstance(error, ApiError) and error.allow:
+        headers["allow"] = ", ".join(error.allow)
     return headers

@@ -17,7 +17,7 @@ from octavo.server.service import Service
 from octavo.server.sse import ReaderGoneError
 
 Handler = Callable[[Exchange], Awaitable[None]]
-Finder = Callable[[Scope], Handler]  # raises HTTPException where there is no route
+Finder = Callable[[Scope], Handler]  # raises ApiError where there is no route
 
 _BODY_SECONDS = 30.0
 _BODIES = 16  # of the largest size, that are held at once

@@ -137,7 +137,8 @@ def _answer(row: Described) -> Schema:
 def _error_response(status: int, says: str) -> Schema:
     shapes = [{"$ref": f"#/components/schemas/{name}"} for name in ("Error", "AnthropicError")]
     schema: Schema = {"anyOf": [*shapes, _READY] if status == 503 else shapes}
-    names = ("x-request-id", "Retry-After") if status in (429, 503, 529) else ("x-request-id",)
+    own = {405: ("Allow",), 429: ("Retry-After",), 503: ("Retry-After",), 529: ("Retry-After",)}
+    names = ("x-request-id", *own.get(status, ()))
     content: Schema = {"application/json": _is(schema)}
     if status == 400:
         content["text/plain"] = _is({"type": "string"})  # what is no HTTP at all

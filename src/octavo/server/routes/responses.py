@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
-from starlette.exceptions import HTTPException
 
 from octavo.errors import UsageError
 from octavo.protocol.bodies import BodyError
@@ -21,6 +20,7 @@ from octavo.protocol.responses.request import ResponsesRequest, parse_response
 from octavo.request import RequestOptions
 from octavo.server import session_turn
 from octavo.server.admission import Place
+from octavo.server.errors import wrong_method
 from octavo.server.exchange import Exchange
 from octavo.server.generation import answer, now, options_of, read, turn_of
 from octavo.server.next_turn import Kept, as_rendered, go_on
@@ -48,7 +48,7 @@ async def refuse(exchange: Exchange) -> None:
     """Clients that would rather have a WebSocket fall back when they are told so."""
     if exchange.headers.get("upgrade", "").lower() == "websocket":
         raise ApiError(426, "there is no WebSocket here: send requests by POST")
-    raise HTTPException(405)
+    raise wrong_method(["POST"])
 
 
 async def show(exchange: Exchange) -> None:
