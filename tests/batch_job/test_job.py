@@ -81,7 +81,7 @@ def test_bad_lines_have_their_error_and_stop_nobody(batch: Batch) -> None:
         (None, "line 1: not JSON: Expecting property name enclosed in double quotes at "
          "character 3"),
         ("a", ["ONE"]),
-        ("b", "line 3: n=0: expected a whole number from 1 to 64"),
+        ("b", "line 3: n=0: expected a whole number from 1 to 16"),
         ("a", "line 5: custom_id 'a' is that of line 2: give each its own"),
     ]  # fmt: skip
     first, _, third, fourth = results(batch.out)

@@ -178,7 +178,7 @@ def test_streams_and_what_they_end_with() -> None:
      (errors.PromptTooLongError("m"), 400, "invalid_request_error", None,
       "context_length_exceeded"),
      (errors.OutOfMemoryError("m"), 400, "invalid_request_error", None, None),
-     (errors.ModelNotFoundError("m"), 404, "invalid_request_error", None, "model_not_found"),
+     (errors.ModelNotFoundError("m"), 404, "invalid_request_error", "model", "model_not_found"),
      (errors.KernelError("m"), 500, "server_error", None, None)],
 )  # fmt: skip
 def test_errors_in_openais_schema(

@@ -87,7 +87,7 @@ def test_what_is_only_noted_is_named(live: Live) -> None:
     ("body", "status", "param", "code"),
     [
         ({**HI, "temprature": 1}, 400, "temprature", None),
-        ({**HI, "model": "gpt-4o"}, 404, None, "model_not_found"),
+        ({**HI, "model": "gpt-4o"}, 404, "model", "model_not_found"),
         ({"messages": [{"role": "user", "content": "x" * 200}]}, 400, None,
          "context_length_exceeded"),
         ({**HI, "logprobs": True, "top_logprobs": 21}, 400, "top_logprobs", None),
@@ -113,7 +113,42 @@ def test_what_is_no_json_is_said(live: Live, body: bytes) -> None:
 
 def test_routes_and_methods_that_are_none(live: Live) -> None:
     assert (live.get("/nothing").status, live.get(CHAT).status) == (404, 405)
-    assert live.get("/v1/models/other").status == 404
+    assert live.get("/v1/models/other").json["error"]["param"] == "model"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "message"),
+    [({"prompt": ""}, "prompt", "prompt: the prompt is empty"),
+     ({"prompt": ["a", ""]}, "prompt[1]", "prompt[1]: the prompt is empty"),
+     ({"prompt": [[1], [999]]}, "prompt[1]", "prompt[1]: token id 999: expected a whole number"),
+     ({"logit_bias": {"258": 1}}, "logit_bias", "logit_bias has 258: expected 0 to 257"),
+     ({"stop_token_ids": [258]}, "stop_token_ids", "stop_token_ids has 258: expected 0 to 257"),
+     ({"guided_regex": "a", "ignore_eos": True}, "ignore_eos", "ignore_eos=True: cannot be"),
+     ({"guided_regex": "("}, "guided_regex", "guided_regex: the grammar is not supported"),
+     ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"not": {}}}}},
+      "response_format", "response_format: the schema has not")],
+)  # fmt: skip
+def test_what_only_the_model_can_tell_is_named_too(
+    live: Live, fields: dict[str, Any], param: str, message: str
+) -> None:
+    for stream in (False, True):
+        found = live.post(COMPLETIONS, {"prompt": "x", "stream": stream, **fields})
+        assert (found.status, found.json["error"]["param"]) == (400, param)
+        assert found.error.startswith(message)
+
+
+def test_an_error_quotes_no_more_than_its_start(live: Live) -> None:
+    for path in (CHAT, "/v1/messages"):
+        found = live.post(path, {**HI, "model": "x" * 100_000, "max_tokens": 1})
+        assert found.status == 404
+        assert len(found.error) <= 1001
+        assert found.error.startswith("model='xxx")
+
+
+def test_variables_that_no_template_reads_are_noted(live: Live) -> None:
+    body = {**HI, "max_tokens": 1, "chat_template_kwargs": {"x\r\ny: z": True}}
+    assert live.post(CHAT, body).headers["x-octavo-ignored"] == "chat_template_kwargs"
+    assert "x-octavo-ignored" not in live.post(CHAT, {**HI, "max_tokens": 1}).headers
 
 
 def test_the_model_is_listed(live: Live) -> None:

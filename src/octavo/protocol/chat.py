@@ -1,6 +1,6 @@
 """/v1/chat/completions: the body in. What goes out is `chat_answer`'s.
 
-Messages are read by `chat_messages`. Tools, images and audio are refused by name.
+Messages are read by `chat_messages`, tools by `tools.asked`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ from octavo.protocol.sampling import (
 )
 from octavo.protocol.structured import read_structured
 from octavo.protocol.tools.asked import Tools, read_tools
-from octavo.request import (
-    RequestOptions,
-)
+from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
 from octavo.tokenizer.chat import ChatEnd
 
@@ -86,6 +84,7 @@ def parse_chat(body: object) -> ChatRequest:
     stream = read_streaming(fields)
     messages = read_chat_messages(fields.get("messages"))
     end = read_end(fields, messages)
+    structured = read_structured(fields)
     return ChatRequest(
         model=read_model(fields),
         messages=messages,
@@ -93,7 +92,8 @@ def parse_chat(body: object) -> ChatRequest:
         tools=read_tools(fields),
         effort=read_effort(fields),
         template_args=read_template_args(fields),
-        grammar=read_structured(fields),
+        grammar=structured.spec,
+        grammar_field=structured.field,
         params=read_params(fields, own, spelling),
         options=replace(read_options(fields), begins_turn=end != "open"),
         stream=stream,

@@ -27,9 +27,6 @@ from octavo.request import FinishReason, RequestOutput
 FINISH_REASONS: Mapping[FinishReason, str] = MappingProxyType(
     {"stop": "stop", "length": "length", "deadline": "length"}
 )
-_KINDS = MappingProxyType(
-    {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-)
 _STATUS: Mapping[type[OctavoError], int] = MappingProxyType(
     {
         ModelNotFoundError: 404,
@@ -39,6 +36,7 @@ _STATUS: Mapping[type[OctavoError], int] = MappingProxyType(
         EngineClosedError: 503,
     }
 )
+_LONGEST_MESSAGE = 1000  # characters of an error, which may quote what is wrong
 _LEAST_LOGPROB = -9999.0  # OpenAI's "very unlikely"; JSON has no infinity
 
 
@@ -120,10 +118,21 @@ def error_body(error: OctavoError) -> dict[str, object]:
     kind = "invalid_request_error" if status < 500 else "server_error"
     if status == 429:
         kind = "rate_limit_error"
-    param = error.param if isinstance(error, BodyError | ApiError) else None
-    return {
-        "error": {"message": str(error), "type": kind, "param": param, "code": error_code(error)}
-    }
+    told = {"message": message_of(error), "type": kind, "param": param_of(error)}
+    return {"error": {**told, "code": error_code(error)}}
+
+
+def message_of(error: OctavoError) -> str:
+    """What is told of an error, however long the value is that it quotes."""
+    text = str(error)
+    return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}…"
+
+
+def param_of(error: OctavoError) -> str | None:
+    """The field that is wrong, by its whole path."""
+    if isinstance(error, BodyError | ApiError):
+        return error.param
+    return "model" if isinstance(error, ModelNotFoundError) else None
 
 
 def error_code(error: OctavoError) -> str | None:

@@ -59,6 +59,7 @@ class CompletionRequest:
     options: RequestOptions = field(default_factory=RequestOptions)
     stream: Streaming = field(default_factory=Streaming)
     grammar: GrammarSpec | None = None  # that the answers are held to
+    grammar_field: str = "response_format"  # that says so
     session: str | None = None  # that the prompt goes on
     noted: tuple[str, ...] = ()  # fields that were given and change no answer
 
@@ -76,6 +77,7 @@ def parse_completion(body: object) -> CompletionRequest:
     }
     params = read_params(fields, own, {"prompt_logprobs": "logprobs"})
     stream = read_streaming(fields)
+    structured = read_structured(fields)
     if stream.wanted and params.prompt_logprobs is not None:
         raise BodyError("echo with logprobs is given whole: leave out stream", "echo")
     return CompletionRequest(
@@ -88,7 +90,8 @@ def parse_completion(body: object) -> CompletionRequest:
         options=read_options(fields),
         session=read_text(fields, "session"),
         stream=stream,
-        grammar=read_structured(fields),
+        grammar=structured.spec,
+        grammar_field=structured.field,
         noted=(*read.noted, *stream.noted),
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from octavo.errors import UsageError
 from octavo.grammar import GrammarSpec
 from octavo.protocol.answer import AnswerReader, Call, collect
 from octavo.protocol.bodies import BodyError
@@ -18,6 +19,8 @@ from octavo.protocol.reasoning import ReasoningFormat, reasoning_of
 from octavo.protocol.tools.asked import Tools
 from octavo.protocol.tools.formats import ToolFormat, tool_format_of
 from octavo.tokenizer.messages import read_messages
+
+_ARGUMENTS = "chat_template_kwargs"  # as a whole: its names are the caller's
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class Turn:
     tool_format: ToolFormat
     reasoning: ReasoningFormat | None
     grammar: GrammarSpec | None  # of the answer
+    grammar_field: str  # of the body, that asks for it
     shown_tokens: tuple[int, ...]  # control tokens that the reader of the answer must see
 
     def new_reader(self) -> AnswerReader:
@@ -78,6 +82,8 @@ class Conversation:
         template = self._template_for(asked.tools is not None)
         arguments = dict(asked.template_args)
         noted = list(asked.tools.noted) if asked.tools else []
+        if template is not None and arguments and not arguments.keys() <= _variables_of(template):
+            noted.append(_ARGUMENTS)
         reasoning = reasoning_of(template, arguments)
         if asked.effort is not None:
             said = reasoning.arguments(asked.effort) if reasoning else {}
@@ -100,6 +106,7 @@ class Conversation:
             self._tool_format,
             reasoning,
             self._grammar(asked, reasoning),
+            "tools" if asked.grammar is None else asked.grammar_field,
             self._shown(asked, reasoning),
         )
 
@@ -147,3 +154,13 @@ def _begun(reasoning: ReasoningFormat, asked: ChatRequest) -> ReasoningFormat | 
     said = asked.messages[-1]["content"]
     is_inside = said.lstrip().startswith(reasoning.opening) and reasoning.closing not in said
     return replace(reasoning, begun="opened") if is_inside else None
+
+
+def _variables_of(template: str) -> frozenset[str]:
+    # Here: Jinja takes an eighth of the imports of a start, which may see no chat.
+    from octavo.tokenizer.chat_template import variables_of
+
+    try:
+        return variables_of(template)
+    except UsageError:  # whoever renders the chat is told so
+        return frozenset()

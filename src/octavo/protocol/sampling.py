@@ -9,11 +9,12 @@ many beams as `beam_width`, else `best_of`, else `n` says.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from octavo.errors import UsageError
+from octavo.errors import PromptTooLongError, UsageError
 from octavo.options import parse_options
 from octavo.protocol.bodies import (
     BodyError,
@@ -32,6 +33,7 @@ from octavo.values import is_whole
 _MOST_ANSWERS = 16
 _MOST_STOPS = 16
 _LONGEST_STOP = 256  # characters
+_NAMED = re.compile(r"([a-z_]+)(?==| has )")
 _STREAM_OPTIONS = ("include_usage", "include_cache", "include_obfuscation")
 
 
@@ -79,12 +81,12 @@ def read_params(
         raise BodyError(f"n={n}: expected a whole number from 1 to {_MOST_ANSWERS}", "n")
     if read_flag(fields, "use_beam_search"):
         asked.setdefault("beam_width", fields.get("best_of", asked.get("n", 1)))
-    with _named_as(spelling):
+    with named_as(spelling):
         return SamplingParams.parse(asked)
 
 
 def read_options(fields: Fields) -> RequestOptions:
-    with _named_as({}):
+    with named_as({}):
         asked = {name: fields[name] for name in OPTIONS if name in fields}
         return parse_options(RequestOptions, "option", asked)
 
@@ -124,13 +126,15 @@ def _check_stop(fields: Fields) -> None:
 
 
 @contextmanager
-def _named_as(spelling: Mapping[str, str]) -> Iterator[None]:
-    """Errors of the form `name=value: …` name the field of the body."""
+def named_as(spelling: Mapping[str, str]) -> Iterator[None]:
+    """Errors of the forms `name=value: …` and `name has value: …` name the field of the body."""
     try:
         yield
+    except PromptTooLongError:
+        raise
     except UsageError as error:
-        name, equals, rest = str(error).partition("=")
-        if not equals or not name.isidentifier():
+        named = _NAMED.match(str(error))
+        if named is None:
             raise BodyError(str(error)) from None
-        own = spelling.get(name, name)
-        raise BodyError(f"{own}={rest}", own) from None
+        own = spelling.get(named[1], named[1])
+        raise BodyError(f"{own}{str(error)[named.end(1) :]}", own) from None

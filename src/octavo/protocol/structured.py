@@ -8,9 +8,8 @@ whole path. A schema is always enforced, `strict` or not. Compiles nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from octavo.errors import GrammarError, kind_of
 from octavo.grammar import GrammarSpec
@@ -30,18 +29,24 @@ _FORMATS = ("text", "json_object", "json_schema")
 _OF_SCHEMA = ("name", "description", "schema", "strict")
 
 
-def read_structured(fields: Fields, after: str | None = None) -> GrammarSpec | None:
-    """Return what a body asks its answer to be. `after`: it holds after this text. Raises
-    BodyError."""
+class Structured(NamedTuple):
+    """What an answer has to be, and the field that says so."""
+
+    spec: GrammarSpec | None
+    field: str
+
+
+def read_structured(fields: Fields) -> Structured:
+    """Return what a body asks its answer to be. Raises BodyError."""
     found = {name: fields[name] for name in FIELDS if fields.get(name) is not None}
     specs = {name: _READERS[name](value, name) for name, value in found.items()}
     asked = {name: spec for name, spec in specs.items() if spec is not None}
     if len(asked) > 1:
         first, second = list(asked)[:2]
         raise BodyError(f"{first} and {second}: give one of them", second)
-    for spec in asked.values():
-        return spec if after is None else replace(spec, after=after)
-    return None
+    for name, spec in asked.items():
+        return Structured(spec, name)
+    return Structured(None, FIELDS[0])
 
 
 def read_format(value: object, place: str) -> GrammarSpec | None:

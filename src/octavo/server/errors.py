@@ -12,7 +12,7 @@ from typing import Literal
 
 from octavo.errors import OctavoError, PromptTooLongError
 from octavo.protocol.bodies import BodyError
-from octavo.protocol.common import ApiError, error_body, status_of
+from octavo.protocol.common import ApiError, error_body, message_of, status_of
 
 Api = Literal["openai", "anthropic"]
 
@@ -61,7 +61,7 @@ def body_of(error: OctavoError, api: Api, request_id: str) -> dict[str, object]:
     """The body in the shape of an API."""
     if api == "openai":
         return error_body(error)
-    message = str(error)
+    message = message_of(error)
     if isinstance(error, PromptTooLongError):  # by these words clients know that they must compact
         message = f"prompt is too long: {message}"
     status = status_for(error, api)

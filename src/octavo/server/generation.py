@@ -13,11 +13,13 @@ from typing import Any, Protocol, TypeVar
 
 import orjson
 
+from octavo.errors import GrammarError, PromptTooLongError, UsageError
 from octavo.grammar import GrammarSpec
 from octavo.protocol.bodies import BodyError
 from octavo.protocol.chat import ChatRequest
 from octavo.protocol.common import ApiError, cache_of, failure
 from octavo.protocol.conversation import Turn
+from octavo.protocol.sampling import named_as
 from octavo.protocol.streams import AnswerWriter
 from octavo.request import RequestOptions, RequestOutput
 from octavo.sampling_params import SamplingParams
@@ -77,23 +79,44 @@ async def options_of(
     exchange: Exchange, turn: Turn, options: RequestOptions, salt: str | None = None
 ) -> RequestOptions:
     """The options of a chat's request: what `held_to` says, and what its reader must see. Raises
-    GrammarError."""
-    held = await held_to(exchange, turn.grammar, options, salt)
+    BodyError."""
+    held = await held_to(exchange, turn.grammar, turn.grammar_field, options, salt)
     return replace(held, shown_tokens=turn.shown_tokens)
 
 
 async def held_to(
     exchange: Exchange,
     grammar: GrammarSpec | None,
+    field: str,
     options: RequestOptions,
     salt: str | None = None,
 ) -> RequestOptions:
-    """The options of a request of this tenant, whose answers are held to a grammar; `salt` is a
-    session's own. Raises GrammarError."""
+    """The options of a request of this tenant, whose answers are held to the grammar that a field
+    asks for; `salt` is a session's own. Raises BodyError for one that cannot be kept."""
     engine = exchange.service.loaded.engine
-    constraint = None if grammar is None else await engine.compile_grammar(grammar)
+    try:
+        constraint = None if grammar is None else await engine.compile_grammar(grammar)
+    except GrammarError as error:
+        raise BodyError(f"{field}: {error}", field) from None
     salt = exchange.tenant.salt(options.cache_salt) if salt is None else salt
     return replace(options, cache_salt=salt, constraint=constraint)
+
+
+async def ids_of(
+    exchange: Exchange, prompts: Sequence[str | Sequence[int]], field: str
+) -> list[list[int]]:
+    """The token ids of prompts that stand in a field of the body. Raises BodyError, which says
+    which of them is wrong, and PromptTooLongError."""
+    found = []
+    for i, prompt in enumerate(prompts):
+        try:
+            found.append(await exchange.service.loaded.engine.encode(prompt))
+        except PromptTooLongError:
+            raise
+        except UsageError as error:
+            place = field if len(prompts) == 1 else f"{field}[{i}]"
+            raise BodyError(f"{place}: {error}", place) from None
+    return found
 
 
 def note(exchange: Exchange, names: Sequence[str]) -> None:
@@ -125,7 +148,8 @@ async def answer(
     far the prompts are. `at_end` is done when all is computed, and before the end is written."""
     engine = exchange.service.loaded.engine
     place.take_tokens(sum(map(len, prompts)))
-    streams = [engine.stream(ids, params, options, pieces=in_pieces) for ids in prompts]
+    with named_as({}):
+        streams = [engine.stream(ids, params, options, pieces=in_pieces) for ids in prompts]
     place.wait_for(streams)
     exchange.outcome.ask(prompts, streams)
     try:

@@ -12,8 +12,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from octavo.errors import OctavoError
-from octavo.protocol.bodies import BodyError
-from octavo.protocol.common import ApiError
+from octavo.protocol.common import param_of
 from octavo.server.outcome import Outcome
 
 logger = logging.getLogger(__name__)
@@ -65,7 +64,7 @@ def _line(outcome: Outcome) -> dict[str, object]:
 
 def _param(error: OctavoError | None) -> str | None:
     """The field that is wrong."""
-    param = error.param if isinstance(error, BodyError | ApiError) else None
+    param = None if error is None else param_of(error)
     return None if param is None else param[:_LONGEST]
 
 

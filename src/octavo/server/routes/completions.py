@@ -11,7 +11,7 @@ from octavo.protocol.completions import CompletionRequest, parse_completion
 from octavo.server import session_turn
 from octavo.server.admission import Place
 from octavo.server.exchange import Exchange
-from octavo.server.generation import answer, held_to, now, read
+from octavo.server.generation import answer, held_to, ids_of, now, read
 
 
 async def create(exchange: Exchange) -> None:
@@ -22,7 +22,7 @@ async def create(exchange: Exchange) -> None:
         if request.session is not None:
             await _go_on(exchange, place, request, request.session)
         else:
-            prompts = [await loaded.engine.encode(prompt) for prompt in request.prompts]
+            prompts = await ids_of(exchange, request.prompts, "prompt")
             await _answer(exchange, place, request, prompts)
 
 
@@ -60,7 +60,7 @@ async def _answer(
     at_end: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     loaded = exchange.service.loaded
-    options = await held_to(exchange, request.grammar, request.options, salt)
+    options = await held_to(exchange, request.grammar, request.grammar_field, request.options, salt)
     writer = CompletionAnswer(
         request, id=f"cmpl-{exchange.id.removeprefix('req_')}", created=now(),
         model=loaded.check_name(request.model), vocabulary=loaded.engine.tokenizer,

@@ -8,7 +8,7 @@ from octavo.protocol.embeddings import embedding_response, parse_embeddings
 from octavo.request import RequestOutput
 from octavo.sampling_params import SamplingParams
 from octavo.server.exchange import Exchange
-from octavo.server.generation import outputs_of, read
+from octavo.server.generation import ids_of, outputs_of, read
 
 _AT_ONCE = 64  # inputs that are given to the engine together
 
@@ -19,7 +19,7 @@ async def create(exchange: Exchange) -> None:
     model = loaded.check_name(request.model)
     request.check_dimensions(loaded.engine.embedding_size)
     with loaded.admission.enter(exchange.tenant.name) as place:
-        inputs = [await loaded.engine.encode(each) for each in request.inputs]
+        inputs = await ids_of(exchange, request.inputs, "input")
         place.take_tokens(sum(map(len, inputs)))
         options = replace(
             request.options,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from octavo.errors import UsageError
+from octavo.protocol.bodies import BodyError
 from octavo.protocol.tokens import parse_detokenize, parse_template, parse_tokenize
 from octavo.server.exchange import Exchange
 from octavo.server.generation import prompt_of, read
@@ -40,7 +40,7 @@ async def detokenize(exchange: Exchange) -> None:
     tokenizer = loaded.engine.tokenizer
     wrong = next((each for each in request.tokens if each >= tokenizer.vocab_size), None)
     if wrong is not None:
-        raise UsageError(f"tokens has {wrong}: expected 0 to {tokenizer.vocab_size - 1}")
+        raise BodyError(f"tokens has {wrong}: expected 0 to {tokenizer.vocab_size - 1}", "tokens")
     await exchange.respond({"prompt": tokenizer.decode(request.tokens, skip_special=False)})
 
 
