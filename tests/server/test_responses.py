@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -97,6 +98,23 @@ def test_a_custom_tool_is_given_text_of_its_form(roomy: Live, client: OpenAI) ->
     deltas = [e["delta"] for e in found.events if e["type"].endswith("input.delta")]
     (done,) = [e for e in found.events if e["type"].endswith("input.done")]
     assert "".join(deltas) == done["input"]
+
+
+def test_a_custom_tool_may_have_a_lark_grammar(client: OpenAI) -> None:
+    definition = """start: "*** Begin\\n" line{2} "*** End" LF?
+line: "+" /[^a-z\\n]{1,4}/ LF
+%import common.LF
+"""
+    form = {"type": "grammar", "syntax": "lark", "definition": definition}
+    tool: Any = {"type": "custom", "name": "patch", "format": form}
+    choice: Any = {"type": "custom", "name": "patch"}
+    (call,) = client.responses.create(
+        model="tiny", input="hi", tools=[tool], tool_choice=choice
+    ).output
+    assert call.type == "custom_tool_call"
+    assert re.fullmatch(r"\*\*\* Begin\n(\+[^a-z\n]{1,4}\n){2}\*\*\* End\n?", call.input), (
+        call.input
+    )
 
 
 def test_an_answer_goes_on_from_one_that_is_kept(roomy: Live, client: OpenAI) -> None:

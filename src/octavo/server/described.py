@@ -86,7 +86,7 @@ DESCRIBED: Mapping[tuple[str, str], Described] = MappingProxyType(
         ("POST", "/v1/responses"): Described(
             "Answer a conversation, as OpenAI's Responses API",
             "a response; with `stream: true` events from response.created to response.completed",
-            RESPONSES_FIELDS, ("input",), statuses=(404,), streams=True, headers=_ANSWERS,
+            RESPONSES_FIELDS, ("input",), statuses=_GOES_ON, streams=True, headers=_ANSWERS,
         ),
         ("GET", "/v1/responses"): Described(
             "Refuse a WebSocket with status 426, so that clients fall back to POST", "",

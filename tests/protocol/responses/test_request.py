@@ -158,6 +158,9 @@ def test_log_probabilities_are_asked_for_in_two_ways(
         ({"tools": [{"type": "computer_use"}]}, "tools[0].type"),
         ({"tools": [{"type": "custom", "name": "x", "format": {"type": "grammar"}}]},
          "tools[0].format.syntax"),
+        ({"tools": [{"type": "custom", "name": "x", "format":
+           {"type": "grammar", "syntax": "lark", "definition": 'start: "a".."z"'}}]},
+         "tools[0].format.definition"),
         ({"tools": [FUNCTION, FUNCTION]}, "tools[1]"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [FUNCTION], "tool_choice": {"type": "function", "name": "wether"}},

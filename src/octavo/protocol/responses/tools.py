@@ -7,13 +7,15 @@ under both names, and a custom tool as a function of one string. Knows no templa
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from octavo.errors import kind_of, unknown_option
+from octavo.errors import GrammarError, kind_of, unknown_option
 from octavo.protocol.bodies import BodyError, Fields, read_flag, read_kind
 from octavo.protocol.responses.custom_input import ARGUMENT
+from octavo.protocol.responses.json_lark import lark_in_json
 from octavo.protocol.tools.asked import (
     MOST_TOOLS,
     Choice,
@@ -120,44 +122,52 @@ def _read_tool(where: str, given: Mapping[str, Any]) -> tuple[str, Tool, Target]
     name = read_name(f"{where}.name", given.get("name"))
     about = read_kind(given, "description", str, f"{where}.description")
     if kind == "custom":
-        schema = _read_format(f"{where}.format", given.get("format"))
-        tool = Tool(name, about, schema, strict=True)  # so that there is one text, and no more
-        return where, tool, Target(name, is_custom=True)
+        schema, rule = _read_format(f"{where}.format", given.get("format"))
+        # Strict, so that there is one text, and no more.
+        return (
+            where,
+            Tool(name, about, schema, strict=True, rule=rule),
+            Target(name, is_custom=True),
+        )
     parameters = read_parameters(f"{where}.parameters", given.get("parameters"))
     strict = read_kind(given, "strict", bool, f"{where}.strict") is True
     return where, Tool(name, about, parameters, strict), Target(name)
 
 
-def _read_format(where: str, format_: object) -> Mapping[str, Any]:
-    """The schema of a custom tool's one argument."""
+def _read_format(where: str, format_: object) -> tuple[Mapping[str, Any], str | None]:
+    """The schema of a custom tool's one argument, and of a Lark grammar the rule."""
     text: dict[str, Any] = {"type": "string"}
-    if format_ is not None:
-        given = _object(where, format_)
-        kind = given.get("type")
-        if kind not in _FORMATS:
-            expected = " or ".join(_FORMATS)
-            raise BodyError(f"{where}.type: expected {expected}", f"{where}.type")
-        if kind == "grammar":
-            text["pattern"] = _read_pattern(where, given)
-        else:
-            _refuse_unknown(where, given, ("type",))
-    return {"type": "object", "properties": {ARGUMENT: text}, "required": [ARGUMENT]}
-
-
-def _read_pattern(where: str, given: Mapping[str, Any]) -> str:
+    schema = {"type": "object", "properties": {ARGUMENT: text}, "required": [ARGUMENT]}
+    if format_ is None:
+        return schema, None
+    given = _object(where, format_)
+    kind = given.get("type")
+    if kind not in _FORMATS:
+        expected = " or ".join(_FORMATS)
+        raise BodyError(f"{where}.type: expected {expected}", f"{where}.type")
+    if kind == "text":
+        _refuse_unknown(where, given, ("type",))
+        return schema, None
     _refuse_unknown(where, given, ("type", "syntax", "definition"))
-    syntax = given.get("syntax")
+    syntax, place = given.get("syntax"), f"{where}.definition"
     if syntax not in _SYNTAXES:
-        place = f"{where}.syntax"
-        raise BodyError(f"{place}: expected {' or '.join(_SYNTAXES)}", place)
-    definition = read_kind(given, "definition", str, f"{where}.definition")
+        raise BodyError(f"{where}.syntax: expected {' or '.join(_SYNTAXES)}", f"{where}.syntax")
+    definition = read_kind(given, "definition", str, place)
     if not definition:
-        place = f"{where}.definition"
         raise BodyError(f"{place}: expected a grammar", place)
     if syntax == "lark":
-        place = f"{where}.syntax"
-        raise BodyError(f"{place}: Lark grammars of tools are not supported: give a regex", place)
-    return f"^(?:{definition})$"
+        return schema, _rule(place, definition)
+    text["pattern"] = f"^(?:{definition})$"
+    return schema, None
+
+
+def _rule(where: str, definition: str) -> str:
+    try:
+        inner = lark_in_json(definition)
+    except GrammarError as error:
+        raise BodyError(f"{where}: {error}", where) from None
+    opening = json.dumps(f'{{"{ARGUMENT}": "')
+    return f"{opening} %lark {{\n{inner}\n}} {json.dumps(chr(34) + chr(125))}"
 
 
 def _read_choice(

@@ -39,6 +39,7 @@ class Tool:
     description: str | None = None
     parameters: Mapping[str, Any] | None = None  # a JSON schema of an object; None: it takes none
     strict: bool = False
+    rule: str | None = None  # what its arguments have to be in Lark, beside what their schema says
 
     def for_template(self) -> dict[str, Any]:
         """As chat templates read it."""

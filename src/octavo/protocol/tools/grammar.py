@@ -91,6 +91,8 @@ def _most(tools: Tools, around: Around) -> int:
 
 
 def _arguments(tool: Tool, *, free: bool) -> str:
+    if tool.rule is not None:
+        return tool.rule
     if tool.parameters is None and not free:
         return _NO_ARGUMENTS
     schema = {} if free else _closed(_checked(tool))
