@@ -73,12 +73,13 @@ def test_without_keys_this_machine_may(live: Live) -> None:
 
 
 @pytest.mark.parametrize(
-    ("client", "is_local"),
-    [(("127.0.0.1", 5), True), (("::1", 5), True), (None, True), (("192.0.2.1", 5), False)],
-)
-def test_who_is_on_this_machine(client: object, is_local: bool) -> None:
+    ("client", "uds", "is_local"),
+    [(("127.0.0.1", 5), None, True), (("::1", 5), None, True), (("192.0.2.1", 5), None, False),
+     (None, "/run/octavo.sock", True), (None, None, False)],
+)  # fmt: skip
+def test_who_is_on_this_machine(client: object, uds: str | None, is_local: bool) -> None:
     scope = {"method": "POST", "path": "/", "headers": [], "query_string": b"", "client": client}
-    service = Service(ServerConfig(), Keys())
+    service = Service(ServerConfig(uds=uds), Keys())
     found = Exchange(service, scope, _send, id="x", tenant=ANYBODY, body=b"")
     assert found.is_local == is_local
 

@@ -12,17 +12,19 @@ from octavo.server.app import ROUTES
 from octavo.server.auth import Keys, Tenant
 from octavo.server.config import ServerConfig
 from octavo.server.serve import read_keys
-from tests.server.live import Live
+from tests.server.live import Answer, Live, talk
 
 ANN, BOB = "ann-0123456789abcdef", "bob-0123456789abcdef"
 CHAT = "/v1/chat/completions"
+CLOSE = b"connection: close\r\n\r\n"
 HI = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
 
 
 @pytest.fixture(scope="module")
 def locked(tiny_path: Path) -> Iterator[Live]:
     keys = Keys([f"{ANN} tenant=ann admin", BOB, "# a comment", ""])
-    with Live(tiny_path, keys=keys, allow_origin=["https://chat.example"]) as server:
+    with Live(tiny_path, keys=keys, allow_origin=["https://chat.example"],
+              allowed_host=["Octavo.Example"]) as server:  # fmt: skip
         yield server
 
 
@@ -72,6 +74,8 @@ def test_tenants_share_nothing(locked: Live) -> None:
     ("headers", "status"),
     [({"host": "evil.example"}, 403), ({"host": "127.0.0.1.evil.example:80"}, 403),
      ({"host": "localhost"}, 200), ({"host": "[::1]:8000"}, 200), ({"host": "LOCALHOST:1"}, 200),
+     ({"host": "localhost:80@evil.example"}, 403), ({"host": "[::1].evil.example"}, 403),
+     ({"host": "[::1"}, 403), ({"host": ""}, 403), ({"host": "octavo.example:443"}, 200),
      ({"origin": "https://evil.example"}, 403), ({"origin": "null"}, 403),
      ({"origin": "https://chat.example"}, 200),
      ({"content_type": "text/plain"}, 415), ({"content_type": ""}, 415),
@@ -90,10 +94,19 @@ def test_other_hosts_origins_and_kinds_are_turned_away(
 
 
 def test_a_page_may_ask_first_what_it_may(locked: Live) -> None:
-    def ask(origin: str) -> int:
-        return locked.ask("OPTIONS", CHAT, None, origin=origin).status
+    def ask(origin: str) -> Answer:
+        wanted = {"access_control_request_headers": "authorization,x-stainless-os"}
+        return locked.ask("OPTIONS", CHAT, None, origin=origin, **wanted)
 
-    assert (ask("https://chat.example"), ask("https://evil.example")) == (204, 403)
+    found = ask("https://chat.example")
+    assert (found.status, ask("https://evil.example").status) == (204, 403)
+    assert found.headers["access-control-allow-headers"] == "authorization,x-stainless-os"
+
+
+def test_a_request_has_one_host(locked: Live) -> None:
+    two = b"host: localhost\r\nhost: evil.example\r\n"
+    assert talk(locked, b"GET /health HTTP/1.1\r\n" + two + CLOSE)[9:12] == b"400"
+    assert talk(locked, b"GET /health HTTP/1.0\r\n" + CLOSE)[9:12] == b"403"
 
 
 def test_a_plain_request_id_is_kept(locked: Live) -> None:

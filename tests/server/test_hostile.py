@@ -226,3 +226,35 @@ def test_two_tenants_never_meet(tiny_path: Path) -> None:
         for key, own, hits in ((ann, first, False), (bob, second, False), (ann, third, True)):
             record = live.get(f"/v1/cache/requests/{own}", x_api_key=key).json
             assert (record["prompts"][0]["cache"]["matched_tokens"] > 0) is hits
+
+
+def test_a_body_is_never_read_as_a_request(live: Live) -> None:
+    """An `upgrade` is not followed, so that what comes after its head is its body."""
+    inner = b'{"tokens": [1]}\r\nGET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n'
+    asked = HEAD % b"/detokenize" + b"upgrade: h2c\r\nconnection: upgrade\r\n"
+    length = b"content-length: %d\r\n\r\n"
+    after = HEALTH + CLOSE
+    smuggled = talk(live, asked + length % len(inner), inner + after)
+    assert heads(smuggled) == [400, 200]  # its whole body is no JSON
+    body = b'{"tokens": [1]}'
+    plain = talk(live, HEAD % b"/detokenize" + length % len(body) + body + after)
+    for pieces in (
+        (asked + length % len(body) + body + after,),
+        (asked + length % len(body), body, after),
+        (asked + b"transfer-encoding: chunked\r\n\r\nf\r\n" + body + b"\r\n0\r\n\r\n" + after,),
+        (*(bytes([each]) for each in asked + length % len(body) + body), after),
+    ):
+        found = talk(live, *pieces)
+        assert heads(found) == heads(plain) == [200, 200]
+        assert found.split(b"\r\n\r\n")[1][:14] == plain.split(b"\r\n\r\n")[1][:14]
+
+
+def test_a_tunnel_is_refused(live: Live) -> None:
+    for target in (b"localhost:80", b"example.com:443"):
+        found = talk(live, b"CONNECT " + target + b" HTTP/1.1\r\nhost: localhost\r\n\r\n", HEALTH)
+        assert heads(found) == [400]
+
+
+def heads(raw: bytes) -> list[int]:
+    """The statuses of all that was answered."""
+    return [int(each[:3]) for each in raw.split(b"HTTP/1.1 ")[1:]]

@@ -215,6 +215,12 @@ def test_too_many_that_wait_are_a_rate_limit(tiny_path: Path) -> None:
         assert 1 <= int(found.headers["retry-after"]) <= 60
 
 
+@pytest.mark.parametrize("limit", ["9" * 5000, "0", "1001", "-1", "%d9%a3", ""])
+def test_a_list_of_models_has_a_limit(live: Live, limit: str) -> None:
+    found = live.get(f"/v1/models?limit={limit}", anthropic_version="2023-06-01")
+    assert (found.status, found.json["error"]["type"]) == (400, "invalid_request_error")
+
+
 def test_models_are_listed_in_the_shape_of_the_caller(live: Live) -> None:
     with Anthropic(
         base_url=live.url, api_key="none needed", max_retries=0, timeout=PATIENCE

@@ -25,7 +25,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
-_PROXIED = frozenset({"forwarded", "via", "x-forwarded-for", "x-real-ip"})
+_PROXIED = ("forwarded", "via", "x-forwarded-", "x-real-ip", "x-client-ip", "cf-connecting-ip")
 
 
 def path_of(scope: Scope) -> str:
@@ -53,7 +53,7 @@ class Exchange:
         self.outcome = Outcome(id, tenant.name, self.method, self.path, parent)
         self.noted = self.outcome.noted  # what was given and changes no answer
         self.told: dict[str, str] = {}  # headers of the route's own, on whatever is sent
-        self._client: tuple[str, int] | None = scope.get("client")  # None: by a Unix socket
+        self._client: tuple[str, int] | None = scope.get("client")
         self.failed: Callable[[OctavoError], Event] | None = None  # what tells it in a stream
         self._send = patient(send)
         self._stream: EventStream | None = None
@@ -62,9 +62,11 @@ class Exchange:
     def is_local(self) -> bool:
         """Whether the caller is on this machine, as far as can be told: what a proxy passes on may
         be anybody's."""
-        if not _PROXIED.isdisjoint(self.headers.keys()):
+        if any(name.startswith(_PROXIED) for name in self.headers):
             return False
-        return self._client is None or is_loopback(self._client[0])
+        if self._client is None:  # a Unix socket has no address; nor has one who left already
+            return self.service.config.uds is not None
+        return is_loopback(self._client[0])
 
     async def respond(
         self, content: object, status: int = 200, headers: Mapping[str, str] | None = None

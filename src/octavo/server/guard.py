@@ -19,6 +19,7 @@ from octavo.server.auth import ANYBODY, Tenant
 from octavo.server.exchange import Exchange, Receive, Scope, Send, path_of
 from octavo.server.service import Service
 
+_HOST = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]+))(?::[0-9]*)?")  # and a port
 _PLAIN_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _PUBLIC = frozenset({"/health", "/ready", "/", "/page.js", "/page.css"})
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -40,6 +41,8 @@ class Guard:
     def __init__(self, service: Service, inner: Inner) -> None:
         self._service = service
         self._inner = inner
+        config = service.config
+        self._names = {*_LOCAL_NAMES, *(n.lower() for n in (config.host, *config.allowed_host))}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -50,11 +53,16 @@ class Guard:
             origin = self._check_origin(scope, headers)
             if origin is not None:
                 send = _with_headers(
-                    send, {"access-control-allow-origin": origin, "vary": "origin"}
+                    send,
+                    {
+                        "access-control-allow-origin": origin,
+                        "access-control-expose-headers": "*",
+                        "vary": "origin",
+                    },
                 )
-            self._check_host(headers)
+            self._check_host(scope, headers)
             if origin is not None and scope["method"] == "OPTIONS":
-                await _answer_preflight(send)
+                await _answer_preflight(headers, send)
                 return
             tenant = self._service.keys.tenant_of(headers)
             if tenant is None and path_of(scope) not in _PUBLIC:
@@ -69,14 +77,16 @@ class Guard:
             return
         await self._inner(scope, receive, send, Caller(caller.id, tenant or ANYBODY))
 
-    def _check_host(self, headers: Mapping[bytes, bytes]) -> None:
+    def _check_host(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         """A web page can make its own name lead here (DNS rebinding), but not this server's."""
+        if sum(name == b"host" for name, _ in scope["headers"]) > 1:
+            raise ApiError(400, "the head has several Host fields: expected one")
         given = headers.get(b"host", b"").decode("latin-1")
         name = _host_name(given)
         config = self._service.config
-        if config.uds is not None or name in _LOCAL_NAMES or name == config.host:
+        if config.uds is not None or name in self._names:
             return
-        if name in config.allowed_host or (not config.is_local and _is_address(name)):
+        if not config.is_local and _is_address(name):
             return
         raise ApiError(403, f"Host {given!r} is not this server's: --allowed-host NAME adds one")
 
@@ -118,9 +128,9 @@ def _check_kind(scope: Scope, headers: Mapping[bytes, bytes]) -> None:
 
 
 def _host_name(host: str) -> str:
-    if host.startswith("["):  # an IPv6 address
-        return host[1:].partition("]")[0].lower()
-    return host.partition(":")[0].lower()
+    """Without its port, in small letters; nothing where it is none."""
+    found = _HOST.fullmatch(host)
+    return "" if found is None else (found[1] or found[2]).lower()
 
 
 def _is_address(name: str) -> bool:
@@ -131,14 +141,13 @@ def _is_address(name: str) -> bool:
     return True
 
 
-async def _answer_preflight(send: Send) -> None:
-    headers = {
-        "access-control-allow-methods": "GET, POST, DELETE",
-        "access-control-allow-headers": "authorization, content-type, x-api-key, "
-        "anthropic-version, anthropic-beta",
-        "access-control-max-age": "600",
-    }
-    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+async def _answer_preflight(headers: Mapping[bytes, bytes], send: Send) -> None:
+    """A page that may call may send any header: clients have many of their own."""
+    pairs = [
+        (b"access-control-allow-methods", b"GET, POST, DELETE"),
+        (b"access-control-allow-headers", headers.get(b"access-control-request-headers", b"")),
+        (b"access-control-max-age", b"600"),
+    ]
     await send({"type": "http.response.start", "status": 204, "headers": pairs})
     await send({"type": "http.response.body", "body": b""})
 

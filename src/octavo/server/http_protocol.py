@@ -13,6 +13,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from octavo.server.staying_parser import StayingParser
 from octavo.server.tally import Tally
 from octavo.server.transport import EndingTransport
 
@@ -32,6 +33,12 @@ class LimitedProtocol(HttpToolsProtocol):
     _in_message = False  # between its first byte and its last
     _timer: asyncio.TimerHandle | None = None  # of a head
     _answered: RequestResponseCycle | None = None  # or being answered
+    _upgrades: tuple[tuple[bytes, bytes], ...] = ()  # fields of a head that is read once more
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        staying: Any = StayingParser(self)
+        self.parser = staying
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.tally.connections += 1
@@ -73,6 +80,13 @@ class LimitedProtocol(HttpToolsProtocol):
         self._check_fields()
         if self.transport.is_closing():
             return
+        if self.parser.should_upgrade():
+            self._upgrades = tuple(each for each in self.headers if each[0] == b"upgrade")
+            if not self._upgrades:  # it asks for a tunnel
+                self._refuse(400, "this server is no proxy")
+            return
+        self.headers += self._upgrades
+        self._upgrades = ()
         self._in_head = False
         self._stop_timer()
         super().on_headers_complete()
@@ -87,6 +101,8 @@ class LimitedProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return  # that was its head
         self._in_message = False
         if not self.transport.is_closing():
             super().on_message_complete()

@@ -55,7 +55,7 @@ class Intake:
         many."""
         most = self._service.config.max_body
         length = exchange.headers.get("content-length", "0")
-        if length.isdecimal() and int(length) > most:
+        if length.isdecimal() and int(length.lstrip("0") or 0) > most:
             raise _too_large(most)
         body = bytearray()
         try:

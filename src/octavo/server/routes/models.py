@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 from octavo.errors import ModelNotFoundError
@@ -35,7 +36,7 @@ def _page(models: list[dict[str, object]], exchange: Exchange) -> dict[str, obje
     """The part of the list that the query asks for. Raises BodyError."""
     query = exchange.query
     limit = query.get("limit", "20")
-    if not limit.isdecimal() or not 1 <= int(limit) <= 1000:
+    if not re.fullmatch("[0-9]{1,4}", limit) or not 1 <= int(limit) <= 1000:
         raise BodyError(f"limit={limit!r}: expected a whole number from 1 to 1000", "limit")
     names = [model["id"] for model in models]
     begin, end = 0, len(models)
