@@ -16,13 +16,16 @@ class After:
         self.inner = inner
         self.tokens = vocabulary.tokens
         self.text = text.encode()
-        text_ = self.text
-        beyond = [
-            {i for i, token in enumerate(self.tokens) if _goes_beyond(token, text_, begun)}
-            for begun in range(len(text_))
-        ]
-        every = set(range(len(self.tokens))) - vocabulary.ends
-        self.masks = [vocabulary.words(every - each) for each in beyond]  # by bytes that stand
+        by_first: dict[bytes, list[int]] = {}  # or every token would be looked at for each byte
+        for i, token in enumerate(self.tokens):
+            by_first.setdefault(token[:1], []).append(i)
+        every = vocabulary.words(set(range(len(self.tokens))) - vocabulary.ends)
+        self.masks = []  # by bytes of the text that stand
+        for begun in range(len(self.text)):
+            first = self.text[begun : begun + 1]
+            ids = by_first.get(first, ()) if begun else range(len(self.tokens))
+            beyond = (i for i in ids if _goes_beyond(self.tokens[i], self.text, begun))
+            self.masks.append(every & ~vocabulary.words(beyond))
 
     @property
     def vocabulary(self) -> object:
