@@ -146,13 +146,11 @@ class PlainPool:
             self.cold[self.pool.group(block)].append(block)
         return reclaimed
 
-    def rebuild(
-        self, holders: Mapping[BlockId, int], cached: Sequence[Any], pins: Mapping[BlockId, int]
-    ) -> None:
+    def rebuild(self, holders: Mapping[BlockId, int], cached: Sequence[Any]) -> None:
         cold = {b for blocks in self.cold for b in blocks}
         freed = {b: self.since[b] for b in self.evictable}
         now = self.clock()
-        self.holders = Counter(holders) + Counter(pins)
+        self.holders = Counter(holders)
         self.cached = {block for block, _, _ in cached}
         empty = [b for b in self.blocks if not self.holders[b] and b not in self.cached]
         for group in self.groups:

@@ -201,9 +201,9 @@ class BothCaches:
         kv, plain, pool = self.kv, self.plain, self.kv.pool
         every = [BlockId(b) for b in range(pool.num_blocks)]
         pins = Counter(b for _, blocks, _ in self.pinned for b in blocks)
-        assert pool.bytes_pinned == self._bytes(pins) <= self.max_pinned
+        assert kv.pins.num_bytes == self._bytes(pins) <= self.max_pinned
         assert all(pool.is_cached(b) for b in pins)  # it can be found as long as it is pinned
-        assert {b: pool.num_pins(b) for b in every if pool.num_pins(b)} == pins
+        assert kv.pins.holds == pins
         if not self.is_exact:
             return
         assert kv.room == plain.room

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from octavo.kv_cache.block_pool import BlockPool
 from octavo.kv_cache.eviction import LeastRecentlyUsed
 from octavo.kv_cache.groups import BlockId
@@ -62,40 +60,6 @@ def test_a_dropped_block_is_empty_when_its_last_holder_goes() -> None:
     assert counts(pool) == (2, 1, 0)
     assert pool.num_evicted == 0  # a drop is no eviction
     assert take(pool, 3) == [0, 2, 1]
-
-
-def test_pins_hold_blocks_under_a_budget_of_bytes_of_distinct_blocks() -> None:
-    pool = BlockPool([1], 6)
-    blocks = free_chain(pool, 4)
-    assert pool.pin(blocks[:2], 3)
-    assert pool.pin(blocks[:3], 3)  # two of them again: three distinct
-    assert not pool.pin(blocks, 3)  # a fourth: nothing is changed
-    assert [pool.num_pins(b) for b in blocks] == [2, 2, 1, 0]
-    assert [pool.num_holders(b) for b in blocks] == [2, 2, 1, 0]
-    assert pool.allocate(4) is None  # 2 empty and 1 evictable: pinned ones cannot be had
-    assert take(pool, 3) == [4, 5, 3]
-    pool.unpin(ids(2, 1, 0))
-    assert pool.pin(blocks[:2], 3)  # two distinct ones, again
-    pool.unpin(ids(1, 0))
-    assert counts(pool) == (0, 1, 5)
-    pool.unpin(ids(1, 0))
-    assert not any(pool.num_pins(b) for b in blocks)
-    assert take(pool, 3) == [2, 1, 0]
-
-
-def test_a_budget_of_none_pins_none() -> None:
-    pool = BlockPool([1], 2)
-    assert not pool.pin(cached_chain(pool, 1), 0)
-    assert pool.pin([], 0)
-
-
-def test_the_holder_of_a_pin_may_not_be_freed_away() -> None:
-    pool = BlockPool([1], 2)
-    blocks = cached_chain(pool, 1)
-    assert pool.pin(blocks, 1)
-    pool.free(blocks)
-    with pytest.raises(AssertionError, match="block 0 is freed by no holder of it"):
-        pool.free(blocks)
 
 
 def test_empty_blocks_are_reclaimed_once_until_they_are_used_again() -> None:
@@ -196,8 +160,8 @@ def test_an_order_is_told_of_each_change_once() -> None:
     pool.hold(ids(0))  # held already
     pool.free(ids(2, 1, 0))  # block 2 is not findable, block 0 has another holder
     assert told() == ["add 1"]
-    assert pool.pin(ids(1), 1)
-    pool.unpin(ids(1))
+    pool.hold(ids(1))
+    pool.free(ids(1))
     assert told() == ["remove 1", "add 1"]
     pool.free(ids(0))
     assert take(pool, 2) == [2, 1]

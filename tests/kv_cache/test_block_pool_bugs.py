@@ -35,12 +35,6 @@ def test_misuse_is_a_bug(misuse: Callable[[BlockPool], object]) -> None:
         misuse(pool)
 
 
-def test_unpinning_what_is_not_pinned_is_a_bug() -> None:
-    pool = BlockPool([1], 1)
-    with pytest.raises(KeyError):
-        pool.unpin(take(pool, 1))
-
-
 @pytest.mark.parametrize(
     ("damage", "complaint"),
     [
@@ -53,9 +47,6 @@ def test_unpinning_what_is_not_pinned_is_a_bug() -> None:
         (lambda pool: pool._free_since.popitem(), "held blocks"),
         (lambda pool: pool._is_cached.__setitem__(2, False), "evictable block is cached"),
         (lambda pool: pool._is_cached.__setitem__(5, True), "empty block is not cached"),
-        (lambda pool: pool._pins.__setitem__(0, 3), "a pin is a holder"),
-        (lambda pool: pool._pins.__setitem__(0, 0), "a pin is a holder"),
-        (lambda pool: pool._pins.__setitem__(6, 1), "bytes pinned"),
         (lambda pool: pool._free_since.move_to_end(2), "oldest first"),
         (lambda pool: pool._empty._warm[0].reverse(), "oldest first"),
     ],
@@ -64,7 +55,7 @@ def test_damage_is_noticed(damage: Callable[[BlockPool], object], complaint: str
     now = [0.0]
     pool = BlockPool([1], 8, order=LeastRecentlyUsed(), clock=lambda: now[0])
     blocks = cached_chain(pool, 4)
-    assert pool.pin(blocks[:1], 1)
+    pool.hold(blocks[:1])
     others = take(pool, 3)
     for block in [*others[:2], *reversed(blocks[1:])]:  # held: 0, 6; evictable: 3, 2, 1
         pool.free([block])

@@ -5,22 +5,22 @@ Knows ids, bytes, holders and times. Knows nothing of tokens, requests, arrays o
 
     state      holders  cached  leaves it by
     empty      0        no      allocate
-    evictable  0        yes     hold, pin (reused); allocate, reclaim (evicted); uncache
-    held       >= 1     maybe   the last free or unpin: evictable if it is cached, else empty
+    evictable  0        yes     hold (reused); allocate, reclaim (evicted); uncache
+    held       >= 1     maybe   the last free: evictable if it is cached, else empty
 
 Every block is in exactly one state. What is cached can be found: a block that is freed stays so
-until its memory is needed, or is given back after idling. A pin is a holder too. Callers free the
-tail of a sequence first and hold every parent of a block they hold, so a block is evictable before
-its parent is. One order of eviction has the blocks of all groups: if memory is needed, they are
-evicted in turn until there is a block of the right group, or room for one. Before all of them go
-the spare ones: those that every holder let go while its sequence went on.
+until its memory is needed, or is given back after idling. Callers free the tail of a sequence first
+and hold every parent of a block they hold, so a block is evictable before its parent is. One order
+of eviction has the blocks of all groups: if memory is needed, they are evicted in turn until there
+is a block of the right group, or room for one. Before all of them go the spare ones: those that
+every holder let go while its sequence went on.
 """
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from octavo.kv_cache.empty_blocks import EmptyBlocks
 from octavo.kv_cache.eviction import EvictionOrder, LeastRecentlyUsed
@@ -43,7 +43,6 @@ class BlockPool:
         self.block_bytes = tuple(block_bytes)
         self.bytes_held = 0
         self.num_evicted = 0  # since the start
-        self.bytes_pinned = 0
         self._order: EvictionOrder = LeastRecentlyUsed() if order is None else order
         self._forget = forget
         self._clock = clock
@@ -56,7 +55,6 @@ class BlockPool:
         self._holders = [0] * self.num_blocks
         self._is_cached = [False] * self.num_blocks
         self._is_kept = [False] * self.num_blocks  # a holder freed it where others may go on
-        self._pins: dict[BlockId, int] = {}
         # Evictable ones, oldest first; and those of them that no order has.
         self._free_since: OrderedDict[BlockId, float] = OrderedDict()
         self.spare: OrderedDict[BlockId, None] = OrderedDict()
@@ -110,13 +108,6 @@ class BlockPool:
         """Count who holds the block: tables, and pins."""
         return self._holders[block]
 
-    @property
-    def num_pinned(self) -> int:
-        return len(self._pins)
-
-    def num_pins(self, block: BlockId) -> int:
-        return self._pins.get(block, 0)
-
     def allocate(self, count: int) -> list[list[BlockId]] | None:
         """Take `count` blocks of every group, each with one holder. None if there is no room; then
         nothing is taken."""
@@ -131,7 +122,7 @@ class BlockPool:
         now = self._clock()
         for block in blocks:
             holders = self._holders[block] - 1
-            assert holders >= self._pins.get(block, 0), f"block {block} is freed by no holder of it"
+            assert holders >= 0, f"block {block} is freed by no holder of it"
             self._holders[block] = holders
             self._is_kept[block] |= not spare
             if holders:
@@ -179,27 +170,6 @@ class BlockPool:
         """Tell whether the tokens of the block can be found."""
         return self._is_cached[block]
 
-    def pin(self, blocks: Collection[BlockId], most: int) -> bool:
-        """Hold each until `unpin`. False if more than `most` bytes would be pinned; then nothing
-        is changed."""
-        more = self._bytes(set(blocks) - self._pins.keys())
-        if self.bytes_pinned + more > most:
-            return False
-        self.hold(blocks)
-        self.bytes_pinned += more
-        for block in blocks:
-            self._pins[block] = self._pins.get(block, 0) + 1
-        return True
-
-    def unpin(self, blocks: Collection[BlockId]) -> None:
-        """Give up one pin of each, in the given order: the tail of a sequence comes first."""
-        for block in blocks:
-            self._pins[block] -= 1  # KeyError: it is not pinned, a bug of ours
-            if self._pins[block] == 0:
-                del self._pins[block]
-                self.bytes_pinned -= self.block_bytes[self._groups[block]]
-        self.free(blocks)
-
     def reclaim(self, *, empty_since: float, cached_since: float) -> list[BlockId]:
         """Blocks whose memory may go back to the system, each once until it is used again: those
         that became empty at or before `empty_since`, and the cached ones that became free at or
@@ -221,14 +191,12 @@ class BlockPool:
         self,
         holders: Mapping[BlockId, int],
         cached: Sequence[tuple[BlockId, BlockId | None, float]],
-        pins: Mapping[BlockId, int],
     ) -> None:
         """Set every block's state anew, after an exception in the middle of a change: who holds
-        what (pins apart), what can be found: (block, its parent, cost), parents first, and pins."""
+        what, and what can be found: (block, its parent, cost), parents first."""
         freed, now = dict(self._free_since), self._clock()
         every = [BlockId(b) for b in range(self.num_blocks)]
-        self._pins, self.bytes_pinned = dict(pins), self._bytes(pins)
-        self._holders = [holders.get(b, 0) + self._pins.get(b, 0) for b in every]
+        self._holders = [holders.get(b, 0) for b in every]
         self._is_cached = [False] * self.num_blocks
         self._free_since.clear()
         self.spare.clear()
@@ -284,9 +252,6 @@ class BlockPool:
         pairs = zip(self._groups, self._holders, strict=True)
         return sum(self.block_bytes[group] for group, holders in pairs if holders > 0)
 
-    def _bytes(self, blocks: Iterable[BlockId]) -> int:
-        return sum(self.block_bytes[self._groups[block]] for block in blocks)
-
     def check_integrity(self) -> None:
         """Count every block; AssertionError if one is in no state, in two, or in a wrong one, or if
         the budget is not kept."""
@@ -303,7 +268,5 @@ class BlockPool:
         assert cached.issuperset(evictable), "an evictable block is cached"
         assert cached <= {*held, *evictable}, "an empty block is not cached"
         assert all(holders >= 0 for holders in self._holders), "holders"
-        assert all(0 < n <= self._holders[b] for b, n in self._pins.items()), "a pin is a holder"
-        assert self.bytes_pinned == self._bytes(self._pins), "bytes pinned"
         times = list(self._free_since.values())
         assert times == sorted(times), "oldest first"

@@ -220,9 +220,8 @@ class KVCache:
         own = count - shared // self.block_size
         return self.layout.bytes(min(own, most) for most in self.layout.at_most(count))
 
-    def bytes_held(self, tables: Iterable[BlockTable]) -> int:
+    def bytes_held(self, tables: Sequence[BlockTable]) -> int:
         """Bytes of the different blocks that these tables hold."""
-        tables = list(tables)
         if len(tables) == 1:
             return self.layout.bytes(len(b) - b.count(None) for b in tables[0].blocks)
         held = {block for table in tables for block in table.present()}
@@ -246,9 +245,9 @@ class KVCache:
         return table.view(self.pool.first_ids)
 
     def counts(self) -> KVCounts:
-        pool = self.pool
+        pool, copied, pinned = self.pool, self._sharing.num_copied, len(self.pins.holds)
         blocks = pool.num_blocks, pool.num_held, pool.num_evictable, pool.num_evicted
-        return KVCounts(*blocks, self._sharing.num_copied, *pool.bytes_in_memory, pool.num_pinned)
+        return KVCounts(*blocks, copied, *pool.bytes_in_memory, pinned)
 
     @property
     def slots_unfilled(self) -> int:
@@ -260,28 +259,28 @@ class KVCache:
         hold is free. What could be found can be found still; what was reserved is to be again."""
         self._tables = dict.fromkeys(tables)
         cached = self._sharing.recover(self._tables)
-        holds: Counter[BlockId] = Counter()
+        self.pins.count()
+        holds = Counter(self.pins.holds)
         for table in self._tables:
             table.shorten(self.layout.count(table.num_stored))
             holds.update(table.present())
-        self.pool.rebuild(holds, cached, self.pins.holds())
+        self.pool.rebuild(holds, cached)
 
-    def check_integrity(self, tables: Iterable[BlockTable]) -> None:
+    def check_integrity(self, tables: Sequence[BlockTable]) -> None:
         """AssertionError unless these are all tables, every hold is theirs, a copy's or a pin's,
         the index agrees, and the budget is kept."""
-        tables = list(tables)
         assert set(tables) == self._tables.keys(), "tables that have begun"
-        holds = Counter(source for table in tables for source, _ in table.copies)
+        holds = Counter(self.pins.holds)
+        holds.update(source for table in tables for source, _ in table.copies)
         for table in tables:
             holds.update(table.present())
             table.check_integrity(self.pool.first_ids)
         self._sharing.check_integrity(tables)
-        self.pool.check_integrity()
-        self.pins.check_integrity()
-        self.index.check_integrity()
+        for part in (self.pool, self.pins, self.index):
+            part.check_integrity()
         self.index.check_agreement(self.pool)
         for block in map(BlockId, range(self.pool.num_blocks)):
-            assert self.pool.num_holders(block) == holds[block] + self.pool.num_pins(block)
+            assert self.pool.num_holders(block) == holds[block]
 
     def _start(self, root: Root, node: Node, blocks: GroupBlocks, num_stored: int) -> BlockTable:
         """A table that holds these blocks too."""

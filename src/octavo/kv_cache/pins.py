@@ -1,13 +1,13 @@
 """Pins: beginnings of prompts that stay in the cache, whoever needs room, until they are given up.
 
 A pin holds whole blocks, all that the first row after them may read, as a table would. It changes
-nothing of what is found. Knows nothing of who asked for one.
+nothing of what is found. Knows nothing of who asked for one. Any thread may ask how many there are.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from octavo.errors import counted
 from octavo.kv_cache.block_pool import BlockPool
@@ -22,6 +22,8 @@ class Pins:
         self._layout = layout
         self._pool = pool
         self._sharing = sharing
+        self.holds: Counter[BlockId] = Counter()  # how many pins each block has
+        self.num_bytes = 0  # of the different blocks that are pinned
         self._held: dict[Pin, tuple[Root, list[BlockId]]] = {}  # blocks after their parents
         self._num_made = 0
 
@@ -37,12 +39,14 @@ class Pins:
             return Pin(0, 0, f"none of its whole blocks of {size} tokens is in the cache")
         columns = zip(*match.blocks(self._layout), strict=True)
         blocks = [block for column in columns for block in column if block is not None]
-        if not self._pool.pin(blocks, most):
+        if self._bytes(self.holds.keys() | blocks) > most:
             over = f"{counted(end, 'token')} more would be pinned than memory is set aside for"
             return Pin(0, 0, over)
+        self._pool.hold(blocks)
         self._num_made += 1
         pin = Pin(self._num_made, end)
         self._held[pin] = root, blocks
+        self.count()
         return pin
 
     def remove(self, pin: Pin) -> bool:
@@ -50,22 +54,25 @@ class Pins:
         if pin not in self._held:
             return False
         _, blocks = self._held.pop(pin)
-        self._pool.unpin(blocks[::-1])
+        self.count()
+        self._pool.free(blocks[::-1])
         return True
-
-    @property
-    def num_bytes(self) -> int:
-        return self._pool.bytes_pinned
 
     def of(self, root: Root) -> list[Pin]:
         """The pins under a root, oldest first."""
         return [pin for pin, (under, _) in self._held.items() if under is root]
 
-    def holds(self) -> Counter[BlockId]:
-        """How many pins each block has."""
-        return Counter(block for _, blocks in self._held.values() for block in blocks)
+    def count(self) -> None:
+        """Count what the pins hold, after a change of them or an exception in one."""
+        self.holds = Counter(block for _, blocks in self._held.values() for block in blocks)
+        self.num_bytes = self._bytes(self.holds)
+
+    def _bytes(self, blocks: Iterable[BlockId]) -> int:
+        groups = self._layout.groups
+        return sum(groups[self._pool.group(block)].block_bytes for block in blocks)
 
     def check_integrity(self) -> None:
-        holds = self.holds()
-        every = map(BlockId, range(self._pool.num_blocks))
-        assert holds == Counter({b: n for b in every if (n := self._pool.num_pins(b))}), "pins"
+        """AssertionError unless the counts are those of the pins."""
+        holds, num_bytes = self.holds, self.num_bytes
+        self.count()
+        assert (holds, num_bytes) == (self.holds, self.num_bytes), "pins"
