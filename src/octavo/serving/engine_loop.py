@@ -65,7 +65,8 @@ class EngineLoop:
         self._open: dict[Request, _Open] = {}
         self._updates: list[tuple[OutputQueue, Update]] = []  # to put at the end of this round
         self._step_failed = False  # the last one
-        self._python_ends, self._num_cancelled = False, 0
+        self._python_ends = False
+        self._num_cancelled = 0
         self._process: int | None = None  # in which the thread was started
         self._start_lock = threading.RLock()  # who has it may be called in a signal handler
         self._run_lock = threading.Lock()  # of who runs, or waits for the end of who does
@@ -140,13 +141,10 @@ class EngineLoop:
         if output.is_cancelled:
             return
         try:
-            for index, given in enumerate(requests):
-                request = self.engine.add(
-                    given.tokens, given.params, given.options, given.every_row
-                )
+            for index, r in enumerate(requests):
+                request = self.engine.add(r.tokens, r.params, r.options, r.every_row)
                 output.requests.append(request)
-                text = RequestText(request, self.tokenizer)
-                self._open[request] = _Open(text, output, index)
+                self._open[request] = _Open(RequestText(request, self.tokenizer), output, index)
         except Exception as error:
             self._end(output, error)
 
