@@ -67,12 +67,17 @@ async def test_a_view_has_the_text_of_prefixes_of_one_salt(engine: AsyncEngine) 
 
 @in_a_loop
 async def test_what_is_cleared_is_computed_again_and_who_runs_goes_on(
-    engine: AsyncEngine, reference: LLM
+    engine: AsyncEngine, gate: Gate, reference: LLM
 ) -> None:
     stream = engine.stream(PROMPT, LONG)
-    first = await anext(stream)
-    assert await engine.clear() == 0  # all of it is held
-    found = [first, *await pieces(stream)]
+    for _ in range(4):
+        await gate.arrival()  # prompts, and then a first decode
+        clearing = asyncio.create_task(engine.clear())
+        await asyncio.sleep(0)  # it asks, and is answered behind this step
+        gate.let_one_pass()
+        assert await clearing == 0  # all of it is held
+    gate.open()
+    found = await pieces(stream)
     (want,) = reference.generate([PROMPT], LONG)
     assert sum((c.token_ids for c in found), ()) == want.outputs[0].token_ids
     assert await engine.clear("alice") == 0
