@@ -111,6 +111,7 @@ def parse_response(body: object) -> ResponsesRequest:
             effort_fields=("reasoning.effort",),
             template_args=read_template_args(fields),
             grammar=grammar,
+            grammar_field="text.format",
             params=read_params(fields, own, spelling),
             options=replace(read_options(fields), begins_turn=True),
             stream=stream,
