@@ -95,6 +95,7 @@ def test_a_pattern_is_the_same_inside_json(pattern: str, data: st.DataObject) ->
         ('start: "\\n"i', "case-insensitive"),
         ("start: A\n%ignore A", "%ignore"),
         ("start: A\n%import common.SQL", "expected %import"),
+        ("start: " + "a " * 40_000, "80,007 characters"),
     ],
 )
 def test_what_cannot_be_carried_over_is_named(source: str, words: str) -> None:

@@ -28,7 +28,7 @@ def test_what_stands_before_a_conversation_is_one_system_message() -> None:
     items = [
         {"role": "developer", "content": "One."},
         {"role": "system", "content": [{"type": "input_text", "text": "Two."}]},
-        {"role": "user", "content": "hi"},
+        {"type": None, "role": "user", "content": "hi"},
         {"role": "developer", "content": "Three."},
     ]
     messages = parse_response({"input": items, "instructions": "Zero."}).chat.messages

@@ -91,7 +91,7 @@ def _may_follow(last: Mapping[str, Any], more: Mapping[str, Any]) -> bool:
 
 def _read_item(where: str, item: object, found: Input) -> None:
     given = _object(where, item)
-    kind = given.get("type", "message" if "role" in given else None)
+    kind = given.get("type") or ("message" if "role" in given else None)
     if isinstance(kind, str) and kind in _READERS:
         read, known = _READERS[kind]
         _refuse_unknown(where, given, (*_EVERY, *known))

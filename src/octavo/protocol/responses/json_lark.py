@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from octavo.errors import GrammarError
+from octavo.grammar.spec import MAX_BYTES
 from octavo.protocol.responses.json_regex import escaped, in_json
 
 _TOKEN = re.compile(
@@ -41,6 +42,8 @@ _COMMON: Mapping[str, str] = MappingProxyType(
 
 def lark_in_json(source: str) -> str:
     """Raises GrammarError."""
+    if len(source) > MAX_BYTES:
+        raise GrammarError(f"a grammar of {len(source):,} characters: at most {MAX_BYTES:,}")
     parts = []
     at = 0
     while found := _TOKEN.match(source, at):
