@@ -59,6 +59,12 @@ def test_behind_a_proxy_that_strips_a_path_the_same_routes_are_open(tiny_path: P
         assert server.post("/v1/messages", {}).json["type"] == "error"  # in Anthropic's shape
 
 
+def test_the_description_of_the_routes_says_that_a_key_is_needed(locked: Live) -> None:
+    found = locked.get("/openapi.json", x_api_key=ANN).json
+    assert found["security"] == [{"bearer": []}, {"x-api-key": []}]
+    assert found["paths"]["/health"]["get"]["security"] == []
+
+
 def test_tenants_share_nothing(locked: Live) -> None:
     def reason(key: str, **more: object) -> str:
         body = {"prompt": "a prompt of more than one block", "max_tokens": 1, **more}

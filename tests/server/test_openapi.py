@@ -40,7 +40,8 @@ def test_every_route_is_described_and_nothing_else() -> None:
 def test_it_is_served(live: Live) -> None:
     answer = live.get("/openapi.json")
     assert answer.status == 200
-    assert answer.json == document()
+    assert answer.json == document(needs_key=False)
+    assert answer.json["security"] == []
 
 
 def test_every_reference_leads_somewhere() -> None:

@@ -25,7 +25,8 @@ _PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
 
 
 @functools.cache
-def document() -> Schema:
+def document(*, needs_key: bool = True) -> Schema:
+    """What a server with keys says of itself, or one without."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -47,7 +48,7 @@ def document() -> Schema:
                 for status, says in {**EVERYWHERE, **ELSEWHERE}.items()
             },
         },
-        "security": [{"bearer": []}, {"x-api-key": []}],
+        "security": [{"bearer": []}, {"x-api-key": []}] if needs_key else [],
     }
 
 

@@ -22,4 +22,5 @@ async def metrics(exchange: Exchange) -> None:
 
 
 async def openapi(exchange: Exchange) -> None:
-    await exchange.respond(document())
+    needs_key = exchange.service.keys.are_required
+    await exchange.respond(document(needs_key=needs_key))
