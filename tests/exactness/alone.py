@@ -6,11 +6,14 @@ one after the other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
+from octavo.batch import Want, make_batch
 from octavo.constraint import Words
 from octavo.engine.decoding.beam_search import BeamSearch
 from octavo.engine.decoding.draws import Draws, edits_of
@@ -103,6 +106,23 @@ class Alone:
             self._draws.logprobs(row.logits, row.log_sum_exp, token, count)
             for row, token in zip(rows, prompt[1:], strict=False)
         ]
+
+    def embedding(self, request: Request) -> bytes:
+        """As bytes, for == on bits."""
+        prompt = request.prompt_token_ids
+        batch = make_batch(
+            [(prompt, 0)],
+            [[range(count)] for count in self._runner.num_blocks],
+            range(len(prompt)),
+            [Want.HIDDEN] * len(prompt),
+        )
+        rows = self._runner.run(batch).hidden
+        if request.options.pooling == "last":
+            rows = rows[-1:]
+        total = reduce(np.add, rows)
+        exact = [float(x) for x in total]
+        length = math.sqrt(math.fsum(x * x for x in exact)) or 1.0
+        return np.array([x / length for x in exact], np.float32).tobytes()
 
     def _begin(self, request: Request, index: int) -> Branch:
         """Answer `index` of the same request, not begun."""

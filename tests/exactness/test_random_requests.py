@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 from itertools import count, product
 from typing import Any
 
@@ -28,52 +27,16 @@ from hypothesis.stateful import (
 
 from octavo.engine.nouns import Request
 from octavo.kernels import native
-from octavo.program.ops import KVSpec
-from octavo.request import RequestOptions, RowValues
+from octavo.request import Pooling, RequestOptions, RowValues
 from octavo.sampling_params import SamplingParams
 from octavo.weights.ggml_type import GGMLType
-from tests.exactness.alone import Alone
 from tests.exactness.probe import Fault, Tokens
-from tests.exactness.programs import Grouped, Shape, build, windowed
+from tests.exactness.programs import Shape
+from tests.exactness.random_models import ALONE, alone_of, model_of, shapes
 from tests.exactness.watched_engine import WatchedEngine
 from tests.sums import Sums
-from tests.tiny import TINY, TinyModel, make_runner, random_model
 
-EOS = 3
-WINDOWS = st.sampled_from([3, 16, 20, 32, 50, 100])
 LONGEST = 320  # tokens of the longest prompt: five tiles of attention, two chunks
-
-llamas = st.builds(
-    lambda layers, heads, vocab, tied: replace(
-        TINY, num_layers=layers, hidden_size=64, ffn_size=96, vocab_size=vocab, tied_head=tied,
-        heads=heads[0], kv_heads=heads[1], head_dim=heads[2], rotary_dim=heads[2],
-    ),
-    layers=st.integers(1, 3),
-    heads=st.sampled_from([(1, 1, 32), (2, 1, 16), (4, 2, 16), (4, 1, 32), (3, 3, 32)]),
-    vocab=st.sampled_from([6, 19, 40]),
-    tied=st.booleans(),
-)  # fmt: skip
-FULL, WIDE = KVSpec(1, 32, 32), KVSpec(3, 32, 64)
-groups = st.one_of(
-    st.builds(lambda w: (windowed(w),), WINDOWS),
-    st.builds(lambda w: (FULL, windowed(w)), WINDOWS),
-    st.builds(lambda w: (windowed(w), WIDE), WINDOWS),
-    st.just((FULL, WIDE)),
-    st.builds(lambda v, w: (windowed(v), windowed(w)), WINDOWS, WINDOWS),
-    st.builds(lambda v, w: (FULL, windowed(v), windowed(w)), WINDOWS, WINDOWS),
-    st.builds(lambda w: (WIDE, FULL, windowed(w)), WINDOWS),
-)
-grouped = st.builds(
-    lambda groups, more, vocab, queries, softcap, varied: Grouped(
-        groups, len(groups) + more, vocab, queries=queries, softcap=softcap, varied=varied
-    ),
-    groups=groups,
-    more=st.integers(0, 1),
-    vocab=st.sampled_from([6, 19, 40]),
-    queries=st.sampled_from([2, 2, 25]),
-    softcap=st.sampled_from([0.0, 0.0, 1.0]),
-    varied=st.booleans(),
-)
 engines = st.fixed_dictionaries(
     {
         "block_size": st.sampled_from([16, 16, 16, 32, 64]),
@@ -111,23 +74,13 @@ KINDS: dict[str, dict[str, Any]] = {
     "prompt alone, two answers": {"max_tokens": 0, "prompt_logprobs": 0, "n": 2},
     "logits": {"max_tokens": 1},
     "scores": {"max_tokens": 1},
+    "last": {},
+    "mean": {},
 }
 EVERY_ROW: dict[str, RowValues] = {"logits": "logits", "scores": "scores"}
+POOLING: dict[str, Pooling] = {"last": "last", "mean": "mean"}
 FAULTS = ("forward", "transfer", "draw", "pool", "interrupt", "interrupted draw", "nan", "culprit")
-ALONE, TOGETHER = native.ThreadPool(1), native.ThreadPool(2)
-
-
-@lru_cache(16)
-def model_of(shape: Shape, type: GGMLType) -> TinyModel:
-    return random_model(build(shape), ALONE, type=type)
-
-
-@lru_cache(16)
-def alone_of(shape: Shape, type: GGMLType, kv_dtype: str) -> Alone:
-    runner = make_runner(
-        model_of(shape, type), ALONE, num_blocks=14, max_rows=14 * 32, kv_dtype=kv_dtype
-    )
-    return Alone(runner, frozenset({EOS}))
+TOGETHER = native.ThreadPool(2)
 
 
 def text(vocab: int, which: int) -> Tokens:
@@ -143,17 +96,18 @@ class RandomRequests(RuleBasedStateMachine):
     going = False
 
     @initialize(
-        shape=llamas | grouped,
+        shape=shapes,
         type=st.sampled_from([GGMLType.Q4_1, GGMLType.BF16]),
         options=engines,
-        longer=st.sampled_from([1, 2]),
+        halves=st.sampled_from([1, 2, 4]),
     )
-    def begin(self, shape: Shape, type: GGMLType, options: dict[str, Any], longer: int) -> None:
+    def begin(self, shape: Shape, type: GGMLType, options: dict[str, Any], halves: int) -> None:
         options = options | self.given
         self.vocab = shape.vocab_size
         self.seen[f"{len(model_of(shape, type).program.groups)} groups"] += 1
-        # Beyond what the pool holds of a group that keeps all, a window may be long enough.
-        self.context = longer * options["num_blocks"] * options["block_size"]
+        # Beyond what the pool holds of a group that keeps all, a window may be long enough; below
+        # it there is room for pins.
+        self.context = halves * options["num_blocks"] * options["block_size"] // 2
         options["context"] = self.context
         alone = alone_of(shape, type, options["kv_dtype"])
         self.watched = WatchedEngine(model_of(shape, type), self.pool, alone, self.seen, **options)
@@ -199,7 +153,8 @@ class RandomRequests(RuleBasedStateMachine):
             length = len(tokens) if length > len(tokens) else length
         else:
             tokens = text(self.vocab, source % 8)
-        if "beam_width" in KINDS[kind]:
+        options = replace(options, pooling=POOLING.get(kind))
+        if "beam_width" in KINDS[kind] or kind in POOLING:
             options = replace(options, constraint=None)
         room = max(1, self.context - 1 - max_tokens * (seed > 0))
         prompt = ((*tokens[:length], *tail) or (0,))[:room]
@@ -227,6 +182,22 @@ class RandomRequests(RuleBasedStateMachine):
             self.guarded(self.watched.cancel, request)
         else:
             self.guarded(self.watched.cancel_branch, live[which % len(live)])
+
+    @precondition(lambda self: self.watched.requests)
+    @rule(which=picks, length=lengths, salt=st.sampled_from(["", "", "alice"]), share=picks)
+    def pin(self, which: int, length: int, salt: str, share: int) -> None:
+        requests = self.watched.requests[-8:]
+        tokens = requests[which % len(requests)].branches[0].tokens[:length]
+        self.guarded(self.watched.pin, tokens, salt, self.watched.kv.budget * share // 100)
+
+    @precondition(lambda self: self.watched.pins)
+    @rule(which=picks, clears=st.booleans(), salt=st.sampled_from(["", "alice", None]))
+    def give_up_pins(self, which: int, clears: bool, salt: str | None) -> None:
+        pins = list(self.watched.pins)
+        if clears:
+            self.guarded(self.watched.clear, salt)
+        else:
+            self.guarded(self.watched.unpin, pins[which % len(pins)])
 
     @precondition(lambda self: self.watched.unfinished)
     @rule(kind=st.sampled_from(FAULTS), after=st.integers(0, 20), which=picks)
@@ -268,6 +239,7 @@ ended: stop / ended: length / ended: abort / ended: deadline / ended: error
 constrained / refused: OutOfMemoryError / reclaim of cached blocks / rows compared
 logprobs of every row, whole / logits of every row, whole / scores of every row, whole
 logprobs of every row, given up / logits of every row, given up / scores of every row, given up
+embedding: last / embedding: mean / block: clear / pin / no pin / unpin / pins cleared
 reason: None / reason: cold / reason: diverged / reason: evicted / reason: salt
 reason: disabled / reason: needs-all-rows
 """

@@ -4,21 +4,21 @@ plain pool and against each request alone."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
 
 from octavo.engine.nouns import Branch, Request, StepResult
 from octavo.errors import ModelError, OutOfMemoryError, UsageError
 from octavo.kernels import native
 from octavo.kv_cache.cache import Root
+from octavo.records import Pin
 from octavo.request import FinishReason, RequestOptions, RowValues
 from octavo.sampling_params import SamplingParams
 from octavo.verification.recorder import RecordedRow
-from tests.engine.tiny_engine import engine_over
-from tests.exactness.alone import Alone, beams, compare
+from tests.engine.tiny_engine import NAMESPACE, engine_over
+from tests.exactness.alone import Alone, compare
+from tests.exactness.ended import check_answers, check_beams, values_of
 from tests.exactness.plain_prefixes import num_shared
 from tests.exactness.probe import Clock, Injected, Probe, ProbedRunner, Tokens
 from tests.tiny import TinyModel, make_runner_of
@@ -47,6 +47,7 @@ class WatchedEngine:
         self.shares = bool(options["prefix_cache"])
         self.requests: list[Request] = []
         self.unfinished: dict[Request, _Before] = {}
+        self.pins: dict[Pin, tuple[str, Tokens]] = {}  # of a salt, the tokens that are pinned
         self.private: dict[Request, Root] = {}  # which nobody else may find anything under
         self.cancelled: set[Request] = set()
         self.cut: set[Branch] = set()  # answers that were ended one by one
@@ -69,7 +70,8 @@ class WatchedEngine:
         except (OutOfMemoryError, UsageError) as error:
             self.seen[f"refused: {type(error).__name__}"] += 1
         else:
-            assert request.is_private == (every_row is not None or not self.shares)
+            leaves_nothing = request.every_row not in (None, "logprobs")
+            assert request.is_private == (leaves_nothing or not self.shares)
             if request.is_private:
                 self.private[request] = request.root
             self.requests.append(request)
@@ -89,6 +91,8 @@ class WatchedEngine:
     def drain(self) -> None:
         """Step until every request has ended."""
         self.probe.fault = None
+        while self.pins:
+            assert self.engine.unpin(self.pins.popitem()[0])
         for _ in range(_LIVELOCK):
             if not self.engine.has_unfinished:
                 break
@@ -114,6 +118,30 @@ class WatchedEngine:
             self.engine.finish_branch(branch, "stop")
         self.check()
 
+    def pin(self, tokens: Sequence[int], salt: str, most: int) -> None:
+        with self.probe.expose():
+            pin = self.engine.pin(tokens, salt, most)
+            self.seen["pin" if pin.num_tokens else "no pin"] += 1
+            if pin.num_tokens:
+                self.pins[pin] = salt, tuple(tokens[: pin.num_tokens])
+        assert self.kv.pins.num_bytes <= self.kv.budget
+        self.check()
+
+    def unpin(self, pin: Pin) -> None:
+        del self.pins[pin]
+        self.seen["unpin"] += 1
+        with self.probe.expose():
+            assert self.engine.unpin(pin)
+        self.check()
+
+    def clear(self, salt: str | None) -> None:
+        self.seen["pins cleared"] += len(self.pins)
+        with self.probe.expose():
+            self.engine.clear(salt)
+        kept = {p for each in ("", "alice") for p in self.engine.view(each).pins}
+        self.pins = {pin: of for pin, of in self.pins.items() if pin in kept}
+        self.check()
+
     def wait(self, ms: float) -> None:
         self.clock.now += ms / 1e3
 
@@ -130,6 +158,9 @@ class WatchedEngine:
         self.engine.check_integrity()
         self.probe.plain.check()
         self._check_tables()
+        for pin, (salt, tokens) in self.pins.items():
+            found = self.kv.match(self.kv.open(replace(NAMESPACE, salt=salt)), (*tokens, -1))
+            assert found.num_tokens == pin.num_tokens
         self.rows += self.runner.take_rows()
         for request in [r for r in self.unfinished if r.finished]:
             self.compare(request, self.unfinished.pop(request))
@@ -153,47 +184,12 @@ class WatchedEngine:
         if request in self.private:
             left = self.kv.match(self.private[request], request.prompt_token_ids)
             assert left.num_tokens == 0
-        self._compare_row_values(request)
-        if request.params.beam_width:
-            self._compare_beams(request, before.num_drawn)
-        else:
-            self._compare_answers(request)
-
-    def _compare_answers(self, request: Request) -> None:
-        for branch in request.branches:
-            ends = self._may_end_by(request) | ({"stop"} if branch in self.cut else set())
-            if not request.draws:
-                assert branch.tokens == list(request.prompt_token_ids)
-                assert branch.finish_reason in {"length", *ends}
-                continue
-            alone = self.alone.answer(request, branch.index, branch.num_completion_tokens)
-            assert branch.tokens == alone.tokens
-            count = len(branch.logprobs) if request in self.probe.may_fail else None
-            assert branch.logprobs == alone.logprobs[:count]
-            assert branch.finish_reason in ({alone.finish_reason} - {None} or ends)
-        assert sorted(s.index for s in request.branches) == list(range(request.params.n))
-
-    def _compare_row_values(self, request: Request) -> None:
-        """What the rows of its prompt gave, all of it unless it was ended before."""
-        if request.every_row is None:
-            return
-        alone, values = self.alone.row_values(request), request.row_values
-        if request.every_row == "logits":
-            values = [np.asarray(value).tobytes() for value in values]
-        assert values == alone[: len(values)]
-        whole = len(values) == len(alone)
-        assert whole or self._may_end_by(request)
-        how = "whole" if whole else "given up"
-        self.seen[f"{request.every_row} of every row, {how}"] += bool(values)
-
-    def _compare_beams(self, request: Request, num_drawn: int) -> None:
-        if request in self.probe.may_fail:
-            return
-        # A step may have gone on with it, and another's turn have ended it.
-        early = [(r, num_drawn + i) for r in self._may_end_by(request) for i in (0, 1)]
-        ends = ((None, 0), *early)
-        alone = [self.alone.beams(request, steps, reason) for reason, steps in ends]
-        assert beams(request) in alone
+        early, may_fail = self._may_end_by(request), request in self.probe.may_fail
+        self.seen[values_of(request, self.alone, early)] += 1
+        if not request.params.beam_width:
+            check_answers(request, self.alone, early, self.cut, may_fail)
+        elif not may_fail:
+            check_beams(request, self.alone, early, before.num_drawn)
 
     def _check_tables(self) -> None:
         for request in self.engine.requests.running:

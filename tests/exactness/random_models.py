@@ -1,0 +1,64 @@
+"""Tiny models at random, of one to three layer groups, and each alone in memory of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+from hypothesis import strategies as st
+
+from octavo.kernels import native
+from octavo.program.ops import KVSpec
+from octavo.weights.ggml_type import GGMLType
+from tests.exactness.alone import Alone
+from tests.exactness.programs import Grouped, Shape, build, windowed
+from tests.tiny import TINY, TinyModel, make_runner, random_model
+
+EOS = 3
+ALONE = native.ThreadPool(1)
+WINDOWS = st.sampled_from([3, 16, 20, 32, 50, 100])
+llamas = st.builds(
+    lambda layers, heads, vocab, tied: replace(
+        TINY, num_layers=layers, hidden_size=64, ffn_size=96, vocab_size=vocab, tied_head=tied,
+        heads=heads[0], kv_heads=heads[1], head_dim=heads[2], rotary_dim=heads[2],
+    ),
+    layers=st.integers(1, 3),
+    heads=st.sampled_from([(1, 1, 32), (2, 1, 16), (4, 2, 16), (4, 1, 32), (3, 3, 32)]),
+    vocab=st.sampled_from([6, 19, 40]),
+    tied=st.booleans(),
+)  # fmt: skip
+FULL, WIDE = KVSpec(1, 32, 32), KVSpec(3, 32, 64)
+groups = st.one_of(
+    st.builds(lambda w: (windowed(w),), WINDOWS),
+    st.builds(lambda w: (FULL, windowed(w)), WINDOWS),
+    st.builds(lambda w: (windowed(w), WIDE), WINDOWS),
+    st.just((FULL, WIDE)),
+    st.builds(lambda v, w: (windowed(v), windowed(w)), WINDOWS, WINDOWS),
+    st.builds(lambda v, w: (FULL, windowed(v), windowed(w)), WINDOWS, WINDOWS),
+    st.builds(lambda w: (WIDE, FULL, windowed(w)), WINDOWS),
+)
+grouped = st.builds(
+    lambda groups, more, vocab, queries, softcap, varied: Grouped(
+        groups, len(groups) + more, vocab, queries=queries, softcap=softcap, varied=varied
+    ),
+    groups=groups,
+    more=st.integers(0, 1),
+    vocab=st.sampled_from([6, 19, 40]),
+    queries=st.sampled_from([2, 2, 25]),
+    softcap=st.sampled_from([0.0, 0.0, 1.0]),
+    varied=st.booleans(),
+)
+shapes = llamas | grouped
+
+
+@lru_cache(16)
+def model_of(shape: Shape, type: GGMLType) -> TinyModel:
+    return random_model(build(shape), ALONE, type=type)
+
+
+@lru_cache(16)
+def alone_of(shape: Shape, type: GGMLType, kv_dtype: str) -> Alone:
+    runner = make_runner(
+        model_of(shape, type), ALONE, num_blocks=14, max_rows=14 * 32, kv_dtype=kv_dtype
+    )
+    return Alone(runner, frozenset({EOS}))
