@@ -60,6 +60,7 @@ class AsyncEngine:
         self._requests = OpenRequests(serving.max_waiting)
         self._most_pinned = int(serving.pin_memory * llm.loop.engine.kv.budget)
         self._pins: set[Pin] = set()
+        self._may_have_pins = False  # or they are being made
         self._compiler = ThreadPoolExecutor(1, "octavo-grammar")  # its thread: with the first one
         llm.loop.start()
         llm.lend(self._requests)
@@ -117,13 +118,15 @@ class AsyncEngine:
             self._llm.loop.abort(output)
         self._compiler.shutdown(wait=False, cancel_futures=True)
         await asyncio.wrap_future(self._requests.all_ended)
-        await self._ask(self._unpin_all)
+        if self._may_have_pins:
+            await self._ask(self._unpin_all)
 
     async def pin(self, token_ids: Sequence[int], cache_salt: str = "") -> Pin:
         """Keep the beginning of a prompt in the cache: all its whole blocks that are there, or none
         if `pin_memory` would be exceeded; `why_not` says so. Raises UsageError of the ids, and
         EngineClosedError."""
         tokens = self._llm.preparer.token_ids("pin", token_ids)
+        self._may_have_pins = True
         return await self._ask(partial(self._pin, tokens, cache_salt))
 
     async def unpin(self, pin: Pin) -> bool:
