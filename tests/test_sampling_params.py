@@ -88,7 +88,7 @@ def test_numbers_of_numpy_are_taken_and_none_is_the_default() -> None:
      ({"beam_width": 2, "temperature": 0.5}, "temperature=0.5: beam_width takes none, or 0"),
      ({"logit_bias": {5: 101}}, "logit_bias={5: 101}: expected token ids, each with a number from"),
      ({"logit_bias": {5: 1, "x": 2}}, "logit_bias={'x': 2}: expected token ids"),
-     ({"logit_bias": {5: 1, "05": 2}}, "logit_bias={'05': 2}: expected token ids"),
+    ({"logit_bias": {5: 1, "05": 2}}, "logit_bias has 5 twice: expected each token id once"),
      ({"logit_bias": {"9" * 5000: 2}}, "logit_bias={'999"),
      ({"logit_bias": {-1: 2}}, "logit_bias={-1: 2}: expected token ids"),
      ({"logit_bias": {True: 2}}, "logit_bias={True: 2}: expected token ids"),

@@ -65,12 +65,10 @@ def _parse_biases(name: str, value: object) -> dict[int, float] | None:
     for key, given in value.items():
         is_digits = isinstance(key, str) and key.isascii() and key.isdigit() and len(key) <= 10
         token, bias = int(key) if is_digits else plain(key), plain(given)
+        if token in found:
+            raise UsageError(f"{name} has {token} twice: expected each token id once")
         if not (
-            is_whole(token)
-            and 0 <= token <= _MOST
-            and token not in found
-            and is_number(bias)
-            and -100 <= bias <= 100
+            is_whole(token) and 0 <= token <= _MOST and is_number(bias) and -100 <= bias <= 100
         ):
             raise UsageError(f"{name}={ {key: given}!r}: {expected}")
         found[token] = float(bias)
