@@ -53,7 +53,7 @@ CHAT_FIELDS = table(
 )
 _CONTINUE = "continue_final_message"
 _TEMPLATE_OWN = ("messages", "tools", "documents", "add_generation_prompt", "strftime_now")
-_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
+_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
 @dataclass(frozen=True, slots=True)
