@@ -247,6 +247,14 @@ def resident() -> int:
     return sum(map(int, sizes)) << 10
 
 
+def at_rest(live: Live) -> str:
+    """What a server holds with its cache cleared and the memory of it given back."""
+    live.post("/v1/cache/clear", {})
+    until(lambda: live.llm.stats()["kv_bytes_empty"] == 0)
+    gc.collect()
+    return f"{resident():,} bytes, {open_files()} files, {threading.active_count()} threads"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("model", type=Path)
@@ -256,15 +264,10 @@ def main() -> None:
     with Live(given.model, max_body=256 << 10) as live:
         crowd = Crowd(live)
         crowd.run(given.clients, 5)  # so that all threads and buffers are there
-        live.post("/v1/cache/clear", {})
-        gc.collect()
-        before = resident(), open_files(), threading.active_count()
+        before = at_rest(live)
         crowd.run(given.clients, given.seconds)
         held = resident()
-        live.post("/v1/cache/clear", {})
-        gc.collect()
-        time.sleep(2)
-        print(f"before: {before}; after: {resident(), open_files(), threading.active_count()}")
+        print(f"before: {before}; after: {at_rest(live)}")
         print(f"with the cache: {held}; refused: {dict(live.service.tally.refusals)}")
         print(f"done: {dict(crowd.done)}; steps: {live.engine.totals.steps}")
         print(f"wrong: {len(crowd.wrong)}", *crowd.wrong[:20], sep="\n")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ class AsyncOutputQueue(OutputQueue):
         self._on_end = on_end
         self._event_loop = asyncio.get_running_loop()
         self._wakeup = asyncio.Event()
-        self._is_woken = False  # it will look again
+        self._is_woken = True  # it will look again, whoever puts something in
         self._chunks: deque[StreamChunk] = deque()  # to be read
         self._error: Exception | None = None  # to be raised after them
 
@@ -59,7 +59,9 @@ class AsyncOutputQueue(OutputQueue):
             self._wakeup.clear()
             self._is_woken = False  # before the look: what comes after it wakes the loop again
             self._chunks.extend(_merged(self._new_chunks()))
-            if not self._chunks:
+            if self._chunks:
+                self._is_woken = True  # it comes back by itself
+            else:
                 if self._error is not None:
                     raise self._error
                 await self._wakeup.wait()
@@ -74,8 +76,10 @@ class AsyncOutputQueue(OutputQueue):
         return chunks
 
 
-def _merged(chunks: Iterable[StreamChunk]) -> list[StreamChunk]:
+def _merged(chunks: list[StreamChunk]) -> list[StreamChunk]:
     """Merge updates into one piece for each answer; the last one has the output, if any has."""
+    if len(chunks) < 2:
+        return chunks
     answers: dict[int, list[StreamChunk]] = {}
     output = None
     for chunk in chunks:

@@ -1,0 +1,51 @@
+"""The queue between the engine's thread and an event loop: who is woken, and what is one piece."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from octavo.request import StreamChunk
+from octavo.serving.async_output_queue import AsyncOutputQueue
+from octavo.serving.output_queue import Update
+from tests.serving.stories import in_a_loop
+
+
+def update(text: str, index: int = 0) -> Update:
+    return Update(chunks=[StreamChunk(text, (1,), index=index)])
+
+
+@in_a_loop
+async def test_only_who_waits_is_woken() -> None:
+    loop, wakes = asyncio.get_running_loop(), []
+    queue = AsyncOutputQueue(lambda _: None, streams=True, on_end=lambda _: None)
+    call = loop.call_soon_threadsafe
+
+    def counted(*given: object) -> object:
+        wakes.append(given)
+        return call(*given)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "call_soon_threadsafe", counted)
+        for text in "abc":
+            queue.put(update(text))
+        assert (await queue.next_chunk()).text == "abc"
+        queue.put(update("d"))
+        assert (await queue.next_chunk()).text == "d"
+        assert wakes == []
+        waiting = asyncio.create_task(queue.next_chunk())
+        await asyncio.sleep(0)
+        for text in "ef":
+            queue.put(update(text))
+        assert len(wakes) == 1
+        assert (await waiting).text == "ef"
+
+
+@in_a_loop
+async def test_each_answer_has_a_piece_of_its_own() -> None:
+    queue = AsyncOutputQueue(lambda _: None, streams=True, on_end=lambda _: None)
+    for text, index in (("a", 0), ("x", 1), ("b", 0)):
+        queue.put(update(text, index))
+    found = [await queue.next_chunk() for _ in range(2)]
+    assert [(each.index, each.text) for each in found] == [(0, "ab"), (1, "x")]
