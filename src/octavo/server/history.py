@@ -10,9 +10,8 @@ import time
 from collections import OrderedDict
 from dataclasses import asdict
 
-import orjson
-
 from octavo.server.outcome import Outcome
+from octavo.server.packed import packed
 
 _OF_ANSWER = re.compile("^(chatcmpl-|cmpl-|msg_|resp_)")  # what the id of one begins with
 _MOST = 1000  # records of a tenant
@@ -27,7 +26,7 @@ class History:
         """Keep a request that has ended, if it had prompts."""
         if outcome.prompts:
             records = self._tenants.setdefault(outcome.tenant, _Records())
-            records.add(outcome.id, orjson.dumps(_record(outcome)))
+            records.add(outcome.id, packed(_record(outcome)))
 
     def find(self, tenant: str, id: str) -> bytes | None:
         """The record as JSON, by the request's id or that of its answer."""

@@ -8,8 +8,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import orjson
-
 from octavo.errors import UsageError
 from octavo.protocol.bodies import BodyError
 from octavo.protocol.common import ApiError
@@ -24,6 +22,7 @@ from octavo.server.errors import wrong_method
 from octavo.server.exchange import Exchange
 from octavo.server.generation import answer, now, options_of, read, turn_of
 from octavo.server.next_turn import Kept, as_rendered, go_on
+from octavo.server.packed import packed
 from octavo.server.stored import StoredAnswer
 
 
@@ -152,7 +151,7 @@ async def _answer(
             kept = prompt.answered(completion.token_ids, loaded.engine.tokenizer.eos_ids)
         messages = (*request.own, *read_input(response["output"]).messages)
         size = len(exchange.body)
-        stored.add(tenant, id, StoredAnswer(orjson.dumps(response), messages, kept, size))
+        stored.add(tenant, id, StoredAnswer(packed(response), messages, kept, size))
 
     writer = ResponsesAnswer(
         request, id=id, created=now(), model=loaded.check_name(request.chat.model),
