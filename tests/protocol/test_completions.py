@@ -9,7 +9,7 @@ import pytest
 from octavo.protocol.bodies import BodyError
 from octavo.protocol.completion_answer import CompletionAnswer
 from octavo.protocol.completions import CompletionRequest, parse_completion
-from octavo.request import RequestOutput
+from octavo.request import FinishReason, RequestOutput, StreamChunk
 from octavo.sampling_params import SamplingParams
 from tests.protocol.outputs import Words, completion, output, token
 
@@ -132,6 +132,23 @@ def test_tokens_that_the_text_shows_otherwise_have_offsets_too() -> None:
         answer = completion(text, *(token(i, -1.0) for i in ids), wanted=True)
         (choice,) = respond(PLAIN, output(answer))["choices"]
         assert choice["logprobs"]["text_offset"] == offsets
+
+
+def test_offsets_are_the_same_however_a_stream_is_cut() -> None:
+    tokens = [token(i, -1.0) for i in (0, 2, 1, 2, 3, 0, 1)]
+    text = "Hi\ufffd there€"  # a stop string hid the rest
+    (choice,) = respond(PLAIN, output(completion(text, *tokens, wanted=True)))["choices"]
+    assert choice["logprobs"]["text_offset"] == [0, 2, 2, 9, 9, 10, 10]
+    cuts = [("Hi", 1), ("", 1), ("\ufffd there", 1), ("", 1), ("", 1), ("€", 2)]
+    writer = CompletionAnswer(PLAIN, id="c", created=17, model="m", vocabulary=Words())
+    offsets: list[int] = []
+    for i, (piece, count) in enumerate(cuts):
+        told, tokens = tuple(tokens[:count]), tokens[count:]
+        reason: FinishReason | None = "stop" if i == len(cuts) - 1 else None
+        chunk = StreamChunk(piece, (), logprobs=told, finish_reason=reason)
+        event: Any = writer.piece(0, chunk)[0].data
+        offsets += event["choices"][0]["logprobs"]["text_offset"]
+    assert offsets == choice["logprobs"]["text_offset"]
 
 
 def test_of_tokens_with_one_name_the_likeliest_counts() -> None:

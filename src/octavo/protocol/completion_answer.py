@@ -38,7 +38,7 @@ class CompletionAnswer:
         self._request = request
         self._vocabulary = vocabulary
         self._head = {"id": id, "object": "text_completion", "created": created, "model": model}
-        self._num_shown: dict[int, int] = {}  # characters of each choice, for offsets
+        self._offsets: dict[int, _Offsets] = {}  # of choices that have begun
         self._ended: set[int] = set()  # choices whose end was told
 
     def whole(self, outputs: Sequence[RequestOutput]) -> dict[str, object]:
@@ -72,8 +72,11 @@ class CompletionAnswer:
         index = self._index(prompt, chunk.index)
         events = []
         if chunk.text or chunk.logprobs:
-            found = [(token.token_id, token) for token in chunk.logprobs or ()]
-            events.append(self._chunk(index, chunk.text, found if chunk.logprobs else None))
+            found = None
+            if chunk.logprobs is not None:
+                tokens = [(token.token_id, token) for token in chunk.logprobs]
+                found = _logprobs(tokens, self._vocabulary, self._places(index, chunk))
+            events.append(self._chunk(index, chunk.text, found))
         if chunk.finish_reason is not None:
             events += self._end_of(index, chunk.finish_reason)
         return events
@@ -90,6 +93,13 @@ class CompletionAnswer:
             events.append(Event({**self._head, "choices": [], **figures}))
         return events
 
+    def _places(self, index: int, chunk: StreamChunk) -> list[int]:
+        offsets = self._offsets.get(index)
+        if offsets is None:
+            offsets = self._offsets[index] = _Offsets(self._vocabulary)
+        ids = [token.token_id for token in chunk.logprobs or ()]
+        return offsets.push(ids, chunk.text, is_end=chunk.finish_reason is not None)
+
     def _index(self, prompt: int, answer: int) -> int:
         return prompt * self._request.params.n + answer
 
@@ -103,17 +113,13 @@ class CompletionAnswer:
         self,
         index: int,
         text: str,
-        tokens: Sequence[tuple[int, TokenLogprobs | None]] | None = None,
+        logprobs: object = None,
         finish_reason: str | None = None,
     ) -> Event:
-        begun = self._num_shown.get(index, 0)
-        self._num_shown[index] = begun + len(text)
         choice = {
             "index": index,
             "text": text,
-            "logprobs": None
-            if tokens is None
-            else _logprobs(tokens, text, self._vocabulary, begun=begun),
+            "logprobs": logprobs,
             "finish_reason": finish_reason,
         }
         return Event({**self._head, "choices": [choice]})
@@ -133,9 +139,10 @@ def _choice(
         text = _text_of(prompt, vocabulary) + text
         found += zip(output.prompt_token_ids, output.prompt_logprobs or (), strict=False)
     found += [(token.token_id, token) for token in tokens or ()]
+    places = _Offsets(vocabulary).push([token_id for token_id, _ in found], text, is_end=True)
     return {
         "text": text,
-        "logprobs": None if tokens is None else _logprobs(found, text, vocabulary),
+        "logprobs": None if tokens is None else _logprobs(found, vocabulary, places),
         "finish_reason": FINISH_REASONS[completion.finish_reason],
     }
 
@@ -146,20 +153,16 @@ def _text_of(prompt: TextOrIds, vocabulary: Vocabulary) -> str:
 
 def _logprobs(
     tokens: Sequence[tuple[int, TokenLogprobs | None]],
-    text: str,
     vocabulary: Vocabulary,
-    *,
-    begun: int = 0,
+    places: Sequence[int],
 ) -> dict[str, object]:
-    """Four lists of one entry a token; the first token of a prompt has no probability. `begun`:
-    characters that came before this piece of text."""
+    """Four lists of one entry a token; the first token of a prompt has no probability. `places`:
+    where in the text each begins."""
     return {
         "tokens": [_name(token_id, vocabulary) for token_id, _ in tokens],
         "token_logprobs": [None if token is None else finite(token.logprob) for _, token in tokens],
         "top_logprobs": [None if token is None else _top(token, vocabulary) for _, token in tokens],
-        "text_offset": [
-            begun + at for at in _offsets([token_id for token_id, _ in tokens], text, vocabulary)
-        ],
+        "text_offset": places,
     }
 
 
@@ -180,18 +183,28 @@ def _name(token_id: int, vocabulary: Vocabulary) -> str:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
 
 
-def _offsets(ids: Sequence[int], text: str, vocabulary: Vocabulary) -> list[int]:
-    """(tokens,) where in `text` each begins. A control token takes no place in it, and what came
-    after a stop string stands at its end."""
-    utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-    offsets, at = [], 0
-    for token_id in ids:
-        offsets.append(min(at, len(text)))
-        shown = b"" if vocabulary.is_control(token_id) else vocabulary.token_bytes(token_id)
-        if at == 0 and shown[:1] == b" " and not text.startswith(" "):
-            shown = shown[1:]  # the blank that SPM puts before a text
-        at += len(utf8.decode(shown))
-    return offsets
+class _Offsets:
+    """Where in the text of one choice each token begins, however its pieces are cut. A control
+    token takes no place in it, and what came after a stop string stands at its end."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._at = 0
+        self._num_shown = 0  # characters
+
+    def push(self, ids: Sequence[int], text: str, *, is_end: bool) -> list[int]:
+        """(tokens,) of one more piece of the text; at its end all of it is known."""
+        found = []
+        for token_id in ids:
+            found.append(self._at)
+            control = self._vocabulary.is_control(token_id)
+            shown = b"" if control else self._vocabulary.token_bytes(token_id)
+            if self._at == 0 and shown[:1] == b" " and not text.startswith(" "):
+                shown = shown[1:]  # the blank that SPM puts before a text
+            self._at += len(self._utf8.decode(shown))
+        self._num_shown += len(text)
+        return [min(at, self._num_shown) for at in found] if is_end else found
 
 
 def _best(request: CompletionRequest, output: RequestOutput) -> Sequence[Completion]:
