@@ -179,6 +179,15 @@ WEATHER: dict[str, Any] = {
 NAMED = {"type": "function", "function": {"name": "weather"}}
 
 
+def test_a_call_that_a_stop_broke_off_is_none_to_make(roomy: Live) -> None:
+    body = {**HI, "tools": [WEATHER], "tool_choice": NAMED, "stop": '"city', "seed": 1}
+    (whole,) = roomy.post(CHAT, body).json["choices"]
+    *chunks, _ = roomy.post(CHAT, {**body, "stream": True}).events
+    (call,) = whole["message"]["tool_calls"]
+    assert call["function"]["arguments"].strip() == "{"
+    assert whole["finish_reason"] == chunks[-1]["choices"][0]["finish_reason"] == "stop"
+
+
 @pytest.mark.parametrize("choice", ["required", NAMED])
 def test_a_call_that_must_be_made_always_parses(roomy: Live, choice: Any) -> None:
     body = {

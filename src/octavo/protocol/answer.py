@@ -41,6 +41,7 @@ class CallArguments:
 @dataclass(frozen=True, slots=True)
 class CallEnd:
     index: int
+    is_broken: bool = False  # the answer ended inside its arguments
 
 
 Event = Text | Reasoning | CallBegin | CallArguments | CallEnd
@@ -51,6 +52,7 @@ class Call:
     id: str
     name: str
     arguments: str  # a JSON object, as the model wrote it: broken off where the answer was
+    is_broken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,11 @@ class Answer:
     content: str | None  # None where there are calls and no text
     reasoning: str | None
     calls: tuple[Call, ...]
+
+    @property
+    def is_called(self) -> bool:
+        """There are calls that can be made: a stop, or a limit, broke none of them off."""
+        return bool(self.calls) and not any(call.is_broken for call in self.calls)
 
 
 class CallReader(Protocol):
@@ -160,6 +167,7 @@ def collect(events: Iterable[Event]) -> Answer:
     reasoning: list[str] = []
     begun: list[CallBegin] = []
     arguments: dict[int, list[str]] = {}
+    whole: set[int] = set()
     for event in events:
         match event:
             case Text():
@@ -171,6 +179,12 @@ def collect(events: Iterable[Event]) -> Answer:
                 arguments[event.index] = []
             case CallArguments():
                 arguments[event.index].append(event.text)
-    calls = tuple(Call(call.id, call.name, "".join(arguments[call.index])) for call in begun)
+            case CallEnd():
+                if not event.is_broken:
+                    whole.add(event.index)
+    calls = tuple(
+        Call(call.id, call.name, "".join(arguments[call.index]), call.index not in whole)
+        for call in begun
+    )
     content = "".join(text)
     return Answer(content if content or not calls else None, "".join(reasoning) or None, calls)

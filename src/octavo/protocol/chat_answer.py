@@ -13,6 +13,7 @@ from octavo.protocol.answer import (
     AnswerReader,
     CallArguments,
     CallBegin,
+    CallEnd,
     Reasoning,
     Text,
     collect,
@@ -54,7 +55,7 @@ class ChatAnswer:
         self._new_reader = new_reader
         self._head = {"id": id, "created": created, "model": model}
         self._readers: dict[int, AnswerReader] = {}  # of choices that have begun, and not ended
-        self._called: set[int] = set()  # choices that gave a call
+        self._called: set[int] = set()  # choices that gave calls, all of them whole
         self._ended: set[int] = set()  # choices whose end was told
 
     def whole(self, outputs: Sequence[RequestOutput]) -> dict[str, object]:
@@ -140,8 +141,11 @@ class ChatAnswer:
         found = reader.push(chunk.text)
         if chunk.finish_reason is not None:
             found = joined([*found, *reader.finish()])
-        if any(isinstance(each, CallBegin) for each in found):
-            self._called.add(chunk.index)
+        for each in found:
+            if isinstance(each, CallBegin):
+                self._called.discard(chunk.index)
+            elif isinstance(each, CallEnd) and not each.is_broken:
+                self._called.add(chunk.index)
         return [delta for each in found if (delta := _delta(each))]
 
     def _chunk(
@@ -164,7 +168,7 @@ class ChatAnswer:
 
 
 def finish_reason(reason: FinishReason, *, called: bool) -> str:
-    """OpenAI's word; a call that a limit broke off is no call."""
+    """OpenAI's word; a call that a stop or a limit broke off is no call."""
     return "tool_calls" if called and reason == "stop" else FINISH_REASONS[reason]
 
 
@@ -184,7 +188,7 @@ def _choice(
         "index": index,
         "message": message,
         "logprobs": _logprobs(completion.logprobs, vocabulary),
-        "finish_reason": finish_reason(completion.finish_reason, called=bool(answer.calls)),
+        "finish_reason": finish_reason(completion.finish_reason, called=answer.is_called),
     }
 
 

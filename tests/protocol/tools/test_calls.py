@@ -191,3 +191,25 @@ def test_a_name_may_begin_another() -> None:
     tools = Tools((Tool("add"), Tool("add_all")))
     found = answer("mistral-args", "[TOOL_CALLS]add_all[ARGS]{}[TOOL_CALLS]add{}", tools=tools)
     assert [call.name for call in found.calls] == ["add_all", "add"]
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "is_called"),
+    [("hermes", f"<tool_call>{ADD}", True),
+     ("hermes", "<tool_call>" + ADD[:-1], True),  # the arguments are whole
+     ("hermes", "<tool_call>" + ADD[:-2], False),
+     ("hermes", tagged(ADD) + "<tool_call>" + ADD[:-2], False),
+     ("hermes", tagged('{"name": "add", "arguments": {a}}'), True),  # wrong, and written to its end
+     ("hermes", '<tool_call>{"name": "add", "arguments": {a', False),
+     ("hermes", "Hello", False),
+     ("llama3", '{"name": "add", "parameters": {"a": 1}', True),
+     ("llama3", '{"name": "add", "parameters": {"a": ', False),
+     ("mistral", "[TOOL_CALLS]get_time", False),
+     ("mistral", "[TOOL_CALLS]get_time[ARGS]", True),
+     ("mistral", '[TOOL_CALLS]add[ARGS]{"a": 1', False),
+     ("mistral", '[TOOL_CALLS]add[ARGS]{a', False)],
+)  # fmt: skip
+def test_a_call_that_the_end_of_the_answer_broke_off_is_none_to_make(
+    form: str, text: str, is_called: bool
+) -> None:
+    assert answer(form, text).is_called is is_called

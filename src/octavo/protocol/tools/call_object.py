@@ -42,6 +42,10 @@ class Calls:
     def end(self) -> None:
         self._events.append(CallEnd(self.count - 1))
 
+    def break_off(self) -> None:
+        """The answer ends inside the arguments."""
+        self._events.append(CallEnd(self.count - 1, is_broken=True))
+
     def take(self) -> list[Event]:
         events, self._events = self._events, []
         return events

@@ -114,14 +114,16 @@ class _NamedBody:
         return length
 
     def finish(self) -> Verdict:
-        if self._place == "before":
-            self._calls.arguments("{}")
-        if self._place in ("before", "arguments"):
-            self._calls.end()
-        elif self._place == "broken":
-            self._broken.finish()
-        else:
-            return Verdict.NONE
+        match self._place:
+            case "before":
+                self._calls.arguments("{}")
+                self._calls.end()
+            case "arguments":
+                self._calls.break_off()
+            case "broken":
+                self._broken.finish()
+            case _:
+                return Verdict.NONE
         return Verdict.DONE
 
     def _take_name(self, c: str) -> Verdict:

@@ -74,7 +74,10 @@ class ObjectsBody:
             self._broken.finish()
             return Verdict.DONE
         if self._object is not None and self._object.is_begun:
-            self._calls.end()
+            if self._object.is_whole:
+                self._calls.end()
+            else:
+                self._calls.break_off()
             return Verdict.DONE
         return Verdict.DONE if self._ended else self._stop()
 
@@ -132,7 +135,8 @@ class BrokenArguments:
             self._begun += c
             if self._begun == self._end:
                 self._begun = ""
-                self.finish()
+                self._tell_last()
+                self._calls.end()
                 return True
             return False
         if self._begun:  # it was none; its first character is not in it again
@@ -148,8 +152,11 @@ class BrokenArguments:
     def finish(self) -> None:
         if self._begun:
             self._tell(self._begun)
+        self._tell_last()
+        self._calls.break_off()
+
+    def _tell_last(self) -> None:
         self._calls.arguments("".join(self._last).rstrip(BLANKS).removesuffix(self._outer))
-        self._calls.end()
 
     def _tell(self, text: str) -> None:
         self._calls.arguments("".join(self._last) + text)
