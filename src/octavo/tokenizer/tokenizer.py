@@ -43,11 +43,12 @@ class Tokenizer:
     def __init__(self, spec: TokenizerSpec, plain: tokenizers.Tokenizer) -> None:
         self.spec = spec
         self._plain = plain
-        specials = {spec.tokens[i]: i for i in sorted(spec.control_ids) if spec.tokens[i]}
+        control = {spec.tokens[i]: i for i in sorted(spec.control_ids) if spec.tokens[i]}
+        self._control_by_name = control
         opaque = (spec.tokens[i] for i in spec.user_defined_ids)
-        self._specials = SpecialMatcher(specials, opaque)
+        self._specials = SpecialMatcher(control, opaque)
         stated = {i for i in (spec.eos_id, spec.eot_id, *spec.end_ids) if i is not None}
-        self.eos_ids = frozenset(stated | {specials[name] for name in ends(specials)})
+        self.eos_ids = frozenset(stated | {control[name] for name in ends(control)})
 
     @classmethod
     def from_spec(cls, spec: TokenizerSpec, *, cache_dir: Path | None = None) -> Tokenizer:
@@ -83,10 +84,6 @@ class Tokenizer:
     def control_id(self, name: str) -> int | None:
         """The id of the control token of this name, None where there is none."""
         return self._control_by_name.get(name)
-
-    @cached_property
-    def _control_by_name(self) -> dict[str, int]:
-        return {self.spec.tokens[i]: i for i in sorted(self.spec.control_ids)}
 
     def is_control(self, token_id: int) -> bool:
         """Whether the token steers the model and is no text."""
