@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # Before numpy is loaded: the twins' matrices are small, and its threads would wait for each other.
@@ -17,6 +18,14 @@ from octavo.environment import home
 from octavo.errors import ModelNotFoundError
 from octavo.weights import library
 from octavo.weights.download import pull
+
+# No test times anything: on a busy machine an example may take any time.
+hypothesis.settings.register_profile(
+    "untimed",
+    parent=hypothesis.settings.get_profile(hypothesis.settings.get_current_profile_name()),
+    deadline=None,
+)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True, scope="session")
