@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ import pytest
 from openai import OpenAI
 
 from octavo.errors import KernelError
-from octavo.server.auth import Keys
+from octavo.server.auth import ANYBODY, Keys
 from tests.server.live import Live, slowed, talk, until
 
 RESPONSES = "/v1/responses"
@@ -223,6 +224,21 @@ def test_an_answer_that_streams_is_cancelled(
     again = roomy.ask("POST", f"{RESPONSES}/{created.response.id}/cancel", b"")
     assert (again.status, "has ended" in again.error) == (400, True)
     assert roomy.ask("POST", f"{RESPONSES}/resp_none/cancel", b"").status == 404
+
+
+def test_what_does_not_stream_is_not_cancelled(
+    roomy: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {"input": "hi", "max_output_tokens": 30, "ignore_eos": True}
+    with monkeypatch.context() as slow, ThreadPoolExecutor(1) as pool:
+        slow.setattr(roomy.llm.loop.engine, "step", slowed(roomy, 0.02))
+        answer = pool.submit(roomy.post, RESPONSES, body, x_request_id="whole")
+        stored = roomy.service.stored
+        until(lambda: stored.find_running(ANYBODY.name, "resp_whole") is not None)
+        refused = roomy.ask("POST", f"{RESPONSES}/resp_whole/cancel", b"")
+        whole = answer.result()
+    assert (refused.status, "does not stream" in refused.error) == (400, True)
+    assert (whole.status, whole.json["usage"]["output_tokens"]) == (200, 30)
 
 
 def test_a_failure_in_a_stream_is_an_event(roomy: Live, monkeypatch: pytest.MonkeyPatch) -> None:

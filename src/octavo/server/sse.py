@@ -40,6 +40,7 @@ class EventStream:
         self._written_at = time.monotonic()
         self._pinger: asyncio.Task[None] | None = None
         self._is_open = True
+        self._unsent = b""  # of pieces that the reader was waited for with when they were cancelled
 
     async def __aenter__(self) -> EventStream:
         self._pinger = asyncio.create_task(self._send_pings())
@@ -75,7 +76,12 @@ class EventStream:
             await asyncio.sleep(max(0.05, PING - silent) if silent < PING else PING)
 
     async def _write(self, frames: bytes, *, more: bool = True) -> None:
-        await self._send({"type": "http.response.body", "body": frames, "more_body": more})
+        frames, self._unsent = self._unsent + frames, b""
+        try:
+            await self._send({"type": "http.response.body", "body": frames, "more_body": more})
+        except asyncio.CancelledError:  # what ends the stream comes behind them
+            self._unsent = frames + self._unsent
+            raise
         self._written_at = time.monotonic()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -52,9 +52,11 @@ class StoredAnswers:
         return answers is not None and answers.remove(id)
 
     @contextmanager
-    def running(self, tenant: str, id: str, work: asyncio.Future[None]) -> Iterator[Running]:
-        """While an answer is written it can be found, and be cancelled."""
-        running = self._running[tenant, id] = Running(work)
+    def running(
+        self, tenant: str, id: str, work: asyncio.Future[None], is_growing: Callable[[], bool]
+    ) -> Iterator[Running]:
+        """While an answer is written it can be found, and be cancelled while it grows."""
+        running = self._running[tenant, id] = Running(work, is_growing)
         try:
             yield running
         finally:
@@ -68,15 +70,18 @@ class StoredAnswers:
 class Running:
     """An answer that is written."""
 
-    def __init__(self, work: asyncio.Future[None]) -> None:
+    def __init__(self, work: asyncio.Future[None], is_growing: Callable[[], bool]) -> None:
         self._work = work
+        self._is_growing = is_growing
         self.is_cancelled = False
         self.response: Mapping[str, Any] | None = None  # of one that was cancelled, in the end
         self.ended = asyncio.Event()
 
-    def cancel(self) -> None:
-        """It ends with what there is; not if it is at its end already."""
-        self.is_cancelled = self._work.cancel() or self.is_cancelled
+    def cancel(self) -> bool:
+        """It ends with what there is; False if it does not grow any more, or is told whole."""
+        if not self.is_cancelled:
+            self.is_cancelled = self._is_growing() and self._work.cancel()
+        return self.is_cancelled
 
 
 class _Answers:

@@ -70,15 +70,14 @@ async def cancel(exchange: Exchange) -> None:
     """End an answer that still streams, with what there is of it."""
     id, tenant = exchange.path_params["id"], exchange.tenant.name
     running = exchange.service.stored.find_running(tenant, id)
-    if running is not None:
-        running.cancel()
+    if running is None and exchange.service.stored.find(tenant, id) is None:
+        raise _unknown(id)
+    if running is not None and running.cancel():
         await running.ended.wait()
         if running.response is not None:
             await exchange.respond(running.response)
             return
-    elif exchange.service.stored.find(tenant, id) is None:
-        raise _unknown(id)
-    raise ApiError(400, f"the response {id!r} has ended, and cannot be cancelled")
+    raise ApiError(400, f"the response {id!r} has ended or does not stream: it cannot be cancelled")
 
 
 def _earlier(exchange: Exchange, id: str | None) -> StoredAnswer | None:
@@ -165,13 +164,18 @@ async def _answer(
             in_pieces=request.chat.stream.wanted, at_end=at_end,
         )
     )  # fmt: skip
-    with stored.running(tenant, id, work) as running:
+
+    def is_growing() -> bool:
+        return exchange.stream is not None and not exchange.outcome.outputs
+
+    with stored.running(tenant, id, work, is_growing) as running:
         try:
             await work
         except asyncio.CancelledError:
             if not running.is_cancelled or exchange.stream is None:
                 raise
             last, running.response = writer.cancelled()
+            running.ended.set()  # who cancelled it waits for no slow reader
             await exchange.stream.write([last])
             await exchange.stream.end(done=False)
 
