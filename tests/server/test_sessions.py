@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tests.cli.tiny_model import TEMPLATE, write_tiny_model
 from tests.server.live import Answer, Live, slowed, until
 
 SESSIONS, CHAT, COMPLETIONS = "/v1/sessions", "/v1/chat/completions", "/v1/completions"
+RESPONSES = "/v1/responses"
 ANN, BOB = "ann-has-a-long-key", "bob-has-a-long-key"
 SYSTEM = {"role": "system", "content": "You are a model of few words, and of many blocks."}
 HI = {"role": "user", "content": "hi"}
@@ -166,6 +168,31 @@ def test_two_requests_at_once_are_a_conflict(roomy: Live, monkeypatch: pytest.Mo
     after = show(roomy, session)
     assert (after["tokens"], after["messages"]) == (before["tokens"], 1)
     assert say(roomy, session, HI).status == 200
+
+
+def test_a_turn_that_is_open_ends_while_the_server_drains(
+    roomy: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path, said in (
+        (CHAT, {"messages": [HI]}),
+        (RESPONSES, {"input": "hi"}),
+        (COMPLETIONS, {"prompt": "hi"}),
+    ):
+        session = begin(roomy)
+        body = {"session": session["id"], "stream": True, "ignore_eos": True, **said}
+        most = "max_output_tokens" if path == RESPONSES else "max_tokens"
+        with monkeypatch.context() as slow:
+            slow.setattr(roomy.llm.loop.engine, "step", slowed(roomy, 0.02))
+            connection = roomy.connect()
+            kind = {"content-type": "application/json"}
+            connection.request("POST", path, json.dumps({**body, most: 20}), kind)
+            response = connection.getresponse()
+            found = response.read(6)
+            slow.setattr(roomy.service, "state", "draining")
+            found += response.read()
+            connection.close()
+        assert b'error":{' not in found, found
+        assert show(roomy, session)["tokens"] > session["tokens"] + 20
 
 
 def test_tools_cannot_come_in_the_middle(roomy: Live) -> None:

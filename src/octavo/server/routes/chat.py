@@ -29,16 +29,16 @@ async def create(exchange: Exchange) -> None:
 
 async def _go_on(exchange: Exchange, place: Place, request: ChatRequest, id: str) -> None:
     """Answer new messages of a session, which then has them and the answer."""
-    service = exchange.service
+    loaded = exchange.service.loaded  # for the whole turn: while draining there is none for others
     session_turn.check(request.params, request.options)
-    with service.loaded.sessions.use(exchange.tenant.name, id) as session:
-        prompt, whole = await session_turn.prompt_of(service.loaded, session, request)
+    with loaded.sessions.use(exchange.tenant.name, id) as session:
+        prompt, whole = await session_turn.prompt_of(loaded, session, request)
         turn = await turn_of(exchange, whole)
         options = await options_of(exchange, turn, request.options, session.salt)
 
         async def keep() -> None:
             output = exchange.outcome.outputs[0]
-            await session_turn.keep(service.loaded, session, prompt, whole, turn, output)
+            await session_turn.keep(loaded, session, prompt, whole, turn, output)
 
         await _answer(exchange, place, request, list(prompt.ids), turn, options, keep)
 
