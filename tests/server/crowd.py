@@ -263,7 +263,7 @@ def main() -> None:
     given = parser.parse_args()
     with Live(given.model, max_body=256 << 10) as live:
         crowd = Crowd(live)
-        crowd.run(given.clients, 5)  # so that all threads and buffers are there
+        crowd.run(given.clients, given.seconds / 4)  # so that all that is kept is there
         before = at_rest(live)
         crowd.run(given.clients, given.seconds)
         held = resident()
