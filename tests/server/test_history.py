@@ -55,6 +55,31 @@ def test_a_hit_and_where_it_parted(live: Live) -> None:
     }
 
 
+def test_a_label_sums_up_what_the_cache_did(tiny_path: Path) -> None:
+    keys = Keys([f"{ANN} tenant=ann", f"{BOB} tenant=bob"])
+    with Live(tiny_path, keys=keys) as live:
+        ann, bob = f"Bearer {ANN}", f"Bearer {BOB}"
+        chat = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+        for id, label in (("one", "k"), ("two", "k"), ("three", "other")):
+            body = {**chat, "prompt_cache_key": label}
+            live.post("/v1/chat/completions", body, authorization=ann, x_request_id=id)
+            record = kept(live, id, authorization=ann)
+            assert record["prompt_cache_key"] == label
+        found = live.get("/v1/cache?prompt_cache_key=k", authorization=ann).json["requests"]
+        count = record["prompts"][0]["prompt_tokens"]
+        assert found == {
+            "prompt_cache_key": "k", "num_requests": 2, "prompt_tokens": 2 * count,
+            "matched_tokens": count - 1,
+        }  # fmt: skip
+        theirs = live.get("/v1/cache?prompt_cache_key=k", authorization=bob).json["requests"]
+        assert (theirs["num_requests"], theirs["matched_tokens"]) == (0, 0)
+        assert "requests" not in live.get("/v1/cache", authorization=ann).json
+        body = {"prompt": "x", "prompt_cache_key": "k" * 257}
+        assert live.post(COMPLETIONS, body, authorization=ann).json["error"]["param"] == (
+            "prompt_cache_key"
+        )
+
+
 @pytest.mark.parametrize("path", [COMPLETIONS, "/v1/chat/completions"])
 def test_a_stream_tells_the_same_where_it_is_asked(live: Live, path: str) -> None:
     text = f"a stream at {path}"

@@ -16,6 +16,7 @@ from octavo.protocol.chat_messages import read_chat_messages
 from octavo.protocol.fields import GENERATION, as_option, honoured, table
 from octavo.protocol.sampling import (
     Streaming,
+    read_cache_key,
     read_model,
     read_options,
     read_params,
@@ -71,6 +72,7 @@ class ChatRequest:
     options: RequestOptions = field(default_factory=lambda: RequestOptions(begins_turn=True))
     stream: Streaming = field(default_factory=Streaming)
     session: str | None = None  # that these messages go on
+    cache_key: str | None = None  # a label of the request
     noted: tuple[str, ...] = ()  # fields that were given and change no answer
 
 
@@ -98,6 +100,7 @@ def parse_chat(body: object) -> ChatRequest:
         options=replace(read_options(fields), begins_turn=end != "open"),
         stream=stream,
         session=read_text(fields, "session"),
+        cache_key=read_cache_key(fields),
         noted=(*read.noted, *stream.noted),
     )
 

@@ -16,6 +16,7 @@ from octavo.protocol.fields import GENERATION, as_option, honoured, table
 from octavo.protocol.prompts import TextOrIds, read_prompts
 from octavo.protocol.sampling import (
     Streaming,
+    read_cache_key,
     read_model,
     read_options,
     read_params,
@@ -61,6 +62,7 @@ class CompletionRequest:
     grammar: GrammarSpec | None = None  # that the answers are held to
     grammar_field: str = "response_format"  # that says so
     session: str | None = None  # that the prompt goes on
+    cache_key: str | None = None  # a label of the request
     noted: tuple[str, ...] = ()  # fields that were given and change no answer
 
 
@@ -92,6 +94,7 @@ def parse_completion(body: object) -> CompletionRequest:
         stream=stream,
         grammar=structured.spec,
         grammar_field=structured.field,
+        cache_key=read_cache_key(fields),
         noted=(*read.noted, *stream.noted),
     )
 

@@ -33,6 +33,7 @@ from octavo.values import is_whole
 _MOST_ANSWERS = 16
 _MOST_STOPS = 16
 _LONGEST_STOP = 256  # characters
+_LONGEST_KEY = 256  # characters
 _NAMED = re.compile(r"([a-z_]+)(?==| has )")
 _STREAM_OPTIONS = ("include_usage", "include_cache", "include_obfuscation")
 
@@ -114,6 +115,15 @@ def read_model(fields: Fields) -> str | None:
     if model == "":
         raise BodyError("model: expected a name, found an empty string", "model")
     return model
+
+
+def read_cache_key(fields: Fields) -> str | None:
+    """The label that a request's record of the cache is found by."""
+    key = read_text(fields, "prompt_cache_key")
+    if key is not None and len(key) > _LONGEST_KEY:
+        why = f"{len(key):,} characters: at most {_LONGEST_KEY}"
+        raise BodyError(f"prompt_cache_key: {why}", "prompt_cache_key")
+    return key
 
 
 def _check_stop(fields: Fields) -> None:

@@ -8,7 +8,11 @@ from __future__ import annotations
 import re
 import time
 from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from typing import Any
+
+import orjson
 
 from octavo.server.outcome import Outcome
 from octavo.server.packed import packed
@@ -37,6 +41,19 @@ class History:
         found = (records.find(each) for each in (id, own, f"req_{own}"))
         return next((each for each in found if each is not None), None)
 
+    def sums(self, tenant: str, cache_key: str) -> dict[str, object]:
+        """What the cache did for the last requests of a tenant that have this label."""
+        records = self._tenants.get(tenant)
+        found = [] if records is None else [each for each in records if _key(each) == cache_key]
+        prompts = [prompt for each in found for prompt in each["prompts"]]
+        matched = (prompt["cache"]["matched_tokens"] for prompt in prompts if prompt["cache"])
+        return {
+            "prompt_cache_key": cache_key,
+            "num_requests": len(found),
+            "prompt_tokens": sum(prompt["prompt_tokens"] for prompt in prompts),
+            "matched_tokens": sum(matched),
+        }
+
 
 class _Records:
     def __init__(self) -> None:
@@ -53,6 +70,13 @@ class _Records:
     def find(self, id: str) -> bytes | None:
         return self._by_id.get(id)
 
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return map(orjson.loads, self._by_id.values())
+
+
+def _key(record: Mapping[str, Any]) -> object:
+    return record.get("prompt_cache_key")
+
 
 def _record(outcome: Outcome) -> dict[str, object]:
     return {
@@ -62,6 +86,7 @@ def _record(outcome: Outcome) -> dict[str, object]:
         "route": outcome.route,
         "status": outcome.code,
         "finish": outcome.finish,
+        **({} if outcome.cache_key is None else {"prompt_cache_key": outcome.cache_key}),
         "prompts": [
             {"prompt_tokens": len(ids), "cache": None if cache is None else asdict(cache)}
             for ids, cache in zip(outcome.prompts, outcome.caches, strict=True)

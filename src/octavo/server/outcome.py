@@ -33,6 +33,7 @@ class Outcome:
     traceparent: str | None = None  # the caller's own header
     begun: float = field(default_factory=time.monotonic)
     route: str | None = None  # the path as the table of routes has it; None: there is none
+    cache_key: str | None = None  # the caller's label, by which its records are summed up
     noted: list[str] = field(default_factory=list)  # what was given and changes no answer
     status: int | None = None  # that was sent
     is_stream: bool = False

@@ -14,10 +14,15 @@ _SHOWN = 500  # characters of a prefix
 
 
 async def show(exchange: Exchange) -> None:
-    """With `?cache_salt=` what the caller keeps under a salt of its own."""
+    """With `?cache_salt=` what the caller keeps under a salt of its own; with `?prompt_cache_key=`
+    also what it did for the caller's last requests of that label."""
     salt = exchange.tenant.salt(exchange.query.get("cache_salt", ""))
     loaded = exchange.service.loaded
     view = await loaded.engine.view(salt)
+    key = exchange.query.get("prompt_cache_key")
+    asked = {}
+    if key is not None:
+        asked["requests"] = exchange.service.history.sums(exchange.tenant.name, key)
     await exchange.respond(
         {
             "object": "cache",
@@ -26,6 +31,7 @@ async def show(exchange: Exchange) -> None:
             "waste": view.waste,
             "pins": [{"id": pin.id, "num_tokens": pin.num_tokens} for pin in view.pins],
             "prefixes": [_prefix(each) for each in view.prefixes],
+            **asked,
         }
     )
 

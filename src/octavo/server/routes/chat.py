@@ -17,6 +17,7 @@ from octavo.server.generation import answer, now, options_of, prompt_of, read, t
 async def create(exchange: Exchange) -> None:
     loaded = exchange.service.loaded
     request = await read(exchange, parse_chat)
+    exchange.outcome.cache_key = request.cache_key
     loaded.check_name(request.model)
     with loaded.admission.enter(exchange.tenant.name) as place:
         if request.session is not None:
