@@ -21,7 +21,7 @@ from octavo.protocol.answer import (
 )
 from octavo.protocol.answer import Event as AnswerEvent
 from octavo.protocol.chat import ChatRequest
-from octavo.protocol.common import FINISH_REASONS, Vocabulary, finite, usage_of
+from octavo.protocol.common import FINISH_REASONS, Vocabulary, finite, progress_of, usage_of
 from octavo.protocol.reasoning import reasoning_tokens
 from octavo.protocol.streams import Event
 from octavo.request import (
@@ -79,15 +79,7 @@ class ChatAnswer:
         return [self._chunk(index, delta) for index in range(self._request.params.n)]
 
     def progress(self, prompt: int, progress: Progress) -> list[Event]:
-        """How far a prompt is, as llama.cpp tells it."""
-        told = {
-            "total": progress.total,
-            "cache": progress.cached,
-            "processed": progress.processed,
-            "time_ms": progress.time_ms,
-            "eta_ms": progress.eta_ms,
-        }
-        return [Event({**self._frame(), "choices": [], "prompt_progress": told})]
+        return [Event({**self._frame(), "choices": [], "prompt_progress": progress_of(progress)})]
 
     def piece(self, prompt: int, chunk: StreamChunk) -> list[Event]:
         deltas = self._deltas(chunk)

@@ -22,7 +22,7 @@ from octavo.errors import (
 )
 from octavo.protocol.bodies import BodyError
 from octavo.records import CacheSource
-from octavo.request import FinishReason, RequestOutput
+from octavo.request import FinishReason, Progress, RequestOutput
 
 FINISH_REASONS: Mapping[FinishReason, str] = MappingProxyType(
     {"stop": "stop", "length": "length", "deadline": "length"}
@@ -75,6 +75,17 @@ def cache_of(outputs: Sequence[RequestOutput]) -> dict[str, object]:
         "diverged_at": missed.diverged_at,
         "diverged_text": missed.diverged_text,
         "saved_ms": sum(saved) if saved else None,
+    }
+
+
+def progress_of(progress: Progress) -> dict[str, object]:
+    """How far a prompt is, as llama.cpp tells it."""
+    return {
+        "total": progress.total,
+        "cache": progress.cached,
+        "processed": progress.processed,
+        "time_ms": progress.time_ms,
+        "eta_ms": progress.eta_ms,
     }
 
 

@@ -6,7 +6,7 @@ import codecs
 import math
 from collections.abc import Sequence
 
-from octavo.protocol.common import FINISH_REASONS, Vocabulary, finite, usage_of
+from octavo.protocol.common import FINISH_REASONS, Vocabulary, finite, progress_of, usage_of
 from octavo.protocol.completions import CompletionRequest
 from octavo.protocol.prompts import TextOrIds
 from octavo.protocol.streams import Event
@@ -58,15 +58,7 @@ class CompletionAnswer:
                 range(self._request.params.n)]  # fmt: skip
 
     def progress(self, prompt: int, progress: Progress) -> list[Event]:
-        """How far a prompt is, as llama.cpp tells it."""
-        told = {
-            "total": progress.total,
-            "cache": progress.cached,
-            "processed": progress.processed,
-            "time_ms": progress.time_ms,
-            "eta_ms": progress.eta_ms,
-        }
-        return [Event({**self._head, "choices": [], "prompt_progress": told})]
+        return [Event({**self._head, "choices": [], "prompt_progress": progress_of(progress)})]
 
     def piece(self, prompt: int, chunk: StreamChunk) -> list[Event]:
         index = self._index(prompt, chunk.index)
