@@ -179,6 +179,14 @@ WEATHER: dict[str, Any] = {
 NAMED = {"type": "function", "function": {"name": "weather"}}
 
 
+def test_an_answer_of_nothing_has_an_empty_text_whole_and_in_pieces(roomy: Live) -> None:
+    body = {**HI, "tools": [WEATHER], "max_tokens": 0}
+    (whole,) = roomy.post(CHAT, body).json["choices"]
+    *chunks, _ = roomy.post(CHAT, {**body, "stream": True}).events
+    texts = [each["choices"][0]["delta"]["content"] for each in chunks]
+    assert (texts, whole["message"]["content"]) == ([None, ""], "")
+
+
 def test_a_call_that_a_stop_broke_off_is_none_to_make(roomy: Live) -> None:
     body = {**HI, "tools": [WEATHER], "tool_choice": NAMED, "stop": '"city', "seed": 1}
     (whole,) = roomy.post(CHAT, body).json["choices"]
@@ -201,6 +209,7 @@ def test_a_call_that_must_be_made_always_parses(roomy: Live, choice: Any) -> Non
     *chunks, done = roomy.post(CHAT, {**body, "stream": True}).events
     deltas = [each["choices"][0]["delta"].get("tool_calls") for each in chunks]
     first, *more = [call for calls in deltas if calls for call in calls]
+    assert [each["choices"][0]["delta"].get("content") for each in chunks] == [None] * len(chunks)
     assert first["function"] == {"name": "weather", "arguments": ""}
     assert {"index", "id", "type", "function"} == first.keys()
     arguments = "".join(each["function"]["arguments"] for each in more)

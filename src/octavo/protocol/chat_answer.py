@@ -56,7 +56,11 @@ class ChatAnswer:
         self._head = {"id": id, "created": created, "model": model}
         self._readers: dict[int, AnswerReader] = {}  # of choices that have begun, and not ended
         self._called: set[int] = set()  # choices that gave calls, all of them whole
+        self._spoke: set[int] = set()  # choices of which some text, or a call, was told
         self._ended: set[int] = set()  # choices whose end was told
+        # Content is null where there are calls and no text, which a first chunk cannot know.
+        self._may_call = request.tools is not None and bool(request.tools.callable)
+        self._no_text: dict[str, object] = {"content": None if self._may_call else ""}
 
     def whole(self, outputs: Sequence[RequestOutput]) -> dict[str, object]:
         """The response, of an output whose `failure` is None."""
@@ -75,7 +79,7 @@ class ChatAnswer:
         }
 
     def begin(self) -> list[Event]:
-        delta = {"role": "assistant", "content": ""}
+        delta = {"role": "assistant", **self._no_text}
         return [self._chunk(index, delta) for index in range(self._request.params.n)]
 
     def progress(self, prompt: int, progress: Progress) -> list[Event]:
@@ -85,7 +89,7 @@ class ChatAnswer:
         deltas = self._deltas(chunk)
         logprobs = _logprobs(chunk.logprobs, self._vocabulary) if chunk.logprobs else None
         if logprobs is not None and not deltas:
-            deltas = [{"content": ""}]
+            deltas = [self._no_text]
         events = [
             self._chunk(chunk.index, delta, None if i else logprobs)
             for i, delta in enumerate(deltas)
@@ -110,7 +114,8 @@ class ChatAnswer:
             return []
         self._ended.add(index)
         finish = finish_reason(reason, called=index in self._called)
-        return [self._chunk(index, {}, finish_reason=finish)]
+        owes_text = self._may_call and index not in self._spoke
+        return [self._chunk(index, {"content": ""} if owes_text else {}, finish_reason=finish)]
 
     def _usage(self, outputs: Sequence[RequestOutput]) -> dict[str, object]:
         count = sum(
@@ -133,6 +138,8 @@ class ChatAnswer:
         found = reader.push(chunk.text)
         if chunk.finish_reason is not None:
             found = joined([*found, *reader.finish()])
+        if any(isinstance(each, Text | CallBegin) for each in found):
+            self._spoke.add(chunk.index)
         for each in found:
             if isinstance(each, CallBegin):
                 self._called.discard(chunk.index)
