@@ -93,6 +93,9 @@ def run_server(model: str) -> None:
         def note(self, line: str) -> None:
             pass
 
+        def close(self) -> None:
+            pass
+
     signal.signal(signal.SIGUSR1, lambda *_: counts.tell())
     serve(ServerConfig(port=0), load, Said())
 

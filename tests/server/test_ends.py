@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import resource
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.process import ENVIRON, end, start
+from tests.cli.process import ENVIRON, end, run_python, start
 from tests.cli.result import Result
 from tests.gate import PATIENCE
 
@@ -75,7 +76,8 @@ def test_a_second_signal_ends_at_once(tiny_path: Path) -> None:
         assert process.stderr is not None
         assert any("waiting up to 30 s" in line for line in process.stderr)
         process.send_signal(signal.SIGTERM)
-        assert end(process).code == 1
+        done = end(process)
+        assert (done.code, done.err) == (1, "octavo: ended at once\n")
 
 
 def test_a_reader_that_stalls_holds_no_end_up(roomy_path: Path) -> None:
@@ -86,6 +88,49 @@ def test_a_reader_that_stalls_holds_no_end_up(roomy_path: Path) -> None:
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
         assert end(process).code == 0
+
+
+def test_a_signal_does_not_wait_for_the_model(tiny_path: Path) -> None:
+    program = """
+import os, signal, sys, threading
+from octavo.cli import app, serve
+def load(*_):
+    os.kill(os.getpid(), signal.SIGTERM)
+    threading.Event().wait()
+serve.open_llm = load
+app.main(["serve", sys.argv[1], "--port", "0"])
+"""
+    assert run_python(program, str(tiny_path)).code == 0
+
+
+def test_lines_that_nobody_reads_stop_no_answer(tiny_path: Path) -> None:
+    with serving(tiny_path) as (process, port):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        with closing(connection):
+            for _ in range(600):  # twice what a pipe holds
+                connection.request("GET", f"/{'x' * 200}")
+                assert connection.getresponse().read()
+        process.send_signal(signal.SIGTERM)
+        done = end(process)
+    assert done.code == 0
+    assert len(done.err.splitlines()) > 600
+
+
+def test_where_files_run_out_connections_wait(tiny_path: Path) -> None:
+    with serving(tiny_path) as (process, port):
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (40, 40))
+        crowd = [socket.create_connection(("127.0.0.1", port), PATIENCE) for _ in range(60)]
+        for each in crowd:
+            each.close()
+        with ask(port, {"prompt": "x", "max_tokens": 1}) as response:
+            assert response.status == 200
+        process.send_signal(signal.SIGTERM)
+        told = [line for line in end(process).err.splitlines() if line[0] != "{"]
+    assert [line for line in told if "new connections wait" in line] == [
+        "octavo: new connections wait: too many open files; ulimit -n and --max-connections bound "
+        "them"
+    ]
+    assert len(told) == 3  # and that it loads, and serves
 
 
 def num_generated(port: int) -> float:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import sys
+from contextlib import closing, redirect_stderr
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from octavo.cli.answer import read_template
+from octavo.cli.aside import Aside
 from octavo.cli.flags import BATCH_ENGINE, AsJson, Model, flags_of, with_flags
 from octavo.cli.loading import open_llm
 from octavo.cli.screen import Screen
@@ -42,14 +45,16 @@ def serve(
     logging.getLogger("octavo.server.log").setLevel(logging.INFO)
     path = config.chat_template
     template = read_template(None if path is None else Path(path))
-    said = _Said(Screen(json))
-    said.note(f"loading {model}")
-    run(config, lambda: (AsyncEngine(open_llm(model, engine)), _name(model)), said, template)
+    with closing(Aside(sys.stderr)) as aside, redirect_stderr(aside):
+        said = _Said(Screen(json), aside)
+        said.note(f"loading {model}")
+        run(config, lambda: (AsyncEngine(open_llm(model, engine)), _name(model)), said, template)
 
 
 class _Said:
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, screen: Screen, lines: Aside) -> None:
         self._screen = screen
+        self._lines = lines
 
     def ready(self, address: str, name: str) -> None:
         self.note(f"{name} is served at {address}")
@@ -57,6 +62,9 @@ class _Said:
 
     def note(self, line: str) -> None:
         self._screen.note(f"octavo: {line}")
+
+    def close(self) -> None:
+        self._lines.close()
 
 
 def _name(model: str) -> str:

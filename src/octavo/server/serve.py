@@ -15,10 +15,11 @@ import signal
 import socket
 import ssl
 import stat
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import uvicorn
 
@@ -27,6 +28,7 @@ from octavo.errors import UsageError
 from octavo.server.app import make_app
 from octavo.server.auth import Keys
 from octavo.server.config import ServerConfig
+from octavo.server.descriptors import Shortage, make_room
 from octavo.server.http_protocol import limited_to
 from octavo.server.outcome import Outcome
 from octavo.server.service import Service
@@ -36,6 +38,8 @@ _TEXT_THREADS = 2  # which encode prompts and render templates
 _KEEP_ALIVE = 30  # seconds
 _LAST_WORDS = 2.0  # seconds in which open requests are told that they end
 _LAST_BYTES = 3  # seconds that readers have to take it
+
+Loaded = tuple[AsyncEngine, str]  # and its name
 
 logger = logging.getLogger(__name__)
 
@@ -62,17 +66,19 @@ class Said(Protocol):
 
     def ready(self, address: str, name: str) -> None: ...
     def note(self, line: str) -> None: ...
+    def close(self) -> None: ...  # the process ends
 
 
 def serve(
     config: ServerConfig,
-    load: Callable[[], tuple[AsyncEngine, str]],
+    load: Callable[[], Loaded],
     said: Said,
     chat_template: str | None = None,
 ) -> None:
     """Serve until a signal comes. `load` gives the model and its name. Raises what it raises, and
     UsageError where nothing can listen."""
     keys = read_keys(config)
+    make_room(config.max_connections)
     with _listening(config) as listener, _tracing(said) as trace:
         asyncio.run(_Process(config, keys, listener, said, trace).run(load, chat_template))
 
@@ -95,18 +101,18 @@ class _Process:
         self._server = make_server(self._service)
         self._signalled = asyncio.Event()
 
-    async def run(
-        self, load: Callable[[], tuple[AsyncEngine, str]], chat_template: str | None
-    ) -> None:
+    async def run(self, load: Callable[[], Loaded], chat_template: str | None) -> None:
         loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(_TEXT_THREADS, "octavo-text"))
+        loop.set_exception_handler(Shortage(self._said.note))
         for each in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(each, self._on_signal)
         serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
         signalled = asyncio.create_task(self._signalled.wait())
-        loading = asyncio.ensure_future(asyncio.to_thread(load))
+        loading = _loading(load)
         try:
-            await asyncio.wait({loading, signalled, serving}, return_when=asyncio.FIRST_COMPLETED)
+            first: set[asyncio.Future[Any]] = {loading, signalled, serving}
+            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
             if loading.done():
                 engine, name = await loading
                 async with engine:
@@ -116,12 +122,14 @@ class _Process:
                     await self._drain()
         finally:
             signalled.cancel()
+            loading.cancel()
             self._server.should_exit = True
             await serving
 
     def _on_signal(self) -> None:
         if self._signalled.is_set():
             self._said.note("ended at once")
+            self._said.close()
             os._exit(1)
         self._signalled.set()
 
@@ -150,6 +158,21 @@ class _Process:
         host, port = self._listener.getsockname()[:2]
         scheme = "http" if self._config.tls_certificate is None else "https"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _loading(load: Callable[[], Loaded]) -> asyncio.Future[Loaded]:
+    """`load` in a thread that no end of the process waits for, as it does for a pool's."""
+    done: Future[Loaded] = Future()
+    done.set_running_or_notify_cancel()
+
+    def work() -> None:
+        try:
+            done.set_result(load())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=work, name="octavo-loading", daemon=True).start()
+    return asyncio.wrap_future(done)
 
 
 class _Server(uvicorn.Server):
@@ -239,11 +262,15 @@ def _is_socket(path: str) -> bool:
 
 
 def _answers(path: str) -> bool:
+    """One that may not be asked, or has no time, is somebody's."""
     with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
         try:
             probe.connect(path)
-        except OSError:
+        except ConnectionRefusedError:
             return False
+        except OSError:
+            return True
     return True
 
 
