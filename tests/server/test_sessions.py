@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 
 from octavo.server import sessions
-from octavo.server.auth import Keys
+from octavo.server.auth import ANYBODY, Keys
+from octavo.server.sessions import Session
 from tests.cli.tiny_model import TEMPLATE, write_tiny_model
 from tests.server.live import Answer, Live, slowed, until
 
@@ -264,6 +266,48 @@ def test_sessions_are_bounded_and_of_one_tenant(
         body = {"messages": [HI], "session": ids[0], "max_tokens": 1}
         assert server.post(CHAT, body, x_api_key=BOB).status == 404
         assert server.post(CHAT, body, x_api_key=ANN).status == 200
+
+
+def test_a_choice_of_a_tool_is_of_one_turn(roomy: Live) -> None:
+    session = begin(roomy, tools=CALLABLE)
+    noted = [*CALLABLE, {"type": "web_search"}]
+    forced = say(
+        roomy, session, HI, tools=noted, tool_choice="required", parallel_tool_calls=False,
+        max_tokens=200,
+    )  # fmt: skip
+    assert forced.json["choices"][0]["finish_reason"] == "tool_calls"
+    after = say(roomy, session, AND)
+    assert "tool_calls" not in after.json["choices"][0]["message"]
+    assert "x-octavo-ignored" not in after.headers
+
+
+def test_the_bytes_of_a_tenants_sessions_are_bounded(
+    tiny_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A template may leave out what is said: a context does not bound it."""
+    with Live(tiny_path) as server:
+        long = {"chat_template_kwargs": {"nobody_reads_this": "x" * 1000}}
+        monkeypatch.setattr(sessions, "_MOST_BYTES", 5000)
+        session = begin(server, messages=[HI], **long)
+        said = say(server, session, AND, **long)
+        assert said.status == 200
+        path = f"{SESSIONS}/{session['id']}"
+        refused = server.post(f"{path}/fork", {"n": 2})
+        assert (refused.status, refused.json["error"]["code"]) == (429, "too_many_sessions")
+        assert server.post(f"{path}/fork", {}).status == 200
+        assert say(server, session, AND, **long).status == 429
+        assert server.post(SESSIONS, {"messages": [HI], **long}).status == 429
+        assert server.post(f"{path}/rewind", {"messages": 1}).status == 200
+        assert say(server, session, AND, **long).status == 200
+
+
+def test_a_session_that_was_deleted_leaves_nothing(roomy: Live) -> None:
+    """Its timer would hold it until it had expired."""
+    held = roomy.service.loaded.sessions
+    session = begin(roomy, ttl_s=1000)
+    ids = held.find(ANYBODY.name, session["id"]).ids
+    assert roomy.ask("DELETE", f"{SESSIONS}/{session['id']}", None).status == 200
+    until(lambda: not [each for each in gc.get_referrers(ids) if isinstance(each, Session)])
 
 
 def test_one_that_nobody_uses_is_forgotten(tiny_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from octavo.protocol.bodies import BodyError
 from octavo.protocol.chat import ChatRequest
 from octavo.protocol.conversation import Turn
-from octavo.records import Pin
+from octavo.protocol.tools.asked import Tools
 from octavo.request import RequestOptions, RequestOutput
 from octavo.sampling_params import SamplingParams
 from octavo.server.next_turn import Encode, Kept, Messages, go_on
@@ -56,22 +56,22 @@ async def keep(
     chat: ChatRequest,
     turn: Turn,
     output: RequestOutput,
+    num_bytes: int,
 ) -> None:
-    """The answer becomes part of the session."""
+    """The answer becomes part of the session, which a body of so many bytes asked for."""
     (completion,) = output.outputs
     kept = prompt.answered(completion.token_ids, loaded.engine.tokenizer.eos_ids)
-    session.keep(kept, (*chat.messages, turn.message(completion.text)))
-    session.tools, session.template_args = chat.tools, chat.template_args
-    await pin(loaded, session)
+    session.keep(kept, (*chat.messages, turn.message(completion.text)), num_bytes)
+    session.tools, session.template_args = _lasting(chat.tools), chat.template_args
+    await loaded.sessions.pin(session)
 
 
-async def pin(loaded: Loaded, session: Session) -> None:
-    """Pin what the cache has of a session that asked for it, in place of what was pinned."""
-    if not session.wants_pin:
-        return
-    found: Pin = await loaded.engine.pin(list(session.ids), session.salt)
-    loaded.sessions.give_up(session)
-    session.pin = found if found.num_tokens else None
+def _lasting(tools: Tools | None) -> Tools | None:
+    """Of the tools of a turn what the next one has too: a choice is of one turn, unless the model
+    was told of no tool by it."""
+    if tools is None or tools.choice == "none":
+        return tools
+    return Tools(tools.every)
 
 
 def check(params: SamplingParams, options: RequestOptions) -> None:

@@ -2,7 +2,8 @@
 what is new, and nothing is tokenised twice. Nobody sees another tenant's.
 
 The prefix index finds a session's blocks: here are only ids, and a fork copies them. Bounded by
-sessions of a tenant, and by the time since their last use. Knows pins and a clock, no API.
+sessions of a tenant and their bytes, and by the time since their last use. Knows pins and a clock,
+no API.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import asyncio
 import secrets
 import time
 from array import array
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from octavo.protocol.common import ApiError
 from octavo.protocol.tools.asked import Tools
@@ -22,7 +23,16 @@ from octavo.records import Pin
 from octavo.server.next_turn import Kept
 
 _MOST = 256  # of a tenant
-Unpin = Callable[[Pin], Awaitable[bool]]
+_MOST_BYTES = 64 << 20  # of them all: what a template leaves out takes no place in a context
+_OF_ID = 4  # bytes
+T = TypeVar("T")
+
+
+class Pinner(Protocol):
+    """What pins tokens: an engine."""
+
+    def pin(self, token_ids: Sequence[int], cache_salt: str) -> Awaitable[Pin]: ...
+    def unpin(self, pin: Pin) -> Awaitable[bool]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,7 @@ class Mark:
     num_messages: int
     rendered: bytes  # as in Kept
     is_answered: bool
+    num_bytes: int  # of the bodies that it was said in
 
 
 @dataclass(slots=True, eq=False)
@@ -51,6 +62,7 @@ class Session:
     used: float = field(default_factory=time.monotonic)
     pin: Pin | None = None
     is_busy: bool = False
+    timer: asyncio.TimerHandle | None = None  # until it is forgotten
 
     @property
     def left(self) -> float:
@@ -63,10 +75,17 @@ class Session:
         last = self.marks[-1]
         return Kept(self.ids, last.rendered, last.is_answered)
 
-    def keep(self, kept: Kept, messages: tuple[Mapping[str, Any], ...]) -> None:
-        """A turn of a chat has ended so."""
+    @property
+    def size(self) -> int:
+        """Its bytes; what forks share is counted in each, as it stays as long as one of them."""
+        return _OF_ID * len(self.ids) + (self.marks[-1].num_bytes if self.marks else 0)
+
+    def keep(self, kept: Kept, messages: tuple[Mapping[str, Any], ...], num_bytes: int) -> None:
+        """A turn of a chat, which a body of so many bytes asked for, has ended so."""
+        num_bytes += self.marks[-1].num_bytes if self.marks else 0
         self.ids, self.messages = array("i", kept.ids), messages
-        self.marks.append(Mark(len(self.ids), len(messages), kept.rendered, kept.is_answered))
+        mark = Mark(len(self.ids), len(messages), kept.rendered, kept.is_answered, num_bytes)
+        self.marks.append(mark)
 
     def rewind_messages(self, count: int) -> None:
         """Raises ApiError where no turn ended with so many messages."""
@@ -91,6 +110,7 @@ class Session:
     def become_plain(self, ids: Sequence[int]) -> None:
         """It is these tokens, and no chat."""
         self.ids, self.messages, self.marks = array("i", ids), None, []
+        self.tools, self.template_args = None, {}
 
     def fork(self) -> Session:
         """A session like this, which has no pin yet."""
@@ -109,23 +129,44 @@ class Session:
 class Sessions:
     """Used in the event loop alone."""
 
-    def __init__(self, unpin: Unpin) -> None:
-        self._unpin = unpin
+    def __init__(self, pinner: Pinner) -> None:
+        self._pinner = pinner
         self._by_id: dict[str, Session] = {}
-        self._tasks: set[asyncio.Task[bool]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
-    def check_room(self, tenant: str, count: int = 1) -> None:
-        """Raises ApiError with status 429 where the tenant would have too many."""
-        held = sum(each.tenant == tenant for each in self._by_id.values())
-        if held + count > _MOST:
-            why = f"{held} sessions are open, and at most {_MOST} may be: delete some"
+    def check_room(self, tenant: str, count: int = 1, num_bytes: int = 0) -> None:
+        """Raises ApiError with status 429 where the tenant would have so many, or so much, more
+        than may be."""
+        held = [each.size for each in self._by_id.values() if each.tenant == tenant]
+        if len(held) + count > _MOST:
+            why = f"{len(held)} sessions are open, and at most {_MOST} may be: delete some"
+            raise ApiError(429, why, code="too_many_sessions")
+        if sum(held) + num_bytes > _MOST_BYTES:
+            why = (
+                f"the open sessions hold {sum(held):,} bytes, and this adds {num_bytes:,}: "
+                f"at most {_MOST_BYTES:,} may be: delete some"
+            )
             raise ApiError(429, why, code="too_many_sessions")
 
     def add(self, session: Session) -> None:
         """Raises ApiError with status 429."""
-        self.check_room(session.tenant)
+        self.check_room(session.tenant, 1, session.size)
         self._by_id[session.id] = session
+        session.used = time.monotonic()
         self._expire_later(session)
+
+    @contextmanager
+    def adding(self, sessions: Sequence[Session]) -> Iterator[None]:
+        """Add these; they are forgotten again where their caller could not be told of them. Raises
+        ApiError with status 429."""
+        try:
+            for each in sessions:
+                self.add(each)
+            yield
+        except BaseException:
+            for each in sessions:
+                self.remove(each)
+            raise
 
     def find(self, tenant: str, id: str) -> Session:
         """Raises ApiError with status 404, for another tenant's too."""
@@ -135,12 +176,15 @@ class Sessions:
         return session
 
     @contextmanager
-    def use(self, tenant: str, id: str) -> Iterator[Session]:
-        """Nobody else uses it meanwhile. Raises ApiError with status 404 or 409."""
+    def use(self, tenant: str, id: str, num_bytes: int = 0) -> Iterator[Session]:
+        """Nobody else uses it meanwhile; it may grow by a body of so many bytes. Raises ApiError
+        with status 404, 409 or 429."""
         session = self.find(tenant, id)
         if session.is_busy:
             why = f"the session {id!r} is in use by another request: wait for its end"
             raise ApiError(409, why, code="session_in_use")
+        if num_bytes:
+            self.check_room(tenant, 0, num_bytes)
         session.is_busy = True
         try:
             yield session
@@ -149,22 +193,43 @@ class Sessions:
 
     def remove(self, session: Session) -> None:
         """Forget it; its pin is given up."""
-        if self._by_id.pop(session.id, None) is not None:
-            self.give_up(session)
+        if self._by_id.pop(session.id, None) is None:
+            return
+        if session.timer is not None:
+            session.timer.cancel()  # or the loop holds the session until then
+        self._give_up(session)
 
-    def give_up(self, session: Session) -> None:
+    async def pin(self, session: Session) -> None:
+        """Pin what the cache has of a session that asked for it, in place of what was pinned: to
+        its end, also where nobody waits for it any more, so that no pin is lost."""
+        if session.wants_pin:
+            await asyncio.shield(self._begin(self._pinned(session)))
+
+    async def _pinned(self, session: Session) -> None:
+        found = await self._pinner.pin(list(session.ids), session.salt)
+        self._give_up(session)
+        session.pin = found if found.num_tokens else None
+        if session.id not in self._by_id:  # forgotten meanwhile
+            self._give_up(session)
+
+    def _give_up(self, session: Session) -> None:
         """Give up its pin, if it has one."""
         pin, session.pin = session.pin, None
         if pin is not None:
-            task = asyncio.ensure_future(self._unpinned(pin))
-            self._tasks.add(task)  # the loop itself holds tasks weakly
-            task.add_done_callback(self._tasks.discard)
+            self._begin(self._unpinned(pin))
 
     async def _unpinned(self, pin: Pin) -> bool:
-        return await self._unpin(pin)
+        return await self._pinner.unpin(pin)
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)  # the loop itself holds tasks weakly
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def _expire_later(self, session: Session) -> None:
-        asyncio.get_running_loop().call_later(max(session.left, 0.0), self._expire, session)
+        loop = asyncio.get_running_loop()
+        session.timer = loop.call_later(max(session.left, 0.0), self._expire, session)
 
     def _expire(self, session: Session) -> None:
         if session.id not in self._by_id:

@@ -32,14 +32,15 @@ async def _go_on(exchange: Exchange, place: Place, request: ChatRequest, id: str
     """Answer new messages of a session, which then has them and the answer."""
     loaded = exchange.service.loaded  # for the whole turn: while draining there is none for others
     session_turn.check(request.params, request.options)
-    with loaded.sessions.use(exchange.tenant.name, id) as session:
+    size = len(exchange.body)
+    with loaded.sessions.use(exchange.tenant.name, id, size) as session:
         prompt, whole = await session_turn.prompt_of(loaded, session, request)
         turn = await turn_of(exchange, whole)
         options = await options_of(exchange, turn, request.options, session.salt)
 
         async def keep() -> None:
             output = exchange.outcome.outputs[0]
-            await session_turn.keep(loaded, session, prompt, whole, turn, output)
+            await session_turn.keep(loaded, session, prompt, whole, turn, output, size)
 
         await _answer(exchange, place, request, list(prompt.ids), turn, options, keep)
 

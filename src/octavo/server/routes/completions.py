@@ -34,7 +34,7 @@ async def _go_on(exchange: Exchange, place: Place, request: CompletionRequest, i
     if len(request.prompts) > 1 or request.echo or request.num_given is not None:
         raise BodyError("session: one prompt, no echo and no best_of", "session")
     (prompt,) = request.prompts
-    with loaded.sessions.use(exchange.tenant.name, id) as session:
+    with loaded.sessions.use(exchange.tenant.name, id, len(exchange.body)) as session:
         more: Sequence[int] = ()
         if not isinstance(prompt, str):
             more = prompt
@@ -47,7 +47,7 @@ async def _go_on(exchange: Exchange, place: Place, request: CompletionRequest, i
         async def keep() -> None:
             (completion,) = exchange.outcome.outputs[0].outputs
             session.become_plain([*ids, *completion.token_ids])
-            await session_turn.pin(loaded, session)
+            await loaded.sessions.pin(session)
 
         await _answer(exchange, place, request, [ids], session.salt, keep)
 

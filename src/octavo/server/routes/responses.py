@@ -116,14 +116,15 @@ async def _go_on(exchange: Exchange, place: Place, request: ResponsesRequest, id
     """Answer new items of a session, which then has them and the answer."""
     loaded, chat = exchange.service.loaded, request.chat
     session_turn.check(chat.params, chat.options)
-    with loaded.sessions.use(exchange.tenant.name, id) as session:
+    size = len(exchange.body)
+    with loaded.sessions.use(exchange.tenant.name, id, size) as session:
         prompt, whole = await session_turn.prompt_of(loaded, session, chat)
         turn = await turn_of(exchange, whole)
         options = await options_of(exchange, turn, chat.options, session.salt)
 
         async def keep() -> None:
             output = exchange.outcome.outputs[0]
-            await session_turn.keep(loaded, session, prompt, whole, turn, output)
+            await session_turn.keep(loaded, session, prompt, whole, turn, output, size)
 
         request = replace(request, chat=whole, own=whole.messages)
         await _answer(exchange, place, request, prompt, turn, options, keep)

@@ -12,7 +12,7 @@ from octavo.sampling_params import SamplingParams
 from octavo.server.exchange import Exchange
 from octavo.server.generation import outputs_of, read
 from octavo.server.next_turn import as_rendered, go_on
-from octavo.server.session_turn import encoder, pin
+from octavo.server.session_turn import encoder
 from octavo.server.sessions import Session
 
 _ASKED = {"role": "user", "content": "?"}
@@ -24,7 +24,7 @@ async def create(exchange: Exchange) -> None:
     sessions = loaded.sessions
     request = await read(exchange, parse_session)
     loaded.check_name(request.chat.model)
-    sessions.check_room(exchange.tenant.name)
+    sessions.check_room(exchange.tenant.name, 1, len(exchange.body))
     with loaded.admission.enter(exchange.tenant.name) as place:
         session = await _begin(exchange, request)
         if request.pin:
@@ -32,9 +32,9 @@ async def create(exchange: Exchange) -> None:
             options = replace(request.chat.options, cache_salt=session.salt)
             computed = SamplingParams(max_tokens=0)
             await outputs_of(exchange, place, [list(session.ids)], computed, options)
-        sessions.add(session)
-    await pin(exchange.service.loaded, session)
-    await exchange.respond(await _told(exchange, session))
+    with sessions.adding([session]):
+        await sessions.pin(session)
+        await exchange.respond(await _told(exchange, session))
 
 
 async def show(exchange: Exchange) -> None:
@@ -48,14 +48,13 @@ async def fork(exchange: Exchange) -> None:
     sessions, tenant = exchange.service.loaded.sessions, exchange.tenant.name
     request = await read(exchange, parse_fork)
     with sessions.use(tenant, exchange.path_params["id"]) as session:
-        sessions.check_room(tenant, request.count)
+        sessions.check_room(tenant, request.count, request.count * session.size)
         forks = [session.fork() for _ in range(request.count)]
+    with sessions.adding(forks):
         for each in forks:
-            sessions.add(each)
-    for each in forks:
-        await pin(exchange.service.loaded, each)
-    told = [await _told(exchange, each) for each in forks]
-    await exchange.respond({"object": "list", "data": told})
+            await sessions.pin(each)
+        told = [await _told(exchange, each) for each in forks]
+        await exchange.respond({"object": "list", "data": told})
 
 
 async def rewind(exchange: Exchange) -> None:
@@ -66,7 +65,7 @@ async def rewind(exchange: Exchange) -> None:
             session.rewind_messages(request.messages)
         elif request.tokens is not None:
             session.rewind_tokens(request.tokens)
-        await pin(exchange.service.loaded, session)
+        await sessions.pin(session)
     await exchange.respond(await _told(exchange, session))
 
 
@@ -90,7 +89,7 @@ async def _begin(exchange: Exchange, request: SessionRequest) -> Session:
         return session
     await _check_template(exchange, chat)
     ids = await encoder(exchange.service.loaded, chat)(chat.messages, False)
-    session.keep(as_rendered(ids), chat.messages)
+    session.keep(as_rendered(ids), chat.messages, len(exchange.body))
     return session
 
 
