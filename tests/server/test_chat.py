@@ -143,12 +143,14 @@ def test_an_error_quotes_no_more_than_its_start(live: Live) -> None:
         assert found.status == 404
         assert len(found.error) <= 1001
         assert found.error.startswith("model='xxx")
+    assert len(live.post(CHAT, {**HI, "x" * 100_000: 1}).json["error"]["param"]) == 1001
 
 
 def test_variables_that_no_template_reads_are_noted(live: Live) -> None:
     body = {**HI, "max_tokens": 1, "chat_template_kwargs": {"x\r\ny: z": True}}
     assert live.post(CHAT, body).headers["x-octavo-ignored"] == "chat_template_kwargs"
-    assert "x-octavo-ignored" not in live.post(CHAT, {**HI, "max_tokens": 1}).headers
+    nothing = {**HI, "max_tokens": 1, "chat_template_kwargs": {"x": None}}
+    assert "x-octavo-ignored" not in live.post(CHAT, nothing).headers
 
 
 def test_the_model_is_listed(live: Live) -> None:

@@ -142,7 +142,7 @@ def read_template_args(fields: Fields) -> dict[str, object]:
             raise BodyError(f"{place} has a field of its own", place)
         if isinstance(value, dict | list):
             raise BodyError(f"{place}: expected a scalar, found {kind_of(value)}", place)
-    return found
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _read_limit(fields: Fields) -> str:

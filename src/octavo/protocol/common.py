@@ -36,7 +36,7 @@ _STATUS: Mapping[type[OctavoError], int] = MappingProxyType(
         EngineClosedError: 503,
     }
 )
-_LONGEST_MESSAGE = 1000  # characters of an error, which may quote what is wrong
+_LONGEST = 1000  # characters that an error tells, which may quote what is wrong
 _LEAST_LOGPROB = -9999.0  # OpenAI's "very unlikely"; JSON has no infinity
 
 
@@ -135,15 +135,18 @@ def error_body(error: OctavoError) -> dict[str, object]:
 
 def message_of(error: OctavoError) -> str:
     """What is told of an error, however long the value is that it quotes."""
-    text = str(error)
-    return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}…"
+    return _cut(str(error))
 
 
 def param_of(error: OctavoError) -> str | None:
     """The field that is wrong, by its whole path."""
     if isinstance(error, BodyError | ApiError):
-        return error.param
+        return None if error.param is None else _cut(error.param)
     return "model" if isinstance(error, ModelNotFoundError) else None
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def error_code(error: OctavoError) -> str | None:
