@@ -162,6 +162,22 @@ def test_bodies_are_counted_as_they_come(tiny_path: Path) -> None:
         until(lambda: live.service.body_bytes == 0)
 
 
+def test_one_tenants_bodies_leave_room_for_anothers(tiny_path: Path) -> None:
+    ann, bob = "ann-0123456789abcdef", "bob-0123456789abcdef"
+    head = HEAD % CHAT.encode() + b"x-api-key: %s\r\ncontent-length: 1000000\r\n\r\n"
+    with Live(tiny_path, max_body=1 << 20, keys=Keys([ann, bob])) as live:
+        connections = [socket.create_connection(("127.0.0.1", live.port)) for _ in range(16)]
+        for each in connections:
+            each.sendall(head % ann.encode() + b" " * 999_000)
+        refused, _, _ = select.select(connections, [], [], PATIENCE)
+        assert b"429 Too Many Requests" in refused[0].recv(1000)
+        assert live.post(CHAT, HI, x_api_key=bob).status == 200
+        for each in connections:
+            each.close()
+        until(lambda: live.service.body_bytes == 0)
+        assert not any(live.service.bytes_by_tenant.values())
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "_SLOWEST", 0.3)

@@ -48,6 +48,7 @@ class Intake:
                 await exchange.fail(error)
         finally:
             service.body_bytes -= exchange.held_bytes
+            service.bytes_by_tenant[caller.tenant.name] -= exchange.held_bytes
             service.ended(exchange.outcome)
 
     async def _read_body(self, exchange: Exchange, receive: Receive) -> bytes:
@@ -76,12 +77,16 @@ class Intake:
         return bytes(body)
 
     def _hold(self, exchange: Exchange, piece: bytes, body: bytearray) -> None:
-        """Add a piece to a body. Raises ApiError where all that are held are too much."""
-        service = self._service
+        """Add a piece to a body. Raises ApiError where all that are held are too much, and where
+        a tenant of several holds more than half of that."""
+        service, tenant = self._service, exchange.tenant.name
         body += piece
         exchange.held_bytes += len(piece)
         service.body_bytes += len(piece)
-        if service.body_bytes > _BODIES * service.config.max_body:
+        service.bytes_by_tenant[tenant] += len(piece)
+        most = _BODIES * service.config.max_body
+        is_greedy = service.bytes_by_tenant[tenant] > most // 2 and service.keys.num_tenants > 1
+        if service.body_bytes > most or is_greedy:
             raise ApiError(429, "too many large bodies at once: try again later", retry_after=1)
 
     async def _run(self, work: Awaitable[None], exchange: Exchange, receive: Receive) -> None:

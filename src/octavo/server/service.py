@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -67,6 +68,7 @@ class Service:
     trace: Callable[[Outcome, str], None] | None = None  # told of requests, with the model's name
     stored: StoredAnswers = field(default_factory=StoredAnswers)
     body_bytes: int = 0  # of bodies that are held
+    bytes_by_tenant: Counter[str] = field(default_factory=Counter)  # the same, each tenant's
     _loaded: Loaded | None = None
 
     def open(self, engine: AsyncEngine, name: str, chat_template: str | None) -> None:

@@ -185,6 +185,13 @@ def test_marks_hold_the_messages_up_to_them() -> None:
     )
 
 
+def test_who_shares_what_is_marked_changes_nothing() -> None:
+    marked = {"type": "ephemeral", "ttl": "1h", "scope": "global"}
+    found = parse(USER, system=[text("a", cache_control=marked)] * 2)
+    assert [mark.seconds for mark in found.marks] == [3600, 3600]
+    assert found.noted == ("cache_control.scope",)
+
+
 def test_marks_inside_a_result_hold_it_up_to_them() -> None:
     content = [text("a", cache_control=EPHEMERAL), text("b")]
     result = {"type": "tool_result", "tool_use_id": "c", "content": content, "is_error": True}

@@ -39,6 +39,7 @@ _NOTHING: Mapping[str, object] = MappingProxyType(
 )
 # Claude Code's first line, which changes with every request: no prefix would ever be found.
 _BILLING = "x-anthropic-billing-header"
+_SCOPE = "cache_control.scope"  # who shares what is kept: here nobody but the caller's own
 
 
 class Mark(NamedTuple):
@@ -58,6 +59,7 @@ class Marks:
 
     def __init__(self) -> None:
         self.found: tuple[Mark, ...] = ()
+        self.noted: tuple[str, ...] = ()
 
     def take(
         self, where: str, block: Mapping[str, Any], messages: Sequence[dict[str, Any]]
@@ -67,7 +69,9 @@ class Marks:
         mark = read_kind(block, "cache_control", dict, place)
         if mark is None:
             return
-        _refuse_unknown(place, mark, ("type", "ttl"))
+        _refuse_unknown(place, mark, ("type", "ttl", "scope"))
+        if read_kind(mark, "scope", str, f"{place}.scope") is not None:
+            self.noted = (_SCOPE,)
         ttl = "5m" if mark.get("ttl") is None else mark["ttl"]
         seconds = _SECONDS.get(ttl) if isinstance(ttl, str) else None
         if mark.get("type") != "ephemeral" or seconds is None:

@@ -131,7 +131,7 @@ def _read_conversation(read: Body) -> MessagesRequest:
         effort_fields=thinking.fields,
         grammar=_read_format(fields),
         grammar_field=_FORMAT,
-        noted=(*read.noted, *said.noted, *thinking.noted),
+        noted=(*read.noted, *said.noted, *marks.noted, *thinking.noted),
     )
     return MessagesRequest(chat, marks.found, thinking.is_shown)
 
