@@ -148,6 +148,18 @@ def test_a_pin_is_held_until_the_session_is_deleted(roomy: Live) -> None:
     until(lambda: not roomy.get("/v1/cache").json["pins"])
 
 
+def test_a_pin_that_was_cleared_is_not_told(roomy: Live) -> None:
+    session = begin(roomy, pin=True)
+    assert roomy.post("/v1/cache/clear", {}).status == 200
+    found = show(roomy, session)
+    assert (found["pinned_tokens"], found["cached_tokens"]) == (0, 0)
+    say(roomy, session, HI)
+    assert show(roomy, session)["pinned_tokens"] >= session["pinned_tokens"]
+    assert len(roomy.get("/v1/cache").json["pins"]) == 1
+    roomy.ask("DELETE", f"{SESSIONS}/{session['id']}", None)
+    until(lambda: not roomy.get("/v1/cache").json["pins"])
+
+
 def test_two_requests_at_once_are_a_conflict(roomy: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     session = begin(roomy)
     before = show(roomy, session)

@@ -205,6 +205,11 @@ class Sessions:
         if session.wants_pin:
             await asyncio.shield(self._begin(self._pinned(session)))
 
+    def cleared(self) -> None:
+        """The cache was cleared, and all pins with it."""
+        for each in self._by_id.values():
+            each.pin = None
+
     async def _pinned(self, session: Session) -> None:
         found = await self._pinner.pin(list(session.ids), session.salt)
         self._give_up(session)

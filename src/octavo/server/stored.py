@@ -7,6 +7,7 @@ Knows ids, messages and JSON. Bounded by answers and by bytes; the longest unuse
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,6 @@ from octavo.server.next_turn import Kept
 _MOST = 256  # answers of a tenant
 _MOST_BYTES = 64 << 20  # and their bytes, but for the newest one
 _OF_ID = 4  # bytes
-_OF_MESSAGE = 64  # bytes of an earlier message, which answers share
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,26 @@ class StoredAnswer:
     response: bytes  # as JSON
     messages: tuple[Mapping[str, Any], ...]  # the conversation up to its end, no instructions
     kept: Kept | None  # the same in ids; None of one that was cancelled
-    num_bytes: int  # of its request
+    num_bytes: int  # of the messages: what answers share is counted in each, as the last one of
+    # them holds it alone
 
     @property
     def size(self) -> int:
         ids = 0 if self.kept is None else _OF_ID * len(self.kept.ids)
-        return self.num_bytes + len(self.response) + _OF_MESSAGE * len(self.messages) + ids
+        return self.num_bytes + len(self.response) + ids
+
+
+def weigh(value: object) -> int:
+    """The bytes that a value of JSON takes, however deep it is."""
+    found, left = 0, [value]
+    while left:
+        each = left.pop()
+        found += sys.getsizeof(each)
+        if isinstance(each, Mapping):
+            left += (*each, *each.values())
+        elif isinstance(each, list | tuple):
+            left += each
+    return found
 
 
 class StoredAnswers:

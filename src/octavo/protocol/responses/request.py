@@ -64,7 +64,7 @@ class ResponsesRequest:
     chat: ChatRequest  # its messages: instructions and input, nothing of earlier answers
     told: Told = field(default_factory=Told)  # the tools
     instructions: str | None = None
-    own: tuple[dict[str, Any], ...] = ()  # messages of the input
+    own: tuple[Mapping[str, Any], ...] = ()  # messages of the input
     previous: str | None = None
     session: str | None = None  # that the input goes on
     store: bool = True
@@ -78,9 +78,9 @@ class ResponsesRequest:
 
     def after(self, earlier: Sequence[Mapping[str, Any]]) -> ResponsesRequest:
         """The same behind a conversation, whose instructions do not hold any more."""
-        both = [*map(dict, earlier), *self.own]
+        both = (*earlier, *self.own)
         messages = with_instructions(self.instructions, both)
-        return replace(self, own=tuple(both), chat=replace(self.chat, messages=messages))
+        return replace(self, own=both, chat=replace(self.chat, messages=messages))
 
 
 def parse_response(body: object) -> ResponsesRequest:
@@ -172,7 +172,7 @@ def _read_logprobs(fields: Fields) -> tuple[object, list[str]]:
 def _read_stream(fields: Fields) -> tuple[Streaming, list[str]]:
     wanted = read_flag(fields, "stream")
     options = read_kind(fields, "stream_options", dict) or {}
-    if options and not wanted:
+    if not wanted and any(value is not None for value in options.values()):
         raise BodyError("stream_options needs stream: true", "stream_options")
     _refuse_unknown("stream_options", options, ("include_obfuscation", "include_cache"))
     place = "stream_options.include_cache"

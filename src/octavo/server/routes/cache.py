@@ -49,7 +49,9 @@ async def clear(exchange: Exchange) -> None:
     _check_may_clear(exchange)
     if exchange.body.strip() not in (b"", b"{}"):
         raise BodyError("the body: expected none, or {}")
-    count = await exchange.service.loaded.engine.clear()
+    loaded = exchange.service.loaded
+    count = await loaded.engine.clear()
+    loaded.sessions.cleared()
     await exchange.respond({"object": "cache.cleared", "blocks": count})
 
 

@@ -23,7 +23,7 @@ from octavo.server.exchange import Exchange
 from octavo.server.generation import answer, now, options_of, read, turn_of
 from octavo.server.next_turn import Kept, as_rendered, go_on
 from octavo.server.packed import packed
-from octavo.server.stored import StoredAnswer
+from octavo.server.stored import StoredAnswer, weigh
 
 
 async def create(exchange: Exchange) -> None:
@@ -150,8 +150,7 @@ async def _answer(
             (completion,) = output.outputs
             kept = prompt.answered(completion.token_ids, loaded.engine.tokenizer.eos_ids)
         messages = (*request.own, *read_input(response["output"]).messages)
-        size = len(exchange.body)
-        stored.add(tenant, id, StoredAnswer(packed(response), messages, kept, size))
+        stored.add(tenant, id, StoredAnswer(packed(response), messages, kept, weigh(messages)))
 
     writer = ResponsesAnswer(
         request, id=id, created=now(), model=loaded.check_name(request.chat.model),
