@@ -166,9 +166,36 @@ def test_log_probabilities_are_asked_for_in_two_ways(
         ({"tools": [FUNCTION], "tool_choice": {"type": "function", "name": "wether"}},
          "tool_choice.name"),
         ({"stream_options": {"include_cache": True}}, "stream_options"),
+        ({"input": [{"role": "assistant", "content": [{"type": "refusal", "refusal": "x",
+                                                       "why": "y"}]}]}, "input[0].content[0].why"),
+        ({"input": [{"type": "reasoning", "content": [{"type": "reasoning_text", "text": "x",
+                                                       "why": "y"}]}]}, "input[0].content[0].why"),
     ],
 )  # fmt: skip
 def test_what_is_refused_is_named(more: dict[str, Any], param: str) -> None:
     with pytest.raises(BodyError) as caught:
         parse_response({"input": "hi", **more})
     assert caught.value.param == param
+
+
+def test_null_says_nothing_at_any_depth() -> None:
+    body = {
+        "input": [
+            {"type": None, "role": "user", "id": None, "content": [
+                {"type": "input_text", "text": "hi", "annotations": None, "x": None}]},
+            {"type": "reasoning", "summary": None, "content": [
+                {"type": "reasoning_text", "text": "hm", "x": None}]},
+            {"role": "assistant", "content": [
+                {"type": "refusal", "refusal": "no", "x": None}], "phase": None},
+        ],
+        "tools": [{"type": "function", "name": "f", "parameters": None, "strict": None, "x": None},
+                  {"type": "custom", "name": "g", "format": {"type": "text", "syntax": None}},
+                  {"type": "namespace", "name": "n", "tools": None}],
+        "text": {"format": None, "verbosity": None, "x": None}, "stream": None, "store": None,
+        "stream_options": {"include_obfuscation": None, "include_cache": None, "x": None},
+        "reasoning": {"effort": None, "summary": None}, "session": None, "instructions": None,
+        "unknown": None,
+    }  # fmt: skip
+    request = parse_response(body)
+    assert (request.noted, request.store, request.chat.grammar) == ((), True, None)
+    assert [message["role"] for message in request.own] == ["user", "assistant"]

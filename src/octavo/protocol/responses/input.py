@@ -137,6 +137,7 @@ def _read_reasoning(where: str, given: Mapping[str, Any], found: Input) -> None:
         place = f"{where}.content[{i}]"
         if _object(place, part).get("type") not in ("reasoning_text", "text"):
             raise BodyError(f"{place}.type: expected reasoning_text", f"{place}.type")
+        _refuse_unknown(place, part, ("type", "text"))
         texts.append(_text(place, part, "text"))
     if texts:
         found.say(reasoning_content="\n".join(texts))
@@ -170,6 +171,7 @@ def _read_part(where: str, part: object) -> str:
     given = _object(where, part)
     kind = given.get("type")
     if kind == "refusal":
+        _refuse_unknown(where, given, ("type", "refusal"))
         return _text(where, given, "refusal")
     if kind not in _TEXTS:
         what = f"parts of type {kind!r} are not supported" if isinstance(kind, str) else "no part"
