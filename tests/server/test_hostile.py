@@ -162,6 +162,19 @@ def test_bodies_are_counted_as_they_come(tiny_path: Path) -> None:
         until(lambda: live.service.body_bytes == 0)
 
 
+def test_a_body_that_still_comes_at_the_end_is_told(tiny_path: Path) -> None:
+    with socket.socket() as connection:
+        connection.settimeout(PATIENCE)
+        with Live(tiny_path) as live:
+            connection.connect(("127.0.0.1", live.port))
+            connection.sendall(HEAD % CHAT.encode() + b"content-length: 100\r\n\r\n{")
+            until(lambda: live.service.body_bytes == 1)
+        found = connection.recv(1 << 16)
+    assert heads(found) == [503]
+    assert b'"message":"the server is shutting down"' in found
+    assert live.service.body_bytes == 0
+
+
 def test_one_tenants_bodies_leave_room_for_anothers(tiny_path: Path) -> None:
     ann, bob = "ann-0123456789abcdef", "bob-0123456789abcdef"
     head = HEAD % CHAT.encode() + b"x-api-key: %s\r\ncontent-length: 1000000\r\n\r\n"

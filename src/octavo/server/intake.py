@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from octavo.protocol.common import ApiError
 from octavo.server.exchange import Exchange, Receive, Scope, Send
@@ -39,7 +40,7 @@ class Intake:
             handler = self._find(scope)
             exchange.outcome.route = scope["route"]
             exchange.path_params = scope.get("path_params", {})
-            exchange.body = await self._read_body(exchange, receive)
+            exchange.body = await self._body(exchange, receive)
             await self._run(handler(exchange), exchange, receive)
         except (ClientGoneError, ReaderGoneError):
             exchange.outcome.is_gone = True
@@ -50,6 +51,20 @@ class Intake:
             service.body_bytes -= exchange.held_bytes
             service.bytes_by_tenant[caller.tenant.name] -= exchange.held_bytes
             service.ended(exchange.outcome)
+
+    async def _body(self, exchange: Exchange, receive: Receive) -> bytes:
+        """The whole body. Raises what `_read_body` does, and ApiError where the server closes."""
+        body = asyncio.ensure_future(self._read_body(exchange, receive))
+        closing = asyncio.ensure_future(self._service.closing.wait())
+        try:
+            await asyncio.wait({body, closing}, return_when=asyncio.FIRST_COMPLETED)
+            if body.done():
+                return body.result()
+            await _cancelled(body)
+            raise _closing()
+        finally:
+            for task in (body, closing):
+                task.cancel()
 
     async def _read_body(self, exchange: Exchange, receive: Receive) -> bytes:
         """Read the whole body. Raises ApiError where it is too long, slow, or there are too
@@ -102,7 +117,7 @@ class Intake:
             await _cancelled(route)
             if gone.done():
                 raise ClientGoneError
-            await exchange.fail(ApiError(503, "the server is shutting down", retry_after=1))
+            await exchange.fail(_closing())
         finally:
             for task in (route, gone, closing):
                 task.cancel()
@@ -113,9 +128,13 @@ async def _until_gone(receive: Receive) -> None:
         pass
 
 
-async def _cancelled(task: asyncio.Future[None]) -> None:
+async def _cancelled(task: asyncio.Future[Any]) -> None:
     task.cancel()
     await asyncio.wait({task})
+
+
+def _closing() -> ApiError:
+    return ApiError(503, "the server is shutting down", retry_after=1)
 
 
 def _too_large(most: int) -> ApiError:
