@@ -278,6 +278,20 @@ def test_a_body_is_never_read_as_a_request(live: Live) -> None:
         assert found.split(b"\r\n\r\n")[1][:14] == plain.split(b"\r\n\r\n")[1][:14]
 
 
+def test_a_client_that_knows_no_chunks_gets_none(live: Live) -> None:
+    body = json.dumps({**HI, "stream": True}).encode()
+    head = b"content-length: %d\r\nconnection: keep-alive\r\n\r\n" % len(body)
+    asked = (HEAD % CHAT.encode()).replace(b"HTTP/1.1", b"HTTP/1.0") + head + body
+    told, _, stream = talk(live, asked).partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in told
+    assert b"connection: close" in told
+    assert stream.startswith(b"data: {")
+    assert stream.endswith(b"\n\ndata: [DONE]\n\n")
+    whole = talk(live, HEALTH.replace(b"HTTP/1.1", b"HTTP/1.0") + b"\r\n")
+    assert whole.endswith(b'\r\n\r\n{"status":"ok"}')
+    assert b"content-length: 15\r\n" in whole
+
+
 def test_a_tunnel_is_refused(live: Live) -> None:
     for target in (b"localhost:80", b"example.com:443"):
         found = talk(live, b"CONNECT " + target + b" HTTP/1.1\r\nhost: localhost\r\n\r\n", HEALTH)

@@ -117,7 +117,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answered = cycle
-        super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(cycle, app if cycle.scope["http_version"] != "1.0" else _bare(app))
 
     def send_400_response(self, msg: str) -> None:
         self.tally.refusals[400] += 1
@@ -162,6 +162,28 @@ class LimitedProtocol(HttpToolsProtocol):
             )
             self.transport.write(head.encode() + body)
         self.transport.close()
+
+
+def _bare(app: Any) -> Any:
+    """The app for a client that knows no chunks: a body without a length ends with the
+    connection."""
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        cycle: RequestResponseCycle = send.__self__
+        has_length = True
+
+        async def send_bare(message: Any) -> None:
+            nonlocal has_length
+            if message["type"] == "http.response.start":
+                has_length = any(name == b"content-length" for name, _ in message["headers"])
+            if not has_length:
+                cycle.chunked_encoding = False
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await app(scope, receive, send_bare)
+
+    return answer
 
 
 def limited_to(connections: int, tally: Tally) -> type[LimitedProtocol]:
