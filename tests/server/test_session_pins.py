@@ -40,7 +40,7 @@ def session(ttl: float = 100.0) -> Session:
 def run(story: Callable[[Pinner, Sessions], Awaitable[None]]) -> None:
     async def told() -> None:
         pinner = Pinner()
-        await story(pinner, Sessions(pinner))
+        await story(pinner, Sessions(pinner, 100))
 
     asyncio.run(told())
 

@@ -148,6 +148,26 @@ def test_a_pin_is_held_until_the_session_is_deleted(roomy: Live) -> None:
     until(lambda: not roomy.get("/v1/cache").json["pins"])
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_may_fill_the_context(tiny_path: Path, stream: bool) -> None:
+    with Live(tiny_path) as server:
+        session = begin(server, messages=[HI], pin=True)
+        answer = say(server, session, AND, max_tokens=None, ignore_eos=True, stream=stream)
+        assert answer.status == 200
+        if stream:
+            assert answer.events[-1] == "[DONE]"
+        found = show(server, session)
+        context = server.engine.info.context
+        assert (found["tokens"], found["messages"]) == (context + 1, 3)
+        assert found["pinned_tokens"] == context
+        full = say(server, session, HI)
+        assert (full.status, full.json["error"]["code"]) == (400, "context_length_exceeded")
+        path = f"{SESSIONS}/{session['id']}"
+        assert server.post(f"{path}/fork", {}).status == 200
+        assert server.post(f"{path}/rewind", {"messages": 1}).status == 200
+        assert say(server, session, HI).status == 200
+
+
 def test_a_pin_that_was_cleared_is_not_told(roomy: Live) -> None:
     session = begin(roomy, pin=True)
     assert roomy.post("/v1/cache/clear", {}).status == 200

@@ -88,7 +88,7 @@ class Service:
             tool_format=config.tool_format,
             inline_reasoning=config.reasoning == "inline",
         )
-        pins, sessions = Pins(engine), Sessions(engine)
+        pins, sessions = Pins(engine), Sessions(engine, engine.info.context)
         self._loaded = Loaded(engine, admission, names, chat_template, conversation, pins, sessions)
         self.state = "ready"
 

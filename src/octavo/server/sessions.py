@@ -129,8 +129,10 @@ class Session:
 class Sessions:
     """Used in the event loop alone."""
 
-    def __init__(self, pinner: Pinner) -> None:
+    def __init__(self, pinner: Pinner, context: int) -> None:
+        """`context`: the most tokens of a prompt; a session may end with one that is behind it."""
         self._pinner = pinner
+        self._context = context
         self._by_id: dict[str, Session] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -211,7 +213,7 @@ class Sessions:
             each.pin = None
 
     async def _pinned(self, session: Session) -> None:
-        found = await self._pinner.pin(list(session.ids), session.salt)
+        found = await self._pinner.pin(list(session.ids[: self._context]), session.salt)
         self._give_up(session)
         session.pin = found if found.num_tokens else None
         if session.id not in self._by_id:  # forgotten meanwhile
