@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+import pytest
+
 from octavo.records import Pin
+from octavo.server import pins as pins_file
 from octavo.server.pins import Pins
 from tests.serving.stories import in_a_loop
 
@@ -38,9 +41,14 @@ class Clock:
 
     def __init__(self) -> None:
         self.due: list[tuple[float, Callable[[], object]]] = []
+        self.num_cancelled = 0
 
-    def later(self, seconds: float, work: Callable[[], object]) -> None:
+    def later(self, seconds: float, work: Callable[[], object]) -> Clock:
         self.due.append((seconds, work))
+        return self
+
+    def cancel(self) -> None:
+        self.num_cancelled += 1
 
     async def ring(self, index: int) -> None:
         self.due[index][1]()
@@ -112,3 +120,29 @@ async def test_a_caller_that_goes_away_leaves_no_unknown_pin() -> None:
     assert len(cache.pinned) == len(clock.due) == 1
     await clock.ring(0)
     assert not cache.pinned
+
+
+@in_a_loop
+async def test_a_time_that_begins_anew_leaves_no_older_one() -> None:
+    cache, clock = Cache(), Clock()
+    pins = Pins(cache, clock.later)
+    for _ in range(10):
+        await pins.keep(range(8), "", FIVE_MINUTES)
+    assert (len(clock.due), clock.num_cancelled, len(cache.pinned)) == (10, 9, 1)
+
+
+def test_a_tenant_has_so_many_pins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pins_file, "_MOST", 2)
+
+    @in_a_loop
+    async def story() -> None:
+        cache, clock = Cache(), Clock()
+        pins = Pins(cache, clock.later)
+        kept = [await pins.keep([first] * 4, "", HOUR, "ann") for first in range(3)]
+        assert [each.num_tokens for each in kept] == [4, 4, 0]
+        assert kept[2].why_not == "2 beginnings of prompts are pinned already"
+        assert (await pins.keep([3] * 4, "", HOUR, "bob")).num_tokens == 4
+        assert (await pins.keep([1] * 4, "", HOUR, "ann")).num_tokens == 4  # in place of its own
+        assert len(cache.pinned) == 3
+
+    story()

@@ -13,7 +13,14 @@ from typing import Any, Protocol, TypeVar
 from octavo.records import Pin
 
 T = TypeVar("T")
-Later = Callable[[float, Callable[[], object]], object]  # after so many seconds
+_MOST = 256  # pins of a tenant: each has its price, also where their blocks are the same
+
+
+class Timer(Protocol):
+    def cancel(self) -> None: ...
+
+
+Later = Callable[[float, Callable[[], object]], Timer]  # after so many seconds
 
 
 class Cache(Protocol):
@@ -25,9 +32,11 @@ class Cache(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
+    tenant: str
     salt: str
     token_ids: Sequence[int]
     until: float  # seconds of the loop's clock
+    timer: Timer
 
 
 class Pins:
@@ -40,27 +49,35 @@ class Pins:
         self._kept: dict[Pin, _Kept] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def keep(self, token_ids: Sequence[int], salt: str, seconds: float) -> Pin:
+    async def keep(
+        self, token_ids: Sequence[int], salt: str, seconds: float, tenant: str = ""
+    ) -> Pin:
         """Pin what the cache has of these tokens. Pins that hold no more, and no longer, are given
         up: their blocks are held by the new one."""
         # A caller that goes away in between leaves no pin that nobody knows.
-        return await asyncio.shield(self._begin(self._keep(token_ids, salt, seconds)))
+        return await asyncio.shield(self._begin(self._keep(token_ids, salt, seconds, tenant)))
 
-    async def _keep(self, token_ids: Sequence[int], salt: str, seconds: float) -> Pin:
+    async def _keep(self, token_ids: Sequence[int], salt: str, seconds: float, tenant: str) -> Pin:
         pin = await self._cache.pin(token_ids, salt)
         if not pin.num_tokens:
             return pin
         loop = asyncio.get_running_loop()
-        new = _Kept(salt, token_ids[: pin.num_tokens], loop.time() + seconds)
+        later = self._later or loop.call_later
+        timer = later(seconds, lambda: self._begin(self._give_up(pin)))
+        new = _Kept(tenant, salt, token_ids[: pin.num_tokens], loop.time() + seconds, timer)
         covered = [each for each, kept in self._kept.items() if _covers(new, kept)]
         self._kept[pin] = new
-        (self._later or loop.call_later)(seconds, lambda: self._begin(self._give_up(pin)))
         for each in covered:
             await self._give_up(each)
+        if sum(kept.tenant == tenant for kept in self._kept.values()) > _MOST:
+            await self._give_up(pin)
+            return Pin(0, 0, f"{_MOST} beginnings of prompts are pinned already")
         return pin
 
     async def _give_up(self, pin: Pin) -> None:
-        if self._kept.pop(pin, None) is not None:
+        kept = self._kept.pop(pin, None)
+        if kept is not None:
+            kept.timer.cancel()
             await self._cache.unpin(pin)
 
     def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

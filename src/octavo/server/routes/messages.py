@@ -39,7 +39,9 @@ async def create(exchange: Exchange) -> None:
 
         async def keep() -> None:
             pins = [
-                await loaded.pins.keep(ids[:count], options.cache_salt, seconds)
+                await loaded.pins.keep(
+                    ids[:count], options.cache_salt, seconds, exchange.tenant.name
+                )
                 for count, seconds in marked
             ]
             if pins:
