@@ -257,6 +257,27 @@ def test_a_failure_in_a_stream_is_an_event(roomy: Live, monkeypatch: pytest.Monk
     assert roomy.get(f"{RESPONSES}/{response['id']}").status == 404
 
 
+@pytest.mark.parametrize("depth", [100, 300, 900])
+@pytest.mark.parametrize("name", ["metadata", "tools", "text"])
+def test_what_is_told_back_is_not_too_deep(roomy: Live, name: str, depth: int) -> None:
+    """JSON is read to more levels than it is written to."""
+    deep = '{"a":' * depth + "1" + "}" * depth
+    given = {
+        "metadata": deep,
+        "tools": f'[{{"type": "web_search", "filters": {deep}}}]',
+        "text": f'{{"format": {{"type": "json_schema", "name": "x", "schema": {deep}}}}}',
+    }[name]
+    for stream in ("false", "true"):
+        body = f'{{"input": "hi", "max_output_tokens": 1, "{name}": {given}, "stream": {stream}}}'
+        found = roomy.ask("POST", RESPONSES, body.encode())
+        if depth > 100 or name == "text":
+            param: str = found.json["error"]["param"]
+            assert (found.status, param.partition(".")[0]) == (400, name)
+        else:
+            assert found.status == 200
+            assert b"server_error" not in found.body
+
+
 def test_errors_before_an_answer_have_openais_shape(roomy: Live) -> None:
     found = roomy.post(RESPONSES, {"input": "x" * 5000, "stream": True})
     assert (found.status, found.json["error"]["code"]) == (400, "context_length_exceeded")

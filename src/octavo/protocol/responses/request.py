@@ -6,7 +6,7 @@ whom calls mean, what is stored, what is told back.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -55,6 +55,8 @@ RESPONSES_FIELDS = table(
     refused("n", 1),
 )
 _LOGPROBS = "message.output_text.logprobs"
+_TOLD_BACK = ("metadata", "reasoning", "text", "tool_choice", "tools")
+_DEEPEST = 128  # levels: JSON is read to 1,024 of them, and written to 254
 _TEXT = ("format", "verbosity")
 _REASONING = ("effort", "summary", "generate_summary")
 
@@ -88,6 +90,8 @@ def parse_response(body: object) -> ResponsesRequest:
     read = read_body(body, RESPONSES_FIELDS)
     fields = read.fields
     _check_truncation(fields)
+    for name in _TOLD_BACK:
+        _check_depth(name, fields.get(name))
     input = read_input(fields.get("input"))
     if not input.messages:
         raise BodyError("input: expected at least one item", "input")
@@ -194,6 +198,22 @@ def _read_session(fields: Fields) -> str | None:
 def _check_truncation(fields: Fields) -> None:
     if fields.get("truncation") not in (None, "disabled"):
         raise BodyError("truncation: a prompt is never cut: leave it out", "truncation")
+
+
+def _check_depth(name: str, value: object) -> None:
+    """What is told back has to be written again."""
+    level, depth = [value], 0
+    while level := [each for each in level if isinstance(each, dict | list)]:
+        depth += 1
+        if depth > _DEEPEST:
+            raise BodyError(f"{name}: more than {_DEEPEST} levels of lists and objects", name)
+        level = [inner for each in level for inner in _inner(each)]
+
+
+def _inner(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _refuse_unknown(where: str, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
