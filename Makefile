@@ -19,7 +19,7 @@ demo: $(VENV)/.installed  ## fetch SmolLM2 and let it answer
 	$(BIN)/octavo run smollm2 "Why is the sky blue?" --max-tokens 96 --temperature 0
 
 test: $(VENV)/.dev  ## every test but those that build for another compiler or Python
-	$(PYTHON) -m pytest -m "not zig and not newest and not cross"
+	$(PYTHON) -m pytest -n auto --dist worksteal -m "not zig and not newest and not cross"
 
 check: $(VENV)/.dev  ## lint, format, types, layers
 	$(PYTHON) -m ruff check .

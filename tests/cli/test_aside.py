@@ -43,3 +43,18 @@ def test_no_room_and_no_reader_are_no_errors() -> None:
         for stream in (gone, full):
             with closing(Aside(stream)) as lines:
                 lines.write("x\n")
+
+
+def test_after_its_end_nothing_reaches_a_file_that_was_opened_since(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    with open(reader, "rb") as back:
+        with open(writer, "w", encoding="utf-8") as file:
+            lines = Aside(file)
+            for _ in range(2000):
+                lines.write("x" * 99 + "\n")  # more than a pipe holds
+            lines.close()
+        with (tmp_path / "other").open("w+b", buffering=0) as other:
+            assert other.fileno() == writer
+            while back.read1(1 << 16):
+                pass  # until the last of them is written
+            assert other.read() == b""

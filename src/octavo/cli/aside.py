@@ -21,7 +21,8 @@ class Aside(io.TextIOBase):
     def __init__(self, stream: TextIO) -> None:
         """Write to what `stream` writes to; nobody else does until this one is closed."""
         stream.flush()
-        self._fd, self._encoding = stream.fileno(), stream.encoding
+        # Its own: what is still written when the stream is closed must not reach another file.
+        self._fd, self._encoding = os.dup(stream.fileno()), stream.encoding
         self._texts: queue.Queue[str | None] = queue.Queue(_MOST)
         self._num_lost = 0
         self._thread = threading.Thread(target=self._write_all, name="octavo-lines", daemon=True)
@@ -43,10 +44,18 @@ class Aside(io.TextIOBase):
     def close(self) -> None:
         """What waits is written, if its reader takes it soon."""
         if not self.closed:
-            with contextlib.suppress(queue.Full):
-                self._texts.put_nowait(None)
+            self._put_end()
             self._thread.join(_LAST_SECONDS)
             super().close()
+
+    def _put_end(self) -> None:
+        while True:
+            try:
+                self._texts.put_nowait(None)
+                return
+            except queue.Full:
+                with contextlib.suppress(queue.Empty):
+                    self._texts.get_nowait()
 
     def _write_all(self) -> None:
         while (text := self._texts.get()) is not None:
@@ -55,6 +64,7 @@ class Aside(io.TextIOBase):
                 text = f"octavo: {lost:,} lines were lost: nobody took them in time\n{text}"
             with contextlib.suppress(OSError):  # its reader has gone, or there is no room
                 self._write(text.encode(self._encoding, "replace"))
+        os.close(self._fd)
 
     def _write(self, data: bytes) -> None:
         """Not by the stream, whose lock the end of the process would wait for."""
