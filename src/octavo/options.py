@@ -36,6 +36,7 @@ class Option:
         Callable[[str, Any], object] | None
     )  # name and value to what the field holds, or an error
     flag: str | None  # what --help says after `help`; None where there is no flag
+    escapes: bool  # the flag's text may spell control characters, as \\n
     name: str = ""
     kind: type = object  # list where the values are several, dict where they have keys
     item: type | None = None  # of a list
@@ -73,11 +74,12 @@ def option(
     choices: tuple[object, ...] = (),
     parse: Callable[[str, Any], object] | None = None,
     flag: str | None = "",
+    escapes: bool = False,
     hash: bool | None = None,
 ) -> T:
     """A field of a dataclass of options; `Option` says what its parts mean. `hash` is False of one
     whose values have none."""
-    rule = Option(help, low, high, above, choices, parse, flag)
+    rule = Option(help, low, high, above, choices, parse, flag, escapes)
     return field(default=default, metadata={"option": rule}, hash=hash)
 
 

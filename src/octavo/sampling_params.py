@@ -123,7 +123,7 @@ class SamplingParams:
         flag=" (--json)",
     )  # fmt: skip
     stop: str | Sequence[str] = option(
-        (), "End before this text; it may name a control token", parse=_parse_texts
+        (), "End before this text; it may name a control token", parse=_parse_texts, escapes=True
     )
     stop_token_ids: Sequence[int] = option((), "End at this token id", parse=parse_ids)
     ignore_eos: bool = option(False, "Go on past the model's end token")

@@ -118,7 +118,7 @@ def _parameter(flag: Option) -> inspect.Parameter:
     said = f"{flag.help}{flag.flag}"
     if flag.item is not None:
         kind = list[flag.item]  # type: ignore[name-defined]  # a value, for typer
-        said += f"{_ESCAPES_HELP if flag.item is str else ''}; may be given again"
+        said += f"{_ESCAPES_HELP if flag.escapes else ''}; may be given again"
     option = typer.Option(
         f"{name}/--no-{name[2:]}" if has_no else name,
         metavar=_METAVARS.get(flag.item or kind),
@@ -161,7 +161,7 @@ def _as_said(flag: Option, value: object) -> object:
     for text in value if isinstance(value, list) else [value]:
         if isinstance(text, str) and not text.isascii():
             check_utf8(name, text)
-    if flag.item is str and isinstance(value, list):
+    if flag.escapes and isinstance(value, list):
         return [_unescaped(name, text) for text in value]
     return value
 

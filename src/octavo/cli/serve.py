@@ -1,4 +1,4 @@
-"""`octavo serve`: the model behind OpenAI's API, until it is stopped."""
+"""`octavo serve`: the model behind OpenAI's and Anthropic's APIs, until it is stopped."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def register(app: typer.Typer) -> None:
 def serve(
     model: Model, server: dict[str, Any], engine: dict[str, object], json: AsJson = False
 ) -> None:
-    """Serve a model by OpenAI's API on http://127.0.0.1:8000. Ctrl-C lets open requests end.
+    """Serve a model by OpenAI's and Anthropic's APIs on http://127.0.0.1:8000; / is a page to
+    talk on. Ctrl-C lets open requests end.
 
     With --json its one object tells the address, as soon as the model answers.
     """
