@@ -31,8 +31,10 @@ def register(app: typer.Typer) -> None:
 def serve(
     model: Model, server: dict[str, Any], engine: dict[str, object], json: AsJson = False
 ) -> None:
-    """Serve a model by OpenAI's and Anthropic's APIs on http://127.0.0.1:8000; / is a page to
-    talk on. Ctrl-C lets open requests end.
+    """Serve a model by OpenAI's and Anthropic's APIs.
+
+    It listens on http://127.0.0.1:8000, where / is a page to talk on. Ctrl-C lets open requests
+    end.
 
     With --json its one object tells the address, as soon as the model answers.
     """
