@@ -30,7 +30,7 @@ def admission(most: int, tokens: int = 100, *, shared: bool = False) -> Admissio
 def test_a_place_is_given_back_when_what_it_waits_for_begins() -> None:
     gate, one = admission(1), Answer()
     with gate.enter("a") as place:
-        with pytest.raises(ApiError, match="1 request wait already, and at most 1 may") as caught:
+        with pytest.raises(ApiError, match="1 request waiting already, and at most 1") as caught:
             gate.enter("b")
         assert (caught.value.status, caught.value.retry_after) == (429, 1)
         place.wait_for([one])
@@ -57,7 +57,7 @@ def test_an_idle_server_takes_any_prompt() -> None:
     gate = admission(4, tokens=10)
     place = gate.enter("a")
     place.take_tokens(1000)
-    with pytest.raises(ApiError, match="1,000 tokens wait already"):
+    with pytest.raises(ApiError, match="1,000 tokens waiting already"):
         gate.enter("a").take_tokens(1)
 
 

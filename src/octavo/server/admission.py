@@ -105,7 +105,7 @@ class Admission:
         if count > most:
             raise ApiError(
                 429,
-                f"{counted(count - 1, what)} wait already, and at most {most:,} may: try again "
+                f"{counted(count - 1, what)} waiting already, and at most {most:,} may: try again "
                 "later",
                 code="rate_limit_exceeded",
                 retry_after=self._wait(),

@@ -181,6 +181,7 @@ def test_why_an_answer_ended() -> None:
     assert ending(replace(completion("x"), stop="END")) == ("stop_sequence", "END")
     assert ending(replace(completion("x"), stop=7)) == ("end_turn", None)
     assert ending(completion(CALL)) == ("tool_use", None)
+    assert ending(completion(CALL[:50])) == ("end_turn", None)  # broken off inside its arguments
     assert ending(replace(completion(CALL), stop="END")) == ("stop_sequence", "END")
     assert ending(of_length("x", 9)) == ("max_tokens", None)
     assert ending(of_length("x", 5)) == ("model_context_window_exceeded", None)

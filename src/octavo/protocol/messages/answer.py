@@ -65,7 +65,7 @@ class MessageAnswer:
         return {
             **self._head,
             "content": content,
-            **self._ending(completion, called=blocks.has_call),
+            **self._ending(completion),
             "usage": self._usage(output, completion),
         }
 
@@ -88,18 +88,18 @@ class MessageAnswer:
         (completion,) = output.outputs
         blocks = self._blocks
         events = [*blocks.take(self._reader.finish()), *blocks.end()]
-        ending = self._ending(completion, called=blocks.has_call)
+        ending = self._ending(completion)
         usage = self._usage(output, completion)
         delta = _event("message_delta", delta=ending, usage=usage, **self._pinned())
         return [*events, delta, _event("message_stop")]
 
-    def _ending(self, completion: Completion, *, called: bool) -> dict[str, object]:
-        """A call that a limit broke off is no call to be made."""
+    def _ending(self, completion: Completion) -> dict[str, object]:
+        """A call that was broken off is no call to be made."""
         reason, sequence = "max_tokens", None
         if isinstance(completion.stop, str):
             reason, sequence = "stop_sequence", completion.stop
         elif completion.finish_reason == "stop":
-            reason = "tool_use" if called else "end_turn"
+            reason = "tool_use" if collect(self._read(completion)).is_called else "end_turn"
         elif completion.finish_reason == "length" and len(completion.token_ids) != self._max_tokens:
             reason = "model_context_window_exceeded"
         return {"stop_reason": reason, "stop_sequence": sequence}
@@ -134,7 +134,6 @@ class _Blocks:
     """The events of blocks, one after the other."""
 
     def __init__(self, shows_thinking: bool) -> None:
-        self.has_call = False
         self._shows_thinking = shows_thinking
         self._count = 0
         self._open: str | None = None  # the type of the block that is
@@ -162,7 +161,6 @@ class _Blocks:
                 begun = self._begin({"type": "thinking", "thinking": "", "signature": ""})
                 return [*begun, _delta(self._count - 1, "thinking_delta", thinking=text)]
             case CallBegin(_, call_id, name):
-                self.has_call = True
                 ended = self.end()
                 call = {"type": "tool_use", "id": call_id, "name": name, "input": {}}
                 return [*ended, *self._begin(call)]
