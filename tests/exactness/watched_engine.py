@@ -92,7 +92,7 @@ class WatchedEngine:
         """Step until every request has ended."""
         self.probe.fault = None
         while self.pins:
-            assert self.engine.unpin(self.pins.popitem()[0])
+            assert self.engine.cache.unpin(self.pins.popitem()[0])
         for _ in range(_LIVELOCK):
             if not self.engine.has_unfinished:
                 break
@@ -120,7 +120,7 @@ class WatchedEngine:
 
     def pin(self, tokens: Sequence[int], salt: str, most: int) -> None:
         with self.probe.expose():
-            pin = self.engine.pin(tokens, salt, most)
+            pin = self.engine.cache.pin(tokens, salt, most)
             self.seen["pin" if pin.num_tokens else "no pin"] += 1
             if pin.num_tokens:
                 self.pins[pin] = salt, tuple(tokens[: pin.num_tokens])
@@ -131,14 +131,14 @@ class WatchedEngine:
         del self.pins[pin]
         self.seen["unpin"] += 1
         with self.probe.expose():
-            assert self.engine.unpin(pin)
+            assert self.engine.cache.unpin(pin)
         self.check()
 
     def clear(self, salt: str | None) -> None:
         self.seen["pins cleared"] += len(self.pins)
         with self.probe.expose():
-            self.engine.clear(salt)
-        kept = {p for each in ("", "alice") for p in self.engine.view(each).pins}
+            self.engine.cache.clear(salt)
+        kept = {p for each in ("", "alice") for p in self.engine.cache.view(each).pins}
         self.pins = {pin: of for pin, of in self.pins.items() if pin in kept}
         self.check()
 

@@ -104,14 +104,15 @@ async def test_a_pin_that_nobody_waits_for_any_more_is_given_up_too(
 ) -> None:
     engine = AsyncEngine(llm)
     await engine.generate(PROMPT, GREEDY)
-    real, begun, goes_on = llm.loop.engine.pin, threading.Semaphore(0), threading.Semaphore(0)
+    real = llm.loop.engine.cache.pin
+    begun, goes_on = threading.Semaphore(0), threading.Semaphore(0)
 
     def slow_pin(*args: Any) -> Any:
         begun.release()
         assert goes_on.acquire(timeout=PATIENCE)
         return real(*args)
 
-    monkeypatch.setattr(llm.loop.engine, "pin", slow_pin)
+    monkeypatch.setattr(llm.loop.engine.cache, "pin", slow_pin)
     pinning = asyncio.create_task(engine.pin(list(np.array(PROMPT))))
     assert await asyncio.to_thread(begun.acquire, timeout=PATIENCE)
     pinning.cancel()

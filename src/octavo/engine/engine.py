@@ -9,10 +9,11 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from math import inf
 
 from octavo.config import EngineConfig
 from octavo.engine.admission import Admission
+from octavo.engine.cache_doors import CacheDoors, counts_of
 from octavo.engine.decoding import make_decoding
 from octavo.engine.decoding.draws import Draws
 from octavo.engine.live import LiveRequests
@@ -24,12 +25,13 @@ from octavo.engine.step_budget import StepBudget
 from octavo.engine.transaction import Transaction
 from octavo.engine.update import Updater
 from octavo.kv_cache.block_names import Namespace
-from octavo.kv_cache.cache import KVCache, Root
-from octavo.records import CacheView, Pin, StepRecord, Totals
+from octavo.kv_cache.cache import KVCache
+from octavo.records import StepRecord, Totals
 from octavo.request import FinishReason, RequestOptions, RowValues
 from octavo.sampling_params import SamplingParams
 
 _EMPTY_IDLE = 5.0  # seconds after which the memory of blocks that hold nothing goes back
+_TOTALS_AGE = 0.05  # seconds; adding up takes half a percent of the steps of a small model
 
 
 class Engine:
@@ -59,6 +61,8 @@ class Engine:
         self.scheduler = Scheduler(requests, self.admission, kv, budget, clock)
         self.sampler = Sampler(self.draws)
         self.updater = Updater(requests, kv, budget, clock, runner.op_names)
+        self.cache = CacheDoors(requests, kv, self.admission, namespace, context)
+        self._totals, self._added_up_at = requests.counters.totals(cancels=0), -inf
 
     def step(self, only: Request | None = None) -> StepResult:
         """Run one step, of one running request alone if it is given. Ends requests that are done,
@@ -112,7 +116,7 @@ class Engine:
         rows_alone = request.every_row in ("logits", "scores", "hidden")
         request.is_private = rows_alone or not self.admission.prefix_cache
         private = request.is_private
-        request.root = self.kv.open(None) if private else self._root(options.cache_salt)
+        request.root = self.kv.open(None) if private else self.cache.root(options.cache_salt)
         self._num_added += 1
         try:
             self.requests.add(request)
@@ -151,75 +155,20 @@ class Engine:
             self.runner.transfer(transfers)
         return seconds
 
-    def pin(self, tokens: Sequence[int], salt: str, most: int) -> Pin:
-        """Keep the whole blocks of a prompt's beginning that are in the cache, until they are
-        unpinned; none if more than `most` bytes would be pinned then, or the longest request that
-        there is, or may come with one answer, would lack room."""
-        if not self.admission.prefix_cache:
-            return Pin(0, 0, "the prefix cache is off")
-        needed = [self.admission.at_most(request) for request in self.requests.all]
-        longest = max([self.kv.at_most(self._context), *needed])
-        with Transaction(self.requests):
-            pin = self.kv.pins.add(self._root(salt), tokens, min(most, self.kv.budget - longest))
-        return pin
-
-    def unpin(self, pin: Pin) -> bool:
-        """Give up a pin; its tokens can be found until their memory is needed. False if it was
-        given up before, or cleared."""
-        with Transaction(self.requests):
-            was_pinned = self.kv.pins.remove(pin)
-        return was_pinned
-
-    def cached(self, tokens: Sequence[int], salt: str) -> int:
-        """How many of these tokens the cache has, from the first on."""
-        if not self.admission.prefix_cache:
-            return 0
-        return min(self.kv.match(self._root(salt), tokens).num_tokens, len(tokens))
-
-    def view(self, salt: str, most: int = 20) -> CacheView:
-        """The cache as it is; pins and prefixes, at most so many, of one salt alone."""
-        root, counts = self._root(salt), self.counts()
-        slots = counts["kv_blocks_used"] * self.kv.block_size
-        return CacheView(
-            counts=counts,
-            waste=self.kv.slots_unfilled / slots if slots else 0.0,
-            pins=tuple(self.kv.pins.of(root)),
-            prefixes=tuple(self.kv.uses.top(root, most)),
-        )
-
-    def clear(self, salt: str | None) -> int:
-        """Give up all pins of a salt, or of all (None), and forget what no running request holds;
-        how many blocks that were."""
-        with Transaction(self.requests):
-            count = self.kv.clear(salt)
-        return count
-
-    def totals(self, cancels: int = 0) -> Totals:
-        """All that was done so far; who reads answers knows how many were cancelled."""
-        return self.requests.counters.totals(cancels=cancels)
+    def totals(self, cancels: int = 0, *, at_once: bool = True) -> Totals:
+        """All that was done so far; who reads answers knows how many were cancelled. Unless it is
+        wanted at once, while requests run what was true 50 ms ago will do."""
+        now = self.clock()
+        if at_once or not self.has_unfinished or now - self._added_up_at > _TOTALS_AGE:
+            self._totals, self._added_up_at = self.requests.counters.totals(cancels=cancels), now
+        return self._totals
 
     def counts(self) -> dict[str, int]:
         """Requests and KV blocks as they are."""
-        blocks = self.kv.counts()
-        return {
-            "running": len(self.requests.running),
-            "waiting": len(self.requests.waiting),
-            "kv_blocks_total": blocks.blocks_total,
-            "kv_blocks_used": blocks.blocks_used,
-            "kv_blocks_kept": blocks.blocks_cached,
-            "kv_blocks_pinned": blocks.blocks_pinned,
-            "kv_blocks_evicted": blocks.blocks_evicted,
-            "kv_blocks_copied": blocks.blocks_copied,
-            "kv_bytes_used": blocks.bytes_used,
-            "kv_bytes_kept": blocks.bytes_cached,
-            "kv_bytes_empty": blocks.bytes_empty,
-        }
+        return counts_of(self.requests, self.kv)
 
     def check_integrity(self) -> None:
         """Registry, queues, tables and cache agree; without running requests only pins hold."""
         self.requests.check_integrity()
         counts = self.kv.counts()
         assert self.requests.running or counts.blocks_used == counts.blocks_pinned
-
-    def _root(self, salt: str) -> Root:
-        return self.kv.open(replace(self.namespace, salt=salt))

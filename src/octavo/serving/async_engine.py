@@ -61,6 +61,7 @@ class AsyncEngine:
         self._most_pinned = int(serving.pin_memory * llm.loop.engine.kv.budget)
         self._pins: set[Pin] = set()
         self._may_have_pins = False  # or they are being made
+        self._cache = llm.loop.engine.cache  # its doors are for the engine's thread
         self._compiler = ThreadPoolExecutor(1, "octavo-grammar")  # its thread: with the first one
         llm.loop.start()
         llm.lend(self._requests)
@@ -135,18 +136,18 @@ class AsyncEngine:
 
     async def cached(self, token_ids: Sequence[int], cache_salt: str = "") -> int:
         """How many tokens a prompt that goes on from these would find now."""
-        return await self._ask(partial(self._llm.loop.engine.cached, tuple(token_ids), cache_salt))
+        return await self._ask(partial(self._cache.cached, tuple(token_ids), cache_salt))
 
     async def view(self, cache_salt: str = "", *, most: int = 20) -> CacheView:
         """The cache as it is between two steps; pins, and the `most` best prefixes with their
         texts, are those of one salt."""
-        view = await self._ask(partial(self._llm.loop.engine.view, cache_salt, most))
+        view = await self._ask(partial(self._cache.view, cache_salt, most))
         return await asyncio.to_thread(self._with_texts, view)
 
     async def clear(self, cache_salt: str | None = None) -> int:
         """Give up the pins and forget the tokens of a salt, or of all, but for what running
         requests hold; how many blocks of the cache that were."""
-        return await self._ask(partial(self._llm.loop.engine.clear, cache_salt))
+        return await self._ask(partial(self._cache.clear, cache_salt))
 
     async def __aenter__(self) -> Self:
         return self
@@ -245,14 +246,14 @@ class AsyncEngine:
     def _pin(self, tokens: Sequence[int], salt: str) -> Pin:
         if self._requests.is_closed:
             raise EngineClosedError("the engine is closed and pins nothing")
-        pin = self._llm.loop.engine.pin(tokens, salt, self._most_pinned)
+        pin = self._cache.pin(tokens, salt, self._most_pinned)
         if pin.num_tokens:
             self._pins.add(pin)
         return pin
 
     def _unpin(self, pin: Pin) -> bool:
         self._pins.discard(pin)
-        return self._llm.loop.engine.unpin(pin)
+        return self._cache.unpin(pin)
 
     def _unpin_all(self) -> None:
         for pin in list(self._pins):

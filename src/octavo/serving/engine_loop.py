@@ -23,7 +23,6 @@ import logging
 import os
 import queue
 import threading
-import time
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -45,8 +44,6 @@ T = TypeVar("T")
 Command = Callable[["EngineLoop"], None]
 Inbox = queue.SimpleQueue[Command | None]  # None: nothing to do but to look whether to end
 
-_TOTALS_AGE = 0.05  # seconds
-
 logger = logging.getLogger(__name__)
 
 
@@ -63,7 +60,6 @@ class EngineLoop:
     def __init__(self, engine: Engine, tokenizer: Tokenizer) -> None:
         self.engine = engine  # others than the thread only look at its counts and records
         self.totals = engine.totals()  # of all whose end was told, and of others 50 ms ago at most
-        self._added_up_at = 0.0
         self.tokenizer = tokenizer
         self._inbox: Inbox = queue.SimpleQueue()
         self._open: dict[Request, _Open] = {}
@@ -246,17 +242,11 @@ class EngineLoop:
             logger.exception("the memory of idle blocks could not be given back")
             seconds = None
         updates, self._updates = self._updates, []
-        self._add_up(at_once=any(update.ends for _, update in updates))
+        ends = any(update.ends for _, update in updates)
+        self.totals = self.engine.totals(self._num_cancelled, at_once=ends)
         for output, update in updates:
             output.put(update)
         return seconds
-
-    def _add_up(self, *, at_once: bool) -> None:
-        """Not after every step: it would take half a percent of the steps of a small model."""
-        now = time.monotonic()
-        if at_once or now - self._added_up_at > _TOTALS_AGE or not self.engine.has_unfinished:
-            self.totals = self.engine.totals(self._num_cancelled)
-            self._added_up_at = now
 
 
 def _run(
