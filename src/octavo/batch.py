@@ -52,9 +52,10 @@ class Batch:
     edits: Edits | None = None  # (n,), those of each output
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class StepOutput:
-    """Arrays are by output; `logits` and `hidden` hold only the outputs that asked, in order."""
+    """Filled in by who runs a batch. Arrays are by output; `logits` and `hidden` hold only the
+    outputs that asked, in order."""
 
     argmax: IntArray  # (outputs,)
     log_sum_exp: FloatArray  # (outputs,) of the unedited logits

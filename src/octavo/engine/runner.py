@@ -9,7 +9,6 @@ from __future__ import annotations
 import mmap
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -134,7 +133,8 @@ class Runner:
         )
         self._rope.reach(int(batch.positions.max()) + 1)
         self._native.run(batch, out)
-        return replace(out, seconds=self.clock() - begin)
+        out.seconds = self.clock() - begin
+        return out
 
     def run(self, batch: Batch) -> StepOutput:
         """Run the rows of a batch that no scheduler planned."""
