@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from octavo.errors import kind_of, unknown_option
-from octavo.protocol.bodies import BodyError, Fields, read_kind
+from octavo.errors import kind_of
+from octavo.protocol.bodies import BodyError, Fields, read_kind, read_object, refuse_unknown
 
 Messages = tuple[dict[str, Any], ...]
 
@@ -69,7 +69,7 @@ class Marks:
         mark = read_kind(block, "cache_control", dict, place)
         if mark is None:
             return
-        _refuse_unknown(place, mark, ("type", "ttl", "scope"))
+        refuse_unknown(place, mark, ("type", "ttl", "scope"))
         if read_kind(mark, "scope", str, f"{place}.scope") is not None:
             self.noted = (_SCOPE,)
         ttl = "5m" if mark.get("ttl") is None else mark["ttl"]
@@ -107,8 +107,8 @@ class _Reader:
         self._marks = marks
 
     def read_message(self, where: str, message: object) -> None:
-        found = _object(where, message)
-        _refuse_unknown(where, found, ("role", "content"))
+        found = read_object(where, message)
+        refuse_unknown(where, found, ("role", "content"))
         role = found.get("role")
         if not isinstance(role, str) or role not in _ROLES:
             said = repr(role) if isinstance(role, str) else kind_of(role)
@@ -126,7 +126,7 @@ class _Reader:
             raise BodyError(f"{where}: expected a string or blocks, found {found}", where)
         for i, each in enumerate(content):
             place = f"{where}[{i}]"
-            block = _object(place, each)
+            block = read_object(place, each)
             self._read_block(place, role, _kind(place, block, role), block)
             self._marks.take(place, block, self.messages)
 
@@ -158,7 +158,7 @@ class _Reader:
             "type": "function",
             "function": {
                 "name": _text(where, block, "name"),
-                "arguments": _object(f"{where}.input", {} if arguments is None else arguments),
+                "arguments": read_object(f"{where}.input", {} if arguments is None else arguments),
             },
         }
         self._say("assistant", "")
@@ -179,7 +179,7 @@ class _Reader:
         self.messages.append({**result, "content": "Error: " if is_error else ""})
         for i, each in enumerate(content or ()):
             place = f"{where}[{i}]"
-            part = _object(place, each)
+            part = read_object(place, each)
             _kind(place, part, "system")
             parts.append(_text(place, part, "text"))
             text = "\n".join(parts)
@@ -201,7 +201,7 @@ def _kind(where: str, block: Mapping[str, Any], role: str) -> str:
         what = f"blocks of type {kind!r} are not supported" if isinstance(kind, str) else "no block"
         expected = ", ".join(_ROLES[role])
         raise BodyError(f"{where}: {what} here: expected one of {expected}", f"{where}.type")
-    _refuse_unknown(where, block, ("type", *_FIELDS[kind]))
+    refuse_unknown(where, block, ("type", *_FIELDS[kind]))
     for name, nothing in _NOTHING.items():
         if block.get(name) not in (None, nothing):
             place = f"{where}.{name}"
@@ -215,15 +215,3 @@ def _text(where: str, block: Mapping[str, Any], name: str) -> str:
         place = f"{where}.{name}"
         raise BodyError(f"{place}: expected a string, found {kind_of(value)}", place)
     return value
-
-
-def _object(where: str, value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise BodyError(f"{where}: expected an object, found {kind_of(value)}", where)
-    return value
-
-
-def _refuse_unknown(where: str, given: Mapping[Any, Any], known: Sequence[str]) -> None:
-    for name, value in given.items():
-        if name not in known and value is not None:
-            raise BodyError(f"{where}: {unknown_option('field', name, known)}", f"{where}.{name}")

@@ -9,11 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
 
-from octavo.errors import kind_of, unknown_option
+from octavo.errors import kind_of
 from octavo.grammar import GrammarSpec
-from octavo.protocol.bodies import Body, BodyError, Fields, read_body, read_flag, read_kind
+from octavo.protocol.bodies import (
+    Body,
+    BodyError,
+    Fields,
+    read_body,
+    read_flag,
+    read_kind,
+    refuse_unknown,
+)
 from octavo.protocol.chat import ChatRequest
 from octavo.protocol.fields import (
     OPTIONS,
@@ -144,7 +151,7 @@ def _read_format(fields: Fields) -> GrammarSpec | None:
 def _read_thinking(fields: Fields) -> _Thinking:
     """What `thinking` and the effort of `output_config` say of it."""
     config = read_kind(fields, "output_config", dict) or {}
-    _refuse_unknown("output_config", config, ("effort", "format"))
+    refuse_unknown("output_config", config, ("effort", "format"))
     effort = _one_of("output_config.effort", config.get("effort"), tuple(_EFFORTS))
     thinking = read_kind(fields, "thinking", dict)
     own = () if effort is None else ("output_config.effort",)
@@ -153,7 +160,7 @@ def _read_thinking(fields: Fields) -> _Thinking:
         return found
     kind = _one_of("thinking.type", thinking.get("type", ""), _THINKING)
     known = {"enabled": ("type", "budget_tokens", "display"), "adaptive": ("type", "display")}
-    _refuse_unknown("thinking", thinking, known.get(kind or "", ("type",)))
+    refuse_unknown("thinking", thinking, known.get(kind or "", ("type",)))
     if kind == "disabled":
         return _Thinking("none", ("thinking", *own))
     budget = read_kind(thinking, "budget_tokens", int, "thinking.budget_tokens")
@@ -174,9 +181,3 @@ def _one_of(where: str, value: object, known: Sequence[str]) -> str | None:
         found = repr(value) if isinstance(value, str) else kind_of(value)
         raise BodyError(f"{where}: expected one of {', '.join(known)}, found {found}", where)
     return value
-
-
-def _refuse_unknown(where: str, given: dict[Any, Any], known: Sequence[str]) -> None:
-    for name, value in given.items():
-        if name not in known and value is not None:
-            raise BodyError(f"{where}: {unknown_option('field', name, known)}", f"{where}.{name}")

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from octavo.errors import kind_of, unknown_option
-from octavo.protocol.bodies import BodyError, read_kind
+from octavo.errors import kind_of
+from octavo.protocol.bodies import BodyError, read_kind, read_object, refuse_unknown
 from octavo.protocol.responses.custom_input import ARGUMENT
 from octavo.protocol.responses.tools import told_name
 from octavo.protocol.tools.asked import is_hosted
@@ -90,11 +90,11 @@ def _may_follow(last: Mapping[str, Any], more: Mapping[str, Any]) -> bool:
 
 
 def _read_item(where: str, item: object, found: Input) -> None:
-    given = _object(where, item)
+    given = read_object(where, item)
     kind = given.get("type") or ("message" if "role" in given else None)
     if isinstance(kind, str) and kind in _READERS:
         read, known = _READERS[kind]
-        _refuse_unknown(where, given, (*_EVERY, *known))
+        refuse_unknown(where, given, (*_EVERY, *known))
         read(where, given, found)
     elif isinstance(kind, str) and is_hosted(kind):
         found.noted.append(where)
@@ -135,9 +135,9 @@ def _read_reasoning(where: str, given: Mapping[str, Any], found: Input) -> None:
     texts = []
     for i, part in enumerate(parts):
         place = f"{where}.content[{i}]"
-        if _object(place, part).get("type") not in ("reasoning_text", "text"):
+        if read_object(place, part).get("type") not in ("reasoning_text", "text"):
             raise BodyError(f"{place}.type: expected reasoning_text", f"{place}.type")
-        _refuse_unknown(place, part, ("type", "text"))
+        refuse_unknown(place, part, ("type", "text"))
         texts.append(_text(place, part, "text"))
     if texts:
         found.say(reasoning_content="\n".join(texts))
@@ -168,15 +168,15 @@ def _read_texts(where: str, content: object) -> str:
 
 
 def _read_part(where: str, part: object) -> str:
-    given = _object(where, part)
+    given = read_object(where, part)
     kind = given.get("type")
     if kind == "refusal":
-        _refuse_unknown(where, given, ("type", "refusal"))
+        refuse_unknown(where, given, ("type", "refusal"))
         return _text(where, given, "refusal")
     if kind not in _TEXTS:
         what = f"parts of type {kind!r} are not supported" if isinstance(kind, str) else "no part"
         raise BodyError(f"{where}: {what}: expected {', '.join(_TEXTS)}", f"{where}.type")
-    _refuse_unknown(where, given, _OF_PART)
+    refuse_unknown(where, given, _OF_PART)
     return _text(where, given, "text")
 
 
@@ -190,15 +190,3 @@ def _text(where: str, given: Mapping[str, Any], name: str) -> str:
     if found is None:
         raise BodyError(f"{where}.{name}: expected a string, found nothing", f"{where}.{name}")
     return found
-
-
-def _object(where: str, value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise BodyError(f"{where}: expected an object, found {kind_of(value)}", where)
-    return value
-
-
-def _refuse_unknown(where: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
-    for name, value in given.items():
-        if name not in known and value is not None:
-            raise BodyError(f"{where}: {unknown_option('field', name, known)}", f"{where}.{name}")

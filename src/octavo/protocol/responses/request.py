@@ -10,9 +10,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from octavo.errors import kind_of, unknown_option
+from octavo.errors import kind_of
 from octavo.grammar import GrammarSpec
-from octavo.protocol.bodies import BodyError, Fields, read_body, read_flag, read_kind, read_text
+from octavo.protocol.bodies import (
+    BodyError,
+    Fields,
+    read_body,
+    read_flag,
+    read_kind,
+    read_text,
+    refuse_unknown,
+)
 from octavo.protocol.chat import ChatRequest, read_effort, read_template_args
 from octavo.protocol.fields import OPTIONS, honoured, noted, of_options, refused, table
 from octavo.protocol.responses.input import read_input, with_instructions
@@ -133,7 +141,7 @@ def parse_response(body: object) -> ResponsesRequest:
 
 def _read_text_format(fields: Fields) -> tuple[GrammarSpec | None, list[str]]:
     given = read_kind(fields, "text", dict) or {}
-    _refuse_unknown("text", given, _TEXT)
+    refuse_unknown("text", given, _TEXT)
     noted = ["text.verbosity"] if given.get("verbosity") is not None else []
     asked = given.get("format")
     return (None if asked is None else read_format(_named(asked), "text.format")), noted
@@ -148,7 +156,7 @@ def _named(asked: object) -> object:
 
 def _read_reasoning(fields: Fields) -> tuple[str | None, list[str]]:
     given = read_kind(fields, "reasoning", dict) or {}
-    _refuse_unknown("reasoning", given, _REASONING)
+    refuse_unknown("reasoning", given, _REASONING)
     noted = [
         f"reasoning.{name}"
         for name in ("summary", "generate_summary")
@@ -178,7 +186,7 @@ def _read_stream(fields: Fields) -> tuple[Streaming, list[str]]:
     options = read_kind(fields, "stream_options", dict) or {}
     if not wanted and any(value is not None for value in options.values()):
         raise BodyError("stream_options needs stream: true", "stream_options")
-    _refuse_unknown("stream_options", options, ("include_obfuscation", "include_cache"))
+    refuse_unknown("stream_options", options, ("include_obfuscation", "include_cache"))
     place = "stream_options.include_cache"
     cache = read_kind(options, "include_cache", bool, place) is True
     name = "include_obfuscation"
@@ -214,9 +222,3 @@ def _inner(value: object) -> Iterable[object]:
     if isinstance(value, dict):
         return value.values()
     return value if isinstance(value, list) else ()
-
-
-def _refuse_unknown(where: str, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
-    for name, value in given.items():
-        if name not in known and value is not None:
-            raise BodyError(f"{where}: {unknown_option('field', name, known)}", f"{where}.{name}")

@@ -8,12 +8,19 @@ under both names, and a custom tool as a function of one string. Knows no templa
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from octavo.errors import GrammarError, kind_of, unknown_option
-from octavo.protocol.bodies import BodyError, Fields, read_flag, read_kind
+from octavo.errors import GrammarError, unknown_option
+from octavo.protocol.bodies import (
+    BodyError,
+    Fields,
+    read_flag,
+    read_kind,
+    read_object,
+    refuse_unknown,
+)
 from octavo.protocol.responses.custom_input import ARGUMENT
 from octavo.protocol.responses.json_lark import lark_in_json
 from octavo.protocol.tools.asked import (
@@ -83,18 +90,18 @@ def read_tools(fields: Fields) -> Told:
 
 def _read_any(where: str, tool: object) -> list[tuple[str, Tool, Target]] | None:
     """One tool, or those of a namespace; None for one that is only noted. Raises BodyError."""
-    given = _object(where, tool)
+    given = read_object(where, tool)
     kind = given.get("type")
     if isinstance(kind, str) and is_hosted(kind):
         return None
     if kind != "namespace":
         return [_read_tool(where, given)]
-    _refuse_unknown(where, given, _NAMESPACE)
+    refuse_unknown(where, given, _NAMESPACE)
     namespace = read_name(f"{where}.name", given.get("name"))
     about = read_kind(given, "description", str, f"{where}.description")
     inner = read_kind(given, "tools", list, f"{where}.tools") or []
     return [
-        _in_namespace(_read_tool(place, _object(place, each)), namespace, about)
+        _in_namespace(_read_tool(place, read_object(place, each)), namespace, about)
         for place, each in ((f"{where}.tools[{i}]", each) for i, each in enumerate(inner))
     ]
 
@@ -115,7 +122,7 @@ def _read_tool(where: str, given: Mapping[str, Any]) -> tuple[str, Tool, Target]
         found = f"tools of type {kind!r} are not supported" if isinstance(kind, str) else "no tool"
         expected = "a function, a custom tool or a namespace"
         raise BodyError(f"{where}: {found}: expected {expected}", f"{where}.type")
-    _refuse_unknown(where, given, _FUNCTION if kind == "function" else _CUSTOM)
+    refuse_unknown(where, given, _FUNCTION if kind == "function" else _CUSTOM)
     if given.get("defer_loading"):
         place = f"{where}.defer_loading"
         raise BodyError(f"{place} is not supported: leave it out", place)
@@ -140,15 +147,15 @@ def _read_format(where: str, format_: object) -> tuple[Mapping[str, Any], str | 
     schema = {"type": "object", "properties": {ARGUMENT: text}, "required": [ARGUMENT]}
     if format_ is None:
         return schema, None
-    given = _object(where, format_)
+    given = read_object(where, format_)
     kind = given.get("type")
     if kind not in _FORMATS:
         expected = " or ".join(_FORMATS)
         raise BodyError(f"{where}.type: expected {expected}", f"{where}.type")
     if kind == "text":
-        _refuse_unknown(where, given, ("type",))
+        refuse_unknown(where, given, ("type",))
         return schema, None
-    _refuse_unknown(where, given, ("type", "syntax", "definition"))
+    refuse_unknown(where, given, ("type", "syntax", "definition"))
     syntax, place = given.get("syntax"), f"{where}.definition"
     if syntax not in _SYNTAXES:
         raise BodyError(f"{where}.syntax: expected {' or '.join(_SYNTAXES)}", f"{where}.syntax")
@@ -183,7 +190,7 @@ def _read_choice(
             expected = f"{', '.join(_MODES)} or a tool's name as an object"
             raise BodyError(f"{where}: expected {expected}, found {choice!r}", where)
     else:
-        given = _object(where, choice)
+        given = read_object(where, choice)
         if given.get("type") == "allowed_tools":
             mode, only = _read_allowed(where, given, targets)
         else:
@@ -196,13 +203,13 @@ def _read_choice(
 def _read_allowed(
     where: str, given: Mapping[str, Any], targets: Mapping[str, Target]
 ) -> tuple[Choice, frozenset[str]]:
-    _refuse_unknown(where, given, ("type", "mode", "tools"))
+    refuse_unknown(where, given, ("type", "mode", "tools"))
     mode = given.get("mode")
     if mode not in ("auto", "required"):
         raise BodyError(f"{where}.mode: expected auto or required", f"{where}.mode")
     listed = read_kind(given, "tools", list, f"{where}.tools") or []
     places = [f"{where}.tools[{i}]" for i in range(len(listed))]
-    pairs = [(place, _object(place, each)) for place, each in zip(places, listed, strict=True)]
+    pairs = [(place, read_object(place, each)) for place, each in zip(places, listed, strict=True)]
     names = [
         _read_reference(place, each, targets)
         for place, each in pairs
@@ -218,7 +225,7 @@ def _read_reference(where: str, given: Mapping[str, Any], targets: Mapping[str, 
     if given.get("type") not in ("function", "custom"):
         place = f"{where}.type"
         raise BodyError(f"{place}: expected function, custom or allowed_tools", place)
-    _refuse_unknown(where, given, ("type", "name", "namespace"))
+    refuse_unknown(where, given, ("type", "name", "namespace"))
     name = read_kind(given, "name", str, f"{where}.name")
     namespace = read_kind(given, "namespace", str, f"{where}.namespace")
     if name is None:
@@ -228,15 +235,3 @@ def _read_reference(where: str, given: Mapping[str, Any], targets: Mapping[str, 
         why = unknown_option("tool", told, list(targets) or ["none"])
         raise BodyError(f"{where}.name: {why}", f"{where}.name")
     return told
-
-
-def _object(where: str, value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise BodyError(f"{where}: expected an object, found {kind_of(value)}", where)
-    return value
-
-
-def _refuse_unknown(where: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
-    for name, value in given.items():
-        if name not in known and value is not None:
-            raise BodyError(f"{where}: {unknown_option('field', name, known)}", f"{where}.{name}")
