@@ -211,5 +211,5 @@ class StepBudget:
 
 
 def _median(measured: Collection[float]) -> float:
-    """Of two, the slower rate or the lower price."""
+    """Return the median; of two it is the lower one, a slower rate or a lower price."""
     return sorted(measured)[(len(measured) - 1) // 2]
