@@ -143,3 +143,4 @@ class Totals:
     computed_tokens: int = 0  # rows
     step_seconds: float = 0.0
     forward_seconds: float = 0.0
+    mask_seconds: float = 0.0  # in which constraints said what may come next

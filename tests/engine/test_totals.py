@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+from octavo.constraint import ConstraintState, Words
 from octavo.engine.engine import Engine
+from octavo.errors import ConstraintError
 from octavo.records import CacheReason, Totals
 from octavo.request import RequestOptions
 from tests.engine.busy import MODEL, POOL, TEXT
@@ -52,6 +54,46 @@ def test_tokens_hits_and_misses_add_up_over_requests() -> None:
     seconds = engine.totals()
     assert seconds.step_seconds == sum(r.seconds for r in engine.records)
     assert seconds.forward_seconds == sum(r.forward_seconds for r in engine.records)
+    assert seconds.mask_seconds == 0
+
+
+class Slow:
+    """Allows everything, and takes a quarter of a second to say so."""
+
+    vocabulary = None
+    is_done = False
+
+    def __init__(self, now: list[float]) -> None:
+        self._now = now
+
+    def start(self) -> ConstraintState:
+        return self
+
+    def fork(self) -> ConstraintState:
+        return self
+
+    def fill_mask(self, words: Words) -> None:
+        self._now[0] += 0.25
+        words[:] = 0xFFFFFFFF
+        if self._now[0] == 2.0:
+            raise ConstraintError("beyond its limits")
+
+    def accept(self, token: int) -> None:
+        pass
+
+
+def test_the_seconds_of_masks_add_up_also_of_those_that_failed() -> None:
+    now = [0.0]
+    engine = tiny_engine(MODEL, POOL, clock=lambda: now[0])
+    slow = RequestOptions(constraint=Slow(now))
+    answered(engine, TEXT[:5], slow, max_tokens=3)
+    answered(engine, TEXT[:5], max_tokens=3)
+    assert engine.totals().mask_seconds == 0.75
+    answered(engine, TEXT[:5], slow, max_tokens=2, n=2, temperature=1.0, seed=1)
+    assert engine.totals().mask_seconds == 1.5  # one where the answers part, then one each
+    failed = answered(engine, TEXT[:5], slow, max_tokens=3)
+    assert isinstance(failed.error, ConstraintError)
+    assert engine.totals().mask_seconds == 2.0
 
 
 def test_each_end_is_counted_once_by_what_is_said_of_it() -> None:

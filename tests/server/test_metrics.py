@@ -68,6 +68,7 @@ def test_two_equal_chats(fresh: Live) -> None:
         "vllm:request_prompt_tokens_sum": 2 * prompt,
         "vllm:request_generation_tokens_sum": 12,
         "octavo:cancels_total": 0,
+        "octavo:mask_seconds_total": 0,
     }
     assert {name: found[name, MODEL] for name in expected} == expected
     reasons = ("finished_reason", "length"), *MODEL
@@ -78,6 +79,14 @@ def test_two_equal_chats(fresh: Live) -> None:
     assert found["octavo:streams", ()] == 0
     assert found["octavo:connections", ()] == 1  # the one that asks
     assert found["process_resident_memory_bytes", ()] > 0
+
+
+def test_what_masks_take_is_part_of_a_step(fresh: Live) -> None:
+    asked = {**HI, "ignore_eos": False, "response_format": {"type": "json_object"}}
+    assert fresh.post(CHAT, asked).status == 200
+    found = scrape(fresh)
+    masks, steps = (found[f"octavo:{what}_seconds_total", MODEL] for what in ("mask", "step"))
+    assert 0 < masks < steps
 
 
 def test_what_is_refused_is_counted_wherever_it_is(fresh: Live) -> None:

@@ -54,7 +54,7 @@ class Engine:
         self._context = context
         self._kv_idle = config.kv_idle
         self.clock = clock
-        self.draws = Draws(runner.isa, runner.vocab_size, eos_ids)
+        self.draws = Draws(runner.isa, runner.vocab_size, eos_ids, clock)
         self._num_added = 0
         requests = self.requests = LiveRequests(kv, keep_computed=config.kv_cache)
         self.admission = Admission(requests, kv, budget, config)
@@ -62,7 +62,7 @@ class Engine:
         self.sampler = Sampler(self.draws)
         self.updater = Updater(requests, kv, budget, clock, runner.op_names)
         self.cache = CacheDoors(requests, kv, self.admission, namespace, context)
-        self._totals, self._added_up_at = requests.counters.totals(cancels=0), -inf
+        self._totals, self._added_up_at = Totals(), -inf
 
     def step(self, only: Request | None = None) -> StepResult:
         """Run one step, of one running request alone if it is given. Ends requests that are done,
@@ -160,7 +160,9 @@ class Engine:
         wanted at once, while requests run what was true 50 ms ago will do."""
         now = self.clock()
         if at_once or not self.has_unfinished or now - self._added_up_at > _TOTALS_AGE:
-            self._totals, self._added_up_at = self.requests.counters.totals(cancels=cancels), now
+            masks = self.draws.masks.seconds
+            self._totals = self.requests.counters.totals(cancels=cancels, mask_seconds=masks)
+            self._added_up_at = now
         return self._totals
 
     def counts(self) -> dict[str, int]:

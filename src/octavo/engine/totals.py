@@ -55,7 +55,7 @@ class Counters:
             self._finished[str(branch.finish_reason)] -= 1
             self._finished[reason] += 1
 
-    def totals(self, *, cancels: int) -> Totals:
+    def totals(self, *, cancels: int, mask_seconds: float) -> Totals:
         return Totals(
             requests=self._requests,
             cancels=cancels,
@@ -70,4 +70,5 @@ class Counters:
             computed_tokens=self._computed_tokens,
             step_seconds=self._step_seconds,
             forward_seconds=self._forward_seconds,
+            mask_seconds=mask_seconds,
         )

@@ -99,6 +99,7 @@ def _of_totals(name: str, totals: Totals) -> Iterator[Metric]:
         ("octavo:computed_tokens", "Tokens whose K and V were computed", totals.computed_tokens),
         ("octavo:step_seconds", "Seconds in steps", totals.step_seconds),
         ("octavo:forward_seconds", "Seconds of them in the model", totals.forward_seconds),
+        ("octavo:mask_seconds", "Seconds of them in masks of grammars", totals.mask_seconds),
     ):  # fmt: skip
         yield _counter(metric, help, count, name)
     finished: Mapping[str, int] = {

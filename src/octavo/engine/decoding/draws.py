@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from octavo.batch import EDIT, Edits, FloatArray, IntArray, Want
 from octavo.constraint import Words
+from octavo.engine.masks import Masks
 from octavo.engine.nouns import Branch, Continuation, Decision, HeadRow, Request
 from octavo.kernels import native
 from octavo.request import FinishReason, TokenLogprobs
@@ -29,10 +31,16 @@ class Draws:
     num_candidates = 0
     goes_together = False
 
-    def __init__(self, isa: str, vocab_size: int, eos_ids: frozenset[int]) -> None:
+    def __init__(
+        self,
+        isa: str,
+        vocab_size: int,
+        eos_ids: frozenset[int],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.vocab_size, self.eos_ids = vocab_size, eos_ids
+        self.masks = Masks(vocab_size, clock)
         self._isa = isa
-        self._words = np.empty(-(-vocab_size // 32), np.uint32)  # the mask of the row at hand
         self._scratch = np.empty(native.sample_scratch(vocab_size), np.uint64)
 
     def num_slots(self, request: Request) -> int:
@@ -118,20 +126,12 @@ class Draws:
             if row.logits is not None:
                 if edited is None:
                     logits = row.logits[: self.vocab_size]
-                    edited = self.edit(logits, row.edits, self._mask(branch))
+                    edited = self.edit(logits, row.edits, self.masks.of(branch))
                 token = self.draw(branch, index, edited)
                 logprobs = self._logprobs(row, token)
             end = self._end(branch, token)
             drawn.append(Continuation(branch, index, token, logprobs, end))
         return drawn
-
-    def _mask(self, branch: Branch) -> Words | None:
-        """What the answer's constraint allows next; it holds until the next one is asked for.
-        Raises ConstraintError."""
-        if branch.constraint is None:
-            return None
-        branch.constraint.fill_mask(self._words)
-        return self._words
 
     def _logprobs(self, row: HeadRow, token: int) -> TokenLogprobs | None:
         wanted = row.branch.request.params.logprobs
