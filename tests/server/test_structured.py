@@ -51,9 +51,7 @@ def test_other_words_for_the_same(roomy: Live) -> None:
      ({"guided_choice": ["a"], "guided_regex": "a"}, "give one of them"),
      ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema":
        {"not": {}}}}}, "not"),
-     ({"guided_choice": ["a"], "ignore_eos": True}, "cannot be combined"),
-     ({"guided_choice": ["a"], "tools": [{"type": "function", "function": {"name": "f"}}]},
-      "no tool could be called")],
+     ({"guided_choice": ["a"], "ignore_eos": True}, "cannot be combined")],
 )  # fmt: skip
 def test_what_cannot_be_kept_is_refused(roomy: Live, fields: dict[str, Any], why: str) -> None:
     answer = roomy.post(CHAT, {**HI, **fields})

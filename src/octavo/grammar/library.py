@@ -22,10 +22,7 @@ from octavo.grammar.spec import GrammarSpec, read_choice, read_schema
 from octavo.grammar.vocabulary import Vocabulary
 
 _BLANKS = r"[\x20\x0A\x0D\x09]{1,32}"  # unbounded, small models fill the answer with them
-_BLANKS_FIRST = r"""
-start: BLANKS? @body
-BLANKS: /[\x20\x0A\x0D\x09]{1,8}/
-"""
+_BLANKS_FIRST = r"BLANKS: /[\x20\x0A\x0D\x09]{1,8}/"
 
 
 class Compiler:
@@ -159,9 +156,14 @@ def _tokenizer(vocabulary: Vocabulary) -> LLTokenizer:
 def _source(spec: GrammarSpec) -> str:
     """The grammar as the library takes it: always as a list of grammars, since it takes a text for
     such a list, with options of its own, if it looks like one."""
-    body = {"name": "body", **_body(spec)}
-    first = [] if spec.after is None else [{"lark_grammar": _BLANKS_FIRST}]
-    return json.dumps({"grammars": [*first, body]})
+    blanks = "" if spec.after is None else "BLANKS?"
+    named = [{"name": "body", **_body(spec)}]
+    if spec.instead is not None:
+        named.append({"name": "instead", "lark_grammar": spec.instead})
+    either = " | ".join(f"{blanks} @{each['name']}" for each in named)
+    start = {"lark_grammar": f"start: {either}\n{_BLANKS_FIRST if blanks else ''}\n"}
+    is_plain = not blanks and len(named) == 1
+    return json.dumps({"grammars": named if is_plain else [start, *named]})
 
 
 def _body(spec: GrammarSpec) -> dict[str, Any]:

@@ -25,16 +25,19 @@ MAX_DEPTH = 64
 @dataclass(frozen=True, slots=True)
 class GrammarSpec:
     """`source` is a JSON schema, a regular expression, a JSON list of texts, or a Lark grammar; of
-    a `json_object` it is empty. `after`: the grammar holds after this text, as reasoning ends with
-    one; before it all is allowed but an end."""
+    a `json_object` it is empty. `instead`: Lark of what an answer may be in its place, as calls of
+    tools. `after`: the grammar holds after this text, as reasoning ends with one; before it all is
+    allowed but an end."""
 
     kind: GrammarKind
     source: str = ""
     after: str | None = None
+    instead: str | None = None
 
     def __post_init__(self) -> None:
         """Raises GrammarError for what is too large, in far less time than it would take."""
-        size = len(self.source.encode("utf-8", "surrogatepass"))
+        texts = (self.source, self.instead or "")
+        size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
         if size > MAX_BYTES:
             raise GrammarError(
                 f"the grammar ({self.kind}) has {size:,} bytes: at most {MAX_BYTES:,} are taken"

@@ -13,7 +13,6 @@ from typing import Any
 from octavo.errors import UsageError
 from octavo.grammar import GrammarSpec
 from octavo.protocol.answer import AnswerReader, Call, collect
-from octavo.protocol.bodies import BodyError
 from octavo.protocol.chat import ChatRequest
 from octavo.protocol.reasoning import ReasoningFormat, reasoning_of
 from octavo.protocol.tools.asked import Tools
@@ -96,17 +95,19 @@ class Conversation:
             reasoning = _begun(reasoning, asked)
         if reasoning is not None and self._inline:
             reasoning = replace(reasoning, inline=True)
-        messages, tools = self._tool_format.prepare(asked.messages, asked.tools)
+        tool_format = self._tool_format
+        if asked.grammar is not None:
+            tool_format = replace(tool_format, alone=True)
+        messages, tools = tool_format.prepare(asked.messages, asked.tools)
         return Turn(
             messages,
             tools,
             arguments,
             tuple(noted),
             asked.tools,
-            self._tool_format,
+            tool_format,
             reasoning,
-            self._grammar(asked, reasoning),
-            "tools" if asked.grammar is None else asked.grammar_field,
+            *self._grammar(asked, reasoning),
             self._shown(asked, reasoning),
         )
 
@@ -121,22 +122,22 @@ class Conversation:
         found = {name: self._control_id(name) for name in names}
         return {name: token_id for name, token_id in found.items() if token_id is not None}
 
-    def _grammar(self, asked: ChatRequest, reasoning: ReasoningFormat | None) -> GrammarSpec | None:
-        """What the answer is held to, behind its reasoning if the prompt opens one."""
+    def _grammar(
+        self, asked: ChatRequest, reasoning: ReasoningFormat | None
+    ) -> tuple[GrammarSpec | None, str]:
+        """What the answer is held to, behind its reasoning if the prompt opens one: calls, what the
+        body asks for, or either; and the field that says so."""
         after = None if reasoning is None else reasoning.after
-        calls = None
-        if asked.tools is not None and asked.tools.callable:
-            control = self._control(self._tool_format.shown_tokens)
-            calls = self._tool_format.grammar(asked.tools, control)
-        if asked.grammar is None:
-            return None if calls is None else GrammarSpec("lark", calls, after)
-        if asked.tools is not None and asked.tools.callable:
-            raise BodyError(
-                f"{asked.grammar_field} holds the whole answer, so that no tool could be called: "
-                'give tool_choice "none", or leave one of them out',
-                asked.grammar_field,
-            )
-        return replace(asked.grammar, after=after)
+        tools = asked.tools if asked.tools is not None and asked.tools.callable else None
+        if tools is None:
+            own = None if asked.grammar is None else replace(asked.grammar, after=after)
+            return own, asked.grammar_field
+        control = self._control(self._tool_format.shown_tokens)
+        if asked.grammar is None or tools.choice == "required":
+            calls = self._tool_format.grammar(tools, control)
+            return None if calls is None else GrammarSpec("lark", calls, after), "tools"
+        instead = self._tool_format.grammar_beside(tools, control)
+        return replace(asked.grammar, instead=instead, after=after), asked.grammar_field
 
 
 def _call(call: Call) -> dict[str, Any]:

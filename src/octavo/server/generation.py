@@ -99,9 +99,20 @@ async def held_to(
     try:
         constraint = None if grammar is None else await engine.compile_grammar(grammar)
     except GrammarError as error:
+        assert grammar is not None
+        field = field if grammar.instead is None else await _wrong_one(exchange, grammar, field)
         raise BodyError(f"{field}: {error}", field) from None
     salt = exchange.tenant.salt(options.cache_salt) if salt is None else salt
     return replace(options, cache_salt=salt, constraint=constraint)
+
+
+async def _wrong_one(exchange: Exchange, grammar: GrammarSpec, field: str) -> str:
+    """The field that a grammar of two does not compile for: its own, or else the tools'."""
+    try:
+        await exchange.service.loaded.engine.compile_grammar(replace(grammar, instead=None))
+    except GrammarError:
+        return field
+    return "tools"
 
 
 async def ids_of(

@@ -10,10 +10,13 @@ import llguidance
 import numpy as np
 import pytest
 
-from octavo.protocol.answer import collect
+from octavo.errors import GrammarError
+from octavo.grammar import GrammarSpec
+from octavo.protocol.answer import AnswerReader, Text, collect
 from octavo.protocol.bodies import BodyError
 from octavo.protocol.tools.asked import Tool, Tools
 from octavo.protocol.tools.formats import FORMATS, tool_format_of
+from tests.grammar.toy import accepts, compiled
 from tests.protocol.tools.calls import events, reader
 
 SCHEMA: dict[str, Any] = {
@@ -178,3 +181,50 @@ def test_every_call_of_strict_tools_is_one() -> None:
     several = grammar("hermes", Tools((Tool("get_time", strict=True),)))
     assert takes(several, f"{one} and {one}" * 20)
     assert not takes(several, f'{one}<tool_call>\n{{"name": "x"')
+
+
+BODIES = (
+    GrammarSpec.of(json={**SCHEMA, "properties": {**SCHEMA["properties"], "name": {}}}),
+    GrammarSpec("json_object"),
+    GrammarSpec.of(choice=["yes", "no"]),
+    GrammarSpec.of(regex="[a-z ]+"),
+)
+FITTING = ('{"a": 1, "b": "é", "name": "add"}', '{"x": [1]}', "no", "so it is")
+
+
+@pytest.mark.parametrize("after", [None, "</think>"])
+@pytest.mark.parametrize("form", FORMATS)
+def test_an_answer_is_calls_or_what_another_grammar_says(form: str, after: str | None) -> None:
+    chosen = tool_format_of(None, form)
+    tools = Tools((Tool("add", None, SCHEMA, strict=True), Tool("get_time")))
+    written = chosen.dialect.written
+    call, free = written("add", {"a": 1, "b": "é"}), written("get_time", {"any": ["thing"]})
+    begun = "so</think> \n" if after else ""
+    for body, fits in zip(BODIES, FITTING, strict=True):
+        spec = replace(body, instead=chosen.grammar_beside(tools, {}), after=after)
+        held = compiled(spec)
+        for good in (fits, call, free):
+            assert accepts(held, begun + good), (body.kind, good)
+        for bad in ("", fits + call, f"{call}\n{fits}", call[:-1], "So: " + call, fits[:-1]):
+            if body.kind != "regex" or not bad.replace(" ", "").isalpha():
+                assert not accepts(held, begun + bad), (body.kind, bad)
+        if body.kind != "json_object" or form != "llama3":  # which any object is
+            assert not accepts(held, begun + call.replace('"a": 1', '"a": 11'))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_what_looks_like_a_call_inside_of_an_answer_is_its_text(form: str) -> None:
+    chosen = replace(tool_format_of(None, form), alone=True)
+    call = chosen.dialect.written("add", {"a": 1})
+    for text in (f"{{'x': {call}}}", f'{{"x": "{call}"}}', f"[{call}]"):
+        reads = AnswerReader(chosen, None, Tools(TOOLS), str)
+        assert events(reads, list(text)) == [Text(text)]
+    reads = AnswerReader(chosen, None, Tools(TOOLS), str)
+    found = collect(events(reads, list(f"\n{call}")))
+    assert (found.content, [each.name for each in found.calls]) == (None, ["add"])
+
+
+def test_both_grammars_together_keep_the_limit_of_one() -> None:
+    tools = Tools((Tool("add", None, {"type": "object", "description": "x" * 40_000}, True),))
+    with pytest.raises(GrammarError, match=r"has [0-9,]+ bytes: at most 65,536"):
+        GrammarSpec("regex", "a" * 40_000, instead=tool_format_of(None).grammar_beside(tools, {}))

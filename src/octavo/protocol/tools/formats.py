@@ -20,10 +20,16 @@ from octavo.errors import UsageError, unknown_option
 from octavo.protocol.answer import CallReader
 from octavo.protocol.tools import wrapper
 from octavo.protocol.tools.asked import Tools
-from octavo.protocol.tools.grammar import Around, calls_grammar, strict_grammar
+from octavo.protocol.tools.grammar import (
+    Around,
+    calls_beside,
+    calls_grammar,
+    strict_grammar,
+)
 from octavo.protocol.tools.hermes import OPENING, Hermes
 from octavo.protocol.tools.llama3 import Llama3
 from octavo.protocol.tools.mistral import ARGUMENTS, TAG, Mistral
+from octavo.protocol.tools.reader import TextReader
 
 _ALPHABET = string.ascii_letters + string.digits
 Messages = Sequence[Mapping[str, Any]]
@@ -44,7 +50,7 @@ class Dialect(Protocol):
     def example(self) -> str:
         """A call, for models that were not trained on any."""
 
-    def reader(self, names: Collection[str], new_id: Callable[[], str]) -> CallReader: ...
+    def reader(self, names: Collection[str], new_id: Callable[[], str]) -> TextReader: ...
     @property
     def around(self) -> Around:
         """What stands around calls, for grammars."""
@@ -66,6 +72,7 @@ FORMATS = tuple(dialect.name for dialect in _DIALECTS)  # what may be forced
 class ToolFormat:
     dialect: Dialect
     wrapped: bool = False  # the template is not told of tools: the system message is
+    alone: bool = False  # an answer is calls or text: behind text nothing is a call
 
     @property
     def name(self) -> str:
@@ -83,7 +90,10 @@ class ToolFormat:
         return "".join(secrets.choice(_ALPHABET) for _ in range(length))
 
     def reader(self, names: Collection[str], new_id: Callable[[], str]) -> CallReader:
-        return self.dialect.reader(names, new_id)
+        reader = self.dialect.reader(names, new_id)
+        if self.alone:
+            reader.only_first()
+        return reader
 
     def grammar(
         self, tools: Tools, control: Mapping[str, int] = MappingProxyType({})
@@ -97,6 +107,10 @@ class ToolFormat:
         if any(tool.strict for tool in tools.callable):
             return strict_grammar(tools, self.dialect.around, control)
         return None
+
+    def grammar_beside(self, tools: Tools, control: Mapping[str, int]) -> str:
+        """The same of answers that are calls, or else what another grammar says."""
+        return calls_beside(tools, self.dialect.around, control)
 
     def system_text(self, tools: Tools) -> str:
         return wrapper.system_text(tools, self.dialect.example)

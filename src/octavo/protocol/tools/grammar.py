@@ -1,4 +1,5 @@
-"""Calls as a grammar, for answers that must call and for strict tools: text in llguidance's Lark.
+"""Calls as a grammar, for answers that must call, for strict tools, and for answers that are calls
+or else keep a grammar of their own: text in llguidance's Lark.
 
 Comes in: what a format writes around calls. Goes out: the text. Knows no compiler and no format.
 Blanks in arguments are those that models were trained on: one after each comma and colon.
@@ -7,7 +8,8 @@ Blanks in arguments are those that models were trained on: one after each comma 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +27,7 @@ _OPENS = frozenset(
         *("allOf", "anyOf", "oneOf", "$ref", "if", "dependentSchemas"),
     }
 )
+_PIECES = re.compile(r'"[^"]*"|.', re.DOTALL)  # of JSON, as grammars of schemas cut it
 _BLANKS = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
@@ -45,11 +48,22 @@ class Around:
 def calls_grammar(tools: Tools, around: Around, control: Mapping[str, int]) -> str:
     """Lark text of answers that are calls alone, as `tools` allow them. `control`: ids of the tags
     that are control tokens, which no text of other tokens is."""
+    return _alone(tools, around, control, _rules(tools, around, control))
+
+
+def calls_beside(tools: Tools, around: Around, control: Mapping[str, int]) -> str:
+    """The same of answers that may be something else, which another grammar says: only strict tools
+    keep their schemas, as in answers that nothing holds."""
+    rules = _rules(tools, around, control, only_strict=True, is_beside=True)
+    return _alone(tools, around, control, rules)
+
+
+def _alone(tools: Tools, around: Around, control: Mapping[str, int], rules: Sequence[str]) -> str:
     tag, separator = _literal(around.tag, control), _literal(around.separator, control)
     again = ""
     if _most(tools, around) > 1 and around.between is None:
         again = f" ({separator} {tag} calls){{0,{MOST_CALLS - 1}}}"
-    return "\n".join([f"start: {tag} calls{again}", *_rules(tools, around, control)]) + "\n"
+    return "\n".join([f"start: {tag} calls{again}", *rules]) + "\n"
 
 
 def strict_grammar(tools: Tools, around: Around, control: Mapping[str, int]) -> str:
@@ -66,7 +80,12 @@ def strict_grammar(tools: Tools, around: Around, control: Mapping[str, int]) -> 
 
 
 def _rules(
-    tools: Tools, around: Around, control: Mapping[str, int], *, only_strict: bool = False
+    tools: Tools,
+    around: Around,
+    control: Mapping[str, int],
+    *,
+    only_strict: bool = False,
+    is_beside: bool = False,
 ) -> list[str]:
     def text(plain: str) -> str:
         return _literal(plain, control)
@@ -80,7 +99,9 @@ def _rules(
         "call: " + " | ".join(f"call_{i}" for i in numbers),
     ]
     for i, tool in enumerate(tools.callable):
-        before = text(around.before.replace(NAME, tool.name))
+        before = around.before.replace(NAME, tool.name)
+        # Without a tag both grammars begin alike, and are told apart by whole words of theirs.
+        before = _in_pieces(before) if is_beside and not around.tag else text(before)
         lines.append(f"call_{i}: {before} arguments_{i} {text(around.after)}")
         lines.append(f"arguments_{i}: {_arguments(tool, free=only_strict and not tool.strict)}")
     return lines
@@ -114,6 +135,12 @@ def _closed(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     if "properties" not in schema or not _OPENS.isdisjoint(schema):
         return schema
     return {**schema, "additionalProperties": False}
+
+
+def _in_pieces(text: str) -> str:
+    """JSON in a rule, cut as a schema's grammar cuts it; that may take the blanks for itself."""
+    pieces = ['" "?' if each == " " else json.dumps(each) for each in _PIECES.findall(text)]
+    return " ".join(pieces)
 
 
 def _literal(text: str, control: Mapping[str, int]) -> str:

@@ -61,6 +61,10 @@ class TextReader:
         self._is_first = True  # no text yet
         self._spoke = False
 
+    def only_first(self) -> None:
+        """All tags open calls only where no text was before."""
+        self._tags, self._first, self._starts = (), self._tags + self._first, ()
+
     def push(self, text: str) -> list[Event]:
         is_plain = self._body is None and not (self._held or self._is_first)
         if is_plain and not any(start in text for start in self._starts):
