@@ -38,6 +38,31 @@ def test_a_budget_of_none_pins_none() -> None:
     assert it.evictable == [0]
 
 
+def test_one_owner_pins_so_many_bytes_beside_those_of_others() -> None:
+    it = TinyTables(8)
+    it.drop(it.admit("aaaa bbbb cccc"))
+    it.drop(it.admit("dddd eeee"))
+
+    def add(owner: str, text: str, most: int = 6) -> Pin:
+        tokens = tokens_of(text)
+        return it.kv.pins.add(it.root, tokens, most, owner=owner, most_of_owner=2)
+
+    first = add("ann", "aaaa bbbb")
+    assert first.num_tokens == 8
+    assert add("ann", "aaaa").num_tokens == 4  # the same block
+    over = add("ann", "aaaa bbbb cccc")
+    assert over.why_not == "12 tokens more would be pinned than one of several callers may"
+    assert add("bob", "dddd eeee").num_tokens == 8
+    assert add("bob", "aaaa").num_tokens == 0
+    assert add("cid", "aaaa cccc", 4).why_not is None  # one that is pinned already
+    assert add("cid", "aaaa bbbb cccc", 4).why_not == (
+        "12 tokens more would be pinned than memory is set aside for"
+    )
+    it.kv.pins.remove(first)
+    it.check()
+    assert add("ann", "dddd").num_tokens == 4  # instead
+
+
 def test_what_no_row_behind_the_pinned_tokens_reads_is_not_held() -> None:
     it = TinyTables(12, [LayerGroup(1), LayerGroup(2, KeepLast(4))], max_rows=16)
     it.drop(it.admit("aaaa bbbb cccc"))

@@ -147,3 +147,36 @@ def test_beyond_this_machine_keys_are_needed(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("OCTAVO_API_KEYS", f"{ANN} tenant=a, {BOB} tenant=b")
     assert read_keys(ServerConfig(host="0.0.0.0")).num_tenants == 2
     assert read_keys(ServerConfig(share_prefix=True)).num_tenants == 1
+
+
+def test_of_several_tenants_none_goes_before_the_others(locked: Live, tiny_path: Path) -> None:
+    bodies: dict[str, dict[str, object]] = {
+        CHAT: HI,
+        "/v1/completions": {"prompt": "hi", "max_tokens": 1},
+        "/v1/responses": {"input": "hi", "max_output_tokens": 1},
+        "/v1/embeddings": {"input": "hi"},
+    }
+    for path, body in bodies.items():
+        refused = locked.post(path, {**body, "priority": -1}, x_api_key=BOB)
+        assert refused.status == 403
+        assert refused.error.startswith("priority=-1: this server has several tenants")
+        assert refused.json["error"]["param"] == "priority"
+        assert locked.post(path, {**body, "priority": 7}, x_api_key=BOB).status == 200
+        assert locked.post(path, {**body, "priority": -1}, x_api_key=ANN).status == 200
+    with Live(tiny_path, keys=Keys([f"{ANN} tenant=one", f"{BOB} tenant=one"])) as shared:
+        assert shared.post(CHAT, {**HI, "priority": -1}, x_api_key=BOB).status == 200
+
+
+def test_of_several_tenants_one_pins_half(locked: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pinned(key: str, first: int) -> int:
+        body = {"prompt": [first] * 64, "pin": True}
+        tokens: int = locked.post("/v1/sessions", body, x_api_key=key).json["pinned_tokens"]
+        return tokens
+
+    monkeypatch.setattr(locked.engine, "_most_pinned", 8 * locked.llm.info.block_bytes)
+    assert [pinned(BOB, first) for first in (1, 2, 1)] == [64, 0, 64]
+    marked = {"type": "text", "text": "z" * 40, "cache_control": {"type": "ephemeral"}}
+    asked = {"messages": [{"role": "user", "content": [marked]}], "max_tokens": 1}
+    told = locked.post("/v1/messages", asked, x_api_key=BOB).headers["x-octavo-pinned"]
+    assert "more would be pinned than one of several callers may" in told
+    assert pinned(ANN, 2) == 64

@@ -23,7 +23,9 @@ class Cache:
         self.pinned: dict[Pin, tuple[int, ...]] = {}
         self.count = 0
 
-    async def pin(self, token_ids: Sequence[int], cache_salt: str = "") -> Pin:
+    async def pin(
+        self, token_ids: Sequence[int], cache_salt: str = "", *, owner: str = "", part: float = 1.0
+    ) -> Pin:
         size = len(token_ids) // 4 * 4
         if size > self.room:
             return Pin(0, 0, "no room")

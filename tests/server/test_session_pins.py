@@ -23,7 +23,9 @@ class Pinner:
         self.is_free = asyncio.Event()
         self.held: list[Pin] = []
 
-    async def pin(self, token_ids: Sequence[int], cache_salt: str) -> Pin:
+    async def pin(
+        self, token_ids: Sequence[int], cache_salt: str, *, owner: str, part: float
+    ) -> Pin:
         await self.is_free.wait()
         self.held.append(Pin(len(self.held) + 1, len(token_ids)))
         return self.held[-1]

@@ -52,6 +52,21 @@ async def test_pins_take_a_share_of_the_memory_at_most(llm: LLM) -> None:
 
 
 @in_a_loop
+async def test_an_owner_has_a_part_of_it(llm: LLM) -> None:
+    blocks = llm.info.kv_blocks
+    async with AsyncEngine(llm, pin_memory=4 / blocks) as engine:
+        other = PROMPT[::-1]
+        for prompt in (PROMPT, other):
+            await engine.generate(prompt, GREEDY)
+        pins = [
+            await engine.pin(prompt, owner=owner, part=0.5)
+            for owner, prompt in (("ann", PROMPT), ("ann", other), ("bob", other))
+        ]
+        assert [pin.num_tokens for pin in pins] == [32, 0, 32]
+        assert pins[1].why_not == "32 tokens more would be pinned than one of several callers may"
+
+
+@in_a_loop
 async def test_a_view_has_the_text_of_prefixes_of_one_salt(engine: AsyncEngine) -> None:
     alice = RequestOptions(cache_salt="alice")
     for _ in range(2):
@@ -107,10 +122,10 @@ async def test_a_pin_that_nobody_waits_for_any_more_is_given_up_too(
     real = llm.loop.engine.cache.pin
     begun, goes_on = threading.Semaphore(0), threading.Semaphore(0)
 
-    def slow_pin(*args: Any) -> Any:
+    def slow_pin(*args: Any, **options: Any) -> Any:
         begun.release()
         assert goes_on.acquire(timeout=PATIENCE)
-        return real(*args)
+        return real(*args, **options)
 
     monkeypatch.setattr(llm.loop.engine.cache, "pin", slow_pin)
     pinning = asyncio.create_task(engine.pin(list(np.array(PROMPT))))

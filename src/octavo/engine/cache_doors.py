@@ -30,16 +30,28 @@ class CacheDoors:
         self._namespace = namespace
         self._context = context
 
-    def pin(self, tokens: Sequence[int], salt: str, most: int) -> Pin:
+    def pin(
+        self,
+        tokens: Sequence[int],
+        salt: str,
+        most: int,
+        *,
+        owner: str = "",
+        most_of_owner: int | None = None,
+    ) -> Pin:
         """Keep the whole blocks of a prompt's beginning that are in the cache, until they are
-        unpinned; none if more than `most` bytes would be pinned then, or the longest request that
-        there is, or may come with one answer, would lack room."""
+        unpinned; none if more than `most` bytes would be pinned then, or more than that by their
+        owner, or if the longest request that there is, or may come with one answer, would lack
+        room."""
         if not self._admission.prefix_cache:
             return Pin(0, 0, "the prefix cache is off")
         needed = [self._admission.at_most(request) for request in self._requests.all]
         longest = max([self._kv.at_most(self._context), *needed])
         with Transaction(self._requests):
-            pin = self._kv.pins.add(self.root(salt), tokens, min(most, self._kv.budget - longest))
+            most = min(most, self._kv.budget - longest)
+            pin = self._kv.pins.add(
+                self.root(salt), tokens, most, owner=owner, most_of_owner=most_of_owner
+            )
         return pin
 
     def unpin(self, pin: Pin) -> bool:

@@ -1,13 +1,15 @@
 """Pins: beginnings of prompts that stay in the cache, whoever needs room, until they are given up.
 
 A pin holds whole blocks, all that the first row after them may read, as a table would. It changes
-nothing of what is found. Knows nothing of who asked for one. Any thread may ask how many there are.
+nothing of what is found. Of who asked for one it knows a name. Any thread may ask how many there
+are.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from octavo.errors import counted
 from octavo.kv_cache.block_pool import BlockPool
@@ -17,6 +19,12 @@ from octavo.kv_cache.sharing import Sharing
 from octavo.records import Pin
 
 
+class _Held(NamedTuple):
+    root: Root
+    blocks: list[BlockId]  # after their parents
+    owner: str
+
+
 class Pins:
     def __init__(self, layout: Layout, pool: BlockPool, sharing: Sharing) -> None:
         self._layout = layout
@@ -24,12 +32,20 @@ class Pins:
         self._sharing = sharing
         self.holds: Counter[BlockId] = Counter()  # how many pins each block has
         self.num_bytes = 0  # of the different blocks that are pinned
-        self._held: dict[Pin, tuple[Root, list[BlockId]]] = {}  # blocks after their parents
+        self._held: dict[Pin, _Held] = {}
         self._num_made = 0
 
-    def add(self, root: Root, tokens: Sequence[int], most: int) -> Pin:
+    def add(
+        self,
+        root: Root,
+        tokens: Sequence[int],
+        most: int,
+        *,
+        owner: str = "",
+        most_of_owner: int | None = None,
+    ) -> Pin:
         """Pin the whole blocks of `tokens` that are known, all of them or, if more than `most`
-        bytes would be pinned then, none."""
+        bytes would be pinned then, or more than that by their owner, none."""
         size = self._layout.block_size
         match = self._sharing.match(root, tokens[: len(tokens) // size * size])
         end = len(match.nodes) * size
@@ -39,13 +55,15 @@ class Pins:
             return Pin(0, 0, f"none of its whole blocks of {size} tokens is in the cache")
         columns = zip(*match.blocks(self._layout), strict=True)
         blocks = [block for column in columns for block in column if block is not None]
+        own = self._bytes({*blocks, *self._blocks_of(owner)})
         if self._bytes(self.holds.keys() | blocks) > most:
-            over = f"{counted(end, 'token')} more would be pinned than memory is set aside for"
-            return Pin(0, 0, over)
+            return Pin(0, 0, f"{_more(end)} than memory is set aside for")
+        if most_of_owner is not None and own > most_of_owner:
+            return Pin(0, 0, f"{_more(end)} than one of several callers may")
         self._pool.hold(blocks)
         self._num_made += 1
         pin = Pin(self._num_made, end)
-        self._held[pin] = root, blocks
+        self._held[pin] = _Held(root, blocks, owner)
         self.count()
         return pin
 
@@ -53,19 +71,22 @@ class Pins:
         """Give up a pin; False if it was given up before."""
         if pin not in self._held:
             return False
-        _, blocks = self._held.pop(pin)
+        held = self._held.pop(pin)
         self.count()
-        self._pool.free(blocks[::-1])
+        self._pool.free(held.blocks[::-1])
         return True
 
     def of(self, root: Root) -> list[Pin]:
         """The pins under a root, oldest first."""
-        return [pin for pin, (under, _) in self._held.items() if under is root]
+        return [pin for pin, held in self._held.items() if held.root is root]
 
     def count(self) -> None:
         """Count what the pins hold, after a change of them or an exception in one."""
-        self.holds = Counter(block for _, blocks in self._held.values() for block in blocks)
+        self.holds = Counter(block for held in self._held.values() for block in held.blocks)
         self.num_bytes = self._bytes(self.holds)
+
+    def _blocks_of(self, owner: str) -> Iterator[BlockId]:
+        return (b for held in self._held.values() if held.owner == owner for b in held.blocks)
 
     def _bytes(self, blocks: Iterable[BlockId]) -> int:
         groups = self._layout.groups
@@ -76,3 +97,7 @@ class Pins:
         holds, num_bytes = self.holds, self.num_bytes
         self.count()
         assert (holds, num_bytes) == (self.holds, self.num_bytes), "pins"
+
+
+def _more(num_tokens: int) -> str:
+    return f"{counted(num_tokens, 'token')} more would be pinned"

@@ -102,8 +102,23 @@ async def held_to(
         assert grammar is not None
         field = field if grammar.instead is None else await _wrong_one(exchange, grammar, field)
         raise BodyError(f"{field}: {error}", field) from None
-    salt = exchange.tenant.salt(options.cache_salt) if salt is None else salt
-    return replace(options, cache_salt=salt, constraint=constraint)
+    return replace(own_options(exchange, options, salt), constraint=constraint)
+
+
+def own_options(
+    exchange: Exchange, options: RequestOptions, salt: str | None = None
+) -> RequestOptions:
+    """The options as this tenant's: under its salt, or a session's own. Raises ApiError where it
+    would go before the others."""
+    tenant, is_shared = exchange.tenant, exchange.service.keys.num_tenants > 1
+    if options.priority < 0 and is_shared and not tenant.is_admin:
+        raise ApiError(
+            403,
+            f"priority={options.priority}: this server has several tenants, and only a key with "
+            "`admin` may go before the others: give 0 or more",
+            param="priority",
+        )
+    return replace(options, cache_salt=tenant.salt(options.cache_salt) if salt is None else salt)
 
 
 async def _wrong_one(exchange: Exchange, grammar: GrammarSpec, field: str) -> str:

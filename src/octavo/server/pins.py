@@ -26,7 +26,9 @@ Later = Callable[[float, Callable[[], object]], Timer]  # after so many seconds
 class Cache(Protocol):
     """What pins need of the engine."""
 
-    async def pin(self, token_ids: Sequence[int], cache_salt: str = "") -> Pin: ...
+    async def pin(
+        self, token_ids: Sequence[int], cache_salt: str = "", *, owner: str = "", part: float = 1.0
+    ) -> Pin: ...
     async def unpin(self, pin: Pin) -> bool: ...
 
 
@@ -42,9 +44,11 @@ class _Kept:
 class Pins:
     """Used in the event loop alone."""
 
-    def __init__(self, cache: Cache, later: Later | None = None) -> None:
-        """`later` is the event loop's, unless it is given."""
+    def __init__(self, cache: Cache, later: Later | None = None, *, part: float = 1.0) -> None:
+        """`later` is the event loop's, unless it is given; `part` of the memory for pins is what
+        one tenant may take."""
         self._cache = cache
+        self._part = part
         self._later = later
         self._kept: dict[Pin, _Kept] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -58,7 +62,7 @@ class Pins:
         return await asyncio.shield(self._begin(self._keep(token_ids, salt, seconds, tenant)))
 
     async def _keep(self, token_ids: Sequence[int], salt: str, seconds: float, tenant: str) -> Pin:
-        pin = await self._cache.pin(token_ids, salt)
+        pin = await self._cache.pin(token_ids, salt, owner=tenant, part=self._part)
         if not pin.num_tokens:
             return pin
         loop = asyncio.get_running_loop()

@@ -75,11 +75,9 @@ class Service:
         """The model is there."""
         config = self.config
         most = config.max_waiting_tokens or _CONTEXTS_WAITING * engine.info.context
+        is_shared = self.keys.num_tenants > 1
         admission = Admission(
-            config.max_waiting,
-            most,
-            shared=self.keys.num_tenants > 1,
-            seconds=engine.prefill_seconds,
+            config.max_waiting, most, shared=is_shared, seconds=engine.prefill_seconds
         )
         names = tuple(dict.fromkeys((name, *config.served_model_name)))
         conversation = Conversation(
@@ -88,7 +86,9 @@ class Service:
             tool_format=config.tool_format,
             inline_reasoning=config.reasoning == "inline",
         )
-        pins, sessions = Pins(engine), Sessions(engine, engine.info.context)
+        part = 0.5 if is_shared else 1.0
+        pins = Pins(engine, part=part)
+        sessions = Sessions(engine, engine.info.context, part=part)
         self._loaded = Loaded(engine, admission, names, chat_template, conversation, pins, sessions)
         self.state = "ready"
 

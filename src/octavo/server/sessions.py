@@ -31,7 +31,9 @@ T = TypeVar("T")
 class Pinner(Protocol):
     """What pins tokens: an engine."""
 
-    def pin(self, token_ids: Sequence[int], cache_salt: str) -> Awaitable[Pin]: ...
+    def pin(
+        self, token_ids: Sequence[int], cache_salt: str, *, owner: str, part: float
+    ) -> Awaitable[Pin]: ...
     def unpin(self, pin: Pin) -> Awaitable[bool]: ...
 
 
@@ -129,7 +131,9 @@ class Session:
 class Sessions:
     """Used in the event loop alone."""
 
-    def __init__(self, pinner: Pinner, context: int) -> None:
+    def __init__(self, pinner: Pinner, context: int, *, part: float = 1.0) -> None:
+        """`part` of the memory for pins is what one tenant may take."""
+        self._part = part
         """`context`: the most tokens of a prompt; a session may end with one that is behind it."""
         self._pinner = pinner
         self._context = context
@@ -213,7 +217,8 @@ class Sessions:
             each.pin = None
 
     async def _pinned(self, session: Session) -> None:
-        found = await self._pinner.pin(list(session.ids[: self._context]), session.salt)
+        ids = list(session.ids[: self._context])
+        found = await self._pinner.pin(ids, session.salt, owner=session.tenant, part=self._part)
         self._give_up(session)
         session.pin = found if found.num_tokens else None
         if session.id not in self._by_id:  # forgotten meanwhile

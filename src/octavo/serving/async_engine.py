@@ -122,13 +122,15 @@ class AsyncEngine:
         if self._may_have_pins:
             await self._ask(self._unpin_all)
 
-    async def pin(self, token_ids: Sequence[int], cache_salt: str = "") -> Pin:
+    async def pin(
+        self, token_ids: Sequence[int], cache_salt: str = "", *, owner: str = "", part: float = 1.0
+    ) -> Pin:
         """Keep the beginning of a prompt in the cache: all its whole blocks that are there, or none
-        if `pin_memory` would be exceeded; `why_not` says so. Raises UsageError of the ids, and
-        EngineClosedError."""
+        if `pin_memory` would be exceeded, or the part of it that the owner's pins may hold;
+        `why_not` says so. Raises UsageError of the ids, and EngineClosedError."""
         tokens = self._llm.preparer.token_ids("pin", token_ids)
         self._may_have_pins = True
-        return await self._ask(partial(self._pin, tokens, cache_salt))
+        return await self._ask(partial(self._pin, tokens, cache_salt, owner, part))
 
     async def unpin(self, pin: Pin) -> bool:
         """Give up a pin; False if it was given up before, or cleared."""
@@ -243,10 +245,11 @@ class AsyncEngine:
 
     # The engine's thread does these, so that what it pinned is known whoever waits for it still.
 
-    def _pin(self, tokens: Sequence[int], salt: str) -> Pin:
+    def _pin(self, tokens: Sequence[int], salt: str, owner: str, part: float) -> Pin:
         if self._requests.is_closed:
             raise EngineClosedError("the engine is closed and pins nothing")
-        pin = self._cache.pin(tokens, salt, self._most_pinned)
+        most, own = self._most_pinned, int(part * self._most_pinned)
+        pin = self._cache.pin(tokens, salt, most, owner=owner, most_of_owner=own)
         if pin.num_tokens:
             self._pins.add(pin)
         return pin

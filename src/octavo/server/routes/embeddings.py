@@ -8,7 +8,7 @@ from octavo.protocol.embeddings import embedding_response, parse_embeddings
 from octavo.request import RequestOutput
 from octavo.sampling_params import SamplingParams
 from octavo.server.exchange import Exchange
-from octavo.server.generation import ids_of, outputs_of, read
+from octavo.server.generation import ids_of, outputs_of, own_options, read
 
 _AT_ONCE = 64  # inputs that are given to the engine together
 
@@ -21,11 +21,8 @@ async def create(exchange: Exchange) -> None:
     with loaded.admission.enter(exchange.tenant.name) as place:
         inputs = await ids_of(exchange, request.inputs, "input")
         place.take_tokens(sum(map(len, inputs)))
-        options = replace(
-            request.options,
-            cache_salt=exchange.tenant.salt(request.options.cache_salt),
-            pooling=exchange.service.config.pooling,
-        )
+        own = own_options(exchange, request.options)
+        options = replace(own, pooling=exchange.service.config.pooling)
         outputs: list[RequestOutput] = []
         for start in range(0, len(inputs), _AT_ONCE):
             some = inputs[start : start + _AT_ONCE]
