@@ -26,7 +26,8 @@ takes back. Images, audio and files are refused."""
 _ANTHROPIC_MESSAGES = """\
  A message has `role` (user, assistant, system) and `content`: a text, or blocks of type text,
 thinking, tool_use and tool_result. A block's `cache_control` (ephemeral, `ttl` 5m or 1h, at most 4
-of them; a `scope` is noted) pins the prompt up to it. Images and documents are refused."""
+of them; a `scope` is noted) pins the prompt up to it. Where the last message is the assistant's,
+the answer goes on with its text. Images and documents are refused."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 Comes in: texts, and blocks of text, thinking, calls of tools and their results. Goes out: messages
 as `chat_messages` gives them: a call's result is a message of its own, and what follows in the same
-role is one message, as the API has it. Marks (`cache_control`) are kept as the messages up to them.
+role is one message, as the API has it. A last one of the assistant's begins the answer. Marks
+(`cache_control`) are kept as the messages up to them.
 """
 
 from __future__ import annotations
@@ -37,6 +38,11 @@ _FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 _NOTHING: Mapping[str, object] = MappingProxyType(
     {"citations": [], "caller": {"type": "direct"}, "toolset_name": None}
 )
+# A last message that says as much as none.
+_NOTHING_BEGUN: tuple[object, ...] = (
+    {"role": "assistant", "content": ""},
+    {"role": "assistant", "content": []},
+)
 # Claude Code's first line, which changes with every request: no prefix would ever be found.
 _BILLING = "x-anthropic-billing-header"
 _SCOPE = "cache_control.scope"  # who shares what is kept: here nobody but the caller's own
@@ -52,6 +58,7 @@ class Mark(NamedTuple):
 class Said(NamedTuple):
     messages: Messages
     noted: tuple[str, ...]
+    is_begun: bool  # the answer, by the last message
 
 
 class Marks:
@@ -85,19 +92,34 @@ class Marks:
 
 def read_conversation(fields: Fields, marks: Marks) -> Said:
     """Raises BodyError."""
-    if not fields.get("messages"):
+    messages: Any = fields.get("messages") or []
+    if messages and messages[-1] in _NOTHING_BEGUN:
+        messages = messages[:-1]
+    if not messages:
         raise BodyError('messages: expected at least one {"role": …, "content": …}', "messages")
     reader = _Reader(marks)
     if "system" in fields:
         reader.read("system", "system", fields["system"])
-    messages: Any = fields["messages"]
     for i, message in enumerate(messages):
         reader.read_message(f"messages[{i}]", message)
-    if reader.messages[-1]["role"] == "assistant":
-        where = f"messages[{len(messages) - 1}]"
-        why = "the last message is the assistant's, and answers are not begun by others"
+    is_begun = reader.messages[-1]["role"] == "assistant"
+    if is_begun:
+        _check_beginning(f"messages[{len(messages) - 1}].content", reader.messages[-1])
+    return Said(tuple(reader.messages), reader.noted, is_begun)
+
+
+def _check_beginning(where: str, message: Mapping[str, Any]) -> None:
+    """Whether an answer can go on from this message. Raises BodyError."""
+    text = message["content"]
+    why = None
+    if message.get("tool_calls"):
+        why = "calls of tools in the last message: expected their results behind it"
+    elif not text:
+        why = "the last message is the assistant's: expected a text, which the answer goes on with"
+    elif text != text.rstrip():
+        why = "the answer goes on with the last message, which may not end with white space"
+    if why is not None:
         raise BodyError(f"{where}: {why}", where)
-    return Said(tuple(reader.messages), reader.noted)
 
 
 class _Reader:

@@ -100,6 +100,10 @@ class _Thinking:
     is_shown: bool = True
     noted: tuple[str, ...] = ()
 
+    @property
+    def is_on(self) -> bool:
+        return "thinking" in self.fields and self.effort != "none"
+
 
 def parse_messages(body: object) -> MessagesRequest:
     """Raises BodyError, which names the field."""
@@ -112,7 +116,7 @@ def parse_messages(body: object) -> MessagesRequest:
     chat = replace(
         request.chat,
         params=read_params(fields, own, {"stop": "stop_sequences"}),
-        options=replace(read_options(fields), begins_turn=True),
+        options=replace(read_options(fields), begins_turn=request.chat.end != "open"),
         stream=Streaming(read_flag(fields, "stream")),
     )
     return replace(request, chat=chat)
@@ -130,17 +134,30 @@ def _read_conversation(read: Body) -> MessagesRequest:
     said = read_conversation(fields, marks)
     marks.take("", fields, said.messages)
     thinking = _read_thinking(fields)
+    grammar = _read_format(fields)
+    if said.is_begun:
+        _check_beginning(thinking, grammar)
     chat = ChatRequest(
         model=read_model(fields),
         messages=said.messages,
+        end="open" if said.is_begun else "answer",
         tools=tools,
         effort=thinking.effort,
         effort_fields=thinking.fields,
-        grammar=_read_format(fields),
+        grammar=grammar,
         grammar_field=_FORMAT,
         noted=(*read.noted, *said.noted, *marks.noted, *thinking.noted),
     )
     return MessagesRequest(chat, marks.found, thinking.is_shown)
+
+
+def _check_beginning(thinking: _Thinking, grammar: GrammarSpec | None) -> None:
+    """What an answer that has begun is asked too late. Raises BodyError."""
+    late = "thinking" if thinking.is_on else None if grammar is None else _FORMAT
+    if late is not None:
+        raise BodyError(
+            f"{late}: the last message is the beginning of the answer: leave one of them out", late
+        )
 
 
 def _read_format(fields: Fields) -> GrammarSpec | None:

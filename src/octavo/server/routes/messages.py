@@ -84,7 +84,8 @@ async def _up_to(
     if mark.messages == chat.messages:
         return len(ids), mark.seconds
     try:
-        cut, _ = await encoded(exchange, replace(chat, messages=mark.messages or _NOTHING_SAID))
+        up_to = replace(chat, messages=mark.messages or _NOTHING_SAID, end="answer")
+        cut, _ = await encoded(exchange, up_to)
     except UsageError:  # a template that takes no such conversation
         return 0, mark.seconds
     pairs = zip(ids, cut, strict=False)
