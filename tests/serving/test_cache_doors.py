@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -110,6 +111,19 @@ def test_the_llm_goes_on_after_a_close_that_gave_up_pins(llm: LLM) -> None:
         await engine.aclose()
 
     asyncio.run(asyncio.wait_for(story(), PATIENCE))
+    assert llm.generate([PROMPT], GREEDY)[0].cache.matched_tokens == 39
+
+
+def test_the_pins_of_an_engine_that_is_dropped_end_with_it(llm: LLM) -> None:
+    async def story() -> None:
+        engine = AsyncEngine(llm)
+        await engine.generate(PROMPT, GREEDY)
+        await engine.pin(PROMPT)
+        assert llm.stats()["kv_blocks_pinned"] == 2
+
+    asyncio.run(asyncio.wait_for(story(), PATIENCE))
+    gc.collect()
+    assert llm.stats()["kv_blocks_pinned"] == 0
     assert llm.generate([PROMPT], GREEDY)[0].cache.matched_tokens == 39
 
 

@@ -28,8 +28,10 @@ from octavo.options import takes
 from octavo.records import CacheView, Pin, StepRecord, Totals
 from octavo.request import Pooling, RequestOptions, RequestOutput
 from octavo.sampling_params import SamplingParams
+from octavo.serving.engine_loop import EngineLoop
 from octavo.serving.llm import LLM
 from octavo.serving.open_requests import OpenRequests
+from octavo.serving.own_pins import OwnPins
 from octavo.serving.prepare import Messages, PreparedRequest, Prompt, Tools, to_embed
 from octavo.serving.stats import engine_stats
 from octavo.serving.token_stream import TokenStream
@@ -40,7 +42,8 @@ T = TypeVar("T")
 
 
 class AsyncEngine:
-    """Open from its construction until `aclose`, which `async with` calls.
+    """Open from its construction until `aclose`, which `async with` calls. One that is dropped
+    takes no new requests, and its pins end with it.
 
         async with AsyncEngine(LLM("smollm2")) as engine:
             async for chunk in engine.stream("The capital of France is"):
@@ -58,14 +61,14 @@ class AsyncEngine:
         self._llm = llm
         serving = ServingConfig(**options)
         self._requests = OpenRequests(serving.max_waiting)
-        self._most_pinned = int(serving.pin_memory * llm.loop.engine.kv.budget)
-        self._pins: set[Pin] = set()
+        kv, cache = llm.loop.engine.kv, llm.loop.engine.cache
+        self._pins = OwnPins(cache, int(serving.pin_memory * kv.budget))
         self._may_have_pins = False  # or they are being made
-        self._cache = llm.loop.engine.cache  # its doors are for the engine's thread
+        self._cache = cache  # its doors are for the engine's thread
         self._compiler = ThreadPoolExecutor(1, "octavo-grammar")  # its thread: with the first one
         llm.loop.start()
         llm.lend(self._requests)
-        weakref.finalize(self, self._requests.release).atexit = False
+        weakref.finalize(self, _drop, llm.loop, self._requests, self._pins).atexit = False
 
     def stream(
         self,
@@ -120,7 +123,7 @@ class AsyncEngine:
         self._compiler.shutdown(wait=False, cancel_futures=True)
         await asyncio.wrap_future(self._requests.all_ended)
         if self._may_have_pins:
-            await self._ask(self._unpin_all)
+            await self._ask(self._pins.unpin_all)
 
     async def pin(
         self, token_ids: Sequence[int], cache_salt: str = "", *, owner: str = "", part: float = 1.0
@@ -134,7 +137,7 @@ class AsyncEngine:
 
     async def unpin(self, pin: Pin) -> bool:
         """Give up a pin; False if it was given up before, or cleared."""
-        return await self._ask(partial(self._unpin, pin))
+        return await self._ask(partial(self._pins.unpin, pin))
 
     async def cached(self, token_ids: Sequence[int], cache_salt: str = "") -> int:
         """How many tokens a prompt that goes on from these would find now."""
@@ -243,24 +246,11 @@ class AsyncEngine:
             raise EngineClosedError("the engine is closed and compiles no grammars") from None
         return await compiling
 
-    # The engine's thread does these, so that what it pinned is known whoever waits for it still.
-
     def _pin(self, tokens: Sequence[int], salt: str, owner: str, part: float) -> Pin:
+        """In the engine's thread, so that what was pinned is known whoever waits for it still."""
         if self._requests.is_closed:
             raise EngineClosedError("the engine is closed and pins nothing")
-        most, own = self._most_pinned, int(part * self._most_pinned)
-        pin = self._cache.pin(tokens, salt, most, owner=owner, most_of_owner=own)
-        if pin.num_tokens:
-            self._pins.add(pin)
-        return pin
-
-    def _unpin(self, pin: Pin) -> bool:
-        self._pins.discard(pin)
-        return self._cache.unpin(pin)
-
-    def _unpin_all(self) -> None:
-        for pin in list(self._pins):
-            self._unpin(pin)
+        return self._pins.pin(tokens, salt, owner, part)
 
     async def _ask(self, work: Callable[[], T]) -> T:
         return await asyncio.wrap_future(self._llm.loop.ask(work))
@@ -269,3 +259,9 @@ class AsyncEngine:
         decode = partial(self.tokenizer.decode, skip_special=False)
         told = (replace(prefix, text=decode(prefix.token_ids)) for prefix in view.prefixes)
         return replace(view, prefixes=tuple(told))
+
+
+def _drop(loop: EngineLoop, requests: OpenRequests, pins: OwnPins) -> None:
+    """An AsyncEngine is gone, closed or not. The garbage collector calls this."""
+    requests.release()
+    loop.soon(lambda _: pins.unpin_all())

@@ -6,7 +6,7 @@ what a step gave goes out to the OutputQueue of each reader, when its text was b
 1. The thread starts with the first command and holds the loop only while it works: a loop that
    nobody else holds is gone, and so is its thread. It sleeps, without polling, until a command
    comes or memory has idled long enough to go back to the system.
-2. `cancel` never waits and takes no lock: the garbage collector may call it anywhere.
+2. `cancel` and `soon` never wait and take no lock: the garbage collector may call them anywhere.
 3. What breaks off a waiting caller, Ctrl-C too, never meets a step.
 4. A step that raises has changed nothing that it did not finish, so the next is tried; when that
    raises too, all open requests end with the error.
@@ -88,11 +88,15 @@ class EngineLoop:
     def cancel(self, output: OutputQueue) -> None:
         """End the requests of a queue that nobody reads any more."""
         output.is_cancelled = True
-        self._inbox.put(lambda loop: loop._end(output, UsageError("the stream was closed")))
+        self.soon(lambda loop: loop._end(output, UsageError("the stream was closed")))
 
     def abort(self, output: OutputQueue) -> None:
         """End its requests with what they have."""
-        self._inbox.put(lambda loop: loop._abort(output))
+        self.soon(lambda loop: loop._abort(output))
+
+    def soon(self, command: Command) -> None:
+        """Have a command done, and wait for nothing."""
+        self._inbox.put(command)
 
     def ask(self, work: Callable[[], T]) -> Future[T]:
         """Have `work` done by the thread between two steps, unless it is cancelled before."""
@@ -180,8 +184,7 @@ class EngineLoop:
                 self._bring_forward(self._open[request], step)
 
     def _bring_forward(self, changed: _Open, step: int | None) -> None:
-        """Bring a request's text up to its tokens, and tell its reader. What raises here is about
-        the text, and ends that request alone."""
+        """Bring a request's text up to its tokens; what raises here ends that request alone."""
         text, output, request = changed.text, changed.output, changed.text.request
         if output.is_dead:
             self._end(output, UsageError("the event loop was closed"))
@@ -216,9 +219,7 @@ class EngineLoop:
             self._step_failed = True
             logger.error("a step failed, and no request caused it: they go on", exc_info=error)
             return
-        logger.error(
-            "the engine failed; %d requests end with its error", self.num_open, exc_info=error
-        )
+        logger.error("the engine failed; %d requests end with it", self.num_open, exc_info=error)
         for output in self._outputs():
             self._end(output, error)
 
@@ -232,8 +233,7 @@ class EngineLoop:
         return list(dict.fromkeys(o.output for o in self._open.values()))
 
     def _end_round(self) -> float | None:
-        """Give idle memory back, then tell the readers what came. Return the seconds to sleep; None
-        until a command comes."""
+        """Give idle memory back, then tell the readers what came. Return the seconds to sleep."""
         seconds: float | None = 0.0
         try:
             if not self.engine.has_unfinished:
