@@ -126,6 +126,6 @@ async def test_a_step_that_fails_once_is_run_again_and_one_that_fails_twice_is_t
     fail_to_schedule(llm, monkeypatch, *[RuntimeError("a bug of the scheduler")] * 2)
     gate.open()
     assert [repr(e) for e in await asked] == ["RuntimeError('a bug of the scheduler')"] * 4
-    assert "the engine failed; 15 requests end with its error" in caplog.text
+    assert "the engine failed; 15 requests end with it" in caplog.text
     await asyncio.to_thread(assert_nothing_held, llm)
     assert (await engine.generate(PROMPTS[2], GREEDY)).outputs == want[2]  # the next request
