@@ -233,7 +233,7 @@ class EngineLoop:
         return list(dict.fromkeys(o.output for o in self._open.values()))
 
     def _end_round(self) -> float | None:
-        """Give idle memory back, then tell the readers what came. Return seconds to sleep; None: on."""
+        """Give idle memory back, tell the readers what came. Return seconds to sleep; None: on."""
         seconds: float | None = 0.0
         try:
             if not self.engine.has_unfinished:
