@@ -8,7 +8,14 @@ from pathlib import Path
 
 from octavo.options import Option
 from octavo.protocol.fields import Field, Table
-from octavo.server.described import DESCRIBED, ELSEWHERE, EVERYWHERE, HEADERS, Described
+from octavo.server.described import (
+    DESCRIBED,
+    ELSEWHERE,
+    EVERYWHERE,
+    HEADERS,
+    TOOL_FORMATS,
+    Described,
+)
 from octavo.server.openapi import path_of
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +49,7 @@ _KINDS: Mapping[type, str] = {
 
 
 def page() -> str:
-    parts = [_BEGIN, _list_of_routes(), _errors(), _headers(), _examples()]
+    parts = [_BEGIN, _list_of_routes(), _errors(), _headers(), _tools(), _examples()]
     return "\n".join([*parts, *(_route(*key, row) for key, row in DESCRIBED.items() if row.table)])
 
 
@@ -52,7 +59,17 @@ def _list_of_routes() -> str:
          _cell(row.gives))
         for (method, path), row in DESCRIBED.items()
     ]  # fmt: skip
-    return f"## Routes\n\n{_rows(('route', 'what it does', 'what it gives'), rows)}"
+    queries = [
+        (f"`{method} {path_of(path)}`", f"`{name}`", says)
+        for (method, path), row in DESCRIBED.items()
+        for name, says in row.query
+    ]
+    return "\n".join(
+        [
+            f"## Routes\n\n{_rows(('route', 'what it does', 'what it gives'), rows)}",
+            _rows(("route", "in its query", "what it is"), queries),
+        ]
+    )
 
 
 def _errors() -> str:
@@ -71,6 +88,20 @@ where a request has an `anthropic-version` header, `{"type": "error", "error": {
 def _headers() -> str:
     rows = [(f"`{name}`", said) for name, said in HEADERS.items()]
     return f"## Headers of answers\n\n{_rows(('header', 'what it says'), rows)}"
+
+
+def _tools() -> str:
+    says = """\
+## Tools
+
+How a model writes calls is told from its chat template, or by `--tool-format`. A template that
+knows no tools, as SmolLM2's, and one whose own form is not read here (Qwen3-Coder, GLM, DeepSeek,
+Kimi, gpt-oss and others; the server says so at its start) is not told of them: the system message
+is, with Hermes' form to answer in, or, where a template knows no tools, the one that is asked for.
+The header `x-octavo-tools` of an answer names the form, with `-wrapper` behind it there.
+"""
+    rows = [(f"`{name}`", said) for name, said in TOOL_FORMATS.items()]
+    return f"{says}\n{_rows(('--tool-format', 'what a model writes'), rows)}"
 
 
 def _examples() -> str:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from docs.make_api import CLIENTS, PAGE, page
+from octavo.protocol.tools.formats import FORMATS
 from octavo.server.app import ROUTES
-from octavo.server.described import DESCRIBED
+from octavo.server.described import DESCRIBED, TOOL_FORMATS
 from tests.server.live import Live
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "clients"
@@ -47,6 +48,10 @@ def test_it_has_every_route_and_every_field() -> None:
             section = found.partition(f"\n## {method} {path}\n")[2].partition("\n## ")[0]
             for field in row.table:
                 assert f"`{field}`" in section, (path, field)
+
+
+def test_it_has_every_form_of_tool_calls() -> None:
+    assert tuple(TOOL_FORMATS) == FORMATS
 
 
 def test_every_example_is_shown() -> None:

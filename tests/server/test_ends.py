@@ -17,6 +17,7 @@ import pytest
 
 from tests.cli.process import ENVIRON, end, run_python, start
 from tests.cli.result import Result
+from tests.cli.tiny_model import TEMPLATE, write_tiny_model
 from tests.gate import PATIENCE
 
 ENDLESS = {"prompt": "x", "ignore_eos": True, "max_tokens": 120, "stream": True}
@@ -66,6 +67,16 @@ def test_what_does_not_end_in_time_is_told(tiny_path: Path) -> None:
         assert b"data: [DONE]" not in body
         assert b'data: {"error":{"message":"the server is shutting down"' in body
         assert end(process).code == 0
+
+
+def test_a_form_of_tool_calls_that_is_not_read_is_told(tmp_path: Path) -> None:
+    told = TEMPLATE + "{% if tools %}{{ tools | tojson }}{% endif %}"
+    path = write_tiny_model(tmp_path / "foreign.gguf", template=told)
+    line = "octavo: the chat template's form of tool calls is not read here: the system message "
+    for flags, expected in (((), 1), (("--tool-format", "hermes"), 0)):
+        with serving(path, *flags) as (process, _):
+            process.send_signal(signal.SIGTERM)
+            assert sum(each.startswith(line) for each in end(process).err.splitlines()) == expected
 
 
 def test_a_second_signal_ends_at_once(tiny_path: Path) -> None:

@@ -65,6 +65,9 @@ def test_a_label_sums_up_what_the_cache_did(tiny_path: Path) -> None:
             live.post("/v1/chat/completions", body, authorization=ann, x_request_id=id)
             record = kept(live, id, authorization=ann)
             assert record["prompt_cache_key"] == label
+        body = {"input": "hi", "max_output_tokens": 1, "prompt_cache_key": "response"}
+        live.post("/v1/responses", body, authorization=ann, x_request_id="four")
+        assert kept(live, "four", authorization=ann)["prompt_cache_key"] == "response"
         found = live.get("/v1/cache?prompt_cache_key=k", authorization=ann).json["requests"]
         count = record["prompts"][0]["prompt_tokens"]
         assert found == {

@@ -29,6 +29,8 @@ def test_a_prompt_is_told_to_its_end(roomy_path: Path, monkeypatch: pytest.Monke
     processed = [each["processed"] for each in found]
     assert processed == sorted(set(processed))
     assert len(processed) > 1
+    assert (processed[-1], found[-1]["eta_ms"]) == (320, 0)
+    assert again[-1]["processed"] == 480
     for each in found:
         assert each.keys() == {"total", "cache", "processed", "time_ms", "eta_ms"}
         assert (each["total"], each["cache"]) == (320, 0)
@@ -36,6 +38,17 @@ def test_a_prompt_is_told_to_its_end(roomy_path: Path, monkeypatch: pytest.Monke
         assert each["time_ms"] > 0
     assert again
     assert all(each["cache"] == 320 <= each["processed"] for each in again)
+
+
+@pytest.mark.parametrize("limit", [0, 3])
+def test_its_end_is_told_once_and_before_the_first_token(live: Live, limit: int) -> None:
+    prompts = ["one", "another", "a third"]  # computed before anybody looks
+    body = {"prompt": prompts, "max_tokens": limit, "n": 2, "stream": True, "return_progress": True}
+    *events, _ = live.post(COMPLETIONS, body).events
+    found = [each["prompt_progress"] for each in events if "prompt_progress" in each]
+    assert [each["processed"] for each in found] == [each["total"] for each in found]
+    assert len(found) == len(prompts)
+    assert "prompt_progress" in events[0]
 
 
 def test_it_is_for_streams(live: Live) -> None:

@@ -114,6 +114,20 @@ def test_an_answer_is_calls_or_keeps_the_schema(
     assert {end for (_, _, end), _ in found} == ends
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/v1/chat/completions", CHAT), ("/v1/messages", MESSAGES), ("/v1/responses", RESPONSES)],
+)
+def test_the_form_of_calls_is_told(
+    roomy: Live, path: str, body: dict[str, Any], stream: bool
+) -> None:
+    found = roomy.post(path, {**body, "seed": 0, "stream": stream})
+    assert found.headers["x-octavo-tools"] == "hermes-wrapper"
+    plain = {name: value for name, value in body.items() if name != "tools"}
+    assert "x-octavo-tools" not in roomy.post(path, {**plain, "stream": stream}).headers
+
+
 @APIS
 def test_a_call_that_must_be_made_is_one_whatever_the_schema_says(
     roomy: Live, ask: Ask, body: dict[str, Any], ends: set[str]

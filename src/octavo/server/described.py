@@ -46,13 +46,17 @@ class Described:
 
 
 _ANSWERS = ("x-octavo-cache", "x-octavo-ignored")
+_CHATS = (*_ANSWERS, "x-octavo-tools")
 _NAMED = (404,)  # another model's name
 _GOES_ON = (404, 409)  # and an unknown session, or one that is in use
 _SESSION = (
     "{id, object, created_at, expires_at, tokens, messages, pinned_tokens, cached_tokens}: "
     "`messages` is null for a plain prompt"
 )
-_SALT = (("cache_salt", "What the caller keeps under this salt of its own"),)
+_CACHE = (
+    ("cache_salt", "What the caller keeps under this salt of its own"),
+    ("prompt_cache_key", "Also `requests`: what it did for the caller's last ones of this label"),
+)
 _PAGE = (
     ("limit", "With an `anthropic-version` header: most names of a page, 1 to 1000"),
     ("after_id", "With it: begin after this name"),
@@ -65,7 +69,7 @@ DESCRIBED: Mapping[tuple[str, str], Described] = MappingProxyType(
         ("POST", "/v1/chat/completions"): Described(
             "Answer a conversation, as OpenAI's chat API",
             "a chat.completion; with `stream: true` events of chat.completion.chunk, then [DONE]",
-            CHAT_FIELDS, ("messages",), statuses=_GOES_ON, streams=True, headers=_ANSWERS,
+            CHAT_FIELDS, ("messages",), statuses=_GOES_ON, streams=True, headers=_CHATS,
             more=_OPENAI_MESSAGES,
         ),
         ("POST", "/v1/completions"): Described(
@@ -77,17 +81,17 @@ DESCRIBED: Mapping[tuple[str, str], Described] = MappingProxyType(
             "Answer a conversation, as Anthropic's Messages API",
             "a message; with `stream: true` events from message_start to message_stop",
             MESSAGES_FIELDS, ("messages", "max_tokens"), statuses=_NAMED, streams=True,
-            headers=(*_ANSWERS, "x-octavo-pinned"), more=_ANTHROPIC_MESSAGES,
+            headers=(*_CHATS, "x-octavo-pinned"), more=_ANTHROPIC_MESSAGES,
         ),
         ("POST", "/v1/messages/count_tokens"): Described(
             "Count the tokens of the prompt that the same request would have",
             "{input_tokens}", COUNT_FIELDS, ("messages",), statuses=_NAMED,
-            headers=("x-octavo-ignored",),
+            headers=("x-octavo-ignored", "x-octavo-tools"),
         ),
         ("POST", "/v1/responses"): Described(
             "Answer a conversation, as OpenAI's Responses API",
             "a response; with `stream: true` events from response.created to response.completed",
-            RESPONSES_FIELDS, ("input",), statuses=_GOES_ON, streams=True, headers=_ANSWERS,
+            RESPONSES_FIELDS, ("input",), statuses=_GOES_ON, streams=True, headers=_CHATS,
         ),
         ("GET", "/v1/responses"): Described(
             "Refuse a WebSocket with status 426, so that clients fall back to POST", "",
@@ -163,7 +167,7 @@ DESCRIBED: Mapping[tuple[str, str], Described] = MappingProxyType(
         ("GET", "/openapi.json"): Described("Give this description of all routes"),
         ("GET", "/v1/cache"): Described(
             "Show the KV cache: occupancy, waste, and the caller's own pins and shared prefixes",
-            "{model, counts, waste, pins, prefixes}", query=_SALT,
+            "{object, model, counts, waste, pins, prefixes}", query=_CACHE,
         ),
         ("GET", "/v1/cache/requests/{id}"): Described(
             "Say what the cache did for one of the caller's last 1,000 requests, by its id or that "
@@ -213,6 +217,15 @@ ELSEWHERE: Mapping[int, str] = MappingProxyType(
         426: "There are no WebSockets here",
     }
 )
+# How calls of tools are written and read, by the names of --tool-format.
+TOOL_FORMATS: Mapping[str, str] = MappingProxyType(
+    {
+        "hermes": "`<tool_call>{JSON}</tool_call>`: Hermes, Qwen 2.5 and 3, Granite 4",
+        "llama3": '`{"name": …, "parameters": …}` as a whole answer: Llama 3.1 to 3.3',
+        "mistral": "`[TOOL_CALLS][{JSON}, …]`: Mistral to 2024",
+        "mistral-args": "`[TOOL_CALLS]name[ARGS]{JSON}`: Mistral since 2025",
+    }
+)
 HEADERS: Mapping[str, str] = MappingProxyType(
     {
         "x-request-id": "The request's id: the client's own, if it is plain (letters, digits and "
@@ -223,6 +236,8 @@ HEADERS: Mapping[str, str] = MappingProxyType(
         "refuses them",
         "x-octavo-pinned": "How many tokens of the prompt `cache_control` has pinned; if none, "
         "why. Streams say it beside the last usage (`pinned`)",
+        "x-octavo-tools": "Of a chat with tools in what form calls are read (see Tools); "
+        "`-wrapper`: the system message tells of them, and not the chat template",
         "Allow": "With 405: the methods that the route takes",
         "Retry-After": "With 429 and 503: after so many seconds it is worth coming again",
     }

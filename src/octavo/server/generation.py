@@ -52,15 +52,21 @@ async def read(exchange: Exchange, parse: Callable[[object], N]) -> N:
 async def prompt_of(exchange: Exchange, asked: ChatRequest) -> tuple[list[int], Turn]:
     """The token ids of a chat, and how its answer is read; what changes no answer is noted."""
     ids, turn = await encoded(exchange, asked)
-    note(exchange, turn.noted)
+    _tell(exchange, turn)
     return ids, turn
 
 
 async def turn_of(exchange: Exchange, asked: ChatRequest) -> Turn:
     """How the answer of a chat is read; what changes no answer is noted."""
     turn = await asyncio.to_thread(exchange.service.loaded.conversation.turn, asked)
-    note(exchange, turn.noted)
+    _tell(exchange, turn)
     return turn
+
+
+def _tell(exchange: Exchange, turn: Turn) -> None:
+    if turn.asked is not None and turn.asked.told:
+        exchange.told["x-octavo-tools"] = turn.tool_format.name
+    note(exchange, turn.noted)
 
 
 async def encoded(exchange: Exchange, asked: ChatRequest) -> tuple[list[int], Turn]:
@@ -237,8 +243,13 @@ async def _write_pieces(
         async with await exchange.open_stream() as events:
             await events.write(writer.begin())
             outcome, outputs = exchange.outcome, exchange.outcome.outputs
-            async with aclosing(merged(streams)) as pieces, telling(events, streams, progress):
+            async with (
+                aclosing(merged(streams)) as pieces,
+                telling(events, streams, progress) as told,
+            ):
                 async for index, chunk in pieces:
+                    if told is not None:
+                        await told.computed(index)
                     if chunk.output is not None:
                         outputs[index] = chunk.output
                     outcome.num_told += len(chunk.token_ids)

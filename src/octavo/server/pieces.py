@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Protocol
 
 from octavo.protocol.streams import Event
@@ -70,26 +71,46 @@ async def merged(streams: Sequence[Stream]) -> AsyncGenerator[tuple[int, StreamC
 @asynccontextmanager
 async def telling(
     events: EventStream, streams: Sequence[Stream], progress: TellProgress | None
-) -> AsyncIterator[None]:
-    """Meanwhile tell how far the prompts are, each until it is computed."""
+) -> AsyncIterator[Told | None]:
+    """Meanwhile tell how far the prompts are, if that is wanted."""
     if progress is None:
-        yield
+        yield None
         return
-    telling = asyncio.create_task(_tell(events, streams, progress))
+    told = Told(events, streams, progress)
+    telling = asyncio.create_task(told.tell())
     try:
-        yield
+        yield told
     finally:
         telling.cancel()
         await asyncio.wait({telling})
 
 
-async def _tell(events: EventStream, streams: Sequence[Stream], progress: TellProgress) -> None:
-    seen: dict[int, int] = {}  # tokens that were told, by prompt
-    while any(seen.get(i) != _ALL for i in range(len(streams))):
-        for i, stream in enumerate(streams):
-            found = stream.progress
-            if found is None or seen.get(i) in (found.processed, _ALL):
-                continue
-            await events.write(progress(i, found))
-            seen[i] = _ALL if found.processed == found.total else found.processed
-        await asyncio.sleep(_PROGRESS_GAP)
+class Told:
+    """How far prompts are, and how much of it was told."""
+
+    def __init__(
+        self, events: EventStream, streams: Sequence[Stream], progress: TellProgress
+    ) -> None:
+        self._events = events
+        self._streams = streams
+        self._progress = progress
+        self._seen: dict[int, int] = {}  # tokens that were told, by prompt
+
+    async def tell(self) -> None:
+        """From time to time, until all prompts are computed."""
+        while any(self._seen.get(i) != _ALL for i in range(len(self._streams))):
+            for i, stream in enumerate(self._streams):
+                found = stream.progress
+                if found is not None and self._seen.get(i) not in (found.processed, _ALL):
+                    await self._say(i, found)
+            await asyncio.sleep(_PROGRESS_GAP)
+
+    async def computed(self, index: int) -> None:
+        """A prompt has its first token: it was told, or is now, to its end."""
+        found = self._streams[index].progress
+        if self._seen.get(index) != _ALL and found is not None:
+            await self._say(index, replace(found, processed=found.total, eta_ms=0.0))
+
+    async def _say(self, index: int, found: Progress) -> None:
+        self._seen[index] = _ALL if found.processed == found.total else found.processed
+        await self._events.write(self._progress(index, found))

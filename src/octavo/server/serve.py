@@ -39,6 +39,11 @@ _KEEP_ALIVE = 30  # seconds
 _LAST_WORDS = 2.0  # seconds in which open requests are told that they end
 _LAST_BYTES = 3  # seconds that readers have to take it
 
+_FOREIGN = (
+    "the chat template's form of tool calls is not read here: the system message tells of tools, "
+    "and calls are asked for in Hermes' form; --tool-format names another"
+)
+
 Loaded = tuple[AsyncEngine, str]  # and its name
 
 logger = logging.getLogger(__name__)
@@ -117,6 +122,8 @@ class _Process:
                 engine, name = await loading
                 async with engine:
                     self._service.open(engine, name, chat_template)
+                    if self._service.loaded.conversation.tool_format.is_foreign:
+                        self._said.note(_FOREIGN)
                     self._said.ready(self._address(), name)
                     await asyncio.wait({signalled, serving}, return_when=asyncio.FIRST_COMPLETED)
                     await self._drain()

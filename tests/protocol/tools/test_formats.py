@@ -24,6 +24,7 @@ TEMPLATES = [
     (TOLD + "<tool_call>", "hermes"),
     (TOLD + "<tool_call><function=", "hermes-wrapper"),
     (TOLD + "<tool_call><arg_key>", "hermes-wrapper"),
+    (TOLD + "<tool_call><tool_sep>", "hermes-wrapper"),
     (TOLD + "[TOOL_CALLS]", "mistral"),
     (TOLD + "[TOOL_CALLS]f[ARGS]", "mistral-args"),
     (TOLD + '<|start_header_id|>{"name": "", "parameters": ', "llama3"),
@@ -36,6 +37,14 @@ TEMPLATES = [
 @pytest.mark.parametrize(("template", "name"), TEMPLATES)
 def test_the_template_says_which(template: str | None, name: str) -> None:
     assert tool_format_of(template).name == name
+
+
+def test_a_form_that_nobody_here_reads_is_told_from_a_template_without_tools() -> None:
+    foreign = [tool_format_of(each).is_foreign for each in (TOLD, TOLD + "<tool_call><arg_key>")]
+    assert foreign == [True, True]
+    known = [tool_format_of(each).is_foreign for each in (None, LOOP, TOLD + "<tool_call>")]
+    assert known == [False, False, False]
+    assert not tool_format_of(TOLD, "hermes").is_foreign
 
 
 def test_a_format_can_be_forced() -> None:

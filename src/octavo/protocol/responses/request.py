@@ -25,7 +25,13 @@ from octavo.protocol.chat import ChatRequest, read_effort, read_template_args
 from octavo.protocol.fields import OPTIONS, honoured, noted, of_options, refused, table
 from octavo.protocol.responses.input import read_input, with_instructions
 from octavo.protocol.responses.tools import Told, read_tools
-from octavo.protocol.sampling import Streaming, read_model, read_options, read_params
+from octavo.protocol.sampling import (
+    Streaming,
+    read_cache_key,
+    read_model,
+    read_options,
+    read_params,
+)
 from octavo.protocol.structured import read_format
 from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
@@ -127,6 +133,7 @@ def parse_response(body: object) -> ResponsesRequest:
             params=read_params(fields, own, spelling),
             options=replace(read_options(fields), begins_turn=True),
             stream=stream,
+            cache_key=read_cache_key(fields),
             noted=noted,
         ),
         told=told,

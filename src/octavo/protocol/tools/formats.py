@@ -31,6 +31,7 @@ from octavo.protocol.tools.llama3 import Llama3
 from octavo.protocol.tools.mistral import ARGUMENTS, TAG, Mistral
 from octavo.protocol.tools.reader import TextReader
 
+_NO_JSON = ("<function=", "<arg_key>", "<tool_sep>")  # calls between Hermes' tags in other forms
 _ALPHABET = string.ascii_letters + string.digits
 Messages = Sequence[Mapping[str, Any]]
 
@@ -72,6 +73,7 @@ FORMATS = tuple(dialect.name for dialect in _DIALECTS)  # what may be forced
 class ToolFormat:
     dialect: Dialect
     wrapped: bool = False  # the template is not told of tools: the system message is
+    is_foreign: bool = False  # wrapped since the template's own form is none that is read here
     alone: bool = False  # an answer is calls or text: behind text nothing is a call
 
     @property
@@ -153,12 +155,12 @@ def tool_format_of(template: str | None, forced: str | None = None) -> ToolForma
     named = next((each for each in _DIALECTS if each.name == (forced or seen)), None)
     knows_tools = template is not None and _reads_tools(template)
     if named is None or not (knows_tools or forced):
-        return ToolFormat(_DIALECTS[0], wrapped=True)
+        return ToolFormat(_DIALECTS[0], wrapped=True, is_foreign=knows_tools)
     return ToolFormat(named, wrapped=not knows_tools)
 
 
 def _dialect_of(template: str) -> str | None:
-    if "<function=" in template or "<arg_key>" in template:  # arguments that are no JSON
+    if any(tag in template for tag in _NO_JSON):
         return None
     if OPENING in template:
         return "hermes"

@@ -29,6 +29,7 @@ from octavo.server.stored import StoredAnswer, weigh
 async def create(exchange: Exchange) -> None:
     loaded = exchange.service.loaded
     request = await read(exchange, parse_response)
+    exchange.outcome.cache_key = request.chat.cache_key
     loaded.check_name(request.chat.model)
     with loaded.admission.enter(exchange.tenant.name) as place:
         if request.session is not None:
