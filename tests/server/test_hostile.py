@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from octavo.server import http_protocol, sse, transport
+from octavo.server import http_protocol, transport
 from octavo.server.auth import Keys
 from tests.gate import PATIENCE
 from tests.server.live import Live, slowed, talk, until
@@ -193,7 +193,7 @@ def test_one_tenants_bodies_leave_room_for_anothers(tiny_path: Path) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sse, "_SLOWEST", 0.3)
+    monkeypatch.setattr(http_protocol, "_READER_SECONDS", 0.3)
     monkeypatch.setattr(transport, "LINGER", 0.1)
 
 

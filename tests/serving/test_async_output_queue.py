@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from octavo.request import StreamChunk
-from octavo.serving.async_output_queue import AsyncOutputQueue
+from octavo.serving.async_output_queue import AsyncOutputQueue, Bell
 from octavo.serving.output_queue import Update
 from tests.serving.stories import in_a_loop
 
@@ -16,10 +16,14 @@ def update(text: str, index: int = 0) -> Update:
     return Update(chunks=[StreamChunk(text, (1,), index=index)])
 
 
+def new_queue(bell: Bell) -> AsyncOutputQueue:
+    return AsyncOutputQueue(lambda _: None, streams=True, on_end=lambda _: None, bell=bell)
+
+
 @in_a_loop
 async def test_only_who_waits_is_woken() -> None:
     loop, wakes = asyncio.get_running_loop(), []
-    queue = AsyncOutputQueue(lambda _: None, streams=True, on_end=lambda _: None)
+    queue = new_queue(Bell())
     call = loop.call_soon_threadsafe
 
     def counted(*given: object) -> object:
@@ -43,8 +47,43 @@ async def test_only_who_waits_is_woken() -> None:
 
 
 @in_a_loop
+async def test_one_call_into_the_loop_wakes_all_readers() -> None:
+    loop, bell, calls = asyncio.get_running_loop(), Bell(), 0
+    queues = [new_queue(bell) for _ in range(8)]
+    call = loop.call_soon_threadsafe
+
+    def counted(*given: object) -> object:
+        nonlocal calls
+        calls += 1
+        return call(*given)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "call_soon_threadsafe", counted)
+        for step in range(1, 4):  # and again, once it was answered
+            waiting = [asyncio.create_task(queue.next_chunk()) for queue in queues]
+            await asyncio.sleep(0)
+            for i, queue in enumerate(queues):
+                queue.put(update(f"{step}.{i}"))
+            found = [each.text for each in await asyncio.gather(*waiting)]
+            assert found == [f"{step}.{i}" for i in range(8)]
+            assert calls == step
+
+
+@in_a_loop
+async def test_a_read_that_is_cancelled_loses_nothing() -> None:
+    queue = new_queue(Bell())
+    waiting = asyncio.create_task(queue.next_chunk())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    queue.put(update("a"))  # wakes who has gone
+    await asyncio.wait({waiting})
+    assert waiting.cancelled()
+    assert (await queue.next_chunk()).text == "a"
+
+
+@in_a_loop
 async def test_each_answer_has_a_piece_of_its_own() -> None:
-    queue = AsyncOutputQueue(lambda _: None, streams=True, on_end=lambda _: None)
+    queue = new_queue(Bell())
     for text, index in (("a", 0), ("x", 1), ("b", 0)):
         queue.put(update(text, index))
     found = [await queue.next_chunk() for _ in range(2)]

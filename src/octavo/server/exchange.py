@@ -18,7 +18,7 @@ from octavo.server.config import is_loopback
 from octavo.server.errors import api_of, as_octavo_error, body_of, headers_of, status_for
 from octavo.server.outcome import Outcome
 from octavo.server.service import Service
-from octavo.server.sse import PING_EVENT, EventStream, patient
+from octavo.server.sse import PING_EVENT, EventStream
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -55,7 +55,7 @@ class Exchange:
         self.told: dict[str, str] = {}  # headers of the route's own, on whatever is sent
         self._client: tuple[str, int] | None = scope.get("client")
         self.failed: Callable[[OctavoError], Event] | None = None  # what tells it in a stream
-        self._send = patient(send)
+        self._send = send
         self._stream: EventStream | None = None
 
     @property

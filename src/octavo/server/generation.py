@@ -5,7 +5,6 @@ that it has taken, and what comes is written as the route's API says, whole or i
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -29,7 +28,6 @@ from octavo.server.exchange import Exchange
 from octavo.server.pieces import Stream, TellProgress, merged, telling
 
 T = TypeVar("T")
-_GRID = 4  # times in a gap at which streams write
 _LARGE = 8 << 10  # bytes of a body above which it is parsed beside the event loop
 
 
@@ -255,7 +253,7 @@ async def _write_pieces(
                     outcome.num_told += len(chunk.token_ids)
                     await events.write(writer.piece(index, chunk))
                     if len(outputs) < len(streams):
-                        await asyncio.sleep(pause(service.stream_gap, time.monotonic()))
+                        await service.beat.wait(service.stream_gap)
             whole = [outputs[i] for i in range(len(streams))]
             _check(whole)
             if at_end is not None:
@@ -264,13 +262,6 @@ async def _write_pieces(
             await events.end(done=writer.ends_with_done)
     finally:
         service.tally.streams -= 1
-
-
-def pause(gap: float, now: float) -> float:
-    """Seconds that a stream waits for its next piece: the gap, and on to a time that others come
-    to as well, so that one waking of the event loop writes for many."""
-    grid = gap / _GRID
-    return gap and math.ceil((now + gap) / grid) * grid - now
 
 
 async def _outputs(exchange: Exchange, streams: Sequence[Stream]) -> list[RequestOutput]:

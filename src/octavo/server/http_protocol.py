@@ -1,9 +1,9 @@
 """uvicorn's HTTP protocol, with limits on what is beside the bodies of requests, on requests that
-wait in one connection, and on connections.
+wait in one connection, on readers that take nothing, and on connections.
 
 As it is, it takes any number of header bytes, before a body and after it, and of requests before
-the first is answered; it never closes a half-sent head; and of the requests in a connection only
-the last is told that the client has gone.
+the first is answered; it never closes a half-sent head, and waits for a reader for ever; and of the
+requests in a connection only the last is told that the client has gone.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from octavo.server.transport import EndingTransport
 _HEAD_BYTES = 64 << 10  # also of what is between two pieces of a body, and after the last
 _HEAD_FIELDS = 100
 _HEAD_SECONDS = 10.0
+_READER_SECONDS = 60.0  # in which one takes what was written, but for a little
 _QUEUED = 8  # requests in a connection behind the one that is answered
 _SLICE = 16 << 10  # bytes that are parsed at once, so that a head is never much too long
 
@@ -32,6 +33,7 @@ class LimitedProtocol(HttpToolsProtocol):
     _in_head = True  # of a request, or before one
     _in_message = False  # between its first byte and its last
     _timer: asyncio.TimerHandle | None = None  # of a head
+    _patience: asyncio.TimerHandle | None = None  # with a reader that is behind
     _answered: RequestResponseCycle | None = None  # or being answered
     _upgrades: tuple[tuple[bytes, bytes], ...] = ()  # fields of a head that is read once more
 
@@ -52,10 +54,19 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.tally.connections -= 1
         self._stop_timer()
+        self._stop_patience()
         super().connection_lost(exc)
         if self._answered is not None and not self._answered.response_complete:
             self._answered.disconnected = True
             self._answered.message_event.set()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._patience = self.loop.call_later(_READER_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._stop_patience()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         for start in range(0, len(data), _SLICE):
@@ -147,6 +158,11 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _stop_patience(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     def _refuse(self, status: int, why: str) -> None:
         """Close the connection, with a reason if no answer is on its way in it."""

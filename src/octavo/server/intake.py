@@ -7,7 +7,6 @@ What a route raises becomes its answer.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,7 +14,6 @@ from octavo.protocol.common import ApiError
 from octavo.server.exchange import Exchange, Receive, Scope, Send
 from octavo.server.guard import Caller
 from octavo.server.service import Service
-from octavo.server.sse import ReaderGoneError
 
 Handler = Callable[[Exchange], Awaitable[None]]
 Finder = Callable[[Scope], Handler]  # raises ApiError where there is no route
@@ -42,11 +40,10 @@ class Intake:
             exchange.path_params = scope.get("path_params", {})
             exchange.body = await self._body(exchange, receive)
             await self._run(handler(exchange), exchange, receive)
-        except (ClientGoneError, ReaderGoneError):
+        except ClientGoneError:
             exchange.outcome.is_gone = True
         except Exception as error:
-            with contextlib.suppress(ReaderGoneError):
-                await exchange.fail(error)
+            await exchange.fail(error)
         finally:
             service.body_bytes -= exchange.held_bytes
             service.bytes_by_tenant[caller.tenant.name] -= exchange.held_bytes

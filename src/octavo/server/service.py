@@ -18,6 +18,7 @@ from octavo.protocol.common import ApiError
 from octavo.protocol.conversation import Conversation
 from octavo.server.admission import Admission
 from octavo.server.auth import Keys
+from octavo.server.beat import Beat
 from octavo.server.config import ServerConfig
 from octavo.server.history import History
 from octavo.server.log import log
@@ -64,6 +65,7 @@ class Service:
     closing: asyncio.Event = field(default_factory=asyncio.Event)  # open requests have to end
     started: int = field(default_factory=lambda: int(time.time()))  # seconds since 1970
     tally: Tally = field(default_factory=Tally)
+    beat: Beat = field(default_factory=Beat)
     history: History = field(default_factory=History)
     trace: Callable[[Outcome, str], None] | None = None  # told of requests, with the model's name
     stored: StoredAnswers = field(default_factory=StoredAnswers)

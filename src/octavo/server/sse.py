@@ -1,13 +1,12 @@
 """Server-sent events: frames of bytes, one write a piece, a ping in silence, an end that says
 whether the stream is whole.
 
-Knows bytes and dicts, no API. A reader that takes nothing for a minute is given up.
+Knows bytes and dicts, no API.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -19,21 +18,15 @@ from octavo.protocol.streams import Event
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 PING = 10.0  # seconds of silence after which one is sent
-_SLOWEST = 60.0  # seconds that one write may take
 _COMMENT = b": ping\n\n"
 PING_EVENT = b'event: ping\ndata: {"type": "ping"}\n\n'  # Anthropic's
 _DONE = b"data: [DONE]\n\n"
-
-
-class ReaderGoneError(Exception):
-    """The reader takes nothing any more."""
 
 
 class EventStream:
     """Write events to one reader. Use it as a context: in the end no ping comes any more."""
 
     def __init__(self, send: Send) -> None:
-        """`send` is a patient one."""
         self.ping: bytes = _COMMENT
         self.error_name: str | None = None  # of an error's event
         self._send = send
@@ -51,7 +44,7 @@ class EventStream:
             self._pinger.cancel()
 
     async def write(self, events: Iterable[Event]) -> None:
-        """Write events as one piece. Raises ReaderGoneError."""
+        """Write events as one piece."""
         frames = b"".join(map(frame, events))
         if frames:
             await self._write(frames)
@@ -71,8 +64,7 @@ class EventStream:
         while True:
             silent = time.monotonic() - self._written_at
             if silent >= PING and self._is_open:
-                with contextlib.suppress(ReaderGoneError):  # the next piece raises it again
-                    await self._write(self.ping)
+                await self._write(self.ping)
             await asyncio.sleep(max(0.05, PING - silent) if silent < PING else PING)
 
     async def _write(self, frames: bytes, *, more: bool = True) -> None:
@@ -83,19 +75,6 @@ class EventStream:
             self._unsent = frames + self._unsent
             raise
         self._written_at = time.monotonic()
-
-
-def patient(send: Send) -> Send:
-    """`send`, that raises ReaderGoneError where the reader takes nothing for too long."""
-
-    async def wrapped(message: dict[str, Any]) -> None:
-        try:
-            async with asyncio.timeout(_SLOWEST):
-                await send(message)
-        except TimeoutError:
-            raise ReaderGoneError from None
-
-    return wrapped
 
 
 def frame(event: Event) -> bytes:

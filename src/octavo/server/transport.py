@@ -18,6 +18,7 @@ class EndingTransport:
     def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._transport: asyncio.Transport = transport
         self._loop = loop
+        self.write = transport.write  # at hand, since each piece of a stream is written by it
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

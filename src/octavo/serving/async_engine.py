@@ -28,6 +28,7 @@ from octavo.options import takes
 from octavo.records import CacheView, Pin, StepRecord, Totals
 from octavo.request import Pooling, RequestOptions, RequestOutput
 from octavo.sampling_params import SamplingParams
+from octavo.serving.async_output_queue import Bell
 from octavo.serving.engine_loop import EngineLoop
 from octavo.serving.llm import LLM
 from octavo.serving.open_requests import OpenRequests
@@ -63,6 +64,7 @@ class AsyncEngine:
         self._requests = OpenRequests(serving.max_waiting)
         kv, cache = llm.loop.engine.kv, llm.loop.engine.cache
         self._pins = OwnPins(cache, int(serving.pin_memory * kv.budget))
+        self._bell: Bell | None = None  # of the event loop that asked last
         self._may_have_pins = False  # or they are being made
         self._cache = cache  # its doors are for the engine's thread
         self._compiler = ThreadPoolExecutor(1, "octavo-grammar")  # its thread: with the first one
@@ -86,7 +88,8 @@ class AsyncEngine:
         request: PreparedRequest | Callable[[], PreparedRequest] = work_out
         if not isinstance(prompt, str):  # to check token ids is quick, to encode a text may not be
             request = work_out()
-        return TokenStream(self._llm.loop, self._requests, request, pieces=pieces)
+        bell = self._bell_here()
+        return TokenStream(self._llm.loop, self._requests, request, bell=bell, pieces=pieces)
 
     async def generate(
         self,
@@ -245,6 +248,12 @@ class AsyncEngine:
         except RuntimeError:
             raise EngineClosedError("the engine is closed and compiles no grammars") from None
         return await compiling
+
+    def _bell_here(self) -> Bell:
+        bell = self._bell
+        if bell is None or not bell.is_here:
+            bell = self._bell = Bell()
+        return bell
 
     def _pin(self, tokens: Sequence[int], salt: str, owner: str, part: float) -> Pin:
         """In the engine's thread, so that what was pinned is known whoever waits for it still."""

@@ -1,7 +1,8 @@
 """AsyncOutputQueue: where an event loop waits for what comes of one request.
 
-A reader gets all that came since the last read, as one piece for each answer. A file of its own, so
-that programs without an event loop do not load asyncio.
+A reader gets all that came since the last read, as one piece for each answer. All readers of a loop
+are woken by one bell: what a step gave many of them takes one call into the loop. A file of its
+own, so that programs without an event loop do not load asyncio.
 """
 
 from __future__ import annotations
@@ -17,6 +18,32 @@ from octavo.request import StreamChunk, TokenLogprobs
 from octavo.serving.output_queue import OutputQueue, Update
 
 
+class Bell:
+    """Wakes readers in the event loop that it is made in, from any thread."""
+
+    def __init__(self) -> None:
+        self.event_loop = asyncio.get_running_loop()
+        self._to_wake: deque[Callable[[], None]] = deque()
+        self._is_rung = False  # it will look again
+
+    @property
+    def is_here(self) -> bool:
+        return self.event_loop is asyncio.get_running_loop()
+
+    def ring(self, wake: Callable[[], None]) -> None:
+        """Have `wake` called in the event loop; never, if that was closed."""
+        self._to_wake.append(wake)
+        if not self._is_rung:
+            self._is_rung = True
+            with suppress(RuntimeError):  # the loop was closed: then nobody reads
+                self.event_loop.call_soon_threadsafe(self._answer)
+
+    def _answer(self) -> None:
+        self._is_rung = False  # before the look: what comes after it rings again
+        while self._to_wake:
+            self._to_wake.popleft()()
+
+
 class AsyncOutputQueue(OutputQueue):
     """A queue of the outputs of one request, read in the event loop it is made in."""
 
@@ -26,18 +53,20 @@ class AsyncOutputQueue(OutputQueue):
         *,
         streams: bool,
         on_end: Callable[[AsyncOutputQueue], None],
+        bell: Bell,
     ) -> None:
+        """`bell` is that of the event loop."""
         super().__init__(cancel, 1, streams=streams)
         self._on_end = on_end
-        self._event_loop = asyncio.get_running_loop()
-        self._wakeup = asyncio.Event()
+        self._bell = bell
+        self._waiter: asyncio.Future[None] | None = None  # of the reader
         self._is_woken = True  # it will look again, whoever puts something in
         self._chunks: deque[StreamChunk] = deque()  # to be read
         self._error: Exception | None = None  # to be raised after them
 
     @property
     def is_dead(self) -> bool:
-        return self._event_loop.is_closed()
+        return self._bell.event_loop.is_closed()
 
     def put(self, update: Update) -> None:
         if update.ends:
@@ -45,18 +74,16 @@ class AsyncOutputQueue(OutputQueue):
         super().put(update)
         if not self._is_woken:
             self._is_woken = True
-            with suppress(RuntimeError):  # the loop was closed: then nobody reads
-                self._event_loop.call_soon_threadsafe(self._wakeup.set)
+            self._bell.ring(self._wake)
 
     def check_reader(self) -> None:
         """Raises UsageError in another event loop: what is put in would never wake it."""
-        if asyncio.get_running_loop() is not self._event_loop:
+        if not self._bell.is_here:
             raise UsageError("a stream is read in the event loop it was made in: make it there")
 
     async def next_chunk(self) -> StreamChunk:
         """Wait for the next piece; the last one has the output. Raises what ended the request."""
         while not self._chunks:
-            self._wakeup.clear()
             self._is_woken = False  # before the look: what comes after it wakes the loop again
             self._chunks.extend(_merged(self._new_chunks()))
             if self._chunks:
@@ -64,8 +91,13 @@ class AsyncOutputQueue(OutputQueue):
             else:
                 if self._error is not None:
                     raise self._error
-                await self._wakeup.wait()
+                self._waiter = self._bell.event_loop.create_future()
+                await self._waiter
         return self._chunks.popleft()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def _new_chunks(self) -> list[StreamChunk]:
         chunks: list[StreamChunk] = []

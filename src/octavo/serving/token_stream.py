@@ -11,7 +11,7 @@ from typing import Self
 
 from octavo.records import CacheRecord
 from octavo.request import Progress, StreamChunk
-from octavo.serving.async_output_queue import AsyncOutputQueue
+from octavo.serving.async_output_queue import AsyncOutputQueue, Bell
 from octavo.serving.engine_loop import EngineLoop
 from octavo.serving.open_requests import OpenRequests
 from octavo.serving.output_queue import Update
@@ -33,6 +33,7 @@ class TokenStream:
         open_requests: OpenRequests,
         request: PreparedRequest | Callable[[], PreparedRequest],
         *,
+        bell: Bell,
         pieces: bool = True,
     ) -> None:
         """A `request` that has to be worked out first is so in a thread of the event loop's
@@ -40,7 +41,9 @@ class TokenStream:
         self._is_open = False
         self._loop = loop
         loop.start()
-        self._outputs = AsyncOutputQueue(loop.cancel, streams=pieces, on_end=open_requests.leave)
+        self._outputs = AsyncOutputQueue(
+            loop.cancel, streams=pieces, on_end=open_requests.leave, bell=bell
+        )
         open_requests.enter(self._outputs)
         self._is_open = True
         if isinstance(request, PreparedRequest):
