@@ -1,8 +1,8 @@
 """What all response bodies share: usage, finish reasons, tokens as text, and errors.
 
 OpenAI's clients know "stop" and "length". A request that met its deadline was cut short by a limit,
-so it says "length". "abort" and "error" are no answers: `failure` says so, and the caller
-responds with an error body.
+so it says "length", and `ended_by` which one it was. "abort" and "error" are no answers: `failure`
+says so, and the caller responds with an error body.
 """
 
 from __future__ import annotations
@@ -76,6 +76,12 @@ def cache_of(outputs: Sequence[RequestOutput]) -> dict[str, object]:
         "diverged_text": missed.diverged_text,
         "saved_ms": sum(saved) if saved else None,
     }
+
+
+def ended_by(outputs: Iterable[RequestOutput]) -> dict[str, object]:
+    """What cut an answer short, where no finish reason of an API has a word for it."""
+    reasons = {each.finish_reason for output in outputs for each in output.outputs}
+    return {"ended_by": "deadline"} if "deadline" in reasons else {}
 
 
 def progress_of(progress: Progress) -> dict[str, object]:

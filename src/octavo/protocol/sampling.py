@@ -24,7 +24,7 @@ from octavo.protocol.bodies import (
     read_text,
     refuse_unknown,
 )
-from octavo.protocol.common import cache_of, usage_of
+from octavo.protocol.common import cache_of, ended_by, usage_of
 from octavo.protocol.fields import OPTIONS, SAMPLING
 from octavo.request import RequestOptions, RequestOutput
 from octavo.sampling_params import SamplingParams
@@ -59,7 +59,7 @@ class Streaming:
         if self.include_usage:
             found["usage"] = usage(outputs)
         if self.include_cache:
-            found["cache"] = cache_of(outputs)
+            found |= {"cache": cache_of(outputs), **ended_by(outputs)}
         return found
 
 

@@ -45,7 +45,7 @@ class Described:
     more: str = ""  # sentences on what its fields hold
 
 
-_ANSWERS = ("x-octavo-cache", "x-octavo-ignored")
+_ANSWERS = ("x-octavo-cache", "x-octavo-ended-by", "x-octavo-ignored")
 _CHATS = (*_ANSWERS, "x-octavo-tools")
 _NAMED = (404,)  # another model's name
 _GOES_ON = (404, 409)  # and an unknown session, or one that is in use
@@ -232,6 +232,9 @@ HEADERS: Mapping[str, str] = MappingProxyType(
         "._:- up to 128), else a new one",
         "x-octavo-cache": "Of a plain answer what the prefix cache gave: matched=TOKENS, "
         "reason=WHY NOT MORE, saved_ms=X. Streams tell it with `stream_options.include_cache`",
+        "x-octavo-ended-by": "deadline: a plain answer, or one of several, was cut short by its "
+        "`deadline_ms`, which is told as a length. Streams say it (`ended_by`) with "
+        "`stream_options.include_cache`, those of /v1/messages beside the last usage",
         "x-octavo-ignored": "Fields and headers that were given and change no answer; `--strict` "
         "refuses them",
         "x-octavo-pinned": "How many tokens of the prompt `cache_control` has pinned; if none, "

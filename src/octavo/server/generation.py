@@ -17,7 +17,7 @@ from octavo.errors import GrammarError, PromptTooLongError, UsageError
 from octavo.grammar import GrammarSpec
 from octavo.protocol.bodies import BodyError
 from octavo.protocol.chat import ChatRequest
-from octavo.protocol.common import ApiError, cache_of, failure
+from octavo.protocol.common import ApiError, cache_of, ended_by, failure
 from octavo.protocol.conversation import Turn
 from octavo.protocol.sampling import named_as
 from octavo.protocol.streams import AnswerWriter
@@ -192,6 +192,8 @@ async def answer(
             if at_end is not None:
                 await at_end()
             headers = {"x-octavo-cache": cache_line(outputs)}
+            for why in ended_by(outputs).values():
+                headers["x-octavo-ended-by"] = str(why)
             await exchange.respond(writer.whole(outputs), headers=headers)
     finally:
         for stream in streams:

@@ -19,7 +19,7 @@ from octavo.protocol.answer import (
     joined,
 )
 from octavo.protocol.answer import Event as AnswerEvent
-from octavo.protocol.common import Vocabulary
+from octavo.protocol.common import Vocabulary, ended_by
 from octavo.protocol.messages.written_object import object_of
 from octavo.protocol.reasoning import reasoning_tokens
 from octavo.protocol.streams import Event
@@ -90,7 +90,9 @@ class MessageAnswer:
         events = [*blocks.take(self._reader.finish()), *blocks.end()]
         ending = self._ending(completion)
         usage = self._usage(output, completion)
-        delta = _event("message_delta", delta=ending, usage=usage, **self._pinned())
+        delta = _event(
+            "message_delta", delta=ending, usage=usage, **self._pinned(), **ended_by(outputs)
+        )
         return [*events, delta, _event("message_stop")]
 
     def _ending(self, completion: Completion) -> dict[str, object]:

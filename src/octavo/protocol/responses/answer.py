@@ -18,6 +18,7 @@ from octavo.protocol.common import (
     FINISH_REASONS,
     Vocabulary,
     cache_of,
+    ended_by,
     error_code,
     finite,
     status_of,
@@ -115,7 +116,7 @@ class ResponsesAnswer:
         """The event that says how it ended, with the whole response."""
         figures: Data = {"usage": usage_of(output, self._reasoned(), self._vocabulary)}
         if cached and self._request.chat.stream.include_cache:
-            figures["cache"] = cache_of([output])
+            figures |= {"cache": cache_of([output]), **ended_by([output])}
         status, more = "completed", {}
         if self._finish is not None and FINISH_REASONS[self._finish] == "length":
             status, more = "incomplete", {"incomplete_details": {"reason": "max_output_tokens"}}
