@@ -126,11 +126,12 @@ class Run {
   // run_head.cpp
   void plan_head();
   bool edited(int32_t output) const;
-  TileSummary* summaries(int32_t output, bool after_edits);
+  TileSummary* summaries(int32_t row, bool after_edits);
+  const float* head_row(const OpRecord& op, int32_t output, float* scratch);
   void head(const OpRecord& op, int32_t index, int thread);
   void vocab_tile(const OpRecord& op, const Weight& w, const Acts& acts, int32_t v, int32_t tile0,
                   int32_t tile1, float* logits);
-  void merge(int32_t i);
+  void merge(int32_t row);
 
   Program& p_;
   const ProgramParts& parts_;
@@ -142,11 +143,12 @@ class Run {
   std::unique_ptr<std::atomic<int32_t>[]> arrivals_;
   std::vector<float> partials_;
   int32_t vocab_tiles_ = 0, token_tiles_ = 0;  // of all rows of the table; that hold tokens
-  std::vector<TileSummary> summaries_;         // [before, after edits][output][vocabulary tile]
+  std::vector<int32_t> hidden_, scored_;       // outputs that stop before the vocabulary; the rest
+  std::vector<TileSummary> summaries_;         // [before, after edits][scored][vocabulary tile]
   std::vector<int32_t> top_ids_;
   std::vector<float> top_values_;
   std::vector<uint8_t> head_acts_;
-  std::vector<int32_t> result_rows_;  // row of logits or hidden of each output
+  std::vector<int32_t> logits_rows_;  // of each scored output, where it wants them
 };
 
 }  // namespace octavo

@@ -57,8 +57,8 @@ class StepOutput:
     """Filled in by who runs a batch. Arrays are by output; `logits` and `hidden` hold only the
     outputs that asked, in order."""
 
-    argmax: IntArray  # (outputs,)
-    log_sum_exp: FloatArray  # (outputs,) of the unedited logits
+    argmax: IntArray  # (outputs,); -1 of those that want HIDDEN, which give no logits
+    log_sum_exp: FloatArray  # (outputs,) of the unedited logits; of those NaN
     top_ids: IntArray  # (outputs, top_k), best first, ties to the lowest id
     top_logits: FloatArray  # (outputs, top_k)
     logits: FloatArray  # (outputs that want LOGITS, vocab)

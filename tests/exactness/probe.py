@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from octavo.batch import FloatArray, StepOutput
+from octavo.batch import FloatArray, StepOutput, Want
 from octavo.engine.decoding.draws import Draws
 from octavo.engine.engine import Engine
 from octavo.engine.nouns import Branch, Decision, Request, StepPlan
@@ -146,8 +146,11 @@ class Probe:
             if not branch.request.is_private:
                 self.computed[branch] = tuple(branch.tokens[:end])
         if plan.head_rows and self._is_due("nan"):
+            first = plan.head_rows[0]
             out.log_sum_exp[0] = np.nan
-            self.may_fail.add(plan.head_rows[0].branch.request)
+            if first.want is Want.HIDDEN:
+                out.hidden[0] = np.nan
+            self.may_fail.add(first.branch.request)
         return out
 
     def about_to_transfer(self) -> None:

@@ -32,13 +32,13 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def headed(*, biased: bool = False, **more: Any) -> Program:
+def headed(*, biased: bool = False, rows: int = ROWS, **more: Any) -> Program:
     p = ProgramBuilder()
     h = p.embed(WeightSpec("table", (300, 64)))
     h = p.attention(h, h, h, heads=2, group=p.kv_group(KVSpec(2, 32, 32)), scale=0.2)
     x = p.layer_norm(h, WeightSpec("norm", (64,)), WeightSpec("norm.bias", (64,)), 1e-5)
-    bias = WeightSpec("head.bias", (ROWS,)) if biased else None
-    return p.logits(x, WeightSpec("head", (ROWS, 64)), bias=bias, **more)
+    bias = WeightSpec("head.bias", (rows,)) if biased else None
+    return p.logits(x, WeightSpec("head", (rows, 64)), bias=bias, **more)
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -115,6 +115,18 @@ def test_bits_are_those_of_a_table_that_ends_at_its_tokens() -> None:
     for name in ("argmax", "top_ids", "top_logits"):
         at = [1] if name == "argmax" else [0, 2]
         assert np.array_equal(getattr(got, name)[at], getattr(cut, name)[at])
+
+
+def test_hidden_rows_do_no_work_of_the_vocabulary() -> None:
+    wide = random_model(headed(rows=100_000), POOL, type=GGMLType.Q8_0)
+    runner = make_runner(wide, POOL, profile=True)
+    assert runner.op_names[-1] == "Head"
+
+    def counted(want: Want) -> int:
+        batch = batch_of(TOKENS, range(len(TOKENS)), [want] * len(TOKENS))
+        return min(int(runner.run(batch).op_ns[-1]) for _ in range(5))
+
+    assert 20 * counted(Want.HIDDEN) < counted(Want.ARGMAX)
 
 
 def test_what_a_head_does_is_counted() -> None:

@@ -121,21 +121,38 @@ def test_every_kind_of_output_row_agrees_with_the_full_logits() -> None:
     out = runner.run(batch)
     logits = all_logits(runner, TOKENS)[rows]
     edited = edit_logits(logits, batch)
-    assert np.array_equal(out.argmax, edited.argmax(axis=1))
-    assert out.argmax[0] == 5
+    scored = [0, 1, 2, 4]  # the other one never meets the vocabulary
+    assert np.array_equal(out.argmax[scored], edited.argmax(axis=1)[scored])
+    assert (out.argmax[0], out.argmax[3]) == (5, -1)
     assert np.array_equal(out.logits, logits[[2]])
     order = np.argsort(-edited, axis=1, kind="stable")[:, :7]
     for row in (1, 4):
         assert np.array_equal(out.top_ids[row], order[row])
         assert np.array_equal(out.top_logits[row], edited[row][order[row]])
     exact = np.log(np.exp(logits.astype(np.float64)).sum(axis=1))
-    np.testing.assert_allclose(out.log_sum_exp, exact, rtol=1e-6)
+    np.testing.assert_allclose(out.log_sum_exp[scored], exact[scored], rtol=1e-6)
+    assert np.isnan(out.log_sum_exp[3])
     assert out.hidden.shape == (1, TINY.hidden_size)
     assert np.isfinite(out.hidden).all()
     again = runner.run(batch)
     for name in ("argmax", "log_sum_exp", "top_ids", "top_logits", "logits", "hidden"):
         at = (1, 4) if name.startswith("top") else slice(None)
-        assert np.array_equal(getattr(again, name)[at, ...], getattr(out, name)[at, ...])
+        now, before = getattr(again, name)[at, ...], getattr(out, name)[at, ...]
+        assert np.array_equal(now, before, equal_nan=name == "log_sum_exp")
+
+
+def test_hidden_rows_are_the_same_bits_beside_others() -> None:
+    runner = make_runner(tiny_model(TINY, POOL), POOL)
+    rows = range(len(TOKENS))
+    alone = runner.run(batch_of(TOKENS, rows, [Want.HIDDEN] * len(TOKENS)))
+    assert (alone.argmax == -1).all()
+    logits = all_logits(runner, TOKENS)
+    for step in (1, 2, 3, 7):
+        wants = [Want.HIDDEN if row % (step + 1) else Want.LOGITS for row in rows]
+        mixed = runner.run(batch_of(TOKENS, rows, wants))
+        is_hidden = np.array(wants) == Want.HIDDEN
+        assert np.array_equal(mixed.hidden, alone.hidden[is_hidden])
+        assert np.array_equal(mixed.logits, logits[~is_hidden])
 
 
 def test_counters_cover_every_op_only_when_asked() -> None:

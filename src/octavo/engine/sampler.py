@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from octavo.batch import StepOutput
 from octavo.engine.decoding.draws import Draws
 from octavo.engine.nouns import Decision, HeadRow, Request, StepPlan
@@ -31,7 +33,7 @@ class Sampler:
     def _decide(self, request: Request, rows: list[HeadRow], caught_up: bool) -> Decision:
         decoding = request.decoding
         try:
-            if any(math.isnan(row.log_sum_exp) for row in rows):
+            if not all(map(_is_finite, rows)):
                 raise ModelError("the model's logits are not finite: check the file, or another")
             drawn_from = [row for row in rows if row.samples]
             values = [self._draws.row_value(row) for row in rows if not row.samples]
@@ -42,3 +44,9 @@ class Sampler:
             return decision
         except Exception as error:
             return Decision(request, decoding, error=error)
+
+
+def _is_finite(row: HeadRow) -> bool:
+    if row.hidden is not None:
+        return bool(np.isfinite(row.hidden).all())
+    return not math.isnan(row.log_sum_exp)

@@ -145,13 +145,14 @@ class ReferenceInterpreter:
         lse = peak[:, 0] + np.log(np.exp((of_tokens - peak).astype(np.float64)).sum(axis=1))
         edited = edit_logits(logits, batch)[:, : op.tokens]
         order = np.argsort(-edited, axis=1, kind="stable")[:, : batch.top_k]
+        is_hidden = batch.wants == Want.HIDDEN
         return StepOutput(
-            argmax=edited.argmax(axis=1).astype(np.int32),
-            log_sum_exp=lse.astype(np.float32),
+            argmax=np.where(is_hidden, -1, edited.argmax(axis=1)).astype(np.int32),
+            log_sum_exp=np.where(is_hidden, np.nan, lse).astype(np.float32),
             top_ids=order.astype(np.int32),
             top_logits=np.take_along_axis(edited, order, axis=1),
             logits=logits[batch.wants == Want.LOGITS],
-            hidden=x[batch.wants == Want.HIDDEN],
+            hidden=x[is_hidden],
         )
 
 

@@ -93,16 +93,18 @@ class RecordingRunner(Runner):
         batch = self._tamper.batch(self, _with_logits(plan.batch))
         out = super().forward(replace(plan, transfers=transfers, batch=batch))
         own, added = _parts(plan.batch)
-        logits = dict(zip([*own, *added], out.logits, strict=True))
+        outputs = len(plan.head_rows)
+        scored = [*own, *range(outputs, outputs + len(added))]  # where each gave its logits
+        rows = map(Row, out.logits, out.log_sum_exp[scored].tolist())
+        whole = dict(zip([*own, *added], rows, strict=True))
         self._rows += (
             RecordedRow(
                 head.branch,
                 tuple(head.branch.tokens[: head.position + 1]),
-                Row(logits[i], float(out.log_sum_exp[i])),
+                whole[i],
             )
             for i, head in enumerate(plan.head_rows)
         )
-        outputs = len(plan.head_rows)
         return replace(
             out,
             argmax=out.argmax[:outputs],
