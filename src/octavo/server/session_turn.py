@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 
 from octavo.protocol.bodies import BodyError
 from octavo.protocol.chat import ChatRequest
@@ -11,9 +13,41 @@ from octavo.protocol.conversation import Turn
 from octavo.protocol.tools.asked import Tools
 from octavo.request import RequestOptions, RequestOutput
 from octavo.sampling_params import SamplingParams
+from octavo.server.exchange import Exchange
+from octavo.server.generation import options_of, turn_of
 from octavo.server.next_turn import Encode, Kept, Messages, go_on
 from octavo.server.service import Loaded
 from octavo.server.sessions import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A turn as it is asked of the engine; `keep` is done when its answer is there."""
+
+    prompt: Kept
+    chat: ChatRequest  # the whole conversation's
+    turn: Turn
+    options: RequestOptions
+    keep: Callable[[], Awaitable[None]]
+
+
+@asynccontextmanager
+async def begun(exchange: Exchange, chat: ChatRequest, id: str) -> AsyncIterator[Begun]:
+    """A turn of new messages in a session, which is nobody else's until its end. Raises
+    BodyError."""
+    loaded = exchange.service.loaded  # for the whole turn: while draining there is none for others
+    check(chat.params, chat.options)
+    size = len(exchange.body)
+    with loaded.sessions.use(exchange.tenant.name, id, size) as session:
+        prompt, whole = await _prompt_of(loaded, session, chat)
+        turn = await turn_of(exchange, whole)
+        options = await options_of(exchange, turn, chat.options, session.salt)
+
+        async def keep() -> None:
+            output = exchange.outcome.outputs[0]
+            await _keep(loaded, session, prompt, whole, turn, output, size)
+
+        yield Begun(prompt, whole, turn, options, keep)
 
 
 def encoder(loaded: Loaded, chat: ChatRequest) -> Encode:
@@ -33,7 +67,7 @@ def encoder(loaded: Loaded, chat: ChatRequest) -> Encode:
     return encode
 
 
-async def prompt_of(
+async def _prompt_of(
     loaded: Loaded, session: Session, chat: ChatRequest
 ) -> tuple[Kept, ChatRequest]:
     """The prompt of new messages, and the chat that they are part of. Raises UsageError."""
@@ -49,7 +83,7 @@ async def prompt_of(
     return await go_on(encode, session.kept, session.messages, chat.messages), whole
 
 
-async def keep(
+async def _keep(
     loaded: Loaded,
     session: Session,
     prompt: Kept,

@@ -11,7 +11,7 @@ from octavo.request import RequestOptions
 from octavo.server import session_turn
 from octavo.server.admission import Place
 from octavo.server.exchange import Exchange
-from octavo.server.generation import answer, now, options_of, prompt_of, read, turn_of
+from octavo.server.generation import answer, now, options_of, prompt_of, read
 
 
 async def create(exchange: Exchange) -> None:
@@ -21,28 +21,13 @@ async def create(exchange: Exchange) -> None:
     loaded.check_name(request.model)
     with loaded.admission.enter(exchange.tenant.name) as place:
         if request.session is not None:
-            await _go_on(exchange, place, request, request.session)
+            async with session_turn.begun(exchange, request, request.session) as one:
+                ids = list(one.prompt.ids)
+                await _answer(exchange, place, request, ids, one.turn, one.options, one.keep)
             return
         ids, turn = await prompt_of(exchange, request)
         options = await options_of(exchange, turn, request.options)
         await _answer(exchange, place, request, ids, turn, options)
-
-
-async def _go_on(exchange: Exchange, place: Place, request: ChatRequest, id: str) -> None:
-    """Answer new messages of a session, which then has them and the answer."""
-    loaded = exchange.service.loaded  # for the whole turn: while draining there is none for others
-    session_turn.check(request.params, request.options)
-    size = len(exchange.body)
-    with loaded.sessions.use(exchange.tenant.name, id, size) as session:
-        prompt, whole = await session_turn.prompt_of(loaded, session, request)
-        turn = await turn_of(exchange, whole)
-        options = await options_of(exchange, turn, request.options, session.salt)
-
-        async def keep() -> None:
-            output = exchange.outcome.outputs[0]
-            await session_turn.keep(loaded, session, prompt, whole, turn, output, size)
-
-        await _answer(exchange, place, request, list(prompt.ids), turn, options, keep)
 
 
 async def _answer(

@@ -33,7 +33,9 @@ async def create(exchange: Exchange) -> None:
     loaded.check_name(request.chat.model)
     with loaded.admission.enter(exchange.tenant.name) as place:
         if request.session is not None:
-            await _go_on(exchange, place, request, request.session)
+            async with session_turn.begun(exchange, request.chat, request.session) as one:
+                request = replace(request, chat=one.chat, own=one.chat.messages)
+                await _answer(exchange, place, request, one.prompt, one.turn, one.options, one.keep)
         else:
             earlier = _earlier(exchange, request.previous)
             if earlier is not None:
@@ -111,24 +113,6 @@ async def _prompt(
         except UsageError:
             pass
     return as_rendered(await encode(messages, True))
-
-
-async def _go_on(exchange: Exchange, place: Place, request: ResponsesRequest, id: str) -> None:
-    """Answer new items of a session, which then has them and the answer."""
-    loaded, chat = exchange.service.loaded, request.chat
-    session_turn.check(chat.params, chat.options)
-    size = len(exchange.body)
-    with loaded.sessions.use(exchange.tenant.name, id, size) as session:
-        prompt, whole = await session_turn.prompt_of(loaded, session, chat)
-        turn = await turn_of(exchange, whole)
-        options = await options_of(exchange, turn, chat.options, session.salt)
-
-        async def keep() -> None:
-            output = exchange.outcome.outputs[0]
-            await session_turn.keep(loaded, session, prompt, whole, turn, output, size)
-
-        request = replace(request, chat=whole, own=whole.messages)
-        await _answer(exchange, place, request, prompt, turn, options, keep)
 
 
 async def _answer(
