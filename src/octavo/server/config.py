@@ -48,7 +48,7 @@ class ServerConfig:
     api_key_file: str | None = option(
         None, "File of keys, a line each: key [tenant=NAME] [admin]; also OCTAVO_API_KEYS"
     )
-    no_auth: bool = option(False, "Serve beyond this machine without keys")
+    no_auth: bool = option(False, "Serve beyond this machine without keys, all who reach it")
     share_prefix: bool = option(False, "All keys are one tenant, and share the cache")
     allowed_host: Sequence[str] = option(
         (), "A name that clients may call this server by (Host)", parse=_parse_names

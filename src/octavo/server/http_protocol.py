@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from octavo.server.staying_parser import StayingParser
@@ -131,8 +132,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app if cycle.scope["http_version"] != "1.0" else _bare(app))
 
     def send_400_response(self, msg: str) -> None:
-        self.tally.refusals[400] += 1
-        super().send_400_response(msg)
+        self._refuse(400, "this is no request of HTTP/1.1")
 
     def _begin_head(self) -> None:
         self._in_head, self._quiet_bytes = True, 0
@@ -164,14 +164,24 @@ class LimitedProtocol(HttpToolsProtocol):
             self._patience.cancel()
             self._patience = None
 
+    @property
+    def _may_answer(self) -> bool:
+        """Whether what is written now is read as the answer to what came last."""
+        answered = self._answered
+        if answered is None or answered.response_complete:
+            return True
+        is_its_body = self._in_message and not self._in_head and self.cycle is answered
+        return is_its_body and not answered.response_started
+
     def _refuse(self, status: int, why: str) -> None:
         """Close the connection, with a reason if no answer is on its way in it."""
         self._stop_timer()
         if self.transport.is_closing():
             return
         self.tally.refusals[status] += 1
-        if self._answered is None or self._answered.response_complete:
-            body = f'{{"error": {{"message": "{why}", "type": "invalid_request_error"}}}}'.encode()
+        if self._may_answer:
+            told = {"message": why, "type": "invalid_request_error", "param": None, "code": None}
+            body = orjson.dumps({"error": told})
             head = (
                 f"HTTP/1.1 {status} Refused\r\ncontent-type: application/json\r\n"
                 f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"

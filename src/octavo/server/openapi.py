@@ -141,8 +141,6 @@ def _error_response(status: int, says: str) -> Schema:
     own = {405: ("Allow",), 429: ("Retry-After",), 503: ("Retry-After",), 529: ("Retry-After",)}
     names = ("x-request-id", *own.get(status, ()))
     content: Schema = {"application/json": _is(schema)}
-    if status == 400:
-        content["text/plain"] = _is({"type": "string"})  # what is no HTTP at all
     return {"description": f"{says}.", "headers": _headers(*names), "content": content}
 
 
