@@ -12,15 +12,13 @@ import pytest
 from anthropic import Anthropic
 
 from octavo.server import sse
-from octavo.server.auth import Keys
 from tests.cli.tiny_model import TEMPLATE, write_tiny_model
 from tests.gate import PATIENCE
-from tests.server.live import Live, until
+from tests.server.live import Live
 
 MESSAGES, COUNT = "/v1/messages", "/v1/messages/count_tokens"
 HI: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
 SHORT: dict[str, Any] = {**HI, "max_tokens": 6}
-KEY = "a-key-of-tests-that-is-long-enough"
 PAIR = {"type": "object", "additionalProperties": False, "required": ["a", "b"],
         "properties": {"a": {"type": "boolean"}, "b": {"enum": ["x", "y"]}}}  # fmt: skip
 TOOLS: list[Any] = [
@@ -161,151 +159,12 @@ def test_what_is_only_noted_is_named(live: Live) -> None:
         assert found.headers["request-id"] == found.headers["x-request-id"]
 
 
-@pytest.mark.parametrize(
-    ("body", "status", "kind", "said"),
-    [({**SHORT, "max_token": 1}, 400, "invalid_request_error", "unknown field 'max_token'"),
-     ({**SHORT, "model": "claude-x"}, 404, "not_found_error", "model='claude-x'"),
-     ({"messages": [{"role": "user", "content": "x" * 200}], "max_tokens": 1}, 400,
-      "invalid_request_error", "prompt is too long: ")],
-)  # fmt: skip
-def test_errors_have_anthropics_shape(
-    live: Live, body: object, status: int, kind: str, said: str
-) -> None:
-    found = live.post(MESSAGES, body)
-    assert (found.status, found.json["type"]) == (status, "error")
-    assert found.json["request_id"] == found.headers["request-id"]
-    assert found.json["error"]["type"] == kind
-    assert found.error.startswith(said)
-
-
-def test_errors_have_their_types(tiny_path: Path) -> None:
-    with Live(tiny_path, keys=Keys([KEY]), max_body=1024) as live:
-        with Anthropic(base_url=live.url, api_key=KEY, max_retries=0, timeout=PATIENCE) as client:
-            assert client.messages.create(model="tiny", **SHORT).type == "message"
-            with pytest.raises(anthropic.ContentTooLargeError, match="request_too_large"):
-                client.messages.create(model="tiny", system="x" * 1024, **SHORT)
-            with pytest.raises(anthropic.BadRequestError, match="invalid_request_error"):
-                client.messages.create(model="tiny", **SHORT, extra_body={"n": 2})
-            with pytest.raises(anthropic.NotFoundError, match="not_found_error"):
-                client.models.retrieve("other")
-            live.service.state = "draining"
-            with pytest.raises(anthropic.OverloadedError, match="overloaded_error"):
-                client.messages.create(model="tiny", **SHORT)
-            until(lambda: live.service.tally.requests[MESSAGES, 529] == 1)  # as it was sent
-        with (
-            Anthropic(
-                base_url=live.url, api_key="wrong", max_retries=0, timeout=PATIENCE
-            ) as client,
-            pytest.raises(anthropic.AuthenticationError, match="authentication_error"),
-        ):
-            client.messages.create(model="tiny", **SHORT)
-        with Anthropic(
-            base_url=live.url, auth_token=KEY, max_retries=0, timeout=PATIENCE
-        ) as client:
-            live.service.state = "ready"
-            assert client.messages.create(model="tiny", **SHORT).type == "message"
-
-
-def test_too_many_that_wait_are_a_rate_limit(tiny_path: Path) -> None:
-    with Live(tiny_path, max_waiting=1) as live:
-        place = live.service.loaded.admission.enter("")
-        found = live.post(MESSAGES, SHORT)
-        place.__exit__()
-        assert (found.status, found.json["error"]["type"]) == (429, "rate_limit_error")
-        assert 1 <= int(found.headers["retry-after"]) <= 60
-
-
-@pytest.mark.parametrize("limit", ["9" * 5000, "0", "1001", "-1", "%d9%a3", ""])
-def test_a_list_of_models_has_a_limit(live: Live, limit: str) -> None:
-    found = live.get(f"/v1/models?limit={limit}", anthropic_version="2023-06-01")
-    assert (found.status, found.json["error"]["type"]) == (400, "invalid_request_error")
-
-
-def test_models_are_listed_in_the_shape_of_the_caller(live: Live) -> None:
-    with Anthropic(
-        base_url=live.url, api_key="none needed", max_retries=0, timeout=PATIENCE
-    ) as client:
-        (model,) = client.models.list()
-        assert (model.type, model.id, model.display_name) == ("model", "tiny", "tiny")
-        assert (model.lifecycle, model.max_input_tokens) == ("active", 128)
-        assert model.created_at.timestamp() == live.service.started
-        assert client.models.retrieve("tiny") == model
-        assert client.models.list(after_id="tiny").data == []
-        with pytest.raises(anthropic.BadRequestError, match="limit"):
-            client.models.list(limit=0)
-    assert live.get("/v1/models").json["object"] == "list"
-
-
 def test_silence_is_told_by_an_event(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "PING", 0.0)
     found = live.post(MESSAGES, {**SHORT, "max_tokens": 60, "ignore_eos": True, "stream": True})
     pings = [event for event in found.events if event["type"] == "ping"]
     assert pings
     assert names(found.body).count("ping") == len(pings)
-
-
-def marked(text: str, **mark: str) -> dict[str, Any]:
-    return {"type": "text", "text": text, "cache_control": {"type": "ephemeral", **mark}}
-
-
-def test_the_second_call_reads_what_the_first_created(roomy: Live) -> None:
-    def ask(question: str, **more: object) -> Any:
-        system = [marked("A long story about a whale and the sea." * 3, ttl="1h")]
-        messages = [{"role": "user", "content": question}]
-        return roomy.post(
-            MESSAGES,
-            {"max_tokens": 2, "system": system, "messages": messages, "cache_salt": "own", **more},
-        )
-
-    first = ask("Who swims?")
-    pinned = int(first.headers["x-octavo-pinned"])
-    assert pinned % 16 == 0
-    assert 100 < pinned < len("A long story about a whale and the sea." * 3) + 30
-    usage = first.json["usage"]
-    assert (usage["cache_creation_input_tokens"], usage["cache_read_input_tokens"]) == (pinned, 0)
-    usage = ask("How deep is it?").json["usage"]
-    assert usage["cache_creation_input_tokens"] == 0
-    assert usage["cache_read_input_tokens"] >= pinned
-    *_, ending, _ = ask("And how deep?", stream=True).events
-    assert ending["usage"]["cache_read_input_tokens"] >= pinned
-    view = roomy.get("/v1/cache?cache_salt=own").json
-    assert [pin["num_tokens"] for pin in view["pins"]] == [pinned]
-
-
-def test_a_stream_creates_what_its_marks_say(roomy: Live) -> None:
-    body = {
-        "max_tokens": 2, "messages": [{"role": "user", "content": "All of this is marked."}],
-        "cache_control": {"type": "ephemeral"}, "cache_salt": "stream", "stream": True,
-    }  # fmt: skip
-    *_, ending, _ = roomy.post(MESSAGES, body).events
-    usage = ending["usage"]
-    created = usage["cache_creation_input_tokens"]
-    assert created > 0
-    prompt = usage["input_tokens"] + created + usage["cache_read_input_tokens"]
-    own = {"max_tokens", "stream", "cache_salt"}  # of the answer
-    counted = {name: value for name, value in body.items() if name not in own}
-    assert roomy.post(COUNT, counted).json["input_tokens"] == prompt
-
-
-def test_over_the_budget_nothing_is_pinned_and_the_header_says_so(
-    roomy: Live, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(roomy.engine, "_most_pinned", 0)
-    text = "Nothing of this is ever kept, however long it may be."
-    asked = {**SHORT, "messages": [{"role": "user", "content": [marked(text)]}]}
-    found = roomy.post(MESSAGES, {**asked, "cache_salt": "poor"})
-    assert found.headers["x-octavo-pinned"].startswith("0; ")
-    assert found.json["usage"]["cache_creation_input_tokens"] == 0
-    *_, ending, _ = roomy.post(MESSAGES, {**asked, "cache_salt": "poor", "stream": True}).events
-    why = found.headers["x-octavo-pinned"].removeprefix("0; ")
-    assert ending["pinned"] == {"num_tokens": 0, "why_not": why}
-    assert roomy.get("/v1/cache?cache_salt=poor").json["pins"] == []
-
-
-def test_a_mark_before_all_messages(roomy: Live) -> None:
-    tools = [{**TOOLS[0], "cache_control": {"type": "ephemeral"}}, TOOLS[1]]
-    found = roomy.post(MESSAGES, {**SHORT, "tools": tools, "cache_salt": "tools"})
-    assert int(found.headers["x-octavo-pinned"]) > 400  # the text about them stands first
 
 
 THINKING = TEMPLATE.replace(
