@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 
+from octavo.cli.staying import staying
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave the process with its exit code; Ctrl-C in the imports too is
     Ctrl-C."""
     try:
-        from octavo.cli import app
+        with staying():
+            from octavo.cli import app
 
         app.main(arguments)
     except KeyboardInterrupt:

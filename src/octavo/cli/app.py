@@ -20,6 +20,7 @@ import typer
 
 from octavo import __version__
 from octavo.cli.screen import LogLines, Screen
+from octavo.cli.staying import staying
 from octavo.errors import OctavoError, UsageError
 
 VERBS = {  # verb: the module that registers it
@@ -113,8 +114,10 @@ def build_app(verbs: Iterable[str]) -> typer.Typer:
     )
     app.callback()(_octavo)
     wanted = [verb for verb in verbs if verb in VERBS] or list(VERBS)
-    for module in dict.fromkeys(VERBS[verb] for verb in wanted):
-        importlib.import_module(module).register(app)
+    with staying():
+        modules = {VERBS[verb]: importlib.import_module(VERBS[verb]) for verb in wanted}
+    for module in modules.values():
+        module.register(app)
     return app
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from octavo.cli.figures import size
 from octavo.cli.screen import Screen
+from octavo.cli.staying import staying
 from octavo.config import EngineConfig, check_context
 from octavo.environment import find_home, home
 from octavo.weights import library
@@ -33,7 +34,8 @@ USUAL_CONTEXT = 1024  # tokens that plan and explain look at where none are aske
 
 def open_llm(model: str, engine: Mapping[str, Any]) -> LLM:
     """Load `model` with these keywords of LLM."""
-    from octavo.serving.llm import LLM
+    with staying():
+        from octavo.serving.llm import LLM
 
     return LLM(str(find_or_pull(model)), **engine)
 

@@ -17,6 +17,7 @@ from octavo.cli.aside import Aside
 from octavo.cli.flags import BATCH_ENGINE, AsJson, Model, flags_of, with_flags
 from octavo.cli.loading import open_llm
 from octavo.cli.screen import Screen
+from octavo.cli.staying import staying
 from octavo.errors import UsageError
 from octavo.server.config import ServerConfig
 
@@ -42,8 +43,9 @@ def serve(
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(f"the server needs {', '.join(missing)}: pip install 'octavo[server]'")
-    from octavo.server.serve import serve as run
-    from octavo.serving.async_engine import AsyncEngine
+    with staying():
+        from octavo.server.serve import serve as run
+        from octavo.serving.async_engine import AsyncEngine
 
     logging.getLogger("octavo.server.log").setLevel(logging.INFO)
     path = config.chat_template

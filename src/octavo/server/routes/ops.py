@@ -4,7 +4,6 @@ fares, and what may be asked of it."""
 from __future__ import annotations
 
 from octavo.server.exchange import Exchange
-from octavo.server.metrics import MEDIA_TYPE, metrics_text
 from octavo.server.openapi import document
 
 
@@ -18,6 +17,8 @@ async def ready(exchange: Exchange) -> None:
 
 
 async def metrics(exchange: Exchange) -> None:
+    from octavo.server.metrics import MEDIA_TYPE, metrics_text  # a start need not wait for it
+
     await exchange.respond_bytes(metrics_text(exchange.service), MEDIA_TYPE)
 
 
