@@ -1,5 +1,5 @@
-"""A crowd of clients that a server has at once: some read, some are slow, some stall or leave, some
-send what is none; and an engine that fails now and then.
+"""A crowd of clients that a server in another process has at once: some read, some are slow, some
+stall or leave, some send what is none; and an engine that fails now and then.
 
 As a program it runs for longer, with any model:
 `python -m tests.server.crowd MODEL --clients 200 --seconds 180`.
@@ -9,21 +9,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import json
 import random
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-import pytest
-
-from octavo.engine.nouns import StepResult
 from tests.gate import PATIENCE
-from tests.server.live import Live, until
+from tests.server.apart import Apart
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 SCHEMA = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"],
@@ -32,7 +26,6 @@ WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {
     "type": "object", "properties": {"city": {"enum": ["Rome", "Oslo"]}}, "required": ["city"],
     "additionalProperties": False}}}  # fmt: skip
 BROKEN = (b"{", b"[" * 100_000, b'{"messages": 1}', b"\xff", b" " * (300 << 10), b"")
-FAILS_EVERY = 97  # steps; every third time twice in a row, which ends what is open
 
 Sent = tuple[str, dict[str, Any]]  # a path and a body
 
@@ -56,41 +49,25 @@ def requests() -> list[Sent]:
 
 
 class Crowd:
-    def __init__(self, live: Live, seed: int = 0) -> None:
-        self.live = live
+    def __init__(self, server: Apart, seed: int = 0) -> None:
+        self.server = server
         self.done: Counter[str] = Counter()  # what clients did
         self.wrong: list[str] = []
         self._random = random.Random(seed)
-        self._failures = 0  # of steps, that end what is open
-        self._expected = [(sent, said(live.post(*sent).json, whole=True)) for sent in requests()]
+        self._expected = [(sent, self._alone(*sent)) for sent in requests()]
 
     def run(self, clients: int, seconds: float) -> None:
         """Let so many clients do what they do for so long, and leave."""
-        engine = self.live.llm.loop.engine
-        step = engine.step
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(engine, "step", self._failing(step))
-            asyncio.run(self._all(clients, seconds))
-            service = self.live.service
-            until(lambda: service.loaded.admission.num_open == service.tally.connections == 0)
-        until(lambda: not engine.has_unfinished)
+        asyncio.run(self._all(clients, seconds))
+        self.server.until_idle()
 
-    def _failing(self, step: Callable[..., StepResult]) -> Callable[..., StepResult]:
-        steps, again = 0, False
-
-        def failing(*given: Any) -> StepResult:
-            nonlocal steps, again
-            steps += 1
-            if again:
-                again = False
-                self._failures += 1
-                raise RuntimeError("injected, twice in a row")
-            if steps % FAILS_EVERY == 0:
-                again = steps % (3 * FAILS_EVERY) == 0
-                raise RuntimeError("injected")
-            return step(*given)
-
-        return failing
+    def _alone(self, path: str, body: object) -> list[tuple[str, str, str | None]]:
+        """What is said to a request when there is no other."""
+        while True:
+            failures = self.server.failures
+            answer = self.server.post(path, body)
+            if self.server.failures == failures:
+                return said(answer.json, whole=True)
 
     async def _all(self, clients: int, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -103,7 +80,7 @@ class Crowd:
                  self._sends_what_is_none)  # fmt: skip
         while time.monotonic() < end:
             kind = self._random.choice(kinds)
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.live.port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.server.port)
             try:
                 async with asyncio.timeout(PATIENCE + seconds_of(end)):
                     await kind(reader, writer)
@@ -120,7 +97,7 @@ class Crowd:
     ) -> None:
         (path, body), expected = self._random.choice(self._expected)
         stream = self._random.random() < 0.8
-        failures = self._failures
+        failures = self.server.failures
         writer.write(request(path, json.dumps({**body, "stream": stream}).encode()))
         data = b""
         while piece := await reader.read(300 if pause else 1 << 16):
@@ -128,7 +105,7 @@ class Crowd:
             await asyncio.sleep(pause)
         status, answer = parsed(data)
         text = answer.decode()
-        if self._failures > failures and (status == 500 or '"error"' in text):
+        if self.server.failures > failures and (status == 500 or '"error"' in text):
             self.done["injected"] += 1
         elif status != 200:
             self.wrong.append(f"{body}: {status} {text[:300]}")
@@ -236,40 +213,19 @@ def streamed(text: str) -> list[tuple[str, str, str | None]]:
     ]
 
 
-def open_files() -> int:
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
-
-
-def resident() -> int:
-    """Bytes of memory that the process alone has, swapped ones too."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    sizes = [each.split()[1] for each in lines if each.startswith(("RssAnon", "VmSwap"))]
-    return sum(map(int, sizes)) << 10
-
-
-def at_rest(live: Live) -> str:
-    """What a server holds with its cache cleared and the memory of it given back."""
-    live.post("/v1/cache/clear", {})
-    until(lambda: live.llm.stats()["kv_bytes_empty"] == 0)
-    gc.collect()
-    return f"{resident():,} bytes, {open_files()} files, {threading.active_count()} threads"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model")
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=180)
     given = parser.parse_args()
-    with Live(given.model, max_body=256 << 10) as live:
-        crowd = Crowd(live)
+    with Apart(given.model) as server:
+        crowd = Crowd(server)
         crowd.run(given.clients, given.seconds / 4)  # so that all that is kept is there
-        before = at_rest(live)
+        print(f"before: {server.at_rest()}")
         crowd.run(given.clients, given.seconds)
-        held = resident()
-        print(f"before: {before}; after: {at_rest(live)}")
-        print(f"with the cache: {held}; refused: {dict(live.service.tally.refusals)}")
-        print(f"done: {dict(crowd.done)}; steps: {live.engine.totals.steps}")
+        print(f"with the cache: {server.held()}", f"after: {server.at_rest()}", sep="\n")
+        print(f"done: {dict(crowd.done)}")
         print(f"wrong: {len(crowd.wrong)}", *crowd.wrong[:20], sep="\n")
 
 

@@ -46,7 +46,38 @@ class Answer(NamedTuple):
         return message
 
 
-class Live:
+class Client:
+    """Whoever asks a server by its port."""
+
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+
+    def get(self, path: str, **headers: str) -> Answer:
+        return self.ask("GET", path, None, **headers)
+
+    def post(self, path: str, body: object, **headers: str) -> Answer:
+        return self.ask("POST", path, json.dumps(body).encode(), **headers)
+
+    def ask(self, method: str, path: str, body: bytes | None, **headers: str) -> Answer:
+        """Header names are given with _ for -."""
+        connection = self.connect()
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        kind = {} if body is None else {"content-type": "application/json"}
+        connection.request(method, path, body, {**kind, **given})
+        response = connection.getresponse()
+        found = {name.lower(): value for name, value in response.getheaders()}
+        answer = Answer(response.status, found, response.read())
+        connection.close()
+        return answer
+
+
+class Live(Client):
     """Serves a model until it is closed. Other threads talk to it by its port."""
 
     def __init__(
@@ -70,7 +101,6 @@ class Live:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         self.port = self._opened.result(PATIENCE)
-        self.url = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
         return self
@@ -83,27 +113,6 @@ class Live:
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
         assert_nothing_held(self.llm)
-
-    def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
-
-    def get(self, path: str, **headers: str) -> Answer:
-        return self.ask("GET", path, None, **headers)
-
-    def post(self, path: str, body: object, **headers: str) -> Answer:
-        return self.ask("POST", path, json.dumps(body).encode(), **headers)
-
-    def ask(self, method: str, path: str, body: bytes | None, **headers: str) -> Answer:
-        """Header names are given with _ for -."""
-        connection = self.connect()
-        given = {name.replace("_", "-"): value for name, value in headers.items()}
-        kind = {} if body is None else {"content-type": "application/json"}
-        connection.request(method, path, body, {**kind, **given})
-        response = connection.getresponse()
-        found = {name.lower(): value for name, value in response.getheaders()}
-        answer = Answer(response.status, found, response.read())
-        connection.close()
-        return answer
 
     def _run(self) -> None:
         try:
@@ -132,7 +141,7 @@ class Live:
             await serving
 
 
-def talk(live: Live, *pieces: bytes) -> bytes:
+def talk(live: Client, *pieces: bytes) -> bytes:
     """Send bytes as they are; give all that comes back."""
     with socket.create_connection(("127.0.0.1", live.port), PATIENCE) as connection:
         try:

@@ -16,6 +16,7 @@ from octavo.engine.admission import Admission
 from octavo.engine.cache_doors import CacheDoors, counts_of
 from octavo.engine.decoding import make_decoding
 from octavo.engine.decoding.draws import Draws
+from octavo.engine.heap import give_back
 from octavo.engine.live import LiveRequests
 from octavo.engine.nouns import Branch, Request, StepResult
 from octavo.engine.runner import Forward
@@ -147,12 +148,14 @@ class Engine:
                 self.requests.end(branch.request, reason, tell=False)
 
     def reclaim(self) -> float | None:
-        """Give the memory of idle blocks back to the system; the seconds until some more may be
-        idle, or None if none has memory."""
+        """Give the memory of idle blocks back to the system, and with it what else was freed; the
+        seconds until some more may be idle, or None if none has memory."""
         idle = self._kv_idle
         with Transaction(self.requests):
             transfers, seconds = self.kv.reclaim(empty_for=min(_EMPTY_IDLE, idle), cached_for=idle)
             self.runner.transfer(transfers)
+        if transfers:
+            give_back()
         return seconds
 
     def totals(self, cancels: int = 0, *, at_once: bool = True) -> Totals:
