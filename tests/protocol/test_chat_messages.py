@@ -49,6 +49,33 @@ def test_a_call_that_was_broken_off_is_taken_back() -> None:
     assert found["tool_calls"] == [broken]
 
 
+def test_an_answer_is_taken_back_as_clients_have_it() -> None:
+    function = {**call()["function"], "parsed_arguments": {"a": 1}}
+    answers = [
+        called(call(function=function), parsed=None, annotations=[], function_call=None),
+        {"role": "assistant", "content": '{"ok": true}', "parsed": {"ok": True}, "refusal": None},
+        {"role": "assistant", "content": None, "refusal": "No."},
+        {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
+    ]
+    assert read_chat_messages(answers) == (
+        {"role": "assistant", "content": "", "tool_calls": [READ]},
+        {"role": "assistant", "content": '{"ok": true}'},
+        {"role": "assistant", "content": "No."},
+        {"role": "assistant", "content": "No."},
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [({"role": "user", "parsed": {}}, "parsed"), ({"refusal": "No."}, "refusal"),
+     ({"annotations": [{"type": "url_citation"}]}, "annotations")],
+)  # fmt: skip
+def test_what_would_be_lost_of_it_is_refused(more: dict[str, Any], name: str) -> None:
+    with pytest.raises(BodyError) as caught:
+        read_chat_messages([{"role": "assistant", "content": "a", **more}])
+    assert caught.value.param == f"messages[0].{name}"
+
+
 AT = "messages[1].tool_calls[0]"
 
 
@@ -106,7 +133,8 @@ IN_PART = "messages[1].content[1]"
 def test_what_a_part_has_beside_its_text_is_named_by_its_whole_path(
     part: dict[str, Any], param: str
 ) -> None:
-    text = {"type": "text", "text": "a", "cache_control": None}
+    text = {"type": "text", "text": "a", "cache_control": None,
+            "prompt_cache_breakpoint": {"mode": "explicit"}}  # fmt: skip
     (read,) = read_chat_messages([{"role": "user", "content": [text, text]}])
     assert read["content"] == "a\na"
     with pytest.raises(BodyError) as caught:

@@ -192,3 +192,25 @@ def test_openais_client_parses_both(roomy: Live) -> None:
             else:
                 assert choice.message.tool_calls
     assert seen == {"call", "text"}
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # the client's own, of its types
+def test_what_openais_client_parsed_is_taken_back(roomy: Live) -> None:
+    tool = openai.pydantic_function_tool(Weather)
+    own: Any = {"type": "function", **tool["function"]}
+    with OpenAI(base_url=f"{roomy.url}/v1", api_key="x", max_retries=0, timeout=PATIENCE) as client:
+        for seed in SEEDS:
+            chat: list[Any] = [*HI]
+            (choice,) = client.chat.completions.parse(
+                model="tiny", messages=chat, seed=seed, tools=[tool], response_format=Verdict
+            ).choices
+            for answer in (choice.message, choice.message.model_dump()):
+                more: Any = [*chat, answer, *HI]
+                client.chat.completions.create(model="tiny", messages=more, max_tokens=1)
+            found = client.responses.parse(
+                model="tiny", input="hi", tools=[own], text_format=Verdict,
+                extra_body={"seed": seed},
+            )  # fmt: skip
+            for items in (found.output, [each.model_dump() for each in found.output]):
+                more = [*HI, *items, *HI]
+                client.responses.create(model="tiny", input=more, max_output_tokens=1)

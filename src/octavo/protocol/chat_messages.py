@@ -2,7 +2,8 @@
 
 Comes in: OpenAI's messages. Goes out: what `octavo.tokenizer.messages` makes of them, without nulls
 and with the fields that mean something here; "developer" is read as "system", the role that open
-models were trained on. Any order is allowed: it is the template that may refuse one.
+models were trained on. Any order is allowed: it is the template that may refuse one. An answer is
+taken back as a client has it, who may have put its own reading of it beside it.
 """
 
 from __future__ import annotations
@@ -27,19 +28,43 @@ _OF_ROLE: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 _CALL = ("id", "type", "function", "index")  # `index`: a stream's deltas, put together, have it
 _FUNCTION = ("name", "arguments")
-_PART = ("type", "text")
+_PART = ("type", "text", "prompt_cache_breakpoint")  # any prefix is found, marked or not
+_PARSED, _PARSED_ARGUMENTS = "parsed", "parsed_arguments"  # of OpenAI's client: what a text means
 
 
 def read_chat_messages(messages: object) -> tuple[dict[str, Any], ...]:
     """Raises BodyError."""
     if messages is None:
         raise BodyError('messages is missing: give a list of {"role": …, "content": …}', "messages")
+    if isinstance(messages, list):
+        messages = [_taken_back(each) for each in messages]
     _check_parts(messages)
     try:
         read = read_messages(messages)
     except MessageError as error:
         raise BodyError(str(error), error.place) from None
     return tuple(_own_fields(f"messages[{i}]", each) for i, each in enumerate(read))
+
+
+def _taken_back(message: object) -> object:
+    """An answer without what says nothing more; the refusal of another server's as its text."""
+    if not isinstance(message, dict) or message.get("role") != "assistant":
+        return message
+    found = {name: value for name, value in message.items() if name != _PARSED}
+    if found.get("annotations") == []:
+        del found["annotations"]
+    content = found.get("content")
+    if content is None and isinstance(found.get("refusal"), str):
+        found["content"] = found.pop("refusal")
+    elif isinstance(content, list):
+        found["content"] = [_said(part) for part in content]
+    return found
+
+
+def _said(part: object) -> object:
+    if isinstance(part, dict) and part.keys() == {"type", "refusal"} and part["type"] == "refusal":
+        return {"type": "text", "text": part["refusal"]}
+    return part
 
 
 def _check_parts(messages: object) -> None:
@@ -88,7 +113,9 @@ def _own_fields(where: str, message: Mapping[str, Any]) -> dict[str, Any]:
 
 def _own_call(where: str, call: Mapping[str, Any]) -> dict[str, Any]:
     refuse_unknown(where, call, _CALL)
-    function = call["function"]
+    function = {
+        name: call["function"][name] for name in call["function"] if name != _PARSED_ARGUMENTS
+    }
     refuse_unknown(f"{where}.function", function, _FUNCTION)
     call_id = call.get("id")
     if not isinstance(call_id, str):

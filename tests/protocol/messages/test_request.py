@@ -64,6 +64,21 @@ def test_turns_of_one_role_are_one() -> None:
     assert [each["content"] for each in found] == ["hi\nhi", "a", "hi"]
 
 
+@pytest.mark.parametrize("system", ["", []])
+def test_an_empty_system_says_nothing(system: object) -> None:
+    assert parse(system=system).chat.messages == (USER,)
+
+
+def test_thinking_that_nobody_here_can_read_is_left_out_and_named() -> None:
+    hidden = {"type": "redacted_thinking", "data": "c2VjcmV0"}
+    said = {"role": "assistant", "content": [hidden, text("a"), hidden]}
+    found = parse(USER, said, USER, system=BILLING)
+    assert found.chat.messages == (USER, {"role": "assistant", "content": "a"}, USER)
+    assert found.noted == (
+        "x-anthropic-billing-header", "messages[1].content[0]", "messages[1].content[2]",
+    )  # fmt: skip
+
+
 BILLING = "x-anthropic-billing-header: cc_version=2.1; cch=1f3a;"
 
 

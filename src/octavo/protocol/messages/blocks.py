@@ -22,7 +22,7 @@ _SECONDS = MappingProxyType({"5m": 300, "1h": 3600})
 _ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "user": ("text", "tool_result"),
-        "assistant": ("text", "thinking", "tool_use"),
+        "assistant": ("text", "thinking", "redacted_thinking", "tool_use"),
         "system": ("text",),
     }
 )
@@ -30,6 +30,7 @@ _FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "text": ("text", "cache_control", "citations"),
         "thinking": ("thinking", "signature"),  # whoever signed it: nothing here depends on that
+        "redacted_thinking": ("data",),
         "tool_use": ("id", "name", "input", "cache_control", "caller", "toolset_name"),
         "tool_result": ("tool_use_id", "content", "is_error", "cache_control", "toolset_name"),
     }
@@ -98,7 +99,7 @@ def read_conversation(fields: Fields, marks: Marks) -> Said:
     if not messages:
         raise BodyError('messages: expected at least one {"role": …, "content": …}', "messages")
     reader = _Reader(marks)
-    if "system" in fields:
+    if fields.get("system"):  # an empty one says nothing
         reader.read("system", "system", fields["system"])
     for i, message in enumerate(messages):
         reader.read_message(f"messages[{i}]", message)
@@ -157,6 +158,8 @@ class _Reader:
             self._say(role, self._without_billing(where, _text(where, block, "text")))
         elif kind == "thinking":
             self._say(role, _text(where, block, "thinking"), "reasoning_content")
+        elif kind == "redacted_thinking":  # only who wrote it can read it
+            self.noted = (*self.noted, where)
         elif kind == "tool_use":
             self._call(where, block)
         else:
@@ -212,7 +215,7 @@ class _Reader:
         """None where nothing else is there."""
         if where not in ("system", "system[0]") or not text.startswith(_BILLING):
             return text
-        self.noted = (_BILLING,)
+        self.noted = (*self.noted, _BILLING)
         return text.partition("\n")[2].lstrip("\n") or None
 
 

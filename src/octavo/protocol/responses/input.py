@@ -24,8 +24,9 @@ _ROLES: Mapping[str, str] = MappingProxyType(
 )
 _EVERY = ("type", "id", "status")
 _TEXTS = ("input_text", "output_text", "text")
-_OF_PART = ("type", "text", "annotations", "logprobs", "prompt_cache_breakpoint")
-_OF_CALL = ("call_id", "name", "namespace", "caller", "async")
+# `parsed…` are OpenAI's client's: what the text beside it means.
+_OF_PART = ("type", "text", "annotations", "logprobs", "prompt_cache_breakpoint", "parsed")
+_OF_CALL = ("call_id", "name", "namespace", "caller", "async", "parsed_arguments")
 _OF_OUTPUT = ("call_id", "output", "name", "caller")
 
 Message = dict[str, Any]

@@ -66,6 +66,7 @@ RESPONSES_FIELDS = table(
     *noted("user", "safety_identifier", "service_tier", "client_metadata"),
     *noted("prompt_cache_retention", "prompt_cache_options"),
     *(refused(name) for name in ("context_management", "max_tool_calls", "prompt")),
+    *(refused(name) for name in ("access_programs", "background_options", "image")),
     refused("n", 1),
 )
 _LOGPROBS = "message.output_text.logprobs"
