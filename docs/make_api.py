@@ -99,6 +99,10 @@ knows no tools, as SmolLM2's, and one whose own form is not read here (Qwen3-Cod
 Kimi, gpt-oss and others; the server says so at its start) is not told of them: the system message
 is, with Hermes' form to answer in, or, where a template knows no tools, the one that is asked for.
 The header `x-octavo-tools` of an answer names the form, with `-wrapper` behind it there.
+
+Beside tools, a format of the answer (`response_format`, `text.format`, `output_config.format` and
+the others) holds what is no call: an answer is calls alone, or keeps it. Where a call is required
+it holds nothing.
 """
     rows = [(f"`{name}`", said) for name, said in TOOL_FORMATS.items()]
     return f"{says}\n{_rows(('--tool-format', 'what a model writes'), rows)}"
