@@ -82,6 +82,22 @@ def test_a_schema_at_a_limit_is_read() -> None:
     assert [repr(each) for each in whole.values()] == ["2", "2.5", "100.0"]
 
 
+def test_formats_that_nobody_defined_are_remarks() -> None:
+    given = {
+        "format": "path",
+        "properties": {"format": {"format": "int32"}, "day": {"format": "date"}},
+        "anyOf": [{"format": "password"}, {"const": {"format": "x"}}, {"format": "iri"}],
+        "default": {"format": "x"},
+        "required": ["format"],
+    }
+    assert read_schema(json.dumps(given)) == {
+        "properties": {"format": {}, "day": {"format": "date"}},
+        "anyOf": [{}, {"const": {"format": "x"}}, {"format": "iri"}],
+        "default": {"format": "x"},
+        "required": ["format"],
+    }
+
+
 @pytest.mark.parametrize("source", ['{"a": 1}', "[]", '["a", ""]', '["a", 1]', "[1"])
 def test_a_choice_is_of_texts(source: str) -> None:
     assert read_choice('["a", "b"]') == ["a", "b"]

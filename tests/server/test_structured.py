@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from openai import OpenAI
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, SecretStr
 
 from tests.gate import PATIENCE
 from tests.server.live import Live
@@ -59,6 +60,14 @@ def test_what_cannot_be_kept_is_refused(roomy: Live, fields: dict[str, Any], why
     assert why in answer.error
 
 
+class Login(BaseModel):
+    """Fields whose schemas have formats of pydantic's own."""
+
+    key: SecretStr = Field(max_length=4)
+    home: Path = Field(max_length=4)
+    data: bytes = Field(max_length=4)
+
+
 class Step(BaseModel):
     name: Literal["a", "b"]
     done: bool
@@ -78,3 +87,16 @@ def test_openais_client_parses_nested_models(roomy: Live) -> None:
     (choice,) = found.choices
     assert choice.finish_reason == "stop"
     assert isinstance(choice.message.parsed, Plan)
+
+
+def test_formats_of_pydantics_own_are_no_hindrance(roomy: Live) -> None:
+    schema = Login.model_json_schema()
+    assert {each["format"] for each in schema["properties"].values()} == {
+        "password", "path", "binary"
+    }  # fmt: skip
+    form = {"type": "json_schema", "json_schema": {"name": "login", "schema": schema}}
+    found = json.loads(content(roomy, response_format=form, max_tokens=900))
+    assert found.keys() == {"key", "home", "data"}
+    answer = roomy.post(CHAT, {**HI, "response_format": {"type": "json_schema", "json_schema": {
+        "name": "x", "schema": {"type": "string", "format": "iri"}}}})  # fmt: skip
+    assert (answer.status, "Unknown format: iri" in answer.error) == (400, True)

@@ -21,6 +21,16 @@ MAX_PROPERTIES = 1_000
 MAX_ENUM_VALUES = 10_000
 MAX_DEPTH = 64
 
+# Those that JSON Schema defines. Any other is a remark: pydantic's "path", OpenAPI's "int32".
+_FORMATS = frozenset(
+    {
+        *("date-time", "date", "time", "duration", "email", "idn-email", "hostname"),
+        *("idn-hostname", "ipv4", "ipv6", "uri", "uri-reference", "iri", "iri-reference", "uuid"),
+        *("uri-template", "json-pointer", "relative-json-pointer", "regex"),
+    }
+)
+_VALUES = frozenset({"const", "enum", "default", "examples"})  # no schema stands in them
+
 
 @dataclass(frozen=True, slots=True)
 class GrammarSpec:
@@ -77,7 +87,8 @@ class GrammarSpec:
 
 
 def read_schema(source: str) -> dict[str, Any]:
-    """Return a JSON schema that keeps the limits. Raises GrammarError."""
+    """Return a JSON schema that keeps the limits, without formats that say nothing. Raises
+    GrammarError."""
     schema = _parsed("json", source)
     if schema is False:
         raise GrammarError("the schema is false, which no document is valid against")
@@ -88,7 +99,8 @@ def read_schema(source: str) -> dict[str, Any]:
     if "x-guidance" in schema:
         raise GrammarError("the schema has x-guidance, which is not supported: leave it out")
     _check_size(schema)
-    return schema
+    meant: dict[str, Any] = _meant("", schema)
+    return meant
 
 
 def read_choice(source: str) -> list[str]:
@@ -146,6 +158,21 @@ def _check_size(schema: dict[str, Any]) -> None:
     if values > MAX_ENUM_VALUES:
         had = counted(values, "enum value")
         raise GrammarError(f"the schema has {had}: at most {MAX_ENUM_VALUES:,} are taken")
+
+
+def _meant(key: str, value: Any) -> Any:
+    """What stands under a key of a schema, without formats that say nothing."""
+    if key in _VALUES:
+        return value
+    if isinstance(value, list):
+        return [_meant("", each) for each in value]
+    if isinstance(value, dict):
+        return {k: _meant(k, each) for k, each in value.items() if not _says_nothing(k, each)}
+    return value
+
+
+def _says_nothing(key: str, value: object) -> bool:
+    return key == "format" and isinstance(value, str) and value not in _FORMATS
 
 
 def _walk(schema: dict[str, Any]) -> Iterator[tuple[str, object, int]]:
