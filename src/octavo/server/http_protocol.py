@@ -9,7 +9,6 @@ requests in a connection only the last is told that the client has gone.
 from __future__ import annotations
 
 import asyncio
-from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -184,7 +183,7 @@ class LimitedProtocol(HttpToolsProtocol):
             told = {"message": why, "type": "invalid_request_error", "param": None, "code": None}
             body = orjson.dumps({"error": told})
             head = (
-                f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
+                f"HTTP/1.1 {status} Refused\r\ncontent-type: application/json\r\n"
                 f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
             )
             self.transport.write(head.encode() + body)
