@@ -1,4 +1,4 @@
-"""/v1/embeddings and the token routes over a real socket."""
+"""/v1/embeddings over a real socket."""
 
 from __future__ import annotations
 
@@ -63,32 +63,3 @@ def test_what_is_no_input_is_named(live: Live, body: object, param: str) -> None
     found = live.post(EMBEDDINGS, body)
     assert (found.status, found.json["error"]["param"]) == (400, param)
     assert live.post(EMBEDDINGS, {"input": "x", "dimensions": 64}).status == 200
-
-
-def test_tokens_there_and_back(live: Live) -> None:
-    found = live.post("/tokenize", {"prompt": "hi!", "return_token_strs": True}).json
-    assert found == {
-        "count": 3, "max_model_len": 128, "tokens": [104, 105, 33], "token_strs": ["h", "i", "!"],
-    }  # fmt: skip
-    assert live.post("/detokenize", {"tokens": found["tokens"]}).json == {"prompt": "hi!"}
-    assert (
-        live.post("/detokenize", {"tokens": [9999]}).error == "tokens has 9999: expected 0 to 257"
-    )
-    assert live.post("/detokenize", {"tokens": "hi"}).status == 400
-    assert live.post("/tokenize", {}).error == "expected one of prompt and messages"
-
-
-def test_a_chat_is_shown_as_the_model_reads_it(live: Live) -> None:
-    chat = {"messages": [{"role": "user", "content": "hi"}]}
-    text = live.post("/apply-template", chat).json["prompt"]
-    assert text == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
-    tokens = live.post("/tokenize", chat).json["tokens"]
-    assert live.post("/detokenize", {"tokens": tokens}).json["prompt"] == text
-    usage = live.post("/v1/chat/completions", {**chat, "max_tokens": 1}).json["usage"]
-    assert usage["prompt_tokens"] == len(tokens)
-
-
-def test_what_clients_ask_of_a_tokenizer(live: Live) -> None:
-    found = live.get("/tokenizer_info").json
-    assert found["eos_token"] == "<|im_end|>"
-    assert "im_start" in found["chat_template"]

@@ -20,6 +20,7 @@ from octavo.server.transport import EndingTransport
 
 _HEAD_BYTES = 64 << 10  # also of what is between two pieces of a body, and after the last
 _HEAD_FIELDS = 100
+_CODING = b"transfer-encoding"
 _HEAD_SECONDS = 10.0
 _READER_SECONDS = 60.0  # in which one takes what was written, but for a little
 _QUEUED = 8  # requests in a connection behind the one that is answered
@@ -99,6 +100,9 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         self.headers += self._upgrades
         self._upgrades = ()
+        if not self._is_framing_known():
+            self._refuse(400, "transfer-encoding: expected chunked alone, of HTTP/1.1")
+            return
         self._in_head = False
         self._stop_timer()
         super().on_headers_complete()
@@ -150,6 +154,12 @@ class LimitedProtocol(HttpToolsProtocol):
         fields = self.headers or ()  # None before the first head
         if len(fields) > _HEAD_FIELDS:
             self._refuse(431, f"the head of the request has more than {_HEAD_FIELDS} fields")
+
+    def _is_framing_known(self) -> bool:
+        """Whether all who read this head take its body to end at the same place: codings before
+        the last are undone by nobody here, and what speaks HTTP/1.0 knows none."""
+        codings = [value.strip().lower() for name, value in self.headers if name == _CODING]
+        return not codings or (codings == [b"chunked"] and self.parser.get_http_version() == "1.1")
 
     def _head_is_late(self) -> None:
         self._refuse(408, f"no whole request within {_HEAD_SECONDS:.0f} seconds")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from octavo.protocol.bodies import BodyError
 from octavo.protocol.tokens import parse_detokenize, parse_template, parse_tokenize
 from octavo.server.exchange import Exchange
-from octavo.server.generation import prompt_of, read
+from octavo.server.generation import beside, prompt_of, read
+
+_NO_LIMIT = sys.maxsize  # with one, a long text is encoded in pieces: other threads run in between
 
 
 async def tokenize(exchange: Exchange) -> None:
@@ -20,15 +24,17 @@ async def tokenize(exchange: Exchange) -> None:
         if request.chat is not None:
             ids, _ = await prompt_of(exchange, request.chat)
         else:
-            encode = partial(tokenizer.encode, add_special=request.adds_special)
+            encode = partial(tokenizer.encode, add_special=request.adds_special, limit=_NO_LIMIT)
             ids = await asyncio.to_thread(encode, request.prompt or "")
-    texts = [tokenizer.token_bytes(i).decode("utf-8", "replace") for i in ids]
+        texts = None
+        if request.wants_texts:
+            texts = await asyncio.to_thread(_texts, tokenizer.token_bytes, ids)
     await exchange.respond(
         {
             "count": len(ids),
             "max_model_len": loaded.engine.info.context,
             "tokens": ids,
-            "token_strs": texts if request.wants_texts else None,
+            "token_strs": texts,
         }
     )
 
@@ -38,10 +44,11 @@ async def detokenize(exchange: Exchange) -> None:
     request = await read(exchange, parse_detokenize)
     loaded.check_name(request.model)
     tokenizer = loaded.engine.tokenizer
-    wrong = next((each for each in request.tokens if each >= tokenizer.vocab_size), None)
-    if wrong is not None:
+    wrong = max(request.tokens, default=0)
+    if wrong >= tokenizer.vocab_size:
         raise BodyError(f"tokens has {wrong}: expected 0 to {tokenizer.vocab_size - 1}", "tokens")
-    await exchange.respond({"prompt": tokenizer.decode(request.tokens, skip_special=False)})
+    decode = partial(tokenizer.decode, request.tokens, skip_special=False)
+    await exchange.respond({"prompt": await beside(len(exchange.body), decode)})
 
 
 async def info(exchange: Exchange) -> None:
@@ -75,3 +82,7 @@ async def apply_template(exchange: Exchange) -> None:
         ids, _ = await prompt_of(exchange, request)
     text = loaded.engine.tokenizer.decode(ids, skip_special=False)
     await exchange.respond({"prompt": text})
+
+
+def _texts(bytes_of: Callable[[int], bytes], ids: Sequence[int]) -> list[str]:
+    return [bytes_of(each).decode("utf-8", "replace") for each in ids]
