@@ -44,6 +44,9 @@ CpuFeatures cpu_features() {
   f.avx512 = f.avx2 && zmm && bit(seven.ebx, 16) && bit(seven.ebx, 17) && bit(seven.ebx, 30) &&
              bit(seven.ebx, 31) && bit(seven.ecx, 1) && bit(seven.ecx, 11);
   f.avx512bf16 = f.avx512 && bit(seven_one.eax, 5);
+  const Registers vendor = cpuid(0, 0);
+  f.fma_beats_bf16_dots = vendor.ebx == signature_INTEL_ebx && vendor.edx == signature_INTEL_edx &&
+                          vendor.ecx == signature_INTEL_ecx;
   return f;
 }
 

@@ -74,9 +74,16 @@ const std::vector<KernelTable>& tables() {
   return all;
 }
 
+// The fastest: the highest level but where its bf16 dots are slower than fma.
+const KernelTable* default_table() {
+  if (cpu_features().fma_beats_bf16_dots && std::strcmp(tables().back().name, "avx512bf16") == 0)
+    if (const KernelTable* avx512 = kernel_table("avx512")) return avx512;
+  return &tables().back();
+}
+
 const KernelTable* choose_table() {
   const char* wanted = std::getenv("OCTAVO_ISA");
-  if (wanted == nullptr || *wanted == '\0') return &tables().back();
+  if (wanted == nullptr || *wanted == '\0') return default_table();
   if (const KernelTable* table = kernel_table(wanted)) return table;
   throw std::invalid_argument("OCTAVO_ISA=" + std::string(wanted) +
                               ": this build on this machine has " + isa_list());

@@ -58,9 +58,9 @@ struct Weight {          // a packed matrix; rows above N and columns above K ar
 // balanced (7 = 4 + 3) so that no tail tile is thin; tile t holds rows [tile_begin(t),
 // tile_begin(t + 1)). Mt are the rows of a tile.
 enum ActKind : int32_t {
-  // Of a group of 32 k, 48*Mt B: a s8[8 steps][Mt][4 k], scale f32[Mt], nsum i32[Mt], nlo i32[Mt],
-  // am f32[Mt]. scale = amax/127; nsum = -sum(q); nlo = -sum(q of the first 16 k);
-  // am = scale * sum(q).
+  // Of a group of 32 k, 48*Mt B: a s8[8 steps][Mt][4 k], scale f32[Mt], start i32[Mt], low
+  // i32[Mt], am f32[Mt]. scale = amax/127; start = -128 * sum(q), what a dot with bytes of zero
+  // point 128 begins with; low = the same of the first 16 k; am = scale * sum(q).
   A32 = 0,
   ABF16 = 1,  // [K/2][Mt] pairs of bf16
   AF32 = 2,   // [K][Mt] float

@@ -61,12 +61,12 @@ static __attribute__((noinline)) void tile_scores(Addresses k, Addresses ahead, 
   for (; s < s1; s++) scores_of<F, M, 1, kAhead>(k + s, ahead + s, packed, steps, score + s * 16);
 }
 
-// o[m][d .. d + 16R) over V steps [begin, end) of the tile; p is [M][kTile] elements.
+// o[m][d .. d + 16R) over V steps [begin, end) of the tile; p is [M][kTile * 4 bytes] of elements.
 template <class F, int M, int R, bool kAhead>
 OCTAVO_INLINE void values_of(Addresses v, Addresses ahead, int begin, int end,
                              const typename F::Element* p, const float* alpha, int v_dim, int d,
                              float* o) {
-  constexpr int kSteps = 16 / F::kTokens;
+  constexpr int kSteps = 16 / F::kTokens, kRow = kTile * 4 / sizeof(typename F::Element);
   f32x16 acc[M][R];
 #pragma GCC unroll 16
   for (int m = 0; m < M; m++)
@@ -87,7 +87,7 @@ OCTAVO_INLINE void values_of(Addresses v, Addresses ahead, int begin, int end,
 #pragma GCC unroll 16
       for (int m = 0; m < M; m++)
 #pragma GCC unroll 4
-        for (int r = 0; r < R; r++) acc[m][r] = F::step(acc[m][r], kv[r], p[m * kTile + i]);
+        for (int r = 0; r < R; r++) acc[m][r] = F::step(acc[m][r], kv[r], p[m * kRow + i]);
     }
   }
 #pragma GCC unroll 16

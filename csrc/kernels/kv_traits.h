@@ -46,8 +46,48 @@ OCTAVO_INLINE uint16_t bf16_of(float value) {
   return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-template <> struct KV<KV_BF16> : Chain<KV<KV_BF16>> {
+// A step of two bf16 values: where the level has bf16 dots one of these, else two fma on what the
+// values are as floats, the second of each pair first, as dot_bf16 does it.
+#if OCTAVO_BF16_DOTS
+struct Bf16Steps {
+  using Element = int32_t;
+  using Vector = i32x16;
+  OCTAVO_INLINE Vector load(const uint8_t* p) { return load_i(p); }
+  OCTAVO_INLINE f32x16 step(f32x16 acc, Vector kv, Element e) {
+    return dot_bf16(acc, kv, set1_i(e));
+  }
+  OCTAVO_INLINE Vector keep(Vector kv, bool low, bool high) {
+    return and_i(kv, set1_i((int32_t)((low ? 0xffffu : 0u) | (high ? 0xffff0000u : 0u))));
+  }
+  OCTAVO_INLINE void store16(Element* out, f32x16 values) { store_bf16(out, values); }
+};
+#else
+struct Bf16Steps {
+  struct Element {
+    float low, high;
+  };
+  struct Vector {
+    f32x16 low, high;
+  };
+  OCTAVO_INLINE Vector load(const uint8_t* p) {
+    const i32x16 pairs = load_i(p);
+    return {as_float(shift_left<16>(pairs)), as_float(and_i(pairs, set1_i((int32_t)0xffff0000u)))};
+  }
+  OCTAVO_INLINE f32x16 step(f32x16 acc, Vector kv, Element e) {
+    return fma(kv.low, set1_f(e.low), fma(kv.high, set1_f(e.high), acc));
+  }
+  OCTAVO_INLINE Vector keep(Vector kv, bool low, bool high) {
+    return {low ? kv.low : zero_f(), high ? kv.high : zero_f()};
+  }
+  OCTAVO_INLINE void store16(Element* out, f32x16 values) {
+    store_f(&out->low, as_float(shift_left<16>(to_bf16_pair(values, zero_f()))));
+  }
+};
+#endif
+
+template <> struct KV<KV_BF16> : Bf16Steps, Chain<KV<KV_BF16>> {
   static constexpr int32_t kFormat = KV_BF16;
+  static constexpr int kTokens = 2;
 
   static void write_k(uint8_t* unit, int32_t slot, int32_t dim, const float* k) {
     uint16_t rounded[kAttentionMaxDim];
@@ -62,22 +102,11 @@ template <> struct KV<KV_BF16> : Chain<KV<KV_BF16>> {
     for (int d = 0; d < dim; d++) __builtin_memcpy(out + d * 4, rounded + d, 2);
   }
   static void pack_q(const float* q, int k_dim, int rows, int lane, void* pack) {
-    uint32_t pairs[kAttentionMaxDim / 2];
-    for (int d = 0; d < k_dim; d += 16) store_bf16(pairs + d / 2, load_f(q + d));
-    for (int i = 0; i < k_dim / 2; i++) ((uint32_t*)pack)[i * rows + lane] = pairs[i];
+    Element steps[kAttentionMaxDim / 2];
+    for (int d = 0; d < k_dim; d += 16) store16(steps + d / 2, load_f(q + d));
+    for (int i = 0; i < k_dim / 2; i++) ((Element*)pack)[i * rows + lane] = steps[i];
   }
-  OCTAVO_INLINE void store_p(uint32_t* row, int s, f32x16 p) { store_bf16(row + s * 8, p); }
-
-  using Element = int32_t;  // of two products
-  using Vector = i32x16;
-  static constexpr int kTokens = 2;
-  OCTAVO_INLINE Vector load(const uint8_t* p) { return load_i(p); }
-  OCTAVO_INLINE f32x16 step(f32x16 acc, Vector kv, Element e) {
-    return dot_bf16(acc, kv, set1_i(e));
-  }
-  OCTAVO_INLINE Vector keep(Vector kv, bool low, bool high) {
-    return and_i(kv, set1_i((int32_t)((low ? 0xffffu : 0u) | (high ? 0xffff0000u : 0u))));
-  }
+  OCTAVO_INLINE void store_p(uint32_t* row, int s, f32x16 p) { store16((Element*)row + s * 8, p); }
 };
 
 }  // namespace octavo::OCTAVO_ISA

@@ -7,6 +7,8 @@
 
 namespace octavo::OCTAVO_ISA {
 
+constexpr int32_t kUnpackedTiles = 32;  // that meet the same unpacked panels
+
 struct Range {
   const Weight* w;
   const Acts* acts;
@@ -69,6 +71,28 @@ static void run_tile(const Range& range, int32_t panel, int unit, int32_t begin,
   }
 }
 
+// Two panels and a few tiles at a time; what was unpacked of the panels stays in L1 for all tiles.
+static void run_unpacked(const Range& range, int32_t panel, int unit, int32_t tile0,
+                         int32_t tile1) {
+  Unpacked unpacked;
+  alignas(64) float sums[kUnpackedTiles][2 * kMaxTile * 16];
+  const Weight& w = *range.w;
+  const int32_t groups = w.cols / 32, rows = range.acts->rows;
+  const int64_t next = panel + unit < w.panels ? unit * w.panel_stride : 0;
+  for (int32_t group = 0; group < groups; group += kUnpackedGroups) {
+    const int32_t end = groups - group < kUnpackedGroups ? groups : group + kUnpackedGroups;
+    unpack(&w, panel, unit, group, end, next, &unpacked);
+    for (int32_t tile = tile0; tile < tile1; ++tile) {
+      const int32_t begin = tile_begin(rows, tile), size = tile_begin(rows, tile + 1) - begin;
+      const uint8_t* a = range.acts->data + begin * range.act_row + group * 48 * size;
+      float* tile_sums = sums[tile - tile0];
+      add_unpacked(&unpacked, w.format, unit, end - group, (const int32_t*)a, size, group == 0,
+                   tile_sums);
+      if (end == groups) finish(range, tile_sums, panel, unit, begin, size);
+    }
+  }
+}
+
 static void run_tiles(const Range& range, int32_t panel1, int32_t tile0, int32_t tile1) {
   const int32_t rows = range.acts->rows, base = rows / tile_count(rows),
                 extra = rows % tile_count(rows);
@@ -98,6 +122,15 @@ static void matmul(const Weight* w, int32_t panel0, int32_t panel1, const Acts* 
                          : w->format == F32 ? w->cols
                                             : w->cols / 32;
   const Range range{w, a, epilogue, out, out_stride, panel0, act_row, length};
+  if constexpr (kUnpacks) {
+    if (a->kind == A32 && tile1 - tile0 >= kUnpackTiles) {
+      for (int32_t panel = panel0; panel < panel1; panel += 2)
+        for (int32_t tile = tile0; tile < tile1; tile += kUnpackedTiles)
+          run_unpacked(range, panel, panel1 - panel < 2 ? 1 : 2, tile,
+                       tile1 - tile < kUnpackedTiles ? tile1 : tile + kUnpackedTiles);
+      return;
+    }
+  }
   run_tiles(range, panel1, tile0, tile1);
 }
 

@@ -4,11 +4,9 @@
 // Every (R, M) runs the same chain of fmas for each of its sums, so bits do not depend on how the
 // work was cut.
 #include "kernels/matmul_formats.h"
+#include "kernels/matmul_sums.h"
 
 namespace octavo::OCTAVO_ISA {
-
-// Rows of an activation group, in units of `stride` int32.
-enum ActRow { kScaleRow = 8, kNegSumRow = 9, kNegLowRow = 10, kAmRow = 11, kGroupRows = 12 };
 
 // A k4 step and the step four later share their bytes, so they are taken one after the other.
 OCTAVO_INLINE constexpr int paired_step(int i) { return (i >> 1) | (i & 1) << 2; }
@@ -36,14 +34,13 @@ OCTAVO_INLINE void set_all(i32x16 v, i32x16 (&dot)[R][M]) {
   }
 }
 
-// What the dots of 32 k, or of one half of them (0, 1), begin with: the zero point times -sum(q).
-enum Part { kLowHalf = 0, kHighHalf = 1, kWhole = 2 };
+// What dots begin with: the zero point times -sum(q).
 template <class G>
 OCTAVO_INLINE i32x16 start_of(Part part, const int32_t* a, int64_t stride, int m) {
   if constexpr (G::kZeroShift == 0) return zero_i();
-  const i32x16 sum = set1_i(a[(part == kLowHalf ? kNegLowRow : kNegSumRow) * stride + m]);
-  if (part != kHighHalf) return shift_left<G::kZeroShift>(sum);
-  return shift_left<G::kZeroShift>(sub_i(sum, set1_i(a[kNegLowRow * stride + m])));
+  const i32x16 start = start_of_128(part, a, stride, m);
+  if constexpr (G::kZeroShift == 7) return start;
+  return shift_right_s<7 - G::kZeroShift>(start);  // exact: a multiple of 128
 }
 
 // The dots of a part of a group, zero points taken off. Integer sums: their order is free.
@@ -83,17 +80,6 @@ OCTAVO_INLINE void group_dots(const uint8_t* p, int64_t panel_stride, int g, con
   }
 }
 
-template <int R, int M>
-OCTAVO_INLINE void add_scaled(const i32x16 (&dot)[R][M], const f32x16 (&ws)[R], const int32_t* a,
-                              int64_t stride, f32x16 (&acc)[R][M]) {
-#pragma GCC unroll 8
-  for (int m = 0; m < M; ++m) {
-    const f32x16 as = as_float(set1_i(a[kScaleRow * stride + m]));
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) acc[r][m] = fma(to_float(dot[r][m]), mul(ws[r], as), acc[r][m]);
-  }
-}
-
 template <int R, int M, class G>
 OCTAVO_INLINE void add_group(const uint8_t* p, int64_t panel_stride, int g, const int32_t* a,
                              int64_t stride, f32x16 (&acc)[R][M]) {
@@ -108,8 +94,7 @@ OCTAVO_INLINE void add_group(const uint8_t* p, int64_t panel_stride, int g, cons
     for (int r = 0; r < R; ++r) {
       const f32x16 min = G::min(p + r * panel_stride, g);
 #pragma GCC unroll 8
-      for (int m = 0; m < M; ++m)
-        acc[r][m] = fma(min, as_float(set1_i(a[kAmRow * stride + m])), acc[r][m]);
+      for (int m = 0; m < M; ++m) acc[r][m] = fma(min, am_of(kWhole, a, stride, m), acc[r][m]);
     }
   }
 }
@@ -130,9 +115,7 @@ OCTAVO_INLINE void add_half(const uint8_t* p, int64_t panel_stride, int g, const
     for (int r = 0; r < R; ++r) less[r] = G::half_less(p + r * panel_stride, 2 * g + kPart);
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) {
-      const i32x16 low = set1_i(a[kNegLowRow * stride + m]);
-      const i32x16 sum = kPart == kLowHalf ? low : sub_i(set1_i(a[kNegSumRow * stride + m]), low);
-      const f32x16 am = mul(as_float(set1_i(a[kScaleRow * stride + m])), to_float(sum));
+      const f32x16 am = am_of(kPart, a, stride, m);
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) acc[r][m] = fma(less[r], am, acc[r][m]);
     }

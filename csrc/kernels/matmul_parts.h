@@ -30,13 +30,32 @@ constexpr int widest_unit(int32_t format, int tokens) {
 }
 #endif
 
+// Whether panels that many tiles meet are unpacked once for all of them. Below avx512 the dots
+// themselves are what the ports are busy with, and those of 4 bits cost less than those of 8.
+constexpr bool kUnpacks = OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512;
+constexpr int32_t kUnpackTiles = 4;  // from so many on
+
 // How ABF16X2 rows are written: as two bf16 terms, or as the float itself.
-constexpr bool kBf16Dots = OCTAVO_LEVEL == OCTAVO_LEVEL_avx512bf16;
+constexpr bool kBf16Dots = OCTAVO_BF16_DOTS;
 
 TileFn integer_tile(int32_t format, int unit,
                     int tokens);                 // unit in {1, 2, 4}, tokens in [1, kMaxTokens]
 TileFn bf16x2_tile(int32_t format, int tokens);  // one panel
 TileFn float_tile(int32_t format, int unit, int tokens);
+
+// matmul_unpacked.cpp: 32 k of the panels [panel, panel + unit), unit 1 or 2, as bytes and float32
+// scales in L1, and a tile of rows times these.
+constexpr int32_t kUnpackedGroups = 24;  // whole supertiles
+struct Unpacked {
+  alignas(64) uint8_t bytes[2 * kUnpackedGroups * 768];
+};
+// prefetch: bytes from the panels to what will be read next, 0 for none.
+void unpack(const Weight* w, int32_t panel, int unit, int32_t group0, int32_t group1,
+            int64_t prefetch, Unpacked* out);
+// sums[(r*M + m)*16 + row] += the product of these groups; `acts` are those of group0, of a whole
+// tile of M = 3..6 rows. first: sums begin at 0.
+void add_unpacked(const Unpacked* panels, int32_t format, int unit, int32_t groups,
+                  const int32_t* acts, int tokens, bool first, float* sums);
 
 void quantize(const float* x, const Acts* acts, int32_t row, int32_t k0, int32_t k1);
 void expand_row(const Weight* w, int32_t row, float* out);

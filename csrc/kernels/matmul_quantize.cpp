@@ -33,8 +33,8 @@ static void quantize_group(const float* x, int32_t* group, int64_t stride) {
     store_s8(q, to_int(q0));
     store_s8(q + 16, to_int(q1));
     group[8 * stride] = float_bits(scale);
-    group[9 * stride] = -(int32_t)all;
-    group[10 * stride] = -(int32_t)low;
+    group[9 * stride] = -128 * (int32_t)all;
+    group[10 * stride] = -128 * (int32_t)low;
     group[11 * stride] =
         float_bits(scale * (float)(int32_t)all);  // by way of int: a sum of -0 is 0
   } else {

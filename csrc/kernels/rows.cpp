@@ -102,9 +102,12 @@ static __attribute__((noinline)) void rope_interleaved(float* x, int32_t heads, 
   for (int32_t i = 0; i < half; i += 8) {
     const int32_t pairs = half - i < 8 ? half - i : 8;
     float c8[8] = {}, s8[8] = {};
-    __builtin_memcpy(c8, cos + i, (size_t)pairs * sizeof(float));
-    __builtin_memcpy(s8, sin + i, (size_t)pairs * sizeof(float));
-    const f32x16 c = twice_each(c8), s = mul(twice_each(s8), load_f(kSigns));
+    for (int32_t j = 0; pairs < 8 && j < pairs; j++) {
+      c8[j] = cos[i + j];
+      s8[j] = sin[i + j];
+    }
+    const f32x16 c = twice_each(pairs < 8 ? c8 : cos + i),
+                 s = mul(twice_each(pairs < 8 ? s8 : sin + i), load_f(kSigns));
     const mask16 m = first_lanes(2 * pairs);
     for (int32_t h = 0; h < heads; h++) {
       float* p = x + (int64_t)h * dim + 2 * i;

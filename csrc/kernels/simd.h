@@ -45,6 +45,8 @@
 #define OCTAVO_PASTE(a, b) OCTAVO_PASTE_(a, b)
 #define OCTAVO_LEVEL OCTAVO_PASTE(OCTAVO_LEVEL_, OCTAVO_ISA)
 
+#define OCTAVO_BF16_DOTS (OCTAVO_LEVEL == OCTAVO_LEVEL_avx512bf16)  // dot_bf16 is one instruction
+
 #define OCTAVO_INLINE static inline __attribute__((always_inline))
 
 #if OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512

@@ -89,6 +89,9 @@ template <int N> OCTAVO_INLINE i32x16 shift_left(i32x16 a) {
 template <int N> OCTAVO_INLINE i32x16 shift_right_u(i32x16 a) {
   return {_mm256_srli_epi32(a.lo, N), _mm256_srli_epi32(a.hi, N)};
 }
+template <int N> OCTAVO_INLINE i32x16 shift_right_s(i32x16 a) {
+  return {_mm256_srai_epi32(a.lo, N), _mm256_srai_epi32(a.hi, N)};
+}
 template <int N> OCTAVO_INLINE i32x16 shift_right16(i32x16 a) {
   return {_mm256_srli_epi16(a.lo, N), _mm256_srli_epi16(a.hi, N)};
 }

@@ -38,6 +38,7 @@ OCTAVO_INLINE i32x16 and_i(i32x16 a, i32x16 b) { return _mm512_and_si512(a, b); 
 OCTAVO_INLINE i32x16 or_i(i32x16 a, i32x16 b) { return _mm512_or_si512(a, b); }
 template <int N> OCTAVO_INLINE i32x16 shift_left(i32x16 a) { return _mm512_slli_epi32(a, N); }
 template <int N> OCTAVO_INLINE i32x16 shift_right_u(i32x16 a) { return _mm512_srli_epi32(a, N); }
+template <int N> OCTAVO_INLINE i32x16 shift_right_s(i32x16 a) { return _mm512_srai_epi32(a, N); }
 template <int N> OCTAVO_INLINE i32x16 shift_right16(i32x16 a) { return _mm512_srli_epi16(a, N); }
 OCTAVO_INLINE f32x16 to_float(i32x16 a) { return _mm512_cvtepi32_ps(a); }
 OCTAVO_INLINE i32x16 to_int(f32x16 a) { return _mm512_cvtps_epi32(a); }
@@ -59,7 +60,7 @@ OCTAVO_INLINE f32x16 load_bf16(const void* p) {
       _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16));
 }
 
-#if OCTAVO_LEVEL == OCTAVO_LEVEL_avx512bf16
+#if OCTAVO_BF16_DOTS
 OCTAVO_INLINE f32x16 dot_bf16(f32x16 acc, i32x16 a, i32x16 b) {
   return _mm512_dpbf16_ps(acc, (__m512bh)a, (__m512bh)b);
 }
@@ -84,7 +85,7 @@ OCTAVO_INLINE i32x16 to_bf16_pair(f32x16 lo, f32x16 hi) {
   return or_i(to_bf16_bits(lo), shift_left<16>(to_bf16_bits(hi)));
 }
 
-#if OCTAVO_LEVEL == OCTAVO_LEVEL_avx512bf16
+#if OCTAVO_BF16_DOTS
 OCTAVO_INLINE void store_bf16(void* p, f32x16 v) {
   _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh(v));
 }

@@ -55,6 +55,7 @@ OCTAVO_INLINE i32x4 and4_i(i32x4 a, i32x4 b) { return a & b; }
 OCTAVO_INLINE i32x4 or4_i(i32x4 a, i32x4 b) { return a | b; }
 template <int N> OCTAVO_INLINE i32x4 shift_left4(i32x4 a) { return (i32x4)((u32x4)a << N); }
 template <int N> OCTAVO_INLINE i32x4 shift_right4_u(i32x4 a) { return (i32x4)((u32x4)a >> N); }
+template <int N> OCTAVO_INLINE i32x4 shift_right4_s(i32x4 a) { return a >> N; }
 template <int N> OCTAVO_INLINE i32x4 shift_right4_u16(i32x4 a) { return (i32x4)((u16x8)a >> N); }
 
 // Adding and taking away 2^23 with the value's own sign rounds to an integer; from 2^23 on every
@@ -151,6 +152,9 @@ template <int N> OCTAVO_INLINE i32x16 shift_left(i32x16 a) {
 }
 template <int N> OCTAVO_INLINE i32x16 shift_right_u(i32x16 a) {
   return OCTAVO_MAP1(shift_right4_u<N>, a);
+}
+template <int N> OCTAVO_INLINE i32x16 shift_right_s(i32x16 a) {
+  return OCTAVO_MAP1(shift_right4_s<N>, a);
 }
 template <int N> OCTAVO_INLINE i32x16 shift_right16(i32x16 a) {
   return OCTAVO_MAP1(shift_right4_u16<N>, a);

@@ -61,6 +61,7 @@ OCTAVO_WORD(shift_left_4, put(out, shift_left<4>(i(a))))
 OCTAVO_WORD(shift_left_16, put(out, shift_left<16>(i(a))))
 OCTAVO_WORD(shift_right_u_4, put(out, shift_right_u<4>(i(a))))
 OCTAVO_WORD(shift_right_u_16, put(out, shift_right_u<16>(i(a))))
+OCTAVO_WORD(shift_right_s_7, put(out, shift_right_s<7>(i(a))))
 OCTAVO_WORD(shift_right16_4, put(out, shift_right16<4>(i(a))))
 OCTAVO_WORD(to_float, put(out, to_float(i(a))))
 OCTAVO_WORD(to_int, put(out, to_int(f(a))))
@@ -113,6 +114,7 @@ static const ProbeWord kWords[] = {
     OCTAVO_ENTRY(shift_left_16),
     OCTAVO_ENTRY(shift_right_u_4),
     OCTAVO_ENTRY(shift_right_u_16),
+    OCTAVO_ENTRY(shift_right_s_7),
     OCTAVO_ENTRY(shift_right16_4),
     OCTAVO_ENTRY(to_float),
     OCTAVO_ENTRY(to_int),

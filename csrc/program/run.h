@@ -111,6 +111,8 @@ class Run {
   void project(const OpRecord& op, int which, int32_t head, int32_t dim, int32_t tile0,
                int32_t tile1, float* out, int64_t stride);
   void norm_and_rotate(const OpRecord& op, int which, int32_t row, float* head);
+  int32_t sequence_of(int32_t row) const;
+  void prefetch_kv(const OpRecord& op, int32_t head, int32_t row0, int32_t row1);
   void q_head(const OpRecord& op, int32_t head, int32_t tile0, int32_t tile1);
   void kv_head(const OpRecord& op, int32_t head, int32_t tile0, int32_t tile1, int thread);
   void gate_up(const OpRecord& op, int32_t index, int thread);

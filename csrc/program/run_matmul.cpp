@@ -79,16 +79,38 @@ void Run::q_head(const OpRecord& op, int32_t head, int32_t tile0, int32_t tile1)
     norm_and_rotate(op, 0, row, rows_of(op.out, row) + head * op.head_dim);
 }
 
+int32_t Run::sequence_of(int32_t row) const {
+  const int32_t* ends = s_.row_starts + 1;
+  return (int32_t)(std::upper_bound(ends, ends + s_.seqs, row) - ends);
+}
+
+// What rows write lies in one line after the other of units that come from memory: asked for
+// before the product, they are there after it.
+void Run::prefetch_kv(const OpRecord& op, int32_t head, int32_t row0, int32_t row1) {
+  const LayerGroup& group = parts_.groups[op.group];
+  const KVLayout& layout = group.layout;
+  for (int32_t row = row0, seq = sequence_of(row0); row < row1; ++row) {
+    while (row >= s_.row_starts[seq + 1]) ++seq;
+    const int32_t position = s_.positions[row], slot = position % layout.block_size;
+    if (row > row0 && row > s_.row_starts[seq] && slot % kKVUnit != 0) continue;  // the same unit
+    const KVUnit unit = kv_unit(&layout, block_table(op.group, seq)[position / layout.block_size],
+                                op.layer, head, slot);
+    for (int64_t at = 0; at < layout.k_unit_stride; at += 64)
+      __builtin_prefetch(group.pages + unit.k + at, 1);
+    for (int64_t at = 0; at < layout.v_unit_stride; at += 64)
+      __builtin_prefetch(group.pages + unit.v + at, 1);
+  }
+}
+
 void Run::kv_head(const OpRecord& op, int32_t head, int32_t tile0, int32_t tile1, int thread) {
   const KVLayout& layout = parts_.groups[op.group].layout;
   const int32_t row0 = tile_begin(s_.rows, tile0), row1 = tile_begin(s_.rows, tile1);
   float* k = reinterpret_cast<float*>(p_.scratch_[thread]);
   float* v = k + (int64_t)kBlockRows * layout.k_dim;
+  prefetch_kv(op, head, row0, row1);
   project(op, 1, head, layout.k_dim, tile0, tile1, k - (int64_t)row0 * layout.k_dim, layout.k_dim);
   project(op, 2, head, layout.v_dim, tile0, tile1, v - (int64_t)row0 * layout.v_dim, layout.v_dim);
-  int32_t seq = (int32_t)(std::upper_bound(s_.row_starts, s_.row_starts + s_.seqs + 1, row0) -
-                          s_.row_starts) -
-                1;
+  int32_t seq = sequence_of(row0);
   for (int32_t row = row0; row < row1; ++row) {
     while (row >= s_.row_starts[seq + 1]) ++seq;
     float* key = k + (int64_t)(row - row0) * layout.k_dim;

@@ -92,8 +92,8 @@ def _pack_tile(isa: str, x: Floats, kind: str) -> bytes:
     for g in range(quants.shape[1]):
         q = quants[:, g]
         parts += [q.reshape(rows, 8, 4).transpose(1, 0, 2).astype(np.int8).tobytes()]
-        parts += [done.scales[:, g].tobytes(), (-q.sum(1)).astype(np.int32).tobytes()]
-        parts += [(-q[:, :16].sum(1)).astype(np.int32).tobytes(), done.am[:, g].tobytes()]
+        parts += [done.scales[:, g].tobytes(), (-128 * q.sum(1)).astype(np.int32).tobytes()]
+        parts += [(-128 * q[:, :16].sum(1)).astype(np.int32).tobytes(), done.am[:, g].tobytes()]
     return b"".join(parts)
 
 

@@ -39,9 +39,13 @@ def test_base_is_always_there_and_levels_rise() -> None:
     assert ranks == sorted(ranks)
 
 
-def test_the_best_level_is_the_default() -> None:
+def test_the_fastest_level_is_the_default() -> None:
+    """The highest one, but for Intel's bf16 dots, which are slower than its fma."""
+    fastest = available_isas()[-1]
+    if fastest == "avx512bf16" and "GenuineIntel" in Path("/proc/cpuinfo").read_text():
+        fastest = "avx512"
     for environment in ({}, {"OCTAVO_ISA": ""}):
-        assert default_isa(**environment).stdout.strip() == available_isas()[-1]
+        assert default_isa(**environment).stdout.strip() == fastest
 
 
 @pytest.mark.parametrize("isa", available_isas())

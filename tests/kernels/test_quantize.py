@@ -40,7 +40,7 @@ def test_a_group_quantised_by_hand(isa: str) -> None:
     assert np.frombuffer(raw, np.int8, 32)[[0, 1, 17, 31]].tolist() == [64, -127, 32, 0]
     scale, am = np.frombuffer(raw, F32)[[8, 11]]
     assert (scale, am) == (F32(2) / F32(127), scale * F32(-31))
-    assert np.frombuffer(raw, np.int32)[[9, 10]].tolist() == [31, 63]
+    assert np.frombuffer(raw, np.int32)[[9, 10]].tolist() == [31 * 128, 63 * 128]
 
 
 @pytest.mark.parametrize("value", [1e38, 3.4028235e38, -3.4028235e38, 1e-29])

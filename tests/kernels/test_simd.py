@@ -77,6 +77,7 @@ def test_integer_words_wrap_and_shift(isa: str) -> None:
         "add_i": a + b, "sub_i": a - b, "and_i": a & b, "or_i": a | b,
         "shift_left_4": a << 4, "shift_left_16": a << 16,
         "shift_right_u_4": a >> 4, "shift_right_u_16": a >> 16,
+        "shift_right_s_7": (a.view(np.int32) >> 7).view(np.uint32),
         "shift_right16_4": (a.view(np.uint16) >> 4).view(np.uint32),
         "as_int": a, "as_float": a, "zero_i": np.zeros_like(a), "zero_f": np.zeros_like(a),
     }  # fmt: skip
