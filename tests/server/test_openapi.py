@@ -71,13 +71,53 @@ def test_a_field_that_is_required_is_missed_and_no_other_is(live: Live, path: st
      ({**HI, "top_p": None}, True), ({**HI, "top_k": -1, "seed": -1}, True),
      ({**HI, "stream": "yes"}, False), ({**HI, "tool": []}, False),
      ({**HI, "user": "ann"}, True), ({**HI, "functions": []}, True), ({**HI, "audio": {}}, False),
-     ({**HI, "functions": [{}]}, False), ({"max_tokens": 1}, False), ([], False)],
+     ({**HI, "functions": [{}]}, False), ({"max_tokens": 1}, False), ([], False),
+     ({"messages": None}, False), ({"messages": []}, False), ({"messages": [None]}, False),
+     ({"messages": {}}, False)],
 )  # fmt: skip
 def test_the_schema_and_the_server_agree(live: Live, body: object, is_valid: bool) -> None:
-    paths: Any = document()["paths"]
-    schema = paths[CHAT]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    assert jsonschema.Draft202012Validator(schema).is_valid(body) is is_valid
+    assert accepts(CHAT, body) is is_valid
     assert live.post(CHAT, body).status == (200 if is_valid else 400)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "is_valid"),
+    [("/tokenize", {"prompt": "x"}, True), ("/tokenize", {}, False),
+     ("/tokenize", {"prompt": "x", "messages": None}, True), ("/tokenize", {"messages": []}, False),
+     ("/tokenize", {"prompt": "x", "messages": HI["messages"]}, False),
+     ("/v1/sessions", {"prompt": "x"}, True), ("/v1/sessions", {}, False),
+     ("/v1/sessions", {"prompt": "x", "ttl_s": 0}, False),
+     ("/v1/sessions", {"prompt": "x", "ttl_s": 60}, True),
+     ("/v1/completions", {"prompt": None}, False), ("/v1/completions", {"prompt": []}, False),
+     ("/v1/completions", {"prompt": False}, False), ("/detokenize", {"tokens": []}, True),
+     ("/detokenize", {"tokens": [-1]}, False),
+     ("/v1/embeddings", {"input": []}, False), ("/v1/messages", {**HI, "max_tokens": None}, False)],
+)  # fmt: skip
+def test_the_schemas_of_other_routes_and_the_server_agree(
+    live: Live, path: str, body: object, is_valid: bool
+) -> None:
+    assert accepts(path, body) is is_valid
+    assert live.post(path, body).status == (200 if is_valid else 400)
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "is_valid"),
+    [("fork", {}, True), ("fork", {"n": 16}, True), ("fork", {"n": 17}, False),
+     ("fork", {"n": []}, False), ("rewind", {"tokens": 1}, True), ("rewind", {}, False),
+     ("rewind", {"tokens": 1, "messages": 1}, False), ("rewind", {"tokens": 0}, False)],
+)  # fmt: skip
+def test_the_schemas_of_sessions_and_the_server_agree(
+    live: Live, route: str, body: object, is_valid: bool
+) -> None:
+    session = live.post("/v1/sessions", {"prompt": "hello"}).json["id"]
+    assert accepts(f"/v1/sessions/{{id}}/{route}", body) is is_valid
+    assert live.post(f"/v1/sessions/{session}/{route}", body).status == (200 if is_valid else 400)
+
+
+def accepts(path: str, body: object) -> bool:
+    paths: Any = document()["paths"]
+    schema = paths[path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    return bool(jsonschema.Draft202012Validator(schema).is_valid(body))
 
 
 @pytest.mark.parametrize(
@@ -105,12 +145,16 @@ def test_a_method_that_is_not_taken_is_told_which_are(live: Live, method: str, p
     told = path.replace("{id:path}", "x").replace("{id}", "x")
     answer = live.ask("PROPFIND", told, None)
     assert answer.status == 405
-    assert method in answer.headers["allow"].split(", ")
+    takes = bool(DESCRIBED[method, path].gives)  # else it only refuses
+    assert (method in answer.headers["allow"].split(", ")) is takes
 
 
 def test_statuses_that_are_met_are_described(live: Live) -> None:
     paths: Any = document()["paths"]
     for method, path, _ in ROUTES:
+        if not DESCRIBED[method, path].gives:
+            assert method.lower() not in paths[path]
+            continue
         told = path.replace("{id:path}", "x").replace("{id}", "x")
         answers = [
             live.ask(method, told, b"{}" if method == "POST" else None, **headers)

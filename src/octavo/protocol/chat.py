@@ -34,7 +34,7 @@ ENDS = (
     honoured("continue_final_message", "Go on with the last message, the assistant's", bool),
 )
 CHAT_FIELDS = table(
-    honoured("messages", "The conversation so far"),
+    honoured("messages", "The conversation so far", list),
     as_option(
         "max_completion_tokens",
         "Most tokens of an answer; default: up to the context; 0 computes the prompt alone",

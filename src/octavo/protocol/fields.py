@@ -36,6 +36,12 @@ def honoured(name: str, help: str, *kinds: type) -> Field:
     return Field(name, "honoured", help, kinds)
 
 
+def whole(name: str, help: str, low: int, high: int) -> Field:
+    """A whole number in a range of the route's own."""
+    rule = Option(help, low, high, False, (), None, None, False, name=name, kind=int)
+    return Field(name, "honoured", help, option=rule)
+
+
 def noted(*names: str) -> tuple[Field, ...]:
     """Labels and hints, which no answer depends on."""
     return tuple(Field(name, "noted") for name in names)

@@ -7,12 +7,16 @@ from dataclasses import dataclass, replace
 from octavo.protocol.bodies import BodyError, Fields, read_body, read_flag
 from octavo.protocol.chat import ChatRequest, read_template_args
 from octavo.protocol.chat_messages import read_chat_messages
-from octavo.protocol.fields import honoured, of_options, table
+from octavo.protocol.fields import Field, honoured, of_options, table, whole
 from octavo.protocol.prompts import TextOrIds, read_prompts
 from octavo.protocol.sampling import read_model, read_options
 from octavo.protocol.tools.asked import read_tools
 from octavo.request import RequestOptions
 from octavo.values import is_whole
+
+_DEFAULT_TTL = 3600
+_LONGEST_TTL = 30 * 24 * 3600
+_MOST = 2**31 - 1
 
 SESSION_FIELDS = table(
     honoured("model", "The name of the model; without it, the one that is loaded", str),
@@ -20,21 +24,15 @@ SESSION_FIELDS = table(
     honoured("prompt", "A text or token ids, in place of messages"),
     honoured("tools", "Functions that the model may call", list),
     honoured("chat_template_kwargs", "Variables for the chat template: scalars", dict),
-    honoured(
-        "ttl_s", "Forget it this many seconds after its last use; default 3,600, at most 30 days"
-    ),
+    whole("ttl_s", "Forget it so many seconds after its last use; default 3,600", 1, _LONGEST_TTL),
     honoured("pin", "Compute it now, and keep it in the cache", bool),
     *of_options(RequestOptions, ("cache_salt",)),
 )
-FORK_FIELDS = table(honoured("n", "How many, at most 16; default 1"))
+FORK_FIELDS = table(whole("n", "How many; default 1", 1, 16))
 REWIND_FIELDS = table(
-    honoured("tokens", "Keep this many of its tokens"),
-    honoured("messages", "Keep this many of its messages"),
+    whole("tokens", "Keep this many of its tokens", 1, _MOST),
+    whole("messages", "Keep this many of its messages", 1, _MOST),
 )
-_DEFAULT_TTL = 3600
-_LONGEST_TTL = 30 * 24 * 3600
-_MOST_FORKS = 16
-_MOST = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +76,13 @@ def parse_session(body: object) -> SessionRequest:
         template_args=read_template_args(fields),
         options=replace(read_options(fields), begins_turn=prompt is None),
     )
-    ttl = _read_count(fields, "ttl_s", 1, _LONGEST_TTL)
+    ttl = _read_count(fields, SESSION_FIELDS["ttl_s"])
     return SessionRequest(chat, prompt, ttl or _DEFAULT_TTL, read_flag(fields, "pin"))
 
 
 def parse_fork(body: object) -> ForkRequest:
     """Raises BodyError."""
-    return ForkRequest(_read_count(read_body(body, FORK_FIELDS).fields, "n", 1, _MOST_FORKS) or 1)
+    return ForkRequest(_read_count(read_body(body, FORK_FIELDS).fields, FORK_FIELDS["n"]) or 1)
 
 
 def parse_rewind(body: object) -> RewindRequest:
@@ -92,14 +90,16 @@ def parse_rewind(body: object) -> RewindRequest:
     fields = read_body(body, REWIND_FIELDS).fields
     if len(fields) != 1:
         raise BodyError("expected one of tokens and messages", "tokens")
-    tokens = _read_count(fields, "tokens", 1, _MOST)
-    return RewindRequest(tokens, _read_count(fields, "messages", 1, _MOST))
+    tokens = _read_count(fields, REWIND_FIELDS["tokens"])
+    return RewindRequest(tokens, _read_count(fields, REWIND_FIELDS["messages"]))
 
 
-def _read_count(fields: Fields, name: str, least: int, most: int) -> int | None:
-    value = fields.get(name)
+def _read_count(fields: Fields, field: Field) -> int | None:
+    value, rule = fields.get(field.name), field.option
     if value is None:
         return None
-    if not is_whole(value) or not least <= value <= most:
-        raise BodyError(f"{name}={value!r}: expected a whole number from {least} to {most:,}", name)
+    assert rule is not None, "it has a range"
+    if not is_whole(value) or not rule.low <= value <= rule.high:
+        expected = f"a whole number from {rule.low} to {rule.high:,}"
+        raise BodyError(f"{field.name}={value!r}: expected {expected}", field.name)
     return value

@@ -15,7 +15,7 @@ from octavo.values import is_whole
 _MODEL = honoured("model", "The name of the model; without it, the one that is loaded", str)
 _CHAT = (
     _MODEL,
-    honoured("messages", "A conversation, as chats have it"),
+    honoured("messages", "A conversation, as chats have it", list),
     honoured("tools", "Functions that the model is told of", list),
     honoured("chat_template_kwargs", "Variables for the chat template: scalars", dict),
     *ENDS,

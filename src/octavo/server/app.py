@@ -75,6 +75,6 @@ def _find(routes: Sequence[Route], scope: Scope) -> Handler:
             scope.update(found, route=route.path)
             handler: Handler = found["endpoint"]
             return handler
-        if match is Match.PARTIAL:
+        if match is Match.PARTIAL and route.endpoint is not responses.refuse:
             others += route.methods or ()
     raise wrong_method(others) if others else ApiError(404, "there is no such route")

@@ -36,6 +36,7 @@ class Described:
     gives: str = "a JSON object"  # nothing: it only refuses
     table: Table | None = None  # of its body; None: it takes none
     required: tuple[str, ...] = ()  # fields without which the body is refused
+    one_of: tuple[str, ...] = ()  # fields of which it has just one
     query: tuple[tuple[str, str], ...] = ()  # names in the query string, and what each is
     statuses: tuple[int, ...] = ()  # beside those of every route
     streams: bool = False  # with `stream: true`
@@ -110,7 +111,8 @@ DESCRIBED: Mapping[tuple[str, str], Described] = MappingProxyType(
         ),
         ("POST", "/v1/sessions"): Described(
             "Keep a conversation, or a prompt, as token ids; `session` in bodies of chat, "
-            "completions and responses goes on from it", _SESSION, SESSION_FIELDS, statuses=_NAMED,
+            "completions and responses goes on from it", _SESSION, SESSION_FIELDS,
+            one_of=("messages", "prompt"), statuses=_NAMED,
         ),
         ("GET", "/v1/sessions/{id}"): Described(
             "Show a session", _SESSION, statuses=(404,)
@@ -122,7 +124,7 @@ DESCRIBED: Mapping[tuple[str, str], Described] = MappingProxyType(
         ("POST", "/v1/sessions/{id}/rewind"): Described(
             "Take a session back to where a turn ended, by its number of messages, or to a number "
             "of tokens, from where it is a plain prompt", _SESSION, REWIND_FIELDS,
-            statuses=(404, 409),
+            one_of=("tokens", "messages"), statuses=(404, 409),
         ),
         ("DELETE", "/v1/sessions/{id}"): Described(
             "Forget a session, and give up its pin", "{id, object, deleted}", statuses=(404, 409)
@@ -133,7 +135,8 @@ DESCRIBED: Mapping[tuple[str, str], Described] = MappingProxyType(
         ),
         ("POST", "/tokenize"): Described(
             "Give the token ids of `prompt` or of `messages`, as vLLM does",
-            "{count, max_model_len, tokens, token_strs}", TOKENIZE_FIELDS, statuses=_NAMED,
+            "{count, max_model_len, tokens, token_strs}", TOKENIZE_FIELDS,
+            one_of=("prompt", "messages"), statuses=_NAMED,
         ),
         ("POST", "/detokenize"): Described(
             "Give the text of token ids, as vLLM does", "{prompt}", DETOKENIZE_FIELDS, ("tokens",),

@@ -21,6 +21,14 @@ _TYPES: Mapping[type, str] = {
     **{str: "string", bool: "boolean", int: "integer", float: "number"},
     **{list: "array", dict: "object"},
 }
+# Of the fields of these names that have no range.
+_TEXT_OR_LIST: Schema = {"type": ["string", "array", "null"], "minItems": 1}
+_INSIDES: Mapping[str, Schema] = {
+    "messages": {"minItems": 1, "items": {"type": "object", "required": ["role"]}},
+    "tokens": {"items": {"type": "integer", "minimum": 0}},
+    "prompt": _TEXT_OR_LIST,
+    "input": _TEXT_OR_LIST,
+}
 _PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
 
 
@@ -57,11 +65,20 @@ def path_of(path: str) -> str:
     return _PARAMETER.sub(r"{\1}", path)
 
 
-def body_schema(table: Table, required: tuple[str, ...]) -> Schema:
+def body_schema(
+    table: Table, required: tuple[str, ...] = (), one_of: tuple[str, ...] = ()
+) -> Schema:
     """Every field that is not refused, and of those that are the values that ask for nothing."""
     shown = {f.name: field_schema(f) for f in table.values() if f.rule != "refused" or f.off}
+    for name in required:
+        shown[name] = {**shown[name], **_SOME}
     found: Schema = {"type": "object", "properties": shown, "additionalProperties": False}
-    return {**found, "required": list(required)} if required else found
+    if required:
+        found["required"] = list(required)
+    if one_of:
+        rules = [{"required": [name], "properties": {name: _SOME}} for name in one_of]
+        found["oneOf"] = rules
+    return found
 
 
 def field_schema(field: Field) -> Schema:
@@ -74,7 +91,7 @@ def field_schema(field: Field) -> Schema:
         return {**found, **_option_schema(field.option)}
     if field.kinds:
         found["type"] = [*(_TYPES[kind] for kind in field.kinds), "null"]
-    return found
+    return {**_INSIDES.get(field.name, {}), **found}
 
 
 def _option_schema(option: Option) -> Schema:
@@ -93,6 +110,8 @@ def _option_schema(option: Option) -> Schema:
 def _paths() -> dict[str, dict[str, Schema]]:
     found: dict[str, dict[str, Schema]] = {}
     for (method, path), row in DESCRIBED.items():
+        if not row.gives:
+            continue  # it only refuses
         found.setdefault(path_of(path), {})[method.lower()] = _operation(path, row)
     return found
 
@@ -106,13 +125,13 @@ def _operation(path: str, row: Described) -> Schema:
     if parameters:
         found["parameters"] = parameters
     if row.table is not None:
-        schema = body_schema(row.table, row.required)
+        schema = body_schema(row.table, row.required, row.one_of)
         found["requestBody"] = {"required": True, "content": {"application/json": _is(schema)}}
     if row.is_public:
         found["security"] = []
     statuses = sorted({*EVERYWHERE, *row.statuses})
     found["responses"] = {
-        **({"200": _answer(row)} if row.gives else {}),
+        "200": _answer(row),
         **{str(each): {"$ref": f"#/components/responses/{each}"} for each in statuses},
     }
     return found
@@ -160,6 +179,7 @@ def _object(properties: Schema, *required: str) -> Schema:
     return {"type": "object", "properties": properties, "required": list(required)}
 
 
+_SOME: Schema = {"not": {"type": "null"}}
 _TEXT: Schema = {"type": "string"}
 _MAYBE: Schema = {"type": ["string", "null"]}
 _SAYS = {"type": _TEXT, "message": _TEXT}

@@ -22,7 +22,15 @@ from octavo.protocol.bodies import (
     refuse_unknown,
 )
 from octavo.protocol.chat import ChatRequest, read_effort, read_template_args
-from octavo.protocol.fields import OPTIONS, honoured, noted, of_options, refused, table
+from octavo.protocol.fields import (
+    OPTIONS,
+    as_option,
+    honoured,
+    noted,
+    of_options,
+    refused,
+    table,
+)
 from octavo.protocol.responses.input import read_input, with_instructions
 from octavo.protocol.responses.tools import Told, read_tools
 from octavo.protocol.sampling import (
@@ -49,8 +57,18 @@ RESPONSES_FIELDS = table(
     honoured("session", "The id of the session that this goes on: the rest is what is new", str),
     honoured("stream", "Give the answer in pieces, as server-sent events", bool),
     honoured("stream_options", "include_cache: the last event says what the cache did", dict),
-    honoured("max_output_tokens", "Most tokens of an answer; default: up to the context"),
-    honoured("top_logprobs", "Give log-probabilities of each token, and of this many others"),
+    as_option(
+        "max_output_tokens",
+        "Most tokens of an answer; default: up to the context",
+        SamplingParams,
+        "max_tokens",
+    ),
+    as_option(
+        "top_logprobs",
+        "Give log-probabilities of each token, and of this many others",
+        SamplingParams,
+        "logprobs",
+    ),
     honoured("include", "message.output_text.logprobs; all else is noted", list),
     honoured("tools", "Functions, custom tools, namespaces of them", list),
     honoured("tool_choice", "none, auto, required, one tool, or allowed_tools", str, dict),
