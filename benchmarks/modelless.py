@@ -112,6 +112,7 @@ class _NoRunner:
 
     def __init__(self, head: Head, num_blocks: int, max_rows: int) -> None:
         self.isa, self.vocab_size = default_isa(), head.vocab_size
+        self.mask_words = -(-head.vocab_size // 32)
         self.max_rows = max_rows
         self.groups, self.kv_budget = [LayerGroup(block_bytes=1)], num_blocks
         self.requests: LiveRequests | None = None

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 IntArray = NDArray[np.int32]
 FloatArray = NDArray[np.float32]
 Edits = NDArray[np.void]  # of EDIT: biases and penalties of one row, sorted by token
+Mask = NDArray[np.uint32]  # (words,) bit t % 32 of word t // 32: token t is allowed
 
 EDIT = np.dtype([("token", np.int32), ("scale", np.float32), ("add", np.float32)])
 NO_EDITS: Edits = np.zeros(0, EDIT)
@@ -35,6 +37,14 @@ class Want(IntEnum):
     HIDDEN = 3
 
 
+class Asked(NamedTuple):
+    """What an output row asks the head for, with all that its ARGMAX or TOP_K are to see."""
+
+    want: Want
+    edits: Edits = NO_EDITS
+    mask: Mask | None = None  # None: every token is allowed
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     tokens: IntArray  # (rows,)
@@ -47,7 +57,7 @@ class Batch:
     output_rows: IntArray  # (outputs,) row of the batch
     wants: IntArray  # (outputs,) of Want
     top_k: int = 0  # candidates given to each TOP_K row
-    masks: NDArray[np.uint32] | None = None  # (outputs, ceil(vocab / 32)), bit = allowed
+    masks: NDArray[np.uint32] | None = None  # (outputs, ceil(vocab / 32)), each a Mask
     edit_starts: IntArray | None = None  # (outputs + 1,) into edits
     edits: Edits | None = None  # (n,), those of each output
 
@@ -83,10 +93,11 @@ def make_batch(
     write_starts: Sequence[int] | None = None,
     top_k: int = 0,
     edits: Sequence[Edits] = (),
+    masks: Sequence[Mask | None] = (),
 ) -> Batch:
     """A ragged batch. `spans`: each sequence's (tokens, position of the first); `tables`: by layer
-    group, each sequence's blocks. Without `write_starts` K and V of every row are stored. `edits`:
-    of each output, if any has some."""
+    group, each sequence's blocks. Without `write_starts` K and V of every row are stored. `edits`
+    and `masks`: of each output, if any has some."""
     if write_starts is None:
         write_starts = [first for _, first in spans]
     width = max(len(table) for group in tables for table in group)
@@ -105,4 +116,14 @@ def make_batch(
         top_k=top_k,
         edit_starts=np.cumsum([0, *map(len, edits)], dtype=np.int32) if has_edits else None,
         edits=np.concatenate(edits) if has_edits else None,
+        masks=_stacked(masks),
     )
+
+
+def _stacked(masks: Sequence[Mask | None]) -> NDArray[np.uint32] | None:
+    """One for each output; without any, None."""
+    words = next((len(mask) for mask in masks if mask is not None), None)
+    if words is None:
+        return None
+    every = np.full(words, 0xFFFFFFFF, np.uint32)
+    return np.stack([every if mask is None else mask for mask in masks])

@@ -31,6 +31,7 @@ class NoForward:
 
     isa = default_isa()
     vocab_size = 10**6
+    mask_words = -(-vocab_size // 32)
     op_names: Sequence[str] = ()
 
     def __init__(self, num_blocks: int, max_rows: int) -> None:

@@ -162,8 +162,7 @@ def test_a_row_asks_for_no_more_than_its_draw_needs(
     one = branch([1], [2], **options)
     wanted = decoding(one).want(one)
     assert wanted is not None
-    asked, given = wanted
-    assert (asked, given["token"].tolist()) == (want, edits)
+    assert (wanted.want, wanted.edits["token"].tolist()) == (want, edits)
 
 
 def test_greedy_with_logprobs_reports_the_unedited_distribution() -> None:

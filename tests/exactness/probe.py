@@ -114,7 +114,9 @@ class Probe:
         self.prefixes = PlainPrefixes(windows, engine.kv.block_size, engine.kv.pool.is_cached)
         watch(self.plain, self._about_to_call_pool)
         runner.probe, runner.clock = self, self.clock
-        draws = ProbedDraws(runner.isa, runner.vocab_size, engine.draws.eos_ids)
+        draws = ProbedDraws(
+            runner.isa, runner.vocab_size, engine.draws.eos_ids, mask_words=runner.mask_words
+        )
         draws.probe, engine.draws = self, draws
         sampler = ProbedSampler(draws)
         sampler.probe, engine.sampler = self, sampler

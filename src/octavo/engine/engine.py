@@ -55,7 +55,9 @@ class Engine:
         self._context = context
         self._kv_idle = config.kv_idle
         self.clock = clock
-        self.draws = Draws(runner.isa, runner.vocab_size, eos_ids, clock)
+        self.draws = Draws(
+            runner.isa, runner.vocab_size, eos_ids, mask_words=runner.mask_words, clock=clock
+        )
         self._num_added = 0
         requests = self.requests = LiveRequests(kv, keep_computed=config.kv_cache)
         self.admission = Admission(requests, kv, budget, config)

@@ -15,19 +15,19 @@ from octavo.engine.nouns import Branch
 
 
 class Masks:
-    def __init__(self, vocab_size: int, clock: Callable[[], float]) -> None:
+    def __init__(self, num_words: int, clock: Callable[[], float]) -> None:
         self.seconds = 0.0  # of all that were asked for, those of failed answers too
-        self._words: Words = np.empty(-(-vocab_size // 32), np.uint32)
+        self._num_words = num_words
         self._clock = clock
 
     def of(self, branch: Branch) -> Words | None:
-        """What may come next, None if anything may; it holds until the next one is asked for.
-        Raises ConstraintError."""
+        """What may come next, None if anything may. Raises ConstraintError."""
         if branch.constraint is None:
             return None
+        words = np.empty(self._num_words, np.uint32)
         begin = self._clock()
         try:
-            branch.constraint.fill_mask(self._words)
+            branch.constraint.fill_mask(words)
         finally:
             self.seconds += self._clock() - begin
-        return self._words
+        return words

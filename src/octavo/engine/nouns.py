@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from octavo.batch import EDIT, NO_EDITS, Batch, Edits, FloatArray, StepOutput, Want
+from octavo.batch import EDIT, NO_EDITS, Asked, Batch, Edits, FloatArray, Mask, StepOutput, Want
 from octavo.constraint import ConstraintState
 from octavo.kv_cache.cache import BlockTable, Root, Transfer
 from octavo.records import CacheRecord
@@ -188,6 +188,7 @@ class HeadRow:
     samples: bool  # the branch goes on from here; else it is a row of the prompt that gives a value
     want: Want
     edits: Edits
+    mask: Mask | None = None
     argmax: int = -1
     log_sum_exp: float = nan
     logits: FloatArray | None = None  # (vocab,) if it wanted them
@@ -278,7 +279,7 @@ class Decoding(Protocol):
     def num_slots(self, request: Request) -> int:
         """Return how many branches may run from now on."""
 
-    def want(self, branch: Branch) -> tuple[Want, Edits] | None:
+    def want(self, branch: Branch) -> Asked | None:
         """Return what the row that a branch is drawn from wants of the head; None: nothing is
         drawn."""
 

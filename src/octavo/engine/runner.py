@@ -37,6 +37,10 @@ class Forward(Protocol):
     @property
     def vocab_size(self) -> int: ...
     @property
+    def mask_words(self) -> int:
+        """Words of a Mask: it has a bit for each row of the head."""
+
+    @property
     def op_names(self) -> Sequence[str]: ...
     @property
     def max_rows(self) -> int:
@@ -75,6 +79,7 @@ class Runner:
         self.op_names = encoded.op_names
         self.vocab_size, self.hidden_size = program.vocab_size, program.hidden_size
         self._logits_width = program.logits_width
+        self.mask_words = -(-program.logits_width // 32)
         self.max_rows = max_rows
         self._profile = config.profile
         self.layouts = [kv_layout(program, group, config) for group in range(len(program.groups))]

@@ -158,6 +158,7 @@ class Scheduler:
             write_starts=[table.num_stored for table in tables],
             top_k=max(request.decoding.num_candidates for request in plan.requests),
             edits=[row.edits for row in plan.head_rows],
+            masks=[row.mask for row in plan.head_rows],
         )
 
 

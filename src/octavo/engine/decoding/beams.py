@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from octavo.batch import NO_EDITS, Edits, Want
+from octavo.batch import Asked, Want
 from octavo.engine.decoding.beam_search import BeamSearch
 from octavo.engine.nouns import Branch, Continuation, Decision, HeadRow, Request
 from octavo.errors import UsageError, counted
@@ -31,8 +31,8 @@ class Beams:
         """A beam that ended gives its slot to the beams that go on."""
         return request.width
 
-    def want(self, branch: Branch) -> tuple[Want, Edits] | None:
-        return Want.TOP_K, NO_EDITS
+    def want(self, branch: Branch) -> Asked | None:
+        return Asked(Want.TOP_K)
 
     def decide(self, request: Request, rows: Sequence[HeadRow]) -> Decision:
         """The best continuations of all beams; a branch's index is its rank."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from octavo.batch import EDIT, Edits, FloatArray, IntArray, Want
+from octavo.batch import EDIT, Asked, Edits, FloatArray, IntArray, Want
 from octavo.constraint import Words
 from octavo.engine.masks import Masks
 from octavo.engine.nouns import Branch, Continuation, Decision, HeadRow, Request
@@ -36,10 +36,13 @@ class Draws:
         isa: str,
         vocab_size: int,
         eos_ids: frozenset[int],
+        *,
+        mask_words: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`mask_words`: of the masks that the head takes, where they have more than the tokens."""
         self.vocab_size, self.eos_ids = vocab_size, eos_ids
-        self.masks = Masks(vocab_size, clock)
+        self.masks = Masks(mask_words or -(-vocab_size // 32), clock)
         self._isa = isa
         self._scratch = np.empty(native.sample_scratch(vocab_size), np.uint64)
 
@@ -47,13 +50,18 @@ class Draws:
         """An answer that ended gives its slot to others."""
         return request.width if len(request.branches) == 1 else len(request.live_branches)
 
-    def want(self, branch: Branch) -> tuple[Want, Edits] | None:
+    def want(self, branch: Branch) -> Asked | None:
         request = branch.request
         if not request.draws:
             return None
-        is_free = branch.constraint is None and request.params.logprobs is None
-        plain = request.sampling.greedy and is_free
-        return Want.ARGMAX if plain else Want.LOGITS, edits_of(branch)
+        edits = edits_of(branch)
+        if not request.sampling.greedy or request.params.logprobs is not None:
+            return Asked(Want.LOGITS, edits)
+        try:
+            mask = self.masks.of(branch)
+        except Exception:  # it is raised again where the token is drawn: no step is at fault
+            return Asked(Want.LOGITS, edits)
+        return Asked(Want.ARGMAX, edits, mask)
 
     def decide(self, request: Request, rows: Sequence[HeadRow]) -> Decision:
         if not request.draws:

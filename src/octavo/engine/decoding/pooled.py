@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from octavo.batch import NO_EDITS, Edits, FloatArray, Want
+from octavo.batch import Asked, FloatArray, Want
 from octavo.engine.nouns import Branch, Decision, HeadRow, Request
 from octavo.request import FinishReason
 
@@ -27,9 +27,9 @@ class Pooled:
     def num_slots(self, request: Request) -> int:
         return 1
 
-    def want(self, branch: Branch) -> tuple[Want, Edits] | None:
+    def want(self, branch: Branch) -> Asked | None:
         """The rows of a mean are wanted as those of the prompt, each for itself."""
-        return None if branch.request.every_row else (Want.HIDDEN, NO_EDITS)
+        return None if branch.request.every_row else Asked(Want.HIDDEN)
 
     def decide(self, request: Request, rows: Sequence[HeadRow]) -> Decision:
         return Decision(request, self, row_values=[row.hidden for row in rows], end="length")
