@@ -166,7 +166,8 @@ void merge_top_k(const std::string& isa, IntsOut out_ids, FloatsOut out_values,
 }
 
 int32_t sample(const std::string& isa, Floats logits, float temperature, int32_t top_k, float top_p,
-               float min_p, double u, Array<uint64_t, 1> scratch) {
+               float min_p, double u, Array<uint64_t, 1> scratch,
+               std::optional<int32_t> likeliest) {
   const RowKernels& k = rows_for(isa);
   const int32_t n = length("logits", logits.size(), kMaxVocab);
   if (!(temperature > 0.0f)) refuse("temperature", "more than 0", temperature);
@@ -178,8 +179,10 @@ int32_t sample(const std::string& isa, Floats logits, float temperature, int32_t
   if ((int64_t)scratch.size() * 8 < sample_scratch_bytes(n))
     refuse("scratch", "at least " + std::to_string(sample_scratch_bytes(n) / 8) + " values",
            scratch.size());
+  if (likeliest) within("likeliest", *likeliest, 0, n - 1);
   const ReleasedGil released;
-  return k.sample(logits.data(), n, temperature, top_k, top_p, min_p, u, scratch.data());
+  return k.sample(logits.data(), n, likeliest.value_or(-1), temperature, top_k, top_p, min_p, u,
+                  scratch.data());
 }
 
 }  // namespace
@@ -207,7 +210,7 @@ void bind_rows(nb::module_& m) {
   m.def("sample_scratch", [](int32_t n) { return sample_scratch_bytes(n) / 8; }, "n"_a,
         "uint64 values of scratch that `sample` needs for a vocabulary of n.");
   m.def("sample", &sample, "isa"_a, "logits"_a.noconvert(), "temperature"_a, "top_k"_a, "top_p"_a,
-        "min_p"_a, "u"_a, "scratch"_a.noconvert());
+        "min_p"_a, "u"_a, "scratch"_a.noconvert(), "likeliest"_a.none() = nb::none());
 }
 
 }  // namespace octavo

@@ -10,17 +10,23 @@
 
 namespace octavo::OCTAVO_ISA {
 
-// For x <= 127. -inf and -1e30 give 0.
-OCTAVO_INLINE f32x16 exp2_below_127(f32x16 x) {
+// 2^x * unit, for -126 <= x <= 127; the unit is a power of two, which is exact wherever it is
+// multiplied in as long as the result is no denormal and no infinity.
+OCTAVO_INLINE f32x16 exp2_in_range(f32x16 x, float unit) {
   const f32x16 n = round_even(x);
   const f32x16 f = sub(x, n);
-  f32x16 p = set1_f(0x1.5bba14p-10f);
-  p = fma(p, f, set1_f(0x1.3cea88p-7f));
-  p = fma(p, f, set1_f(0x1.c6b752p-5f));
-  p = fma(p, f, set1_f(0x1.ebf9bcp-3f));
-  p = fma(p, f, set1_f(0x1.62e42ap-1f));
-  p = fma(p, f, set1_f(1.0f));
-  return select(lt(x, set1_f(-126.0f)), zero_f(), scale2(p, n));
+  f32x16 p = set1_f(0x1.5bba14p-10f * unit);
+  p = fma(p, f, set1_f(0x1.3cea88p-7f * unit));
+  p = fma(p, f, set1_f(0x1.c6b752p-5f * unit));
+  p = fma(p, f, set1_f(0x1.ebf9bcp-3f * unit));
+  p = fma(p, f, set1_f(0x1.62e42ap-1f * unit));
+  p = fma(p, f, set1_f(unit));
+  return scale2(p, n);
+}
+
+// For x <= 127. -inf and -1e30 give 0.
+OCTAVO_INLINE f32x16 exp2_below_127(f32x16 x) {
+  return select(lt(x, set1_f(-126.0f)), zero_f(), exp2_in_range(x, 1.0f));
 }
 
 // For any x: saturates at 2^127 (so that 1 / exp2_poly(x) never makes a denormal, and +inf gives a

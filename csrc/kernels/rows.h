@@ -107,9 +107,10 @@ struct RowKernels {
   // rounded; tokens below min_p of the best are dropped, then all but the top_k (0 = all) best,
   // then all but the smallest set, best first, that holds top_p of the weight that is left (at
   // least one). "Best" is the larger logit, ties to the lowest token. The draw is the first token,
-  // in ascending order, where the running weight exceeds floor(u * total).
-  int32_t (*sample)(const float* logits, int32_t n, float temperature, int32_t top_k, float top_p,
-                    float min_p, double u, void* scratch);
+  // in ascending order, where the running weight exceeds floor(u * total). `likeliest`: a token of
+  // the largest logit (if all are NaN, any); negative: to be found.
+  int32_t (*sample)(const float* logits, int32_t n, int32_t likeliest, float temperature,
+                    int32_t top_k, float top_p, float min_p, double u, void* scratch);
 };
 
 }  // namespace octavo

@@ -13,7 +13,7 @@ void top_k_tile(const float* logits, int32_t n, int32_t base, int32_t k, int32_t
                 float* values);
 void merge_top_k(const int32_t* ids, const float* values, int32_t tiles, int32_t k,
                  int32_t* out_ids, float* out_values);
-int32_t sample(const float* logits, int32_t n, float temperature, int32_t top_k, float top_p,
-               float min_p, double u, void* scratch);
+int32_t sample(const float* logits, int32_t n, int32_t likeliest, float temperature, int32_t top_k,
+               float top_p, float min_p, double u, void* scratch);
 
 }  // namespace octavo::OCTAVO_ISA

@@ -77,9 +77,11 @@ class ProbedRunner(RecordingRunner):
 class ProbedDraws(Draws):
     probe: Probe
 
-    def draw(self, branch: Branch, index: int, logits: FloatArray) -> int:
+    def draw(
+        self, branch: Branch, index: int, logits: FloatArray, likeliest: int | None = None
+    ) -> int:
         self.probe.about_to_draw(branch.request)
-        return super().draw(branch, index, logits)
+        return super().draw(branch, index, logits, likeliest)
 
 
 class ProbedSampler(Sampler):

@@ -158,6 +158,20 @@ def test_sample_of_a_real_vocabulary_is_its_twin(isa: str, top_k: int, top_p: fl
         assert draw(isa, logits, u, **filters) == twin.sample(isa, logits, u=u, **filters)
 
 
+@pytest.mark.parametrize("filters", [{}, {"min_p": 0.01}, {"top_k": 40}, {"top_p": 0.9}])
+def test_who_knows_the_likeliest_token_draws_the_same(isa: str, filters: dict[str, Any]) -> None:
+    rng = np.random.default_rng(4)
+    for vocab in (1, 17, 1024, 5000):
+        logits = some_logits(rng, vocab, holes=0.2, steps=2)
+        logits[rng.integers(vocab)] = 9.0
+        places = [0.0, *rng.random(9), np.nextafter(1, 0)]
+        for row in (logits, np.where(logits == logits.max(), F32(INF), logits)):
+            known = draw_all(isa, row, places, likeliest=int(row.argmax()), **filters)
+            assert known == draw_all(isa, row, places, **filters)
+    for nothing in (-INF, np.nan):
+        assert draw(isa, np.full(40, nothing, F32), 0.5, likeliest=0, **filters) == -1
+
+
 def test_candidates_in_token_order_draw_as_the_whole_row_does(isa: str) -> None:
     rng = np.random.default_rng(3)
     logits = some_logits(rng, 9000)
@@ -192,5 +206,8 @@ def test_bad_arrays_are_refused_by_name(isa: str) -> None:
         native.sample(isa, np.zeros(17, F32), 1.0, 0, 1.0, 0.0, 0.5, scratch)
     with pytest.raises(ValueError, match="logits: expected 1 to 262144, got 262145"):
         native.sample(isa, np.zeros(262145, F32), 1.0, 0, 1.0, 0.0, 0.5, scratch)
+    for outside in (-1, 9):
+        with pytest.raises(ValueError, match=f"likeliest: expected 0 to 8, got {outside}"):
+            draw(isa, np.zeros(9, F32), 0.5, likeliest=outside)
     with pytest.raises(TypeError):
         draw(isa, np.zeros(9), 0.5)  # type: ignore[arg-type]

@@ -228,8 +228,10 @@ def sample(
     min_p: float,
     u: float,
     scratch: NDArray[np.uint64],
+    likeliest: int | None = None,
 ) -> int:
-    """A token, or -1 if every logit is -inf or NaN."""
+    """A token, or -1 if every logit is -inf or NaN. `likeliest`: one of the largest logit, where
+    the caller knows it: it is not looked for then."""
 
 # ---- what the machine can do (bind/probe.cpp) ----
 

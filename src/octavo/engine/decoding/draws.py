@@ -77,14 +77,17 @@ class Draws:
             ended = request.branches[0].finish_reason or reason
             request.branches.append(Branch(request, index, prompt, finish_reason=ended))
 
-    def draw(self, branch: Branch, index: int, logits: FloatArray) -> int:
-        """The next token of a branch as answer `index`, from its edited row of logits (vocab,)."""
+    def draw(
+        self, branch: Branch, index: int, logits: FloatArray, likeliest: int | None = None
+    ) -> int:
+        """The next token of a branch as answer `index`, from its edited row of logits (vocab,), and
+        where it is known the row's likeliest token."""
         p = branch.request.sampling
         if p.greedy:
             return int(self._best(logits, 1)[0][0])
         u = uniform(branch.request.seed, index, branch.num_tokens)
         return native.sample(
-            self._isa, logits, p.temperature, p.top_k, p.top_p, p.min_p, u, self._scratch
+            self._isa, logits, p.temperature, p.top_k, p.top_p, p.min_p, u, self._scratch, likeliest
         )
 
     def logprobs(self, logits: FloatArray, lse: float, token: int, count: int) -> TokenLogprobs:
@@ -127,17 +130,17 @@ class Draws:
         request = branch.request
         parts = len(request.branches) == 1 and branch.num_completion_tokens == 0
         answers = range(request.params.n) if parts else (branch.index,)
-        drawn = []
-        edited = None
-        for index in answers:
-            token, logprobs = row.argmax, None
-            if row.logits is not None:
-                if edited is None:
-                    logits = row.logits[: self.vocab_size]
-                    edited = self.edit(logits, row.edits, self.masks.of(branch))
-                token = self.draw(branch, index, edited)
-                logprobs = self._logprobs(row, token)
+        if row.logits is None:
+            token = row.argmax
             end = self._end(branch, token)
+            return [Continuation(branch, index, token, None, end) for index in answers]
+        mask = self.masks.of(branch)
+        edited = self.edit(row.logits[: self.vocab_size], row.edits, mask)
+        likeliest = row.argmax if mask is None else None  # the head knows the edits, and no mask
+        drawn = []
+        for index in answers:
+            token = self.draw(branch, index, edited, likeliest)
+            logprobs, end = self._logprobs(row, token), self._end(branch, token)
             drawn.append(Continuation(branch, index, token, logprobs, end))
         return drawn
 
