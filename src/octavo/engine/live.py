@@ -67,13 +67,17 @@ class LiveRequests:
         """K and V of the first `accepted` tokens of a branch are in its blocks."""
         if self.keep_computed:
             assert branch.table is not None
-            size = self._kv.block_size
-            becomes_whole = branch.num_computed_tokens // size < accepted // size
-            # Equal blocks become one.
-            if self._lets_go or (becomes_whole and len(branch.request.branches) > 1):
+            if self._lets_go or (
+                len(branch.request.branches) > 1 and self._becomes_whole(branch, accepted)
+            ):
                 self._note_peak(branch.request)
             self._kv.commit(branch.table, branch.tokens, accepted)
             branch.num_computed_tokens = accepted
+
+    def _becomes_whole(self, branch: Branch, accepted: int) -> bool:
+        """Whether a block of its does, which may then become one with an equal one."""
+        size = self._kv.block_size
+        return branch.num_computed_tokens // size < accepted // size
 
     def fork(self, branch: Branch, index: int) -> Branch:
         """Another branch of the same request, with the same tokens, sharing their blocks."""

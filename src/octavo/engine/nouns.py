@@ -128,6 +128,8 @@ class Request:
     @property
     def live_branches(self) -> list[Branch]:
         """The branches that have not ended."""
+        if len(self.branches) == 1:
+            return [] if self.branches[0].finish_reason else self.branches[:]
         return [b for b in self.branches if b.finish_reason is None]
 
     @property
@@ -206,12 +208,9 @@ class StepPlan:
     num_preempted: int = 0
     is_full: bool = False  # one waits until blocks are copied
     transfers: Sequence[Transfer] = ()  # to make before the rows run, in this order
+    requests: Sequence[Request] = ()  # of the branches
     head_rows: list[HeadRow] = field(default_factory=list)
     batch: Batch | None = None  # None: no rows
-
-    @property
-    def requests(self) -> list[Request]:
-        return list(dict.fromkeys(branch.request for branch in self.spans))
 
     def read(self, out: StepOutput) -> Sequence[HeadRow]:
         """Return the head rows, filled with what the head gave each."""

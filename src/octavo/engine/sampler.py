@@ -40,7 +40,8 @@ class Sampler:
             decision = (
                 decoding.decide(request, drawn_from) if caught_up else Decision(request, decoding)
             )
-            decision.row_values = [*values, *decision.row_values]
+            if values:
+                decision.row_values = [*values, *decision.row_values]
             return decision
         except Exception as error:
             return Decision(request, decoding, error=error)

@@ -76,8 +76,11 @@ class Scheduler:
         """Plan one row for each branch that has one token to go, of all or of none where they go
         together."""
         going_on = request.live_branches
-        begun = [b for b in going_on if b.table is not None]
-        ready = [b for b in begun if b.num_tokens - b.num_computed_tokens == 1]
+        ready = [
+            b
+            for b in going_on
+            if b.table is not None and len(b.tokens) - b.num_computed_tokens == 1
+        ]
         together = request.decoding.goes_together
         if together and (len(ready) < len(going_on) or len(ready) > self._budget.rows_left):
             return
@@ -145,9 +148,16 @@ class Scheduler:
         plan.transfers = tuple(self._kv.transfers())
         if not plan.spans:
             return
+        plan.requests = list(dict.fromkeys(branch.request for branch in plan.spans))
         first_row = 0
-        for branch, (begin, end) in plan.spans.items():
-            plan.head_rows += _head_rows(branch, begin, end, first_row)
+        for branch, (begin, end) in plan.spans.items():  # which of their rows reach the head
+            if branch.request.every_row is not None:
+                plan.head_rows += _prompt_rows(branch, begin, end, first_row)
+            if end == branch.num_tokens:
+                want = branch.request.decoding.want(branch)
+                if want is not None:
+                    row = first_row + end - 1 - begin
+                    plan.head_rows.append(HeadRow(branch, end - 1, row, True, *want))
             first_row += end - begin
         tables = [branch.table for branch in plan.spans if branch.table is not None]
         plan.batch = make_batch(
@@ -162,18 +172,12 @@ class Scheduler:
         )
 
 
-def _head_rows(branch: Branch, begin: int, end: int, first_row: int) -> Iterator[HeadRow]:
-    """The rows of a span that reach the head, the first being row `first_row` of the batch: the one
-    that a branch which caught up is drawn from; of a request that wants every row, each row of the
-    prompt."""
+def _prompt_rows(branch: Branch, begin: int, end: int, first_row: int) -> Iterator[HeadRow]:
+    """The rows of a span that are the prompt's and give a value, of a request that wants every
+    row's; the first of the span is row `first_row` of the batch."""
     request = branch.request
-    if request.every_row is not None:
-        kind = Want.HIDDEN if request.every_row == "hidden" else Want.LOGITS
-        first = max(begin, request.num_values)  # one that ran again gives nothing new
-        for position in range(first, min(end, request.num_rows_wanted)):
-            row = first_row + position - begin
-            yield HeadRow(branch, position, row, False, kind, NO_EDITS)
-    if end == branch.num_tokens:
-        want = request.decoding.want(branch)
-        if want is not None:
-            yield HeadRow(branch, end - 1, first_row + end - 1 - begin, True, *want)
+    kind = Want.HIDDEN if request.every_row == "hidden" else Want.LOGITS
+    first = max(begin, request.num_values)  # one that ran again gives nothing new
+    for position in range(first, min(end, request.num_rows_wanted)):
+        row = first_row + position - begin
+        yield HeadRow(branch, position, row, False, kind, NO_EDITS)

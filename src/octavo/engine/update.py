@@ -105,8 +105,9 @@ class Updater:
                     end = "stop"  # an end token would come next, and cost a step
             if end is not None:
                 self._requests.finish_branch(branch, end)
-        # Another one: a list is empty while it is sorted, and other threads look at this.
-        request.branches = sorted(request.branches, key=lambda branch: branch.index)
+        if len(request.branches) > 1:
+            # Another one: a list is empty while it is sorted, and other threads look at this.
+            request.branches = sorted(request.branches, key=lambda branch: branch.index)
 
     def _note(
         self, plan: StepPlan, out: StepOutput, counts: KVCounts, unfilled: int, seconds: float

@@ -140,7 +140,9 @@ def num_unfilled(tables: Iterable[BlockTable], num_named: Callable[[BlockId], in
             filled = slot
             for block in blocks[at:]:
                 if block is not None:
-                    left = size - max(num_named(block), filled)
-                    unfilled[block] = min(unfilled.get(block, size), left)
+                    named = num_named(block)
+                    left = size - (named if named > filled else filled)
+                    if left < unfilled.get(block, size + 1):
+                        unfilled[block] = left
                 filled = 0
     return sum(unfilled.values())

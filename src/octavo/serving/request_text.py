@@ -156,8 +156,8 @@ class _BranchText:
 
     def _read(self, token_id: int) -> None:
         """A control token is not shown, but a stop string may have its name."""
-        is_shown = token_id in self._branch.request.options.shown_tokens
-        if self._tokenizer.is_control(token_id) and not is_shown:
+        shown = self._branch.request.options.shown_tokens
+        if self._tokenizer.is_control(token_id) and token_id not in shown:
             self._show(self._stops.push_hidden(self._tokenizer.spec.tokens[token_id]))
         self._show(self._stops.push(self._detokenizer.push(token_id)))
 

@@ -18,21 +18,20 @@ import tokenizers
 
 from octavo.errors import UsageError
 from octavo.tokenizer import chat, document
-from octavo.tokenizer.byte_level import piece_to_bytes
 from octavo.tokenizer.control_names import ends
 from octavo.tokenizer.long_text import LongTexts, TooManyTokensError
 from octavo.tokenizer.messages import read_messages, read_tools
-from octavo.tokenizer.spec import TokenizerSpec, TokenType
+from octavo.tokenizer.spec import TokenizerSpec
 from octavo.tokenizer.special import Fragment, SpecialMatcher, without_white
 from octavo.tokenizer.spm import SPACE
 from octavo.tokenizer.template_clock import clock
+from octavo.tokenizer.token_bytes import bytes_of
 
 if TYPE_CHECKING:
     from octavo.tokenizer.chat_template import ChatTemplate
 
 _LONG = 1 << 15  # characters: what has no more is encoded at once
 _PIECE = 1 << 13  # of what has more: some 10 ms, in which no other thread runs Python
-_UNREADABLE = "\ufffd".encode()
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +42,7 @@ class Tokenizer:
     def __init__(self, spec: TokenizerSpec, plain: tokenizers.Tokenizer) -> None:
         self.spec = spec
         self._plain = plain
+        self._bytes: dict[int, bytes] = {}  # of tokens that were asked for
         control = {spec.tokens[i]: i for i in sorted(spec.control_ids) if spec.tokens[i]}
         self._control_by_name = control
         opaque = (spec.tokens[i] for i in spec.user_defined_ids)
@@ -194,19 +194,11 @@ class Tokenizer:
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes a token stands for; a control token stands for its name."""
-        self._check(token_id)
-        spec = self.spec
-        piece, kind = spec.tokens[token_id], spec.types[token_id]
-        if kind == TokenType.UNKNOWN:
-            return _UNREADABLE
-        if token_id in spec.byte_of:
-            return bytes([spec.byte_of[token_id]])
-        as_it_is = token_id in spec.control_ids
-        if spec.kind == "bpe" and not as_it_is and kind != TokenType.USER_DEFINED:
-            return piece_to_bytes(piece)
-        if spec.kind == "spm" and not as_it_is:
-            piece = piece.replace(SPACE, " ")
-        return piece.encode("utf-8", "surrogatepass")
+        found = self._bytes.get(token_id)
+        if found is None:
+            self._check(token_id)
+            found = self._bytes[token_id] = bytes_of(self.spec, token_id)
+        return found
 
     @cached_property
     def _long_texts(self) -> LongTexts:
