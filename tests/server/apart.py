@@ -24,6 +24,7 @@ from octavo import LLM, AsyncEngine
 from octavo.engine import update
 from octavo.engine.nouns import StepResult
 from octavo.server import history
+from octavo.server.admission import PROMPTS_WAITING
 from octavo.server.config import ServerConfig
 from octavo.server.serve import serve
 from tests.cli.process import ENVIRON
@@ -145,7 +146,7 @@ def main() -> None:
         llms.append(llm)
         engine: Any = llm.loop.engine
         engine.step = failing(engine.step, lambda: os.write(failed.fileno(), b"."))
-        return AsyncEngine(llm), "model"
+        return AsyncEngine(llm, max_waiting=PROMPTS_WAITING), "model"
 
     class Said:
         def ready(self, address: str, name: str) -> None:

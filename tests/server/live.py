@@ -17,6 +17,7 @@ import pytest
 
 from octavo import LLM, AsyncEngine
 from octavo.engine.nouns import StepResult
+from octavo.server.admission import PROMPTS_WAITING
 from octavo.server.auth import Keys
 from octavo.server.config import ServerConfig
 from octavo.server.serve import make_server
@@ -130,7 +131,7 @@ class Live(Client):
             self.service = Service(ServerConfig(**self.options), self.keys)
             server = make_server(self.service)
             serving = asyncio.create_task(server.serve(sockets=[listener]))
-            async with AsyncEngine(self.llm) as self.engine:
+            async with AsyncEngine(self.llm, max_waiting=PROMPTS_WAITING) as self.engine:
                 self.service.open(self.engine, "tiny", None)
                 while not server.started:
                     await asyncio.sleep(0.001)

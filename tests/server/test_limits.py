@@ -124,6 +124,13 @@ def test_a_client_that_leaves_ends_its_request(live: Live) -> None:
     assert live.service.tally.streams == live.service.body_bytes == 0
 
 
+def test_an_idle_server_takes_as_many_prompts_as_a_body_may_have(live: Live) -> None:
+    found = live.post("/v1/completions", {"prompt": ["x"] * 2048, "max_tokens": 1})
+    assert (found.status, len(found.json["choices"])) == (200, 2048)
+    found = live.post("/v1/embeddings", {"input": ["x"] * 2048})
+    assert (found.status, len(found.json["data"])) == (200, 2048)
+
+
 def test_silence_has_pings(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "PING", 0.05)
     monkeypatch.setattr(live.llm.loop.engine, "step", slowed(live, 0.2))

@@ -44,16 +44,21 @@ def serve(
     if missing:
         raise UsageError(f"the server needs {', '.join(missing)}: pip install 'octavo[server]'")
     with staying():
+        from octavo.server.admission import PROMPTS_WAITING
         from octavo.server.serve import serve as run
         from octavo.serving.async_engine import AsyncEngine
 
     logging.getLogger("octavo.server.log").setLevel(logging.INFO)
     path = config.chat_template
     template = read_template(None if path is None else Path(path))
+
+    def load() -> tuple[AsyncEngine, str]:
+        return AsyncEngine(open_llm(model, engine), max_waiting=PROMPTS_WAITING), _name(model)
+
     with closing(Aside(sys.stderr)) as aside, redirect_stderr(aside):
         said = _Said(Screen(json), aside)
         said.note(f"loading {model}")
-        run(config, lambda: (AsyncEngine(open_llm(model, engine)), _name(model)), said, template)
+        run(config, load, said, template)
 
 
 class _Said:

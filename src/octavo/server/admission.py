@@ -13,6 +13,8 @@ from typing import Protocol, Self
 from octavo.errors import counted
 from octavo.protocol.common import ApiError
 
+PROMPTS_WAITING = 2**24  # that the engine behind it has to take: what is counted here is enough
+
 
 class Waiting(Protocol):
     """An answer that is awaited."""

@@ -19,6 +19,7 @@ class OpenRequests:
         self._max_waiting = max_waiting
         self._lock = threading.Lock()  # never held for longer than a look
         self._queues: dict[OutputQueue, None] = {}
+        self._most_waiting = 0  # as many as wait, or more: who begins is not told here
         self._accepts = True
         self.all_ended: Future[None] = Future()  # done after `stop_accepting`, when they have
         self.all_ended.set_running_or_notify_cancel()  # who stops waiting for it cancels only that
@@ -35,13 +36,15 @@ class OpenRequests:
                 raise EngineClosedError(
                     "the engine is closed and takes no new requests: make a new AsyncEngine"
                 )
-            waiting = sum(q.is_waiting for q in self._queues)
-            if waiting >= self._max_waiting:
+            if self._most_waiting >= self._max_waiting:
+                self._most_waiting = sum(q.is_waiting for q in self._queues)
+            if self._most_waiting >= self._max_waiting:
                 raise OverloadedError(
-                    f"{counted(waiting, 'request')} in the queue, and at most "
+                    f"{counted(self._most_waiting, 'request')} in the queue, and at most "
                     f"{self._max_waiting:,} may wait: try again later, or raise max_waiting"
                 )
             self._queues[output] = None
+            self._most_waiting += 1
 
     def leave(self, output: OutputQueue) -> None:
         """The request has ended; it may be said twice."""
