@@ -59,7 +59,7 @@ def test_open_requests_end_before_the_server_does(tiny_path: Path) -> None:
 
 
 def test_what_does_not_end_in_time_is_told(tiny_path: Path) -> None:
-    flags = ("--drain", "0", "--stream-gap-ms", "1000")
+    flags = ("--drain", "0", "--stream-gap-ms", "10000")  # so that it is open when it comes
     with serving(tiny_path, *flags) as (process, port), ask(port, ENDLESS) as response:
         assert response.read(6) == b"data: "
         process.send_signal(signal.SIGINT)
