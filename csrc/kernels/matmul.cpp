@@ -51,9 +51,9 @@ static TileFn tile_fn(int32_t format, int32_t kind, int unit, int tokens) {
                                    : float_tile(format, unit, tokens);
 }
 
-// One unit x one tile of `size` rows from `begin` on. prefetch: bytes to the next unit, 0 for none.
+// One unit x one tile of `size` rows from `begin` on.
 static void run_tile(const Range& range, int32_t panel, int unit, int32_t begin, int32_t size,
-                     int64_t prefetch) {
+                     Ahead ahead) {
   alignas(64) float sums[kMaxUnit * kMaxTokens * 16];
   const Weight& w = *range.w;
   const int32_t* a = (const int32_t*)(range.acts->data + begin * range.act_row);
@@ -64,7 +64,8 @@ static void run_tile(const Range& range, int32_t panel, int unit, int32_t begin,
     const TileFn run = tile_fn(w.format, range.acts->kind, width, tokens);
     for (int r = 0; r < unit; r += width) {
       run(w.data + (panel + r) * w.panel_stride, w.panel_stride, range.length, a + first, size,
-          first == 0 ? prefetch : 0, sums);
+          ahead, sums);
+      ahead.panels = 0;  // once is enough
       finish(range, sums, panel + r, width, begin + first, tokens);
     }
     first += tokens;
@@ -78,16 +79,21 @@ static void run_unpacked(const Range& range, int32_t panel, int unit, int32_t ti
   alignas(64) float sums[kUnpackedTiles][2 * kMaxTile * 16];
   const Weight& w = *range.w;
   const int32_t groups = w.cols / 32, rows = range.acts->rows;
-  const int64_t next = panel + unit < w.panels ? unit * w.panel_stride : 0;
+  // The next unit's bytes come into L2 evenly while this one is computed: what asks for all at once
+  // waits for memory, and memory for it later.
+  const uint8_t* ahead = w.data + (panel + unit) * w.panel_stride;
+  const uint8_t* const ahead_end = panel + unit < w.panels ? ahead + unit * w.panel_stride : ahead;
+  const int lines = (int)(unit * w.panel_stride / 64 / ((tile1 - tile0) * groups) + 1);
   for (int32_t group = 0; group < groups; group += kUnpackedGroups) {
     const int32_t end = groups - group < kUnpackedGroups ? groups : group + kUnpackedGroups;
-    unpack(&w, panel, unit, group, end, next, &unpacked);
+    unpack(&w, panel, unit, group, end, &unpacked);
     for (int32_t tile = tile0; tile < tile1; ++tile) {
       const int32_t begin = tile_begin(rows, tile), size = tile_begin(rows, tile + 1) - begin;
       const uint8_t* a = range.acts->data + begin * range.act_row + group * 48 * size;
       float* tile_sums = sums[tile - tile0];
       add_unpacked(&unpacked, w.format, unit, end - group, (const int32_t*)a, size, group == 0,
-                   tile_sums);
+                   ahead, ahead < ahead_end ? lines : 0, tile_sums);
+      ahead += (int64_t)lines * (end - group) * 64;
       if (end == groups) finish(range, tile_sums, panel, unit, begin, size);
     }
   }
@@ -102,13 +108,15 @@ static void run_tiles(const Range& range, int32_t panel1, int32_t tile0, int32_t
   for (int32_t panel = range.panel0; panel < panel1;) {
     const int32_t left = panel1 - panel;
     const int unit = left >= 4 && most >= 4 ? 4 : left >= 2 && most >= 2 ? 2 : 1;
-    // The next unit's bytes come into L2 while the first tile of this one is computed; later tiles
-    // find them there.
-    const int64_t next = panel + unit < range.w->panels ? unit * range.w->panel_stride : 0;
+    // The next unit's bytes come into L2 while the first tiles of this one are computed.
+    const bool next = panel + unit < range.w->panels;
+    const int shares = tile1 - tile0 < unit ? tile1 - tile0 : unit;
     int32_t begin = start;
     for (int32_t tile = tile0; tile < tile1; ++tile) {
-      const int32_t size = base + (tile < extra);
-      run_tile(range, panel, unit, begin, size, tile == tile0 ? next : 0);
+      const int32_t size = base + (tile < extra), share = tile - tile0;
+      const int r0 = share * unit / shares, r1 = (share + 1) * unit / shares;
+      run_tile(range, panel, unit, begin, size,
+               {(unit + r0) * range.w->panel_stride, next && share < shares ? r1 - r0 : 0});
       begin += size;
     }
     panel += unit;

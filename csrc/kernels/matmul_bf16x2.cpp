@@ -150,7 +150,7 @@ OCTAVO_INLINE void add_half(const uint8_t* p, int g, const int32_t* a, int64_t s
 
 template <int32_t kFormat, int M>
 __attribute__((noinline)) static void tile(const uint8_t* p, int64_t panel_stride, int64_t groups,
-                                           const int32_t* a, int64_t stride, int64_t prefetch,
+                                           const int32_t* a, int64_t stride, Ahead ahead,
                                            float* sums) {
   using E = Exact<kFormat>;
   if (kMaxTokens == kMaxTile) stride = M;  // a unit takes whole tiles: offsets become constants
@@ -166,14 +166,13 @@ __attribute__((noinline)) static void tile(const uint8_t* p, int64_t panel_strid
 #pragma GCC unroll 1
       for (; g + kTogether <= count; g += kTogether, a += kTogether * kRows * stride) {
 #pragma GCC unroll 4
-        for (int i = 0; prefetch && i < kTogether; ++i)
-          prefetch_group<1, E>(p + prefetch, panel_stride, g + i);
+        for (int i = 0; i < kTogether; ++i) prefetch_group<E>(p, panel_stride, ahead, g + i);
         add_groups<M, E, kTogether>(p, g, a, stride, acc);
       }
     }
 #pragma GCC unroll 1
     for (; g < count; ++g, a += kRows * stride) {
-      if (prefetch) prefetch_group<1, E>(p + prefetch, panel_stride, g);
+      prefetch_group<E>(p, panel_stride, ahead, g);
       if constexpr (E::kHalves) {
         add_half<M, E, 0>(p, g, a, stride, acc);
         add_half<M, E, 1>(p, g, a, stride, acc);

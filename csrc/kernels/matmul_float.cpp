@@ -8,7 +8,7 @@ constexpr int kLine = 64;  // bytes of 16 rows x one pair, or x one column
 
 template <int32_t kFormat, int R, int M>
 __attribute__((noinline)) static void tile(const uint8_t* p, int64_t panel_stride, int64_t length,
-                                           const int32_t* a, int64_t stride, int64_t prefetch,
+                                           const int32_t* a, int64_t stride, Ahead ahead,
                                            float* sums) {
   if (kMaxTokens == kMaxTile) stride = M;
   f32x16 acc[R][M];
@@ -20,10 +20,9 @@ __attribute__((noinline)) static void tile(const uint8_t* p, int64_t panel_strid
   for (int64_t k = 0; k < length; ++k, p += kLine, a += stride) {
     i32x16 w[R];
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      w[r] = load_i(p + r * panel_stride);
-      if (prefetch) __builtin_prefetch(p + r * panel_stride + prefetch, 0, 2);
-    }
+    for (int r = 0; r < R; ++r) w[r] = load_i(p + r * panel_stride);
+    for (int r = 0; r < ahead.panels; ++r)
+      __builtin_prefetch(p + ahead.offset + r * panel_stride, 0, 2);
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) {
       const i32x16 x = set1_i(a[m]);

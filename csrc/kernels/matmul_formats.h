@@ -130,16 +130,15 @@ struct Group : Traits<kFormat> {
   }
 };
 
-// The stream into L2 of what this core reads after this unit: the lines that begin in this group,
-// of every panel.
-template <int R, class G>
-OCTAVO_INLINE void prefetch_group(const uint8_t* p, int64_t panel_stride, int g) {
+// The stream into L2 of what this core reads after this unit: the lines that begin in this group.
+template <class G>
+OCTAVO_INLINE void prefetch_group(const uint8_t* p, int64_t panel_stride, Ahead ahead, int g) {
   constexpr int kBytes = G::kLayout.bytes / G::kLayout.groups, kLines = kBytes / 64;
   const int first = (g * kBytes + 63) & -64;
   const bool one_more = kBytes % 64 != 0 && first + kLines * 64 < (g + 1) * kBytes;
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
-    const uint8_t* line = p + r * panel_stride + first;
+#pragma GCC unroll 1
+  for (int r = 0; r < ahead.panels; ++r) {
+    const uint8_t* line = p + ahead.offset + r * panel_stride + first;
 #pragma GCC unroll 16
     for (int i = 0; i < kLines; ++i) __builtin_prefetch(line + i * 64, 0, 2);
     if (one_more) __builtin_prefetch(line + kLines * 64, 0, 2);

@@ -124,7 +124,7 @@ OCTAVO_INLINE void add_half(const uint8_t* p, int64_t panel_stride, int g, const
 
 template <int32_t kFormat, int R, int M>
 __attribute__((noinline)) static void tile(const uint8_t* p, int64_t panel_stride, int64_t groups,
-                                           const int32_t* a, int64_t stride, int64_t prefetch,
+                                           const int32_t* a, int64_t stride, Ahead ahead,
                                            float* sums) {
   using G = Group<kFormat>;
   if (kMaxTokens == kMaxTile) stride = M;  // a unit takes whole tiles: offsets become constants
@@ -139,7 +139,7 @@ __attribute__((noinline)) static void tile(const uint8_t* p, int64_t panel_strid
         groups - first < G::kLayout.groups ? (int)(groups - first) : G::kLayout.groups;
 #pragma GCC unroll 1
     for (int g = 0; g < count; ++g, a += kGroupRows * stride) {
-      if (prefetch) prefetch_group<R, G>(p + prefetch, panel_stride, g);
+      prefetch_group<G>(p, panel_stride, ahead, g);
       if constexpr (G::kHalves) {
         add_half<R, M, G, kLowHalf>(p, panel_stride, g, a, stride, acc);
         add_half<R, M, G, kHighHalf>(p, panel_stride, g, a, stride, acc);

@@ -9,9 +9,13 @@ namespace octavo::OCTAVO_ISA {
 // One unit of R panels x M tokens: sums[(r*M + m)*16 + row] over all of K.
 //   panels: panel r at panels + r*panel_stride. length: groups of 32 k (integer formats), pairs
 //   (BF16) or columns (F32). acts: int32 rows of `stride` tokens, at the first of the M tokens;
-//   stride is the tile's Mt. prefetch: bytes from here to what will be read next, 0 for none.
+//   stride is the tile's Mt. ahead: what to ask for meanwhile.
+struct Ahead {  // whole panels that will be read next, `panels` of them from panels + offset on
+  int64_t offset;
+  int panels;
+};
 using TileFn = void (*)(const uint8_t* panels, int64_t panel_stride, int64_t length,
-                        const int32_t* acts, int64_t stride, int64_t prefetch, float* sums);
+                        const int32_t* acts, int64_t stride, Ahead ahead, float* sums);
 
 // Panels a unit may have. Registers: R*M sums and R*M integer dots of 16 lanes, the weights and one
 // broadcast. Few tokens are bound by memory: one panel at a time is one stream through it
@@ -49,13 +53,14 @@ constexpr int32_t kUnpackedGroups = 24;  // whole supertiles
 struct Unpacked {
   alignas(64) uint8_t bytes[2 * kUnpackedGroups * 768];
 };
-// prefetch: bytes from the panels to what will be read next, 0 for none.
 void unpack(const Weight* w, int32_t panel, int unit, int32_t group0, int32_t group1,
-            int64_t prefetch, Unpacked* out);
+            Unpacked* out);
 // sums[(r*M + m)*16 + row] += the product of these groups; `acts` are those of group0, of a whole
-// tile of M = 3..6 rows. first: sums begin at 0.
+// tile of M = 3..6 rows. first: sums begin at 0. With each group `lines` of 64 bytes come
+// into L2, from `ahead` on.
 void add_unpacked(const Unpacked* panels, int32_t format, int unit, int32_t groups,
-                  const int32_t* acts, int tokens, bool first, float* sums);
+                  const int32_t* acts, int tokens, bool first, const uint8_t* ahead, int lines,
+                  float* sums);
 
 void quantize(const float* x, const Acts* acts, int32_t row, int32_t k0, int32_t k1);
 void expand_row(const Weight* w, int32_t row, float* out);

@@ -44,14 +44,12 @@ OCTAVO_INLINE void unpack_group(const uint8_t* p, int g, uint8_t* out) {
 }
 
 template <int32_t kFormat>
-static void unpack_panel(const uint8_t* p, int32_t group0, int32_t group1, int64_t prefetch,
-                         uint8_t* out) {
+static void unpack_panel(const uint8_t* p, int32_t group0, int32_t group1, uint8_t* out) {
   using G = Group<kFormat>;
   constexpr int32_t kGroups = G::kLayout.groups;
   for (int32_t g = group0; g < group1; ++g, out += KindOf<kFormat>::kBytes) {
-    const uint8_t* supertile = p + (int64_t)(g / kGroups) * G::kLayout.bytes;
-    if (prefetch) prefetch_group<1, G>(supertile + prefetch, 0, g % kGroups);
-    unpack_group<G, KindOf<kFormat>>(supertile, g % kGroups, out);
+    unpack_group<G, KindOf<kFormat>>(p + (int64_t)(g / kGroups) * G::kLayout.bytes, g % kGroups,
+                                     out);
   }
 }
 
@@ -96,7 +94,8 @@ OCTAVO_INLINE void add_part(const uint8_t* p, int64_t panel_stride, const int32_
 // Panels are kUnpackedGroups apart, whatever their number of groups.
 template <int R, int M, class K>
 __attribute__((noinline)) static void add_tile(const uint8_t* p, int32_t groups, const int32_t* a,
-                                               bool first, float* sums) {
+                                               bool first, const uint8_t* ahead, int lines,
+                                               float* sums) {
   constexpr int64_t kPanel = kUnpackedGroups * K::kBytes;
   f32x16 acc[R][M];
 #pragma GCC unroll 8
@@ -106,6 +105,8 @@ __attribute__((noinline)) static void add_tile(const uint8_t* p, int32_t groups,
   }
 #pragma GCC unroll 1
   for (int32_t g = 0; g < groups; ++g, p += K::kBytes, a += kGroupRows * M) {
+#pragma GCC unroll 1
+    for (int i = 0; i < lines; ++i, ahead += 64) __builtin_prefetch(ahead, 0, 2);
     if constexpr (K::kHalves) {
       add_part<R, M, K, kLowHalf>(p, kPanel, a, acc);
       add_part<R, M, K, kHighHalf>(p, kPanel, a, acc);
@@ -122,9 +123,9 @@ __attribute__((noinline)) static void add_tile(const uint8_t* p, int32_t groups,
 
 struct Functions {  // of a format
   int64_t group_bytes;
-  void (*unpack)(const uint8_t* p, int32_t group0, int32_t group1, int64_t prefetch, uint8_t* out);
+  void (*unpack)(const uint8_t* p, int32_t group0, int32_t group1, uint8_t* out);
   void (*add[2][4])(const uint8_t* p, int32_t groups, const int32_t* a, bool first,
-                    float* sums);  // [unit - 1][tokens - 3]
+                    const uint8_t* ahead, int lines, float* sums);  // [unit - 1][tokens - 3]
 };
 template <int32_t kFormat> static constexpr Functions functions_of() {
   using K = KindOf<kFormat>;
@@ -133,22 +134,25 @@ template <int32_t kFormat> static constexpr Functions functions_of() {
           {{add_tile<1, 3, K>, add_tile<1, 4, K>, add_tile<1, 5, K>, add_tile<1, 6, K>},
            {add_tile<2, 3, K>, add_tile<2, 4, K>, add_tile<2, 5, K>, add_tile<2, 6, K>}}};
 }
-static constexpr Functions kFunctions[] = {  // indexed by WeightFormat
+static constexpr Functions kFunctions[] = {
+    // indexed by WeightFormat
     functions_of<W8>(),  functions_of<W4S>(), functions_of<W4A>(), functions_of<W5S>(),
     functions_of<W5A>(), functions_of<W4K>(), functions_of<W5K>(), functions_of<W6K>(),
     functions_of<W2K>(), functions_of<W3K>(), functions_of<W4T>(), functions_of<W4TK>()};
 
 void unpack(const Weight* w, int32_t panel, int unit, int32_t group0, int32_t group1,
-            int64_t prefetch, Unpacked* out) {
+            Unpacked* out) {
   const Functions& f = kFunctions[w->format];
   for (int r = 0; r < unit; ++r)
-    f.unpack(w->data + (panel + r) * w->panel_stride, group0, group1, prefetch,
+    f.unpack(w->data + (panel + r) * w->panel_stride, group0, group1,
              out->bytes + r * kUnpackedGroups * f.group_bytes);
 }
 
 void add_unpacked(const Unpacked* panels, int32_t format, int unit, int32_t groups,
-                  const int32_t* acts, int tokens, bool first, float* sums) {
-  kFunctions[format].add[unit - 1][tokens - 3](panels->bytes, groups, acts, first, sums);
+                  const int32_t* acts, int tokens, bool first, const uint8_t* ahead, int lines,
+                  float* sums) {
+  kFunctions[format].add[unit - 1][tokens - 3](panels->bytes, groups, acts, first, ahead, lines,
+                                               sums);
 }
 
 }  // namespace octavo::OCTAVO_ISA
