@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.server.apart import Apart
+from tests.server.apart import Apart, Held
 from tests.server.crowd import Crowd
 
 
@@ -12,12 +12,18 @@ def test_a_crowd_leaves_nothing_behind(roomy_path: Path) -> None:
     with Apart(str(roomy_path)) as server:
         crowd = Crowd(server)
         crowd.run(24, 15)  # so that all that is kept is there
-        before = server.at_rest()
-        crowd.run(24, 15)
-        after = server.at_rest()
+        held = [server.at_rest()]
+        for _ in range(3):  # one is enough, but where threads or heaps came in late
+            crowd.run(24, 15)
+            held.append(server.at_rest())
+            if is_no_more(held[-1], held[-2]):
+                break
     assert crowd.wrong == []
     kinds = {"reads", "reads_slowly", "leaves", "stalls", "sends_what_is_none", "injected"}
     assert kinds <= crowd.done.keys()
-    assert after.memory <= before.memory * 1.05
-    assert after.files <= before.files
-    assert after.threads <= before.threads
+    assert is_no_more(held[-1], held[-2]), [str(each) for each in held]  # what leaks grows on
+
+
+def is_no_more(after: Held, before: Held) -> bool:
+    is_less = after.files <= before.files and after.threads <= before.threads
+    return is_less and after.memory <= before.memory * 1.05
