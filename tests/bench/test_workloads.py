@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from octavo.bench.workloads import Sizes, decode_cost, prefill_cost, random_prompt
+from octavo.bench.workloads import Sizes, batch_cost, decode_cost, prefill_cost, random_prompt
 from octavo.kernels import KV_FORMATS
 from octavo.model import llama
 from octavo.model.config import ModelConfig
@@ -28,6 +28,13 @@ def test_a_decoded_token_reads_every_weight_and_the_kv_before_it() -> None:
     # 101, 102 and 103 tokens of KV read and one written.
     found = decode_cost(SIZES, context=100, tokens=4)
     assert found.bytes_per_token == BLOCKS + 64 + TABLE + KV * (102 + 1)
+
+
+def test_streams_share_the_weights_of_a_step_and_nothing_else() -> None:
+    one, four = decode_cost(SIZES, 100, 4), batch_cost(SIZES, 4, context=100, tokens=4)
+    assert four.bytes_per_token == pytest.approx((BLOCKS + TABLE) / 4 + 64 + KV * (102 + 1))
+    assert four.ops_per_token == one.ops_per_token
+    assert batch_cost(SIZES, 1, 100, 4) == one
 
 
 def test_a_prompt_reads_the_weights_once_for_each_step_it_takes() -> None:

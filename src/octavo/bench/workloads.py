@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from octavo.bench.rounds import TokenCost
-from octavo.program.cost import RowFormat, Work, cost
+from octavo.errors import UsageError
+from octavo.program.cost import OpCost, RowFormat, Work, cost
 from octavo.program.program import Program
 from octavo.request import RequestOutput
 from octavo.sampling_params import Sampling, SamplingParams
@@ -34,7 +35,18 @@ class Sizes:
 
     def token_cost(self, works: list[Work], tokens: int) -> TokenCost:
         """What one token costs where these forwards together make `tokens` of them."""
-        costs = [
+        costs = self._costs(works)
+        return TokenCost(
+            bytes_per_token=sum(each.memory_bytes for each in costs) / tokens,
+            ops_per_token=sum(each.flops for each in costs) / tokens,
+        )
+
+    def weight_bytes_of(self, works: list[Work]) -> float:
+        """What these forwards together read of the weights."""
+        return sum(each.weight_bytes for each in self._costs(works))
+
+    def _costs(self, works: list[Work]) -> list[OpCost]:
+        return [
             each
             for work in works
             for each in cost(
@@ -45,10 +57,6 @@ class Sizes:
                 v_format=self.v_format,
             )
         ]
-        return TokenCost(
-            bytes_per_token=sum(each.memory_bytes for each in costs) / tokens,
-            ops_per_token=sum(each.flops for each in costs) / tokens,
-        )
 
 
 def random_prompt(vocab_size: int, length: int, seed: int) -> list[int]:
@@ -67,6 +75,32 @@ def decode_cost(sizes: Sizes, context: int, tokens: int) -> TokenCost:
     # The first new token comes with the prompt; the others are a step each.
     steps = [Work(rows=1, past=context + i) for i in range(tokens - 1)]
     return sizes.token_cost(steps, len(steps))
+
+
+def batch_round(llm: LLM, streams: int, context: int, tokens: int, seed: int) -> float:
+    """Tokens per second of all streams together, over the steps that were one token of each."""
+    before = llm.records[-1].step if llm.records else -1
+    seeds = range(seed * streams, (seed + 1) * streams)
+    prompts = [random_prompt(llm.model_config.tokens, context, each) for each in seeds]
+    llm.generate(prompts, greedy(tokens))
+    steps = [r for r in llm.records if r.step > before]
+    whole = [r for r in steps if r.num_requests == r.computed_tokens == r.output_rows == streams]
+    if not whole:
+        raise UsageError(
+            f"--streams {streams}: no step had a token of each; expected more --tokens than "
+            f"{tokens}, or more KV memory"
+        )
+    return streams * len(whole) / sum(r.seconds for r in whole)
+
+
+def batch_cost(sizes: Sizes, streams: int, context: int, tokens: int) -> TokenCost:
+    """Weights are read once a step, K and V of each stream for itself."""
+    one = decode_cost(sizes, context, tokens)
+    steps = range(context, context + tokens - 1)
+    rows = sizes.weight_bytes_of([Work(streams, past, streams) for past in steps])
+    row = sizes.weight_bytes_of([Work(rows=1, past=past) for past in steps])
+    shared = (rows / streams - row) / len(steps)
+    return TokenCost(one.bytes_per_token + shared, one.ops_per_token)
 
 
 def prefill_round(llm: LLM, context: int, seed: int) -> float:

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from statistics import median
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from octavo.bench import workloads
-from octavo.bench.machine import Machine, Probe, cpu_model
-from octavo.bench.rounds import Round, Summary, TokenCost, measure, summarize
 from octavo.bench.shared_prefix import Turn, Workload, turns
-from octavo.cli.figures import number, pairs, percent, size
+from octavo.bench.sweep import Point
+from octavo.cli.bench_run import WHOLE_STEPS, Bench, check_counts
+from octavo.cli.figures import number, percent
 from octavo.cli.flags import ENGINE, AsJson, Model, with_flags, without
 from octavo.cli.loading import open_llm
 from octavo.cli.screen import Screen
-from octavo.errors import UsageError, counted
-from octavo.kernels import KV_FORMATS
-from octavo.weights.model_header import read_header
-from octavo.weights.packed_formats import packed_bytes
-
-if TYPE_CHECKING:
-    from octavo.serving.llm import LLM
+from octavo.errors import counted
 
 # bench says itself how long the sequences are, `kv` and `prefix` also which caches there are.
 FLAGS = without(ENGINE, "context", "kv_cache")
 CACHE_FLAGS = without(FLAGS, "prefix_cache")
-
-# Nobody waits beside these streams, so a step may last as long as its rows take.
-WHOLE_STEPS: dict[str, object] = {"step_ms": None}
 
 Context = Annotated[int, typer.Option(help="Tokens of the prompt.")]
 Tokens = Annotated[int, typer.Option(help="New tokens after it.")]
@@ -42,6 +33,8 @@ def register(app: typer.Typer) -> None:
     bench = typer.Typer(rich_markup_mode=None, no_args_is_help=False)
     bench.command("decode")(decode)
     bench.command("prefill")(prefill)
+    bench.command("depth")(depth)
+    bench.command("batch")(batch)
     bench.command("kv")(kv)
     bench.command("prefix")(prefix)
     app.add_typer(bench, name="bench", help="Measure speed, beside what this machine can do.")
@@ -59,7 +52,7 @@ def decode(
     engine: dict[str, object],
 ) -> None:
     """One stream: new tokens a second, beside memory bandwidth."""
-    _check(context=(context, 1), tokens=(tokens, 2), rounds=(rounds, 1), warmups=(warmups, 0))
+    check_counts(context=(context, 1), tokens=(tokens, 2), rounds=(rounds, 1), warmups=(warmups, 0))
     llm = open_llm(model, {**WHOLE_STEPS, **engine, "context": context + tokens})
     bench = Bench(llm, model, Screen(json))
     bench.run(
@@ -84,7 +77,7 @@ def prefill(
     engine: dict[str, object],
 ) -> None:
     """One prompt: its tokens a second, beside the integer peak."""
-    _check(context=(context, 1), rounds=(rounds, 1), warmups=(warmups, 0))
+    check_counts(context=(context, 1), rounds=(rounds, 1), warmups=(warmups, 0))
     llm = open_llm(model, {**WHOLE_STEPS, **engine, "context": context + 1})
     bench = Bench(llm, model, Screen(json))
     bench.run(
@@ -98,6 +91,64 @@ def prefill(
     )
 
 
+@with_flags(engine=FLAGS)
+def depth(
+    model: Model,
+    *,
+    depths: Annotated[
+        list[int], typer.Option("--depth", help="Tokens before the new ones; may be given again.")
+    ] = [128, 2048],  # noqa: B006
+    tokens: Tokens = 64,
+    rounds: Rounds = 3,
+    json: AsJson = False,
+    engine: dict[str, object],
+) -> None:
+    """One stream at several depths: what the tokens before it cost."""
+    check_counts(depth=(min(depths), 1), tokens=(tokens, 2), rounds=(rounds, 1))
+    llm = open_llm(model, {**WHOLE_STEPS, **engine, "context": max(depths) + tokens})
+    bench = Bench(llm, model, Screen(json))
+    points = [
+        Point(
+            size=before,
+            run=partial(workloads.decode_round, llm, before, tokens),
+            cost=workloads.decode_cost(bench.sizes, before, tokens),
+        )
+        for before in depths
+    ]
+    bench.sweep("depth", f"{counted(tokens, 'new token')} at each depth", points, rounds=rounds)
+
+
+@with_flags(engine=without(FLAGS, "max_num_seqs"))
+def batch(
+    model: Model,
+    *,
+    streams: Annotated[
+        list[int], typer.Option("--streams", help="Answers at once; may be given again.")
+    ] = [1, 8, 32],  # noqa: B006
+    context: Context = 128,
+    tokens: Tokens = 64,
+    rounds: Rounds = 3,
+    json: AsJson = False,
+    engine: dict[str, object],
+) -> None:
+    """Many streams at once: new tokens a second of all together."""
+    check_counts(streams=(min(streams), 1), context=(context, 1), tokens=(tokens, 2))
+    check_counts(rounds=(rounds, 1))
+    options = {**WHOLE_STEPS, **engine, "context": context + tokens, "max_num_seqs": max(streams)}
+    llm = open_llm(model, options)
+    bench = Bench(llm, model, Screen(json))
+    points = [
+        Point(
+            size=many,
+            run=partial(workloads.batch_round, llm, many, context, tokens),
+            cost=workloads.batch_cost(bench.sizes, many, context, tokens),
+        )
+        for many in streams
+    ]
+    what = f"{counted(tokens, 'new token')} after {context:,} in each stream"
+    bench.sweep("batch", what, points, rounds=rounds)
+
+
 @with_flags(engine=CACHE_FLAGS)
 def kv(
     model: Model,
@@ -108,7 +159,7 @@ def kv(
     engine: dict[str, object],
 ) -> None:
     """One answer: how many times faster the KV cache makes it."""
-    _check(context=(context, 1), tokens=(tokens, 1))
+    check_counts(context=(context, 1), tokens=(tokens, 1))
     screen = Screen(json)
     seconds, answers = {}, {}
     for cached in (True, False):
@@ -147,8 +198,8 @@ def prefix(
     engine: dict[str, object],
 ) -> None:
     """Prompts that begin alike: how many times faster with reuse."""
-    _check(shared=(shared, 0), own=(own, 1), prompts=(prompts, 1), tokens=(tokens, 1))
-    _check(rounds=(rounds, 1))
+    check_counts(shared=(shared, 0), own=(own, 1), prompts=(prompts, 1), tokens=(tokens, 1))
+    check_counts(rounds=(rounds, 1))
     work = Workload(shared, own, prompts, tokens)
     screen = Screen(json)
     options = {**engine, "context": shared + own + tokens}
@@ -181,95 +232,5 @@ def prefix(
     screen.result(found)
 
 
-class Bench:
-    """One model under measurement on one machine."""
-
-    def __init__(self, llm: LLM, model: str, screen: Screen) -> None:
-        self._screen = screen
-        self._model = model
-        self._weights = llm.config.weights or "+".join(llm.info.tensor_types)
-        self.sizes = _sizes(llm)
-        self._machine = Machine(cpu_model(), llm.info.isa, llm.info.threads)
-        self._probe = open_probe(self._machine)
-
-    def run(
-        self,
-        kind: str,
-        what: str,
-        run_round: Callable[[int], float],
-        token_cost: TokenCost,
-        *,
-        context: int,
-        rounds: int,
-        warmups: int,
-    ) -> None:
-        """Measure, print as it goes, then the medians."""
-        machine = self._machine
-        self._screen.say(f"{machine.cpu}, {machine.isa}, {counted(machine.threads, 'thread')}")
-        self._screen.say(f"{self._model}, weights {self._weights}: {what}")
-        done: list[Round] = []
-        for each in measure(run_round, self._probe, warmups=warmups, rounds=rounds):
-            done.append(each)
-            self._screen.say(_round_line(len(done), each))
-        summary = summarize(done, token_cost)
-        self._screen.say(_summary_text(kind, summary, token_cost))
-        found = {
-            "bench": kind,
-            "model": self._model,
-            "weights": self._weights,
-            "context": context,
-            **asdict(machine),
-            **asdict(summary),
-        }
-        self._screen.result(found)
-
-
-def open_probe(machine: Machine) -> Probe:
-    from octavo.bench.native_probe import NativeProbe  # needs the compiled core; tests have none
-
-    return NativeProbe(machine.isa, machine.threads)
-
-
-def _sizes(llm: LLM) -> workloads.Sizes:
-    header = read_header(llm.info.path)
-    in_memory = packed_bytes(header, llm.program.weights(), llm.config.weights)
-    k_format, v_format = KV_FORMATS[llm.config.k_dtype], KV_FORMATS[llm.config.v_dtype]
-    return workloads.Sizes(llm.program, in_memory, k_format, v_format)
-
-
-def _check(**counts: tuple[int, int]) -> None:
-    for name, (value, least) in counts.items():
-        if value < least:
-            raise UsageError(f"--{name} {value}: expected at least {least}")
-
-
 def _speed(seconds: float, tokens: int) -> dict[str, float]:
     return {"seconds": seconds, "tokens_per_second": tokens / seconds}
-
-
-def _round_line(index: int, each: Round) -> str:
-    reading = each.reading
-    return (
-        f"  round {index}: {number(each.tokens_per_second)} tok/s; around it "
-        f"{number(reading.bytes_per_second / 1e9)} GB/s read, "
-        f"{number(reading.ops_per_second / 1e9)} GOP/s integer peak"
-    )
-
-
-def _summary_text(kind: str, found: Summary, token_cost: TokenCost) -> str:
-    used = found.tokens_per_second * token_cost.bytes_per_token / 1e9
-    rows = [
-        (kind, f"{number(found.tokens_per_second)} tok/s, spread {percent(found.spread)}"),
-        (
-            "bandwidth",
-            f"{size(found.bytes_per_token)} a token, {number(used)} GB/s: "
-            f"{percent(found.bandwidth_fraction)} of {number(found.read_bandwidth_gbps)} GB/s",
-        ),
-        (
-            "compute",
-            f"{number(found.gops)} GOP/s: "
-            f"{percent(found.compute_fraction)} of {number(found.peak_gops)} GOP/s",
-        ),
-        ("roofline", percent(found.roofline_fraction)),
-    ]
-    return pairs(rows)
