@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -23,29 +24,30 @@ def test_streams_come_to_the_same_times(gap: float, now: float, later: float) ->
 
 
 @in_a_loop
-async def test_one_timer_wakes_all_but_who_was_cancelled(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_one_timer_calls_all_of_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     loop, beat, timers = asyncio.get_running_loop(), Beat(), []
     call_at = loop.call_at
 
-    def at_100(when: float, *given: object) -> object:
+    def at_once(when: float, *given: object) -> object:
         timers.append(when)
         return call_at(0.0, *given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(loop, "time", lambda: 100.0)
-    monkeypatch.setattr(loop, "call_at", at_100)
-    waiting = [asyncio.create_task(beat.wait(0.5)) for _ in range(5)]
+    monkeypatch.setattr(loop, "call_at", at_once)
+    due = beat.after(0.5)
+    assert due == 100.5
+    assert not beat.is_time(due)
+    called: list[int] = []
+    for name in range(5):
+        beat.at(due, partial(called.append, name))
+    assert called == []
     await asyncio.sleep(0)
-    waiting[2].cancel()
-    await asyncio.wait(waiting)
-    assert timers == [100.5]
-    assert [each.cancelled() for each in waiting] == [False, False, True, False, False]
-    await beat.wait(0.5)  # the time is given anew
+    await asyncio.sleep(0)
+    assert (timers, called) == ([100.5], [0, 1, 2, 3, 4])
+    beat.at(due, lambda: None)  # the time is given anew
     assert timers == [100.5, 100.5]
 
 
 @in_a_loop
-async def test_without_a_gap_there_is_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asyncio.get_running_loop(), "call_at", None)
-    await Beat().wait(0)
+async def test_without_a_gap_it_is_time() -> None:
+    assert Beat().is_time(Beat().after(0))

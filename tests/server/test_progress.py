@@ -42,12 +42,12 @@ def test_a_prompt_is_told_to_its_end(roomy_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("limit", [0, 3])
 def test_its_end_is_told_once_and_before_the_first_token(live: Live, limit: int) -> None:
-    prompts = ["one", "another", "a third"]  # computed before anybody looks
+    prompts = ["one", "another", "a third"]
     body = {"prompt": prompts, "max_tokens": limit, "n": 2, "stream": True, "return_progress": True}
     *events, _ = live.post(COMPLETIONS, body).events
     found = [each["prompt_progress"] for each in events if "prompt_progress" in each]
-    assert [each["processed"] for each in found] == [each["total"] for each in found]
-    assert len(found) == len(prompts)
+    ends = [each for each in found if each["processed"] == each["total"]]
+    assert len(ends) == len(prompts)  # before them a busy machine may tell less
     assert "prompt_progress" in events[0]
 
 

@@ -82,6 +82,28 @@ async def test_a_read_that_is_cancelled_loses_nothing() -> None:
 
 
 @in_a_loop
+async def test_who_does_not_wait_is_told_once_of_more_and_of_an_error_behind_it() -> None:
+    queue, told = new_queue(Bell()), []
+
+    def texts() -> list[str]:
+        return [each.text for each in queue.take(lambda: told.append(1))]
+
+    assert texts() == []
+    for text in "ab":
+        queue.put(update(text))
+    await asyncio.sleep(0)
+    assert (texts(), len(told)) == (["ab"], 1)
+    queue.put(update("c"))
+    queue.put(Update(error=ValueError("it ended")))
+    await asyncio.sleep(0)
+    assert (texts(), len(told)) == (["c"], 2)
+    await asyncio.sleep(0)  # nothing more is put in
+    assert len(told) == 3
+    with pytest.raises(ValueError, match="it ended"):
+        texts()
+
+
+@in_a_loop
 async def test_each_answer_has_a_piece_of_its_own() -> None:
     queue = new_queue(Bell())
     for text, index in (("a", 0), ("x", 1), ("b", 0)):

@@ -1,39 +1,42 @@
 """Beat: when a stream writes its next piece.
 
-Streams wait their gap, and on to a time that others come to as well: one timer of the event loop
-then lets many of them write. Knows no streams.
+What comes sooner waits for the gap of its stream, and on to a time that others come to as well: one
+timer of the event loop then lets many of them write. Knows no streams.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 
 _GRID = 4  # times in a gap at which streams write
 
 
 class Beat:
+    """Its times are those of the event loop that it is used in."""
+
     def __init__(self) -> None:
-        self._waiting: dict[float, list[asyncio.Future[None]]] = {}  # by when they are woken
+        self._due: dict[float, list[Callable[[], None]]] = {}  # by when they are called
 
-    async def wait(self, gap: float) -> None:
-        """Wait at least `gap` seconds; without one only let others run."""
-        if not gap:
-            await asyncio.sleep(0)
-            return
-        loop = asyncio.get_running_loop()
-        due = next_time(gap, loop.time())
-        if due not in self._waiting:
-            self._waiting[due] = []
-            loop.call_at(due, self._wake, due)
-        waiter = loop.create_future()
-        self._waiting[due].append(waiter)
-        await waiter
+    def after(self, gap: float) -> float:
+        """When a stream may write that wrote now; at any time, without a gap."""
+        return next_time(gap, asyncio.get_running_loop().time()) if gap else 0.0
 
-    def _wake(self, due: float) -> None:
-        for waiter in self._waiting.pop(due):
-            if not waiter.done():  # it was cancelled
-                waiter.set_result(None)
+    def is_time(self, due: float) -> bool:
+        return asyncio.get_running_loop().time() >= due
+
+    def at(self, due: float, turn: Callable[[], None]) -> None:
+        """Have `turn` called at a time that `after` gave. It raises nothing."""
+        turns = self._due.get(due)
+        if turns is None:
+            turns = self._due[due] = []
+            asyncio.get_running_loop().call_at(due, self._call_all, due)
+        turns.append(turn)
+
+    def _call_all(self, due: float) -> None:
+        for turn in self._due.pop(due):
+            turn()
 
 
 def next_time(gap: float, now: float) -> float:

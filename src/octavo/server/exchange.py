@@ -19,6 +19,7 @@ from octavo.server.errors import api_of, as_octavo_error, body_of, headers_of, s
 from octavo.server.outcome import Outcome
 from octavo.server.service import Service
 from octavo.server.sse import PING_EVENT, EventStream
+from octavo.server.write_now import SCOPE_KEY, WriteNow
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -56,6 +57,7 @@ class Exchange:
         self._client: tuple[str, int] | None = scope.get("client")
         self.failed: Callable[[OctavoError], Event] | None = None  # what tells it in a stream
         self._send = send
+        self._write_now: WriteNow | None = scope.get(SCOPE_KEY)
         self._stream: EventStream | None = None
 
     @property
@@ -96,7 +98,7 @@ class Exchange:
                 "x-accel-buffering": "no",
             },
         )
-        self._stream = EventStream(self._send)
+        self._stream = EventStream(self._send, self._write_now)
         if self.api == "anthropic":
             self._stream.ping, self._stream.error_name = PING_EVENT, "error"
         return self._stream

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
@@ -25,7 +24,7 @@ from octavo.request import RequestOptions, RequestOutput
 from octavo.sampling_params import SamplingParams
 from octavo.server.admission import Place
 from octavo.server.exchange import Exchange
-from octavo.server.pieces import Stream, TellProgress, merged, telling
+from octavo.server.pieces import Pieces, Stream, TellProgress, telling
 
 T = TypeVar("T")
 _LARGE = 8 << 10  # bytes of a body above which it is parsed beside the event loop
@@ -242,20 +241,12 @@ async def _write_pieces(
     try:
         async with await exchange.open_stream() as events:
             await events.write(writer.begin())
-            outcome, outputs = exchange.outcome, exchange.outcome.outputs
-            async with (
-                aclosing(merged(streams)) as pieces,
-                telling(events, streams, progress) as told,
-            ):
-                async for index, chunk in pieces:
-                    if told is not None:
-                        await told.computed(index)
-                    if chunk.output is not None:
-                        outputs[index] = chunk.output
-                    outcome.num_told += len(chunk.token_ids)
-                    await events.write(writer.piece(index, chunk))
-                    if len(outputs) < len(streams):
-                        await service.beat.wait(service.stream_gap)
+            outputs = exchange.outcome.outputs
+            async with telling(events, streams, progress) as told:
+                await Pieces(
+                    events, streams, writer, exchange.outcome, told,
+                    beat=service.beat, gap=lambda: service.stream_gap,
+                ).write_all()  # fmt: skip
             whole = [outputs[i] for i in range(len(streams))]
             _check(whole)
             if at_end is not None:

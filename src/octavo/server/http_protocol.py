@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from octavo.server.staying_parser import StayingParser
 from octavo.server.tally import Tally
 from octavo.server.transport import EndingTransport
+from octavo.server.write_now import SCOPE_KEY, WriteNow
 
 _HEAD_BYTES = 64 << 10  # also of what is between two pieces of a body, and after the last
 _HEAD_FIELDS = 100
@@ -133,6 +134,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answered = cycle
+        scope: Any = cycle.scope
+        scope[SCOPE_KEY] = WriteNow(cycle)
         super()._start_asgi_task(cycle, app if cycle.scope["http_version"] != "1.0" else _bare(app))
 
     def send_400_response(self, msg: str) -> None:

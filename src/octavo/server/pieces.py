@@ -1,4 +1,4 @@
-"""Pieces: those of several prompts as one stream, and beside them how far the prompts are.
+"""Pieces: what comes of some prompts, on its way to one reader, and beside it how far they are.
 
 Knows streams of the engine and events, no API.
 """
@@ -6,14 +6,16 @@ Knows streams of the engine and events, no API.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Protocol
 
-from octavo.protocol.streams import Event
+from octavo.protocol.streams import AnswerWriter, Event
 from octavo.records import CacheRecord
 from octavo.request import Progress, StreamChunk
+from octavo.server.beat import Beat
+from octavo.server.outcome import Outcome
 from octavo.server.sse import EventStream
 
 TellProgress = Callable[[int, Progress], Sequence[Event]]
@@ -31,41 +33,97 @@ class Stream(Protocol):
     @property
     def progress(self) -> Progress | None: ...
     def __aiter__(self) -> AsyncIterator[StreamChunk]: ...
+    def take(self, tell: Callable[[], None]) -> Sequence[StreamChunk]: ...
     async def aclose(self) -> None: ...
 
 
-async def merged(streams: Sequence[Stream]) -> AsyncGenerator[tuple[int, StreamChunk]]:
-    """The pieces of all streams as they come, each with the index of its own."""
-    if len(streams) == 1:
-        async for chunk in streams[0]:
-            yield 0, chunk
-        return
-    queue: asyncio.Queue[tuple[int, StreamChunk] | BaseException | None] = asyncio.Queue()
+class Pieces:
+    """What comes of some prompts, written to one reader as it comes, with a gap between two pieces.
 
-    async def read_all(index: int, stream: Stream) -> None:
+    The event loop itself calls for each piece: a task is woken at the end alone, by an error, and
+    where the reader has to be waited for."""
+
+    def __init__(
+        self,
+        events: EventStream,
+        streams: Sequence[Stream],
+        writer: AnswerWriter,
+        outcome: Outcome,
+        told: Told | None,
+        *,
+        beat: Beat,
+        gap: Callable[[], float],
+    ) -> None:
+        """`gap`: seconds between two pieces, as they are now."""
+        self._events = events
+        self._writer = writer
+        self._outcome = outcome
+        self._told = told
+        self._beat = beat
+        self._gap = gap
+        self._left = dict(enumerate(streams))  # without an output so far
+        self._due = 0.0  # when the next piece may be written
+        self._is_held = False  # it is looked at the streams at a time that is known, or by the task
+        self._error: BaseException | None = None
+        self._is_wanted = asyncio.Event()  # the task
+
+    async def write_all(self) -> None:
+        """Return when all outputs are there. Raises what a stream raised."""
         try:
-            async for chunk in stream:
-                queue.put_nowait((index, chunk))
-            queue.put_nowait(None)
-        except BaseException as error:
-            queue.put_nowait(error)
-            raise
+            self._look()
+            while True:
+                await self._is_wanted.wait()
+                self._is_wanted.clear()
+                await self._events.flush()
+                if self._error is not None:
+                    raise self._error
+                if not self._left:
+                    return
+                self._is_held = False
+                self._look()
+        finally:
+            self._left = {}  # nothing is written any more
 
-    tasks = [asyncio.create_task(read_all(i, stream)) for i, stream in enumerate(streams)]
-    try:
-        left = len(tasks)
-        while left:
-            found = await queue.get()
-            if isinstance(found, BaseException):
-                raise found
-            if found is None:
-                left -= 1
-            else:
-                yield found
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    def _look(self) -> None:
+        """Something came: write it now, or when it is time."""
+        if self._is_held:
+            return
+        self._is_held = True
+        if self._beat.is_time(self._due):
+            self._write()
+        else:
+            self._beat.at(self._due, self._write)
+
+    def _write(self) -> None:
+        if not self._left:
+            return
+        self._is_held = False
+        try:
+            is_written = self._write_new()
+        except BaseException as error:  # is the task's: who is called next knows nothing of it
+            self._error = error
+        if self._error is not None or not self._left or not is_written:
+            self._is_held = True
+            self._is_wanted.set()
+
+    def _write_new(self) -> bool:
+        """False where the reader has to be waited for."""
+        is_written = True
+        for index in tuple(self._left):
+            if chunks := self._left[index].take(self._look):
+                events = [event for each in chunks for event in self._events_of(index, each)]
+                is_written = self._events.put(events)
+                self._due = self._beat.after(self._gap())
+        return is_written
+
+    def _events_of(self, index: int, chunk: StreamChunk) -> Sequence[Event]:
+        if self._told is not None:
+            self._told.computed(index)
+        if chunk.output is not None:
+            self._outcome.outputs[index] = chunk.output
+            del self._left[index]
+        self._outcome.num_told += len(chunk.token_ids)
+        return self._writer.piece(index, chunk)
 
 
 @asynccontextmanager
@@ -102,15 +160,16 @@ class Told:
             for i, stream in enumerate(self._streams):
                 found = stream.progress
                 if found is not None and self._seen.get(i) not in (found.processed, _ALL):
-                    await self._say(i, found)
+                    self._say(i, found)
+            await self._events.flush()
             await asyncio.sleep(_PROGRESS_GAP)
 
-    async def computed(self, index: int) -> None:
+    def computed(self, index: int) -> None:
         """A prompt has its first token: it was told, or is now, to its end."""
         found = self._streams[index].progress
         if self._seen.get(index) != _ALL and found is not None:
-            await self._say(index, replace(found, processed=found.total, eta_ms=0.0))
+            self._say(index, replace(found, processed=found.total, eta_ms=0.0))
 
-    async def _say(self, index: int, found: Progress) -> None:
+    def _say(self, index: int, found: Progress) -> None:
         self._seen[index] = _ALL if found.processed == found.total else found.processed
-        await self._events.write(self._progress(index, found))
+        self._events.put(self._progress(index, found))

@@ -16,6 +16,7 @@ import orjson
 from octavo.protocol.streams import Event
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+WriteNow = Callable[[bytes], bool]  # False: it can only be sent
 
 PING = 10.0  # seconds of silence after which one is sent
 _COMMENT = b": ping\n\n"
@@ -26,14 +27,16 @@ _DONE = b"data: [DONE]\n\n"
 class EventStream:
     """Write events to one reader. Use it as a context: in the end no ping comes any more."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, write_now: WriteNow | None = None) -> None:
         self.ping: bytes = _COMMENT
         self.error_name: str | None = None  # of an error's event
         self._send = send
+        self._write_now = write_now
         self._written_at = time.monotonic()
         self._pinger: asyncio.Task[None] | None = None
         self._is_open = True
-        self._unsent = b""  # of pieces that the reader was waited for with when they were cancelled
+        self._unsent = b""  # that the reader has to be waited for with
+        self._sending = asyncio.Lock()  # of who waits for the reader
 
     async def __aenter__(self) -> EventStream:
         self._pinger = asyncio.create_task(self._send_pings())
@@ -43,37 +46,59 @@ class EventStream:
         if self._pinger is not None:
             self._pinger.cancel()
 
+    def put(self, events: Iterable[Event]) -> bool:
+        """Write events as one piece; False where the reader has to be waited for, by `flush`."""
+        return self._put(b"".join(map(frame, events)))
+
+    async def flush(self) -> None:
+        """Wait for the reader with what was put and not written."""
+        if self._unsent:
+            await self._flush()
+
     async def write(self, events: Iterable[Event]) -> None:
-        """Write events as one piece."""
-        frames = b"".join(map(frame, events))
-        if frames:
-            await self._write(frames)
+        """Write events as one piece, and wait for the reader if that is needed."""
+        if not self.put(events):
+            await self._flush()
 
     async def end(self, *, done: bool) -> None:
         """The stream is whole; `done` says so in OpenAI's way."""
         self._is_open = False
-        await self._write(_DONE if done else b"", more=False)
+        self._unsent += _DONE if done else b""
+        await self._flush(more=False)
 
     async def fail(self, error: Event) -> None:
         """End it with an error, and without what says that it is whole."""
         if self._is_open:
             self._is_open = False
-            await self._write(frame(error), more=False)
+            self._unsent += frame(error)
+            await self._flush(more=False)
 
     async def _send_pings(self) -> None:
         while True:
             silent = time.monotonic() - self._written_at
-            if silent >= PING and self._is_open:
-                await self._write(self.ping)
+            if silent >= PING and self._is_open and not self._put(self.ping):
+                await self._flush()
             await asyncio.sleep(max(0.05, PING - silent) if silent < PING else PING)
 
-    async def _write(self, frames: bytes, *, more: bool = True) -> None:
-        frames, self._unsent = self._unsent + frames, b""
-        try:
-            await self._send({"type": "http.response.body", "body": frames, "more_body": more})
-        except asyncio.CancelledError:  # what ends the stream comes behind them
-            self._unsent = frames + self._unsent
-            raise
+    def _put(self, frames: bytes) -> bool:
+        if frames:
+            if self._unsent or self._sending.locked() or not self._is_written(frames):
+                self._unsent += frames
+            else:
+                self._written_at = time.monotonic()
+        return not self._unsent
+
+    def _is_written(self, frames: bytes) -> bool:
+        return self._write_now is not None and self._write_now(frames)
+
+    async def _flush(self, *, more: bool = True) -> None:
+        async with self._sending:
+            frames, self._unsent = self._unsent, b""
+            try:
+                await self._send({"type": "http.response.body", "body": frames, "more_body": more})
+            except asyncio.CancelledError:  # what ends the stream comes behind them
+                self._unsent = frames + self._unsent
+                raise
         self._written_at = time.monotonic()
 
 

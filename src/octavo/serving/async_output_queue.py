@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from octavo.errors import UsageError
 from octavo.request import StreamChunk, TokenLogprobs
@@ -59,7 +60,7 @@ class AsyncOutputQueue(OutputQueue):
         super().__init__(cancel, 1, streams=streams)
         self._on_end = on_end
         self._bell = bell
-        self._waiter: asyncio.Future[None] | None = None  # of the reader
+        self._tell: Callable[[], None] = _nobody  # calls the reader
         self._is_woken = True  # it will look again, whoever puts something in
         self._chunks: deque[StreamChunk] = deque()  # to be read
         self._error: Exception | None = None  # to be raised after them
@@ -72,32 +73,42 @@ class AsyncOutputQueue(OutputQueue):
         if update.ends:
             self._on_end(self)
         super().put(update)
-        if not self._is_woken:
-            self._is_woken = True
-            self._bell.ring(self._wake)
+        self._wake()
 
     def check_reader(self) -> None:
         """Raises UsageError in another event loop: what is put in would never wake it."""
         if not self._bell.is_here:
             raise UsageError("a stream is read in the event loop it was made in: make it there")
 
+    def take(self, tell: Callable[[], None]) -> Sequence[StreamChunk]:
+        """All that came, as one piece for each answer; the last one has the output. `tell` is
+        called in the event loop when there is more. Raises what ended the request."""
+        self._tell = tell
+        self._is_woken = False  # before the look: what comes after it calls again
+        found = _merged(self._new_chunks())
+        if self._error is not None:
+            if not found:
+                raise self._error
+            self._wake()  # to be told of it
+        return found
+
     async def next_chunk(self) -> StreamChunk:
         """Wait for the next piece; the last one has the output. Raises what ended the request."""
         while not self._chunks:
-            self._is_woken = False  # before the look: what comes after it wakes the loop again
-            self._chunks.extend(_merged(self._new_chunks()))
-            if self._chunks:
-                self._is_woken = True  # it comes back by itself
-            else:
-                if self._error is not None:
-                    raise self._error
-                self._waiter = self._bell.event_loop.create_future()
-                await self._waiter
+            waiter = self._bell.event_loop.create_future()
+            self._chunks.extend(self.take(partial(_end, waiter)))
+            if not self._chunks:
+                await waiter
+        self._is_woken = True  # it comes back by itself
         return self._chunks.popleft()
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if not self._is_woken:
+            self._is_woken = True
+            self._bell.ring(self._call_reader)
+
+    def _call_reader(self) -> None:
+        self._tell()
 
     def _new_chunks(self) -> list[StreamChunk]:
         chunks: list[StreamChunk] = []
@@ -106,6 +117,15 @@ class AsyncOutputQueue(OutputQueue):
             chunks += update.chunks
             self._error = self._error or update.error
         return chunks
+
+
+def _nobody() -> None:
+    """Nobody waits."""
+
+
+def _end(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():  # it was cancelled
+        waiter.set_result(None)
 
 
 def _merged(chunks: list[StreamChunk]) -> list[StreamChunk]:

@@ -6,7 +6,7 @@ Comes in: a prepared request, or what works one out. Goes out: pieces of text, a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from octavo.records import CacheRecord
@@ -70,6 +70,21 @@ class TokenStream:
 
     def __aiter__(self) -> Self:
         return self
+
+    def take(self, tell: Callable[[], None]) -> Sequence[StreamChunk]:
+        """What came since the last read, without waiting; `tell` is called in the event loop when
+        there is more, but for what is closed or has its output. Raises what reading it does."""
+        if not self._is_open:
+            return ()
+        self._outputs.check_reader()
+        try:
+            chunks = self._outputs.take(tell)
+        except BaseException:
+            self._close()
+            raise
+        if chunks and chunks[-1].output is not None:
+            self._is_open = False
+        return chunks
 
     async def __anext__(self) -> StreamChunk:
         if not self._is_open:
