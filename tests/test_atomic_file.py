@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from octavo.atomic_file import write_durably, write_whole
+from octavo.atomic_file import write_durably, write_whole, writing_whole
 
 
 def broken_off() -> Iterator[bytes]:
@@ -78,3 +78,18 @@ def test_a_durable_file_is_synced_before_it_is_moved_and_its_folder_after(
     done.clear()
     write_whole(path, b"two")
     assert done == []
+
+
+def test_what_is_written_piece_by_piece_is_there_when_all_of_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / "out"
+    with writing_whole(path) as file:
+        file.write(b"one")
+        assert not path.exists()
+        with writing_whole(path) as other:  # of several that write at once the last one wins
+            other.write(b"two")
+        assert path.read_bytes() == b"two"
+    assert path.read_bytes() == b"one"
+    with pytest.raises(ZeroDivisionError), writing_whole(path) as file:
+        file.write(bytes([1 // 0]))
+    assert path.read_bytes() == b"one"
+    assert names(path.parent) == ["out"]

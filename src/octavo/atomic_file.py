@@ -20,11 +20,19 @@ def write_whole(path: Path, content: bytes) -> None:
     Of several that write at once one wins. A power cut may lose it: this is for what can be made
     again.
     """
+    with writing_whole(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def writing_whole(path: Path) -> Iterator[BinaryIO]:
+    """The same for what is written piece by piece: it is at `path` when the block has ended, and
+    gone if that raised."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name[:16]}.{secrets.token_hex(8)}.tmp")
     handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with _moved(beside, path), os.fdopen(handle, "wb") as file:
-        file.write(content)
+        yield file
 
 
 @contextmanager

@@ -98,6 +98,11 @@ class EngineConfig:
     activations: Activations | None = option(
         None, "What meets quantised weights: int8, or bf16, exact to 16 bits; default int8"
     )
+    pack_cache: bool | None = option(
+        None,
+        "Keep packed weights in $OCTAVO_HOME and map them at the next start; default: of models "
+        "over 64 MB",
+    )
     max_batch_tokens: int = option(512, "Most tokens computed in one step", 1, 8192)
     step_ms: float | None = option(
         100.0, "How long a step with a prompt may last; default 100, inf = no limit", 0, above=True
@@ -141,6 +146,7 @@ class EngineOptions(TypedDict, total=False):
     block_size: int
     weights: PackedWeights | None
     activations: Activations | None
+    pack_cache: bool | None
     max_batch_tokens: int
     step_ms: float | None
     max_num_seqs: int

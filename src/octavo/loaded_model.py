@@ -28,12 +28,15 @@ from octavo.program.program import Program
 from octavo.sampling_params import Sampling
 from octavo.tokenizer import Tokenizer
 from octavo.weights import library
-from octavo.weights.fingerprint import fingerprint
-from octavo.weights.gguf_model import load_weights
+from octavo.weights.fingerprint import fingerprint, known_fingerprint
+from octavo.weights.gguf_model import ModelWeights, load_weights
 from octavo.weights.model_header import ModelHeader, read_header
-from octavo.weights.packed_formats import packed_bytes
+from octavo.weights.pack_cache import PackFile
+from octavo.weights.packed_formats import packed_bytes, packed_formats
 
 logger = logging.getLogger(__name__)
+
+_KEPT_FROM = 64 << 20  # bytes of a model's files; smaller ones are packed in no time
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class ModelInfo:
     threads: int
     isa: str
     sampling: Sampling | None  # what the file recommends
+    weights_mapped: bool  # from the pack cache: shared with all processes that map them
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,15 @@ class LoadedModel:
     runner: Runner
     engine: Engine
     info: ModelInfo
+    to_keep: Pack | None  # packed weights that the pack cache does not have
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """Packed weights, and where they are to be kept."""
+
+    file: PackFile
+    weights: ModelWeights
 
 
 def open_model(model: str | Path) -> tuple[ModelHeader, Program]:
@@ -109,20 +122,25 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
     # Both take a second of a large vocabulary's model, and neither holds the GIL for long.
     with ThreadPoolExecutor(1) as beside:
         building = beside.submit(Tokenizer.from_spec, spec, cache_dir=cache_dir)
-        weights = load_weights(header, program.weights(), pool, asked=config.weights)
+        kept = _pack_file(header, program, config, folder, digest)
+        found = None if kept is None else kept.read()
+        weights = found or load_weights(header, program.weights(), pool, asked=config.weights)
         runner = Runner(
             program, weights, config,
             pool=pool, context=plan.context, kv_budget=plan.budget,
             max_rows=_max_rows(config, plan.context),
         )  # fmt: skip
     tokenizer = building.result()
+    digest = digest or fingerprint(header.path, home=folder)
     namespace = Namespace(
-        fingerprint=digest or fingerprint(header.path, home=folder),
+        fingerprint=digest,
         numerics=numerics(config, long_rope=header.config.is_long(plan.context)),
         k_dtype=config.k_dtype,
         v_dtype=config.v_dtype,
     )
     header.check_unchanged()  # the fingerprint is of what was loaded
+    if found is None and kept is None:
+        kept = _pack_file(header, program, config, folder, digest)
     engine = make_engine(
         runner, program, config, namespace,
         context=plan.context, eos_ids=tokenizer.eos_ids, weight_bytes=weights.nbytes(),
@@ -139,8 +157,32 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
         threads=pool.size,
         isa=runner.isa,
         sampling=header.sampling(),
+        weights_mapped=weights.mapped,
     )
-    return LoadedModel(config, model_config, program, tokenizer, runner, engine, info)
+    to_keep = None if kept is None or found is not None else Pack(kept, weights)
+    return LoadedModel(config, model_config, program, tokenizer, runner, engine, info, to_keep)
+
+
+def _pack_file(
+    header: ModelHeader,
+    program: Program,
+    config: EngineConfig,
+    folder: Path | None,
+    digest: str | None,
+) -> PackFile | None:
+    """Where the packed weights are kept; None if they are not to be, or as long as the fingerprint
+    is not known: then there are none yet."""
+    wanted = config.pack_cache
+    if wanted is None:
+        wanted = header.files.nbytes() > _KEPT_FROM
+    if not wanted or folder is None:
+        return None
+    digest = digest or known_fingerprint(header.path, home=folder)
+    if digest is None:
+        return None
+    specs = program.weights()
+    formats = packed_formats(header, specs, config.weights)
+    return PackFile.of(folder, digest, header, specs, formats)
 
 
 def _home_for_caches() -> Path | None:

@@ -133,6 +133,8 @@ def test_engine_flags_reach_the_engine(octavo: Octavo, monkeypatch: pytest.Monke
         ([], {}),
         (["--prefix-cache", "--kv-cache"], {"prefix_cache": True, "kv_cache": True}),
         (["--no-prefix-cache", "--no-kv-cache"], {"prefix_cache": False, "kv_cache": False}),
+        (["--pack-cache"], {"pack_cache": True}),
+        (["--no-pack-cache"], {"pack_cache": False}),
         (["--kv-idle", "0", "--eviction", "cost"], {"kv_idle": 0.0, "eviction": "cost"}),
         (["--kv-idle", "inf", "--step-ms", "inf"], {"kv_idle": inf, "step_ms": inf}),
         (["--kv-memory", "2G", "--step-ms", "0.5"], {"kv_memory": "2G", "step_ms": 0.5}),

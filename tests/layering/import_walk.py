@@ -40,7 +40,7 @@ BELOW_THE_DOOR = (
     *("octavo.serving.request_text", "octavo.serving.stop_strings", "octavo.serving.prepare"),
     *("octavo.serving.token_stream", "octavo.serving.open_requests", "octavo.serving.stats"),
     "octavo.serving.progress",
-    *("octavo.serving.promise", "octavo.serving.own_pins"),
+    *("octavo.serving.promise", "octavo.serving.own_pins", "octavo.serving.pack_keeper"),
 )
 
 # What stands behind KVCache, the one door to the cache.

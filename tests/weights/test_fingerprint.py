@@ -16,7 +16,12 @@ import pytest
 import octavo
 from octavo.errors import ModelFormatError, ModelNotFoundError
 from octavo.weights import fingerprint as module
-from octavo.weights.fingerprint import fingerprint
+from octavo.weights.fingerprint import (
+    files_of_model,
+    fingerprint,
+    forget,
+    known_fingerprint,
+)
 
 LONG_AGO = 1_600_000_000_000_000_000  # ns: far outside the tick of any clock
 FALSE = "f" * 64  # put into the store, it shows whether an answer came from there
@@ -208,3 +213,38 @@ def test_a_file_that_grows_while_it_is_read_is_refused(
     with pytest.raises(ModelFormatError, match="changed while it was read"):
         fingerprint(model, home=tmp_path)
     assert not (tmp_path / "fingerprints.json").exists()
+
+
+def test_what_is_known_is_said_without_reading_a_file(model: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    assert known_fingerprint(model, home=None) is None
+    assert known_fingerprint(model, home=home) is None
+    assert not home.exists()
+    assert fingerprint(model, home=home) == DIGEST
+    falsify(home)
+    assert known_fingerprint(model, home=home) == FALSE
+    write_model(model, b"weights", LONG_AGO + 1)
+    assert known_fingerprint(model, home=home) is None
+
+
+def test_what_is_forgotten_is_read_again(model: Path, tmp_path: Path) -> None:
+    home, other = tmp_path / "home", tmp_path / "other.gguf"
+    write_model(other, b"others")
+    for path in (model, other):
+        fingerprint(path, home=home)
+    falsify(home)
+    assert [forget([model, tmp_path / "none"], home=home) for _ in range(2)] == [1, 0]
+    assert fingerprint(model, home=home) == DIGEST
+    assert fingerprint(other, home=home) == FALSE
+
+
+def test_a_directory_is_known_when_all_its_files_are(tiny: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    for path in tiny.iterdir():
+        os.utime(path, ns=(LONG_AGO, LONG_AGO))
+    assert known_fingerprint(tiny, home=home) is None
+    digest = fingerprint(tiny, home=home)
+    assert known_fingerprint(tiny, home=home) == digest
+    first, *_ = files_of_model(tiny)
+    os.utime(first, ns=(LONG_AGO + 1, LONG_AGO + 1))
+    assert known_fingerprint(tiny, home=home) is None

@@ -31,6 +31,7 @@ VERBS = {  # verb: the module that registers it
     "batch": "octavo.cli.batch",
     "pull": "octavo.cli.models",
     "list": "octavo.cli.models",
+    "rm": "octavo.cli.rm",
     "inspect": "octavo.cli.inspect",
     "explain": "octavo.cli.explain",
     "plan": "octavo.cli.plan",

@@ -111,9 +111,9 @@ def with_flags(
 
 
 def _parameter(flag: Option) -> inspect.Parameter:
-    """Return what typer makes the flag of. One that is on by default is also there as --no-…; where
-    an option parses what it is given, a text is typed."""
-    name, has_no = _flag_name(flag), flag.default is True
+    """Return what typer makes the flag of. One that may be on by default is also there as --no-…;
+    where an option parses what it is given, a text is typed."""
+    name, has_no = _flag_name(flag), _has_no(flag)
     kind: Any = flag.kind if flag.parse is None else str
     said = f"{flag.help}{flag.flag}"
     if flag.item is not None:
@@ -134,6 +134,10 @@ def _parameter(flag: Option) -> inspect.Parameter:
     )
 
 
+def _has_no(flag: Option) -> bool:
+    return flag.kind is bool and flag.default is not False
+
+
 def _flag_name(flag: Option) -> str:
     return f"--{flag.name.replace('_', '-')}"
 
@@ -143,7 +147,7 @@ def _given(flags: tuple[Option, ...], values: dict[str, Any]) -> dict[str, Any]:
     found = {}
     for flag in flags:
         value = values.pop(flag.name)
-        is_off = value is False and flag.default is not True
+        is_off = value is False and not _has_no(flag)
         if value is not None and value != [] and not is_off:  # 0 is given
             found[flag.name] = _as_said(flag, value)
     return found

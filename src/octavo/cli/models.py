@@ -1,8 +1,10 @@
 """`octavo pull` and `octavo list`: the library models, and which of them are here. What comes from
-the hub is pulled too, and of what is in its cache those that run are listed."""
+the hub is pulled too, and of what is in its cache those that run are listed; so are packed weights
+that are kept."""
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 import typer
@@ -14,6 +16,7 @@ from octavo.cli.screen import Screen
 from octavo.environment import home
 from octavo.weights.hub.name import PREFIX
 from octavo.weights.library import LIBRARY, cached_from_hub, find_library_model
+from octavo.weights.pack_cache import LIMIT, KeptPack, kept_packs
 
 Name = Annotated[
     str,
@@ -62,7 +65,7 @@ def pull(name: Name, *, json: AsJson = False) -> None:
 
 def list_models(*, json: AsJson = False) -> None:
     """List the library models: which are here, and which run. Then the models that run in
-    huggingface_hub's cache."""
+    huggingface_hub's cache, and the packed weights that are kept."""
     screen = Screen(json)
     rows, found = [["NAME", "SIZE", "HERE", "RUNS"]], []
     for model in LIBRARY.values():
@@ -93,4 +96,30 @@ def list_models(*, json: AsJson = False) -> None:
             }
         )
     screen.say(columns(rows, indent=""))
-    screen.result({"home": str(home()), "models": found})
+    packed = [(_name_of(each), each) for each in kept_packs(home())]
+    if packed:
+        kept = [[name, size(each.nbytes), _day(each.used)] for name, each in packed]
+        total = ["all, of at most " + size(LIMIT), size(sum(each.nbytes for _, each in packed)), ""]
+        screen.say()
+        screen.say(columns([["PACKED WEIGHTS OF", "SIZE", "LAST USED"], *kept, total], indent=""))
+    screen.result(
+        {
+            "home": str(home()),
+            "models": found,
+            "packed": [
+                {"model": name, "path": str(each.path), "bytes": each.nbytes, "used": each.used}
+                for name, each in packed
+            ],
+            "packed_limit": LIMIT,
+        }
+    )
+
+
+def _name_of(kept: KeptPack) -> str:
+    """The library name of a model, or its path when its weights were packed."""
+    names = {str(model.path(home()).absolute()): name for name, model in LIBRARY.items()}
+    return names.get(kept.model, kept.model) or kept.path.name
+
+
+def _day(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

@@ -64,6 +64,8 @@ class EngineLoop:
         self._inbox: Inbox = queue.SimpleQueue()
         self._open: dict[Request, _Open] = {}
         self._updates: list[tuple[OutputQueue, Update]] = []  # to put at the end of this round
+        self.at_rest = threading.Event()  # no request runs, and one has run
+        self._has_stepped = False
         self._step_failed = False  # the last one
         self._python_ends = False
         self._num_cancelled = 0
@@ -145,6 +147,7 @@ class EngineLoop:
         if output.is_cancelled:
             return
         try:
+            self.at_rest.clear()
             for index, r in enumerate(requests):
                 request = self.engine.add(r.tokens, r.params, r.options, r.every_row)
                 output.requests.append(request)
@@ -178,6 +181,7 @@ class EngineLoop:
     def _update(self, result: StepResult) -> None:
         """Bring forward what a step has changed."""
         self._step_failed = False
+        self._has_stepped = True
         step = self.engine.records[-1].step if self.engine.records else None
         for request in dict.fromkeys([*(b.request for b in result.grown), *result.finished]):
             if request in self._open:
@@ -246,6 +250,8 @@ class EngineLoop:
         self.totals = self.engine.totals(self._num_cancelled, at_once=ends)
         for output, update in updates:
             output.put(update)
+        if self._has_stepped and not self.engine.has_unfinished:
+            self.at_rest.set()
         return seconds
 
 

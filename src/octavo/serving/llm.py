@@ -27,6 +27,7 @@ from octavo.sampling_params import SamplingParams
 from octavo.serving.engine_loop import EngineLoop
 from octavo.serving.open_requests import OpenRequests
 from octavo.serving.output_queue import OutputQueue
+from octavo.serving.pack_keeper import PackKeeper
 from octavo.serving.prepare import (
     Messages,
     PreparedRequest,
@@ -63,6 +64,10 @@ class LLM:
         self.preparer = RequestPreparer(loaded)
         self.loop = EngineLoop(loaded.engine, loaded.tokenizer)  # which an AsyncEngine shares
         self._lent_to: weakref.ref[OpenRequests] | None = None  # of an AsyncEngine
+        if loaded.to_keep is not None:
+            keeper = PackKeeper(loaded.to_keep, self.loop.at_rest)
+            keeper.start()
+            weakref.finalize(self.loop, keeper.end).atexit = False
         if self.config.context is None and self.info.context < self.info.model_context:
             logger.warning("%s", _clamped(self.info))
 

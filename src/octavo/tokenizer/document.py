@@ -32,8 +32,7 @@ def load(spec: TokenizerSpec, cache_dir: Path | None) -> tokenizers.Tokenizer:
     """Build the tokenizer, or take it from `cache_dir` if an equal spec was built before."""
     if cache_dir is None:
         return _compile(document(spec))
-    salt = f"octavo tokenizer {_FORMAT}, tokenizers {tokenizers.__version__}"
-    path = cache_dir / f"{spec.digest(salt)}.tokenizer"
+    path = cache_path(spec, cache_dir)
     cached = _read(path)
     if cached is not None:
         return tokenizers.Tokenizer.from_buffer(cached)
@@ -51,6 +50,12 @@ def load(spec: TokenizerSpec, cache_dir: Path | None) -> tokenizers.Tokenizer:
             error.strerror or error,
         )
     return tokenizer
+
+
+def cache_path(spec: TokenizerSpec, cache_dir: Path) -> Path:
+    """Where the tokenizer of `spec` is kept, once it was built."""
+    salt = f"octavo tokenizer {_FORMAT}, tokenizers {tokenizers.__version__}"
+    return cache_dir / f"{spec.digest(salt)}.tokenizer"
 
 
 def document(spec: TokenizerSpec) -> str:

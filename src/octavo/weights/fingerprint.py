@@ -38,12 +38,24 @@ _Entries = dict[str, tuple[_Stamp, str]]  # by real path, the oldest first
 
 def fingerprint(path: Path, *, home: Path | None) -> str:
     """SHA-256 of the file, in hex; of several (directory, parts), that of their names and sums."""
+    files = files_of_model(path)
+    return _of_one(path, home) if files == [path] else _of_all(files, home)
+
+
+def known_fingerprint(path: Path, *, home: Path | None) -> str | None:
+    """The same where no file has to be read for it; None where one must."""
+    if any(remembered(each, home=home) is None for each in files_of_model(path)):
+        return None
+    return fingerprint(path, home=home)
+
+
+def files_of_model(path: Path) -> list[Path]:
+    """What a model is read from. Raises ModelError if a directory is none."""
     if path.is_dir():
         from octavo.weights.hf.directory import files_of  # a GGUF file's start does not wait
 
-        return _of_all(files_of(path), home)
-    parts = part_paths(path)
-    return _of_one(path, home) if len(parts) == 1 else _of_all(parts, home)
+        return files_of(path)
+    return part_paths(path)
 
 
 def _of_all(paths: Iterable[Path], home: Path | None) -> str:
@@ -81,6 +93,17 @@ def remembered(path: Path, *, home: Path | None) -> str | None:
         return None
     entry = _read(home / "fingerprints.json").get(key)
     return entry[1] if entry is not None and entry[0] == stamp else None
+
+
+def forget(paths: Iterable[Path], *, home: Path) -> int:
+    """Drop what is remembered of these files; return of how many there was something."""
+    store = home / "fingerprints.json"
+    entries = _read(store)
+    gone = {os.path.realpath(path) for path in paths} & entries.keys()
+    if gone:
+        left = {path: entry for path, entry in entries.items() if path not in gone}
+        write_whole(store, json.dumps(left, indent=1).encode())
+    return len(gone)
 
 
 def _stamp(status: os.stat_result) -> _Stamp:

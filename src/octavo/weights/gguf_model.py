@@ -31,6 +31,7 @@ class ModelWeights:
 
     matrices: Mapping[str, native.PackedWeight]
     vectors: Mapping[str, FloatArray]
+    mapped: bool = False  # in a file, which processes share
 
     def row_kinds(self, activations: Activations | None) -> dict[str, RowKind]:
         """Return what rows each matrix's kernel reads. `activations` chooses for integer formats

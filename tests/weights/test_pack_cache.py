@@ -1,0 +1,269 @@
+"""The pack cache: what is kept under which name, when it is not, and what goes first."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections import namedtuple
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+
+from octavo.config import PackedWeights
+from octavo.kernels import available_isas, native
+from octavo.model.config import ModelConfig
+from octavo.weights import pack_cache
+from octavo.weights.ggml_type import GGMLType
+from octavo.weights.gguf_model import ModelWeights, load_weights
+from octavo.weights.model_files import ModelFiles
+from octavo.weights.model_header import ModelHeader
+from octavo.weights.pack_cache import PackFile, kept_packs, remove_damaged
+from octavo.weights.packed_formats import packed_formats
+from octavo.weights.weight_view import Views, WeightView
+from tests.kernels.gguf_blocks import OWN_FORMAT, random_blocks
+from tests.weights.test_packed_file import assert_same
+
+POOL = native.ThreadPool(2)
+SHA = "ab" * 32
+Usage = namedtuple("Usage", ["total", "used", "free"])
+
+
+@pytest.fixture(autouse=True)
+def huge_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("octavo.weights.huge_pages.share_of_huge", lambda data: 1.0)
+
+
+def file_of(
+    header: ModelHeader, home: Path, sha: str = SHA, asked: PackedWeights | None = None
+) -> PackFile:
+    specs = header.program().weights()
+    return PackFile.of(home, sha, header, specs, packed_formats(header, specs, asked))
+
+
+def weights_of(header: ModelHeader) -> ModelWeights:
+    return load_weights(header, header.program().weights(), POOL)
+
+
+def keep(header: ModelHeader, home: Path, sha: str = SHA) -> PackFile:
+    file = file_of(header, home, sha)
+    file.write(weights_of(header), lambda: None)
+    return file
+
+
+def used(path: Path, ago: float) -> None:
+    os.utime(path, (time.time() - ago,) * 2)
+
+
+def test_what_was_kept_is_found_and_a_use_is_noted(header: ModelHeader, home: Path) -> None:
+    file = file_of(header, home)
+    assert file.read() is None
+    assert kept_packs(home) == []
+    keep(header, home)
+    used(file.path, 1000)
+    (kept,) = kept_packs(home)
+    assert (kept.path, kept.fingerprint, kept.model) == (file.path, SHA, str(header.path))
+    found = file.read()
+    assert found is not None
+    assert_same(found, weights_of(header))
+    assert kept_packs(home)[0].used > kept.used + 900
+    assert file.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_name_says_all_that_the_bytes_depend_on(
+    header: ModelHeader, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: tuple[PackedWeights | None, ...] = (None, "w8", "bf16", "w4")
+    files = [file_of(header, home, asked=each) for each in asked]
+    files.append(file_of(header, home, "cd" * 32))
+    monkeypatch.setattr(pack_cache, "PACKING", pack_cache.PACKING + 1)
+    files.append(file_of(header, home))
+    assert len({file.key for file in files}) == len({file.path for file in files}) == 6
+
+
+def digest_of_packing() -> str:
+    """Of all that packing makes of any type of tensor."""
+    rng, found = np.random.default_rng(11), hashlib.sha256()
+    floats = [(type, fmt) for type in (GGMLType.F32, GGMLType.F16, GGMLType.BF16)
+              for fmt in ("W8", "W4S", "BF16", "F32")]  # fmt: skip
+    for type, fmt in (*OWN_FORMAT.items(), *((type, "BF16") for type in OWN_FORMAT), *floats):
+        blocks = random_blocks(type, 33, 512, rng)
+        found.update(native.pack_weight(POOL, blocks, int(type), 33, 512, fmt).view().data)
+    return found.hexdigest()
+
+
+def test_whoever_changes_the_packing_raises_its_version() -> None:
+    """Else files that were kept before would be taken for what is packed now."""
+    assert (pack_cache.PACKING, digest_of_packing()) == (
+        1,
+        "d776e4fd76bf74586c09960ca5a24810fde43200ab4ff07db69684d2b2fb18b8",
+    )
+
+
+@pytest.mark.parametrize("isa", available_isas())
+def test_the_packing_is_the_same_on_every_level(isa: str) -> None:
+    code = "from tests.weights.test_pack_cache import digest_of_packing as d; print(d())"
+    found = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "OCTAVO_ISA": isa},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert found.stdout.strip() == digest_of_packing()
+
+
+def test_what_is_no_good_costs_one_line_and_is_written_again(
+    header: ModelHeader, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = keep(header, home)
+    whole = file.path.read_bytes()
+    file.path.write_bytes(whole[:-1])
+    assert file.read() is None
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith(f"{file.path}: expected {len(whole):,} bytes, found ")
+    assert caplog.messages[0].endswith(": the model is packed again")
+    keep(header, home)
+    assert file.path.read_bytes() == whole
+    assert file.read() is not None
+    assert len(caplog.messages) == 1
+
+
+def test_what_another_process_kept_meanwhile_is_not_written_twice(
+    header: ModelHeader, home: Path
+) -> None:
+    file = keep(header, home)
+    inode = file.path.stat().st_ino
+    keep(header, home)
+    assert file.path.stat().st_ino == inode
+
+
+def test_two_that_write_at_once_leave_one_whole_file(header: ModelHeader, home: Path) -> None:
+    file, weights, both = file_of(header, home), weights_of(header), threading.Barrier(2)
+    waits = threading.local()
+
+    def meet() -> None:
+        """Before each of the first two slices, when neither is in place."""
+        waits.count = getattr(waits, "count", 0) + 1
+        if waits.count <= 2:
+            both.wait(60)
+
+    threads = [threading.Thread(target=file.write, args=(weights, meet)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [each.name for each in (home / "packed").iterdir()] == [file.path.name]
+    found = file.read()
+    assert found is not None
+    assert_same(found, weights)
+
+
+class BrokenOff(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_writing_that_is_broken_off_leaves_nothing(
+    header: ModelHeader, home: Path, after: int
+) -> None:
+    calls = []
+
+    def break_off() -> None:
+        calls.append(1)
+        if len(calls) == after:
+            raise BrokenOff
+
+    file = file_of(header, home)
+    with pytest.raises(BrokenOff):
+        file.write(weights_of(header), break_off)
+    assert [*home.rglob("*.packed"), *home.rglob("*.tmp")] == []
+
+
+def test_a_disk_with_little_room_gets_nothing_and_loses_nothing(
+    header: ModelHeader, home: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    other = keep(header, home, "ef" * 32)
+    size = other.path.stat().st_size
+    least = size + pack_cache.SPARE
+    for free, kept in ((least - 1, 1), (least, 2)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: Usage(0, 0, free))
+        keep(header, home)
+        assert len(kept_packs(home)) == kept
+    assert caplog.messages == [
+        f"the packed weights are not kept in {home / 'packed'}: they take {size:,} bytes, and "
+        f"{least - 1:,} are free, of which {pack_cache.SPARE:,} stay so: free space there, or say "
+        "--no-pack-cache"
+    ]
+
+
+def test_a_home_that_cannot_be_written_costs_one_line(
+    header: ModelHeader, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    home.mkdir()
+    (home / "packed").write_bytes(b"")  # no folder: nothing can be put into it, by root neither
+    keep(header, home)
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith(f"the packed weights cannot be kept in {home / 'packed'} ")
+    assert kept_packs(home) == []
+
+
+def test_the_longest_unused_go_first_and_a_writer_that_was_killed_is_cleared_away(
+    header: ModelHeader, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shas = [f"{i}{i}" * 32 for i in range(1, 5)]
+    files = [keep(header, home, sha) for sha in shas[:3]]
+    size = files[0].path.stat().st_size
+    for file, ago in zip(files, (100, 300, 200), strict=True):
+        used(file.path, ago)
+    assert files[1].read() is not None  # now it is the last used
+    killed, alive = (home / "packed" / f".{name}.tmp" for name in ("killed", "alive"))
+    killed.write_bytes(b"")
+    alive.write_bytes(b"")
+    used(killed, 4000)
+    monkeypatch.setattr(pack_cache, "LIMIT", 3 * size)
+    keep(header, home, shas[3])
+    assert {each.fingerprint for each in kept_packs(home)} == {shas[0], shas[1], shas[3]}
+    assert not killed.exists()
+    assert alive.exists()
+    monkeypatch.setattr(pack_cache, "LIMIT", size - 1)  # what is larger than all is not kept
+    files[2].write(weights_of(header), lambda: None)
+    assert not files[2].path.exists()
+
+
+def test_files_whose_bytes_have_changed_are_removed(header: ModelHeader, home: Path) -> None:
+    file, other = keep(header, home), keep(header, home, "ef" * 32)
+    assert remove_damaged(home, SHA) == []
+    for each in (file, other):
+        content = bytearray(each.path.read_bytes())
+        content[2 << 20] ^= 1
+        each.path.write_bytes(content)
+    assert [each.path for each in remove_damaged(home, SHA)] == [file.path]
+    assert not file.path.exists()
+    assert other.path.exists()
+
+
+def test_a_view_of_other_rows_is_another_file(header: ModelHeader, home: Path) -> None:
+    """A later Octavo may read the same tensor in another order."""
+    other = replace(header, files=cast(ModelFiles, _Reordered(header.files)))
+    assert file_of(other, home).key != file_of(header, home).key
+
+
+class _Reordered:
+    """The same files, whose first layer's rows of K are the tensor's, the other half first."""
+
+    def __init__(self, files: object) -> None:
+        self._files = files
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._files, name)
+
+    def views(self, config: ModelConfig) -> Views:
+        half = config.kv_heads * config.head_dim // 2
+        rows = (range(half, 2 * half), range(half))
+        return {"attn_k": WeightView(rows=rows)}
