@@ -11,7 +11,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check
 # What a compiled core depends on; Python sources are used in place and need no new install.
 CORE = pyproject.toml CMakeLists.txt $(wildcard cmake/* build_backend/*.py csrc/* csrc/*/*)
 
-.PHONY: demo test check build docs/api.md test-zig test-newest test-sanitized cross-aarch64 clean
+.PHONY: demo test check build check-kernels perf docs/api.md test-zig test-newest test-sanitized cross-aarch64 clean
 
 demo: $(VENV)/.installed  ## fetch SmolLM2 and let it answer
 	$(BIN)/octavo pull smollm2
@@ -32,6 +32,12 @@ build:  ## compile the core in place, for work on it; PYTHON must have cmake, ni
 	$(PYTHON) -m cmake -S . -B $(BUILD) -G Ninja -DOCTAVO_IN_PLACE=ON $(CMAKE_FLAGS) \
 	  -DPython_EXECUTABLE="$$($(PYTHON) -c 'import sys; print(sys.executable)')"
 	$(PYTHON) -m cmake --build $(BUILD)
+
+check-kernels: $(VENV)/.dev  ## count what the micro-kernels of the build in BUILD spill and call
+	$(PYTHON) -m benchmarks.spills $(BUILD)
+
+perf: $(VENV)/.dev  ## each kernel's share of the machine's limit against the one recorded for this CPU
+	$(PYTHON) -m benchmarks.perf
 
 docs/api.md: $(VENV)/.dev  ## write the page of the server's API from its tables
 	$(PYTHON) -m docs.make_api

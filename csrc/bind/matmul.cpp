@@ -166,6 +166,24 @@ double time_matmul(const std::string& isa, const PackedWeight& weight, const Row
   return best;
 }
 
+// Seconds of packing all rows, the best of `repeats`: for benchmarks.
+double time_quantize(const std::string& isa, const Rows& x, const std::string& kind, int repeats) {
+  const KernelTable& table = table_for(isa);
+  const int32_t act = kind_named(kind);
+  check_rows(x, act);
+  expect(repeats >= 1, "repeats", "at least 1", repeats);
+  const ReleasedGil released;
+  PackedRows packed(act, (int64_t)x.shape(0), (int64_t)x.shape(1));
+  double best = 1e30;
+  for (int i = 0; i < repeats; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    quantize_rows(table, x, packed.acts);
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+    if (took.count() < best) best = took.count();
+  }
+  return best;
+}
+
 void expand_row(const std::string& isa, const PackedWeight& weight, int32_t row,
                 const VectorOut& out) {
   const KernelTable& table = table_for(isa);
@@ -255,6 +273,8 @@ void bind_matmul(nb::module_& m) {
   m.def("time_matmul", &time_matmul, "isa"_a, "weight"_a, "x"_a.noconvert(), "repeats"_a,
         nb::kw_only(), "rows"_a.none() = nb::none(),
         "Seconds of the fastest call on one thread (benchmarks only).");
+  m.def("time_quantize", &time_quantize, "isa"_a, "x"_a.noconvert(), "kind"_a, "repeats"_a,
+        "Seconds of the fastest packing of all rows on one thread (benchmarks only).");
   m.def("expand_row", &expand_row, "isa"_a, "weight"_a, "row"_a, "out"_a.noconvert(),
         "One row as float32 (tests only).");
 }

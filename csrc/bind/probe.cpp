@@ -1,10 +1,12 @@
 // What this machine can do at best, on all threads of a pool: the figures that benchmarks divide
 // by.
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "bind/bindings.h"
@@ -44,21 +46,36 @@ double read_bandwidth(const std::string& isa, ThreadPool& pool, const Bytes& dat
   return (double)c.slice * pool.size() * repeats / seconds_since(begin);
 }
 
-double integer_peak(const std::string& isa, ThreadPool& pool, int64_t iterations) {
+// Operations per second of `spin`, which does `ops` of them an iteration, on every thread.
+double peak(ThreadPool& pool, void (*spin)(int64_t, int64_t*), int64_t iterations, int64_t ops) {
   struct Context {
-    const KernelTable* table;
+    void (*spin)(int64_t, int64_t*);
     int64_t iterations;
   };
-  Context c{&table_for(isa), iterations};
+  Context c{spin, iterations};
   if (iterations < 1) throw nb::value_error("iterations: expected at least 1");
   const ReleasedGil released;
   const auto begin = std::chrono::steady_clock::now();
   pool.run([](void* context, int) noexcept {
     auto& c = *static_cast<Context*>(context);
     int64_t sink = 1;
-    c.table->matmul->spin_dot(c.iterations, &sink);
+    c.spin(c.iterations, &sink);
   }, &c);
-  return (double)iterations * kSpinIntOps * pool.size() / seconds_since(begin);
+  return (double)iterations * ops * pool.size() / seconds_since(begin);
+}
+
+double integer_peak(const std::string& isa, ThreadPool& pool, int64_t iterations) {
+  return peak(pool, table_for(isa).matmul->spin_dot, iterations, kSpinIntOps);
+}
+
+double float_peak(const std::string& isa, ThreadPool& pool, int64_t iterations) {
+  return peak(pool, table_for(isa).matmul->spin_fma, iterations, kSpinFloatOps);
+}
+
+std::optional<double> bf16_peak(const std::string& isa, ThreadPool& pool, int64_t iterations) {
+  const auto spin = table_for(isa).matmul->spin_bf16;
+  if (spin == nullptr) return std::nullopt;
+  return peak(pool, spin, iterations, kSpinBf16Ops);
 }
 
 }  // namespace
@@ -70,6 +87,10 @@ void bind_probe(nb::module_& m) {
   m.def(
       "integer_peak", &integer_peak, "isa"_a, "pool"_a, "iterations"_a,
       "int8 operations per second of the pool's threads together, in registers (benchmarks only).");
+  m.def("float_peak", &float_peak, "isa"_a, "pool"_a, "iterations"_a,
+        "The same of float32 multiply-adds (benchmarks only).");
+  m.def("bf16_peak", &bf16_peak, "isa"_a, "pool"_a, "iterations"_a,
+        "The same of bf16 dots; None where the level has no such instruction (benchmarks only).");
 }
 
 }  // namespace octavo

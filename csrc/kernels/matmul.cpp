@@ -143,7 +143,8 @@ static void matmul(const Weight* w, int32_t panel0, int32_t panel1, const Acts* 
 }
 
 const MatmulKernels* matmul_kernels() {
-  static constexpr MatmulKernels table{quantize, matmul, expand_row, spin_dot, read_sum};
+  static constexpr MatmulKernels table{
+      quantize, matmul, expand_row, spin_dot, read_sum, spin_fma, kBf16Dots ? spin_bf16 : nullptr};
   return &table;
 }
 

@@ -40,9 +40,15 @@ struct MatmulKernels {
   // multiple of 512.
   void (*spin_dot)(int64_t iterations, int64_t* sink);
   void (*read_sum)(const void* data, int64_t bytes, int64_t* sink);
+  // As spin_dot, of fma and of dot_bf16: kSpinFloatOps and kSpinBf16Ops an iteration. spin_bf16 is
+  // null where the level has no such instruction.
+  void (*spin_fma)(int64_t iterations, int64_t* sink);
+  void (*spin_bf16)(int64_t iterations, int64_t* sink);
 };
 
-constexpr int64_t kSpinDots = 64;  // of 16 lanes
+constexpr int64_t kSpinDots = 96;  // of 16 lanes
 constexpr int64_t kSpinIntOps = kSpinDots * 64 * 2;
+constexpr int64_t kSpinFloatOps = kSpinDots * 16 * 2;
+constexpr int64_t kSpinBf16Ops = kSpinDots * 32 * 2;
 
 }  // namespace octavo

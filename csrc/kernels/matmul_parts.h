@@ -66,5 +66,7 @@ void quantize(const float* x, const Acts* acts, int32_t row, int32_t k0, int32_t
 void expand_row(const Weight* w, int32_t row, float* out);
 void spin_dot(int64_t iterations, int64_t* sink);
 void read_sum(const void* data, int64_t bytes, int64_t* sink);
+void spin_fma(int64_t iterations, int64_t* sink);
+void spin_bf16(int64_t iterations, int64_t* sink);
 
 }  // namespace octavo::OCTAVO_ISA

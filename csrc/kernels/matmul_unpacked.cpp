@@ -91,6 +91,9 @@ OCTAVO_INLINE void add_part(const uint8_t* p, int64_t panel_stride, const int32_
   }
 }
 
+// Loads stay on their side: those of a second half would come while the first needs every register.
+OCTAVO_INLINE void keep_order() { __asm__ volatile("" ::: "memory"); }
+
 // Panels are kUnpackedGroups apart, whatever their number of groups.
 template <int R, int M, class K>
 __attribute__((noinline)) static void add_tile(const uint8_t* p, int32_t groups, const int32_t* a,
@@ -109,6 +112,7 @@ __attribute__((noinline)) static void add_tile(const uint8_t* p, int32_t groups,
     for (int i = 0; i < lines; ++i, ahead += 64) __builtin_prefetch(ahead, 0, 2);
     if constexpr (K::kHalves) {
       add_part<R, M, K, kLowHalf>(p, kPanel, a, acc);
+      keep_order();
       add_part<R, M, K, kHighHalf>(p, kPanel, a, acc);
     } else {
       add_part<R, M, K, kWhole>(p, kPanel, a, acc);

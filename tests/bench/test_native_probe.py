@@ -17,7 +17,11 @@ def test_a_reading_has_both_figures() -> None:
 
 @pytest.mark.parametrize("isa", available_isas())
 def test_every_level_has_a_peak(isa: str) -> None:
-    assert native.integer_peak(isa, native.ThreadPool(1), 1000) > 0
+    pool = native.ThreadPool(1)
+    assert native.integer_peak(isa, pool, 1000) > 0
+    assert native.float_peak(isa, pool, 1000) > 0
+    bf16 = native.bf16_peak(isa, pool, 1000)
+    assert (bf16 is not None and bf16 > 0) if isa == "avx512bf16" else bf16 is None
 
 
 def test_arguments_that_make_no_sense_are_refused() -> None:
@@ -28,5 +32,7 @@ def test_arguments_that_make_no_sense_are_refused() -> None:
         native.read_bandwidth(isa, pool, np.zeros(1024, np.uint8), 0)
     with pytest.raises(ValueError, match="iterations"):
         native.integer_peak(isa, pool, 0)
+    with pytest.raises(ValueError, match="iterations"):
+        native.float_peak(isa, pool, 0)
     with pytest.raises(ValueError, match="isa: expected one of"):
         native.integer_peak("avx1024", pool, 1)

@@ -89,6 +89,7 @@ def matmul(
 def time_matmul(
     isa: str, weight: PackedWeight, x: _Floats, repeats: int, *, rows: str | None = None
 ) -> float: ...
+def time_quantize(isa: str, x: _Floats, kind: str, repeats: int) -> float: ...
 def expand_row(isa: str, weight: PackedWeight, row: int, out: _Floats) -> None: ...
 
 # ---- KV pages (bind/attention.cpp) ----
@@ -240,6 +241,12 @@ def read_bandwidth(isa: str, pool: ThreadPool, data: _Bytes, repeats: int) -> fl
 
 def integer_peak(isa: str, pool: ThreadPool, iterations: int) -> float:
     """int8 operations per second of all threads of the pool."""
+
+def float_peak(isa: str, pool: ThreadPool, iterations: int) -> float:
+    """float32 operations per second of all threads of the pool, by fma."""
+
+def bf16_peak(isa: str, pool: ThreadPool, iterations: int) -> float | None:
+    """The same by bf16 dots; None where the level has no such instruction."""
 
 # ---- programs (bind/program.cpp) ----
 
