@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from octavo.batch import StepOutput
 from octavo.engine.live import LiveRequests
-from octavo.engine.nouns import Continuation, Decision, Request, StepPlan
+from octavo.engine.nouns import Branch, Continuation, Decision, Request, StepPlan
 from octavo.engine.step_budget import StepBudget
 from octavo.kv_cache.cache import KVCache, KVCounts
 from octavo.records import StepRecord
@@ -80,11 +80,15 @@ class Updater:
 
     def _go_on(self, request: Request, continuations: Sequence[Continuation]) -> None:
         """Append a token to each branch that goes on, forked where a parent has several."""
+        self._requests.counters.generated_tokens += len(continuations)
+        if len(request.branches) == len(continuations) == 1:  # as most do: its branch goes on
+            request.branches[0].index = continuations[0].answer
+            self._append(request.branches[0], continuations[0])
+            return
         drawn_from = {each.parent for each in continuations}
         if request.decoding.goes_together:
             for lost in [b for b in request.branches if b not in drawn_from]:
                 self._requests.drop(lost)
-        self._requests.counters.generated_tokens += len(continuations)
         branches = []
         for each in continuations:
             branch = each.parent
@@ -94,20 +98,23 @@ class Updater:
             branches.append(branch)
             drawn_from.discard(branch)
         for branch, each in zip(branches, continuations, strict=True):
-            branch.tokens.append(each.token)
-            if each.logprobs is not None:
-                branch.logprobs.append(each.logprobs)
-            self._requests.result.grown.append(branch)
-            end = each.end
-            if branch.constraint is not None:
-                branch.constraint.accept(each.token)
-                if branch.constraint.is_done:
-                    end = "stop"  # an end token would come next, and cost a step
-            if end is not None:
-                self._requests.finish_branch(branch, end)
+            self._append(branch, each)
         if len(request.branches) > 1:
             # Another one: a list is empty while it is sorted, and other threads look at this.
             request.branches = sorted(request.branches, key=lambda branch: branch.index)
+
+    def _append(self, branch: Branch, continuation: Continuation) -> None:
+        branch.tokens.append(continuation.token)
+        if continuation.logprobs is not None:
+            branch.logprobs.append(continuation.logprobs)
+        self._requests.result.grown.append(branch)
+        end = continuation.end
+        if branch.constraint is not None:
+            branch.constraint.accept(continuation.token)
+            if branch.constraint.is_done:
+                end = "stop"  # an end token would come next, and cost a step
+        if end is not None:
+            self._requests.finish_branch(branch, end)
 
     def _note(
         self, plan: StepPlan, out: StepOutput, counts: KVCounts, unfilled: int, seconds: float

@@ -138,10 +138,11 @@ class ChatAnswer:
         found = reader.push(chunk.text)
         if chunk.finish_reason is not None:
             found = joined([*found, *reader.finish()])
-        if any(isinstance(each, Text | CallBegin) for each in found):
-            self._spoke.add(chunk.index)
         for each in found:
-            if isinstance(each, CallBegin):
+            if isinstance(each, Text):
+                self._spoke.add(chunk.index)
+            elif isinstance(each, CallBegin):
+                self._spoke.add(chunk.index)
                 self._called.discard(chunk.index)
             elif isinstance(each, CallEnd) and not each.is_broken:
                 self._called.add(chunk.index)

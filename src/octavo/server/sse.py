@@ -31,7 +31,7 @@ class EventStream:
         self.ping: bytes = _COMMENT
         self.error_name: str | None = None  # of an error's event
         self._send = send
-        self._write_now = write_now
+        self._write_now = write_now or _never
         self._written_at = time.monotonic()
         self._pinger: asyncio.Task[None] | None = None
         self._is_open = True
@@ -82,14 +82,11 @@ class EventStream:
 
     def _put(self, frames: bytes) -> bool:
         if frames:
-            if self._unsent or self._sending.locked() or not self._is_written(frames):
+            if self._unsent or self._sending.locked() or not self._write_now(frames):
                 self._unsent += frames
             else:
                 self._written_at = time.monotonic()
         return not self._unsent
-
-    def _is_written(self, frames: bytes) -> bool:
-        return self._write_now is not None and self._write_now(frames)
 
     async def _flush(self, *, more: bool = True) -> None:
         async with self._sending:
@@ -100,6 +97,10 @@ class EventStream:
                 self._unsent = frames + self._unsent
                 raise
         self._written_at = time.monotonic()
+
+
+def _never(_: bytes) -> bool:
+    return False
 
 
 def frame(event: Event) -> bytes:

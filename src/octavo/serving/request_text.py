@@ -29,9 +29,12 @@ class RequestText:
         if self.request.params.beam_width and not self.request.finished:
             return []  # beams are answers only at the end
         for branch in self.request.branches:
-            if branch not in self._texts:
-                self._texts[branch] = _BranchText(branch, self._tokenizer)
-            self._texts[branch].catch_up()
+            text = self._texts.get(branch)
+            if text is None:
+                text = self._texts[branch] = _BranchText(branch, self._tokenizer)
+            text.catch_up()
+        if not self.request.params.stop:
+            return []
         stopped = [b for b, text in self._texts.items() if text.stopped]
         return [b for b in stopped if b.finish_reason != "stop"]
 
