@@ -77,9 +77,9 @@ def test_a_library_model_goes_with_all_that_is_cached_of_it(
         "model": "tiny",
         "bytes": sum(sizes),
         "removed": [
-            {"what": "model", "path": str(tiny), "nbytes": sizes[0]},
-            {"what": "packed weights", "path": str(kept), "nbytes": sizes[1]},
-            {"what": "tokenizer", "path": str(tokenizer), "nbytes": sizes[2]},
+            {"what": "model", "path": str(tiny), "bytes": sizes[0]},
+            {"what": "packed weights", "path": str(kept), "bytes": sizes[1]},
+            {"what": "tokenizer", "path": str(tokenizer), "bytes": sizes[2]},
         ],
     }
     assert names(home) == ["fingerprints.json", "packed"]

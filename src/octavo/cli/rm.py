@@ -3,11 +3,9 @@ what is cached does."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import typer
 
-from octavo.cli.figures import columns, size
+from octavo.cli.figures import size
 from octavo.cli.flags import AsJson, Model
 from octavo.cli.screen import Screen
 from octavo.environment import home
@@ -27,9 +25,8 @@ def run(model: Model, *, json: AsJson = False) -> None:
     screen = Screen(json)
     removed = remove(model, home=home())
     nbytes = sum(each.nbytes for each in removed)
-    if removed:
-        rows = [[each.what, size(each.nbytes), str(each.path)] for each in removed]
-        screen.say(columns(rows, indent=""))
+    for each in removed:
+        screen.say(f"{each.what:<14}  {size(each.nbytes):>8}  {each.path}")
     screen.say(f"removed of {model}: {size(nbytes)} ({nbytes:,} bytes)")
-    found = [asdict(each) | {"path": str(each.path)} for each in removed]
+    found = [{"what": r.what, "path": str(r.path), "bytes": r.nbytes} for r in removed]
     screen.result({"model": model, "removed": found, "bytes": nbytes})
