@@ -76,6 +76,8 @@ class Drawn:
         count, k = len(batch.output_rows), batch.top_k
         wanted = int((batch.wants == Want.LOGITS).sum())
         first = self._random.integers(0, self.vocab_size, (count, 1))
+        uniforms = np.zeros(count) if batch.uniforms is None else batch.uniforms
+        drawn = (uniforms * self.vocab_size).astype(np.int32)[batch.wants == Want.DRAW]
         logits = -np.sort(-self._random.standard_normal((count, k)).astype(np.float32), axis=1)
         return output(
             batch,
@@ -83,6 +85,8 @@ class Drawn:
             top_ids=((first + np.arange(k)) % self.vocab_size).astype(np.int32),
             top_logits=logits,
             logits=np.repeat(self._logits[None], wanted, axis=0),
+            drawn=drawn,
+            drawn_logits=np.zeros(len(drawn), np.float32),
         )
 
 

@@ -86,6 +86,7 @@ class Attributes {
     if constexpr (std::is_same_v<T, int32_t>) return letters == "i";
     if constexpr (std::is_same_v<T, uint32_t>) return letters == "I";
     if constexpr (std::is_same_v<T, float>) return letters == "f";
+    if constexpr (std::is_same_v<T, double>) return letters == "d";
     if constexpr (std::is_same_v<T, uint64_t>) return letters == "L" || letters == "Q";
     if constexpr (std::is_same_v<T, Edit>) return letters == "T{iff}";
   }
@@ -94,6 +95,7 @@ class Attributes {
     if constexpr (std::is_same_v<T, int32_t>) return "int32";
     if constexpr (std::is_same_v<T, uint32_t>) return "uint32";
     if constexpr (std::is_same_v<T, float>) return "float32";
+    if constexpr (std::is_same_v<T, double>) return "float64";
     if constexpr (std::is_same_v<T, uint64_t>) return "uint64";
     if constexpr (std::is_same_v<T, Edit>) return "octavo.batch.EDIT";
   }

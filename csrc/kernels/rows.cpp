@@ -221,6 +221,7 @@ static const RowKernels kRows = {
     .top_k_tile = top_k_tile,
     .merge_top_k = merge_top_k,
     .sample = sample,
+    .draw = draw,
 };
 
 const RowKernels* row_kernels() { return &kRows; }

@@ -111,6 +111,10 @@ struct RowKernels {
   // the largest logit (if all are NaN, any); negative: to be found.
   int32_t (*sample)(const float* logits, int32_t n, int32_t likeliest, float temperature,
                     int32_t top_k, float top_p, float min_p, double u, void* scratch);
+
+  // What `sample` draws if nothing is dropped, in scratch of kVocabTile weights.
+  int32_t (*draw)(const float* logits, int32_t n, int32_t likeliest, float temperature, double u,
+                  int32_t* weights);
 };
 
 }  // namespace octavo

@@ -15,5 +15,7 @@ void merge_top_k(const int32_t* ids, const float* values, int32_t tiles, int32_t
                  int32_t* out_ids, float* out_values);
 int32_t sample(const float* logits, int32_t n, int32_t likeliest, float temperature, int32_t top_k,
                float top_p, float min_p, double u, void* scratch);
+int32_t draw(const float* logits, int32_t n, int32_t likeliest, float temperature, double u,
+             int32_t* weights);
 
 }  // namespace octavo::OCTAVO_ISA

@@ -25,8 +25,9 @@ struct Draw {
   float best;     // largest logit
   float octaves;  // log2(e) / temperature: from a difference of logits to one of log2 probabilities
   float min_p;
-  int32_t* weights;  // (n rounded up to 16), 0 = cannot be drawn
-  uint64_t* keys;
+  // (n rounded up to 16), 0 = cannot be drawn; without a cut those of one tile
+  int32_t* weights = nullptr;
+  uint64_t* keys = nullptr;
 };
 
 // -inf and NaN logits get -inf here, and so weight 0; a +inf logit is its own maximum.
@@ -184,6 +185,16 @@ static __attribute__((noinline)) int32_t token_at(const Draw* d, int64_t r) {
   return begin + place_of(d->weights + begin, r);
 }
 
+static Draw draw_from(const float* logits, int32_t n, int32_t likeliest, float temperature,
+                      float min_p) {
+  const float octaves = 0x1.715476p+0f / temperature;
+  return {.logits = logits,
+          .n = n,
+          .best = likeliest < 0 ? largest_logit(logits, n) : logits[likeliest],
+          .octaves = octaves < 3.0e38f ? octaves : 3.0e38f,
+          .min_p = min_p};
+}
+
 // Draws where every token may be drawn.
 static int32_t draw_of_all(const Draw* d, double u) {
   int64_t sums[kMaxVocab / kVocabTile], total = 0;
@@ -210,15 +221,9 @@ __attribute__((noinline)) int32_t sample(const float* logits, int32_t n, int32_t
                                          float temperature, int32_t top_k, float top_p, float min_p,
                                          double u, void* scratch) {
   const int64_t padded = (int64_t)(n + 15) / 16 * 16;
-  const float octaves = 0x1.715476p+0f / temperature;
-  Draw d = {logits,
-            n,
-            0.0f,
-            octaves < 3.0e38f ? octaves : 3.0e38f,
-            min_p,
-            (int32_t*)((uint64_t*)scratch + padded),
-            (uint64_t*)scratch};
-  d.best = likeliest < 0 ? largest_logit(logits, n) : logits[likeliest];
+  Draw d = draw_from(logits, n, likeliest, temperature, min_p);
+  d.keys = (uint64_t*)scratch;
+  d.weights = (int32_t*)(d.keys + padded);
   if (!(d.best > kMinusInf)) return -1;
   const bool by_count = top_k > 0 && top_k < n;
   if (!by_count && top_p >= 1.0f) return draw_of_all(&d, u);
@@ -234,6 +239,13 @@ __attribute__((noinline)) int32_t sample(const float* logits, int32_t n, int32_t
     total = weight_of_range(d.weights, 0, n);
   }
   return token_at(&d, place_in(total, u));
+}
+
+__attribute__((noinline)) int32_t draw(const float* logits, int32_t n, int32_t likeliest,
+                                       float temperature, double u, int32_t* weights) {
+  Draw d = draw_from(logits, n, likeliest, temperature, 0.0f);
+  d.weights = weights;
+  return d.best > kMinusInf ? draw_of_all(&d, u) : -1;
 }
 
 }  // namespace octavo::OCTAVO_ISA

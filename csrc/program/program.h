@@ -81,6 +81,7 @@ class Program {
   int64_t arena_bytes_ = 0;
   std::vector<uint8_t*> buffer_data_;
   std::vector<uint8_t*> scratch_;
+  std::vector<float> drawn_rows_;  // edited logits that a step draws from; as many as one ever had
   struct alignas(128) Counter {
     std::atomic<int32_t> next{0};
   };

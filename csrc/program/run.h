@@ -133,7 +133,10 @@ class Run {
   void head(const OpRecord& op, int32_t index, int thread);
   void vocab_tile(const OpRecord& op, const Weight& w, const Acts& acts, int32_t v, int32_t tile0,
                   int32_t tile1, float* logits);
-  void merge(int32_t row);
+  void note_unedited(int32_t output, const float* x, int32_t base, int32_t n);
+  void merge(int32_t row, int thread);
+  void draw(int32_t row, int32_t likeliest, int32_t* weights);
+  float* drawn_row(int32_t row) { return p_.drawn_rows_.data() + places_[row] * drawn_stride_; }
 
   Program& p_;
   const ProgramParts& parts_;
@@ -150,7 +153,9 @@ class Run {
   std::vector<int32_t> top_ids_;
   std::vector<float> top_values_;
   std::vector<uint8_t> head_acts_;
-  std::vector<int32_t> logits_rows_;  // of each scored output, where it wants them
+  std::vector<int64_t> places_;  // of each scored output, among those that want the same
+  int64_t drawn_stride_ = 0;
+  std::vector<float> unedited_;  // the logit of each edit's token before it, where one is drawn
 };
 
 }  // namespace octavo

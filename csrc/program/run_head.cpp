@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "program/run.h"
 
@@ -15,14 +16,22 @@ void Run::plan_head() {
   const Weight& w = matrix(op, 0);
   vocab_tiles_ = divide_up(w.panels, kVocabPanels);
   token_tiles_ = divide_up(op.tokens, kVocabTile);
-  for (int32_t i = 0, logits = 0; i < s_.outputs; ++i) {
+  int64_t counts[kNumWants] = {};
+  for (int32_t i = 0; i < s_.outputs; ++i) {
     if (s_.wants[i] == kHidden) {
       hidden_.push_back(i);
       continue;
     }
     scored_.push_back(i);
-    logits_rows_.push_back(s_.wants[i] == kLogits ? logits++ : 0);
+    places_.push_back(counts[s_.wants[i]]++);
   }
+  drawn_stride_ = align64(op.tokens);
+  const size_t drawn = counts[kDraw] * drawn_stride_;
+  if (p_.drawn_rows_.size() < drawn) {
+    p_.drawn_rows_.clear();  // nothing of an earlier step is copied
+    p_.drawn_rows_.resize(drawn);
+  }
+  if (drawn > 0) unedited_.resize(s_.num_edits);
   summaries_.resize((size_t)2 * scored_.size() * token_tiles_);
   if (s_.top_k > 0) {
     top_ids_.resize(scored_.size() * token_tiles_ * s_.top_k);
@@ -74,7 +83,7 @@ void Run::head(const OpRecord& op, int32_t index, int thread) {
                scratch);
   }, 1);
   pool_.barrier();
-  share(index, rows, [&](int32_t row) { merge(row); }, 2);
+  share(index, rows, [&](int32_t row) { merge(row, thread); }, 2);
 }
 
 void Run::vocab_tile(const OpRecord& op, const Weight& w, const Acts& acts, int32_t v,
@@ -91,16 +100,18 @@ void Run::vocab_tile(const OpRecord& op, const Weight& w, const Acts& acts, int3
     float* x = logits + (int64_t)(row - row0) * kVocabTile;
     if (op.softcap > 0.0f) k.softcap(x, op.softcap, rows, x);
     if (s_.wants[i] == kLogits)
-      std::memcpy(s_.logits + (int64_t)logits_rows_[row] * w.rows + base, x, (size_t)rows * 4);
+      std::memcpy(s_.logits + places_[row] * w.rows + base, x, (size_t)rows * 4);
     if (n <= 0) continue;
     k.summarize_tile(x, n, base, summaries(row, false) + v);
     if (edited(i)) {
       const int32_t begin = s_.edit_starts == nullptr ? 0 : s_.edit_starts[i];
       const int32_t count = s_.edit_starts == nullptr ? 0 : s_.edit_starts[i + 1] - begin;
+      if (s_.wants[i] == kDraw) note_unedited(i, x, base, n);
       k.edit_tile(x, base, n, s_.masks == nullptr ? nullptr : s_.masks + i * s_.mask_words,
                   s_.edits + begin, count);
       k.summarize_tile(x, n, base, summaries(row, true) + v);
     }
+    if (s_.wants[i] == kDraw) std::memcpy(drawn_row(row) + base, x, (size_t)n * 4);
     if (s_.wants[i] == kTopK && s_.top_k > 0) {
       const int64_t at = ((int64_t)row * token_tiles_ + v) * s_.top_k;
       k.top_k_tile(x, n, base, s_.top_k, top_ids_.data() + at, top_values_.data() + at);
@@ -108,7 +119,37 @@ void Run::vocab_tile(const OpRecord& op, const Weight& w, const Acts& acts, int3
   }
 }
 
-void Run::merge(int32_t row) {
+// The edits of an output whose tokens lie in [from, end).
+static std::pair<int64_t, int64_t> edits_of(const Step& s, int32_t output, int32_t from,
+                                            int32_t end) {
+  if (s.edit_starts == nullptr) return {0, 0};
+  const Edit* last = s.edits + s.edit_starts[output + 1];
+  const auto is_before = [](const Edit& edit, int32_t token) { return edit.token < token; };
+  const Edit* first = std::lower_bound(s.edits + s.edit_starts[output], last, from, is_before);
+  return {first - s.edits, std::lower_bound(first, last, end, is_before) - s.edits};
+}
+
+void Run::note_unedited(int32_t output, const float* x, int32_t base, int32_t n) {
+  const auto [begin, end] = edits_of(s_, output, base, base + n);
+  for (int64_t e = begin; e < end; ++e) unedited_[e] = x[s_.edits[e].token - base];
+}
+
+// From the whole row: the weights are of what is likeliest in it, which no tile knows.
+void Run::draw(int32_t row, int32_t likeliest, int32_t* weights) {
+  const int32_t i = scored_[row];
+  const float* x = drawn_row(row);
+  const int32_t token = p_.kernels_->rows->draw(x, parts_.ops.back().tokens, likeliest,
+                                                s_.temperatures[i], s_.uniforms[i], weights);
+  s_.drawn[places_[row]] = token;
+  float logit = std::numeric_limits<float>::quiet_NaN();
+  if (token >= 0) {
+    const auto [begin, end] = edits_of(s_, i, token, token + 1);
+    logit = begin < end ? unedited_[begin] : x[token];
+  }
+  s_.drawn_logits[places_[row]] = logit;
+}
+
+void Run::merge(int32_t row, int thread) {
   const RowKernels& k = *p_.kernels_->rows;
   const int32_t i = scored_[row];
   TileSummary whole;
@@ -116,6 +157,7 @@ void Run::merge(int32_t row) {
   s_.log_sum_exp[i] = log_sum_exp(&whole);
   if (edited(i)) k.merge_summaries(summaries(row, true), token_tiles_, &whole);
   s_.argmax[i] = whole.best;
+  if (s_.wants[i] == kDraw) draw(row, whole.best, reinterpret_cast<int32_t*>(p_.scratch_[thread]));
   if (s_.wants[i] == kTopK && s_.top_k > 0) {
     const int64_t at = (int64_t)row * token_tiles_ * s_.top_k;
     k.merge_top_k(top_ids_.data() + at, top_values_.data() + at, token_tiles_, s_.top_k,

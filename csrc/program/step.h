@@ -6,6 +6,7 @@
 // checked here. Knows nothing of Python.
 #pragma once
 #include <algorithm>
+#include <cfloat>
 #include <cstdint>
 #include <initializer_list>
 
@@ -14,8 +15,10 @@
 
 namespace octavo {
 
-enum Want : int32_t { kArgmax, kTopK, kLogits, kHidden };
-constexpr const char* kWantNames[] = {"ARGMAX", "TOP_K", "LOGITS", "HIDDEN"};  // octavo.batch.Want
+enum Want : int32_t { kArgmax, kTopK, kLogits, kHidden, kDraw };
+constexpr const char* kWantNames[] = {"ARGMAX", "TOP_K", "LOGITS", "HIDDEN",
+                                      "DRAW"};  // octavo.batch.Want
+constexpr int32_t kNumWants = 5;
 
 struct Step {
   int32_t rows, seqs, outputs;
@@ -31,14 +34,18 @@ struct Step {
   const int32_t* edit_starts;  // (outputs + 1,) or null
   const Edit* edits;
   int64_t num_edits;
+  const float* temperatures;  // (outputs,) or null; read where kDraw is wanted
+  const double* uniforms;     // (outputs,) likewise
   // results
-  int32_t* argmax;     // (outputs,)
-  float* log_sum_exp;  // (outputs,)
-  int32_t* top_ids;    // (outputs, top_k)
-  float* top_logits;   // (outputs, top_k)
-  float* logits;       // (outputs that want kLogits, vocab), in order
-  float* hidden;       // (outputs that want kHidden, hidden), in order
-  uint64_t* op_ns;     // (ops,) nanoseconds of thread 0, or null
+  int32_t* argmax;      // (outputs,)
+  float* log_sum_exp;   // (outputs,)
+  int32_t* top_ids;     // (outputs, top_k)
+  float* top_logits;    // (outputs, top_k)
+  float* logits;        // (outputs that want kLogits, vocab), in order
+  float* hidden;        // (outputs that want kHidden, hidden), in order
+  int32_t* drawn;       // (outputs that want kDraw,), in order
+  float* drawn_logits;  // likewise
+  uint64_t* op_ns;      // (ops,) nanoseconds of thread 0, or null
 
   int64_t count(int32_t want) const {
     int64_t n = 0;
@@ -79,6 +86,8 @@ void read_batch(Arrays& arrays, const ProgramParts& p, Step& s) {
     s.num_edits = arrays.get("edits", s.edits, {{"", kAny}});
     arrays.get("edit_starts", s.edit_starts, {{"", outputs + 1}});
   }
+  if (arrays.has("temperatures")) arrays.get("temperatures", s.temperatures, {{"", outputs}});
+  if (arrays.has("uniforms")) arrays.get("uniforms", s.uniforms, {{"", outputs}});
   if (rows < 1 || rows > p.max_rows) refuse("tokens, at most", p.max_rows, rows);
   if (seqs < 1) refuse("row_starts, at least", 2, seqs + 1);
   if (outputs > INT32_MAX) refuse("output_rows, at most", INT32_MAX, outputs);
@@ -95,6 +104,8 @@ void read_output(Arrays& arrays, const ProgramParts& p, Step& s) {
   arrays.get("top_logits", s.top_logits, {{"outputs", s.outputs}, {"columns", s.top_k}});
   arrays.get("logits", s.logits, {{"rows", s.count(kLogits)}, {"width", p.vocab()}});
   arrays.get("hidden", s.hidden, {{"rows", s.count(kHidden)}, {"width", p.hidden()}});
+  arrays.get("drawn", s.drawn, {{"", s.count(kDraw)}});
+  arrays.get("drawn_logits", s.drawn_logits, {{"", s.count(kDraw)}});
   const int64_t counters = arrays.get("op_ns", s.op_ns, {{"", kAny}});
   if (counters == 0) s.op_ns = nullptr;
   else same("op_ns", (int64_t)p.ops.size(), counters);
@@ -132,11 +143,22 @@ inline void check_rows(const ProgramParts& p, const Step& s) {
   }
 }
 
+inline void check_draw(const Step& s, int32_t output) {
+  if (s.temperatures == nullptr || s.uniforms == nullptr)
+    throw std::invalid_argument("temperatures and uniforms: expected where DRAW is wanted");
+  const float temperature = s.temperatures[output];
+  if (!(temperature > 0.0f && temperature <= FLT_MAX))
+    refuse("temperatures", "more than 0, and finite", temperature);
+  const double u = s.uniforms[output];
+  if (!(u >= 0.0 && u < 1.0)) refuse("uniforms", "0 to 1, less than 1", u);
+}
+
 inline void check_outputs(const Step& s) {
   if (s.top_k < 0 || s.top_k > kMaxTopK) refuse("top_k, at most", kMaxTopK, s.top_k);
   for (int32_t i = 0; i < s.outputs; ++i) {
     below("output_rows", s.output_rows[i], s.rows);
-    below("wants", s.wants[i], kHidden + 1);
+    below("wants", s.wants[i], kNumWants);
+    if (s.wants[i] == kDraw) check_draw(s, i);
   }
 }
 

@@ -28,21 +28,30 @@ NO_EDITS: Edits = np.zeros(0, EDIT)
 class Want(IntEnum):
     """What an output row asks the head for. Every one also gets its log-sum-exp.
 
-    ARGMAX and TOP_K see the row's mask and edits; LOGITS are the model's own, before both.
+    ARGMAX, TOP_K and DRAW see the row's mask and edits; LOGITS are the model's own, before both.
     """
 
     ARGMAX = 0
     TOP_K = 1
     LOGITS = 2
     HIDDEN = 3
+    DRAW = 4
+
+
+class Draw(NamedTuple):
+    """One token of all, by chance: the first whose running probability exceeds `uniform`."""
+
+    temperature: float  # above 0
+    uniform: float  # in [0, 1)
 
 
 class Asked(NamedTuple):
-    """What an output row asks the head for, with all that its ARGMAX or TOP_K are to see."""
+    """What an output row asks the head for, with all that its ARGMAX, TOP_K or DRAW is to see."""
 
     want: Want
     edits: Edits = NO_EDITS
     mask: Mask | None = None  # None: every token is allowed
+    draw: Draw | None = None  # of DRAW
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +69,15 @@ class Batch:
     masks: NDArray[np.uint32] | None = None  # (outputs, ceil(vocab / 32)), each a Mask
     edit_starts: IntArray | None = None  # (outputs + 1,) into edits
     edits: Edits | None = None  # (n,), those of each output
+    # (outputs,) the Draw of those that want one, without meaning of the others; None: none does
+    temperatures: FloatArray | None = None
+    uniforms: NDArray[np.float64] | None = None
 
 
 @dataclass(slots=True, eq=False)
 class StepOutput:
-    """Filled in by who runs a batch. Arrays are by output; `logits` and `hidden` hold only the
-    outputs that asked, in order."""
+    """Filled in by who runs a batch. Arrays are by output; `logits`, `hidden` and those of what was
+    drawn hold only the outputs that asked, in order."""
 
     argmax: IntArray  # (outputs,); -1 of those that want HIDDEN, which give no logits
     log_sum_exp: FloatArray  # (outputs,) of the unedited logits; of those NaN
@@ -73,6 +85,8 @@ class StepOutput:
     top_logits: FloatArray  # (outputs, top_k)
     logits: FloatArray  # (outputs that want LOGITS, vocab)
     hidden: FloatArray  # (outputs that want HIDDEN, hidden), after the final norm
+    drawn: IntArray = field(default_factory=lambda: np.zeros(0, np.int32))  # -1: nothing could be
+    drawn_logits: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))  # unedited
     # (ops,) nanoseconds of each op, or (0,): not timed
     op_ns: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
     seconds: float = 0.0  # of the forward, copies of blocks included
@@ -82,6 +96,9 @@ class StepOutput:
         """The output of no rows."""
         none, no_rows = np.zeros(0, np.int32), np.zeros((0, 0), np.float32)
         return cls(none, no_rows.reshape(0), none.reshape(0, 0), no_rows, no_rows, no_rows)
+
+
+_NO_DRAW = Draw(0.0, 0.0)
 
 
 def make_batch(
@@ -94,16 +111,19 @@ def make_batch(
     top_k: int = 0,
     edits: Sequence[Edits] = (),
     masks: Sequence[Mask | None] = (),
+    draws: Sequence[Draw | None] = (),
 ) -> Batch:
     """A ragged batch. `spans`: each sequence's (tokens, position of the first); `tables`: by layer
-    group, each sequence's blocks. Without `write_starts` K and V of every row are stored. `edits`
-    and `masks`: of each output, if any has some."""
+    group, each sequence's blocks. Without `write_starts` K and V of every row are stored. `edits`,
+    `masks` and `draws`: of each output, if any has some."""
     if write_starts is None:
         write_starts = [first for _, first in spans]
     width = max(len(table) for group in tables for table in group)
     padded = [[[*table, *[0] * (width - len(table))] for table in group] for group in tables]
     tokens = [token for span, _ in spans for token in span]
     has_edits = any(map(len, edits))
+    has_draws = any(draws)
+    drawn = [each or _NO_DRAW for each in draws]
     positions = [p for span, first in spans for p in range(first, first + len(span))]
     return Batch(
         tokens=np.array(tokens, np.int32),
@@ -117,6 +137,8 @@ def make_batch(
         edit_starts=np.cumsum([0, *map(len, edits)], dtype=np.int32) if has_edits else None,
         edits=np.concatenate(edits) if has_edits else None,
         masks=_stacked(masks),
+        temperatures=np.array([t for t, _ in drawn], np.float32) if has_draws else None,
+        uniforms=np.array([u for _, u in drawn], np.float64) if has_draws else None,
     )
 
 

@@ -36,6 +36,11 @@ class Sampling:
         which is what the kernels take."""
         return self.temperature <= 2.0**-150
 
+    @property
+    def cuts(self) -> bool:
+        """Whether some tokens are out of reach, so that the draw has to see the whole row."""
+        return self.top_k > 0 or self.top_p < 1 or self.min_p > 0
+
 
 _PLAIN = Sampling()
 

@@ -11,7 +11,7 @@ from octavo.batch import Want
 from octavo.engine.decoding import make_decoding
 from octavo.engine.decoding.draws import Draws, edits_of, uniform
 from octavo.engine.nouns import Branch, Decoding, HeadRow, Request
-from octavo.kernels import default_isa
+from octavo.kernels import default_isa, native
 from octavo.request import RequestOptions, TokenLogprobs
 from octavo.sampling_params import SamplingParams
 
@@ -34,17 +34,24 @@ def lse(logits: np.ndarray) -> float:
     return float(np.log(np.exp(logits.astype(np.float64)).sum()))
 
 
-Draw = tuple[int, int, TokenLogprobs | None]  # its answer, its token and that one's logprobs
+Drawn = tuple[int, int, TokenLogprobs | None]  # its answer, its token and that one's logprobs
 
 
 def decoding(one: Branch) -> Decoding:
     return make_decoding(one.request, DRAWS)
 
 
-def draw(one: Branch, logits: np.ndarray) -> list[Draw]:
+def draw(one: Branch, logits: np.ndarray) -> list[Drawn]:
     wanted = decoding(one).want(one)
     assert wanted is not None
-    row = HeadRow(one, one.num_tokens - 1, 0, True, *wanted, 0, lse(logits), logits)
+    row = HeadRow(one, one.num_tokens - 1, 0, True, *wanted, 0, lse(logits))
+    if wanted.draw is None:
+        row.logits = logits
+    else:  # what the head does
+        scratch = np.empty(native.sample_scratch(VOCAB), np.uint64)
+        (temperature, u), edited = wanted.draw, DRAWS.edit(logits, wanted.edits)
+        row.drawn = native.sample(default_isa(), edited, temperature, 0, 1.0, 0.0, u, scratch)
+        row.drawn_logit = float(logits[row.drawn])
     decision = decoding(one).decide(one.request, [row])
     return [(each.answer, each.token, each.logprobs) for each in decision.continuations]
 
@@ -149,10 +156,16 @@ def test_biases_and_penalties_are_one_edit_of_each_token() -> None:
         ({"temperature": 0}, Want.ARGMAX, []),
         ({"temperature": 0, "repetition_penalty": 2.0}, Want.ARGMAX, [1, 2]),
         ({"temperature": 0, "logprobs": 0}, Want.LOGITS, []),
-        ({"temperature": 0.5}, Want.LOGITS, []),
-        ({"temperature": 0.5, "presence_penalty": 1}, Want.LOGITS, [2]),
+        ({"temperature": 0.5}, Want.DRAW, []),
+        ({"temperature": 0.5, "logprobs": 0}, Want.DRAW, []),
+        ({"temperature": 0.5, "logprobs": 1}, Want.LOGITS, []),
+        ({"temperature": 0.5, "presence_penalty": 1}, Want.DRAW, [2]),
+        ({"temperature": 0.5, "top_k": 3}, Want.LOGITS, []),
+        ({"temperature": 0.5, "top_p": 0.9}, Want.LOGITS, []),
+        ({"temperature": 0.5, "min_p": 0.1}, Want.LOGITS, []),
+        ({"temperature": 0.5, "n": 2}, Want.DRAW, []),  # they have parted: 2 is the answer's
         ({"temperature": 0, "logit_bias": {7: 1}}, Want.ARGMAX, [7]),
-        ({"temperature": 0.5, "logit_bias": {7: 1}}, Want.LOGITS, [7]),
+        ({"temperature": 0.5, "logit_bias": {7: 1}}, Want.DRAW, [7]),
         ({"beam_width": 3}, Want.TOP_K, []),
     ],
 )
@@ -163,6 +176,21 @@ def test_a_row_asks_for_no_more_than_its_draw_needs(
     wanted = decoding(one).want(one)
     assert wanted is not None
     assert (wanted.want, wanted.edits["token"].tolist()) == (want, edits)
+    assert wanted.draw == ((0.5, uniform(5, 0, 2)) if want is Want.DRAW else None)
+
+
+def test_the_row_that_answers_part_from_is_drawn_from_by_each() -> None:
+    for n, want in ((1, Want.DRAW), (2, Want.LOGITS)):
+        asked = decoding(one := branch([1, 2], [], temperature=0.5, n=n)).want(one)
+        assert asked is not None
+        assert asked.want is want
+
+
+def test_of_a_token_that_the_head_drew_the_unedited_logit_is_told() -> None:
+    logits = FLAT.copy()
+    logits[7] = 3
+    one = branch([1], [2], temperature=1.0, logprobs=0, logit_bias={7: 50.0})
+    assert draw(one, logits) == [(0, 7, TokenLogprobs(7, 3 - lse(logits), ()))]
 
 
 def test_greedy_with_logprobs_reports_the_unedited_distribution() -> None:

@@ -1,5 +1,5 @@
-"""A greedy answer under a constraint is picked in the head, by a mask beside the batch; where more
-is wanted of the row, by hand. Both pick the same."""
+"""An answer under a constraint is picked or drawn in the head, by a mask beside the batch; where
+more is wanted of the row, by hand. Both pick the same."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.tiny import TINY, tiny_model
 
 PADDED = tiny_model(replace(TINY, padding=100), POOL)  # of 1,100 rows of the head 1,000 are tokens
 ODD = RequestOptions(constraint=Sums(2, 12))
-BY_HAND = {"logprobs": 0}  # the row itself is wanted
+BY_HAND = {"logprobs": 1}  # the row itself is wanted
 
 
 def wants(plan: StepPlan) -> list[tuple[Want, bool]]:
@@ -38,7 +38,11 @@ def tokens(request: Request) -> Sequence[Sequence[int]]:
 @pytest.mark.parametrize("model", [MODEL, PADDED], ids=["whole", "padded"])
 @pytest.mark.parametrize(
     "params",
-    [{}, {"repetition_penalty": 1.5}, {"logit_bias": {6: 20.0, 9: 19.0}}, {"n": 2}],
+    [
+        *({}, {"repetition_penalty": 1.5}, {"logit_bias": {6: 20.0, 9: 19.0}}, {"n": 2}),
+        {"temperature": 3.0, "seed": 1},
+        {"temperature": 3.0, "seed": 1, "repetition_penalty": 1.5, "n": 3},
+    ],
     ids=str,
 )
 def test_what_the_head_picks_is_what_is_picked_by_hand(model: Any, params: dict[str, Any]) -> None:
@@ -55,20 +59,21 @@ def test_what_the_head_picks_is_what_is_picked_by_hand(model: Any, params: dict[
     assert tokens(beside) == tokens(alone)  # in one batch with masks
 
 
-def test_only_greedy_rows_of_constraints_have_masks() -> None:
+def test_only_rows_of_constraints_that_the_head_chooses_from_have_masks() -> None:
     engine = tiny_engine(PADDED, POOL)
     add(engine, TEXT[:3], ODD)
     add(engine, TEXT[3:6])
     add(engine, TEXT[6:9], ODD, temperature=1.0)
-    add(engine, TEXT[9:12], ODD, **BY_HAND)
+    add(engine, TEXT[9:12], ODD, temperature=1.0, top_k=5)
+    add(engine, TEXT[12:15], ODD, **BY_HAND)
     plan = engine.scheduler.schedule()
     argmax, logits = (Want.ARGMAX, False), (Want.LOGITS, False)
-    assert wants(plan) == [(Want.ARGMAX, True), argmax, logits, logits]
+    assert wants(plan) == [(Want.ARGMAX, True), argmax, (Want.DRAW, True), logits, logits]
     masks = plan.batch.masks
     assert masks is not None
-    assert masks.shape == (4, -(-TINY.vocab_size // 32))
-    assert set(masks[0].tolist()) == {0xAAAAAAAA}  # the odd ones
-    assert (masks[1:] == 0xFFFFFFFF).all()
+    assert masks.shape == (5, -(-TINY.vocab_size // 32))
+    for i in range(5):
+        assert set(masks[i].tolist()) == {0xAAAAAAAA if i in (0, 2) else 0xFFFFFFFF}  # the odd ones
     free = tiny_engine(PADDED, POOL)
     add(free, TEXT[:3])
     assert free.scheduler.schedule().batch.masks is None

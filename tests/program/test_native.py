@@ -206,7 +206,7 @@ BEYOND = edits_at(3, 4, starts=[0, 1000, 2]) | outputs(2)
         ({"block_tables": np.zeros((2, 1, 1), np.int32)}, "block_tables groups: expected 1, got 2"),
         ({"write_starts": ints(0, 0)}, "write_starts: expected 1, got 2"),
         ({"write_starts": ints(-1)}, "write_starts, at least: expected 0, got -1"),
-        ({"wants": ints(4)}, "wants: expected 0 to 3, got 4"),
+        ({"wants": ints(5)}, "wants: expected 0 to 4, got 5"),
         ({"wants": ints(0, 0)}, "wants: expected 1, got 2"),
         ({"top_k": 65}, "top_k, at most: expected 64, got 65"),
         ({"masks": np.zeros((1, 34), np.uint32)}, "masks words: expected 35, got 34"),

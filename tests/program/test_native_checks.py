@@ -120,6 +120,7 @@ READ_ONLY.flags.writeable = False
         ({"positions": np.zeros((), np.int32)}, 'of ndim 1, got "i" of 4 bytes, ndim 0'),
         ({"block_tables": np.zeros((1, 4), np.int32)}, "block_tables: expected int32 of ndim 3"),
         ({"wants": np.zeros(2, np.float32)}, 'wants: expected int32 of ndim 1, got'),
+        ({"uniforms": np.zeros(2, np.float32)}, "uniforms: expected float64 of ndim 1"),
         ({"masks": np.zeros((2, 35), np.int32)}, "masks: expected uint32 of ndim 2"),
         (
             {"edits": np.zeros((1, 3), np.int32), "edit_starts": np.array([0, 0, 1], np.int32)},
@@ -149,6 +150,8 @@ def test_arrays_of_another_type_are_refused_by_name(change: dict[str, Any], mess
         ({"logits": np.zeros((2, 9), np.float32)}, ValueError, "logits width: expected 1100"),
         ({"hidden": np.zeros((1, HIDDEN), np.float32)}, ValueError, "hidden rows: expected 0"),
         ({"hidden": np.zeros((0, 9), np.float32)}, ValueError, "hidden width: expected 96"),
+        ({"drawn": np.zeros(1, np.int32)}, ValueError, "drawn: expected 0, got 1"),
+        ({"drawn_logits": np.zeros(1, np.float32)}, ValueError, "drawn_logits: expected 0, got 1"),
         ({"op_ns": np.zeros(3, np.uint64)}, ValueError, "op_ns: expected 16, got 3"),
         ({"op_ns": np.zeros(16, np.int64)}, TypeError, "op_ns: expected uint64 of ndim 1"),
     ],

@@ -12,7 +12,18 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from octavo.batch import EDIT, NO_EDITS, Asked, Batch, Edits, FloatArray, Mask, StepOutput, Want
+from octavo.batch import (
+    EDIT,
+    NO_EDITS,
+    Asked,
+    Batch,
+    Draw,
+    Edits,
+    FloatArray,
+    Mask,
+    StepOutput,
+    Want,
+)
 from octavo.constraint import ConstraintState
 from octavo.kv_cache.cache import BlockTable, Root, Transfer
 from octavo.records import CacheRecord
@@ -191,11 +202,14 @@ class HeadRow:
     want: Want
     edits: Edits
     mask: Mask | None = None
+    draw: Draw | None = None
     argmax: int = -1
     log_sum_exp: float = nan
     logits: FloatArray | None = None  # (vocab,) if it wanted them
     hidden: FloatArray | None = None  # (hidden,) likewise
     top: Sequence[tuple[int, float]] = ()  # (token, log-probability), best first, likewise
+    drawn: int = -1  # likewise
+    drawn_logit: float = nan  # of it, unedited
 
 
 @dataclass(slots=True)
@@ -215,10 +229,13 @@ class StepPlan:
     def read(self, out: StepOutput) -> Sequence[HeadRow]:
         """Return the head rows, filled with what the head gave each."""
         logits, hidden = iter(out.logits), iter(out.hidden)
+        drawn = zip(out.drawn.tolist(), out.drawn_logits.tolist(), strict=True)
         given = zip(self.head_rows, out.argmax.tolist(), out.log_sum_exp.tolist(), strict=True)
         for i, (row, argmax, lse) in enumerate(given):
             row.argmax, row.log_sum_exp = argmax, lse
-            if row.want is Want.LOGITS:
+            if row.want is Want.DRAW:
+                row.drawn, row.drawn_logit = next(drawn)
+            elif row.want is Want.LOGITS:
                 row.logits = next(logits)
             elif row.want is Want.HIDDEN:
                 row.hidden = next(hidden)

@@ -127,6 +127,7 @@ class Runner:
         outputs = len(batch.output_rows)
         wants = batch.wants.tolist()
         num_logits, num_hidden = wants.count(Want.LOGITS), wants.count(Want.HIDDEN)
+        num_drawn = wants.count(Want.DRAW)
         out = StepOutput(
             argmax=np.empty(outputs, np.int32),
             log_sum_exp=np.empty(outputs, np.float32),
@@ -134,6 +135,8 @@ class Runner:
             top_logits=np.empty((outputs, batch.top_k), np.float32),
             logits=np.empty((num_logits, self._logits_width), np.float32),
             hidden=np.empty((num_hidden, self.hidden_size), np.float32),
+            drawn=np.empty(num_drawn, np.int32),
+            drawn_logits=np.empty(num_drawn, np.float32),
             op_ns=np.zeros(len(self.op_names) if self._profile else 0, np.uint64),
         )
         self._rope.reach(int(batch.positions.max()) + 1)

@@ -169,6 +169,7 @@ class Scheduler:
             top_k=max(request.decoding.num_candidates for request in plan.requests),
             edits=[row.edits for row in plan.head_rows],
             masks=[row.mask for row in plan.head_rows],
+            draws=[row.draw for row in plan.head_rows],
         )
 
 

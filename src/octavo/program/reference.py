@@ -146,6 +146,8 @@ class ReferenceInterpreter:
         edited = edit_logits(logits, batch)[:, : op.tokens]
         order = np.argsort(-edited, axis=1, kind="stable")[:, : batch.top_k]
         is_hidden = batch.wants == Want.HIDDEN
+        draws = np.flatnonzero(batch.wants == Want.DRAW).tolist()
+        drawn = np.array([_drawn(edited[i], batch, i) for i in draws], np.int32)
         return StepOutput(
             argmax=np.where(is_hidden, -1, edited.argmax(axis=1)).astype(np.int32),
             log_sum_exp=np.where(is_hidden, np.nan, lse).astype(np.float32),
@@ -153,6 +155,8 @@ class ReferenceInterpreter:
             top_logits=np.take_along_axis(edited, order, axis=1),
             logits=logits[batch.wants == Want.LOGITS],
             hidden=x[is_hidden],
+            drawn=drawn,
+            drawn_logits=logits[draws, drawn],
         )
 
 
@@ -171,6 +175,15 @@ def edit_logits(logits: FloatArray, batch: Batch) -> FloatArray:
         bits = np.unpackbits(batch.masks.view(np.uint8), axis=1, bitorder="little")
         logits[bits[:, : logits.shape[1]] == 0] = -np.inf
     return logits
+
+
+def _drawn(logits: FloatArray, batch: Batch, output: int) -> int:
+    """The first token whose running probability exceeds the output's number."""
+    assert batch.temperatures is not None
+    assert batch.uniforms is not None
+    difference = logits.astype(np.float64) - logits.max()
+    running = np.cumsum(np.exp(difference / batch.temperatures[output]))
+    return int(np.searchsorted(running, batch.uniforms[output] * running[-1], side="right"))
 
 
 def round_bf16(x: FloatArray) -> FloatArray:

@@ -130,14 +130,20 @@ def _with_logits(batch: Batch) -> Batch:
     """Rows whose output was asked for less come out twice, the second time whole."""
     _, added = _parts(batch)
     starts, masks = batch.edit_starts, batch.masks
+    temperatures, uniforms = batch.temperatures, batch.uniforms
     if starts is not None:  # logits see no edits: none follow the last
         starts = np.concatenate([starts, np.full(len(added), starts[-1], np.int32)])
     if masks is not None:
         masks = np.concatenate([masks, masks[added]])
+    if temperatures is not None and uniforms is not None:
+        temperatures = np.concatenate([temperatures, temperatures[added]])
+        uniforms = np.concatenate([uniforms, uniforms[added]])
     return replace(
         batch,
         output_rows=np.concatenate([batch.output_rows, batch.output_rows[added]]),
         wants=np.concatenate([batch.wants, np.full(len(added), Want.LOGITS, np.int32)]),
         masks=masks,
         edit_starts=starts,
+        temperatures=temperatures,
+        uniforms=uniforms,
     )

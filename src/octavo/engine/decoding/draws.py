@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from octavo.batch import EDIT, Asked, Edits, FloatArray, IntArray, Want
+from octavo.batch import EDIT, Asked, Draw, Edits, FloatArray, IntArray, Want
 from octavo.constraint import Words
 from octavo.engine.masks import Masks
 from octavo.engine.nouns import Branch, Continuation, Decision, HeadRow, Request
@@ -55,13 +55,20 @@ class Draws:
         if not request.draws:
             return None
         edits = edits_of(branch)
-        if not request.sampling.greedy or request.params.logprobs is not None:
+        sampling, logprobs = request.sampling, request.params.logprobs
+        if sampling.greedy:
+            draw, by_head = None, logprobs is None
+        else:  # of the token that it draws the head tells the logit too, and of no others
+            uniform_here = uniform(request.seed, branch.index, branch.num_tokens)
+            draw = Draw(sampling.temperature, uniform_here)
+            by_head = not (logprobs or sampling.cuts or (request.params.n > 1 and _parts(branch)))
+        if not by_head:
             return Asked(Want.LOGITS, edits)
         try:
             mask = self.masks.of(branch)
         except Exception:  # it is raised again where the token is drawn: no step is at fault
             return Asked(Want.LOGITS, edits)
-        return Asked(Want.ARGMAX, edits, mask)
+        return Asked(Want.DRAW if draw else Want.ARGMAX, edits, mask, draw)
 
     def decide(self, request: Request, rows: Sequence[HeadRow]) -> Decision:
         if not request.draws:
@@ -128,8 +135,12 @@ class Draws:
         """The next token of a branch; where the answers of a request part, of all."""
         branch = row.branch
         request = branch.request
-        parts = len(request.branches) == 1 and branch.num_completion_tokens == 0
-        answers = range(request.params.n) if parts else (branch.index,)
+        if row.want is Want.DRAW:
+            token, logprobs = row.drawn, None
+            if request.params.logprobs is not None:
+                logprobs = TokenLogprobs(token, row.drawn_logit - row.log_sum_exp, ())
+            return [Continuation(branch, branch.index, token, logprobs, self._end(branch, token))]
+        answers = range(request.params.n) if _parts(branch) else (branch.index,)
         if row.logits is None:
             token = row.argmax
             end = self._end(branch, token)
@@ -163,6 +174,11 @@ class Draws:
         ids, values = np.empty(count, np.int32), np.empty(count, np.float32)
         native.top_k_tile(self._isa, ids, values, logits, 0)
         return ids, values
+
+
+def _parts(branch: Branch) -> bool:
+    """All answers of the request begin with the next token."""
+    return len(branch.request.branches) == 1 and branch.num_completion_tokens == 0
 
 
 def edits_of(branch: Branch) -> Edits:
