@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 from benchmarks.kernel_cases import Limits, cases
@@ -19,7 +20,8 @@ from benchmarks.recorded_ratios import RECORDED, Low, Recorded, cpu_family, too_
 from octavo.kernels import available_isas
 
 ROWS = (1, 6, 48)
-TRIES = 4  # another process may have had the core
+TRIES = 6  # another process may have had the core
+PAUSE_SECONDS = 0.5  # before another try, so that it may be gone
 
 
 def check_level(recorded: Recorded, family: str, isa: str) -> list[Low]:
@@ -32,6 +34,7 @@ def check_level(recorded: Recorded, family: str, isa: str) -> list[Low]:
             below = too_low({case.kernel: max(ratios)}, known)
             if not below:
                 break
+            time.sleep(PAUSE_SECONDS)
         low += below
     new = recorded.add(family, isa, found)
     print(f"{isa}: {len(found)} kernels, {len(low)} too slow, {len(new)} recorded", flush=True)
