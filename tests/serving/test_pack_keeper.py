@@ -189,19 +189,20 @@ def test_ctrl_c_at_the_end_of_python_gives_up(monkeypatch: pytest.MonkeyPatch) -
     keeper = keeper_of(slices, at_rest)
     keeper._begun = True  # there was an answer
     pressed: list[int] = []
-    join = keeper._thread.join
+    wait = keeper._ended.wait
     monkeypatch.setattr(at_rest, "set", lambda: None)  # a slice takes long
 
-    def press(timeout: float | None = None) -> None:
+    def press() -> None:
         if not pressed:
             pressed.append(1)
             raise KeyboardInterrupt
         threading.Event.set(at_rest)
-        join(timeout)
+        wait()
 
-    monkeypatch.setattr(keeper._thread, "join", press)
+    monkeypatch.setattr(keeper._ended, "wait", press)
     keeper._end_with_python()
     assert (slices.written, slices.ended) == (0, True)
+    wait_for_keepers()
     assert keepers() == []
 
 
@@ -231,3 +232,45 @@ def test_a_program_that_ends_at_once_has_kept_them_and_so_has_one_that_forked(
         )
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, mapped, "")
     assert len(kept(home)) == 1
+
+
+_BROKEN_OFF = """
+import os, signal, sys, threading
+from octavo import LLM, SamplingParams
+from octavo.weights import pack_cache
+
+def main_waits_at_the_end():
+    frame, names = sys._current_frames()[threading.main_thread().ident], set()
+    while frame is not None:
+        names.add(frame.f_code.co_name)
+        frame = frame.f_back
+    return {"_end_with_python", "wait"} <= names
+
+def never_done(file, key, model, entries, weights, before_slice):
+    file.write(b"a slice")
+    while not main_waits_at_the_end():
+        before_slice()
+    os.kill(os.getpid(), SIGNAL)
+    while True:
+        before_slice()
+
+def leave(*_):
+    raise SystemExit
+
+signal.signal(signal.SIGTERM, leave)
+pack_cache.write_packed = never_done
+llm = LLM(sys.argv[1], threads=1, pack_cache=True)
+llm.generate([[5, 6, 7, 8]], SamplingParams(max_tokens=4))
+"""
+
+
+@pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM"])
+def test_a_signal_at_the_end_of_python_leaves_nothing_half_written(
+    tiny_path: Path, home: Path, signal: str
+) -> None:
+    """Python 3.11 takes a thread for ended once Ctrl-C has broken off its `join`: the process ended
+    in the middle of a slice."""
+    code = f"from signal import {signal} as SIGNAL\n{_BROKEN_OFF}"
+    subprocess.run([sys.executable, "-c", code, str(tiny_path)], timeout=PATIENCE, check=True)
+    assert (home / "packed").is_dir()
+    assert kept(home) == []

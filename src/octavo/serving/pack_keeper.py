@@ -36,6 +36,7 @@ class PackKeeper:
         self._begun = False  # there was an answer
         self._ends = False  # nobody asks for more tokens
         self._given_up = False
+        self._ended = threading.Event()  # nothing is written any more
         self._process = os.getpid()
         self._thread = threading.Thread(target=self._keep, name="octavo-keeper", daemon=True)
 
@@ -65,6 +66,7 @@ class PackKeeper:
         finally:
             del pack
             self._drop()
+            self._ended.set()
 
     def _wait(self) -> None:
         if not self._ends:
@@ -80,14 +82,16 @@ class PackKeeper:
     def _end_with_python(self) -> None:
         if self._process != os.getpid():  # the thread stayed in the process that was forked from
             return
-        self.end()
-        if self._nbytes > _LONG and not self._given_up and self._thread.is_alive():
-            logger.warning(
-                "keeping %.1f GiB of packed weights for the next start; Ctrl-C leaves that out",
-                self._nbytes / 2**30,
-            )
         try:
-            self._thread.join()
-        except KeyboardInterrupt:
+            self.end()
+            if self._nbytes > _LONG and not self._given_up and self._thread.is_alive():
+                logger.warning(
+                    "keeping %.1f GiB of packed weights for the next start; Ctrl-C leaves that out",
+                    self._nbytes / 2**30,
+                )
+            self._ended.wait()  # Thread.join, once broken off, takes the thread for ended
+        except BaseException as error:
             self._given_up = True
-            self._thread.join()
+            self._ended.wait()
+            if not isinstance(error, KeyboardInterrupt):  # a signal's handler raised it
+                raise
