@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -211,6 +212,79 @@ def test_a_home_that_cannot_be_written_costs_one_line(
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith(f"the packed weights cannot be kept in {home / 'packed'} ")
     assert kept_packs(home) == []
+
+
+def test_a_folder_that_may_not_be_searched_costs_a_line(
+    header: ModelHeader, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a name that is too long the system refuses to look, to root as well."""
+    home.mkdir()
+    file = file_of(header, home / ("x" * 300))
+    assert file.read() is None
+    assert caplog.messages == []
+    file.write(weights_of(header), lambda: None)
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith(f"the packed weights cannot be kept in {file.path.parent}")
+
+
+def test_what_is_larger_than_all_may_be_is_not_kept_however_free_the_disk(
+    header: ModelHeader, home: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(pack_cache, "LIMIT", 1000)
+    keep(header, home)
+    assert kept_packs(home) == []
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].endswith(
+        "and all that are kept at most 1,000: --no-pack-cache leaves this out"
+    )
+
+
+def test_what_a_killed_writer_left_goes_at_the_next_use_but_not_what_one_holds(
+    header: ModelHeader, home: Path
+) -> None:
+    """The file that a killed server left was as large as its weights, and stayed for good if the
+    next start had written its own within the hour."""
+    file = keep(header, home)
+    killed, held, new = (home / "packed" / f".{name}.tmp" for name in ("killed", "held", "new"))
+    for path, ago in ((killed, 60), (held, 100_000), (new, 0)):
+        path.write_bytes(b"half")
+        used(path, ago)
+    with held.open("rb") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        assert file.read() is not None
+    assert [path.exists() for path in (killed, held, new)] == [False, True, True]
+    file.path.unlink()
+    seen: list[list[Path]] = []
+
+    def another_starts() -> None:
+        """While this writer waits, for longer than any age."""
+        mine = [path for path in (home / "packed").glob(".*.tmp") if path not in (held, new)]
+        for path in mine:
+            used(path, 100_000)
+        pack_cache._remove_stale(home / "packed")
+        seen.append([path for path in mine if path.exists()])
+
+    file.write(weights_of(header), another_starts)
+    assert [len(each) for each in seen] == [0, 1]
+    assert file.path.exists()
+    assert not held.exists()
+
+
+def test_what_is_no_file_or_not_ours_is_not_read(
+    header: ModelHeader, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = keep(header, home)
+    (home / "packed" / f"{SHA}-of-whom.packed").mkdir()
+    assert [each.path for each in kept_packs(home)] == [file.path]
+    assert remove_damaged(home, SHA) == []
+
+    def refused(path: Path) -> bool:
+        raise PermissionError
+
+    monkeypatch.setattr(pack_cache, "is_sound", refused)
+    assert remove_damaged(home, SHA) == []
+    assert file.path.exists()
 
 
 def test_the_longest_unused_go_first_and_a_writer_that_was_killed_is_cleared_away(

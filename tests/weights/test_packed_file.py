@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,6 +108,11 @@ def change(at: int) -> Callable[[bytes], bytes]:
     return changed
 
 
+def with_table(table: bytes) -> bytes:
+    digest = hashlib.sha256(table).digest()
+    return struct.pack("<16sII32s", b"octavo packed\r\n\0", 1, len(table), digest) + table
+
+
 @pytest.mark.parametrize(
     ("damage", "why"),
     [
@@ -121,6 +128,9 @@ def change(at: int) -> Callable[[bytes], bytes]:
         (change(90), "its table is damaged"),
         (change(-48), "its end is damaged"),
         (lambda content: content[:-48] + bytes(48), "its end is damaged"),
+        (lambda content: with_table(b"[]"), "its table is damaged"),
+        (lambda content: with_table(b"["), "its table is damaged"),
+        (lambda content: with_table(b"[" * 200_000), "its table is damaged"),
         (lambda content: b"GGUF" * (len(content) // 4), "expected packed weights of version 1"),
     ],
 )

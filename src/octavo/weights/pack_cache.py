@@ -13,11 +13,13 @@ Knows files and bytes; when a file is written is the caller's matter.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import logging
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -44,7 +46,8 @@ logger = logging.getLogger(__name__)
 PACKING = 1  # raise when the same tensor gives other packed bytes, or is read in another way
 LIMIT = 16 << 30  # bytes of all files
 SPARE = 1 << 30  # bytes that writing leaves free on the disk
-_STALE = 3600.0  # seconds after which what a writer left beside is nobody's any more
+_MOMENT = 10.0  # seconds in which a writer has locked the file that it has made
+_STALE = 3600.0  # seconds after which a file is nobody's any more where there are no locks
 _SUFFIX = ".packed"
 
 
@@ -105,7 +108,7 @@ class PackFile:
 
     def read(self) -> ModelWeights | None:
         """The weights, mapped; None if they were not kept, or not well."""
-        if not self.path.exists():
+        if not os.path.exists(self.path):  # of a folder that may not be searched, False too
             return None
         try:
             weights = open_packed(self.path, self.key, self.entries)
@@ -114,6 +117,7 @@ class PackFile:
             return None
         with contextlib.suppress(OSError):  # a folder of others: its owner's uses count
             os.utime(self.path)
+        _remove_stale(self.path.parent)
         return weights
 
     def write(self, weights: ModelWeights, before_slice: Callable[[], None]) -> None:
@@ -127,7 +131,13 @@ class PackFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             _remove_stale(self.path.parent)
             free = shutil.disk_usage(self.path.parent).free
-            if size > LIMIT or free < size + SPARE:
+            if size > LIMIT:
+                logger.warning(
+                    "the packed weights are not kept: they take %s bytes, and all that are kept at "
+                    "most %s: --no-pack-cache leaves this out", f"{size:,}", f"{LIMIT:,}",
+                )  # fmt: skip
+                return
+            if free < size + SPARE:
                 logger.warning(
                     "the packed weights are not kept in %s: they take %s bytes, and %s are free, "
                     "of which %s stay so: free space there, or say --no-pack-cache",
@@ -135,6 +145,8 @@ class PackFile:
                 )  # fmt: skip
                 return
             with writing_whole(self.path) as file:
+                with contextlib.suppress(OSError):  # not every file system has locks
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 write_packed(file, self.key, self.model, self.entries, weights, before_slice)
             evict(self.path.parent, keep=self.path)
         except OSError as error:
@@ -164,11 +176,12 @@ def kept_packs(home: Path) -> list[KeptPack]:
 
 def remove_damaged(home: Path, fingerprint: str) -> list[KeptPack]:
     """Read all that is kept of a model, and remove what is not as it was written."""
-    damaged = [
-        each
-        for each in kept_packs(home)
-        if each.fingerprint == fingerprint and not is_sound(each.path)
-    ]
+    damaged = []
+    for each in kept_packs(home):
+        # What others wrote for themselves alone is not mapped here either.
+        with contextlib.suppress(PermissionError, FileNotFoundError):
+            if each.fingerprint == fingerprint and not is_sound(each.path):
+                damaged.append(each)
     for each in damaged:
         each.path.unlink(missing_ok=True)
     return damaged
@@ -180,7 +193,8 @@ def evict(packed: Path, *, keep: Path) -> None:
     for each in sorted(_files(packed), key=lambda each: (each.path != keep, -each.used)):
         left -= each.nbytes
         if left < 0 and each.path != keep:
-            each.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # of others, in their folder
+                each.path.unlink(missing_ok=True)
             left += each.nbytes
 
 
@@ -189,7 +203,8 @@ def _files(packed: Path) -> list[KeptPack]:
     for path in packed.glob(f"[!.]*{_SUFFIX}"):
         with contextlib.suppress(OSError):  # removed meanwhile
             status = path.stat()
-            found.append(KeptPack(path, status.st_size, status.st_mtime))
+            if stat.S_ISREG(status.st_mode):
+                found.append(KeptPack(path, status.st_size, status.st_mtime))
     return sorted(found, key=lambda each: (-each.used, each.path))
 
 
@@ -197,5 +212,18 @@ def _remove_stale(packed: Path) -> None:
     """What writers that were killed left beside."""
     for path in packed.glob(".*.tmp"):
         with contextlib.suppress(OSError):
-            if path.stat().st_mtime < time.time() - _STALE:
+            if _is_nobodys(path):
                 path.unlink()
+
+
+def _is_nobodys(path: Path) -> bool:
+    """Whether no writer has it: one that waits for requests to end may do so for hours."""
+    with path.open("rb") as file:
+        age = time.time() - os.fstat(file.fileno()).st_mtime
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # no locks here
+            return age > _STALE
+    return age > _MOMENT

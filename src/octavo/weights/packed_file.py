@@ -203,7 +203,13 @@ def _read_table(file: MappedFile) -> tuple[dict[str, object], int]:
     table = file.mapping[_HEAD.size : _HEAD.size + length]
     if hashlib.sha256(table).digest() != digest:
         raise ModelFormatError(f"{file.path}: its table is damaged")
-    return json.loads(table), _begin(table)
+    try:
+        found = json.loads(table)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ModelFormatError(f"{file.path}: its table is damaged")
+    return found, _begin(table)
 
 
 def _check_end(file: MappedFile, end: int) -> None:
