@@ -70,6 +70,24 @@ async def test_one_call_into_the_loop_wakes_all_readers() -> None:
 
 
 @in_a_loop
+async def test_a_reader_that_gets_more_as_it_reads_lets_others_run() -> None:
+    queue, told = new_queue(Bell()), 0
+
+    def read() -> None:
+        nonlocal told
+        told += 1
+        queue.take(read)
+        if told < 100:
+            queue.put(update("a"))  # the next step is as fast
+
+    queue.take(read)
+    queue.put(update("a"))
+    for turns in range(1, 4):
+        await asyncio.sleep(0)
+        assert told == turns
+
+
+@in_a_loop
 async def test_a_read_that_is_cancelled_loses_nothing() -> None:
     queue = new_queue(Bell())
     waiting = asyncio.create_task(queue.next_chunk())
