@@ -57,7 +57,8 @@ class Exchange:
         self._client: tuple[str, int] | None = scope.get("client")
         self.failed: Callable[[OctavoError], Event] | None = None  # what tells it in a stream
         self._send = send
-        self._write_now: WriteNow | None = scope.get(SCOPE_KEY)
+        # Out of the scope: it holds the connection's cycle, and that the scope.
+        self._write_now: WriteNow | None = scope.pop(SCOPE_KEY, None)
         self._stream: EventStream | None = None
 
     @property

@@ -45,6 +45,7 @@ class EventStream:
     async def __aexit__(self, *_: object) -> None:
         if self._pinger is not None:
             self._pinger.cancel()
+            self._pinger = None  # its error holds this
 
     def put(self, events: Iterable[Event]) -> bool:
         """Write events as one piece; False where the reader has to be waited for, by `flush`."""

@@ -92,6 +92,10 @@ class AsyncOutputQueue(OutputQueue):
             self._wake()  # to be told of it
         return found
 
+    def forget_reader(self) -> None:
+        """It reads no more: what it holds, which may hold this, goes with its last holder."""
+        self._tell = _nobody
+
     async def next_chunk(self) -> StreamChunk:
         """Wait for the next piece; the last one has the output. Raises what ended the request."""
         while not self._chunks:

@@ -83,7 +83,7 @@ class TokenStream:
             self._close()
             raise
         if chunks and chunks[-1].output is not None:
-            self._is_open = False
+            self._end()
         return chunks
 
     async def __anext__(self) -> StreamChunk:
@@ -96,7 +96,7 @@ class TokenStream:
             self._close()
             raise
         if chunk.output is not None:
-            self._is_open = False
+            self._end()
         return chunk
 
     async def aclose(self) -> None:
@@ -108,8 +108,12 @@ class TokenStream:
 
     def _close(self) -> None:
         if self._is_open:
-            self._is_open = False
+            self._end()
             self._loop.cancel(self._outputs)
+
+    def _end(self) -> None:
+        self._is_open = False
+        self._outputs.forget_reader()
 
 
 def _submit(
