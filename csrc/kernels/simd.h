@@ -7,31 +7,32 @@
 // to kKernelVersion (dispatch.h).
 //
 // Types, always 16 lanes: f32x16, i32x16 (also "64 bytes"), mask16. The level headers define them
-// and the operations:
-//   f32x16 zero_f() set1_f(float) load_f(const float*) ; store_f(float*, f32x16)        unaligned
-//   allowed f32x16 load_f_mask(const float*, mask16) ; store_f_mask(float*, mask16, f32x16) other
-//   lanes 0 / untouched, never accessed f32x16 add mul sub div max min (a, b)        IEEE single,
-//   round to nearest even; max/min return b if either is NaN f32x16 fma(a, b, c) a*b+c rounded
-//   once, except on `base`: rounded twice (its own arithmetic class) f32x16 select(mask16, a, b) a
-//   where the mask is set f32x16 round_even(f32x16) ; f32x16 scale2(f32x16 p, f32x16 n)  p * 2^n
-//   for integral n in [-126, 127] i32x16 zero_i() set1_i(int32) load_i(const void*) ;
-//   store_i(void*, i32x16) i32x16 add_i sub_i and_i or_i ; i32x16 shift_left<N>(a)
-//   shift_right_u<N>(a) (logical) shift_right16<N>(a) (u16 lanes, logical) f32x16 to_float(i32x16)
-//   ; i32x16 to_int(f32x16)         nearest even; out of range or NaN gives INT_MIN f32x16
-//   as_float(i32x16) ; i32x16 as_int(f32x16)         same bits i32x16 dot_u8s8(i32x16 acc, i32x16
-//   w_u8x64, i32x16 a_s8x64)      acc + sum of 4 byte products per lane, exact for all u8, s8
-//   i32x16 dot_u7s8(acc, w, a)                              the same for weights <= 127 (cheaper
-//   where there is no VNNI) f32x16 dot_bf16(f32x16 acc, i32x16 a_bf16x32, i32x16 b_bf16x32)  acc +
-//   a.hi*b.hi + a.lo*b.lo per lane (pairs) f32x16 load_f16(const void* 16 fp16) ; f32x16
-//   load_bf16(const void* 16 bf16) i32x16 to_bf16_pair(f32x16 lo, f32x16 hi)               nearest
-//   even, NaN stays NaN; lane = hi << 16 | lo void store_bf16(void* 16 bf16, f32x16) nearest even,
-//   NaN stays NaN; a denormal may become 0 mask16 first_lanes(int n) lt(f32x16 a, f32x16 b) (a < b)
-//   ; i32x16 mask_byte_add16(i32x16 a, uint64 m)   +16 in byte b where bit b of m i32x16
-//   look_up(const uint8_t* table, i32x16 bytes) byte b becomes table[b], all < 16; mask16
-//   is_nan(f32x16) and_m(mask16, mask16) ; uint32_t lane_bits(mask16) (bit i = lane i) ; mask16
-//   lanes_of(uint32_t bits) f32x16 swap_pairs(f32x16) (lanes 2i and 2i+1 change places) ; f32x16
-//   twice_each(const float* 8) (lane i = p[i / 2]) float  reduce_add(f32x16) reduce_max(f32x16)
-//   fixed tree: lanes i and i+8, then i+4, i+2, i+1
+// and these words:
+//
+// clang-format off
+//   float   zero_f() set1_f(float) load_f(p) store_f(p, v)   unaligned allowed
+//           load_f_mask(p, m) store_f_mask(p, m, v)          other lanes 0 / untouched, never accessed
+//           add sub mul div max min                          IEEE single; max, min: b if either is NaN
+//           fma(a, b, c)                                     a*b+c rounded once; on base twice: a class of its own
+//           select(m, a, b) round_even(a)                    a where the mask is set
+//           scale2(p, n)                                     p * 2^n for integral n in [-126, 127]
+//           swap_pairs(a) twice_each(8 floats)               lanes 2i and 2i+1 change places; lane i = p[i / 2]
+//           reduce_add(a) reduce_max(a)                      fixed tree: lanes i and i+8, then i+4, i+2, i+1
+//   int32   zero_i() set1_i(v) load_i(p) store_i(p, v) add_i sub_i and_i or_i
+//           shift_left<N> shift_right_u<N> shift_right_s<N>  logical and arithmetic; shift_right16<N>: of 16-bit lanes
+//           to_float(a) to_int(a)                            nearest even; out of range or NaN: INT_MIN
+//           as_float(a) as_int(a)                            the same bits
+//   bytes   dot_u8s8(acc, w, a)                              acc + 4 products a lane, exact for all u8, s8
+//           dot_u7s8(acc, w, a)                              the same for w <= 127, cheaper where there is no VNNI
+//           mask_byte_add16(a, bits64)                       +16 in byte b where bit b is set
+//           look_up(table16, bytes)                          byte b becomes table[b], all < 16
+//   bf16    dot_bf16(acc, a, b)                              acc + a.hi*b.hi + a.lo*b.lo a lane
+//           load_f16(16 halves) load_bf16(16)
+//           to_bf16_pair(lo, hi)                             lane = hi << 16 | lo; nearest even, NaN stays NaN
+//           store_bf16(p, v)                                 the same, but a denormal may become 0
+//   masks   first_lanes(n) lt(a, b) is_nan(a) and_m(a, b)
+//           lane_bits(m) lanes_of(bits)                      bit i = lane i
+// clang-format on
 #pragma once
 #include <cstddef>
 #include <cstdint>
