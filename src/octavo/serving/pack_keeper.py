@@ -93,5 +93,5 @@ class PackKeeper:
         except BaseException as error:
             self._given_up = True
             self._ended.wait()
-            if not isinstance(error, KeyboardInterrupt):  # a signal's handler raised it
+            if not isinstance(error, KeyboardInterrupt | SystemExit):  # Python ends as it is
                 raise
