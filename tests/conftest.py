@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,13 +37,25 @@ def ctrl_c() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def users_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The user's home, of which tests take only models. What they cache is in a folder of their
+    own, and weights are packed by what is tested, not mapped as an earlier run packed them."""
+    theirs, ours = home(), tmp_path_factory.mktemp("home")
+    (ours / "models").symlink_to(theirs.absolute() / "models")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OCTAVO_HOME", str(ours))
+        patch.setattr("octavo.loaded_model._KEPT_FROM", sys.maxsize)
+        yield theirs
+
+
 @pytest.fixture(scope="session")
-def smollm2_path() -> Path:
+def smollm2_path(users_home: Path) -> Path:
     """SmolLM2's GGUF from the library, pulled on first use."""
     try:
-        return library.find("smollm2", home=home())
+        return library.find("smollm2", home=users_home)
     except ModelNotFoundError:
-        return pull("smollm2", home=home())
+        return pull("smollm2", home=users_home)
 
 
 @pytest.fixture(scope="session")
