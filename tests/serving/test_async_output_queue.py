@@ -128,3 +128,15 @@ async def test_each_answer_has_a_piece_of_its_own() -> None:
         queue.put(update(text, index))
     found = [await queue.next_chunk() for _ in range(2)]
     assert [(each.index, each.text) for each in found] == [(0, "ab"), (1, "x")]
+
+
+@in_a_loop
+async def test_a_take_has_also_what_a_read_left() -> None:
+    queue = new_queue(Bell())
+    for text, index in (("a", 0), ("x", 1), ("y", 2)):
+        queue.put(update(text, index))
+    assert (await queue.next_chunk()).text == "a"
+    queue.put(update("b", 1))
+    found = queue.take(lambda: None)
+    assert [(each.index, each.text) for each in found] == [(1, "xb"), (2, "y")]
+    assert queue.take(lambda: None) == []

@@ -62,7 +62,7 @@ class AsyncOutputQueue(OutputQueue):
         self._bell = bell
         self._tell: Callable[[], None] = _nobody  # calls the reader
         self._is_woken = True  # it will look again, whoever puts something in
-        self._chunks: deque[StreamChunk] = deque()  # to be read
+        self._chunks: deque[StreamChunk] = deque()  # to be read, by `next_chunk`
         self._error: Exception | None = None  # to be raised after them
 
     @property
@@ -115,7 +115,8 @@ class AsyncOutputQueue(OutputQueue):
         self._tell()
 
     def _new_chunks(self) -> list[StreamChunk]:
-        chunks: list[StreamChunk] = []
+        chunks = list(self._chunks)
+        self._chunks.clear()
         while not self._updates.empty():
             update = self._updates.get_nowait()
             chunks += update.chunks
