@@ -184,6 +184,22 @@ def test_a_request_stops_the_writing_and_the_end_of_the_llm_lets_it_finish() -> 
     assert (slices.written, slices.ended) == (3, True)
 
 
+def test_an_llm_that_goes_in_a_forked_process_touches_no_lock_of_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A thread that is not there may have had it when the process forked."""
+    slices, at_rest = Slices(), threading.Event()
+    keeper = keeper_of(slices, at_rest)
+    with monkeypatch.context() as forked, at_rest._cond:  # type: ignore[attr-defined]
+        forked.setattr(os, "getpid", lambda: -1)
+        keeper.end()
+        keeper._end_with_python()
+    assert not at_rest.is_set()
+    keeper.end()
+    wait_for_keepers()
+    assert (slices.written, slices.ended) == (0, True)
+
+
 def test_ctrl_c_at_the_end_of_python_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     slices, at_rest = Slices(), threading.Event()
     keeper = keeper_of(slices, at_rest)

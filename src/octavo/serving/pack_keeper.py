@@ -50,6 +50,8 @@ class PackKeeper:
 
     def end(self) -> None:
         """No more requests come: what is begun is written at once. Never waits."""
+        if self._process != os.getpid():  # forked: the thread, and who had the lock, are not here
+            return
         if not self._at_rest.is_set() and not self._begun:
             self._given_up = True
         self._ends = True
