@@ -5,10 +5,10 @@
 namespace octavo {
 
 struct CpuFeatures {
-  bool avx2;        // AVX2, FMA, F16C, BMI2 and saved ymm state
-  bool avxvnni;     // avx2 and the VEX form of vpdpbusd
-  bool avx512;      // F, BW, DQ, VL, VNNI, VBMI and saved zmm state
-  bool avx512bf16;  // avx512 and vdpbf16ps
+  bool avx2;                 // AVX2, FMA, F16C, BMI2 and saved ymm state
+  bool avxvnni;              // avx2 and the VEX form of vpdpbusd
+  bool avx512;               // F, BW, DQ, VL, VNNI, VBMI and saved zmm state
+  bool avx512bf16;           // avx512 and vdpbf16ps
   bool fma_beats_bf16_dots;  // Intel: two fma a cycle, a vdpbf16ps every other
 };
 
