@@ -72,6 +72,7 @@ static void run_tile(const Range& range, int32_t panel, int unit, int32_t begin,
   }
 }
 
+#if OCTAVO_UNPACKS
 // Two panels and a few tiles at a time; what was unpacked of the panels stays in L1 for all tiles.
 static void run_unpacked(const Range& range, int32_t panel, int unit, int32_t tile0,
                          int32_t tile1) {
@@ -98,6 +99,8 @@ static void run_unpacked(const Range& range, int32_t panel, int unit, int32_t ti
     }
   }
 }
+
+#endif
 
 static void run_tiles(const Range& range, int32_t panel1, int32_t tile0, int32_t tile1) {
   const int32_t rows = range.acts->rows, base = rows / tile_count(rows),
@@ -130,15 +133,15 @@ static void matmul(const Weight* w, int32_t panel0, int32_t panel1, const Acts* 
                          : w->format == F32 ? w->cols
                                             : w->cols / 32;
   const Range range{w, a, epilogue, out, out_stride, panel0, act_row, length};
-  if constexpr (kUnpacks) {
-    if (a->kind == A32 && tile1 - tile0 >= kUnpackTiles) {
-      for (int32_t panel = panel0; panel < panel1; panel += 2)
-        for (int32_t tile = tile0; tile < tile1; tile += kUnpackedTiles)
-          run_unpacked(range, panel, panel1 - panel < 2 ? 1 : 2, tile,
-                       tile1 - tile < kUnpackedTiles ? tile1 : tile + kUnpackedTiles);
-      return;
-    }
+#if OCTAVO_UNPACKS
+  if (a->kind == A32 && tile1 - tile0 >= kUnpackTiles) {
+    for (int32_t panel = panel0; panel < panel1; panel += 2)
+      for (int32_t tile = tile0; tile < tile1; tile += kUnpackedTiles)
+        run_unpacked(range, panel, panel1 - panel < 2 ? 1 : 2, tile,
+                     tile1 - tile < kUnpackedTiles ? tile1 : tile + kUnpackedTiles);
+    return;
   }
+#endif
   run_tiles(range, panel1, tile0, tile1);
 }
 

@@ -36,7 +36,7 @@ constexpr int widest_unit(int32_t format, int tokens) {
 
 // Whether panels that many tiles meet are unpacked once for all of them. Below avx512 the dots
 // themselves are what the ports are busy with, and those of 4 bits cost less than those of 8.
-constexpr bool kUnpacks = OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512;
+#define OCTAVO_UNPACKS (OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512)
 constexpr int32_t kUnpackTiles = 4;  // from so many on
 
 // How ABF16X2 rows are written: as two bf16 terms, or as the float itself.

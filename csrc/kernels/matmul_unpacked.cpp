@@ -9,7 +9,7 @@
 #include "kernels/matmul_formats.h"
 #include "kernels/matmul_sums.h"
 
-#if OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512  // kUnpacks
+#if OCTAVO_UNPACKS
 
 namespace octavo::OCTAVO_ISA {
 
