@@ -41,7 +41,7 @@ class Case:
 
 
 class Limits:
-    """What this machine does at best just now, on one thread of a level."""
+    """Measures what this machine does at best just now, on one thread of a level."""
 
     def __init__(self, isa: str) -> None:
         self._isa, self._pool = isa, native.ThreadPool(1)

@@ -4,7 +4,8 @@
 
 A short form of benchmarks.kernels. It ends with 1 only if a kernel stays below 65 % of the recorded
 ratio when it is measured again and again; a kind of CPU, a level or a kernel that has no record
-gets one. To record anew, delete the entry from the file.
+gets one. To record anew, delete the entry from the file. Packing rows is not judged: its
+limit is unsteady.
 """
 
 from __future__ import annotations

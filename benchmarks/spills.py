@@ -46,7 +46,7 @@ class Counted:
 
 
 def count(level: str, source: str, listing: str) -> Iterator[Counted]:
-    """Of each kernel in what objdump printed."""
+    """Count the spills and calls of each kernel in what objdump printed."""
     for block in re.split(r"\n\s*\n", listing):
         lines = block.strip().splitlines()
         head = _HEAD.match(lines[0]) if lines else None

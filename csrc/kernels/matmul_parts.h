@@ -43,7 +43,7 @@ constexpr int32_t kUnpackTiles = 4;  // from so many on
 constexpr bool kBf16Dots = OCTAVO_BF16_DOTS;
 
 TileFn integer_tile(int32_t format, int unit,
-                    int tokens);                 // unit in {1, 2, 4}, tokens in [1, kMaxTokens]
+                    int tokens);                 // unit 1 or 2, tokens in [1, kMaxTokens]
 TileFn bf16x2_tile(int32_t format, int tokens);  // one panel
 TileFn float_tile(int32_t format, int unit, int tokens);
 

@@ -46,7 +46,7 @@ class Draw(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What an output row asks the head for, with all that its ARGMAX, TOP_K or DRAW is to see."""
+    """Says what an output row asks the head for, with all that ARGMAX, TOP_K or DRAW is to see."""
 
     want: Want
     edits: Edits = NO_EDITS

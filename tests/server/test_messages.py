@@ -14,17 +14,8 @@ from anthropic import Anthropic
 from octavo.server import sse
 from tests.cli.tiny_model import TEMPLATE, write_tiny_model
 from tests.gate import PATIENCE
+from tests.server.anthropic_bodies import HI, MESSAGES, PAIR, SHORT, TOOLS
 from tests.server.live import Live
-
-MESSAGES, COUNT = "/v1/messages", "/v1/messages/count_tokens"
-HI: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
-SHORT: dict[str, Any] = {**HI, "max_tokens": 6}
-PAIR = {"type": "object", "additionalProperties": False, "required": ["a", "b"],
-        "properties": {"a": {"type": "boolean"}, "b": {"enum": ["x", "y"]}}}  # fmt: skip
-TOOLS: list[Any] = [
-    {"name": "pair", "description": "Pairs", "input_schema": PAIR, "strict": True},
-    {"name": "now", "input_schema": {"type": "object", "properties": {}}},
-]
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ class Sizes:
         )
 
     def weight_bytes_of(self, works: list[Work]) -> float:
-        """What these forwards together read of the weights."""
+        """Return the bytes of weights that these forwards read together."""
         return sum(each.weight_bytes for each in self._costs(works))
 
     def _costs(self, works: list[Work]) -> list[OpCost]:
