@@ -1,0 +1,129 @@
+"""Models that no package ships, as shapes: which tensors they have, of which type, and what a file
+of them says besides.
+
+The sizes are those of Llama 3.1 and 3.2; the weights are random. Knows no files.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+
+from benchmarks import random_blocks
+from benchmarks.gguf_writer import Tensor, Value
+from benchmarks.synthetic_tokens import tokens
+from octavo.weights.ggml_type import GGMLType
+
+# The number that llama.cpp gives to each mix; what it calls Q4_K_M has some tensors in Q6_K.
+FORMATS: Mapping[str, int] = MappingProxyType({"Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q4_K_M": 15})
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    layers: int
+    hidden: int
+    ffn: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    tied: bool  # the head is the embedding
+    rope_factor: float  # how much further than 8,192 positions the slow rotations reach
+
+
+SHAPES: Mapping[str, Shape] = MappingProxyType(
+    {
+        "llama-3.2-1b": Shape(16, 2048, 8192, 32, 8, 64, 128_256, tied=True, rope_factor=32),
+        "llama-3.1-8b": Shape(32, 4096, 14336, 32, 8, 128, 128_256, tied=False, rope_factor=8),
+        "tiny": Shape(4, 256, 512, 4, 2, 64, 1_536, tied=True, rope_factor=8),
+    }
+)
+_ROPE_BASE, _TRAINED = 500_000.0, 8192
+
+
+def metadata(name: str, shape: Shape, format: str) -> dict[str, Value]:
+    return {
+        "general.architecture": "llama",
+        "general.name": f"random weights in the shape of {name}",
+        "general.file_type": FORMATS[format],
+        "general.quantization_version": 2,
+        "llama.block_count": shape.layers,
+        "llama.context_length": 131_072,
+        "llama.embedding_length": shape.hidden,
+        "llama.feed_forward_length": shape.ffn,
+        "llama.attention.head_count": shape.heads,
+        "llama.attention.head_count_kv": shape.kv_heads,
+        "llama.attention.key_length": shape.head_dim,
+        "llama.attention.value_length": shape.head_dim,
+        "llama.attention.layer_norm_rms_epsilon": 1e-5,
+        "llama.rope.dimension_count": shape.head_dim,
+        "llama.rope.freq_base": _ROPE_BASE,
+        "llama.vocab_size": shape.vocabulary,
+        **tokens(shape.vocabulary),
+    }
+
+
+def tensors(shape: Shape, format: str, seed: int) -> Iterator[Tensor]:
+    """All tensors. Matrices have a variance of 1 / columns, and norms are 1: so activations keep
+    their size from layer to layer, and logits are about 1."""
+    q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    of = partial(_matrix, seed)
+    most, more = _types(format)
+    head = GGMLType.Q8_0 if format == "Q8_0" else GGMLType.Q6_K
+    embedding = head if shape.tied else most
+    yield of("token_embd.weight", (shape.vocabulary, shape.hidden), embedding)
+    yield _floats("rope_freqs.weight", _rope_factors(shape))
+    for i in range(shape.layers):
+        block = f"blk.{i}."
+        value = more if _gets_more(i, shape.layers) else most
+        yield _floats(f"{block}attn_norm.weight", [1.0] * shape.hidden)
+        yield of(f"{block}attn_q.weight", (q, shape.hidden), most)
+        yield of(f"{block}attn_k.weight", (kv, shape.hidden), most)
+        yield of(f"{block}attn_v.weight", (kv, shape.hidden), value)
+        yield of(f"{block}attn_output.weight", (shape.hidden, q), most)
+        yield _floats(f"{block}ffn_norm.weight", [1.0] * shape.hidden)
+        yield of(f"{block}ffn_gate.weight", (shape.ffn, shape.hidden), most)
+        yield of(f"{block}ffn_up.weight", (shape.ffn, shape.hidden), most)
+        yield of(f"{block}ffn_down.weight", (shape.hidden, shape.ffn), value)
+    yield _floats("output_norm.weight", [1.0] * shape.hidden)
+    if not shape.tied:
+        yield of("output.weight", (shape.vocabulary, shape.hidden), head)
+
+
+def _types(format: str) -> tuple[GGMLType, GGMLType]:
+    """The type of most matrices, and of those that a mix gives more bits."""
+    if format == "Q4_K_M":
+        return GGMLType.Q4_K, GGMLType.Q6_K
+    return GGMLType[format], GGMLType[format]
+
+
+def _gets_more(layer: int, layers: int) -> bool:
+    """The first and the last eighth of the layers, and every third between."""
+    eighth = layers // 8
+    return layer < eighth or layer >= layers - eighth or (layer - eighth) % 3 == 2
+
+
+def _matrix(seed: int, name: str, shape: tuple[int, int], type: GGMLType) -> Tensor:
+    spread = 1 / math.sqrt(shape[1])
+    chunks = partial(random_blocks.chunks, type, shape[0] * shape[1], spread, seed=seed, name=name)
+    return Tensor(name, shape, type, chunks)
+
+
+def _floats(name: str, values: list[float]) -> Tensor:
+    raw = struct.pack(f"<{len(values)}f", *values)
+    return Tensor(name, (len(values),), GGMLType.F32, lambda: [raw])
+
+
+def _rope_factors(shape: Shape) -> list[float]:
+    """What Llama 3.1 divides each pair's rotation by: 1 where it turns more than four times over
+    the trained positions, the factor where less than once, something between them between."""
+    factors = []
+    for pair in range(shape.head_dim // 2):
+        turns = _TRAINED * _ROPE_BASE ** (-2 * pair / shape.head_dim) / (2 * math.pi)
+        fast = min(1.0, max(0.0, (turns - 1) / 3))
+        factors.append(1 / (fast + (1 - fast) / shape.rope_factor))
+    return factors
