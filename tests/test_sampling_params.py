@@ -66,7 +66,7 @@ def test_numbers_of_numpy_are_taken_and_none_is_the_default() -> None:
      ({"temperature": float("inf")}, "temperature=inf"),
      ({"temperature": 10**400}, "temperature=1000"),  # JSON has it, and no float holds it
      ({"top_k": -1}, "top_k=-1: expected a whole number from 0"),
-     ({"top_p": 0}, "top_p=0: expected a number above 0 and at most 1"),
+     ({"top_p": -0.1}, "top_p=-0.1: expected a number from 0 to 1"),
      ({"top_p": 1.01}, "top_p=1.01"),
      ({"min_p": 2}, "min_p=2: expected a number from 0 to 1"),
      ({"repetition_penalty": 0.0}, "repetition_penalty=0.0: expected a number above 0 and"),

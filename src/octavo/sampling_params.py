@@ -104,8 +104,8 @@ class SamplingParams:
     )
     top_k: int | None = option(None, "Draw from this many likeliest tokens; 0 = all", 0, _MOST)
     top_p: float | None = option(
-        None, "Draw from the likeliest tokens that make up this probability", 0, 1, above=True,
-        flag="; default: the makers', else 0.9",
+        None, "Draw from the likeliest tokens that make up this probability; 0: the likeliest",
+        0, 1, flag="; default: the makers', else 0.9",
     )  # fmt: skip
     min_p: float | None = option(
         None, "Leave out tokens below this share of the likeliest one's probability", 0, 1

@@ -124,6 +124,7 @@ def test_each_limit_of_a_draw_reaches_the_kernel() -> None:
     assert drawn(temperature=1.0, top_k=2) == {0, 1}
     assert drawn(temperature=1.0, min_p=0.99) == {0}
     assert drawn(temperature=1.0, top_p=0.01) == {0}
+    assert drawn(temperature=1.0, top_p=0) == {0}
     assert drawn(temperature=0.01) == {0}
 
 

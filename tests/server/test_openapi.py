@@ -67,7 +67,8 @@ def test_a_field_that_is_required_is_missed_and_no_other_is(live: Live, path: st
 
 @pytest.mark.parametrize(
     ("body", "is_valid"),
-    [(HI, True), ({**HI, "temperature": 101}, False), ({**HI, "top_p": 0}, False),
+    [(HI, True), ({**HI, "temperature": 101}, False), ({**HI, "top_p": 0}, True),
+     ({**HI, "top_p": -0.1}, False),
      ({**HI, "top_p": None}, True), ({**HI, "top_k": -1, "seed": -1}, True),
      ({**HI, "stream": "yes"}, False), ({**HI, "tool": []}, False),
      ({**HI, "user": "ann"}, True), ({**HI, "functions": []}, True), ({**HI, "audio": {}}, False),
@@ -133,8 +134,10 @@ def test_a_field_as_a_schema(field: Field, schema: dict[str, object]) -> None:
 
 
 def test_options_have_their_ranges() -> None:
-    top_p, seed = (field_schema(each) for each in of_options(SamplingParams, ("top_p", "seed")))
-    assert (top_p["exclusiveMinimum"], top_p["maximum"]) == (0, 1)
+    names = ("top_p", "repetition_penalty", "seed")
+    top_p, penalty, seed = (field_schema(each) for each in of_options(SamplingParams, names))
+    assert (top_p["minimum"], top_p["maximum"]) == (0, 1)
+    assert (penalty["exclusiveMinimum"], penalty["maximum"]) == (0, 100)
     assert (seed["minimum"], seed["maximum"]) == (-(2**63), 2**64 - 1)
     (pooling,) = of_options(RequestOptions, ("pooling",))
     assert field_schema(pooling)["enum"] == ["last", "mean", None]
