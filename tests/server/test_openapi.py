@@ -25,6 +25,7 @@ LEAST: dict[str, dict[str, object]] = {
     "/v1/messages": HI,
     "/v1/messages/count_tokens": {"messages": HI["messages"]},
     "/v1/responses": {"input": "hi"},
+    "/v1/responses/input_tokens": {"input": "hi"},
     "/v1/embeddings": {"input": "hi"},
     "/detokenize": {"tokens": [1]},
     "/apply-template": {"messages": HI["messages"]},

@@ -118,3 +118,33 @@ def test_nobody_sees_another_tenants_answers(tiny_path: Path) -> None:
         assert server.post(RESPONSES, more, x_api_key=BOB).status == 404
         assert server.post(RESPONSES, more, x_api_key=ANN).status == 200
         assert server.get(path, x_api_key=ANN).status == 200
+
+
+def test_a_count_is_what_the_same_request_reports(roomy: Live, client: OpenAI) -> None:
+    tool: Any = {"type": "function", "name": "look", "parameters": None, "strict": False}
+    ask: dict[str, Any] = {"model": "tiny", "input": "hi", "instructions": "Be brief.",
+                           "tools": [tool], "truncation": "disabled"}  # fmt: skip
+    told = roomy.post(f"{RESPONSES}/input_tokens", ask)
+    assert told.headers["x-octavo-ignored"] == "truncation"
+    assert told.headers["x-octavo-tools"]
+    previous: dict[str, Any] = {}
+    for text in ("hi", "and?"):
+        each = {**ask, **previous, "input": text}
+        counted = client.responses.input_tokens.count(**each)
+        answer = client.responses.create(**each, max_output_tokens=3)
+        assert answer.usage is not None
+        assert counted.input_tokens == answer.usage.input_tokens
+        assert counted.object == "response.input_tokens"
+        previous = {"previous_response_id": answer.id}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "status"),
+    [("personality", "friendly", 400), ("conversation", "conv_1", 400), ("temperature", 1, 400),
+     ("input", None, 400), ("previous_response_id", "resp_none", 404)],
+)  # fmt: skip
+def test_what_a_count_cannot_have_is_named(
+    roomy: Live, field: str, value: object, status: int
+) -> None:
+    found = roomy.post(f"{RESPONSES}/input_tokens", {"input": "hi", field: value})
+    assert (found.status, found.json["error"]["param"]) == (status, field)

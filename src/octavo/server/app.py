@@ -32,6 +32,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/v1/messages", messages.create),
     ("POST", "/v1/messages/count_tokens", messages.count),
     ("POST", "/v1/responses", responses.create),
+    ("POST", "/v1/responses/input_tokens", responses.count),
     ("GET", "/v1/responses", responses.refuse),
     ("GET", "/v1/responses/{id}", responses.show),
     ("DELETE", "/v1/responses/{id}", responses.delete),

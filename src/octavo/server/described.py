@@ -14,6 +14,7 @@ from octavo.protocol.completions import COMPLETION_FIELDS
 from octavo.protocol.embeddings import EMBEDDING_FIELDS
 from octavo.protocol.fields import Table
 from octavo.protocol.messages.request import COUNT_FIELDS, MESSAGES_FIELDS
+from octavo.protocol.responses.request import COUNT_FIELDS as RESPONSES_COUNT_FIELDS
 from octavo.protocol.responses.request import RESPONSES_FIELDS
 from octavo.protocol.sessions import FORK_FIELDS, REWIND_FIELDS, SESSION_FIELDS
 from octavo.protocol.tokens import DETOKENIZE_FIELDS, TEMPLATE_FIELDS, TOKENIZE_FIELDS
@@ -93,6 +94,11 @@ DESCRIBED: Mapping[tuple[str, str], Described] = MappingProxyType(
             "Answer a conversation, as OpenAI's Responses API",
             "a response; with `stream: true` events from response.created to response.completed",
             RESPONSES_FIELDS, ("input",), statuses=_GOES_ON, streams=True, headers=_CHATS,
+        ),
+        ("POST", "/v1/responses/input_tokens"): Described(
+            "Count the tokens of the prompt that the same request would have",
+            "{object, input_tokens}", RESPONSES_COUNT_FIELDS, ("input",), statuses=_NAMED,
+            headers=("x-octavo-ignored", "x-octavo-tools"),
         ),
         ("GET", "/v1/responses"): Described(
             "Refuse a WebSocket with status 426, so that clients fall back to POST", "",

@@ -1,7 +1,8 @@
-"""/v1/responses: the body in.
+"""/v1/responses and /v1/responses/input_tokens: the bodies in.
 
 Comes in: parsed JSON. Goes out: a ChatRequest, as every chat has it, and what only this API has:
-whom calls mean, what is stored, what is told back.
+whom calls mean, what is stored, what is told back. Both routes read a conversation by the same
+words, so that what one counts the other computes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 from octavo.errors import kind_of
 from octavo.grammar import GrammarSpec
 from octavo.protocol.bodies import (
+    Body,
     BodyError,
     Fields,
     read_body,
@@ -24,6 +26,7 @@ from octavo.protocol.bodies import (
 from octavo.protocol.chat import ChatRequest, read_effort, read_template_args
 from octavo.protocol.fields import (
     OPTIONS,
+    Table,
     as_option,
     honoured,
     noted,
@@ -48,11 +51,21 @@ _SAMPLING = (
     *("temperature", "top_p", "top_k", "min_p", "seed", "stop", "stop_token_ids", "logit_bias"),
     *("presence_penalty", "frequency_penalty", "repetition_penalty", "ignore_eos"),
 )
-RESPONSES_FIELDS = table(
+_CONVERSATION = (
     honoured("model", "The name of the model; without it, the one that is loaded", str),
     honoured("input", "A text, or the items of the conversation", str, list),
     honoured("instructions", "What the system message says, for this answer alone", str),
     honoured("previous_response_id", "The stored answer that this goes on from", str),
+    honoured("tools", "Functions, custom tools, namespaces of them", list),
+    honoured("tool_choice", "none, auto, required, one tool, or allowed_tools", str, dict),
+    honoured("parallel_tool_calls", "Whether one answer may call several", bool),
+    honoured("text", "format: text, json_object or json_schema", dict),
+    honoured("reasoning", "effort: how much, where the chat template has a switch", dict),
+    honoured("chat_template_kwargs", "Variables for the chat template: scalars", dict),
+    honoured("truncation", "disabled: a prompt is never cut", str),
+)
+RESPONSES_FIELDS: Table = table(
+    *_CONVERSATION,
     honoured("store", "Keep the answer, so that others can go on from it; default true", bool),
     honoured("session", "The id of the session that this goes on: the rest is what is new", str),
     honoured("stream", "Give the answer in pieces, as server-sent events", bool),
@@ -70,23 +83,17 @@ RESPONSES_FIELDS = table(
         "logprobs",
     ),
     honoured("include", "message.output_text.logprobs; all else is noted", list),
-    honoured("tools", "Functions, custom tools, namespaces of them", list),
-    honoured("tool_choice", "none, auto, required, one tool, or allowed_tools", str, dict),
-    honoured("parallel_tool_calls", "Whether one answer may call several", bool),
-    honoured("text", "format: text, json_object or json_schema", dict),
-    honoured("reasoning", "effort: how much, where the chat template has a switch", dict),
     honoured("metadata", "A label, which the answer tells back", dict),
-    honoured("chat_template_kwargs", "Variables for the chat template: scalars", dict),
     honoured("prompt_cache_key", "A label by which cache hits can be looked at", str),
     *of_options(SamplingParams, _SAMPLING),
     *of_options(RequestOptions, OPTIONS),
-    honoured("truncation", "disabled: a prompt is never cut", str),
     *noted("user", "safety_identifier", "service_tier", "client_metadata"),
     *noted("prompt_cache_retention", "prompt_cache_options"),
     *(refused(name) for name in ("context_management", "max_tool_calls", "prompt")),
     *(refused(name) for name in ("access_programs", "background_options", "image")),
     refused("n", 1),
 )
+COUNT_FIELDS: Table = table(*_CONVERSATION, refused("personality"))
 _LOGPROBS = "message.output_text.logprobs"
 _TOLD_BACK = ("metadata", "reasoning", "text", "tool_choice", "tools")
 _DEEPEST = 128  # levels: JSON is read to 1,024 of them, and written to 254
@@ -120,7 +127,15 @@ class ResponsesRequest:
 
 def parse_response(body: object) -> ResponsesRequest:
     """Raises BodyError, which names the field."""
-    read = read_body(body, RESPONSES_FIELDS)
+    return _read(read_body(body, RESPONSES_FIELDS))
+
+
+def parse_count(body: object) -> ResponsesRequest:
+    """Of a request whose prompt is only counted. Raises BodyError."""
+    return _read(read_body(body, COUNT_FIELDS))
+
+
+def _read(read: Body) -> ResponsesRequest:
     fields = read.fields
     _check_truncation(fields)
     for name in _TOLD_BACK:

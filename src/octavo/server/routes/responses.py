@@ -1,4 +1,6 @@
-"""/v1/responses: answers, those that are kept, and the end of those that are still written."""
+"""/v1/responses: answers, those that are kept, the end of those that are still written; and
+/v1/responses/input_tokens, how long a prompt is.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from octavo.protocol.common import ApiError
 from octavo.protocol.conversation import Turn
 from octavo.protocol.responses.answer import ResponsesAnswer
 from octavo.protocol.responses.input import read_input, with_instructions
-from octavo.protocol.responses.request import ResponsesRequest, parse_response
+from octavo.protocol.responses.request import ResponsesRequest, parse_count, parse_response
 from octavo.request import RequestOptions
 from octavo.server import session_turn
 from octavo.server.admission import Place
@@ -37,13 +39,24 @@ async def create(exchange: Exchange) -> None:
                 request = replace(request, chat=one.chat, own=one.chat.messages)
                 await _answer(exchange, place, request, one.prompt, one.turn, one.options, one.keep)
         else:
-            earlier = _earlier(exchange, request.previous)
-            if earlier is not None:
-                request = request.after(earlier.messages)
+            request, earlier = _after_earlier(exchange, request)
             turn = await turn_of(exchange, request.chat)
             options = await options_of(exchange, turn, request.chat.options)
             prompt = await _prompt(exchange, request, earlier)
             await _answer(exchange, place, request, prompt, turn, options)
+
+
+async def count(exchange: Exchange) -> None:
+    """How many tokens the prompt of the same request would have."""
+    loaded = exchange.service.loaded
+    request = await read(exchange, parse_count)
+    loaded.check_name(request.chat.model)
+    with loaded.admission.enter(exchange.tenant.name):
+        request, earlier = _after_earlier(exchange, request)
+        await turn_of(exchange, request.chat)
+        prompt = await _prompt(exchange, request, earlier)
+    found = {"object": "response.input_tokens", "input_tokens": len(prompt.ids)}
+    await exchange.respond(found)
 
 
 async def refuse(exchange: Exchange) -> None:
@@ -83,10 +96,13 @@ async def cancel(exchange: Exchange) -> None:
     raise ApiError(400, f"the response {id!r} has ended or does not stream: it cannot be cancelled")
 
 
-def _earlier(exchange: Exchange, id: str | None) -> StoredAnswer | None:
-    """The kept answer that a request goes on from. Raises ApiError."""
+def _after_earlier(
+    exchange: Exchange, request: ResponsesRequest
+) -> tuple[ResponsesRequest, StoredAnswer | None]:
+    """The request behind the kept answer that it goes on from, if any. Raises ApiError."""
+    id = request.previous
     if id is None:
-        return None
+        return request, None
     found = exchange.service.stored.find(exchange.tenant.name, id)
     if found is None:
         raise ApiError(
@@ -96,7 +112,7 @@ def _earlier(exchange: Exchange, id: str | None) -> StoredAnswer | None:
             param="previous_response_id",
             code="previous_response_not_found",
         )
-    return found
+    return request.after(found.messages), found
 
 
 async def _prompt(
