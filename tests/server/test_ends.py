@@ -87,7 +87,35 @@ def test_a_second_signal_ends_at_once(tiny_path: Path) -> None:
         assert any("waiting up to 30 s" in line for line in process.stderr)
         process.send_signal(signal.SIGTERM)
         done = end(process)
-        assert (done.code, done.err) == (1, "octavo: ended at once\n")
+        assert (done.code, done.err) == (1, "octavo: ended at once: 1 open request broken off\n")
+
+
+def test_a_second_signal_that_breaks_off_nothing_is_no_failure(tiny_path: Path) -> None:
+    """It comes while the server closes, or after that, while the process ends."""
+    for both in (signal.SIGTERM, signal.SIGINT):
+        with serving(tiny_path) as (process, _):
+            process.send_signal(both)
+            process.send_signal(both)
+            assert end(process).code == 0
+
+
+def test_a_signal_at_the_very_end_is_no_failure(tiny_path: Path) -> None:
+    program = """
+import os, signal, sys
+from octavo.cli import app, serve
+from octavo.server import serve as server
+def load(*_):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return loading(*_)
+loading, serve.open_llm = serve.open_llm, load
+def run(*given, inner=server.serve):
+    inner(*given)
+    os.kill(os.getpid(), signal.SIGTERM)
+    raise AssertionError("it lives on")
+server.serve = run
+app.main(["serve", sys.argv[1], "--port", "0"])
+"""
+    assert run_python(program, str(tiny_path)).code == 0
 
 
 def test_a_reader_that_stalls_holds_no_end_up(roomy_path: Path) -> None:

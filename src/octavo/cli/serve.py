@@ -34,8 +34,8 @@ def serve(
 ) -> None:
     """Serve a model by OpenAI's and Anthropic's APIs.
 
-    It listens on http://127.0.0.1:8000, where / is a page to talk on. Ctrl-C lets open requests
-    end.
+    It listens on http://127.0.0.1:8000, where / is a page to talk on. Ctrl-C, or SIGTERM,
+    lets open requests end; a second ends at once, with exit code 1 if that breaks off any.
 
     With --json its one object tells the address, as soon as the model answers.
     """

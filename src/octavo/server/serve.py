@@ -2,7 +2,7 @@
 
 It listens before the model is loaded, so that a port in use is told at once and a health check has
 an answer. A first SIGTERM or SIGINT drains: no new requests, and the open ones have their time; a
-second ends at once.
+second ends at once, with exit code 1 if it breaks off requests, else 0.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import uvicorn
 
 from octavo.environment import api_keys, traces_wanted
-from octavo.errors import UsageError
+from octavo.errors import UsageError, counted
 from octavo.server.app import make_app
 from octavo.server.auth import Keys
 from octavo.server.config import ServerConfig
@@ -110,8 +110,7 @@ class _Process:
         loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(_TEXT_THREADS, "octavo-text"))
         loop.set_exception_handler(Shortage(self._said.note))
-        for each in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(each, self._on_signal)
+        self._hear_signals(loop)
         serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
         signalled = asyncio.create_task(self._signalled.wait())
         loading = _loading(load)
@@ -133,12 +132,28 @@ class _Process:
             self._server.should_exit = True
             await serving
 
+    def _hear_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+        """From now to the end of the process: a loop's own handlers go with it, and a second signal
+        behind them would be how the process ended."""
+
+        def heard(*_: object) -> None:
+            try:
+                loop.call_soon_threadsafe(self._on_signal)
+            except RuntimeError:  # the loop has ended, and every request before it
+                os._exit(0)
+
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, heard)
+
     def _on_signal(self) -> None:
-        if self._signalled.is_set():
-            self._said.note("ended at once")
-            self._said.close()
-            os._exit(1)
-        self._signalled.set()
+        if not self._signalled.is_set():
+            self._signalled.set()
+            return
+        num_open = len(self._server.server_state.tasks)
+        cut = f": {counted(num_open, 'open request')} broken off" if num_open else ""
+        self._said.note(f"ended at once{cut}")
+        self._said.close()
+        os._exit(1 if num_open else 0)
 
     async def _drain(self) -> None:
         """Take nothing new; the open requests have their time, then each is told that it ends."""
