@@ -11,10 +11,10 @@ from typing import Any, Literal, get_type_hints
 
 import numpy as np
 import pytest
-import typer
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from octavo import AsyncEngine, EngineConfig, RequestOptions, SamplingParams, UsageError
+from octavo.cli.command import command
 from octavo.cli.flags import BATCH_ENGINE, REQUEST, SAMPLING, with_flags
 from octavo.config import EngineOptions, ServingConfig, ServingOptions
 from octavo.options import Option, check, described, option, options_of, parse_options, takes
@@ -149,16 +149,14 @@ def test_every_option_takes_what_lies_between_the_ends(owner: type, each: Option
 def typed() -> Typed:
     """What a verb gets for flags that were typed."""
     found: dict[Any, Any] = {}
-    app = typer.Typer(rich_markup_mode=None)
 
-    @app.command()
     @with_flags(sampling=SAMPLING, request=REQUEST, engine=BATCH_ENGINE)
     def verb(*, sampling: SamplingParams, options: RequestOptions, engine: dict[str, Any]) -> None:
         for each in (sampling, options, EngineConfig.parse(engine)):
             found[type(each)] = each
 
     def call(*arguments: str) -> dict[Any, Any]:
-        result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        result = CliRunner().invoke(command("verb", verb), arguments, catch_exceptions=False)
         assert result.exit_code == 0, result.output
         return {**found, "output": " ".join(result.output.split())}
 

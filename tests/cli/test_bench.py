@@ -120,7 +120,7 @@ def test_kv_compares_the_same_answer_with_and_without_the_cache(octavo: Octavo) 
 def test_which_caches_are_compared_is_no_choice(octavo: Octavo, kind: str, flag: str) -> None:
     result = octavo("bench", kind, "m", flag)
     assert (result.code, result.out) == (2, "")
-    assert result.err.startswith(f"octavo: No such option: {flag}")
+    assert result.err.startswith(f"octavo: No such option {flag!r}")
 
 
 def test_counts_out_of_range_are_refused(octavo: Octavo) -> None:

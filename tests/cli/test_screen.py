@@ -38,7 +38,7 @@ def test_control_characters_are_shown_as_python_spells_them() -> None:
 
 def test_nothing_but_the_screen_writes() -> None:
     """Beside rich's bars, which show library names and counts."""
-    writes = {"print", "typer.echo", "sys.stdout.write", "sys.stderr.write", "stream.write"}
+    writes = {"print", "click.echo", "sys.stdout.write", "sys.stderr.write", "stream.write"}
     found = []
     for path in Path(octavo.cli.__file__).parent.glob("*.py"):
         calls = (n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call))

@@ -48,14 +48,14 @@ def sources_mb() -> float:
 
 def test_the_closure_follows_requirements_markers_and_asked_extras() -> None:
     index = {
-        "octavo": ["Typer>=1", "pytest; extra == 'dev'", "winonly; sys_platform == 'win32'"],
-        "typer": ["rich[jupyter]"],
-        "rich": ["typer", "ipywidgets; extra == 'jupyter'", "attrs; extra == 'old'"],
+        "octavo": ["Rich-Click>=1", "pytest; extra == 'dev'", "winonly; sys_platform == 'win32'"],
+        "rich-click": ["rich[jupyter]"],
+        "rich": ["rich-click", "ipywidgets; extra == 'jupyter'", "attrs; extra == 'old'"],
         "ipywidgets": ["torch"],
         "torch": [],
     }
     got = runtime_closure("octavo", lookup=index.__getitem__)
-    assert got == {"octavo", "typer", "rich", "ipywidgets", "torch"}
+    assert got == {"octavo", "rich-click", "rich", "ipywidgets", "torch"}
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from octavo.cli.command import Flag
 from octavo.cli.figures import number, size
 from octavo.cli.screen import one_line
 from octavo.errors import UsageError, counted
@@ -21,12 +20,12 @@ if TYPE_CHECKING:
     from octavo.serving.llm import LLM
     from octavo.tokenizer import Tokenizer
 
-System = Annotated[str | None, typer.Option(help="A system message before the prompt.")]
+System = Annotated[str | None, Flag(help="A system message before the prompt.")]
 Template = Annotated[
-    Path | None, typer.Option(help="A Jinja chat template to use in place of the model's.")
+    Path | None, Flag(help="A Jinja chat template to use in place of the model's.")
 ]
 Quiet = Annotated[
-    bool, typer.Option("--quiet", help="Leave out the figures: memory at the start, speed after.")
+    bool, Flag("--quiet", help="Leave out the figures: memory at the start, speed after.")
 ]
 
 _FALLBACK = Sampling(temperature=0.7, top_p=0.9)  # of a model whose makers say nothing

@@ -14,11 +14,11 @@ import logging
 import os
 import sys
 from collections.abc import Iterable
-from typing import Annotated
 
-import typer
+import click
 
 from octavo import __version__
+from octavo.cli.command import Group
 from octavo.cli.screen import LogLines, Screen
 from octavo.cli.staying import staying
 from octavo.errors import OctavoError, UsageError
@@ -70,15 +70,15 @@ def run(arguments: list[str]) -> int:
     """The command line as a function: its exit code, errors already said."""
     try:
         app = build_app(arguments[:1])
-        code = app(arguments or ["--help"], prog_name="octavo", standalone_mode=False)
+        code = _invoke(app, arguments or ["--help"])
         sys.stdout.flush()
-    except typer.TyperException as error:
+    except click.ClickException as error:
         return _fail(_usage_line(error, arguments), error.exit_code, arguments)
     except UsageError as error:
         return _fail(_as_typed(str(error), arguments), 2, arguments)
     except OctavoError as error:
         return _fail(str(error), 1, arguments)
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         return 130
     except MemoryError:
         return _fail(_OUT_OF_MEMORY, 1, arguments)
@@ -102,18 +102,27 @@ def run(arguments: list[str]) -> int:
         _drop_output()  # it may be what could not be written, as on a full disk
         where = "the output" if error.filename is None else error.filename
         return _fail(f"cannot read or write {where}: {error.strerror or error}", 1, [])
-    return code if isinstance(code, int) else 0
+    return code
 
 
-def build_app(verbs: Iterable[str]) -> typer.Typer:
+def _invoke(app: Group, arguments: list[str]) -> int:
+    """Not `app.main`, which says a word of its own where Ctrl-C ends it."""
+    try:
+        with app.make_context("octavo", arguments) as context:
+            app.invoke(context)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    return 0
+
+
+def build_app(verbs: Iterable[str]) -> Group:
     """The app with the verbs asked for; with all of them where one is not known (help, a typo)."""
-    app = typer.Typer(
-        add_completion=False,
-        rich_markup_mode=None,  # plain help and errors: rich costs 60 ms of every start
-        pretty_exceptions_enable=False,
+    app = Group(
+        "octavo",
+        help="Run language models on CPUs around an exact KV cache.",
+        params=[VERSION],
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.callback()(_octavo)
     wanted = [verb for verb in verbs if verb in VERBS] or list(VERBS)
     with staying():
         modules = {VERBS[verb]: importlib.import_module(VERBS[verb]) for verb in wanted}
@@ -122,20 +131,20 @@ def build_app(verbs: Iterable[str]) -> typer.Typer:
     return app
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
         Screen(as_json=False).say(f"octavo {__version__}")
-        raise typer.Exit
+        context.exit()
 
 
-Version = Annotated[
-    bool,
-    typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True),
-]
-
-
-def _octavo(version: Version = False) -> None:
-    """Run language models on CPUs around an exact KV cache."""
+VERSION = click.Option(
+    ["--version"],
+    help="Print the version.",
+    callback=_print_version,
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+)
 
 
 def _as_typed(message: str, arguments: list[str]) -> str:
@@ -146,14 +155,14 @@ def _as_typed(message: str, arguments: list[str]) -> str:
     return f"{flag} {rest}" if equals and typed else message
 
 
-def _usage_line(error: typer.TyperException, arguments: list[str]) -> str:
+def _usage_line(error: click.ClickException, arguments: list[str]) -> str:
     verb = f"octavo {arguments[0]}" if arguments[0] in VERBS else "octavo"
     wrong = " ".join(error.format_message().split()).removesuffix(".")
     line = f"{wrong}; `{verb} --help` lists what there is"
     return f"{line}; {hint}" if arguments[0] == "run" and (hint := _prompt_hint(error)) else line
 
 
-def _prompt_hint(error: typer.TyperException) -> str | None:
+def _prompt_hint(error: click.ClickException) -> str | None:
     """Say what helps where a part of the prompt was taken for something else."""
     option = getattr(error, "option_name", "")
     if option and (" " in option or not option.startswith("--")):

@@ -12,10 +12,11 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from click.exceptions import Exit
 
 from octavo.batch_job import BatchJob, Outcome, Source, Summary, pick_model
 from octavo.cli.answer import Quiet, Template, read_template
+from octavo.cli.command import Argument, Flag, Group
 from octavo.cli.figures import duration
 from octavo.cli.flags import BATCH_ENGINE, AsJson, with_flags
 from octavo.cli.loading import find_or_pull, open_llm
@@ -32,26 +33,24 @@ if TYPE_CHECKING:
     from octavo.serving.llm import LLM
 
 Input = Annotated[
-    Path, typer.Argument(metavar="IN", help="Requests, one a line, in OpenAI's batch format.")
+    Path, Argument(metavar="IN", help="Requests, one a line, in OpenAI's batch format.")
 ]
-Output = Annotated[
-    Path, typer.Argument(metavar="OUT", help="Results, one a line, in the order of IN.")
-]
+Output = Annotated[Path, Argument(metavar="OUT", help="Results, one a line, in the order of IN.")]
 ModelName = Annotated[
     str | None,
-    typer.Option(
+    Flag(
         "--model",
         metavar="MODEL",
         help="Runs all lines, whatever they name; default: the one model that they name.",
-        show_default=False,
+        shows_default=False,
     ),
 ]
 
 _LINES_SAID = 20  # at fault, before the rest is only counted
 
 
-def register(app: typer.Typer) -> None:
-    app.command("batch")(batch)
+def register(app: Group) -> None:
+    app.add("batch", batch)
 
 
 @with_flags(engine=BATCH_ENGINE)
@@ -104,7 +103,7 @@ def batch(
         found["stats"] = llm.stats()
     screen.result(found)
     if summary.failed:
-        raise typer.Exit(1)
+        raise Exit(1)
 
 
 def _origin(

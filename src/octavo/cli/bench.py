@@ -7,12 +7,11 @@ from functools import partial
 from statistics import median
 from typing import Annotated
 
-import typer
-
 from octavo.bench import workloads
 from octavo.bench.shared_prefix import Turn, Workload, turns
 from octavo.bench.sweep import Point
 from octavo.cli.bench_run import WHOLE_STEPS, Bench, check_counts
+from octavo.cli.command import Flag, Group
 from octavo.cli.figures import number, percent
 from octavo.cli.flags import ENGINE, AsJson, Model, with_flags, without
 from octavo.cli.loading import open_llm
@@ -23,21 +22,21 @@ from octavo.errors import counted
 FLAGS = without(ENGINE, "context", "kv_cache")
 CACHE_FLAGS = without(FLAGS, "prefix_cache")
 
-Context = Annotated[int, typer.Option(help="Tokens of the prompt.")]
-Tokens = Annotated[int, typer.Option(help="New tokens after it.")]
-Rounds = Annotated[int, typer.Option(help="Rounds measured; medians are over them.")]
-Warmups = Annotated[int, typer.Option(help="Rounds before, not measured.")]
+Context = Annotated[int, Flag(help="Tokens of the prompt.")]
+Tokens = Annotated[int, Flag(help="New tokens after it.")]
+Rounds = Annotated[int, Flag(help="Rounds measured; medians are over them.")]
+Warmups = Annotated[int, Flag(help="Rounds before, not measured.")]
 
 
-def register(app: typer.Typer) -> None:
-    bench = typer.Typer(rich_markup_mode=None, no_args_is_help=False)
-    bench.command("decode")(decode)
-    bench.command("prefill")(prefill)
-    bench.command("depth")(depth)
-    bench.command("batch")(batch)
-    bench.command("kv")(kv)
-    bench.command("prefix")(prefix)
-    app.add_typer(bench, name="bench", help="Measure speed, beside what this machine can do.")
+def register(app: Group) -> None:
+    bench = Group("bench", help="Measure speed, beside what this machine can do.")
+    bench.add("decode", decode)
+    bench.add("prefill", prefill)
+    bench.add("depth", depth)
+    bench.add("batch", batch)
+    bench.add("kv", kv)
+    bench.add("prefix", prefix)
+    app.add_command(bench)
 
 
 @with_flags(engine=FLAGS)
@@ -96,7 +95,7 @@ def depth(
     model: Model,
     *,
     depths: Annotated[
-        list[int], typer.Option("--depth", help="Tokens before the new ones; may be given again.")
+        list[int], Flag("--depth", help="Tokens before the new ones; may be given again.")
     ] = [128, 2048],  # noqa: B006
     tokens: Tokens = 64,
     rounds: Rounds = 3,
@@ -123,7 +122,7 @@ def batch(
     model: Model,
     *,
     streams: Annotated[
-        list[int], typer.Option("--streams", help="Answers at once; may be given again.")
+        list[int], Flag("--streams", help="Answers at once; may be given again.")
     ] = [1, 8, 32],  # noqa: B006
     context: Context = 128,
     tokens: Tokens = 64,
@@ -189,9 +188,9 @@ def kv(
 def prefix(
     model: Model,
     *,
-    shared: Annotated[int, typer.Option(help="Tokens that all prompts begin with.")] = 512,
-    own: Annotated[int, typer.Option(help="Tokens of each prompt after them.")] = 32,
-    prompts: Annotated[int, typer.Option(help="Prompts, offered together.")] = 16,
+    shared: Annotated[int, Flag(help="Tokens that all prompts begin with.")] = 512,
+    own: Annotated[int, Flag(help="Tokens of each prompt after them.")] = 32,
+    prompts: Annotated[int, Flag(help="Prompts, offered together.")] = 16,
     tokens: Tokens = 16,
     rounds: Rounds = 3,
     json: AsJson = False,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import typer
-
+from octavo.cli.command import Flag, Group
 from octavo.cli.figures import columns, pairs, percent, size
 from octavo.cli.flags import AsJson
 from octavo.cli.running_server import RunningServer
@@ -13,18 +12,18 @@ from octavo.cli.screen import Screen, one_line
 from octavo.errors import counted
 
 Url = Annotated[
-    str, typer.Option(help="Where the server is, as `octavo serve` says; the key: OCTAVO_API_KEY.")
+    str, Flag(help="Where the server is, as `octavo serve` says; the key: OCTAVO_API_KEY.")
 ]
 _HERE = "http://127.0.0.1:8000"
 _WIDEST = 60  # characters of a prefix
 
 
-def register(app: typer.Typer) -> None:
-    cache = typer.Typer(rich_markup_mode=None, no_args_is_help=False)
-    cache.command("ls")(list_prefixes)
-    cache.command("stats")(stats)
-    cache.command("clear")(clear)
-    app.add_typer(cache, name="cache", help="Look at a running server's cache, or clear it.")
+def register(app: Group) -> None:
+    cache = Group("cache", help="Look at a running server's cache, or clear it.")
+    cache.add("ls", list_prefixes)
+    cache.add("stats", stats)
+    cache.add("clear", clear)
+    app.add_command(cache)
 
 
 def list_prefixes(url: Url = _HERE, json: AsJson = False) -> None:

@@ -11,8 +11,6 @@ import io
 import sys
 from typing import TYPE_CHECKING
 
-import typer
-
 from octavo.cli.answer import (
     Quiet,
     System,
@@ -26,6 +24,7 @@ from octavo.cli.answer import (
     sampling_sources,
 )
 from octavo.cli.chat_input import QUOTES, ChatInput
+from octavo.cli.command import Group
 from octavo.cli.figures import pairs
 from octavo.cli.flags import CHAT_SAMPLING, ENGINE, AsJson, Model, with_flags
 from octavo.cli.interrupt import Interrupt
@@ -58,8 +57,8 @@ _COMMANDS = ("/reset", "/forget", "/system", "/stats", "/help", "/exit")
 _ALONE = ("/reset", "/stats", "/help", "/exit")  # which nothing may follow
 
 
-def register(app: typer.Typer) -> None:
-    app.command("chat")(chat)
+def register(app: Group) -> None:
+    app.add("chat", chat)
 
 
 @with_flags(sampling=CHAT_SAMPLING, engine=ENGINE)

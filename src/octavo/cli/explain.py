@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import typer
-
+from octavo.cli.command import Group
 from octavo.cli.figures import columns, count, number, percent, size, wrapped
 from octavo.cli.flags import AsJson, Context, KVDtype, Model, parse_kv_formats
 from octavo.cli.loading import open_program
@@ -16,8 +15,8 @@ from octavo.planning.explain import PARTS, TOTAL, Explanation, Parts, explain_to
 from octavo.program.cost import FLOAT
 
 
-def register(app: typer.Typer) -> None:
-    app.command("explain")(explain)
+def register(app: Group) -> None:
+    app.add("explain", explain)
 
 
 def explain(

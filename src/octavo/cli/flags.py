@@ -14,8 +14,7 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import Annotated, Any
 
-import typer
-
+from octavo.cli.command import Argument, Flag
 from octavo.config import EngineConfig, split_kv_dtype
 from octavo.errors import UsageError
 from octavo.given_text import check_utf8
@@ -26,28 +25,27 @@ from octavo.sampling_params import SamplingParams
 
 Model = Annotated[
     str,
-    typer.Argument(
+    Argument(
         metavar="MODEL",
         help="A library name such as smollm2, the path of a GGUF file or a directory, or "
         "hf:owner/name[@revision][:file.gguf].",
-        show_default=False,
     ),
 ]
 AsJson = Annotated[
     bool,
-    typer.Option(
+    Flag(
         "--json",
         help="Machine output: one JSON object, the last line of standard output.",
     ),
 ]
 Context = Annotated[
     int | None,
-    typer.Option(help="Tokens of a sequence; default: 1024, or all of a model that has less."),
+    Flag(help="Tokens of a sequence; default: 1024, or all of a model that has less."),
 ]
 # Planning also knows what other engines keep.
 PLANNED_KV = MappingProxyType({**KV_FORMATS, "f16": KV_FORMATS["bf16"]})
 KVDtype = Annotated[
-    str, typer.Option(help=f"K and V in the cache: {', '.join(sorted(PLANNED_KV))}, or k=…,v=….")
+    str, Flag(help=f"K and V in the cache: {', '.join(sorted(PLANNED_KV))}, or k=…,v=….")
 ]
 
 _ESCAPES = MappingProxyType({"n": "\n", "t": "\t", "r": "\r", "\\": "\\"})
@@ -111,19 +109,18 @@ def with_flags(
 
 
 def _parameter(flag: Option) -> inspect.Parameter:
-    """Return what typer makes the flag of. One that may be on by default is also there as --no-…;
+    """Return what the flag is made of. One that may be on by default is also there as --no-…;
     where an option parses what it is given, a text is typed."""
     name, has_no = _flag_name(flag), _has_no(flag)
     kind: Any = flag.kind if flag.parse is None else str
     said = f"{flag.help}{flag.flag}"
     if flag.item is not None:
-        kind = list[flag.item]  # type: ignore[name-defined]  # a value, for typer
+        kind = list[flag.item]  # type: ignore[name-defined]  # a value
         said += f"{_ESCAPES_HELP if flag.escapes else ''}; may be given again"
-    option = typer.Option(
+    option = Flag(
         f"{name}/--no-{name[2:]}" if has_no else name,
-        metavar=_METAVARS.get(flag.item or kind),
         help=f"{said}.",
-        show_default=False,
+        shows_default=False,
     )
     is_switch = kind is bool and not has_no
     return inspect.Parameter(

@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
+from octavo.cli.command import Flag, Group
 from octavo.cli.figures import columns, count, pairs, size
 from octavo.cli.flags import AsJson, KVDtype, Model, parse_kv_formats
 from octavo.cli.loading import find_or_pull
@@ -20,13 +19,11 @@ from octavo.program.cost import kv_bytes_by_group
 from octavo.weights.model_header import ModelHeader, read_header
 from octavo.weights.packed_formats import choices
 
-WithTemplate = Annotated[
-    bool, typer.Option("--template", help="Print the model's chat template as well.")
-]
+WithTemplate = Annotated[bool, Flag("--template", help="Print the model's chat template as well.")]
 
 
-def register(app: typer.Typer) -> None:
-    app.command("inspect")(inspect)
+def register(app: Group) -> None:
+    app.add("inspect", inspect)
 
 
 def inspect(

@@ -7,9 +7,8 @@ from __future__ import annotations
 import time
 from typing import Annotated
 
-import typer
-
 from octavo.cli import loading
+from octavo.cli.command import Argument, Group
 from octavo.cli.figures import columns, size
 from octavo.cli.flags import AsJson
 from octavo.cli.screen import Screen
@@ -20,16 +19,16 @@ from octavo.weights.pack_cache import LIMIT, KeptPack, kept_packs
 
 Name = Annotated[
     str,
-    typer.Argument(
+    Argument(
         metavar="NAME",
         help=f"One of: {', '.join(LIBRARY)}; or hf:owner/name[@revision][:file.gguf].",
     ),
 ]
 
 
-def register(app: typer.Typer) -> None:
-    app.command("pull")(pull)
-    app.command("list")(list_models)
+def register(app: Group) -> None:
+    app.add("pull", pull)
+    app.add("list", list_models)
 
 
 def pull(name: Name, *, json: AsJson = False) -> None:

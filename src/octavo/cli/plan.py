@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
+from click.exceptions import Exit
 
 from octavo.cli import shape as flags
+from octavo.cli.command import Argument, Flag, Group
 from octavo.cli.figures import pairs, size
 from octavo.cli.flags import AsJson, Context, KVDtype, parse_kv_formats
 from octavo.cli.loading import USUAL_CONTEXT, open_program
@@ -21,18 +22,18 @@ from octavo.weights.packed_formats import packed_bytes
 
 OptionalModel = Annotated[
     str | None,
-    typer.Argument(metavar="MODEL", help="A model; or give its shape by the flags below."),
+    Argument(metavar="MODEL", help="A model; or give its shape by the flags below."),
 ]
 AsWeights = Annotated[
     PackedWeights | None,
-    typer.Option(help="A model's weights as w8, w4, bf16 or f32; default: as the file has them."),
+    Flag(help="A model's weights as w8, w4, bf16 or f32; default: as the file has them."),
 ]
-Users = Annotated[int, typer.Option("--users", "--batch", help="Sequences held at once.")]
-Memory = Annotated[str | None, typer.Option(help="What there is, such as 8GiB: does it fit?")]
+Users = Annotated[int, Flag("--users", "--batch", help="Sequences held at once.")]
+Memory = Annotated[str | None, Flag(help="What there is, such as 8GiB: does it fit?")]
 
 
-def register(app: typer.Typer) -> None:
-    app.command("plan")(plan)
+def register(app: Group) -> None:
+    app.add("plan", plan)
 
 
 def plan(
@@ -90,7 +91,7 @@ def plan(
     screen.say("\n".join([pairs(_rows(found)), *_verdict(found)]))
     screen.result(found.to_dict())
     if not found.fits:
-        raise typer.Exit(1)
+        raise Exit(1)
 
 
 def _rows(plan: Plan) -> list[tuple[str, str]]:

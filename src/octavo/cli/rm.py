@@ -3,8 +3,7 @@ what is cached does."""
 
 from __future__ import annotations
 
-import typer
-
+from octavo.cli.command import Group
 from octavo.cli.figures import size
 from octavo.cli.flags import AsJson, Model
 from octavo.cli.screen import Screen
@@ -12,8 +11,8 @@ from octavo.environment import home
 from octavo.weights.removal import remove
 
 
-def register(app: typer.Typer) -> None:
-    app.command("rm")(run)
+def register(app: Group) -> None:
+    app.add("rm", run)
 
 
 def run(model: Model, *, json: AsJson = False) -> None:

@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import Annotated
 
-import typer
-
 from octavo.cli.answer import (
     Quiet,
     System,
@@ -22,6 +20,7 @@ from octavo.cli.answer import (
     read_template,
     sampling_sources,
 )
+from octavo.cli.command import Argument, Flag, Group
 from octavo.cli.figures import number
 from octavo.cli.flags import ENGINE, REQUEST, SAMPLING, AsJson, Model, with_flags
 from octavo.cli.loading import open_llm
@@ -35,26 +34,24 @@ from octavo.sampling_params import SamplingParams
 
 Prompt = Annotated[
     str | None,
-    typer.Argument(
-        metavar="PROMPT", help="What to say; - or nothing reads it from standard input."
-    ),
+    Argument(metavar="PROMPT", help="What to say; - or nothing reads it from standard input."),
 ]
-Raw = Annotated[bool, typer.Option("--raw", help="Continue the prompt; no chat template.")]
+Raw = Annotated[bool, Flag("--raw", help="Continue the prompt; no chat template.")]
 ParseSpecial = Annotated[
     bool,
-    typer.Option("--parse-special", help="Read names of special tokens in the prompt as such."),
+    Flag("--parse-special", help="Read names of special tokens in the prompt as such."),
 ]
 TraceSteps = Annotated[
     bool,
-    typer.Option(
+    Flag(
         "--trace-steps",
         help="A line a step: the text so far, tokens whose K and V were computed, and were read.",
     ),
 ]
 
 
-def register(app: typer.Typer) -> None:
-    app.command("run")(run)
+def register(app: Group) -> None:
+    app.add("run", run)
 
 
 @with_flags(sampling=SAMPLING, request=REQUEST, engine=ENGINE)

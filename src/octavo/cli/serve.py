@@ -10,10 +10,9 @@ from contextlib import closing, redirect_stderr
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from octavo.cli.answer import read_template
 from octavo.cli.aside import Aside
+from octavo.cli.command import Group
 from octavo.cli.flags import BATCH_ENGINE, AsJson, Model, flags_of, with_flags
 from octavo.cli.loading import open_llm
 from octavo.cli.screen import Screen
@@ -24,8 +23,8 @@ from octavo.server.config import ServerConfig
 _NEEDED = ("uvicorn", "httptools", "starlette", "orjson", "prometheus_client")
 
 
-def register(app: typer.Typer) -> None:
-    app.command()(serve)
+def register(app: Group) -> None:
+    app.add("serve", serve)
 
 
 @with_flags(server=flags_of(ServerConfig), engine=BATCH_ENGINE)

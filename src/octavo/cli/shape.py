@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
-import typer
-
+from octavo.cli.command import Flag
 from octavo.errors import UsageError
 from octavo.model import llama
 from octavo.model.config import ModelConfig
@@ -15,15 +14,15 @@ from octavo.program.program import Program
 
 MOST = 2**40  # of any number that is given: no machine has more, and floats hold what they make
 
-Layers = Annotated[int | None, typer.Option(help="Layers.")]
-Hidden = Annotated[int | None, typer.Option(help="Width of the model.")]
-Heads = Annotated[int | None, typer.Option(help="Attention heads; needed with --kv-heads.")]
-KVHeads = Annotated[int | None, typer.Option(help="KV heads; default: as many as heads.")]
-HeadDim = Annotated[int | None, typer.Option(help="Width of a head; default: hidden / heads.")]
-Ffn = Annotated[int | None, typer.Option(help="Width of the MLP; with --vocab sizes the weights.")]
-Vocab = Annotated[int | None, typer.Option(help="Tokens of the vocabulary.")]
-TiedHead = Annotated[bool, typer.Option("--tied-head", help="The head is the embedding.")]
-WeightsBits = Annotated[float | None, typer.Option(help="Bits a weight; default 16.")]
+Layers = Annotated[int | None, Flag(help="Layers.")]
+Hidden = Annotated[int | None, Flag(help="Width of the model.")]
+Heads = Annotated[int | None, Flag(help="Attention heads; needed with --kv-heads.")]
+KVHeads = Annotated[int | None, Flag(help="KV heads; default: as many as heads.")]
+HeadDim = Annotated[int | None, Flag(help="Width of a head; default: hidden / heads.")]
+Ffn = Annotated[int | None, Flag(help="Width of the MLP; with --vocab sizes the weights.")]
+Vocab = Annotated[int | None, Flag(help="Tokens of the vocabulary.")]
+TiedHead = Annotated[bool, Flag("--tied-head", help="The head is the embedding.")]
+WeightsBits = Annotated[float | None, Flag(help="Bits a weight; default 16.")]
 
 
 @dataclass(frozen=True, slots=True)

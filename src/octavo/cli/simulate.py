@@ -7,8 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated
 
-import typer
-
+from octavo.cli.command import Argument, Flag, Group
 from octavo.cli.figures import columns, number
 from octavo.cli.flags import AsJson
 from octavo.cli.screen import Screen
@@ -17,25 +16,25 @@ from octavo.planning.simulate import POLICIES, TRACE_BLOCK, Simulation, read_tra
 
 Trace = Annotated[
     Path,
-    typer.Argument(metavar="TRACE", help="Requests, one a line, in Mooncake's format (hash_ids)."),
+    Argument(metavar="TRACE", help="Requests, one a line, in Mooncake's format (hash_ids)."),
 ]
 Blocks = Annotated[
     list[int],
-    typer.Option(
+    Flag(
         metavar="N",
         help=f"Blocks of {TRACE_BLOCK} tokens in the pool; may be given again.",
-        show_default=False,
+        shows_default=False,
     ),
 ]
-Policy = Annotated[str, typer.Option(help="Which findable block is evicted: lru, cost or both.")]
+Policy = Annotated[str, Flag(help="Which findable block is evicted: lru, cost or both.")]
 
 CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"lru": ("lru",), "cost": ("cost",), "both": tuple(POLICIES)}
 )
 
 
-def register(app: typer.Typer) -> None:
-    app.command("simulate")(simulate_trace)
+def register(app: Group) -> None:
+    app.add("simulate", simulate_trace)
 
 
 def simulate_trace(

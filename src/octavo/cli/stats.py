@@ -12,8 +12,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
+from octavo.cli.command import Flag
 from octavo.cli.figures import duration, number, percent, size
 from octavo.cli.screen import Screen
 from octavo.errors import counted
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 Stats = Annotated[
     bool,
-    typer.Option("--stats", help="Print what the cache did, and the engine's figures."),
+    Flag("--stats", help="Print what the cache did, and the engine's figures."),
 ]
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
+from click.exceptions import Exit
 
+from octavo.cli.command import Group
 from octavo.cli.figures import number
 from octavo.cli.flags import ENGINE, AsJson, Model, with_flags
 from octavo.cli.loading import find_or_pull
@@ -25,8 +26,8 @@ FLAGS = tuple(flag for flag in ENGINE if flag.name in _FIELDS)
 _LINE = "{:<20}  {:>8}  {:>6}  {:<6}  {}"
 
 
-def register(app: typer.Typer) -> None:
-    app.command("verify")(run)
+def register(app: Group) -> None:
+    app.add("verify", run)
 
 
 @with_flags(engine=FLAGS)
@@ -54,7 +55,7 @@ def run(model: Model, *, json: AsJson = False, engine: dict[str, object]) -> Non
     }
     screen.result({"model": str(path), **chosen, **report.to_dict()})
     if not report.exact:
-        raise typer.Exit(1)
+        raise Exit(1)
 
 
 def _check_packed(path: Path, screen: Screen) -> None:
