@@ -153,7 +153,9 @@ def test_a_tunnel_is_refused(live: Live) -> None:
         assert heads(found) == [400]
 
 
+NO_ADDRESS = b"GET http://:80/ HTTP/1.1\r\nhost: localhost\r\n\r\n"
 NO_HTTP = [
+    NO_ADDRESS,
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS, to a port without
     b"hello\r\n\r\n",
     b"GET / HTTP/9.9\r\n\r\n",
@@ -179,16 +181,59 @@ def test_what_is_no_http_is_told_as_an_error_of_the_api(live: Live, sent: bytes)
     assert live.service.tally.refusals[400] == before + 1
 
 
-def test_what_is_no_http_behind_an_open_answer_says_nothing_in_it(
+# Behind a request: what is refused, and by which status. The last begins as one, and is none.
+REFUSED = [
+    (b"no http\r\n\r\n", 400),
+    (HEALTH + b"\r\n" + b"no http\r\n\r\n" + HEALTH + CLOSE, 400),
+    (b"GET /%s HTTP/1.1\r\n" % (b"x" * (65 << 10)), 431),
+    (HEALTH + b"x: y\r\n" * 101 + b"\r\n", 431),
+    (b"CONNECT localhost:80 HTTP/1.1\r\nhost: localhost\r\n\r\n" + HEALTH + b"\r\n", 400),
+    (NO_ADDRESS, 400),
+    (HEAD % b"/tokenize" + b"transfer-encoding: gzip, chunked\r\n\r\n3\r\n{}\n\r\n", 400),
+    (HEAD % b"/tokenize" + b"transfer-encoding: chunked\r\n\r\n1\r\n{\r\nzz\r\n", 400),
+    ((HEALTH + b"\r\n") * 5000, 429),
+]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("behind", "status"), REFUSED)
+def test_what_is_refused_is_told_behind_all_answers_before_it(
+    live: Live, monkeypatch: pytest.MonkeyPatch, behind: bytes, status: int, stream: bool
+) -> None:
+    monkeypatch.setattr(live.llm.loop.engine, "step", slowed(live, 0.01))
+    asked = {"prompt": "x", "ignore_eos": True, "max_tokens": 10, "stream": stream}
+    body = json.dumps(asked).encode()
+    head = HEAD % COMPLETIONS.encode() + b"content-length: %d\r\n\r\n" % len(body)
+    before = live.service.tally.refusals[status]
+    for pieces in ((head + body + behind,), (head + body, behind)):
+        found = talk(live, *pieces)
+        first, *others, last = heads(found)
+        assert (first, last, set(others) - {200}) == (200, status, set())
+        assert found.count(b"[DONE]") == stream
+        assert found.count(b"connection: close") == 1
+        until(lambda: held_connections(live) == 0)
+    assert live.service.tally.refusals[status] == before + 2
+
+
+def test_a_head_that_is_late_behind_an_answer_waits_for_it(
     live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer would be read as that of the request before."""
+    monkeypatch.setattr(http_protocol, "_HEAD_SECONDS", 0.05)
     monkeypatch.setattr(live.llm.loop.engine, "step", slowed(live, 0.02))
-    for stream in (False, True):
-        asked = {"prompt": "x", "ignore_eos": True, "max_tokens": 100, "stream": stream}
-        body = json.dumps(asked).encode()
-        head = HEAD % COMPLETIONS.encode() + b"content-length: %d\r\n\r\n" % len(body)
-        found = talk(live, head + body, b"no http\r\n\r\n")
-        assert b"no request of HTTP" not in found
-        assert b"[DONE]" not in found
-        until(lambda: live.service.loaded.admission.num_open == 0)
+    body = json.dumps({"prompt": "x", "ignore_eos": True, "max_tokens": 20}).encode()
+    head = HEAD % COMPLETIONS.encode() + b"content-length: %d\r\n\r\n" % len(body)
+    assert heads(talk(live, head + body + HEALTH)) == [200, 408]
+
+
+def test_who_leaves_behind_a_refusal_ends_what_is_before_it(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live.llm.loop.engine, "step", slowed(live, 0.05))
+    body = json.dumps({"prompt": "x", "ignore_eos": True, "max_tokens": 110}).encode()
+    head = HEAD % COMPLETIONS.encode() + b"content-length: %d\r\n\r\n" % len(body)
+    with socket.create_connection(("127.0.0.1", live.port), PATIENCE) as connection:
+        connection.sendall(head + body + b"no http\r\n\r\n")
+        until(lambda: live.service.loaded.admission.num_open == 1)
+    begun = live.engine.totals.generated_tokens
+    until(lambda: live.service.loaded.admission.num_open == 0)
+    assert live.engine.totals.generated_tokens - begun < 100

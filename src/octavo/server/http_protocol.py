@@ -2,8 +2,9 @@
 wait in one connection, on readers that take nothing, and on connections.
 
 As it is, it takes any number of header bytes, before a body and after it, and of requests before
-the first is answered; it never closes a half-sent head, and waits for a reader for ever; and of the
-requests in a connection only the last is told that the client has gone.
+the first is answered; it never closes a half-sent head, and waits for a reader for ever; of the
+requests in a connection only the last is told that the client has gone; and what is no request
+behind one that is being answered breaks off that answer.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class LimitedProtocol(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None  # of a head
     _patience: asyncio.TimerHandle | None = None  # with a reader that is behind
     _answered: RequestResponseCycle | None = None  # or being answered
+    _refusal: bytes | None = None  # for when what came before it is answered: it comes last
     _upgrades: tuple[tuple[bytes, bytes], ...] = ()  # fields of a head that is read once more
 
     def __init__(self, *given: Any, **named: Any) -> None:
@@ -73,8 +75,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         for start in range(0, len(data), _SLICE):
-            if self.transport.is_closing():
-                return
+            if self._is_over:
+                return  # but for the client's end, which is seen only where one reads
             if not (self._in_head or self._in_message) and self.cycle.response_complete:
                 self._begin_head()  # blank lines may come before it, and are no keep-alive
             piece = data[start : start + _SLICE]
@@ -92,7 +94,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._check_fields()
-        if self.transport.is_closing():
+        if self._is_over:
             return
         if self.parser.should_upgrade():
             self._upgrades = tuple(each for each in self.headers if each[0] == b"upgrade")
@@ -104,9 +106,9 @@ class LimitedProtocol(HttpToolsProtocol):
         if not self._is_framing_known():
             self._refuse(400, "transfer-encoding: expected chunked alone, of HTTP/1.1")
             return
+        super().on_headers_complete()  # raises for an address that is none
         self._in_head = False
         self._stop_timer()
-        super().on_headers_complete()
         if len(self.pipeline) > _QUEUED:
             self._refuse(429, "too many requests at once in one connection")
         elif self.pipeline:
@@ -114,20 +116,24 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._quiet_bytes = 0
-        if not self.transport.is_closing():
+        if not self._is_over:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             return  # that was its head
         self._in_message = False
-        if not self.transport.is_closing():
+        if not self._is_over:
             super().on_message_complete()
             if self.cycle.response_complete:  # it was refused before it had come whole
                 self._begin_head()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        if self._refusal is not None:
+            if self._answered is None or self._answered.response_complete:
+                self._end_with(self._refusal)
+            return
         if self._in_message and not self._in_head and self.cycle.response_complete:
             self._stop_timer()  # the rest of its body is read, so that the answer is, but not long
             self._timer = self.loop.call_later(_HEAD_SECONDS, self.transport.close)
@@ -144,6 +150,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def _begin_head(self) -> None:
         self._in_head, self._quiet_bytes = True, 0
         self._stop_timer()
+        if self._is_over:
+            return
         self._timer = self.loop.call_later(_HEAD_SECONDS, self._head_is_late)
 
     def _check_quiet(self, count: int) -> None:
@@ -178,29 +186,42 @@ class LimitedProtocol(HttpToolsProtocol):
             self._patience = None
 
     @property
-    def _may_answer(self) -> bool:
-        """Whether what is written now is read as the answer to what came last."""
-        answered = self._answered
-        if answered is None or answered.response_complete:
-            return True
-        is_its_body = self._in_message and not self._in_head and self.cycle is answered
-        return is_its_body and not answered.response_started
+    def _is_over(self) -> bool:
+        """Nothing more is read."""
+        return self._refusal is not None or self.transport.is_closing()
 
     def _refuse(self, status: int, why: str) -> None:
-        """Close the connection, with a reason if no answer is on its way in it."""
+        """Close the connection, with a reason: an answer that comes behind those to all that was
+        whole before."""
         self._stop_timer()
-        if self.transport.is_closing():
+        if self._is_over:
             return
         self.tally.refusals[status] += 1
-        if self._may_answer:
-            told = {"message": why, "type": "invalid_request_error", "param": None, "code": None}
-            body = orjson.dumps({"error": told})
-            head = (
-                f"HTTP/1.1 {status} Refused\r\ncontent-type: application/json\r\n"
-                f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-            )
-            self.transport.write(head.encode() + body)
+        refusal, answered = _refusal(status, why), self._answered
+        has_begun = self._in_message and not self._in_head  # what is refused: its body is to come
+        if has_begun and self.cycle is answered:
+            self._end_with(b"" if self.cycle.response_started else refusal)
+        elif answered is None or answered.response_complete:
+            self._end_with(refusal)
+        else:
+            if has_begun:
+                self.pipeline.popleft()  # it stands last
+            self._refusal = refusal
+            self.flow.resume_reading()  # else the client's end would not be seen
+
+    def _end_with(self, last: bytes) -> None:
+        self.transport.write(last)
         self.transport.close()
+
+
+def _refusal(status: int, why: str) -> bytes:
+    told = {"message": why, "type": "invalid_request_error", "param": None, "code": None}
+    body = orjson.dumps({"error": told})
+    head = (
+        f"HTTP/1.1 {status} Refused\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 def _bare(app: Any) -> Any:
