@@ -14,7 +14,6 @@ import os
 import signal
 import socket
 import ssl
-import stat
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,9 +28,12 @@ from octavo.server.app import make_app
 from octavo.server.auth import Keys
 from octavo.server.config import ServerConfig
 from octavo.server.descriptors import Shortage, make_room
+from octavo.server.handshake import behind_tls
 from octavo.server.http_protocol import limited_to
+from octavo.server.listening import listening
 from octavo.server.outcome import Outcome
 from octavo.server.service import Service
+from octavo.server.tally import Tally
 from octavo.serving.async_engine import AsyncEngine
 
 _TEXT_THREADS = 2  # which encode prompts and render templates
@@ -84,7 +86,7 @@ def serve(
     UsageError where nothing can listen."""
     keys = read_keys(config)
     make_room(config.max_connections)
-    with _listening(config) as listener, _tracing(said) as trace:
+    with listening(config) as listener, _tracing(said) as trace:
         asyncio.run(_Process(config, keys, listener, said, trace).run(load, chat_template))
 
 
@@ -210,7 +212,7 @@ def make_server(service: Service) -> uvicorn.Server:
     config = service.config
     made = uvicorn.Config(
         make_app(service),
-        http=limited_to(config.max_connections, service.tally),
+        http=_protocol(config, service.tally),
         loop="asyncio",
         ws="none",
         lifespan="off",
@@ -222,15 +224,24 @@ def make_server(service: Service) -> uvicorn.Server:
         root_path=config.root_path,
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=_LAST_BYTES,
-        ssl_certfile=config.tls_certificate,
-        ssl_keyfile=config.tls_key,
     )
+    made.load()
+    return _Server(made)
+
+
+def _protocol(config: ServerConfig, tally: Tally) -> Any:
+    """What makes the protocol of a connection. Raises UsageError."""
+    most = config.max_connections
+    protocol = limited_to(most, tally)
+    if config.tls_certificate is None:
+        return protocol
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        made.load()
+        context.load_cert_chain(config.tls_certificate, config.tls_key)
     except (ssl.SSLError, OSError) as error:
         files = f"{config.tls_certificate} and {config.tls_key}"
         raise UsageError(f"{files} cannot be used for TLS: {error.args[-1]}") from None
-    return _Server(made)
+    return behind_tls(protocol, context, most, tally)
 
 
 @contextlib.contextmanager
@@ -247,53 +258,6 @@ def _tracing(said: Said) -> Iterator[Callable[[Outcome, str], None] | None]:
         return
     with contextlib.closing(open_tracing()) as tracing:
         yield tracing.tell
-
-
-@contextlib.contextmanager
-def _listening(config: ServerConfig) -> Iterator[socket.socket]:
-    """The socket to listen on. Raises UsageError where it cannot be had."""
-    if config.uds is not None:
-        listener, where = socket.socket(socket.AF_UNIX), config.uds
-        if _is_socket(config.uds) and not _answers(config.uds):
-            Path(config.uds).unlink()  # of a server that was killed
-    else:
-        family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-        listener, where = socket.socket(family), f"{config.host} port {config.port}"
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    with listener:
-        try:
-            listener.bind(config.uds or (config.host, config.port))
-        except (OSError, UnicodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else str(error)
-            raise UsageError(
-                f"cannot listen on {where}: {(why or str(error)).lower()}; --host, --port and "
-                "--uds say where"
-            ) from None
-        try:
-            yield listener
-        finally:
-            if config.uds is not None:
-                Path(config.uds).unlink(missing_ok=True)
-
-
-def _is_socket(path: str) -> bool:
-    try:
-        return stat.S_ISSOCK(Path(path).stat().st_mode)
-    except OSError:
-        return False
-
-
-def _answers(path: str) -> bool:
-    """One that may not be asked, or has no time, is somebody's."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            return False
-        except OSError:
-            return True
-    return True
 
 
 def _read_lines(path: str) -> list[str]:
