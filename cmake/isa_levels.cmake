@@ -1,14 +1,17 @@
 # ISA levels: csrc/kernels/*.cpp is compiled once per level, with -DOCTAVO_ISA=<level> and that level's flags.
 # A level is a list of CPU features; each compiler family spells the list in its own way.
 # Each level also defines OCTAVO_HAVE_<level>=1 for the baseline sources, so that dispatch.cpp knows which exist.
-# -DOCTAVO_ISA_LEVELS=base builds fewer of them, for a quick look at a change.
+# Tile levels compile csrc/kernels/tiles/*.cpp alone: the rest of their kernels are those of avx512.
+# -DOCTAVO_ISA_LEVELS=base builds fewer levels, for a quick look at a change.
 if(OCTAVO_ARCH STREQUAL "x86_64")
-  set(octavo_levels base avx2 avxvnni avx512 avx512bf16)
+  set(octavo_levels base avx2 avxvnni avx512 avx512bf16 amx amx_plain)
   set(octavo_features_base "")
   set(octavo_features_avx2 avx2 fma f16c bmi2)
   set(octavo_features_avxvnni ${octavo_features_avx2} avxvnni)
   set(octavo_features_avx512 avx512f avx512bw avx512dq avx512vl avx512vnni avx512vbmi fma f16c bmi2)
   set(octavo_features_avx512bf16 ${octavo_features_avx512} avx512bf16)
+  set(octavo_features_amx ${octavo_features_avx512} amx_tile amx_int8 amx_bf16)
+  set(octavo_features_amx_plain ${octavo_features_avx512})
 else()
   # aarch64 has only its baseline NEON so far; neon_dotprod and neon_i8mm become levels when they have kernels.
   set(octavo_levels base)
@@ -17,10 +20,16 @@ endif()
 if(NOT OCTAVO_ISA_LEVELS)
   set(OCTAVO_ISA_LEVELS ${octavo_levels})
 endif()
+set(octavo_tile_levels amx amx_plain)
+if(NOT avx512 IN_LIST OCTAVO_ISA_LEVELS)
+  list(REMOVE_ITEM OCTAVO_ISA_LEVELS ${octavo_tile_levels})
+endif()
 
 # gcc 12 has no -mtune=znver4; znver3 schedules Zen 4 well enough and changes no result.
 set(octavo_tuning_avx512 -mprefer-vector-width=512 -mtune=znver3)
 set(octavo_tuning_avx512bf16 ${octavo_tuning_avx512})
+set(octavo_tuning_amx ${octavo_tuning_avx512})
+set(octavo_tuning_amx_plain ${octavo_tuning_avx512})
 
 function(octavo_isa_flags level out)
   set(features ${octavo_features_${level}})
@@ -34,13 +43,14 @@ function(octavo_isa_flags level out)
     foreach(feature IN LISTS features)
       string(APPEND flags "+${feature}")
     endforeach()
-    if(level MATCHES "^avx512")
+    if(level MATCHES "^(avx512|amx)")
       list(APPEND flags -mprefer-vector-width=512)
     endif()
   else()
     set(flags ${octavo_tuning_${level}})
     foreach(feature IN LISTS features)
-      list(APPEND flags "-m${feature}")
+      string(REPLACE "_" "-" option "-m${feature}")
+      list(APPEND flags ${option})
     endforeach()
   endif()
   set(${out} ${flags} PARENT_SCOPE)
@@ -58,9 +68,13 @@ add_library(octavo_baseline INTERFACE)
 target_compile_options(octavo_baseline INTERFACE ${octavo_base_flags})
 
 # Objects, not archives: the module must hold every level, and only the function tables are named outside.
-function(octavo_add_isa_levels module sources)
+function(octavo_add_isa_levels module all_sources tile_sources)
   foreach(level IN LISTS OCTAVO_ISA_LEVELS)
     target_compile_definitions(${module} PRIVATE "OCTAVO_HAVE_${level}=1")
+    set(sources ${all_sources})
+    if(level IN_LIST octavo_tile_levels)
+      set(sources ${tile_sources})
+    endif()
     if(sources)
       octavo_isa_flags(${level} level_flags)
       add_library(kernels_${level} OBJECT ${sources})

@@ -5,6 +5,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
 
 namespace octavo {
 namespace {
@@ -29,9 +33,14 @@ uint64_t saved_state() {
   return (uint64_t)high << 32 | low;
 }
 
-}  // namespace
+// Their 8 KB a thread are saved only for processes that asked: 0, or why the system refuses (too
+// old, forbidden, or some thread's signal stack too small for them).
+int ask_for_tiles() {
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0 ? 0 : errno;
+}
 
-CpuFeatures cpu_features() {
+CpuFeatures look() {
   const Registers one = cpuid(1, 0), seven = cpuid(7, 0);
   const Registers seven_one = seven.eax >= 1 ? cpuid(7, 1) : Registers{};
   const uint64_t state = bit(one.ecx, 27) ? saved_state() : 0;
@@ -44,10 +53,22 @@ CpuFeatures cpu_features() {
   f.avx512 = f.avx2 && zmm && bit(seven.ebx, 16) && bit(seven.ebx, 17) && bit(seven.ebx, 30) &&
              bit(seven.ebx, 31) && bit(seven.ecx, 1) && bit(seven.ecx, 11);
   f.avx512bf16 = f.avx512 && bit(seven_one.eax, 5);
+  if (f.avx512 && (state & 0x60000) == 0x60000 && bit(seven.edx, 22) && bit(seven.edx, 24) &&
+      bit(seven.edx, 25)) {
+    f.amx_refusal = ask_for_tiles();
+    f.amx = f.amx_refusal == 0;
+  }
   const Registers vendor = cpuid(0, 0);
   f.fma_beats_bf16_dots = vendor.ebx == signature_INTEL_ebx && vendor.edx == signature_INTEL_edx &&
                           vendor.ecx == signature_INTEL_ecx;
   return f;
+}
+
+}  // namespace
+
+const CpuFeatures& cpu_features() {
+  static const CpuFeatures found = look();
+  return found;
 }
 
 }  // namespace octavo
@@ -55,7 +76,10 @@ CpuFeatures cpu_features() {
 #else
 
 namespace octavo {
-CpuFeatures cpu_features() { return {}; }
+const CpuFeatures& cpu_features() {
+  static const CpuFeatures none{};
+  return none;
+}
 }  // namespace octavo
 
 #endif

@@ -14,6 +14,7 @@ struct MatmulKernels;
 struct AttentionKernels;
 struct RowKernels;
 struct SimdProbe;
+struct TileProbe;
 
 // Part of the numerics id (octavo.kernels.numerics_id), under which K and V may be reused. Add 1
 // whenever a kernel gives other bits for the same input, at any level;
@@ -27,16 +28,21 @@ struct KernelTable {
   const AttentionKernels* attention;
   const RowKernels* rows;
   const SimdProbe* probe;
+  const TileProbe* tiles;  // nullptr: the level has none
 };
 
 // nullptr if the level is unknown, was not compiled, or needs instructions that this machine has
 // not.
 const KernelTable* kernel_table(const char* isa);
 
-// Names of the levels that kernel_table() accepts here, the best last.
+// Names of the levels that run here, the best last.
 std::vector<const char*> available_isas();
 
 std::string isa_list();  // the same names as one text, for messages
+
+// Names of the levels that kernel_table() accepts besides: plain code in place of instructions, so
+// that the kernels over them can be tested without. Slow, never chosen unless named.
+std::vector<const char*> plain_isas();
 
 // The best level, or the one OCTAVO_ISA names; throws std::invalid_argument if that one is not
 // available.

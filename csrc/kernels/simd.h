@@ -42,6 +42,8 @@
 #define OCTAVO_LEVEL_avxvnni 3
 #define OCTAVO_LEVEL_avx512 4
 #define OCTAVO_LEVEL_avx512bf16 5
+#define OCTAVO_LEVEL_amx 6
+#define OCTAVO_LEVEL_amx_plain 7
 #define OCTAVO_PASTE_(a, b) a##b
 #define OCTAVO_PASTE(a, b) OCTAVO_PASTE_(a, b)
 #define OCTAVO_LEVEL OCTAVO_PASTE(OCTAVO_LEVEL_, OCTAVO_ISA)

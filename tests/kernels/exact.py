@@ -24,10 +24,15 @@ TANH_SCALE = F32(float.fromhex("-0x1.715476p+1"))
 def fma32(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> Floats:
     """a*b + c of float32 values, rounded once to float32.
 
-    The product is exact in float64. The sum is rounded to odd there: TwoSum gives its error, and an
-    inexact even result steps one unit towards the exact sum. With 53 >= 24 + 2 bits the second
-    rounding, to float32, is then the only one that shows.
+    With 53 >= 24 + 2 bits rounded to odd, the rounding to float32 is the only one that shows.
     """
+    with np.errstate(all="ignore"):
+        return rounded_to_odd(a, b, c).astype(np.float32)
+
+
+def rounded_to_odd(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> NDArray[np.float64]:
+    """a*b + c of float32 values in float64, where the product is exact: TwoSum gives the error of
+    the sum, and an inexact even result steps one unit towards the exact sum."""
     with np.errstate(all="ignore"):
         x, y, addend = (np.asarray(v, np.float32).astype(np.float64) for v in (a, b, c))
         product = x * y
@@ -37,7 +42,7 @@ def fma32(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> Floats:
         even = (total.view(np.int64) & 1) == 0
         towards = np.where(error > 0, np.inf, -np.inf)
         inexact = np.isfinite(total) & (error != 0) & even
-        return np.where(inexact, np.nextafter(total, towards), total).astype(np.float32)
+        return np.where(inexact, np.nextafter(total, towards), total)
 
 
 def fma(a: Floats | F32, b: Floats | F32, c: Floats | F32, fused: bool) -> Floats:

@@ -11,9 +11,10 @@ import pytest
 
 import octavo
 from octavo.kernels import available_isas
+from tests.kernels.levels import ISAS
 
 PACKAGE_ROOT = str(Path(octavo.__file__).parents[1])
-LEVELS = ("base", "avx2", "avxvnni", "avx512", "avx512bf16")
+LEVELS = ("base", "avx2", "avxvnni", "avx512", "avx512bf16", "amx")
 
 
 def default_isa(**environment: str) -> subprocess.CompletedProcess[str]:
@@ -48,14 +49,15 @@ def test_the_fastest_level_is_the_default() -> None:
         assert default_isa(**environment).stdout.strip() == fastest
 
 
-@pytest.mark.parametrize("isa", available_isas())
+@pytest.mark.parametrize("isa", ISAS)
 def test_octavo_isa_forces_any_level_the_machine_has(isa: str) -> None:
     assert default_isa(OCTAVO_ISA=isa).stdout.strip() == isa
 
 
-def test_an_unknown_level_is_one_clear_error_at_import() -> None:
-    assert refusal(OCTAVO_ISA="avx1024") == (
-        "octavo.errors.KernelError: OCTAVO_ISA=avx1024: this build on this machine has "
+@pytest.mark.parametrize("isa", ["avx1024", *sorted(set(LEVELS) - set(available_isas()))])
+def test_a_level_that_is_not_there_is_one_clear_error_at_import(isa: str) -> None:
+    assert refusal(OCTAVO_ISA=isa) == (
+        f"octavo.errors.KernelError: OCTAVO_ISA={isa}: this build on this machine has "
         f"{', '.join(available_isas())}; unset OCTAVO_ISA or set it to one of these"
     )
 

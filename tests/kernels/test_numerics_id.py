@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from octavo.kernels import available_isas, native, numerics_id
+from octavo.kernels import native, numerics_id
 from octavo.weights.ggml_type import GGMLType
 from tests.kernels.exact import Floats
 from tests.kernels.gguf_blocks import HALFS_AT, OWN_FORMAT
 from tests.kernels.guard import guarded
+from tests.kernels.levels import ISAS, every_isa
 from tests.kernels.row_ops import row_op
 
 POOL = native.ThreadPool(1)
@@ -26,6 +27,7 @@ FIRST, NEWER = list(OWN_FORMAT.items())[:8], list(OWN_FORMAT.items())[8:]
 CLASSES = {
     "base": "base", "avx2": "fma-bf16emulated", "avxvnni": "fma-bf16emulated",
     "avx512": "fma-bf16emulated", "avx512bf16": "fma-bf16hardware",
+    "amx": "fma-bf16emulated", "amx_plain": "fma-bf16emulated",
 }  # fmt: skip
 IDS = [f"1/{name}/tile64/chunk256" for name in dict.fromkeys(CLASSES.values())]
 RECORDED = {
@@ -168,7 +170,7 @@ def digest(isa: str, part: str) -> str:
     return hashlib.sha256(PARTS[part](isa).tobytes()).hexdigest()[:16]
 
 
-@pytest.mark.parametrize("isa", available_isas())
+@every_isa
 def test_an_id_names_version_class_tile_and_chunk(isa: str) -> None:
     assert numerics_id(isa) == f"{native.KERNEL_VERSION}/{CLASSES[isa]}/tile64/chunk256"
 
@@ -179,7 +181,7 @@ def test_an_unknown_level_is_refused() -> None:
 
 
 @pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("isa", available_isas())
+@every_isa
 def test_bits_under_an_id_never_change(isa: str, part: str) -> None:
     recorded = RECORDED[part][IDS.index(numerics_id(isa))]
     assert digest(isa, part) == recorded, (
@@ -195,5 +197,5 @@ def test_classes_are_apart() -> None:
 
 
 if __name__ == "__main__":
-    for level in available_isas():
+    for level in ISAS:
         print(numerics_id(level), {part: digest(level, part) for part in PARTS})

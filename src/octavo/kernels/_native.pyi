@@ -19,6 +19,9 @@ _Bytes = NDArray[np.uint8]
 # ---- levels (bind/dispatch.cpp) ----
 
 def available_isas() -> list[str]: ...
+def plain_isas() -> list[str]:
+    """Levels of plain code in place of instructions, for tests; none is ever chosen unasked."""
+
 def default_isa() -> str: ...
 
 KERNEL_VERSION: int
@@ -27,6 +30,7 @@ def arithmetic_class(isa: str) -> str:
     """Levels of the same class give the same bits."""
 
 def simd_word(isa: str, word: str, out: _Bytes, a: _Bytes, b: _Bytes, c: _Bytes) -> None: ...
+def tile_word(isa: str, word: str, c: _Words, a: _Words, b: _Words) -> None: ...
 
 # ---- packed weights (bind/matmul.cpp) ----
 
