@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from benchmarks import random_blocks
 from benchmarks.gguf_writer import Tensor, Value
-from benchmarks.synthetic_tokens import tokens
+from benchmarks.synthetic_tokens import PARTIAL, tokens
 from octavo.weights.ggml_type import GGMLType
 
 # The number that llama.cpp gives to each mix; what it calls Q4_K_M has some tensors in Q6_K.
@@ -74,8 +74,11 @@ def tensors(shape: Shape, format: str, seed: int) -> Iterator[Tensor]:
     of = partial(_matrix, seed)
     most, more = _types(format)
     head = GGMLType.Q8_0 if format == "Q8_0" else GGMLType.Q6_K
-    embedding = head if shape.tied else most
-    yield of("token_embd.weight", (shape.vocabulary, shape.hidden), embedding)
+    vocabulary = shape.vocabulary, shape.hidden
+    if shape.tied:
+        yield _head(seed, "token_embd.weight", vocabulary, head)
+    else:
+        yield of("token_embd.weight", vocabulary, most)
     yield _floats("rope_freqs.weight", _rope_factors(shape))
     for i in range(shape.layers):
         block = f"blk.{i}."
@@ -91,7 +94,7 @@ def tensors(shape: Shape, format: str, seed: int) -> Iterator[Tensor]:
         yield of(f"{block}ffn_down.weight", (shape.hidden, shape.ffn), value)
     yield _floats("output_norm.weight", [1.0] * shape.hidden)
     if not shape.tied:
-        yield of("output.weight", (shape.vocabulary, shape.hidden), head)
+        yield _head(seed, "output.weight", vocabulary, head)
 
 
 def _types(format: str) -> tuple[GGMLType, GGMLType]:
@@ -110,6 +113,25 @@ def _gets_more(layer: int, layers: int) -> bool:
 def _matrix(seed: int, name: str, shape: tuple[int, int], type: GGMLType) -> Tensor:
     spread = 1 / math.sqrt(shape[1])
     chunks = partial(random_blocks.chunks, type, shape[0] * shape[1], spread, seed=seed, name=name)
+    return Tensor(name, shape, type, chunks)
+
+
+def _head(seed: int, name: str, shape: tuple[int, int], type: GGMLType) -> Tensor:
+    """A matrix whose rows of PARTIAL are 0: these tokens are never the likeliest, for a server may
+    fail on an answer that is no UTF-8."""
+    whole = _matrix(seed, name, shape, type)
+    row = whole.nbytes // shape[0]
+    begin, end = PARTIAL.start * row, PARTIAL.stop * row
+
+    def chunks() -> Iterator[bytes]:
+        at = 0
+        for chunk in whole.chunks():
+            zeros = range(max(begin - at, 0), min(end - at, len(chunk)))
+            at += len(chunk)
+            if zeros:
+                chunk = chunk[: zeros.start] + bytes(len(zeros)) + chunk[zeros.stop :]
+            yield chunk
+
     return Tensor(name, shape, type, chunks)
 
 

@@ -15,6 +15,7 @@ from octavo.tokenizer.byte_level import byte_to_char
 from octavo.tokenizer.spec import TokenType
 
 SPECIAL = 256  # the last ids, as Llama 3 has them
+PARTIAL = range(128, 256)  # tokens of a byte that is no character alone
 _BLANK = "Ġ"
 
 

@@ -66,9 +66,11 @@ def _offered(port: int, work: Workload, prompts: Sequence[Sequence[int]], until:
             "cache_prompt": True, "stream": False,
         }  # fmt: skip
         status, answer = _ask(port, "POST", "/completion", body, until)
-        made = answer.get("tokens_predicted") if isinstance(answer, dict) else None
-        if status != 200 or made != new:
-            raise PeerError(f"llama-server: expected {new} tokens, found {status}, {made} tokens")
+        if status != 200:
+            raise PeerError(f"llama-server answered {status}: {answer.strip()[:200]}")
+        made = json.loads(answer)["tokens_predicted"]
+        if made != new:
+            raise PeerError(f"llama-server: expected {new} new tokens, found {made}")
 
     began = time.perf_counter()
     with ThreadPoolExecutor(len(prompts)) as threads:
@@ -77,14 +79,14 @@ def _offered(port: int, work: Workload, prompts: Sequence[Sequence[int]], until:
     try:
         for each in asked:
             each.result()
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, ValueError, KeyError) as error:
         raise PeerError(f"llama-server: {type(error).__name__}: {error}") from None
     return work.new_tokens / seconds
 
 
 def _ask(
     port: int, method: str, path: str, body: dict[str, Any] | None, until: float
-) -> tuple[int, Any]:
+) -> tuple[int, str]:
     connection = HTTPConnection(_HOST, port, timeout=max(1.0, until - time.monotonic()))
     try:
         connection.request(method, path, None if body is None else json.dumps(body))
@@ -92,10 +94,7 @@ def _ask(
         text = response.read()
     finally:
         connection.close()
-    try:
-        return response.status, json.loads(text)
-    except ValueError:
-        return response.status, None
+    return response.status, text.decode(errors="replace")
 
 
 def _free_port() -> int:

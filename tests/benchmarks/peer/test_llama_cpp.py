@@ -111,7 +111,16 @@ def test_requests_go_to_llama_server(tmp_path: Path, work: Workload, slots: int)
 
 def test_an_answer_of_another_length_is_no_measure(tmp_path: Path) -> None:
     script(tmp_path / "llama-server", f"ASKED, SHORT = {str(tmp_path / 'x')!r}, 1\n{_SERVER}")
-    with pytest.raises(PeerError, match="llama-server: expected 4 tokens, found 200, 3 tokens"):
+    with pytest.raises(PeerError, match="llama-server: expected 4 new tokens, found 3"):
+        peer(tmp_path).run(SHARED, seed=0)
+
+
+def test_a_refusal_is_told(tmp_path: Path) -> None:
+    code = _SERVER.replace(
+        'self.reply(200, {"content"', 'self.reply(500, {"error": "too long", "content"'
+    )
+    script(tmp_path / "llama-server", f"ASKED, SHORT = {str(tmp_path / 'x')!r}, 0\n{code}")
+    with pytest.raises(PeerError, match=r'^llama-server answered 500: {"error": "too long"'):
         peer(tmp_path).run(SHARED, seed=0)
 
 
