@@ -15,6 +15,7 @@ class OnOctavo:
         self._llm = LLM(
             options.model, threads=options.threads, context=options.context,
             max_num_seqs=options.streams, step_ms=None,
+            pack_cache=False,  # it would be written while others are measured
         )  # fmt: skip
 
     def measure(self, work: Workload, prompts: list[list[int]]) -> float:
