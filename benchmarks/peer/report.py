@@ -79,10 +79,21 @@ def figure(results: Results, works: Sequence[Workload]) -> go.Figure:
     plot.update_layout(
         template="plotly_white", height=380, barmode="group", bargap=0.2,
         margin={"l": 60, "r": 10, "t": 10, "b": 40}, legend={"orientation": "h", "y": 1.12},
-        yaxis={"title": "tokens a second", "rangemode": "tozero"},
+        yaxis={"title": "tokens a second", "range": [0, 1.05 * _highest(results, works)]},
         xaxis={"type": "category", "range": [-0.5, len(works) - 0.5]},
     )  # fmt: skip
     return plot
+
+
+def _highest(results: Results, works: Sequence[Workload]) -> float:
+    """What a figure has to reach: the limits, and all that was measured."""
+    measured = [
+        each.most
+        for work in works
+        for each in (results.of(work.name, peer) for peer in results.peers)
+        if each is not None and each.samples
+    ]
+    return max([*measured, *(results.limit(work.name) or 0.0 for work in works)], default=1.0)
 
 
 def _bars(peer: str, names: Sequence[str], found: Sequence[Outcome | None]) -> go.Bar:

@@ -32,6 +32,7 @@ def test_a_figure_has_medians_whiskers_and_the_limit() -> None:
     assert (ours.name, list(ours.x), list(ours.y)) == ("octavo", ["after 8"], [70])
     assert (ours.error_y.array[0], ours.error_y.arrayminus[0]) == (10, 10)
     assert (theirs.name, list(theirs.y)) == ("vllm", [35])
+    assert list(plot.layout.yaxis.range) == [0, 105]  # the limit is below the edge
     (line,) = plot.layout.shapes
     assert (line.y0, line.y1, line.showlegend) == (100, 100, True)
 
