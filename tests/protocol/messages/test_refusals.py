@@ -155,3 +155,9 @@ def test_whatever_stands_anywhere_is_read_or_refused(path: tuple[Any, ...]) -> N
     for odd in ODD:
         with suppress(BodyError):
             parse_messages(with_odd(WHOLE, path, odd))
+
+
+def test_thinking_that_nobody_can_read_is_no_conversation() -> None:
+    block = {"type": "redacted_thinking", "data": "x"}
+    with pytest.raises(BodyError, match="messages: expected a text in one of them"):
+        parse_messages({"max_tokens": 1, "messages": [{"role": "assistant", "content": [block]}]})

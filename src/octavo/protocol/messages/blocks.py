@@ -103,6 +103,8 @@ def read_conversation(fields: Fields, marks: Marks) -> Said:
         reader.read("system", "system", fields["system"])
     for i, message in enumerate(messages):
         reader.read_message(f"messages[{i}]", message)
+    if not reader.messages:  # thinking that nobody here can read
+        raise BodyError("messages: expected a text in one of them", "messages")
     is_begun = reader.messages[-1]["role"] == "assistant"
     if is_begun:
         _check_beginning(f"messages[{len(messages) - 1}].content", reader.messages[-1])
