@@ -16,7 +16,8 @@ from octavo.batch import Batch, StepOutput, Want
 from octavo.config import EngineConfig
 from octavo.engine.engine import Engine
 from octavo.engine.live import LiveRequests
-from octavo.engine.nouns import Request, StepPlan
+from octavo.engine.nouns import Request
+from octavo.engine.step import StepPlan
 from octavo.engine.step_budget import StepBudget
 from octavo.kernels import KV_FORMATS, default_isa
 from octavo.kv_cache.block_names import Namespace

@@ -4,7 +4,8 @@
 
 The server is a process of its own, and so is the load, whose CPU is counted nowhere. CPU, not time,
 so that a machine that others use too tells nearly the same; what is counted as the program's is its
-threads' and what the engine's thread does in it.
+threads' and what the engine's thread does in it. The parts are counted in a second server: to look
+at the clock around each costs as much as some of them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 PROMPT = "Write a long story about the sea, and about those who live by it. "
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -67,7 +68,7 @@ class Counts:
         print(json.dumps(told), flush=True)
 
 
-def run_server(model: str) -> None:
+def run_server(model: str, *, in_parts: bool) -> None:
     from octavo import LLM, AsyncEngine
     from octavo.server.config import ServerConfig
     from octavo.server.serve import serve
@@ -79,11 +80,12 @@ def run_server(model: str) -> None:
         llm = LLM(model, threads=2)
         engine = llm.loop.engine
         counts.count(engine.runner, "forward", "program")
-        counts.count(engine, "step", "step")
         counts.count(engine, "finish", "finish")
-        counts.count(engine.draws, "decide", "sampling")
-        counts.count(RequestText, "catch_up", "detokenising")
-        counts.count(RequestText, "take", "detokenising")
+        if in_parts:
+            counts.count(engine, "step", "step")
+            counts.count(engine.draws, "decide", "sampling")
+            counts.count(RequestText, "catch_up", "detokenising")
+            counts.count(RequestText, "take", "detokenising")
         return AsyncEngine(llm), "model"
 
     class Said:
@@ -118,8 +120,9 @@ class Server:
 
 
 @contextmanager
-def serving(model: str) -> Iterator[Server]:
-    command = [sys.executable, "-m", "benchmarks.server_cost", model, "--serve"]
+def serving(model: str, *, in_parts: bool = False) -> Iterator[Server]:
+    how = ["--serve", "--parts"] if in_parts else ["--serve"]
+    command = [sys.executable, "-m", "benchmarks.server_cost", model, *how]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
@@ -154,7 +157,22 @@ def body(index: int, tokens: int) -> dict[str, object]:
             "stream": True, "seed": index, "temperature": 0.7}  # fmt: skip
 
 
-def cost_of_tokens(server: Server, clients: int, tokens: int) -> None:
+class Cost(NamedTuple):
+    """CPU seconds that a crowd of clients cost."""
+
+    cpu: dict[str, float]  # of what is counted
+    threads: dict[str, float]
+
+    @property
+    def program(self) -> float:
+        return self.cpu["program"] + self.threads.get("native", 0)
+
+    @property
+    def outside(self) -> float:
+        return sum(self.threads.values()) - self.program
+
+
+def cost_of_crowd(server: Server, clients: int, tokens: int) -> Cost:
     async def crowd() -> None:
         await asyncio.gather(*(ask(server.port, body(i, tokens)) for i in range(clients)))
 
@@ -166,8 +184,19 @@ def cost_of_tokens(server: Server, clients: int, tokens: int) -> None:
     threads = {
         name: value - before["threads"].get(name, 0) for name, value in after["threads"].items()
     }
-    program = cpu["program"] + threads.get("native", 0)
-    outside = sum(threads.values()) - program
+    return Cost(cpu, threads)
+
+
+def print_cost(cost: Cost, clients: int, tokens: int) -> None:
+    print(
+        f"{clients} streams of {tokens} tokens: {cost.outside / cost.program:.1%} of the program's"
+    )
+    print(f"  the program: {cost.program / clients / tokens * 1e6:.0f} us of CPU a token")
+    print(f"  all else: {cost.outside / clients / tokens * 1e6:.0f} us")
+
+
+def print_parts(cost: Cost, clients: int, tokens: int) -> None:
+    cpu, threads = cost.cpu, cost.threads
     parts = {
         "the event loop (HTTP, SSE)": threads["MainThread"],
         "encoding": sum(v for name, v in threads.items() if name.startswith("octavo-text")),
@@ -176,11 +205,9 @@ def cost_of_tokens(server: Server, clients: int, tokens: int) -> None:
         "detokenising": cpu["detokenising"],
         "else in the engine's thread": threads["octavo-engine"] - cpu["step"] - cpu["detokenising"],
     }
-    count = clients * tokens
-    print(f"{clients} streams of {tokens} tokens: {outside / program:.1%} of the program's CPU")
-    print(f"  the program: {program / count * 1e6:.0f} us a token")
+    print(f"its parts, with a look at the clock around each: {cost.outside / cost.program:.1%}")
     for name, seconds in parts.items():
-        print(f"  {name}: {seconds / count * 1e6:.1f} us a token, {seconds / program:.2%}")
+        print(f"  {name}: {seconds / clients / tokens * 1e6:.1f} us, {seconds / cost.program:.2%}")
 
 
 def first_token(server: Server) -> None:
@@ -221,15 +248,18 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--idle", type=float, default=60)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--parts", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
-        run_server(given.model)
+        run_server(given.model, in_parts=given.parts)
         return
     with serving(given.model) as server:
-        cost_of_tokens(server, given.clients, given.tokens)
+        print_cost(cost_of_crowd(server, given.clients, given.tokens), given.clients, given.tokens)
         first_token(server)
         cancels(server)
         idle(server, given.idle)
+    with serving(given.model, in_parts=True) as server:
+        print_parts(cost_of_crowd(server, given.clients, given.tokens), given.clients, given.tokens)
 
 
 if __name__ == "__main__":

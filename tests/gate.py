@@ -9,7 +9,7 @@ import pytest
 
 from octavo import LLM
 from octavo.batch import Batch, StepOutput
-from octavo.engine.nouns import StepPlan
+from octavo.engine.step import StepPlan
 
 PATIENCE = 60  # seconds; what never comes fails a test
 

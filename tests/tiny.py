@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from octavo.batch import Want, make_batch
+from octavo.batch import Asked, Want, make_batch
 from octavo.config import EngineConfig
 from octavo.engine.engine import Engine
 from octavo.engine.runner import Runner, block_bytes
@@ -125,7 +125,7 @@ def all_logits(
     blocks = list(range(min(runner.num_blocks))) if table is None else list(table)
     out = []
     for begin, end in zip([0, *cuts], [*cuts, len(tokens)], strict=True):
-        wants = [Want.LOGITS] * (end - begin)
+        wants = [Asked(Want.LOGITS)] * (end - begin)
         batch = make_batch(
             [(tokens[begin:end], begin)], [[blocks]] * len(runner.groups), range(end - begin), wants
         )

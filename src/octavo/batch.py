@@ -105,25 +105,23 @@ def make_batch(
     spans: Sequence[tuple[Sequence[int], int]],
     tables: Sequence[Sequence[Sequence[int]]],
     output_rows: Sequence[int],
-    wants: Sequence[Want],
+    asked: Sequence[Asked],
     *,
     write_starts: Sequence[int] | None = None,
     top_k: int = 0,
-    edits: Sequence[Edits] = (),
-    masks: Sequence[Mask | None] = (),
-    draws: Sequence[Draw | None] = (),
 ) -> Batch:
     """A ragged batch. `spans`: each sequence's (tokens, position of the first); `tables`: by layer
-    group, each sequence's blocks. Without `write_starts` K and V of every row are stored. `edits`,
-    `masks` and `draws`: of each output, if any has some."""
+    group, each sequence's blocks; `asked`: of each output. Without `write_starts` K and V of every
+    row are stored."""
     if write_starts is None:
         write_starts = [first for _, first in spans]
     width = max(len(table) for group in tables for table in group)
     padded = [[[*table, *[0] * (width - len(table))] for table in group] for group in tables]
     tokens = [token for span, _ in spans for token in span]
+    wants, edits, masks, draws = zip(*asked, strict=True) if asked else ((), (), (), ())
     has_edits = any(map(len, edits))
     has_draws = any(draws)
-    drawn = [each or _NO_DRAW for each in draws]
+    drawn = [each or _NO_DRAW for each in draws] if has_draws else []
     positions = [p for span, first in spans for p in range(first, first + len(span))]
     return Batch(
         tokens=np.array(tokens, np.int32),
@@ -132,7 +130,7 @@ def make_batch(
         write_starts=np.array(write_starts, np.int32),
         block_tables=np.array(padded, np.int32),
         output_rows=np.array(output_rows, np.int32),
-        wants=np.array(wants, np.int32),
+        wants=np.array([*map(int, wants)], np.int32),
         top_k=top_k,
         edit_starts=np.cumsum([0, *map(len, edits)], dtype=np.int32) if has_edits else None,
         edits=np.concatenate(edits) if has_edits else None,
@@ -144,8 +142,8 @@ def make_batch(
 
 def _stacked(masks: Sequence[Mask | None]) -> NDArray[np.uint32] | None:
     """One for each output; without any, None."""
-    words = next((len(mask) for mask in masks if mask is not None), None)
-    if words is None:
+    given = [mask for mask in masks if mask is not None]
+    if not given:
         return None
-    every = np.full(words, 0xFFFFFFFF, np.uint32)
+    every = np.full(len(given[0]), 0xFFFFFFFF, np.uint32)
     return np.stack([every if mask is None else mask for mask in masks])

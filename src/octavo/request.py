@@ -115,7 +115,7 @@ class RequestOutput:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one a token, and that takes four times as long to make
 class StreamChunk:
     """A piece of answer `index`. `output` is the whole request, on its last chunk only. `step` is
     the StepRecord's that its last token came with; None where it came with none. `logprobs`, if

@@ -9,7 +9,8 @@ from typing import Any
 from octavo.batch import StepOutput
 from octavo.config import EngineConfig
 from octavo.engine.engine import Engine
-from octavo.engine.nouns import Branch, Continuation, Decision, Request, StepPlan
+from octavo.engine.nouns import Branch, Request
+from octavo.engine.step import Continuation, Decision, StepPlan
 from octavo.engine.step_budget import StepBudget
 from octavo.kernels import KV_FORMATS, default_isa
 from octavo.kv_cache.cache import KVCache, Transfer

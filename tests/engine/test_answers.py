@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from octavo.batch import Want, make_batch
+from octavo.batch import Asked, Want, make_batch
 from octavo.engine.decoding.beam_search import BeamSearch, Hypothesis
 from octavo.engine.decoding.draws import Draws
 from octavo.engine.nouns import Branch, Request
@@ -94,7 +94,7 @@ def search_by_hand(prompt: list[int], search: BeamSearch) -> list[Hypothesis]:
         for beam in search.beams:
             tokens = [*prompt, *beam.tokens]
             batch = make_batch(
-                [(tokens, 0)], [[blocks]], [len(tokens) - 1], [Want.TOP_K],
+                [(tokens, 0)], [[blocks]], [len(tokens) - 1], [Asked(Want.TOP_K)],
                 top_k=search.num_candidates,
             )  # fmt: skip
             out = RUNNER.run(batch)

@@ -10,7 +10,8 @@ import pytest
 from octavo.batch import Want
 from octavo.engine.decoding import make_decoding
 from octavo.engine.decoding.draws import Draws, edits_of, uniform
-from octavo.engine.nouns import Branch, Decoding, HeadRow, Request
+from octavo.engine.nouns import Branch, Request
+from octavo.engine.step import Decoding, HeadRow
 from octavo.kernels import default_isa, native
 from octavo.request import RequestOptions, TokenLogprobs
 from octavo.sampling_params import SamplingParams
@@ -44,7 +45,7 @@ def decoding(one: Branch) -> Decoding:
 def draw(one: Branch, logits: np.ndarray) -> list[Drawn]:
     wanted = decoding(one).want(one)
     assert wanted is not None
-    row = HeadRow(one, one.num_tokens - 1, 0, True, *wanted, 0, lse(logits))
+    row = HeadRow(one, one.num_tokens - 1, 0, True, wanted, 0, lse(logits))
     if wanted.draw is None:
         row.logits = logits
     else:  # what the head does
@@ -74,7 +75,7 @@ def test_what_fills_up_the_head_is_never_drawn_or_listed(temperature: float) -> 
         one.request.seed = seed
         wanted = decoding(one).want(one)
         assert wanted is not None
-        row = HeadRow(one, 0, 0, True, *wanted, 0, of_tokens, padded)
+        row = HeadRow(one, 0, 0, True, wanted, 0, of_tokens, padded)
         ((token, logprobs),) = [
             (each.token, each.logprobs)
             for each in decoding(one).decide(one.request, [row]).continuations

@@ -20,7 +20,7 @@ def test_a_sequence_that_caught_up_has_its_last_row_sampled() -> None:
     it.add(text(2, 20))
     plan = it.plan()
     assert list(plan.spans.values()) == [(3, 4), (3, 4), (0, 5), (0, 9)]
-    assert [(r.row, r.position, r.want, r.samples) for r in plan.head_rows] == [
+    assert [(r.row, r.position, r.asked.want, r.samples) for r in plan.head_rows] == [
         (0, 3, Want.ARGMAX, True),
         (1, 3, Want.ARGMAX, True),
         (6, 4, Want.ARGMAX, True),  # the last has 11 to go
@@ -40,7 +40,7 @@ def test_a_prompt_whose_log_probabilities_are_wanted_gives_every_row_but_the_las
     plan = it.plan()
     rows = plan.head_rows
     assert [(r.row, r.position, r.samples) for r in rows] == [(i, i, False) for i in range(8)]
-    assert {r.want for r in rows} == {Want.LOGITS}
+    assert {r.asked.want for r in rows} == {Want.LOGITS}
     request.row_values += [NOTED] * 8
     it.run(plan)
     plan = it.plan()
@@ -71,7 +71,12 @@ def test_outputs_find_their_logits_and_candidates() -> None:
     it.add(text(2, 2), logprobs=0)
     it.add(text(3, 2), logprobs=0)
     plan = it.plan()
-    assert [r.want for r in plan.head_rows] == [Want.ARGMAX, Want.TOP_K, Want.LOGITS, Want.LOGITS]
+    assert [r.asked.want for r in plan.head_rows] == [
+        Want.ARGMAX,
+        Want.TOP_K,
+        Want.LOGITS,
+        Want.LOGITS,
+    ]
     logits = np.arange(2 * VOCAB, dtype=np.float32).reshape(2, VOCAB)
     out = StepOutput(
         argmax=np.array([4, 5, 6, 7], np.int32),

@@ -9,7 +9,7 @@ import pytest
 
 from octavo.batch import StepOutput
 from octavo.engine.engine import Engine
-from octavo.engine.nouns import StepPlan
+from octavo.engine.step import StepPlan
 from octavo.errors import ModelError
 from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams

@@ -12,7 +12,8 @@ import pytest
 
 from octavo.batch import Want
 from octavo.constraint import ConstraintState, Words
-from octavo.engine.nouns import Request, StepPlan
+from octavo.engine.nouns import Request
+from octavo.engine.step import StepPlan
 from octavo.errors import ConstraintError
 from octavo.request import RequestOptions
 from tests.engine.busy import MODEL, POOL, TEXT
@@ -27,7 +28,7 @@ BY_HAND = {"logprobs": 1}  # the row itself is wanted
 
 def wants(plan: StepPlan) -> list[tuple[Want, bool]]:
     """Of each row; and whether it has a mask."""
-    return [(row.want, row.mask is not None) for row in plan.head_rows]
+    return [(row.asked.want, row.asked.mask is not None) for row in plan.head_rows]
 
 
 def tokens(request: Request) -> Sequence[Sequence[int]]:

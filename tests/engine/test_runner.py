@@ -9,7 +9,7 @@ import mmap
 import numpy as np
 import pytest
 
-from octavo.batch import Want, make_batch
+from octavo.batch import Asked, Want, make_batch
 from octavo.engine.runner import PageStorage
 from octavo.errors import OutOfMemoryError
 from octavo.kernels import native
@@ -49,7 +49,7 @@ def test_a_sequence_goes_on_from_a_copy_of_its_partial_block(kv: str) -> None:
     all_logits(runner, prompt, table=[6, 2])
     runner.transfer([Transfer("copy", 0, 2, 5)])
     spans = [(end, 45) for end in ends]
-    batch = make_batch(spans, [[[6, 2], [6, 5]]], range(4), [Want.LOGITS] * 4)
+    batch = make_batch(spans, [[[6, 2], [6, 5]]], range(4), [Asked(Want.LOGITS)] * 4)
     assert np.array_equal(runner.run(batch).logits, np.concatenate(alone))
 
 

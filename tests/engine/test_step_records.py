@@ -11,8 +11,8 @@ import pytest
 
 from octavo.batch import StepOutput
 from octavo.engine.engine import Engine
-from octavo.engine.nouns import StepPlan
 from octavo.engine.runner import Runner
+from octavo.engine.step import StepPlan
 from octavo.engine.update import Updater
 from octavo.kv_cache.cache import Transfer
 from octavo.records import CacheReason

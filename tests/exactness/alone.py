@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from octavo.batch import Want, make_batch
+from octavo.batch import Asked, Want, make_batch
 from octavo.constraint import Words
 from octavo.engine.decoding.beam_search import BeamSearch
 from octavo.engine.decoding.draws import Draws, edits_of
@@ -114,7 +114,7 @@ class Alone:
             [(prompt, 0)],
             [[range(count)] for count in self._runner.num_blocks],
             range(len(prompt)),
-            [Want.HIDDEN] * len(prompt),
+            [Asked(Want.HIDDEN)] * len(prompt),
         )
         rows = self._runner.run(batch).hidden
         if request.options.pooling == "last":

@@ -16,8 +16,9 @@ import numpy as np
 from octavo.batch import FloatArray, StepOutput, Want
 from octavo.engine.decoding.draws import Draws
 from octavo.engine.engine import Engine
-from octavo.engine.nouns import Branch, Decision, Request, StepPlan
+from octavo.engine.nouns import Branch, Request
 from octavo.engine.sampler import Sampler
+from octavo.engine.step import Decision, StepPlan
 from octavo.kv_cache.cache import Transfer
 from octavo.kv_cache.groups import KeepLast
 from octavo.records import BlockEvent, BlockEventKind
@@ -152,7 +153,7 @@ class Probe:
         if plan.head_rows and self._is_due("nan"):
             first = plan.head_rows[0]
             out.log_sum_exp[0] = np.nan
-            if first.want is Want.HIDDEN:
+            if first.asked.want is Want.HIDDEN:
                 out.hidden[0] = np.nan
             self.may_fail.add(first.branch.request)
         return out

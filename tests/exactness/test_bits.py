@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo.batch import Want, make_batch
+from octavo.batch import Asked, Want, make_batch
 from octavo.kernels import native
 from octavo.weights.ggml_type import GGMLType
 from tests.tiny import SMALL_BLOCKS, TINY, all_logits, make_runner, tiny_model
@@ -78,7 +78,7 @@ def test_neighbours_of_any_length(spans: list[tuple[int, int]], threads: int, se
             all_logits(runner, tokens[:first], table=table)
     new = [(tokens[first:], first) for tokens, first in branches]
     rows = sum(len(tokens) for tokens, _ in new)
-    batch = make_batch(new, [tables], range(rows), [Want.LOGITS] * rows)
+    batch = make_batch(new, [tables], range(rows), [Asked(Want.LOGITS)] * rows)
     together = runner.run(batch).logits
     alone = [all_logits(RUNNERS[1, "bf16"], tokens)[first:] for tokens, first in branches]
     assert np.array_equal(together, np.concatenate(alone))

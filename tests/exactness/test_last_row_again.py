@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo.batch import Want, make_batch
+from octavo.batch import Asked, Want, make_batch
 from octavo.kernels import native
 from tests.tiny import TINY, all_logits, make_runner, tiny_model
 
@@ -44,10 +44,10 @@ def test_its_logits_are_those_of_the_original_run(name: str, kv: str, length: in
     original = all_logits(runner, prompt)
     table = [list(range(runner.num_blocks[0]))]
     span = [(prompt[-1:], length - 1)]
-    batch = make_batch(span, [table], [0], [Want.LOGITS], write_starts=[length])
+    batch = make_batch(span, [table], [0], [Asked(Want.LOGITS)], write_starts=[length])
     assert np.array_equal(runner.run(batch).logits[0], original[-1])
     # And what follows it is the same as without the hit.
-    following = make_batch([([7], length)], [table], [0], [Want.LOGITS])
+    following = make_batch([([7], length)], [table], [0], [Asked(Want.LOGITS)])
     assert np.array_equal(
         runner.run(following).logits[0], all_logits(RUNNERS[name, kv], [*prompt, 7])[-1]
     )
@@ -82,7 +82,7 @@ def test_in_a_batch_where_only_some_sequences_store(
     spans = [(prompts[i][first:], first) for i, first in zip(branches, firsts, strict=True)]
     rows = sum(len(tokens) for tokens, _ in spans)
     batch = make_batch(
-        spans, [[tables[i] for i in branches]], range(rows), [Want.LOGITS] * rows,
+        spans, [[tables[i] for i in branches]], range(rows), [Asked(Want.LOGITS)] * rows,
         write_starts=[computed[i] for i in branches],
     )  # fmt: skip
     together = runner.run(batch).logits

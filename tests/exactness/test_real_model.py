@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from octavo.batch import Want, make_batch
+from octavo.batch import Asked, Want, make_batch
 from octavo.config import EngineConfig
 from octavo.engine.engine import Engine
 from octavo.engine.nouns import Request
@@ -72,7 +72,7 @@ def step(
     """(len(spans), vocab): one step; each branch in the blocks of its place."""
     tables = [list(range(p * BLOCKS, (p + 1) * BLOCKS)) for p in places]
     last = (np.cumsum([len(tokens) for tokens, _ in spans]) - 1).tolist()
-    return runner.run(make_batch(spans, [tables], last, [Want.LOGITS] * len(spans))).logits
+    return runner.run(make_batch(spans, [tables], last, [Asked(Want.LOGITS)] * len(spans))).logits
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

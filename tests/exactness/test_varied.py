@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from octavo.batch import Want, make_batch
+from octavo.batch import Asked, Want, make_batch
 from octavo.engine.runner import Runner
 from octavo.kernels import native
 from octavo.program.ops import KVSpec
@@ -48,7 +48,7 @@ def test_company() -> None:
             all_logits(runner, tokens[:first], table=table)
     new = [(tokens[first:], first) for tokens, first in spans]
     rows = sum(len(tokens) for tokens, _ in new)
-    batch = make_batch(new, [tables] * len(runner.groups), range(rows), [Want.LOGITS] * rows)
+    batch = make_batch(new, [tables] * len(runner.groups), range(rows), [Asked(Want.LOGITS)] * rows)
     together = runner.run(batch).logits
     one = runner_of(1)
     alone = [all_logits(one, tokens)[first:] for tokens, first in spans]

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from octavo.engine.nouns import Branch, Request, StepResult
+from octavo.engine.nouns import Branch, Request
+from octavo.engine.step import StepResult
 from octavo.errors import ModelError, OutOfMemoryError, UsageError
 from octavo.kernels import native
 from octavo.kv_cache.cache import Root

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from octavo import LLM
-from octavo.batch import FloatArray, Want, make_batch
+from octavo.batch import Asked, FloatArray, Want, make_batch
 from octavo.program.program import Program
 from octavo.program.reference import ReferenceInterpreter
 
@@ -35,5 +35,5 @@ def reference(program: Program, weights: Mapping[str, FloatArray], tokens: list[
     """The reference interpreter in float32: logits after each token, (len(tokens), vocab)."""
     blocks = list(range(-(-len(tokens) // 32)))
     interpreter = ReferenceInterpreter(program, weights, num_blocks=len(blocks))
-    wants = [Want.LOGITS] * len(tokens)
+    wants = [Asked(Want.LOGITS)] * len(tokens)
     return interpreter.run(make_batch([(tokens, 0)], [[blocks]], range(len(tokens)), wants)).logits

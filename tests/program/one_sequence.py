@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from octavo.batch import Batch, Want, make_batch
+from octavo.batch import Asked, Batch, Want, make_batch
 from octavo.program.program import Program
 from octavo.program.reference import ReferenceInterpreter
 
@@ -20,11 +20,12 @@ def tokens_of(vocab: int) -> list[int]:
 
 
 def batch_of(
-    tokens: Sequence[int], rows: Sequence[int], wants: Sequence[Want], *, groups: int = 1,
-    **options: Any,
+    tokens: Sequence[int], rows: Sequence[int], wants: Sequence[Want | Asked], *, groups: int = 1,
+    top_k: int = 0,
 ) -> Batch:  # fmt: skip
     """Tokens from position 0 on, in blocks 0 to 63, and what is wanted of some rows."""
-    return make_batch([(tokens, 0)], [[list(range(64))]] * groups, rows, wants, **options)
+    asked = [each if isinstance(each, Asked) else Asked(each) for each in wants]
+    return make_batch([(tokens, 0)], [[list(range(64))]] * groups, rows, asked, top_k=top_k)
 
 
 def reference_logits(

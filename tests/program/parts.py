@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from octavo.batch import Batch, StepOutput, Want, make_batch
+from octavo.batch import Asked, Batch, StepOutput, Want, make_batch
 from octavo.config import EngineConfig
 from octavo.engine.runner import kv_layout
 from octavo.kernels import default_isa, native
@@ -69,7 +69,7 @@ def batch_of(tokens: list[int], first_block: int = 0) -> Batch:
     """One sequence from position 0 whose rows all want their logits."""
     rows = len(tokens)
     table = list(range(first_block, first_block + 4))
-    return make_batch([(tokens, 0)], [[table]], range(rows), [Want.LOGITS] * rows)
+    return make_batch([(tokens, 0)], [[table]], range(rows), [Asked(Want.LOGITS)] * rows)
 
 
 def output_of(batch: Batch) -> StepOutput:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from octavo.batch import EDIT, Batch, Draw, StepOutput, Want
+from octavo.batch import EDIT, Asked, Batch, Draw, StepOutput, Want
 from octavo.engine.runner import Runner
 from octavo.kernels import available_isas, native
 from octavo.program.builder import ProgramBuilder
@@ -67,7 +67,7 @@ def changes(edited: bool, masked: bool) -> dict[str, Any]:
 
 
 def drawn_batch(**more: Any) -> Batch:
-    batch = batch_of(TOKENS, ROWS, [Want.DRAW] * len(ROWS), draws=DRAWS)
+    batch = batch_of(TOKENS, ROWS, [Asked(Want.DRAW, draw=draw) for draw in DRAWS])
     return replace(batch, **more)
 
 
@@ -121,7 +121,7 @@ def test_bits_do_not_depend_on_threads_company_or_what_was_drawn_before(edited: 
         again = runner.run(drawn_batch(**change))
         assert np.array_equal(again.drawn, want.drawn)
         for i in (0, 7, len(ROWS) - 1):
-            alone = batch_of(TOKENS, [ROWS[i]], [Want.DRAW], draws=[DRAWS[i]])
+            alone = batch_of(TOKENS, [ROWS[i]], [Asked(Want.DRAW, draw=DRAWS[i])])
             if edited:
                 edits = change["edits"][9 * i : 9 * i + 9]
                 alone = replace(alone, edits=edits, edit_starts=np.array([0, 9], np.int32))
@@ -165,8 +165,8 @@ def test_where_nothing_is_allowed_nothing_is_drawn() -> None:
     ],
 )
 def test_draws_out_of_range_never_run(change: dict[str, Any], message: str) -> None:
-    wants = [Want.ARGMAX, Want.DRAW, Want.ARGMAX]
-    batch = batch_of(TOKENS, [0, 1, 2], wants, draws=[None, Draw(1.0, 0.5), None])
+    drawn = Asked(Want.DRAW, draw=Draw(1.0, 0.5))
+    batch = batch_of(TOKENS, [0, 1, 2], [Want.ARGMAX, drawn, Want.ARGMAX])
     kinds = {"temperatures": np.float32, "uniforms": np.float64}
     arrays: dict[str, Any] = {
         name: None if v is None else np.array(v, kinds[name]) for name, v in change.items()

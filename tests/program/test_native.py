@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from octavo.batch import EDIT, Want, make_batch
+from octavo.batch import EDIT, Asked, Want, make_batch
 from octavo.kernels import native
 from octavo.program.reference import edit_logits
 from octavo.weights.ggml_type import GGMLType
@@ -223,6 +223,6 @@ BEYOND = edits_at(3, 4, starts=[0, 1000, 2]) | outputs(2)
 )
 def test_a_batch_that_does_not_fit_never_runs(change: dict[str, Any], message: str) -> None:
     runner = make_runner(tiny_model(TINY, POOL), POOL)
-    batch = make_batch([([1], 0)], [[[0]]], [0], [Want.ARGMAX])
+    batch = make_batch([([1], 0)], [[[0]]], [0], [Asked(Want.ARGMAX)])
     with pytest.raises(ValueError, match=re.escape(message)):
         runner.run(replace(batch, **change))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from octavo.batch import Batch, Want, make_batch
+from octavo.batch import Asked, Batch, Want, make_batch
 from octavo.kernels import native
 from octavo.program.builder import ProgramBuilder
 from octavo.program.ops import KVSpec, Value, WeightSpec
@@ -47,7 +47,9 @@ def two_sequences(first: tuple[int, int], count: tuple[int, int]) -> Batch:
     """`count` rows of each from `first` on, in other blocks of each group."""
     spans = [(TOKENS[f : f + c], f) for f, c in zip(first, count, strict=True)]
     rows = sum(count)
-    batch = make_batch(spans, [[[9, 4, 6], [3, 8, 1]]] * 2, range(rows), [Want.LOGITS] * rows)
+    batch = make_batch(
+        spans, [[[9, 4, 6], [3, 8, 1]]] * 2, range(rows), [Asked(Want.LOGITS)] * rows
+    )
     tables = np.stack([batch.block_tables[0], batch.block_tables[1][::-1] + 20])
     return replace(batch, block_tables=tables)
 

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from octavo.batch import Want, make_batch
+from octavo.batch import Asked, Want, make_batch
 from octavo.kernels import KV_FORMATS, native
 from octavo.program.builder import ProgramBuilder
 from octavo.program.cost import Work, cost, uniform_weights
@@ -96,9 +96,9 @@ def test_chunks_and_fusing_change_no_bit(type: GGMLType) -> None:
 
 def test_a_position_without_a_row_is_refused() -> None:
     runner = make_runner(random_model(learned(rows=72), POOL, type=GGMLType.F32), POOL)
-    batch = make_batch([(TOKENS[:1], 69)], [[list(range(64))]], [0], [Want.ARGMAX])
+    batch = make_batch([(TOKENS[:1], 69)], [[list(range(64))]], [0], [Asked(Want.ARGMAX)])
     runner.run(batch)
-    batch = make_batch([(TOKENS[:1], 70)], [[list(range(64))]], [0], [Want.ARGMAX])
+    batch = make_batch([(TOKENS[:1], 70)], [[list(range(64))]], [0], [Asked(Want.ARGMAX)])
     with pytest.raises(ValueError, match=re.escape("positions: expected 0 to 69, got 70")):
         runner.run(batch)
 

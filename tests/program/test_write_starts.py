@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from octavo.batch import Batch, Want, make_batch
+from octavo.batch import Asked, Batch, Want, make_batch
 from octavo.engine.runner import Runner
 from octavo.kernels import native
 from octavo.program.reference import ReferenceInterpreter
@@ -26,13 +26,13 @@ TABLES = [[7, 2, 9], [4, 11, 0], [5, 1, 3]]
 def whole() -> Batch:
     """The first three from position 0, every row stored."""
     spans = [(tokens, 0) for tokens in TOKENS[:3]]
-    return make_batch(spans, [TABLES], range(210), [Want.LOGITS] * 210)
+    return make_batch(spans, [TABLES], range(210), [Asked(Want.LOGITS)] * 210)
 
 
 def some_write(write_starts: Sequence[int] | None = (0, 41, 90)) -> Batch:
     """Three sequences at 0, 30 and 69: the first stores all, the second from 41, the third none."""
     spans = [(TOKENS[3][:40], 0), (TOKENS[4][30:60], 30), (TOKENS[5][69:], 69)]
-    wants = [Want.LOGITS] * 71
+    wants = [Asked(Want.LOGITS)] * 71
     return make_batch(spans, [TABLES], range(71), wants, write_starts=write_starts)
 
 
@@ -87,13 +87,13 @@ def test_a_poisoned_page_stays_as_it_is(kv: str, write_start: int) -> None:
     """Every byte is marked: nothing of a batch that stores nothing may reach the pages."""
     runner = make_runner(tiny_model(TINY, POOL), POOL, num_blocks=12, max_rows=256, kv_dtype=kv)
     runner.pages[0][:] = 0xFF
-    spans, wants = [(TOKENS[0], 0), (TOKENS[1][69:], 69)], [Want.ARGMAX] * 2
+    spans, wants = [(TOKENS[0], 0), (TOKENS[1][69:], 69)], [Asked(Want.ARGMAX)] * 2
     batch = make_batch(spans, [TABLES[:2]], [69, 70], wants, write_starts=[write_start] * 2)
     runner.run(batch)
     assert (runner.pages[0] == 0xFF).all()
 
 
 def test_every_row_is_stored_unless_said() -> None:
-    batch = make_batch([([1, 2], 5), ([3], 0)], [[[0], [1]]], [1], [Want.ARGMAX])
+    batch = make_batch([([1, 2], 5), ([3], 0)], [[[0], [1]]], [1], [Asked(Want.ARGMAX)])
     assert batch.write_starts.tolist() == [5, 0]
     assert batch.write_starts.dtype == np.int32

@@ -68,7 +68,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from octavo.batch import Want, make_batch
+from octavo.batch import Asked, Want, make_batch
 from octavo.kernels import KV_FORMATS, available_isas, native
 from octavo.program.builder import ProgramBuilder
 from octavo.program.cost import Work, cost, uniform_weights
@@ -92,7 +92,7 @@ assert (costs[1].op_class, costs[1].flops) == ("embed", 128)
 pool = native.ThreadPool(1)
 model = random_model(program, pool, type=GGMLType.F32)
 tokens = list(range(40))
-plain = make_batch([(tokens, 0)], [[list(range(64))]], range(40), [Want.LOGITS] * 40)
+plain = make_batch([(tokens, 0)], [[list(range(64))]], range(40), [Asked(Want.LOGITS)] * 40)
 batch = replace(plain, gains=np.linspace(0.1, 2, 40, dtype=np.float32))
 
 

@@ -22,7 +22,7 @@ import pytest
 
 from octavo import LLM, AsyncEngine
 from octavo.engine import update
-from octavo.engine.nouns import StepResult
+from octavo.engine.step import StepResult
 from octavo.server import history
 from octavo.server.admission import PROMPTS_WAITING
 from octavo.server.config import ServerConfig

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 import pytest
 
 from octavo import LLM, AsyncEngine
-from octavo.engine.nouns import StepResult
+from octavo.engine.step import StepResult
 from octavo.server.admission import PROMPTS_WAITING
 from octavo.server.auth import Keys
 from octavo.server.config import ServerConfig

@@ -9,7 +9,8 @@ import pytest
 
 from octavo import LLM, AsyncEngine, RequestOptions, RequestOutput
 from octavo.batch import StepOutput
-from octavo.engine.nouns import Branch, StepPlan
+from octavo.engine.nouns import Branch
+from octavo.engine.step import StepPlan
 from octavo.serving.request_text import RequestText
 from tests.gate import Gate
 from tests.serving.stories import (

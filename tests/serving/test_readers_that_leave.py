@@ -11,7 +11,7 @@ import pytest
 
 from octavo import LLM, AsyncEngine, TokenStream
 from octavo.batch import StepOutput
-from octavo.engine.nouns import StepPlan
+from octavo.engine.step import StepPlan
 from tests.gate import Gate
 from tests.serving.stories import GREEDY, LONG, assert_nothing_held, in_a_loop, pieces
 

@@ -18,10 +18,11 @@ from octavo.engine.decoding import make_decoding
 from octavo.engine.decoding.draws import Draws
 from octavo.engine.heap import give_back
 from octavo.engine.live import LiveRequests
-from octavo.engine.nouns import Branch, Request, StepResult
+from octavo.engine.nouns import Branch, Request
 from octavo.engine.runner import Forward
 from octavo.engine.sampler import Sampler
 from octavo.engine.scheduler import Scheduler
+from octavo.engine.step import StepResult
 from octavo.engine.step_budget import StepBudget
 from octavo.engine.transaction import Transaction
 from octavo.engine.update import Updater

@@ -11,7 +11,8 @@ from bisect import insort
 from collections.abc import Iterable
 from math import inf
 
-from octavo.engine.nouns import Branch, Request, StepResult
+from octavo.engine.nouns import Branch, Request
+from octavo.engine.step import StepResult
 from octavo.engine.totals import Counters
 from octavo.kv_cache.cache import NO_MATCH, BlockTable, KVCache, Match
 from octavo.request import FinishReason

@@ -1,34 +1,28 @@
-"""The engine's nouns: a Request with its Branches, and what the four verbs of a step hand on.
-`schedule` makes a StepPlan, `forward` runs its batch, `sample` reads its HeadRows and makes a
-Decision for each request, `update` applies those and tells the StepResult.
-"""
+"""The engine's nouns: a Request with its Branches. What a step hands on is in `step`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import inf, nan
-from typing import Any, NamedTuple, Protocol
+from math import inf
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from octavo.batch import (
     EDIT,
     NO_EDITS,
-    Asked,
-    Batch,
-    Draw,
     Edits,
     FloatArray,
-    Mask,
-    StepOutput,
-    Want,
 )
 from octavo.constraint import ConstraintState
-from octavo.kv_cache.cache import BlockTable, Root, Transfer
+from octavo.kv_cache.cache import BlockTable, Root
 from octavo.records import CacheRecord
 from octavo.request import FinishReason, RequestOptions, RowValues, TokenLogprobs
 from octavo.sampling_params import Sampling, SamplingParams
+
+if TYPE_CHECKING:
+    from octavo.engine.step import Decoding
 
 
 class Wait(NamedTuple):
@@ -83,6 +77,8 @@ class Request:
     sampling: Sampling
     max_tokens: int  # at least 1, of params that draw nothing too
     every_row: RowValues | None = None
+    num_prompt_tokens: int = field(init=False)
+    draws: bool = field(init=False)  # after the prompt; else its rows are all that is wanted
     # Known once it is queued.
     biases: Edits = field(init=False)  # of `logit_bias`
     decoding: Decoding = field(init=False)
@@ -114,6 +110,9 @@ class Request:
             self.every_row = "logprobs"
         if self.options.pooling == "mean":
             self.every_row = "hidden"
+        self.num_prompt_tokens = len(self.prompt_token_ids)
+        wants_answer = self.params.max_tokens != 0 and self.options.pooling is None
+        self.draws = wants_answer and self.every_row in (None, "logprobs")
         self.biases = _biases(self.params)
         if not self.draws:  # it takes the slots of one token, which is never computed
             self.max_tokens = 1
@@ -126,10 +125,6 @@ class Request:
     def rank(self) -> tuple[int, int]:
         """Return its place in both queues, running and waiting: the smallest comes first."""
         return self.options.priority, self.id
-
-    @property
-    def num_prompt_tokens(self) -> int:
-        return len(self.prompt_token_ids)
 
     @property
     def width(self) -> int:
@@ -147,12 +142,6 @@ class Request:
     def tables(self) -> list[BlockTable]:
         """The block tables of its branches that have begun."""
         return [b.table for b in self.branches if b.table is not None]
-
-    @property
-    def draws(self) -> bool:
-        """Something is drawn after the prompt; else its rows are all that is wanted."""
-        wants_answer = self.params.max_tokens != 0 and self.options.pooling is None
-        return wants_answer and self.every_row in (None, "logprobs")
 
     @property
     def num_rows_wanted(self) -> int:
@@ -190,126 +179,6 @@ class Request:
         return [None, *self.row_values] if self.every_row == "logprobs" else None
 
 
-@dataclass(slots=True)
-class HeadRow:
-    """A row of the batch that reaches the head, with the token at `position` of a branch: what it
-    asks for, and, once it ran, what the head gave."""
-
-    branch: Branch
-    position: int
-    row: int  # of the batch
-    samples: bool  # the branch goes on from here; else it is a row of the prompt that gives a value
-    want: Want
-    edits: Edits
-    mask: Mask | None = None
-    draw: Draw | None = None
-    argmax: int = -1
-    log_sum_exp: float = nan
-    logits: FloatArray | None = None  # (vocab,) if it wanted them
-    hidden: FloatArray | None = None  # (hidden,) likewise
-    top: Sequence[tuple[int, float]] = ()  # (token, log-probability), best first, likewise
-    drawn: int = -1  # likewise
-    drawn_logit: float = nan  # of it, unedited
-
-
-@dataclass(slots=True)
-class StepPlan:
-    """Says what a step is to do; only the scheduler fills it."""
-
-    begun: float  # of the engine's clock
-    # Rows for tokens [begin, end) of a branch.
-    spans: dict[Branch, tuple[int, int]] = field(default_factory=dict)
-    num_preempted: int = 0
-    is_full: bool = False  # one waits until blocks are copied
-    transfers: Sequence[Transfer] = ()  # to make before the rows run, in this order
-    requests: Sequence[Request] = ()  # of the branches
-    head_rows: list[HeadRow] = field(default_factory=list)
-    batch: Batch | None = None  # None: no rows
-
-    def read(self, out: StepOutput) -> Sequence[HeadRow]:
-        """Return the head rows, filled with what the head gave each."""
-        logits, hidden = iter(out.logits), iter(out.hidden)
-        drawn = zip(out.drawn.tolist(), out.drawn_logits.tolist(), strict=True)
-        given = zip(self.head_rows, out.argmax.tolist(), out.log_sum_exp.tolist(), strict=True)
-        for i, (row, argmax, lse) in enumerate(given):
-            row.argmax, row.log_sum_exp = argmax, lse
-            if row.want is Want.DRAW:
-                row.drawn, row.drawn_logit = next(drawn)
-            elif row.want is Want.LOGITS:
-                row.logits = next(logits)
-            elif row.want is Want.HIDDEN:
-                row.hidden = next(hidden)
-            elif row.want is Want.TOP_K:
-                found = zip(out.top_ids[i].tolist(), out.top_logits[i].tolist(), strict=True)
-                row.top = [(token, logit - lse) for token, logit in found]
-        return self.head_rows
-
-
 def _biases(params: SamplingParams) -> Edits:
     rows = [(token, 1, bias) for token, bias in (params.logit_bias or {}).items()]
     return np.array(rows, EDIT) if rows else NO_EDITS
-
-
-class Continuation(NamedTuple):
-    """A token that goes on from `parent`, as this answer (or beam) of the request, from 0."""
-
-    parent: Branch
-    answer: int
-    token: int
-    logprobs: TokenLogprobs | None = None
-    end: FinishReason | None = None
-
-
-@dataclass(slots=True)
-class Decision:
-    """How a request goes on after a step.
-
-    The first continuation of a parent goes on in it, others fork from it; a branch that was drawn
-    from and has none is dropped. `end`: the request is over.
-    """
-
-    request: Request
-    decoding: Decoding  # to go on with
-    continuations: Sequence[Continuation] = ()
-    row_values: Sequence[Any] = ()
-    end: FinishReason | None = None
-    error: Exception | None = None  # why nothing could be decided: the request ends with it
-
-
-class Decoding(Protocol):
-    """How a request goes on: the strategy that it asked for. A value: deciding changes nothing, so
-    that what raises in the middle of a step can be decided again."""
-
-    @property
-    def width_option(self) -> str:
-        """The option that says how many branches a request has, for what is said of them."""
-
-    @property
-    def num_candidates(self) -> int:
-        """Return how many of the likeliest tokens each row has to give."""
-
-    @property
-    def goes_together(self) -> bool:
-        """All branches draw in one step, or none does."""
-
-    def num_slots(self, request: Request) -> int:
-        """Return how many branches may run from now on."""
-
-    def want(self, branch: Branch) -> Asked | None:
-        """Return what the row that a branch is drawn from wants of the head; None: nothing is
-        drawn."""
-
-    def decide(self, request: Request, rows: Sequence[HeadRow]) -> Decision:
-        """Decide how the request goes on, given the rows of the branches that caught up."""
-
-    def close(self, request: Request, reason: FinishReason) -> None:
-        """Make its branches, which have ended, the answers that were asked for. May be called
-        again."""
-
-
-@dataclass(slots=True)
-class StepResult:
-    """Branches that got a token, and requests that ended, in the order it happened."""
-
-    grown: list[Branch] = field(default_factory=list)
-    finished: list[Request] = field(default_factory=list)

@@ -15,7 +15,7 @@ import numpy as np
 
 from octavo.batch import Batch, StepOutput, Want
 from octavo.config import EngineConfig
-from octavo.engine.nouns import StepPlan
+from octavo.engine.step import StepPlan
 from octavo.errors import OutOfMemoryError, UnsupportedModelError
 from octavo.kernels import default_isa, native
 from octavo.kv_cache.cache import KeepAll, KeepLast, LayerGroup, Transfer
@@ -139,7 +139,7 @@ class Runner:
             drawn_logits=np.empty(num_drawn, np.float32),
             op_ns=np.zeros(len(self.op_names) if self._profile else 0, np.uint64),
         )
-        self._rope.reach(int(batch.positions.max()) + 1)
+        self._rope.reach(max(batch.positions.tolist()) + 1)
         self._native.run(batch, out)
         out.seconds = self.clock() - begin
         return out

@@ -12,7 +12,8 @@ import numpy as np
 
 from octavo.batch import StepOutput
 from octavo.engine.decoding.draws import Draws
-from octavo.engine.nouns import Decision, HeadRow, Request, StepPlan
+from octavo.engine.nouns import Request
+from octavo.engine.step import Decision, HeadRow, StepPlan
 from octavo.errors import ModelError
 
 
@@ -33,10 +34,15 @@ class Sampler:
     def _decide(self, request: Request, rows: list[HeadRow], caught_up: bool) -> Decision:
         decoding = request.decoding
         try:
-            if not all(map(_is_finite, rows)):
-                raise ModelError("the model's logits are not finite: check the file, or another")
-            drawn_from = [row for row in rows if row.samples]
-            values = [self._draws.row_value(row) for row in rows if not row.samples]
+            for row in rows:
+                if math.isnan(row.log_sum_exp) and not _is_finite(row):
+                    raise ModelError(
+                        "the model's logits are not finite: check the file, or another"
+                    )
+            drawn_from, values = rows, []
+            if request.every_row is not None:
+                drawn_from = [row for row in rows if row.samples]
+                values = [self._draws.row_value(row) for row in rows if not row.samples]
             decision = (
                 decoding.decide(request, drawn_from) if caught_up else Decision(request, decoding)
             )
@@ -48,6 +54,5 @@ class Sampler:
 
 
 def _is_finite(row: HeadRow) -> bool:
-    if row.hidden is not None:
-        return bool(np.isfinite(row.hidden).all())
-    return not math.isnan(row.log_sum_exp)
+    """Of a row without a log-sum-exp: it wanted its hidden state."""
+    return row.hidden is not None and bool(np.isfinite(row.hidden).all())

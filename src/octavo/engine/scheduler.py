@@ -21,10 +21,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from octavo.batch import NO_EDITS, Want, make_batch
+from octavo.batch import Asked, Want, make_batch
 from octavo.engine.admission import Admission
 from octavo.engine.live import LiveRequests
-from octavo.engine.nouns import Branch, HeadRow, Request, StepPlan
+from octavo.engine.nouns import Branch, Request
+from octavo.engine.step import HeadRow, StepPlan
 from octavo.engine.step_budget import StepBudget
 from octavo.kv_cache.cache import KVCache
 
@@ -54,9 +55,8 @@ class Scheduler:
         self._requests.end_late(plan.begun)
         self._budget.open()
         running = [each for each in self._requests.running if only in (None, each)]
-        for request in running:
-            self._plan_decodes(request, plan)
-        for request in running:
+        rest = [request for request in running if not self._plan_decodes(request, plan)]
+        for request in rest:
             if request.is_running:
                 self._plan_prompts(request, plan)
         has_room = plan.num_preempted == 0 and not plan.is_full
@@ -72,9 +72,9 @@ class Scheduler:
         self.planned = plan.requests
         return plan
 
-    def _plan_decodes(self, request: Request, plan: StepPlan) -> None:
+    def _plan_decodes(self, request: Request, plan: StepPlan) -> bool:
         """Plan one row for each branch that has one token to go, of all or of none where they go
-        together."""
+        together. Return whether that is all that the request has."""
         going_on = request.live_branches
         ready = [
             b
@@ -83,14 +83,15 @@ class Scheduler:
         ]
         together = request.decoding.goes_together
         if together and (len(ready) < len(going_on) or len(ready) > self._budget.rows_left):
-            return
+            return False
         for branch in ready:
             if self._budget.rows_left == 0 or not request.is_running:
-                return
-            if not self._plan(branch, branch.num_tokens, plan):
+                return False
+            if not self._plan(branch, len(branch.tokens), plan):
                 for other in ready if together else ():
                     plan.spans.pop(other, None)
-                return
+                return False
+        return len(ready) == len(going_on)
 
     def _plan_prompts(self, request: Request, plan: StepPlan) -> None:
         for branch in request.live_branches:
@@ -149,27 +150,27 @@ class Scheduler:
         if not plan.spans:
             return
         plan.requests = list(dict.fromkeys(branch.request for branch in plan.spans))
+        spans, tables = [], []
         first_row = 0
-        for branch, (begin, end) in plan.spans.items():  # which of their rows reach the head
+        for branch, (begin, end) in plan.spans.items():
+            assert branch.table is not None
+            spans.append((branch.tokens[begin:end], begin))
+            tables.append(branch.table)
             if branch.request.every_row is not None:
                 plan.head_rows += _prompt_rows(branch, begin, end, first_row)
-            if end == branch.num_tokens:
-                want = branch.request.decoding.want(branch)
-                if want is not None:
+            if end == len(branch.tokens):
+                asked = branch.request.decoding.want(branch)
+                if asked is not None:
                     row = first_row + end - 1 - begin
-                    plan.head_rows.append(HeadRow(branch, end - 1, row, True, *want))
+                    plan.head_rows.append(HeadRow(branch, end - 1, row, True, asked))
             first_row += end - begin
-        tables = [branch.table for branch in plan.spans if branch.table is not None]
         plan.batch = make_batch(
-            [(branch.tokens[begin:end], begin) for branch, (begin, end) in plan.spans.items()],
+            spans,
             list(zip(*map(self._kv.view, tables), strict=True)),
             [row.row for row in plan.head_rows],
-            [row.want for row in plan.head_rows],
+            [row.asked for row in plan.head_rows],
             write_starts=[table.num_stored for table in tables],
             top_k=max(request.decoding.num_candidates for request in plan.requests),
-            edits=[row.edits for row in plan.head_rows],
-            masks=[row.mask for row in plan.head_rows],
-            draws=[row.draw for row in plan.head_rows],
         )
 
 
@@ -177,8 +178,8 @@ def _prompt_rows(branch: Branch, begin: int, end: int, first_row: int) -> Iterat
     """The rows of a span that are the prompt's and give a value, of a request that wants every
     row's; the first of the span is row `first_row` of the batch."""
     request = branch.request
-    kind = Want.HIDDEN if request.every_row == "hidden" else Want.LOGITS
+    asked = Asked(Want.HIDDEN if request.every_row == "hidden" else Want.LOGITS)
     first = max(begin, request.num_values)  # one that ran again gives nothing new
     for position in range(first, min(end, request.num_rows_wanted)):
         row = first_row + position - begin
-        yield HeadRow(branch, position, row, False, kind, NO_EDITS)
+        yield HeadRow(branch, position, row, False, asked)

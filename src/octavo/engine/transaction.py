@@ -13,8 +13,9 @@ from collections.abc import Callable
 from types import TracebackType
 
 from octavo.engine.live import LiveRequests
-from octavo.engine.nouns import Request, StepResult
+from octavo.engine.nouns import Request
 from octavo.engine.scheduler import Scheduler
+from octavo.engine.step import StepResult
 
 
 class Transaction:

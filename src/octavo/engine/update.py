@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 
 from octavo.batch import StepOutput
 from octavo.engine.live import LiveRequests
-from octavo.engine.nouns import Branch, Continuation, Decision, Request, StepPlan
+from octavo.engine.nouns import Branch, Request
+from octavo.engine.step import Continuation, Decision, StepPlan
 from octavo.engine.step_budget import StepBudget
 from octavo.kv_cache.cache import KVCache, KVCounts
 from octavo.records import StepRecord
@@ -64,7 +65,8 @@ class Updater:
             self._requests.fail(request, decision.error)
             return
         request.is_half = True
-        request.take(decision.row_values)
+        if decision.row_values:
+            request.take(decision.row_values)
         if decision.continuations:
             self._go_on(request, decision.continuations)
         request.decoding = decision.decoding

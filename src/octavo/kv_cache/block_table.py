@@ -76,7 +76,7 @@ class BlockTable:
     def let_go(self, row: int) -> tuple[list[BlockId], list[BlockId]]:
         """Take out the whole blocks that no row from `row` on needs, the tail first: those that
         rows at `ends` need, and the others. Notes when there may be more of them."""
-        if row < self._check_at or not self.layout.windowed:
+        if row < self._check_at:
             return [], []
         needs, size = self.layout.needs, self.layout.block_size
         kept: list[BlockId] = []

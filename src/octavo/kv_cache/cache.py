@@ -159,9 +159,10 @@ class KVCache:
         table.num_stored = max(table.num_stored, accepted)
         if table.node.end + self.block_size <= table.num_stored:
             self._sharing.register_whole(table, tokens)
-        kept, spare = table.let_go(accepted)
-        if kept or spare:
-            self._sharing.let_go(table, kept, spare)
+        if self.layout.windowed:
+            kept, spare = table.let_go(accepted)
+            if kept or spare:
+                self._sharing.let_go(table, kept, spare)
 
     def truncate(self, table: BlockTable, num_tokens: int) -> None:
         """Take back the tokens from `num_tokens` on: they are found no more, where no other table

@@ -125,5 +125,5 @@ class Service:
         given = self.config.stream_gap_ms
         if given is None:
             streams = self.tally.streams
-            given = min(50, streams) if streams > 1 else 0
+            given = min(50, 2 * streams) if streams > 1 else 0
         return given / 1e3

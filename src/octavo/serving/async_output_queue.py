@@ -11,7 +11,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 
 from octavo.errors import UsageError
@@ -154,7 +153,7 @@ def _merged(chunks: list[StreamChunk]) -> list[StreamChunk]:
         for index, pieces in answers.items()
     ]
     if output is not None:
-        merged[-1] = replace(merged[-1], output=output)
+        merged[-1].output = output
     return merged
 
 

@@ -3,9 +3,8 @@
 Commands come in through one inbox, from any thread, and are done between two steps, in their order;
 what a step gave goes out to the OutputQueue of each reader, when its text was brought forward.
 
-1. The thread starts with the first command and holds the loop only while it works: a loop that
-   nobody else holds is gone, and so is its thread. It sleeps, without polling, until a command
-   comes or memory has idled long enough to go back to the system.
+1. The thread starts with the first command and holds the loop only while it works: with the loop
+   it is gone. It sleeps until a command comes or idle memory can go back to the system.
 2. `cancel` and `soon` never wait and take no lock: the garbage collector may call them anywhere.
 3. What breaks off a waiting caller, Ctrl-C too, never meets a step.
 4. A step that raises has changed nothing that it did not finish, so the next is tried; when that
@@ -26,12 +25,13 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 from octavo.engine.engine import Engine
-from octavo.engine.nouns import Request, StepResult
+from octavo.engine.nouns import Request
+from octavo.engine.step import StepResult
 from octavo.errors import EngineClosedError, KernelError, UsageError
 from octavo.request import StreamChunk
 from octavo.serving.output_queue import OutputQueue, Update
@@ -214,8 +214,8 @@ class EngineLoop:
         except Exception as error:
             update.error = error
         if update.output is not None and update.error is None:
-            *before, last = update.chunks or [StreamChunk("", ())]
-            update.chunks = [*before, replace(last, output=update.output)]
+            update.chunks = update.chunks or [StreamChunk("", ())]
+            update.chunks[-1].output = update.output
 
     def _fail(self, error: Exception) -> None:
         """A step raised, and no request caused it."""
@@ -266,7 +266,7 @@ def _run(
     with run_lock:  # were `start` broken off, there could be two of these
         seconds: float | None = 0.0
         while True:
-            command = _next_command(inbox, seconds)
+            command = None if seconds == 0 and inbox.empty() else _next_command(inbox, seconds)
             loop = me()
             if loop is None:
                 break

@@ -37,6 +37,8 @@ class Detokenizer:
         if data and self._drop_blank:
             data = data.removeprefix(b" ")
             self._drop_blank = False
+        if data.isascii() and not self._utf8.buffer:  # as most are: nothing is cut
+            return data.decode("ascii")
         return self._utf8.decode(data)
 
     def finish(self) -> str:

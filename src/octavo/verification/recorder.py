@@ -14,8 +14,9 @@ import numpy as np
 
 from octavo.batch import Batch, FloatArray, StepOutput, Want
 from octavo.config import EngineConfig
-from octavo.engine.nouns import Branch, StepPlan
+from octavo.engine.nouns import Branch
 from octavo.engine.runner import Runner
+from octavo.engine.step import StepPlan
 from octavo.kernels import native
 from octavo.kv_cache.cache import Transfer
 from octavo.program.program import Program

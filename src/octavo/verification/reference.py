@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from octavo.batch import Want, make_batch
+from octavo.batch import Asked, Want, make_batch
 from octavo.engine.runner import Runner
 from octavo.kv_cache.cache import Transfer
 from octavo.verification.recorder import RecordedRow, Row
@@ -64,7 +64,7 @@ class Reference:
             [(tokens, 0)],
             [[every] for every in blocks],
             [n - 1 for n in lengths],
-            [Want.LOGITS] * len(lengths),
+            [Asked(Want.LOGITS)] * len(lengths),
         )
         out = self._runner.run(batch)
         return [Row(*each) for each in zip(out.logits, out.log_sum_exp.tolist(), strict=True)]

@@ -3,7 +3,8 @@
 from octavo.engine.decoding.beams import make_beams
 from octavo.engine.decoding.draws import Draws
 from octavo.engine.decoding.pooled import Pooled
-from octavo.engine.nouns import Decoding, Request
+from octavo.engine.nouns import Request
+from octavo.engine.step import Decoding
 
 
 def make_decoding(request: Request, draws: Draws) -> Decoding:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from octavo.batch import Asked, Want
 from octavo.engine.decoding.beam_search import BeamSearch
-from octavo.engine.nouns import Branch, Continuation, Decision, HeadRow, Request
+from octavo.engine.nouns import Branch, Request
+from octavo.engine.step import Continuation, Decision, HeadRow
 from octavo.errors import UsageError, counted
 from octavo.kernels import native
 from octavo.request import FinishReason

@@ -19,7 +19,8 @@ import numpy as np
 from octavo.batch import EDIT, Asked, Draw, Edits, FloatArray, IntArray, Want
 from octavo.constraint import Words
 from octavo.engine.masks import Masks
-from octavo.engine.nouns import Branch, Continuation, Decision, HeadRow, Request
+from octavo.engine.nouns import Branch, Request
+from octavo.engine.step import Continuation, Decision, HeadRow
 from octavo.kernels import native
 from octavo.request import FinishReason, TokenLogprobs
 
@@ -61,7 +62,7 @@ class Draws:
         else:  # of the token that it draws the head tells the logit too, and of no others
             uniform_here = uniform(request.seed, branch.index, branch.num_tokens)
             draw = Draw(sampling.temperature, uniform_here)
-            by_head = not (logprobs or sampling.cuts or (request.params.n > 1 and _parts(branch)))
+            by_head = not (logprobs or sampling.cuts or _parts(branch))
         if not by_head:
             return Asked(Want.LOGITS, edits)
         try:
@@ -135,7 +136,7 @@ class Draws:
         """The next token of a branch; where the answers of a request part, of all."""
         branch = row.branch
         request = branch.request
-        if row.want is Want.DRAW:
+        if row.asked.want is Want.DRAW:
             token, logprobs = row.drawn, None
             if request.params.logprobs is not None:
                 logprobs = TokenLogprobs(token, row.drawn_logit - row.log_sum_exp, ())
@@ -146,7 +147,7 @@ class Draws:
             end = self._end(branch, token)
             return [Continuation(branch, index, token, None, end) for index in answers]
         mask = self.masks.of(branch)
-        edited = self.edit(row.logits[: self.vocab_size], row.edits, mask)
+        edited = self.edit(row.logits[: self.vocab_size], row.asked.edits, mask)
         likeliest = row.argmax if mask is None else None  # the head knows the edits, and no mask
         drawn = []
         for index in answers:
@@ -177,8 +178,9 @@ class Draws:
 
 
 def _parts(branch: Branch) -> bool:
-    """All answers of the request begin with the next token."""
-    return len(branch.request.branches) == 1 and branch.num_completion_tokens == 0
+    """Several answers of the request begin with the next token."""
+    request = branch.request
+    return request.params.n > 1 and len(request.branches) == 1 and not branch.num_completion_tokens
 
 
 def edits_of(branch: Branch) -> Edits:

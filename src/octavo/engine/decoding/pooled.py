@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from octavo.batch import Asked, FloatArray, Want
-from octavo.engine.nouns import Branch, Decision, HeadRow, Request
+from octavo.engine.nouns import Branch, Request
+from octavo.engine.step import Decision, HeadRow
 from octavo.request import FinishReason
 
 
