@@ -60,3 +60,9 @@ def traces_wanted() -> bool:
 def api_key() -> str | None:
     """The key for a server that is asked, $OCTAVO_API_KEY."""
     return os.environ.get("OCTAVO_API_KEY") or None
+
+
+def openai_api_key() -> str | None:
+    """The same for a server of OpenAI's API that need not be Octavo's: $OPENAI_API_KEY counts
+    where there is no $OCTAVO_API_KEY."""
+    return api_key() or os.environ.get("OPENAI_API_KEY") or None

@@ -16,6 +16,7 @@ from click.exceptions import Exit
 
 from octavo.batch_job import BatchJob, Outcome, Source, Summary, pick_model
 from octavo.cli.answer import Quiet, Template, read_template
+from octavo.cli.bar import requests_bar
 from octavo.cli.command import Argument, Flag, Group
 from octavo.cli.figures import duration
 from octavo.cli.flags import BATCH_ENGINE, AsJson, with_flags
@@ -28,8 +29,6 @@ from octavo.errors import ModelNotFoundError, counted
 from octavo.weights.fingerprint import fingerprint
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from octavo.serving.llm import LLM
 
 Input = Annotated[
@@ -177,7 +176,7 @@ def _progress(screen: Screen, done: int, total: int) -> Iterator[Callable[[Outco
     if not sys.stderr.isatty():
         yield say
         return
-    with _bar() as bar:
+    with requests_bar(auto_refresh=True) as bar:
         task = bar.add_task("requests", total=total, completed=done)
 
         def advance(outcome: Outcome) -> None:
@@ -185,22 +184,6 @@ def _progress(screen: Screen, done: int, total: int) -> Iterator[Callable[[Outco
             bar.advance(task)
 
         yield advance
-
-
-def _bar() -> Progress:
-    from rich import progress
-    from rich.console import Console
-
-    return progress.Progress(
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        progress.TimeElapsedColumn(),
-        progress.TextColumn("left"),
-        progress.TimeRemainingColumn(),
-        console=Console(stderr=True),
-        speed_estimate_period=600,  # an answer may take a minute
-    )
 
 
 def _say_start(screen: Screen, job: BatchJob, done_before: int) -> None:

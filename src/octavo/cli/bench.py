@@ -11,6 +11,7 @@ from octavo.bench import workloads
 from octavo.bench.shared_prefix import Turn, Workload, turns
 from octavo.bench.sweep import Point
 from octavo.cli.bench_run import WHOLE_STEPS, Bench, check_counts
+from octavo.cli.bench_serve import serve
 from octavo.cli.command import Flag, Group
 from octavo.cli.figures import number, percent
 from octavo.cli.flags import ENGINE, AsJson, Model, with_flags, without
@@ -36,6 +37,7 @@ def register(app: Group) -> None:
     bench.add("batch", batch)
     bench.add("kv", kv)
     bench.add("prefix", prefix)
+    bench.add("serve", serve)
     app.add_command(bench)
 
 

@@ -1,8 +1,9 @@
 """The flags that several verbs share: options of SamplingParams, RequestOptions and LLM.
 
 `with_flags` adds them to a verb, which then gets `sampling` (SamplingParams), `options`
-(RequestOptions), `engine` (keywords of `LLM`) and `server` (of ServerConfig) in place of forty
-parameters. Only flags that were given are passed on: ranges and defaults are those classes' own.
+(RequestOptions), `engine` (keywords of `LLM`), `server` (of ServerConfig) and `load` (of
+LoadConfig) in place of forty parameters. Only flags that were given are passed on: ranges and
+defaults are those classes' own.
 """
 
 from __future__ import annotations
@@ -80,9 +81,10 @@ def with_flags(
     engine: tuple[Option, ...] = (),
     request: tuple[Option, ...] = (),
     server: tuple[Option, ...] = (),
+    load: tuple[Option, ...] = (),
 ) -> Callable[[Verb], Verb]:
-    """Give a verb these flags; it gets `sampling`, `engine`, `options` and `server` where it asks
-    for some of them."""
+    """Give a verb these flags; it gets `sampling`, `engine`, `options`, `server` and `load` where
+    it asks for some of them."""
 
     def wrap(verb: Verb) -> Verb:
         @functools.wraps(verb)
@@ -94,14 +96,17 @@ def with_flags(
                 values["options"] = RequestOptions(**_given(request, values))
             if server:
                 values["server"] = _given(server, values)
+            if load:
+                values["load"] = _given(load, values)
             if engine:
                 values["engine"] = _given(engine, values)
                 _check_engine(values["engine"])
             verb(**values)
 
         own = inspect.signature(verb, eval_str=True).parameters.values()
-        named = [p for p in own if p.name not in ("sampling", "options", "engine", "server")]
-        flags = [_parameter(flag) for flag in (*sampling, *request, *server, *engine)]
+        tables = ("sampling", "options", "engine", "server", "load")
+        named = [p for p in own if p.name not in tables]
+        flags = [_parameter(flag) for flag in (*sampling, *request, *server, *load, *engine)]
         call.__signature__ = inspect.Signature([*named, *flags])  # type: ignore[attr-defined]
         return call
 

@@ -1,0 +1,53 @@
+"""A load offered to a server: every request at its time, so many at once, and what became of each.
+
+Knows times and places; knows no HTTP and no text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Protocol
+
+from octavo.bench.server_load.stream import AskError, Reply
+
+
+class Asker(Protocol):
+    async def ask(self, body: bytes) -> Reply: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    outcomes: tuple[Reply | AskError, ...]  # in the order of the requests
+    seconds: float  # from the first request's begin to the last one's end
+
+
+async def offer(
+    client: Asker,
+    bodies: Sequence[bytes],
+    arrivals: Sequence[float],
+    concurrency: int | None,
+    ended: Callable[[], None],
+) -> Load:
+    """Send each body when it arrives and has a place; `ended` is called as each request ends.
+    Waiting for a place is no part of a request's own times."""
+    places = asyncio.Semaphore(concurrency or len(bodies))
+    began = perf_counter()
+
+    async def one(body: bytes, at: float) -> Reply | AskError:
+        await asyncio.sleep(began + at - perf_counter())
+        async with places:
+            try:
+                outcome: Reply | AskError = await client.ask(body)
+            except AskError as error:
+                outcome = error
+        ended()
+        return outcome
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(one(body, at)) for body, at in zip(bodies, arrivals, strict=True)
+        ]
+    return Load(tuple(task.result() for task in tasks), perf_counter() - began)
