@@ -59,8 +59,10 @@ template <class F>
 static __attribute__((noinline)) void tile_weights(Pass* pass, Tile* tile, int s0, int s1,
                                                    float c) {
   const f32x16 scale = set1_f(c);
+  float minus[16];
+  store_f(minus, sub(zero_f(), load_f(pass->m)));
   for (int i = 0; i < pass->kernels->rows; i++) {
-    const f32x16 minus_m = set1_f(-pass->m[i]);
+    const f32x16 minus_m = set1_f(minus[i]);
     f32x16 l = mul(load_f(pass->lane_l[i]), set1_f(tile->alpha[i]));
     for (int s = s0; s < s1; s++) {
       const f32x16 p = exp2_below_127(fma(load_f(tile->score[i] + s * 16), scale, minus_m));

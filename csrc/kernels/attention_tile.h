@@ -39,7 +39,8 @@ struct TileKernels {  // for one number of rows; indexed by [ahead][KVFormat]
   ValuesFn values[2][kKVFormats];
 };
 
-struct Pass {  // (token, head) rows that go through a tile together, and their state over a chunk
+// (token, head) rows that go through a tile together, and their state over a chunk.
+struct alignas(64) Pass {
   float lane_l[kPassRows][16];
   float m[16], l[16];                         // of row i in lane i
   int32_t first[kPassRows], last[kPassRows];  // positions that the row sees; both grow with the row
@@ -49,7 +50,7 @@ struct Pass {  // (token, head) rows that go through a tile together, and their 
   float* o;       // [kernels->rows][v_dim]
 };
 
-struct Tile {  // what a pass works on in one tile
+struct alignas(64) Tile {  // what a pass works on in one tile
   float score[kPassRows][kTile];
   uint32_t p[kPassRows][kTile];  // as V's format takes them
   float alpha[16];

@@ -13,7 +13,8 @@ namespace octavo::OCTAVO_ISA {
 // 2^x * unit, for -126 <= x <= 127; the unit is a power of two, which is exact wherever it is
 // multiplied in as long as the result is no denormal and no infinity.
 OCTAVO_INLINE f32x16 exp2_in_range(f32x16 x, float unit) {
-  const f32x16 n = round_even(x);
+  const f32x16 whole = set1_f(0x1.8p23f);  // floats near it are whole numbers
+  const f32x16 n = sub(add(x, whole), whole);
   const f32x16 f = sub(x, n);
   f32x16 p = set1_f(0x1.5bba14p-10f * unit);
   p = fma(p, f, set1_f(0x1.3cea88p-7f * unit));

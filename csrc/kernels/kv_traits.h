@@ -60,6 +60,7 @@ struct Bf16Steps {
     return and_i(kv, set1_i((int32_t)((low ? 0xffffu : 0u) | (high ? 0xffff0000u : 0u))));
   }
   OCTAVO_INLINE void store16(Element* out, f32x16 values) { store_bf16(out, values); }
+  OCTAVO_INLINE void store_p(uint32_t* row, int s, f32x16 p) { store16((Element*)row + s * 8, p); }
 };
 #else
 struct Bf16Steps {
@@ -81,6 +82,12 @@ struct Bf16Steps {
   }
   OCTAVO_INLINE void store16(Element* out, f32x16 values) {
     store_f(&out->low, as_float(shift_left<16>(to_bf16_pair(values, zero_f()))));
+  }
+  // The same, but a NaN may become a number: the sum of the weights has it, and so the row.
+  OCTAVO_INLINE void store_p(uint32_t* row, int s, f32x16 p) {
+    const i32x16 bits = as_int(p), odd = and_i(shift_right_u<16>(bits), set1_i(1));
+    const i32x16 rounded = add_i(bits, add_i(odd, set1_i(0x7fff)));
+    store_f((float*)row + s * 16, as_float(and_i(rounded, set1_i((int32_t)0xffff0000u))));
   }
 };
 #endif
@@ -106,7 +113,6 @@ template <> struct KV<KV_BF16> : Bf16Steps, Chain<KV<KV_BF16>> {
     for (int d = 0; d < k_dim; d += 16) store16(steps + d / 2, load_f(q + d));
     for (int i = 0; i < k_dim / 2; i++) ((Element*)pack)[i * rows + lane] = steps[i];
   }
-  OCTAVO_INLINE void store_p(uint32_t* row, int s, f32x16 p) { store16((Element*)row + s * 8, p); }
 };
 
 }  // namespace octavo::OCTAVO_ISA

@@ -21,7 +21,9 @@ constexpr int64_t kActBytes = 512 << 10;   // activations of one matmul unit sta
 constexpr int64_t kUnitBytes = 256 << 10;  // weights of one unit for few rows: one long stream
 constexpr int32_t kGateUpPanels = 4;       // 64 columns of gate and of up
 constexpr int32_t kUnitAttentionRows =
-    2 * kAttentionGroupRows;  // (token, head) rows of one unit of attention
+    kAttentionGroupRows;  // (token, head) rows of one unit of attention, at most
+constexpr int32_t kLeastUnitAttentionRows = 12;  // a pass of the widest level
+constexpr int32_t kChunkedRows = 8;              // tokens of a sequence that may be cut by chunks
 
 static inline int64_t align64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 static inline int32_t divide_up(int32_t a, int32_t b) { return (a + b - 1) / b; }
@@ -119,6 +121,7 @@ class Run {
 
   // run_attention.cpp
   AttentionArgs attention_args(const OpRecord& op, int32_t seq);
+  int32_t unit_tokens(int32_t kv_heads, int32_t heads, int32_t blocks) const;
   void plan_attention(int32_t group);
   void plan_heads(std::vector<AttentionUnit>& units, AttentionArgs a, AttentionUnit unit,
                   bool split);

@@ -27,6 +27,19 @@ AttentionArgs Run::attention_args(const OpRecord& op, int32_t seq) {
   return a;
 }
 
+// Tokens of a unit of `heads` heads, the blocks of heads of a kv head being `blocks`: fewer where
+// there are so few units that threads would wait for the last one.
+int32_t Run::unit_tokens(int32_t kv_heads, int32_t heads, int32_t blocks) const {
+  for (int32_t rows = kUnitAttentionRows;; rows /= 2) {
+    const int32_t tokens = std::max(1, rows / heads);
+    int32_t units = 0;
+    for (int32_t seq = 0; seq < s_.seqs; ++seq)
+      units += divide_up(s_.row_starts[seq + 1] - s_.row_starts[seq], tokens);
+    if (rows <= kLeastUnitAttentionRows || units * kv_heads * blocks >= 4 * p_.threads_)
+      return tokens;
+  }
+}
+
 // The units of a layer group, the same for each of its layers. Few short rows are cut into chunks,
 // so that one long sequence keeps every thread busy; bits do not depend on it.
 void Run::plan_attention(int32_t group) {
@@ -35,20 +48,22 @@ void Run::plan_attention(int32_t group) {
     if ((o.code == kAttend || o.code == kAttendQuantize) && o.group == group) op = &o;
   if (op == nullptr) return;
   const int32_t kv_heads = parts_.groups[group].layout.kv_heads, group_heads = op->heads / kv_heads;
-  const int32_t unit_rows =
-      std::max(1, kUnitAttentionRows / std::min(group_heads, kUnitAttentionHeads));
-  const int32_t blocks = divide_up(group_heads, kUnitAttentionHeads);
+  const int32_t blocks = divide_up(group_heads, kUnitAttentionHeads),
+                heads = std::min(group_heads, kUnitAttentionHeads);
+  const int32_t most = std::max(1, kUnitAttentionRows / heads),
+                even = unit_tokens(kv_heads, heads, blocks);
   const bool few = s_.seqs * kv_heads * blocks < 8 * p_.threads_;
   std::vector<AttentionUnit>& units = units_[group];
   for (int32_t seq = 0; seq < s_.seqs; ++seq) {
     const AttentionArgs a = attention_args(*op, seq);
+    const int32_t unit_rows = a.rows <= kChunkedRows ? most : even;
     for (int32_t row0 = 0; row0 < a.rows; row0 += unit_rows) {
       AttentionUnit unit{};
       unit.seq = seq;
       unit.row0 = row0;
       unit.row1 = std::min(row0 + unit_rows, a.rows);
       for (unit.kv_head = 0; unit.kv_head < kv_heads; ++unit.kv_head)
-        plan_heads(units, a, unit, few && a.rows <= 8);
+        plan_heads(units, a, unit, few && a.rows <= kChunkedRows);
     }
   }
   std::stable_sort(units.begin(), units.end(),
