@@ -6,6 +6,7 @@ bytes is asked for them when it is their turn, so a file may be larger than memo
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,10 +31,7 @@ class Tensor:
 
     @property
     def nbytes(self) -> int:
-        values = 1
-        for size in self.shape:
-            values *= size
-        return values // self.type.block_values * self.type.block_bytes
+        return math.prod(self.shape) // self.type.block_values * self.type.block_bytes
 
 
 def file_size(metadata: Mapping[str, Value], tensors: Sequence[Tensor]) -> int:

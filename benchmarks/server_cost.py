@@ -162,6 +162,8 @@ class Cost(NamedTuple):
 
     cpu: dict[str, float]  # of what is counted
     threads: dict[str, float]
+    clients: int
+    tokens: int  # of each
 
     @property
     def program(self) -> float:
@@ -170,6 +172,10 @@ class Cost(NamedTuple):
     @property
     def outside(self) -> float:
         return sum(self.threads.values()) - self.program
+
+    def us(self, seconds: float) -> float:
+        """Microseconds a token."""
+        return seconds / self.clients / self.tokens * 1e6
 
 
 def cost_of_crowd(server: Server, clients: int, tokens: int) -> Cost:
@@ -184,18 +190,17 @@ def cost_of_crowd(server: Server, clients: int, tokens: int) -> Cost:
     threads = {
         name: value - before["threads"].get(name, 0) for name, value in after["threads"].items()
     }
-    return Cost(cpu, threads)
+    return Cost(cpu, threads, clients, tokens)
 
 
-def print_cost(cost: Cost, clients: int, tokens: int) -> None:
-    print(
-        f"{clients} streams of {tokens} tokens: {cost.outside / cost.program:.1%} of the program's"
-    )
-    print(f"  the program: {cost.program / clients / tokens * 1e6:.0f} us of CPU a token")
-    print(f"  all else: {cost.outside / clients / tokens * 1e6:.0f} us")
+def print_cost(cost: Cost) -> None:
+    share = cost.outside / cost.program
+    print(f"{cost.clients} streams of {cost.tokens} tokens: {share:.1%} of the program's")
+    print(f"  the program: {cost.us(cost.program):.0f} us of CPU a token")
+    print(f"  all else: {cost.us(cost.outside):.0f} us")
 
 
-def print_parts(cost: Cost, clients: int, tokens: int) -> None:
+def print_parts(cost: Cost) -> None:
     cpu, threads = cost.cpu, cost.threads
     parts = {
         "the event loop (HTTP, SSE)": threads["MainThread"],
@@ -207,7 +212,7 @@ def print_parts(cost: Cost, clients: int, tokens: int) -> None:
     }
     print(f"its parts, with a look at the clock around each: {cost.outside / cost.program:.1%}")
     for name, seconds in parts.items():
-        print(f"  {name}: {seconds / clients / tokens * 1e6:.1f} us, {seconds / cost.program:.2%}")
+        print(f"  {name}: {cost.us(seconds):.1f} us, {seconds / cost.program:.2%}")
 
 
 def first_token(server: Server) -> None:
@@ -254,12 +259,12 @@ def main() -> None:
         run_server(given.model, in_parts=given.parts)
         return
     with serving(given.model) as server:
-        print_cost(cost_of_crowd(server, given.clients, given.tokens), given.clients, given.tokens)
+        print_cost(cost_of_crowd(server, given.clients, given.tokens))
         first_token(server)
         cancels(server)
         idle(server, given.idle)
     with serving(given.model, in_parts=True) as server:
-        print_parts(cost_of_crowd(server, given.clients, given.tokens), given.clients, given.tokens)
+        print_parts(cost_of_crowd(server, given.clients, given.tokens))
 
 
 if __name__ == "__main__":

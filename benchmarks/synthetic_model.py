@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from benchmarks import random_blocks
 from benchmarks.gguf_writer import Tensor, Value
 from benchmarks.synthetic_tokens import PARTIAL, tokens
 from octavo.weights.ggml_type import GGMLType
+from octavo.weights.rope_scaling import llama3_factors
 
 # The number that llama.cpp gives to each mix; what it calls Q4_K_M has some tensors in Q6_K.
 FORMATS: Mapping[str, int] = MappingProxyType({"Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q4_K_M": 15})
@@ -79,7 +80,10 @@ def tensors(shape: Shape, format: str, seed: int) -> Iterator[Tensor]:
         yield _head(seed, "token_embd.weight", vocabulary, head)
     else:
         yield of("token_embd.weight", vocabulary, most)
-    yield _floats("rope_freqs.weight", _rope_factors(shape))
+    factors = llama3_factors(
+        _ROPE_BASE, shape.head_dim, factor=shape.rope_factor, original=_TRAINED, low=1, high=4
+    )
+    yield _floats("rope_freqs.weight", factors)
     for i in range(shape.layers):
         block = f"blk.{i}."
         value = more if _gets_more(i, shape.layers) else most
@@ -135,17 +139,6 @@ def _head(seed: int, name: str, shape: tuple[int, int], type: GGMLType) -> Tenso
     return Tensor(name, shape, type, chunks)
 
 
-def _floats(name: str, values: list[float]) -> Tensor:
+def _floats(name: str, values: Sequence[float]) -> Tensor:
     raw = struct.pack(f"<{len(values)}f", *values)
     return Tensor(name, (len(values),), GGMLType.F32, lambda: [raw])
-
-
-def _rope_factors(shape: Shape) -> list[float]:
-    """What Llama 3.1 divides each pair's rotation by: 1 where it turns more than four times over
-    the trained positions, the factor where less than once, something between them between."""
-    factors = []
-    for pair in range(shape.head_dim // 2):
-        turns = _TRAINED * _ROPE_BASE ** (-2 * pair / shape.head_dim) / (2 * math.pi)
-        fast = min(1.0, max(0.0, (turns - 1) / 3))
-        factors.append(1 / (fast + (1 - fast) / shape.rope_factor))
-    return factors

@@ -1,4 +1,4 @@
-"""What the machine allows of a workload: the speed at which memory or dots alone would end it.
+"""The machine allows a workload a speed: that at which memory or dots alone would end it.
 
 Counted by the cost interpreter over the weights as Octavo holds them, with K and V in bf16. Every
 phase takes the longer of its bytes at the read bandwidth and its operations at the dot peak.

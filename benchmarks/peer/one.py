@@ -19,7 +19,7 @@ class PeerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What all peers run."""
+    """All peers run the same one."""
 
     path: Path  # a GGUF file
     directory: Path | None  # the same weights as Hugging Face lays them out, for those that need it
@@ -28,7 +28,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What holds for a whole run."""
+    """These hold for a whole run."""
 
     threads: int
     context: int  # tokens of the longest request
@@ -55,6 +55,6 @@ class Missing:
 
 
 def last_line(text: str, most: int = 300) -> str:
-    """What a program said last, for a message."""
+    """Return what a program said last, for a message."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:most] if lines else "it said nothing"

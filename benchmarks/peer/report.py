@@ -86,7 +86,7 @@ def figure(results: Results, works: Sequence[Workload]) -> go.Figure:
 
 
 def _highest(results: Results, works: Sequence[Workload]) -> float:
-    """What a figure has to reach: the limits, and all that was measured."""
+    """Return what a figure has to reach: the limits, and all that was measured."""
     measured = [
         each.most
         for work in works

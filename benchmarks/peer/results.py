@@ -1,5 +1,5 @@
-"""What a run of the peers leaves: every repetition, what the machine could do around it, and why
-where there is none. To JSON and back; runs of one model on one machine are put together.
+"""A run of the peers leaves every repetition, what the machine could do around it, and why where
+there is none. To JSON and back; runs of one model on one machine are put together.
 
 Knows medians; knows no engine and no figures.
 """
