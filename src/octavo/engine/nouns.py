@@ -9,12 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from octavo.batch import (
-    EDIT,
-    NO_EDITS,
-    Edits,
-    FloatArray,
-)
+from octavo.batch import EDIT, NO_EDITS, Edits, FloatArray
 from octavo.constraint import ConstraintState
 from octavo.kv_cache.cache import BlockTable, Root
 from octavo.records import CacheRecord

@@ -266,7 +266,7 @@ def _run(
     with run_lock:  # were `start` broken off, there could be two of these
         seconds: float | None = 0.0
         while True:
-            command = None if seconds == 0 and inbox.empty() else _next_command(inbox, seconds)
+            command = _next_command(inbox, seconds)
             loop = me()
             if loop is None:
                 break
@@ -287,6 +287,8 @@ def _run(
 
 
 def _next_command(inbox: Inbox, seconds: float | None) -> Command | None:
+    if seconds == 0 and inbox.empty():  # between two steps: an exception would cost more
+        return None
     try:
         return inbox.get(timeout=seconds and min(seconds, threading.TIMEOUT_MAX))
     except queue.Empty:
