@@ -73,14 +73,20 @@ def test_requests_that_wait_in_a_connection_are_few(live: Live) -> None:
     until(lambda: held_connections(live) == 0)
 
 
-def test_a_client_that_leaves_with_requests_behind_it_ends_the_first(
-    live: Live, monkeypatch: pytest.MonkeyPatch
+def completion(max_tokens: int, **more: object) -> bytes:
+    """A request whose answer has so many tokens."""
+    asked = {"prompt": "x", "ignore_eos": True, "max_tokens": max_tokens, **more}
+    body = json.dumps(asked).encode()
+    return HEAD % COMPLETIONS.encode() + b"content-length: %d\r\n\r\n" % len(body) + body
+
+
+@pytest.mark.parametrize("behind", [HEALTH + b"\r\n", b"no http\r\n\r\n"])
+def test_a_client_that_leaves_with_more_behind_a_request_ends_it(
+    live: Live, monkeypatch: pytest.MonkeyPatch, behind: bytes
 ) -> None:
     monkeypatch.setattr(live.llm.loop.engine, "step", slowed(live, 0.05))
-    body = json.dumps({"prompt": "x", "ignore_eos": True, "max_tokens": 110}).encode()
-    request = HEAD % COMPLETIONS.encode() + b"content-length: %d\r\n\r\n" % len(body) + body
     with socket.create_connection(("127.0.0.1", live.port), PATIENCE) as connection:
-        connection.sendall(request + HEALTH + b"\r\n")
+        connection.sendall(completion(110) + behind)
         until(lambda: live.service.loaded.admission.num_open == 1)
     begun = live.engine.totals.generated_tokens
     until(lambda: live.service.loaded.admission.num_open == 0)
@@ -201,11 +207,9 @@ def test_what_is_refused_is_told_behind_all_answers_before_it(
     live: Live, monkeypatch: pytest.MonkeyPatch, behind: bytes, status: int, stream: bool
 ) -> None:
     monkeypatch.setattr(live.llm.loop.engine, "step", slowed(live, 0.01))
-    asked = {"prompt": "x", "ignore_eos": True, "max_tokens": 10, "stream": stream}
-    body = json.dumps(asked).encode()
-    head = HEAD % COMPLETIONS.encode() + b"content-length: %d\r\n\r\n" % len(body)
+    request = completion(10, stream=stream)
     before = live.service.tally.refusals[status]
-    for pieces in ((head + body + behind,), (head + body, behind)):
+    for pieces in ((request + behind,), (request, behind)):
         found = talk(live, *pieces)
         first, *others, last = heads(found)
         assert (first, last, set(others) - {200}) == (200, status, set())
@@ -220,20 +224,4 @@ def test_a_head_that_is_late_behind_an_answer_waits_for_it(
 ) -> None:
     monkeypatch.setattr(http_protocol, "_HEAD_SECONDS", 0.05)
     monkeypatch.setattr(live.llm.loop.engine, "step", slowed(live, 0.02))
-    body = json.dumps({"prompt": "x", "ignore_eos": True, "max_tokens": 20}).encode()
-    head = HEAD % COMPLETIONS.encode() + b"content-length: %d\r\n\r\n" % len(body)
-    assert heads(talk(live, head + body + HEALTH)) == [200, 408]
-
-
-def test_who_leaves_behind_a_refusal_ends_what_is_before_it(
-    live: Live, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(live.llm.loop.engine, "step", slowed(live, 0.05))
-    body = json.dumps({"prompt": "x", "ignore_eos": True, "max_tokens": 110}).encode()
-    head = HEAD % COMPLETIONS.encode() + b"content-length: %d\r\n\r\n" % len(body)
-    with socket.create_connection(("127.0.0.1", live.port), PATIENCE) as connection:
-        connection.sendall(head + body + b"no http\r\n\r\n")
-        until(lambda: live.service.loaded.admission.num_open == 1)
-    begun = live.engine.totals.generated_tokens
-    until(lambda: live.service.loaded.admission.num_open == 0)
-    assert live.engine.totals.generated_tokens - begun < 100
+    assert heads(talk(live, completion(20) + HEALTH)) == [200, 408]
