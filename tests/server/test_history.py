@@ -49,6 +49,7 @@ def test_a_hit_and_where_it_parted(live: Live) -> None:
                     "reason": "diverged",
                     "diverged_at": 15,
                     "diverged_text": "o",
+                    "known_tokens": None,
                 },
             }
         ],
