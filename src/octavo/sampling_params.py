@@ -11,7 +11,7 @@ from octavo.options import check, described, option, options_of, parse_options
 from octavo.values import is_list, is_number, is_whole, plain
 
 _MOST = 2**31 - 1
-_MOST_BIASES = 1024
+MOST_BIASES = 1024
 _NOT_WITH_BEAMS = (
     *("top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"),
     *("logit_bias", "seed", "stop", "logprobs", "prompt_logprobs"),
@@ -64,8 +64,8 @@ def _parse_biases(name: str, value: object) -> dict[int, float] | None:
     expected = "expected token ids, each with a number from -100 to 100"
     if not isinstance(value, Mapping):
         raise UsageError(f"{name}={value!r}: {expected}")
-    if len(value) > _MOST_BIASES:
-        raise UsageError(f"{name}={len(value):,} token ids: expected at most {_MOST_BIASES:,}")
+    if len(value) > MOST_BIASES:
+        raise UsageError(f"{name}={len(value):,} token ids: expected at most {MOST_BIASES:,}")
     found: dict[int, float] = {}
     for key, given in value.items():
         is_digits = isinstance(key, str) and key.isascii() and key.isdigit() and len(key) <= 10
@@ -171,11 +171,6 @@ class SamplingParams:
         (default,) = (each.default for each in options_of(type(self)) if each.name == name)
         if value not in (default, getattr(_PLAIN, name, default)):
             raise UsageError(f"{name}={value!r}: {why}")
-
-    @property
-    def width(self) -> int:
-        """How many answers, or beams, grow at once."""
-        return self.beam_width or self.n
 
     def filled(self, recommended: Sampling | None) -> SamplingParams:
         """These, and where they do not say how to draw, what is recommended, if anything is. Beams

@@ -45,7 +45,7 @@ def test_a_prompt_is_text_or_ids_and_may_be_several_and_an_answer_has_16_tokens(
     ("prompt", "found"),
     [(None, "null"), ([], "an empty list"), (3, "a whole number"), ({}, "an object"),
      (["a", 1], "a list"), ([[1], "a"], "a list"), ([[]], "a list"), ([True], "a list"),
-     ([1.0], "a list")],
+     ([1.5], "a list")],
 )  # fmt: skip
 def test_anything_else_is_no_prompt(prompt: Any, found: str) -> None:
     expected = "prompt: expected a string, a list of token ids, or a list of either"

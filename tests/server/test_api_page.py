@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -15,23 +16,40 @@ from docs.make_api import CLIENTS, PAGE, page
 from octavo.protocol.tools.formats import FORMATS
 from octavo.server.app import ROUTES
 from octavo.server.described import DESCRIBED, TOOL_FORMATS
+from octavo.server.exchange import Exchange, Receive
+from octavo.server.intake import Intake
+from tests.server.documented import accepts
 from tests.server.live import Live
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "clients"
 SERVER = "http://127.0.0.1:8000"
 
 
-def run(live: Live, name: str, folder: Path, *command: str) -> str:
-    """What the example prints when it talks to this server and its model."""
+def run(live: Live, name: str, folder: Path, patch: pytest.MonkeyPatch, *command: str) -> str:
+    """What the example prints when it talks to this server and its model. The bodies that it sends
+    are as the OpenAPI document has them."""
     text = (EXAMPLES / name).read_text()
     assert SERVER in text
     program = folder / name
     program.write_text(text.replace(SERVER, live.url).replace("smollm2", "tiny"))
     environ = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
-    done = subprocess.run(
-        [*command, str(program)], capture_output=True, text=True, env=environ, timeout=120
-    )
+    with patch.context() as listening:
+        sent: list[tuple[str, bytes]] = []
+        intake = Intake._body
+
+        async def heard(self: Intake, exchange: Exchange, receive: Receive) -> bytes:
+            body = await intake(self, exchange, receive)
+            sent.append((exchange.path, body))
+            return body
+
+        listening.setattr(Intake, "_body", heard)
+        done = subprocess.run(
+            [*command, str(program)], capture_output=True, text=True, env=environ, timeout=120
+        )
     assert (done.returncode, done.stderr) == (0, ""), name
+    assert sent
+    for path, body in sent:
+        assert accepts(path, json.loads(body)), body
     return done.stdout
 
 
@@ -68,18 +86,18 @@ def test_the_paths_of_an_example_are_there(name: str) -> None:
         assert any(route.startswith(path) for _, route, _ in ROUTES), path
 
 
-def test_curl(live: Live, tmp_path: Path) -> None:
+def test_curl(live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert shutil.which("curl"), "curl is needed to try its example"
-    printed = run(live, "curl.sh", tmp_path, "sh", "-e")
+    printed = run(live, "curl.sh", tmp_path, monkeypatch, "sh", "-e")
     assert printed.startswith('{"id":"chatcmpl-')
     assert printed.endswith("data: [DONE]\n\n")
 
 
-def test_openai(live: Live, tmp_path: Path) -> None:
-    last = run(live, "openai_client.py", tmp_path, sys.executable).splitlines()[-1]
+def test_openai(live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    last = run(live, "openai_client.py", tmp_path, monkeypatch, sys.executable).splitlines()[-1]
     assert last in ("{'is_blue': True}", "{'is_blue': False}")
 
 
-def test_anthropic(live: Live, tmp_path: Path) -> None:
-    last = run(live, "anthropic_client.py", tmp_path, sys.executable).splitlines()[-1]
+def test_anthropic(live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    last = run(live, "anthropic_client.py", tmp_path, monkeypatch, sys.executable).splitlines()[-1]
     assert re.fullmatch(r"\d+ tokens of the prompt were computed", last)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import jsonschema
 import pytest
 
 from octavo.protocol.fields import Field, honoured, noted, of_options, refused
@@ -14,6 +13,7 @@ from octavo.sampling_params import SamplingParams
 from octavo.server.app import ROUTES
 from octavo.server.described import DESCRIBED
 from octavo.server.openapi import document, field_schema, path_of
+from tests.server.documented import accepts
 from tests.server.live import Live
 
 CHAT = "/v1/chat/completions"
@@ -41,7 +41,9 @@ def test_every_route_is_described_and_nothing_else() -> None:
 def test_it_is_served(live: Live) -> None:
     answer = live.get("/openapi.json")
     assert answer.status == 200
-    assert answer.json == document(needs_key=False)
+    tokens = live.llm.tokenizer.vocab_size
+    assert answer.json == document(needs_key=False, num_tokens=tokens)
+    assert answer.json["components"]["schemas"]["TokenId"]["maximum"] == tokens - 1
     assert answer.json["security"] == []
 
 
@@ -114,12 +116,6 @@ def test_the_schemas_of_sessions_and_the_server_agree(
     session = live.post("/v1/sessions", {"prompt": "hello"}).json["id"]
     assert accepts(f"/v1/sessions/{{id}}/{route}", body) is is_valid
     assert live.post(f"/v1/sessions/{session}/{route}", body).status == (200 if is_valid else 400)
-
-
-def accepts(path: str, body: object) -> bool:
-    paths: Any = document()["paths"]
-    schema = paths[path]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    return bool(jsonschema.Draft202012Validator(schema).is_valid(body))
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,16 @@ def test_a_chat_is_shown_as_the_model_reads_it(live: Live) -> None:
     assert usage["prompt_tokens"] == len(tokens)
 
 
+def test_what_would_change_nothing_is_refused(live: Live) -> None:
+    chat = {"messages": [{"role": "user", "content": "hi"}]}
+    told = live.post("/tokenize", {**chat, "add_special_tokens": True}).error
+    assert told == "messages and add_special_tokens: give one of them"
+    plain = {"prompt": "hi", "add_generation_prompt": False, "tools": None}
+    assert live.post("/tokenize", plain).json["count"] == 2
+    told = live.post("/tokenize", {**plain, "add_generation_prompt": True}).error
+    assert told == "prompt and add_generation_prompt: give one of them"
+
+
 def test_what_clients_ask_of_a_tokenizer(live: Live) -> None:
     found = live.get("/tokenizer_info").json
     assert found["eos_token"] == "<|im_end|>"
@@ -46,7 +56,7 @@ def test_long_texts_and_lists_are_read_beside_the_event_loop(
 ) -> None:
     threads: set[str] = set()
     longest = 0
-    encode, token_bytes = Tokenizer.encode_plain, Tokenizer.token_bytes
+    encode, token_bytes = Tokenizer._encode_plain, Tokenizer.token_bytes
 
     def encoding(self: Tokenizer, text: str) -> list[int]:
         nonlocal longest
@@ -58,7 +68,7 @@ def test_long_texts_and_lists_are_read_beside_the_event_loop(
         threads.add(threading.current_thread().name)
         return token_bytes(self, token_id)
 
-    monkeypatch.setattr(Tokenizer, "encode_plain", encoding)
+    monkeypatch.setattr(Tokenizer, "_encode_plain", encoding)
     monkeypatch.setattr(Tokenizer, "token_bytes", naming)
     found = live.post("/tokenize", {"prompt": LONG, "return_token_strs": True}).json
     assert "".join(found["token_strs"]) == LONG

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 from octavo.errors import KINDS, UsageError, kind_of, unknown_option
 from octavo.protocol.fields import Field, Table
-from octavo.values import is_whole
 
 Fields = Mapping[str, object]
 T = TypeVar("T")
@@ -48,7 +47,7 @@ def read_body(body: object, table: Table) -> Body:
         field = table[name]
         if field.rule == "honoured":
             _check_kinds(field, value)
-            found[name] = value
+            found[name] = _in_whole_numbers(field, value)
         elif field.rule == "noted":
             noted.append(name)
         elif not _asks_for_nothing(field, value):
@@ -66,11 +65,16 @@ def read_flag(fields: Fields, name: str) -> bool:
 
 def read_kind(fields: Fields, name: str, kind: type[T], place: str | None = None) -> T | None:
     """Return a field of this kind, None where it is not given. `place` is its whole path."""
-    value = fields.get(name)
+    value = as_whole(fields.get(name)) if kind is int else fields.get(name)
     if value is not None and not _is_of(value, kind):
         at = place or name
         raise BodyError(f"{at}: expected {KINDS[kind]}, found {kind_of(value)}", at)
     return value  # type: ignore[return-value]  # checked
+
+
+def as_whole(value: object) -> object:
+    """JSON has one kind of number: 2.0 is 2. What is no whole number stays what it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def read_object(where: str, value: object) -> dict[str, Any]:
@@ -88,7 +92,7 @@ def refuse_unknown(where: str, given: Mapping[Any, Any], known: Sequence[str]) -
 
 
 def _unknown(name: str, table: Table) -> str:
-    """Say that there is no such field, with the nearest name; a whole table is too long."""
+    """With the nearest name; a whole table is too long to be told."""
     known = sorted(field.name for field in table.values() if field.rule != "refused")
     if difflib.get_close_matches(name, known):
         return str(unknown_option("field", name, known))
@@ -101,10 +105,18 @@ def _check_kinds(field: Field, value: object) -> None:
         raise BodyError(f"{field.name}: expected {expected}, found {kind_of(value)}", field.name)
 
 
+def _in_whole_numbers(field: Field, value: object) -> object:
+    option = field.option
+    if option is not None and option.kind is int:
+        return as_whole(value)
+    if option is not None and option.item is int and isinstance(value, list):
+        return [as_whole(each) for each in value]
+    return value
+
+
 def _is_of(value: object, kind: type) -> bool:
-    if kind is int or kind is float:
-        return is_whole(value) or (kind is float and isinstance(value, float))
-    return isinstance(value, kind)
+    kinds = (int, float) if kind is float else kind
+    return isinstance(value, kinds) and (kind is bool or not isinstance(value, bool))
 
 
 def _asks_for_nothing(field: Field, value: object) -> bool:

@@ -53,8 +53,8 @@ CHAT_FIELDS = table(
     *GENERATION,
 )
 _CONTINUE = "continue_final_message"
-_TEMPLATE_OWN = ("messages", "tools", "documents", "add_generation_prompt", "strftime_now")
-_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+TEMPLATE_OWN = ("messages", "tools", "documents", "add_generation_prompt", "strftime_now")
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +126,8 @@ def read_end(fields: Fields, messages: Sequence[Mapping[str, Any]]) -> ChatEnd:
 
 def read_effort(fields: Fields) -> str | None:
     effort = read_text(fields, "reasoning_effort")
-    if effort is not None and effort not in _EFFORTS:
-        expected = ", ".join(_EFFORTS)
+    if effort is not None and effort not in EFFORTS:
+        expected = ", ".join(EFFORTS)
         why = f"reasoning_effort={effort!r}: expected one of {expected}"
         raise BodyError(why, "reasoning_effort")
     return effort
@@ -138,7 +138,7 @@ def read_template_args(fields: Fields) -> dict[str, object]:
     found = read_kind(fields, "chat_template_kwargs", dict) or {}
     for name, value in found.items():
         place = f"chat_template_kwargs.{name}"
-        if name in _TEMPLATE_OWN:
+        if name in TEMPLATE_OWN:
             raise BodyError(f"{place} has a field of its own", place)
         if isinstance(value, dict | list):
             raise BodyError(f"{place}: expected a scalar, found {kind_of(value)}", place)

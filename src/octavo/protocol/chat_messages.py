@@ -16,20 +16,21 @@ from octavo.errors import kind_of
 from octavo.protocol.bodies import BodyError, read_kind, refuse_unknown
 from octavo.tokenizer.messages import MessageError, read_messages
 
-_ROLES: Mapping[str, str] = MappingProxyType(
+ROLES: Mapping[str, str] = MappingProxyType(
     {
         **{"system": "system", "developer": "system", "user": "user"},
         **{"assistant": "assistant", "tool": "tool"},
     }
 )
-_EVERY = ("role", "content", "name")
-_OF_ROLE: Mapping[str, tuple[str, ...]] = MappingProxyType(
+OF_EVERY = ("role", "content", "name")
+OF_ROLE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"assistant": ("tool_calls", "reasoning_content"), "tool": ("tool_call_id",)}
 )
-_CALL = ("id", "type", "function", "index")  # `index`: a stream's deltas, put together, have it
-_FUNCTION = ("name", "arguments")
-_PART = ("type", "text", "prompt_cache_breakpoint")  # any prefix is found, marked or not
+OF_CALL = ("id", "type", "function", "index")  # `index`: a stream's deltas, put together, have it
+OF_FUNCTION = ("name", "arguments")
+OF_PART = ("type", "text", "prompt_cache_breakpoint")  # any prefix is found, marked or not
 _PARSED, _PARSED_ARGUMENTS = "parsed", "parsed_arguments"  # of OpenAI's client: what a text means
+OF_ANSWER = (_PARSED, "annotations", "refusal")  # that is taken back, and never handed on
 
 
 def read_chat_messages(messages: object) -> tuple[dict[str, Any], ...]:
@@ -80,7 +81,7 @@ def _check_parts(messages: object) -> None:
 def _check_part(where: str, part: Mapping[str, Any]) -> None:
     kind = part.get("type")
     if kind == "text":
-        refuse_unknown(where, part, _PART)
+        refuse_unknown(where, part, OF_PART)
     elif isinstance(kind, str):
         place = f"{where}.{kind if kind in part else 'type'}"
         expected = '{"type": "text", "text": …}'
@@ -92,11 +93,11 @@ def _own_fields(where: str, message: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a message that mean something here; null is "not given"."""
     given = {name: value for name, value in message.items() if value is not None}
     role = given["role"]
-    if role not in _ROLES:
+    if role not in ROLES:
         place = f"{where}.role"
-        raise BodyError(f"{place}: expected one of {', '.join(_ROLES)}", place)
+        raise BodyError(f"{place}: expected one of {', '.join(ROLES)}", place)
     for name in given:
-        if name not in _EVERY + _OF_ROLE.get(role, ()):
+        if name not in OF_EVERY + OF_ROLE.get(role, ()):
             place = f"{where}.{name}"
             raise BodyError(f"{place} is not supported: leave it out", place)
         if name != "tool_calls":
@@ -108,19 +109,19 @@ def _own_fields(where: str, message: Mapping[str, Any]) -> dict[str, Any]:
         place = f"{where}.tool_calls"
         calls = given["tool_calls"]
         given["tool_calls"] = [_own_call(f"{place}[{i}]", call) for i, call in enumerate(calls)]
-    return {**given, "role": _ROLES[role]}
+    return {**given, "role": ROLES[role]}
 
 
 def _own_call(where: str, call: Mapping[str, Any]) -> dict[str, Any]:
-    refuse_unknown(where, call, _CALL)
+    refuse_unknown(where, call, OF_CALL)
     function = {
         name: call["function"][name] for name in call["function"] if name != _PARSED_ARGUMENTS
     }
-    refuse_unknown(f"{where}.function", function, _FUNCTION)
+    refuse_unknown(f"{where}.function", function, OF_FUNCTION)
     call_id = call.get("id")
     if not isinstance(call_id, str):
         raise BodyError(f"{where}.id: expected a string, found {kind_of(call_id)}", f"{where}.id")
     if call.get("type") not in (None, "function"):
         raise BodyError(f'{where}.type: expected "function"', f"{where}.type")
-    own = {name: function[name] for name in _FUNCTION}
+    own = {name: function[name] for name in OF_FUNCTION}
     return {"id": call_id, "type": "function", "function": own}

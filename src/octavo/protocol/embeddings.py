@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from octavo.protocol.bodies import BodyError, Fields, read_body, read_text
-from octavo.protocol.fields import honoured, noted, of_options, table
+from octavo.protocol.fields import honoured, noted, of_options, table, whole
 from octavo.protocol.prompts import TextOrIds, read_prompts
 from octavo.protocol.sampling import read_model, read_options
 from octavo.request import RequestOptions, RequestOutput
@@ -19,11 +19,11 @@ EMBEDDING_FIELDS = table(
     honoured("input", "A text, token ids, or a list of either"),
     honoured("model", "The name of the model; without it, the one that is loaded", str),
     honoured("encoding_format", "float, or base64 of little-endian float32", str),
-    honoured("dimensions", "The model's own number; others are refused"),
+    whole("dimensions", "The model's own number; others are refused", 1, 2**31 - 1),
     *of_options(RequestOptions, ("priority", "deadline_ms", "cache_salt")),
     *noted("user", "safety_identifier", "metadata"),
 )
-_FORMATS = ("float", "base64")
+FORMATS = ("float", "base64")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def embedding_response(
 
 def _read_encoding(fields: Fields) -> Literal["float", "base64"]:
     given = read_text(fields, "encoding_format") or "float"
-    if given not in _FORMATS:
+    if given not in FORMATS:
         why = f"encoding_format={given!r}: expected float or base64"
         raise BodyError(why, "encoding_format")
     return "base64" if given == "base64" else "float"

@@ -31,11 +31,11 @@ from octavo.sampling_params import SamplingParams
 from octavo.values import is_whole
 
 _MOST_ANSWERS = 16
-_MOST_STOPS = 16
-_LONGEST_STOP = 256  # characters
-_LONGEST_KEY = 256  # characters
+MOST_STOPS = 16
+LONGEST_STOP = 256  # characters
+LONGEST_KEY = 256  # characters
 _NAMED = re.compile(r"([a-z_]+)(?==| has )")
-_STREAM_OPTIONS = ("include_usage", "include_cache", "include_obfuscation")
+OF_STREAM_OPTIONS = ("include_usage", "include_cache", "include_obfuscation")
 
 
 Usage = Callable[[Sequence[RequestOutput]], dict[str, object]]
@@ -75,7 +75,7 @@ def read_params(
     seed = asked.get("seed")
     if isinstance(seed, int) and -(2**63) <= seed < 0:
         asked["seed"] = seed + 2**64
-    _check_stop(fields)
+    _check_stop(asked.get("stop"), spelling.get("stop", "stop"))
     beams = read_flag(fields, "use_beam_search") or "beam_width" in fields
     n = asked.get("n", 1)
     if not beams and is_whole(n) and not 1 <= n <= _MOST_ANSWERS:
@@ -98,8 +98,8 @@ def read_streaming(fields: Fields) -> Streaming:
         if fields.get(name) and not wanted:
             raise BodyError(f"{name} needs stream: true", name)
     options = read_kind(fields, "stream_options", dict) or {}
-    refuse_unknown("stream_options", options, _STREAM_OPTIONS)
-    for name in _STREAM_OPTIONS:
+    refuse_unknown("stream_options", options, OF_STREAM_OPTIONS)
+    for name in OF_STREAM_OPTIONS:
         read_kind(options, name, bool, f"stream_options.{name}")
     return Streaming(
         wanted,
@@ -120,19 +120,18 @@ def read_model(fields: Fields) -> str | None:
 def read_cache_key(fields: Fields) -> str | None:
     """The label that a request's record of the cache is found by."""
     key = read_text(fields, "prompt_cache_key")
-    if key is not None and len(key) > _LONGEST_KEY:
-        why = f"{len(key):,} characters: at most {_LONGEST_KEY}"
+    if key is not None and len(key) > LONGEST_KEY:
+        why = f"{len(key):,} characters: at most {LONGEST_KEY}"
         raise BodyError(f"prompt_cache_key: {why}", "prompt_cache_key")
     return key
 
 
-def _check_stop(fields: Fields) -> None:
-    stop = fields.get("stop")
+def _check_stop(stop: object, name: str) -> None:
     texts = stop if isinstance(stop, list) else [stop]
-    if len(texts) > _MOST_STOPS:
-        raise BodyError(f"stop: {len(texts)} texts: at most {_MOST_STOPS}", "stop")
-    if any(isinstance(text, str) and len(text) > _LONGEST_STOP for text in texts):
-        raise BodyError(f"stop: a text of more than {_LONGEST_STOP} characters", "stop")
+    if len(texts) > MOST_STOPS:
+        raise BodyError(f"{name}: {len(texts)} texts: at most {MOST_STOPS}", name)
+    if any(isinstance(text, str) and len(text) > LONGEST_STOP for text in texts):
+        raise BodyError(f"{name}: a text of more than {LONGEST_STOP} characters", name)
 
 
 @contextmanager

@@ -24,9 +24,9 @@ _GUIDED: Mapping[str, str] = MappingProxyType(
     }
 )
 FIELDS = ("response_format", "structured_outputs", *_GUIDED)  # that `read_structured` reads
-_OUTPUTS = ("json", "regex", "choice", "grammar", "json_object")
+OF_OUTPUTS = ("json", "regex", "choice", "grammar", "json_object")
 _FORMATS = ("text", "json_object", "json_schema")
-_OF_SCHEMA = ("name", "description", "schema", "strict")
+OF_SCHEMA = ("name", "description", "schema", "strict")
 
 
 class Structured(NamedTuple):
@@ -54,7 +54,7 @@ def read_format(value: object, place: str) -> GrammarSpec | None:
     Responses and `output_config.format` of Messages. Raises BodyError."""
     given = read_object(place, value)
     kind = _type(given, place)
-    refuse_unknown(place, given, ("type", *_OF_SCHEMA) if kind == "json_schema" else ("type",))
+    refuse_unknown(place, given, ("type", *OF_SCHEMA) if kind == "json_schema" else ("type",))
     return _of_type(kind, given, place)
 
 
@@ -67,7 +67,7 @@ def _read_response_format(value: object, place: str) -> GrammarSpec | None:
     refuse_unknown(place, given, ("type", "json_schema"))
     inner = f"{place}.json_schema"
     schema = read_object(inner, given.get("json_schema"))
-    refuse_unknown(inner, schema, _OF_SCHEMA)
+    refuse_unknown(inner, schema, OF_SCHEMA)
     return _of_type(kind, schema, inner)
 
 
@@ -84,10 +84,10 @@ def _of_type(kind: str, given: Mapping[str, Any], place: str) -> GrammarSpec | N
 
 def _read_outputs(value: object, place: str) -> GrammarSpec | None:
     given = read_object(place, value)
-    refuse_unknown(place, given, _OUTPUTS)
-    asked = {name: given[name] for name in _OUTPUTS if given.get(name) not in (None, False)}
+    refuse_unknown(place, given, OF_OUTPUTS)
+    asked = {name: given[name] for name in OF_OUTPUTS if given.get(name) not in (None, False)}
     if len(asked) != 1:
-        raise BodyError(f"{place}: expected one of {', '.join(_OUTPUTS)}", place)
+        raise BodyError(f"{place}: expected one of {', '.join(OF_OUTPUTS)}", place)
     ((name, each),) = asked.items()
     if name == "json_object":
         if each is not True:

@@ -8,13 +8,12 @@ from octavo.protocol.bodies import BodyError, Fields, read_body, read_flag, read
 from octavo.protocol.chat import ENDS, ChatRequest, read_end, read_template_args
 from octavo.protocol.chat_messages import read_chat_messages
 from octavo.protocol.fields import honoured, table
+from octavo.protocol.prompts import as_ids
 from octavo.protocol.sampling import read_model
 from octavo.protocol.tools.asked import read_tools
-from octavo.values import is_whole
 
 _MODEL = honoured("model", "The name of the model; without it, the one that is loaded", str)
 _CHAT = (
-    _MODEL,
     honoured("messages", "A conversation, as chats have it", list),
     honoured("tools", "Functions that the model is told of", list),
     honoured("chat_template_kwargs", "Variables for the chat template: scalars", dict),
@@ -22,12 +21,17 @@ _CHAT = (
 )
 TOKENIZE_FIELDS = table(
     honoured("prompt", "A text; in its place, `messages`", str),
-    honoured("add_special_tokens", "Begin with BOS where the model has it; default true", bool),
+    honoured(
+        "add_special_tokens",
+        "Begin a text with BOS where the model has it; default true; of messages the template says",
+        bool,
+    ),
     honoured("return_token_strs", "Give the text of each token too", bool),
+    _MODEL,
     *_CHAT,
 )
 DETOKENIZE_FIELDS = table(_MODEL, honoured("tokens", "Token ids", list))
-TEMPLATE_FIELDS = table(*_CHAT)
+TEMPLATE_FIELDS = table(_MODEL, *_CHAT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ def parse_tokenize(body: object) -> TokenizeRequest:
     prompt = read_text(fields, "prompt")
     if (prompt is None) == (fields.get("messages") is None):
         raise BodyError("expected one of prompt and messages", "prompt")
+    _refuse_what_the_other_has(fields, is_chat=prompt is None)
     return TokenizeRequest(
         read_model(fields),
         prompt,
@@ -62,13 +67,23 @@ def parse_tokenize(body: object) -> TokenizeRequest:
     )
 
 
+def _refuse_what_the_other_has(fields: Fields, *, is_chat: bool) -> None:
+    """What would change nothing: of a text what only chats have, and of a chat BOS, which is its
+    template's to write."""
+    own = "messages" if is_chat else "prompt"
+    others = ("add_special_tokens",) if is_chat else tuple(each.name for each in _CHAT)
+    for name in others:
+        if fields.get(name) not in (None, False):
+            raise BodyError(f"{own} and {name}: give one of them", name)
+
+
 def parse_detokenize(body: object) -> DetokenizeRequest:
     """Raises BodyError."""
     fields = read_body(body, DETOKENIZE_FIELDS).fields
-    tokens = read_kind(fields, "tokens", list)
-    if tokens is None or not all(is_whole(each) and each >= 0 for each in tokens):
+    tokens = as_ids(fields.get("tokens"))
+    if tokens is None or min(tokens, default=0) < 0:
         raise BodyError("tokens: expected a list of token ids", "tokens")
-    return DetokenizeRequest(read_model(fields), tuple(tokens))
+    return DetokenizeRequest(read_model(fields), tokens)
 
 
 def parse_template(body: object) -> ChatRequest:

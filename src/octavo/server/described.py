@@ -6,7 +6,7 @@ A row has what the table of routes and the field tables do not say. Knows no HTT
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from octavo.protocol.chat import CHAT_FIELDS
@@ -18,6 +18,18 @@ from octavo.protocol.responses.request import COUNT_FIELDS as RESPONSES_COUNT_FI
 from octavo.protocol.responses.request import RESPONSES_FIELDS
 from octavo.protocol.sessions import FORK_FIELDS, REWIND_FIELDS, SESSION_FIELDS
 from octavo.protocol.tokens import DETOKENIZE_FIELDS, TEMPLATE_FIELDS, TOKENIZE_FIELDS
+from octavo.server.shapes.chat import (
+    CHAT,
+    COMPLETIONS,
+    CONVERSATION,
+    EMBEDDINGS,
+    SESSIONS,
+    TOKENIZE,
+    TOKENS,
+)
+from octavo.server.shapes.messages import MESSAGES
+from octavo.server.shapes.responses import RESPONSES
+from octavo.server.shapes.words import Insides
 
 _OPENAI_MESSAGES = """\
  A message has `role` (system, developer, user, assistant, tool) and `content`: a text, a list of
@@ -44,6 +56,7 @@ class Described:
     headers: tuple[str, ...] = ()  # of its answers, beside those of every route
     is_public: bool = False  # it needs no key
     media_type: str = "application/json"
+    insides: Insides = field(default_factory=dict)  # what fields hold, beyond their table
     more: str = ""  # sentences on what its fields hold
 
 
@@ -72,33 +85,35 @@ DESCRIBED: Mapping[tuple[str, str], Described] = MappingProxyType(
             "Answer a conversation, as OpenAI's chat API",
             "a chat.completion; with `stream: true` events of chat.completion.chunk, then [DONE]",
             CHAT_FIELDS, ("messages",), statuses=_GOES_ON, streams=True, headers=_CHATS,
-            more=_OPENAI_MESSAGES,
+            insides=CHAT, more=_OPENAI_MESSAGES,
         ),
         ("POST", "/v1/completions"): Described(
             "Go on with texts, as OpenAI's completions API",
             "a text_completion; with `stream: true` events of the same, then [DONE]",
             COMPLETION_FIELDS, ("prompt",), statuses=_GOES_ON, streams=True, headers=_ANSWERS,
+            insides=COMPLETIONS,
         ),
         ("POST", "/v1/messages"): Described(
             "Answer a conversation, as Anthropic's Messages API",
             "a message; with `stream: true` events from message_start to message_stop",
             MESSAGES_FIELDS, ("messages", "max_tokens"), statuses=_NAMED, streams=True,
-            headers=(*_CHATS, "x-octavo-pinned"), more=_ANTHROPIC_MESSAGES,
+            headers=(*_CHATS, "x-octavo-pinned"), insides=MESSAGES, more=_ANTHROPIC_MESSAGES,
         ),
         ("POST", "/v1/messages/count_tokens"): Described(
             "Count the tokens of the prompt that the same request would have",
             "{input_tokens}", COUNT_FIELDS, ("messages",), statuses=_NAMED,
-            headers=("x-octavo-ignored", "x-octavo-tools"),
+            headers=("x-octavo-ignored", "x-octavo-tools"), insides=MESSAGES,
         ),
         ("POST", "/v1/responses"): Described(
             "Answer a conversation, as OpenAI's Responses API",
             "a response; with `stream: true` events from response.created to response.completed",
             RESPONSES_FIELDS, ("input",), statuses=_GOES_ON, streams=True, headers=_CHATS,
+            insides=RESPONSES,
         ),
         ("POST", "/v1/responses/input_tokens"): Described(
             "Count the tokens of the prompt that the same request would have",
             "{object, input_tokens}", RESPONSES_COUNT_FIELDS, ("input",), statuses=_NAMED,
-            headers=("x-octavo-ignored", "x-octavo-tools"),
+            headers=("x-octavo-ignored", "x-octavo-tools"), insides=RESPONSES,
         ),
         ("GET", "/v1/responses"): Described(
             "Refuse a WebSocket with status 426, so that clients fall back to POST", "",
@@ -118,7 +133,7 @@ DESCRIBED: Mapping[tuple[str, str], Described] = MappingProxyType(
         ("POST", "/v1/sessions"): Described(
             "Keep a conversation, or a prompt, as token ids; `session` in bodies of chat, "
             "completions and responses goes on from it", _SESSION, SESSION_FIELDS,
-            one_of=("messages", "prompt"), statuses=_NAMED,
+            one_of=("messages", "prompt"), statuses=_NAMED, insides=SESSIONS,
         ),
         ("GET", "/v1/sessions/{id}"): Described(
             "Show a session", _SESSION, statuses=(404,)
@@ -138,15 +153,16 @@ DESCRIBED: Mapping[tuple[str, str], Described] = MappingProxyType(
         ("POST", "/v1/embeddings"): Described(
             "Give embeddings of texts, of length 1", "a list of embeddings",
             EMBEDDING_FIELDS, ("input",), statuses=_NAMED, headers=("x-octavo-ignored",),
+            insides=EMBEDDINGS,
         ),
         ("POST", "/tokenize"): Described(
             "Give the token ids of `prompt` or of `messages`, as vLLM does",
             "{count, max_model_len, tokens, token_strs}", TOKENIZE_FIELDS,
-            one_of=("prompt", "messages"), statuses=_NAMED,
+            one_of=("prompt", "messages"), statuses=_NAMED, insides=TOKENIZE,
         ),
         ("POST", "/detokenize"): Described(
             "Give the text of token ids, as vLLM does", "{prompt}", DETOKENIZE_FIELDS, ("tokens",),
-            statuses=_NAMED,
+            statuses=_NAMED, insides=TOKENS,
         ),
         ("GET", "/tokenizer_info"): Described(
             "Say what a client needs that renders prompts itself",
@@ -155,6 +171,7 @@ DESCRIBED: Mapping[tuple[str, str], Described] = MappingProxyType(
         ("POST", "/apply-template"): Described(
             "Give the prompt that the chat template makes of messages, as llama.cpp does",
             "{prompt}", TEMPLATE_FIELDS, ("messages",), statuses=_NAMED,
+            insides=CONVERSATION,
         ),
         ("GET", "/v1/models"): Described(
             "List the model that is loaded, under each of its names",

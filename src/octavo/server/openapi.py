@@ -1,6 +1,7 @@
-"""The OpenAPI 3.1 document: the field tables and the rows that describe routes, in that form.
+"""The OpenAPI 3.1 document: the field tables, the shapes of what fields hold, and the rows that
+describe routes, in that form.
 
-What no table has stays open there: the insides of objects, and the shapes of answers.
+What nobody reads stays open there: labels, JSON schemas, and the shapes of answers.
 """
 
 from __future__ import annotations
@@ -12,29 +13,24 @@ from collections.abc import Mapping
 
 import octavo
 from octavo.options import Option
-from octavo.protocol.fields import Field, Table
+from octavo.protocol.fields import Field
 from octavo.server.described import DESCRIBED, ELSEWHERE, EVERYWHERE, HEADERS, Described
-
-Schema = dict[str, object]
+from octavo.server.shapes import SHAPES
+from octavo.server.shapes.shared import EVERYWHERE as INSIDES_EVERYWHERE
+from octavo.server.shapes.words import ANY, MAYBE_TEXT, NULL, SOME, TEXT, Schema, given, ref
 
 _TYPES: Mapping[type, str] = {
     **{str: "string", bool: "boolean", int: "integer", float: "number"},
     **{list: "array", dict: "object"},
 }
-# Of the fields of these names that have no range.
-_TEXT_OR_LIST: Schema = {"type": ["string", "array", "null"], "minItems": 1}
-_INSIDES: Mapping[str, Schema] = {
-    "messages": {"minItems": 1, "items": {"type": "object", "required": ["role"]}},
-    "tokens": {"items": {"type": "integer", "minimum": 0}},
-    "prompt": _TEXT_OR_LIST,
-    "input": _TEXT_OR_LIST,
-}
 _PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
 
 
 @functools.cache
-def document(*, needs_key: bool = True) -> Schema:
-    """What a server with keys says of itself, or one without."""
+def document(*, needs_key: bool = True, num_tokens: int | None = None) -> Schema:
+    """What a server with keys says of itself, or one without. `num_tokens` are its model's; None
+    before it is loaded."""
+    most: Schema = {} if num_tokens is None else {"maximum": num_tokens - 1}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -49,7 +45,10 @@ def document(*, needs_key: bool = True) -> Schema:
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
             },
-            "schemas": {"Error": _ERROR, "AnthropicError": _ANTHROPIC_ERROR},
+            "schemas": {
+                **{"Error": _ERROR, "AnthropicError": _ANTHROPIC_ERROR, **SHAPES},
+                "TokenId": {**SHAPES["TokenId"], **most},
+            },
             "headers": {name: _header(says) for name, says in HEADERS.items()},
             "responses": {
                 str(status): _error_response(status, says)
@@ -65,33 +64,38 @@ def path_of(path: str) -> str:
     return _PARAMETER.sub(r"{\1}", path)
 
 
-def body_schema(
-    table: Table, required: tuple[str, ...] = (), one_of: tuple[str, ...] = ()
-) -> Schema:
-    """Every field that is not refused, and of those that are the values that ask for nothing."""
-    shown = {f.name: field_schema(f) for f in table.values() if f.rule != "refused" or f.off}
-    for name in required:
-        shown[name] = {**shown[name], **_SOME}
-    found: Schema = {"type": "object", "properties": shown, "additionalProperties": False}
-    if required:
-        found["required"] = list(required)
-    if one_of:
-        rules = [{"required": [name], "properties": {name: _SOME}} for name in one_of]
-        found["oneOf"] = rules
+def body_schema(row: Described) -> Schema:
+    """Every field that is not refused, and of those that are the values that ask for nothing. A
+    null is taken under any name."""
+    assert row.table is not None
+    insides = {**INSIDES_EVERYWHERE, **row.insides}
+    shown = {
+        field.name: field_schema(field, insides.get(field.name, ANY))
+        for field in row.table.values()
+        if field.rule != "refused" or field.off
+    }
+    for name in row.required:
+        shown[name] = {**shown[name], **SOME}
+    found: Schema = {"type": "object", "properties": shown, "additionalProperties": NULL}
+    if row.required:
+        found["required"] = list(row.required)
+    if row.one_of:
+        found["oneOf"] = [given(**{name: SOME}) for name in row.one_of]
     return found
 
 
-def field_schema(field: Field) -> Schema:
+def field_schema(field: Field, inside: Schema = ANY) -> Schema:
+    """`inside` says of one that is honoured what it holds, beyond what the table says."""
     if field.rule == "refused":
         return {"description": "Not supported.", "enum": [*field.off, None]}
     if field.rule == "noted":
         return {"description": "Accepted; it changes no answer."}
     found: Schema = {"description": f"{field.help}."} if field.help else {}
     if field.option is not None:
-        return {**found, **_option_schema(field.option)}
+        return {**found, **_option_schema(field.option), **inside}
     if field.kinds:
         found["type"] = [*(_TYPES[kind] for kind in field.kinds), "null"]
-    return {**_INSIDES.get(field.name, {}), **found}
+    return {**found, **inside}
 
 
 def _option_schema(option: Option) -> Schema:
@@ -125,8 +129,8 @@ def _operation(path: str, row: Described) -> Schema:
     if parameters:
         found["parameters"] = parameters
     if row.table is not None:
-        schema = body_schema(row.table, row.required, row.one_of)
-        found["requestBody"] = {"required": True, "content": {"application/json": _is(schema)}}
+        content = {"application/json": _is(body_schema(row))}
+        found["requestBody"] = {"required": True, "content": content}
     if row.is_public:
         found["security"] = []
     statuses = sorted({*EVERYWHERE, *row.statuses})
@@ -155,7 +159,7 @@ def _answer(row: Described) -> Schema:
 
 
 def _error_response(status: int, says: str) -> Schema:
-    shapes = [{"$ref": f"#/components/schemas/{name}"} for name in ("Error", "AnthropicError")]
+    shapes = [ref(name) for name in ("Error", "AnthropicError")]
     schema: Schema = {"anyOf": [*shapes, _READY] if status == 503 else shapes}
     own = {405: ("Allow",), 429: ("Retry-After",), 503: ("Retry-After",), 529: ("Retry-After",)}
     names = ("x-request-id", *own.get(status, ()))
@@ -179,18 +183,16 @@ def _object(properties: Schema, *required: str) -> Schema:
     return {"type": "object", "properties": properties, "required": list(required)}
 
 
-_SOME: Schema = {"not": {"type": "null"}}
-_TEXT: Schema = {"type": "string"}
-_MAYBE: Schema = {"type": ["string", "null"]}
-_SAYS = {"type": _TEXT, "message": _TEXT}
+_SAYS = {"type": TEXT, "message": TEXT}
 _ERROR = _object(
-    {"error": _object({**_SAYS, "param": _MAYBE, "code": _MAYBE}, "message", "type")}, "error"
+    {"error": _object({**_SAYS, "param": MAYBE_TEXT, "code": MAYBE_TEXT}, "message", "type")},
+    "error",
 )
 _ANTHROPIC_ERROR = _object(
     {
         "type": {"const": "error"},
         "error": _object(dict(_SAYS), "type", "message"),
-        "request_id": _TEXT,
+        "request_id": TEXT,
     },
     *("type", "error", "request_id"),
 )

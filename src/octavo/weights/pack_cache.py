@@ -61,7 +61,7 @@ class KeptPack:
 
     @property
     def fingerprint(self) -> str:
-        """Return its model's fingerprint."""
+        """Of its model."""
         return self.path.name.partition("-")[0]
 
     @property

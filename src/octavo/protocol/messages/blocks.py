@@ -18,15 +18,16 @@ from octavo.protocol.bodies import BodyError, Fields, read_kind, read_object, re
 Messages = tuple[dict[str, Any], ...]
 
 MOST_MARKS = 4
-_SECONDS = MappingProxyType({"5m": 300, "1h": 3600})
-_ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+OF_MARK = ("type", "ttl", "scope")
+SECONDS = MappingProxyType({"5m": 300, "1h": 3600})
+ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "user": ("text", "tool_result"),
         "assistant": ("text", "thinking", "redacted_thinking", "tool_use"),
         "system": ("text",),
     }
 )
-_FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+OF_BLOCK: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "text": ("text", "cache_control", "citations"),
         "thinking": ("thinking", "signature"),  # whoever signed it: nothing here depends on that
@@ -36,7 +37,7 @@ _FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 # What these may say here, beside null.
-_NOTHING: Mapping[str, object] = MappingProxyType(
+NOTHING: Mapping[str, object] = MappingProxyType(
     {"citations": [], "caller": {"type": "direct"}, "toolset_name": None}
 )
 # A last message that says as much as none.
@@ -77,11 +78,11 @@ class Marks:
         mark = read_kind(block, "cache_control", dict, place)
         if mark is None:
             return
-        refuse_unknown(place, mark, ("type", "ttl", "scope"))
+        refuse_unknown(place, mark, OF_MARK)
         if read_kind(mark, "scope", str, f"{place}.scope") is not None:
             self.noted = (_SCOPE,)
         ttl = "5m" if mark.get("ttl") is None else mark["ttl"]
-        seconds = _SECONDS.get(ttl) if isinstance(ttl, str) else None
+        seconds = SECONDS.get(ttl) if isinstance(ttl, str) else None
         if mark.get("type") != "ephemeral" or seconds is None:
             raise BodyError(
                 f'{place}: expected {{"type": "ephemeral"}}, perhaps with a ttl of 5m or 1h', place
@@ -135,10 +136,10 @@ class _Reader:
         found = read_object(where, message)
         refuse_unknown(where, found, ("role", "content"))
         role = found.get("role")
-        if not isinstance(role, str) or role not in _ROLES:
+        if not isinstance(role, str) or role not in ROLES:
             said = repr(role) if isinstance(role, str) else kind_of(role)
             raise BodyError(
-                f"{where}.role: expected one of {', '.join(_ROLES)}, found {said}", f"{where}.role"
+                f"{where}.role: expected one of {', '.join(ROLES)}, found {said}", f"{where}.role"
             )
         self.read(f"{where}.content", role, found.get("content"))
 
@@ -224,12 +225,12 @@ class _Reader:
 def _kind(where: str, block: Mapping[str, Any], role: str) -> str:
     """The type of a block that may stand in this role. Raises BodyError."""
     kind = block.get("type")
-    if not isinstance(kind, str) or kind not in _ROLES[role]:
+    if not isinstance(kind, str) or kind not in ROLES[role]:
         what = f"blocks of type {kind!r} are not supported" if isinstance(kind, str) else "no block"
-        expected = ", ".join(_ROLES[role])
+        expected = ", ".join(ROLES[role])
         raise BodyError(f"{where}: {what} here: expected one of {expected}", f"{where}.type")
-    refuse_unknown(where, block, ("type", *_FIELDS[kind]))
-    for name, nothing in _NOTHING.items():
+    refuse_unknown(where, block, ("type", *OF_BLOCK[kind]))
+    for name, nothing in NOTHING.items():
         if block.get(name) not in (None, nothing):
             place = f"{where}.{name}"
             raise BodyError(f"{place} is not supported: leave it out", place)

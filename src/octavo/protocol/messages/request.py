@@ -6,7 +6,7 @@ Both routes read a conversation by the same words, so that what one counts the o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -25,6 +25,7 @@ from octavo.protocol.chat import ChatRequest
 from octavo.protocol.fields import (
     OPTIONS,
     Table,
+    as_option,
     honoured,
     noted,
     of_options,
@@ -65,7 +66,12 @@ _CONVERSATION = (
 )
 MESSAGES_FIELDS: Table = table(
     *_CONVERSATION,
-    honoured("max_tokens", "Most tokens of the answer; 0 computes the prompt alone", int),
+    as_option(
+        "max_tokens",
+        "Most tokens of the answer; 0 computes the prompt alone",
+        SamplingParams,
+        "max_tokens",
+    ),
     honoured("stop_sequences", "Texts that end the answer, which says which one did", list),
     honoured("stream", "Give the answer in pieces, as server-sent events", bool),
     *of_options(SamplingParams, _SAMPLING),
@@ -74,11 +80,20 @@ MESSAGES_FIELDS: Table = table(
 COUNT_FIELDS: Table = table(*_CONVERSATION)
 
 # As templates name them: none of them has a "max".
-_EFFORTS = MappingProxyType(
+EFFORTS = MappingProxyType(
     {"low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "xhigh"}
 )
 _FORMAT = "output_config.format"
-_THINKING = ("enabled", "disabled", "adaptive")
+OF_OUTPUT_CONFIG = ("effort", "format")
+# The fields of `thinking` by its type.
+THINKING: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "enabled": ("type", "budget_tokens", "display"),
+        "disabled": ("type",),
+        "adaptive": ("type", "display"),
+    }
+)
+DISPLAYS = ("summarized", "omitted")
 _DEFAULT_EFFORT = "high"  # the API's, of a model that thinks
 
 
@@ -123,7 +138,7 @@ def parse_messages(body: object) -> MessagesRequest:
 
 
 def parse_count(body: object) -> MessagesRequest:
-    """Read a request whose prompt is only counted. Raises BodyError."""
+    """Of a request whose prompt is only counted. Raises BodyError."""
     return _read_conversation(read_body(body, COUNT_FIELDS))
 
 
@@ -168,20 +183,21 @@ def _read_format(fields: Fields) -> GrammarSpec | None:
 def _read_thinking(fields: Fields) -> _Thinking:
     """What `thinking` and the effort of `output_config` say of it."""
     config = read_kind(fields, "output_config", dict) or {}
-    refuse_unknown("output_config", config, ("effort", "format"))
-    effort = _one_of("output_config.effort", config.get("effort"), tuple(_EFFORTS))
+    refuse_unknown("output_config", config, OF_OUTPUT_CONFIG)
+    effort = _one_of("output_config.effort", config.get("effort"), tuple(EFFORTS))
     thinking = read_kind(fields, "thinking", dict)
     own = () if effort is None else ("output_config.effort",)
-    found = _Thinking(None if effort is None else _EFFORTS[effort], own)
+    found = _Thinking(None if effort is None else EFFORTS[effort], own)
     if thinking is None:
         return found
-    kind = _one_of("thinking.type", thinking.get("type", ""), _THINKING)
-    known = {"enabled": ("type", "budget_tokens", "display"), "adaptive": ("type", "display")}
-    refuse_unknown("thinking", thinking, known.get(kind or "", ("type",)))
+    given = thinking.get("type")
+    kind = _one_of("thinking.type", "" if given is None else given, tuple(THINKING))
+    assert kind is not None, "it was given"
+    refuse_unknown("thinking", thinking, THINKING[kind])
     if kind == "disabled":
         return _Thinking("none", ("thinking", *own))
     budget = read_kind(thinking, "budget_tokens", int, "thinking.budget_tokens")
-    display = _one_of("thinking.display", thinking.get("display"), ("summarized", "omitted"))
+    display = _one_of("thinking.display", thinking.get("display"), DISPLAYS)
     return replace(
         found,
         effort=found.effort or _DEFAULT_EFFORT,

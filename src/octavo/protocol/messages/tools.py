@@ -23,9 +23,9 @@ from octavo.protocol.tools.asked import (
     refuse_double_names,
 )
 
-_FIELDS = ("type", "name", "description", "input_schema", "cache_control", "strict")
+OF_TOOL = ("type", "name", "description", "input_schema", "cache_control", "strict")
 # Known to the API; what they may say here. Arguments are always streamed as they are written.
-_NOTHING: Mapping[str, tuple[object, ...]] = MappingProxyType(
+NOTHING: Mapping[str, tuple[object, ...]] = MappingProxyType(
     {
         "defer_loading": (False,),
         "allowed_callers": (["direct"], []),
@@ -33,7 +33,7 @@ _NOTHING: Mapping[str, tuple[object, ...]] = MappingProxyType(
         "eager_input_streaming": (True, False),
     }
 )
-_CHOICES: Mapping[str, Choice] = MappingProxyType(
+CHOICES: Mapping[str, Choice] = MappingProxyType(
     {"auto": "auto", "any": "required", "tool": "required", "none": "none"}
 )
 
@@ -71,11 +71,11 @@ def _read_tool(where: str, tool: object, marks: Marks) -> Tool | None:
         raise BodyError(f"{where}: {why}", f"{where}.type")
     for name, value in tool.items():
         place = f"{where}.{name}"
-        if value is None or name in _FIELDS:
+        if value is None or name in OF_TOOL:
             continue
-        if name not in _NOTHING:
-            raise BodyError(f"{where}: {unknown_option('field', name, _FIELDS)}", place)
-        if value not in _NOTHING[name]:
+        if name not in NOTHING:
+            raise BodyError(f"{where}: {unknown_option('field', name, OF_TOOL)}", place)
+        if value not in NOTHING[name]:
             raise BodyError(f"{place} is not supported: leave it out", place)
     marks.take(where, tool, ())
     if tool.get("input_schema") is None:
@@ -96,9 +96,9 @@ def _read_choice(fields: Fields, names: list[str]) -> tuple[Choice, frozenset[st
     if given is None:
         return "auto", None, True
     kind = given.get("type")
-    if not isinstance(kind, str) or kind not in _CHOICES:
+    if not isinstance(kind, str) or kind not in CHOICES:
         found = repr(kind) if isinstance(kind, str) else kind_of(kind)
-        expected = ", ".join(_CHOICES)
+        expected = ", ".join(CHOICES)
         raise BodyError(f"{where}.type: expected one of {expected}, found {found}", f"{where}.type")
     known = ["type", "disable_parallel_tool_use"] + ["name"] * (kind == "tool")
     for name, value in given.items():
@@ -106,7 +106,7 @@ def _read_choice(fields: Fields, names: list[str]) -> tuple[Choice, frozenset[st
             raise BodyError(f"{where}: {unknown_option('field', name, known)}", f"{where}.{name}")
     place = f"{where}.disable_parallel_tool_use"
     parallel = not read_kind(given, "disable_parallel_tool_use", bool, place)
-    choice = _CHOICES[kind]
+    choice = CHOICES[kind]
     if choice == "required" and not names:
         raise BodyError(f"{where}: there are no tools to call", where)
     only = frozenset([_read_reference(given, names)]) if kind == "tool" else None

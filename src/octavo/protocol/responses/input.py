@@ -19,13 +19,13 @@ from octavo.protocol.responses.tools import told_name
 from octavo.protocol.tools.asked import is_hosted
 from octavo.tokenizer.messages import read_messages
 
-_ROLES: Mapping[str, str] = MappingProxyType(
+ROLES: Mapping[str, str] = MappingProxyType(
     {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 )
-_EVERY = ("type", "id", "status")
-_TEXTS = ("input_text", "output_text", "text")
+OF_EVERY = ("type", "id", "status")
+TEXTS = ("input_text", "output_text", "text")
 # `parsed…` are OpenAI's client's: what the text beside it means.
-_OF_PART = ("type", "text", "annotations", "logprobs", "prompt_cache_breakpoint", "parsed")
+OF_PART = ("type", "text", "annotations", "logprobs", "prompt_cache_breakpoint", "parsed")
 _OF_CALL = ("call_id", "name", "namespace", "caller", "async", "parsed_arguments")
 _OF_OUTPUT = ("call_id", "output", "name", "caller")
 
@@ -93,26 +93,26 @@ def _may_follow(last: Mapping[str, Any], more: Mapping[str, Any]) -> bool:
 def _read_item(where: str, item: object, found: Input) -> None:
     given = read_object(where, item)
     kind = given.get("type") or ("message" if "role" in given else None)
-    if isinstance(kind, str) and kind in _READERS:
-        read, known = _READERS[kind]
-        refuse_unknown(where, given, (*_EVERY, *known))
+    if isinstance(kind, str) and kind in READERS:
+        read, known = READERS[kind]
+        refuse_unknown(where, given, (*OF_EVERY, *known))
         read(where, given, found)
     elif isinstance(kind, str) and is_hosted(kind):
         found.noted.append(where)
     else:
         what = f"items of type {kind!r} are not supported" if isinstance(kind, str) else "no item"
-        raise BodyError(f"{where}: {what}: expected {', '.join(_READERS)}", f"{where}.type")
+        raise BodyError(f"{where}: {what}: expected {', '.join(READERS)}", f"{where}.type")
 
 
 def _read_message(where: str, given: Mapping[str, Any], found: Input) -> None:
     role = given.get("role")
-    if not isinstance(role, str) or role not in _ROLES:
-        raise BodyError(f"{where}.role: expected one of {', '.join(_ROLES)}", f"{where}.role")
+    if not isinstance(role, str) or role not in ROLES:
+        raise BodyError(f"{where}.role: expected one of {', '.join(ROLES)}", f"{where}.role")
     text = _read_texts(f"{where}.content", given.get("content"))
     if role == "assistant":
         found.say(content=text)
     else:
-        found.messages.append({"role": _ROLES[role], "content": text})
+        found.messages.append({"role": ROLES[role], "content": text})
 
 
 def _read_call(where: str, given: Mapping[str, Any], found: Input) -> None:
@@ -147,7 +147,7 @@ def _read_reasoning(where: str, given: Mapping[str, Any], found: Input) -> None:
 
 
 _Reader = Callable[[str, Mapping[str, Any], Input], None]
-_READERS: Mapping[str, tuple[_Reader, tuple[str, ...]]] = MappingProxyType(
+READERS: Mapping[str, tuple[_Reader, tuple[str, ...]]] = MappingProxyType(
     {
         "message": (_read_message, ("role", "content", "phase", "end_turn")),
         "function_call": (_read_call, (*_OF_CALL, "arguments")),
@@ -174,10 +174,10 @@ def _read_part(where: str, part: object) -> str:
     if kind == "refusal":
         refuse_unknown(where, given, ("type", "refusal"))
         return _text(where, given, "refusal")
-    if kind not in _TEXTS:
+    if kind not in TEXTS:
         what = f"parts of type {kind!r} are not supported" if isinstance(kind, str) else "no part"
-        raise BodyError(f"{where}: {what}: expected {', '.join(_TEXTS)}", f"{where}.type")
-    refuse_unknown(where, given, _OF_PART)
+        raise BodyError(f"{where}: {what}: expected {', '.join(TEXTS)}", f"{where}.type")
+    refuse_unknown(where, given, OF_PART)
     return _text(where, given, "text")
 
 

@@ -97,8 +97,9 @@ COUNT_FIELDS: Table = table(*_CONVERSATION, refused("personality"))
 _LOGPROBS = "message.output_text.logprobs"
 _TOLD_BACK = ("metadata", "reasoning", "text", "tool_choice", "tools")
 _DEEPEST = 128  # levels: JSON is read to 1,024 of them, and written to 254
-_TEXT = ("format", "verbosity")
-_REASONING = ("effort", "summary", "generate_summary")
+OF_STREAM_OPTIONS = ("include_obfuscation", "include_cache")
+OF_TEXT = ("format", "verbosity")
+OF_REASONING = ("effort", "summary", "generate_summary")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ class ResponsesRequest:
         return self.chat.noted
 
     def after(self, earlier: Sequence[Mapping[str, Any]]) -> ResponsesRequest:
-        """Return it behind a conversation, whose instructions do not hold any more."""
+        """The same behind a conversation, whose instructions do not hold any more."""
         both = (*earlier, *self.own)
         messages = with_instructions(self.instructions, both)
         return replace(self, own=both, chat=replace(self.chat, messages=messages))
@@ -131,7 +132,7 @@ def parse_response(body: object) -> ResponsesRequest:
 
 
 def parse_count(body: object) -> ResponsesRequest:
-    """Read a request whose prompt is only counted. Raises BodyError."""
+    """Of a request whose prompt is only counted. Raises BodyError."""
     return _read(read_body(body, COUNT_FIELDS))
 
 
@@ -182,7 +183,7 @@ def _read(read: Body) -> ResponsesRequest:
 
 def _read_text_format(fields: Fields) -> tuple[GrammarSpec | None, list[str]]:
     given = read_kind(fields, "text", dict) or {}
-    refuse_unknown("text", given, _TEXT)
+    refuse_unknown("text", given, OF_TEXT)
     noted = ["text.verbosity"] if given.get("verbosity") is not None else []
     asked = given.get("format")
     return (None if asked is None else read_format(_named(asked), "text.format")), noted
@@ -197,7 +198,7 @@ def _named(asked: object) -> object:
 
 def _read_reasoning(fields: Fields) -> tuple[str | None, list[str]]:
     given = read_kind(fields, "reasoning", dict) or {}
-    refuse_unknown("reasoning", given, _REASONING)
+    refuse_unknown("reasoning", given, OF_REASONING)
     noted = [
         f"reasoning.{name}"
         for name in ("summary", "generate_summary")
@@ -227,7 +228,7 @@ def _read_stream(fields: Fields) -> tuple[Streaming, list[str]]:
     options = read_kind(fields, "stream_options", dict) or {}
     if not wanted and any(value is not None for value in options.values()):
         raise BodyError("stream_options needs stream: true", "stream_options")
-    refuse_unknown("stream_options", options, ("include_obfuscation", "include_cache"))
+    refuse_unknown("stream_options", options, OF_STREAM_OPTIONS)
     place = "stream_options.include_cache"
     cache = read_kind(options, "include_cache", bool, place) is True
     name = "include_obfuscation"

@@ -35,12 +35,13 @@ from octavo.protocol.tools.asked import (
 )
 
 _WHEN = ("defer_loading", "allowed_callers", "async", "output_schema")  # only some values ask
-_FUNCTION = ("type", "name", "description", "parameters", "strict", *_WHEN)
-_CUSTOM = ("type", "name", "description", "format", *_WHEN)
-_NAMESPACE = ("type", "name", "description", "tools")
+OF_FUNCTION = ("type", "name", "description", "parameters", "strict", *_WHEN)
+OF_CUSTOM = ("type", "name", "description", "format", *_WHEN)
+OF_NAMESPACE = ("type", "name", "description", "tools")
 _FORMATS = ("text", "grammar")
+OF_GRAMMAR = ("type", "syntax", "definition")
 _SYNTAXES = ("regex", "lark")
-_MODES: tuple[Choice, ...] = ("none", "auto", "required")
+MODES: tuple[Choice, ...] = ("none", "auto", "required")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ def _read_any(where: str, tool: object) -> list[tuple[str, Tool, Target]] | None
         return None
     if kind != "namespace":
         return [_read_tool(where, given)]
-    refuse_unknown(where, given, _NAMESPACE)
+    refuse_unknown(where, given, OF_NAMESPACE)
     namespace = read_name(f"{where}.name", given.get("name"))
     about = read_kind(given, "description", str, f"{where}.description")
     inner = read_kind(given, "tools", list, f"{where}.tools") or []
@@ -122,7 +123,7 @@ def _read_tool(where: str, given: Mapping[str, Any]) -> tuple[str, Tool, Target]
         found = f"tools of type {kind!r} are not supported" if isinstance(kind, str) else "no tool"
         expected = "a function, a custom tool or a namespace"
         raise BodyError(f"{where}: {found}: expected {expected}", f"{where}.type")
-    refuse_unknown(where, given, _FUNCTION if kind == "function" else _CUSTOM)
+    refuse_unknown(where, given, OF_FUNCTION if kind == "function" else OF_CUSTOM)
     if given.get("defer_loading"):
         place = f"{where}.defer_loading"
         raise BodyError(f"{place} is not supported: leave it out", place)
@@ -155,7 +156,7 @@ def _read_format(where: str, format_: object) -> tuple[Mapping[str, Any], str | 
     if kind == "text":
         refuse_unknown(where, given, ("type",))
         return schema, None
-    refuse_unknown(where, given, ("type", "syntax", "definition"))
+    refuse_unknown(where, given, OF_GRAMMAR)
     syntax, place = given.get("syntax"), f"{where}.definition"
     if syntax not in _SYNTAXES:
         raise BodyError(f"{where}.syntax: expected {' or '.join(_SYNTAXES)}", f"{where}.syntax")
@@ -185,9 +186,9 @@ def _read_choice(
         return "auto", None
     only: frozenset[str] | None = None
     if isinstance(choice, str):
-        mode = next((each for each in _MODES if each == choice), None)
+        mode = next((each for each in MODES if each == choice), None)
         if mode is None:
-            expected = f"{', '.join(_MODES)} or a tool's name as an object"
+            expected = f"{', '.join(MODES)} or a tool's name as an object"
             raise BodyError(f"{where}: expected {expected}, found {choice!r}", where)
     else:
         given = read_object(where, choice)

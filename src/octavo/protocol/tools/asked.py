@@ -22,15 +22,15 @@ from octavo.protocol.bodies import (
 )
 
 MOST_TOOLS = 128
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 # What clients send beside their functions and only a provider's own machines can do.
-_HOSTED = ("web_search", "file_search", "image_generation", "code_interpreter", "code_execution")
-_HOSTED_WHOLE = ("mcp",)
-_TOOL = ("type", "function")
-_FUNCTION = ("name", "description", "parameters", "strict")
+HOSTED = ("web_search", "file_search", "image_generation", "code_interpreter", "code_execution")
+HOSTED_WHOLE = ("mcp",)
+OF_TOOL = ("type", "function")
+OF_FUNCTION = ("name", "description", "parameters", "strict")
 
 Choice = Literal["none", "auto", "required"]
-_CHOICES: tuple[Choice, ...] = ("none", "auto", "required")
+CHOICES: tuple[Choice, ...] = ("none", "auto", "required")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +104,10 @@ def read_tool(where: str, tool: object) -> Tool | None:
     if kind != "function":
         found = f"tools of type {kind!r} are not supported" if isinstance(kind, str) else "no tool"
         raise BodyError(f'{where}: {found}: expected {{"type": "function", …}}', f"{where}.type")
-    refuse_unknown(where, tool, _TOOL)
+    refuse_unknown(where, tool, OF_TOOL)
     where = f"{where}.function"
     function = read_object(where, tool.get("function"))
-    refuse_unknown(where, function, _FUNCTION)
+    refuse_unknown(where, function, OF_FUNCTION)
     return Tool(
         read_name(f"{where}.name", function.get("name")),
         read_kind(function, "description", str, f"{where}.description"),
@@ -118,11 +118,11 @@ def read_tool(where: str, tool: object) -> Tool | None:
 
 def is_hosted(kind: str) -> bool:
     """Tools of this type run on a provider's machines: they are noted, and change no answer."""
-    return kind.startswith(_HOSTED) or kind in _HOSTED_WHOLE
+    return kind.startswith(HOSTED) or kind in HOSTED_WHOLE
 
 
 def read_name(where: str, name: object) -> str:
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not NAME.fullmatch(name):
         found = repr(name) if isinstance(name, str) else kind_of(name)
         raise BodyError(
             f"{where}: expected 1 to 128 letters, digits, '_', '-' or '.', found {found}", where
@@ -163,11 +163,11 @@ def _read_choice(choice: object, names: Sequence[str]) -> tuple[Choice, frozense
 
 
 def _read_mode(where: str, choice: object) -> Choice:
-    for each in _CHOICES:
+    for each in CHOICES:
         if each == choice:
             return each
     found = repr(choice) if isinstance(choice, str) else kind_of(choice)
-    expected = f"{', '.join(_CHOICES)} or a function's name as an object"
+    expected = f"{', '.join(CHOICES)} or a function's name as an object"
     raise BodyError(f"{where}: expected {expected}, found {found}", where)
 
 
@@ -176,7 +176,7 @@ def _read_named(
 ) -> tuple[Choice, frozenset[str]]:
     kind = choice.get("type")
     if kind == "function":
-        refuse_unknown(where, choice, _TOOL)
+        refuse_unknown(where, choice, OF_TOOL)
         return "required", frozenset([_read_reference(where, choice, names)])
     if kind != "allowed_tools":
         found = repr(kind) if isinstance(kind, str) else kind_of(kind)

@@ -24,4 +24,6 @@ async def metrics(exchange: Exchange) -> None:
 
 async def openapi(exchange: Exchange) -> None:
     needs_key = exchange.service.keys.are_required
-    await exchange.respond(document(needs_key=needs_key))
+    model = exchange.service.model
+    num_tokens = None if model is None else model.engine.tokenizer.vocab_size
+    await exchange.respond(document(needs_key=needs_key, num_tokens=num_tokens))
