@@ -94,7 +94,7 @@ def beam_blocks(requests: Sequence[Request], block_size: int) -> Blocks:
     """Count blocks from prompt lengths and parent pointers alone."""
     unshared = held = 0
     for request in requests:
-        prompt, parents = request.num_prompt_tokens, request.beam_parents
+        prompt, parents = request.num_prompt_tokens, request.branch_parents
         for stored in range(1, len(parents) + 1):
             beams = len(parents[stored - 1])
             unshared += beams * -(-(prompt + stored) // block_size)

@@ -45,7 +45,7 @@ def users_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (ours / "models").symlink_to(theirs.absolute() / "models")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OCTAVO_HOME", str(ours))
-        patch.setattr("octavo.loaded_model._KEPT_FROM", sys.maxsize)
+        patch.setattr("octavo.loaded_model.KEPT_FROM", sys.maxsize)
         yield theirs
 
 

@@ -33,7 +33,7 @@ class PythonPeer:
         self._command = command
         self._model, self._settings = model, settings
         self._environment = dict(environment or {})
-        self._process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[str] | None = None
         self._said: IO[str] | None = None
 
     def run(self, work: Workload, seed: int) -> float:
@@ -47,16 +47,16 @@ class PythonPeer:
         return speed
 
     def close(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout, self._said):
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            for pipe in (self.process.stdin, self.process.stdout, self._said):
                 if pipe is not None:
                     pipe.close()
-        self._process = self._said = None
+        self.process = self._said = None
 
     def _ask(self, question: str) -> dict[str, object]:
-        process = self._process or self._open()
+        process = self.process or self._open()
         assert process.stdin is not None
         try:
             process.stdin.write(question + "\n")
@@ -85,7 +85,7 @@ class PythonPeer:
     def _open(self) -> subprocess.Popen[str]:
         paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
         self._said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  # until close
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, text=True,
             env={
@@ -93,7 +93,7 @@ class PythonPeer:
                 **self._environment,
             },
         )  # fmt: skip
-        assert self._process.stdin is not None
+        assert self.process.stdin is not None
         options = {
             "model": str(self._model.path),
             "directory": "" if self._model.directory is None else str(self._model.directory),
@@ -102,8 +102,8 @@ class PythonPeer:
             "context": self._settings.context,
             "streams": self._settings.streams,
         }
-        self._process.stdin.write(json.dumps(options) + "\n")
-        return self._process
+        self.process.stdin.write(json.dumps(options) + "\n")
+        return self.process
 
     def _what_it_said(self) -> str:
         if self._said is None:

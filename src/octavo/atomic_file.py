@@ -26,8 +26,8 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextmanager
 def writing_whole(path: Path) -> Iterator[BinaryIO]:
-    """The same for what is written piece by piece: it is at `path` when the block has ended, and
-    gone if that raised."""
+    """Write piece by piece: all is at `path` when the block has ended, and gone if that raised.
+    The rest is as with `write_whole`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name[:16]}.{secrets.token_hex(8)}.tmp")
     handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -133,7 +133,7 @@ class EngineConfig:
 
 
 class EngineOptions(TypedDict, total=False):
-    """The same for type checkers, as they may be given."""
+    """The options of EngineConfig for type checkers, as they may be given."""
 
     context: int | None
     kv_dtype: str
@@ -172,7 +172,7 @@ class ServingConfig:
 
 
 class ServingOptions(TypedDict, total=False):
-    """The same for type checkers."""
+    """The options of ServingConfig for type checkers."""
 
     max_waiting: int
     pin_memory: float

@@ -63,6 +63,6 @@ def api_key() -> str | None:
 
 
 def openai_api_key() -> str | None:
-    """The same for a server of OpenAI's API that need not be Octavo's: $OPENAI_API_KEY counts
+    """Return the key for a server of OpenAI's API that need not be Octavo's: $OPENAI_API_KEY counts
     where there is no $OCTAVO_API_KEY."""
     return api_key() or os.environ.get("OPENAI_API_KEY") or None

@@ -36,7 +36,7 @@ from octavo.weights.packed_formats import packed_bytes, packed_formats
 
 logger = logging.getLogger(__name__)
 
-_KEPT_FROM = 64 << 20  # bytes of a model's files; smaller ones are packed in no time
+KEPT_FROM = 64 << 20  # bytes of a model's files; smaller ones are packed in no time
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ def _pack_file(
     is not known: then there are none yet."""
     wanted = config.pack_cache
     if wanted is None:
-        wanted = header.files.nbytes() > _KEPT_FROM
+        wanted = header.files.nbytes() > KEPT_FROM
     if not wanted or folder is None:
         return None
     digest = digest or known_fingerprint(header.path, home=folder)

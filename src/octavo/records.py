@@ -18,7 +18,7 @@ class CacheReason(StrEnum):
     SALT = "salt"  # the first request under its salt: others' tokens are out of its sight
     DTYPE = "dtype"
     MODEL_CHANGED = "model-changed"
-    WINDOW = "window"
+    WINDOW = "window"  # more is cached (`known_tokens`), but no longer what windowed layers read
     NEEDS_ALL_ROWS = "needs-all-rows"  # log-probabilities of the prompt: every row has to run
 
 
@@ -45,6 +45,7 @@ class CacheRecord:
     diverged_at: int | None = None  # index of the first prompt token that was not found
     diverged_text: str | None = None
     saved_ms: float | None = None  # at the measured rate of prefill; None before one was measured
+    known_tokens: int | None = None  # where a window left fewer: what full layers had
 
 
 class BlockEventKind(StrEnum):

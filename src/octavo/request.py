@@ -111,7 +111,7 @@ class RequestOutput:
     embedding: tuple[float, ...] | None = None  # float32s of length 1, if `pooling` asked for it
 
     def to_dict(self) -> dict[str, object]:
-        """The same names as plain data, for JSON."""
+        """Return plain data under the same names, for JSON."""
         return asdict(self)
 
 

@@ -172,6 +172,11 @@ class SamplingParams:
         if value not in (default, getattr(_PLAIN, name, default)):
             raise UsageError(f"{name}={value!r}: {why}")
 
+    @property
+    def width(self) -> int:
+        """How many answers, or beams, grow at once."""
+        return self.beam_width or self.n
+
     def filled(self, recommended: Sampling | None) -> SamplingParams:
         """These, and where they do not say how to draw, what is recommended, if anything is. Beams
         are searched, so that nothing is recommended for them."""

@@ -106,8 +106,8 @@ def test_the_pool_holds_what_the_parent_pointers_say(width: int) -> None:
     lengths = [Lengths(1, 9), Lengths(3, 2), Lengths(8, 30), Lengths(15, 20)]
     found, requests = sharing.measure(lengths, {"beam_width": width}, block_size=4)
     assert found == sharing.beam_blocks(requests, 4)
-    assert [len(r.beam_parents) for r in requests] == [8, 1, 29, 19]
-    parents = {parent for r in requests for step in r.beam_parents for parent in step}
+    assert [len(r.branch_parents) for r in requests] == [8, 1, 29, 19]
+    parents = {parent for r in requests for step in r.branch_parents for parent in step}
     assert parents == set(range(width))  # beams did fork and die
     assert found.held < found.unshared
 

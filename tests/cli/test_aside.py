@@ -24,7 +24,7 @@ def test_who_writes_waits_for_no_reader() -> None:
     reader, writer = os.pipe()
     with open(writer, "w", encoding="utf-8") as file, open(reader, "rb") as back:
         lines = Aside(file)
-        for _ in range(aside._MOST + 2000):
+        for _ in range(aside.MOST + 2000):
             lines.write("x" * 99 + "\n")  # more than it keeps, and a pipe holds
         found, told = b"", b"lines were lost: nobody took them in time\n"
         for _ in range(1000):

@@ -133,5 +133,5 @@ def test_after_a_stopped_answer_and_after_reset_the_cache_is_used_too(
     assert used(result, "cached_tokens")[0] in (21 + 1, 21 + 2)
     assert result.json["turns"][1]["cache"] == {
         "matched_tokens": 20, "source": "process", "reason": None, "diverged_at": None,
-        "diverged_text": None, "saved_ms": None,
+        "diverged_text": None, "saved_ms": None, "known_tokens": None,
     }  # fmt: skip

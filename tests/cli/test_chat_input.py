@@ -106,7 +106,7 @@ def test_ctrl_c_drops_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
         return line
 
     typed = ['"""one', "two", CTRL_C, "three"]
-    monkeypatch.setattr(ChatInput, "_read", read)
+    monkeypatch.setattr(ChatInput, "read_line", read)
     user = ChatInput()
     with pytest.raises(KeyboardInterrupt):
         user.next_message()
@@ -159,7 +159,7 @@ def test_enter_is_yes_and_the_end_of_the_input_is_no(
     monkeypatch: pytest.MonkeyPatch, typed: str | None, agrees: bool
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(ChatInput, "_read", lambda self, prompt: asked.append(prompt) or typed)
+    monkeypatch.setattr(ChatInput, "read_line", lambda self, prompt: asked.append(prompt) or typed)
     assert ChatInput().agrees("go on?") is agrees
     assert asked == ["go on? [Y/n] "]
 

@@ -5,6 +5,7 @@ Keys, names and order of rows are those that llama.cpp's converter writes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,24 @@ FILES: dict[str, tuple[str, dict[str, Any]]] = {
             "rope.scaling.original_context_length": 64,
         },
     ),
+    "llama-linear": ("llama", {"rope.scaling.type": "linear", "rope.scaling.factor": 3.0}),
+    "llama-llama3": ("llama", {}),  # the converter writes no keys, but a tensor
+    "llama-tied-padded": ("llama", {}),
+    "mistral-head-24": ("llama", {}),
+    "qwen2-head-12": ("qwen2", {}),
+    "gemma3-old-linear": (
+        "gemma3",
+        {
+            "attention.sliding_window_pattern": 3,
+            "rope.freq_base_swa": 1e4,
+            "rope.scaling.type": "linear",
+            "rope.scaling.factor": 8.0,
+        },
+    ),
+    "gemma3-full-tied": (
+        "gemma3",
+        {"attention.sliding_window_pattern": [False] * 7, "rope.freq_base": 1e6},
+    ),
 }
 
 
@@ -149,7 +168,24 @@ def gguf_file(path: Path, variant: str) -> Path:
         name: _values(name, values, architecture, heads)
         for name, values in llama_cpp_names(_apart(drawn(variant)), names).items()
     }
+    if rope.get("rope_type") == "llama3":
+        head_dim = metadata["rope.dimension_count"]
+        tensors["rope_freqs.weight"] = _llama3_factors(head_dim, **rope)
     return write_gguf(path, architecture, {**metadata, **more}, tensors)
+
+
+def _llama3_factors(head_dim: int, **rope: Any) -> FloatArray:
+    """What the converter divides each frequency by, in float32."""
+    found = []
+    for pair in range(head_dim // 2):
+        wave = 2 * math.pi * rope["rope_theta"] ** (2 * pair / head_dim)
+        turns, factor = rope["original_max_position_embeddings"] / wave, rope["factor"]
+        low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+        smooth = (turns - low) / (high - low)
+        between = 1 / ((1 - smooth) / factor + smooth)
+        found.append(1.0 if turns > high else factor if turns < low else between)
+    assert len({*found}) > 3  # some are between
+    return np.array(found, np.float32)
 
 
 def _apart(tensors: Mapping[str, FloatArray]) -> dict[str, FloatArray]:

@@ -77,6 +77,8 @@ def test_a_prompt_that_parts_finds_what_was_before_and_less_when_its_window_is_g
     turn(engine, text(3, 350), 5)  # takes what windows left behind
     later, _ = turn(engine, text(1, 100), 200)
     assert matched(later) < 100
+    assert later.cache is not None
+    assert later.cache.known_tokens == 100
     reasons = [request.cache.reason for request in (parted, later) if request.cache]
     assert reasons == [CacheReason.DIVERGED, CacheReason.WINDOW]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 
 import pytest
-from llguidance import LLParserLimits
 
 from octavo.constraint import Constraint
 from octavo.errors import ConstraintError
@@ -24,9 +23,7 @@ TEXTS = [bytes(RANDOM.choices(b"ab", k=60)) for _ in range(40)]
 
 
 def grammar(states: int) -> Constraint:
-    compiler = Compiler(vocabulary())
-    compiler._limits = LLParserLimits(max_lexer_states=states, verbose_errors=False)
-    return compiler(SPEC)
+    return Compiler(vocabulary(), most_states=states)(SPEC)
 
 
 def masks(grammar: Constraint, text: bytes) -> list[frozenset[int]]:

@@ -224,8 +224,8 @@ class BothCaches:
         assert memory == tuple(map(plain.bytes_of, states))
 
     def _check_match(self, match: Match, salt: str, tokens: Text) -> None:
-        length, paths, is_limited = self.plain.match(salt, tokens)
-        assert (match.num_tokens, match.is_window_limited) == (length, is_limited)
+        length, paths, known_tokens = self.plain.match(salt, tokens)
+        assert (match.num_tokens, match.known) == (length, known_tokens)
         nodes = [*match.nodes, *([match.partial] if match.partial else [])]
         known = [self.plain.paths[path] for path in paths]
         assert [self._numbers(node.blocks) for node in nodes] == known

@@ -20,8 +20,8 @@ class PlainTable:
 
 
 class PlainCache(PlainBlocks):
-    def match(self, salt: str, tokens: tuple[int, ...]) -> tuple[int, list[Path], bool]:
-        """Tokens that can be used, the paths that hold them, and whether more is known."""
+    def match(self, salt: str, tokens: tuple[int, ...]) -> tuple[int, list[Path], int]:
+        """Tokens that can be used, the paths that hold them, and how many are known."""
         paths: list[Path] = []
         while (salt, tokens[: (len(paths) + 1) * self.size]) in self.paths:
             if (len(paths) + 1) * self.size > len(tokens):
@@ -42,7 +42,7 @@ class PlainCache(PlainBlocks):
                 for at, path in enumerate(used)
                 for group, block in enumerate(self.paths[path])
             ):
-                return length, used, length < known
+                return length, used, known
         raise AssertionError("no prefix is always found")
 
     def is_read(self, group: int, at: int, length: int, row: int) -> bool:

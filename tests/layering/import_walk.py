@@ -39,7 +39,7 @@ BELOW_THE_DOOR = (
     "octavo.serving.async_output_queue",
     *("octavo.serving.request_text", "octavo.serving.stop_strings", "octavo.serving.prepare"),
     *("octavo.serving.token_stream", "octavo.serving.open_requests", "octavo.serving.stats"),
-    "octavo.serving.progress",
+    *("octavo.serving.progress", "octavo.serving.readers"),
     *("octavo.serving.promise", "octavo.serving.own_pins", "octavo.serving.pack_keeper"),
 )
 

@@ -36,7 +36,7 @@ def test_a_prompt_that_is_much_too_long_is_refused_before_it_is_encoded(
     text = "a" * 1_200_000  # a byte is a token, but the longest one stands for twelve
     messages = [{"role": "user", "content": text}]
 
-    monkeypatch.setattr(llm.tokenizer, "_encode_plain", None)  # to encode it would fail
+    monkeypatch.setattr(llm.tokenizer, "encode_plain", None)  # to encode it would fail
     least = r"the prompt has at least 100,00\d tokens, the context holds 128: shorten it"
     for ask in (
         lambda: llm.generate(text),
@@ -109,7 +109,7 @@ def test_a_prompt_that_fills_the_pool_has_logits_and_scores(tiny_path: Path, llm
 
 
 def test_logits_too_large_for_memory_are_refused(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("octavo.serving.llm._LOGITS_LIMIT", 10 * 258 * 4)
+    monkeypatch.setattr("octavo.serving.llm.LOGITS_LIMIT", 10 * 258 * 4)
     assert llm.logits([1] * 10).shape == (10, 258)
     with pytest.raises(UsageError, match="logits of 11 tokens take 11,352 bytes: at most 10"):
         llm.logits([1] * 11)

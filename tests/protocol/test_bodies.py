@@ -135,7 +135,7 @@ def test_what_the_cache_gave_to_several_prompts() -> None:
     records = (
         CacheRecord(3, CacheSource.PROCESS, None),
         CacheRecord(0, CacheSource.NONE, CacheReason.DIVERGED, 0, "x", 1.5),
-        CacheRecord(4, CacheSource.DISK, CacheReason.WINDOW, 4, "y", 0.5),
+        CacheRecord(4, CacheSource.DISK, CacheReason.WINDOW, None, None, 0.5, 9),
     )
     outputs = [replace(output(), cache=each) for each in records]
     assert cache_of(outputs) == {
@@ -145,7 +145,9 @@ def test_what_the_cache_gave_to_several_prompts() -> None:
         "diverged_at": 0,
         "diverged_text": "x",
         "saved_ms": 2.0,
+        "known_tokens": None,
     }
+    assert cache_of(outputs[::-1])["known_tokens"] == 9
     assert cache_of(outputs[:1])["reason"] is cache_of(outputs[:1])["saved_ms"] is None
 
 

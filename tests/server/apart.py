@@ -159,8 +159,8 @@ def main() -> None:
             pass
 
     with given.failed.open("ab") as failed, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(update, "_NUM_RECORDS", _KEPT)
-        patch.setattr(history, "_MOST", _KEPT)
+        patch.setattr(update, "NUM_RECORDS", _KEPT)
+        patch.setattr(history, "MOST", _KEPT)
         serve(ServerConfig(port=0, max_body=256 << 10), load, Said())
     assert_nothing_held(*llms)
     print("whole")

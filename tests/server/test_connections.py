@@ -33,7 +33,7 @@ def test_fields_after_a_body_are_not_read(live: Live) -> None:
 
 
 def test_blank_lines_do_not_hold_a_connection(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_protocol, "_HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.1)
     with socket.create_connection(("127.0.0.1", live.port), PATIENCE) as connection:
         connection.sendall(HEALTH + b"\r\n")
         assert b"200 OK" in connection.recv(1000)
@@ -49,7 +49,7 @@ def takes(connection: socket.socket, data: bytes) -> bool:
 
 
 def test_a_refused_body_is_not_read_for_ever(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_protocol, "_HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.1)
     foreign = (HEAD % CHAT.encode()).replace(b"localhost", b"evil.example")
     found = talk(live, foreign + b"content-length: 1000\r\n\r\n")
     assert b"403 Forbidden" in found
@@ -222,6 +222,6 @@ def test_what_is_refused_is_told_behind_all_answers_before_it(
 def test_a_head_that_is_late_behind_an_answer_waits_for_it(
     live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_protocol, "_HEAD_SECONDS", 0.05)
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.05)
     monkeypatch.setattr(live.llm.loop.engine, "step", slowed(live, 0.02))
     assert heads(talk(live, completion(20) + HEALTH)) == [200, 408]

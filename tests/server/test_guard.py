@@ -173,7 +173,7 @@ def test_of_several_tenants_one_pins_half(locked: Live, monkeypatch: pytest.Monk
         tokens: int = locked.post("/v1/sessions", body, x_api_key=key).json["pinned_tokens"]
         return tokens
 
-    monkeypatch.setattr(locked.engine._pins, "_most", 8 * locked.llm.info.block_bytes)
+    monkeypatch.setattr(locked.engine.pins, "most", 8 * locked.llm.info.block_bytes)
     assert [pinned(BOB, first) for first in (1, 2, 1)] == [64, 0, 64]
     marked = {"type": "text", "text": "z" * 40, "cache_control": {"type": "ephemeral"}}
     asked = {"messages": [{"role": "user", "content": [marked]}], "max_tokens": 1}

@@ -49,6 +49,7 @@ def test_a_hit_and_where_it_parted(live: Live) -> None:
                     "reason": "diverged",
                     "diverged_at": 15,
                     "diverged_text": "o",
+                    "known_tokens": None,
                 },
             }
         ],
@@ -154,14 +155,14 @@ class Never:
 
 
 def test_the_last_ones_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "_MOST", 3)
+    monkeypatch.setattr(history, "MOST", 3)
     records = History()
     for id in ("a", "b", "c", "b", "d"):  # the second b takes the place of the first
         records.add(ended(id))
     records.add(ended("e", "another"))
     assert [id for id in "abcde" if records.find("", id)] == ["b", "c", "d"]
     assert records.find("another", "e")
-    monkeypatch.setattr(history, "_MOST_BYTES", 1000)
+    monkeypatch.setattr(history, "MOST_BYTES", 1000)
     records.add(ended("long", prompts=100))
     assert [id for id in ("b", "c", "d", "long") if records.find("", id)] == ["long"]
     records.add(ended("f"))

@@ -118,7 +118,7 @@ def test_one_tenants_bodies_leave_room_for_anothers(tiny_path: Path) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_protocol, "_READER_SECONDS", 0.3)
+    monkeypatch.setattr(http_protocol, "READER_SECONDS", 0.3)
     monkeypatch.setattr(transport, "LINGER", 0.1)
 
 

@@ -75,7 +75,7 @@ def test_a_head_has_bounds(live: Live) -> None:
 
 
 def test_a_head_that_does_not_end_is_closed(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_protocol, "_HEAD_SECONDS", 0.05)
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.05)
     assert b"408 Refused" in talk(live)
     assert b"408 Refused" in talk(live, b"GET /health HTTP/1.1\r\nhost: loc")
 
@@ -88,14 +88,14 @@ def test_a_body_has_bounds(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         head = b"POST %s HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         chunked = head % CHAT.encode() + b"transfer-encoding: chunked\r\n\r\n"
         assert b"413 Request" in talk(live, chunked, *[b"3e8\r\n" + b" " * 1000 + b"\r\n"] * 3)
-        monkeypatch.setattr(intake, "_BODY_SECONDS", 0.05)
+        monkeypatch.setattr(intake, "BODY_SECONDS", 0.05)
         zeros = head % CHAT.encode() + b"connection: close\r\ncontent-length: " + b"0" * 5000
         assert talk(live, zeros + b"2\r\n\r\n{}")[9:12] == b"400"
         assert talk(live, zeros + b"2001\r\n\r\n{}")[9:12] == b"413"
         slow = talk(live, head % CHAT.encode() + b"content-length: 100\r\n\r\n{")
         assert b"408 Request Timeout" in slow
-        monkeypatch.setattr(intake, "_BODIES", 0)
-        monkeypatch.setattr(intake, "_BODY_SECONDS", PATIENCE)
+        monkeypatch.setattr(intake, "BODIES", 0)
+        monkeypatch.setattr(intake, "BODY_SECONDS", PATIENCE)
         assert live.post(CHAT, HI).status == 429
         until(lambda: live.service.body_bytes == 0)
 

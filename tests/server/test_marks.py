@@ -56,7 +56,7 @@ def test_a_stream_creates_what_its_marks_say(roomy: Live) -> None:
 def test_over_the_budget_nothing_is_pinned_and_the_header_says_so(
     roomy: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(roomy.engine._pins, "_most", 0)
+    monkeypatch.setattr(roomy.engine.pins, "most", 0)
     text = "Nothing of this is ever kept, however long it may be."
     asked = {**SHORT, "messages": [{"role": "user", "content": [marked(text)]}]}
     found = roomy.post(MESSAGES, {**asked, "cache_salt": "poor"})

@@ -134,7 +134,7 @@ async def test_a_time_that_begins_anew_leaves_no_older_one() -> None:
 
 
 def test_a_tenant_has_so_many_pins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pins_file, "_MOST", 2)
+    monkeypatch.setattr(pins_file, "MOST", 2)
 
     @in_a_loop
     async def story() -> None:

@@ -78,7 +78,7 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(forgetful: Live) -> N
 def test_sessions_are_bounded_and_of_one_tenant(
     tiny_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sessions, "_MOST", 2)
+    monkeypatch.setattr(sessions, "MOST", 2)
     with Live(tiny_path, keys=Keys([ANN, BOB])) as server:
         ids = [
             server.post(SESSIONS, {"messages": [HI], "pin": True}, x_api_key=ANN).json["id"]
@@ -104,7 +104,7 @@ def test_the_bytes_of_a_tenants_sessions_are_bounded(
     """A template may leave out what is said: a context does not bound it."""
     with Live(tiny_path) as server:
         long = {"chat_template_kwargs": {"nobody_reads_this": "x" * 1000}}
-        monkeypatch.setattr(sessions, "_MOST_BYTES", 5000)
+        monkeypatch.setattr(sessions, "MOST_BYTES", 5000)
         session = begin(server, messages=[HI], **long)
         said = say(server, session, AND, **long)
         assert said.status == 200

@@ -87,7 +87,7 @@ def test_who_was_not_told_of_a_session_has_none() -> None:
         pinner.is_free.set()
         await settle()
         assert pinner.held == []
-        held.check_room(TENANT, sessions._MOST)
+        held.check_room(TENANT, sessions.MOST)
 
     run(story)
 
@@ -105,16 +105,16 @@ def test_the_time_begins_anew_with_each_use(monkeypatch: pytest.MonkeyPatch) -> 
         now += 9
         with held.use(TENANT, one.id):
             now += 30
-            held._expire(one)
+            held.expire(one)
             assert held.find(TENANT, one.id) is one
         assert one.left == 10
         now += 9.5
-        held._expire(one)
+        held.expire(one)
         assert held.find(TENANT, one.id).left == 0.5
         now += 0.5
-        held._expire(one)
+        held.expire(one)
         await settle()
         assert pinner.held == []
-        held.check_room(TENANT, sessions._MOST)
+        held.check_room(TENANT, sessions.MOST)
 
     run(story)

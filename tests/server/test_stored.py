@@ -14,7 +14,7 @@ def answer(num_bytes: int = 0) -> StoredAnswer:
 
 
 def test_the_longest_unused_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stored, "_MOST", 2)
+    monkeypatch.setattr(stored, "MOST", 2)
     kept = StoredAnswers()
     for id in "ab":
         kept.add("ann", id, answer())
@@ -30,7 +30,7 @@ def test_the_longest_unused_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_bytes_are_bounded_but_for_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stored, "_MOST_BYTES", 100)
+    monkeypatch.setattr(stored, "MOST_BYTES", 100)
     kept = StoredAnswers()
     for id, size in (("a", 40), ("b", 40), ("c", 40), ("d", 200)):
         kept.add("", id, answer(size))
@@ -44,7 +44,7 @@ def test_what_answers_share_is_counted_in_each(
     roomy: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each may be the last one that holds it."""
-    monkeypatch.setattr(stored, "_MOST_BYTES", 200_000)
+    monkeypatch.setattr(stored, "MOST_BYTES", 200_000)
     thought = {"type": "reasoning_text", "text": "x" * 60_000}
     said = [{"role": "user", "content": "hi"}, {"type": "reasoning", "content": [thought]}]
     ids: list[str] = []

@@ -106,7 +106,7 @@ def test_handshakes_count_as_connections(secured: Live) -> None:
 
 
 def test_a_handshake_has_its_time(secured: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handshake, "_SECONDS", 0.1)
+    monkeypatch.setattr(handshake, "SECONDS", 0.1)
     for begun in (b"", b"\x16\x03\x01\x02\x00\x01"):
         assert talk(secured, begun) == b""
         until(lambda: held_connections(secured) == 0)

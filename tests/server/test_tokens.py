@@ -56,7 +56,7 @@ def test_long_texts_and_lists_are_read_beside_the_event_loop(
 ) -> None:
     threads: set[str] = set()
     longest = 0
-    encode, token_bytes = Tokenizer._encode_plain, Tokenizer.token_bytes
+    encode, token_bytes = Tokenizer.encode_plain, Tokenizer.token_bytes
 
     def encoding(self: Tokenizer, text: str) -> list[int]:
         nonlocal longest
@@ -68,7 +68,7 @@ def test_long_texts_and_lists_are_read_beside_the_event_loop(
         threads.add(threading.current_thread().name)
         return token_bytes(self, token_id)
 
-    monkeypatch.setattr(Tokenizer, "_encode_plain", encoding)
+    monkeypatch.setattr(Tokenizer, "encode_plain", encoding)
     monkeypatch.setattr(Tokenizer, "token_bytes", naming)
     found = live.post("/tokenize", {"prompt": LONG, "return_token_strs": True}).json
     assert "".join(found["token_strs"]) == LONG

@@ -11,7 +11,7 @@ import pytest
 from octavo import LLM, AsyncEngine, OutOfMemoryError, RequestOutput, SamplingParams
 from octavo.errors import KernelError, OverloadedError, PromptTooLongError, UsageError
 from octavo.request import StreamChunk
-from octavo.serving.async_output_queue import AsyncOutputQueue, Bell
+from octavo.serving.async_output_queue import AsyncOutputQueue, Wakeup
 from octavo.serving.output_queue import Update
 from tests.gate import Gate
 from tests.serving.stories import GREEDY, LONG, PROMPTS, assert_nothing_held, in_a_loop, pieces
@@ -222,7 +222,7 @@ async def test_a_stream_is_read_in_its_own_loop_only(engine: AsyncEngine, refere
 
 def test_a_piece_for_a_loop_that_has_just_closed_is_dropped() -> None:
     async def begin() -> AsyncOutputQueue:
-        return AsyncOutputQueue(print, streams=True, on_end=print, bell=Bell())
+        return AsyncOutputQueue(print, streams=True, on_end=print, wakeup=Wakeup())
 
     outputs = asyncio.run(begin())
     outputs.put(Update(chunks=[StreamChunk("a", (1,))]))

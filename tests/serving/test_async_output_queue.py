@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from octavo.request import StreamChunk
-from octavo.serving.async_output_queue import AsyncOutputQueue, Bell
+from octavo.serving.async_output_queue import AsyncOutputQueue, Wakeup
 from octavo.serving.output_queue import Update
 from tests.serving.stories import in_a_loop
 
@@ -16,14 +16,14 @@ def update(text: str, index: int = 0) -> Update:
     return Update(chunks=[StreamChunk(text, (1,), index=index)])
 
 
-def new_queue(bell: Bell) -> AsyncOutputQueue:
-    return AsyncOutputQueue(lambda _: None, streams=True, on_end=lambda _: None, bell=bell)
+def new_queue(wakeup: Wakeup) -> AsyncOutputQueue:
+    return AsyncOutputQueue(lambda _: None, streams=True, on_end=lambda _: None, wakeup=wakeup)
 
 
 @in_a_loop
 async def test_only_who_waits_is_woken() -> None:
     loop, wakes = asyncio.get_running_loop(), []
-    queue = new_queue(Bell())
+    queue = new_queue(Wakeup())
     call = loop.call_soon_threadsafe
 
     def counted(*given: object) -> object:
@@ -48,8 +48,8 @@ async def test_only_who_waits_is_woken() -> None:
 
 @in_a_loop
 async def test_one_call_into_the_loop_wakes_all_readers() -> None:
-    loop, bell, calls = asyncio.get_running_loop(), Bell(), 0
-    queues = [new_queue(bell) for _ in range(8)]
+    loop, wakeup, calls = asyncio.get_running_loop(), Wakeup(), 0
+    queues = [new_queue(wakeup) for _ in range(8)]
     call = loop.call_soon_threadsafe
 
     def counted(*given: object) -> object:
@@ -71,7 +71,7 @@ async def test_one_call_into_the_loop_wakes_all_readers() -> None:
 
 @in_a_loop
 async def test_a_reader_that_gets_more_as_it_reads_lets_others_run() -> None:
-    queue, told = new_queue(Bell()), 0
+    queue, told = new_queue(Wakeup()), 0
 
     def read() -> None:
         nonlocal told
@@ -89,7 +89,7 @@ async def test_a_reader_that_gets_more_as_it_reads_lets_others_run() -> None:
 
 @in_a_loop
 async def test_a_read_that_is_cancelled_loses_nothing() -> None:
-    queue = new_queue(Bell())
+    queue = new_queue(Wakeup())
     waiting = asyncio.create_task(queue.next_chunk())
     await asyncio.sleep(0)
     waiting.cancel()
@@ -101,7 +101,7 @@ async def test_a_read_that_is_cancelled_loses_nothing() -> None:
 
 @in_a_loop
 async def test_who_does_not_wait_is_told_once_of_more_and_of_an_error_behind_it() -> None:
-    queue, told = new_queue(Bell()), []
+    queue, told = new_queue(Wakeup()), []
 
     def texts() -> list[str]:
         return [each.text for each in queue.take(lambda: told.append(1))]
@@ -123,7 +123,7 @@ async def test_who_does_not_wait_is_told_once_of_more_and_of_an_error_behind_it(
 
 @in_a_loop
 async def test_each_answer_has_a_piece_of_its_own() -> None:
-    queue = new_queue(Bell())
+    queue = new_queue(Wakeup())
     for text, index in (("a", 0), ("x", 1), ("b", 0)):
         queue.put(update(text, index))
     found = [await queue.next_chunk() for _ in range(2)]
@@ -132,7 +132,7 @@ async def test_each_answer_has_a_piece_of_its_own() -> None:
 
 @in_a_loop
 async def test_a_take_has_also_what_a_read_left() -> None:
-    queue = new_queue(Bell())
+    queue = new_queue(Wakeup())
     for text, index in (("a", 0), ("x", 1), ("y", 2)):
         queue.put(update(text, index))
     assert (await queue.next_chunk()).text == "a"

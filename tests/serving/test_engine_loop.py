@@ -52,7 +52,7 @@ def test_a_short_answer_does_not_wait_for_the_end_of_a_long_one(
     long = callers.submit(llm.generate, [1], LONG)
     gate.wait()
     short = callers.submit(llm.generate, [2], SHORT)
-    while llm.loop._inbox.empty():  # it has asked
+    while not llm.loop.backlog:  # it has asked
         pass
     gate.let_one_pass()
     gate.wait()

@@ -122,7 +122,7 @@ async def test_a_step_that_fails_once_is_run_again_and_one_that_fails_twice_is_t
     open_now.append(asyncio.create_task(asyncio.to_thread(llm.generate, [2], LONG)))
     others = engine.generate(PROMPTS[1], LONG), pieces(engine.stream(PROMPTS[0], LONG))
     asked = asyncio.gather(*open_now, *others, return_exceptions=True)
-    while llm.loop._inbox.qsize() < 3:  # all three wait for the step's end
+    while llm.loop.backlog < 3:  # all three wait for the step's end
         await asyncio.sleep(0)
     fail_to_schedule(llm, monkeypatch, *[RuntimeError("a bug of the scheduler")] * 2)
     gate.open()

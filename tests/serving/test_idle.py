@@ -42,12 +42,17 @@ class Inbox(queue.SimpleQueue[object]):
 
 @pytest.fixture
 def watched(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[LLM, Inbox]:
-    names = SimpleNamespace(SimpleQueue=Inbox, Empty=queue.Empty)
+    made: list[Inbox] = []
+
+    def make() -> Inbox:
+        made.append(Inbox())
+        return made[-1]
+
+    names = SimpleNamespace(SimpleQueue=make, Empty=queue.Empty)
     with monkeypatch.context() as patch:
         patch.setattr("octavo.serving.engine_loop.queue", names)
         llm = LLM(tiny_path, threads=1)
-    inbox = llm.loop._inbox
-    assert isinstance(inbox, Inbox)
+    (inbox,) = made
     return llm, inbox
 
 

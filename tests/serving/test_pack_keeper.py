@@ -73,7 +73,7 @@ def test_a_small_model_is_kept_only_on_request(
     llm = LLM(tiny_path, threads=1, pack_cache=pack_cache)
     llm.generate([PROMPT], SHORT)
     assert (keepers(), kept(home)) == ([], [])
-    monkeypatch.setattr("octavo.loaded_model._KEPT_FROM", tiny_path.stat().st_size - 1)
+    monkeypatch.setattr("octavo.loaded_model.KEPT_FROM", tiny_path.stat().st_size - 1)
     LLM(tiny_path, threads=1, pack_cache=pack_cache).generate([PROMPT], SHORT)
     wait_for_keepers()
     assert len(kept(home)) == (pack_cache is None)
@@ -193,7 +193,7 @@ def test_an_llm_that_goes_in_a_forked_process_touches_no_lock_of_the_first(
     with monkeypatch.context() as forked, at_rest._cond:  # type: ignore[attr-defined]
         forked.setattr(os, "getpid", lambda: -1)
         keeper.end()
-        keeper._end_with_python()
+        keeper.end_with_python()
     assert not at_rest.is_set()
     keeper.end()
     wait_for_keepers()
@@ -205,7 +205,7 @@ def test_ctrl_c_at_the_end_of_python_gives_up(monkeypatch: pytest.MonkeyPatch) -
     keeper = keeper_of(slices, at_rest)
     keeper._begun = True  # there was an answer
     pressed: list[int] = []
-    wait = keeper._ended.wait
+    wait = keeper.ended.wait
     monkeypatch.setattr(at_rest, "set", lambda: None)  # a slice takes long
 
     def press() -> None:
@@ -215,8 +215,8 @@ def test_ctrl_c_at_the_end_of_python_gives_up(monkeypatch: pytest.MonkeyPatch) -
         threading.Event.set(at_rest)
         wait()
 
-    monkeypatch.setattr(keeper._ended, "wait", press)
-    keeper._end_with_python()
+    monkeypatch.setattr(keeper.ended, "wait", press)
+    keeper.end_with_python()
     assert (slices.written, slices.ended) == (0, True)
     wait_for_keepers()
     assert keepers() == []
@@ -260,7 +260,7 @@ def main_waits_at_the_end():
     while frame is not None:
         names.add(frame.f_code.co_name)
         frame = frame.f_back
-    return {"_end_with_python", "wait"} <= names
+    return {"end_with_python", "wait"} <= names
 
 def never_done(file, key, model, entries, weights, before_slice):
     file.write(b"a slice")

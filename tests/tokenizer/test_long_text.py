@@ -156,10 +156,8 @@ def test_no_more_is_encoded_than_tells_that_it_is_too_much(monkeypatch: pytest.M
     """Much too long by its bytes: nothing is. By its tokens: as far as the limit."""
     encoded = []
     tokenizer = load_tokenizer("tiny_bpe")
-    plain = tokenizer._encode_plain
-    monkeypatch.setattr(
-        tokenizer, "_encode_plain", lambda text: encoded.append(text) or plain(text)
-    )
+    plain = tokenizer.encode_plain
+    monkeypatch.setattr(tokenizer, "encode_plain", lambda text: encoded.append(text) or plain(text))
     with pytest.raises(TooManyTokensError):
         tokenizer.encode("a" * 10**6, limit=1000)
     assert encoded == []

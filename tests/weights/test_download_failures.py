@@ -26,7 +26,7 @@ def test_a_pull_that_takes_too_long_is_not_a_disk_that_is_full(
     home: Path, monkeypatch: pytest.MonkeyPatch, alarm: None
 ) -> None:
     """TimeoutError is an OSError."""
-    monkeypatch.setattr(download, "_pull_locked", lambda *_: signal.raise_signal(signal.SIGALRM))
+    monkeypatch.setattr(download, "pull_locked", lambda *_: signal.raise_signal(signal.SIGALRM))
     with pytest.raises(TooLateError):
         pull_model(TINY.model, home=home)
 
@@ -66,7 +66,7 @@ def test_an_environment_without_pip(home: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture
 def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A program in place of the one that asks pip."""
-    monkeypatch.setattr(download, "_WORKER", tmp_path / "worker.py")
+    monkeypatch.setattr(download, "WORKER", tmp_path / "worker.py")
     return tmp_path / "worker.py"
 
 

@@ -147,7 +147,7 @@ def test_a_home_that_cannot_be_written_is_no_error(model: Path, tmp_path: Path, 
 
 
 def test_only_the_newest_entries_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MAX_ENTRIES", 3)
+    monkeypatch.setattr(module, "MAX_ENTRIES", 3)
     models = [tmp_path / f"{i}.gguf" for i in range(5)]
     for model in models[:4]:
         write_model(model, model.name.encode())

@@ -45,8 +45,8 @@ def test_bytes_in_small_pages_are_copied_where_the_system_has_huge_ones(
     mapping: mmap.mmap, content: bytes, monkeypatch: pytest.MonkeyPatch, can: bool
 ) -> None:
     monkeypatch.setattr(huge_pages, "share_of_huge", lambda data: 0.74)
-    monkeypatch.setattr(huge_pages, "_can_have_huge", lambda: can)
-    monkeypatch.setattr(huge_pages, "_STRIP", HUGE)  # several
+    monkeypatch.setattr(huge_pages, "can_have_huge", lambda: can)
+    monkeypatch.setattr(huge_pages, "STRIP", HUGE)  # several
     data, mapped = populated(mapping)
     assert (data.tobytes(), mapped) == (content, not can)
     assert not data.flags.writeable

@@ -1,16 +1,11 @@
-"""The pack cache: what is kept under which name, when it is not, and what goes first."""
+"""The pack cache: what is kept under which name, and what of it is read again."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
-import threading
-import time
-from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -23,44 +18,18 @@ from octavo.kernels import available_isas, native
 from octavo.model.config import ModelConfig
 from octavo.weights import pack_cache
 from octavo.weights.ggml_type import GGMLType
-from octavo.weights.gguf_model import ModelWeights, load_weights
 from octavo.weights.model_files import ModelFiles
 from octavo.weights.model_header import ModelHeader
-from octavo.weights.pack_cache import PackFile, kept_packs, remove_damaged
-from octavo.weights.packed_formats import packed_formats
+from octavo.weights.pack_cache import kept_packs, remove_damaged
 from octavo.weights.weight_view import Views, WeightView
 from tests.kernels.gguf_blocks import OWN_FORMAT, random_blocks
+from tests.weights.packs import POOL, SHA, file_of, keep, used, weights_of
 from tests.weights.test_packed_file import assert_same
-
-POOL = native.ThreadPool(2)
-SHA = "ab" * 32
-Usage = namedtuple("Usage", ["total", "used", "free"])
 
 
 @pytest.fixture(autouse=True)
 def huge_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("octavo.weights.huge_pages.share_of_huge", lambda data: 1.0)
-
-
-def file_of(
-    header: ModelHeader, home: Path, sha: str = SHA, asked: PackedWeights | None = None
-) -> PackFile:
-    specs = header.program().weights()
-    return PackFile.of(home, sha, header, specs, packed_formats(header, specs, asked))
-
-
-def weights_of(header: ModelHeader) -> ModelWeights:
-    return load_weights(header, header.program().weights(), POOL)
-
-
-def keep(header: ModelHeader, home: Path, sha: str = SHA) -> PackFile:
-    file = file_of(header, home, sha)
-    file.write(weights_of(header), lambda: None)
-    return file
-
-
-def used(path: Path, ago: float) -> None:
-    os.utime(path, (time.time() - ago,) * 2)
 
 
 def test_what_was_kept_is_found_and_a_use_is_noted(header: ModelHeader, home: Path) -> None:
@@ -134,75 +103,6 @@ def test_what_is_no_good_costs_one_line_and_is_written_again(
     assert len(caplog.messages) == 1
 
 
-def test_what_another_process_kept_meanwhile_is_not_written_twice(
-    header: ModelHeader, home: Path
-) -> None:
-    file = keep(header, home)
-    inode = file.path.stat().st_ino
-    keep(header, home)
-    assert file.path.stat().st_ino == inode
-
-
-def test_two_that_write_at_once_leave_one_whole_file(header: ModelHeader, home: Path) -> None:
-    file, weights, both = file_of(header, home), weights_of(header), threading.Barrier(2)
-    waits = threading.local()
-
-    def meet() -> None:
-        """Before each of the first two slices, when neither is in place."""
-        waits.count = getattr(waits, "count", 0) + 1
-        if waits.count <= 2:
-            both.wait(60)
-
-    threads = [threading.Thread(target=file.write, args=(weights, meet)) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [each.name for each in (home / "packed").iterdir()] == [file.path.name]
-    found = file.read()
-    assert found is not None
-    assert_same(found, weights)
-
-
-class BrokenOff(BaseException):
-    pass
-
-
-@pytest.mark.parametrize("after", [1, 2])
-def test_writing_that_is_broken_off_leaves_nothing(
-    header: ModelHeader, home: Path, after: int
-) -> None:
-    calls = []
-
-    def break_off() -> None:
-        calls.append(1)
-        if len(calls) == after:
-            raise BrokenOff
-
-    file = file_of(header, home)
-    with pytest.raises(BrokenOff):
-        file.write(weights_of(header), break_off)
-    assert [*home.rglob("*.packed"), *home.rglob("*.tmp")] == []
-
-
-def test_a_disk_with_little_room_gets_nothing_and_loses_nothing(
-    header: ModelHeader, home: Path, monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
-    other = keep(header, home, "ef" * 32)
-    size = other.path.stat().st_size
-    least = size + pack_cache.SPARE
-    for free, kept in ((least - 1, 1), (least, 2)):
-        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: Usage(0, 0, free))
-        keep(header, home)
-        assert len(kept_packs(home)) == kept
-    assert caplog.messages == [
-        f"the packed weights are not kept in {home / 'packed'}: they take {size:,} bytes, and "
-        f"{least - 1:,} are free, of which {pack_cache.SPARE:,} stay so: free space there, or say "
-        "--no-pack-cache"
-    ]
-
-
 def test_a_home_that_cannot_be_written_costs_one_line(
     header: ModelHeader, home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -227,50 +127,6 @@ def test_a_folder_that_may_not_be_searched_costs_a_line(
     assert caplog.messages[0].startswith(f"the packed weights cannot be kept in {file.path.parent}")
 
 
-def test_what_is_larger_than_all_may_be_is_not_kept_however_free_the_disk(
-    header: ModelHeader, home: Path, monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(pack_cache, "LIMIT", 1000)
-    keep(header, home)
-    assert kept_packs(home) == []
-    assert len(caplog.messages) == 1
-    assert caplog.messages[0].endswith(
-        "and all that are kept at most 1,000: --no-pack-cache leaves this out"
-    )
-
-
-def test_what_a_killed_writer_left_goes_at_the_next_use_but_not_what_one_holds(
-    header: ModelHeader, home: Path
-) -> None:
-    """The file that a killed server left was as large as its weights, and stayed for good if the
-    next start had written its own within the hour."""
-    file = keep(header, home)
-    killed, held, new = (home / "packed" / f".{name}.tmp" for name in ("killed", "held", "new"))
-    for path, ago in ((killed, 60), (held, 100_000), (new, 0)):
-        path.write_bytes(b"half")
-        used(path, ago)
-    with held.open("rb") as writer:
-        fcntl.flock(writer, fcntl.LOCK_EX)
-        assert file.read() is not None
-    assert [path.exists() for path in (killed, held, new)] == [False, True, True]
-    file.path.unlink()
-    seen: list[list[Path]] = []
-
-    def another_starts() -> None:
-        """While this writer waits, for longer than any age."""
-        mine = [path for path in (home / "packed").glob(".*.tmp") if path not in (held, new)]
-        for path in mine:
-            used(path, 100_000)
-        pack_cache._remove_stale(home / "packed")
-        seen.append([path for path in mine if path.exists()])
-
-    file.write(weights_of(header), another_starts)
-    assert [len(each) for each in seen] == [0, 1]
-    assert file.path.exists()
-    assert not held.exists()
-
-
 def test_what_is_no_file_or_not_ours_is_not_read(
     header: ModelHeader, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,29 +141,6 @@ def test_what_is_no_file_or_not_ours_is_not_read(
     monkeypatch.setattr(pack_cache, "is_sound", refused)
     assert remove_damaged(home, SHA) == []
     assert file.path.exists()
-
-
-def test_the_longest_unused_go_first_and_a_writer_that_was_killed_is_cleared_away(
-    header: ModelHeader, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shas = [f"{i}{i}" * 32 for i in range(1, 5)]
-    files = [keep(header, home, sha) for sha in shas[:3]]
-    size = files[0].path.stat().st_size
-    for file, ago in zip(files, (100, 300, 200), strict=True):
-        used(file.path, ago)
-    assert files[1].read() is not None  # now it is the last used
-    killed, alive = (home / "packed" / f".{name}.tmp" for name in ("killed", "alive"))
-    killed.write_bytes(b"")
-    alive.write_bytes(b"")
-    used(killed, 4000)
-    monkeypatch.setattr(pack_cache, "LIMIT", 3 * size)
-    keep(header, home, shas[3])
-    assert {each.fingerprint for each in kept_packs(home)} == {shas[0], shas[1], shas[3]}
-    assert not killed.exists()
-    assert alive.exists()
-    monkeypatch.setattr(pack_cache, "LIMIT", size - 1)  # what is larger than all is not kept
-    files[2].write(weights_of(header), lambda: None)
-    assert not files[2].path.exists()
 
 
 def test_files_whose_bytes_have_changed_are_removed(header: ModelHeader, home: Path) -> None:

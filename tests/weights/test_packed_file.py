@@ -89,7 +89,7 @@ def test_weights_come_back_as_they_were_and_are_the_files(
 def test_it_is_written_in_slices_that_end_at_whole_huge_pages(
     header: ModelHeader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("octavo.weights.packed_file._SLICE", 1 << 12)
+    monkeypatch.setattr("octavo.weights.packed_file.SLICE", 1 << 12)
     entries, weights = packed(header)
     ends: list[int] = []
     with (tmp_path / "out").open("wb") as file:

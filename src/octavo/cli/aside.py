@@ -13,7 +13,7 @@ import queue
 import threading
 from typing import TextIO
 
-_MOST = 10_000  # texts that wait to be written
+MOST = 10_000  # texts that wait to be written
 _LAST_SECONDS = 1.0  # that they have at the end
 
 
@@ -23,7 +23,7 @@ class Aside(io.TextIOBase):
         stream.flush()
         # Its own: what is still written when the stream is closed must not reach another file.
         self._fd, self._encoding = os.dup(stream.fileno()), stream.encoding
-        self._texts: queue.Queue[str | None] = queue.Queue(_MOST)
+        self._texts: queue.Queue[str | None] = queue.Queue(MOST)
         self._num_lost = 0
         self._thread = threading.Thread(target=self._write_all, name="octavo-lines", daemon=True)
         self._thread.start()

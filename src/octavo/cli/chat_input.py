@@ -37,7 +37,7 @@ class ChatInput:
 
     def next_message(self) -> Message | None:
         """None at the end of the input; UsageError where that is inside a block."""
-        typed = self._read(PROMPT)
+        typed = self.read_line(PROMPT)
         if typed is None:
             return None
         start = typed.strip()
@@ -47,13 +47,13 @@ class ChatInput:
         return _message(typed)
 
     def agrees(self, question: str) -> bool:
-        answer = self._read(f"{question} [Y/n] ")
+        answer = self.read_line(f"{question} [Y/n] ")
         return answer is not None and answer.strip().lower() in ("", "y", "yes")
 
     def _rest_of_block(self) -> list[str]:
         found = [""]
         while not _ends_block(found[-1]):
-            more = self._read(GOES_ON)
+            more = self.read_line(GOES_ON)
             if more is None:
                 raise UsageError(
                     f"the text that {QUOTES} begins has no end: close it with {QUOTES}"
@@ -61,7 +61,7 @@ class ChatInput:
             found.append(more)
         return found[1:]
 
-    def _read(self, prompt: str) -> str | None:
+    def read_line(self, prompt: str) -> str | None:
         """A line; at a terminal also a paste of several. None at the end of the input."""
         if sys.stdin is None:  # closed by the caller, as in `octavo chat … <&-`
             return None
@@ -82,7 +82,7 @@ class ChatInput:
             import readline  # its import alone changes how input() reads
         except ImportError:  # a Python built without it
             return
-        # Answers that go into a file leave readline out of it: see `_read`.
+        # Answers that go into a file leave readline out of it: see `read_line`.
         self._knows_pastes = sys.stdout.isatty() and "libedit" not in (readline.__doc__ or "")
         if self._knows_pastes:
             readline.parse_and_bind("set enable-bracketed-paste on")  # Python turns it off

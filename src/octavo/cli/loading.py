@@ -79,7 +79,7 @@ def pull(name: str) -> Path:
 
 
 def fetch_from_hub(name: str) -> Path:
-    """The same for a model on the hub; where nothing is missing nothing is shown."""
+    """Fetch a model on the hub, with the same bar; where nothing is missing nothing is shown."""
     with _progress() as show:
         return library.fetch_from_hub(name, progress=show)
 

@@ -101,6 +101,7 @@ _REASONS = {
     CacheReason.EVICTED: "what follows was kept, but its memory was needed or lay idle too long",
     CacheReason.DISABLED: "the prefix cache is off",
     CacheReason.SALT: "nothing was kept yet under its salt",
+    CacheReason.WINDOW: "not all that windowed layers read",
     CacheReason.NEEDS_ALL_ROWS: "log-probabilities of the prompt need every token computed",
 }
 
@@ -108,6 +109,8 @@ _REASONS = {
 def _why(record: CacheRecord) -> str:
     assert record.reason is not None
     why = _REASONS.get(record.reason, "they do not fit")
+    if record.known_tokens is not None:
+        why = f"{record.known_tokens:,} are kept, but {why}"
     if not record.diverged_at:  # nowhere, or at the first token
         return f"{record.reason}: {why}"
     text = json.dumps(record.diverged_text, ensure_ascii=False)

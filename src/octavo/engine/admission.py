@@ -186,6 +186,7 @@ class Admission:
         elif self.prefix_cache:
             reason = self._kv.miss_reason(request.root, request.prompt_token_ids, match)
         found = min(match.num_tokens, request.num_prompt_tokens - 1)
+        known = min(match.known, request.num_prompt_tokens - 1)
         saved = self._budget.seconds(0, found) if found else 0.0
         request.cache = CacheRecord(
             matched_tokens=found,
@@ -193,6 +194,7 @@ class Admission:
             reason=reason,
             diverged_at=match.num_tokens if reason in _PARTED else None,
             saved_ms=None if saved is None else saved * 1e3,
+            known_tokens=known if reason is CacheReason.WINDOW else None,
         )
         self._requests.counters.begin(request)
 

@@ -44,7 +44,7 @@ class Branch:
     constraint: ConstraintState | None = None  # that accepted the answer so far
     logprobs: list[TokenLogprobs] = field(default_factory=list)
     finish_reason: FinishReason | None = None
-    cumulative_logprob: float | None = None  # of a beam that ended
+    cumulative_logprob: float | None = None  # of one that ended, where it is what ranks them
 
     @property
     def num_tokens(self) -> int:
@@ -98,7 +98,8 @@ class Request:
     last_token_at: float | None = None
     peak_bytes: int = 0  # of KV blocks, those shared with others too
     num_preemptions: int = 0
-    beam_parents: tuple[tuple[int, ...], ...] = ()  # after each step, once it has ended
+    # Once it has ended: of its branches after each step their places before it, if they change.
+    branch_parents: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if self.params.prompt_logprobs is not None:
@@ -124,7 +125,7 @@ class Request:
     @property
     def width(self) -> int:
         """Branches that may run at once."""
-        return self.params.beam_width or self.params.n
+        return self.params.width
 
     @property
     def live_branches(self) -> list[Branch]:

@@ -54,5 +54,5 @@ class Sampler:
 
 
 def _is_finite(row: HeadRow) -> bool:
-    """Of a row without a log-sum-exp: it wanted its hidden state."""
+    """Tell whether a row that has no log-sum-exp, since it wanted its hidden state, is finite."""
     return row.hidden is not None and bool(np.isfinite(row.hidden).all())

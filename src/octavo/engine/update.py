@@ -2,7 +2,8 @@
 appended, branches forked, dropped and ended; and a StepRecord of a step that had rows is kept.
 
 Only what was accepted is committed, so that nothing else is ever found. What raises while one
-request is updated ends that request alone. Decides nothing.
+request is updated ends that request alone. Decides nothing; but where a constraint is whole with a
+token, its answer ends here, for a state of a constraint moves on only when a token is appended.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from octavo.engine.step_budget import StepBudget
 from octavo.kv_cache.cache import KVCache, KVCounts
 from octavo.records import StepRecord
 
-_NUM_RECORDS = 65536
+NUM_RECORDS = 65536
 
 
 class Updater:
@@ -30,7 +31,7 @@ class Updater:
         clock: Callable[[], float],
         op_names: Sequence[str],
     ) -> None:
-        self.records: deque[StepRecord] = deque(maxlen=_NUM_RECORDS)
+        self.records: deque[StepRecord] = deque(maxlen=NUM_RECORDS)
         self._requests = requests
         self._kv = kv
         self._budget = budget

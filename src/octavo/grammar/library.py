@@ -28,12 +28,13 @@ _BLANKS_FIRST = r"BLANKS: /[\x20\x0A\x0D\x09]{1,8}/"
 class Compiler:
     """Grammars of one vocabulary."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: Vocabulary, *, most_states: int = 20_000) -> None:
+        """`most_states`: of the lexer that all matchers of a grammar share."""
         self.vocabulary = vocabulary
         self._tokenizer = _tokenizer(vocabulary)
         # The library sees ends that the vocabulary does not have, where it has none.
         self._num_words = -(-self._tokenizer.vocab_size // 32)
-        self._limits = LLParserLimits(max_lexer_states=20_000, verbose_errors=False)
+        self._limits = LLParserLimits(max_lexer_states=most_states, verbose_errors=False)
         # Masks are asked for by one thread, the engine's, which needs them quickly.
         self._words = np.zeros(self._num_words, np.uint32)
         self._place = self._words.ctypes.data, self._words.nbytes

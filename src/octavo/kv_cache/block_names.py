@@ -33,20 +33,18 @@ def root_name(namespace: Namespace) -> bytes:
         text: str = getattr(namespace, field.name)
         # A lone surrogate, which JSON can carry, has no strict UTF-8.
         parts.append(_field(field.name.encode(), text.encode("utf-8", "surrogatepass")))
-    return _digest(b"".join(parts))
+    return digest(b"".join(parts))
 
 
 def block_name(parent: bytes, tokens: Sequence[int]) -> bytes:
     """The name of the block of `tokens` that follows the block (or root) named `parent`."""
     packed = struct.pack(f"<{len(tokens)}q", *tokens)
-    return _digest(
-        _field(b"kind", b"block") + _field(b"parent", parent) + _field(b"tokens", packed)
-    )
+    return digest(_field(b"kind", b"block") + _field(b"parent", parent) + _field(b"tokens", packed))
 
 
 def _field(tag: bytes, value: bytes) -> bytes:
     return b"%c%b%b%b" % (len(tag), tag, len(value).to_bytes(8, "little"), value)
 
 
-def _digest(data: bytes) -> bytes:
+def digest(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()

@@ -211,7 +211,7 @@ class KVCache:
         return self.layout.bytes(own)
 
     def need_more(self, table: BlockTable, num_tokens: int) -> int:
-        """The same of a table that has begun."""
+        """Bytes that a table which has begun takes beyond those it has, to hold `num_tokens`."""
         return self.layout.bytes(table.num_more(self.layout.count(num_tokens)))
 
     def at_most(self, num_tokens: int, *, shared: int = 0) -> int:

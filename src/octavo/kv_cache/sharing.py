@@ -27,11 +27,15 @@ class Match(NamedTuple):
     partial: Node | None  # the child of the last of them that shares the most of what follows
     partial_tokens: int  # how many it shares
     row: int = 0  # the first that is still to run
-    is_window_limited: bool = False  # more is known, but not all that the rows to run would read
+    known: int = 0  # tokens; what is more than `num_tokens`, rows to run lack a window for
 
     @property
     def num_tokens(self) -> int:
         return (self.nodes[-1].end if self.nodes else 0) + self.partial_tokens
+
+    @property
+    def is_window_limited(self) -> bool:
+        return self.num_tokens < self.known
 
     def blocks(self, layout: Layout) -> GroupBlocks:
         """The blocks that a table begins with, the partly matching one last; None where no row to
@@ -84,7 +88,7 @@ class Sharing:
             partial,
             num_shared if partial else 0,
             min(length, last),
-            length < known,
+            known,
         )
 
     def miss_reason(self, root: Root, tokens: Sequence[int], match: Match) -> CacheReason | None:

@@ -159,8 +159,8 @@ class ModelConfig:
         return bool(self.long_rope_factors) and context > self.original_context
 
     def for_context(self, context: int) -> ModelConfig:
-        """The same model, its factors chosen: by what it is loaded for, so that no sequence changes
-        them on its way."""
+        """Return the model with its factors chosen: by what it is loaded for, so that no sequence
+        changes them on its way."""
         return replace(self, rope_factors=self.long_rope_factors) if self.is_long(context) else self
 
     def rope_frequencies(self) -> tuple[float, ...]:
@@ -176,7 +176,7 @@ class ModelConfig:
 
 
 def all_but_every(nth: int, layers: int) -> tuple[bool, ...]:
-    """By layer: all but nth - 1, 2 * nth - 1, ..."""
+    """Return a flag by layer: for all but nth - 1, 2 * nth - 1, ..."""
     return tuple((layer + 1) % nth != 0 for layer in range(layers))
 
 

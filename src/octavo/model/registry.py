@@ -54,7 +54,7 @@ def build_program(cfg: ModelConfig) -> Program:
 
 
 def _of_tokens(program: Program, cfg: ModelConfig) -> Program:
-    """The same program, whose answers have no padding of the vocabulary: for no model to forget."""
+    """Leave the padding of a vocabulary out of a program's answers: for no model to forget."""
     *ops, head = program.ops
     assert isinstance(head, Head)
     head = replace(head, tokens=cfg.tokens)

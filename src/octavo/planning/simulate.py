@@ -24,6 +24,7 @@ from octavo.kv_cache.cache import KVCache
 from octavo.kv_cache.cost_aware import CostAware
 from octavo.kv_cache.eviction import EvictionOrder, LeastRecentlyUsed
 from octavo.kv_cache.groups import LayerGroup
+from octavo.values import is_whole
 
 TRACE_BLOCK = 512  # tokens
 POLICIES: Mapping[str, Callable[[], EvictionOrder]] = MappingProxyType(
@@ -181,5 +182,4 @@ def _read_json(line: bytes) -> object:
 
 
 def _is_count(value: object) -> bool:
-    # bool is an int to Python, not to JSON; names of blocks hold 64 bits.
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+    return is_whole(value) and 0 <= value < 2**63  # names of blocks hold 64 bits

@@ -130,12 +130,12 @@ class AnswerReader:
 
 
 def plain_reader() -> AnswerReader:
-    """For an answer in which all is text."""
+    """Return the reader of an answer in which all is text."""
     return AnswerReader(None, None, None, str)
 
 
 def joined(events: Iterable[Event]) -> list[Event]:
-    """The same events, neighbours of a kind as one and none of them empty."""
+    """Return the events, neighbours of a kind as one and none of them empty."""
     found: list[Event] = []
     of_kind: list[Text | Reasoning | CallArguments] = []  # neighbours that are not in `found` yet
     for event in events:

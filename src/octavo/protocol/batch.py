@@ -37,7 +37,7 @@ class BatchLine:
     body: dict[str, object]
 
     def content(self) -> bytes:
-        """The same bytes for the same request, however its JSON was written."""
+        """Return bytes that are the same for the same request, however its JSON was written."""
         return json.dumps([self.custom_id, self.url, self.body], sort_keys=True).encode()
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from octavo.errors import KINDS, UsageError, kind_of, unknown_option
 from octavo.protocol.fields import Field, Table
+from octavo.values import is_whole
 
 Fields = Mapping[str, object]
 T = TypeVar("T")
@@ -92,7 +93,7 @@ def refuse_unknown(where: str, given: Mapping[Any, Any], known: Sequence[str]) -
 
 
 def _unknown(name: str, table: Table) -> str:
-    """With the nearest name; a whole table is too long to be told."""
+    """Say that there is no such field, with the nearest name; a whole table is too long."""
     known = sorted(field.name for field in table.values() if field.rule != "refused")
     if difflib.get_close_matches(name, known):
         return str(unknown_option("field", name, known))
@@ -115,8 +116,9 @@ def _in_whole_numbers(field: Field, value: object) -> object:
 
 
 def _is_of(value: object, kind: type) -> bool:
-    kinds = (int, float) if kind is float else kind
-    return isinstance(value, kinds) and (kind is bool or not isinstance(value, bool))
+    if kind is int or kind is float:
+        return is_whole(value) or (kind is float and isinstance(value, float))
+    return isinstance(value, kind)
 
 
 def _asks_for_nothing(field: Field, value: object) -> bool:

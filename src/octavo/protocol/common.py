@@ -75,6 +75,7 @@ def cache_of(outputs: Sequence[RequestOutput]) -> dict[str, object]:
         "diverged_at": missed.diverged_at,
         "diverged_text": missed.diverged_text,
         "saved_ms": sum(saved) if saved else None,
+        "known_tokens": missed.known_tokens,
     }
 
 

@@ -38,7 +38,7 @@ class Turn:
     shown_tokens: tuple[int, ...]  # control tokens that the reader of the answer must see
 
     def new_reader(self) -> AnswerReader:
-        """For one answer."""
+        """Return a reader of one answer."""
         format_ = self.tool_format
         return AnswerReader(format_, self.reasoning, self.asked, format_.new_id)
 

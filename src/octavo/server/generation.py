@@ -67,7 +67,7 @@ def _tell(exchange: Exchange, turn: Turn) -> None:
 
 
 async def encoded(exchange: Exchange, asked: ChatRequest) -> tuple[list[int], Turn]:
-    """The same, and nothing is noted."""
+    """Return a chat's token ids too, and how its answer is read; nothing is noted."""
     loaded = exchange.service.loaded
     turn = await asyncio.to_thread(loaded.conversation.turn, asked)
     ids = await loaded.engine.encode_chat(

@@ -14,7 +14,7 @@ from typing import Any
 from octavo.server.tally import Tally
 from octavo.server.transport import LINGER
 
-_SECONDS = 10.0  # that one may take
+SECONDS = 10.0  # that one may take
 Make = Callable[..., asyncio.Protocol]  # as uvicorn makes the protocol of a connection
 
 
@@ -52,7 +52,7 @@ class Handshake(asyncio.Protocol):
         try:
             secured = await asyncio.get_running_loop().start_tls(
                 transport, self, self._context, server_side=True,
-                ssl_handshake_timeout=_SECONDS, ssl_shutdown_timeout=LINGER,
+                ssl_handshake_timeout=SECONDS, ssl_shutdown_timeout=LINGER,
             )  # fmt: skip
         except OSError:  # no TLS, or none that both speak; it came too late; the client has gone
             transport.abort()

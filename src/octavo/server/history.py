@@ -18,8 +18,8 @@ from octavo.server.outcome import Outcome
 from octavo.server.packed import packed
 
 _OF_ANSWER = re.compile("^(chatcmpl-|cmpl-|msg_|resp_)")  # what the id of one begins with
-_MOST = 1000  # records of a tenant
-_MOST_BYTES = 4 << 20  # and their bytes, but for the newest one
+MOST = 1000  # records of a tenant
+MOST_BYTES = 4 << 20  # and their bytes, but for the newest one
 
 
 class History:
@@ -64,7 +64,7 @@ class _Records:
         """An id that comes again means the newer request."""
         self._num_bytes += len(record) - len(self._by_id.pop(id, b""))
         self._by_id[id] = record
-        while len(self._by_id) > _MOST or (self._num_bytes > _MOST_BYTES and len(self._by_id) > 1):
+        while len(self._by_id) > MOST or (self._num_bytes > MOST_BYTES and len(self._by_id) > 1):
             self._num_bytes -= len(self._by_id.popitem(last=False)[1])
 
     def find(self, id: str) -> bytes | None:

@@ -23,8 +23,8 @@ from octavo.server.write_now import SCOPE_KEY, WriteNow
 _HEAD_BYTES = 64 << 10  # also of what is between two pieces of a body, and after the last
 _HEAD_FIELDS = 100
 _CODING = b"transfer-encoding"
-_HEAD_SECONDS = 10.0
-_READER_SECONDS = 60.0  # in which one takes what was written, but for a little
+HEAD_SECONDS = 10.0
+READER_SECONDS = 60.0  # in which one takes what was written, but for a little
 _QUEUED = 8  # requests in a connection behind the one that is answered
 _SLICE = 16 << 10  # bytes that are parsed at once, so that a head is never much too long
 
@@ -67,7 +67,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._patience = self.loop.call_later(_READER_SECONDS, self.transport.abort)
+        self._patience = self.loop.call_later(READER_SECONDS, self.transport.abort)
 
     def resume_writing(self) -> None:
         self._stop_patience()
@@ -136,7 +136,7 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         if self._in_message and not self._in_head and self.cycle.response_complete:
             self._stop_timer()  # the rest of its body is read, so that the answer is, but not long
-            self._timer = self.loop.call_later(_HEAD_SECONDS, self.transport.close)
+            self._timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answered = cycle
@@ -152,7 +152,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stop_timer()
         if self._is_over:
             return
-        self._timer = self.loop.call_later(_HEAD_SECONDS, self._head_is_late)
+        self._timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
 
     def _check_quiet(self, count: int) -> None:
         self._quiet_bytes += count
@@ -173,7 +173,7 @@ class LimitedProtocol(HttpToolsProtocol):
         return not codings or (codings == [b"chunked"] and self.parser.get_http_version() == "1.1")
 
     def _head_is_late(self) -> None:
-        self._refuse(408, f"no whole request within {_HEAD_SECONDS:.0f} seconds")
+        self._refuse(408, f"no whole request within {HEAD_SECONDS:.0f} seconds")
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -18,8 +18,8 @@ from octavo.server.service import Service
 Handler = Callable[[Exchange], Awaitable[None]]
 Finder = Callable[[Scope], Handler]  # raises ApiError where there is no route
 
-_BODY_SECONDS = 30.0
-_BODIES = 16  # of the largest size, that are held at once
+BODY_SECONDS = 30.0
+BODIES = 16  # of the largest size, that are held at once
 
 
 class ClientGoneError(Exception):
@@ -72,7 +72,7 @@ class Intake:
             raise _too_large(most)
         body = bytearray()
         try:
-            async with asyncio.timeout(_BODY_SECONDS):
+            async with asyncio.timeout(BODY_SECONDS):
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
@@ -84,7 +84,7 @@ class Intake:
                         break
         except TimeoutError:
             raise ApiError(
-                408, f"the body did not come whole within {_BODY_SECONDS:.0f} seconds"
+                408, f"the body did not come whole within {BODY_SECONDS:.0f} seconds"
             ) from None
         return bytes(body)
 
@@ -96,7 +96,7 @@ class Intake:
         exchange.held_bytes += len(piece)
         service.body_bytes += len(piece)
         service.bytes_by_tenant[tenant] += len(piece)
-        most = _BODIES * service.config.max_body
+        most = BODIES * service.config.max_body
         is_greedy = service.bytes_by_tenant[tenant] > most // 2 and service.keys.num_tenants > 1
         if service.body_bytes > most or is_greedy:
             raise ApiError(429, "too many large bodies at once: try again later", retry_after=1)

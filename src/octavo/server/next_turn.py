@@ -37,7 +37,7 @@ class Kept:
     is_answered: bool  # its last message is an answer, whose ids were generated
 
     def answered(self, ids: Sequence[int], ends: frozenset[int]) -> Kept:
-        """The same with an answer, of which the end token is left to the template."""
+        """Return it with an answer behind it, whose end token is left to the template."""
         own = ids[:-1] if ids and ids[-1] in ends else ids
         return Kept(array("i", [*self.ids, *own]), self.rendered, is_answered=True)
 

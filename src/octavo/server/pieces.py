@@ -155,7 +155,7 @@ class Told:
         self._seen: dict[int, int] = {}  # tokens that were told, by prompt
 
     async def tell(self) -> None:
-        """From time to time, until all prompts are computed."""
+        """Say how far the prompts are, from time to time, until all are computed."""
         while any(self._seen.get(i) != _ALL for i in range(len(self._streams))):
             for i, stream in enumerate(self._streams):
                 found = stream.progress

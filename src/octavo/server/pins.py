@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 from octavo.records import Pin
 
 T = TypeVar("T")
-_MOST = 256  # pins of a tenant: each has its price, also where their blocks are the same
+MOST = 256  # pins of a tenant: each has its price, also where their blocks are the same
 
 
 class Timer(Protocol):
@@ -73,9 +73,9 @@ class Pins:
         self._kept[pin] = new
         for each in covered:
             await self._give_up(each)
-        if sum(kept.tenant == tenant for kept in self._kept.values()) > _MOST:
+        if sum(kept.tenant == tenant for kept in self._kept.values()) > MOST:
             await self._give_up(pin)
-            return Pin(0, 0, f"{_MOST} beginnings of prompts are pinned already")
+            return Pin(0, 0, f"{MOST} beginnings of prompts are pinned already")
         return pin
 
     async def _give_up(self, pin: Pin) -> None:

@@ -135,8 +135,8 @@ class _Process:
             await serving
 
     def _hear_signals(self, loop: asyncio.AbstractEventLoop) -> None:
-        """From now to the end of the process: a loop's own handlers go with it, and a second signal
-        behind them would be how the process ended."""
+        """Hear signals to the end of the process: a loop's own handlers go with it, and a second
+        signal behind them would be how the process ended."""
 
         def heard(*_: object) -> None:
             try:

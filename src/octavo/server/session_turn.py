@@ -101,7 +101,7 @@ async def _keep(
 
 
 def _lasting(tools: Tools | None) -> Tools | None:
-    """Of the tools of a turn what the next one has too: a choice is of one turn, unless the model
+    """Return what the next turn has of these tools too: a choice is of one turn, unless the model
     was told of no tool by it."""
     if tools is None or tools.choice == "none":
         return tools

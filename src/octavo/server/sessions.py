@@ -22,8 +22,8 @@ from octavo.protocol.tools.asked import Tools
 from octavo.records import Pin
 from octavo.server.next_turn import Kept
 
-_MOST = 256  # of a tenant
-_MOST_BYTES = 64 << 20  # of them all: what a template leaves out takes no place in a context
+MOST = 256  # of a tenant
+MOST_BYTES = 64 << 20  # of them all: what a template leaves out takes no place in a context
 _OF_ID = 4  # bytes
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ class Session:
 
     @property
     def kept(self) -> Kept:
-        """Of a chat."""
+        """Return a chat as its last turn left it."""
         last = self.marks[-1]
         return Kept(self.ids, last.rendered, last.is_answered)
 
@@ -144,13 +144,13 @@ class Sessions:
         """Raises ApiError with status 429 where the tenant would have so many, or so much, more
         than may be."""
         held = [each.size for each in self._by_id.values() if each.tenant == tenant]
-        if len(held) + count > _MOST:
-            why = f"{len(held)} sessions are open, and at most {_MOST} may be: delete some"
+        if len(held) + count > MOST:
+            why = f"{len(held)} sessions are open, and at most {MOST} may be: delete some"
             raise ApiError(429, why, code="too_many_sessions")
-        if sum(held) + num_bytes > _MOST_BYTES:
+        if sum(held) + num_bytes > MOST_BYTES:
             why = (
                 f"the open sessions hold {sum(held):,} bytes, and this adds {num_bytes:,}: "
-                f"at most {_MOST_BYTES:,} may be: delete some"
+                f"at most {MOST_BYTES:,} may be: delete some"
             )
             raise ApiError(429, why, code="too_many_sessions")
 
@@ -241,9 +241,10 @@ class Sessions:
 
     def _expire_later(self, session: Session) -> None:
         loop = asyncio.get_running_loop()
-        session.timer = loop.call_later(max(session.left, 0.0), self._expire, session)
+        session.timer = loop.call_later(max(session.left, 0.0), self.expire, session)
 
-    def _expire(self, session: Session) -> None:
+    def expire(self, session: Session) -> None:
+        """Remove a session whose time is over; of one that is in use it begins anew."""
         if session.id not in self._by_id:
             return
         if session.is_busy:

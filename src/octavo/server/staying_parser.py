@@ -40,7 +40,7 @@ class StayingParser:
             self.feed_data(data[end_of_head:])
 
     def _head(self) -> bytes:
-        """Of the request that was read, without what asks for another protocol."""
+        """Return the head of the request that was read, without what asks for another protocol."""
         method, version = self._parser.get_method(), self._parser.get_http_version().encode()
         fields = [
             name + b": " + value for name, value in self._reader.headers if name != b"upgrade"

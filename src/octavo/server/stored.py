@@ -16,8 +16,8 @@ from typing import Any
 
 from octavo.server.next_turn import Kept
 
-_MOST = 256  # answers of a tenant
-_MOST_BYTES = 64 << 20  # and their bytes, but for the newest one
+MOST = 256  # answers of a tenant
+MOST_BYTES = 64 << 20  # and their bytes, but for the newest one
 _OF_ID = 4  # bytes
 
 
@@ -106,7 +106,7 @@ class _Answers:
     def add(self, id: str, answer: StoredAnswer) -> None:
         self._by_id[id] = answer
         self._num_bytes += answer.size
-        while len(self._by_id) > _MOST or (self._num_bytes > _MOST_BYTES and len(self._by_id) > 1):
+        while len(self._by_id) > MOST or (self._num_bytes > MOST_BYTES and len(self._by_id) > 1):
             self._num_bytes -= self._by_id.popitem(last=False)[1].size
 
     def find(self, id: str) -> StoredAnswer | None:

@@ -28,7 +28,7 @@ from octavo.options import takes
 from octavo.records import CacheView, Pin, StepRecord, Totals
 from octavo.request import Pooling, RequestOptions, RequestOutput
 from octavo.sampling_params import SamplingParams
-from octavo.serving.async_output_queue import Bell
+from octavo.serving.async_output_queue import Wakeup
 from octavo.serving.engine_loop import EngineLoop
 from octavo.serving.llm import LLM
 from octavo.serving.open_requests import OpenRequests
@@ -63,14 +63,14 @@ class AsyncEngine:
         serving = ServingConfig(**options)
         self._requests = OpenRequests(serving.max_waiting)
         kv, cache = llm.loop.engine.kv, llm.loop.engine.cache
-        self._pins = OwnPins(cache, int(serving.pin_memory * kv.budget))
-        self._bell: Bell | None = None  # of the event loop that asked last
+        self.pins = OwnPins(cache, int(serving.pin_memory * kv.budget))
+        self._wakeup: Wakeup | None = None  # of the event loop that asked last
         self._may_have_pins = False  # or they are being made
         self._cache = cache  # its doors are for the engine's thread
         self._compiler = ThreadPoolExecutor(1, "octavo-grammar")  # its thread: with the first one
         llm.loop.start()
         llm.lend(self._requests)
-        weakref.finalize(self, _drop, llm.loop, self._requests, self._pins).atexit = False
+        weakref.finalize(self, _drop, llm.loop, self._requests, self.pins).atexit = False
 
     def stream(
         self,
@@ -88,8 +88,8 @@ class AsyncEngine:
         request: PreparedRequest | Callable[[], PreparedRequest] = work_out
         if not isinstance(prompt, str):  # to check token ids is quick, to encode a text may not be
             request = work_out()
-        bell = self._bell_here()
-        return TokenStream(self._llm.loop, self._requests, request, bell=bell, pieces=pieces)
+        wakeup = self._wakeup_here()
+        return TokenStream(self._llm.loop, self._requests, request, wakeup=wakeup, pieces=pieces)
 
     async def generate(
         self,
@@ -126,7 +126,7 @@ class AsyncEngine:
         self._compiler.shutdown(wait=False, cancel_futures=True)
         await asyncio.wrap_future(self._requests.all_ended)
         if self._may_have_pins:
-            await self._ask(self._pins.unpin_all)
+            await self._ask(self.pins.unpin_all)
 
     async def pin(
         self, token_ids: Sequence[int], cache_salt: str = "", *, owner: str = "", part: float = 1.0
@@ -140,7 +140,7 @@ class AsyncEngine:
 
     async def unpin(self, pin: Pin) -> bool:
         """Give up a pin; False if it was given up before, or cleared."""
-        return await self._ask(partial(self._pins.unpin, pin))
+        return await self._ask(partial(self.pins.unpin, pin))
 
     async def cached(self, token_ids: Sequence[int], cache_salt: str = "") -> int:
         """How many tokens a prompt that goes on from these would find now."""
@@ -249,17 +249,17 @@ class AsyncEngine:
             raise EngineClosedError("the engine is closed and compiles no grammars") from None
         return await compiling
 
-    def _bell_here(self) -> Bell:
-        bell = self._bell
-        if bell is None or not bell.is_here:
-            bell = self._bell = Bell()
-        return bell
+    def _wakeup_here(self) -> Wakeup:
+        wakeup = self._wakeup
+        if wakeup is None or not wakeup.is_here:
+            wakeup = self._wakeup = Wakeup()
+        return wakeup
 
     def _pin(self, tokens: Sequence[int], salt: str, owner: str, part: float) -> Pin:
         """In the engine's thread, so that what was pinned is known whoever waits for it still."""
         if self._requests.is_closed:
             raise EngineClosedError("the engine is closed and pins nothing")
-        return self._pins.pin(tokens, salt, owner, part)
+        return self.pins.pin(tokens, salt, owner, part)
 
     async def _ask(self, work: Callable[[], T]) -> T:
         return await asyncio.wrap_future(self._llm.loop.ask(work))

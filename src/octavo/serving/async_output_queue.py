@@ -1,7 +1,7 @@
 """AsyncOutputQueue: where an event loop waits for what comes of one request.
 
 A reader gets all that came since the last read, as one piece for each answer. All readers of a loop
-are woken by one bell: what a step gave many of them takes one call into the loop. A file of its
+are woken by one Wakeup: what a step gave many of them takes one call into the loop. A file of its
 own, so that programs without an event loop do not load asyncio.
 """
 
@@ -18,28 +18,28 @@ from octavo.request import StreamChunk, TokenLogprobs
 from octavo.serving.output_queue import OutputQueue, Update
 
 
-class Bell:
+class Wakeup:
     """Wakes readers in the event loop that it is made in, from any thread."""
 
     def __init__(self) -> None:
         self.event_loop = asyncio.get_running_loop()
         self._to_wake: deque[Callable[[], None]] = deque()
-        self._is_rung = False  # it will look again
+        self._is_due = False  # it will look again
 
     @property
     def is_here(self) -> bool:
         return self.event_loop is asyncio.get_running_loop()
 
-    def ring(self, wake: Callable[[], None]) -> None:
-        """Have `wake` called in the event loop; never, if that was closed."""
-        self._to_wake.append(wake)
-        if not self._is_rung:
-            self._is_rung = True
+    def wake(self, reader: Callable[[], None]) -> None:
+        """Have `reader` called in the event loop; never, if that was closed."""
+        self._to_wake.append(reader)
+        if not self._is_due:
+            self._is_due = True
             with suppress(RuntimeError):  # the loop was closed: then nobody reads
-                self.event_loop.call_soon_threadsafe(self._answer)
+                self.event_loop.call_soon_threadsafe(self._wake_all)
 
-    def _answer(self) -> None:
-        self._is_rung = False  # before the look: what comes after it rings again
+    def _wake_all(self) -> None:
+        self._is_due = False  # before the look: what comes after it calls again
         for _ in range(len(self._to_wake)):  # and lets others run first: steps may be the faster
             self._to_wake.popleft()()
 
@@ -53,12 +53,12 @@ class AsyncOutputQueue(OutputQueue):
         *,
         streams: bool,
         on_end: Callable[[AsyncOutputQueue], None],
-        bell: Bell,
+        wakeup: Wakeup,
     ) -> None:
-        """`bell` is that of the event loop."""
+        """`wakeup` is that of the event loop."""
         super().__init__(cancel, 1, streams=streams)
         self._on_end = on_end
-        self._bell = bell
+        self._wakeup = wakeup
         self._tell: Callable[[], None] = _nobody  # calls the reader
         self._is_woken = True  # it will look again, whoever puts something in
         self._chunks: deque[StreamChunk] = deque()  # to be read, by `next_chunk`
@@ -66,7 +66,7 @@ class AsyncOutputQueue(OutputQueue):
 
     @property
     def is_dead(self) -> bool:
-        return self._bell.event_loop.is_closed()
+        return self._wakeup.event_loop.is_closed()
 
     def put(self, update: Update) -> None:
         if update.ends:
@@ -76,7 +76,7 @@ class AsyncOutputQueue(OutputQueue):
 
     def check_reader(self) -> None:
         """Raises UsageError in another event loop: what is put in would never wake it."""
-        if not self._bell.is_here:
+        if not self._wakeup.is_here:
             raise UsageError("a stream is read in the event loop it was made in: make it there")
 
     def take(self, tell: Callable[[], None]) -> Sequence[StreamChunk]:
@@ -98,7 +98,7 @@ class AsyncOutputQueue(OutputQueue):
     async def next_chunk(self) -> StreamChunk:
         """Wait for the next piece; the last one has the output. Raises what ended the request."""
         while not self._chunks:
-            waiter = self._bell.event_loop.create_future()
+            waiter = self._wakeup.event_loop.create_future()
             self._chunks.extend(self.take(partial(_end, waiter)))
             if not self._chunks:
                 await waiter
@@ -108,7 +108,7 @@ class AsyncOutputQueue(OutputQueue):
     def _wake(self) -> None:
         if not self._is_woken:
             self._is_woken = True
-            self._bell.ring(self._call_reader)
+            self._wakeup.wake(self._call_reader)
 
     def _call_reader(self) -> None:
         self._tell()

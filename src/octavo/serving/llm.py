@@ -42,7 +42,7 @@ from octavo.tokenizer.chat import ChatEnd
 
 Stream = Generator[StreamChunk, None, None]
 
-_LOGITS_LIMIT = 2 << 30  # bytes that llm.logits may return
+LOGITS_LIMIT = 2 << 30  # bytes that llm.logits may return
 
 logger = logging.getLogger(__name__)
 
@@ -195,8 +195,8 @@ class LLM:
         all rows of the head, tokens or not."""
         tokens = self.preparer.token_ids("logits", token_ids)
         size = len(tokens) * self.program.logits_width * 4
-        if size > _LOGITS_LIMIT:
-            most = _LOGITS_LIMIT // (self.program.logits_width * 4)
+        if size > LOGITS_LIMIT:
+            most = LOGITS_LIMIT // (self.program.logits_width * 4)
             raise UsageError(
                 f"logits of {len(tokens):,} tokens take {size:,} bytes: at most {most:,} tokens at "
                 "once; llm.score needs far less"
@@ -233,7 +233,7 @@ class LLM:
         return self.compile_grammar(spec)
 
     def compile_grammar(self, spec: GrammarSpec) -> Constraint:
-        """The same of a grammar as a request's body asks for it. Raises GrammarError."""
+        """Compile a grammar as a request's body asks for it. Raises GrammarError."""
         return self.preparer.grammars.compile(spec)
 
     def lend(self, requests: OpenRequests) -> None:

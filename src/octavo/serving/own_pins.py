@@ -15,13 +15,13 @@ class OwnPins:
     def __init__(self, cache: CacheDoors, most: int) -> None:
         """`most` bytes may be pinned, by whomever."""
         self._cache = cache
-        self._most = most
+        self.most = most
         self._pins: set[Pin] = set()
 
     def pin(self, tokens: Sequence[int], salt: str, owner: str, part: float) -> Pin:
         """Pin the beginning of a prompt; the owner's pins may hold a part of all that may be."""
-        own = int(part * self._most)
-        pin = self._cache.pin(tokens, salt, self._most, owner=owner, most_of_owner=own)
+        own = int(part * self.most)
+        pin = self._cache.pin(tokens, salt, self.most, owner=owner, most_of_owner=own)
         if pin.num_tokens:
             self._pins.add(pin)
         return pin

@@ -36,20 +36,20 @@ class PackKeeper:
         self._begun = False  # there was an answer
         self._ends = False  # nobody asks for more tokens
         self._given_up = False
-        self._ended = threading.Event()  # nothing is written any more
+        self.ended = threading.Event()  # nothing is written any more
         self._process = os.getpid()
         self._thread = threading.Thread(target=self._keep, name="octavo-keeper", daemon=True)
 
     def start(self) -> None:
         """Without a thread nothing is kept."""
-        atexit.register(self._end_with_python)
+        atexit.register(self.end_with_python)
         try:
             self._thread.start()
         except RuntimeError:  # the system gives no more
             self._drop()
 
     def end(self) -> None:
-        """No more requests come: what is begun is written at once. Never waits."""
+        """Say that no more requests come: what is begun is written at once. Never waits."""
         if self._process != os.getpid():  # forked: the thread, and who had the lock, are not here
             return
         if not self._at_rest.is_set() and not self._begun:
@@ -68,7 +68,7 @@ class PackKeeper:
         finally:
             del pack
             self._drop()
-            self._ended.set()
+            self.ended.set()
 
     def _wait(self) -> None:
         if not self._ends:
@@ -79,9 +79,10 @@ class PackKeeper:
 
     def _drop(self) -> None:
         self._pack = None
-        atexit.unregister(self._end_with_python)
+        atexit.unregister(self.end_with_python)
 
-    def _end_with_python(self) -> None:
+    def end_with_python(self) -> None:
+        """Wait until what is begun is written; Ctrl-C gives it up."""
         if self._process != os.getpid():  # the thread stayed in the process that was forked from
             return
         try:
@@ -91,9 +92,9 @@ class PackKeeper:
                     "keeping %.1f GiB of packed weights for the next start; Ctrl-C leaves that out",
                     self._nbytes / 2**30,
                 )
-            self._ended.wait()  # Thread.join, once broken off, takes the thread for ended
+            self.ended.wait()  # Thread.join, once broken off, takes the thread for ended
         except BaseException as error:
             self._given_up = True
-            self._ended.wait()
+            self.ended.wait()
             if not isinstance(error, KeyboardInterrupt | SystemExit):  # Python ends as it is
                 raise

@@ -27,7 +27,7 @@ class StopStrings:
         return self._take_in(text, range(len(self._held), len(self._held) + len(text)))
 
     def push_hidden(self, name: str) -> str:
-        """The same, of a name that is not shown."""
+        """Push a name that is not shown itself, and return what is now sure to be."""
         self._inside.update(range(len(self._held) + 1, len(self._held) + len(name)))
         return self._take_in(name, ())
 

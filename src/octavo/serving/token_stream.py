@@ -11,7 +11,7 @@ from typing import Self
 
 from octavo.records import CacheRecord
 from octavo.request import Progress, StreamChunk
-from octavo.serving.async_output_queue import AsyncOutputQueue, Bell
+from octavo.serving.async_output_queue import AsyncOutputQueue, Wakeup
 from octavo.serving.engine_loop import EngineLoop
 from octavo.serving.open_requests import OpenRequests
 from octavo.serving.output_queue import Update
@@ -33,7 +33,7 @@ class TokenStream:
         open_requests: OpenRequests,
         request: PreparedRequest | Callable[[], PreparedRequest],
         *,
-        bell: Bell,
+        wakeup: Wakeup,
         pieces: bool = True,
     ) -> None:
         """A `request` that has to be worked out first is so in a thread of the event loop's
@@ -42,7 +42,7 @@ class TokenStream:
         self._loop = loop
         loop.start()
         self._outputs = AsyncOutputQueue(
-            loop.cancel, streams=pieces, on_end=open_requests.leave, bell=bell
+            loop.cancel, streams=pieces, on_end=open_requests.leave, wakeup=wakeup
         )
         open_requests.enter(self._outputs)
         self._is_open = True

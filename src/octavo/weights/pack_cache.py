@@ -61,7 +61,7 @@ class KeptPack:
 
     @property
     def fingerprint(self) -> str:
-        """Of its model."""
+        """Return its model's fingerprint."""
         return self.path.name.partition("-")[0]
 
     @property

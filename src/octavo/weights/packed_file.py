@@ -39,7 +39,7 @@ _VERSION = 1  # of this file's own form
 _ALIGN, _PAGE = 64, HUGE
 _KIND = "a file of packed weights"
 _VECTOR = ""  # the format of what is float32 and not packed
-_SLICE = 8 << 20  # bytes that are written, or read, at once: some milliseconds
+SLICE = 8 << 20  # bytes that are written, or read, at once: some milliseconds
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -132,7 +132,7 @@ def is_sound(path: Path) -> bool:
             file.seek(_up(_HEAD.size + length, _PAGE))
             content = hashlib.sha256()
             while left:
-                piece = file.read(min(left, _SLICE))
+                piece = file.read(min(left, SLICE))
                 content.update(piece)
                 left -= len(piece)
             return file.read() == _END.pack(_END_MAGIC, content.digest())
@@ -167,10 +167,10 @@ def _pieces(entries: list[Entry], weights: ModelWeights) -> Iterator[memoryview]
 
 
 def _slices(begin: int, pieces: Iterator[memoryview]) -> Iterator[memoryview]:
-    """The same in slices that end at whole huge pages of the file, the first of which begins at
-    `begin`: what is written so, the system keeps in such pages, and maps in them."""
-    buffer, filled = memoryview(bytearray(_SLICE)), 0
-    room = _SLICE - begin % _SLICE
+    """Cut the pieces into slices that end at whole huge pages of the file, the first of which
+    begins at `begin`: what is written so, the system keeps in such pages, and maps in them."""
+    buffer, filled = memoryview(bytearray(SLICE)), 0
+    room = SLICE - begin % SLICE
     for piece in pieces:
         while len(piece):
             count = min(room - filled, len(piece))
@@ -178,7 +178,7 @@ def _slices(begin: int, pieces: Iterator[memoryview]) -> Iterator[memoryview]:
             piece, filled = piece[count:], filled + count
             if filled == room:
                 yield buffer[:filled]
-                room, filled = _SLICE, 0
+                room, filled = SLICE, 0
     yield buffer[:filled]
 
 

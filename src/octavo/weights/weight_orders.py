@@ -33,8 +33,8 @@ def qkv_in_turn(cfg: ModelConfig) -> Views:
 
 
 def qkv_by_group(cfg: ModelConfig) -> Views:
-    """For each KV head its heads of q, its k, its v: Falcon-40B; with as many KV heads as heads
-    also the first Falcons and StarCoder's without multi_query."""
+    """Each KV head's heads of q, its k and its v follow each other: Falcon-40B; with as many KV
+    heads as heads also the first Falcons and StarCoder's without multi_query."""
     sizes = (cfg.heads // cfg.kv_heads, 1, 1)
     group = [(p, n * cfg.head_dim) for p, n in zip(_QKV, sizes, strict=True)]
     return shared("attn_qkv", group * cfg.kv_heads)
@@ -50,12 +50,12 @@ def phi3(cfg: ModelConfig) -> Views:
 
 
 def transposed(views: Views, *parts: str) -> Views:
-    """The same with these parts stored as (in, out): GPT-2's Conv1D."""
+    """Return the views with these parts stored as (in, out): GPT-2's Conv1D."""
     return {**views, **{p: replace(views.get(p, WHOLE), transposed=True) for p in parts}}
 
 
 def filled_up(views: Views, cfg: ModelConfig) -> Views:
-    """The same with zeros after each head, up to what programs have."""
+    """Return the views with zeros after each head, up to what programs have."""
     if cfg.head_dim == cfg.stored_head_dim:
         return views
     pad = Padding(cfg.head_dim, cfg.stored_head_dim)

@@ -123,7 +123,7 @@ def test_silence_ends_a_request() -> None:
 
 
 def test_an_answer_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("octavo.bench.server_load.client._MOST_BYTES", 1000)
+    monkeypatch.setattr("octavo.bench.server_load.client.MOST_BYTES", 1000)
     with serving(stream(*[text("a")] * 100)) as server, pytest.raises(AskError, match="more than"):
         ask(server.url)
 

@@ -81,7 +81,7 @@ def test_one_that_does_not_answer_is_ended(tmp_path: Path) -> None:
     peer = PythonPeer("fake", "2", "so", [str(path)], MODEL, settings)
     with pytest.raises(PeerError, match=r"^no answer in 0\.05 s$"):
         peer.run(PROMPT, 0)
-    assert peer._process is None
+    assert peer.process is None
 
 
 def test_ours_is_measured_by_its_own_interpreter(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from octavo.errors import UsageError
 
 _ROUTES = {"completions": "/v1/completions", "chat": "/v1/chat/completions"}
 _CONNECT_SECONDS = 30.0
-_MOST_BYTES = 64 << 20  # of one answer
+MOST_BYTES = 64 << 20  # of one answer
 _KEY_HINT = "--api-key, OCTAVO_API_KEY or OPENAI_API_KEY has the key"
 _HINTS = {
     401: _KEY_HINT,
@@ -93,8 +93,8 @@ class Client:
                 async for piece in response.content.iter_any():
                     reads.append((perf_counter(), piece))
                     size += len(piece)
-                    if size > _MOST_BYTES:
-                        raise AskError(f"its answer is of more than {_MOST_BYTES >> 20} MiB")
+                    if size > MOST_BYTES:
+                        raise AskError(f"its answer is of more than {MOST_BYTES >> 20} MiB")
         except (aiohttp.ClientError, OSError) as error:
             raise AskError(stream_error(reads) or _why(error)) from None
         return read_reply(began, reads)
@@ -162,7 +162,7 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
     found = b""
     async for piece in response.content.iter_any():
         found += piece
-        if len(found) > _MOST_BYTES:
+        if len(found) > MOST_BYTES:
             break
     return found
 

@@ -19,7 +19,7 @@ from octavo.bench.server_load.stream import AskError, Reply
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Of one kind, over all replies, in milliseconds."""
+    """Times of one kind over all replies, in milliseconds."""
 
     mean: float
     median: float

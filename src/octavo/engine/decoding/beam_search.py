@@ -61,7 +61,7 @@ class BeamSearch:
         self._finished: list[Hypothesis] = []  # best first, at most `width`
 
     def copy(self) -> BeamSearch:
-        """The same search, to go on with while this one stays as it is."""
+        """Return a copy to go on with, while this one stays as it is."""
         twin = copy(self)
         twin.beams, twin._finished = list(self.beams), list(self._finished)
         return twin

@@ -58,7 +58,7 @@ class Beams:
     def close(self, request: Request, reason: FinishReason) -> None:
         """The best hypotheses are the answers; beams that lived end with `reason`."""
         self._search.end(reason)
-        request.beam_parents = self._parents
+        request.branch_parents = self._parents
         request.branches = [
             Branch(
                 request,

@@ -36,7 +36,7 @@ class Pooled:
         return Decision(request, self, row_values=[row.hidden for row in rows], end="length")
 
     def close(self, request: Request, reason: FinishReason) -> None:
-        """Its one answer is empty."""
+        """Do nothing: its one answer is empty."""
 
 
 def embedding(request: Request) -> FloatArray | None:

@@ -138,7 +138,7 @@ def parse_messages(body: object) -> MessagesRequest:
 
 
 def parse_count(body: object) -> MessagesRequest:
-    """Of a request whose prompt is only counted. Raises BodyError."""
+    """Read a request whose prompt is only counted. Raises BodyError."""
     return _read_conversation(read_body(body, COUNT_FIELDS))
 
 

@@ -120,7 +120,7 @@ class ResponsesRequest:
         return self.chat.noted
 
     def after(self, earlier: Sequence[Mapping[str, Any]]) -> ResponsesRequest:
-        """The same behind a conversation, whose instructions do not hold any more."""
+        """Return it behind a conversation, whose instructions do not hold any more."""
         both = (*earlier, *self.own)
         messages = with_instructions(self.instructions, both)
         return replace(self, own=both, chat=replace(self.chat, messages=messages))
@@ -132,7 +132,7 @@ def parse_response(body: object) -> ResponsesRequest:
 
 
 def parse_count(body: object) -> ResponsesRequest:
-    """Of a request whose prompt is only counted. Raises BodyError."""
+    """Read a request whose prompt is only counted. Raises BodyError."""
     return _read(read_body(body, COUNT_FIELDS))
 
 

@@ -85,7 +85,7 @@ class ToolFormat:
         return self.dialect.shown_tokens
 
     def new_id(self) -> str:
-        """For a call that begins; random."""
+        """Draw an id for a call that begins."""
         length = self.dialect.id_length
         if length is None:
             return f"call_{secrets.token_hex(12)}"
@@ -111,7 +111,7 @@ class ToolFormat:
         return None
 
     def grammar_beside(self, tools: Tools, control: Mapping[str, int]) -> str:
-        """The same of answers that are calls, or else what another grammar says."""
+        """Return the Lark text of answers that are calls, or else what another grammar says."""
         return calls_beside(tools, self.dialect.around, control)
 
     def system_text(self, tools: Tools) -> str:

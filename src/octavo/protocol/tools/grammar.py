@@ -52,8 +52,8 @@ def calls_grammar(tools: Tools, around: Around, control: Mapping[str, int]) -> s
 
 
 def calls_beside(tools: Tools, around: Around, control: Mapping[str, int]) -> str:
-    """The same of answers that may be something else, which another grammar says: only strict tools
-    keep their schemas, as in answers that nothing holds."""
+    """Return the Lark text of answers that may be calls or else what another grammar says: only
+    strict tools keep their schemas, as in answers that nothing holds."""
     rules = _rules(tools, around, control, only_strict=True, is_beside=True)
     return _alone(tools, around, control, rules)
 

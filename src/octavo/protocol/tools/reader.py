@@ -27,7 +27,7 @@ class Body(Protocol):
 
     @property
     def unread(self) -> int:
-        """Of a body that is done: how many characters at its end are not its own."""
+        """Return how many characters at the end of a body that is done are not its own."""
 
     def take(self, c: str) -> Verdict: ...
     def skip(self, text: str, at: int) -> int:

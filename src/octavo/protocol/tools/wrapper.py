@@ -17,7 +17,7 @@ _RESULT = ("<tool_response>", "</tool_response>")
 
 
 def system_text(tools: Tools, example: str) -> str:
-    """The same text for the same tools, so that it is found in the cache."""
+    """Tell a model of the tools: in the same text for the same ones, which the cache finds."""
     lines = [json.dumps(tool.for_template(), ensure_ascii=False) for tool in tools.told]
     return "\n".join(
         [

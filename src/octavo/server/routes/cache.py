@@ -14,8 +14,8 @@ _SHOWN = 500  # characters of a prefix
 
 
 async def show(exchange: Exchange) -> None:
-    """With `?cache_salt=` what the caller keeps under a salt of its own; with `?prompt_cache_key=`
-    also what it did for the caller's last requests of that label."""
+    """Show the cache; with `?cache_salt=` what the caller has under a salt of its own, with
+    `?prompt_cache_key=` also what it did for the caller's last requests of that label."""
     salt = exchange.tenant.salt(exchange.query.get("cache_salt", ""))
     loaded = exchange.service.loaded
     view = await loaded.engine.view(salt)

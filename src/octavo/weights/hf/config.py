@@ -169,7 +169,7 @@ def _is_biased(fields: Fields, said: bool | str) -> bool:
 
 
 def _activation(fields: Fields, family: Family) -> ActivationKind:
-    """Of an MLP without a gate; the others have their family's."""
+    """Return the activation of an MLP without a gate; the others have their family's."""
     return family.ungated.get(fields.text(family.activation), "silu") if family.ungated else "silu"
 
 

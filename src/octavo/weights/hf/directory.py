@@ -101,7 +101,7 @@ class ModelDirectory:
 
     @cached_property
     def rows(self) -> int:
-        """Of the embedding, by config.json."""
+        """Return the rows of the embedding, by config.json."""
         return self._text.whole("vocab_size", least=1)
 
     @cached_property

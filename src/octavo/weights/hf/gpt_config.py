@@ -25,7 +25,7 @@ def shared_heads(fields: Fields, family: Family, heads: int) -> int:
 
 
 def parallel_norms(fields: Fields, family: Family) -> int:
-    """By how many norms attention and MLP read the same rows; 0 if one follows the other."""
+    """Return by how many norms attention and MLP read the same rows; 0 if one follows the other."""
     if family.architecture != "falcon":
         return 0
     is_new = _is_new(fields, family)

@@ -63,8 +63,8 @@ def end_ids(file: Fields, size: int, note: Note) -> tuple[int, ...]:
 
 
 def chat_templates(files: Mapping[str, Fields], jinja: str | None, note: Note) -> dict[str, str]:
-    """By name, from chat_template.jinja, else chat_template.json, else tokenizer_config.json; one
-    that has no name is `default`."""
+    """Return templates by name, of chat_template.jinja, else chat_template.json, else
+    tokenizer_config.json; one that has no name is `default`."""
     where, found = "chat_template.jinja", {} if jinja is None else {"default": jinja}
     for name in ("chat_template.json", "tokenizer_config.json"):
         if not found and name in files:

@@ -31,7 +31,7 @@ class CachedModel:
 
 
 def cached_models() -> list[CachedModel]:
-    """By name. A cache that is not there, or is none, holds no models."""
+    """Return the models, sorted by name. A cache that is not there, or is none, holds none."""
     try:
         repos = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except (CacheNotFound, ValueError, OSError):
