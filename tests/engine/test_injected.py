@@ -216,6 +216,26 @@ def test_rows_that_run_again_read_nothing_that_a_window_has_let_go() -> None:
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("window", [3, 19])  # the last row reads the end of a block
+def test_a_prompt_whose_rows_were_not_booked_reads_nothing_that_its_window_has_let_go(
+    window: int,
+) -> None:
+    """The cache has its rows, and the window has moved on; that they are computed was not noted. So
+    they ran again from the first one, and read what another request had put there, or nothing."""
+    shape = Grouped((windowed(100), windowed(window)), num_layers=2, vocab_size=TINY.vocab_size)
+    model = random_model(build(shape), POOL, type=GGMLType.Q4_1)
+    asked: dict[str, Any] = {"max_tokens": 3, "logprobs": 1}
+    wanted = answered(tiny_engine(model, POOL, block_size=16), TEXT[:50], **asked)
+    engine = tiny_engine(model, POOL, block_size=16, step_ms=None)
+    add(engine, TEXT[50:53], max_tokens=9)  # has the first block
+    request = add(engine, TEXT[:50], **asked)
+    with fault(engine, "kv.pool.free"), pytest.raises(RuntimeError, match="injected"):
+        engine.step()
+    run(engine)
+    assert request.error is None
+    assert answers(request) == answers(wanted)
+
+
 def test_beams_whose_end_was_broken_off_keep_its_reason() -> None:
     now = 0.0
     engine = tiny_engine(MODEL, POOL, clock=lambda: now)

@@ -127,7 +127,7 @@ class Machine(RuleBasedStateMachine):
         self.both.transfer()
         branch = self.pick(pick)
         end = max(0, branch.table.num_stored - back)
-        if self.both.kv.can_run(branch.table, end):
+        if branch.table.can_shrink(end):
             self.both.truncate(branch, end)
 
     @rule(seen=picks, salt=st.sampled_from(["", "", "alice"]))
@@ -167,7 +167,7 @@ class Machine(RuleBasedStateMachine):
             lambda: kv.begin(both.roots[""], kv.match(both.roots[""], tokens)),
             kv.commit_transfers,
             lambda: kv.fork(table),
-            lambda: kv.truncate(table, end) if kv.can_run(table, end) else None,
+            lambda: kv.truncate(table, end) if table.can_shrink(end) else None,
         ]
         both.is_exact = False
         lines = iter(range(line + 1))

@@ -210,12 +210,9 @@ class LiveRequests:
         request, table = branch.request, branch.table
         stored = table.num_stored if table else 0
         computed = min(branch.num_computed_tokens, stored, branch.num_tokens - 1)
-        left_behind = False
         if request.needs_every_row:
             computed = min(computed, request.num_values)
-            # Rows that run again store nothing: a window may have let go what they read.
-            left_behind = self._lets_go and computed < stored
-        if table is not None and (left_behind or not self._kv.can_run(table, computed)):
+        if table is not None and not self._kv.can_run(table, computed):
             self._release(branch)
             computed = 0
         branch.num_computed_tokens = computed

@@ -99,11 +99,18 @@ class BlockTable:
         return kept[::-1], spare[::-1]
 
     def can_run(self, row: int) -> bool:
-        """Tell whether it has all blocks that a row at `row` or later reads, or writes next."""
-        at, slot = divmod(row, self.layout.block_size)
+        """Tell whether it has all blocks that rows from `row` on read, or write next. Rows that are
+        stored and run again store nothing: they need their own blocks too."""
+        begin, end = row // self.layout.block_size, self.layout.count(self.num_stored)
+        return self.can_shrink(row) and all(None not in blocks[begin:end] for blocks in self.blocks)
+
+    def can_shrink(self, num_tokens: int) -> bool:
+        """Tell whether it would have all blocks that the next row reads, or writes, if it held the
+        first `num_tokens` tokens alone."""
+        at, slot = divmod(num_tokens, self.layout.block_size)
         columns = zip(*(blocks[: at + (slot > 0)] for blocks in self.blocks), strict=True)
-        return row <= self.num_stored and all(
-            None not in column or (i < at and self.layout.has_needed(column, i, row))
+        return num_tokens <= self.num_stored and all(
+            None not in column or (i < at and self.layout.has_needed(column, i, num_tokens))
             for i, column in enumerate(columns)
         )
 

@@ -169,7 +169,7 @@ class KVCache:
         has them, and their slots can be reserved again."""
         assert num_tokens <= table.num_stored
         assert not table.copies
-        assert self.can_run(table, num_tokens), "blocks that rows need were let go"
+        assert table.can_shrink(num_tokens), "blocks that rows need were let go"
         self._sharing.take_back(table, num_tokens)
         table.num_stored = num_tokens
         self.pool.free(table.cut(self.layout.count(num_tokens)))
