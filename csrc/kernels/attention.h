@@ -25,6 +25,11 @@ constexpr float kLeastSoftcap = 1e-3f;  // far below any model's; scale / softca
 constexpr int32_t kAttentionMaxContext =
     1 << 30;  // the end of a chunk or of a prefetched tile is an int32 too
 
+struct KVPlace {  // of a sequence's K and V in the layer, from a position on
+  const int32_t* block_table;
+  int32_t kv_head, position, end;  // positions are below end
+};
+
 struct AttentionArgs {  // rows of one sequence, in one layer
   const KVLayout* layout;
   const uint8_t* pages;        // the layer group's range, 64-byte aligned
@@ -40,6 +45,8 @@ struct AttentionArgs {  // rows of one sequence, in one layer
   int32_t window;  // 0: all; else a row at p sees positions > p - window
   float scale;     // of q.k, > 0
   float softcap;   // 0: none; else a score s (scaled) becomes softcap * tanh(s / softcap)
+  KVPlace next;    // what the thread reads after these rows, asked for in their last tile; may be
+                   // nothing (no table)
 };
 
 struct AttentionKernels {
@@ -83,11 +90,12 @@ struct KVAddress {
   const uint8_t *k, *v;
 };
 // Where the unit around a position begins: of a kv head's K, and of its V.
-static inline KVAddress kv_address(const AttentionArgs* a, int32_t kv_head, int32_t position) {
+static inline KVAddress kv_address(const AttentionArgs* a, const int32_t* block_table,
+                                   int32_t kv_head, int32_t position) {
   const KVLayout* l = a->layout;
   const int32_t shift = __builtin_ctz((uint32_t)l->block_size);  // a division would show in decode
-  const KVUnit unit = kv_unit(l, a->block_table[position >> shift], a->layer, kv_head,
-                              position & (l->block_size - 1));
+  const KVUnit unit =
+      kv_unit(l, block_table[position >> shift], a->layer, kv_head, position & (l->block_size - 1));
   return {a->pages + unit.k, a->pages + unit.v};
 }
 

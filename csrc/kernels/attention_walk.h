@@ -75,19 +75,23 @@ static void begin_pass(Pass* pass, const AttentionArgs* a, int row0, int begin, 
   }
 }
 
+// Beyond the rows' own K and V (`prefetch_end`) comes what the thread reads after them.
 static void find_tile(const AttentionArgs* a, int kv_head, int tile, int s0, int s1,
                       int prefetch_end, TileAddresses* at) {
-  at->ahead = tile + kTile < prefetch_end;
+  const bool own = tile + kTile < prefetch_end;
+  const KVPlace next =
+      own ? KVPlace{a->block_table, kv_head, tile + kTile + s0 * 16, prefetch_end} : a->next;
+  at->ahead = next.block_table != nullptr;
   for (int s = s0; s < s1; s++) {
-    const int position = tile + s * 16;
-    const KVAddress here = kv_address(a, kv_head, position);
+    const KVAddress here = kv_address(a, a->block_table, kv_head, tile + s * 16);
     at->k[s] = here.k;
     at->v[s] = here.v;
     if (!at->ahead) continue;
-    // The block table may end where the rows do.
-    const KVAddress next = kv_address(a, kv_head, least(position + kTile, prefetch_end - 1));
-    at->next_k[s] = next.k;
-    at->next_v[s] = next.v;
+    // The block table may end where the positions do.
+    const int position = least(next.position + (s - s0) * 16, next.end - 1);
+    const KVAddress then = kv_address(a, next.block_table, next.kv_head, position);
+    at->next_k[s] = then.k;
+    at->next_v[s] = then.v;
   }
 }
 

@@ -25,8 +25,8 @@ Run::Run(Program& program, ThreadPool& pool, const Step& step)
   for (size_t g = 0; g < parts_.groups.size(); ++g) plan_attention((int32_t)g);
   arrivals_ = std::make_unique<std::atomic<int32_t>[]>(num_arrivals_);
   partials_.resize(num_partials_);
-  for (size_t i = 0; i < 3 * parts_.ops.size(); ++i)
-    p_.counters_[i].next.store(0, std::memory_order_relaxed);
+  for (size_t i = 0; i < 3 * parts_.ops.size() * p_.taken_stride_; ++i)
+    p_.taken_[i].store(0, std::memory_order_relaxed);
   if (step.outputs > 0) plan_head();
 }
 
@@ -47,23 +47,24 @@ void Run::execute(int thread) {
 void Run::run_op(const OpRecord& op, int32_t index, int thread) {
   switch (op.code) {
     case kEmbed: embed(op, index, thread); break;
-    case kQuantize: quantize(op, index); break;
+    case kQuantize: quantize(op, index, thread); break;
     case kNormQuantize: norm_quantize(op, index, thread); break;
-    case kMatmul: matmul(op, index); break;
-    case kStoreKV: store_kv(op, index); break;
+    case kMatmul: matmul(op, index, thread); break;
+    case kStoreKV: store_kv(op, index, thread); break;
     case kAttend:
     case kAttendQuantize: attend(op, index, thread); break;
     case kGateUp: gate_up(op, index, thread); break;
     case kQKV: qkv(op, index, thread); break;
     case kHead: head(op, index, thread); break;
-    default: row_op(op, *row_op_of(op.code), index);
+    default: row_op(op, *row_op_of(op.code), index, thread);
   }
   pool_.barrier();
 }
 
 Program::Program(const KernelTable* kernels, ProgramParts parts, int threads)
     : kernels_(kernels), parts_(std::move(parts)), threads_(threads),
-      counters_(new Counter[3 * parts_.ops.size()]) {
+      taken_stride_((threads + 15) / 16 * 16),
+      taken_(new std::atomic<int32_t>[3 * parts_.ops.size() * taken_stride_]) {
   int32_t width = 0, dim = 0;
   for (const BufferSpec& b : parts_.buffers) width = std::max(width, b.width);
   for (const LayerGroup& g : parts_.groups) {

@@ -82,10 +82,9 @@ class Program {
   std::vector<uint8_t*> buffer_data_;
   std::vector<uint8_t*> scratch_;
   std::vector<float> drawn_rows_;  // edited logits that a step draws from; as many as one ever had
-  struct alignas(128) Counter {
-    std::atomic<int32_t> next{0};
-  };
-  std::unique_ptr<Counter[]> counters_;  // three for each op, one for a phase that shares out units
+  // Units that were taken of each thread's part: three rows of them for each op, one for a phase.
+  int64_t taken_stride_;
+  std::unique_ptr<std::atomic<int32_t>[]> taken_;
 };
 
 }  // namespace octavo

@@ -55,20 +55,27 @@ class Run {
   void run_op(const OpRecord& op, int32_t index, int thread);
 
   // Calls work(unit) for units [0, count), each on one thread; phase numbers the phases of an op.
+  // A thread begins with its own part of them, in order, for what a unit asks of memory ahead is
+  // the next one's; then it takes what is left of the others' parts.
   template <class Work>
-  void share(int32_t index, int32_t count, Work work, int phase = 0) {
-    std::atomic<int32_t>& next = p_.counters_[3 * index + phase].next;
-    for (int32_t unit = next.fetch_add(1, std::memory_order_relaxed); unit < count;
-         unit = next.fetch_add(1, std::memory_order_relaxed))
-      work(unit);
+  void share(int32_t index, int32_t count, int thread, Work work, int phase = 0) {
+    for (int turn = 0; turn < p_.threads_; ++turn) {
+      const int64_t part = (thread + turn) % p_.threads_;
+      const int32_t begin = (int32_t)(part * count / p_.threads_),
+                    end = (int32_t)((part + 1) * count / p_.threads_);
+      std::atomic<int32_t>& next = p_.taken_[(3 * index + phase) * p_.taken_stride_ + part];
+      for (int32_t unit = begin + next.fetch_add(1, std::memory_order_relaxed); unit < end;
+           unit = begin + next.fetch_add(1, std::memory_order_relaxed))
+        work(unit);
+    }
   }
 
   // Rows are shared out by act tile, so that two threads never write into the same tile of packed
   // rows.
   template <class Work>
-  void share_rows(int32_t index, int32_t rows, Work work, int phase = 0) {
+  void share_rows(int32_t index, int32_t rows, int thread, Work work, int phase = 0) {
     if (rows == 0) return;
-    share(index, tile_count(rows), [&](int32_t tile) {
+    share(index, tile_count(rows), thread, [&](int32_t tile) {
       for (int32_t row = tile_begin(rows, tile); row < tile_begin(rows, tile + 1); ++row) work(row);
     }, phase);
   }
@@ -98,17 +105,17 @@ class Run {
 
   // run_rows.cpp
   void embed(const OpRecord& op, int32_t index, int thread);
-  void row_op(const OpRecord& op, const RowOp& row_op, int32_t index);
-  void quantize(const OpRecord& op, int32_t index);
+  void row_op(const OpRecord& op, const RowOp& row_op, int32_t index, int thread);
+  void quantize(const OpRecord& op, int32_t index, int thread);
   void norm_quantize(const OpRecord& op, int32_t index, int thread);
-  void store_kv(const OpRecord& op, int32_t index);
+  void store_kv(const OpRecord& op, int32_t index, int thread);
   void write_kv(const OpRecord& op, int32_t seq, int32_t row, int32_t kv_head, const float* k,
                 const float* v);
   const int32_t* block_table(int32_t group, int32_t seq);
 
   // run_matmul.cpp
   int32_t unit_panels(const Weight& w, int32_t rows);
-  void matmul(const OpRecord& op, int32_t index);
+  void matmul(const OpRecord& op, int32_t index, int thread);
   void qkv(const OpRecord& op, int32_t index, int thread);
   void project(const OpRecord& op, int which, int32_t head, int32_t dim, int32_t tile0,
                int32_t tile1, float* out, int64_t stride);
@@ -126,6 +133,7 @@ class Run {
   void plan_heads(std::vector<AttentionUnit>& units, AttentionArgs a, AttentionUnit unit,
                   bool split);
   void attend(const OpRecord& op, int32_t index, int thread);
+  KVPlace kv_place(const OpRecord& op, const AttentionUnit& u);
   bool attend_unit(const AttentionUnit& u, const AttentionArgs& a, float* out, int thread);
 
   // run_head.cpp

@@ -107,9 +107,10 @@ void Run::attend(const OpRecord& op, int32_t index, int thread) {
   const KVLayout& layout = parts_.groups[op.group].layout;
   const int64_t scratch_floats = align64(attention_scratch_bytes(&layout)) / 4;
   float* staged = reinterpret_cast<float*>(p_.scratch_[thread]) + scratch_floats;
-  share(index, (int32_t)units.size(), [&](int32_t i) {
+  share(index, (int32_t)units.size(), thread, [&](int32_t i) {
     const AttentionUnit& u = units[i];
     AttentionArgs a = attention_args(op, u.seq);
+    if (i + 1 < (int32_t)units.size()) a.next = kv_place(op, units[i + 1]);
     const int32_t columns = u.heads * layout.v_dim, k0 = u.head * layout.v_dim;
     a.group = u.heads;
     a.q += (int64_t)u.head * layout.k_dim;
@@ -128,6 +129,14 @@ void Run::attend(const OpRecord& op, int32_t index, int thread) {
                                       s_.row_starts[u.seq] + row, k0, k0 + columns);
     }
   });
+}
+
+// Where a unit begins to read.
+KVPlace Run::kv_place(const OpRecord& op, const AttentionUnit& u) {
+  const AttentionArgs a = attention_args(op, u.seq);
+  const int32_t chunk = u.chunks == 0 ? 0 : u.chunk * kAttentionChunk,
+                seen = attention_first_visible(&a, u.row0) / kKVUnit * kKVUnit;
+  return {a.block_table, u.kv_head, std::max(chunk, seen), a.first_position + u.row1};
 }
 
 // True once `out` holds the unit's rows: for a chunk, on the thread that finished the last of them.

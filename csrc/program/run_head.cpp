@@ -63,7 +63,7 @@ void Run::head(const OpRecord& op, int32_t index, int thread) {
       reinterpret_cast<uint8_t*>(align64(reinterpret_cast<int64_t>(head_acts_.data()))),
       op.row_kind, rows, w.cols};
   float* scratch = reinterpret_cast<float*>(p_.scratch_[thread]);
-  share(index, tiles + (int32_t)hidden_.size(), [&](int32_t unit) {
+  share(index, tiles + (int32_t)hidden_.size(), thread, [&](int32_t unit) {
     if (unit < tiles) {  // as in share_rows
       for (int32_t row = tile_begin(rows, unit); row < tile_begin(rows, unit + 1); ++row)
         p_.kernels_->matmul->quantize(head_row(op, scored_[row], scratch), &acts, row, 0, w.cols);
@@ -77,13 +77,13 @@ void Run::head(const OpRecord& op, int32_t index, int thread) {
   if (rows == 0) return;
   pool_.barrier();
   const int32_t blocks = divide_up(tiles, kBlockTiles);
-  share(index, vocab_tiles_ * blocks, [&](int32_t unit) {
+  share(index, vocab_tiles_ * blocks, thread, [&](int32_t unit) {
     const int32_t tile0 = unit / vocab_tiles_ * kBlockTiles;
     vocab_tile(op, w, acts, unit % vocab_tiles_, tile0, std::min(tile0 + kBlockTiles, tiles),
                scratch);
   }, 1);
   pool_.barrier();
-  share(index, rows, [&](int32_t row) { merge(row, thread); }, 2);
+  share(index, rows, thread, [&](int32_t row) { merge(row, thread); }, 2);
 }
 
 void Run::vocab_tile(const OpRecord& op, const Weight& w, const Acts& acts, int32_t v,

@@ -23,7 +23,7 @@ int32_t Run::unit_panels(const Weight& w, int32_t rows) {
   return best;
 }
 
-void Run::matmul(const OpRecord& op, int32_t index) {
+void Run::matmul(const OpRecord& op, int32_t index, int thread) {
   const Weight& w = matrix(op, 0);
   const Acts acts = acts_of(op.x);
   const int32_t panels = unit_panels(w, s_.rows), columns = divide_up(w.panels, panels);
@@ -31,7 +31,7 @@ void Run::matmul(const OpRecord& op, int32_t index) {
   const int32_t step =
       (int32_t)std::max<int64_t>(1, kActBytes / act_row_bytes(acts.kind, acts.cols) / kMaxTile);
   const int64_t width = w.rows;
-  share(index, columns * divide_up(tiles, step), [&](int32_t unit) {
+  share(index, columns * divide_up(tiles, step), thread, [&](int32_t unit) {
     const int32_t panel = unit % columns * panels, tile = unit / columns * step;
     const Epilogue epilogue{vector(op, 0), op.scale,
                             op.add < 0 ? nullptr : rows_of(op.add) + panel * 16, width};
@@ -47,7 +47,7 @@ void Run::qkv(const OpRecord& op, int32_t index, int thread) {
   const KVLayout& layout = parts_.groups[op.group].layout;
   const int32_t heads = op.heads + layout.kv_heads;
   const int32_t tiles = tile_count(s_.rows);
-  share(index, heads * divide_up(tiles, kBlockTiles), [&](int32_t unit) {
+  share(index, heads * divide_up(tiles, kBlockTiles), thread, [&](int32_t unit) {
     const int32_t tile0 = unit / heads * kBlockTiles, tile1 = std::min(tile0 + kBlockTiles, tiles);
     const int32_t head = unit % heads;  // kv heads first: they are the larger units
     if (head < layout.kv_heads) kv_head(op, head, tile0, tile1, thread);
@@ -130,7 +130,7 @@ void Run::gate_up(const OpRecord& op, int32_t index, int thread) {
   const int32_t width = panels * 16;
   float* gate = reinterpret_cast<float*>(p_.scratch_[thread]);
   float* up = gate + (int64_t)kBlockRows * kGateUpPanels * 16;
-  share(index, columns * divide_up(tiles, kBlockTiles), [&](int32_t unit) {
+  share(index, columns * divide_up(tiles, kBlockTiles), thread, [&](int32_t unit) {
     const int32_t panel = unit % columns * panels, end = std::min(panel + panels, gate_w.panels);
     const int32_t tile0 = unit / columns * kBlockTiles,
                   tile1 = std::min(tile0 + kBlockTiles, tiles);

@@ -8,7 +8,7 @@ namespace octavo {
 void Run::embed(const OpRecord& op, int32_t index, int thread) {
   const int32_t width = parts_.buffers[op.out].width;
   float* position = reinterpret_cast<float*>(p_.scratch_[thread]);
-  share_rows(index, s_.rows, [&](int32_t row) {
+  share_rows(index, s_.rows, thread, [&](int32_t row) {
     p_.kernels_->matmul->expand_row(&matrix(op, 0), s_.tokens[row], rows_of(op.out, row));
     if (op.matrix[1] < 0) return;
     p_.kernels_->matmul->expand_row(&matrix(op, 1), s_.positions[row] + op.offset, position);
@@ -16,8 +16,8 @@ void Run::embed(const OpRecord& op, int32_t index, int thread) {
   });
 }
 
-void Run::row_op(const OpRecord& op, const RowOp& row_op, int32_t index) {
-  share_rows(index, s_.rows, [&](int32_t row) {
+void Run::row_op(const OpRecord& op, const RowOp& row_op, int32_t index, int thread) {
+  share_rows(index, s_.rows, thread, [&](int32_t row) {
     const RopeTable rope = row_op.rope ? rope_of(op, row) : RopeTable{};
     row_op.run(*p_.kernels_->rows,
                {op, parts_.buffers[op.out].width, rows_of(op.x, row),
@@ -27,9 +27,9 @@ void Run::row_op(const OpRecord& op, const RowOp& row_op, int32_t index) {
   });
 }
 
-void Run::quantize(const OpRecord& op, int32_t index) {
+void Run::quantize(const OpRecord& op, int32_t index, int thread) {
   const Acts acts = acts_of(op.out);
-  share_rows(index, s_.rows, [&](int32_t row) {
+  share_rows(index, s_.rows, thread, [&](int32_t row) {
     p_.kernels_->matmul->quantize(rows_of(op.x, row), &acts, row, 0, acts.cols);
   });
 }
@@ -37,15 +37,15 @@ void Run::quantize(const OpRecord& op, int32_t index) {
 void Run::norm_quantize(const OpRecord& op, int32_t index, int thread) {
   const Acts acts = acts_of(op.out);
   float* normed = reinterpret_cast<float*>(p_.scratch_[thread]);
-  share_rows(index, s_.rows, [&](int32_t row) {
+  share_rows(index, s_.rows, thread, [&](int32_t row) {
     norm(op, rows_of(op.x, row), acts.cols, normed);
     p_.kernels_->matmul->quantize(normed, &acts, row, 0, acts.cols);
   });
 }
 
-void Run::store_kv(const OpRecord& op, int32_t index) {
+void Run::store_kv(const OpRecord& op, int32_t index, int thread) {
   const KVLayout& layout = parts_.groups[op.group].layout;
-  share(index, s_.seqs, [&](int32_t seq) {
+  share(index, s_.seqs, thread, [&](int32_t seq) {
     for (int32_t row = s_.row_starts[seq]; row < s_.row_starts[seq + 1]; ++row)
       for (int32_t head = 0; head < layout.kv_heads; ++head)
         write_kv(op, seq, row, head, rows_of(op.x, row) + head * layout.k_dim,
