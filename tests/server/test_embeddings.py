@@ -46,6 +46,17 @@ def test_the_mean_is_a_choice_of_the_server(tiny_path: Path, tiny_llm: LLM) -> N
         assert ask(live, "some text") == [list(expected.embedding or ())]
 
 
+def test_it_is_told_what_the_cache_gave(live: Live, tiny_path: Path) -> None:
+    def told(server: Live) -> str:
+        answer = server.post(EMBEDDINGS, {"input": ["a text of many words", "another"]})
+        return answer.headers["x-octavo-cache"].partition(", saved_ms")[0]
+
+    told(live)
+    assert told(live) == "matched=25"  # all but the last token of each
+    with Live(tiny_path, pooling="mean") as mean:
+        assert told(mean) == "matched=0, reason=needs-all-rows"
+
+
 def test_openais_client_reads_them(live: Live) -> None:
     with OpenAI(base_url=f"{live.url}/v1", api_key="x", max_retries=0, timeout=PATIENCE) as client:
         found = client.embeddings.create(model="tiny", input=["a", "b"])  # asks for base64

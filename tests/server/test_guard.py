@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from octavo.server.app import ROUTES
 from octavo.server.auth import Keys, Tenant
 from octavo.server.config import ServerConfig
 from octavo.server.serve import read_keys
-from tests.server.live import Answer, Live, talk
+from tests.server.live import Answer, Live, talk, until
 
 ANN, BOB = "ann-0123456789abcdef", "bob-0123456789abcdef"
 CHAT = "/v1/chat/completions"
@@ -41,6 +42,30 @@ def test_every_route_needs_a_key_but_the_page_and_those_that_say_whether_it_live
         else:
             assert answer.status == 401, answer
             assert answer.json["error"]
+
+
+def test_what_is_another_tenants_is_not_there(locked: Live) -> None:
+    def post(path: str, body: object) -> Answer:
+        return locked.post(path, body, x_api_key=ANN)
+
+    asked = post("/v1/responses", {"input": "hi", "max_output_tokens": 1})
+    ids = {
+        "sessions": post("/v1/sessions", {"prompt": "hi"}).json["id"],
+        "responses": asked.json["id"],
+        "requests": asked.headers["x-request-id"],
+    }
+    of_ids = [(method, path) for method, path, _ in ROUTES if "{id}" in path]
+    assert len(of_ids) == 8
+    for method, path in of_ids:
+        (id,) = (id for name, id in ids.items() if f"/{name}/{{id}}" in path)
+        body = {"tokens": 1} if path.endswith("rewind") else {}
+        data = None if method == "GET" else json.dumps(body).encode()
+        answer = locked.ask(method, path.replace("{id}", id), data, x_api_key=BOB)
+        assert answer.status == 404, (method, path, answer)
+    assert locked.get(f"/v1/sessions/{ids['sessions']}", x_api_key=ANN).status == 200
+    assert locked.get(f"/v1/responses/{ids['responses']}", x_api_key=ANN).status == 200
+    record = f"/v1/cache/requests/{ids['requests']}"  # which comes after the last byte
+    until(lambda: locked.get(record, x_api_key=ANN).status == 200)
 
 
 def test_a_key_opens_in_both_headers(locked: Live) -> None:
@@ -97,6 +122,14 @@ def test_other_hosts_origins_and_kinds_are_turned_away(
         assert answer.headers["access-control-allow-origin"] == "https://chat.example"
     else:
         assert "access-control-allow-origin" not in answer.headers
+
+
+def test_who_sends_no_body_need_not_say_what_kind_it_is(locked: Live) -> None:
+    head = b"POST /v1/responses/x/cancel HTTP/1.1\r\nhost: localhost\r\nx-api-key: %s\r\n"
+    head %= ANN.encode()
+    assert talk(locked, head + CLOSE)[9:12] == b"404"  # as `curl -X POST` sends it
+    chunked = b"transfer-encoding: chunked\r\n"
+    assert talk(locked, head + chunked + CLOSE + b"0\r\n\r\n")[9:12] == b"415"
 
 
 def test_a_page_may_ask_first_what_it_may(locked: Live) -> None:

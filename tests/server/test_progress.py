@@ -36,6 +36,8 @@ def test_a_prompt_is_told_to_its_end(roomy_path: Path, monkeypatch: pytest.Monke
         assert (each["total"], each["cache"]) == (320, 0)
         assert 0 < each["processed"] <= 320
         assert each["time_ms"] > 0
+    times = [each["time_ms"] for each in found]
+    assert all(later - each >= 1000 for each, later in zip(times, times[5:], strict=False))
     assert again
     assert all(each["cache"] == 320 <= each["processed"] for each in again)
 

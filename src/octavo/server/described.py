@@ -152,7 +152,8 @@ DESCRIBED: Mapping[tuple[str, str], Described] = MappingProxyType(
         ),
         ("POST", "/v1/embeddings"): Described(
             "Give embeddings of texts, of length 1", "a list of embeddings",
-            EMBEDDING_FIELDS, ("input",), statuses=_NAMED, headers=("x-octavo-ignored",),
+            EMBEDDING_FIELDS, ("input",), statuses=_NAMED,
+            headers=("x-octavo-cache", "x-octavo-ignored"),
             insides=EMBEDDINGS,
         ),
         ("POST", "/tokenize"): Described(

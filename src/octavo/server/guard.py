@@ -119,8 +119,8 @@ def _check_kind(scope: Scope, headers: Mapping[bytes, bytes]) -> None:
     """A body is JSON and says so: what a web form can send to another site never is."""
     if scope["method"] not in _WITH_BODY:
         return
-    if headers.get(b"content-length", b"") == b"0":
-        return
+    if b"transfer-encoding" not in headers and headers.get(b"content-length", b"0") == b"0":
+        return  # it has none
     kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if kind != b"application/json":
         found = kind.decode("latin-1") or "nothing"

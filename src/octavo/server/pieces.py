@@ -19,7 +19,7 @@ from octavo.server.outcome import Outcome
 from octavo.server.sse import EventStream
 
 TellProgress = Callable[[int, Progress], Sequence[Event]]
-_PROGRESS_GAP = 0.2  # seconds
+_PROGRESS_GAP = 0.25  # seconds: with the end of a prompt five in a second, and no more
 _ALL = -1  # tokens of a prompt: it is computed
 
 

@@ -8,7 +8,7 @@ from octavo.protocol.embeddings import embedding_response, parse_embeddings
 from octavo.request import RequestOutput
 from octavo.sampling_params import SamplingParams
 from octavo.server.exchange import Exchange
-from octavo.server.generation import ids_of, outputs_of, own_options, read
+from octavo.server.generation import cache_line, ids_of, outputs_of, own_options, read
 
 _AT_ONCE = 64  # inputs that are given to the engine together
 
@@ -27,4 +27,5 @@ async def create(exchange: Exchange) -> None:
         for start in range(0, len(inputs), _AT_ONCE):
             some = inputs[start : start + _AT_ONCE]
             outputs += await outputs_of(exchange, place, some, SamplingParams(), options)
-        await exchange.respond(embedding_response(request, outputs, model=model))
+        found = embedding_response(request, outputs, model=model)
+        await exchange.respond(found, headers={"x-octavo-cache": cache_line(outputs)})
