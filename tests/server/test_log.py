@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import json
 import logging
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +108,25 @@ def test_a_client_that_leaves_has_a_line(
     assert (line["status"], line["prompt_tokens"]) == (499, 4)
     assert 0 < line["completion_tokens"] < 100
     assert "finish" not in line
+
+
+def test_an_error_that_ends_many_has_of_each_the_traceback_of_one(
+    live: Live, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All raise the same one, and whoever raises an error adds to its traceback."""
+    count, loop = 12, live.llm.loop
+
+    def fail() -> None:
+        until(lambda: loop.backlog + len(loop.engine.requests.all) == count)
+        raise RuntimeError("a broken step")
+
+    monkeypatch.setattr(loop.engine, "step", fail)
+    bodies = [{"prompt": "x", "stream": bool(i % 2)} for i in range(count)]
+    with ThreadPoolExecutor(count) as pool:
+        answers = list(pool.map(partial(live.post, COMPLETIONS), bodies))
+    assert [b"its log has more" in each.body for each in answers] == [True] * count
+    failed = [each for each in caplog.records if each.name == "octavo.server.errors"]
+    traces = [traceback.extract_tb(each.exc_info[2]) for each in failed]
+    assert len(traces) == count
+    for trace in traces:
+        assert [frame.name for frame in trace].count("take") <= 2  # the stream's, the queue's

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from types import TracebackType
 from typing import Protocol
 
 from octavo.protocol.streams import AnswerWriter, Event
@@ -65,6 +66,7 @@ class Pieces:
         self._due = 0.0  # when the next piece may be written
         self._is_held = False  # it is looked at the streams at a time that is known, or by the task
         self._error: BaseException | None = None
+        self._trace: TracebackType | None = None  # of it
         self._is_wanted = asyncio.Event()  # the task
 
     async def write_all(self) -> None:
@@ -76,7 +78,7 @@ class Pieces:
                 self._is_wanted.clear()
                 await self._events.flush()
                 if self._error is not None:
-                    raise self._error
+                    raise self._error.with_traceback(self._trace)  # others raise it too
                 if not self._left:
                     return
                 self._is_held = False
@@ -101,7 +103,7 @@ class Pieces:
         try:
             is_written = self._write_new()
         except BaseException as error:  # is the task's: who is called next knows nothing of it
-            self._error = error
+            self._error, self._trace = error, error.__traceback__
         if self._error is not None or not self._left or not is_written:
             self._is_held = True
             self._is_wanted.set()

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from types import TracebackType
 
 from octavo.errors import UsageError
 from octavo.request import StreamChunk, TokenLogprobs
@@ -63,6 +64,7 @@ class AsyncOutputQueue(OutputQueue):
         self._is_woken = True  # it will look again, whoever puts something in
         self._chunks: deque[StreamChunk] = deque()  # to be read, by `next_chunk`
         self._error: Exception | None = None  # to be raised after them
+        self._trace: TracebackType | None = None  # of it
 
     @property
     def is_dead(self) -> bool:
@@ -87,7 +89,7 @@ class AsyncOutputQueue(OutputQueue):
         found = _merged(self._new_chunks())
         if self._error is not None:
             if not found:
-                raise self._error
+                raise self._error.with_traceback(self._trace)
             self._wake()  # to be told of it
         return found
 
@@ -119,7 +121,8 @@ class AsyncOutputQueue(OutputQueue):
         while not self._updates.empty():
             update = self._updates.get_nowait()
             chunks += update.chunks
-            self._error = self._error or update.error
+            if self._error is None:
+                self._error, self._trace = update.error, update.trace
         return chunks
 
 

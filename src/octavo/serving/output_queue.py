@@ -9,7 +9,8 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Self
 
 from octavo.engine.nouns import Request
@@ -25,6 +26,16 @@ class Update:
     chunks: Sequence[StreamChunk] = ()  # the last one of all has the output too
     output: RequestOutput | None = None
     error: Exception | None = None
+    trace: TracebackType | None = field(init=False, default=None)  # of it, before it is raised
+
+    def __post_init__(self) -> None:
+        if self.error is not None:
+            self.fail(self.error)
+
+    def fail(self, error: Exception) -> None:
+        """Tell an error, which readers of other requests may be told too: each raises it with the
+        traceback that it has now, for whoever raises one adds to what it has by then."""
+        self.error, self.trace = error, error.__traceback__
 
     @property
     def ends(self) -> bool:
@@ -74,5 +85,5 @@ class OutputQueue:
         if update.ends:
             self.num_left -= 1
             if update.output is None and update.error is not None:
-                raise update.error
+                raise update.error.with_traceback(update.trace)
         return update

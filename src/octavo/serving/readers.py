@@ -134,10 +134,11 @@ class Readers:
 
     def _tell_end(self, update: Update, text: RequestText) -> None:
         try:
-            update.error = text.request.error
+            if text.request.error is not None:
+                update.fail(text.request.error)
             update.output = text.output(metrics(text.request))
         except Exception as error:
-            update.error = error
+            update.fail(error)
         if update.output is not None and update.error is None:
             update.chunks = update.chunks or [StreamChunk("", ())]
             update.chunks[-1].output = update.output
