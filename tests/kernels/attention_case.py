@@ -25,7 +25,7 @@ every_type = pytest.mark.parametrize("kinds", list(product(KV_FORMATS, repeat=2)
 
 
 @dataclass
-class Sequence:
+class PagedSequence:
     """One sequence in pages of NaN: what the bindings take, and a call for any of its rows."""
 
     isa: str

@@ -15,23 +15,30 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from octavo.kernels import KV_FORMATS, native
-from tests.kernels.attention_case import DIMS, Kinds, Sequence, every_isa, every_type, layout_of
+from tests.kernels.attention_case import (
+    DIMS,
+    Kinds,
+    PagedSequence,
+    every_isa,
+    every_type,
+    layout_of,
+)
 from tests.kernels.exact import F32, same_bits
 
 pytestmark = every_isa
-Change = Callable[[Sequence], object]
+Change = Callable[[PagedSequence], object]
 
 
 @every_type
 @pytest.mark.parametrize("rows", [1, 5])
 def test_decode_and_short_batches_equal_the_twin(isa: str, kinds: Kinds, rows: int) -> None:
-    seq = Sequence(isa, 331, layout_of(kinds, k_dim=64, v_dim=32))
+    seq = PagedSequence(isa, 331, layout_of(kinds, k_dim=64, v_dim=32))
     seq.check(331 - rows, 331)
 
 
 @every_type
 def test_prefill_equals_the_twin_across_tiles_and_chunks(isa: str, kinds: Kinds) -> None:
-    seq = Sequence(isa, 270, layout_of(kinds, k_dim=16, v_dim=32, kv_heads=1), group=2)
+    seq = PagedSequence(isa, 270, layout_of(kinds, k_dim=16, v_dim=32, kv_heads=1), group=2)
     seq.check(0, 270)
 
 
@@ -39,12 +46,12 @@ def test_prefill_equals_the_twin_across_tiles_and_chunks(isa: str, kinds: Kinds)
 def test_every_dim(isa: str, dim: int) -> None:
     for kinds in (("bf16", "f32"), ("f32", "bf16")):
         layout = layout_of(kinds, dim, DIMS[-1 - DIMS.index(dim)])
-        Sequence(isa, 75, layout, group=1).check(70, 75)
+        PagedSequence(isa, 75, layout, group=1).check(70, 75)
 
 
 @pytest.mark.parametrize("group", [*range(1, 18), 23, 25, 47, 48, 49, 71, 96, 127, 128])
 def test_every_group(isa: str, group: int) -> None:
-    Sequence(isa, 67, layout_of(kv_heads=1, k_dim=16, v_dim=16), group=group).check(60, 67)
+    PagedSequence(isa, 67, layout_of(kv_heads=1, k_dim=16, v_dim=16), group=group).check(60, 67)
 
 
 @settings(max_examples=15, deadline=None)
@@ -56,7 +63,7 @@ def test_any_shape(isa: str, data: st.DataObject) -> None:
         kv_heads=draw(st.integers(1, 3)),
     )  # fmt: skip
     end = draw(st.integers(1, 300))
-    seq = Sequence(
+    seq = PagedSequence(
         isa, end, layout, group=draw(st.sampled_from([*range(1, 17), 48, 71, 128])),
         seed=draw(st.integers(0, 99)),
         window=draw(st.integers(0, end + 1)), softcap=draw(st.sampled_from([0.0, 0.5, 50.0])),
@@ -67,7 +74,7 @@ def test_any_shape(isa: str, data: st.DataObject) -> None:
 
 @every_type
 def test_a_window_of_any_length(isa: str, kinds: Kinds) -> None:
-    seq = Sequence(isa, 150, layout_of(kinds, k_dim=16, v_dim=16, kv_heads=1), group=1)
+    seq = PagedSequence(isa, 150, layout_of(kinds, k_dim=16, v_dim=16, kv_heads=1), group=1)
     full = seq.rows(100, 150)
     for window in range(1, 152, 7):
         seq.window = window
@@ -81,7 +88,7 @@ def test_a_window_of_any_length(isa: str, kinds: Kinds) -> None:
 @pytest.mark.parametrize("window", [0, 40])
 def test_softcap_bounds_the_scores(isa: str, kinds: Kinds, softcap: float, window: int) -> None:
     layout = layout_of(kinds, k_dim=64, v_dim=32)
-    seq = Sequence(isa, 331, layout, softcap=softcap, window=window, magnitude=40.0)
+    seq = PagedSequence(isa, 331, layout, softcap=softcap, window=window, magnitude=40.0)
     seq.check(60, 75)
     seq.check(325, 331)
     capped = seq.rows(325, 331)
@@ -90,19 +97,19 @@ def test_softcap_bounds_the_scores(isa: str, kinds: Kinds, softcap: float, windo
 
 
 def test_a_softcap_far_above_the_scores_is_none(isa: str) -> None:
-    seq = Sequence(isa, 90, layout_of(("f32", "f32")), softcap=9e5)
+    seq = PagedSequence(isa, 90, layout_of(("f32", "f32")), softcap=9e5)
     capped = seq.rows(80, 90)
     seq.softcap = 0.0
     np.testing.assert_allclose(seq.rows(80, 90), capped, rtol=1e-5, atol=1e-6)
 
 
 def test_a_window_of_one_gives_back_the_rows_own_v(isa: str) -> None:
-    seq = Sequence(isa, 90, layout_of(("f32", "f32"), 16, 32), group=2, window=1)
+    seq = PagedSequence(isa, 90, layout_of(("f32", "f32"), 16, 32), group=2, window=1)
     np.testing.assert_allclose(seq.rows(0, 90), np.repeat(seq.v, 2, axis=1), rtol=1e-6)
 
 
 def test_blocks_before_the_window_are_never_looked_up(isa: str) -> None:
-    seq = Sequence(isa, 700, layout_of(), window=100)
+    seq = PagedSequence(isa, 700, layout_of(), window=100)
     want = seq.rows(690, 700)
     seq.table[: (690 - 99) // 32] = -1  # freed long ago
     same_bits(seq.rows(690, 700), want)
@@ -114,7 +121,7 @@ def table(*blocks: int) -> NDArray[np.int32]:
 
 
 def call(isa: str, name: str, change: Change) -> None:
-    seq = Sequence(isa, 70, layout_of())
+    seq = PagedSequence(isa, 70, layout_of())
     arguments = {
         "isa": isa, "out": np.empty((1, 6, 32), F32), "q": seq.q[-1:], "pages": seq.pages,
         "layout": seq.layout, "block_table": seq.table, "layer": 1,

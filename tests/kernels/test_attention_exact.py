@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.kernels.attention_case import Kinds, Sequence, every_isa, every_type, layout_of
+from tests.kernels.attention_case import Kinds, PagedSequence, every_isa, every_type, layout_of
 from tests.kernels.exact import F32, same_bits
 
 pytestmark = [every_isa, every_type]
@@ -21,7 +21,7 @@ pytestmark = [every_isa, every_type]
 def test_alone_together_split_and_by_chunks(
     isa: str, kinds: Kinds, window: int, softcap: float
 ) -> None:
-    seq = Sequence(isa, 530, layout_of(kinds), window=window, softcap=softcap)
+    seq = PagedSequence(isa, 530, layout_of(kinds), window=window, softcap=softcap)
     together = seq.rows(440, 530)
     same_bits(seq.rows(440, 530, split_chunks=True), together)
     for cut in (1, 4, 17, 63, 72):
@@ -32,7 +32,7 @@ def test_alone_together_split_and_by_chunks(
 
 
 def test_query_heads_do_not_depend_on_their_group(isa: str, kinds: Kinds) -> None:
-    seq = Sequence(isa, 300, layout_of(kinds, kv_heads=1), group=128)
+    seq = PagedSequence(isa, 300, layout_of(kinds, kv_heads=1), group=128)
     want, q = seq.rows(295, 300), seq.q
     for heads in (1, 2, 5, 7, 13, 16, 17, 48, 71):
         seq.q = np.ascontiguousarray(q[:, :heads])
@@ -40,17 +40,17 @@ def test_query_heads_do_not_depend_on_their_group(isa: str, kinds: Kinds) -> Non
 
 
 def test_block_size_and_block_table_do_not_show(isa: str, kinds: Kinds) -> None:
-    first = Sequence(isa, 290, layout_of(kinds, block_size=16))
+    first = PagedSequence(isa, 290, layout_of(kinds, block_size=16))
     want = first.rows(250, 290)
     for block_size in (16, 32, 64):
-        other = Sequence(isa, 290, layout_of(kinds, block_size=block_size, layers=3), seed=5)
+        other = PagedSequence(isa, 290, layout_of(kinds, block_size=block_size, layers=3), seed=5)
         other.q, other.k, other.v = first.q, first.k, first.v
         other.write()
         same_bits(other.rows(250, 290), want)
 
 
 def test_unwritten_slots_do_not_show(isa: str, kinds: Kinds) -> None:
-    seq = Sequence(isa, 300, layout_of(kinds))
+    seq = PagedSequence(isa, 300, layout_of(kinds))
     want = seq.rows(280, 300)
     assert np.isfinite(want).all()
     clean = seq.pages.copy()
@@ -64,7 +64,7 @@ def test_unwritten_slots_do_not_show(isa: str, kinds: Kinds) -> None:
 def test_poison_does_not_reach_the_rows_before_it(
     isa: str, kinds: Kinds, poison: float, softcap: float
 ) -> None:
-    seq = Sequence(isa, 200, layout_of(kinds), group=1, softcap=softcap)
+    seq = PagedSequence(isa, 200, layout_of(kinds), group=1, softcap=softcap)
     want = seq.rows(120, 200)
     for token in (127, 128, 150, 199):
         seq.k[token], seq.v[token] = poison, poison
@@ -77,7 +77,7 @@ def test_poison_does_not_reach_the_rows_before_it(
 
 
 def test_a_poisoned_token_left_behind_by_the_window_does_not_show(isa: str, kinds: Kinds) -> None:
-    seq = Sequence(isa, 300, layout_of(kinds), group=2, window=50)
+    seq = PagedSequence(isa, 300, layout_of(kinds), group=2, window=50)
     want = seq.rows(200, 300)
     seq.k[160], seq.v[160] = np.nan, np.nan
     seq.write()
@@ -87,7 +87,7 @@ def test_a_poisoned_token_left_behind_by_the_window_does_not_show(isa: str, kind
 
 
 def test_a_poisoned_query_stays_in_its_own_head(isa: str, kinds: Kinds) -> None:
-    seq = Sequence(isa, 100, layout_of(kinds))
+    seq = PagedSequence(isa, 100, layout_of(kinds))
     want = seq.rows(90, 100)
     seq.q[94, 2] = np.nan
     got = seq.rows(90, 100)
@@ -98,7 +98,7 @@ def test_a_poisoned_query_stays_in_its_own_head(isa: str, kinds: Kinds) -> None:
 
 def test_underflow_and_minus_zero_do_not_depend_on_the_company(isa: str, kinds: Kinds) -> None:
     """Products around 2^-126 flush, round to -0 or stay, as the level will: always the same way."""
-    seq = Sequence(isa, 200, layout_of(kinds), group=1, magnitude=100.0)
+    seq = PagedSequence(isa, 200, layout_of(kinds), group=1, magnitude=100.0)
     seq.v *= F32(1e-38)
     seq.v[::3] *= F32(-1e-3)
     seq.write()

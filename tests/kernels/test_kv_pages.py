@@ -10,7 +10,7 @@ import pytest
 
 from octavo.kernels import native
 from tests.kernels import attention_twin as twin
-from tests.kernels.attention_case import Kinds, Sequence, every_isa, every_type, layout_of
+from tests.kernels.attention_case import Kinds, PagedSequence, every_isa, every_type, layout_of
 from tests.kernels.exact import Floats
 
 
@@ -60,7 +60,7 @@ def test_layout_refuses(change: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize("block_size", [16, 32, 64])
 def test_writers_fill_exactly_the_tokens_own_bytes(isa: str, kinds: Kinds, block_size: int) -> None:
     layout = layout_of(kinds, k_dim=48, v_dim=80, block_size=block_size)
-    seq = Sequence(isa, 70, layout)
+    seq = PagedSequence(isa, 70, layout)
     seq.k[3, 0, :6] = [np.nan, np.inf, -np.inf, 1e-40, -0.0, 3.4e38]
     seq.pages[:] = 0xFF
     some = np.array([0, 1, 3, 16, 31, 32, 63, 64, 69], np.int32)
@@ -73,7 +73,7 @@ def test_writers_fill_exactly_the_tokens_own_bytes(isa: str, kinds: Kinds, block
 @every_isa
 def test_threads_write_neighbouring_tokens_at_once(isa: str) -> None:
     """Tokens 2i and 2i+1 share the 32-bit words of V: a read-modify-write would lose one."""
-    seq = Sequence(isa, 256, layout_of(k_dim=16, v_dim=256))
+    seq = PagedSequence(isa, 256, layout_of(k_dim=16, v_dim=256))
     want = seq.pages.copy()
     for _ in range(5):
         seq.pages[:] = 0xFF
@@ -84,7 +84,7 @@ def test_threads_write_neighbouring_tokens_at_once(isa: str) -> None:
 
 
 def test_write_kv_refuses_shapes_and_positions() -> None:
-    seq = Sequence("base", 70, layout_of())
+    seq = PagedSequence("base", 70, layout_of())
 
     def write(positions: list[int], v: Floats = seq.v[:1]) -> None:
         at = np.array(positions, np.int32)
