@@ -52,5 +52,6 @@ void bind_rows(nb::module_& m);
 void bind_probe(nb::module_& m);
 void bind_thread_pool(nb::module_& m);
 void bind_program(nb::module_& m);
+void bind_strings(nb::module_& m);
 
 }  // namespace octavo

@@ -13,4 +13,5 @@ NB_MODULE(_native, m) {
   octavo::bind_probe(m);
   octavo::bind_thread_pool(m);
   octavo::bind_program(m);
+  octavo::bind_strings(m);
 }

@@ -295,3 +295,9 @@ class Program:
     def run(self, batch: Batch, output: StepOutput) -> None:
         """Arrays are read from `batch` and written to `output` by attribute; without op_ns (of size
         0) nothing is timed."""
+
+# ---- strings (bind/strings.cpp) ----
+
+def read_strings(data: _Bytes, begin: int, count: int) -> tuple[list[str], int]:
+    """The strings of a GGUF array from `begin` on, at most `count`, and where they end: before the
+    first that data does not hold whole, or that is not UTF-8."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from mmap import mmap
 from typing import Any, Never
@@ -17,6 +16,7 @@ from typing import Any, Never
 import numpy as np
 
 from octavo.errors import ModelFormatError, UnsupportedModelError
+from octavo.kernels import native
 from octavo.values import is_whole
 from octavo.weights.ggml_type import GGMLType, instead, type_name
 
@@ -114,39 +114,35 @@ class _Cursor:
     def string(self, what: str) -> str:
         return self.strings(1, what)[0]
 
-    def strings(
-        self,
-        count: int,
-        what: str,
-        *,
-        must_be_utf8: bool = True,
-        decode: Callable[[bytes], str] = bytes.decode,  # which is quicker than str(…, "utf-8")
-    ) -> list[str]:
-        """`count` strings at once: one tight loop, because vocabularies hold 10^5 of them.
+    def strings(self, count: int, what: str, *, must_be_utf8: bool = True) -> list[str]:
+        """`count` strings at once, by the core: vocabularies hold 10^5 of them.
 
         What need not be UTF-8 and is not is noted, and U+FFFD stands for what is wrong in it.
         """
-        data, size, pos, unpack = self.data, self.size, self.pos, _U64.unpack_from
-        out: list[str] = []
-        try:
-            for _ in range(count):
-                start = pos + 8
-                end = start + unpack(data, pos)[0]
-                if end > size:
-                    break
-                out.append(decode(data[start:end]))
-                pos = end
-        except struct.error:
-            pass  # the length itself does not fit: reported below with its offset
-        except UnicodeDecodeError:
+        found: list[str] = []
+        while True:
+            left = count - len(found)
+            more, self.pos = native.read_strings(np.frombuffer(self.data, "u1"), self.pos, left)
+            found += more
+            if len(found) == count:
+                break
+            at, where = self.pos, f"{what} (string {len(found)})"
+            text = self._string_bytes(where)
             if must_be_utf8:
-                self.fail(f"{what} (string {len(out)})", "valid UTF-8", pos)
-            self.notes.append(f"{what} is not valid UTF-8: \ufffd stands for what is wrong in it")
-            return self.strings(count, what, decode=_mended)
-        if len(out) < count:
-            self.fail(f"{what} (string {len(out)})", f"a string that ends by {size}", pos)
-        self.pos = pos
-        return out
+                self.fail(where, "valid UTF-8", at)
+            note = f"{what} is not valid UTF-8: \ufffd stands for what is wrong in it"
+            if note not in self.notes:
+                self.notes.append(note)
+            found.append(text.decode(errors="replace"))
+        return found
+
+    def _string_bytes(self, where: str) -> bytes:
+        at = self.pos
+        if self.size - at >= 8:
+            self.pos = at + 8 + int(_U64.unpack_from(self.data, at)[0])
+            if self.pos <= self.size:
+                return self.data[at + 8 : self.pos]
+        self.fail(where, f"a string that ends by {self.size}", at)
 
     def numbers(self, type_id: int, count: int, what: str) -> np.ndarray[Any, np.dtype[Any]]:
         dtype = _NUMBERS[type_id]
@@ -178,10 +174,6 @@ class _Cursor:
         if type_id == _STRING:
             return self.strings(count, what, must_be_utf8=must_be_utf8)
         return self.numbers(type_id, count, what)
-
-
-def _mended(text: bytes) -> str:
-    return text.decode(errors="replace")
 
 
 def _read_version(cursor: _Cursor) -> int:
