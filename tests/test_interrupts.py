@@ -13,10 +13,10 @@ import pytest
 
 from octavo import LLM, SamplingParams
 from octavo.interrupts import is_interrupt
-from octavo.tokenizer import chat_template, document
+from octavo.tokenizer import chat_template, kept_merges
 from octavo.tokenizer.template_sandbox import TemplateSandbox
 from octavo.weights import fingerprint
-from tests.cli.tiny_model import write_tiny_model
+from tests.cli.tiny_model import spm_entries, write_tiny_model
 from tests.ring import Ring, TooLateError, alarm, on_alarm
 
 __all__ = ["alarm"]
@@ -47,10 +47,11 @@ HANDLERS: dict[str, Callable[..., None]] = {
 
 @pytest.fixture(scope="module")
 def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.gguf")
+    more = spm_entries("{{ messages[-1].content }}")  # of which merges are kept
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.gguf", more=more)
 
 
-@pytest.mark.parametrize("place", [(fingerprint, "_digest"), (document, "write_whole")])
+@pytest.mark.parametrize("place", [(fingerprint, "_digest"), (kept_merges, "write_whole")])
 def test_a_model_that_is_loaded_too_late_is_not_a_model_that_cannot_be_read(
     tiny_path: Path,
     alarm: None,

@@ -119,7 +119,7 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
     if model_config is not header.config:
         program = build_program(model_config)
     pool = thread_pool(config.threads)
-    # Both take a second of a large vocabulary's model, and neither holds the GIL for long.
+    # Both may take a second, and packing leaves the GIL to the tokenizer.
     with ThreadPoolExecutor(1) as beside:
         building = beside.submit(Tokenizer.from_spec, spec, cache_dir=cache_dir)
         kept = _pack_file(header, program, config, folder, digest)

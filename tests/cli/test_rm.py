@@ -16,7 +16,7 @@ from octavo.weights import library, removal
 from octavo.weights.library import LIBRARY
 from octavo.weights.pack_cache import LIMIT
 from tests.cli.result import GREEDY, Octavo, refused
-from tests.cli.tiny_model import TINY, write_tiny_model
+from tests.cli.tiny_model import TINY, spm_entries, write_tiny_model
 from tests.serving.test_pack_keeper import wait_for_keepers
 from tests.weights.hub.pointed import cache_in
 
@@ -45,7 +45,8 @@ def tiny(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A library model, here."""
     path = home / "models" / "tiny" / "tiny.gguf"
     path.parent.mkdir(parents=True)
-    write_tiny_model(path, name="Tiny in the library")
+    more = spm_entries("{{ messages[-1].content }}")  # of these the merges are kept
+    write_tiny_model(path, name="Tiny in the library", more=more)
     os.utime(path, (1e9, 1e9))
     content = path.read_bytes()
     model = replace(
@@ -64,9 +65,7 @@ def test_a_library_model_goes_with_all_that_is_cached_of_it(
 ) -> None:
     keep(octavo, "tiny")
     keep(octavo, TINY)
-    assert names(home) == [
-        "fingerprints.json", "models", *["packed"] * 2, *["tokenizers"]
-    ]  # fmt: skip  # both have one tokenizer
+    assert names(home) == ["fingerprints.json", "models", "packed", "packed", "tokenizers"]
     (kept,) = [
         p for p in home.glob("packed/*") if p.name.startswith(library.LIBRARY["tiny"].sha256)
     ]
@@ -96,7 +95,7 @@ def test_of_a_model_given_by_path_only_what_is_cached_goes(
     result = octavo("rm", TINY)
     assert (result.code, result.err) == (0, "")
     lines = result.out.splitlines()
-    assert [line.split("  ")[0] for line in lines[:-1]] == ["packed weights", "tokenizer"]
+    assert [line.split("  ")[0] for line in lines[:-1]] == ["packed weights"]
     assert lines[-1].startswith(f"removed of {TINY}: ")
     assert (models / TINY).exists()
     assert names(home) == ["fingerprints.json"]
@@ -136,7 +135,7 @@ def test_of_a_model_on_the_hub_the_files_stay(octavo: Octavo, home: Path, cache:
     (snapshot.parent.parent / "refs" / "main").write_text(snapshot.name)
     keep(octavo, str(path))
     found = octavo("rm", "hf:owner/tiny:tiny.gguf", "--json").json
-    assert [each["what"] for each in found["removed"]] == ["packed weights", "tokenizer"]
+    assert [each["what"] for each in found["removed"]] == ["packed weights"]
     assert path.exists()
     assert list(home.glob("packed/*")) == []
 

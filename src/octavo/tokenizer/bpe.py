@@ -1,16 +1,14 @@
-"""Byte-level BPE as a `tokenizers` document: the normalizer, the pre-tokenizer, the model.
+"""Byte-level BPE by `tokenizers`: the normalizer, the pre-tokenizer, the model.
 
-Comes in: a `TokenizerSpec` of kind bpe. Goes out: the parts of a tokenizer.json. Adds no tokens,
-reads no files. A byte that the vocabulary lacks (SmolLM2 has no token for U+0004, for one) is
-dropped, as everywhere else.
+Comes in: a `TokenizerSpec` of kind bpe. Goes out: a tokenizer that has no added tokens. Reads no
+files. A byte that the vocabulary lacks (SmolLM2 has no token for U+0004, for one) is dropped, as
+everywhere else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
-from typing import Any
+import tokenizers
 
-from octavo.errors import ModelFormatError
 from octavo.tokenizer.pre_tokenizer import family, pre_tokenizer, takes_whole_words
 from octavo.tokenizer.spec import TokenizerSpec
 
@@ -30,31 +28,14 @@ def ignores_merges(spec: TokenizerSpec) -> bool:
     return spec.kind == "bpe" and takes_whole_words(spec.pre)
 
 
-def bpe_parts(spec: TokenizerSpec, vocab: dict[str, int]) -> dict[str, Any]:
-    """The normalizer, pre-tokenizer and model of a tokenizer.json."""
-    _check_merges(spec.merges or [], vocab)
-    return {
-        "normalizer": {"type": "NFC"} if composes(spec) else None,
-        "pre_tokenizer": pre_tokenizer(spec.pre),
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": ignores_merges(spec),
-            "vocab": vocab,
-            "merges": spec.merges,
-        },
-    }
-
-
-def _check_merges(merges: Iterable[str], vocab: Container[str]) -> None:
-    """`tokenizers` panics, which is no Exception, where a merge is longer than all tokens."""
-    for merge in merges:
-        if merge.replace(" ", "") not in vocab:
-            raise ModelFormatError(
-                f"the model's tokens and merges do not fit: {merge!r} makes no token that there is"
-            )
+def plain_tokenizer(
+    spec: TokenizerSpec, vocab: dict[str, int], merges: list[tuple[str, str]]
+) -> tokenizers.Tokenizer:
+    """A tokenizer of these names and merges."""
+    tokenizer = tokenizers.Tokenizer(
+        tokenizers.models.BPE(vocab, merges, ignore_merges=ignores_merges(spec))
+    )
+    if composes(spec):
+        tokenizer.normalizer = tokenizers.normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizer(spec.pre)
+    return tokenizer

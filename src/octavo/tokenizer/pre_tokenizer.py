@@ -1,7 +1,7 @@
 """How byte-level BPE cuts a text into words that merges may not cross: the rules of each family,
 and the names that GGUF files have for them.
 
-Comes in: a name, or steps read from a tokenizer.json. Goes out: steps, and parts of such a file.
+Comes in: a name, or steps read from a tokenizer.json. Goes out: steps, and what does them.
 Every family's rules end a word before a blank or a mark (`long_text.py` lives on that). The
 expressions are the ones that the families publish, not what a program may have made of them.
 """
@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 from types import MappingProxyType
-from typing import Any
+
+import tokenizers
+from tokenizers import pre_tokenizers
 
 from octavo.errors import UnsupportedModelError
 
@@ -110,30 +112,17 @@ def takes_whole_words(pre: str) -> bool:
     return family(pre) in _WHOLE_WORDS
 
 
-def pre_tokenizer(pre: str) -> dict[str, Any]:
-    """The pre-tokenizer of a tokenizer.json."""
-    steps = _STEPS[family(pre)]
-    parts = [_OTHERS[step] if isinstance(step, Cut) else _split(step) for step in steps]
-    return {"type": "Sequence", "pretokenizers": parts}
+def pre_tokenizer(pre: str) -> pre_tokenizers.PreTokenizer:
+    """The library's pre-tokenizer that does these steps."""
+    return pre_tokenizers.Sequence([_part(step) for step in _STEPS[family(pre)]])
 
 
-_OTHERS: Mapping[Cut, dict[str, Any]] = MappingProxyType(
-    {
-        Cut.BYTES: {
-            "type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
-            "use_regex": False,
-        },
-        Cut.DIGITS: {"type": "Digits", "individual_digits": False},
-        Cut.PUNCTUATION: {"type": "Punctuation", "behavior": "Contiguous"},
-    }
-)  # fmt: skip
-
-
-def _split(expression: str) -> dict[str, Any]:
-    """Write the pre-tokenizer that makes every match and every gap between a part of its own."""
-    return {
-        "type": "Split",
-        "pattern": {"Regex": expression},
-        "behavior": "Isolated",
-        "invert": False,
-    }
+def _part(step: Step) -> pre_tokenizers.PreTokenizer:
+    match step:
+        case Cut.BYTES:
+            return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        case Cut.DIGITS:
+            return pre_tokenizers.Digits(individual_digits=False)
+        case Cut.PUNCTUATION:
+            return pre_tokenizers.Punctuation("contiguous")
+    return pre_tokenizers.Split(tokenizers.Regex(step), "isolated")  # matches and gaps are parts

@@ -1,8 +1,8 @@
-"""SPM (sentencepiece BPE) as a `tokenizers` document: merges are built from the scores, where the
-model's files do not list them.
+"""SPM (sentencepiece BPE) by `tokenizers`: merges are built from the scores, where the model's
+files do not list them.
 
-Comes in: a `TokenizerSpec` of kind spm. Goes out: the parts of a tokenizer.json. Adds no tokens,
-reads no files.
+Comes in: a `TokenizerSpec` of kind spm. Goes out: a tokenizer that has no added tokens. Reads no
+files.
 
 Sentencepiece joins the adjacent pair whose concatenation has the best score, leftmost first.
 `tokenizers` joins the pair with the best rank, leftmost first, and ranks differ for different pairs
@@ -14,40 +14,41 @@ id.
 
 from __future__ import annotations
 
-from typing import Any
+import numpy as np
+import numpy.typing as npt
+import tokenizers
 
 from octavo.tokenizer.spec import TokenizerSpec, TokenType
 
 SPACE = "\u2581"  # stands for a blank inside pieces
 
+Merges = npt.NDArray[np.int32]  # (num_merges, 2) ids of left and right, the best first
 
-def spm_parts(spec: TokenizerSpec, vocab: dict[str, int]) -> dict[str, Any]:
-    """The normalizer, pre-tokenizer and model of a tokenizer.json."""
-    byte_fallback = TokenType.BYTE in spec.types
+
+def plain_tokenizer(
+    spec: TokenizerSpec, vocab: dict[str, int], merges: list[tuple[str, str]]
+) -> tokenizers.Tokenizer:
+    """A tokenizer of these names and merges."""
+    byte_fallback = bool((np.asarray(spec.token_types) == TokenType.BYTE).any())
     unk_token = None
     if not byte_fallback and spec.unk_id is not None:
         unk_token = next(piece for piece, index in vocab.items() if index == spec.unk_id)
-    return {
-        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
-        "pre_tokenizer": None,
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": unk_token,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": True,
-            "byte_fallback": byte_fallback,
-            "ignore_merges": bool(spec.ignore_merges),
-            "vocab": vocab,
-            "merges": merges_from_scores(spec) if spec.merges is None else spec.merges,
-        },
-    }
+    tokenizer = tokenizers.Tokenizer(
+        tokenizers.models.BPE(
+            vocab,
+            merges,
+            unk_token=unk_token,
+            fuse_unk=True,
+            byte_fallback=byte_fallback,
+            ignore_merges=bool(spec.ignore_merges),
+        )
+    )
+    tokenizer.normalizer = tokenizers.normalizers.Replace(" ", SPACE)
+    return tokenizer
 
 
-def merges_from_scores(spec: TokenizerSpec) -> list[str]:
-    """Return every pair of pieces whose concatenation is a piece, best score of the result
-    first."""
+def merges_from_scores(spec: TokenizerSpec) -> Merges:
+    """Find every pair of pieces whose concatenation is a piece, best score of the result first."""
     assert spec.scores is not None
     joinable = (TokenType.NORMAL, TokenType.UNUSED)
     ids = [
@@ -55,14 +56,14 @@ def merges_from_scores(spec: TokenizerSpec) -> list[str]:
         for index, kind in enumerate(spec.types)
         if kind in joinable and index not in spec.control_ids and " " not in spec.tokens[index]
     ]
-    pieces = {spec.tokens[index] for index in ids}
+    id_of = {spec.tokens[index]: index for index in ids}
     # a stable sort: equal scores keep the order of ids
     ids.sort(key=spec.scores.__getitem__, reverse=True)
     merges = []
     for index in ids:
         piece = spec.tokens[index]
         for cut in range(1, len(piece)):
-            left, right = piece[:cut], piece[cut:]
-            if left in pieces and right in pieces:
-                merges.append(f"{left} {right}")
-    return merges
+            left, right = id_of.get(piece[:cut]), id_of.get(piece[cut:])
+            if left is not None and right is not None:
+                merges.append((left, right))
+    return np.array(merges, np.int32).reshape(-1, 2)

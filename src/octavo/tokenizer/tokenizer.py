@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import tokenizers
 
 from octavo.errors import UsageError
-from octavo.tokenizer import chat, document
+from octavo.tokenizer import chat, plain_text
 from octavo.tokenizer.control_names import ends
 from octavo.tokenizer.long_text import LongTexts, TooManyTokensError
 from octavo.tokenizer.messages import read_messages, read_tools
@@ -52,9 +52,9 @@ class Tokenizer:
 
     @classmethod
     def from_spec(cls, spec: TokenizerSpec, *, cache_dir: Path | None = None) -> Tokenizer:
-        """Build the tokenizer; with `cache_dir`, keep what was built there and reuse it."""
+        """Build the tokenizer; what takes long is kept in `cache_dir`, and taken from there."""
         _tell_what_was_mended(spec)
-        return cls(spec, document.load(spec, cache_dir))
+        return cls(spec, plain_text.build(spec, cache_dir))
 
     @property
     def vocab_size(self) -> int:

@@ -1,8 +1,8 @@
 """Removal: a library model and what is cached of it, or what is cached of another model.
 
-Cached are packed weights, the tokenizer and the fingerprints of the model's files. Of a model that
-was given by a path, or lies in huggingface_hub's cache, the files stay: they are not ours. Removes
-nothing outside the home; who has a removed file open or mapped keeps it.
+Cached are packed weights, a tokenizer's merges and the fingerprints of the model's files. Of a
+model that was given by a path, or lies in huggingface_hub's cache, the files stay: they are not
+ours. Removes nothing outside the home; who has a removed file open or mapped keeps it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from octavo.errors import ModelError, ModelNotFoundError
-from octavo.tokenizer.document import cache_path
+from octavo.tokenizer.kept_merges import kept_path
 from octavo.weights.fingerprint import files_of_model, forget, known_fingerprint
 from octavo.weights.hub.name import PREFIX
 from octavo.weights.library import LIBRARY, cached_from_hub
@@ -40,9 +40,9 @@ def remove(name: str, *, home: Path) -> list[Removed]:
     ]
     with contextlib.suppress(ModelError):  # it is gone, or none
         if path.exists():
-            tokenizer = cache_path(read_header(path).tokenizer_spec(), home / "tokenizers")
-            if tokenizer.is_file():
-                found.append(Removed("tokenizer", tokenizer, tokenizer.stat().st_size))
+            merges = kept_path(read_header(path).tokenizer_spec(), home / "tokenizers")
+            if merges.is_file():
+                found.append(Removed("tokenizer", merges, merges.stat().st_size))
     if name in LIBRARY and path.is_file():
         found.insert(0, Removed("model", path, path.stat().st_size))
     remembered = False
