@@ -4,8 +4,8 @@
 
 A round is `octavo run MODEL PROMPT --max-tokens 1` in a new process, files in the page cache, until
 the first byte of the answer comes; then the same where `start_parts` counts what its parts take.
-The first round fills caches (packed weights too) and is not counted. TREE is another checkout with
-its core built, which takes turns.
+The first round fills caches (bytecode and packed weights too) and is not counted. TREE is another
+checkout with its core built, which takes turns.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ _CASES = {"raw": (_PROMPT, "--raw"), "chat": (_PROMPT,)}  # a chat takes Jinja, 
 
 
 def environ(tree: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": f"{tree / 'src'}{os.pathsep}{_HERE}"}
+    """Of its processes: the first one writes the bytecode that an installed wheel has."""
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**own, "PYTHONPATH": f"{tree / 'src'}{os.pathsep}{_HERE}"}
 
 
 def first_text(tree: Path, arguments: Sequence[str]) -> float:

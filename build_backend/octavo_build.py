@@ -6,6 +6,7 @@ the `ziglang` wheel exactly when no C++20 compiler works, and build with it then
 
 from __future__ import annotations
 
+import compileall
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,7 +58,15 @@ def build_editable(
     wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None
 ) -> str:
     with working_compiler():
-        return scikit_build.build_editable(wheel_directory, config_settings, metadata_directory)
+        wheel = scikit_build.build_editable(wheel_directory, config_settings, metadata_directory)
+    compile_sources(Path("src"))
+    return wheel
+
+
+def compile_sources(folder: Path) -> None:
+    """Write bytecode beside sources that are used in place, as pip does for those of a wheel: where
+    Python may write none (PYTHONDONTWRITEBYTECODE), each start would compile them all."""
+    compileall.compile_dir(folder, quiet=2)
 
 
 def compiler_requirement() -> list[str]:
