@@ -7,7 +7,6 @@ are those of the system. Knows folders, and nothing of what is in a file.
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +28,7 @@ def writing_whole(path: Path) -> Iterator[BinaryIO]:
     """Write piece by piece: all is at `path` when the block has ended, and gone if that raised.
     The rest is as with `write_whole`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name[:16]}.{secrets.token_hex(8)}.tmp")
+    beside = path.with_name(f".{path.name[:16]}.{os.urandom(8).hex()}.tmp")
     handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with _moved(beside, path), os.fdopen(handle, "wb") as file:
         yield file

@@ -22,7 +22,6 @@ Messages are one line that says what is wrong and what to do.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -110,6 +109,8 @@ def counted(number: int, thing: str) -> str:
 
 def unknown_option(what: str, name: str, known: Sequence[str]) -> UsageError:
     """The error for a name that is none of `known`: the nearest, or else all of them."""
+    import difflib  # here, as wherever names are guessed: a start that goes well does not wait
+
     near = difflib.get_close_matches(name, known, n=2)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
     return UsageError(f"unknown {what} {name!r}; {hint}")

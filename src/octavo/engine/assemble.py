@@ -6,15 +6,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from octavo.config import EngineConfig
+from octavo.config import EngineConfig, Eviction
 from octavo.engine.engine import Engine
 from octavo.engine.runner import Forward
 from octavo.engine.step_budget import StepBudget
 from octavo.kernels import KV_FORMATS
 from octavo.kv_cache.block_names import Namespace
 from octavo.kv_cache.cache import KVCache
-from octavo.kv_cache.cost_aware import CostAware
-from octavo.kv_cache.eviction import LeastRecentlyUsed
+from octavo.kv_cache.eviction import EvictionOrder, LeastRecentlyUsed
 from octavo.program.program import Program
 from octavo.records import BlockEvent
 
@@ -47,7 +46,7 @@ def make_engine(
         block_size=config.block_size,
         budget=runner.kv_budget,
         max_rows=runner.max_rows,
-        order=CostAware() if config.eviction == "cost" else LeastRecentlyUsed(),
+        order=_order(config.eviction),
         cost=budget.units,
         clock=clock,
         on_event=on_event,
@@ -55,3 +54,11 @@ def make_engine(
     return Engine(
         runner, kv, budget, config, namespace, context=context, eos_ids=eos_ids, clock=clock
     )
+
+
+def _order(eviction: Eviction) -> EvictionOrder:
+    if eviction == "lru":
+        return LeastRecentlyUsed()
+    from octavo.kv_cache.cost_aware import CostAware  # few ask for it: no start waits
+
+    return CostAware()

@@ -5,7 +5,7 @@ A step is four verbs: schedule, forward, sample, update. One caller at a time.
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -106,7 +106,7 @@ class Engine:
             params=params,
             options=options,
             prompt_token_ids=tuple(prompt),
-            seed=secrets.randbits(64) if params.seed is None else params.seed,
+            seed=int.from_bytes(os.urandom(8)) if params.seed is None else params.seed,
             sampling=params.sampling(),
             max_tokens=min(room, params.max_tokens or room),
             every_row=every_row,

@@ -13,9 +13,9 @@ and is found by the tokens it shares with what follows, like a whole one that di
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from secrets import token_bytes
 from weakref import WeakValueDictionary
 
 from octavo.kv_cache.block_names import Namespace, block_name, root_name
@@ -63,7 +63,7 @@ class Root(Node):
     def __init__(self, namespace: Namespace | None, num_groups: int) -> None:
         super().__init__(None, (), [None] * num_groups)
         self.namespace = namespace
-        self._name = token_bytes(32) if namespace is None else root_name(namespace)
+        self._name = os.urandom(32) if namespace is None else root_name(namespace)
 
 
 class PrefixIndex:

@@ -13,8 +13,8 @@ looks into that text, nobody can say whose words they are, and the chat is refus
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -48,7 +48,7 @@ def rendered(
     words = last["content"].strip()
     if len(words) >= _PLAINLY_THERE and words in text:
         return text
-    word = secrets.token_hex(16)
+    word = os.urandom(16).hex()
     instead = [*messages]
     instead[asked[-1]] = {**last, "content": word}
     if word not in template.render(instead, **args).lower():
@@ -64,7 +64,7 @@ def left_open(
 ) -> tuple[list[Mapping[str, Any]], str]:
     """The messages with a random word behind the last one, and that word: `cut` finds it. So the
     blanks that it ends with are kept, which a template would trim."""
-    word = secrets.token_hex(16)
+    word = os.urandom(16).hex()
     *others, last = messages
     return [*others, {**last, "content": last["content"] + word}], word
 
@@ -124,7 +124,7 @@ class _Marks:
     def __init__(self, specials: SpecialMatcher) -> None:
         self._specials = specials
         # letters and digits only: no filter or JSON writer changes them
-        self._nonce = secrets.token_hex(16)
+        self._nonce = os.urandom(16).hex()
         self.hidden: list[str] = []
 
     def hide(self, value: Any, *, free_text: bool = False) -> Any:

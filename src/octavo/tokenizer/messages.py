@@ -10,7 +10,6 @@ is the template's business. Knows no templates.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -133,5 +132,7 @@ def _found(message: Mapping[Any, Any], name: str) -> str:
     value = message.get(name)
     if value is not None:
         return "an empty list" if value == [] else kind_of(value)
+    import difflib
+
     near = difflib.get_close_matches(name, [key for key in message if isinstance(key, str)], n=1)
     return f"nothing; is {near[0]!r} meant?" if near and name not in message else "nothing"

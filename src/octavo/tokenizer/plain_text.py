@@ -48,30 +48,38 @@ def _merges(
 def _check_merges(merges: list[str], vocab: dict[str, int]) -> None:
     """`tokenizers` panics, which is no Exception, where a merge has more bytes than all tokens. Of
     other merges it says itself what is wrong."""
-    longest = max(map(len, vocab), default=0)
-    for merge in merges:
-        if len(merge) * 4 > longest and merge.replace(" ", "") not in vocab:
+    sure = max(map(len, vocab), default=0) // 4  # characters that have no more bytes
+    for merge in [each for each in merges if len(each) > sure]:
+        if merge.replace(" ", "") not in vocab:
             raise ModelFormatError(
                 f"the model's tokens and merges do not fit: {merge!r} makes no token that there is"
             )
 
 
 def _vocab(spec: TokenizerSpec) -> dict[str, int]:
-    _check_unique(spec)
-    types = np.asarray(spec.token_types)
+    """The names by id; few passes over them, which are most of what a start spends here."""
+    tokens, types = spec.tokens, np.asarray(spec.token_types)
     hidden = {*spec.control_ids, *np.flatnonzero(types == TokenType.UNKNOWN).tolist()}
-    names = list(spec.tokens)
-    for index in hidden.union(i for i, piece in enumerate(names) if not piece):
+    if "" in tokens:
+        hidden.update(index for index, piece in enumerate(tokens) if not piece)
+    names = list(tokens)
+    for index in hidden:
         # NUL is no byte-level character, and no merge of SPM makes it part of a longer piece
         names[index] = f"\0{index}"
     for index, byte in spec.byte_of.items():
         names[index] = f"<0x{byte:02X}>"
-    return dict(zip(names, range(len(names)), strict=True))
+    vocab = dict(zip(names, range(len(names)), strict=True))
+    renamed = [tokens[index] for index in hidden]
+    if (
+        len(vocab) < len(names)
+        or len({*renamed}) < len(renamed)
+        or not vocab.keys().isdisjoint(renamed)
+    ):
+        _check_unique(spec)
+    return vocab
 
 
 def _check_unique(spec: TokenizerSpec) -> None:
-    if len(set(spec.tokens)) == len(spec.tokens):  # most are
-        return
     first: dict[str, int] = {}
     for index, piece in enumerate(spec.tokens):
         if piece and index not in spec.byte_of and first.setdefault(piece, index) != index:

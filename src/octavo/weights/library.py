@@ -7,7 +7,6 @@ downloaded models (`home`) is the caller's.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -197,6 +196,8 @@ def _not_here(model: LibraryModel) -> ModelNotFoundError | UnsupportedModelError
 
 
 def _not_found(name: str) -> ModelNotFoundError:
+    import difflib
+
     near = difflib.get_close_matches(name.lower(), LIBRARY, n=2, cutoff=0.4)
     if near:
         fetch = "" if LIBRARY[near[0]].unsupported else f" `octavo pull {near[0]}` fetches it"

@@ -18,7 +18,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import stat
 import time
 from collections.abc import Callable, Mapping
@@ -123,6 +122,8 @@ class PackFile:
     def write(self, weights: ModelWeights, before_slice: Callable[[], None]) -> None:
         """Keep the weights, if there is room for them; `before_slice` may wait, or raise to end it.
         What the system refuses is logged."""
+        import shutil  # with archives of all kinds: a start that finds the weights does not wait
+
         size = file_bytes(self.key, self.model, self.entries)
         try:
             before_slice()

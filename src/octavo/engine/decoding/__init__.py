@@ -1,6 +1,5 @@
 """How a request goes on from what the head gives it: the strategies that it may ask for."""
 
-from octavo.engine.decoding.beams import make_beams
 from octavo.engine.decoding.draws import Draws
 from octavo.engine.decoding.pooled import Pooled
 from octavo.engine.nouns import Request
@@ -12,5 +11,7 @@ def make_decoding(request: Request, draws: Draws) -> Decoding:
     if request.options.pooling is not None:
         return Pooled()
     if request.params.beam_width:
+        from octavo.engine.decoding.beams import make_beams  # few ask for them: no start waits
+
         return make_beams(request, draws.eos_ids, draws.vocab_size)
     return draws
