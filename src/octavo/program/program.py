@@ -6,7 +6,7 @@ Data only; what the ops are is in `ops` and `fused_ops`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from octavo.program.fused_ops import FusedOp
 from octavo.program.ops import KVSpec, ReadableOp, RopeTable, Value, WeightSpec
@@ -44,8 +44,8 @@ class Program:
 
 def inputs(op: Op) -> list[Value]:
     """The values an op reads."""
-    named = ((f.name, getattr(op, f.name)) for f in fields(op))
-    return [value for name, value in named if isinstance(value, Value) and name != "out"]
+    read = [getattr(op, name) for name in op.__dataclass_fields__ if name != "out"]
+    return [value for value in read if isinstance(value, Value)]
 
 
 def output(op: Op) -> Value | None:
