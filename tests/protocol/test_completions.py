@@ -102,6 +102,7 @@ def test_choices_count_on_from_prompt_to_prompt_and_usage_is_the_sum() -> None:
         "usage": {
             "prompt_tokens": 8, "completion_tokens": 6, "total_tokens": 14,
             "prompt_tokens_details": {"cached_tokens": 1},
+            "completion_tokens_details": {"reasoning_tokens": 0},
         },
     }  # fmt: skip
 

@@ -39,18 +39,18 @@ def test_only_a_message_that_reasons_reasons_on(
 
 TOOL = {"type": "function", "function": {"name": "f", "strict": True}}
 NAMED = {"type": "function", "function": {"name": "f"}}
+PLACE = "response_format.json_schema.schema"
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
 HI = [{"role": "user", "content": "?"}]
 
 
 @pytest.mark.parametrize(
     ("fields", "kind", "has_calls", "field"),
-    [({"response_format": SCHEMA}, "json", False, "response_format"),
+    [({"response_format": SCHEMA}, "json", False, PLACE),
      ({"tools": [TOOL]}, "lark", False, "tools"),
-     ({"tools": [TOOL], "response_format": SCHEMA}, "json", True, "response_format"),
+     ({"tools": [TOOL], "response_format": SCHEMA}, "json", True, PLACE),
      ({"tools": [TOOL], "guided_regex": "a+"}, "regex", True, "guided_regex"),
-     ({"tools": [TOOL], "response_format": SCHEMA, "tool_choice": "none"}, "json", False,
-      "response_format"),
+     ({"tools": [TOOL], "response_format": SCHEMA, "tool_choice": "none"}, "json", False, PLACE),
      ({"tools": [TOOL], "response_format": SCHEMA, "tool_choice": "required"}, "lark", False,
       "tools"),
      ({"tools": [TOOL], "response_format": SCHEMA, "tool_choice": NAMED}, "lark", False, "tools")],

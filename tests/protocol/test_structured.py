@@ -13,6 +13,7 @@ from octavo.protocol.structured import read_format, read_structured
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
 OF_SCHEMA = GrammarSpec.of(json=SCHEMA)
+WHOLE_PLACE = "response_format.json_schema.schema"
 WHOLE = {"name": "x", "description": "y", "strict": True, "schema": SCHEMA}
 
 
@@ -44,7 +45,20 @@ WHOLE = {"name": "x", "description": "y", "strict": True, "schema": SCHEMA}
 def test_what_is_asked_for(fields: dict[str, Any], spec: GrammarSpec | None) -> None:
     asked = read_structured(fields)
     assert asked.spec == spec
-    assert spec is None or fields[asked.field] is not None
+    assert spec is None or fields[asked.field.partition(".")[0]] is not None
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"response_format": {"type": "json_schema", "json_schema": WHOLE}}, WHOLE_PLACE),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"structured_outputs": {"regex": "a"}}, "structured_outputs.regex"),
+        ({"guided_regex": "a"}, "guided_regex"),
+    ],
+)
+def test_where_it_stands_is_the_whole_path(fields: dict[str, Any], place: str) -> None:
+    assert read_structured(fields).field == place
 
 
 @pytest.mark.parametrize(
@@ -127,9 +141,9 @@ def test_what_is_wrong_is_named(fields: dict[str, Any], param: str, complaint: s
 
 def test_a_format_with_its_schema_beside_its_type() -> None:
     flat = {"type": "json_schema", **WHOLE}
-    assert read_format(flat, "text.format") == OF_SCHEMA
-    assert read_format({"type": "text"}, "text.format") is None
-    assert read_format({"type": "json_object"}, "text.format") == GrammarSpec("json_object")
+    assert read_format(flat, "text.format") == (OF_SCHEMA, "text.format.schema")
+    assert read_format({"type": "text"}, "text.format").spec is None
+    assert read_format({"type": "json_object"}, "text.format").spec == GrammarSpec("json_object")
     for wrong, param in (
         ({"type": "json_schema", "json_schema": WHOLE}, "text.format.json_schema"),
         ({"type": "json_schema"}, "text.format.schema"),

@@ -126,7 +126,8 @@ def test_routes_and_methods_that_are_none(live: Live) -> None:
      ({"guided_regex": "a", "ignore_eos": True}, "ignore_eos", "ignore_eos=True: cannot be"),
      ({"guided_regex": "("}, "guided_regex", "guided_regex: the grammar is not supported"),
      ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"not": {}}}}},
-      "response_format", "response_format: the schema has not")],
+      "response_format.json_schema.schema",
+      "response_format.json_schema.schema: the schema has not")],
 )  # fmt: skip
 def test_what_only_the_model_can_tell_is_named_too(
     live: Live, fields: dict[str, Any], param: str, message: str

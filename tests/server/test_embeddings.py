@@ -12,7 +12,7 @@ from openai import OpenAI
 
 from octavo import LLM
 from tests.gate import PATIENCE
-from tests.server.live import Live
+from tests.server.live import Live, slowed
 
 EMBEDDINGS = "/v1/embeddings"
 
@@ -55,6 +55,14 @@ def test_it_is_told_what_the_cache_gave(live: Live, tiny_path: Path) -> None:
     assert told(live) == "matched=25"  # all but the last token of each
     with Live(tiny_path, pooling="mean") as mean:
         assert told(mean) == "matched=0, reason=needs-all-rows"
+
+
+def test_a_deadline_that_comes_first_is_said(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as slow:
+        slow.setattr(live.llm.loop.engine, "step", slowed(live, 0.05))
+        found = live.post(EMBEDDINGS, {"input": ["late", "later"], "deadline_ms": 1})
+    told = "deadline_ms=1: the embeddings were not there by then"
+    assert (found.status, found.error) == (408, told)
 
 
 def test_openais_client_reads_them(live: Live) -> None:

@@ -156,7 +156,7 @@ def test_what_must_not_be_called_is_not(
     [({"tools": [{"type": "function", "function": {**WEATHER, "parameters":
        {"type": "object", "properties": {"a": {"not": {}}}}}}]}, "tools"),
      ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema":
-       {"not": {}}}}}, "response_format")],
+       {"not": {}}}}}, "response_format.json_schema.schema")],
 )  # fmt: skip
 def test_the_one_that_cannot_be_kept_is_named(
     roomy: Live, change: dict[str, Any], field: str

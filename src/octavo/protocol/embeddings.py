@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from octavo.protocol.bodies import BodyError, Fields, read_body, read_text
+from octavo.protocol.common import ApiError
 from octavo.protocol.fields import honoured, noted, of_options, table, whole
 from octavo.protocol.prompts import TextOrIds, read_prompts
 from octavo.protocol.sampling import read_model, read_options
@@ -62,6 +63,10 @@ def parse_embeddings(body: object) -> EmbeddingRequest:
 def embedding_response(
     request: EmbeddingRequest, outputs: Sequence[RequestOutput], *, model: str
 ) -> dict[str, object]:
+    """Raises ApiError where the deadline came before the last of them."""
+    if any(output.embedding is None for output in outputs):
+        why = f"deadline_ms={request.options.deadline_ms}: the embeddings were not there by then"
+        raise ApiError(408, why, param="deadline_ms")
     prompt_tokens = sum(output.usage.prompt_tokens for output in outputs)
     return {
         "object": "list",

@@ -30,7 +30,7 @@ OF_SCHEMA = ("name", "description", "schema", "strict")
 
 
 class Structured(NamedTuple):
-    """What an answer has to be, and the field that says so."""
+    """What an answer has to be, and where the body says so, by its whole path."""
 
     spec: GrammarSpec | None
     field: str
@@ -39,17 +39,15 @@ class Structured(NamedTuple):
 def read_structured(fields: Fields) -> Structured:
     """Return what a body asks its answer to be. Raises BodyError."""
     found = {name: fields[name] for name in FIELDS if fields.get(name) is not None}
-    specs = {name: _READERS[name](value, name) for name, value in found.items()}
-    asked = {name: spec for name, spec in specs.items() if spec is not None}
+    read = {name: _READERS[name](value, name) for name, value in found.items()}
+    asked = {name: each for name, each in read.items() if each.spec is not None}
     if len(asked) > 1:
         first, second = list(asked)[:2]
         raise BodyError(f"{first} and {second}: give one of them", second)
-    for name, spec in asked.items():
-        return Structured(spec, name)
-    return Structured(None, FIELDS[0])
+    return next(iter(asked.values()), Structured(None, FIELDS[0]))
 
 
-def read_format(value: object, place: str) -> GrammarSpec | None:
+def read_format(value: object, place: str) -> Structured:
     """Return what a format asks for that has its schema beside its type, as `text.format` of
     Responses and `output_config.format` of Messages. Raises BodyError."""
     given = read_object(place, value)
@@ -58,7 +56,7 @@ def read_format(value: object, place: str) -> GrammarSpec | None:
     return _of_type(kind, given, place)
 
 
-def _read_response_format(value: object, place: str) -> GrammarSpec | None:
+def _read_response_format(value: object, place: str) -> Structured:
     given = read_object(place, value)
     kind = _type(given, place)
     if kind != "json_schema":
@@ -71,18 +69,16 @@ def _read_response_format(value: object, place: str) -> GrammarSpec | None:
     return _of_type(kind, schema, inner)
 
 
-def _of_type(kind: str, given: Mapping[str, Any], place: str) -> GrammarSpec | None:
-    if kind == "text":
-        return None
-    if kind == "json_object":
-        return GrammarSpec("json_object")
+def _of_type(kind: str, given: Mapping[str, Any], place: str) -> Structured:
+    if kind != "json_schema":
+        return Structured(GrammarSpec("json_object") if kind == "json_object" else None, place)
     for name, wanted in (("name", str), ("description", str), ("strict", bool)):
         read_kind(given, name, wanted, f"{place}.{name}")
     schema = read_object(f"{place}.schema", given.get("schema"))
     return _spec("json", schema, f"{place}.schema")
 
 
-def _read_outputs(value: object, place: str) -> GrammarSpec | None:
+def _read_outputs(value: object, place: str) -> Structured:
     given = read_object(place, value)
     refuse_unknown(place, given, OF_OUTPUTS)
     asked = {name: given[name] for name in OF_OUTPUTS if given.get(name) not in (None, False)}
@@ -95,11 +91,11 @@ def _read_outputs(value: object, place: str) -> GrammarSpec | None:
             raise BodyError(
                 f"{place}.{name}: expected true or false, found {found}", f"{place}.{name}"
             )
-        return GrammarSpec("json_object")
+        return Structured(GrammarSpec("json_object"), place)
     return _spec(name, each, f"{place}.{name}")
 
 
-def _read_guided(value: object, place: str) -> GrammarSpec | None:
+def _read_guided(value: object, place: str) -> Structured:
     return _spec(_GUIDED[place], value, place)
 
 
@@ -112,7 +108,7 @@ _READERS = MappingProxyType(
 )
 
 
-def _spec(kind: str, value: Any, place: str) -> GrammarSpec:
+def _spec(kind: str, value: Any, place: str) -> Structured:
     if kind == "json" and not isinstance(value, (dict, str)):
         raise BodyError(f"{place}: expected an object, found {kind_of(value)}", place)
     try:
@@ -120,7 +116,7 @@ def _spec(kind: str, value: Any, place: str) -> GrammarSpec:
         spec.check()
     except GrammarError as error:
         raise BodyError(f"{place}: {error}", place) from None
-    return spec
+    return Structured(spec, place)
 
 
 def _type(given: Mapping[str, Any], place: str) -> str:

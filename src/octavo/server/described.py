@@ -226,7 +226,8 @@ EVERYWHERE: Mapping[int, str] = MappingProxyType(
         401: "The API key is missing or wrong (`invalid_api_key`)",
         403: "Host or Origin is not this server's, or the key may not do this: without `admin` it "
         "clears no cache and, where there are several tenants, gives no `priority` below 0",
-        408: "The request did not come whole in time: its head within 10 s, its body within 30 s",
+        408: "The request did not come whole in time: its head within 10 s, its body within 30 s; "
+        "or `deadline_ms` came before embeddings were there",
         413: "The body is longer than `--max-body`",
         415: "The body is not `application/json`",
         429: "Too many requests or tokens wait already; Retry-After says when to come again",

@@ -115,11 +115,12 @@ def test_what_changes_no_answer_is_noted() -> None:
         "reasoning": {"summary": "auto", "effort": None},
         "include": ["reasoning.encrypted_content"],
         "truncation": "disabled", "user": "me", "service_tier": None,
+        "context_management": [{"type": "compaction", "compact_threshold": 1000}],
         "stream": True, "stream_options": {"include_obfuscation": False},
     }  # fmt: skip
     assert set(parse_response(body).noted) == {
         *("user", "input[1]", "input[2]", "text.verbosity", "reasoning.summary", "include"),
-        *("stream_options.include_obfuscation", "truncation"),
+        *("stream_options.include_obfuscation", "truncation", "context_management"),
     }
 
 

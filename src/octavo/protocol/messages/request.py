@@ -35,7 +35,7 @@ from octavo.protocol.fields import (
 from octavo.protocol.messages.blocks import Mark, Marks, read_conversation
 from octavo.protocol.messages.tools import read_tools
 from octavo.protocol.sampling import Streaming, read_model, read_options, read_params
-from octavo.protocol.structured import read_format
+from octavo.protocol.structured import Structured, read_format
 from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
 
@@ -149,9 +149,9 @@ def _read_conversation(read: Body) -> MessagesRequest:
     said = read_conversation(fields, marks)
     marks.take("", fields, said.messages)
     thinking = _read_thinking(fields)
-    grammar = _read_format(fields)
+    structured = _read_format(fields)
     if said.is_begun:
-        _check_beginning(thinking, grammar)
+        _check_beginning(thinking, structured.spec)
     chat = ChatRequest(
         model=read_model(fields),
         messages=said.messages,
@@ -159,8 +159,8 @@ def _read_conversation(read: Body) -> MessagesRequest:
         tools=tools,
         effort=thinking.effort,
         effort_fields=thinking.fields,
-        grammar=grammar,
-        grammar_field=_FORMAT,
+        grammar=structured.spec,
+        grammar_field=structured.field,
         noted=(*read.noted, *said.noted, *marks.noted, *thinking.noted),
     )
     return MessagesRequest(chat, marks.found, thinking.is_shown)
@@ -175,9 +175,9 @@ def _check_beginning(thinking: _Thinking, grammar: GrammarSpec | None) -> None:
         )
 
 
-def _read_format(fields: Fields) -> GrammarSpec | None:
+def _read_format(fields: Fields) -> Structured:
     given = (read_kind(fields, "output_config", dict) or {}).get("format")
-    return None if given is None else read_format(given, _FORMAT)
+    return Structured(None, _FORMAT) if given is None else read_format(given, _FORMAT)
 
 
 def _read_thinking(fields: Fields) -> _Thinking:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from octavo.errors import kind_of
-from octavo.grammar import GrammarSpec
 from octavo.protocol.bodies import (
     Body,
     BodyError,
@@ -43,7 +42,7 @@ from octavo.protocol.sampling import (
     read_options,
     read_params,
 )
-from octavo.protocol.structured import read_format
+from octavo.protocol.structured import Structured, read_format
 from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
 
@@ -88,8 +87,8 @@ RESPONSES_FIELDS: Table = table(
     *of_options(SamplingParams, _SAMPLING),
     *of_options(RequestOptions, OPTIONS),
     *noted("user", "safety_identifier", "service_tier", "client_metadata"),
-    *noted("prompt_cache_retention", "prompt_cache_options"),
-    *(refused(name) for name in ("context_management", "max_tool_calls", "prompt")),
+    *noted("prompt_cache_retention", "prompt_cache_options", "context_management"),
+    *(refused(name) for name in ("max_tool_calls", "prompt")),
     *(refused(name) for name in ("access_programs", "background_options", "image")),
     refused("n", 1),
 )
@@ -145,7 +144,7 @@ def _read(read: Body) -> ResponsesRequest:
     if not input.messages:
         raise BodyError("input: expected at least one item", "input")
     told = read_tools(fields)
-    grammar, of_text = _read_text_format(fields)
+    structured, of_text = _read_text_format(fields)
     effort, of_reasoning = _read_reasoning(fields)
     logprobs, of_include = _read_logprobs(fields)
     stream, of_stream = _read_stream(fields)
@@ -163,8 +162,8 @@ def _read(read: Body) -> ResponsesRequest:
             effort=effort,
             effort_fields=("reasoning.effort",),
             template_args=read_template_args(fields),
-            grammar=grammar,
-            grammar_field="text.format",
+            grammar=structured.spec,
+            grammar_field=structured.field,
             params=read_params(fields, own, spelling),
             options=replace(read_options(fields), begins_turn=True),
             stream=stream,
@@ -181,12 +180,14 @@ def _read(read: Body) -> ResponsesRequest:
     )
 
 
-def _read_text_format(fields: Fields) -> tuple[GrammarSpec | None, list[str]]:
+def _read_text_format(fields: Fields) -> tuple[Structured, list[str]]:
     given = read_kind(fields, "text", dict) or {}
     refuse_unknown("text", given, OF_TEXT)
     noted = ["text.verbosity"] if given.get("verbosity") is not None else []
     asked = given.get("format")
-    return (None if asked is None else read_format(_named(asked), "text.format")), noted
+    place = "text.format"
+    found = Structured(None, place) if asked is None else read_format(_named(asked), place)
+    return found, noted
 
 
 def _named(asked: object) -> object:
