@@ -11,7 +11,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check
 # What a compiled core depends on; Python sources are used in place and need no new install.
 CORE = pyproject.toml CMakeLists.txt $(wildcard cmake/* build_backend/*.py csrc/* csrc/*/*)
 
-.PHONY: demo test check build check-kernels perf docs/api.md test-zig test-newest test-sanitized cross-aarch64 clean
+.PHONY: demo test check build check-kernels perf docs/api.md test-zig test-newest test-tiles test-sanitized cross-aarch64 clean
 
 demo: $(VENV)/.installed  ## fetch SmolLM2 and let it answer
 	$(BIN)/octavo pull smollm2
@@ -47,6 +47,9 @@ test-zig: $(VENV)/.dev  ## build and import the core where no compiler is to be 
 
 test-newest: $(VENV)/.dev  ## build for the newest Python there is, and see programs end (minutes)
 	$(PYTHON) -m pytest -m newest tests/packaging
+
+test-tiles: $(VENV)/.dev  ## programs and exactness on AMX's tiles in plain code (minutes; needs AVX-512)
+	OCTAVO_ISA=amx_plain $(PYTHON) -m pytest -n auto --dist worksteal tests/exactness tests/program
 
 test-sanitized: $(VENV)/.dev  ## kernels, programs and exactness under ASan and UBSan (minutes; needs g++)
 	PYTHON=$(PYTHON) .ci/test-sanitized

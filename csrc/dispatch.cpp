@@ -46,9 +46,10 @@ OCTAVO_DECLARE(avx512)
 OCTAVO_DECLARE(avx512bf16)
 #undef OCTAVO_DECLARE
 
-#define OCTAVO_DECLARE_TILES(level) \
-  namespace level {                 \
-  const TileProbe* tile_probe();    \
+#define OCTAVO_DECLARE_TILES(level)      \
+  namespace level {                      \
+  const MatmulKernels* matmul_kernels(); \
+  const TileProbe* tile_probe();         \
   }
 OCTAVO_DECLARE_TILES(amx)
 OCTAVO_DECLARE_TILES(amx_plain)
@@ -63,10 +64,10 @@ namespace {
   }
 
 // What has no tiles in it is avx512's, whose fma is faster than bf16 dots where there are tiles.
-#define OCTAVO_TILE_TABLE(level, arithmetic)                                   \
-  KernelTable {                                                                \
-    #level, arithmetic, avx512::matmul_kernels(), avx512::attention_kernels(), \
-        avx512::row_kernels(), avx512::simd_probe(), level::tile_probe()       \
+#define OCTAVO_TILE_TABLE(level, arithmetic)                                  \
+  KernelTable {                                                               \
+    #level, arithmetic, level::matmul_kernels(), avx512::attention_kernels(), \
+        avx512::row_kernels(), avx512::simd_probe(), level::tile_probe()      \
   }
 
 std::vector<KernelTable> make_tables() {

@@ -60,7 +60,9 @@ struct Weight {          // a packed matrix; rows above N and columns above K ar
 enum ActKind : int32_t {
   // Of a group of 32 k, 48*Mt B: a s8[8 steps][Mt][4 k], scale f32[Mt], start i32[Mt], low
   // i32[Mt], am f32[Mt]. scale = amax/127; start = -128 * sum(q), what a dot with bytes of zero
-  // point 128 begins with; low = the same of the first 16 k; am = scale * sum(q).
+  // point 128 begins with; low = the same of the first 16 k; am = scale * sum(q). At levels with
+  // tiles, 16 rows or more are in blocks of 16 (the last may be shorter) in place of tiles, and
+  // their bytes are a s8[rows][32 k]; all else is the same.
   A32 = 0,
   ABF16 = 1,  // [K/2][Mt] pairs of bf16
   AF32 = 2,   // [K][Mt] float

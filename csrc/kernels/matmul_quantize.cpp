@@ -2,61 +2,11 @@
 //
 // One group of one row at a time in a fixed lane order, so a row's bytes do not depend on its
 // neighbours.
-#include "kernels/matmul_parts.h"
-#include "kernels/simd_bytes.h"
+#include "kernels/matmul_int8_rows.h"
 
 namespace octavo::OCTAVO_ISA {
 
-constexpr float kSmallest = 1e-30f;  // below it 127/amax could overflow; the group counts as zero
 constexpr uint32_t kNan = 0x7fc00000u;
-
-OCTAVO_INLINE int32_t float_bits(float v) {
-  int32_t bits;
-  __builtin_memcpy(&bits, &v, 4);
-  return bits;
-}
-
-OCTAVO_INLINE f32x16 absolute(f32x16 v) { return as_float(and_i(as_int(v), set1_i(0x7fffffff))); }
-
-constexpr int kRun = 8;  // groups that are quantised together
-
-// 32 values to bytes; returned is their scale, NaN if one of them is an inf or a NaN.
-OCTAVO_INLINE float quantize_group(const float* x, int8_t* q) {
-  const f32x16 x0 = load_f(x), x1 = load_f(x + 16);
-  const float amax = reduce_max(max(absolute(x0), absolute(x1)));
-  const bool zero = amax < kSmallest;
-  const f32x16 inverse = set1_f(zero ? 0.0f : 127.0f / amax);
-  store_s8(q, to_int(mul(x0, inverse)));
-  store_s8(q + 16, to_int(mul(x1, inverse)));
-  const f32x16 zero_or_nan = add(sub(x0, x0), sub(x1, x1));  // inf - inf is NaN
-  if (lane_bits(is_nan(zero_or_nan)) != 0) return __builtin_nanf("");
-  return zero ? 0.0f : amax / 127.0f;
-}
-
-// At most kRun groups of a row into column `m` of groups whose 12 rows are `stride` int32 apart.
-// In three passes, so that none waits for what the one before has just stored.
-static void quantize_run(const float* x, int groups, int32_t* group, int64_t stride) {
-  alignas(64) int8_t q[kRun * 32] = {};
-  alignas(64) int32_t sums[kRun * 8];  // of 4 k
-  float scales[kRun];
-  for (int g = 0; g < groups; ++g) scales[g] = quantize_group(x + g * 32, q + g * 32);
-  for (int g = 0; g < groups; g += 2)
-    store_i(sums + g * 8, dot_u7s8(zero_i(), set1_i(0x01010101), load_i(q + g * 32)));
-  for (int g = 0; g < groups; ++g, group += 12 * stride) {
-    const int32_t* s = sums + g * 8;
-    const int32_t low = s[0] + s[1] + s[2] + s[3], all = low + s[4] + s[5] + s[6] + s[7];
-    const bool spoilt = scales[g] != scales[g];
-    for (int j = 0; j < 8; ++j) {
-      int32_t step;
-      __builtin_memcpy(&step, q + g * 32 + j * 4, 4);
-      group[j * stride] = spoilt ? 0 : step;
-    }
-    group[8 * stride] = float_bits(scales[g]);
-    group[9 * stride] = spoilt ? 0 : -128 * all;
-    group[10 * stride] = spoilt ? 0 : -128 * low;
-    group[11 * stride] = float_bits(scales[g] * (float)all);
-  }
-}
 
 static void pack_bf16(const float* x, int32_t columns, int32_t* out, int64_t stride) {
   for (int32_t k = 0; k < columns; k += 16) {
@@ -121,9 +71,7 @@ __attribute__((noinline)) void quantize(const float* x, const Acts* acts, int32_
   int32_t* column =
       (int32_t*)(acts->data + begin * act_row_bytes(acts->kind, acts->cols)) + (row - begin);
   if (acts->kind == A32) {
-    for (int32_t k = k0; k < k1; k += kRun * 32)
-      quantize_run(x + (k - k0), (k1 - k < kRun * 32 ? k1 - k : kRun * 32) / 32,
-                   column + k / 32 * 12 * stride, stride);
+    quantize_int8(x, (k1 - k0) / 32, {column + k0 / 32 * 12 * stride, stride, 8 * stride, stride});
   } else if (acts->kind == ABF16X2) {
     for (int32_t k = k0; k < k1; k += 32)
       pack_bf16x2(x + (k - k0), column + k / 32 * 35 * stride, stride);

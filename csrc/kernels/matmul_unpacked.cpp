@@ -3,53 +3,24 @@
 //
 // Panels that several tiles of rows meet are unpacked once for all of them: a port that shifts,
 // masks or widens does no dot meanwhile (Intel has two for all of it), and every format becomes one
-// of four kinds. A group of 32 k of an unpacked panel: q u8[8 steps][16 rows][4 k], of zero point
-// 128 or none; scale f32[16], or one for each half; in kinds with a min, min f32[16] (of W2K: what
-// is taken off each half).
-#include "kernels/matmul_formats.h"
+// of the kinds of matmul_kinds.h.
+#include "kernels/matmul_kinds.h"
 #include "kernels/matmul_sums.h"
 
 #if OCTAVO_UNPACKS
 
 namespace octavo::OCTAVO_ISA {
 
-constexpr int kQuantBytes = 512;  // of a group
-
-template <bool kHasHalves, bool kHasMin, bool kHasZero>
-struct Kind {
-  static constexpr bool kHalves = kHasHalves, kMin = kHasMin, kZero = kHasZero;
-  static constexpr int kScales = kHalves ? 2 : 1;  // of a group
-  static constexpr int kBytes = kQuantBytes + kScales * (kMin ? 2 : 1) * 64;
-};
-template <int32_t kFormat>
-using KindOf = Kind<Group<kFormat>::kHalves, Group<kFormat>::kMin, Group<kFormat>::kZeroShift != 0>;
-
-template <class G, class K>
-OCTAVO_INLINE void unpack_group(const uint8_t* p, int g, uint8_t* out) {
-  constexpr int kRaise = K::kZero ? 128 - (1 << G::kZeroShift) : 0;  // no byte exceeds 255
-#pragma GCC unroll 8
-  for (int j = 0; j < 8; ++j)
-    store_i(out + j * 64, add_i(G::step(p, g, j), set1_i(kRaise * 0x01010101)));
-  float* scales = (float*)(out + kQuantBytes);
-  float* mins = scales + K::kScales * 16;
-  if constexpr (K::kHalves) {
-    for (int half = 0; half < 2; ++half) {
-      store_f(scales + half * 16, G::half_scale(p, 2 * g + half));
-      if constexpr (K::kMin) store_f(mins + half * 16, G::half_less(p, 2 * g + half));
-    }
-  } else {
-    store_f(scales, G::scale(p, g));
-    if constexpr (K::kMin) store_f(mins, G::min(p, g));
-  }
-}
-
 template <int32_t kFormat>
 static void unpack_panel(const uint8_t* p, int32_t group0, int32_t group1, uint8_t* out) {
   using G = Group<kFormat>;
   constexpr int32_t kGroups = G::kLayout.groups;
   for (int32_t g = group0; g < group1; ++g, out += KindOf<kFormat>::kBytes) {
-    unpack_group<G, KindOf<kFormat>>(p + (int64_t)(g / kGroups) * G::kLayout.bytes, g % kGroups,
-                                     out);
+    const uint8_t* supertile = p + (int64_t)(g / kGroups) * G::kLayout.bytes;
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; ++j)
+      store_i(out + j * 64, KindOf<kFormat>::template step<G>(supertile, g % kGroups, j));
+    KindOf<kFormat>::template unpack_scales<G>(supertile, g % kGroups, (float*)(out + kQuantBytes));
   }
 }
 

@@ -1,4 +1,4 @@
-"""What the tests of matmul share: levels, kinds of weights and rows, random cases, a product."""
+"""What the tests of matmul share: kinds of weights and rows, random cases, a product."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from octavo.kernels import available_isas, native
+from octavo.kernels import native
 from octavo.weights.ggml_type import GGMLType
 from tests.kernels.exact import F32, Floats
 from tests.kernels.gguf_blocks import TYPE_OF, random_blocks
@@ -17,13 +17,11 @@ from tests.kernels.matmul_twin import SPAN
 
 EPS = 2.0**-24  # float32 rounds to within this share of a value
 POOL = native.ThreadPool(1)
-ISAS = available_isas()
 INTEGER_FORMATS = list(TYPE_OF)
 Kind = tuple[str, str | None]  # format of the weight, kind of the rows
 OWN_ROWS: list[Kind] = [(fmt, None) for fmt in [*INTEGER_FORMATS, "BF16", "F32"]]
 TWO_TERMS: list[Kind] = [(fmt, "ABF16X2") for fmt in INTEGER_FORMATS]
 Product = tuple[native.PackedWeight, Floats, str | None, np.random.Generator]
-every_isa = pytest.mark.parametrize("isa", ISAS)
 every_format = pytest.mark.parametrize("fmt", INTEGER_FORMATS)
 every_kind = pytest.mark.parametrize(("fmt", "rows"), [*OWN_ROWS, *TWO_TERMS])
 

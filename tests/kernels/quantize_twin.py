@@ -16,6 +16,7 @@ from tests.kernels.exact import Floats, from_bf16, to_bf16, tree
 Ints = NDArray[np.int64]
 
 MAX_TILE = 6
+BLOCK = 16  # rows of a tile of AMX
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,18 @@ def _pack_tile(isa: str, x: Floats, kind: str) -> bytes:
         padded = np.zeros((rows, cols + cols % 2), np.uint16)
         padded[:, :cols] = to_bf16(x)
         return padded.reshape(rows, -1, 2).transpose(1, 0, 2).tobytes()
-    done = quantize_rows(x)
+    return _pack_int8(x, steps=True)
+
+
+def _pack_int8(x: Floats, steps: bool) -> bytes:
+    """One group of 32 after the other; steps: of 4 columns, one after the other for all rows."""
+    done, rows = quantize_rows(x), len(x)
     quants = done.quants.reshape(rows, -1, 32)
     parts = []
     for g in range(quants.shape[1]):
         q = quants[:, g]
-        parts += [q.reshape(rows, 8, 4).transpose(1, 0, 2).astype(np.int8).tobytes()]
+        ordered = q.reshape(rows, 8, 4).transpose(1, 0, 2) if steps else q
+        parts += [ordered.astype(np.int8).tobytes()]
         parts += [done.scales[:, g].tobytes(), (-128 * q.sum(1)).astype(np.int32).tobytes()]
         parts += [(-128 * q[:, :16].sum(1)).astype(np.int32).tobytes(), done.am[:, g].tobytes()]
     return b"".join(parts)
@@ -99,4 +106,6 @@ def _pack_tile(isa: str, x: Floats, kind: str) -> bytes:
 
 def quantize(isa: str, x: Floats, kind: str) -> bytes:
     """The packed rows, with NaNs as the kernel writes them (0x7fc00000; float rows keep theirs)."""
+    if kind == "A32" and isa.startswith("amx") and len(x) >= BLOCK:
+        return b"".join(_pack_int8(x[i : i + BLOCK], steps=False) for i in range(0, len(x), BLOCK))
     return b"".join(_pack_tile(isa, x[rows.start : rows.stop], kind) for rows in tiles_of(len(x)))

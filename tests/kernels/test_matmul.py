@@ -24,8 +24,9 @@ from tests.kernels import quantize_twin
 from tests.kernels.exact import F32, check_bits
 from tests.kernels.gguf_blocks import OWN_FORMAT, TYPE_OF, random_blocks, values_of
 from tests.kernels.guard import guarded
+from tests.kernels.levels import every_isa
 
-pytestmark = case.every_isa
+pytestmark = every_isa
 
 
 def has_twin(isa: str, kind: case.Kind) -> bool:

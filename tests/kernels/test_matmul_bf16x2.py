@@ -15,6 +15,7 @@ from tests.kernels import matmul_case as case
 from tests.kernels import matmul_twin as twin
 from tests.kernels.exact import F32, Floats
 from tests.kernels.gguf_blocks import TYPE_OF, random_blocks, values_of
+from tests.kernels.levels import ISAS, every_isa
 
 LEFT_OUT = 2.0**-17  # of a value: half a unit in the last place of lo
 
@@ -51,7 +52,7 @@ def bound_of(weight: native.PackedWeight, x: Floats) -> NDArray[np.float64]:
     return bound
 
 
-@case.every_isa
+@every_isa
 @settings(max_examples=25, deadline=None)
 @given(product=case.products(case.TWO_TERMS), mean=st.sampled_from([0.0, 1.0, -30.0]))
 def test_the_error_is_bounded(isa: str, product: case.Product, mean: float) -> None:
@@ -61,7 +62,7 @@ def test_the_error_is_bounded(isa: str, product: case.Product, mean: float) -> N
     assert np.all(error <= bound), (error / bound).max()
 
 
-@case.every_isa
+@every_isa
 @case.every_format
 def test_rows_are_nearly_float32(isa: str, fmt: str) -> None:
     """2^-17 of each value is left out at most; rows of one bf16 are wrong by 2^-10."""
@@ -72,7 +73,7 @@ def test_rows_are_nearly_float32(isa: str, fmt: str) -> None:
     assert np.all(error <= 2.0**-16 * np.linalg.norm(exact, axis=1))
 
 
-@case.every_isa
+@every_isa
 @case.every_format
 @pytest.mark.parametrize("byte", [0x00, 0xFF])
 def test_every_quant_is_exact(isa: str, fmt: str, byte: int) -> None:
@@ -89,7 +90,7 @@ def test_every_quant_is_exact(isa: str, fmt: str, byte: int) -> None:
     assert np.all(error_of(isa, weight, x) <= bound)
 
 
-@case.every_isa
+@every_isa
 def test_every_byte_of_w8_by_hand(isa: str) -> None:
     """One row for each byte, scale 1, times 1 at k = 0..31 in turn: the quant itself."""
     blocks = np.zeros((256, 34), np.uint8)
@@ -102,7 +103,7 @@ def test_every_byte_of_w8_by_hand(isa: str) -> None:
 
 def test_a_value_split_by_hand() -> None:
     """1 + 2^-9 + 2^-16 is hi 1 and lo 2^-9 + 2^-16; both wait in the low halves of rows 0 and 2."""
-    if "avx512bf16" not in case.ISAS:
+    if "avx512bf16" not in ISAS:
         pytest.skip("this machine has no bf16 dots")
     x = np.zeros((1, 32), F32)
     x[0, 0] = 1 + 2.0**-9 + 2.0**-16

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from octavo.kernels import native
 from tests.kernels import quantize_twin
 from tests.kernels.exact import F32
-from tests.kernels.matmul_case import EPS, every_isa, normal
+from tests.kernels.levels import every_isa
+from tests.kernels.matmul_case import EPS, normal
 
 pytestmark = every_isa
 EDGES = [

@@ -1,0 +1,40 @@
+// tiles/matmul.cpp: which products go through tiles, the rows they take, and the table of the
+// level.
+//
+// Integer weights and int8 rows, from kTileRows rows on; all else is avx512's. Dots are integers
+// and the chains of their sums are avx512's too, so the switch changes no bit.
+#include "kernels/tiles/matmul.h"
+
+#include "kernels/matmul_int8_rows.h"
+#include "kernels/tiles/avx512.h"
+
+namespace octavo::OCTAVO_ISA {
+
+static bool in_blocks(const Acts* acts) { return acts->kind == A32 && acts->rows >= kTileRows; }
+
+void quantize(const float* x, const Acts* acts, int32_t row, int32_t k0, int32_t k1) {
+  if (!in_blocks(acts)) return avx512::quantize(x, acts, row, k0, k1);
+  const Block block = block_of(acts, row / kTileRows);
+  const int m = row % kTileRows;
+  int32_t* group = (int32_t*)block.acts + (int64_t)k0 / 32 * kGroupRows * block.rows;
+  quantize_int8(x, (k1 - k0) / 32, {group + 8 * m, 1, 8 * (block.rows - m) + m, block.rows});
+}
+
+static void matmul(const Weight* w, int32_t panel0, int32_t panel1, const Acts* a, int32_t tile0,
+                   int32_t tile1, const Epilogue& epilogue, float* out, int64_t out_stride) {
+  if (!in_blocks(a))
+    return avx512::matmul_kernels()->matmul(w, panel0, panel1, a, tile0, tile1, epilogue, out,
+                                            out_stride);
+  const Range range{
+      w, a, epilogue, out, out_stride, panel0, act_row_bytes(a->kind, a->cols), w->cols / 32};
+  multiply_int8(range, panel1, tile_begin(a->rows, tile0), tile_begin(a->rows, tile1));
+}
+
+const MatmulKernels* matmul_kernels() {
+  static constexpr MatmulKernels table{quantize,         matmul,           avx512::expand_row,
+                                       avx512::spin_dot, avx512::read_sum, avx512::spin_fma,
+                                       nullptr};
+  return &table;
+}
+
+}  // namespace octavo::OCTAVO_ISA
