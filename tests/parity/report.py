@@ -2,8 +2,9 @@
 
     python -m tests.parity.report TEXT [MODEL] [--tokens N] [--window N] [--path NAME ...]
 
-Their side is LlamaForCausalLM in float32 on the CPU with the same dequantised weights. The text is
-cut into windows without overlap, each a sequence of its own. MODEL: a library name or a GGUF file.
+Their side is a Llama or a Gemma 3 in float32 on the CPU with the same dequantised weights. The text
+is cut into windows without overlap, each a sequence of its own. MODEL: a library name, a GGUF file
+or a directory.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from octavo.model.registry import build_program
 from octavo.weights import library
 from octavo.weights.gguf_model import reference_weights
 from octavo.weights.model_header import read_header
-from tests.parity import hf_llama, paths
+from tests.parity import hf_gemma3, hf_llama, paths
 from tests.parity.figures import Figures, compare, join
 
 _REFERENCE_ROWS = 384  # the reference interpreter is slow: only the first rows of the first window
@@ -49,7 +50,8 @@ def measure(
     header = read_header(model)
     program = build_program(header.config)
     weights = reference_weights(header, program.weights())
-    theirs = hf_llama.build(header.config, weights)
+    build = hf_gemma3.build if header.config.architecture == "gemma3" else hf_llama.build
+    theirs = build(header.config, weights)
     tokens = next(iter(llms.values())).tokenizer.encode(text)[:count]
     assert len(tokens) == count, f"the text has only {len(tokens)} tokens"
     figures: dict[str, list[Figures]] = {name: [] for name in [*llms, "reference f32"]}

@@ -1,5 +1,5 @@
-"""Real vocabularies: golden ids of SmolLM2, and llama.cpp's own test strings where they are at
-hand."""
+"""Real vocabularies: golden ids of SmolLM2, Gemma 3's beside sentencepiece where the model is here,
+and llama.cpp's own test strings where they are at hand."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from octavo.errors import ModelNotFoundError
 from octavo.tokenizer import Detokenizer, Tokenizer
+from octavo.weights import library
 from octavo.weights.model_header import read_header
-from tests.tokenizer.fixture_specs import load_golden
+from tests.tokenizer.fixture_specs import load_golden, load_texts
+from tests.tokenizer.sentencepiece_oracle import processor
 
 LONG_TEXTS = ["tokenizer/blns.part1.txt", "text/wagahai_ja.part1.txt"]
 SMOLLM2_MISSING = {4, 6, 0x13, 0x14, 0x16, 0x1D}  # characters that it has no token for
@@ -53,10 +56,28 @@ def test_long_texts_come_back(smollm2: Tokenizer, name: str, public_data: Path) 
     assert streamed == smollm2.decode(ids) == text.translate(gone)
 
 
-def test_llamacpp_strings_come_back(smollm2: Tokenizer, public_data: Path) -> None:
+def llamacpp_strings(public_data: Path) -> list[str]:
     paths = sorted((public_data / "tokenizer" / "llamacpp").glob("*.inp"))
     assert paths
-    for path in paths:
-        *texts, _ = path.read_bytes().decode().split("\n__ggml_vocab_test__\n")  # ends each one
-        for text in texts:
-            assert smollm2.decode(smollm2.encode(text)) == text
+    split = [path.read_bytes().decode().split("\n__ggml_vocab_test__\n") for path in paths]
+    return [text for *texts, _ in split for text in texts]  # it ends each one
+
+
+def test_llamacpp_strings_come_back(smollm2: Tokenizer, public_data: Path) -> None:
+    for text in llamacpp_strings(public_data):
+        assert smollm2.decode(smollm2.encode(text)) == text
+
+
+def test_ids_of_gemma_equal_sentencepiece(users_home: Path, public_data: Path) -> None:
+    """Of 262,144 tokens 6,249 are control tokens, which no text yields, and 165 are taken whole."""
+    try:
+        path = library.find("gemma3-270m", home=users_home)
+    except ModelNotFoundError:
+        pytest.skip("gemma3-270m is not here: octavo pull gemma3-270m")
+    spec = read_header(path).tokenizer_spec()
+    ours, oracle = Tokenizer.from_spec(spec), processor(spec)
+    texts = [*load_texts(), *llamacpp_strings(public_data)]
+    for name in LONG_TEXTS:
+        texts += (public_data / name).read_bytes().decode().splitlines()
+    for text in texts:
+        assert ours.encode(text, add_special=False) == oracle.encode(text), text
