@@ -9,14 +9,15 @@
 // thread computed which tile. The sampler turns probabilities into integer weights; their sums are
 // exact, so no order of summation can show.
 #pragma once
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
+
+#include "kernels/log.h"
 
 namespace octavo {
 
 constexpr int32_t kVocabTile = 1024;
-constexpr int32_t kMaxVocab = 262144;
+constexpr int32_t kMaxVocab = 524288;  // tokens; of more a sum of weights could leave its lanes
 constexpr int32_t kMaxTopK = 64;
 
 enum RopeStyle : int32_t {
@@ -48,7 +49,7 @@ struct Edit {  // the same bytes as octavo.batch.EDIT
 };
 
 static inline float log_sum_exp(const TileSummary* s) {
-  return (float)((double)s->max + std::log((double)s->sum));
+  return (float)((double)s->max + natural_log((double)s->sum));
 }
 
 // Scratch of `sample`, 8-byte aligned: a key of 8 bytes and a weight of 4 for each token.

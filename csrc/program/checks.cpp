@@ -1,5 +1,6 @@
 #include "program/checks.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/matmul_layout.h"
@@ -93,7 +94,7 @@ class RecordChecker {
         matrix(0, -1, width("x", op.x));
         if (op.norm_kind != -1) norm(op, name, width("x", op.x));
         vector(op, name, 2, p_.matrices[op.matrix[0]].rows);
-        within(name + ".tokens", op.tokens, 1, p_.matrices[op.matrix[0]].rows);
+        within(name + ".tokens", op.tokens, 1, std::min(p_.matrices[op.matrix[0]].rows, kMaxVocab));
         scale(op, name);
         if (!(op.softcap >= 0.0f && std::isfinite(op.softcap)))
           throw std::invalid_argument(name +

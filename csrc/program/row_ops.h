@@ -6,9 +6,9 @@
 // kernel reads each value before it writes it. octavo.program.row_ops is the same table for numpy
 // and for costs.
 #pragma once
-#include <cmath>
 #include <cstring>
 
+#include "kernels/log.h"
 #include "kernels/rows.h"
 #include "program/ops.h"
 
@@ -78,7 +78,7 @@ inline constexpr RowOp kRowOps[] = {
      .run =
          [](const RowKernels& k, const RowArgs& a) {
   const double steps = a.position / a.op.original;
-  k.scale(a.x, (float)(1.0 + (double)a.op.scale * std::log(1.0 + steps)), a.width, a.out);
+  k.scale(a.x, (float)(1.0 + (double)a.op.scale * natural_log(1.0 + steps)), a.width, a.out);
 }},
 };
 constexpr int32_t kNumOps = kFirstRowOp + (int32_t)std::size(kRowOps);

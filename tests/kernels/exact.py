@@ -1,8 +1,9 @@
-"""Float32 to the bit, as the kernels compute: fused multiply-add, bf16, sums as trees, 2^x, tanh;
-and a comparison."""
+"""Floats to the bit, as the kernels compute: fused multiply-add, bf16, sums as trees, 2^x, tanh,
+log of float64; and a comparison."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -19,6 +20,21 @@ _TANH = ("0x1.42985ep-13", "0x1.5ef136p-10", "0x1.3b2c3cp-7", "0x1.c6afa4p-5", "
          "0x1.62e43p-1")  # fmt: skip
 TANH = [F32(float.fromhex(c)) for c in _TANH]
 TANH_SCALE = F32(float.fromhex("-0x1.715476p+1"))
+
+
+def natural_log(x: float) -> float:
+    """log.h's, in Python's own floats."""
+    if x == 0 or not x < math.inf:
+        return x if x else -math.inf
+    m, n = math.frexp(x)
+    if m < float.fromhex("0x1.6a09e667f3bcdp-1"):
+        m, n = 2 * m, n - 1
+    s = (m - 1) / (m + 1)
+    z, total = s * s, 0.0
+    for odd in range(21, 1, -2):
+        total = (total + 1 / odd) * z
+    high, low = float.fromhex("0x1.62e42feep-1"), float.fromhex("0x1.a39ef35793c76p-33")
+    return n * high + (n * low + (2 * s + 2 * s * total))
 
 
 def fma32(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> Floats:

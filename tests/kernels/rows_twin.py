@@ -1,7 +1,7 @@
 """The row kernels in numpy, operation by operation: what each ISA level must return, bit for bit.
 
 Functions are named as the bindings and return what those write. `isa` chooses only how a fused
-multiply-add rounds: once, or twice on `base`. `log` is libm's, in float64 on both sides.
+multiply-add rounds: once, or twice on `base`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.kernels import native
-from tests.kernels.exact import F32, Floats, exp2, fma, tanh, tree
+from tests.kernels.exact import F32, Floats, exp2, fma, natural_log, tanh, tree
 
 LOG2E = F32(1.4426950408889634)
 # phi.h: how far t steps, and the polynomial in it, highest power first.
@@ -109,12 +109,12 @@ def scale(x: Floats, factor: float) -> Floats:
 
 def scale_by_position(x: Floats, position: int, beta: float, original: int) -> Floats:
     steps = np.float64(position // original)
-    return scale(x, 1 + np.float64(F32(beta)) * np.log(1 + steps))
+    return scale(x, 1 + np.float64(F32(beta)) * natural_log(1 + float(steps)))
 
 
 def log_sum_exp(largest: np.float32, total: np.float32) -> np.float32:
     with np.errstate(all="ignore"):
-        return F32(np.float64(largest) + np.log(np.float64(total)))
+        return F32(np.float64(largest) + natural_log(float(total)))
 
 
 def softcap(isa: str, logits: Floats, cap: float) -> Floats:

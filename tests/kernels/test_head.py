@@ -217,7 +217,7 @@ MANY = np.zeros(65, np.int32), np.zeros(65, F32)
     ("function", "arguments", "message"),
     [
         ("edit_tile", (X, 8, None, NONE), "base: expected a multiple of 16, at least 0, got 8"),
-        ("edit_tile", (X, FAR, None, NONE), "base: expected 0 to 2147221503, got 2147483632"),
+        ("edit_tile", (X, FAR, None, NONE), "base: expected 0 to 2146959359, got 2147483632"),
         ("summarize_tile", (X, 2**31 - 1), "base: expected 0 to 2147483607, got 2147483647"),
         ("top_k_tile", (IDS, X[:4], X, -1), "base: expected 0 to 2147483607, got -1"),
         ("edit_tile", FEW_BITS, "mask: expected a bit for each of 72 tokens, got 2 words"),

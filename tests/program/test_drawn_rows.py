@@ -11,7 +11,7 @@ import pytest
 
 from octavo.batch import EDIT, Asked, Batch, Draw, StepOutput, Want
 from octavo.engine.runner import Runner
-from octavo.kernels import available_isas, native
+from octavo.kernels import available_isas, default_isa, native
 from octavo.program.builder import ProgramBuilder
 from octavo.program.ops import KVSpec, WeightSpec
 from octavo.program.program import Program
@@ -36,12 +36,12 @@ HEADS: dict[str, dict[str, Any]] = {
 }
 
 
-def headed(**head: Any) -> Program:
+def headed(rows: int = VOCAB, **head: Any) -> Program:
     p = ProgramBuilder()
     h = p.embed(WeightSpec("table", (300, 64)))
     h = p.attention(h, h, h, heads=2, group=p.kv_group(KVSpec(2, 32, 32)), scale=0.2)
     x = p.layer_norm(h, WeightSpec("norm", (64,)), WeightSpec("norm.bias", (64,)), 1e-5)
-    return p.logits(x, WeightSpec("head", (VOCAB, 64)), bias=WeightSpec("b", (VOCAB,)), **head)
+    return p.logits(x, WeightSpec("head", (rows, 64)), bias=WeightSpec("b", (rows,)), **head)
 
 
 def runner_of(head: str, threads: int = 2, type: GGMLType = GGMLType.Q8_0) -> Runner:
@@ -140,6 +140,25 @@ def test_the_reference_draws_the_same(head: str) -> None:
         same = got.drawn == want.drawn
         assert (same <= near).all()
         assert same.sum() >= len(ROWS) - 2  # float32 in another order may draw a neighbour
+
+
+def test_more_tokens_than_two_to_the_18th_are_drawn_from() -> None:
+    """As of Gemma 3 with images: a token beyond the last whole tile, which is the likeliest."""
+    program = headed(262_208, tokens=262_145)
+    model = random_model(program, POOLS[2], type=GGMLType.F32)
+    model.exact["b"][262_144] = 30  # the core's too: one array
+    runner = make_runner(model, POOLS[2])
+    batch = drawn_batch()
+    got, whole = runner.run(batch), logits_of(runner, batch)
+    isa, scratch = default_isa(), np.empty(native.sample_scratch(262_145), np.uint64)
+    for filters in ((0, 1.0), (50, 0.9)):
+        drawn = [
+            native.sample(isa, row[:262_145].copy(), t, *filters, 0.0, u, scratch)
+            for row, (t, u) in zip(whole.logits, DRAWS, strict=True)
+        ]
+        assert 262_144 in drawn
+        assert filters[0] or got.drawn.tolist() == drawn
+    assert got.argmax.tolist() == [262_144] * len(ROWS)
 
 
 def test_where_nothing_is_allowed_nothing_is_drawn() -> None:

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, replace
 
 from octavo.errors import ModelFormatError
+from octavo.kernels import native
 from octavo.program.ops import ActivationKind, RopeStyle
 
 # Far above any model known; they keep a corrupt number from filling memory before the tensors'
@@ -14,7 +15,7 @@ from octavo.program.ops import ActivationKind, RopeStyle
 MOST_LAYERS = 2**12
 _MOST = {
     "num_layers": MOST_LAYERS, "hidden_size": 2**20, "ffn_size": 2**24, "heads": 2**16,
-    "kv_heads": 2**16, "head_dim": 2**20, "vocab_size": 2**24, "context": 2**32,
+    "kv_heads": 2**16, "head_dim": 2**20, "vocab_size": native.MAX_VOCAB, "context": 2**32,
     "position_original": 2**31 - 1,
 }  # fmt: skip
 _LEAST_SCALE, _LEAST_CAP, _MOST_SCALE = 1e-6, 1e-3, 1e6  # as far from any model's
