@@ -2,8 +2,9 @@
 
     python -m benchmarks.masks MODEL [--streams 1,16] [--rounds 6]
 
-Both run in turns in one engine, on the same prompts; speed is that of the steps that were one token
-of each stream. Says the median of the rounds, the least and the largest.
+Both run in turns in one engine, on the same prompts; speed is that of the median step of those that
+were one token of each stream, since others' turns on the machine make some of them long. Says the
+median of the rounds, the least and the largest.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def speed(
         if each.num_requests == each.computed_tokens == streams
     ]
     assert len(steps) > TOKENS // 2, "most steps are one token of each stream"
-    return streams * len(steps) / sum(steps)
+    return streams / median(steps)
 
 
 def ratios(llm: LLM, streams: int, temperature: float, rounds: int) -> list[float]:

@@ -51,12 +51,13 @@ def serve(
     path = config.chat_template
     template = read_template(None if path is None else Path(path))
 
-    def load() -> tuple[AsyncEngine, str]:
-        return AsyncEngine(open_llm(model, engine), max_waiting=PROMPTS_WAITING), _name(model)
-
     with closing(Aside(sys.stderr)) as aside, redirect_stderr(aside):
         said = _Said(Screen(json), aside)
-        said.note(f"loading {model}")
+
+        def load() -> tuple[AsyncEngine, str]:
+            said.note(f"loading {model}")  # what cannot be served is told in one line
+            return AsyncEngine(open_llm(model, engine), max_waiting=PROMPTS_WAITING), _name(model)
+
         run(config, load, said, template)
 
 

@@ -24,7 +24,10 @@ def listening(config: ServerConfig) -> Iterator[socket.socket]:
             Path(config.uds).unlink()  # of a server that was killed
     else:
         family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-        listener, where = socket.socket(family), f"{config.host} port {config.port}"
+        # By its name: of a protocol that is only implied asyncio does not know that it is TCP, and
+        # what is written waits for the reader to acknowledge what was written before (40 ms).
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        where = f"{config.host} port {config.port}"
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     with listener:
         try:
