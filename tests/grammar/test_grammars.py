@@ -69,6 +69,7 @@ def test_other_kinds(spec: GrammarSpec, right: list[str], wrong: list[str]) -> N
 
 def test_a_choice_is_one_of_its_texts_to_the_letter() -> None:
     odd = ['say "a"', "back\\slash", "é\n", "<|im_end|>", "/x/i", "\x00", "a", "ab", "🦑", "start:"]
+    odd += ["a\x7f", "\x1f\x80"]
     grammar = compiled(GrammarSpec.of(choice=odd))
     for text in odd:
         assert accepts(grammar, text), text

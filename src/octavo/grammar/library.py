@@ -176,9 +176,14 @@ def _body(spec: GrammarSpec) -> dict[str, Any]:
         (written,) = json.loads(LLMatcher.grammar_from_regex(spec.source))["grammars"]
         lark = written["lark_grammar"]
     elif spec.kind == "choice":
-        texts = (json.dumps(each, ensure_ascii=False) for each in read_choice(spec.source))
+        texts = map(_in_quotes, read_choice(spec.source))
         lark = "start: " + " | ".join(texts)
     return {"lark_grammar": lark}
+
+
+def _in_quotes(text: str) -> str:
+    """A text as Lark has it: as JSON, but that the library wants DEL escaped too."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _why(error: str) -> str:

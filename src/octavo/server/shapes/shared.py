@@ -84,7 +84,7 @@ EVERYWHERE: Insides = {
     },
     "logit_bias": {
         "maxProperties": MOST_BIASES,
-        "propertyNames": {"pattern": "^[0-9]{1,10}$"},
+        "propertyNames": {"pattern": "^(0|[1-9][0-9]{0,8})$"},
         "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
     },
     "model": {"minLength": 1},
