@@ -46,10 +46,11 @@ OCTAVO_DECLARE(avx512)
 OCTAVO_DECLARE(avx512bf16)
 #undef OCTAVO_DECLARE
 
-#define OCTAVO_DECLARE_TILES(level)      \
-  namespace level {                      \
-  const MatmulKernels* matmul_kernels(); \
-  const TileProbe* tile_probe();         \
+#define OCTAVO_DECLARE_TILES(level)            \
+  namespace level {                            \
+  const MatmulKernels* matmul_kernels();       \
+  const AttentionKernels* attention_kernels(); \
+  const TileProbe* tile_probe();               \
   }
 OCTAVO_DECLARE_TILES(amx)
 OCTAVO_DECLARE_TILES(amx_plain)
@@ -64,10 +65,10 @@ namespace {
   }
 
 // What has no tiles in it is avx512's, whose fma is faster than bf16 dots where there are tiles.
-#define OCTAVO_TILE_TABLE(level, arithmetic)                                  \
-  KernelTable {                                                               \
-    #level, arithmetic, level::matmul_kernels(), avx512::attention_kernels(), \
-        avx512::row_kernels(), avx512::simd_probe(), level::tile_probe()      \
+#define OCTAVO_TILE_TABLE(level, arithmetic)                                 \
+  KernelTable {                                                              \
+    #level, arithmetic, level::matmul_kernels(), level::attention_kernels(), \
+        avx512::row_kernels(), avx512::simd_probe(), level::tile_probe()     \
   }
 
 std::vector<KernelTable> make_tables() {
@@ -89,7 +90,7 @@ std::vector<KernelTable> make_tables() {
   if (cpu.avx512bf16) tables.push_back(OCTAVO_TABLE(avx512bf16, "fma-bf16hardware"));
 #endif
 #if OCTAVO_HAVE_amx
-  if (cpu.amx) tables.push_back(OCTAVO_TILE_TABLE(amx, "fma-bf16emulated"));
+  if (cpu.amx) tables.push_back(OCTAVO_TILE_TABLE(amx, "amx"));
 #endif
   return tables;
 }
@@ -97,7 +98,7 @@ std::vector<KernelTable> make_tables() {
 std::vector<KernelTable> make_plain_tables() {
   std::vector<KernelTable> tables;
 #if OCTAVO_HAVE_amx_plain
-  if (cpu_features().avx512) tables.push_back(OCTAVO_TILE_TABLE(amx_plain, "fma-bf16emulated"));
+  if (cpu_features().avx512) tables.push_back(OCTAVO_TILE_TABLE(amx_plain, "amx"));
 #endif
   return tables;
 }

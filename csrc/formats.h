@@ -64,8 +64,10 @@ enum ActKind : int32_t {
   // tiles, 16 rows or more are in blocks of 16 (the last may be shorter) in place of tiles, and
   // their bytes are a s8[rows][32 k]; all else is the same.
   A32 = 0,
-  ABF16 = 1,  // [K/2][Mt] pairs of bf16
-  AF32 = 2,   // [K][Mt] float
+  // [K/2][Mt] pairs of bf16. At levels with tiles rows are always in blocks of 16, and a block is
+  // [K/32][rows][32 k], with fewer pairs at the end.
+  ABF16 = 1,
+  AF32 = 2,  // [K][Mt] float
   // 32 bits of every value. Of a group of 32 k, 140*Mt B: [35 rows][Mt] of 4 B. Where the level has
   // bf16 dots, a value is two bf16 terms, hi = bf16(x) and lo = bf16(x - hi), and step j
   // (k = 4j .. 4j+3) has the rows 4j: hi of (4j, 4j+2), 4j+1: hi of (4j+1, 4j+3), 4j+2 and 4j+3: lo

@@ -10,13 +10,12 @@
 // With a softcap the scores are tanh(s * (scale / softcap)) and c = softcap * log2(e); all else is
 // the same.
 #pragma once
+#include "kernels/attention_group.h"
 #include "kernels/exp.h"
 #include "kernels/kv_traits.h"
 #include "kernels/tanh.h"
 
 namespace octavo::OCTAVO_ISA {
-
-constexpr float kNoMax = -1e30f;  // not -inf: inf - inf is NaN
 
 // Scores of tokens outside [lo, hi) become -inf, whatever they were.
 OCTAVO_INLINE f32x16 only_visible(f32x16 score, int lo, int hi) {

@@ -13,7 +13,9 @@ namespace octavo::OCTAVO_ISA {
 constexpr int kAccumulators = OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512 ? 24
                               : OCTAVO_LEVEL >= OCTAVO_LEVEL_avx2 ? 6
                                                                   : 3;
-constexpr int kPassRows = OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512 ? 12 : 3;
+constexpr int kPassRows = OCTAVO_LEVEL >= OCTAVO_LEVEL_amx      ? 16
+                          : OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512 ? 12
+                                                                : 3;
 constexpr int kTile = kAttentionTile;
 
 static inline int least(int a, int b) { return a < b ? a : b; }

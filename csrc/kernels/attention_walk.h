@@ -1,9 +1,8 @@
-// attention_walk.h: one chunk of KV for a group of rows: kernels, addresses, masks and turns.
+// attention_walk.h: one chunk of KV for a group of rows, by the kernels of the formats.
 //
-// A group is up to 48 (token, head) rows in passes of at most kPassRows; its passes take turns at
-// every tile, so that K and V come from memory once. The arithmetic is the formats' (kv_traits.h)
-// and attention_softmax.h's.
+// The arithmetic is the formats' (kv_traits.h) and attention_softmax.h's.
 #pragma once
+#include "kernels/attention_group.h"
 #include "kernels/attention_softmax.h"
 
 namespace octavo::OCTAVO_ISA {
@@ -62,68 +61,18 @@ static void pack_pass(const AttentionArgs* a, int row0, int begin, int count, vo
   }
 }
 
-static void begin_pass(Pass* pass, const AttentionArgs* a, int row0, int begin, int count,
-                       const void* q, float* o) {
-  pass->kernels = tile_kernels_for(count);
-  pass->rows = count;
-  pass->q = q;
-  pass->o = o;
-  for (int i = 0; i < pass->kernels->rows; i++) {
-    const int token = row0 + (begin + least(i, count - 1)) / a->group;
-    pass->first[i] = attention_first_visible(a, token);
-    pass->last[i] = a->first_position + token;
-  }
-}
-
-// Beyond the rows' own K and V (`prefetch_end`) comes what the thread reads after them.
-static void find_tile(const AttentionArgs* a, int kv_head, int tile, int s0, int s1,
-                      int prefetch_end, TileAddresses* at) {
-  const bool own = tile + kTile < prefetch_end;
-  const KVPlace next =
-      own ? KVPlace{a->block_table, kv_head, tile + kTile + s0 * 16, prefetch_end} : a->next;
-  at->ahead = next.block_table != nullptr;
-  for (int s = s0; s < s1; s++) {
-    const KVAddress here = kv_address(a, a->block_table, kv_head, tile + s * 16);
-    at->k[s] = here.k;
-    at->v[s] = here.v;
-    if (!at->ahead) continue;
-    // The block table may end where the positions do.
-    const int position = least(next.position + (s - s0) * 16, next.end - 1);
-    const KVAddress then = kv_address(a, next.block_table, next.kv_head, position);
-    at->next_k[s] = then.k;
-    at->next_v[s] = then.v;
-  }
-}
-
 static void walk_tile(Pass* pass, Tile* tile, const AttentionArgs* a, const TileAddresses* at,
                       int begin) {
-  const int rows = pass->kernels->rows;
   const bool capped = a->softcap > 0.0f;
   const float c = (capped ? a->softcap : a->scale) * 1.44269504f;
-  for (int i = 0; i < rows; i++) {
-    tile->lo[i] = least(most(pass->first[i] - begin, 0), kTile);
-    tile->hi[i] = least(most(pass->last[i] + 1 - begin, 0), kTile);
-  }
-  const int s0 = tile->lo[0] / 16, s1 = (tile->hi[rows - 1] + 15) / 16;
+  const Units units = see_tile(pass, tile, begin);
   const KVLayout* l = a->layout;
-  pass->kernels->scores[at->ahead][l->k_format](at->k, at->next_k, s0, s1, pass->q, l->k_dim,
-                                                tile->score[0]);
-  if (capped) cap_scores(pass, tile, s0, s1, a->scale / a->softcap);
-  tile_max(pass, tile, s0, s1, c);
-  kWalk.add_tile[l->v_format](pass, tile, at, s0, s1, c, l->v_dim);
+  pass->kernels->scores[at->ahead][l->k_format](at->k, at->next_k, units.begin, units.end, pass->q,
+                                                l->k_dim, tile->score[0]);
+  if (capped) cap_scores(pass, tile, units.begin, units.end, a->scale / a->softcap);
+  tile_max(pass, tile, units.begin, units.end, c);
+  kWalk.add_tile[l->v_format](pass, tile, at, units.begin, units.end, c, l->v_dim);
 }
-
-struct Split {  // `total` rows in `count` even runs of at most `most_rows`
-  int total, count;
-  Split(int rows, int most_rows) : total(rows), count((rows + most_rows - 1) / most_rows) {}
-  int begin(int i) const { return (int)((int64_t)total * i / count); }
-  int size(int i) const { return begin(i + 1) - begin(i); }
-};
-
-struct Group {
-  Pass passes[kAttentionGroupRows / kPassRows];
-  int32_t count;
-};
 
 // Rows [begin, begin + count) of the call; q is packed into `q`, the chunk's o is kept in `o`.
 static void begin_group(Group* group, const AttentionArgs* a, int row0, int begin, int count,
@@ -133,21 +82,10 @@ static void begin_group(Group* group, const AttentionArgs* a, int row0, int begi
   for (int i = 0; i < passes.count; i++) {
     uint8_t* pass_q = q + (int64_t)i * kPassRows * a->layout->k_dim * 4;
     pack_pass(a, row0, begin + passes.begin(i), passes.size(i), pass_q);
-    begin_pass(group->passes + i, a, row0, begin + passes.begin(i), passes.size(i), pass_q,
+    begin_pass(group->passes + i, a, row0, begin + passes.begin(i), passes.size(i),
+               tile_kernels_for(passes.size(i)), pass_q,
                o + (int64_t)i * kPassRows * a->layout->v_dim);
   }
-}
-
-static void clear_pass(Pass* pass, int v_dim) {
-  const int rows = pass->kernels->rows;
-  store_f(pass->m, set1_f(kNoMax));
-  for (int i = 0; i < rows; i++) store_f(pass->lane_l[i], zero_f());
-  for (int d = 0; d < rows * v_dim; d += 16) store_f(pass->o + d, zero_f());
-}
-
-static void finish_pass(Pass* pass) {
-  store_f(pass->l, zero_f());
-  for (int i = 0; i < pass->kernels->rows; i++) pass->l[i] = reduce_add(load_f(pass->lane_l[i]));
 }
 
 // The state (m, l, o) of every row over one chunk, from nothing. Prefetches up to position
@@ -156,17 +94,13 @@ static void walk_chunk(Group* group, const AttentionArgs* a, int kv_head, int ch
                        int prefetch_end) {
   Tile work;
   for (int i = 0; i < group->count; i++) clear_pass(group->passes + i, a->layout->v_dim);
-  const Pass* last = group->passes + group->count - 1;
-  const int first = group->passes[0].first[0],
-            begin = most(chunk * kAttentionChunk, first / kTile * kTile);
-  const int end = least((chunk + 1) * kAttentionChunk, last->last[last->rows - 1] + 1);
-  for (int tile = begin; tile < end; tile += kTile) {
+  const Walk walk = walk_of(group, chunk);
+  for (int tile = walk.begin; tile < walk.end; tile += kTile) {
     TileAddresses at;
-    find_tile(a, kv_head, tile, most(first - tile, 0) / 16, least((end - tile + 15) / 16, 4),
-              prefetch_end, &at);
+    find_tile(a, kv_head, tile, walk, prefetch_end, &at);
     for (int i = 0; i < group->count; i++) {
       Pass* pass = group->passes + i;
-      if (pass->first[0] >= tile + kTile || pass->last[pass->rows - 1] < tile) continue;
+      if (!sees_tile(pass, tile)) continue;
       walk_tile(pass, &work, a, &at, tile);
       at.ahead = false;  // once is enough
     }

@@ -28,7 +28,8 @@ struct MatmulKernels {
   // over k in order, whatever the ranges. Integer formats, A32 rows: acc = fma(float(int dot of the
   // group), ws*as, acc), then acc = fma(min, am, acc) where there is a min; W6K, W2K and W3K: the
   // same for each half group of 16 k. ABF16X2 rows: the weights stay exact, see matmul_bf16x2.cpp.
-  // BF16, rows ABF16: one dot_bf16 a pair; F32, rows AF32: one fma a column.
+  // BF16, rows ABF16: one dot_bf16 a pair, or in tiles (tiles/words.h) one of 32 k; F32, rows AF32:
+  // one fma a column.
   void (*matmul)(const Weight* w, int32_t panel0, int32_t panel1, const Acts* a, int32_t tile0,
                  int32_t tile1, const Epilogue& epilogue, float* out, int64_t out_stride);
 

@@ -13,14 +13,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from octavo.kernels import KV_FORMATS, available_isas, native
+from octavo.kernels import KV_FORMATS, native
 from tests.kernels import attention_twin as twin
 from tests.kernels.exact import F32, Floats, same_bits
 from tests.kernels.guard import guarded
 
 Kinds = tuple[str, str]  # formats of K and of V
 DIMS = (16, 32, 64, 80, 96, 128, 256)
-every_isa = pytest.mark.parametrize("isa", available_isas())
 every_type = pytest.mark.parametrize("kinds", list(product(KV_FORMATS, repeat=2)), ids="-".join)
 
 
@@ -82,8 +81,8 @@ class PagedSequence:
         error = np.abs(got - want)
         worst = np.unravel_index((error / bound).argmax(), error.shape)
         assert np.all(error <= bound), (worst, got[worst], want[worst], bound[worst])
-        if all(each.is_single(self.isa) for each in twin.twins(self.layout)):
-            same_bits(got, twin.attention(q, past, fused=self.isa != "base"))
+        if all(each.is_single(self.isa) for each in twin.twins(self.layout, self.isa)):
+            same_bits(got, twin.attention(q, past, self.isa))
 
 
 def layout_of(

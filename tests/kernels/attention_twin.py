@@ -1,6 +1,6 @@
 """Paged attention and its page writers in numpy, in the kernels' order of operations.
 
-The arguments are the bindings' own after q, with `fused` (is fma rounded once?) for the ISA level.
+The arguments are the bindings' own after q, then the ISA level, for its arithmetic.
 All rows go through a step together and masks keep what a row does not see from reaching it, so
 nothing here shows how the kernels cut rows into groups and passes. `exact_attention` is the softmax
 of the textbook in float64.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from octavo.kernels import native
 from tests.kernels.exact import F32, Floats, exp2, fma, tanh, tree
 from tests.kernels.guard import Scalar
-from tests.kernels.kv_twin import KV_TWINS, UNIT, Bools, Bytes, F32Twin, Offsets
+from tests.kernels.kv_twin import KV_TWINS, TILED_BF16, UNIT, Bools, Bytes, F32Twin, Offsets
 
 TILE, CHUNK, NO_MAX = 64, 256, F32(-1e30)
 LOG2_E = F32(1.44269504)
@@ -50,8 +50,14 @@ class Scaling(NamedTuple):
         return cls(scale / softcap, softcap * LOG2_E) if softcap else cls(None, scale * LOG2_E)
 
 
-def twins(layout: native.KVLayout) -> tuple[F32Twin, F32Twin]:
-    """Return the twins of K's format and of V's."""
+Twins = tuple[F32Twin, F32Twin]
+
+
+def twins(layout: native.KVLayout, isa: str = "avx512") -> Twins:
+    """Return the twins of K's format and of V's. At levels with tiles bf16 goes through them where
+    both are."""
+    if isa.startswith("amx") and layout.k_format == layout.v_format == "bf16":
+        return TILED_BF16, TILED_BF16
     return KV_TWINS[layout.k_format], KV_TWINS[layout.v_format]
 
 
@@ -92,13 +98,13 @@ def one_chunk(
     sees: Bools,
     scaling: Scaling,
     layout: native.KVLayout,
-    fused: bool,
+    isa: str,
 ) -> tuple[Floats, Floats, Floats]:
     """State of every row over a chunk: q (N, k_dim), bytes of K and V (256, ..), sees (N, 256)."""
     rows = len(q)
     m, lanes = np.full(rows, NO_MAX), np.zeros((rows, 16), F32)
     o = np.zeros((rows, layout.v_dim), F32)
-    k_twin, v_twin = twins(layout)
+    (k_twin, v_twin), fused = twins(layout, isa), isa != "base"
     for start in range(0, CHUNK, TILE):
         tile, seen = slice(start, start + TILE), sees[:, start : start + TILE]
         if not seen.any():
@@ -125,17 +131,17 @@ def one_head(
     sees: Bools,
     scaling: Scaling,
     layout: native.KVLayout,
-    fused: bool,
+    isa: str,
 ) -> Floats:
     """q (N, k_dim), bytes of K and V (L, ..), sees (N, L); L is whole chunks."""
-    m, total = np.full(len(q), NO_MAX), np.zeros(len(q), F32)
+    m, total, fused = np.full(len(q), NO_MAX), np.zeros(len(q), F32), isa != "base"
     o = np.zeros((len(q), layout.v_dim), F32)
     for start in range(0, len(keys), CHUNK):
         part = slice(start, start + CHUNK)
         seen = sees[:, part].any(axis=1)
         if not seen.any():
             continue
-        chunk = q, keys[part], values[part], sees[:, part], scaling, layout, fused
+        chunk = q, keys[part], values[part], sees[:, part], scaling, layout, isa
         chunk_m, chunk_l, chunk_o = one_chunk(*chunk)
         after = np.maximum(chunk_m, m)
         keep, join = exp2(m - after, fused), exp2(chunk_m - after, fused)
@@ -170,9 +176,9 @@ def by_head(outs: list[NDArray[Scalar]], q: Floats) -> NDArray[Scalar]:
     return np.concatenate([out.reshape(len(q), -1, out.shape[1]) for out in outs], axis=1)
 
 
-def attention(q: Floats, past: Past, *, fused: bool) -> Floats:
+def attention(q: Floats, past: Past, isa: str) -> Floats:
     scaling = Scaling.of(past)
-    return by_head([one_head(*part, scaling, past.layout, fused) for part in gather(q, past)], q)
+    return by_head([one_head(*part, scaling, past.layout, isa) for part in gather(q, past)], q)
 
 
 def exact_attention(q: Floats, past: Past) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

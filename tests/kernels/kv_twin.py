@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.kernels.exact import F32, Floats, fma, from_bf16, to_bf16
+from tests.kernels.tile_twin import add_dots
 
 Bools = NDArray[np.bool_]
 Bytes = NDArray[np.uint8]
@@ -98,4 +99,34 @@ class Bf16Twin(F32Twin):
         return isa != "avx512bf16"
 
 
+class TiledBf16Twin(Bf16Twin):
+    """Bf16 whose products go through tiles, for K and V both: so many d or tokens at a time."""
+
+    run = 32
+
+    def is_single(self, isa: str) -> bool:
+        return True
+
+    def scores(self, q: Floats, keys: Bytes, fused: bool) -> Floats:
+        acc, rounded, k = np.zeros((len(q), len(keys)), F32), self.rounded(q), self.decode(keys)
+        for d in range(0, q.shape[1], self.run):
+            part = slice(d, d + self.run)
+            acc = add_dots(acc, rounded[:, None, part], k[None, :, part])
+        return acc
+
+    def add_values(self, o: Floats, p: Floats, values: Bytes, sees: Bools, fused: bool) -> Floats:
+        """A run that a row does not see at all is skipped; what it does not see of one is 0 * 0."""
+        weights, v = self.rounded(p), self.decode(values)
+        for t in range(0, len(values), self.run):
+            part = slice(t, t + self.run)
+            seen = sees[:, None, part]
+            after = add_dots(
+                o, np.where(seen, weights[:, None, part], F32(0)),
+                np.where(seen, v[part].T[None], F32(0)),
+            )  # fmt: skip
+            o = np.where(seen.any(axis=2), after, o)
+        return o
+
+
 KV_TWINS = MappingProxyType({"f32": F32Twin(), "bf16": Bf16Twin()})
+TILED_BF16 = TiledBf16Twin()

@@ -17,6 +17,7 @@ from octavo.kernels import native
 from tests.kernels.exact import F32, Floats, fma, from_bf16, to_bf16
 from tests.kernels.guard import Scalar
 from tests.kernels.quantize_twin import Ints, Quantized, quantize_rows, row_sums
+from tests.kernels.tile_twin import add_dots
 
 SPAN = {
     "W8": 64, "W4S": 64, "W4A": 64, "W5S": 64, "W5A": 64, "W4K": 256, "W5K": 256, "W6K": 256,
@@ -164,6 +165,8 @@ def matmul(
     """(M, rows). Where there are bf16 dots, BF16 weights and ABF16X2 rows round as those do: not
     here."""
     of_kind = float_row_sums if rows == "ABF16X2" else sums
+    if weight.format == "BF16" and isa.startswith("amx"):
+        of_kind = tile_sums
     with np.errstate(all="ignore"):
         result = of_kind(isa != "base", weight, x)
         result = result if bias is None else result + bias
@@ -181,6 +184,19 @@ def sums(fused: bool, weight: native.PackedWeight, x: Floats) -> Floats:
     acc = np.zeros((len(x), weight.rows), np.float32)
     for k in order[order < weight.cols]:
         acc = fma(x[:, k, None], values[None, :, k], acc, fused)
+    return acc
+
+
+def tile_sums(fused: bool, weight: native.PackedWeight, x: Floats) -> Floats:
+    """bf16 in tiles: dots of 32 columns one after the other, whose bits no level changes."""
+    odd = weight.cols % 2  # a column of zeros makes the last pair whole
+    values, rounded = (
+        np.pad(v, ((0, 0), (0, odd))) for v in (unpack_floats(weight), from_bf16(to_bf16(x)))
+    )
+    acc = np.zeros((len(x), weight.rows), np.float32)
+    for k in range(0, weight.cols, 32):
+        part = slice(k, k + 32)
+        acc = add_dots(acc, rounded[:, None, part], values[None, :, part])
     return acc
 
 

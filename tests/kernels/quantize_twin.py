@@ -77,17 +77,26 @@ def _pack_two_terms(isa: str, x: Floats) -> bytes:
 
 
 def _pack_tile(isa: str, x: Floats, kind: str) -> bytes:
-    rows, cols = x.shape
     if kind == "ABF16X2":
         with np.errstate(all="ignore"):
             return _pack_two_terms(isa, x)
     if kind == "AF32":
         return x.T.astype(np.float32).tobytes()
     if kind == "ABF16":
-        padded = np.zeros((rows, cols + cols % 2), np.uint16)
-        padded[:, :cols] = to_bf16(x)
-        return padded.reshape(rows, -1, 2).transpose(1, 0, 2).tobytes()
+        return _pairs(x).reshape(len(x), -1, 2).transpose(1, 0, 2).tobytes()
     return _pack_int8(x, steps=True)
+
+
+def _pairs(x: Floats) -> NDArray[np.uint16]:
+    """Rows of bf16, of an even number of columns."""
+    return np.pad(to_bf16(x), ((0, 0), (0, x.shape[1] % 2)))
+
+
+def _pack_bf16(x: Floats) -> bytes:
+    """32 columns after the other, of each the rows; a shorter run of columns at the end."""
+    pairs = _pairs(x)
+    runs = (pairs[:, k : k + 32] for k in range(0, pairs.shape[1], 32))
+    return b"".join(run.tobytes() for run in runs)
 
 
 def _pack_int8(x: Floats, steps: bool) -> bytes:
@@ -106,6 +115,10 @@ def _pack_int8(x: Floats, steps: bool) -> bytes:
 
 def quantize(isa: str, x: Floats, kind: str) -> bytes:
     """The packed rows, with NaNs as the kernel writes them (0x7fc00000; float rows keep theirs)."""
-    if kind == "A32" and isa.startswith("amx") and len(x) >= BLOCK:
-        return b"".join(_pack_int8(x[i : i + BLOCK], steps=False) for i in range(0, len(x), BLOCK))
+    tiled = isa.startswith("amx")
+    blocks = [x[i : i + BLOCK] for i in range(0, len(x), BLOCK)]
+    if tiled and kind == "A32" and len(x) >= BLOCK:
+        return b"".join(_pack_int8(block, steps=False) for block in blocks)
+    if tiled and kind == "ABF16":
+        return b"".join(map(_pack_bf16, blocks))
     return b"".join(_pack_tile(isa, x[rows.start : rows.stop], kind) for rows in tiles_of(len(x)))

@@ -19,11 +19,11 @@ from tests.kernels.attention_case import (
     DIMS,
     Kinds,
     PagedSequence,
-    every_isa,
     every_type,
     layout_of,
 )
 from tests.kernels.exact import F32, same_bits
+from tests.kernels.levels import every_isa
 
 pytestmark = every_isa
 Change = Callable[[PagedSequence], object]

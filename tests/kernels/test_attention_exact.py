@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.kernels.attention_case import Kinds, PagedSequence, every_isa, every_type, layout_of
+from tests.kernels.attention_case import Kinds, PagedSequence, every_type, layout_of
 from tests.kernels.exact import F32, same_bits
+from tests.kernels.levels import every_isa
 
 pytestmark = [every_isa, every_type]
 

@@ -10,8 +10,9 @@ import pytest
 
 from octavo.kernels import native
 from tests.kernels import attention_twin as twin
-from tests.kernels.attention_case import Kinds, PagedSequence, every_isa, every_type, layout_of
+from tests.kernels.attention_case import Kinds, PagedSequence, every_type, layout_of
 from tests.kernels.exact import Floats
+from tests.kernels.levels import every_isa
 
 
 def test_layout_of_smollm2_is_24_kib_a_layer_and_720_kib_a_block() -> None:

@@ -1,4 +1,4 @@
-"""Integer weights on tiles, which take the rows from 16 on, and what they share with all levels.
+"""Weights on tiles: of integers, which take the rows from 16 on, and of bf16, which take any.
 
 That tiles are cut, finished and bounded as all kernels are is in test_matmul.py.
 """
@@ -6,6 +6,7 @@ That tiles are cut, finished and bounded as all kernels are is in test_matmul.py
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from octavo.kernels import native
 from tests.kernels import matmul_case as case
@@ -63,3 +64,14 @@ def test_a_cut_inside_a_block_writes_its_own_rows(isa: str) -> None:
             assert np.array_equal(got[inside], whole[inside] + F32(0.5))
             got[inside] = -7
             assert np.array_equal(got, np.full_like(got, -7))
+
+
+@every_tiled_isa
+@pytest.mark.parametrize("cols", [1, 31, 32, 45, 96, 257])
+def test_bf16_weights_have_one_order_of_sums_for_any_number_of_rows(isa: str, cols: int) -> None:
+    """Whole steps of 32 columns and what is left, in blocks of 16 rows, by twos and alone."""
+    rng = np.random.default_rng(13)
+    weight, x = case.make_weight("BF16", 73, cols, rng), case.normal(rng, 69, cols)
+    want = twin.matmul(isa, weight, x)
+    for rows in (*range(1, 18), *range(31, 36), 47, 48, 49, 69):
+        check_bits(case.multiply(isa, weight, x[:rows]), want[:rows])

@@ -27,28 +27,66 @@ FIRST, NEWER = list(OWN_FORMAT.items())[:8], list(OWN_FORMAT.items())[8:]
 CLASSES = {
     "base": "base", "avx2": "fma-bf16emulated", "avxvnni": "fma-bf16emulated",
     "avx512": "fma-bf16emulated", "avx512bf16": "fma-bf16hardware",
-    "amx": "fma-bf16emulated", "amx_plain": "fma-bf16emulated",
+    "amx": "amx", "amx_plain": "amx",
 }  # fmt: skip
 IDS = [f"1/{name}/tile64/chunk256" for name in dict.fromkeys(CLASSES.values())]
 RECORDED = {
-    "integer weights": ("03bd534497d38a93", "9a2f423fd2625b32", "9a2f423fd2625b32"),
+    "integer weights": (
+        "03bd534497d38a93", "9a2f423fd2625b32",
+        "9a2f423fd2625b32", "9a2f423fd2625b32",
+    ),
     "integer weights, rows of two bf16": (
-        "d29ca79f4b419652", "64ac00805b25c8fd", "679be1e199247e01",
+        "d29ca79f4b419652", "64ac00805b25c8fd",
+        "679be1e199247e01", "64ac00805b25c8fd",
     ),
     "weights of few bits or a table": (
-        "088e9e237462f8ad", "d87be4b6296592c6", "4d505465971cd2ae",
+        "088e9e237462f8ad", "d87be4b6296592c6",
+        "4d505465971cd2ae", "d87be4b6296592c6",
     ),
-    "bf16 weights": ("88f88b640bd4ed73", "88f88b640bd4ed73", "88f88b640bd4ed73"),
-    "float32 weights": ("f4c9b9c785b43a22", "2e676c59553a396c", "2e676c59553a396c"),
-    "embedding": ("f770ad67be17b15c", "f770ad67be17b15c", "f770ad67be17b15c"),
-    "bf16 pages": ("dc6edda5a9fe7f18", "dc6edda5a9fe7f18", "dc6edda5a9fe7f18"),
-    "float32 pages": ("4b0452c86403fe32", "4b0452c86403fe32", "4b0452c86403fe32"),
-    "attention over bf16": ("4f4a61dd6df0d663", "26958f74dbedbbbf", "26958f74dbedbbbf"),
-    "attention over float32": ("4933cba8960803e9", "1c37e52eec753249", "1c37e52eec753249"),
-    "rows": ("ef6b3529560d7764", "7d763579b3f4f329", "7d763579b3f4f329"),
-    "layer norm": ("4d3b039ab6164876", "28796c6f68c5feaf", "28796c6f68c5feaf"),
-    "activations": ("50d8b984c6c69f99", "89c3ee57c39154ac", "89c3ee57c39154ac"),
-    "softcap": ("9fa9a40b3f09503e", "9732a3456458e6b7", "9732a3456458e6b7"),
+    "bf16 weights": (
+        "88f88b640bd4ed73", "88f88b640bd4ed73",
+        "88f88b640bd4ed73", "59fd4b51a640bf7c",
+    ),
+    "float32 weights": (
+        "f4c9b9c785b43a22", "2e676c59553a396c",
+        "2e676c59553a396c", "2e676c59553a396c",
+    ),
+    "embedding": (
+        "f770ad67be17b15c", "f770ad67be17b15c",
+        "f770ad67be17b15c", "f770ad67be17b15c",
+    ),
+    "bf16 pages": (
+        "dc6edda5a9fe7f18", "dc6edda5a9fe7f18",
+        "dc6edda5a9fe7f18", "dc6edda5a9fe7f18",
+    ),
+    "float32 pages": (
+        "4b0452c86403fe32", "4b0452c86403fe32",
+        "4b0452c86403fe32", "4b0452c86403fe32",
+    ),
+    "attention over bf16": (
+        "4f4a61dd6df0d663", "26958f74dbedbbbf",
+        "26958f74dbedbbbf", "922232762cc4877b",
+    ),
+    "attention over float32": (
+        "4933cba8960803e9", "1c37e52eec753249",
+        "1c37e52eec753249", "1c37e52eec753249",
+    ),
+    "rows": (
+        "ef6b3529560d7764", "7d763579b3f4f329",
+        "7d763579b3f4f329", "7d763579b3f4f329",
+    ),
+    "layer norm": (
+        "4d3b039ab6164876", "28796c6f68c5feaf",
+        "28796c6f68c5feaf", "28796c6f68c5feaf",
+    ),
+    "activations": (
+        "50d8b984c6c69f99", "89c3ee57c39154ac",
+        "89c3ee57c39154ac", "89c3ee57c39154ac",
+    ),
+    "softcap": (
+        "9fa9a40b3f09503e", "9732a3456458e6b7",
+        "9732a3456458e6b7", "9732a3456458e6b7",
+    ),
 }  # fmt: skip
 
 

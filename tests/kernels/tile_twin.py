@@ -36,12 +36,19 @@ def dot_s8(c: Words, a: Words, b: Words) -> Words:
 
 
 def dot_bf16(c: Words, a: Words, b: Words) -> Words:
-    """The same of two bf16 in each word: a chain of the low ones, a chain of the high ones."""
+    """The same of two bf16 in each word."""
+    rows, columns = (np.stack([_low(w), _high(w)], axis=-1) for w in (a, b.T))
+    left, right = (v.reshape(len(v), -1) for v in (rows, columns))
+    return add_dots(c.view(F32), left[:, None], right[None]).view(np.uint32)
+
+
+def add_dots(c: Floats, a: Floats, b: Floats) -> Floats:
+    """(M, N) + the sums over K of a (M, 1, K) times b (1, N, K), or of either shape in full: one
+    chain of the even k, one of the odd."""
     chains = [np.zeros(c.shape, F32), np.zeros(c.shape, F32)]
-    for k in range(a.shape[1]):
-        for i, part in enumerate((_low, _high)):
-            chains[i] = fma(part(a[:, k, None]), part(b[None, k]), chains[i])
-    return fma(F32(1), c.view(F32), fma(F32(1), chains[0], chains[1])).view(np.uint32)
+    for k in range(a.shape[-1]):
+        chains[k % 2] = fma(a[..., k], b[..., k], chains[k % 2])
+    return fma(F32(1), c, fma(F32(1), *chains))
 
 
 def _low(words: Words) -> Floats:

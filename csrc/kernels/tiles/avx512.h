@@ -1,6 +1,7 @@
 // tiles/avx512.h: what tile levels take from level avx512, whose kernels they have but for those of
 // this folder.
 #pragma once
+#include "kernels/attention.h"
 #include "kernels/matmul.h"
 
 // A tile that is held while a frame is unwound would never be given back.
@@ -11,6 +12,7 @@
 namespace octavo::avx512 {
 
 const MatmulKernels* matmul_kernels();
+const AttentionKernels* attention_kernels();
 void quantize(const float* x, const Acts* acts, int32_t row, int32_t k0, int32_t k1);
 void expand_row(const Weight* w, int32_t row, float* out);
 void spin_dot(int64_t iterations, int64_t* sink);

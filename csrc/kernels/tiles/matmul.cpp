@@ -10,12 +10,28 @@
 
 namespace octavo::OCTAVO_ISA {
 
-static bool in_blocks(const Acts* acts) { return acts->kind == A32 && acts->rows >= kTileRows; }
+static bool in_blocks(const Acts* acts) {
+  return acts->kind == ABF16 || (acts->kind == A32 && acts->rows >= kTileRows);
+}
+
+static void round_bf16(const float* x, const Acts* acts, const Block& block, int m, int32_t k0,
+                       int32_t k1) {
+  for (int32_t k = k0; k < k1; k += 32, x += 32) {
+    const int left = k1 - k, bytes = bf16_step_bytes(acts->cols, k);
+    alignas(64) uint8_t row[64];
+    for (int half = 0; half < 2; ++half) {
+      const f32x16 values = load_f_mask(x + 16 * half, first_lanes(left - 16 * half));
+      _mm256_store_si256((__m256i*)row + half, _mm512_cvtepi32_epi16(to_bf16_bits(values)));
+    }
+    __builtin_memcpy(block.acts + (int64_t)k * 2 * block.rows + m * bytes, row, (size_t)bytes);
+  }
+}
 
 void quantize(const float* x, const Acts* acts, int32_t row, int32_t k0, int32_t k1) {
   if (!in_blocks(acts)) return avx512::quantize(x, acts, row, k0, k1);
   const Block block = block_of(acts, row / kTileRows);
   const int m = row % kTileRows;
+  if (acts->kind == ABF16) return round_bf16(x, acts, block, m, k0, k1);
   int32_t* group = (int32_t*)block.acts + (int64_t)k0 / 32 * kGroupRows * block.rows;
   quantize_int8(x, (k1 - k0) / 32, {group + 8 * m, 1, 8 * (block.rows - m) + m, block.rows});
 }
@@ -25,9 +41,10 @@ static void matmul(const Weight* w, int32_t panel0, int32_t panel1, const Acts* 
   if (!in_blocks(a))
     return avx512::matmul_kernels()->matmul(w, panel0, panel1, a, tile0, tile1, epilogue, out,
                                             out_stride);
-  const Range range{
-      w, a, epilogue, out, out_stride, panel0, act_row_bytes(a->kind, a->cols), w->cols / 32};
-  multiply_int8(range, panel1, tile_begin(a->rows, tile0), tile_begin(a->rows, tile1));
+  const Range range{w,      a, epilogue, out, out_stride, panel0, act_row_bytes(a->kind, a->cols),
+                    w->cols};
+  const auto multiply = a->kind == ABF16 ? multiply_bf16 : multiply_int8;
+  multiply(range, panel1, tile_begin(a->rows, tile0), tile_begin(a->rows, tile1));
 }
 
 const MatmulKernels* matmul_kernels() {

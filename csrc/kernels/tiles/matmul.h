@@ -17,6 +17,11 @@ OCTAVO_INLINE Block block_of(const Acts* acts, int32_t index) {
           left < kTileRows ? left : kTileRows};
 }
 
+// Of the 32 k from k on, in a row of bf16: fewer at the end.
+OCTAVO_INLINE int bf16_step_bytes(int32_t cols, int32_t k) {
+  return cols - k < 32 ? (cols - k + 1) / 2 * 4 : 64;
+}
+
 // Those of a block's sums that are rows [row0, row1) of the product, into it. sums: [16 rows][16].
 OCTAVO_INLINE void finish_block(const Range& range, const Block& block, const float* sums,
                                 int32_t panel, int32_t row0, int32_t row1) {
@@ -27,5 +32,6 @@ OCTAVO_INLINE void finish_block(const Range& range, const Block& block, const fl
 
 // Panels [range.panel0, panel1) times rows [row0, row1).
 void multiply_int8(const Range& range, int32_t panel1, int32_t row0, int32_t row1);
+void multiply_bf16(const Range& range, int32_t panel1, int32_t row0, int32_t row1);
 
 }  // namespace octavo::OCTAVO_ISA

@@ -1,0 +1,129 @@
+// attention_rows.h: rows in one go, or chunk by chunk and merged, with the same bits.
+//
+// Who includes it has defined begin_group and walk_chunk: how a group's q is packed, and how it
+// goes through a chunk.
+#pragma once
+#include "kernels/attention_group.h"
+#include "kernels/attention_softmax.h"
+
+namespace octavo::OCTAVO_ISA {
+
+OCTAVO_INLINE bool sees_chunk(int first, int last, int chunk) {
+  return first < (chunk + 1) * kAttentionChunk && last >= chunk * kAttentionChunk;
+}
+
+struct Totals {  // of one pass, over the chunks so far
+  float m[16], l[16];
+  float* o;  // [kPassRows][v_dim]
+};
+
+static void begin_totals(Totals* total, float* o, int v_dim) {
+  store_f(total->m, set1_f(kNoMax));
+  store_f(total->l, zero_f());
+  total->o = o;
+  for (int d = 0; d < kPassRows * v_dim; d += 16) store_f(o + d, zero_f());
+}
+
+static void merge_pass(Totals* total, const Pass* pass, int chunk, int v_dim) {
+  float keep[16], join[16];
+  merge_weights(total->m, total->l, load_f(pass->m), load_f(pass->l), keep, join);
+  for (int i = 0; i < pass->rows; i++)
+    if (sees_chunk(pass->first[i], pass->last[i], chunk))
+      merge_values(total->o + i * v_dim, pass->o + i * v_dim, keep[i], join[i], v_dim);
+}
+
+struct Scratch {   // all of kAttentionGroupRows rows
+  uint8_t* q;      // [passes][kPassRows * k_dim * 4]
+  float* chunk_o;  // [passes][kPassRows][v_dim]
+  float* total_o;
+  Scratch(void* memory, const KVLayout* l) {
+    q = (uint8_t*)memory;
+    chunk_o = (float*)(q + (int64_t)kAttentionGroupRows * l->k_dim * 4);
+    total_o = chunk_o + (int64_t)kAttentionGroupRows * l->v_dim;
+  }
+};
+
+// Row = (token - row0) * group + head of the call.
+static float* out_row(const AttentionArgs* a, int row0, int row, float* out) {
+  return out + (row0 + row / a->group) * a->out_stride +
+         (int64_t)(row % a->group) * a->layout->v_dim;
+}
+
+static void attend_group(const AttentionArgs* a, int row0, int kv_head, int begin, int count,
+                         float* out, void* memory) {
+  const Scratch scratch(memory, a->layout);
+  const int v_dim = a->layout->v_dim;
+  Group group;
+  Totals totals[kAttentionGroupRows / kPassRows];
+  begin_group(&group, a, row0, begin, count, scratch.q, scratch.chunk_o);
+  for (int i = 0; i < group.count; i++)
+    begin_totals(totals + i, scratch.total_o + (int64_t)i * kPassRows * v_dim, v_dim);
+  const int first_token = row0 + begin / a->group,
+            end_token = row0 + (begin + count - 1) / a->group + 1;
+  const int end_chunk = attention_end_chunk(a, end_token);
+  for (int chunk = attention_first_chunk(a, first_token); chunk < end_chunk; chunk++) {
+    walk_chunk(&group, a, kv_head, chunk, a->first_position + end_token);
+    for (int i = 0; i < group.count; i++) merge_pass(totals + i, group.passes + i, chunk, v_dim);
+  }
+  for (int i = 0, row = begin; i < group.count; i++) {
+    float factor[16];
+    store_f(factor, div(set1_f(1.0f), load_f(totals[i].l)));
+    for (int r = 0; r < group.passes[i].rows; r++, row++)
+      scale_values(out_row(a, row0, row, out), totals[i].o + r * v_dim, factor[r], v_dim);
+  }
+}
+
+static void attend_rows(const AttentionArgs* a, int32_t row0, int32_t row1, int32_t kv_head,
+                        float* out, void* scratch) {
+  const Split groups((row1 - row0) * a->group, kAttentionGroupRows);
+  for (int i = 0; i < groups.count; i++)
+    attend_group(a, row0, kv_head, groups.begin(i), groups.size(i), out, scratch);
+}
+
+// A partial is m[rows], l[rows], o[rows][v_dim].
+static void attend_chunk(const AttentionArgs* a, int32_t row0, int32_t row1, int32_t kv_head,
+                         int32_t chunk, float* partial, void* memory) {
+  const Scratch scratch(memory, a->layout);
+  const int rows = (row1 - row0) * a->group, v_dim = a->layout->v_dim;
+  const Split groups(rows, kAttentionGroupRows);
+  float *m = partial, *l = partial + rows, *o = partial + 2 * (int64_t)rows;
+  Group group;
+  for (int i = 0, row = 0; i < groups.count; i++) {
+    begin_group(&group, a, row0, groups.begin(i), groups.size(i), scratch.q, scratch.chunk_o);
+    walk_chunk(&group, a, kv_head, chunk, a->first_position + row1);
+    for (int j = 0; j < group.count; j++) {
+      const Pass* pass = group.passes + j;
+      __builtin_memcpy(m + row, pass->m, (size_t)pass->rows * 4);
+      __builtin_memcpy(l + row, pass->l, (size_t)pass->rows * 4);
+      __builtin_memcpy(o + (int64_t)row * v_dim, pass->o, (size_t)pass->rows * v_dim * 4);
+      row += pass->rows;
+    }
+  }
+}
+
+static void merge_chunks(const AttentionArgs* a, int32_t row0, int32_t row1, const float* partials,
+                         float* out) {
+  const int rows = (row1 - row0) * a->group, v_dim = a->layout->v_dim;
+  const int first_chunk = attention_first_chunk(a, row0), end_chunk = attention_end_chunk(a, row1);
+  const int64_t stride = attention_partial_floats(a, row0, row1);
+  for (int row = 0; row < rows; row++) {
+    float m[16], l[16], keep[16], join[16];
+    store_f(m, set1_f(kNoMax));
+    store_f(l, zero_f());
+    float* o = out_row(a, row0, row, out);
+    for (int d = 0; d < v_dim; d += 16) store_f(o + d, zero_f());
+    const int token = row0 + row / a->group;
+    for (int chunk = first_chunk; chunk < end_chunk; chunk++) {
+      if (!sees_chunk(attention_first_visible(a, token), a->first_position + token, chunk))
+        continue;
+      const float* partial = partials + (chunk - first_chunk) * stride;
+      merge_weights(m, l, set1_f(partial[row]), set1_f(partial[rows + row]), keep, join);
+      merge_values(o, partial + 2 * (int64_t)rows + (int64_t)row * v_dim, keep[0], join[0], v_dim);
+    }
+    float factor[16];
+    store_f(factor, div(set1_f(1.0f), load_f(l)));
+    scale_values(o, o, factor[0], v_dim);
+  }
+}
+
+}  // namespace octavo::OCTAVO_ISA

@@ -1,0 +1,115 @@
+// tiles/attention_walk.h: one chunk of bf16 KV for a group of rows, its products in tiles.
+//
+// Passes take turns, and the scores of one are multiplied while the one before has its softmax.
+#pragma once
+#include "kernels/attention_softmax.h"
+#include "kernels/tiles/attention_products.h"
+
+namespace octavo::OCTAVO_ISA {
+
+// Weights as rows of a tile; a NaN may become a number: the sum of the weights has it.
+struct TiledWeights {
+  OCTAVO_INLINE void store_p(uint32_t* row, int s, f32x16 p) {
+    const i32x16 bits = as_int(p), odd = and_i(shift_right_u<16>(bits), set1_i(1));
+    const i32x16 rounded = shift_right_u<16>(add_i(bits, add_i(odd, set1_i(0x7fff))));
+    _mm256_storeu_si256((__m256i*)row + s, _mm512_cvtepi32_epi16(rounded));
+  }
+};
+
+// From scores to weights; o is scaled for them.
+static void weigh(Turn* turn, const AttentionArgs* a) {
+  const bool capped = a->softcap > 0.0f;
+  const float c = (capped ? a->softcap : a->scale) * 1.44269504f;
+  const int s0 = turn->units.begin, s1 = turn->units.end, v_dim = a->layout->v_dim;
+  Pass* pass = turn->pass;
+  if (capped) cap_scores(pass, &turn->tile, s0, s1, a->scale / a->softcap);
+  tile_max(pass, &turn->tile, s0, s1, c);
+  for (int i = 0; i < pass->kernels->rows; i++)
+    if (turn->tile.alpha[i] != 1.0f)
+      scale_values(pass->o + i * v_dim, pass->o + i * v_dim, turn->tile.alpha[i], v_dim);
+  tile_weights<TiledWeights>(pass, &turn->tile, s0, s1, c);
+  for (int i = 0; i < pass->kernels->rows; i++) {  // the other half of 32 tokens that are begun
+    if (s0 % 2 != 0) TiledWeights::store_p(turn->tile.p[i], s0 - 1, zero_f());
+    if (s1 % 2 != 0) TiledWeights::store_p(turn->tile.p[i], s1, zero_f());
+  }
+}
+
+static void finish_turn(Tiles& t, Turn* turn, int v_dim) {
+  for (int half = turn->units.begin / 2; half < (turn->units.end + 1) / 2; ++half) {
+    add_values(t, turn, half, v_dim);
+    for (int s = 2 * half; s < 2 * half + 2 && turn->at.ahead; ++s)
+      if (s >= turn->units.begin && s < turn->units.end) ask_for(turn->at.next_v[s], v_dim / 2, 64);
+  }
+}
+
+// How many rows a pass may have: all that is asked of TileKernels here.
+struct PassSizes {
+  TileKernels of[kPassRows];
+  constexpr PassSizes() : of{} {
+    for (int i = 0; i < kPassRows; ++i) of[i].rows = i + 1;
+  }
+};
+static constexpr PassSizes kSizes;
+
+static void pack_row(const float* q, int k_dim, uint8_t* out) {
+  for (int d = 0; d < k_dim; d += 16)
+    _mm256_storeu_si256((__m256i*)(out + d * 2),
+                        _mm512_cvtepi32_epi16(to_bf16_bits(load_f(q + d))));
+}
+
+// Rows [begin, begin + count) of the call, in passes of as many rows each: where one has fewer, the
+// last is there twice.
+static void begin_group(Group* group, const AttentionArgs* a, int row0, int begin, int count,
+                        uint8_t* q, float* o) {
+  const Split passes(count, kPassRows);
+  const int k_dim = a->layout->k_dim, rows = (count + passes.count - 1) / passes.count;
+  group->count = passes.count;
+  for (int i = 0; i < passes.count; i++) {
+    uint8_t* pass_q = q + (int64_t)i * kPassRows * k_dim * 4;
+    const int first = begin + passes.begin(i), size = passes.size(i);
+    for (int r = 0; r < rows; r++) {
+      const int row = first + least(r, size - 1), token = row0 + row / a->group;
+      pack_row(a->q + token * a->q_stride + (int64_t)(row % a->group) * k_dim, k_dim,
+               pass_q + (int64_t)r * k_dim * 2);
+    }
+    begin_pass(group->passes + i, a, row0, first, size, kSizes.of + rows - 1, pass_q,
+               o + (int64_t)i * kPassRows * a->layout->v_dim);
+  }
+}
+
+// As that of kernels/attention_walk.h.
+static void walk_chunk(Group* group, const AttentionArgs* a, int kv_head, int chunk,
+                       int prefetch_end) {
+  const int k_dim = a->layout->k_dim, v_dim = a->layout->v_dim;
+  for (int i = 0; i < group->count; i++) clear_pass(group->passes + i, v_dim);
+  Turn turns[2];
+  Turn *now = turns, *before = turns + 1;
+  before->pass = nullptr;
+  Tiles t(shapes_for(group->passes[0].kernels->rows, k_dim));
+  const Walk walk = walk_of(group, chunk);
+  for (int tile = walk.begin; tile < walk.end; tile += kTile) {
+    TileAddresses at;
+    find_tile(a, kv_head, tile, walk, prefetch_end, &at);
+    for (int i = 0; i < group->count; i++) {
+      if (!sees_tile(group->passes + i, tile)) continue;
+      now->pass = group->passes + i;
+      now->at = at;
+      now->units = see_tile(now->pass, &now->tile, tile);
+      at.ahead = false;  // once is enough
+      multiply_scores(t, *now, k_dim);
+      if (before->pass != nullptr) weigh(before, a);
+      store_scores(t, now);
+      if (before->pass != nullptr) finish_turn(t, before, v_dim);
+      Turn* const done = before;
+      before = now;
+      now = done;
+    }
+  }
+  if (before->pass != nullptr) {
+    weigh(before, a);
+    finish_turn(t, before, v_dim);
+  }
+  for (int i = 0; i < group->count; i++) finish_pass(group->passes + i);
+}
+
+}  // namespace octavo::OCTAVO_ISA
