@@ -167,7 +167,8 @@ void attention(const std::string& isa, Array<float, 3> out, Array<const float, 3
                         (int32_t)rows,
                         window,
                         scale,
-                        softcap};
+                        softcap,
+                        {}};
   check_blocks(layout, block_table, attention_first_visible(&args, 0), first_position + rows,
                pages.size());
   const ReleasedGil released;
