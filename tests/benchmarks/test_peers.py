@@ -17,7 +17,7 @@ from tests.benchmarks.peer.fakes import script
 
 _BENCH = """
 import json
-print(json.dumps([{"build_number": 7, "build_commit": "abc", "avg_ts": 321.5}]))
+print(json.dumps([{"build_number": 7, "build_commit": "abc", "samples_ts": [300.0, 321.5]}]))
 """
 
 

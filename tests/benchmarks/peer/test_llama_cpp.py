@@ -18,7 +18,7 @@ import json, sys
 json.dump(sys.argv[1:], open({asked!r}, "w"))
 print({printed!r})
 """
-_BENCH = json.dumps([{"build_number": 7, "build_commit": "abc", "avg_ts": 321.5}])
+_BENCH = json.dumps([{"build_number": 7, "build_commit": "abc", "samples_ts": [300.0, 321.5]}])
 _TABLE = """
 main: n_kv_max = 64, n_threads = 2
 
@@ -71,10 +71,10 @@ def says(folder: Path, program: str, printed: str) -> Path:
 @pytest.mark.parametrize(
     ("name", "work", "flags"),
     [
-        ("llama.cpp", PROMPT, "-p 32 -n 0 -r 1 -o json -fa 1"),
-        ("llama.cpp", DECODE, "-p 0 -n 4 -d 8 -r 1 -o json -fa 1"),
-        ("ik_llama.cpp", PROMPT, "-p 32 -n 0 -r 1 -o json -fa 1 -rtr 1"),
-        ("ik_llama.cpp", DECODE, "-p 0 -n 0 -gp 8,4 -r 1 -o json -fa 1 -rtr 1"),
+        ("llama.cpp", PROMPT, "-p 32 -n 0 -r 2 -o json -fa 1"),
+        ("llama.cpp", DECODE, "-p 0 -n 4 -d 8 -r 2 -o json -fa 1"),
+        ("ik_llama.cpp", PROMPT, "-p 32 -n 0 -r 2 -o json -fa 1 -rtr 1"),
+        ("ik_llama.cpp", DECODE, "-p 0 -n 0 -gp 8,4 -r 2 -o json -fa 1 -rtr 1"),
     ],
 )
 def test_one_stream_is_asked_of_llama_bench(
