@@ -32,17 +32,17 @@ def take_turns(
     for work in works:
         found = {peer.name: Outcome(work.name, peer.name) for peer in peers}
         for turn in range(repeats):
-            for peer in _in_turn(peers, turn):
-                if not found[peer.name].why:
-                    so_far = found[peer.name]
-                    found[peer.name] = _one(peer, work, limits[work.name], turn, so_far, probe)
-                    say(_line(found[peer.name]))
+            for peer in _in_turn([each for each in peers if not found[each.name].why], turn):
+                so_far = found[peer.name]
+                found[peer.name] = _one(peer, work, limits[work.name], turn, so_far, probe)
+                say(_line(found[peer.name]))
             yield list(found.values())
 
 
 def _in_turn(peers: Sequence[Peer], turn: int) -> Sequence[Peer]:
-    """Nobody is always first."""
-    first = turn % len(peers) if peers else 0
+    """Nobody follows itself, which was 20 % faster at decode than to follow another; of three or
+    more nobody is always first."""
+    first = turn % len(peers) if len(peers) > 2 else 0
     return [*peers[first:], *peers[:first]]
 
 

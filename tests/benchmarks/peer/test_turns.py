@@ -14,7 +14,7 @@ from tests.benchmarks.peer.fakes import CHAT, DECODE, FakePeer, FakeProbe
 LIMITS = {work.name: Limit(1, (TokenCost(1e9, 1e9),)) for work in (DECODE, CHAT)}
 
 
-def test_nobody_is_always_first_and_each_has_its_own_readings() -> None:
+def test_two_alternate_and_each_has_its_own_readings() -> None:
     log: list[str] = []
     peers = [FakePeer("a", [10, 12, 5], log), FakePeer("b", [20, 22, 7], log)]
     readings = [1e9, 3e9, 2e9, 2e9, 4e9, 4e9, 6e9, 8e9]
@@ -23,13 +23,27 @@ def test_nobody_is_always_first_and_each_has_its_own_readings() -> None:
         peers, [DECODE], LIMITS, FakeProbe(readings), repeats=2, say=said.append
     )
     assert [len(each.samples) for each in first] == [1, 1]  # kept, should the second never end
-    assert log == ["a decode-8 0", "b decode-8 0", "b decode-8 1", "a decode-8 1"]
+    assert log == ["a decode-8 0", "b decode-8 0", "a decode-8 1", "b decode-8 1"]
     assert found == [
-        Outcome("decode-8", "a", (Sample(10, 2, 2, 200), Sample(12, 7, 7, 700))),
-        Outcome("decode-8", "b", (Sample(20, 2, 2, 200), Sample(22, 4, 4, 400))),
+        Outcome("decode-8", "a", (Sample(10, 2, 2, 200), Sample(12, 4, 4, 400))),
+        Outcome("decode-8", "b", (Sample(20, 2, 2, 200), Sample(22, 7, 7, 700))),
     ]
     line = "decode-8 b 20.0 tok/s, 1000.0% of what 2.0 GB/s and 200 GOP/s allow"
     assert " ".join(said[1].split()) == line
+
+
+@pytest.mark.parametrize("fails_first", [False, True])
+def test_nobody_follows_itself_and_of_three_nobody_is_always_first(fails_first: bool) -> None:
+    log: list[str] = []
+    speeds = [PeerError("gone") if fails_first else 1.0, 1.0, 1.0]
+    peers = [FakePeer(name, [*speeds] if name == "c" else [1.0] * 3, log) for name in "abc"]
+    list(
+        take_turns(
+            peers, [DECODE], LIMITS, FakeProbe([1e9] * 100), repeats=3, say=lambda line: None
+        )
+    )
+    order = "".join(line[0] for line in log)
+    assert order == ("abcabab" if fails_first else "abcbcacab")
 
 
 def test_who_cannot_or_fails_is_out_of_that_workload_alone() -> None:
