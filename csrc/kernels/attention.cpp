@@ -1,6 +1,6 @@
 // attention.cpp: the entries of AttentionKernels at levels of vectors.
 #include "kernels/attention_walk.h"
-// First, for it has what attention_rows.h calls.
+// Behind it: these call what it has.
 #include "kernels/attention_rows.h"
 #include "kernels/kv_write.h"
 

@@ -1,9 +1,9 @@
 // tiles/attention.cpp: the entries of AttentionKernels at levels of tiles.
-// First, for it has what attention_rows.h calls.
+//
 // K and V of bf16 go through tiles whatever the number of rows, for their bits are others than
 // those of vectors; all else is avx512's.
 #include "kernels/tiles/attention_walk.h"
-// First, for it has what attention_rows.h calls.
+// Behind it: these call what it has.
 #include "kernels/attention_rows.h"
 #include "kernels/tiles/avx512.h"
 
