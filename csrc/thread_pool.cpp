@@ -76,6 +76,7 @@ void ThreadPool::Flag::advance() {
 ThreadPool::ThreadPool(int threads) : size_(threads) {
   if (threads < 1)
     throw std::invalid_argument("threads: expected at least 1, got " + std::to_string(threads));
+  cpus_ = std::make_unique<std::atomic<int>[]>(threads);
 }
 
 ThreadPool::~ThreadPool() {
@@ -126,6 +127,7 @@ void ThreadPool::run(Task task, void* context) {
   if (workers_.empty()) start_workers();
   task_ = task;
   context_ = context;
+  cpus_[0].store(sched_getcpu(), std::memory_order_relaxed);
   runs_.advance();
   task(context, 0);
   barrier();
@@ -136,9 +138,29 @@ void ThreadPool::work(int thread) {
   for (uint32_t seen = 0;; ++seen) {
     runs_.wait_while(seen, kRunSpin);
     if (stop_.load()) return;
+    leave_shared_cpu(thread);
     task_(context_, thread);
     barrier();
   }
+}
+
+// Two threads that take turns in waiting for each other look to the system like one that always
+// runs: it may leave them on one CPU for seconds, with another idle. So a worker that begins a run
+// where a thread before it does goes elsewhere, and is then free to be moved again.
+void ThreadPool::leave_shared_cpu(int thread) {
+  const auto at = [this](int i) { return cpus_[i].load(std::memory_order_relaxed); };
+  const int here = sched_getcpu();
+  cpus_[thread].store(here, std::memory_order_relaxed);
+  bool is_shared = false;
+  for (int i = 0; i < thread; ++i) is_shared |= at(i) == here;
+  cpu_set_t allowed;
+  if (!is_shared || sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+  cpu_set_t others = allowed;
+  for (int i = 0; i < thread; ++i)
+    if (at(i) >= 0 && at(i) < CPU_SETSIZE) CPU_CLR(at(i), &others);
+  if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof others, &others) != 0) return;
+  sched_setaffinity(0, sizeof allowed, &allowed);
+  cpus_[thread].store(sched_getcpu(), std::memory_order_relaxed);
 }
 
 void ThreadPool::barrier() {

@@ -46,6 +46,7 @@ class ThreadPool {
   };
 
   void work(int thread);
+  void leave_shared_cpu(int thread);
   void start_workers();  // all or none
   void stop_workers();
   bool forked() const;
@@ -54,7 +55,8 @@ class ThreadPool {
   std::atomic<int> owner_pid_{
       0};  // the process that started the workers; a forked child has none of them
   std::mutex run_mutex_;
-  std::vector<std::thread> workers_;  // made at the first run
+  std::vector<std::thread> workers_;          // made at the first run
+  std::unique_ptr<std::atomic<int>[]> cpus_;  // where each thread began the last run
   Task task_ = nullptr;
   void* context_ = nullptr;
   std::atomic<bool> stop_{false};

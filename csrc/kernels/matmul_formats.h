@@ -130,6 +130,18 @@ struct Group : Traits<kFormat> {
   }
 };
 
+// One panel for one or two rows is a stream from memory: it comes into L1 a fixed way ahead of
+// where it is read, which fits there beside the rows and is far enough (docs/kernels.md).
+constexpr int kStreamAhead = 12 << 10;  // bytes
+
+template <class G>
+OCTAVO_INLINE void prefetch_stream(const uint8_t* p, int g) {
+  constexpr int kBytes = G::kLayout.bytes / G::kLayout.groups;
+#pragma GCC unroll 16
+  for (int at = 0; at < kBytes; at += 64)
+    __builtin_prefetch(p + g * kBytes + at + kStreamAhead, 0, 3);
+}
+
 // The stream into L2 of what this core reads after this unit: the lines that begin in this group.
 template <class G>
 OCTAVO_INLINE void prefetch_group(const uint8_t* p, int64_t panel_stride, Ahead ahead, int g) {

@@ -139,7 +139,8 @@ __attribute__((noinline)) static void tile(const uint8_t* p, int64_t panel_strid
         groups - first < G::kLayout.groups ? (int)(groups - first) : G::kLayout.groups;
 #pragma GCC unroll 1
     for (int g = 0; g < count; ++g, a += kGroupRows * stride) {
-      prefetch_group<G>(p, panel_stride, ahead, g);
+      if constexpr (R == 1 && M <= 2) prefetch_stream<G>(p, g);
+      else prefetch_group<G>(p, panel_stride, ahead, g);
       if constexpr (G::kHalves) {
         add_half<R, M, G, kLowHalf>(p, panel_stride, g, a, stride, acc);
         add_half<R, M, G, kHighHalf>(p, panel_stride, g, a, stride, acc);

@@ -86,6 +86,27 @@ def test_affinity_bounds_the_usable_cpus() -> None:
     assert 1 <= native.usable_cpus() <= len(mask)
 
 
+CROWDED = """
+import os
+from octavo.kernels import native
+cpus = sorted(os.sched_getaffinity(0))[:2]
+os.sched_setaffinity(0, cpus[:1])
+pool = native.ThreadPool(2)
+pool.run_barriers(1)
+me = str(os.getpid())
+[worker] = [int(thread) for thread in os.listdir("/proc/self/task") if thread != me]
+for _ in range(50):
+    os.sched_setaffinity(worker, cpus[:1])  # now it is where the caller is
+    os.sched_setaffinity(worker, cpus)
+    assert pool.run_barriers(2) == 0
+    assert os.sched_getaffinity(worker) == set(cpus)
+"""
+
+
+def test_a_worker_that_leaves_the_callers_cpu_may_still_run_on_all() -> None:
+    run(CROWDED)
+
+
 NO_ROOM = """
 import resource
 from octavo.kernels import native
