@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         if given.read:
-            results = together([from_json(json.loads(p.read_text("utf-8"))) for p in given.read])
+            results = together([_read(path) for path in given.read])
             _write(results, given.out)
         else:
             for results in _measure(given):
@@ -151,6 +151,13 @@ def _model(header: ModelHeader) -> dict[str, object]:
     return {"file": header.path.name, "bytes": size, "weights": "+".join(types)}
 
 
+def _read(path: Path) -> Results:
+    try:
+        return from_json(json.loads(path.read_text("utf-8")))
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path}: expected a peers.json that an earlier run wrote") from None
+
+
 def _write(results: Results, out: Path) -> None:
     write_whole(out / "peers.json", json.dumps(results.to_dict(), indent=1).encode())
 
@@ -204,7 +211,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _peers(text: str) -> list[str]:
-    names = text.split(",")
+    names = list(dict.fromkeys(text.split(",")))  # each once: results are kept by name
     if unknown := [name for name in names if name not in NAMES]:
         raise argparse.ArgumentTypeError(f"no {unknown[0]!r}: expected some of {','.join(NAMES)}")
     return names

@@ -120,6 +120,8 @@ class LlamaCpp:
                 )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise PeerError(f"{program} did not end in {self._settings.seconds:g} s") from None
+        except OSError as error:
+            raise PeerError(f"{program} cannot be run: {error.strerror}") from None
         if done.returncode:
             raise PeerError(f"{program} ended with {done.returncode}: {last_line(done.stderr)}")
         return done

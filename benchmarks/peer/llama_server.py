@@ -33,10 +33,13 @@ def speed(
         tempfile.TemporaryDirectory() as folder,  # it leaves a log where it is
         tempfile.TemporaryFile("w+", errors="replace") as said,
     ):
-        process = subprocess.Popen(
-            [*command, "--host", _HOST, "--port", str(port)],
-            stdin=subprocess.DEVNULL, stdout=said, stderr=said, cwd=folder,
-        )  # fmt: skip
+        try:
+            process = subprocess.Popen(
+                [*command, "--host", _HOST, "--port", str(port)],
+                stdin=subprocess.DEVNULL, stdout=said, stderr=said, cwd=folder,
+            )  # fmt: skip
+        except OSError as error:
+            raise PeerError(f"llama-server cannot be run: {error.strerror}") from None
         try:
             _wait(process, port, until, said)
             return _offered(port, work, prompts, until)
@@ -53,8 +56,8 @@ def _wait(process: subprocess.Popen[bytes], port: int, until: float, said: IO[st
         try:
             if _ask(port, "GET", "/health", None, until)[0] == 200:
                 return
-        except OSError:
-            pass  # it does not listen yet
+        except (OSError, HTTPException):
+            pass  # it does not listen yet, or another does there
         time.sleep(_POLL_SECONDS)
     raise PeerError("llama-server did not begin in time")
 

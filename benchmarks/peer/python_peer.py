@@ -12,6 +12,7 @@ import selectors
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
@@ -41,6 +42,7 @@ class PythonPeer:
         if "unable" in answer:
             raise NotSupportedError(str(answer["unable"]))
         if "failed" in answer:
+            self.close()  # what it was asked may still be in it, and would run beside what follows
             raise PeerError(last_line(str(answer["failed"])))
         speed = answer["speed"]
         assert isinstance(speed, float)
@@ -52,7 +54,8 @@ class PythonPeer:
             self.process.wait()
             for pipe in (self.process.stdin, self.process.stdout, self._said):
                 if pipe is not None:
-                    pipe.close()
+                    with suppress(BrokenPipeError):  # of a question that it ended without reading
+                        pipe.close()
         self.process = self._said = None
 
     def _ask(self, question: str) -> dict[str, object]:

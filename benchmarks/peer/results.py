@@ -114,10 +114,18 @@ def together(parts: Sequence[Results]) -> Results:
         missing={
             name: how for part in parts for name, how in part.missing.items() if name not in peers
         },
-        works=list({each.name: each for part in parts for each in part.works}.values()),
+        works=_by_group({each.name: each for part in parts for each in part.works}.values()),
         outcomes=_joined(each for part in parts for each in part.outcomes),
         runs=[run for part in parts for run in part.runs],
     )
+
+
+def _by_group(works: Iterable[Workload]) -> list[Workload]:
+    """Put those of one figure together, in the order in which groups and works first came."""
+    found: dict[str, list[Workload]] = {}
+    for each in works:
+        found.setdefault(each.group, []).append(each)
+    return [each for group in found.values() for each in group]
 
 
 def _joined(outcomes: Iterable[Outcome]) -> list[Outcome]:

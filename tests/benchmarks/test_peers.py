@@ -52,7 +52,8 @@ def test_a_run_leaves_every_repetition_and_every_reason(
 ) -> None:
     script(tmp_path / "llama-bench", _BENCH)
     out = tmp_path / "out"
-    flags = ["--only", "prefill-512,batch-8", "--peers", "octavo,llama.cpp,ik_llama.cpp,vllm"]
+    names = "octavo,llama.cpp,ik_llama.cpp,vllm,octavo"
+    flags = ["--only", "prefill-512,batch-8", "--peers", names]
     assert peers.main([model, str(out), *flags, "--repeats", "2", "--threads", "1"]) == 0
     data = json.loads((out / "peers.json").read_text())
     found = {(each["work"], each["peer"]): each for each in data["outcomes"]}
@@ -98,6 +99,8 @@ def test_what_was_measured_stays_where_there_is_no_plotly(
     [
         (["none", "OUT"], "no file and no library model 'none'"),
         (["--from", "none.json", "OUT"], "No such file or directory: 'none.json'"),
+        (["--from", "other.json", "OUT"], "other.json: expected a peers.json that an earlier run"),
+        (["--from", "list.json", "OUT"], "list.json: expected a peers.json that an earlier run"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
@@ -105,6 +108,8 @@ def test_what_cannot_be_done_is_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "other.json").write_text('{"outcomes": [], "works": []}')
+    (tmp_path / "list.json").write_text("[1]")
     assert peers.main(flags) == 1
     printed = capsys.readouterr().err
     assert said in printed

@@ -31,7 +31,7 @@ def ignores_merges(spec: TokenizerSpec) -> bool:
 def plain_tokenizer(
     spec: TokenizerSpec, vocab: dict[str, int], merges: list[tuple[str, str]]
 ) -> tokenizers.Tokenizer:
-    """A tokenizer of these names and merges."""
+    """Make a tokenizer of these names and merges."""
     tokenizer = tokenizers.Tokenizer(
         tokenizers.models.BPE(vocab, merges, ignore_merges=ignores_merges(spec))
     )

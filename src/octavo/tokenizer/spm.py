@@ -28,7 +28,7 @@ Merges = npt.NDArray[np.int32]  # (num_merges, 2) ids of left and right, the bes
 def plain_tokenizer(
     spec: TokenizerSpec, vocab: dict[str, int], merges: list[tuple[str, str]]
 ) -> tokenizers.Tokenizer:
-    """A tokenizer of these names and merges."""
+    """Make a tokenizer of these names and merges."""
     byte_fallback = bool((np.asarray(spec.token_types) == TokenType.BYTE).any())
     unk_token = None
     if not byte_fallback and spec.unk_id is not None:

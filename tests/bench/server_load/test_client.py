@@ -106,6 +106,8 @@ def test_a_unix_socket(tmp_path: Path) -> None:
         (answer('{"detail": "Not Found"}', "404 Not Found"),
          "HTTP 404: Not Found; URL is what stands before /v1, --endpoint and --model say what is "
          "asked"),
+        (answer("full", "429 Too Many Requests"),
+         "HTTP 429: 'full'; --concurrency or --rate asks less of it at once"),
         (answer("down", "503 Service Unavailable"), "HTTP 503: 'down'"),
         (answer("", "307 Temporary Redirect", "location: http://other/"),
          "HTTP 307: it sends to http://other/"),
@@ -146,8 +148,8 @@ def test_tls_to_a_server_that_has_none() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "localhost:8000", "ftp://x", "http://", "http://x:port", "http://me@x", "http://x?y",
-     "unix:"],
+    ["", "localhost:8000", "ftp://x", "http://", "http://x:port", "http://me@x", "http://:key@x",
+     "http://x?y", "http://a..b", f"http://{64 * 'a'}", "http://\ud800", "unix:"],
 )  # fmt: skip
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="expected http://HOST:PORT"):

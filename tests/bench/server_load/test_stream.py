@@ -73,7 +73,7 @@ def test_usage_may_come_with_the_last_text_and_tell_what_was_cached() -> None:
     assert found == Reply(10, (11, 12), Usage(9, 2, 8))
 
 
-@pytest.mark.parametrize("details", [None, {}, {"cached_tokens": None}, 3])
+@pytest.mark.parametrize("details", [None, {}, {"cached_tokens": None}, {"cached_tokens": 8}, 3])
 def test_a_server_need_not_tell_what_was_cached(details: object) -> None:
     found = reply(piece("a"), usage(prompt_tokens_details=details), DONE)
     assert found.usage.cached is None
@@ -116,6 +116,7 @@ def test_an_event_of_several_lines_is_one() -> None:
         ([usage(), DONE], "its answer had no text"),
         ([piece("a"), usage(True), DONE], "its usage counts no tokens: {"),
         ([piece("a"), usage(7, -1), DONE], "its usage counts no tokens: {"),
+        ([piece("a"), usage(7, 10**400), DONE], "its usage counts no tokens: {"),
         ([piece("a"), 'data: {"usage": 3}\n\n'], "its usage counts no tokens: 3"),
         ([piece("a"), 'data: {"error": {"message": "no room", "code": 1}}\n\n'],
          "its stream ended with an error: no room"),

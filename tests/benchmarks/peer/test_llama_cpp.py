@@ -136,6 +136,16 @@ def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
         peer(tmp_path).run(CHAT, seed=0)
 
 
+@pytest.mark.parametrize(
+    ("work", "program"),
+    [(PROMPT, "llama-bench"), (BATCH, "llama-batched-bench"), (CHAT, "llama-server")],
+)
+def test_a_program_that_cannot_be_run_is_told(tmp_path: Path, work: Workload, program: str) -> None:
+    script(tmp_path / program, "").chmod(0o644)
+    with pytest.raises(PeerError, match=f"^{program} cannot be run: Permission denied$"):
+        peer(tmp_path).run(work, seed=0)
+
+
 def test_what_fails_is_a_line(tmp_path: Path) -> None:
     script(
         tmp_path / "llama-bench",

@@ -75,6 +75,24 @@ def test_one_that_ends_says_its_last_words_and_is_begun_anew(tmp_path: Path) -> 
             peer.run(PROMPT, 0)
 
 
+def test_one_that_was_killed_between_turns_is_out_of_one_and_begun_anew(peer: PythonPeer) -> None:
+    assert peer.run(PROMPT, 0) > 0
+    assert peer.process is not None
+    peer.process.kill()
+    peer.process.wait()
+    with pytest.raises(PeerError, match=r"^it ended: "):
+        peer.run(PROMPT, 1)
+    assert peer.run(PROMPT, 1) > 0
+
+
+def test_one_that_failed_is_begun_anew_for_what_it_was_asked_may_still_run(
+    peer: PythonPeer,
+) -> None:
+    with pytest.raises(PeerError, match=r"^memory$"):
+        peer.run(DECODE, 0)
+    assert peer.process is None
+
+
 def test_one_that_does_not_answer_is_ended(tmp_path: Path) -> None:
     path = script(tmp_path / "waits.py", "import signal\nwhile True: signal.pause()")
     settings = Settings(threads=2, context=64, streams=4, seconds=0.05)

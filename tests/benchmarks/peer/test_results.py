@@ -46,6 +46,13 @@ def test_runs_are_put_together() -> None:
     assert len(both.runs) == 2
 
 
+def test_works_of_a_figure_stand_together_however_they_were_measured() -> None:
+    deeper = replace(DECODE, name="decode-9")
+    later = results(sampled(deeper, "octavo", 50), works=[deeper], peers=["octavo"])
+    both = together([SECOND, later])
+    assert [work.name for work in both.works] == ["decode-8", "decode-9", "batch-3"]
+
+
 def test_a_version_that_one_run_did_not_learn_is_the_other_s() -> None:
     unknown = replace(FIRST, peers={"octavo": {"version": "", "how": "made up"}})
     assert together([unknown, SECOND]).peers["octavo"]["version"] == "octavo 1"

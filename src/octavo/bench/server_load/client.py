@@ -37,6 +37,7 @@ _HINTS = {
     401: _KEY_HINT,
     403: _KEY_HINT,
     404: "URL is what stands before /v1, --endpoint and --model say what is asked",
+    429: "--concurrency or --rate asks less of it at once",
 }
 
 
@@ -133,9 +134,10 @@ def _split(url: str) -> tuple[str, str | None]:
     try:
         parts = urlsplit(url)
         is_url = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        (parts.hostname or "").encode("idna")  # as the system is asked for it: raises ValueError
     except ValueError:
         is_url = False
-    if not is_url or parts.query or parts.fragment or parts.username:
+    if not is_url or parts.query or parts.fragment or "@" in parts.netloc:
         raise UsageError(f"URL {url!r}: expected http://HOST:PORT, https://… or unix:FILE")
     return url.rstrip("/").removesuffix("/v1").rstrip("/"), None
 

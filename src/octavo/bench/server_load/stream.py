@@ -20,6 +20,7 @@ from octavo.values import is_whole
 Reads = Sequence[tuple[float, bytes]]  # when they came, in seconds of one clock, and what
 _TEXTS = ("content", "text", "reasoning_content", "reasoning")
 _SHOWN = 120  # characters of what is not understood
+_MOST_TOKENS = 2**31 - 1  # of one request; of a number without bounds Python makes no float
 
 
 class AskError(OctavoError):
@@ -169,8 +170,8 @@ def _usage(told: object) -> Usage:
         raise AskError(f"its usage counts no tokens: {json.dumps(told)[:_SHOWN]}")
     details = found.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else None
-    return Usage(prompt, answer, cached if _is_count(cached) else None)
+    return Usage(prompt, answer, cached if _is_count(cached) and cached <= prompt else None)
 
 
 def _is_count(value: object) -> TypeGuard[int]:
-    return is_whole(value) and value >= 0
+    return is_whole(value) and 0 <= value <= _MOST_TOKENS

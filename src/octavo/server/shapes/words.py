@@ -18,7 +18,6 @@ TEXT: Schema = {"type": "string"}
 SOME_TEXT: Schema = {"type": "string", "minLength": 1}
 MAYBE_TEXT: Schema = {"type": ["string", "null"]}
 FLAG: Schema = {"type": ["boolean", "null"]}
-WHOLE: Schema = {"type": "integer"}
 OBJECT: Schema = {"type": "object"}
 
 
