@@ -12,7 +12,7 @@ import pytest
 from octavo.bench.server_load.asks import Ask
 from octavo.bench.server_load.client import connect
 from octavo.bench.server_load.config import LoadConfig
-from octavo.bench.server_load.stream import AskError, Reply, Usage
+from octavo.bench.server_load.stream import AskError, Reply, Usage, read_reply
 from octavo.errors import UsageError
 from tests.bench.server_load.fake_server import (
     DONE,
@@ -32,7 +32,7 @@ KEY_HINT = "; --api-key, OCTAVO_API_KEY or OPENAI_API_KEY has the key"
 def ask(url: str, key: str | None = None, **choices: Any) -> Reply:
     async def one() -> Reply:
         async with connect(url, key, LoadConfig(**choices)) as client:
-            return await client.ask(client.body(Ask("hi", 2), "m"))
+            return read_reply(await client.ask(client.body(Ask("hi", 2), "m")))
 
     return asyncio.run(one())
 

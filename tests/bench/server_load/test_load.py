@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
 from octavo.bench.server_load.load import Load, offer
-from octavo.bench.server_load.stream import AskError, Reply, Usage
+from octavo.bench.server_load.stream import AskError, Received, Reply, Usage, read_reply
 
 
 def reply(index: int) -> Reply:
     return Reply(0, (1.0,), Usage(index, 1, None))
+
+
+def received(index: int) -> Received:
+    usage = {"prompt_tokens": index, "completion_tokens": 1}
+    event = json.dumps({"choices": [{"text": "x"}], "usage": usage})
+    return Received(0, [(1.0, f"data: {event}\n\n".encode())])
 
 
 class Asker:
@@ -23,7 +30,7 @@ class Asker:
         self.most = 0
         self.order: list[int] = []
 
-    async def ask(self, body: bytes) -> Reply:
+    async def ask(self, body: bytes) -> Received:
         index = int(body)
         self.order.append(index)
         self.open.add(index)
@@ -33,7 +40,7 @@ class Asker:
         self.open.remove(index)
         if index in self.failing:
             raise AskError(f"{index} fails")
-        return reply(index)
+        return received(index)
 
 
 def run(asker: Asker, count: int, concurrency: int | None, gap: float = 0) -> tuple[Load, int]:
@@ -71,9 +78,35 @@ def test_one_that_fails_harms_no_other() -> None:
     assert ended == 6
 
 
+def test_nothing_is_read_of_an_answer_before_all_have_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would keep the pieces of other answers waiting, and their times would be late."""
+    asker, asked = Asker(), []
+
+    def read(found: Received) -> Reply:
+        asked.append((len(asker.order), len(asker.open)))
+        return read_reply(found)
+
+    monkeypatch.setattr("octavo.bench.server_load.load.read_reply", read)
+    run(asker, 6, 2)
+    assert asked == [(6, 0)] * 6
+
+
+def test_one_that_is_no_answer_failed() -> None:
+    class Cut:
+        async def ask(self, body: bytes) -> Received:
+            return Received(0, [(1.0, b'data: {"choices": [{"text": "x"}]}\n\n')])
+
+    load = asyncio.run(offer(Cut(), [b"0"], [0.0], None, lambda: None))
+    assert [str(each) for each in load.outcomes] == [
+        "its stream ended without usage and [DONE]: the answer is cut off"
+    ]
+
+
 def test_a_bug_is_no_failed_request() -> None:
     class Broken:
-        async def ask(self, body: bytes) -> Reply:
+        async def ask(self, body: bytes) -> Received:
             raise ZeroDivisionError
 
     with pytest.raises(ExceptionGroup):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from octavo.bench.server_load.stream import (
     AskError,
+    Received,
     Reply,
     Usage,
     error_text,
@@ -37,7 +38,7 @@ def usage(prompt: object = 7, answer: object = 3, **more: object) -> str:
 
 def reply(*sent: str) -> Reply:
     """Each came a second after the one before; the request was sent at 10."""
-    return read_reply(10, [(11 + i, each.encode()) for i, each in enumerate(sent)])
+    return read_reply(Received(10, [(11 + i, each.encode()) for i, each in enumerate(sent)]))
 
 
 def why(*sent: str) -> str:

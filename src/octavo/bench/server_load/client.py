@@ -21,9 +21,8 @@ from octavo.bench.server_load.asks import Ask
 from octavo.bench.server_load.config import LoadConfig
 from octavo.bench.server_load.stream import (
     AskError,
-    Reply,
+    Received,
     error_text,
-    read_reply,
     shown,
     stream_error,
 )
@@ -82,7 +81,7 @@ class Client:
         }
         return json.dumps(fields).encode()
 
-    async def ask(self, body: bytes) -> Reply:
+    async def ask(self, body: bytes) -> Received:
         """Raises AskError."""
         reads: list[tuple[float, bytes]] = []
         size = 0
@@ -98,7 +97,7 @@ class Client:
                         raise AskError(f"its answer is of more than {MOST_BYTES >> 20} MiB")
         except (aiohttp.ClientError, OSError) as error:
             raise AskError(stream_error(reads) or _why(error)) from None
-        return read_reply(began, reads)
+        return Received(began, reads)
 
 
 @asynccontextmanager

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol
 
-from octavo.bench.server_load.stream import AskError, Reply
+from octavo.bench.server_load.stream import AskError, Received, Reply, read_reply
 
 
 class Asker(Protocol):
-    async def ask(self, body: bytes) -> Reply: ...
+    async def ask(self, body: bytes) -> Received: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,11 @@ async def offer(
     places = asyncio.Semaphore(concurrency or len(bodies))
     began = perf_counter()
 
-    async def one(body: bytes, at: float) -> Reply | AskError:
+    async def one(body: bytes, at: float) -> Received | AskError:
         await asyncio.sleep(began + at - perf_counter())
         async with places:
             try:
-                outcome: Reply | AskError = await client.ask(body)
+                outcome: Received | AskError = await client.ask(body)
             except AskError as error:
                 outcome = error
         ended()
@@ -50,4 +50,14 @@ async def offer(
         tasks = [
             group.create_task(one(body, at)) for body, at in zip(bodies, arrivals, strict=True)
         ]
-    return Load(tuple(task.result() for task in tasks), perf_counter() - began)
+    seconds = perf_counter() - began
+    return Load(tuple(_outcome(task.result()) for task in tasks), seconds)
+
+
+def _outcome(found: Received | AskError) -> Reply | AskError:
+    if isinstance(found, AskError):
+        return found
+    try:
+        return read_reply(found)
+    except AskError as error:
+        return error

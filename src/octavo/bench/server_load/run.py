@@ -9,7 +9,7 @@ from octavo.bench.server_load.asks import Ask, arrivals, make_asks
 from octavo.bench.server_load.client import Client, connect
 from octavo.bench.server_load.config import LoadConfig
 from octavo.bench.server_load.load import offer
-from octavo.bench.server_load.stream import AskError
+from octavo.bench.server_load.stream import AskError, read_reply
 from octavo.bench.server_load.summary import Summary, summarize
 from octavo.errors import UsageError
 
@@ -29,7 +29,7 @@ async def run(
     async with connect(url, key, config) as client:
         model = config.model or await _only_model(url, client)
         try:
-            await client.ask(client.body(_FIRST, model))
+            read_reply(await client.ask(client.body(_FIRST, model)))
         except AskError as error:
             raise AskError(f"{url}: the first request failed: {error}") from None
         bodies = [client.body(ask, model) for ask in asks]

@@ -1,9 +1,8 @@
 """The bytes of one streamed answer become a Reply: when its text came, and what was counted.
 
-Comes in: what was read of the body and when, piece by piece, once all of it is there; while a load
-runs nothing is parsed of a stream that goes on, so that the client takes little of the machine that
-it measures. Knows the events of /v1/completions and /v1/chat/completions; knows no HTTP and no
-clock.
+Comes in: what was read of the body and when, piece by piece. It is parsed when a load is over: 300
+events take milliseconds, in which the pieces of other streams would wait and be noted late. Knows
+the events of /v1/completions and /v1/chat/completions; knows no HTTP and no clock.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 from octavo.errors import OctavoError
 from octavo.values import is_whole
@@ -25,6 +24,13 @@ _MOST_TOKENS = 2**31 - 1  # of one request; of a number without bounds Python ma
 
 class AskError(OctavoError):
     """A request that failed; the message says why."""
+
+
+class Received(NamedTuple):
+    """A body as it came."""
+
+    began: float  # when the request was sent
+    reads: Reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +70,9 @@ class Reply:
         return [after - before for before, after in pairwise(self.texts)]
 
 
-def read_reply(began: float, reads: Reads) -> Reply:
+def read_reply(received: Received) -> Reply:
     """Raises AskError where that is no whole answer with its usage."""
+    began, reads = received
     texts: list[float] = []
     usage, is_done = None, False
     for at, data in events(reads):
