@@ -24,22 +24,23 @@ def told(live: Live, prompt: str) -> list[dict[str, Any]]:
 def test_a_prompt_is_told_to_its_end(roomy_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Live(roomy_path, rows=16) as live:
         monkeypatch.setattr(live.llm.loop.engine, "step", slowed(live, 0.05))
-        found = told(live, "x" * 320)  # twenty steps, a second
-        again = told(live, "x" * 320 + "y" * 160)
+        found = told(live, "x" * 640)  # forty steps, two seconds
+        again = told(live, "x" * 640 + "y" * 160)
     processed = [each["processed"] for each in found]
     assert processed == sorted(set(processed))
     assert len(processed) > 1
-    assert (processed[-1], found[-1]["eta_ms"]) == (320, 0)
-    assert again[-1]["processed"] == 480
+    assert (processed[-1], found[-1]["eta_ms"]) == (640, 0)
+    assert again[-1]["processed"] == 800
     for each in found:
         assert each.keys() == {"total", "cache", "processed", "time_ms", "eta_ms"}
-        assert (each["total"], each["cache"]) == (320, 0)
-        assert 0 < each["processed"] <= 320
+        assert (each["total"], each["cache"]) == (640, 0)
+        assert 0 < each["processed"] <= 640
         assert each["time_ms"] > 0
     times = [each["time_ms"] for each in found]
+    assert len(times) > 5
     assert all(later - each >= 1000 for each, later in zip(times, times[5:], strict=False))
     assert again
-    assert all(each["cache"] == 320 <= each["processed"] for each in again)
+    assert all(each["cache"] == 640 <= each["processed"] for each in again)
 
 
 @pytest.mark.parametrize("limit", [0, 3])
