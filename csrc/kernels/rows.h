@@ -17,7 +17,7 @@
 namespace octavo {
 
 constexpr int32_t kVocabTile = 1024;
-constexpr int32_t kMaxVocab = 524288;  // tokens; of more a sum of weights could leave its lanes
+constexpr int32_t kMaxVocab = 524288;  // tokens; of twice as many a sum could leave its lanes
 constexpr int32_t kMaxTopK = 64;
 
 enum RopeStyle : int32_t {

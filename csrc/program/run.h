@@ -1,7 +1,8 @@
 // run.h: one step of a program on its way through the threads. See program.h for what it may know.
 //
 // Made by the caller's thread from the step's shape; then every thread of the pool calls `execute`.
-// Ops cut their work into units that threads take from a shared counter; a barrier ends each op.
+// Ops cut their work into units, of which each thread has a part and takes from the others' when it
+// is done; a barrier ends each op.
 #pragma once
 #include <atomic>
 #include <memory>
@@ -63,15 +64,18 @@ class Run {
       const int64_t part = (thread + turn) % p_.threads_;
       const int32_t begin = (int32_t)(part * count / p_.threads_),
                     end = (int32_t)((part + 1) * count / p_.threads_);
-      std::atomic<int32_t>& next = p_.taken_[(3 * index + phase) * p_.taken_stride_ + part];
-      for (int32_t unit = begin + next.fetch_add(1, std::memory_order_relaxed); unit < end;
-           unit = begin + next.fetch_add(1, std::memory_order_relaxed))
-        work(unit);
+      std::atomic<int32_t>& taken = p_.taken_[(3 * index + phase) * p_.taken_stride_ + part];
+      // Of a part that is done nothing is written: all threads come by all parts, and each write
+      // would take the line from the others.
+      while (taken.load(std::memory_order_relaxed) < end - begin) {
+        const int32_t unit = begin + taken.fetch_add(1, std::memory_order_relaxed);
+        if (unit < end) work(unit);
+      }
     }
   }
 
-  // Rows are shared out by act tile, so that two threads never write into the same tile of packed
-  // rows.
+  // Rows are shared out by act tile, so that two threads seldom write into the same line of packed
+  // rows: never where they lie in tiles.
   template <class Work>
   void share_rows(int32_t index, int32_t rows, int thread, Work work, int phase = 0) {
     if (rows == 0) return;

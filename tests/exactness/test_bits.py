@@ -35,6 +35,21 @@ def test_threads(kv: str) -> None:
         assert np.array_equal(all_logits(RUNNERS[threads, kv], LONG), one)
 
 
+@pytest.mark.parametrize("threads", [16, 17])
+def test_more_threads_than_an_op_has_work_for(threads: int) -> None:
+    """The counters of an op's parts are whole lines of 16, and a head has three phases."""
+    pool = native.ThreadPool(threads)
+    runner = make_runner(tiny_model(TINY, pool), pool, max_rows=128)
+    one = RUNNERS[1, "bf16"]
+    for rows in (1, 5, 100):
+        wants = [Asked(Want.ARGMAX)] * rows
+        batch = make_batch([(LONG[:rows], 0)], [[list(range(4))]], range(rows), wants)
+        want, got = one.run(batch), runner.run(batch)
+        assert np.array_equal(got.argmax, want.argmax)
+        assert np.array_equal(got.log_sum_exp, want.log_sum_exp)
+        assert np.array_equal(all_logits(runner, LONG[:rows]), all_logits(one, LONG[:rows]))
+
+
 @pytest.mark.parametrize("kv", ["bf16", "f32"])
 @settings(max_examples=15, deadline=None)
 @given(
