@@ -251,7 +251,7 @@ def test_a_program_that_ends_at_once_has_kept_them_and_so_has_one_that_forked(
 
 
 _BROKEN_OFF = """
-import os, signal, sys, threading
+import os, signal, sys, threading, time
 from octavo import LLM, SamplingParams
 from octavo.weights import pack_cache
 
@@ -266,6 +266,7 @@ def never_done(file, key, model, entries, weights, before_slice):
     file.write(b"a slice")
     while not main_waits_at_the_end():
         before_slice()
+    time.sleep(0.1)  # it waits in the system, too: Python sees no signal that comes just before
     os.kill(os.getpid(), SIGNAL)
     while True:
         before_slice()
