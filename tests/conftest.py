@@ -59,6 +59,15 @@ def smollm2_path(users_home: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def gemma3_path(users_home: Path) -> Path:
+    """gemma3-270m's GGUF from the library, for tests that run where somebody has pulled it."""
+    try:
+        return library.find("gemma3-270m", home=users_home)
+    except ModelNotFoundError:
+        pytest.skip("gemma3-270m is not here: octavo pull gemma3-270m")
+
+
+@pytest.fixture(scope="session")
 def public_data() -> Path:
     """The folder of traces, questions and texts that benchmarks/README.md names."""
     found = folder()

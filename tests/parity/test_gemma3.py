@@ -14,11 +14,8 @@ pytest.importorskip("torch", reason="parity needs torch: install a CPU build by 
 pytest.importorskip("transformers", reason="parity needs transformers: pip install octavo[parity]")
 
 from octavo.batch import FloatArray
-from octavo.environment import home
-from octavo.errors import ModelNotFoundError
 from octavo.model.registry import build_program
 from octavo.tokenizer import Tokenizer
-from octavo.weights import library
 from octavo.weights.gguf_model import reference_weights
 from octavo.weights.model_header import ModelHeader, read_header
 from tests.parity import hf_gemma3, hf_llama, paths
@@ -29,11 +26,8 @@ _LENGTH = 1100  # tokens; a window has 512
 
 
 @pytest.fixture(scope="module")
-def header() -> ModelHeader:
-    try:
-        return read_header(library.find("gemma3-270m", home=home()))
-    except ModelNotFoundError:
-        pytest.skip("gemma3-270m is not here: octavo pull gemma3-270m")
+def header(gemma3_path: Path) -> ModelHeader:
+    return read_header(gemma3_path)
 
 
 @pytest.fixture(scope="module")
