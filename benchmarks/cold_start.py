@@ -26,13 +26,14 @@ _CASES = {"raw": (_PROMPT, "--raw"), "chat": (_PROMPT,)}  # a chat takes Jinja, 
 
 
 def environ(tree: Path) -> dict[str, str]:
-    """Of its processes: the first one writes the bytecode that an installed wheel has."""
+    """Return the environment of a tree's processes, of which the first one writes the bytecode that
+    an installed wheel has."""
     own = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {**own, "PYTHONPATH": f"{tree / 'src'}{os.pathsep}{_HERE}"}
 
 
 def first_text(tree: Path, arguments: Sequence[str]) -> float:
-    """Milliseconds until the first byte of the answer."""
+    """Return the milliseconds until the first byte of the answer."""
     command = [sys.executable, "-m", "octavo", "run", *arguments]
     began = time.perf_counter()
     with subprocess.Popen(command, env=environ(tree), stdout=subprocess.PIPE, bufsize=0) as process:
@@ -46,7 +47,7 @@ def first_text(tree: Path, arguments: Sequence[str]) -> float:
 
 
 def parts(tree: Path, arguments: Sequence[str]) -> dict[str, float]:
-    """Milliseconds by part, and "until the first text" of the same process."""
+    """Return milliseconds by part, and "until the first text" of the same process."""
     command = [sys.executable, "-m", "benchmarks.start_parts", repr(time.perf_counter())]
     done = subprocess.run(
         [*command, "run", *arguments], env=environ(tree), check=True, stdout=subprocess.PIPE
@@ -56,7 +57,8 @@ def parts(tree: Path, arguments: Sequence[str]) -> dict[str, float]:
 
 
 def measure(model: str, trees: Sequence[Path], rounds: int) -> dict[str, dict[str, list[float]]]:
-    """By case and tree, then by what was measured: milliseconds of each round."""
+    """Measure the trees in turns. Return milliseconds of each round, by case and tree, then by what
+    was measured."""
     given = {
         (f"{name}" if tree == _HERE else f"{name} ({tree})"): (
             tree,

@@ -1,4 +1,4 @@
-"""What the parts of a start take: the command line, run with its imports and steps counted.
+"""Tells what the parts of a start take: runs the command line, its imports and steps counted.
 
     python -m benchmarks.start_parts BEGAN run MODEL PROMPT …
 

@@ -77,7 +77,7 @@ static void begin_group(Group* group, const AttentionArgs* a, int row0, int begi
   }
 }
 
-// As that of kernels/attention_walk.h.
+// Does what that of kernels/attention_walk.h does: the state of every row over one chunk.
 static void walk_chunk(Group* group, const AttentionArgs* a, int kv_head, int chunk,
                        int prefetch_end) {
   const int k_dim = a->layout->k_dim, v_dim = a->layout->v_dim;

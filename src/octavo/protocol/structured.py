@@ -30,7 +30,7 @@ OF_SCHEMA = ("name", "description", "schema", "strict")
 
 
 class Structured(NamedTuple):
-    """What an answer has to be, and where the body says so, by its whole path."""
+    """Says what an answer has to be, and where the body says so, by its whole path."""
 
     spec: GrammarSpec | None
     field: str

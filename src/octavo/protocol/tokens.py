@@ -68,8 +68,8 @@ def parse_tokenize(body: object) -> TokenizeRequest:
 
 
 def _refuse_what_the_other_has(fields: Fields, *, is_chat: bool) -> None:
-    """What would change nothing: of a text what only chats have, and of a chat BOS, which is its
-    template's to write."""
+    """Refuse what would change nothing: of a text what only chats have, and of a chat BOS, which
+    is its template's to write."""
     own = "messages" if is_chat else "prompt"
     others = ("add_special_tokens",) if is_chat else tuple(each.name for each in _CHAT)
     for name in others:

@@ -28,8 +28,8 @@ _PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
 
 @functools.cache
 def document(*, needs_key: bool = True, num_tokens: int | None = None) -> Schema:
-    """What a server with keys says of itself, or one without. `num_tokens` are its model's; None
-    before it is loaded."""
+    """Return what a server with keys says of itself, or one without. `num_tokens` are its model's;
+    None before it is loaded."""
     most: Schema = {} if num_tokens is None else {"maximum": num_tokens - 1}
     return {
         "openapi": "3.1.0",
