@@ -10,12 +10,12 @@ median of the rounds, the least and the largest.
 from __future__ import annotations
 
 import argparse
-import random
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
 from octavo import LLM, RequestOptions, SamplingParams
+from octavo.bench.workloads import random_prompt
 
 DEPTH, TOKENS = 128, 96
 # An answer that does not come to its end within the tokens.
@@ -59,9 +59,8 @@ def ratios(llm: LLM, streams: int, temperature: float, rounds: int) -> list[floa
     held = RequestOptions(constraint=llm.grammar(json=PEOPLE))
     found = []
     for i in range(rounds + 1):
-        draw = random.Random(i)
-        vocab = llm.program.vocab_size
-        prompts = [[draw.randrange(vocab) for _ in range(DEPTH)] for _ in range(streams)]
+        seeds = range(i * streams, (i + 1) * streams)
+        prompts = [random_prompt(llm.program.vocab_size, DEPTH, seed) for seed in seeds]
         options = {True: held, False: RequestOptions()}
         speeds = {
             masked: speed(
