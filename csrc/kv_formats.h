@@ -10,7 +10,7 @@
 
 namespace octavo {
 
-enum KVFormat : int32_t { KV_F32, KV_BF16, kKVFormats };
+enum KVFormat : int32_t { KV_F32, KV_BF16, KV_INT8, kKVFormats };
 
 struct KVFormatRow {
   const char* name;      // part of the names of cached blocks: it never changes its meaning
@@ -24,6 +24,8 @@ struct KVFormatRow {
 static constexpr KVFormatRow kKVFormatTable[] = {
     {"f32", 32, 0, "[D][16 tok]", "[tok][D]"},
     {"bf16", 16, 0, "[D/2][16 tok][2 d]", "[tok/2][D/16][16 d][2 tok]"},
+    // Bytes are q + 128, q within +-127; a value is q * scale.
+    {"int8", 8, 4, "[D/4][16 tok][4 d]", "[tok/4][D/16][16 d][4 tok]"},
 };
 static_assert(sizeof kKVFormatTable == kKVFormats * sizeof(KVFormatRow), "every format has a row");
 

@@ -261,7 +261,7 @@ def test_no_request_ever_notices_another(pytestconfig: pytest.Config) -> None:
 def run_every_kind_of_engine(number: int, seen: Counter[str], long: bool) -> None:
     """Every third on two threads, in the next run others: with tiny models most of the time goes
     into threads that wait for each other."""
-    kinds = product(("bf16", "f32"), ("lru", "cost"), ("fcfs", "longest-prefix"))
+    kinds = product(("bf16", "f32", "int8"), ("lru", "cost"), ("fcfs", "longest-prefix"))
     for i, options in enumerate(kinds, number):
         given = dict(zip(("kv_dtype", "eviction", "schedule"), options, strict=True))
         pool = TOGETHER if i % 3 == 2 else ALONE

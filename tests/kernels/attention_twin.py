@@ -186,10 +186,10 @@ def exact_attention(q: Floats, past: Past) -> tuple[NDArray[np.float64], NDArray
 
     Let u = 2^-24. A score of D products is off by at most 2 D u sum|q k|; times scale, and with c,
     s*c and m*c rounded (4 u of |s scale| each), that is a relative error in p, once above and once
-    below the fraction. exp2 adds 2.5e-7 to each, sums of n terms and merges (n + 16) u, and bf16 V
-    rounds p above by 2^-8. A softcap keeps what a score is off by or makes it less, and adds 3 ulps
-    (6 u) of tanh and 2 u of its factor. Where dot_bf16 flushes denormals a product may be lost:
-    2^-126 a step.
+    below the fraction. exp2 adds 2.5e-7 to each, sums of n terms and merges (n + 16) u, and V's
+    format says how far a weight is off that its product takes. A softcap keeps what a score is off
+    by or makes it less, and adds 3 ulps (6 u) of tanh and 2 u of its factor. Where dot_bf16 flushes
+    denormals a product may be lost: 2^-126 a step.
     """
     u, scale, outs, bounds = 2.0**-24, past.scale, [], []
     k_twin, v_twin = twins(past.layout)
@@ -205,7 +205,7 @@ def exact_attention(q: Floats, past: Past) -> tuple[NDArray[np.float64], NDArray
         p /= p.sum(axis=1, keepdims=True)
         n = sees.sum(axis=1)
         relative = 2 * ((2 * past.layout.k_dim + 20) * u * size + 3e-7) + 2 * (n + 16) * u
-        relative += v_twin.weight_error
+        off = relative[:, None] * p + v_twin.weight_error(p, values)
         outs.append(p @ v)
-        bounds.append(1.01 * relative[:, None] * (p @ np.abs(v)) + 512 * 2.0**-126)
+        bounds.append(1.01 * (off @ np.abs(v)) + 512 * 2.0**-126)
     return by_head(outs, q), by_head(bounds, q)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tests.kernels.exact import F32, Floats, fma, from_bf16, to_bf16
 from tests.kernels.tile_twin import add_dots
 
+Doubles = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Bytes = NDArray[np.uint8]
 Offsets = NDArray[np.int64]
@@ -26,7 +27,6 @@ class F32Twin:
 
     size = 4  # bytes of a value
     step = 1  # values of one step
-    weight_error = 0.0  # relative, of a weight that V's product takes
 
     def k_bytes(self, slot: int, dim: int) -> Offsets:  # [D][16 tok]
         """Where in a unit the bytes of slot's K are, in the order of `encode`."""
@@ -46,6 +46,10 @@ class F32Twin:
     def rounded(self, rows: Floats) -> Floats:
         """What a product takes in place of rows of q or of weights."""
         return self.decode(self.encode(rows))
+
+    def weight_error(self, p: Doubles, values: Bytes) -> Doubles:
+        """Bound how far weights p (N, S), as V's product takes them, are off: (N, S)."""
+        return np.zeros_like(p)
 
     def is_single(self, isa: str) -> bool:
         """Tell whether that level computes in plain float32, so that the twin has its bits."""
@@ -80,7 +84,10 @@ class F32Twin:
 
 
 class Bf16Twin(F32Twin):
-    size, step, weight_error = 2, 2, 2.0**-8
+    size, step = 2, 2
+
+    def weight_error(self, p: Doubles, values: Bytes) -> Doubles:
+        return p * 2.0**-8
 
     def k_bytes(self, slot: int, dim: int) -> Offsets:  # [D/2][16 tok][2 d]
         d = np.arange(dim)
@@ -128,5 +135,79 @@ class TiledBf16Twin(Bf16Twin):
         return o
 
 
-KV_TWINS = MappingProxyType({"f32": F32Twin(), "bf16": Bf16Twin()})
+class Int8Twin(F32Twin):
+    """Bytes q + 128 and a scale a row; its products are of whole numbers (attention_dots.h)."""
+
+    most, tile = 32512, 64  # of a weight's digits; tokens that share the size of a digit
+    least = F32(1e-34)  # the largest weight of a tile is 0 below it
+
+    def k_bytes(self, slot: int, dim: int) -> Offsets:  # [D/4][16 tok][4 d]
+        d = np.arange(dim)
+        return np.append(d // 4 * 4 * UNIT + slot * 4 + d % 4, self._scale_bytes(slot, dim))
+
+    def v_bytes(self, slot: int, dim: int) -> Offsets:  # [tok/4][D/16][16 d][4 tok]
+        values = slot // 4 * 4 * dim + np.arange(dim) * 4 + slot % 4
+        return np.append(values, self._scale_bytes(slot, dim))
+
+    def encode(self, rows: Floats) -> Bytes:
+        quants, scales = quantize_row(rows)
+        return np.append((quants + 128).astype(np.uint8), scales.view(np.uint8), axis=-1)
+
+    def decode(self, raw: Bytes) -> Floats:
+        quants, scales = self._parts(raw)
+        with np.errstate(all="ignore"):
+            return quants * scales
+
+    def weight_error(self, p: Doubles, values: Bytes) -> Doubles:
+        """Half a digit, which is that of the tile's largest weight times scale."""
+        _, scales = self._parts(values)
+        with np.errstate(all="ignore"):
+            w = np.where(p > 0, p * scales[:, 0], 0)
+            tiles = w.reshape(len(p), -1, self.tile)
+            half = np.broadcast_to(tiles.max(axis=2, keepdims=True), tiles.shape) / self.most / 2
+            return np.where(w > 0, half.reshape(p.shape) / scales[:, 0], 0)
+
+    def scores(self, q: Floats, keys: Bytes, fused: bool) -> Floats:
+        (a, a_scale), (k, k_scale) = quantize_row(q), self._parts(keys)
+        dots = (a.astype(np.int64) @ k.astype(np.int64).T).astype(F32)
+        with np.errstate(all="ignore"):
+            return dots * k_scale[:, 0] * a_scale
+
+    def add_values(self, o: Floats, p: Floats, values: Bytes, sees: Bools, fused: bool) -> Floats:
+        v, scales = self._parts(values)
+        with np.errstate(all="ignore"):
+            w = p * scales[:, 0]
+            w = np.where(w > 0, w, F32(0))
+            top = w.max(axis=1, keepdims=True)
+            inverse = np.where(top < self.least, F32(0), F32(self.most) / top)
+            whole = np.nan_to_num(np.rint(w * inverse)).astype(np.int64)
+            step = np.where(np.isinf(top), F32(np.nan), top / F32(self.most))
+        dots = (whole @ v.astype(np.int64)).astype(F32)
+        return fma(dots, step, o, fused)
+
+    def _scale_bytes(self, slot: int, dim: int) -> Offsets:
+        return UNIT * dim + slot * 4 + np.arange(4)
+
+    def _parts(self, raw: Bytes) -> tuple[Floats, Floats]:
+        """Quants (.., dim) and scales (.., 1)."""
+        scales = np.ascontiguousarray(raw[..., -4:]).view(F32)
+        return raw[..., :-4].astype(F32) - F32(128), scales
+
+
+LEAST_AMAX = F32(1e-30)
+
+
+def quantize_row(rows: Floats) -> tuple[Floats, Floats]:
+    """Whole numbers (.., dim) within +-127, and scales (.., 1)."""
+    with np.errstate(all="ignore"):
+        top = np.abs(rows).max(axis=-1, keepdims=True)
+        finite = np.isfinite(top)
+        none = ~finite | (top < LEAST_AMAX)
+        inverse = np.where(none, F32(0), F32(127) / top)
+        quants = np.where(none, F32(0), np.rint(rows * inverse))
+        scales = np.where(none, F32(0), top / F32(127))
+    return quants, np.where(finite, scales, F32(np.inf))
+
+
+KV_TWINS = MappingProxyType({"f32": F32Twin(), "bf16": Bf16Twin(), "int8": Int8Twin()})
 TILED_BF16 = TiledBf16Twin()

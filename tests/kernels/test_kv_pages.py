@@ -63,6 +63,8 @@ def test_writers_fill_exactly_the_tokens_own_bytes(isa: str, kinds: Kinds, block
     layout = layout_of(kinds, k_dim=48, v_dim=80, block_size=block_size)
     seq = PagedSequence(isa, 70, layout)
     seq.k[3, 0, :6] = [np.nan, np.inf, -np.inf, 1e-40, -0.0, 3.4e38]
+    seq.v[0, 1, :5] = [1e-40, -0.0, 3.4e38, -3.4e38, 1e38]
+    seq.k[16], seq.v[16], seq.v[31], seq.v[32, :, 7] = 0.0, -0.0, 1e-40, -np.inf
     seq.pages[:] = 0xFF
     some = np.array([0, 1, 3, 16, 31, 32, 63, 64, 69], np.int32)
     seq.write_some(some)
@@ -72,9 +74,10 @@ def test_writers_fill_exactly_the_tokens_own_bytes(isa: str, kinds: Kinds, block
 
 
 @every_isa
-def test_threads_write_neighbouring_tokens_at_once(isa: str) -> None:
+@pytest.mark.parametrize("kind", ["bf16", "int8"])
+def test_threads_write_neighbouring_tokens_at_once(isa: str, kind: str) -> None:
     """Tokens 2i and 2i+1 share the 32-bit words of V: a read-modify-write would lose one."""
-    seq = PagedSequence(isa, 256, layout_of(k_dim=16, v_dim=256))
+    seq = PagedSequence(isa, 256, layout_of((kind, kind), k_dim=16, v_dim=256))
     want = seq.pages.copy()
     for _ in range(5):
         seq.pages[:] = 0xFF

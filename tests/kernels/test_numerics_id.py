@@ -71,6 +71,14 @@ RECORDED = {
         "4933cba8960803e9", "1c37e52eec753249",
         "1c37e52eec753249", "1c37e52eec753249",
     ),
+    "int8 pages": (
+        "21c62486f195bcf4", "21c62486f195bcf4",
+        "21c62486f195bcf4", "21c62486f195bcf4",
+    ),
+    "attention over int8": (
+        "ed9129249dd57558", "2478710b9383b5f3",
+        "2478710b9383b5f3", "2478710b9383b5f3",
+    ),
     "rows": (
         "ef6b3529560d7764", "7d763579b3f4f329",
         "7d763579b3f4f329", "7d763579b3f4f329",
@@ -197,6 +205,8 @@ PARTS: dict[str, Callable[[str], NDArray[np.generic]]] = {
     "float32 pages": lambda isa: attention(isa, "f32")[0],
     "attention over bf16": lambda isa: attention(isa, "bf16")[1],
     "attention over float32": lambda isa: attention(isa, "f32")[1],
+    "int8 pages": lambda isa: attention(isa, "int8")[0],
+    "attention over int8": lambda isa: attention(isa, "int8")[1],
     "rows": rows,
     "layer norm": layer_norm,
     "activations": activations,

@@ -64,7 +64,7 @@ def test_native_equals_the_reference_over_pages_of_other_tokens(fuse: bool) -> N
     assert all(np.abs(stored[i] - got[i]).max() > 0.1 for i in (40, 50, 69, 70))
 
 
-@pytest.mark.parametrize("kv", ["bf16", "f32"])
+@pytest.mark.parametrize("kv", ["bf16", "f32", "int8"])
 @pytest.mark.parametrize("fuse", [True, False])
 def test_only_bytes_of_stored_positions_change(kv: str, fuse: bool) -> None:
     model = tiny_model(TINY, POOL)
@@ -81,7 +81,7 @@ def test_only_bytes_of_stored_positions_change(kv: str, fuse: bool) -> None:
     assert not changed.any()
 
 
-@pytest.mark.parametrize("kv", ["bf16", "f32"])
+@pytest.mark.parametrize("kv", ["bf16", "f32", "int8"])
 @pytest.mark.parametrize("write_start", [70, 71, 2**31 - 1])
 def test_a_poisoned_page_stays_as_it_is(kv: str, write_start: int) -> None:
     """Every byte is marked: nothing of a batch that stores nothing may reach the pages."""

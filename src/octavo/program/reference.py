@@ -195,12 +195,16 @@ def round_bf16(x: FloatArray) -> FloatArray:
 
 def round_int8(x: FloatArray) -> FloatArray:
     """Round to the A32 grid: int8 with one float32 scale for each 32 columns (csrc/formats.h)."""
-    groups = x.reshape(*x.shape[:-1], -1, 32)
-    peak = np.abs(groups).max(axis=-1, keepdims=True)
+    return round_int8_rows(x.reshape(*x.shape[:-1], -1, 32)).reshape(x.shape)
+
+
+def round_int8_rows(x: FloatArray) -> FloatArray:
+    """Round to the grid of int8 pages, one scale for each row (csrc/kernels/kv_int8.h)."""
+    peak = np.abs(x).max(axis=-1, keepdims=True)
     scale = (peak / np.float32(127)).astype(np.float32)
     with np.errstate(divide="ignore", invalid="ignore"):
         inverse = np.where(peak > 1e-30, np.float32(127) / peak, 0).astype(np.float32)
-    rounded: FloatArray = (np.rint(groups * inverse) * scale).reshape(x.shape).astype(np.float32)
+    rounded: FloatArray = (np.rint(x * inverse) * scale).astype(np.float32)
     return rounded
 
 

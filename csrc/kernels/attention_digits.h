@@ -1,0 +1,92 @@
+// attention_digits.h: the weights of a tile as two signed bytes each, W = 256 * high + low.
+//
+// attention_dots.h says what W is. Four neighbouring tokens are a word, as the dots take them; the
+// word of quad j (0..3) of unit s (0..3) is the one at 4 * j + s: so it comes out of packing
+// vectors of 16 lanes without a permutation.
+#pragma once
+#include "kernels/attention_tile.h"
+
+namespace octavo::OCTAVO_ISA {
+
+constexpr float kMostDigits = 32512.0f;  // 127 * 256: high is at most 127
+constexpr float kLeastWeight = 1e-34f;   // kMostDigits / max(w) is finite from here on; else W = 0
+
+// A row of Tile::p once its weights are digits.
+struct alignas(64) Digits {
+  int8_t high[kTile], low[kTile];
+  int32_t bias;  // -128 times the sum of W
+  float step;
+  uint8_t unused[kTile * 4 - 2 * kTile - 8];
+};
+static_assert(sizeof(Digits) == kTile * 4, "a row of Tile::p");
+
+#if OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512
+OCTAVO_INLINE void store_digits(const i32x16 (&whole)[4], Digits* out) {
+  const i32x16 a = _mm512_packs_epi32(whole[0], whole[1]);
+  const i32x16 b = _mm512_packs_epi32(whole[2], whole[3]);
+  const i32x16 half = _mm512_set1_epi16(128);
+  const i32x16 high_a = _mm512_srai_epi16(_mm512_add_epi16(a, half), 8);
+  const i32x16 high_b = _mm512_srai_epi16(_mm512_add_epi16(b, half), 8);
+  const i32x16 low_a = _mm512_sub_epi16(a, _mm512_slli_epi16(high_a, 8));
+  const i32x16 low_b = _mm512_sub_epi16(b, _mm512_slli_epi16(high_b, 8));
+  store_i(out->high, _mm512_packs_epi16(high_a, high_b));
+  store_i(out->low, _mm512_packs_epi16(low_a, low_b));
+}
+#elif OCTAVO_LEVEL >= OCTAVO_LEVEL_avx2
+OCTAVO_INLINE void store_half(__m256i a, __m256i b, __m256i c, __m256i d, int8_t* high,
+                              int8_t* low) {
+  const __m256i ab = _mm256_packs_epi32(a, b), cd = _mm256_packs_epi32(c, d);
+  const __m256i half = _mm256_set1_epi16(128);
+  const __m256i high_ab = _mm256_srai_epi16(_mm256_add_epi16(ab, half), 8);
+  const __m256i high_cd = _mm256_srai_epi16(_mm256_add_epi16(cd, half), 8);
+  const __m256i low_ab = _mm256_sub_epi16(ab, _mm256_slli_epi16(high_ab, 8));
+  const __m256i low_cd = _mm256_sub_epi16(cd, _mm256_slli_epi16(high_cd, 8));
+  _mm256_storeu_si256((__m256i*)high, _mm256_packs_epi16(high_ab, high_cd));
+  _mm256_storeu_si256((__m256i*)low, _mm256_packs_epi16(low_ab, low_cd));
+}
+OCTAVO_INLINE void store_digits(const i32x16 (&whole)[4], Digits* out) {
+  store_half(whole[0].lo, whole[1].lo, whole[2].lo, whole[3].lo, out->high, out->low);
+  store_half(whole[0].hi, whole[1].hi, whole[2].hi, whole[3].hi, out->high + 32, out->low + 32);
+}
+#else
+OCTAVO_INLINE void store_digits(const i32x16 (&whole)[4], Digits* out) {
+  for (int s = 0; s < 4; s++) {
+    int32_t lanes[16];
+    store_i(lanes, whole[s]);
+    for (int t = 0; t < 16; t++) {
+      const int at = (t / 4 * 4 + s) * 4 + t % 4, high = (lanes[t] + 128) >> 8;
+      out->high[at] = (int8_t)high;
+      out->low[at] = (int8_t)(lanes[t] - high * 256);
+    }
+  }
+}
+#endif
+
+// The weights of the units [s0, s1) of a tile, floats in a row of Tile::p, become digits there;
+// those of other units are 0. A token that the row does not see has p = 0; its scale may be
+// anything, and where their product is NaN it counts as 0.
+OCTAVO_INLINE void to_digits(Addresses v, int s0, int s1, int v_dim, uint32_t* row) {
+  f32x16 w[4], top = zero_f();
+#pragma GCC unroll 4
+  for (int s = 0; s < 4; s++) {
+    w[s] = zero_f();
+    if (s < s0 || s >= s1) continue;
+    const f32x16 p = load_f((const float*)row + s * 16);
+    w[s] = max(mul(p, load_f((const float*)(v[s] + (int64_t)16 * v_dim))), zero_f());
+    top = max(w[s], top);
+  }
+  const float amax = reduce_max(top);
+  const f32x16 inverse = set1_f(amax < kLeastWeight ? 0.0f : kMostDigits / amax);
+  i32x16 whole[4], sum = zero_i();
+#pragma GCC unroll 4
+  for (int s = 0; s < 4; s++) {
+    whole[s] = to_int(mul(w[s], inverse));
+    sum = add_i(sum, whole[s]);
+  }
+  auto* digits = (Digits*)row;
+  store_digits(whole, digits);
+  digits->bias = -128 * (int32_t)reduce_add(to_float(sum));  // exact: at most 64 * 32512
+  digits->step = amax < __builtin_inff() ? amax / kMostDigits : __builtin_nanf("");
+}
+
+}  // namespace octavo::OCTAVO_ISA
