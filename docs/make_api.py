@@ -124,6 +124,8 @@ def _route(method: str, path: str, row: Described) -> str:
     assert row.table is not None
     fields = row.table
     parts = [f"## {method} {path}\n\n{row.summary}.{row.more}\n", _honoured(fields, row)]
+    if says := [each for rule in row.rules for each in rule.sentences()]:
+        parts.append(f"{' '.join(says)}\n")
     if noted := _of_rule(fields, "noted"):
         parts.append(f"Noted: {_names(noted)}.\n")
     if refused := _of_rule(fields, "refused"):

@@ -12,7 +12,7 @@ from octavo.values import is_list, is_number, is_whole, plain
 
 _MOST = 2**31 - 1
 MOST_BIASES = 1024
-_NOT_WITH_BEAMS = (
+NOT_WITH_BEAMS = (
     *("top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"),
     *("logit_bias", "seed", "stop", "logprobs", "prompt_logprobs"),
 )
@@ -163,7 +163,7 @@ class SamplingParams:
             raise UsageError("max_tokens=0: cannot be combined with beam_width")
         if self.temperature:
             raise UsageError(f"temperature={self.temperature}: beam_width takes none, or 0")
-        for name in _NOT_WITH_BEAMS:
+        for name in NOT_WITH_BEAMS:
             self._refuse_unless_default(name, "cannot be combined with beam_width")
 
     def _refuse_unless_default(self, name: str, why: str) -> None:

@@ -93,6 +93,7 @@ def test_ranges_and_kinds_are_those_of_sampling_params_with_the_field_named() ->
     assert params(seed=-1).seed == 2**64 - 1
     assert params(seed=-(2**63)).seed == 2**63
     assert refusal(seed=-(2**63) - 1)[1] == "seed"
+    assert refusal(seed=float(-(2**63)))[1] == "seed"  # as a parser reads the number before it
 
 
 def test_every_name_that_is_the_same_in_both_is_passed_on() -> None:

@@ -150,7 +150,7 @@ def test_where_the_prompt_ends() -> None:
     assert ends(continue_final_message=True, add_generation_prompt=False) == ("open", False)
     assert refusal(USER, said, continue_final_message=True, add_generation_prompt=True) == (
         "continue_final_message and add_generation_prompt cannot both be true",
-        "continue_final_message",
+        "add_generation_prompt",
     )
     for name, value in (("continue_final_message", True), ("add_generation_prompt", False)):
         assert refusal(USER, said, session="s", **{name: value}) == (

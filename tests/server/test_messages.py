@@ -79,8 +79,9 @@ def test_calls_of_tools_come_as_blocks(client: Anthropic) -> None:
     result = {"type": "tool_result", "tool_use_id": call.id, "content": "done"}
     more = [*HI["messages"], whole.to_param(), {"role": "user", "content": [result]}]
     answer = client.messages.create(
-        model="tiny", max_tokens=4, messages=more, tools=TOOLS, tool_choice={"type": "none"}
-    )
+        model="tiny", max_tokens=4, messages=more, tools=TOOLS, tool_choice={"type": "none"},
+        extra_body={"ignore_eos": True},
+    )  # fmt: skip
     assert answer.stop_reason == "max_tokens"
 
 

@@ -42,8 +42,11 @@ def test_it_is_served(live: Live) -> None:
     answer = live.get("/openapi.json")
     assert answer.status == 200
     tokens = live.llm.tokenizer.vocab_size
-    assert answer.json == document(needs_key=False, num_tokens=tokens)
-    assert answer.json["components"]["schemas"]["TokenId"]["maximum"] == tokens - 1
+    width = live.engine.embedding_size
+    assert answer.json == document(needs_key=False, num_tokens=tokens, width=width)
+    schemas = answer.json["components"]["schemas"]
+    assert schemas["TokenId"]["maximum"] == tokens - 1
+    assert schemas["EmbeddingSize"]["const"] == width
     assert answer.json["security"] == []
 
 
@@ -147,6 +150,12 @@ def test_a_method_that_is_not_taken_is_told_which_are(live: Live, method: str, p
     assert answer.status == 405
     takes = bool(DESCRIBED[method, path].gives)  # else it only refuses
     assert (method in answer.headers["allow"].split(", ")) is takes
+
+
+def test_a_path_between_others_takes_its_own_methods(live: Live) -> None:
+    """It would be an id to the route beside it."""
+    answer = live.ask("PUT", "/v1/responses/input_tokens", b"{}")
+    assert (answer.status, answer.headers["allow"]) == (405, "POST")
 
 
 def test_statuses_that_are_met_are_described(live: Live) -> None:

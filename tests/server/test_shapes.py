@@ -148,6 +148,7 @@ WRONG = [
     messages(HI, stop_sequences=["x"] * 17), messages(HI, stop_sequences=["x" * 257]),
     messages(HI, stop_sequences=[""]), messages(HI, max_tokens=-1),
     responses({"type": "item_reference", "id": "x"}), responses({"content": "x"}),
+    responses({**HI, "type": {}}), responses({**HI, "type": ""}),
     responses({"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}),
     responses({"type": "function_call", "call_id": "c", "name": "f"}),
     responses({"type": "function_call_output", "call_id": "c", "output": None}),

@@ -74,8 +74,11 @@ def read_kind(fields: Fields, name: str, kind: type[T], place: str | None = None
 
 
 def as_whole(value: object) -> object:
-    """JSON has one kind of number: 2.0 is 2. What is no whole number stays what it is."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    """JSON has one kind of number: 2.0 is 2. What is no whole number stays what it is, and what the
+    parser may have rounded to the least that 64 bits hold."""
+    if isinstance(value, float) and value.is_integer() and value > -(2.0**63):
+        return int(value)
+    return value
 
 
 def read_object(where: str, value: object) -> dict[str, Any]:

@@ -14,16 +14,21 @@ from octavo.grammar import GrammarSpec
 from octavo.protocol.bodies import BodyError, Fields, read_body, read_flag, read_kind, read_text
 from octavo.protocol.chat_messages import read_chat_messages
 from octavo.protocol.fields import GENERATION, as_option, honoured, table
+from octavo.protocol.rules import Switch, check_rules, said, so
 from octavo.protocol.sampling import (
+    BY_BEAMS,
+    STREAMS,
     Streaming,
+    beams,
     read_cache_key,
     read_model,
     read_options,
     read_params,
     read_streaming,
+    sessions,
 )
-from octavo.protocol.structured import read_structured
-from octavo.protocol.tools.asked import Tools, read_tools
+from octavo.protocol.structured import ASKED, read_structured
+from octavo.protocol.tools.asked import NEEDS_TOOLS, Tools, read_tools
 from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
 from octavo.tokenizer.chat import ChatEnd
@@ -53,6 +58,35 @@ CHAT_FIELDS = table(
     *GENERATION,
 )
 _CONTINUE = "continue_final_message"
+END_RULES = (
+    Switch(
+        (said(_CONTINUE, False),), never=(said("add_generation_prompt", False),),
+        why=f"{_CONTINUE} and add_generation_prompt cannot both be true",
+    ),
+)  # fmt: skip
+# What its reader checks. Those who know what the fields hold refuse what the others say.
+_CHECKED = (
+    STREAMS,
+    Switch(
+        (said("logprobs", False, text="`logprobs: true`"),), "logprobs: true",
+        only=(said("top_logprobs", 0),),
+    ),
+    Switch(
+        (said("max_completion_tokens"),), never=(said("max_tokens"),),
+        why="max_tokens is the old name of max_completion_tokens: give one of them",
+    ),
+    *END_RULES,
+)  # fmt: skip
+CHAT_RULES = (
+    *_CHECKED[:2],
+    beams(
+        said("logprobs", False), so("max_tokens", 0), so("max_completion_tokens", 0),
+        *NEEDS_TOOLS.only, *ASKED,
+    ),
+    *_CHECKED[2:],
+    NEEDS_TOOLS,
+    sessions(said("n", 1), *BY_BEAMS, said(_CONTINUE, False), said("add_generation_prompt", True)),
+)  # fmt: skip
 TEMPLATE_OWN = ("messages", "tools", "documents", "add_generation_prompt", "strftime_now")
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
@@ -80,7 +114,8 @@ def parse_chat(body: object) -> ChatRequest:
     """Raises BodyError, which names the field."""
     read = read_body(body, CHAT_FIELDS)
     fields = read.fields
-    limit = _read_limit(fields)
+    check_rules(fields, _CHECKED)
+    limit = "max_tokens" if "max_tokens" in fields else "max_completion_tokens"
     own = {"max_tokens": fields.get(limit), "logprobs": _read_logprobs(fields)}
     spelling = {"max_tokens": limit, "logprobs": "top_logprobs"}
     stream = read_streaming(fields)
@@ -114,8 +149,6 @@ def read_end(fields: Fields, messages: Sequence[Mapping[str, Any]]) -> ChatEnd:
         raise BodyError(f"{name}: each turn of a session begins an answer: leave it out", name)
     if not goes_on:
         return "closed" if begins is False else "answer"
-    if begins:
-        raise BodyError(f"{_CONTINUE} and add_generation_prompt cannot both be true", _CONTINUE)
     last = messages[-1]
     if last["role"] != "assistant" or last.get("tool_calls"):
         raise BodyError(
@@ -145,18 +178,5 @@ def read_template_args(fields: Fields) -> dict[str, object]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _read_limit(fields: Fields) -> str:
-    """Return which of the two names of the limit the body uses."""
-    if "max_tokens" in fields and "max_completion_tokens" in fields:
-        raise BodyError(
-            "max_tokens is the old name of max_completion_tokens: give one of them", "max_tokens"
-        )
-    return "max_tokens" if "max_tokens" in fields else "max_completion_tokens"
-
-
 def _read_logprobs(fields: Fields) -> object:
-    if read_flag(fields, "logprobs"):
-        return fields.get("top_logprobs", 0)
-    if fields.get("top_logprobs", 0) != 0:
-        raise BodyError("top_logprobs needs logprobs: true", "top_logprobs")
-    return None
+    return fields.get("top_logprobs", 0) if read_flag(fields, "logprobs") else None

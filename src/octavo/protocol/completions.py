@@ -14,15 +14,20 @@ from octavo.grammar import GrammarSpec
 from octavo.protocol.bodies import BodyError, Fields, read_body, read_flag, read_text
 from octavo.protocol.fields import GENERATION, as_option, honoured, table
 from octavo.protocol.prompts import TextOrIds, read_prompts
+from octavo.protocol.rules import check_rules, said, so
 from octavo.protocol.sampling import (
+    BY_BEAMS,
+    STREAMS,
     Streaming,
+    beams,
     read_cache_key,
     read_model,
     read_options,
     read_params,
     read_streaming,
+    sessions,
 )
-from octavo.protocol.structured import read_structured
+from octavo.protocol.structured import ASKED, read_structured
 from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
 from octavo.values import is_whole
@@ -44,6 +49,12 @@ COMPLETION_FIELDS = table(
     honoured("echo", "Begin each text with its prompt", bool),
     as_option("best_of", "Draw so many and give the n likeliest", SamplingParams, "n"),
     *GENERATION,
+)
+_CHECKED = (STREAMS,)
+COMPLETION_RULES = (
+    *_CHECKED,
+    beams(said("logprobs"), so("max_tokens", 0), *ASKED),
+    sessions(said("n", 1), said("best_of", 1), *BY_BEAMS, said("echo", False)),
 )
 _MAX_TOKENS = 16
 _MOST_DRAWN = 64  # of one prompt, as `n`
@@ -70,6 +81,7 @@ def parse_completion(body: object) -> CompletionRequest:
     """Raises BodyError, which names the field."""
     read = read_body(body, COMPLETION_FIELDS)
     fields = read.fields
+    check_rules(fields, _CHECKED)
     best_of = _read_best_of(fields)
     echo, logprobs = read_flag(fields, "echo"), fields.get("logprobs")
     own = {

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from octavo.errors import PromptTooLongError, UsageError
 from octavo.options import parse_options
@@ -26,8 +27,9 @@ from octavo.protocol.bodies import (
 )
 from octavo.protocol.common import cache_of, ended_by, usage_of
 from octavo.protocol.fields import OPTIONS, SAMPLING
+from octavo.protocol.rules import Said, Switch, said
 from octavo.request import RequestOptions, RequestOutput
-from octavo.sampling_params import SamplingParams
+from octavo.sampling_params import NOT_WITH_BEAMS, SamplingParams
 from octavo.values import is_whole
 
 _MOST_ANSWERS = 16
@@ -36,6 +38,20 @@ LONGEST_STOP = 256  # characters
 LONGEST_KEY = 256  # characters
 _NAMED = re.compile(r"([a-z_]+)(?==| has )")
 OF_STREAM_OPTIONS = ("include_usage", "include_cache", "include_obfuscation")
+STREAMS = Switch(
+    (said("stream", False, text="`stream: true`"),), "stream: true",
+    only=(said("stream_options", {}), said("return_progress", False)),
+)  # fmt: skip
+BY_BEAMS = (said("beam_width"), said("use_beam_search", False))
+# What beams are not asked with, but for these values. SamplingParams refuses it.
+_AS_BEAMS_HAVE_IT: Mapping[str, tuple[object, ...]] = MappingProxyType(
+    {
+        **{"temperature": (0,), "top_k": (0, -1), "top_p": (1,), "min_p": (0,)},
+        **{"repetition_penalty": (1,), "presence_penalty": (0,), "frequency_penalty": (0,)},
+        **{"logit_bias": ({},), "stop": ([],)},
+    }
+)
+_OF_ROUTE = ("logprobs", "prompt_logprobs")  # each has its own names for these
 
 
 Usage = Callable[[Sequence[RequestOutput]], dict[str, object]]
@@ -61,6 +77,26 @@ class Streaming:
         if self.include_cache:
             found |= {"cache": cache_of(outputs), **ended_by(outputs)}
         return found
+
+
+def beams(*never: Said) -> Switch:
+    """What beams have for themselves and what they cannot have; `never` are the route's own."""
+    shaping = [name for name in ("temperature", *NOT_WITH_BEAMS) if name not in _OF_ROUTE]
+    many = said("n", *range(1, _MOST_ANSWERS + 1), text=f"`n` above {_MOST_ANSWERS}")
+    return Switch(
+        BY_BEAMS,
+        only=(said("length_penalty", 1), said("early_stopping", False), many),
+        never=(
+            *STREAMS.by,
+            *(said(name, *_AS_BEAMS_HAVE_IT.get(name, ())) for name in shaping),
+            *never,
+        ),
+    )
+
+
+def sessions(*never: Said) -> Switch:
+    """What a turn of a session cannot have; `never` are the route's own."""
+    return Switch((said("session"),), never=(said("cache_salt", ""), *never))
 
 
 def read_params(
@@ -94,9 +130,6 @@ def read_options(fields: Fields) -> RequestOptions:
 
 def read_streaming(fields: Fields) -> Streaming:
     wanted = read_flag(fields, "stream")
-    for name in ("stream_options", "return_progress"):
-        if fields.get(name) and not wanted:
-            raise BodyError(f"{name} needs stream: true", name)
     options = read_kind(fields, "stream_options", dict) or {}
     refuse_unknown("stream_options", options, OF_STREAM_OPTIONS)
     for name in OF_STREAM_OPTIONS:

@@ -9,6 +9,7 @@ from octavo.protocol.chat import ChatRequest, read_template_args
 from octavo.protocol.chat_messages import read_chat_messages
 from octavo.protocol.fields import Field, honoured, of_options, table, whole
 from octavo.protocol.prompts import TextOrIds, read_prompts
+from octavo.protocol.rules import Switch, check_rules, said
 from octavo.protocol.sampling import read_model, read_options
 from octavo.protocol.tools.asked import read_tools
 from octavo.request import RequestOptions
@@ -27,6 +28,12 @@ SESSION_FIELDS = table(
     whole("ttl_s", "Forget it so many seconds after its last use; default 3,600", 1, _LONGEST_TTL),
     honoured("pin", "Compute it now, and keep it in the cache", bool),
     *of_options(RequestOptions, ("cache_salt",)),
+)
+SESSION_RULES = (
+    Switch(
+        (said("prompt"),),
+        never=(said("messages"), said("tools"), said("chat_template_kwargs")),
+    ),
 )
 FORK_FIELDS = table(whole("n", "How many; default 1", 1, 16))
 REWIND_FIELDS = table(
@@ -60,11 +67,9 @@ class RewindRequest:
 def parse_session(body: object) -> SessionRequest:
     """Raises BodyError, which names the field."""
     fields = read_body(body, SESSION_FIELDS).fields
+    check_rules(fields, SESSION_RULES)
     prompt = None
     if "prompt" in fields:
-        for name in ("messages", "tools", "chat_template_kwargs"):
-            if name in fields:
-                raise BodyError(f"prompt and {name}: give one of them", name)
         prompts = read_prompts(fields["prompt"], "prompt")
         if len(prompts) > 1:
             raise BodyError("prompt: expected one, found a list of them", "prompt")

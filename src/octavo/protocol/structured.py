@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from octavo.errors import GrammarError, kind_of
 from octavo.grammar import GrammarSpec
 from octavo.protocol.bodies import BodyError, Fields, read_kind, read_object, refuse_unknown
+from octavo.protocol.rules import said
 
 _GUIDED: Mapping[str, str] = MappingProxyType(
     {
@@ -24,6 +25,7 @@ _GUIDED: Mapping[str, str] = MappingProxyType(
     }
 )
 FIELDS = ("response_format", "structured_outputs", *_GUIDED)  # that `read_structured` reads
+ASKED = (said(FIELDS[0], {"type": "text"}), *map(said, FIELDS[1:]))
 OF_OUTPUTS = ("json", "regex", "choice", "grammar", "json_object")
 _FORMATS = ("text", "json_object", "json_schema")
 OF_SCHEMA = ("name", "description", "schema", "strict")

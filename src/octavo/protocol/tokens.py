@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from octavo.protocol.bodies import BodyError, Fields, read_body, read_flag, read_kind, read_text
-from octavo.protocol.chat import ENDS, ChatRequest, read_end, read_template_args
+from octavo.protocol.chat import END_RULES, ENDS, ChatRequest, read_end, read_template_args
 from octavo.protocol.chat_messages import read_chat_messages
 from octavo.protocol.fields import honoured, table
 from octavo.protocol.prompts import as_ids
+from octavo.protocol.rules import Switch, check_rules, said
 from octavo.protocol.sampling import read_model
 from octavo.protocol.tools.asked import read_tools
 
@@ -30,6 +31,16 @@ TOKENIZE_FIELDS = table(
     _MODEL,
     *_CHAT,
 )
+# Refused is what would change nothing: of a text what only chats have, and of a chat BOS, which is
+# its template's to write.
+_OF_ONE = (
+    Switch(
+        (said("prompt"),),
+        never=(said("tools"), said("chat_template_kwargs"), *(said(e.name, False) for e in ENDS)),
+    ),
+    Switch((said("messages"),), never=(said("add_special_tokens", False),)),
+)
+TOKENIZE_RULES = (*_OF_ONE, *END_RULES)
 DETOKENIZE_FIELDS = table(_MODEL, honoured("tokens", "Token ids", list))
 TEMPLATE_FIELDS = table(_MODEL, *_CHAT)
 
@@ -57,7 +68,7 @@ def parse_tokenize(body: object) -> TokenizeRequest:
     prompt = read_text(fields, "prompt")
     if (prompt is None) == (fields.get("messages") is None):
         raise BodyError("expected one of prompt and messages", "prompt")
-    _refuse_what_the_other_has(fields, is_chat=prompt is None)
+    check_rules(fields, TOKENIZE_RULES)
     return TokenizeRequest(
         read_model(fields),
         prompt,
@@ -65,16 +76,6 @@ def parse_tokenize(body: object) -> TokenizeRequest:
         adds_special=read_kind(fields, "add_special_tokens", bool) is not False,
         wants_texts=read_flag(fields, "return_token_strs"),
     )
-
-
-def _refuse_what_the_other_has(fields: Fields, *, is_chat: bool) -> None:
-    """Refuse what would change nothing: of a text what only chats have, and of a chat BOS, which
-    is its template's to write."""
-    own = "messages" if is_chat else "prompt"
-    others = ("add_special_tokens",) if is_chat else tuple(each.name for each in _CHAT)
-    for name in others:
-        if fields.get(name) not in (None, False):
-            raise BodyError(f"{own} and {name}: give one of them", name)
 
 
 def parse_detokenize(body: object) -> DetokenizeRequest:
@@ -88,7 +89,9 @@ def parse_detokenize(body: object) -> DetokenizeRequest:
 
 def parse_template(body: object) -> ChatRequest:
     """Raises BodyError."""
-    return _read_chat(read_body(body, TEMPLATE_FIELDS).fields)
+    fields = read_body(body, TEMPLATE_FIELDS).fields
+    check_rules(fields, END_RULES)
+    return _read_chat(fields)
 
 
 def _read_chat(fields: Fields) -> ChatRequest:

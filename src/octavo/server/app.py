@@ -69,7 +69,7 @@ def make_app(service: Service) -> Guard:
 
 def _find(routes: Sequence[Route], scope: Scope) -> Handler:
     """The handler of a path and method; raises ApiError with 404 or 405."""
-    others: list[str] = []  # methods that this path takes
+    others: dict[str, set[str]] = {}  # methods by the paths of routes that this one is of
     for route in routes:
         match, found = route.matches(scope)
         if match is Match.FULL:
@@ -77,5 +77,7 @@ def _find(routes: Sequence[Route], scope: Scope) -> Handler:
             handler: Handler = found["endpoint"]
             return handler
         if match is Match.PARTIAL and route.endpoint is not responses.refuse:
-            others += route.methods or ()
-    raise wrong_method(others) if others else ApiError(404, "there is no such route")
+            others.setdefault(route.path, set()).update(route.methods or ())
+    if others:
+        raise wrong_method(next(iter(others.values())))
+    raise ApiError(404, "there is no such route")

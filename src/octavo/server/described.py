@@ -9,15 +9,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from octavo.protocol.chat import CHAT_FIELDS
-from octavo.protocol.completions import COMPLETION_FIELDS
+from octavo.protocol.chat import CHAT_FIELDS, CHAT_RULES, END_RULES
+from octavo.protocol.completions import COMPLETION_FIELDS, COMPLETION_RULES
 from octavo.protocol.embeddings import EMBEDDING_FIELDS
 from octavo.protocol.fields import Table
 from octavo.protocol.messages.request import COUNT_FIELDS, MESSAGES_FIELDS
+from octavo.protocol.messages.tools import NEEDS_TOOLS as NEEDS_ANTHROPIC_TOOLS
 from octavo.protocol.responses.request import COUNT_FIELDS as RESPONSES_COUNT_FIELDS
-from octavo.protocol.responses.request import RESPONSES_FIELDS
-from octavo.protocol.sessions import FORK_FIELDS, REWIND_FIELDS, SESSION_FIELDS
-from octavo.protocol.tokens import DETOKENIZE_FIELDS, TEMPLATE_FIELDS, TOKENIZE_FIELDS
+from octavo.protocol.responses.request import RESPONSES_FIELDS, RESPONSES_RULES
+from octavo.protocol.rules import Switch
+from octavo.protocol.sessions import FORK_FIELDS, REWIND_FIELDS, SESSION_FIELDS, SESSION_RULES
+from octavo.protocol.tokens import (
+    DETOKENIZE_FIELDS,
+    TEMPLATE_FIELDS,
+    TOKENIZE_FIELDS,
+    TOKENIZE_RULES,
+)
+from octavo.protocol.tools.asked import NEEDS_TOOLS
 from octavo.server.shapes.chat import (
     CHAT,
     COMPLETIONS,
@@ -50,6 +58,7 @@ class Described:
     table: Table | None = None  # of its body; None: it takes none
     required: tuple[str, ...] = ()  # fields without which the body is refused
     one_of: tuple[str, ...] = ()  # fields of which it has just one
+    rules: tuple[Switch, ...] = ()  # between its fields
     query: tuple[tuple[str, str], ...] = ()  # names in the query string, and what each is
     statuses: tuple[int, ...] = ()  # beside those of every route
     streams: bool = False  # with `stream: true`
@@ -85,35 +94,38 @@ DESCRIBED: Mapping[tuple[str, str], Described] = MappingProxyType(
             "Answer a conversation, as OpenAI's chat API",
             "a chat.completion; with `stream: true` events of chat.completion.chunk, then [DONE]",
             CHAT_FIELDS, ("messages",), statuses=_GOES_ON, streams=True, headers=_CHATS,
-            insides=CHAT, more=_OPENAI_MESSAGES,
+            insides=CHAT, rules=CHAT_RULES, more=_OPENAI_MESSAGES,
         ),
         ("POST", "/v1/completions"): Described(
             "Go on with texts, as OpenAI's completions API",
             "a text_completion; with `stream: true` events of the same, then [DONE]",
             COMPLETION_FIELDS, ("prompt",), statuses=_GOES_ON, streams=True, headers=_ANSWERS,
-            insides=COMPLETIONS,
+            insides=COMPLETIONS, rules=COMPLETION_RULES,
         ),
         ("POST", "/v1/messages"): Described(
             "Answer a conversation, as Anthropic's Messages API",
             "a message; with `stream: true` events from message_start to message_stop",
             MESSAGES_FIELDS, ("messages", "max_tokens"), statuses=_NAMED, streams=True,
-            headers=(*_CHATS, "x-octavo-pinned"), insides=MESSAGES, more=_ANTHROPIC_MESSAGES,
+            headers=(*_CHATS, "x-octavo-pinned"), insides=MESSAGES,
+            rules=(NEEDS_ANTHROPIC_TOOLS,), more=_ANTHROPIC_MESSAGES,
         ),
         ("POST", "/v1/messages/count_tokens"): Described(
             "Count the tokens of the prompt that the same request would have",
             "{input_tokens}", COUNT_FIELDS, ("messages",), statuses=_NAMED,
             headers=("x-octavo-ignored", "x-octavo-tools"), insides=MESSAGES,
+            rules=(NEEDS_ANTHROPIC_TOOLS,),
         ),
         ("POST", "/v1/responses"): Described(
             "Answer a conversation, as OpenAI's Responses API",
             "a response; with `stream: true` events from response.created to response.completed",
             RESPONSES_FIELDS, ("input",), statuses=_GOES_ON, streams=True, headers=_CHATS,
-            insides=RESPONSES,
+            insides=RESPONSES, rules=RESPONSES_RULES,
         ),
         ("POST", "/v1/responses/input_tokens"): Described(
             "Count the tokens of the prompt that the same request would have",
             "{object, input_tokens}", RESPONSES_COUNT_FIELDS, ("input",), statuses=_NAMED,
             headers=("x-octavo-ignored", "x-octavo-tools"), insides=RESPONSES,
+            rules=(NEEDS_TOOLS,),
         ),
         ("GET", "/v1/responses"): Described(
             "Refuse a WebSocket with status 426, so that clients fall back to POST", "",
@@ -134,6 +146,7 @@ DESCRIBED: Mapping[tuple[str, str], Described] = MappingProxyType(
             "Keep a conversation, or a prompt, as token ids; `session` in bodies of chat, "
             "completions and responses goes on from it", _SESSION, SESSION_FIELDS,
             one_of=("messages", "prompt"), statuses=_NAMED, insides=SESSIONS,
+            rules=SESSION_RULES,
         ),
         ("GET", "/v1/sessions/{id}"): Described(
             "Show a session", _SESSION, statuses=(404,)
@@ -160,6 +173,7 @@ DESCRIBED: Mapping[tuple[str, str], Described] = MappingProxyType(
             "Give the token ids of `prompt` or of `messages`, as vLLM does",
             "{count, max_model_len, tokens, token_strs}", TOKENIZE_FIELDS,
             one_of=("prompt", "messages"), statuses=_NAMED, insides=TOKENIZE,
+            rules=TOKENIZE_RULES,
         ),
         ("POST", "/detokenize"): Described(
             "Give the text of token ids, as vLLM does", "{prompt}", DETOKENIZE_FIELDS, ("tokens",),
@@ -172,7 +186,7 @@ DESCRIBED: Mapping[tuple[str, str], Described] = MappingProxyType(
         ("POST", "/apply-template"): Described(
             "Give the prompt that the chat template makes of messages, as llama.cpp does",
             "{prompt}", TEMPLATE_FIELDS, ("messages",), statuses=_NAMED,
-            insides=CONVERSATION,
+            insides=CONVERSATION, rules=END_RULES,
         ),
         ("GET", "/v1/models"): Described(
             "List the model that is loaded, under each of its names",

@@ -16,6 +16,7 @@ from octavo.options import Option
 from octavo.protocol.fields import Field
 from octavo.server.described import DESCRIBED, ELSEWHERE, EVERYWHERE, HEADERS, Described
 from octavo.server.shapes import SHAPES
+from octavo.server.shapes.rules import as_schemas, rule_schema
 from octavo.server.shapes.shared import EVERYWHERE as INSIDES_EVERYWHERE
 from octavo.server.shapes.words import ANY, MAYBE_TEXT, NULL, SOME, TEXT, Schema, given, ref
 
@@ -27,10 +28,13 @@ _PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
 
 
 @functools.cache
-def document(*, needs_key: bool = True, num_tokens: int | None = None) -> Schema:
-    """Return what a server with keys says of itself, or one without. `num_tokens` are its model's;
-    None before it is loaded."""
+def document(
+    *, needs_key: bool = True, num_tokens: int | None = None, width: int | None = None
+) -> Schema:
+    """Return what a server with keys says of itself, or one without. `num_tokens`, and the `width`
+    of an embedding, are its model's; None before it is loaded."""
     most: Schema = {} if num_tokens is None else {"maximum": num_tokens - 1}
+    size: Schema = {} if width is None else {"const": width}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -48,6 +52,7 @@ def document(*, needs_key: bool = True, num_tokens: int | None = None) -> Schema
             "schemas": {
                 **{"Error": _ERROR, "AnthropicError": _ANTHROPIC_ERROR, **SHAPES},
                 "TokenId": {**SHAPES["TokenId"], **most},
+                "EmbeddingSize": {**SHAPES["EmbeddingSize"], **size},
             },
             "headers": {name: _header(says) for name, says in HEADERS.items()},
             "responses": {
@@ -81,6 +86,11 @@ def body_schema(row: Described) -> Schema:
         found["required"] = list(row.required)
     if row.one_of:
         found["oneOf"] = [given(**{name: SOME}) for name in row.one_of]
+    sayable = as_schemas(row.rules)
+    if sayable:
+        found["allOf"] = [rule_schema(each) for each in sayable]
+    if told := [says for each in row.rules if each not in sayable for says in each.sentences()]:
+        found["description"] = " ".join(told)
     return found
 
 

@@ -12,8 +12,10 @@ from typing import Any
 from octavo.errors import kind_of, unknown_option
 from octavo.protocol.bodies import BodyError, Fields, read_kind
 from octavo.protocol.messages.blocks import Marks
+from octavo.protocol.rules import Switch, said
 from octavo.protocol.tools.asked import (
     MOST_TOOLS,
+    OF_CALLS,
     Choice,
     Tool,
     Tools,
@@ -36,6 +38,11 @@ NOTHING: Mapping[str, tuple[object, ...]] = MappingProxyType(
 CHOICES: Mapping[str, Choice] = MappingProxyType(
     {"auto": "auto", "any": "required", "tool": "required", "none": "none"}
 )
+
+NEEDS_TOOLS = Switch(
+    (said("tools", []),), "tools",
+    only=(said("tool_choice", {"type": "auto"}, {"type": "none"}, text=OF_CALLS),),
+)  # fmt: skip
 
 
 def read_tools(fields: Fields, marks: Marks) -> Tools | None:

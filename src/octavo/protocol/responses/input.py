@@ -92,7 +92,9 @@ def _may_follow(last: Mapping[str, Any], more: Mapping[str, Any]) -> bool:
 
 def _read_item(where: str, item: object, found: Input) -> None:
     given = read_object(where, item)
-    kind = given.get("type") or ("message" if "role" in given else None)
+    kind = given.get("type")
+    if kind is None and "role" in given:
+        kind = "message"
     if isinstance(kind, str) and kind in READERS:
         read, known = READERS[kind]
         refuse_unknown(where, given, (*OF_EVERY, *known))

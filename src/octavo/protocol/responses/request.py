@@ -35,14 +35,18 @@ from octavo.protocol.fields import (
 )
 from octavo.protocol.responses.input import read_input, with_instructions
 from octavo.protocol.responses.tools import Told, read_tools
+from octavo.protocol.rules import Switch, check_rules, said
 from octavo.protocol.sampling import (
+    STREAMS,
     Streaming,
     read_cache_key,
     read_model,
     read_options,
     read_params,
+    sessions,
 )
 from octavo.protocol.structured import Structured, read_format
+from octavo.protocol.tools.asked import NEEDS_TOOLS
 from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
 
@@ -93,6 +97,12 @@ RESPONSES_FIELDS: Table = table(
     refused("n", 1),
 )
 COUNT_FIELDS: Table = table(*_CONVERSATION, refused("personality"))
+_CHECKED = (
+    Switch(STREAMS.by, STREAMS.how, only=(said("stream_options", {}),)),
+    # A session has a beginning of its own.
+    sessions(said("instructions"), said("previous_response_id")),
+)
+RESPONSES_RULES = (*_CHECKED, NEEDS_TOOLS)
 _LOGPROBS = "message.output_text.logprobs"
 _TOLD_BACK = ("metadata", "reasoning", "text", "tool_choice", "tools")
 _DEEPEST = 128  # levels: JSON is read to 1,024 of them, and written to 254
@@ -137,6 +147,7 @@ def parse_count(body: object) -> ResponsesRequest:
 
 def _read(read: Body) -> ResponsesRequest:
     fields = read.fields
+    check_rules(fields, _CHECKED)
     _check_truncation(fields)
     for name in _TOLD_BACK:
         _check_depth(name, fields.get(name))
@@ -174,7 +185,7 @@ def _read(read: Body) -> ResponsesRequest:
         instructions=instructions,
         own=tuple(input.messages),
         previous=read_text(fields, "previous_response_id"),
-        session=_read_session(fields),
+        session=read_text(fields, "session"),
         store=fields.get("store") is not False,
         given=fields,
     )
@@ -227,23 +238,12 @@ def _read_logprobs(fields: Fields) -> tuple[object, list[str]]:
 def _read_stream(fields: Fields) -> tuple[Streaming, list[str]]:
     wanted = read_flag(fields, "stream")
     options = read_kind(fields, "stream_options", dict) or {}
-    if not wanted and any(value is not None for value in options.values()):
-        raise BodyError("stream_options needs stream: true", "stream_options")
     refuse_unknown("stream_options", options, OF_STREAM_OPTIONS)
     place = "stream_options.include_cache"
     cache = read_kind(options, "include_cache", bool, place) is True
     name = "include_obfuscation"
     noted = [f"stream_options.{name}"] if options.get(name) is not None else []
     return Streaming(wanted, include_cache=cache), noted
-
-
-def _read_session(fields: Fields) -> str | None:
-    """A session has a beginning of its own."""
-    session = read_text(fields, "session")
-    for name in ("instructions", "previous_response_id"):
-        if session is not None and name in fields:
-            raise BodyError(f"session and {name}: give one of them", name)
-    return session
 
 
 def _check_truncation(fields: Fields) -> None:

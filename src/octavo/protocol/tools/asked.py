@@ -20,6 +20,7 @@ from octavo.protocol.bodies import (
     read_object,
     refuse_unknown,
 )
+from octavo.protocol.rules import Switch, said
 
 MOST_TOOLS = 128
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
@@ -31,6 +32,10 @@ OF_FUNCTION = ("name", "description", "parameters", "strict")
 
 Choice = Literal["none", "auto", "required"]
 CHOICES: tuple[Choice, ...] = ("none", "auto", "required")
+OF_CALLS = "`tool_choice` but auto and none"
+NEEDS_TOOLS = Switch(
+    (said("tools", []),), "tools", only=(said("tool_choice", "none", "auto", text=OF_CALLS),)
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,5 +25,12 @@ async def metrics(exchange: Exchange) -> None:
 async def openapi(exchange: Exchange) -> None:
     needs_key = exchange.service.keys.are_required
     model = exchange.service.model
-    num_tokens = None if model is None else model.engine.tokenizer.vocab_size
-    await exchange.respond(document(needs_key=needs_key, num_tokens=num_tokens))
+    if model is None:
+        await exchange.respond(document(needs_key=needs_key))
+        return
+    engine = model.engine
+    await exchange.respond(
+        document(
+            needs_key=needs_key, num_tokens=engine.tokenizer.vocab_size, width=engine.embedding_size
+        )
+    )

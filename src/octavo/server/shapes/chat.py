@@ -141,7 +141,7 @@ SESSIONS: Insides = {
 EMBEDDINGS: Insides = {
     "input": maybe(ref("Prompt")),
     "encoding_format": one_of((*ENCODINGS, None)),
-    "dimensions": {"type": ["integer", "null"], "minimum": 1},
+    "dimensions": maybe(ref("EmbeddingSize")),
 }
 TOKENIZE: Insides = {**CONVERSATION, "messages": SESSIONS["messages"]}
 TOKENS: Insides = {"tokens": list_of(ref("TokenId"))}

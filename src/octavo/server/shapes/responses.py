@@ -8,6 +8,7 @@ from octavo.protocol.tools.asked import MOST_TOOLS
 from octavo.server.shapes.words import (
     FLAG,
     MAYBE_TEXT,
+    OBJECT,
     SOME_TEXT,
     TEXT,
     Insides,
@@ -37,6 +38,16 @@ def _tool(names: tuple[str, ...], kind: str, *required: str, **held: Schema) -> 
 
 
 _LATER = one_of((False, None))
+
+# What is no item of a provider's own, or of reasoning that nobody here can read.
+_SAYING = either(
+    {
+        "properties": {
+            "type": one_of((*(kind for kind in input.READERS if kind != "reasoning"), None))
+        }
+    },
+    given(type=only("reasoning"), content=list_of(OBJECT, 1)),
+)
 
 SHAPES: Insides = {
     "ResponsesItem": either(
@@ -104,7 +115,7 @@ SHAPES: Insides = {
 }  # fmt: skip
 
 RESPONSES: Insides = {
-    "input": either(TEXT, list_of(ref("ResponsesItem"), 1)),
+    "input": either(TEXT, {**list_of(ref("ResponsesItem"), 1), "contains": _SAYING}),
     "tools": maybe(list_of(ref("ResponsesTool"), most=MOST_TOOLS)),
     "tool_choice": maybe(ref("ResponsesToolChoice")),
     "text": maybe(closed(request.OF_TEXT, format=maybe(ref("FormatOfAnswer")))),

@@ -51,7 +51,7 @@ SHAPES: Insides = {
     "JsonSchema": {
         "description": "A JSON schema, as such or as its text. A keyword that no grammar can keep "
         "is refused by its name.",
-        "type": ["object", "string"],
+        **either(OBJECT, {**TEXT, "contentMediaType": "application/json"}),
     },
     "Regex": {"type": "string", "format": "regex"},
     "FormatOfAnswer": either(
@@ -70,6 +70,7 @@ SHAPES: Insides = {
         "oneOf": [given(**{name: shape}) for name, shape in _ASKED.items()],
     },
     "TokenId": {"type": "integer", "minimum": 0},
+    "EmbeddingSize": {"type": "integer", "minimum": 1},
     "Prompt": either(
         *(SOME_TEXT, list_of(ref("TokenId"), 1), list_of(SOME_TEXT, 1, MOST_PROMPTS)),
         list_of(list_of(ref("TokenId"), 1), 1, MOST_PROMPTS),
