@@ -47,7 +47,8 @@ def test_of_several_tenants_one_has_half() -> None:
         gate.enter("a").take_tokens(25)
     with pytest.raises(ApiError):
         gate.enter("a")
-    with pytest.raises(ApiError) as caught:
+    told = "50 tokens waiting already, this has 51, and at most 100 may"
+    with pytest.raises(ApiError, match=told) as caught:
         gate.enter("b").take_tokens(51)
     assert caught.value.retry_after == 5  # 50 tokens at 10 a second
     gate.enter("b").take_tokens(50)

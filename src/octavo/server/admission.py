@@ -80,10 +80,10 @@ class Admission:
     def enter(self, tenant: str) -> Place:
         """Take a place. Raises ApiError with status 429 where too many wait."""
         waiting = self._waiting()
-        self._check(len(waiting) + 1, self._max_waiting, "request")
+        self._check(len(waiting), 1, self._max_waiting, "request")
         if self._shared:
             own = sum(place.tenant == tenant for place in waiting)
-            self._check(own + 1, max(1, self._max_waiting // 2), "request")
+            self._check(own, 1, max(1, self._max_waiting // 2), "request")
         place = Place(self, tenant)
         self._places.add(place)
         return place
@@ -92,10 +92,10 @@ class Admission:
         """An idle server takes any prompt that fits the context."""
         others = [each for each in self._waiting() if each is not place]
         if others:
-            self._check(_tokens(others) + count, self._max_tokens, "token")
+            self._check(_tokens(others), count, self._max_tokens, "token")
         own = [each for each in others if each.tenant == place.tenant]
         if self._shared and own:
-            self._check(_tokens(own) + count, max(1, self._max_tokens // 2), "token")
+            self._check(_tokens(own), count, max(1, self._max_tokens // 2), "token")
 
     def leave(self, place: Place) -> None:
         self._places.discard(place)
@@ -103,12 +103,13 @@ class Admission:
     def _waiting(self) -> list[Place]:
         return [place for place in self._places if place.is_waiting]
 
-    def _check(self, count: int, most: int, what: str) -> None:
-        if count > most:
+    def _check(self, waiting: int, more: int, most: int, what: str) -> None:
+        if waiting + more > most:
+            own = f", this has {more:,}" if more > 1 else ""
             raise ApiError(
                 429,
-                f"{counted(count - 1, what)} waiting already, and at most {most:,} may: try again "
-                "later",
+                f"{counted(waiting, what)} waiting already{own}, and at most {most:,} may: try "
+                "again later",
                 code="rate_limit_exceeded",
                 retry_after=self._wait(),
             )

@@ -132,9 +132,9 @@ class Sessions:
     """Used in the event loop alone."""
 
     def __init__(self, pinner: Pinner, context: int, *, part: float = 1.0) -> None:
-        """`part` of the memory for pins is what one tenant may take."""
+        """`context`: the most tokens of a prompt; a session may end with one that is behind it.
+        `part` of the memory for pins is what one tenant may take."""
         self._part = part
-        """`context`: the most tokens of a prompt; a session may end with one that is behind it."""
         self._pinner = pinner
         self._context = context
         self._by_id: dict[str, Session] = {}

@@ -147,6 +147,11 @@ def test_a_failure_tells_the_whole_response() -> None:
     assert kept == []
 
 
+def test_a_failure_is_told_in_bounds() -> None:
+    response: Any = writer().failed(ApiError(500, "it broke" * 1000)).data
+    assert response["response"]["error"]["message"] == "it broke" * 125 + "…"
+
+
 def test_what_is_kept_is_what_is_told() -> None:
     kept: list[dict[str, Any]] = []
     events = streamed(writer(kept=kept), ["Hi"])

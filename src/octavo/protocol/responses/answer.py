@@ -21,6 +21,7 @@ from octavo.protocol.common import (
     ended_by,
     error_code,
     finite,
+    message_of,
     status_of,
 )
 from octavo.protocol.responses.items import (
@@ -229,7 +230,7 @@ def error_of(error: OctavoError) -> Data:
     kind = "invalid_prompt" if status_of(error) < 500 else "server_error"
     if status_of(error) == 429:
         kind = "rate_limit_exceeded"
-    return {"code": error_code(error) or kind, "message": str(error)}
+    return {"code": error_code(error) or kind, "message": message_of(error)}
 
 
 def _echo(request: ResponsesRequest) -> Data:
