@@ -26,6 +26,10 @@ _SIX_ROWS = (
     "24 sums beside 4 vectors in halves; 2 vectors at a time spill nothing, and 6 rows at 2,048 "
     "tokens fall from 55.6 to 52.8 % of the fma peak"
 )
+_DOTS = (
+    "sums of whole numbers beside V, both in halves; outside the loop over tokens where there are "
+    "32 registers"
+)
 
 ALLOWED: tuple[Allowed, ...] = (
     Allowed("avx2", "matmul_integer.cpp", "tile<*>", 236, _SIXTEEN),
@@ -42,4 +46,7 @@ ALLOWED: tuple[Allowed, ...] = (
     Allowed("avx512", "matmul_bf16x2.cpp", "tile<*, [3456]>", 18, _BF16X2),
     Allowed("avx512bf16", "matmul_bf16x2.cpp", "tile<*, 5>", 11, _BF16X2),
     Allowed("avx512", "attention.cpp", "tile_*<KV<1>, 6, *>", 12, _SIX_ROWS),
+    Allowed("avx2", "attention.cpp", "dot_*", 76, _DOTS),
+    Allowed("avxvnni", "attention.cpp", "dot_*", 16, _DOTS),
+    Allowed("avx512*", "attention.cpp", "dot_values<*>", 34, _DOTS),
 )

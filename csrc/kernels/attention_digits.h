@@ -15,7 +15,7 @@ constexpr float kLeastWeight = 1e-34f;   // kMostDigits / max(w) is finite from 
 struct alignas(64) Digits {
   int8_t high[kTile], low[kTile];
   int32_t bias;  // -128 times the sum of W
-  float step;
+  float scale;
   uint8_t unused[kTile * 4 - 2 * kTile - 8];
 };
 static_assert(sizeof(Digits) == kTile * 4, "a row of Tile::p");
@@ -86,7 +86,7 @@ OCTAVO_INLINE void to_digits(Addresses v, int s0, int s1, int v_dim, uint32_t* r
   auto* digits = (Digits*)row;
   store_digits(whole, digits);
   digits->bias = -128 * (int32_t)reduce_add(to_float(sum));  // exact: at most 64 * 32512
-  digits->step = amax < __builtin_inff() ? amax / kMostDigits : __builtin_nanf("");
+  digits->scale = amax < __builtin_inff() ? amax / kMostDigits : __builtin_nanf("");
 }
 
 }  // namespace octavo::OCTAVO_ISA

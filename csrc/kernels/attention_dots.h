@@ -2,9 +2,9 @@
 //
 // With k and v the bytes less 128, q and W whole numbers, all within a tile of 64 tokens:
 //   score[t] = float(sum over d of q[d] k[t][d]) * scale of k[t] * scale of q
-//   w[t] = p[t] * scale of v[t], 0 if that is NaN;  step = max(w) / 32512
+//   w[t] = p[t] * scale of v[t], 0 if that is NaN;  scale of W = max(w) / 32512
 //   W[t] = w[t] * (32512 / max(w)) to the nearest, ties to even
-//   o[d] = fma(float(sum over t of W[t] v[t][d]), step, o[d] * alpha)
+//   o[d] = fma(float(sum over t of W[t] v[t][d]), scale of W, o[d] * alpha)
 // W goes in as two signed bytes, 256 * high + low. Sums of whole numbers have no order and fit
 // int32, so that a row's bits do not depend on how a level multiplies, nor on the rows and tokens
 // beside it: a token of weight 0 adds nothing, whatever its bytes are.
@@ -32,6 +32,9 @@ template <int M, int R> OCTAVO_INLINE void forget(i32x16 (&sums)[M][R]) {
     for (int r = 0; r < R; r++) forget(sums[m][r]);
 }
 
+// Steps of a loop that are written out: with 32 registers addresses cost less so.
+constexpr int kDotSteps = OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512 ? 4 : 1;
+
 // score[m][16 * r + lane] for R times 16 tokens; q is packed [step of 4 d][M], then -128 times the
 // sum and the scale of each row.
 template <int M, int R, bool kAhead>
@@ -46,7 +49,7 @@ OCTAVO_INLINE void dot_scores_of(Addresses k, Addresses ahead, const int32_t* q,
     for (int r = 0; r < R; r++) acc[m][r] = zero_i();
   forget(acc);
   for (int step = 0; step < steps; step += 4)
-#pragma GCC unroll 4
+#pragma GCC unroll kDotSteps
     for (int i = step; i < step + 4; i++) {
       i32x16 kv[R];
 #pragma GCC unroll 4
@@ -86,26 +89,22 @@ static __attribute__((noinline)) void dot_scores(Addresses k, Addresses ahead, i
   for (; s < s1; s++) dot_scores_of<M, 1, kAhead>(k + s, ahead + s, packed, k_dim, score + s * 16);
 }
 
-// acc[m][r] = one digit of the weights of the units [s0, s1) times V at d .. d + 16R.
+// acc[m][r] += one digit of the weights of the units [s0, s1) times V at d .. d + 16R.
 template <int M, int R, bool kAhead>
 OCTAVO_INLINE void dot_digit(i32x16 (&acc)[M][R], Addresses v, Addresses ahead, int s0, int s1,
                              const int8_t* digit, int v_dim, int d) {
   constexpr int kRow = sizeof(Digits) / 4;
   const auto* words = (const int32_t*)digit;
-#pragma GCC unroll 16
-  for (int m = 0; m < M; m++)
-#pragma GCC unroll 4
-    for (int r = 0; r < R; r++) acc[m][r] = zero_i();
-  forget(acc);
   const int64_t stride = (int64_t)v_dim * 4;
   for (int s = s0; s < s1; s++) {
     const uint8_t *row = v[s] + d * 4, *next = kAhead ? ahead[s] + d * 4 : row;
-#pragma GCC unroll 4
+#pragma GCC unroll kDotSteps
     for (int i = 0; i < 4; i++) {
       i32x16 kv[R];
 #pragma GCC unroll 4
       for (int r = 0; r < R; r++) {
         kv[r] = load_i(row + i * stride + r * 64);
+        forget(kv[r]);  // or it is loaded again for each row
         if constexpr (kAhead) __builtin_prefetch(next + i * stride + r * 64, 0, 2);
       }
 #pragma GCC unroll 16
@@ -124,21 +123,25 @@ template <int M, int R, bool kAhead>
 OCTAVO_INLINE void dot_values_of(Addresses v, Addresses ahead, int s0, int s1, const Digits* p,
                                  const float* alpha, int v_dim, int d, float* o) {
   i32x16 acc[M][R];
-  int32_t high[M][R][16];
+#pragma GCC unroll 16
+  for (int m = 0; m < M; m++)
+#pragma GCC unroll 4
+    for (int r = 0; r < R; r++) acc[m][r] = zero_i();
+  forget(acc);
   dot_digit<M, R, kAhead>(acc, v, ahead, s0, s1, p->high, v_dim, d);
 #pragma GCC unroll 16
   for (int m = 0; m < M; m++)
 #pragma GCC unroll 4
-    for (int r = 0; r < R; r++) store_i(high[m][r], acc[m][r]);
+    for (int r = 0; r < R; r++) acc[m][r] = add_i(shift_left<8>(acc[m][r]), set1_i(p[m].bias));
+  forget(acc);
   dot_digit<M, R, false>(acc, v, v, s0, s1, p->low, v_dim, d);
 #pragma GCC unroll 16
   for (int m = 0; m < M; m++)
 #pragma GCC unroll 4
     for (int r = 0; r < R; r++) {
-      const i32x16 sum = add_i(shift_left<8>(load_i(high[m][r])), set1_i(p[m].bias));
       float* out = o + m * v_dim + d + r * 16;
-      store_f(out, fma(to_float(add_i(acc[m][r], sum)), set1_f(p[m].step),
-                       mul(load_f(out), set1_f(alpha[m]))));
+      store_f(out,
+              fma(to_float(acc[m][r]), set1_f(p[m].scale), mul(load_f(out), set1_f(alpha[m]))));
     }
 }
 
