@@ -149,6 +149,8 @@ WRONG = [
     messages(HI, stop_sequences=[""]), messages(HI, max_tokens=-1),
     responses({"type": "item_reference", "id": "x"}), responses({"content": "x"}),
     responses({**HI, "type": {}}), responses({**HI, "type": ""}),
+    responses(HI, top_logprobs=False), responses(HI, tools=[{**FLAT_TOOL, "defer_loading": {}}]),
+    messages(HI, tools=[{**OWN_TOOL, "eager_input_streaming": 0}]),
     responses({"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}),
     responses({"type": "function_call", "call_id": "c", "name": "f"}),
     responses({"type": "function_call_output", "call_id": "c", "output": None}),

@@ -160,7 +160,7 @@ def _answer(row: Described) -> Schema:
     kind: Schema = {"type": "object" if row.media_type == "application/json" else "string"}
     content = {row.media_type: _is(kind)}
     if row.streams:
-        content["text/event-stream"] = _is({"type": "string"})
+        content["text/event-stream"] = _is({})  # some read it as one text, some event by event
     return {
         "description": f"{row.gives}.",
         "headers": _headers("x-request-id", *row.headers),

@@ -82,7 +82,7 @@ def _read_tool(where: str, tool: object, marks: Marks) -> Tool | None:
             continue
         if name not in NOTHING:
             raise BodyError(f"{where}: {unknown_option('field', name, OF_TOOL)}", place)
-        if value not in NOTHING[name]:
+        if not any(type(value) is type(each) and value == each for each in NOTHING[name]):
             raise BodyError(f"{place} is not supported: leave it out", place)
     marks.take(where, tool, ())
     if tool.get("input_schema") is None:

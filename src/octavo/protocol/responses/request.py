@@ -231,7 +231,7 @@ def _read_logprobs(fields: Fields) -> tuple[object, list[str]]:
             place = f"include[{i}]"
             raise BodyError(f"{place}: expected a string, found {kind_of(each)}", place)
     noted = ["include"] if any(each != _LOGPROBS for each in include) else []
-    most = fields.get("top_logprobs", 0)
+    most = read_kind(fields, "top_logprobs", int) or 0
     return (most if _LOGPROBS in include or most != 0 else None), noted
 
 

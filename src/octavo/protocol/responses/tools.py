@@ -124,7 +124,7 @@ def _read_tool(where: str, given: Mapping[str, Any]) -> tuple[str, Tool, Target]
         expected = "a function, a custom tool or a namespace"
         raise BodyError(f"{where}: {found}: expected {expected}", f"{where}.type")
     refuse_unknown(where, given, OF_FUNCTION if kind == "function" else OF_CUSTOM)
-    if given.get("defer_loading"):
+    if read_kind(given, "defer_loading", bool, f"{where}.defer_loading"):
         place = f"{where}.defer_loading"
         raise BodyError(f"{place} is not supported: leave it out", place)
     name = read_name(f"{where}.name", given.get("name"))
