@@ -7,11 +7,11 @@ positions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import accumulate
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,10 +118,6 @@ def make_batch(
     width = max(len(table) for group in tables for table in group)
     padded = [[[*table, *[0] * (width - len(table))] for table in group] for group in tables]
     tokens = [token for span, _ in spans for token in span]
-    wants, edits, masks, draws = zip(*asked, strict=True) if asked else ((), (), (), ())
-    has_edits = any(map(len, edits))
-    has_draws = any(draws)
-    drawn = [each or _NO_DRAW for each in draws] if has_draws else []
     positions = [p for span, first in spans for p in range(first, first + len(span))]
     return Batch(
         tokens=np.array(tokens, np.int32),
@@ -130,8 +126,57 @@ def make_batch(
         write_starts=np.array(write_starts, np.int32),
         block_tables=np.array(padded, np.int32),
         output_rows=np.array(output_rows, np.int32),
-        wants=np.array([*map(int, wants)], np.int32),
         top_k=top_k,
+        **_wanted(asked),
+    )
+
+
+def next_batch(
+    batch: Batch,
+    tokens: Sequence[int],
+    tables: Mapping[int, Sequence[Sequence[int]]],
+    asked: Sequence[Asked],
+) -> Batch:
+    """The batch after one of a row for each sequence, each of which is an output: the `tokens` that
+    follow. `tables`: of the sequences whose blocks have changed, those of each layer group."""
+    block_tables = batch.block_tables
+    if tables:
+        old, (num_groups, num_sequences, width) = block_tables, block_tables.shape
+        longest = max(len(table) for groups in tables.values() for table in groups)
+        block_tables = np.zeros((num_groups, num_sequences, max(width, longest)), np.int32)
+        block_tables[:, :, :width] = old
+        for sequence, groups in tables.items():
+            for group, table in enumerate(groups):
+                block_tables[group, sequence, : len(table)] = table
+    return Batch(
+        tokens=np.array(tokens, np.int32),
+        positions=batch.positions + np.int32(1),
+        row_starts=batch.row_starts,
+        write_starts=batch.write_starts + np.int32(1),
+        block_tables=block_tables,
+        output_rows=batch.output_rows,
+        **_wanted(asked),
+    )
+
+
+class _Wanted(TypedDict):
+    """The fields of a Batch that say what its outputs are asked for."""
+
+    wants: IntArray
+    edit_starts: IntArray | None
+    edits: Edits | None
+    masks: NDArray[np.uint32] | None
+    temperatures: FloatArray | None
+    uniforms: NDArray[np.float64] | None
+
+
+def _wanted(asked: Sequence[Asked]) -> _Wanted:
+    wants, edits, masks, draws = zip(*asked, strict=True) if asked else ((), (), (), ())
+    has_edits = any(map(len, edits))
+    has_draws = any(draws)
+    drawn = [each or _NO_DRAW for each in draws] if has_draws else []
+    return _Wanted(
+        wants=np.array(wants, np.int32),
         edit_starts=np.cumsum([0, *map(len, edits)], dtype=np.int32) if has_edits else None,
         edits=np.concatenate(edits) if has_edits else None,
         masks=_stacked(masks),

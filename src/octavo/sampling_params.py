@@ -41,6 +41,16 @@ class Sampling:
         """Whether some tokens are out of reach, so that the draw has to see the whole row."""
         return self.top_k > 0 or self.top_p < 1 or self.min_p > 0
 
+    @property
+    def penalises(self) -> bool:
+        """Whether tokens that were said before are made more or less likely."""
+        return self.repetition_penalty != 1 or self.weighs_answer
+
+    @property
+    def weighs_answer(self) -> bool:
+        """Whether those of the answer alone are."""
+        return self.presence_penalty != 0 or self.frequency_penalty != 0
+
 
 _PLAIN = Sampling()
 

@@ -35,10 +35,10 @@ class NoForward:
     mask_words = -(-vocab_size // 32)
     op_names: Sequence[str] = ()
 
-    def __init__(self, num_blocks: int, max_rows: int) -> None:
+    def __init__(self, num_blocks: int, max_rows: int, groups: Sequence[LayerGroup]) -> None:
         self.max_rows = max_rows
-        self.groups = [LayerGroup(1)]
-        self.kv_budget = num_blocks
+        self.groups = groups
+        self.kv_budget = num_blocks * len(groups)
 
     def forward(self, plan: StepPlan) -> StepOutput:
         raise NotImplementedError("the test runs the plan")
@@ -51,15 +51,16 @@ class Driven:
     """Blocks of four tokens. Chunks are bounded by `max_rows` alone: there is no target of time."""
 
     def __init__(
-        self, num_blocks: int, *, max_rows: int = 8, max_num_seqs: int = 8, **options: Any
-    ) -> None:
+        self, num_blocks: int, *, max_rows: int = 8, max_num_seqs: int = 8,
+        groups: Sequence[LayerGroup] = (LayerGroup(1),), **options: Any,
+    ) -> None:  # fmt: skip
         budget = StepBudget(
             PROGRAM, k_format=_BF16, v_format=_BF16, weight_bytes=1, target_seconds=None,
             max_rows=max_rows, min_chunk=min(4, max_rows),
         )  # fmt: skip
-        runner = NoForward(num_blocks, max_rows)
+        runner = NoForward(num_blocks, max_rows, groups)
         self.kv = KVCache(
-            runner.groups, block_size=BLOCK_SIZE, budget=num_blocks, max_rows=max_rows
+            runner.groups, block_size=BLOCK_SIZE, budget=runner.kv_budget, max_rows=max_rows
         )
         config = EngineConfig.parse({"max_num_seqs": max_num_seqs, **options})
         self.engine = Engine(

@@ -86,7 +86,8 @@ def test_outputs_find_their_logits_and_candidates() -> None:
         logits=logits,
         hidden=np.zeros((0, 1), np.float32),
     )
-    plain, beam, third, fourth = plan.read(out)
+    plan.read(out)
+    plain, beam, third, fourth = plan.head_rows
     assert (plain.argmax, plain.log_sum_exp, plain.logits, plain.top) == (4, 1.0, None, ())
     assert beam.top == [(8, -0.5), (9, -0.75)]
     assert (third.logits[0], fourth.logits[0]) == (0, VOCAB)

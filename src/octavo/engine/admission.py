@@ -73,13 +73,18 @@ class Admission:
         """Bytes at its longest, that it may need with nobody beside it."""
         return self._at_most(request, request.max_tokens)
 
+    @property
+    def has_slot(self) -> bool:
+        """Whether more answers may grow than those that do, or will, of the running requests."""
+        return self._num_taken() < self._max_num_seqs
+
     def who_may_begin(self) -> Iterator[tuple[Request, Match]]:
         """Waiting requests that may begin in a step, one after the other, each with what was found
         of its prompt. Whoever reads on has begun the one before."""
         requests, kv = self._requests, self._kv
         if self._budget.rows_left == 0:
             return
-        taken = sum(_num_slots(request) for request in requests.running)
+        taken = self._num_taken()
         if taken >= self._max_num_seqs:
             return
         room = kv.room - sum(self._outstanding(request) for request in requests.running)
@@ -89,13 +94,13 @@ class Admission:
             if match is None:
                 continue  # waits for a running one, so those behind it need not wait too
             missing = self._to_begin(request, match)
-            if missing > room or taken + _num_slots(request) > self._max_num_seqs:
+            if missing > room or taken + request.decoding.num_slots(request) > self._max_num_seqs:
                 return
             begin = min(match.num_tokens, branch.num_tokens - 1)
             if self._budget.fit(begin, branch.num_tokens) == begin:
                 return  # no time left in this step
             room -= missing
-            taken += _num_slots(request)
+            taken += request.decoding.num_slots(request)
             self._note_cache(request, match)
             yield request, match
 
@@ -111,6 +116,9 @@ class Admission:
         if self._requests.keep_computed and not branch.request.needs_every_row:
             branch.wait = self._find_producer(branch, match.num_tokens)
         return match if branch.wait is None else None
+
+    def _num_taken(self) -> int:
+        return sum(request.decoding.num_slots(request) for request in self._requests.running)
 
     def _candidates(self) -> list[Request]:
         first = self._requests.waiting[:_LOOKED_AT]
@@ -197,10 +205,6 @@ class Admission:
             known_tokens=known if reason is CacheReason.WINDOW else None,
         )
         self._requests.counters.begin(request)
-
-
-def _num_slots(request: Request) -> int:
-    return request.decoding.num_slots(request)
 
 
 def _next_length(branch: Branch) -> int:

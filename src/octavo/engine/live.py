@@ -28,6 +28,7 @@ class LiveRequests:
         self.result = StepResult()  # what was not told yet
         self.counters = Counters()
         self.next_deadline = inf
+        self.num_changes = 0  # how often a branch got its blocks, or gave them back
         self._kv = kv
         self._lets_go = any(not group.keeps_all for group in kv.groups)
 
@@ -61,6 +62,7 @@ class LiveRequests:
         is_alone = request.is_private and request.width == 1
         num_prompt = 0 if is_alone else request.num_prompt_tokens
         table = branch.table = self._kv.begin(request.root, match, num_prompt)
+        self.num_changes += 1
         # The last token runs in any case, since its output is what is wanted.
         branch.num_computed_tokens = min(table.num_stored, branch.num_tokens - 1)
 
@@ -92,6 +94,7 @@ class LiveRequests:
         else:
             twin.table = self._kv.begin(request.root, NO_MATCH)
         request.branches.append(twin)
+        self.num_changes += 1
         return twin
 
     def drop(self, branch: Branch) -> None:
@@ -99,6 +102,7 @@ class LiveRequests:
         assert branch.table is not None
         self._note_peak(branch.request)
         branch.request.branches.remove(branch)
+        self.num_changes += 1
         self._kv.free(branch.table)
         branch.table = None
 
@@ -154,6 +158,7 @@ class LiveRequests:
     def recover(self) -> None:
         """After an exception anywhere: a request that lost its blocks computes them again, one
         that was half changed ends, and an end that had begun is brought to its end."""
+        self.num_changes += 1
         every = list(self.all)
         self.running = sorted((r for r in every if r.is_running), key=_rank)
         self.waiting = sorted((r for r in every if not r.is_running), key=_rank)
@@ -202,6 +207,7 @@ class LiveRequests:
     def _release(self, branch: Branch) -> None:
         """Give back the blocks of a branch; with `keep_computed` its tokens can still be found."""
         table, branch.table, branch.wait = branch.table, None, None
+        self.num_changes += 1
         if table is not None:
             self._kv.free(table, branch.tokens if self.keep_computed else None)
 

@@ -76,6 +76,9 @@ class Request:
     draws: bool = field(init=False)  # after the prompt; else its rows are all that is wanted
     # Known once it is queued.
     biases: Edits = field(init=False)  # of `logit_bias`
+    is_penalised: bool = field(init=False)  # what was said weighs on what may come
+    # The head itself may draw its tokens, for nobody has to see a whole row of logits.
+    head_may_draw: bool = field(init=False)
     decoding: Decoding = field(init=False)
     root: Root = field(init=False)  # its prefixes are found, and registered, under it
     is_private: bool = False  # nobody else finds what is under the root
@@ -110,6 +113,11 @@ class Request:
         wants_answer = self.params.max_tokens != 0 and self.options.pooling is None
         self.draws = wants_answer and self.every_row in (None, "logprobs")
         self.biases = _biases(self.params)
+        sampling, logprobs = self.sampling, self.params.logprobs
+        self.is_penalised = sampling.penalises
+        # Of the token that it draws by chance the head tells the logit too, and of no others.
+        told = logprobs is None or (logprobs == 0 and not sampling.greedy)
+        self.head_may_draw = told and (sampling.greedy or not sampling.cuts)
         if not self.draws:  # it takes the slots of one token, which is never computed
             self.max_tokens = 1
         first = Branch(self, 0, list(self.prompt_token_ids))

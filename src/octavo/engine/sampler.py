@@ -23,12 +23,10 @@ class Sampler:
 
     def sample(self, plan: StepPlan, out: StepOutput) -> list[Decision]:
         """Return one decision for each request of the plan, also for those whose prompt goes on."""
-        rows: dict[Request, list[HeadRow]] = {request: [] for request in plan.requests}
-        for row in plan.read(out):
-            rows[row.branch.request].append(row)
-        caught_up = {b.request for b, (_, end) in plan.spans.items() if end == b.num_tokens}
+        plan.read(out)
         return [
-            self._decide(request, given, request in caught_up) for request, given in rows.items()
+            self._decide(request, rows, request in plan.caught_up)
+            for request, rows in plan.requests.items()
         ]
 
     def _decide(self, request: Request, rows: list[HeadRow], caught_up: bool) -> Decision:

@@ -19,11 +19,12 @@ preemptions and evictions stand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 from octavo.batch import Asked, Want, make_batch
 from octavo.engine.admission import Admission
 from octavo.engine.live import LiveRequests
+from octavo.engine.next_step import NextStep
 from octavo.engine.nouns import Branch, Request
 from octavo.engine.step import HeadRow, StepPlan
 from octavo.engine.step_budget import StepBudget
@@ -41,18 +42,30 @@ class Scheduler:
         budget: StepBudget,
         clock: Callable[[], float],
     ) -> None:
-        self.planned: Sequence[Request] = ()  # of the step that runs, once it is planned
+        self.planned: Iterable[Request] = ()  # of the step that runs, once it is planned
         self._requests = requests
         self._admission = admission
         self._kv = kv
         self._budget = budget
+        self.next_step = NextStep(requests, kv)
         self.clock = clock
 
     def schedule(self, only: Request | None = None) -> StepPlan:
         """The next step, after what is past its deadline was ended; `only` one running request's,
         if it is given."""
-        plan = StepPlan(self.clock())
-        self._requests.end_late(plan.begun)
+        begun = self.clock()
+        self._requests.end_late(begun)
+        plan = self.next_step.plan(begun) if only is None else None
+        if plan is None:
+            self.next_step.drop()  # it may raise below
+            plan = self._plan_anew(begun, only)
+            if only is None:
+                self.next_step.keep(plan, has_slot=self._admission.has_slot)
+        self.planned = plan.requests
+        return plan
+
+    def _plan_anew(self, begun: float, only: Request | None) -> StepPlan:
+        plan = StepPlan(begun)
         self._budget.open()
         running = [each for each in self._requests.running if only in (None, each)]
         rest = [request for request in running if not self._plan_decodes(request, plan)]
@@ -69,7 +82,6 @@ class Scheduler:
                 if plan.num_preempted > 0:
                     break
         self._finish(plan)
-        self.planned = plan.requests
         return plan
 
     def _plan_decodes(self, request: Request, plan: StepPlan) -> bool:
@@ -149,21 +161,25 @@ class Scheduler:
         plan.transfers = tuple(self._kv.transfers())
         if not plan.spans:
             return
-        plan.requests = list(dict.fromkeys(branch.request for branch in plan.spans))
         spans, tables = [], []
         first_row = 0
         for branch, (begin, end) in plan.spans.items():
             assert branch.table is not None
+            request = branch.request
+            plan.requests.setdefault(request, [])
             spans.append((branch.tokens[begin:end], begin))
             tables.append(branch.table)
-            if branch.request.every_row is not None:
+            if request.every_row is not None:
                 plan.head_rows += _prompt_rows(branch, begin, end, first_row)
             if end == len(branch.tokens):
-                asked = branch.request.decoding.want(branch)
+                plan.caught_up.add(request)
+                asked = request.decoding.want(branch)
                 if asked is not None:
                     row = first_row + end - 1 - begin
                     plan.head_rows.append(HeadRow(branch, end - 1, row, True, asked))
             first_row += end - begin
+        for each in plan.head_rows:
+            plan.requests[each.branch.request].append(each)
         plan.batch = make_batch(
             spans,
             list(zip(*map(self._kv.view, tables), strict=True)),

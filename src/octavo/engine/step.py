@@ -45,12 +45,13 @@ class StepPlan:
     num_preempted: int = 0
     is_full: bool = False  # one waits until blocks are copied
     transfers: Sequence[Transfer] = ()  # to make before the rows run, in this order
-    requests: Sequence[Request] = ()  # of the branches
-    head_rows: list[HeadRow] = field(default_factory=list)
+    requests: dict[Request, list[HeadRow]] = field(default_factory=dict)  # each with its rows
+    caught_up: set[Request] = field(default_factory=set)  # those that go on after the step
+    head_rows: list[HeadRow] = field(default_factory=list)  # of all
     batch: Batch | None = None  # None: no rows
 
-    def read(self, out: StepOutput) -> Sequence[HeadRow]:
-        """Return the head rows, filled with what the head gave each."""
+    def read(self, out: StepOutput) -> None:
+        """Fill the head rows with what the head gave each."""
         logits, hidden = iter(out.logits), iter(out.hidden)
         drawn = zip(out.drawn.tolist(), out.drawn_logits.tolist(), strict=True)
         given = zip(self.head_rows, out.argmax.tolist(), out.log_sum_exp.tolist(), strict=True)
@@ -68,7 +69,6 @@ class StepPlan:
             elif want is Want.TOP_K:
                 found = zip(out.top_ids[i].tolist(), out.top_logits[i].tolist(), strict=True)
                 row.top = [(token, logit - lse) for token, logit in found]
-        return self.head_rows
 
 
 class Continuation(NamedTuple):

@@ -47,11 +47,11 @@ class Updater:
             if branch.request in accepted:
                 self._requests.commit(branch, end)
         # All rows are stored, and nothing has ended yet.
-        counts, unfilled = self._kv.counts(), self._kv.slots_unfilled
+        counts, unfilled, now = self._kv.counts(), self._kv.slots_unfilled, self.clock()
         for decision in decisions:
             request = decision.request
             try:
-                self._apply(request, decision)
+                self._apply(request, decision, now)
             except Exception as error:
                 if request.ending is None:
                     request.error, request.ending = error, "error"
@@ -61,7 +61,7 @@ class Updater:
         self._budget.observe(plan.spans.values(), seconds)
         self._note(plan, out, counts, unfilled, seconds)
 
-    def _apply(self, request: Request, decision: Decision) -> None:
+    def _apply(self, request: Request, decision: Decision, now: float) -> None:
         if decision.error is not None:
             self._requests.fail(request, decision.error)
             return
@@ -72,9 +72,9 @@ class Updater:
             self._go_on(request, decision.continuations)
         request.decoding = decision.decoding
         if decision.continuations or decision.end:
-            request.last_token_at = self.clock()
+            request.last_token_at = now
             if request.first_token_at is None:
-                request.first_token_at = request.last_token_at
+                request.first_token_at = now
         if decision.end or not request.live_branches:
             request.ending = decision.end or "stop"
         request.is_half = False

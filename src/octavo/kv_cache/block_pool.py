@@ -43,6 +43,7 @@ class BlockPool:
         self.block_bytes = tuple(block_bytes)
         self.bytes_held = 0
         self.num_evicted = 0  # since the start
+        self.num_holds = 0  # times that blocks which were there got holders, likewise
         self._order: EvictionOrder = LeastRecentlyUsed() if order is None else order
         self._forget = forget
         self._clock = clock
@@ -135,6 +136,7 @@ class BlockPool:
 
     def hold(self, blocks: Iterable[BlockId]) -> None:
         """Add one holder to each; each is held or cached."""
+        self.num_holds += 1
         for block in blocks:
             if self._holders[block] == 0:
                 assert self._is_cached[block], f"block {block} is empty: nothing to reuse"

@@ -34,7 +34,13 @@ class BlockTable:
     copies: list[tuple[BlockId, BlockId]] = field(default_factory=list)  # to make; sources are held
     registered: list[Node] = field(default_factory=list)  # by this table, each after its parent
     numbers: tuple[Sequence[int], ...] | None = None  # as kernels read them, until blocks change
+    own_at: int = -1  # after so many holds nobody else read the block that was being filled
     _check_at: int = 0  # no block can be let go before a row at this position is next
+
+    def is_writable(self, end: int, num_holds: int) -> bool:
+        """Tell whether it has blocks for the tokens up to `end`, and nobody can have come to share
+        them, for no block was held by more than one after it was found to be alone."""
+        return self.own_at == num_holds and end <= len(self.blocks[0]) * self.layout.block_size
 
     def present(self) -> Iterator[BlockId]:
         """The blocks that it has, of all groups."""
@@ -61,7 +67,7 @@ class BlockTable:
         """Take out all but the first `count` blocks of each group, if there are so many."""
         for blocks in self.blocks:
             del blocks[count:]
-        self.numbers, self._check_at = None, 0
+        self.numbers, self._check_at, self.own_at = None, 0, -1
 
     def num_more(self, count: int) -> list[int]:
         """Blocks of each group that it takes to have `count` of them, in steps."""
@@ -135,13 +141,19 @@ class BlockTable:
         assert numbers in (None, self.view(first_ids)), "stale numbers"
 
 
-def num_unfilled(tables: Iterable[BlockTable], num_named: Callable[[BlockId], int]) -> int:
+def num_unfilled(
+    tables: Iterable[BlockTable], num_named: Callable[[BlockId], int], num_holds: int
+) -> int:
     """Slots of the tables' blocks that hold no token of anybody's, each block counted once:
     internal fragmentation, and what is reserved for rows that have not run. Of a block,
-    `num_named` tokens can be found."""
+    `num_named` tokens can be found; `num_holds` as for `is_writable`."""
     unfilled: dict[BlockId, int] = {}
+    num_own = 0  # in blocks of one table alone
     for table in tables:
         size = table.layout.block_size
+        if table.own_at == num_holds:
+            num_own += len(table.blocks) * (len(table.blocks[0]) * size - table.num_stored)
+            continue
         at, slot = divmod(table.num_stored, size)
         for blocks in table.blocks:
             filled = slot
@@ -152,4 +164,4 @@ def num_unfilled(tables: Iterable[BlockTable], num_named: Callable[[BlockId], in
                     if left < unfilled.get(block, size + 1):
                         unfilled[block] = left
                 filled = 0
-    return sum(unfilled.values())
+    return num_own + sum(unfilled.values())

@@ -118,10 +118,11 @@ class KVCache:
     def reserve(self, table: BlockTable, end: int) -> bool:
         """Make the slots of tokens [num_stored, end) this table's own to write. False if there is
         no room; then nothing has changed."""
-        if end <= table.num_stored:
+        if end <= table.num_stored or table.is_writable(end, self.pool.num_holds):
             return True
         more = max(0, self.layout.count(end) - len(table.blocks[0]))
         copy = self._sharing.needs_copy(table)
+        table.own_at = -1 if copy else self.pool.num_holds
         if not more and not copy:
             return True
         taken = self.pool.allocate(more + copy)
@@ -142,15 +143,14 @@ class KVCache:
         """Return what is to be done, in order, before rows run for which slots were reserved."""
         number = self.pool.number
         released = [Transfer("release", *number(block)) for block in self.pool.released]
-        copies = [copy for table in self._tables for copy in table.copies]
+        copies = [copy for table in self._sharing.copying for copy in table.copies]
         return released + [Transfer("copy", *number(b), number(to)[1]) for b, to in copies]
 
     def commit_transfers(self) -> None:
         """Tell the cache that the transfers of the last step were made."""
         self.pool.end_release()
-        for table in self._tables:
-            if table.copies:
-                self._sharing.end_copies(table)
+        for table in tuple(self._sharing.copying):
+            self._sharing.end_copies(table)
 
     def commit(self, table: BlockTable, tokens: Sequence[int], accepted: int) -> None:
         """K and V of the first `accepted` tokens are in the blocks, and stay. Registers the blocks
@@ -253,7 +253,7 @@ class KVCache:
     @property
     def slots_unfilled(self) -> int:
         """Slots of the tables' blocks that hold no token of anybody's."""
-        return num_unfilled(self._tables, self.index.num_named)
+        return num_unfilled(self._tables, self.index.num_named, self.pool.num_holds)
 
     def recover(self, tables: Iterable[BlockTable]) -> None:
         """After an exception anywhere: what these tables have stored is so, and what they do not

@@ -63,12 +63,13 @@ class Sharing:
         tell: Callable[[Kind, Iterable[BlockId]], None],
     ) -> None:
         self.num_copied = 0  # blocks, so far
+        self.copying: dict[BlockTable, None] = {}  # tables that have copies to be made
         self._layout = layout
         self._pool = pool
         self._index = index
         self._cost = cost
         self._tell = tell
-        self._copying: Counter[BlockId] = Counter()  # holders that only wait to copy the block
+        self._copied_from: Counter[BlockId] = Counter()  # holders that only wait to copy the block
 
     def match(self, root: Root, tokens: Sequence[int]) -> Match:
         """The longest known prefix whose rows still to run have what they need; the last token runs
@@ -113,7 +114,7 @@ class Sharing:
         for blocks in table.blocks:
             block = blocks[at]
             assert block is not None
-            if self._pool.num_holders(block) - self._copying.get(block, 0) > 1:
+            if self._pool.num_holders(block) - self._copied_from.get(block, 0) > 1:
                 return True
             if self._index.num_named(block) > slot:
                 return True
@@ -125,18 +126,20 @@ class Sharing:
         for blocks, copy in zip(table.blocks, copies, strict=True):
             source = blocks[at]
             assert source is not None
-            self._copying[source] += 1  # the table's hold of it is now the copy's
+            self._copied_from[source] += 1  # the table's hold of it is now the copy's
             table.copies.append((source, copy))
             blocks[at] = copy
+        self.copying[table] = None
         self.num_copied += len(copies)
         self._tell(Kind.COPY, copies)
 
     def end_copies(self, table: BlockTable) -> None:
         """The copies are made, or needed no more: their sources are free to go."""
         for source, _ in table.copies:
-            self._copying[source] -= 1
+            self._copied_from[source] -= 1
         self._pool.free(source for source, _ in reversed(table.copies))
         table.copies.clear()
+        self.copying.pop(table, None)
 
     def may_take_over(self, table: BlockTable) -> bool:
         """Tell whether nobody else holds the block being filled."""
@@ -212,7 +215,8 @@ class Sharing:
     def recover(self, tables: Iterable[BlockTable]) -> list[tuple[BlockId, BlockId | None, float]]:
         """After an exception in the middle of a change: copies that were not made are not to be
         made. All blocks that can be found, parents first, each with its parent and its cost."""
-        self._copying.clear()
+        self._copied_from.clear()
+        self.copying.clear()
         for table in tables:
             at = table.num_stored // self._layout.block_size
             for source, _ in table.copies:
@@ -231,7 +235,8 @@ class Sharing:
     def check_integrity(self, tables: Iterable[BlockTable]) -> None:
         """AssertionError unless the sources of these tables' copies are held for them."""
         sources = Counter(source for table in tables for source, _ in table.copies)
-        assert +self._copying == sources, "holders that wait to copy"
+        assert +self._copied_from == sources, "holders that wait to copy"
+        assert self.copying.keys() == {table for table in tables if table.copies}
 
     def _register(self, table: BlockTable, tokens: Sequence[int]) -> Node:
         """Name the blocks that follow `table.node`; if the same tokens are known elsewhere, use

@@ -24,7 +24,7 @@ class Beat:
         return next_time(gap, asyncio.get_running_loop().time()) if gap else 0.0
 
     def is_time(self, due: float) -> bool:
-        return asyncio.get_running_loop().time() >= due
+        return not due or asyncio.get_running_loop().time() >= due
 
     def at(self, due: float, turn: Callable[[], None]) -> None:
         """Have `turn` called at a time that `after` gave. It raises nothing."""

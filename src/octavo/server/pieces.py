@@ -34,7 +34,9 @@ class Stream(Protocol):
     @property
     def progress(self) -> Progress | None: ...
     def __aiter__(self) -> AsyncIterator[StreamChunk]: ...
-    def take(self, tell: Callable[[], None]) -> Sequence[StreamChunk]: ...
+    def take(self, tell: Callable[[], None]) -> Sequence[StreamChunk]:
+        """What came; `tell` is called when something does, where nothing had."""
+
     async def aclose(self) -> None: ...
 
 
@@ -97,26 +99,32 @@ class Pieces:
             self._beat.at(self._due, self._write)
 
     def _write(self) -> None:
+        """Write what came. Nobody tells of what comes next: it is looked again when it is time,
+        until nothing has come."""
         if not self._left:
             return
-        self._is_held = False
+        is_new, is_written = False, True
         try:
-            is_written = self._write_new()
+            is_new, is_written = self._write_new()
         except BaseException as error:  # is the task's: who is called next knows nothing of it
             self._error, self._trace = error, error.__traceback__
         if self._error is not None or not self._left or not is_written:
-            self._is_held = True
             self._is_wanted.set()
+        elif is_new:
+            self._beat.at(self._due, self._write)
+        else:
+            self._is_held = False
 
-    def _write_new(self) -> bool:
-        """False where the reader has to be waited for."""
-        is_written = True
+    def _write_new(self) -> tuple[bool, bool]:
+        """Return whether something came, and whether all of it is written; else the reader has to
+        be waited for."""
+        is_new, is_written = False, True
         for index in tuple(self._left):
             if chunks := self._left[index].take(self._look):
                 events = [event for each in chunks for event in self._events_of(index, each)]
-                is_written = self._events.put(events)
+                is_new, is_written = True, self._events.put(events)
                 self._due = self._beat.after(self._gap())
-        return is_written
+        return is_new, is_written
 
     def _events_of(self, index: int, chunk: StreamChunk) -> Sequence[Event]:
         if self._told is not None:

@@ -82,15 +82,16 @@ class AsyncOutputQueue(OutputQueue):
             raise UsageError("a stream is read in the event loop it was made in: make it there")
 
     def take(self, tell: Callable[[], None]) -> Sequence[StreamChunk]:
-        """All that came, as one piece for each answer; the last one has the output. `tell` is
-        called in the event loop when there is more. Raises what ended the request."""
+        """All that came, as one piece for each answer; the last one has the output. Where nothing
+        did, `tell` is called in the event loop when something does: who got something reads again
+        by itself. Raises what ended the request."""
         self._tell = tell
         self._is_woken = False  # before the look: what comes after it calls again
         found = _merged(self._new_chunks())
-        if self._error is not None:
-            if not found:
-                raise self._error.with_traceback(self._trace)
-            self._wake()  # to be told of it
+        if found:
+            self._is_woken = True
+        elif self._error is not None:
+            raise self._error.with_traceback(self._trace)
         return found
 
     def forget_reader(self) -> None:

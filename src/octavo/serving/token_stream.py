@@ -72,8 +72,8 @@ class TokenStream:
         return self
 
     def take(self, tell: Callable[[], None]) -> Sequence[StreamChunk]:
-        """What came since the last read, without waiting; `tell` is called in the event loop when
-        there is more, but for what is closed or has its output. Raises what reading it does."""
+        """What came since the last read, without waiting. Where nothing did, `tell` is called in
+        the event loop when something does, but for what is closed. Raises what reading it does."""
         if not self._is_open:
             return ()
         self._outputs.check_reader()

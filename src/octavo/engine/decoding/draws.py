@@ -56,20 +56,17 @@ class Draws:
         if not request.draws:
             return None
         edits = edits_of(branch)
-        sampling, logprobs = request.sampling, request.params.logprobs
-        if sampling.greedy:
-            draw, by_head = None, logprobs is None
-        else:  # of the token that it draws the head tells the logit too, and of no others
-            uniform_here = uniform(request.seed, branch.index, branch.num_tokens)
-            draw = Draw(sampling.temperature, uniform_here)
-            by_head = not (logprobs or sampling.cuts or _parts(branch))
-        if not by_head:
+        is_greedy = request.sampling.greedy
+        if not request.head_may_draw or (not is_greedy and _parts(branch)):
             return Asked(Want.LOGITS, edits)
         try:
             mask = self.masks.of(branch)
         except Exception:  # it is raised again where the token is drawn: no step is at fault
             return Asked(Want.LOGITS, edits)
-        return Asked(Want.DRAW if draw else Want.ARGMAX, edits, mask, draw)
+        if is_greedy:
+            return Asked(Want.ARGMAX, edits, mask)
+        by_chance = uniform(request.seed, branch.index, len(branch.tokens))
+        return Asked(Want.DRAW, edits, mask, Draw(request.sampling.temperature, by_chance))
 
     def decide(self, request: Request, rows: Sequence[HeadRow]) -> Decision:
         if not request.draws:
@@ -187,8 +184,7 @@ def edits_of(branch: Branch) -> Edits:
     """Repetition over prompt and answer, presence and frequency over the answer, and biases: one
     edit of each token, sorted by token."""
     p, biases = branch.request.sampling, branch.request.biases
-    answer = p.presence_penalty != 0 or p.frequency_penalty != 0
-    if p.repetition_penalty == 1 and not answer:
+    if not branch.request.is_penalised:
         return biases
     seen = branch.tokens if p.repetition_penalty != 1 else branch.completion_token_ids
     penalised = np.unique(np.asarray(seen, np.int32))
@@ -197,7 +193,7 @@ def edits_of(branch: Branch) -> Edits:
     edits["token"] = tokens
     edits["scale"] = 1
     edits["scale"][np.searchsorted(tokens, penalised)] = p.repetition_penalty
-    if answer:
+    if p.weighs_answer:
         made, counts = np.unique(
             np.asarray(branch.completion_token_ids, np.int32), return_counts=True
         )
