@@ -27,7 +27,7 @@ from octavo.planning.memory import KVPages, kv_pages, plan_memory
 from octavo.program.program import Program
 from octavo.sampling_params import Sampling
 from octavo.tokenizer import Tokenizer
-from octavo.weights import library
+from octavo.weights import kv_verdicts, library
 from octavo.weights.fingerprint import fingerprint, known_fingerprint
 from octavo.weights.gguf_model import ModelWeights, load_weights
 from octavo.weights.model_header import ModelHeader, read_header
@@ -55,6 +55,7 @@ class ModelInfo:
     isa: str
     sampling: Sampling | None  # what the file recommends
     weights_mapped: bool  # from the pack cache: shared with all processes that map them
+    kv_warning: str | None = None  # this model was measured with this kv_dtype, which is not safe
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +159,7 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
         isa=runner.isa,
         sampling=header.sampling(),
         weights_mapped=weights.mapped,
+        kv_warning=kv_verdicts.warning(folder, digest, config.kv_dtype),
     )
     to_keep = None if kept is None or found is not None else Pack(kept, weights)
     return LoadedModel(config, model_config, program, tokenizer, runner, engine, info, to_keep)

@@ -194,7 +194,9 @@ DESCRIBED: Mapping[tuple[str, str], Described] = MappingProxyType(
         ),
         ("GET", "/v1/models/{id:path}"): Described("Show the model of that name", statuses=_NAMED),
         ("GET", "/health"): Described(
-            "Say that the process lives", "{status: ok}", is_public=True
+            "Say that the process lives",
+            "{status: ok}; with `warning` where this kv_dtype was measured as not safe",
+            is_public=True,
         ),
         ("GET", "/ready"): Described(
             "Say whether requests are taken",

@@ -8,7 +8,10 @@ from octavo.server.openapi import document
 
 
 async def health(exchange: Exchange) -> None:
-    await exchange.respond({"status": "ok"})
+    model = exchange.service.model
+    warning = None if model is None else model.engine.info.kv_warning
+    said = {} if warning is None else {"warning": warning}
+    await exchange.respond({"status": "ok", **said})
 
 
 async def ready(exchange: Exchange) -> None:

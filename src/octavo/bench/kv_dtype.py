@@ -1,0 +1,154 @@
+"""KV dtypes side by side, on one model's weights: quality, bytes, speed, and a verdict.
+
+Comes in: a model's program, weights and tokens of a text. Runners are driven below the engine, all
+on the same weights. Distributions are compared with rows of bf16 (`activations`), unless others are
+asked for: with rows of int8 how these happen to round moves them more than the pages do. Speed is
+that of the engine's own choice. Knows no file but the text that comes along.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from statistics import median
+from typing import Any
+
+from octavo.batch import Asked, Want, make_batch
+from octavo.bench.kv_quality import LONGEST_WINDOW, Quality, compare
+from octavo.config import EngineConfig
+from octavo.engine.runner import Runner, block_bytes
+from octavo.kernels import KV_FORMATS, native
+from octavo.planning.memory import KVPages, kv_pages
+from octavo.program.program import Program
+from octavo.weights.gguf_model import ModelWeights
+from octavo.weights.kv_verdicts import Verdict
+
+REFERENCE = "bf16"
+DTYPES = (REFERENCE, *(name for name in KV_FORMATS if name != REFERENCE))
+MOST_PERPLEXITY = 200.0  # of the reference; above it the text is none that the model speaks
+STEPS = 8  # of one timing of decode
+
+_MAX_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One dtype."""
+
+    dtype: str
+    token_bytes: float  # of a sequence as long as a window, whole blocks
+    sequences: int  # of that length that the memory holds
+    decode_tps: float  # one sequence, behind such a window
+    quality: Quality
+    verdict: Verdict | None  # None: the reference, or it tells nothing
+
+    def to_dict(self) -> dict[str, Any]:
+        found = asdict(self)
+        return {**found, **found.pop("quality")}
+
+
+def text_along() -> str:
+    """The text that comes with the package: the beginning of A. Conan Doyle's Adventures of
+    Sherlock Holmes, of 1891, which is in the public domain."""
+    return files("octavo.bench").joinpath("sherlock_holmes.txt").read_text("utf-8")
+
+
+def judge(quality: Quality, reference: Quality) -> Verdict | None:
+    if reference.perplexity > MOST_PERPLEXITY:
+        return None
+    if quality.perplexity_change <= 0.005 and quality.same_top >= 0.98:
+        return "safe"
+    if quality.perplexity_change <= 0.03 and quality.kl_mean <= 0.04:
+        return "usable"
+    return "not safe"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is measured: a model, and the text as its tokens."""
+
+    program: Program
+    weights: ModelWeights
+    pool: native.ThreadPool
+    context: int  # of the model
+    tokens: Sequence[int]
+    start: Sequence[int]  # BOS, where the model has one before each text
+
+    @property
+    def window(self) -> int:
+        """Tokens of the longest sequence that is computed, `start` among them."""
+        return min(self.context, LONGEST_WINDOW, len(self.start) + len(self.tokens))
+
+
+def measure(
+    subject: Subject,
+    options: Mapping[str, Any],
+    *,
+    memory: int,
+    rounds: int,
+    on_tokens: Callable[[int], None] = lambda _: None,
+) -> list[Measured]:
+    """Measure every dtype; `options` are EngineConfig's, `memory` the bytes that sequences fill."""
+    exact = dict(options)
+    if options.get("activations") is None and "a32" in subject.weights.row_kinds(None).values():
+        exact["activations"] = "bf16"
+    quality = compare(
+        {dtype: _runner(subject, exact, dtype) for dtype in DTYPES},
+        subject.tokens,
+        subject.window - len(subject.start),
+        start=subject.start,
+        on_window=on_tokens,
+    )
+    speed = decode_speeds(
+        {dtype: _runner(subject, options, dtype) for dtype in DTYPES}, subject, rounds
+    )
+    found = []
+    for dtype in DTYPES:
+        taken = _pages(subject, options, dtype).bytes_of(subject.window)
+        judged = None if dtype == REFERENCE else judge(quality[dtype], quality[REFERENCE])
+        found.append(
+            Measured(
+                dtype, taken / subject.window, memory // taken, speed[dtype], quality[dtype], judged
+            )
+        )
+    return found
+
+
+def decode_speeds(runners: Mapping[str, Runner], subject: Subject, rounds: int) -> dict[str, float]:
+    """Tokens a second of the last token of a window, over and over; the dtypes in turns."""
+    tokens = [*subject.start, *subject.tokens][: subject.window]
+    for runner in runners.values():
+        for begin in range(0, len(tokens), _MAX_ROWS):
+            _step(runner, tokens[begin : begin + _MAX_ROWS], begin)
+    seconds: dict[str, list[float]] = {dtype: [] for dtype in runners}
+    for _ in range(rounds):
+        for dtype, runner in runners.items():
+            began = time.perf_counter()
+            for _ in range(STEPS):
+                _step(runner, tokens[-1:], len(tokens) - 1)
+            seconds[dtype].append((time.perf_counter() - began) / STEPS)
+    return {dtype: 1 / median(each) for dtype, each in seconds.items()}
+
+
+def _step(runner: Runner, tokens: Sequence[int], first: int) -> None:
+    tables = [[range(count)] for count in runner.num_blocks]
+    batch = make_batch([(tokens, first)], tables, [len(tokens) - 1], [Asked(Want.ARGMAX)])
+    runner.run(batch)
+
+
+def _runner(subject: Subject, options: Mapping[str, Any], dtype: str) -> Runner:
+    config = EngineConfig.parse({**options, "kv_dtype": dtype})
+    blocks = -(-subject.window // config.block_size)
+    return Runner(
+        subject.program, subject.weights, config,
+        pool=subject.pool, context=subject.window,
+        kv_budget=blocks * block_bytes(subject.program, config), max_rows=_MAX_ROWS,
+    )  # fmt: skip
+
+
+def _pages(subject: Subject, options: Mapping[str, Any], dtype: str) -> KVPages:
+    config = EngineConfig.parse({**options, "kv_dtype": dtype})
+    kept = KV_FORMATS[dtype]
+    return kv_pages(subject.program, config.block_size, kept, kept, max_rows=_MAX_ROWS)

@@ -1,0 +1,132 @@
+"""`octavo bench kv-dtype`: what each KV dtype does to a model's answers, memory and speed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from octavo.cli.bench_run import check_counts
+from octavo.cli.command import Flag
+from octavo.cli.figures import columns, number, percent, size, wrapped
+from octavo.cli.flags import ENGINE, AsJson, Model, with_flags
+from octavo.cli.loading import open_program
+from octavo.cli.screen import Screen
+from octavo.cli.staying import staying
+from octavo.config import EngineConfig
+from octavo.environment import find_home
+from octavo.errors import UsageError, counted
+from octavo.tokenizer import Tokenizer
+from octavo.weights import kv_verdicts
+from octavo.weights.fingerprint import fingerprint
+
+if TYPE_CHECKING:
+    from octavo.bench.kv_dtype import Measured
+
+_FIELDS = ("kv_memory", "threads", "block_size", "weights", "activations")
+FLAGS = tuple(flag for flag in ENGINE if flag.name in _FIELDS)
+MEMORY = 1 << 30  # bytes that sequences are counted in, unless kv_memory says others
+
+
+@with_flags(engine=FLAGS)
+def kv_dtype(
+    model: Model,
+    *,
+    text: Annotated[
+        Path | None, Flag(help="A text in UTF-8; default: 73 kB of Sherlock Holmes, of 1891.")
+    ] = None,
+    rounds: Annotated[int, Flag(help="Rounds of decoding; medians are over them.")] = 5,
+    json: AsJson = False,
+    engine: dict[str, Any],
+) -> None:
+    """K and V as bf16, float32 and int8: quality, memory, speed.
+
+    A text goes through in windows of at most 4,096 tokens; perplexity, KL divergence and likeliest
+    tokens are those of all of its tokens, against bf16 pages, with rows of bf16 where --activations
+    asks for no others. A dtype is safe if perplexity grows by 0.5 % or less and 98 % of likeliest
+    tokens stay, usable up to 3 % and a KL of 0.04. What was found is kept by the model's
+    fingerprint: a start with a dtype that is not safe says so.
+    """
+    check_counts(rounds=(rounds, 1))
+    screen = Screen(json)
+    header, program, _ = open_program(model, None)
+    spec = header.tokenizer_spec()
+    with staying():
+        from octavo.bench.kv_dtype import Subject, measure, text_along
+        from octavo.kernels import thread_pool
+        from octavo.weights.gguf_model import load_weights
+    words = text_along() if text is None else _read(text)
+    tokens = Tokenizer.from_spec(spec).encode(words, add_special=False)
+    if len(tokens) < 2:
+        raise UsageError(f"--text: expected at least 2 tokens, got {len(tokens)}")
+    config = EngineConfig.parse({**engine, "kv_dtype": "bf16"})
+    pool = thread_pool(config.threads)
+    start = [spec.bos_id] if spec.add_bos and spec.bos_id is not None else []
+    subject = Subject(
+        program, load_weights(header, program.weights(), pool, asked=config.weights), pool,
+        header.config.context, tokens, start,
+    )  # fmt: skip
+    said = f"{counted(len(tokens), 'token')} in windows of {subject.window:,}"
+    screen.say(f"{model}: {said}; sequences in {size(_memory(config))} of KV memory")
+    found = measure(
+        subject, {k: v for k, v in engine.items() if k != "kv_memory"},
+        memory=_memory(config), rounds=rounds,
+        on_tokens=lambda done: screen.note(f"{done:,} of {len(tokens):,} tokens"),
+    )  # fmt: skip
+    screen.say(_table(found))
+    screen.say(_advice(found))
+    if (folder := find_home()) is not None:
+        digest = fingerprint(header.path, home=folder)
+        kv_verdicts.keep(folder, digest, {each.dtype: each.to_dict() for each in found})
+    screen.result(
+        {
+            "bench": "kv-dtype",
+            "model": model,
+            "tokens": len(tokens),
+            "window": subject.window,
+            "kv_memory": _memory(config),
+            "dtypes": [each.to_dict() for each in found],
+        }
+    )
+
+
+def _memory(config: EngineConfig) -> int:
+    return config.kv_memory or MEMORY
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is no UTF-8"
+        raise UsageError(f"--text {path}: cannot be read: {why}") from None
+
+
+def _table(found: list[Measured]) -> str:
+    rows = [
+        ["dtype", "a token", "sequences", "tok/s", "perplexity", "change", "KL", "99.9 %",
+         "same top", "verdict"]
+    ]  # fmt: skip
+    for each in found:
+        quality = each.quality
+        rows.append([
+            each.dtype, size(each.token_bytes), f"{each.sequences:,}", number(each.decode_tps),
+            f"{quality.perplexity:.3f}", f"{100 * quality.perplexity_change:+.2f} %",
+            f"{quality.kl_mean:.5f}", f"{quality.kl_999:.4f}", percent(quality.same_top),
+            each.verdict or "-",
+        ])  # fmt: skip
+    return columns(rows, indent="")
+
+
+def _advice(found: list[Measured]) -> str:
+    if all(each.verdict is None for each in found):
+        return wrapped(
+            f"No verdict: the perplexity of bf16 is {number(found[0].quality.perplexity)}, so the "
+            "model does not speak this text; give one of its own with --text."
+        )
+    least = min(
+        (m for m in found if m.verdict == "safe"), key=lambda m: m.token_bytes, default=None
+    )
+    if least is None or least.token_bytes >= found[0].token_bytes:
+        return "For this model no smaller dtype is safe."
+    share = least.token_bytes / found[0].token_bytes
+    return f"For this model --kv-dtype {least.dtype} is safe, at {number(share)}x of bf16's bytes."

@@ -1,0 +1,62 @@
+"""What KV dtypes were found to do to models, remembered by the models' fingerprints.
+
+`home/kv_dtypes.json` holds what `octavo bench kv-dtype` found last: by fingerprint, then by dtype.
+It is a note, not a lock: broken, missing or unwritable it only warns nobody. It is replaced whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from octavo.atomic_file import write_whole
+
+Verdict = Literal["safe", "usable", "not safe"]
+MAX_MODELS = 256
+
+Found = dict[str, dict[str, Any]]  # by dtype: the figures, and under "verdict" a Verdict or None
+
+
+def keep(home: Path, fingerprint: str, found: Mapping[str, Mapping[str, Any]]) -> None:
+    """Remember figures of these dtypes beside what is known of others of the model."""
+    everything = _read(home)
+    known = everything.pop(fingerprint, {})
+    everything[fingerprint] = {**known, **{dtype: dict(each) for dtype, each in found.items()}}
+    kept = dict(list(everything.items())[-MAX_MODELS:])
+    with contextlib.suppress(OSError):
+        write_whole(home / "kv_dtypes.json", json.dumps(kept, indent=1).encode())
+
+
+def verdict(home: Path | None, fingerprint: str, dtype: str) -> Verdict | None:
+    """Return what was found of the dtype; None where nothing was, or no verdict was given."""
+    if home is None:
+        return None
+    said = _read(home).get(fingerprint, {}).get(dtype, {}).get("verdict")
+    return said if said in get_args(Verdict) else None
+
+
+def warning(home: Path | None, fingerprint: str, dtype: str) -> str | None:
+    """Return one line where this dtype was found not to be safe for the model."""
+    if verdict(home, fingerprint, dtype) != "not safe":
+        return None
+    return (
+        f"kv_dtype={dtype} was measured as not safe for this model: its answers are worse than "
+        "with bf16 (`octavo bench kv-dtype` shows by how much)"
+    )
+
+
+def _read(home: Path) -> dict[str, Found]:
+    try:
+        found = json.loads((home / "kv_dtypes.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {
+        name: {d: each for d, each in model.items() if isinstance(each, dict)}
+        for name, model in found.items()
+        if isinstance(model, dict)
+    }

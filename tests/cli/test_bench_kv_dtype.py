@@ -1,0 +1,65 @@
+"""`octavo bench kv-dtype` on a tiny model: its figures, and what a later start says of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from octavo.kernels import KV_FORMATS
+from octavo.weights import kv_verdicts
+from octavo.weights.fingerprint import fingerprint
+from tests.cli.result import GREEDY, Octavo, refused
+from tests.cli.tiny_model import TINY
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "own.txt"
+    path.write_text("The same few words, over and over. " * 8)
+    return path
+
+
+def test_every_dtype_has_figures_and_bytes_of_its_own(octavo: Octavo, text: Path) -> None:
+    flags = ["--text", str(text), "--rounds", "1", "--threads", "1", "--kv-memory", "4M"]
+    found = octavo("bench", "kv-dtype", TINY, *flags, "--json").json
+    assert (found["bench"], found["model"], found["kv_memory"]) == ("kv-dtype", TINY, 4 << 20)
+    by_dtype = {each["dtype"]: each for each in found["dtypes"]}
+    assert sorted(by_dtype) == sorted(KV_FORMATS)
+    assert next(iter(by_dtype)) == "bf16"
+    for each in by_dtype.values():
+        assert each["sequences"] == (4 << 20) // round(each["token_bytes"] * found["window"])
+        assert each["decode_tps"] > 0
+    assert by_dtype["bf16"]["kl_mean"] == 0 < by_dtype["int8"]["kl_mean"]
+
+
+def test_where_the_model_does_not_speak_the_text_there_is_no_verdict(
+    octavo: Octavo, text: Path, home: Path
+) -> None:
+    result = octavo("bench", "kv-dtype", TINY, "--text", str(text), "--rounds", "1")
+    assert "No verdict: the perplexity of bf16 is" in result.out
+    assert kv_verdicts.verdict(home, fingerprint(Path(TINY), home=home), "int8") is None
+    assert (home / "kv_dtypes.json").exists()
+
+
+def test_a_start_with_a_dtype_that_was_not_safe_says_so_in_one_line(
+    octavo: Octavo, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = {"int8": {"verdict": "not safe"}}
+    kv_verdicts.keep(home, fingerprint(Path(TINY), home=home), kept)
+    octavo("run", TINY, "a", "--raw", *GREEDY)
+    assert caplog.messages == []
+    octavo("run", TINY, "a", "--raw", "--kv-dtype", "int8", *GREEDY)
+    (said,) = caplog.messages
+    assert said.startswith("kv_dtype=int8 was measured as not safe for this model")
+
+
+def test_a_text_that_cannot_be_read_is_one_line(octavo: Octavo, tmp_path: Path) -> None:
+    missing, broken, short = tmp_path / "none", tmp_path / "broken", tmp_path / "short"
+    broken.write_bytes(b"\xff\xfe\xff")
+    short.write_text("")
+    for path, why in ((missing, "No such file or directory"), (broken, "it is no UTF-8")):
+        result = octavo("bench", "kv-dtype", TINY, "--text", str(path))
+        assert result == refused(f"--text {path}: cannot be read: {why}")
+    result = octavo("bench", "kv-dtype", TINY, "--text", str(short))
+    assert result == refused("--text: expected at least 2 tokens, got 0")

@@ -1,0 +1,45 @@
+"""What a KV dtype did to a model is found again by the model's fingerprint, and only warned of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from octavo.weights.kv_verdicts import keep, verdict, warning
+
+
+def test_a_verdict_is_kept_by_model_and_dtype_and_the_last_one_counts(tmp_path: Path) -> None:
+    keep(tmp_path, "a", {"int8": {"verdict": "not safe"}, "f32": {"verdict": "safe"}})
+    keep(tmp_path, "b", {"int8": {"verdict": "usable"}})
+    assert [verdict(tmp_path, "a", d) for d in ("int8", "f32", "bf16")] == [
+        "not safe",
+        "safe",
+        None,
+    ]
+    assert verdict(tmp_path, "b", "int8") == "usable"
+    keep(tmp_path, "a", {"int8": {"verdict": "safe"}})
+    assert [verdict(tmp_path, "a", d) for d in ("int8", "f32")] == ["safe", "safe"]
+
+
+def test_only_what_is_not_safe_warns(tmp_path: Path) -> None:
+    found: dict[str, dict[str, str | None]] = {
+        "int8": {"verdict": "not safe"},
+        "f32": {"verdict": "usable"},
+        "bf16": {"verdict": None},
+    }
+    keep(tmp_path, "a", found)
+    said = warning(tmp_path, "a", "int8")
+    assert said is not None
+    assert said.startswith("kv_dtype=int8 was measured as not safe for this model")
+    assert [warning(tmp_path, "a", d) for d in ("f32", "bf16", "k=int8,v=bf16")] == [None] * 3
+    assert warning(tmp_path, "b", "int8") is None
+    assert warning(None, "a", "int8") is None
+
+
+def test_a_broken_file_or_a_folder_that_cannot_be_written_warns_nobody(tmp_path: Path) -> None:
+    for content in (b"{", b"[]", b'{"a": 1}', b'{"a": {"int8": 2}}', b'{"a": {"int8": {}}}'):
+        (tmp_path / "kv_dtypes.json").write_bytes(content)
+        assert verdict(tmp_path, "a", "int8") is None
+    keep(tmp_path, "a", {"int8": {"verdict": "safe"}})
+    assert verdict(tmp_path, "a", "int8") == "safe"
+    (tmp_path / "file").touch()
+    keep(tmp_path / "file", "a", {"int8": {"verdict": "safe"}})  # and that is no error
