@@ -72,9 +72,17 @@ int32_t kind_for(const Weight& w, const std::optional<std::string>& rows) {
   return kind_named(*rows);
 }
 
+// Rows [row0, row1) and columns from k0 to k1; x is the whole.
+void quantize_part(const KernelTable& table, const Rows& x, const Acts& acts, int32_t row0,
+                   int32_t row1, int32_t k0, int32_t k1) {
+  const float* part = x.data() + row0 * x.stride(0) + k0;
+  if (const auto quantize_rows = table.matmul->quantize_rows)
+    return quantize_rows(part, x.stride(0), &acts, row0, row1, k0, k1);
+  for (int32_t row = row0; row < row1; ++row, part += x.stride(0))
+    table.matmul->quantize(part, &acts, row, k0, k1);
+}
 void quantize_rows(const KernelTable& table, const Rows& x, const Acts& acts) {
-  for (int32_t row = 0; row < acts.rows; ++row)
-    table.matmul->quantize(x.data() + row * x.stride(0), &acts, row, 0, acts.cols);
+  quantize_part(table, x, acts, 0, acts.rows, 0, acts.cols);
 }
 
 void check_rows(const Rows& x, int32_t kind) {
@@ -85,14 +93,24 @@ void check_rows(const Rows& x, int32_t kind) {
          x.shape(1));
 }
 
-nb::bytes quantize(const std::string& isa, const Rows& x, const std::string& kind_name) {
+nb::bytes quantize(const std::string& isa, const Rows& x, const std::string& kind_name,
+                   int32_t row_cut, int32_t column_cut) {
   const KernelTable& table = table_for(isa);
   const int32_t kind = kind_named(kind_name);
   check_rows(x, kind);
   PackedRows rows(kind, (int64_t)x.shape(0), (int64_t)x.shape(1));
+  const int32_t row_cuts[] = {0, row_cut, rows.acts.rows},
+                column_cuts[] = {0, column_cut, rows.acts.cols};
+  expect(0 <= row_cut && row_cut <= rows.acts.rows, "row_cut",
+         "0 to " + std::to_string(rows.acts.rows), row_cut);
+  expect(0 <= column_cut && column_cut <= rows.acts.cols && column_cut % 32 == 0, "column_cut",
+         "a multiple of 32 up to " + std::to_string(rows.acts.cols), column_cut);
   {
     const ReleasedGil released;
-    quantize_rows(table, x, rows.acts);
+    for (int i = 0; i < 2; ++i)
+      for (int j = 0; j < 2; ++j)
+        quantize_part(table, x, rows.acts, row_cuts[i], row_cuts[i + 1], column_cuts[j],
+                      column_cuts[j + 1]);
   }
   return nb::bytes((const char*)rows.acts.data, (size_t)rows.bytes);
 }
@@ -262,8 +280,9 @@ void bind_matmul(nb::module_& m) {
   m.def("pack_weight", &pack, "pool"_a, "src"_a.noconvert(), "ggml_type"_a, "rows"_a, "cols"_a,
         "format"_a, "memory"_a.none() = nb::none(), nb::rv_policy::take_ownership,
         "GGUF blocks to panels, on all threads of the pool.");
-  m.def("quantize", &quantize, "isa"_a, "x"_a.noconvert(), "kind"_a,
-        "Rows as packed activations (tests only).");
+  m.def("quantize", &quantize, "isa"_a, "x"_a.noconvert(), "kind"_a, nb::kw_only(), "row_cut"_a = 0,
+        "column_cut"_a = 0,
+        "Rows as packed activations, in a call for each side of the cuts (tests only).");
   m.def(
       "matmul", &matmul, "isa"_a, "weight"_a, "x"_a.noconvert(), "out"_a.noconvert(), nb::kw_only(),
       "bias"_a.noconvert().none() = nb::none(), "scale"_a = 1.0f,

@@ -114,8 +114,14 @@ static void matmul(const Weight* w, int32_t panel0, int32_t panel1, const Acts* 
 }
 
 const MatmulKernels* matmul_kernels() {
-  static constexpr MatmulKernels table{
-      quantize, matmul, expand_row, spin_dot, read_sum, spin_fma, kBf16Dots ? spin_bf16 : nullptr};
+  static constexpr MatmulKernels table{.quantize = quantize,
+                                       .matmul = matmul,
+                                       .expand_row = expand_row,
+                                       .spin_dot = spin_dot,
+                                       .read_sum = read_sum,
+                                       .spin_fma = spin_fma,
+                                       .spin_bf16 = kBf16Dots ? spin_bf16 : nullptr,
+                                       .quantize_rows = quantize_rows};
   return &table;
 }
 

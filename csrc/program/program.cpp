@@ -73,7 +73,8 @@ Program::Program(const KernelTable* kernels, ProgramParts parts, int threads)
     scratch_bytes_ = std::max(scratch_bytes_, align64(attention_scratch_bytes(&g.layout)) + staged);
   }
   const int64_t unit = std::max({kVocabTile, 2 * kGateUpPanels * 16, dim});
-  scratch_bytes_ = align64(std::max({scratch_bytes_, kBlockRows * unit * 4, (int64_t)width * 4}));
+  scratch_bytes_ =
+      align64(std::max({scratch_bytes_, kBlockRows * unit * 4, (int64_t)kMaxTile * width * 4}));
 
   for (const BufferSpec& b : parts_.buffers)
     arena_bytes_ += align64(row_bytes(b) * parts_.max_rows);

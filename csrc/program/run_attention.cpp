@@ -124,9 +124,8 @@ void Run::attend(const OpRecord& op, int32_t index, int thread) {
     if (!attend_unit(u, a, out, thread)) return;
     if (op.code == kAttendQuantize) {
       const Acts acts = acts_of(op.out);
-      for (int32_t row = u.row0; row < u.row1; ++row)
-        p_.kernels_->matmul->quantize(staged + (row - u.row0) * a.out_stride, &acts,
-                                      s_.row_starts[u.seq] + row, k0, k0 + columns);
+      const int32_t first = s_.row_starts[u.seq];
+      pack_rows(staged, a.out_stride, acts, first + u.row0, first + u.row1, k0, k0 + columns);
     }
   });
 }

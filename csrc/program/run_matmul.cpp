@@ -143,8 +143,8 @@ void Run::gate_up(const OpRecord& op, int32_t index, int thread) {
     for (int32_t row = row0; row < row1; ++row) {
       float* g = gate + (int64_t)(row - row0) * width;
       p_.kernels_->rows->gate_mul(g, up + (int64_t)(row - row0) * width, op.activation, k1 - k0, g);
-      p_.kernels_->matmul->quantize(g, &out, row, k0, k1);
     }
+    pack_rows(gate, width, out, row0, row1, k0, k1);
   });
 }
 

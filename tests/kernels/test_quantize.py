@@ -24,13 +24,17 @@ EDGES = [
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_quantize_equals_its_twin(isa: str, kind: str, data: st.DataObject) -> None:
-    tokens, groups = data.draw(st.integers(1, 20)), data.draw(st.integers(1, 5))
+    tokens, groups = data.draw(st.integers(1, 20)), data.draw(st.integers(1, 10))
     cols = 32 * groups if kind in ("A32", "ABF16X2") else data.draw(st.integers(1, 100))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     x = normal(rng, tokens, cols) * F32(10.0 ** rng.integers(-36, 30))
     for _ in range(data.draw(st.integers(0, 12))):
         x[rng.integers(tokens), rng.integers(cols)] = data.draw(st.sampled_from(EDGES))
-    assert native.quantize(isa, x, kind) == quantize_twin.quantize(isa, x, kind)
+    packed = quantize_twin.quantize(isa, x, kind)
+    assert native.quantize(isa, x, kind) == packed
+    row_cut = data.draw(st.integers(0, tokens), "row cut")
+    column_cut = 32 * data.draw(st.integers(0, cols // 32), "groups before the column cut")
+    assert native.quantize(isa, x, kind, row_cut=row_cut, column_cut=column_cut) == packed
 
 
 def test_a_group_quantised_by_hand(isa: str) -> None:

@@ -74,7 +74,9 @@ def pack_weight(
     format: str,
     memory: WeightMemory | None = None,
 ) -> PackedWeight: ...
-def quantize(isa: str, x: _Floats, kind: str) -> bytes: ...
+def quantize(
+    isa: str, x: _Floats, kind: str, *, row_cut: int = 0, column_cut: int = 0
+) -> bytes: ...
 def matmul(
     isa: str,
     weight: PackedWeight,
