@@ -102,7 +102,7 @@ static void matmul(const Weight* w, int32_t panel0, int32_t panel1, const Acts* 
                                             : w->cols / 32;
   const Range range{w, a, epilogue, out, out_stride, panel0, act_row, length};
 #if OCTAVO_UNPACKS
-  if (a->kind == A32 && tile1 - tile0 >= kUnpackTiles) {
+  if (a->kind == A32 && unpacks(w->format, tile1 - tile0)) {
     for (int32_t panel = panel0; panel < panel1; panel += 2)
       for (int32_t tile = tile0; tile < tile1; tile += kUnpackedTiles)
         run_unpacked(range, panel, panel1 - panel < 2 ? 1 : 2, tile,

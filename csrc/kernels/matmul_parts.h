@@ -34,13 +34,20 @@ constexpr int widest_unit(int32_t format, int tokens) {
 }
 #endif
 
+// How ABF16X2 rows are written: as two bf16 terms, or as the float itself.
+constexpr bool kBf16Dots = OCTAVO_BF16_DOTS;
+
 // Whether panels that many tiles meet are unpacked once for all of them. Below avx512 the dots
 // themselves are what the ports are busy with, and those of 4 bits cost less than those of 8.
 #define OCTAVO_UNPACKS (OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512)
+// Where dots of bf16 are an instruction worth having (AMD), a load, a shift and a mask have ports
+// of their own and cost nothing beside the dots: only formats of more parts gain.
 constexpr int32_t kUnpackTiles = 4;  // from so many on
-
-// How ABF16X2 rows are written: as two bf16 terms, or as the float itself.
-constexpr bool kBf16Dots = OCTAVO_BF16_DOTS;
+constexpr bool unpacks(int32_t format, int32_t tiles) {
+  const SupertileLayout& layout = kSupertiles[format];
+  const bool simple = layout.high == 0 && layout.group_quants >= 256;
+  return OCTAVO_UNPACKS && tiles >= kUnpackTiles && !(kBf16Dots && simple);
+}
 
 TileFn integer_tile(int32_t format, int unit,
                     int tokens);                 // unit 1 or 2, tokens in [1, kMaxTokens]
