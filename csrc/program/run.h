@@ -18,6 +18,7 @@ namespace octavo {
 constexpr int32_t kBlockTiles =
     16;  // act tiles of one unit with a per-thread scratch: up to 96 rows
 constexpr int32_t kBlockRows = kBlockTiles * kMaxTile;
+constexpr int32_t kLeastBlockTiles = 6;    // that a finer cut leaves in a block
 constexpr int64_t kActBytes = 512 << 10;   // activations of one matmul unit stay in L2
 constexpr int64_t kUnitBytes = 256 << 10;  // weights of one unit for few rows: one long stream
 constexpr int32_t kGateUpPanels = 4;       // 64 columns of gate and of up
@@ -33,6 +34,16 @@ static inline int32_t divide_up(int32_t a, int32_t b) { return (a + b - 1) / b; 
 // few enough that a kv head of many is work for several threads, and whole passes at every level.
 constexpr int32_t kUnitAttentionHeads = 24;
 static_assert(kUnitAttentionHeads * 16 % 32 == 0);  // their packed columns are whole groups
+
+// The act tiles of a step in `count` blocks: of `size` each but for the last, or with size 0 of
+// much the same number.
+struct RowBlocks {
+  int32_t tiles, count, size;
+  int32_t begin(int32_t block) const {
+    if (size == 0) return (int32_t)((int64_t)block * tiles / count);
+    return block < count ? block * size : tiles;
+  }
+};
 
 // One unit of attention: rows [row0, row1) of a sequence (counted from its first row) and `heads`
 // query heads from `head` on, all of one kv head; all chunks, or one of `chunks` whose partial
@@ -120,6 +131,8 @@ class Run {
   const int32_t* block_table(int32_t group, int32_t seq);
 
   // run_matmul.cpp
+  bool rows_in_tiles() const { return p_.kernels_->matmul->quantize_rows != nullptr; }
+  RowBlocks row_blocks(int32_t most_tiles) const;
   int32_t unit_panels(const Weight& w, int32_t rows);
   void matmul(const OpRecord& op, int32_t index, int thread);
   void qkv(const OpRecord& op, int32_t index, int thread);

@@ -6,6 +6,16 @@
 
 namespace octavo {
 
+// Blocks of at most so many tiles: as many for each thread, where none gets small, so that a thread
+// begins in each op with the rows that it wrote in the one before, which are still in its cache.
+// Where rows do not lie in tiles (AMX), whole blocks waste the least of what rows do lie in.
+RowBlocks Run::row_blocks(int32_t most_tiles) const {
+  const int32_t tiles = tile_count(s_.rows), least = divide_up(tiles, most_tiles);
+  if (!rows_in_tiles()) return {tiles, least, most_tiles};
+  const int32_t even = divide_up(least, p_.threads_) * p_.threads_;
+  return {tiles, least > 1 && tiles / even >= kLeastBlockTiles ? even : least, 0};
+}
+
 // Panels of one unit. Many rows keep a pair of panels in L1 while the tiles pass by. Few rows are
 // bound by reading weights: a unit is one stream of about kUnitBytes, in as many rounds as leave no
 // thread with more panels than another.
@@ -27,16 +37,16 @@ void Run::matmul(const OpRecord& op, int32_t index, int thread) {
   const Weight& w = matrix(op, 0);
   const Acts acts = acts_of(op.x);
   const int32_t panels = unit_panels(w, s_.rows), columns = divide_up(w.panels, panels);
-  const int32_t tiles = tile_count(s_.rows);
-  const int32_t step =
-      (int32_t)std::max<int64_t>(1, kActBytes / act_row_bytes(acts.kind, acts.cols) / kMaxTile);
+  const int64_t in_cache = kActBytes / act_row_bytes(acts.kind, acts.cols) / kMaxTile;
+  const RowBlocks blocks = row_blocks(
+      (int32_t)std::clamp<int64_t>(in_cache, 1, rows_in_tiles() ? kBlockTiles : INT32_MAX));
   const int64_t width = w.rows;
-  share(index, columns * divide_up(tiles, step), thread, [&](int32_t unit) {
-    const int32_t panel = unit % columns * panels, tile = unit / columns * step;
+  share(index, columns * blocks.count, thread, [&](int32_t unit) {
+    const int32_t panel = unit % columns * panels, block = unit / columns;
     const Epilogue epilogue{vector(op, 0), op.scale,
                             op.add < 0 ? nullptr : rows_of(op.add) + panel * 16, width};
-    p_.kernels_->matmul->matmul(&w, panel, std::min(panel + panels, w.panels), &acts, tile,
-                                std::min(tile + step, tiles), epilogue,
+    p_.kernels_->matmul->matmul(&w, panel, std::min(panel + panels, w.panels), &acts,
+                                blocks.begin(block), blocks.begin(block + 1), epilogue,
                                 rows_of(op.out) + panel * 16, width);
   });
 }
@@ -46,9 +56,9 @@ void Run::matmul(const OpRecord& op, int32_t index, int thread) {
 void Run::qkv(const OpRecord& op, int32_t index, int thread) {
   const KVLayout& layout = parts_.groups[op.group].layout;
   const int32_t heads = op.heads + layout.kv_heads;
-  const int32_t tiles = tile_count(s_.rows);
-  share(index, heads * divide_up(tiles, kBlockTiles), thread, [&](int32_t unit) {
-    const int32_t tile0 = unit / heads * kBlockTiles, tile1 = std::min(tile0 + kBlockTiles, tiles);
+  const RowBlocks blocks = row_blocks(kBlockTiles);
+  share(index, heads * blocks.count, thread, [&](int32_t unit) {
+    const int32_t tile0 = blocks.begin(unit / heads), tile1 = blocks.begin(unit / heads + 1);
     const int32_t head = unit % heads;  // kv heads first: they are the larger units
     if (head < layout.kv_heads) kv_head(op, head, tile0, tile1, thread);
     else q_head(op, head - layout.kv_heads, tile0, tile1);
@@ -126,14 +136,14 @@ void Run::gate_up(const OpRecord& op, int32_t index, int thread) {
   const int32_t panels = s_.rows > kMaxTile
                              ? kGateUpPanels
                              : std::min(divide_up(unit_panels(gate_w, s_.rows), 2) * 2, 64);
-  const int32_t columns = divide_up(gate_w.panels, panels), tiles = tile_count(s_.rows);
+  const int32_t columns = divide_up(gate_w.panels, panels);
+  const RowBlocks blocks = row_blocks(kBlockTiles);
   const int32_t width = panels * 16;
   float* gate = reinterpret_cast<float*>(p_.scratch_[thread]);
   float* up = gate + (int64_t)kBlockRows * kGateUpPanels * 16;
-  share(index, columns * divide_up(tiles, kBlockTiles), thread, [&](int32_t unit) {
+  share(index, columns * blocks.count, thread, [&](int32_t unit) {
     const int32_t panel = unit % columns * panels, end = std::min(panel + panels, gate_w.panels);
-    const int32_t tile0 = unit / columns * kBlockTiles,
-                  tile1 = std::min(tile0 + kBlockTiles, tiles);
+    const int32_t tile0 = blocks.begin(unit / columns), tile1 = blocks.begin(unit / columns + 1);
     const int32_t row0 = tile_begin(s_.rows, tile0), row1 = tile_begin(s_.rows, tile1);
     const int64_t shift = (int64_t)row0 * width;
     const auto run = p_.kernels_->matmul->matmul;
