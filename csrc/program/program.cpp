@@ -13,6 +13,8 @@
 namespace octavo {
 namespace {
 
+constexpr int64_t kHugePage = 2 << 20;
+
 int64_t row_bytes(const BufferSpec& b) {
   return b.kind < 0 ? (int64_t)b.width * 4 : act_row_bytes(b.kind, b.width);
 }
@@ -79,11 +81,16 @@ Program::Program(const KernelTable* kernels, ProgramParts parts, int threads)
   for (const BufferSpec& b : parts_.buffers)
     arena_bytes_ += align64(row_bytes(b) * parts_.max_rows);
   arena_bytes_ += threads * scratch_bytes_;
+  // Best effort: rows in small pages take each other's places in L2, which goes by real addresses.
+  const int64_t huge = arena_bytes_ < kHugePage ? 0 : (arena_bytes_ + kHugePage - 1) & -kHugePage;
+  arena_bytes_ = std::max(huge, arena_bytes_) + kHugePage;
   void* arena = mmap(nullptr, arena_bytes_, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (arena == MAP_FAILED) throw std::bad_alloc();
   arena_ = static_cast<uint8_t*>(arena);
-  uint8_t* next = arena_;
+  const int64_t before = (kHugePage - (int64_t)((uintptr_t)arena % kHugePage)) % kHugePage;
+  uint8_t* next = arena_ + before;
+  madvise(next, (size_t)huge, MADV_HUGEPAGE);
   for (const BufferSpec& b : parts_.buffers) {
     buffer_data_.push_back(next);
     next += align64(row_bytes(b) * parts_.max_rows);
