@@ -121,7 +121,8 @@ const MatmulKernels* matmul_kernels() {
                                        .read_sum = read_sum,
                                        .spin_fma = spin_fma,
                                        .spin_bf16 = kBf16Dots ? spin_bf16 : nullptr,
-                                       .quantize_rows = quantize_rows};
+                                       .quantize_rows = quantize_rows,
+                                       .gated = gated};
   return &table;
 }
 

@@ -50,6 +50,13 @@ struct MatmulKernels {
   // take a third of the time. Null where rows do not lie in tiles of kMaxTile.
   void (*quantize_rows)(const float* x, int64_t x_stride, const Acts* acts, int32_t row0,
                         int32_t row1, int32_t k0, int32_t k1) = nullptr;
+
+  // Panels [panel0, panel1), whole pairs, of gate and of up times tiles [tile0, tile1): their
+  // columns of `out` become activation(gate) * up (rows.h), packed. What matmul, gate_mul and
+  // quantize make, bit for bit. False, and nothing is written, where these three are as fast or no
+  // kernel is there.
+  bool (*gated)(const Weight* gate, const Weight* up, int32_t panel0, int32_t panel1, const Acts* a,
+                int32_t tile0, int32_t tile1, int32_t activation, const Acts* out) = nullptr;
 };
 
 constexpr int64_t kSpinDots = 96;  // of 16 lanes

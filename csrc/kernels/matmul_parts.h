@@ -76,6 +76,8 @@ void quantize_rows(const float* x, int64_t x_stride, const Acts* acts, int32_t r
 // `out` is the first group's. Rows of x are x_stride floats apart.
 #define OCTAVO_PACKS_TILES (OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512)
 void quantize_tile(const float* x, int64_t x_stride, int rows, int groups, int32_t* out);
+bool gated(const Weight* gate, const Weight* up, int32_t panel0, int32_t panel1, const Acts* a,
+           int32_t tile0, int32_t tile1, int32_t activation, const Acts* out);
 void expand_row(const Weight* w, int32_t row, float* out);
 void spin_dot(int64_t iterations, int64_t* sink);
 void read_sum(const void* data, int64_t bytes, int64_t* sink);

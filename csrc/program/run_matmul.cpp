@@ -146,6 +146,10 @@ void Run::gate_up(const OpRecord& op, int32_t index, int thread) {
     const int32_t tile0 = blocks.begin(unit / columns), tile1 = blocks.begin(unit / columns + 1);
     const int32_t row0 = tile_begin(s_.rows, tile0), row1 = tile_begin(s_.rows, tile1);
     const int64_t shift = (int64_t)row0 * width;
+    const auto gated = p_.kernels_->matmul->gated;
+    if (gated != nullptr &&
+        gated(&gate_w, &up_w, panel, end, &in, tile0, tile1, op.activation, &out))
+      return;
     const auto run = p_.kernels_->matmul->matmul;
     run(&gate_w, panel, end, &in, tile0, tile1, {}, gate - shift, width);
     run(&up_w, panel, end, &in, tile0, tile1, {}, up - shift, width);
