@@ -6,8 +6,9 @@
 //   tokens it sees.
 // F is the format's KV (kv_traits.h), with a step of 16 lanes of 32 bits: its Vector, its Element
 // of q or p, the kTokens of V (and d of K) that it takes, load, step, and keep, which clears what a
-// row does not see of it. kAhead: `ahead` is the next tile, and one line of it is prefetched for
-// every line read (a burst of prefetches reaches half the bandwidth); to L2, because L1 is full of
+// row does not see of it. kAhead: for every line read, one of the next tile is prefetched (a burst
+// of prefetches reaches half the bandwidth) and one of what is read half a tile on: it was asked
+// for before, but a core that waits for many lines forgets prefetches. To L2, because L1 is full of
 // the tile at work.
 #pragma once
 #include "kernels/attention_tile.h"
@@ -17,6 +18,11 @@ namespace octavo::OCTAVO_ISA {
 constexpr int panels_for(int rows) {
   return rows * 4 <= kAccumulators ? 4 : rows * 2 <= kAccumulators ? 2 : 1;
 }
+
+// Few rows wait for memory. Lines that a core runs ahead to read then hold what prefetches need, so
+// it runs less far if each row reads K again, from L1. (gcc would keep what it has read.)
+constexpr bool reads_again(int rows, bool ahead) { return OCTAVO_BF16_DOTS && ahead && rows <= 4; }
+OCTAVO_INLINE void forget_reads() { __asm__ volatile("" ::: "memory"); }
 
 // score[m][16 * r + lane] for R times 16 tokens; q is packed [step][M].
 template <class F, int M, int R, bool kAhead>
@@ -31,13 +37,21 @@ OCTAVO_INLINE void scores_of(Addresses k, Addresses ahead, const typename F::Ele
     typename F::Vector kv[R];
 #pragma GCC unroll 4
     for (int r = 0; r < R; r++) {
-      kv[r] = F::load(k[r] + (int64_t)i * 64);
-      if constexpr (kAhead) __builtin_prefetch(ahead[r] + (int64_t)i * 64, 0, 2);
+      if constexpr (kAhead) {
+        __builtin_prefetch(ahead[r] + (int64_t)i * 64, 0, 2);
+        __builtin_prefetch(ahead[r + kSoon] + (int64_t)i * 64, 0, 2);
+      }
+      if constexpr (!reads_again(M, kAhead)) kv[r] = F::load(k[r] + (int64_t)i * 64);
     }
 #pragma GCC unroll 16
-    for (int m = 0; m < M; m++)
+    for (int m = 0; m < M; m++) {
+      if constexpr (reads_again(M, kAhead)) forget_reads();
 #pragma GCC unroll 4
-      for (int r = 0; r < R; r++) acc[m][r] = F::step(acc[m][r], kv[r], q[i * M + m]);
+      for (int r = 0; r < R; r++) {
+        if constexpr (reads_again(M, kAhead)) kv[r] = F::load(k[r] + (int64_t)i * 64);
+        acc[m][r] = F::step(acc[m][r], kv[r], q[i * M + m]);
+      }
+    }
   }
 #pragma GCC unroll 16
   for (int m = 0; m < M; m++)
@@ -76,13 +90,17 @@ OCTAVO_INLINE void values_of(Addresses v, Addresses ahead, int begin, int end,
   for (int i = begin; i < end;) {
     const int stop = (i / kSteps + 1) * kSteps < end ? (i / kSteps + 1) * kSteps : end;
     const int64_t offset = (int64_t)(i % kSteps) * v_dim * 4 + d * 4;
-    const uint8_t *row = v[i / kSteps] + offset, *next = kAhead ? ahead[i / kSteps] + offset : row;
-    for (; i < stop; i++, row += v_dim * 4, next += v_dim * 4) {
+    const uint8_t *row = v[i / kSteps] + offset, *next = kAhead ? ahead[i / kSteps] + offset : row,
+                  *soon = kAhead ? ahead[i / kSteps + kSoon] + offset : row;
+    for (; i < stop; i++, row += v_dim * 4, next += v_dim * 4, soon += v_dim * 4) {
       typename F::Vector kv[R];
 #pragma GCC unroll 4
       for (int r = 0; r < R; r++) {
+        if constexpr (kAhead) {
+          __builtin_prefetch(next + r * 64, 0, 2);
+          __builtin_prefetch(soon + r * 64, 0, 2);
+        }
         kv[r] = F::load(row + r * 64);
-        if constexpr (kAhead) __builtin_prefetch(next + r * 64, 0, 2);
       }
 #pragma GCC unroll 16
       for (int m = 0; m < M; m++)

@@ -53,6 +53,8 @@ static void find_tile(const AttentionArgs* a, int kv_head, int tile, const Walk&
   const KVPlace next =
       own ? KVPlace{a->block_table, kv_head, tile + kTile + s0 * 16, prefetch_end} : a->next;
   at->ahead = next.block_table != nullptr;
+  // Units of K and V of one size are read line by line alike.
+  const bool alike = a->layout->k_unit_stride == a->layout->v_unit_stride;
   for (int s = s0; s < s1; s++) {
     const KVAddress here = kv_address(a, a->block_table, kv_head, tile + s * 16);
     at->k[s] = here.k;
@@ -63,6 +65,8 @@ static void find_tile(const AttentionArgs* a, int kv_head, int tile, const Walk&
     const KVAddress then = kv_address(a, next.block_table, next.kv_head, position);
     at->next_k[s] = then.k;
     at->next_v[s] = then.v;
+    at->next_k[s + kSoon] = alike ? here.v : then.k;
+    at->next_v[s + kSoon] = alike ? then.k : then.v;
   }
 }
 

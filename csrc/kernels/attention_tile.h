@@ -23,10 +23,12 @@ static inline int most(int a, int b) { return a > b ? a : b; }
 
 using Addresses = const uint8_t* const*;  // of up to 4 units
 
-// Where the units [s0, s1) of a tile begin, and those of the tile after it if that is to be
-// prefetched.
+// Where the units [s0, s1) of a tile begin, and what is prefetched while each is read: the same
+// unit of the next tile, and kSoon behind it, what is read half a tile on (the tile's V while K is
+// read, the next tile's K while V is).
+constexpr int kSoon = 4;
 struct TileAddresses {
-  const uint8_t *k[4], *v[4], *next_k[4], *next_v[4];
+  const uint8_t *k[4], *v[4], *next_k[2 * kSoon], *next_v[2 * kSoon];
   bool ahead;
 };
 
