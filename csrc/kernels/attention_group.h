@@ -45,13 +45,36 @@ static Walk walk_of(const Group* group, int chunk) {
           least((chunk + 1) * kAttentionChunk, last->last[last->rows - 1] + 1)};
 }
 
-// Beyond the rows' own K and V (`prefetch_end`) comes what the thread reads after them.
+// What a thread reads at the first position of a tile: beyond the rows' own K and V
+// (`prefetch_end`), what it reads after these.
+static KVPlace place_of(const AttentionArgs* a, int kv_head, int position, int prefetch_end) {
+  if (position < prefetch_end) return {a->block_table, kv_head, position, prefetch_end};
+  KVPlace next = a->next;
+  next.position += position - (prefetch_end + kTile - 1) / kTile * kTile;
+  return next;
+}
+
+// The block table may end where the positions do.
+static KVAddress unit_of(const AttentionArgs* a, const KVPlace& place, int unit) {
+  return kv_address(a, place.block_table, place.kv_head,
+                    least(place.position + unit * 16, place.end - 1));
+}
+
+// One line of each unit of a tile, so that the addresses of its pages are known when all lines are
+// asked for: to find them takes reads of memory, too.
+static void ask_for_pages(const AttentionArgs* a, const KVPlace& place) {
+  if (place.block_table == nullptr) return;
+  for (int unit = 0; unit < 4; unit++) {
+    const KVAddress there = unit_of(a, place, unit);
+    __builtin_prefetch(there.k, 0, 2);
+    __builtin_prefetch(there.v, 0, 2);
+  }
+}
+
 static void find_tile(const AttentionArgs* a, int kv_head, int tile, const Walk& walk,
                       int prefetch_end, TileAddresses* at) {
   const int s0 = most(walk.first - tile, 0) / 16, s1 = least((walk.end - tile + 15) / 16, 4);
-  const bool own = tile + kTile < prefetch_end;
-  const KVPlace next =
-      own ? KVPlace{a->block_table, kv_head, tile + kTile + s0 * 16, prefetch_end} : a->next;
+  const KVPlace next = place_of(a, kv_head, tile + kTile, prefetch_end);
   at->ahead = next.block_table != nullptr;
   // Units of K and V of one size are read line by line alike.
   const bool alike = a->layout->k_unit_stride == a->layout->v_unit_stride;
@@ -60,14 +83,13 @@ static void find_tile(const AttentionArgs* a, int kv_head, int tile, const Walk&
     at->k[s] = here.k;
     at->v[s] = here.v;
     if (!at->ahead) continue;
-    // The block table may end where the positions do.
-    const int position = least(next.position + (s - s0) * 16, next.end - 1);
-    const KVAddress then = kv_address(a, next.block_table, next.kv_head, position);
+    const KVAddress then = unit_of(a, next, s - s0);
     at->next_k[s] = then.k;
     at->next_v[s] = then.v;
     at->next_k[s + kSoon] = alike ? here.v : then.k;
     at->next_v[s + kSoon] = alike ? then.k : then.v;
   }
+  ask_for_pages(a, place_of(a, kv_head, tile + 2 * kTile, prefetch_end));
 }
 
 static bool sees_tile(const Pass* pass, int begin) {
