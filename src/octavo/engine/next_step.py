@@ -79,6 +79,7 @@ class NextStep:
         plan.batch = next_batch(
             plan.batch,
             [branch.tokens[-1] for branch in spans],
+            [begin for begin, _ in spans.values()],
             {i: view for i, view in enumerate(views) if view is not self._views[i]},
             asked,
         )

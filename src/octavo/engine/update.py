@@ -20,6 +20,7 @@ from octavo.kv_cache.cache import KVCache, KVCounts
 from octavo.records import StepRecord
 
 NUM_RECORDS = 65536
+_OBSERVED = 16  # of so many steps of decodes alone one teaches what the others do
 
 
 class Updater:
@@ -58,8 +59,11 @@ class Updater:
                 self._requests.recover()
                 break  # the last rows of those behind it run again
         seconds = self.clock() - plan.begun
-        self._budget.observe(plan.spans.values(), seconds)
-        self._note(plan, out, counts, unfilled, seconds)
+        assert plan.batch is not None
+        step = self.records[-1].step + 1 if self.records else 0
+        if step % _OBSERVED == 0 or len(plan.batch.tokens) > len(plan.spans):
+            self._budget.observe(plan.spans.values(), seconds)
+        self._note(step, plan, out, counts, unfilled, seconds)
 
     def _apply(self, request: Request, decision: Decision, now: float) -> None:
         if decision.error is not None:
@@ -120,8 +124,9 @@ class Updater:
             self._requests.finish_branch(branch, end)
 
     def _note(
-        self, plan: StepPlan, out: StepOutput, counts: KVCounts, unfilled: int, seconds: float
-    ) -> None:
+        self, step: int, plan: StepPlan, out: StepOutput, counts: KVCounts, unfilled: int,
+        seconds: float,
+    ) -> None:  # fmt: skip
         """Keep the record of a step; `counts` and `unfilled` slots are the cache's while all rows
         are stored and nothing has ended."""
         assert plan.batch is not None
@@ -129,7 +134,7 @@ class Updater:
         for name, ns in zip(self._op_names, out.op_ns, strict=False):
             by_class[name] = by_class.get(name, 0) + int(ns)
         record = StepRecord(
-            step=self.records[-1].step + 1 if self.records else 0,
+            step=step,
             num_requests=len(plan.requests),
             computed_tokens=len(plan.batch.tokens),
             kv_read_tokens=sum(begin for begin, _ in plan.spans.values()),
