@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from octavo.bench.kv_dtype import judge, text_along
+from octavo.bench.kv_dtype import Measured, judge, no_verdict, text_along
 from octavo.bench.kv_quality import Doubles, Quality, compare
 from octavo.engine.runner import Runner
 from octavo.kernels import native
@@ -78,8 +80,37 @@ def quality(change: float, *, kl: float = 0.001, same: float = 0.99, at: float =
 def test_a_verdict_follows_from_perplexity_divergence_and_likeliest_tokens(
     found: Quality, verdict: str
 ) -> None:
-    assert judge(found, quality(0.0)) == verdict
-    assert judge(found, quality(0.0, at=200.1)) is None
+    assert judge("int8", found, quality(0.0)) == verdict
+
+
+@pytest.mark.parametrize(
+    ("reference", "why"),
+    [
+        (quality(0.0, at=1200.1), "the perplexity of bf16 is 1,200, so the model does not speak"),
+        (quality(0.0, at=float("nan")), "logits are NaN with bf16 too"),
+        (replace(quality(0.0), tokens=999), "999 tokens tell too little"),
+    ],
+)
+def test_there_is_no_verdict_where_the_text_tells_nothing(reference: Quality, why: str) -> None:
+    assert (no_verdict(reference) or "").startswith(why)
+    assert judge("int8", reference, reference) is None
+    assert no_verdict(quality(0.0, at=200.0)) is None
+
+
+def test_what_is_no_smaller_than_bf16_is_not_judged() -> None:
+    """Where float32 pages are far away from bf16's, these are off, and int8's are judged."""
+    assert judge("f32", quality(0.02, kl=0.05), quality(0.0)) is None
+    assert judge("bf16", quality(0.0), quality(0.0)) is None
+
+
+def test_figures_that_are_no_numbers_are_none_as_json_has_them() -> None:
+    nan, reference = float("nan"), quality(0.0)
+    lost = replace(reference, perplexity=nan, perplexity_change=nan, kl_mean=nan, kl_999=nan)
+    measured = Measured("int8", 384.0, 7, 100.0, lost, judge("int8", lost, reference))
+    found = measured.to_dict()
+    assert (found["perplexity"], found["perplexity_change"], found["kl_mean"]) == (None,) * 3
+    assert (found["dtype"], found["token_bytes"], found["same_top"]) == ("int8", 384.0, 0.99)
+    assert found["verdict"] == "not safe"
 
 
 def test_the_text_that_comes_along_is_long_and_whole_paragraphs() -> None:

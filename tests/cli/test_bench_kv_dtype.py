@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from octavo.kernels import KV_FORMATS
@@ -63,3 +64,16 @@ def test_a_text_that_cannot_be_read_is_one_line(octavo: Octavo, tmp_path: Path) 
         assert result == refused(f"--text {path}: cannot be read: {why}")
     result = octavo("bench", "kv-dtype", TINY, "--text", str(short))
     assert result == refused("--text: expected at least 2 tokens, got 0")
+
+
+def test_a_model_of_nan_gets_figures_of_none_and_no_verdict(
+    octavo: Octavo, text: Path, home: Path
+) -> None:
+    raw = Path(TINY).read_bytes()
+    Path("nan.gguf").write_bytes(raw[:-64] + np.full(16, np.nan, "<f4").tobytes())
+    flags = ["--text", str(text), "--rounds", "1", "--json"]
+    result = octavo("bench", "kv-dtype", "nan.gguf", *flags)
+    assert "No verdict: logits are NaN with bf16 too" in result.err
+    for each in result.json["dtypes"]:
+        assert each["perplexity"] is each["kl_mean"] is each["verdict"] is None
+    assert kv_verdicts.warning(home, fingerprint(Path("nan.gguf"), home=home), "int8") is None

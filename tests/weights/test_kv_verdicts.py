@@ -20,6 +20,12 @@ def test_a_verdict_is_kept_by_model_and_dtype_and_the_last_one_counts(tmp_path: 
     assert [verdict(tmp_path, "a", d) for d in ("int8", "f32")] == ["safe", "safe"]
 
 
+def test_figures_without_a_verdict_leave_one_that_there_is(tmp_path: Path) -> None:
+    keep(tmp_path, "a", {"int8": {"verdict": "not safe"}, "f32": {"verdict": None}})
+    keep(tmp_path, "a", {"int8": {"verdict": None}, "f32": {"verdict": None}})
+    assert [verdict(tmp_path, "a", d) for d in ("int8", "f32")] == ["not safe", None]
+
+
 def test_only_what_is_not_safe_warns(tmp_path: Path) -> None:
     found: dict[str, dict[str, str | None]] = {
         "int8": {"verdict": "not safe"},
@@ -36,7 +42,8 @@ def test_only_what_is_not_safe_warns(tmp_path: Path) -> None:
 
 
 def test_a_broken_file_or_a_folder_that_cannot_be_written_warns_nobody(tmp_path: Path) -> None:
-    for content in (b"{", b"[]", b'{"a": 1}', b'{"a": {"int8": 2}}', b'{"a": {"int8": {}}}'):
+    broken = (b"{", b"[" * 100_000, b"\xff", b"[]", b'{"a": 1}', b'{"a": {"int8": 2}}')
+    for content in (*broken, b'{"a": {"int8": {}}}'):
         (tmp_path / "kv_dtypes.json").write_bytes(content)
         assert verdict(tmp_path, "a", "int8") is None
     keep(tmp_path, "a", {"int8": {"verdict": "safe"}})

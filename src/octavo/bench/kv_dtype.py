@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
+from math import isfinite, isnan
 from statistics import median
 from typing import Any
 
@@ -19,6 +20,7 @@ from octavo.batch import Asked, Want, make_batch
 from octavo.bench.kv_quality import LONGEST_WINDOW, Quality, compare
 from octavo.config import EngineConfig
 from octavo.engine.runner import Runner, block_bytes
+from octavo.errors import counted
 from octavo.kernels import KV_FORMATS, native
 from octavo.planning.memory import KVPages, kv_pages
 from octavo.program.program import Program
@@ -28,6 +30,7 @@ from octavo.weights.kv_verdicts import Verdict
 REFERENCE = "bf16"
 DTYPES = (REFERENCE, *(name for name in KV_FORMATS if name != REFERENCE))
 MOST_PERPLEXITY = 200.0  # of the reference; above it the text is none that the model speaks
+LEAST_TOKENS = 1000  # of a verdict; with fewer one token more or less is a tenth of a percent
 STEPS = 8  # of one timing of decode
 
 _MAX_ROWS = 256
@@ -42,11 +45,15 @@ class Measured:
     sequences: int  # of that length that the memory holds
     decode_tps: float  # one sequence, behind such a window
     quality: Quality
-    verdict: Verdict | None  # None: the reference, or it tells nothing
+    verdict: Verdict | None  # None: no smaller than the reference, or it tells nothing
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the figures by name, None for those that are NaN or infinite."""
         found = asdict(self)
-        return {**found, **found.pop("quality")}
+        found |= found.pop("quality")
+        return {
+            k: v if isinstance(v, str | None) or isfinite(v) else None for k, v in found.items()
+        }
 
 
 def text_along() -> str:
@@ -55,8 +62,22 @@ def text_along() -> str:
     return files("octavo.bench").joinpath("sherlock_holmes.txt").read_text("utf-8")
 
 
-def judge(quality: Quality, reference: Quality) -> Verdict | None:
+def no_verdict(reference: Quality) -> str | None:
+    """Say why the figures of a text tell nothing about any dtype, if so it is."""
+    if isnan(reference.perplexity):
+        return f"logits are NaN with {REFERENCE} too"
     if reference.perplexity > MOST_PERPLEXITY:
+        said = f"{reference.perplexity:,.0f}"
+        return f"the perplexity of {REFERENCE} is {said}, so the model does not speak this text"
+    if reference.tokens < LEAST_TOKENS:
+        return f"{counted(reference.tokens, 'token')} tell too little"
+    return None
+
+
+def judge(dtype: str, quality: Quality, reference: Quality) -> Verdict | None:
+    """Give a verdict on a dtype smaller than the reference. f32 is none: where it is far away, it
+    is the reference that is off."""
+    if KV_FORMATS[dtype].bits >= KV_FORMATS[REFERENCE].bits or no_verdict(reference) is not None:
         return None
     if quality.perplexity_change <= 0.005 and quality.same_top >= 0.98:
         return "safe"
@@ -107,7 +128,7 @@ def measure(
     found = []
     for dtype in DTYPES:
         taken = _pages(subject, options, dtype).bytes_of(subject.window)
-        judged = None if dtype == REFERENCE else judge(quality[dtype], quality[REFERENCE])
+        judged = judge(dtype, quality[dtype], quality[REFERENCE])
         found.append(
             Measured(
                 dtype, taken / subject.window, memory // taken, speed[dtype], quality[dtype], judged

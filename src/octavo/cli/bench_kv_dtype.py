@@ -43,15 +43,15 @@ def kv_dtype(
     A text goes through in windows of at most 4,096 tokens; perplexity, KL divergence and likeliest
     tokens are those of all of its tokens, against bf16 pages, with rows of bf16 where --activations
     asks for no others. A dtype is safe if perplexity grows by 0.5 % or less and 98 % of likeliest
-    tokens stay, usable up to 3 % and a KL of 0.04. What was found is kept by the model's
-    fingerprint: a start with a dtype that is not safe says so.
+    tokens stay, usable up to 3 % and a KL of 0.04; of fewer than 1,000 tokens nothing is said. What
+    was found is kept by the model's fingerprint: a start with a dtype that is not safe says so.
     """
     check_counts(rounds=(rounds, 1))
     screen = Screen(json)
     header, program, _ = open_program(model, None)
     spec = header.tokenizer_spec()
     with staying():
-        from octavo.bench.kv_dtype import Subject, measure, text_along
+        from octavo.bench.kv_dtype import Subject, measure, no_verdict, text_along
         from octavo.kernels import thread_pool
         from octavo.weights.gguf_model import load_weights
     words = text_along() if text is None else _read(text)
@@ -73,7 +73,7 @@ def kv_dtype(
         on_tokens=lambda done: screen.note(f"{done:,} of {len(tokens):,} tokens"),
     )  # fmt: skip
     screen.say(_table(found))
-    screen.say(_advice(found))
+    screen.say(_advice(found, no_verdict(found[0].quality)))
     if (folder := find_home()) is not None:
         digest = fingerprint(header.path, home=folder)
         kv_verdicts.keep(folder, digest, {each.dtype: each.to_dict() for each in found})
@@ -117,12 +117,9 @@ def _table(found: list[Measured]) -> str:
     return columns(rows, indent="")
 
 
-def _advice(found: list[Measured]) -> str:
-    if all(each.verdict is None for each in found):
-        return wrapped(
-            f"No verdict: the perplexity of bf16 is {number(found[0].quality.perplexity)}, so the "
-            "model does not speak this text; give one of its own with --text."
-        )
+def _advice(found: list[Measured], undecided: str | None) -> str:
+    if undecided is not None:
+        return wrapped(f"No verdict: {undecided}; --text takes another one.")
     least = min(
         (m for m in found if m.verdict == "safe"), key=lambda m: m.token_bytes, default=None
     )

@@ -21,10 +21,14 @@ Found = dict[str, dict[str, Any]]  # by dtype: the figures, and under "verdict" 
 
 
 def keep(home: Path, fingerprint: str, found: Mapping[str, Mapping[str, Any]]) -> None:
-    """Remember figures of these dtypes beside what is known of others of the model."""
+    """Remember figures of these dtypes beside what is known of others of the model. Figures
+    without a verdict take the place of none that has one."""
     everything = _read(home)
     known = everything.pop(fingerprint, {})
-    everything[fingerprint] = {**known, **{dtype: dict(each) for dtype, each in found.items()}}
+    for dtype, each in found.items():
+        if each.get("verdict") is not None or known.get(dtype, {}).get("verdict") is None:
+            known[dtype] = dict(each)
+    everything[fingerprint] = known
     kept = dict(list(everything.items())[-MAX_MODELS:])
     with contextlib.suppress(OSError):
         write_whole(home / "kv_dtypes.json", json.dumps(kept, indent=1).encode())
@@ -51,7 +55,7 @@ def warning(home: Path | None, fingerprint: str, dtype: str) -> str | None:
 def _read(home: Path) -> dict[str, Found]:
     try:
         found = json.loads((home / "kv_dtypes.json").read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):  # brackets too deep
         return {}
     if not isinstance(found, dict):
         return {}
