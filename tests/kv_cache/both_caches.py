@@ -106,14 +106,14 @@ class BothCaches:
         self.kv.commit_transfers()
         if self.is_exact:
             self.plain.released.clear()
-            for branch in self.branches:
-                self.plain.end_copies(branch.plain)
+            for table in tuple(self.plain.copying):
+                self.plain.end_copies(table)
 
     def make_transfers(self) -> None:
         transfers = self.kv.transfers()
         assert [t.kind for t in transfers] == sorted((t.kind for t in transfers), reverse=True)
         if self.is_exact:
-            copies = [c for branch in self.branches for c in branch.plain.copies]
+            copies = [copy for table in self.plain.copying for copy in table.copies]
             assert [((t.group, t.block), (t.group, t.to)) for t in transfers if t.to >= 0] == copies
             assert {(t.group, t.block) for t in transfers if t.to < 0} == self.plain.released
         self.pages.transfer(transfers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from octavo.kv_cache.groups import LayerGroup
 from tests.kv_cache.plain_blocks import PRIVATE, Block, Path, PlainBlocks
 from tests.kv_cache.tiny_tables import num_shared
 
@@ -20,6 +21,10 @@ class PlainTable:
 
 
 class PlainCache(PlainBlocks):
+    def __init__(self, groups: Sequence[LayerGroup], size: int, budget: int) -> None:
+        super().__init__(groups, size, budget)
+        self.copying: list[PlainTable] = []  # that have copies to be made, as these were asked for
+
     def match(self, salt: str, tokens: tuple[int, ...]) -> tuple[int, list[Path], int]:
         """Tokens that can be used, the paths that hold them, and how many are known."""
         paths: list[Path] = []
@@ -106,6 +111,7 @@ class PlainCache(PlainBlocks):
                     self.waiting[source] += 1
                     table.copies.append((source, copy))
                 table.columns[at] = copies
+                self.copying.append(table)
         table.columns += [list(column) for column in zip(*taken, strict=True)]
         return True
 
@@ -115,6 +121,8 @@ class PlainCache(PlainBlocks):
         for source, _ in table.copies[::-1]:
             self.free(source)
         table.copies.clear()
+        if table in self.copying:
+            self.copying.remove(table)
 
     def commit(self, table: PlainTable, tokens: tuple[int, ...], accepted: int) -> None:
         table.stored = max(table.stored, accepted)

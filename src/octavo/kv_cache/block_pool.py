@@ -43,7 +43,7 @@ class BlockPool:
         self.block_bytes = tuple(block_bytes)
         self.bytes_held = 0
         self.num_evicted = 0  # since the start
-        self.num_holds = 0  # times that blocks which were there got holders, likewise
+        self.num_holds = 0  # calls of `hold`: between two of them no block gets one more holder
         self._order: EvictionOrder = LeastRecentlyUsed() if order is None else order
         self._forget = forget
         self._clock = clock

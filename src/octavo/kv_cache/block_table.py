@@ -34,12 +34,13 @@ class BlockTable:
     copies: list[tuple[BlockId, BlockId]] = field(default_factory=list)  # to make; sources are held
     registered: list[Node] = field(default_factory=list)  # by this table, each after its parent
     numbers: tuple[Sequence[int], ...] | None = None  # as kernels read them, until blocks change
-    own_at: int = -1  # after so many holds nobody else read the block that was being filled
+    # The pool's `num_holds` when nobody else read the block being filled; -1: that is not known.
+    own_at: int = -1
     _check_at: int = 0  # no block can be let go before a row at this position is next
 
     def is_writable(self, end: int, num_holds: int) -> bool:
-        """Tell whether it has blocks for the tokens up to `end`, and nobody can have come to share
-        them, for no block was held by more than one after it was found to be alone."""
+        """Tell whether it has blocks for the tokens up to `end`, and nobody shares them: no block
+        got a holder since the one being filled was found to be its own."""
         return self.own_at == num_holds and end <= len(self.blocks[0]) * self.layout.block_size
 
     def present(self) -> Iterator[BlockId]:
@@ -139,6 +140,7 @@ class BlockTable:
             assert not group.keeps_all or None not in ids
         numbers, self.numbers = self.numbers, None
         assert numbers in (None, self.view(first_ids)), "stale numbers"
+        self.numbers = numbers
 
 
 def num_unfilled(

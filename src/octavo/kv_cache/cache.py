@@ -277,6 +277,11 @@ class KVCache:
             holds.update(table.present())
             table.check_integrity(self.pool.first_ids)
         self._sharing.check_integrity(tables)
+        holds_now = self.pool.num_holds
+        for table in tables:
+            assert table.own_at != holds_now or not self._sharing.needs_copy(table), "not its own"
+        each_looked_at = num_unfilled(self._tables, self.index.num_named, holds_now + 1)
+        assert self.slots_unfilled == each_looked_at, "unfilled slots"
         for part in (self.pool, self.pins, self.index):
             part.check_integrity()
         self.index.check_agreement(self.pool)
