@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import random
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
+from octavo.constraint import ConstraintState, Words
 from octavo.engine.step import StepPlan
 from octavo.kv_cache.groups import KeepAll, KeepLast, LayerGroup
+from octavo.request import RequestOptions
+from tests.engine.busy import MODEL, POOL, TEXT
 from tests.engine.driven import Driven, text
+from tests.engine.tiny_engine import add, answered, run, tiny_engine
+from tests.sums import Sums, SumsState
 
 GROUPS = [[LayerGroup(1)], [LayerGroup(1, KeepAll()), LayerGroup(1, KeepLast(6))]]
 
@@ -91,7 +98,8 @@ def test_what_follows_is_what_would_be_planned_anew(
             # Prompts that begin alike, so that blocks are shared, copied and waited for.
             shared = text(drawn.randrange(2), 30)[: drawn.randrange(1, 24)]
             prompt = shared + text(drawn.randrange(9), drawn.randrange(4))
-            pair.add(prompt, max_tokens=drawn.randrange(1, 40), **drawn.choice(hows))
+            how = {"priority": drawn.randrange(2), **drawn.choice(hows)}
+            pair.add(prompt, max_tokens=drawn.randrange(1, 40), **how)
         elif live and drawn.random() < 0.02:
             pair.end(drawn.randrange(live))
         pair.step()
@@ -121,3 +129,51 @@ def test_a_step_of_one_alone_is_not_moved_on_for_all() -> None:
     assert it.run(it.plan(only=one)) == [(one.id, 4, 5)]
     assert it.step() == [(one.id, 5, 6), (two.id, 4, 5)]
     assert it.step() == [(one.id, 6, 7), (two.id, 5, 6)]
+
+
+def test_rows_of_a_step_moved_on_are_in_the_order_of_one_planned_anew() -> None:
+    it = Driven(16)
+    late = it.add(text(1, 3), priority=1)
+    it.step()
+    first = it.add(text(2, 1))
+    assert it.step() == [(late.id, 3, 4), (first.id, 0, 1)]
+    assert it.step() == [(first.id, 1, 2), (late.id, 4, 5)]
+
+
+class FailsOnce(SumsState):
+    """Whose second mask, of the second step, is to be had when it is asked for again."""
+
+    num_masks = 0
+
+    def fill_mask(self, words: Words) -> None:
+        self.num_masks += 1
+        if self.num_masks == 2:
+            raise MemoryError
+        super().fill_mask(words)
+
+
+class SumsFailingOnce(Sums):
+    def start(self) -> ConstraintState:
+        return FailsOnce(self)
+
+
+def test_a_row_whose_logits_were_wanted_in_one_step_is_the_heads_again_in_the_next() -> None:
+    wanted, got = (
+        answered(tiny_engine(MODEL, POOL), TEXT[:20], RequestOptions(constraint=rule), max_tokens=8)
+        for rule in (Sums(2, 12), SumsFailingOnce(2, 12))
+    )
+    assert got.error is None
+    assert got.branches[0].tokens == wanted.branches[0].tokens
+
+
+def test_an_engine_at_rest_holds_nothing_of_what_ran() -> None:
+    engine, rule = tiny_engine(MODEL, POOL), Sums(2, 12)
+    add(engine, TEXT[:20], RequestOptions(constraint=rule), max_tokens=8, temperature=1, top_k=5)
+    for _ in range(3):
+        engine.step()
+    run(engine)
+    engine.reclaim()
+    held = weakref.ref(rule)
+    del rule
+    gc.collect()
+    assert held() is None

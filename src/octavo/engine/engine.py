@@ -153,6 +153,8 @@ class Engine:
     def reclaim(self) -> float | None:
         """Give the memory of idle blocks back to the system, and with it what else was freed; the
         seconds until some more may be idle, or None if none has memory."""
+        if not self.has_unfinished:
+            self.scheduler.forget()
         idle = self._kv_idle
         with Transaction(self.requests):
             transfers, seconds = self.kv.reclaim(empty_for=min(_EMPTY_IDLE, idle), cached_for=idle)

@@ -33,7 +33,7 @@ class NextStep:
             or plan.num_preempted
             or len(plan.batch.tokens) != len(plan.spans)
             or len(plan.head_rows) != len(plan.spans)
-            or len(plan.spans) != sum(len(request.live_branches) for request in running)
+            or list(plan.spans) != [b for request in running for b in request.live_branches]
             or not self._requests.keep_computed
         ):
             return
@@ -47,8 +47,8 @@ class NextStep:
             self._views = [self._kv.view(b.table) for b in plan.spans if b.table is not None]
 
     def drop(self) -> None:
-        """Move nothing on: another step came in between."""
-        self._plan = None
+        """Move nothing on: another step came in between, or all has ended."""
+        self._plan, self._views = None, ()
 
     def plan(self, begun: float) -> StepPlan | None:
         """The step at hand; None: it has to be planned anew."""

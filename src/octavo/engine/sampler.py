@@ -1,6 +1,7 @@
 """Sampler: the third verb. What the head gave becomes a decision for each request of the step.
 
-Fills the head rows of the plan and changes nothing else: what raises in here can be decided again.
+Fills the head rows of the plan, takes the arrays out again, and changes nothing else: what raises
+in here can be decided again.
 Where a request itself raises, its decision is that error. Knows no blocks and no queues.
 """
 
@@ -24,10 +25,13 @@ class Sampler:
     def sample(self, plan: StepPlan, out: StepOutput) -> list[Decision]:
         """Return one decision for each request of the plan, also for those whose prompt goes on."""
         plan.read(out)
-        return [
+        decisions = [
             self._decide(request, rows, request in plan.caught_up)
             for request, rows in plan.requests.items()
         ]
+        for row in plan.head_rows:  # the plan may be kept, for the step that follows
+            row.logits = row.hidden = None
+        return decisions
 
     def _decide(self, request: Request, rows: list[HeadRow], caught_up: bool) -> Decision:
         decoding = request.decoding

@@ -64,6 +64,11 @@ class Scheduler:
         self.planned = plan.requests
         return plan
 
+    def forget(self) -> None:
+        """Hold nothing of the last step: what ran in it has ended."""
+        self.planned = ()
+        self.next_step.drop()
+
     def _plan_anew(self, begun: float, only: Request | None) -> StepPlan:
         plan = StepPlan(begun)
         self._budget.open()
