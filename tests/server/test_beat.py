@@ -51,3 +51,20 @@ async def test_one_timer_calls_all_of_a_time(monkeypatch: pytest.MonkeyPatch) ->
 @in_a_loop
 async def test_without_a_gap_it_is_time() -> None:
     assert Beat().is_time(Beat().after(0))
+
+
+def test_what_a_closed_loop_did_not_call_keeps_nobody_in_another_from_being_called() -> None:
+    beat, called = Beat(), list[int]()
+
+    def ask(loop: asyncio.AbstractEventLoop, name: int) -> None:
+        beat.at(beat.after(0), partial(called.append, name))
+        loop.call_soon(loop.stop)
+
+    for name in range(2):
+        loop = asyncio.new_event_loop()
+        loop.call_soon(ask, loop, name)
+        if name == 0:
+            loop.call_soon(loop.stop)  # in the turn in which it is asked for
+        loop.run_forever()
+        loop.close()
+    assert called == [1]

@@ -27,7 +27,11 @@ class Beat:
         return not due or asyncio.get_running_loop().time() >= due
 
     def at(self, due: float, turn: Callable[[], None]) -> None:
-        """Have `turn` called at a time that `after` gave. It raises nothing."""
+        """Have `turn` called at a time that `after` gave; without a gap, when others have run. It
+        raises nothing."""
+        if not due:
+            asyncio.get_running_loop().call_soon(turn)
+            return
         turns = self._due.get(due)
         if turns is None:
             turns = self._due[due] = []

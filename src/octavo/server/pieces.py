@@ -66,7 +66,7 @@ class Pieces:
         self._gap = gap
         self._left = dict(enumerate(streams))  # without an output so far
         self._due = 0.0  # when the next piece may be written
-        self._is_held = False  # it is looked at the streams at a time that is known, or by the task
+        self._is_held = False  # a look is due, at a known time or by the task: none before
         self._error: BaseException | None = None
         self._trace: TracebackType | None = None  # of it
         self._is_wanted = asyncio.Event()  # the task

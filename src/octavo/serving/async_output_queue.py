@@ -105,7 +105,6 @@ class AsyncOutputQueue(OutputQueue):
             self._chunks.extend(self.take(partial(_end, waiter)))
             if not self._chunks:
                 await waiter
-        self._is_woken = True  # it comes back by itself
         return self._chunks.popleft()
 
     def _wake(self) -> None:
