@@ -35,7 +35,7 @@ def test_the_wheel_holds_the_package_and_the_core_and_nothing_else(wheel: Path) 
     assert {name.split("/")[0] for name in names} == folders
     cores = [name for name in names if name.startswith("octavo/kernels/_native.") and ".so" in name]
     assert len(cores) == 1
-    assert "octavo/py.typed" in names
+    assert {"octavo/py.typed", "octavo/bench/sherlock_holmes.txt"} <= set(names)
     assert {f"octavo/server/page/{name}" for name in PAGE} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if name.endswith((".cpp", ".h", ".gguf", ".parquet"))]
