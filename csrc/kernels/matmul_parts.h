@@ -72,8 +72,8 @@ void add_unpacked(const Unpacked* panels, int32_t format, int unit, int32_t grou
 void quantize(const float* x, const Acts* acts, int32_t row, int32_t k0, int32_t k1);
 void quantize_rows(const float* x, int64_t x_stride, const Acts* acts, int32_t row0, int32_t row1,
                    int32_t k0, int32_t k1);
-// matmul_quantize_tile.cpp, where it is there: `groups` of 32 columns of a whole A32 tile, of which
-// `out` is the first group's. Rows of x are x_stride floats apart.
+// matmul_quantize_tile.cpp, where it is there: `groups` of 32 columns of a whole A32 tile of two
+// rows or more, of which `out` is the first group's. Rows of x are x_stride floats apart.
 #define OCTAVO_PACKS_TILES (OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512)
 void quantize_tile(const float* x, int64_t x_stride, int rows, int groups, int32_t* out);
 bool gated(const Weight* gate, const Weight* up, int32_t panel0, int32_t panel1, const Acts* a,

@@ -85,10 +85,10 @@ __attribute__((noinline)) void quantize(const float* x, const Acts* acts, int32_
 __attribute__((noinline)) void quantize_rows(const float* x, int64_t x_stride, const Acts* acts,
                                              int32_t row0, int32_t row1, int32_t k0, int32_t k1) {
   for (int32_t row = row0; row < row1;) {
-    const int32_t tile = tile_of(acts->rows, row), begin = tile_begin(acts->rows, tile),
-                  end = tile_begin(acts->rows, tile + 1), rows = end - begin;
     const float* first = x + (row - row0) * x_stride;
 #if OCTAVO_PACKS_TILES
+    const int32_t tile = tile_of(acts->rows, row), begin = tile_begin(acts->rows, tile),
+                  end = tile_begin(acts->rows, tile + 1), rows = end - begin;
     if (acts->kind == A32 && rows > 1 && row == begin && end <= row1) {
       int32_t* out = (int32_t*)(acts->data + begin * act_row_bytes(A32, acts->cols)) +
                      k0 / 32 * 12 * (int64_t)rows;

@@ -1,7 +1,7 @@
 // matmul_quantize_tile.cpp: all rows of a tile into int8 groups side by side (A32 of formats.h):
 // the bytes of matmul_int8_rows.h, a third of its time.
 //
-// Knows one group of 32 columns of up to six rows at a time. What is one number of a row there
+// Knows one group of 32 columns of two to six rows at a time. What is one number of a row there
 // (its largest value, its sums) is a lane here, and steps are written as whole vectors. A row's
 // bytes do not depend on its neighbours: no lane meets another row's.
 #include "kernels/matmul_int8_rows.h"
@@ -157,10 +157,10 @@ static __attribute__((noinline)) void quantize_groups(const float* x, int64_t st
 }
 
 void quantize_tile(const float* x, int64_t stride, int rows, int groups, int32_t* out) {
-  static constexpr void (*kRows[])(const float*, int64_t, int, int32_t*) = {
-      quantize_groups<1>, quantize_groups<2>, quantize_groups<3>,
-      quantize_groups<4>, quantize_groups<5>, quantize_groups<6>};
-  kRows[rows - 1](x, stride, groups, out);
+  static constexpr void (*kFromTwo[])(const float*, int64_t, int, int32_t*) = {
+      quantize_groups<2>, quantize_groups<3>, quantize_groups<4>, quantize_groups<5>,
+      quantize_groups<6>};
+  kFromTwo[rows - 2](x, stride, groups, out);
 }
 
 }  // namespace octavo::OCTAVO_ISA
