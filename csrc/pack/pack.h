@@ -10,6 +10,7 @@
 #include <string>
 
 #include "formats.h"
+#include "huge_pages.h"
 #include "kernels/matmul_layout.h"
 
 namespace octavo {
@@ -65,9 +66,6 @@ void dequantize_blocks(int ggml_type, const uint8_t* src, int64_t count, float* 
 class WeightMemory {
  public:
   explicit WeightMemory(int64_t bytes);  // throws std::bad_alloc
-  ~WeightMemory();
-  WeightMemory(const WeightMemory&) = delete;
-  WeightMemory& operator=(const WeightMemory&) = delete;
 
   uint8_t* take(
       int64_t bytes);  // 64-byte aligned, zero; throws std::length_error when there is no room
@@ -77,9 +75,7 @@ class WeightMemory {
  private:
   int64_t capacity_;
   int64_t used_ = 0;
-  uint8_t* data_ = nullptr;  // first 2 MiB boundary of the mapping
-  uint8_t* mapping_ = nullptr;
-  int64_t mapping_bytes_ = 0;
+  HugePages pages_;
 };
 
 class PackedWeight {

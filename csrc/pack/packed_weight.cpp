@@ -1,6 +1,4 @@
 // packed_weight.cpp: the memory of packed weights, and packing a tensor on all threads.
-#include <sys/mman.h>
-
 #include <atomic>
 #include <new>
 
@@ -10,7 +8,6 @@
 namespace octavo {
 namespace {
 
-constexpr int64_t kHugePage = 2 << 20;
 constexpr int64_t kMaxBytes =
     int64_t{1} << 46;  // more than any machine has; sums of sizes stay inside an int64
 
@@ -53,22 +50,8 @@ Weight describe(int64_t rows, int64_t cols, int32_t format, const uint8_t* data)
 
 }  // namespace
 
-WeightMemory::WeightMemory(int64_t bytes) : capacity_(round_up(in_range(bytes), 64)) {
-  // Whole huge pages only if the weights come near to filling them: a mapping of 200 KB stays 200
-  // KB.
-  const int64_t usable =
-      round_up(capacity_, capacity_ % kHugePage > kHugePage / 2 ? kHugePage : 4096);
-  mapping_bytes_ = usable + kHugePage;
-  void* mapping = mmap(nullptr, (size_t)mapping_bytes_, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (mapping == MAP_FAILED) throw std::bad_alloc();
-  mapping_ = static_cast<uint8_t*>(mapping);
-  data_ = mapping_ + (kHugePage - (int64_t)((uintptr_t)mapping_ % kHugePage)) % kHugePage;
-  madvise(data_, (size_t)usable,
-          MADV_HUGEPAGE);  // best effort: without huge pages everything still works
-}
-
-WeightMemory::~WeightMemory() { munmap(mapping_, (size_t)mapping_bytes_); }
+WeightMemory::WeightMemory(int64_t bytes)
+    : capacity_(round_up(in_range(bytes), 64)), pages_(capacity_) {}
 
 uint8_t* WeightMemory::take(int64_t bytes) {
   const int64_t size = round_up(bytes, 64);
@@ -76,7 +59,7 @@ uint8_t* WeightMemory::take(int64_t bytes) {
     throw std::length_error("memory: " + std::to_string(bytes) + " bytes asked for, " +
                             std::to_string(capacity_ - used_) + " of " + std::to_string(capacity_) +
                             " left");
-  uint8_t* const data = data_ + used_;
+  uint8_t* const data = pages_.data() + used_;
   used_ += size;
   return data;
 }

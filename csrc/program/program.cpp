@@ -1,11 +1,8 @@
 // program.cpp: a program's memory, and the order of its ops.
 #include "program/program.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <chrono>
-#include <new>
 #include <stdexcept>
 
 #include "program/run.h"
@@ -13,10 +10,28 @@
 namespace octavo {
 namespace {
 
-constexpr int64_t kHugePage = 2 << 20;
-
 int64_t row_bytes(const BufferSpec& b) {
   return b.kind < 0 ? (int64_t)b.width * 4 : act_row_bytes(b.kind, b.width);
+}
+
+int64_t buffer_bytes(const ProgramParts& parts) {
+  int64_t bytes = 0;
+  for (const BufferSpec& b : parts.buffers) bytes += align64(row_bytes(b) * parts.max_rows);
+  return bytes;
+}
+
+// What one thread needs, whatever op it is at.
+int64_t scratch_bytes(const ProgramParts& parts) {
+  int32_t width = 0, dim = 0;
+  int64_t attention = 0;
+  for (const BufferSpec& b : parts.buffers) width = std::max(width, b.width);
+  for (const LayerGroup& g : parts.groups) {
+    dim = std::max(dim, g.layout.k_dim + g.layout.v_dim);
+    const int64_t staged = (int64_t)kUnitAttentionRows * g.layout.v_dim * 4;
+    attention = std::max(attention, align64(attention_scratch_bytes(&g.layout)) + staged);
+  }
+  const int64_t unit = std::max({kVocabTile, 2 * kGateUpPanels * 16, dim});
+  return align64(std::max({attention, kBlockRows * unit * 4, (int64_t)kMaxTile * width * 4}));
 }
 
 }  // namespace
@@ -65,40 +80,17 @@ void Run::run_op(const OpRecord& op, int32_t index, int thread) {
 
 Program::Program(const KernelTable* kernels, ProgramParts parts, int threads)
     : kernels_(kernels), parts_(std::move(parts)), threads_(threads),
+      scratch_bytes_(scratch_bytes(parts_)),
+      arena_(buffer_bytes(parts_) + threads * scratch_bytes_),
       taken_stride_((threads + 15) / 16 * 16),
       taken_(new std::atomic<int32_t>[3 * parts_.ops.size() * taken_stride_]) {
-  int32_t width = 0, dim = 0;
-  for (const BufferSpec& b : parts_.buffers) width = std::max(width, b.width);
-  for (const LayerGroup& g : parts_.groups) {
-    dim = std::max(dim, g.layout.k_dim + g.layout.v_dim);
-    const int64_t staged = (int64_t)kUnitAttentionRows * g.layout.v_dim * 4;
-    scratch_bytes_ = std::max(scratch_bytes_, align64(attention_scratch_bytes(&g.layout)) + staged);
-  }
-  const int64_t unit = std::max({kVocabTile, 2 * kGateUpPanels * 16, dim});
-  scratch_bytes_ =
-      align64(std::max({scratch_bytes_, kBlockRows * unit * 4, (int64_t)kMaxTile * width * 4}));
-
-  for (const BufferSpec& b : parts_.buffers)
-    arena_bytes_ += align64(row_bytes(b) * parts_.max_rows);
-  arena_bytes_ += threads * scratch_bytes_;
-  // Best effort: rows in small pages take each other's places in L2, which goes by real addresses.
-  const int64_t huge = arena_bytes_ < kHugePage ? 0 : (arena_bytes_ + kHugePage - 1) & -kHugePage;
-  arena_bytes_ = std::max(huge, arena_bytes_) + kHugePage;
-  void* arena = mmap(nullptr, arena_bytes_, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (arena == MAP_FAILED) throw std::bad_alloc();
-  arena_ = static_cast<uint8_t*>(arena);
-  const int64_t before = (kHugePage - (int64_t)((uintptr_t)arena % kHugePage)) % kHugePage;
-  uint8_t* next = arena_ + before;
-  madvise(next, (size_t)huge, MADV_HUGEPAGE);
+  uint8_t* next = arena_.data();
   for (const BufferSpec& b : parts_.buffers) {
     buffer_data_.push_back(next);
     next += align64(row_bytes(b) * parts_.max_rows);
   }
   for (int t = 0; t < threads; ++t, next += scratch_bytes_) scratch_.push_back(next);
 }
-
-Program::~Program() { munmap(arena_, arena_bytes_); }
 
 void Program::run(ThreadPool& pool, const Step& step) {
   if (pool.size() != threads_)

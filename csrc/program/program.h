@@ -13,6 +13,7 @@
 
 #include "dispatch.h"
 #include "formats.h"
+#include "huge_pages.h"
 #include "kernels/attention.h"
 #include "kernels/matmul.h"
 #include "program/ops.h"
@@ -60,7 +61,6 @@ class Program {
  public:
   // The parts have passed check_program.
   Program(const KernelTable* kernels, ProgramParts parts, int threads);
-  ~Program();
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
 
@@ -76,9 +76,10 @@ class Program {
   const KernelTable* kernels_;
   const ProgramParts parts_;
   int threads_;
-  int64_t scratch_bytes_ = 0;  // of one thread
-  uint8_t* arena_ = nullptr;   // buffers, then scratch of each thread; touched as far as rows reach
-  int64_t arena_bytes_ = 0;
+  int64_t scratch_bytes_;  // of one thread
+  // Buffers, then scratch of each thread; touched as far as rows reach. In small pages rows would
+  // take each other's places in L2, which goes by real addresses.
+  HugePages arena_;
   std::vector<uint8_t*> buffer_data_;
   std::vector<uint8_t*> scratch_;
   std::vector<float> drawn_rows_;  // edited logits that a step draws from; as many as one ever had
