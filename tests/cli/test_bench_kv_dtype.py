@@ -7,11 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from octavo.cli.loading import open_program
+from octavo.config import EngineConfig
 from octavo.kernels import KV_FORMATS
+from octavo.planning.memory import kv_pages
 from octavo.weights import kv_verdicts
 from octavo.weights.fingerprint import fingerprint
 from tests.cli.result import GREEDY, Octavo, refused
-from tests.cli.tiny_model import TINY
+from tests.cli.tiny_model import TINY, write_tiny_model
+from tests.weights.gguf_bytes import U32, entry, u32
 
 
 @pytest.fixture
@@ -32,6 +36,21 @@ def test_every_dtype_has_figures_and_bytes_of_its_own(octavo: Octavo, text: Path
         assert each["sequences"] == (4 << 20) // round(each["token_bytes"] * found["window"])
         assert each["decode_tps"] > 0
     assert by_dtype["bf16"]["kl_mean"] == 0 < by_dtype["int8"]["kl_mean"]
+
+
+def test_sequences_of_windowed_layers_are_counted_as_plan_does(octavo: Octavo, text: Path) -> None:
+    """Such a layer holds its window and the rows of a step, which are max_batch_tokens."""
+    key = "gemma3.attention.sliding_window"
+    more = [entry(key, U32, u32(20)), entry(f"{key}_pattern", U32, u32(3))]
+    long = entry("gemma3.context_length", U32, u32(1024))
+    write_tiny_model(Path("windows.gguf"), layers=4, architecture="gemma3", more=[*more, long])
+    text.write_text("The same few words, over and over. " * 40)
+    flags = ["--text", str(text), "--rounds", "1", "--json"]
+    found = octavo("bench", "kv-dtype", "windows.gguf", *flags).json
+    program, bf16 = open_program("windows.gguf", None)[1], KV_FORMATS["bf16"]
+    pages = kv_pages(program, 32, bf16, bf16, max_rows=EngineConfig().max_batch_tokens)
+    taken = found["dtypes"][0]["token_bytes"] * found["window"]
+    assert (found["window"], taken) == (1024, pages.bytes_of(1024))
 
 
 def test_where_the_model_does_not_speak_the_text_there_is_no_verdict(

@@ -170,6 +170,9 @@ def _runner(subject: Subject, options: Mapping[str, Any], dtype: str) -> Runner:
 
 
 def _pages(subject: Subject, options: Mapping[str, Any], dtype: str) -> KVPages:
+    """The pages that an engine would plan: a windowed group also holds what a step writes."""
     config = EngineConfig.parse({**options, "kv_dtype": dtype})
     kept = KV_FORMATS[dtype]
-    return kv_pages(subject.program, config.block_size, kept, kept, max_rows=_MAX_ROWS)
+    return kv_pages(
+        subject.program, config.block_size, kept, kept, max_rows=config.max_batch_tokens
+    )
