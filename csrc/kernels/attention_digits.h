@@ -64,7 +64,8 @@ OCTAVO_INLINE void store_digits(const i32x16 (&whole)[4], Digits* out) {
 
 // The weights of the units [s0, s1) of a tile, floats in a row of Tile::p, become digits there;
 // those of other units are 0. A token that the row does not see has p = 0; its scale may be
-// anything, and where their product is NaN it counts as 0.
+// anything, and where their product is NaN it counts as 0. An infinite weight, which is that of a
+// NaN in V, makes all digits 0 and their scale NaN: it is no whole number, nor is a sum with it.
 OCTAVO_INLINE void to_digits(Addresses v, int s0, int s1, int v_dim, uint32_t* row) {
   f32x16 w[4], top = zero_f();
 #pragma GCC unroll 4
@@ -76,17 +77,18 @@ OCTAVO_INLINE void to_digits(Addresses v, int s0, int s1, int v_dim, uint32_t* r
     top = max(w[s], top);
   }
   const float amax = reduce_max(top);
+  const bool finite = amax < __builtin_inff();
   const f32x16 inverse = set1_f(amax < kLeastWeight ? 0.0f : kMostDigits / amax);
   i32x16 whole[4], sum = zero_i();
 #pragma GCC unroll 4
   for (int s = 0; s < 4; s++) {
-    whole[s] = to_int(mul(w[s], inverse));
+    whole[s] = finite ? to_int(mul(w[s], inverse)) : zero_i();
     sum = add_i(sum, whole[s]);
   }
   auto* digits = (Digits*)row;
   store_digits(whole, digits);
   digits->bias = -128 * (int32_t)reduce_add(to_float(sum));  // exact: at most 64 * 32512
-  digits->scale = amax < __builtin_inff() ? amax / kMostDigits : __builtin_nanf("");
+  digits->scale = finite ? amax / kMostDigits : __builtin_nanf("");
 }
 
 }  // namespace octavo::OCTAVO_ISA

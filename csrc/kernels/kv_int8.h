@@ -1,8 +1,8 @@
 // kv_int8.h: rows of K, of V and of q as signed bytes with one scale, and KV<KV_INT8>.
 //
 // scale = amax / 127 and q = x * (127 / amax), to the nearest, ties to even. A row whose amax is
-// below 1e-30 is 0 with scale 0. One that holds a NaN or an infinity is 0 with an infinite scale,
-// and 0 * inf is NaN in every row that sees it.
+// below 1e-30 is 0 with scale 0. One that holds a NaN or an infinity is 0 with an infinite scale:
+// NaN in every row that sees it, but V's in those only whose weight of it is above 0.
 #pragma once
 #include "kernels/attention_dots.h"
 #include "kernels/simd_bytes.h"
