@@ -81,9 +81,6 @@ void quantize_part(const KernelTable& table, const Rows& x, const Acts& acts, in
   for (int32_t row = row0; row < row1; ++row, part += x.stride(0))
     table.matmul->quantize(part, &acts, row, k0, k1);
 }
-void quantize_rows(const KernelTable& table, const Rows& x, const Acts& acts) {
-  quantize_part(table, x, acts, 0, acts.rows, 0, acts.cols);
-}
 
 void check_rows(const Rows& x, int32_t kind) {
   expect_shape(x, "x", (int64_t)x.shape(0), (int64_t)x.shape(1));
@@ -153,7 +150,7 @@ void matmul(const std::string& isa, const PackedWeight& weight, const Rows& x, c
   if (add) expect_shape(*add, "add", rows, columns);
   const ReleasedGil released;
   PackedRows packed(kind, rows, w.cols);
-  quantize_rows(table, x, packed.acts);
+  quantize_part(table, x, packed.acts, 0, packed.acts.rows, 0, packed.acts.cols);
   table.matmul->matmul(
       &w, cut.panel0, cut.panel1, &packed.acts, cut.tile0, cut.tile1,
       {bias ? bias->data() : nullptr, scale, add ? add->data() : nullptr, add ? add->stride(0) : 0},
@@ -171,7 +168,7 @@ double time_matmul(const std::string& isa, const PackedWeight& weight, const Row
   expect(repeats >= 1, "repeats", "at least 1", repeats);
   const ReleasedGil released;
   PackedRows packed(kind, (int64_t)x.shape(0), w.cols);
-  quantize_rows(table, x, packed.acts);
+  quantize_part(table, x, packed.acts, 0, packed.acts.rows, 0, packed.acts.cols);
   std::vector<float> out((size_t)packed.acts.rows * (size_t)w.rows);
   double best = 1e30;
   for (int i = 0; i < repeats; ++i) {
@@ -195,7 +192,7 @@ double time_quantize(const std::string& isa, const Rows& x, const std::string& k
   double best = 1e30;
   for (int i = 0; i < repeats; ++i) {
     const auto begin = std::chrono::steady_clock::now();
-    quantize_rows(table, x, packed.acts);
+    quantize_part(table, x, packed.acts, 0, packed.acts.rows, 0, packed.acts.cols);
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
     if (took.count() < best) best = took.count();
   }
