@@ -16,8 +16,8 @@ from math import isfinite, isnan
 from statistics import median
 from typing import Any
 
-from octavo.batch import Asked, Want, make_batch
-from octavo.bench.kv_quality import LONGEST_WINDOW, Quality, compare
+from octavo.batch import Want
+from octavo.bench.kv_quality import LONGEST_WINDOW, Quality, compare, run_alone
 from octavo.config import EngineConfig
 from octavo.engine.runner import Runner, block_bytes
 from octavo.errors import counted
@@ -88,7 +88,7 @@ def judge(dtype: str, quality: Quality, reference: Quality) -> Verdict | None:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is measured: a model, and the text as its tokens."""
+    """Says what is measured: a model, and the text as its tokens."""
 
     program: Program
     weights: ModelWeights
@@ -142,21 +142,16 @@ def decode_speeds(runners: Mapping[str, Runner], subject: Subject, rounds: int) 
     tokens = [*subject.start, *subject.tokens][: subject.window]
     for runner in runners.values():
         for begin in range(0, len(tokens), _MAX_ROWS):
-            _step(runner, tokens[begin : begin + _MAX_ROWS], begin)
+            part = tokens[begin : begin + _MAX_ROWS]
+            run_alone(runner, part, begin, [len(part) - 1], Want.ARGMAX)
     seconds: dict[str, list[float]] = {dtype: [] for dtype in runners}
     for _ in range(rounds):
         for dtype, runner in runners.items():
             began = time.perf_counter()
             for _ in range(STEPS):
-                _step(runner, tokens[-1:], len(tokens) - 1)
+                run_alone(runner, tokens[-1:], len(tokens) - 1, [0], Want.ARGMAX)
             seconds[dtype].append((time.perf_counter() - began) / STEPS)
     return {dtype: 1 / median(each) for dtype, each in seconds.items()}
-
-
-def _step(runner: Runner, tokens: Sequence[int], first: int) -> None:
-    tables = [[range(count)] for count in runner.num_blocks]
-    batch = make_batch([(tokens, first)], tables, [len(tokens) - 1], [Asked(Want.ARGMAX)])
-    runner.run(batch)
 
 
 def _runner(subject: Subject, options: Mapping[str, Any], dtype: str) -> Runner:

@@ -1,4 +1,4 @@
-"""What a KV dtype does to a model's answers, on a text: perplexity and how far distributions move.
+"""Measures what a KV dtype does to a model's answers: perplexity, how far distributions move.
 
 Comes in: a Runner for each dtype, which share one model, and tokens. The text goes through in
 windows, each from an empty cache, chunk by chunk, so that logits never take more than a few
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from octavo.batch import Asked, FloatArray, Want, make_batch
+from octavo.batch import Asked, FloatArray, StepOutput, Want, make_batch
 from octavo.engine.runner import Runner
 
 CHUNK_BYTES = 64 << 20  # of one runner's logits at a time
@@ -72,7 +72,8 @@ def _compare_window(
         following = np.array(tokens[begin + 1 : end + 1])
         reference: FloatArray | None = None
         for name, each in runners.items():
-            found = _log_probabilities(_logits(each, tokens[begin:end], begin))
+            out = run_alone(each, tokens[begin:end], begin, range(end - begin), Want.LOGITS)
+            found = _log_probabilities(out.logits[:, : each.vocab_size])
             reference = found if reference is None else reference
             rows[name].losses.append(-found[np.arange(end - begin), following].astype(np.float64))
             rows[name].same.append(found.argmax(axis=1) == reference.argmax(axis=1))
@@ -80,13 +81,13 @@ def _compare_window(
             rows[name].divergences.append(gap.sum(axis=1, dtype=np.float64))
 
 
-def _logits(runner: Runner, tokens: Sequence[int], first: int) -> FloatArray:
-    """The logits of every row, of tokens only; what is before `first` lies in the same pages."""
+def run_alone(
+    runner: Runner, tokens: Sequence[int], first: int, rows: Sequence[int], want: Want
+) -> StepOutput:
+    """Run tokens from position `first` on, what is before them in the same pages; each of these
+    rows wants this of the head."""
     tables = [[range(count)] for count in runner.num_blocks]
-    rows = range(len(tokens))
-    batch = make_batch([(tokens, first)], tables, rows, [Asked(Want.LOGITS)] * len(tokens))
-    logits: FloatArray = runner.run(batch).logits[:, : runner.vocab_size]
-    return logits
+    return runner.run(make_batch([(tokens, first)], tables, rows, [Asked(want)] * len(rows)))
 
 
 def _log_probabilities(logits: FloatArray) -> FloatArray:
