@@ -144,11 +144,11 @@ class BlockTable:
 
 
 def num_unfilled(
-    tables: Iterable[BlockTable], num_named: Callable[[BlockId], int], num_holds: int
+    tables: Iterable[BlockTable], num_named: Callable[[BlockId], int], num_holds: int | None
 ) -> int:
     """Slots of the tables' blocks that hold no token of anybody's, each block counted once:
     internal fragmentation, and what is reserved for rows that have not run. Of a block,
-    `num_named` tokens can be found; `num_holds` as for `is_writable`."""
+    `num_named` tokens can be found; `num_holds` as for `is_writable`, None to look at each."""
     unfilled: dict[BlockId, int] = {}
     num_own = 0  # in blocks of one table alone
     for table in tables:

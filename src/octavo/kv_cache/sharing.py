@@ -237,6 +237,8 @@ class Sharing:
         sources = Counter(source for table in tables for source, _ in table.copies)
         assert +self._copied_from == sources, "holders that wait to copy"
         assert self.copying.keys() == {table for table in tables if table.copies}
+        for table in tables:
+            assert table.own_at != self._pool.num_holds or not self.needs_copy(table), "not its own"
 
     def _register(self, table: BlockTable, tokens: Sequence[int]) -> Node:
         """Name the blocks that follow `table.node`; if the same tokens are known elsewhere, use

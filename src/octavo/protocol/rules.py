@@ -54,7 +54,7 @@ class Switch:
                 raise BodyError(why, each.name)
 
     def sentences(self) -> list[str]:
-        """What it says to a reader of the documents."""
+        """Return what it says to a reader of the documents."""
         by = " or ".join(map(str, self.by))
         found = []
         if self.only:

@@ -80,7 +80,7 @@ class Streaming:
 
 
 def beams(*never: Said) -> Switch:
-    """What beams have for themselves and what they cannot have; `never` are the route's own."""
+    """Say what beams have for themselves and what they cannot have; `never` are the route's own."""
     shaping = [name for name in ("temperature", *NOT_WITH_BEAMS) if name not in _OF_ROUTE]
     many = said("n", *range(1, _MOST_ANSWERS + 1), text=f"`n` above {_MOST_ANSWERS}")
     return Switch(
@@ -95,7 +95,7 @@ def beams(*never: Said) -> Switch:
 
 
 def sessions(*never: Said) -> Switch:
-    """What a turn of a session cannot have; `never` are the route's own."""
+    """Say what a turn of a session cannot have; `never` are the route's own."""
     return Switch((said("session"),), never=(said("cache_salt", ""), *never))
 
 
