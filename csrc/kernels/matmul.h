@@ -51,6 +51,13 @@ struct MatmulKernels {
   void (*quantize_rows)(const float* x, int64_t x_stride, const Acts* acts, int32_t row0,
                         int32_t row1, int32_t k0, int32_t k1) = nullptr;
 
+  // By quantize_rows where there is one, else row by row.
+  void pack_rows(const float* x, int64_t x_stride, const Acts& acts, int32_t row0, int32_t row1,
+                 int32_t k0, int32_t k1) const {
+    if (quantize_rows != nullptr) return quantize_rows(x, x_stride, &acts, row0, row1, k0, k1);
+    for (int32_t row = row0; row < row1; ++row, x += x_stride) quantize(x, &acts, row, k0, k1);
+  }
+
   // Panels [panel0, panel1), whole pairs, of gate and of up times tiles [tile0, tile1): their
   // columns of `out` become activation(gate) * up (rows.h), packed. What matmul, gate_mul and
   // quantize make, bit for bit. False, and nothing is written, where these three are as fast or no

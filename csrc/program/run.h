@@ -123,8 +123,6 @@ class Run {
   void row_op(const OpRecord& op, const RowOp& row_op, int32_t index, int thread);
   void quantize(const OpRecord& op, int32_t index, int thread);
   void norm_quantize(const OpRecord& op, int32_t index, int thread);
-  void pack_rows(const float* x, int64_t stride, const Acts& acts, int32_t row0, int32_t row1,
-                 int32_t k0, int32_t k1);
   void store_kv(const OpRecord& op, int32_t index, int thread);
   void write_kv(const OpRecord& op, int32_t seq, int32_t row, int32_t kv_head, const float* k,
                 const float* v);

@@ -125,7 +125,8 @@ void Run::attend(const OpRecord& op, int32_t index, int thread) {
     if (op.code == kAttendQuantize) {
       const Acts acts = acts_of(op.out);
       const int32_t first = s_.row_starts[u.seq];
-      pack_rows(staged, a.out_stride, acts, first + u.row0, first + u.row1, k0, k0 + columns);
+      p_.kernels_->matmul->pack_rows(staged, a.out_stride, acts, first + u.row0, first + u.row1, k0,
+                                     k0 + columns);
     }
   });
 }

@@ -158,7 +158,7 @@ void Run::gate_up(const OpRecord& op, int32_t index, int thread) {
       float* g = gate + (int64_t)(row - row0) * width;
       p_.kernels_->rows->gate_mul(g, up + (int64_t)(row - row0) * width, op.activation, k1 - k0, g);
     }
-    pack_rows(gate, width, out, row0, row1, k0, k1);
+    p_.kernels_->matmul->pack_rows(gate, width, out, row0, row1, k0, k1);
   });
 }
 

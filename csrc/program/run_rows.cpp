@@ -27,20 +27,12 @@ void Run::row_op(const OpRecord& op, const RowOp& row_op, int32_t index, int thr
   });
 }
 
-// Columns [k0, k1) of rows [row0, row1), `stride` floats apart in x, which begins with the first.
-void Run::pack_rows(const float* x, int64_t stride, const Acts& acts, int32_t row0, int32_t row1,
-                    int32_t k0, int32_t k1) {
-  const MatmulKernels& k = *p_.kernels_->matmul;
-  if (k.quantize_rows != nullptr) return k.quantize_rows(x, stride, &acts, row0, row1, k0, k1);
-  for (int32_t row = row0; row < row1; ++row, x += stride) k.quantize(x, &acts, row, k0, k1);
-}
-
 void Run::quantize(const OpRecord& op, int32_t index, int thread) {
   const Acts acts = acts_of(op.out);
   const int64_t width = parts_.buffers[op.x].width;
   share(index, tile_count(s_.rows), thread, [&](int32_t tile) {
     const int32_t row0 = tile_begin(s_.rows, tile), row1 = tile_begin(s_.rows, tile + 1);
-    pack_rows(rows_of(op.x, row0), width, acts, row0, row1, 0, acts.cols);
+    p_.kernels_->matmul->pack_rows(rows_of(op.x, row0), width, acts, row0, row1, 0, acts.cols);
   });
 }
 
@@ -51,7 +43,7 @@ void Run::norm_quantize(const OpRecord& op, int32_t index, int thread) {
     const int32_t row0 = tile_begin(s_.rows, tile), row1 = tile_begin(s_.rows, tile + 1);
     for (int32_t row = row0; row < row1; ++row)
       norm(op, rows_of(op.x, row), acts.cols, normed + (int64_t)(row - row0) * acts.cols);
-    pack_rows(normed, acts.cols, acts, row0, row1, 0, acts.cols);
+    p_.kernels_->matmul->pack_rows(normed, acts.cols, acts, row0, row1, 0, acts.cols);
   });
 }
 
