@@ -31,6 +31,13 @@ template <int M, int R> OCTAVO_INLINE void forget(i32x16 (&sums)[M][R]) {
 #pragma GCC unroll 4
     for (int r = 0; r < R; r++) forget(sums[m][r]);
 }
+template <int M, int R> OCTAVO_INLINE void begin_sums(i32x16 (&sums)[M][R]) {
+#pragma GCC unroll 16
+  for (int m = 0; m < M; m++)
+#pragma GCC unroll 4
+    for (int r = 0; r < R; r++) sums[m][r] = zero_i();
+  forget(sums);
+}
 
 // Steps of a loop that are written out: with 32 registers addresses cost less so.
 constexpr int kDotSteps = OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512 ? 4 : 1;
@@ -43,11 +50,7 @@ OCTAVO_INLINE void dot_scores_of(Addresses k, Addresses ahead, const int32_t* q,
   const int steps = k_dim / 4;
   const int32_t* bias = q + steps * M;
   i32x16 acc[M][R];
-#pragma GCC unroll 16
-  for (int m = 0; m < M; m++)
-#pragma GCC unroll 4
-    for (int r = 0; r < R; r++) acc[m][r] = zero_i();
-  forget(acc);
+  begin_sums(acc);
   for (int step = 0; step < steps; step += 4)
 #pragma GCC unroll kDotSteps
     for (int i = step; i < step + 4; i++) {
@@ -123,11 +126,7 @@ template <int M, int R, bool kAhead>
 OCTAVO_INLINE void dot_values_of(Addresses v, Addresses ahead, int s0, int s1, const Digits* p,
                                  const float* alpha, int v_dim, int d, float* o) {
   i32x16 acc[M][R];
-#pragma GCC unroll 16
-  for (int m = 0; m < M; m++)
-#pragma GCC unroll 4
-    for (int r = 0; r < R; r++) acc[m][r] = zero_i();
-  forget(acc);
+  begin_sums(acc);
   dot_digit<M, R, kAhead>(acc, v, ahead, s0, s1, p->high, v_dim, d);
 #pragma GCC unroll 16
   for (int m = 0; m < M; m++)
