@@ -115,24 +115,45 @@ void write_kv(const std::string& isa, Array<uint8_t, 1> pages, const KVLayout& l
   }
 }
 
+// Chunk by chunk, the last one first: any order will do. Chunks that all rows see may be walked as
+// `shared` ones are, where rows are of several sequences: here the last row first.
 void attend_split(const AttentionKernels& kernels, const AttentionArgs& args, int32_t kv_head,
-                  float* out, void* scratch) {
-  const int32_t first = attention_first_chunk(&args, 0),
-                end = attention_end_chunk(&args, args.rows);
-  const int64_t floats = attention_partial_floats(&args, 0, args.rows);
-  std::vector<float> partials((size_t)(floats * (end - first)), __builtin_nanf(""));
-  for (int32_t chunk = end - 1; chunk >= first; chunk--) {  // any order will do
-    kernels.attend_chunk(&args, 0, args.rows, kv_head, chunk,
-                         partials.data() + (chunk - first) * floats, scratch);
+                  bool shared, float* out, void* scratch) {
+  const int32_t rows = args.rows, first = attention_first_chunk(&args, 0),
+                end = attention_end_chunk(&args, rows);
+  const int64_t row_floats = args.group * attention_partial_floats(args.layout);
+  std::vector<float> partials((size_t)(row_floats * rows * (end - first)), __builtin_nanf(""));
+  std::vector<int32_t> last_first(rows);
+  for (int32_t row = 0; row < rows; row++) last_first[row] = rows - 1 - row;
+  const auto turned = [&](int32_t chunk) {
+    return shared && attention_first_visible(&args, rows - 1) <= chunk * kAttentionChunk &&
+           args.first_position >= (chunk + 1) * kAttentionChunk - 1;
+  };
+  for (int32_t chunk = end - 1; chunk >= first; chunk--) {
+    AttentionArgs a = args;
+    if (turned(chunk)) {
+      a.q_rows = last_first.data();
+      a.first_position = (chunk + 1) * kAttentionChunk - 1;
+      a.window = 0;
+    }
+    kernels.attend_chunk(&a, 0, rows, kv_head, chunk,
+                         partials.data() + (chunk - first) * rows * row_floats, scratch);
   }
-  kernels.merge_chunks(&args, 0, args.rows, partials.data(), out);
+  std::vector<int64_t> places(end - first);
+  for (int32_t row = 0; row < rows; row++) {
+    const int32_t own = attention_first_chunk(&args, row);
+    for (int32_t chunk = own; chunk < attention_end_chunk(&args, row + 1); chunk++)
+      places[chunk - own] =
+          ((chunk - first) * rows + (turned(chunk) ? last_first[row] : row)) * row_floats;
+    kernels.merge_chunks(&args, row, row + 1, partials.data(), places.data(), out);
+  }
 }
 
 // q (rows, q_heads, k_dim) -> out (rows, q_heads, v_dim); row r is at first_position + r
 void attention(const std::string& isa, Array<float, 3> out, Array<const float, 3> q,
                Array<const uint8_t, 1> pages, const KVLayout& layout,
                Array<const int32_t, 1> block_table, int32_t layer, int32_t first_position,
-               float scale, int32_t window, float softcap, bool split_chunks) {
+               float scale, int32_t window, float softcap, bool split_chunks, bool shared_chunks) {
   const AttentionKernels& kernels = attention_of(isa);
   const int64_t rows = q.shape(0), heads = q.shape(1), group = heads / layout.kv_heads;
   check_pages(layout, pages.data(), pages.size(), layer);
@@ -160,6 +181,7 @@ void attention(const std::string& isa, Array<float, 3> out, Array<const float, 3
                         block_table.data(),
                         q.data(),
                         heads * layout.k_dim,
+                        nullptr,
                         heads * layout.v_dim,
                         layer,
                         (int32_t)group,
@@ -178,7 +200,8 @@ void attention(const std::string& isa, Array<float, 3> out, Array<const float, 3
   for (int32_t head = 0; head < layout.kv_heads; head++) {
     args.q = q.data() + head * group * layout.k_dim;
     float* head_out = out.data() + head * group * layout.v_dim;
-    if (split_chunks) attend_split(kernels, args, head, head_out, scratch);
+    if (split_chunks || shared_chunks)
+      attend_split(kernels, args, head, shared_chunks, head_out, scratch);
     else kernels.attend_rows(&args, 0, args.rows, head, head_out, scratch);
   }
 }
@@ -217,7 +240,7 @@ void bind_attention(nb::module_& m) {
   m.def("attention", &attention, "isa"_a, "out"_a.noconvert(), "q"_a.noconvert(),
         "pages"_a.noconvert(), "layout"_a, "block_table"_a.noconvert(), "layer"_a,
         "first_position"_a, "scale"_a, "window"_a = 0, "softcap"_a = 0.0f, "split_chunks"_a = false,
-        "Attention of consecutive rows of one sequence over its pages.");
+        "shared_chunks"_a = false, "Attention of consecutive rows of one sequence over its pages.");
 }
 
 }  // namespace octavo

@@ -1,8 +1,8 @@
 // attention.h: paged attention and the writers of its pages, as function pointers of one ISA level,
 // and their sizes.
 //
-// Knows the pages of one layer group and one sequence at a time. Knows nothing of threads, batches
-// or who owns a page.
+// Knows the pages of one layer group, and one sequence at a time or what several have in the same
+// blocks. Knows nothing of threads, batches or who owns a page.
 //
 // Exactness: a row is one query token of one head. Its result depends on its q, its position, the
 // window and the K and V that it sees, on nothing else: KV is walked in tiles of 64 tokens and
@@ -30,12 +30,15 @@ struct KVPlace {  // of a sequence's K and V in the layer, from a position on
   int32_t kv_head, position, end;  // positions are below end
 };
 
-struct AttentionArgs {  // rows of one sequence, in one layer
+struct AttentionArgs {  // rows of one sequence, in one layer; with q_rows, of several
   const KVLayout* layout;
   const uint8_t* pages;        // the layer group's range, 64-byte aligned
   const int32_t* block_table;  // entries are read only for blocks that some row sees
   const float* q;              // row r, query head h of the call: q + r * q_stride + h * k_dim
   int64_t q_stride;            // floats
+  const int32_t* q_rows;       // null; or row r's q is that of row q_rows[r], of any sequence, and
+                               // all rows are at first_position: each sees all of the chunk that is
+                               // asked for, in the same blocks
   int64_t out_stride;          // floats; row r, head h: out + r * out_stride + h * v_dim
   int32_t layer;
   int32_t group;  // query heads of the call: those of one kv head, or some of them
@@ -57,16 +60,20 @@ struct AttentionKernels {
   // Rows [row0, row1) of the call's query heads, which are of this kv head.
   void (*attend_rows)(const AttentionArgs*, int32_t row0, int32_t row1, int32_t kv_head, float* out,
                       void* scratch);
-  // The same cut in chunks: `partial` of chunk c is partials + (c - first chunk) *
-  // attention_partial_floats.
+  // The same cut in chunks. attend_chunk leaves the state of each row over the chunk (o, m, l:
+  // attention_partial_floats of them), row after row. merge_chunks reads that of row0 over chunk c
+  // from partials + places[c - first chunk] on, and behind it those of the rows after row0.
   void (*attend_chunk)(const AttentionArgs*, int32_t row0, int32_t row1, int32_t kv_head,
                        int32_t chunk, float* partial, void* scratch);
   void (*merge_chunks)(const AttentionArgs*, int32_t row0, int32_t row1, const float* partials,
-                       float* out);
+                       const int64_t* places, float* out);
 };
 
+static inline int32_t attention_position(const AttentionArgs* a, int32_t row) {
+  return a->q_rows != nullptr ? a->first_position : a->first_position + row;
+}
 static inline int32_t attention_first_visible(const AttentionArgs* a, int32_t row) {
-  const int32_t position = a->first_position + row;
+  const int32_t position = attention_position(a, row);
   return a->window > 0 && position >= a->window ? position - a->window + 1 : 0;
 }
 // Chunks [first, end) hold what rows [row0, row1) see.
@@ -74,12 +81,10 @@ static inline int32_t attention_first_chunk(const AttentionArgs* a, int32_t row0
   return attention_first_visible(a, row0) / kAttentionChunk;
 }
 static inline int32_t attention_end_chunk(const AttentionArgs* a, int32_t row1) {
-  return (a->first_position + row1 - 1) / kAttentionChunk + 1;
+  return attention_position(a, row1 - 1) / kAttentionChunk + 1;
 }
-// Floats of one chunk's partial state: m, l and o of every (token, head) row.
-static inline int64_t attention_partial_floats(const AttentionArgs* a, int32_t row0, int32_t row1) {
-  return (int64_t)(row1 - row0) * a->group * (a->layout->v_dim + 2);
-}
+// Floats of one (token, head) row's state over one chunk.
+static inline int64_t attention_partial_floats(const KVLayout* layout) { return layout->v_dim + 2; }
 // Scratch of one thread, 64-byte aligned; enough for any rows and any level.
 static inline int64_t attention_scratch_bytes(const KVLayout* layout) {
   const int64_t rows = kAttentionGroupRows + 16;  // passes are padded to a size that has a kernel

@@ -21,6 +21,12 @@ struct Group {
   int32_t count;
 };
 
+// q of row `row` of the call: token * group + head, tokens from row0 on.
+static const float* q_of(const AttentionArgs* a, int row0, int row) {
+  const int token = row0 + row / a->group, at = a->q_rows != nullptr ? a->q_rows[token] : token;
+  return a->q + at * a->q_stride + (int64_t)(row % a->group) * a->layout->k_dim;
+}
+
 static void begin_pass(Pass* pass, const AttentionArgs* a, int row0, int begin, int count,
                        const TileKernels* kernels, const void* q, float* o) {
   pass->kernels = kernels;
@@ -30,7 +36,7 @@ static void begin_pass(Pass* pass, const AttentionArgs* a, int row0, int begin, 
   for (int i = 0; i < pass->kernels->rows; i++) {
     const int token = row0 + (begin + least(i, count - 1)) / a->group;
     pass->first[i] = attention_first_visible(a, token);
-    pass->last[i] = a->first_position + token;
+    pass->last[i] = attention_position(a, token);
   }
 }
 

@@ -62,7 +62,7 @@ static void attend_group(const AttentionArgs* a, int row0, int kv_head, int begi
             end_token = row0 + (begin + count - 1) / a->group + 1;
   const int end_chunk = attention_end_chunk(a, end_token);
   for (int chunk = attention_first_chunk(a, first_token); chunk < end_chunk; chunk++) {
-    walk_chunk(&group, a, kv_head, chunk, a->first_position + end_token);
+    walk_chunk(&group, a, kv_head, chunk, attention_position(a, end_token - 1) + 1);
     for (int i = 0; i < group.count; i++) merge_pass(totals + i, group.passes + i, chunk, v_dim);
   }
   for (int i = 0, row = begin; i < group.count; i++) {
@@ -80,32 +80,30 @@ static void attend_rows(const AttentionArgs* a, int32_t row0, int32_t row1, int3
     attend_group(a, row0, kv_head, groups.begin(i), groups.size(i), out, scratch);
 }
 
-// A partial is m[rows], l[rows], o[rows][v_dim].
 static void attend_chunk(const AttentionArgs* a, int32_t row0, int32_t row1, int32_t kv_head,
                          int32_t chunk, float* partial, void* memory) {
   const Scratch scratch(memory, a->layout);
-  const int rows = (row1 - row0) * a->group, v_dim = a->layout->v_dim;
-  const Split groups(rows, kAttentionGroupRows);
-  float *m = partial, *l = partial + rows, *o = partial + 2 * (int64_t)rows;
+  const int v_dim = a->layout->v_dim;
+  const Split groups((row1 - row0) * a->group, kAttentionGroupRows);
   Group group;
-  for (int i = 0, row = 0; i < groups.count; i++) {
+  for (int i = 0; i < groups.count; i++) {
     begin_group(&group, a, row0, groups.begin(i), groups.size(i), scratch.q, scratch.chunk_o);
-    walk_chunk(&group, a, kv_head, chunk, a->first_position + row1);
+    walk_chunk(&group, a, kv_head, chunk, attention_position(a, row1 - 1) + 1);
     for (int j = 0; j < group.count; j++) {
       const Pass* pass = group.passes + j;
-      __builtin_memcpy(m + row, pass->m, (size_t)pass->rows * 4);
-      __builtin_memcpy(l + row, pass->l, (size_t)pass->rows * 4);
-      __builtin_memcpy(o + (int64_t)row * v_dim, pass->o, (size_t)pass->rows * v_dim * 4);
-      row += pass->rows;
+      for (int r = 0; r < pass->rows; r++, partial += attention_partial_floats(a->layout)) {
+        __builtin_memcpy(partial, pass->o + (int64_t)r * v_dim, (size_t)v_dim * 4);
+        partial[v_dim] = pass->m[r];
+        partial[v_dim + 1] = pass->l[r];
+      }
     }
   }
 }
 
 static void merge_chunks(const AttentionArgs* a, int32_t row0, int32_t row1, const float* partials,
-                         float* out) {
+                         const int64_t* places, float* out) {
   const int rows = (row1 - row0) * a->group, v_dim = a->layout->v_dim;
   const int first_chunk = attention_first_chunk(a, row0), end_chunk = attention_end_chunk(a, row1);
-  const int64_t stride = attention_partial_floats(a, row0, row1);
   for (int row = 0; row < rows; row++) {
     float m[16], l[16], keep[16], join[16];
     store_f(m, set1_f(kNoMax));
@@ -114,11 +112,12 @@ static void merge_chunks(const AttentionArgs* a, int32_t row0, int32_t row1, con
     for (int d = 0; d < v_dim; d += 16) store_f(o + d, zero_f());
     const int token = row0 + row / a->group;
     for (int chunk = first_chunk; chunk < end_chunk; chunk++) {
-      if (!sees_chunk(attention_first_visible(a, token), a->first_position + token, chunk))
+      if (!sees_chunk(attention_first_visible(a, token), attention_position(a, token), chunk))
         continue;
-      const float* partial = partials + (chunk - first_chunk) * stride;
-      merge_weights(m, l, set1_f(partial[row]), set1_f(partial[rows + row]), keep, join);
-      merge_values(o, partial + 2 * (int64_t)rows + (int64_t)row * v_dim, keep[0], join[0], v_dim);
+      const float* state =
+          partials + places[chunk - first_chunk] + row * attention_partial_floats(a->layout);
+      merge_weights(m, l, set1_f(state[v_dim]), set1_f(state[v_dim + 1]), keep, join);
+      merge_values(o, state, keep[0], join[0], v_dim);
     }
     float factor[16];
     store_f(factor, div(set1_f(1.0f), load_f(l)));

@@ -54,10 +54,8 @@ static constexpr WalkKernels kWalk = walk_kernels(EveryKVFormat{});
 static void pack_pass(const AttentionArgs* a, int row0, int begin, int count, void* q) {
   const int rows = tile_kernels_for(count)->rows, k_dim = a->layout->k_dim;
   for (int i = 0; i < rows; i++) {
-    const int row = begin + least(i, count - 1), token = row0 + row / a->group,
-              head = row % a->group;
-    kWalk.pack_q[a->layout->k_format](a->q + token * a->q_stride + (int64_t)head * k_dim, k_dim,
-                                      rows, i, q);
+    const float* row = q_of(a, row0, begin + least(i, count - 1));
+    kWalk.pack_q[a->layout->k_format](row, k_dim, rows, i, q);
   }
 }
 

@@ -38,10 +38,7 @@ int64_t scratch_bytes(const ProgramParts& parts) {
 
 Run::Run(Program& program, ThreadPool& pool, const Step& step)
     : p_(program), parts_(program.parts_), pool_(pool), s_(step) {
-  units_.resize(parts_.groups.size());
-  for (size_t g = 0; g < parts_.groups.size(); ++g) plan_attention((int32_t)g);
-  arrivals_ = std::make_unique<std::atomic<int32_t>[]>(num_arrivals_);
-  partials_.resize(num_partials_);
+  plan_attention();
   for (size_t i = 0; i < 3 * parts_.ops.size() * p_.taken_stride_; ++i)
     p_.taken_[i].store(0, std::memory_order_relaxed);
   if (step.outputs > 0) plan_head();

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/matmul_layout.h"
+#include "program/attention_plan.h"
 #include "program/program.h"
 #include "program/row_ops.h"
 #include "program/step.h"
@@ -22,18 +23,8 @@ constexpr int32_t kLeastBlockTiles = 6;    // that a finer cut leaves in a block
 constexpr int64_t kActBytes = 512 << 10;   // activations of one matmul unit stay in L2
 constexpr int64_t kUnitBytes = 256 << 10;  // weights of one unit for few rows: one long stream
 constexpr int32_t kGateUpPanels = 4;       // 64 columns of gate and of up
-constexpr int32_t kUnitAttentionRows =
-    kAttentionGroupRows;  // (token, head) rows of one unit of attention, at most
-constexpr int32_t kLeastUnitAttentionRows = 12;  // a pass of the widest level
-constexpr int32_t kChunkedRows = 8;              // tokens of a sequence that may be cut by chunks
 
 static inline int64_t align64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
-static inline int32_t divide_up(int32_t a, int32_t b) { return (a + b - 1) / b; }
-
-// Query heads of one kv head in one unit of attention, whose K and V are read once for all of them:
-// few enough that a kv head of many is work for several threads, and whole passes at every level.
-constexpr int32_t kUnitAttentionHeads = 24;
-static_assert(kUnitAttentionHeads * 16 % 32 == 0);  // their packed columns are whole groups
 
 // The act tiles of a step in `count` blocks: of `size` each but for the last, or with size 0 of
 // much the same number.
@@ -43,19 +34,6 @@ struct RowBlocks {
     if (size == 0) return (int32_t)((int64_t)block * tiles / count);
     return block < count ? block * size : tiles;
   }
-};
-
-// One unit of attention: rows [row0, row1) of a sequence (counted from its first row) and `heads`
-// query heads from `head` on, all of one kv head; all chunks, or one of `chunks` whose partial
-// states are merged by whichever thread finishes last.
-struct AttentionUnit {
-  int32_t seq, kv_head, head, heads, row0, row1;
-  int32_t chunk, chunks;  // chunks == 0: not split
-  int32_t arrival;        // index of the arrival counter of a split unit
-  int64_t partial;        // float offset of this chunk's partial; of the first chunk for the merge:
-                          // partial_base
-  int64_t partial_base;
-  int64_t cost;
 };
 
 class Run {
@@ -145,13 +123,14 @@ class Run {
 
   // run_attention.cpp
   AttentionArgs attention_args(const OpRecord& op, int32_t seq);
-  int32_t unit_tokens(int32_t kv_heads, int32_t heads, int32_t blocks) const;
-  void plan_attention(int32_t group);
-  void plan_heads(std::vector<AttentionUnit>& units, AttentionArgs a, AttentionUnit unit,
-                  bool split);
+  AttentionArgs unit_args(const OpRecord& op, const AttentionUnit& u);
+  void plan_attention();
   void attend(const OpRecord& op, int32_t index, int thread);
+  template <class Compute>
+  void attend_to(const OpRecord& op, const AttentionRows& rows, float* staged, Compute compute);
+  void attend_chunk(const OpRecord& op, const AttentionUnit& u, const AttentionArgs& a,
+                    float* staged, int thread);
   KVPlace kv_place(const OpRecord& op, const AttentionUnit& u);
-  bool attend_unit(const AttentionUnit& u, const AttentionArgs& a, float* out, int thread);
 
   // run_head.cpp
   void plan_head();
@@ -170,11 +149,10 @@ class Run {
   const ProgramParts& parts_;
   ThreadPool& pool_;
   const Step& s_;
-  std::vector<std::vector<AttentionUnit>> units_;  // by layer group
-  int32_t num_arrivals_ = 0;
-  int64_t num_partials_ = 0;
-  std::unique_ptr<std::atomic<int32_t>[]> arrivals_;
-  std::vector<float> partials_;
+  std::vector<AttentionPlan> attention_;  // by layer group
+  // By layer group: chunks of each of the plan's splits that are done. They count on through
+  // layers.
+  std::vector<std::unique_ptr<std::atomic<int32_t>[]>> arrivals_;
   int32_t vocab_tiles_ = 0, token_tiles_ = 0;  // of all rows of the table; that hold tokens
   std::vector<int32_t> hidden_, scored_;       // outputs that stop before the vocabulary; the rest
   std::vector<TileSummary> summaries_;         // [before, after edits][scored][vocabulary tile]

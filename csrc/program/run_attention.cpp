@@ -1,7 +1,5 @@
-// run_attention.cpp: which rows and chunks of which heads are a unit of attention, and where its
-// rows go.
+// run_attention.cpp: the units of attention at work, and where their rows go.
 #include <algorithm>
-#include <cstring>
 
 #include "program/run.h"
 
@@ -16,9 +14,7 @@ AttentionArgs Run::attention_args(const OpRecord& op, int32_t seq) {
   a.block_table = block_table(op.group, seq);
   a.q = rows_of(op.x, row);
   a.q_stride = parts_.buffers[op.x].width;
-  a.out_stride = (int64_t)op.heads * group.layout.v_dim;
   a.layer = op.layer;
-  a.group = op.heads / group.layout.kv_heads;
   a.first_position = s_.positions[row];
   a.rows = s_.row_starts[seq + 1] - row;
   a.window = group.window;
@@ -27,132 +23,96 @@ AttentionArgs Run::attention_args(const OpRecord& op, int32_t seq) {
   return a;
 }
 
-// Tokens of a unit of `heads` heads, the blocks of heads of a kv head being `blocks`: fewer where
-// there are so few units that threads would wait for the last one.
-int32_t Run::unit_tokens(int32_t kv_heads, int32_t heads, int32_t blocks) const {
-  for (int32_t rows = kUnitAttentionRows;; rows /= 2) {
-    const int32_t tokens = std::max(1, rows / heads);
-    int32_t units = 0;
-    for (int32_t seq = 0; seq < s_.seqs; ++seq)
-      units += divide_up(s_.row_starts[seq + 1] - s_.row_starts[seq], tokens);
-    if (rows <= kLeastUnitAttentionRows || units * kv_heads * blocks >= 4 * p_.threads_)
-      return tokens;
+// Of a unit's own query heads.
+AttentionArgs Run::unit_args(const OpRecord& op, const AttentionUnit& u) {
+  AttentionArgs a = attention_args(op, u.seq);
+  if (u.q_rows >= 0) {  // rows of several sequences that see all of the chunk
+    a.q = rows_of(op.x);
+    a.q_rows = attention_[op.group].q_rows.data() + u.q_rows;
+    a.first_position = (u.chunk + 1) * kAttentionChunk - 1;
+    a.rows = u.row1;
+    a.window = 0;
   }
+  a.group = u.heads;
+  a.q += (int64_t)u.head * parts_.groups[op.group].layout.k_dim;
+  return a;
 }
 
-// The units of a layer group, the same for each of its layers. Few short rows are cut into chunks,
-// so that one long sequence keeps every thread busy; bits do not depend on it.
-void Run::plan_attention(int32_t group) {
-  const OpRecord* op = nullptr;
-  for (const OpRecord& o : parts_.ops)
-    if ((o.code == kAttend || o.code == kAttendQuantize) && o.group == group) op = &o;
-  if (op == nullptr) return;
-  const int32_t kv_heads = parts_.groups[group].layout.kv_heads, group_heads = op->heads / kv_heads;
-  const int32_t blocks = divide_up(group_heads, kUnitAttentionHeads),
-                heads = std::min(group_heads, kUnitAttentionHeads);
-  const int32_t most = std::max(1, kUnitAttentionRows / heads),
-                even = unit_tokens(kv_heads, heads, blocks);
-  const bool few = s_.seqs * kv_heads * blocks < 8 * p_.threads_;
-  std::vector<AttentionUnit>& units = units_[group];
-  for (int32_t seq = 0; seq < s_.seqs; ++seq) {
-    const AttentionArgs a = attention_args(*op, seq);
-    const int32_t unit_rows = a.rows <= kChunkedRows ? most : even;
-    for (int32_t row0 = 0; row0 < a.rows; row0 += unit_rows) {
-      AttentionUnit unit{};
-      unit.seq = seq;
-      unit.row0 = row0;
-      unit.row1 = std::min(row0 + unit_rows, a.rows);
-      for (unit.kv_head = 0; unit.kv_head < kv_heads; ++unit.kv_head)
-        plan_heads(units, a, unit, few && a.rows <= kChunkedRows);
-    }
+// The units of each layer group, the same for all of its layers.
+void Run::plan_attention() {
+  attention_.resize(parts_.groups.size());
+  arrivals_.resize(parts_.groups.size());
+  size_t floats = 0;
+  for (const OpRecord& op : parts_.ops) {
+    if (op.code != kAttend && op.code != kAttendQuantize) continue;
+    AttentionPlan& plan = attention_[op.group];
+    if (!plan.units.empty()) continue;
+    plan = octavo::plan_attention(s_, parts_.groups[op.group], block_table(op.group, 0), op.heads,
+                                  p_.threads_);
+    arrivals_[op.group] = std::make_unique<std::atomic<int32_t>[]>(plan.splits.size());
+    floats = std::max(floats, (size_t)plan.partial_floats);
   }
-  std::stable_sort(units.begin(), units.end(),
-                   [](const AttentionUnit& x, const AttentionUnit& y) { return x.cost > y.cost; });
-}
-
-// The units of one kv head's rows. Those of one chunk stand together: the K and V that they share
-// are read from memory by the first.
-void Run::plan_heads(std::vector<AttentionUnit>& units, AttentionArgs a, AttentionUnit unit,
-                     bool split) {
-  const int32_t first = attention_first_chunk(&a, unit.row0),
-                chunks = attention_end_chunk(&a, unit.row1) - first, group = a.group;
-  const int32_t blocks = divide_up(group, kUnitAttentionHeads), arrival = num_arrivals_;
-  const int64_t partials = num_partials_;
-  split = split && chunks > 1;
-  for (int32_t c = 0; c < (split ? chunks : 1); ++c) {
-    int64_t base = partials;  // of the block's first chunk
-    for (int32_t block = 0; block < blocks; ++block) {
-      const int32_t begin = block * kUnitAttentionHeads;
-      unit.head = unit.kv_head * group + begin;
-      unit.heads = a.group = std::min(group - begin, kUnitAttentionHeads);
-      unit.chunk = first + c;
-      unit.cost = (int64_t)(unit.row1 - unit.row0) * unit.heads * (split ? 1 : chunks);
-      if (split) {
-        const int64_t floats = attention_partial_floats(&a, unit.row0, unit.row1);
-        unit.chunks = chunks;
-        unit.arrival = arrival + block;
-        unit.partial_base = base;
-        unit.partial = base + c * floats;
-        base += chunks * floats;
-      }
-      units.push_back(unit);
-    }
-    if (split) num_partials_ = base;
-  }
-  if (split) num_arrivals_ += blocks;
+  if (p_.partials_.size() >= floats) return;
+  p_.partials_.clear();  // nothing of an earlier step is copied
+  p_.partials_.resize(floats);
 }
 
 void Run::attend(const OpRecord& op, int32_t index, int thread) {
-  const std::vector<AttentionUnit>& units = units_[op.group];
+  const std::vector<AttentionUnit>& units = attention_[op.group].units;
   const KVLayout& layout = parts_.groups[op.group].layout;
   const int64_t scratch_floats = align64(attention_scratch_bytes(&layout)) / 4;
   float* staged = reinterpret_cast<float*>(p_.scratch_[thread]) + scratch_floats;
   share(index, (int32_t)units.size(), thread, [&](int32_t i) {
     const AttentionUnit& u = units[i];
-    AttentionArgs a = attention_args(op, u.seq);
+    AttentionArgs a = unit_args(op, u);
     if (i + 1 < (int32_t)units.size()) a.next = kv_place(op, units[i + 1]);
-    const int32_t columns = u.heads * layout.v_dim, k0 = u.head * layout.v_dim;
-    a.group = u.heads;
-    a.q += (int64_t)u.head * layout.k_dim;
-    float* out;
-    if (op.code == kAttend) {
-      out = rows_of(op.out, s_.row_starts[u.seq]) + k0;
-    } else {  // the unit's columns of these rows only, on their way to the packed rows
-      a.out_stride = columns;
-      out = staged - u.row0 * a.out_stride;
-    }
-    if (!attend_unit(u, a, out, thread)) return;
-    if (op.code == kAttendQuantize) {
-      const Acts acts = acts_of(op.out);
-      const int32_t first = s_.row_starts[u.seq];
-      p_.kernels_->matmul->pack_rows(staged, a.out_stride, acts, first + u.row0, first + u.row1, k0,
-                                     k0 + columns);
-    }
+    if (u.split()) return attend_chunk(op, u, a, staged, thread);
+    attend_to(op, u, staged, [&](int64_t out_stride, float* out) {
+      a.out_stride = out_stride;
+      p_.kernels_->attention->attend_rows(&a, u.row0, u.row1, u.kv_head, out, p_.scratch_[thread]);
+    });
   });
+}
+
+// Calls compute(out_stride, out) for rows that become columns of the op's output, or are staged on
+// their way to its packed rows.
+template <class Compute>
+void Run::attend_to(const OpRecord& op, const AttentionRows& rows, float* staged, Compute compute) {
+  const int32_t v_dim = parts_.groups[op.group].layout.v_dim, k0 = rows.head * v_dim,
+                columns = rows.heads * v_dim, first = s_.row_starts[rows.seq];
+  if (op.code == kAttend) return compute((int64_t)op.heads * v_dim, rows_of(op.out, first) + k0);
+  compute(columns, staged - (int64_t)rows.row0 * columns);
+  p_.kernels_->matmul->pack_rows(staged, columns, acts_of(op.out), first + rows.row0,
+                                 first + rows.row1, k0, k0 + columns);
+}
+
+// One chunk, then the rows of which it was the last one.
+void Run::attend_chunk(const OpRecord& op, const AttentionUnit& u, const AttentionArgs& a,
+                       float* staged, int thread) {
+  const AttentionKernels& k = *p_.kernels_->attention;
+  const AttentionPlan& plan = attention_[op.group];
+  float* partials = p_.partials_.data();
+  k.attend_chunk(&a, u.row0, u.row1, u.kv_head, u.chunk, partials + u.partial, p_.scratch_[thread]);
+  for (int32_t i = u.begin; i < u.end; ++i) {
+    const SplitRows& rows = plan.splits[plan.members[i]];
+    std::atomic<int32_t>& arrivals = arrivals_[op.group][plan.members[i]];
+    if ((arrivals.fetch_add(1, std::memory_order_acq_rel) + 1) % rows.chunks != 0) continue;
+    AttentionArgs member = attention_args(op, rows.seq);
+    member.group = rows.heads;
+    attend_to(op, rows, staged, [&](int64_t out_stride, float* out) {
+      member.out_stride = out_stride;
+      k.merge_chunks(&member, rows.row0, rows.row1, partials, plan.places.data() + rows.places,
+                     out);
+    });
+  }
 }
 
 // Where a unit begins to read.
 KVPlace Run::kv_place(const OpRecord& op, const AttentionUnit& u) {
-  const AttentionArgs a = attention_args(op, u.seq);
-  const int32_t chunk = u.chunks == 0 ? 0 : u.chunk * kAttentionChunk,
+  const AttentionArgs a = unit_args(op, u);
+  const int32_t chunk = u.split() ? u.chunk * kAttentionChunk : 0,
                 seen = attention_first_visible(&a, u.row0) / kKVUnit * kKVUnit;
-  return {a.block_table, u.kv_head, std::max(chunk, seen), a.first_position + u.row1};
-}
-
-// True once `out` holds the unit's rows: for a chunk, on the thread that finished the last of them.
-bool Run::attend_unit(const AttentionUnit& u, const AttentionArgs& a, float* out, int thread) {
-  const AttentionKernels& k = *p_.kernels_->attention;
-  if (u.chunks == 0) {
-    k.attend_rows(&a, u.row0, u.row1, u.kv_head, out, p_.scratch_[thread]);
-    return true;
-  }
-  k.attend_chunk(&a, u.row0, u.row1, u.kv_head, u.chunk, partials_.data() + u.partial,
-                 p_.scratch_[thread]);
-  // The counter runs on through the layers: every `chunks`-th arrival ends one.
-  if ((arrivals_[u.arrival].fetch_add(1, std::memory_order_acq_rel) + 1) % u.chunks != 0)
-    return false;
-  k.merge_chunks(&a, u.row0, u.row1, partials_.data() + u.partial_base, out);
-  return true;
+  return {a.block_table, u.kv_head, std::max(chunk, seen), attention_position(&a, u.row1 - 1) + 1};
 }
 
 }  // namespace octavo

@@ -63,10 +63,12 @@ class PagedSequence:
         where = self.pages, self.layout, self.table, at, self.layer
         native.write_kv(self.isa, *where, self.k[at], self.v[at])
 
-    def rows(self, begin: int, end: int, split_chunks: bool = False) -> Floats:
+    def rows(
+        self, begin: int, end: int, split_chunks: bool = False, shared_chunks: bool = False
+    ) -> Floats:
         q = guarded(self.q[begin:end])
         out = guarded(np.full((end - begin, self.q.shape[1], self.layout.v_dim), np.nan, F32))
-        native.attention(self.isa, out, q, *self.past(begin), split_chunks)
+        native.attention(self.isa, out, q, *self.past(begin), split_chunks, shared_chunks)
         return out
 
     def past(self, begin: int) -> twin.Past:

@@ -25,6 +25,8 @@ def test_alone_together_split_and_by_chunks(
     seq = PagedSequence(isa, 530, layout_of(kinds), window=window, softcap=softcap)
     together = seq.rows(440, 530)
     same_bits(seq.rows(440, 530, split_chunks=True), together)
+    for begin in (440, 511, 529):  # the last two have seen two chunks whole
+        same_bits(seq.rows(begin, 530, shared_chunks=True), together[begin - 440 :])
     for cut in (1, 4, 17, 63, 72):
         same_bits(np.concatenate([seq.rows(440, 440 + cut), seq.rows(440 + cut, 530)]), together)
     for row in (0, 7, 71, 72, 73, 89):

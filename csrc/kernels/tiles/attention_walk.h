@@ -67,11 +67,8 @@ static void begin_group(Group* group, const AttentionArgs* a, int row0, int begi
   for (int i = 0; i < passes.count; i++) {
     uint8_t* pass_q = q + (int64_t)i * kPassRows * k_dim * 4;
     const int first = begin + passes.begin(i), size = passes.size(i);
-    for (int r = 0; r < rows; r++) {
-      const int row = first + least(r, size - 1), token = row0 + row / a->group;
-      pack_row(a->q + token * a->q_stride + (int64_t)(row % a->group) * k_dim, k_dim,
-               pass_q + (int64_t)r * k_dim * 2);
-    }
+    for (int r = 0; r < rows; r++)
+      pack_row(q_of(a, row0, first + least(r, size - 1)), k_dim, pass_q + (int64_t)r * k_dim * 2);
     begin_pass(group->passes + i, a, row0, first, size, kSizes.of + rows - 1, pass_q,
                o + (int64_t)i * kPassRows * a->layout->v_dim);
   }

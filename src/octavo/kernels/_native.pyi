@@ -167,6 +167,7 @@ def attention(
     window: int = 0,
     softcap: float = 0.0,
     split_chunks: bool = False,
+    shared_chunks: bool = False,
 ) -> None: ...
 
 # ---- rows, head, sampler (bind/rows.cpp; meanings in csrc/kernels/rows.h) ----
