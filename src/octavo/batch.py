@@ -194,5 +194,7 @@ def _stacked(masks: Sequence[Mask | None]) -> NDArray[np.uint32] | None:
     given = [mask for mask in masks if mask is not None]
     if not given:
         return None
+    if len(masks) == 1:
+        return given[0].reshape(1, -1)
     every = np.full(len(given[0]), 0xFFFFFFFF, np.uint32)
     return np.stack([every if mask is None else mask for mask in masks])

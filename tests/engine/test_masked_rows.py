@@ -78,6 +78,9 @@ def test_only_rows_of_constraints_that_the_head_chooses_from_have_masks() -> Non
     free = tiny_engine(PADDED, POOL)
     add(free, TEXT[:3])
     assert free.scheduler.schedule().batch.masks is None
+    alone = tiny_engine(PADDED, POOL)
+    add(alone, TEXT[:3], ODD)
+    assert alone.scheduler.schedule().batch.masks.tolist() == masks[:1].tolist()
 
 
 class Failing:

@@ -23,6 +23,7 @@ from tests.grammar.toy import (
     accepts,
     allowed,
     compiled,
+    longest_first,
     texts,
     vocabulary,
 )
@@ -208,3 +209,27 @@ def test_where_only_an_end_could_follow_that_there_is_not_the_answer_ends() -> N
     state.accept(0)
     with pytest.raises(ConstraintError, match="nothing that the model has a token for"):
         allowed(state)
+
+
+def test_a_text_that_is_forced_again_is_spelled_once() -> None:
+    asked: list[str] = []
+
+    def encode(text: str) -> list[int]:
+        asked.append(text)
+        return longest_first(text)
+
+    vocabulary = Vocabulary(TOKENS, hidden=[CONTROL, UNREADABLE, END], ends=[END], encode=encode)
+    long = "b" * 100
+    grammar = Grammars(lambda: vocabulary).compile(GrammarSpec.of(choice=["short!", f"x{long}"]))
+
+    def spelled(first: str) -> list[str]:
+        asked.clear()
+        state = grammar.start()
+        state.accept(BYTE + ord(first))
+        allowed(state)
+        return list(asked)
+
+    assert "short!" in spelled("s")
+    assert spelled("s") == []
+    for _ in range(2):  # too long to be kept
+        assert f"x{long}" in spelled("x")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from octavo.grammar.spec import GrammarSpec, read_choice, read_schema
 from octavo.grammar.vocabulary import Vocabulary
 
 _BLANKS = r"[\x20\x0A\x0D\x09]{1,32}"  # unbounded, small models fill the answer with them
+_SPELLINGS, _SHORT = 4_096, 64  # texts kept, and the bytes of the longest
 _BLANKS_FIRST = r"BLANKS: /[\x20\x0A\x0D\x09]{1,8}/"
 
 
@@ -39,7 +41,7 @@ class Compiler:
         self._words = np.zeros(self._num_words, np.uint32)
         self._place = self._words.ctypes.data, self._words.nbytes
         num_tokens = len(vocabulary.tokens)
-        self.size = vocabulary.num_words
+        self._seen = self._words[: vocabulary.num_words]
         self._beyond = np.uint32((1 << num_tokens % 32) - 1) if num_tokens % 32 else None
 
     def __call__(self, spec: GrammarSpec) -> Constraint:
@@ -55,8 +57,8 @@ class Compiler:
         anything."""
         matcher.unsafe_compute_mask_ptr(*self._place)
         if self._beyond is not None:
-            self._words[self.size - 1] &= self._beyond
-        return self._words
+            self._seen[-1] &= self._beyond
+        return self._seen
 
 
 class Grammar:
@@ -98,16 +100,19 @@ class GrammarState:
         self._tokens = tokens  # that it accepted
 
     def fill_mask(self, words: Words) -> None:
-        mask = self._grammar.compiler.mask(self._matcher)
+        compiler = self._grammar.compiler
+        mask = compiler.mask(self._matcher)
         if self._matcher.is_error():
             self._ask_again()
-            mask = self._grammar.compiler.mask(self._matcher)
-        if self._matcher.is_error():
-            raise _end(self._matcher.get_error())
-        compiler = self._grammar.compiler
-        size = min(len(words), compiler.size)
-        words[:size] = mask[:size]
-        words[size:] = 0
+            mask = compiler.mask(self._matcher)
+            if self._matcher.is_error():
+                raise _end(self._matcher.get_error())
+        if len(words) == len(mask):
+            words[:] = mask
+        else:
+            size = min(len(words), len(mask))
+            words[:size] = mask[:size]
+            words[size:] = 0
         # Else the library itself fails where nothing may follow.
         if not compiler.vocabulary.ends and not words.any():
             raise _end("NoExtension")
@@ -143,9 +148,12 @@ class _Tokens:
         self.eos_token_id = ends[0]
         self.special_token_ids = sorted({*vocabulary.hidden, *ends})
         self._spell = vocabulary.spell
+        self._short = lru_cache(_SPELLINGS)(vocabulary.spell)
 
     def __call__(self, text: str | bytes) -> list[int]:
-        return self._spell(text.encode() if isinstance(text, str) else text)
+        """The library asks for the same few again and again: what its grammars force."""
+        spelled = text.encode() if isinstance(text, str) else text
+        return (self._short if len(spelled) <= _SHORT else self._spell)(spelled)
 
 
 def _tokenizer(vocabulary: Vocabulary) -> LLTokenizer:
