@@ -109,6 +109,7 @@ class RequestOutput:
     error: str | None = None  # why finish_reason is "error"
     sampling: Sampling | None = None  # what shaped the draws; beams are not drawn
     embedding: tuple[float, ...] | None = None  # float32s of length 1, if `pooling` asked for it
+    error_type: str | None = None  # the name of its class, such as ConstraintError
 
     def to_dict(self) -> dict[str, object]:
         """Return plain data under the same names, for JSON."""

@@ -159,8 +159,9 @@ def test_biases_are_by_token_id_and_stops_and_answers_are_bounded() -> None:
     assert len(params(stop=["x"] * 16).stop) == 16
     assert refusal(stop=["x"] * 17)[0] == "stop: 17 texts: at most 16"
     assert refusal(stop="x" * 257)[0] == "stop: a text of more than 256 characters"
-    assert refusal(n=17) == ("n=17: expected a whole number from 1 to 16", "n")
-    assert params(use_beam_search=True, n=20).n == 20
+    for beams in ({}, {"beam_width": 32}, {"use_beam_search": True, "best_of": 32}):
+        assert refusal(n=17, **beams) == ("n=17: expected a whole number from 1 to 16", "n")
+    assert params(use_beam_search=True, best_of=32, n=16).beam_width == 32
 
 
 def test_streams_and_what_they_end_with() -> None:
@@ -191,6 +192,7 @@ def test_streams_and_what_they_end_with() -> None:
       "context_length_exceeded"),
      (errors.OutOfMemoryError("m"), 400, "invalid_request_error", None, None),
      (errors.ModelNotFoundError("m"), 404, "invalid_request_error", "model", "model_not_found"),
+     (errors.ConstraintError("m"), 400, "invalid_request_error", None, "grammar_failed"),
      (errors.KernelError("m"), 500, "server_error", None, None)],
 )  # fmt: skip
 def test_errors_in_openais_schema(
@@ -205,6 +207,13 @@ def test_what_was_broken_off_is_no_answer() -> None:
     good, late = completion("a"), completion("b", reason="deadline")
     assert failure([output(good), output(late)]) is None
     broken = output(good, completion("", reason="error"), error="the step failed")
-    assert failure([output(good), broken]) == "the step failed"
+    assert found(failure([output(good), broken])) == (500, "the step failed")
+    held = replace(broken, error_type="ConstraintError")
+    assert found(failure([held])) == (400, "the step failed")
     aborted = output(completion("", reason="abort"))
-    assert failure([aborted]) == "the request ended early: abort"
+    assert found(failure([aborted])) == (500, "the request ended early: abort")
+
+
+def found(error: errors.OctavoError | None) -> tuple[int, str]:
+    assert error is not None
+    return status_of(error), str(error)

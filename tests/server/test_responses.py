@@ -168,7 +168,7 @@ def test_a_failure_in_a_stream_is_an_event(roomy: Live, monkeypatch: pytest.Monk
     ]  # fmt: skip
     response = found.events[-1]["response"]
     assert (response["status"], response["error"]["code"]) == ("failed", "server_error")
-    assert roomy.get(f"{RESPONSES}/{response['id']}").status == 404
+    assert roomy.get(f"{RESPONSES}/{response['id']}").json == response
 
 
 @pytest.mark.parametrize("depth", [100, 300, 900])

@@ -20,7 +20,7 @@ HI_MESSAGES = [{"role": "user", "content": "hi"}]
 SAYS: dict[str, Any] = {
     "stream": True, "stream_options": {"include_cache": True}, "return_progress": True,
     "logprobs": True, "top_logprobs": 1, "beam_width": 17, "use_beam_search": True,
-    "length_penalty": 2, "early_stopping": True, "n": 17, "temperature": 1, "top_k": 2,
+    "length_penalty": 2, "early_stopping": True, "n": 16, "temperature": 1, "top_k": 2,
     "top_p": 0.5, "min_p": 0.1, "repetition_penalty": 2, "presence_penalty": 1,
     "frequency_penalty": 1, "logit_bias": {"1": 1}, "seed": 1, "stop": "x", "max_tokens": 1,
     "max_completion_tokens": 1, "tool_choice": "required",

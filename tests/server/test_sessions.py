@@ -218,3 +218,24 @@ def test_a_choice_of_a_tool_is_of_one_turn(roomy: Live) -> None:
     after = say(roomy, session, AND)
     assert "tool_calls" not in after.json["choices"][0]["message"]
     assert "x-octavo-ignored" not in after.headers
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_prompt_that_is_only_computed_leaves_no_answer(roomy: Live, stream: bool) -> None:
+    session = begin(roomy)
+    say(roomy, session, HI)
+    held = show(roomy, session)
+    warm = say(roomy, session, AND, max_tokens=0, stream=stream)
+    assert warm.status == 200
+    found = show(roomy, session)
+    assert (found["tokens"], found["messages"]) == (held["tokens"], held["messages"])
+    usage = say(roomy, session, AND).json["usage"]
+    assert usage["prompt_tokens_details"]["cached_tokens"] == usage["prompt_tokens"] - 1
+    assert show(roomy, session)["messages"] == held["messages"] + 2
+
+
+def test_nor_does_one_of_a_plain_prompt(roomy: Live) -> None:
+    session = begin(roomy, messages=None, prompt="one two")
+    body = {**GREEDY, "session": session["id"], "prompt": " three", "max_tokens": 0}
+    assert roomy.post(COMPLETIONS, body).status == 200
+    assert show(roomy, session)["tokens"] == len("one two")

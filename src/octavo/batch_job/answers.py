@@ -123,5 +123,4 @@ def _outcomes(
 
 
 def _checked(outputs: list[RequestOutput]) -> list[RequestOutput] | OctavoError:
-    why = failure(outputs)
-    return outputs if why is None else OctavoError(why)
+    return failure(outputs) or outputs

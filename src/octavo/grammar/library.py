@@ -211,4 +211,7 @@ def _refusal(error: str) -> GrammarError:
 def _end(error: str) -> ConstraintError:
     if "NoExtension" in error:
         return ConstraintError("the grammar allows nothing that the model has a token for")
-    return ConstraintError(f"the answer is beyond the limits of its grammar: {_why(error)}")
+    return ConstraintError(
+        f"the answer went beyond the limits of its grammar: {_why(error)}: another seed or a "
+        "simpler grammar may do"
+    )

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from octavo.errors import (
+    ConstraintError,
     EngineClosedError,
     ModelNotFoundError,
     OctavoError,
@@ -31,6 +32,7 @@ _STATUS: Mapping[type[OctavoError], int] = MappingProxyType(
     {
         ModelNotFoundError: 404,
         UsageError: 400,
+        ConstraintError: 400,  # sent again as it is it may end so again
         OutOfMemoryError: 400,
         OverloadedError: 429,
         EngineClosedError: 503,
@@ -97,12 +99,14 @@ def progress_of(progress: Progress) -> dict[str, object]:
     }
 
 
-def failure(outputs: Iterable[RequestOutput]) -> str | None:
-    """Say why there is no answer to give, if one of these was broken off."""
+def failure(outputs: Iterable[RequestOutput]) -> OctavoError | None:
+    """Return why there is no answer to give, if one of these was broken off."""
     for output in outputs:
         for completion in output.outputs:
             if completion.finish_reason not in FINISH_REASONS:
-                return output.error or f"the request ended early: {completion.finish_reason}"
+                why = output.error or f"the request ended early: {completion.finish_reason}"
+                is_grammar = output.error_type == ConstraintError.__name__
+                return ConstraintError(why) if is_grammar else ApiError(500, why)
     return None
 
 
@@ -163,6 +167,8 @@ def error_code(error: OctavoError) -> str | None:
         return error.code
     if isinstance(error, PromptTooLongError):
         return "context_length_exceeded"
+    if isinstance(error, ConstraintError):
+        return "grammar_failed"
     return "model_not_found" if isinstance(error, ModelNotFoundError) else None
 
 

@@ -76,7 +76,7 @@ _IN_BODIES: Mapping[str, dict[str, Any]] = MappingProxyType(
     {
         "top_k": {"help": "Draw from this many likeliest tokens; 0 and -1 = all", "low": -1},
         "seed": {"help": "Makes the draw repeatable", "low": -(2**63)},
-        "n": {"help": "Draw this many answers, at most 16; with beams give as many", "high": 32},
+        "n": {"help": "Draw this many answers; with beams give as many", "high": 16},
     }
 )
 
@@ -100,7 +100,12 @@ GENERATION = (
     honoured("guided_regex", "A regular expression that matches the answer", str),
     honoured("guided_choice", "Texts of which the answer is one", list),
     honoured("guided_grammar", "A Lark grammar of the answer", str),
-    honoured("session", "The id of the session that this goes on: the rest is what is new", str),
+    honoured(
+        "session",
+        "The id of the session that this goes on: the rest is what is new, and without a token "
+        "drawn the session stays as it was",
+        str,
+    ),
     honoured("prompt_cache_key", "A label by which cache hits can be looked at", str),
     *noted("user", "safety_identifier", "metadata", "service_tier", "store", "verbosity"),
     *noted("prompt_cache_retention", "prompt_cache_options", "include", "client_metadata"),

@@ -82,10 +82,9 @@ class Streaming:
 def beams(*never: Said) -> Switch:
     """Say what beams have for themselves and what they cannot have; `never` are the route's own."""
     shaping = [name for name in ("temperature", *NOT_WITH_BEAMS) if name not in _OF_ROUTE]
-    many = said("n", *range(1, _MOST_ANSWERS + 1), text=f"`n` above {_MOST_ANSWERS}")
     return Switch(
         BY_BEAMS,
-        only=(said("length_penalty", 1), said("early_stopping", False), many),
+        only=(said("length_penalty", 1), said("early_stopping", False)),
         never=(
             *STREAMS.by,
             *(said(name, *_AS_BEAMS_HAVE_IT.get(name, ())) for name in shaping),
@@ -112,9 +111,8 @@ def read_params(
     if isinstance(seed, int) and -(2**63) <= seed < 0:
         asked["seed"] = seed + 2**64
     _check_stop(asked.get("stop"), spelling.get("stop", "stop"))
-    beams = read_flag(fields, "use_beam_search") or "beam_width" in fields
     n = asked.get("n", 1)
-    if not beams and is_whole(n) and not 1 <= n <= _MOST_ANSWERS:
+    if is_whole(n) and not 1 <= n <= _MOST_ANSWERS:
         raise BodyError(f"n={n}: expected a whole number from 1 to {_MOST_ANSWERS}", "n")
     if read_flag(fields, "use_beam_search"):
         asked.setdefault("beam_width", fields.get("best_of", asked.get("n", 1)))

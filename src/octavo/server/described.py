@@ -237,8 +237,9 @@ DESCRIBED: Mapping[tuple[str, str], Described] = MappingProxyType(
 EVERYWHERE: Mapping[int, str] = MappingProxyType(
     {
         400: "A field is unknown, not supported or has a wrong value (`param` names it), the body "
-        "is no JSON, the request no HTTP, or the prompt is longer than the context "
-        "(`context_length_exceeded`)",
+        "is no JSON, the request no HTTP, the prompt is longer than the context "
+        "(`context_length_exceeded`), or an answer went beyond the limits of its grammar "
+        "(`grammar_failed`)",
         401: "The API key is missing or wrong (`invalid_api_key`)",
         403: "Host or Origin is not this server's, or the key may not do this: without `admin` it "
         "clears no cache and, where there are several tenants, gives no `priority` below 0",

@@ -273,9 +273,9 @@ async def _last(stream: Stream) -> RequestOutput:
 
 
 def _check(outputs: Sequence[RequestOutput]) -> None:
-    """Raises ApiError where an answer was broken off."""
-    if why := failure(outputs):
-        raise ApiError(500, why)
+    """Raises OctavoError where an answer was broken off."""
+    if error := failure(outputs):
+        raise error
 
 
 def _json(body: bytes) -> Any:

@@ -45,9 +45,16 @@ async def begun(exchange: Exchange, chat: ChatRequest, id: str) -> AsyncIterator
 
         async def keep() -> None:
             output = exchange.outcome.outputs[0]
-            await _keep(loaded, session, prompt, whole, turn, output, size)
+            if has_drawn(output):
+                await _keep(loaded, session, prompt, whole, turn, output, size)
 
         yield Begun(prompt, whole, turn, options, keep)
+
+
+def has_drawn(output: RequestOutput) -> bool:
+    """Whether there is an answer to keep, if an empty one: else the session stays as it was, and
+    the prompt is warm for who says the same again."""
+    return bool(output.outputs[0].token_ids)
 
 
 def encoder(loaded: Loaded, chat: ChatRequest) -> Encode:

@@ -70,6 +70,7 @@ class RequestText:
             error=None if request.error is None else str(request.error),
             sampling=None if request.params.beam_width else request.sampling,
             embedding=None if vector is None else tuple(vector.tolist()),
+            error_type=None if request.error is None else type(request.error).__name__,
         )
 
     def _completion(self, branch: Branch) -> Completion:

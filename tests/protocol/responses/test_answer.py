@@ -144,7 +144,7 @@ def test_a_failure_tells_the_whole_response() -> None:
     (item,) = data["response"]["output"]
     assert (item["status"], item["content"][0]["text"]) == ("incomplete", "Hel")
     assert data["response"]["status"] == "failed"
-    assert kept == []
+    assert kept == [data["response"]]
 
 
 def test_a_failure_is_told_in_bounds() -> None:
@@ -154,7 +154,9 @@ def test_a_failure_is_told_in_bounds() -> None:
 
 def test_what_is_kept_is_what_is_told() -> None:
     kept: list[dict[str, Any]] = []
-    events = streamed(writer(kept=kept), ["Hi"])
+    whole = writer(kept=kept)
+    events = streamed(whole, ["Hi"])
+    whole.failed(ApiError(408, "its reader took nothing"))  # the answer is there all the same
     assert kept == [events[-1]["response"]]
     answer = writer(kept=kept)
     answer.piece(0, StreamChunk("Hel", ()))

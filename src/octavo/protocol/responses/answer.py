@@ -40,7 +40,7 @@ from octavo.request import FinishReason, RequestOutput, StreamChunk, TokenLogpro
 
 class ResponsesAnswer:
     """Write the answer of a ResponsesRequest. `created` in seconds since 1970; `keep` is given the
-    response when it is whole, before anybody reads it."""
+    response when it has ended, before anybody reads that."""
 
     ends_with_done = False
 
@@ -58,7 +58,8 @@ class ResponsesAnswer:
         self._request = request
         self._vocabulary = vocabulary
         self._reader = reader
-        self._keep = keep
+        self._keep_response = keep
+        self._is_kept = False
         self._head = {"id": id, "object": "response", "created_at": created, "model": model}
         self._echo = _echo(request)
         self._sequence = 0
@@ -94,6 +95,7 @@ class ResponsesAnswer:
         """What ends a stream that is broken off."""
         self._break_off()
         response = self._response("failed", error=error_of(error))
+        self._keep(response)
         return self._event({"type": "response.failed", "response": response})
 
     def cancelled(self) -> tuple[Event, Data]:
@@ -102,6 +104,12 @@ class ResponsesAnswer:
         response = self._response("cancelled")
         self._keep(response)
         return self._event({"type": "response.incomplete", "response": response}), response
+
+    def _keep(self, response: Data) -> None:
+        """Keep how it ended first: what is told may fail after that."""
+        if not self._is_kept:
+            self._is_kept = True
+            self._keep_response(response)
 
     def _break_off(self) -> None:
         if self._open is not None:

@@ -69,8 +69,17 @@ _CONVERSATION = (
 )
 RESPONSES_FIELDS: Table = table(
     *_CONVERSATION,
-    honoured("store", "Keep the answer, so that others can go on from it; default true", bool),
-    honoured("session", "The id of the session that this goes on: the rest is what is new", str),
+    honoured(
+        "store",
+        "Keep the answer, so that others can go on from it, and a stream that failed; default true",
+        bool,
+    ),
+    honoured(
+        "session",
+        "The id of the session that this goes on: the rest is what is new, and without a token "
+        "drawn the session stays as it was",
+        str,
+    ),
     honoured("stream", "Give the answer in pieces, as server-sent events", bool),
     honoured("stream_options", "include_cache: the last event says what the cache did", dict),
     as_option(

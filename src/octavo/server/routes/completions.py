@@ -45,7 +45,10 @@ async def _go_on(exchange: Exchange, place: Place, request: CompletionRequest, i
         ids = [*session.ids, *more]
 
         async def keep() -> None:
-            (completion,) = exchange.outcome.outputs[0].outputs
+            output = exchange.outcome.outputs[0]
+            if not session_turn.has_drawn(output):
+                return
+            (completion,) = output.outputs
             session.become_plain([*ids, *completion.token_ids])
             await loaded.sessions.pin(session)
 
