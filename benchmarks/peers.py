@@ -195,7 +195,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
                         help="that one repetition may take; default 300")  # fmt: skip
     parser.add_argument(
         "--directory", type=Path, metavar="DIR",
-        help="the same weights in Hugging Face's layout (benchmarks.bf16_directory)",
+        help="the same weights in Hugging Face's layout (octavo convert MODEL DIR --to hf)",
     )  # fmt: skip
     for name in NAMES[1:]:
         what = "DIR with its programs" if "llama" in name else "the interpreter that has it"

@@ -25,7 +25,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"engine", "planning"}),
     frozenset({"loaded_model"}),
     frozenset({"serving"}),
-    frozenset({"batch_job", "verification"}),
+    frozenset({"batch_job", "verification", "convert"}),
     frozenset({"cli", "bench", "server", "lens", "scale"}),
 )
 LEAVES = LAYERS[2]  # these do not know each other

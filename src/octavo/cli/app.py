@@ -32,6 +32,7 @@ VERBS = {  # verb: the module that registers it
     "pull": "octavo.cli.models",
     "list": "octavo.cli.models",
     "rm": "octavo.cli.rm",
+    "convert": "octavo.cli.convert",
     "inspect": "octavo.cli.inspect",
     "explain": "octavo.cli.explain",
     "plan": "octavo.cli.plan",

@@ -11,6 +11,7 @@ from octavo.bench import workloads
 from octavo.bench.shared_prefix import Turn, Workload, turns
 from octavo.bench.sweep import Point
 from octavo.cli.bench_kv_dtype import kv_dtype
+from octavo.cli.bench_kv_heads import kv_heads
 from octavo.cli.bench_run import WHOLE_STEPS, Bench, check_counts
 from octavo.cli.bench_serve import serve
 from octavo.cli.command import Flag, Group
@@ -38,6 +39,7 @@ def register(app: Group) -> None:
     bench.add("batch", batch)
     bench.add("kv", kv)
     bench.add("kv-dtype", kv_dtype)
+    bench.add("kv-heads", kv_heads)
     bench.add("prefix", prefix)
     bench.add("serve", serve)
     app.add_command(bench)

@@ -1,0 +1,124 @@
+"""One model with other numbers of KV heads, each converted and measured: memory, speed, perplexity.
+
+Comes in: a model's path and numbers of KV heads. Models are made in a folder that goes away, of the
+same weights as bf16, and run one after the other, below the engine. Knows no flags.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from octavo.bench.kv_dtype import Subject, decode_speeds, text_along
+from octavo.bench.kv_quality import compare
+from octavo.config import EngineConfig
+from octavo.convert.convert import convert
+from octavo.engine.runner import Runner, block_bytes
+from octavo.kernels import KV_FORMATS, thread_pool
+from octavo.planning.memory import kv_pages
+from octavo.tokenizer import Tokenizer
+from octavo.weights.gguf_model import load_weights
+from octavo.weights.model_header import ModelHeader, read_header
+
+WINDOW = 2048  # tokens of the sequences that are measured
+TOKENS = 2 * WINDOW  # of the text that perplexity is of
+_MAX_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class HeadsMeasured:
+    """One number of KV heads."""
+
+    kv_heads: int
+    heads: int
+    window_bytes: int  # K and V of a sequence of `tokens` of a window
+    sequences: int  # of that length that the memory holds
+    decode_tps: float  # one sequence, behind such a window
+    perplexity: float
+    tokens: int  # of a window
+
+    @property
+    def kind(self) -> str:
+        """What papers call it: every head with K and V of its own, groups of heads, or one K and V
+        for all."""
+        if self.kv_heads == self.heads:
+            return "MHA"
+        return "MQA" if self.kv_heads == 1 else f"GQA-{self.kv_heads}"
+
+
+def measure(
+    source: Path,
+    numbers: Sequence[int],
+    options: Mapping[str, Any],
+    *,
+    memory: int,
+    rounds: int,
+    on_model: Callable[[int], None] = lambda _: None,
+) -> list[HeadsMeasured]:
+    """Measure every number of KV heads; `options` are EngineConfig's, `memory` the bytes that
+    sequences fill."""
+    found = []
+    with tempfile.TemporaryDirectory(prefix="octavo-kv-heads-") as folder:
+        for number in numbers:
+            on_model(number)
+            path = Path(folder) / f"kv-heads-{number}"
+            convert(source, path, kv_heads=number)
+            found.append(_measured(read_header(path), options, memory, rounds))
+    return found
+
+
+def perplexity(path: Path, options: Mapping[str, Any]) -> float:
+    """Return a model's perplexity over the first tokens of the text that comes along."""
+    header = read_header(path)
+    subject = _subject(header, options)
+    return _perplexity(_runner(subject, options), subject)
+
+
+def _measured(
+    header: ModelHeader, options: Mapping[str, Any], memory: int, rounds: int
+) -> HeadsMeasured:
+    subject, config = _subject(header, options), EngineConfig.parse(dict(options))
+    runner = _runner(subject, options)
+    kept = [KV_FORMATS[name] for name in (config.k_dtype, config.v_dtype)]
+    pages = kv_pages(
+        subject.program, config.block_size, *kept, max_rows=config.max_batch_tokens
+    ).bytes_of(subject.window)
+    return HeadsMeasured(
+        kv_heads=header.config.kv_heads,
+        heads=header.config.heads,
+        window_bytes=pages,
+        sequences=memory // pages,
+        perplexity=_perplexity(runner, subject),
+        decode_tps=decode_speeds({"": runner}, subject, rounds)[""],
+        tokens=subject.window,
+    )
+
+
+def _subject(header: ModelHeader, options: Mapping[str, Any]) -> Subject:
+    spec, program = header.tokenizer_spec(), header.program()
+    tokens = Tokenizer.from_spec(spec).encode(text_along(), add_special=False)[:TOKENS]
+    start = [spec.bos_id] if spec.add_bos and spec.bos_id is not None else []
+    config = EngineConfig.parse(dict(options))
+    pool = thread_pool(config.threads)
+    weights = load_weights(header, program.weights(), pool, asked=config.weights)
+    context = min(header.config.context, WINDOW)
+    return Subject(program, weights, pool, context, tokens, start)
+
+
+def _runner(subject: Subject, options: Mapping[str, Any]) -> Runner:
+    config = EngineConfig.parse(dict(options))
+    blocks = -(-subject.window // config.block_size)
+    return Runner(
+        subject.program, subject.weights, config,
+        pool=subject.pool, context=subject.window,
+        kv_budget=blocks * block_bytes(subject.program, config), max_rows=_MAX_ROWS,
+    )  # fmt: skip
+
+
+def _perplexity(runner: Runner, subject: Subject) -> float:
+    window = subject.window - len(subject.start)
+    found = compare({"": runner}, subject.tokens, window, start=subject.start)
+    return found[""].perplexity

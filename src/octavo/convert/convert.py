@@ -1,0 +1,229 @@
+"""`convert`: a model of a GGUF file or a directory, written as a directory of its own.
+
+Comes in: a path, what to change, where to write. A GGUF file's weights are dequantised and go by
+the names and orders of its family in transformers; a directory's keep their names. What is written
+is read again by what reads any directory before it takes its place, whole or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from shutil import disk_usage, rmtree
+from typing import Any
+
+import numpy as np
+
+from octavo.atomic_file import sync_directory
+from octavo.batch import FloatArray
+from octavo.convert.config_json import config_json, family_for
+from octavo.convert.kv_heads import check_kv_heads, with_kv_heads
+from octavo.convert.tokenizer_json import check_reads, tokenizer_files
+from octavo.convert.written_weights import Dtype, Rounding, nbytes, write_weights
+from octavo.errors import ModelError, UnsupportedModelError, UsageError
+from octavo.model.config import ModelConfig
+from octavo.weights.dequantize import dequantize
+from octavo.weights.hf.directory import CONFIG, JINJA, files_of
+from octavo.weights.hf.json_fields import read_json
+from octavo.weights.model_files import naming
+from octavo.weights.model_header import ModelHeader, read_header
+
+_WEIGHTS = "model.safetensors"
+_SPARE = 16 << 20  # bytes of the files beside the weights, and of the file system's own
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    path: Path
+    kv_heads: int
+    kv_heads_before: int
+    nbytes: int  # of the weights
+    rounding: Rounding
+
+
+def convert(
+    source: Path, to: Path, *, kv_heads: int | None = None, dtype: Dtype = "bf16",
+    force: bool = False,
+) -> Converted:  # fmt: skip
+    """Write the model at `source` to the directory `to`, with `kv_heads` KV heads if that is given.
+
+    Raises UsageError for another number of heads than can be had and for a place that is taken,
+    ModelError for a model that cannot be written so, and where the system cannot.
+    """
+    _check_place(source, to, force=force)
+    header = read_header(source)
+    header.program()  # a model that is not run is refused, with the reason
+    before = header.config.kv_heads
+    after = before if kv_heads is None else kv_heads
+    check_kv_heads(header.config, after)
+    with naming(source):
+        files = _files(header, after, dtype)
+        names = weight_names(header)
+    shapes = {theirs: _shape(header, ours, after) for theirs, ours in names.items()}
+    try:
+        _check_space(to, nbytes(shapes, dtype))
+        with _taking_place(to) as folder:
+            for name, content in files.items():
+                (folder / name).write_bytes(content)
+            with (folder / _WEIGHTS).open("wb") as file:
+                rounding = write_weights(file, shapes, weight_values(header, names, after), dtype)
+                file.flush()
+                os.fsync(file.fileno())
+            _check_written(header, folder, after)
+    except OSError as error:
+        raise ModelError(f"{to} cannot be written: {error.strerror or error}") from None
+    return Converted(to, after, before, nbytes(shapes, dtype), rounding)
+
+
+def _check_place(source: Path, to: Path, *, force: bool) -> None:
+    here, there = source.resolve(), to.resolve()
+    if there == here or here in there.parents or there in here.parents:
+        raise UsageError(f"{to} is, holds or lies in what is converted: name another directory")
+    if to.is_symlink():
+        raise UsageError(f"{to} is a link: name the directory itself")
+    if not to.exists():
+        return
+    if not force:
+        raise UsageError(f"{to} is there already: name another directory, or give --force")
+    if not (to.is_dir() and ((to / CONFIG).exists() or not any(to.iterdir()))):
+        raise UsageError(f"{to} is no model directory: --force replaces nothing else")
+
+
+def _check_space(to: Path, needed: int) -> None:
+    free = disk_usage(to.absolute().parent).free
+    if free < needed + _SPARE:
+        raise ModelError(
+            f"{to} cannot be written: it takes {needed:,} bytes, and the disk has {free:,} left"
+        )
+
+
+@contextlib.contextmanager
+def _taking_place(to: Path) -> Iterator[Path]:
+    """Give a directory beside `to` that is there when the block has ended, and gone if it raised.
+
+    It has one name, so that the next conversion takes away what a killed one left."""
+    beside = to.with_name(f".{to.name}.converting")
+    old = to.with_name(f".{to.name}.replaced")
+    for left in (beside, old):
+        rmtree(left, ignore_errors=True)
+    beside.mkdir()
+    try:
+        yield beside
+        if to.exists():
+            to.rename(old)
+        beside.rename(to)
+        sync_directory(to.absolute().parent)
+    finally:
+        rmtree(beside, ignore_errors=True)
+        rmtree(old, ignore_errors=True)
+
+
+def _files(header: ModelHeader, kv_heads: int, dtype: Dtype) -> dict[str, bytes]:
+    """All files but the weights."""
+    stored = "float32" if dtype == "f32" else "bfloat16"
+    readme = _readme(header, kv_heads, dtype).encode()
+    if header.path.is_dir():
+        config = dict(read_json(header.path / CONFIG))
+        config |= {"num_key_value_heads": kv_heads}
+        config |= {("torch_dtype" if "torch_dtype" in config else "dtype"): stored}
+        beside = {
+            each.name: each.read_bytes()
+            for each in files_of(header.path)
+            if (each.suffix == ".json" and "safetensors" not in each.name) or each.name == JINJA
+        }
+        return {**beside, CONFIG: _json(config), "README.md": readme}
+    spec = header.tokenizer_spec()
+    made = config_json(replace(header.config, kv_heads=kv_heads))
+    made |= {"bos_token_id": spec.bos_id, "eos_token_id": spec.eos_id, "torch_dtype": stored}
+    texts = tokenizer_files(spec, header.sampling())
+    return {
+        CONFIG: _json(made), **{name: text.encode() for name, text in texts.items()},
+        "README.md": readme,
+    }  # fmt: skip
+
+
+def weight_names(header: ModelHeader) -> dict[str, str]:
+    """Their name of each weight -> ours."""
+    config, files = header.config, header.files
+    weights = header.program().weights()
+    if not header.path.is_dir():
+        family = family_for(config)
+        return {family.their_name(ours): ours for ours in weights}
+    config_file = read_json(header.path / CONFIG)
+    if "attn_k" in files.views(config) or "num_key_value_heads" not in config_file:
+        raise UnsupportedModelError(
+            "only models whose K and V are tensors of their own, and whose config.json has "
+            "num_key_value_heads, get another number of KV heads"
+        )
+    return {files.tensor_name(ours): ours for ours in weights}
+
+
+def _is_kv(name: str) -> bool:
+    return name.split(".")[-2] in ("attn_k", "attn_v")
+
+
+def _shape(header: ModelHeader, name: str, kv_heads: int) -> tuple[int, ...]:
+    rows, *columns = header.tensors[name].shape
+    if _is_kv(name):
+        rows = rows // header.config.kv_heads * kv_heads
+    return (rows, *columns)
+
+
+def weight_values(
+    header: ModelHeader, names: Mapping[str, str], kv_heads: int
+) -> Iterator[FloatArray]:
+    """The weights as they are written, one after the other."""
+    with header.files.open_tensors() as file:
+        for name in names.values():
+            header.check_unchanged()  # to read beyond the end of a file that was cut kills
+            info = file.tensors[name]
+            values = dequantize(info.type, file.data(name), info.shape)
+            file.drop(name)
+            if not header.path.is_dir():
+                values = _theirs(name, values, header.config)
+            if _is_kv(name) and kv_heads != header.config.kv_heads:
+                values = with_kv_heads(values, header.config.kv_heads, kv_heads)
+            yield values
+    header.check_unchanged()
+
+
+def _theirs(name: str, values: FloatArray, config: ModelConfig) -> FloatArray:
+    """A GGUF file's weight as transformers has it: a head's rotated pairs half a head apart, norms
+    without what the family adds to them."""
+    if name.endswith("norm.weight"):
+        return values - np.float32(family_for(config).norm_offset)
+    if config.rope_style == "interleaved" and name.split(".")[-2] in ("attn_q", "attn_k"):
+        pairs = values.reshape(-1, config.head_dim // 2, 2, *values.shape[1:])
+        return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(values.shape)
+    return values
+
+
+def _check_written(source: ModelHeader, folder: Path, kv_heads: int) -> None:
+    header = read_header(folder)
+    header.parts(header.program().weights())
+    assert header.config.kv_heads == kv_heads
+    if not source.path.is_dir():
+        with naming(source.path):
+            check_reads(source.tokenizer_spec(), header.tokenizer_spec())
+
+
+def _readme(header: ModelHeader, kv_heads: int, dtype: Dtype) -> str:
+    before = header.config.kv_heads
+    lines = [f"# {header.files.name or header.path.name}", ""]
+    lines.append(f"Made of `{header.path.name}` by `octavo convert`: weights as {dtype}.")
+    if kv_heads < before:
+        lines.append(
+            f"K and V of {before} heads were averaged to {kv_heads}: a start for further training, "
+            "whose answers are worse until then."
+        )
+    elif kv_heads > before:
+        lines.append(f"K and V of {before} heads were copied to {kv_heads}: the same answers.")
+    return "\n".join(lines) + "\n"
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode()
