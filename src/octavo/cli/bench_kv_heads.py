@@ -37,7 +37,7 @@ def kv_heads(
     json: AsJson = False,
     engine: dict[str, Any],
 ) -> None:
-    """One model with other numbers of KV heads: memory, speed, perplexity.
+    """Other numbers of KV heads: memory, speed, perplexity.
 
     Each is made by `octavo convert` in a folder that goes away: more heads are copies, which answer
     the same, fewer are means, which answer worse until they are trained. Weights are bf16, or what
