@@ -11,13 +11,13 @@ namespace {
 // Few rows of a sequence: all of its heads, and which of its chunks are units of their own.
 struct FewRows {
   int32_t seq, row0, row1, first_chunk, end_chunk;
-  bool shares = false;  // some chunk with other sequences
+  bool shares = false;  // a unit of some chunk with other rows
   int32_t splits = -1;  // of kv head 0's first block of heads, in plan.splits; -1: not split
 };
 
-struct SharedChunk {  // rows that see all of a chunk in the same blocks
+struct SharedChunk {  // rows that see all of a chunk in the same blocks, as many as one unit takes
   int32_t chunk;
-  std::vector<int32_t> rows;  // indices of few_
+  std::vector<int32_t> rows;  // indices of few_, more than one
 };
 
 class Planner {
@@ -42,7 +42,9 @@ class Planner {
       if (cut || rows.shares) split(rows);
       else add_whole(rows.seq, rows.row0, rows.row1);
     }
-    for (const SharedChunk& c : shared) add_shared(c);
+    for (const SharedChunk& c : shared)
+      for (int32_t block = 0; block < layout_.kv_heads * head_blocks_; ++block)
+        add_chunk(c.chunk, block, c.rows.data(), (int32_t)c.rows.size());
     for (const FewRows& rows : few_)
       if (rows.splits >= 0) add_own_chunks(rows);
     std::stable_sort(
@@ -120,10 +122,26 @@ class Planner {
       });
       for (size_t i = 0, j; i < seen.size(); i = j) {
         for (j = i + 1; j < seen.size() && compare_blocks(seen[i], seen[j], chunk) == 0;) ++j;
-        if (j - i > 1) shared.push_back({chunk, {seen.begin() + i, seen.begin() + j}});
+        share_out(chunk, seen.data() + i, seen.data() + j, shared);
       }
     }
     return shared;
+  }
+
+  // In even parts of at most kUnitAttentionRows (token, head) rows. Who would be alone in one
+  // shares nothing: rows of one sequence, too, have their chunks in the same blocks.
+  void share_out(int32_t chunk, const int32_t* rows, const int32_t* end,
+                 std::vector<SharedChunk>& shared) const {
+    const auto tokens_of = [&](int32_t i) { return few_[i].row1 - few_[i].row0; };
+    int32_t tokens = 0;
+    for (const int32_t* i = rows; i < end; ++i) tokens += tokens_of(*i);
+    const int32_t most = divide_up(tokens, divide_up(tokens, most_tokens_));
+    for (const int32_t* next; rows < end; rows = next) {
+      int32_t taken = tokens_of(*rows);
+      for (next = rows + 1; next < end && taken + tokens_of(*next) <= most; ++next)
+        taken += tokens_of(*next);
+      if (next - rows > 1) shared.push_back({chunk, {rows, next}});
+    }
   }
 
   AttentionRows block_rows(int32_t seq, int32_t row0, int32_t row1, int32_t kv_head,
@@ -143,7 +161,6 @@ class Planner {
     for (int32_t kv_head = 0; kv_head < layout_.kv_heads; ++kv_head)
       for (int32_t block = 0; block < head_blocks_; ++block) {
         AttentionUnit unit{block_rows(seq, row0, row1, kv_head, block)};
-        unit.q_rows = -1;
         unit.cost = (row1 - row0) * unit.heads * chunks;
         plan_.units.push_back(unit);
       }
@@ -172,7 +189,7 @@ class Planner {
     unit.chunk = chunk;
     unit.begin = (int32_t)plan_.members.size();
     unit.end = unit.begin + count;
-    unit.q_rows = count > 1 ? (int32_t)plan_.q_rows.size() : -1;
+    if (count > 1) unit.q_rows = (int32_t)plan_.q_rows.size();
     unit.partial = plan_.partial_floats;
     for (int32_t i = 0; i < count; ++i) {
       const FewRows& member = few_[rows[i]];
@@ -189,23 +206,6 @@ class Planner {
     }
     unit.cost = (int64_t)(unit.row1 - unit.row0) * unit.heads;
     plan_.units.push_back(unit);
-  }
-
-  // In even parts of at most kUnitAttentionRows (token, head) rows.
-  void add_shared(const SharedChunk& shared) {
-    int32_t tokens = 0;
-    for (const int32_t rows : shared.rows) tokens += few_[rows].row1 - few_[rows].row0;
-    const int32_t most = divide_up(tokens, divide_up(tokens, most_tokens_));
-    for (size_t i = 0, j; i < shared.rows.size(); i = j) {
-      int32_t taken = 0;
-      for (j = i; j < shared.rows.size(); ++j) {
-        const int32_t more = few_[shared.rows[j]].row1 - few_[shared.rows[j]].row0;
-        if (j > i && taken + more > most) break;
-        taken += more;
-      }
-      for (int32_t block = 0; block < layout_.kv_heads * head_blocks_; ++block)
-        add_chunk(shared.chunk, block, shared.rows.data() + i, (int32_t)(j - i));
-    }
   }
 
   // Those of one chunk stand together: the K and V that its blocks of heads share are read from

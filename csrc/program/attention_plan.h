@@ -37,12 +37,13 @@ struct SplitRows : AttentionRows {
   int32_t places;  // where plan.places begins to say, chunk by chunk, where their partials are
 };
 
-struct AttentionUnit : AttentionRows {  // its first rows, where it has those of several sequences
-  int32_t chunk;                        // the one of a split unit
-  int32_t begin, end;  // a split unit computes for rows plan.members[begin, end); else both are 0
-  int32_t q_rows;      // where plan.q_rows names the batch's rows of all members; -1: one sequence
-  int64_t partial;     // float offset of its partial
-  int64_t cost;
+// Of several sequences: seq is the first, and [row0, row1) counts the rows that q_rows names.
+struct AttentionUnit : AttentionRows {
+  int32_t chunk = 0;           // the one of a split unit
+  int32_t begin = 0, end = 0;  // a split unit computes for rows plan.members[begin, end)
+  int32_t q_rows = -1;  // where plan.q_rows names the batch's rows of all members; -1: one sequence
+  int64_t partial = 0;  // float offset of its partial
+  int64_t cost = 0;
   bool split() const { return end > begin; }
 };
 
@@ -55,7 +56,7 @@ struct AttentionPlan {
   int64_t partial_floats = 0;
 };
 
-// `op` is an op of the group; all of them are alike in what is asked of it here.
+// `query_heads` are those of any op of the group: all of them have as many.
 AttentionPlan plan_attention(const Step& step, const LayerGroup& group, const int32_t* block_tables,
                              int32_t query_heads, int32_t threads);
 

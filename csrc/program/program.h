@@ -82,7 +82,7 @@ class Program {
   HugePages arena_;
   std::vector<uint8_t*> buffer_data_;
   std::vector<uint8_t*> scratch_;
-  std::vector<float> partials_;    // of attention's chunks; as many as a step ever had
+  std::vector<float> partials_;    // of attention's chunks; as many as any step had, and a few
   std::vector<float> drawn_rows_;  // edited logits that a step draws from; as many as one ever had
   // Units that were taken of each thread's part: three rows of them for each op, one for a phase.
   int64_t taken_stride_;

@@ -53,8 +53,8 @@ void Run::plan_attention() {
     floats = std::max(floats, (size_t)plan.partial_floats);
   }
   if (p_.partials_.size() >= floats) return;
-  p_.partials_.clear();  // nothing of an earlier step is copied
-  p_.partials_.resize(floats);
+  p_.partials_.clear();                      // nothing of an earlier step is copied
+  p_.partials_.resize(floats + floats / 4);  // sequences grow, and new memory takes its time
 }
 
 void Run::attend(const OpRecord& op, int32_t index, int thread) {

@@ -76,10 +76,9 @@ class Pasts:
         return np.split(self.runner.run(batch).logits, np.cumsum(rows)[:-1])
 
     def check(self, behind: Sequence[int], rows: Sequence[int]) -> None:
-        """Compare rows of all sequences; Each begins `behind` its past (or before its end)."""
-        ends = [
-            CHUNK * len(past) for past in self.pasts
-        ]  # rows before them read shared blocks only
+        """Compare rows of all sequences, each of which begins `behind` its past."""
+        # Rows before them read shared blocks only.
+        ends = [CHUNK * len(past) for past in self.pasts]
         first = [max(0, end + b) for end, b in zip(ends, behind, strict=True)]
         together = self.run(range(len(ends)), first, rows, ends)
         for seq, got in enumerate(together):
