@@ -43,10 +43,11 @@ def test_it_is_served(live: Live) -> None:
     assert answer.status == 200
     tokens = live.llm.tokenizer.vocab_size
     width = live.engine.embedding_size
-    assert answer.json == document(needs_key=False, num_tokens=tokens, width=width)
+    assert answer.json == document(needs_key=False, names=("tiny",), num_tokens=tokens, width=width)
     schemas = answer.json["components"]["schemas"]
     assert schemas["TokenId"]["maximum"] == tokens - 1
     assert schemas["EmbeddingSize"]["const"] == width
+    assert schemas["ModelName"]["enum"] == ["tiny"]
     assert answer.json["security"] == []
 
 

@@ -18,7 +18,17 @@ from octavo.server.described import DESCRIBED, ELSEWHERE, EVERYWHERE, HEADERS, D
 from octavo.server.shapes import SHAPES
 from octavo.server.shapes.rules import as_schemas, rule_schema
 from octavo.server.shapes.shared import EVERYWHERE as INSIDES_EVERYWHERE
-from octavo.server.shapes.words import ANY, MAYBE_TEXT, NULL, SOME, TEXT, Schema, given, ref
+from octavo.server.shapes.words import (
+    ANY,
+    MAYBE_TEXT,
+    NULL,
+    SOME,
+    TEXT,
+    Schema,
+    given,
+    one_of,
+    ref,
+)
 
 _TYPES: Mapping[type, str] = {
     **{str: "string", bool: "boolean", int: "integer", float: "number"},
@@ -29,10 +39,15 @@ _PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
 
 @functools.cache
 def document(
-    *, needs_key: bool = True, num_tokens: int | None = None, width: int | None = None
+    *,
+    needs_key: bool = True,
+    names: tuple[str, ...] = (),
+    num_tokens: int | None = None,
+    width: int | None = None,
 ) -> Schema:
-    """Return what a server with keys says of itself, or one without. `num_tokens`, and the `width`
-    of an embedding, are its model's; None before it is loaded."""
+    """Return what a server with keys says of itself, or one without. `names`, if not any will do,
+    `num_tokens`, and the `width` of an embedding, are its model's; None before it is loaded."""
+    named: Schema = one_of(names) if names else {}
     most: Schema = {} if num_tokens is None else {"maximum": num_tokens - 1}
     size: Schema = {} if width is None else {"const": width}
     return {
@@ -51,6 +66,7 @@ def document(
             },
             "schemas": {
                 **{"Error": _ERROR, "AnthropicError": _ANTHROPIC_ERROR, **SHAPES},
+                "ModelName": {**SHAPES["ModelName"], **named},
                 "TokenId": {**SHAPES["TokenId"], **most},
                 "EmbeddingSize": {**SHAPES["EmbeddingSize"], **size},
             },

@@ -34,6 +34,9 @@ async def openapi(exchange: Exchange) -> None:
     engine = model.engine
     await exchange.respond(
         document(
-            needs_key=needs_key, num_tokens=engine.tokenizer.vocab_size, width=engine.embedding_size
+            needs_key=needs_key,
+            names=() if "*" in model.names else model.names,
+            num_tokens=engine.tokenizer.vocab_size,
+            width=engine.embedding_size,
         )
     )

@@ -69,6 +69,7 @@ SHAPES: Insides = {
         ),
         "oneOf": [given(**{name: shape}) for name, shape in _ASKED.items()],
     },
+    "ModelName": SOME_TEXT,
     "TokenId": {"type": "integer", "minimum": 0},
     "EmbeddingSize": {"type": "integer", "minimum": 1},
     "Prompt": either(
@@ -88,7 +89,7 @@ EVERYWHERE: Insides = {
         "propertyNames": {"pattern": "^(0|[1-9][0-9]{0,8})$"},
         "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
     },
-    "model": {"minLength": 1},
+    "model": maybe(ref("ModelName")),
     "prompt_cache_key": {"maxLength": LONGEST_KEY},
     "stop": maybe(either(_STOP, list_of(_STOP, most=MOST_STOPS))),
     "stop_token_ids": {"items": ref("TokenId")},
