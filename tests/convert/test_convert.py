@@ -123,7 +123,7 @@ def test_numbers_of_heads_that_cannot_be_had_name_those_that_can(
 def test_families_whose_heads_are_not_tensors_of_their_own(variant: str, tmp_path: Path) -> None:
     golden = golden_of(variant)
     source = write_directory(tmp_path / "src", variant, golden["shapes"], golden["seed"])
-    with pytest.raises(UnsupportedModelError, match="only models whose K and V are tensors of"):
+    with pytest.raises(UnsupportedModelError, match="KV heads cannot be changed where"):
         convert(source, tmp_path / "to", kv_heads=1)
 
 
@@ -161,6 +161,14 @@ def test_too_little_space_is_told_before(
     with pytest.raises(ModelError, match="the disk has 1,000 left"):
         convert(gguf, tmp_path / "hf")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_weight_that_is_missing_is_named(gguf: Path, tmp_path: Path) -> None:
+    source = tmp_path / "cut.gguf"
+    source.write_bytes(gguf.read_bytes().replace(b"blk.1.ffn_up.weight", b"blk.9.ffn_up.weight"))
+    with pytest.raises(ModelError, match="ffn_up"):
+        convert(source, tmp_path / "to")
+    assert not (tmp_path / "to").exists()
 
 
 def test_a_directory_s_other_files_come_along(tmp_path: Path) -> None:

@@ -150,14 +150,14 @@ def weight_names(header: ModelHeader) -> dict[str, str]:
     """Their name of each weight -> ours."""
     config, files = header.config, header.files
     weights = header.program().weights()
+    header.parts(weights)  # raises where one is missing
     if not header.path.is_dir():
         family = family_for(config)
         return {family.their_name(ours): ours for ours in weights}
-    config_file = read_json(header.path / CONFIG)
-    if "attn_k" in files.views(config) or "num_key_value_heads" not in config_file:
+    if "attn_k" in files.views(config) or "text_config" in read_json(header.path / CONFIG):
         raise UnsupportedModelError(
-            "only models whose K and V are tensors of their own, and whose config.json has "
-            "num_key_value_heads, get another number of KV heads"
+            "KV heads cannot be changed where K and V are no tensors of their own, nor in the text "
+            "part of a larger model"
         )
     return {files.tensor_name(ours): ours for ours in weights}
 
