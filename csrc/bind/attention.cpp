@@ -115,37 +115,43 @@ void write_kv(const std::string& isa, Array<uint8_t, 1> pages, const KVLayout& l
   }
 }
 
-// Chunk by chunk, the last one first: any order will do. Chunks that all rows see may be walked as
-// `shared` ones are, where rows are of several sequences: here the last row first.
-void attend_split(const AttentionKernels& kernels, const AttentionArgs& args, int32_t kv_head,
-                  bool shared, float* out, void* scratch) {
+// Chunk by chunk, the last one first: any order will do. Of `shared` ones only those that all rows
+// see, as where rows are of several sequences, the last row first; attend_rows takes what they
+// left.
+void attend_split(const AttentionKernels& kernels, AttentionArgs args, int32_t kv_head, bool shared,
+                  float* out, void* scratch) {
   const int32_t rows = args.rows, first = attention_first_chunk(&args, 0),
                 end = attention_end_chunk(&args, rows);
   const int64_t row_floats = args.group * attention_partial_floats(args.layout);
-  std::vector<float> partials((size_t)(row_floats * rows * (end - first)), __builtin_nanf(""));
+  std::vector<float> states((size_t)(row_floats * rows * (end - first)), __builtin_nanf(""));
   std::vector<int32_t> last_first(rows);
   for (int32_t row = 0; row < rows; row++) last_first[row] = rows - 1 - row;
-  const auto turned = [&](int32_t chunk) {
-    return shared && attention_first_visible(&args, rows - 1) <= chunk * kAttentionChunk &&
+  const auto seen_by_all = [&](int32_t chunk) {
+    return attention_first_visible(&args, rows - 1) <= chunk * kAttentionChunk &&
            args.first_position >= (chunk + 1) * kAttentionChunk - 1;
   };
   for (int32_t chunk = end - 1; chunk >= first; chunk--) {
     AttentionArgs a = args;
-    if (turned(chunk)) {
+    if (shared) {
+      if (!seen_by_all(chunk)) continue;
       a.q_rows = last_first.data();
       a.first_position = (chunk + 1) * kAttentionChunk - 1;
       a.window = 0;
     }
     kernels.attend_chunk(&a, 0, rows, kv_head, chunk,
-                         partials.data() + (chunk - first) * rows * row_floats, scratch);
+                         states.data() + (chunk - first) * rows * row_floats, scratch);
   }
   std::vector<int64_t> places(end - first);
+  args.states = states.data();
+  args.places = places.data();
   for (int32_t row = 0; row < rows; row++) {
     const int32_t own = attention_first_chunk(&args, row);
-    for (int32_t chunk = own; chunk < attention_end_chunk(&args, row + 1); chunk++)
-      places[chunk - own] =
-          ((chunk - first) * rows + (turned(chunk) ? last_first[row] : row)) * row_floats;
-    kernels.merge_chunks(&args, row, row + 1, partials.data(), places.data(), out);
+    for (int32_t chunk = own; chunk < attention_end_chunk(&args, row + 1); chunk++) {
+      const int32_t at = (chunk - first) * rows + (shared ? last_first[row] : row);
+      places[chunk - own] = shared && !seen_by_all(chunk) ? -1 : at * row_floats;
+    }
+    if (shared) kernels.attend_rows(&args, row, row + 1, kv_head, out, scratch);
+    else kernels.merge_chunks(&args, row, row + 1, out);
   }
 }
 
@@ -190,6 +196,8 @@ void attention(const std::string& isa, Array<float, 3> out, Array<const float, 3
                         window,
                         scale,
                         softcap,
+                        nullptr,
+                        nullptr,
                         {}};
   check_blocks(layout, block_table, attention_first_visible(&args, 0), first_position + rows,
                pages.size());

@@ -45,11 +45,14 @@ struct AttentionArgs {  // rows of one sequence, in one layer; with q_rows, of s
   int32_t
       first_position;  // row r is at position first_position + r and sees positions up to its own
   int32_t rows;
-  int32_t window;  // 0: all; else a row at p sees positions > p - window
-  float scale;     // of q.k, > 0
-  float softcap;   // 0: none; else a score s (scaled) becomes softcap * tanh(s / softcap)
-  KVPlace next;    // what the thread reads after these rows, asked for in their last tile; may be
-                   // nothing (no table)
+  int32_t window;       // 0: all; else a row at p sees positions > p - window
+  float scale;          // of q.k, > 0
+  float softcap;        // 0: none; else a score s (scaled) becomes softcap * tanh(s / softcap)
+  const float* states;  // null; or states of rows over chunks, as attend_chunk leaves them: of row
+  const int64_t* places;  // row0 of a call over chunk c from states + places[c - its first chunk]
+                          // on, and behind it those of later rows; -1: there are none
+  KVPlace next;  // what the thread reads after these rows, asked for in their last tile; may be
+                 // nothing (no table)
 };
 
 struct AttentionKernels {
@@ -60,13 +63,12 @@ struct AttentionKernels {
   // Rows [row0, row1) of the call's query heads, which are of this kv head.
   void (*attend_rows)(const AttentionArgs*, int32_t row0, int32_t row1, int32_t kv_head, float* out,
                       void* scratch);
-  // The same cut in chunks. attend_chunk leaves the state of each row over the chunk (o, m, l:
-  // attention_partial_floats of them), row after row. merge_chunks reads that of row0 over chunk c
-  // from partials + places[c - first chunk] on, and behind it those of the rows after row0.
+  // The same cut in chunks: attend_chunk leaves the state of each row over the chunk (o, m, l:
+  // attention_partial_floats of them), row after row; merge_chunks takes those of all chunks.
+  // attend_rows takes what there is, and computes the others.
   void (*attend_chunk)(const AttentionArgs*, int32_t row0, int32_t row1, int32_t kv_head,
                        int32_t chunk, float* partial, void* scratch);
-  void (*merge_chunks)(const AttentionArgs*, int32_t row0, int32_t row1, const float* partials,
-                       const int64_t* places, float* out);
+  void (*merge_chunks)(const AttentionArgs*, int32_t row0, int32_t row1, float* out);
 };
 
 static inline int32_t attention_position(const AttentionArgs* a, int32_t row) {
@@ -82,6 +84,10 @@ static inline int32_t attention_first_chunk(const AttentionArgs* a, int32_t row0
 }
 static inline int32_t attention_end_chunk(const AttentionArgs* a, int32_t row1) {
   return attention_position(a, row1 - 1) / kAttentionChunk + 1;
+}
+static inline bool attention_has_state(const AttentionArgs* a, int32_t row0, int32_t chunk) {
+  return a->places != nullptr && chunk < attention_end_chunk(a, row0 + 1) &&
+         a->places[chunk - attention_first_chunk(a, row0)] >= 0;
 }
 // Floats of one (token, head) row's state over one chunk.
 static inline int64_t attention_partial_floats(const KVLayout* layout) { return layout->v_dim + 2; }

@@ -49,6 +49,26 @@ static float* out_row(const AttentionArgs* a, int row0, int row, float* out) {
          (int64_t)(row % a->group) * a->layout->v_dim;
 }
 
+// The states of rows [begin, ...) of the call over a chunk, in place of a walk.
+static void take_states(Group* group, const AttentionArgs* a, const float* state) {
+  const int v_dim = a->layout->v_dim;
+  for (int i = 0; i < group->count; i++) {
+    Pass* pass = group->passes + i;
+    store_f(pass->m, set1_f(kNoMax));
+    store_f(pass->l, zero_f());
+    for (int r = 0; r < pass->rows; r++, state += attention_partial_floats(a->layout)) {
+      __builtin_memcpy(pass->o + (int64_t)r * v_dim, state, (size_t)v_dim * 4);
+      pass->m[r] = state[v_dim];
+      pass->l[r] = state[v_dim + 1];
+    }
+  }
+}
+
+static const float* states_of(const AttentionArgs* a, int row0, int row, int chunk) {
+  return a->states + a->places[chunk - attention_first_chunk(a, row0)] +
+         row * attention_partial_floats(a->layout);
+}
+
 static void attend_group(const AttentionArgs* a, int row0, int kv_head, int begin, int count,
                          float* out, void* memory) {
   const Scratch scratch(memory, a->layout);
@@ -62,7 +82,9 @@ static void attend_group(const AttentionArgs* a, int row0, int kv_head, int begi
             end_token = row0 + (begin + count - 1) / a->group + 1;
   const int end_chunk = attention_end_chunk(a, end_token);
   for (int chunk = attention_first_chunk(a, first_token); chunk < end_chunk; chunk++) {
-    walk_chunk(&group, a, kv_head, chunk, attention_position(a, end_token - 1) + 1);
+    if (attention_has_state(a, row0, chunk))
+      take_states(&group, a, states_of(a, row0, begin, chunk));
+    else walk_chunk(&group, a, kv_head, chunk, attention_position(a, end_token - 1) + 1);
     for (int i = 0; i < group.count; i++) merge_pass(totals + i, group.passes + i, chunk, v_dim);
   }
   for (int i = 0, row = begin; i < group.count; i++) {
@@ -100,8 +122,7 @@ static void attend_chunk(const AttentionArgs* a, int32_t row0, int32_t row1, int
   }
 }
 
-static void merge_chunks(const AttentionArgs* a, int32_t row0, int32_t row1, const float* partials,
-                         const int64_t* places, float* out) {
+static void merge_chunks(const AttentionArgs* a, int32_t row0, int32_t row1, float* out) {
   const int rows = (row1 - row0) * a->group, v_dim = a->layout->v_dim;
   const int first_chunk = attention_first_chunk(a, row0), end_chunk = attention_end_chunk(a, row1);
   for (int row = 0; row < rows; row++) {
@@ -114,8 +135,7 @@ static void merge_chunks(const AttentionArgs* a, int32_t row0, int32_t row1, con
     for (int chunk = first_chunk; chunk < end_chunk; chunk++) {
       if (!sees_chunk(attention_first_visible(a, token), attention_position(a, token), chunk))
         continue;
-      const float* state =
-          partials + places[chunk - first_chunk] + row * attention_partial_floats(a->layout);
+      const float* state = states_of(a, row0, row, chunk);
       merge_weights(m, l, set1_f(state[v_dim]), set1_f(state[v_dim + 1]), keep, join);
       merge_values(o, state, keep[0], join[0], v_dim);
     }

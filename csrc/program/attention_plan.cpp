@@ -8,11 +8,15 @@
 namespace octavo {
 namespace {
 
-// Few rows of a sequence: all of its heads, and which of its chunks are units of their own.
+// States that chunks' units may leave: in all 16 MiB, which caches hold more of than of K and V.
+constexpr int64_t kMostSharedFloats = 4 << 20;
+
+// Few rows of a sequence, all of its heads.
 struct FewRows {
   int32_t seq, row0, row1, first_chunk, end_chunk;
-  bool shares = false;  // a unit of some chunk with other rows
-  int32_t splits = -1;  // of kv head 0's first block of heads, in plan.splits; -1: not split
+  int32_t shared = 0;   // chunks that it has with others
+  int32_t places = -1;  // of the first block of heads, in plan.places
+  int32_t chunks() const { return end_chunk - first_chunk; }
 };
 
 struct SharedChunk {  // rows that see all of a chunk in the same blocks, as many as one unit takes
@@ -32,21 +36,13 @@ class Planner {
 
   AttentionPlan plan() {
     collect_rows();
-    const std::vector<SharedChunk> shared = shared_chunks();
-    for (const SharedChunk& c : shared)
-      for (const int32_t rows : c.rows) few_[rows].shares = true;
+    for (const SharedChunk& chunk : shared_chunks()) add_shared(chunk);
     const bool few_units = s_.seqs * layout_.kv_heads * head_blocks_ < 8 * threads_;
     for (FewRows& rows : few_) {
       // So that one long sequence keeps every thread busy.
-      const bool cut = few_units && rows.end_chunk - rows.first_chunk > 1;
-      if (cut || rows.shares) split(rows);
-      else add_whole(rows.seq, rows.row0, rows.row1);
+      if (few_units && rows.chunks() - rows.shared > 1) add_chunks(rows);
+      else add_whole(rows.seq, rows.row0, rows.row1, rows.places, rows.shared);
     }
-    for (const SharedChunk& c : shared)
-      for (int32_t block = 0; block < layout_.kv_heads * head_blocks_; ++block)
-        add_chunk(c.chunk, block, c.rows.data(), (int32_t)c.rows.size());
-    for (const FewRows& rows : few_)
-      if (rows.splits >= 0) add_own_chunks(rows);
     std::stable_sort(
         plan_.units.begin(), plan_.units.end(),
         [](const AttentionUnit& x, const AttentionUnit& y) { return x.cost > y.cost; });
@@ -144,80 +140,80 @@ class Planner {
     }
   }
 
-  AttentionRows block_rows(int32_t seq, int32_t row0, int32_t row1, int32_t kv_head,
-                           int32_t block) const {
-    const int32_t begin = block * kUnitAttentionHeads;
-    return {seq,
-            row0,
-            row1,
-            kv_head,
-            kv_head * group_heads_ + begin,
-            std::min(group_heads_ - begin, kUnitAttentionHeads)};
+  AttentionUnit unit_of(int32_t seq, int32_t row0, int32_t row1, int32_t head_block) const {
+    const int32_t kv_head = head_block / head_blocks_,
+                  begin = head_block % head_blocks_ * kUnitAttentionHeads;
+    AttentionUnit unit{{seq, row0, row1, kv_head, kv_head * group_heads_ + begin,
+                        std::min(group_heads_ - begin, kUnitAttentionHeads)}};
+    unit.cost = (int64_t)(row1 - row0) * unit.heads;
+    return unit;
   }
+  int32_t all_head_blocks() const { return layout_.kv_heads * head_blocks_; }
 
-  void add_whole(int32_t seq, int32_t row0, int32_t row1) {
+  void add_whole(int32_t seq, int32_t row0, int32_t row1, int32_t places = -1, int32_t shared = 0) {
     const AttentionArgs a = positions_of(seq);
-    const int64_t chunks = attention_end_chunk(&a, row1) - attention_first_chunk(&a, row0);
-    for (int32_t kv_head = 0; kv_head < layout_.kv_heads; ++kv_head)
-      for (int32_t block = 0; block < head_blocks_; ++block) {
-        AttentionUnit unit{block_rows(seq, row0, row1, kv_head, block)};
-        unit.cost = (row1 - row0) * unit.heads * chunks;
-        plan_.units.push_back(unit);
-      }
-  }
-
-  void split(FewRows& rows) {
-    const int32_t chunks = rows.end_chunk - rows.first_chunk;
-    rows.splits = (int32_t)plan_.splits.size();
-    for (int32_t kv_head = 0; kv_head < layout_.kv_heads; ++kv_head)
-      for (int32_t block = 0; block < head_blocks_; ++block) {
-        const int32_t places = (int32_t)plan_.places.size();
-        plan_.splits.push_back(
-            {block_rows(rows.seq, rows.row0, rows.row1, kv_head, block), chunks, places});
-        plan_.places.resize(places + chunks, -1);
-      }
-  }
-
-  int64_t& place(const FewRows& rows, int32_t head_block, int32_t chunk) {
-    return plan_.places[plan_.splits[rows.splits + head_block].places + chunk - rows.first_chunk];
-  }
-
-  // Of one block of heads, counted through all kv heads: rows few_[rows[0]], few_[rows[1]], ...
-  void add_chunk(int32_t chunk, int32_t head_block, const int32_t* rows, int32_t count) {
-    const SplitRows& first = plan_.splits[few_[rows[0]].splits + head_block];
-    AttentionUnit unit{first};
-    unit.chunk = chunk;
-    unit.begin = (int32_t)plan_.members.size();
-    unit.end = unit.begin + count;
-    if (count > 1) unit.q_rows = (int32_t)plan_.q_rows.size();
-    unit.partial = plan_.partial_floats;
-    for (int32_t i = 0; i < count; ++i) {
-      const FewRows& member = few_[rows[i]];
-      plan_.members.push_back(member.splits + head_block);
-      place(member, head_block, chunk) = plan_.partial_floats;
-      plan_.partial_floats +=
-          (int64_t)(member.row1 - member.row0) * unit.heads * attention_partial_floats(&layout_);
-      for (int32_t row = member.row0; row < member.row1 && count > 1; ++row)
-        plan_.q_rows.push_back(s_.row_starts[member.seq] + row);
+    const int32_t chunks = attention_end_chunk(&a, row1) - attention_first_chunk(&a, row0);
+    for (int32_t block = 0; block < all_head_blocks(); ++block) {
+      AttentionUnit unit = unit_of(seq, row0, row1, block);
+      if (places >= 0) unit.places = places + block * chunks;
+      unit.cost *= std::max(1, chunks - shared);
+      plan_.units.push_back(unit);
     }
-    if (count > 1) {
-      unit.row0 = 0;
-      unit.row1 = (int32_t)plan_.q_rows.size() - unit.q_rows;
+  }
+
+  // Where the states of these rows over the chunk lie.
+  int64_t& place(FewRows& rows, int32_t head_block, int32_t chunk) {
+    if (rows.places < 0) {
+      rows.places = (int32_t)plan_.places.size();
+      plan_.places.resize(plan_.places.size() + (int64_t)all_head_blocks() * rows.chunks(), -1);
     }
-    unit.cost = (int64_t)(unit.row1 - unit.row0) * unit.heads;
-    plan_.units.push_back(unit);
+    return plan_.places[rows.places + head_block * rows.chunks() + chunk - rows.first_chunk];
+  }
+
+  void add_shared(const SharedChunk& shared) {
+    if (plan_.partial_floats >= kMostSharedFloats) return;
+    const int32_t q_rows = (int32_t)plan_.q_rows.size();
+    for (const int32_t index : shared.rows) {
+      FewRows& rows = few_[index];
+      rows.shared += 1;
+      for (int32_t row = rows.row0; row < rows.row1; ++row)
+        plan_.q_rows.push_back(s_.row_starts[rows.seq] + row);
+    }
+    const int32_t count = (int32_t)plan_.q_rows.size() - q_rows;
+    for (int32_t block = 0; block < all_head_blocks(); ++block) {
+      const AttentionUnit first = unit_of(few_[shared.rows[0]].seq, 0, 0, block);
+      plan_.shared.push_back({first.seq, first.kv_head, first.head, first.heads, shared.chunk,
+                              q_rows, count, plan_.partial_floats});
+      for (const int32_t index : shared.rows) {
+        FewRows& rows = few_[index];
+        place(rows, block, shared.chunk) = plan_.partial_floats;
+        plan_.partial_floats += state_floats(rows.row1 - rows.row0, first.heads);
+      }
+    }
+  }
+  int64_t state_floats(int32_t tokens, int32_t heads) const {
+    return (int64_t)tokens * heads * attention_partial_floats(&layout_);
   }
 
   // Those of one chunk stand together: the K and V that its blocks of heads share are read from
   // memory by the first.
-  void add_own_chunks(const FewRows& rows) {
-    const int32_t index = (int32_t)(&rows - few_.data());
+  void add_chunks(FewRows& rows) {
     for (int32_t kv_head = 0; kv_head < layout_.kv_heads; ++kv_head)
       for (int32_t chunk = rows.first_chunk; chunk < rows.end_chunk; ++chunk)
         for (int32_t i = 0; i < head_blocks_; ++i) {
           const int32_t block = kv_head * head_blocks_ + i;
-          if (place(rows, block, chunk) < 0) add_chunk(chunk, block, &index, 1);
+          int64_t& state = place(rows, block, chunk);
+          if (state >= 0) continue;
+          AttentionUnit unit = unit_of(rows.seq, rows.row0, rows.row1, block);
+          unit.places = rows.places + block * rows.chunks();
+          unit.chunk = chunk;
+          unit.split = plan_.splits + block;
+          unit.split_chunks = rows.chunks() - rows.shared;
+          unit.partial = state = plan_.partial_floats;
+          plan_.partial_floats += state_floats(rows.row1 - rows.row0, unit.heads);
+          plan_.units.push_back(unit);
         }
+    plan_.splits += all_head_blocks();
   }
 
   const Step& s_;

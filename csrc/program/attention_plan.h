@@ -1,9 +1,9 @@
 // attention_plan.h: how attention of a step is cut into units, for one layer group.
 //
 // A unit is what one thread computes in one go: rows of one sequence and query heads of one kv
-// head, over all that they see; or over one chunk of it, and then of all sequences that have this
-// chunk in the same blocks, so that what they share is read once. Partial states of chunks are
-// merged by whoever finishes the last one of a row. Bits do not depend on any of it.
+// head. What several sequences have in the same blocks, a chunk of 256 tokens or more, they walk
+// together first, so that it is read once: a unit of a shared chunk leaves a partial state for each
+// row, which the row's own unit takes. Bits do not depend on any of it.
 //
 // Knows the step's shape and block tables. Knows nothing of pages, values or threads at work.
 #pragma once
@@ -31,28 +31,30 @@ struct AttentionRows {  // rows [row0, row1) of a sequence, counted from its fir
   int32_t kv_head, head, heads;  // query heads [head, head + heads), all of one kv head
 };
 
-// Rows whose chunks are different units.
-struct SplitRows : AttentionRows {
-  int32_t chunks;
-  int32_t places;  // where plan.places begins to say, chunk by chunk, where their partials are
+struct AttentionUnit : AttentionRows {
+  int32_t places = -1;  // where plan.places begins to say, chunk by chunk from the rows' first on,
+                        // where states of its rows lie; -1: there are none
+  int32_t chunk = -1;   // the only one that it computes; -1: all without a state
+  int32_t split = -1;   // which rows a chunk is of, counted from 0, whose chunks are units
+  int32_t split_chunks = 0;  // as many units
+  int64_t partial = 0;       // float offset of its states, of a chunk
+  int64_t cost = 0;
 };
 
-// Of several sequences: seq is the first, and [row0, row1) counts the rows that q_rows names.
-struct AttentionUnit : AttentionRows {
-  int32_t chunk = 0;           // the one of a split unit
-  int32_t begin = 0, end = 0;  // a split unit computes for rows plan.members[begin, end)
-  int32_t q_rows = -1;  // where plan.q_rows names the batch's rows of all members; -1: one sequence
-  int64_t partial = 0;  // float offset of its partial
-  int64_t cost = 0;
-  bool split() const { return end > begin; }
+struct SharedUnit {  // all of a chunk for rows of several sequences
+  int32_t seq;       // one that has it
+  int32_t kv_head, head, heads;
+  int32_t chunk;
+  int32_t q_rows, rows;  // the batch's rows, plan.q_rows[q_rows, q_rows + rows)
+  int64_t partial;
 };
 
 struct AttentionPlan {
+  std::vector<SharedUnit> shared;    // all done before the others begin
   std::vector<AttentionUnit> units;  // the dearest first
-  std::vector<SplitRows> splits;
-  std::vector<int32_t> members;  // indices of splits
   std::vector<int32_t> q_rows;
-  std::vector<int64_t> places;  // float offset of a chunk's partial of a split's rows
+  std::vector<int64_t> places;  // float offsets of states; -1: the chunk has none
+  int32_t splits = 0;
   int64_t partial_floats = 0;
 };
 

@@ -124,12 +124,12 @@ class Run {
   // run_attention.cpp
   AttentionArgs attention_args(const OpRecord& op, int32_t seq);
   AttentionArgs unit_args(const OpRecord& op, const AttentionUnit& u);
+  AttentionArgs shared_args(const OpRecord& op, const SharedUnit& u);
   void plan_attention();
   void attend(const OpRecord& op, int32_t index, int thread);
+  void attend_shared(const OpRecord& op, int32_t index, int thread);
   template <class Compute>
-  void attend_to(const OpRecord& op, const AttentionRows& rows, float* staged, Compute compute);
-  void attend_chunk(const OpRecord& op, const AttentionUnit& u, const AttentionArgs& a,
-                    float* staged, int thread);
+  void attend_to(const OpRecord& op, const AttentionRows& rows, int thread, Compute compute);
   KVPlace kv_place(const OpRecord& op, const AttentionUnit& u);
 
   // run_head.cpp

@@ -23,18 +23,25 @@ AttentionArgs Run::attention_args(const OpRecord& op, int32_t seq) {
   return a;
 }
 
-// Of a unit's own query heads.
 AttentionArgs Run::unit_args(const OpRecord& op, const AttentionUnit& u) {
   AttentionArgs a = attention_args(op, u.seq);
-  if (u.q_rows >= 0) {  // rows of several sequences that see all of the chunk
-    a.q = rows_of(op.x);
-    a.q_rows = attention_[op.group].q_rows.data() + u.q_rows;
-    a.first_position = (u.chunk + 1) * kAttentionChunk - 1;
-    a.rows = u.row1;
-    a.window = 0;
-  }
   a.group = u.heads;
   a.q += (int64_t)u.head * parts_.groups[op.group].layout.k_dim;
+  if (u.places >= 0) {
+    a.states = p_.partials_.data();
+    a.places = attention_[op.group].places.data() + u.places;
+  }
+  return a;
+}
+
+AttentionArgs Run::shared_args(const OpRecord& op, const SharedUnit& u) {
+  AttentionArgs a = attention_args(op, u.seq);
+  a.group = u.heads;
+  a.q = rows_of(op.x) + (int64_t)u.head * parts_.groups[op.group].layout.k_dim;
+  a.q_rows = attention_[op.group].q_rows.data() + u.q_rows;
+  a.first_position = (u.chunk + 1) * kAttentionChunk - 1;
+  a.rows = u.rows;
+  a.window = 0;
   return a;
 }
 
@@ -49,7 +56,7 @@ void Run::plan_attention() {
     if (!plan.units.empty()) continue;
     plan = octavo::plan_attention(s_, parts_.groups[op.group], block_table(op.group, 0), op.heads,
                                   p_.threads_);
-    arrivals_[op.group] = std::make_unique<std::atomic<int32_t>[]>(plan.splits.size());
+    arrivals_[op.group] = std::make_unique<std::atomic<int32_t>[]>(plan.splits);
     floats = std::max(floats, (size_t)plan.partial_floats);
   }
   if (p_.partials_.size() >= floats) return;
@@ -58,61 +65,77 @@ void Run::plan_attention() {
 }
 
 void Run::attend(const OpRecord& op, int32_t index, int thread) {
-  const std::vector<AttentionUnit>& units = attention_[op.group].units;
-  const KVLayout& layout = parts_.groups[op.group].layout;
-  const int64_t scratch_floats = align64(attention_scratch_bytes(&layout)) / 4;
-  float* staged = reinterpret_cast<float*>(p_.scratch_[thread]) + scratch_floats;
+  const AttentionPlan& plan = attention_[op.group];
+  if (!plan.shared.empty()) {
+    attend_shared(op, index, thread);
+    pool_.barrier();
+  }
+  const std::vector<AttentionUnit>& units = plan.units;
   share(index, (int32_t)units.size(), thread, [&](int32_t i) {
     const AttentionUnit& u = units[i];
     AttentionArgs a = unit_args(op, u);
     if (i + 1 < (int32_t)units.size()) a.next = kv_place(op, units[i + 1]);
-    if (u.split()) return attend_chunk(op, u, a, staged, thread);
-    attend_to(op, u, staged, [&](int64_t out_stride, float* out) {
+    const AttentionKernels& k = *p_.kernels_->attention;
+    if (u.chunk < 0) {
+      attend_to(op, u, thread, [&](int64_t out_stride, float* out) {
+        a.out_stride = out_stride;
+        k.attend_rows(&a, u.row0, u.row1, u.kv_head, out, p_.scratch_[thread]);
+      });
+      return;
+    }
+    k.attend_chunk(&a, u.row0, u.row1, u.kv_head, u.chunk, p_.partials_.data() + u.partial,
+                   p_.scratch_[thread]);
+    std::atomic<int32_t>& arrivals = arrivals_[op.group][u.split];
+    if ((arrivals.fetch_add(1, std::memory_order_acq_rel) + 1) % u.split_chunks != 0) return;
+    attend_to(op, u, thread, [&](int64_t out_stride, float* out) {
       a.out_stride = out_stride;
-      p_.kernels_->attention->attend_rows(&a, u.row0, u.row1, u.kv_head, out, p_.scratch_[thread]);
+      k.merge_chunks(&a, u.row0, u.row1, out);
     });
+  }, 1);
+}
+
+// The states that rows of several sequences have over what they share.
+void Run::attend_shared(const OpRecord& op, int32_t index, int thread) {
+  const std::vector<SharedUnit>& units = attention_[op.group].shared;
+  share(index, (int32_t)units.size(), thread, [&](int32_t i) {
+    const SharedUnit& u = units[i];
+    AttentionArgs a = shared_args(op, u);
+    if (i + 1 < (int32_t)units.size()) {
+      const SharedUnit& next = units[i + 1];
+      a.next = {block_table(op.group, next.seq), next.kv_head, next.chunk * kAttentionChunk,
+                (next.chunk + 1) * kAttentionChunk};
+    }
+    p_.kernels_->attention->attend_chunk(&a, 0, u.rows, u.kv_head, u.chunk,
+                                         p_.partials_.data() + u.partial, p_.scratch_[thread]);
   });
 }
 
 // Calls compute(out_stride, out) for rows that become columns of the op's output, or are staged on
 // their way to its packed rows.
 template <class Compute>
-void Run::attend_to(const OpRecord& op, const AttentionRows& rows, float* staged, Compute compute) {
-  const int32_t v_dim = parts_.groups[op.group].layout.v_dim, k0 = rows.head * v_dim,
-                columns = rows.heads * v_dim, first = s_.row_starts[rows.seq];
+void Run::attend_to(const OpRecord& op, const AttentionRows& rows, int thread, Compute compute) {
+  const KVLayout& layout = parts_.groups[op.group].layout;
+  const int32_t v_dim = layout.v_dim, k0 = rows.head * v_dim, columns = rows.heads * v_dim,
+                first = s_.row_starts[rows.seq];
   if (op.code == kAttend) return compute((int64_t)op.heads * v_dim, rows_of(op.out, first) + k0);
+  float* staged =
+      reinterpret_cast<float*>(p_.scratch_[thread] + align64(attention_scratch_bytes(&layout)));
   compute(columns, staged - (int64_t)rows.row0 * columns);
   p_.kernels_->matmul->pack_rows(staged, columns, acts_of(op.out), first + rows.row0,
                                  first + rows.row1, k0, k0 + columns);
 }
 
-// One chunk, then the rows of which it was the last one.
-void Run::attend_chunk(const OpRecord& op, const AttentionUnit& u, const AttentionArgs& a,
-                       float* staged, int thread) {
-  const AttentionKernels& k = *p_.kernels_->attention;
-  const AttentionPlan& plan = attention_[op.group];
-  float* partials = p_.partials_.data();
-  k.attend_chunk(&a, u.row0, u.row1, u.kv_head, u.chunk, partials + u.partial, p_.scratch_[thread]);
-  for (int32_t i = u.begin; i < u.end; ++i) {
-    const SplitRows& rows = plan.splits[plan.members[i]];
-    std::atomic<int32_t>& arrivals = arrivals_[op.group][plan.members[i]];
-    if ((arrivals.fetch_add(1, std::memory_order_acq_rel) + 1) % rows.chunks != 0) continue;
-    AttentionArgs member = attention_args(op, rows.seq);
-    member.group = rows.heads;
-    attend_to(op, rows, staged, [&](int64_t out_stride, float* out) {
-      member.out_stride = out_stride;
-      k.merge_chunks(&member, rows.row0, rows.row1, partials, plan.places.data() + rows.places,
-                     out);
-    });
-  }
-}
-
-// Where a unit begins to read.
+// Where a unit begins to read: chunks that have states are not.
 KVPlace Run::kv_place(const OpRecord& op, const AttentionUnit& u) {
   const AttentionArgs a = unit_args(op, u);
-  const int32_t chunk = u.split() ? u.chunk * kAttentionChunk : 0,
-                seen = attention_first_visible(&a, u.row0) / kKVUnit * kKVUnit;
-  return {a.block_table, u.kv_head, std::max(chunk, seen), attention_position(&a, u.row1 - 1) + 1};
+  int32_t chunk = u.chunk;
+  if (chunk < 0)
+    for (chunk = attention_first_chunk(&a, u.row0); attention_has_state(&a, u.row0, chunk);)
+      ++chunk;
+  const int32_t seen = attention_first_visible(&a, u.row0) / kKVUnit * kKVUnit,
+                end = a.first_position + u.row1;
+  return {a.block_table, u.kv_head, std::min(std::max(chunk * kAttentionChunk, seen), end - 1),
+          end};
 }
 
 }  // namespace octavo
