@@ -24,7 +24,7 @@ struct KVFormatRow {
 static constexpr KVFormatRow kKVFormatTable[] = {
     {"f32", 32, 0, "[D][16 tok]", "[tok][D]"},
     {"bf16", 16, 0, "[D/2][16 tok][2 d]", "[tok/2][D/16][16 d][2 tok]"},
-    // Bytes are q + 128, q within +-127; a value is q * scale.
+    // Bytes are q + 128, q within +-127; a value is q * scale. K is rotated (kernels/rotate.h).
     {"int8", 8, 4, "[D/4][16 tok][4 d]", "[tok/4][D/16][16 d][4 tok]"},
 };
 static_assert(sizeof kKVFormatTable == kKVFormats * sizeof(KVFormatRow), "every format has a row");

@@ -1,6 +1,7 @@
 // attention_dots.h: the two products of attention over bytes of K and V, in whole numbers.
 //
-// With k and v the bytes less 128, q and W whole numbers, all within a tile of 64 tokens:
+// With k and v the bytes less 128, q (of a rotated row) and W whole numbers, all within a tile of
+// 64 tokens:
 //   score[t] = float(sum over d of q[d] k[t][d]) * scale of k[t] * scale of q
 //   w[t] = p[t] * scale of v[t], 0 if that is NaN;  scale of W = max(w) / 32512
 //   W[t] = w[t] * (32512 / max(w)) to the nearest, ties to even

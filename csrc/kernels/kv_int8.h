@@ -1,10 +1,12 @@
 // kv_int8.h: rows of K, of V and of q as signed bytes with one scale, and KV<KV_INT8>.
 //
+// K and q are rotated first (rotate.h), V is not.
 // scale = amax / 127 and q = x * (127 / amax), to the nearest, ties to even. A row whose amax is
 // below 1e-30 is 0 with scale 0. One that holds a NaN or an infinity is 0 with an infinite scale:
 // NaN in every row that sees it, but V's in those only whose weight of it is above 0.
 #pragma once
 #include "kernels/attention_dots.h"
+#include "kernels/rotate.h"
 #include "kernels/simd_bytes.h"
 
 namespace octavo::OCTAVO_ISA {
@@ -41,8 +43,10 @@ template <> struct KV<KV_INT8> {
   static constexpr int32_t kFormat = KV_INT8;
 
   static void write_k(uint8_t* unit, int32_t slot, int32_t dim, const float* k) {
+    float rotated[kAttentionMaxDim];
     uint8_t bytes[kAttentionMaxDim];
-    write_scale(unit, slot, dim, biased_bytes(k, dim, bytes));
+    rotate(k, dim, rotated);
+    write_scale(unit, slot, dim, biased_bytes(rotated, dim, bytes));
     for (int d = 0; d < dim; d += 4) __builtin_memcpy(unit + d * 16 + slot * 4, bytes + d, 4);
   }
   // Four neighbouring tokens share 32-bit words here: stores of a byte only.
@@ -54,9 +58,11 @@ template <> struct KV<KV_INT8> {
   }
 
   static void pack_q(const float* q, int k_dim, int rows, int lane, void* pack) {
+    float rotated[kAttentionMaxDim];
     int8_t bytes[kAttentionMaxDim];
-    const ByteScale of = byte_scale(q, k_dim);
-    to_bytes(q, k_dim, of.inverse, (uint8_t*)bytes);
+    rotate(q, k_dim, rotated);
+    const ByteScale of = byte_scale(rotated, k_dim);
+    to_bytes(rotated, k_dim, of.inverse, (uint8_t*)bytes);
     int32_t sum = 0;
     for (int d = 0; d < k_dim; d++) sum += bytes[d];
     int32_t* words = (int32_t*)pack + lane;

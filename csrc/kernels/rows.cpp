@@ -109,7 +109,7 @@ static __attribute__((noinline)) void rope_interleaved(float* x, int32_t heads, 
     for (int32_t h = 0; h < heads; h++) {
       float* p = x + (int64_t)h * dim + 2 * i;
       const f32x16 v = load_f_mask(p, m);
-      store_f_mask(p, m, fma(v, c, mul(swap_pairs(v), s)));
+      store_f_mask(p, m, fma(v, c, mul(swap_lanes<1>(v), s)));
     }
   }
 }

@@ -16,7 +16,7 @@
 //           fma(a, b, c)                                     a*b+c rounded once; on base twice: a class of its own
 //           select(m, a, b) round_even(a)                    a where the mask is set
 //           scale2(p, n)                                     p * 2^n for integral n in [-126, 127]
-//           swap_pairs(a) twice_each(8 floats)               lanes 2i and 2i+1 change places; lane i = p[i / 2]
+//           swap_lanes<K>(a) twice_each(8 floats)            lanes i and i ^ K (1, 2, 4, 8) change places; lane i = p[i / 2]
 //           reduce_add(a) reduce_max(a)                      fixed tree: lanes i and i+8, then i+4, i+2, i+1
 //   int32   zero_i() set1_i(v) load_i(p) store_i(p, v) add_i sub_i and_i or_i
 //           shift_left<N> shift_right_u<N> shift_right_s<N>  logical and arithmetic; shift_right16<N>: of 16-bit lanes

@@ -220,8 +220,13 @@ OCTAVO_INLINE i32x16 look_up(const uint8_t* table, i32x16 index) {
   return {_mm256_shuffle_epi8(both, index.lo), _mm256_shuffle_epi8(both, index.hi)};
 }
 
-OCTAVO_INLINE f32x16 swap_pairs(f32x16 a) {
-  return {_mm256_permute_ps(a.lo, 0xb1), _mm256_permute_ps(a.hi, 0xb1)};
+template <int K> OCTAVO_INLINE __m256 swap_lanes8(__m256 a) {
+  if constexpr (K < 4) return _mm256_permute_ps(a, K == 1 ? 0xb1 : 0x4e);
+  else return _mm256_permute2f128_ps(a, a, 0x01);
+}
+template <int K> OCTAVO_INLINE f32x16 swap_lanes(f32x16 a) {
+  if constexpr (K == 8) return {a.hi, a.lo};
+  else return {swap_lanes8<K>(a.lo), swap_lanes8<K>(a.hi)};
 }
 OCTAVO_INLINE f32x16 twice_each(const float* p) {
   const __m256 all = _mm256_loadu_ps(p);

@@ -111,7 +111,10 @@ OCTAVO_INLINE i32x16 look_up(const uint8_t* table, i32x16 index) {
   return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)table)), index);
 }
 
-OCTAVO_INLINE f32x16 swap_pairs(f32x16 a) { return _mm512_permute_ps(a, 0xb1); }
+template <int K> OCTAVO_INLINE f32x16 swap_lanes(f32x16 a) {
+  if constexpr (K < 4) return _mm512_permute_ps(a, K == 1 ? 0xb1 : 0x4e);
+  else return _mm512_shuffle_f32x4(a, a, K == 4 ? 0xb1 : 0x4e);
+}
 OCTAVO_INLINE f32x16 twice_each(const float* p) {
   const __m512i pick = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
   return _mm512_permutexvar_ps(pick, _mm512_castps256_ps512(_mm256_loadu_ps(p)));

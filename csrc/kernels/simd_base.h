@@ -251,8 +251,15 @@ OCTAVO_INLINE i32x16 look_up(const uint8_t* table, i32x16 index) {
   return load_i(bytes);
 }
 
-OCTAVO_INLINE f32x4 swap4(f32x4 a) { return __builtin_shufflevector(a, a, 1, 0, 3, 2); }
-OCTAVO_INLINE f32x16 swap_pairs(f32x16 a) { return OCTAVO_MAP1(swap4, a); }
+template <int K> OCTAVO_INLINE f32x4 swap4(f32x4 a) {
+  if constexpr (K == 1) return __builtin_shufflevector(a, a, 1, 0, 3, 2);
+  else return __builtin_shufflevector(a, a, 2, 3, 0, 1);
+}
+template <int K> OCTAVO_INLINE f32x16 swap_lanes(f32x16 a) {
+  if constexpr (K == 8) return {a.c, a.d, a.a, a.b};
+  else if constexpr (K == 4) return {a.b, a.a, a.d, a.c};
+  else return OCTAVO_MAP1(swap4<K>, a);
+}
 OCTAVO_INLINE f32x16 twice_each(const float* p) {
   return {f32x4{p[0], p[0], p[1], p[1]}, f32x4{p[2], p[2], p[3], p[3]},
           f32x4{p[4], p[4], p[5], p[5]}, f32x4{p[6], p[6], p[7], p[7]}};

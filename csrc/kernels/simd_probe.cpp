@@ -83,7 +83,10 @@ OCTAVO_WORD(is_nan, put_bits(out, is_nan(f(a))))
 OCTAVO_WORD(and_m, put_bits(out, and_m(m(a), m(b))))
 OCTAVO_WORD(mask_byte_add16, put(out, mask_byte_add16(i(a), scalar64(b))))
 OCTAVO_WORD(look_up, put(out, look_up(b, i(a))))
-OCTAVO_WORD(swap_pairs, put(out, swap_pairs(f(a))))
+OCTAVO_WORD(swap_lanes_1, put(out, swap_lanes<1>(f(a))))
+OCTAVO_WORD(swap_lanes_2, put(out, swap_lanes<2>(f(a))))
+OCTAVO_WORD(swap_lanes_4, put(out, swap_lanes<4>(f(a))))
+OCTAVO_WORD(swap_lanes_8, put(out, swap_lanes<8>(f(a))))
 OCTAVO_WORD(twice_each, put(out, twice_each((const float*)a)))
 OCTAVO_WORD(reduce_add, put(out, reduce_add(f(a))))
 OCTAVO_WORD(reduce_max, put(out, reduce_max(f(a))))
@@ -136,7 +139,10 @@ static const ProbeWord kWords[] = {
     OCTAVO_ENTRY(and_m),
     OCTAVO_ENTRY(mask_byte_add16),
     OCTAVO_ENTRY(look_up),
-    OCTAVO_ENTRY(swap_pairs),
+    OCTAVO_ENTRY(swap_lanes_1),
+    OCTAVO_ENTRY(swap_lanes_2),
+    OCTAVO_ENTRY(swap_lanes_4),
+    OCTAVO_ENTRY(swap_lanes_8),
     OCTAVO_ENTRY(twice_each),
     OCTAVO_ENTRY(reduce_add),
     OCTAVO_ENTRY(reduce_max),

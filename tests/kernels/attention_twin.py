@@ -88,7 +88,8 @@ def write_kv(
         block, slot = divmod(int(position), layout.block_size)
         for head in range(layout.kv_heads):
             k_at, v_at = row_bytes(layout, int(block_table[block]), layer, head, slot)
-            pages[k_at], pages[v_at] = k_twin.encode(k[i, head]), v_twin.encode(v[i, head])
+            pages[k_at] = k_twin.encode(k_twin.turned(k[i, head]))
+            pages[v_at] = v_twin.encode(v[i, head])
 
 
 def one_chunk(
@@ -194,7 +195,7 @@ def exact_attention(q: Floats, past: Past) -> tuple[NDArray[np.float64], NDArray
     u, scale, outs, bounds = 2.0**-24, past.scale, [], []
     k_twin, v_twin = twins(past.layout)
     for mine, keys, values, sees in gather(q, past):
-        rounded = k_twin.rounded(mine), k_twin.decode(keys), v_twin.decode(values)
+        rounded = k_twin.rounded(k_twin.turned(mine)), k_twin.decode(keys), v_twin.decode(values)
         a, k, v = (x.astype(np.float64) for x in rounded)
         score = a @ k.T * scale
         if past.softcap:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from octavo.program.reference import rotate
 from tests.kernels.exact import F32, Floats, fma, from_bf16, to_bf16
 from tests.kernels.tile_twin import add_dots
 
@@ -34,6 +35,11 @@ class F32Twin:
 
     def v_bytes(self, slot: int, dim: int) -> Offsets:  # [tok][D]
         return self._each_byte((slot * dim + np.arange(dim)) * 4)
+
+    def turned(self, rows: Floats) -> Floats:
+        """The rows of K, or of q, that `encode` and `rounded` take: another basis where the format
+        has one for K."""
+        return rows
 
     def encode(self, rows: Floats) -> Bytes:
         """The bytes of rows (..., dim)."""
@@ -136,7 +142,8 @@ class TiledBf16Twin(Bf16Twin):
 
 
 class Int8Twin(F32Twin):
-    """Bytes q + 128 and a scale a row; its products are of whole numbers (attention_dots.h)."""
+    """Bytes q + 128 and a scale a row, of K rotated; its products are of whole numbers
+    (attention_dots.h)."""
 
     most, tile = 32512, 64  # of a weight's digits; tokens that share the size of a digit
     least = F32(1e-34)  # the largest weight of a tile is 0 below it
@@ -148,6 +155,10 @@ class Int8Twin(F32Twin):
     def v_bytes(self, slot: int, dim: int) -> Offsets:  # [tok/4][D/16][16 d][4 tok]
         values = slot // 4 * 4 * dim + np.arange(dim) * 4 + slot % 4
         return np.append(values, self._scale_bytes(slot, dim))
+
+    def turned(self, rows: Floats) -> Floats:
+        with np.errstate(all="ignore"):
+            return rotate(rows)
 
     def encode(self, rows: Floats) -> Bytes:
         quants, scales = quantize_row(rows)
@@ -168,7 +179,7 @@ class Int8Twin(F32Twin):
             return np.where(w > 0, half.reshape(p.shape) / scales[:, 0], 0)
 
     def scores(self, q: Floats, keys: Bytes, fused: bool) -> Floats:
-        (a, a_scale), (k, k_scale) = quantize_row(q), self._parts(keys)
+        (a, a_scale), (k, k_scale) = quantize_row(self.turned(q)), self._parts(keys)
         dots = (a.astype(np.int64) @ k.astype(np.int64).T).astype(F32)
         with np.errstate(all="ignore"):
             return dots * k_scale[:, 0] * a_scale

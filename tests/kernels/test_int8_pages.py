@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.kernels import native
+from octavo.program.reference import rotate
 from tests.kernels import attention_twin as twin
 from tests.kernels.attention_case import DIMS, Kinds, PagedSequence, layout_of
 from tests.kernels.exact import F32, Floats, same_bits
@@ -34,8 +35,11 @@ def token_of(isa: str, k: Floats, v: Floats) -> tuple[list[int], float, list[int
 
 @every_isa
 def test_a_byte_is_128_more_than_the_value_over_the_scale_with_ties_to_even(isa: str) -> None:
-    k = np.array([127, -127, 0, -0.0, 0.5, 1.5, 2.5, -0.5, -1.5, -2.5, 63.4, 63.6, 1, 2, 3, 4], F32)
-    k_bytes, k_scale, v_bytes, v_scale = token_of(isa, k, k * F32(2.0**-9))
+    """Rotated twice a row is what it was, here without a rounding."""
+    k = np.array(
+        [127, -127, 0, -0.0, 0.5, 1.5, 2.5, -0.5, -1.5, -2.5, 63.375, 63.625, 1, 2, 3, 4], F32
+    )
+    k_bytes, k_scale, v_bytes, v_scale = token_of(isa, rotate(k), k * F32(2.0**-9))
     want = [255, 1, 128, 128, 128, 130, 130, 128, 126, 126, 191, 192, 129, 130, 131, 132]
     assert (k_bytes, k_scale) == (want, 1.0)
     assert (v_bytes, v_scale) == (want, 2.0**-9)
@@ -53,6 +57,32 @@ def test_smollm2_keeps_136_bytes_a_token_and_head_where_bf16_keeps_256() -> None
     int8, bf16 = (native.KVLayout(30, 3, 64, 64, kind, kind, 32) for kind in ("int8", "bf16"))
     assert int8.k_head_stride == int8.v_head_stride == 32 * (64 + 4)
     assert int8.block_stride / bf16.block_stride == 384 / 720  # 382.5 KiB in whole pages
+
+
+def hadamard(dim: int) -> Floats:
+    """Sylvester's matrix, orthonormal, in blocks of the largest power of two that divides dim."""
+    block, one = np.ones((1, 1)), np.array([[1, 1], [1, -1]])
+    while dim % (2 * len(block)) == 0:
+        block = np.kron(block, one)
+    return np.kron(np.eye(dim // len(block)), block / np.sqrt(len(block)))
+
+
+@pytest.mark.parametrize("dim", [16, 48, 64, 80, 96, 128, 256])
+@every_isa
+def test_k_is_kept_rotated_and_v_is_not(isa: str, dim: int) -> None:
+    layout = native.KVLayout(1, 1, dim, dim, *INT8, 16)
+    pages = guarded(np.zeros(layout.block_stride, np.uint8))
+    row = np.random.default_rng(dim).standard_normal(dim).astype(F32)
+    row[5] = 40.0  # as a few channels of K are
+    table, at = np.zeros(1, np.int32), np.array([9], np.int32)
+    native.write_kv(isa, pages, layout, table, at, 0, *(row.reshape(1, 1, dim),) * 2)
+    k, v = (
+        twin.KV_TWINS["int8"].decode(pages[where]) for where in twin.row_bytes(layout, 0, 0, 0, 9)
+    )
+    rotated = row @ hadamard(dim)
+    assert np.abs(k - rotated).max() <= 0.502 * np.abs(rotated).max() / 127
+    assert np.abs(v - row).max() <= 0.502 * np.abs(row).max() / 127
+    assert np.abs(k @ hadamard(dim) - row).std() < np.abs(v - row).std()
 
 
 @pytest.mark.parametrize("kinds", [INT8, ("int8", "f32"), ("f32", "int8")], ids="-".join)

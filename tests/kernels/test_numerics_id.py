@@ -29,7 +29,7 @@ CLASSES = {
     "avx512": "fma-bf16emulated", "avx512bf16": "fma-bf16hardware",
     "amx": "amx", "amx_plain": "amx",
 }  # fmt: skip
-IDS = [f"1/{name}/tile64/chunk256" for name in dict.fromkeys(CLASSES.values())]
+IDS = [f"2/{name}/tile64/chunk256" for name in dict.fromkeys(CLASSES.values())]
 RECORDED = {
     "integer weights": (
         "03bd534497d38a93", "9a2f423fd2625b32",
@@ -72,12 +72,12 @@ RECORDED = {
         "1c37e52eec753249", "1c37e52eec753249",
     ),
     "int8 pages": (
-        "21c62486f195bcf4", "21c62486f195bcf4",
-        "21c62486f195bcf4", "21c62486f195bcf4",
+        "0b544277f499dedd", "0b544277f499dedd",
+        "0b544277f499dedd", "0b544277f499dedd",
     ),
     "attention over int8": (
-        "ed9129249dd57558", "2478710b9383b5f3",
-        "2478710b9383b5f3", "2478710b9383b5f3",
+        "ffd3f34c7a5938e6", "0cdfb6d1aaff68a0",
+        "0cdfb6d1aaff68a0", "0cdfb6d1aaff68a0",
     ),
     "rows": (
         "ef6b3529560d7764", "7d763579b3f4f329",

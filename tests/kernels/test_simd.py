@@ -153,9 +153,10 @@ def test_look_up_takes_every_byte_from_its_place(isa: str) -> None:
     check(run(isa, "look_up", np.uint8, places.astype(np.uint8), tables), table[places])
 
 
-def test_pair_words_move_lanes(isa: str) -> None:
+def test_words_that_move_lanes(isa: str) -> None:
     values = np.arange(1, 129, dtype=F32)
-    check(run(isa, "swap_pairs", F32, values), values.reshape(-1, 2)[:, ::-1].reshape(-1))
+    for k in (1, 2, 4, 8):
+        check(run(isa, f"swap_lanes_{k}", F32, values), values[np.arange(128) ^ k])
     check(run(isa, "twice_each", F32, values), np.repeat(values.reshape(-1, 16)[:, :8], 2))
 
 

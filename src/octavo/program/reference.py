@@ -208,5 +208,25 @@ def round_int8_rows(x: FloatArray) -> FloatArray:
     return rounded
 
 
+def round_int8_keys(x: FloatArray) -> FloatArray:
+    """Round rows of K or q as int8 pages do, which rotate both."""
+    return round_int8_rows(rotate(x))
+
+
+def rotate(x: FloatArray) -> FloatArray:
+    """Multiply rows by an orthonormal Hadamard matrix, in blocks of the largest power of two that
+    divides them, in the order of csrc/kernels/rotate.h."""
+    block = x.shape[-1] & -x.shape[-1]
+    power = block.bit_length() - 1
+    scale = np.float32(1 if power % 2 == 0 else 0.707106781) / np.float32(2 ** (power // 2))
+    for distance in (1 << i for i in range(power)):
+        if distance == 16:
+            x = x * scale
+        pairs = x.reshape(*x.shape[:-1], -1, 2, distance)
+        a, b = pairs[..., 0, :], pairs[..., 1, :]
+        x = np.stack([a + b, a - b], axis=-2).reshape(x.shape)
+    return x * scale if block <= 16 else x
+
+
 def _identity(x: FloatArray) -> FloatArray:
     return x
