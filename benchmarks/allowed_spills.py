@@ -49,4 +49,6 @@ ALLOWED: tuple[Allowed, ...] = (
     Allowed("avx2", "attention.cpp", "dot_*", 76, _DOTS),
     Allowed("avxvnni", "attention.cpp", "dot_*", 16, _DOTS),
     Allowed("avx512*", "attention.cpp", "dot_values<*>", 34, _DOTS),
+    Allowed("avx2", "attention.cpp", "nibble_*", 33, _DOTS),
+    Allowed("avxvnni", "attention.cpp", "nibble_*", 16, _DOTS),
 )

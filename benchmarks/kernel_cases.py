@@ -69,7 +69,7 @@ def cases(isa: str, rows: tuple[int, ...] = ROWS) -> Iterator[Case]:
         for count in rows:
             yield _matmul(isa, format, count, limit)
     for kv in KV_FORMATS:
-        limit = {"bf16": bf16, "int8": "int8"}.get(kv, "f32")
+        limit = {"bf16": bf16, "int8": "int8", "int4": "int8"}.get(kv, "f32")
         for dim in (64, 128):
             for tokens in (PREFILL, DECODE):
                 yield _attention(isa, kv, dim, tokens, limit)

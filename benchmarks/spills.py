@@ -26,7 +26,14 @@ KERNELS = {  # by source, the functions whose loops are the work
     "matmul_bf16x2.cpp": ("tile",),
     "matmul_float.cpp": ("tile",),
     "matmul_unpacked.cpp": ("add_tile",),
-    "attention.cpp": ("tile_scores", "tile_values", "dot_scores", "dot_values"),
+    "attention.cpp": (
+        "tile_scores",
+        "tile_values",
+        "dot_scores",
+        "dot_values",
+        "nibble_scores",
+        "nibble_values",
+    ),
 }
 JUDGED = ("avx2", "avxvnni", "avx512", "avx512bf16")
 

@@ -10,22 +10,26 @@
 
 namespace octavo {
 
-enum KVFormat : int32_t { KV_F32, KV_BF16, KV_INT8, kKVFormats };
+enum KVFormat : int32_t { KV_F32, KV_BF16, KV_INT8, KV_INT4, kKVFormats };
 
 struct KVFormatRow {
   const char* name;      // part of the names of cached blocks: it never changes its meaning
   int32_t bits;          // of a value
-  int32_t scale_bytes;   // of a row (a token's K or V of one kv head), beside its values
+  int32_t scale_bytes;   // of a row (a token's K or V of one kv head), or of each of its groups
+  int32_t group;         // values that have scales of their own; 0: the row
   const char* k_layout;  // of the values of a unit
   const char* v_layout;
 };
 
 // Indexed by KVFormat.
 static constexpr KVFormatRow kKVFormatTable[] = {
-    {"f32", 32, 0, "[D][16 tok]", "[tok][D]"},
-    {"bf16", 16, 0, "[D/2][16 tok][2 d]", "[tok/2][D/16][16 d][2 tok]"},
+    {"f32", 32, 0, 0, "[D][16 tok]", "[tok][D]"},
+    {"bf16", 16, 0, 0, "[D/2][16 tok][2 d]", "[tok/2][D/16][16 d][2 tok]"},
     // Bytes are q + 128, q within +-127; a value is q * scale. K is rotated (kernels/rotate.h).
-    {"int8", 8, 4, "[D/4][16 tok][4 d]", "[tok/4][D/16][16 d][4 tok]"},
+    {"int8", 8, 4, 0, "[D/4][16 tok][4 d]", "[tok/4][D/16][16 d][4 tok]"},
+    // Nibbles n, of d and of d + 16 in a byte; a value is n * scale + min, both fp16, behind the
+    // nibbles of a group: [16 scales][16 mins]. Groups are whole. K is rotated.
+    {"int4", 4, 4, 32, "[D/32][4][16 tok][4 d]", "[D/32][tok/4][16 d][4 tok]"},
 };
 static_assert(sizeof kKVFormatTable == kKVFormats * sizeof(KVFormatRow), "every format has a row");
 
@@ -41,7 +45,9 @@ using EveryKVFormat = KVFormatsFrom<kKVFormats>::Type;
 constexpr int32_t kKVUnit = 16;  // tokens
 
 static constexpr int64_t kv_row_bytes(int32_t format, int32_t dim) {
-  return (int64_t)dim * kKVFormatTable[format].bits / 8 + kKVFormatTable[format].scale_bytes;
+  const KVFormatRow& f = kKVFormatTable[format];
+  const int64_t group = f.group == 0 ? dim : f.group, groups = (dim + group - 1) / group;
+  return groups * (group * f.bits / 8 + f.scale_bytes);
 }
 
 struct KVLayout {  // of one layer group; strides in bytes

@@ -44,11 +44,12 @@ KVLayout make_layout(int32_t layers, int32_t kv_heads, int32_t k_dim, int32_t v_
   return kv_layout(layers, kv_heads, k_dim, v_dim, k, v, block_size);
 }
 
-// The table of formats in Python: of each its name, bits, scale_bytes, k_layout and v_layout.
+// The table of formats in Python: of each its name, bits, scale_bytes, group, k_layout and
+// v_layout.
 nb::tuple kv_formats() {
   nb::list rows;
   for (const KVFormatRow& f : kKVFormatTable)
-    rows.append(nb::make_tuple(f.name, f.bits, f.scale_bytes, f.k_layout, f.v_layout));
+    rows.append(nb::make_tuple(f.name, f.bits, f.scale_bytes, f.group, f.k_layout, f.v_layout));
   return nb::tuple(rows);
 }
 

@@ -14,7 +14,7 @@ constexpr float kLeastWeight = 1e-34f;   // kMostDigits / max(w) is finite from 
 // A row of Tile::p once its weights are digits.
 struct alignas(64) Digits {
   int8_t high[kTile], low[kTile];
-  int32_t bias;  // -128 times the sum of W
+  int32_t bias;  // -128 times the sum of W, where V's bytes have 128 added to them
   float scale;
   uint8_t unused[kTile * 4 - 2 * kTile - 8];
 };
@@ -62,10 +62,26 @@ OCTAVO_INLINE void store_digits(const i32x16 (&whole)[4], Digits* out) {
 }
 #endif
 
+// The weights w of a tile, the largest of which is amax, as digits; returns 16 sums of W. An
+// infinite weight, which is that of a NaN in V, makes all digits 0 and their scale NaN: it is no
+// whole number, nor is a sum with it.
+OCTAVO_INLINE i32x16 make_digits(const f32x16 (&w)[4], float amax, Digits* digits) {
+  const bool finite = amax < __builtin_inff();
+  const f32x16 inverse = set1_f(amax < kLeastWeight ? 0.0f : kMostDigits / amax);
+  i32x16 whole[4], sum = zero_i();
+#pragma GCC unroll 4
+  for (int s = 0; s < 4; s++) {
+    whole[s] = finite ? to_int(mul(w[s], inverse)) : zero_i();
+    sum = add_i(sum, whole[s]);
+  }
+  store_digits(whole, digits);
+  digits->scale = finite ? amax / kMostDigits : __builtin_nanf("");
+  return sum;
+}
+
 // The weights of the units [s0, s1) of a tile, floats in a row of Tile::p, become digits there;
 // those of other units are 0. A token that the row does not see has p = 0; its scale may be
-// anything, and where their product is NaN it counts as 0. An infinite weight, which is that of a
-// NaN in V, makes all digits 0 and their scale NaN: it is no whole number, nor is a sum with it.
+// anything, and where their product is NaN it counts as 0.
 OCTAVO_INLINE void to_digits(Addresses v, int s0, int s1, int v_dim, uint32_t* row) {
   f32x16 w[4], top = zero_f();
 #pragma GCC unroll 4
@@ -76,19 +92,9 @@ OCTAVO_INLINE void to_digits(Addresses v, int s0, int s1, int v_dim, uint32_t* r
     w[s] = max(mul(p, load_f((const float*)(v[s] + (int64_t)16 * v_dim))), zero_f());
     top = max(w[s], top);
   }
-  const float amax = reduce_max(top);
-  const bool finite = amax < __builtin_inff();
-  const f32x16 inverse = set1_f(amax < kLeastWeight ? 0.0f : kMostDigits / amax);
-  i32x16 whole[4], sum = zero_i();
-#pragma GCC unroll 4
-  for (int s = 0; s < 4; s++) {
-    whole[s] = finite ? to_int(mul(w[s], inverse)) : zero_i();
-    sum = add_i(sum, whole[s]);
-  }
   auto* digits = (Digits*)row;
-  store_digits(whole, digits);
+  const i32x16 sum = make_digits(w, reduce_max(top), digits);
   digits->bias = -128 * (int32_t)reduce_add(to_float(sum));  // exact: at most 64 * 32512
-  digits->scale = finite ? amax / kMostDigits : __builtin_nanf("");
 }
 
 }  // namespace octavo::OCTAVO_ISA

@@ -37,6 +37,16 @@ static void to_bytes(const float* x, int dim, float inverse, uint8_t* out) {
   for (int d = 0; d < dim; d += 16) store_s8(out + d, to_int(mul(load_f(x + d), set1_f(inverse))));
 }
 
+// A row of q, rotated, as whole numbers: four to a word of its lane. Returns their scale.
+static float pack_rotated(const float* q, int k_dim, int rows, int8_t* bytes, int32_t* words) {
+  float rotated[kAttentionMaxDim];
+  rotate(q, k_dim, rotated);
+  const ByteScale of = byte_scale(rotated, k_dim);
+  to_bytes(rotated, k_dim, of.inverse, (uint8_t*)bytes);
+  for (int d = 0; d < k_dim; d += 4) __builtin_memcpy(words + d / 4 * rows, bytes + d, 4);
+  return of.scale;
+}
+
 template <int32_t kFormat> struct KV;
 
 template <> struct KV<KV_INT8> {
@@ -58,17 +68,13 @@ template <> struct KV<KV_INT8> {
   }
 
   static void pack_q(const float* q, int k_dim, int rows, int lane, void* pack) {
-    float rotated[kAttentionMaxDim];
     int8_t bytes[kAttentionMaxDim];
-    rotate(q, k_dim, rotated);
-    const ByteScale of = byte_scale(rotated, k_dim);
-    to_bytes(rotated, k_dim, of.inverse, (uint8_t*)bytes);
+    int32_t* words = (int32_t*)pack + lane;
+    const float scale = pack_rotated(q, k_dim, rows, bytes, words);
     int32_t sum = 0;
     for (int d = 0; d < k_dim; d++) sum += bytes[d];
-    int32_t* words = (int32_t*)pack + lane;
-    for (int d = 0; d < k_dim; d += 4) __builtin_memcpy(words + d / 4 * rows, bytes + d, 4);
     words[k_dim / 4 * rows] = -128 * sum;
-    __builtin_memcpy(words + (k_dim / 4 + 1) * rows, &of.scale, 4);
+    __builtin_memcpy(words + (k_dim / 4 + 1) * rows, &scale, 4);
   }
 
   OCTAVO_INLINE void store_p(uint32_t* row, int s, f32x16 p) { store_f((float*)row + s * 16, p); }

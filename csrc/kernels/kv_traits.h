@@ -11,6 +11,7 @@
 //   the format's own.
 #pragma once
 #include "kernels/attention_chain.h"
+#include "kernels/kv_int4.h"
 #include "kernels/kv_int8.h"
 
 namespace octavo::OCTAVO_ISA {

@@ -101,6 +101,8 @@ def test_what_is_no_smaller_than_bf16_is_not_judged() -> None:
     """Where float32 pages are far away from bf16's, these are off, and int8's are judged."""
     assert judge("f32", quality(0.02, kl=0.05), quality(0.0)) is None
     assert judge("bf16", quality(0.0), quality(0.0)) is None
+    assert judge("k=f32,v=bf16", quality(0.0), quality(0.0)) is None
+    assert judge("k=int8,v=int4", quality(0.0), quality(0.0)) == "safe"
 
 
 def test_figures_that_are_no_numbers_are_none_as_json_has_them() -> None:

@@ -30,12 +30,13 @@ def test_every_dtype_has_figures_and_bytes_of_its_own(octavo: Octavo, text: Path
     found = octavo("bench", "kv-dtype", TINY, *flags, "--json").json
     assert (found["bench"], found["model"], found["kv_memory"]) == ("kv-dtype", TINY, 4 << 20)
     by_dtype = {each["dtype"]: each for each in found["dtypes"]}
-    assert sorted(by_dtype) == sorted(KV_FORMATS)
+    assert sorted(by_dtype) == sorted([*KV_FORMATS, "k=int8,v=int4"])
     assert next(iter(by_dtype)) == "bf16"
     for each in by_dtype.values():
         assert each["sequences"] == (4 << 20) // round(each["token_bytes"] * found["window"])
         assert each["decode_tps"] > 0
-    assert by_dtype["bf16"]["kl_mean"] == 0 < by_dtype["int8"]["kl_mean"]
+    kl = {name: each["kl_mean"] for name, each in by_dtype.items()}
+    assert kl["bf16"] == 0 < kl["int8"] < kl["k=int8,v=int4"] < kl["int4"]
 
 
 def test_sequences_of_windowed_layers_are_counted_as_plan_does(octavo: Octavo, text: Path) -> None:

@@ -40,7 +40,7 @@ def test_whole_blocks_are_copied_in_order_in_every_layer_group() -> None:
             assert np.array_equal(got, old[source * stride : (source + 1) * stride])
 
 
-@pytest.mark.parametrize("kv", ["bf16", "f32", "int8"])
+@pytest.mark.parametrize("kv", ["bf16", "f32", "int8", "int4"])
 def test_a_sequence_goes_on_from_a_copy_of_its_partial_block(kv: str) -> None:
     runner = make_runner(tiny_model(TINY, POOL), POOL, num_blocks=8, kv_dtype=kv)
     prompt = [int(t) for t in np.random.default_rng(3).integers(0, TINY.vocab_size, 45)]

@@ -24,11 +24,11 @@ RUNNERS = {
         tiny_model(TINY, POOLS[n]), POOLS[n], num_blocks=96, max_rows=640, kv_dtype=kv
     )
     for n in POOLS
-    for kv in ("bf16", "f32", "int8")
+    for kv in ("bf16", "f32", "int8", "int4")
 }
 
 
-@pytest.mark.parametrize("kv", ["bf16", "f32", "int8"])
+@pytest.mark.parametrize("kv", ["bf16", "f32", "int8", "int4"])
 def test_threads(kv: str) -> None:
     one = all_logits(RUNNERS[1, kv], LONG)
     for threads in (2, 3):
@@ -50,7 +50,7 @@ def test_more_threads_than_an_op_has_work_for(threads: int) -> None:
         assert np.array_equal(all_logits(runner, LONG[:rows]), all_logits(one, LONG[:rows]))
 
 
-@pytest.mark.parametrize("kv", ["bf16", "f32", "int8"])
+@pytest.mark.parametrize("kv", ["bf16", "f32", "int8", "int4"])
 @settings(max_examples=15, deadline=None)
 @given(
     cuts=st.lists(st.integers(1, 599), max_size=6, unique=True).map(sorted),
@@ -62,7 +62,7 @@ def test_chunks(kv: str, cuts: list[int], threads: int) -> None:
     )
 
 
-@pytest.mark.parametrize("kv", ["bf16", "f32", "int8"])
+@pytest.mark.parametrize("kv", ["bf16", "f32", "int8", "int4"])
 def test_token_by_token_equals_the_whole(kv: str) -> None:
     prompt = LONG[:280]
     assert np.array_equal(

@@ -42,7 +42,7 @@ def runner_of(name: str, threads: int, kv: str = "bf16") -> Runner:
     return runner
 
 
-@pytest.mark.parametrize("kv", ["bf16", "f32", "int8"])
+@pytest.mark.parametrize("kv", ["bf16", "f32", "int8", "int4"])
 @pytest.mark.parametrize("name", SHAPES)
 def test_chunks_and_threads(name: str, kv: str) -> None:
     want = all_logits(runner_of(name, 1, kv), TOKENS)

@@ -23,20 +23,20 @@ RUNNERS = {
         tiny_model(config, POOLS[2]), POOLS[2], num_blocks=96, max_rows=640, kv_dtype=kv
     )
     for name, config in SHAPES.items()
-    for kv in ("bf16", "f32", "int8")
+    for kv in ("bf16", "f32", "int8", "int4")
 }
 BY_THREADS = {
     (threads, kv): make_runner(
         tiny_model(TINY, POOLS[threads]), POOLS[threads], num_blocks=96, max_rows=640, kv_dtype=kv
     )
     for threads in POOLS
-    for kv in ("bf16", "f32", "int8")
+    for kv in ("bf16", "f32", "int8", "int4")
 }
 LENGTHS = [1, 31, 32, 33, 256, 257, 560]  # blocks of 32, partly filled and full; chunks of 256
 
 
 @pytest.mark.parametrize("name", SHAPES)
-@pytest.mark.parametrize("kv", ["bf16", "f32", "int8"])
+@pytest.mark.parametrize("kv", ["bf16", "f32", "int8", "int4"])
 @pytest.mark.parametrize("length", LENGTHS)
 def test_its_logits_are_those_of_the_original_run(name: str, kv: str, length: int) -> None:
     runner = RUNNERS[name, kv]
@@ -59,7 +59,7 @@ def test_its_logits_are_those_of_the_original_run(name: str, kv: str, length: in
     again=st.integers(1, 5),
     others=st.lists(st.tuples(st.integers(0, 200), st.integers(1, 40)), max_size=4),
     threads=st.sampled_from([1, 2, 3]),
-    kv=st.sampled_from(["bf16", "f32", "int8"]),
+    kv=st.sampled_from(["bf16", "f32", "int8", "int4"]),
     seed=st.integers(0, 1000),
 )
 def test_in_a_batch_where_only_some_sequences_store(

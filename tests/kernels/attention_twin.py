@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from octavo.kernels import native
 from tests.kernels.exact import F32, Floats, exp2, fma, tanh, tree
 from tests.kernels.guard import Scalar
-from tests.kernels.kv_twin import KV_TWINS, TILED_BF16, UNIT, Bools, Bytes, F32Twin, Offsets
+from tests.kernels.kv_floats import UNIT, Bools, Bytes, F32Twin, Offsets
+from tests.kernels.kv_twin import KV_TWINS, TILED_BF16
 
 TILE, CHUNK, NO_MAX = 64, 256, F32(-1e30)
 LOG2_E = F32(1.44269504)
@@ -188,25 +189,32 @@ def exact_attention(q: Floats, past: Past) -> tuple[NDArray[np.float64], NDArray
     Let u = 2^-24. A score of D products is off by at most 2 D u sum|q k|; times scale, and with c,
     s*c and m*c rounded (4 u of |s scale| each), that is a relative error in p, once above and once
     below the fraction. exp2 adds 2.5e-7 to each, sums of n terms and merges (n + 16) u, and V's
-    format says how far a weight is off that its product takes. A softcap keeps what a score is off
-    by or makes it less, and adds 3 ulps (6 u) of tanh and 2 u of its factor. Where dot_bf16 flushes
-    denormals a product may be lost: 2^-126 a step.
+    format says how far its product is off for what it makes of weights. A softcap keeps what a
+    score is off by or makes it less, and adds 3 ulps (6 u) of tanh and 2 u of its factor. Where
+    dot_bf16 flushes denormals a product may be lost: 2^-126 a step.
     """
     u, scale, outs, bounds = 2.0**-24, past.scale, [], []
     k_twin, v_twin = twins(past.layout)
     for mine, keys, values, sees in gather(q, past):
-        rounded = k_twin.rounded(k_twin.turned(mine)), k_twin.decode(keys), v_twin.decode(values)
-        a, k, v = (x.astype(np.float64) for x in rounded)
+        k_dim, v_dim = past.layout.k_dim, past.layout.v_dim
+        rounded = (
+            k_twin.rounded(k_twin.turned(mine)),
+            k_twin.decode(keys)[:, :k_dim],
+            k_twin.sizes(keys)[:, :k_dim],
+            v_twin.decode(values)[:, :v_dim],
+        )
+        a, k, k_size, v = (x.astype(np.float64) for x in rounded)
         score = a @ k.T * scale
         if past.softcap:
             score = past.softcap * np.tanh(score / past.softcap)
         score = np.where(sees, score, -np.inf)
-        size = np.where(sees, np.abs(a) @ np.abs(k).T * scale, 0).max(axis=1)
+        size = np.where(sees, np.abs(a) @ k_size.T * scale, 0).max(axis=1)
         p = np.exp(score - score.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
         n = sees.sum(axis=1)
         relative = 2 * ((2 * past.layout.k_dim + 20) * u * size + 3e-7) + 2 * (n + 16) * u
-        off = relative[:, None] * p + v_twin.weight_error(p, values)
+        off = relative[:, None] * p
         outs.append(p @ v)
-        bounds.append(1.01 * (off @ np.abs(v)) + 512 * 2.0**-126)
+        error = off @ np.abs(v) + v_twin.product_error(p, values)[:, :v_dim]
+        bounds.append(1.01 * error + 512 * 2.0**-126)
     return by_head(outs, q), by_head(bounds, q)

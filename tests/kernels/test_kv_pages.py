@@ -74,7 +74,7 @@ def test_writers_fill_exactly_the_tokens_own_bytes(isa: str, kinds: Kinds, block
 
 
 @every_isa
-@pytest.mark.parametrize("kind", ["bf16", "int8"])
+@pytest.mark.parametrize("kind", ["bf16", "int8", "int4"])
 def test_threads_write_neighbouring_tokens_at_once(isa: str, kind: str) -> None:
     """Tokens 2i and 2i+1 share the 32-bit words of V: a read-modify-write would lose one."""
     seq = PagedSequence(isa, 256, layout_of((kind, kind), k_dim=16, v_dim=256))

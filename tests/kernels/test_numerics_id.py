@@ -79,6 +79,14 @@ RECORDED = {
         "ffd3f34c7a5938e6", "0cdfb6d1aaff68a0",
         "0cdfb6d1aaff68a0", "0cdfb6d1aaff68a0",
     ),
+    "int4 pages": (
+        "ea8b3ec9416d2be0", "ea8b3ec9416d2be0",
+        "ea8b3ec9416d2be0", "ea8b3ec9416d2be0",
+    ),
+    "attention over int4": (
+        "aa51fc11b4395e2a", "02faefe15b99cd0b",
+        "02faefe15b99cd0b", "02faefe15b99cd0b",
+    ),
     "rows": (
         "ef6b3529560d7764", "7d763579b3f4f329",
         "7d763579b3f4f329", "7d763579b3f4f329",
@@ -207,6 +215,8 @@ PARTS: dict[str, Callable[[str], NDArray[np.generic]]] = {
     "attention over float32": lambda isa: attention(isa, "f32")[1],
     "int8 pages": lambda isa: attention(isa, "int8")[0],
     "attention over int8": lambda isa: attention(isa, "int8")[1],
+    "int4 pages": lambda isa: attention(isa, "int4")[0],
+    "attention over int4": lambda isa: attention(isa, "int4")[1],
     "rows": rows,
     "layer norm": layer_norm,
     "activations": activations,

@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 
 from octavo.batch import EDIT, Asked, Want, make_batch
 from octavo.kernels import native
-from octavo.program.reference import edit_logits, round_int8_keys, round_int8_rows
+from octavo.program.reference import (
+    edit_logits,
+    round_int4_keys,
+    round_int4_rows,
+    round_int8_keys,
+    round_int8_rows,
+)
 from octavo.weights.ggml_type import GGMLType
 from tests.kernels.gguf_blocks import OWN_FORMAT
 from tests.kernels.kv_twin import KV_TWINS
@@ -74,6 +80,17 @@ def test_int8_pages_follow_the_reference_with_rounded_k_v_and_q() -> None:
     check_near(got, reference_logits(model.program, model.exact, TOKENS, **rounded), 2e-3)
     plain = reference_logits(model.program, model.exact, TOKENS)
     assert np.abs(got - plain).max() > 4e-3 * np.abs(plain).max()
+
+
+def test_int4_pages_follow_the_reference_with_rounded_k_v_and_q() -> None:
+    model = tiny_model(TINY, POOL, type=GGMLType.F32)
+    got = all_logits(make_runner(model, POOL, kv_dtype="int4"), TOKENS)
+    rounded = {
+        "round_k": round_int4_keys, "round_v": round_int4_rows, "round_q": round_int8_keys,
+    }  # fmt: skip
+    check_near(got, reference_logits(model.program, model.exact, TOKENS, **rounded), 2e-3)
+    plain = reference_logits(model.program, model.exact, TOKENS)
+    assert np.abs(got - plain).max() > 4e-2 * np.abs(plain).max()
 
 
 @pytest.mark.parametrize("type", OWN_FORMAT)

@@ -65,6 +65,13 @@ template <> struct KV<KV_TOY8> : KV<KV_F32> {
 
 """
 
+_TWIN_IMPORTS = """
+import numpy as np
+
+from tests.kernels.exact import F32, Floats
+from tests.kernels.kv_floats import UNIT, Bools, Bytes, Offsets
+"""
+
 _TWIN = """class Toy8Twin(F32Twin):
     def k_bytes(self, slot: int, dim: int) -> Offsets:
         return np.append(np.arange(dim) * UNIT + slot, UNIT * dim + slot * 4 + np.arange(4))
@@ -107,12 +114,13 @@ KV_FORMAT = [
     # the row
     Lines("csrc/kv_formats.h", "kKVFormats };", "KV_TOY8, ", before=True),
     Lines("csrc/kv_formats.h", "};\nstatic_assert(sizeof kKVFormatTable",
-          '    {"toy8", 8, 4, "[D][16 tok]", "[tok][D]"},\n', before=True),
+          '    {"toy8", 8, 4, 0, "[D][16 tok]", "[tok][D]"},\n', before=True),
     # its stores and its two products
     Lines("csrc/kernels/kv_traits.h", '#include "kernels/attention_chain.h"\n',
           '#include "kernels/simd_bytes.h"\n'),
     Lines("csrc/kernels/kv_traits.h", "}  // namespace octavo::OCTAVO_ISA", _TRAITS, before=True),
     # its twin
+    Lines("tests/kernels/kv_twin.py", "from types import MappingProxyType\n", _TWIN_IMPORTS),
     Lines("tests/kernels/kv_twin.py", "KV_TWINS = ", _TWIN, before=True),
-    Lines("tests/kernels/kv_twin.py", "KV_TWINS = MappingProxyType({", '"toy8": Toy8Twin(), '),
+    Lines("tests/kernels/kv_twin.py", '"f32": F32Twin(), ', '"toy8": Toy8Twin(), '),
 ]  # fmt: skip

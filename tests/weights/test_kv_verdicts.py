@@ -41,6 +41,16 @@ def test_only_what_is_not_safe_warns(tmp_path: Path) -> None:
     assert warning(None, "a", "int8") is None
 
 
+def test_int4_warns_until_it_was_measured(tmp_path: Path) -> None:
+    for dtype in ("int4", "k=int8,v=int4", "k=int4,v=bf16"):
+        for home in (None, tmp_path):
+            said = warning(home, "a", dtype)
+            assert said is not None
+            assert said.startswith(f"kv_dtype={dtype} was not measured for this model")
+        keep(tmp_path, "a", {dtype: {"verdict": "usable"}})
+        assert warning(tmp_path, "a", dtype) is None
+
+
 def test_a_broken_file_or_a_folder_that_cannot_be_written_warns_nobody(tmp_path: Path) -> None:
     broken = (b"{", b"[" * 100_000, b"\xff", b"[]", b'{"a": 1}', b'{"a": {"int8": 2}}')
     for content in (*broken, b'{"a": {"int8": {}}}'):

@@ -18,7 +18,7 @@ from typing import Any
 
 from octavo.batch import Want
 from octavo.bench.kv_quality import LONGEST_WINDOW, Quality, compare, run_alone
-from octavo.config import EngineConfig
+from octavo.config import EngineConfig, parse_kv_dtype
 from octavo.engine.runner import Runner, block_bytes
 from octavo.errors import counted
 from octavo.kernels import KV_FORMATS, native
@@ -28,7 +28,8 @@ from octavo.weights.gguf_model import ModelWeights
 from octavo.weights.kv_verdicts import Verdict
 
 REFERENCE = "bf16"
-DTYPES = (REFERENCE, *(name for name in KV_FORMATS if name != REFERENCE))
+MIXED = "k=int8,v=int4"  # V bears fewer bits than K
+DTYPES = (REFERENCE, *(name for name in KV_FORMATS if name != REFERENCE), MIXED)
 MOST_PERPLEXITY = 200.0  # of the reference; above it the text is none that the model speaks
 LEAST_TOKENS = 1000  # of a verdict; with fewer one token more or less is a tenth of a percent
 STEPS = 8  # of one timing of decode
@@ -77,7 +78,9 @@ def no_verdict(reference: Quality) -> str | None:
 def judge(dtype: str, quality: Quality, reference: Quality) -> Verdict | None:
     """Give a verdict on a dtype smaller than the reference. f32 is none: where it is far away, it
     is the reference that is off."""
-    if KV_FORMATS[dtype].bits >= KV_FORMATS[REFERENCE].bits or no_verdict(reference) is not None:
+    k, v = parse_kv_dtype(dtype)
+    bits, of_reference = KV_FORMATS[k].bits + KV_FORMATS[v].bits, 2 * KV_FORMATS[REFERENCE].bits
+    if bits >= of_reference or no_verdict(reference) is not None:
         return None
     if quality.perplexity_change <= 0.005 and quality.same_top >= 0.98:
         return "safe"
@@ -167,7 +170,5 @@ def _runner(subject: Subject, options: Mapping[str, Any], dtype: str) -> Runner:
 def _pages(subject: Subject, options: Mapping[str, Any], dtype: str) -> KVPages:
     """The pages that an engine would plan: a windowed group also holds what a step writes."""
     config = EngineConfig.parse({**options, "kv_dtype": dtype})
-    kept = KV_FORMATS[dtype]
-    return kv_pages(
-        subject.program, config.block_size, kept, kept, max_rows=config.max_batch_tokens
-    )
+    formats = KV_FORMATS[config.k_dtype], KV_FORMATS[config.v_dtype]
+    return kv_pages(subject.program, config.block_size, *formats, max_rows=config.max_batch_tokens)

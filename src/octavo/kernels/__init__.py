@@ -32,12 +32,14 @@ class KVFormat(NamedTuple):
 
     name: str
     bits: int  # of a value
-    scale_bytes: int  # of a row, one token's K or V of one kv head, beside its values
+    scale_bytes: int  # of a row (one token's K or V of one kv head), or of each of its groups
+    group: int  # values that have scales of their own; 0: the row
     k_layout: str
     v_layout: str
 
     def row_bytes(self, dim: int) -> float:
-        return dim * self.bits / 8 + self.scale_bytes
+        group = self.group or dim
+        return -(-dim // group) * (group * self.bits / 8 + self.scale_bytes)
 
 
 KV_FORMATS: Mapping[str, KVFormat] = MappingProxyType(

@@ -37,14 +37,16 @@ class ReferenceInterpreter:
         activations: RowPrecision = "float32",
         round_k: Rounding | None = None,
         round_v: Rounding | None = None,
+        round_q: Rounding | None = None,
     ) -> None:
-        """`round_k` and `round_v` are what the pages' formats make of K (and of the q that meets
-        it) and of V; None leaves them as they are."""
+        """`round_k` and `round_v` are what the pages' formats make of K and of V; None leaves them
+        as they are. `round_q` is what K's makes of q, `round_k` unless given."""
         self.program = program
         self.block_size = block_size
         self._weights = weights
         self._round = {"float32": _identity, "bf16": round_bf16, "int8": round_int8}[activations]
         self._round_k, self._round_v = round_k or _identity, round_v or _identity
+        self._round_q = round_q or self._round_k
         slots = num_blocks * block_size
         self.kv = [
             (
@@ -116,7 +118,7 @@ class ReferenceInterpreter:
         keys, values = self.kv[op.group]
         share = op.heads // spec.kv_heads
         out = np.zeros((len(q), op.heads, spec.v_dim), np.float32)
-        queries = self._round_k(q.reshape(len(q), op.heads, spec.k_dim))
+        queries = self._round_q(q.reshape(len(q), op.heads, spec.k_dim))
         for s, (begin, end) in enumerate(zip(batch.row_starts, batch.row_starts[1:], strict=False)):
             for row in range(begin, end):
                 last = int(batch.positions[row])
@@ -211,6 +213,29 @@ def round_int8_rows(x: FloatArray) -> FloatArray:
 def round_int8_keys(x: FloatArray) -> FloatArray:
     """Round rows of K or q as int8 pages do, which rotate both."""
     return round_int8_rows(rotate(x))
+
+
+def round_int4_keys(x: FloatArray) -> FloatArray:
+    """Round rows of K as int4 pages do; q that meets them is as with int8."""
+    return round_int4_rows(rotate(x))
+
+
+def round_int4_rows(x: FloatArray) -> FloatArray:
+    """Round to the grid of int4 pages, a scale and a min for 32 values (csrc/kernels/kv_int4.h)."""
+    groups = [x[..., d : d + 32] for d in range(0, x.shape[-1], 32)]
+    return np.concatenate([_round_int4_group(group) for group in groups], axis=-1)
+
+
+def _round_int4_group(x: FloatArray) -> FloatArray:
+    top, bottom = x.max(axis=-1, keepdims=True), x.min(axis=-1, keepdims=True)
+    scale, least = (
+        np.clip(each, -65504, 65504).astype(np.float16).astype(np.float32)
+        for each in ((top - bottom) / np.float32(15), bottom)
+    )
+    inverse = np.float32(1) / np.where(scale > 0, scale, np.float32(np.inf))
+    steps = np.rint(np.clip((x - least) * inverse, 0, 15))
+    rounded: FloatArray = (steps * scale + least).astype(np.float32)
+    return rounded
 
 
 def rotate(x: FloatArray) -> FloatArray:

@@ -195,7 +195,8 @@ DESCRIBED: Mapping[tuple[str, str], Described] = MappingProxyType(
         ("GET", "/v1/models/{id:path}"): Described("Show the model of that name", statuses=_NAMED),
         ("GET", "/health"): Described(
             "Say that the process lives",
-            "{status: ok}; with `warning` where this kv_dtype was measured as not safe",
+            "{status: ok}; with `warning` where this kv_dtype was measured as not safe, "
+            "or is int4 and was not measured",
             is_public=True,
         ),
         ("GET", "/ready"): Described(

@@ -43,8 +43,15 @@ def verdict(home: Path | None, fingerprint: str, dtype: str) -> Verdict | None:
 
 
 def warning(home: Path | None, fingerprint: str, dtype: str) -> str | None:
-    """Return one line where this dtype was found not to be safe for the model."""
-    if verdict(home, fingerprint, dtype) != "not safe":
+    """Return one line where this dtype was found not to be safe for the model, or has int4 and
+    nothing was found."""
+    found = verdict(home, fingerprint, dtype)
+    if found is None and "int4" in dtype:
+        return (
+            f"kv_dtype={dtype} was not measured for this model: `octavo bench kv-dtype` tells what "
+            "it costs in quality"
+        )
+    if found != "not safe":
         return None
     return (
         f"kv_dtype={dtype} was measured as not safe for this model: its answers are worse than "
