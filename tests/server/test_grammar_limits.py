@@ -63,6 +63,8 @@ def test_so_does_a_stream_and_does_not_look_whole(tight: Live, route: str) -> No
         assert last["response"]["status"] == "failed"
         last = last["response"]
         assert tight.get(f"{route}/{last['id']}").json == last
+        after = {"input": "so?", "previous_response_id": last["id"], "max_output_tokens": 1}
+        assert tight.post(route, after).status == 200  # with what there is of it
     assert last["error"]["message"].startswith(SAID)
     if route != "/v1/messages":
         assert last["error"]["code"] == "grammar_failed"
