@@ -119,6 +119,11 @@ def test_where_it_stands_is_the_whole_path(fields: dict[str, Any], place: str) -
             "structured_outputs.json_object",
             "expected true or false",
         ),
+        (
+            {"structured_outputs": {"json": {}, "json_object": 0}},
+            "structured_outputs",
+            "expected one of json",
+        ),
         ({"structured_outputs": {"json": 5}}, "structured_outputs.json", "expected an object"),
         ({"guided_json": "{"}, "guided_json", "not JSON"),
         ({"guided_regex": 5}, "guided_regex", "expected a string"),

@@ -125,6 +125,7 @@ WRONG = [
     chat(HI, response_format={"type": "xml"}), chat(HI, response_format={}),
     chat(HI, response_format={"type": "json_schema", "json_schema": {"name": "s"}}),
     chat(HI, structured_outputs={"regex": "a", "choice": ["a"]}),
+    chat(HI, structured_outputs={"json": {}, "json_object": 0}),
     chat(HI, structured_outputs={}), chat(HI, guided_choice=[]), chat(HI, guided_choice=[""]),
     chat(HI, stop=["x"] * 17), chat(HI, stop="x" * 257), chat(HI, stop=""), chat(HI, model=""),
     chat(HI, logit_bias={"a": 1}), chat(HI, logit_bias={"1": 101}), chat(HI, stop_token_ids=[-1]),

@@ -83,7 +83,8 @@ def _of_type(kind: str, given: Mapping[str, Any], place: str) -> Structured:
 def _read_outputs(value: object, place: str) -> Structured:
     given = read_object(place, value)
     refuse_unknown(place, given, OF_OUTPUTS)
-    asked = {name: given[name] for name in OF_OUTPUTS if given.get(name) not in (None, False)}
+    every = ((name, given.get(name)) for name in OF_OUTPUTS)
+    asked = {name: each for name, each in every if each is not None and each is not False}
     if len(asked) != 1:
         raise BodyError(f"{place}: expected one of {', '.join(OF_OUTPUTS)}", place)
     ((name, each),) = asked.items()
