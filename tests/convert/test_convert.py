@@ -1,21 +1,18 @@
-"""`convert`: what answers the same, what takes whose place, and what is left after a failure."""
+"""`convert`: what answers the same, and what is refused."""
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import pytest
 import tokenizers
 from numpy.typing import NDArray
 
-from octavo.convert import convert as module
 from octavo.convert.convert import convert
+from octavo.convert.kv_heads import with_kv_heads
 from octavo.errors import ModelError, UnsupportedModelError, UsageError
 from octavo.serving.llm import LLM
 from octavo.weights.gguf_model import reference_weights
@@ -31,8 +28,8 @@ def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_model(tmp_path_factory.mktemp("convert") / "tiny.gguf")
 
 
-def logits(path: Path) -> NDArray[np.float32]:
-    return LLM(str(path), threads=1).logits(IDS)
+def logits(path: Path, ids: list[int] = IDS) -> NDArray[np.float32]:
+    return LLM(str(path), threads=1).logits(ids)
 
 
 def files(path: Path) -> dict[str, bytes]:
@@ -85,31 +82,6 @@ def test_the_tokenizer_is_written_for_the_library_itself(gguf: Path, tmp_path: P
     assert (tmp_path / "hf" / "chat_template.jinja").read_text() == TEMPLATE
 
 
-def test_places_that_are_taken(gguf: Path, tmp_path: Path) -> None:
-    convert(gguf, tmp_path / "hf")
-    before = files(tmp_path / "hf")
-    for to in (tmp_path / "hf", tmp_path / "hf" / "inside", tmp_path):
-        with pytest.raises(UsageError, match="is, holds or lies in what is converted"):
-            convert(tmp_path / "hf", to, kv_heads=4, force=True)
-    with pytest.raises(
-        UsageError, match="is there already: name another directory, or give --force"
-    ):
-        convert(gguf, tmp_path / "hf", kv_heads=4)
-    (tmp_path / "link").symlink_to(tmp_path / "hf")
-    with pytest.raises(UsageError, match="is a link: name the directory itself"):
-        convert(gguf, tmp_path / "link", force=True)
-    (tmp_path / "link").unlink()
-    (tmp_path / "papers").mkdir()
-    (tmp_path / "papers" / "a.txt").write_text("kept")
-    with pytest.raises(UsageError, match="is no model directory"):
-        convert(gguf, tmp_path / "papers", force=True)
-    assert (tmp_path / "papers" / "a.txt").read_text() == "kept"
-    assert files(tmp_path / "hf") == before
-    convert(gguf, tmp_path / "hf", kv_heads=4, force=True)
-    assert read_header(tmp_path / "hf").config.kv_heads == 4
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["hf", "papers"]
-
-
 def test_numbers_of_heads_that_cannot_be_had_name_those_that_can(
     gguf: Path, tmp_path: Path
 ) -> None:
@@ -119,48 +91,48 @@ def test_numbers_of_heads_that_cannot_be_had_name_those_that_can(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("variant", ["phi3", "falcon", "gemma3-with-images"])
+@pytest.mark.parametrize("heads", [1, 6])
+def test_a_norm_of_the_whole_row_has_as_many_heads_as_k(heads: int, tmp_path: Path) -> None:
+    golden = golden_of("olmo2")
+    source = write_directory(tmp_path / "src", "olmo2", golden["shapes"], golden["seed"])
+    convert(source, tmp_path / "same", kv_heads=2)
+    convert(source, tmp_path / "to", kv_heads=heads)
+    before, after = read_header(source), read_header(tmp_path / "to")
+    old = reference_weights(before, before.program().weights())["blk.0.attn_k_norm.weight"]
+    new = reference_weights(after, after.program().weights())["blk.0.attn_k_norm.weight"]
+    want = with_kv_heads(old, 2, heads)
+    np.testing.assert_allclose(new, want, rtol=2.0**-8)
+    if heads == 6:
+        ids = [*range(60)]
+        want, got = logits(tmp_path / "same", ids), logits(tmp_path / "to", ids)
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-2 * want.std())
+
+
+@pytest.mark.parametrize(
+    ("bits", "dtype", "why"),
+    [
+        (0x7FC0_0000, "f32", "no numbers"),
+        (0x7FC0_0000, "bf16", "no numbers"),
+        (0x7F7F_FFFF, "bf16", "too large for bf16"),
+    ],
+)
+def test_values_that_cannot_be_written_are_refused(
+    bits: int, dtype: Literal["f32", "bf16"], why: str, gguf: Path, tmp_path: Path
+) -> None:
+    convert(gguf, tmp_path / "hf", dtype="f32")
+    weights = tmp_path / "hf" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + bits.to_bytes(4, "little"))
+    with pytest.raises(ModelError, match=f"hf: tensor '.*' has values .*{why}"):
+        convert(tmp_path / "hf", tmp_path / "to", kv_heads=4, dtype=dtype)
+    assert not (tmp_path / "to").exists()
+
+
+@pytest.mark.parametrize("variant", ["phi3", "falcon", "granite-hybrid", "gemma3-with-images"])
 def test_families_whose_heads_are_not_tensors_of_their_own(variant: str, tmp_path: Path) -> None:
     golden = golden_of(variant)
     source = write_directory(tmp_path / "src", variant, golden["shapes"], golden["seed"])
     with pytest.raises(UnsupportedModelError, match="KV heads cannot be changed where"):
         convert(source, tmp_path / "to", kv_heads=1)
-
-
-def test_a_failure_leaves_nothing_and_what_stood_there(
-    gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    convert(gguf, tmp_path / "hf")
-    before = files(tmp_path / "hf")
-
-    def full(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def broken(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    for fails, error in ((full, ModelError), (broken, KeyboardInterrupt)):
-        monkeypatch.setattr(module, "write_weights", fails)
-        with pytest.raises(error):
-            convert(gguf, tmp_path / "hf", kv_heads=4, force=True)
-        assert files(tmp_path / "hf") == before
-        assert sorted(each.name for each in tmp_path.iterdir()) == ["hf"]
-
-
-def test_what_a_killed_one_left_is_taken_away(gguf: Path, tmp_path: Path) -> None:
-    (tmp_path / ".hf.converting").mkdir()
-    (tmp_path / ".hf.converting" / "model.safetensors").write_bytes(b"half")
-    convert(gguf, tmp_path / "hf")
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["hf"]
-
-
-def test_too_little_space_is_told_before(
-    gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(ModelError, match="the disk has 1,000 left"):
-        convert(gguf, tmp_path / "hf")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_weight_that_is_missing_is_named(gguf: Path, tmp_path: Path) -> None:

@@ -53,6 +53,16 @@ def test_what_no_field_says_is_refused_by_its_name() -> None:
         config_json(replace(gemma, architecture="phi3"))
 
 
+@pytest.mark.parametrize("architecture", ["gemma2", "gemma3"])
+def test_gemma_has_a_window_even_where_no_layer_uses_it(architecture: str) -> None:
+    """transformers makes its mask in any case, and fails on null."""
+    config = replace(
+        CONFIGS["gemma3"], architecture=architecture, window=0, windowed=(),
+        local_rope_base=1e4 if architecture == "gemma3" else None,
+    )  # fmt: skip
+    assert config_json(config)["sliding_window"] == 4096
+
+
 @pytest.mark.parametrize("factor", [8.0, 32.0])
 def test_factors_of_llama_3_become_what_they_are_made_of(factor: float) -> None:
     plain = replace(

@@ -85,3 +85,4 @@ def test_ends_and_what_makers_recommend_are_written() -> None:
     config = json.loads(tokenizer_files(named, None)["tokenizer_config.json"])
     assert [each["name"] for each in config["chat_template"]] == ["default", "tool_use"]
     assert config["bos_token"] == "<s>"
+    assert config["clean_up_tokenization_spaces"] is False

@@ -75,6 +75,6 @@ def _told_loss(screen: Screen, before: Path, after: Path) -> dict[str, float]:
         from octavo.bench.kv_heads import TOKENS, perplexity
 
     old, new = perplexity(before, {}), perplexity(after, {})
-    advice = ": train it further before use" if new > old * _HARMLESS else ""
+    advice = "" if new <= old * _HARMLESS else ": train it further before use"
     screen.say(f"perplexity over {TOKENS:,} tokens: {old:,.3f} before, {new:,.3f} now{advice}")
     return {"perplexity_before": old, "perplexity": new}

@@ -36,6 +36,8 @@ CLASSES: Mapping[str, str] = MappingProxyType(
     }
 )
 _NOT_SAID = ("assumed", "padding", "why_no_longer", "rope_style", "unsupported")
+# transformers makes the mask of a window for these, even if no layer has one.
+_NO_WINDOW: Mapping[str, int] = MappingProxyType({"gemma2": 4096, "gemma3": 4096})
 _NEAR = 1e-6  # floats that go through another formula, or were float32
 # GGUF files have the factors of Llama 3.1 to 3.3, not what they are made of.
 _LLAMA3_FACTORS = (8.0, 32.0)
@@ -102,7 +104,7 @@ def _windows(config: ModelConfig, family: Family) -> dict[str, Any]:
     if family.windowed == "none" and not family.local_base:
         return {}
     found: dict[str, Any] = {
-        "sliding_window": config.window or None,
+        "sliding_window": config.window or _NO_WINDOW.get(config.architecture),
         "layer_types": [FULL if config.is_full(i) else WINDOWED for i in range(config.num_layers)],
     }
     if config.windowed and "use_sliding_window" in family.assumed:

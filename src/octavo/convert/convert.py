@@ -7,24 +7,21 @@ is read again by what reads any directory before it takes its place, whole or no
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from shutil import disk_usage, rmtree
 from typing import Any
 
 import numpy as np
 
-from octavo.atomic_file import sync_directory
 from octavo.batch import FloatArray
 from octavo.convert.config_json import config_json, family_for
 from octavo.convert.kv_heads import check_kv_heads, with_kv_heads
+from octavo.convert.place import check_place, check_space, taking_place
 from octavo.convert.tokenizer_json import check_reads, tokenizer_files
 from octavo.convert.written_weights import Dtype, Rounding, nbytes, write_weights
-from octavo.errors import ModelError, UnsupportedModelError, UsageError
+from octavo.errors import ModelError, UnsupportedModelError
 from octavo.model.config import ModelConfig
 from octavo.weights.dequantize import dequantize
 from octavo.weights.hf.directory import CONFIG, JINJA, files_of
@@ -33,7 +30,7 @@ from octavo.weights.model_files import naming
 from octavo.weights.model_header import ModelHeader, read_header
 
 _WEIGHTS = "model.safetensors"
-_SPARE = 16 << 20  # bytes of the files beside the weights, and of the file system's own
+_NORMS_WHOLE_ROWS = "olmo2"  # the architecture; others norm each head of q and k
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,7 @@ def convert(
     Raises UsageError for another number of heads than can be had and for a place that is taken,
     ModelError for a model that cannot be written so, and where the system cannot.
     """
-    _check_place(source, to, force=force)
+    check_place(source, to, force=force)
     header = read_header(source)
     header.program()  # a model that is not run is refused, with the reason
     before = header.config.kv_heads
@@ -65,61 +62,16 @@ def convert(
         names = weight_names(header)
     shapes = {theirs: _shape(header, ours, after) for theirs, ours in names.items()}
     try:
-        _check_space(to, nbytes(shapes, dtype))
-        with _taking_place(to) as folder:
+        check_space(to, nbytes(shapes, dtype))
+        with taking_place(to, force=force) as folder:
             for name, content in files.items():
                 (folder / name).write_bytes(content)
-            with (folder / _WEIGHTS).open("wb") as file:
+            with (folder / _WEIGHTS).open("wb") as file, naming(source):
                 rounding = write_weights(file, shapes, weight_values(header, names, after), dtype)
-                file.flush()
-                os.fsync(file.fileno())
             _check_written(header, folder, after)
     except OSError as error:
         raise ModelError(f"{to} cannot be written: {error.strerror or error}") from None
     return Converted(to, after, before, nbytes(shapes, dtype), rounding)
-
-
-def _check_place(source: Path, to: Path, *, force: bool) -> None:
-    here, there = source.resolve(), to.resolve()
-    if there == here or here in there.parents or there in here.parents:
-        raise UsageError(f"{to} is, holds or lies in what is converted: name another directory")
-    if to.is_symlink():
-        raise UsageError(f"{to} is a link: name the directory itself")
-    if not to.exists():
-        return
-    if not force:
-        raise UsageError(f"{to} is there already: name another directory, or give --force")
-    if not (to.is_dir() and ((to / CONFIG).exists() or not any(to.iterdir()))):
-        raise UsageError(f"{to} is no model directory: --force replaces nothing else")
-
-
-def _check_space(to: Path, needed: int) -> None:
-    free = disk_usage(to.absolute().parent).free
-    if free < needed + _SPARE:
-        raise ModelError(
-            f"{to} cannot be written: it takes {needed:,} bytes, and the disk has {free:,} left"
-        )
-
-
-@contextlib.contextmanager
-def _taking_place(to: Path) -> Iterator[Path]:
-    """Give a directory beside `to` that is there when the block has ended, and gone if it raised.
-
-    It has one name, so that the next conversion takes away what a killed one left."""
-    beside = to.with_name(f".{to.name}.converting")
-    old = to.with_name(f".{to.name}.replaced")
-    for left in (beside, old):
-        rmtree(left, ignore_errors=True)
-    beside.mkdir()
-    try:
-        yield beside
-        if to.exists():
-            to.rename(old)
-        beside.rename(to)
-        sync_directory(to.absolute().parent)
-    finally:
-        rmtree(beside, ignore_errors=True)
-        rmtree(old, ignore_errors=True)
 
 
 def _files(header: ModelHeader, kv_heads: int, dtype: Dtype) -> dict[str, bytes]:
@@ -154,21 +106,25 @@ def weight_names(header: ModelHeader) -> dict[str, str]:
     if not header.path.is_dir():
         family = family_for(config)
         return {family.their_name(ours): ours for ours in weights}
-    if "attn_k" in files.views(config) or "text_config" in read_json(header.path / CONFIG):
+    if files.views(config) or "text_config" in read_json(header.path / CONFIG):
         raise UnsupportedModelError(
-            "KV heads cannot be changed where K and V are no tensors of their own, nor in the text "
-            "part of a larger model"
+            "KV heads cannot be changed where a tensor holds several weights, nor in the text part "
+            "of a larger model"
         )
     return {files.tensor_name(ours): ours for ours in weights}
 
 
-def _is_kv(name: str) -> bool:
-    return name.split(".")[-2] in ("attn_k", "attn_v")
+def _is_kv(name: str, config: ModelConfig) -> bool:
+    """Whether it has rows for each KV head; a norm of q and k does where it is of the whole row."""
+    part = name.split(".")[-2]
+    return part in ("attn_k", "attn_v") or (
+        part == "attn_k_norm" and config.architecture == _NORMS_WHOLE_ROWS
+    )
 
 
 def _shape(header: ModelHeader, name: str, kv_heads: int) -> tuple[int, ...]:
     rows, *columns = header.tensors[name].shape
-    if _is_kv(name):
+    if _is_kv(name, header.config):
         rows = rows // header.config.kv_heads * kv_heads
     return (rows, *columns)
 
@@ -185,7 +141,7 @@ def weight_values(
             file.drop(name)
             if not header.path.is_dir():
                 values = _theirs(name, values, header.config)
-            if _is_kv(name) and kv_heads != header.config.kv_heads:
+            if _is_kv(name, header.config) and kv_heads != header.config.kv_heads:
                 values = with_kv_heads(values, header.config.kv_heads, kv_heads)
             yield values
     header.check_unchanged()

@@ -35,7 +35,7 @@ def possible_kv_heads(config: ModelConfig) -> list[int]:
 
 
 def with_kv_heads(values: FloatArray, before: int, after: int) -> FloatArray:
-    """Return K's or V's weight (before * head_dim, columns), or bias (before * head_dim,), for
+    """Return K's or V's weight (before * head_dim, columns), or a bias or norm of as many rows, for
     `after` KV heads."""
     if after > before:
         heads = values.reshape(before, -1, *values.shape[1:])

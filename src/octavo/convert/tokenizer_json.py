@@ -33,6 +33,8 @@ def tokenizer_files(spec: TokenizerSpec, sampling: Sampling | None) -> dict[str,
         f"{name}_token": _name(spec, i) for name, i in names.items() if i is not None
     }
     said["tokenizer_class"] = "PreTrainedTokenizerFast"
+    # transformers before 4.45 else takes blanks before punctuation away as it decodes
+    said["clean_up_tokenization_spaces"] = False
     if spec.named_templates:
         templates = {"default": spec.chat_template, **spec.named_templates}
         said["chat_template"] = [

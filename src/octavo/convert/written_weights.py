@@ -16,10 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from octavo.batch import FloatArray
+from octavo.errors import ModelFormatError
 
 Dtype = Literal["f32", "bf16"]
 DTYPES: tuple[Dtype, ...] = ("f32", "bf16")
 _BYTES: Mapping[Dtype, int] = {"f32": 4, "bf16": 2}
+_INFINITE = 0x7F80  # as bf16, without its sign
 _STRIP = 1 << 20  # values at once, so that temporaries stay small
 
 
@@ -52,7 +54,8 @@ def write_weights(
     values: Iterable[FloatArray],
     dtype: Dtype,
 ) -> Rounding:
-    """Write a whole file; `values` come in the order of `shapes`."""
+    """Write a whole file; `values` come in the order of `shapes`. Raises ModelFormatError for one
+    that is no number or too large."""
     file.write(_header(shapes, dtype))
     rounding = Rounding()
     for (name, shape), each in zip(shapes.items(), values, strict=True):
@@ -60,10 +63,14 @@ def write_weights(
         flat = np.ascontiguousarray(each, np.float32).reshape(-1)
         for begin in range(0, flat.size, _STRIP):
             strip = flat[begin : begin + _STRIP]
+            if not np.isfinite(strip).all():
+                raise ModelFormatError(f"tensor {name!r} has values that are no numbers")
             if dtype == "f32":
                 file.write(strip.astype("<f4", copy=False).tobytes())
             else:
                 rounded = _rounded(strip)
+                if (rounded & 0x7FFF == _INFINITE).any():
+                    raise ModelFormatError(f"tensor {name!r} has values too large for bf16")
                 file.write(rounded.astype("<u2", copy=False).tobytes())
                 if each.ndim > 1:  # the few large values of norms would hide the others
                     rounding.add(strip, rounded)
@@ -83,10 +90,6 @@ def _header(shapes: Mapping[str, tuple[int, ...]], dtype: Dtype) -> bytes:
 
 
 def _rounded(values: FloatArray) -> npt.NDArray[np.uint16]:
-    """The nearest bf16, ties to even; a NaN stays one."""
+    """The nearest bf16, ties to even."""
     bits = values.view(np.uint32)
-    found = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
-    broken = np.isnan(values)
-    if broken.any():
-        found[broken] = (bits[broken] >> 16 | 0x40).astype(np.uint16)
-    return found
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
