@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "bind/bindings.h"
+#include "uniform.h"
 #include "kernels/attention.h"
 #include "program/row_ops.h"
 
@@ -185,6 +186,18 @@ int32_t sample(const std::string& isa, Floats logits, float temperature, int32_t
                   scratch.data());
 }
 
+// Of the tokens that are drawn by rows at these positions, which come after them.
+void uniforms(Array<double, 1> out, Array<const uint64_t, 2> counters, Ints positions) {
+  expect(counters.shape(0) == out.size() && counters.shape(1) == 2, "counters",
+         "2 of each of " + std::to_string(out.size()) + " rows",
+         std::to_string(counters.shape(1)) + " of " + std::to_string(counters.shape(0)));
+  need_size("positions", positions.size(), out.size());
+  for (size_t i = 0; i < out.size(); ++i) {
+    const uint64_t* of_row = counters.data() + 2 * i;
+    out.data()[i] = uniform(of_row[0], of_row[1], (int64_t)positions.data()[i] + 1);
+  }
+}
+
 }  // namespace
 
 void bind_rows(nb::module_& m) {
@@ -211,6 +224,9 @@ void bind_rows(nb::module_& m) {
         "uint64 values of scratch that `sample` needs for a vocabulary of n.");
   m.def("sample", &sample, "isa"_a, "logits"_a.noconvert(), "temperature"_a, "top_k"_a, "top_p"_a,
         "min_p"_a, "u"_a, "scratch"_a.noconvert(), "likeliest"_a.none() = nb::none());
+  m.def("uniform", &uniform, "seed"_a, "answer"_a, "position"_a);
+  m.def("uniforms", &uniforms, "out"_a.noconvert(), "counters"_a.noconvert(),
+        "positions"_a.noconvert());
 }
 
 }  // namespace octavo

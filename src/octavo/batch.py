@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 IntArray = NDArray[np.int32]
 FloatArray = NDArray[np.float32]
 Edits = NDArray[np.void]  # of EDIT: biases and penalties of one row, sorted by token
+Uniforms = NDArray[np.float64]
 Mask = NDArray[np.uint32]  # (words,) bit t % 32 of word t // 32: token t is allowed
 
 EDIT = np.dtype([("token", np.int32), ("scale", np.float32), ("add", np.float32)])
@@ -38,20 +39,14 @@ class Want(IntEnum):
     DRAW = 4
 
 
-class Draw(NamedTuple):
-    """One token of all, by chance: the first whose running probability exceeds `uniform`."""
-
-    temperature: float  # above 0
-    uniform: float  # in [0, 1)
-
-
 class Asked(NamedTuple):
-    """Says what an output row asks the head for, with all that ARGMAX, TOP_K or DRAW is to see."""
+    """Says what an output row asks the head for, with all that ARGMAX, TOP_K or DRAW is to see.
+    The number by which it draws is of `uniforms`."""
 
     want: Want
     edits: Edits = NO_EDITS
     mask: Mask | None = None  # None: every token is allowed
-    draw: Draw | None = None  # of DRAW
+    temperature: float = 0.0  # above 0, of DRAW
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +64,10 @@ class Batch:
     masks: NDArray[np.uint32] | None = None  # (outputs, ceil(vocab / 32)), each a Mask
     edit_starts: IntArray | None = None  # (outputs + 1,) into edits
     edits: Edits | None = None  # (n,), those of each output
-    # (outputs,) the Draw of those that want one, without meaning of the others; None: none does
+    # (outputs,) of those that want DRAW, without meaning of the others; None: none does
     temperatures: FloatArray | None = None
-    uniforms: NDArray[np.float64] | None = None
+    # likewise, in [0, 1): the first token is drawn whose running probability exceeds it
+    uniforms: Uniforms | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -98,9 +94,6 @@ class StepOutput:
         return cls(none, no_rows.reshape(0), none.reshape(0, 0), no_rows, no_rows, no_rows)
 
 
-_NO_DRAW = Draw(0.0, 0.0)
-
-
 def make_batch(
     spans: Sequence[tuple[Sequence[int], int]],
     tables: Sequence[Sequence[Sequence[int]]],
@@ -109,6 +102,7 @@ def make_batch(
     *,
     write_starts: Sequence[int] | None = None,
     top_k: int = 0,
+    uniforms: Uniforms | None = None,
 ) -> Batch:
     """A ragged batch. `spans`: each sequence's (tokens, position of the first); `tables`: by layer
     group, each sequence's blocks; `asked`: of each output. Without `write_starts` K and V of every
@@ -127,6 +121,7 @@ def make_batch(
         block_tables=np.array(padded, np.int32),
         output_rows=np.array(output_rows, np.int32),
         top_k=top_k,
+        uniforms=uniforms,
         **_wanted(asked),
     )
 
@@ -134,14 +129,16 @@ def make_batch(
 def next_batch(
     batch: Batch,
     tokens: Sequence[int],
-    positions: Sequence[int],
+    positions: IntArray,
     tables: Mapping[int, Sequence[Sequence[int]]],
-    asked: Sequence[Asked],
+    asked: Sequence[Asked] | None = None,
+    uniforms: Uniforms | None = None,
 ) -> Batch:
     """The batch after one of a row for each sequence, each of which is an output: the `tokens` that
     follow, whose K and V are stored. `tables`: of the sequences whose blocks have changed, those of
-    each layer group. Lists become arrays, and no array is computed with: between two forwards all
-    code is out of the caches, and each way through numpy takes 10 us."""
+    each layer group. `asked`: None if all outputs ask for what they did before. Lists become
+    arrays, and no array is computed with: between two forwards all code is out of the caches, and
+    each way through numpy takes 10 us."""
     block_tables = batch.block_tables
     if tables:
         old, (num_groups, num_sequences, width) = block_tables, block_tables.shape
@@ -151,15 +148,15 @@ def next_batch(
         for sequence, groups in tables.items():
             for group, table in enumerate(groups):
                 block_tables[group, sequence, : len(table)] = table
-    stored_at = np.array(positions, np.int32)
     return Batch(
         tokens=np.array(tokens, np.int32),
-        positions=stored_at,
+        positions=positions,
         row_starts=batch.row_starts,
-        write_starts=stored_at,
+        write_starts=positions,
         block_tables=block_tables,
         output_rows=batch.output_rows,
-        **_wanted(asked),
+        uniforms=uniforms,
+        **(_wanted_by(batch) if asked is None else _wanted(asked)),
     )
 
 
@@ -171,21 +168,27 @@ class _Wanted(TypedDict):
     edits: Edits | None
     masks: NDArray[np.uint32] | None
     temperatures: FloatArray | None
-    uniforms: NDArray[np.float64] | None
 
 
 def _wanted(asked: Sequence[Asked]) -> _Wanted:
-    wants, edits, masks, draws = zip(*asked, strict=True) if asked else ((), (), (), ())
+    wants, edits, masks, temperatures = zip(*asked, strict=True) if asked else ((), (), (), ())
     has_edits = any(map(len, edits))
-    has_draws = any(draws)
-    drawn = [each or _NO_DRAW for each in draws] if has_draws else []
     return _Wanted(
         wants=np.array(wants, np.int32),
         edit_starts=np.cumsum([0, *map(len, edits)], dtype=np.int32) if has_edits else None,
         edits=np.concatenate(edits) if has_edits else None,
         masks=_stacked(masks),
-        temperatures=np.array([t for t, _ in drawn], np.float32) if has_draws else None,
-        uniforms=np.array([u for _, u in drawn], np.float64) if has_draws else None,
+        temperatures=np.array(temperatures, np.float32) if any(temperatures) else None,
+    )
+
+
+def _wanted_by(batch: Batch) -> _Wanted:
+    return _Wanted(
+        wants=batch.wants,
+        edit_starts=batch.edit_starts,
+        edits=batch.edits,
+        masks=batch.masks,
+        temperatures=batch.temperatures,
     )
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from itertools import product
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from octavo.batch import Want
 from octavo.engine.decoding import make_decoding
-from octavo.engine.decoding.draws import Draws, edits_of, uniform
+from octavo.engine.decoding.chances import Chances
+from octavo.engine.decoding.draws import Draws, edits_of
 from octavo.engine.nouns import Branch, Request
 from octavo.engine.step import Decoding, HeadRow
 from octavo.kernels import default_isa, native
@@ -17,6 +22,7 @@ from octavo.request import RequestOptions, TokenLogprobs
 from octavo.sampling_params import SamplingParams
 
 VOCAB = 64
+uniform = native.uniform
 DRAWS = Draws(default_isa(), VOCAB, frozenset())
 FLAT = np.zeros(VOCAB, np.float32)
 
@@ -46,23 +52,47 @@ def draw(one: Branch, logits: np.ndarray) -> list[Drawn]:
     wanted = decoding(one).want(one)
     assert wanted is not None
     row = HeadRow(one, one.num_tokens - 1, 0, True, wanted, 0, lse(logits))
-    if wanted.draw is None:
+    if wanted.want is not Want.DRAW:
         row.logits = logits
     else:  # what the head does
         scratch = np.empty(native.sample_scratch(VOCAB), np.uint64)
-        (temperature, u), edited = wanted.draw, DRAWS.edit(logits, wanted.edits)
-        row.drawn = native.sample(default_isa(), edited, temperature, 0, 1.0, 0.0, u, scratch)
-        row.drawn_logit = float(logits[row.drawn])
+        u, edited = Chances([row]).at([row.position]), DRAWS.edit(logits, wanted.edits)
+        assert u is not None
+        how = wanted.temperature, 0, 1.0, 0.0, float(u[0]), scratch
+        row.token = native.sample(default_isa(), edited, *how)
+        row.logit = float(logits[row.token])
     decision = decoding(one).decide(one.request, [row])
     return [(each.answer, each.token, each.logprobs) for each in decision.continuations]
 
 
+def hashed(seed: int, answer: int, position: int) -> float:
+    digest = hashlib.blake2b(struct.pack("<QQQ", seed, answer, position), digest_size=8).digest()
+    return (int.from_bytes(digest, "little") >> 11) * 2.0**-53
+
+
 def test_a_draw_is_a_hash_of_its_counters() -> None:
-    assert uniform(5, 0, 17) == uniform(5, 0, 17)
     draws = [uniform(*counters) for counters in product(range(9), repeat=3)]
+    assert draws == [hashed(*counters) for counters in product(range(9), repeat=3)]
     assert len(set(draws)) == 729
     assert 0 <= min(draws) < max(draws) < 1
     assert abs(np.mean(draws) - 0.5) < 0.05
+
+
+@given(seed=st.integers(0, 2**64 - 1), answer=st.integers(0, 2**31), position=st.integers(0, 2**31))
+def test_counters_of_any_size_are_hashed_whole(seed: int, answer: int, position: int) -> None:
+    assert uniform(seed, answer, position) == hashed(seed, answer, position)
+
+
+def test_numbers_of_many_rows_are_those_of_each() -> None:
+    counters = np.array([(5, 0), (2**64 - 1, 3), (0, 9)], np.uint64)
+    positions, out = np.array([16, 0, 2**31 - 1], np.int32), np.empty(3)
+    native.uniforms(out, counters, positions)
+    assert out.tolist() == [uniform(5, 0, 17), uniform(2**64 - 1, 3, 1), uniform(0, 9, 2**31)]
+    for wrong, got in (counters[:2], "2 of 2"), (np.zeros((3, 1), np.uint64), "1 of 3"):
+        with pytest.raises(ValueError, match=f"counters: expected 2 of each of 3 rows, got {got}"):
+            native.uniforms(out, wrong, positions)
+    with pytest.raises(ValueError, match="positions: expected 3 values, got 2"):
+        native.uniforms(out, counters, positions[:2])
 
 
 @pytest.mark.parametrize("temperature", [0, 5])
@@ -178,7 +208,7 @@ def test_a_row_asks_for_no_more_than_its_draw_needs(
     wanted = decoding(one).want(one)
     assert wanted is not None
     assert (wanted.want, wanted.edits["token"].tolist()) == (want, edits)
-    assert wanted.draw == ((0.5, uniform(5, 0, 2)) if want is Want.DRAW else None)
+    assert wanted.temperature == (0.5 if want is Want.DRAW else 0)
 
 
 def test_the_row_that_answers_part_from_is_drawn_from_by_each() -> None:

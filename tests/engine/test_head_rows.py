@@ -88,6 +88,6 @@ def test_outputs_find_their_logits_and_candidates() -> None:
     )
     plan.read(out)
     plain, beam, third, fourth = plan.head_rows
-    assert (plain.argmax, plain.log_sum_exp, plain.logits, plain.top) == (4, 1.0, None, ())
+    assert (plain.token, plain.log_sum_exp, plain.logits, plain.top) == (4, 1.0, None, ())
     assert beam.top == [(8, -0.5), (9, -0.75)]
     assert (third.logits[0], fourth.logits[0]) == (0, VOCAB)

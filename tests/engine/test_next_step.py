@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from octavo.batch import Want
 from octavo.constraint import ConstraintState, Words
 from octavo.engine.step import StepPlan
 from octavo.kv_cache.groups import KeepAll, KeepLast, LayerGroup
@@ -42,6 +43,8 @@ def said(plan: StepPlan) -> dict[str, Any]:
         value = getattr(plan.batch, field.name)
         is_array = isinstance(value, np.ndarray)
         found[field.name] = (value.dtype, value.tolist()) if is_array else value
+    if plan.batch.uniforms is not None:  # those of rows that do not draw mean nothing
+        found["uniforms"] = plan.batch.uniforms[plan.batch.wants == Want.DRAW].tolist()
     found["block_tables"] = [  # what lies behind the end of a table is not said
         [np.trim_zeros(table, "b").tolist() for table in tables]
         for tables in plan.batch.block_tables

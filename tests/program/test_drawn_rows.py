@@ -3,13 +3,14 @@ temperature, of every head, on every level, in any company and on any threads.""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from octavo.batch import EDIT, Asked, Batch, Draw, StepOutput, Want
+from octavo.batch import EDIT, Asked, Batch, StepOutput, Want
 from octavo.engine.runner import Runner
 from octavo.kernels import available_isas, default_isa, native
 from octavo.program.builder import ProgramBuilder
@@ -27,7 +28,7 @@ TOKENS = tokens_of(300)
 TEMPERATURES = (1e-38, 0.05, 0.7, 1.0, 1.5, 100.0)
 ROWS = range(3, 3 + 4 * len(TEMPERATURES))
 PLACES = (0.0, *np.random.default_rng(2).random(len(ROWS) - 2), float(np.nextafter(1, 0)))
-DRAWS = [Draw(TEMPERATURES[i % len(TEMPERATURES)], float(u)) for i, u in enumerate(PLACES)]
+DRAWS = [(TEMPERATURES[i % len(TEMPERATURES)], float(u)) for i, u in enumerate(PLACES)]
 HEADS: dict[str, dict[str, Any]] = {
     "plain": {},
     "cap": {"softcap": 2.0},
@@ -66,9 +67,10 @@ def changes(edited: bool, masked: bool) -> dict[str, Any]:
     return found
 
 
-def drawn_batch(**more: Any) -> Batch:
-    batch = batch_of(TOKENS, ROWS, [Asked(Want.DRAW, draw=draw) for draw in DRAWS])
-    return replace(batch, **more)
+def drawn_batch(rows: Sequence[int] = ROWS, **more: Any) -> Batch:
+    draws = [DRAWS[row - ROWS[0]] for row in rows]
+    batch = batch_of(TOKENS, rows, [Asked(Want.DRAW, temperature=t) for t, _ in draws])
+    return replace(batch, uniforms=np.array([u for _, u in draws]), **more)
 
 
 def logits_of(runner: Runner, batch: Batch) -> StepOutput:
@@ -121,7 +123,7 @@ def test_bits_do_not_depend_on_threads_company_or_what_was_drawn_before(edited: 
         again = runner.run(drawn_batch(**change))
         assert np.array_equal(again.drawn, want.drawn)
         for i in (0, 7, len(ROWS) - 1):
-            alone = batch_of(TOKENS, [ROWS[i]], [Asked(Want.DRAW, draw=DRAWS[i])])
+            alone = drawn_batch([ROWS[i]])
             if edited:
                 edits = change["edits"][9 * i : 9 * i + 9]
                 alone = replace(alone, edits=edits, edit_starts=np.array([0, 9], np.int32))
@@ -184,8 +186,9 @@ def test_where_nothing_is_allowed_nothing_is_drawn() -> None:
     ],
 )
 def test_draws_out_of_range_never_run(change: dict[str, Any], message: str) -> None:
-    drawn = Asked(Want.DRAW, draw=Draw(1.0, 0.5))
+    drawn = Asked(Want.DRAW, temperature=1.0)
     batch = batch_of(TOKENS, [0, 1, 2], [Want.ARGMAX, drawn, Want.ARGMAX])
+    batch = replace(batch, uniforms=np.array([0, 0.5, 0]))
     kinds = {"temperatures": np.float32, "uniforms": np.float64}
     arrays: dict[str, Any] = {
         name: None if v is None else np.array(v, kinds[name]) for name, v in change.items()

@@ -79,6 +79,7 @@ class Request:
     is_penalised: bool = field(init=False)  # what was said weighs on what may come
     # The head itself may draw its tokens, for nobody has to see a whole row of logits.
     head_may_draw: bool = field(init=False)
+    asks_alike: bool = field(init=False)  # the same of the head for each token that it draws
     decoding: Decoding = field(init=False)
     root: Root = field(init=False)  # its prefixes are found, and registered, under it
     is_private: bool = False  # nobody else finds what is under the root
@@ -124,6 +125,7 @@ class Request:
         if self.options.constraint is not None and self.draws:
             first.constraint = self.options.constraint.start()
         self.branches = [first]
+        self.asks_alike = not self.is_penalised and first.constraint is None
 
     @property
     def rank(self) -> tuple[int, int]:

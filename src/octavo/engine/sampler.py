@@ -29,8 +29,9 @@ class Sampler:
             self._decide(request, rows, request in plan.caught_up)
             for request, rows in plan.requests.items()
         ]
-        for row in plan.head_rows:  # the plan may be kept, for the step that follows
-            row.logits = row.hidden = None
+        if out.logits.size or out.hidden.size:
+            for row in plan.head_rows:  # the plan may be kept, for the step that follows
+                row.logits = row.hidden = None
         return decisions
 
     def _decide(self, request: Request, rows: list[HeadRow], caught_up: bool) -> Decision:
@@ -41,14 +42,13 @@ class Sampler:
                     raise ModelError(
                         "the model's logits are not finite: check the file, or another"
                     )
-            drawn_from, values = rows, []
+            drawn_from = rows if request.every_row is None else [r for r in rows if r.samples]
+            if not caught_up:
+                decision = Decision(request, decoding)
+            else:
+                decision = decoding.decide(request, drawn_from)
             if request.every_row is not None:
-                drawn_from = [row for row in rows if row.samples]
                 values = [self._draws.row_value(row) for row in rows if not row.samples]
-            decision = (
-                decoding.decide(request, drawn_from) if caught_up else Decision(request, decoding)
-            )
-            if values:
                 decision.row_values = [*values, *decision.row_values]
             return decision
         except Exception as error:

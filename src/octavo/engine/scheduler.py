@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from octavo.batch import Asked, Want, make_batch
 from octavo.engine.admission import Admission
+from octavo.engine.decoding.chances import Chances
 from octavo.engine.live import LiveRequests
 from octavo.engine.next_step import NextStep
 from octavo.engine.nouns import Branch, Request
@@ -192,6 +193,7 @@ class Scheduler:
             [row.asked for row in plan.head_rows],
             write_starts=[table.num_stored for table in tables],
             top_k=max(request.decoding.num_candidates for request in plan.requests),
+            uniforms=Chances(plan.head_rows).at([row.position for row in plan.head_rows]),
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import nan
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from octavo.batch import Asked, Batch, FloatArray, StepOutput, Want
 from octavo.engine.nouns import Branch, Request
@@ -26,13 +26,12 @@ class HeadRow:
     row: int  # of the batch
     samples: bool  # the branch goes on from here; else it is a row of the prompt that gives a value
     asked: Asked
-    argmax: int = -1
+    token: int = -1  # the likeliest, or the one that the head drew
     log_sum_exp: float = nan
     logits: FloatArray | None = None  # (vocab,) if it wanted them
     hidden: FloatArray | None = None  # (hidden,) likewise
     top: Sequence[tuple[int, float]] = ()  # (token, log-probability), best first, likewise
-    drawn: int = -1  # likewise
-    drawn_logit: float = nan  # of it, unedited
+    logit: float = nan  # of a token that the head drew, unedited
 
 
 @dataclass(slots=True)
@@ -53,16 +52,19 @@ class StepPlan:
     def read(self, out: StepOutput) -> None:
         """Fill the head rows with what the head gave each."""
         logits, hidden = iter(out.logits), iter(out.hidden)
+        argmax, draw = Want.ARGMAX, Want.DRAW  # to name one takes as long as all the rest
         drawn = zip(out.drawn.tolist(), out.drawn_logits.tolist(), strict=True)
         given = zip(self.head_rows, out.argmax.tolist(), out.log_sum_exp.tolist(), strict=True)
-        for i, (row, argmax, lse) in enumerate(given):
-            row.argmax, row.log_sum_exp = argmax, lse
+        for i, (row, likeliest, lse) in enumerate(given):
+            row.log_sum_exp = lse
             want = row.asked.want
-            if want is Want.ARGMAX:
+            if want is draw:
+                row.token, row.logit = next(drawn)
                 continue
-            if want is Want.DRAW:
-                row.drawn, row.drawn_logit = next(drawn)
-            elif want is Want.LOGITS:
+            row.token = likeliest
+            if want is argmax:
+                continue
+            if want is Want.LOGITS:
                 row.logits = next(logits)
             elif want is Want.HIDDEN:
                 row.hidden = next(hidden)
@@ -71,7 +73,8 @@ class StepPlan:
                 row.top = [(token, logit - lse) for token, logit in found]
 
 
-class Continuation(NamedTuple):
+@dataclass(slots=True)
+class Continuation:
     """A token that goes on from `parent`, as this answer (or beam) of the request, from 0."""
 
     parent: Branch

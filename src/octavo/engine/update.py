@@ -43,9 +43,9 @@ class Updater:
         self._kv.commit_transfers()
         if not plan.spans:
             return
-        accepted = {each.request for each in decisions if each.error is None}
+        failed = {each.request for each in decisions if each.error is not None}
         for branch, (_, end) in plan.spans.items():
-            if branch.request in accepted:
+            if not failed or branch.request not in failed:
                 self._requests.commit(branch, end)
         # All rows are stored, and nothing has ended yet.
         counts, unfilled, now = self._kv.counts(), self._kv.slots_unfilled, self.clock()

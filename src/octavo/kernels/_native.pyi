@@ -241,6 +241,17 @@ def sample(
     """A token, or -1 if every logit is -inf or NaN. `likeliest`: one of the largest logit, where
     the caller knows it: it is not looked for then."""
 
+def uniform(seed: int, answer: int, position: int) -> float:
+    """The number in [0, 1) by which the token at a position of an answer is drawn: 53 bits of
+    BLAKE2b of the three."""
+
+def uniforms(
+    out: NDArray[np.float64],  # (rows,)
+    counters: NDArray[np.uint64],  # (rows, 2): seed and answer
+    positions: _Ints,  # (rows,)
+) -> None:
+    """The `uniform` of each token that a row draws, which is the one after the row's position."""
+
 # ---- what the machine can do (bind/probe.cpp) ----
 
 def read_bandwidth(isa: str, pool: ThreadPool, data: _Bytes, repeats: int) -> float:

@@ -243,7 +243,7 @@ class KVCache:
     def view(self, table: BlockTable) -> tuple[Sequence[int], ...]:
         """The block numbers of each group, as kernels read them; 0 where it has no block,
         which no row reads."""
-        return table.view(self.pool.first_ids)
+        return table.numbers or table.view(self.pool.first_ids)
 
     def counts(self) -> KVCounts:
         pool, copied, pinned = self.pool, self._sharing.num_copied, len(self.pins.holds)

@@ -8,15 +8,13 @@ blocks and no text.
 
 from __future__ import annotations
 
-import hashlib
-import struct
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from octavo.batch import EDIT, Asked, Draw, Edits, FloatArray, IntArray, Want
+from octavo.batch import EDIT, Asked, Edits, FloatArray, IntArray, Want
 from octavo.constraint import Words
 from octavo.engine.masks import Masks
 from octavo.engine.nouns import Branch, Request
@@ -65,14 +63,14 @@ class Draws:
             return Asked(Want.LOGITS, edits)
         if is_greedy:
             return Asked(Want.ARGMAX, edits, mask)
-        by_chance = uniform(request.seed, branch.index, len(branch.tokens))
-        return Asked(Want.DRAW, edits, mask, Draw(request.sampling.temperature, by_chance))
+        return Asked(Want.DRAW, edits, mask, request.sampling.temperature)
 
     def decide(self, request: Request, rows: Sequence[HeadRow]) -> Decision:
         if not request.draws:
             return Decision(request, self, end="length")
-        drawn = [each for row in rows for each in self._next(row)]
-        return Decision(request, self, drawn)
+        if len(rows) == 1:
+            return Decision(request, self, self._next(rows[0]))
+        return Decision(request, self, [each for row in rows for each in self._next(row)])
 
     def close(self, request: Request, reason: FinishReason) -> None:
         """Answers that had not parted yet are empty ones."""
@@ -90,7 +88,7 @@ class Draws:
         p = branch.request.sampling
         if p.greedy:
             return int(self._best(logits, 1)[0][0])
-        u = uniform(branch.request.seed, index, branch.num_tokens)
+        u = native.uniform(branch.request.seed, index, branch.num_tokens)
         return native.sample(
             self._isa, logits, p.temperature, p.top_k, p.top_p, p.min_p, u, self._scratch, likeliest
         )
@@ -129,23 +127,24 @@ class Draws:
         count = request.params.prompt_logprobs or 0
         return self.logprobs(logits, row.log_sum_exp, token, count)
 
-    def _next(self, row: HeadRow) -> list[Continuation]:
+    def _next(self, row: HeadRow) -> Sequence[Continuation]:
         """The next token of a branch; where the answers of a request part, of all."""
         branch = row.branch
         request = branch.request
-        if row.asked.want is Want.DRAW:
-            token, logprobs = row.drawn, None
+        parts = request.params.n > 1 and _parts(branch)
+        if row.logits is None and not parts:  # the head drew
+            token, logprobs = row.token, None
             if request.params.logprobs is not None:
-                logprobs = TokenLogprobs(token, row.drawn_logit - row.log_sum_exp, ())
-            return [Continuation(branch, branch.index, token, logprobs, self._end(branch, token))]
-        answers = range(request.params.n) if _parts(branch) else (branch.index,)
+                logprobs = TokenLogprobs(token, row.logit - row.log_sum_exp, ())
+            return (Continuation(branch, branch.index, token, logprobs, self._end(branch, token)),)
+        answers = range(request.params.n) if parts else (branch.index,)
         if row.logits is None:
-            token = row.argmax
+            token = row.token
             end = self._end(branch, token)
             return [Continuation(branch, index, token, None, end) for index in answers]
         mask = self.masks.of(branch)
         edited = self.edit(row.logits[: self.vocab_size], row.asked.edits, mask)
-        likeliest = row.argmax if mask is None else None  # the head knows the edits, and no mask
+        likeliest = row.token if mask is None else None  # the head knows the edits, and no mask
         drawn = []
         for index in answers:
             token = self.draw(branch, index, edited, likeliest)
@@ -165,7 +164,8 @@ class Draws:
         eos = token in self.eos_ids and not request.params.ignore_eos
         if eos or token in request.params.stop_token_ids:
             return "stop"
-        return "length" if branch.num_completion_tokens + 1 >= request.max_tokens else None
+        num_drawn = len(branch.tokens) + 1 - request.num_prompt_tokens
+        return "length" if num_drawn >= request.max_tokens else None
 
     def _best(self, logits: FloatArray, count: int) -> tuple[IntArray, FloatArray]:
         """The `count` likeliest tokens and their logits, ties to the lowest id."""
@@ -201,9 +201,3 @@ def edits_of(branch: Branch) -> Edits:
         edits["add"][at] = -(p.presence_penalty + p.frequency_penalty * counts)
     edits["add"][np.searchsorted(tokens, biases["token"])] += biases["add"]
     return edits
-
-
-def uniform(seed: int, answer: int, position: int) -> float:
-    """A number in [0, 1) with 53 bits, from a hash of the three counters."""
-    digest = hashlib.blake2b(struct.pack("<QQQ", seed, answer, position), digest_size=8).digest()
-    return float(int.from_bytes(digest, "little") >> 11) * 2.0**-53
