@@ -19,6 +19,7 @@ from octavo.weights.gguf_model import reference_weights
 from octavo.weights.model_header import read_header
 from tests.cli.tiny_model import TEMPLATE, write_tiny_model
 from tests.families.directories import golden_of, write_directory
+from tests.weights.gguf_in_parts import write_parts
 
 IDS = [int(i) for i in np.random.default_rng(0).integers(0, 256, 60)]
 
@@ -135,6 +136,15 @@ def test_families_whose_heads_are_not_tensors_of_their_own(variant: str, tmp_pat
         convert(source, tmp_path / "to", kv_heads=1)
 
 
+def test_a_file_in_parts_is_written_like_the_whole_one(gguf: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "tiny.gguf"
+    whole.write_bytes(gguf.read_bytes())
+    convert(write_parts(whole, 3)[0], tmp_path / "of parts")
+    convert(whole, tmp_path / "of one")
+    found = files(tmp_path / "of parts")["model.safetensors"]
+    assert found == files(tmp_path / "of one")["model.safetensors"]
+
+
 def test_a_weight_that_is_missing_is_named(gguf: Path, tmp_path: Path) -> None:
     source = tmp_path / "cut.gguf"
     source.write_bytes(gguf.read_bytes().replace(b"blk.1.ffn_up.weight", b"blk.9.ffn_up.weight"))
@@ -147,9 +157,12 @@ def test_a_directory_s_other_files_come_along(tmp_path: Path) -> None:
     golden = golden_of("qwen2")
     source = write_directory(tmp_path / "src", "qwen2", golden["shapes"], golden["seed"], shards=2)
     (source / "generation_config.json").write_text('{"eos_token_id": 7}')
+    for name in ("special_tokens_map.json", "LICENSE", "train.py"):
+        (source / name).write_text("{}")
     convert(source, tmp_path / "to", kv_heads=1)
     assert {*files(tmp_path / "to")} == {
-        "config.json", "generation_config.json", "model.safetensors", "README.md", "tokenizer.json"
+        "config.json", "generation_config.json", "model.safetensors", "README.md",
+        "tokenizer.json", "special_tokens_map.json", "LICENSE",
     }  # fmt: skip
     config = json.loads((tmp_path / "to" / "config.json").read_text())
     assert config["num_key_value_heads"] == 1

@@ -24,12 +24,18 @@ from octavo.convert.written_weights import Dtype, Rounding, nbytes, write_weight
 from octavo.errors import ModelError, UnsupportedModelError
 from octavo.model.config import ModelConfig
 from octavo.weights.dequantize import dequantize
-from octavo.weights.hf.directory import CONFIG, JINJA, files_of
+from octavo.weights.hf.directory import CONFIG, files_of
 from octavo.weights.hf.json_fields import read_json
+from octavo.weights.hf.tensors import INDEX
 from octavo.weights.model_files import naming
 from octavo.weights.model_header import ModelHeader, read_header
 
 _WEIGHTS = "model.safetensors"
+# Octavo reads none of them; transformers does, and whoever passes the model on owes the licence.
+_ALONG = (
+    "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model",
+    "LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE",
+)  # fmt: skip
 _NORMS_WHOLE_ROWS = "olmo2"  # the architecture; others norm each head of q and k
 
 
@@ -84,8 +90,8 @@ def _files(header: ModelHeader, kv_heads: int, dtype: Dtype) -> dict[str, bytes]
         config |= {("torch_dtype" if "torch_dtype" in config else "dtype"): stored}
         beside = {
             each.name: each.read_bytes()
-            for each in files_of(header.path)
-            if (each.suffix == ".json" and "safetensors" not in each.name) or each.name == JINJA
+            for each in (*files_of(header.path), *_along(header.path))
+            if each.suffix != ".safetensors" and each.name != INDEX
         }
         return {**beside, CONFIG: _json(config), "README.md": readme}
     spec = header.tokenizer_spec()
@@ -96,6 +102,10 @@ def _files(header: ModelHeader, kv_heads: int, dtype: Dtype) -> dict[str, bytes]
         CONFIG: _json(made), **{name: text.encode() for name, text in texts.items()},
         "README.md": readme,
     }  # fmt: skip
+
+
+def _along(path: Path) -> list[Path]:
+    return [path / name for name in _ALONG if (path / name).is_file()]
 
 
 def weight_names(header: ModelHeader) -> dict[str, str]:
