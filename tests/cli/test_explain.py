@@ -79,7 +79,11 @@ def test_weights_are_read_once_a_forward_and_kv_as_wide_as_asked(octavo: Octavo)
 def test_flags_out_of_range_are_refused(octavo: Octavo) -> None:
     for flag, value, complaint in [
         ("--context", "0", "0: expected a whole number from 1 to 16777216"),
-        ("--kv-dtype", "f8", "'f8': expected one of int8, f32, f16, bf16, or k=…,v=… of them"),
+        (
+            "--kv-dtype",
+            "f8",
+            "'f8': expected one of int8, int4, f32, f16, bf16, or k=…,v=… of them",
+        ),
     ]:
         assert octavo("explain", TINY, flag, value) == refused(f"{flag} {complaint}")
 

@@ -42,6 +42,7 @@ def test_json_is_one_line_with_the_names_of_request_output(octavo: Octavo) -> No
         "error",
         "sampling",
         "embedding",
+        "error_type",
         "sampling_from",
     ]
     assert (found["prompt_logprobs"], found["error"]) == (None, None)

@@ -95,7 +95,7 @@ def pasts_of(shape: str, pasts: str, kv_dtype: str, threads: int) -> Pasts:
     return Pasts(runner, PASTS[pasts])
 
 
-@pytest.mark.parametrize("kv_dtype", ["f32", "bf16", "int8"])
+@pytest.mark.parametrize("kv_dtype", ["f32", "bf16", "int8", "int4"])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("pasts", PASTS)
 def test_one_row_of_each(pasts: str, shape: str, kv_dtype: str) -> None:
