@@ -34,6 +34,22 @@ class Program:
 
 PROGRAMS = {
     "a stream at module level": Program("stream = llm.stream(TEXT, LONG)\nfor _ in stream: break"),
+    "an engine that its thread lets go of last": Program(
+        """
+class Slow:
+    def __del__(self):
+        time.sleep(0.5)
+        print("it is gone", file=sys.stderr)
+import weakref
+llm.generate(TEXT, SamplingParams(max_tokens=1))
+llm.loop.engine.slow, loop = Slow(), weakref.ref(llm.loop)
+begun = threading.Event()
+llm.loop.soon(lambda loop: (begun.set(), time.sleep(0.2)))  # the thread has the loop meanwhile
+begun.wait()
+del llm
+while loop() is not None: time.sleep(0.01)""",
+        last_line="it is gone",
+    ),
     "a stream that nobody read": Program("stream = llm.stream(TEXT, LONG)"),
     "a stream of a function": Program(
         """

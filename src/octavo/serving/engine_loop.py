@@ -58,9 +58,6 @@ class EngineLoop:
         self._process: int | None = None  # in which the thread was started
         self._start_lock = threading.RLock()  # who has it may be called in a signal handler
         self._run_lock = threading.Lock()  # of who runs, or waits for the end of who does
-        me = weakref.ref(self)
-        self._at_exit = partial(_end_with_python, me)
-        self._run = partial(_run, me, self._inbox, self._run_lock, self._at_exit)
         weakref.finalize(self, self._inbox.put, None).atexit = False
 
     @property
@@ -114,7 +111,11 @@ class EngineLoop:
             )
 
     def _start_thread(self) -> None:
-        # Python must not end under a step: its thread could not come back from the native program.
+        # Python must not end under a step, nor while the thread lets go of the last that holds an
+        # engine: it could not come back from native code.
+        me = weakref.ref(self)
+        self._at_exit = partial(_end_with_python, me, self._run_lock, os.getpid())
+        self._run = partial(_run, me, self._inbox, self._run_lock, self._at_exit)
         atexit.register(self._at_exit)
         try:
             threading.Thread(target=self._run, name="octavo-engine", daemon=True).start()
@@ -210,9 +211,11 @@ def _next_command(inbox: Inbox, seconds: float | None) -> Command | None:
         return None
 
 
-def _end_with_python(me: weakref.ref[EngineLoop]) -> None:
-    if (loop := me()) is not None and loop._process == os.getpid():
+def _end_with_python(me: weakref.ref[EngineLoop], run_lock: threading.Lock, process: int) -> None:
+    if process != os.getpid():  # the thread stayed in the process that was forked from
+        return
+    if (loop := me()) is not None:
         loop._python_ends = True
         loop._inbox.put(lambda loop: loop._readers.abort_all())
-        with loop._run_lock:
-            pass  # it has ended
+    with run_lock:
+        pass  # it has ended
