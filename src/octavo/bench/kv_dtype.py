@@ -22,7 +22,7 @@ from octavo.config import EngineConfig, parse_kv_dtype
 from octavo.engine.runner import Runner, block_bytes
 from octavo.errors import counted
 from octavo.kernels import KV_FORMATS, native
-from octavo.planning.memory import KVPages, kv_pages
+from octavo.planning.memory import kv_pages
 from octavo.program.program import Program
 from octavo.weights.gguf_model import ModelWeights
 from octavo.weights.kv_verdicts import Verdict
@@ -119,18 +119,20 @@ def measure(
     if options.get("activations") is None and "a32" in subject.weights.row_kinds(None).values():
         exact["activations"] = "bf16"
     quality = compare(
-        {dtype: _runner(subject, exact, dtype) for dtype in DTYPES},
+        {dtype: runner_of(subject, {**exact, "kv_dtype": dtype}) for dtype in DTYPES},
         subject.tokens,
         subject.window - len(subject.start),
         start=subject.start,
         on_window=on_tokens,
     )
     speed = decode_speeds(
-        {dtype: _runner(subject, options, dtype) for dtype in DTYPES}, subject, rounds
+        {dtype: runner_of(subject, {**options, "kv_dtype": dtype}) for dtype in DTYPES},
+        subject,
+        rounds,
     )
     found = []
     for dtype in DTYPES:
-        taken = _pages(subject, options, dtype).bytes_of(subject.window)
+        taken = window_bytes(subject, {**options, "kv_dtype": dtype})
         judged = judge(dtype, quality[dtype], quality[REFERENCE])
         found.append(
             Measured(
@@ -157,8 +159,9 @@ def decode_speeds(runners: Mapping[str, Runner], subject: Subject, rounds: int) 
     return {dtype: 1 / median(each) for dtype, each in seconds.items()}
 
 
-def _runner(subject: Subject, options: Mapping[str, Any], dtype: str) -> Runner:
-    config = EngineConfig.parse({**options, "kv_dtype": dtype})
+def runner_of(subject: Subject, options: Mapping[str, Any]) -> Runner:
+    """Make what runs one sequence of a window; `options` are EngineConfig's."""
+    config = EngineConfig.parse({**options})
     blocks = -(-subject.window // config.block_size)
     return Runner(
         subject.program, subject.weights, config,
@@ -167,8 +170,10 @@ def _runner(subject: Subject, options: Mapping[str, Any], dtype: str) -> Runner:
     )  # fmt: skip
 
 
-def _pages(subject: Subject, options: Mapping[str, Any], dtype: str) -> KVPages:
-    """The pages that an engine would plan: a windowed group also holds what a step writes."""
-    config = EngineConfig.parse({**options, "kv_dtype": dtype})
+def window_bytes(subject: Subject, options: Mapping[str, Any]) -> int:
+    """Return the bytes of K and V that an engine plans for a sequence of a window; a windowed group
+    also holds what a step writes."""
+    config = EngineConfig.parse({**options})
     formats = KV_FORMATS[config.k_dtype], KV_FORMATS[config.v_dtype]
-    return kv_pages(subject.program, config.block_size, *formats, max_rows=config.max_batch_tokens)
+    pages = kv_pages(subject.program, config.block_size, *formats, max_rows=config.max_batch_tokens)
+    return pages.bytes_of(subject.window)

@@ -12,20 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from octavo.bench.kv_dtype import Subject, decode_speeds, text_along
+from octavo.bench.kv_dtype import Subject, decode_speeds, runner_of, text_along, window_bytes
 from octavo.bench.kv_quality import compare
 from octavo.config import EngineConfig
 from octavo.convert.convert import convert
-from octavo.engine.runner import Runner, block_bytes
-from octavo.kernels import KV_FORMATS, thread_pool
-from octavo.planning.memory import kv_pages
+from octavo.engine.runner import Runner
+from octavo.kernels import thread_pool
 from octavo.tokenizer import Tokenizer
 from octavo.weights.gguf_model import load_weights
 from octavo.weights.model_header import ModelHeader, read_header
 
 WINDOW = 2048  # tokens of the sequences that are measured
 TOKENS = 2 * WINDOW  # of the text that perplexity is of
-_MAX_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +40,8 @@ class HeadsMeasured:
 
     @property
     def kind(self) -> str:
-        """What papers call it: every head with K and V of its own, groups of heads, or one K and V
-        for all."""
+        """Return what papers call it: every head with K and V of its own, groups of heads, or one K
+        and V for all."""
         if self.kv_heads == self.heads:
             return "MHA"
         return "MQA" if self.kv_heads == 1 else f"GQA-{self.kv_heads}"
@@ -74,23 +72,20 @@ def perplexity(path: Path, options: Mapping[str, Any]) -> float:
     """Return a model's perplexity over the first tokens of the text that comes along."""
     header = read_header(path)
     subject = _subject(header, options)
-    return _perplexity(_runner(subject, options), subject)
+    return _perplexity(runner_of(subject, options), subject)
 
 
 def _measured(
     header: ModelHeader, options: Mapping[str, Any], memory: int, rounds: int
 ) -> HeadsMeasured:
-    subject, config = _subject(header, options), EngineConfig.parse(dict(options))
-    runner = _runner(subject, options)
-    kept = [KV_FORMATS[name] for name in (config.k_dtype, config.v_dtype)]
-    pages = kv_pages(
-        subject.program, config.block_size, *kept, max_rows=config.max_batch_tokens
-    ).bytes_of(subject.window)
+    subject = _subject(header, options)
+    runner = runner_of(subject, options)
+    taken = window_bytes(subject, options)
     return HeadsMeasured(
         kv_heads=header.config.kv_heads,
         heads=header.config.heads,
-        window_bytes=pages,
-        sequences=memory // pages,
+        window_bytes=taken,
+        sequences=memory // taken,
         perplexity=_perplexity(runner, subject),
         decode_tps=decode_speeds({"": runner}, subject, rounds)[""],
         tokens=subject.window,
@@ -106,16 +101,6 @@ def _subject(header: ModelHeader, options: Mapping[str, Any]) -> Subject:
     weights = load_weights(header, program.weights(), pool, asked=config.weights)
     context = min(header.config.context, WINDOW)
     return Subject(program, weights, pool, context, tokens, start)
-
-
-def _runner(subject: Subject, options: Mapping[str, Any]) -> Runner:
-    config = EngineConfig.parse(dict(options))
-    blocks = -(-subject.window // config.block_size)
-    return Runner(
-        subject.program, subject.weights, config,
-        pool=subject.pool, context=subject.window,
-        kv_budget=blocks * block_bytes(subject.program, config), max_rows=_MAX_ROWS,
-    )  # fmt: skip
 
 
 def _perplexity(runner: Runner, subject: Subject) -> float:

@@ -1,4 +1,4 @@
-"""From a GGUF file's `ModelConfig` to the config.json that says the same.
+"""Says in a config.json what a GGUF file's `ModelConfig` says.
 
 Comes in: the config. Goes out: the fields, and the family whose names its tensors have. What is
 written is read again, and must be the config that it was made of: what a config.json of the family

@@ -1,4 +1,4 @@
-"""From a `TokenizerSpec` to the files that say it: tokenizer.json and those beside it.
+"""Says in tokenizer.json, and the files beside it, what a `TokenizerSpec` says.
 
 Comes in: a spec read from a GGUF file. Goes out: files' texts by name. Knows no weights.
 `check_reads` holds what was written against the spec, by tokens of all kinds.

@@ -27,7 +27,7 @@ _STRIP = 1 << 20  # values at once, so that temporaries stay small
 
 @dataclass(slots=True)
 class Rounding:
-    """What was lost: sums over the values of all matrices."""
+    """Adds up what was lost, over the values of all matrices."""
 
     squares: float = 0.0
     lost_squares: float = 0.0
