@@ -133,6 +133,8 @@ void bind_program(nb::module_& m) {
   m.attr("ROPE_STYLES") = names_of(kRopeStyleNames);
   m.attr("NORMS") = names_of(kNormNames);
   m.attr("ACTIVATIONS") = names_of(kActivationNames);
+  m.attr("ROUTE_SCORES") = names_of(kRouteScoreNames);
+  m.attr("MAX_EXPERTS") = kMaxExperts;
   m.attr("ROW_KINDS") = names_of(kActKindNames);
   m.attr("WANTS") = names_of(kWantNames);
   m.attr("PANEL_ROWS") = kPanelRows;

@@ -86,6 +86,26 @@ void row_op(const std::string& isa, const std::string& name, FloatsOut out, Floa
               half, position, out.data()});
 }
 
+void add_scaled(const std::string& isa, FloatsOut out, Floats x, float factor) {
+  need_size("x", x.size(), out.size());
+  rows_for(isa).add_scaled(x.data(), factor, length("out", out.size()), out.data());
+}
+
+void route(const std::string& isa, FloatsOut out, Floats logits, std::optional<Floats> choice_bias,
+           int32_t score, bool renormalise, float scale, int32_t groups, int32_t groups_used) {
+  const int32_t experts = length("logits", logits.size(), kMaxExperts);
+  within("groups", groups, 1, experts);
+  expect(experts % groups == 0, "groups", "a divisor of " + std::to_string(experts), groups);
+  within("groups_used", groups_used, 1, groups);
+  within("score", score, 0, kNumRouteScores - 1);
+  const int32_t used = length("out", out.size(), 2 * (experts / groups * groups_used)) / 2;
+  need_size("out", out.size(), 2 * (size_t)used);
+  if (choice_bias) need_size("choice_bias", choice_bias->size(), logits.size());
+  const Routing routing{experts, used, score, groups, groups_used, renormalise, scale};
+  rows_for(isa).route(&routing, logits.data(), choice_bias ? choice_bias->data() : nullptr,
+                      out.data());
+}
+
 void softcap(const std::string& isa, FloatsOut logits, float cap) {
   if (!(cap > 0.0f)) refuse("cap", "more than 0", cap);
   rows_for(isa).softcap(logits.data(), cap, length("logits", logits.size()), logits.data());
@@ -210,6 +230,10 @@ void bind_rows(nb::module_& m) {
         "sin"_a.noconvert().none() = nb::none(), "heads"_a = 1, "norm_kind"_a = 0,
         "rope_style"_a = 0, "activation"_a = 0, "eps"_a = 0.0f, "scale"_a = 0.0f, "position"_a = 0,
         "original"_a = 1, "One row through a row-wise op (tests only).");
+  m.def("add_scaled", &add_scaled, "isa"_a, "out"_a.noconvert(), "x"_a.noconvert(), "factor"_a);
+  m.def("route", &route, "isa"_a, "out"_a.noconvert(), "logits"_a.noconvert(),
+        "choice_bias"_a.noconvert().none(), "score"_a, "renormalise"_a, "scale"_a, "groups"_a,
+        "groups_used"_a);
   m.def("softcap", &softcap, "isa"_a, "logits"_a.noconvert(), "cap"_a);
   m.def("summarize_tile", &summarize_tile, "isa"_a, "logits"_a.noconvert(), "base"_a);
   m.def("merge_summaries", &merge_summaries, "isa"_a, "maxima"_a.noconvert(), "sums"_a.noconvert(),

@@ -176,6 +176,14 @@ static __attribute__((noinline)) void scale(const float* x, float factor, int32_
   if (k < n) store_f_mask(out + k, m, mul(load_f_mask(x + k, m), f));
 }
 
+static __attribute__((noinline)) void add_scaled(const float* x, float factor, int32_t n,
+                                                 float* out) {
+  const f32x16 f = set1_f(factor);
+  for_row(n, [&](auto at, int32_t k, mask16 m) {
+    at.store(out + k, m, fma(at.load(x + k, m), f, at.load(out + k, m)));
+  });
+}
+
 static const RowKernels kRows = {
     .norm = norm,
     .rope = rope,
@@ -183,6 +191,8 @@ static const RowKernels kRows = {
     .gate_mul = gate_mul,
     .add = add_rows,
     .scale = scale,
+    .add_scaled = add_scaled,
+    .route = route,
     .softcap = softcap,
     .summarize_tile = summarize_tile,
     .merge_summaries = merge_summaries,

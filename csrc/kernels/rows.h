@@ -36,6 +36,20 @@ constexpr const char* kActivationNames[] = {"silu", "gelu", "gelu_tanh",
                                             "relu"};  // octavo.program.ops.ActivationKind
 constexpr int32_t kNumActivations = 4;
 
+// What a router's logits are turned into (octavo.program.ops.Route).
+enum RouteScore : int32_t { kSoftmax, kSigmoid, kSoftmaxOfChosen };
+constexpr const char* kRouteScoreNames[] = {"softmax", "sigmoid", "softmax_of_chosen"};
+constexpr int32_t kNumRouteScores = 3;
+constexpr int32_t kMaxExperts = 1024;  // of a layer
+
+struct Routing {
+  int32_t experts, used;  // used <= groups_used * (experts / groups)
+  int32_t score;          // a RouteScore
+  int32_t groups, groups_used;
+  bool renormalise;
+  float scale;
+};
+
 struct TileSummary {
   float max;     // of the logits that are not NaN; -inf if there is none
   float sum;     // of exp(x - max); NaN if a logit is NaN or +inf, 0 if all are -inf
@@ -79,6 +93,14 @@ struct RowKernels {
 
   // x * factor, one product each. out may be x.
   void (*scale)(const float* x, float factor, int32_t n, float* out);
+
+  // out + factor * x, rounded once.
+  void (*add_scaled)(const float* x, float factor, int32_t n, float* out);
+
+  // The experts of a row: their numbers, best first, ties to the lowest, then the factor of each:
+  // (2 * used) from (experts,) logits. A score that is NaN is chosen last. The bias may be null; it
+  // is added to what chooses.
+  void (*route)(const Routing* routing, const float* logits, const float* choice_bias, float* out);
 
   // cap * tanh(x / cap) of each, tanh as in tanh.h. cap > 0; out may be x.
   void (*softcap)(const float* x, float cap, int32_t n, float* out);

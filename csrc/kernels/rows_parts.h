@@ -1,9 +1,10 @@
-// rows_parts.h: the functions behind RowKernels, which three sources of one ISA level share out.
+// rows_parts.h: the functions behind RowKernels, which four sources of one ISA level share out.
 #pragma once
 #include "kernels/rows.h"
 
 namespace octavo::OCTAVO_ISA {
 
+void route(const Routing* routing, const float* logits, const float* choice_bias, float* out);
 void softcap(const float* x, float cap, int32_t n, float* out);
 void summarize_tile(const float* logits, int32_t n, int32_t base, TileSummary* out);
 void merge_summaries(const TileSummary* tiles, int32_t count, TileSummary* out);

@@ -90,6 +90,35 @@ class RecordChecker {
         if (op.rope_table != -1) rope(op, name);
         break;
       }
+      case kRoute:
+        within(name + ".experts", op.experts, 1, kMaxExperts);
+        same(name + ".x width", op.experts, width("x", op.x));
+        within(name + ".expert_groups", op.expert_groups, 1, op.experts);
+        same(name + ".experts, modulo expert_groups", 0, op.experts % op.expert_groups);
+        within(name + ".groups_used", op.groups_used, 1, op.expert_groups);
+        within(name + ".used", op.used, 1, op.experts / op.expert_groups * op.groups_used);
+        same(name + ".out width", 2 * (int64_t)op.used, width("out", op.out));
+        within(name + ".score", op.score, 0, kNumRouteScores - 1);
+        within(name + ".renormalise", op.renormalise, 0, 1);
+        vector(op, name, 0, op.experts);
+        scale(op, name);
+        break;
+      case kExperts: {
+        within(name + ".experts", op.experts, 1, kMaxExperts);
+        within(name + ".used", op.used, 1, op.experts);
+        same(name + ".y width", 2 * (int64_t)op.used, width("y", op.y));
+        matrix(2, op.experts * width("out", op.out), -1);
+        const int64_t ffn = p_.matrices[op.matrix[2]].cols;
+        for (int i = 0; i < 2; ++i) matrix(i, op.experts * ffn, width("x", op.x));
+        for (int i = 0; i < 3; ++i) rows_for(op, i, op.row_kind[i], name);
+        // An expert is whole panels, and a unit of gate and up whole groups of columns.
+        same(name + ".out width, modulo 16", 0, width("out", op.out) % kPanelRows);
+        same(name + ".matrix cols of down, modulo 32", 0, ffn % kGroupColumns);
+        activation(op, name);
+        scale(op, name);
+        if (op.add != -1) same(name + ".add width", width("out", op.out), width("add", op.add));
+        break;
+      }
       case kHead:
         matrix(0, -1, width("x", op.x));
         if (op.norm_kind != -1) norm(op, name, width("x", op.x));
@@ -99,7 +128,7 @@ class RecordChecker {
         if (!(op.softcap >= 0.0f && std::isfinite(op.softcap)))
           throw std::invalid_argument(name +
                                       ".softcap: expected 0 (none) or a finite number above");
-        rows_for(op, 0, op.row_kind, name);
+        rows_for(op, 0, op.row_kind[0], name);
         break;
       default: refuse(name + ".code, at most", kNumOps - 1, op.code);
     }

@@ -18,11 +18,14 @@ enum OpCode : int32_t {
   kAttendQuantize,
   kGateUp,
   kQKV,
+  kRoute,
+  kExperts,
   kHead,
   kFirstRowOp,  // codes from here on are the rows of kRowOps (row_ops.h)
 };
-constexpr const char* kOpNames[] = {"Embed",  "Quantize",       "NormQuantize", "Matmul", "StoreKV",
-                                    "Attend", "AttendQuantize", "GateUp",       "QKV",    "Head"};
+constexpr const char* kOpNames[] = {"Embed",   "Quantize", "NormQuantize",   "Matmul",
+                                    "StoreKV", "Attend",   "AttendQuantize", "GateUp",
+                                    "QKV",     "Route",    "Experts",        "Head"};
 static_assert(std::size(kOpNames) == kFirstRowOp);
 
 // Unused indices are -1.
@@ -37,11 +40,14 @@ struct OpRecord {
   int32_t rope_table, rope_style;  // of QKV -1: no head is turned
   int32_t norm_kind;               // of the head -1: its rows are normed
   int32_t activation;
-  int32_t row_kind;      // the ActKind that the head packs its rows to
-  int32_t group, layer;  // KV layer group, layer inside it
-  int32_t offset;        // of the embedding: the row of position 0 in matrix[1]
-  int32_t original;      // positions that are scaled alike
-  int32_t tokens;        // of the head: rows of its matrix that are tokens, the first ones
+  // The ActKinds that an op packs rows to itself: of the head, or of experts' gate, up and down.
+  int32_t row_kind[3];
+  int32_t group, layer;   // KV layer group, layer inside it
+  int32_t offset;         // of the embedding: the row of position 0 in matrix[1]
+  int32_t original;       // positions that are scaled alike
+  int32_t tokens;         // of the head: rows of its matrix that are tokens, the first ones
+  int32_t experts, used;  // of a layer, of a row
+  int32_t score, renormalise, expert_groups, groups_used;  // of Route (rows.h)
   float eps, scale, softcap;
 };
 
@@ -63,17 +69,20 @@ struct RecordField {
         sizeof(record::field) / 4, offsetof(record, field)                                       \
   }
 constexpr RecordField kRecordFields[] = {
-    OCTAVO_FIELD(OpRecord, code),       OCTAVO_FIELD(OpRecord, x),
-    OCTAVO_FIELD(OpRecord, y),          OCTAVO_FIELD(OpRecord, add),
-    OCTAVO_FIELD(OpRecord, out),        OCTAVO_FIELD(OpRecord, matrix),
-    OCTAVO_FIELD(OpRecord, vector),     OCTAVO_FIELD(OpRecord, heads),
-    OCTAVO_FIELD(OpRecord, head_dim),   OCTAVO_FIELD(OpRecord, rope_table),
-    OCTAVO_FIELD(OpRecord, rope_style), OCTAVO_FIELD(OpRecord, norm_kind),
-    OCTAVO_FIELD(OpRecord, activation), OCTAVO_FIELD(OpRecord, row_kind),
-    OCTAVO_FIELD(OpRecord, group),      OCTAVO_FIELD(OpRecord, layer),
-    OCTAVO_FIELD(OpRecord, offset),     OCTAVO_FIELD(OpRecord, original),
-    OCTAVO_FIELD(OpRecord, tokens),     OCTAVO_FIELD(OpRecord, eps),
-    OCTAVO_FIELD(OpRecord, scale),      OCTAVO_FIELD(OpRecord, softcap),
+    OCTAVO_FIELD(OpRecord, code),        OCTAVO_FIELD(OpRecord, x),
+    OCTAVO_FIELD(OpRecord, y),           OCTAVO_FIELD(OpRecord, add),
+    OCTAVO_FIELD(OpRecord, out),         OCTAVO_FIELD(OpRecord, matrix),
+    OCTAVO_FIELD(OpRecord, vector),      OCTAVO_FIELD(OpRecord, heads),
+    OCTAVO_FIELD(OpRecord, head_dim),    OCTAVO_FIELD(OpRecord, rope_table),
+    OCTAVO_FIELD(OpRecord, rope_style),  OCTAVO_FIELD(OpRecord, norm_kind),
+    OCTAVO_FIELD(OpRecord, activation),  OCTAVO_FIELD(OpRecord, row_kind),
+    OCTAVO_FIELD(OpRecord, group),       OCTAVO_FIELD(OpRecord, layer),
+    OCTAVO_FIELD(OpRecord, offset),      OCTAVO_FIELD(OpRecord, original),
+    OCTAVO_FIELD(OpRecord, tokens),      OCTAVO_FIELD(OpRecord, experts),
+    OCTAVO_FIELD(OpRecord, used),        OCTAVO_FIELD(OpRecord, score),
+    OCTAVO_FIELD(OpRecord, renormalise), OCTAVO_FIELD(OpRecord, expert_groups),
+    OCTAVO_FIELD(OpRecord, groups_used), OCTAVO_FIELD(OpRecord, eps),
+    OCTAVO_FIELD(OpRecord, scale),       OCTAVO_FIELD(OpRecord, softcap),
 };
 constexpr RecordField kBufferFields[] = {OCTAVO_FIELD(BufferSpec, width),
                                          OCTAVO_FIELD(BufferSpec, kind)};

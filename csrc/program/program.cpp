@@ -20,6 +20,14 @@ int64_t buffer_bytes(const ProgramParts& parts) {
   return bytes;
 }
 
+int64_t expert_bytes(const ProgramParts& parts) {
+  int64_t bytes = 0;
+  for (const OpRecord& op : parts.ops)
+    if (op.code == kExperts)
+      bytes = std::max(bytes, expert_places(parts, op, (int64_t)parts.max_rows * op.used).bytes);
+  return bytes;
+}
+
 // What one thread needs, whatever op it is at.
 int64_t scratch_bytes(const ProgramParts& parts) {
   int32_t width = 0, dim = 0;
@@ -39,7 +47,7 @@ int64_t scratch_bytes(const ProgramParts& parts) {
 Run::Run(Program& program, ThreadPool& pool, const Step& step)
     : p_(program), parts_(program.parts_), pool_(pool), s_(step) {
   plan_attention();
-  for (size_t i = 0; i < 3 * parts_.ops.size() * p_.taken_stride_; ++i)
+  for (size_t i = 0; i < kPhases * parts_.ops.size() * p_.taken_stride_; ++i)
     p_.taken_[i].store(0, std::memory_order_relaxed);
   if (step.outputs > 0) plan_head();
 }
@@ -69,6 +77,8 @@ void Run::run_op(const OpRecord& op, int32_t index, int thread) {
     case kAttendQuantize: attend(op, index, thread); break;
     case kGateUp: gate_up(op, index, thread); break;
     case kQKV: qkv(op, index, thread); break;
+    case kRoute: route(op, index, thread); break;
+    case kExperts: experts(op, index, thread); break;
     case kHead: head(op, index, thread); break;
     default: row_op(op, *row_op_of(op.code), index, thread);
   }
@@ -78,9 +88,9 @@ void Run::run_op(const OpRecord& op, int32_t index, int thread) {
 Program::Program(const KernelTable* kernels, ProgramParts parts, int threads)
     : kernels_(kernels), parts_(std::move(parts)), threads_(threads),
       scratch_bytes_(scratch_bytes(parts_)),
-      arena_(buffer_bytes(parts_) + threads * scratch_bytes_),
+      arena_(buffer_bytes(parts_) + threads * scratch_bytes_), expert_rows_(expert_bytes(parts_)),
       taken_stride_((threads + 15) / 16 * 16),
-      taken_(new std::atomic<int32_t>[3 * parts_.ops.size() * taken_stride_]) {
+      taken_(new std::atomic<int32_t>[kPhases * parts_.ops.size() * taken_stride_]) {
   uint8_t* next = arena_.data();
   for (const BufferSpec& b : parts_.buffers) {
     buffer_data_.push_back(next);

@@ -57,6 +57,8 @@ struct ProgramParts {
 
 struct Step;
 
+constexpr int32_t kPhases = 4;  // of an op, at most
+
 class Program {
  public:
   // The parts have passed check_program.
@@ -82,9 +84,10 @@ class Program {
   HugePages arena_;
   std::vector<uint8_t*> buffer_data_;
   std::vector<uint8_t*> scratch_;
+  HugePages expert_rows_;          // on their way through the experts of an op (ExpertPlaces)
   std::vector<float> partials_;    // of attention's chunks; as many as any step had, and a few
   std::vector<float> drawn_rows_;  // edited logits that a step draws from; as many as one ever had
-  // Units that were taken of each thread's part: three rows of them for each op, one for a phase.
+  // Units that were taken of each thread's part: kPhases rows of them for each op.
   int64_t taken_stride_;
   std::unique_ptr<std::atomic<int32_t>[]> taken_;
 };

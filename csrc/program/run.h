@@ -10,6 +10,7 @@
 
 #include "kernels/matmul_layout.h"
 #include "program/attention_plan.h"
+#include "program/expert_rows.h"
 #include "program/program.h"
 #include "program/row_ops.h"
 #include "program/step.h"
@@ -36,6 +37,18 @@ struct RowBlocks {
   }
 };
 
+// How panels and rows of a matmul become units: `columns` runs of panels for each block of rows.
+struct MatmulCut {
+  int32_t panels, columns;
+  RowBlocks blocks;
+  int32_t units() const { return columns * blocks.count; }
+};
+
+// One unit of a cut: panels [panel, end) and tiles [tile0, tile1).
+struct MatmulUnit {
+  int32_t panel, end, tile0, tile1;
+};
+
 class Run {
  public:
   Run(Program& program, ThreadPool& pool, const Step& step);
@@ -53,7 +66,7 @@ class Run {
       const int64_t part = (thread + turn) % p_.threads_;
       const int32_t begin = (int32_t)(part * count / p_.threads_),
                     end = (int32_t)((part + 1) * count / p_.threads_);
-      std::atomic<int32_t>& taken = p_.taken_[(3 * index + phase) * p_.taken_stride_ + part];
+      std::atomic<int32_t>& taken = p_.taken_[(kPhases * index + phase) * p_.taken_stride_ + part];
       // Of a part that is done nothing is written: all threads come by all parts, and each write
       // would take the line from the others.
       while (taken.load(std::memory_order_relaxed) < end - begin) {
@@ -88,7 +101,7 @@ class Run {
   void norm(const OpRecord& op, const float* x, int32_t columns, float* out) {
     p_.kernels_->rows->norm(op.norm_kind, x, vector(op, 0), vector(op, 1), op.eps, columns, out);
   }
-  const Weight& matrix(const OpRecord& op, int i) { return parts_.matrices[op.matrix[i]]; }
+  const Weight& matrix(const OpRecord& op, int i) const { return parts_.matrices[op.matrix[i]]; }
   // cos and sin of the row's position in the op's table.
   RopeTable rope_of(const OpRecord& op, int32_t row) {
     const RopeTable& table = parts_.rope_tables[op.rope_table];
@@ -108,8 +121,13 @@ class Run {
 
   // run_matmul.cpp
   bool rows_in_tiles() const { return p_.kernels_->matmul->quantize_rows != nullptr; }
-  RowBlocks row_blocks(int32_t most_tiles) const;
-  int32_t unit_panels(const Weight& w, int32_t rows);
+  RowBlocks row_blocks(int32_t rows, int32_t most_tiles) const;
+  int32_t unit_panels(const Weight& w, int32_t rows) const;
+  MatmulCut matmul_cut(const Weight& w, const Acts& acts) const;
+  MatmulCut gate_up_cut(const Weight& gate, int32_t rows) const;
+  static MatmulUnit unit_of(const MatmulCut& cut, const Weight& w, int32_t unit);
+  void gate_up_unit(const Weight& gate, const Weight& up, const Acts& gate_in, const Acts& up_in,
+                    const Acts& out, int32_t activation, const MatmulUnit& u, int thread);
   void matmul(const OpRecord& op, int32_t index, int thread);
   void qkv(const OpRecord& op, int32_t index, int thread);
   void project(const OpRecord& op, int which, int32_t head, int32_t dim, int32_t tile0,
@@ -120,6 +138,15 @@ class Run {
   void q_head(const OpRecord& op, int32_t head, int32_t tile0, int32_t tile1);
   void kv_head(const OpRecord& op, int32_t head, int32_t tile0, int32_t tile1, int thread);
   void gate_up(const OpRecord& op, int32_t index, int thread);
+
+  // run_experts.cpp
+  void route(const OpRecord& op, int32_t index, int thread);
+  void experts(const OpRecord& op, int32_t index, int thread);
+  void order_by_expert(const OpRecord& op);
+  Weight expert_matrix(const OpRecord& op, int i, int32_t expert) const;
+  Acts expert_acts(const OpRecord& op, int i, int32_t expert) const;
+  void pack_pair(const OpRecord& op, int32_t pair);
+  void sum_experts(const OpRecord& op, int32_t row, int thread);
 
   // run_attention.cpp
   AttentionArgs attention_args(const OpRecord& op, int32_t seq);
@@ -149,6 +176,7 @@ class Run {
   const ProgramParts& parts_;
   ThreadPool& pool_;
   const Step& s_;
+  ExpertRows expert_rows_;                // of the op that runs
   std::vector<AttentionPlan> attention_;  // by layer group
   // By layer group: chunks of each of the plan's splits that are done. They count on through
   // layers.

@@ -37,7 +37,7 @@ void Run::plan_head() {
     top_ids_.resize(scored_.size() * token_tiles_ * s_.top_k);
     top_values_.resize(top_ids_.size());
   }
-  head_acts_.resize(act_row_bytes(op.row_kind, w.cols) * scored_.size() + 64);
+  head_acts_.resize(act_row_bytes(op.row_kind[0], w.cols) * scored_.size() + 64);
 }
 
 bool Run::edited(int32_t output) const {
@@ -61,7 +61,7 @@ void Run::head(const OpRecord& op, int32_t index, int thread) {
   const int32_t rows = (int32_t)scored_.size(), tiles = rows > 0 ? tile_count(rows) : 0;
   const Acts acts = {
       reinterpret_cast<uint8_t*>(align64(reinterpret_cast<int64_t>(head_acts_.data()))),
-      op.row_kind, rows, w.cols};
+      op.row_kind[0], rows, w.cols};
   float* scratch = reinterpret_cast<float*>(p_.scratch_[thread]);
   share(index, tiles + (int32_t)hidden_.size(), thread, [&](int32_t unit) {
     if (unit < tiles) {  // as in share_rows

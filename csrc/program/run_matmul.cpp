@@ -9,8 +9,8 @@ namespace octavo {
 // Blocks of at most so many tiles: as many for each thread, where none gets small, so that a thread
 // begins in each op with the rows that it wrote in the one before, which are still in its cache.
 // Where rows do not lie in tiles (AMX), whole blocks waste the least of what rows do lie in.
-RowBlocks Run::row_blocks(int32_t most_tiles) const {
-  const int32_t tiles = tile_count(s_.rows), least = divide_up(tiles, most_tiles);
+RowBlocks Run::row_blocks(int32_t rows, int32_t most_tiles) const {
+  const int32_t tiles = tile_count(rows), least = divide_up(tiles, most_tiles);
   if (!rows_in_tiles()) return {tiles, least, most_tiles};
   const int32_t even = divide_up(least, p_.threads_) * p_.threads_;
   return {tiles, least > 1 && tiles / even >= kLeastBlockTiles ? even : least, 0};
@@ -19,7 +19,7 @@ RowBlocks Run::row_blocks(int32_t most_tiles) const {
 // Panels of one unit. Many rows keep a pair of panels in L1 while the tiles pass by. Few rows are
 // bound by reading weights: a unit is one stream of about kUnitBytes, in as many rounds as leave no
 // thread with more panels than another.
-int32_t Run::unit_panels(const Weight& w, int32_t rows) {
+int32_t Run::unit_panels(const Weight& w, int32_t rows) const {
   if (rows > 2 * kMaxTile) return 2;
   int32_t best = w.panels;
   const int32_t rounds =
@@ -33,21 +33,31 @@ int32_t Run::unit_panels(const Weight& w, int32_t rows) {
   return best;
 }
 
+MatmulCut Run::matmul_cut(const Weight& w, const Acts& acts) const {
+  const int32_t panels = unit_panels(w, acts.rows);
+  const int64_t in_cache = kActBytes / act_row_bytes(acts.kind, acts.cols) / kMaxTile;
+  return {panels, divide_up(w.panels, panels),
+          row_blocks(acts.rows, (int32_t)std::clamp<int64_t>(
+                                    in_cache, 1, rows_in_tiles() ? kBlockTiles : INT32_MAX))};
+}
+
+MatmulUnit Run::unit_of(const MatmulCut& cut, const Weight& w, int32_t unit) {
+  const int32_t panel = unit % cut.columns * cut.panels, block = unit / cut.columns;
+  return {panel, std::min(panel + cut.panels, w.panels), cut.blocks.begin(block),
+          cut.blocks.begin(block + 1)};
+}
+
 void Run::matmul(const OpRecord& op, int32_t index, int thread) {
   const Weight& w = matrix(op, 0);
   const Acts acts = acts_of(op.x);
-  const int32_t panels = unit_panels(w, s_.rows), columns = divide_up(w.panels, panels);
-  const int64_t in_cache = kActBytes / act_row_bytes(acts.kind, acts.cols) / kMaxTile;
-  const RowBlocks blocks = row_blocks(
-      (int32_t)std::clamp<int64_t>(in_cache, 1, rows_in_tiles() ? kBlockTiles : INT32_MAX));
+  const MatmulCut cut = matmul_cut(w, acts);
   const int64_t width = w.rows;
-  share(index, columns * blocks.count, thread, [&](int32_t unit) {
-    const int32_t panel = unit % columns * panels, block = unit / columns;
+  share(index, cut.units(), thread, [&](int32_t unit) {
+    const MatmulUnit u = unit_of(cut, w, unit);
     const Epilogue epilogue{vector(op, 0), op.scale,
-                            op.add < 0 ? nullptr : rows_of(op.add) + panel * 16, width};
-    p_.kernels_->matmul->matmul(&w, panel, std::min(panel + panels, w.panels), &acts,
-                                blocks.begin(block), blocks.begin(block + 1), epilogue,
-                                rows_of(op.out) + panel * 16, width);
+                            op.add < 0 ? nullptr : rows_of(op.add) + u.panel * 16, width};
+    p_.kernels_->matmul->matmul(&w, u.panel, u.end, &acts, u.tile0, u.tile1, epilogue,
+                                rows_of(op.out) + u.panel * 16, width);
   });
 }
 
@@ -56,7 +66,7 @@ void Run::matmul(const OpRecord& op, int32_t index, int thread) {
 void Run::qkv(const OpRecord& op, int32_t index, int thread) {
   const KVLayout& layout = parts_.groups[op.group].layout;
   const int32_t heads = op.heads + layout.kv_heads;
-  const RowBlocks blocks = row_blocks(kBlockTiles);
+  const RowBlocks blocks = row_blocks(s_.rows, kBlockTiles);
   share(index, heads * blocks.count, thread, [&](int32_t unit) {
     const int32_t tile0 = blocks.begin(unit / heads), tile1 = blocks.begin(unit / heads + 1);
     const int32_t head = unit % heads;  // kv heads first: they are the larger units
@@ -129,37 +139,43 @@ void Run::kv_head(const OpRecord& op, int32_t head, int32_t tile0, int32_t tile1
   }
 }
 
+// Whole groups of 32 columns; few rows leave room for a longer stream in the same scratch.
+MatmulCut Run::gate_up_cut(const Weight& gate, int32_t rows) const {
+  const int32_t panels =
+      rows > kMaxTile ? kGateUpPanels : std::min(divide_up(unit_panels(gate, rows), 2) * 2, 64);
+  return {panels, divide_up(gate.panels, panels), row_blocks(rows, kBlockTiles)};
+}
+
 void Run::gate_up(const OpRecord& op, int32_t index, int thread) {
-  const Weight &gate_w = matrix(op, 0), &up_w = matrix(op, 1);
+  const Weight &gate = matrix(op, 0), &up = matrix(op, 1);
   const Acts in = acts_of(op.x), out = acts_of(op.out);
-  // Whole groups of 32 columns; few rows leave room for a longer stream in the same scratch.
-  const int32_t panels = s_.rows > kMaxTile
-                             ? kGateUpPanels
-                             : std::min(divide_up(unit_panels(gate_w, s_.rows), 2) * 2, 64);
-  const int32_t columns = divide_up(gate_w.panels, panels);
-  const RowBlocks blocks = row_blocks(kBlockTiles);
-  const int32_t width = panels * 16;
+  const MatmulCut cut = gate_up_cut(gate, s_.rows);
+  share(index, cut.units(), thread, [&](int32_t unit) {
+    gate_up_unit(gate, up, in, in, out, op.activation, unit_of(cut, gate, unit), thread);
+  });
+}
+
+void Run::gate_up_unit(const Weight& gate_w, const Weight& up_w, const Acts& gate_in,
+                       const Acts& up_in, const Acts& out, int32_t activation, const MatmulUnit& u,
+                       int thread) {
+  const auto gated = p_.kernels_->matmul->gated;
+  if (gated != nullptr && gate_in.data == up_in.data &&
+      gated(&gate_w, &up_w, u.panel, u.end, &gate_in, u.tile0, u.tile1, activation, &out))
+    return;
+  const int32_t row0 = tile_begin(out.rows, u.tile0), row1 = tile_begin(out.rows, u.tile1);
+  const int32_t width = (u.end - u.panel) * 16, k0 = u.panel * 16,
+                k1 = std::min(u.end * 16, out.cols);
+  const int64_t shift = (int64_t)row0 * width;
   float* gate = reinterpret_cast<float*>(p_.scratch_[thread]);
   float* up = gate + (int64_t)kBlockRows * kGateUpPanels * 16;
-  share(index, columns * blocks.count, thread, [&](int32_t unit) {
-    const int32_t panel = unit % columns * panels, end = std::min(panel + panels, gate_w.panels);
-    const int32_t tile0 = blocks.begin(unit / columns), tile1 = blocks.begin(unit / columns + 1);
-    const int32_t row0 = tile_begin(s_.rows, tile0), row1 = tile_begin(s_.rows, tile1);
-    const int64_t shift = (int64_t)row0 * width;
-    const auto gated = p_.kernels_->matmul->gated;
-    if (gated != nullptr &&
-        gated(&gate_w, &up_w, panel, end, &in, tile0, tile1, op.activation, &out))
-      return;
-    const auto run = p_.kernels_->matmul->matmul;
-    run(&gate_w, panel, end, &in, tile0, tile1, {}, gate - shift, width);
-    run(&up_w, panel, end, &in, tile0, tile1, {}, up - shift, width);
-    const int32_t k0 = panel * 16, k1 = std::min(end * 16, out.cols);
-    for (int32_t row = row0; row < row1; ++row) {
-      float* g = gate + (int64_t)(row - row0) * width;
-      p_.kernels_->rows->gate_mul(g, up + (int64_t)(row - row0) * width, op.activation, k1 - k0, g);
-    }
-    p_.kernels_->matmul->pack_rows(gate, width, out, row0, row1, k0, k1);
-  });
+  const auto run = p_.kernels_->matmul->matmul;
+  run(&gate_w, u.panel, u.end, &gate_in, u.tile0, u.tile1, {}, gate - shift, width);
+  run(&up_w, u.panel, u.end, &up_in, u.tile0, u.tile1, {}, up - shift, width);
+  for (int32_t row = row0; row < row1; ++row) {
+    float* g = gate + (int64_t)(row - row0) * width;
+    p_.kernels_->rows->gate_mul(g, up + (int64_t)(row - row0) * width, activation, k1 - k0, g);
+  }
+  p_.kernels_->matmul->pack_rows(gate, width, out, row0, row1, k0, k1);
 }
 
 }  // namespace octavo

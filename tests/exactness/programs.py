@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from octavo.model import llama
 from octavo.model.config import ModelConfig
@@ -26,6 +26,7 @@ class Grouped:
     softcap: float = 0.0
     turned: bool = True  # q and k, by RoPE
     varied: bool = False  # other norms, positions and scales, an MLP, a head with padding
+    experts: int = 0  # in an MLP of each layer, of which a row meets two
 
     @property
     def head_rows(self) -> int:
@@ -42,6 +43,16 @@ def build(shape: Shape) -> Program:
 
 def windowed(window: int) -> KVSpec:
     return KVSpec(1, 32, 32, window=window)
+
+
+def mixed(p: ProgramBuilder, x: Value, experts: int, prefix: str, add: Value) -> Value:
+    """Two of the experts, and what they add."""
+    logits = p.linear(x, WeightSpec(f"{prefix}router", (experts, x.width)))
+    route = p.route(logits, used=2, score="softmax", renormalise=True)
+    into = WeightSpec(f"{prefix}gates", (experts * 32, x.width))
+    out = WeightSpec(f"{prefix}downs", (experts * x.width, 32))
+    ups = replace(into, name=f"{prefix}ups")
+    return p.experts(x, route, into, ups, out, experts=experts, activation="silu", add=add)
 
 
 def grouped(shape: Grouped) -> Program:
@@ -79,6 +90,8 @@ def grouped(shape: Grouped) -> Program:
         if shape.varied:
             up = p.activate(linear(norm(h, f"{i}.up_norm"), f"{i}.up", 96), "gelu")
             h = linear(up, f"{i}.down", _WIDTH, add=h)
+        if shape.experts:
+            h = mixed(p, norm(h, f"{i}.mixed_norm"), shape.experts, f"{i}.", h)
     x, weight = norm(h, "norm"), WeightSpec("head", (shape.head_rows, _WIDTH))
     if not shape.varied:
         return p.logits(x, weight)

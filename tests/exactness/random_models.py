@@ -38,8 +38,9 @@ groups = st.one_of(
     st.builds(lambda w: (WIDE, FULL, windowed(w)), WINDOWS),
 )
 grouped = st.builds(
-    lambda groups, more, vocab, queries, softcap, varied: Grouped(
-        groups, len(groups) + more, vocab, queries=queries, softcap=softcap, varied=varied
+    lambda groups, more, vocab, queries, softcap, varied, experts: Grouped(
+        groups, len(groups) + more, vocab, queries=queries, softcap=softcap, varied=varied,
+        experts=experts,
     ),
     groups=groups,
     more=st.integers(0, 1),
@@ -47,7 +48,8 @@ grouped = st.builds(
     queries=st.sampled_from([2, 2, 25]),
     softcap=st.sampled_from([0.0, 0.0, 1.0]),
     varied=st.booleans(),
-)
+    experts=st.sampled_from([0, 0, 3, 8]),
+)  # fmt: skip
 shapes = llamas | grouped
 
 

@@ -18,7 +18,7 @@ from tests.exactness.programs import Grouped, grouped, windowed
 from tests.tiny import all_logits, make_runner, random_model
 
 VOCAB = 300
-SHAPE = Grouped((KVSpec(2, 32, 32), windowed(100)), 2, VOCAB, softcap=2.0, varied=True)
+SHAPE = Grouped((KVSpec(2, 32, 32), windowed(100)), 2, VOCAB, softcap=2.0, varied=True, experts=5)
 TOKENS = [int(t) for t in np.random.default_rng(5).integers(0, VOCAB, 560)]  # three chunks
 POOLS = {n: native.ThreadPool(n) for n in (1, 2, 3)}
 

@@ -16,7 +16,7 @@ from octavo.program.encode import encode
 from octavo.program.fuse import RowKind, fuse, lower
 from octavo.program.rope import cos_sin
 from tests.kernels.guard import guarded
-from tests.tiny import TINY, tiny_model
+from tests.tiny import TINY, TinyModel, tiny_model
 
 POOL = native.ThreadPool(2)
 VOCAB, HIDDEN, CONTEXT, BLOCKS = TINY.vocab_size, TINY.hidden_size, 256, 16
@@ -50,8 +50,9 @@ class Parts:
         )  # fmt: skip
 
 
-def make_parts(*, fused: bool = True) -> Parts:
-    model = tiny_model(TINY, POOL)
+def make_parts(*, fused: bool = True, model: TinyModel | None = None) -> Parts:
+    """Of the tiny Llama, unless of another model."""
+    model = tiny_model(TINY, POOL) if model is None else model
     kinds: dict[str, RowKind] = dict.fromkeys(model.weights.matrices, "a32")
     encoded = encode((fuse if fused else lower)(model.program, kinds), kinds)
     return Parts(

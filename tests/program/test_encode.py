@@ -18,7 +18,7 @@ def test_a_record_has_the_fields_and_the_size_that_the_core_says() -> None:
     assert RECORD.names == tuple(name for name, _ in native.RECORD_FIELDS)
     assert RECORD["matrix"].shape == (3,)
     assert RECORD["scale"] == np.float32
-    assert RECORD.itemsize == 112
+    assert RECORD.itemsize == 144
 
 
 def test_wants_are_numbered_as_the_core_numbers_them() -> None:
@@ -26,7 +26,7 @@ def test_wants_are_numbered_as_the_core_numbers_them() -> None:
 
 
 FIELDS = RECORD.names or ()
-KINDS = (*native.NORMS, *native.ACTIVATIONS, *native.ROPE_STYLES)
+KINDS = (*native.NORMS, *native.ACTIVATIONS, *native.ROPE_STYLES, *native.ROUTE_SCORES)
 
 
 @pytest.mark.parametrize(

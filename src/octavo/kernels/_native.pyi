@@ -198,6 +198,20 @@ def row_op(
 ) -> None:
     """One row through a row-wise op, for tests."""
 
+def add_scaled(isa: str, out: _Floats, x: _Floats, factor: float) -> None:
+    """out + factor * x, in place."""
+
+def route(
+    isa: str,
+    out: _Floats,  # (2 * used,): experts, best first, then their factors
+    logits: _Floats,  # (experts,)
+    choice_bias: _Floats | None,
+    score: int,  # of ROUTE_SCORES
+    renormalise: bool,
+    scale: float,
+    groups: int,
+    groups_used: int,
+) -> None: ...
 def softcap(isa: str, logits: _Floats, cap: float) -> None:
     """In place."""
 
@@ -284,6 +298,8 @@ BUFFER_FIELDS: tuple[tuple[str, str], ...]
 ROPE_STYLES: tuple[str, ...]
 NORMS: tuple[str, ...]
 ACTIVATIONS: tuple[str, ...]
+ROUTE_SCORES: tuple[str, ...]
+MAX_EXPERTS: int
 ROW_KINDS: tuple[str, ...]  # how rows are packed for a matrix
 WANTS: tuple[str, ...]  # octavo.batch.Want by value
 PANEL_ROWS: (

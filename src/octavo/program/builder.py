@@ -16,6 +16,7 @@ from octavo.program.ops import (
     Add,
     Attend,
     Embed,
+    Experts,
     GatedActivation,
     Head,
     KVSpec,
@@ -26,6 +27,8 @@ from octavo.program.ops import (
     Rope,
     RopeStyle,
     RopeTable,
+    Route,
+    RouteScore,
     Scale,
     ScaleByPosition,
     StoreKV,
@@ -159,6 +162,54 @@ class ProgramBuilder:
         assert original >= 1
         out = self._value(x.width)
         self._ops.append(ScaleByPosition(x, beta, original, out))
+        return out
+
+    def route(
+        self,
+        x: Value,
+        *,
+        used: int,
+        score: RouteScore,
+        renormalise: bool = False,
+        scale: float = 1.0,
+        choice_bias: WeightSpec | None = None,
+        groups: int = 1,
+        groups_used: int = 1,
+    ) -> Value:
+        """The experts of each row, from their logits, and the factor of each: what `experts`
+        reads."""
+        experts = x.width
+        assert experts % groups == 0
+        assert 0 < groups_used <= groups
+        assert 0 < used <= groups_used * (experts // groups)
+        assert choice_bias is None or (
+            choice_bias.shape == (experts,) and (groups == 1 or experts // groups > 1)
+        )
+        out = self._value(2 * used)
+        self._ops.append(
+            Route(x, score, used, renormalise, scale, choice_bias, groups, groups_used, out)
+        )
+        return out
+
+    def experts(
+        self,
+        x: Value,
+        route: Value,
+        gate: WeightSpec,
+        up: WeightSpec,
+        down: WeightSpec,
+        *,
+        experts: int,
+        activation: ActivationKind,
+        scale: float = 1.0,
+        add: Value | None = None,
+    ) -> Value:
+        """The sum of what each row's experts make of it. Matrices have the rows of all experts."""
+        assert gate.shape == up.shape == (experts * down.shape[1], x.width)
+        assert down.shape[0] % experts == 0
+        out = self._value(down.shape[0] // experts)
+        assert add is None or add.width == out.width
+        self._ops.append(Experts(x, route, (gate, up, down), experts, activation, add, out, scale))
         return out
 
     def logits(

@@ -7,16 +7,18 @@ kernels, caches above the pages, or time.
 
 What is counted: a multiply-add is 2 FLOPs; exp, tanh, divide and square root are 1. A weight
 matrix, and the K and V that the rows see, are read once a forward however many rows there are: the
-least any machine can do. Activations are float32, read and written once by each readable op.
+least any machine can do. Of experts those are read that rows meet, if all are as likely: one row
+meets `used`, many meet all. Activations are float32, read and written once by each readable op.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Literal, Protocol
 
-from octavo.program.ops import Attend, Embed, Head, KVSpec, Linear, StoreKV
+from octavo.program.ops import Attend, Embed, Experts, Head, KVSpec, Linear, Route, StoreKV
 from octavo.program.program import Op, Program, inputs, output
 from octavo.program.row_ops import ROW_OPS
 
@@ -104,7 +106,7 @@ def prefill(context: int) -> Work:
 
 def uniform_weights(program: Program, bits: float) -> dict[str, float]:
     """Bytes of each weight where all have the same width."""
-    return {name: _elements(spec.shape) * bits / 8 for name, spec in program.weights().items()}
+    return {name: prod(spec.shape) * bits / 8 for name, spec in program.weights().items()}
 
 
 def kv_bytes_per_token(program: Program, k_format: RowFormat, v_format: RowFormat) -> float:
@@ -175,6 +177,8 @@ def _class_of(
             return "qkv" if op.out.id in into else "output" if op.x.id in out_of else "mlp"
         case StoreKV() | Attend():
             return "attention"
+        case Route() | Experts():
+            return "mlp"
         case Head():
             return "head"
         case _ if type(op) in ROW_OPS:
@@ -209,6 +213,10 @@ class _Counter:
                 return self._attend(op, name)
             case Head():
                 return self._head(op, name)
+            case Route():
+                return self._route(op, name)
+            case Experts():
+                return self._experts(op, name)
             case _ if type(op) in ROW_OPS:
                 return self._row_op(op, name)
             case _:
@@ -246,6 +254,24 @@ class _Counter:
             activation_bytes=_floats(self.work.rows, op.q.width + op.out.width),
         )
 
+    def _route(self, op: Route, name: OpClass) -> OpCost:
+        bias = 0.0 if op.choice_bias is None else self.weight_bytes[op.choice_bias.name]
+        flops = self.work.rows * op.experts * (SOFTMAX_FLOPS + op.used)  # a comparison each
+        moved = _floats(self.work.rows, op.experts + op.out.width)
+        return OpCost(name, flops, bias, activation_bytes=moved)
+
+    def _experts(self, op: Experts, name: OpClass) -> OpCost:
+        rows, (into, out) = self.work.rows, (op.x.width, op.out.width)
+        read = experts_read(op.experts, op.used, rows) / op.experts
+        expert = op.ffn_size * (4.0 * into + 4 + 2 * out) + 2 * out
+        extra = (op.scale != 1) + (op.add is not None)
+        return OpCost(
+            name,
+            rows * (op.used * expert + extra * out),
+            read * sum(self.weight_bytes[spec.name] for spec in op.weights),
+            activation_bytes=_floats(rows, into + out + (0 if op.add is None else out)),
+        )
+
     def _head(self, op: Head, name: OpClass) -> OpCost:
         outputs, (vocab, width) = self.work.output_rows, op.weight.shape
         moved = _floats(outputs, width + vocab)
@@ -256,6 +282,11 @@ class _Counter:
         return OpCost(name, flops, weight, activation_bytes=moved)
 
 
+def experts_read(experts: int, used: int, rows: int) -> float:
+    """Return how many different experts rows meet, of which each meets `used` at random."""
+    return experts * (1 - (1 - used / experts) ** rows)
+
+
 def _kv_bytes(spec: KVSpec, k_format: RowFormat, v_format: RowFormat) -> float:
     """Return the bytes of K and V of one token in one layer."""
     return spec.kv_heads * (k_format.row_bytes(spec.k_dim) + v_format.row_bytes(spec.v_dim))
@@ -263,10 +294,3 @@ def _kv_bytes(spec: KVSpec, k_format: RowFormat, v_format: RowFormat) -> float:
 
 def _floats(rows: int, width: int) -> float:
     return float(rows * width * FLOAT)
-
-
-def _elements(shape: tuple[int, ...]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count

@@ -23,9 +23,12 @@ from octavo.program.ops import (
     ActivationKind,
     Attend,
     Embed,
+    Experts,
     Head,
     NormKind,
     RopeStyle,
+    Route,
+    RouteScore,
     StoreKV,
     Value,
 )
@@ -35,7 +38,7 @@ from octavo.program.row_ops import ROW_OPS
 RECORD = np.dtype(list(native.RECORD_FIELDS))
 BUFFER = np.dtype(list(native.BUFFER_FIELDS))
 _FLOAT_ROWS = -1
-_KINDS = (NormKind, ActivationKind, RopeStyle)
+_KINDS = (NormKind, ActivationKind, RopeStyle, RouteScore)
 
 # Which field of a record each attribute of an op goes to; matrix and vector hold several.
 _FIELDS: dict[type[Op], Mapping[str, str]] = {
@@ -53,6 +56,12 @@ _FIELDS: dict[type[Op], Mapping[str, str]] = {
     QKV: {"x": "x", "matrix": "weights", "vector": "vectors", "eps": "eps", "heads": "heads",
           "head_dim": "head_dim", "rope_table": "rope_table", "rope_style": "rope_style",
           "group": "group", "layer": "layer"},
+    Route: {"x": "x", "vector": "choice_bias", "score": "score", "experts": "experts",
+            "used": "used", "renormalise": "renormalise", "scale": "scale",
+            "expert_groups": "groups", "groups_used": "groups_used"},
+    Experts: {"x": "x", "y": "route", "add": "add", "matrix": "weights",
+              "activation": "activation", "experts": "experts", "used": "used",
+              "scale": "scale"},
     Head: {"x": "x", "matrix": "weight", "norm_kind": "norm_kind", "vector": "vectors",
            "eps": "eps", "scale": "scale", "softcap": "softcap", "tokens": "tokens"},
     **{op: row.fields for op, row in ROW_OPS.items()},
@@ -66,7 +75,7 @@ def check_core(ops: Collection[str], fields: Collection[str]) -> None:
 
 
 def check_kinds(kinds: Collection[str]) -> None:
-    """Refuse a core that has other kinds of norms, activations or rope styles."""
+    """Refuse a core that has other kinds of norms, activations, rope styles or scores."""
     _same("a kind", {name for of in _KINDS for name in get_args(of)}, kinds)
 
 
@@ -84,7 +93,7 @@ def _same(what: str, ours: Collection[str], cores: Collection[str]) -> None:
 
 
 check_core(native.OPS, RECORD.names or ())
-check_kinds((*native.NORMS, *native.ACTIVATIONS, *native.ROPE_STYLES))
+check_kinds((*native.NORMS, *native.ACTIVATIONS, *native.ROPE_STYLES, *native.ROUTE_SCORES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +131,8 @@ def encode(program: Program, kinds: Mapping[str, RowKind]) -> EncodedProgram:
                 return -1 if value is None else native.ROPE_STYLES.index(value)
             case "activation":
                 return native.ACTIVATIONS.index(value)
+            case "score":
+                return native.ROUTE_SCORES.index(value)
         return value
 
     records = np.full(len(program.ops), -1, dtype=RECORD)
@@ -135,8 +146,11 @@ def encode(program: Program, kinds: Mapping[str, RowKind]) -> EncodedProgram:
             record["out"] = buffers.of[out.id]
         for field, attribute in _FIELDS[type(op)].items():
             record[field] = index(field, getattr(op, attribute))
-        if isinstance(op, Head):  # packs its rows itself
-            record["row_kind"] = _kind(kinds[op.weight.name])
+        match op:  # these pack rows themselves
+            case Head():
+                record["row_kind"][0] = _kind(kinds[op.weight.name])
+            case Experts():
+                record["row_kind"] = [_kind(kinds[spec.name]) for spec in op.weights]
     return EncodedProgram(
         records=records,
         buffers=np.array(buffers.specs, dtype=BUFFER),
@@ -191,4 +205,4 @@ def _kind(kind: RowKind) -> int:
 def _may_share(op: Op, value: Value) -> bool:
     """Whether the op may write its result over `value`: it reads each element, or row, before it
     writes it."""
-    return value == op.add if isinstance(op, Matmul) else type(op) in ROW_OPS
+    return value == op.add if isinstance(op, Matmul | Experts) else type(op) in ROW_OPS

@@ -15,6 +15,7 @@ from typing import Literal
 RopeStyle = Literal["interleaved", "half"]  # pairs (2i, 2i+1) | (i, i + rotary_dim/2)
 NormKind = Literal["rms", "layer"]
 ActivationKind = Literal["silu", "gelu", "gelu_tanh", "relu"]
+RouteScore = Literal["softmax", "sigmoid", "softmax_of_chosen"]  # of experts' logits
 WeightKind = Literal["matrix", "vector"]
 
 
@@ -195,6 +196,59 @@ class ScaleByPosition:
 
 
 @dataclass(frozen=True, slots=True)
+class Route:
+    """Chooses for each row the `used` experts of the highest score, ties to the lowest expert, and
+    what their results are multiplied by: their scores, if `renormalise` divided by their sum, times
+    `scale`   (Shazeer et al. 2017).
+
+    A `choice_bias` is added to the scores that choose, not to those that multiply. Where experts
+    lie in `groups`, the choice is among the `groups_used` best groups; a group is as good as its
+    best expert, or with a choice bias as its best two together   (DeepSeek-V2, V3)."""
+
+    x: Value  # (rows, experts) logits
+    score: RouteScore
+    used: int
+    renormalise: bool
+    scale: float
+    choice_bias: WeightSpec | None  # (experts,)
+    groups: int
+    groups_used: int
+    out: Value  # (rows, 2 * used): the experts' numbers, best first, then the factors
+
+    @property
+    def experts(self) -> int:
+        return self.x.width
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """out = (sum over the row's experts of factor * expert(x)) * scale (+ add), from the best
+    expert on, with expert(x) = (activation(x @ gate.T) * (x @ up.T)) @ down.T   (Shazeer 2020).
+
+    A matrix has the rows of all experts, one expert after the other: whole panels of 16 of each,
+    and of gate and up whole groups of 32."""
+
+    x: Value
+    route: Value  # as Route makes it
+    weights: tuple[WeightSpec, WeightSpec, WeightSpec]  # of gate, up and down
+    experts: int
+    activation: ActivationKind
+    add: Value | None
+    out: Value
+    scale: float = 1.0
+
+    @property
+    def used(self) -> int:
+        """Experts that a row meets."""
+        return self.route.width // 2
+
+    @property
+    def ffn_size(self) -> int:
+        """Values between an expert's matrices."""
+        return self.weights[2].shape[1]
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """Computes logits = softcap((norm(x) @ weight.T (+ bias)) * scale) for the output rows, and of
     them what each wants (argmax, top-k, …). softcap(s) = cap * tanh(s / cap); a cap of 0 is none.
@@ -221,4 +275,4 @@ class Head:
 
 
 RowwiseOp = Norm | Rope | Activate | GatedActivation | Add | Scale | ScaleByPosition
-ReadableOp = Embed | RowwiseOp | Linear | StoreKV | Attend | Head
+ReadableOp = Embed | RowwiseOp | Linear | StoreKV | Attend | Route | Experts | Head

@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 
 from octavo.batch import Batch, FloatArray, IntArray, StepOutput, Want
-from octavo.program.ops import Attend, Embed, Head, Linear, StoreKV
+from octavo.program.experts import mixed, routed
+from octavo.program.ops import Attend, Embed, Experts, Head, Linear, Route, StoreKV
 from octavo.program.program import Op, Program, inputs, output
 from octavo.program.rope import cos_sin
 from octavo.program.row_ops import ROW_OPS, RowArgs
@@ -81,6 +82,13 @@ class ReferenceInterpreter:
                 self._store(op, rows[op.k.id], rows[op.v.id], batch)
             case Attend():
                 rows[op.out.id] = self._attend(op, rows[op.q.id], batch)
+            case Route():
+                bias = None if op.choice_bias is None else self._weights[op.choice_bias.name]
+                rows[op.out.id] = routed(op, rows[op.x.id], bias)
+            case Experts():
+                weights = [self._weights[spec.name] for spec in op.weights]
+                y = mixed(op, rows[op.x.id], rows[op.route.id], weights, self._round)
+                rows[op.out.id] = y if op.add is None else y + rows[op.add.id]
             case _ if type(op) in ROW_OPS:
                 self._row_op(op, rows, batch.positions)
             case _:
