@@ -173,3 +173,16 @@ def test_what_a_killed_one_had_moved_away_comes_back_or_is_replaced(tmp_path: Pa
     assert files(tmp_path / "back") == {"config.json": b"old"}
     assert files(tmp_path / "replaced") == {}
     assert sorted(each.name for each in tmp_path.iterdir()) == ["back", "replaced"]
+
+
+def test_what_the_next_one_began_as_the_first_ended_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def next_begins(path: Path) -> None:
+        if path == tmp_path:  # the first has its place
+            (tmp_path / ".hf.converting").mkdir()
+
+    monkeypatch.setattr(place, "sync_directory", next_begins)
+    with taking_place(tmp_path / "hf", force=False):
+        pass
+    assert sorted(each.name for each in tmp_path.iterdir()) == [".hf.converting", "hf"]

@@ -81,10 +81,12 @@ def taking_place(to: Path, *, force: bool) -> Iterator[Path]:
                 place.rename(old)
             beside.rename(place)
             sync_directory(place.parent)
-        finally:
+        except BaseException:
+            rmtree(beside, ignore_errors=True)
+            raise
+        finally:  # where it moved, its name may be that of the next conversion's
             if old.exists() and not place.exists():
                 old.rename(place)
-            rmtree(beside, ignore_errors=True)
             rmtree(old, ignore_errors=True)
 
 
