@@ -31,7 +31,7 @@ WRITTEN = [
 def test_weights_are_those_of_the_family_s_own_directory(variant: str, tmp_path: Path) -> None:
     header = read_header(gguf_file(tmp_path / "model.gguf", variant))
     config_json(header.config)  # raises if it reads as another config
-    names = weight_names(header)
+    names = weight_names(header, header.program().weights())
     want = drawn(variant)
     assert {*names} == {*want}
     for name, values in zip(
@@ -75,3 +75,16 @@ def test_factors_of_llama_3_become_what_they_are_made_of(factor: float) -> None:
     assert model_config(Fields("config.json", found)).rope_factors == exact
     with pytest.raises(UnsupportedModelError, match=r"its rope_factors \(16 numbers\)"):
         config_json(replace(plain, rope_factors=(*stored[:-1], stored[-1] * 2)))
+
+
+def test_windows_of_qwen_are_said_for_whoever_knows_no_layer_types() -> None:
+    config = replace(
+        CONFIGS["gemma3"], architecture="qwen2", qkv_bias=True, local_rope_base=None,
+        windowed=(False,) * 3 + (True,) * 4,
+    )  # fmt: skip
+    found = config_json(config)
+    del found["layer_types"]
+    read = model_config(Fields("config.json", found))
+    assert (read.window, read.windowed) == (config.window, config.windowed)
+    turned = config_json(replace(config, windowed=config.windowed[::-1]))
+    assert "max_window_layers" not in turned  # which cannot say it

@@ -109,6 +109,10 @@ def _windows(config: ModelConfig, family: Family) -> dict[str, Any]:
     }
     if config.windowed and "use_sliding_window" in family.assumed:
         found["use_sliding_window"] = True
+    if config.windowed and family.windowed == "later":
+        first = config.windowed.index(True)
+        if all(config.windowed[first:]):  # older transformers knows no layer_types
+            found["max_window_layers"] = first
     if family.local_base:
         found[family.local_base] = config.local_rope_base
     return found

@@ -23,6 +23,8 @@ from octavo.convert.tokenizer_json import check_reads, tokenizer_files
 from octavo.convert.written_weights import Dtype, Rounding, nbytes, write_weights
 from octavo.errors import ModelError, UnsupportedModelError
 from octavo.model.config import ModelConfig
+from octavo.program.ops import WeightSpec
+from octavo.tokenizer import Tokenizer
 from octavo.weights.dequantize import dequantize
 from octavo.weights.hf.directory import CONFIG, files_of
 from octavo.weights.hf.json_fields import read_json
@@ -59,13 +61,14 @@ def convert(
     """
     check_place(source, to, force=force)
     header = read_header(source)
-    header.program()  # a model that is not run is refused, with the reason
+    weights = header.program().weights()  # a model that is not run is refused, with the reason
     before = header.config.kv_heads
     after = before if kv_heads is None else kv_heads
     check_kv_heads(header.config, after)
     with naming(source):
-        files = _files(header, after, dtype)
-        names = weight_names(header)
+        tokenizer = None if source.is_dir() else Tokenizer.from_spec(header.tokenizer_spec())
+        files = _files(header, tokenizer, after, dtype)
+        names = weight_names(header, weights)
     shapes = {theirs: _shape(header, ours, after) for theirs, ours in names.items()}
     try:
         check_space(to, nbytes(shapes, dtype))
@@ -74,17 +77,19 @@ def convert(
                 (folder / name).write_bytes(content)
             with (folder / _WEIGHTS).open("wb") as file, naming(source):
                 rounding = write_weights(file, shapes, weight_values(header, names, after), dtype)
-            _check_written(header, folder, after)
+            _check_written(source, tokenizer, folder, after)
     except OSError as error:
         raise ModelError(f"{to} cannot be written: {error.strerror or error}") from None
     return Converted(to, after, before, nbytes(shapes, dtype), rounding)
 
 
-def _files(header: ModelHeader, kv_heads: int, dtype: Dtype) -> dict[str, bytes]:
-    """All files but the weights."""
+def _files(
+    header: ModelHeader, tokenizer: Tokenizer | None, kv_heads: int, dtype: Dtype
+) -> dict[str, bytes]:
+    """All files but the weights; those of a directory hold its tokenizer as it is."""
     stored = "float32" if dtype == "f32" else "bfloat16"
     readme = _readme(header, kv_heads, dtype).encode()
-    if header.path.is_dir():
+    if tokenizer is None:
         config = dict(read_json(header.path / CONFIG))
         config |= {"num_key_value_heads": kv_heads}
         config |= {("torch_dtype" if "torch_dtype" in config else "dtype"): stored}
@@ -94,10 +99,10 @@ def _files(header: ModelHeader, kv_heads: int, dtype: Dtype) -> dict[str, bytes]
             if each.suffix != ".safetensors" and each.name != INDEX
         }
         return {**beside, CONFIG: _json(config), "README.md": readme}
-    spec = header.tokenizer_spec()
+    spec = tokenizer.spec
     made = config_json(replace(header.config, kv_heads=kv_heads))
     made |= {"bos_token_id": spec.bos_id, "eos_token_id": spec.eos_id, "torch_dtype": stored}
-    texts = tokenizer_files(spec, header.sampling())
+    texts = tokenizer_files(tokenizer, header.sampling())
     return {
         CONFIG: _json(made), **{name: text.encode() for name, text in texts.items()},
         "README.md": readme,
@@ -108,10 +113,9 @@ def _along(path: Path) -> list[Path]:
     return [path / name for name in _ALONG if (path / name).is_file()]
 
 
-def weight_names(header: ModelHeader) -> dict[str, str]:
-    """Their name of each weight -> ours."""
+def weight_names(header: ModelHeader, weights: Mapping[str, WeightSpec]) -> dict[str, str]:
+    """Their name of each of the program's weights -> ours."""
     config, files = header.config, header.files
-    weights = header.program().weights()
     header.parts(weights)  # raises where one is missing
     if not header.path.is_dir():
         family = family_for(config)
@@ -168,13 +172,13 @@ def _theirs(name: str, values: FloatArray, config: ModelConfig) -> FloatArray:
     return values
 
 
-def _check_written(source: ModelHeader, folder: Path, kv_heads: int) -> None:
+def _check_written(source: Path, tokenizer: Tokenizer | None, folder: Path, kv_heads: int) -> None:
     header = read_header(folder)
     header.parts(header.program().weights())
     assert header.config.kv_heads == kv_heads
-    if not source.path.is_dir():
-        with naming(source.path):
-            check_reads(source.tokenizer_spec(), header.tokenizer_spec())
+    if tokenizer is not None:
+        with naming(source):
+            check_reads(tokenizer, header.tokenizer_spec())
 
 
 def _readme(header: ModelHeader, kv_heads: int, dtype: Dtype) -> str:

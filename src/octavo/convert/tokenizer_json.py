@@ -1,7 +1,7 @@
 """Says in tokenizer.json, and the files beside it, what a `TokenizerSpec` says.
 
 Comes in: a spec read from a GGUF file. Goes out: files' texts by name. Knows no weights.
-`check_reads` holds what was written against the spec, by tokens of all kinds.
+`check_reads` holds what was written against the tokenizer, by tokens of all kinds.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ _ANY_TEXT = (
 )
 
 
-def tokenizer_files(spec: TokenizerSpec, sampling: Sampling | None) -> dict[str, str]:
+def tokenizer_files(tokenizer: Tokenizer, sampling: Sampling | None) -> dict[str, str]:
     """Return tokenizer.json, tokenizer_config.json, generation_config.json and the template."""
+    spec = tokenizer.spec
     names = {"bos": spec.bos_id, "eos": spec.eos_id, "unk": spec.unk_id, "pad": spec.pad_id}
     said: dict[str, Any] = {
         f"{name}_token": _name(spec, i) for name, i in names.items() if i is not None
@@ -40,11 +41,12 @@ def tokenizer_files(spec: TokenizerSpec, sampling: Sampling | None) -> dict[str,
         said["chat_template"] = [
             {"name": name, "template": text} for name, text in templates.items() if text
         ]
-    ends = sorted(Tokenizer.from_spec(spec).eos_ids)
     files = {
         "tokenizer.json": _text(_tokenizer_json(spec)),
         "tokenizer_config.json": _text(said),
-        "generation_config.json": _text({"eos_token_id": ends, **_recommended(sampling)}),
+        "generation_config.json": _text(
+            {"eos_token_id": sorted(tokenizer.eos_ids), **_recommended(sampling)}
+        ),
     }
     if spec.chat_template is not None and not spec.named_templates:
         files["chat_template.jinja"] = spec.chat_template
@@ -60,9 +62,9 @@ def _recommended(sampling: Sampling | None) -> dict[str, Any]:
     return {"do_sample": True, **{name: getattr(sampling, name) for name in names}}
 
 
-def check_reads(spec: TokenizerSpec, written: TokenizerSpec) -> None:
+def check_reads(ours: Tokenizer, written: TokenizerSpec) -> None:
     """Raise UnsupportedModelError unless both cut and mark texts alike."""
-    ours, theirs = Tokenizer.from_spec(spec), Tokenizer.from_spec(written)
+    spec, theirs = ours.spec, Tokenizer.from_spec(written)
     ids = np.random.default_rng(0).integers(0, len(spec.tokens), _SAMPLE_IDS).tolist()
     text = ours.decode([i for i in ids if not ours.is_control(i)]) + _ANY_TEXT
     marks = sorted(spec.control_ids - {spec.unk_id})  # which is no mark in a directory
