@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from math import inf, nan
 from pathlib import Path
+
+import pytest
 
 from octavo.weights.model_header import read_header
 from tests.cli.result import GREEDY, Octavo, refused
@@ -26,6 +29,20 @@ def test_averaged_heads_tell_what_was_lost(octavo: Octavo, tmp_path: Path) -> No
     assert found["perplexity"] != found["perplexity_before"]
     copied = octavo("convert", TINY, str(tmp_path / "four"), "--kv-heads", "4", "--json").json
     assert "perplexity" not in copied
+
+
+def test_a_perplexity_that_is_no_number_is_none(
+    octavo: Octavo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for perplexity in (nan, inf):
+        monkeypatch.setattr("octavo.bench.kv_heads.perplexity", lambda *_, p=perplexity: p)
+        to = ["--force", "--kv-heads", "1", "--json"]
+        found = octavo("convert", TINY, str(tmp_path / "one"), *to).json
+        assert found["perplexity"] is found["perplexity_before"] is None
+    monkeypatch.setattr("octavo.bench.kv_heads._perplexity", lambda *_: nan)
+    flags = ["--heads", "1", "--rounds", "1", "--threads", "1", "--json"]
+    (measured,) = octavo("bench", "kv-heads", TINY, *flags).json["models"]
+    assert measured["perplexity"] is None
 
 
 def test_nothing_to_do_is_refused(octavo: Octavo, tmp_path: Path) -> None:

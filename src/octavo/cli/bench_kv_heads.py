@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from octavo.cli.bench_run import check_counts
 from octavo.cli.command import Flag
-from octavo.cli.figures import columns, number, size
+from octavo.cli.figures import columns, finite, number, size
 from octavo.cli.flags import ENGINE, AsJson, Model, with_flags
 from octavo.cli.loading import find_or_pull
 from octavo.cli.screen import Screen
@@ -58,7 +58,9 @@ def kv_heads(
     )  # fmt: skip
     screen.say(_table(found))
     screen.say(PAPERS)
-    rows = [{"kind": each.kind, **asdict(each)} for each in found]
+    rows = [
+        {"kind": each.kind, **asdict(each), "perplexity": finite(each.perplexity)} for each in found
+    ]
     screen.result({"bench": "kv-heads", "model": model, "kv_memory": MEMORY, "models": rows})
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from octavo.cli.command import Argument, Flag, Group
-from octavo.cli.figures import size
+from octavo.cli.figures import finite, size
 from octavo.cli.flags import AsJson, Model
 from octavo.cli.loading import find_or_pull
 from octavo.cli.screen import Screen
@@ -70,11 +70,11 @@ def run(
     screen.result(found)
 
 
-def _told_loss(screen: Screen, before: Path, after: Path) -> dict[str, float]:
+def _told_loss(screen: Screen, before: Path, after: Path) -> dict[str, float | None]:
     with staying():
         from octavo.bench.kv_heads import TOKENS, perplexity
 
     old, new = perplexity(before, {}), perplexity(after, {})
     advice = "" if new <= old * _HARMLESS else ": train it further before use"
     screen.say(f"perplexity over {TOKENS:,} tokens: {old:,.3f} before, {new:,.3f} now{advice}")
-    return {"perplexity_before": old, "perplexity": new}
+    return {"perplexity_before": finite(old), "perplexity": finite(new)}

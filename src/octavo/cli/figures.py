@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from math import isfinite
 
 from octavo.cli.screen import one_line
 
@@ -41,6 +42,11 @@ def duration(seconds: float) -> str:
 
 def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
+
+
+def finite(value: float) -> float | None:
+    """As JSON has it, which knows neither NaN nor infinity."""
+    return value if isfinite(value) else None
 
 
 def wrapped(line: str) -> str:
