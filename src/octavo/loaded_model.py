@@ -159,7 +159,7 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
         isa=runner.isa,
         sampling=header.sampling(),
         weights_mapped=weights.mapped,
-        kv_warning=kv_verdicts.warning(folder, digest, config.kv_dtype),
+        kv_warning=kv_verdicts.warning(folder, digest, config.kv_dtype, config.weights),
     )
     to_keep = None if kept is None or found is not None else Pack(kept, weights)
     return LoadedModel(config, model_config, program, tokenizer, runner, engine, info, to_keep)

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from octavo.bench.kv_dtype import Measured, judge, no_verdict, text_along
+from octavo.bench.kv_dtype import Measured, judge, no_verdict
 from octavo.bench.kv_quality import Doubles, Quality, compare
+from octavo.bench.subject import text_along
 from octavo.engine.runner import Runner
 from octavo.kernels import native
 from tests.tiny import TINY, all_logits, make_runner, tiny_model

@@ -79,9 +79,12 @@ def test_a_text_that_cannot_be_read_is_one_line(octavo: Octavo, tmp_path: Path) 
     missing, broken, short = tmp_path / "none", tmp_path / "broken", tmp_path / "short"
     broken.write_bytes(b"\xff\xfe\xff")
     short.write_text("")
-    for path, why in ((missing, "No such file or directory"), (broken, "it is no UTF-8")):
+    for path, why in (
+        (missing, ": cannot be read: No such file or directory"),
+        (broken, " is UTF-16: save it as UTF-8"),
+    ):
         result = octavo("bench", "kv-dtype", TINY, "--text", str(path))
-        assert result == refused(f"--text {path}: cannot be read: {why}")
+        assert result == refused(f"--text {path}{why}")
     result = octavo("bench", "kv-dtype", TINY, "--text", str(short))
     assert result == refused("--text: expected at least 2 tokens, got 0")
 

@@ -20,6 +20,18 @@ def test_a_verdict_is_kept_by_model_and_dtype_and_the_last_one_counts(tmp_path: 
     assert [verdict(tmp_path, "a", d) for d in ("int8", "f32")] == ["safe", "safe"]
 
 
+def test_weights_of_another_format_are_another_model(tmp_path: Path) -> None:
+    keep(tmp_path, "a", {"int8": {"verdict": "safe"}})
+    keep(tmp_path, "a", {"int8": {"verdict": "not safe"}}, "bf16")
+    assert [verdict(tmp_path, "a", "int8", w) for w in (None, "bf16", "int8")] == [
+        "safe",
+        "not safe",
+        None,
+    ]
+    assert warning(tmp_path, "a", "int8") is None
+    assert warning(tmp_path, "a", "int8", "bf16") is not None
+
+
 def test_figures_without_a_verdict_leave_one_that_there_is(tmp_path: Path) -> None:
     keep(tmp_path, "a", {"int8": {"verdict": "not safe"}, "f32": {"verdict": None}})
     keep(tmp_path, "a", {"int8": {"verdict": None}, "f32": {"verdict": None}})

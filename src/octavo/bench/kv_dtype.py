@@ -1,30 +1,28 @@
 """KV dtypes side by side, on one model's weights: quality, bytes, speed, and a verdict.
 
-Comes in: a model's program, weights and tokens of a text. Runners are driven below the engine, all
-on the same weights. Distributions are compared with rows of bf16 (`activations`), unless others are
-asked for: with rows of int8 how these happen to round moves them more than the pages do. Speed is
-that of the engine's own choice. Knows no file but the text that comes along.
+Comes in: a model and the tokens of a text. Runners are driven below the engine, all on the same
+weights. Distributions are compared with rows of bf16 (`activations`), unless others are asked for:
+with rows of int8 how these happen to round moves them more than the pages do. Speed is that of the
+engine's own choice. Knows no file.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from math import isfinite, isnan
 from statistics import median
 from typing import Any
 
 from octavo.batch import Want
-from octavo.bench.kv_quality import LONGEST_WINDOW, Quality, compare, run_alone
+from octavo.bench.kv_quality import Quality, compare, run_alone
+from octavo.bench.subject import MAX_ROWS, Subject, runner_of
 from octavo.config import EngineConfig, parse_kv_dtype
-from octavo.engine.runner import Runner, block_bytes
+from octavo.engine.runner import Runner
 from octavo.errors import counted
-from octavo.kernels import KV_FORMATS, native
+from octavo.kernels import KV_FORMATS
 from octavo.planning.memory import kv_pages
-from octavo.program.program import Program
-from octavo.weights.gguf_model import ModelWeights
 from octavo.weights.kv_verdicts import Verdict
 
 REFERENCE = "bf16"
@@ -33,8 +31,6 @@ DTYPES = (REFERENCE, *(name for name in KV_FORMATS if name != REFERENCE), MIXED)
 MOST_PERPLEXITY = 200.0  # of the reference; above it the text is none that the model speaks
 LEAST_TOKENS = 1000  # of a verdict; with fewer one token more or less is a tenth of a percent
 STEPS = 8  # of one timing of decode
-
-_MAX_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +51,6 @@ class Measured:
         return {
             k: v if isinstance(v, str | None) or isfinite(v) else None for k, v in found.items()
         }
-
-
-def text_along() -> str:
-    """The text that comes with the package: the beginning of A. Conan Doyle's Adventures of
-    Sherlock Holmes, of 1891, which is in the public domain."""
-    return files("octavo.bench").joinpath("sherlock_holmes.txt").read_text("utf-8")
 
 
 def no_verdict(reference: Quality) -> str | None:
@@ -87,23 +77,6 @@ def judge(dtype: str, quality: Quality, reference: Quality) -> Verdict | None:
     if quality.perplexity_change <= 0.03 and quality.kl_mean <= 0.04:
         return "usable"
     return "not safe"
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """Says what is measured: a model, and the text as its tokens."""
-
-    program: Program
-    weights: ModelWeights
-    pool: native.ThreadPool
-    context: int  # of the model
-    tokens: Sequence[int]
-    start: Sequence[int]  # BOS, where the model has one before each text
-
-    @property
-    def window(self) -> int:
-        """Tokens of the longest sequence that is computed, `start` among them."""
-        return min(self.context, LONGEST_WINDOW, len(self.start) + len(self.tokens))
 
 
 def measure(
@@ -146,8 +119,8 @@ def decode_speeds(runners: Mapping[str, Runner], subject: Subject, rounds: int) 
     """Tokens a second of the last token of a window, over and over; the dtypes in turns."""
     tokens = [*subject.start, *subject.tokens][: subject.window]
     for runner in runners.values():
-        for begin in range(0, len(tokens), _MAX_ROWS):
-            part = tokens[begin : begin + _MAX_ROWS]
+        for begin in range(0, len(tokens), MAX_ROWS):
+            part = tokens[begin : begin + MAX_ROWS]
             run_alone(runner, part, begin, [len(part) - 1], Want.ARGMAX)
     seconds: dict[str, list[float]] = {dtype: [] for dtype in runners}
     for _ in range(rounds):
@@ -157,17 +130,6 @@ def decode_speeds(runners: Mapping[str, Runner], subject: Subject, rounds: int) 
                 run_alone(runner, tokens[-1:], len(tokens) - 1, [0], Want.ARGMAX)
             seconds[dtype].append((time.perf_counter() - began) / STEPS)
     return {dtype: 1 / median(each) for dtype, each in seconds.items()}
-
-
-def runner_of(subject: Subject, options: Mapping[str, Any]) -> Runner:
-    """Make what runs one sequence of a window; `options` are EngineConfig's."""
-    config = EngineConfig.parse({**options})
-    blocks = -(-subject.window // config.block_size)
-    return Runner(
-        subject.program, subject.weights, config,
-        pool=subject.pool, context=subject.window,
-        kv_budget=blocks * block_bytes(subject.program, config), max_rows=_MAX_ROWS,
-    )  # fmt: skip
 
 
 def window_bytes(subject: Subject, options: Mapping[str, Any]) -> int:

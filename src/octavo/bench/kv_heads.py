@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from octavo.bench.kv_dtype import Subject, decode_speeds, runner_of, text_along, window_bytes
+from octavo.bench.kv_dtype import decode_speeds, window_bytes
 from octavo.bench.kv_quality import compare
+from octavo.bench.subject import Subject, load, runner_of, text_along, tokens_of
 from octavo.config import EngineConfig
 from octavo.convert.convert import convert
 from octavo.engine.runner import Runner
-from octavo.kernels import thread_pool
-from octavo.tokenizer import Tokenizer
-from octavo.weights.gguf_model import load_weights
 from octavo.weights.model_header import ModelHeader, read_header
 
 WINDOW = 2048  # tokens of the sequences that are measured
@@ -93,14 +91,9 @@ def _measured(
 
 
 def _subject(header: ModelHeader, options: Mapping[str, Any]) -> Subject:
-    spec, program = header.tokenizer_spec(), header.program()
-    tokens = Tokenizer.from_spec(spec).encode(text_along(), add_special=False)[:TOKENS]
-    start = [spec.bos_id] if spec.add_bos and spec.bos_id is not None else []
-    config = EngineConfig.parse(dict(options))
-    pool = thread_pool(config.threads)
-    weights = load_weights(header, program.weights(), pool, asked=config.weights)
-    context = min(header.config.context, WINDOW)
-    return Subject(program, weights, pool, context, tokens, start)
+    tokens, start = tokens_of(header, text_along())
+    config = EngineConfig.parse({**options})
+    return load(header, header.program(), config, tokens[:TOKENS], start, context=WINDOW)
 
 
 def _perplexity(runner: Runner, subject: Subject) -> float:

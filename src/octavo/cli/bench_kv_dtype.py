@@ -15,7 +15,7 @@ from octavo.cli.staying import staying
 from octavo.config import EngineConfig
 from octavo.environment import find_home
 from octavo.errors import UsageError, counted
-from octavo.tokenizer import Tokenizer
+from octavo.given_text import decode
 from octavo.weights import kv_verdicts
 from octavo.weights.fingerprint import fingerprint
 
@@ -44,28 +44,20 @@ def kv_dtype(
     tokens are those of all of its tokens, against bf16 pages, with rows of bf16 where --activations
     asks for no others. A dtype is safe if perplexity grows by 0.5 % or less and 98 % of likeliest
     tokens stay, usable up to 3 % and a KL of 0.04; of fewer than 1,000 tokens nothing is said. What
-    was found is kept by the model's fingerprint: a start with a dtype that is not safe says so, and
-    one with int4 that was never measured.
+    was found is kept by the model's fingerprint and --weights: a start with a dtype that is not
+    safe says so, and one with int4 that was never measured.
     """
     check_counts(rounds=(rounds, 1))
     screen = Screen(json)
     header, program, _ = open_program(model, None)
-    spec = header.tokenizer_spec()
     with staying():
-        from octavo.bench.kv_dtype import Subject, measure, no_verdict, text_along
-        from octavo.kernels import thread_pool
-        from octavo.weights.gguf_model import load_weights
-    words = text_along() if text is None else _read(text)
-    tokens = Tokenizer.from_spec(spec).encode(words, add_special=False)
+        from octavo.bench.kv_dtype import measure, no_verdict
+        from octavo.bench.subject import load, text_along, tokens_of
+    tokens, start = tokens_of(header, text_along() if text is None else _read(text))
     if len(tokens) < 2:
         raise UsageError(f"--text: expected at least 2 tokens, got {len(tokens)}")
     config = EngineConfig.parse({**engine, "kv_dtype": "bf16"})
-    pool = thread_pool(config.threads)
-    start = [spec.bos_id] if spec.add_bos and spec.bos_id is not None else []
-    subject = Subject(
-        program, load_weights(header, program.weights(), pool, asked=config.weights), pool,
-        header.config.context, tokens, start,
-    )  # fmt: skip
+    subject = load(header, program, config, tokens, start, context=header.config.context)
     said = f"{counted(len(tokens), 'token')} in windows of {subject.window:,}"
     screen.say(f"{model}: {said}; sequences in {size(_memory(config))} of KV memory")
     found = measure(
@@ -77,7 +69,8 @@ def kv_dtype(
     screen.say(_advice(found, no_verdict(found[0].quality)))
     if (folder := find_home()) is not None:
         digest = fingerprint(header.path, home=folder)
-        kv_verdicts.keep(folder, digest, {each.dtype: each.to_dict() for each in found})
+        by_dtype = {each.dtype: each.to_dict() for each in found}
+        kv_verdicts.keep(folder, digest, by_dtype, config.weights)
     screen.result(
         {
             "bench": "kv-dtype",
@@ -96,10 +89,10 @@ def _memory(config: EngineConfig) -> int:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is no UTF-8"
-        raise UsageError(f"--text {path}: cannot be read: {why}") from None
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"--text {path}: cannot be read: {error.strerror}") from None
+    return decode(f"--text {path}", data)
 
 
 def _table(found: list[Measured]) -> str:

@@ -1,7 +1,8 @@
 """What KV dtypes were found to do to models, remembered by the models' fingerprints.
 
-`home/kv_dtypes.json` holds what `octavo bench kv-dtype` found last: by fingerprint, then by dtype.
-It is a note, not a lock: broken, missing or unwritable it only warns nobody. It is replaced whole.
+`home/kv_dtypes.json` holds what `octavo bench kv-dtype` found last: by fingerprint, and the format
+that weights are unpacked or quantised to where one is asked for; then by dtype. It is a note, not a
+lock: broken, missing or unwritable it only warns nobody. It is replaced whole.
 """
 
 from __future__ import annotations
@@ -20,32 +21,42 @@ MAX_MODELS = 256
 Found = dict[str, dict[str, Any]]  # by dtype: the figures, and under "verdict" a Verdict or None
 
 
-def keep(home: Path, fingerprint: str, found: Mapping[str, Mapping[str, Any]]) -> None:
-    """Remember figures of these dtypes beside what is known of others of the model. Figures
-    without a verdict take the place of none that has one."""
+def keep(
+    home: Path,
+    fingerprint: str,
+    found: Mapping[str, Mapping[str, Any]],
+    weights: str | None = None,
+) -> None:
+    """Remember figures of these dtypes, with such `weights`, beside what is known of others of the
+    model. Figures without a verdict take the place of none that has one."""
     everything = _read(home)
-    known = everything.pop(fingerprint, {})
+    model = _model(fingerprint, weights)
+    known = everything.pop(model, {})
     for dtype, each in found.items():
         if each.get("verdict") is not None or known.get(dtype, {}).get("verdict") is None:
             known[dtype] = dict(each)
-    everything[fingerprint] = known
+    everything[model] = known
     kept = dict(list(everything.items())[-MAX_MODELS:])
     with contextlib.suppress(OSError):
         write_whole(home / "kv_dtypes.json", json.dumps(kept, indent=1).encode())
 
 
-def verdict(home: Path | None, fingerprint: str, dtype: str) -> Verdict | None:
+def verdict(
+    home: Path | None, fingerprint: str, dtype: str, weights: str | None = None
+) -> Verdict | None:
     """Return what was found of the dtype; None where nothing was, or no verdict was given."""
     if home is None:
         return None
-    said = _read(home).get(fingerprint, {}).get(dtype, {}).get("verdict")
+    said = _read(home).get(_model(fingerprint, weights), {}).get(dtype, {}).get("verdict")
     return said if said in get_args(Verdict) else None
 
 
-def warning(home: Path | None, fingerprint: str, dtype: str) -> str | None:
+def warning(
+    home: Path | None, fingerprint: str, dtype: str, weights: str | None = None
+) -> str | None:
     """Return one line where this dtype was found not to be safe for the model, or has int4 and
     nothing was found."""
-    found = verdict(home, fingerprint, dtype)
+    found = verdict(home, fingerprint, dtype, weights)
     if found is None and "int4" in dtype:
         return (
             f"kv_dtype={dtype} was not measured for this model: `octavo bench kv-dtype` tells what "
@@ -57,6 +68,11 @@ def warning(home: Path | None, fingerprint: str, dtype: str) -> str | None:
         f"kv_dtype={dtype} was measured as not safe for this model: its answers are worse than "
         "with bf16 (`octavo bench kv-dtype` shows by how much)"
     )
+
+
+def _model(fingerprint: str, weights: str | None) -> str:
+    """Weights of another format are another model's."""
+    return fingerprint if weights is None else f"{fingerprint} {weights}"
 
 
 def _read(home: Path) -> dict[str, Found]:
