@@ -89,6 +89,7 @@ def test_a_choice_is_one_of_its_texts_to_the_letter() -> None:
         (GrammarSpec.of(lark="start: @foo"), "unknown grammar @foo"),
         (GrammarSpec.of(lark='start: %json {"not": {}}'), "has not, which grammars do not"),
         (GrammarSpec.of(json={"enum": []}), "anyOf is empty"),
+        (GrammarSpec.of(lark="start: start"), "allows nothing that the model has a token for"),
     ],
 )
 def test_what_is_refused_is_said_in_one_line(spec: GrammarSpec, complaint: str) -> None:
@@ -233,3 +234,24 @@ def test_a_text_that_is_forced_again_is_spelled_once() -> None:
     assert spelled("s") == []
     for _ in range(2):  # too long to be kept
         assert f"x{long}" in spelled("x")
+
+
+@pytest.mark.parametrize("letter", ["b", "é", "漢", "🙂"])
+def test_of_a_long_text_the_beginning_alone_is_spelled(letter: str) -> None:
+    """Else each step would take as long as the text, for all that are answered beside it."""
+    asked: list[str] = []
+
+    def encode(text: str) -> list[int]:
+        asked.append(text)
+        return [BYTE + byte for byte in text.encode()]
+
+    vocabulary = Vocabulary(TOKENS, hidden=[CONTROL, UNREADABLE, END], ends=[END], encode=encode)
+    text = "x" + letter * 1100
+    state = Grammars(lambda: vocabulary).compile(GrammarSpec.of(choice=[text])).start()
+    for at, byte in enumerate(text.encode()):
+        if at % 100 < 4:
+            assert allowed(state) == {BYTE + byte}
+        state.accept(BYTE + byte)
+    assert allowed(state) == {END}
+    assert max(len(each.encode()) for each in asked) <= 1024
+    assert text.startswith(asked[0])

@@ -52,6 +52,8 @@ def test_what_is_none_is_refused(given: dict[str, Any], complaint: str) -> None:
     [
         ("{", "json: not JSON"),
         ('{"a": NaN}', "json: not JSON: NaN is no number"),
+        ('{"const": -1e999}', "json: not JSON: -1e999 is beyond all numbers"),
+        ('{"const": 1' + "0" * 4300 + "}", "json: not JSON: a number has 4,301 digits: at most"),
         ("[]", "the schema: expected an object, found a list"),
         ("false", "the schema is false"),
         ("[" * 60_000, "json: nested more than 64 deep"),

@@ -19,11 +19,13 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from octavo.constraint import Constraint, ConstraintState, Words
 from octavo.errors import ConstraintError, GrammarError
 from octavo.grammar.after import After
-from octavo.grammar.spec import GrammarSpec, read_choice, read_schema
+from octavo.grammar.spec import GrammarSpec, read_choice, read_lark, read_regex, read_schema
 from octavo.grammar.vocabulary import Vocabulary
 
 _BLANKS = r"[\x20\x0A\x0D\x09]{1,32}"  # unbounded, small models fill the answer with them
 _SPELLINGS, _SHORT = 4_096, 64  # texts kept, and the bytes of the longest
+_SPELLED = 1_024  # bytes of a text that are spelled: far more than a token has
+_NOTHING = "allows nothing that the model has a token for"
 _BLANKS_FIRST = r"BLANKS: /[\x20\x0A\x0D\x09]{1,8}/"
 
 
@@ -151,9 +153,18 @@ class _Tokens:
         self._short = lru_cache(_SPELLINGS)(vocabulary.spell)
 
     def __call__(self, text: str | bytes) -> list[int]:
-        """The library asks for the same few again and again: what its grammars force."""
+        """The library asks for the same few again and again: what its grammars force. It does so
+        in each step, for all that is forced from there on, and reads the first of these tokens
+        alone: of a long text the others would hold every answer up."""
         spelled = text.encode() if isinstance(text, str) else text
+        if len(spelled) > _SPELLED:
+            return self._spell(spelled[: _whole(spelled, _SPELLED)])
         return (self._short if len(spelled) <= _SHORT else self._spell)(spelled)
+
+
+def _whole(text: bytes, most: int) -> int:
+    """Up to `most` bytes that end with a character."""
+    return next((end for end in range(most, most - 4, -1) if text[end] & 0xC0 != 0x80), most)
 
 
 def _tokenizer(vocabulary: Vocabulary) -> LLTokenizer:
@@ -179,11 +190,13 @@ def _body(spec: GrammarSpec) -> dict[str, Any]:
     if spec.kind in ("json", "json_object"):
         schema = read_schema(spec.source if spec.kind == "json" else '{"type": "object"}')
         return {"json_schema": {**schema, "x-guidance": {"whitespace_pattern": _BLANKS}}}
-    lark = spec.source
-    if spec.kind == "regex":
-        (written,) = json.loads(LLMatcher.grammar_from_regex(spec.source))["grammars"]
+    if spec.kind == "lark":
+        lark = read_lark(spec.source)
+    elif spec.kind == "regex":
+        regex = read_regex(spec.source)
+        (written,) = json.loads(LLMatcher.grammar_from_regex(regex))["grammars"]
         lark = written["lark_grammar"]
-    elif spec.kind == "choice":
+    else:
         texts = map(_in_quotes, read_choice(spec.source))
         lark = "start: " + " | ".join(texts)
     return {"lark_grammar": lark}
@@ -205,12 +218,13 @@ def _refusal(error: str) -> GrammarError:
     if found:
         names = keys[1 : keys.index("]")].replace('"', "")
         return GrammarError(f"the schema has {names}, which grammars do not support")
-    return GrammarError(f"the grammar is not supported: {_why(error)}")
+    why = _NOTHING if "NoExtension" in error else f"is not supported: {_why(error)}"
+    return GrammarError(f"the grammar {why}")
 
 
 def _end(error: str) -> ConstraintError:
     if "NoExtension" in error:
-        return ConstraintError("the grammar allows nothing that the model has a token for")
+        return ConstraintError(f"the grammar {_NOTHING}")
     return ConstraintError(
         f"the answer went beyond the limits of its grammar: {_why(error)}: another seed or a "
         "simpler grammar may do"

@@ -1,17 +1,20 @@
 """GrammarSpec: a grammar as it was asked for, and the limits that it must keep before anything is
 compiled. Knows JSON, and no library of grammars.
 
-The limits bound the time that compiling takes: it grows with the square of optional properties.
+The limits bound the time that compiling takes: it grows with the square of optional properties, and
+with what a pattern has to repeat.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from octavo.errors import GrammarError, UsageError, counted, kind_of
+from octavo.grammar.repeats import longest_of_lark, longest_of_regex
 from octavo.values import is_list
 
 GrammarKind = Literal["json", "json_object", "regex", "choice", "lark"]
@@ -20,6 +23,8 @@ MAX_BYTES = 64 << 10
 MAX_PROPERTIES = 1_000
 MAX_ENUM_VALUES = 10_000
 MAX_DEPTH = 64
+_DIGITS = 4_300  # of a whole number
+MAX_LENGTH = 32_768  # of what a pattern asks for: beyond some 50,000 each step is slow
 
 # Those that JSON Schema defines. Any other is a remark: pydantic's "path", OpenAPI's "int32".
 _FORMATS = frozenset(
@@ -61,6 +66,10 @@ class GrammarSpec:
             read_schema(self.source)
         elif self.kind == "choice":
             read_choice(self.source)
+        elif self.kind == "regex":
+            read_regex(self.source)
+        elif self.kind == "lark":
+            read_lark(self.source)
 
     @classmethod
     def of(
@@ -116,6 +125,18 @@ def read_choice(source: str) -> list[str]:
     return texts
 
 
+def read_regex(source: str) -> str:
+    """Return a regular expression that keeps the limits. Raises GrammarError."""
+    _check_length("the regular expression", longest_of_regex(source))
+    return source
+
+
+def read_lark(source: str) -> str:
+    """Return a Lark grammar that keeps the limits. Raises GrammarError."""
+    _check_length("the grammar", longest_of_lark(source))
+    return source
+
+
 def _written(kind: str, value: object) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
@@ -125,18 +146,27 @@ def _written(kind: str, value: object) -> str:
 
 def _parsed(kind: str, source: str) -> Any:
     try:
-        return json.loads(source, parse_float=_number, parse_constant=_no_number)
+        return json.loads(source, parse_int=_whole, parse_float=_number, parse_constant=_no_number)
     except RecursionError:
         raise GrammarError(f"{kind}: nested more than {MAX_DEPTH} deep") from None
     except ValueError as error:
         raise GrammarError(f"{kind}: not JSON: {error}") from None
 
 
+def _whole(text: str) -> int:
+    if len(text) > _DIGITS:
+        raise ValueError(f"a number has {len(text):,} digits: at most {_DIGITS:,}")
+    return int(text)
+
+
 def _number(text: str) -> float | int:
     """2.0 counts as 2 in a schema, also where a whole number is wanted."""
     whole, _, fraction = text.partition(".")
-    is_whole = fraction and not fraction.strip("0")
-    return int(whole) if is_whole and len(whole) < 20 else float(text)
+    if fraction and not fraction.strip("0") and len(whole) < 20:
+        return int(whole)
+    if math.isinf(number := float(text)):
+        raise ValueError(f"{text:.40} is beyond all numbers")
+    return number
 
 
 def _no_number(text: str) -> float:
@@ -148,6 +178,8 @@ def _check_size(schema: dict[str, Any]) -> None:
     for key, value, depth in _walk(schema):
         if depth > MAX_DEPTH:
             raise GrammarError(f"the schema is nested more than {MAX_DEPTH} deep")
+        for pattern in _patterns(key, value):
+            _check_length("a pattern of the schema", longest_of_regex(pattern))
         if isinstance(value, dict) and key in ("properties", "patternProperties"):
             properties += len(value)
         elif isinstance(value, list) and key == "enum":
@@ -158,6 +190,21 @@ def _check_size(schema: dict[str, Any]) -> None:
     if values > MAX_ENUM_VALUES:
         had = counted(values, "enum value")
         raise GrammarError(f"the schema has {had}: at most {MAX_ENUM_VALUES:,} are taken")
+
+
+def _patterns(key: str, value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(pattern := value.get("pattern"), str):
+            yield pattern
+        if key == "patternProperties":
+            yield from value
+
+
+def _check_length(what: str, length: int) -> None:
+    if length > MAX_LENGTH:
+        raise GrammarError(
+            f"{what} asks for {length:,} characters at least: at most {MAX_LENGTH:,} are taken"
+        )
 
 
 def _meant(key: str, value: Any) -> Any:
