@@ -150,6 +150,8 @@ def test_an_error_quotes_no_more_than_its_start(live: Live) -> None:
 def test_variables_that_no_template_reads_are_noted(live: Live) -> None:
     body = {**HI, "max_tokens": 1, "chat_template_kwargs": {"x\r\ny: z": True}}
     assert live.post(CHAT, body).headers["x-octavo-ignored"] == "chat_template_kwargs"
+    names = {"self": 1, "__class__": "x", "": True, "loop": 1, "caller": 1, "args": 1}
+    assert live.post(CHAT, {**HI, "max_tokens": 1, "chat_template_kwargs": names}).status == 200
     nothing = {**HI, "max_tokens": 1, "chat_template_kwargs": {"x": None}}
     assert "x-octavo-ignored" not in live.post(CHAT, nothing).headers
 

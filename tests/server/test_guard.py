@@ -111,7 +111,9 @@ def test_tenants_share_nothing(locked: Live) -> None:
      ({"origin": "https://chat.example"}, 200),
      ({"content_type": "text/plain"}, 415), ({"content_type": ""}, 415),
      ({"content_type": "application/x-www-form-urlencoded"}, 415),
-     ({"content_type": "application/json; charset=utf-8"}, 200)],
+     ({"content_type": "application/json; charset=utf-8"}, 200),
+     ({"content_encoding": "gzip"}, 415), ({"content_encoding": "identity, br"}, 415),
+     ({"content_encoding": "Identity"}, 200)],
 )  # fmt: skip
 def test_other_hosts_origins_and_kinds_are_turned_away(
     locked: Live, headers: dict[str, str], status: int

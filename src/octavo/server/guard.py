@@ -125,6 +125,10 @@ def _check_kind(scope: Scope, headers: Mapping[bytes, bytes]) -> None:
     if kind != b"application/json":
         found = kind.decode("latin-1") or "nothing"
         raise ApiError(415, f"content-type: expected application/json, found {found!r}")
+    coding = headers.get(b"content-encoding", b"").strip().lower()
+    if coding not in (b"", b"identity"):
+        found = coding.decode("latin-1")
+        raise ApiError(415, f"content-encoding: {found!r} is not undone here: send plain JSON")
 
 
 def _host_name(host: str) -> str:
