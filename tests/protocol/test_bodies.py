@@ -199,7 +199,8 @@ def test_errors_in_openais_schema(
     error: Any, status: int, kind: str, param: str | None, code: str | None
 ) -> None:
     assert status_of(error) == status
-    found = {"message": "m", "type": kind, "param": param, "code": code}
+    said = "prompt is too long: m" if code == "context_length_exceeded" else "m"
+    found = {"message": said, "type": kind, "param": param, "code": code}
     assert error_body(error) == {"error": found}
 
 

@@ -117,7 +117,7 @@ def test_errors_have_their_types(client: OpenAI) -> None:
     message: Any = [{"role": "user", "content": "hi"}]
     with pytest.raises(openai.NotFoundError, match="gpt-4o"):
         client.chat.completions.create(model="gpt-4o", messages=message)
-    with pytest.raises(openai.BadRequestError) as caught:
+    with pytest.raises(openai.BadRequestError, match="prompt is too long") as caught:
         client.completions.create(model="tiny", prompt="x" * 300)
     assert caught.value.code == "context_length_exceeded"
 

@@ -147,7 +147,9 @@ def error_body(error: OctavoError) -> dict[str, object]:
 
 def message_of(error: OctavoError) -> str:
     """What is told of an error, however long the value is that it quotes."""
-    return _cut(str(error))
+    # By these words clients of both APIs know that they must shorten the conversation.
+    why = "prompt is too long: " if isinstance(error, PromptTooLongError) else ""
+    return _cut(f"{why}{error}")
 
 
 def param_of(error: OctavoError) -> str | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Literal
 
-from octavo.errors import OctavoError, PromptTooLongError
+from octavo.errors import OctavoError
 from octavo.protocol.bodies import BodyError
 from octavo.protocol.common import ApiError, error_body, message_of, status_of
 
@@ -61,12 +61,9 @@ def body_of(error: OctavoError, api: Api, request_id: str) -> dict[str, object]:
     """The body in the shape of an API."""
     if api == "openai":
         return error_body(error)
-    message = message_of(error)
-    if isinstance(error, PromptTooLongError):  # by these words clients know that they must compact
-        message = f"prompt is too long: {message}"
     status = status_for(error, api)
     kind = _ANTHROPIC.get(status, "invalid_request_error" if status < 500 else "api_error")
-    told: dict[str, object] = {"type": kind, "message": message}
+    told: dict[str, object] = {"type": kind, "message": message_of(error)}
     if isinstance(error, BodyError) and error.param == _THREAD:
         told["details"] = {"error_code": "thread_unsupported_request", "unsupported": [_THREAD]}
     return {"type": "error", "error": told, "request_id": request_id}

@@ -98,7 +98,8 @@ def read_conversation(fields: Fields, marks: Marks) -> Said:
     if messages and messages[-1] in _NOTHING_BEGUN:
         messages = messages[:-1]
     if not messages:
-        raise BodyError('messages: expected at least one {"role": …, "content": …}', "messages")
+        expected = 'expected at least one {"role": …, "content": …} that says something'
+        raise BodyError(f"messages: {expected}", "messages")
     reader = _Reader(marks)
     if fields.get("system"):  # an empty one says nothing
         reader.read("system", "system", fields["system"])

@@ -45,6 +45,11 @@ _NAMES = {
     "tool_use": "ToolUseBlock",
     "tool_result": "ToolResultBlock",
 }
+_IN_ORDER = (
+    "The conversation so far, of user, assistant and system. Where the last is the assistant's, "
+    "the answer goes on with its text: it has one, which ends with no white space, and no calls of "
+    "tools, whose results come before an answer."
+)
 _DISPLAY = one_of((*request.DISPLAYS, None))
 
 
@@ -63,11 +68,14 @@ def _message(role: str) -> Schema:
 SHAPES: Insides = {
     "Message": either(*map(_message, blocks.ROLES)),
     **{name: _block(kind) for kind, name in _NAMES.items()},
-    "CacheControl": closed(
-        blocks.OF_MARK, "type",
-        type=only("ephemeral"), ttl=one_of((*blocks.SECONDS, None)), scope=MAYBE_TEXT,
-    ),
-    "MessagesTool": either(
+    "CacheControl": {
+        "description": f"Pins the prompt up to it. A body has at most {blocks.MOST_MARKS}.",
+        **closed(
+            blocks.OF_MARK, "type",
+            type=only("ephemeral"), ttl=one_of((*blocks.SECONDS, None)), scope=MAYBE_TEXT,
+        ),
+    },
+    "MessagesTool": {"description": "No two of a body have one name."} | either(
         closed(
             (*tools.OF_TOOL, *tools.NOTHING), "name", "input_schema",
             type=one_of(("custom", None)),
@@ -103,7 +111,7 @@ SHAPES: Insides = {
 }  # fmt: skip
 
 MESSAGES: Insides = {
-    "messages": list_of(ref("Message"), 1),
+    "messages": {**list_of(ref("Message"), 1), "description": _IN_ORDER},
     "system": either(TEXT, list_of(ref("TextBlock")), NULL),
     "tools": maybe(list_of(ref("MessagesTool"), most=MOST_TOOLS)),
     "tool_choice": maybe(ref("MessagesToolChoice")),
