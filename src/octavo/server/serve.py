@@ -165,7 +165,7 @@ class _Process:
         if admission.num_open:
             self._said.note(
                 f"waiting up to {self._config.drain:g} s for "
-                f"{admission.num_open} open requests; stop again to end at once"
+                f"{counted(admission.num_open, 'open request')}; stop again to end at once"
             )
         deadline = asyncio.get_running_loop().time() + self._config.drain
         while admission.num_open and asyncio.get_running_loop().time() < deadline:
