@@ -31,6 +31,8 @@ KERNELS = {  # by source, the functions whose loops are the work
         "tile_values",
         "dot_scores",
         "dot_values",
+        "signed_scores",
+        "signed_values",
         "nibble_scores",
         "nibble_values",
     ),

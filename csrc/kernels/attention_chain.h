@@ -24,6 +24,24 @@ constexpr int panels_for(int rows) {
 constexpr bool reads_again(int rows, bool ahead) { return OCTAVO_BF16_DOTS && ahead && rows <= 4; }
 OCTAVO_INLINE void forget_reads() { __asm__ volatile("" ::: "memory"); }
 
+// Where 16 registers hold the sums, a vector of K or V is read and spread again for each float it
+// stands for (a term of F's step, in the step's order), so that it takes one place and not four.
+constexpr bool kByTerms = OCTAVO_LEVEL == OCTAVO_LEVEL_avx2 || OCTAVO_LEVEL == OCTAVO_LEVEL_avxvnni;
+
+// sums[m][r] = term kTerm.. of a step: fma of what lies at `p` and of the element of each row.
+template <class F, int M, int R, int kTerm = 0>
+OCTAVO_INLINE void add_terms(f32x16 (&acc)[M][R], int r, const uint8_t* p,
+                             const typename F::Element* e, int64_t stride) {
+  if constexpr (kTerm < F::kTerms) {
+    const f32x16 kv = F::template term<kTerm>(p);
+#pragma GCC unroll 16
+    for (int m = 0; m < M; m++)
+      acc[m][r] = fma(kv, set1_f(F::template factor<kTerm>(e[m * stride])), acc[m][r]);
+    forget_reads();
+    add_terms<F, M, R, kTerm + 1>(acc, r, p, e, stride);
+  }
+}
+
 // score[m][16 * r + lane] for R times 16 tokens; q is packed [step][M].
 template <class F, int M, int R, bool kAhead>
 OCTAVO_INLINE void scores_of(Addresses k, Addresses ahead, const typename F::Element* q, int steps,
@@ -41,8 +59,10 @@ OCTAVO_INLINE void scores_of(Addresses k, Addresses ahead, const typename F::Ele
         __builtin_prefetch(ahead[r] + (int64_t)i * 64, 0, 2);
         __builtin_prefetch(ahead[r + kSoon] + (int64_t)i * 64, 0, 2);
       }
-      if constexpr (!reads_again(M, kAhead)) kv[r] = F::load(k[r] + (int64_t)i * 64);
+      if constexpr (kByTerms) add_terms<F, M, R>(acc, r, k[r] + (int64_t)i * 64, q + i * M, 1);
+      else if constexpr (!reads_again(M, kAhead)) kv[r] = F::load(k[r] + (int64_t)i * 64);
     }
+    if constexpr (kByTerms) continue;
 #pragma GCC unroll 16
     for (int m = 0; m < M; m++) {
       if constexpr (reads_again(M, kAhead)) forget_reads();
@@ -100,8 +120,10 @@ OCTAVO_INLINE void values_of(Addresses v, Addresses ahead, int begin, int end,
           __builtin_prefetch(next + r * 64, 0, 2);
           __builtin_prefetch(soon + r * 64, 0, 2);
         }
-        kv[r] = F::load(row + r * 64);
+        if constexpr (kByTerms) add_terms<F, M, R>(acc, r, row + r * 64, p + i, kRow);
+        else kv[r] = F::load(row + r * 64);
       }
+      if constexpr (kByTerms) continue;
 #pragma GCC unroll 16
       for (int m = 0; m < M; m++)
 #pragma GCC unroll 4

@@ -62,9 +62,32 @@ OCTAVO_INLINE void store_digits(const i32x16 (&whole)[4], Digits* out) {
 }
 #endif
 
+// What the weights of int8's V are stored as.
+#if OCTAVO_LEVEL == OCTAVO_LEVEL_avx2
+// The weights of a tile as 16-bit W: of tokens 0 and 2, then 1 and 3, of quad j (0..3) of unit s.
+constexpr int pairs_at(int s, int j) { return (j / 2 * 2 + s / 2) * 8 + j % 2 * 4 + s % 2 * 2; }
+
+OCTAVO_INLINE void store_weights(const i32x16 (&whole)[4], Digits* out) {
+  const __m256i order = _mm256_broadcastsi128_si256(
+      _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
+#pragma GCC unroll 2
+  for (int s = 0; s < 4; s += 2) {
+    const __m256i lo = _mm256_packs_epi32(whole[s].lo, whole[s + 1].lo),
+                  hi = _mm256_packs_epi32(whole[s].hi, whole[s + 1].hi);
+    _mm256_store_si256((__m256i*)out->high + s / 2, _mm256_shuffle_epi8(lo, order));
+    _mm256_store_si256((__m256i*)out->high + 2 + s / 2, _mm256_shuffle_epi8(hi, order));
+  }
+}
+#else
+OCTAVO_INLINE void store_weights(const i32x16 (&whole)[4], Digits* out) {
+  store_digits(whole, out);
+}
+#endif
+
 // The weights w of a tile, the largest of which is amax, as digits; returns 16 sums of W. An
 // infinite weight, which is that of a NaN in V, makes all digits 0 and their scale NaN: it is no
 // whole number, nor is a sum with it.
+template <void (*kStore)(const i32x16 (&)[4], Digits*)>
 OCTAVO_INLINE i32x16 make_digits(const f32x16 (&w)[4], float amax, Digits* digits) {
   const bool finite = amax < __builtin_inff();
   const f32x16 inverse = set1_f(amax < kLeastWeight ? 0.0f : kMostDigits / amax);
@@ -74,7 +97,7 @@ OCTAVO_INLINE i32x16 make_digits(const f32x16 (&w)[4], float amax, Digits* digit
     whole[s] = finite ? to_int(mul(w[s], inverse)) : zero_i();
     sum = add_i(sum, whole[s]);
   }
-  store_digits(whole, digits);
+  kStore(whole, digits);
   digits->scale = finite ? amax / kMostDigits : __builtin_nanf("");
   return sum;
 }
@@ -93,7 +116,7 @@ OCTAVO_INLINE void to_digits(Addresses v, int s0, int s1, int v_dim, uint32_t* r
     top = max(w[s], top);
   }
   auto* digits = (Digits*)row;
-  const i32x16 sum = make_digits(w, reduce_max(top), digits);
+  const i32x16 sum = make_digits<store_weights>(w, reduce_max(top), digits);
   digits->bias = -128 * (int32_t)reduce_add(to_float(sum));  // exact: at most 64 * 32512
 }
 

@@ -135,7 +135,7 @@ OCTAVO_INLINE void weigh_group(Addresses v, int s0, int s1, const float* p, Digi
     const f32x16 added = fma(weight, load_f16(v[s] + kNibbleMins), sum);
     sum = select(lt(zero_f(), weight), added, sum);
   }
-  make_digits(w, reduce_max(top), digits);
+  make_digits<store_digits>(w, reduce_max(top), digits);
   *mins = reduce_add(sum);
 }
 
@@ -170,13 +170,13 @@ OCTAVO_INLINE void add_nibbles(i32x16 (&acc)[M][R * D], Addresses v, Addresses a
 // once.
 template <int M, int R, bool kAhead>
 OCTAVO_INLINE void nibble_values_of(Addresses v, Addresses ahead, int s0, int s1,
-                                    const NibbleWeights* p, const float* alpha, int v_dim,
-                                    float* o) {
+                                    const Digits* rows, const float* mins, const float* alpha,
+                                    int v_dim, float* o) {
   i32x16 whole[M][R];
   if constexpr (M * R * 2 <= kAccumulators) {
     i32x16 acc[M][R * 2];
     begin_sums(acc);
-    add_nibbles<M, R, 2, kAhead>(acc, v, ahead, s0, s1, p->rows[0].high);
+    add_nibbles<M, R, 2, kAhead>(acc, v, ahead, s0, s1, rows->high);
 #pragma GCC unroll 16
     for (int m = 0; m < M; m++)
 #pragma GCC unroll 2
@@ -184,21 +184,21 @@ OCTAVO_INLINE void nibble_values_of(Addresses v, Addresses ahead, int s0, int s1
         whole[m][r] = add_i(shift_left<8>(acc[m][2 * r]), acc[m][2 * r + 1]);
   } else {
     begin_sums(whole);
-    add_nibbles<M, R, 1, kAhead>(whole, v, ahead, s0, s1, p->rows[0].high);
+    add_nibbles<M, R, 1, kAhead>(whole, v, ahead, s0, s1, rows->high);
 #pragma GCC unroll 16
     for (int m = 0; m < M; m++)
 #pragma GCC unroll 2
       for (int r = 0; r < R; r++) whole[m][r] = shift_left<8>(whole[m][r]);
     forget(whole);
-    add_nibbles<M, R, 1, false>(whole, v, v, s0, s1, p->rows[0].low);
+    add_nibbles<M, R, 1, false>(whole, v, v, s0, s1, rows->low);
   }
 #pragma GCC unroll 16
   for (int m = 0; m < M; m++)
 #pragma GCC unroll 2
     for (int r = 0; r < R; r++) {
       float* out = o + m * v_dim + r * 16;
-      const f32x16 before = add(mul(load_f(out), set1_f(alpha[m])), set1_f(p->mins[m]));
-      store_f(out, fma(to_float(whole[m][r]), set1_f(p->rows[m].scale), before));
+      const f32x16 before = add(mul(load_f(out), set1_f(alpha[m])), set1_f(mins[m]));
+      store_f(out, fma(to_float(whole[m][r]), set1_f(rows[m].scale), before));
     }
 }
 
@@ -208,9 +208,17 @@ static __attribute__((noinline)) void nibble_values(Addresses v, Addresses ahead
                                                     const void* p, const float* alpha, int v_dim,
                                                     float* o) {
   const auto* weights = (const NibbleWeights*)p;
-  if (weights->dims == kNibbleGroup)
-    nibble_values_of<M, 2, kAhead>(v, ahead, s0, s1, weights, alpha, v_dim, o);
-  else nibble_values_of<M, 1, kAhead>(v, ahead, s0, s1, weights, alpha, v_dim, o);
+  // Where registers hold three rows, six go by in two times.
+  constexpr int kRows = kByTerms && M > 3 ? M / 2 : M;
+#pragma GCC unroll 2
+  for (int m = 0; m < M; m += kRows) {
+    const Digits* rows = weights->rows + m;
+    const float* mins = weights->mins + m;
+    float* out = o + (int64_t)m * v_dim;
+    if (weights->dims == kNibbleGroup)
+      nibble_values_of<kRows, 2, kAhead>(v, ahead, s0, s1, rows, mins, alpha + m, v_dim, out);
+    else nibble_values_of<kRows, 1, kAhead>(v, ahead, s0, s1, rows, mins, alpha + m, v_dim, out);
+  }
 }
 
 }  // namespace octavo::OCTAVO_ISA

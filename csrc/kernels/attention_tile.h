@@ -15,6 +15,7 @@ constexpr int kAccumulators = OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512 ? 24
                                                                   : 3;
 constexpr int kPassRows = OCTAVO_LEVEL >= OCTAVO_LEVEL_amx      ? 16
                           : OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512 ? 12
+                          : OCTAVO_LEVEL >= OCTAVO_LEVEL_avx2   ? 6
                                                                 : 3;
 constexpr int kTile = kAttentionTile;
 

@@ -18,6 +18,9 @@ template <int M> constexpr TileKernels tile_kernels() { return kernels_of<M>(Eve
 static constexpr TileKernels kTileKernels[] = {
     tile_kernels<1>(), tile_kernels<2>(), tile_kernels<3>(), tile_kernels<4>(),
     tile_kernels<6>(), tile_kernels<8>(), tile_kernels<9>(), tile_kernels<12>()};
+#elif OCTAVO_LEVEL >= OCTAVO_LEVEL_avx2
+static constexpr TileKernels kTileKernels[] = {
+    tile_kernels<1>(), tile_kernels<2>(), tile_kernels<3>(), tile_kernels<4>(), tile_kernels<6>()};
 #else
 static constexpr TileKernels kTileKernels[] = {tile_kernels<1>(), tile_kernels<2>(),
                                                tile_kernels<3>()};

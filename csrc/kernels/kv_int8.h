@@ -6,6 +6,7 @@
 // NaN in every row that sees it, but V's in those only whose weight of it is above 0.
 #pragma once
 #include "kernels/attention_dots.h"
+#include "kernels/attention_signed_dots.h"
 #include "kernels/rotate.h"
 #include "kernels/simd_bytes.h"
 
@@ -79,8 +80,13 @@ template <> struct KV<KV_INT8> {
 
   OCTAVO_INLINE void store_p(uint32_t* row, int s, f32x16 p) { store_f((float*)row + s * 16, p); }
 
+#if OCTAVO_LEVEL == OCTAVO_LEVEL_avx2
+  template <int M, bool kAhead> static constexpr ScoresFn scores = signed_scores<M, kAhead>;
+  template <int M, bool kAhead> static constexpr ValuesFn values = signed_values<M, kAhead>;
+#else
   template <int M, bool kAhead> static constexpr ScoresFn scores = dot_scores<M, kAhead>;
   template <int M, bool kAhead> static constexpr ValuesFn values = dot_values<M, kAhead>;
+#endif
   // What a row does not see has weight 0, and so digits of 0: a tile has no edges here.
   static void add_values(const Pass* pass, Tile* tile, const TileAddresses* at, int s0, int s1,
                          int v_dim) {

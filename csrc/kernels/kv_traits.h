@@ -37,6 +37,9 @@ template <> struct KV<KV_F32> : Chain<KV<KV_F32>> {
   static constexpr int kTokens = 1;
   OCTAVO_INLINE Vector load(const uint8_t* p) { return load_f((const float*)p); }
   OCTAVO_INLINE f32x16 step(f32x16 acc, Vector kv, Element e) { return fma(kv, set1_f(e), acc); }
+  static constexpr int kTerms = 1;
+  template <int> OCTAVO_INLINE f32x16 term(const uint8_t* p) { return load(p); }
+  template <int> OCTAVO_INLINE float factor(const Element& e) { return e; }
   OCTAVO_INLINE Vector keep(Vector kv, bool, bool) { return kv; }
 };
 
@@ -78,6 +81,14 @@ struct Bf16Steps {
   }
   OCTAVO_INLINE f32x16 step(f32x16 acc, Vector kv, Element e) {
     return fma(kv.low, set1_f(e.low), fma(kv.high, set1_f(e.high), acc));
+  }
+  static constexpr int kTerms = 2;
+  template <int kTerm> OCTAVO_INLINE f32x16 term(const uint8_t* p) {
+    const i32x16 pairs = load_i(p);  // by shifts alone: no register for a mask
+    return as_float(shift_left<16>(kTerm == 0 ? shift_right_u<16>(pairs) : pairs));
+  }
+  template <int kTerm> OCTAVO_INLINE float factor(const Element& e) {
+    return kTerm == 0 ? e.high : e.low;
   }
   OCTAVO_INLINE Vector keep(Vector kv, bool low, bool high) {
     return {low ? kv.low : zero_f(), high ? kv.high : zero_f()};

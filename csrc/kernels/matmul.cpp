@@ -13,9 +13,9 @@ static int widest(const Range& range, int tokens) {
   return range.acts->kind == ABF16X2 ? 1 : widest_unit(range.w->format, tokens);
 }
 
-static TileFn tile_fn(int32_t format, int32_t kind, int unit, int tokens) {
+static TileFn tile_fn(int32_t format, int32_t kind, int unit, int tokens, int size) {
   if (kind == ABF16X2) return bf16x2_tile(format, tokens);
-  return is_integer_format(format) ? integer_tile(format, unit, tokens)
+  return is_integer_format(format) ? integer_tile(format, unit, tokens, size)
                                    : float_tile(format, unit, tokens);
 }
 
@@ -25,11 +25,12 @@ static void run_tile(const Range& range, int32_t panel, int unit, int32_t begin,
   alignas(64) float sums[kMaxUnit * kMaxTokens * 16];
   const Weight& w = *range.w;
   const int32_t* a = (const int32_t*)(range.acts->data + begin * range.act_row);
+  const int32_t most = most_tokens(w.format);
   for (int32_t first = 0; first < size;) {
-    const int32_t parts = (size - first + kMaxTokens - 1) / kMaxTokens,
+    const int32_t parts = (size - first + most - 1) / most,
                   tokens = (size - first + parts - 1) / parts;
     const int fit = widest(range, tokens), width = unit < fit ? unit : fit;
-    const TileFn run = tile_fn(w.format, range.acts->kind, width, tokens);
+    const TileFn run = tile_fn(w.format, range.acts->kind, width, tokens, size);
     for (int r = 0; r < unit; r += width) {
       run(w.data + (panel + r) * w.panel_stride, w.panel_stride, range.length, a + first, size,
           ahead, sums);

@@ -10,7 +10,7 @@ template <int32_t kFormat, int R, int M>
 __attribute__((noinline)) static void tile(const uint8_t* p, int64_t panel_stride, int64_t length,
                                            const int32_t* a, int64_t stride, Ahead ahead,
                                            float* sums) {
-  if (kMaxTokens == kMaxTile) stride = M;
+  if (most_tokens(kFormat) == kMaxTile) stride = M;
   f32x16 acc[R][M];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
@@ -53,7 +53,7 @@ static TileFn pick_unit(int unit) {
 
 template <int32_t kFormat>
 static TileFn pick_tokens(int unit, int tokens) {
-  if constexpr (kMaxTokens >= 6) {
+  if constexpr (most_tokens(kFormat) >= 6) {
     if (tokens == 6) return pick_unit<kFormat, 6>(unit);
     if (tokens == 5) return pick_unit<kFormat, 5>(unit);
     if (tokens == 4) return pick_unit<kFormat, 4>(unit);

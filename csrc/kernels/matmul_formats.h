@@ -39,6 +39,7 @@ struct Group : Traits<kFormat> {
   static constexpr const SupertileLayout& kLayout = kSupertiles[kFormat];
   static constexpr bool kSuperblock = kLayout.d != 0;  // scales are d times small integers
   static constexpr bool kHalves = scales_of_halves(kFormat);
+  static constexpr bool kSigned = kSignedDots && Traits<kFormat>::kBits == 8;
 
   // The 64 unsigned weights (16 rows x 4 k) of step j.
   OCTAVO_MEMBER i32x16 step(const uint8_t* p, int g, int j) {
@@ -53,6 +54,12 @@ struct Group : Traits<kFormat> {
     if constexpr (kFormat == W6K) return or_i(w, two_high_bits(p, g, j));
     if constexpr (kFormat == W4T || kFormat == W4TK) return look_up(kTableBytes, w);
     return w;
+  }
+
+  // The same as they meet the activations: less their zero point where kSigned.
+  OCTAVO_MEMBER i32x16 dot_step(const uint8_t* p, int g, int j) {
+    const i32x16 w = step(p, g, j);
+    return kSigned ? less_128(w) : w;
   }
 
   // What a shift brings over from a neighbouring byte is masked off, here and below.
@@ -125,6 +132,7 @@ struct Group : Traits<kFormat> {
 
   OCTAVO_MEMBER i32x16 dot(i32x16 acc, i32x16 w, i32x16 a) {
     if constexpr (kPairSteps != 0) return add_pairs(acc, w, a);
+    if constexpr (kSigned) return dot_s8s8(acc, w, a);
     if constexpr (kMore == 4) return dot_u8s8(acc, w, a);
     return dot_u7s8(acc, w, a);
   }

@@ -48,7 +48,7 @@ bool gated(const Weight* gate, const Weight* up, int32_t panel0, int32_t panel1,
       const int32_t begin = tile_begin(rows, tile), size = tile_begin(rows, tile + 1) - begin,
                     share = tile - tile0;
       const int32_t* x = (const int32_t*)(a->data + begin * act_row_bytes(A32, a->cols));
-      const TileFn run = integer_tile(format, 2, size);
+      const TileFn run = integer_tile(format, 2, size, size);
       // The next panels come into L2 during the first tiles.
       const bool next = panel + kPair < gate->panels && share < shares;
       const Ahead ahead{kPair * stride + (share == 1 ? apart : 0), next ? 2 / shares : 0};

@@ -16,7 +16,7 @@ OCTAVO_INLINE void dot_step(const uint8_t* p, int64_t panel_stride, int g, int j
                             int64_t stride, i32x16 (&dot)[R][M]) {
   i32x16 w[R];
 #pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) w[r] = G::step(p + r * panel_stride, g, j);
+  for (int r = 0; r < R; ++r) w[r] = G::dot_step(p + r * panel_stride, g, j);
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m) {
     const i32x16 x = set1_i(a[j * stride + m]);
@@ -37,7 +37,7 @@ OCTAVO_INLINE void set_all(i32x16 v, i32x16 (&dot)[R][M]) {
 // What dots begin with: the zero point times -sum(q).
 template <class G>
 OCTAVO_INLINE i32x16 start_of(Part part, const int32_t* a, int64_t stride, int m) {
-  if constexpr (G::kZeroShift == 0) return zero_i();
+  if constexpr (G::kZeroShift == 0 || G::kSigned) return zero_i();
   const i32x16 start = start_of_128(part, a, stride, m);
   if constexpr (G::kZeroShift == 7) return start;
   return shift_right_s<7 - G::kZeroShift>(start);  // exact: a multiple of 128
@@ -122,12 +122,13 @@ OCTAVO_INLINE void add_half(const uint8_t* p, int64_t panel_stride, int g, const
   }
 }
 
-template <int32_t kFormat, int R, int M>
+// kStride: of a tile, where it is known.
+template <int32_t kFormat, int R, int M, int kStride>
 __attribute__((noinline)) static void tile(const uint8_t* p, int64_t panel_stride, int64_t groups,
                                            const int32_t* a, int64_t stride, Ahead ahead,
                                            float* sums) {
   using G = Group<kFormat>;
-  if (kMaxTokens == kMaxTile) stride = M;  // a unit takes whole tiles: offsets become constants
+  if (kStride != 0) stride = kStride;  // offsets become constants
   f32x16 acc[R][M];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
@@ -157,39 +158,43 @@ __attribute__((noinline)) static void tile(const uint8_t* p, int64_t panel_strid
 }
 
 template <int32_t kFormat, int M>
-static TileFn pick_unit(int unit) {
+static TileFn pick_unit(int unit, int size) {
   if constexpr (widest_unit(kFormat, M) >= 2) {
-    if (unit == 2) return tile<kFormat, 2, M>;
+    if (unit == 2) return tile<kFormat, 2, M, M>;
   }
-  return tile<kFormat, 1, M>;
+  if constexpr (kMaxTokens < kMaxTile) {
+    if (M == kMaxTokens && size == kMaxTile) return tile<kFormat, 1, M, kMaxTile>;
+    if (size != M) return tile<kFormat, 1, M, 0>;
+  }
+  return tile<kFormat, 1, M, M>;
 }
 
 template <int32_t kFormat>
-static TileFn pick_tokens(int unit, int tokens) {
+static TileFn pick_tokens(int unit, int tokens, int size) {
   if constexpr (kMaxTokens >= 6) {
-    if (tokens == 6) return pick_unit<kFormat, 6>(unit);
-    if (tokens == 5) return pick_unit<kFormat, 5>(unit);
-    if (tokens == 4) return pick_unit<kFormat, 4>(unit);
+    if (tokens == 6) return pick_unit<kFormat, 6>(unit, size);
+    if (tokens == 5) return pick_unit<kFormat, 5>(unit, size);
+    if (tokens == 4) return pick_unit<kFormat, 4>(unit, size);
   }
-  if (tokens == 3) return pick_unit<kFormat, 3>(unit);
-  if (tokens == 2) return pick_unit<kFormat, 2>(unit);
-  return pick_unit<kFormat, 1>(unit);
+  if (tokens == 3) return pick_unit<kFormat, 3>(unit, size);
+  if (tokens == 2) return pick_unit<kFormat, 2>(unit, size);
+  return pick_unit<kFormat, 1>(unit, size);
 }
 
-TileFn integer_tile(int32_t format, int unit, int tokens) {
+TileFn integer_tile(int32_t format, int unit, int tokens, int size) {
   switch (format) {
-    case W8: return pick_tokens<W8>(unit, tokens);
-    case W4S: return pick_tokens<W4S>(unit, tokens);
-    case W4A: return pick_tokens<W4A>(unit, tokens);
-    case W5S: return pick_tokens<W5S>(unit, tokens);
-    case W5A: return pick_tokens<W5A>(unit, tokens);
-    case W4K: return pick_tokens<W4K>(unit, tokens);
-    case W5K: return pick_tokens<W5K>(unit, tokens);
-    case W6K: return pick_tokens<W6K>(unit, tokens);
-    case W2K: return pick_tokens<W2K>(unit, tokens);
-    case W3K: return pick_tokens<W3K>(unit, tokens);
-    case W4T: return pick_tokens<W4T>(unit, tokens);
-    default: return pick_tokens<W4TK>(unit, tokens);
+    case W8: return pick_tokens<W8>(unit, tokens, size);
+    case W4S: return pick_tokens<W4S>(unit, tokens, size);
+    case W4A: return pick_tokens<W4A>(unit, tokens, size);
+    case W5S: return pick_tokens<W5S>(unit, tokens, size);
+    case W5A: return pick_tokens<W5A>(unit, tokens, size);
+    case W4K: return pick_tokens<W4K>(unit, tokens, size);
+    case W5K: return pick_tokens<W5K>(unit, tokens, size);
+    case W6K: return pick_tokens<W6K>(unit, tokens, size);
+    case W2K: return pick_tokens<W2K>(unit, tokens, size);
+    case W3K: return pick_tokens<W3K>(unit, tokens, size);
+    case W4T: return pick_tokens<W4T>(unit, tokens, size);
+    default: return pick_tokens<W4TK>(unit, tokens, size);
   }
 }
 

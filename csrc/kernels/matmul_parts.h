@@ -33,6 +33,11 @@ constexpr int widest_unit(int32_t format, int tokens) {
   return is_integer_format(format) || tokens > 1 ? 1 : 2;
 }
 #endif
+// Tokens of a unit. F32 has one sum for each row and token and nothing to take apart: 16 registers
+// of 8 lanes hold a whole tile.
+constexpr int most_tokens(int32_t format) {
+  return OCTAVO_LEVEL >= OCTAVO_LEVEL_avx2 && format == F32 ? kMaxTile : kMaxTokens;
+}
 
 // How ABF16X2 rows are written: as two bf16 terms, or as the float itself.
 constexpr bool kBf16Dots = OCTAVO_BF16_DOTS;
@@ -49,8 +54,8 @@ constexpr bool unpacks(int32_t format, int32_t tiles) {
   return OCTAVO_UNPACKS && tiles >= kUnpackTiles && !(kBf16Dots && simple);
 }
 
-TileFn integer_tile(int32_t format, int unit,
-                    int tokens);                 // unit 1 or 2, tokens in [1, kMaxTokens]
+// unit 1 or 2, tokens in [1, kMaxTokens], of a tile of `size`
+TileFn integer_tile(int32_t format, int unit, int tokens, int size);
 TileFn bf16x2_tile(int32_t format, int tokens);  // one panel
 TileFn float_tile(int32_t format, int unit, int tokens);
 

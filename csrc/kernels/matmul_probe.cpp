@@ -2,8 +2,9 @@
 //
 // Benchmarks divide by these figures. kChains independent sums hide the latency of a dot without
 // leaving registers; their weights are other sums, or the compiler would take the products out of
-// the loop.
+// the loop; and no two lanes are equal, or it would compute one half of them and copy it.
 #include "kernels/matmul_parts.h"
+#include "kernels/simd_bytes.h"
 
 namespace octavo::OCTAVO_ISA {
 
@@ -17,17 +18,25 @@ constexpr int kChains = 4;  // all sixteen registers of 4 lanes
 constexpr int kRounds = kSpinDots / kChains;
 static_assert(kSpinDots == kChains * kRounds);
 
+alignas(64) static constexpr int32_t kLanes[16] = {0, 1, 2,  3,  4,  5,  6,  7,
+                                                   8, 9, 10, 11, 12, 13, 14, 15};
+
+// The least that a product of bytes and its sum take: pairs in 16 bits, where there is no dot.
+OCTAVO_INLINE i32x16 least_dot(i32x16 acc, i32x16 w, i32x16 a) {
+  return kSignedDots ? add_pairs(acc, w, a) : dot_u8s8(acc, w, a);
+}
+
 __attribute__((noinline)) void spin_dot(int64_t iterations, int64_t* sink) {
   const i32x16 a = set1_i((int32_t)*sink | 0x01010101);
   i32x16 acc[kChains];
 #pragma GCC unroll 16
-  for (int i = 0; i < kChains; ++i) acc[i] = add_i(a, set1_i(i));
+  for (int i = 0; i < kChains; ++i) acc[i] = add_i(add_i(a, load_i(kLanes)), set1_i(i));
 #pragma GCC unroll 1
   for (int64_t n = 0; n < iterations; ++n) {
 #pragma GCC unroll 32
     for (int round = 0; round < kRounds; ++round) {
 #pragma GCC unroll 16
-      for (int i = 0; i < kChains; ++i) acc[i] = dot_u8s8(acc[i], acc[(i + 1) % kChains], a);
+      for (int i = 0; i < kChains; ++i) acc[i] = least_dot(acc[i], acc[(i + 1) % kChains], a);
     }
   }
 #pragma GCC unroll 16
@@ -39,7 +48,7 @@ __attribute__((noinline)) void spin_dot(int64_t iterations, int64_t* sink) {
 template <class Step> OCTAVO_INLINE void spin_float(int64_t iterations, int64_t* sink, Step step) {
   f32x16 acc[kChains];
 #pragma GCC unroll 16
-  for (int i = 0; i < kChains; ++i) acc[i] = set1_f((float)(i + 1));
+  for (int i = 0; i < kChains; ++i) acc[i] = add(to_float(load_i(kLanes)), set1_f((float)(i + 1)));
 #pragma GCC unroll 1
   for (int64_t n = 0; n < iterations; ++n) {
 #pragma GCC unroll 32
