@@ -1,12 +1,28 @@
 // cpuid and xgetbv themselves: compilers differ in the names that __builtin_cpu_supports knows.
 #include "cpu_features.h"
 
+#include <unistd.h>
+
 #include <cstdint>
+
+namespace octavo {
+
+int64_t l2_bytes() {
+  static const int64_t bytes = [] {
+#ifdef _SC_LEVEL2_CACHE_SIZE
+    const long found = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    if (found > 0) return (int64_t)found;
+#endif
+    return (int64_t)1 << 20;
+  }();
+  return bytes;
+}
+
+}  // namespace octavo
 
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
 #include <cerrno>
 

@@ -1,6 +1,7 @@
 // cpu_features.h: what this processor, and the operating system on it, can run. Knows nothing of
 // kernels.
 #pragma once
+#include <cstdint>
 
 namespace octavo {
 
@@ -16,5 +17,8 @@ struct CpuFeatures {
 
 // Looked at once a process, for the leave to use tiles is. All false except on x86-64.
 const CpuFeatures& cpu_features();
+
+// Of the cache that a core has for itself behind L1; 1 MiB where the system does not say.
+int64_t l2_bytes();
 
 }  // namespace octavo

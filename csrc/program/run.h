@@ -21,7 +21,7 @@ constexpr int32_t kBlockTiles =
     16;  // act tiles of one unit with a per-thread scratch: up to 96 rows
 constexpr int32_t kBlockRows = kBlockTiles * kMaxTile;
 constexpr int32_t kLeastBlockTiles = 6;    // that a finer cut leaves in a block
-constexpr int64_t kActBytes = 512 << 10;   // activations of one matmul unit stay in L2
+constexpr int64_t kActBytes = 512 << 10;   // of one matmul unit, at most: in half of L2 they stay
 constexpr int64_t kUnitBytes = 256 << 10;  // weights of one unit for few rows: one long stream
 constexpr int32_t kGateUpPanels = 4;       // 64 columns of gate and of up
 

@@ -2,6 +2,7 @@
 // does with its result.
 #include <algorithm>
 
+#include "cpu_features.h"
 #include "program/run.h"
 
 namespace octavo {
@@ -35,7 +36,8 @@ int32_t Run::unit_panels(const Weight& w, int32_t rows) const {
 
 MatmulCut Run::matmul_cut(const Weight& w, const Acts& acts) const {
   const int32_t panels = unit_panels(w, acts.rows);
-  const int64_t in_cache = kActBytes / act_row_bytes(acts.kind, acts.cols) / kMaxTile;
+  const int64_t most = std::min(kActBytes, l2_bytes() / 2),
+                in_cache = most / act_row_bytes(acts.kind, acts.cols) / kMaxTile;
   return {panels, divide_up(w.panels, panels),
           row_blocks(acts.rows, (int32_t)std::clamp<int64_t>(
                                     in_cache, 1, rows_in_tiles() ? kBlockTiles : INT32_MAX))};
