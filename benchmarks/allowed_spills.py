@@ -16,7 +16,7 @@ class Allowed:
     why: str
 
 
-_SIXTEEN = "16 registers for twice as many sums, beside weights of several parts: high bits, two halves"
+_SIXTEEN = "16 registers for twice as many sums, beside weights of several parts"
 _BF16X2 = "masks and offsets beside two chains a sum: a few among hundreds of fma, not timed alone"
 _EARLY = (
     "what the second half or the min needs is loaded early; held back by a barrier nothing spills, "
