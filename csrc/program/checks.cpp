@@ -106,6 +106,8 @@ class RecordChecker {
       case kExperts: {
         within(name + ".experts", op.experts, 1, kMaxExperts);
         within(name + ".used", op.used, 1, op.experts);
+        // Rows times experts are counted in int32, tile by tile.
+        within(name + ".used x max_rows", (int64_t)op.used * p_.max_rows, 1, INT32_MAX - kMaxTile);
         same(name + ".y width", 2 * (int64_t)op.used, width("y", op.y));
         matrix(2, op.experts * width("out", op.out), -1);
         const int64_t ffn = p_.matrices[op.matrix[2]].cols;

@@ -23,7 +23,7 @@ from tests.program.parts import make_parts
 from tests.tiny import TinyModel, all_logits, make_runner, random_model
 
 POOL = native.ThreadPool(2)
-VOCAB, WIDTH, FFN = 40, 256, 256
+VOCAB, WIDTH = 40, 256  # of rows, and between an expert's matrices
 TOKENS = tokens_of(VOCAB)
 
 
@@ -37,33 +37,34 @@ def program(
     added: bool = True,
     biased: bool = False,
     groups: int = 1,
+    size: int = WIDTH,
 ) -> Program:
     p = ProgramBuilder(rope_frequencies=[1.0, 0.1])
     group = p.kv_group(KVSpec(1, 32, 32))
-    h = p.embed(WeightSpec("table", (VOCAB, WIDTH)))
+    h = p.embed(WeightSpec("table", (VOCAB, size)))
     for i in range(2):
         x = p.rms_norm(h, None, 1e-5)
         q, k, v = (
-            p.linear(x, WeightSpec(f"{i}.{name}", (rows, WIDTH)))
-            for name, rows in (("q", WIDTH), ("k", 32), ("v", 32))
+            p.linear(x, WeightSpec(f"{i}.{name}", (rows, size)))
+            for name, rows in (("q", size), ("k", 32), ("v", 32))
         )
-        q = p.rope(q, heads=8, style="half")
-        a = p.attention(q, k, v, heads=8, group=group, scale=0.25)
-        h = p.linear(a, WeightSpec(f"{i}.o", (WIDTH, WIDTH)), add=h)
+        q = p.rope(q, heads=size // 32, style="half")
+        a = p.attention(q, k, v, heads=size // 32, group=group, scale=0.25)
+        h = p.linear(a, WeightSpec(f"{i}.o", (size, size)), add=h)
         x = p.rms_norm(h, None, 1e-5)
         bias = WeightSpec(f"{i}.bias", (experts,)) if biased else None
         route = p.route(
-            p.linear(x, WeightSpec(f"{i}.router", (experts, WIDTH))), used=used, score=score,
+            p.linear(x, WeightSpec(f"{i}.router", (experts, size))), used=used, score=score,
             renormalise=score != "softmax", scale=scale, choice_bias=bias, groups=groups,
             groups_used=max(1, groups // 2),
         )  # fmt: skip
-        gate, up = (WeightSpec(f"{i}.{name}", (experts * FFN, WIDTH)) for name in ("gate", "up"))
+        gate, up = (WeightSpec(f"{i}.{name}", (experts * size, size)) for name in ("gate", "up"))
         made = p.experts(
-            x, route, gate, up, WeightSpec(f"{i}.down", (experts * WIDTH, FFN)),
+            x, route, gate, up, WeightSpec(f"{i}.down", (experts * size, size)),
             experts=experts, activation=activation, scale=0.5, add=h if added else None,
         )  # fmt: skip
         h = made if added else p.add(made, h)
-    return p.logits(p.rms_norm(h, None, 1e-5), WeightSpec("head", (VOCAB, WIDTH)))
+    return p.logits(p.rms_norm(h, None, 1e-5), WeightSpec("head", (VOCAB, size)))
 
 
 PROGRAMS: dict[str, Program] = {
@@ -194,6 +195,14 @@ def test_a_program_that_would_leave_its_arrays_is_refused(name: str) -> None:
         parts.build()
 
 
+def test_more_rows_of_experts_than_are_counted_are_refused() -> None:
+    model = random_model(program(128, 128, size=32), POOL, type=GGMLType.Q4_1)
+    parts = make_parts(model=model)
+    parts.max_rows = 2**24
+    with pytest.raises(ValueError, match="used x max_rows: expected 1 to 2147483641, got 21474836"):
+        parts.build()
+
+
 def test_equal_experts_are_one_that_is_dense() -> None:
     used = program(8, 2, score="softmax_of_chosen")
     model = random_model(used, POOL, type=GGMLType.F32)
@@ -221,5 +230,5 @@ def test_cost_counts_the_experts_that_rows_meet() -> None:
         for op, found in zip(made.ops, costs, strict=True):
             if isinstance(op, Experts):
                 assert found.weight_bytes == pytest.approx(share * whole)
-                per_row = 3 * (6 * WIDTH + 4) * FFN  # and what sums up
+                per_row = 3 * (6 * WIDTH + 4) * WIDTH  # and what sums up
                 assert found.flops == pytest.approx(rows * per_row, rel=0.01)
