@@ -176,6 +176,14 @@ static __attribute__((noinline)) void scale(const float* x, float factor, int32_
   if (k < n) store_f_mask(out + k, m, mul(load_f_mask(x + k, m), f));
 }
 
+static __attribute__((noinline)) void clamp(const float* x, float limit, int32_t n, float* out) {
+  const f32x16 high = set1_f(limit), low = set1_f(-limit);
+  for_row(n, [&](auto at, int32_t k, mask16 m) {
+    // min and max return their second value if one is a NaN
+    at.store(out + k, m, max(low, min(high, at.load(x + k, m))));
+  });
+}
+
 static __attribute__((noinline)) void add_scaled(const float* x, float factor, int32_t n,
                                                  float* out) {
   const f32x16 f = set1_f(factor);
@@ -191,6 +199,7 @@ static const RowKernels kRows = {
     .gate_mul = gate_mul,
     .add = add_rows,
     .scale = scale,
+    .clamp = clamp,
     .add_scaled = add_scaled,
     .route = route,
     .softcap = softcap,

@@ -94,6 +94,9 @@ struct RowKernels {
   // x * factor, one product each. out may be x.
   void (*scale)(const float* x, float factor, int32_t n, float* out);
 
+  // x between -limit and limit; a NaN stays one. out may be x.
+  void (*clamp)(const float* x, float limit, int32_t n, float* out);
+
   // out + factor * x, rounded once.
   void (*add_scaled)(const float* x, float factor, int32_t n, float* out);
 

@@ -107,6 +107,11 @@ def scale(x: Floats, factor: float) -> Floats:
         return x * F32(factor)
 
 
+def clamp(x: Floats, limit: float) -> Floats:
+    """A NaN stays one."""
+    return np.clip(x, -F32(limit), F32(limit))
+
+
 def scale_by_position(x: Floats, position: int, beta: float, original: int) -> Floats:
     steps = np.float64(position // original)
     return scale(x, 1 + np.float64(F32(beta)) * natural_log(1 + float(steps)))

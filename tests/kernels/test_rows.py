@@ -72,6 +72,8 @@ def test_an_op_is_its_twin_and_a_norm_of_heads_norms_each_by_itself(
         check_bits(activate(isa, x, kind), twin.activated(isa, x, kind))
     check_bits(row_op(isa, "Add", x, y=y.reshape(-1)), twin.add(x, y))
     check_bits(row_op(isa, "Scale", x, scale=factor), twin.scale(x, factor))
+    limit = abs(factor) or 1.0
+    check_bits(row_op(isa, "Clamp", x, scale=limit), twin.clamp(x, limit))
     beta, position, original = rng.uniform(0, 1), *(int(n) for n in rng.integers(1, 99999, 2))
     at: dict[str, Any] = {"position": position, "scale": beta, "original": original}
     want = twin.scale_by_position(x, position, beta, original)
@@ -111,13 +113,14 @@ def test_norms_of_zeros_overflow_and_nan(isa: str, kind: int) -> None:
     assert np.isnan(norm(isa, huge, weight, kind)).all()
 
 
-@pytest.mark.parametrize("name", ["Norm", "Activate", "GatedActivation", "Add", "Scale"])
+@pytest.mark.parametrize("name", ["Norm", "Activate", "GatedActivation", "Add", "Scale", "Clamp"])
 def test_an_op_may_write_over_its_input(isa: str, name: str) -> None:
     x, other = normal(np.random.default_rng(0), 2, 77)
     more: dict[str, Any] = {
         "Norm": {"weight": other, "bias": other, "eps": 1e-5, "norm_kind": 1},
         "GatedActivation": {"y": other},
         "Activate": {"activation": 1}, "Add": {"y": other}, "Scale": {"scale": 24.0},
+        "Clamp": {"scale": 0.5},
     }[name]  # fmt: skip
     check_bits(row_op(isa, name, x, over=True, **more), row_op(isa, name, x, **more))
 

@@ -15,6 +15,7 @@ from octavo.program.ops import (
     ActivationKind,
     Add,
     Attend,
+    Clamp,
     Embed,
     Experts,
     GatedActivation,
@@ -156,6 +157,12 @@ class ProgramBuilder:
     def scale(self, x: Value, scale: float) -> Value:
         out = self._value(x.width)
         self._ops.append(Scale(x, scale, out))
+        return out
+
+    def clamp(self, x: Value, limit: float) -> Value:
+        assert limit > 0
+        out = self._value(x.width)
+        self._ops.append(Clamp(x, limit, out))
         return out
 
     def scale_by_position(self, x: Value, beta: float, original: int) -> Value:

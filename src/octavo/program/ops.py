@@ -185,6 +185,15 @@ class Scale:
 
 
 @dataclass(frozen=True, slots=True)
+class Clamp:
+    """out = x, kept between -limit and limit"""
+
+    x: Value
+    limit: float
+    out: Value
+
+
+@dataclass(frozen=True, slots=True)
 class ScaleByPosition:
     """out = x * (1 + beta * log(1 + floor(position / original))): for queries beyond the context
     that the model was first trained on   (Llama 4, Meta 2025)"""
@@ -274,5 +283,5 @@ class Head:
         return self.norm, self.norm_bias, self.bias
 
 
-RowwiseOp = Norm | Rope | Activate | GatedActivation | Add | Scale | ScaleByPosition
+RowwiseOp = Norm | Rope | Activate | GatedActivation | Add | Scale | Clamp | ScaleByPosition
 ReadableOp = Embed | RowwiseOp | Linear | StoreKV | Attend | Route | Experts | Head

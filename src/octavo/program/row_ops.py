@@ -21,6 +21,7 @@ from octavo.program.ops import (
     Activate,
     ActivationKind,
     Add,
+    Clamp,
     GatedActivation,
     Norm,
     Rope,
@@ -128,6 +129,11 @@ def scale(op: Scale, args: RowArgs) -> FloatArray:
     return args.x * np.float32(op.scale)
 
 
+def clamp(op: Clamp, args: RowArgs) -> FloatArray:
+    limit = np.float32(op.limit)
+    return np.clip(args.x, -limit, limit)
+
+
 def scale_by_position(op: ScaleByPosition, args: RowArgs) -> FloatArray:
     steps = (args.positions // op.original).astype(np.float64)
     factors = 1 + float(np.float32(op.beta)) * np.log(1 + steps)
@@ -176,6 +182,12 @@ ROW_OPS: dict[type[Op], RowOp] = {
         lambda op, program: op.x.width,
         None,
         {"x": "x", "scale": "scale"},
+    ),
+    Clamp: RowOp(
+        clamp,
+        lambda op, program: 2 * op.x.width,
+        None,
+        {"x": "x", "scale": "limit"},
     ),
     ScaleByPosition: RowOp(
         scale_by_position,
