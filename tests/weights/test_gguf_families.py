@@ -188,8 +188,11 @@ def test_an_architecture_of_other_numbers_is_not_supported_rather_than_broken() 
     with pytest.raises(ModelFormatError, match="rms_epsilon': expected a number, found 'none'"):
         read(**norm)
     with pytest.raises(
-        UnsupportedModelError, match="architecture 'mamba' is not supported: falcon, gemma2"
+        UnsupportedModelError, match="architecture 'gamma' is not supported: falcon, gemma2"
     ):
+        read(arch="gamma", **norm)
+    said = "architecture 'mamba' is not supported: it has recurrent layers, and Octavo keeps no"
+    with pytest.raises(UnsupportedModelError, match=f"^{said} recurrent state yet$"):
         read(arch="mamba", **norm)
     layer_norm = {"bloom." + k: v for k, v in LEAST.items() if "rms" not in k}
     tensors = {"token_embd.weight": TensorInfo("token_embd.weight", (9, 64), GGMLType.F32, 0, 2304)}
@@ -203,8 +206,8 @@ def test_hybrid_granite_is_refused_by_what_it_has() -> None:
     with pytest.raises(UnsupportedModelError) as refused:
         build_program(config)
     assert str(refused.value) == (
-        "architecture 'granitehybrid' is not supported: it has Mamba layers; files of dense "
-        "Granite 4 models say 'granite'"
+        "architecture 'granitehybrid' is not supported: it has recurrent layers, and Octavo "
+        "keeps no recurrent state yet; files of dense Granite 4 models say 'granite'"
     )
 
 

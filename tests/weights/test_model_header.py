@@ -49,8 +49,8 @@ def refusal(*kinds: type[ModelError], ask: Callable[[], object]) -> str:
 
 def test_an_unknown_architecture_is_refused_by_name(header: ModelHeader) -> None:
     path = header.path
-    path.write_bytes(path.read_bytes().replace(b"llama", b"mamba"))
-    said = f"{path}: architecture 'mamba' is not supported: {', '.join(sorted(ARCHITECTURES))} are"
+    path.write_bytes(path.read_bytes().replace(b"llama", b"gamma"))
+    said = f"{path}: architecture 'gamma' is not supported: {', '.join(sorted(ARCHITECTURES))} are"
     assert refusal(UnsupportedModelError, ask=read_header(path).program) == said
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from octavo.errors import UnsupportedModelError
-from octavo.model import falcon, gemma2, gemma3, gpt2, llama, olmo2
+from octavo.model import falcon, gemma2, gemma3, gpt2, llama, olmo2, recurrent
 from octavo.model.config import ModelConfig
 from octavo.program.ops import Head
 from octavo.program.program import Program
@@ -32,7 +32,10 @@ ARCHITECTURES: Mapping[str, Callable[[ModelConfig], Program]] = MappingProxyType
 )
 
 _WHY_NOT: Mapping[str, str] = MappingProxyType(
-    {"granitehybrid": "it has Mamba layers; files of dense Granite 4 models say 'granite'"}
+    {
+        **dict.fromkeys(recurrent.ARCHITECTURES, recurrent.WHY),
+        "granitehybrid": f"{recurrent.WHY}; files of dense Granite 4 models say 'granite'",
+    }
 )
 
 

@@ -34,15 +34,16 @@ def test_no_layer_turns_unless_the_config_says_rope() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"num_local_experts": 4}, "num_local_experts is 4: models with experts are not supported"),
-        ({"num_local_experts": None}, "num_local_experts is 8: models with experts are not "
-         "supported"),
-        ({"layer_types": ["attention", "mamba", "attention"]}, 'layer_types has "mamba": only '
-         "attention is supported"),
-        ({"layer_types": ["linear_attention"] * 3}, 'layer_types has "linear_attention": only '
-         "attention is supported"),
-        ({"layer_types": None}, "layer_types is missing, so all layers are Mamba's: only attention "
-         "is supported"),
+        ({"num_local_experts": 4}, "num_local_experts is 4: of this class models without experts "
+         "are run"),
+        ({"num_local_experts": None}, "num_local_experts is 8: of this class models without "
+         "experts are run"),
+        ({"layer_types": ["attention", "mamba", "attention"]}, 'layer_types has "mamba": Octavo '
+         "keeps no recurrent state yet"),
+        ({"layer_types": ["linear_attention"] * 3}, 'layer_types has "linear_attention": '
+         "Octavo keeps no recurrent state yet"),
+        ({"layer_types": None}, "layer_types is missing, so all layers are Mamba's: Octavo keeps "
+         "no recurrent state yet"),
     ],
 )  # fmt: skip
 def test_experts_and_mamba_are_refused_by_the_field(changes: dict[str, Any], said: str) -> None:

@@ -69,8 +69,11 @@ BROKEN: dict[str, tuple[ModelConfig, dict[str, Any], str]] = {
 }  # fmt: skip
 
 UNSUPPORTED: dict[str, tuple[ModelConfig, dict[str, Any], str]] = {
-    "another": (LLAMA, {"architectures": ["MambaForCausalLM"]}, "architecture 'MambaForCausalLM' "
+    "another": (LLAMA, {"architectures": ["BloomForCausalLM"]}, "architecture 'BloomForCausalLM' "
                 f"is not supported: {', '.join(FAMILIES)} are"),
+    "recurrent": (LLAMA, {"architectures": ["Qwen3NextForCausalLM"]}, "architecture "
+                  "'Qwen3NextForCausalLM' is not supported: it has recurrent layers, and Octavo "
+                  "keeps no recurrent state yet"),
     "encoder": (LLAMA, {"architectures": ["BertModel"]}, "'BertModel' has no decoder, so it writes "
                 f"no text; {', '.join(FAMILIES)} are run"),
     "quantised": (LLAMA, {"quantization_config": {"quant_method": "gptq", "bits": 4}},

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from octavo.errors import UnsupportedModelError
+from octavo.model import recurrent
 from octavo.weights.hf.family import EVERY, Family
 from octavo.weights.hf.gpt_families import FALCON, GPT2, RW, STARCODER, STARCODER2
 from octavo.weights.hf.hybrid import IGNORED
@@ -220,7 +221,8 @@ def family_of(class_name: str) -> Family:
         raise UnsupportedModelError(
             f"{class_name!r} has no decoder, so it writes no text; {known} are run"
         )
-    raise UnsupportedModelError(f"architecture {class_name!r} is not supported: {known} are")
+    why = recurrent.WHY if class_name.startswith(recurrent.CLASSES) else f"{known} are"
+    raise UnsupportedModelError(f"architecture {class_name!r} is not supported: {why}")
 
 
 def is_leftover(name: str) -> bool:

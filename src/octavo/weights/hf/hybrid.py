@@ -22,21 +22,21 @@ IGNORED = (
 
 def check_dense(fields: Fields) -> None:
     """Raises UnsupportedModelError by the field that says otherwise; silence does."""
-    if experts := fields.whole("num_local_experts", least=0):
-        raise UnsupportedModelError(
-            f"{fields.name_of('num_local_experts')} is {experts}: models with experts are not "
-            "supported"
-        )
     if not fields.has("layer_types"):
         raise UnsupportedModelError(
-            f"{fields.name_of('layer_types')} is missing, so all layers are Mamba's: only "
-            "attention is supported"
+            f"{fields.name_of('layer_types')} is missing, so all layers are Mamba's: Octavo "
+            "keeps no recurrent state yet"
         )
     for kind in fields.texts("layer_types"):
         if kind in ("mamba", "linear_attention"):
             raise UnsupportedModelError(
-                f'{fields.name_of("layer_types")} has "{kind}": only attention is supported'
+                f'{fields.name_of("layer_types")} has "{kind}": Octavo keeps no recurrent state yet'
             )
+    if experts := fields.whole("num_local_experts", least=0):
+        raise UnsupportedModelError(
+            f"{fields.name_of('num_local_experts')} is {experts}: of this class models "
+            "without experts are run"
+        )
 
 
 def all_unturned(fields: Fields, layers: int) -> Layers:
