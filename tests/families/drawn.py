@@ -19,6 +19,8 @@ PROMPTS = [TOKENS, TOKENS[60:]]
 ROWS = range(0, len(TOKENS), 9)
 ANSWER = 64  # tokens that are greedily added to each prompt
 
+# Four times as large, so that in some seed no row is between two experts.
+_ROUTERS = ("block_sparse_moe.gate.weight", "mlp.gate.weight", "router.layer.weight")
 _ADDED_TO_1 = ("gemma", "gemma2", "gemma3", "gemma3_text")  # what weights of norms are
 
 
@@ -35,6 +37,8 @@ def _drawn(name: str, shape: tuple[int, ...], around: float, seed: int) -> Float
     drawn = rng.standard_normal(shape, np.float32)
     if len(shape) > 1:
         values = drawn / np.float32(shape[-1] ** 0.5)
+        if name.endswith(_ROUTERS):
+            values *= np.float32(4)
     else:
         values = drawn / 4 + np.float32(around if name.endswith("weight") else 0)
     return (values.view(np.uint32) & 0xFFFF0000).view(np.float32)

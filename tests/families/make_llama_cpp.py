@@ -3,8 +3,9 @@
     python -m tests.families.make_llama_cpp FOLDER
 
 FOLDER has its convert_hf_to_gguf.py, conversion and gguf-py (those of llama-cpp-python 0.3.36's
-source, when the file was made). Of each variant's file the keys, and the tensors' names, shapes and
-checksums, so that those that our tests write are not only ours. Needs torch and transformers.
+source, when the file was made; of models with experts those of llama.cpp's build 11434). Of each
+variant's file the keys, and the tensors' names, shapes and checksums, so that those that our tests
+write are not only ours. Needs torch and transformers.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from tests.families.llama_cpp import GOLDEN, contents
 # biases or whose MLP follows attention. It keeps no list of windowed layers of Gemma 3, and no
 # windows of Qwen2, StarCoder2 and Mistral.
 VARIANTS = (
-    *("falcon", "falcon-by-group", "gemma2", "gemma3-irregular", "gpt2", "granite"),
-    *("llama-biased", "llama-yarn", "ministral3", "mistral-windowed", "olmo2", "olmo3"),
-    *("phi3", "phi3-partial", "qwen2-windows", "qwen3", "qwen3-silent-head"),
+    *("falcon", "falcon-by-group", "gemma2", "gemma3-irregular", "gpt2", "granite", "granitemoe"),
+    *("granitemoe-shared", "llama-biased", "llama-yarn", "ministral3", "mistral-windowed"),
+    *("mixtral", "mixtral-all-used", "olmo2", "olmo3", "olmoe"),
+    *("phi3", "phi3-partial", "qwen2-windows", "qwen3", "qwen3-silent-head", "qwen3moe"),
     *("smollm3-interval", "starcoder", "starcoder2", "starcoder2-no-bias"),
 )
 

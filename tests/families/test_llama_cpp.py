@@ -17,7 +17,8 @@ import pytest
 from octavo.weights.ggml_type import GGMLType
 from octavo.weights.gguf_config import model_config
 from octavo.weights.gguf_header import TensorInfo
-from tests.families import test_gguf, test_gpt_gguf, test_phi3
+from tests.families import expert_files, test_gguf, test_gpt_gguf, test_phi3
+from tests.families.directories import config_of
 from tests.families.llama_cpp import GOLDEN, contents
 
 FILES: dict[str, dict[str, Any]] = json.loads(GOLDEN.read_bytes())
@@ -29,6 +30,8 @@ def written(path: Path, variant: str) -> Path:
         writer = test_gpt_gguf.gguf_file
     elif variant in test_phi3.VARIANTS:
         writer = test_phi3.gguf_file
+    elif config_of(variant)["model_type"] in expert_files.ARCHITECTURES:
+        writer = expert_files.gguf_file
     return writer(path, variant)
 
 

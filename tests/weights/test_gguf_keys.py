@@ -66,7 +66,6 @@ REFUSED = [
     ("residual_scale", 0.22, "is 0.22: only 0 or 1 is supported"),
     ("residual_scale", np.array([1, 0.5]), "is an array of 2 float64: only 0 or 1 is supported"),
     ("embedding_scale", 12.0, "is 12.0: only 0 or 1 is supported"),
-    ("expert_count", 8, "is 8: only 0 is supported"),
     ("final_logit_softcapping", 30.0, "is 30.0: only 0 is supported"),
     ("attn_logit_softcapping", 50.0, "is 50.0: only 0 is supported"),
     ("use_parallel_residual", True, "is True: only False is supported"),

@@ -10,9 +10,16 @@ import pytest
 from numpy.typing import NDArray
 
 from octavo.model.config import ModelConfig
+from octavo.model.mixture import Mixture
 from octavo.weights.ggml_type import GGMLType
 from octavo.weights.gguf_header import TensorInfo
-from octavo.weights.weight_orders import gate_up_in_turn, qkv_by_group, qkv_in_turn, transposed
+from octavo.weights.weight_orders import (
+    expert_stacks,
+    gate_up_in_turn,
+    qkv_by_group,
+    qkv_in_turn,
+    transposed,
+)
 from octavo.weights.weight_view import Views, view_of
 from tests.tiny import TINY
 
@@ -90,3 +97,18 @@ def test_the_gate_stands_before_up() -> None:
     views = gate_up_in_turn(TINY)
     assert np.array_equal(read(views, "ffn_gate", tensor), gate)
     assert np.array_equal(read(views, "ffn_up", tensor), up)
+
+
+def test_experts_lie_in_three_ways() -> None:
+    cfg = replace(TINY, mixture=Mixture(2, 1, 32, (True,) * TINY.num_layers))
+    assert expert_stacks(TINY, ["blk.0.ffn_gate_exps.weight"]) == {}
+    one = expert_stacks(cfg, ["blk.1.ffn_down.1.weight"])
+    assert one["ffn_down_exps"].tensors == ("ffn_down.0", "ffn_down.1")
+    apart = expert_stacks(cfg, ["blk.0.ffn_gate_exps.weight"])
+    assert {part: (view.tensor, view.stacked) for part, view in apart.items()} == {
+        "ffn_gate_exps": ("", 2), "ffn_up_exps": ("", 2), "ffn_down_exps": ("", 2),
+    }  # fmt: skip
+    both = expert_stacks(cfg, ["blk.0.ffn_gate_up_exps.weight"])
+    up = both["ffn_up_exps"]
+    assert (up.tensor, up.rows) == ("ffn_gate_up_exps", (range(32, 64), range(96, 128)))
+    assert both["ffn_gate_exps"].tensor_shape((64, 96)) == (2, 64, 96)

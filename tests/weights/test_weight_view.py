@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from octavo.weights.dequantize import dequantize
 from octavo.weights.ggml_type import GGMLType
 from octavo.weights.gguf_header import TensorInfo
-from octavo.weights.weight_view import WHOLE, Padding, WeightView, stored_bytes, view_of
+from octavo.weights.weight_view import WHOLE, Padding, Part, WeightView, stored_bytes, view_of
 from tests.kernels.gguf_blocks import random_blocks
 
 Array = NDArray[np.generic]
@@ -146,6 +146,46 @@ def test_the_shape_that_a_tensor_must_have() -> None:
     assert WeightView(pad_cols=Padding(20, 32)).tensor_shape((5, 64)) == (5, 40)
     both = WeightView(transposed=True, pad_cols=Padding(20, 32))
     assert both.tensor_shape((5, 64)) == (40, 5)
+
+    assert WeightView(stacked=4).tensor_shape((12, 5)) == (4, 3, 5)
+    halves = WeightView("both", (range(3), range(6, 9)), of=12, stacked=2)
+    assert halves.tensor_shape((6, 5)) == (2, 6, 5)
+    assert WeightView(tensors=("a", "b", "c")).tensor_shape((12, 5)) == (4, 5)
+
+
+@given(st.data(), st.sampled_from(GGMLType), st.integers(1, 4), st.integers(1, 5))
+def test_matrices_of_a_stack_lie_row_after_row(
+    data: st.DataObject, type: GGMLType, stacked: int, rows: int
+) -> None:
+    """All of them, or the first or last rows of each."""
+    cols = type.block_values * data.draw(st.integers(1, 2))
+    flat, raw = drawn(type, (stacked * 2 * rows, cols))
+    values = dequantize(type, raw, flat.shape)
+    info = TensorInfo("t", (stacked, 2 * rows, cols), type, 0, raw.size)
+    found, got = WeightView(stacked=stacked).read(info, raw)
+    assert found is type
+    assert np.shares_memory(got, raw)
+    for half in (0, 1):
+        runs = tuple(
+            range((2 * i + half) * rows, (2 * i + half + 1) * rows) for i in range(stacked)
+        )
+        view = WeightView("t", runs, of=2 * stacked * rows, stacked=stacked)
+        want = values.reshape(stacked, 2, rows, cols)[:, half].reshape(-1, cols)
+        assert view.tensor_shape(want.shape) == info.shape
+        _, got = view.read(info, raw)
+        assert np.array_equal(dequantize(type, got, want.shape), want)
+
+
+def test_a_weight_of_several_tensors_is_one_after_the_other() -> None:
+    found = [drawn(GGMLType.Q8_0, (3, 64), seed) for seed in (1, 2)]
+    view = view_of(
+        {"ffn_up_exps": WeightView(tensors=("ffn_up.0", "ffn_up.1"))}, "blk.2.ffn_up_exps.weight"
+    )
+    assert view.names == ("blk.2.ffn_up.0.weight", "blk.2.ffn_up.1.weight")
+    data = {name: raw for name, (_, raw) in zip(view.names, found, strict=True)}
+    type, got = Part(view, tuple(info for info, _ in found)).read(data.__getitem__)
+    assert type is GGMLType.Q8_0
+    assert np.array_equal(got, np.concatenate([raw for _, raw in found]))
 
 
 def test_a_view_is_found_by_the_part_of_a_name() -> None:

@@ -11,6 +11,7 @@ from octavo.cli.loading import open_program
 from octavo.cli.screen import Screen
 from octavo.errors import counted
 from octavo.model.config import ModelConfig
+from octavo.planning.experts import active_bytes
 from octavo.planning.explain import PARTS, TOTAL, Explanation, Parts, explain_token
 from octavo.program.cost import FLOAT
 
@@ -35,13 +36,15 @@ def explain(
     header, program, tokens = open_program(model, context)
     weights = header.weight_bytes(program.weights())
     found = explain_token(model, program, weights, context=tokens, kv_formats=formats)
-    pieces = _pieces(found, header.config)
+    active = active_bytes(program, weights), sum(weights.values())
+    pieces = _pieces(found, header.config, active)
     screen.say("\n".join(piece if "\n" in piece else wrapped(piece) for piece in pieces))
     screen.result(found.to_dict())
 
 
-def _pieces(found: Explanation, cfg: ModelConfig) -> list[str]:
-    """Sentences, and tables of several lines."""
+def _pieces(found: Explanation, cfg: ModelConfig, active: tuple[float, float]) -> list[str]:
+    """Sentences, and tables of several lines. `active` are the bytes of weights that a token reads
+    alone, and all."""
     many, one = found.between_blocks
     tokens, before = (counted(n, "token") for n in (found.context, found.context - 1))
     heads = f"{counted(cfg.heads, 'head')} and {counted(cfg.kv_heads, 'KV head')}"
@@ -53,6 +56,7 @@ def _pieces(found: Explanation, cfg: ModelConfig) -> list[str]:
     return [
         f"{found.model}: {counted(cfg.num_layers, 'layer')}, hidden {cfg.hidden_size:,}, "
         f"{heads} of {cfg.head_dim}, FFN {cfg.ffn_size:,}, vocabulary {cfg.tokens:,}",
+        *_experts(cfg, *active),
         "",
         f"Decode: one new token that sees {tokens}, itself included. FLOPs:",
         _comparison(found, "flops", count),
@@ -79,6 +83,16 @@ def _pieces(found: Explanation, cfg: ModelConfig) -> list[str]:
         "fewer FLOPs.",
         f"What it costs: {size(found.kv_bytes_per_token)} a token, {size(found.kv_bytes)} at "
         f"{tokens}, all of it read for every new token.",
+    ]
+
+
+def _experts(cfg: ModelConfig, active: float, whole: float) -> list[str]:
+    if cfg.mixture is None:
+        return []
+    each, layers = cfg.mixture, counted(sum(cfg.mixture.sparse), "layer")
+    return [
+        f"Experts: {each.used} of {each.experts} in {layers}. A token alone reads {size(active)} "
+        f"of the {size(whole)} of weights; many together read up to all."
     ]
 
 

@@ -15,6 +15,8 @@ from octavo.cli.loading import find_or_pull
 from octavo.cli.screen import Screen
 from octavo.errors import UnsupportedModelError, counted
 from octavo.kernels import KVFormat
+from octavo.model.mixture import Mixture
+from octavo.planning.experts import active_bytes
 from octavo.program.cost import kv_bytes_by_group
 from octavo.weights.model_header import ModelHeader, read_header
 from octavo.weights.packed_formats import choices
@@ -62,13 +64,13 @@ def describe(
     cfg, reasons = header.config, list[str]()
     per_token, beyond_window, template = None, None, None
     in_memory: dict[str, float] = {}
+    active: dict[str, float] = {}
     tokenizer: dict[str, Any] = {"kind": header.files.tokenizer_kind, "pre": None, "add_bos": None}
     with _noting(reasons, header):
         program = header.program()
-        in_memory = {
-            asked or "as stored": nbytes
-            for asked, nbytes in choices(header, program.weights()).items()
-        }
+        for asked, each in choices(header, program.weights()).items():
+            in_memory[asked or "as stored"] = sum(each.values())
+            active[asked or "as stored"] = active_bytes(program, each)
         by_group = kv_bytes_by_group(program, *kv_formats)
         per_token = sum(by_group)
         groups = zip(program.groups, by_group, strict=True)
@@ -91,6 +93,7 @@ def describe(
         "layers": cfg.num_layers,
         "hidden_size": cfg.hidden_size,
         "ffn_size": cfg.ffn_size,
+        "experts": _experts(cfg.mixture),
         "heads": cfg.heads,
         "kv_heads": cfg.kv_heads,
         "head_dim": cfg.head_dim,
@@ -103,6 +106,7 @@ def describe(
         "kv_bytes_per_token": per_token,
         "kv_bytes_per_token_beyond_window": beyond_window,
         "weight_bytes": in_memory,
+        "active_weight_bytes": active,
         "tensor_types": {name: {"tensors": n, "bytes": nbytes} for name, (n, nbytes) in types},
         "tokenizer": tokenizer,
         "chat_template": template,
@@ -127,6 +131,7 @@ def as_text(found: dict[str, Any]) -> str:
             "layers",
             f"{found['layers']}, hidden {found['hidden_size']:,}, FFN {found['ffn_size']:,}",
         ),
+        *([("experts", _experts_text(found["experts"]))] if found["experts"] else []),
         ("heads", heads),
         (
             "vocabulary",
@@ -139,8 +144,9 @@ def as_text(found: dict[str, Any]) -> str:
         ("template", "yes" if found["chat_template"] else "no"),
     ]
     if found["weight_bytes"]:
-        each = [f"{name} {size(nbytes)}" for name, nbytes in found["weight_bytes"].items()]
-        rows.append(("weights", ", ".join(each)))
+        rows.append(("weights", _sizes(found["weight_bytes"])))
+        if found["experts"]:
+            rows.append(("a token reads", _sizes(found["active_weight_bytes"])))
     if found["kv_bytes_per_token"] is not None:
         text = size(found["kv_bytes_per_token"])
         if found["window"]:
@@ -149,6 +155,28 @@ def as_text(found: dict[str, Any]) -> str:
     if not found["supported"]:
         rows.append(("runs", f"not supported: {found['reason']}"))
     return f"{pairs(rows)}\ntensors\n{columns(kinds)}"
+
+
+def _experts(mixture: Mixture | None) -> dict[str, int] | None:
+    if mixture is None:
+        return None
+    return {
+        "count": mixture.experts,
+        "used": mixture.used,
+        "ffn_size": mixture.ffn_size,
+        "layers": sum(mixture.sparse),
+        "shared_ffn_size": mixture.shared_ffn_size,
+    }
+
+
+def _experts_text(found: dict[str, int]) -> str:
+    text = f"{found['count']:,} of FFN {found['ffn_size']:,} in {counted(found['layers'], 'layer')}"
+    text += f", a token uses {found['used']}"
+    return text + (f"; beside them FFN {shared:,}" if (shared := found["shared_ffn_size"]) else "")
+
+
+def _sizes(nbytes: dict[str, float]) -> str:
+    return ", ".join(f"{name} {size(each)}" for name, each in nbytes.items())
 
 
 def _in_short(parts: Sequence[str]) -> str:

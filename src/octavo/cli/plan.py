@@ -14,6 +14,7 @@ from octavo.cli.loading import USUAL_CONTEXT, open_program
 from octavo.cli.screen import Screen
 from octavo.config import EngineConfig, PackedWeights, parse_bytes
 from octavo.errors import UsageError, counted
+from octavo.planning.experts import active_bytes
 from octavo.planning.memory import kv_pages
 from octavo.planning.plan import PROCESS_BYTES, Plan
 from octavo.program.cost import kv_bytes_per_token
@@ -72,16 +73,17 @@ def plan(
         if weights is not None:
             raise UsageError("--weights is of a model; with a shape give --weights-bits")
         program, model_context, tokens = shape.program(), None, context or USUAL_CONTEXT
-        weight_bytes = shape.weight_bytes(program)
+        weight_bytes = active = shape.weight_bytes(program)
     elif given := shape.given():
         raise UsageError(f"{model} has a shape of its own: leave out {', '.join(given)}")
     else:
         header, program, tokens = open_program(model, context)
         model_context = header.config.context
-        weight_bytes = sum(packed_bytes(header, program.weights(), weights).values())
+        packed = packed_bytes(header, program.weights(), weights)
+        weight_bytes, active = sum(packed.values()), active_bytes(program, packed)
     config = EngineConfig()
     found = Plan(
-        model, model_context, tokens, users, weight_bytes,
+        model, model_context, tokens, users, weight_bytes, active,
         kv_bytes_per_token=kv_bytes_per_token(program, *formats),
         pages=kv_pages(
             program, config.block_size, *formats, max_rows=config.max_batch_tokens
@@ -98,6 +100,9 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
     weights = "not counted: give --ffn and --vocab"
     if plan.weight_bytes is not None:
         weights = size(plan.weight_bytes)
+        active = plan.active_weight_bytes
+        if active is not None and active != plan.weight_bytes:
+            weights += f", of which a token alone reads {size(active)}"
     return [
         ("weights", weights),
         ("KV a token", size(plan.kv_bytes_per_token)),

@@ -50,6 +50,8 @@ def family_for(config: ModelConfig) -> Family:
 
 
 def _class_of(config: ModelConfig) -> str:
+    if config.mixture:
+        raise UnsupportedModelError("a model with experts cannot be written as a directory")
     if config.architecture not in CLASSES:
         known = ", ".join(CLASSES)
         raise UnsupportedModelError(

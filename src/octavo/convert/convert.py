@@ -120,6 +120,8 @@ def weight_names(header: ModelHeader, weights: Mapping[str, WeightSpec]) -> dict
     if not header.path.is_dir():
         family = family_for(config)
         return {family.their_name(ours): ours for ours in weights}
+    if config.mixture:
+        raise UnsupportedModelError("KV heads cannot be changed in a model with experts")
     if files.views(config) or "text_config" in read_json(header.path / CONFIG):
         raise UnsupportedModelError(
             "KV heads cannot be changed where a tensor holds several weights, nor in the text part "

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from octavo.errors import ModelFormatError
 from octavo.kernels import native
+from octavo.model.mixture import Mixture
 from octavo.program.ops import ActivationKind, RopeStyle
 
 # Far above any model known; they keep a corrupt number from filling memory before the tensors'
@@ -57,6 +58,8 @@ class ModelConfig:
     parallel_norms: int = 0  # attention and MLP read the same rows, by so many norms; 0: in turn
     activation: ActivationKind = "silu"  # of MLPs without a gate
     qk_norm: bool = False  # q and k are normed before they turn, each head or the whole row
+    qkv_limit: float = 0.0  # q, k and v are kept within it; 0: none
+    mixture: Mixture | None = None  # of the layers that have experts
     local_rope_base: float | None = None  # of windowed layers with one, whose positions are as is
     embedding_scale: float = 1.0  # multiplies the rows of tokens
     residual_scale: float = 1.0  # what each block adds
@@ -95,7 +98,9 @@ class ModelConfig:
                 raise ModelFormatError(f"{name} is {value}: expected a number above 0")
             if name.endswith("rope_base") and value is not None and value < 1:
                 raise ModelFormatError(f"{name} is {value}: expected a number from 1")
-        for name in ("norm_eps", "attention_softcap", "logit_softcap", "position_beta"):
+        for name in (
+            "norm_eps", "attention_softcap", "logit_softcap", "position_beta", "qkv_limit",
+        ):  # fmt: skip
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise ModelFormatError(f"{name} is {value}: expected a number from 0")
@@ -106,6 +111,10 @@ class ModelConfig:
                 raise ModelFormatError(
                     f"{name} is {value}: expected a number from {least:g}, below {_MOST_SCALE:g}"
                 )
+        if self.mixture is not None and len(self.mixture.sparse) != self.num_layers:
+            raise ModelFormatError(
+                f"sparse has {len(self.mixture.sparse)} layers: expected {self.num_layers}"
+            )
         if self.norm_eps >= 1:
             raise ModelFormatError(f"norm_eps is {self.norm_eps}: expected a number below 1")
         if self.heads % self.kv_heads:
@@ -151,6 +160,10 @@ class ModelConfig:
     def windows(self) -> list[int]:
         """Tokens that a row of each layer sees; 0: all."""
         return [0 if self.is_full(layer) else self.window for layer in range(self.num_layers)]
+
+    def mixture_of(self, layer: int) -> Mixture | None:
+        """Return the experts of a layer; None if it has one MLP."""
+        return self.mixture if self.mixture and self.mixture.sparse[layer] else None
 
     def is_turned(self, layer: int) -> bool:
         return not (self.unturned and self.unturned[layer])

@@ -2,13 +2,15 @@
 
 Also Mistral, Phi-3 and SmolLM; Qwen2 (biases on q, k, v; Llamas may have more), Qwen3 (norms of
 their heads), SmolLM3 (some layers do not turn them), Ministral 3 (queries scaled by position) and
-Granite (multipliers). Any layers may be windowed. MHA, GQA and MQA differ by head counts only;
-which weights lie in one tensor the files' tables know.
+Granite (multipliers). Any layers may be windowed, and any have experts: Mixtral, Qwen3-MoE, Granite
+MoE, and with an MLP beside them its shared form. MHA, GQA and MQA differ by head counts only; which
+weights lie in one tensor the files' tables know.
 """
 
 from __future__ import annotations
 
 from octavo.model.config import ModelConfig
+from octavo.model.mixture import mixture
 from octavo.program.builder import ProgramBuilder
 from octavo.program.ops import KVSpec, Value, WeightSpec
 from octavo.program.program import Program
@@ -61,8 +63,15 @@ def _layer(p: ProgramBuilder, cfg: ModelConfig, group: int, i: int, h: Value) ->
     a = p.attention(q, k, v, heads=cfg.heads, group=group, scale=cfg.score_scale)
     h = linear(a, "attn_output", cfg.hidden_size, bias=cfg.output_bias, add=h)
 
+    def mlp(x: Value, kind: str, size: int, add: Value) -> Value:
+        gate = linear(x, f"ffn_gate{kind}", size, bias=cfg.ffn_bias)
+        up = linear(x, f"ffn_up{kind}", size, bias=cfg.ffn_bias)
+        g = p.gated(gate, up, "silu")
+        return linear(g, f"ffn_down{kind}", cfg.hidden_size, bias=cfg.ffn_bias, add=add)
+
     x = norm(h, "ffn_norm")
-    gate = linear(x, "ffn_gate", cfg.ffn_size, bias=cfg.ffn_bias)
-    up = linear(x, "ffn_up", cfg.ffn_size, bias=cfg.ffn_bias)
-    g = p.gated(gate, up, "silu")
-    return linear(g, "ffn_down", cfg.hidden_size, bias=cfg.ffn_bias, add=h)
+    experts = cfg.mixture_of(i)
+    if experts is None:
+        return mlp(x, "", cfg.ffn_size, h)
+    h = mixture(p, experts, i, x, scale=cfg.residual_scale, add=h)
+    return mlp(x, "_shexp", experts.shared_ffn_size, h) if experts.shared_ffn_size else h

@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from octavo.errors import UnsupportedModelError
-from octavo.model import falcon, gemma2, gemma3, gpt2, llama, olmo2, recurrent
+from octavo.model import falcon, gemma2, gemma3, gpt2, llama, olmo2, olmoe, recurrent
 from octavo.model.config import ModelConfig
 from octavo.program.ops import Head
 from octavo.program.program import Program
@@ -19,12 +19,15 @@ ARCHITECTURES: Mapping[str, Callable[[ModelConfig], Program]] = MappingProxyType
         "gemma3": gemma3.build,
         "gpt2": gpt2.build,
         "granite": llama.build,
+        "granitemoe": llama.build,
         "llama": llama.build,
         "mistral3": llama.build,
         "olmo2": olmo2.build,
+        "olmoe": olmoe.build,
         "phi3": llama.build,
         "qwen2": llama.build,
         "qwen3": llama.build,
+        "qwen3moe": llama.build,
         "smollm3": llama.build,
         "starcoder": gpt2.build,
         "starcoder2": falcon.build,

@@ -15,13 +15,14 @@ PROCESS_BYTES = 150_000_000  # Python, tables and activations: what RSS may hold
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Sizes in bytes; `weight_bytes` is None where they are not known."""
+    """Sizes in bytes; those of weights are None where they are not known."""
 
     model: str | None
     model_context: int | None  # None where there is no model to say it
     context: int
     users: int
     weight_bytes: float | None
+    active_weight_bytes: float | None  # those that one token reads: of experts only its own
     kv_bytes_per_token: float  # K and V alone: users hold whole blocks
     pages: KVPages
     memory_bytes: int | None
@@ -66,6 +67,7 @@ class Plan:
             "context": self.context,
             "users": self.users,
             "weight_bytes": self.weight_bytes,
+            "active_weight_bytes": self.active_weight_bytes,
             "kv_bytes_per_token": self.kv_bytes_per_token,
             "memory_bytes": self.memory_bytes,
             "process_bytes": PROCESS_BYTES,

@@ -16,6 +16,7 @@ from octavo.errors import ModelFormatError, UnsupportedModelError
 from octavo.model.config import MOST_LAYERS, NO_MORE_POSITIONS, ModelConfig, all_but_every
 from octavo.model.registry import why_unsupported
 from octavo.program.ops import ActivationKind
+from octavo.weights.gguf_experts import mixture
 from octavo.weights.gguf_header import MetadataValue, TensorInfo
 from octavo.weights.gguf_keys import refusal
 from octavo.weights.gguf_metadata import Metadata
@@ -24,9 +25,12 @@ from octavo.weights.gguf_scales import ATTENTION_CAP, LOGIT_CAP, scales
 
 # Converters permute q and k for the others.
 _HALF_STYLE = frozenset(
-    {"qwen2", "qwen3", "gemma2", "gemma3", "falcon", "olmo2", "phi3", "starcoder2"}
-)
-_QK_NORM = frozenset({"qwen3", "olmo2"})
+    {
+        "qwen2", "qwen3", "gemma2", "gemma3", "falcon", "olmo2", "phi3", "starcoder2", "qwen3moe",
+        "olmoe",
+    }
+)  # fmt: skip
+_QK_NORM = frozenset({"qwen3", "olmo2", "qwen3moe", "olmoe"})
 # In all layers, where a file with a window lists none.
 _WINDOWED = frozenset({"llama", "phi3", "starcoder2"})
 _UNSCALED = frozenset({"olmo2"})  # windowed layers turn by the base, unscaled, or by their own
@@ -39,6 +43,7 @@ _LEARNED_POSITIONS = frozenset({"gpt2", "starcoder"})
 
 _LOCAL_BASE, _PATTERN = "rope.freq_base_swa", "attention.sliding_window_pattern"
 _WINDOW = "attention.sliding_window"
+_LIMIT = "attention.clamp_kqv"
 _UNTURNED = "no_rope_layer_interval"  # no key of any file
 
 # What files of a family mean by keys that they leave out; `octavo inspect` shows those it assumed.
@@ -127,6 +132,8 @@ def _config(
         parallel_norms=_parallel_norms(arch, tensors),
         activation=_ACTIVATIONS.get(arch, "silu"),
         qk_norm=arch in _QK_NORM,
+        qkv_limit=keys.real(f"{arch}.{_LIMIT}", default=0.0) if arch == "olmoe" else 0.0,
+        mixture=mixture(keys, arch, tensors, layers=layers, hidden=hidden),
         **placed,
         **scaled,
         assumed=assumed,

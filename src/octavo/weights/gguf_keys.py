@@ -26,27 +26,40 @@ _HARMLESS: Mapping[str, str] = MappingProxyType(
         "rope.scaling.finetuned": "where the scaling came from",
         "tensor_data_layout": "what the converter read; llama.cpp's own layout is the only one",
         "vocab_size": "the rows of the embedding count, those beyond the tokens as no tokens",
-        **dict.fromkeys(
-            (
-                "expert_feed_forward_length", "expert_gating_func", "expert_group_count",
-                "expert_group_scale", "expert_group_used_count", "expert_shared_count",
-                "expert_shared_feed_forward_length", "expert_used_count", "expert_weights_norm",
-                "expert_weights_scale", "leading_dense_block_count", "router_logit_softcapping",
-            ),
-            "of experts, which expert_count and tensors without a place refuse",
-        ),
     }
-)  # fmt: skip
-
-_HARMLESS_BUT_HERE = frozenset(
-    {("granite", "rope.scaling.finetuned")}  # false: no layer has a rotary embedding
 )
+
+_GRANITES = ("granite", "granitemoe")
+_HARMLESS_BUT_HERE = frozenset(
+    (arch, "rope.scaling.finetuned") for arch in _GRANITES
+)  # false: no layer has a rotary embedding
 # Of Mamba layers. The converter writes them for dense models of Granite 4 too; where there are such
 # layers, their tensors have no place and are refused.
 _HARMLESS_HERE = frozenset(
-    ("granite", f"ssm.{name}")
+    (arch, f"ssm.{name}")
+    for arch in _GRANITES
     for name in ("conv_kernel", "group_count", "inner_size", "state_size", "time_step_rank")
 )
+
+# Of experts: where there are none, which expert_count and tensors without a place tell, they may
+# say anything; else what these architectures do, whatever llama.cpp writes when it saves one.
+_OF_EXPERTS: Mapping[str, tuple[bool | int, ...]] = MappingProxyType(
+    {
+        "expert_feed_forward_length": (0,),  # read where there are experts
+        "expert_gating_func": (0, 1),  # softmax
+        "expert_group_count": (0, 1),
+        "expert_group_scale": (0, 1),
+        "expert_group_used_count": (0, 1),
+        "expert_shared_count": (0,),
+        "expert_shared_feed_forward_length": (0,),
+        "expert_used_count": (0,),  # read, too
+        "expert_weights_norm": (False,),
+        "expert_weights_scale": (0, 1),
+        "leading_dense_block_count": (0,),
+        "router_logit_softcapping": (0,),
+    }
+)
+_NORMED = "expert_weights_norm"
 
 # The values at which a key changes nothing; any other changes the arithmetic. llama.cpp, when it
 # saves a model, writes most of them with these.
@@ -128,6 +141,12 @@ def refusal(
             continue
         value = one_value(raw)
         without_effect = _WITHOUT_EFFECT.get(name)
+        if name in _OF_EXPERTS:
+            if config.mixture is None:
+                continue
+            without_effect = _OF_EXPERTS[name]
+            if name == _NORMED and config.architecture != "olmoe":
+                continue  # their factors add up to 1 whatever it says
         if name == "hidden_activation":
             without_effect = _ACTIVATIONS.get(config.architecture, _USUAL_ACTIVATIONS)
         found = f"metadata {key!r} is {shown(value)}"

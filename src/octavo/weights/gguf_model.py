@@ -21,7 +21,7 @@ from octavo.program.ops import WeightSpec
 from octavo.weights.dequantize import dequantize
 from octavo.weights.model_files import OpenTensors
 from octavo.weights.model_header import ModelHeader
-from octavo.weights.packed_formats import packed_formats, packed_nbytes
+from octavo.weights.packed_formats import is_router, packed_formats, packed_nbytes
 from octavo.weights.weight_view import Part
 
 
@@ -82,7 +82,9 @@ def load_weights(
                 vectors[name] = _floats(file, header, part, specs[name])
                 continue
             rows, cols = specs[name].shape
-            type, data = part.view.read(part.info, file.data(part.view.tensor))
+            if is_router(name):
+                _check_router(_floats(file, header, part, specs[name]), header, part)
+            type, data = part.read(file.data)
             try:
                 matrices[name] = native.pack_weight(
                     pool, data, int(type), rows, cols, formats[name], memory
@@ -90,7 +92,8 @@ def load_weights(
             except OverflowError as error:
                 raise ModelFormatError(f"{header.path}: {part.info.place} has {error}") from None
             del data
-            file.drop(part.view.tensor)
+            for tensor in part.view.names:
+                file.drop(tensor)
     header.check_unchanged()
     return ModelWeights(matrices, vectors)
 
@@ -107,13 +110,22 @@ def reference_weights(
 
 def _floats(file: OpenTensors, header: ModelHeader, part: Part, spec: WeightSpec) -> FloatArray:
     """The values that the program computes with."""
-    type, data = part.view.read(part.info, file.data(part.view.tensor))
+    type, data = part.read(file.data)
     values = dequantize(type, data, spec.shape)
     if header.files.norm_offset and spec.name.endswith("norm.weight"):
         values += np.float32(header.files.norm_offset)
     return values
 
 
+def _check_router(values: FloatArray, header: ModelHeader, part: Part) -> None:
+    """Rows would be sent to experts by numbers that are none."""
+    if not np.isfinite(values).all():
+        raise ModelFormatError(
+            f"{header.path}: {part.info.place} chooses experts and has values that are not finite: "
+            "get the file again"
+        )
+
+
 def _check_same(file: OpenTensors, header: ModelHeader, parts: Mapping[str, Part]) -> None:
-    if any(file.tensors.get(part.view.tensor) != part.info for part in parts.values()):
+    if any(file.tensors.get(n) != i for part in parts.values() for n, i in part.tensors.items()):
         raise ModelFormatError(f"{header.path}: changed since its header was read: load it again")

@@ -29,7 +29,7 @@ def scales(
 ) -> dict[str, Any]:
     """Fields of `ModelConfig`, and what was assumed; of a scale or cap that is 0 there is none."""
     found: dict[str, Any] = {"assumed": ()}
-    if arch == "granite":
+    if arch in ("granite", "granitemoe"):
         for name in ("embedding_scale", "residual_scale"):
             found[name] = keys.real(f"{arch}.{name}", default=0.0) or 1.0
         found["attention_scale"] = keys.real(f"{arch}.attention.scale", default=0.0) or None

@@ -28,7 +28,7 @@ from octavo.weights.gguf_parts import GGUFParts
 from octavo.weights.gguf_rope import FACTORS
 from octavo.weights.model_files import ModelFiles, naming
 from octavo.weights.part_names import part_paths
-from octavo.weights.weight_orders import filled_up
+from octavo.weights.weight_orders import expert_stacks, filled_up
 from octavo.weights.weight_view import Part, Views, stored_bytes, view_of
 
 _log = logging.getLogger(__name__)
@@ -62,12 +62,13 @@ class ModelHeader:
 
     def views(self) -> Views:
         """Where the program's weights are that are not tensors of their own, as they are used."""
-        return filled_up(self.files.views(self.config), self.config)
+        views = {**self.files.views(self.config), **expert_stacks(self.config, self.tensors)}
+        return filled_up(views, self.config)
 
     def _check_all_used(self, weights: Iterable[str]) -> None:
         """A tensor that nothing reads means another model than the one the program computes."""
         views = self.views()
-        used = {view_of(views, name).tensor for name in weights}
+        used = {tensor for name in weights for tensor in view_of(views, name).names}
         for name, info in self.tensors.items():
             if name not in used and not name.endswith(_NOT_WEIGHTS):
                 layers = counted(self.config.num_layers, "layer")
@@ -100,25 +101,36 @@ class ModelHeader:
         views, found = self.views(), {}
         for name, spec in specs.items():
             view = view_of(views, name)
-            info, expected = self.tensors.get(view.tensor), view.tensor_shape(spec.shape)
-            if info is None:
-                theirs = self.files.tensor_name(view.tensor)
-                raise ModelFormatError(
-                    f"{self.path}: tensor {theirs!r} is missing: expected shape {expected}"
-                )
-            if info.shape != expected:
-                raise ModelFormatError(
-                    f"{self.path}: {info.place}: expected shape {expected}, found {info.shape}"
-                )
-            found[name] = Part(view, info)
+            expected = view.tensor_shape(spec.shape)
+            infos = tuple(self._tensor(each, expected) for each in view.names)
+            for info in infos:
+                if info.type != infos[0].type:
+                    raise UnsupportedModelError(
+                        f"{self.path}: {info.place} is {info.type.name}, {infos[0].name!r} is "
+                        f"{infos[0].type.name}: experts of a layer are run if they have one type"
+                    )
+            found[name] = Part(view, infos)
         return found
+
+    def _tensor(self, name: str, expected: tuple[int, ...]) -> TensorInfo:
+        info = self.tensors.get(name)
+        if info is None:
+            raise ModelFormatError(
+                f"{self.path}: tensor {self.files.tensor_name(name)!r} is missing: expected shape "
+                f"{expected}"
+            )
+        if info.shape != expected:
+            raise ModelFormatError(
+                f"{self.path}: {info.place}: expected shape {expected}, found {info.shape}"
+            )
+        return info
 
     def weight_bytes(self, specs: Mapping[str, WeightSpec]) -> dict[str, float]:
         """Return the bytes of each of these weights in its tensor's type. ModelFormatError if one
         is missing."""
         views, found = self.views(), {}
         for name, spec in specs.items():
-            tensor = view_of(views, name).tensor
+            tensor = view_of(views, name).names[0]
             if tensor not in self.tensors:
                 theirs = self.files.tensor_name(tensor)
                 raise ModelFormatError(f"{self.path}: tensor {theirs!r} is missing")

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from octavo.config import PACKED_WEIGHTS, PackedWeights
 from octavo.errors import UnsupportedModelError, UsageError
 from octavo.kernels import native
+from octavo.model.mixture import ROUTER
 from octavo.program.ops import WeightSpec
 from octavo.weights.ggml_type import GGMLType
 from octavo.weights.model_header import ModelHeader
@@ -70,20 +71,28 @@ def packed_nbytes(spec: WeightSpec, format: str) -> int:
 
 def choices(
     header: ModelHeader, specs: Mapping[str, WeightSpec]
-) -> dict[PackedWeights | None, float]:
-    """The bytes of all weights, for each choice that this model has; None: as the files have
+) -> dict[PackedWeights | None, dict[str, float]]:
+    """The bytes of each weight, for each choice that this model has; None: as the files have
     them."""
     found = {}
     for asked in (None, *PACKED_WEIGHTS):
         try:
-            found[asked] = sum(packed_bytes(header, specs, asked).values())
+            found[asked] = packed_bytes(header, specs, asked)
         except (UsageError, UnsupportedModelError):
             continue
     return found
 
 
+def is_router(name: str) -> bool:
+    """Whether it is the matrix by which experts are chosen: it is small, and rounding it would
+    choose others."""
+    return name.endswith(f".{ROUTER}.weight")
+
+
 def _format(header: ModelHeader, part: Part, spec: WeightSpec, asked: PackedWeights | None) -> str:
     type, place = part.info.type, f"{header.path}: {part.info.place}"
+    if is_router(spec.name):
+        return "F32"
     if asked is None:
         if part.view.needs_values(part.info):
             raise UnsupportedModelError(

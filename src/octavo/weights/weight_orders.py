@@ -1,5 +1,5 @@
-"""How families store several weights in one tensor: views of q, k, v and of gate, up; and how the
-heads of any family are filled up.
+"""How families store several weights in one tensor: views of q, k, v and of gate, up; how files
+store experts; and how the heads of any family are filled up.
 
 Comes in: a `ModelConfig`. Goes out: views by part, for a family's table. Tensors are called as
 llama.cpp does: `attn_qkv`; gate and up together are `ffn_up`.
@@ -7,7 +7,8 @@ llama.cpp does: `attn_qkv`; gate and up together are `ffn_up`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
 
@@ -15,6 +16,9 @@ from octavo.model.config import ModelConfig
 from octavo.weights.weight_view import WHOLE, Padding, Views, WeightView
 
 _QKV = ("attn_q", "attn_k", "attn_v")
+_GLU = ("ffn_gate", "ffn_up", "ffn_down")
+_OF_ONE_EXPERT = re.compile(r"\.ffn_(gate|up|down)\.[0-9]+\.")
+_GATE_OR_UP = re.compile(r"\.ffn_(gate|up)_exps\.")
 
 
 def shared(tensor: str, blocks: Sequence[tuple[str, int]]) -> Views:
@@ -47,6 +51,30 @@ def gate_up_in_turn(cfg: ModelConfig) -> Views:
 
 def phi3(cfg: ModelConfig) -> Views:
     return {**qkv_in_turn(cfg), **gate_up_in_turn(cfg)}
+
+
+def expert_stacks(cfg: ModelConfig, tensors: Collection[str]) -> Views:
+    """The matrices of all experts: in one tensor of three dimensions, gate and up apart or in one,
+    or one tensor an expert (older files, and most directories)."""
+    if cfg.mixture is None:
+        return {}
+    experts, ffn = cfg.mixture.experts, cfg.mixture.ffn_size
+    if any(_OF_ONE_EXPERT.search(name) for name in tensors):
+        return {
+            f"{part}_exps": WeightView(tensors=tuple(f"{part}.{e}" for e in range(experts)))
+            for part in _GLU
+        }
+    views: dict[str, WeightView] = {f"{part}_exps": WHOLE for part in _GLU}
+    if not any(_GATE_OR_UP.search(name) for name in tensors):
+        pairs = [("ffn_gate_exps", ffn), ("ffn_up_exps", ffn)] * experts
+        views.update(shared("ffn_gate_up_exps", pairs))
+    return {part: replace(view, stacked=experts) for part, view in views.items()}
+
+
+def shared_expert_in_turn(cfg: ModelConfig) -> Views:
+    """The gate's rows, then up's, of the MLP beside experts: Granite's."""
+    size = cfg.mixture.shared_ffn_size if cfg.mixture else 0
+    return shared("ffn_gate_up_shexp", [("ffn_gate_shexp", size), ("ffn_up_shexp", size)])
 
 
 def transposed(views: Views, *parts: str) -> Views:

@@ -1,5 +1,5 @@
 """A weight as a part of a tensor: which of its rows, in which order, which way it lies, and the
-zero rows or columns that stand after each head.
+zero rows or columns that stand after each head; or as several tensors, one after the other.
 
 A family that stores some weights otherwise than the program names them is a table of views by part
 (`attn_q`); `weight_orders` has the usual ones. Comes in: a tensor's bytes in place. Goes out: the
@@ -9,7 +9,7 @@ weight's own, in place where they are one run. Knows no file and no family.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -44,14 +44,23 @@ class WeightView:
     transposed: bool = False  # the tensor is (in, out): its columns are the rows
     pad_rows: Padding | None = None
     pad_cols: Padding | None = None
+    tensors: tuple[str, ...] = ()  # instead of one, in turn; each has as many of its rows
+    stacked: int = 0  # matrices in the tensor, which then has three dimensions; 0: it is one
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the tensors that the weight is in."""
+        return self.tensors or (self.tensor,)
 
     def tensor_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the tensor that a weight of `shape` is in."""
+        """The shape of each tensor that a weight of `shape` is in."""
         rows, *cols = (
             size if pad is None else size // pad.padded * pad.size
             for size, pad in zip(shape, (self.pad_rows, self.pad_cols), strict=False)
         )
-        rows = self.of or rows
+        rows = (self.of or rows) // len(self.names)
+        if self.stacked:
+            return (self.stacked, rows // self.stacked, *cols)
         return (*cols, rows) if self.transposed else (rows, *cols)
 
     def needs_values(self, info: TensorInfo) -> bool:
@@ -71,10 +80,11 @@ class WeightView:
             type, data = GGMLType.F32, _bytes(dequantize(type, data, info.shape))
         if not (self.rows or self.transposed or self.pad_rows or self.pad_cols):
             return type, data
+        shape = (-1, info.shape[-1]) if self.stacked else info.shape
         if type.block_values == 1:
-            values: Values = data.view(f"<u{type.block_bytes}").reshape(info.shape)
+            values: Values = data.view(f"<u{type.block_bytes}").reshape(shape)
         else:
-            values = data.reshape(info.shape[0], -1)  # rows of whole blocks
+            values = data.reshape(math.prod(info.shape[:-1]), -1)  # rows of whole blocks
         if self.transposed:
             values = _turned(values, self.rows or (range(info.shape[1]),))
         elif self.rows:
@@ -87,10 +97,25 @@ class WeightView:
 
 
 class Part(NamedTuple):
-    """A weight in a tensor of the files."""
+    """A weight in a tensor of the files, or in several of one type."""
 
     view: WeightView
-    info: TensorInfo
+    infos: tuple[TensorInfo, ...]
+
+    @property
+    def info(self) -> TensorInfo:
+        """Return the tensor that it is in, or begins in."""
+        return self.infos[0]
+
+    @property
+    def tensors(self) -> dict[str, TensorInfo]:
+        return dict(zip(self.view.names, self.infos, strict=True))
+
+    def read(self, data: Callable[[str], Bytes]) -> tuple[GGMLType, Bytes]:
+        """The weight's bytes, row after row, and their type. `data` has those of a tensor."""
+        found = [self.view.read(info, data(name)) for name, info in self.tensors.items()]
+        type, first = found[0]
+        return type, first if len(found) == 1 else np.concatenate([each for _, each in found])
 
 
 WHOLE = WeightView()
@@ -103,7 +128,10 @@ def view_of(views: Views, name: str) -> WeightView:
     view = views.get(part, WHOLE)
     if kind == "bias" and (view.transposed or view.pad_cols):
         view = replace(view, transposed=False, pad_cols=None)
-    return replace(view, tensor=".".join((*block, view.tensor or part, kind)))
+    tensor, *tensors = (
+        ".".join((*block, each, kind)) for each in (view.tensor or part, *view.tensors)
+    )
+    return replace(view, tensor=tensor, tensors=tuple(tensors))
 
 
 def stored_bytes(type: GGMLType, shape: tuple[int, ...]) -> int:

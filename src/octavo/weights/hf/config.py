@@ -6,12 +6,14 @@ embedding, `keys` knows the fields that are left.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, replace
 
 from octavo.errors import ModelFormatError, UnsupportedModelError
 from octavo.model.config import MOST_LAYERS, NO_MORE_POSITIONS, ModelConfig
 from octavo.program.ops import ActivationKind
 from octavo.values import is_number
+from octavo.weights.hf.experts import mixture
 from octavo.weights.hf.families import FAMILIES, family_of
 from octavo.weights.hf.family import Family
 from octavo.weights.hf.gpt_config import alibi, parallel_norms, shared_heads
@@ -131,6 +133,7 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
         unsupported = why or unsupported
     elif window >= turned.context:  # no layer turns otherwise, and it hides nothing
         window, windowed = 0, ()
+    experts, why = mixture(fields, family.experts, layers=layers, hidden=hidden)
     return ModelConfig(
         architecture=family.architecture,
         num_layers=layers,
@@ -157,9 +160,11 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
         parallel_norms=parallel_norms(fields, family),
         activation=_activation(fields, family),
         qk_norm=family.qk_norm,
+        qkv_limit=_limit(fields, family.qkv_limit),
+        mixture=experts,
         local_rope_base=local_base,
         **scaled,
-        unsupported=unsupported,
+        unsupported=unsupported or why,
     )
 
 
@@ -171,6 +176,15 @@ def _is_biased(fields: Fields, said: bool | str) -> bool:
 def _activation(fields: Fields, family: Family) -> ActivationKind:
     """Return the activation of an MLP without a gate; the others have their family's."""
     return family.ungated.get(fields.text(family.activation), "silu") if family.ungated else "silu"
+
+
+def _limit(fields: Fields, name: str) -> float:
+    """Within what q, k and v are kept; 0 where nothing keeps them."""
+    if not name or fields.get(name) is None:
+        return 0.0
+    if not 0 < (limit := fields.real(name)) < math.inf:
+        raise fields.wrong(name, "a number above 0, or null")
+    return limit
 
 
 def _local_base(

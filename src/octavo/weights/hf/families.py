@@ -13,7 +13,14 @@ from typing import Any
 
 from octavo.errors import UnsupportedModelError
 from octavo.model import recurrent
-from octavo.weights.hf.family import EVERY, Family
+from octavo.weights.hf.expert_families import (
+    GRANITE_MOE,
+    GRANITE_MOE_SHARED,
+    MIXTRAL,
+    OLMOE,
+    QWEN3_MOE,
+)
+from octavo.weights.hf.family import EVERY, GRANITE_SCALES, Family
 from octavo.weights.hf.gpt_families import FALCON, GPT2, RW, STARCODER, STARCODER2
 from octavo.weights.hf.hybrid import IGNORED
 from octavo.weights.weight_orders import gate_up_in_turn, phi3
@@ -98,10 +105,6 @@ _OF_MISTRAL3: Mapping[str, Any] = {
     "left_out": ("vision_tower.", "multi_modal_projector."),
 }  # fmt: skip
 
-_GRANITE_SCALES = dict.fromkeys(
-    ("embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling"), 1.0
-)
-
 _OLMO2_WHOLE = Family(
     "olmo2", "olmo2", _OLMO2, qkv_bias="attention_bias", output_bias="attention_bias",
     qk_norm=True, windowed="none", assumed={**EVERY, "rms_norm_eps": 1e-5},
@@ -114,6 +117,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             qkv_bias="attention_bias", output_bias="attention_bias", ffn_bias="mlp_bias",
         ),
         "MistralForCausalLM": _MISTRAL,
+        "MixtralForCausalLM": MIXTRAL,
         "Qwen2ForCausalLM": Family(
             "qwen2", "qwen2", _LLAMA, qkv_bias=True, needs=("num_key_value_heads",),
             windowed="later",
@@ -130,6 +134,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
                 "sliding_window": 4096,
             },
         ),
+        "Qwen3MoeForCausalLM": QWEN3_MOE,
         "SmolLM3ForCausalLM": Family(
             "smollm3", "smollm3", _LLAMA, has_unturned=True, windowed="unturned",
             qkv_bias="attention_bias", output_bias="attention_bias", ffn_bias="mlp_bias",
@@ -158,15 +163,17 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "GraniteForCausalLM": Family(
             "granite", "granite", _LLAMA, windowed="none",
             qkv_bias="attention_bias", output_bias="attention_bias", ffn_bias="mlp_bias",
-            scales=tuple(_GRANITE_SCALES), assumed={**EVERY, **_GRANITE_SCALES},
+            scales=tuple(GRANITE_SCALES), assumed={**EVERY, **GRANITE_SCALES},
         ),
+        "GraniteMoeForCausalLM": GRANITE_MOE,
+        "GraniteMoeSharedForCausalLM": GRANITE_MOE_SHARED,
         "GraniteMoeHybridForCausalLM": Family(
             "granitemoehybrid", "granite", _GRANITE_HYBRID, windowed="none", is_hybrid=True,
             qkv_bias="attention_bias", output_bias="attention_bias", views=gate_up_in_turn,
             field_names={"intermediate_size": "shared_intermediate_size"}, ignored=IGNORED,
-            scales=tuple(_GRANITE_SCALES),
+            scales=tuple(GRANITE_SCALES),
             assumed={
-                **EVERY, **_GRANITE_SCALES, "num_local_experts": 8,
+                **EVERY, **GRANITE_SCALES, "num_local_experts": 8,
                 "shared_intermediate_size": 1024,
             },
         ),
@@ -179,6 +186,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
                 "sliding_window_pattern": 4,
             },
         ),
+        "OlmoeForCausalLM": OLMOE,
         "GPT2LMHeadModel": GPT2,
         "GPTBigCodeForCausalLM": STARCODER,
         "Starcoder2ForCausalLM": STARCODER2,

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from octavo.model.config import ModelConfig
 from octavo.program.ops import ActivationKind
+from octavo.weights.hf.experts import ExpertFields
 from octavo.weights.hf.windows import Rule
 from octavo.weights.weight_view import Views
 
@@ -22,6 +23,13 @@ EVERY: Mapping[str, float | bool | str] = MappingProxyType(
     }
 )  # fmt: skip
 
+GRANITE_SCALES: Mapping[str, float] = MappingProxyType(
+    dict.fromkeys(
+        ("embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling"),
+        1.0,
+    )
+)
+
 TOP: Mapping[str, str] = MappingProxyType(
     {
         "token_embd.weight": "model.embed_tokens.weight",
@@ -30,6 +38,9 @@ TOP: Mapping[str, str] = MappingProxyType(
         "output.weight": "lm_head.weight",
     }
 )
+
+# Names of all experts' matrices where transformers saves them as it has them.
+_BARE = ("experts.gate_up_proj", "experts.down_proj")
 
 
 def each_by_itself(config: ModelConfig) -> Views:
@@ -69,6 +80,9 @@ class Family:
     has_unturned: bool = False  # layers may have no rotary embedding
     is_hybrid: bool = False  # Mamba's layers and experts may be there; only those without are run
     windowed: Rule = "all"  # layers, where the file does not list them
+    experts: ExpertFields | None = None  # of those whose layers have experts
+    expert_names: Mapping[str, str] = field(default_factory=dict)  # of one expert's tensors
+    qkv_limit: str = ""  # the field that says within what q, k and v are kept
     part: str = ""  # of config.json that has the fields of the text model; "": it is the whole
     part_type: str = ""  # the model_type there, where it is not said
     other_parts: tuple[Family, ...] = ()  # of the class, with text models of other types
@@ -94,8 +108,10 @@ class Family:
         """The tensor in the directory that is the program's weight."""
         if name in self.top_names:
             return self.prefix + self.top_names[name]
-        _, layer, part, kind = name.split(".")
-        return f"{self.prefix}{self.layers}{layer}.{self.layer_names[part]}.{kind}"
+        _, layer, part, *expert, kind = name.split(".")
+        theirs = self.expert_names[part].format(*expert) if expert else self.layer_names[part]
+        suffix = "" if theirs.endswith(_BARE) else f".{kind}"
+        return f"{self.prefix}{self.layers}{layer}.{theirs}{suffix}"
 
     def our_name(self, name: str) -> str:
         """The program's weight that a tensor in the directory is; "" if it is none."""
@@ -109,8 +125,17 @@ class Family:
             return top[name]
         parts = {theirs: ours for ours, theirs in self.layer_names.items()}
         parts.update(self.other_names)
-        layers = re.escape(self.layers)
-        found = re.fullmatch(rf"{layers}(0|[1-9][0-9]*)\.(.+)\.(weight|bias)", name)
-        if found is None or found[2] not in parts:
+        if name.endswith(_BARE):
+            name += ".weight"
+        layers, number = re.escape(self.layers), "(0|[1-9][0-9]*)"
+        found = re.fullmatch(rf"{layers}{number}\.(.+)\.(weight|bias)", name)
+        if found is None:
             return ""
-        return f"blk.{found[1]}.{parts[found[2]]}.{found[3]}"
+        layer, part, kind = found.groups()
+        if part in parts:
+            return f"blk.{layer}.{parts[part]}.{kind}"
+        for ours, theirs in self.expert_names.items():
+            before, after = map(re.escape, theirs.split("{}"))
+            if expert := re.fullmatch(f"{before}{number}{after}", part):
+                return f"blk.{layer}.{ours}.{expert[1]}.{kind}"
+        return ""

@@ -17,7 +17,10 @@ _PATTERN, _SAVED_PATTERN = "sliding_window_pattern", "_sliding_window_pattern"
 # Of files without layer_types: those from max_window_layers on; all but every nth, by a field or
 # by none; those without a rotary embedding. In models of two kinds no file lists them: there is no
 # window, or all layers have it.
-Rule = Literal["none", "all", "later", "all but every nth", "all but every nth, unsaid", "unturned"]
+Rule = Literal[
+    "none", "all", "all if used", "later", "all but every nth", "all but every nth, unsaid",
+    "unturned",
+]  # fmt: skip
 Layers = tuple[bool, ...]  # by layer; (): none
 
 
@@ -41,7 +44,7 @@ def windows(
         windowed = _listed(fields, layers)
         if windowed and not window:
             raise fields.wrong("layer_types", f"{FULL} everywhere, as no window is used")
-        if rule == "all" and hides and not all(windowed or (False,)):
+        if rule in ("all", "all if used") and hides and not all(windowed or (False,)):
             raise fields.wrong(
                 "layer_types", f"{WINDOWED} everywhere, as transformers has it in this class"
             )
@@ -76,7 +79,7 @@ def _unlisted(fields: Fields, rule: Rule, layers: int, unturned: Layers) -> Laye
     match rule:
         case "none":
             return ()
-        case "all":
+        case "all" | "all if used":
             return (True,) * layers
         case "later":
             first = fields.whole("max_window_layers", least=0)

@@ -1,0 +1,56 @@
+"""A mixture of experts: MLPs of which a router chooses a few for each row   (Shazeer et al. 2017).
+
+Its numbers, checked once, when made, and its part of a layer's program. Knows no file: who reads
+one names the key or field of what is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from octavo.errors import ModelFormatError
+from octavo.kernels import native
+from octavo.program.builder import ProgramBuilder
+from octavo.program.ops import RouteScore, Value, WeightSpec
+
+MOST_EXPERTS = native.MAX_EXPERTS
+EXPERT_STEP = native.GROUP_COLUMNS  # kernels cut a stack of experts at whole groups only
+ROUTER = "ffn_gate_inp"  # the part whose matrix makes the router's logits; always float32
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """How many experts layers have, and how a row's are chosen and weighed."""
+
+    experts: int
+    used: int  # by each row
+    ffn_size: int  # of one expert
+    sparse: tuple[bool, ...]  # by layer, which have experts; the others have one MLP
+    score: RouteScore = "softmax"
+    renormalised: bool = False  # a row's factors are divided by their sum
+    shared_ffn_size: int = 0  # of an MLP beside them that all rows pass through; 0: none
+
+    def __post_init__(self) -> None:
+        for name, value, most in (
+            ("experts", self.experts, MOST_EXPERTS),
+            ("experts that a row uses", self.used, self.experts),
+        ):
+            if not 1 <= value <= most:
+                raise ModelFormatError(f"{value} {name}: expected 1 to {most}")
+
+
+def mixture(
+    p: ProgramBuilder, cfg: Mixture, i: int, x: Value, *, scale: float = 1.0, add: Value
+) -> Value:
+    """The experts of layer `i`: add + scale * (the sum of what a row's make of x)."""
+
+    def stack(part: str, rows: int, cols: int) -> WeightSpec:
+        return WeightSpec(f"blk.{i}.ffn_{part}_exps.weight", (cfg.experts * rows, cols))
+
+    ffn, hidden = cfg.ffn_size, x.width
+    logits = p.linear(x, WeightSpec(f"blk.{i}.{ROUTER}.weight", (cfg.experts, hidden)))
+    route = p.route(logits, used=cfg.used, score=cfg.score, renormalise=cfg.renormalised)
+    return p.experts(
+        x, route, stack("gate", ffn, hidden), stack("up", ffn, hidden), stack("down", hidden, ffn),
+        experts=cfg.experts, activation="silu", scale=scale, add=add,
+    )  # fmt: skip

@@ -1,0 +1,108 @@
+"""The families with experts that are run from model directories. Tables only."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from octavo.weights.hf.experts import IGNORED, USED, ExpertFields
+from octavo.weights.hf.family import EVERY, GRANITE_SCALES, Family
+from octavo.weights.weight_orders import shared_expert_in_turn
+
+_ATTENTION = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+}
+# As transformers has them in memory, and saves them if it is told to.
+_FUSED = {
+    "ffn_gate_up_exps": "mlp.experts.gate_up_proj",
+    "ffn_down_exps": "mlp.experts.down_proj",
+}
+_MIXTRAL = {**_ATTENTION, "ffn_gate_inp": "block_sparse_moe.gate", **_FUSED}
+_OF_ONE = {
+    "ffn_gate": "mlp.experts.{}.gate_proj",
+    "ffn_up": "mlp.experts.{}.up_proj",
+    "ffn_down": "mlp.experts.{}.down_proj",
+}
+_OLMOE = {
+    **_ATTENTION,
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "ffn_gate_inp": "mlp.gate",
+    **_FUSED,
+}
+_QWEN3_MOE = {
+    **_OLMOE,
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+_GRANITE_MOE = {
+    **_ATTENTION,
+    "ffn_gate_inp": "block_sparse_moe.router.layer",
+    "ffn_gate_up_exps": "block_sparse_moe.input_linear",
+    "ffn_down_exps": "block_sparse_moe.output_linear",
+    "ffn_gate_up_shexp": "shared_mlp.input_linear",
+    "ffn_down_shexp": "shared_mlp.output_linear",
+}
+_OVER_CHOSEN = ExpertFields(score="softmax_of_chosen")
+_GRANITE_MOE_FUSED = {
+    "block_sparse_moe.router": "ffn_gate_inp",
+    "block_sparse_moe.experts.gate_up_proj": "ffn_gate_up_exps",
+    "block_sparse_moe.experts.down_proj": "ffn_down_exps",
+}
+
+MIXTRAL = Family(
+    "mixtral", "llama", _MIXTRAL, needs=("num_key_value_heads",), ignored=IGNORED,
+    experts=_OVER_CHOSEN,
+    expert_names={
+        "ffn_gate": "block_sparse_moe.experts.{}.w1", "ffn_up": "block_sparse_moe.experts.{}.w3",
+        "ffn_down": "block_sparse_moe.experts.{}.w2",
+    },
+    other_names={"mlp.gate": "ffn_gate_inp"},
+    assumed={
+        **EVERY, "rms_norm_eps": 1e-5, "rope_theta": 1e6, "num_local_experts": 8, USED: 2,
+    },
+)  # fmt: skip
+
+QWEN3_MOE = Family(
+    "qwen3_moe", "qwen3moe", _QWEN3_MOE, qk_norm=True, needs=("num_key_value_heads",),
+    windowed="all if used", ignored=IGNORED, qkv_bias="attention_bias",
+    output_bias="attention_bias", expert_names=_OF_ONE,
+    experts=ExpertFields(
+        counts=("num_experts", "num_local_experts"), ffn_size="moe_intermediate_size",
+        renormalised="norm_topk_prob", has_dense_layers=True,
+    ),
+    assumed={
+        **EVERY, "use_sliding_window": False, "sliding_window": 4096, "num_experts": 128, USED: 8,
+        "moe_intermediate_size": 768, "norm_topk_prob": False, "decoder_sparse_step": 1,
+    },
+)  # fmt: skip
+
+OLMOE = Family(
+    "olmoe", "olmoe", _OLMOE, qk_norm=True, windowed="none", ignored=IGNORED,
+    qkv_bias="attention_bias", output_bias="attention_bias", qkv_limit="clip_qkv",
+    expert_names=_OF_ONE,
+    experts=ExpertFields(
+        counts=("num_experts", "num_local_experts"), renormalised="norm_topk_prob"
+    ),
+    assumed={
+        **EVERY, "rms_norm_eps": 1e-5, "num_experts": 64, USED: 8, "norm_topk_prob": False,
+    },
+)  # fmt: skip
+
+GRANITE_MOE = Family(
+    "granitemoe", "granitemoe", _GRANITE_MOE, windowed="none", ignored=IGNORED,
+    qkv_bias="attention_bias", output_bias="attention_bias", other_names=_GRANITE_MOE_FUSED,
+    scales=tuple(GRANITE_SCALES), experts=_OVER_CHOSEN,
+    assumed={**EVERY, **GRANITE_SCALES, "num_local_experts": 8, USED: 2},
+)  # fmt: skip
+
+GRANITE_MOE_SHARED = replace(
+    GRANITE_MOE, model_type="granitemoeshared", views=shared_expert_in_turn,
+    experts=replace(_OVER_CHOSEN, shared_ffn_size="shared_intermediate_size"),
+    assumed={**GRANITE_MOE.assumed, "shared_intermediate_size": 0},
+)  # fmt: skip

@@ -1,0 +1,83 @@
+"""What a config.json says of experts: how many, how many a row uses, which layers have them.
+
+Comes in: fields, and what the family calls them. Goes out: a `Mixture`, and why it is not run, if
+it is not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from octavo.errors import ModelFormatError
+from octavo.model.mixture import EXPERT_STEP, MOST_EXPERTS, Mixture
+from octavo.program.ops import RouteScore
+from octavo.values import is_whole
+from octavo.weights.hf.json_fields import Fields
+
+USED = "num_experts_per_tok"
+# Of training, and of what transformers returns.
+IGNORED = ("router_aux_loss_coef", "router_jitter_noise", "output_router_logits")
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertFields:
+    """What a family calls its numbers, and how it weighs a row's experts."""
+
+    counts: tuple[str, ...] = ("num_local_experts",)  # any of them says how many there are
+    ffn_size: str = "intermediate_size"
+    score: RouteScore = "softmax"
+    renormalised: str = ""  # the flag that says so; "": they are not
+    shared_ffn_size: str = ""  # of the MLP beside them; "": there is none
+    has_dense_layers: bool = False  # fields say which layers have one MLP
+
+
+def mixture(
+    fields: Fields, said: ExpertFields | None, *, layers: int, hidden: int
+) -> tuple[Mixture | None, str]:
+    """Return the experts, and why the model is not run; None and nothing where there are none."""
+    if said is None:
+        return None, ""
+    name = _count_field(fields, said.counts)
+    experts = fields.whole(name)
+    if not 1 <= experts <= MOST_EXPERTS:
+        raise fields.wrong(name, f"a whole number from 1 to {MOST_EXPERTS}")
+    used = fields.whole(USED)
+    if not 1 <= used <= experts:
+        raise fields.wrong(USED, f"a whole number from 1 to {name}, {experts}")
+    sizes = {said.ffn_size: fields.whole(said.ffn_size, least=1), "hidden_size": hidden}
+    why = next(
+        (
+            f"{fields.said(each)}: experts are run whose sizes are multiples of {EXPERT_STEP}"
+            for each, size in sizes.items()
+            if size % EXPERT_STEP
+        ),
+        "",
+    )
+    return Mixture(
+        experts,
+        used,
+        sizes[said.ffn_size],
+        _sparse(fields, layers) if said.has_dense_layers else (True,) * layers,
+        score=said.score,
+        renormalised=fields.flag(said.renormalised) if said.renormalised else False,
+        shared_ffn_size=(
+            fields.whole(said.shared_ffn_size, least=0) if said.shared_ffn_size else 0
+        ),
+    ), why
+
+
+def _count_field(fields: Fields, names: tuple[str, ...]) -> str:
+    there = [name for name in names if fields.has(name)]
+    first, *others = there or names
+    for other in others if there else ():
+        if fields.get(other) != fields.get(first):
+            raise ModelFormatError(f"{fields.said(first)}, {fields.said(other)}: one is wrong")
+    return first
+
+
+def _sparse(fields: Fields, layers: int) -> tuple[bool, ...]:
+    """Every nth layer, but for those that are listed."""
+    step, listed = fields.whole("decoder_sparse_step", least=1), fields.get("mlp_only_layers") or []
+    if not isinstance(listed, list) or not all(is_whole(i) and 0 <= i < layers for i in listed):
+        raise fields.wrong("mlp_only_layers", f"a list of layers below {layers}")
+    return tuple(i not in listed and (i + 1) % step == 0 for i in range(layers))
