@@ -43,6 +43,11 @@ def _half(values: NDArray[np.float32]) -> Bytes:
     return values.astype("<f2").view(np.uint8).reshape(-1, 2)
 
 
+def _f32(draw: np.random.BitGenerator, values: int, spread: NDArray[np.float32]) -> Bytes:
+    levels = _bytes(draw, values).astype(np.float32) - np.float32(127.5)
+    return (levels * spread / _deviation(256)).astype("<f4").view(np.uint8)
+
+
 def _q4_0(draw: np.random.BitGenerator, blocks: int, spread: NDArray[np.float32]) -> Bytes:
     # Quants are from -8 to 7: so that no row leans one way, every other block has a scale below 0.
     signs = np.where(np.arange(blocks) & 1, np.float32(-1), np.float32(1))
@@ -88,6 +93,7 @@ def _deviation(levels: int) -> np.float32:
 
 
 _MAKERS: Mapping[GGMLType, Callable[[np.random.BitGenerator, int, NDArray[np.float32]], Bytes]] = {
+    GGMLType.F32: _f32,
     GGMLType.Q4_0: _q4_0,
     GGMLType.Q4_1: _q4_1,
     GGMLType.Q8_0: _q8_0,

@@ -1,7 +1,8 @@
 """Models that no package ships, as shapes: which tensors they have, of which type, and what a file
 of them says besides.
 
-The sizes are those of Llama 3.1 and 3.2; the weights are random. Knows no files.
+The sizes are those of Llama 3.1 and 3.2, and of a small Mixtral with many experts; the weights are
+random. Knows no files.
 """
 
 from __future__ import annotations
@@ -34,13 +35,21 @@ class Shape:
     vocabulary: int
     tied: bool  # the head is the embedding
     rope_factor: float  # how much further than 8,192 positions the slow rotations reach
+    experts: int = 0  # of a layer, each of `ffn` values; 0: layers are dense
+    used: int = 0  # by a row
 
 
 SHAPES: Mapping[str, Shape] = MappingProxyType(
     {
         "llama-3.2-1b": Shape(16, 2048, 8192, 32, 8, 64, 128_256, tied=True, rope_factor=32),
         "llama-3.1-8b": Shape(32, 4096, 14336, 32, 8, 128, 128_256, tied=False, rope_factor=8),
+        "64-experts": Shape(
+            12, 1024, 768, 16, 4, 64, 32_768, tied=True, rope_factor=8, experts=64, used=8
+        ),
         "tiny": Shape(4, 256, 512, 4, 2, 64, 1_536, tied=True, rope_factor=8),
+        "tiny-experts": Shape(
+            4, 256, 256, 4, 2, 64, 1_536, tied=True, rope_factor=8, experts=8, used=2
+        ),
     }
 )
 _ROPE_BASE, _TRAINED = 500_000.0, 8192
@@ -64,8 +73,15 @@ def metadata(name: str, shape: Shape, format: str) -> dict[str, Value]:
         "llama.rope.dimension_count": shape.head_dim,
         "llama.rope.freq_base": _ROPE_BASE,
         "llama.vocab_size": shape.vocabulary,
+        **_expert_counts(shape),
         **tokens(shape.vocabulary),
     }
+
+
+def _expert_counts(shape: Shape) -> dict[str, Value]:
+    if not shape.experts:
+        return {}
+    return {"llama.expert_count": shape.experts, "llama.expert_used_count": shape.used}
 
 
 def tensors(shape: Shape, format: str, seed: int) -> Iterator[Tensor]:
@@ -93,9 +109,13 @@ def tensors(shape: Shape, format: str, seed: int) -> Iterator[Tensor]:
         yield of(f"{block}attn_v.weight", (kv, shape.hidden), value)
         yield of(f"{block}attn_output.weight", (shape.hidden, q), most)
         yield _floats(f"{block}ffn_norm.weight", [1.0] * shape.hidden)
-        yield of(f"{block}ffn_gate.weight", (shape.ffn, shape.hidden), most)
-        yield of(f"{block}ffn_up.weight", (shape.ffn, shape.hidden), most)
-        yield of(f"{block}ffn_down.weight", (shape.hidden, shape.ffn), value)
+        into, out, name = (shape.ffn, shape.hidden), (shape.hidden, shape.ffn), ""
+        if shape.experts:
+            yield of(f"{block}ffn_gate_inp.weight", (shape.experts, shape.hidden), GGMLType.F32)
+            into, out, name = (shape.experts, *into), (shape.experts, *out), "_exps"
+        yield of(f"{block}ffn_gate{name}.weight", into, most)
+        yield of(f"{block}ffn_up{name}.weight", into, most)
+        yield of(f"{block}ffn_down{name}.weight", out, value)
     yield _floats("output_norm.weight", [1.0] * shape.hidden)
     if not shape.tied:
         yield _head(seed, "output.weight", vocabulary, head)
@@ -114,9 +134,9 @@ def _gets_more(layer: int, layers: int) -> bool:
     return layer < eighth or layer >= layers - eighth or (layer - eighth) % 3 == 2
 
 
-def _matrix(seed: int, name: str, shape: tuple[int, int], type: GGMLType) -> Tensor:
-    spread = 1 / math.sqrt(shape[1])
-    chunks = partial(random_blocks.chunks, type, shape[0] * shape[1], spread, seed=seed, name=name)
+def _matrix(seed: int, name: str, shape: tuple[int, ...], type: GGMLType) -> Tensor:
+    spread = 1 / math.sqrt(shape[-1])
+    chunks = partial(random_blocks.chunks, type, math.prod(shape), spread, seed=seed, name=name)
     return Tensor(name, shape, type, chunks)
 
 

@@ -57,7 +57,7 @@ def test_so_does_a_stream_and_does_not_look_whole(tight: Live, route: str) -> No
     found = tight.post(route, {**BODIES[route], "temperature": 1, "seed": 1, "stream": True})
     assert found.status == 200
     *told, last = found.events
-    assert len(told) > 1  # it had begun
+    assert told  # it had begun; its pieces may have come in one
     if route == "/v1/responses":
         assert last["type"] == "response.failed"
         assert last["response"]["status"] == "failed"
