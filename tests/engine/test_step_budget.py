@@ -7,7 +7,9 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo.engine.step_budget import FIRST_CHUNK
+from octavo.engine.step_budget import FIRST_CHUNK, UNITS_PER_BYTE, StepBudget
+from octavo.program.cost import uniform_weights
+from octavo.program.ops import Experts, KVSpec
 from tests.engine.machine import (
     HEAD,
     KV,
@@ -23,6 +25,7 @@ from tests.engine.machine import (
     pairs,
     run_step,
 )
+from tests.exactness.programs import Grouped, grouped
 
 # ---- what a chunk may be
 
@@ -120,6 +123,30 @@ def test_decodes_that_ride_along_cost_their_reads_but_not_the_weights() -> None:
     # The step may cost 60.0e9; 224 rows from 0 cost 52.8e9 with the weights, 192 cost 45.0e9. The
     # six cost 1.6e9 for their rows and 6 x 2,500 x 23,040 bytes x 18 = 6.2e9 for their reads.
     assert (alone, beside) == (224, 192)
+
+
+def test_a_decode_of_a_mixture_is_priced_by_the_experts_that_it_reads() -> None:
+    """A machine whose bytes cost what is assumed teaches nothing by its decodes."""
+    program = grouped(Grouped((KVSpec(2, 32, 32),), 2, 40, experts=8))  # a row meets two
+    sizes = uniform_weights(program, 8)
+    experts = sum(
+        sizes[spec.name] for op in program.ops if isinstance(op, Experts) for spec in op.weights
+    )
+    read = 1e9 * (1 - 0.75 * experts / sum(sizes.values()))
+    assert read < 0.5e9
+
+    def learned(steps: int) -> StepBudget:
+        it = budget(program, weight_bytes=1e9, max_rows=10**6)
+        it.observe([(0, 1000)], 0.05)
+        seconds = it.seconds(0, 64)
+        assert seconds is not None
+        for _ in range(steps):
+            it.observe([(0, 1)], read * UNITS_PER_BYTE * seconds / it.units(0, 64))
+        return it
+
+    taught, untaught = (longest(learned(steps), 40, context=100_000) for steps in (3, 0))
+    assert taught == untaught
+    assert 32 < taught < longest(learned(0))  # their reads cost something
 
 
 @settings(deadline=None)

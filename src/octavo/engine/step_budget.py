@@ -24,8 +24,8 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from octavo.program.cost import RowFormat, Work, cost, uniform_weights
-from octavo.program.ops import Attend, Head
+from octavo.program.cost import RowFormat, Work, cost, experts_read, uniform_weights
+from octavo.program.ops import Attend, Experts, Head
 from octavo.program.program import Program
 
 # Where time bounds a chunk with more to come, it is a multiple of these rows: the tokens of a block
@@ -76,6 +76,13 @@ class _Costs:
             else:
                 self.row += each.flops
         self.weight_bytes = weight_bytes
+        self._experts: dict[tuple[int, int], float] = {}  # (a layer's, a row's) -> bytes of weights
+        byte = weight_bytes / sum(weights.values())  # of a value
+        for op in program.ops:
+            if isinstance(op, Experts):
+                nbytes = byte * sum(weights[spec.name] for spec in op.weights)
+                key = op.experts, op.used
+                self._experts[key] = self._experts.get(key, 0.0) + nbytes
         # By the assumed price: a measured one would change what a chunk costs between two chunks.
         self.weights = weight_bytes * UNITS_PER_BYTE
         self.groups = [
@@ -94,10 +101,16 @@ class _Costs:
         )
 
     def bytes_read(self, spans: Iterable[tuple[int, int]]) -> float:
-        """The weights once, and for each span the K and V that it sees."""
+        """The weights once, of experts those that the rows meet, and for each span the K and V that
+        it sees."""
         works = [Work(rows=end - begin, past=begin) for begin, end in spans]
         kv = sum(g.kv_bytes * work.tokens_seen(g.window) for work in works for g in self.groups)
-        return self.weight_bytes + kv
+        rows = sum(work.rows for work in works)
+        unread = sum(
+            nbytes * (1 - experts_read(experts, used, rows) / experts)
+            for (experts, used), nbytes in self._experts.items()
+        )
+        return self.weight_bytes - unread + kv
 
 
 class StepBudget:
