@@ -49,11 +49,12 @@ class PlainPool:
     def size(self, block: BlockId) -> int:
         return self.pool.block_bytes[self.pool.group(block)]
 
-    def allocate(self, count: int) -> list[list[BlockId]] | None:
+    def allocate(self, counts: Sequence[int]) -> list[list[BlockId]] | None:
         self.released.clear()
-        if count * sum(self.pool.block_bytes) > self.pool.budget - self.bytes_held:
+        wanted = sum(counts[group] * self.pool.block_bytes[group] for group in self.groups)
+        if wanted > self.pool.budget - self.bytes_held:
             return None
-        return [[self.take(group) for _ in range(count)] for group in self.groups]
+        return [[self.take(group) for _ in range(counts[group])] for group in self.groups]
 
     def take(self, group: int) -> BlockId:
         block: BlockId | None = None

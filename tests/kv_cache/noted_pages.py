@@ -28,18 +28,22 @@ class NotedPages:
     def write(self, table: BlockTable, tokens: Text, end: int) -> None:
         """The rows run from what is stored to `end`."""
         for row in range(table.num_stored, end):
-            for block in self.blocks_at(table, row):
+            for block in self.blocks_at(table, row, row):
                 page = self.pages.setdefault(block, [None] * self.kv.block_size)
                 page[row % self.kv.block_size] = tokens[: row + 1]
 
     def read(self, table: BlockTable, tokens: Text, row: int) -> None:
         """Check that what a row reads was written for these tokens."""
         for position in range(min(row + 1, table.num_stored)):
-            for block in self.blocks_at(table, position):
-                if self.kv.groups[block[0]].keeps.needs(position, position + 1, row):
-                    noted = self.pages[block][position % self.kv.block_size]
-                    assert noted == tokens[: position + 1]
+            for block in self.blocks_at(table, position, row):
+                noted = self.pages[block][position % self.kv.block_size]
+                assert noted == tokens[: position + 1]
 
-    def blocks_at(self, table: BlockTable, row: int) -> list[Block]:
-        at = row // self.kv.block_size
-        return list(enumerate(numbers[at] for numbers in self.kv.view(table)))
+    def blocks_at(self, table: BlockTable, position: int, row: int) -> list[Block]:
+        """Where the row finds the position, or writes it if it is its own."""
+        at = position // self.kv.block_size
+        return [
+            (group, numbers[at])
+            for group, numbers in enumerate(self.kv.view(table))
+            if self.kv.groups[group].keeps.needs(position, position + 1, row)
+        ]

@@ -41,6 +41,10 @@ class PlainBlocks:
     def needs(self, group: int, at: int, row: int) -> bool:
         return self.groups[group].keeps.needs(at * self.size, (at + 1) * self.size, row)
 
+    def has(self, group: int, at: int) -> bool:
+        """Tell whether the group ever has that block of a sequence."""
+        return self.needs(group, at, 0)
+
     def bytes_of(self, blocks: Sequence[Block]) -> int:
         return sum(self.groups[g].block_bytes for g, _ in blocks)
 

@@ -52,7 +52,8 @@ class PlainCache(PlainBlocks):
 
     def is_read(self, group: int, at: int, length: int, row: int) -> bool:
         """Tell whether a row reads the block, or goes on in it."""
-        return self.needs(group, at, row) or length < (at + 1) * self.size
+        is_filling = length < (at + 1) * self.size
+        return self.has(group, at) and (self.needs(group, at, row) or is_filling)
 
     def begin(self, salt: str, tokens: tuple[int, ...], num_prompt: int) -> PlainTable:
         length, paths, _ = self.match(salt, tokens)
@@ -88,32 +89,38 @@ class PlainCache(PlainBlocks):
         if end <= table.stored:
             return True
         at, slot = divmod(table.stored, self.size)
-        more = max(0, -(-end // self.size) - len(table.columns))
+        places = range(len(table.columns), -(-end // self.size))
+        more = [sum(self.has(g, place) for place in places) for g in self.all]
         filling = present(table.columns[at : at + 1])
         shared = any(self.is_shared(b, slot) for b in filling)
-        column_bytes = sum(group.block_bytes for group in self.groups)
-        if (more + shared) * column_bytes > self.room:
+        both = [n + (shared and self.has(g, at)) for g, n in enumerate(more)]
+        if self.bytes_of_each(both) > self.room:
             if not shared or any(self.holders[b] > 1 for b in filling):
                 return False
-            if more * column_bytes > self.room:
+            if self.bytes_of_each(more) > self.room:
                 return False
-            taken = [[self.take(g) for _ in range(more)] for g in self.all]
+            taken = [[self.take(g) for _ in range(more[g])] for g in self.all]
             for block in filling:
                 if self.path_of(block):
                     self.forget(block)
         else:
-            taken = [[self.take(g) for _ in range(more + shared)] for g in self.all]
+            taken = [[self.take(g) for _ in range(both[g])] for g in self.all]
             if shared:
-                copies: list[Block | None] = [blocks.pop() for blocks in taken]
-                for source, copy in zip(table.columns[at], copies, strict=True):
-                    assert source is not None
-                    assert copy is not None
+                for group, source in enumerate(table.columns[at]):
+                    if source is None:
+                        continue
+                    copy = table.columns[at][group] = taken[group].pop()
                     self.waiting[source] += 1
                     table.copies.append((source, copy))
-                table.columns[at] = copies
                 self.copying.append(table)
-        table.columns += [list(column) for column in zip(*taken, strict=True)]
+        for place in places:
+            column = [taken[g].pop(0) if self.has(g, place) else None for g in self.all]
+            table.columns.append(column)
         return True
+
+    def bytes_of_each(self, counts: Sequence[int]) -> int:
+        """Bytes of so many blocks of each group."""
+        return sum(n * group.block_bytes for n, group in zip(counts, self.groups, strict=True))
 
     def end_copies(self, table: PlainTable) -> None:
         for source, _ in table.copies:

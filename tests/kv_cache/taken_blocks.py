@@ -13,7 +13,7 @@ def ids(*blocks: int) -> list[BlockId]:
 
 
 def take(pool: BlockPool, count: int) -> list[BlockId]:
-    taken = pool.allocate(count)
+    taken = pool.allocate([count])
     assert taken is not None
     return taken[0]
 

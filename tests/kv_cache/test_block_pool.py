@@ -19,7 +19,7 @@ def test_blocks_are_taken_given_back_and_taken_again() -> None:
     pool = BlockPool([1], 4)
     first = take(pool, 3)
     assert first == [0, 1, 2]
-    assert pool.allocate(2) is None  # too few: nothing is taken
+    assert pool.allocate([2]) is None  # too few: nothing is taken
     assert counts(pool) == (1, 0, 3)
     pool.free(ids(2, 1))
     assert take(pool, 3) == [1, 2, 3]  # the one freed last first, the one never used last
@@ -30,7 +30,7 @@ def test_blocks_are_taken_given_back_and_taken_again() -> None:
 def test_too_few_blocks_evict_nothing() -> None:
     pool = BlockPool([1], 3)
     free_chain(pool, 2)
-    assert pool.allocate(4) is None
+    assert pool.allocate([4]) is None
     assert counts(pool) == (1, 2, 0)
     assert pool.num_evicted == 0
 

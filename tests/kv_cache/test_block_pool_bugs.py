@@ -23,7 +23,7 @@ from tests.kv_cache.taken_blocks import cached_chain, ids, take
         lambda pool: pool.cache(BlockId(1), BlockId(2), 1.0),  # the parent is not cached
         lambda pool: pool.recache(BlockId(1), None, 1.0),  # not cached
         lambda pool: pool.uncache(BlockId(1)),  # not cached
-        lambda pool: pool.allocate(-1),
+        lambda pool: pool.allocate([-1]),
     ],
 )
 def test_misuse_is_a_bug(misuse: Callable[[BlockPool], object]) -> None:

@@ -220,7 +220,7 @@ def test_recovery_frees_what_no_table_holds_and_keeps_what_can_be_found(lost: in
     it.end(it.admit("aaaa x"), "aaaa x")
     assert it.kv.pins.add(it.root, tokens_of("eeee"), 1).num_tokens == 4
     held = it.pool.num_held
-    it.pool.allocate(1)  # and a block that was taken for nobody
+    it.pool.allocate([1])  # and a block that was taken for nobody
     gone = it.tables.pop(lost)
     it.kv.recover(it.tables)
     it.check()

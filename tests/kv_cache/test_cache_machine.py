@@ -20,8 +20,24 @@ keeps = st.one_of(
     st.builds(KeepLast, st.integers(1, 8)),
     st.builds(KeepEnds, st.just(SIZE), st.integers(1, 6)),
 )
+
+
+def apart(end: int, first: int, others: int, more: list[LayerGroup]) -> list[LayerGroup]:
+    """Groups of which one has the beginning of every sequence and one what follows it."""
+    sinks, rest = KeepAll(end=end), KeepAll(begin=end)
+    return [LayerGroup(others, rest), *more, LayerGroup(first, sinks)]
+
+
+sizes = st.integers(1, 3)
 layer_groups = st.one_of(
     st.just([LayerGroup(1)]),
+    st.builds(
+        apart,
+        st.sampled_from([SIZE, SIZE, 2 * SIZE]),
+        sizes,
+        sizes,
+        st.lists(st.builds(LayerGroup, sizes, keeps), max_size=1),
+    ),
     st.lists(st.builds(LayerGroup, st.integers(1, 3), keeps), min_size=1, max_size=3),
 )
 rooms = st.one_of(st.integers(1, 9), st.integers(5, 40))

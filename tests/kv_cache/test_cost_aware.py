@@ -259,7 +259,7 @@ def test_a_pool_evicts_by_it() -> None:
     pool.check_integrity()
     pool.hold(first[:1])
     pool.free(first[:1])
-    assert pool.allocate(5) is not None
+    assert pool.allocate([5]) is not None
     # The newest go first, each after its child; the reused block is left.
     assert evicted == [5, 4, 3, 2, 1]
     assert pool.is_cached(BlockId(0))

@@ -21,7 +21,7 @@ def test_pins_hold_blocks_under_a_budget_of_bytes_of_distinct_blocks() -> None:
     assert pinned(it, "aaaa bbbb cccc dddd", 3).num_tokens == 0  # a fourth: nothing is changed
     assert (it.kv.pins.num_bytes, it.kv.pins.holds) == (3, {0: 2, 1: 2, 2: 1})
     assert [it.pool.num_holders(BlockId(b)) for b in range(4)] == [2, 2, 1, 0]
-    assert it.pool.allocate(4) is None  # two are empty and one is evictable
+    assert it.pool.allocate([4]) is None  # two are empty and one is evictable
     assert it.kv.pins.remove(three)
     assert (it.kv.counts().blocks_pinned, it.evictable) == (2, [3, 2])
     assert it.kv.pins.remove(two)

@@ -109,13 +109,14 @@ class BlockPool:
         """Count who holds the block: tables, and pins."""
         return self._holders[block]
 
-    def allocate(self, count: int) -> list[list[BlockId]] | None:
-        """Take `count` blocks of every group, each with one holder. None if there is no room; then
+    def allocate(self, counts: Sequence[int]) -> list[list[BlockId]] | None:
+        """Take so many blocks of each group, each with one holder. None if there is no room; then
         nothing is taken."""
-        assert count >= 0
-        if count * sum(self.block_bytes) > self.budget - self.bytes_held:
+        assert min(counts) >= 0
+        sizes = zip(counts, self.block_bytes, strict=True)
+        if sum(count * size for count, size in sizes) > self.budget - self.bytes_held:
             return None
-        return [[self._take(group) for _ in range(count)] for group in range(len(self.block_bytes))]
+        return [[self._take(group) for _ in range(count)] for group, count in enumerate(counts)]
 
     def free(self, blocks: Iterable[BlockId], *, spare: bool = False) -> None:
         """Take one holder from each, in the given order: the tail of a sequence comes first.

@@ -3,7 +3,8 @@
 Of a table with s tokens stored and blocks of B tokens, in every group:
 
     blocks[: s // B]   whole: registered in the index (table.node is the last), never written again;
-                       None where no row to come needs the block, by the group's rule
+                       None where no row to come needs the block, by the group's rule, and where
+                       the group has it of no sequence
     blocks[s // B]     being filled; at slot s % B by this table alone, else it is copied first
     blocks beyond      reserved for rows that have not run: this table's alone
 
@@ -52,10 +53,17 @@ class BlockTable:
         at = self.num_stored // self.layout.block_size
         return [b for blocks in self.blocks for b in blocks[at : at + 1] if b is not None]
 
-    def extend(self, new: Iterable[Sequence[BlockId]]) -> None:
-        """Append so many blocks to those of each group."""
-        for blocks, more in zip(self.blocks, new, strict=True):
-            blocks += more
+    def extend(self, count: int, new: Iterable[Sequence[BlockId]]) -> None:
+        """Append blocks to those of each group, to have `count` of them."""
+        for group, (blocks, more) in enumerate(zip(self.blocks, new, strict=True)):
+            begin, following = len(blocks), iter(more)
+            if len(more) == count - begin:
+                blocks += more
+            else:  # the others are another group's
+                has = self.layout.has
+                blocks += [
+                    next(following) if has(group, at) else None for at in range(begin, count)
+                ]
         self.numbers = None
 
     def cut(self, count: int) -> list[BlockId]:
@@ -72,8 +80,8 @@ class BlockTable:
 
     def num_more(self, count: int) -> list[int]:
         """Blocks of each group that it takes to have `count` of them, in steps."""
-        more = [max(0, count - len(self.blocks[0]))] * len(self.blocks)
-        if more[0]:
+        more = self.layout.between(len(self.blocks[0]), count)
+        if any(more):
             most = self.layout.at_most(count)
             for group in self.layout.windowed:
                 held = len(self.blocks[group]) - self.blocks[group].count(None)
@@ -109,7 +117,9 @@ class BlockTable:
         """Tell whether it has all blocks that rows from `row` on read, or write next. Rows that are
         stored and run again store nothing: they need their own blocks too."""
         begin, end = row // self.layout.block_size, self.layout.count(self.num_stored)
-        return self.can_shrink(row) and all(None not in blocks[begin:end] for blocks in self.blocks)
+        columns = zip(*(blocks[begin:end] for blocks in self.blocks), strict=True)
+        has_own = not any(self.layout.lacks(c, at) for at, c in enumerate(columns, begin))
+        return self.can_shrink(row) and has_own
 
     def can_shrink(self, num_tokens: int) -> bool:
         """Tell whether it would have all blocks that the next row reads, or writes, if it held the
@@ -117,7 +127,9 @@ class BlockTable:
         at, slot = divmod(num_tokens, self.layout.block_size)
         columns = zip(*(blocks[: at + (slot > 0)] for blocks in self.blocks), strict=True)
         return num_tokens <= self.num_stored and all(
-            None not in column or (i < at and self.layout.has_needed(column, i, num_tokens))
+            self.layout.has_needed(column, i, num_tokens)
+            if i < at
+            else not self.layout.lacks(column, i)
             for i, column in enumerate(columns)
         )
 
@@ -136,11 +148,19 @@ class BlockTable:
         (length,) = {len(blocks) for blocks in self.blocks}
         assert length >= self.layout.count(self.num_stored)
         assert self.node.end <= self.num_stored
-        for group, ids in zip(self.layout.groups, self.blocks, strict=True):
-            assert not group.keeps_all or None not in ids
+        for g, (group, ids) in enumerate(zip(self.layout.groups, self.blocks, strict=True)):
+            if group.keeps_all:
+                assert all((b is not None) == self.layout.has(g, at) for at, b in enumerate(ids))
         numbers, self.numbers = self.numbers, None
         assert numbers in (None, self.view(first_ids)), "stale numbers"
         self.numbers = numbers
+
+
+def _num_own(table: BlockTable) -> int:
+    """Slots behind what it has stored."""
+    at, slot = divmod(table.num_stored, table.layout.block_size)
+    blocks = table.layout.between(at, len(table.blocks[0]))
+    return sum(blocks) * table.layout.block_size - slot * sum(table.layout.between(at, at + 1))
 
 
 def num_unfilled(
@@ -154,7 +174,7 @@ def num_unfilled(
     for table in tables:
         size = table.layout.block_size
         if table.own_at == num_holds:
-            num_own += len(table.blocks) * (len(table.blocks[0]) * size - table.num_stored)
+            num_own += _num_own(table)
             continue
         at, slot = divmod(table.num_stored, size)
         for blocks in table.blocks:

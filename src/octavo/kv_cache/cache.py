@@ -120,12 +120,14 @@ class KVCache:
         no room; then nothing has changed."""
         if end <= table.num_stored or table.is_writable(end, self.pool.num_holds):
             return True
-        more = max(0, self.layout.count(end) - len(table.blocks[0]))
+        has, count = len(table.blocks[0]), max(len(table.blocks[0]), self.layout.count(end))
+        more, at = self.layout.between(has, count), table.num_stored // self.block_size
         copy = self._sharing.needs_copy(table)
         table.own_at = -1 if copy else self.pool.num_holds
-        if not more and not copy:
+        if count == has and not copy:
             return True
-        taken = self.pool.allocate(more + copy)
+        copies = self.layout.between(at, at + copy)
+        taken = self.pool.allocate([n + m for n, m in zip(more, copies, strict=True)])
         if taken is None and copy and self._sharing.may_take_over(table):
             copy = False
             taken = self.pool.allocate(more)  # first: it evicts what follows the block
@@ -135,8 +137,8 @@ class KVCache:
             return False
         self._tell(BlockEventKind.ALLOCATE, [block for new in taken for block in new])
         if copy:
-            self._sharing.copy(table, [new.pop() for new in taken])
-        table.extend(taken)
+            self._sharing.copy(table, taken)
+        table.extend(count, taken)
         return True
 
     def transfers(self) -> list[Transfer]:
@@ -190,8 +192,8 @@ class KVCache:
 
     @property
     def block_bytes(self) -> int:
-        """Bytes of one block in every group."""
-        return sum(group.block_bytes for group in self.groups)
+        """Bytes of a block in every group, behind the beginning of a sequence."""
+        return self.layout.block_bytes
 
     @property
     def room(self) -> int:
@@ -199,15 +201,15 @@ class KVCache:
         return self.budget - self.pool.bytes_held
 
     def need(self, num_tokens: int, match: Match = NO_MATCH) -> int:
-        """Bytes that a table takes to hold `num_tokens`, beginning with what was matched, beside
-        what others hold of that."""
+        """Bytes that a table takes for `num_tokens`, beside what others hold of the match."""
         count = self.layout.count(num_tokens)
         blocks, whole = match.blocks(self.layout), len(match.nodes)
-        held = [[b is None or self.pool.num_holders(b) > 0 for b in ids] for ids in blocks]
-        most = self.layout.at_most(count)
-        own = [min(count - sum(h[:whole]), m) for h, m in zip(held, most, strict=True)]
-        if any(any(h[whole:]) for h in held):  # a part that is copied: what nobody holds waits too
-            own = [n + h[whole:].count(False) for n, h in zip(own, held, strict=True)]
+        free = [[b is not None and not self.pool.num_holders(b) for b in ids] for ids in blocks]
+        most = zip(self.layout.between(whole, count), free, self.layout.at_most(count), strict=True)
+        own = [min(n + sum(f[:whole]), m) for n, f, m in most]
+        partial = [b for ids in blocks for b in ids[whole:] if b is not None]
+        if any(map(self.pool.num_holders, partial)):  # it is copied: what nobody holds waits too
+            own = [n + sum(f[whole:]) for n, f in zip(own, free, strict=True)]
         return self.layout.bytes(own)
 
     def need_more(self, table: BlockTable, num_tokens: int) -> int:
@@ -215,11 +217,10 @@ class KVCache:
         return self.layout.bytes(table.num_more(self.layout.count(num_tokens)))
 
     def at_most(self, num_tokens: int, *, shared: int = 0) -> int:
-        """Bytes that a table holds at its longest, without the whole blocks of the first `shared`
-        tokens."""
+        """Bytes of a table at its longest, without whole blocks of the first `shared` tokens."""
         count = self.layout.count(num_tokens)
-        own = count - shared // self.block_size
-        return self.layout.bytes(min(own, most) for most in self.layout.at_most(count))
+        own = self.layout.between(shared // self.block_size, count)
+        return self.layout.bytes(map(min, own, self.layout.at_most(count)))
 
     def bytes_held(self, tables: Sequence[BlockTable]) -> int:
         """Bytes of the different blocks that these tables hold."""
@@ -241,8 +242,7 @@ class KVCache:
         return releases, None if due is None else max(0.0, due - now)
 
     def view(self, table: BlockTable) -> tuple[Sequence[int], ...]:
-        """The block numbers of each group, as kernels read them; 0 where it has no block,
-        which no row reads."""
+        """The block numbers of each group, as kernels read them; 0 where it has no block."""
         return table.numbers or table.view(self.pool.first_ids)
 
     def counts(self) -> KVCounts:

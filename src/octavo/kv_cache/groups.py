@@ -6,6 +6,7 @@ blocks of a sequence may still be read. Knows nothing of tokens, tables or memor
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NewType, Protocol
@@ -24,10 +25,14 @@ class Keep(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class KeepAll:
-    """Full attention: every row reads all positions before it."""
+    """Full attention: every row reads all positions before it. Of a sequence the group has whole
+    blocks, `begin` to `end`; the others are in another group, of the same layers."""
+
+    begin: int = 0
+    end: int = sys.maxsize
 
     def needs(self, begin: int, end: int, row: int) -> bool:
-        return True
+        return self.begin <= begin < self.end
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,12 @@ class Layout:
         self.groups = tuple(groups)
         self.windowed = tuple(g for g, group in enumerate(groups) if not group.keeps_all)
         self.block_size = block_size
+        # Of groups that have a part of a sequence: their first block, and the one after the last.
+        self._parts = {
+            g: (group.keeps.begin // block_size, group.keeps.end // block_size)
+            for g, group in enumerate(groups)
+            if isinstance(group.keeps, KeepAll) and group.keeps != KeepAll()
+        }
         self._max_rows = max_rows  # of one sequence in a step
         self._at_most: dict[tuple[int, int], int] = {}
 
@@ -71,6 +82,32 @@ class Layout:
         begin = at * self.block_size
         return self.groups[group].keeps.needs(begin, begin + self.block_size, row)
 
+    def between(self, begin: int, end: int) -> list[int]:
+        """Blocks that each group has of those at [begin, end) of a sequence."""
+        counts = [max(0, end - begin)] * len(self.groups)
+        for group, (first, last) in self._parts.items():
+            counts[group] = max(0, min(end, last) - max(begin, first))
+        return counts
+
+    def has(self, group: int, at: int) -> bool:
+        """Tell whether the group has block `at` of a sequence, before it lets go any."""
+        first, last = self._parts.get(group, (0, sys.maxsize))
+        return first <= at < last
+
+    def lacks(self, blocks: Sequence[BlockId | None], at: int) -> bool:
+        """Tell whether one is missing, of those at `at` in each group."""
+        return None in blocks and any(b is None and self.has(g, at) for g, b in enumerate(blocks))
+
+    def above(self, blocks: Sequence[BlockId | None], group: int) -> BlockId | None:
+        """Of the blocks before that of a group, the one that has to outlast it, if one has to: its
+        own, or where that is in another group, one there."""
+        if not self.groups[group].keeps_all:
+            return None
+        if blocks[group] is not None:
+            return blocks[group]
+        kept = zip(blocks, self.groups, strict=True)
+        return next((b for b, other in kept if b is not None and other.keeps_all), None)
+
     def has_needed(self, blocks: Sequence[BlockId | None], at: int, row: int) -> bool:
         """Tell whether all blocks are there, of those at `at` in each group, that rows from `row`
         on need."""
@@ -81,7 +118,7 @@ class Layout:
     def at_most(self, count: int) -> list[int]:
         """Blocks of each group that a table of `count` blocks holds at once: those of a step's
         rows, and what the first of them needs, wherever in its block that is."""
-        most = [count] * len(self.groups)
+        most = self.between(0, count)
         for group in self.windowed:
             if (group, count) not in self._at_most:
                 row = max(0, (count - 1) * self.block_size - self._max_rows + 1)
@@ -90,6 +127,11 @@ class Layout:
                 self._at_most[group, count] = before + count - first
             most[group] = self._at_most[group, count]
         return most
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of a block in every group, behind what only the beginning of a sequence has."""
+        return self.bytes(self.between(1, 2))
 
     def bytes(self, counts: Iterable[int]) -> int:
         """Bytes of so many blocks of each group."""

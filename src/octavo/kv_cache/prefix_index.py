@@ -4,8 +4,8 @@ Knows tokens, names and block ids. Knows nothing of holders, requests or arrays;
 which blocks may go and calls `forget`. A node is found from its parent by its tokens, compared
 themselves, so equal tokens under another parent or namespace never match, whatever a hash does.
 
-A node has a block for each group. It lives while it has those of the groups that keep all; of the
-others some may be missing. If no group keeps all it lives while it has a block or a child.
+A node has a block for each group that has one at its place. It lives while it has those of groups
+that keep all; others may be missing. If none keeps all it lives while it has a block or a child.
 
 Only a whole node (`block_size` tokens) has children. A partial one is a leaf; it may be extended,
 and is found by the tokens it shares with what follows, like a whole one that diverges.
@@ -27,7 +27,7 @@ Blocks = Sequence[BlockId | None]  # one for each group, or none
 
 
 class Node:
-    """One block of a prefix in every layer group, or a root. Only PrefixIndex changes one."""
+    """One block of a prefix in the layer groups, or a root. Only PrefixIndex changes one."""
 
     __slots__ = ("__weakref__", "_keys", "_name", "blocks", "children", "end", "parent", "tokens")
 
@@ -69,7 +69,7 @@ class Root(Node):
 class PrefixIndex:
     def __init__(self, layout: Layout, *, num_remembered: int) -> None:
         """The names of the `num_remembered` blocks evicted last tell `was_evicted` from unknown."""
-        self.block_size = layout.block_size
+        self._layout, self.block_size = layout, layout.block_size
         self._keeps_all = tuple(group.keeps_all for group in layout.groups)
         self._num_remembered = num_remembered
         self._evicted = EvictedNames(layout.block_size, num_remembered)
@@ -246,7 +246,7 @@ class PrefixIndex:
         for block, node in self._nodes.items():
             group = pool.group(block)
             assert node.blocks[group] == block
-            above = node.parent.blocks[group] if node.parent and self._keeps_all[group] else None
+            above = self._layout.above(node.parent.blocks, group) if node.parent else None
             assert above is None or pool.num_holders(block) <= pool.num_holders(above)
 
     def _is_whole(self, node: Node) -> bool:
@@ -254,8 +254,8 @@ class PrefixIndex:
         positions, or, if no group does, any block or a child."""
         if not any(self._keeps_all):
             return bool(node.children) or any(b is not None for b in node.blocks)
-        missing = (b is None for b in node.blocks)
-        return not any(keeps and m for keeps, m in zip(self._keeps_all, missing, strict=True))
+        missing = (g for g, b in enumerate(node.blocks) if b is None and self._keeps_all[g])
+        return not any(self._layout.has(g, (node.end - 1) // self.block_size) for g in missing)
 
     def _fill(self, node: Node, blocks: Blocks) -> None:
         """Give the node the blocks that it lacks. One of a shorter node leaves that: this one has

@@ -79,7 +79,7 @@ class Sharing:
         nodes, partial, num_shared = self._index.match(root, tokens)
         size, last = layout.block_size, len(tokens) - 1
         known = length = len(nodes) * size + num_shared
-        if partial is not None and None in partial.blocks:
+        if partial is not None and layout.lacks(partial.blocks, len(nodes)):
             partial, length = None, len(nodes) * size
         for at in reversed(range(len(nodes) if layout.windowed else 0)):
             if not layout.has_needed(nodes[at].blocks, at, min(length, last)):
@@ -113,25 +113,27 @@ class Sharing:
             return False  # a new one
         for blocks in table.blocks:
             block = blocks[at]
-            assert block is not None
+            if block is None:
+                continue  # another group's
             if self._pool.num_holders(block) - self._copied_from.get(block, 0) > 1:
                 return True
             if self._index.num_named(block) > slot:
                 return True
         return False
 
-    def copy(self, table: BlockTable, copies: Sequence[BlockId]) -> None:
-        """The block being filled is to be copied; the table has the copies from now on."""
+    def copy(self, table: BlockTable, taken: Sequence[list[BlockId]]) -> None:
+        """The block being filled is to be copied, to the last of those taken in each group that has
+        it; the table has the copies from now on."""
         at = table.num_stored // self._layout.block_size
-        for blocks, copy in zip(table.blocks, copies, strict=True):
+        for blocks, new in zip(table.blocks, taken, strict=True):
             source = blocks[at]
-            assert source is not None
-            self._copied_from[source] += 1  # the table's hold of it is now the copy's
-            table.copies.append((source, copy))
-            blocks[at] = copy
+            if source is not None:
+                self._copied_from[source] += 1  # the table's hold of it is now the copy's
+                table.copies.append((source, new[-1]))
+                blocks[at] = new.pop()
         self.copying[table] = None
-        self.num_copied += len(copies)
-        self._tell(Kind.COPY, copies)
+        self.num_copied += len(table.copies)
+        self._tell(Kind.COPY, [copy for _, copy in table.copies])
 
     def end_copies(self, table: BlockTable) -> None:
         """The copies are made, or needed no more: their sources are free to go."""
@@ -229,7 +231,7 @@ class Sharing:
             for group, block in enumerate(node.blocks):
                 if block is not None:
                     cost = self._cost(above.end, node.end)
-                    cached.append((block, self._parent(above, group), cost))
+                    cached.append((block, self._layout.above(above.blocks, group), cost))
         return cached
 
     def check_integrity(self, tables: Iterable[BlockTable]) -> None:
@@ -262,7 +264,8 @@ class Sharing:
                 self._tell(Kind.SHARE, [known])
             elif num_named < len(tokens):
                 cache = self._pool.recache if num_named else self._pool.cache
-                cache(block, self._parent(above, group), self._cost(above.end, node.end))
+                parent = self._layout.above(above.blocks, group)
+                cache(block, parent, self._cost(above.end, node.end))
                 self._tell(Kind.EXTEND if num_named else Kind.CACHE, [block])
                 is_new = True
         if is_new and not is_shared:
@@ -280,10 +283,6 @@ class Sharing:
         for block in blocks:
             self._pool.uncache(block)
         return blocks
-
-    def _parent(self, above: Node, group: int) -> BlockId | None:
-        """Return the block that must outlast that of a node below, if one must."""
-        return above.blocks[group] if self._layout.groups[group].keeps_all else None
 
     def _is_own(self, table: BlockTable, node: Node) -> bool:
         """Tell whether no other table holds a block of the node."""
