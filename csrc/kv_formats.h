@@ -77,6 +77,16 @@ static inline KVLayout kv_layout(int32_t layers, int32_t kv_heads, int32_t k_dim
   return l;
 }
 
+// What keeps pages of `sinks` from having the first tokens of those of `l`, or null.
+static inline const char* sinks_problem(const KVLayout& l, const KVLayout& sinks) {
+  if (l.k_format != KV_INT4 && l.v_format != KV_INT4) return "expected beside int4 pages";
+  if (sinks.k_format != KV_BF16 || sinks.v_format != KV_BF16) return "expected bf16 pages";
+  const bool alike = l.layers == sinks.layers && l.kv_heads == sinks.kv_heads &&
+                     l.k_dim == sinks.k_dim && l.v_dim == sinks.v_dim &&
+                     l.block_size == sinks.block_size;
+  return alike ? nullptr : "expected pages of the same layers, heads, dims and block size";
+}
+
 struct KVUnit {  // as offsets from the pages
   int64_t k, v;
 };

@@ -48,6 +48,10 @@ def test_other_bytes_are_refused(text: object) -> None:
     [({"context": 0}, "context=0: expected a whole number from 1"),
      ({"context": 1.5}, "context=1.5"),
      ({"block_size": 8}, "block_size=8: expected one of 16, 32, 64"),
+     ({"kv_sinks": 4}, "kv_sinks=4: only int4 has sinks, and kv_dtype is bf16: expected kv_dtype"),
+     ({"kv_sinks": 4, "kv_dtype": "k=int8,v=bf16"}, "kv_sinks=4: only int4 has sinks"),
+     ({"kv_sinks": 33, "kv_dtype": "int4"}, "kv_sinks=33: expected at most a block, which has 32"),
+     ({"kv_sinks": -1}, "kv_sinks=-1: expected a whole number from 0 to 64"),
      ({"block_size": 32.0}, "block_size=32.0: expected one of 16, 32, 64"),
      ({"activations": "int4"}, "activations='int4': expected one of int8, bf16"),
      ({"kv_cache": 1}, "kv_cache=1: expected True or False"),
@@ -64,6 +68,26 @@ def test_other_bytes_are_refused(text: object) -> None:
 def test_options_name_themselves(option: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
         EngineConfig.parse(option)
+
+
+@pytest.mark.parametrize(
+    ("options", "sinks", "dtypes"),
+    [
+        ({}, 0, ("bf16", "bf16")),
+        ({"kv_sinks": 0}, 0, ("bf16", "bf16")),
+        ({"kv_dtype": "int8"}, 0, ("int8", "int8")),
+        ({"kv_dtype": "int4"}, 32, ("int4+32", "int4+32")),
+        ({"kv_dtype": "int4", "block_size": 16, "kv_sinks": 16}, 16, ("int4+16", "int4+16")),
+        ({"kv_dtype": "k=int8,v=int4", "kv_sinks": 1}, 32, ("int8+32", "int4+32")),
+        ({"kv_dtype": "v=bf16,k=int4", "block_size": 64}, 64, ("int4+64", "bf16+64")),
+        ({"kv_dtype": "int4", "kv_sinks": 0}, 0, ("int4", "int4")),
+    ],
+)
+def test_sinks_are_a_block_where_there_is_int4_and_cached_names_say_so(
+    options: dict[str, object], sinks: int, dtypes: tuple[str, str]
+) -> None:
+    config = EngineConfig.parse(options)
+    assert (config.sink_tokens, config.page_dtypes) == (sinks, dtypes)
 
 
 def test_numbers_of_numpy_are_taken_and_none_is_the_default() -> None:

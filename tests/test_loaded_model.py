@@ -10,7 +10,7 @@ from octavo.config import PACKED_WEIGHTS, EngineConfig, PackedWeights
 from octavo.errors import OutOfMemoryError, UsageError
 from octavo.kernels import KV_FORMATS
 from octavo.loaded_model import load_model, numerics
-from octavo.program.cost import kv_bytes_per_token
+from octavo.program.kv_bytes import kv_bytes_per_token
 from tests.cli.tiny_model import write_tiny_model
 from tests.engine.busy import MODEL, POOL, TEXT
 from tests.engine.tiny_engine import add, tiny_engine

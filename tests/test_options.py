@@ -27,7 +27,11 @@ ALL = [pytest.param(o, each, id=each.name) for o in OWNERS for each in options_o
 every_option = pytest.mark.parametrize(("owner", "each"), ALL)
 
 # What the value of an option depends on.
-WITH = {name: {"beam_width": 2} for name in ("length_penalty", "early_stopping")}
+WITH: dict[str, dict[str, Any]] = {
+    "length_penalty": {"beam_width": 2},
+    "early_stopping": {"beam_width": 2},
+    "kv_sinks": {"kv_dtype": "int4", "block_size": 64},
+}
 Typed = Callable[..., dict[Any, Any]]
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from octavo.batch import Asked, Want, make_batch
 from octavo.config import EngineConfig
 from octavo.engine.engine import Engine
-from octavo.engine.runner import Runner, block_bytes
+from octavo.engine.runner import Runner, blocks_bytes
 from octavo.kernels import native
 from octavo.model import llama
 from octavo.model.config import ModelConfig
@@ -105,7 +105,7 @@ def make_runner_of(
     return kind(
         model.program, model.weights, config,
         pool=pool, context=context, max_rows=max_rows,
-        kv_budget=num_blocks * block_bytes(model.program, config),
+        kv_budget=blocks_bytes(model.program, config, num_blocks),
     )  # fmt: skip
 
 
@@ -122,13 +122,11 @@ def all_logits(
     table: Sequence[int] | None = None,
 ) -> NDArray[np.float32]:
     """(len, vocab) logits of one sequence alone, computed in the chunks that `cuts` make."""
-    blocks = list(range(min(runner.num_blocks))) if table is None else list(table)
+    tables = [[range(count) if table is None else table] for count in runner.num_blocks]
     out = []
     for begin, end in zip([0, *cuts], [*cuts, len(tokens)], strict=True):
         wants = [Asked(Want.LOGITS)] * (end - begin)
-        batch = make_batch(
-            [(tokens[begin:end], begin)], [[blocks]] * len(runner.groups), range(end - begin), wants
-        )
+        batch = make_batch([(tokens[begin:end], begin)], tables, range(end - begin), wants)
         out.append(runner.run(batch).logits)
     return np.concatenate(out)
 

@@ -2,11 +2,15 @@
 // one sequence (for tests and storage).
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "bind/bindings.h"
@@ -156,11 +160,27 @@ void attend_split(const AttentionKernels& kernels, AttentionArgs args, int32_t k
   }
 }
 
+// The layout of sinks, their pages and their block.
+using Sinks = std::tuple<const KVLayout*, Array<const uint8_t, 1>, int32_t>;
+
+KVSinks check_sinks(const KVLayout& layout, int32_t layer, int32_t window, const Sinks& sinks) {
+  const auto& [sinks_layout, pages, block] = sinks;
+  expect(window == 0, "window", "0 beside sinks", window);
+  if (sinks_layout == nullptr) throw nb::value_error("sinks: expected a KVLayout, got None");
+  if (const char* problem = sinks_problem(layout, *sinks_layout))
+    throw nb::value_error((std::string("sinks: ") + problem).c_str());
+  check_pages(*sinks_layout, pages.data(), pages.size(), layer);
+  const int64_t blocks = pages.size() / sinks_layout->block_stride;
+  expect(block >= 0 && block < blocks, "sinks", "a block below " + std::to_string(blocks), block);
+  return {sinks_layout, pages.data(), block, layout.block_size};
+}
+
 // q (rows, q_heads, k_dim) -> out (rows, q_heads, v_dim); row r is at first_position + r
 void attention(const std::string& isa, Array<float, 3> out, Array<const float, 3> q,
                Array<const uint8_t, 1> pages, const KVLayout& layout,
                Array<const int32_t, 1> block_table, int32_t layer, int32_t first_position,
-               float scale, int32_t window, float softcap, bool split_chunks, bool shared_chunks) {
+               float scale, int32_t window, float softcap, bool split_chunks, bool shared_chunks,
+               const std::optional<Sinks>& sinks) {
   const AttentionKernels& kernels = attention_of(isa);
   const int64_t rows = q.shape(0), heads = q.shape(1), group = heads / layout.kv_heads;
   check_pages(layout, pages.data(), pages.size(), layer);
@@ -199,9 +219,12 @@ void attention(const std::string& isa, Array<float, 3> out, Array<const float, 3
                         softcap,
                         nullptr,
                         nullptr,
+                        {},
                         {}};
-  check_blocks(layout, block_table, attention_first_visible(&args, 0), first_position + rows,
-               pages.size());
+  if (sinks) args.sinks = check_sinks(layout, layer, window, *sinks);
+  const int64_t end = first_position + rows,
+                seen = std::max(attention_first_visible(&args, 0), args.sinks.end);
+  check_blocks(layout, block_table, seen, end, pages.size());
   const ReleasedGil released;
   // 0xff.. is a NaN: nothing may be read from scratch before it is written.
   std::vector<uint8_t> memory((size_t)attention_scratch_bytes(&layout) + 64, 0xff);
@@ -249,7 +272,8 @@ void bind_attention(nb::module_& m) {
   m.def("attention", &attention, "isa"_a, "out"_a.noconvert(), "q"_a.noconvert(),
         "pages"_a.noconvert(), "layout"_a, "block_table"_a.noconvert(), "layer"_a,
         "first_position"_a, "scale"_a, "window"_a = 0, "softcap"_a = 0.0f, "split_chunks"_a = false,
-        "shared_chunks"_a = false, "Attention of consecutive rows of one sequence over its pages.");
+        "shared_chunks"_a = false, "sinks"_a = nb::none(),
+        "Attention of consecutive rows of one sequence over its pages.");
 }
 
 }  // namespace octavo

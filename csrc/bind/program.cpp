@@ -2,12 +2,14 @@
 // run without the GIL.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <cstring>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,14 +28,17 @@ using Const = Array<const T, N>;
 using RopeArrays =
     std::vector<std::pair<Const<float, 2>, Const<float, 2>>>;  // cos and sin, (context, half)
 
+// Of each layer group its layout and pages, the window (0: none), and which group its sinks are in.
+using Groups =
+    std::vector<std::tuple<KVLayout*, Array<uint8_t, 1>, int32_t, std::optional<int32_t>>>;
+
 constexpr int32_t kMaxWidth = 1 << 24, kMaxRows = 1 << 24;  // sizes of buffers stay inside an int64
 
 class PyProgram {
  public:
   PyProgram(const std::string& isa, ThreadPool& pool, Const<int32_t, 2> records,
             Const<int32_t, 2> buffers, const std::vector<PackedWeight*>& matrices,
-            const std::vector<Const<float, 1>>& vectors,
-            const std::vector<std::tuple<KVLayout*, Array<uint8_t, 1>, int>>& groups,
+            const std::vector<Const<float, 1>>& vectors, const Groups& groups,
             const RopeArrays& rope_tables, int32_t max_rows)
       : pool_(pool) {
     ProgramParts parts;
@@ -57,7 +62,7 @@ class PyProgram {
       parts.vectors.push_back(v.data());
       parts.vector_sizes.push_back((int64_t)v.shape(0));
     }
-    for (const auto& [layout, pages, window] : groups) {
+    for (const auto& [layout, pages, window, sinks] : groups) {
       if (layout == nullptr) throw nb::value_error("groups: expected KVLayout, got None");
       if (window < 0) refuse("groups window, at least", 0, window);
       page_arrays_.push_back(pages);
@@ -65,9 +70,16 @@ class PyProgram {
         throw nb::value_error("pages: expected 64-byte alignment");
       if ((int64_t)pages.shape(0) < layout->block_stride)
         refuse("pages bytes, at least", layout->block_stride, pages.shape(0));
-      parts.groups.push_back(
-          {*layout, pages.data(), window, (int64_t)pages.shape(0) / layout->block_stride});
+      const int64_t blocks = (int64_t)pages.shape(0) / layout->block_stride;
+      parts.groups.push_back({*layout, pages.data(), window, blocks, sinks.value_or(-1)});
     }
+    for (const auto& group : groups)
+      if (const std::optional<int32_t> sinks = std::get<3>(group)) {
+        below("groups sinks", *sinks, (int64_t)groups.size());
+        if (parts.groups[*sinks].is_sinks)
+          throw nb::value_error("groups sinks: expected another group for each");
+        parts.groups[*sinks].is_sinks = true;
+      }
     rope_arrays_ = rope_tables;
     parts.context =
         rope_tables.empty() ? kAttentionMaxContext : (int64_t)rope_tables[0].first.shape(0);
@@ -143,8 +155,7 @@ void bind_program(nb::module_& m) {
                         "The native interpreter of one program; see csrc/program/program.h.")
       .def(nb::init<const std::string&, ThreadPool&, Const<int32_t, 2>, Const<int32_t, 2>,
                     const std::vector<PackedWeight*>&, const std::vector<Const<float, 1>>&,
-                    const std::vector<std::tuple<KVLayout*, Array<uint8_t, 1>, int>>&,
-                    const RopeArrays&, int32_t>(),
+                    const Groups&, const RopeArrays&, int32_t>(),
            "isa"_a, "pool"_a, "records"_a.noconvert(), "buffers"_a.noconvert(), "matrices"_a,
            "vectors"_a.noconvert(), "groups"_a.noconvert(), "rope_tables"_a.noconvert(),
            "max_rows"_a, nb::keep_alive<1, 3>())

@@ -6,8 +6,9 @@
 //
 // Exactness: a row is one query token of one head. Its result depends on its q, its position, the
 // window and the K and V that it sees, on nothing else: KV is walked in tiles of 64 tokens and
-// chunks of 256, both at absolute positions; chunks are merged in index order; attend_rows ==
-// attend_chunk + merge_chunks, bit for bit. What a row does not see may hold anything.
+// chunks of 256, both at absolute positions, sinks before what else is in their tile; chunks are
+// merged in index order; attend_rows == attend_chunk + merge_chunks, bit for bit. What a row does
+// not see may hold anything.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -28,6 +29,14 @@ constexpr int32_t kAttentionMaxContext =
 struct KVPlace {  // of a sequence's K and V in the layer, from a position on
   const int32_t* block_table;
   int32_t kv_head, position, end;  // positions are below end
+};
+
+// A sequence's first tokens, which int4 pages have not: in bf16 pages, in a block of their own.
+struct KVSinks {
+  const KVLayout* layout;
+  const uint8_t* pages;  // 64-byte aligned
+  int32_t block;
+  int32_t end;  // positions below it; a block of them, or 0: there are none
 };
 
 struct AttentionArgs {  // rows of one sequence, in one layer; with q_rows, of several
@@ -51,6 +60,7 @@ struct AttentionArgs {  // rows of one sequence, in one layer; with q_rows, of s
   const float* states;  // null; or states of rows over chunks, as attend_chunk leaves them: of row
   const int64_t* places;  // row0 of a call over chunk c from states + places[c - its first chunk]
                           // on, and behind it those of later rows; -1: there are none
+  KVSinks sinks;          // where there are some, the window is 0
   KVPlace next;  // what the thread reads after these rows, asked for in their last tile; may be
                  // nothing (no table)
 };
@@ -94,7 +104,7 @@ static inline int64_t attention_partial_floats(const KVLayout* layout) { return 
 // Scratch of one thread, 64-byte aligned; enough for any rows and any level.
 static inline int64_t attention_scratch_bytes(const KVLayout* layout) {
   const int64_t rows = kAttentionGroupRows + 16;  // passes are padded to a size that has a kernel
-  return rows * 4 * ((int64_t)layout->k_dim + 2 * layout->v_dim);
+  return rows * 4 * (2 * (int64_t)layout->k_dim + 2 * layout->v_dim);
 }
 
 struct KVAddress {

@@ -21,6 +21,11 @@ struct Group {
   int32_t count;
 };
 
+// Of all passes.
+static int64_t packed_q_bytes(const KVLayout* l) {
+  return (int64_t)kAttentionGroupRows * l->k_dim * 4;
+}
+
 // q of row `row` of the call: token * group + head, tokens from row0 on.
 static const float* q_of(const AttentionArgs* a, int row0, int row) {
   const int token = row0 + row / a->group, at = a->q_rows != nullptr ? a->q_rows[token] : token;
@@ -35,13 +40,13 @@ static void begin_pass(Pass* pass, const AttentionArgs* a, int row0, int begin, 
   pass->o = o;
   for (int i = 0; i < pass->kernels->rows; i++) {
     const int token = row0 + (begin + least(i, count - 1)) / a->group;
-    pass->first[i] = attention_first_visible(a, token);
+    pass->first[i] = most(attention_first_visible(a, token), a->sinks.end);
     pass->last[i] = attention_position(a, token);
   }
 }
 
 struct Walk {  // of a group through a chunk: positions
-  int first;   // that its first row sees
+  int first;   // that its first row sees, behind the sinks
   int begin, end;
 };
 static Walk walk_of(const Group* group, int chunk) {
@@ -99,17 +104,19 @@ static void find_tile(const AttentionArgs* a, int kv_head, int tile, const Walk&
 }
 
 static bool sees_tile(const Pass* pass, int begin) {
-  return pass->first[0] < begin + kTile && pass->last[pass->rows - 1] >= begin;
+  return pass->first[0] < begin + kTile &&
+         pass->last[pass->rows - 1] >= most(begin, pass->first[0]);
 }
 
 struct Units {  // of a tile, that some row sees
   int begin, end;
 };
+// A row that is a sink itself sees nothing of the tile behind the sinks: lo = hi.
 static Units see_tile(const Pass* pass, Tile* tile, int begin) {
   const int rows = pass->kernels->rows;
   for (int i = 0; i < rows; i++) {
     tile->lo[i] = least(most(pass->first[i] - begin, 0), kTile);
-    tile->hi[i] = least(most(pass->last[i] + 1 - begin, 0), kTile);
+    tile->hi[i] = least(most(pass->last[i] + 1 - begin, tile->lo[i]), kTile);
   }
   return {tile->lo[0] / 16, (tile->hi[rows - 1] + 15) / 16};
 }

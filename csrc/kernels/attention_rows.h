@@ -33,12 +33,12 @@ static void merge_pass(Totals* total, const Pass* pass, int chunk, int v_dim) {
 }
 
 struct Scratch {   // all of kAttentionGroupRows rows
-  uint8_t* q;      // [passes][kPassRows * k_dim * 4]
+  uint8_t* q;      // [passes][kPassRows * k_dim * 4], and as much again for sinks
   float* chunk_o;  // [passes][kPassRows][v_dim]
   float* total_o;
   Scratch(void* memory, const KVLayout* l) {
     q = (uint8_t*)memory;
-    chunk_o = (float*)(q + (int64_t)kAttentionGroupRows * l->k_dim * 4);
+    chunk_o = (float*)(q + 2 * packed_q_bytes(l));
     total_o = chunk_o + (int64_t)kAttentionGroupRows * l->v_dim;
   }
 };

@@ -47,12 +47,14 @@ struct TileKernels {  // for one number of rows; indexed by [ahead][KVFormat]
 // (token, head) rows that go through a tile together, and their state over a chunk.
 struct alignas(64) Pass {
   float lane_l[kPassRows][16];
-  float m[16], l[16];                         // of row i in lane i
-  int32_t first[kPassRows], last[kPassRows];  // positions that the row sees; both grow with the row
-  int32_t rows;                               // those that count; kernels->rows may be more
+  float m[16], l[16];  // of row i in lane i
+  // Positions that the row sees, of those behind the sinks; both grow with the row.
+  int32_t first[kPassRows], last[kPassRows];
+  int32_t rows;  // those that count; kernels->rows may be more
   const TileKernels* kernels;
-  const void* q;  // packed [step][kernels->rows]
-  float* o;       // [kernels->rows][v_dim]
+  const void* q;       // packed [step][kernels->rows]
+  const void* sink_q;  // the same for the sinks' format, where there are some
+  float* o;            // [kernels->rows][v_dim]
 };
 
 struct alignas(64) Tile {  // what a pass works on in one tile

@@ -52,23 +52,23 @@ template <int32_t... kFormats> constexpr WalkKernels walk_kernels(KVFormats<kFor
 }
 static constexpr WalkKernels kWalk = walk_kernels(EveryKVFormat{});
 
-// Rows [begin, begin + count) of the call, row = token * group + head; spare lanes of the kernel
-// repeat the last one.
-static void pack_pass(const AttentionArgs* a, int row0, int begin, int count, void* q) {
-  const int rows = tile_kernels_for(count)->rows, k_dim = a->layout->k_dim;
+// Rows [begin, begin + count) of the call, row = token * group + head, for pages of a layout; spare
+// lanes of the kernel repeat the last one.
+static void pack_pass(const AttentionArgs* a, const KVLayout* l, int row0, int begin, int count,
+                      void* q) {
+  const int rows = tile_kernels_for(count)->rows;
   for (int i = 0; i < rows; i++) {
     const float* row = q_of(a, row0, begin + least(i, count - 1));
-    kWalk.pack_q[a->layout->k_format](row, k_dim, rows, i, q);
+    kWalk.pack_q[l->k_format](row, l->k_dim, rows, i, q);
   }
 }
 
-static void walk_tile(Pass* pass, Tile* tile, const AttentionArgs* a, const TileAddresses* at,
-                      int begin) {
+// `units` of a tile in pages of a layout, for which q was packed.
+static void walk_units(Pass* pass, Tile* tile, const AttentionArgs* a, const KVLayout* l,
+                       const void* q, const TileAddresses* at, Units units) {
   const bool capped = a->softcap > 0.0f;
   const float c = (capped ? a->softcap : a->scale) * 1.44269504f;
-  const Units units = see_tile(pass, tile, begin);
-  const KVLayout* l = a->layout;
-  pass->kernels->scores[at->ahead][l->k_format](at->k, at->next_k, units.begin, units.end, pass->q,
+  pass->kernels->scores[at->ahead][l->k_format](at->k, at->next_k, units.begin, units.end, q,
                                                 l->k_dim, tile->score[0]);
   if (capped) cap_scores(pass, tile, units.begin, units.end, a->scale / a->softcap);
   tile_max(pass, tile, units.begin, units.end, c);
@@ -82,10 +82,45 @@ static void begin_group(Group* group, const AttentionArgs* a, int row0, int begi
   group->count = passes.count;
   for (int i = 0; i < passes.count; i++) {
     uint8_t* pass_q = q + (int64_t)i * kPassRows * a->layout->k_dim * 4;
-    pack_pass(a, row0, begin + passes.begin(i), passes.size(i), pass_q);
+    pack_pass(a, a->layout, row0, begin + passes.begin(i), passes.size(i), pass_q);
+    if (a->sinks.end > 0) {
+      uint8_t* sink_q = pass_q + packed_q_bytes(a->layout);
+      pack_pass(a, a->sinks.layout, row0, begin + passes.begin(i), passes.size(i), sink_q);
+      group->passes[i].sink_q = sink_q;
+    }
     begin_pass(group->passes + i, a, row0, begin + passes.begin(i), passes.size(i),
                tile_kernels_for(passes.size(i)), pass_q,
                o + (int64_t)i * kPassRows * a->layout->v_dim);
+  }
+}
+
+// Sinks are a part of the first tile, or all of it; every row sees the first of them.
+static Units see_sinks(const Pass* pass, Tile* tile, int end) {
+  const int rows = pass->kernels->rows;
+  for (int i = 0; i < rows; i++) {
+    tile->lo[i] = 0;
+    tile->hi[i] = least(pass->last[i] + 1, end);
+  }
+  return {0, (tile->hi[rows - 1] + 15) / 16};
+}
+
+static void find_sinks(const AttentionArgs* a, int kv_head, TileAddresses* at) {
+  const KVSinks& s = a->sinks;
+  for (int slot = 0; slot < s.end; slot += kKVUnit) {
+    const KVUnit unit = kv_unit(s.layout, s.block, a->layer, kv_head, slot);
+    at->k[slot / kKVUnit] = s.pages + unit.k;
+    at->v[slot / kKVUnit] = s.pages + unit.v;
+  }
+  at->ahead = false;
+}
+
+static void walk_sinks(Group* group, Tile* work, const AttentionArgs* a, int kv_head) {
+  TileAddresses at;
+  find_sinks(a, kv_head, &at);
+  for (int i = 0; i < group->count; i++) {
+    Pass* pass = group->passes + i;
+    const Units units = see_sinks(pass, work, a->sinks.end);
+    walk_units(pass, work, a, a->sinks.layout, pass->sink_q, &at, units);
   }
 }
 
@@ -95,6 +130,7 @@ static void walk_chunk(Group* group, const AttentionArgs* a, int kv_head, int ch
                        int prefetch_end) {
   Tile work;
   for (int i = 0; i < group->count; i++) clear_pass(group->passes + i, a->layout->v_dim);
+  if (chunk == 0 && a->sinks.end > 0) walk_sinks(group, &work, a, kv_head);
   const Walk walk = walk_of(group, chunk);
   for (int tile = walk.begin; tile < walk.end; tile += kTile) {
     TileAddresses at;
@@ -102,7 +138,7 @@ static void walk_chunk(Group* group, const AttentionArgs* a, int kv_head, int ch
     for (int i = 0; i < group->count; i++) {
       Pass* pass = group->passes + i;
       if (!sees_tile(pass, tile)) continue;
-      walk_tile(pass, &work, a, &at, tile);
+      walk_units(pass, &work, a, a->layout, pass->q, &at, see_tile(pass, &work, tile));
       at.ahead = false;  // once is enough
     }
   }

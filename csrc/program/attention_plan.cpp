@@ -26,7 +26,7 @@ struct SharedChunk {  // rows that see all of a chunk in the same blocks, as man
 
 class Planner {
  public:
-  Planner(const Step& step, const LayerGroup& group, const int32_t* tables, int32_t query_heads,
+  Planner(const Step& step, const LayerGroup& group, const GroupTables& tables, int32_t query_heads,
           int32_t threads)
       : s_(step), layout_(group.layout), window_(group.window), tables_(tables), threads_(threads),
         group_heads_(query_heads / layout_.kv_heads),
@@ -94,13 +94,21 @@ class Planner {
            a.first_position + rows.row0 >= (chunk + 1) * kAttentionChunk - 1;
   }
 
-  const int32_t* blocks_of(int32_t rows, int32_t chunk) const {
-    return tables_ + (int64_t)few_[rows].seq * s_.max_blocks +
-           chunk * (kAttentionChunk / layout_.block_size);
+  const int32_t* table_of(const int32_t* tables, int32_t rows) const {
+    return tables + (int64_t)few_[rows].seq * s_.max_blocks;
   }
+  // Of the first chunk the first block is that of the sinks, where there are some.
   int compare_blocks(int32_t x, int32_t y, int32_t chunk) const {
-    return std::memcmp(blocks_of(x, chunk), blocks_of(y, chunk),
-                       kAttentionChunk / layout_.block_size * sizeof(int32_t));
+    const int32_t size = kAttentionChunk / layout_.block_size, begin = chunk * size;
+    int32_t apart = 0;
+    if (tables_.sinks != nullptr && chunk == 0) {
+      const int32_t a = *table_of(tables_.sinks, x), b = *table_of(tables_.sinks, y);
+      if (a != b) return a < b ? -1 : 1;
+      apart = 1;
+    }
+    return std::memcmp(table_of(tables_.blocks, x) + begin + apart,
+                       table_of(tables_.blocks, y) + begin + apart,
+                       (size - apart) * sizeof(int32_t));
   }
 
   std::vector<SharedChunk> shared_chunks() const {
@@ -219,7 +227,7 @@ class Planner {
   const Step& s_;
   const KVLayout& layout_;
   const int32_t window_;
-  const int32_t* tables_;
+  const GroupTables tables_;
   const int32_t threads_, group_heads_, head_blocks_, unit_heads_, most_tokens_;
   std::vector<FewRows> few_;
   AttentionPlan plan_;
@@ -227,9 +235,9 @@ class Planner {
 
 }  // namespace
 
-AttentionPlan plan_attention(const Step& step, const LayerGroup& group, const int32_t* block_tables,
+AttentionPlan plan_attention(const Step& step, const LayerGroup& group, const GroupTables& tables,
                              int32_t query_heads, int32_t threads) {
-  return Planner(step, group, block_tables, query_heads, threads).plan();
+  return Planner(step, group, tables, query_heads, threads).plan();
 }
 
 }  // namespace octavo

@@ -58,8 +58,12 @@ struct AttentionPlan {
   int64_t partial_floats = 0;
 };
 
+struct GroupTables {  // (sequences, max_blocks)
+  const int32_t* blocks;
+  const int32_t* sinks;  // of the group's sinks; null: it has none
+};
 // `query_heads` are those of any op of the group: all of them have as many.
-AttentionPlan plan_attention(const Step& step, const LayerGroup& group, const int32_t* block_tables,
+AttentionPlan plan_attention(const Step& step, const LayerGroup& group, const GroupTables& tables,
                              int32_t query_heads, int32_t threads);
 
 }  // namespace octavo

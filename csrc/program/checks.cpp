@@ -150,6 +150,8 @@ class RecordChecker {
   }
   const KVLayout& layout(const OpRecord& op, const std::string& name) {
     below(name + ".group", op.group, (int64_t)p_.groups.size());
+    if (p_.groups[op.group].is_sinks)
+      throw std::invalid_argument(name + ".group: expected one that is no other's sinks");
     const KVLayout& l = p_.groups[op.group].layout;
     below(name + ".layer", op.layer, l.layers);
     return l;
@@ -223,9 +225,22 @@ void check_ends(const ProgramParts& p) {
       throw std::invalid_argument(
           "codes: expected one Embed, the first op, and one Head, the last");
 }
+
+// The sinks of a group are the same layers and heads, in pages of another format.
+void check_sinks(const ProgramParts& p, const LayerGroup& g) {
+  below("groups sinks", g.sinks, (int64_t)p.groups.size());
+  const LayerGroup& sinks = p.groups[g.sinks];
+  if (!sinks.is_sinks || sinks.sinks >= 0 || g.is_sinks)
+    throw std::invalid_argument("groups sinks: expected a group that has none itself");
+  same("groups window, of sinks and beside them", 0, std::max(g.window, sinks.window));
+  if (const char* problem = sinks_problem(g.layout, sinks.layout))
+    throw std::invalid_argument(std::string("groups sinks: ") + problem);
+}
 }  // namespace
 
 void check_program(const ProgramParts& parts) {
+  for (const LayerGroup& g : parts.groups)
+    if (g.sinks >= 0) check_sinks(parts, g);
   RecordChecker checker(parts);
   for (size_t i = 0; i < parts.ops.size(); ++i)
     checker.check(parts.ops[i], std::string("op ").append(std::to_string(i)));

@@ -24,8 +24,12 @@ namespace octavo {
 struct LayerGroup {
   KVLayout layout;
   uint8_t* pages;
-  int32_t window;  // tokens a row sees; 0 = all
-  int64_t blocks;  // that the pages hold
+  int32_t window;         // tokens a row sees; 0 = all
+  int64_t blocks;         // that the pages hold
+  int32_t sinks = -1;     // the group that has the first block of every sequence; -1: this one
+  bool is_sinks = false;  // it has those of another group, and no op names it
+
+  int32_t sinks_end() const { return sinks < 0 ? 0 : layout.block_size; }  // a position
 };
 
 struct RopeTable {

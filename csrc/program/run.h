@@ -118,6 +118,7 @@ class Run {
   void write_kv(const OpRecord& op, int32_t seq, int32_t row, int32_t kv_head, const float* k,
                 const float* v);
   const int32_t* block_table(int32_t group, int32_t seq);
+  int32_t group_at(int32_t group, int32_t position) const;
 
   // run_matmul.cpp
   bool rows_in_tiles() const { return p_.kernels_->matmul->quantize_rows != nullptr; }

@@ -18,6 +18,10 @@ AttentionArgs Run::attention_args(const OpRecord& op, int32_t seq) {
   a.first_position = s_.positions[row];
   a.rows = s_.row_starts[seq + 1] - row;
   a.window = group.window;
+  if (group.sinks >= 0) {
+    const LayerGroup& sinks = parts_.groups[group.sinks];
+    a.sinks = {&sinks.layout, sinks.pages, block_table(group.sinks, seq)[0], group.sinks_end()};
+  }
   a.scale = op.scale;
   a.softcap = op.softcap;
   return a;
@@ -54,8 +58,10 @@ void Run::plan_attention() {
     if (op.code != kAttend && op.code != kAttendQuantize) continue;
     AttentionPlan& plan = attention_[op.group];
     if (!plan.units.empty()) continue;
-    plan = octavo::plan_attention(s_, parts_.groups[op.group], block_table(op.group, 0), op.heads,
-                                  p_.threads_);
+    const LayerGroup& group = parts_.groups[op.group];
+    const int32_t* sinks = group.sinks < 0 ? nullptr : block_table(group.sinks, 0);
+    plan =
+        octavo::plan_attention(s_, group, {block_table(op.group, 0), sinks}, op.heads, p_.threads_);
     arrivals_[op.group] = std::make_unique<std::atomic<int32_t>[]>(plan.splits);
     floats = std::max(floats, (size_t)plan.partial_floats);
   }
@@ -102,7 +108,8 @@ void Run::attend_shared(const OpRecord& op, int32_t index, int thread) {
     AttentionArgs a = shared_args(op, u);
     if (i + 1 < (int32_t)units.size()) {
       const SharedUnit& next = units[i + 1];
-      a.next = {block_table(op.group, next.seq), next.kv_head, next.chunk * kAttentionChunk,
+      a.next = {block_table(op.group, next.seq), next.kv_head,
+                std::max(next.chunk * kAttentionChunk, a.sinks.end),
                 (next.chunk + 1) * kAttentionChunk};
     }
     p_.kernels_->attention->attend_chunk(&a, 0, u.rows, u.kv_head, u.chunk,
@@ -125,15 +132,16 @@ void Run::attend_to(const OpRecord& op, const AttentionRows& rows, int thread, C
                                  first + rows.row1, k0, k0 + columns);
 }
 
-// Where a unit begins to read: chunks that have states are not.
+// Where a unit begins to read, behind the sinks: chunks that have states are not.
 KVPlace Run::kv_place(const OpRecord& op, const AttentionUnit& u) {
   const AttentionArgs a = unit_args(op, u);
   int32_t chunk = u.chunk;
   if (chunk < 0)
     for (chunk = attention_first_chunk(&a, u.row0); attention_has_state(&a, u.row0, chunk);)
       ++chunk;
-  const int32_t seen = attention_first_visible(&a, u.row0) / kKVUnit * kKVUnit,
-                end = a.first_position + u.row1;
+  const int32_t visible = attention_first_visible(&a, u.row0) / kKVUnit * kKVUnit,
+                seen = std::max(visible, a.sinks.end), end = a.first_position + u.row1;
+  if (end <= a.sinks.end) return {};
   return {a.block_table, u.kv_head, std::min(std::max(chunk * kAttentionChunk, seen), end - 1),
           end};
 }

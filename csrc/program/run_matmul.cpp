@@ -109,13 +109,14 @@ int32_t Run::sequence_of(int32_t row) const {
 // What rows write lies in one line after the other of units that come from memory: asked for
 // before the product, they are there after it.
 void Run::prefetch_kv(const OpRecord& op, int32_t head, int32_t row0, int32_t row1) {
-  const LayerGroup& group = parts_.groups[op.group];
-  const KVLayout& layout = group.layout;
   for (int32_t row = row0, seq = sequence_of(row0); row < row1; ++row) {
     while (row >= s_.row_starts[seq + 1]) ++seq;
-    const int32_t position = s_.positions[row], slot = position % layout.block_size;
+    const int32_t position = s_.positions[row], at_group = group_at(op.group, position);
+    const LayerGroup& group = parts_.groups[at_group];
+    const KVLayout& layout = group.layout;
+    const int32_t slot = position % layout.block_size;
     if (row > row0 && row > s_.row_starts[seq] && slot % kKVUnit != 0) continue;  // the same unit
-    const KVUnit unit = kv_unit(&layout, block_table(op.group, seq)[position / layout.block_size],
+    const KVUnit unit = kv_unit(&layout, block_table(at_group, seq)[position / layout.block_size],
                                 op.layer, head, slot);
     for (int64_t at = 0; at < layout.k_unit_stride; at += 64)
       __builtin_prefetch(group.pages + unit.k + at, 1);

@@ -60,12 +60,19 @@ void Run::store_kv(const OpRecord& op, int32_t index, int thread) {
 // The one place that K and V are stored from, so what write_starts forbids never is.
 void Run::write_kv(const OpRecord& op, int32_t seq, int32_t row, int32_t kv_head, const float* k,
                    const float* v) {
-  const LayerGroup& group = parts_.groups[op.group];
-  const int32_t position = s_.positions[row], size = group.layout.block_size;
+  const int32_t position = s_.positions[row], at = group_at(op.group, position);
   if (position < s_.write_starts[seq]) return;
+  const LayerGroup& group = parts_.groups[at];
+  const int32_t size = group.layout.block_size;
   p_.kernels_->attention->write_kv(&group.layout, group.pages,
-                                   block_table(op.group, seq)[position / size], position % size,
-                                   op.layer, kv_head, k, v);
+                                   block_table(at, seq)[position / size], position % size, op.layer,
+                                   kv_head, k, v);
+}
+
+// Where K and V of a position are, for an op of a group: sinks in a group of their own.
+int32_t Run::group_at(int32_t group, int32_t position) const {
+  const LayerGroup& g = parts_.groups[group];
+  return position < g.sinks_end() ? g.sinks : group;
 }
 
 const int32_t* Run::block_table(int32_t group, int32_t seq) {

@@ -112,7 +112,7 @@ void read_output(Arrays& arrays, const ProgramParts& p, Step& s) {
 }
 
 // Blocks that hold what some row sees or writes; a windowed group may have given back the ones
-// before.
+// before. Of sinks that is the first, and what they belong to has the others.
 inline void check_blocks(const ProgramParts& p, const Step& s, int32_t seq, int32_t group) {
   const int32_t first_position = s.positions[s.row_starts[seq]],
                 last_position = s.positions[s.row_starts[seq + 1] - 1];
@@ -122,7 +122,8 @@ inline void check_blocks(const ProgramParts& p, const Step& s, int32_t seq, int3
   const int32_t seen =
       g.window > 0 && first_position >= g.window ? first_position - g.window + 1 : 0;
   const int32_t* table = s.block_tables + ((int64_t)group * s.seqs + seq) * s.max_blocks;
-  for (int32_t b = seen / size; b <= last; ++b) below("block_tables", table[b], g.blocks);
+  const int32_t begin = std::max(seen, g.sinks_end()) / size, end = g.is_sinks ? 1 : last + 1;
+  for (int32_t b = begin; b < end; ++b) below("block_tables", table[b], g.blocks);
 }
 
 inline void check_rows(const ProgramParts& p, const Step& s) {

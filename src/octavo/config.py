@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, TypedDict, get_args
 
 from octavo.errors import UsageError, counted
-from octavo.kernels import KV_FORMATS
+from octavo.kernels import KV_FORMATS, KVFormat
 from octavo.options import check, described, option, parse_options
 from octavo.values import is_whole
 
@@ -20,6 +20,9 @@ PackedWeights = Literal["w8", "w4", "bf16", "f32"]
 Eviction = Literal["lru", "cost"]
 Schedule = Literal["fcfs", "longest-prefix"]
 BLOCK_SIZES = (16, 32, 64)
+SINKS_DTYPE = "bf16"  # of K and V of sinks
+_HAS_SINKS = "int4"  # coarse enough to want some
+_SINKS = 4  # tokens, unless kv_sinks says how many
 PACKED_WEIGHTS: tuple[PackedWeights, ...] = get_args(PackedWeights)
 _MOST_BYTES = 2**63
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -73,6 +76,12 @@ class EngineConfig:
         f"K and V in the cache: {', '.join(KV_FORMATS)}, or k=…,v=…",
         parse=lambda _, text: join_kv_dtype(*parse_kv_dtype(text)),
     )
+    kv_sinks: int | None = option(
+        None,
+        "First tokens that stay bf16 with int4, up to the end of their block; 0 = none; default 4",
+        0,
+        max(BLOCK_SIZES),
+    )
     kv_memory: int | None = option(
         None,
         "Memory for the cache, such as 4GiB; default: half of what is free beside the weights",
@@ -122,6 +131,24 @@ class EngineConfig:
     def v_dtype(self) -> str:
         return parse_kv_dtype(self.kv_dtype)[1]
 
+    @property
+    def sink_tokens(self) -> int:
+        """Return how many tokens of a sequence stay bf16 where layers see them all: the whole first
+        block, or none."""
+        wanted = _SINKS if self.kv_sinks is None else self.kv_sinks
+        return self.block_size if wanted and _HAS_SINKS in (self.k_dtype, self.v_dtype) else 0
+
+    @property
+    def sink_format(self) -> KVFormat:
+        return KV_FORMATS[SINKS_DTYPE]
+
+    @property
+    def page_dtypes(self) -> tuple[str, str]:
+        """Return what pages of K and of V are named by: where tokens lie depends on how many stay
+        bf16."""
+        sinks = f"+{self.sink_tokens}" if self.sink_tokens else ""
+        return self.k_dtype + sinks, self.v_dtype + sinks
+
     @classmethod
     def parse(cls, options: Mapping[str, object]) -> EngineConfig:
         """Make a config from options by name. Unknown names and values out of range are errors that
@@ -130,6 +157,18 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        if not self.kv_sinks:
+            return
+        if not self.sink_tokens:
+            raise UsageError(
+                f"kv_sinks={self.kv_sinks}: only {_HAS_SINKS} has sinks, and kv_dtype is "
+                f"{self.kv_dtype}: expected kv_dtype {_HAS_SINKS}, or k=…,v={_HAS_SINKS}"
+            )
+        if self.kv_sinks > self.block_size:
+            raise UsageError(
+                f"kv_sinks={self.kv_sinks}: expected at most a block, which has "
+                f"{self.block_size} tokens"
+            )
 
 
 class EngineOptions(TypedDict, total=False):
@@ -137,6 +176,7 @@ class EngineOptions(TypedDict, total=False):
 
     context: int | None
     kv_dtype: str
+    kv_sinks: int | None
     kv_memory: int | str | None
     threads: int | None
     kv_cache: bool

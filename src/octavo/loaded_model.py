@@ -15,7 +15,7 @@ from pathlib import Path
 from octavo.config import EngineConfig, check_context
 from octavo.engine.assemble import make_engine
 from octavo.engine.engine import Engine
-from octavo.engine.runner import Runner, kv_layout
+from octavo.engine.runner import Runner, kv_layouts
 from octavo.environment import find_home, home
 from octavo.errors import HomeError, OutOfMemoryError
 from octavo.kernels import KV_FORMATS, default_isa, numerics_id, thread_pool
@@ -23,7 +23,7 @@ from octavo.kv_cache.block_names import Namespace
 from octavo.model.config import ModelConfig
 from octavo.model.registry import build_program
 from octavo.planning.available_memory import available_memory
-from octavo.planning.memory import KVPages, kv_pages, plan_memory
+from octavo.planning.memory import KVPages, kv_pages, plan_memory, sinks_of
 from octavo.program.program import Program
 from octavo.sampling_params import Sampling
 from octavo.tokenizer import Tokenizer
@@ -136,8 +136,8 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
     namespace = Namespace(
         fingerprint=digest,
         numerics=numerics(config, long_rope=header.config.is_long(plan.context)),
-        k_dtype=config.k_dtype,
-        v_dtype=config.v_dtype,
+        k_dtype=config.page_dtypes[0],
+        v_dtype=config.page_dtypes[1],
     )
     header.check_unchanged()  # the fingerprint is of what was loaded
     if found is None and kept is None:
@@ -159,7 +159,9 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
         isa=runner.isa,
         sampling=header.sampling(),
         weights_mapped=weights.mapped,
-        kv_warning=kv_verdicts.warning(folder, digest, config.kv_dtype, config.weights),
+        kv_warning=kv_verdicts.warning(
+            folder, digest, config.kv_dtype, config.weights, config.sink_tokens
+        ),
     )
     to_keep = None if kept is None or found is not None else Pack(kept, weights)
     return LoadedModel(config, model_config, program, tokenizer, runner, engine, info, to_keep)
@@ -204,9 +206,11 @@ def _max_rows(config: EngineConfig, context: int) -> int:
 def _pages(program: Program, config: EngineConfig, max_rows: int) -> KVPages:
     """The pages as they are planned, held against what the kernels make of them. Raises
     UnsupportedModelError for heads that no kernel runs."""
-    layouts = [kv_layout(program, group, config) for group in range(len(program.groups))]
+    layouts = kv_layouts(program, config)
     k_format, v_format = KV_FORMATS[config.k_dtype], KV_FORMATS[config.v_dtype]
-    pages = kv_pages(program, config.block_size, k_format, v_format, max_rows=max_rows)
+    pages = kv_pages(
+        program, config.block_size, k_format, v_format, max_rows=max_rows, sinks=sinks_of(config)
+    )
     assert pages.group_block_bytes == tuple(layout.block_stride for layout in layouts)
     return pages
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from octavo.cli.loading import open_program
 from octavo.config import EngineConfig
 from octavo.kernels import KV_FORMATS
-from octavo.planning.memory import kv_pages
+from octavo.planning.memory import kv_pages, sinks_of
 from octavo.weights import kv_verdicts
 from octavo.weights.fingerprint import fingerprint
 from tests.cli.result import GREEDY, Octavo, refused
@@ -37,6 +38,29 @@ def test_every_dtype_has_figures_and_bytes_of_its_own(octavo: Octavo, text: Path
         assert each["decode_tps"] > 0
     kl = {name: each["kl_mean"] for name, each in by_dtype.items()}
     assert kl["bf16"] == 0 < kl["int8"] < kl["k=int8,v=int4"] < kl["int4"]
+
+
+def test_int4_has_sinks_as_a_start_has_them_unless_it_is_to_have_none(
+    octavo: Octavo, text: Path, home: Path
+) -> None:
+    flags = ["--text", str(text), "--rounds", "1", "--threads", "1", "--json"]
+    results = [
+        octavo("bench", "kv-dtype", TINY, *flags, *more).json for more in ((), ("--kv-sinks", "0"))
+    ]
+    found, bare = ({each["dtype"]: each for each in result["dtypes"]} for result in results)
+    sinks = {"bf16": 0, "f32": 0, "int8": 0, "int4": 32, "k=int8,v=int4": 32}
+    assert {dtype: each["sinks"] for dtype, each in found.items()} == sinks
+    assert {each["sinks"] for each in bare.values()} == {0}
+    program, int4 = open_program(TINY, None)[1], KV_FORMATS["int4"]
+    config, window = EngineConfig(kv_dtype="int4"), results[0]["window"]
+    rows = config.max_batch_tokens
+    pages = kv_pages(program, 32, int4, int4, max_rows=rows, sinks=sinks_of(config))
+    assert found["int4"]["token_bytes"] * window == pages.bytes_of(window)
+    kept = json.loads((home / "kv_dtypes.json").read_bytes())
+    (dtypes,) = kept.values()
+    assert {"int4", "int4+sinks", "k=int8,v=int4", "k=int8,v=int4+sinks"} <= dtypes.keys()
+    result = octavo("bench", "kv-dtype", TINY, "--kv-sinks", "40")
+    assert result == refused("--kv-sinks 40: expected at most a block, which has 32 tokens")
 
 
 def test_sequences_of_windowed_layers_are_counted_as_plan_does(octavo: Octavo, text: Path) -> None:

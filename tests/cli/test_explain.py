@@ -88,6 +88,23 @@ def test_flags_out_of_range_are_refused(octavo: Octavo) -> None:
         assert octavo("explain", TINY, flag, value) == refused(f"{flag} {complaint}")
 
 
+def test_sinks_are_read_as_bf16(octavo: Octavo) -> None:
+    """Of 100 tokens 32, unless there are to be none; those behind them are int4."""
+    bf16, int4, bare = (
+        octavo("explain", TINY, "--context", "100", *flags, "--json").json
+        for flags in ((), ("--kv-dtype", "int4"), ("--kv-dtype", "int4", "--kv-sinks", "0"))
+    )
+    assert int4["kv_bytes_per_token"] == bare["kv_bytes_per_token"] < bf16["kv_bytes_per_token"]
+    assert bare["kv_bytes"] == 100 * bare["kv_bytes_per_token"]
+    want = 68 * bare["kv_bytes_per_token"] + 32 * bf16["kv_bytes_per_token"]
+    assert int4["kv_bytes"] == want
+    result = octavo("explain", TINY, "--kv-sinks", "4")
+    assert result == refused(
+        "--kv-sinks 4: only int4 has sinks, and kv_dtype is bf16: expected kv_dtype int4, or "
+        "k=…,v=int4"
+    )
+
+
 def test_windowed_layers_keep_their_window_and_that_is_read(octavo: Octavo, tmp_path: Path) -> None:
     """One layer of two sees all 100 tokens, the other 20; each keeps 128 B of one."""
     window = entry("gemma3.attention.sliding_window", U32, u32(20))

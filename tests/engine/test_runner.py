@@ -42,14 +42,16 @@ def test_whole_blocks_are_copied_in_order_in_every_layer_group() -> None:
 
 @pytest.mark.parametrize("kv", ["bf16", "f32", "int8", "int4"])
 def test_a_sequence_goes_on_from_a_copy_of_its_partial_block(kv: str) -> None:
-    runner = make_runner(tiny_model(TINY, POOL), POOL, num_blocks=8, kv_dtype=kv)
+    runner = make_runner(tiny_model(TINY, POOL), POOL, num_blocks=40, kv_dtype=kv)
     prompt = [int(t) for t in np.random.default_rng(3).integers(0, TINY.vocab_size, 45)]
     ends = [[3, 4], [900, 901]]
     alone = [all_logits(runner, [*prompt, *end], table=[0, 1])[45:] for end in ends]
     all_logits(runner, prompt, table=[6, 2])
     runner.transfer([Transfer("copy", 0, 2, 5)])
     spans = [(end, 45) for end in ends]
-    batch = make_batch(spans, [[[6, 2], [6, 5]]], range(4), [Asked(Want.LOGITS)] * 4)
+    batch = make_batch(
+        spans, [[[6, 2], [6, 5]]] * len(runner.groups), range(4), [Asked(Want.LOGITS)] * 4
+    )
     assert np.array_equal(runner.run(batch).logits, np.concatenate(alone))
 
 

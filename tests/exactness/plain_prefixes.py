@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import takewhile
+from typing import NamedTuple
 
 from octavo.kv_cache.cache import BlockTable
 from octavo.kv_cache.groups import BlockId
@@ -16,12 +17,19 @@ from octavo.kv_cache.groups import BlockId
 Key = tuple[int, str, tuple[int, ...]]  # group, salt, all tokens up to the end of the block
 
 
+class PlainGroup(NamedTuple):
+    """What a group of pages holds of a sequence."""
+
+    window: int  # tokens that a row sees; 0: all
+    has_first: bool = True  # block
+    has_others: bool = True
+
+
 class PlainPrefixes:
     def __init__(
-        self, windows: Sequence[int], block_size: int, is_cached: Callable[[BlockId], bool]
+        self, groups: Sequence[PlainGroup], block_size: int, is_cached: Callable[[BlockId], bool]
     ) -> None:
-        """`windows` of the layer groups: 0 sees all."""
-        self.windows = windows
+        self.groups = groups
         self.size = block_size
         self.is_cached = is_cached
         self.blocks: dict[Key, BlockId] = {}
@@ -29,7 +37,9 @@ class PlainPrefixes:
 
     def needs(self, group: int, at: int, row: int) -> bool:
         """Tell whether a row sees a token of block `at`."""
-        window = self.windows[group]
+        window, has_first, has_others = self.groups[group]
+        if not (has_others if at else has_first):
+            return False
         return not window or (at + 1) * self.size - 1 >= row - window + 1
 
     def check(self, table: BlockTable, row: int) -> None:
@@ -58,7 +68,7 @@ class PlainPrefixes:
             row = min(count * self.size, len(tokens) - 1)
             wanted = [
                 (group, salt, tuple(tokens[: (at + 1) * self.size]))
-                for group in range(len(self.windows))
+                for group in range(len(self.groups))
                 for at in range(count)
                 if self.needs(group, at, row)
             ]

@@ -24,7 +24,7 @@ from octavo.kv_cache.groups import KeepLast
 from octavo.records import BlockEvent, BlockEventKind
 from octavo.verification.recorder import RecordingRunner
 from tests.exactness.plain_pool import PlainPool, watch
-from tests.exactness.plain_prefixes import PlainPrefixes
+from tests.exactness.plain_prefixes import PlainGroup, PlainPrefixes
 
 Tokens = tuple[int, ...]
 _NAN = 0x7FC1  # in bf16; two of them are one in float32
@@ -109,12 +109,12 @@ class Probe:
         self._let_go: set[tuple[int, int]] = set()  # group and number, and nobody took it since
 
     def attach(
-        self, engine: Engine, runner: ProbedRunner, windows: Sequence[int], *, is_lru: bool
+        self, engine: Engine, runner: ProbedRunner, groups: Sequence[PlainGroup], *, is_lru: bool
     ) -> None:
         self.engine = engine
         self.runner = runner
         self.plain = PlainPool(engine.kv.pool, self.clock, is_lru=is_lru)
-        self.prefixes = PlainPrefixes(windows, engine.kv.block_size, engine.kv.pool.is_cached)
+        self.prefixes = PlainPrefixes(groups, engine.kv.block_size, engine.kv.pool.is_cached)
         watch(self.plain, self._about_to_call_pool)
         runner.probe, runner.clock = self, self.clock
         draws = ProbedDraws(
@@ -177,6 +177,8 @@ class Probe:
         """Follow what happened to a KV block."""
         kind, group, block = event.kind, event.group, event.block
         self.seen[f"block: {kind}"] += 1
+        if not self.prefixes.groups[group].has_others:
+            self.seen[f"sinks: {kind}"] += 1
         if kind in _ANEW:
             self.prefixes.forget(self.plain.id_of(group, block))
         if kind is BlockEventKind.ALLOCATE:

@@ -59,8 +59,11 @@ def model_of(shape: Shape, type: GGMLType) -> TinyModel:
 
 
 @lru_cache(16)
-def alone_of(shape: Shape, type: GGMLType, kv_dtype: str) -> Alone:
+def alone_of(shape: Shape, type: GGMLType, kv_dtype: str, block_size: int) -> Alone:
+    """Sinks are a block: with them bits depend on its size."""
+    size = block_size if "int4" in kv_dtype else 32
     runner = make_runner(
-        model_of(shape, type), ALONE, num_blocks=14, max_rows=14 * 32, kv_dtype=kv_dtype
-    )
+        model_of(shape, type), ALONE, num_blocks=14 * 32 // size, max_rows=14 * 32,
+        kv_dtype=kv_dtype, block_size=size,
+    )  # fmt: skip
     return Alone(runner, frozenset({EOS}))

@@ -20,14 +20,14 @@ POOLS = {n: native.ThreadPool(n) for n in (1, 2, 3)}
 SHAPES = {"gqa": TINY, "mha": replace(TINY, kv_heads=4), "mqa": replace(TINY, kv_heads=1)}
 RUNNERS = {
     (name, kv): make_runner(
-        tiny_model(config, POOLS[2]), POOLS[2], num_blocks=96, max_rows=640, kv_dtype=kv
+        tiny_model(config, POOLS[2]), POOLS[2], num_blocks=400, max_rows=640, kv_dtype=kv
     )
     for name, config in SHAPES.items()
     for kv in ("bf16", "f32", "int8", "int4")
 }
 BY_THREADS = {
     (threads, kv): make_runner(
-        tiny_model(TINY, POOLS[threads]), POOLS[threads], num_blocks=96, max_rows=640, kv_dtype=kv
+        tiny_model(TINY, POOLS[threads]), POOLS[threads], num_blocks=400, max_rows=640, kv_dtype=kv
     )
     for threads in POOLS
     for kv in ("bf16", "f32", "int8", "int4")
@@ -42,12 +42,12 @@ def test_its_logits_are_those_of_the_original_run(name: str, kv: str, length: in
     runner = RUNNERS[name, kv]
     prompt = LONG[:length]
     original = all_logits(runner, prompt)
-    table = [list(range(runner.num_blocks[0]))]
+    tables = [[range(count)] for count in runner.num_blocks]
     span = [(prompt[-1:], length - 1)]
-    batch = make_batch(span, [table], [0], [Asked(Want.LOGITS)], write_starts=[length])
+    batch = make_batch(span, tables, [0], [Asked(Want.LOGITS)], write_starts=[length])
     assert np.array_equal(runner.run(batch).logits[0], original[-1])
     # And what follows it is the same as without the hit.
-    following = make_batch([([7], length)], [table], [0], [Asked(Want.LOGITS)])
+    following = make_batch([([7], length)], tables, [0], [Asked(Want.LOGITS)])
     assert np.array_equal(
         runner.run(following).logits[0], all_logits(RUNNERS[name, kv], [*prompt, 7])[-1]
     )
@@ -68,7 +68,7 @@ def test_in_a_batch_where_only_some_sequences_store(
     """`again` branches share one prompt's blocks and run its last row; the others store theirs."""
     runner = BY_THREADS[threads, kv]
     rng = np.random.default_rng(seed)
-    free = [int(b) for b in rng.permutation(runner.num_blocks[0])]
+    free = [int(b) for b in rng.permutation(min(runner.num_blocks))]
     prompts = [LONG[:shared]]
     prompts += [[int(t) for t in rng.integers(0, TINY.vocab_size, sum(o))] for o in others]
     tables = [[free.pop() for _ in range(-(-len(prompt) // 32))] for prompt in prompts]
@@ -82,8 +82,8 @@ def test_in_a_batch_where_only_some_sequences_store(
     spans = [(prompts[i][first:], first) for i, first in zip(branches, firsts, strict=True)]
     rows = sum(len(tokens) for tokens, _ in spans)
     batch = make_batch(
-        spans, [[tables[i] for i in branches]], range(rows), [Asked(Want.LOGITS)] * rows,
-        write_starts=[computed[i] for i in branches],
+        spans, [[tables[i] for i in branches]] * len(runner.groups), range(rows),
+        [Asked(Want.LOGITS)] * rows, write_starts=[computed[i] for i in branches],
     )  # fmt: skip
     together = runner.run(batch).logits
     alone = [

@@ -9,7 +9,7 @@ time; `--octavo-long-fuzz` makes a long one that never is.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count, product
 from typing import Any
@@ -109,7 +109,7 @@ class RandomRequests(RuleBasedStateMachine):
         # it there is room for pins.
         self.context = halves * options["num_blocks"] * options["block_size"] // 2
         options["context"] = self.context
-        alone = alone_of(shape, type, options["kv_dtype"])
+        alone = alone_of(shape, type, options["kv_dtype"], options["block_size"])
         self.watched = WatchedEngine(model_of(shape, type), self.pool, alone, self.seen, **options)
         self.going = True
 
@@ -247,21 +247,28 @@ reason: disabled / reason: needs-all-rows
 
 def test_no_request_ever_notices_another(pytestconfig: pytest.Config) -> None:
     long = pytestconfig.getoption("--octavo-long-fuzz")
+    run_engines(1_000_000 if long else 10_000, ("bf16", "f32", "int8"), EVENTS, long)
+
+
+def run_engines(steps: int, kv_dtypes: Sequence[str], wanted: str, long: bool) -> None:
+    """So many steps, or a few more; every one of the events has to happen in them."""
     seen: Counter[str] = Counter()
     for number in count():
-        run_every_kind_of_engine(number, seen, long)
-        if seen["step"] >= (1_000_000 if long else 10_000):
+        run_every_kind_of_engine(number, kv_dtypes, seen, long)
+        if seen["step"] >= steps:
             break
     for name, times in sorted(seen.items()):
         print(f"{times:7d} {name}")
-    events = [event for line in EVENTS.split("\n") if line for event in line.split(" / ")]
+    events = [event for line in wanted.split("\n") if line for event in line.split(" / ")]
     assert [event for event in events if not seen[event]] == []
 
 
-def run_every_kind_of_engine(number: int, seen: Counter[str], long: bool) -> None:
+def run_every_kind_of_engine(
+    number: int, kv_dtypes: Sequence[str], seen: Counter[str], long: bool
+) -> None:
     """Every third on two threads, in the next run others: with tiny models most of the time goes
     into threads that wait for each other."""
-    kinds = product(("bf16", "f32", "int8"), ("lru", "cost"), ("fcfs", "longest-prefix"))
+    kinds = product(kv_dtypes, ("lru", "cost"), ("fcfs", "longest-prefix"))
     for i, options in enumerate(kinds, number):
         given = dict(zip(("kv_dtype", "eviction", "schedule"), options, strict=True))
         pool = TOGETHER if i % 3 == 2 else ALONE

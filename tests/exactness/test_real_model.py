@@ -12,7 +12,7 @@ from octavo.batch import Asked, Want, make_batch
 from octavo.config import EngineConfig
 from octavo.engine.engine import Engine
 from octavo.engine.nouns import Request
-from octavo.engine.runner import Runner, block_bytes
+from octavo.engine.runner import Runner, blocks_bytes
 from octavo.kernels import native
 from octavo.loaded_model import open_model
 from octavo.request import RequestOptions
@@ -48,7 +48,7 @@ def runners(subject: Subject) -> dict[int, Runner]:
         threads: Runner(
             subject.program, subject.weights, CONFIG,
             pool=pool, context=subject.context, max_rows=1200,
-            kv_budget=9 * BLOCKS * block_bytes(subject.program, CONFIG),
+            kv_budget=blocks_bytes(subject.program, CONFIG, 9 * BLOCKS),
         )
         for threads, pool in POOLS.items()
     }  # fmt: skip
@@ -119,7 +119,7 @@ def engine(subject: Subject) -> Engine:
     runner = RecordingRunner(
         subject.program, subject.weights, CONFIG,
         pool=POOLS[2], context=subject.context, max_rows=512,
-        kv_budget=17 * block_bytes(subject.program, CONFIG),
+        kv_budget=blocks_bytes(subject.program, CONFIG, 17),
     )  # fmt: skip
     return engine_over(runner, subject.program, context=subject.context, step_ms=None)
 

@@ -20,7 +20,7 @@ from octavo.verification.recorder import RecordedRow
 from tests.engine.tiny_engine import NAMESPACE, engine_over
 from tests.exactness.alone import Alone, compare
 from tests.exactness.ended import check_answers, check_beams, values_of
-from tests.exactness.plain_prefixes import num_shared
+from tests.exactness.plain_prefixes import PlainGroup, num_shared
 from tests.exactness.probe import Clock, Injected, Probe, ProbedRunner, Tokens
 from tests.tiny import TinyModel, make_runner_of
 
@@ -41,7 +41,11 @@ class WatchedEngine:
             on_event=self.probe.happened, **options,
         )  # fmt: skip
         windows = [spec.window for spec in model.program.groups]
-        self.probe.attach(self.engine, self.runner, windows, is_lru=options["eviction"] == "lru")
+        has_sinks = "int4" in options["kv_dtype"] and options.get("kv_sinks") != 0
+        groups = [PlainGroup(window, has_first=window > 0 or not has_sinks) for window in windows]
+        if has_sinks:
+            groups += [PlainGroup(0, has_others=False)] * windows.count(0)
+        self.probe.attach(self.engine, self.runner, groups, is_lru=options["eviction"] == "lru")
         self.alone = alone
         self.seen = seen
         self.kv = self.engine.kv

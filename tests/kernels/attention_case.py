@@ -37,6 +37,7 @@ class PagedSequence:
     magnitude: float = 1.0
     window: int = 0
     softcap: float = 0.0
+    has_sinks: bool = False  # the first block is in pages of its own, and in the table there is -1
     table: NDArray[np.int32] = field(init=False)  # (blocks) shuffled, with holes in the pages
     pages: NDArray[np.uint8] = field(init=False)  # (bytes)
     q: Floats = field(init=False)  # (tokens, kv_heads * group, k_dim)
@@ -51,6 +52,7 @@ class PagedSequence:
         blocks = -(-self.tokens // self.layout.block_size)
         self.table = guarded(rng.permutation(blocks + 2)[:blocks].astype(np.int32))
         self.pages = guarded(np.full((blocks + 2) * self.layout.block_stride, 0xFF, np.uint8))
+        self.sinks = self._make_sinks() if self.has_sinks else None
         heads, k_dim, v_dim = self.layout.kv_heads, self.layout.k_dim, self.layout.v_dim
         q = self.magnitude * rng.standard_normal((self.tokens, heads * self.group, k_dim))
         self.q = q.astype(F32)
@@ -61,7 +63,19 @@ class PagedSequence:
     def write(self) -> None:
         self.write_some(np.arange(self.tokens, dtype=np.int32))
 
+    def _make_sinks(self) -> twin.Sinks:
+        self.table[0] = -1
+        of, dims = self.layout, (self.layout.k_dim, self.layout.v_dim)
+        layout = layout_of(("bf16", "bf16"), *dims, of.block_size, of.layers, of.kv_heads)
+        return layout, guarded(np.full(3 * layout.block_stride, 0xFF, np.uint8)), 1
+
     def write_some(self, at: NDArray[np.int32]) -> None:
+        if self.sinks:
+            layout, pages, block = self.sinks
+            first = at[at < layout.block_size]
+            where = pages, layout, np.array([block], np.int32), first, self.layer
+            native.write_kv(self.isa, *where, self.k[first], self.v[first])
+            at = at[at >= layout.block_size]
         where = self.pages, self.layout, self.table, at, self.layer
         native.write_kv(self.isa, *where, self.k[at], self.v[at])
 
@@ -70,13 +84,14 @@ class PagedSequence:
     ) -> Floats:
         q = guarded(self.q[begin:end])
         out = guarded(np.full((end - begin, self.q.shape[1], self.layout.v_dim), np.nan, F32))
-        native.attention(self.isa, out, q, *self.past(begin), split_chunks, shared_chunks)
+        past = self.past(begin)
+        native.attention(self.isa, out, q, *past[:-1], split_chunks, shared_chunks, past.sinks)
         return out
 
     def past(self, begin: int) -> twin.Past:
         """The binding's arguments after q for a batch that begins at that position."""
         sizes = self.layer, begin, self.scale, self.window, self.softcap
-        return twin.Past(self.pages, self.layout, self.table, *sizes)
+        return twin.Past(self.pages, self.layout, self.table, *sizes, self.sinks)
 
     def check(self, begin: int, end: int) -> None:
         got = self.rows(begin, end)

@@ -9,6 +9,7 @@ of the textbook in float64.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,9 @@ LOG2_E = F32(1.44269504)
 Ints = NDArray[np.int32]
 
 
+Sinks = tuple[native.KVLayout, Bytes, int]  # layout, pages, block
+
+
 class Past(NamedTuple):
     """What a batch that begins at `first_position` attends to."""
 
@@ -36,6 +40,20 @@ class Past(NamedTuple):
     scale: float
     window: int
     softcap: float = 0.0  # 0: none
+    sinks: Sinks | None = None  # where the first block is
+
+    @property
+    def sinks_end(self) -> int:
+        return self.layout.block_size if self.sinks else 0
+
+
+class Part(NamedTuple):
+    """Whole chunks of K and V of one format; a token of another is seen by no row."""
+
+    keys: Bytes  # (L, ..)
+    values: Bytes
+    sees: Bools  # (N, L)
+    layout: native.KVLayout
 
 
 class Scaling(NamedTuple):
@@ -94,20 +112,15 @@ def write_kv(
 
 
 def one_chunk(
-    q: Floats,
-    keys: Bytes,
-    values: Bytes,
-    sees: Bools,
-    scaling: Scaling,
-    layout: native.KVLayout,
-    isa: str,
+    q: Floats, parts: list[Part], begin: int, scaling: Scaling, isa: str
 ) -> tuple[Floats, Floats, Floats]:
-    """State of every row over a chunk: q (N, k_dim), bytes of K and V (256, ..), sees (N, 256)."""
-    rows = len(q)
+    """State of every row over a chunk: q (N, k_dim). Of a tile one part comes after the other."""
+    rows, fused = len(q), isa != "base"
     m, lanes = np.full(rows, NO_MAX), np.zeros((rows, 16), F32)
-    o = np.zeros((rows, layout.v_dim), F32)
-    (k_twin, v_twin), fused = twins(layout, isa), isa != "base"
-    for start in range(0, CHUNK, TILE):
+    o = np.zeros((rows, parts[0].layout.v_dim), F32)
+    for start, part in product(range(begin, begin + CHUNK, TILE), parts):
+        keys, values, sees, layout = part
+        k_twin, v_twin = twins(layout, isa)
         tile, seen = slice(start, start + TILE), sees[:, start : start + TILE]
         if not seen.any():
             continue
@@ -126,25 +139,15 @@ def one_chunk(
     return m, tree(lanes), o
 
 
-def one_head(
-    q: Floats,
-    keys: Bytes,
-    values: Bytes,
-    sees: Bools,
-    scaling: Scaling,
-    layout: native.KVLayout,
-    isa: str,
-) -> Floats:
-    """q (N, k_dim), bytes of K and V (L, ..), sees (N, L); L is whole chunks."""
+def one_head(q: Floats, parts: list[Part], scaling: Scaling, isa: str) -> Floats:
+    """q (N, k_dim)"""
     m, total, fused = np.full(len(q), NO_MAX), np.zeros(len(q), F32), isa != "base"
-    o = np.zeros((len(q), layout.v_dim), F32)
-    for start in range(0, len(keys), CHUNK):
-        part = slice(start, start + CHUNK)
-        seen = sees[:, part].any(axis=1)
+    o = np.zeros((len(q), parts[0].layout.v_dim), F32)
+    for start in range(0, len(parts[0].keys), CHUNK):
+        seen = np.any([part.sees[:, start : start + CHUNK].any(axis=1) for part in parts], axis=0)
         if not seen.any():
             continue
-        chunk = q, keys[part], values[part], sees[:, part], scaling, layout, isa
-        chunk_m, chunk_l, chunk_o = one_chunk(*chunk)
+        chunk_m, chunk_l, chunk_o = one_chunk(q, parts, start, scaling, isa)
         after = np.maximum(chunk_m, m)
         keep, join = exp2(m - after, fused), exp2(chunk_m - after, fused)
         total = np.where(seen, fma(chunk_l, join, total * keep, fused), total)
@@ -154,23 +157,35 @@ def one_head(
     return o * (F32(1) / total)[:, None]
 
 
-def gather(q: Floats, past: Past) -> Iterator[tuple[Floats, Bytes, Bytes, Bools]]:
-    """Return for each kv head: q (rows * G, k_dim), bytes of K and V of whole chunks, who sees."""
-    pages, layout, block_table, layer, first_position, _, window, _ = past
+def gather(q: Floats, past: Past) -> Iterator[tuple[Floats, list[Part]]]:
+    """Return for each kv head: q (rows * G, k_dim), and what the rows see, sinks first."""
     rows, heads, k_dim = q.shape
-    group, end = heads // layout.kv_heads, first_position + rows
-    positions = np.repeat(np.arange(first_position, end), group)
+    group, end = heads // past.layout.kv_heads, past.first_position + rows
+    positions = np.repeat(np.arange(past.first_position, end), group)
     slots = np.arange(-(-end // CHUNK) * CHUNK)
-    lowest = positions - window + 1 if window else np.zeros_like(positions)
+    lowest = positions - past.window + 1 if past.window else np.zeros_like(positions)
     sees = (slots <= positions[:, None]) & (slots >= lowest[:, None])
-    for head in range(layout.kv_heads):
-        sizes = map(len, row_bytes(layout, 0, layer, head, 0))
-        keys, values = (np.zeros((len(slots), size), np.uint8) for size in sizes)
-        for t in np.flatnonzero(sees.any(axis=0)):
-            block, slot = divmod(int(t), layout.block_size)
-            k_at, v_at = row_bytes(layout, int(block_table[block]), layer, head, slot)
-            keys[t], values[t] = pages[k_at], pages[v_at]
-        yield q[:, head * group : (head + 1) * group].reshape(-1, k_dim), keys, values, sees
+    for head in range(past.layout.kv_heads):
+        others = sees & (slots >= past.sinks_end)
+        parts = [_part(past.pages, past.layout, past.block_table, past.layer, head, others)]
+        if past.sinks:
+            layout, pages, block = past.sinks
+            first = sees & (slots < past.sinks_end)
+            table = np.array([block], np.int32)
+            parts.insert(0, _part(pages, layout, table, past.layer, head, first))
+        yield q[:, head * group : (head + 1) * group].reshape(-1, k_dim), parts
+
+
+def _part(
+    pages: Bytes, layout: native.KVLayout, block_table: Ints, layer: int, head: int, sees: Bools
+) -> Part:
+    sizes = map(len, row_bytes(layout, 0, layer, head, 0))
+    keys, values = (np.zeros((sees.shape[1], size), np.uint8) for size in sizes)
+    for t in np.flatnonzero(sees.any(axis=0)):
+        block, slot = divmod(int(t), layout.block_size)
+        k_at, v_at = row_bytes(layout, int(block_table[block]), layer, head, slot)
+        keys[t], values[t] = pages[k_at], pages[v_at]
+    return Part(keys, values, sees, layout)
 
 
 def by_head(outs: list[NDArray[Scalar]], q: Floats) -> NDArray[Scalar]:
@@ -180,7 +195,7 @@ def by_head(outs: list[NDArray[Scalar]], q: Floats) -> NDArray[Scalar]:
 
 def attention(q: Floats, past: Past, isa: str) -> Floats:
     scaling = Scaling.of(past)
-    return by_head([one_head(*part, scaling, past.layout, isa) for part in gather(q, past)], q)
+    return by_head([one_head(mine, parts, scaling, isa) for mine, parts in gather(q, past)], q)
 
 
 def exact_attention(q: Floats, past: Past) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -194,27 +209,32 @@ def exact_attention(q: Floats, past: Past) -> tuple[NDArray[np.float64], NDArray
     dot_bf16 flushes denormals a product may be lost: 2^-126 a step.
     """
     u, scale, outs, bounds = 2.0**-24, past.scale, [], []
-    k_twin, v_twin = twins(past.layout)
-    for mine, keys, values, sees in gather(q, past):
-        k_dim, v_dim = past.layout.k_dim, past.layout.v_dim
-        rounded = (
-            k_twin.rounded(k_twin.turned(mine)),
-            k_twin.decode(keys)[:, :k_dim],
-            k_twin.sizes(keys)[:, :k_dim],
-            v_twin.decode(values)[:, :v_dim],
-        )
-        a, k, k_size, v = (x.astype(np.float64) for x in rounded)
-        score = a @ k.T * scale
-        if past.softcap:
-            score = past.softcap * np.tanh(score / past.softcap)
-        score = np.where(sees, score, -np.inf)
-        size = np.where(sees, np.abs(a) @ k_size.T * scale, 0).max(axis=1)
-        p = np.exp(score - score.max(axis=1, keepdims=True))
+    k_dim, v_dim = past.layout.k_dim, past.layout.v_dim
+    for mine, parts in gather(q, past):
+        scores, sizes, decoded = [], [], []
+        for part in parts:
+            k_twin, v_twin = twins(part.layout)
+            rounded = (
+                k_twin.rounded(k_twin.turned(mine)),
+                k_twin.decode(part.keys)[:, :k_dim],
+                k_twin.sizes(part.keys)[:, :k_dim],
+            )
+            a, k, k_size = (x.astype(np.float64) for x in rounded)
+            score = a @ k.T * scale
+            if past.softcap:
+                score = past.softcap * np.tanh(score / past.softcap)
+            scores.append(np.where(part.sees, score, -np.inf))
+            sizes.append(np.where(part.sees, np.abs(a) @ k_size.T * scale, 0).max(axis=1))
+            decoded.append(v_twin.decode(part.values)[:, :v_dim].astype(np.float64))
+        whole = np.concatenate(scores, axis=1)
+        p = np.exp(whole - whole.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
-        n = sees.sum(axis=1)
-        relative = 2 * ((2 * past.layout.k_dim + 20) * u * size + 3e-7) + 2 * (n + 16) * u
-        off = relative[:, None] * p
+        n, size = np.isfinite(whole).sum(axis=1), np.max(sizes, axis=0)
+        relative = 2 * ((2 * k_dim + 20) * u * size + 3e-7) + 2 * (n + 16) * u
+        v = np.concatenate(decoded)
+        error = (relative[:, None] * p) @ np.abs(v)
+        for part, weights in zip(parts, np.split(p, len(parts), axis=1), strict=True):
+            error += twins(part.layout)[1].product_error(weights, part.values)[:, :v_dim]
         outs.append(p @ v)
-        error = off @ np.abs(v) + v_twin.product_error(p, values)[:, :v_dim]
         bounds.append(1.01 * error + 512 * 2.0**-126)
     return by_head(outs, q), by_head(bounds, q)

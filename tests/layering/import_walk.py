@@ -58,7 +58,7 @@ RULES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("octavo.tokenizer", ("octavo.kernels",), "text knows no arrays of the core"),
     *(
         (f"octavo.program.{name}", ("octavo.kernels",), "only what a kernel runs knows the core")
-        for name in ("ops", "builder", "rope", "row_ops", "reference", "cost")
+        for name in ("ops", "builder", "rope", "row_ops", "reference", "cost", "kv_bytes")
     ),
     (
         "octavo.engine.scheduler",

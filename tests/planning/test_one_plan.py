@@ -16,12 +16,12 @@ import pytest
 from octavo import LLM, OutOfMemoryError, SamplingParams
 from octavo.cli.app import run
 from octavo.config import EngineConfig
-from octavo.engine.runner import kv_layout
+from octavo.engine.runner import kv_layouts
 from octavo.kernels import KV_FORMATS, native
 from octavo.kv_cache.cache import KVCache
 from octavo.loaded_model import open_model
 from octavo.model import llama
-from octavo.planning.memory import kv_pages
+from octavo.planning.memory import kv_pages, sinks_of
 from octavo.planning.plan import PROCESS_BYTES
 from octavo.weights.ggml_type import GGMLType
 from tests.cli.tiny_model import write_tiny_model
@@ -112,9 +112,29 @@ def test_pages_are_planned_as_the_kernels_lay_them_out(kv_dtype: str, block_size
     shapes = [(layers, heads) for layers in (1, 2, 3, 5) for heads in (1, 2, 3)]
     models = [replace(TINY, num_layers=n, heads=h, kv_heads=h, head_dim=48) for n, h in shapes]
     for program in (*map(llama.build, models), two_groups()):
-        layouts = [kv_layout(program, group, config) for group in range(len(program.groups))]
-        pages = kv_pages(program, block_size, *formats, max_rows=512)
+        layouts = kv_layouts(program, config)
+        assert len(layouts) == len(program.groups) + ("int4" in kv_dtype)
+        pages = kv_pages(program, block_size, *formats, max_rows=512, sinks=sinks_of(config))
         assert pages.group_block_bytes == tuple(layout.block_stride for layout in layouts)
+
+
+@pytest.mark.parametrize("sinks", [(), ("--kv-sinks", 0)])
+@pytest.mark.parametrize(("context", "blocks"), [(20, 1), (40, 2), (128, 4)])
+def test_with_int4_the_first_block_is_bf16_in_the_plan_and_in_the_engine(
+    model: str, plan: Plan, context: int, blocks: int, sinks: tuple[str | int, ...]
+) -> None:
+    """1,920 bytes of int4 in a page, 6,144 of bf16 in two; without sinks all pages are one."""
+    needed = int(plan("--context", context, "--kv-dtype", "int4", *sinks)["kv_bytes_per_user"])
+    assert needed == (blocks if sinks else blocks + 1) * 4096
+    options: dict[str, Any] = {"threads": 1, "context": context, "kv_dtype": "int4"}
+    options |= {"kv_sinks": 0} if sinks else {}
+    llm = LLM(model, kv_memory=needed, **options)
+    assert (llm.info.kv_blocks, llm.info.block_bytes) == (blocks, 4096)
+    (answer,) = llm.generate([[7] * (context - 1)], SamplingParams(max_tokens=1))
+    assert answer.outputs[0].finish_reason == "length"
+    assert answer.metrics.kv_bytes == needed
+    with pytest.raises(OutOfMemoryError, match=f"needs {needed:,} bytes"):
+        LLM(model, kv_memory=needed - 1, **options)
 
 
 def test_a_sequence_of_windowed_groups_takes_what_the_cache_lets_it_hold() -> None:

@@ -34,7 +34,7 @@ def reference_logits(
     """(tokens, vocab)."""
     reference = ReferenceInterpreter(program, exact, num_blocks=64, **options)
     wants = [Want.LOGITS] * len(tokens)
-    batch = batch_of(tokens, range(len(tokens)), wants, groups=len(program.groups))
+    batch = batch_of(tokens, range(len(tokens)), wants, groups=len(reference.kv))
     return reference.run(batch).logits
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,18 +36,24 @@ class Parts:
     sin: NDArray[np.float32]
     window: int = 0
     max_rows: int = 64
+    sinks: int | None = None
+    more_groups: list[Any] = field(default_factory=list)  # layout, window, sinks
 
     def buffer_of(self, op: str, field: str) -> int:
         return int(self.records[field][self.ops.index(op)])
 
     def build(self) -> native.Program:
-        pages = guarded(np.zeros(BLOCKS * 24 * 1024, np.uint8))
+        groups = [(self.layout, self.window, self.sinks), *self.more_groups]
         words = [np.ascontiguousarray(a).view(np.int32) for a in (self.records, self.buffers)]
         return native.Program(
             default_isa(), POOL, words[0].reshape(len(self.records), -1),
             words[1].reshape(len(self.buffers), -1), self.matrices, self.vectors,
-            [(self.layout, pages, self.window)], [(self.cos, self.sin)], self.max_rows,
+            [(layout, self._pages(), window, sinks) for layout, window, sinks in groups],
+            [(self.cos, self.sin)], self.max_rows,
         )  # fmt: skip
+
+    def _pages(self) -> NDArray[np.uint8]:
+        return guarded(np.zeros(BLOCKS * 24 * 1024, np.uint8))
 
 
 def make_parts(*, fused: bool = True, model: TinyModel | None = None) -> Parts:

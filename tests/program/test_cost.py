@@ -21,10 +21,10 @@ from octavo.program.cost import (
     classify,
     cost,
     decode,
-    kv_bytes_per_token,
     prefill,
     uniform_weights,
 )
+from octavo.program.kv_bytes import kv_bytes_per_token
 from octavo.program.ops import KVSpec, Linear, WeightSpec
 from octavo.program.program import Program
 from tests.exactness.programs import Grouped, grouped, windowed

@@ -91,7 +91,7 @@ class Pasts:
 def pasts_of(shape: str, pasts: str, kv_dtype: str, threads: int) -> Pasts:
     pool = native.ThreadPool(threads)
     model = random_model(build(SHAPES[shape]), pool, type=GGMLType.Q4_1)
-    runner = make_runner(model, pool, num_blocks=160, max_rows=300, kv_dtype=kv_dtype)
+    runner = make_runner(model, pool, num_blocks=700, max_rows=300, kv_dtype=kv_dtype)
     return Pasts(runner, PASTS[pasts])
 
 

@@ -22,7 +22,9 @@ def events(report: Report, name: str) -> dict[str, int]:
 )
 def test_a_whole_engine_changes_no_bit(kv: str, activations: str) -> None:
     report = prove(context=384, kv_dtype=kv, activations=activations)
-    assert [s.name for s in report.scenarios] == NAMES
+    sinks_are_blocks = "int4" in kv
+    names = [n for n in NAMES if not (sinks_are_blocks and n.startswith("blocks of"))]
+    assert [s.name for s in report.scenarios] == names
     assert failed(report) == []
     assert report.exact
     assert report.logits == report.rows * TINY.vocab_size

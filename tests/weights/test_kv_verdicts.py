@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from octavo.weights.kv_verdicts import keep, verdict, warning
+from octavo.weights.kv_verdicts import keep, key, verdict, warning
 
 
 def test_a_verdict_is_kept_by_model_and_dtype_and_the_last_one_counts(tmp_path: Path) -> None:
@@ -56,11 +56,23 @@ def test_only_what_is_not_safe_warns(tmp_path: Path) -> None:
 def test_int4_warns_until_it_was_measured(tmp_path: Path) -> None:
     for dtype in ("int4", "k=int8,v=int4", "k=int4,v=bf16"):
         for home in (None, tmp_path):
-            said = warning(home, "a", dtype)
+            said = warning(home, "a", dtype, sinks=32)
             assert said is not None
             assert said.startswith(f"kv_dtype={dtype} was not measured for this model")
-        keep(tmp_path, "a", {dtype: {"verdict": "usable"}})
-        assert warning(tmp_path, "a", dtype) is None
+        keep(tmp_path, "a", {key(dtype, 32): {"verdict": "usable"}})
+        assert warning(tmp_path, "a", dtype, sinks=32) is None
+
+
+def test_int4_without_sinks_is_measured_for_itself(tmp_path: Path) -> None:
+    keep(tmp_path, "a", {key("int4", 32): {"verdict": "usable"}})
+    said = warning(tmp_path, "a", "int4")
+    assert said is not None
+    assert said.startswith("kv_dtype=int4 with kv_sinks=0 was not measured for this model")
+    keep(tmp_path, "a", {key("int4", 0): {"verdict": "not safe"}})
+    said = warning(tmp_path, "a", "int4")
+    assert said is not None
+    assert said.startswith("kv_dtype=int4 with kv_sinks=0 was measured as not safe")
+    assert warning(tmp_path, "a", "int4", sinks=64) is None
 
 
 def test_a_broken_file_or_a_folder_that_cannot_be_written_warns_nobody(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from octavo.config import EngineConfig, parse_kv_dtype
 from octavo.engine.runner import Runner
 from octavo.errors import counted
 from octavo.kernels import KV_FORMATS
-from octavo.planning.memory import kv_pages
+from octavo.planning.memory import kv_pages, sinks_of
 from octavo.weights.kv_verdicts import Verdict
 
 REFERENCE = "bf16"
@@ -43,6 +43,7 @@ class Measured:
     decode_tps: float  # one sequence, behind such a window
     quality: Quality
     verdict: Verdict | None  # None: no smaller than the reference, or it tells nothing
+    sinks: int = 0  # first tokens that stay bf16 where layers see them all
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures by name, None for those that are NaN or infinite."""
@@ -92,26 +93,41 @@ def measure(
     if options.get("activations") is None and "a32" in subject.weights.row_kinds(None).values():
         exact["activations"] = "bf16"
     quality = compare(
-        {dtype: runner_of(subject, {**exact, "kv_dtype": dtype}) for dtype in DTYPES},
+        {dtype: runner_of(subject, options_of(exact, dtype)) for dtype in DTYPES},
         subject.tokens,
         subject.window - len(subject.start),
         start=subject.start,
         on_window=on_tokens,
     )
     speed = decode_speeds(
-        {dtype: runner_of(subject, {**options, "kv_dtype": dtype}) for dtype in DTYPES},
+        {dtype: runner_of(subject, options_of(options, dtype)) for dtype in DTYPES},
         subject,
         rounds,
     )
     found = []
     for dtype in DTYPES:
-        taken = window_bytes(subject, {**options, "kv_dtype": dtype})
+        mine = options_of(options, dtype)
+        taken, sinks = window_bytes(subject, mine), EngineConfig.parse(mine).sink_tokens
         judged = judge(dtype, quality[dtype], quality[REFERENCE])
         found.append(
             Measured(
-                dtype, taken / subject.window, memory // taken, speed[dtype], quality[dtype], judged
+                dtype,
+                taken / subject.window,
+                memory // taken,
+                speed[dtype],
+                quality[dtype],
+                judged,
+                sinks,
             )
         )
+    return found
+
+
+def options_of(options: Mapping[str, Any], dtype: str) -> dict[str, Any]:
+    """Return the options with this dtype; of sinks only where it has some."""
+    found = {**options, "kv_dtype": dtype}
+    if EngineConfig.parse({"kv_dtype": dtype}).sink_tokens == 0:
+        found.pop("kv_sinks", None)
     return found
 
 
@@ -137,5 +153,8 @@ def window_bytes(subject: Subject, options: Mapping[str, Any]) -> int:
     also holds what a step writes."""
     config = EngineConfig.parse({**options})
     formats = KV_FORMATS[config.k_dtype], KV_FORMATS[config.v_dtype]
-    pages = kv_pages(subject.program, config.block_size, *formats, max_rows=config.max_batch_tokens)
+    pages = kv_pages(
+        subject.program, config.block_size, *formats,
+        max_rows=config.max_batch_tokens, sinks=sinks_of(config),
+    )  # fmt: skip
     return pages.bytes_of(subject.window)

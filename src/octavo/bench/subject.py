@@ -13,7 +13,7 @@ from typing import Any
 
 from octavo.bench.kv_quality import LONGEST_WINDOW
 from octavo.config import EngineConfig
-from octavo.engine.runner import Runner, block_bytes
+from octavo.engine.runner import Runner, blocks_bytes
 from octavo.kernels import native, thread_pool
 from octavo.program.program import Program
 from octavo.tokenizer import Tokenizer
@@ -76,5 +76,5 @@ def runner_of(subject: Subject, options: Mapping[str, Any]) -> Runner:
     return Runner(
         subject.program, subject.weights, config,
         pool=subject.pool, context=subject.window,
-        kv_budget=blocks * block_bytes(subject.program, config), max_rows=MAX_ROWS,
+        kv_budget=blocks_bytes(subject.program, config, blocks), max_rows=MAX_ROWS,
     )  # fmt: skip

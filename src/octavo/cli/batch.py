@@ -135,7 +135,7 @@ def _arithmetic(config: EngineConfig) -> dict[str, str]:
     """The options that answers depend on; a default that was given is the default."""
     return {
         "context": "the default" if config.context is None else str(config.context),
-        "kv_dtype": f"k={config.k_dtype},v={config.v_dtype}",
+        "kv_dtype": "k={},v={}".format(*config.page_dtypes),
         "weights": config.weights or "the default",
         "activations": config.activations or "int8",
     }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from octavo.cli.bench_run import check_counts
 from octavo.cli.command import Flag
 from octavo.cli.figures import columns, number, percent, size, wrapped
-from octavo.cli.flags import ENGINE, AsJson, Model, with_flags
+from octavo.cli.flags import ENGINE, AsJson, KVSinks, Model, with_flags
 from octavo.cli.loading import open_program
 from octavo.cli.screen import Screen
 from octavo.cli.staying import staying
@@ -34,6 +34,7 @@ def kv_dtype(
     text: Annotated[
         Path | None, Flag(help="A text in UTF-8; default: 73 kB of Sherlock Holmes, of 1891.")
     ] = None,
+    kv_sinks: KVSinks = None,
     rounds: Annotated[int, Flag(help="Rounds of decoding; medians are over them.")] = 5,
     json: AsJson = False,
     engine: dict[str, Any],
@@ -45,7 +46,8 @@ def kv_dtype(
     asks for no others. A dtype is safe if perplexity grows by 0.5 % or less and 98 % of likeliest
     tokens stay, usable up to 3 % and a KL of 0.04; of fewer than 1,000 tokens nothing is said. What
     was found is kept by the model's fingerprint and --weights: a start with a dtype that is not
-    safe says so, and one with int4 that was never measured.
+    safe says so, and one with int4 that was never measured. With int4 the first tokens stay bf16
+    (sinks), as a start has it; --kv-sinks 0 measures it without.
     """
     check_counts(rounds=(rounds, 1))
     screen = Screen(json)
@@ -57,20 +59,22 @@ def kv_dtype(
     if len(tokens) < 2:
         raise UsageError(f"--text: expected at least 2 tokens, got {len(tokens)}")
     config = EngineConfig.parse({**engine, "kv_dtype": "bf16"})
+    engine = {k: v for k, v in engine.items() if k != "kv_memory"}
+    engine = engine if kv_sinks is None else {**engine, "kv_sinks": kv_sinks}
+    EngineConfig.parse({**engine, "kv_dtype": "int4"})
     subject = load(header, program, config, tokens, start, context=header.config.context)
     said = f"{counted(len(tokens), 'token')} in windows of {subject.window:,}"
     screen.say(f"{model}: {said}; sequences in {size(_memory(config))} of KV memory")
     found = measure(
-        subject, {k: v for k, v in engine.items() if k != "kv_memory"},
-        memory=_memory(config), rounds=rounds,
+        subject, engine, memory=_memory(config), rounds=rounds,
         on_tokens=lambda done: screen.note(f"{done:,} of {len(tokens):,} tokens"),
     )  # fmt: skip
     screen.say(_table(found))
     screen.say(_advice(found, no_verdict(found[0].quality)))
     if (folder := find_home()) is not None:
         digest = fingerprint(header.path, home=folder)
-        by_dtype = {each.dtype: each.to_dict() for each in found}
-        kv_verdicts.keep(folder, digest, by_dtype, config.weights)
+        named = {kv_verdicts.key(each.dtype, each.sinks): each.to_dict() for each in found}
+        kv_verdicts.keep(folder, digest, named, config.weights)
     screen.result(
         {
             "bench": "kv-dtype",
@@ -103,7 +107,8 @@ def _table(found: list[Measured]) -> str:
     for each in found:
         quality = each.quality
         rows.append([
-            each.dtype, size(each.token_bytes), f"{each.sequences:,}", number(each.decode_tps),
+            kv_verdicts.key(each.dtype, each.sinks), size(each.token_bytes),
+            f"{each.sequences:,}", number(each.decode_tps),
             f"{quality.perplexity:.3f}", f"{100 * quality.perplexity_change:+.2f} %",
             f"{quality.kl_mean:.5f}", f"{quality.kl_999:.4f}", percent(quality.same_top),
             each.verdict or "-",

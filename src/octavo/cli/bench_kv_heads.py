@@ -18,7 +18,7 @@ from octavo.weights.model_header import read_header
 if TYPE_CHECKING:
     from octavo.bench.kv_heads import HeadsMeasured
 
-_FIELDS = ("kv_dtype", "threads", "block_size", "weights", "activations")
+_FIELDS = ("kv_dtype", "kv_sinks", "threads", "block_size", "weights", "activations")
 FLAGS = tuple(flag for flag in ENGINE if flag.name in _FIELDS)
 MEMORY = 1 << 30  # bytes that sequences are counted in
 PAPERS = """\

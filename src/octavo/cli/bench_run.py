@@ -14,6 +14,7 @@ from octavo.cli.figures import columns, number, pairs, percent, size
 from octavo.cli.screen import Screen
 from octavo.errors import UsageError, counted
 from octavo.kernels import KV_FORMATS
+from octavo.planning.memory import sinks_of
 from octavo.weights.model_header import read_header
 from octavo.weights.packed_formats import packed_bytes
 
@@ -92,7 +93,7 @@ def _sizes(llm: LLM) -> workloads.Sizes:
     header = read_header(llm.info.path)
     in_memory = packed_bytes(header, llm.program.weights(), llm.config.weights)
     k_format, v_format = KV_FORMATS[llm.config.k_dtype], KV_FORMATS[llm.config.v_dtype]
-    return workloads.Sizes(llm.program, in_memory, k_format, v_format)
+    return workloads.Sizes(llm.program, in_memory, k_format, v_format, sinks_of(llm.config))
 
 
 def check_counts(**counts: tuple[int, int]) -> None:

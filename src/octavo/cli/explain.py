@@ -6,13 +6,22 @@ from collections.abc import Callable
 
 from octavo.cli.command import Group
 from octavo.cli.figures import columns, count, number, percent, size, wrapped
-from octavo.cli.flags import AsJson, Context, KVDtype, Model, parse_kv_formats
+from octavo.cli.flags import (
+    AsJson,
+    Context,
+    KVDtype,
+    KVSinks,
+    Model,
+    parse_kv_formats,
+    planned_config,
+)
 from octavo.cli.loading import open_program
 from octavo.cli.screen import Screen
 from octavo.errors import counted
 from octavo.model.config import ModelConfig
 from octavo.planning.experts import active_bytes
 from octavo.planning.explain import PARTS, TOTAL, Explanation, Parts, explain_token
+from octavo.planning.memory import sinks_of
 from octavo.program.cost import FLOAT
 
 
@@ -25,6 +34,7 @@ def explain(
     *,
     context: Context = None,
     kv_dtype: KVDtype = "bf16",
+    kv_sinks: KVSinks = None,
     json: AsJson = False,
 ) -> None:
     """Say what a token costs with and without the KV cache.
@@ -33,9 +43,10 @@ def explain(
     """
     screen = Screen(json)
     formats = parse_kv_formats(kv_dtype)
+    sinks = sinks_of(planned_config(formats, kv_sinks))
     header, program, tokens = open_program(model, context)
     weights = header.weight_bytes(program.weights())
-    found = explain_token(model, program, weights, context=tokens, kv_formats=formats)
+    found = explain_token(model, program, weights, context=tokens, kv_formats=formats, sinks=sinks)
     active = active_bytes(program, weights), sum(weights.values())
     pieces = _pieces(found, header.config, active)
     screen.say("\n".join(piece if "\n" in piece else wrapped(piece) for piece in pieces))

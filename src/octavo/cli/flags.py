@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Annotated, Any
 
 from octavo.cli.command import Argument, Flag
-from octavo.config import EngineConfig, split_kv_dtype
+from octavo.config import EngineConfig, join_kv_dtype, split_kv_dtype
 from octavo.errors import UsageError
 from octavo.given_text import check_utf8
 from octavo.kernels import KV_FORMATS, KVFormat
@@ -47,6 +47,13 @@ Context = Annotated[
 PLANNED_KV = MappingProxyType({**KV_FORMATS, "f16": KV_FORMATS["bf16"]})
 KVDtype = Annotated[
     str, Flag(help=f"K and V in the cache: {', '.join(sorted(PLANNED_KV))}, or k=…,v=….")
+]
+KVSinks = Annotated[
+    int | None,
+    Flag(
+        help="First tokens that stay bf16 with int4, up to the end of their block; 0 = none; "
+        "default 4."
+    ),
 ]
 
 _ESCAPES = MappingProxyType({"n": "\n", "t": "\t", "r": "\r", "\\": "\\"})
@@ -191,3 +198,10 @@ def parse_kv_formats(text: str) -> tuple[KVFormat, KVFormat]:
         known = ", ".join(sorted(PLANNED_KV, reverse=True))
         raise UsageError(f"--kv-dtype {text!r}: expected one of {known}, or k=…,v=… of them")
     return PLANNED_KV[k], PLANNED_KV[v]
+
+
+def planned_config(formats: tuple[KVFormat, KVFormat], kv_sinks: int | None) -> EngineConfig:
+    """What an engine that keeps K and V so would be started with."""
+    k_format, v_format = formats
+    kv_dtype = join_kv_dtype(k_format.name, v_format.name)
+    return EngineConfig.parse({"kv_dtype": kv_dtype, "kv_sinks": kv_sinks})

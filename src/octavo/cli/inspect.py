@@ -17,7 +17,7 @@ from octavo.errors import UnsupportedModelError, counted
 from octavo.kernels import KVFormat
 from octavo.model.mixture import Mixture
 from octavo.planning.experts import active_bytes
-from octavo.program.cost import kv_bytes_by_group
+from octavo.program.kv_bytes import kv_bytes_by_group
 from octavo.weights.model_header import ModelHeader, read_header
 from octavo.weights.packed_formats import choices
 

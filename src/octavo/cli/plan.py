@@ -9,15 +9,15 @@ from click.exceptions import Exit
 from octavo.cli import shape as flags
 from octavo.cli.command import Argument, Flag, Group
 from octavo.cli.figures import pairs, size
-from octavo.cli.flags import AsJson, Context, KVDtype, parse_kv_formats
+from octavo.cli.flags import AsJson, Context, KVDtype, KVSinks, parse_kv_formats, planned_config
 from octavo.cli.loading import USUAL_CONTEXT, open_program
 from octavo.cli.screen import Screen
-from octavo.config import EngineConfig, PackedWeights, parse_bytes
+from octavo.config import PackedWeights, parse_bytes
 from octavo.errors import UsageError, counted
 from octavo.planning.experts import active_bytes
-from octavo.planning.memory import kv_pages
+from octavo.planning.memory import kv_pages, sinks_of
 from octavo.planning.plan import PROCESS_BYTES, Plan
-from octavo.program.cost import kv_bytes_per_token
+from octavo.program.kv_bytes import kv_bytes_per_token
 from octavo.values import check_whole
 from octavo.weights.packed_formats import packed_bytes
 
@@ -51,6 +51,7 @@ def plan(
     weights_bits: flags.WeightsBits = None,
     weights: AsWeights = None,
     kv_dtype: KVDtype = "bf16",
+    kv_sinks: KVSinks = None,
     context: Context = None,
     users: Users = 1,
     memory: Memory = None,
@@ -68,6 +69,7 @@ def plan(
         layers, hidden, heads, kv_heads, head_dim, ffn, vocab, tied_head, weights_bits
     )
     formats = parse_kv_formats(kv_dtype)
+    config = planned_config(formats, kv_sinks)
     memory_bytes = None if memory is None else parse_bytes("memory", memory)
     if model is None:
         if weights is not None:
@@ -81,12 +83,12 @@ def plan(
         model_context = header.config.context
         packed = packed_bytes(header, program.weights(), weights)
         weight_bytes, active = sum(packed.values()), active_bytes(program, packed)
-    config = EngineConfig()
     found = Plan(
         model, model_context, tokens, users, weight_bytes, active,
         kv_bytes_per_token=kv_bytes_per_token(program, *formats),
         pages=kv_pages(
-            program, config.block_size, *formats, max_rows=config.max_batch_tokens
+            program, config.block_size, *formats,
+            max_rows=config.max_batch_tokens, sinks=sinks_of(config),
         ),
         memory_bytes=memory_bytes,
     )  # fmt: skip

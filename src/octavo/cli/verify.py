@@ -21,7 +21,7 @@ from octavo.verification import Report, ScenarioResult, verify
 from octavo.weights.fingerprint import known_fingerprint
 from octavo.weights.pack_cache import remove_damaged
 
-_FIELDS = ("kv_dtype", "threads", "block_size", "weights", "activations")
+_FIELDS = ("kv_dtype", "kv_sinks", "threads", "block_size", "weights", "activations")
 FLAGS = tuple(flag for flag in ENGINE if flag.name in _FIELDS)
 _LINE = "{:<20}  {:>8}  {:>6}  {:<6}  {}"
 
@@ -34,11 +34,12 @@ def register(app: Group) -> None:
 def run(model: Model, *, json: AsJson = False, engine: dict[str, object]) -> None:
     """Prove that cache, batch and threads change no bit here.
 
-    The same requests run alone, batched, chunked, shared, forked, preempted, without a cache, in
-    other block sizes and on other thread counts. Every row of logits that a token is drawn from is
-    compared with that of the request alone, computed whole on fresh pages by one thread. Each
-    scenario also proves that what it is about happened. Takes seconds to a minute on a small model;
-    exit code 1 if a bit changed. Packed weights that were kept are read and checked first.
+    The same requests run alone, batched, chunked, shared, forked, preempted, without a cache,
+    in other block sizes (but for int4's sinks, which are a block) and on other thread counts.
+    Every row of logits that a token is drawn from is compared with that of the request alone,
+    computed whole on fresh pages by one thread. Each scenario also proves that what it is about
+    happened. Takes seconds to a minute on a small model; exit code 1 if a bit changed. Packed
+    weights that were kept are read and checked first.
     """
     screen = Screen(json)
     config = EngineConfig.parse(engine)
@@ -49,6 +50,7 @@ def run(model: Model, *, json: AsJson = False, engine: dict[str, object]) -> Non
     screen.say(_summary(report))
     chosen = {
         "kv_dtype": f"k={config.k_dtype},v={config.v_dtype}",
+        "kv_sinks": config.sink_tokens,
         "activations": config.activations or "int8",
         "weights": config.weights,
         "block_size": config.block_size,

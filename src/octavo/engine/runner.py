@@ -14,11 +14,12 @@ from typing import Protocol
 import numpy as np
 
 from octavo.batch import Batch, StepOutput, Want
-from octavo.config import EngineConfig
+from octavo.config import SINKS_DTYPE, EngineConfig
 from octavo.engine.step import StepPlan
 from octavo.errors import OutOfMemoryError, UnsupportedModelError
 from octavo.kernels import default_isa, native
-from octavo.kv_cache.cache import KeepAll, KeepLast, LayerGroup, Transfer
+from octavo.kv_cache.cache import LayerGroup, Layout, Transfer
+from octavo.planning.page_groups import PageGroup, page_groups
 from octavo.program.encode import encode
 from octavo.program.fuse import fuse, lower
 from octavo.program.ops import Attend
@@ -82,7 +83,8 @@ class Runner:
         self.mask_words = -(-program.logits_width // 32)
         self.max_rows = max_rows
         self._profile = config.profile
-        self.layouts = [kv_layout(program, group, config) for group in range(len(program.groups))]
+        groups = page_groups(program, config.sink_tokens, context)
+        self.layouts = kv_layouts(program, config)
         # All layer groups share one budget: each has an address range that could take it alone.
         self.kv_budget = kv_budget
         self.num_blocks = [self.kv_budget // layout.block_stride for layout in self.layouts]
@@ -91,12 +93,8 @@ class Runner:
             for count, layout in zip(self.num_blocks, self.layouts, strict=True)
         ]
         self.pages = [np.frombuffer(s.memory, np.uint8) for s in self.storages]  # by layer group
-        # A window as long as the context hides nothing.
-        windows = [spec.window if spec.window < context else 0 for spec in program.groups]
-        self.groups = [
-            LayerGroup(layout.block_stride, KeepLast(window) if window else KeepAll())
-            for layout, window in zip(self.layouts, windows, strict=True)
-        ]
+        self.groups = _layer_groups(groups, self.layouts)
+        self.block_bytes = Layout(self.groups, config.block_size, max_rows).block_bytes
         self._rope = CosSinTables(
             [program.rope_tables[name] for name in encoded.rope_tables], context
         )
@@ -107,15 +105,13 @@ class Runner:
             encoded.buffers.view(np.int32).reshape(len(encoded.buffers), -1),
             [weights.matrices[name] for name in encoded.matrices],
             [weights.vectors[name] for name in encoded.vectors],
-            list(zip(self.layouts, self.pages, windows, strict=True)),
+            [
+                (layout, pages, each.window, each.sinks)
+                for layout, pages, each in zip(self.layouts, self.pages, groups, strict=True)
+            ],
             self._rope.arrays,
             max_rows,
         )
-
-    @property
-    def block_bytes(self) -> int:
-        """Bytes of one block in every layer group."""
-        return sum(layout.block_stride for layout in self.layouts)
 
     def forward(self, plan: StepPlan) -> StepOutput:
         """Make the transfers of a plan, then run its rows, if it has any."""
@@ -182,12 +178,37 @@ class PageStorage:
         self.memory.madvise(mmap.MADV_DONTNEED, block * self.block_bytes, self.block_bytes)
 
 
-def block_bytes(program: Program, config: EngineConfig) -> int:
-    """Bytes of one block in every layer group."""
-    return sum(kv_layout(program, g, config).block_stride for g in range(len(program.groups)))
+def kv_layouts(program: Program, config: EngineConfig) -> list[native.KVLayout]:
+    """The pages of each layer group; those of sinks behind all others."""
+    groups = page_groups(program, config.sink_tokens)
+    return [kv_layout(program, each.group, config, is_sinks=each.is_sinks) for each in groups]
 
 
-def kv_layout(program: Program, group: int, config: EngineConfig) -> native.KVLayout:
+def blocks_bytes(
+    program: Program, config: EngineConfig, num_blocks: int, num_sequences: int = 1
+) -> int:
+    """Bytes of as many blocks in every layer group, as so many sequences have them that let none
+    go: each begins with one of sinks, where there are some."""
+    groups = page_groups(program, config.sink_tokens)
+    layout = Layout(_layer_groups(groups, kv_layouts(program, config)), config.block_size, 1)
+    first, others = layout.between(0, 1), layout.between(1, 2)
+    counts = [
+        num_sequences * n + (num_blocks - num_sequences) * m
+        for n, m in zip(first, others, strict=True)
+    ]
+    return layout.bytes(counts)
+
+
+def _layer_groups(
+    groups: Sequence[PageGroup], layouts: Sequence[native.KVLayout]
+) -> list[LayerGroup]:
+    pairs = zip(groups, layouts, strict=True)
+    return [LayerGroup(layout.block_stride, each.keeps) for each, layout in pairs]
+
+
+def kv_layout(
+    program: Program, group: int, config: EngineConfig, *, is_sinks: bool = False
+) -> native.KVLayout:
     spec = program.groups[group]
     for op in program.ops:
         if isinstance(op, Attend) and op.group == group:
@@ -203,8 +224,8 @@ def kv_layout(program: Program, group: int, config: EngineConfig) -> native.KVLa
             spec.kv_heads,
             spec.k_dim,
             spec.v_dim,
-            config.k_dtype,
-            config.v_dtype,
+            SINKS_DTYPE if is_sinks else config.k_dtype,
+            SINKS_DTYPE if is_sinks else config.v_dtype,
             config.block_size,
         )
     except ValueError as error:  # the kernels' own limits, such as widths of whole vectors

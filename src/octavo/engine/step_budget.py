@@ -24,7 +24,8 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from octavo.program.cost import RowFormat, Work, cost, experts_read, uniform_weights
+from octavo.program.cost import Work, cost, experts_read, uniform_weights
+from octavo.program.kv_bytes import RowFormat
 from octavo.program.ops import Attend, Experts, Head
 from octavo.program.program import Program
 

@@ -168,6 +168,7 @@ def attention(
     softcap: float = 0.0,
     split_chunks: bool = False,
     shared_chunks: bool = False,
+    sinks: tuple[KVLayout, _Bytes, int] | None = None,  # layout, pages, block
 ) -> None: ...
 
 # ---- rows, head, sampler (bind/rows.cpp; meanings in csrc/kernels/rows.h) ----
@@ -318,7 +319,7 @@ class Program:
         buffers: _Ints,  # (buffers, 2)
         matrices: Sequence[PackedWeight],
         vectors: Sequence[_Floats],
-        groups: Sequence[tuple[KVLayout, _Bytes, int]],  # layout, pages, window
+        groups: Sequence[tuple[KVLayout, _Bytes, int, int | None]],  # pages, window, sinks' group
         rope_tables: Sequence[tuple[_Floats, _Floats]],  # cos and sin, (context, rotary_dim / 2)
         max_rows: int,
     ) -> None: ...

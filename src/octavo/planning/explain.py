@@ -13,14 +13,13 @@ from octavo.program.cost import (
     FLOAT,
     OpClass,
     OpCost,
-    RowFormat,
     Work,
     by_class,
     cost,
     decode,
-    kv_bytes_by_group,
     prefill,
 )
+from octavo.program.kv_bytes import RowFormat, Sinks, kv_bytes_by_group, pages_bytes
 from octavo.program.program import Program
 
 # What people ask about, and the classes of the interpreter that make it up.
@@ -102,21 +101,28 @@ def explain_token(
     *,
     context: int,
     kv_formats: tuple[RowFormat, RowFormat],
+    sinks: Sinks | None = None,
 ) -> Explanation:
     """Count what one new token costs that sees `context` tokens, itself included."""
+    k, v = kv_formats
 
     def parts(work: Work, tokens: int) -> Parts:
-        k, v = kv_formats
-        costs = by_class(cost(program, work, weight_bytes=weight_bytes, k_format=k, v_format=v))
+        each_op = cost(
+            program, work, weight_bytes=weight_bytes, k_format=k, v_format=v, sinks=sinks
+        )
+        costs = by_class(each_op)
         each = {
             part: _per_token([costs[name] for name in names], tokens)
             for part, names in PARTS.items()
         }
         return {**each, TOTAL: _per_token(list(costs.values()), tokens)}
 
-    by_group = kv_bytes_by_group(program, *kv_formats)
-    seen = (min(spec.window or context, context) for spec in program.groups)
-    kv_bytes = sum(n * each for n, each in zip(seen, by_group, strict=True))
+    by_group = kv_bytes_by_group(program, k, v)
+    layers = zip(program.layers_of_group, program.groups, strict=True)
+    kv_bytes = sum(
+        n * pages_bytes(spec, k, v, sinks, max(0, context - (spec.window or context)), context)
+        for n, spec in layers
+    )
     return Explanation(
         model, context, program.hidden_size, sum(by_group), kv_bytes,
         without=parts(decode(context, cache=False), 1),

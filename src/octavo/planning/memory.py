@@ -14,8 +14,9 @@ from math import ceil
 
 from octavo.config import EngineConfig, check_context
 from octavo.errors import OutOfMemoryError, counted
-from octavo.kv_cache.cache import KeepAll, KeepLast, LayerGroup, Layout
-from octavo.program.cost import RowFormat, kv_bytes_by_group
+from octavo.kv_cache.cache import LayerGroup, Layout
+from octavo.planning.page_groups import page_groups
+from octavo.program.kv_bytes import RowFormat, Sinks, kv_bytes_by_group
 from octavo.program.program import Program
 
 _MOST_TOKENS = 2**24  # of a sequence
@@ -33,8 +34,9 @@ class KVPages:
         """A step runs at most `max_rows` rows of a sequence."""
         self.block_size = block_size  # tokens
         self.group_block_bytes = tuple(group.block_bytes for group in groups)
-        self.block_bytes = sum(self.group_block_bytes)  # of a block in every layer group
         self._layout = Layout(groups, block_size, max_rows)
+        # Of a block in every layer group, behind what only the beginning of a sequence has.
+        self.block_bytes = self._layout.block_bytes
 
     def bytes_of(self, tokens: int) -> int:
         """Bytes that a sequence of so many tokens holds at its longest: its last block is whole
@@ -42,12 +44,15 @@ class KVPages:
         return self._layout.bytes(self._layout.at_most(self._layout.count(tokens)))
 
     def blocks_in(self, nbytes: float) -> int:
-        return int(nbytes // self.block_bytes)
+        """Blocks of one sequence, in every layer group, that so many bytes hold."""
+        more = self.bytes_of(1) - self.block_bytes  # sinks take more than other tokens
+        return int(max(0, nbytes - more) // self.block_bytes)
 
     def tokens_in(self, nbytes: float, most: int = _MOST_TOKENS) -> int:
         """Tokens of the longest sequence that so many bytes hold, in whole blocks; of `most` tokens
         no more is asked."""
-        kept = sum(group.block_bytes for group in self._layout.groups if group.keeps_all)
+        each = zip(self._layout.groups, self._layout.between(1, 2), strict=True)
+        kept = sum(n * group.block_bytes for group, n in each if group.keeps_all)
         blocks = self._layout.count(most)
         if kept:
             blocks = min(blocks, int(nbytes // kept))
@@ -56,18 +61,24 @@ class KVPages:
 
 
 def kv_pages(
-    program: Program, block_size: int, k_format: RowFormat, v_format: RowFormat, *, max_rows: int
-) -> KVPages:
+    program: Program, block_size: int, k_format: RowFormat, v_format: RowFormat, *, max_rows: int,
+    sinks: Sinks | None = None,
+) -> KVPages:  # fmt: skip
     """The pages of a program whose K and V have these formats."""
-    by_group = zip(program.groups, kv_bytes_by_group(program, k_format, v_format), strict=True)
+    of_token = kv_bytes_by_group(program, k_format, v_format)
+    of_sink = kv_bytes_by_group(program, sinks.format, sinks.format) if sinks else []
     groups = [
         LayerGroup(
-            ceil(block_size * of_token / _PAGE) * _PAGE,
-            KeepLast(spec.window) if spec.window else KeepAll(),
+            ceil(block_size * (of_sink if is_sinks else of_token)[group] / _PAGE) * _PAGE, keeps
         )
-        for spec, of_token in by_group
+        for group, keeps, _, is_sinks, _ in page_groups(program, sinks.tokens if sinks else 0)
     ]
     return KVPages(groups, block_size, max_rows)
+
+
+def sinks_of(config: EngineConfig) -> Sinks | None:
+    """Return the sinks as costs and pages are counted with them."""
+    return Sinks(config.sink_tokens, config.sink_format) if config.sink_tokens else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +103,7 @@ def plan_memory(
     """
     check_context(config.context, model_context)
     wanted = config.context or model_context
-    needed, block = pages.bytes_of(wanted), pages.block_bytes
+    needed, block = pages.bytes_of(wanted), pages.bytes_of(1)
     room = _room_beside(weight_bytes, available)
     budget = int(room * _SHARE_OF_FREE) if config.kv_memory is None else config.kv_memory
     if budget > room:
@@ -110,7 +121,7 @@ def plan_memory(
             f"one KV block takes {block:,} bytes, the budget is {budget:,}: {_way_to(block, room)}"
         )
     if config.kv_memory is None:
-        budget = min(budget, needed * config.max_num_seqs + _FOR_PREFIXES * block)
+        budget = min(budget, needed * config.max_num_seqs + _FOR_PREFIXES * pages.block_bytes)
     return MemoryPlan(min(wanted, pages.tokens_in(budget, wanted)), budget, pages)
 
 

@@ -16,9 +16,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Literal, Protocol
+from typing import Literal
 
-from octavo.program.ops import Attend, Embed, Experts, Head, KVSpec, Linear, Route, StoreKV
+from octavo.program.kv_bytes import RowFormat, Sinks, pages_bytes
+from octavo.program.ops import Attend, Embed, Experts, Head, Linear, Route, StoreKV
 from octavo.program.program import Op, Program, inputs, output
 from octavo.program.row_ops import ROW_OPS
 
@@ -28,13 +29,6 @@ CLASSES: tuple[OpClass, ...] = ("embed", "norm", "qkv", "attention", "output", "
 SOFTMAX_FLOPS = 3  # a score: minus the maximum, exp, sum
 SOFTCAP_FLOPS = 3  # a score: divide, tanh, multiply
 FLOAT = 4  # bytes of an activation
-
-
-class RowFormat(Protocol):
-    """How K or V is stored: `octavo.kernels.KVFormat`."""
-
-    def row_bytes(self, dim: int) -> float:
-        """Bytes of one token's row of one kv head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,17 +103,6 @@ def uniform_weights(program: Program, bits: float) -> dict[str, float]:
     return {name: prod(spec.shape) * bits / 8 for name, spec in program.weights().items()}
 
 
-def kv_bytes_per_token(program: Program, k_format: RowFormat, v_format: RowFormat) -> float:
-    """Bytes that one token keeps in the pages of all layers."""
-    return sum(kv_bytes_by_group(program, k_format, v_format))
-
-
-def kv_bytes_by_group(program: Program, k_format: RowFormat, v_format: RowFormat) -> list[float]:
-    """Return the bytes of K and V of one token in each layer group."""
-    groups = zip(program.groups, program.layers_of_group, strict=True)
-    return [layers * _kv_bytes(spec, k_format, v_format) for spec, layers in groups]
-
-
 def cost(
     program: Program,
     work: Work,
@@ -127,10 +110,11 @@ def cost(
     weight_bytes: Mapping[str, float],
     k_format: RowFormat,
     v_format: RowFormat,
+    sinks: Sinks | None = None,
 ) -> list[OpCost]:
     """Return one OpCost for each op, in the program's order."""
     classes = classify(program)
-    counter = _Counter(program, work, weight_bytes, k_format, v_format)
+    counter = _Counter(program, work, weight_bytes, k_format, v_format, sinks)
     return [counter.count(op, name) for op, name in zip(program.ops, classes, strict=True)]
 
 
@@ -194,6 +178,7 @@ class _Counter:
     weight_bytes: Mapping[str, float]
     k_format: RowFormat
     v_format: RowFormat
+    sinks: Sinks | None
 
     def count(self, op: Op, name: OpClass) -> OpCost:
         rows = self.work.rows
@@ -206,7 +191,7 @@ class _Counter:
             case Linear():
                 return self._linear(op, name)
             case StoreKV():
-                written = rows * self._kv_bytes(op.group)
+                written = self._kv_bytes(op.group, self.work.past, self.work.length)
                 moved = _floats(rows, op.k.width + op.v.width)
                 return OpCost(name, kv_write_bytes=written, activation_bytes=moved)
             case Attend():
@@ -231,8 +216,10 @@ class _Counter:
             activation_bytes=_floats(self.work.rows, (len(values) + 1) * values[0].width),
         )
 
-    def _kv_bytes(self, group: int) -> float:
-        return _kv_bytes(self.program.groups[group], self.k_format, self.v_format)
+    def _kv_bytes(self, group: int, begin: int, end: int) -> float:
+        """Bytes of K and V of tokens [begin, end) in one layer."""
+        formats = self.k_format, self.v_format
+        return pages_bytes(self.program.groups[group], *formats, self.sinks, begin, end)
 
     def _linear(self, op: Linear, name: OpClass) -> OpCost:
         rows, (out, into) = self.work.rows, op.weight.shape
@@ -245,12 +232,12 @@ class _Counter:
     def _attend(self, op: Attend, name: OpClass) -> OpCost:
         spec = self.program.groups[op.group]
         scores = self.work.scores(spec.window) * op.heads
-        seen = self.work.tokens_seen(spec.window)
+        end, seen = self.work.length, self.work.tokens_seen(spec.window)
         softmax = SOFTMAX_FLOPS + (SOFTCAP_FLOPS if op.softcap else 0)
         return OpCost(
             name,
             scores * (2 * spec.k_dim + 2 * spec.v_dim + softmax),
-            kv_read_bytes=seen * self._kv_bytes(op.group),
+            kv_read_bytes=self._kv_bytes(op.group, end - seen, end),
             activation_bytes=_floats(self.work.rows, op.q.width + op.out.width),
         )
 
@@ -285,11 +272,6 @@ class _Counter:
 def experts_read(experts: int, used: int, rows: int) -> float:
     """Return how many different experts rows meet, of which each meets `used` at random."""
     return experts * (1 - (1 - used / experts) ** rows)
-
-
-def _kv_bytes(spec: KVSpec, k_format: RowFormat, v_format: RowFormat) -> float:
-    """Return the bytes of K and V of one token in one layer."""
-    return spec.kv_heads * (k_format.row_bytes(spec.k_dim) + v_format.row_bytes(spec.v_dim))
 
 
 def _floats(rows: int, width: int) -> float:

@@ -26,6 +26,11 @@ class Program:
     hidden_size: int
     rope_tables: Mapping[str, RopeTable]  # by name
 
+    @property
+    def full_groups(self) -> list[int]:
+        """Return the layer groups whose rows see all tokens before them."""
+        return [group for group, spec in enumerate(self.groups) if not spec.window]
+
     def rotary_dim(self, rope_table: str) -> int:
         """Dims of a head that the table rotates."""
         return 2 * len(self.rope_tables[rope_table].frequencies)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from octavo.batch import Batch, FloatArray, IntArray, StepOutput, Want
 from octavo.program.experts import mixed, routed
@@ -22,6 +23,8 @@ from octavo.program.row_ops import ROW_OPS, RowArgs
 
 RowPrecision = Literal["float32", "bf16", "int8"]
 Rounding = Callable[[FloatArray], FloatArray]  # of (rows, heads, dim)
+DoubleArray = NDArray[np.float64]
+Places = NDArray[np.intp]
 
 
 class ReferenceInterpreter:
@@ -39,9 +42,11 @@ class ReferenceInterpreter:
         round_k: Rounding | None = None,
         round_v: Rounding | None = None,
         round_q: Rounding | None = None,
+        sinks: int = 0,
     ) -> None:
         """`round_k` and `round_v` are what the pages' formats make of K and of V; None leaves them
-        as they are. `round_q` is what K's makes of q, `round_k` unless given."""
+        as they are. `round_q` is what K's makes of q, `round_k` unless given. The first `sinks`
+        tokens of groups of full attention are bf16, in groups of their own behind all others."""
         self.program = program
         self.block_size = block_size
         self._weights = weights
@@ -49,12 +54,15 @@ class ReferenceInterpreter:
         self._round_k, self._round_v = round_k or _identity, round_v or _identity
         self._round_q = round_q or self._round_k
         slots = num_blocks * block_size
+        self._sinks = sinks
+        groups = range(len(program.groups))
         self.kv = [
-            (
-                np.zeros((layers, slots, spec.kv_heads, spec.k_dim), np.float32),
-                np.zeros((layers, slots, spec.kv_heads, spec.v_dim), np.float32),
+            tuple(
+                np.zeros((program.layers_of_group[g], slots, spec.kv_heads, dim), np.float32)
+                for dim in (spec.k_dim, spec.v_dim)
             )
-            for spec, layers in zip(program.groups, program.layers_of_group, strict=True)
+            for g in [*groups, *(program.full_groups if sinks else ())]
+            for spec in [program.groups[g]]
         ]
 
     def run(self, batch: Batch) -> StepOutput:
@@ -107,40 +115,67 @@ class ReferenceInterpreter:
         assert out is not None
         rows[out.id] = row_op.compute(op, args)
 
+    def _parts(self, group: int, positions: IntArray) -> list[tuple[int, Places, bool]]:
+        """Of these positions those of sinks, where there are some, and the others: the group that
+        they are in, which of them, and whether they are sinks."""
+        full = self.program.full_groups
+        if not self._sinks or group not in full:
+            return [(group, np.arange(len(positions)), False)]
+        of_sinks = len(self.program.groups) + full.index(group)
+        first = positions < self._sinks
+        parts = (of_sinks, np.flatnonzero(first), True), (group, np.flatnonzero(~first), False)
+        return [part for part in parts if len(part[1])]
+
     def _slots(self, group: int, sequence: int, positions: IntArray, batch: Batch) -> IntArray:
         table = batch.block_tables[group, sequence]
         slots: IntArray = table[positions // self.block_size] * self.block_size
         return slots + positions % self.block_size
 
     def _store(self, op: StoreKV, k: FloatArray, v: FloatArray, batch: Batch) -> None:
-        keys, values = self.kv[op.group]
         for s, (begin, end) in enumerate(zip(batch.row_starts, batch.row_starts[1:], strict=False)):
             stored = np.arange(begin, end)
             stored = stored[batch.positions[begin:end] >= batch.write_starts[s]]
-            slots = self._slots(op.group, s, batch.positions[stored], batch)
-            keys[op.layer, slots] = self._round_k(k[stored].reshape(-1, *keys.shape[2:]))
-            values[op.layer, slots] = self._round_v(v[stored].reshape(-1, *values.shape[2:]))
+            for group, which, sinks in self._parts(op.group, batch.positions[stored]):
+                rows, (keys, values) = stored[which], self.kv[group]
+                slots = self._slots(group, s, batch.positions[rows], batch)
+                round_k, round_v = (round_bf16,) * 2 if sinks else (self._round_k, self._round_v)
+                keys[op.layer, slots] = round_k(k[rows].reshape(-1, *keys.shape[2:]))
+                values[op.layer, slots] = round_v(v[rows].reshape(-1, *values.shape[2:]))
 
     def _attend(self, op: Attend, q: FloatArray, batch: Batch) -> FloatArray:
         spec = self.program.groups[op.group]
-        keys, values = self.kv[op.group]
         share = op.heads // spec.kv_heads
         out = np.zeros((len(q), op.heads, spec.v_dim), np.float32)
-        queries = self._round_q(q.reshape(len(q), op.heads, spec.k_dim))
+        heads = q.reshape(len(q), op.heads, spec.k_dim)
+        asked = {False: self._round_q(heads), True: round_bf16(heads)}
         for s, (begin, end) in enumerate(zip(batch.row_starts, batch.row_starts[1:], strict=False)):
             for row in range(begin, end):
                 last = int(batch.positions[row])
                 first = max(0, last - spec.window + 1) if spec.window else 0
-                slots = self._slots(op.group, s, np.arange(first, last + 1, dtype=np.int32), batch)
+                seen = self._read(op, s, np.arange(first, last + 1, dtype=np.int32), batch)
                 for head in range(op.heads):
-                    k = keys[op.layer, slots, head // share].astype(np.float64)
-                    v = values[op.layer, slots, head // share].astype(np.float64)
-                    scores = k @ queries[row, head].astype(np.float64) * op.scale
+                    of = head // share
+                    queries = {
+                        sinks: rows[row, head].astype(np.float64) for sinks, rows in asked.items()
+                    }
+                    scores = np.concatenate([k[:, of] @ queries[sinks] for k, _, sinks in seen])
+                    scores, v = scores * op.scale, np.concatenate([v[:, of] for _, v, _ in seen])
                     if op.softcap:
                         scores = op.softcap * np.tanh(scores / op.softcap)
                     weights = np.exp(scores - scores.max())
                     out[row, head] = weights @ v / weights.sum()
         return out.reshape(len(q), -1)
+
+    def _read(
+        self, op: Attend, sequence: int, positions: IntArray, batch: Batch
+    ) -> list[tuple[DoubleArray, DoubleArray, bool]]:
+        """K and V, (positions, kv_heads, dim) each, of sinks and of the others."""
+        found = []
+        for group, which, sinks in self._parts(op.group, positions):
+            slots = self._slots(group, sequence, positions[which], batch)
+            k, v = (each[op.layer, slots].astype(np.float64) for each in self.kv[group])
+            found.append((k, v, sinks))
+        return found
 
     def _head(self, op: Head, x: FloatArray, batch: Batch) -> StepOutput:
         x = x[batch.output_rows]

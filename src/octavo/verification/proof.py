@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from octavo.config import EngineConfig
-from octavo.engine.runner import Runner, block_bytes
+from octavo.engine.runner import Runner, blocks_bytes
 from octavo.errors import UsageError, counted
 from octavo.kernels import default_isa, native, thread_pool
 from octavo.loaded_model import open_model
@@ -55,6 +55,7 @@ class Proof:
             window=min(filter(None, windows), default=0),
         )  # fmt: skip
         self.threads = config.threads or native.usable_cpus()
+        self.has_sinks = config.sink_tokens > 0
         self.has_windows = any(0 < window < subject.context - 2 * NEW for window in windows)
         self._subject = subject
         self._config = replace(config, step_ms=None, kv_idle=float("inf"), max_num_seqs=64)
@@ -66,7 +67,7 @@ class Proof:
             Runner(
                 subject.program, subject.weights, self._config,
                 pool=self._pool(1), context=subject.context,
-                kv_budget=num_blocks * block_bytes(subject.program, self._config),
+                kv_budget=blocks_bytes(subject.program, self._config, num_blocks),
                 max_rows=subject.context,
             )
         )  # fmt: skip
@@ -86,6 +87,7 @@ class Proof:
         self,
         *,
         num_blocks: int = 2 * MAX_ROWS // 16,
+        num_sequences: int = 1,
         max_rows: int = MAX_ROWS,
         threads: int | None = None,
         **options: Any,
@@ -93,7 +95,7 @@ class Proof:
         return Trial(
             self._subject, replace(self._config, **options), self._findings,
             tamper=self._tamper, pool=self._pool(threads or self.threads),
-            num_blocks=num_blocks, max_rows=max_rows,
+            num_blocks=num_blocks, num_sequences=num_sequences, max_rows=max_rows,
         )  # fmt: skip
 
     def _run(self, name: str, scenario: Callable[[Stage], Claims]) -> ScenarioResult:

@@ -37,10 +37,11 @@ class Stage(Protocol):
     cases: Cases
     threads: int
     has_windows: bool  # that the longest of its sequences slide
+    has_sinks: bool  # a block of them: with another size of blocks these are other tokens
 
     def trial(
-        self, *, num_blocks: int = ..., max_rows: int = ..., threads: int | None = ...,
-        **options: object,
+        self, *, num_blocks: int = ..., num_sequences: int = ..., max_rows: int = ...,
+        threads: int | None = ..., **options: object,
     ) -> Trial: ...  # fmt: skip
 
 
@@ -244,7 +245,7 @@ def scenarios(stage: Stage) -> Iterator[tuple[str, Callable[[Stage], Claims]]]:
     if stage.has_windows:
         yield "windows slide", windows_slide
     for size in BLOCK_SIZES:
-        if size != stage.cases.block_size:
+        if size != stage.cases.block_size and not stage.has_sinks:
             yield f"blocks of {size}", block_size(size)
     for count in sorted({1, 2, 3} - {stage.threads}):
         yield counted(count, "thread"), threads(count)
@@ -253,7 +254,7 @@ def scenarios(stage: Stage) -> Iterator[tuple[str, Callable[[Stage], Claims]]]:
 def _preempted(stage: Stage, *, prefix_cache: bool) -> Claims:
     cases = stage.cases.growing()
     room = len(cases) * stage.cases.growing_blocks + 2  # all prompts, and two of four answers
-    trial = stage.trial(num_blocks=room, prefix_cache=prefix_cache)
+    trial = stage.trial(num_blocks=room, num_sequences=len(cases), prefix_cache=prefix_cache)
     for case in cases:
         trial.run([case])
     before = trial.computed

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from octavo.config import EngineConfig
 from octavo.engine.assemble import make_engine
 from octavo.engine.nouns import Branch, Request
-from octavo.engine.runner import block_bytes
+from octavo.engine.runner import blocks_bytes
 from octavo.interrupts import is_interrupt
 from octavo.kernels import native
 from octavo.kv_cache.block_names import Namespace
@@ -65,6 +65,7 @@ class Trial:
         tamper: Tamper,
         pool: native.ThreadPool,
         num_blocks: int,
+        num_sequences: int,
         max_rows: int,
     ) -> None:
         self.requests: list[Request] = []
@@ -73,11 +74,11 @@ class Trial:
         self.runner = RecordingRunner(
             subject.program, subject.weights, config,
             tamper=tamper, pool=pool, context=subject.context, max_rows=max_rows,
-            kv_budget=num_blocks * block_bytes(subject.program, config),
+            kv_budget=blocks_bytes(subject.program, config, num_blocks, num_sequences),
         )  # fmt: skip
         self._engine = make_engine(
             self.runner, subject.program, config,
-            Namespace("verify", "", config.k_dtype, config.v_dtype),
+            Namespace("verify", "", *config.page_dtypes),
             context=subject.context, weight_bytes=subject.weights.nbytes(),
             on_event=self._note,
         )  # fmt: skip
