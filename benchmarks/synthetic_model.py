@@ -109,13 +109,13 @@ def tensors(shape: Shape, format: str, seed: int) -> Iterator[Tensor]:
         yield of(f"{block}attn_v.weight", (kv, shape.hidden), value)
         yield of(f"{block}attn_output.weight", (shape.hidden, q), most)
         yield _floats(f"{block}ffn_norm.weight", [1.0] * shape.hidden)
-        into, out, name = (shape.ffn, shape.hidden), (shape.hidden, shape.ffn), ""
+        name, each = "", tuple[int, ...]()
         if shape.experts:
             yield of(f"{block}ffn_gate_inp.weight", (shape.experts, shape.hidden), GGMLType.F32)
-            into, out, name = (shape.experts, *into), (shape.experts, *out), "_exps"
-        yield of(f"{block}ffn_gate{name}.weight", into, most)
-        yield of(f"{block}ffn_up{name}.weight", into, most)
-        yield of(f"{block}ffn_down{name}.weight", out, value)
+            name, each = "_exps", (shape.experts,)
+        yield of(f"{block}ffn_gate{name}.weight", (*each, shape.ffn, shape.hidden), most)
+        yield of(f"{block}ffn_up{name}.weight", (*each, shape.ffn, shape.hidden), most)
+        yield of(f"{block}ffn_down{name}.weight", (*each, shape.hidden, shape.ffn), value)
     yield _floats("output_norm.weight", [1.0] * shape.hidden)
     if not shape.tied:
         yield _head(seed, "output.weight", vocabulary, head)
