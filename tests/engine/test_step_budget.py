@@ -133,7 +133,7 @@ def test_a_decode_of_a_mixture_is_priced_by_the_experts_that_it_reads() -> None:
         sizes[spec.name] for op in program.ops if isinstance(op, Experts) for spec in op.weights
     )
     read = 1e9 * (1 - 0.75 * experts / sum(sizes.values()))
-    assert read < 0.5e9
+    assert read < 0.6e9
 
     def learned(steps: int) -> StepBudget:
         it = budget(program, weight_bytes=1e9, max_rows=10**6)
@@ -144,7 +144,7 @@ def test_a_decode_of_a_mixture_is_priced_by_the_experts_that_it_reads() -> None:
             it.observe([(0, 1)], read * UNITS_PER_BYTE * seconds / it.units(0, 64))
         return it
 
-    taught, untaught = (longest(learned(steps), 40, context=100_000) for steps in (3, 0))
+    taught, untaught = (longest(learned(steps), 8, context=10_000) for steps in (3, 0))
     assert taught == untaught
     assert 32 < taught < longest(learned(0))  # their reads cost something
 
