@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from octavo.kernels import KV_FORMATS, native
 
 INTEGER_FORMATS = (
-    *("W8", "W4S", "W4A", "W5S", "W5A", "W4K", "W5K", "W6K", "W2K", "W3K", "W4T", "W4TK"),
+    *("W8", "W4S", "W4A", "W5S", "W5A", "W4K", "W5K", "W6K", "W2K", "W3K", "W4T", "W4TK", "W4F"),
 )
 HEIGHT, WIDTH = 256, 768  # rows and columns of a weight
 ROWS = (1, 6, 48, 512)

@@ -37,8 +37,10 @@ enum WeightFormat : int32_t {
             //            pad 32: z = 4
   W4T = 10,   // IQ4_NL  576  as W4S, but q is an index: w = scale * kTableBytes[q]; z = 128
   W4TK = 11,  // IQ4_XS 2240  q[8][256] indices, sc i8[8][16], d fp16[16], pad 32
-  BF16 = 12,  // 64 for 2 k  [K/2][16 rows][2 k] bf16
-  F32 = 13,   // 64 for 1 k  [K][16 rows] float
+  W4F = 12,   // MXFP4   576  as W4T, of the eight floats of 2 bits of exponent and one of
+              //            mantissa, and their negatives: kFloatBytes; z = 16
+  BF16 = 13,  // 64 for 2 k  [K/2][16 rows][2 k] bf16
+  F32 = 14,   // 64 for 1 k  [K][16 rows] float
 };
 // clang-format on
 

@@ -140,6 +140,8 @@ def _scaled(raw: NDArray[np.uint8], type: GGMLType, shape: tuple[int, int]) -> N
         values = (raw.view(np.uint16).astype(np.uint32) << 16).view(np.float32) * factor
         return (values.view(np.uint32) >> 16).astype(np.uint16).view(np.uint8)
     blocks = raw.reshape(-1, type.block_bytes).copy()
+    if type is GGMLType.MXFP4:
+        blocks[:, 0] = blocks[:, 0].astype(int) + round(np.log2(factor))
     for at in HALFS_AT.get(type, (0,)):
         halfs = blocks[:, at : at + 2].copy().view(np.float16) * factor
         blocks[:, at : at + 2] = halfs.astype(np.float16).view(np.uint8)

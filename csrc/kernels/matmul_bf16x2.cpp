@@ -210,7 +210,8 @@ TileFn bf16x2_tile(int32_t format, int tokens) {
     case W2K: return pick_tokens<W2K>(tokens);
     case W3K: return pick_tokens<W3K>(tokens);
     case W4T: return pick_tokens<W4T>(tokens);
-    default: return pick_tokens<W4TK>(tokens);
+    case W4TK: return pick_tokens<W4TK>(tokens);
+    default: return pick_tokens<W4F>(tokens);
   }
 }
 

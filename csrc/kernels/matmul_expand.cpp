@@ -42,6 +42,7 @@ static void row_quants(const uint8_t* p, int32_t format, int g, int lane, uint8_
     else if (layout.high)
       q[k] |= (p[layout.high + g * 64 + j * 8 + byte / 8] >> (byte & 7) & 1) << 4;
     else if (format == W4T || format == W4TK) q[k] = kTableBytes[q[k]];
+    else if (format == W4F) q[k] = kFloatBytes[q[k]];
   }
 }
 
@@ -51,7 +52,8 @@ static int zero_point(int32_t format) {
     case W4T:
     case W4TK: return 128;
     case W4S: return 8;
-    case W5S: return 16;
+    case W5S:
+    case W4F: return 16;
     case W6K: return 32;
     case W3K: return 4;
     default: return 0;

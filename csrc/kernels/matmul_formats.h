@@ -33,6 +33,7 @@ template <> struct Traits<W2K> : Has<0, 2, true> {};
 template <> struct Traits<W3K> : Has<2, 3, false> {};
 template <> struct Traits<W4T> : Has<7, 8, false> {};
 template <> struct Traits<W4TK> : Has<7, 8, false> {};
+template <> struct Traits<W4F> : Has<4, 5, false> {};
 
 template <int32_t kFormat>
 struct Group : Traits<kFormat> {
@@ -50,6 +51,7 @@ struct Group : Traits<kFormat> {
     const i32x16 nibbles = set1_i(0x0f0f0f0f);
     const i32x16 both = load_i(q + (j & 3) * 64);
     const i32x16 w = and_i(j < 4 ? both : shift_right16<4>(both), nibbles);
+    if constexpr (kFormat == W4F) return look_up(kFloatBytes, w);
     if constexpr (Traits<kFormat>::kBits == 5) return mask_byte_add16(w, fifth_bits(p, g, j));
     if constexpr (kFormat == W6K) return or_i(w, two_high_bits(p, g, j));
     if constexpr (kFormat == W4T || kFormat == W4TK) return look_up(kTableBytes, w);

@@ -194,7 +194,8 @@ TileFn integer_tile(int32_t format, int unit, int tokens, int size) {
     case W2K: return pick_tokens<W2K>(unit, tokens, size);
     case W3K: return pick_tokens<W3K>(unit, tokens, size);
     case W4T: return pick_tokens<W4T>(unit, tokens, size);
-    default: return pick_tokens<W4TK>(unit, tokens, size);
+    case W4TK: return pick_tokens<W4TK>(unit, tokens, size);
+    default: return pick_tokens<W4F>(unit, tokens, size);
   }
 }
 

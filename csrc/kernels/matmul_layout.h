@@ -18,7 +18,7 @@ struct SupertileLayout {
   int32_t dmin;
 };
 
-// Indexed by WeightFormat, W8 .. W4TK.
+// Indexed by WeightFormat, W8 .. W4F.
 static constexpr SupertileLayout kSupertiles[] = {
     {2, 1088, 512, 0, 1024, 0, 0, 0},              // W8
     {2, 576, 256, 0, 512, 0, 0, 0},                // W4S
@@ -32,9 +32,10 @@ static constexpr SupertileLayout kSupertiles[] = {
     {8, 1856, 128, 1024, 1536, 0, 1792, 0},        // W3K
     {2, 576, 256, 0, 512, 0, 0, 0},                // W4T
     {8, 2240, 256, 0, 2048, 0, 2176, 0},           // W4TK
+    {2, 576, 256, 0, 512, 0, 0, 0},                // W4F
 };
 
-static constexpr bool is_integer_format(int32_t format) { return format >= W8 && format <= W4TK; }
+static constexpr bool is_integer_format(int32_t format) { return format >= W8 && format <= W4F; }
 
 // Whether 16 k share a scale, not 32.
 static constexpr bool scales_of_halves(int32_t format) {
@@ -44,6 +45,10 @@ static constexpr bool scales_of_halves(int32_t format) {
 // The values that IQ4_NL and IQ4_XS choose from, plus 128.
 static constexpr uint8_t kTableBytes[16] = {1,   24,  45,  63,  79,  93,  106, 118,
                                             129, 141, 153, 166, 181, 197, 217, 241};
+
+// Those of MXFP4, doubled so that they are whole, plus 16. The scale of a group is halved.
+static constexpr uint8_t kFloatBytes[16] = {16, 17, 18, 19, 20, 22, 24, 28,
+                                            16, 15, 14, 13, 12, 10, 8,  4};
 
 // The rows that a format takes unless asked otherwise: integer formats also take ABF16X2.
 static constexpr int32_t act_kind_of(int32_t format) {

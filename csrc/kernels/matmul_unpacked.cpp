@@ -113,7 +113,8 @@ static constexpr Functions kFunctions[] = {
     // indexed by WeightFormat
     functions_of<W8>(),  functions_of<W4S>(), functions_of<W4A>(), functions_of<W5S>(),
     functions_of<W5A>(), functions_of<W4K>(), functions_of<W5K>(), functions_of<W6K>(),
-    functions_of<W2K>(), functions_of<W3K>(), functions_of<W4T>(), functions_of<W4TK>()};
+    functions_of<W2K>(), functions_of<W3K>(), functions_of<W4T>(), functions_of<W4TK>(),
+    functions_of<W4F>()};
 
 void unpack(const Weight* w, int32_t panel, int unit, int32_t group0, int32_t group1,
             Unpacked* out) {

@@ -44,8 +44,8 @@ void pack_small(const PanelSource& from, uint8_t* panel) {
   }
 }
 
-constexpr const char* kFormatNames[] = {"W8",  "W4S", "W4A", "W5S", "W5A",  "W4K",  "W5K",
-                                        "W6K", "W2K", "W3K", "W4T", "W4TK", "BF16", "F32"};
+constexpr const char* kFormatNames[] = {"W8",  "W4S", "W4A", "W5S",  "W5A", "W4K",  "W5K", "W6K",
+                                        "W2K", "W3K", "W4T", "W4TK", "W4F", "BF16", "F32"};
 
 using PanelPacker = void (*)(const PanelSource&, uint8_t*);
 
@@ -62,6 +62,7 @@ PanelPacker lossless_packer(int ggml_type) {
     case kGgmlQ3_K: return pack_q3_k;
     case kGgmlIQ4_NL: return pack_small<kQ4_0, W4T>;
     case kGgmlIQ4_XS: return pack_iq4_xs;
+    case kGgmlMXFP4: return pack_mxfp4;
     default: return pack_q6_k;
   }
 }
@@ -88,7 +89,7 @@ const GgmlBlock& ggml_block(int ggml_type) {
       {kGgmlQ5_K, {"Q5_K", 256, 176, W5K}},   {kGgmlQ6_K, {"Q6_K", 256, 210, W6K}},
       {kGgmlQ2_K, {"Q2_K", 256, 84, W2K}},    {kGgmlQ3_K, {"Q3_K", 256, 110, W3K}},
       {kGgmlIQ4_NL, {"IQ4_NL", 32, 18, W4T}}, {kGgmlIQ4_XS, {"IQ4_XS", 256, 136, W4TK}},
-      {kGgmlBF16, {"BF16", 1, 2, BF16}},
+      {kGgmlMXFP4, {"MXFP4", 32, 17, W4F}},   {kGgmlBF16, {"BF16", 1, 2, BF16}},
   };
   for (const auto& entry : kBlocks)
     if (entry.type == ggml_type) return entry.block;
@@ -101,7 +102,7 @@ const GgmlBlock& ggml_block(int ggml_type) {
 
 const char* format_name(int32_t format) {
   if (format < W8 || format > F32)
-    throw std::invalid_argument("format: expected a WeightFormat 0..13, got " +
+    throw std::invalid_argument("format: expected a WeightFormat 0..14, got " +
                                 std::to_string(format));
   return kFormatNames[format];
 }
@@ -130,6 +131,7 @@ bool pack_panels(int ggml_type, const uint8_t* src, int64_t rows, int64_t cols, 
     uint8_t* to = dst + panel * bytes;
     if (from.rows < 16 || cols % (is_integer_format(format) ? 64 : 2) != 0)
       std::memset(to, 0, (size_t)bytes);
+    if (ggml_type == kGgmlMXFP4) fits &= mxfp4_fits(from, format);
     if (!is_integer_format(format)) pack_floats(ggml_type, from, format, to);
     else if (is_float_type(ggml_type)) fits &= pack_quantized(ggml_type, from, format, to);
     else pack_lossless(ggml_type, from, to);

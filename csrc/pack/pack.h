@@ -34,6 +34,7 @@ enum GgmlType : int {
   kGgmlIQ4_NL = 20,
   kGgmlIQ4_XS = 23,
   kGgmlBF16 = 30,
+  kGgmlMXFP4 = 39,
 };
 
 struct GgmlBlock {
@@ -53,7 +54,7 @@ bool can_pack(int ggml_type, int32_t format);
 
 // Packs panels [panel0, panel1) of a (rows, cols) matrix; dst is where panel 0 begins. Rows above
 // `rows` become zero. BF16 and F32 take any type: dequantised in float32, and for BF16 rounded to
-// nearest even. Floats as W8 or W4S are quantised as GGML does to Q8_0 and Q4_0; false where a
+// nearest even. Floats as W8 or W4S are quantised as GGML does to Q8_0 and Q4_0. False where a
 // block's scale is no finite fp16, and the panel is of no use. can_pack must hold.
 [[nodiscard]] bool pack_panels(int ggml_type, const uint8_t* src, int64_t rows, int64_t cols,
                                WeightFormat format, int64_t panel0, int64_t panel1, uint8_t* dst);
@@ -99,7 +100,7 @@ class PackedWeight {
 };
 
 // Packs a whole tensor on all threads of the pool. Throws std::overflow_error for floats that have
-// no finite scale.
+// no finite scale, and for scales of MXFP4 that are NaN, or in W4F none of fp16.
 void pack_weight(ThreadPool& pool, const uint8_t* src, int ggml_type, PackedWeight& weight);
 
 }  // namespace octavo

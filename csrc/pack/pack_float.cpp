@@ -134,6 +134,7 @@ void dequantize_block(int ggml_type, const uint8_t* src, float* out) {
     case kGgmlQ3_K: return dequantize_q3_k(src, out);
     case kGgmlIQ4_NL: return dequantize_table(src + 2, half_to_float(src), out);
     case kGgmlIQ4_XS: return dequantize_iq4_xs(src, out);
+    case kGgmlMXFP4: return dequantize_mxfp4(src, out);
     default: return dequantize_q6_k(src, out);
   }
 }

@@ -18,6 +18,11 @@ void pack_q6_k(const PanelSource& from, uint8_t* panel);
 void pack_q2_k(const PanelSource& from, uint8_t* panel);
 void pack_q3_k(const PanelSource& from, uint8_t* panel);
 void pack_iq4_xs(const PanelSource& from, uint8_t* panel);
+void pack_mxfp4(const PanelSource& from, uint8_t* panel);
+// Whether a panel of MXFP4 keeps its values in a format: no scale is NaN, and in W4F each is one of
+// fp16 too.
+bool mxfp4_fits(const PanelSource& from, int32_t format);
+void dequantize_mxfp4(const uint8_t* block, float* out);
 bool is_float_type(int ggml_type);
 
 // One panel of a type that is no float, in its own format.

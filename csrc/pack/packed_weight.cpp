@@ -94,8 +94,13 @@ void pack_weight(ThreadPool& pool, const uint8_t* src, int ggml_type, PackedWeig
   const int64_t chunk = (256 << 10) / weight.panel_stride;  // about 0.1 ms of work
   PackJob job{src, ggml_type, &weight, packed.data(), chunk < 1 ? 1 : chunk};
   pool.run(pack_task, &job);
-  if (!job.fits.load())
-    throw std::overflow_error("values that are not finite, or too large for a scale in fp16");
+  if (job.fits.load()) return;
+  if (ggml_type == kGgmlMXFP4)
+    throw std::overflow_error(
+        weight.format == W4F ? "a scale of MXFP4 that is NaN (255), or outside fp16's 2^-24 to "
+                               "2^15 (weights=bf16 keeps those)"
+                             : "a scale of MXFP4 that is NaN (255)");
+  throw std::overflow_error("values that are not finite, or too large for a scale in fp16");
 }
 
 }  // namespace octavo

@@ -121,6 +121,8 @@ def test_block_size(block_size: int) -> None:
         (GGMLType.Q3_K, "int8"),
         (GGMLType.IQ4_NL, "int8"),
         (GGMLType.IQ4_XS, "int8"),
+        (GGMLType.MXFP4, "int8"),
+        (GGMLType.MXFP4, "bf16"),
         (GGMLType.Q2_K, "bf16"),
         (GGMLType.IQ4_XS, "bf16"),
         (GGMLType.Q4_1, "bf16"),

@@ -11,11 +11,12 @@ OWN_FORMAT = {
     GGMLType.Q4_0: "W4S", GGMLType.Q4_1: "W4A", GGMLType.Q5_0: "W5S", GGMLType.Q5_1: "W5A",
     GGMLType.Q8_0: "W8", GGMLType.Q4_K: "W4K", GGMLType.Q5_K: "W5K", GGMLType.Q6_K: "W6K",
     GGMLType.Q2_K: "W2K", GGMLType.Q3_K: "W3K", GGMLType.IQ4_NL: "W4T", GGMLType.IQ4_XS: "W4TK",
+    GGMLType.MXFP4: "W4F",
 }  # fmt: skip
 TYPE_OF = {fmt: type for type, fmt in OWN_FORMAT.items()}
-# Where a block keeps its fp16 scale and min; elsewhere one scale at 0.
+# Where a block keeps its fp16 scale and min; elsewhere one scale at 0. MXFP4 has a power of two.
 HALFS_AT = {
-    GGMLType.Q6_K: (208,), GGMLType.Q2_K: (80, 82), GGMLType.Q3_K: (108,),
+    GGMLType.MXFP4: (), GGMLType.Q6_K: (208,), GGMLType.Q2_K: (80, 82), GGMLType.Q3_K: (108,),
     **dict.fromkeys((GGMLType.Q4_1, GGMLType.Q5_1, GGMLType.Q4_K, GGMLType.Q5_K), (0, 2)),
 }  # fmt: skip
 
@@ -33,6 +34,8 @@ def random_blocks(
     for at in HALFS_AT.get(type, (0,)):
         halfs = rng.uniform(-0.1, 0.1, (count, 1)).astype(np.float16)
         blocks[:, at : at + 2] = halfs.view(np.uint8)
+    if type is GGMLType.MXFP4:
+        blocks[:, 0] = rng.integers(118, 125, count)
     return blocks.reshape(-1)
 
 
@@ -41,7 +44,7 @@ def values_of(blocks: NDArray[np.uint8], type: GGMLType, value: int) -> NDArray[
     out = blocks.reshape(-1, type.block_bytes).copy()
     first, last = {
         "Q4_1": (4, 20), "Q5_1": (4, 24), "Q4_K": (16, 144), "Q5_K": (16, 176), "Q6_K": (0, 192),
-        "Q2_K": (16, 80), "Q3_K": (0, 96), "IQ4_XS": (8, 136),
+        "Q2_K": (16, 80), "Q3_K": (0, 96), "IQ4_XS": (8, 136), "MXFP4": (1, 17),
     }.get(type.name, (2, type.block_bytes))  # fmt: skip
     out[:, first:last] = value
     return out.reshape(-1)

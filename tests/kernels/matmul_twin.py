@@ -21,19 +21,20 @@ from tests.kernels.tile_twin import add_dots
 
 SPAN = {
     "W8": 64, "W4S": 64, "W4A": 64, "W5S": 64, "W5A": 64, "W4K": 256, "W5K": 256, "W6K": 256,
-    "W2K": 256, "W3K": 256, "W4T": 64, "W4TK": 256,
+    "W2K": 256, "W3K": 256, "W4T": 64, "W4TK": 256, "W4F": 64,
 }  # fmt: skip
 SUPERTILE_BYTES = {
     "W8": 1088, "W4S": 576, "W4A": 640, "W5S": 704, "W5A": 768, "W4K": 2368, "W5K": 2880,
-    "W6K": 3392, "W2K": 1344, "W3K": 1856, "W4T": 576, "W4TK": 2240,
+    "W6K": 3392, "W2K": 1344, "W3K": 1856, "W4T": 576, "W4TK": 2240, "W4F": 576,
 }  # fmt: skip
 ZERO_POINT = {"W8": 128, "W4S": 8, "W5S": 16, "W6K": 32, "W3K": 4}
 OF_HALVES = ("W6K", "W2K", "W3K")  # a scale for every 16 values
 TABLE = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113])
+FLOATS = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12])  # halves
 # What ABF16X2 kernels add to quants: the zero point, and 2^bits (eight bits fill a bf16 without).
 OFFSET = {
     "W8": 128, "W4S": 24, "W4A": 16, "W5S": 48, "W5A": 32, "W4K": 16, "W5K": 32, "W6K": 96,
-    "W2K": 4, "W3K": 12, "W4T": 128, "W4TK": 128,
+    "W2K": 4, "W3K": 12, "W4T": 128, "W4TK": 128, "W4F": 48,
 }  # fmt: skip
 
 
@@ -117,6 +118,8 @@ def unpack(weight: native.PackedWeight) -> Unpacked:
     quants = _by_row(_quants(reader, fmt, groups) - ZERO_POINT.get(fmt, 0), weight, cols)
     if fmt.startswith("W4T"):
         quants = TABLE[quants]
+    if fmt == "W4F":
+        quants = FLOATS[quants]
     mins = None
     if fmt == "W2K":
         both = reader.take(256).reshape(*lead, 16, 16)

@@ -23,7 +23,7 @@ from tests.kernels.levels import ISAS, every_isa
 from tests.kernels.row_ops import row_op
 
 POOL = native.ThreadPool(1)
-FIRST, NEWER = list(OWN_FORMAT.items())[:8], list(OWN_FORMAT.items())[8:]
+FIRST, NEWER = list(OWN_FORMAT.items())[:8], list(OWN_FORMAT.items())[8:12]
 CLASSES = {
     "base": "base", "avx2": "fma-bf16emulated", "avxvnni": "fma-bf16emulated",
     "avx512": "fma-bf16emulated", "avx512bf16": "fma-bf16hardware",

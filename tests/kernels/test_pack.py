@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,16 +67,56 @@ def test_quants_and_scales_of_extreme_bytes_survive(type: GGMLType) -> None:
     blocks = np.full(16 * type.block_bytes, 0xFF, np.uint8).reshape(16, -1)
     for at in HALFS_AT.get(type, (0,)):
         blocks[:, at : at + 2] = np.array([0.25], np.float16).view(np.uint8)
+    if type is GGMLType.MXFP4:
+        blocks[:, 0] = 128 - 2
     got = unpack(pack(blocks.reshape(-1), type, 16, type.block_values))
     largest = {
         "W8": -1, "W4S": 7, "W4A": 15, "W5S": 15, "W5A": 31, "W4K": 15, "W5K": 31, "W6K": 31,
-        "W2K": 3, "W3K": 3, "W4T": 113, "W4TK": 113,
+        "W2K": 3, "W3K": 3, "W4T": 113, "W4TK": 113, "W4F": -12,
     }  # fmt: skip
     scale = {
         "W4K": 63 / 4, "W5K": 63 / 4, "W6K": -1 / 4, "W2K": 15 / 4, "W3K": 31 / 4, "W4TK": 31 / 4,
     }.get(OWN_FORMAT[type], 0.25)  # fmt: skip
     assert np.unique(got.quants).tolist() == [largest[OWN_FORMAT[type]]]
     assert np.unique(got.scales).tolist() == [scale]
+
+
+EXPONENTS = range(128 - 24, 128 + 16)  # of MXFP4, those that fp16 has
+
+
+def mxfp4(exponents: Sequence[int], nibbles: int) -> NDArray[np.uint8]:
+    """A row a block, each with every nibble twice or with one value everywhere."""
+    pairs = np.arange(16) * 17 if nibbles < 0 else np.full(16, nibbles * 17)
+    return np.array([[exponent, *pairs] for exponent in exponents], np.uint8).reshape(-1)
+
+
+def test_scales_of_mxfp4_are_kept_exactly_where_fp16_has_them() -> None:
+    got = unpack(pack(mxfp4(EXPONENTS, -1), GGMLType.MXFP4, len(EXPONENTS), 32))
+    values = [0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6]
+    want = np.outer(2.0 ** (np.array(EXPONENTS) - 127), values * 2)
+    assert np.array_equal(got.dequantize(), want)
+
+
+@pytest.mark.parametrize("exponent", [0, EXPONENTS[0] - 1, EXPONENTS[-1] + 1, 254])
+@pytest.mark.parametrize("place", [0, 5, 18])
+def test_other_scales_of_mxfp4_are_refused_but_where_all_is_zero(exponent: int, place: int) -> None:
+    exponents = [127] * 19
+    exponents[place] = exponent
+    for zero in (0, 8):
+        got = unpack(pack(mxfp4(exponents, zero), GGMLType.MXFP4, 19, 32)).dequantize()
+        assert not got.any()
+    blocks = mxfp4(exponents, 1)
+    with pytest.raises(OverflowError, match=r"MXFP4 that is NaN \(255\), or outside fp16's 2\^-24"):
+        pack(blocks, GGMLType.MXFP4, 19, 32)
+    values = unpack_floats(pack(blocks, GGMLType.MXFP4, 19, 32, "BF16"))
+    assert np.array_equal(values[place], np.full(32, 0.5 * 2.0 ** (exponent - 127)))
+
+
+@pytest.mark.parametrize("format", ["W4F", "BF16", "F32"])
+def test_mxfp4s_scale_that_is_no_number_is_refused(format: str) -> None:
+    for nibbles in (0, 3):
+        with pytest.raises(OverflowError, match=r"a scale of MXFP4 that is NaN \(255\)"):
+            pack(mxfp4([127, 255], nibbles), GGMLType.MXFP4, 2, 32, format)
 
 
 @every_type

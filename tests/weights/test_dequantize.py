@@ -21,6 +21,8 @@ def random_blocks(type_: GGMLType, count: int, seed: int) -> np.ndarray:
         bits[(bits & 0x7C00) == 0x7C00] = 0x3C00  # no infinities, no NaN
         bits[:4] = [0x0000, 0x8000, 0x0001, 0x83FF]
         blocks[:, offset : offset + 2] = bits.astype("<u2").view(np.uint8).reshape(count, 2)
+    if type_ is GGMLType.MXFP4:
+        blocks[:, 0] %= 250  # above, 12 times its half is no float
     return blocks
 
 
@@ -61,3 +63,9 @@ def test_a_q4_1_block_by_hand() -> None:
 def test_bytes_that_do_not_make_the_shape_are_refused(nbytes: int, shape: tuple[int, ...]) -> None:
     with pytest.raises(ModelFormatError, match=r"Q4_0 tensor of shape .* bytes .* found"):
         dequantize(GGMLType.Q4_0, np.zeros(nbytes, np.uint8), shape)
+
+
+def test_mxfp4s_scale_that_is_no_number_is_refused() -> None:
+    block = np.full(17, 255, np.uint8)
+    with pytest.raises(ModelFormatError, match=r"a scale of MXFP4 is NaN \(255\)"):
+        dequantize(GGMLType.MXFP4, block, (32,))

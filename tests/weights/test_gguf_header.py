@@ -117,7 +117,7 @@ NOT_READ = [
     (gguf([], [tensor("w", (256,), 16, 0)], bytes(66)),
         r"'w' has type IQ2_XXS, which Octavo does not run: download the model's Q4_K_M or IQ4_XS"),
     (gguf([], [tensor("w", (256,), 34, 0)], bytes(54)), r"has type TQ1_0, .*: download the model"),
-    (gguf([], [tensor("w", (32,), 39, 0)], bytes(17)), r"type MXFP4, .* run: it reads F32, F16"),
+    (gguf([], [tensor("w", (32,), 40, 0)], bytes(36)), r"type NVFP4, .* run: it reads F32, F16"),
     (gguf([], [tensor("w", (32,), 99, 0)], bytes(99)), r"tensor 'w' has type 99 \(no known type\)"),
     (gguf([], [], version=1), r"GGUF version 1; Octavo reads 2 and 3"),
     (b"GGUF" + struct.pack(">I", 3) + bytes(16), r"big-endian"),

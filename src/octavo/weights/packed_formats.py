@@ -26,6 +26,7 @@ _OWN: Mapping[GGMLType, str] = MappingProxyType(
         GGMLType.Q4_1: "W4A", GGMLType.Q5_0: "W5S", GGMLType.Q5_1: "W5A", GGMLType.Q8_0: "W8",
         GGMLType.Q4_K: "W4K", GGMLType.Q5_K: "W5K", GGMLType.Q6_K: "W6K",
         GGMLType.Q2_K: "W2K", GGMLType.Q3_K: "W3K", GGMLType.IQ4_NL: "W4T", GGMLType.IQ4_XS: "W4TK",
+        GGMLType.MXFP4: "W4F",
     }
 )  # fmt: skip
 _ASKED: Mapping[PackedWeights, str] = MappingProxyType(
