@@ -66,7 +66,7 @@ void row_op(const std::string& isa, const std::string& name, FloatsOut out, Floa
   expect(2 * half <= dim, "cos", "at most dim/2 values", half);
   within("norm_kind", norm_kind, 0, kNumNorms - 1);
   within("rope_style", rope_style, 0, kNumRopeStyles - 1);
-  within("activation", activation, 0, kNumActivations - 1);
+  within("activation", activation, 0, std::max(op->activations, 1) - 1);
   within("position", position, 0, kAttentionMaxContext);
   within("original", original, 1, INT32_MAX);
   OpRecord record{};

@@ -20,7 +20,7 @@ static __attribute__((noinline)) void gate_tile(const float* sums, int tokens, f
     const float* gate = sums + r * 2 * tokens * 16;
     for (int m = 0; m < tokens; ++m, gate += 16)
       store_f(out + m * kGroupColumns + r * 16,
-              mul(Kind::of(load_f(gate)), load_f(gate + tokens * 16)));
+              Kind::gated(load_f(gate), load_f(gate + tokens * 16)));
   }
 }
 
@@ -30,6 +30,7 @@ static void gate_tile_by(int32_t activation, const float* sums, int tokens, floa
     case kGelu: return gate_tile<Gelu>(sums, tokens, out);
     case kGeluTanh: return gate_tile<GeluTanh>(sums, tokens, out);
     case kRelu: return gate_tile<Relu>(sums, tokens, out);
+    case kClampedGlu: return gate_tile<ClampedGlu>(sums, tokens, out);
   }
 }
 

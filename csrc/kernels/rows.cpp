@@ -144,10 +144,10 @@ template <class Kind>
 static __attribute__((noinline)) void gate_mul_of(const float* gate, const float* up, int32_t n,
                                                   float* out) {
   int32_t k = 0;
-  for (; k + 16 <= n; k += 16) store_f(out + k, mul(Kind::of(load_f(gate + k)), load_f(up + k)));
+  for (; k + 16 <= n; k += 16) store_f(out + k, Kind::gated(load_f(gate + k), load_f(up + k)));
   const mask16 m = first_lanes(n - k);
   if (k < n)
-    store_f_mask(out + k, m, mul(Kind::of(load_f_mask(gate + k, m)), load_f_mask(up + k, m)));
+    store_f_mask(out + k, m, Kind::gated(load_f_mask(gate + k, m), load_f_mask(up + k, m)));
 }
 
 static void gate_mul(const float* gate, const float* up, int32_t activation, int32_t n,
@@ -157,6 +157,7 @@ static void gate_mul(const float* gate, const float* up, int32_t activation, int
     case kGelu: return gate_mul_of<Gelu>(gate, up, n, out);
     case kGeluTanh: return gate_mul_of<GeluTanh>(gate, up, n, out);
     case kRelu: return gate_mul_of<Relu>(gate, up, n, out);
+    case kClampedGlu: return gate_mul_of<ClampedGlu>(gate, up, n, out);
   }
 }
 

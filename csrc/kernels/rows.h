@@ -31,10 +31,11 @@ enum NormKind : int32_t { kRmsNorm, kLayerNorm };
 constexpr const char* kNormNames[] = {"rms", "layer"};  // octavo.program.ops.NormKind
 constexpr int32_t kNumNorms = 2;
 
-enum Activation : int32_t { kSilu, kGelu, kGeluTanh, kRelu };
-constexpr const char* kActivationNames[] = {"silu", "gelu", "gelu_tanh",
-                                            "relu"};  // octavo.program.ops.ActivationKind
-constexpr int32_t kNumActivations = 4;
+// Those from kNumUngated on have a gate.
+enum Activation : int32_t { kSilu, kGelu, kGeluTanh, kRelu, kClampedGlu };
+constexpr const char* kActivationNames[] = {"silu", "gelu", "gelu_tanh", "relu",
+                                            "clamped_glu"};  // octavo.program.ops.GateKind
+constexpr int32_t kNumUngated = 4, kNumActivations = 5;
 
 // What a router's logits are turned into (octavo.program.ops.Route).
 enum RouteScore : int32_t { kSoftmax, kSigmoid, kSoftmaxOfChosen };
@@ -85,7 +86,8 @@ struct RowKernels {
   // x or 0. Finite wherever x is below 1e38; a NaN stays one. out may be x.
   void (*activate)(const float* x, int32_t activation, int32_t n, float* out);
 
-  // The activation of gate, times up. out may be gate or up.
+  // The activation of gate, times up. Of clamped_glu up is kept within 7 of 0 and gate at 7 or
+  // below, and it is gate * sigmoid(1.702 * gate) * (up + 1). out may be gate or up.
   void (*gate_mul)(const float* gate, const float* up, int32_t activation, int32_t n, float* out);
 
   // x + y, one sum each. out may be x or y.

@@ -34,7 +34,7 @@ class RecordChecker {
       }
       if (row_op->norm) norm(op, name, head);
       if (row_op->rope) rope(op, name);
-      if (row_op->activation) activation(op, name);
+      if (row_op->activations > 0) activation(op, name, row_op->activations);
       if (row_op->position) within(name + ".original", op.original, 1, INT32_MAX);
       rows(op, name);
       return;
@@ -112,7 +112,10 @@ class RecordChecker {
         matrix(2, op.experts * width("out", op.out), -1);
         const int64_t ffn = p_.matrices[op.matrix[2]].cols;
         for (int i = 0; i < 2; ++i) matrix(i, op.experts * ffn, width("x", op.x));
-        for (int i = 0; i < 3; ++i) rows_for(op, i, op.row_kind[i], name);
+        for (int i = 0; i < 3; ++i) {
+          rows_for(op, i, op.row_kind[i], name);
+          vector(op, name, i, p_.matrices[op.matrix[i]].rows);
+        }
         // An expert is whole panels, and a unit of gate and up whole groups of columns.
         same(name + ".out width, modulo 16", 0, width("out", op.out) % kPanelRows);
         same(name + ".matrix cols of down, modulo 32", 0, ffn % kGroupColumns);
@@ -177,8 +180,8 @@ class RecordChecker {
     if (!std::isfinite(op.scale))
       throw std::invalid_argument(name + ".scale: expected a finite number");
   }
-  void activation(const OpRecord& op, const std::string& name) {
-    within(name + ".activation", op.activation, 0, kNumActivations - 1);
+  void activation(const OpRecord& op, const std::string& name, int32_t kinds = kNumActivations) {
+    within(name + ".activation", op.activation, 0, kinds - 1);
   }
   // The units of a group's layers are planned once, so their heads are the same; packed rows are
   // cut at whole groups of 32.

@@ -27,12 +27,12 @@ struct RowArgs {
 
 struct RowOp {
   const char* name;
-  int32_t inputs;      // 1: x, 2: x and y
-  bool heads = false;  // a row is `heads` heads of `head_dim` values
-  bool norm = false;   // of its norm_kind; its vectors have a value for each column of a head
-  bool rope = false;   // reads its rope table
-  bool activation = false;
-  bool position = false;  // reads its row's position, in steps of `original`
+  int32_t inputs;           // 1: x, 2: x and y
+  bool heads = false;       // a row is `heads` heads of `head_dim` values
+  bool norm = false;        // of its norm_kind; its vectors have a value for each column of a head
+  bool rope = false;        // reads its rope table
+  int32_t activations = 0;  // kinds that it knows, the first ones
+  bool position = false;    // reads its row's position, in steps of `original`
   void (*run)(const RowKernels& kernels, const RowArgs& args);
 };
 
@@ -57,12 +57,12 @@ inline constexpr RowOp kRowOps[] = {
 }},
     {.name = "Activate",
      .inputs = 1,
-     .activation = true,
+     .activations = kNumUngated,
      .run = [](const RowKernels& k,
                const RowArgs& a) { k.activate(a.x, a.op.activation, a.width, a.out); }},
     {.name = "GatedActivation",
      .inputs = 2,
-     .activation = true,
+     .activations = kNumActivations,
      .run = [](const RowKernels& k,
                const RowArgs& a) { k.gate_mul(a.x, a.y, a.op.activation, a.width, a.out); }},
     {.name = "Add",

@@ -44,6 +44,11 @@ struct MatmulCut {
   int32_t units() const { return columns * blocks.count; }
 };
 
+struct GateUp {
+  const Weight &gate, &up;
+  const float *gate_bias = nullptr, *up_bias = nullptr;  // null: none
+};
+
 // One unit of a cut: panels [panel, end) and tiles [tile0, tile1).
 struct MatmulUnit {
   int32_t panel, end, tile0, tile1;
@@ -94,7 +99,7 @@ class Run {
     const BufferSpec& b = parts_.buffers[buffer];
     return {p_.buffer_data_[buffer], b.kind, s_.rows, b.width};
   }
-  const float* vector(const OpRecord& op, int i) {
+  const float* vector(const OpRecord& op, int i) const {
     return op.vector[i] < 0 ? nullptr : parts_.vectors[op.vector[i]];
   }
   // A row of `columns` through the op's norm.
@@ -127,8 +132,8 @@ class Run {
   MatmulCut matmul_cut(const Weight& w, const Acts& acts) const;
   MatmulCut gate_up_cut(const Weight& gate, int32_t rows) const;
   static MatmulUnit unit_of(const MatmulCut& cut, const Weight& w, int32_t unit);
-  void gate_up_unit(const Weight& gate, const Weight& up, const Acts& gate_in, const Acts& up_in,
-                    const Acts& out, int32_t activation, const MatmulUnit& u, int thread);
+  void gate_up_unit(const GateUp& of, const Acts& gate_in, const Acts& up_in, const Acts& out,
+                    int32_t activation, const MatmulUnit& u, int thread);
   void matmul(const OpRecord& op, int32_t index, int thread);
   void qkv(const OpRecord& op, int32_t index, int thread);
   void project(const OpRecord& op, int which, int32_t head, int32_t dim, int32_t tile0,
@@ -145,6 +150,7 @@ class Run {
   void experts(const OpRecord& op, int32_t index, int thread);
   void order_by_expert(const OpRecord& op);
   Weight expert_matrix(const OpRecord& op, int i, int32_t expert) const;
+  const float* expert_bias(const OpRecord& op, int i, int32_t expert) const;
   Acts expert_acts(const OpRecord& op, int i, int32_t expert) const;
   void pack_pair(const OpRecord& op, int32_t pair);
   void sum_experts(const OpRecord& op, int32_t row, int thread);

@@ -42,11 +42,11 @@ void Run::experts(const OpRecord& op, int32_t index, int thread) {
   pool_.barrier();
   share(index, x.gate_begin.back(), thread, [&](int32_t unit) {
     const int32_t e = holder(x.gate_begin, unit);
-    const Weight gate = expert_matrix(op, 0, e);
+    const Weight gate = expert_matrix(op, 0, e), up = expert_matrix(op, 1, e);
     const MatmulCut cut = gate_up_cut(gate, x.rows_of(e));
-    gate_up_unit(gate, expert_matrix(op, 1, e), expert_acts(op, 0, e), expert_acts(op, 1, e),
-                 expert_acts(op, 2, e), op.activation, unit_of(cut, gate, unit - x.gate_begin[e]),
-                 thread);
+    gate_up_unit({gate, up, expert_bias(op, 0, e), expert_bias(op, 1, e)}, expert_acts(op, 0, e),
+                 expert_acts(op, 1, e), expert_acts(op, 2, e), op.activation,
+                 unit_of(cut, gate, unit - x.gate_begin[e]), thread);
   }, 1);
   pool_.barrier();
   float* made = reinterpret_cast<float*>(p_.expert_rows_.data() + x.at.made);
@@ -55,7 +55,8 @@ void Run::experts(const OpRecord& op, int32_t index, int thread) {
     const Weight down = expert_matrix(op, 2, e);
     const Acts acts = expert_acts(op, 2, e);
     const MatmulUnit u = unit_of(matmul_cut(down, acts), down, unit - x.down_begin[e]);
-    p_.kernels_->matmul->matmul(&down, u.panel, u.end, &acts, u.tile0, u.tile1, {},
+    p_.kernels_->matmul->matmul(&down, u.panel, u.end, &acts, u.tile0, u.tile1,
+                                {expert_bias(op, 2, e)},
                                 made + (int64_t)x.begin[e] * down.rows + u.panel * 16, down.rows);
   }, 2);
   pool_.barrier();
@@ -99,6 +100,11 @@ Weight Run::expert_matrix(const OpRecord& op, int i, int32_t expert) const {
   w.panels /= op.experts;
   w.data += (int64_t)expert * w.panels * w.panel_stride;
   return w;
+}
+
+const float* Run::expert_bias(const OpRecord& op, int i, int32_t expert) const {
+  const float* biases = vector(op, i);
+  return biases == nullptr ? nullptr : biases + (int64_t)expert * (matrix(op, i).rows / op.experts);
 }
 
 // The rows that its gate, its up or its down reads.

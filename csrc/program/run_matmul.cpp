@@ -154,16 +154,16 @@ void Run::gate_up(const OpRecord& op, int32_t index, int thread) {
   const Acts in = acts_of(op.x), out = acts_of(op.out);
   const MatmulCut cut = gate_up_cut(gate, s_.rows);
   share(index, cut.units(), thread, [&](int32_t unit) {
-    gate_up_unit(gate, up, in, in, out, op.activation, unit_of(cut, gate, unit), thread);
+    gate_up_unit({gate, up}, in, in, out, op.activation, unit_of(cut, gate, unit), thread);
   });
 }
 
-void Run::gate_up_unit(const Weight& gate_w, const Weight& up_w, const Acts& gate_in,
-                       const Acts& up_in, const Acts& out, int32_t activation, const MatmulUnit& u,
-                       int thread) {
+void Run::gate_up_unit(const GateUp& of, const Acts& gate_in, const Acts& up_in, const Acts& out,
+                       int32_t activation, const MatmulUnit& u, int thread) {
   const auto gated = p_.kernels_->matmul->gated;
-  if (gated != nullptr && gate_in.data == up_in.data &&
-      gated(&gate_w, &up_w, u.panel, u.end, &gate_in, u.tile0, u.tile1, activation, &out))
+  const bool biased = of.gate_bias != nullptr || of.up_bias != nullptr;
+  if (gated != nullptr && !biased && gate_in.data == up_in.data &&
+      gated(&of.gate, &of.up, u.panel, u.end, &gate_in, u.tile0, u.tile1, activation, &out))
     return;
   const int32_t row0 = tile_begin(out.rows, u.tile0), row1 = tile_begin(out.rows, u.tile1);
   const int32_t width = (u.end - u.panel) * 16, k0 = u.panel * 16,
@@ -172,8 +172,8 @@ void Run::gate_up_unit(const Weight& gate_w, const Weight& up_w, const Acts& gat
   float* gate = reinterpret_cast<float*>(p_.scratch_[thread]);
   float* up = gate + (int64_t)kBlockRows * kGateUpPanels * 16;
   const auto run = p_.kernels_->matmul->matmul;
-  run(&gate_w, u.panel, u.end, &gate_in, u.tile0, u.tile1, {}, gate - shift, width);
-  run(&up_w, u.panel, u.end, &up_in, u.tile0, u.tile1, {}, up - shift, width);
+  run(&of.gate, u.panel, u.end, &gate_in, u.tile0, u.tile1, {of.gate_bias}, gate - shift, width);
+  run(&of.up, u.panel, u.end, &up_in, u.tile0, u.tile1, {of.up_bias}, up - shift, width);
   for (int32_t row = row0; row < row1; ++row) {
     float* g = gate + (int64_t)(row - row0) * width;
     p_.kernels_->rows->gate_mul(g, up + (int64_t)(row - row0) * width, activation, k1 - k0, g);

@@ -86,15 +86,23 @@ def activated(isa: str, x: Floats, activation: int) -> Floats:
         if kind == "gelu_tanh":
             low, high = float.fromhex("0x1.2444f2p-4"), float.fromhex("0x1.988454p+0")
             t = x * fma(x * x, F32(low), F32(high), fused)
-        negative = t < 0
-        e = exp2(np.where(negative, -t, t) * -LOG2E, fused)
-        share: Floats = np.where(negative, e, F32(1)) / (F32(1) + e)
-        return x * share
+        return times_sigmoid(x, t, fused)
+
+
+def times_sigmoid(x: Floats, t: Floats, fused: bool) -> Floats:
+    negative = t < 0
+    e = exp2(np.where(negative, -t, t) * -LOG2E, fused)
+    share: Floats = np.where(negative, e, F32(1)) / (F32(1) + e)
+    return x * share
 
 
 def gated(isa: str, gate: Floats, up: Floats, activation: int) -> Floats:
+    """activation(gate) * up; or gate * sigmoid(1.702 * gate) * (up + 1), both clamped."""
     with np.errstate(all="ignore"):
-        return activated(isa, gate, activation) * up
+        if native.ACTIVATIONS[activation] != "clamped_glu":
+            return activated(isa, gate, activation) * up
+        gate, up = np.minimum(gate, F32(7)), np.clip(up, F32(-7), F32(7))
+        return times_sigmoid(gate, gate * F32(1.702), isa != "base") * (up + F32(1))
 
 
 def add(x: Floats, y: Floats) -> Floats:

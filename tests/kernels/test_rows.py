@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.kernels import available_isas, native
+from octavo.program.ops import ActivationKind
 from tests.kernels import rows_twin as twin
 from tests.kernels.exact import F32, Floats, check_bits
 from tests.kernels.row_ops import row_op
@@ -27,6 +28,7 @@ def normal(rng: np.random.Generator, *shape: int, spread: int = 0) -> Floats:
 
 
 # 2 sqrt(2 / pi), and that times 0.044715
+CLAMPED, UNGATED = (native.ACTIVATIONS.index("clamped_glu"), range(len(get_args(ActivationKind))))
 GELU = (2 * np.sqrt(2 / np.pi), 2 * np.sqrt(2 / np.pi) * 0.044715)
 
 
@@ -68,7 +70,9 @@ def test_an_op_is_its_twin_and_a_norm_of_heads_norms_each_by_itself(
         for got, head in zip(norms, x, strict=True):
             check_bits(got, twin.norm(isa, head, weight, bias, eps, kind))
     for kind in range(len(native.ACTIVATIONS)):
-        check_bits(gated(isa, x, y.reshape(-1), kind), twin.gated(isa, x, y, kind))
+        wide = 4 * y
+        check_bits(gated(isa, x, wide.reshape(-1), kind), twin.gated(isa, x, wide, kind))
+    for kind in UNGATED:
         check_bits(activate(isa, x, kind), twin.activated(isa, x, kind))
     check_bits(row_op(isa, "Add", x, y=y.reshape(-1)), twin.add(x, y))
     check_bits(row_op(isa, "Scale", x, scale=factor), twin.scale(x, factor))
@@ -190,7 +194,28 @@ def test_relu_keeps_what_is_not_below_zero(isa: str) -> None:
     check_bits(activate(isa, x, native.ACTIVATIONS.index("relu")), want)
 
 
-@pytest.mark.parametrize("kind", range(len(native.ACTIVATIONS)))
+def test_a_clamped_gate_is_right_over_the_whole_range(isa: str) -> None:
+    wide = np.meshgrid(np.linspace(-40, 9, 2001), np.linspace(-9, 9, 91))
+    gate, up = (each.ravel().astype(F32) for each in wide)
+    x, y = np.minimum(gate.astype(np.float64), 7), np.clip(up.astype(np.float64), -7, 7)
+    exact = (y + 1) * x / (1 + np.exp(-1.702 * x))
+    got = gated(isa, gate, up, CLAMPED)
+    bound = 2e-6 * (np.abs(x) + 1) * np.abs(exact) + 1e-6 * np.abs(y + 1) * 2.0**-24 + 1e-30
+    worst = np.argmax(np.abs(got - exact) - bound)
+    assert np.all(np.abs(got - exact) <= bound), (gate[worst], up[worst], got[worst], exact[worst])
+
+
+def test_a_clamped_gate_at_its_edges(isa: str) -> None:
+    gate = np.array([np.inf, 1e38, 0.0, -1e38, np.nan, 1.0, 1.0, 1.0], F32)
+    up = np.array([np.inf, -np.inf, 3.0, 3.0, 3.0, np.nan, -1.0, 1e38], F32)
+    got = gated(isa, gate, up, CLAMPED)
+    assert got[:4].tolist() == [8 * F32(got[0] / 8), -6 * F32(got[0] / 8), 0, 0]
+    assert got[0] == pytest.approx(8 * 7 / (1 + math.exp(-1.702 * 7)), rel=1e-6)
+    assert np.isnan(got[4:6]).all()
+    assert (got[6], got[7]) == (0, pytest.approx(8 / (1 + math.exp(-1.702)), rel=1e-6))
+
+
+@pytest.mark.parametrize("kind", UNGATED)
 def test_activations_of_edges(isa: str, kind: int) -> None:
     gate = np.array([0.0, -0.0, np.inf, 1e38, -1e38, np.nan, 1.0, 2.0], F32)
     up = np.array([3.0, 3.0, 1.0, 1.0, 1.0, 1.0, np.nan, 0.0], F32)
@@ -234,7 +259,8 @@ OTHER_TYPE = "incompatible function arguments"
         ("ScaleByPosition", {"original": 0}, "original: expected 1 to 2147483647, got 0"),
         ("ScaleByPosition", {"position": -1}, "position: expected 0 to 1073741824, got -1"),
         ("Matmul", {}, r"name: expected an op of row_ops\.h, got Matmul"),
-        ("GatedActivation", {"y": X, "activation": 4}, "activation: expected 0 to 3, got 4"),
+        ("GatedActivation", {"y": X, "activation": 5}, "activation: expected 0 to 4, got 5"),
+        ("Activate", {"activation": 4}, "activation: expected 0 to 3, got 4"),
         ("GatedActivation", {"isa": "z80", "y": X}, "isa: expected one of base"),
         # other dtypes, strides and ranks are never converted
         *(("GatedActivation", {"x": bad, "y": X}, OTHER_TYPE) for bad in BAD),

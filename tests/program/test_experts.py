@@ -13,7 +13,7 @@ from octavo.engine.runner import Runner
 from octavo.kernels import KV_FORMATS, native
 from octavo.program.builder import ProgramBuilder
 from octavo.program.cost import Work, cost, experts_read, uniform_weights
-from octavo.program.ops import ActivationKind, Experts, KVSpec, RouteScore, WeightSpec
+from octavo.program.ops import Experts, GateKind, KVSpec, RouteScore, WeightSpec
 from octavo.program.program import Program
 from octavo.weights.ggml_type import GGMLType
 from octavo.weights.gguf_model import ModelWeights
@@ -33,12 +33,14 @@ def program(
     *,
     score: RouteScore = "softmax",
     scale: float = 1.0,
-    activation: ActivationKind = "silu",
+    activation: GateKind = "silu",
     added: bool = True,
     biased: bool = False,
     groups: int = 1,
     size: int = WIDTH,
+    expert_biases: str = "",
 ) -> Program:
+    """`expert_biases` names the matrices that have some."""
     p = ProgramBuilder(rope_frequencies=[1.0, 0.1])
     group = p.kv_group(KVSpec(1, 32, 32))
     h = p.embed(WeightSpec("table", (VOCAB, size)))
@@ -59,9 +61,15 @@ def program(
             groups_used=max(1, groups // 2),
         )  # fmt: skip
         gate, up = (WeightSpec(f"{i}.{name}", (experts * size, size)) for name in ("gate", "up"))
+        down = WeightSpec(f"{i}.down", (experts * size, size))
+        gate_bias, up_bias, down_bias = (
+            WeightSpec(f"{spec.name}_bias", spec.shape[:1])
+            if spec.name.split(".")[1] in expert_biases.split() else None
+            for spec in (gate, up, down)
+        )  # fmt: skip
         made = p.experts(
-            x, route, gate, up, WeightSpec(f"{i}.down", (experts * size, size)),
-            experts=experts, activation=activation, scale=0.5, add=h if added else None,
+            x, route, gate, up, down, experts=experts, activation=activation, scale=0.5,
+            add=h if added else None, biases=(gate_bias, up_bias, down_bias),
         )  # fmt: skip
         h = made if added else p.add(made, h)
     return p.logits(p.rms_norm(h, None, 1e-5), WeightSpec("head", (VOCAB, size)))
@@ -79,6 +87,10 @@ PROGRAMS: dict[str, Program] = {
     "groups": program(12, groups=4),
     "groups and a bias": program(12, score="sigmoid", biased=True, groups=4),
     "gelu, nothing added": program(activation="gelu_tanh", added=False),
+    "clamped gates": program(activation="clamped_glu"),
+    "biases": program(expert_biases="gate up down", activation="clamped_glu"),
+    "biases of up": program(expert_biases="up"),
+    "biases of gate and down": program(4, 4, expert_biases="gate down", added=False),
 }
 
 
@@ -124,11 +136,19 @@ def test_gate_up_and_down_may_be_of_formats_that_read_other_rows() -> None:
     assert np.sqrt(np.mean((got - want) ** 2)) / want.std() < 0.05
 
 
+ROWS_OF = {
+    "two of six": [GGMLType.F32, GGMLType.BF16, GGMLType.Q4_1, GGMLType.Q6_K],
+    "biases": [GGMLType.BF16, GGMLType.MXFP4],
+}
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("type", [GGMLType.F32, GGMLType.BF16, GGMLType.Q4_1, GGMLType.Q6_K])
-def test_a_row_does_not_know_who_meets_its_experts_beside_it(type: GGMLType, threads: int) -> None:
+@pytest.mark.parametrize(("name", "type"), [(name, t) for name in ROWS_OF for t in ROWS_OF[name]])
+def test_a_row_does_not_know_who_meets_its_experts_beside_it(
+    name: str, type: GGMLType, threads: int
+) -> None:
     pool = native.ThreadPool(threads)
-    model = random_model(PROGRAMS["two of six"], POOL, type=type)
+    model = random_model(PROGRAMS[name], POOL, type=type)
     runner = make_runner(model, pool, max_rows=300)
     rng = np.random.default_rng(4)
     sequences = [rng.integers(0, VOCAB, length).tolist() for length in (1, 7, 40, 2, 130, 5)]
@@ -182,7 +202,8 @@ REFUSED: dict[str, tuple[str, str, object, str]] = {
     "route": ("Experts", "used", 3, "y width: expected 6, got 4"),
     "matrix": ("Experts", "matrix", [0, 0, 0], "matrix rows: expected 1536, got 40"),
     "kind of rows": ("Experts", "row_kind", [0, 0, 2], "row kind: expected 0, got 2"),
-    "activation": ("Experts", "activation", 9, "activation: expected 0 to 3, got 9"),
+    "activation": ("Experts", "activation", 9, "activation: expected 0 to 4, got 9"),
+    "bias of an expert": ("Experts", "vector", [0, 99, -1, -1, -1], "vector: expected 0 to"),
     "what is added": ("Experts", "add", 99, "add: expected 0 to"),
 }
 

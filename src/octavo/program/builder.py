@@ -19,6 +19,7 @@ from octavo.program.ops import (
     Embed,
     Experts,
     GatedActivation,
+    GateKind,
     Head,
     KVSpec,
     Linear,
@@ -142,7 +143,7 @@ class ProgramBuilder:
         self._ops.append(Activate(x, activation, out))
         return out
 
-    def gated(self, gate: Value, up: Value, activation: ActivationKind) -> Value:
+    def gated(self, gate: Value, up: Value, activation: GateKind) -> Value:
         assert gate.width == up.width
         out = self._value(gate.width)
         self._ops.append(GatedActivation(gate, up, activation, out))
@@ -207,16 +208,22 @@ class ProgramBuilder:
         down: WeightSpec,
         *,
         experts: int,
-        activation: ActivationKind,
+        activation: GateKind,
         scale: float = 1.0,
         add: Value | None = None,
+        biases: tuple[WeightSpec | None, WeightSpec | None, WeightSpec | None] = (None, None, None),
     ) -> Value:
-        """The sum of what each row's experts make of it. Matrices have the rows of all experts."""
+        """The sum of what each row's experts make of it. Matrices, and biases of gate, up and down,
+        have the rows of all experts."""
         assert gate.shape == up.shape == (experts * down.shape[1], x.width)
         assert down.shape[0] % experts == 0
         out = self._value(down.shape[0] // experts)
         assert add is None or add.width == out.width
-        self._ops.append(Experts(x, route, (gate, up, down), experts, activation, add, out, scale))
+        for weight, bias in zip((gate, up, down), biases, strict=True):
+            assert bias is None or bias.shape == weight.shape[:1]
+        self._ops.append(
+            Experts(x, route, (gate, up, down), experts, activation, add, out, scale, biases)
+        )
         return out
 
     def logits(

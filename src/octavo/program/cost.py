@@ -251,11 +251,13 @@ class _Counter:
         rows, (into, out) = self.work.rows, (op.x.width, op.out.width)
         read = experts_read(op.experts, op.used, rows) / op.experts
         expert = op.ffn_size * (4.0 * into + 4 + 2 * out) + 2 * out
+        biases = [spec for spec in op.biases if spec is not None]
+        expert += sum(spec.shape[0] for spec in biases) / op.experts
         extra = (op.scale != 1) + (op.add is not None)
         return OpCost(
             name,
             rows * (op.used * expert + extra * out),
-            read * sum(self.weight_bytes[spec.name] for spec in op.weights),
+            read * sum(self.weight_bytes[spec.name] for spec in (*op.weights, *biases)),
             activation_bytes=_floats(rows, into + out + (0 if op.add is None else out)),
         )
 

@@ -20,10 +20,10 @@ from octavo.kernels import native
 from octavo.program.fuse import RowKind
 from octavo.program.fused_ops import QKV, AttendQuantize, GateUp, Matmul, NormQuantize, Quantize
 from octavo.program.ops import (
-    ActivationKind,
     Attend,
     Embed,
     Experts,
+    GateKind,
     Head,
     NormKind,
     RopeStyle,
@@ -38,7 +38,7 @@ from octavo.program.row_ops import ROW_OPS
 RECORD = np.dtype(list(native.RECORD_FIELDS))
 BUFFER = np.dtype(list(native.BUFFER_FIELDS))
 _FLOAT_ROWS = -1
-_KINDS = (NormKind, ActivationKind, RopeStyle, RouteScore)
+_KINDS = (NormKind, GateKind, RopeStyle, RouteScore)
 
 # Which field of a record each attribute of an op goes to; matrix and vector hold several.
 _FIELDS: dict[type[Op], Mapping[str, str]] = {
@@ -60,7 +60,7 @@ _FIELDS: dict[type[Op], Mapping[str, str]] = {
             "used": "used", "renormalise": "renormalise", "scale": "scale",
             "expert_groups": "groups", "groups_used": "groups_used"},
     Experts: {"x": "x", "y": "route", "add": "add", "matrix": "weights",
-              "activation": "activation", "experts": "experts", "used": "used",
+              "vector": "biases", "activation": "activation", "experts": "experts", "used": "used",
               "scale": "scale"},
     Head: {"x": "x", "matrix": "weight", "norm_kind": "norm_kind", "vector": "vectors",
            "eps": "eps", "scale": "scale", "softcap": "softcap", "tokens": "tokens"},

@@ -12,7 +12,7 @@ import numpy as np
 
 from octavo.batch import FloatArray
 from octavo.program.ops import Experts, Route
-from octavo.program.row_ops import activated
+from octavo.program.row_ops import gated
 
 
 def routed(op: Route, logits: FloatArray, choice_bias: FloatArray | None) -> FloatArray:
@@ -36,18 +36,24 @@ def mixed(
     x: FloatArray,
     route: FloatArray,
     weights: Sequence[FloatArray],
+    biases: Sequence[FloatArray | None],
     rounded: Callable[[FloatArray], FloatArray],
 ) -> FloatArray:
     """Return the sum of what each row's experts make of it, (rows, out width). `rounded` is what
     becomes of rows before a matrix meets them."""
     gates, ups, downs = (each.reshape(op.experts, -1, each.shape[1]) for each in weights)
+    gate_biases, up_biases, down_biases = (
+        np.zeros((op.experts, 1), np.float32) if each is None else each.reshape(op.experts, -1)
+        for each in biases
+    )
     chosen, factors = route[:, : op.used].astype(np.int64), route[:, op.used :]
     made = np.zeros((len(x), op.used, op.out.width), np.float32)
     for expert in range(op.experts):
         rows, ranks = np.nonzero(chosen == expert)
         read = rounded(x[rows])
-        gated = activated(op.activation, read @ gates[expert].T) * (read @ ups[expert].T)
-        made[rows, ranks] = rounded(gated) @ downs[expert].T
+        gate = read @ gates[expert].T + gate_biases[expert]
+        hidden = gated(op.activation, gate, read @ ups[expert].T + up_biases[expert])
+        made[rows, ranks] = rounded(hidden) @ downs[expert].T + down_biases[expert]
     out = np.zeros((len(x), op.out.width), np.float32)
     for rank in range(op.used):
         out += factors[:, rank, None] * made[:, rank]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from octavo.program.ops import ActivationKind, NormKind, RopeStyle, Value, WeightSpec
+from octavo.program.ops import GateKind, NormKind, RopeStyle, Value, WeightSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class GateUp:
 
     x: Value
     weights: tuple[WeightSpec, WeightSpec]  # of gate and of up
-    activation: ActivationKind
+    activation: GateKind
     consumer: WeightSpec
     out: Value
 

@@ -15,6 +15,7 @@ from typing import Literal
 RopeStyle = Literal["interleaved", "half"]  # pairs (2i, 2i+1) | (i, i + rotary_dim/2)
 NormKind = Literal["rms", "layer"]
 ActivationKind = Literal["silu", "gelu", "gelu_tanh", "relu"]
+GateKind = Literal[ActivationKind, "clamped_glu"]  # the last has no form without a gate
 RouteScore = Literal["softmax", "sigmoid", "softmax_of_chosen"]  # of experts' logits
 WeightKind = Literal["matrix", "vector"]
 
@@ -158,11 +159,14 @@ class Activate:
 
 @dataclass(frozen=True, slots=True)
 class GatedActivation:
-    """out = activation(gate) * up   (Shazeer 2020): SwiGLU with silu, GeGLU with gelu"""
+    """out = activation(gate) * up   (Shazeer 2020): SwiGLU with silu, GeGLU with gelu.
+
+    Clamped_glu: gate * sigmoid(1.702 * gate) * (up + 1), gate at most 7, up from -7 to 7   (OpenAI
+    2025)."""
 
     gate: Value
     up: Value
-    activation: ActivationKind
+    activation: GateKind
     out: Value
 
 
@@ -232,7 +236,8 @@ class Route:
 @dataclass(frozen=True, slots=True)
 class Experts:
     """out = (sum over the row's experts of factor * expert(x)) * scale (+ add), from the best
-    expert on, with expert(x) = (activation(x @ gate.T) * (x @ up.T)) @ down.T   (Shazeer 2020).
+    expert on, with expert(x) = (activation(x @ gate.T) * (x @ up.T)) @ down.T   (Shazeer 2020), or
+    what GatedActivation makes of the two. Each product may have a bias added.
 
     A matrix has the rows of all experts, one expert after the other: whole panels of 16 of each,
     and of gate and up whole groups of 32."""
@@ -241,10 +246,11 @@ class Experts:
     route: Value  # as Route makes it
     weights: tuple[WeightSpec, WeightSpec, WeightSpec]  # of gate, up and down
     experts: int
-    activation: ActivationKind
+    activation: GateKind
     add: Value | None
     out: Value
     scale: float = 1.0
+    biases: tuple[WeightSpec | None, WeightSpec | None, WeightSpec | None] = (None, None, None)
 
     @property
     def used(self) -> int:

@@ -95,7 +95,8 @@ class ReferenceInterpreter:
                 rows[op.out.id] = routed(op, rows[op.x.id], bias)
             case Experts():
                 weights = [self._weights[spec.name] for spec in op.weights]
-                y = mixed(op, rows[op.x.id], rows[op.route.id], weights, self._round)
+                biases = [None if s is None else self._weights[s.name] for s in op.biases]
+                y = mixed(op, rows[op.x.id], rows[op.route.id], weights, biases, self._round)
                 rows[op.out.id] = y if op.add is None else y + rows[op.add.id]
             case _ if type(op) in ROW_OPS:
                 self._row_op(op, rows, batch.positions)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from octavo.batch import FloatArray, IntArray
 from octavo.program.ops import (
@@ -23,6 +24,7 @@ from octavo.program.ops import (
     Add,
     Clamp,
     GatedActivation,
+    GateKind,
     Norm,
     Rope,
     Scale,
@@ -31,11 +33,16 @@ from octavo.program.ops import (
 )
 from octavo.program.program import Op, Program
 
+Wide = NDArray[np.floating[Any]]
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
 _NONE: FloatArray = np.zeros(0, np.float32)
 _NO_POSITIONS: IntArray = np.zeros(0, np.int32)
-# Of an element: silu's exp, add, divide; gelu has more, by erf a polynomial.
-_ACTIVATION_FLOPS: Mapping[ActivationKind, int] = {"silu": 3, "gelu": 26, "gelu_tanh": 7, "relu": 1}
+# Of an element: silu's exp, add, divide; gelu has more, by erf a polynomial; a clamped gate has a
+# product, three bounds and up's sum.
+_ACTIVATION_FLOPS: Mapping[GateKind, int] = {
+    "silu": 3, "gelu": 26, "gelu_tanh": 7, "relu": 1, "clamped_glu": 8,
+}  # fmt: skip
+_GLU_LIMIT, _GLU_SLOPE = np.float32(7), np.float32(1.702)
 RowClass = Literal["norm", "qkv", "mlp"]
 
 
@@ -107,10 +114,24 @@ def activated(kind: ActivationKind, x: FloatArray) -> FloatArray:
         out = x * _erfc(-x / np.sqrt(2)) / 2
     else:
         t = x if kind == "silu" else 2 * np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)
-        with np.errstate(over="ignore"):  # exp(-t) = inf gives the right limit, 0
-            out = x / (1 + np.exp(-t))
+        out = _times_sigmoid(x, t)
     rounded: FloatArray = out.astype(np.float32)
     return rounded
+
+
+def _times_sigmoid(x: Wide, t: Wide) -> Wide:
+    with np.errstate(over="ignore"):  # exp(-t) = inf gives the right limit, 0
+        out: Wide = x / (1 + np.exp(-t))
+    return out
+
+
+def gated(kind: GateKind, gate: FloatArray, up: FloatArray) -> FloatArray:
+    """What a GatedActivation of that kind makes."""
+    if kind != "clamped_glu":
+        return activated(kind, gate) * up
+    gate, up = np.minimum(gate, _GLU_LIMIT), np.clip(up, -_GLU_LIMIT, _GLU_LIMIT)
+    wide = gate.astype(np.float64)
+    return _times_sigmoid(wide, wide * _GLU_SLOPE).astype(np.float32) * (up + 1)
 
 
 def activate(op: Activate, args: RowArgs) -> FloatArray:
@@ -118,7 +139,7 @@ def activate(op: Activate, args: RowArgs) -> FloatArray:
 
 
 def gated_activation(op: GatedActivation, args: RowArgs) -> FloatArray:
-    return activated(op.activation, args.x) * args.y
+    return gated(op.activation, args.x, args.y)
 
 
 def add(op: Add, args: RowArgs) -> FloatArray:
