@@ -7,8 +7,8 @@
 // Exactness: a row is one query token of one head. Its result depends on its q, its position, the
 // window and the K and V that it sees, on nothing else: KV is walked in tiles of 64 tokens and
 // chunks of 256, both at absolute positions, sinks before what else is in their tile; chunks are
-// merged in index order; attend_rows == attend_chunk + merge_chunks, bit for bit. What a row does
-// not see may hold anything.
+// merged in index order, and then the head's sink logit; attend_rows == attend_chunk +
+// merge_chunks, bit for bit. What a row does not see may hold anything.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -54,9 +54,11 @@ struct AttentionArgs {  // rows of one sequence, in one layer; with q_rows, of s
   int32_t
       first_position;  // row r is at position first_position + r and sees positions up to its own
   int32_t rows;
-  int32_t window;       // 0: all; else a row at p sees positions > p - window
-  float scale;          // of q.k, > 0
-  float softcap;        // 0: none; else a score s (scaled) becomes softcap * tanh(s / softcap)
+  int32_t window;            // 0: all; else a row at p sees positions > p - window
+  float scale;               // of q.k, > 0
+  const float* sink_logits;  // null; or of each head of the call: one more term of the softmax's
+                             // denominator, as of a score that is scaled and capped, with no value
+  float softcap;             // 0: none; else a score s (scaled) becomes softcap * tanh(s / softcap)
   const float* states;  // null; or states of rows over chunks, as attend_chunk leaves them: of row
   const int64_t* places;  // row0 of a call over chunk c from states + places[c - its first chunk]
                           // on, and behind it those of later rows; -1: there are none

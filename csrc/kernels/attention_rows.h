@@ -69,6 +69,13 @@ static const float* states_of(const AttentionArgs* a, int row0, int row, int chu
          row * attention_partial_floats(a->layout);
 }
 
+// Of 16 rows of the call from `row` on; null: there are none.
+static const float* sinks_of(const AttentionArgs* a, int row, float* sinks) {
+  if (a->sink_logits == nullptr) return nullptr;
+  for (int i = 0; i < 16; i++) sinks[i] = a->sink_logits[(row + i) % a->group];
+  return sinks;
+}
+
 static void attend_group(const AttentionArgs* a, int row0, int kv_head, int begin, int count,
                          float* out, void* memory) {
   const Scratch scratch(memory, a->layout);
@@ -88,8 +95,8 @@ static void attend_group(const AttentionArgs* a, int row0, int kv_head, int begi
     for (int i = 0; i < group.count; i++) merge_pass(totals + i, group.passes + i, chunk, v_dim);
   }
   for (int i = 0, row = begin; i < group.count; i++) {
-    float factor[16];
-    store_f(factor, div(set1_f(1.0f), load_f(totals[i].l)));
+    float factor[16], sinks[16];
+    store_f(factor, last_factors(totals[i].m, totals[i].l, sinks_of(a, row, sinks)));
     for (int r = 0; r < group.passes[i].rows; r++, row++)
       scale_values(out_row(a, row0, row, out), totals[i].o + r * v_dim, factor[r], v_dim);
   }
@@ -139,8 +146,8 @@ static void merge_chunks(const AttentionArgs* a, int32_t row0, int32_t row1, flo
       merge_weights(m, l, set1_f(state[v_dim]), set1_f(state[v_dim + 1]), keep, join);
       merge_values(o, state, keep[0], join[0], v_dim);
     }
-    float factor[16];
-    store_f(factor, div(set1_f(1.0f), load_f(l)));
+    float factor[16], sinks[16];
+    store_f(factor, last_factors(m, l, sinks_of(a, row, sinks)));
     scale_values(o, o, factor[0], v_dim);
   }
 }

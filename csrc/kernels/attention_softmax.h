@@ -8,7 +8,7 @@
 // 16), added once a chunk, and sums p before it becomes what V's format takes. A token that the row
 // does not see has score -inf: p = 0 exactly, m and l do not move.
 // With a softcap the scores are tanh(s * (scale / softcap)) and c = softcap * log2(e); all else is
-// the same.
+// the same. A sink logit t is a last chunk with m = t * log2(e), l = 1 and no o.
 #pragma once
 #include "kernels/attention_group.h"
 #include "kernels/exp.h"
@@ -87,6 +87,15 @@ OCTAVO_INLINE void merge_weights(float* m, float* l, f32x16 chunk_m, f32x16 chun
 OCTAVO_INLINE void merge_values(float* o, const float* chunk_o, float keep, float join, int v_dim) {
   for (int d = 0; d < v_dim; d += 16)
     store_f(o + d, fma(load_f(chunk_o + d), set1_f(join), mul(load_f(o + d), set1_f(keep))));
+}
+
+// What the o of up to 16 rows is multiplied by in the end, whose sink logits join here.
+OCTAVO_INLINE f32x16 last_factors(const float* m, const float* l, const float* sinks) {
+  if (sinks == nullptr) return div(set1_f(1.0f), load_f(l));
+  const f32x16 before = load_f(m), sink = mul(load_f(sinks), set1_f(1.44269504f));
+  const f32x16 now = max(sink, before);
+  const f32x16 keep = exp2_below_127(sub(before, now)), join = exp2_below_127(sub(sink, now));
+  return div(keep, fma(load_f(l), keep, join));
 }
 
 OCTAVO_INLINE void scale_values(float* out, const float* o, float factor, int v_dim) {

@@ -66,6 +66,7 @@ class RecordChecker {
         same(name + ".out width", (int64_t)op.heads * l.v_dim, width("out", op.out));
         if (op.heads % l.kv_heads != 0 || op.heads / l.kv_heads > kAttentionMaxGroup)
           refuse(name + ".heads of each KV head, at most", kAttentionMaxGroup, op.heads);
+        vector(op, name, 0, op.heads);
         attention(op, l, name);
         break;
       }

@@ -24,6 +24,7 @@ AttentionArgs Run::attention_args(const OpRecord& op, int32_t seq) {
   }
   a.scale = op.scale;
   a.softcap = op.softcap;
+  a.sink_logits = vector(op, 0);
   return a;
 }
 
@@ -31,6 +32,7 @@ AttentionArgs Run::unit_args(const OpRecord& op, const AttentionUnit& u) {
   AttentionArgs a = attention_args(op, u.seq);
   a.group = u.heads;
   a.q += (int64_t)u.head * parts_.groups[op.group].layout.k_dim;
+  if (a.sink_logits != nullptr) a.sink_logits += u.head;
   if (u.places >= 0) {
     a.states = p_.partials_.data();
     a.places = attention_[op.group].places.data() + u.places;

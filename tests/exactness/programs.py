@@ -27,6 +27,7 @@ class Grouped:
     turned: bool = True  # q and k, by RoPE
     varied: bool = False  # other norms, positions and scales, an MLP, a head with padding
     experts: int = 0  # in an MLP of each layer, of which a row meets two
+    sink_logits: bool = False
 
     @property
     def head_rows(self) -> int:
@@ -52,7 +53,13 @@ def mixed(p: ProgramBuilder, x: Value, experts: int, prefix: str, add: Value) ->
     into = WeightSpec(f"{prefix}gates", (experts * 32, x.width))
     out = WeightSpec(f"{prefix}downs", (experts * x.width, 32))
     ups = replace(into, name=f"{prefix}ups")
-    return p.experts(x, route, into, ups, out, experts=experts, activation="silu", add=add)
+    gate_bias, up_bias, down_bias = (
+        WeightSpec(f"{spec.name}.bias", spec.shape[:1]) for spec in (into, ups, out)
+    )
+    return p.experts(
+        x, route, into, ups, out, experts=experts, activation="clamped_glu", add=add,
+        biases=(gate_bias, up_bias, down_bias),
+    )  # fmt: skip
 
 
 def grouped(shape: Grouped) -> Program:
@@ -85,7 +92,11 @@ def grouped(shape: Grouped) -> Program:
             k = p.rope(k, heads=spec.kv_heads, style="half")
         q = p.scale_by_position(q, 0.25, 24) if shape.varied else q
         v = linear(x, f"{i}.v", spec.kv_heads * spec.v_dim)
-        a = p.attention(q, k, v, heads=heads, group=groups[group], scale=0.5, softcap=shape.softcap)
+        sinks = WeightSpec(f"{i}.sinks", (heads,)) if shape.sink_logits else None
+        a = p.attention(
+            q, k, v, heads=heads, group=groups[group], scale=0.5, softcap=shape.softcap,
+            sink_logits=sinks,
+        )  # fmt: skip
         h = linear(a, f"{i}.o", _WIDTH, add=h)
         if shape.varied:
             up = p.activate(linear(norm(h, f"{i}.up_norm"), f"{i}.up", 96), "gelu")

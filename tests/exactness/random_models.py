@@ -38,9 +38,9 @@ groups = st.one_of(
     st.builds(lambda w: (WIDE, FULL, windowed(w)), WINDOWS),
 )
 grouped = st.builds(
-    lambda groups, more, vocab, queries, softcap, varied, experts: Grouped(
+    lambda groups, more, vocab, queries, softcap, varied, experts, sink_logits: Grouped(
         groups, len(groups) + more, vocab, queries=queries, softcap=softcap, varied=varied,
-        experts=experts,
+        experts=experts, sink_logits=sink_logits,
     ),
     groups=groups,
     more=st.integers(0, 1),
@@ -49,6 +49,7 @@ grouped = st.builds(
     softcap=st.sampled_from([0.0, 0.0, 1.0]),
     varied=st.booleans(),
     experts=st.sampled_from([0, 0, 3, 8]),
+    sink_logits=st.booleans(),
 )  # fmt: skip
 shapes = llamas | grouped
 

@@ -38,11 +38,13 @@ class PagedSequence:
     window: int = 0
     softcap: float = 0.0
     has_sinks: bool = False  # the first block is in pages of its own, and in the table there is -1
+    has_sink_logits: bool = False
     table: NDArray[np.int32] = field(init=False)  # (blocks) shuffled, with holes in the pages
     pages: NDArray[np.uint8] = field(init=False)  # (bytes)
     q: Floats = field(init=False)  # (tokens, kv_heads * group, k_dim)
     k: Floats = field(init=False)  # (tokens, kv_heads, k_dim)
     v: Floats = field(init=False)
+    sink_logits: Floats | None = field(init=False)  # (kv_heads * group,)
 
     layer = 1
     scale = 0.125
@@ -58,6 +60,8 @@ class PagedSequence:
         self.q = q.astype(F32)
         self.k = rng.standard_normal((self.tokens, heads, k_dim)).astype(F32)
         self.v = rng.standard_normal((self.tokens, heads, v_dim)).astype(F32)
+        logits = 3 * rng.standard_normal(heads * self.group)
+        self.sink_logits = guarded(logits.astype(F32)) if self.has_sink_logits else None
         self.write()
 
     def write(self) -> None:
@@ -90,7 +94,7 @@ class PagedSequence:
 
     def past(self, begin: int) -> twin.Past:
         """The binding's arguments after q for a batch that begins at that position."""
-        sizes = self.layer, begin, self.scale, self.window, self.softcap
+        sizes = self.layer, begin, self.scale, self.window, self.softcap, self.sink_logits
         return twin.Past(self.pages, self.layout, self.table, *sizes, self.sinks)
 
     def check(self, begin: int, end: int) -> None:

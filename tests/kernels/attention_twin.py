@@ -40,6 +40,7 @@ class Past(NamedTuple):
     scale: float
     window: int
     softcap: float = 0.0  # 0: none
+    sink_logits: Floats | None = None  # (heads,)
     sinks: Sinks | None = None  # where the first block is
 
     @property
@@ -139,8 +140,10 @@ def one_chunk(
     return m, tree(lanes), o
 
 
-def one_head(q: Floats, parts: list[Part], scaling: Scaling, isa: str) -> Floats:
-    """q (N, k_dim)"""
+def one_head(
+    q: Floats, parts: list[Part], scaling: Scaling, sink_logits: Floats | None, isa: str
+) -> Floats:
+    """q (N, k_dim), sink logits (N,)."""
     m, total, fused = np.full(len(q), NO_MAX), np.zeros(len(q), F32), isa != "base"
     o = np.zeros((len(q), parts[0].layout.v_dim), F32)
     for start in range(0, len(parts[0].keys), CHUNK):
@@ -154,7 +157,12 @@ def one_head(q: Floats, parts: list[Part], scaling: Scaling, isa: str) -> Floats
         m = np.where(seen, after, m)
         merged = fma(chunk_o, join[:, None], o * keep[:, None], fused)
         o = np.where(seen[:, None], merged, o)
-    return o * (F32(1) / total)[:, None]
+    if sink_logits is None:
+        return o * (F32(1) / total)[:, None]
+    sinks = sink_logits * LOG2_E
+    after = np.maximum(sinks, m)
+    keep, join = exp2(m - after, fused), exp2(sinks - after, fused)
+    return o * (keep / fma(total, keep, join, fused))[:, None]
 
 
 def gather(q: Floats, past: Past) -> Iterator[tuple[Floats, list[Part]]]:
@@ -193,9 +201,17 @@ def by_head(outs: list[NDArray[Scalar]], q: Floats) -> NDArray[Scalar]:
     return np.concatenate([out.reshape(len(q), -1, out.shape[1]) for out in outs], axis=1)
 
 
+def logits_by_head(q: Floats, past: Past) -> list[Floats | None]:
+    """The sink logits of each kv head's rows, (kv_heads) of (rows * G,)."""
+    if past.sink_logits is None:
+        return [None] * past.layout.kv_heads
+    by_kv_head = past.sink_logits.reshape(past.layout.kv_heads, -1)
+    return [np.tile(group, len(q)) for group in by_kv_head]
+
+
 def attention(q: Floats, past: Past, isa: str) -> Floats:
-    scaling = Scaling.of(past)
-    return by_head([one_head(mine, parts, scaling, isa) for mine, parts in gather(q, past)], q)
+    scaling, parts = Scaling.of(past), zip(gather(q, past), logits_by_head(q, past), strict=True)
+    return by_head([one_head(*part, scaling, logits, isa) for part, logits in parts], q)
 
 
 def exact_attention(q: Floats, past: Past) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -210,7 +226,7 @@ def exact_attention(q: Floats, past: Past) -> tuple[NDArray[np.float64], NDArray
     """
     u, scale, outs, bounds = 2.0**-24, past.scale, [], []
     k_dim, v_dim = past.layout.k_dim, past.layout.v_dim
-    for mine, parts in gather(q, past):
+    for (mine, parts), logits in zip(gather(q, past), logits_by_head(q, past), strict=True):
         scores, sizes, decoded = [], [], []
         for part in parts:
             k_twin, v_twin = twins(part.layout)
@@ -227,9 +243,12 @@ def exact_attention(q: Floats, past: Past) -> tuple[NDArray[np.float64], NDArray
             sizes.append(np.where(part.sees, np.abs(a) @ k_size.T * scale, 0).max(axis=1))
             decoded.append(v_twin.decode(part.values)[:, :v_dim].astype(np.float64))
         whole = np.concatenate(scores, axis=1)
-        p = np.exp(whole - whole.max(axis=1, keepdims=True))
-        p /= p.sum(axis=1, keepdims=True)
+        extra = np.full(len(mine), -np.inf) if logits is None else logits.astype(np.float64)
+        most = np.maximum(whole.max(axis=1), extra)[:, None]
+        p = np.exp(whole - most)
+        p /= p.sum(axis=1, keepdims=True) + np.exp(extra[:, None] - most)
         n, size = np.isfinite(whole).sum(axis=1), np.max(sizes, axis=0)
+        size = size if logits is None else np.maximum(size, np.abs(extra))
         relative = 2 * ((2 * k_dim + 20) * u * size + 3e-7) + 2 * (n + 16) * u
         v = np.concatenate(decoded)
         error = (relative[:, None] * p) @ np.abs(v)

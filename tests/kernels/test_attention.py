@@ -67,7 +67,7 @@ def test_any_shape(isa: str, data: st.DataObject) -> None:
         isa, end, layout, group=draw(st.sampled_from([*range(1, 17), 48, 71, 128])),
         seed=draw(st.integers(0, 99)),
         window=draw(st.integers(0, end + 1)), softcap=draw(st.sampled_from([0.0, 0.5, 50.0])),
-        magnitude=draw(st.sampled_from([0.0, 1.0, 30.0])),
+        magnitude=draw(st.sampled_from([0.0, 1.0, 30.0])), has_sink_logits=draw(st.booleans()),
     )  # fmt: skip
     seq.check(end - draw(st.integers(1, min(end, 12))), end)
 
@@ -101,6 +101,32 @@ def test_a_softcap_far_above_the_scores_is_none(isa: str) -> None:
     capped = seq.rows(80, 90)
     seq.softcap = 0.0
     np.testing.assert_allclose(seq.rows(80, 90), capped, rtol=1e-5, atol=1e-6)
+
+
+@every_type
+@pytest.mark.parametrize(("window", "softcap"), [(0, 0.0), (40, 0.0), (0, 2.0)])
+def test_sink_logits_take_their_share(isa: str, kinds: Kinds, window: int, softcap: float) -> None:
+    layout = layout_of(kinds, k_dim=64, v_dim=32)
+    seq = PagedSequence(isa, 331, layout, softcap=softcap, window=window, has_sink_logits=True)
+    for begin, end in ((0, 20), (250, 260), (325, 331)):
+        seq.check(begin, end)
+    shared, seq.sink_logits = seq.rows(325, 331), None
+    alone = seq.rows(325, 331)
+    assert np.all(np.abs(shared) < np.abs(alone) + 1e-6)
+    assert np.abs(shared - alone).max() > 1e-3
+
+
+@every_type
+def test_sink_logits_far_below_and_far_above_the_scores(isa: str, kinds: Kinds) -> None:
+    seq = PagedSequence(isa, 300, layout_of(kinds))
+    want = seq.rows(290, 300)
+    for low in (-200.0, -1e30, -np.inf):
+        seq.sink_logits = np.full(6, low, F32)
+        np.testing.assert_allclose(seq.rows(290, 300), want, rtol=2e-7)
+    seq.sink_logits[4] = 1e30
+    got = seq.rows(290, 300)
+    assert not got[:, 4].any()
+    np.testing.assert_allclose(got[:, :4], want[:, :4], rtol=2e-7)
 
 
 def test_a_window_of_one_gives_back_the_rows_own_v(isa: str) -> None:
@@ -145,6 +171,8 @@ FAR = r"first_position and q: expected positions below 2\^30, got 1073741825"
         ("softcap", lambda s: 1e-9, r"softcap: expected 0 \(none\) or a number from 0.001"),
         ("softcap", lambda s: float("nan"), "softcap: expected 0"),
         ("softcap", lambda s: float("inf"), "softcap: expected 0"),
+        ("sink_logits", lambda s: np.zeros(5, F32), "sink_logits: expected 6 values, got 5"),
+        ("sink_logits", lambda s: np.zeros(6), OTHER_TYPE),
         ("window", lambda s: -1, "window: expected 0 .all. or more, got -1"),
         ("first_position", lambda s: -1, "first_position: expected at least 0, got -1"),
         ("first_position", lambda s: 2**30, FAR),

@@ -17,12 +17,16 @@ pytestmark = [every_isa, every_type]
 
 
 @pytest.mark.parametrize(
-    ("window", "softcap"), [(0, 0.0), (1, 0.0), (37, 0.0), (300, 0.0), (0, 2.0), (300, 2.0)]
-)
+    ("window", "softcap", "sinks"),
+    [
+        (0, 0.0, False), (1, 0.0, False), (37, 0.0, False), (300, 0.0, False), (0, 2.0, False),
+        (300, 2.0, False), (0, 0.0, True), (128, 0.0, True), (300, 2.0, True),
+    ],
+)  # fmt: skip
 def test_alone_together_split_and_by_chunks(
-    isa: str, kinds: Kinds, window: int, softcap: float
+    isa: str, kinds: Kinds, window: int, softcap: float, sinks: bool
 ) -> None:
-    seq = PagedSequence(isa, 530, layout_of(kinds), window=window, softcap=softcap)
+    seq = PagedSequence(isa, 530, layout_of(kinds), window=window, softcap=softcap, has_sink_logits=sinks)
     together = seq.rows(440, 530)
     same_bits(seq.rows(440, 530, split_chunks=True), together)
     for begin in (440, 511, 529):  # the last two have seen two chunks whole
@@ -35,10 +39,11 @@ def test_alone_together_split_and_by_chunks(
 
 
 def test_query_heads_do_not_depend_on_their_group(isa: str, kinds: Kinds) -> None:
-    seq = PagedSequence(isa, 300, layout_of(kinds, kv_heads=1), group=128)
-    want, q = seq.rows(295, 300), seq.q
+    seq = PagedSequence(isa, 300, layout_of(kinds, kv_heads=1), group=128, has_sink_logits=True)
+    want, q, sinks = seq.rows(295, 300), seq.q, seq.sink_logits
+    assert sinks is not None
     for heads in (1, 2, 5, 7, 13, 16, 17, 48, 71):
-        seq.q = np.ascontiguousarray(q[:, :heads])
+        seq.q, seq.sink_logits = np.ascontiguousarray(q[:, :heads]), sinks[:heads].copy()
         same_bits(seq.rows(295, 300), want[:, :heads])
 
 

@@ -103,6 +103,18 @@ RECORDED = {
         "9fa9a40b3f09503e", "9732a3456458e6b7",
         "9732a3456458e6b7", "9732a3456458e6b7",
     ),
+    "MXFP4 weights": (
+        "8024609239fa238b", "5c607eec63dc02ad",
+        "5c607eec63dc02ad", "5c607eec63dc02ad",
+    ),
+    "clamped gates": (
+        "fd0e897d16fd6f02", "84cf68dc4deab011",
+        "84cf68dc4deab011", "84cf68dc4deab011",
+    ),
+    "attention with sink logits": (
+        "cc4fd794bf822b4f", "17e2bfa0063209f7",
+        "17e2bfa0063209f7", "17e2bfa0063209f7",
+    ),
 }  # fmt: skip
 
 
@@ -130,6 +142,8 @@ def weight(type: GGMLType, rows: int, cols: int) -> NDArray[np.uint8]:
     raw = words(count * type.block_bytes, 5).astype(np.uint8).reshape(count, type.block_bytes)
     for i, at in enumerate(HALFS_AT.get(type, (0,))):
         raw[:, at : at + 2] = (floats(6 + i, count, 1) / 16).astype(np.float16).view(np.uint8)
+    if type is GGMLType.MXFP4:
+        raw[:, 0] = 118 + raw[:, 0] % 7
     return raw.reshape(-1)
 
 
@@ -160,7 +174,12 @@ def newer(isa: str) -> Floats:
     return np.concatenate([np.stack(by_rows).reshape(-1), expanded(isa, NEWER).reshape(-1)])
 
 
-def attention(isa: str, kv: str) -> tuple[NDArray[np.uint8], Floats]:
+def mxfp4(isa: str) -> Floats:
+    own = GGMLType.MXFP4, OWN_FORMAT[GGMLType.MXFP4]
+    return np.concatenate([matmul(isa, *own).reshape(-1), expanded(isa, [own]).reshape(-1)])
+
+
+def attention(isa: str, kv: str, sinks: Floats | None = None) -> tuple[NDArray[np.uint8], Floats]:
     """Pages of 300 tokens, and the attention of the last 20 over both chunks."""
     layout = native.KVLayout(1, 2, 64, 48, kv, kv, 32)
     pages = guarded(np.zeros(10 * layout.block_stride, np.uint8))
@@ -168,7 +187,7 @@ def attention(isa: str, kv: str) -> tuple[NDArray[np.uint8], Floats]:
     k, v, q = floats(8, 300, 2, 64), floats(9, 300, 2, 48), floats(10, 20, 6, 64)
     native.write_kv(isa, pages, layout, table, np.arange(300, dtype=np.int32), 0, k, v)
     out = np.empty((20, 6, 48), np.float32)
-    native.attention(isa, out, q, pages, layout, table, 0, 280, 0.7)
+    native.attention(isa, out, q, pages, layout, table, 0, 280, 0.7, sink_logits=sinks)
     return pages, out
 
 
@@ -192,6 +211,12 @@ def activations(isa: str) -> Floats:
     x = floats(20, 150) * np.float32(9)
     kinds = (native.ACTIVATIONS.index(name) for name in ("gelu", "gelu_tanh", "relu"))
     return np.stack([row_op(isa, "Activate", x, activation=kind) for kind in kinds])
+
+
+def clamped_gates(isa: str) -> Floats:
+    gate, up = (floats(seed, 150) * np.float32(9) for seed in (22, 23))
+    kind = native.ACTIVATIONS.index("clamped_glu")
+    return row_op(isa, "GatedActivation", gate, y=up, activation=kind)
 
 
 def softcap(isa: str) -> Floats:
@@ -221,6 +246,9 @@ PARTS: dict[str, Callable[[str], NDArray[np.generic]]] = {
     "layer norm": layer_norm,
     "activations": activations,
     "softcap": softcap,
+    "MXFP4 weights": mxfp4,
+    "clamped gates": clamped_gates,
+    "attention with sink logits": lambda isa: attention(isa, "f32", floats(24, 6))[1],
 }
 
 

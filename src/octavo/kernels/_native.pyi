@@ -166,6 +166,7 @@ def attention(
     scale: float,
     window: int = 0,
     softcap: float = 0.0,
+    sink_logits: _Floats | None = None,  # (heads,)
     split_chunks: bool = False,
     shared_chunks: bool = False,
     sinks: tuple[KVLayout, _Bytes, int] | None = None,  # layout, pages, block

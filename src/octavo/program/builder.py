@@ -123,6 +123,7 @@ class ProgramBuilder:
         group: int,
         scale: float,
         softcap: float = 0.0,
+        sink_logits: WeightSpec | None = None,
     ) -> Value:
         """Store k and v in the pages of the group's next layer, then attend through the block
         table."""
@@ -131,11 +132,12 @@ class ProgramBuilder:
         assert v.width == spec.kv_heads * spec.v_dim
         assert q.width == heads * spec.k_dim
         assert heads % spec.kv_heads == 0
+        assert sink_logits is None or sink_logits.shape == (heads,)
         layer = self._layers[group]
         self._layers[group] += 1
         self._ops.append(StoreKV(k, v, group, layer))
         out = self._value(heads * spec.v_dim)
-        self._ops.append(Attend(q, heads, group, layer, scale, out, softcap))
+        self._ops.append(Attend(q, heads, group, layer, scale, out, softcap, sink_logits))
         return out
 
     def activate(self, x: Value, activation: ActivationKind) -> Value:

@@ -234,9 +234,11 @@ class _Counter:
         scores = self.work.scores(spec.window) * op.heads
         end, seen = self.work.length, self.work.tokens_seen(spec.window)
         softmax = SOFTMAX_FLOPS + (SOFTCAP_FLOPS if op.softcap else 0)
+        sinks = op.sink_logits and self.weight_bytes[op.sink_logits.name]
         return OpCost(
             name,
             scores * (2 * spec.k_dim + 2 * spec.v_dim + softmax),
+            sinks or 0.0,
             kv_read_bytes=self._kv_bytes(op.group, end - seen, end),
             activation_bytes=_floats(self.work.rows, op.q.width + op.out.width),
         )

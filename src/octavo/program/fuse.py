@@ -153,8 +153,9 @@ class _Rewriter:
             consumer = readers[0].weight
             packed = self.pack(op.out, consumer)
             self.replaced[op] = AttendQuantize(
-                op.q, op.heads, op.group, op.layer, op.scale, consumer, packed, op.softcap
-            )
+                op.q, op.heads, op.group, op.layer, op.scale, consumer, packed, op.softcap,
+                op.sink_logits,
+            )  # fmt: skip
 
     def join_gate_up(self, op: GatedActivation) -> None:
         gate, up = self.writer[op.gate.id], self.writer[op.up.id]

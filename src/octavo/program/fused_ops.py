@@ -85,6 +85,7 @@ class AttendQuantize:
     consumer: WeightSpec
     out: Value
     softcap: float = 0.0
+    sink_logits: WeightSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)

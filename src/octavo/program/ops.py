@@ -137,7 +137,8 @@ class Attend:
     """Causal attention of each row over its sequence's pages, K and V read back as stored.
 
     A `softcap` bounds the scaled scores s before the mask: softcap * tanh(s / softcap)   (Gemma 2,
-    Google 2024); 0 = none."""
+    Google 2024); 0 = none. A head's sink logit is in the softmax's denominator as one more score,
+    of a token without a value   (OpenAI 2025)."""
 
     q: Value
     heads: int
@@ -146,6 +147,7 @@ class Attend:
     scale: float
     out: Value  # (rows, heads * v_dim)
     softcap: float = 0.0
+    sink_logits: WeightSpec | None = None  # (heads,)
 
 
 @dataclass(frozen=True, slots=True)

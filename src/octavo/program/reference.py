@@ -149,6 +149,7 @@ class ReferenceInterpreter:
         out = np.zeros((len(q), op.heads, spec.v_dim), np.float32)
         heads = q.reshape(len(q), op.heads, spec.k_dim)
         asked = {False: self._round_q(heads), True: round_bf16(heads)}
+        logits = None if op.sink_logits is None else self._weights[op.sink_logits.name]
         for s, (begin, end) in enumerate(zip(batch.row_starts, batch.row_starts[1:], strict=False)):
             for row in range(begin, end):
                 last = int(batch.positions[row])
@@ -163,6 +164,8 @@ class ReferenceInterpreter:
                     scores, v = scores * op.scale, np.concatenate([v[:, of] for _, v, _ in seen])
                     if op.softcap:
                         scores = op.softcap * np.tanh(scores / op.softcap)
+                    if logits is not None:  # one more score, of a value that is zero
+                        scores, v = np.append(scores, logits[head]), np.pad(v, ((0, 1), (0, 0)))
                     weights = np.exp(scores - scores.max())
                     out[row, head] = weights @ v / weights.sum()
         return out.reshape(len(q), -1)
