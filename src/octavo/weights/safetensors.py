@@ -8,6 +8,7 @@ model is `hf.tensors`' business.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 from pathlib import Path
@@ -24,8 +25,25 @@ from octavo.weights.mapped_file import MappedFile
 _TYPES: Mapping[str, GGMLType] = MappingProxyType(
     {"F32": GGMLType.F32, "F16": GGMLType.F16, "BF16": GGMLType.BF16}
 )
+_BYTES = "U8"
 _LENGTH = 8  # bytes before the header
 _MOST_DIMS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ByteTensor:
+    """A tensor of bytes, which mean something only beside others."""
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int  # from the start of the file
+    nbytes: int
+    file: str
+
+    @property
+    def place(self) -> str:
+        """The tensor in a message."""
+        return f"tensor {self.name!r} of {self.file} at offset {self.offset}"
 
 
 class SafetensorsFile(MappedFile):
@@ -39,7 +57,7 @@ class SafetensorsFile(MappedFile):
             self.close()
             raise
 
-    def _read_header(self) -> dict[str, TensorInfo]:
+    def _read_header(self) -> dict[str, TensorInfo | ByteTensor]:
         size = len(self.mapping)
         length = int.from_bytes(self.mapping[:_LENGTH], "little")
         if size < _LENGTH or length > size - _LENGTH:
@@ -60,7 +78,7 @@ class SafetensorsFile(MappedFile):
                 )
         return {info.name: info for info in infos}
 
-    def _tensor(self, name: str, entry: Any, start: int) -> TensorInfo:
+    def _tensor(self, name: str, entry: Any, start: int) -> TensorInfo | ByteTensor:
         place = f"{self.path}: tensor {name!r}"
         match entry:
             case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [begin, end]} if all(
@@ -72,7 +90,8 @@ class SafetensorsFile(MappedFile):
                     f"{place}: expected dtype, shape and two data_offsets, found "
                     f"{shown_json(entry)}"
                 )
-        if dtype not in _TYPES:
+        type = _TYPES.get(dtype)
+        if type is None and dtype != _BYTES:
             raise UnsupportedModelError(f"{place} is of type {dtype}: F32, F16 and BF16 are read")
         if len(shape) > _MOST_DIMS:
             raise ModelFormatError(f"{place}: expected at most {_MOST_DIMS} dimensions: {shape}")
@@ -81,12 +100,13 @@ class SafetensorsFile(MappedFile):
             raise ModelFormatError(
                 f"{place}: bytes {begin:,} to {end:,}, but the file has {there:,} after its header"
             )
-        nbytes = prod(shape) * _TYPES[dtype].block_bytes
+        nbytes = prod(shape) * (1 if type is None else type.block_bytes)
         if end - begin != nbytes:
             raise ModelFormatError(
                 f"{place}: {dtype} of shape {tuple(shape)} is {nbytes:,} bytes, found "
                 f"{end - begin:,}"
             )
-        return TensorInfo(
-            name, tuple(shape), _TYPES[dtype], start + begin, nbytes, file=self.path.name
-        )
+        where = start + begin, nbytes, self.path.name
+        if type is None:
+            return ByteTensor(name, tuple(shape), *where)
+        return TensorInfo(name, tuple(shape), type, *where)

@@ -91,9 +91,11 @@ def write_safetensors(
     data = []
     at = 0
     for name, values in tensors.items():
-        raw = encoded(values, dtype)
+        of_bytes = values.dtype == np.uint8
+        raw = values.tobytes() if of_bytes else encoded(values, dtype)
         header[name] = {
-            "dtype": dtype, "shape": list(values.shape), "data_offsets": [at, at + len(raw)],
+            "dtype": "U8" if of_bytes else dtype, "shape": list(values.shape),
+            "data_offsets": [at, at + len(raw)],
         }  # fmt: skip
         data.append(raw)
         at += len(raw)

@@ -7,6 +7,7 @@ in the program keeps its own name, so that it is refused there.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,9 @@ from octavo.weights.gguf_header import TensorInfo
 from octavo.weights.hf.families import is_leftover
 from octavo.weights.hf.family import Family
 from octavo.weights.hf.json_fields import Fields, read_json, shown_json
+from octavo.weights.hf.mxfp4 import as_blocks, joined
 from octavo.weights.mapped_file import OpenFiles
-from octavo.weights.safetensors import SafetensorsFile
+from octavo.weights.safetensors import ByteTensor, SafetensorsFile
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _VOCABULARY = ("token_embd.weight", "output.weight")  # a row for each token
@@ -82,38 +84,48 @@ class DirectoryTensors(OpenFiles):
         """The vocabulary has so many rows."""
         self.path = path
         self.tensors: dict[str, TensorInfo] = {}
+        self._pairs: dict[str, tuple[ByteTensor, ByteTensor]] = {}  # by the program's names
         self._files: dict[str, SafetensorsFile] = {}
         with contextlib.ExitStack() as opened:
-            self._open(opened)
-            self.tensors = self._named(family, tied_head=tied_head)
+            self._name(*joined(self._open(opened)), family, tied_head=tied_head)
             self._check_vocabulary(rows)
             super().__init__(opened.pop_all())
 
-    def _open(self, opened: contextlib.ExitStack) -> None:
+    def _open(self, opened: contextlib.ExitStack) -> dict[str, TensorInfo | ByteTensor]:
+        found: dict[str, TensorInfo | ByteTensor] = {}
         index = _index(self.path) if _has_index(self.path) else {}
         for file_name in sorted({*index.values()}) or [WHOLE]:
             file = opened.enter_context(SafetensorsFile(self.path / file_name))
             self._files[file_name] = file
             for name, info in file.tensors.items():
-                if name in self.tensors:
-                    both = f"{self.tensors[name].file} and {file_name}"
+                if name in found:
+                    both = f"{found[name].file} and {file_name}"
                     raise ModelFormatError(f"{self.path}: tensor {name!r} is in {both}")
-                self.tensors[name] = info
+                found[name] = info
         for name, file_name in index.items():
             if name not in self._files[file_name].tensors:
                 where = self.path / file_name
                 raise ModelFormatError(
                     f"{where}: tensor {name!r} is missing, which {INDEX} says it has"
                 )
-        for name, info in self.tensors.items():
+        for name, info in found.items():
             if index and name not in index:
                 raise ModelFormatError(
                     f"{self.path / info.file}: tensor {name!r} is not in {INDEX}"
                 )
+        return found
 
-    def _named(self, family: Family, *, tied_head: bool) -> dict[str, TensorInfo]:
+    def _name(
+        self,
+        tensors: Mapping[str, TensorInfo],
+        pairs: Mapping[str, tuple[ByteTensor, ByteTensor]],
+        family: Family,
+        *,
+        tied_head: bool,
+    ) -> None:
+        """Set `tensors` and `_pairs`, whose names are the program's."""
         found: dict[str, TensorInfo] = {}
-        for name, info in self.tensors.items():
+        for name, info in tensors.items():
             if is_leftover(name) or name.startswith(family.left_out):
                 continue
             ours = family.our_name(name) or f"without a place: {name}"
@@ -122,6 +134,8 @@ class DirectoryTensors(OpenFiles):
                     f"{self.path}: {found[ours].name!r} and {name!r} are one tensor: take one away"
                 )
             found[ours] = info
+            if name in pairs:
+                self._pairs[ours] = pairs[name]
         embedding, head = (found.get(name) for name in _VOCABULARY)
         if tied_head and head is not None and embedding is not None:
             if self._bytes(head).data != self._bytes(embedding).data:
@@ -130,7 +144,7 @@ class DirectoryTensors(OpenFiles):
                     "tie_word_embeddings is true: one is wrong"
                 )
             del found["output.weight"]  # older versions saved it twice
-        return found
+        self.tensors = found
 
     def _check_vocabulary(self, rows: int) -> None:
         for name in _VOCABULARY:
@@ -141,14 +155,17 @@ class DirectoryTensors(OpenFiles):
                     f"is {rows}"
                 )
 
-    def _bytes(self, info: TensorInfo) -> npt.NDArray[np.uint8]:
+    def _bytes(self, info: TensorInfo | ByteTensor) -> npt.NDArray[np.uint8]:
         return self._files[info.file].bytes_at(info.offset, info.nbytes)
 
     def data(self, name: str) -> npt.NDArray[np.uint8]:
-        """The tensor's bytes, (nbytes,) uint8, read-only, in place: nothing is read yet."""
+        """The tensor's bytes, (nbytes,) uint8, read-only, in place: nothing is read yet. A pair's
+        are read and put in order."""
+        if name in self._pairs:
+            return as_blocks(*map(self._bytes, self._pairs[name]))
         return self._bytes(self.tensors[name])
 
     def drop(self, name: str) -> None:
         """Take the pages that hold only this tensor out of RSS; reading brings them back."""
-        info = self.tensors[name]
-        self._files[info.file].drop_at(info.offset, info.nbytes)
+        for info in self._pairs.get(name) or (self.tensors[name],):
+            self._files[info.file].drop_at(info.offset, info.nbytes)
