@@ -20,7 +20,9 @@ ROWS = range(0, len(TOKENS), 9)
 ANSWER = 64  # tokens that are greedily added to each prompt
 
 # Four times as large, so that in some seed no row is between two experts.
-_ROUTERS = ("block_sparse_moe.gate.weight", "mlp.gate.weight", "router.layer.weight")
+_ROUTERS = (
+    "block_sparse_moe.gate.weight", "mlp.gate.weight", "router.layer.weight", "mlp.router.weight",
+)  # fmt: skip
 _ADDED_TO_1 = ("gemma", "gemma2", "gemma3", "gemma3_text")  # what weights of norms are
 
 

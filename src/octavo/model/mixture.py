@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from octavo.errors import ModelFormatError
 from octavo.kernels import native
 from octavo.program.builder import ProgramBuilder
-from octavo.program.ops import RouteScore, Value, WeightSpec
+from octavo.program.ops import GateKind, RouteScore, Value, WeightSpec
 
 MOST_EXPERTS = native.MAX_EXPERTS
 EXPERT_STEP = native.GROUP_COLUMNS  # kernels cut a stack of experts at whole groups only
@@ -29,6 +29,8 @@ class Mixture:
     score: RouteScore = "softmax"
     renormalised: bool = False  # a row's factors are divided by their sum
     shared_ffn_size: int = 0  # of an MLP beside them that all rows pass through; 0: none
+    activation: GateKind = "silu"
+    biased: bool = False  # the router and the experts
 
     def __post_init__(self) -> None:
         for name, value, most in (
@@ -47,10 +49,18 @@ def mixture(
     def stack(part: str, rows: int, cols: int) -> WeightSpec:
         return WeightSpec(f"blk.{i}.ffn_{part}_exps.weight", (cfg.experts * rows, cols))
 
+    def bias(part: str, rows: int) -> WeightSpec | None:
+        return WeightSpec(f"blk.{i}.{part}.bias", (rows,)) if cfg.biased else None
+
     ffn, hidden = cfg.ffn_size, x.width
-    logits = p.linear(x, WeightSpec(f"blk.{i}.{ROUTER}.weight", (cfg.experts, hidden)))
+    router = WeightSpec(f"blk.{i}.{ROUTER}.weight", (cfg.experts, hidden))
+    logits = p.linear(x, router, bias=bias(ROUTER, cfg.experts))
     route = p.route(logits, used=cfg.used, score=cfg.score, renormalise=cfg.renormalised)
     return p.experts(
         x, route, stack("gate", ffn, hidden), stack("up", ffn, hidden), stack("down", hidden, ffn),
-        experts=cfg.experts, activation="silu", scale=scale, add=add,
+        experts=cfg.experts, activation=cfg.activation, scale=scale, add=add,
+        biases=(
+            bias("ffn_gate_exps", cfg.experts * ffn), bias("ffn_up_exps", cfg.experts * ffn),
+            bias("ffn_down_exps", cfg.experts * hidden),
+        ),
     )  # fmt: skip

@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from octavo.errors import UnsupportedModelError
-from octavo.model import falcon, gemma2, gemma3, gpt2, llama, olmo2, olmoe, recurrent
+from octavo.model import falcon, gemma2, gemma3, gpt2, gpt_oss, llama, olmo2, olmoe, recurrent
 from octavo.model.config import ModelConfig
 from octavo.program.ops import Head
 from octavo.program.program import Program
@@ -18,6 +18,7 @@ ARCHITECTURES: Mapping[str, Callable[[ModelConfig], Program]] = MappingProxyType
         "gemma2": gemma2.build,
         "gemma3": gemma3.build,
         "gpt2": gpt2.build,
+        "gpt-oss": gpt_oss.build,
         "granite": llama.build,
         "granitemoe": llama.build,
         "llama": llama.build,

@@ -27,7 +27,7 @@ from octavo.weights.gguf_scales import ATTENTION_CAP, LOGIT_CAP, scales
 _HALF_STYLE = frozenset(
     {
         "qwen2", "qwen3", "gemma2", "gemma3", "falcon", "olmo2", "phi3", "starcoder2", "qwen3moe",
-        "olmoe",
+        "olmoe", "gpt-oss",
     }
 )  # fmt: skip
 _QK_NORM = frozenset({"qwen3", "olmo2", "qwen3moe", "olmoe"})
@@ -51,6 +51,7 @@ _ASSUMED: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
         "gemma2": {_WINDOW: 4096, _PATTERN: 2, ATTENTION_CAP: 50, LOGIT_CAP: 30},
         "gemma3": {_LOCAL_BASE: 10000, _PATTERN: 6},
+        "gpt-oss": {_WINDOW: 128, _PATTERN: 2},
         "olmo2": {_PATTERN: 4},
         "smollm3": {_UNTURNED: 4},
         "starcoder2": {_WINDOW: 4096},

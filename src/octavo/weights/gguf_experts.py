@@ -22,6 +22,7 @@ _RULES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "granitemoe": _OVER_CHOSEN,
         "qwen3moe": MappingProxyType({"renormalised": True}),
         "olmoe": MappingProxyType({}),
+        "gpt-oss": MappingProxyType({**_OVER_CHOSEN, "activation": "clamped_glu", "biased": True}),
     }
 )
 _WITH_AND_WITHOUT = ("llama",)

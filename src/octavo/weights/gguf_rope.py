@@ -13,6 +13,8 @@ from octavo.weights.gguf_metadata import Metadata
 from octavo.weights.rope_scaling import RopeScaling, yarn_amplitude, yarn_factors
 
 PLAIN, LONG, SHORT = "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"
+# Trained with bounds between pairs that are no whole numbers: no key says so, and llama.cpp rounds.
+_UNTRUNCATED = frozenset({"gpt-oss"})
 _LONGEST, _MOST_DIM = 2**32, 2**16
 FACTORS = (PLAIN, LONG, SHORT)  # tensors that are read into the config
 
@@ -43,7 +45,8 @@ def rope_scaling(
         _check_above_0(keys, f"{prefix}original_context_length", original)
         if original > _LONGEST:
             raise keys.wrong(f"{prefix}original_context_length", f"at most {_LONGEST}")
-        slowed, grown = _yarn(keys, prefix, base, rotary_dim, factor, original)
+        truncate = arch not in _UNTRUNCATED
+        slowed, grown = _yarn(keys, prefix, base, rotary_dim, factor, original, truncate)
         longest = max(context, int(original * min(factor, 2**16)))
         return RopeScaling(rope_factors=slowed, rope_amplitude=amplitude * grown), longest
     if LONG in factors or SHORT in factors:
@@ -56,7 +59,13 @@ def rope_scaling(
 
 
 def _yarn(
-    keys: Metadata, prefix: str, base: float, rotary_dim: int, factor: float, original: int
+    keys: Metadata,
+    prefix: str,
+    base: float,
+    rotary_dim: int,
+    factor: float,
+    original: int,
+    truncate: bool,
 ) -> tuple[tuple[float, ...], float]:
     """Factors and amplitude; `yarn_log_multiplier` is what transformers calls mscale_all_dim."""
     if not 1 < base < math.inf:
@@ -73,7 +82,7 @@ def _yarn(
     if all_dim:
         _check_above_0(keys, f"{prefix}yarn_log_multiplier", all_dim)
     factors = yarn_factors(
-        base, rotary_dim, factor=factor, original=original, fast=fast, slow=slow, truncate=True
+        base, rotary_dim, factor=factor, original=original, fast=fast, slow=slow, truncate=truncate
     )
     grown = yarn_amplitude(factor, 1.0, all_dim)
     said = keys.real(f"{prefix}yarn_attn_factor", default=1.0)  # llama.cpp passes over it

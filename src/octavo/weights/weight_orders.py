@@ -8,16 +8,19 @@ llama.cpp does: `attn_qkv`; gate and up together are `ffn_up`.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
 
+from octavo.errors import UnsupportedModelError
 from octavo.model.config import ModelConfig
+from octavo.weights.gguf_header import TensorInfo
 from octavo.weights.weight_view import WHOLE, Padding, Views, WeightView
 
 _QKV = ("attn_q", "attn_k", "attn_v")
 _GLU = ("ffn_gate", "ffn_up", "ffn_down")
 _OF_ONE_EXPERT = re.compile(r"\.ffn_(gate|up|down)\.[0-9]+\.")
+_IN_PAIRS = ".ffn_pairs_exps."
 _GATE_OR_UP = re.compile(r"\.ffn_(gate|up)_exps\.")
 
 
@@ -53,12 +56,14 @@ def phi3(cfg: ModelConfig) -> Views:
     return {**qkv_in_turn(cfg), **gate_up_in_turn(cfg)}
 
 
-def expert_stacks(cfg: ModelConfig, tensors: Collection[str]) -> Views:
+def expert_stacks(cfg: ModelConfig, tensors: Mapping[str, TensorInfo]) -> Views:
     """The matrices of all experts: in one tensor of three dimensions, gate and up apart or in one,
     or one tensor an expert (older files, and most directories)."""
     if cfg.mixture is None:
         return {}
     experts, ffn = cfg.mixture.experts, cfg.mixture.ffn_size
+    if any(_IN_PAIRS in name for name in tensors):
+        return _in_pairs(experts, tensors)
     if any(_OF_ONE_EXPERT.search(name) for name in tensors):
         return {
             f"{part}_exps": WeightView(tensors=tuple(f"{part}.{e}" for e in range(experts)))
@@ -69,6 +74,25 @@ def expert_stacks(cfg: ModelConfig, tensors: Collection[str]) -> Views:
         pairs = [("ffn_gate_exps", ffn), ("ffn_up_exps", ffn)] * experts
         views.update(shared("ffn_gate_up_exps", pairs))
     return {part: replace(view, stacked=experts) for part, view in views.items()}
+
+
+def _in_pairs(experts: int, tensors: Mapping[str, TensorInfo]) -> Views:
+    """gpt-oss's: gate's rows and up's by turns; (in, out) where they are floats, else (out, in)."""
+    floats = {
+        info.type.block_values == 1
+        for name, info in tensors.items() if name.endswith("_exps.weight")
+    }  # fmt: skip
+    if len(floats) > 1:
+        raise UnsupportedModelError(
+            "experts are quantised in some tensors and floats in others: they are run in one form"
+        )
+    turned = floats == {True}
+    pairs = WeightView("ffn_pairs_exps", stacked=experts, transposed=turned)
+    return {
+        "ffn_gate_exps": replace(pairs, of_pairs=0),
+        "ffn_up_exps": replace(pairs, of_pairs=1),
+        "ffn_down_exps": WeightView(stacked=experts, transposed=turned),
+    }
 
 
 def shared_expert_in_turn(cfg: ModelConfig) -> Views:

@@ -46,6 +46,7 @@ class WeightView:
     pad_cols: Padding | None = None
     tensors: tuple[str, ...] = ()  # instead of one, in turn; each has as many of its rows
     stacked: int = 0  # matrices in the tensor, which then has three dimensions; 0: it is one
+    of_pairs: int | None = None  # rows are in pairs: the weight's are the first (0) or the second
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -59,9 +60,11 @@ class WeightView:
             for size, pad in zip(shape, (self.pad_rows, self.pad_cols), strict=False)
         )
         rows = (self.of or rows) // len(self.names)
+        stack: tuple[int, ...] = ()
         if self.stacked:
-            return (self.stacked, rows // self.stacked, *cols)
-        return (*cols, rows) if self.transposed else (rows, *cols)
+            stack, rows = (self.stacked,), rows // self.stacked
+        rows *= 1 if self.of_pairs is None else 2
+        return (*stack, *cols, rows) if self.transposed else (*stack, rows, *cols)
 
     def needs_values(self, info: TensorInfo) -> bool:
         """Whether the weight is not a matter of whole rows, and the tensor's type has only such."""
@@ -78,15 +81,20 @@ class WeightView:
         type = info.type
         if self.needs_values(info):
             type, data = GGMLType.F32, _bytes(dequantize(type, data, info.shape))
-        if not (self.rows or self.transposed or self.pad_rows or self.pad_cols):
+        cut = self.rows or self.pad_rows or self.pad_cols or self.of_pairs is not None
+        if not (cut or self.transposed):
             return type, data
-        shape = (-1, info.shape[-1]) if self.stacked else info.shape
+        if self.stacked and self.transposed:
+            return type, _bytes(self._turned_stack(info, data))
+        shape = (-1, *info.shape[2:]) if self.stacked else info.shape
         if type.block_values == 1:
             values: Values = data.view(f"<u{type.block_bytes}").reshape(shape)
         else:
             values = data.reshape(math.prod(info.shape[:-1]), -1)  # rows of whole blocks
         if self.transposed:
             values = _turned(values, self.rows or (range(info.shape[1]),))
+        elif self.of_pairs is not None:
+            values = values[self.of_pairs :: 2]
         elif self.rows:
             parts = [values[run.start : run.stop] for run in self.rows]
             values = parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -94,6 +102,12 @@ class WeightView:
             if pad is not None:
                 values = _padded(values, axis, pad)
         return type, _bytes(values)
+
+    def _turned_stack(self, info: TensorInfo, data: Bytes) -> Values:
+        """Each matrix of the stack turned, one after the other."""
+        stack: Values = data.view(f"<u{info.type.block_bytes}").reshape(info.shape)
+        columns = range(info.shape[-1])[self.of_pairs or 0 :: 1 if self.of_pairs is None else 2]
+        return np.concatenate([_turned(matrix, (columns,)) for matrix in stack])
 
 
 class Part(NamedTuple):
@@ -147,7 +161,7 @@ def _turned(values: Values, runs: tuple[range, ...]) -> Values:
         to = out[first : first + len(run)]
         for strip in range(0, len(values), _STRIP):
             rows = slice(strip, strip + _STRIP)
-            to[:, rows] = values[rows, run.start : run.stop].T
+            to[:, rows] = values[rows, run.start : run.stop : run.step].T
         first += len(run)
     return out
 

@@ -30,12 +30,6 @@ _MOST_HEAD_DIM = 1 << 16
 
 def family(fields: Fields) -> Family:
     """Raises ModelFormatError, UnsupportedModelError: also where weights are quantised."""
-    if fields.has("quantization_config"):
-        method = fields.fields("quantization_config").text("quant_method", default="no known way")
-        raise UnsupportedModelError(
-            f"{fields.name_of('quantization_config')} says that the weights are quantised by "
-            f"{method}: Octavo reads F32, F16 and BF16"
-        )
     classes, model_type = fields.texts("architectures"), fields.text("model_type", default="")
     if classes:
         found = family_of(classes[0])
@@ -44,6 +38,7 @@ def family(fields: Fields) -> Family:
         if not known:
             raise fields.wrong("architectures", "a list with a class of transformers")
         found = known[0]
+    _check_quantised(fields, found)
     if model_type and model_type not in found.model_types:
         raise ModelFormatError(
             f"{fields.said('model_type')}, but architectures is {classes}: expected "
@@ -60,6 +55,18 @@ def family(fields: Fields) -> Family:
             )
         found = kinds[kind]
     return found
+
+
+def _check_quantised(fields: Fields, family: Family) -> None:
+    name = "quantization_config"
+    if not fields.has(name):
+        return
+    method = fields.fields(name).text("quant_method", default="no known way")
+    if method not in family.quantised:
+        raise UnsupportedModelError(
+            f"{fields.name_of(name)} says that the weights are quantised by {method}: Octavo reads "
+            "F32, F16 and BF16"
+        )
 
 
 def model_config(fields: Fields) -> ModelConfig:
@@ -115,6 +122,8 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
     rotary_dim, rope_base, turned = head_dim, 10000.0, Rope(context, longest=NO_MORE_POSITIONS)
     if family.has_rope:
         found = parameters(fields, FULL if family.local_base else None)
+        if family.must_scale and found is None:
+            raise fields.wrong("rope_parameters", "how positions are scaled")
         if family.local_base:
             check_original(fields, found)
         rotary_dim = _rotary_dim(fields, found, head_dim) if family.partial_rotary else head_dim

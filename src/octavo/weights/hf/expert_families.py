@@ -48,6 +48,14 @@ _GRANITE_MOE = {
     "ffn_gate_up_shexp": "shared_mlp.input_linear",
     "ffn_down_shexp": "shared_mlp.output_linear",
 }
+_GPT_OSS = {
+    **{part: name for part, name in _ATTENTION.items() if part != "ffn_norm"},
+    "attn_sinks": "self_attn.sinks",
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_gate_inp": "mlp.router",
+    "ffn_pairs_exps": "mlp.experts.gate_up_proj",  # rows of gate and of up by turns
+    "ffn_down_exps": "mlp.experts.down_proj",
+}
 _OVER_CHOSEN = ExpertFields(score="softmax_of_chosen")
 _GRANITE_MOE_FUSED = {
     "block_sparse_moe.router": "ffn_gate_inp",
@@ -105,4 +113,21 @@ GRANITE_MOE_SHARED = replace(
     GRANITE_MOE, model_type="granitemoeshared", views=shared_expert_in_turn,
     experts=replace(_OVER_CHOSEN, shared_ffn_size="shared_intermediate_size"),
     assumed={**GRANITE_MOE.assumed, "shared_intermediate_size": 0},
+)  # fmt: skip
+
+GPT_OSS = Family(
+    "gpt_oss", "gpt-oss", _GPT_OSS, qkv_bias="attention_bias", output_bias="attention_bias",
+    windowed="all but every nth, unsaid", needs=("num_key_value_heads",),
+    ignored=(*IGNORED, "experts_per_token", "initial_context_length"), must_scale=True,
+    quantised=("mxfp4",),
+    experts=ExpertFields(
+        counts=("num_local_experts", "num_experts"), score="softmax_of_chosen",
+        activation="clamped_glu", constants={"swiglu_limit": 7.0, "swiglu_alpha": 1.702},
+        biased=True,
+    ),
+    assumed={
+        **EVERY, "rms_norm_eps": 1e-5, "rope_theta": 150000.0, "head_dim": 64,
+        "attention_bias": True, "sliding_window": 128, "sliding_window_pattern": 2,
+        "num_local_experts": 128, USED: 4, "swiglu_limit": 7.0, "swiglu_alpha": 1.702,
+    },
 )  # fmt: skip

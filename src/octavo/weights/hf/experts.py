@@ -6,11 +6,12 @@ it is not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from octavo.errors import ModelFormatError
 from octavo.model.mixture import EXPERT_STEP, MOST_EXPERTS, Mixture
-from octavo.program.ops import RouteScore
+from octavo.program.ops import GateKind, RouteScore
 from octavo.values import is_whole
 from octavo.weights.hf.json_fields import Fields
 
@@ -29,6 +30,9 @@ class ExpertFields:
     renormalised: str = ""  # the flag that says so; "": they are not
     shared_ffn_size: str = ""  # of the MLP beside them; "": there is none
     has_dense_layers: bool = False  # fields say which layers have one MLP
+    activation: GateKind = "silu"
+    constants: Mapping[str, float] = field(default_factory=dict)  # of it: what fields must say
+    biased: bool = False
 
 
 def mixture(
@@ -53,6 +57,9 @@ def mixture(
         ),
         "",
     )
+    for constant, value in said.constants.items():
+        if fields.real(constant) != value:
+            why = why or f"{fields.said(constant)}: {value:g} is supported"
     return Mixture(
         experts,
         used,
@@ -63,6 +70,8 @@ def mixture(
         shared_ffn_size=(
             fields.whole(said.shared_ffn_size, least=0) if said.shared_ffn_size else 0
         ),
+        activation=said.activation,
+        biased=said.biased,
     ), why
 
 

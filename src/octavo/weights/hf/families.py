@@ -14,6 +14,7 @@ from typing import Any
 from octavo.errors import UnsupportedModelError
 from octavo.model import recurrent
 from octavo.weights.hf.expert_families import (
+    GPT_OSS,
     GRANITE_MOE,
     GRANITE_MOE_SHARED,
     MIXTRAL,
@@ -187,6 +188,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             },
         ),
         "OlmoeForCausalLM": OLMOE,
+        "GptOssForCausalLM": GPT_OSS,
         "GPT2LMHeadModel": GPT2,
         "GPTBigCodeForCausalLM": STARCODER,
         "Starcoder2ForCausalLM": STARCODER2,

@@ -39,8 +39,10 @@ TOP: Mapping[str, str] = MappingProxyType(
     }
 )
 
-# Names of all experts' matrices where transformers saves them as it has them.
-_BARE = ("experts.gate_up_proj", "experts.down_proj")
+# Names without a ".weight": all experts' matrices where transformers saves them as it has them, and
+# sinks. Biases of such are _bias.
+_BARE = ("experts.gate_up_proj", "experts.down_proj", "self_attn.sinks")
+_BARE_BIAS = tuple(f"{name}_bias" for name in _BARE)
 
 
 def each_by_itself(config: ModelConfig) -> Views:
@@ -78,6 +80,8 @@ class Family:
     scales: tuple[str, ...] = ()  # fields that multiply and cap
     position_scaled: bool = False  # queries are multiplied by more, the later they are
     has_unturned: bool = False  # layers may have no rotary embedding
+    must_scale: bool = False  # the file must say how positions are scaled
+    quantised: tuple[str, ...] = ()  # ways of quantisation_config that are read
     is_hybrid: bool = False  # Mamba's layers and experts may be there; only those without are run
     windowed: Rule = "all"  # layers, where the file does not list them
     experts: ExpertFields | None = None  # of those whose layers have experts
@@ -110,7 +114,9 @@ class Family:
             return self.prefix + self.top_names[name]
         _, layer, part, *expert, kind = name.split(".")
         theirs = self.expert_names[part].format(*expert) if expert else self.layer_names[part]
-        suffix = "" if theirs.endswith(_BARE) else f".{kind}"
+        suffix = f".{kind}"
+        if theirs.endswith(_BARE):
+            suffix = "_bias" if kind == "bias" else ""
         return f"{self.prefix}{self.layers}{layer}.{theirs}{suffix}"
 
     def our_name(self, name: str) -> str:
@@ -127,6 +133,8 @@ class Family:
         parts.update(self.other_names)
         if name.endswith(_BARE):
             name += ".weight"
+        elif name.endswith(_BARE_BIAS):
+            name = name.removesuffix("_bias") + ".bias"
         layers, number = re.escape(self.layers), "(0|[1-9][0-9]*)"
         found = re.fullmatch(rf"{layers}{number}\.(.+)\.(weight|bias)", name)
         if found is None:
