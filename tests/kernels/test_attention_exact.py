@@ -26,7 +26,9 @@ pytestmark = [every_isa, every_type]
 def test_alone_together_split_and_by_chunks(
     isa: str, kinds: Kinds, window: int, softcap: float, sinks: bool
 ) -> None:
-    seq = PagedSequence(isa, 530, layout_of(kinds), window=window, softcap=softcap, has_sink_logits=sinks)
+    seq = PagedSequence(
+        isa, 530, layout_of(kinds), window=window, softcap=softcap, has_sink_logits=sinks
+    )
     together = seq.rows(440, 530)
     same_bits(seq.rows(440, 530, split_chunks=True), together)
     for begin in (440, 511, 529):  # the last two have seen two chunks whole

@@ -99,16 +99,20 @@ def test_the_gate_stands_before_up() -> None:
     assert np.array_equal(read(views, "ffn_up", tensor), up)
 
 
+def one_tensor(name: str) -> dict[str, TensorInfo]:
+    return {name: TensorInfo(name, (2, 32, 32), GGMLType.F32, 0, 8192)}
+
+
 def test_experts_lie_in_three_ways() -> None:
     cfg = replace(TINY, mixture=Mixture(2, 1, 32, (True,) * TINY.num_layers))
-    assert expert_stacks(TINY, ["blk.0.ffn_gate_exps.weight"]) == {}
-    one = expert_stacks(cfg, ["blk.1.ffn_down.1.weight"])
+    assert expert_stacks(TINY, one_tensor("blk.0.ffn_gate_exps.weight")) == {}
+    one = expert_stacks(cfg, one_tensor("blk.1.ffn_down.1.weight"))
     assert one["ffn_down_exps"].tensors == ("ffn_down.0", "ffn_down.1")
-    apart = expert_stacks(cfg, ["blk.0.ffn_gate_exps.weight"])
+    apart = expert_stacks(cfg, one_tensor("blk.0.ffn_gate_exps.weight"))
     assert {part: (view.tensor, view.stacked) for part, view in apart.items()} == {
         "ffn_gate_exps": ("", 2), "ffn_up_exps": ("", 2), "ffn_down_exps": ("", 2),
     }  # fmt: skip
-    both = expert_stacks(cfg, ["blk.0.ffn_gate_up_exps.weight"])
+    both = expert_stacks(cfg, one_tensor("blk.0.ffn_gate_up_exps.weight"))
     up = both["ffn_up_exps"]
     assert (up.tensor, up.rows) == ("ffn_gate_up_exps", (range(32, 64), range(96, 128)))
     assert both["ffn_gate_exps"].tensor_shape((64, 96)) == (2, 64, 96)

@@ -117,15 +117,14 @@ class ReferenceInterpreter:
         rows[out.id] = row_op.compute(op, args)
 
     def _parts(self, group: int, positions: IntArray) -> list[tuple[int, Places, bool]]:
-        """Of these positions those of sinks, where there are some, and the others: the group that
-        they are in, which of them, and whether they are sinks."""
+        """Of positions the sinks and the others: their group, which of them, whether sinks."""
         full = self.program.full_groups
         if not self._sinks or group not in full:
             return [(group, np.arange(len(positions)), False)]
         of_sinks = len(self.program.groups) + full.index(group)
         first = positions < self._sinks
-        parts = (of_sinks, np.flatnonzero(first), True), (group, np.flatnonzero(~first), False)
-        return [part for part in parts if len(part[1])]
+        parts = (of_sinks, first, True), (group, ~first, False)
+        return [(part, np.flatnonzero(which), sinks) for part, which, sinks in parts if any(which)]
 
     def _slots(self, group: int, sequence: int, positions: IntArray, batch: Batch) -> IntArray:
         table = batch.block_tables[group, sequence]
@@ -148,20 +147,17 @@ class ReferenceInterpreter:
         share = op.heads // spec.kv_heads
         out = np.zeros((len(q), op.heads, spec.v_dim), np.float32)
         heads = q.reshape(len(q), op.heads, spec.k_dim)
-        asked = {False: self._round_q(heads), True: round_bf16(heads)}
+        asked = [x.astype(np.float64) for x in (self._round_q(heads), round_bf16(heads))]
         logits = None if op.sink_logits is None else self._weights[op.sink_logits.name]
         for s, (begin, end) in enumerate(zip(batch.row_starts, batch.row_starts[1:], strict=False)):
             for row in range(begin, end):
                 last = int(batch.positions[row])
                 first = max(0, last - spec.window + 1) if spec.window else 0
                 seen = self._read(op, s, np.arange(first, last + 1, dtype=np.int32), batch)
-                for head in range(op.heads):
-                    of = head // share
-                    queries = {
-                        sinks: rows[row, head].astype(np.float64) for sinks, rows in asked.items()
-                    }
-                    scores = np.concatenate([k[:, of] @ queries[sinks] for k, _, sinks in seen])
-                    scores, v = scores * op.scale, np.concatenate([v[:, of] for _, v, _ in seen])
+                for head, of in enumerate(np.arange(op.heads) // share):
+                    parts = [k[:, of] @ asked[sinks][row, head] for k, _, sinks in seen]
+                    scores = np.concatenate(parts) * op.scale
+                    v = np.concatenate([v[:, of] for _, v, _ in seen])
                     if op.softcap:
                         scores = op.softcap * np.tanh(scores / op.softcap)
                     if logits is not None:  # one more score, of a value that is zero
