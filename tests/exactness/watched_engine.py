@@ -41,7 +41,7 @@ class WatchedEngine:
             on_event=self.probe.happened, **options,
         )  # fmt: skip
         windows = [spec.window for spec in model.program.groups]
-        has_sinks = "int4" in options["kv_dtype"] and options.get("kv_sinks") != 0
+        has_sinks = "int4" in options.get("kv_dtype", "bf16") and options.get("kv_sinks") != 0
         groups = [PlainGroup(window, has_first=window > 0 or not has_sinks) for window in windows]
         if has_sinks:
             groups += [PlainGroup(0, has_others=False)] * windows.count(0)
