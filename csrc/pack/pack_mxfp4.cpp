@@ -22,10 +22,12 @@ bool all_zero(const uint8_t* block) {
   return bits == 0;
 }
 
-// Of a block that mxfp4_fits.
+bool in_half(int exponent) { return exponent >= kLeast && exponent <= kMost; }
+
+// 0 for a block that does not fit, too: who packs it is told.
 uint16_t half_scale(const uint8_t* block) {
   const int power = block[0] - 128;
-  if (all_zero(block)) return 0;
+  if (all_zero(block) || !in_half(block[0])) return 0;
   return (uint16_t)(power < -14 ? 1 << (power + 24) : (power + 15) << 10);
 }
 
@@ -36,8 +38,7 @@ bool mxfp4_fits(const PanelSource& from, int32_t format) {
   for (int r = 0; r < from.rows; ++r) {
     for (int64_t group = 0; group < from.cols / 32; ++group) {
       const uint8_t* block = from.first_row + r * from.row_bytes + group * kBytes;
-      const bool in_half = block[0] >= kLeast && block[0] <= kMost;
-      fits &= block[0] != kNaN && (format != W4F || in_half || all_zero(block));
+      fits &= block[0] != kNaN && (format != W4F || in_half(block[0]) || all_zero(block));
     }
   }
   return fits;
