@@ -1,4 +1,4 @@
-"""What benchmarks below the engine measure: a loaded model, and a text as its tokens.
+"""Loads what benchmarks below the engine measure: a model, and a text as its tokens.
 
 Comes in: a model's header and a text. Goes out: a Subject, and Runners that are as long as one of
 its windows. Knows no figures.

@@ -201,7 +201,7 @@ def parse_kv_formats(text: str) -> tuple[KVFormat, KVFormat]:
 
 
 def planned_config(formats: tuple[KVFormat, KVFormat], kv_sinks: int | None) -> EngineConfig:
-    """What an engine that keeps K and V so would be started with."""
+    """Return what an engine that keeps K and V so would be started with."""
     k_format, v_format = formats
     kv_dtype = join_kv_dtype(k_format.name, v_format.name)
     return EngineConfig.parse({"kv_dtype": kv_dtype, "kv_sinks": kv_sinks})

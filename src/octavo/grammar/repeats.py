@@ -33,7 +33,7 @@ _LARK = re.compile(
 
 
 class _Length:
-    """Of what was read so far, group by group."""
+    """Counts how long what was read so far is, group by group."""
 
     def __init__(self) -> None:
         self._groups: list[tuple[int, int]] = []  # of those around: best alternative, this one

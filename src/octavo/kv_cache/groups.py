@@ -99,8 +99,8 @@ class Layout:
         return None in blocks and any(b is None and self.has(g, at) for g, b in enumerate(blocks))
 
     def above(self, blocks: Sequence[BlockId | None], group: int) -> BlockId | None:
-        """Of the blocks before that of a group, the one that has to outlast it, if one has to: its
-        own, or where that is in another group, one there."""
+        """Return, of the blocks before that of a group, the one that has to outlast it, if one has
+        to: its own, or where that is in another group, one there."""
         if not self.groups[group].keeps_all:
             return None
         if blocks[group] is not None:

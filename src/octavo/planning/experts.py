@@ -1,4 +1,4 @@
-"""What of a model's weights a token reads: of experts only those that it is given.
+"""Counts what of a model's weights a token reads: of experts only those that it is given.
 
 Comes in: a program and the bytes of its weights. Goes out: bytes. Many tokens together read more,
 up to all; the cost interpreter counts that.

@@ -1,4 +1,4 @@
-"""What Route and Experts compute, in numpy: for the reference interpreter.
+"""Computes Route and Experts in numpy, for the reference interpreter.
 
 Rows that meet an expert are multiplied together, as the native interpreter does; the sums go from a
 row's best expert on. Knows nothing of batches or packing.

@@ -5,32 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 
 from octavo.weights.hf.experts import IGNORED, USED, ExpertFields
-from octavo.weights.hf.family import EVERY, GRANITE_SCALES, Family
+from octavo.weights.hf.family import ATTENTION, EVERY, GRANITE_SCALES, QK_NORMS, Family
 from octavo.weights.weight_orders import shared_expert_in_turn
 
-_ATTENTION = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-}
 # As transformers has them in memory, and saves them if it is told to.
 _FUSED = {
     "ffn_gate_up_exps": "mlp.experts.gate_up_proj",
     "ffn_down_exps": "mlp.experts.down_proj",
 }
-_MIXTRAL = {**_ATTENTION, "ffn_gate_inp": "block_sparse_moe.gate", **_FUSED}
+_MIXTRAL = {**ATTENTION, "ffn_gate_inp": "block_sparse_moe.gate", **_FUSED}
 _OF_ONE = {
     "ffn_gate": "mlp.experts.{}.gate_proj",
     "ffn_up": "mlp.experts.{}.up_proj",
     "ffn_down": "mlp.experts.{}.down_proj",
 }
 _OLMOE = {
-    **_ATTENTION,
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
+    **ATTENTION,
+    **QK_NORMS,
     "ffn_gate_inp": "mlp.gate",
     **_FUSED,
 }
@@ -41,7 +32,7 @@ _QWEN3_MOE = {
     "ffn_down": "mlp.down_proj",
 }
 _GRANITE_MOE = {
-    **_ATTENTION,
+    **ATTENTION,
     "ffn_gate_inp": "block_sparse_moe.router.layer",
     "ffn_gate_up_exps": "block_sparse_moe.input_linear",
     "ffn_down_exps": "block_sparse_moe.output_linear",
@@ -49,7 +40,7 @@ _GRANITE_MOE = {
     "ffn_down_shexp": "shared_mlp.output_linear",
 }
 _GPT_OSS = {
-    **{part: name for part, name in _ATTENTION.items() if part != "ffn_norm"},
+    **{part: name for part, name in ATTENTION.items() if part != "ffn_norm"},
     "attn_sinks": "self_attn.sinks",
     "post_attention_norm": "post_attention_layernorm",
     "ffn_gate_inp": "mlp.router",

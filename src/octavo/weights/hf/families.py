@@ -21,41 +21,35 @@ from octavo.weights.hf.expert_families import (
     OLMOE,
     QWEN3_MOE,
 )
-from octavo.weights.hf.family import EVERY, GRANITE_SCALES, Family
+from octavo.weights.hf.family import ATTENTION, EVERY, GRANITE_SCALES, QK_NORMS, Family
 from octavo.weights.hf.gpt_families import FALCON, GPT2, RW, STARCODER, STARCODER2
 from octavo.weights.hf.hybrid import IGNORED
 from octavo.weights.weight_orders import gate_up_in_turn, phi3
 
 _LLAMA = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
+    **ATTENTION,
     "ffn_gate": "mlp.gate_proj",
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-_QK_NORMS = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
 _GEMMA3 = {
     **_LLAMA,
-    **_QK_NORMS,
+    **QK_NORMS,
     "post_attention_norm": "post_attention_layernorm",
     "ffn_norm": "pre_feedforward_layernorm",
     "post_ffw_norm": "post_feedforward_layernorm",
 }
 
-_GEMMA2 = {part: name for part, name in _GEMMA3.items() if part not in _QK_NORMS}
+_GEMMA2 = {part: name for part, name in _GEMMA3.items() if part not in QK_NORMS}
 
 _OLMO2 = {
     **{part: name for part, name in _LLAMA.items() if part not in ("attn_norm", "ffn_norm")},
-    **_QK_NORMS,
+    **QK_NORMS,
     "post_attention_norm": "post_attention_layernorm",
     "post_ffw_norm": "post_feedforward_layernorm",
 }
 
-_QWEN3 = {**_LLAMA, **_QK_NORMS}
+_QWEN3 = {**_LLAMA, **QK_NORMS}
 
 _PHI3 = {
     **{part: _LLAMA[part] for part in ("attn_norm", "attn_output", "ffn_norm", "ffn_down")},

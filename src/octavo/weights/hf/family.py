@@ -30,6 +30,21 @@ GRANITE_SCALES: Mapping[str, float] = MappingProxyType(
     )
 )
 
+# What most families have around their MLPs.
+ATTENTION: Mapping[str, str] = MappingProxyType(
+    {
+        "attn_norm": "input_layernorm",
+        "attn_q": "self_attn.q_proj",
+        "attn_k": "self_attn.k_proj",
+        "attn_v": "self_attn.v_proj",
+        "attn_output": "self_attn.o_proj",
+        "ffn_norm": "post_attention_layernorm",
+    }
+)
+QK_NORMS: Mapping[str, str] = MappingProxyType(
+    {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
+)
+
 TOP: Mapping[str, str] = MappingProxyType(
     {
         "token_embd.weight": "model.embed_tokens.weight",

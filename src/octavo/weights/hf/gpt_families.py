@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from octavo.model.config import ModelConfig
 from octavo.program.ops import ActivationKind
-from octavo.weights.hf.family import Family
+from octavo.weights.hf.family import ATTENTION, Family
 from octavo.weights.weight_orders import qkv_by_group, qkv_in_turn, transposed
 from octavo.weights.weight_view import Views
 
@@ -42,12 +42,7 @@ _GPT = {
     "ffn_down": "mlp.c_proj",
 }
 _STARCODER2 = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
+    **ATTENTION,
     "ffn_up": "mlp.c_fc",
     "ffn_down": "mlp.c_proj",
 }
