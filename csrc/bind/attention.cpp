@@ -36,8 +36,9 @@ KVLayout make_layout(int32_t layers, int32_t kv_heads, int32_t k_dim, int32_t v_
   const auto good_dim = [](int32_t d) { return d >= 16 && d <= kAttentionMaxDim && d % 16 == 0; };
   expect(layers >= 1, "layers", "at least 1", layers);
   expect(kv_heads >= 1, "kv_heads", "at least 1", kv_heads);
-  expect(good_dim(k_dim), "k_dim", "a multiple of 16 from 16 to 256", k_dim);
-  expect(good_dim(v_dim), "v_dim", "a multiple of 16 from 16 to 256", v_dim);
+  const std::string dims = "a multiple of 16 from 16 to " + std::to_string(kAttentionMaxDim);
+  expect(good_dim(k_dim), "k_dim", dims, k_dim);
+  expect(good_dim(v_dim), "v_dim", dims, v_dim);
   expect(block_size == 16 || block_size == 32 || block_size == 64, "block_size", "16, 32 or 64",
          block_size);
   const int32_t k = format_of("k_format", k_format), v = format_of("v_format", v_format);

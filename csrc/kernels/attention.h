@@ -21,7 +21,7 @@ constexpr int32_t kAttentionTile = 64;
 constexpr int32_t kAttentionChunk = 256;
 constexpr int32_t kAttentionGroupRows = 48;  // (token, head) rows that share one walk over the KV
 constexpr int32_t kAttentionMaxGroup = 128;
-constexpr int32_t kAttentionMaxDim = 256;
+constexpr int32_t kAttentionMaxDim = 576;
 constexpr float kLeastSoftcap = 1e-3f;  // far below any model's; scale / softcap stays finite
 constexpr int32_t kAttentionMaxContext =
     1 << 30;  // the end of a chunk or of a prefetched tile is an int32 too

@@ -18,7 +18,7 @@ from tests.kernels.exact import F32, Floats, same_bits
 from tests.kernels.guard import guarded
 
 Kinds = tuple[str, str]  # formats of K and of V
-DIMS = (16, 32, 64, 80, 96, 128, 256)
+DIMS = (16, 32, 64, 80, 96, 128, 256, 512, 576)
 _NAMES = [*KV_FORMATS]
 # Each format with itself and with the next: K's product knows nothing of V's, nor V's of K's.
 _PAIRS = [*zip(_NAMES, _NAMES, strict=True), *zip(_NAMES, [*_NAMES[1:], _NAMES[0]], strict=True)]

@@ -54,6 +54,19 @@ def test_every_group(isa: str, group: int) -> None:
     PagedSequence(isa, 67, layout_of(kv_heads=1, k_dim=16, v_dim=16), group=group).check(60, 67)
 
 
+@every_type
+@pytest.mark.parametrize("dims", [(512, 512), (576, 512)])
+def test_wide_heads_and_many_of_them_equal_the_twin(
+    isa: str, kinds: Kinds, dims: tuple[int, int]
+) -> None:
+    seq = PagedSequence(isa, 140, layout_of(kinds, *dims, kv_heads=1), group=16)
+    seq.check(0, 3)
+    seq.check(132, 140)
+    together = seq.rows(60, 140)
+    same_bits(np.concatenate([seq.rows(60, 61), seq.rows(61, 140)]), together)
+    same_bits(seq.rows(60, 140, split_chunks=True), together)
+
+
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_any_shape(isa: str, data: st.DataObject) -> None:

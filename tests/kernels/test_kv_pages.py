@@ -43,8 +43,8 @@ HUGE = {"layers": 2**24, "kv_heads": 2**30}  # 2^67 bytes: 0 as an int64
     [
         ({"layers": 0}, "layers: expected at least 1, got 0"),
         ({"kv_heads": 0}, "kv_heads: expected at least 1, got 0"),
-        ({"k_dim": 24}, "k_dim: expected a multiple of 16 from 16 to 256, got 24"),
-        ({"v_dim": 272}, "v_dim: expected a multiple of 16 from 16 to 256, got 272"),
+        ({"k_dim": 24}, "k_dim: expected a multiple of 16 from 16 to 576, got 24"),
+        ({"v_dim": 592}, "v_dim: expected a multiple of 16 from 16 to 576, got 592"),
         ({"k_format": "int9"}, "k_format: expected f32.*bf16.*, got int9"),
         ({"v_format": "f16"}, "v_format: expected f32.*bf16.*, got f16"),
         ({"block_size": 48}, "block_size: expected 16, 32 or 64, got 48"),

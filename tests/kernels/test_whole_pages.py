@@ -34,7 +34,7 @@ def hadamard(dim: int) -> Floats:
     return np.kron(np.eye(dim // len(block)), block / np.sqrt(len(block)))
 
 
-@pytest.mark.parametrize("dim", [16, 48, 64, 80, 96, 128, 256])
+@pytest.mark.parametrize("dim", [16, 48, 64, 80, 96, 128, 256, 512, 576])
 @every_whole
 @every_isa
 def test_k_is_kept_rotated_and_v_is_not(isa: str, kind: str, dim: int) -> None:
