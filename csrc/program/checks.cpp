@@ -12,7 +12,10 @@ namespace {
 class RecordChecker {
  public:
   explicit RecordChecker(const ProgramParts& parts)
-      : p_(parts), group_heads_(parts.groups.size()) {}
+      : p_(parts), group_heads_(parts.groups.size()), stored_(parts.groups.size()) {
+    for (size_t g = 0; g < parts.groups.size(); ++g)
+      stored_[g].resize(parts.groups[g].layout.layers);
+  }
 
   void check(const OpRecord& op, const std::string& name) {
     const auto width = [&](const char* field, int32_t buffer) {
@@ -58,7 +61,10 @@ class RecordChecker {
         scale(op, name);
         if (op.add != -1) same(name + ".add width", width("out", op.out), width("add", op.add));
         break;
-      case kStoreKV: group(op, name, width("x", op.x), width("y", op.y)); break;
+      case kStoreKV:
+        group(op, name, width("x", op.x), width("y", op.y));
+        store(op, name);
+        break;
       case kAttend:
       case kAttendQuantize: {
         const KVLayout& l = layout(op, name);
@@ -89,6 +95,7 @@ class RecordChecker {
         same(name + ".out width", rows[0], width("out", op.out));
         same(name + ".head_dim", l.k_dim, op.head_dim);
         if (op.rope_table != -1) rope(op, name);
+        store(op, name);
         break;
       }
       case kRoute:
@@ -172,6 +179,12 @@ class RecordChecker {
     same(name + ".x width", (int64_t)l.kv_heads * l.k_dim, k);
     same(name + ".y width", (int64_t)l.kv_heads * l.v_dim, v);
   }
+  // A layer is written by one op of the program, and every op that reads it comes later.
+  void store(const OpRecord& op, const std::string& name) {
+    if (stored_[op.group][op.layer])
+      throw std::invalid_argument(name + ".layer: expected one that no op before stores");
+    stored_[op.group][op.layer] = true;
+  }
   void rope(const OpRecord& op, const std::string& name) {
     below(name + ".rope_table", op.rope_table, (int64_t)p_.rope_tables.size());
     within(name + ".rotary_dim", 2 * (int64_t)p_.rope_tables[op.rope_table].half, 0, op.head_dim);
@@ -187,6 +200,8 @@ class RecordChecker {
   // The units of a group's layers are planned once, so their heads are the same; packed rows are
   // cut at whole groups of 32.
   void attention(const OpRecord& op, const KVLayout& l, const std::string& name) {
+    if (!stored_[op.group][op.layer])
+      throw std::invalid_argument(name + ".layer: expected one that an op before stores");
     int32_t& heads = group_heads_[op.group];
     if (heads == 0) heads = op.heads;
     same(name + ".heads, as in its group's other layers", heads, op.heads);
@@ -216,7 +231,8 @@ class RecordChecker {
   }
 
   const ProgramParts& p_;
-  std::vector<int32_t> group_heads_;  // query heads, 0: no attention yet
+  std::vector<int32_t> group_heads_;       // query heads, 0: no attention yet
+  std::vector<std::vector<bool>> stored_;  // by group, its layers
 };
 
 // A step's tokens are checked against the first op's rows, and its outputs planned for the last op.

@@ -28,6 +28,7 @@ class Grouped:
     varied: bool = False  # other norms, positions and scales, an MLP, a head with padding
     experts: int = 0  # in an MLP of each layer, of which a row meets two
     sink_logits: bool = False
+    sharing: int = 0  # layers after those, which store nothing: they read their group's last one
 
     @property
     def head_rows(self) -> int:
@@ -80,22 +81,26 @@ def grouped(shape: Grouped) -> Program:
         scale = 0.5 if shape.varied and add is not None else 1.0
         return p.linear(x, WeightSpec(name, (rows, x.width)), scale=scale, add=add)
 
-    for i in range(shape.num_layers):
+    for i in range(shape.num_layers + shape.sharing):
         group = i % len(groups)
         spec = shape.groups[group]
         heads = spec.kv_heads * shape.queries
         x = norm(h, f"{i}.norm")
         q = linear(x, f"{i}.q", heads * spec.k_dim)
-        k = linear(x, f"{i}.k", spec.kv_heads * spec.k_dim)
         if shape.turned:
             q = p.rope(q, heads=heads, style="half")
-            k = p.rope(k, heads=spec.kv_heads, style="half")
         q = p.scale_by_position(q, 0.25, 24) if shape.varied else q
-        v = linear(x, f"{i}.v", spec.kv_heads * spec.v_dim)
+        k = v = layer = None
+        if i < shape.num_layers:
+            k = linear(x, f"{i}.k", spec.kv_heads * spec.k_dim)
+            k = p.rope(k, heads=spec.kv_heads, style="half") if shape.turned else k
+            v = linear(x, f"{i}.v", spec.kv_heads * spec.v_dim)
+        else:
+            layer = len(range(group, shape.num_layers, len(groups))) - 1
         sinks = WeightSpec(f"{i}.sinks", (heads,)) if shape.sink_logits else None
         a = p.attention(
             q, k, v, heads=heads, group=groups[group], scale=0.5, softcap=shape.softcap,
-            sink_logits=sinks,
+            sink_logits=sinks, layer=layer,
         )  # fmt: skip
         h = linear(a, f"{i}.o", _WIDTH, add=h)
         if shape.varied:

@@ -38,9 +38,9 @@ groups = st.one_of(
     st.builds(lambda w: (WIDE, FULL, windowed(w)), WINDOWS),
 )
 grouped = st.builds(
-    lambda groups, more, vocab, queries, softcap, varied, experts, sink_logits: Grouped(
+    lambda groups, more, vocab, queries, softcap, varied, experts, sink_logits, sharing: Grouped(
         groups, len(groups) + more, vocab, queries=queries, softcap=softcap, varied=varied,
-        experts=experts, sink_logits=sink_logits,
+        experts=experts, sink_logits=sink_logits, sharing=sharing,
     ),
     groups=groups,
     more=st.integers(0, 1),
@@ -50,6 +50,7 @@ grouped = st.builds(
     varied=st.booleans(),
     experts=st.sampled_from([0, 0, 3, 8]),
     sink_logits=st.booleans(),
+    sharing=st.sampled_from([0, 0, 1, 3]),
 )  # fmt: skip
 shapes = llamas | grouped
 

@@ -32,6 +32,9 @@ SHAPES = {
     "71 heads": Grouped((KVSpec(1, 16, 32),), 1, VOCAB, queries=71),
     "two times 30 heads": Grouped((KVSpec(2, 16, 16),), 1, VOCAB, queries=30),
     "128 heads": Grouped((KVSpec(1, 16, 16),), 1, VOCAB, queries=128),
+    "layers that store nothing": Grouped(
+        (KVSpec(2, 32, 32, window=100), KVSpec(1, 32, 48)), 3, VOCAB, sharing=3
+    ),
 }
 
 

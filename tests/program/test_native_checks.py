@@ -39,6 +39,11 @@ def widen_rotation(parts: Parts) -> None:
     parts.cos = parts.sin = np.zeros((CONTEXT, 32), np.float32)
 
 
+def one_layer(parts: Parts) -> None:
+    """Of both layers' ops."""
+    parts.records["layer"][parts.records["layer"] >= 0] = 0
+
+
 def set_part(name: str, value: object) -> Callable[[Parts], None]:
     return lambda parts: setattr(parts, name, value)
 
@@ -82,6 +87,10 @@ REFUSED: dict[str, tuple[bool, Callable[[Parts], None], str]] = {
     "style": (True, put("QKV", "rope_style", 2), "rope_style: expected 0 to 1, got 2"),
     "scale": (True, put("AttendQuantize", "scale", 0.0), "scale: expected a positive finite"),
     "softcap": (True, put("AttendQuantize", "softcap", -1.0), "softcap: expected 0 (none) or a"),
+    "not stored": (True, put("AttendQuantize", "layer", 1), "one that an op before stores"),
+    "stored twice": (True, one_layer, "op 9.layer: expected one that no op before stores"),
+    "read before": (False, put("Attend", "layer", 1), "expected one that an op before stores"),
+    "stored again": (False, one_layer, ".layer: expected one that no op before stores"),
     "heads": (False, put("Rope", "heads", 64), "heads x head_dim: expected 128, got 2048"),
     "many heads": (False, put("Rope", "heads", 10**6), ".heads: expected 1 to 128, got 1000000"),
     "head_dim": (False, put("Rope", "head_dim", 2**28), "heads x head_dim: expected 128, got"),

@@ -30,6 +30,7 @@ SHAPES = {
     "all tokens": Grouped((KVSpec(2, 32, 64),), 2, VOCAB, queries=3),
     "two blocks of query heads": Grouped((KVSpec(1, 32, 32),), 1, VOCAB, queries=30, softcap=1.0),
     "a window too": Grouped((KVSpec(1, 16, 32), windowed(300)), 2, VOCAB, varied=True),
+    "layers that store nothing": Grouped((KVSpec(2, 32, 32), windowed(300)), 2, VOCAB, sharing=3),
 }
 PASTS = {  # of each sequence, chunk by chunk: those of one name at one place are the same blocks
     "one": ["abc"] * 7,

@@ -116,26 +116,32 @@ class ProgramBuilder:
     def attention(
         self,
         q: Value,
-        k: Value,
-        v: Value,
+        k: Value | None = None,
+        v: Value | None = None,
         *,
         heads: int,
         group: int,
         scale: float,
         softcap: float = 0.0,
         sink_logits: WeightSpec | None = None,
+        layer: int | None = None,
     ) -> Value:
         """Store k and v in the pages of the group's next layer, then attend through the block
-        table."""
+        table. Without them: attend to what an earlier op stored of the group's `layer`."""
         spec = self._groups[group]
-        assert k.width == spec.kv_heads * spec.k_dim
-        assert v.width == spec.kv_heads * spec.v_dim
         assert q.width == heads * spec.k_dim
         assert heads % spec.kv_heads == 0
         assert sink_logits is None or sink_logits.shape == (heads,)
-        layer = self._layers[group]
-        self._layers[group] += 1
-        self._ops.append(StoreKV(k, v, group, layer))
+        if k is None or v is None:
+            assert k is v and layer is not None
+            assert 0 <= layer < self._layers[group]
+        else:
+            assert layer is None
+            assert k.width == spec.kv_heads * spec.k_dim
+            assert v.width == spec.kv_heads * spec.v_dim
+            layer = self._layers[group]
+            self._layers[group] += 1
+            self._ops.append(StoreKV(k, v, group, layer))
         out = self._value(heads * spec.v_dim)
         self._ops.append(Attend(q, heads, group, layer, scale, out, softcap, sink_logits))
         return out

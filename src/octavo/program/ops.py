@@ -134,7 +134,8 @@ class StoreKV:
 
 @dataclass(frozen=True, slots=True)
 class Attend:
-    """Causal attention of each row over its sequence's pages, K and V read back as stored.
+    """Causal attention of each row over its sequence's pages, K and V read back as stored. Several
+    may read what one StoreKV wrote.
 
     A `softcap` bounds the scaled scores s before the mask: softcap * tanh(s / softcap)   (Gemma 2,
     Google 2024); 0 = none. A head's sink logit is in the softmax's denominator as one more score,
