@@ -41,6 +41,17 @@ def test_many_answers_of_one_grammar_are_what_each_is_alone() -> None:
         assert masks(shared, text) == masks(grammar(300), text) == masks(grammar(20_000), text)
 
 
+def test_how_long_a_text_has_to_be_is_kept_where_it_costs_too_much_to_look_ahead() -> None:
+    schema = {"type": "string", "pattern": "^a*$", "minLength": 1_500}
+    state = Compiler(vocabulary())(GrammarSpec.of(json=schema)).start()
+    quote = BYTE + ord('"')
+    state.accept(quote)
+    for _ in range(1_500):
+        assert quote not in allowed(state)
+        state.accept(BYTE + ord("a"))
+    assert quote in allowed(state)
+
+
 def test_the_limit_is_met_by_all_of_them_together() -> None:
     """Else the test above would say nothing."""
     shared = grammar(300)

@@ -23,6 +23,9 @@ from octavo.grammar.spec import GrammarSpec, read_choice, read_lark, read_regex,
 from octavo.grammar.vocabulary import Vocabulary
 
 _BLANKS = r"[\x20\x0A\x0D\x09]{1,32}"  # unbounded, small models fill the answer with them
+# Each step may spend as much to find out whether a text can still come to an end: some 7 ms. The
+# library's own 1,000,000 are 40 ms, of `^a*$` with a minLength of 5,000 in each step.
+_FUEL = 200_000
 _SPELLINGS, _SHORT = 4_096, 64  # texts kept, and the bytes of the longest
 _SPELLED = 1_024  # bytes of a text that are spelled: far more than a token has
 _NOTHING = "allows nothing that the model has a token for"
@@ -38,7 +41,9 @@ class Compiler:
         self._tokenizer = _tokenizer(vocabulary)
         # The library sees ends that the vocabulary does not have, where it has none.
         self._num_words = -(-self._tokenizer.vocab_size // 32)
-        self._limits = LLParserLimits(max_lexer_states=most_states, verbose_errors=False)
+        self._limits = LLParserLimits(
+            initial_lexer_fuel=_FUEL, max_lexer_states=most_states, verbose_errors=False
+        )
         # Masks are asked for by one thread, the engine's, which needs them quickly.
         self._words = np.zeros(self._num_words, np.uint32)
         self._place = self._words.ctypes.data, self._words.nbytes
