@@ -113,7 +113,8 @@ def test_tenants_share_nothing(locked: Live) -> None:
      ({"content_type": "application/x-www-form-urlencoded"}, 415),
      ({"content_type": "application/json; charset=utf-8"}, 200),
      ({"content_encoding": "gzip"}, 415), ({"content_encoding": "identity, br"}, 415),
-     ({"content_encoding": "Identity"}, 200)],
+     ({"content_encoding": "Identity"}, 200),
+     ({"expect": "tea"}, 417), ({"expect": "100-continue, tea"}, 417), ({"expect": ""}, 200)],
 )  # fmt: skip
 def test_other_hosts_origins_and_kinds_are_turned_away(
     locked: Live, headers: dict[str, str], status: int

@@ -138,6 +138,8 @@ def test_an_answer_that_streams_is_cancelled(
     again = roomy.ask("POST", f"{RESPONSES}/{created.response.id}/cancel", b"")
     assert (again.status, "has ended" in again.error) == (400, True)
     assert roomy.ask("POST", f"{RESPONSES}/resp_none/cancel", b"").status == 404
+    refused = roomy.post(f"{RESPONSES}/{created.response.id}/cancel", {"reason": "late"})
+    assert (refused.status, refused.json["error"]["param"]) == (400, "reason")
 
 
 def test_what_does_not_stream_is_not_cancelled(

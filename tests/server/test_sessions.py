@@ -80,6 +80,8 @@ def test_a_fork_goes_its_own_way_and_computes_nothing(roomy: Live, stream: bool)
     assert one.status == two.status == 200
     tokens = [show(roomy, each)["tokens"] for each in (*listed, session)]
     assert tokens[0] == tokens[2] > tokens[1] == held["tokens"]
+    unsaid = roomy.ask("POST", f"{SESSIONS}/{session['id']}/fork", None, content_length="0")
+    assert len(unsaid.json["data"]) == 1
 
 
 def test_rewinding_to_a_turn_is_as_if_the_rest_was_never_said(roomy: Live) -> None:

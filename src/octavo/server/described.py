@@ -248,6 +248,7 @@ EVERYWHERE: Mapping[int, str] = MappingProxyType(
         "or `deadline_ms` came before embeddings were there",
         413: "The body is longer than `--max-body`",
         415: "The body is not `application/json`, or is packed (`content-encoding`)",
+        417: "`Expect` asks for anything but 100-continue",
         429: "Too many requests or tokens wait already; Retry-After says when to come again",
         431: "The request's head is longer than 64 KiB or 100 fields",
         500: "The server failed at this request; its log has more under the request's id",

@@ -14,7 +14,7 @@ import orjson
 
 from octavo.errors import GrammarError, PromptTooLongError, UsageError
 from octavo.grammar import GrammarSpec
-from octavo.protocol.bodies import BodyError
+from octavo.protocol.bodies import BodyError, read_body
 from octavo.protocol.chat import ChatRequest
 from octavo.protocol.common import ApiError, cache_of, ended_by, failure
 from octavo.protocol.conversation import Turn
@@ -39,11 +39,16 @@ N = TypeVar("N", bound=Noted)
 
 
 async def read(exchange: Exchange, parse: Callable[[object], N]) -> N:
-    """Read the body as `parse` does. Raises BodyError; with --strict also for what is only
-    noted."""
+    """Read the body as `parse` does; none is as good as an empty object. Raises BodyError; with
+    --strict also for what is only noted."""
     request = await beside(len(exchange.body), lambda: parse(_json(exchange.body)))
     note(exchange, request.noted)
     return request
+
+
+def read_nothing(exchange: Exchange) -> None:
+    """Raises BodyError for a body that says something, of a route that takes none."""
+    read_body(_json(exchange.body), {})
 
 
 async def prompt_of(exchange: Exchange, asked: ChatRequest) -> tuple[list[int], Turn]:
@@ -280,7 +285,7 @@ def _check(outputs: Sequence[RequestOutput]) -> None:
 
 def _json(body: bytes) -> Any:
     try:
-        return orjson.loads(body)
+        return orjson.loads(body or b"{}")
     except orjson.JSONDecodeError as error:
         raise BodyError(f"the body is not JSON: {error}") from None
 

@@ -68,6 +68,7 @@ class Guard:
             if tenant is None and path_of(scope) not in _PUBLIC:
                 raise _no_key(headers)
             _check_kind(scope, headers)
+            _check_expected(headers)
         except OctavoError as error:
             exchange = Exchange(self._service, scope, send, id=caller.id, tenant=ANYBODY, body=b"")
             try:
@@ -129,6 +130,13 @@ def _check_kind(scope: Scope, headers: Mapping[bytes, bytes]) -> None:
     if coding not in (b"", b"identity"):
         found = coding.decode("latin-1")
         raise ApiError(415, f"content-encoding: {found!r} is not undone here: send plain JSON")
+
+
+def _check_expected(headers: Mapping[bytes, bytes]) -> None:
+    expected = headers.get(b"expect", b"").strip()
+    if expected.lower() not in (b"", b"100-continue"):
+        found = expected.decode("latin-1")
+        raise ApiError(417, f"Expect: {found!r} is not met here, but 100-continue alone is")
 
 
 def _host_name(host: str) -> str:

@@ -156,7 +156,8 @@ def _operation(path: str, row: Described) -> Schema:
         found["parameters"] = parameters
     if row.table is not None:
         content = {"application/json": _is(body_schema(row))}
-        found["requestBody"] = {"required": True, "content": content}
+        is_required = bool(row.required or row.one_of)
+        found["requestBody"] = {"required": is_required, "content": content}
     if row.is_public:
         found["security"] = []
     statuses = sorted({*EVERYWHERE, *row.statuses})

@@ -5,10 +5,10 @@ What is whose is the caller's own: nobody sees the prompts of another tenant.
 
 from __future__ import annotations
 
-from octavo.protocol.bodies import BodyError
 from octavo.protocol.common import ApiError
 from octavo.records import SharedPrefix
 from octavo.server.exchange import Exchange
+from octavo.server.generation import read_nothing
 
 _SHOWN = 500  # characters of a prefix
 
@@ -47,8 +47,7 @@ async def show_request(exchange: Exchange) -> None:
 async def clear(exchange: Exchange) -> None:
     """Forget the tokens of all tenants, and their pins, but for what running requests hold."""
     _check_may_clear(exchange)
-    if exchange.body.strip() not in (b"", b"{}"):
-        raise BodyError("the body: expected none, or {}")
+    read_nothing(exchange)
     loaded = exchange.service.loaded
     count = await loaded.engine.clear()
     loaded.sessions.cleared()

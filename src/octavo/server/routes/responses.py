@@ -22,7 +22,7 @@ from octavo.server import session_turn
 from octavo.server.admission import Place
 from octavo.server.errors import wrong_method
 from octavo.server.exchange import Exchange
-from octavo.server.generation import answer, now, options_of, read, turn_of
+from octavo.server.generation import answer, now, options_of, read, read_nothing, turn_of
 from octavo.server.next_turn import Kept, as_rendered, go_on
 from octavo.server.packed import packed
 from octavo.server.stored import StoredAnswer, weigh
@@ -84,6 +84,7 @@ async def delete(exchange: Exchange) -> None:
 
 async def cancel(exchange: Exchange) -> None:
     """End an answer that still streams, with what there is of it."""
+    read_nothing(exchange)
     id, tenant = exchange.path_params["id"], exchange.tenant.name
     running = exchange.service.stored.find_running(tenant, id)
     if running is None and exchange.service.stored.find(tenant, id) is None:
