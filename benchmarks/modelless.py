@@ -25,6 +25,7 @@ from octavo.kv_cache.cache import KVCache, Transfer
 from octavo.kv_cache.groups import LayerGroup
 from octavo.model import llama
 from octavo.model.config import ModelConfig
+from octavo.program.kv_bytes import PageFormats
 from octavo.records import StepRecord
 from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
@@ -151,7 +152,7 @@ class Modelless:
         """`context`: tokens of the longest request that may be offered."""
         self._runner = _NoRunner(head, num_blocks, max_rows)
         budget = StepBudget(
-            llama.build(_SHAPES), k_format=_BF16, v_format=_BF16, weight_bytes=1,
+            llama.build(_SHAPES), formats=PageFormats.everywhere(_BF16), weight_bytes=1,
             target_seconds=None, max_rows=max_rows, min_chunk=1,
         )  # fmt: skip
         # Blocks of any size, and not only those that kernels run.

@@ -15,14 +15,19 @@ from octavo.errors import UsageError
 
 
 def test_kv_dtypes_are_chosen_together_or_apart() -> None:
-    assert parse_kv_dtype("f32") == ("f32", "f32")
-    assert parse_kv_dtype("k=f32,v=bf16") == ("f32", "bf16")
-    assert parse_kv_dtype("v=f32,k=bf16") == ("bf16", "f32")
+    assert parse_kv_dtype("f32") == (("f32", "f32"),) * 2
+    assert parse_kv_dtype("k=f32,v=bf16") == (("f32", "bf16"),) * 2
+    assert parse_kv_dtype("v=f32,k=bf16") == (("bf16", "f32"),) * 2
     config = EngineConfig(kv_dtype="v=f32,k=bf16")
-    assert (config.kv_dtype, config.k_dtype, config.v_dtype) == ("k=bf16,v=f32", "bf16", "f32")
+    assert (config.kv_dtype, config.kv_dtypes.full) == ("k=bf16,v=f32", ("bf16", "f32"))
     assert EngineConfig(kv_dtype="k=bf16,v=bf16") == EngineConfig()
+    config = EngineConfig(kv_dtype="window=bf16,full=int8")
+    assert config.kv_dtype == "full=int8,window=bf16"
+    assert config.kv_dtypes == (("int8", "int8"), ("bf16", "bf16"))
+    assert EngineConfig(kv_dtype="full=int8,window=int8").kv_dtype == "int8"
     wrong = ("f16", "k=f32", "k=f32,v", "k=f32,v=bf16,", "k=f32,v=int9", "k=f32,w=f32", "")
-    for bad in (*wrong, None, 3):
+    groups = ("full=f32", "full=f32,v=f32", "full=f32,window=int9", "full=k=f32,v=f32")
+    for bad in (*wrong, *groups, None, 3):
         with pytest.raises(UsageError, match=re.escape(f"kv_dtype={bad!r}")):
             parse_kv_dtype(bad)
 
@@ -48,7 +53,7 @@ def test_other_bytes_are_refused(text: object) -> None:
     [({"context": 0}, "context=0: expected a whole number from 1"),
      ({"context": 1.5}, "context=1.5"),
      ({"block_size": 8}, "block_size=8: expected one of 16, 32, 64"),
-     ({"kv_sinks": 4}, "kv_sinks=4: only int4 has sinks, and kv_dtype is bf16: expected kv_dtype"),
+     ({"kv_sinks": 4}, "kv_sinks=4: only int4 has sinks, where layers see all tokens, and kv"),
      ({"kv_sinks": 4, "kv_dtype": "k=int8,v=bf16"}, "kv_sinks=4: only int4 has sinks"),
      ({"kv_sinks": 33, "kv_dtype": "int4"}, "kv_sinks=33: expected at most a block, which has 32"),
      ({"kv_sinks": -1}, "kv_sinks=-1: expected a whole number from 0 to 64"),
@@ -78,12 +83,16 @@ def test_options_name_themselves(option: dict[str, object], message: str) -> Non
         ({"kv_dtype": "int8"}, 0, ("int8", "int8")),
         ({"kv_dtype": "int4"}, 32, ("int4+32", "int4+32")),
         ({"kv_dtype": "int4", "block_size": 16, "kv_sinks": 16}, 16, ("int4+16", "int4+16")),
+        ({"kv_dtype": "k=int8,v=int4"}, 0, ("int8", "int4")),
         ({"kv_dtype": "k=int8,v=int4", "kv_sinks": 1}, 32, ("int8+32", "int4+32")),
+        ({"kv_dtype": "full=int8,window=bf16"}, 0, ("full=int8,window=bf16",) * 2),
+        ({"kv_dtype": "full=int4,window=bf16"}, 32, ("full=int4+32,window=bf16",) * 2),
+        ({"kv_dtype": "full=bf16,window=int4"}, 0, ("full=bf16,window=int4",) * 2),
         ({"kv_dtype": "v=bf16,k=int4", "block_size": 64}, 64, ("int4+64", "bf16+64")),
         ({"kv_dtype": "int4", "kv_sinks": 0}, 0, ("int4", "int4")),
     ],
 )
-def test_sinks_are_a_block_where_there_is_int4_and_cached_names_say_so(
+def test_sinks_are_a_block_where_k_is_int4_or_they_are_asked_for_and_cached_names_say_so(
     options: dict[str, object], sinks: int, dtypes: tuple[str, str]
 ) -> None:
     config = EngineConfig.parse(options)

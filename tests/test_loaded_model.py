@@ -10,7 +10,7 @@ from octavo.config import PACKED_WEIGHTS, EngineConfig, PackedWeights
 from octavo.errors import OutOfMemoryError, UsageError
 from octavo.kernels import KV_FORMATS
 from octavo.loaded_model import load_model, numerics
-from octavo.program.kv_bytes import kv_bytes_per_token
+from octavo.program.kv_bytes import PageFormats, kv_bytes_per_token
 from tests.cli.tiny_model import write_tiny_model
 from tests.engine.busy import MODEL, POOL, TEXT
 from tests.engine.tiny_engine import add, tiny_engine
@@ -69,7 +69,7 @@ def test_memory_is_priced_as_it_is_kept_and_computing_it_again_by_the_budget() -
     engine = tiny_engine(MODEL, POOL, kv_dtype="k=f32,v=bf16")
     groups = engine.budget._costs.groups
     assert sum(g.kv_bytes for g in groups) == kv_bytes_per_token(
-        MODEL.program, KV_FORMATS["f32"], KV_FORMATS["bf16"]
+        MODEL.program, PageFormats.everywhere(KV_FORMATS["f32"], KV_FORMATS["bf16"])
     )
     assert engine.kv.cost(3, 10) == engine.budget.units(3, 10)
 

@@ -17,6 +17,7 @@ from octavo.bench.rounds import TokenCost
 from octavo.bench.workloads import Sizes, batch_cost, decode_cost, prefill_cost
 from octavo.kernels import KV_FORMATS
 from octavo.program.cost import Work
+from octavo.program.kv_bytes import PageFormats
 from octavo.weights.model_header import ModelHeader
 from octavo.weights.packed_formats import packed_bytes
 
@@ -43,7 +44,7 @@ class Limit:
 def sizes_of(header: ModelHeader) -> Sizes:
     program = header.program()
     kept = packed_bytes(header, program.weights(), None)
-    return Sizes(program, kept, KV_FORMATS["bf16"], KV_FORMATS["bf16"])
+    return Sizes(program, kept, PageFormats.everywhere(KV_FORMATS["bf16"]))
 
 
 def limit(sizes: Sizes, work: Workload) -> Limit:

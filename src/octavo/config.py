@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypedDict, get_args
+from typing import Literal, NamedTuple, TypedDict, get_args
 
 from octavo.errors import UsageError, counted
 from octavo.kernels import KV_FORMATS, KVFormat
@@ -21,32 +21,45 @@ Eviction = Literal["lru", "cost"]
 Schedule = Literal["fcfs", "longest-prefix"]
 BLOCK_SIZES = (16, 32, 64)
 SINKS_DTYPE = "bf16"  # of K and V of sinks
-_HAS_SINKS = "int4"  # coarse enough to want some
-_SINKS = 4  # tokens, unless kv_sinks says how many
+HAS_SINKS = "int4"  # coarse enough to want some
+_SINKS = 4  # tokens, where K is so coarse, unless kv_sinks says how many
 PACKED_WEIGHTS: tuple[PackedWeights, ...] = get_args(PackedWeights)
 _MOST_BYTES = 2**63
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
-def parse_kv_dtype(text: object) -> tuple[str, str]:
-    """Read one dtype for both, or "k=f32,v=bf16" apart; return (K's, V's)."""
+class KVDtypes(NamedTuple):
+    """The dtypes of K and of V in layers whose rows see all tokens, and in those with a window."""
+
+    full: tuple[str, str]
+    window: tuple[str, str]
+
+
+def parse_kv_dtype(text: object) -> KVDtypes:
+    """Read one dtype for all, "k=f32,v=bf16", or "full=int8,window=bf16"."""
     if isinstance(text, str):
-        k, v = split_kv_dtype(text)
-        if k in KV_FORMATS and v in KV_FORMATS:
-            return k, v
+        k, v = _split(text, "k", "v")
+        full, window = _split(text, "full", "window")
+        found = KVDtypes((k, v), (k, v)) if full == text else KVDtypes((full,) * 2, (window,) * 2)
+        if all(name in KV_FORMATS for pair in found for name in pair):
+            return found
     raise UsageError(
-        f"kv_dtype={text!r}: expected one of {', '.join(KV_FORMATS)}, or k=…,v=… of them"
+        f"kv_dtype={text!r}: expected one of {', '.join(KV_FORMATS)}, or k=…,v=… or "
+        "full=…,window=… of them"
     )
 
 
-def join_kv_dtype(k: str, v: str) -> str:
+def join_kv_dtype(dtypes: KVDtypes) -> str:
     """Return the one spelling of what `parse_kv_dtype` read."""
+    (k, v), (window, _) = dtypes
+    if dtypes.full != dtypes.window:
+        return f"full={k},window={window}"
     return k if k == v else f"k={k},v={v}"
 
 
-def split_kv_dtype(text: str) -> tuple[str, str]:
-    """The names for K and for V in "bf16", "k=f32,v=bf16" or "v=bf16,k=f32"."""
-    apart = re.fullmatch(r"k=(\w+),v=(\w+)|v=(\w+),k=(\w+)", text)
+def _split(text: str, one: str, other: str) -> tuple[str, str]:
+    """Return what both names are said to be, in either order; the text for both if it says none."""
+    apart = re.fullmatch(rf"{one}=(\w+),{other}=(\w+)|{other}=(\w+),{one}=(\w+)", text)
     if apart is None:
         return text, text
     return apart[1] or apart[4], apart[2] or apart[3]
@@ -73,12 +86,13 @@ class EngineConfig:
     )
     kv_dtype: str = option(
         "bf16",
-        f"K and V in the cache: {', '.join(KV_FORMATS)}, or k=…,v=…",
-        parse=lambda _, text: join_kv_dtype(*parse_kv_dtype(text)),
+        f"K and V in the cache: {', '.join(KV_FORMATS)}, k=…,v=…, or full=…,window=…",
+        parse=lambda _, text: join_kv_dtype(parse_kv_dtype(text)),
     )
     kv_sinks: int | None = option(
         None,
-        "First tokens that stay bf16 with int4, up to the end of their block; 0 = none; default 4",
+        "First tokens that stay bf16 beside int4, up to the end of their block; 0 = none; default "
+        "4 where K is int4",
         0,
         max(BLOCK_SIZES),
     )
@@ -124,30 +138,36 @@ class EngineConfig:
     profile: bool = option(False, "Count nanoseconds by op in the records of steps", flag=None)
 
     @property
-    def k_dtype(self) -> str:
-        return parse_kv_dtype(self.kv_dtype)[0]
+    def kv_dtypes(self) -> KVDtypes:
+        return parse_kv_dtype(self.kv_dtype)
 
     @property
-    def v_dtype(self) -> str:
-        return parse_kv_dtype(self.kv_dtype)[1]
-
-    @property
-    def sink_tokens(self) -> int:
-        """Return how many tokens of a sequence stay bf16 where layers see them all: the whole first
-        block, or none."""
-        wanted = _SINKS if self.kv_sinks is None else self.kv_sinks
-        return self.block_size if wanted and _HAS_SINKS in (self.k_dtype, self.v_dtype) else 0
+    def kv_formats(self) -> tuple[tuple[KVFormat, KVFormat], tuple[KVFormat, KVFormat]]:
+        """Return the formats of `kv_dtypes`."""
+        full, window = ((KV_FORMATS[k], KV_FORMATS[v]) for k, v in self.kv_dtypes)
+        return full, window
 
     @property
     def sink_format(self) -> KVFormat:
         return KV_FORMATS[SINKS_DTYPE]
 
     @property
+    def sink_tokens(self) -> int:
+        """Return how many tokens of a sequence stay bf16 where layers see them all: the whole first
+        block, or none."""
+        k, v = self.kv_dtypes.full
+        wanted = (_SINKS if k == HAS_SINKS else 0) if self.kv_sinks is None else self.kv_sinks
+        return self.block_size if wanted and HAS_SINKS in (k, v) else 0
+
+    @property
     def page_dtypes(self) -> tuple[str, str]:
         """Return what pages of K and of V are named by: where tokens lie depends on how many stay
         bf16."""
         sinks = f"+{self.sink_tokens}" if self.sink_tokens else ""
-        return self.k_dtype + sinks, self.v_dtype + sinks
+        (k, v), (window_k, window_v) = self.kv_dtypes
+        if (k, v) == (window_k, window_v):
+            return k + sinks, v + sinks
+        return f"full={k}{sinks},window={window_k}", f"full={v}{sinks},window={window_v}"
 
     @classmethod
     def parse(cls, options: Mapping[str, object]) -> EngineConfig:
@@ -161,8 +181,9 @@ class EngineConfig:
             return
         if not self.sink_tokens:
             raise UsageError(
-                f"kv_sinks={self.kv_sinks}: only {_HAS_SINKS} has sinks, and kv_dtype is "
-                f"{self.kv_dtype}: expected kv_dtype {_HAS_SINKS}, or k=…,v={_HAS_SINKS}"
+                f"kv_sinks={self.kv_sinks}: only {HAS_SINKS} has sinks, where layers see all "
+                f"tokens, and kv_dtype is {self.kv_dtype}: expected kv_dtype {HAS_SINKS}, or "
+                f"k=…,v={HAS_SINKS}"
             )
         if self.kv_sinks > self.block_size:
             raise UsageError(

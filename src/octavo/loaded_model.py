@@ -18,12 +18,12 @@ from octavo.engine.engine import Engine
 from octavo.engine.runner import Runner, kv_layouts
 from octavo.environment import find_home, home
 from octavo.errors import HomeError, OutOfMemoryError
-from octavo.kernels import KV_FORMATS, default_isa, numerics_id, thread_pool
+from octavo.kernels import default_isa, numerics_id, thread_pool
 from octavo.kv_cache.block_names import Namespace
 from octavo.model.config import ModelConfig
 from octavo.model.registry import build_program
 from octavo.planning.available_memory import available_memory
-from octavo.planning.memory import KVPages, kv_pages, plan_memory, sinks_of
+from octavo.planning.memory import KVPages, kv_pages, page_formats, plan_memory
 from octavo.program.program import Program
 from octavo.sampling_params import Sampling
 from octavo.tokenizer import Tokenizer
@@ -207,10 +207,8 @@ def _pages(program: Program, config: EngineConfig, max_rows: int) -> KVPages:
     """The pages as they are planned, held against what the kernels make of them. Raises
     UnsupportedModelError for heads that no kernel runs."""
     layouts = kv_layouts(program, config)
-    k_format, v_format = KV_FORMATS[config.k_dtype], KV_FORMATS[config.v_dtype]
-    pages = kv_pages(
-        program, config.block_size, k_format, v_format, max_rows=max_rows, sinks=sinks_of(config)
-    )
+    formats = page_formats(program, config)
+    pages = kv_pages(program, config.block_size, formats, max_rows=max_rows)
     assert pages.group_block_bytes == tuple(layout.block_stride for layout in layouts)
     return pages
 

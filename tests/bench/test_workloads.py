@@ -9,6 +9,7 @@ from octavo.kernels import KV_FORMATS
 from octavo.model import llama
 from octavo.model.config import ModelConfig
 from octavo.program.cost import uniform_weights
+from octavo.program.kv_bytes import PageFormats
 
 CONFIG = ModelConfig(
     architecture="llama", num_layers=2, hidden_size=64, ffn_size=96, heads=4, kv_heads=2,
@@ -17,7 +18,7 @@ CONFIG = ModelConfig(
 )  # fmt: skip
 PROGRAM = llama.build(CONFIG)
 BF16 = KV_FORMATS["bf16"]
-SIZES = Sizes(PROGRAM, uniform_weights(PROGRAM, 8), k_format=BF16, v_format=BF16)
+SIZES = Sizes(PROGRAM, uniform_weights(PROGRAM, 8), formats=PageFormats.everywhere(BF16))
 BLOCKS = 2 * (64 * (64 + 2 * 32 + 64 + 3 * 96) + 2 * 64) + 64  # layers, their norms, the last norm
 TABLE = 258 * 64
 KV = 2 * 2 * 32 * 2  # layers, K and V, width, bytes

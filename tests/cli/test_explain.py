@@ -82,7 +82,7 @@ def test_flags_out_of_range_are_refused(octavo: Octavo) -> None:
         (
             "--kv-dtype",
             "f8",
-            "'f8': expected one of int8, int4, f32, f16, bf16, or k=…,v=… of them",
+            "'f8': expected one of f32, bf16, int8, int4, or k=…,v=… or full=…,window=… of them",
         ),
     ]:
         assert octavo("explain", TINY, flag, value) == refused(f"{flag} {complaint}")
@@ -100,8 +100,8 @@ def test_sinks_are_read_as_bf16(octavo: Octavo) -> None:
     assert int4["kv_bytes"] == want
     result = octavo("explain", TINY, "--kv-sinks", "4")
     assert result == refused(
-        "--kv-sinks 4: only int4 has sinks, and kv_dtype is bf16: expected kv_dtype int4, or "
-        "k=…,v=int4"
+        "--kv-sinks 4: only int4 has sinks, where layers see all tokens, and kv_dtype is bf16: "
+        "expected kv_dtype int4, or k=…,v=int4"
     )
 
 

@@ -16,6 +16,7 @@ from octavo.kernels import KV_FORMATS, default_isa
 from octavo.kv_cache.cache import KVCache, Transfer
 from octavo.kv_cache.groups import LayerGroup
 from octavo.model import llama
+from octavo.program.kv_bytes import PageFormats
 from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
 from tests.engine.tiny_engine import NAMESPACE
@@ -55,7 +56,7 @@ class Driven:
         groups: Sequence[LayerGroup] = (LayerGroup(1),), **options: Any,
     ) -> None:  # fmt: skip
         budget = StepBudget(
-            PROGRAM, k_format=_BF16, v_format=_BF16, weight_bytes=1, target_seconds=None,
+            PROGRAM, formats=PageFormats.everywhere(_BF16), weight_bytes=1, target_seconds=None,
             max_rows=max_rows, min_chunk=min(4, max_rows),
         )  # fmt: skip
         runner = NoForward(num_blocks, max_rows, groups)

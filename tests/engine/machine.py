@@ -11,6 +11,7 @@ from octavo.engine.step_budget import StepBudget
 from octavo.kernels import KV_FORMATS
 from octavo.model import llama
 from octavo.model.config import ModelConfig
+from octavo.program.kv_bytes import PageFormats
 from octavo.program.program import Program
 
 # Shapes of a 135M model: 212.3e6 matmul FLOPs a row, 69,930 attention FLOPs a pair.
@@ -37,7 +38,9 @@ def budget(
     program: Program = SMALL, *, weight_bytes: float = WEIGHTS, **changes: Any
 ) -> StepBudget:
     options = {"target_seconds": TARGET, "max_rows": 2048, **changes}
-    return StepBudget(program, k_format=BF16, v_format=BF16, weight_bytes=weight_bytes, **options)
+    return StepBudget(
+        program, formats=PageFormats.everywhere(BF16), weight_bytes=weight_bytes, **options
+    )
 
 
 def measured(**changes: Any) -> StepBudget:

@@ -6,6 +6,7 @@ import pytest
 
 from octavo.engine.step_budget import StepBudget
 from octavo.program.cost import Work, cost, uniform_weights
+from octavo.program.kv_bytes import PageFormats
 from octavo.program.program import Program
 from tests.engine.machine import (
     BF16,
@@ -140,5 +141,5 @@ def test_units_are_those_of_the_cost_interpreter_with_windows() -> None:
 def flops_of(program: Program, work: Work) -> float:
     """Attention counts twice."""
     weight_bytes = uniform_weights(program, 8)
-    ops = cost(program, work, weight_bytes=weight_bytes, k_format=BF16, v_format=BF16)
+    ops = cost(program, work, weight_bytes=weight_bytes, formats=PageFormats.everywhere(BF16))
     return sum(op.flops * (2 if op.op_class == "attention" else 1) for op in ops)

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from hypothesis import strategies as st
 
+from octavo.config import EngineConfig
 from octavo.kernels import native
 from octavo.program.ops import KVSpec
 from octavo.weights.ggml_type import GGMLType
@@ -63,7 +64,7 @@ def model_of(shape: Shape, type: GGMLType) -> TinyModel:
 @lru_cache(16)
 def alone_of(shape: Shape, type: GGMLType, kv_dtype: str, block_size: int) -> Alone:
     """Sinks are a block: with them bits depend on its size."""
-    size = block_size if "int4" in kv_dtype else 32
+    size = block_size if EngineConfig(kv_dtype=kv_dtype).sink_tokens else 32
     runner = make_runner(
         model_of(shape, type), ALONE, num_blocks=14 * 32 // size, max_rows=14 * 32,
         kv_dtype=kv_dtype, block_size=size,

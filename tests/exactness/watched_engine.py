@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from octavo.config import EngineConfig
 from octavo.engine.nouns import Branch, Request
 from octavo.engine.step import StepResult
 from octavo.errors import ModelError, OutOfMemoryError, UsageError
@@ -41,7 +42,10 @@ class WatchedEngine:
             on_event=self.probe.happened, **options,
         )  # fmt: skip
         windows = [spec.window for spec in model.program.groups]
-        has_sinks = "int4" in options.get("kv_dtype", "bf16") and options.get("kv_sinks") != 0
+        kv: dict[str, Any] = {
+            name: options[name] for name in ("kv_dtype", "kv_sinks") if name in options
+        }
+        has_sinks = EngineConfig.parse(kv).sink_tokens > 0
         groups = [PlainGroup(window, has_first=window > 0 or not has_sinks) for window in windows]
         if has_sinks:
             groups += [PlainGroup(0, has_others=False)] * windows.count(0)

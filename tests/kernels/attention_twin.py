@@ -117,11 +117,12 @@ def one_chunk(
 ) -> tuple[Floats, Floats, Floats]:
     """State of every row over a chunk: q (N, k_dim). Of a tile one part comes after the other."""
     rows, fused = len(q), isa != "base"
+    level = isa if len(parts) == 1 else "avx512"  # beside int4 pages bf16 ones take no tiles
     m, lanes = np.full(rows, NO_MAX), np.zeros((rows, 16), F32)
     o = np.zeros((rows, parts[0].layout.v_dim), F32)
     for start, part in product(range(begin, begin + CHUNK, TILE), parts):
         keys, values, sees, layout = part
-        k_twin, v_twin = twins(layout, isa)
+        k_twin, v_twin = twins(layout, level)
         tile, seen = slice(start, start + TILE), sees[:, start : start + TILE]
         if not seen.any():
             continue

@@ -21,7 +21,7 @@ from octavo.kernels import KV_FORMATS, native
 from octavo.kv_cache.cache import KVCache
 from octavo.loaded_model import open_model
 from octavo.model import llama
-from octavo.planning.memory import kv_pages, sinks_of
+from octavo.planning.memory import kv_pages, page_formats
 from octavo.planning.plan import PROCESS_BYTES
 from octavo.weights.ggml_type import GGMLType
 from tests.cli.tiny_model import write_tiny_model
@@ -85,8 +85,8 @@ def test_a_model_with_windows_runs_in_the_bytes_of_its_context_and_not_one_less(
     }  # fmt: skip
     header, program = open_model(path)
     max_rows = 32 if kv_cache else header.config.context
-    formats = KV_FORMATS["bf16"], KV_FORMATS["bf16"]
-    needed = kv_pages(program, 16, *formats, max_rows=max_rows).bytes_of(context)
+    formats = page_formats(program, EngineConfig())
+    needed = kv_pages(program, 16, formats, max_rows=max_rows).bytes_of(context)
     llm = LLM(path, threads=1, kv_memory=needed, **options)
     (answer,) = llm.generate([[7] * (context - 3)], SamplingParams(max_tokens=3, ignore_eos=True))
     assert len(answer.outputs[0].token_ids) == 3
@@ -108,13 +108,12 @@ def test_a_memory_holds_the_context_that_the_plan_says(model: str, plan: Plan, b
 @pytest.mark.parametrize("kv_dtype", [f"k={k},v={v}" for k in KV_FORMATS for v in KV_FORMATS])
 def test_pages_are_planned_as_the_kernels_lay_them_out(kv_dtype: str, block_size: int) -> None:
     config = EngineConfig.parse({"kv_dtype": kv_dtype, "block_size": block_size})
-    formats = KV_FORMATS[config.k_dtype], KV_FORMATS[config.v_dtype]
     shapes = [(layers, heads) for layers in (1, 2, 3, 5) for heads in (1, 2, 3)]
     models = [replace(TINY, num_layers=n, heads=h, kv_heads=h, head_dim=48) for n, h in shapes]
     for program in (*map(llama.build, models), two_groups()):
         layouts = kv_layouts(program, config)
-        assert len(layouts) == len(program.groups) + ("int4" in kv_dtype)
-        pages = kv_pages(program, block_size, *formats, max_rows=512, sinks=sinks_of(config))
+        assert len(layouts) == len(program.groups) + ("k=int4" in kv_dtype)
+        pages = kv_pages(program, block_size, page_formats(program, config), max_rows=512)
         assert pages.group_block_bytes == tuple(layout.block_stride for layout in layouts)
 
 
@@ -142,8 +141,8 @@ def test_a_sequence_of_windowed_groups_takes_what_the_cache_lets_it_hold() -> No
     model = random_model(two_groups(), native.ThreadPool(1), type=GGMLType.F32)
     runner = make_runner(model, native.ThreadPool(1), kv_dtype="f32")
     kv = KVCache(runner.groups, block_size=32, budget=runner.kv_budget, max_rows=runner.max_rows)
-    formats = KV_FORMATS["f32"], KV_FORMATS["f32"]
-    pages = kv_pages(model.program, 32, *formats, max_rows=runner.max_rows)
+    formats = page_formats(model.program, EngineConfig(kv_dtype="f32"))
+    pages = kv_pages(model.program, 32, formats, max_rows=runner.max_rows)
     assert pages.bytes_of(1024) < 32 * pages.block_bytes
     for tokens in range(1, 1200, 31):
         nbytes = pages.bytes_of(tokens)

@@ -11,6 +11,7 @@ import pytest
 from octavo.kernels import KV_FORMATS, native
 from octavo.program.builder import ProgramBuilder
 from octavo.program.cost import Work, cost, uniform_weights
+from octavo.program.kv_bytes import PageFormats
 from octavo.program.ops import Activate, ActivationKind, GatedActivation, KVSpec, WeightSpec
 from octavo.program.program import Program
 from octavo.weights.ggml_type import GGMLType
@@ -67,7 +68,7 @@ def test_fused_equals_unfused_bit_for_bit(type: GGMLType, kind: ActivationKind) 
 def test_a_gated_activation_costs_a_product_more(kind: ActivationKind) -> None:
     program, bf16 = activated(kind), KV_FORMATS["bf16"]
     weights = uniform_weights(program, 32)
-    costs = cost(program, Work(rows=3), weight_bytes=weights, k_format=bf16, v_format=bf16)
+    costs = cost(program, Work(rows=3), weight_bytes=weights, formats=PageFormats.everywhere(bf16))
     of = {type(op): c for op, c in zip(program.ops, costs, strict=True)}
     assert of[GatedActivation].flops == of[Activate].flops + 3 * 96
     assert of[Activate].op_class == of[GatedActivation].op_class == "mlp"

@@ -24,7 +24,7 @@ from octavo.program.cost import (
     prefill,
     uniform_weights,
 )
-from octavo.program.kv_bytes import kv_bytes_per_token
+from octavo.program.kv_bytes import PageFormats, kv_bytes_per_token
 from octavo.program.ops import KVSpec, Linear, WeightSpec
 from octavo.program.program import Program
 from tests.exactness.programs import Grouped, grouped, windowed
@@ -49,7 +49,9 @@ def costs_of(
     program: Program, work: Work, *, bits: float = 8, v_format: KVFormat = BF16
 ) -> dict[OpClass, OpCost]:
     weights = uniform_weights(program, bits)
-    return by_class(cost(program, work, weight_bytes=weights, k_format=BF16, v_format=v_format))
+    return by_class(
+        cost(program, work, weight_bytes=weights, formats=PageFormats.everywhere(BF16, v_format))
+    )
 
 
 def costs(cfg: ModelConfig, work: Work, *, bits: float = 8) -> dict[OpClass, OpCost]:
@@ -141,9 +143,9 @@ def test_scores_and_tokens_seen_match_counting_them(rows: int, past: int, window
 def test_kv_bytes_per_token_of_known_models() -> None:
     seven_b = replace(MHA, num_layers=32, heads=32, kv_heads=32, head_dim=128, rotary_dim=128)
     smollm2 = replace(MHA, num_layers=30, heads=9, kv_heads=3, head_dim=64, rotary_dim=64)
-    assert kv_bytes_per_token(llama.build(seven_b), BF16, BF16) == 2**19
-    assert kv_bytes_per_token(llama.build(smollm2), BF16, BF16) == 23040
-    assert kv_bytes_per_token(llama.build(smollm2), F32, BF16) == 34560
+    assert kv_bytes_per_token(llama.build(seven_b), PageFormats.everywhere(BF16)) == 2**19
+    assert kv_bytes_per_token(llama.build(smollm2), PageFormats.everywhere(BF16)) == 23040
+    assert kv_bytes_per_token(llama.build(smollm2), PageFormats.everywhere(F32, BF16)) == 34560
 
 
 def test_weights_of_llama_7b_are_6_74_billion() -> None:

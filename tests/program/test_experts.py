@@ -13,6 +13,7 @@ from octavo.engine.runner import Runner
 from octavo.kernels import KV_FORMATS, native
 from octavo.program.builder import ProgramBuilder
 from octavo.program.cost import Work, cost, experts_read, uniform_weights
+from octavo.program.kv_bytes import PageFormats
 from octavo.program.ops import Experts, GateKind, KVSpec, RouteScore, WeightSpec
 from octavo.program.program import Program
 from octavo.weights.ggml_type import GGMLType
@@ -248,7 +249,7 @@ def test_cost_counts_the_experts_that_rows_meet() -> None:
     sizes = uniform_weights(made, 8)
     whole = sum(sizes[f"0.{name}"] for name in EXPERTS)
     for rows, share in ((1, 3 / 100), (100_000, 1)):
-        costs = cost(made, Work(rows), weight_bytes=sizes, k_format=BF16, v_format=BF16)
+        costs = cost(made, Work(rows), weight_bytes=sizes, formats=PageFormats.everywhere(BF16))
         for op, found in zip(made.ops, costs, strict=True):
             if isinstance(op, Experts):
                 assert found.weight_bytes == pytest.approx(share * whole)

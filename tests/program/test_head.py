@@ -13,6 +13,7 @@ from octavo.batch import EDIT, StepOutput, Want
 from octavo.kernels import KV_FORMATS, native
 from octavo.program.builder import ProgramBuilder
 from octavo.program.cost import Work, cost, uniform_weights
+from octavo.program.kv_bytes import PageFormats
 from octavo.program.ops import Head, KVSpec, WeightSpec
 from octavo.program.program import Program
 from octavo.program.reference import ReferenceInterpreter
@@ -134,7 +135,7 @@ def test_what_a_head_does_is_counted() -> None:
 
     def of(program: Program) -> tuple[float, float]:
         weights = uniform_weights(program, 32)
-        costs = cost(program, Work(3), weight_bytes=weights, k_format=bf16, v_format=bf16)
+        costs = cost(program, Work(3), weight_bytes=weights, formats=PageFormats.everywhere(bf16))
         assert isinstance(program.ops[-1], Head)
         return costs[-1].flops, costs[-1].weight_bytes
 

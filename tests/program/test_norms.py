@@ -10,6 +10,7 @@ import pytest
 from octavo.kernels import KV_FORMATS, native
 from octavo.program.builder import ProgramBuilder
 from octavo.program.cost import Work, cost, uniform_weights
+from octavo.program.kv_bytes import PageFormats
 from octavo.program.ops import KVSpec, Value, WeightSpec
 from octavo.program.program import Program
 from octavo.weights.ggml_type import GGMLType
@@ -99,7 +100,7 @@ def test_a_norm_costs_what_it_does() -> None:
     def first(shape: Norms) -> tuple[float, float]:
         program = normed(shape)
         weights = uniform_weights(program, 32)
-        one = cost(program, Work(3), weight_bytes=weights, k_format=bf16, v_format=bf16)[1]
+        one = cost(program, Work(3), weight_bytes=weights, formats=PageFormats.everywhere(bf16))[1]
         assert one.op_class == "norm"
         return one.flops, one.weight_bytes
 

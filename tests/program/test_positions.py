@@ -11,6 +11,7 @@ from octavo.batch import Asked, Want, make_batch
 from octavo.kernels import KV_FORMATS, native
 from octavo.program.builder import ProgramBuilder
 from octavo.program.cost import Work, cost, uniform_weights
+from octavo.program.kv_bytes import PageFormats
 from octavo.program.ops import KVSpec, ScaleByPosition, Value, WeightSpec
 from octavo.program.program import Program
 from octavo.weights.ggml_type import GGMLType
@@ -68,7 +69,7 @@ def test_values_scaled_by_position_equal_the_reference(type: GGMLType) -> None:
 def test_a_value_scaled_by_position_costs_a_product() -> None:
     program, bf16 = by_position(), KV_FORMATS["bf16"]
     weights = uniform_weights(program, 32)
-    costs = cost(program, Work(3), weight_bytes=weights, k_format=bf16, v_format=bf16)
+    costs = cost(program, Work(3), weight_bytes=weights, formats=PageFormats.everywhere(bf16))
     (one,) = (c for op, c in zip(program.ops, costs, strict=True) if type(op) is ScaleByPosition)
     assert (one.op_class, one.flops, one.activation_bytes) == ("qkv", 3 * 64, 3 * 2 * 64 * 4)
 
@@ -127,7 +128,7 @@ def test_a_learned_position_costs_a_row_and_its_sum() -> None:
 
     def first(program: Program) -> tuple[float, float]:
         weights = uniform_weights(program, 32)
-        one = cost(program, Work(3), weight_bytes=weights, k_format=bf16, v_format=bf16)[0]
+        one = cost(program, Work(3), weight_bytes=weights, formats=PageFormats.everywhere(bf16))[0]
         assert one.activation_bytes == 3 * 64 * 4
         return one.flops, one.weight_bytes
 

@@ -11,6 +11,7 @@ from octavo.kernels import KV_FORMATS, native
 from octavo.program.builder import ProgramBuilder
 from octavo.program.cost import Work, classify, cost, uniform_weights
 from octavo.program.fuse import RowKind, fuse
+from octavo.program.kv_bytes import PageFormats
 from octavo.program.ops import KVSpec, Linear, Norm, Rope, Value, WeightSpec
 from octavo.program.program import Program
 from octavo.weights.ggml_type import GGMLType
@@ -102,7 +103,7 @@ def test_projections_turned_by_two_tables_do_not_fuse() -> None:
 def test_costs_of_tables_norms_of_heads_and_scales() -> None:
     program = gemma_like()
     weights, bf16 = uniform_weights(program, 32), KV_FORMATS["bf16"]
-    costs = cost(program, Work(rows=3), weight_bytes=weights, k_format=bf16, v_format=bf16)
+    costs = cost(program, Work(rows=3), weight_bytes=weights, formats=PageFormats.everywhere(bf16))
     by_name = list(zip([type(op).__name__ for op in program.ops], costs, strict=True))
     scale = next(c for name, c in by_name if name == "Scale")
     assert (scale.op_class, scale.flops, scale.activation_bytes) == ("embed", 3 * 64, 3 * 128 * 4)

@@ -10,6 +10,7 @@ import pytest
 from octavo.kernels import KV_FORMATS, native
 from octavo.program.builder import ProgramBuilder
 from octavo.program.cost import Work, cost, uniform_weights
+from octavo.program.kv_bytes import PageFormats
 from octavo.program.ops import KVSpec, Linear, Value, WeightSpec
 from octavo.program.program import Program
 from octavo.weights.ggml_type import GGMLType
@@ -79,7 +80,9 @@ def test_a_scale_shows_and_costs_a_product() -> None:
 
     def flops(program: Program) -> list[float]:
         weights, bf16 = uniform_weights(program, 32), KV_FORMATS["bf16"]
-        costs = cost(program, Work(rows=3), weight_bytes=weights, k_format=bf16, v_format=bf16)
+        costs = cost(
+            program, Work(rows=3), weight_bytes=weights, formats=PageFormats.everywhere(bf16)
+        )
         ops = zip(program.ops, costs, strict=True)
         return [c.flops for op, c in ops if isinstance(op, Linear) and op.add is not None]
 

@@ -9,7 +9,7 @@ from octavo.batch import Asked, Want, make_batch
 from octavo.kernels import KV_FORMATS, native
 from octavo.program.builder import ProgramBuilder
 from octavo.program.cost import Work, cost, uniform_weights
-from octavo.program.kv_bytes import kv_bytes_by_group
+from octavo.program.kv_bytes import PageFormats, kv_bytes_by_group
 from octavo.program.ops import Attend, KVSpec, StoreKV, WeightSpec
 from octavo.program.program import Program
 from octavo.program.reference import ReferenceInterpreter
@@ -21,7 +21,7 @@ from tests.tiny import make_runner, random_model
 POOL = native.ThreadPool(2)
 VOCAB = 300
 GROUPS = KVSpec(2, 32, 16), windowed(20)
-BF16 = KV_FORMATS["bf16"]
+BF16 = PageFormats.everywhere(KV_FORMATS["bf16"])
 
 
 def program_of(sharing: int) -> Program:
@@ -54,9 +54,9 @@ def test_they_read_the_last_layer_that_their_group_stored() -> None:
 def test_pages_hold_them_once_and_every_layer_reads_them() -> None:
     plain, sharing = program_of(0), program_of(3)
     assert sharing.layers_of_group == plain.layers_of_group == (2, 1)
-    assert kv_bytes_by_group(sharing, BF16, BF16) == kv_bytes_by_group(plain, BF16, BF16)
+    assert kv_bytes_by_group(sharing, BF16) == kv_bytes_by_group(plain, BF16)
     costs = [
-        cost(p, Work(1, 99), weight_bytes=uniform_weights(p, 8), k_format=BF16, v_format=BF16)
+        cost(p, Work(1, 99), weight_bytes=uniform_weights(p, 8), formats=BF16)
         for p in (plain, sharing)
     ]
     written, read = ([sum(getattr(op, f"kv_{how}_bytes") for op in each) for each in costs]

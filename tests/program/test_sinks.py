@@ -100,8 +100,9 @@ def test_sinks_that_are_missing_are_refused(group: int) -> None:
 def test_chunks_and_company(block_size: int, kv_dtype: str) -> None:
     """Alone in one go, in chunks, and beside sequences that have other sinks."""
     runner = make_runner(
-        MODEL, POOL, num_blocks=400, max_rows=600, kv_dtype=kv_dtype, block_size=block_size
-    )
+        MODEL, POOL, num_blocks=400, max_rows=600, kv_dtype=kv_dtype, block_size=block_size,
+        kv_sinks=4,
+    )  # fmt: skip
     each = [range(s * 19, s * 19 + 19) for s in range(3)]
     tables = [[[*blocks] for blocks in each]] * 5
     ends = [280, 290, 70]

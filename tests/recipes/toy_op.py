@@ -72,6 +72,7 @@ from octavo.batch import Asked, Want, make_batch
 from octavo.kernels import KV_FORMATS, available_isas, native
 from octavo.program.builder import ProgramBuilder
 from octavo.program.cost import Work, cost, uniform_weights
+from octavo.program.kv_bytes import PageFormats
 from octavo.program.ops import KVSpec, WeightSpec
 from octavo.program.reference import ReferenceInterpreter
 from octavo.weights.ggml_type import GGMLType
@@ -86,7 +87,7 @@ a = p.attention(p.rope(q, heads=1, style="half"), p.rope(k, heads=1, style="half
                 heads=1, group=group, scale=0.2)
 program = p.logits(p.linear(a, WeightSpec("o", (64, 32)), add=h), WeightSpec("head", (300, 64)))
 bytes_of, f32 = uniform_weights(program, 32), KV_FORMATS["f32"]
-costs = cost(program, Work(rows=1), weight_bytes=bytes_of, k_format=f32, v_format=f32)
+costs = cost(program, Work(rows=1), weight_bytes=bytes_of, formats=PageFormats.everywhere(f32))
 assert (costs[1].op_class, costs[1].flops) == ("embed", 128)
 
 pool = native.ThreadPool(1)

@@ -18,7 +18,7 @@ def events(report: Report, name: str) -> dict[str, int]:
 
 
 @pytest.mark.parametrize(
-    ("kv", "activations"), [("bf16", "int8"), ("f32", "bf16"), ("k=int8,v=int4", "int8")]
+    ("kv", "activations"), [("bf16", "int8"), ("f32", "bf16"), ("k=int4,v=int8", "int8")]
 )
 def test_a_whole_engine_changes_no_bit(kv: str, activations: str) -> None:
     report = prove(context=384, kv_dtype=kv, activations=activations)

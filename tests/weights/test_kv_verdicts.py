@@ -67,11 +67,11 @@ def test_int4_without_sinks_is_measured_for_itself(tmp_path: Path) -> None:
     keep(tmp_path, "a", {key("int4", 32): {"verdict": "usable"}})
     said = warning(tmp_path, "a", "int4")
     assert said is not None
-    assert said.startswith("kv_dtype=int4 with kv_sinks=0 was not measured for this model")
+    assert said.startswith("kv_dtype=int4 without sinks was not measured for this model")
     keep(tmp_path, "a", {key("int4", 0): {"verdict": "not safe"}})
     said = warning(tmp_path, "a", "int4")
     assert said is not None
-    assert said.startswith("kv_dtype=int4 with kv_sinks=0 was measured as not safe")
+    assert said.startswith("kv_dtype=int4 without sinks was measured as not safe")
     assert warning(tmp_path, "a", "int4", sinks=64) is None
 
 

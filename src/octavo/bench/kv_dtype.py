@@ -18,16 +18,18 @@ from typing import Any
 from octavo.batch import Want
 from octavo.bench.kv_quality import Quality, compare, run_alone
 from octavo.bench.subject import MAX_ROWS, Subject, runner_of
-from octavo.config import EngineConfig, parse_kv_dtype
+from octavo.config import HAS_SINKS, EngineConfig, parse_kv_dtype
 from octavo.engine.runner import Runner
 from octavo.errors import counted
 from octavo.kernels import KV_FORMATS
-from octavo.planning.memory import kv_pages, sinks_of
+from octavo.planning.memory import kv_pages, page_formats
+from octavo.program.program import Program
 from octavo.weights.kv_verdicts import Verdict
 
 REFERENCE = "bf16"
 MIXED = "k=int8,v=int4"  # V bears fewer bits than K
 DTYPES = (REFERENCE, *(name for name in KV_FORMATS if name != REFERENCE), MIXED)
+BY_WINDOW = tuple(f"full={name},window={REFERENCE}" for name in ("int8", "int4"))
 MOST_PERPLEXITY = 200.0  # of the reference; above it the text is none that the model speaks
 LEAST_TOKENS = 1000  # of a verdict; with fewer one token more or less is a tenth of a percent
 STEPS = 8  # of one timing of decode
@@ -54,6 +56,12 @@ class Measured:
         }
 
 
+def dtypes_of(program: Program) -> tuple[str, ...]:
+    """Return the dtypes to measure, the reference first."""
+    windows = any(spec.window for spec in program.groups)
+    return DTYPES + BY_WINDOW if windows else DTYPES
+
+
 def no_verdict(reference: Quality) -> str | None:
     """Say why the figures of a text tell nothing about any dtype, if so it is."""
     if isnan(reference.perplexity):
@@ -69,7 +77,7 @@ def no_verdict(reference: Quality) -> str | None:
 def judge(dtype: str, quality: Quality, reference: Quality) -> Verdict | None:
     """Give a verdict on a dtype smaller than the reference. f32 is none: where it is far away, it
     is the reference that is off."""
-    k, v = parse_kv_dtype(dtype)
+    k, v = parse_kv_dtype(dtype).full
     bits, of_reference = KV_FORMATS[k].bits + KV_FORMATS[v].bits, 2 * KV_FORMATS[REFERENCE].bits
     if bits >= of_reference or no_verdict(reference) is not None:
         return None
@@ -89,23 +97,24 @@ def measure(
     on_tokens: Callable[[int], None] = lambda _: None,
 ) -> list[Measured]:
     """Measure every dtype; `options` are EngineConfig's, `memory` the bytes that sequences fill."""
+    dtypes = dtypes_of(subject.program)
     exact = dict(options)
     if options.get("activations") is None and "a32" in subject.weights.row_kinds(None).values():
         exact["activations"] = "bf16"
     quality = compare(
-        {dtype: runner_of(subject, options_of(exact, dtype)) for dtype in DTYPES},
+        {dtype: runner_of(subject, options_of(exact, dtype)) for dtype in dtypes},
         subject.tokens,
         subject.window - len(subject.start),
         start=subject.start,
         on_window=on_tokens,
     )
     speed = decode_speeds(
-        {dtype: runner_of(subject, options_of(options, dtype)) for dtype in DTYPES},
+        {dtype: runner_of(subject, options_of(options, dtype)) for dtype in dtypes},
         subject,
         rounds,
     )
     found = []
-    for dtype in DTYPES:
+    for dtype in dtypes:
         mine = options_of(options, dtype)
         taken, sinks = window_bytes(subject, mine), EngineConfig.parse(mine).sink_tokens
         judged = judge(dtype, quality[dtype], quality[REFERENCE])
@@ -126,7 +135,7 @@ def measure(
 def options_of(options: Mapping[str, Any], dtype: str) -> dict[str, Any]:
     """Return the options with this dtype; of sinks only where it has some."""
     found = {**options, "kv_dtype": dtype}
-    if EngineConfig.parse({"kv_dtype": dtype}).sink_tokens == 0:
+    if HAS_SINKS not in parse_kv_dtype(dtype).full:
         found.pop("kv_sinks", None)
     return found
 
@@ -152,9 +161,6 @@ def window_bytes(subject: Subject, options: Mapping[str, Any]) -> int:
     """Return the bytes of K and V that an engine plans for a sequence of a window; a windowed group
     also holds what a step writes."""
     config = EngineConfig.parse({**options})
-    formats = KV_FORMATS[config.k_dtype], KV_FORMATS[config.v_dtype]
-    pages = kv_pages(
-        subject.program, config.block_size, *formats,
-        max_rows=config.max_batch_tokens, sinks=sinks_of(config),
-    )  # fmt: skip
+    formats = page_formats(subject.program, config)
+    pages = kv_pages(subject.program, config.block_size, formats, max_rows=config.max_batch_tokens)
     return pages.bytes_of(subject.window)

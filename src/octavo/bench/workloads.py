@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from octavo.bench.rounds import TokenCost
 from octavo.errors import UsageError
 from octavo.program.cost import OpCost, Work, cost
-from octavo.program.kv_bytes import RowFormat, Sinks
+from octavo.program.kv_bytes import PageFormats
 from octavo.program.program import Program
 from octavo.request import RequestOutput
 from octavo.sampling_params import Sampling, SamplingParams
@@ -31,9 +31,7 @@ class Sizes:
 
     program: Program
     weight_bytes: Mapping[str, float]
-    k_format: RowFormat
-    v_format: RowFormat
-    sinks: Sinks | None = None
+    formats: PageFormats
 
     def token_cost(self, works: list[Work], tokens: int) -> TokenCost:
         """What one token costs where these forwards together make `tokens` of them."""
@@ -55,9 +53,7 @@ class Sizes:
                 self.program,
                 work,
                 weight_bytes=self.weight_bytes,
-                k_format=self.k_format,
-                v_format=self.v_format,
-                sinks=self.sinks,
+                formats=self.formats,
             )
         ]
 

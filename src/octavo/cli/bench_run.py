@@ -13,8 +13,7 @@ from octavo.bench.sweep import Point, sweep
 from octavo.cli.figures import columns, number, pairs, percent, size
 from octavo.cli.screen import Screen
 from octavo.errors import UsageError, counted
-from octavo.kernels import KV_FORMATS
-from octavo.planning.memory import sinks_of
+from octavo.planning.memory import page_formats
 from octavo.weights.model_header import read_header
 from octavo.weights.packed_formats import packed_bytes
 
@@ -92,8 +91,7 @@ def open_probe(machine: Machine) -> Probe:
 def _sizes(llm: LLM) -> workloads.Sizes:
     header = read_header(llm.info.path)
     in_memory = packed_bytes(header, llm.program.weights(), llm.config.weights)
-    k_format, v_format = KV_FORMATS[llm.config.k_dtype], KV_FORMATS[llm.config.v_dtype]
-    return workloads.Sizes(llm.program, in_memory, k_format, v_format, sinks_of(llm.config))
+    return workloads.Sizes(llm.program, in_memory, page_formats(llm.program, llm.config))
 
 
 def check_counts(**counts: tuple[int, int]) -> None:

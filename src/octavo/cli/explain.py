@@ -12,7 +12,6 @@ from octavo.cli.flags import (
     KVDtype,
     KVSinks,
     Model,
-    parse_kv_formats,
     planned_config,
 )
 from octavo.cli.loading import open_program
@@ -21,7 +20,7 @@ from octavo.errors import counted
 from octavo.model.config import ModelConfig
 from octavo.planning.experts import active_bytes
 from octavo.planning.explain import PARTS, TOTAL, Explanation, Parts, explain_token
-from octavo.planning.memory import sinks_of
+from octavo.planning.memory import page_formats
 from octavo.program.cost import FLOAT
 
 
@@ -42,11 +41,11 @@ def explain(
     Part by part, as counts of operations and bytes; nothing is run or timed.
     """
     screen = Screen(json)
-    formats = parse_kv_formats(kv_dtype)
-    sinks = sinks_of(planned_config(formats, kv_sinks))
+    config = planned_config(kv_dtype, kv_sinks)
     header, program, tokens = open_program(model, context)
     weights = header.weight_bytes(program.weights())
-    found = explain_token(model, program, weights, context=tokens, kv_formats=formats, sinks=sinks)
+    formats = page_formats(program, config)
+    found = explain_token(model, program, weights, context=tokens, formats=formats)
     active = active_bytes(program, weights), sum(weights.values())
     pieces = _pieces(found, header.config, active)
     screen.say("\n".join(piece if "\n" in piece else wrapped(piece) for piece in pieces))

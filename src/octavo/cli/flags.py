@@ -16,10 +16,10 @@ from types import MappingProxyType
 from typing import Annotated, Any
 
 from octavo.cli.command import Argument, Flag
-from octavo.config import EngineConfig, join_kv_dtype, split_kv_dtype
+from octavo.config import EngineConfig
 from octavo.errors import UsageError
 from octavo.given_text import check_utf8
-from octavo.kernels import KV_FORMATS, KVFormat
+from octavo.kernels import KV_FORMATS
 from octavo.options import Option, options_of
 from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
@@ -43,16 +43,18 @@ Context = Annotated[
     int | None,
     Flag(help="Tokens of a sequence; default: 1024, or all of a model that has less."),
 ]
-# Planning also knows what other engines keep.
-PLANNED_KV = MappingProxyType({**KV_FORMATS, "f16": KV_FORMATS["bf16"]})
 KVDtype = Annotated[
-    str, Flag(help=f"K and V in the cache: {', '.join(sorted(PLANNED_KV))}, or k=…,v=….")
+    str,
+    Flag(
+        help=f"K and V in the cache: {', '.join(KV_FORMATS)}, k=…,v=…, or full=…,window=…; f16 of "
+        "other engines takes as much as bf16."
+    ),
 ]
 KVSinks = Annotated[
     int | None,
     Flag(
-        help="First tokens that stay bf16 with int4, up to the end of their block; 0 = none; "
-        "default 4."
+        help="First tokens that stay bf16 beside int4, up to the end of their block; 0 = none; "
+        "default 4 where K is int4."
     ),
 ]
 
@@ -191,17 +193,8 @@ def _unescaped(name: str, text: str) -> str:
     return re.sub(r"\\(.?)", character, text, flags=re.DOTALL)
 
 
-def parse_kv_formats(text: str) -> tuple[KVFormat, KVFormat]:
-    """Read the formats of K and of V: "f16" for both, or "k=f32,v=bf16"."""
-    k, v = split_kv_dtype(text)
-    if k not in PLANNED_KV or v not in PLANNED_KV:
-        known = ", ".join(sorted(PLANNED_KV, reverse=True))
-        raise UsageError(f"--kv-dtype {text!r}: expected one of {known}, or k=…,v=… of them")
-    return PLANNED_KV[k], PLANNED_KV[v]
-
-
-def planned_config(formats: tuple[KVFormat, KVFormat], kv_sinks: int | None) -> EngineConfig:
-    """Return what an engine that keeps K and V so would be started with."""
-    k_format, v_format = formats
-    kv_dtype = join_kv_dtype(k_format.name, v_format.name)
-    return EngineConfig.parse({"kv_dtype": kv_dtype, "kv_sinks": kv_sinks})
+def planned_config(kv_dtype: str, kv_sinks: int | None) -> EngineConfig:
+    """Return what an engine that keeps K and V so would be started with. What others keep as f16
+    is as large as bf16."""
+    kept = re.sub(r"\bf16\b", "bf16", kv_dtype)
+    return EngineConfig.parse({"kv_dtype": kept, "kv_sinks": kv_sinks})

@@ -10,13 +10,14 @@ from typing import Annotated, Any
 
 from octavo.cli.command import Flag, Group
 from octavo.cli.figures import columns, count, pairs, size
-from octavo.cli.flags import AsJson, KVDtype, Model, parse_kv_formats
+from octavo.cli.flags import AsJson, KVDtype, Model, planned_config
 from octavo.cli.loading import find_or_pull
 from octavo.cli.screen import Screen
+from octavo.config import EngineConfig
 from octavo.errors import UnsupportedModelError, counted
-from octavo.kernels import KVFormat
 from octavo.model.mixture import Mixture
 from octavo.planning.experts import active_bytes
+from octavo.planning.memory import page_formats
 from octavo.program.kv_bytes import kv_bytes_by_group
 from octavo.weights.model_header import ModelHeader, read_header
 from octavo.weights.packed_formats import choices
@@ -40,7 +41,7 @@ def inspect(
     Sizes, tensor types, tokenizer, template, KV a token; from the file's header alone.
     """
     screen = Screen(json)
-    formats = parse_kv_formats(kv_dtype)
+    config = planned_config(kv_dtype, None)
     path = find_or_pull(model)
     try:
         header = read_header(path)
@@ -51,16 +52,14 @@ def inspect(
         screen.say(pairs([("file", str(path)), ("runs", f"not supported: {reason}")]))
         screen.result({"model": model, "path": str(path), "supported": False, "reason": reason})
         return
-    found = describe(model, header, formats)
+    found = describe(model, header, config)
     screen.say(as_text(found))
     if template:
         screen.say(f"\n{found['chat_template'] or 'no chat template'}")
     screen.result(found)
 
 
-def describe(
-    model: str, header: ModelHeader, kv_formats: tuple[KVFormat, KVFormat]
-) -> dict[str, Any]:
+def describe(model: str, header: ModelHeader, config: EngineConfig) -> dict[str, Any]:
     cfg, reasons = header.config, list[str]()
     per_token, beyond_window, template = None, None, None
     in_memory: dict[str, float] = {}
@@ -71,7 +70,7 @@ def describe(
         for asked, each in choices(header, program.weights()).items():
             in_memory[asked or "as stored"] = sum(each.values())
             active[asked or "as stored"] = active_bytes(program, each)
-        by_group = kv_bytes_by_group(program, *kv_formats)
+        by_group = kv_bytes_by_group(program, page_formats(program, config))
         per_token = sum(by_group)
         groups = zip(program.groups, by_group, strict=True)
         beyond_window = sum(nbytes for spec, nbytes in groups if not spec.window)

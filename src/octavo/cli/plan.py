@@ -9,13 +9,13 @@ from click.exceptions import Exit
 from octavo.cli import shape as flags
 from octavo.cli.command import Argument, Flag, Group
 from octavo.cli.figures import pairs, size
-from octavo.cli.flags import AsJson, Context, KVDtype, KVSinks, parse_kv_formats, planned_config
+from octavo.cli.flags import AsJson, Context, KVDtype, KVSinks, planned_config
 from octavo.cli.loading import USUAL_CONTEXT, open_program
 from octavo.cli.screen import Screen
 from octavo.config import PackedWeights, parse_bytes
 from octavo.errors import UsageError, counted
 from octavo.planning.experts import active_bytes
-from octavo.planning.memory import kv_pages, sinks_of
+from octavo.planning.memory import kv_pages, page_formats
 from octavo.planning.plan import PROCESS_BYTES, Plan
 from octavo.program.kv_bytes import kv_bytes_per_token
 from octavo.values import check_whole
@@ -68,8 +68,7 @@ def plan(
     shape = flags.Shape(
         layers, hidden, heads, kv_heads, head_dim, ffn, vocab, tied_head, weights_bits
     )
-    formats = parse_kv_formats(kv_dtype)
-    config = planned_config(formats, kv_sinks)
+    config = planned_config(kv_dtype, kv_sinks)
     memory_bytes = None if memory is None else parse_bytes("memory", memory)
     if model is None:
         if weights is not None:
@@ -83,13 +82,11 @@ def plan(
         model_context = header.config.context
         packed = packed_bytes(header, program.weights(), weights)
         weight_bytes, active = sum(packed.values()), active_bytes(program, packed)
+    formats = page_formats(program, config)
     found = Plan(
         model, model_context, tokens, users, weight_bytes, active,
-        kv_bytes_per_token=kv_bytes_per_token(program, *formats),
-        pages=kv_pages(
-            program, config.block_size, *formats,
-            max_rows=config.max_batch_tokens, sinks=sinks_of(config),
-        ),
+        kv_bytes_per_token=kv_bytes_per_token(program, formats),
+        pages=kv_pages(program, config.block_size, formats, max_rows=config.max_batch_tokens),
         memory_bytes=memory_bytes,
     )  # fmt: skip
     screen.say("\n".join([pairs(_rows(found)), *_verdict(found)]))

@@ -49,7 +49,7 @@ def run(model: Model, *, json: AsJson = False, engine: dict[str, object]) -> Non
     report = verify(path, config, on_result=lambda result: screen.say(_text(result)))
     screen.say(_summary(report))
     chosen = {
-        "kv_dtype": f"k={config.k_dtype},v={config.v_dtype}",
+        "kv_dtype": config.kv_dtype,
         "kv_sinks": config.sink_tokens,
         "activations": config.activations or "int8",
         "weights": config.weights,

@@ -10,10 +10,10 @@ from octavo.config import EngineConfig, Eviction
 from octavo.engine.engine import Engine
 from octavo.engine.runner import Forward
 from octavo.engine.step_budget import StepBudget
-from octavo.kernels import KV_FORMATS
 from octavo.kv_cache.block_names import Namespace
 from octavo.kv_cache.cache import KVCache
 from octavo.kv_cache.eviction import EvictionOrder, LeastRecentlyUsed
+from octavo.planning.memory import page_formats
 from octavo.program.program import Program
 from octavo.records import BlockEvent
 
@@ -34,8 +34,7 @@ def make_engine(
     `on_event` is told of each change of a KV block."""
     budget = StepBudget(
         program,
-        k_format=KV_FORMATS[config.k_dtype],
-        v_format=KV_FORMATS[config.v_dtype],
+        formats=page_formats(program, config),
         weight_bytes=weight_bytes,
         target_seconds=None if config.step_ms is None else config.step_ms / 1e3,
         max_rows=runner.max_rows,

@@ -210,6 +210,8 @@ def kv_layout(
     program: Program, group: int, config: EngineConfig, *, is_sinks: bool = False
 ) -> native.KVLayout:
     spec = program.groups[group]
+    kept = config.kv_dtypes
+    dtypes = (SINKS_DTYPE,) * 2 if is_sinks else kept.window if spec.window else kept.full
     for op in program.ops:
         if isinstance(op, Attend) and op.group == group:
             share = op.heads // spec.kv_heads
@@ -224,8 +226,7 @@ def kv_layout(
             spec.kv_heads,
             spec.k_dim,
             spec.v_dim,
-            SINKS_DTYPE if is_sinks else config.k_dtype,
-            SINKS_DTYPE if is_sinks else config.v_dtype,
+            *dtypes,
             config.block_size,
         )
     except ValueError as error:  # the kernels' own limits, such as widths of whole vectors

@@ -25,7 +25,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from octavo.program.cost import Work, cost, experts_read, uniform_weights
-from octavo.program.kv_bytes import RowFormat
+from octavo.program.kv_bytes import PageFormats
 from octavo.program.ops import Attend, Experts, Head
 from octavo.program.program import Program
 
@@ -58,13 +58,10 @@ class _Group:
 class _Costs:
     """A program's costs as factors of rows, pairs and tokens, read off the cost interpreter."""
 
-    def __init__(
-        self, program: Program, k_format: RowFormat, v_format: RowFormat, weight_bytes: float
-    ) -> None:
+    def __init__(self, program: Program, formats: PageFormats, weight_bytes: float) -> None:
         weights = uniform_weights(program, 8)
-        one = cost(
-            program, Work(rows=1), weight_bytes=weights, k_format=k_format, v_format=v_format
-        )
+        usual = formats._replace(sinks=None)  # what most tokens take
+        one = cost(program, Work(rows=1), weight_bytes=weights, formats=usual)
         self.row = self.head = 0.0
         pairs = [0.0] * len(program.groups)
         read = [0.0] * len(program.groups)
@@ -118,14 +115,14 @@ class StepBudget:
     """Prices one step at a time: after `open`, `fit` asks and `take` books."""
 
     def __init__(
-        self, program: Program, *, k_format: RowFormat, v_format: RowFormat, weight_bytes: float,
+        self, program: Program, *, formats: PageFormats, weight_bytes: float,
         target_seconds: float | None, max_rows: int, min_chunk: int = 32,
     ) -> None:  # fmt: skip
         """`weight_bytes` are those one forward reads. Without a target only `max_rows` bounds a
         step."""
         assert 0 < min_chunk <= max_rows
         assert target_seconds is None or target_seconds > 0
-        self._costs = _Costs(program, k_format, v_format, weight_bytes)
+        self._costs = _Costs(program, formats, weight_bytes)
         self._target = target_seconds
         self.max_rows = max_rows
         self._min_chunk = min_chunk

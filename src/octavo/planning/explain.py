@@ -19,7 +19,7 @@ from octavo.program.cost import (
     decode,
     prefill,
 )
-from octavo.program.kv_bytes import RowFormat, Sinks, kv_bytes_by_group, pages_bytes
+from octavo.program.kv_bytes import PageFormats, kv_bytes_by_group, pages_bytes
 from octavo.program.program import Program
 
 # What people ask about, and the classes of the interpreter that make it up.
@@ -100,27 +100,22 @@ def explain_token(
     weight_bytes: Mapping[str, float],
     *,
     context: int,
-    kv_formats: tuple[RowFormat, RowFormat],
-    sinks: Sinks | None = None,
+    formats: PageFormats,
 ) -> Explanation:
     """Count what one new token costs that sees `context` tokens, itself included."""
-    k, v = kv_formats
 
     def parts(work: Work, tokens: int) -> Parts:
-        each_op = cost(
-            program, work, weight_bytes=weight_bytes, k_format=k, v_format=v, sinks=sinks
-        )
-        costs = by_class(each_op)
+        costs = by_class(cost(program, work, weight_bytes=weight_bytes, formats=formats))
         each = {
             part: _per_token([costs[name] for name in names], tokens)
             for part, names in PARTS.items()
         }
         return {**each, TOTAL: _per_token(list(costs.values()), tokens)}
 
-    by_group = kv_bytes_by_group(program, k, v)
+    by_group = kv_bytes_by_group(program, formats)
     layers = zip(program.layers_of_group, program.groups, strict=True)
     kv_bytes = sum(
-        n * pages_bytes(spec, k, v, sinks, max(0, context - (spec.window or context)), context)
+        n * pages_bytes(spec, formats, max(0, context - (spec.window or context)), context)
         for n, spec in layers
     )
     return Explanation(

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from octavo.config import EngineConfig, check_context
-from octavo.errors import OutOfMemoryError, counted
+from octavo.config import EngineConfig, KVDtypes, check_context, join_kv_dtype
+from octavo.errors import OutOfMemoryError, UsageError, counted
 from octavo.kv_cache.cache import LayerGroup, Layout
 from octavo.planning.page_groups import page_groups
-from octavo.program.kv_bytes import RowFormat, Sinks, kv_bytes_by_group
+from octavo.program.kv_bytes import PageFormats, Sinks, kv_bytes_by_group
 from octavo.program.program import Program
 
 _MOST_TOKENS = 2**24  # of a sequence
@@ -60,13 +60,13 @@ class KVPages:
         return bisect_right(ends, nbytes, key=self.bytes_of) * self.block_size
 
 
-def kv_pages(
-    program: Program, block_size: int, k_format: RowFormat, v_format: RowFormat, *, max_rows: int,
-    sinks: Sinks | None = None,
-) -> KVPages:  # fmt: skip
+def kv_pages(program: Program, block_size: int, formats: PageFormats, *, max_rows: int) -> KVPages:
     """The pages of a program whose K and V have these formats."""
-    of_token = kv_bytes_by_group(program, k_format, v_format)
-    of_sink = kv_bytes_by_group(program, sinks.format, sinks.format) if sinks else []
+    sinks = formats.sinks
+    of_token = kv_bytes_by_group(program, formats)
+    of_sink: list[float] = []
+    if sinks is not None:
+        of_sink = kv_bytes_by_group(program, PageFormats.everywhere(sinks.format))
     groups = [
         LayerGroup(
             ceil(block_size * (of_sink if is_sinks else of_token)[group] / _PAGE) * _PAGE, keeps
@@ -76,9 +76,17 @@ def kv_pages(
     return KVPages(groups, block_size, max_rows)
 
 
-def sinks_of(config: EngineConfig) -> Sinks | None:
-    """Return the sinks as costs and pages are counted with them."""
-    return Sinks(config.sink_tokens, config.sink_format) if config.sink_tokens else None
+def page_formats(program: Program, config: EngineConfig) -> PageFormats:
+    """Return the formats as costs and pages are counted with them. Raises if windowed layers are to
+    have one of their own and the program has none."""
+    dtypes = config.kv_dtypes
+    if dtypes.full != dtypes.window and not any(spec.window for spec in program.groups):
+        raise UsageError(
+            f"kv_dtype={config.kv_dtype}: this model has no layers with a window: expected "
+            f"kv_dtype={join_kv_dtype(KVDtypes(dtypes.full, dtypes.full))}"
+        )
+    sinks = Sinks(config.sink_tokens, config.sink_format) if config.sink_tokens else None
+    return PageFormats(*config.kv_formats, sinks)
 
 
 @dataclass(frozen=True, slots=True)

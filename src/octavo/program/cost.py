@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-from octavo.program.kv_bytes import RowFormat, Sinks, pages_bytes
+from octavo.program.kv_bytes import PageFormats, pages_bytes
 from octavo.program.ops import Attend, Embed, Experts, Head, Linear, Route, StoreKV
 from octavo.program.program import Op, Program, inputs, output
 from octavo.program.row_ops import ROW_OPS
@@ -108,13 +108,11 @@ def cost(
     work: Work,
     *,
     weight_bytes: Mapping[str, float],
-    k_format: RowFormat,
-    v_format: RowFormat,
-    sinks: Sinks | None = None,
+    formats: PageFormats,
 ) -> list[OpCost]:
     """Return one OpCost for each op, in the program's order."""
     classes = classify(program)
-    counter = _Counter(program, work, weight_bytes, k_format, v_format, sinks)
+    counter = _Counter(program, work, weight_bytes, formats)
     return [counter.count(op, name) for op, name in zip(program.ops, classes, strict=True)]
 
 
@@ -176,9 +174,7 @@ class _Counter:
     program: Program
     work: Work
     weight_bytes: Mapping[str, float]
-    k_format: RowFormat
-    v_format: RowFormat
-    sinks: Sinks | None
+    formats: PageFormats
 
     def count(self, op: Op, name: OpClass) -> OpCost:
         rows = self.work.rows
@@ -218,8 +214,7 @@ class _Counter:
 
     def _kv_bytes(self, group: int, begin: int, end: int) -> float:
         """Bytes of K and V of tokens [begin, end) in one layer."""
-        formats = self.k_format, self.v_format
-        return pages_bytes(self.program.groups[group], *formats, self.sinks, begin, end)
+        return pages_bytes(self.program.groups[group], self.formats, begin, end)
 
     def _linear(self, op: Linear, name: OpClass) -> OpCost:
         rows, (out, into) = self.work.rows, op.weight.shape

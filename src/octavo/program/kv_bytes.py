@@ -1,6 +1,6 @@
 """Bytes of K and V in the pages, by token and by layer group.
 
-Comes in: a Program, the formats of K and V, and which tokens are kept apart. Knows nothing of
+Comes in: a Program, and the formats of K and V by layer group. Knows nothing of
 blocks, kernels or ops.
 """
 
@@ -26,26 +26,41 @@ class Sinks(NamedTuple):
     format: RowFormat  # of both
 
 
-def kv_bytes_per_token(program: Program, k_format: RowFormat, v_format: RowFormat) -> float:
-    """Bytes that one token keeps in the pages of all layers."""
-    return sum(kv_bytes_by_group(program, k_format, v_format))
+class PageFormats(NamedTuple):
+    """The formats of K and of V: where rows see all tokens, where they see a window, and of
+    sinks."""
+
+    full: tuple[RowFormat, RowFormat]
+    window: tuple[RowFormat, RowFormat]
+    sinks: Sinks | None = None
+
+    @classmethod
+    def everywhere(cls, k_format: RowFormat, v_format: RowFormat | None = None) -> PageFormats:
+        """Return those of pages of one kind; V's format is K's unless said."""
+        both = k_format, v_format or k_format
+        return cls(both, both)
+
+    def of(self, spec: KVSpec) -> tuple[RowFormat, RowFormat]:
+        return self.window if spec.window else self.full
 
 
-def kv_bytes_by_group(program: Program, k_format: RowFormat, v_format: RowFormat) -> list[float]:
-    """Return the bytes of K and V of one token in each layer group."""
+def kv_bytes_per_token(program: Program, formats: PageFormats) -> float:
+    """Bytes that one token keeps in the pages of all layers; of sinks none."""
+    return sum(kv_bytes_by_group(program, formats))
+
+
+def kv_bytes_by_group(program: Program, formats: PageFormats) -> list[float]:
+    """Return the bytes of K and V of one token in each layer group; of sinks none."""
     groups = zip(program.groups, program.layers_of_group, strict=True)
-    return [layers * _kv_bytes(spec, k_format, v_format) for spec, layers in groups]
+    return [layers * _kv_bytes(spec, *formats.of(spec)) for spec, layers in groups]
 
 
-def pages_bytes(
-    spec: KVSpec, k_format: RowFormat, v_format: RowFormat, sinks: Sinks | None, begin: int,
-    end: int,
-) -> float:  # fmt: skip
+def pages_bytes(spec: KVSpec, formats: PageFormats, begin: int, end: int) -> float:
     """Return the bytes of K and V of tokens [begin, end) in one layer."""
-    first = 0
+    first, sinks = 0, formats.sinks
     if sinks is not None and not spec.window:
         first = max(0, min(end, sinks.tokens) - begin)
-    of_others = (end - begin - first) * _kv_bytes(spec, k_format, v_format)
+    of_others = (end - begin - first) * _kv_bytes(spec, *formats.of(spec))
     return of_others + (first * _kv_bytes(spec, sinks.format, sinks.format) if sinks else 0)
 
 

@@ -64,7 +64,7 @@ def warning(
     """Return one line where this dtype was found not to be safe for the model, or has int4 and
     nothing was found."""
     found = verdict(home, fingerprint, dtype, weights, sinks)
-    bare = "" if sinks or "int4" not in dtype else " with kv_sinks=0"
+    bare = "" if sinks or "int4" not in dtype else " without sinks"
     if found is None and "int4" in dtype:
         return (
             f"kv_dtype={dtype}{bare} was not measured for this model: `octavo bench kv-dtype` "
