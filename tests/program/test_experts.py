@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from octavo.batch import Asked, Want, make_batch
 from octavo.engine.runner import Runner
 from octavo.kernels import KV_FORMATS, native
+from octavo.planning.experts import active_bytes
 from octavo.program.builder import ProgramBuilder
 from octavo.program.cost import Work, cost, experts_read, uniform_weights
 from octavo.program.kv_bytes import PageFormats
@@ -255,3 +256,12 @@ def test_cost_counts_the_experts_that_rows_meet() -> None:
                 assert found.weight_bytes == pytest.approx(share * whole)
                 per_row = 3 * (6 * WIDTH + 4) * WIDTH  # and what sums up
                 assert found.flops == pytest.approx(rows * per_row, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["two of six", "biases"])
+def test_what_a_row_reads_is_what_its_ops_are_counted_with(name: str) -> None:
+    made = PROGRAMS[name]
+    sizes = uniform_weights(made, 8)
+    costs = cost(made, Work(1), weight_bytes=sizes, formats=PageFormats.everywhere(BF16))
+    read = sum(each.weight_bytes for each in costs if each.op_class != "embed")
+    assert active_bytes(made, sizes) == pytest.approx(read + sizes["table"])

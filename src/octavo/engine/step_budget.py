@@ -24,9 +24,9 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from octavo.program.cost import Work, cost, experts_read, uniform_weights
+from octavo.program.cost import Work, cost, expert_bytes, uniform_weights, unread_bytes
 from octavo.program.kv_bytes import PageFormats
-from octavo.program.ops import Attend, Experts, Head
+from octavo.program.ops import Attend, Head
 from octavo.program.program import Program
 
 # Where time bounds a chunk with more to come, it is a multiple of these rows: the tokens of a block
@@ -74,13 +74,8 @@ class _Costs:
             else:
                 self.row += each.flops
         self.weight_bytes = weight_bytes
-        self._experts: dict[tuple[int, int], float] = {}  # (a layer's, a row's) -> bytes of weights
         byte = weight_bytes / sum(weights.values())  # of a value
-        for op in program.ops:
-            if isinstance(op, Experts):
-                nbytes = byte * sum(weights[spec.name] for spec in op.weights)
-                key = op.experts, op.used
-                self._experts[key] = self._experts.get(key, 0.0) + nbytes
+        self._experts = expert_bytes(program, {name: byte * n for name, n in weights.items()})
         # By the assumed price: a measured one would change what a chunk costs between two chunks.
         self.weights = weight_bytes * UNITS_PER_BYTE
         self.groups = [
@@ -104,11 +99,7 @@ class _Costs:
         works = [Work(rows=end - begin, past=begin) for begin, end in spans]
         kv = sum(g.kv_bytes * work.tokens_seen(g.window) for work in works for g in self.groups)
         rows = sum(work.rows for work in works)
-        unread = sum(
-            nbytes * (1 - experts_read(experts, used, rows) / experts)
-            for (experts, used), nbytes in self._experts.items()
-        )
-        return self.weight_bytes - unread + kv
+        return self.weight_bytes - unread_bytes(self._experts, rows) + kv
 
 
 class StepBudget:

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from octavo.program.ops import Experts
+from octavo.program.cost import expert_bytes, unread_bytes
 from octavo.program.program import Program
 
 
 def active_bytes(program: Program, weight_bytes: Mapping[str, float]) -> float:
     """Return the bytes of weights that one token's row may read, all of an embedding with them: all
     bytes, where there are no experts."""
-    unread = sum(
-        (1 - op.used / op.experts) * sum(weight_bytes[spec.name] for spec in op.weights)
-        for op in program.ops
-        if isinstance(op, Experts)
-    )
+    unread = unread_bytes(expert_bytes(program, weight_bytes), rows=1)
     return sum(weight_bytes.values()) - unread

@@ -20,7 +20,7 @@ from typing import Literal
 
 from octavo.program.kv_bytes import PageFormats, pages_bytes
 from octavo.program.ops import Attend, Embed, Experts, Head, Linear, Route, StoreKV
-from octavo.program.program import Op, Program, inputs, output
+from octavo.program.program import Op, Program, inputs, output, weights_of
 from octavo.program.row_ops import ROW_OPS
 
 OpClass = Literal["embed", "norm", "qkv", "attention", "output", "mlp", "head"]
@@ -254,7 +254,7 @@ class _Counter:
         return OpCost(
             name,
             rows * (op.used * expert + extra * out),
-            read * sum(self.weight_bytes[spec.name] for spec in (*op.weights, *biases)),
+            read * sum(self.weight_bytes[spec.name] for spec in weights_of(op)),
             activation_bytes=_floats(rows, into + out + (0 if op.add is None else out)),
         )
 
@@ -271,6 +271,26 @@ class _Counter:
 def experts_read(experts: int, used: int, rows: int) -> float:
     """Return how many different experts rows meet, of which each meets `used` at random."""
     return experts * (1 - (1 - used / experts) ** rows)
+
+
+def expert_bytes(
+    program: Program, weight_bytes: Mapping[str, float]
+) -> dict[tuple[int, int], float]:
+    """Return the bytes of all experts, by how many a layer has and how many a row meets."""
+    found: dict[tuple[int, int], float] = {}
+    for op in program.ops:
+        if isinstance(op, Experts):
+            key = op.experts, op.used
+            found[key] = found.get(key, 0.0) + sum(weight_bytes[s.name] for s in weights_of(op))
+    return found
+
+
+def unread_bytes(of_experts: Mapping[tuple[int, int], float], rows: int) -> float:
+    """Return the bytes of experts that so many rows do not meet."""
+    return sum(
+        nbytes * (1 - experts_read(experts, used, rows) / experts)
+        for (experts, used), nbytes in of_experts.items()
+    )
 
 
 def _floats(rows: int, width: int) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from octavo.program.fused_ops import FusedOp
 from octavo.program.ops import KVSpec, ReadableOp, RopeTable, Value, WeightSpec
@@ -39,12 +40,16 @@ class Program:
         """Every weight the ops name, once each, in order of first use."""
         found: dict[str, WeightSpec] = {}
         for op in self.ops:
-            for name in op.__dataclass_fields__:
-                field = getattr(op, name)
-                for spec in field if isinstance(field, tuple) else (field,):
-                    if isinstance(spec, WeightSpec):
-                        found.setdefault(spec.name, spec)
+            for spec in weights_of(op):
+                found.setdefault(spec.name, spec)
         return found
+
+
+def weights_of(op: Op) -> list[WeightSpec]:
+    """The weights an op names."""
+    fields = [getattr(op, name) for name in op.__dataclass_fields__]
+    each = chain.from_iterable(f if isinstance(f, tuple) else (f,) for f in fields)
+    return [spec for spec in each if isinstance(spec, WeightSpec)]
 
 
 def inputs(op: Op) -> list[Value]:
