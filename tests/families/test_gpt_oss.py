@@ -178,6 +178,16 @@ def test_a_scale_that_is_no_number_is_refused_by_the_tensors_name(tmp_path: Path
         assert f"tensor '{name}_blocks'" in str(refused.value)
 
 
+def test_a_routers_bias_that_is_no_number_is_refused_as_its_matrix_is(tmp_path: Path) -> None:
+    folder, tensors = directory(tmp_path, "gpt-oss"), drawn("gpt-oss")
+    name = "model.layers.1.mlp.router.bias"
+    tensors[name] = tensors[name].copy()
+    tensors[name][2] = np.nan
+    write_weights(folder, tensors, dtype="BF16")
+    with pytest.raises(ModelError, match=f"'{name}' .* chooses experts and has values that are"):
+        loaded(folder)
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"swiglu_limit": 5.0}, "swiglu_limit is 5.0: 7 is supported"),
     ({"swiglu_alpha": 1.0}, "swiglu_alpha is 1.0: 1.702 is supported"),

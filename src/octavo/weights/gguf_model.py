@@ -78,12 +78,12 @@ def load_weights(
         vectors: dict[str, FloatArray] = {}
         for name, part in parts.items():
             header.check_unchanged()  # to read beyond the end of a file that was cut kills
+            if is_router(name):
+                _check_router(_floats(file, header, part, specs[name]), header, part)
             if name not in formats:
                 vectors[name] = _floats(file, header, part, specs[name])
                 continue
             rows, cols = specs[name].shape
-            if is_router(name):
-                _check_router(_floats(file, header, part, specs[name]), header, part)
             type, data = part.read(file.data)
             try:
                 matrices[name] = native.pack_weight(

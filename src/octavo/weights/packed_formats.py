@@ -85,9 +85,9 @@ def choices(
 
 
 def is_router(name: str) -> bool:
-    """Whether it is the matrix by which experts are chosen: it is small, and rounding it would
-    choose others."""
-    return name.endswith(f".{ROUTER}.weight")
+    """Whether experts are chosen by it: a matrix that is small, and rounding it would choose
+    others, or its bias."""
+    return f".{ROUTER}." in name
 
 
 def _format(header: ModelHeader, part: Part, spec: WeightSpec, asked: PackedWeights | None) -> str:
