@@ -39,12 +39,23 @@ inline ExpertPlaces expert_places(const ProgramParts& parts, const OpRecord& op,
   return places;
 }
 
+// Memory is taken where one is made, enough for any op of a program: threads of the pool, where
+// nothing may fail, only fill it.
 struct ExpertRows {
   std::vector<int32_t> begin;                   // (experts + 1,) first pair of each
   std::vector<int32_t> rows;                    // (pairs,) row of each
   std::vector<int32_t> places;                  // (rows * used,) the pair of a row's rank
   std::vector<int32_t> gate_begin, down_begin;  // (experts + 1,) first unit of each
+  std::vector<int32_t> next;                    // (experts,) where the next pair of each goes
   ExpertPlaces at;
+
+  ExpertRows(const ProgramParts& parts, int64_t step_rows) {
+    for (const OpRecord& op : parts.ops) {
+      if (op.code != kExperts) continue;
+      for (auto* each : {&begin, &gate_begin, &down_begin, &next}) each->reserve(op.experts + 1);
+      for (auto* each : {&rows, &places}) each->reserve(step_rows * op.used);
+    }
+  }
 
   int32_t pairs() const { return begin.back(); }
   int32_t rows_of(int32_t expert) const { return begin[expert + 1] - begin[expert]; }

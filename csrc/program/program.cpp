@@ -45,7 +45,7 @@ int64_t scratch_bytes(const ProgramParts& parts) {
 }  // namespace
 
 Run::Run(Program& program, ThreadPool& pool, const Step& step)
-    : p_(program), parts_(program.parts_), pool_(pool), s_(step) {
+    : p_(program), parts_(program.parts_), pool_(pool), s_(step), expert_rows_(parts_, step.rows) {
   plan_attention();
   for (size_t i = 0; i < kPhases * parts_.ops.size() * p_.taken_stride_; ++i)
     p_.taken_[i].store(0, std::memory_order_relaxed);

@@ -76,10 +76,10 @@ void Run::order_by_expert(const OpRecord& op) {
     for (int32_t rank = 0; rank < op.used; ++rank)
       ++x.begin[expert_of(op, rows_of(op.y, row)[rank]) + 1];
   for (int32_t e = 0; e < op.experts; ++e) x.begin[e + 1] += x.begin[e];
-  std::vector<int32_t> next(x.begin.begin(), x.begin.end() - 1);
+  x.next.assign(x.begin.begin(), x.begin.end() - 1);
   for (int32_t row = 0; row < s_.rows; ++row)
     for (int32_t rank = 0; rank < op.used; ++rank) {
-      const int32_t pair = next[expert_of(op, rows_of(op.y, row)[rank])]++;
+      const int32_t pair = x.next[expert_of(op, rows_of(op.y, row)[rank])]++;
       x.rows[pair] = row;
       x.places[row * op.used + rank] = pair;
     }
