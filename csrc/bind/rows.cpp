@@ -100,7 +100,11 @@ void route(const std::string& isa, FloatsOut out, Floats logits, std::optional<F
   within("score", score, 0, kNumRouteScores - 1);
   const int32_t used = length("out", out.size(), 2 * (experts / groups * groups_used)) / 2;
   need_size("out", out.size(), 2 * (size_t)used);
-  if (choice_bias) need_size("choice_bias", choice_bias->size(), logits.size());
+  if (choice_bias) {
+    need_size("choice_bias", choice_bias->size(), logits.size());
+    if (groups > 1)
+      within("experts of a group, beside a choice_bias", experts / groups, 2, experts);
+  }
   const Routing routing{experts, used, score, groups, groups_used, renormalise, scale};
   rows_for(isa).route(&routing, logits.data(), choice_bias ? choice_bias->data() : nullptr,
                       out.data());

@@ -8,6 +8,10 @@
 
 namespace octavo::OCTAVO_ISA {
 
+// Added to what a row's factors are divided by: scores that are all 0 give factors of 0, as they do
+// in DeepSeek-V3; no bit of a sum above 1e-12 changes.
+static constexpr float kLeastSum = 1e-20f;
+
 OCTAVO_INLINE void store_first(float* out, int32_t n, f32x16 v) {
   if (n >= 16) store_f(out, v);
   else store_f_mask(out, first_lanes(n), v);
@@ -31,35 +35,29 @@ static void sigmoid(const float* x, int32_t n, float* out) {
     store_first(out + k, n - k, times_sigmoid(set1_f(1.0f), load_logits(x, k, n)));
 }
 
-// The greatest of x, which is not NaN; the lowest of several.
-static int32_t best_of(const float* x, int32_t n) {
-  int32_t best = 0;
-  for (int32_t i = 1; i < n; i++)
-    if (x[i] > x[best]) best = i;
+// The greatest of x that is not taken yet, and now is; the lowest of several. x has no NaN.
+static int32_t take_best(const float* x, int32_t n, bool* taken) {
+  int32_t best = -1;
+  for (int32_t i = 0; i < n; i++)
+    if (!taken[i] && (best < 0 || x[i] > x[best])) best = i;
+  taken[best] = true;
   return best;
 }
+
+static float number_or_least(float x) { return x == x ? x : kMinusInf; }
 
 // -inf for the experts of all groups but the best. With a bias a group is as good as two experts.
 static void leave_groups_out(const Routing& r, bool of_two, float* choosing) {
   const int32_t size = r.experts / r.groups;
   float goodness[kMaxExperts];
+  bool counted[kMaxExperts] = {}, used[kMaxExperts] = {};
   for (int32_t g = 0; g < r.groups; g++) {
-    float* group = choosing + g * size;
-    const int32_t best = best_of(group, size);
-    goodness[g] = group[best];
-    if (!of_two) continue;
-    const float first = group[best];
-    group[best] = kMinusInf;
-    goodness[g] = first + group[best_of(group, size)];
-    group[best] = first;
+    const float* group = choosing + g * size;
+    float sum = group[take_best(group, size, counted + g * size)];
+    if (of_two) sum += group[take_best(group, size, counted + g * size)];
+    goodness[g] = number_or_least(sum);
   }
-  bool used[kMaxExperts] = {};
-  for (int32_t i = 0; i < r.groups_used; i++) {
-    int32_t best = -1;
-    for (int32_t g = 0; g < r.groups; g++)
-      if (!used[g] && (best < 0 || goodness[g] > goodness[best])) best = g;
-    used[best] = true;
-  }
+  for (int32_t i = 0; i < r.groups_used; i++) take_best(goodness, r.groups, used);
   for (int32_t i = 0; i < r.experts; i++)
     if (!used[i / size]) choosing[i] = kMinusInf;
 }
@@ -71,17 +69,13 @@ void route(const Routing* routing, const float* logits, const float* choice_bias
   else if (r.score == kSigmoid) sigmoid(logits, r.experts, scores);
   for (int32_t i = 0; i < r.experts; i++) {
     if (r.score == kSoftmaxOfChosen) scores[i] = logits[i];
-    const float value = choice_bias ? scores[i] + choice_bias[i] : scores[i];
-    choosing[i] = value == value ? value : kMinusInf;
+    choosing[i] = number_or_least(choice_bias ? scores[i] + choice_bias[i] : scores[i]);
   }
   if (r.groups > 1) leave_groups_out(r, choice_bias != nullptr, choosing);
   float* factors = out + r.used;
   bool taken[kMaxExperts] = {};
   for (int32_t rank = 0; rank < r.used; rank++) {
-    int32_t best = -1;
-    for (int32_t i = 0; i < r.experts; i++)
-      if (!taken[i] && (best < 0 || choosing[i] > choosing[best])) best = i;
-    taken[best] = true;
+    const int32_t best = take_best(choosing, r.experts, taken);
     out[rank] = (float)best;
     factors[rank] = scores[best];
   }
@@ -90,6 +84,7 @@ void route(const Routing* routing, const float* logits, const float* choice_bias
   if (r.renormalise) {
     sum = factors[0];
     for (int32_t rank = 1; rank < r.used; rank++) sum += factors[rank];
+    sum += kLeastSum;
   }
   for (int32_t rank = 0; rank < r.used; rank++) factors[rank] = factors[rank] / sum * r.scale;
 }

@@ -44,9 +44,9 @@ constexpr int32_t kNumRouteScores = 3;
 constexpr int32_t kMaxExperts = 1024;  // of a layer
 
 struct Routing {
-  int32_t experts, used;  // used <= groups_used * (experts / groups)
-  int32_t score;          // a RouteScore
-  int32_t groups, groups_used;
+  int32_t experts, used;        // used <= groups_used * (experts / groups)
+  int32_t score;                // a RouteScore
+  int32_t groups, groups_used;  // groups of two experts or more, if there is a bias
   bool renormalise;
   float scale;
 };

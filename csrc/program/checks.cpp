@@ -109,6 +109,9 @@ class RecordChecker {
         within(name + ".score", op.score, 0, kNumRouteScores - 1);
         within(name + ".renormalise", op.renormalise, 0, 1);
         vector(op, name, 0, op.experts);
+        if (op.vector[0] != -1 && op.expert_groups > 1)  // which are as good as their best two
+          within(name + ".experts of a group, beside a bias", op.experts / op.expert_groups, 2,
+                 op.experts);
         scale(op, name);
         break;
       case kExperts: {

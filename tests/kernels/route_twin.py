@@ -54,6 +54,7 @@ def route(
             by_group = choosing.reshape(groups, -1)
             ordered = -np.sort(-by_group, axis=1)
             good = ordered[:, 0] if choice_bias is None else ordered[:, 0] + ordered[:, 1]
+            good = np.where(np.isnan(good), F32(-np.inf), good)
             left = np.full_like(by_group, -np.inf)
             for group in best(good, groups_used):
                 left[group] = by_group[group]
@@ -67,4 +68,5 @@ def route(
             total = factors[0]
             for factor in factors[1:]:
                 total = total + factor
+            total = total + F32(1e-20)
         return np.concatenate([np.array(chosen, F32), factors / total * F32(scale)])

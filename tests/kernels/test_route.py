@@ -40,14 +40,17 @@ def route(
 @quick
 @given(data=st.data(), seed=st.integers(0, 2**32 - 1), score=st.sampled_from(native.ROUTE_SCORES))
 def test_a_route_is_its_twin(isa: str, data: st.DataObject, seed: int, score: str) -> None:
-    groups, size = data.draw(st.integers(1, 9)), data.draw(st.integers(2, 40))
+    biased = data.draw(st.booleans())
+    groups, size = data.draw(st.integers(1, 9)), data.draw(st.integers(1 + biased, 40))
     groups_used = data.draw(st.integers(1, groups))
     used = data.draw(st.integers(1, min(20, groups_used * size)))
     rng = np.random.default_rng(seed)
     logits = (rng.standard_normal(groups * size) * data.draw(st.sampled_from([1, 40]))).astype(F32)
     if data.draw(st.booleans()):
         logits = np.round(logits)  # many are equal
-    bias = rng.standard_normal(logits.size).astype(F32) if data.draw(st.booleans()) else None
+    odd = data.draw(st.lists(st.sampled_from([np.nan, np.inf, -np.inf]), max_size=3))
+    logits[rng.integers(0, logits.size, len(odd))] = odd
+    bias = rng.standard_normal(logits.size).astype(F32) if biased else None
     more = (used, score, data.draw(st.booleans()), rng.uniform(0.1, 3), groups, groups_used)
     check_bits(route(isa, logits, bias, *more), twin.route(isa, logits, bias, *more))
 
@@ -71,6 +74,17 @@ def test_what_is_no_number_is_chosen_last_and_every_choice_is_an_expert(
     assert np.isnan(nothing[2:]).all()
 
 
+def test_a_group_whose_best_two_have_no_sum_is_chosen_last(isa: str) -> None:
+    logits = np.array([np.inf, -np.inf, 1, 1, 2, 2], F32)
+    found = route(isa, logits, np.zeros(6, F32), 2, "softmax_of_chosen", groups=3)
+    assert found[:2].tolist() == [4, 5]
+
+
+def test_scores_that_are_all_0_give_factors_of_0(isa: str) -> None:
+    logits = np.full(6, -1000, F32)
+    assert route(isa, logits, None, 2, "sigmoid", True, 2.5).tolist() == [0, 1, 0, 0]
+
+
 @quick
 @given(n=st.integers(1, 300), seed=st.integers(0, 2**32 - 1))
 def test_a_scaled_row_is_added_with_one_rounding(isa: str, n: int, seed: int) -> None:
@@ -89,8 +103,12 @@ REFUSED: dict[str, tuple[tuple[int, int], dict[str, Any], str]] = {
     "groups used": ((4, 2), {"groups": 2, "groups_used": 3}, "groups_used: expected 1 to 2"),
     "bias": ((4, 2), {"choice_bias": np.zeros(3, F32)}, "choice_bias: expected 4 values, got 3"),
     "score": ((4, 2), {"score": 3}, "score: expected 0 to 2, got 3"),
+    "groups of one": (
+        (4, 2), {"groups": 4, "choice_bias": np.zeros(4, F32)},
+        "experts of a group, beside a choice_bias: expected 2 to 4, got 1",
+    ),
     "many experts": ((1025, 2), {}, "logits: expected 1 to 1024, got 1025"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REFUSED)

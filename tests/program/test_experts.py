@@ -14,8 +14,9 @@ from octavo.kernels import KV_FORMATS, native
 from octavo.planning.experts import active_bytes
 from octavo.program.builder import ProgramBuilder
 from octavo.program.cost import Work, cost, experts_read, uniform_weights
+from octavo.program.experts import routed
 from octavo.program.kv_bytes import PageFormats
-from octavo.program.ops import Experts, GateKind, KVSpec, RouteScore, WeightSpec
+from octavo.program.ops import Experts, GateKind, KVSpec, Route, RouteScore, WeightSpec
 from octavo.program.program import Program
 from octavo.weights.ggml_type import GGMLType
 from octavo.weights.gguf_model import ModelWeights
@@ -217,6 +218,22 @@ def test_a_program_that_would_leave_its_arrays_is_refused(name: str) -> None:
     parts.records[field][parts.ops.index(op)] = value
     with pytest.raises(ValueError, match=message):
         parts.build()
+
+
+def test_groups_of_one_expert_have_no_best_two() -> None:
+    made = program(12, score="sigmoid", biased=True, groups=4)
+    parts = make_parts(model=random_model(made, POOL, type=GGMLType.Q4_1))
+    for field in ("expert_groups", "groups_used"):
+        parts.records[field][parts.ops.index("Route")] = 12
+    with pytest.raises(ValueError, match="experts of a group, beside a bias: expected 2 to 12, go"):
+        parts.build()
+
+
+def test_a_row_whose_scores_are_all_0_adds_nothing_of_its_experts() -> None:
+    made = PROGRAMS["sigmoid, scaled"]
+    route = next(op for op in made.ops if isinstance(op, Route))
+    logits = np.full((2, 6), -200, np.float32)
+    assert routed(route, logits, None).tolist() == [[0, 1, 0, 0]] * 2
 
 
 def test_more_rows_of_experts_than_are_counted_are_refused() -> None:

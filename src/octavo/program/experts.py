@@ -19,7 +19,7 @@ def routed(op: Route, logits: FloatArray, choice_bias: FloatArray | None) -> Flo
     """Return the numbers of each row's experts, best first, then their factors: (rows, 2 * used)
     from (rows, experts)."""
     scores = {"softmax": _softmax, "sigmoid": _sigmoid}.get(op.score, np.asarray)(logits)
-    choosing = scores if choice_bias is None else scores + choice_bias
+    choosing = _or_least(scores if choice_bias is None else scores + choice_bias)
     if op.groups > 1:
         choosing = _of_best_groups(op, choosing)
     chosen = np.argsort(-choosing, axis=1, kind="stable")[:, : op.used]
@@ -27,7 +27,8 @@ def routed(op: Route, logits: FloatArray, choice_bias: FloatArray | None) -> Flo
     if op.score == "softmax_of_chosen":
         factors = _softmax(factors)
     if op.renormalise:
-        factors = factors / factors.sum(axis=1, keepdims=True)
+        # As in DeepSeek-V3, so that scores which are all 0 give 0; others lose it in rounding.
+        factors = factors / (factors.sum(axis=1, keepdims=True) + np.float32(1e-20))
     return np.concatenate([chosen, factors * np.float32(op.scale)], axis=1).astype(np.float32)
 
 
@@ -60,6 +61,11 @@ def mixed(
     return out * np.float32(op.scale)
 
 
+def _or_least(x: FloatArray) -> FloatArray:
+    """What is no number is chosen last."""
+    return np.where(np.isnan(x), np.float32(-np.inf), x)
+
+
 def _softmax(x: FloatArray) -> FloatArray:
     e = np.exp((x - x.max(axis=1, keepdims=True)).astype(np.float64))
     shares: FloatArray = (e / e.sum(axis=1, keepdims=True)).astype(np.float32)
@@ -75,7 +81,7 @@ def _of_best_groups(op: Route, choosing: FloatArray) -> FloatArray:
     """Leave experts of all but the best groups out: they get -inf."""
     by_group = choosing.reshape(len(choosing), op.groups, -1)
     best = -np.sort(-by_group, axis=2)[:, :, : 1 if op.choice_bias is None else 2].sum(axis=2)
-    used = np.argsort(-best, axis=1, kind="stable")[:, : op.groups_used]
+    used = np.argsort(-_or_least(best), axis=1, kind="stable")[:, : op.groups_used]
     left = np.full_like(by_group, -np.inf)
     rows = np.arange(len(choosing))[:, None]
     left[rows, used] = by_group[rows, used]

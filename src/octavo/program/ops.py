@@ -219,7 +219,8 @@ class Route:
 
     A `choice_bias` is added to the scores that choose, not to those that multiply. Where experts
     lie in `groups`, the choice is among the `groups_used` best groups; a group is as good as its
-    best expert, or with a choice bias as its best two together   (DeepSeek-V2, V3)."""
+    best expert, or with a choice bias as its best two together   (DeepSeek-V2, V3). Scores that are
+    no number are chosen last, and factors of scores that are all 0 are 0, renormalised too."""
 
     x: Value  # (rows, experts) logits
     score: RouteScore
