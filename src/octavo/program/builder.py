@@ -133,7 +133,8 @@ class ProgramBuilder:
         assert heads % spec.kv_heads == 0
         assert sink_logits is None or sink_logits.shape == (heads,)
         if k is None or v is None:
-            assert k is v and layer is not None
+            assert k is v
+            assert layer is not None
             assert 0 <= layer < self._layers[group]
         else:
             assert layer is None
