@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from octavo.batch import FloatArray
+from octavo.bench.kv_dtype import BY_WINDOW, dtypes_of
+from octavo.bench.kv_dtype import DTYPES as OF_ALL
 from octavo.config import EngineConfig
 from octavo.errors import UsageError
 from octavo.kernels import KV_FORMATS, native
@@ -76,3 +79,27 @@ def test_a_model_without_windows_says_so(tmp_path: Path) -> None:
     said = "full=int8,window=bf16: this model has no layers with a window: expected kv_dtype=int8"
     with pytest.raises(UsageError, match=said):
         LLM(path, threads=1, kv_dtype="full=int8,window=bf16")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            {"kv_dtype": "full=int8,window=bf16"},
+            "full=int8,window=bf16: this model has a window in all layers: expected kv_dtype=bf16",
+        ),
+        (
+            {"kv_dtype": "int4", "kv_sinks": 4},
+            "kv_sinks=4: this model has a window in all layers, and only layers that see all",
+        ),
+    ],
+)
+def test_a_model_whose_layers_all_have_a_window_says_so(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        page_formats(ALL_WINDOWED.program, EngineConfig.parse(options))
+    assert page_formats(WINDOWED.program, EngineConfig.parse(options))
+
+
+def test_dtypes_by_window_are_measured_where_there_are_both_kinds_of_layers() -> None:
+    assert dtypes_of(WINDOWED.program) == OF_ALL + BY_WINDOW
+    assert dtypes_of(ALL_WINDOWED.program) == OF_ALL

@@ -58,8 +58,8 @@ class Measured:
 
 def dtypes_of(program: Program) -> tuple[str, ...]:
     """Return the dtypes to measure, the reference first."""
-    windows = any(spec.window for spec in program.groups)
-    return DTYPES + BY_WINDOW if windows else DTYPES
+    both = 0 < len(program.full_groups) < len(program.groups)
+    return DTYPES + BY_WINDOW if both else DTYPES
 
 
 def no_verdict(reference: Quality) -> str | None:

@@ -77,13 +77,21 @@ def kv_pages(program: Program, block_size: int, formats: PageFormats, *, max_row
 
 
 def page_formats(program: Program, config: EngineConfig) -> PageFormats:
-    """Return the formats as costs and pages are counted with them. Raises if windowed layers are to
-    have one of their own and the program has none."""
-    dtypes = config.kv_dtypes
-    if dtypes.full != dtypes.window and not any(spec.window for spec in program.groups):
+    """Return the formats as costs and pages are counted with them. Raises where an option is about
+    layers that the program has none of."""
+    dtypes, full = config.kv_dtypes, len(program.full_groups)
+    if dtypes.full != dtypes.window and full in (0, len(program.groups)):
+        why, only = "no layers with a window", dtypes.full
+        if not full:
+            why, only = "a window in all layers", dtypes.window
         raise UsageError(
-            f"kv_dtype={config.kv_dtype}: this model has no layers with a window: expected "
-            f"kv_dtype={join_kv_dtype(KVDtypes(dtypes.full, dtypes.full))}"
+            f"kv_dtype={config.kv_dtype}: this model has {why}: expected "
+            f"kv_dtype={join_kv_dtype(KVDtypes(only, only))}"
+        )
+    if config.kv_sinks and not full:
+        raise UsageError(
+            f"kv_sinks={config.kv_sinks}: this model has a window in all layers, and only layers "
+            "that see all tokens have sinks: leave kv_sinks out"
         )
     sinks = Sinks(config.sink_tokens, config.sink_format) if config.sink_tokens else None
     return PageFormats(*config.kv_formats, sinks)
