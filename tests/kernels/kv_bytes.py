@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from octavo.program.reference import rotate
+from octavo.program.rounding import rotate
 from tests.kernels.exact import F32, Floats, fma
 from tests.kernels.kv_floats import UNIT, Bools, Bytes, Doubles, F32Twin, Offsets
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from octavo.kernels import native
-from octavo.program.reference import rotate
+from octavo.program.rounding import rotate
 from tests.kernels import attention_twin as twin
 from tests.kernels.exact import F32, Floats
 from tests.kernels.guard import guarded

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from octavo.batch import EDIT, Asked, Want, make_batch
 from octavo.kernels import native
-from octavo.program.reference import (
-    edit_logits,
+from octavo.program.reference import edit_logits
+from octavo.program.rounding import (
     round_int4_keys,
     round_int4_rows,
     round_int8_keys,

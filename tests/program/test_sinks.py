@@ -13,8 +13,8 @@ from octavo.batch import Asked, Batch, Want, make_batch
 from octavo.engine.runner import Runner
 from octavo.kernels import native
 from octavo.program.ops import KVSpec
-from octavo.program.reference import (
-    ReferenceInterpreter,
+from octavo.program.reference import ReferenceInterpreter
+from octavo.program.rounding import (
     round_int4_keys,
     round_int4_rows,
     round_int8_keys,
