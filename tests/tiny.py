@@ -18,6 +18,7 @@ from octavo.model import llama
 from octavo.model.config import ModelConfig
 from octavo.program.program import Program
 from octavo.weights.dequantize import dequantize
+from octavo.weights.file_table import FileTable
 from octavo.weights.ggml_type import GGMLType
 from octavo.weights.gguf_model import ModelWeights
 from tests.kernels.gguf_blocks import HALFS_AT, OWN_FORMAT, random_blocks
@@ -63,7 +64,7 @@ def random_model(
     program: Program, pool: native.ThreadPool, *, type: GGMLType, seed: int = 0
 ) -> TinyModel:
     rng = np.random.default_rng(seed)
-    matrices, vectors, exact = {}, {}, {}
+    matrices, vectors, tables, exact = {}, {}, {}, {}
     for name, spec in program.weights().items():
         if spec.kind == "vector":
             exact[name] = vectors[name] = (1 + rng.standard_normal(spec.shape) / 8).astype(
@@ -73,10 +74,13 @@ def random_model(
         rows, cols = spec.shape
         raw = random_blocks(type, rows, cols, rng)
         raw = _scaled(raw, type, (rows, cols))
+        if spec.kind == "table":
+            tables[name] = FileTable(type, raw, rows, cols)
+            continue
         fmt = OWN_FORMAT.get(type) or ("F32" if type is GGMLType.F32 else "BF16")
         matrices[name] = native.pack_weight(pool, raw, int(type), rows, cols, fmt)
         exact[name] = dequantize(type, raw, spec.shape)
-    return TinyModel(program, ModelWeights(matrices, vectors), exact)
+    return TinyModel(program, ModelWeights(matrices, vectors, tables=tables), exact)
 
 
 def make_runner(

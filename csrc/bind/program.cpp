@@ -32,6 +32,9 @@ using RopeArrays =
 using Groups =
     std::vector<std::tuple<KVLayout*, Array<uint8_t, 1>, int32_t, std::optional<int32_t>>>;
 
+// Of each table in a file its bytes, GGML's type, rows and columns.
+using Tables = std::vector<std::tuple<Const<uint8_t, 1>, int32_t, int32_t, int32_t>>;
+
 constexpr int32_t kMaxWidth = 1 << 24, kMaxRows = 1 << 24;  // sizes of buffers stay inside an int64
 
 class PyProgram {
@@ -39,7 +42,7 @@ class PyProgram {
   PyProgram(const std::string& isa, ThreadPool& pool, Const<int32_t, 2> records,
             Const<int32_t, 2> buffers, const std::vector<PackedWeight*>& matrices,
             const std::vector<Const<float, 1>>& vectors, const Groups& groups,
-            const RopeArrays& rope_tables, int32_t max_rows)
+            const RopeArrays& rope_tables, int32_t max_rows, const Tables& tables)
       : pool_(pool) {
     ProgramParts parts;
     same("records", sizeof(OpRecord) / 4, records.shape(1));
@@ -56,6 +59,15 @@ class PyProgram {
       if (w == nullptr) throw nb::value_error("matrices: expected PackedWeight, got None");
       packed_weights_.push_back(nb::find(w));
       parts.matrices.push_back(w->weight());
+    }
+    table_arrays_ = tables;
+    for (const auto& [data, type, rows, cols] : tables) {
+      const GgmlBlock& block = ggml_block(type);
+      if (rows < 1 || cols < 1 || cols % block.values != 0)
+        throw nb::value_error("tables: expected rows of whole blocks");
+      const int64_t blocks = cols / block.values, bytes = blocks * block.bytes;
+      same("tables bytes", rows * bytes, data.shape(0));
+      parts.tables.push_back({data.data(), type, rows, cols, bytes, blocks});
     }
     vector_arrays_ = vectors;
     for (const auto& v : vectors) {
@@ -108,6 +120,7 @@ class PyProgram {
   ThreadPool& pool_;
   // What the parts point into, held here because the lists that it came in may change.
   std::vector<nb::object> packed_weights_;
+  Tables table_arrays_;
   std::vector<Const<float, 1>> vector_arrays_;
   std::vector<Array<uint8_t, 1>> page_arrays_;
   RopeArrays rope_arrays_;
@@ -155,10 +168,10 @@ void bind_program(nb::module_& m) {
                         "The native interpreter of one program; see csrc/program/program.h.")
       .def(nb::init<const std::string&, ThreadPool&, Const<int32_t, 2>, Const<int32_t, 2>,
                     const std::vector<PackedWeight*>&, const std::vector<Const<float, 1>>&,
-                    const Groups&, const RopeArrays&, int32_t>(),
+                    const Groups&, const RopeArrays&, int32_t, const Tables&>(),
            "isa"_a, "pool"_a, "records"_a.noconvert(), "buffers"_a.noconvert(), "matrices"_a,
            "vectors"_a.noconvert(), "groups"_a.noconvert(), "rope_tables"_a.noconvert(),
-           "max_rows"_a, nb::keep_alive<1, 3>())
+           "max_rows"_a, "tables"_a.noconvert() = Tables{}, nb::keep_alive<1, 3>())
       .def("run", &PyProgram::run, "batch"_a, "output"_a);
 }
 

@@ -58,7 +58,7 @@ void row_op(const std::string& isa, const std::string& name, FloatsOut out, Floa
     if (needed) need_size(what, given->size(), size);
   };
   need("y", op->inputs > 1, y, x.size());
-  need("weight", op->norm && weight, weight, dim);
+  need("weight", (op->norm || op->factor) && weight, weight, op->factor ? 1 : dim);
   need("bias", op->norm && bias, bias, dim);
   need("cos", op->rope, cos, cos ? cos->size() : 0);
   need("sin", op->rope, sin, cos ? cos->size() : 0);

@@ -36,6 +36,7 @@ class RecordChecker {
         same(name + ".heads x head_dim", columns, (int64_t)op.heads * op.head_dim);
       }
       if (row_op->norm) norm(op, name, head);
+      if (row_op->factor) vector(op, name, 0, 1);
       if (row_op->rope) rope(op, name);
       if (row_op->activations > 0) activation(op, name, row_op->activations);
       if (row_op->position) within(name + ".original", op.original, 1, INT32_MAX);
@@ -44,6 +45,11 @@ class RecordChecker {
     }
     switch (op.code) {
       case kEmbed:
+        if (op.table != -1) {
+          below(name + ".table", op.table, (int64_t)p_.tables.size());
+          same(name + ".table cols", p_.tables[op.table].cols, width("out", op.out));
+          break;
+        }
         matrix(0, -1, width("out", op.out));
         if (op.matrix[1] == -1) break;
         matrix(1, -1, width("out", op.out));
@@ -76,6 +82,9 @@ class RecordChecker {
         attention(op, l, name);
         break;
       }
+      case kSlice:
+        within(name + ".offset", op.offset, 0, (int64_t)width("x", op.x) - width("out", op.out));
+        break;
       case kGateUp:
         matrix(0, width("out", op.out), width("x", op.x));
         matrix(1, width("out", op.out), width("x", op.x));
@@ -243,10 +252,15 @@ void check_ends(const ProgramParts& p) {
   const std::vector<OpRecord>& ops = p.ops;
   same("first op's code", kEmbed, ops.front().code);
   same("last op's code", kHead, ops.back().code);
-  for (size_t i = 1; i + 1 < ops.size(); ++i)
-    if (ops[i].code == kEmbed || ops[i].code == kHead)
+  same("first op's table", -1, ops.front().table);
+  for (size_t i = 1; i + 1 < ops.size(); ++i) {
+    const bool of_file = ops[i].code == kEmbed && ops[i].table != -1;
+    if (of_file && p.tables[ops[i].table].rows < p.embedding_rows())
+      refuse("tables rows, at least", p.embedding_rows(), p.tables[ops[i].table].rows);
+    if ((ops[i].code == kEmbed && !of_file) || ops[i].code == kHead)
       throw std::invalid_argument(
           "codes: expected one Embed, the first op, and one Head, the last");
+  }
 }
 
 // The sinks of a group are the same layers and heads, in pages of another format.

@@ -20,12 +20,13 @@ enum OpCode : int32_t {
   kQKV,
   kRoute,
   kExperts,
+  kSlice,
   kHead,
   kFirstRowOp,  // codes from here on are the rows of kRowOps (row_ops.h)
 };
-constexpr const char* kOpNames[] = {"Embed",   "Quantize", "NormQuantize",   "Matmul",
-                                    "StoreKV", "Attend",   "AttendQuantize", "GateUp",
-                                    "QKV",     "Route",    "Experts",        "Head"};
+constexpr const char* kOpNames[] = {
+    "Embed",  "Quantize", "NormQuantize", "Matmul",  "StoreKV", "Attend", "AttendQuantize",
+    "GateUp", "QKV",      "Route",        "Experts", "Slice",   "Head"};
 static_assert(std::size(kOpNames) == kFirstRowOp);
 
 // Unused indices are -1.
@@ -33,6 +34,7 @@ struct OpRecord {
   int32_t code;
   int32_t x, y, add, out;  // buffers
   int32_t matrix[3];       // packed weights
+  int32_t table;           // of an embedding whose rows are read from a file; else -1
   // Norms and biases; of a norm its weight and bias, and of the head its own bias; of QKV three
   // biases, then the norms of q's and k's heads.
   int32_t vector[5];
@@ -42,8 +44,9 @@ struct OpRecord {
   int32_t activation;
   // The ActKinds that an op packs rows to itself: of the head, or of experts' gate, up and down.
   int32_t row_kind[3];
-  int32_t group, layer;   // KV layer group, layer inside it
-  int32_t offset;         // of the embedding: the row of position 0 in matrix[1]
+  int32_t group, layer;  // KV layer group, layer inside it
+  // Of the embedding: the row of position 0 in matrix[1]. Of a slice: its first column.
+  int32_t offset;
   int32_t original;       // positions that are scaled alike
   int32_t tokens;         // of the head: rows of its matrix that are tokens, the first ones
   int32_t experts, used;  // of a layer, of a row
@@ -69,20 +72,35 @@ struct RecordField {
         sizeof(record::field) / 4, offsetof(record, field)                                       \
   }
 constexpr RecordField kRecordFields[] = {
-    OCTAVO_FIELD(OpRecord, code),        OCTAVO_FIELD(OpRecord, x),
-    OCTAVO_FIELD(OpRecord, y),           OCTAVO_FIELD(OpRecord, add),
-    OCTAVO_FIELD(OpRecord, out),         OCTAVO_FIELD(OpRecord, matrix),
-    OCTAVO_FIELD(OpRecord, vector),      OCTAVO_FIELD(OpRecord, heads),
-    OCTAVO_FIELD(OpRecord, head_dim),    OCTAVO_FIELD(OpRecord, rope_table),
-    OCTAVO_FIELD(OpRecord, rope_style),  OCTAVO_FIELD(OpRecord, norm_kind),
-    OCTAVO_FIELD(OpRecord, activation),  OCTAVO_FIELD(OpRecord, row_kind),
-    OCTAVO_FIELD(OpRecord, group),       OCTAVO_FIELD(OpRecord, layer),
-    OCTAVO_FIELD(OpRecord, offset),      OCTAVO_FIELD(OpRecord, original),
-    OCTAVO_FIELD(OpRecord, tokens),      OCTAVO_FIELD(OpRecord, experts),
-    OCTAVO_FIELD(OpRecord, used),        OCTAVO_FIELD(OpRecord, score),
-    OCTAVO_FIELD(OpRecord, renormalise), OCTAVO_FIELD(OpRecord, expert_groups),
-    OCTAVO_FIELD(OpRecord, groups_used), OCTAVO_FIELD(OpRecord, eps),
-    OCTAVO_FIELD(OpRecord, scale),       OCTAVO_FIELD(OpRecord, softcap),
+    OCTAVO_FIELD(OpRecord, code),
+    OCTAVO_FIELD(OpRecord, x),
+    OCTAVO_FIELD(OpRecord, y),
+    OCTAVO_FIELD(OpRecord, add),
+    OCTAVO_FIELD(OpRecord, out),
+    OCTAVO_FIELD(OpRecord, matrix),
+    OCTAVO_FIELD(OpRecord, table),
+    OCTAVO_FIELD(OpRecord, vector),
+    OCTAVO_FIELD(OpRecord, heads),
+    OCTAVO_FIELD(OpRecord, head_dim),
+    OCTAVO_FIELD(OpRecord, rope_table),
+    OCTAVO_FIELD(OpRecord, rope_style),
+    OCTAVO_FIELD(OpRecord, norm_kind),
+    OCTAVO_FIELD(OpRecord, activation),
+    OCTAVO_FIELD(OpRecord, row_kind),
+    OCTAVO_FIELD(OpRecord, group),
+    OCTAVO_FIELD(OpRecord, layer),
+    OCTAVO_FIELD(OpRecord, offset),
+    OCTAVO_FIELD(OpRecord, original),
+    OCTAVO_FIELD(OpRecord, tokens),
+    OCTAVO_FIELD(OpRecord, experts),
+    OCTAVO_FIELD(OpRecord, used),
+    OCTAVO_FIELD(OpRecord, score),
+    OCTAVO_FIELD(OpRecord, renormalise),
+    OCTAVO_FIELD(OpRecord, expert_groups),
+    OCTAVO_FIELD(OpRecord, groups_used),
+    OCTAVO_FIELD(OpRecord, eps),
+    OCTAVO_FIELD(OpRecord, scale),
+    OCTAVO_FIELD(OpRecord, softcap),
 };
 constexpr RecordField kBufferFields[] = {OCTAVO_FIELD(BufferSpec, width),
                                          OCTAVO_FIELD(BufferSpec, kind)};

@@ -79,6 +79,7 @@ void Run::run_op(const OpRecord& op, int32_t index, int thread) {
     case kQKV: qkv(op, index, thread); break;
     case kRoute: route(op, index, thread); break;
     case kExperts: experts(op, index, thread); break;
+    case kSlice: slice(op, index, thread); break;
     case kHead: head(op, index, thread); break;
     default: row_op(op, *row_op_of(op.code), index, thread);
   }

@@ -37,11 +37,20 @@ struct RopeTable {
   int32_t half;
 };
 
+// Rows that stay in a file, in GGML's blocks, where it is mapped.
+struct FileTable {
+  const uint8_t* data;
+  int32_t ggml_type;
+  int32_t rows, cols;
+  int64_t row_bytes, row_blocks;
+};
+
 // What a program is made of. It points at weights, pages and tables that others keep alive.
 struct ProgramParts {
   std::vector<OpRecord> ops;
   std::vector<BufferSpec> buffers;
   std::vector<Weight> matrices;
+  std::vector<FileTable> tables;
   std::vector<const float*> vectors;
   std::vector<int64_t> vector_sizes;
   std::vector<LayerGroup> groups;

@@ -18,7 +18,7 @@ struct RowArgs {
   const OpRecord& op;
   int32_t width;
   const float *x, *y;          // y: null if there is one input
-  const float *weight, *bias;  // of a norm; null if there is none
+  const float *weight, *bias;  // of a norm, or a factor alone; null if there is none
   const float *cos, *sin;      // of the row's position, (half,) each
   int32_t half;
   int32_t position;  // of the row
@@ -30,6 +30,7 @@ struct RowOp {
   int32_t inputs;           // 1: x, 2: x and y
   bool heads = false;       // a row is `heads` heads of `head_dim` values
   bool norm = false;        // of its norm_kind; its vectors have a value for each column of a head
+  bool factor = false;      // its vector, if it has one, is a factor
   bool rope = false;        // reads its rope table
   int32_t activations = 0;  // kinds that it knows, the first ones
   bool position = false;    // reads its row's position, in steps of `original`
@@ -70,8 +71,11 @@ inline constexpr RowOp kRowOps[] = {
      .run = [](const RowKernels& k, const RowArgs& a) { k.add(a.x, a.y, a.width, a.out); }},
     {.name = "Scale",
      .inputs = 1,
-     .run = [](const RowKernels& k,
-               const RowArgs& a) { k.scale(a.x, a.op.scale, a.width, a.out); }},
+     .factor = true,
+     .run =
+         [](const RowKernels& k, const RowArgs& a) {
+  k.scale(a.x, a.weight ? a.op.scale * *a.weight : a.op.scale, a.width, a.out);
+}},
     {.name = "Clamp",
      .inputs = 1,
      .run = [](const RowKernels& k,

@@ -116,6 +116,8 @@ class Run {
 
   // run_rows.cpp
   void embed(const OpRecord& op, int32_t index, int thread);
+  void gather(const OpRecord& op, int32_t index, int thread);
+  void slice(const OpRecord& op, int32_t index, int thread);
   void row_op(const OpRecord& op, const RowOp& row_op, int32_t index, int thread);
   void quantize(const OpRecord& op, int32_t index, int thread);
   void norm_quantize(const OpRecord& op, int32_t index, int thread);

@@ -1,11 +1,14 @@
 // run_rows.cpp: ops that work on one row at a time, shared out by activation tile.
 #include <algorithm>
+#include <cstring>
 
+#include "pack/pack.h"
 #include "program/run.h"
 
 namespace octavo {
 
 void Run::embed(const OpRecord& op, int32_t index, int thread) {
+  if (op.table >= 0) return gather(op, index, thread);
   const int32_t width = parts_.buffers[op.out].width;
   float* position = reinterpret_cast<float*>(p_.scratch_[thread]);
   share_rows(index, s_.rows, thread, [&](int32_t row) {
@@ -16,14 +19,30 @@ void Run::embed(const OpRecord& op, int32_t index, int thread) {
   });
 }
 
+// Rows of a table in a file: what was not read before is read from the disk now, on all threads.
+void Run::gather(const OpRecord& op, int32_t index, int thread) {
+  const FileTable& table = parts_.tables[op.table];
+  share_rows(index, s_.rows, thread, [&](int32_t row) {
+    dequantize_blocks(table.ggml_type, table.data + s_.tokens[row] * table.row_bytes,
+                      table.row_blocks, rows_of(op.out, row));
+  });
+}
+
+void Run::slice(const OpRecord& op, int32_t index, int thread) {
+  const size_t bytes = (size_t)parts_.buffers[op.out].width * 4;
+  share_rows(index, s_.rows, thread, [&](int32_t row) {
+    std::memcpy(rows_of(op.out, row), rows_of(op.x, row) + op.offset, bytes);
+  });
+}
+
 void Run::row_op(const OpRecord& op, const RowOp& row_op, int32_t index, int thread) {
   share_rows(index, s_.rows, thread, [&](int32_t row) {
     const RopeTable rope = row_op.rope ? rope_of(op, row) : RopeTable{};
-    row_op.run(*p_.kernels_->rows,
-               {op, parts_.buffers[op.out].width, rows_of(op.x, row),
-                row_op.inputs > 1 ? rows_of(op.y, row) : nullptr,
-                row_op.norm ? vector(op, 0) : nullptr, row_op.norm ? vector(op, 1) : nullptr,
-                rope.cos, rope.sin, rope.half, s_.positions[row], rows_of(op.out, row)});
+    row_op.run(*p_.kernels_->rows, {op, parts_.buffers[op.out].width, rows_of(op.x, row),
+                                    row_op.inputs > 1 ? rows_of(op.y, row) : nullptr,
+                                    row_op.norm || row_op.factor ? vector(op, 0) : nullptr,
+                                    row_op.norm ? vector(op, 1) : nullptr, rope.cos, rope.sin,
+                                    rope.half, s_.positions[row], rows_of(op.out, row)});
   });
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from octavo.config import EngineConfig, check_context
@@ -29,7 +29,7 @@ from octavo.sampling_params import Sampling
 from octavo.tokenizer import Tokenizer
 from octavo.weights import kv_verdicts, library
 from octavo.weights.fingerprint import fingerprint, known_fingerprint
-from octavo.weights.gguf_model import ModelWeights, load_weights
+from octavo.weights.gguf_model import ModelWeights, load_weights, open_tables
 from octavo.weights.model_header import ModelHeader, read_header
 from octavo.weights.pack_cache import PackFile
 from octavo.weights.packed_formats import packed_bytes, packed_formats
@@ -125,6 +125,8 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
         building = beside.submit(Tokenizer.from_spec, spec, cache_dir=cache_dir)
         kept = _pack_file(header, program, config, folder, digest)
         found = None if kept is None else kept.read()
+        if found is not None:
+            found = replace(found, tables=open_tables(header, program.weights()))
         weights = found or load_weights(header, program.weights(), pool, asked=config.weights)
         runner = Runner(
             program, weights, config,

@@ -29,6 +29,7 @@ class Grouped:
     experts: int = 0  # in an MLP of each layer, of which a row meets two
     sink_logits: bool = False
     sharing: int = 0  # layers after those, which store nothing: they read their group's last one
+    from_file: bool = False  # layers add columns of a table whose rows stay in a file
 
     @property
     def head_rows(self) -> int:
@@ -71,6 +72,10 @@ def grouped(shape: Grouped) -> Program:
         WeightSpec("table", (shape.head_rows, _WIDTH)), positions=learned, offset=2 * shape.varied
     )
 
+    layers = shape.num_layers + shape.sharing
+    table = WeightSpec("in file", (shape.head_rows, 32 * layers), source="file")
+    of_layers = p.embed(table) if shape.from_file else None
+
     def norm(x: Value, name: str) -> Value:
         weight = WeightSpec(name, (_WIDTH,))
         if not shape.varied:
@@ -81,7 +86,7 @@ def grouped(shape: Grouped) -> Program:
         scale = 0.5 if shape.varied and add is not None else 1.0
         return p.linear(x, WeightSpec(name, (rows, x.width)), scale=scale, add=add)
 
-    for i in range(shape.num_layers + shape.sharing):
+    for i in range(layers):
         group = i % len(groups)
         spec = shape.groups[group]
         heads = spec.kv_heads * shape.queries
@@ -106,6 +111,11 @@ def grouped(shape: Grouped) -> Program:
         if shape.varied:
             up = p.activate(linear(norm(h, f"{i}.up_norm"), f"{i}.up", 96), "gelu")
             h = linear(up, f"{i}.down", _WIDTH, add=h)
+        if of_layers is not None:
+            part = p.scale(
+                p.slice(of_layers, 32 * i, 32), 0.5, factor=WeightSpec(f"{i}.factor", (1,))
+            )
+            h = linear(part, f"{i}.of_layer", _WIDTH, add=h)
         if shape.experts:
             h = mixed(p, norm(h, f"{i}.mixed_norm"), shape.experts, f"{i}.", h)
     x, weight = norm(h, "norm"), WeightSpec("head", (shape.head_rows, _WIDTH))

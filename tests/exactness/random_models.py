@@ -39,19 +39,17 @@ groups = st.one_of(
     st.builds(lambda w: (WIDE, FULL, windowed(w)), WINDOWS),
 )
 grouped = st.builds(
-    lambda groups, more, vocab, queries, softcap, varied, experts, sink_logits, sharing: Grouped(
-        groups, len(groups) + more, vocab, queries=queries, softcap=softcap, varied=varied,
-        experts=experts, sink_logits=sink_logits, sharing=sharing,
-    ),
+    lambda groups, more, **others: Grouped(groups, len(groups) + more, **others),
     groups=groups,
     more=st.integers(0, 1),
-    vocab=st.sampled_from([6, 19, 40]),
+    vocab_size=st.sampled_from([6, 19, 40]),
     queries=st.sampled_from([2, 2, 25]),
     softcap=st.sampled_from([0.0, 0.0, 1.0]),
     varied=st.booleans(),
     experts=st.sampled_from([0, 0, 3, 8]),
     sink_logits=st.booleans(),
     sharing=st.sampled_from([0, 0, 1, 3]),
+    from_file=st.booleans(),
 )  # fmt: skip
 shapes = llamas | grouped
 

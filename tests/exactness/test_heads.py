@@ -33,7 +33,7 @@ SHAPES = {
     "two times 30 heads": Grouped((KVSpec(2, 16, 16),), 1, VOCAB, queries=30),
     "128 heads": Grouped((KVSpec(1, 16, 16),), 1, VOCAB, queries=128),
     "layers that store nothing": Grouped(
-        (KVSpec(2, 32, 32, window=100), KVSpec(1, 32, 48)), 3, VOCAB, sharing=3
+        (KVSpec(2, 32, 32, window=100), KVSpec(1, 32, 48)), 3, VOCAB, sharing=3, from_file=True
     ),
 }
 

@@ -14,6 +14,7 @@ from octavo.engine.runner import kv_layout
 from octavo.kernels import default_isa, native
 from octavo.program.encode import encode
 from octavo.program.fuse import RowKind, fuse, lower
+from octavo.program.ops import RopeTable
 from octavo.program.rope import cos_sin
 from tests.kernels.guard import guarded
 from tests.tiny import TINY, TinyModel, tiny_model
@@ -38,6 +39,7 @@ class Parts:
     max_rows: int = 64
     sinks: int | None = None
     more_groups: list[Any] = field(default_factory=list)  # layout, window, sinks
+    tables: list[Any] = field(default_factory=list)
 
     def buffer_of(self, op: str, field: str) -> int:
         return int(self.records[field][self.ops.index(op)])
@@ -49,7 +51,7 @@ class Parts:
             default_isa(), POOL, words[0].reshape(len(self.records), -1),
             words[1].reshape(len(self.buffers), -1), self.matrices, self.vectors,
             [(layout, self._pages(), window, sinks) for layout, window, sinks in groups],
-            [(self.cos, self.sin)], self.max_rows,
+            [(self.cos, self.sin)], self.max_rows, self.tables,
         )  # fmt: skip
 
     def _pages(self) -> NDArray[np.uint8]:
@@ -68,8 +70,13 @@ def make_parts(*, fused: bool = True, model: TinyModel | None = None) -> Parts:
         [model.weights.matrices[name] for name in encoded.matrices],
         [model.weights.vectors[name] for name in encoded.vectors],
         kv_layout(model.program, 0, EngineConfig.parse({})),
-        *cos_sin(model.program.rope_tables["default"], CONTEXT),
+        *_cos_sin(model),
     )
+
+
+def _cos_sin(model: TinyModel) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    tables = model.program.rope_tables
+    return cos_sin(tables.get("default", RopeTable(())), CONTEXT)
 
 
 def batch_of(tokens: list[int], first_block: int = 0) -> Batch:

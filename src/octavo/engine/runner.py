@@ -111,6 +111,10 @@ class Runner:
             ],
             self._rope.arrays,
             max_rows,
+            [
+                (table.data, int(table.type), table.rows, table.cols)
+                for table in (weights.tables[name] for name in encoded.tables)
+            ],
         )
 
     def forward(self, plan: StepPlan) -> StepOutput:

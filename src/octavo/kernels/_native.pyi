@@ -323,6 +323,7 @@ class Program:
         groups: Sequence[tuple[KVLayout, _Bytes, int, int | None]],  # pages, window, sinks' group
         rope_tables: Sequence[tuple[_Floats, _Floats]],  # cos and sin, (context, rotary_dim / 2)
         max_rows: int,
+        tables: Sequence[tuple[_Bytes, int, int, int]] = (),  # in a file: bytes, ggml type, shape
     ) -> None: ...
     def run(self, batch: Batch, output: StepOutput) -> None:
         """Arrays are read from `batch` and written to `output` by attribute; without op_ns (of size

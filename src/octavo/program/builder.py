@@ -33,6 +33,7 @@ from octavo.program.ops import (
     RouteScore,
     Scale,
     ScaleByPosition,
+    Slice,
     StoreKV,
     Value,
     WeightSpec,
@@ -164,9 +165,18 @@ class ProgramBuilder:
         self._ops.append(Add(x, y, out))
         return out
 
-    def scale(self, x: Value, scale: float) -> Value:
+    def scale(self, x: Value, scale: float = 1.0, *, factor: WeightSpec | None = None) -> Value:
+        """x times a number, a learned one, or both."""
+        assert factor is None or factor.shape == (1,)
         out = self._value(x.width)
-        self._ops.append(Scale(x, scale, out))
+        self._ops.append(Scale(x, scale, out, factor))
+        return out
+
+    def slice(self, x: Value, begin: int, width: int) -> Value:
+        """Columns of x."""
+        assert 0 <= begin < begin + width <= x.width
+        out = self._value(width)
+        self._ops.append(Slice(x, begin, out))
         return out
 
     def clamp(self, x: Value, limit: float) -> Value:

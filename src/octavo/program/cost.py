@@ -5,10 +5,10 @@ how many rows one sequence brings and how many tokens came before. Goes out: one
 An op's class follows from where its values go, never from a weight's name. Knows nothing of
 kernels, caches above the pages, or time.
 
-What is counted: a multiply-add is 2 FLOPs; exp, tanh, divide and square root are 1. A weight
-matrix, and the K and V that the rows see, are read once a forward however many rows there are: the
-least any machine can do. Of experts those are read that rows meet, if all are as likely: one row
-meets `used`, many meet all. Activations are float32, read and written once by each readable op.
+What is counted: a multiply-add is 2 FLOPs; exp, tanh, divide and square root are 1. A matrix, and
+the K and V that rows see, are read once a forward: the least any machine can do. Of experts those
+that rows meet, if all are as likely: one row meets `used`, many meet all. Activations are float32,
+read and written once by each readable op.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from math import prod
 from typing import Literal
 
 from octavo.program.kv_bytes import PageFormats, pages_bytes
-from octavo.program.ops import Attend, Embed, Experts, Head, Linear, Route, StoreKV
+from octavo.program.ops import Attend, Embed, Experts, Head, Linear, Route, Slice, StoreKV
 from octavo.program.program import Op, Program, inputs, output, weights_of
 from octavo.program.row_ops import ROW_OPS
 
@@ -73,8 +73,7 @@ class OpCost:
 
     @property
     def memory_bytes(self) -> float:
-        """Return the bytes that come from memory even when activations stay in the core's
-        caches."""
+        """Return the bytes that come from memory even if activations stay in caches."""
         return self.weight_bytes + self.kv_read_bytes + self.kv_write_bytes
 
     def __add__(self, other: OpCost) -> OpCost:
@@ -99,8 +98,9 @@ def prefill(context: int) -> Work:
 
 
 def uniform_weights(program: Program, bits: float) -> dict[str, float]:
-    """Bytes of each weight where all have the same width."""
-    return {name: prod(spec.shape) * bits / 8 for name, spec in program.weights().items()}
+    """Bytes of each weight where all have the same width; of tables in a file none are counted."""
+    weights = {n: s.shape if s.kind != "table" else (0,) for n, s in program.weights().items()}
+    return {name: prod(shape) * bits / 8 for name, shape in weights.items()}
 
 
 def cost(
@@ -161,6 +161,8 @@ def _class_of(
             return "attention"
         case Route() | Experts():
             return "mlp"
+        case Slice():
+            return writers[op.x.id]
         case Head():
             return "head"
         case _ if type(op) in ROW_OPS:
@@ -180,16 +182,17 @@ class _Counter:
         rows = self.work.rows
         match op:
             case Embed():
-                tables = [spec for spec in op.matrices if spec is not None]
+                tables = [spec for spec in (op.table, op.positions) if spec is not None]
                 row = sum(self.weight_bytes[spec.name] / spec.shape[0] for spec in tables)
                 sums, moved = (len(tables) - 1) * op.out.width, _floats(rows, op.out.width)
                 return OpCost(name, rows * sums, rows * row, activation_bytes=moved)
+            case Slice():
+                return OpCost(name, activation_bytes=_floats(rows, 2 * op.out.width))
             case Linear():
                 return self._linear(op, name)
             case StoreKV():
                 written = self._kv_bytes(op.group, self.work.past, self.work.length)
-                moved = _floats(rows, op.k.width + op.v.width)
-                return OpCost(name, kv_write_bytes=written, activation_bytes=moved)
+                return OpCost(name, 0.0, 0.0, 0.0, written, _floats(rows, op.k.width + op.v.width))
             case Attend():
                 return self._attend(op, name)
             case Head():

@@ -29,6 +29,7 @@ from octavo.program.ops import (
     RopeStyle,
     Route,
     RouteScore,
+    Slice,
     StoreKV,
     Value,
 )
@@ -42,7 +43,8 @@ _KINDS = (NormKind, GateKind, RopeStyle, RouteScore)
 
 # Which field of a record each attribute of an op goes to; matrix and vector hold several.
 _FIELDS: dict[type[Op], Mapping[str, str]] = {
-    Embed: {"matrix": "matrices", "offset": "offset"},
+    Embed: {"matrix": "matrices", "table": "in_file", "offset": "offset"},
+    Slice: {"x": "x", "offset": "begin"},
     Quantize: {"x": "x"},
     NormQuantize: {"x": "x", "norm_kind": "kind", "vector": "vectors", "eps": "eps"},
     Matmul: {"x": "x", "add": "add", "matrix": "weight", "vector": "bias",
@@ -102,6 +104,7 @@ class EncodedProgram:
     buffers: NDArray[np.void]  # (buffers,) BUFFER
     matrices: tuple[str, ...]  # weight names by the index records use
     vectors: tuple[str, ...]
+    tables: tuple[str, ...]  # of those whose rows are read from the file
     rope_tables: tuple[str, ...]
     op_names: tuple[str, ...]  # class of each op, for counters
 
@@ -111,6 +114,7 @@ def encode(program: Program, kinds: Mapping[str, RowKind]) -> EncodedProgram:
     weights = program.weights().values()
     matrices = [w.name for w in weights if w.kind == "matrix"]
     vectors = [w.name for w in weights if w.kind == "vector"]
+    tables = [w.name for w in weights if w.kind == "table"]
     rope_tables = list(program.rope_tables)
 
     def index(field: str, value: Any) -> Any:
@@ -123,6 +127,8 @@ def encode(program: Program, kinds: Mapping[str, RowKind]) -> EncodedProgram:
                 specs = value if isinstance(value, tuple) else (value,)
                 found = [-1 if spec is None else names.index(spec.name) for spec in specs]
                 return found + [-1] * (RECORD[field].shape[0] - len(found))
+            case "table":
+                return -1 if value is None else tables.index(value.name)
             case "norm_kind":
                 return -1 if value is None else native.NORMS.index(value)
             case "rope_table":
@@ -156,6 +162,7 @@ def encode(program: Program, kinds: Mapping[str, RowKind]) -> EncodedProgram:
         buffers=np.array(buffers.specs, dtype=BUFFER),
         matrices=tuple(matrices),
         vectors=tuple(vectors),
+        tables=tuple(tables),
         rope_tables=tuple(rope_tables),
         op_names=tuple(type(op).__name__ for op in program.ops),
     )

@@ -12,51 +12,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from octavo.program.values import KVSpec as KVSpec
+from octavo.program.values import RopeTable as RopeTable
+from octavo.program.values import Value as Value
+from octavo.program.values import WeightSpec as WeightSpec
+
 RopeStyle = Literal["interleaved", "half"]  # pairs (2i, 2i+1) | (i, i + rotary_dim/2)
 NormKind = Literal["rms", "layer"]
 ActivationKind = Literal["silu", "gelu", "gelu_tanh", "relu"]
 GateKind = Literal[ActivationKind, "clamped_glu"]  # the last has no form without a gate
 RouteScore = Literal["softmax", "sigmoid", "softmax_of_chosen"]  # of experts' logits
-WeightKind = Literal["matrix", "vector"]
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """Rows of `width` float32, or the packed activations that a matmul reads."""
-
-    id: int
-    width: int
-    packed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class WeightSpec:
-    """A weight that the program expects: `shape` is (rows, cols) of a matrix, (n,) of a vector."""
-
-    name: str
-    shape: tuple[int, ...]
-
-    @property
-    def kind(self) -> WeightKind:
-        return "matrix" if len(self.shape) == 2 else "vector"
-
-
-@dataclass(frozen=True, slots=True)
-class KVSpec:
-    """What one layer of a layer group stores for a token. Layers of a group share block tables."""
-
-    kv_heads: int
-    k_dim: int
-    v_dim: int
-    window: int = 0  # tokens a row sees, itself included; 0 = all
-
-
-@dataclass(frozen=True, slots=True)
-class RopeTable:
-    """Radians per position of each rotated pair; cos and sin are multiplied by the amplitude."""
-
-    frequencies: tuple[float, ...]  # (rotary_dim / 2,)
-    amplitude: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +35,12 @@ class Embed:
 
     @property
     def matrices(self) -> tuple[WeightSpec | None, ...]:
-        return self.table, self.positions
+        return None if self.table.kind == "table" else self.table, self.positions
+
+    @property
+    def in_file(self) -> WeightSpec | None:
+        """Return the table if its rows are read from the file."""
+        return self.table if self.table.kind == "table" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +154,16 @@ class Add:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """out = x * scale, as models do to their embeddings"""
+    """out = x * scale (* factor), as models do to their embeddings; a factor is learned"""
 
     x: Value
     scale: float
     out: Value
+    factor: WeightSpec | None = None  # (1,)
+
+    @property
+    def vectors(self) -> tuple[WeightSpec | None, ...]:
+        return (self.factor,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +183,15 @@ class ScaleByPosition:
     x: Value
     beta: float
     original: int
+    out: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """out = the columns of x from `begin` on, as many as out has"""
+
+    x: Value
+    begin: int
     out: Value
 
 
@@ -294,4 +278,4 @@ class Head:
 
 
 RowwiseOp = Norm | Rope | Activate | GatedActivation | Add | Scale | Clamp | ScaleByPosition
-ReadableOp = Embed | RowwiseOp | Linear | StoreKV | Attend | Route | Experts | Head
+ReadableOp = Embed | RowwiseOp | Slice | Linear | StoreKV | Attend | Route | Experts | Head

@@ -9,14 +9,15 @@ pages' layout or threads.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from types import MappingProxyType
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from octavo.batch import Batch, FloatArray, IntArray, StepOutput, Want
 from octavo.program.experts import mixed, routed
-from octavo.program.ops import Attend, Embed, Experts, Head, Linear, Route, StoreKV
+from octavo.program.ops import Attend, Embed, Experts, Head, Linear, Route, Slice, StoreKV
 from octavo.program.program import Op, Program, inputs, output
 from octavo.program.rope import cos_sin
 from octavo.program.rounding import round_bf16, round_int8
@@ -26,6 +27,12 @@ RowPrecision = Literal["float32", "bf16", "int8"]
 Rounding = Callable[[FloatArray], FloatArray]  # of (rows, heads, dim)
 DoubleArray = NDArray[np.float64]
 Places = NDArray[np.intp]
+
+
+class Table(Protocol):
+    """Rows that stay in a file: `octavo.weights.file_table.FileTable`."""
+
+    def gather(self, rows: IntArray) -> FloatArray: ...
 
 
 class ReferenceInterpreter:
@@ -44,13 +51,15 @@ class ReferenceInterpreter:
         round_v: Rounding | None = None,
         round_q: Rounding | None = None,
         sinks: int = 0,
+        tables: Mapping[str, Table] = MappingProxyType({}),
     ) -> None:
         """`round_k` and `round_v` are what the pages' formats make of K and of V; None leaves them
         as they are. `round_q` is what K's makes of q, `round_k` unless given. The first `sinks`
-        tokens of groups of full attention are bf16, in groups of their own behind all others."""
+        tokens of groups of full attention are bf16, in groups of their own behind all others.
+        `tables` are those that stay in a file."""
         self.program = program
         self.block_size = block_size
-        self._weights = weights
+        self._weights, self._tables = weights, tables
         self._round = {"float32": _identity, "bf16": round_bf16, "int8": round_int8}[activations]
         self._round_k, self._round_v = round_k or _identity, round_v or _identity
         self._round_q = round_q or self._round_k
@@ -76,11 +85,15 @@ class ReferenceInterpreter:
 
     def _step(self, op: Op, rows: dict[int, FloatArray], batch: Batch) -> None:
         match op:
+            case Embed() if op.in_file is not None:
+                rows[op.out.id] = self._tables[op.table.name].gather(batch.tokens)
             case Embed():
                 rows[op.out.id] = self._weights[op.table.name][batch.tokens]
                 if op.positions is not None:
                     learned = self._weights[op.positions.name][batch.positions + op.offset]
                     rows[op.out.id] = rows[op.out.id] + learned
+            case Slice():
+                rows[op.out.id] = rows[op.x.id][:, op.begin : op.begin + op.out.width]
             case Linear():
                 y = self._round(rows[op.x.id]) @ self._weights[op.weight.name].T
                 if op.bias is not None:

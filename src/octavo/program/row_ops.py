@@ -147,7 +147,8 @@ def add(op: Add, args: RowArgs) -> FloatArray:
 
 
 def scale(op: Scale, args: RowArgs) -> FloatArray:
-    return args.x * np.float32(op.scale)
+    (factor,) = args.vectors
+    return args.x * (np.float32(op.scale) * (1 if factor is None else factor))
 
 
 def clamp(op: Clamp, args: RowArgs) -> FloatArray:
@@ -202,7 +203,7 @@ ROW_OPS: dict[type[Op], RowOp] = {
         scale,
         lambda op, program: op.x.width,
         None,
-        {"x": "x", "scale": "scale"},
+        {"x": "x", "scale": "scale", "vector": "vectors"},
     ),
     Clamp: RowOp(
         clamp,

@@ -1,14 +1,14 @@
 """The weights of a model in a GGUF file or a directory, packed for the kernels.
 
 Comes in: a `ModelHeader` and the weights that the program names. Goes out: `ModelWeights` with all
-of them, checked by name, shape and type. After packing nothing maps the file. The only place where
-files, kernels and the program's weight names meet.
+of them, checked by name, shape and type. After packing nothing maps the file, but for tables whose
+rows stay there. The only place where files, kernels and the program's weight names meet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from octavo.kernels import native
 from octavo.program.fuse import RowKind
 from octavo.program.ops import WeightSpec
 from octavo.weights.dequantize import dequantize
+from octavo.weights.file_table import FileTable, in_memory, of_files
 from octavo.weights.model_files import OpenTensors
 from octavo.weights.model_header import ModelHeader
 from octavo.weights.packed_formats import is_router, packed_formats, packed_nbytes
@@ -27,11 +28,13 @@ from octavo.weights.weight_view import Part
 
 @dataclass(frozen=True, slots=True)
 class ModelWeights:
-    """Matrices packed for the kernels, vectors as float32; by the names the program uses."""
+    """Matrices packed for the kernels, vectors as float32, and tables that stay in the model's
+    file; by the names the program uses."""
 
     matrices: Mapping[str, native.PackedWeight]
     vectors: Mapping[str, FloatArray]
     mapped: bool = False  # in a file, which processes share
+    tables: Mapping[str, FileTable] = field(default_factory=dict)
 
     def row_kinds(self, activations: Activations | None) -> dict[str, RowKind]:
         """Return what rows each matrix's kernel reads. `activations` chooses for integer formats
@@ -50,6 +53,7 @@ class ModelWeights:
         return found
 
     def nbytes(self) -> int:
+        """Return the bytes in memory: tables are in none."""
         return sum(m.nbytes for m in self.matrices.values()) + sum(
             v.nbytes for v in self.vectors.values()
         )
@@ -67,7 +71,7 @@ def load_weights(
     Raises ModelFormatError with the tensor and what was expected if one is missing or of another
     shape, UsageError where one cannot be had as asked.
     """
-    parts, formats = header.parts(specs), packed_formats(header, specs, asked)
+    parts, formats = header.parts(in_memory(specs)), packed_formats(header, specs, asked)
     with header.files.open_tensors() as file:
         _check_same(file, header, parts)
         # One block of memory for all: alone, small matrices would not fill a huge page.
@@ -95,14 +99,29 @@ def load_weights(
             for tensor in part.view.names:
                 file.drop(tensor)
     header.check_unchanged()
-    return ModelWeights(matrices, vectors)
+    return ModelWeights(matrices, vectors, tables=open_tables(header, specs))
+
+
+def open_tables(header: ModelHeader, specs: Mapping[str, WeightSpec]) -> dict[str, FileTable]:
+    """Map the tables among the weights, where they are. Raises ModelFormatError as
+    `load_weights`."""
+    parts = header.parts(of_files(specs))
+    if not parts:
+        return {}
+    file = header.files.open_tensors()  # never closed: the mapping goes with the last table of it
+    _check_same(file, header, parts)
+    found = {}
+    for name, part in parts.items():
+        type, data = part.read(file.data)
+        found[name] = FileTable(type, data, *specs[name].shape)
+    return found
 
 
 def reference_weights(
     header: ModelHeader, specs: Mapping[str, WeightSpec]
 ) -> dict[str, FloatArray]:
-    """Return every weight as float32, for the reference interpreter."""
-    parts = header.parts(specs)
+    """Return every weight as float32, for the reference interpreter; none of the tables."""
+    parts = header.parts(in_memory(specs))
     with header.files.open_tensors() as file:
         _check_same(file, header, parts)
         return {name: _floats(file, header, part, specs[name]) for name, part in parts.items()}

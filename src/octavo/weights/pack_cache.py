@@ -27,6 +27,7 @@ from pathlib import Path
 from octavo.atomic_file import writing_whole
 from octavo.errors import ModelFormatError, ModelNotFoundError
 from octavo.program.ops import WeightSpec
+from octavo.weights.file_table import in_memory
 from octavo.weights.gguf_model import ModelWeights
 from octavo.weights.model_header import ModelHeader
 from octavo.weights.packed_file import (
@@ -90,6 +91,7 @@ class PackFile:
         specs: Mapping[str, WeightSpec],
         formats: Mapping[str, str],
     ) -> PackFile:
+        specs = in_memory(specs)
         parts = header.parts(specs)
         facts = {
             "packing": PACKING,

@@ -15,6 +15,7 @@ from octavo.errors import UnsupportedModelError, UsageError
 from octavo.kernels import native
 from octavo.model.mixture import ROUTER
 from octavo.program.ops import WeightSpec
+from octavo.weights.file_table import in_memory
 from octavo.weights.ggml_type import GGMLType
 from octavo.weights.model_header import ModelHeader
 from octavo.weights.weight_view import Part
@@ -46,7 +47,7 @@ def packed_formats(
     tensor that is missing or cannot be packed as it is."""
     return {
         name: _format(header, part, specs[name], asked)
-        for name, part in header.parts(specs).items()
+        for name, part in header.parts(in_memory(specs)).items()
         if specs[name].kind == "matrix"
     }
 
@@ -54,14 +55,15 @@ def packed_formats(
 def packed_bytes(
     header: ModelHeader, specs: Mapping[str, WeightSpec], asked: PackedWeights | None
 ) -> dict[str, float]:
-    """The bytes of each weight in memory. Raises as `packed_formats`."""
+    """The bytes of each weight in memory, where tables have none. Raises as `packed_formats`."""
     formats = packed_formats(header, specs, asked)
-    return {
+    found = {
         name: float(
             packed_nbytes(spec, formats[name]) if name in formats else prod(spec.shape) * _FLOAT
         )
-        for name, spec in specs.items()
+        for name, spec in in_memory(specs).items()
     }
+    return dict.fromkeys(specs, 0.0) | found
 
 
 def packed_nbytes(spec: WeightSpec, format: str) -> int:
