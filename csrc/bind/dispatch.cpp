@@ -66,8 +66,9 @@ void tile_word(const std::string& isa, const std::string& word, const TileOut& c
                        tile_stride(a, "a", rows, steps),
                        tile_stride(b, "b", steps, columns)};
   if (word == "dot_s8") return probe->dot_s8(o);
+  if (word == "dot_s8u8") return probe->dot_s8u8(o);
   if (word == "dot_bf16") return probe->dot_bf16(o);
-  expect(word == "zero", "word", "dot_s8, dot_bf16 or zero", word);
+  expect(word == "zero", "word", "dot_s8, dot_s8u8, dot_bf16 or zero", word);
   probe->zero(o);
 }
 

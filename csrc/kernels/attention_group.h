@@ -82,8 +82,12 @@ static void ask_for_pages(const AttentionArgs* a, const KVPlace& place) {
   }
 }
 
-static void find_tile(const AttentionArgs* a, int kv_head, int tile, const Walk& walk,
-                      int prefetch_end, TileAddresses* at) {
+struct Units {  // of a tile
+  int begin, end;
+};
+// Returns those that some row of the group sees.
+static Units find_tile(const AttentionArgs* a, int kv_head, int tile, const Walk& walk,
+                       int prefetch_end, TileAddresses* at) {
   const int s0 = most(walk.first - tile, 0) / 16, s1 = least((walk.end - tile + 15) / 16, 4);
   const KVPlace next = place_of(a, kv_head, tile + kTile, prefetch_end);
   at->ahead = next.block_table != nullptr;
@@ -101,6 +105,7 @@ static void find_tile(const AttentionArgs* a, int kv_head, int tile, const Walk&
     at->next_v[s + kSoon] = alike ? then.k : then.v;
   }
   ask_for_pages(a, place_of(a, kv_head, tile + 2 * kTile, prefetch_end));
+  return {s0, s1};
 }
 
 static bool sees_tile(const Pass* pass, int begin) {
@@ -108,10 +113,8 @@ static bool sees_tile(const Pass* pass, int begin) {
          pass->last[pass->rows - 1] >= most(begin, pass->first[0]);
 }
 
-struct Units {  // of a tile, that some row sees
-  int begin, end;
-};
-// A row that is a sink itself sees nothing of the tile behind the sinks: lo = hi.
+// The units that some row of the pass sees. A row that is a sink itself sees nothing of the tile
+// behind the sinks: lo = hi.
 static Units see_tile(const Pass* pass, Tile* tile, int begin) {
   const int rows = pass->kernels->rows;
   for (int i = 0; i < rows; i++) {

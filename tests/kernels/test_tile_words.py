@@ -5,6 +5,8 @@ The plain words run wherever AVX-512 does; the instructions where the machine ha
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,6 +21,9 @@ from tests.kernels.tile_twin import Words
 
 side = st.integers(1, 16)
 seeds = st.integers(0, 2**32 - 1)
+Dot = Callable[[Words, Words, Words], Words]
+DOTS = {"dot_s8": twin.dot_s8, "dot_s8u8": twin.dot_s8u8, "dot_bf16": twin.dot_bf16}
+BYTES = [(word, dot) for word, dot in DOTS.items() if word != "dot_bf16"]
 
 
 def words(rng: np.random.Generator, *shape: int) -> Words:
@@ -39,17 +44,18 @@ def test_plain_tiles_are_there_with_avx512_and_offered_by_name_only() -> None:
 
 
 @every_tiled_isa
+@pytest.mark.parametrize(("word", "dot"), BYTES)
 @settings(max_examples=60, deadline=None)
 @given(m=side, n=side, k=side, seed=seeds, extreme=st.booleans())
-def test_dot_s8_is_exact_and_wraps(
-    isa: str, m: int, n: int, k: int, seed: int, extreme: bool
+def test_dots_of_bytes_are_exact_and_wrap(
+    isa: str, word: str, dot: Dot, m: int, n: int, k: int, seed: int, extreme: bool
 ) -> None:
     rng = np.random.default_rng(seed)
     c, a, b = words(rng, m, n), words(rng, m, k), words(rng, k, n)
     if extreme:
-        a[:], b[:] = 0x80808080, rng.choice([0x7F7F7F7F, 0x80808080])
-    want = twin.dot_s8(c, a, b)
-    native.tile_word(isa, "dot_s8", c, a, b)
+        a[:], b[:] = 0x80808080, rng.choice([0x7F7F7F7F, 0x80808080, 0xFFFFFFFF])
+    want = dot(c, a, b)
+    native.tile_word(isa, word, c, a, b)
     assert np.array_equal(c, want)
 
 
@@ -87,7 +93,7 @@ def test_dot_bf16_by_hand(isa: str) -> None:
 
 
 @every_tiled_isa
-@pytest.mark.parametrize("word", ["dot_s8", "dot_bf16", "zero"])
+@pytest.mark.parametrize("word", [*DOTS, "zero"])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (16, 16, 16), (5, 16, 8), (16, 3, 4)])
 def test_rows_lie_apart_and_nothing_else_is_touched(
     isa: str, word: str, shape: tuple[int, int, int]
@@ -99,8 +105,7 @@ def test_rows_lie_apart_and_nothing_else_is_touched(
     c, a, b = (each[:, 3:] for each in wide)
     before = wide[0].copy()
     compact = [np.ascontiguousarray(each) for each in (c, a, b)]
-    dot = twin.dot_s8 if word == "dot_s8" else twin.dot_bf16
-    expected = np.zeros_like(compact[0]) if word == "zero" else dot(*compact)
+    expected = np.zeros_like(compact[0]) if word == "zero" else DOTS[word](*compact)
     native.tile_word(isa, word, c, a, b)
     check_bits(c.copy().view(F32), expected.view(F32))
     assert np.array_equal(wide[0][:, :3], before[:, :3])
@@ -109,7 +114,9 @@ def test_rows_lie_apart_and_nothing_else_is_touched(
 def test_what_is_no_product_of_tiles_is_refused() -> None:
     one, tall = np.zeros((1, 1), np.uint32), np.zeros((17, 1), np.uint32)
     for isa in TILED:
-        with pytest.raises(ValueError, match="word: expected dot_s8, dot_bf16 or zero, got dot_u8"):
+        with pytest.raises(
+            ValueError, match="word: expected dot_s8, dot_s8u8, dot_bf16 or zero, got dot_u8"
+        ):
             native.tile_word(isa, "dot_u8", one, one, one)
         with pytest.raises(ValueError, match=r"c: expected C \(M, N\).*1\.\.16, got 17 x 1"):
             native.tile_word(isa, "dot_s8", tall, tall, one)

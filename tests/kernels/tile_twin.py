@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -28,9 +30,18 @@ def fma(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> Floats:
 
 
 def dot_s8(c: Words, a: Words, b: Words) -> Words:
-    """(M, N) + (M, K) x (K, N), four bytes in each word of A and B."""
+    """(M, N) + (M, K) x (K, N), four signed bytes in each word of A and B."""
+    return _dot_bytes(c, a, b.view(np.int8))
+
+
+def dot_s8u8(c: Words, a: Words, b: Words) -> Words:
+    """The same of unsigned bytes in B."""
+    return _dot_bytes(c, a, b.view(np.uint8))
+
+
+def _dot_bytes(c: Words, a: Words, b: NDArray[np.integer[Any]]) -> Words:
     left = a.view(np.int8).astype(np.int64)  # (M, 4 K)
-    right = b.view(np.int8).reshape(*b.shape, 4).transpose(0, 2, 1).reshape(-1, b.shape[1])
+    right = b.reshape(len(b), -1, 4).transpose(0, 2, 1).reshape(-1, c.shape[1])
     sums = c.view(np.int32) + left @ right.astype(np.int64)
     return sums.astype(np.int32).view(np.uint32)
 

@@ -1,19 +1,17 @@
-// tiles/attention_products.h: the two products of attention over bf16 pages, in tiles.
+// tiles/attention_products.h: weights times V of attention over bf16 pages, in tiles.
 //
-// A pass is up to 16 rows, the rows of a tile; a unit of K and two of V are a tile as they lie.
-// Sums are those of dot_bf16: a score takes 32 d at a time from 0 on (16 at the end, where k_dim is
-// an odd number of 16), o takes 32 tokens at a time, those at 0 and at 32 of a tile of KV. A token
-// that the row does not see counts as 0 * 0 beside one that it sees; 32 that it does not see at all
-// are no step. So every row stands for itself, whatever rows are beside it.
+// Two units of V are a tile as they lie. Sums are those of dot_bf16: a score takes 32 d at a time
+// from 0 on (16 at the end, where k_dim is an odd number of 16), o takes 32 tokens at a time, those
+// at 0 and at 32 of a tile of KV. A token that the row does not see counts as 0 * 0 beside one that
+// it sees; 32 that it does not see at all are no step. So every row stands for itself, whatever
+// rows are beside it.
 #pragma once
-#include "kernels/attention_group.h"
-#include "kernels/tiles/words.h"
+#include "kernels/tiles/attention_scores.h"
 
 namespace octavo::OCTAVO_ISA {
 
 constexpr int kHalf = 32;         // tokens of a tile of V
 constexpr int kPRow = kTile * 4;  // bytes from a row of weights to the next
-constexpr int kKStep = 16 * 64;   // bytes of 32 d of a unit of K
 
 // One pass on its way through one tile of KV.
 struct Turn {
@@ -22,76 +20,6 @@ struct Turn {
   Units units;
   Pass* pass;  // null: none
 };
-
-// Tiles: sums 0 .. 3; q or weights 4, K or V 5; 16 d of each 6 and 7.
-static TileShapes shapes_for(int rows, int k_dim) {
-  TileShapes shapes{};
-  for (int i = 0; i < 5; ++i) {
-    shapes.rows[i] = (uint8_t)rows;
-    shapes.bytes[i] = 64;
-  }
-  shapes.rows[5] = 16;
-  shapes.bytes[5] = 64;
-  if (k_dim % 32 != 0) {
-    shapes.rows[6] = (uint8_t)rows;
-    shapes.bytes[6] = 32;
-    shapes.rows[7] = 8;
-    shapes.bytes[7] = 64;
-  }
-  return shapes;
-}
-
-// One line of the next tile is asked for with every line read (attention_chain.h says why).
-OCTAVO_INLINE void ask_for(const uint8_t* line, int lines, int64_t stride) {
-#pragma GCC unroll 1
-  for (int i = 0; i < lines; ++i) __builtin_prefetch(line + i * stride, 0, 2);
-}
-
-template <int S> OCTAVO_INLINE void zero_unit(Tiles& t, Units units) {
-  if (S >= units.begin && S < units.end) t.template zero<S>();
-}
-
-template <int S, int kQ, int kK>
-OCTAVO_INLINE void multiply_unit(Tiles& t, const TileAddresses& at, Units units, int step) {
-  if (S < units.begin || S >= units.end) return;
-  t.template load<kK>(at.k[S] + (int64_t)step * kKStep, 64);
-  t.template dot_bf16<S, kQ, kK>();
-  if (at.ahead) ask_for(at.next_k[S] + (int64_t)step * kKStep, kQ == 4 ? 16 : 8, 64);
-}
-
-template <int kQ, int kK>
-OCTAVO_INLINE void multiply_step(Tiles& t, const TileAddresses& at, Units units, const uint8_t* q,
-                                 int64_t stride, int step) {
-  t.template load<kQ>(q + step * 64, stride);
-  multiply_unit<0, kQ, kK>(t, at, units, step);
-  multiply_unit<1, kQ, kK>(t, at, units, step);
-  multiply_unit<2, kQ, kK>(t, at, units, step);
-  multiply_unit<3, kQ, kK>(t, at, units, step);
-}
-
-// Scores into tiles 0 .. 3, one for each unit.
-static void multiply_scores(Tiles& t, const Turn& turn, int k_dim) {
-  zero_unit<0>(t, turn.units);
-  zero_unit<1>(t, turn.units);
-  zero_unit<2>(t, turn.units);
-  zero_unit<3>(t, turn.units);
-  const auto* q = (const uint8_t*)turn.pass->q;
-  const int steps = k_dim / 32;
-  for (int step = 0; step < steps; ++step)
-    multiply_step<4, 5>(t, turn.at, turn.units, q, k_dim * 2, step);
-  if (k_dim % 32 != 0) multiply_step<6, 7>(t, turn.at, turn.units, q, k_dim * 2, steps);
-}
-
-template <int S> OCTAVO_INLINE void store_unit(Tiles& t, Turn* turn) {
-  if (S >= turn->units.begin && S < turn->units.end)
-    t.template store<S>(turn->tile.score[0] + S * 16, kTile * 4);
-}
-static void store_scores(Tiles& t, Turn* turn) {
-  store_unit<0>(t, turn);
-  store_unit<1>(t, turn);
-  store_unit<2>(t, turn);
-  store_unit<3>(t, turn);
-}
 
 // The V of a half of a tile: pairs of tokens, `stride` bytes apart.
 struct Values {

@@ -42,36 +42,15 @@ static void finish_turn(Tiles& t, Turn* turn, int v_dim) {
   }
 }
 
-// How many rows a pass may have: all that is asked of TileKernels here.
-struct PassSizes {
-  TileKernels of[kPassRows];
-  constexpr PassSizes() : of{} {
-    for (int i = 0; i < kPassRows; ++i) of[i].rows = i + 1;
-  }
-};
-static constexpr PassSizes kSizes;
-
 static void pack_row(const float* q, int k_dim, uint8_t* out) {
   for (int d = 0; d < k_dim; d += 16)
     _mm256_storeu_si256((__m256i*)(out + d * 2),
                         _mm512_cvtepi32_epi16(to_bf16_bits(load_f(q + d))));
 }
 
-// Rows [begin, begin + count) of the call, in passes of as many rows each: where one has fewer, the
-// last is there twice.
 static void begin_group(Group* group, const AttentionArgs* a, int row0, int begin, int count,
                         uint8_t* q, float* o) {
-  const Split passes(count, kPassRows);
-  const int k_dim = a->layout->k_dim, rows = (count + passes.count - 1) / passes.count;
-  group->count = passes.count;
-  for (int i = 0; i < passes.count; i++) {
-    uint8_t* pass_q = q + (int64_t)i * kPassRows * k_dim * 4;
-    const int first = begin + passes.begin(i), size = passes.size(i);
-    for (int r = 0; r < rows; r++)
-      pack_row(q_of(a, row0, first + least(r, size - 1)), k_dim, pass_q + (int64_t)r * k_dim * 2);
-    begin_pass(group->passes + i, a, row0, first, size, kSizes.of + rows - 1, pass_q,
-               o + (int64_t)i * kPassRows * a->layout->v_dim);
-  }
+  begin_passes<pack_row>(group, a, row0, begin, count, q, a->layout->k_dim * 2, o);
 }
 
 // Does what that of kernels/attention_walk.h does: the state of every row over one chunk.
@@ -82,7 +61,7 @@ static void walk_chunk(Group* group, const AttentionArgs* a, int kv_head, int ch
   Turn turns[2];
   Turn *now = turns, *before = turns + 1;
   before->pass = nullptr;
-  Tiles t(shapes_for(group->passes[0].kernels->rows, k_dim));
+  Tiles t(shapes_for(group->passes[0].kernels->rows, k_dim * 2));
   const Walk walk = walk_of(group, chunk);
   for (int tile = walk.begin; tile < walk.end; tile += kTile) {
     TileAddresses at;
@@ -93,9 +72,10 @@ static void walk_chunk(Group* group, const AttentionArgs* a, int kv_head, int ch
       now->at = at;
       now->units = see_tile(now->pass, &now->tile, tile);
       at.ahead = false;  // once is enough
-      multiply_scores(t, *now, k_dim);
+      const PackedQ q{(const uint8_t*)now->pass->q, k_dim * 2, k_dim * 2};
+      multiply_scores<Bf16Dots>(t, now->at, now->units, q);
       if (before->pass != nullptr) weigh(before, a);
-      store_scores(t, now);
+      store_scores(t, now->units, &now->tile);
       if (before->pass != nullptr) finish_turn(t, before, v_dim);
       Turn* const done = before;
       before = now;

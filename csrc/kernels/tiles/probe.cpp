@@ -24,6 +24,15 @@ static void dot_s8(const TileOperands& o) {
   t.store<0>(o.c, o.c_stride);
 }
 
+static void dot_s8u8(const TileOperands& o) {
+  Tiles t(shapes_of<2, 7, 3>(o));
+  t.load<2>(o.c, o.c_stride);
+  t.load<7>(o.a, o.a_stride);
+  t.load<3>(o.b, o.b_stride);
+  t.dot_s8u8<2, 7, 3>();
+  t.store<2>(o.c, o.c_stride);
+}
+
 static void dot_bf16(const TileOperands& o) {
   Tiles t(shapes_of<7, 1, 4>(o));
   t.load<7>(o.c, o.c_stride);
@@ -41,7 +50,7 @@ static void zero(const TileOperands& o) {
 }
 
 const TileProbe* tile_probe() {
-  static constexpr TileProbe probe{dot_s8, dot_bf16, zero};
+  static constexpr TileProbe probe{dot_s8, dot_s8u8, dot_bf16, zero};
   return &probe;
 }
 

@@ -16,6 +16,7 @@ struct TileOperands {
 
 struct TileProbe {
   void (*dot_s8)(const TileOperands& o);    // C += A B, by load, dot and store
+  void (*dot_s8u8)(const TileOperands& o);  // the same
   void (*dot_bf16)(const TileOperands& o);  // the same
   void (*zero)(const TileOperands& o);      // C = 0, by zero and store
 };

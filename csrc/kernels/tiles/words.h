@@ -12,6 +12,7 @@
 //   t.load<T>(p, stride)    row i from p + i*stride; bytes are counted, and nothing else is read
 //   t.store<T>(p, stride)
 //   t.dot_s8<C, A, B>()     int32 C[m][n] += sum over k of A[m][k] * B[k/4][n][k%4]; wraps
+//   t.dot_s8u8<C, A, B>()   the same of unsigned bytes in B
 //   t.dot_bf16<C, A, B>()   float C[m][n] += even + odd, with one chain of fma for the even k of a
 //                           row of A and one for the odd k, each from 0 on, k rising; every
 //                           denormal, read or made, is 0

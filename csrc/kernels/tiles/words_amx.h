@@ -38,6 +38,9 @@ class Tiles {
   template <int C, int A, int B> OCTAVO_TILE_MEMBER void dot_s8() {
     __asm__ volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"n"(C), "n"(A), "n"(B));
   }
+  template <int C, int A, int B> OCTAVO_TILE_MEMBER void dot_s8u8() {
+    __asm__ volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"n"(C), "n"(A), "n"(B));
+  }
   template <int C, int A, int B> OCTAVO_TILE_MEMBER void dot_bf16() {
     __asm__ volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"n"(C), "n"(A), "n"(B));
   }

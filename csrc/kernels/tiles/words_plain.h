@@ -42,6 +42,15 @@ class Tiles {
       put(C, m, sum);
     }
   }
+  template <int C, int A, int B> void dot_s8u8() {
+    expect_fit(C, A, B);
+    for (int m = 0; m < shapes_.rows[C]; ++m) {
+      i32x16 sum = load_i(rows_[C][m]);
+      for (int k = 0; k < shapes_.bytes[A] / 4; ++k)
+        sum = dot_u8s8(sum, load_i(rows_[B][k]), step(A, m, k));
+      put(C, m, sum);
+    }
+  }
   template <int C, int A, int B> void dot_bf16() {
     expect_fit(C, A, B);
     const uint32_t before = _mm_getcsr();
