@@ -181,6 +181,7 @@ void attention(const std::string& isa, Array<float, 3> out, Array<const float, 3
                Array<const uint8_t, 1> pages, const KVLayout& layout,
                Array<const int32_t, 1> block_table, int32_t layer, int32_t first_position,
                float scale, int32_t window, float softcap,
+               std::optional<Array<const float, 1>> slopes, bool rounded_slopes,
                std::optional<Array<const float, 1>> sink_logits, bool split_chunks,
                bool shared_chunks, const std::optional<Sinks>& sinks) {
   const AttentionKernels& kernels = attention_of(isa);
@@ -205,6 +206,11 @@ void attention(const std::string& isa, Array<float, 3> out, Array<const float, 3
     throw nb::value_error("scale: expected a positive finite number");
   if (softcap != 0.0f && !(softcap >= kLeastSoftcap && softcap < 1e6f))
     throw nb::value_error("softcap: expected 0 (none) or a number from 0.001");
+  if (slopes) {
+    expect((int64_t)slopes->shape(0) == heads, "slopes", std::to_string(heads) + " values",
+           slopes->shape(0));
+    check_slopes(*slopes);
+  }
   if (sink_logits)
     expect((int64_t)sink_logits->shape(0) == heads, "sink_logits",
            std::to_string(heads) + " values", sink_logits->shape(0));
@@ -222,6 +228,8 @@ void attention(const std::string& isa, Array<float, 3> out, Array<const float, 3
                         window,
                         scale,
                         nullptr,
+                        rounded_slopes,
+                        nullptr,
                         softcap,
                         nullptr,
                         nullptr,
@@ -237,6 +245,7 @@ void attention(const std::string& isa, Array<float, 3> out, Array<const float, 3
   void* scratch = (void*)(((uintptr_t)memory.data() + 63) / 64 * 64);
   for (int32_t head = 0; head < layout.kv_heads; head++) {
     args.q = q.data() + head * group * layout.k_dim;
+    if (slopes) args.slopes = slopes->data() + head * group;
     if (sink_logits) args.sink_logits = sink_logits->data() + head * group;
     float* head_out = out.data() + head * group * layout.v_dim;
     if (split_chunks || shared_chunks)
@@ -279,6 +288,7 @@ void bind_attention(nb::module_& m) {
   m.def("attention", &attention, "isa"_a, "out"_a.noconvert(), "q"_a.noconvert(),
         "pages"_a.noconvert(), "layout"_a, "block_table"_a.noconvert(), "layer"_a,
         "first_position"_a, "scale"_a, "window"_a = 0, "softcap"_a = 0.0f,
+        "slopes"_a.noconvert().none() = nb::none(), "rounded_slopes"_a = false,
         "sink_logits"_a.noconvert().none() = nb::none(), "split_chunks"_a = false,
         "shared_chunks"_a = false, "sinks"_a = nb::none(),
         "Attention of consecutive rows of one sequence over its pages.");

@@ -6,6 +6,7 @@
 #include <nanobind/stl/string.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <string>
 
 #include "dispatch.h"
@@ -22,6 +23,13 @@ using Array = nb::ndarray<T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
 inline const KernelTable& table_for(const std::string& isa) {
   if (const KernelTable* table = kernel_table(isa.c_str())) return *table;
   refuse("isa", "one of " + isa_list(), isa);
+}
+
+// A slope times any position is far below what attention takes for no score.
+inline void check_slopes(const Array<const float, 1>& slopes) {
+  for (size_t i = 0; i < slopes.size(); ++i)
+    if (!(std::fabs(slopes.data()[i]) < 1e6f))
+      throw nb::value_error("slopes: expected numbers between -1e6 and 1e6");
 }
 
 // Without the GIL while it lives, as nb::gil_scoped_release, but for the end of the process: a

@@ -28,6 +28,8 @@ using Const = Array<const T, N>;
 using RopeArrays =
     std::vector<std::pair<Const<float, 2>, Const<float, 2>>>;  // cos and sin, (context, half)
 
+using SlopeArrays = std::vector<std::pair<Const<float, 1>, bool>>;  // of heads, and whether rounded
+
 // Of each layer group its layout and pages, the window (0: none), and which group its sinks are in.
 using Groups =
     std::vector<std::tuple<KVLayout*, Array<uint8_t, 1>, int32_t, std::optional<int32_t>>>;
@@ -42,7 +44,8 @@ class PyProgram {
   PyProgram(const std::string& isa, ThreadPool& pool, Const<int32_t, 2> records,
             Const<int32_t, 2> buffers, const std::vector<PackedWeight*>& matrices,
             const std::vector<Const<float, 1>>& vectors, const Groups& groups,
-            const RopeArrays& rope_tables, int32_t max_rows, const Tables& tables)
+            const RopeArrays& rope_tables, const SlopeArrays& slopes, int32_t max_rows,
+            const Tables& tables)
       : pool_(pool) {
     ProgramParts parts;
     same("records", sizeof(OpRecord) / 4, records.shape(1));
@@ -103,6 +106,11 @@ class PyProgram {
       below("rope_tables pairs", cos.shape(1), kMaxWidth);
       parts.rope_tables.push_back({cos.data(), sin.data(), (int32_t)cos.shape(1)});
     }
+    slope_arrays_ = slopes;
+    for (const auto& [of_heads, rounded] : slopes) {
+      check_slopes(of_heads);
+      parts.slopes.push_back({of_heads.data(), (int32_t)of_heads.shape(0), rounded});
+    }
     parts.max_rows = max_rows;
     check_program(parts);
     program_ = std::make_unique<Program>(&table_for(isa), std::move(parts), pool.size());
@@ -124,6 +132,7 @@ class PyProgram {
   std::vector<Const<float, 1>> vector_arrays_;
   std::vector<Array<uint8_t, 1>> page_arrays_;
   RopeArrays rope_arrays_;
+  SlopeArrays slope_arrays_;
   std::unique_ptr<Program> program_;
 };
 
@@ -168,10 +177,11 @@ void bind_program(nb::module_& m) {
                         "The native interpreter of one program; see csrc/program/program.h.")
       .def(nb::init<const std::string&, ThreadPool&, Const<int32_t, 2>, Const<int32_t, 2>,
                     const std::vector<PackedWeight*>&, const std::vector<Const<float, 1>>&,
-                    const Groups&, const RopeArrays&, int32_t, const Tables&>(),
+                    const Groups&, const RopeArrays&, const SlopeArrays&, int32_t, const Tables&>(),
            "isa"_a, "pool"_a, "records"_a.noconvert(), "buffers"_a.noconvert(), "matrices"_a,
            "vectors"_a.noconvert(), "groups"_a.noconvert(), "rope_tables"_a.noconvert(),
-           "max_rows"_a, "tables"_a.noconvert() = Tables{}, nb::keep_alive<1, 3>())
+           "slopes"_a.noconvert(), "max_rows"_a, "tables"_a.noconvert() = Tables{},
+           nb::keep_alive<1, 3>())
       .def("run", &PyProgram::run, "batch"_a, "output"_a);
 }
 

@@ -8,7 +8,7 @@
 // window and the K and V that it sees, on nothing else: KV is walked in tiles of 64 tokens and
 // chunks of 256, both at absolute positions, sinks before what else is in their tile; chunks are
 // merged in index order, and then the head's sink logit; attend_rows == attend_chunk +
-// merge_chunks, bit for bit. What a row does not see may hold anything.
+// merge_chunks, bit for bit. What a row does not see may hold anything. Slopes of 0 are as none.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -54,8 +54,12 @@ struct AttentionArgs {  // rows of one sequence, in one layer; with q_rows, of s
   int32_t
       first_position;  // row r is at position first_position + r and sees positions up to its own
   int32_t rows;
-  int32_t window;            // 0: all; else a row at p sees positions > p - window
-  float scale;               // of q.k, > 0
+  int32_t window;       // 0: all; else a row at p sees positions > p - window
+  float scale;          // of q.k, > 0
+  const float* slopes;  // null; or of each head of the call: a score, scaled and capped, is raised
+                        // by slope * (the key's position - the row's)
+  bool rounded_slopes;  // then they are bf16, and it is by scale * (b(the key's) - b(the row's)),
+                        // b(p) = bf16(slope * bf16(p))
   const float* sink_logits;  // null; or of each head of the call: one more term of the softmax's
                              // denominator, as of a score that is scaled and capped, with no value
   float softcap;             // 0: none; else a score s (scaled) becomes softcap * tanh(s / softcap)

@@ -39,7 +39,8 @@ static void begin_pass(Pass* pass, const AttentionArgs* a, int row0, int begin, 
   pass->q = q;
   pass->o = o;
   for (int i = 0; i < pass->kernels->rows; i++) {
-    const int token = row0 + (begin + least(i, count - 1)) / a->group;
+    const int row = begin + least(i, count - 1), token = row0 + row / a->group;
+    if (a->slopes != nullptr) pass->slope[i] = a->slopes[row % a->group];
     pass->first[i] = most(attention_first_visible(a, token), a->sinks.end);
     pass->last[i] = attention_position(a, token);
   }
@@ -117,6 +118,7 @@ static bool sees_tile(const Pass* pass, int begin) {
 // behind the sinks: lo = hi.
 static Units see_tile(const Pass* pass, Tile* tile, int begin) {
   const int rows = pass->kernels->rows;
+  tile->begin = begin;
   for (int i = 0; i < rows; i++) {
     tile->lo[i] = least(most(pass->first[i] - begin, 0), kTile);
     tile->hi[i] = least(most(pass->last[i] + 1 - begin, tile->lo[i]), kTile);

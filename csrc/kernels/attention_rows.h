@@ -24,9 +24,13 @@ static void begin_totals(Totals* total, float* o, int v_dim) {
   for (int d = 0; d < kPassRows * v_dim; d += 16) store_f(o + d, zero_f());
 }
 
-static void merge_pass(Totals* total, const Pass* pass, int chunk, int v_dim) {
+static void merge_pass(Totals* total, const Pass* pass, const AttentionArgs* a, int chunk,
+                       int v_dim) {
   float keep[16], join[16];
-  merge_weights(total->m, total->l, load_f(pass->m), load_f(pass->l), keep, join);
+  const f32x16 m = a->slopes == nullptr ? load_f(pass->m)
+                                        : seen_from_rows(load_f(pass->m), a, pass->slope,
+                                                         pass->last, pass->rows, chunk);
+  merge_weights(total->m, total->l, m, load_f(pass->l), keep, join);
   for (int i = 0; i < pass->rows; i++)
     if (sees_chunk(pass->first[i], pass->last[i], chunk))
       merge_values(total->o + i * v_dim, pass->o + i * v_dim, keep[i], join[i], v_dim);
@@ -92,7 +96,7 @@ static void attend_group(const AttentionArgs* a, int row0, int kv_head, int begi
     if (attention_has_state(a, row0, chunk))
       take_states(&group, a, states_of(a, row0, begin, chunk));
     else walk_chunk(&group, a, kv_head, chunk, attention_position(a, end_token - 1) + 1);
-    for (int i = 0; i < group.count; i++) merge_pass(totals + i, group.passes + i, chunk, v_dim);
+    for (int i = 0; i < group.count; i++) merge_pass(totals + i, group.passes + i, a, chunk, v_dim);
   }
   for (int i = 0, row = begin; i < group.count; i++) {
     float factor[16], sinks[16];
@@ -138,12 +142,14 @@ static void merge_chunks(const AttentionArgs* a, int32_t row0, int32_t row1, flo
     store_f(l, zero_f());
     float* o = out_row(a, row0, row, out);
     for (int d = 0; d < v_dim; d += 16) store_f(o + d, zero_f());
-    const int token = row0 + row / a->group;
+    const int token = row0 + row / a->group, position = attention_position(a, token);
     for (int chunk = first_chunk; chunk < end_chunk; chunk++) {
-      if (!sees_chunk(attention_first_visible(a, token), attention_position(a, token), chunk))
-        continue;
+      if (!sees_chunk(attention_first_visible(a, token), position, chunk)) continue;
       const float* state = states_of(a, row0, row, chunk);
-      merge_weights(m, l, set1_f(state[v_dim]), set1_f(state[v_dim + 1]), keep, join);
+      f32x16 chunk_m = set1_f(state[v_dim]);
+      if (a->slopes != nullptr)
+        chunk_m = seen_from_rows(chunk_m, a, a->slopes + row % a->group, &position, 1, chunk);
+      merge_weights(m, l, chunk_m, set1_f(state[v_dim + 1]), keep, join);
       merge_values(o, state, keep[0], join[0], v_dim);
     }
     float factor[16], sinks[16];

@@ -9,6 +9,9 @@
 // does not see has score -inf: p = 0 exactly, m and l do not move.
 // With a softcap the scores are tanh(s * (scale / softcap)) and c = softcap * log2(e); all else is
 // the same. A sink logit t is a last chunk with m = t * log2(e), l = 1 and no o.
+// With slopes a score is raised, within a chunk, by what its key is before the last one there that
+// the row sees, and m by what that key is before the row where the chunk is merged: near keys keep
+// all their bits however far positions go, and a chunk's state is the same for all rows behind it.
 #pragma once
 #include "kernels/attention_group.h"
 #include "kernels/exp.h"
@@ -31,6 +34,51 @@ static __attribute__((noinline)) void cap_scores(const Pass* pass, Tile* tile, i
       float* score = tile->score[i] + s * 16;
       store_f(score, tanh_poly(mul(load_f(score), set1_f(inner))));
     }
+}
+
+// What `to` is behind `from`, times the slope; bias_unit makes it join scores before c.
+OCTAVO_INLINE f32x16 bias_between(i32x16 from, i32x16 to, f32x16 slope, bool rounded) {
+  if (!rounded) return mul(slope, to_float(sub_i(to, from)));
+  const auto bf16 = [](f32x16 x) { return as_float(shift_left<16>(to_bf16_pair(x, zero_f()))); };
+  return sub(bf16(mul(slope, bf16(to_float(to)))), bf16(mul(slope, bf16(to_float(from)))));
+}
+static float bias_unit(const AttentionArgs* a) {
+  if (a->rounded_slopes) return a->softcap > 0.0f ? a->scale / a->softcap : 1.0f;
+  return 1.0f / (a->softcap > 0.0f ? a->softcap : a->scale);
+}
+// The last position of the chunk, or the row's own if that is in it.
+OCTAVO_INLINE int last_seen(int position, int chunk) {
+  return least(position, (chunk + 1) * kAttentionChunk - 1);
+}
+
+static __attribute__((noinline)) void add_slopes(const Pass* pass, Tile* tile, int s0, int s1,
+                                                 const AttentionArgs* a) {
+  static constexpr int32_t kLanes[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const f32x16 unit = set1_f(bias_unit(a));
+  for (int i = 0; i < pass->kernels->rows; i++) {
+    const i32x16 from = set1_i(last_seen(pass->last[i], tile->begin / kAttentionChunk));
+    for (int s = s0; s < s1; s++) {
+      const i32x16 keys = add_i(set1_i(tile->begin + s * 16), load_i(kLanes));
+      const f32x16 bias = bias_between(from, keys, set1_f(pass->slope[i]), a->rounded_slopes);
+      float* score = tile->score[i] + s * 16;
+      store_f(score, add(load_f(score), mul(bias, unit)));
+    }
+  }
+}
+
+// m over a chunk of `rows` rows at these positions.
+static f32x16 seen_from_rows(f32x16 m, const AttentionArgs* a, const float* slopes,
+                             const int32_t* positions, int rows, int chunk) {
+  const float c = (a->softcap > 0.0f ? a->softcap : a->scale) * 1.44269504f;
+  float slope[16] = {};
+  int32_t from[16] = {}, to[16] = {};
+  for (int i = 0; i < rows; i++) {
+    slope[i] = slopes[i];
+    from[i] = positions[i];
+    to[i] = last_seen(positions[i], chunk);
+  }
+  const f32x16 bias = bias_between(load_i(from), load_i(to), load_f(slope), a->rounded_slopes);
+  return add(m, mul(bias, set1_f(bias_unit(a) * c)));
 }
 
 static __attribute__((noinline)) void tile_max(Pass* pass, Tile* tile, int s0, int s1, float c) {

@@ -50,7 +50,8 @@ struct alignas(64) Pass {
   float m[16], l[16];  // of row i in lane i
   // Positions that the row sees, of those behind the sinks; both grow with the row.
   int32_t first[kPassRows], last[kPassRows];
-  int32_t rows;  // those that count; kernels->rows may be more
+  float slope[kPassRows];  // where there are slopes
+  int32_t rows;            // those that count; kernels->rows may be more
   const TileKernels* kernels;
   const void* q;       // packed [step][kernels->rows]
   const void* sink_q;  // the same for the sinks' format, where there are some
@@ -61,6 +62,7 @@ struct alignas(64) Tile {  // what a pass works on in one tile
   float score[kPassRows][kTile];
   uint32_t p[kPassRows][kTile];  // as V's format takes them
   float alpha[16];
+  int32_t begin;                         // its first position
   int32_t lo[kPassRows], hi[kPassRows];  // tokens of the tile that the row sees: [lo, hi)
 };
 

@@ -71,6 +71,7 @@ static void walk_units(Pass* pass, Tile* tile, const AttentionArgs* a, const KVL
   pass->kernels->scores[at->ahead][l->k_format](at->k, at->next_k, units.begin, units.end, q,
                                                 l->k_dim, tile->score[0]);
   if (capped) cap_scores(pass, tile, units.begin, units.end, a->scale / a->softcap);
+  if (a->slopes != nullptr) add_slopes(pass, tile, units.begin, units.end, a);
   tile_max(pass, tile, units.begin, units.end, c);
   kWalk.add_tile[l->v_format](pass, tile, at, units.begin, units.end, c, l->v_dim);
 }
@@ -97,6 +98,7 @@ static void begin_group(Group* group, const AttentionArgs* a, int row0, int begi
 // Sinks are a part of the first tile, or all of it; every row sees the first of them.
 static Units see_sinks(const Pass* pass, Tile* tile, int end) {
   const int rows = pass->kernels->rows;
+  tile->begin = 0;
   for (int i = 0; i < rows; i++) {
     tile->lo[i] = 0;
     tile->hi[i] = least(pass->last[i] + 1, end);

@@ -79,6 +79,7 @@ class RecordChecker {
         if (op.heads % l.kv_heads != 0 || op.heads / l.kv_heads > kAttentionMaxGroup)
           refuse(name + ".heads of each KV head, at most", kAttentionMaxGroup, op.heads);
         vector(op, name, 0, op.heads);
+        if (op.slopes != -1) slopes(op, name);
         attention(op, l, name);
         break;
       }
@@ -201,6 +202,10 @@ class RecordChecker {
     below(name + ".rope_table", op.rope_table, (int64_t)p_.rope_tables.size());
     within(name + ".rotary_dim", 2 * (int64_t)p_.rope_tables[op.rope_table].half, 0, op.head_dim);
     within(name + ".rope_style", op.rope_style, 0, kNumRopeStyles - 1);
+  }
+  void slopes(const OpRecord& op, const std::string& name) {
+    below(name + ".slopes", op.slopes, (int64_t)p_.slopes.size());
+    same(name + ".slopes of heads", op.heads, p_.slopes[op.slopes].heads);
   }
   void scale(const OpRecord& op, const std::string& name) {
     if (!std::isfinite(op.scale))

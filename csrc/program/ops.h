@@ -51,6 +51,7 @@ struct OpRecord {
   int32_t tokens;         // of the head: rows of its matrix that are tokens, the first ones
   int32_t experts, used;  // of a layer, of a row
   int32_t score, renormalise, expert_groups, groups_used;  // of Route (rows.h)
+  int32_t slopes;                                          // of attention
   float eps, scale, softcap;
 };
 
@@ -98,6 +99,7 @@ constexpr RecordField kRecordFields[] = {
     OCTAVO_FIELD(OpRecord, renormalise),
     OCTAVO_FIELD(OpRecord, expert_groups),
     OCTAVO_FIELD(OpRecord, groups_used),
+    OCTAVO_FIELD(OpRecord, slopes),
     OCTAVO_FIELD(OpRecord, eps),
     OCTAVO_FIELD(OpRecord, scale),
     OCTAVO_FIELD(OpRecord, softcap),

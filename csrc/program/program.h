@@ -37,6 +37,12 @@ struct RopeTable {
   int32_t half;
 };
 
+struct Slopes {  // of query heads; see AttentionArgs
+  const float* of_heads;
+  int32_t heads;
+  bool rounded;
+};
+
 // Rows that stay in a file, in GGML's blocks, where it is mapped.
 struct FileTable {
   const uint8_t* data;
@@ -55,6 +61,7 @@ struct ProgramParts {
   std::vector<int64_t> vector_sizes;
   std::vector<LayerGroup> groups;
   std::vector<RopeTable> rope_tables;
+  std::vector<Slopes> slopes;
   int64_t context = 0;  // positions are below it
   int32_t max_rows = 0;
 

@@ -25,6 +25,10 @@ AttentionArgs Run::attention_args(const OpRecord& op, int32_t seq) {
   a.scale = op.scale;
   a.softcap = op.softcap;
   a.sink_logits = vector(op, 0);
+  if (op.slopes >= 0) {
+    a.slopes = parts_.slopes[op.slopes].of_heads;
+    a.rounded_slopes = parts_.slopes[op.slopes].rounded;
+  }
   return a;
 }
 
@@ -33,6 +37,7 @@ AttentionArgs Run::unit_args(const OpRecord& op, const AttentionUnit& u) {
   a.group = u.heads;
   a.q += (int64_t)u.head * parts_.groups[op.group].layout.k_dim;
   if (a.sink_logits != nullptr) a.sink_logits += u.head;
+  if (a.slopes != nullptr) a.slopes += u.head;
   if (u.places >= 0) {
     a.states = p_.partials_.data();
     a.places = attention_[op.group].places.data() + u.places;
@@ -44,6 +49,7 @@ AttentionArgs Run::shared_args(const OpRecord& op, const SharedUnit& u) {
   AttentionArgs a = attention_args(op, u.seq);
   a.group = u.heads;
   a.q = rows_of(op.x) + (int64_t)u.head * parts_.groups[op.group].layout.k_dim;
+  if (a.slopes != nullptr) a.slopes += u.head;
   a.q_rows = attention_[op.group].q_rows.data() + u.q_rows;
   a.first_position = (u.chunk + 1) * kAttentionChunk - 1;
   a.rows = u.rows;

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from octavo.model import llama
 from octavo.model.config import ModelConfig
 from octavo.program.builder import ProgramBuilder
 from octavo.program.ops import KVSpec, Value, WeightSpec
 from octavo.program.program import Program
+from octavo.program.slopes import Slopes, alibi_slopes
 
 _WIDTH = 64
 _PADDING = 5  # rows of a varied head that are no tokens
@@ -30,6 +32,7 @@ class Grouped:
     sink_logits: bool = False
     sharing: int = 0  # layers after those, which store nothing: they read their group's last one
     from_file: bool = False  # layers add columns of a table whose rows stay in a file
+    slopes: Literal["", "plain", "rounded"] = ""
 
     @property
     def head_rows(self) -> int:
@@ -62,6 +65,10 @@ def mixed(p: ProgramBuilder, x: Value, experts: int, prefix: str, add: Value) ->
         x, route, into, ups, out, experts=experts, activation="clamped_glu", add=add,
         biases=(gate_bias, up_bias, down_bias),
     )  # fmt: skip
+
+
+def _slopes(shape: Grouped, heads: int) -> Slopes | None:
+    return Slopes(alibi_slopes(heads), shape.slopes == "rounded") if shape.slopes else None
 
 
 def grouped(shape: Grouped) -> Program:
@@ -105,7 +112,7 @@ def grouped(shape: Grouped) -> Program:
         sinks = WeightSpec(f"{i}.sinks", (heads,)) if shape.sink_logits else None
         a = p.attention(
             q, k, v, heads=heads, group=groups[group], scale=0.5, softcap=shape.softcap,
-            sink_logits=sinks, layer=layer,
+            sink_logits=sinks, slopes=_slopes(shape, heads), layer=layer,
         )  # fmt: skip
         h = linear(a, f"{i}.o", _WIDTH, add=h)
         if shape.varied:

@@ -48,6 +48,7 @@ grouped = st.builds(
     varied=st.booleans(),
     experts=st.sampled_from([0, 0, 3, 8]),
     sink_logits=st.booleans(),
+    slopes=st.sampled_from(["", "", "plain", "rounded"]),
     sharing=st.sampled_from([0, 0, 1, 3]),
     from_file=st.booleans(),
 )  # fmt: skip

@@ -24,6 +24,11 @@ SHAPES = {
     "no head turns": Grouped(
         (KVSpec(2, 32, 32, window=100), KVSpec(2, 32, 32)), 2, VOCAB, turned=False
     ),
+    "slopes": Grouped((KVSpec(2, 32, 32),), 1, VOCAB, queries=3, turned=False, slopes="plain"),
+    "rounded slopes, a window and a softcap": Grouped(
+        (KVSpec(1, 32, 32), KVSpec(1, 32, 32, window=300)), 2, VOCAB, queries=5, softcap=2.0,
+        slopes="rounded",
+    ),
     "17 heads": Grouped((KVSpec(1, 32, 32),), 1, VOCAB, queries=17),
     "25 heads, a window and a softcap": Grouped(
         (KVSpec(1, 16, 32, window=70),), 1, VOCAB, queries=25, softcap=2.0
@@ -35,7 +40,7 @@ SHAPES = {
     "layers that store nothing": Grouped(
         (KVSpec(2, 32, 32, window=100), KVSpec(1, 32, 48)), 3, VOCAB, sharing=3, from_file=True
     ),
-}
+}  # fmt: skip
 
 
 def runner_of(name: str, threads: int, kv: str = "bf16") -> Runner:

@@ -13,6 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from octavo.kernels import KV_FORMATS, native
+from octavo.program.rounding import round_bf16
+from octavo.program.slopes import alibi_slopes
 from tests.kernels import attention_twin as twin
 from tests.kernels.exact import F32, Floats, same_bits
 from tests.kernels.guard import guarded
@@ -39,12 +41,15 @@ class PagedSequence:
     softcap: float = 0.0
     has_sinks: bool = False  # the first block is in pages of its own, and in the table there is -1
     has_sink_logits: bool = False
+    has_slopes: bool = False
+    rounded_slopes: bool = False
     table: NDArray[np.int32] = field(init=False)  # (blocks) shuffled, with holes in the pages
     pages: NDArray[np.uint8] = field(init=False)  # (bytes)
     q: Floats = field(init=False)  # (tokens, kv_heads * group, k_dim)
     k: Floats = field(init=False)  # (tokens, kv_heads, k_dim)
     v: Floats = field(init=False)
     sink_logits: Floats | None = field(init=False)  # (kv_heads * group,)
+    slopes: Floats | None = field(init=False)
 
     layer = 1
     scale = 0.125
@@ -62,6 +67,9 @@ class PagedSequence:
         self.v = rng.standard_normal((self.tokens, heads, v_dim)).astype(F32)
         logits = 3 * rng.standard_normal(heads * self.group)
         self.sink_logits = guarded(logits.astype(F32)) if self.has_sink_logits else None
+        slopes = np.array(alibi_slopes(heads * self.group), F32)
+        slopes = round_bf16(slopes) if self.rounded_slopes else slopes
+        self.slopes = guarded(slopes) if self.has_slopes else None
         self.write()
 
     def write(self) -> None:
@@ -94,8 +102,9 @@ class PagedSequence:
 
     def past(self, begin: int) -> twin.Past:
         """The binding's arguments after q for a batch that begins at that position."""
-        sizes = self.layer, begin, self.scale, self.window, self.softcap, self.sink_logits
-        return twin.Past(self.pages, self.layout, self.table, *sizes, self.sinks)
+        sizes = self.layer, begin, self.scale, self.window, self.softcap
+        of_heads = self.slopes, self.rounded_slopes, self.sink_logits
+        return twin.Past(self.pages, self.layout, self.table, *sizes, *of_heads, self.sinks)
 
     def check(self, begin: int, end: int) -> None:
         got = self.rows(begin, end)

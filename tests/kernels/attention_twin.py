@@ -20,6 +20,7 @@ from tests.kernels.exact import F32, Floats, exp2, fma, tanh, tree
 from tests.kernels.guard import Scalar
 from tests.kernels.kv_floats import UNIT, Bools, Bytes, F32Twin, Offsets
 from tests.kernels.kv_twin import KV_TWINS, TILED_BF16
+from tests.kernels.ramp_twin import Ramp
 
 TILE, CHUNK, NO_MAX = 64, 256, F32(-1e30)
 LOG2_E = F32(1.44269504)
@@ -40,6 +41,8 @@ class Past(NamedTuple):
     scale: float
     window: int
     softcap: float = 0.0  # 0: none
+    slopes: Floats | None = None  # (heads,)
+    rounded_slopes: bool = False
     sink_logits: Floats | None = None  # (heads,)
     sinks: Sinks | None = None  # where the first block is
 
@@ -113,7 +116,7 @@ def write_kv(
 
 
 def one_chunk(
-    q: Floats, parts: list[Part], begin: int, scaling: Scaling, isa: str
+    q: Floats, parts: list[Part], begin: int, scaling: Scaling, ramp: Ramp | None, isa: str
 ) -> tuple[Floats, Floats, Floats]:
     """State of every row over a chunk: q (N, k_dim). Of a tile one part comes after the other."""
     rows, fused = len(q), isa != "base"
@@ -130,6 +133,8 @@ def one_chunk(
             score = k_twin.scores(q, keys[tile], fused)
             if scaling.inner is not None:
                 score = tanh(score * scaling.inner, fused)
+            if ramp is not None:
+                score = score + ramp.of_keys(begin, np.arange(start, start + TILE))
             score = np.where(seen, score, F32(-np.inf))
             after = np.maximum(score.max(axis=1) * scaling.c, m)
             alpha = exp2(m - after, fused)
@@ -142,7 +147,12 @@ def one_chunk(
 
 
 def one_head(
-    q: Floats, parts: list[Part], scaling: Scaling, sink_logits: Floats | None, isa: str
+    q: Floats,
+    parts: list[Part],
+    scaling: Scaling,
+    ramp: Ramp | None,
+    sink_logits: Floats | None,
+    isa: str,
 ) -> Floats:
     """q (N, k_dim), sink logits (N,)."""
     m, total, fused = np.full(len(q), NO_MAX), np.zeros(len(q), F32), isa != "base"
@@ -151,7 +161,9 @@ def one_head(
         seen = np.any([part.sees[:, start : start + CHUNK].any(axis=1) for part in parts], axis=0)
         if not seen.any():
             continue
-        chunk_m, chunk_l, chunk_o = one_chunk(q, parts, start, scaling, isa)
+        chunk_m, chunk_l, chunk_o = one_chunk(q, parts, start, scaling, ramp, isa)
+        if ramp is not None:
+            chunk_m = chunk_m + ramp.of_chunk(start, scaling.c)
         after = np.maximum(chunk_m, m)
         keep, join = exp2(m - after, fused), exp2(chunk_m - after, fused)
         total = np.where(seen, fma(chunk_l, join, total * keep, fused), total)
@@ -166,11 +178,17 @@ def one_head(
     return o * (keep / fma(total, keep, join, fused))[:, None]
 
 
+def positions_of(q: Floats, past: Past) -> Ints:
+    """Of the rows of a kv head, (rows * G)."""
+    at = np.arange(past.first_position, past.first_position + len(q), dtype=np.int32)
+    return np.repeat(at, q.shape[1] // past.layout.kv_heads)
+
+
 def gather(q: Floats, past: Past) -> Iterator[tuple[Floats, list[Part]]]:
     """Return for each kv head: q (rows * G, k_dim), and what the rows see, sinks first."""
     rows, heads, k_dim = q.shape
     group, end = heads // past.layout.kv_heads, past.first_position + rows
-    positions = np.repeat(np.arange(past.first_position, end), group)
+    positions = positions_of(q, past)
     slots = np.arange(-(-end // CHUNK) * CHUNK)
     lowest = positions - past.window + 1 if past.window else np.zeros_like(positions)
     sees = (slots <= positions[:, None]) & (slots >= lowest[:, None])
@@ -202,17 +220,22 @@ def by_head(outs: list[NDArray[Scalar]], q: Floats) -> NDArray[Scalar]:
     return np.concatenate([out.reshape(len(q), -1, out.shape[1]) for out in outs], axis=1)
 
 
-def logits_by_head(q: Floats, past: Past) -> list[Floats | None]:
-    """The sink logits of each kv head's rows, (kv_heads) of (rows * G,)."""
-    if past.sink_logits is None:
+def of_rows(of_heads: Floats | None, q: Floats, past: Past) -> list[Floats | None]:
+    """What heads have, of each kv head's rows, (kv_heads) of (rows * G,)."""
+    if of_heads is None:
         return [None] * past.layout.kv_heads
-    by_kv_head = past.sink_logits.reshape(past.layout.kv_heads, -1)
+    by_kv_head = of_heads.reshape(past.layout.kv_heads, -1)
     return [np.tile(group, len(q)) for group in by_kv_head]
 
 
 def attention(q: Floats, past: Past, isa: str) -> Floats:
-    scaling, parts = Scaling.of(past), zip(gather(q, past), logits_by_head(q, past), strict=True)
-    return by_head([one_head(*part, scaling, logits, isa) for part, logits in parts], q)
+    scaling, outs = Scaling.of(past), []
+    logits, slopes = (of_rows(each, q, past) for each in (past.sink_logits, past.slopes))
+    shape = past.rounded_slopes, past.scale, past.softcap
+    for (mine, parts), logit, slope in zip(gather(q, past), logits, slopes, strict=True):
+        ramp = Ramp.of(slope, positions_of(q, past), *shape)
+        outs.append(one_head(mine, parts, scaling, ramp, logit, isa))
+    return by_head(outs, q)
 
 
 def exact_attention(q: Floats, past: Past) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -222,13 +245,18 @@ def exact_attention(q: Floats, past: Past) -> tuple[NDArray[np.float64], NDArray
     s*c and m*c rounded (4 u of |s scale| each), that is a relative error in p, once above and once
     below the fraction. exp2 adds 2.5e-7 to each, sums of n terms and merges (n + 16) u, and V's
     format says how far its product is off for what it makes of weights. A softcap keeps what a
-    score is off by or makes it less, and adds 3 ulps (6 u) of tanh and 2 u of its factor. Where
+    score is off by or makes it less, and adds 3 ulps (6 u) of tanh and 2 u of its factor. Of slopes
+    the biases, their sums with scores and what chunks are apart are rounded 14 times, each within u
+    of the largest bias; half of that counts as size, which enters (2 D + 20) u, D >= 16. Where
     dot_bf16 flushes denormals a product may be lost: 2^-126 a step.
     """
     u, scale, outs, bounds = 2.0**-24, past.scale, [], []
     k_dim, v_dim = past.layout.k_dim, past.layout.v_dim
-    for (mine, parts), logits in zip(gather(q, past), logits_by_head(q, past), strict=True):
+    all_logits, all_slopes = (of_rows(each, q, past) for each in (past.sink_logits, past.slopes))
+    for (mine, parts), logits, slopes in zip(gather(q, past), all_logits, all_slopes, strict=True):
         scores, sizes, decoded = [], [], []
+        ramp = Ramp.of(slopes, positions_of(q, past), past.rounded_slopes, past.scale)
+        bias = np.zeros(1) if ramp is None else ramp.exact(np.arange(parts[0].sees.shape[1]))
         for part in parts:
             k_twin, v_twin = twins(part.layout)
             rounded = (
@@ -240,8 +268,10 @@ def exact_attention(q: Floats, past: Past) -> tuple[NDArray[np.float64], NDArray
             score = a @ k.T * scale
             if past.softcap:
                 score = past.softcap * np.tanh(score / past.softcap)
-            scores.append(np.where(part.sees, score, -np.inf))
-            sizes.append(np.where(part.sees, np.abs(a) @ k_size.T * scale, 0).max(axis=1))
+            scores.append(np.where(part.sees, score + bias, -np.inf))
+            way = np.where(part.sees, np.abs(bias), 0).max(axis=1)
+            size = np.where(part.sees, np.abs(a) @ k_size.T * scale, 0).max(axis=1)
+            sizes.append(size + way / 2)
             decoded.append(v_twin.decode(part.values)[:, :v_dim].astype(np.float64))
         whole = np.concatenate(scores, axis=1)
         extra = np.full(len(mine), -np.inf) if logits is None else logits.astype(np.float64)

@@ -81,6 +81,7 @@ def test_any_shape(isa: str, data: st.DataObject) -> None:
         seed=draw(st.integers(0, 99)),
         window=draw(st.integers(0, end + 1)), softcap=draw(st.sampled_from([0.0, 0.5, 50.0])),
         magnitude=draw(st.sampled_from([0.0, 1.0, 30.0])), has_sink_logits=draw(st.booleans()),
+        has_slopes=draw(st.booleans()), rounded_slopes=draw(st.booleans()),
     )  # fmt: skip
     seq.check(end - draw(st.integers(1, min(end, 12))), end)
 
@@ -142,6 +143,31 @@ def test_sink_logits_far_below_and_far_above_the_scores(isa: str, kinds: Kinds) 
     np.testing.assert_allclose(got[:, :4], want[:, :4], rtol=2e-7)
 
 
+@every_type
+@pytest.mark.parametrize(("window", "softcap"), [(0, 0.0), (300, 0.0), (0, 2.0)])
+@pytest.mark.parametrize("rounded", [False, True])
+def test_slopes_raise_what_is_near(
+    isa: str, kinds: Kinds, window: int, softcap: float, rounded: bool
+) -> None:
+    layout = layout_of(kinds, k_dim=64, v_dim=32)
+    seq = PagedSequence(
+        isa, 531, layout, softcap=softcap, window=window, has_slopes=True, rounded_slopes=rounded
+    )
+    for begin, end in ((0, 20), (250, 260), (525, 531)):
+        seq.check(begin, end)
+    raised, seq.slopes = seq.rows(525, 531), None
+    assert np.abs(raised - seq.rows(525, 531)).max() > 1e-2
+
+
+@every_type
+def test_a_steep_slope_leaves_a_row_its_own_v(isa: str, kinds: Kinds) -> None:
+    seq = PagedSequence(isa, 300, layout_of(kinds), group=2, window=1)
+    want, seq.window = seq.rows(250, 300), 0
+    for steep in (1e3, 9e5):
+        seq.slopes = np.full(4, steep, F32)
+        np.testing.assert_allclose(seq.rows(250, 300), want, rtol=1e-6)
+
+
 def test_a_window_of_one_gives_back_the_rows_own_v(isa: str) -> None:
     seq = PagedSequence(isa, 90, layout_of(("f32", "f32"), 16, 32), group=2, window=1)
     np.testing.assert_allclose(seq.rows(0, 90), np.repeat(seq.v, 2, axis=1), rtol=1e-6)
@@ -186,6 +212,9 @@ FAR = r"first_position and q: expected positions below 2\^30, got 1073741825"
         ("softcap", lambda s: float("inf"), "softcap: expected 0"),
         ("sink_logits", lambda s: np.zeros(5, F32), "sink_logits: expected 6 values, got 5"),
         ("sink_logits", lambda s: np.zeros(6), OTHER_TYPE),
+        ("slopes", lambda s: np.zeros(7, F32), "slopes: expected 6 values, got 7"),
+        ("slopes", lambda s: np.full(6, np.nan, F32), "slopes: expected numbers between"),
+        ("slopes", lambda s: np.full(6, 1e6, F32), "slopes: expected numbers between"),
         ("window", lambda s: -1, "window: expected 0 .all. or more, got -1"),
         ("first_position", lambda s: -1, "first_position: expected at least 0, got -1"),
         ("first_position", lambda s: 2**30, FAR),

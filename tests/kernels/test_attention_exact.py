@@ -17,18 +17,21 @@ pytestmark = [every_isa, every_type]
 
 
 @pytest.mark.parametrize(
-    ("window", "softcap", "sinks"),
+    ("window", "softcap", "sinks", "slopes"),
     [
-        (0, 0.0, False), (1, 0.0, False), (37, 0.0, False), (300, 0.0, False), (0, 2.0, False),
-        (300, 2.0, False), (0, 0.0, True), (128, 0.0, True), (300, 2.0, True),
+        (0, 0.0, False, ""), (1, 0.0, False, ""), (37, 0.0, False, ""), (300, 0.0, False, ""),
+        (0, 2.0, False, ""), (300, 2.0, False, ""), (0, 0.0, True, ""), (128, 0.0, True, ""),
+        (300, 2.0, True, ""), (0, 0.0, False, "plain"), (0, 0.0, False, "rounded"),
+        (300, 2.0, True, "plain"),
     ],
 )  # fmt: skip
 def test_alone_together_split_and_by_chunks(
-    isa: str, kinds: Kinds, window: int, softcap: float, sinks: bool
+    isa: str, kinds: Kinds, window: int, softcap: float, sinks: bool, slopes: str
 ) -> None:
     seq = PagedSequence(
-        isa, 530, layout_of(kinds), window=window, softcap=softcap, has_sink_logits=sinks
-    )
+        isa, 530, layout_of(kinds), window=window, softcap=softcap, has_sink_logits=sinks,
+        has_slopes=bool(slopes), rounded_slopes=slopes == "rounded",
+    )  # fmt: skip
     together = seq.rows(440, 530)
     same_bits(seq.rows(440, 530, split_chunks=True), together)
     for begin in (440, 511, 529):  # the last two have seen two chunks whole
@@ -41,12 +44,25 @@ def test_alone_together_split_and_by_chunks(
 
 
 def test_query_heads_do_not_depend_on_their_group(isa: str, kinds: Kinds) -> None:
-    seq = PagedSequence(isa, 300, layout_of(kinds, kv_heads=1), group=128, has_sink_logits=True)
-    want, q, sinks = seq.rows(295, 300), seq.q, seq.sink_logits
+    seq = PagedSequence(
+        isa, 300, layout_of(kinds, kv_heads=1), group=128, has_sink_logits=True, has_slopes=True
+    )
+    want, q, sinks, slopes = seq.rows(295, 300), seq.q, seq.sink_logits, seq.slopes
     assert sinks is not None
+    assert slopes is not None
     for heads in (1, 2, 5, 7, 13, 16, 17, 48, 71):
         seq.q, seq.sink_logits = np.ascontiguousarray(q[:, :heads]), sinks[:heads].copy()
+        seq.slopes = slopes[:heads].copy()
         same_bits(seq.rows(295, 300), want[:, :heads])
+
+
+@pytest.mark.parametrize("softcap", [0.0, 2.0])
+def test_slopes_of_zero_are_as_none(isa: str, kinds: Kinds, softcap: float) -> None:
+    seq = PagedSequence(isa, 530, layout_of(kinds), softcap=softcap)
+    want, seq.slopes = seq.rows(500, 530), np.zeros(6, F32)
+    for seq.rounded_slopes in (False, True):
+        same_bits(seq.rows(500, 530), want)
+        same_bits(seq.rows(500, 530, split_chunks=True), want)
 
 
 def test_block_size_and_block_table_do_not_show(isa: str, kinds: Kinds) -> None:

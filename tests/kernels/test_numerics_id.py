@@ -111,6 +111,10 @@ RECORDED = {
         "fd0e897d16fd6f02", "84cf68dc4deab011",
         "84cf68dc4deab011", "84cf68dc4deab011",
     ),
+    "attention with slopes": (
+        "326d9e487eb29420", "b1a2f55cc7d2d7d8",
+        "b1a2f55cc7d2d7d8", "b1a2f55cc7d2d7d8",
+    ),
     "attention with sink logits": (
         "cc4fd794bf822b4f", "17e2bfa0063209f7",
         "17e2bfa0063209f7", "17e2bfa0063209f7",
@@ -179,7 +183,10 @@ def mxfp4(isa: str) -> Floats:
     return np.concatenate([matmul(isa, *own).reshape(-1), expanded(isa, [own]).reshape(-1)])
 
 
-def attention(isa: str, kv: str, sinks: Floats | None = None) -> tuple[NDArray[np.uint8], Floats]:
+def attention(
+    isa: str, kv: str, sinks: Floats | None = None, slopes: Floats | None = None,
+    rounded: bool = False,
+) -> tuple[NDArray[np.uint8], Floats]:  # fmt: skip
     """Pages of 300 tokens, and the attention of the last 20 over both chunks."""
     layout = native.KVLayout(1, 2, 64, 48, kv, kv, 32)
     pages = guarded(np.zeros(10 * layout.block_stride, np.uint8))
@@ -187,7 +194,10 @@ def attention(isa: str, kv: str, sinks: Floats | None = None) -> tuple[NDArray[n
     k, v, q = floats(8, 300, 2, 64), floats(9, 300, 2, 48), floats(10, 20, 6, 64)
     native.write_kv(isa, pages, layout, table, np.arange(300, dtype=np.int32), 0, k, v)
     out = np.empty((20, 6, 48), np.float32)
-    native.attention(isa, out, q, pages, layout, table, 0, 280, 0.7, sink_logits=sinks)
+    native.attention(
+        isa, out, q, pages, layout, table, 0, 280, 0.7, slopes=slopes, rounded_slopes=rounded,
+        sink_logits=sinks,
+    )  # fmt: skip
     return pages, out
 
 
@@ -248,6 +258,9 @@ PARTS: dict[str, Callable[[str], NDArray[np.generic]]] = {
     "softcap": softcap,
     "MXFP4 weights": mxfp4,
     "clamped gates": clamped_gates,
+    "attention with slopes": lambda isa: np.stack(
+        [attention(isa, "f32", None, floats(25, 6), rounded)[1] for rounded in (False, True)]
+    ),
     "attention with sink logits": lambda isa: attention(isa, "f32", floats(24, 6))[1],
 }
 

@@ -35,6 +35,7 @@ class Parts:
     layout: Any
     cos: NDArray[np.float32]
     sin: NDArray[np.float32]
+    slopes: list[tuple[NDArray[np.float32], bool]]
     window: int = 0
     max_rows: int = 64
     sinks: int | None = None
@@ -51,7 +52,7 @@ class Parts:
             default_isa(), POOL, words[0].reshape(len(self.records), -1),
             words[1].reshape(len(self.buffers), -1), self.matrices, self.vectors,
             [(layout, self._pages(), window, sinks) for layout, window, sinks in groups],
-            [(self.cos, self.sin)], self.max_rows, self.tables,
+            [(self.cos, self.sin)], self.slopes, self.max_rows, self.tables,
         )  # fmt: skip
 
     def _pages(self) -> NDArray[np.uint8]:
@@ -71,6 +72,7 @@ def make_parts(*, fused: bool = True, model: TinyModel | None = None) -> Parts:
         [model.weights.vectors[name] for name in encoded.vectors],
         kv_layout(model.program, 0, EngineConfig.parse({})),
         *_cos_sin(model),
+        [(each.array(), each.rounded) for each in encoded.slopes],
     )
 
 

@@ -182,6 +182,14 @@ def test_a_softcap_costs_three_operations_a_score() -> None:
     assert capped["attention"].flops - plain["attention"].flops == 16 * 2 * 3
 
 
+def test_slopes_cost_two_operations_a_score() -> None:
+    plain, raised = (
+        costs_of(grouped(Grouped((windowed(16),), 1, 32, slopes=slopes)), Work(1, 99))
+        for slopes in ("", "plain")
+    )
+    assert raised["attention"].flops - plain["attention"].flops == 16 * 2 * 2
+
+
 def test_k_and_v_of_different_widths_are_counted_apart() -> None:
     p = ProgramBuilder(rope_frequencies=(1.0, 0.5))
     group = p.kv_group(KVSpec(2, 8, 4))

@@ -18,7 +18,7 @@ def test_a_record_has_the_fields_and_the_size_that_the_core_says() -> None:
     assert RECORD.names == tuple(name for name, _ in native.RECORD_FIELDS)
     assert RECORD["matrix"].shape == (3,)
     assert RECORD["scale"] == np.float32
-    assert RECORD.itemsize == 148
+    assert RECORD.itemsize == 152
 
 
 def test_wants_are_numbered_as_the_core_numbers_them() -> None:

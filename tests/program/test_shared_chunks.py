@@ -29,6 +29,10 @@ VOCAB = 40
 SHAPES = {
     "all tokens": Grouped((KVSpec(2, 32, 64),), 2, VOCAB, queries=3),
     "two blocks of query heads": Grouped((KVSpec(1, 32, 32),), 1, VOCAB, queries=30, softcap=1.0),
+    "slopes": Grouped(
+        (KVSpec(2, 32, 32), windowed(300)), 2, VOCAB, queries=5, slopes="plain", sink_logits=True
+    ),
+    "rounded slopes": Grouped((KVSpec(1, 32, 64),), 1, VOCAB, queries=19, slopes="rounded"),
     "a window too": Grouped((KVSpec(1, 16, 32), windowed(300)), 2, VOCAB, varied=True),
     "layers that store nothing": Grouped((KVSpec(2, 32, 32), windowed(300)), 2, VOCAB, sharing=3),
 }

@@ -120,6 +120,7 @@ static void walk_chunk(Group* group, const AttentionArgs* a, int kv_head, int ch
       store_scores(t, units, &work);
       scale_scores(q, at, units, rows, &work);
       if (capped) cap_scores(pass, &work, units.begin, units.end, a->scale / a->softcap);
+      if (a->slopes != nullptr) add_slopes(pass, &work, units.begin, units.end, a);
       tile_max(pass, &work, units.begin, units.end, c);
       tile_weights<Bytes>(pass, &work, units.begin, units.end, c);
       for (int r = 0; r < rows; r++) to_digits(at.v, units.begin, units.end, v_dim, work.p[r]);

@@ -23,6 +23,7 @@ static void weigh(Turn* turn, const AttentionArgs* a) {
   const int s0 = turn->units.begin, s1 = turn->units.end, v_dim = a->layout->v_dim;
   Pass* pass = turn->pass;
   if (capped) cap_scores(pass, &turn->tile, s0, s1, a->scale / a->softcap);
+  if (a->slopes != nullptr) add_slopes(pass, &turn->tile, s0, s1, a);
   tile_max(pass, &turn->tile, s0, s1, c);
   for (int i = 0; i < pass->kernels->rows; i++)
     if (turn->tile.alpha[i] != 1.0f)

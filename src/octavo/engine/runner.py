@@ -110,6 +110,7 @@ class Runner:
                 for layout, pages, each in zip(self.layouts, self.pages, groups, strict=True)
             ],
             self._rope.arrays,
+            [(slopes.array(), slopes.rounded) for slopes in encoded.slopes],
             max_rows,
             [
                 (table.data, int(table.type), table.rows, table.cols)

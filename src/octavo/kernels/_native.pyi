@@ -166,6 +166,8 @@ def attention(
     scale: float,
     window: int = 0,
     softcap: float = 0.0,
+    slopes: _Floats | None = None,  # (heads,)
+    rounded_slopes: bool = False,
     sink_logits: _Floats | None = None,  # (heads,)
     split_chunks: bool = False,
     shared_chunks: bool = False,
@@ -322,6 +324,7 @@ class Program:
         vectors: Sequence[_Floats],
         groups: Sequence[tuple[KVLayout, _Bytes, int, int | None]],  # pages, window, sinks' group
         rope_tables: Sequence[tuple[_Floats, _Floats]],  # cos and sin, (context, rotary_dim / 2)
+        slopes: Sequence[tuple[_Floats, bool]],  # (heads,), and whether biases are rounded to bf16
         max_rows: int,
         tables: Sequence[tuple[_Bytes, int, int, int]] = (),  # in a file: bytes, ggml type, shape
     ) -> None: ...

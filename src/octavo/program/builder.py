@@ -39,6 +39,7 @@ from octavo.program.ops import (
     WeightSpec,
 )
 from octavo.program.program import Program
+from octavo.program.slopes import Slopes
 
 
 class ProgramBuilder:
@@ -126,6 +127,7 @@ class ProgramBuilder:
         softcap: float = 0.0,
         sink_logits: WeightSpec | None = None,
         layer: int | None = None,
+        slopes: Slopes | None = None,
     ) -> Value:
         """Store k and v in the pages of the group's next layer, then attend through the block
         table. Without them: attend to what an earlier op stored of the group's `layer`."""
@@ -133,6 +135,7 @@ class ProgramBuilder:
         assert q.width == heads * spec.k_dim
         assert heads % spec.kv_heads == 0
         assert sink_logits is None or sink_logits.shape == (heads,)
+        assert slopes is None or len(slopes.of_heads) == heads
         if k is None or v is None:
             assert k is v
             assert layer is not None
@@ -145,7 +148,7 @@ class ProgramBuilder:
             self._layers[group] += 1
             self._ops.append(StoreKV(k, v, group, layer))
         out = self._value(heads * spec.v_dim)
-        self._ops.append(Attend(q, heads, group, layer, scale, out, softcap, sink_logits))
+        self._ops.append(Attend(q, heads, group, layer, scale, out, softcap, sink_logits, slopes))
         return out
 
     def activate(self, x: Value, activation: ActivationKind) -> Value:

@@ -7,8 +7,7 @@ kernels, caches above the pages, or time.
 
 What is counted: a multiply-add is 2 FLOPs; exp, tanh, divide and square root are 1. A matrix, and
 the K and V that rows see, are read once a forward: the least any machine can do. Of experts those
-that rows meet, if all are as likely: one row meets `used`, many meet all. Activations are float32,
-read and written once by each readable op.
+that rows meet, if all are as likely. Activations are float32, read and written once by each op.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ CLASSES: tuple[OpClass, ...] = ("embed", "norm", "qkv", "attention", "output", "
 
 SOFTMAX_FLOPS = 3  # a score: minus the maximum, exp, sum
 SOFTCAP_FLOPS = 3  # a score: divide, tanh, multiply
+SLOPE_FLOPS = 2  # a score: multiply, add
 FLOAT = 4  # bytes of an activation
 
 
@@ -231,11 +231,11 @@ class _Counter:
         spec = self.program.groups[op.group]
         scores = self.work.scores(spec.window) * op.heads
         end, seen = self.work.length, self.work.tokens_seen(spec.window)
-        softmax = SOFTMAX_FLOPS + (SOFTCAP_FLOPS if op.softcap else 0)
+        extra = SOFTCAP_FLOPS * bool(op.softcap) + SLOPE_FLOPS * bool(op.slopes)
         sinks = op.sink_logits and self.weight_bytes[op.sink_logits.name]
         return OpCost(
             name,
-            scores * (2 * spec.k_dim + 2 * spec.v_dim + softmax),
+            scores * (2 * spec.k_dim + 2 * spec.v_dim + SOFTMAX_FLOPS + extra),
             sinks or 0.0,
             kv_read_bytes=self._kv_bytes(op.group, end - seen, end),
             activation_bytes=_floats(self.work.rows, op.q.width + op.out.width),

@@ -35,6 +35,7 @@ from octavo.program.ops import (
 )
 from octavo.program.program import Op, Program, inputs, output
 from octavo.program.row_ops import ROW_OPS
+from octavo.program.slopes import Slopes
 
 RECORD = np.dtype(list(native.RECORD_FIELDS))
 BUFFER = np.dtype(list(native.BUFFER_FIELDS))
@@ -51,9 +52,10 @@ _FIELDS: dict[type[Op], Mapping[str, str]] = {
              "scale": "scale"},
     StoreKV: {"x": "k", "y": "v", "group": "group", "layer": "layer"},
     Attend: {"x": "q", "heads": "heads", "group": "group", "layer": "layer", "scale": "scale",
-             "softcap": "softcap", "vector": "sink_logits"},
+             "softcap": "softcap", "vector": "sink_logits", "slopes": "slopes"},
     AttendQuantize: {"x": "q", "heads": "heads", "group": "group", "layer": "layer",
-                     "scale": "scale", "softcap": "softcap", "vector": "sink_logits"},
+                     "scale": "scale", "softcap": "softcap", "vector": "sink_logits",
+                     "slopes": "slopes"},
     GateUp: {"x": "x", "matrix": "weights", "activation": "activation"},
     QKV: {"x": "x", "matrix": "weights", "vector": "vectors", "eps": "eps", "heads": "heads",
           "head_dim": "head_dim", "rope_table": "rope_table", "rope_style": "rope_style",
@@ -106,6 +108,7 @@ class EncodedProgram:
     vectors: tuple[str, ...]
     tables: tuple[str, ...]  # of those whose rows are read from the file
     rope_tables: tuple[str, ...]
+    slopes: tuple[Slopes, ...]
     op_names: tuple[str, ...]  # class of each op, for counters
 
 
@@ -116,6 +119,8 @@ def encode(program: Program, kinds: Mapping[str, RowKind]) -> EncodedProgram:
     vectors = [w.name for w in weights if w.kind == "vector"]
     tables = [w.name for w in weights if w.kind == "table"]
     rope_tables = list(program.rope_tables)
+    attends = [op for op in program.ops if isinstance(op, Attend | AttendQuantize)]
+    slopes = list(dict.fromkeys(op.slopes for op in attends if op.slopes is not None))
 
     def index(field: str, value: Any) -> Any:
         """Return what stands in a record for an attribute of an op."""
@@ -133,6 +138,8 @@ def encode(program: Program, kinds: Mapping[str, RowKind]) -> EncodedProgram:
                 return -1 if value is None else native.NORMS.index(value)
             case "rope_table":
                 return -1 if value is None else rope_tables.index(value)
+            case "slopes":
+                return -1 if value is None else slopes.index(value)
             case "rope_style":
                 return -1 if value is None else native.ROPE_STYLES.index(value)
             case "activation":
@@ -164,6 +171,7 @@ def encode(program: Program, kinds: Mapping[str, RowKind]) -> EncodedProgram:
         vectors=tuple(vectors),
         tables=tuple(tables),
         rope_tables=tuple(rope_tables),
+        slopes=tuple(slopes),
         op_names=tuple(type(op).__name__ for op in program.ops),
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from octavo.program.ops import GateKind, NormKind, RopeStyle, Value, WeightSpec
+from octavo.program.slopes import Slopes
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class AttendQuantize:
     out: Value
     softcap: float = 0.0
     sink_logits: WeightSpec | None = None
+    slopes: Slopes | None = None
 
 
 @dataclass(frozen=True, slots=True)

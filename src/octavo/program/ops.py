@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from octavo.program.slopes import Slopes
 from octavo.program.values import KVSpec as KVSpec
 from octavo.program.values import RopeTable as RopeTable
 from octavo.program.values import Value as Value
@@ -109,7 +110,7 @@ class Attend:
 
     A `softcap` bounds the scaled scores s before the mask: softcap * tanh(s / softcap)   (Gemma 2,
     Google 2024); 0 = none. A head's sink logit is in the softmax's denominator as one more score,
-    of a token without a value   (OpenAI 2025)."""
+    of a token without a value   (OpenAI 2025). Slopes raise the scores that softcap has left."""
 
     q: Value
     heads: int
@@ -119,6 +120,7 @@ class Attend:
     out: Value  # (rows, heads * v_dim)
     softcap: float = 0.0
     sink_logits: WeightSpec | None = None  # (heads,)
+    slopes: Slopes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,6 +174,9 @@ class ReferenceInterpreter:
                     v = np.concatenate([v[:, of] for _, v, _ in seen])
                     if op.softcap:
                         scores = op.softcap * np.tanh(scores / op.softcap)
+                    if op.slopes is not None:
+                        keys = np.arange(first, last + 1, dtype=np.int32)
+                        scores = scores + op.slopes.biases(head, keys, last, op.scale)
                     if logits is not None:  # one more score, of a value that is zero
                         scores, v = np.append(scores, logits[head]), np.pad(v, ((0, 1), (0, 0)))
                     weights = np.exp(scores - scores.max())
