@@ -50,7 +50,7 @@ class RecordChecker {
           same(name + ".table cols", p_.tables[op.table].cols, width("out", op.out));
           break;
         }
-        matrix(0, -1, width("out", op.out));
+        if (op.matrix[0] != -1 || op.matrix[1] == -1) matrix(0, -1, width("out", op.out));
         if (op.matrix[1] == -1) break;
         matrix(1, -1, width("out", op.out));
         within(name + ".offset", op.offset, 0, p_.matrices[op.matrix[1]].rows - 1);
@@ -258,13 +258,15 @@ void check_ends(const ProgramParts& p) {
   same("first op's code", kEmbed, ops.front().code);
   same("last op's code", kHead, ops.back().code);
   same("first op's table", -1, ops.front().table);
+  below("first op's matrix", ops.front().matrix[0], (int64_t)p.matrices.size());
   for (size_t i = 1; i + 1 < ops.size(); ++i) {
     const bool of_file = ops[i].code == kEmbed && ops[i].table != -1;
     if (of_file && p.tables[ops[i].table].rows < p.embedding_rows())
       refuse("tables rows, at least", p.embedding_rows(), p.tables[ops[i].table].rows);
-    if ((ops[i].code == kEmbed && !of_file) || ops[i].code == kHead)
+    const bool of_tokens = ops[i].code == kEmbed && !of_file && ops[i].matrix[0] != -1;
+    if (of_tokens || ops[i].code == kHead)
       throw std::invalid_argument(
-          "codes: expected one Embed, the first op, and one Head, the last");
+          "codes: expected one Embed of tokens, the first op, and one Head, the last");
   }
 }
 

@@ -6,6 +6,7 @@
 // is fused is decided in program/fuse.py; this file only obeys. Bits never depend on how work is
 // cut into units: kernels promise that.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -67,10 +68,13 @@ struct ProgramParts {
 
   int64_t vocab() const { return matrices[ops.back().matrix[0]].rows; }
   int64_t hidden() const { return matrices[ops.back().matrix[0]].cols; }
-  // Positions that the embedding has a row for.
+  // Positions that every table of them has a row for.
   int64_t embedded_positions() const {
-    const OpRecord& op = ops.front();
-    return op.matrix[1] < 0 ? context : matrices[op.matrix[1]].rows - (int64_t)op.offset;
+    int64_t found = context;
+    for (const OpRecord& op : ops)
+      if (op.code == kEmbed && op.matrix[1] >= 0)
+        found = std::min(found, matrices[op.matrix[1]].rows - (int64_t)op.offset);
+    return found;
   }
   int64_t embedding_rows() const { return matrices[ops.front().matrix[0]].rows; }
 };

@@ -12,10 +12,13 @@ void Run::embed(const OpRecord& op, int32_t index, int thread) {
   const int32_t width = parts_.buffers[op.out].width;
   float* position = reinterpret_cast<float*>(p_.scratch_[thread]);
   share_rows(index, s_.rows, thread, [&](int32_t row) {
-    p_.kernels_->matmul->expand_row(&matrix(op, 0), s_.tokens[row], rows_of(op.out, row));
+    const bool alone = op.matrix[0] < 0;
+    if (!alone)
+      p_.kernels_->matmul->expand_row(&matrix(op, 0), s_.tokens[row], rows_of(op.out, row));
     if (op.matrix[1] < 0) return;
-    p_.kernels_->matmul->expand_row(&matrix(op, 1), s_.positions[row] + op.offset, position);
-    p_.kernels_->rows->add(rows_of(op.out, row), position, width, rows_of(op.out, row));
+    p_.kernels_->matmul->expand_row(&matrix(op, 1), s_.positions[row] + op.offset,
+                                    alone ? rows_of(op.out, row) : position);
+    if (!alone) p_.kernels_->rows->add(rows_of(op.out, row), position, width, rows_of(op.out, row));
   });
 }
 

@@ -55,7 +55,7 @@ def set_width(width: int) -> Callable[[Parts], None]:
 TWICE = [*range(16), -1]
 REFUSED: dict[str, tuple[bool, Callable[[Parts], None], str]] = {
     "no embedding": (True, take(slice(1, None)), "first op's code: expected 0"),
-    "two heads": (True, take(TWICE), "expected one Embed, the first op, and one Head, the last"),
+    "two heads": (True, take(TWICE), "codes: expected one Embed of tokens, the first op, and"),
     "none for a matrix": (True, set_part("matrices", [None]), "matrices: expected PackedWeight"),
     "none for a layout": (True, set_part("layout", None), "groups: expected KVLayout, got None"),
     "window": (True, set_part("window", -1), "groups window, at least: expected 0, got -1"),

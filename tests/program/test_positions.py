@@ -23,12 +23,18 @@ POOL = native.ThreadPool(2)
 TOKENS = tokens_of(300)
 
 
-def learned(*, offset: int = 2, rows: int = 90, none: bool = False) -> Program:
-    """Attention over rows that know where they are by a table alone."""
+def learned(*, offset: int = 2, rows: int = 90, none: bool = False, apart: bool = False) -> Program:
+    """Attention over rows that know where they are by a table alone; `apart` is of another width
+    than the rows of tokens."""
     p = ProgramBuilder()
     group = p.kv_group(KVSpec(2, 32, 32))
     table = None if none else WeightSpec("positions", (rows, 64))
-    h = p.embed(WeightSpec("table", (300, 64)), positions=table, offset=0 if none else offset)
+    if apart:
+        tokens = p.embed(WeightSpec("table", (300, 32)))
+        at = None if table is None else p.embed(None, positions=table, offset=offset)
+        h = p.linear(tokens, WeightSpec("wider", (64, 32)), add=at)
+    else:
+        h = p.embed(WeightSpec("table", (300, 64)), positions=table, offset=0 if none else offset)
 
     def linear(x: Value, name: str, add: Value | None = None) -> Value:
         return p.linear(x, WeightSpec(name, (64, 64)), add=add)
@@ -74,19 +80,21 @@ def test_a_value_scaled_by_position_costs_a_product() -> None:
     assert (one.op_class, one.flops, one.activation_bytes) == ("qkv", 3 * 64, 3 * 2 * 64 * 4)
 
 
+@pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("offset", [0, 2])
-def test_learned_positions_equal_the_reference(offset: int) -> None:
-    model = random_model(learned(offset=offset), POOL, type=GGMLType.F32)
+def test_learned_positions_equal_the_reference(offset: int, apart: bool) -> None:
+    model = random_model(learned(offset=offset, apart=apart), POOL, type=GGMLType.F32)
     want = reference_logits(model.program, model.exact, TOKENS)
     check_near(all_logits(make_runner(model, POOL, kv_dtype="f32"), TOKENS), want)
-    for plain in (learned(offset=offset + 1), learned(none=True)):
+    for plain in (learned(offset=offset + 1, apart=apart), learned(none=True, apart=apart)):
         changed = reference_logits(plain, model.exact, TOKENS)
         assert np.abs(changed - want).max() > 1e-2 * np.abs(want).max()
 
 
+@pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("type", [GGMLType.Q4_1, GGMLType.BF16, GGMLType.F32])
-def test_chunks_and_fusing_change_no_bit(type: GGMLType) -> None:
-    model = random_model(learned(), POOL, type=type)
+def test_chunks_and_fusing_change_no_bit(type: GGMLType, apart: bool) -> None:
+    model = random_model(learned(apart=apart), POOL, type=type)
     runner = make_runner(model, POOL)
     assert runner.op_names.count("QKV") == 1
     got = all_logits(runner, TOKENS)
@@ -95,8 +103,10 @@ def test_chunks_and_fusing_change_no_bit(type: GGMLType) -> None:
     assert np.array_equal(got, all_logits(make_runner(model, POOL, fuse=False), TOKENS))
 
 
-def test_a_position_without_a_row_is_refused() -> None:
-    runner = make_runner(random_model(learned(rows=72), POOL, type=GGMLType.F32), POOL)
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_position_without_a_row_is_refused(apart: bool) -> None:
+    program = learned(rows=72, apart=apart)
+    runner = make_runner(random_model(program, POOL, type=GGMLType.F32), POOL)
     batch = make_batch([(TOKENS[:1], 69)], [[list(range(64))]], [0], [Asked(Want.ARGMAX)])
     runner.run(batch)
     batch = make_batch([(TOKENS[:1], 70)], [[list(range(64))]], [0], [Asked(Want.ARGMAX)])
@@ -110,6 +120,8 @@ def test_a_position_without_a_row_is_refused() -> None:
         ("offset", -1, "offset: expected 0 to 1099, got -1"),
         ("offset", 1100, "offset: expected 0 to 1099, got 1100"),
         ("matrix", [0, 99, -1], "matrix: expected 0 to"),
+        ("matrix", [-1, 0, -1], "first op's matrix: expected 0 to"),
+        ("matrix", [-1, -1, -1], "op 0.matrix: expected 0 to"),
     ],
 )
 def test_a_table_of_positions_that_does_not_fit_is_refused(

@@ -73,11 +73,11 @@ class ProgramBuilder:
         self._rope_tables[name] = RopeTable(tuple(frequencies), amplitude)
 
     def embed(
-        self, table: WeightSpec, *, positions: WeightSpec | None = None, offset: int = 0
+        self, table: WeightSpec | None, *, positions: WeightSpec | None = None, offset: int = 0
     ) -> Value:
-        """Rows of tokens, plus those of their positions, the first of which is row `offset`."""
-        width = table.shape[1]
-        assert positions is None or (positions.shape[1] == width and offset < positions.shape[0])
+        """Rows of tokens plus those of their positions, the first of which is row `offset`."""
+        (width,) = {spec.shape[1] for spec in (table, positions) if spec is not None}
+        assert positions is None or offset < positions.shape[0]
         out = self._value(width)
         self._ops.append(Embed(table, out, positions, offset))
         return out

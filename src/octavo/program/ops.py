@@ -27,21 +27,21 @@ RouteScore = Literal["softmax", "sigmoid", "softmax_of_chosen"]  # of experts' l
 
 @dataclass(frozen=True, slots=True)
 class Embed:
-    """out[r] = table[token[r]] (+ positions[position[r] + offset], learned ones)"""
+    """out[r] = table[token[r]] (+ positions[position[r] + offset], learned ones), or these alone"""
 
-    table: WeightSpec  # (vocab, width)
+    table: WeightSpec | None  # (vocab, width)
     out: Value
     positions: WeightSpec | None = None  # (positions, width)
     offset: int = 0
 
     @property
     def matrices(self) -> tuple[WeightSpec | None, ...]:
-        return None if self.table.kind == "table" else self.table, self.positions
+        return None if self.in_file else self.table, self.positions
 
     @property
     def in_file(self) -> WeightSpec | None:
         """Return the table if its rows are read from the file."""
-        return self.table if self.table.kind == "table" else None
+        return self.table if self.table is not None and self.table.kind == "table" else None
 
 
 @dataclass(frozen=True, slots=True)

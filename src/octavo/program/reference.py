@@ -17,7 +17,17 @@ from numpy.typing import NDArray
 
 from octavo.batch import Batch, FloatArray, IntArray, StepOutput, Want
 from octavo.program.experts import mixed, routed
-from octavo.program.ops import Attend, Embed, Experts, Head, Linear, Route, Slice, StoreKV
+from octavo.program.ops import (
+    Attend,
+    Embed,
+    Experts,
+    Head,
+    Linear,
+    Route,
+    Slice,
+    StoreKV,
+    WeightSpec,
+)
 from octavo.program.program import Op, Program, inputs, output
 from octavo.program.rope import cos_sin
 from octavo.program.rounding import round_bf16, round_int8
@@ -85,13 +95,12 @@ class ReferenceInterpreter:
 
     def _step(self, op: Op, rows: dict[int, FloatArray], batch: Batch) -> None:
         match op:
-            case Embed() if op.in_file is not None:
-                rows[op.out.id] = self._tables[op.table.name].gather(batch.tokens)
+            case Embed(in_file=WeightSpec() as table):
+                rows[op.out.id] = self._tables[table.name].gather(batch.tokens)
             case Embed():
-                rows[op.out.id] = self._weights[op.table.name][batch.tokens]
-                if op.positions is not None:
-                    learned = self._weights[op.positions.name][batch.positions + op.offset]
-                    rows[op.out.id] = rows[op.out.id] + learned
+                places = (op.table, batch.tokens), (op.positions, batch.positions + op.offset)
+                found = [self._weights[spec.name][at] for spec, at in places if spec is not None]
+                rows[op.out.id] = sum(found[1:], start=found[0])
             case Slice():
                 rows[op.out.id] = rows[op.x.id][:, op.begin : op.begin + op.out.width]
             case Linear():
