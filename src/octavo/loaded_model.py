@@ -111,10 +111,11 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
     cache_dir = None if folder is None else folder / "tokenizers"
     spec = header.tokenizer_spec()
     weight_bytes = int(sum(packed_bytes(header, program.weights(), config.weights).values()))
-    check_context(config.context, header.config.context, header.config.why_no_longer)
+    longest = header.config.longest(config.context)
+    check_context(config.context, longest, header.config.why_no_longer)
     plan = plan_memory(
-        config, _pages(program, config, _max_rows(config, header.config.context)),
-        header.config.context, weight_bytes=weight_bytes, available=available_memory(),
+        config, _pages(program, config, _max_rows(config, longest)),
+        longest, weight_bytes=weight_bytes, available=available_memory(),
     )  # fmt: skip
     model_config = header.config.for_context(plan.context)
     if model_config is not header.config:

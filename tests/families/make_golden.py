@@ -85,8 +85,10 @@ def _shapes(variant: str, path: Path) -> dict[str, list[int]]:
 
 
 def _load(path: Path, variant: str) -> Any:
+    # Falcon's eager attention adds ALiBi's biases twice: the mask that it gets has them, too.
+    attention = "sdpa" if config_of(variant).get("alibi") else "eager"
     model, info = _class(variant).from_pretrained(
-        path, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+        path, dtype=torch.float32, attn_implementation=attention, output_loading_info=True
     )
     assert not any(info.values()), f"{variant}: {info}"
     return model.eval()

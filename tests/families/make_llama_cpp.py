@@ -24,10 +24,10 @@ from tests.families.llama_cpp import GOLDEN, contents
 # biases or whose MLP follows attention. It keeps no list of windowed layers of Gemma 3, and no
 # windows of Qwen2, StarCoder2 and Mistral.
 VARIANTS = (
-    *("falcon", "falcon-by-group", "gemma2", "gemma3-irregular", "gpt2", "granite", "granitemoe"),
-    *("granitemoe-shared", "llama-biased", "llama-yarn", "ministral3", "mistral-windowed"),
-    *("mixtral", "mixtral-all-used", "olmo2", "olmo3", "olmoe"),
-    *("phi3", "phi3-partial", "qwen2-windows", "qwen3", "qwen3-silent-head", "qwen3moe"),
+    *("bloom", "falcon", "falcon-by-group", "gemma2", "gemma3-irregular", "gpt2", "granite"),
+    *("granitemoe", "granitemoe-shared", "llama-biased", "llama-yarn", "ministral3"),
+    *("mistral-windowed", "mixtral", "mixtral-all-used", "mpt", "mpt-clipped", "olmo2", "olmo3"),
+    *("olmoe", "phi3", "phi3-partial", "qwen2-windows", "qwen3", "qwen3-silent-head", "qwen3moe"),
     *("smollm3-interval", "starcoder", "starcoder2", "starcoder2-no-bias"),
 )
 
@@ -52,6 +52,8 @@ def converted(converter: Any, variant: str) -> dict[str, Any]:
         hparams = converter.ModelBase.load_hparams(path, False)
         if variant == "falcon":  # of which it takes a count that means nothing by its word
             del hparams["num_kv_heads"]
+        if hparams["model_type"] == "mpt":  # which it knows by the name that came first
+            hparams["architectures"] = ["MPTForCausalLM"]
         kind = converter.get_model_class(converter.get_model_architecture(hparams, text))
         kind.set_vocab = lambda self: None  # the tokens are only bytes
         f32 = importlib.import_module("gguf").LlamaFileType.ALL_F32

@@ -1,4 +1,5 @@
-"""GPT-2, StarCoder, StarCoder2 and Falcon as GGUF files: the same bits as their directories.
+"""GPT-2, StarCoder, StarCoder2, Falcon, BLOOM and MPT as GGUF files: the same bits as their
+directories.
 
 Keys, names and order of rows are those that llama.cpp's converter writes: what is transposed lies
 as other weights do, and q, k, v are in turn. StarCoder's converter knows one KV head only; with
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from octavo.batch import FloatArray
-from octavo.errors import ModelFormatError
+from octavo.errors import ModelFormatError, UnsupportedModelError
 from octavo.weights.model_header import read_header
 from tests.families.directories import config_of, golden_of, write_directory
 from tests.families.drawn import TOKENS
@@ -43,6 +44,14 @@ FALCON = {
     "mlp.dense_4h_to_h": "ffn_down",
 }  # fmt: skip
 
+BLOOM = {**FALCON, "transformer.word_embeddings_layernorm": "token_embd_norm",
+         "post_attention_layernorm": "ffn_norm"}  # fmt: skip
+MPT = {
+    "transformer.wte": "token_embd", "transformer.norm_f": "output_norm", "lm_head": "output",
+    "norm_1": "attn_norm", "attn.Wqkv": "attn_qkv", "attn.out_proj": "attn_output",
+    "norm_2": "ffn_norm", "ffn.up_proj": "ffn_up", "ffn.down_proj": "ffn_down",
+}  # fmt: skip
+
 BASE = float(np.float32(999999.4420358813))  # as files round it
 
 # variant -> architecture, KV heads, and the keys beside the sizes
@@ -56,6 +65,10 @@ FILES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "starcoder2-no-bias": (
         "starcoder2", 1, {"rope.freq_base": 1e5, "attention.sliding_window": 0}
     ),
+    "bloom": ("bloom", 6, {}),
+    "bloom-old": ("bloom", 4, {}),
+    "mpt": ("mpt", 6, {"attention.max_alibi_bias": 8.0}),
+    "mpt-clipped": ("mpt", 4, {"attention.max_alibi_bias": 8.0, "attention.clamp_kqv": 0.75}),
     "falcon": ("falcon", 1, {"tensor_data_layout": "jploski"}),
     "falcon-by-group": ("falcon", 2, {"tensor_data_layout": "jploski"}),
     "falcon-by-head": ("falcon", 3, {"tensor_data_layout": "jploski"}),
@@ -79,23 +92,27 @@ def gguf_file(
     def size(*names: str, default: int = 0) -> int:
         return next((config[name] for name in names if config.get(name)), default)
 
-    hidden = size("hidden_size", "n_embd")
+    hidden = size("hidden_size", "n_embd", "n_embed", "d_model")
     metadata: dict[str, Any] = {
-        "context_length": size("max_position_embeddings", "n_positions", default=2048),
+        "context_length": size(
+            "max_position_embeddings", "n_positions", "seq_length", "max_seq_len", default=2048
+        ),
         "embedding_length": hidden,
         "feed_forward_length": size(
             "intermediate_size", "n_inner", "ffn_hidden_size", default=4 * hidden
         ),
-        "block_count": size("num_hidden_layers", "n_layer"),
-        "attention.head_count": size("num_attention_heads", "n_head"),
+        "block_count": size("num_hidden_layers", "n_layer", "n_layers"),
+        "attention.head_count": size("num_attention_heads", "n_head", "n_heads"),
         "attention.layer_norm_epsilon": 1e-5,
     }
     if architecture != "gpt2":
         metadata["attention.head_count_kv"] = kv_heads
+    metadata |= {**more, **(changes or {})}
+    metadata = {name: each for name, each in metadata.items() if each is not ...}
     tensors = converted(variant)
     matrices = [name for name, each in tensors.items() if each.ndim == 2]
     return write_gguf(
-        path, architecture, {**metadata, **more, **(changes or {})}, tensors,
+        path, architecture, metadata, tensors,
         quantised=matrices if quantised else (),
     )  # fmt: skip
 
@@ -103,7 +120,9 @@ def gguf_file(
 def converted(variant: str) -> dict[str, FloatArray]:
     """The tensors as the converter writes them."""
     architecture, kv_heads, _ = FILES[variant]
-    names = {"starcoder2": STARCODER2, "falcon": FALCON}.get(architecture, GPT2)
+    names = {"starcoder2": STARCODER2, "falcon": FALCON, "bloom": BLOOM, "mpt": MPT}.get(
+        architecture, GPT2
+    )
     found: dict[str, FloatArray] = {}
     for name, values in drawn(variant).items():
         stem, _, kind = name.rpartition(".")
@@ -114,7 +133,7 @@ def converted(variant: str) -> dict[str, FloatArray]:
             ours = f"blk.{layer}.{names[part]}.{kind}"
         if architecture == "gpt2" and ours.startswith("blk.") and values.ndim == 2:
             values = np.ascontiguousarray(values.T)
-        if "attn_qkv" in ours and architecture != "gpt2":
+        if "attn_qkv" in ours and architecture not in ("gpt2", "mpt"):
             values = in_turn(values, variant, kv_heads)
         found[ours] = values
     if architecture == "gpt2":
@@ -136,10 +155,41 @@ def test_both_forms_have_the_same_bits(variant: str, tmp_path: Path) -> None:
     folder = directory(tmp_path / "directory", variant)
     if FILES[variant][0] == "starcoder":  # files do not say which, and the published models have it
         changed(folder, "config.json", activation_function="gelu")
+    if variant == "mpt-clipped":  # the converter writes no scale of scores
+        attention = {**config_of(variant)["attn_config"], "softmax_scale": None}
+        changed(folder, "config.json", attn_config=attention)
     if variant == "starcoder2":
         changed(folder, "config.json", rope_theta=BASE)
     of_file = loaded(gguf_file(tmp_path / "model.gguf", variant))
     assert np.array_equal(logits(of_file), logits(loaded(folder)))
+
+
+def test_how_steep_slopes_are_is_said_in_both_forms(tmp_path: Path) -> None:
+    folder = directory(tmp_path / "directory", "mpt")
+    attention = {**config_of("mpt")["attn_config"], "alibi_bias_max": 13}
+    changed(folder, "config.json", attn_config=attention)
+    steep = {"attention.max_alibi_bias": 13.0}
+    got = logits(loaded(gguf_file(tmp_path / "steep.gguf", "mpt", steep)))
+    assert np.array_equal(got, logits(loaded(folder)))
+    assert not np.array_equal(got, logits(loaded(gguf_file(tmp_path / "mpt.gguf", "mpt"))))
+
+
+@pytest.mark.parametrize("changes", [{"attention.max_alibi_bias": 0.0}, None])
+def test_an_mpt_with_other_positions_is_refused(
+    changes: dict[str, Any] | None, tmp_path: Path
+) -> None:
+    path = gguf_file(tmp_path / "mpt.gguf", "mpt", changes)
+    if changes is None:
+        path = gguf_file(tmp_path / "silent.gguf", "mpt", {"attention.max_alibi_bias": ...})
+    said = r"metadata 'mpt.attention.max_alibi_bias' is 0 or missing: only ALiBi is supported"
+    with pytest.raises(UnsupportedModelError, match=said):
+        read_header(path).program()
+
+
+def test_no_slopes_are_made_for_heads_beyond_any_models(tmp_path: Path) -> None:
+    path = gguf_file(tmp_path / "bloom.gguf", "bloom", {"attention.head_count": 2**31})
+    with pytest.raises(ModelFormatError, match="heads is 2147483648: expected at most 65536"):
+        read_header(path)
 
 
 def test_a_quantised_file_is_packed_row_by_row_as_it_is(tmp_path: Path) -> None:

@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from octavo.errors import UnsupportedModelError
-from octavo.weights.model_header import read_header
 from tests.families.directories import config_of, golden_of, write_directory
 from tests.families.forms import loaded, logits
 from tests.weights.hf.written import write_json
@@ -45,6 +43,7 @@ def old(path: Path, variant: str, **more: Any) -> Path:
         ("falcon", {"architectures": ...}),
         ("falcon-by-head", {"multi_query": ...}),
         ("falcon-in-turn", {"parallel_attn": ...}),
+        ("falcon-rw", {}),
         ("falcon-by-group", {"multi_query": ..., **OF_40B}),
         ("falcon-by-group", {"architectures": ..., **OF_40B}),
     ],
@@ -52,11 +51,3 @@ def old(path: Path, variant: str, **more: Any) -> Path:
 def test_it_is_the_same_model(variant: str, more: dict[str, Any], tmp_path: Path) -> None:
     got = loaded(old(tmp_path / "old", variant, **more))
     assert np.array_equal(logits(got), logits(loaded(directory(tmp_path / "new", variant))))
-
-
-def test_falcon_rw_is_refused_for_its_positions(tmp_path: Path) -> None:
-    path = old(tmp_path, "falcon-by-head", alibi=True)
-    with pytest.raises(
-        UnsupportedModelError, match="alibi is true: ALiBi, in place of RoPE, is no"
-    ):
-        read_header(path).program()

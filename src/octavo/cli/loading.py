@@ -52,7 +52,7 @@ def open_program(model: str, context: int | None) -> tuple[ModelHeader, Program,
     context of tokens that the model has. Raises ModelError, and UsageError beyond its context."""
     EngineConfig(context=context)  # refuses what no engine has
     header = open_header(model)
-    program, most = header.program(), header.config.context
+    program, most = header.program(), header.config.longest(context)
     check_context(context, most, header.config.why_no_longer)
     return header, program, min(USUAL_CONTEXT, most) if context is None else context
 

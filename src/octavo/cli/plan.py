@@ -102,10 +102,13 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
         active = plan.active_weight_bytes
         if active is not None and active != plan.weight_bytes:
             weights += f", of which a token alone reads {size(active)}"
+    tokens = counted(plan.context, "token")
+    if plan.model_context is not None and plan.context > plan.model_context:
+        tokens += f", where the model was trained for {plan.model_context:,}"
     return [
         ("weights", weights),
         ("KV a token", size(plan.kv_bytes_per_token)),
-        ("KV a user", f"{size(plan.kv_bytes_per_user)} at {counted(plan.context, 'token')}"),
+        ("KV a user", f"{size(plan.kv_bytes_per_user)} at {tokens}"),
         ("KV", f"{size(plan.kv_bytes)} for {counted(plan.users, 'user')}"),
         ("process", f"{size(PROCESS_BYTES)} at most"),
         ("total", size(plan.total_bytes)),

@@ -10,12 +10,13 @@ from octavo.errors import ModelFormatError
 from octavo.kernels import native
 from octavo.model.mixture import Mixture
 from octavo.program.ops import ActivationKind, RopeStyle
+from octavo.program.slopes import Slopes
 
 # Far above any model known; they keep a corrupt number from filling memory before the tensors'
 # shapes refute it.
-MOST_LAYERS = 2**12
+MOST_LAYERS, MOST_HEADS = 2**12, 2**16
 _MOST = {
-    "num_layers": MOST_LAYERS, "hidden_size": 2**20, "ffn_size": 2**24, "heads": 2**16,
+    "num_layers": MOST_LAYERS, "hidden_size": 2**20, "ffn_size": 2**24, "heads": MOST_HEADS,
     "kv_heads": 2**16, "head_dim": 2**20, "vocab_size": native.MAX_VOCAB, "context": 2**32,
     "position_original": 2**31 - 1,
 }  # fmt: skip
@@ -58,6 +59,10 @@ class ModelConfig:
     parallel_norms: int = 0  # attention and MLP read the same rows, by so many norms; 0: in turn
     activation: ActivationKind = "silu"  # of MLPs without a gate
     qk_norm: bool = False  # q and k are normed before they turn, each head or the whole row
+    slopes: Slopes | None = None  # scores fall with distance by these, in place of positions
+    embedding_size: int = 0  # of a token's row, which a matrix makes `hidden_size`; 0: it is that
+    norms_last: bool = False  # a norm follows what a block adds, none stands before it
+    norm_weights: bool = True
     qkv_limit: float = 0.0  # q, k and v are kept within it; 0: none
     mixture: Mixture | None = None  # of the layers that have experts
     local_rope_base: float | None = None  # of windowed layers with one, whose positions are as is
@@ -150,6 +155,11 @@ class ModelConfig:
     def score_scale(self) -> float:
         """Return what scores of attention are multiplied by."""
         return self.head_dim**-0.5 if self.attention_scale is None else self.attention_scale
+
+    def longest(self, context: int | None) -> int:
+        """Return how long sequences may be where so many tokens are asked for: with slopes as
+        long as that, for no number of positions is learned."""
+        return max(context or 0, self.context) if self.slopes else self.context
 
     def is_full(self, layer: int) -> bool:
         """Whether the layer is none of the windowed ones, which may turn by a base of their own

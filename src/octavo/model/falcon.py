@@ -1,7 +1,8 @@
 """Falcon: attention and MLP read the same rows, and are added at once   (Almazrouei et al. 2023).
 
-One LayerNorm for both or one for each; RoPE, few KV heads, MLPs without gates. Also the first ones
-and StarCoder2, whose MLP follows attention; layers may be windowed   (Lozhkov et al. 2024).
+One LayerNorm for both or one for each; RoPE, few KV heads, MLPs without gates. Also the first ones,
+whose MLP follows attention and whose scores may fall with distance instead, and StarCoder2, whose
+MLP follows attention; layers may be windowed   (Lozhkov et al. 2024).
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from octavo.program.program import Program
 
 def build(cfg: ModelConfig) -> Program:
     p = ProgramBuilder()
-    p.rope_table("default", cfg.rope_frequencies(), cfg.rope_amplitude)
+    if cfg.slopes is None:
+        p.rope_table("default", cfg.rope_frequencies(), cfg.rope_amplitude)
     groups = p.kv_groups(
         KVSpec(cfg.kv_heads, cfg.stored_head_dim, cfg.stored_head_dim), cfg.windows
     )
@@ -45,9 +47,12 @@ def _attention(
         _linear(p, f"{block}.{name}", x, rows, bias=cfg.qkv_bias)
         for name, rows in (("attn_q", q_size), ("attn_k", kv_size), ("attn_v", kv_size))
     )
-    q = p.rope(q, heads=cfg.heads, style=cfg.rope_style)
-    k = p.rope(k, heads=cfg.kv_heads, style=cfg.rope_style)
-    a = p.attention(q, k, v, heads=cfg.heads, group=group, scale=cfg.head_dim**-0.5)
+    if cfg.slopes is None:
+        q = p.rope(q, heads=cfg.heads, style=cfg.rope_style)
+        k = p.rope(k, heads=cfg.kv_heads, style=cfg.rope_style)
+    a = p.attention(
+        q, k, v, heads=cfg.heads, group=group, scale=cfg.head_dim**-0.5, slopes=cfg.slopes
+    )
     return _linear(p, f"{block}.attn_output", a, h.width, bias=cfg.output_bias, add=h)
 
 

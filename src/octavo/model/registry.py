@@ -7,13 +7,27 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from octavo.errors import UnsupportedModelError
-from octavo.model import falcon, gemma2, gemma3, gpt2, gpt_oss, llama, olmo2, olmoe, recurrent
+from octavo.model import (
+    bloom,
+    falcon,
+    gemma2,
+    gemma3,
+    gpt2,
+    gpt_oss,
+    llama,
+    mpt,
+    olmo2,
+    olmoe,
+    opt,
+    recurrent,
+)
 from octavo.model.config import ModelConfig
 from octavo.program.ops import Head
 from octavo.program.program import Program
 
 ARCHITECTURES: Mapping[str, Callable[[ModelConfig], Program]] = MappingProxyType(
     {
+        "bloom": bloom.build,
         "falcon": falcon.build,
         "gemma2": gemma2.build,
         "gemma3": gemma3.build,
@@ -23,8 +37,10 @@ ARCHITECTURES: Mapping[str, Callable[[ModelConfig], Program]] = MappingProxyType
         "granitemoe": llama.build,
         "llama": llama.build,
         "mistral3": llama.build,
+        "mpt": mpt.build,
         "olmo2": olmo2.build,
         "olmoe": olmoe.build,
+        "opt": opt.build,
         "phi3": llama.build,
         "qwen2": llama.build,
         "qwen3": llama.build,

@@ -54,7 +54,8 @@ class Plan:
         room = self._room / self.users
         if self.model_context is None:
             return self.pages.tokens_in(room)
-        return min(self.pages.tokens_in(room, self.model_context), self.model_context)
+        most = max(self.model_context, self.context)  # which some models may exceed
+        return min(self.pages.tokens_in(room, most), most)
 
     @property
     def fits(self) -> bool:

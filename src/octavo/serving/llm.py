@@ -70,6 +70,8 @@ class LLM:
             weakref.finalize(self.loop, keeper.end).atexit = False
         if self.config.context is None and self.info.context < self.info.model_context:
             logger.warning("%s", _clamped(self.info))
+        if self.info.context > self.info.model_context:
+            logger.warning("%s", _beyond(self.info))
         if self.info.kv_warning is not None:
             logger.warning("%s", self.info.kv_warning)
 
@@ -265,6 +267,13 @@ class LLM:
             if update.error is not None:
                 raise update.error
             return outputs.requests[0].row_values
+
+
+def _beyond(info: ModelInfo) -> str:
+    return (
+        f"the context is {counted(info.context, 'token')}, and the model was trained for "
+        f"{info.model_context:,}: ALiBi goes on beyond them, how well is the model's own"
+    )
 
 
 def _clamped(info: ModelInfo) -> str:

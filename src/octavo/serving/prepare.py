@@ -46,6 +46,7 @@ class RequestPreparer:
     def __init__(self, model: LoadedModel) -> None:
         self._config = model.config
         self._info = model.info
+        self._may_be_longer = model.model_config.slopes is not None
         self._tokenizer = model.tokenizer
         self._vocab_size = model.program.vocab_size
         self.grammars = Grammars(partial(_vocabulary, model.tokenizer))
@@ -173,9 +174,9 @@ class RequestPreparer:
         )
 
     def _room_for_more(self) -> str:
-        if self._info.context == self._info.model_context:
+        if self._info.context == self._info.model_context and not self._may_be_longer:
             return "shorten it, the model was trained for no more"
-        if self._config.context is None:
+        if self._config.context is None and self._info.context < self._info.model_context:
             return "shorten it or raise kv_memory, which bounds the context"
         return "shorten it or load with a larger context"
 

@@ -13,9 +13,16 @@ from types import MappingProxyType
 from typing import Any
 
 from octavo.errors import ModelFormatError, UnsupportedModelError
-from octavo.model.config import MOST_LAYERS, NO_MORE_POSITIONS, ModelConfig, all_but_every
+from octavo.model.config import (
+    MOST_HEADS,
+    MOST_LAYERS,
+    NO_MORE_POSITIONS,
+    ModelConfig,
+    all_but_every,
+)
 from octavo.model.registry import why_unsupported
 from octavo.program.ops import ActivationKind
+from octavo.program.slopes import Slopes, alibi_slopes
 from octavo.weights.gguf_experts import mixture
 from octavo.weights.gguf_header import MetadataValue, TensorInfo
 from octavo.weights.gguf_keys import refusal
@@ -37,13 +44,22 @@ _UNSCALED = frozenset({"olmo2"})  # windowed layers turn by the base, unscaled, 
 
 # Of those whose MLPs have no gate, as the published models have it: no key of any file.
 _ACTIVATIONS: Mapping[str, ActivationKind] = MappingProxyType(
-    {"gpt2": "gelu_tanh", "starcoder": "gelu", "starcoder2": "gelu_tanh", "falcon": "gelu"}
+    {
+        "bloom": "gelu_tanh",
+        "falcon": "gelu",
+        "gpt2": "gelu_tanh",
+        "mpt": "gelu",
+        "starcoder": "gelu",
+        "starcoder2": "gelu_tanh",
+    }
 )
 _LEARNED_POSITIONS = frozenset({"gpt2", "starcoder"})
 
 _LOCAL_BASE, _PATTERN = "rope.freq_base_swa", "attention.sliding_window_pattern"
 _WINDOW = "attention.sliding_window"
-_LIMIT = "attention.clamp_kqv"
+_LIMIT, _LIMITED = "attention.clamp_kqv", frozenset({"mpt", "olmoe"})
+_BIAS_MAX = "attention.max_alibi_bias"
+_MOST_BIAS_MAX = 1e4  # far above any
 _UNTURNED = "no_rope_layer_interval"  # no key of any file
 
 # What files of a family mean by keys that they leave out; `octavo inspect` shows those it assumed.
@@ -133,7 +149,8 @@ def _config(
         parallel_norms=_parallel_norms(arch, tensors),
         activation=_ACTIVATIONS.get(arch, "silu"),
         qk_norm=arch in _QK_NORM,
-        qkv_limit=keys.real(f"{arch}.{_LIMIT}", default=0.0) if arch == "olmoe" else 0.0,
+        qkv_limit=keys.real(f"{arch}.{_LIMIT}", default=0.0) if arch in _LIMITED else 0.0,
+        slopes=_slopes(keys, arch, heads),
         mixture=mixture(keys, arch, tensors, layers=layers, hidden=hidden),
         **placed,
         **scaled,
@@ -170,6 +187,21 @@ def _windows(keys: Metadata, arch: str, layers: int, context: int, base: float) 
     if window > 0 and any(windowed):
         found |= {"window": window, "windowed": windowed}
     return found
+
+
+def _slopes(keys: Metadata, arch: str, heads: int) -> Slopes | None:
+    """Those of the query heads, of architectures that have some."""
+    if arch not in ("bloom", "mpt") or not 1 <= heads <= MOST_HEADS:
+        return None  # or the config refuses that many
+    if arch == "bloom":
+        return Slopes(alibi_slopes(heads))
+    most = keys.real(f"{arch}.{_BIAS_MAX}", default=0.0)
+    if not 0 <= most < _MOST_BIAS_MAX:
+        raise keys.wrong(f"{arch}.{_BIAS_MAX}", "a number above 0")
+    if most == 0:
+        keys.refuse(f"metadata {arch + '.' + _BIAS_MAX!r} is 0 or missing: only ALiBi is supported")
+        return None
+    return Slopes(alibi_slopes(heads, most))
 
 
 def _parallel_norms(arch: str, tensors: Mapping[str, TensorInfo]) -> int:

@@ -21,7 +21,10 @@ from octavo.weights.weight_view import Views
 
 # Of architectures whose files keep several weights in one tensor.
 VIEWS: Mapping[str, Callable[[ModelConfig], Views]] = MappingProxyType(
-    {"phi3": phi3, "gpt2": qkv_in_turn, "starcoder": qkv_in_turn, "falcon": qkv_in_turn}
+    {
+        "phi3": phi3,
+        **dict.fromkeys(("bloom", "falcon", "gpt2", "mpt", "starcoder"), qkv_in_turn),
+    }
 )
 
 

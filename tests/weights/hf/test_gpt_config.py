@@ -83,8 +83,6 @@ def test_starcoder2_has_windows_and_biases_as_it_says() -> None:
 
 
 UNSUPPORTED: dict[str, tuple[str, dict[str, Any], str]] = {
-    "alibi": ("falcon", {"alibi": True},
-              "alibi is true: ALiBi, in place of RoPE, is not supported yet"),
     "activation": ("gpt2", {"activation_function": "swish"}, 'activation_function is "swish": only '
                    "gelu_new or gelu_pytorch_tanh or gelu_fast or gelu or gelu_python or relu is "
                    "supported"),

@@ -69,8 +69,8 @@ BROKEN: dict[str, tuple[ModelConfig, dict[str, Any], str]] = {
 }  # fmt: skip
 
 UNSUPPORTED: dict[str, tuple[ModelConfig, dict[str, Any], str]] = {
-    "another": (LLAMA, {"architectures": ["BloomForCausalLM"]}, "architecture 'BloomForCausalLM' "
-                f"is not supported: {', '.join(FAMILIES)} are"),
+    "another": (LLAMA, {"architectures": ["CodeGenForCausalLM"]}, "architecture "
+                f"'CodeGenForCausalLM' is not supported: {', '.join(FAMILIES)} are"),
     "recurrent": (LLAMA, {"architectures": ["Qwen3NextForCausalLM"]}, "architecture "
                   "'Qwen3NextForCausalLM' is not supported: it has recurrent layers, and Octavo "
                   "keeps no recurrent state yet"),

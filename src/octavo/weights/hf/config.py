@@ -7,16 +7,19 @@ embedding, `keys` knows the fields that are left.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, replace
+from typing import Any
 
 from octavo.errors import ModelFormatError, UnsupportedModelError
 from octavo.model.config import MOST_LAYERS, NO_MORE_POSITIONS, ModelConfig
 from octavo.program.ops import ActivationKind
 from octavo.values import is_number
+from octavo.weights.hf.alibi import mpt, opt, slopes
 from octavo.weights.hf.experts import mixture
 from octavo.weights.hf.families import FAMILIES, family_of
 from octavo.weights.hf.family import Family
-from octavo.weights.hf.gpt_config import alibi, parallel_norms, shared_heads
+from octavo.weights.hf.gpt_config import parallel_norms, shared_heads
 from octavo.weights.hf.hybrid import all_unturned, check_dense
 from octavo.weights.hf.json_fields import Fields
 from octavo.weights.hf.keys import refusal
@@ -86,7 +89,7 @@ def model_config(fields: Fields) -> ModelConfig:
 def text_fields(fields: Fields, family: Family) -> Fields:
     """Those of the text model, with what the family means by those that are not there."""
     if not family.part:
-        found = Fields(fields.where, fields.values, defaults=family.assumed)
+        found = Fields(fields.where, _renamed(fields, family), defaults=family.assumed)
         found.read |= fields.read
         return found
     tied, inner = "tie_word_embeddings", dict(fields.fields(family.part).values)
@@ -95,6 +98,19 @@ def text_fields(fields: Fields, family: Family) -> Fields:
     found = Fields(fields.where, inner, inside=f"{family.part}.", defaults=family.assumed)
     found.read.add("model_type")
     return found
+
+
+def _renamed(fields: Fields, family: Family) -> Mapping[str, Any]:
+    """The values by the family's names for them, of which some have others."""
+    values = dict(fields.values)
+    for other, name in family.field_aliases.items():
+        value = values.pop(other, None)
+        if value is None:
+            continue
+        if values.get(name) not in (None, value):
+            raise ModelFormatError(f"{fields.said(other)}, {fields.said(name)}: one is wrong")
+        values[name] = value
+    return values
 
 
 def _config(fields: Fields, family: Family) -> ModelConfig:
@@ -119,8 +135,13 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
     if context > LONGEST:  # before scalings divide by it
         raise fields.wrong(family.their_field("max_position_embeddings"), f"at most {LONGEST}")
     scaled = scales(fields, family.scales, head_dim)
+    if limit := _limit(fields, family.qkv_limit):
+        scaled["qkv_limit"] = limit
     rotary_dim, rope_base, turned = head_dim, 10000.0, Rope(context, longest=NO_MORE_POSITIONS)
-    if family.has_rope:
+    falling = slopes(fields, family, heads)
+    if falling is not None:
+        turned = Rope(context)
+    elif family.has_rope:
         found = parameters(fields, FULL if family.local_base else None)
         if family.must_scale and found is None:
             raise fields.wrong("rope_parameters", "how positions are scaled")
@@ -143,11 +164,13 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
     elif window >= turned.context:  # no layer turns otherwise, and it hides nothing
         window, windowed = 0, ()
     experts, why = mixture(fields, family.experts, layers=layers, hidden=hidden)
+    own, other = mpt(fields, family)
+    scaled |= own | opt(fields, family, hidden)
     return ModelConfig(
         architecture=family.architecture,
         num_layers=layers,
         hidden_size=hidden,
-        ffn_size=size("intermediate_size", family.ffn_factor * hidden or None),
+        ffn_size=size("intermediate_size", _ffn_factor(fields, family) * hidden or None),
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
@@ -169,12 +192,17 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
         parallel_norms=parallel_norms(fields, family),
         activation=_activation(fields, family),
         qk_norm=family.qk_norm,
-        qkv_limit=_limit(fields, family.qkv_limit),
+        slopes=falling,
         mixture=experts,
         local_rope_base=local_base,
         **scaled,
-        unsupported=unsupported or why,
+        unsupported=unsupported or why or other,
     )
+
+
+def _ffn_factor(fields: Fields, family: Family) -> int:
+    said = family.ffn_factor
+    return fields.whole(said, least=1) if isinstance(said, str) else said
 
 
 def _is_biased(fields: Fields, said: bool | str) -> bool:
@@ -234,8 +262,6 @@ def _rotary_dim(fields: Fields, found: Fields | None, head_dim: int) -> int:
 
 def _other_arithmetic(fields: Fields, family: Family) -> str:
     """Say what the program would compute in another way than these fields ask for."""
-    if why := alibi(fields, family):
-        return why
     name, known = family.activation, tuple(family.ungated) or family.activations
     if name == "hidden_activation":
         fields.read.add("hidden_act")  # Gemma 2's, which transformers passes over

@@ -22,7 +22,16 @@ from octavo.weights.hf.expert_families import (
     QWEN3_MOE,
 )
 from octavo.weights.hf.family import ATTENTION, EVERY, GRANITE_SCALES, QK_NORMS, Family
-from octavo.weights.hf.gpt_families import FALCON, GPT2, RW, STARCODER, STARCODER2
+from octavo.weights.hf.gpt_families import (
+    BLOOM,
+    FALCON,
+    GPT2,
+    MPT,
+    OPT,
+    RW,
+    STARCODER,
+    STARCODER2,
+)
 from octavo.weights.hf.hybrid import IGNORED
 from octavo.weights.weight_orders import gate_up_in_turn, phi3
 
@@ -188,6 +197,10 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "Starcoder2ForCausalLM": STARCODER2,
         "FalconForCausalLM": FALCON,
         "RWForCausalLM": RW,
+        "BloomForCausalLM": BLOOM,
+        "MptForCausalLM": MPT,
+        "MPTForCausalLM": MPT,  # by the code that came with it
+        "OPTForCausalLM": OPT,
         "Gemma2ForCausalLM": Family(
             "gemma2", "gemma2", _GEMMA2, activation="hidden_activation",
             activations=("gelu_pytorch_tanh",), norm_offset=1.0,

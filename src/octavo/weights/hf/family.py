@@ -83,11 +83,13 @@ class Family:
     output_bias: bool | str = False
     ffn_bias: bool | str = False
     field_names: Mapping[str, str] = field(default_factory=dict)  # usual -> theirs, if not so
+    field_aliases: Mapping[str, str] = field(default_factory=dict)  # others of theirs -> theirs
     ignored: tuple[str, ...] = ()  # fields that mean something elsewhere, and that nobody reads
-    ffn_factor: int = 0  # the MLP's size in hidden ones, where no field says it
+    ffn_factor: int | str = 0  # the MLP's size in hidden ones, where no field says it, or the
+    # field that says it in them
     has_multi_query: bool = False  # a flag says whether there is one KV head or as many as heads
     has_groups_if_said: bool = False  # rows of q, k, v are by group where a field says KV heads
-    has_rope: bool = True  # or else a table of positions
+    has_rope: bool = True  # or else a table of positions, or slopes
     norm_offset: float = 0.0  # added to the weights of norms
     partial_rotary: bool = False  # fewer dims of a head may turn than it has
     qk_norm: bool = False  # q and k are normed before they turn

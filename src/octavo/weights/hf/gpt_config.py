@@ -36,13 +36,6 @@ def parallel_norms(fields: Fields, family: Family) -> int:
     return norms if fields.flag(_PARALLEL, default=True) or is_new else 0
 
 
-def alibi(fields: Fields, family: Family) -> str:
-    """Why positions as Falcon-RW has them are not run; "" if it has not."""
-    if family.architecture != "falcon" or not fields.flag("alibi", default=False):
-        return ""
-    return f"{fields.said('alibi')}: ALiBi, in place of RoPE, is not supported yet"
-
-
 def _is_new(fields: Fields, family: Family) -> bool:
     """Falcon-40B and later: its other flags do not count."""
     if family.architecture != "falcon":

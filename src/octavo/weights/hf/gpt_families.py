@@ -1,4 +1,5 @@
-"""The families with LayerNorms and MLPs without gates: GPT-2, StarCoder, StarCoder2, Falcon.
+"""The families with LayerNorms and MLPs without gates: GPT-2, StarCoder, StarCoder2, Falcon, BLOOM,
+MPT, OPT.
 
 Tables only, as `families`, which has them all.
 """
@@ -54,6 +55,43 @@ _FALCON = {
     "ffn_norm": "post_attention_layernorm",
     "ffn_up": "mlp.dense_h_to_4h",
     "ffn_down": "mlp.dense_4h_to_h",
+}
+
+_BLOOM_TOP = {
+    **_FALCON_TOP,
+    "token_embd_norm.weight": "transformer.word_embeddings_layernorm.weight",
+    "token_embd_norm.bias": "transformer.word_embeddings_layernorm.bias",
+}
+_BLOOM = {part: name for part, name in _FALCON.items() if part != "attn_norm_2"}
+_MPT_TOP = {
+    "token_embd.weight": "transformer.wte.weight",
+    "output_norm.weight": "transformer.norm_f.weight",
+    "output.weight": "lm_head.weight",
+}
+_MPT = {
+    "attn_norm": "norm_1",
+    "attn_qkv": "attn.Wqkv",
+    "attn_output": "attn.out_proj",
+    "ffn_norm": "norm_2",
+    "ffn_up": "ffn.up_proj",
+    "ffn_down": "ffn.down_proj",
+}
+_OPT_TOP = {
+    "token_embd.weight": "model.decoder.embed_tokens.weight",
+    "position_embd.weight": "model.decoder.embed_positions.weight",
+    "embd_in.weight": "model.decoder.project_in.weight",
+    "embd_out.weight": "model.decoder.project_out.weight",
+    "output_norm.weight": "model.decoder.final_layer_norm.weight",
+    "output_norm.bias": "model.decoder.final_layer_norm.bias",
+    "output.weight": "lm_head.weight",
+}
+_OPT = {
+    **ATTENTION,
+    "attn_norm": "self_attn_layer_norm",
+    "attn_output": "self_attn.out_proj",
+    "ffn_norm": "final_layer_norm",
+    "ffn_up": "fc1",
+    "ffn_down": "fc2",
 }
 
 _GPT_FIELDS = {
@@ -126,4 +164,46 @@ RW = replace(
     FALCON, model_type="RefinedWebModel", other_type="RefinedWeb", field_names=_RW_FIELDS,
     has_groups_if_said=True,
     assumed={**FALCON.assumed, "multi_query": False, "parallel_attn": False},
+)  # fmt: skip
+BLOOM = Family(
+    "bloom", "bloom", _BLOOM, top_names=_BLOOM_TOP, layers="transformer.h.",
+    may_lack="transformer.", views=qkv_by_group, ffn_factor=4, has_rope=False, windowed="none",
+    field_names={
+        "num_hidden_layers": "n_layer", "num_attention_heads": "n_head",
+        "max_position_embeddings": "seq_length", "rms_norm_eps": "layer_norm_epsilon",
+        "intermediate_size": "n_inner",
+    },
+    field_aliases={
+        "n_embed": "hidden_size", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head",
+    },
+    qkv_bias=True, output_bias=True, ffn_bias=True, ungated=_ACTIVATIONS,
+    ignored=(
+        "bias_dropout_fusion", "masked_softmax_fusion", "offset_alibi", "skip_bias_add",
+        "skip_bias_add_qkv", "slow_but_exact",
+    ),
+    assumed={**_EVERY, "hidden_act": "gelu_pytorch_tanh", "seq_length": 2048},
+)  # fmt: skip
+MPT = Family(
+    "mpt", "mpt", _MPT, top_names=_MPT_TOP, layers="transformer.blocks.", views=qkv_in_turn,
+    ffn_factor="expansion_ratio", has_rope=False, windowed="none", ungated=_ACTIVATIONS,
+    field_names={
+        "hidden_size": "d_model", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads",
+        "max_position_embeddings": "max_seq_len", "rms_norm_eps": "layer_norm_epsilon",
+    },
+    ignored=(
+        "init_device", "init_config", "learned_pos_emb", "embedding_fraction", "tokenizer_name",
+        "verbose", "param_init_fn", "emb_init_std", "emb_init_uniform_lim", "fan_mode",
+        "init_div_is_residual", "init_gain", "init_nonlinearity",
+    ),
+    assumed={**_EVERY, "hidden_act": "gelu", "expansion_ratio": 4, "max_seq_len": 2048},
+)  # fmt: skip
+OPT = Family(
+    "opt", "opt", _OPT, top_names=_OPT_TOP, layers="model.decoder.layers.", may_lack="model.",
+    has_rope=False, windowed="none", qkv_bias="enable_bias", output_bias="enable_bias",
+    ffn_bias="enable_bias", activation="activation_function", ungated=_ACTIVATIONS,
+    field_names={"intermediate_size": "ffn_dim", "rms_norm_eps": "layer_norm_epsilon"},
+    assumed={
+        **_EVERY, "activation_function": "relu", "enable_bias": True,
+        "max_position_embeddings": 2048, "ffn_dim": 3072,
+    },
 )  # fmt: skip

@@ -20,7 +20,8 @@ _HARMLESS = frozenset(
         # how weights were stored, drawn and trained
         "dtype", "torch_dtype", "use_bfloat16", "initializer_range", "attention_dropout",
         "hidden_dropout", "hidden_dropout_prob", "attention_probs_dropout_prob", "embd_pdrop",
-        "resid_pdrop", "attn_pdrop", "residual_dropout", "embedding_dropout",
+        "resid_pdrop", "attn_pdrop", "residual_dropout", "embedding_dropout", "dropout",
+        "activation_dropout", "layerdrop", "emb_pdrop", "init_std",
         "gradient_checkpointing", "pretraining_tp",
         # how transformers computes and what it returns
         "use_cache", "cache_implementation", "_attn_implementation", "attn_implementation",
@@ -52,6 +53,7 @@ _HARMLESS = frozenset(
 # The values at which a field changes nothing; any other changes the arithmetic.
 _WITHOUT_EFFECT: Mapping[str, tuple[object, ...]] = MappingProxyType(
     {
+        "_remove_final_layer_norm": (False,),
         "add_cross_attention": (False,),
         "apply_residual_connection_post_layernorm": (False,),
         "attention_bias": (False,),
@@ -62,6 +64,7 @@ _WITHOUT_EFFECT: Mapping[str, tuple[object, ...]] = MappingProxyType(
         "interpolate_factor": (1,),
         "is_encoder_decoder": (False,),
         "lm_head_bias": (False,),
+        "logit_scale": (),
         "mlp_bias": (False,),
         "mlp_type": ("default",),
         "norm_type": ("layer_norm",),
