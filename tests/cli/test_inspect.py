@@ -99,7 +99,7 @@ def test_a_tokenizer_that_is_not_read_is_still_named(octavo: Octavo, tmp_path: P
     path.write_bytes(path.read_bytes().replace(b"gpt2", b"bert"))
     out = octavo("inspect", str(path)).out
     assert "tokenizer     bert\n" in out
-    why = "tokenizer.ggml.model is 'bert'; Octavo reads 'gpt2', 'llama'"
+    why = "tokenizer.ggml.model is 'bert'; Octavo reads 'gpt2', 'llama', 'gemma4'"
     assert f"runs          not supported: {why}\n" in out
     assert "KV a token    256 B\n" in out
 

@@ -42,5 +42,6 @@ def _drawn(name: str, shape: tuple[int, ...], around: float, seed: int) -> Float
         if name.endswith(_ROUTERS):
             values *= np.float32(4)
     else:
-        values = drawn / 4 + np.float32(around if name.endswith("weight") else 0)
+        scales = name.endswith(("weight", "layer_scalar"))
+        values = drawn / 4 + np.float32(around if scales else 0)
     return (values.view(np.uint32) & 0xFFFF0000).view(np.float32)

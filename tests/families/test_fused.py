@@ -11,8 +11,9 @@ from octavo.weights.model_header import read_header
 from tests.families.directories import VARIANTS, golden_of, write_directory
 
 NORMS_WHOLE_ROWS = {"olmo2", "olmoe"}  # of q and k
-NO_QKV = {"mistral3", *NORMS_WHOLE_ROWS}  # queries scaled once turned; norms of whole rows
-NORMS_BEHIND = {"gemma2", "gemma3", "olmo2"}  # what they make is added to the residual
+# Queries scaled once turned; norms of V; norms of whole rows.
+NO_QKV = {"mistral3", "gemma4", *NORMS_WHOLE_ROWS}
+NORMS_BEHIND = {"gemma2", "gemma3", "gemma4", "olmo2"}  # what they make is added to the residual
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -36,4 +37,8 @@ def test_projections_and_norms_fuse_whatever_the_family(variant: str, tmp_path: 
         before, behind, found = 0, 2, (found[0] - 1, found[1] + 1)
     if config.architecture == "bloom":  # whose first norm makes what is added to
         found = found[0], found[1] - 1
-    assert found == (before * layers - mixed, (behind + of_rows) * layers + mixed)
+    alone = (behind + of_rows) * layers + mixed
+    if config.uneven:  # of q, of the k and v that are stored, and of what a layer is given
+        alone += layers + 2 * (layers - config.uneven.sharing)
+        alone += layers + 1 if config.uneven.layer_embedding else 0
+    assert found == (before * layers - mixed, alone)

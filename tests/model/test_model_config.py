@@ -43,7 +43,7 @@ def test_a_number_no_model_has_is_refused_by_name(field: str, value: object, mes
 
 
 def test_heads_that_the_kernels_do_not_run_are_a_model_that_octavo_does_not_run() -> None:
-    program = build_program(replace(TINY, head_dim=258, rotary_dim=20))
+    program = build_program(replace(TINY, head_dim=578, rotary_dim=20))
     with pytest.raises(UnsupportedModelError, match="k_dim: expected a multiple of 16 from 16 to"):
         kv_layout(program, 0, EngineConfig())
 

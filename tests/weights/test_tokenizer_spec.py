@@ -207,6 +207,16 @@ def test_a_tokenizer_of_another_kind_is_not_supported() -> None:
         tokenizer_spec(bpe(model="bert"))
 
 
+def test_gemma_4_is_spm_by_merges_and_its_scores_mean_nothing() -> None:
+    scored = spm(model="gemma4") | {PREFIX + "merges": ["a b"]}
+    spec = tokenizer_spec(scored)
+    assert (spec.kind, spec.merges, spec.scores) == ("spm", ["a b"], None)
+    silent = {key: value for key, value in scored.items() if key != PREFIX + "scores"}
+    assert tokenizer_spec(silent).add_bos
+    with pytest.raises(ModelFormatError, match=r"ggml\.merges'"):
+        tokenizer_spec(spm(model="gemma4"))
+
+
 def test_smollm2(smollm2_path: Path) -> None:
     with GGUFFile.open(smollm2_path) as file:
         spec = tokenizer_spec(file.metadata)

@@ -22,6 +22,7 @@ from octavo.planning.experts import active_bytes
 from octavo.planning.explain import PARTS, TOTAL, Explanation, Parts, explain_token
 from octavo.planning.memory import page_formats
 from octavo.program.cost import FLOAT
+from octavo.weights.file_table import of_files
 
 
 def register(app: Group) -> None:
@@ -47,14 +48,20 @@ def explain(
     formats = page_formats(program, config)
     found = explain_token(model, program, weights, context=tokens, formats=formats)
     active = active_bytes(program, weights), sum(weights.values())
-    pieces = _pieces(found, header.config, active)
+    tables = [(weights[name], spec.shape[0]) for name, spec in of_files(program.weights()).items()]
+    pieces = _pieces(found, header.config, active, tables)
     screen.say("\n".join(piece if "\n" in piece else wrapped(piece) for piece in pieces))
     screen.result(found.to_dict())
 
 
-def _pieces(found: Explanation, cfg: ModelConfig, active: tuple[float, float]) -> list[str]:
+def _pieces(
+    found: Explanation,
+    cfg: ModelConfig,
+    active: tuple[float, float],
+    tables: list[tuple[float, int]],
+) -> list[str]:
     """Sentences, and tables of several lines. `active` are the bytes of weights that a token reads
-    alone, and all."""
+    alone, and all; `tables` the bytes and rows of those that stay in the file."""
     many, one = found.between_blocks
     tokens, before = (counted(n, "token") for n in (found.context, found.context - 1))
     heads = f"{counted(cfg.heads, 'head')} and {counted(cfg.kv_heads, 'KV head')}"
@@ -67,6 +74,12 @@ def _pieces(found: Explanation, cfg: ModelConfig, active: tuple[float, float]) -
         f"{found.model}: {counted(cfg.num_layers, 'layer')}, hidden {cfg.hidden_size:,}, "
         f"{heads} of {cfg.head_dim}, FFN {cfg.ffn_size:,}, vocabulary {cfg.tokens:,}",
         *_experts(cfg, *active),
+        *(
+            f"Embeddings of layers: {size(nbytes)} stay in the file, of which a token reads "
+            f"{size(nbytes / rows)}."
+            for nbytes, rows in tables
+        ),
+        *_sharing(cfg),
         "",
         f"Decode: one new token that sees {tokens}, itself included. FLOPs:",
         _comparison(found, "flops", count),
@@ -103,6 +116,15 @@ def _experts(cfg: ModelConfig, active: float, whole: float) -> list[str]:
     return [
         f"Experts: {each.used} of {each.experts} in {layers}. A token alone reads {size(active)} "
         f"of the {size(whole)} of weights; many together read up to all."
+    ]
+
+
+def _sharing(cfg: ModelConfig) -> list[str]:
+    if cfg.uneven is None or not cfg.uneven.sharing:
+        return []
+    return [
+        f"K and V: the last {counted(cfg.uneven.sharing, 'layer')} store none; they read what the "
+        "last layers before them stored, which is kept once."
     ]
 
 

@@ -20,7 +20,7 @@ from octavo.planning.experts import active_bytes
 from octavo.planning.memory import page_formats
 from octavo.program.kv_bytes import kv_bytes_by_group
 from octavo.weights.model_header import ModelHeader, read_header
-from octavo.weights.packed_formats import choices
+from octavo.weights.packed_formats import choices, in_file_bytes
 
 WithTemplate = Annotated[bool, Flag("--template", help="Print the model's chat template as well.")]
 
@@ -64,12 +64,14 @@ def describe(model: str, header: ModelHeader, config: EngineConfig) -> dict[str,
     per_token, beyond_window, template = None, None, None
     in_memory: dict[str, float] = {}
     active: dict[str, float] = {}
+    in_file = 0.0
     tokenizer: dict[str, Any] = {"kind": header.files.tokenizer_kind, "pre": None, "add_bos": None}
     with _noting(reasons, header):
         program = header.program()
         for asked, each in choices(header, program.weights()).items():
             in_memory[asked or "as stored"] = sum(each.values())
             active[asked or "as stored"] = active_bytes(program, each)
+        in_file = in_file_bytes(header, program.weights())
         by_group = kv_bytes_by_group(program, page_formats(program, config))
         per_token = sum(by_group)
         groups = zip(program.groups, by_group, strict=True)
@@ -96,6 +98,9 @@ def describe(model: str, header: ModelHeader, config: EngineConfig) -> dict[str,
         "heads": cfg.heads,
         "kv_heads": cfg.kv_heads,
         "head_dim": cfg.head_dim,
+        "windowed_kv_heads": cfg.uneven.windowed_kv_heads if cfg.uneven else None,
+        "windowed_head_dim": cfg.uneven.windowed_head_dim if cfg.uneven else None,
+        "layers_without_kv": cfg.uneven.sharing if cfg.uneven else 0,
         "stored_head_dim": cfg.stored_head_dim,
         "vocab_size": cfg.tokens,
         "tied_head": cfg.tied_head,
@@ -106,6 +111,7 @@ def describe(model: str, header: ModelHeader, config: EngineConfig) -> dict[str,
         "kv_bytes_per_token_beyond_window": beyond_window,
         "weight_bytes": in_memory,
         "active_weight_bytes": active,
+        "in_file_bytes": in_file,
         "tensor_types": {name: {"tensors": n, "bytes": nbytes} for name, (n, nbytes) in types},
         "tokenizer": tokenizer,
         "chat_template": template,
@@ -120,6 +126,10 @@ def as_text(found: dict[str, Any]) -> str:
     heads = f"{found['heads']}, KV heads {found['kv_heads']}, of {found['head_dim']}"
     if found["stored_head_dim"] != found["head_dim"]:
         heads += f", filled up to {found['stored_head_dim']}"
+    if found["windowed_head_dim"]:
+        heads += (
+            f"; in windowed layers {found['windowed_kv_heads']} of {found['windowed_head_dim']}"
+        )
     rows = [
         ("file", f"{found['path']}, {size(found['bytes'])}"),
         *([("parts", _in_short(found["parts"]))] if len(found["parts"]) > 1 else []),
@@ -146,10 +156,15 @@ def as_text(found: dict[str, Any]) -> str:
         rows.append(("weights", _sizes(found["weight_bytes"])))
         if found["experts"]:
             rows.append(("a token reads", _sizes(found["active_weight_bytes"])))
+    if found["in_file_bytes"]:
+        text = f"{size(found['in_file_bytes'])}, which stay in the file: rows are read as they come"
+        rows.append(("embeddings of layers", text))
     if found["kv_bytes_per_token"] is not None:
         text = size(found["kv_bytes_per_token"])
         if found["window"]:
             text += f", {size(found['kv_bytes_per_token_beyond_window'])} beyond the window"
+        if found["layers_without_kv"]:
+            text += f"; the last {counted(found['layers_without_kv'], 'layer')} read earlier ones'"
         rows.append(("KV a token", text))
     if not found["supported"]:
         rows.append(("runs", f"not supported: {found['reason']}"))

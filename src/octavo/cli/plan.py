@@ -19,7 +19,7 @@ from octavo.planning.memory import kv_pages, page_formats
 from octavo.planning.plan import PROCESS_BYTES, Plan
 from octavo.program.kv_bytes import kv_bytes_per_token
 from octavo.values import check_whole
-from octavo.weights.packed_formats import packed_bytes
+from octavo.weights.packed_formats import in_file_bytes, packed_bytes
 
 OptionalModel = Annotated[
     str | None,
@@ -75,6 +75,7 @@ def plan(
             raise UsageError("--weights is of a model; with a shape give --weights-bits")
         program, model_context, tokens = shape.program(), None, context or USUAL_CONTEXT
         weight_bytes = active = shape.weight_bytes(program)
+        in_file = 0.0
     elif given := shape.given():
         raise UsageError(f"{model} has a shape of its own: leave out {', '.join(given)}")
     else:
@@ -82,12 +83,13 @@ def plan(
         model_context = header.config.context
         packed = packed_bytes(header, program.weights(), weights)
         weight_bytes, active = sum(packed.values()), active_bytes(program, packed)
+        in_file = in_file_bytes(header, program.weights())
     formats = page_formats(program, config)
     found = Plan(
         model, model_context, tokens, users, weight_bytes, active,
         kv_bytes_per_token=kv_bytes_per_token(program, formats),
         pages=kv_pages(program, config.block_size, formats, max_rows=config.max_batch_tokens),
-        memory_bytes=memory_bytes,
+        memory_bytes=memory_bytes, in_file_bytes=in_file,
     )  # fmt: skip
     screen.say("\n".join([pairs(_rows(found)), *_verdict(found)]))
     screen.result(found.to_dict())
@@ -105,6 +107,8 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
     tokens = counted(plan.context, "token")
     if plan.model_context is not None and plan.context > plan.model_context:
         tokens += f", where the model was trained for {plan.model_context:,}"
+    if plan.in_file_bytes:
+        weights += f"; {size(plan.in_file_bytes)} of layers' embeddings stay in the file"
     return [
         ("weights", weights),
         ("KV a token", size(plan.kv_bytes_per_token)),

@@ -122,6 +122,8 @@ def weight_names(header: ModelHeader, weights: Mapping[str, WeightSpec]) -> dict
         return {family.their_name(ours): ours for ours in weights}
     if config.mixture:
         raise UnsupportedModelError("KV heads cannot be changed in a model with experts")
+    if config.uneven:
+        raise UnsupportedModelError("KV heads cannot be changed where layers differ in size")
     if files.views(config) or "text_config" in read_json(header.path / CONFIG):
         raise UnsupportedModelError(
             "KV heads cannot be changed where a tensor holds several weights, nor in the text part "

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from octavo.errors import ModelFormatError
 from octavo.kernels import native
 from octavo.model.mixture import Mixture
+from octavo.model.uneven import Uneven
 from octavo.program.ops import ActivationKind, RopeStyle
 from octavo.program.slopes import Slopes
 
@@ -47,7 +48,7 @@ class ModelConfig:
     output_bias: bool = False  # of attention
     ffn_bias: bool = False
     padding: int = 0  # rows of the vocabulary, the last ones, that are no tokens
-    rope_factors: tuple[float, ...] = ()  # divide the frequencies; empty: none
+    rope_factors: tuple[float, ...] = ()  # divide the frequencies (inf: it does not turn); (): none
     rope_amplitude: float = 1.0  # multiplies cos and sin (YaRN, LongRoPE)
     long_rope_factors: tuple[float, ...] = ()  # instead, in contexts longer than the original one
     original_context: int = 0  # of models that have those
@@ -65,6 +66,7 @@ class ModelConfig:
     norm_weights: bool = True
     qkv_limit: float = 0.0  # q, k and v are kept within it; 0: none
     mixture: Mixture | None = None  # of the layers that have experts
+    uneven: Uneven | None = None  # of layers that differ; the numbers here are of full ones
     local_rope_base: float | None = None  # of windowed layers with one, whose positions are as is
     embedding_scale: float = 1.0  # multiplies the rows of tokens
     residual_scale: float = 1.0  # what each block adds
@@ -135,8 +137,24 @@ class ModelConfig:
                 raise ModelFormatError(
                     f"{len(factors)} rope factors: expected {self.rotary_dim // 2}"
                 )
-            if not all(0 < factor < math.inf for factor in factors):
+            if not all(factor > 0 for factor in factors):
                 raise ModelFormatError("a rope factor is not above 0")
+        if self.uneven is not None:
+            self._check_uneven(self.uneven)
+
+    def _check_uneven(self, uneven: Uneven) -> None:
+        if self.heads % uneven.windowed_kv_heads:
+            raise ModelFormatError(
+                f"{self.heads} heads do not divide into {uneven.windowed_kv_heads} KV heads of "
+                "windowed layers"
+            )
+        first = self.num_layers - uneven.sharing
+        kinds = [self.is_full(layer) for layer in range(self.num_layers)]
+        if first < 1 or not {*kinds[first:]} <= {*kinds[:first]}:
+            raise ModelFormatError(
+                f"the last {uneven.sharing} of {self.num_layers} layers store no K and V: expected "
+                "layers of their kinds before them that do"
+            )
 
     @property
     def tokens(self) -> int:
@@ -196,7 +214,8 @@ class ModelConfig:
     def local_rope_frequencies(self) -> tuple[float, ...]:
         """Those of windowed layers that have a base of their own, (rotary_dim / 2,)."""
         assert self.local_rope_base is not None
-        return _frequencies(self.local_rope_base, self.rotary_dim)
+        dim = self.uneven.windowed_head_dim if self.uneven else self.rotary_dim
+        return _frequencies(self.local_rope_base, dim)
 
 
 def all_but_every(nth: int, layers: int) -> tuple[bool, ...]:

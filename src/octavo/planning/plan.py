@@ -26,6 +26,7 @@ class Plan:
     kv_bytes_per_token: float  # K and V alone: users hold whole blocks
     pages: KVPages
     memory_bytes: int | None
+    in_file_bytes: float  # of tables whose rows are read from the model's file, in no memory
 
     @property
     def kv_bytes_per_user(self) -> float:
@@ -69,6 +70,7 @@ class Plan:
             "users": self.users,
             "weight_bytes": self.weight_bytes,
             "active_weight_bytes": self.active_weight_bytes,
+            "in_file_bytes": self.in_file_bytes,
             "kv_bytes_per_token": self.kv_bytes_per_token,
             "memory_bytes": self.memory_bytes,
             "process_bytes": PROCESS_BYTES,

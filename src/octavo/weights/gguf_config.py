@@ -29,15 +29,17 @@ from octavo.weights.gguf_keys import refusal
 from octavo.weights.gguf_metadata import Metadata
 from octavo.weights.gguf_rope import rope_scaling
 from octavo.weights.gguf_scales import ATTENTION_CAP, LOGIT_CAP, scales
+from octavo.weights.gguf_uneven import ARCHITECTURE as UNEVEN
+from octavo.weights.gguf_uneven import uneven
 
 # Converters permute q and k for the others.
 _HALF_STYLE = frozenset(
     {
         "qwen2", "qwen3", "gemma2", "gemma3", "falcon", "olmo2", "phi3", "starcoder2", "qwen3moe",
-        "olmoe", "gpt-oss",
+        "olmoe", "gpt-oss", "gemma4",
     }
 )  # fmt: skip
-_QK_NORM = frozenset({"qwen3", "olmo2", "qwen3moe", "olmoe"})
+_QK_NORM = frozenset({"qwen3", "olmo2", "qwen3moe", "olmoe", "gemma4"})
 # In all layers, where a file with a window lists none.
 _WINDOWED = frozenset({"llama", "phi3", "starcoder2"})
 _UNSCALED = frozenset({"olmo2"})  # windowed layers turn by the base, unscaled, or by their own
@@ -67,6 +69,7 @@ _ASSUMED: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
         "gemma2": {_WINDOW: 4096, _PATTERN: 2, ATTENTION_CAP: 50, LOGIT_CAP: 30},
         "gemma3": {_LOCAL_BASE: 10000, _PATTERN: 6},
+        "gemma4": {_LOCAL_BASE: 10000},
         "gpt-oss": {_WINDOW: 128, _PATTERN: 2},
         "olmo2": {_PATTERN: 4},
         "smollm3": {_UNTURNED: 4},
@@ -126,13 +129,18 @@ def _config(
     assumed = placed.pop("assumed") + scaled.pop("assumed")
     eps = "layer_norm_epsilon" if arch in _ACTIVATIONS else "layer_norm_rms_epsilon"
     no_eps = 0.0 if why_unsupported(arch) else None  # of other norms
+    if arch == UNEVEN:
+        sizes = uneven(keys, tensors, placed.get("windowed", ()), layers)
+    else:
+        sizes = {
+            "ffn_size": keys.whole(f"{arch}.feed_forward_length"),
+            "kv_heads": keys.whole(f"{arch}.attention.head_count_kv", default=heads),
+        }
     return ModelConfig(
         architecture=arch,
         num_layers=layers,
         hidden_size=hidden,
-        ffn_size=keys.whole(f"{arch}.feed_forward_length"),
         heads=heads,
-        kv_heads=keys.whole(f"{arch}.attention.head_count_kv", default=heads),
         head_dim=head_dim,
         vocab_size=_vocab_size(tensors),
         context=context,
@@ -152,6 +160,7 @@ def _config(
         qkv_limit=keys.real(f"{arch}.{_LIMIT}", default=0.0) if arch in _LIMITED else 0.0,
         slopes=_slopes(keys, arch, heads),
         mixture=mixture(keys, arch, tensors, layers=layers, hidden=hidden),
+        **sizes,
         **placed,
         **scaled,
         assumed=assumed,

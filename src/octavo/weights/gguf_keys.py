@@ -103,7 +103,7 @@ _WITHOUT_EFFECT: Mapping[str, tuple[bool | int | str, ...]] = MappingProxyType(
 )
 
 _ACTIVATIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    dict.fromkeys(("gemma2", "gemma3"), ("gelu_pytorch_tanh", "gelu_tanh"))
+    dict.fromkeys(("gemma2", "gemma3", "gemma4"), ("gelu_pytorch_tanh", "gelu_tanh"))
 )
 _USUAL_ACTIVATIONS = ("silu", "swish")
 

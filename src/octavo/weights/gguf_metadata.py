@@ -45,6 +45,15 @@ class Metadata:
             raise self.wrong(key, "a whole number")
         return value
 
+    def wholes(self, key: str, count: int) -> list[int]:
+        """A number for each layer, or one for all."""
+        value = self._value(key, None)
+        if isinstance(value, np.ndarray) and value.dtype.kind in "iu" and len(value) == count:
+            return [int(each) for each in value]
+        if not is_whole(value):
+            raise self.wrong(key, f"a whole number, or one for each of {count} layers")
+        return [value] * count
+
     def real(self, key: str, default: float | None = None) -> float:
         value = self._value(key, default)
         if not is_number(value):

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 from octavo.errors import ModelFormatError
 from octavo.weights.gguf_metadata import Metadata
+from octavo.weights.gguf_uneven import ARCHITECTURE as UNEVEN
+from octavo.weights.gguf_uneven import NO_TURN
 from octavo.weights.rope_scaling import RopeScaling, yarn_amplitude, yarn_factors
 
 PLAIN, LONG, SHORT = "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"
@@ -55,7 +57,10 @@ def rope_scaling(
         return RopeScaling(factor, factors[SHORT], amplitude, factors[LONG], original), context
     if kind == "longrope":
         raise ModelFormatError(f"tensor {LONG!r} is missing, which longrope needs")
-    return RopeScaling(factor, factors.get(PLAIN, ()), amplitude), context
+    if PLAIN not in factors and arch == UNEVEN:
+        raise ModelFormatError(f"tensor {PLAIN!r} is missing: expected which pairs turn")
+    plain = tuple(math.inf if each >= NO_TURN else each for each in factors.get(PLAIN, ()))
+    return RopeScaling(factor, plain, amplitude), context
 
 
 def _yarn(

@@ -37,6 +37,9 @@ def scales(
     if arch == "gemma2":
         for name, key in (("attention_softcap", ATTENTION_CAP), ("logit_softcap", LOGIT_CAP)):
             found[name] = keys.real(f"{arch}.{key}", default=float(assumed[key]))
+    if arch == "gemma4":
+        found["attention_scale"] = 1.0
+        found["logit_softcap"] = keys.real(f"{arch}.{LOGIT_CAP}", default=0.0)
     if arch in _LAYERS_OF_27B:
         size = max(hidden, 1) / max(heads, 1) if layers == _LAYERS_OF_27B[arch] else head_dim
         if size != head_dim:

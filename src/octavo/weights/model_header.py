@@ -7,6 +7,7 @@ Comes in: a path. Goes out: a `ModelHeader`. Every error of a file's content nam
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ _log = logging.getLogger(__name__)
 
 # Tables of rotary frequencies: read into the config, or in old files by nobody.
 _NOT_WEIGHTS = (*FACTORS, ".attn_rot_embd.weight", ".attn.rot_embd.weight")
+
+_KV = re.compile(r"blk\.([0-9]{1,4})\.attn_(?:k|v|k_norm)\.weight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +73,21 @@ class ModelHeader:
         views = self.views()
         used = {tensor for name in weights for tensor in view_of(views, name).names}
         for name, info in self.tensors.items():
-            if name not in used and not name.endswith(_NOT_WEIGHTS):
+            if name not in used and not name.endswith(_NOT_WEIGHTS) and not self._is_old_kv(name):
                 layers = counted(self.config.num_layers, "layer")
                 raise UnsupportedModelError(
                     f"{info.place} has no place in the {layers} of a {self.config.architecture} "
                     "model as Octavo runs it: leaving it out would change the answers"
                 )
+
+    def _is_old_kv(self, name: str) -> bool:
+        """Whether it makes K and V of a layer that stores none: older files have such, which
+        transformers and llama.cpp pass over too."""
+        uneven, found = self.config.uneven, _KV.fullmatch(name)
+        if uneven is None or found is None:
+            return False
+        layers = self.config.num_layers
+        return layers - uneven.sharing <= int(found[1]) < layers
 
     def tokenizer_spec(self) -> TokenizerSpec:
         with naming(self.path):

@@ -15,7 +15,7 @@ from octavo.errors import UnsupportedModelError, UsageError
 from octavo.kernels import native
 from octavo.model.mixture import ROUTER
 from octavo.program.ops import WeightSpec
-from octavo.weights.file_table import in_memory
+from octavo.weights.file_table import in_memory, of_files
 from octavo.weights.ggml_type import GGMLType
 from octavo.weights.model_header import ModelHeader
 from octavo.weights.weight_view import Part
@@ -64,6 +64,11 @@ def packed_bytes(
         for name, spec in in_memory(specs).items()
     }
     return dict.fromkeys(specs, 0.0) | found
+
+
+def in_file_bytes(header: ModelHeader, specs: Mapping[str, WeightSpec]) -> float:
+    """Return the bytes of tables, whose rows are read from the model's file."""
+    return sum(header.weight_bytes(of_files(specs)).values())
 
 
 def packed_nbytes(spec: WeightSpec, format: str) -> int:

@@ -23,7 +23,10 @@ from octavo.weights.gguf_keys import shown
 Metadata = Mapping[str, MetadataValue]
 Note = Callable[[str], None]
 
-_KINDS: Mapping[str, Literal["bpe", "spm"]] = MappingProxyType({"gpt2": "bpe", "llama": "spm"})
+_KINDS: Mapping[str, Literal["bpe", "spm"]] = MappingProxyType(
+    {"gpt2": "bpe", "llama": "spm", "gemma4": "spm"}
+)
+_WITH_MERGES = frozenset({"gpt2", "gemma4"})  # whose scores, if there are any, mean nothing
 _TEMPLATE = "tokenizer.chat_template"  # named ones have their name behind it
 _SPM_IDS = MappingProxyType({"bos_token_id": 1, "eos_token_id": 2, "unknown_token_id": 0})
 
@@ -69,8 +72,10 @@ def tokenizer_spec(metadata: Metadata, *, note: Note) -> TokenizerSpec:
         pre=pre,
         tokens=tokens,
         token_types=types,
-        scores=_numbers(metadata, "scores", "fiu").astype(np.float64).tolist() if spm else None,
-        merges=None if spm else _strings(metadata, "merges"),
+        scores=None
+        if model in _WITH_MERGES
+        else _numbers(metadata, "scores", "fiu").astype(np.float64).tolist(),
+        merges=_strings(metadata, "merges") if model in _WITH_MERGES else None,
         bos_id=token_id("bos_token_id"),
         eos_id=token_id("eos_token_id"),
         unk_id=token_id("unknown_token_id"),

@@ -87,8 +87,8 @@ UNSUPPORTED: dict[str, tuple[ModelConfig, dict[str, Any], str]] = {
     "activation": (LLAMA, {"hidden_act": "gelu"}, 'config.json: hidden_act is "gelu": only silu or '
                    "swish is supported"),
     "another scaling": (LLAMA, {"rope_scaling": {"type": "ntk", "factor": 4.0}}, "config.json: "
-                        'rope_scaling.type is "ntk": default, linear, dynamic, llama3, yarn and '
-                        "longrope are supported"),
+                        'rope_scaling.type is "ntk": default, linear, dynamic, llama3, yarn, '
+                        "longrope and proportional are supported"),
     "more of a scaling": (LLAMA, {"rope_scaling": {"type": "linear", "factor": 2, "beta": 1}},
                           "config.json: rope_scaling.beta is 1: Octavo does not know this field, "
                           "and leaving it out could change the answers; where it changes none, "

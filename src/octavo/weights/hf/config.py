@@ -25,6 +25,8 @@ from octavo.weights.hf.json_fields import Fields
 from octavo.weights.hf.keys import refusal
 from octavo.weights.hf.rope import LONGEST, Rope, base, check_original, parameters, rope
 from octavo.weights.hf.scales import by_position, scales
+from octavo.weights.hf.uneven import full_sizes, uneven
+from octavo.weights.hf.uneven import scales as uneven_scales
 from octavo.weights.hf.windows import FULL, WINDOWED, Layers, unturned, windows
 from octavo.weights.rope_scaling import RopeScaling
 
@@ -131,12 +133,17 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
     head_dim = size("head_dim", hidden // heads)
     if head_dim % 2 or head_dim > _MOST_HEAD_DIM:  # before a table is made of so many
         raise fields.wrong("head_dim", f"an even number, at most {_MOST_HEAD_DIM}")
+    of_windowed = head_dim, kv_heads
+    if family.is_uneven:
+        head_dim, kv_heads = full_sizes(fields, head_dim, kv_heads)
     context = size("max_position_embeddings")
     if context > LONGEST:  # before scalings divide by it
         raise fields.wrong(family.their_field("max_position_embeddings"), f"at most {LONGEST}")
     scaled = scales(fields, family.scales, head_dim)
     if limit := _limit(fields, family.qkv_limit):
         scaled["qkv_limit"] = limit
+    if family.is_uneven:
+        scaled |= uneven_scales(fields)
     rotary_dim, rope_base, turned = head_dim, 10000.0, Rope(context, longest=NO_MORE_POSITIONS)
     falling = slopes(fields, family, heads)
     if falling is not None:
@@ -159,13 +166,18 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
     window, windowed = windows(fields, family.windowed, layers, still, turned.context)
     local_base, unsupported = None, turned.unsupported
     if family.local_base:
-        local_base, why = _local_base(fields, family, windowed, head_dim, context)
+        local_base, why = _local_base(fields, family, windowed, of_windowed[0], context)
         unsupported = why or unsupported
     elif window >= turned.context:  # no layer turns otherwise, and it hides nothing
         window, windowed = 0, ()
     experts, why = mixture(fields, family.experts, layers=layers, hidden=hidden)
     own, other = mpt(fields, family)
     scaled |= own | opt(fields, family, hidden)
+    sizes = None
+    if family.is_uneven:
+        sizes, why = uneven(fields, *of_windowed)
+        if windowed and windowed[-1]:
+            raise fields.wrong("layer_types", f"{FULL} at the end, as transformers makes it")
     return ModelConfig(
         architecture=family.architecture,
         num_layers=layers,
@@ -194,6 +206,7 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
         qk_norm=family.qk_norm,
         slopes=falling,
         mixture=experts,
+        uneven=sizes,
         local_rope_base=local_base,
         **scaled,
         unsupported=unsupported or why or other,

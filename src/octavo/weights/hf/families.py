@@ -21,7 +21,7 @@ from octavo.weights.hf.expert_families import (
     OLMOE,
     QWEN3_MOE,
 )
-from octavo.weights.hf.family import ATTENTION, EVERY, GRANITE_SCALES, QK_NORMS, Family
+from octavo.weights.hf.family import ATTENTION, EVERY, GRANITE_SCALES, QK_NORMS, TOP, Family
 from octavo.weights.hf.gpt_families import (
     BLOOM,
     FALCON,
@@ -47,6 +47,20 @@ _GEMMA3 = {
     "post_attention_norm": "post_attention_layernorm",
     "ffn_norm": "pre_feedforward_layernorm",
     "post_ffw_norm": "post_feedforward_layernorm",
+}
+
+_GEMMA4 = {
+    **_GEMMA3,
+    "inp_gate": "per_layer_input_gate",
+    "proj": "per_layer_projection",
+    "post_norm": "post_per_layer_input_norm",
+    "layer_output_scale": "layer_scalar",
+}
+_GEMMA4_TOP = {
+    **TOP,
+    "per_layer_token_embd.weight": "model.embed_tokens_per_layer.weight",
+    "per_layer_model_proj.weight": "model.per_layer_model_projection.weight",
+    "per_layer_proj_norm.weight": "model.per_layer_projection_norm.weight",
 }
 
 _GEMMA2 = {part: name for part, name in _GEMMA3.items() if part not in QK_NORMS}
@@ -91,6 +105,19 @@ _GEMMA3_TEXT = Family(
         "rms_norm_eps": 1e-6, "tie_word_embeddings": True, "rope_theta": 1e6,
         "rope_local_base_freq": 1e4, "sliding_window": 4096, "sliding_window_pattern": 6,
         "query_pre_attn_scalar": 256, "hidden_activation": "gelu_pytorch_tanh",
+    },
+)  # fmt: skip
+
+_GEMMA4_TEXT = Family(
+    "gemma4_text", "gemma4", _GEMMA4, top_names=_GEMMA4_TOP, activation="hidden_activation",
+    activations=("gelu_pytorch_tanh",), windowed="all but every nth, unsaid", qk_norm=True,
+    local_base="rope_local_base_freq", is_uneven=True, must_scale=True,
+    needs=("num_key_value_heads", "head_dim"),
+    assumed={
+        **EVERY, "tie_word_embeddings": True, "rope_theta": 1e6, "rope_local_base_freq": 1e4,
+        "sliding_window": 512, "sliding_window_pattern": 6, "global_head_dim": 512,
+        "num_kv_shared_layers": 0, "hidden_size_per_layer_input": 256,
+        "vocab_size_per_layer_input": 262144, "hidden_activation": "gelu_pytorch_tanh",
     },
 )  # fmt: skip
 
@@ -224,6 +251,18 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
                 **_GEMMA3_TEXT.assumed, "vocab_size": 262208, "num_attention_heads": 8,
                 "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 131072,
             },
+        ),
+        "Gemma4ForCausalLM": _GEMMA4_TEXT,
+        "Gemma4ForConditionalGeneration": replace(
+            _GEMMA4_TEXT, model_type="gemma4", part="text_config", part_type="gemma4_text",
+            prefix="model.language_model.", layers="layers.",
+            top_names={
+                ours: theirs.removeprefix("model.") for ours, theirs in _GEMMA4_TOP.items()
+            },
+            left_out=(
+                "model.vision_tower.", "model.audio_tower.", "model.embed_vision.",
+                "model.embed_audio.",
+            ),
         ),
     }
 )  # fmt: skip

@@ -56,7 +56,7 @@ TOP: Mapping[str, str] = MappingProxyType(
 
 # Names without a ".weight": all experts' matrices where transformers saves them as it has them, and
 # sinks. Biases of such are _bias.
-_BARE = ("experts.gate_up_proj", "experts.down_proj", "self_attn.sinks")
+_BARE = ("experts.gate_up_proj", "experts.down_proj", "self_attn.sinks", "layer_scalar")
 _BARE_BIAS = tuple(f"{name}_bias" for name in _BARE)
 
 
@@ -97,6 +97,7 @@ class Family:
     scales: tuple[str, ...] = ()  # fields that multiply and cap
     position_scaled: bool = False  # queries are multiplied by more, the later they are
     has_unturned: bool = False  # layers may have no rotary embedding
+    is_uneven: bool = False  # full layers have other sizes than windowed ones (`uneven`)
     must_scale: bool = False  # the file must say how positions are scaled
     quantised: tuple[str, ...] = ()  # ways of quantisation_config that are read
     is_hybrid: bool = False  # Mamba's layers and experts may be there; only those without are run

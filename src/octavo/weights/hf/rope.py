@@ -20,7 +20,7 @@ from octavo.weights.rope_scaling import (
     yarn_factors,
 )
 
-_KINDS = "default, linear, dynamic, llama3, yarn and longrope"
+_KINDS = "default, linear, dynamic, llama3, yarn, longrope and proportional"
 _ORIGINAL = "original_max_position_embeddings"
 _FROM_ORIGINAL = ("llama3", "yarn", "longrope", "su")
 LONGEST = 2**32
@@ -110,6 +110,8 @@ def rope(config: Fields, found: Fields | None, base: float, rotary_dim: int, con
                 context = max(context, int(original * min(found.real("factor"), 2**16)))
         case "longrope" | "su":
             scaling = _longrope(found, rotary_dim, original, context)
+        case "proportional":
+            scaling = _proportional(found, rotary_dim)
         case _:
             name = "rope_type" if found.has("rope_type") else "type"
             return Rope(context, unsupported=f"{found.said(name)}: {_KINDS} are supported")
@@ -170,6 +172,17 @@ def _longrope(found: Fields, rotary_dim: int, original: int, context: int) -> Ro
         long_rope_factors=long,
         original_context=original,
     )
+
+
+def _proportional(found: Fields, rotary_dim: int) -> RopeScaling:
+    """The first pairs turn, as all would; the others do not."""
+    part = found.real("partial_rotary_factor", 1.0)
+    if not 0 < part <= 1:
+        raise found.wrong("partial_rotary_factor", "a number above 0, at most 1")
+    factor = _above_0(found, "factor") if found.has("factor") else 1.0
+    turned = int(part * rotary_dim // 2)
+    still = rotary_dim // 2 - turned
+    return RopeScaling(rope_factors=(factor,) * turned + (math.inf,) * still)
 
 
 def _from_1(found: Fields, name: str) -> float:
