@@ -62,7 +62,7 @@ def test_a_model_is_a_file_that_builds_a_program_and_a_line_that_names_it(tmp_pa
         (package / "kernels" / core.name).symlink_to(core.resolve())
     (package / "model/toy.py").write_text(TOY)
     Lines("model/registry.py", '"qwen2": llama.build', ', "toy": toy.build').add_to(package)
-    Lines("model/registry.py", "from octavo.model import ", "toy, ").add_to(package)
+    Lines("model/registry.py", "from octavo.model import (\n", "    toy,\n").add_to(package)
     path = write_tiny_model(tmp_path / "toy.gguf", architecture="toy")
     found = tmp_path / "logits.npy"
     assert python_in(tmp_path, USE, str(path), str(found)) == "5\n"

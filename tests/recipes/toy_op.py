@@ -58,7 +58,7 @@ BATCH_ARRAY = [
           "    if (s_.gains == nullptr) return;\n"
           "    float* x = rows_of(op.out, row);\n"
           "    p_.kernels_->rows->scale(x, s_.gains[row], parts_.buffers[op.out].width, x);\n"),
-    Lines("src/octavo/program/reference.py", "[op.table.name][batch.tokens]\n",
+    Lines("src/octavo/program/reference.py", "sum(found[1:], start=found[0])\n",
           "                if batch.gains is not None:\n"
           "                    rows[op.out.id] = rows[op.out.id] * batch.gains[:, None]\n"),
 ]  # fmt: skip
