@@ -18,8 +18,10 @@ from octavo.tokenizer import TokenizerSpec
 _BLANKS = {*range(9, 14), 32, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B)}
 _BLANKS |= {0x2028, 0x2029, 0x202F, 0x205F, 0x3000}
 FAMILIES = (
-    "gpt-2", "smollm", "falcon", "llama-bpe", "dbrx", "qwen2", "tekken", "gpt-4o", "default",
+    "gpt-2", "smollm", "falcon", "llama-bpe", "dbrx", "qwen2", "tekken", "gpt-4o", "bloom",
+    "default",
 )  # fmt: skip
+_ENDING_BLOOM = "()|.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c"
 _ENDINGS = ("s", "t", "re", "ve", "m", "ll", "d")
 
 
@@ -233,6 +235,23 @@ def _gpt4o_word(text: str, at: int) -> int:
     return _number_or_other(text, at, 3, _newline_or_slash)
 
 
+def _bloom_word(text: str, at: int) -> int:
+    """Of what is neither blank nor one of some marks, after a blank or none; else all before the
+    next such word."""
+    if size := _bloom_match(text, at):
+        return size
+    size = 1
+    while at + size < len(text) and not _bloom_match(text, at + size):
+        size += 1
+    return size
+
+
+def _bloom_match(text: str, at: int) -> int:
+    lead = int(text[at] == " ")
+    size = _run(text, at + lead, lambda char: not (_blank(char) or char in _ENDING_BLOOM))
+    return lead + size if size else 0
+
+
 def _newline_or_slash(char: str) -> bool:
     return char in "\r\n/"
 
@@ -254,5 +273,5 @@ def _cased(text: str, at: int) -> int:
 
 _WORDS = {
     "gpt-2": _gpt2_word, "llama-bpe": _llama3_word, "dbrx": _llama3_word, "qwen2": _qwen2_word,
-    "tekken": _tekken_word, "gpt-4o": _gpt4o_word,
+    "tekken": _tekken_word, "gpt-4o": _gpt4o_word, "bloom": _bloom_word,
 }  # fmt: skip

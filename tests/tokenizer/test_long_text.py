@@ -87,6 +87,7 @@ def test_texts_are_cut_where_words_end() -> None:
     assert cuts("smollm", "n ab n ab") == ["n ab", " n ab"]  # across it lies a piece
     assert cuts("spm, no blank", "ab ab ab") == ["ab ab ab"]  # one unknown run may go on
     assert cuts("smollm", "a" * 50) == ["a" * 50]
+    assert cuts("bloom", "The cat;or, a hat: 1") == ["The", " cat;or, a", " hat: 1"]
 
 
 def test_the_bound_counts_what_is_sure_to_have_tokens() -> None:

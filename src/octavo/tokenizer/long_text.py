@@ -3,10 +3,10 @@ tokens of the whole.
 
 Comes in: a `TokenizerSpec`, texts. Goes out: numbers and pieces. Encodes nothing.
 
-A cut lies before a blank or a mark. In bpe every pre-tokenizer ends a word there: none of their
-expressions goes on from a letter or a digit to one of these. In spm no piece holds the two
-characters at the cut side by side, so that nothing joins over it, and the second is no unknown one.
-No user-defined piece lies across.
+A cut lies before a blank or a mark. In bpe every pre-tokenizer ends a word there (but BLOOM's, at
+blanks alone): their expressions do not go on from a letter or a digit to one of these. In spm no
+piece holds the two characters at the cut side by side, so that nothing joins over it, and the
+second is no unknown one. No user-defined piece lies across.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 
 from octavo.tokenizer.bpe import composes
 from octavo.tokenizer.byte_level import byte_to_char
+from octavo.tokenizer.pre_tokenizer import ends_words_at_marks
 from octavo.tokenizer.spec import TokenizerSpec, TokenType
 from octavo.tokenizer.spm import SPACE
 
@@ -23,7 +24,8 @@ _MARKS = "\n\t.,;:!?\u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f"
 # Marks end a word after what is a letter or a digit in every version of Unicode, blanks after what
 # is one in any: neither side of a blank is ever white space then.
 _LETTER = r"A-Za-z0-9\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fa5\uac00-\ud7a3"
-_BPE_CUT = rf"(?<=[^\W_]) |(?<=[{_LETTER}])[{_MARKS}]"
+_BLANK_CUT = r"(?<=[^\W_]) "
+_BPE_CUT = rf"{_BLANK_CUT}|(?<=[{_LETTER}])[{_MARKS}]"
 _COMPOSED = 4  # bytes at most that become one when characters are composed
 
 
@@ -55,7 +57,8 @@ class LongTexts:
         )
         marks = "".join(c for c in SPACE + _MARKS if self._knows_all or c in self._known)
         spm_cut = rf"(?s:(?<=.))[{marks.replace(SPACE, SPACE + ' ')}]" if marks else r"(?!)"
-        self._cut = re.compile(spm_cut if self._is_spm else _BPE_CUT)
+        bpe_cut = _BPE_CUT if ends_words_at_marks(spec.pre) else _BLANK_CUT
+        self._cut = re.compile(spm_cut if self._is_spm else bpe_cut)
         unbroken = spec.tokens if self._is_spm else [spec.tokens[i] for i in spec.user_defined_ids]
         self._joined = {self._pair(p, at) for p in unbroken for at in self._cut.finditer(p)}
 

@@ -2,8 +2,9 @@
 and the names that GGUF files have for them.
 
 Comes in: a name, or steps read from a tokenizer.json. Goes out: steps, and what does them.
-Every family's rules end a word before a blank or a mark (`long_text.py` lives on that). The
-expressions are the ones that the families publish, not what a program may have made of them.
+Every family's rules end a word before a blank or a mark, but BLOOM's, whose words go over many
+marks (`long_text.py` lives on that). The expressions are the ones that the families publish, not
+what a program may have made of them.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ _TEKKEN = rf"{_SMALL}|{_CAPITAL}|\p{{N}}|{_PATHS_AND_BLANKS}"
 _ENDED = rf"{_SMALL}{_CONTRACTIONS}?|{_CAPITAL}{_CONTRACTIONS}?"
 _GPT4O = rf"{_ENDED}|\p{{N}}{{1,3}}|{_PATHS_AND_BLANKS}"
 
+_BLOOM = " ?[^(\\s|[.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c])]+"
+
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 DIGIT = r"\p{N}"
 
@@ -63,6 +66,7 @@ _STEPS: Mapping[str, tuple[Step, ...]] = MappingProxyType(
         "qwen2": (_QWEN2, Cut.BYTES),
         "tekken": (_TEKKEN, Cut.BYTES),
         "gpt-4o": (_GPT4O, Cut.BYTES),
+        "bloom": (_BLOOM, Cut.BYTES),
         # what llama.cpp does with files whose converter did not know the model
         "default": (r"[\p{P}$+<=>^~|]+", GPT2, r"\p{N}+", r"[0-9]{3}", Cut.BYTES),
     }
@@ -81,6 +85,7 @@ _ALIASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "dbrx": ("smaug-bpe",),
         "qwen2": ("deepseek-r1-qwen", "f2llmv2", "kormo", "megrez"),
         "gpt-4o": ("kanana2", "llama4"),
+        "bloom": ("gpt3-finnish", "poro-chat"),
     }
 )  # fmt: skip
 _FAMILY: Mapping[str, str] = MappingProxyType(
@@ -110,6 +115,11 @@ def adds_bos(pre: str) -> bool:
 def takes_whole_words(pre: str) -> bool:
     """Whether a word that is itself a token is taken even where merges would not build it."""
     return family(pre) in _WHOLE_WORDS
+
+
+def ends_words_at_marks(pre: str) -> bool:
+    """Whether no word goes on from a letter or a digit to a mark, as none does to a blank."""
+    return _FAMILY.get(pre) != "bloom"
 
 
 def pre_tokenizer(pre: str) -> pre_tokenizers.PreTokenizer:

@@ -33,6 +33,7 @@ O200K = (
     TEKKEN.replace("]+|[^", f"]+{SUFFIX}?|[^", 1)
     .replace(r"]*|\p{N}|", rf"]*{SUFFIX}?|\p{{N}}{{1,3}}|")
 )  # fmt: skip
+BLOOM = " ?[^(\\s|[.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c])]+"
 DIGITS: Json = {"type": "Digits", "individual_digits": True}
 BYTES: Json = {
     "type": "ByteLevel",
@@ -72,6 +73,7 @@ FORMS: dict[str, tuple[list[Json], bool, Json | None]] = {
     "qwen2": (isolated(LLAMA3.replace("{1,3}", "")), False, {"type": "NFC"}),
     "tekken": (isolated(TEKKEN), True, None),
     "gpt-4o": (kept(O200K), False, None),
+    "bloom": (isolated(BLOOM), False, None),
 }
 each = pytest.mark.parametrize("name", FORMS)
 
