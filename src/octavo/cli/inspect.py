@@ -101,6 +101,9 @@ def describe(model: str, header: ModelHeader, config: EngineConfig) -> dict[str,
         "windowed_kv_heads": cfg.uneven.windowed_kv_heads if cfg.uneven else None,
         "windowed_head_dim": cfg.uneven.windowed_head_dim if cfg.uneven else None,
         "layers_without_kv": cfg.uneven.sharing if cfg.uneven else 0,
+        "ffn_size_without_kv": cfg.ffn_size * cfg.uneven.ffn_factor_of_sharing
+        if cfg.uneven and cfg.uneven.sharing
+        else None,
         "stored_head_dim": cfg.stored_head_dim,
         "vocab_size": cfg.tokens,
         "tied_head": cfg.tied_head,
@@ -136,10 +139,7 @@ def as_text(found: dict[str, Any]) -> str:
         ("name", str(found["name"] or "not given")),
         ("architecture", found["architecture"]),
         ("parameters", count(found["parameters"])),
-        (
-            "layers",
-            f"{found['layers']}, hidden {found['hidden_size']:,}, FFN {found['ffn_size']:,}",
-        ),
+        ("layers", _layers(found)),
         *([("experts", _experts_text(found["experts"]))] if found["experts"] else []),
         ("heads", heads),
         (
@@ -169,6 +169,13 @@ def as_text(found: dict[str, Any]) -> str:
     if not found["supported"]:
         rows.append(("runs", f"not supported: {found['reason']}"))
     return f"{pairs(rows)}\ntensors\n{columns(kinds)}"
+
+
+def _layers(found: dict[str, Any]) -> str:
+    text = f"{found['layers']}, hidden {found['hidden_size']:,}, FFN {found['ffn_size']:,}"
+    if found["ffn_size_without_kv"] in (None, found["ffn_size"]):
+        return text
+    return f"{text}, of the last {found['layers_without_kv']} {found['ffn_size_without_kv']:,}"
 
 
 def _experts(mixture: Mixture | None) -> dict[str, int] | None:

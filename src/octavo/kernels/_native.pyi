@@ -187,7 +187,7 @@ def row_op(
     x: _Floats,
     *,
     y: _Floats | None = None,
-    weight: _Floats | None = None,  # (len(x) / heads,), as the bias
+    weight: _Floats | None = None,  # (len(x) / heads,), as the bias; a factor: (1,)
     bias: _Floats | None = None,
     cos: _Floats | None = None,  # (rotary_dim / 2,)
     sin: _Floats | None = None,
