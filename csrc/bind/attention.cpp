@@ -13,6 +13,7 @@
 #include <tuple>
 #include <vector>
 
+#include "bind/attention_split.h"
 #include "bind/bindings.h"
 #include "kernels/attention.h"
 
@@ -121,46 +122,6 @@ void write_kv(const std::string& isa, Array<uint8_t, 1> pages, const KVLayout& l
   }
 }
 
-// Chunk by chunk, the last one first: any order will do. Of `shared` ones only those that all rows
-// see, as where rows are of several sequences, the last row first; attend_rows takes what they
-// left.
-void attend_split(const AttentionKernels& kernels, AttentionArgs args, int32_t kv_head, bool shared,
-                  float* out, void* scratch) {
-  const int32_t rows = args.rows, first = attention_first_chunk(&args, 0),
-                end = attention_end_chunk(&args, rows);
-  const int64_t row_floats = args.group * attention_partial_floats(args.layout);
-  std::vector<float> states((size_t)(row_floats * rows * (end - first)), __builtin_nanf(""));
-  std::vector<int32_t> last_first(rows);
-  for (int32_t row = 0; row < rows; row++) last_first[row] = rows - 1 - row;
-  const auto seen_by_all = [&](int32_t chunk) {
-    return attention_first_visible(&args, rows - 1) <= chunk * kAttentionChunk &&
-           args.first_position >= (chunk + 1) * kAttentionChunk - 1;
-  };
-  for (int32_t chunk = end - 1; chunk >= first; chunk--) {
-    AttentionArgs a = args;
-    if (shared) {
-      if (!seen_by_all(chunk)) continue;
-      a.q_rows = last_first.data();
-      a.first_position = (chunk + 1) * kAttentionChunk - 1;
-      a.window = 0;
-    }
-    kernels.attend_chunk(&a, 0, rows, kv_head, chunk,
-                         states.data() + (chunk - first) * rows * row_floats, scratch);
-  }
-  std::vector<int64_t> places(end - first);
-  args.states = states.data();
-  args.places = places.data();
-  for (int32_t row = 0; row < rows; row++) {
-    const int32_t own = attention_first_chunk(&args, row);
-    for (int32_t chunk = own; chunk < attention_end_chunk(&args, row + 1); chunk++) {
-      const int32_t at = (chunk - first) * rows + (shared ? last_first[row] : row);
-      places[chunk - own] = shared && !seen_by_all(chunk) ? -1 : at * row_floats;
-    }
-    if (shared) kernels.attend_rows(&args, row, row + 1, kv_head, out, scratch);
-    else kernels.merge_chunks(&args, row, row + 1, out);
-  }
-}
-
 // The layout of sinks, their pages and their block.
 using Sinks = std::tuple<const KVLayout*, Array<const uint8_t, 1>, int32_t>;
 
@@ -183,7 +144,8 @@ void attention(const std::string& isa, Array<float, 3> out, Array<const float, 3
                float scale, int32_t window, float softcap,
                std::optional<Array<const float, 1>> slopes, bool rounded_slopes,
                std::optional<Array<const float, 1>> sink_logits, bool split_chunks,
-               bool shared_chunks, const std::optional<Sinks>& sinks) {
+               bool shared_chunks, const std::optional<Sinks>& sinks, int32_t beginning,
+               std::optional<Array<const float, 3>> far_q) {
   const AttentionKernels& kernels = attention_of(isa);
   const int64_t rows = q.shape(0), heads = q.shape(1), group = heads / layout.kv_heads;
   check_pages(layout, pages.data(), pages.size(), layer);
@@ -202,11 +164,17 @@ void attention(const std::string& isa, Array<float, 3> out, Array<const float, 3
   expect(first_position + rows <= kAttentionMaxContext, "first_position and q",
          "positions below 2^30", first_position + rows);
   expect(window >= 0, "window", "0 (all) or more", window);
+  const int32_t most = window > 0 ? std::max(0, kAttentionMaxContext - window) : 0;
+  expect(beginning >= 0 && beginning <= most, "beginning", "0 to " + std::to_string(most),
+         beginning);
+  if (beginning > 0 && !(far_q && far_q->size() == q.size() && far_q->shape(1) == q.shape(1)))
+    throw nb::value_error("far_q: expected rows like those of q beside a beginning");
   if (!(scale > 0.0f && scale < 1e6f))
     throw nb::value_error("scale: expected a positive finite number");
   if (softcap != 0.0f && !(softcap >= kLeastSoftcap && softcap < 1e6f))
     throw nb::value_error("softcap: expected 0 (none) or a number from 0.001");
   if (slopes) {
+    expect(beginning == 0, "beginning", "0 beside slopes", beginning);
     expect((int64_t)slopes->shape(0) == heads, "slopes", std::to_string(heads) + " values",
            slopes->shape(0));
     check_slopes(*slopes);
@@ -214,31 +182,27 @@ void attention(const std::string& isa, Array<float, 3> out, Array<const float, 3
   if (sink_logits)
     expect((int64_t)sink_logits->shape(0) == heads, "sink_logits",
            std::to_string(heads) + " values", sink_logits->shape(0));
-  AttentionArgs args = {&layout,
-                        pages.data(),
-                        block_table.data(),
-                        q.data(),
-                        heads * layout.k_dim,
-                        nullptr,
-                        heads * layout.v_dim,
-                        layer,
-                        (int32_t)group,
-                        first_position,
-                        (int32_t)rows,
-                        window,
-                        scale,
-                        nullptr,
-                        rounded_slopes,
-                        nullptr,
-                        softcap,
-                        nullptr,
-                        nullptr,
-                        {},
-                        {}};
+  AttentionArgs args = {.layout = &layout,
+                        .pages = pages.data(),
+                        .block_table = block_table.data(),
+                        .q = q.data(),
+                        .q_stride = heads * layout.k_dim,
+                        .out_stride = heads * layout.v_dim,
+                        .layer = layer,
+                        .group = (int32_t)group,
+                        .first_position = first_position,
+                        .rows = (int32_t)rows,
+                        .window = window,
+                        .beginning = beginning,
+                        .scale = scale,
+                        .rounded_slopes = rounded_slopes,
+                        .softcap = softcap};
   if (sinks) args.sinks = check_sinks(layout, layer, window, *sinks);
   const int64_t end = first_position + rows,
                 seen = std::max(attention_first_visible(&args, 0), args.sinks.end);
   check_blocks(layout, block_table, seen, end, pages.size());
+  if (seen > 0)
+    check_blocks(layout, block_table, 0, std::min<int64_t>(beginning, seen), pages.size());
   const ReleasedGil released;
   // 0xff.. is a NaN: nothing may be read from scratch before it is written.
   std::vector<uint8_t> memory((size_t)attention_scratch_bytes(&layout) + 64, 0xff);
@@ -246,6 +210,7 @@ void attention(const std::string& isa, Array<float, 3> out, Array<const float, 3
   for (int32_t head = 0; head < layout.kv_heads; head++) {
     args.q = q.data() + head * group * layout.k_dim;
     if (slopes) args.slopes = slopes->data() + head * group;
+    if (beginning > 0) args.far_q = far_q->data() + head * group * layout.k_dim;
     if (sink_logits) args.sink_logits = sink_logits->data() + head * group;
     float* head_out = out.data() + head * group * layout.v_dim;
     if (split_chunks || shared_chunks)
@@ -282,6 +247,7 @@ void bind_attention(nb::module_& m) {
   m.attr("ATTENTION_TILE") = kAttentionTile;
   m.attr("ATTENTION_CHUNK") = kAttentionChunk;
   m.attr("MAX_QUERY_GROUP") = kAttentionMaxGroup;
+  m.attr("MAX_CONTEXT") = kAttentionMaxContext;
   m.def("write_kv", &write_kv, "isa"_a, "pages"_a.noconvert(), "layout"_a,
         "block_table"_a.noconvert(), "positions"_a.noconvert(), "layer"_a, "k"_a.noconvert(),
         "v"_a.noconvert(), "Write K and V of one sequence's tokens into their pages.");
@@ -290,7 +256,8 @@ void bind_attention(nb::module_& m) {
         "first_position"_a, "scale"_a, "window"_a = 0, "softcap"_a = 0.0f,
         "slopes"_a.noconvert().none() = nb::none(), "rounded_slopes"_a = false,
         "sink_logits"_a.noconvert().none() = nb::none(), "split_chunks"_a = false,
-        "shared_chunks"_a = false, "sinks"_a = nb::none(),
+        "shared_chunks"_a = false, "sinks"_a = nb::none(), "beginning"_a = 0,
+        "far_q"_a.noconvert().none() = nb::none(),
         "Attention of consecutive rows of one sequence over its pages.");
 }
 

@@ -8,6 +8,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 #include <string>
@@ -30,9 +31,10 @@ using RopeArrays =
 
 using SlopeArrays = std::vector<std::pair<Const<float, 1>, bool>>;  // of heads, and whether rounded
 
-// Of each layer group its layout and pages, the window (0: none), and which group its sinks are in.
+// Of each layer group its layout and pages, the window (0: none) and the beginning seen beside it,
+// and which group its sinks are in.
 using Groups =
-    std::vector<std::tuple<KVLayout*, Array<uint8_t, 1>, int32_t, std::optional<int32_t>>>;
+    std::vector<std::tuple<KVLayout*, Array<uint8_t, 1>, int32_t, int32_t, std::optional<int32_t>>>;
 
 // Of each table in a file its bytes, GGML's type, rows and columns.
 using Tables = std::vector<std::tuple<Const<uint8_t, 1>, int32_t, int32_t, int32_t>>;
@@ -45,7 +47,7 @@ class PyProgram {
             Const<int32_t, 2> buffers, const std::vector<PackedWeight*>& matrices,
             const std::vector<Const<float, 1>>& vectors, const Groups& groups,
             const RopeArrays& rope_tables, const SlopeArrays& slopes, int32_t max_rows,
-            const Tables& tables)
+            const Tables& tables, bool rope_by_row)
       : pool_(pool) {
     ProgramParts parts;
     same("records", sizeof(OpRecord) / 4, records.shape(1));
@@ -77,31 +79,37 @@ class PyProgram {
       parts.vectors.push_back(v.data());
       parts.vector_sizes.push_back((int64_t)v.shape(0));
     }
-    for (const auto& [layout, pages, window, sinks] : groups) {
+    for (const auto& [layout, pages, window, beginning, sinks] : groups) {
       if (layout == nullptr) throw nb::value_error("groups: expected KVLayout, got None");
       if (window < 0) refuse("groups window, at least", 0, window);
+      within("groups beginning, beside a window", beginning, 0,
+             window > 0 ? std::max(0, kAttentionMaxContext - window) : 0);
       page_arrays_.push_back(pages);
       if (reinterpret_cast<uintptr_t>(pages.data()) % 64 != 0)
         throw nb::value_error("pages: expected 64-byte alignment");
       if ((int64_t)pages.shape(0) < layout->block_stride)
         refuse("pages bytes, at least", layout->block_stride, pages.shape(0));
       const int64_t blocks = (int64_t)pages.shape(0) / layout->block_stride;
-      parts.groups.push_back({*layout, pages.data(), window, blocks, sinks.value_or(-1)});
+      parts.groups.push_back(
+          {*layout, pages.data(), window, beginning, blocks, sinks.value_or(-1)});
     }
     for (const auto& group : groups)
-      if (const std::optional<int32_t> sinks = std::get<3>(group)) {
+      if (const std::optional<int32_t> sinks = std::get<4>(group)) {
         below("groups sinks", *sinks, (int64_t)groups.size());
         if (parts.groups[*sinks].is_sinks)
           throw nb::value_error("groups sinks: expected another group for each");
         parts.groups[*sinks].is_sinks = true;
       }
     rope_arrays_ = rope_tables;
-    parts.context =
-        rope_tables.empty() ? kAttentionMaxContext : (int64_t)rope_tables[0].first.shape(0);
+    parts.rope_by_row = rope_by_row;
+    const int64_t turned = rope_by_row           ? max_rows
+                           : rope_tables.empty() ? kAttentionMaxContext
+                                                 : (int64_t)rope_tables[0].first.shape(0);
+    parts.context = rope_by_row ? kAttentionMaxContext : turned;
     within("rope_tables positions", parts.context, 0, kAttentionMaxContext);
     for (const auto& [cos, sin] : rope_tables) {
-      same("rope_tables cos positions", parts.context, cos.shape(0));
-      same("rope_tables sin positions", parts.context, sin.shape(0));
+      same("rope_tables cos positions", turned, cos.shape(0));
+      same("rope_tables sin positions", turned, sin.shape(0));
       same("rope_tables sin pairs", cos.shape(1), sin.shape(1));
       below("rope_tables pairs", cos.shape(1), kMaxWidth);
       parts.rope_tables.push_back({cos.data(), sin.data(), (int32_t)cos.shape(1)});
@@ -177,11 +185,12 @@ void bind_program(nb::module_& m) {
                         "The native interpreter of one program; see csrc/program/program.h.")
       .def(nb::init<const std::string&, ThreadPool&, Const<int32_t, 2>, Const<int32_t, 2>,
                     const std::vector<PackedWeight*>&, const std::vector<Const<float, 1>>&,
-                    const Groups&, const RopeArrays&, const SlopeArrays&, int32_t, const Tables&>(),
+                    const Groups&, const RopeArrays&, const SlopeArrays&, int32_t, const Tables&,
+                    bool>(),
            "isa"_a, "pool"_a, "records"_a.noconvert(), "buffers"_a.noconvert(), "matrices"_a,
            "vectors"_a.noconvert(), "groups"_a.noconvert(), "rope_tables"_a.noconvert(),
            "slopes"_a.noconvert(), "max_rows"_a, "tables"_a.noconvert() = Tables{},
-           nb::keep_alive<1, 3>())
+           "rope_by_row"_a = false, nb::keep_alive<1, 3>())
       .def("run", &PyProgram::run, "batch"_a, "output"_a);
 }
 

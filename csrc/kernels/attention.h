@@ -6,9 +6,10 @@
 //
 // Exactness: a row is one query token of one head. Its result depends on its q, its position, the
 // window and the K and V that it sees, on nothing else: KV is walked in tiles of 64 tokens and
-// chunks of 256, both at absolute positions, sinks before what else is in their tile; chunks are
-// merged in index order, and then the head's sink logit; attend_rows == attend_chunk +
-// merge_chunks, bit for bit. What a row does not see may hold anything. Slopes of 0 are as none.
+// chunks of 256, both at absolute positions, sinks before what else is in their tile, and so the
+// beginning that a far row sees apart from its window; chunks are merged in index order, and then
+// the head's sink logit; attend_rows == attend_chunk + merge_chunks, bit for bit. What a row does
+// not see may hold anything. Slopes of 0 are as none.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -55,17 +56,20 @@ struct AttentionArgs {  // rows of one sequence, in one layer; with q_rows, of s
       first_position;  // row r is at position first_position + r and sees positions up to its own
   int32_t rows;
   int32_t window;       // 0: all; else a row at p sees positions > p - window
+  int32_t beginning;    // and positions below it; 0: none. A row at window + beginning or behind is
+                        // far: it sees them with far_q, as the others see all
+  const float* far_q;   // laid out as q; read of far rows alone, where there is a beginning
   float scale;          // of q.k, > 0
   const float* slopes;  // null; or of each head of the call: a score, scaled and capped, is raised
-                        // by slope * (the key's position - the row's)
+                        // by slope * (the key's position - the row's); not beside a beginning
   bool rounded_slopes;  // then they are bf16, and it is by scale * (b(the key's) - b(the row's)),
                         // b(p) = bf16(slope * bf16(p))
   const float* sink_logits;  // null; or of each head of the call: one more term of the softmax's
                              // denominator, as of a score that is scaled and capped, with no value
   float softcap;             // 0: none; else a score s (scaled) becomes softcap * tanh(s / softcap)
   const float* states;  // null; or states of rows over chunks, as attend_chunk leaves them: of row
-  const int64_t* places;  // row0 of a call over chunk c from states + places[c - its first chunk]
-                          // on, and behind it those of later rows; -1: there are none
+  const int64_t* places;  // row0 of a call over its chunk number i from states + places[i] on, and
+                          // behind it those of later rows; -1: there are none
   KVSinks sinks;          // where there are some, the window is 0
   KVPlace next;  // what the thread reads after these rows, asked for in their last tile; may be
                  // nothing (no table)
@@ -90,20 +94,34 @@ struct AttentionKernels {
 static inline int32_t attention_position(const AttentionArgs* a, int32_t row) {
   return a->q_rows != nullptr ? a->first_position : a->first_position + row;
 }
+// Of its window; what a far row sees of the beginning is before that, and apart.
 static inline int32_t attention_first_visible(const AttentionArgs* a, int32_t row) {
   const int32_t position = attention_position(a, row);
-  return a->window > 0 && position >= a->window ? position - a->window + 1 : 0;
+  return a->window > 0 && position >= a->window + a->beginning ? position - a->window + 1 : 0;
 }
-// Chunks [first, end) hold what rows [row0, row1) see.
-static inline int32_t attention_first_chunk(const AttentionArgs* a, int32_t row0) {
-  return attention_first_visible(a, row0) / kAttentionChunk;
+static inline int32_t attention_beginning(const AttentionArgs* a, int32_t row) {
+  return attention_first_visible(a, row) > 0 ? a->beginning : 0;
 }
 static inline int32_t attention_end_chunk(const AttentionArgs* a, int32_t row1) {
   return attention_position(a, row1 - 1) / kAttentionChunk + 1;
 }
+
+// The chunks that hold what rows see: of the beginning those before the window's, [0, apart), then
+// [first, end). They are counted from 0 on.
+struct AttentionChunks {
+  int32_t apart, first, end;
+  int32_t count() const { return apart + end - first; }
+  int32_t at(int32_t i) const { return i < apart ? i : first + i - apart; }
+  int32_t number(int32_t chunk) const { return chunk < apart ? chunk : chunk - first + apart; }
+};
+static inline AttentionChunks attention_chunks(const AttentionArgs* a, int32_t row0, int32_t row1) {
+  const int32_t first = attention_first_visible(a, row0) / kAttentionChunk,
+                begun = (attention_beginning(a, row0) + kAttentionChunk - 1) / kAttentionChunk;
+  return {begun < first ? begun : first, first, attention_end_chunk(a, row1)};
+}
 static inline bool attention_has_state(const AttentionArgs* a, int32_t row0, int32_t chunk) {
   return a->places != nullptr && chunk < attention_end_chunk(a, row0 + 1) &&
-         a->places[chunk - attention_first_chunk(a, row0)] >= 0;
+         a->places[attention_chunks(a, row0, row0 + 1).number(chunk)] >= 0;
 }
 // Floats of one (token, head) row's state over one chunk.
 static inline int64_t attention_partial_floats(const KVLayout* layout) { return layout->v_dim + 2; }

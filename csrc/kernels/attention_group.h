@@ -26,10 +26,10 @@ static int64_t packed_q_bytes(const KVLayout* l) {
   return (int64_t)kAttentionGroupRows * l->k_dim * 4;
 }
 
-// q of row `row` of the call: token * group + head, tokens from row0 on.
-static const float* q_of(const AttentionArgs* a, int row0, int row) {
+// q, or far_q, of row `row` of the call: token * group + head, tokens from row0 on.
+static const float* q_of(const AttentionArgs* a, const float* q, int row0, int row) {
   const int token = row0 + row / a->group, at = a->q_rows != nullptr ? a->q_rows[token] : token;
-  return a->q + at * a->q_stride + (int64_t)(row % a->group) * a->layout->k_dim;
+  return q + at * a->q_stride + (int64_t)(row % a->group) * a->layout->k_dim;
 }
 
 static void begin_pass(Pass* pass, const AttentionArgs* a, int row0, int begin, int count,
@@ -43,6 +43,7 @@ static void begin_pass(Pass* pass, const AttentionArgs* a, int row0, int begin, 
     if (a->slopes != nullptr) pass->slope[i] = a->slopes[row % a->group];
     pass->first[i] = most(attention_first_visible(a, token), a->sinks.end);
     pass->last[i] = attention_position(a, token);
+    pass->beginning[i] = attention_beginning(a, token);
   }
 }
 
@@ -124,6 +125,34 @@ static Units see_tile(const Pass* pass, Tile* tile, int begin) {
     tile->hi[i] = least(most(pass->last[i] + 1 - begin, tile->lo[i]), kTile);
   }
   return {tile->lo[0] / 16, (tile->hi[rows - 1] + 15) / 16};
+}
+
+// Where units of the beginning in a tile are; they are not asked for ahead.
+static Units find_beginning(const AttentionArgs* a, int kv_head, int tile, TileAddresses* at) {
+  const int units = (least(a->beginning - tile, kTile) + kKVUnit - 1) / kKVUnit;
+  for (int s = 0; s < units; s++) {
+    const KVAddress here = kv_address(a, a->block_table, kv_head, tile + s * kKVUnit);
+    at->k[s] = here.k;
+    at->v[s] = here.v;
+  }
+  at->ahead = false;
+  return {0, units};
+}
+static bool sees_beginning(const Pass* pass, int tile) {
+  return pass->beginning[pass->rows - 1] > tile;  // of rows the last is the farthest
+}
+// A row that is not far sees nothing of it here.
+static Units see_beginning(const Pass* pass, Tile* tile, int begin) {
+  const int rows = pass->kernels->rows;
+  for (int i = 0; i < rows; i++) {
+    tile->lo[i] = 0;
+    tile->hi[i] = least(most(pass->beginning[i] - begin, 0), kTile);
+  }
+  return {0, (tile->hi[rows - 1] + 15) / 16};
+}
+// Of a chunk: where the beginning ends in it, or begins.
+static int end_of_beginning(const AttentionArgs* a, int chunk) {
+  return least(a->beginning, (chunk + 1) * kAttentionChunk);
 }
 
 static void clear_pass(Pass* pass, int v_dim) {

@@ -8,8 +8,9 @@
 
 namespace octavo::OCTAVO_ISA {
 
-OCTAVO_INLINE bool sees_chunk(int first, int last, int chunk) {
-  return first < (chunk + 1) * kAttentionChunk && last >= chunk * kAttentionChunk;
+OCTAVO_INLINE bool sees_chunk(int first, int last, int beginning, int chunk) {
+  return (first < (chunk + 1) * kAttentionChunk && last >= chunk * kAttentionChunk) ||
+         beginning > chunk * kAttentionChunk;
 }
 
 struct Totals {  // of one pass, over the chunks so far
@@ -32,12 +33,12 @@ static void merge_pass(Totals* total, const Pass* pass, const AttentionArgs* a, 
                                                          pass->last, pass->rows, chunk);
   merge_weights(total->m, total->l, m, load_f(pass->l), keep, join);
   for (int i = 0; i < pass->rows; i++)
-    if (sees_chunk(pass->first[i], pass->last[i], chunk))
+    if (sees_chunk(pass->first[i], pass->last[i], pass->beginning[i], chunk))
       merge_values(total->o + i * v_dim, pass->o + i * v_dim, keep[i], join[i], v_dim);
 }
 
 struct Scratch {   // all of kAttentionGroupRows rows
-  uint8_t* q;      // [passes][kPassRows * k_dim * 4], and as much again for sinks
+  uint8_t* q;      // [passes][kPassRows * k_dim * 4], and as much again for sinks or a beginning
   float* chunk_o;  // [passes][kPassRows][v_dim]
   float* total_o;
   Scratch(void* memory, const KVLayout* l) {
@@ -69,7 +70,7 @@ static void take_states(Group* group, const AttentionArgs* a, const float* state
 }
 
 static const float* states_of(const AttentionArgs* a, int row0, int row, int chunk) {
-  return a->states + a->places[chunk - attention_first_chunk(a, row0)] +
+  return a->states + a->places[attention_chunks(a, row0, row0 + 1).number(chunk)] +
          row * attention_partial_floats(a->layout);
 }
 
@@ -91,8 +92,9 @@ static void attend_group(const AttentionArgs* a, int row0, int kv_head, int begi
     begin_totals(totals + i, scratch.total_o + (int64_t)i * kPassRows * v_dim, v_dim);
   const int first_token = row0 + begin / a->group,
             end_token = row0 + (begin + count - 1) / a->group + 1;
-  const int end_chunk = attention_end_chunk(a, end_token);
-  for (int chunk = attention_first_chunk(a, first_token); chunk < end_chunk; chunk++) {
+  const AttentionChunks chunks = attention_chunks(a, first_token, end_token);
+  for (int each = 0; each < chunks.count(); each++) {
+    const int chunk = chunks.at(each);
     if (attention_has_state(a, row0, chunk))
       take_states(&group, a, states_of(a, row0, begin, chunk));
     else walk_chunk(&group, a, kv_head, chunk, attention_position(a, end_token - 1) + 1);
@@ -135,7 +137,7 @@ static void attend_chunk(const AttentionArgs* a, int32_t row0, int32_t row1, int
 
 static void merge_chunks(const AttentionArgs* a, int32_t row0, int32_t row1, float* out) {
   const int rows = (row1 - row0) * a->group, v_dim = a->layout->v_dim;
-  const int first_chunk = attention_first_chunk(a, row0), end_chunk = attention_end_chunk(a, row1);
+  const AttentionChunks chunks = attention_chunks(a, row0, row1);
   for (int row = 0; row < rows; row++) {
     float m[16], l[16], keep[16], join[16];
     store_f(m, set1_f(kNoMax));
@@ -143,8 +145,11 @@ static void merge_chunks(const AttentionArgs* a, int32_t row0, int32_t row1, flo
     float* o = out_row(a, row0, row, out);
     for (int d = 0; d < v_dim; d += 16) store_f(o + d, zero_f());
     const int token = row0 + row / a->group, position = attention_position(a, token);
-    for (int chunk = first_chunk; chunk < end_chunk; chunk++) {
-      if (!sees_chunk(attention_first_visible(a, token), position, chunk)) continue;
+    for (int each = 0; each < chunks.count(); each++) {
+      const int chunk = chunks.at(each);
+      if (!sees_chunk(attention_first_visible(a, token), position, attention_beginning(a, token),
+                      chunk))
+        continue;
       const float* state = states_of(a, row0, row, chunk);
       f32x16 chunk_m = set1_f(state[v_dim]);
       if (a->slopes != nullptr)

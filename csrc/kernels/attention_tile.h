@@ -50,11 +50,13 @@ struct alignas(64) Pass {
   float m[16], l[16];  // of row i in lane i
   // Positions that the row sees, of those behind the sinks; both grow with the row.
   int32_t first[kPassRows], last[kPassRows];
-  float slope[kPassRows];  // where there are slopes
-  int32_t rows;            // those that count; kernels->rows may be more
+  int32_t beginning[kPassRows];  // positions below it are seen too, with far_q; of a far row
+  float slope[kPassRows];        // where there are slopes
+  int32_t rows;                  // those that count; kernels->rows may be more
   const TileKernels* kernels;
   const void* q;       // packed [step][kernels->rows]
   const void* sink_q;  // the same for the sinks' format, where there are some
+  const void* far_q;   // and that for a beginning, where there is one; never beside sinks
   float* o;            // [kernels->rows][v_dim]
 };
 

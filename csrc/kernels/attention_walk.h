@@ -54,11 +54,11 @@ static constexpr WalkKernels kWalk = walk_kernels(EveryKVFormat{});
 
 // Rows [begin, begin + count) of the call, row = token * group + head, for pages of a layout; spare
 // lanes of the kernel repeat the last one.
-static void pack_pass(const AttentionArgs* a, const KVLayout* l, int row0, int begin, int count,
-                      void* q) {
+static void pack_pass(const AttentionArgs* a, const float* rows_q, const KVLayout* l, int row0,
+                      int begin, int count, void* q) {
   const int rows = tile_kernels_for(count)->rows;
   for (int i = 0; i < rows; i++) {
-    const float* row = q_of(a, row0, begin + least(i, count - 1));
+    const float* row = q_of(a, rows_q, row0, begin + least(i, count - 1));
     kWalk.pack_q[l->k_format](row, l->k_dim, rows, i, q);
   }
 }
@@ -83,11 +83,14 @@ static void begin_group(Group* group, const AttentionArgs* a, int row0, int begi
   group->count = passes.count;
   for (int i = 0; i < passes.count; i++) {
     uint8_t* pass_q = q + (int64_t)i * kPassRows * a->layout->k_dim * 4;
-    pack_pass(a, a->layout, row0, begin + passes.begin(i), passes.size(i), pass_q);
+    pack_pass(a, a->q, a->layout, row0, begin + passes.begin(i), passes.size(i), pass_q);
+    uint8_t* more_q = pass_q + packed_q_bytes(a->layout);
     if (a->sinks.end > 0) {
-      uint8_t* sink_q = pass_q + packed_q_bytes(a->layout);
-      pack_pass(a, a->sinks.layout, row0, begin + passes.begin(i), passes.size(i), sink_q);
-      group->passes[i].sink_q = sink_q;
+      pack_pass(a, a->q, a->sinks.layout, row0, begin + passes.begin(i), passes.size(i), more_q);
+      group->passes[i].sink_q = more_q;
+    } else if (a->beginning > 0) {
+      pack_pass(a, a->far_q, a->layout, row0, begin + passes.begin(i), passes.size(i), more_q);
+      group->passes[i].far_q = more_q;
     }
     begin_pass(group->passes + i, a, row0, begin + passes.begin(i), passes.size(i),
                tile_kernels_for(passes.size(i)), pass_q,
@@ -126,6 +129,19 @@ static void walk_sinks(Group* group, Tile* work, const AttentionArgs* a, int kv_
   }
 }
 
+static void walk_beginning(Group* group, Tile* work, const AttentionArgs* a, int kv_head,
+                           int chunk) {
+  for (int tile = chunk * kAttentionChunk; tile < end_of_beginning(a, chunk); tile += kTile) {
+    TileAddresses at;
+    find_beginning(a, kv_head, tile, &at);
+    for (int i = 0; i < group->count; i++) {
+      Pass* pass = group->passes + i;
+      if (!sees_beginning(pass, tile)) continue;
+      walk_units(pass, work, a, a->layout, pass->far_q, &at, see_beginning(pass, work, tile));
+    }
+  }
+}
+
 // The state (m, l, o) of every row over one chunk, from nothing. Prefetches up to position
 // `prefetch_end`, beyond the chunk too: who computes a chunk will mostly compute the next one.
 static void walk_chunk(Group* group, const AttentionArgs* a, int kv_head, int chunk,
@@ -133,6 +149,7 @@ static void walk_chunk(Group* group, const AttentionArgs* a, int kv_head, int ch
   Tile work;
   for (int i = 0; i < group->count; i++) clear_pass(group->passes + i, a->layout->v_dim);
   if (chunk == 0 && a->sinks.end > 0) walk_sinks(group, &work, a, kv_head);
+  walk_beginning(group, &work, a, kv_head, chunk);
   const Walk walk = walk_of(group, chunk);
   for (int tile = walk.begin; tile < walk.end; tile += kTile) {
     TileAddresses at;

@@ -13,10 +13,10 @@ constexpr int64_t kMostSharedFloats = 4 << 20;
 
 // Few rows of a sequence, all of its heads.
 struct FewRows {
-  int32_t seq, row0, row1, first_chunk, end_chunk;
+  int32_t seq, row0, row1;
+  AttentionChunks chunks;
   int32_t shared = 0;   // chunks that it has with others
   int32_t places = -1;  // of the first block of heads, in plan.places
-  int32_t chunks() const { return end_chunk - first_chunk; }
 };
 
 struct SharedChunk {  // rows that see all of a chunk in the same blocks, as many as one unit takes
@@ -28,7 +28,7 @@ class Planner {
  public:
   Planner(const Step& step, const LayerGroup& group, const GroupTables& tables, int32_t query_heads,
           int32_t threads)
-      : s_(step), layout_(group.layout), window_(group.window), tables_(tables), threads_(threads),
+      : s_(step), layout_(group.layout), group_(group), tables_(tables), threads_(threads),
         group_heads_(query_heads / layout_.kv_heads),
         head_blocks_(divide_up(group_heads_, kUnitAttentionHeads)),
         unit_heads_(std::min(group_heads_, kUnitAttentionHeads)),
@@ -40,7 +40,7 @@ class Planner {
     const bool few_units = s_.seqs * layout_.kv_heads * head_blocks_ < 8 * threads_;
     for (FewRows& rows : few_) {
       // So that one long sequence keeps every thread busy.
-      if (few_units && rows.chunks() - rows.shared > 1) add_chunks(rows);
+      if (few_units && rows.chunks.count() - rows.shared > 1) add_chunks(rows);
       else add_whole(rows.seq, rows.row0, rows.row1, rows.places, rows.shared);
     }
     std::stable_sort(
@@ -56,7 +56,8 @@ class Planner {
   AttentionArgs positions_of(int32_t seq) const {
     AttentionArgs a{};
     a.first_position = s_.positions[s_.row_starts[seq]];
-    a.window = window_;
+    a.window = group_.window;
+    a.beginning = group_.beginning;
     return a;
   }
 
@@ -81,8 +82,7 @@ class Planner {
       for (int32_t row0 = 0; row0 < rows; row0 += tokens) {
         const int32_t row1 = std::min(row0 + tokens, rows);
         if (rows <= kChunkedRows)
-          few_.push_back(
-              {seq, row0, row1, attention_first_chunk(&a, row0), attention_end_chunk(&a, row1)});
+          few_.push_back({seq, row0, row1, attention_chunks(&a, row0, row1)});
         else add_whole(seq, row0, row1);
       }
     }
@@ -114,7 +114,7 @@ class Planner {
   std::vector<SharedChunk> shared_chunks() const {
     std::vector<SharedChunk> shared;
     int32_t end = 0;
-    for (const FewRows& rows : few_) end = std::max(end, rows.end_chunk);
+    for (const FewRows& rows : few_) end = std::max(end, rows.chunks.end);
     std::vector<int32_t> seen;
     for (int32_t chunk = 0; chunk < end && few_.size() > 1; ++chunk) {
       seen.clear();
@@ -160,7 +160,7 @@ class Planner {
 
   void add_whole(int32_t seq, int32_t row0, int32_t row1, int32_t places = -1, int32_t shared = 0) {
     const AttentionArgs a = positions_of(seq);
-    const int32_t chunks = attention_end_chunk(&a, row1) - attention_first_chunk(&a, row0);
+    const int32_t chunks = attention_chunks(&a, row0, row1).count();
     for (int32_t block = 0; block < all_head_blocks(); ++block) {
       AttentionUnit unit = unit_of(seq, row0, row1, block);
       if (places >= 0) unit.places = places + block * chunks;
@@ -173,9 +173,10 @@ class Planner {
   int64_t& place(FewRows& rows, int32_t head_block, int32_t chunk) {
     if (rows.places < 0) {
       rows.places = (int32_t)plan_.places.size();
-      plan_.places.resize(plan_.places.size() + (int64_t)all_head_blocks() * rows.chunks(), -1);
+      plan_.places.resize(plan_.places.size() + (int64_t)all_head_blocks() * rows.chunks.count(),
+                          -1);
     }
-    return plan_.places[rows.places + head_block * rows.chunks() + chunk - rows.first_chunk];
+    return plan_.places[rows.places + head_block * rows.chunks.count() + rows.chunks.number(chunk)];
   }
 
   void add_shared(const SharedChunk& shared) {
@@ -207,16 +208,16 @@ class Planner {
   // memory by the first.
   void add_chunks(FewRows& rows) {
     for (int32_t kv_head = 0; kv_head < layout_.kv_heads; ++kv_head)
-      for (int32_t chunk = rows.first_chunk; chunk < rows.end_chunk; ++chunk)
+      for (int32_t each = 0; each < rows.chunks.count(); ++each)
         for (int32_t i = 0; i < head_blocks_; ++i) {
-          const int32_t block = kv_head * head_blocks_ + i;
+          const int32_t block = kv_head * head_blocks_ + i, chunk = rows.chunks.at(each);
           int64_t& state = place(rows, block, chunk);
           if (state >= 0) continue;
           AttentionUnit unit = unit_of(rows.seq, rows.row0, rows.row1, block);
-          unit.places = rows.places + block * rows.chunks();
+          unit.places = rows.places + block * rows.chunks.count();
           unit.chunk = chunk;
           unit.split = plan_.splits + block;
-          unit.split_chunks = rows.chunks() - rows.shared;
+          unit.split_chunks = rows.chunks.count() - rows.shared;
           unit.partial = state = plan_.partial_floats;
           plan_.partial_floats += state_floats(rows.row1 - rows.row0, unit.heads);
           plan_.units.push_back(unit);
@@ -226,7 +227,7 @@ class Planner {
 
   const Step& s_;
   const KVLayout& layout_;
-  const int32_t window_;
+  const LayerGroup& group_;
   const GroupTables tables_;
   const int32_t threads_, group_heads_, head_blocks_, unit_heads_, most_tokens_;
   std::vector<FewRows> few_;

@@ -32,7 +32,7 @@ struct AttentionRows {  // rows [row0, row1) of a sequence, counted from its fir
 };
 
 struct AttentionUnit : AttentionRows {
-  int32_t places = -1;  // where plan.places begins to say, chunk by chunk from the rows' first on,
+  int32_t places = -1;  // where plan.places begins to say, chunk by chunk of those of the rows,
                         // where states of its rows lie; -1: there are none
   int32_t chunk = -1;   // the only one that it computes; -1: all without a state
   int32_t split = -1;   // which rows a chunk is of, counted from 0, whose chunks are units

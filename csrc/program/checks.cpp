@@ -80,6 +80,10 @@ class RecordChecker {
           refuse(name + ".heads of each KV head, at most", kAttentionMaxGroup, op.heads);
         vector(op, name, 0, op.heads);
         if (op.slopes != -1) slopes(op, name);
+        if (p_.groups[op.group].beginning > 0) {
+          same(name + ".y width, of q far from the beginning", width("x", op.x), width("y", op.y));
+          same(name + ".slopes, beside a beginning", -1, op.slopes);
+        }
         attention(op, l, name);
         break;
       }

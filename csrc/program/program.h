@@ -26,6 +26,7 @@ struct LayerGroup {
   KVLayout layout;
   uint8_t* pages;
   int32_t window;         // tokens a row sees; 0 = all
+  int32_t beginning;      // tokens that it sees beside its window, the first ones
   int64_t blocks;         // that the pages hold
   int32_t sinks = -1;     // the group that has the first block of every sequence; -1: this one
   bool is_sinks = false;  // it has those of another group, and no op names it
@@ -34,7 +35,7 @@ struct LayerGroup {
 };
 
 struct RopeTable {
-  const float *cos, *sin;  // (context, half)
+  const float *cos, *sin;  // (context, half); or of a step's rows, (max_rows, half)
   int32_t half;
 };
 
@@ -63,7 +64,8 @@ struct ProgramParts {
   std::vector<LayerGroup> groups;
   std::vector<RopeTable> rope_tables;
   std::vector<Slopes> slopes;
-  int64_t context = 0;  // positions are below it
+  bool rope_by_row = false;  // tables are of the rows that a step has, and change before it runs
+  int64_t context = 0;       // positions are below it
   int32_t max_rows = 0;
 
   int64_t vocab() const { return matrices[ops.back().matrix[0]].rows; }

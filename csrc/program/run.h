@@ -110,7 +110,7 @@ class Run {
   // cos and sin of the row's position in the op's table.
   RopeTable rope_of(const OpRecord& op, int32_t row) {
     const RopeTable& table = parts_.rope_tables[op.rope_table];
-    const int64_t at = (int64_t)s_.positions[row] * table.half;
+    const int64_t at = (int64_t)(parts_.rope_by_row ? row : s_.positions[row]) * table.half;
     return {table.cos + at, table.sin + at, table.half};
   }
 

@@ -18,6 +18,8 @@ AttentionArgs Run::attention_args(const OpRecord& op, int32_t seq) {
   a.first_position = s_.positions[row];
   a.rows = s_.row_starts[seq + 1] - row;
   a.window = group.window;
+  a.beginning = group.beginning;
+  if (a.beginning > 0) a.far_q = rows_of(op.y, row);
   if (group.sinks >= 0) {
     const LayerGroup& sinks = parts_.groups[group.sinks];
     a.sinks = {&sinks.layout, sinks.pages, block_table(group.sinks, seq)[0], group.sinks_end()};
@@ -35,7 +37,9 @@ AttentionArgs Run::attention_args(const OpRecord& op, int32_t seq) {
 AttentionArgs Run::unit_args(const OpRecord& op, const AttentionUnit& u) {
   AttentionArgs a = attention_args(op, u.seq);
   a.group = u.heads;
-  a.q += (int64_t)u.head * parts_.groups[op.group].layout.k_dim;
+  const int64_t head = (int64_t)u.head * parts_.groups[op.group].layout.k_dim;
+  a.q += head;
+  if (a.far_q != nullptr) a.far_q += head;
   if (a.sink_logits != nullptr) a.sink_logits += u.head;
   if (a.slopes != nullptr) a.slopes += u.head;
   if (u.places >= 0) {
@@ -53,7 +57,7 @@ AttentionArgs Run::shared_args(const OpRecord& op, const SharedUnit& u) {
   a.q_rows = attention_[op.group].q_rows.data() + u.q_rows;
   a.first_position = (u.chunk + 1) * kAttentionChunk - 1;
   a.rows = u.rows;
-  a.window = 0;
+  a.window = a.beginning = 0;
   return a;
 }
 
@@ -145,7 +149,8 @@ KVPlace Run::kv_place(const OpRecord& op, const AttentionUnit& u) {
   const AttentionArgs a = unit_args(op, u);
   int32_t chunk = u.chunk;
   if (chunk < 0)
-    for (chunk = attention_first_chunk(&a, u.row0); attention_has_state(&a, u.row0, chunk);)
+    for (chunk = attention_first_visible(&a, u.row0) / kAttentionChunk;
+         attention_has_state(&a, u.row0, chunk);)
       ++chunk;
   const int32_t visible = attention_first_visible(&a, u.row0) / kKVUnit * kKVUnit,
                 seen = std::max(visible, a.sinks.end), end = a.first_position + u.row1;

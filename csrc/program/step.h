@@ -120,10 +120,12 @@ inline void check_blocks(const ProgramParts& p, const Step& s, int32_t seq, int3
   const int32_t size = g.layout.block_size, last = last_position / size;
   if (last >= s.max_blocks) refuse("block_tables blocks, above", last, s.max_blocks);
   const int32_t seen =
-      g.window > 0 && first_position >= g.window ? first_position - g.window + 1 : 0;
+      g.window > 0 && first_position >= g.window + g.beginning ? first_position - g.window + 1 : 0;
   const int32_t* table = s.block_tables + ((int64_t)group * s.seqs + seq) * s.max_blocks;
   const int32_t begin = std::max(seen, g.sinks_end()) / size, end = g.is_sinks ? 1 : last + 1;
   for (int32_t b = begin; b < end; ++b) below("block_tables", table[b], g.blocks);
+  for (int32_t b = 0; b < begin && b * size < g.beginning; ++b)
+    below("block_tables", table[b], g.blocks);
 }
 
 inline void check_rows(const ProgramParts& p, const Step& s) {

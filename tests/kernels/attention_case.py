@@ -38,6 +38,7 @@ class PagedSequence:
     seed: int = 0
     magnitude: float = 1.0
     window: int = 0
+    beginning: int = 0  # tokens that rows see beside the window
     softcap: float = 0.0
     has_sinks: bool = False  # the first block is in pages of its own, and in the table there is -1
     has_sink_logits: bool = False
@@ -46,6 +47,7 @@ class PagedSequence:
     table: NDArray[np.int32] = field(init=False)  # (blocks) shuffled, with holes in the pages
     pages: NDArray[np.uint8] = field(init=False)  # (bytes)
     q: Floats = field(init=False)  # (tokens, kv_heads * group, k_dim)
+    far_q: Floats = field(init=False)  # likewise
     k: Floats = field(init=False)  # (tokens, kv_heads, k_dim)
     v: Floats = field(init=False)
     sink_logits: Floats | None = field(init=False)  # (kv_heads * group,)
@@ -63,6 +65,7 @@ class PagedSequence:
         heads, k_dim, v_dim = self.layout.kv_heads, self.layout.k_dim, self.layout.v_dim
         q = self.magnitude * rng.standard_normal((self.tokens, heads * self.group, k_dim))
         self.q = q.astype(F32)
+        self.far_q = q[:, ::-1].astype(F32)
         self.k = rng.standard_normal((self.tokens, heads, k_dim)).astype(F32)
         self.v = rng.standard_normal((self.tokens, heads, v_dim)).astype(F32)
         logits = 3 * rng.standard_normal(heads * self.group)
@@ -96,19 +99,24 @@ class PagedSequence:
     ) -> Floats:
         q = guarded(self.q[begin:end])
         out = guarded(np.full((end - begin, self.q.shape[1], self.layout.v_dim), np.nan, F32))
-        past = self.past(begin)
-        native.attention(self.isa, out, q, *past[:-1], split_chunks, shared_chunks, past.sinks)
+        past = self.past(begin, end)
+        far_q = None if past.far_q is None else guarded(past.far_q)
+        native.attention(
+            self.isa, out, q, *past[:-3], split_chunks, shared_chunks, past.sinks, past.beginning,
+            far_q,
+        )  # fmt: skip
         return out
 
-    def past(self, begin: int) -> twin.Past:
-        """The binding's arguments after q for a batch that begins at that position."""
+    def past(self, begin: int, end: int) -> twin.Past:
+        """The binding's arguments after q for a batch of rows at those positions."""
         sizes = self.layer, begin, self.scale, self.window, self.softcap
         of_heads = self.slopes, self.rounded_slopes, self.sink_logits
-        return twin.Past(self.pages, self.layout, self.table, *sizes, *of_heads, self.sinks)
+        more = self.sinks, self.beginning, self.far_q[begin:end] if self.beginning else None
+        return twin.Past(self.pages, self.layout, self.table, *sizes, *of_heads, *more)
 
     def check(self, begin: int, end: int) -> None:
         got = self.rows(begin, end)
-        q, past = self.q[begin:end], self.past(begin)
+        q, past = self.q[begin:end], self.past(begin, end)
         want, bound = twin.exact_attention(q, past)
         error = np.abs(got - want)
         worst = np.unravel_index((error / bound).argmax(), error.shape)

@@ -45,6 +45,8 @@ class Past(NamedTuple):
     rounded_slopes: bool = False
     sink_logits: Floats | None = None  # (heads,)
     sinks: Sinks | None = None  # where the first block is
+    beginning: int = 0  # tokens that rows see beside their window; far ones with another q
+    far_q: Floats | None = None  # as q
 
     @property
     def sinks_end(self) -> int:
@@ -58,6 +60,7 @@ class Part(NamedTuple):
     values: Bytes
     sees: Bools  # (N, L)
     layout: native.KVLayout
+    q: Floats  # (N, k_dim), of the rows to these tokens
 
 
 class Scaling(NamedTuple):
@@ -116,15 +119,16 @@ def write_kv(
 
 
 def one_chunk(
-    q: Floats, parts: list[Part], begin: int, scaling: Scaling, ramp: Ramp | None, isa: str
+    parts: list[Part], begin: int, scaling: Scaling, ramp: Ramp | None, isa: str
 ) -> tuple[Floats, Floats, Floats]:
-    """State of every row over a chunk: q (N, k_dim). Of a tile one part comes after the other."""
-    rows, fused = len(q), isa != "base"
-    level = isa if len(parts) == 1 else "avx512"  # beside int4 pages bf16 ones take no tiles
+    """State of every row over a chunk. Of a tile one part comes after the other."""
+    rows, fused = len(parts[0].q), isa != "base"
+    alike = all(part.layout is parts[0].layout for part in parts)
+    level = isa if alike else "avx512"  # beside int4 pages bf16 ones take no tiles
     m, lanes = np.full(rows, NO_MAX), np.zeros((rows, 16), F32)
     o = np.zeros((rows, parts[0].layout.v_dim), F32)
     for start, part in product(range(begin, begin + CHUNK, TILE), parts):
-        keys, values, sees, layout = part
+        keys, values, sees, layout, q = part
         k_twin, v_twin = twins(layout, level)
         tile, seen = slice(start, start + TILE), sees[:, start : start + TILE]
         if not seen.any():
@@ -147,21 +151,17 @@ def one_chunk(
 
 
 def one_head(
-    q: Floats,
-    parts: list[Part],
-    scaling: Scaling,
-    ramp: Ramp | None,
-    sink_logits: Floats | None,
-    isa: str,
+    parts: list[Part], scaling: Scaling, ramp: Ramp | None, sink_logits: Floats | None, isa: str
 ) -> Floats:
-    """q (N, k_dim), sink logits (N,)."""
-    m, total, fused = np.full(len(q), NO_MAX), np.zeros(len(q), F32), isa != "base"
-    o = np.zeros((len(q), parts[0].layout.v_dim), F32)
+    """Sink logits (N,)."""
+    rows, fused = len(parts[0].q), isa != "base"
+    m, total = np.full(rows, NO_MAX), np.zeros(rows, F32)
+    o = np.zeros((rows, parts[0].layout.v_dim), F32)
     for start in range(0, len(parts[0].keys), CHUNK):
         seen = np.any([part.sees[:, start : start + CHUNK].any(axis=1) for part in parts], axis=0)
         if not seen.any():
             continue
-        chunk_m, chunk_l, chunk_o = one_chunk(q, parts, start, scaling, ramp, isa)
+        chunk_m, chunk_l, chunk_o = one_chunk(parts, start, scaling, ramp, isa)
         if ramp is not None:
             chunk_m = chunk_m + ramp.of_chunk(start, scaling.c)
         after = np.maximum(chunk_m, m)
@@ -184,35 +184,43 @@ def positions_of(q: Floats, past: Past) -> Ints:
     return np.repeat(at, q.shape[1] // past.layout.kv_heads)
 
 
-def gather(q: Floats, past: Past) -> Iterator[tuple[Floats, list[Part]]]:
-    """Return for each kv head: q (rows * G, k_dim), and what the rows see, sinks first."""
+def gather(q: Floats, past: Past) -> Iterator[list[Part]]:
+    """Return for each kv head what the rows see, sinks or the beginning of far rows first."""
     rows, heads, k_dim = q.shape
     group, end = heads // past.layout.kv_heads, past.first_position + rows
     positions = positions_of(q, past)
     slots = np.arange(-(-end // CHUNK) * CHUNK)
-    lowest = positions - past.window + 1 if past.window else np.zeros_like(positions)
+    is_far = (past.window > 0) & (positions >= past.window + past.beginning)
+    lowest = np.where(is_far, positions - past.window + 1, 0)
     sees = (slots <= positions[:, None]) & (slots >= lowest[:, None])
+    begins = is_far[:, None] & (slots < past.beginning)
     for head in range(past.layout.kv_heads):
-        others = sees & (slots >= past.sinks_end)
-        parts = [_part(past.pages, past.layout, past.block_table, past.layer, head, others)]
+        of_head = slice(head * group, (head + 1) * group)
+        mine = q[:, of_head].reshape(-1, k_dim)
+        where = past.pages, past.layout, past.block_table, past.layer, head
+        parts = [_part(*where, sees & (slots >= past.sinks_end), mine)]
         if past.sinks:
             layout, pages, block = past.sinks
             first = sees & (slots < past.sinks_end)
             table = np.array([block], np.int32)
-            parts.insert(0, _part(pages, layout, table, past.layer, head, first))
-        yield q[:, head * group : (head + 1) * group].reshape(-1, k_dim), parts
+            parts.insert(0, _part(pages, layout, table, past.layer, head, first, mine))
+        if past.far_q is not None:
+            far = past.far_q[:, of_head].reshape(-1, k_dim)
+            parts.insert(0, _part(*where, begins, far))
+        yield parts
 
 
 def _part(
-    pages: Bytes, layout: native.KVLayout, block_table: Ints, layer: int, head: int, sees: Bools
-) -> Part:
+    pages: Bytes, layout: native.KVLayout, block_table: Ints, layer: int, head: int, sees: Bools,
+    q: Floats,
+) -> Part:  # fmt: skip
     sizes = map(len, row_bytes(layout, 0, layer, head, 0))
     keys, values = (np.zeros((sees.shape[1], size), np.uint8) for size in sizes)
     for t in np.flatnonzero(sees.any(axis=0)):
         block, slot = divmod(int(t), layout.block_size)
         k_at, v_at = row_bytes(layout, int(block_table[block]), layer, head, slot)
         keys[t], values[t] = pages[k_at], pages[v_at]
-    return Part(keys, values, sees, layout)
+    return Part(keys, values, sees, layout, q)
 
 
 def by_head(outs: list[NDArray[Scalar]], q: Floats) -> NDArray[Scalar]:
@@ -232,9 +240,9 @@ def attention(q: Floats, past: Past, isa: str) -> Floats:
     scaling, outs = Scaling.of(past), []
     logits, slopes = (of_rows(each, q, past) for each in (past.sink_logits, past.slopes))
     shape = past.rounded_slopes, past.scale, past.softcap
-    for (mine, parts), logit, slope in zip(gather(q, past), logits, slopes, strict=True):
+    for parts, logit, slope in zip(gather(q, past), logits, slopes, strict=True):
         ramp = Ramp.of(slope, positions_of(q, past), *shape)
-        outs.append(one_head(mine, parts, scaling, ramp, logit, isa))
+        outs.append(one_head(parts, scaling, ramp, logit, isa))
     return by_head(outs, q)
 
 
@@ -253,14 +261,14 @@ def exact_attention(q: Floats, past: Past) -> tuple[NDArray[np.float64], NDArray
     u, scale, outs, bounds = 2.0**-24, past.scale, [], []
     k_dim, v_dim = past.layout.k_dim, past.layout.v_dim
     all_logits, all_slopes = (of_rows(each, q, past) for each in (past.sink_logits, past.slopes))
-    for (mine, parts), logits, slopes in zip(gather(q, past), all_logits, all_slopes, strict=True):
-        scores, sizes, decoded = [], [], []
+    for parts, logits, slopes in zip(gather(q, past), all_logits, all_slopes, strict=True):
+        rows, scores, sizes, decoded = len(parts[0].q), [], [], []
         ramp = Ramp.of(slopes, positions_of(q, past), past.rounded_slopes, past.scale)
         bias = np.zeros(1) if ramp is None else ramp.exact(np.arange(parts[0].sees.shape[1]))
         for part in parts:
             k_twin, v_twin = twins(part.layout)
             rounded = (
-                k_twin.rounded(k_twin.turned(mine)),
+                k_twin.rounded(k_twin.turned(part.q)),
                 k_twin.decode(part.keys)[:, :k_dim],
                 k_twin.sizes(part.keys)[:, :k_dim],
             )
@@ -274,7 +282,7 @@ def exact_attention(q: Floats, past: Past) -> tuple[NDArray[np.float64], NDArray
             sizes.append(size + way / 2)
             decoded.append(v_twin.decode(part.values)[:, :v_dim].astype(np.float64))
         whole = np.concatenate(scores, axis=1)
-        extra = np.full(len(mine), -np.inf) if logits is None else logits.astype(np.float64)
+        extra = np.full(rows, -np.inf) if logits is None else logits.astype(np.float64)
         most = np.maximum(whole.max(axis=1), extra)[:, None]
         p = np.exp(whole - most)
         p /= p.sum(axis=1, keepdims=True) + np.exp(extra[:, None] - most)

@@ -37,7 +37,9 @@ class Parts:
     sin: NDArray[np.float32]
     slopes: list[tuple[NDArray[np.float32], bool]]
     window: int = 0
+    beginning: int = 0  # of every group
     max_rows: int = 64
+    rope_by_row: bool = False
     sinks: int | None = None
     more_groups: list[Any] = field(default_factory=list)  # layout, window, sinks
     tables: list[Any] = field(default_factory=list)
@@ -51,8 +53,9 @@ class Parts:
         return native.Program(
             default_isa(), POOL, words[0].reshape(len(self.records), -1),
             words[1].reshape(len(self.buffers), -1), self.matrices, self.vectors,
-            [(layout, self._pages(), window, sinks) for layout, window, sinks in groups],
-            [(self.cos, self.sin)], self.slopes, self.max_rows, self.tables,
+            [(layout, self._pages(), window, self.beginning, sinks)
+             for layout, window, sinks in groups],
+            [(self.cos, self.sin)], self.slopes, self.max_rows, self.tables, self.rope_by_row,
         )  # fmt: skip
 
     def _pages(self) -> NDArray[np.uint8]:
@@ -78,7 +81,8 @@ def make_parts(*, fused: bool = True, model: TinyModel | None = None) -> Parts:
 
 def _cos_sin(model: TinyModel) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     tables = model.program.rope_tables
-    return cos_sin(tables.get("default", RopeTable(())), CONTEXT)
+    positions = np.arange(CONTEXT, dtype=np.int32)
+    return cos_sin(tables.get("default", RopeTable(())), positions)
 
 
 def batch_of(tokens: list[int], first_block: int = 0) -> Batch:

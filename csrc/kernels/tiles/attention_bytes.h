@@ -106,6 +106,27 @@ static void walk_chunk(Group* group, const AttentionArgs* a, int kv_head, int ch
   Tile work;
   alignas(64) uint8_t room[kAttentionMaxDim * 64];
   Tiles t(shapes_for(group->passes[0].kernels->rows, k_dim));
+  const auto take = [&](Pass* pass, const void* pass_q, const TileAddresses& at, Units units) {
+    const int rows = pass->kernels->rows;
+    const PackedQ q{(const uint8_t*)pass_q, packed_row_bytes(k_dim), k_dim};
+    multiply_scores<ByteDots>(t, at, units, q);
+    store_scores(t, units, &work);
+    scale_scores(q, at, units, rows, &work);
+    if (capped) cap_scores(pass, &work, units.begin, units.end, a->scale / a->softcap);
+    if (a->slopes != nullptr) add_slopes(pass, &work, units.begin, units.end, a);
+    tile_max(pass, &work, units.begin, units.end, c);
+    tile_weights<Bytes>(pass, &work, units.begin, units.end, c);
+    for (int r = 0; r < rows; r++) to_digits(at.v, units.begin, units.end, v_dim, work.p[r]);
+    add_values(t, pass, work, room, v_dim);
+  };
+  for (int tile = chunk * kAttentionChunk; tile < end_of_beginning(a, chunk); tile += kTile) {
+    TileAddresses at;
+    gather_values(at, find_beginning(a, kv_head, tile, &at), v_dim, room);
+    for (int i = 0; i < group->count; i++) {
+      Pass* pass = group->passes + i;
+      if (sees_beginning(pass, tile)) take(pass, pass->far_q, at, see_beginning(pass, &work, tile));
+    }
+  }
   const Walk walk = walk_of(group, chunk);
   for (int tile = walk.begin; tile < walk.end; tile += kTile) {
     TileAddresses at;
@@ -113,18 +134,7 @@ static void walk_chunk(Group* group, const AttentionArgs* a, int kv_head, int ch
     for (int i = 0; i < group->count; i++) {
       Pass* pass = group->passes + i;
       if (!sees_tile(pass, tile)) continue;
-      const Units units = see_tile(pass, &work, tile);
-      const int rows = pass->kernels->rows;
-      const PackedQ q{(const uint8_t*)pass->q, packed_row_bytes(k_dim), k_dim};
-      multiply_scores<ByteDots>(t, at, units, q);
-      store_scores(t, units, &work);
-      scale_scores(q, at, units, rows, &work);
-      if (capped) cap_scores(pass, &work, units.begin, units.end, a->scale / a->softcap);
-      if (a->slopes != nullptr) add_slopes(pass, &work, units.begin, units.end, a);
-      tile_max(pass, &work, units.begin, units.end, c);
-      tile_weights<Bytes>(pass, &work, units.begin, units.end, c);
-      for (int r = 0; r < rows; r++) to_digits(at.v, units.begin, units.end, v_dim, work.p[r]);
-      add_values(t, pass, work, room, v_dim);
+      take(pass, pass->q, at, see_tile(pass, &work, tile));
       at.ahead = false;  // once is enough
     }
   }

@@ -117,9 +117,14 @@ static void begin_passes(Group* group, const AttentionArgs* a, int row0, int beg
   group->count = passes.count;
   for (int i = 0; i < passes.count; i++) {
     uint8_t* pass_q = q + (int64_t)i * kPassRows * k_dim * 4;
+    uint8_t* far_q = pass_q + packed_q_bytes(a->layout);
     const int first = begin + passes.begin(i), size = passes.size(i);
-    for (int r = 0; r < rows; r++)
-      kPackRow(q_of(a, row0, first + least(r, size - 1)), k_dim, pass_q + r * stride);
+    for (int r = 0; r < rows; r++) {
+      const int row = first + least(r, size - 1);
+      kPackRow(q_of(a, a->q, row0, row), k_dim, pass_q + r * stride);
+      if (a->beginning > 0) kPackRow(q_of(a, a->far_q, row0, row), k_dim, far_q + r * stride);
+    }
+    group->passes[i].far_q = far_q;
     begin_pass(group->passes + i, a, row0, first, size, kSizes.of + rows - 1, pass_q,
                o + (int64_t)i * kPassRows * a->layout->v_dim);
   }

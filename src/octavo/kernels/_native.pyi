@@ -142,6 +142,7 @@ class KVLayout:
 
 ATTENTION_TILE: int  # tokens of a step of the softmax
 MAX_QUERY_GROUP: int  # query heads of one kv head, at most
+MAX_CONTEXT: int  # positions
 ATTENTION_CHUNK: int  # tokens of a partial state; chunks are merged in order
 
 def write_kv(
@@ -172,6 +173,8 @@ def attention(
     split_chunks: bool = False,
     shared_chunks: bool = False,
     sinks: tuple[KVLayout, _Bytes, int] | None = None,  # layout, pages, block
+    beginning: int = 0,
+    far_q: _Floats | None = None,  # as q, where there is a beginning
 ) -> None: ...
 
 # ---- rows, head, sampler (bind/rows.cpp; meanings in csrc/kernels/rows.h) ----
@@ -322,11 +325,14 @@ class Program:
         buffers: _Ints,  # (buffers, 2)
         matrices: Sequence[PackedWeight],
         vectors: Sequence[_Floats],
-        groups: Sequence[tuple[KVLayout, _Bytes, int, int | None]],  # pages, window, sinks' group
-        rope_tables: Sequence[tuple[_Floats, _Floats]],  # cos and sin, (context, rotary_dim / 2)
+        # pages, window, the beginning seen beside it, sinks' group
+        groups: Sequence[tuple[KVLayout, _Bytes, int, int, int | None]],
+        # cos and sin, (context, rotary_dim / 2); by row of a step (max_rows, rotary_dim / 2)
+        rope_tables: Sequence[tuple[_Floats, _Floats]],
         slopes: Sequence[tuple[_Floats, bool]],  # (heads,), and whether biases are rounded to bf16
         max_rows: int,
         tables: Sequence[tuple[_Bytes, int, int, int]] = (),  # in a file: bytes, ggml type, shape
+        rope_by_row: bool = False,
     ) -> None: ...
     def run(self, batch: Batch, output: StepOutput) -> None:
         """Arrays are read from `batch` and written to `output` by attribute; without op_ns (of size
