@@ -21,6 +21,7 @@ class PlainGroup(NamedTuple):
     """What a group of pages holds of a sequence."""
 
     window: int  # tokens that a row sees; 0: all
+    beginning: int = 0  # that it sees beside the window
     has_first: bool = True  # block
     has_others: bool = True
 
@@ -37,10 +38,12 @@ class PlainPrefixes:
 
     def needs(self, group: int, at: int, row: int) -> bool:
         """Tell whether a row sees a token of block `at`."""
-        window, has_first, has_others = self.groups[group]
+        window, beginning, has_first, has_others = self.groups[group]
         if not (has_others if at else has_first):
             return False
-        return not window or (at + 1) * self.size - 1 >= row - window + 1
+        if not window or at * self.size < beginning:
+            return True
+        return (at + 1) * self.size - 1 >= row - window + 1
 
     def check(self, table: BlockTable, row: int) -> None:
         """A group has the whole blocks that the next row reads, and no others."""

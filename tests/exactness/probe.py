@@ -20,7 +20,7 @@ from octavo.engine.nouns import Branch, Request
 from octavo.engine.sampler import Sampler
 from octavo.engine.step import Decision, StepPlan
 from octavo.kv_cache.cache import Transfer
-from octavo.kv_cache.groups import KeepLast
+from octavo.kv_cache.groups import KeepEnds, KeepLast
 from octavo.records import BlockEvent, BlockEventKind
 from octavo.verification.recorder import RecordingRunner
 from tests.exactness.plain_pool import PlainPool, watch
@@ -202,7 +202,8 @@ class Probe:
 
     def _count_window(self, group: int) -> None:
         keeps = self.engine.kv.groups[group].keeps
-        assert isinstance(keeps, KeepLast)
+        assert isinstance(keeps, KeepLast | KeepEnds)
+        self.seen["block between let go"] += isinstance(keeps, KeepEnds)
         longer = keeps.window - self.engine.kv.block_size
         than = "shorter than" if longer < 0 else "longer than" if longer > 0 else "of"
         self.seen[f"slide of a window {than} a block"] += 1

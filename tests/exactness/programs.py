@@ -10,6 +10,7 @@ from octavo.model.config import ModelConfig
 from octavo.program.builder import ProgramBuilder
 from octavo.program.ops import KVSpec, Value, WeightSpec
 from octavo.program.program import Program
+from octavo.program.slide import slide, why_not_sliding
 from octavo.program.slopes import Slopes, alibi_slopes
 
 _WIDTH = 64
@@ -30,6 +31,7 @@ class Grouped:
     varied: bool = False  # other norms, positions and scales, an MLP, a head with padding
     experts: int = 0  # in an MLP of each layer, of which a row meets two
     sink_logits: bool = False
+    sliding: tuple[int, int] | None = None  # where it may: the context, and how much of it stays
     sharing: int = 0  # layers after those, which store nothing: they read their group's last one
     from_file: bool = False  # layers add columns of a table whose rows stay in a file
     slopes: Literal["", "plain", "rounded"] = ""
@@ -44,7 +46,12 @@ Shape = ModelConfig | Grouped
 
 
 def build(shape: Shape) -> Program:
-    return grouped(shape) if isinstance(shape, Grouped) else llama.build(shape)
+    if not isinstance(shape, Grouped):
+        return llama.build(shape)
+    program = grouped(shape)
+    if shape.sliding is None or why_not_sliding(program) is not None:
+        return program
+    return slide(program, *shape.sliding)
 
 
 def windowed(window: int) -> KVSpec:

@@ -51,6 +51,7 @@ grouped = st.builds(
     slopes=st.sampled_from(["", "", "plain", "rounded"]),
     sharing=st.sampled_from([0, 0, 1, 3]),
     from_file=st.booleans(),
+    sliding=st.sampled_from([None, None, (32, 16), (48, 3), (80, 32), (96, 0), (330, 260)]),
 )  # fmt: skip
 shapes = llamas | grouped
 

@@ -223,7 +223,7 @@ class RandomRequests(RuleBasedStateMachine):
 EVENTS = """
 1 groups / 2 groups / 3 groups
 admit / hit, full / hit, partial / hit, of whole blocks / hit that had to be
-hit, cut by a window / waited for a producer
+hit, cut by a window / waited for a producer / contexts that slide / block between let go
 block: allocate / block: copy / block: cache / block: extend / block: share / block: take-over
 block: let-go / block: evict / block that a window gave back / hole filled again
 slide of a window shorter than a block / slide of a window of a block

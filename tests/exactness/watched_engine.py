@@ -41,14 +41,14 @@ class WatchedEngine:
             self.runner, model.program, eos_ids=sorted(alone.eos_ids), clock=self.clock,
             on_event=self.probe.happened, **options,
         )  # fmt: skip
-        windows = [spec.window for spec in model.program.groups]
+        specs = model.program.groups
         kv: dict[str, Any] = {
             name: options[name] for name in ("kv_dtype", "kv_sinks") if name in options
         }
         has_sinks = EngineConfig.parse(kv).sink_tokens > 0
-        groups = [PlainGroup(window, has_first=window > 0 or not has_sinks) for window in windows]
-        if has_sinks:
-            groups += [PlainGroup(0, has_others=False)] * windows.count(0)
+        groups = [PlainGroup(s.window, s.beginning, s.window > 0 or not has_sinks) for s in specs]
+        seen["contexts that slide"] += any(spec.beginning for spec in specs)
+        groups += [PlainGroup(0, has_others=False) for s in specs if has_sinks and not s.window]
         self.probe.attach(self.engine, self.runner, groups, is_lru=options["eviction"] == "lru")
         self.alone = alone
         self.seen = seen

@@ -8,12 +8,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from octavo.kv_cache.cost_aware import CostAware
 from octavo.kv_cache.eviction import LeastRecentlyUsed
-from octavo.kv_cache.groups import KeepAll, KeepLast, LayerGroup
+from octavo.kv_cache.groups import KeepAll, KeepEnds, KeepLast, LayerGroup
 from tests.engine.interrupt import call_raising
 from tests.kv_cache.both_caches import MAX_ROWS, SIZE, BothCaches, Branch, Ends
 from tests.kv_cache.noted_pages import Text
 from tests.kv_cache.plain_blocks import PRIVATE
-from tests.kv_cache.tiny_tables import KeepEnds
 
 keeps = st.one_of(
     st.just(KeepAll()),

@@ -6,9 +6,9 @@ Blocks of four tokens. The ids of the first group begin at 0, the second's where
 from __future__ import annotations
 
 from octavo.kv_cache.cache import Transfer
-from octavo.kv_cache.groups import BlockId, KeepLast, LayerGroup
+from octavo.kv_cache.groups import BlockId, KeepEnds, KeepLast, LayerGroup
 from octavo.records import BlockEventKind, CacheReason
-from tests.kv_cache.tiny_tables import KeepEnds, TinyTables
+from tests.kv_cache.tiny_tables import TinyTables
 
 ALL, LAST_4, LAST_6 = LayerGroup(1), LayerGroup(1, KeepLast(4)), LayerGroup(1, KeepLast(6))
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from octavo.kv_cache.groups import KeepLast, LayerGroup
+from octavo.kv_cache.groups import KeepEnds, KeepLast, LayerGroup
 from tests.engine.interrupt import fault
-from tests.kv_cache.tiny_tables import KeepEnds, TinyTables, tokens_of
+from tests.kv_cache.tiny_tables import TinyTables, tokens_of
 
 ALL, LAST_4 = LayerGroup(1), LayerGroup(1, KeepLast(4))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from octavo.kv_cache.block_names import Namespace
 from octavo.kv_cache.cache import BlockTable, KVCache, Match, Root
@@ -13,17 +12,6 @@ from octavo.kv_cache.prefix_index import PrefixIndex
 from octavo.records import BlockEvent, CacheReason
 
 BLOCK_SIZE = 4
-
-
-@dataclass(frozen=True)
-class KeepEnds:
-    """The first `begin` positions and the last `window`."""
-
-    begin: int
-    window: int
-
-    def needs(self, begin: int, end: int, row: int) -> bool:
-        return begin < self.begin or end > row - self.window + 1
 
 
 def new_index(block_size: int = 4, *, num_remembered: int = 4) -> tuple[PrefixIndex, Root]:

@@ -17,7 +17,7 @@ from octavo.kv_cache.block_pool import BlockPool
 from octavo.kv_cache.block_table import BlockTable, GroupBlocks, num_unfilled
 from octavo.kv_cache.counts import KVCounts
 from octavo.kv_cache.eviction import EvictionOrder
-from octavo.kv_cache.groups import BlockId, KeepAll, KeepLast, LayerGroup, Layout
+from octavo.kv_cache.groups import BlockId, KeepAll, KeepEnds, KeepLast, LayerGroup, Layout
 from octavo.kv_cache.pins import Pins
 from octavo.kv_cache.prefix_index import Node, PrefixIndex, Root
 from octavo.kv_cache.prefix_uses import PrefixUses
@@ -25,8 +25,8 @@ from octavo.kv_cache.sharing import NO_MATCH, Match, Sharing
 from octavo.records import BlockEvent, BlockEventKind, CacheReason
 
 __all__ = [
-    "NO_MATCH", "BlockTable", "KVCache", "KVCounts", "KeepAll", "KeepLast", "LayerGroup", "Layout",
-    "Match", "Root", "Transfer",
+    "NO_MATCH", "BlockTable", "KVCache", "KVCounts", "KeepAll", "KeepEnds", "KeepLast",
+    "LayerGroup", "Layout", "Match", "Root", "Transfer",
 ]  # fmt: skip
 
 

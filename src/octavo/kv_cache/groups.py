@@ -16,7 +16,7 @@ BlockId = NewType("BlockId", int)
 
 
 class Keep(Protocol):
-    """Which positions of a sequence a layer group keeps."""
+    """Which positions of a sequence a layer group keeps: some at the beginning, some at the end."""
 
     def needs(self, begin: int, end: int, row: int) -> bool:
         """Tell whether a row at `row` or later may read positions [begin, end). If not, no later
@@ -43,6 +43,17 @@ class KeepLast:
 
     def needs(self, begin: int, end: int, row: int) -> bool:
         return end > row - self.window + 1
+
+
+@dataclass(frozen=True, slots=True)
+class KeepEnds:
+    """A sliding window beside the beginning: a row reads the first `beginning` positions, too."""
+
+    beginning: int
+    window: int
+
+    def needs(self, begin: int, end: int, row: int) -> bool:
+        return begin < self.beginning or end > row - self.window + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +134,19 @@ class Layout:
             if (group, count) not in self._at_most:
                 row = max(0, (count - 1) * self.block_size - self._max_rows + 1)
                 first = row // self.block_size
-                before = sum(self.needs(group, at, row) for at in range(first))
-                self._at_most[group, count] = before + count - first
+                self._at_most[group, count] = self._num_needed(group, first, row) + count - first
             most[group] = self._at_most[group, count]
         return most
+
+    def _num_needed(self, group: int, count: int, row: int) -> int:
+        """Of the first `count` blocks, those that rows from `row` on need. What is between those at
+        the beginning and those at the end is not looked at: it may be long."""
+        begin, end = 0, count
+        while begin < end and self.needs(group, begin, row):
+            begin += 1
+        while end > begin and self.needs(group, end - 1, row):
+            end -= 1
+        return begin + count - end
 
     @property
     def block_bytes(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from octavo.kv_cache.groups import Keep, KeepAll, KeepLast
+from octavo.kv_cache.groups import Keep, KeepAll, KeepEnds, KeepLast
 from octavo.program.program import Program
 
 
@@ -17,6 +17,7 @@ class PageGroup(NamedTuple):
     group: int  # of the program
     keeps: Keep
     window: int  # tokens that a row sees; 0 = all
+    beginning: int  # that it sees beside the window
     is_sinks: bool
     sinks: int | None  # the page group that has the first tokens in its place
 
@@ -26,14 +27,17 @@ def page_groups(program: Program, sinks: int, context: int | None = None) -> lis
     the context hides nothing."""
     found = []
     for group, spec in enumerate(program.groups):
-        window = spec.window if context is None or spec.window < context else 0
+        hides = context is None or spec.most_seen < context
+        window, beginning = (spec.window, spec.beginning) if hides else (0, 0)
         keeps: Keep = KeepLast(window) if window else KeepAll()
+        if beginning:
+            keeps = KeepEnds(beginning, window)
         place = None
         if sinks and group in program.full_groups:
             keeps = KeepAll(begin=sinks)
             place = len(program.groups) + program.full_groups.index(group)
-        found.append(PageGroup(group, keeps, window, False, place))
+        found.append(PageGroup(group, keeps, window, beginning, False, place))
     if sinks:
         kept = KeepAll(end=sinks)
-        found += [PageGroup(group, kept, 0, True, None) for group in program.full_groups]
+        found += [PageGroup(group, kept, 0, 0, True, None) for group in program.full_groups]
     return found

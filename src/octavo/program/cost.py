@@ -229,16 +229,16 @@ class _Counter:
 
     def _attend(self, op: Attend, name: OpClass) -> OpCost:
         spec = self.program.groups[op.group]
-        scores = self.work.scores(spec.window) * op.heads
-        end, seen = self.work.length, self.work.tokens_seen(spec.window)
+        scores = self.work.scores(spec.most_seen) * op.heads
+        end, seen = self.work.length, self.work.tokens_seen(spec.most_seen)
         extra = SOFTCAP_FLOPS * bool(op.softcap) + SLOPE_FLOPS * bool(op.slopes)
-        sinks = op.sink_logits and self.weight_bytes[op.sink_logits.name]
+        moved = _floats(self.work.rows, sum(v.width for v in (*inputs(op), op.out)))
         return OpCost(
             name,
             scores * (2 * spec.k_dim + 2 * spec.v_dim + SOFTMAX_FLOPS + extra),
-            sinks or 0.0,
+            0.0 if op.sink_logits is None else self.weight_bytes[op.sink_logits.name],
             kv_read_bytes=self._kv_bytes(op.group, end - seen, end),
-            activation_bytes=_floats(self.work.rows, op.q.width + op.out.width),
+            activation_bytes=moved,
         )
 
     def _route(self, op: Route, name: OpClass) -> OpCost:

@@ -154,7 +154,7 @@ class _Rewriter:
             packed = self.pack(op.out, consumer)
             self.replaced[op] = AttendQuantize(
                 op.q, op.heads, op.group, op.layer, op.scale, consumer, packed, op.softcap,
-                op.sink_logits, op.slopes,
+                op.sink_logits, op.slopes, op.far_q,
             )  # fmt: skip
 
     def join_gate_up(self, op: GatedActivation) -> None:

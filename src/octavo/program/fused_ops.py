@@ -88,6 +88,7 @@ class AttendQuantize:
     softcap: float = 0.0
     sink_logits: WeightSpec | None = None
     slopes: Slopes | None = None
+    far_q: Value | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ class PageFormats(NamedTuple):
         return cls(both, both)
 
     def of(self, spec: KVSpec) -> tuple[RowFormat, RowFormat]:
-        return self.window if spec.window else self.full
+        return self.full if spec.is_full else self.window
 
 
 def kv_bytes_per_token(program: Program, formats: PageFormats) -> float:

@@ -110,7 +110,9 @@ class Attend:
 
     A `softcap` bounds the scaled scores s before the mask: softcap * tanh(s / softcap)   (Gemma 2,
     Google 2024); 0 = none. A head's sink logit is in the softmax's denominator as one more score,
-    of a token without a value   (OpenAI 2025). Slopes raise the scores that softcap has left."""
+    of a token without a value   (OpenAI 2025). Slopes raise the scores that softcap has left.
+    Rows that are far from the group's beginning, which is out of their window, meet it with
+    `far_q`: attention sinks   (Xiao et al. 2023)."""
 
     q: Value
     heads: int
@@ -121,6 +123,7 @@ class Attend:
     softcap: float = 0.0
     sink_logits: WeightSpec | None = None  # (heads,)
     slopes: Slopes | None = None
+    far_q: Value | None = None  # as wide as q, where the group has a beginning
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ from octavo.program.row_ops import ROW_OPS, RowArgs
 RowPrecision = Literal["float32", "bf16", "int8"]
 Rounding = Callable[[FloatArray], FloatArray]  # of (rows, heads, dim)
 DoubleArray = NDArray[np.float64]
+_FAR = 2  # the third of q as it is, to sinks and far from the beginning
 Places = NDArray[np.intp]
 
 
@@ -112,7 +113,8 @@ class ReferenceInterpreter:
             case StoreKV():
                 self._store(op, rows[op.k.id], rows[op.v.id], batch)
             case Attend():
-                rows[op.out.id] = self._attend(op, rows[op.q.id], batch)
+                far_q = None if op.far_q is None else rows[op.far_q.id]
+                rows[op.out.id] = self._attend(op, rows[op.q.id], far_q, batch)
             case Route():
                 bias = None if op.choice_bias is None else self._weights[op.choice_bias.name]
                 rows[op.out.id] = routed(op, rows[op.x.id], bias)
@@ -133,8 +135,8 @@ class ReferenceInterpreter:
         ]
         args = RowArgs(rows[values[0].id], rows[values[-1].id], vectors, positions=positions)
         if (table := row_op.rope_table(op)) is not None:
-            tables = cos_sin(self.program.rope_tables[table], int(positions.max()) + 1)
-            args = args._replace(cos=tables[0][positions], sin=tables[1][positions])
+            cos, sin = cos_sin(self.program.rope_tables[table], positions)
+            args = args._replace(cos=cos, sin=sin)
         out = output(op)
         assert out is not None
         rows[out.id] = row_op.compute(op, args)
@@ -165,20 +167,26 @@ class ReferenceInterpreter:
                 keys[op.layer, slots] = round_k(k[rows].reshape(-1, *keys.shape[2:]))
                 values[op.layer, slots] = round_v(v[rows].reshape(-1, *values.shape[2:]))
 
-    def _attend(self, op: Attend, q: FloatArray, batch: Batch) -> FloatArray:
+    def _attend(
+        self, op: Attend, q: FloatArray, far_q: FloatArray | None, batch: Batch
+    ) -> FloatArray:
         spec = self.program.groups[op.group]
         share = op.heads // spec.kv_heads
         out = np.zeros((len(q), op.heads, spec.v_dim), np.float32)
-        heads = q.reshape(len(q), op.heads, spec.k_dim)
-        asked = [x.astype(np.float64) for x in (self._round_q(heads), round_bf16(heads))]
+        heads, far = ((q if x is None else x).reshape(len(q), op.heads, -1) for x in (q, far_q))
+        rounded = self._round_q(heads), round_bf16(heads), self._round_q(far)
+        asked = [x.astype(np.float64) for x in rounded]
         logits = None if op.sink_logits is None else self._weights[op.sink_logits.name]
         for s, (begin, end) in enumerate(zip(batch.row_starts, batch.row_starts[1:], strict=False)):
             for row in range(begin, end):
                 last = int(batch.positions[row])
-                first = max(0, last - spec.window + 1) if spec.window else 0
-                seen = self._read(op, s, np.arange(first, last + 1, dtype=np.int32), batch)
+                is_far = spec.window > 0 and last >= spec.most_seen
+                first = last - spec.window + 1 if is_far else 0
+                seen = self._read(op, s, first, last + 1, batch)
+                if is_far and spec.beginning:
+                    seen = [*self._read(op, s, 0, spec.beginning, batch, _FAR), *seen]
                 for head, of in enumerate(np.arange(op.heads) // share):
-                    parts = [k[:, of] @ asked[sinks][row, head] for k, _, sinks in seen]
+                    parts = [k[:, of] @ asked[which][row, head] for k, _, which in seen]
                     scores = np.concatenate(parts) * op.scale
                     v = np.concatenate([v[:, of] for _, v, _ in seen])
                     if op.softcap:
@@ -193,14 +201,15 @@ class ReferenceInterpreter:
         return out.reshape(len(q), -1)
 
     def _read(
-        self, op: Attend, sequence: int, positions: IntArray, batch: Batch
-    ) -> list[tuple[DoubleArray, DoubleArray, bool]]:
-        """K and V, (positions, kv_heads, dim) each, of sinks and of the others."""
-        found = []
+        self, op: Attend, sequence: int, begin: int, end: int, batch: Batch, q: int | None = None
+    ) -> list[tuple[DoubleArray, DoubleArray, int]]:
+        """K and V, (positions, kv_heads, dim) each, of sinks and of the others; and which q meets
+        them, unless it is this one."""
+        found, positions = [], np.arange(begin, end, dtype=np.int32)
         for group, which, sinks in self._parts(op.group, positions):
             slots = self._slots(group, sequence, positions[which], batch)
             k, v = (each[op.layer, slots].astype(np.float64) for each in self.kv[group])
-            found.append((k, v, sinks))
+            found.append((k, v, int(sinks) if q is None else q))
         return found
 
     def _head(self, op: Head, x: FloatArray, batch: Batch) -> StepOutput:

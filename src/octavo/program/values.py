@@ -47,6 +47,18 @@ class KVSpec:
     k_dim: int
     v_dim: int
     window: int = 0  # tokens a row sees, itself included; 0 = all
+    beginning: int = 0  # tokens that it sees beside a window, the first ones
+    slides: bool = False  # the window is no layer's own: it is how a context slides
+
+    @property
+    def most_seen(self) -> int:
+        """Return how many tokens a row sees at most; 0 = all."""
+        return self.window + self.beginning
+
+    @property
+    def is_full(self) -> bool:
+        """Whether rows see all tokens, or all of a context that slides."""
+        return not self.window or self.slides
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +67,4 @@ class RopeTable:
 
     frequencies: tuple[float, ...]  # (rotary_dim / 2,)
     amplitude: float = 1.0
+    last: int | None = None  # positions beyond it are turned as it is
