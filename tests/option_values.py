@@ -9,9 +9,9 @@ from tests.sums import Sums
 
 # Of options that read a text or a list of their own.
 _KNOWN: dict[str, Any] = {
-    "kv_dtype": "k=f32,v=int4", "kv_memory": 4096, "cache_salt": "mine", "stop": ("a", "b"),
-    "stop_token_ids": (3, 5), "logit_bias": {3: -1.5}, "shown_tokens": (3, 5),
-    "constraint": Sums(2, 3),
+    "kv_dtype": "k=f32,v=int4", "sliding_context": 64, "sinks": 32, "kv_memory": 4096,
+    "cache_salt": "mine", "stop": ("a", "b"), "stop_token_ids": (3, 5),
+    "logit_bias": {3: -1.5}, "shown_tokens": (3, 5), "constraint": Sums(2, 3),
 }  # fmt: skip
 
 

@@ -57,6 +57,17 @@ def test_other_bytes_are_refused(text: object) -> None:
      ({"kv_sinks": 4, "kv_dtype": "k=int8,v=bf16"}, "kv_sinks=4: only int4 has sinks"),
      ({"kv_sinks": 33, "kv_dtype": "int4"}, "kv_sinks=33: expected at most a block, which has 32"),
      ({"kv_sinks": -1}, "kv_sinks=-1: expected a whole number from 0 to 64"),
+     ({"sliding_context": 32}, "sliding_context=32: expected whole blocks of 32 tokens, at least"),
+     ({"sliding_context": 16}, "sliding_context=16: expected a whole number from 32 to"),
+     ({"sliding_context": 100}, "sliding_context=100: expected whole blocks of 32 tokens, at"),
+     ({"sliding_context": 96, "block_size": 64}, "sliding_context=96: expected whole blocks of 64"),
+     ({"sliding_context": 96, "sinks": 4}, "sinks=4: expected whole blocks of 32 tokens, at most"),
+     ({"sliding_context": 96, "sinks": 96}, "sinks=96: expected whole blocks of 32 tokens, at most "
+      "64, a block less than the sliding context"),
+     ({"sinks": 32}, "sinks=32: they are those of a sliding context, and there is none"),
+     ({"sliding_context": 96, "kv_cache": False}, "sliding_context=96 needs the KV cache: leave"),
+     ({"sliding_context": 96, "kv_dtype": "int4"}, "sliding_context=96: with kv_dtype int4 the "
+      "first tokens stay bf16, which a sliding context does not have: add kv_sinks=0, or choose"),
      ({"block_size": 32.0}, "block_size=32.0: expected one of 16, 32, 64"),
      ({"activations": "int4"}, "activations='int4': expected one of int8, bf16"),
      ({"kv_cache": 1}, "kv_cache=1: expected True or False"),
@@ -97,6 +108,17 @@ def test_sinks_are_a_block_where_k_is_int4_or_they_are_asked_for_and_cached_name
 ) -> None:
     config = EngineConfig.parse(options)
     assert (config.sink_tokens, config.page_dtypes) == (sinks, dtypes)
+
+
+def test_a_sliding_context_keeps_a_block_of_the_beginning_unless_said() -> None:
+    configs = (
+        {"sliding_context": 64}, {"sliding_context": 128, "block_size": 64},
+        {"sliding_context": 64, "sinks": 0}, {"sliding_context": 128, "sinks": 96},
+        {"sliding_context": 96, "kv_dtype": "int4", "kv_sinks": 0},
+        {"sliding_context": 96, "kv_dtype": "k=int8,v=int4"},
+    )  # fmt: skip
+    assert [EngineConfig.parse(c).seen_sinks for c in configs] == [32, 64, 0, 96, 32, 32]
+    assert EngineConfig().sliding_context is None
 
 
 def test_numbers_of_numpy_are_taken_and_none_is_the_default() -> None:

@@ -31,6 +31,7 @@ WITH: dict[str, dict[str, Any]] = {
     "length_penalty": {"beam_width": 2},
     "early_stopping": {"beam_width": 2},
     "kv_sinks": {"kv_dtype": "int4", "block_size": 64},
+    "sinks": {"sliding_context": 64},
 }
 Typed = Callable[..., dict[Any, Any]]
 

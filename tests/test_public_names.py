@@ -68,11 +68,15 @@ def test_every_keyword_of_an_llm_reaches_its_configuration(monkeypatch: pytest.M
 
     monkeypatch.setattr("octavo.serving.llm.load_model", refuse)
     options = {each.name: other_value(each) for each in options_of(EngineConfig)}
-    with pytest.raises(Loaded) as loaded:
-        LLM("m", **options)
-    assert loaded.value.args == ("m", EngineConfig.parse(options))
-    for field in fields(EngineConfig):
-        assert getattr(loaded.value.args[1], field.name) != field.default, field.name
+    # These two go with no kv_cache=False, and with no tokens that are kept apart.
+    slides = {name: options.pop(name) for name in ("sliding_context", "sinks")}
+    for given in (options, slides):
+        with pytest.raises(Loaded) as loaded:
+            LLM("m", **given)
+        assert loaded.value.args == ("m", EngineConfig.parse(given))
+        for field in fields(EngineConfig):
+            is_default = getattr(loaded.value.args[1], field.name) == field.default
+            assert is_default == (field.name not in given), field.name
     with pytest.raises(TypeError, match="unexpected keyword argument 'contxt'"):
         LLM("m", contxt=5)  # type: ignore[call-arg]
     (_, _, *keywords) = inspect.signature(LLM.__init__).parameters.values()

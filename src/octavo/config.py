@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypedDict, get_args
 
 from octavo.errors import UsageError, counted
-from octavo.kernels import KV_FORMATS, KVFormat
+from octavo.kernels import KV_FORMATS, KVFormat, native
 from octavo.options import check, described, option, parse_options
 from octavo.values import is_whole
 
@@ -89,6 +89,18 @@ class EngineConfig:
         f"K and V in the cache: {', '.join(KV_FORMATS)}, k=…,v=…, or full=…,window=…",
         parse=lambda _, text: join_kv_dtype(parse_kv_dtype(text)),
     )
+    sliding_context: int | None = option(
+        None,
+        "Let sequences go on without end: a token sees the last of so many, and the sinks",
+        2 * min(BLOCK_SIZES),
+        2**24,
+    )
+    sinks: int | None = option(
+        None,
+        "First tokens that every token of a sliding context sees; default: a block; 0 = none",
+        0,
+        2**24,
+    )
     kv_sinks: int | None = option(
         None,
         "First tokens that stay bf16 beside int4, up to the end of their block; 0 = none; default "
@@ -148,6 +160,15 @@ class EngineConfig:
         return full, window
 
     @property
+    def seen_sinks(self) -> int:
+        """Return how many of a sliding context's tokens are a sequence's first ones."""
+        return self.block_size if self.sinks is None else self.sinks
+
+    def longest_sequence(self, model_context: int) -> int:
+        """Return how many tokens a sequence of a model may have that was trained for so many."""
+        return model_context if self.sliding_context is None else native.MAX_CONTEXT
+
+    @property
     def sink_format(self) -> KVFormat:
         return KV_FORMATS[SINKS_DTYPE]
 
@@ -177,6 +198,7 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        self._check_sliding()
         if not self.kv_sinks:
             return
         if not self.sink_tokens:
@@ -191,12 +213,41 @@ class EngineConfig:
                 f"{self.block_size} tokens"
             )
 
+    def _check_sliding(self) -> None:
+        size, tokens, sinks = self.block_size, self.sliding_context, self.seen_sinks
+        if tokens is None:
+            if self.sinks is not None:
+                raise UsageError(
+                    f"sinks={sinks}: they are those of a sliding context, and there is none"
+                )
+            return
+        if tokens < 2 * size or tokens % size:
+            raise UsageError(
+                f"sliding_context={tokens}: expected whole blocks of {size} tokens, at least two"
+            )
+        if sinks % size or sinks > tokens - size:
+            raise UsageError(
+                f"sinks={sinks}: expected whole blocks of {size} tokens, at most "
+                f"{tokens - size:,}, a block less than the sliding context"
+            )
+        if not self.kv_cache:
+            raise UsageError(
+                f"sliding_context={tokens} needs the KV cache: leave kv_cache=False out"
+            )
+        if self.sink_tokens:
+            raise UsageError(
+                f"sliding_context={tokens}: with kv_dtype {self.kv_dtype} the first tokens stay "
+                "bf16, which a sliding context does not have: add kv_sinks=0, or choose int8"
+            )
+
 
 class EngineOptions(TypedDict, total=False):
     """The options of EngineConfig for type checkers, as they may be given."""
 
     context: int | None
     kv_dtype: str
+    sliding_context: int | None
+    sinks: int | None
     kv_sinks: int | None
     kv_memory: int | str | None
     threads: int | None

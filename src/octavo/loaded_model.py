@@ -24,6 +24,7 @@ from octavo.model.config import ModelConfig
 from octavo.model.registry import build_program
 from octavo.planning.available_memory import available_memory
 from octavo.planning.memory import KVPages, kv_pages, page_formats, plan_memory
+from octavo.planning.sliding import slid
 from octavo.program.program import Program
 from octavo.sampling_params import Sampling
 from octavo.tokenizer import Tokenizer
@@ -46,7 +47,8 @@ class ModelInfo:
     path: Path
     weight_bytes: int
     tensor_types: Mapping[str, tuple[int, int]]  # of the file: name -> (tensors, bytes)
-    context: int
+    context: int  # of a sequence
+    sliding_context: int | None  # that a token of it sees; None: all
     model_context: int  # what the model was trained for
     kv_blocks: int
     block_bytes: int
@@ -111,15 +113,19 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
     cache_dir = None if folder is None else folder / "tokenizers"
     spec = header.tokenizer_spec()
     weight_bytes = int(sum(packed_bytes(header, program.weights(), config.weights).values()))
-    longest = header.config.longest(config.context)
+    model_context = header.config.context
+    longest = config.longest_sequence(header.config.longest(config.context))
     check_context(config.context, longest, header.config.why_no_longer)
+    most_rows = _max_rows(config, header.config.longest(config.context))
     plan = plan_memory(
-        config, _pages(program, config, _max_rows(config, longest)),
+        config, _pages(slid(program, config, model_context), config, most_rows),
         longest, weight_bytes=weight_bytes, available=available_memory(),
     )  # fmt: skip
-    model_config = header.config.for_context(plan.context)
+    seen = config.sliding_context or plan.context
+    model_config = header.config.for_context(seen)
     if model_config is not header.config:
         program = build_program(model_config)
+    program = slid(program, config, model_context)
     pool = thread_pool(config.threads)
     # Both may take a second, and packing leaves the GIL to the tokenizer.
     with ThreadPoolExecutor(1) as beside:
@@ -138,7 +144,7 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
     digest = digest or fingerprint(header.path, home=folder)
     namespace = Namespace(
         fingerprint=digest,
-        numerics=numerics(config, long_rope=header.config.is_long(plan.context)),
+        numerics=numerics(config, long_rope=header.config.is_long(seen)),
         k_dtype=config.page_dtypes[0],
         v_dtype=config.page_dtypes[1],
     )
@@ -154,6 +160,7 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
         weight_bytes=weights.nbytes(),
         tensor_types=header.tensor_types(),
         context=plan.context,
+        sliding_context=config.sliding_context,
         model_context=header.config.context,
         kv_blocks=plan.num_blocks,
         block_bytes=runner.block_bytes,
@@ -218,7 +225,10 @@ def _pages(program: Program, config: EngineConfig, max_rows: int) -> KVPages:
 
 def numerics(config: EngineConfig, *, long_rope: bool = False) -> str:
     """Return what the bits of K and V depend on, beside the file: the machine's arithmetic, how
-    rows are packed, what weights are quantised or unpacked to, and which of two lists of RoPE
-    factors turns them."""
-    parts = (numerics_id(default_isa()), config.activations or "int8", config.weights or "packed")
-    return "/".join((*parts, "long rope") if long_rope else parts)
+    rows are packed, what weights are quantised or unpacked to, which of two lists of RoPE factors
+    turns them, and what rows see of a sliding context."""
+    parts = [numerics_id(default_isa()), config.activations or "int8", config.weights or "packed"]
+    parts += ["long rope"] if long_rope else []
+    if config.sliding_context is not None:
+        parts.append(f"sliding {config.sliding_context}, sinks {config.seen_sinks}")
+    return "/".join(parts)

@@ -46,6 +46,8 @@ class CacheRecord:
     diverged_text: str | None = None
     saved_ms: float | None = None  # at the measured rate of prefill; None before one was measured
     known_tokens: int | None = None  # where a window left fewer: what full layers had
+    sliding_context: int | None = None  # tokens that a row sees, where sequences have no end
+    let_go_tokens: int | None = None  # of its longest answer: those that the last row did not see
 
 
 class BlockEventKind(StrEnum):

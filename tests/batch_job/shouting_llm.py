@@ -51,7 +51,9 @@ class ShoutingLLM:
     calls: list[list[str]] = field(default_factory=list)
     given: list[tuple[SamplingParams, RequestOptions]] = field(default_factory=list)
 
-    info: ClassVar = SimpleNamespace(kv_blocks=4, block_size=16, block_bytes=1024, context=CONTEXT)
+    info: ClassVar = SimpleNamespace(
+        kv_blocks=4, block_size=16, block_bytes=1024, context=CONTEXT, sliding_context=None
+    )
 
     def open(self, model: str, engine: Mapping[str, object]) -> Self:
         self.opened.append((model, engine))

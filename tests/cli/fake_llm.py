@@ -27,7 +27,7 @@ STATS: Mapping[str, object] = MappingProxyType({
     "kv_blocks_pinned": 0,
     "kv_blocks_evicted": 2, "kv_blocks_copied": 1, "kv_bytes_used": 0, "kv_bytes_kept": 3072,
     "kv_bytes_empty": 0, "kv_waste": 0.25, "kv_block_bytes": 1024, "weight_bytes": 93_000_000,
-    "context": 128,
+    "context": 128, "sliding_context": None,
 })  # fmt: skip
 
 
@@ -51,7 +51,12 @@ class FakeLLM:
     diverged_text: str = " a"
     tokenizer: NoControl = field(default_factory=NoControl)
     info: ClassVar = SimpleNamespace(
-        kv_blocks=8, block_size=32, block_bytes=1024, context=128, sampling=None
+        kv_blocks=8,
+        block_size=32,
+        block_bytes=1024,
+        context=128,
+        sliding_context=None,
+        sampling=None,
     )
 
     def encode_chat(self, messages: list[dict[str, str]], **_: object) -> list[int]:

@@ -51,7 +51,7 @@ def test_int4_has_sinks_as_a_start_has_them_unless_it_is_to_have_none(
     sinks = {"bf16": 0, "f32": 0, "int8": 0, "int4": 32, "k=int8,v=int4": 0}
     assert {dtype: each["sinks"] for dtype, each in found.items()} == sinks
     assert {each["sinks"] for each in bare.values()} == {0}
-    program = open_program(TINY, None)[1]
+    program = open_program(TINY, None, EngineConfig())[1]
     config, window = EngineConfig(kv_dtype="int4"), results[0]["window"]
     rows = config.max_batch_tokens
     pages = kv_pages(program, 32, page_formats(program, config), max_rows=rows)
@@ -73,7 +73,8 @@ def test_sequences_of_windowed_layers_are_counted_as_plan_does(octavo: Octavo, t
     flags = ["--text", str(text), "--rounds", "1", "--json"]
     found = octavo("bench", "kv-dtype", "windows.gguf", *flags).json
     assert found["window"] == 1024
-    program, rows = open_program("windows.gguf", None)[1], EngineConfig().max_batch_tokens
+    plain = EngineConfig()
+    program, rows = open_program("windows.gguf", None, plain)[1], plain.max_batch_tokens
     split = {"full=int8,window=bf16", "full=int4,window=bf16"}
     assert split <= {each["dtype"] for each in found["dtypes"]}
     for each in found["dtypes"]:

@@ -133,5 +133,26 @@ def test_after_a_stopped_answer_and_after_reset_the_cache_is_used_too(
     assert used(result, "cached_tokens")[0] in (21 + 1, 21 + 2)
     assert result.json["turns"][1]["cache"] == {
         "matched_tokens": 20, "source": "process", "reason": None, "diverged_at": None,
-        "diverged_text": None, "saved_ms": None, "known_tokens": None,
+        "diverged_text": None, "saved_ms": None, "known_tokens": None, "sliding_context": None,
+        "let_go_tokens": None,
     }  # fmt: skip
+
+
+def test_a_conversation_that_slides_goes_on_without_end(octavo: Octavo) -> None:
+    """Each turn computes what is new; the context of 128 was full after the second."""
+    llm = open_llm(TINY, {"sliding_context": 64})
+    words = [chr(97 + i) * 30 for i in range(10)]
+    result = octavo("chat", llm, *GREEDY, "--json", "--stats", stdin="\n".join(words))
+    assert result.code == 0
+    assert result.said("user") == words
+    prompts = used(result, "prompt_tokens")
+    # A turn is 19 tokens and its text; 4 of its answer and 2 more come into the next prompt.
+    assert prompts == [49 + 55 * turn for turn in range(10)]
+    # Of the answer the last token was never computed.
+    assert used(result, "cached_tokens") == [0, *(prompt + 3 for prompt in prompts[:-1])]
+    last = result.json["turns"][-1]["cache"]
+    assert (last["sliding_context"], last["let_go_tokens"]) == (64, prompts[-1] + 3 - 64)
+    assert f" · {last['let_go_tokens']:,} let go]" in result.err
+    assert f"; {last['let_go_tokens']:,} tokens let go so far" in result.err
+    assert "a context of 64 that slides" in result.err
+    assert "forget" not in result.err

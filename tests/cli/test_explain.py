@@ -113,3 +113,17 @@ def test_windowed_layers_keep_their_window_and_that_is_read(octavo: Octavo, tmp_
     write_tiny_model(path, architecture="gemma3", more=[window, pattern])
     found = octavo("explain", str(path), "--context", "100", "--json").json
     assert (found["kv_bytes_per_token"], found["kv_bytes"]) == (256, 128 * (100 + 20))
+
+
+def test_a_context_that_slides_is_said_and_bounds_what_is_read(octavo: Octavo) -> None:
+    flags = ("--sliding-context", "64", "--context", "1000")
+    text = octavo("explain", TINY, *flags).out
+    said = "The context slides: in full layers a token sees 64 at most, of them the first 32."
+    assert said in " ".join(text.split())
+    slid, plain = (
+        octavo("explain", TINY, *more, "--json").json for more in (flags, ("--context", "64"))
+    )
+    assert slid["kv_bytes"] == plain["kv_bytes"]
+    assert slid["kv_bytes_per_token"] == plain["kv_bytes_per_token"]
+    attention = [each["decode"]["with_cache"]["attention"]["flops"] for each in (slid, plain)]
+    assert attention[0] == attention[1]

@@ -151,3 +151,35 @@ def test_the_largest_numbers_there_may_be_have_a_plan(octavo: Octavo) -> None:
     plan = octavo("plan", *shape, *most, "--json")
     assert plan.code == 0
     assert plan.json["kv_bytes"] == 2 * 2 * 64 * 2 * 2**80
+
+
+def test_a_user_whose_context_slides_takes_no_more_however_long_it_is(octavo: Octavo) -> None:
+    """Of the tiny model a block takes 8,192 bytes: 2 are a context of 64, and 16 + 1 more are what
+    a step of 512 rows writes, wherever its first row is."""
+    flags = ("--sliding-context", "64", "--json")
+    short, long = (octavo("plan", TINY, *flags, *more).json for more in ((), ("--context", "9999")))
+    assert (short["context"], short["model_context"], short["sliding_context"]) == (64, 128, 64)
+    block = 2 * octavo("plan", TINY, "--context", "32", "--json").json["kv_bytes_per_user"]
+    assert short["kv_bytes_per_user"] == block
+    assert long["kv_bytes_per_user"] == long["kv_bytes_at_most"] == short["kv_bytes_at_most"]
+    assert long["kv_bytes_at_most"] <= 19 * block / 2
+    text = octavo("plan", TINY, "--sliding-context", "64", "--memory", "1G").out
+    assert "at 64 tokens, and " in text
+    assert " however many they become: 64 are seen\n" in text
+    assert text.endswith("users of 64 tokens\n")
+    shape = octavo("plan", *LLAMA_7B, "--sliding-context", "1024", "--context", "50000", "--json")
+    assert shape.json["kv_bytes_per_user"] == 2**19 * (1024 + 512 + 32)
+
+
+def test_contexts_that_cannot_slide_are_refused(octavo: Octavo) -> None:
+    for verb in (("plan", TINY), ("explain", TINY), ("run", TINY, "hi"), ("chat", TINY)):
+        assert octavo(*verb, "--sliding-context", "160") == refused(
+            "--sliding-context 160: the model was trained for at most 128 tokens, and no token may "
+            "see more of them"
+        )
+        assert octavo(*verb, "--sliding-context", "100") == refused(
+            "--sliding-context 100: expected whole blocks of 32 tokens, at least two"
+        )
+        assert octavo(*verb, "--sinks", "32") == refused(
+            "--sinks 32: they are those of a sliding context, and there is none"
+        )

@@ -31,6 +31,7 @@ def test_stats_have_names(llm: LLM) -> None:
         *("kv_blocks_evicted", "kv_blocks_copied"),
         *("kv_bytes_used", "kv_bytes_kept", "kv_bytes_empty"),
         *("kv_waste", "kv_block_bytes", "weight_bytes", "context"),
+        "sliding_context",
     ]
     assert stats["steps"] == len(llm.records)
     assert stats["computed_tokens"] == sum(computed(llm))

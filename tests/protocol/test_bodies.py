@@ -147,9 +147,16 @@ def test_what_the_cache_gave_to_several_prompts() -> None:
         "diverged_text": "x",
         "saved_ms": 2.0,
         "known_tokens": None,
+        "sliding_context": None,
+        "let_go_tokens": None,
     }
     assert cache_of(outputs[::-1])["known_tokens"] == 9
     assert cache_of(outputs[:1])["reason"] is cache_of(outputs[:1])["saved_ms"] is None
+    slid = [
+        replace(each, cache=replace(each.cache, sliding_context=64, let_go_tokens=n))
+        for n, each in enumerate(outputs)
+    ]
+    assert (cache_of(slid)["sliding_context"], cache_of(slid)["let_go_tokens"]) == (64, 3)
 
 
 def test_biases_are_by_token_id_and_stops_and_answers_are_bounded() -> None:

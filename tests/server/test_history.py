@@ -50,6 +50,8 @@ def test_a_hit_and_where_it_parted(live: Live) -> None:
                     "diverged_at": 15,
                     "diverged_text": "o",
                     "known_tokens": None,
+                    "sliding_context": None,
+                    "let_go_tokens": None,
                 },
             }
         ],

@@ -100,6 +100,8 @@ def figures_line(output: RequestOutput) -> str:
         f"{usage.completion_tokens:,} new" + _rate(metrics.decode_tps),
         f"KV {size(metrics.kv_bytes)}",
     ]
+    if output.cache.let_go_tokens:
+        parts.append(f"{output.cache.let_go_tokens:,} let go")
     return "[" + " · ".join(parts) + "]"
 
 

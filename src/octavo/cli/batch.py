@@ -133,12 +133,15 @@ def _origin(
 
 def _arithmetic(config: EngineConfig) -> dict[str, str]:
     """The options that answers depend on; a default that was given is the default."""
-    return {
+    found = {
         "context": "the default" if config.context is None else str(config.context),
         "kv_dtype": "k={},v={}".format(*config.page_dtypes),
         "weights": config.weights or "the default",
         "activations": config.activations or "int8",
     }
+    if config.sliding_context is not None:
+        found["sliding_context"] = f"{config.sliding_context} with {config.seen_sinks} sinks"
+    return found
 
 
 def _run(

@@ -51,7 +51,7 @@ def kv_dtype(
     """
     check_counts(rounds=(rounds, 1))
     screen = Screen(json)
-    header, program, _ = open_program(model, None)
+    header, program, _ = open_program(model, None, EngineConfig())
     with staying():
         from octavo.bench.kv_dtype import measure, no_verdict
         from octavo.bench.subject import load, text_along, tokens_of

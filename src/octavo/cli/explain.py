@@ -12,10 +12,13 @@ from octavo.cli.flags import (
     KVDtype,
     KVSinks,
     Model,
+    Sinks,
+    SlidingContext,
     planned_config,
 )
 from octavo.cli.loading import open_program
 from octavo.cli.screen import Screen
+from octavo.config import EngineConfig
 from octavo.errors import counted
 from octavo.model.config import ModelConfig
 from octavo.planning.experts import active_bytes
@@ -35,6 +38,8 @@ def explain(
     context: Context = None,
     kv_dtype: KVDtype = "bf16",
     kv_sinks: KVSinks = None,
+    sliding_context: SlidingContext = None,
+    sinks: Sinks = None,
     json: AsJson = False,
 ) -> None:
     """Say what a token costs with and without the KV cache.
@@ -42,14 +47,16 @@ def explain(
     Part by part, as counts of operations and bytes; nothing is run or timed.
     """
     screen = Screen(json)
-    config = planned_config(kv_dtype, kv_sinks)
-    header, program, tokens = open_program(model, context)
+    config = planned_config(
+        kv_dtype, kv_sinks=kv_sinks, sliding_context=sliding_context, sinks=sinks
+    )
+    header, program, tokens = open_program(model, context, config)
     weights = header.weight_bytes(program.weights())
     formats = page_formats(program, config)
     found = explain_token(model, program, weights, context=tokens, formats=formats)
     active = active_bytes(program, weights), sum(weights.values())
     tables = [(weights[name], spec.shape[0]) for name, spec in of_files(program.weights()).items()]
-    pieces = _pieces(found, header.config, active, tables)
+    pieces = _pieces(found, header.config, active, tables, config)
     screen.say("\n".join(piece if "\n" in piece else wrapped(piece) for piece in pieces))
     screen.result(found.to_dict())
 
@@ -59,6 +66,7 @@ def _pieces(
     cfg: ModelConfig,
     active: tuple[float, float],
     tables: list[tuple[float, int]],
+    config: EngineConfig,
 ) -> list[str]:
     """Sentences, and tables of several lines. `active` are the bytes of weights that a token reads
     alone, and all; `tables` the bytes and rows of those that stay in the file."""
@@ -70,6 +78,12 @@ def _pieces(
         (side["qkv"].flops + side["output"].flops) / cfg.num_layers
         for side in (found.without, found.cached)
     )
+    slides = []
+    if config.sliding_context is not None:
+        slides = [
+            f"The context slides: in full layers a token sees {config.sliding_context:,} at most, "
+            f"of them the first {config.seen_sinks:,}."
+        ]
     return [
         f"{found.model}: {counted(cfg.num_layers, 'layer')}, hidden {cfg.hidden_size:,}, "
         f"{heads} of {cfg.head_dim}, FFN {cfg.ffn_size:,}, vocabulary {cfg.tokens:,}",
@@ -80,6 +94,7 @@ def _pieces(
             for nbytes, rows in tables
         ),
         *_sharing(cfg),
+        *slides,
         "",
         f"Decode: one new token that sees {tokens}, itself included. FLOPs:",
         _comparison(found, "flops", count),

@@ -50,6 +50,16 @@ KVDtype = Annotated[
         "other engines takes as much as bf16."
     ),
 ]
+SlidingContext = Annotated[
+    int | None,
+    Flag(help="Let sequences go on without end: a token sees the last of so many, and the sinks."),
+]
+Sinks = Annotated[
+    int | None,
+    Flag(
+        help="First tokens that every token of a sliding context sees; default: a block; 0 = none."
+    ),
+]
 KVSinks = Annotated[
     int | None,
     Flag(
@@ -193,8 +203,8 @@ def _unescaped(name: str, text: str) -> str:
     return re.sub(r"\\(.?)", character, text, flags=re.DOTALL)
 
 
-def planned_config(kv_dtype: str, kv_sinks: int | None) -> EngineConfig:
+def planned_config(kv_dtype: str, **options: int | None) -> EngineConfig:
     """Return what an engine that keeps K and V so would be started with. What others keep as f16
     is as large as bf16."""
     kept = re.sub(r"\bf16\b", "bf16", kv_dtype)
-    return EngineConfig.parse({"kv_dtype": kept, "kv_sinks": kv_sinks})
+    return EngineConfig.parse({"kv_dtype": kept, **options})

@@ -41,7 +41,7 @@ def inspect(
     Sizes, tensor types, tokenizer, template, KV a token; from the file's header alone.
     """
     screen = Screen(json)
-    config = planned_config(kv_dtype, None)
+    config = planned_config(kv_dtype)
     path = find_or_pull(model)
     try:
         header = read_header(path)

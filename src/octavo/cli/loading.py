@@ -18,6 +18,7 @@ from octavo.cli.screen import Screen
 from octavo.cli.staying import staying
 from octavo.config import EngineConfig, check_context
 from octavo.environment import find_home, home
+from octavo.planning.sliding import slid
 from octavo.weights import library
 from octavo.weights.hub.name import PREFIX
 from octavo.weights.progress import Progress
@@ -47,14 +48,18 @@ def open_header(model: str) -> ModelHeader:
     return read_header(find_or_pull(model))
 
 
-def open_program(model: str, context: int | None) -> tuple[ModelHeader, Program, int]:
+def open_program(
+    model: str, context: int | None, config: EngineConfig
+) -> tuple[ModelHeader, Program, int]:
     """What a verb that runs nothing looks at: the model, the program that Octavo would run, and a
     context of tokens that the model has. Raises ModelError, and UsageError beyond its context."""
     EngineConfig(context=context)  # refuses what no engine has
     header = open_header(model)
-    program, most = header.program(), header.config.longest(context)
+    most = config.longest_sequence(header.config.longest(context))
+    program = slid(header.program(), config, header.config.context)
     check_context(context, most, header.config.why_no_longer)
-    return header, program, min(USUAL_CONTEXT, most) if context is None else context
+    usual = config.sliding_context or min(USUAL_CONTEXT, most)
+    return header, program, usual if context is None else context
 
 
 def find_or_pull(model: str) -> Path:

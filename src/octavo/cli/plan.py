@@ -9,14 +9,24 @@ from click.exceptions import Exit
 from octavo.cli import shape as flags
 from octavo.cli.command import Argument, Flag, Group
 from octavo.cli.figures import pairs, size
-from octavo.cli.flags import AsJson, Context, KVDtype, KVSinks, planned_config
+from octavo.cli.flags import (
+    AsJson,
+    Context,
+    KVDtype,
+    KVSinks,
+    Sinks,
+    SlidingContext,
+    planned_config,
+)
 from octavo.cli.loading import USUAL_CONTEXT, open_program
 from octavo.cli.screen import Screen
 from octavo.config import PackedWeights, parse_bytes
 from octavo.errors import UsageError, counted
+from octavo.kernels import native
 from octavo.planning.experts import active_bytes
 from octavo.planning.memory import kv_pages, page_formats
 from octavo.planning.plan import PROCESS_BYTES, Plan
+from octavo.planning.sliding import slid
 from octavo.program.kv_bytes import kv_bytes_per_token
 from octavo.values import check_whole
 from octavo.weights.packed_formats import in_file_bytes, packed_bytes
@@ -52,6 +62,8 @@ def plan(
     weights: AsWeights = None,
     kv_dtype: KVDtype = "bf16",
     kv_sinks: KVSinks = None,
+    sliding_context: SlidingContext = None,
+    sinks: Sinks = None,
     context: Context = None,
     users: Users = 1,
     memory: Memory = None,
@@ -68,28 +80,33 @@ def plan(
     shape = flags.Shape(
         layers, hidden, heads, kv_heads, head_dim, ffn, vocab, tied_head, weights_bits
     )
-    config = planned_config(kv_dtype, kv_sinks)
+    config = planned_config(
+        kv_dtype, kv_sinks=kv_sinks, sliding_context=sliding_context, sinks=sinks
+    )
     memory_bytes = None if memory is None else parse_bytes("memory", memory)
     if model is None:
         if weights is not None:
             raise UsageError("--weights is of a model; with a shape give --weights-bits")
-        program, model_context, tokens = shape.program(), None, context or USUAL_CONTEXT
+        program, model_context = slid(shape.program(), config, native.MAX_CONTEXT), None
+        tokens = context or sliding_context or USUAL_CONTEXT
         weight_bytes = active = shape.weight_bytes(program)
         in_file = 0.0
     elif given := shape.given():
         raise UsageError(f"{model} has a shape of its own: leave out {', '.join(given)}")
     else:
-        header, program, tokens = open_program(model, context)
+        header, program, tokens = open_program(model, context, config)
         model_context = header.config.context
         packed = packed_bytes(header, program.weights(), weights)
         weight_bytes, active = sum(packed.values()), active_bytes(program, packed)
         in_file = in_file_bytes(header, program.weights())
     formats = page_formats(program, config)
+    pages = kv_pages(program, config.block_size, formats, max_rows=config.max_batch_tokens)
+    at_most = None if sliding_context is None else float(pages.bytes_of(native.MAX_CONTEXT))
     found = Plan(
         model, model_context, tokens, users, weight_bytes, active,
         kv_bytes_per_token=kv_bytes_per_token(program, formats),
-        pages=kv_pages(program, config.block_size, formats, max_rows=config.max_batch_tokens),
-        memory_bytes=memory_bytes, in_file_bytes=in_file,
+        pages=pages, memory_bytes=memory_bytes, in_file_bytes=in_file,
+        sliding_context=sliding_context, kv_bytes_at_most=at_most,
     )  # fmt: skip
     screen.say("\n".join([pairs(_rows(found)), *_verdict(found)]))
     screen.result(found.to_dict())
@@ -105,18 +122,27 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
         if active is not None and active != plan.weight_bytes:
             weights += f", of which a token alone reads {size(active)}"
     tokens = counted(plan.context, "token")
-    if plan.model_context is not None and plan.context > plan.model_context:
+    is_endless = plan.sliding_context is not None
+    if not is_endless and plan.model_context is not None and plan.context > plan.model_context:
         tokens += f", where the model was trained for {plan.model_context:,}"
     if plan.in_file_bytes:
         weights += f"; {size(plan.in_file_bytes)} of layers' embeddings stay in the file"
     return [
         ("weights", weights),
         ("KV a token", size(plan.kv_bytes_per_token)),
-        ("KV a user", f"{size(plan.kv_bytes_per_user)} at {tokens}"),
+        ("KV a user", f"{size(plan.kv_bytes_per_user)} at {tokens}{_beyond(plan)}"),
         ("KV", f"{size(plan.kv_bytes)} for {counted(plan.users, 'user')}"),
         ("process", f"{size(PROCESS_BYTES)} at most"),
         ("total", size(plan.total_bytes)),
     ]
+
+
+def _beyond(plan: Plan) -> str:
+    """Say what a sequence takes that goes on."""
+    if plan.sliding_context is None or plan.kv_bytes_at_most is None:
+        return ""
+    most = size(plan.kv_bytes_at_most)
+    return f", and {most} however many they become: {plan.sliding_context:,} are seen"
 
 
 def _verdict(plan: Plan) -> list[str]:
@@ -127,7 +153,7 @@ def _verdict(plan: Plan) -> list[str]:
         return [f"does not fit: weights and process leave no room in {size(memory)}"]
     users = counted(plan.users_that_fit, "user")
     room = f"it holds {users} of {counted(plan.context, 'token')}"
-    if plan.context_that_fits != plan.context:
+    if plan.sliding_context is None and plan.context_that_fits != plan.context:
         each = "1 user" if plan.users == 1 else f"each of {plan.users:,}"
         room += f", or {counted(plan.context_that_fits, 'token')} for {each}"
     if not plan.fits:

@@ -33,7 +33,10 @@ Stats = Annotated[
 def kv_line(info: ModelInfo) -> str:
     """The budget of the KV pages, and what it holds."""
     budget, tokens = info.kv_blocks * info.block_bytes, info.kv_blocks * info.block_size
-    return f"KV: {size(budget)} for up to {counted(tokens, 'token')}, context {info.context:,}"
+    context = f"context {info.context:,}"
+    if info.sliding_context is not None:
+        context = f"a context of {info.sliding_context:,} that slides"
+    return f"KV: {size(budget)} for up to {counted(tokens, 'token')}, {context}"
 
 
 def say_memory(screen: Screen, info: ModelInfo) -> None:
@@ -64,7 +67,11 @@ def cache_line(output: RequestOutput) -> str:
     )
     if record.matched_tokens and record.saved_ms is not None:
         line += f", {number(record.saved_ms)} ms of prefill saved"
-    return line if record.reason is None else f"{line}; {_why(record)}"
+    if record.reason is not None:
+        line += f"; {_why(record)}"
+    if record.let_go_tokens:
+        line += f"; {counted(record.let_go_tokens, 'token')} let go so far"
+    return line
 
 
 def stats_text(llm: LLM) -> str:

@@ -35,6 +35,7 @@ class Admission:
         self._kv = kv
         self._budget = budget
         self._max_num_seqs = config.max_num_seqs
+        self._sliding_context = config.sliding_context
         self.prefix_cache = config.prefix_cache and config.kv_cache
         self._longest_prefix_first = config.schedule == "longest-prefix"
 
@@ -203,6 +204,7 @@ class Admission:
             diverged_at=match.num_tokens if reason in _PARTED else None,
             saved_ms=None if saved is None else saved * 1e3,
             known_tokens=known if reason is CacheReason.WINDOW else None,
+            sliding_context=self._sliding_context,
         )
         self._requests.counters.begin(request)
 

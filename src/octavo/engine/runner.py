@@ -24,7 +24,7 @@ from octavo.program.encode import encode
 from octavo.program.fuse import fuse, lower
 from octavo.program.ops import Attend
 from octavo.program.program import Program
-from octavo.program.rope import CosSinTables
+from octavo.program.rope import CosSinRows, CosSinTables
 from octavo.weights.gguf_model import ModelWeights
 
 _MAP_NORESERVE = 0x4000  # Linux, all architectures that Octavo runs on; not in the mmap module
@@ -95,9 +95,9 @@ class Runner:
         self.pages = [np.frombuffer(s.memory, np.uint8) for s in self.storages]  # by layer group
         self.groups = _layer_groups(groups, self.layouts)
         self.block_bytes = Layout(self.groups, config.block_size, max_rows).block_bytes
-        self._rope = CosSinTables(
-            [program.rope_tables[name] for name in encoded.rope_tables], context
-        )
+        tables = [program.rope_tables[name] for name in encoded.rope_tables]
+        is_endless = config.sliding_context is not None
+        self._rope = CosSinRows(tables, max_rows) if is_endless else CosSinTables(tables, context)
         self._native = native.Program(
             self.isa,
             pool,
@@ -106,7 +106,7 @@ class Runner:
             [weights.matrices[name] for name in encoded.matrices],
             [weights.vectors[name] for name in encoded.vectors],
             [
-                (layout, pages, each.window, each.sinks)
+                (layout, pages, each.window, each.beginning, each.sinks)
                 for layout, pages, each in zip(self.layouts, self.pages, groups, strict=True)
             ],
             self._rope.arrays,
@@ -116,6 +116,7 @@ class Runner:
                 (table.data, int(table.type), table.rows, table.cols)
                 for table in (weights.tables[name] for name in encoded.tables)
             ],
+            is_endless,
         )
 
     def forward(self, plan: StepPlan) -> StepOutput:
@@ -140,7 +141,7 @@ class Runner:
             drawn_logits=np.empty(num_drawn, np.float32),
             op_ns=np.zeros(len(self.op_names) if self._profile else 0, np.uint64),
         )
-        self._rope.reach(max(batch.positions.tolist()) + 1)
+        self._rope.turn(batch.positions)
         self._native.run(batch, out)
         out.seconds = self.clock() - begin
         return out
@@ -216,7 +217,7 @@ def kv_layout(
 ) -> native.KVLayout:
     spec = program.groups[group]
     kept = config.kv_dtypes
-    dtypes = (SINKS_DTYPE,) * 2 if is_sinks else kept.window if spec.window else kept.full
+    dtypes = (SINKS_DTYPE,) * 2 if is_sinks else kept.full if spec.is_full else kept.window
     for op in program.ops:
         if isinstance(op, Attend) and op.group == group:
             share = op.heads // spec.kv_heads

@@ -79,7 +79,7 @@ class _Costs:
         # By the assumed price: a measured one would change what a chunk costs between two chunks.
         self.weights = weight_bytes * UNITS_PER_BYTE
         self.groups = [
-            _Group(spec.window, pair, kv_bytes)
+            _Group(spec.most_seen, pair, kv_bytes)
             for spec, pair, kv_bytes in zip(program.groups, pairs, read, strict=True)
         ]
 

@@ -115,7 +115,7 @@ def explain_token(
     by_group = kv_bytes_by_group(program, formats)
     layers = zip(program.layers_of_group, program.groups, strict=True)
     kv_bytes = sum(
-        n * pages_bytes(spec, formats, max(0, context - (spec.window or context)), context)
+        n * pages_bytes(spec, formats, max(0, context - (spec.most_seen or context)), context)
         for n, spec in layers
     )
     return Explanation(

@@ -71,7 +71,7 @@ def kv_pages(program: Program, block_size: int, formats: PageFormats, *, max_row
         LayerGroup(
             ceil(block_size * (of_sink if is_sinks else of_token)[group] / _PAGE) * _PAGE, keeps
         )
-        for group, keeps, _, is_sinks, _ in page_groups(program, sinks.tokens if sinks else 0)
+        for group, keeps, *_, is_sinks, _ in page_groups(program, sinks.tokens if sinks else 0)
     ]
     return KVPages(groups, block_size, max_rows)
 
@@ -79,7 +79,7 @@ def kv_pages(program: Program, block_size: int, formats: PageFormats, *, max_row
 def page_formats(program: Program, config: EngineConfig) -> PageFormats:
     """Return the formats as costs and pages are counted with them. Raises where an option is about
     layers that the program has none of."""
-    dtypes, full = config.kv_dtypes, len(program.full_groups)
+    dtypes, full = config.kv_dtypes, sum(spec.is_full for spec in program.groups)
     if dtypes.full != dtypes.window and full in (0, len(program.groups)):
         why, only = "no layers with a window", dtypes.full
         if not full:
@@ -127,9 +127,10 @@ def plan_memory(
             f"kv_memory asks for {budget:,} bytes, and beside {weight_bytes:,} bytes of weights "
             f"this process may take {room:,}: lower kv_memory, free memory, or raise its limit"
         )
-    if budget < needed and config.context is not None:
+    asked = config.context or config.sliding_context
+    if budget < needed and asked is not None:
         raise OutOfMemoryError(
-            f"a context of {counted(wanted, 'token')} needs {needed:,} bytes of KV, "
+            f"a context of {counted(asked, 'token')} needs {needed:,} bytes of KV, "
             f"the budget is {budget:,}: lower context or {_way_to(needed, room)}"
         )
     if budget < block:

@@ -27,6 +27,8 @@ class Plan:
     pages: KVPages
     memory_bytes: int | None
     in_file_bytes: float  # of tables whose rows are read from the model's file, in no memory
+    sliding_context: int | None = None  # tokens that are seen of a sequence that has no end
+    kv_bytes_at_most: float | None = None  # then, of a user however many tokens there are
 
     @property
     def kv_bytes_per_user(self) -> float:
@@ -53,7 +55,7 @@ class Plan:
     def context_that_fits(self) -> int:
         """Tokens for each of these users that the memory holds, of those that the model has."""
         room = self._room / self.users
-        if self.model_context is None:
+        if self.model_context is None or self.sliding_context is not None:
             return self.pages.tokens_in(room)
         most = max(self.model_context, self.context)  # which some models may exceed
         return min(self.pages.tokens_in(room, most), most)
@@ -78,6 +80,11 @@ class Plan:
             "kv_bytes": self.kv_bytes,
             "total_bytes": self.total_bytes,
         }
+        if self.sliding_context is not None:
+            found |= {
+                "sliding_context": self.sliding_context,
+                "kv_bytes_at_most": self.kv_bytes_at_most,
+            }
         if self.memory_bytes is not None:
             found |= {
                 "fits": self.fits,

@@ -71,6 +71,7 @@ def cache_of(outputs: Sequence[RequestOutput]) -> dict[str, object]:
     found = next((each.source for each in records if each.matched_tokens), CacheSource.NONE)
     missed = next((each for each in records if each.reason is not None), records[0])
     saved = [each.saved_ms for each in records if each.saved_ms is not None]
+    let_go = [each.let_go_tokens for each in records if each.let_go_tokens is not None]
     return {
         "matched_tokens": sum(each.matched_tokens for each in records),
         "source": found,
@@ -79,6 +80,8 @@ def cache_of(outputs: Sequence[RequestOutput]) -> dict[str, object]:
         "diverged_text": missed.diverged_text,
         "saved_ms": sum(saved) if saved else None,
         "known_tokens": missed.known_tokens,
+        "sliding_context": records[0].sliding_context,
+        "let_go_tokens": sum(let_go) if let_go else None,
     }
 
 

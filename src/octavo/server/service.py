@@ -76,7 +76,8 @@ class Service:
     def open(self, engine: AsyncEngine, name: str, chat_template: str | None) -> None:
         """The model is there."""
         config = self.config
-        most = config.max_waiting_tokens or _CONTEXTS_WAITING * engine.info.context
+        context = engine.info.sliding_context or engine.info.context
+        most = config.max_waiting_tokens or _CONTEXTS_WAITING * context
         is_shared = self.keys.num_tenants > 1
         admission = Admission(
             config.max_waiting, most, shared=is_shared, seconds=engine.prefill_seconds

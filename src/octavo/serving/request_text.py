@@ -172,8 +172,11 @@ class _BranchText:
 
 def cache_record(request: Request, tokenizer: Tokenizer) -> CacheRecord | None:
     """What was found of a prompt, with the text of the token where it parted from all that was
-    cached; None before it has begun."""
+    cached, and what a sliding context has let go so far; None before it has begun."""
     record = request.cache
+    if record is not None and record.sliding_context is not None:
+        longest = max(branch.num_computed_tokens for branch in request.branches)
+        record = replace(record, let_go_tokens=max(0, longest - record.sliding_context))
     if record is None or record.diverged_at is None:
         return record
     token = request.prompt_token_ids[record.diverged_at]

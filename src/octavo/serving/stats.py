@@ -24,4 +24,5 @@ def engine_stats(engine: Engine, info: ModelInfo) -> dict[str, object]:
         "kv_block_bytes": info.block_bytes,
         "weight_bytes": info.weight_bytes,
         "context": info.context,
+        "sliding_context": info.sliding_context,
     }
