@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from octavo.kernels import native
 from tests.kernels.attention_case import Kinds, PagedSequence, every_type, layout_of
 from tests.kernels.exact import F32, same_bits
 from tests.kernels.levels import every_isa
@@ -63,6 +64,19 @@ def test_slopes_of_zero_are_as_none(isa: str, kinds: Kinds, softcap: float) -> N
     for seq.rounded_slopes in (False, True):
         same_bits(seq.rows(500, 530), want)
         same_bits(seq.rows(500, 530, split_chunks=True), want)
+
+
+def test_slopes_lose_no_bit_however_far_positions_are(isa: str, kinds: Kinds) -> None:
+    """The same 512 tokens over and over: those of more than two chunks ago have weight 0."""
+    seq = PagedSequence(isa, 512, layout_of(kinds), group=1)
+    seq.slopes = np.full(2, 0.5, F32)
+    q, found = seq.q[500:501].copy(), []
+    for times in (0, 100):
+        out, table = np.full((1, 2, 32), np.nan, F32), np.tile(seq.table, times + 1)
+        at = seq.layer, 500 + times * 512, seq.scale
+        native.attention(isa, out, q, seq.pages, seq.layout, table, *at, slopes=seq.slopes)
+        found.append(out)
+    same_bits(*found)
 
 
 def test_block_size_and_block_table_do_not_show(isa: str, kinds: Kinds) -> None:
