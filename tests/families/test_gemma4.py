@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from octavo import LLM, SamplingParams
-from octavo.batch import FloatArray
 from octavo.cli.inspect import as_text, describe
 from octavo.config import EngineConfig
 from octavo.errors import ModelError
@@ -26,91 +25,15 @@ from octavo.weights.gguf_model import load_weights, open_tables
 from octavo.weights.model_header import read_header
 from octavo.weights.pack_cache import kept_packs
 from octavo.weights.packed_formats import packed_bytes
-from tests.families.directories import config_of, golden_of, write_directory
+from tests.families.directories import config_of
 from tests.families.drawn import PROMPTS, TOKENS
 from tests.families.forms import POOL, drawn, loaded, logits
-from tests.families.gguf_files import write_gguf
+from tests.families.gemma4_files import TABLE, directory, gguf_file, sizes_of
 from tests.tiny import all_logits, make_runner
-from tests.weights.hf.written import changed, write_weights
+from tests.weights.hf.written import write_weights
 
 VARIANTS = ["gemma4", "gemma4-by-layer", "gemma4-heads-512"]
 BF16 = PageFormats.everywhere(KV_FORMATS["bf16"])
-TABLE = "per_layer_token_embd.weight"
-_PARTS = {
-    "input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
-    "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
-    "post_attention_layernorm": "post_attention_norm", "pre_feedforward_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
-    "post_feedforward_layernorm": "post_ffw_norm", "per_layer_input_gate": "inp_gate",
-    "per_layer_projection": "proj", "post_per_layer_input_norm": "post_norm",
-    "embed_tokens": "token_embd", "norm": "output_norm",
-    "embed_tokens_per_layer": "per_layer_token_embd",
-    "per_layer_model_projection": "per_layer_model_proj",
-    "per_layer_projection_norm": "per_layer_proj_norm",
-}  # fmt: skip
-
-
-def directory(path: Path, variant: str = "gemma4") -> Path:
-    golden = golden_of(variant)
-    return write_directory(path, variant, golden["shapes"], golden["seed"])
-
-
-def sizes_of(config: dict[str, Any]) -> tuple[int, int]:
-    """Head size and KV heads of full layers."""
-    by_layer = [*config.get("per_layer_config", {}).values()]
-    if by_layer:
-        return by_layer[0]["head_dim"], by_layer[0]["num_key_value_heads"]
-    return config["global_head_dim"], config["num_key_value_heads"]
-
-
-def gguf_file(
-    path: Path, variant: str, *, without: str = "", quantised: tuple[str, ...] = (), **keys: Any
-) -> Path:
-    """As llama.cpp's converter writes it."""
-    config = config_of(variant)
-    layers, sharing = config["num_hidden_layers"], config["num_kv_shared_layers"]
-    windowed = [kind == "sliding_attention" for kind in config["layer_types"]]
-    dim, kv_heads = sizes_of(config)
-    ffn: Any = config["intermediate_size"]
-    if config["use_double_wide_mlp"]:
-        ffn = [ffn * (2 if i >= layers - sharing else 1) for i in range(layers)]
-    metadata = {
-        "context_length": config["max_position_embeddings"],
-        "embedding_length": config["hidden_size"], "block_count": layers,
-        "feed_forward_length": ffn, "attention.head_count": config["num_attention_heads"],
-        "attention.head_count_kv": [
-            config["num_key_value_heads"] if each else kv_heads for each in windowed
-        ],
-        "attention.layer_norm_rms_epsilon": config["rms_norm_eps"],
-        "attention.key_length": dim, "attention.value_length": dim,
-        "attention.key_length_swa": config["head_dim"],
-        "attention.value_length_swa": config["head_dim"],
-        "attention.sliding_window": config["sliding_window"],
-        "attention.sliding_window_pattern": windowed, "attention.shared_kv_layers": sharing,
-        "embedding_length_per_layer_input": config["hidden_size_per_layer_input"],
-        "rope.dimension_count": dim, "rope.dimension_count_swa": config["head_dim"],
-        "rope.freq_base": 1e6, "rope.freq_base_swa": 1e4,
-    }  # fmt: skip
-    if config["final_logit_softcapping"]:
-        metadata["final_logit_softcapping"] = config["final_logit_softcapping"]
-    tensors: dict[str, FloatArray] = {}
-    for name, values in drawn(variant).items():
-        stem = name.removeprefix("model.")
-        if stem.startswith("layers."):
-            _, layer, part = stem.split(".", 2)
-            ours = "layer_output_scale"
-            if part != "layer_scalar":
-                ours = _PARTS[part.removesuffix(".weight")]
-            tensors[f"blk.{layer}.{ours}.weight"] = values
-        else:
-            tensors[f"{_PARTS[stem.removesuffix('.weight')]}.weight"] = values
-    turned = dim // 8
-    tensors["rope_freqs.weight"] = np.array(
-        [1.0] * turned + [1e30] * (dim // 2 - turned), np.float32
-    )
-    tensors.pop(without, None)
-    return write_gguf(path, "gemma4", {**metadata, **keys}, tensors, quantised=quantised)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -270,49 +193,6 @@ def test_full_layers_turn_a_quarter_of_their_pairs_by_the_whole_heads_frequencie
         assert full == tuple(1e6 ** (-2 * i / 64) if i < 8 else 0.0 for i in range(32))
         assert len(windowed) == 16
         assert math.isclose(windowed[1], 1e4 ** (-2 / 32))
-
-
-REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"enable_moe_block": True}, "enable_moe_block is true: only models without experts"),
-    ({"vocab_size_per_layer_input": 130}, "only vocab_size, 131, is supported"),
-    ({"use_bidirectional_attention": "all"}, "only null or vision is supported"),
-    ({"num_kv_shared_layers": 7}, "the last 7 of 7 layers store no K and V"),
-    ({"num_kv_shared_layers": 6}, "the last 6 of 7 layers store no K and V"),
-    ({"layer_types": ["full_attention"] * 6 + ["sliding_attention"]}, "full_attention at the end"),
-    ({"global_head_dim": 63}, "global_head_dim is 63: expected an even number"),
-    ({"rope_parameters": None}, "rope_parameters is missing"),
-    ({"per_layer_config": {"0": {"head_dim": 64}}}, "for all layers that are full_attention"),
-]
-
-
-@pytest.mark.parametrize(("fields", "said"), REFUSED, ids=lambda each: str(each)[:30])
-def test_what_is_not_computed_is_refused_by_name(
-    fields: dict[str, Any], said: str, tmp_path: Path
-) -> None:
-    folder = directory(tmp_path)
-    changed(folder, "config.json", **fields)
-    with pytest.raises(ModelError, match=said):
-        loaded(folder)
-
-
-REFUSED_KEYS: list[tuple[dict[str, Any], str, str]] = [
-    ({"feed_forward_length": [160] * 3 + [320] * 4}, "", "feed_forward_length: other sizes"),
-    ({"attention.head_count_kv": [2, 2, 2, 2, 2, 1, 2]}, "", "head_count_kv: other numbers"),
-    ({"attention.value_length_swa": 16}, "", "only attention.key_length_swa, 32, is supported"),
-    ({}, "rope_freqs.weight", "tensor 'rope_freqs.weight' is missing: expected which pairs turn"),
-    ({}, TABLE, "tensor 'per_layer_token_embd.weight' is missing"),
-    ({}, "blk.6.layer_output_scale.weight", "layer_output_scale.weight' is missing"),
-    ({"expert_count": 8}, "", "expert"),
-]
-
-
-@pytest.mark.parametrize(("keys", "without", "said"), REFUSED_KEYS, ids=lambda e: str(e)[:30])
-def test_keys_of_other_models_are_refused_by_name(
-    keys: dict[str, Any], without: str, said: str, tmp_path: Path
-) -> None:
-    path = gguf_file(tmp_path / "m.gguf", "gemma4", without=without, **keys)
-    with pytest.raises(ModelError, match=said):
-        loaded(path)
 
 
 def test_chunks_of_wide_heads_with_every_page_type(tmp_path: Path) -> None:
