@@ -4,7 +4,9 @@ stay what it is?
     python -m benchmarks.endless smollm2 --text FILE [--tokens 20000] [--sliding-context 1024]
 
 Scores the text's first tokens in one sequence, and prints for each part of it the perplexity, the
-tokens a second and the most memory that the process had. Sinks: those of `--sinks`, then none.
+tokens a second and the most memory that the process had. Sinks: those of `--sinks`, then none. As
+one part of a text is harder than another, each is held against the same tokens in ordinary
+sequences of no more than the context, each token behind half of it or more.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from octavo import LLM
+from octavo.batch import FloatArray
 
 _PART = 2000  # tokens
 _LOOKS = 0.02  # seconds between two looks at the memory
@@ -32,6 +35,7 @@ class Part:
 
     tokens: int
     perplexity: float
+    ordinary: float  # perplexity of the same tokens in sequences that end
     tokens_per_second: float
     rss: int  # bytes, at most
 
@@ -64,9 +68,22 @@ class Memory:
             time.sleep(_LOOKS)
 
 
-def measure(model: str, text: str, tokens: int, context: int, sinks: int) -> list[Part]:
+def ordinary(model: str, text: str, tokens: int, context: int) -> FloatArray:
+    """Log-probabilities of all tokens but the first, in sequences that begin half a context before
+    the tokens that are taken of them."""
+    llm = LLM(model, context=context)
+    ids, half = _tokens(llm, text)[: tokens + 1], context // 2
+    found = [llm.score(ids[:context])]
+    for begin in range(context - half, len(ids) - half, half):
+        found.append(llm.score(ids[begin : begin + context])[half - 1 :])
+    return np.concatenate(found)[: len(ids) - 1]
+
+
+def measure(
+    model: str, text: str, tokens: int, context: int, sinks: int, ends: FloatArray
+) -> list[Part]:
     llm = LLM(model, sliding_context=context, sinks=sinks)
-    ids = llm.encode(text)[: tokens + 1]
+    ids = _tokens(llm, text)[: tokens + 1]
     with Memory(llm) as memory:
         logprobs = llm.score(ids)  # (tokens,)
     computed = np.cumsum([record.computed_tokens for record in llm.records])
@@ -74,19 +91,27 @@ def measure(model: str, text: str, tokens: int, context: int, sinks: int) -> lis
     found = []
     for begin in range(0, len(logprobs) - _PART + 1, _PART):
         at = [float(np.interp(n, [0, *computed], [0, *seconds])) for n in (begin, begin + _PART)]
-        perplexity = float(np.exp(-np.mean(logprobs[begin : begin + _PART])))
+        slid, plain = (_perplexity(each[begin : begin + _PART]) for each in (logprobs, ends))
         rss = memory.between(begin, begin + _PART)
-        found.append(Part(begin + _PART, perplexity, _PART / (at[1] - at[0]), rss))
+        found.append(Part(begin + _PART, slid, plain, _PART / (at[1] - at[0]), rss))
     return found
 
 
+def _tokens(llm: LLM, text: str) -> list[int]:
+    return llm.tokenizer.encode(text, add_special=True)
+
+
+def _perplexity(logprobs: FloatArray) -> float:
+    return float(np.exp(-np.mean(logprobs)))
+
+
 def table(parts: Sequence[Part]) -> str:
-    rows = ["tokens   perplexity   against the first   tok/s   RSS, MB"]
+    rows = ["tokens   perplexity   ordinary   against it   tok/s   RSS, MB"]
     for part in parts:
-        change = part.perplexity / parts[0].perplexity - 1
+        change = part.perplexity / part.ordinary - 1
         rows.append(
-            f"{part.tokens:6,}   {part.perplexity:10.2f}   {change:+17.1%}   "
-            f"{part.tokens_per_second:5,.0f}   {part.rss / 1e6:7,.1f}"
+            f"{part.tokens:6,}   {part.perplexity:10.2f}   {part.ordinary:8.2f}   "
+            f"{change:+10.1%}   {part.tokens_per_second:5,.0f}   {part.rss / 1e6:7,.1f}"
         )
     return "\n".join(rows)
 
@@ -100,11 +125,10 @@ if __name__ == "__main__":
     parser.add_argument("--sinks", type=int, default=32)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    results = {}
+    asked = given.model, given.text.read_text("utf-8"), given.tokens, given.sliding_context
+    ends, results = ordinary(*asked), {}
     for sinks in (given.sinks, 0):
-        parts = measure(
-            given.model, given.text.read_text("utf-8"), given.tokens, given.sliding_context, sinks
-        )
+        parts = measure(*asked, sinks, ends)
         results[sinks] = [asdict(part) for part in parts]
         print(f"{given.sliding_context:,} tokens, {sinks} of them sinks\n{table(parts)}\n")
     if given.json:

@@ -113,3 +113,9 @@ def test_a_prompt_longer_than_any_context_is_no_error(tiny_path: Path) -> None:
         bounded.generate([LONG], GREEDY)
     (output,) = bounded.generate([LONG[:190]], replace(GREEDY, max_tokens=50))
     assert len(output.outputs[0].token_ids) == 11
+
+
+def test_a_start_warns_of_no_context(tiny_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """2^30 tokens are beyond what the model was trained for, and each sees 96."""
+    sliding(tiny_path)
+    assert caplog.text == ""

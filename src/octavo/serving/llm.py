@@ -70,7 +70,7 @@ class LLM:
             weakref.finalize(self.loop, keeper.end).atexit = False
         if self.config.context is None and self.info.context < self.info.model_context:
             logger.warning("%s", _clamped(self.info))
-        if self.info.context > self.info.model_context:
+        if self.info.sliding_context is None and self.info.context > self.info.model_context:
             logger.warning("%s", _beyond(self.info))
         if self.info.kv_warning is not None:
             logger.warning("%s", self.info.kv_warning)
