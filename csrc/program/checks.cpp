@@ -22,6 +22,11 @@ class RecordChecker {
       below(name + "." + field, buffer, (int64_t)p_.buffers.size());
       return (int64_t)p_.buffers[buffer].width;
     };
+    const auto of_head = [&](const char* field, int32_t buffer) {
+      within(name + ".heads", op.heads, 1, width(field, buffer));
+      same(name + "." + field + " width, modulo heads", 0, width(field, buffer) % op.heads);
+      return width(field, buffer) / op.heads;
+    };
     const auto matrix = [&](int i, int64_t rows, int64_t cols) {
       below(name + ".matrix", op.matrix[i], (int64_t)p_.matrices.size());
       if (rows >= 0) same(name + ".matrix rows", rows, p_.matrices[op.matrix[i]].rows);
@@ -149,6 +154,17 @@ class RecordChecker {
         if (op.add != -1) same(name + ".add width", width("out", op.out), width("add", op.add));
         break;
       }
+      case kHeadLinear:  // a head's matrix is whole panels
+        matrix(0, width("out", op.out), of_head("x", op.x));
+        same(name + ".out width, modulo 16 x heads", 0,
+             width("out", op.out) % ((int64_t)kPanelRows * op.heads));
+        rows_for(op, 0, op.row_kind[0], name);
+        break;
+      case kJoin: {
+        const int64_t first = of_head("x", op.x), second = of_head("y", op.y);
+        same(name + ".out width", (first + second) * op.heads, width("out", op.out));
+        break;
+      }
       case kHead:
         matrix(0, -1, width("x", op.x));
         if (op.norm_kind != -1) norm(op, name, width("x", op.x));
@@ -274,16 +290,6 @@ void check_ends(const ProgramParts& p) {
   }
 }
 
-// The sinks of a group are the same layers and heads, in pages of another format.
-void check_sinks(const ProgramParts& p, const LayerGroup& g) {
-  below("groups sinks", g.sinks, (int64_t)p.groups.size());
-  const LayerGroup& sinks = p.groups[g.sinks];
-  if (!sinks.is_sinks || sinks.sinks >= 0 || g.is_sinks)
-    throw std::invalid_argument("groups sinks: expected a group that has none itself");
-  same("groups window, of sinks and beside them", 0, std::max(g.window, sinks.window));
-  if (const char* problem = sinks_problem(g.layout, sinks.layout))
-    throw std::invalid_argument(std::string("groups sinks: ") + problem);
-}
 }  // namespace
 
 void check_program(const ProgramParts& parts) {

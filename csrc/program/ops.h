@@ -21,12 +21,15 @@ enum OpCode : int32_t {
   kRoute,
   kExperts,
   kSlice,
+  kHeadLinear,
+  kJoin,
   kHead,
   kFirstRowOp,  // codes from here on are the rows of kRowOps (row_ops.h)
 };
 constexpr const char* kOpNames[] = {
-    "Embed",  "Quantize", "NormQuantize", "Matmul",  "StoreKV", "Attend", "AttendQuantize",
-    "GateUp", "QKV",      "Route",        "Experts", "Slice",   "Head"};
+    "Embed",   "Quantize",       "NormQuantize", "Matmul", "StoreKV",
+    "Attend",  "AttendQuantize", "GateUp",       "QKV",    "Route",
+    "Experts", "Slice",          "HeadLinear",   "Join",   "Head"};
 static_assert(std::size(kOpNames) == kFirstRowOp);
 
 // Unused indices are -1.
@@ -42,7 +45,8 @@ struct OpRecord {
   int32_t rope_table, rope_style;  // of QKV -1: no head is turned
   int32_t norm_kind;               // of the head -1: its rows are normed
   int32_t activation;
-  // The ActKinds that an op packs rows to itself: of the head, or of experts' gate, up and down.
+  // The ActKinds that an op packs rows to itself: of the head, of heads' matrices, or of experts'
+  // gate, up and down.
   int32_t row_kind[3];
   int32_t group, layer;  // KV layer group, layer inside it
   // Of the embedding: the row of position 0 in matrix[1]. Of a slice: its first column.

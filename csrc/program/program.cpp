@@ -38,8 +38,14 @@ int64_t scratch_bytes(const ProgramParts& parts) {
     const int64_t staged = (int64_t)kUnitAttentionRows * g.layout.v_dim * 4;
     attention = std::max(attention, align64(attention_scratch_bytes(&g.layout)) + staged);
   }
+  int64_t packed = 0;
+  for (const OpRecord& op : parts.ops)
+    if (op.code == kHeadLinear)
+      packed = std::max(
+          packed, kBlockRows * act_row_bytes(op.row_kind[0], parts.matrices[op.matrix[0]].cols));
   const int64_t unit = std::max({kVocabTile, 2 * kGateUpPanels * 16, dim});
-  return align64(std::max({attention, kBlockRows * unit * 4, (int64_t)kMaxTile * width * 4}));
+  return align64(
+      std::max({attention, packed, kBlockRows * unit * 4, (int64_t)kMaxTile * width * 4}));
 }
 
 }  // namespace
@@ -80,6 +86,8 @@ void Run::run_op(const OpRecord& op, int32_t index, int thread) {
     case kRoute: route(op, index, thread); break;
     case kExperts: experts(op, index, thread); break;
     case kSlice: slice(op, index, thread); break;
+    case kHeadLinear: head_linear(op, index, thread); break;
+    case kJoin: join(op, index, thread); break;
     case kHead: head(op, index, thread); break;
     default: row_op(op, *row_op_of(op.code), index, thread);
   }

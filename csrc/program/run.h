@@ -49,6 +49,14 @@ struct GateUp {
   const float *gate_bias = nullptr, *up_bias = nullptr;  // null: none
 };
 
+// Matrix `i` of `count` with as many rows each, which are whole panels.
+static inline Weight stacked(Weight w, int32_t count, int32_t i) {
+  w.rows /= count;
+  w.panels /= count;
+  w.data += (int64_t)i * w.panels * w.panel_stride;
+  return w;
+}
+
 // One unit of a cut: panels [panel, end) and tiles [tile0, tile1).
 struct MatmulUnit {
   int32_t panel, end, tile0, tile1;
@@ -122,6 +130,7 @@ class Run {
   void quantize(const OpRecord& op, int32_t index, int thread);
   void norm_quantize(const OpRecord& op, int32_t index, int thread);
   void store_kv(const OpRecord& op, int32_t index, int thread);
+  void join(const OpRecord& op, int32_t index, int thread);
   void write_kv(const OpRecord& op, int32_t seq, int32_t row, int32_t kv_head, const float* k,
                 const float* v);
   const int32_t* block_table(int32_t group, int32_t seq);
@@ -146,6 +155,7 @@ class Run {
   void q_head(const OpRecord& op, int32_t head, int32_t tile0, int32_t tile1);
   void kv_head(const OpRecord& op, int32_t head, int32_t tile0, int32_t tile1, int thread);
   void gate_up(const OpRecord& op, int32_t index, int thread);
+  void head_linear(const OpRecord& op, int32_t index, int thread);
 
   // run_experts.cpp
   void route(const OpRecord& op, int32_t index, int thread);

@@ -95,11 +95,7 @@ void Run::order_by_expert(const OpRecord& op) {
 
 // Its rows of gate (0), up (1) or down (2).
 Weight Run::expert_matrix(const OpRecord& op, int i, int32_t expert) const {
-  Weight w = matrix(op, i);
-  w.rows /= op.experts;
-  w.panels /= op.experts;
-  w.data += (int64_t)expert * w.panels * w.panel_stride;
-  return w;
+  return stacked(matrix(op, i), op.experts, expert);
 }
 
 const float* Run::expert_bias(const OpRecord& op, int i, int32_t expert) const {

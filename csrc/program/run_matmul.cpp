@@ -181,4 +181,21 @@ void Run::gate_up_unit(const GateUp& of, const Acts& gate_in, const Acts& up_in,
   p_.kernels_->matmul->pack_rows(gate, width, out, row0, row1, k0, k1);
 }
 
+// Units of (head, block of rows): a head's columns are packed in scratch for its own matrix.
+void Run::head_linear(const OpRecord& op, int32_t index, int thread) {
+  const RowBlocks blocks = row_blocks(s_.rows, kBlockTiles);
+  const int64_t in = parts_.buffers[op.x].width, out = parts_.buffers[op.out].width;
+  share(index, op.heads * blocks.count, thread, [&](int32_t unit) {
+    const int32_t head = unit % op.heads, block = unit / op.heads;
+    const int32_t row0 = tile_begin(s_.rows, blocks.begin(block)),
+                  row1 = tile_begin(s_.rows, blocks.begin(block + 1));
+    const Weight w = stacked(matrix(op, 0), op.heads, head);
+    const Acts acts{p_.scratch_[thread], op.row_kind[0], row1 - row0, w.cols};
+    const MatmulKernels& k = *p_.kernels_->matmul;
+    k.pack_rows(rows_of(op.x, row0) + head * w.cols, in, acts, 0, acts.rows, 0, w.cols);
+    k.matmul(&w, 0, w.panels, &acts, 0, tile_count(acts.rows), {},
+             rows_of(op.out, row0) + head * w.rows, out);
+  });
+}
+
 }  // namespace octavo

@@ -69,6 +69,19 @@ void Run::norm_quantize(const OpRecord& op, int32_t index, int thread) {
   });
 }
 
+void Run::join(const OpRecord& op, int32_t index, int thread) {
+  const int32_t first = parts_.buffers[op.x].width / op.heads,
+                second = parts_.buffers[op.y].width / op.heads;
+  share_rows(index, s_.rows, thread, [&](int32_t row) {
+    const float *x = rows_of(op.x, row), *y = rows_of(op.y, row);
+    float* out = rows_of(op.out, row);
+    for (int32_t head = 0; head < op.heads; ++head) {
+      out = std::copy_n(x + (int64_t)head * first, first, out);
+      out = std::copy_n(y + (int64_t)head * second, second, out);
+    }
+  });
+}
+
 void Run::store_kv(const OpRecord& op, int32_t index, int thread) {
   const KVLayout& layout = parts_.groups[op.group].layout;
   share(index, s_.seqs, thread, [&](int32_t seq) {

@@ -42,10 +42,31 @@ class Grouped:
         return self.vocab_size + _PADDING * self.varied
 
 
-Shape = ModelConfig | Grouped
+@dataclass(frozen=True, slots=True)
+class Latent:
+    """Attention over one narrow row of a token that all heads share, and by matrices of their own
+    read and write in it   (DeepSeek-V2)."""
+
+    heads: int
+    num_layers: int
+    vocab_size: int
+    latent: int = 64  # values of a token's row, and of what attention makes of it
+    turned: int = 16  # beside them, by RoPE
+    plain: int = 32  # of a head's q, before it is one for the latent
+    values: int = 32  # that a head's result becomes
+    narrow: int = 0  # q is made of so many; 0: of the row
+
+    @property
+    def kv(self) -> KVSpec:
+        return KVSpec(1, self.latent + self.turned, self.latent)
+
+
+Shape = ModelConfig | Grouped | Latent
 
 
 def build(shape: Shape) -> Program:
+    if isinstance(shape, Latent):
+        return latent(shape)
     if not isinstance(shape, Grouped):
         return llama.build(shape)
     program = grouped(shape)
@@ -137,3 +158,32 @@ def grouped(shape: Grouped) -> Program:
         return p.logits(x, weight)
     bias = WeightSpec("head.bias", (shape.head_rows,))
     return p.logits(x, weight, bias=bias, scale=0.75, softcap=4.0, tokens=shape.vocab_size)
+
+
+def latent(shape: Latent) -> Program:
+    p = ProgramBuilder(rope_frequencies=[10000.0 ** (-i / 8) for i in range(shape.turned // 2)])
+    group, heads = p.kv_group(shape.kv), shape.heads
+    h = p.embed(WeightSpec("table", (shape.vocab_size, _WIDTH)))
+
+    def norm(x: Value, name: str) -> Value:
+        return p.rms_norm(x, WeightSpec(name, (x.width,)), 1e-5)
+
+    for i in range(shape.num_layers):
+
+        def linear(x: Value, name: str, rows: int, add: Value | None = None) -> Value:
+            return p.linear(x, WeightSpec(f"{i}.{name}", (rows, x.width)), add=add)  # noqa: B023
+
+        def by_head(x: Value, name: str, rows: int) -> Value:
+            spec = WeightSpec(f"{i}.{name}", (heads * rows, x.width // heads))  # noqa: B023
+            return p.head_linear(x, spec, heads=heads)
+
+        x = norm(h, f"{i}.norm")
+        of_q = norm(linear(x, "q_a", shape.narrow), f"{i}.q_norm") if shape.narrow else x
+        q = by_head(linear(of_q, "q", heads * shape.plain), "k_b", shape.latent)
+        turned = p.rope(linear(of_q, "q_turned", heads * shape.turned), heads=heads, style="half")
+        row = norm(linear(x, "kv", shape.latent), f"{i}.kv_norm")
+        k = p.join(row, p.rope(linear(x, "k_turned", shape.turned), heads=1, style="half"), heads=1)
+        q = p.join(q, turned, heads=heads)
+        a = p.attention(q, k, row, heads=heads, group=group, scale=0.125)
+        h = linear(by_head(a, "v_b", shape.values), "o", _WIDTH, add=h)
+    return p.logits(norm(h, "norm"), WeightSpec("head", (shape.vocab_size, _WIDTH)))

@@ -12,7 +12,7 @@ from octavo.kernels import native
 from octavo.program.ops import KVSpec
 from octavo.weights.ggml_type import GGMLType
 from tests.exactness.alone import Alone
-from tests.exactness.programs import Grouped, Shape, build, windowed
+from tests.exactness.programs import Grouped, Latent, Shape, build, windowed
 from tests.tiny import TINY, TinyModel, make_runner, random_model
 
 EOS = 3
@@ -53,7 +53,11 @@ grouped = st.builds(
     from_file=st.booleans(),
     sliding=st.sampled_from([None, None, (32, 16), (48, 3), (80, 32), (96, 0), (330, 260)]),
 )  # fmt: skip
-shapes = llamas | grouped
+latent = st.builds(
+    Latent, heads=st.sampled_from([1, 3, 16]), num_layers=st.integers(1, 2),
+    vocab_size=st.sampled_from([6, 19, 40]), narrow=st.sampled_from([0, 32]),
+)  # fmt: skip
+shapes = llamas | grouped | latent
 
 
 @lru_cache(16)

@@ -11,13 +11,13 @@ from octavo.engine.runner import Runner
 from octavo.kernels import native
 from octavo.program.ops import KVSpec
 from octavo.weights.ggml_type import GGMLType
-from tests.exactness.programs import Grouped, grouped
+from tests.exactness.programs import Grouped, Latent, Shape, build
 from tests.tiny import all_logits, make_runner, random_model
 
 VOCAB = 300
 TOKENS = [int(t) for t in np.random.default_rng(5).integers(0, VOCAB, 560)]  # three chunks
 POOLS = {n: native.ThreadPool(n) for n in (1, 2, 3)}
-SHAPES = {
+SHAPES: dict[str, Shape] = {
     "windows and a softcap": Grouped(
         (KVSpec(2, 32, 32, window=100), KVSpec(2, 32, 32)), 2, VOCAB, softcap=2.0
     ),
@@ -40,13 +40,16 @@ SHAPES = {
     "layers that store nothing": Grouped(
         (KVSpec(2, 32, 32, window=100), KVSpec(1, 32, 48)), 3, VOCAB, sharing=3, from_file=True
     ),
+    "16 heads over one latent row": Latent(16, 1, VOCAB, latent=512, turned=64, plain=128),
+    "128 heads over one latent row": Latent(128, 1, VOCAB, narrow=32),
 }  # fmt: skip
 
 
 def runner_of(name: str, threads: int, kv: str = "bf16") -> Runner:
-    model = random_model(grouped(SHAPES[name]), POOLS[threads], type=GGMLType.Q8_0)
+    model = random_model(build(SHAPES[name]), POOLS[threads], type=GGMLType.Q8_0)
     runner = make_runner(model, POOLS[threads], num_blocks=80, max_rows=640, kv_dtype=kv)
-    assert runner.op_names.count("QKV") == SHAPES[name].num_layers
+    own = 0 if isinstance(SHAPES[name], Latent) else SHAPES[name].num_layers
+    assert runner.op_names.count("QKV") == own
     return runner
 
 

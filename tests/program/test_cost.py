@@ -12,13 +12,11 @@ from octavo.kernels import KV_FORMATS, KVFormat
 from octavo.model import llama
 from octavo.model.config import ModelConfig
 from octavo.program.builder import ProgramBuilder
+from octavo.program.classes import CLASSES, OpClass, classify
 from octavo.program.cost import (
-    CLASSES,
-    OpClass,
     OpCost,
     Work,
     by_class,
-    classify,
     cost,
     decode,
     prefill,

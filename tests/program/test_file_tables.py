@@ -13,7 +13,8 @@ from octavo.batch import FloatArray, Want
 from octavo.engine.runner import Runner
 from octavo.kernels import KV_FORMATS, native
 from octavo.program.builder import ProgramBuilder
-from octavo.program.cost import Work, classify, cost, uniform_weights
+from octavo.program.classes import classify
+from octavo.program.cost import Work, cost, uniform_weights
 from octavo.program.kv_bytes import PageFormats
 from octavo.program.ops import Embed, KVSpec, Scale, Slice, WeightSpec
 from octavo.program.program import Program

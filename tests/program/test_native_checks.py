@@ -71,7 +71,7 @@ REFUSED: dict[str, tuple[bool, Callable[[Parts], None], str]] = {
     "sines": (True, set_part("sin", np.zeros((99, 16), np.float32)), "sin positions: expected 256"),
     "pairs": (True, set_part("sin", np.zeros((256, 9), np.float32)), "sin pairs: expected 16, got"),
     "rotary_dim": (True, widen_rotation, "rotary_dim: expected 0 to 32, got 64"),
-    "code": (True, put("Matmul", "code", 99), "code, at most: expected 20, got 99"),
+    "code": (True, put("Matmul", "code", 99), "code, at most: expected 22, got 99"),
     "weight": (False, put("Norm", "vector", [99] * 5), ".vector: expected 0 to 10, got 99"),
     "other weight": (False, put("Norm", "vector", [1] * 5), "vector size: expected 96, got 128"),
     "other bias": (True, put("NormQuantize", "vector", [0, 1, 0, 0, 0]), "size: expected 96, got"),

@@ -9,7 +9,8 @@ import pytest
 
 from octavo.kernels import KV_FORMATS, native
 from octavo.program.builder import ProgramBuilder
-from octavo.program.cost import Work, classify, cost, uniform_weights
+from octavo.program.classes import classify
+from octavo.program.cost import Work, cost, uniform_weights
 from octavo.program.fuse import RowKind, fuse
 from octavo.program.kv_bytes import PageFormats
 from octavo.program.ops import KVSpec, Linear, Norm, Rope, Value, WeightSpec

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from octavo.program.classes import OpClass
 from octavo.program.cost import (
     FLOAT,
-    OpClass,
     OpCost,
     Work,
     by_class,

@@ -21,6 +21,8 @@ from octavo.program.ops import (
     GatedActivation,
     GateKind,
     Head,
+    HeadLinear,
+    Join,
     KVSpec,
     Linear,
     Norm,
@@ -40,6 +42,7 @@ from octavo.program.ops import (
 )
 from octavo.program.program import Program
 from octavo.program.slopes import Slopes
+from octavo.program.widths import check_experts, check_norm, check_route
 
 
 class ProgramBuilder:
@@ -61,9 +64,7 @@ class ProgramBuilder:
 
     def kv_groups(self, spec: KVSpec, windows: Sequence[int]) -> list[int]:
         """Open a layer group for each window that layers have, 0 first. Return each layer's."""
-        opened = {
-            window: self.kv_group(replace(spec, window=window)) for window in sorted({*windows})
-        }
+        opened = {w: self.kv_group(replace(spec, window=w)) for w in sorted({*windows})}
         return [opened[window] for window in windows]
 
     def rope_table(self, name: str, frequencies: Sequence[float], amplitude: float = 1.0) -> None:
@@ -106,6 +107,21 @@ class ProgramBuilder:
         assert add is None or add.width == rows
         out = self._value(rows)
         self._ops.append(Linear(x, weight, bias, add, out, scale))
+        return out
+
+    def head_linear(self, x: Value, weight: WeightSpec, *, heads: int) -> Value:
+        """Each head of x through a matrix of its own; the weight has the rows of all heads'."""
+        assert heads * weight.shape[1] == x.width
+        assert weight.shape[0] % heads == 0
+        out = self._value(weight.shape[0])
+        self._ops.append(HeadLinear(x, weight, heads, out))
+        return out
+
+    def join(self, x: Value, y: Value, *, heads: int) -> Value:
+        """Behind each head of x that of y."""
+        assert x.width % heads == y.width % heads == 0
+        out = self._value(x.width + y.width)
+        self._ops.append(Join(x, y, heads, out))
         return out
 
     def rope(self, x: Value, *, heads: int, style: RopeStyle, table: str = "default") -> Value:
@@ -208,17 +224,10 @@ class ProgramBuilder:
     ) -> Value:
         """The experts of each row, from their logits, and the factor of each: what `experts`
         reads."""
-        experts = x.width
-        assert experts % groups == 0
-        assert 0 < groups_used <= groups
-        assert 0 < used <= groups_used * (experts // groups)
-        assert choice_bias is None or (
-            choice_bias.shape == (experts,) and (groups == 1 or experts // groups > 1)
-        )
         out = self._value(2 * used)
-        self._ops.append(
-            Route(x, score, used, renormalise, scale, choice_bias, groups, groups_used, out)
-        )
+        op = Route(x, score, used, renormalise, scale, choice_bias, groups, groups_used, out)
+        check_route(op)
+        self._ops.append(op)
         return out
 
     def experts(
@@ -237,15 +246,10 @@ class ProgramBuilder:
     ) -> Value:
         """The sum of what each row's experts make of it. Matrices, and biases of gate, up and down,
         have the rows of all experts."""
-        assert gate.shape == up.shape == (experts * down.shape[1], x.width)
-        assert down.shape[0] % experts == 0
         out = self._value(down.shape[0] // experts)
-        assert add is None or add.width == out.width
-        for weight, bias in zip((gate, up, down), biases, strict=True):
-            assert bias is None or bias.shape == weight.shape[:1]
-        self._ops.append(
-            Experts(x, route, (gate, up, down), experts, activation, add, out, scale, biases)
-        )
+        op = Experts(x, route, (gate, up, down), experts, activation, add, out, scale, biases)
+        check_experts(op)
+        self._ops.append(op)
         return out
 
     def logits(
@@ -286,14 +290,10 @@ class ProgramBuilder:
         eps: float,
         heads: int,
     ) -> Value:
-        assert x.width % heads == 0
-        for vector in (weight, bias):
-            assert vector is None or vector.shape == (x.width // heads,), (
-                f"{vector.name} {vector.shape} norms {heads} heads of rows of {x.width}"
-            )
-        out = self._value(x.width)
-        self._ops.append(Norm(x, kind, weight, bias, eps, out, heads))
-        return out
+        op = Norm(x, kind, weight, bias, eps, self._value(x.width), heads)
+        check_norm(op)
+        self._ops.append(op)
+        return op.out
 
     def _value(self, width: int) -> Value:
         self._num_values += 1

@@ -2,8 +2,7 @@
 
 Comes in: a Program of readable ops, the bytes of its weights, the formats of K and V, and `Work`:
 how many rows one sequence brings and how many tokens came before. Goes out: one OpCost for each op.
-An op's class follows from where its values go, never from a weight's name. Knows nothing of
-kernels, caches above the pages, or time.
+Knows nothing of kernels, caches above the pages, or time.
 
 What is counted: a multiply-add is 2 FLOPs; exp, tanh, divide and square root are 1. A matrix, and
 the K and V that rows see, are read once a forward: the least any machine can do. Of experts those
@@ -15,15 +14,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
 
+from octavo.program.classes import CLASSES, OpClass, classify
 from octavo.program.kv_bytes import PageFormats, pages_bytes
-from octavo.program.ops import Attend, Embed, Experts, Head, Linear, Route, Slice, StoreKV
-from octavo.program.program import Op, Program, inputs, output, weights_of
+from octavo.program.ops import (
+    Attend,
+    Embed,
+    Experts,
+    Head,
+    HeadLinear,
+    Join,
+    Linear,
+    Route,
+    Slice,
+    StoreKV,
+)
+from octavo.program.program import Op, Program, inputs, weights_of
 from octavo.program.row_ops import ROW_OPS
-
-OpClass = Literal["embed", "norm", "qkv", "attention", "output", "mlp", "head"]
-CLASSES: tuple[OpClass, ...] = ("embed", "norm", "qkv", "attention", "output", "mlp", "head")
 
 SOFTMAX_FLOPS = 3  # a score: minus the maximum, exp, sum
 SOFTCAP_FLOPS = 3  # a score: divide, tanh, multiply
@@ -124,53 +131,6 @@ def by_class(costs: Iterable[OpCost]) -> dict[OpClass, OpCost]:
     return sums
 
 
-def classify(program: Program) -> list[OpClass]:
-    """The class of each op, from what feeds attention and what attention feeds."""
-    into: set[int] = set()  # values that become q, k or v
-    out_of = {op.out.id for op in program.ops if isinstance(op, Attend)}
-    for op in reversed(program.ops):
-        match op:
-            case Attend():
-                into.add(op.q.id)
-            case StoreKV():
-                into.update((op.k.id, op.v.id))
-            case _ if type(op) in ROW_OPS and _written(op) in into:  # such a norm is one of q or k
-                into.update(value.id for value in inputs(op))
-    classes: list[OpClass] = []
-    writers: dict[int | None, OpClass] = {}  # value -> class of the op that made it
-    for op in program.ops:
-        classes.append(_class_of(op, into, out_of, writers))
-        writers[_written(op)] = classes[-1]
-    return classes
-
-
-def _written(op: Op) -> int | None:
-    out = output(op)
-    return None if out is None else out.id
-
-
-def _class_of(
-    op: Op, into: set[int], out_of: set[int], writers: Mapping[int | None, OpClass]
-) -> OpClass:
-    match op:
-        case Embed():
-            return "embed"
-        case Linear():
-            return "qkv" if op.out.id in into else "output" if op.x.id in out_of else "mlp"
-        case StoreKV() | Attend():
-            return "attention"
-        case Route() | Experts():
-            return "mlp"
-        case Slice():
-            return writers[op.x.id]
-        case Head():
-            return "head"
-        case _ if type(op) in ROW_OPS:
-            return ROW_OPS[type(op)].op_class or writers[inputs(op)[0].id]
-        case _:
-            raise AssertionError(f"{type(op).__name__}: costs are those of readable programs")
-
-
 @dataclass(frozen=True, slots=True)
 class _Counter:
     program: Program
@@ -190,6 +150,12 @@ class _Counter:
                 return OpCost(name, activation_bytes=_floats(rows, 2 * op.out.width))
             case Linear():
                 return self._linear(op, name)
+            case HeadLinear():
+                flops, moved = 2.0 * op.weight.shape[1], _floats(rows, op.x.width + op.out.width)
+                weight = self.weight_bytes[op.weight.name]
+                return OpCost(name, rows * op.out.width * flops, weight, activation_bytes=moved)
+            case Join():
+                return OpCost(name, activation_bytes=_floats(rows, 2 * op.out.width))
             case StoreKV():
                 written = self._kv_bytes(op.group, self.work.past, self.work.length)
                 return OpCost(name, 0.0, 0.0, 0.0, written, _floats(rows, op.k.width + op.v.width))

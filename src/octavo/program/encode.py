@@ -25,6 +25,8 @@ from octavo.program.ops import (
     Experts,
     GateKind,
     Head,
+    HeadLinear,
+    Join,
     NormKind,
     RopeStyle,
     Route,
@@ -66,6 +68,8 @@ _FIELDS: dict[type[Op], Mapping[str, str]] = {
     Experts: {"x": "x", "y": "route", "add": "add", "matrix": "weights",
               "vector": "biases", "activation": "activation", "experts": "experts", "used": "used",
               "scale": "scale"},
+    HeadLinear: {"x": "x", "matrix": "weight", "heads": "heads"},
+    Join: {"x": "x", "y": "y", "heads": "heads"},
     Head: {"x": "x", "matrix": "weight", "norm_kind": "norm_kind", "vector": "vectors",
            "eps": "eps", "scale": "scale", "softcap": "softcap", "tokens": "tokens"},
     **{op: row.fields for op, row in ROW_OPS.items()},
@@ -160,7 +164,7 @@ def encode(program: Program, kinds: Mapping[str, RowKind]) -> EncodedProgram:
         for field, attribute in _FIELDS[type(op)].items():
             record[field] = index(field, getattr(op, attribute))
         match op:  # these pack rows themselves
-            case Head():
+            case Head() | HeadLinear():
                 record["row_kind"][0] = _kind(kinds[op.weight.name])
             case Experts():
                 record["row_kind"] = [_kind(kinds[spec.name]) for spec in op.weights]

@@ -12,6 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from octavo.program.head_ops import HeadLinear as HeadLinear
+from octavo.program.head_ops import HeadOp as HeadOp
+from octavo.program.head_ops import Join as Join
 from octavo.program.slopes import Slopes
 from octavo.program.values import KVSpec as KVSpec
 from octavo.program.values import RopeTable as RopeTable
@@ -283,4 +286,4 @@ class Head:
 
 
 RowwiseOp = Norm | Rope | Activate | GatedActivation | Add | Scale | Clamp | ScaleByPosition
-ReadableOp = Embed | RowwiseOp | Slice | Linear | StoreKV | Attend | Route | Experts | Head
+ReadableOp = Embed | RowwiseOp | Slice | Linear | HeadOp | StoreKV | Attend | Route | Experts | Head

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from octavo.batch import Batch, FloatArray, IntArray, StepOutput, Want
 from octavo.program.experts import mixed, routed
+from octavo.program.heads import of_heads
 from octavo.program.ops import (
     Attend,
     Embed,
     Experts,
     Head,
+    HeadOp,
     Linear,
     Route,
     Slice,
@@ -123,6 +125,9 @@ class ReferenceInterpreter:
                 biases = [None if s is None else self._weights[s.name] for s in op.biases]
                 y = mixed(op, rows[op.x.id], rows[op.route.id], weights, biases, self._round)
                 rows[op.out.id] = y if op.add is None else y + rows[op.add.id]
+            case _ if isinstance(op, HeadOp):
+                values = [rows[value.id] for value in inputs(op)]
+                rows[op.out.id] = of_heads(op, values, self._weights, self._round)
             case _ if type(op) in ROW_OPS:
                 self._row_op(op, rows, batch.positions)
             case _:
