@@ -272,24 +272,6 @@ class RecordChecker {
   std::vector<std::vector<bool>> stored_;  // by group, its layers
 };
 
-// A step's tokens are checked against the first op's rows, and its outputs planned for the last op.
-void check_ends(const ProgramParts& p) {
-  const std::vector<OpRecord>& ops = p.ops;
-  same("first op's code", kEmbed, ops.front().code);
-  same("last op's code", kHead, ops.back().code);
-  same("first op's table", -1, ops.front().table);
-  below("first op's matrix", ops.front().matrix[0], (int64_t)p.matrices.size());
-  for (size_t i = 1; i + 1 < ops.size(); ++i) {
-    const bool of_file = ops[i].code == kEmbed && ops[i].table != -1;
-    if (of_file && p.tables[ops[i].table].rows < p.embedding_rows())
-      refuse("tables rows, at least", p.embedding_rows(), p.tables[ops[i].table].rows);
-    const bool of_tokens = ops[i].code == kEmbed && !of_file && ops[i].matrix[0] != -1;
-    if (of_tokens || ops[i].code == kHead)
-      throw std::invalid_argument(
-          "codes: expected one Embed of tokens, the first op, and one Head, the last");
-  }
-}
-
 }  // namespace
 
 void check_program(const ProgramParts& parts) {

@@ -7,6 +7,7 @@
 
 namespace octavo {
 
+void check_ends(const ProgramParts& parts);
 void check_sinks(const ProgramParts& parts, const LayerGroup& group);
 void check_program(const ProgramParts& parts);
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.cli.result import Octavo, refused
 from tests.cli.tiny_model import TINY
+from tests.families.directories import config_of
+from tests.weights.hf.written import write_json
 
 LARGE = ["--layers", "32", "--hidden", "4096"]
 LLAMA_7B = [*LARGE, "--heads", "32", "--ffn", "11008", "--vocab", "32000", "--kv-dtype", "f16"]
@@ -183,3 +187,30 @@ def test_contexts_that_cannot_slide_are_refused(octavo: Octavo) -> None:
         assert octavo(*verb, "--sinks", "32") == refused(
             "--sinks 32: they are those of a sliding context, and there is none"
         )
+
+
+def test_a_config_alone_says_what_latent_rows_spare(octavo: Octavo, tmp_path: Path) -> None:
+    """DeepSeek-V2-Lite's sizes: 576 + 512 values a token and layer for 16 x (192 + 128)."""
+    config = config_of("deepseek2") | {
+        "hidden_size": 2048, "num_hidden_layers": 27, "num_attention_heads": 16,
+        "num_key_value_heads": 16, "kv_lora_rank": 512, "qk_rope_head_dim": 64,
+        "qk_nope_head_dim": 128, "v_head_dim": 128, "max_position_embeddings": 163840,
+    }  # fmt: skip
+    path = tmp_path / "config.json"
+    write_json(path, config)
+    result = octavo("plan", str(path), "--context", "8192", "--json")
+    found = result.json
+    assert found["kv_bytes_per_token"] == 2 * 27 * (576 + 512)
+    assert found["expanded_kv_bytes_per_token"] == 2 * 27 * 16 * (192 + 128)
+    assert found["weight_bytes"] is None
+    assert (
+        "latent rows  4.7 times less than 270 KiB, K and V of 16 heads: a layer keeps 576 values "
+        "of a token, and 512 of them a second time, as V\n"
+    ) in result.err
+    assert octavo("plan", str(path), "--weights", "w4") == refused(
+        "--weights is of a model; a config.json has none"
+    )
+    write_json(path, config | {"v_head_dim": 24})
+    said = octavo("plan", str(path))
+    assert said.code == 1
+    assert "a part of 24 values of latent attention: multiples of 16 are run" in said.err

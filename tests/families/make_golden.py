@@ -109,10 +109,23 @@ def _chooses_surely(model: Any, tokens: Sequence[int], least: float) -> bool:
     with torch.inference_mode():
         out = model(torch.tensor([list(tokens)]), use_cache=False, output_router_logits=True)
     for logits in out.router_logits:  # (rows, experts) of a layer
-        best = np.sort(logits.numpy())[:, ::-1]
-        if used < best.shape[1] and (best[:, used - 1] - best[:, used]).min() < least:
+        scores = logits.numpy()
+        if getattr(model.config, "topk_method", "") == "group_limited_greedy":
+            by_group = scores.reshape(len(scores), model.config.n_group, -1)
+            best, kept = by_group.max(axis=2), model.config.topk_group
+            if _gap(best, kept) < least:
+                return False
+            lowest = np.sort(best)[:, -kept, None, None]
+            scores = np.where(best[:, :, None] < lowest, -np.inf, by_group).reshape(scores.shape)
+        if used < scores.shape[1] and _gap(scores, used) < least:
             return False
     return True
+
+
+def _gap(scores: FloatArray, used: int) -> float:
+    """Of the last that a row uses to the first that it does not, in the nearest row."""
+    best = np.sort(scores)[:, ::-1]
+    return float((best[:, used - 1] - best[:, used]).min())
 
 
 def _greedy(model: Any, prompt: Sequence[int]) -> list[int] | None:

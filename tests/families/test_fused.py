@@ -12,7 +12,7 @@ from tests.families.directories import VARIANTS, golden_of, write_directory
 
 NORMS_WHOLE_ROWS = {"olmo2", "olmoe"}  # of q and k
 # Queries scaled once turned; norms of V; norms of whole rows.
-NO_QKV = {"mistral3", "gemma4", *NORMS_WHOLE_ROWS}
+NO_QKV = {"deepseek2", "mistral3", "gemma4", *NORMS_WHOLE_ROWS}
 NORMS_BEHIND = {"gemma2", "gemma3", "gemma4", "olmo2"}  # what they make is added to the residual
 
 
@@ -29,6 +29,9 @@ def test_projections_and_norms_fuse_whatever_the_family(variant: str, tmp_path: 
     before = 0 if config.architecture == "olmo2" else 1 if config.parallel_norms == 1 else 2
     behind = 2 if config.architecture in NORMS_BEHIND else 0
     of_rows = 2 if config.architecture in NORMS_WHOLE_ROWS else 0
+    if config.latent:  # a token's row is normed, and what a narrow q is
+        before += config.latent.narrow > 0
+        of_rows = 1
     # What experts read is packed for each expert by itself.
     mixed = sum(config.mixture.sparse) if config.mixture else 0
     found = (names.count("NormQuantize"), names.count("Norm"))

@@ -12,7 +12,9 @@ from octavo.program.builder import ProgramBuilder
 from octavo.program.classes import OpClass, classify
 from octavo.program.cost import Work, cost, uniform_weights
 from octavo.program.kv_bytes import PageFormats, kv_bytes_per_token
-from octavo.program.ops import HeadLinear, Join, KVSpec, Linear, WeightSpec
+from octavo.program.ops import Attend, HeadLinear, Join, KVSpec, Linear, Rope, WeightSpec
+from octavo.program.program import output
+from octavo.program.slide import slide
 from octavo.weights.ggml_type import GGMLType
 from tests.exactness.programs import Latent, latent
 from tests.kernels.gguf_blocks import OWN_FORMAT
@@ -140,6 +142,20 @@ def test_costs_are_those_of_the_matrices_and_pages_have_a_row_of_one_head() -> N
             assert each.activation_bytes == 4 * 7 * (3 * cols + rows)
         if isinstance(op, Join):
             assert (each.flops, each.weight_bytes) == (0, 0)
+
+
+def test_where_a_context_slides_only_the_part_of_q_that_turns_has_other_turns() -> None:
+    program = slide(latent(Latent(3, 1, VOCAB)), 64, 32)
+    writers = {out.id: op for op in program.ops if (out := output(op)) is not None}
+    (attend,) = (op for op in program.ops if isinstance(op, Attend))
+    assert attend.far_q is not None
+    near, far = writers[attend.q.id], writers[attend.far_q.id]
+    assert isinstance(near, Join)
+    assert isinstance(far, Join)
+    assert far.x == near.x
+    turned = writers[far.y.id]
+    assert isinstance(turned, Rope)
+    assert turned.rope_table == "default, at most 63"
 
 
 def test_what_makes_q_and_k_is_of_their_class_and_what_heads_results_become_of_the_output() -> None:

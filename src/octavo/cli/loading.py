@@ -26,6 +26,7 @@ from octavo.weights.progress import Progress
 if TYPE_CHECKING:
     import rich.progress
 
+    from octavo.model.config import ModelConfig
     from octavo.program.program import Program
     from octavo.serving.llm import LLM
     from octavo.weights.model_header import ModelHeader
@@ -55,11 +56,30 @@ def open_program(
     context of tokens that the model has. Raises ModelError, and UsageError beyond its context."""
     EngineConfig(context=context)  # refuses what no engine has
     header = open_header(model)
-    most = config.longest_sequence(header.config.longest(context))
-    program = slid(header.program(), config, header.config.context)
-    check_context(context, most, header.config.why_no_longer)
+    return header, *_in_context(header.config, header.program(), context, config)
+
+
+def open_config(
+    path: Path, context: int | None, config: EngineConfig
+) -> tuple[ModelConfig, Program, int]:
+    """What a config.json says alone, as `open_program` does of a model: no weight need be there."""
+    from octavo.model.registry import build_program
+    from octavo.weights.hf.config import model_config
+    from octavo.weights.hf.json_fields import Fields, read_json
+
+    EngineConfig(context=context)
+    found = model_config(Fields(str(path), read_json(path)))
+    return found, *_in_context(found, build_program(found), context, config)
+
+
+def _in_context(
+    model: ModelConfig, program: Program, context: int | None, config: EngineConfig
+) -> tuple[Program, int]:
+    most = config.longest_sequence(model.longest(context))
+    program = slid(program, config, model.context)
+    check_context(context, most, model.why_no_longer)
     usual = config.sliding_context or min(USUAL_CONTEXT, most)
-    return header, program, usual if context is None else context
+    return program, usual if context is None else context
 
 
 def find_or_pull(model: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from click.exceptions import Exit
@@ -18,22 +19,26 @@ from octavo.cli.flags import (
     SlidingContext,
     planned_config,
 )
-from octavo.cli.loading import USUAL_CONTEXT, open_program
+from octavo.cli.loading import USUAL_CONTEXT, open_config, open_program
 from octavo.cli.screen import Screen
 from octavo.config import PackedWeights, parse_bytes
 from octavo.errors import UsageError, counted
 from octavo.kernels import native
+from octavo.model.config import ModelConfig
 from octavo.planning.experts import active_bytes
 from octavo.planning.memory import kv_pages, page_formats
 from octavo.planning.plan import PROCESS_BYTES, Plan
 from octavo.planning.sliding import slid
-from octavo.program.kv_bytes import kv_bytes_per_token
+from octavo.program.kv_bytes import PageFormats, expanded_bytes, kv_bytes_per_token
 from octavo.values import check_whole
 from octavo.weights.packed_formats import in_file_bytes, packed_bytes
 
 OptionalModel = Annotated[
     str | None,
-    Argument(metavar="MODEL", help="A model; or give its shape by the flags below."),
+    Argument(
+        metavar="MODEL",
+        help="A model, or a config.json without its weights; or give a shape by the flags below.",
+    ),
 ]
 AsWeights = Annotated[
     PackedWeights | None,
@@ -87,15 +92,20 @@ def plan(
     if model is None:
         if weights is not None:
             raise UsageError("--weights is of a model; with a shape give --weights-bits")
-        program, model_context = slid(shape.program(), config, native.MAX_CONTEXT), None
+        program, cfg = slid(shape.program(), config, native.MAX_CONTEXT), None
         tokens = context or sliding_context or USUAL_CONTEXT
         weight_bytes = active = shape.weight_bytes(program)
         in_file = 0.0
     elif given := shape.given():
         raise UsageError(f"{model} has a shape of its own: leave out {', '.join(given)}")
+    elif (path := Path(model)).name == "config.json" and path.is_file():
+        if weights is not None:
+            raise UsageError("--weights is of a model; a config.json has none")
+        cfg, program, tokens = open_config(path, context, config)
+        weight_bytes, active, in_file = None, None, 0.0
     else:
         header, program, tokens = open_program(model, context, config)
-        model_context = header.config.context
+        cfg = header.config
         packed = packed_bytes(header, program.weights(), weights)
         weight_bytes, active = sum(packed.values()), active_bytes(program, packed)
         in_file = in_file_bytes(header, program.weights())
@@ -103,19 +113,40 @@ def plan(
     pages = kv_pages(program, config.block_size, formats, max_rows=config.max_batch_tokens)
     at_most = None if sliding_context is None else float(pages.bytes_of(native.MAX_CONTEXT))
     found = Plan(
-        model, model_context, tokens, users, weight_bytes, active,
+        model, None if cfg is None else cfg.context, tokens, users, weight_bytes, active,
         kv_bytes_per_token=kv_bytes_per_token(program, formats),
         pages=pages, memory_bytes=memory_bytes, in_file_bytes=in_file,
         sliding_context=sliding_context, kv_bytes_at_most=at_most,
+        expanded_kv_bytes_per_token=_expanded(cfg, formats),
     )  # fmt: skip
-    screen.say("\n".join([pairs(_rows(found)), *_verdict(found)]))
+    screen.say("\n".join([pairs(_rows(found) + _latent(found, cfg)), *_verdict(found)]))
     screen.result(found.to_dict())
     if not found.fits:
         raise Exit(1)
 
 
+def _expanded(cfg: ModelConfig | None, formats: PageFormats) -> float | None:
+    """What heads would take of which pages keep latent rows."""
+    if cfg is None or cfg.latent is None:
+        return None
+    dims = cfg.latent.head_dim, cfg.latent.values
+    return expanded_bytes(cfg.num_layers, cfg.heads, dims, formats)
+
+
+def _latent(plan: Plan, cfg: ModelConfig | None) -> list[tuple[str, str]]:
+    if cfg is None or cfg.latent is None or plan.expanded_kv_bytes_per_token is None:
+        return []
+    expanded = plan.expanded_kv_bytes_per_token
+    less = f"{expanded / plan.kv_bytes_per_token:.1f} times less than {size(expanded)}"
+    text = (
+        f"{less}, K and V of {cfg.heads} heads: a layer keeps {cfg.latent.stored} values of a "
+        f"token, and {cfg.latent.size} of them a second time, as V"
+    )
+    return [("latent rows", text)]
+
+
 def _rows(plan: Plan) -> list[tuple[str, str]]:
-    weights = "not counted: give --ffn and --vocab"
+    weights = "not counted: give --ffn and --vocab" if plan.model is None else "not counted"
     if plan.weight_bytes is not None:
         weights = size(plan.weight_bytes)
         active = plan.active_weight_bytes

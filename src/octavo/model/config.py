@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from octavo.errors import ModelFormatError
 from octavo.kernels import native
+from octavo.model.latent import Latent
 from octavo.model.mixture import Mixture
 from octavo.model.uneven import Uneven
 from octavo.program.ops import ActivationKind, RopeStyle
@@ -67,6 +68,7 @@ class ModelConfig:
     qkv_limit: float = 0.0  # q, k and v are kept within it; 0: none
     mixture: Mixture | None = None  # of the layers that have experts
     uneven: Uneven | None = None  # of layers that differ; the numbers here are of full ones
+    latent: Latent | None = None  # what pages keep in place of heads' K and V; None: those
     local_rope_base: float | None = None  # of windowed layers with one, whose positions are as is
     embedding_scale: float = 1.0  # multiplies the rows of tokens
     residual_scale: float = 1.0  # what each block adds
@@ -165,7 +167,7 @@ class ModelConfig:
     def stored_head_dim(self) -> int:
         """Return how wide programs and pages have a head: zeros follow its own values, and add
         nothing but to the mean of a norm."""
-        if self.qk_norm:
+        if self.qk_norm or self.latent:
             return self.head_dim
         return -(-self.head_dim // _HEAD_STEP) * _HEAD_STEP
 

@@ -6,6 +6,7 @@ one names the key or field of what is refused.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from octavo.errors import ModelFormatError
@@ -31,6 +32,9 @@ class Mixture:
     shared_ffn_size: int = 0  # of an MLP beside them that all rows pass through; 0: none
     activation: GateKind = "silu"
     biased: bool = False  # the router and the experts
+    scale: float = 1.0  # multiplies a row's factors
+    groups: int = 1  # that experts lie in; only those of the best `groups_used` are chosen from
+    groups_used: int = 1
 
     def __post_init__(self) -> None:
         for name, value, most in (
@@ -39,6 +43,15 @@ class Mixture:
         ):
             if not 1 <= value <= most:
                 raise ModelFormatError(f"{value} {name}: expected 1 to {most}")
+        if self.groups < 1 or self.experts % self.groups:
+            raise ModelFormatError(f"{self.experts} experts in {self.groups} groups")
+        reached = self.groups_used * (self.experts // self.groups)
+        if not 1 <= self.groups_used <= self.groups or self.used > reached:
+            raise ModelFormatError(
+                f"{self.groups_used} groups of {self.groups} for {self.used} experts of a row"
+            )
+        if not 0 < self.scale < math.inf:
+            raise ModelFormatError(f"factors of experts times {self.scale}: expected above 0")
 
 
 def mixture(
@@ -55,7 +68,10 @@ def mixture(
     ffn, hidden = cfg.ffn_size, x.width
     router = WeightSpec(f"blk.{i}.{ROUTER}.weight", (cfg.experts, hidden))
     logits = p.linear(x, router, bias=bias(ROUTER, cfg.experts))
-    route = p.route(logits, used=cfg.used, score=cfg.score, renormalise=cfg.renormalised)
+    route = p.route(
+        logits, used=cfg.used, score=cfg.score, renormalise=cfg.renormalised, scale=cfg.scale,
+        groups=cfg.groups, groups_used=cfg.groups_used,
+    )  # fmt: skip
     return p.experts(
         x, route, stack("gate", ffn, hidden), stack("up", ffn, hidden), stack("down", hidden, ffn),
         experts=cfg.experts, activation=cfg.activation, scale=scale, add=add,

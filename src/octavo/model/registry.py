@@ -9,6 +9,7 @@ from types import MappingProxyType
 from octavo.errors import UnsupportedModelError
 from octavo.model import (
     bloom,
+    deepseek2,
     falcon,
     gemma2,
     gemma3,
@@ -29,6 +30,7 @@ from octavo.program.program import Program
 ARCHITECTURES: Mapping[str, Callable[[ModelConfig], Program]] = MappingProxyType(
     {
         "bloom": bloom.build,
+        "deepseek2": deepseek2.build,
         "falcon": falcon.build,
         "gemma2": gemma2.build,
         "gemma3": gemma3.build,

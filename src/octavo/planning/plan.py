@@ -29,6 +29,7 @@ class Plan:
     in_file_bytes: float  # of tables whose rows are read from the model's file, in no memory
     sliding_context: int | None = None  # tokens that are seen of a sequence that has no end
     kv_bytes_at_most: float | None = None  # then, of a user however many tokens there are
+    expanded_kv_bytes_per_token: float | None = None  # of heads' own K and V, where pages keep less
 
     @property
     def kv_bytes_per_user(self) -> float:
@@ -74,6 +75,7 @@ class Plan:
             "active_weight_bytes": self.active_weight_bytes,
             "in_file_bytes": self.in_file_bytes,
             "kv_bytes_per_token": self.kv_bytes_per_token,
+            "expanded_kv_bytes_per_token": self.expanded_kv_bytes_per_token,
             "memory_bytes": self.memory_bytes,
             "process_bytes": PROCESS_BYTES,
             "kv_bytes_per_user": self.kv_bytes_per_user,

@@ -55,6 +55,11 @@ def kv_bytes_by_group(program: Program, formats: PageFormats) -> list[float]:
     return [layers * _kv_bytes(spec, *formats.of(spec)) for spec, layers in groups]
 
 
+def expanded_bytes(layers: int, heads: int, dims: tuple[int, int], formats: PageFormats) -> float:
+    """Return the bytes of one token if each head had K and V of its own, `dims` wide."""
+    return layers * _kv_bytes(KVSpec(heads, *dims), *formats.full)
+
+
 def pages_bytes(spec: KVSpec, formats: PageFormats, begin: int, end: int) -> float:
     """Return the bytes of K and V of tokens [begin, end) in one layer."""
     first, sinks = 0, formats.sinks

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from octavo.program.ops import Attend, Clamp, Embed, Norm, Rope, Scale, ScaleByPosition, Value
+from octavo.program.ops import Attend, Clamp, Embed, Join, Norm, Rope, Scale, ScaleByPosition, Value
 from octavo.program.program import Op, Program, output
 
 
@@ -59,6 +59,8 @@ def _with_far_queries(program: Program, full: list[int], last: int) -> Program:
             op = replace(op, rope_table=name)
         elif isinstance(op, Norm | Scale | Clamp) and (x := far(op.x)) != op.x:
             op = replace(op, x=x)
+        elif isinstance(op, Join) and (y := far(op.y)) != op.y:  # latent attention turns that part
+            op = replace(op, y=y)
         else:
             return q
         out, next_id = Value(next_id, q.width), next_id + 1

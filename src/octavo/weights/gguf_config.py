@@ -26,6 +26,7 @@ from octavo.program.slopes import Slopes, alibi_slopes
 from octavo.weights.gguf_experts import mixture
 from octavo.weights.gguf_header import MetadataValue, TensorInfo
 from octavo.weights.gguf_keys import refusal
+from octavo.weights.gguf_latent import latent, score_scale
 from octavo.weights.gguf_metadata import Metadata
 from octavo.weights.gguf_rope import rope_scaling
 from octavo.weights.gguf_scales import ATTENTION_CAP, LOGIT_CAP, scales
@@ -109,8 +110,11 @@ def _config(
 ) -> ModelConfig:
     hidden = keys.whole(f"{arch}.embedding_length")
     heads = keys.whole(f"{arch}.attention.head_count")
+    rows = latent(keys, arch, heads)
     head_dim = keys.whole(f"{arch}.attention.key_length", default=hidden // max(heads, 1))
-    if keys.whole(f"{arch}.attention.value_length", default=head_dim) != head_dim:
+    if rows is not None:
+        head_dim = rows.head_dim
+    elif keys.whole(f"{arch}.attention.value_length", default=head_dim) != head_dim:
         keys.refuse(f"{arch}: value heads of another size than key heads")
     base = keys.real(f"{arch}.rope.freq_base", default=10000.0)
     rotary_dim = keys.whole(f"{arch}.rope.dimension_count", default=head_dim)
@@ -126,6 +130,8 @@ def _config(
         keys, arch, _ASSUMED.get(arch, {}),
         layers=layers, hidden=hidden, heads=heads, head_dim=head_dim,
     )  # fmt: skip
+    if rows is not None:
+        scaled["attention_scale"] = score_scale(keys, arch, head_dim)
     assumed = placed.pop("assumed") + scaled.pop("assumed")
     eps = "layer_norm_epsilon" if arch in _ACTIVATIONS else "layer_norm_rms_epsilon"
     no_eps = 0.0 if why_unsupported(arch) else None  # of other norms
@@ -134,7 +140,7 @@ def _config(
     else:
         sizes = {
             "ffn_size": keys.whole(f"{arch}.feed_forward_length"),
-            "kv_heads": keys.whole(f"{arch}.attention.head_count_kv", default=heads),
+            "kv_heads": 1 if rows else keys.whole(f"{arch}.attention.head_count_kv", default=heads),
         }
     return ModelConfig(
         architecture=arch,
@@ -159,6 +165,7 @@ def _config(
         qk_norm=arch in _QK_NORM,
         qkv_limit=keys.real(f"{arch}.{_LIMIT}", default=0.0) if arch in _LIMITED else 0.0,
         slopes=_slopes(keys, arch, heads),
+        latent=rows,
         mixture=mixture(keys, arch, tensors, layers=layers, hidden=hidden),
         **sizes,
         **placed,

@@ -22,6 +22,7 @@ _RULES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "granitemoe": _OVER_CHOSEN,
         "qwen3moe": MappingProxyType({"renormalised": True}),
         "olmoe": MappingProxyType({}),
+        "deepseek2": MappingProxyType({}),
         "gpt-oss": MappingProxyType({**_OVER_CHOSEN, "activation": "clamped_glu", "biased": True}),
     }
 )
@@ -54,8 +55,15 @@ def mixture(
                 f"{EXPERT_STEP}"
             )
     shared = keys.whole(f"{arch}.{_SHARED}", default=0) if arch == "granitemoe" else 0
+    more = dict(_RULES[arch])
+    if arch == "deepseek2":
+        shared = keys.whole(f"{arch}.expert_shared_count", default=0) * sizes[size]
+        keys.whole(f"{arch}.leading_dense_block_count", default=0)  # as the tensors say
+        more["scale"] = keys.real(f"{arch}.expert_weights_scale", default=0.0) or 1.0
+        for ours, name in (("groups", "count"), ("groups_used", "used_count")):
+            more[ours] = keys.whole(f"{arch}.expert_group_{name}", default=0) or 1
     return Mixture(
-        experts, used, sizes[size], _sparse(tensors, layers), shared_ffn_size=shared, **_RULES[arch]
+        experts, used, sizes[size], _sparse(tensors, layers), shared_ffn_size=shared, **more
     )
 
 

@@ -145,7 +145,7 @@ def refusal(
             if config.mixture is None:
                 continue
             without_effect = _OF_EXPERTS[name]
-            if name == _NORMED and config.architecture != "olmoe":
+            if name == _NORMED and config.architecture not in ("olmoe", "deepseek2"):
                 continue  # their factors add up to 1 whatever it says
         if name == "hidden_activation":
             without_effect = _ACTIVATIONS.get(config.architecture, _USUAL_ACTIVATIONS)

@@ -17,6 +17,8 @@ from octavo.weights.rope_scaling import RopeScaling, yarn_amplitude, yarn_factor
 PLAIN, LONG, SHORT = "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"
 # Trained with bounds between pairs that are no whole numbers: no key says so, and llama.cpp rounds.
 _UNTRUNCATED = frozenset({"gpt-oss"})
+# Their scores grow with the stretched positions, and cos and sin do not (gguf_latent).
+_GROWN_SCORES = frozenset({"deepseek2"})
 _LONGEST, _MOST_DIM = 2**32, 2**16
 FACTORS = (PLAIN, LONG, SHORT)  # tensors that are read into the config
 
@@ -49,6 +51,8 @@ def rope_scaling(
             raise keys.wrong(f"{prefix}original_context_length", f"at most {_LONGEST}")
         truncate = arch not in _UNTRUNCATED
         slowed, grown = _yarn(keys, prefix, base, rotary_dim, factor, original, truncate)
+        if arch in _GROWN_SCORES and keys.real(f"{prefix}yarn_log_multiplier", default=0.0):
+            grown = 1.0
         longest = max(context, int(original * min(factor, 2**16)))
         return RopeScaling(rope_factors=slowed, rope_amplitude=amplitude * grown), longest
     if LONG in factors or SHORT in factors:

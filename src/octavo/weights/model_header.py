@@ -29,7 +29,7 @@ from octavo.weights.gguf_parts import GGUFParts
 from octavo.weights.gguf_rope import FACTORS
 from octavo.weights.model_files import ModelFiles, naming
 from octavo.weights.part_names import part_paths
-from octavo.weights.weight_orders import expert_stacks, filled_up
+from octavo.weights.weight_orders import expert_stacks, filled_up, latent_parts
 from octavo.weights.weight_view import Part, Views, stored_bytes, view_of
 
 _log = logging.getLogger(__name__)
@@ -65,7 +65,11 @@ class ModelHeader:
 
     def views(self) -> Views:
         """Where the program's weights are that are not tensors of their own, as they are used."""
-        views = {**self.files.views(self.config), **expert_stacks(self.config, self.tensors)}
+        views = {
+            **self.files.views(self.config),
+            **expert_stacks(self.config, self.tensors),
+            **latent_parts(self.config, self.tensors),
+        }
         return filled_up(views, self.config)
 
     def _check_all_used(self, weights: Iterable[str]) -> None:

@@ -102,6 +102,8 @@ def _format(header: ModelHeader, part: Part, spec: WeightSpec, asked: PackedWeig
     if is_router(spec.name):
         return "F32"
     if asked is None:
+        if part.view.turned and part.view.needs_values(part.info):
+            return "F32"  # small, and no row of it is a row of the tensor's blocks
         if part.view.needs_values(part.info):
             raise UnsupportedModelError(
                 f"{place} is {type.name}: its rows are blocks of {type.block_values} values, which "

@@ -95,6 +95,25 @@ def _in_pairs(experts: int, tensors: Mapping[str, TensorInfo]) -> Views:
     }
 
 
+def latent_parts(cfg: ModelConfig, tensors: Mapping[str, TensorInfo]) -> Views:
+    """What latent attention reads apart and files keep together: of a head's q, and of a token's
+    row, the part that does not turn and the one that does; heads' matrices of K and of V, which
+    newer GGUF files have apart, those of K turned."""
+    if cfg.latent is None:
+        return {}
+    sizes, heads = cfg.latent, cfg.heads
+    q = [("attn_q_plain", sizes.plain), ("attn_q_turned", sizes.turned)] * heads
+    row = [("attn_kv_a", sizes.size), ("attn_k_turned", sizes.turned)]
+    views = {
+        **shared("attn_q_b" if sizes.narrow else "attn_q", q), **shared("attn_kv_a_mqa", row)
+    }  # fmt: skip
+    if any(".attn_k_b." in name for name in tensors):
+        apart = WeightView(stacked=heads)
+        return {**views, "attn_k_b": apart, "attn_v_b": apart}
+    both = shared("attn_kv_b", [("attn_k_b", sizes.plain), ("attn_v_b", sizes.values)] * heads)
+    return {**views, **both, "attn_k_b": replace(both["attn_k_b"], turned=heads)}
+
+
 def shared_expert_in_turn(cfg: ModelConfig) -> Views:
     """The gate's rows, then up's, of the MLP beside experts: Granite's."""
     size = cfg.mixture.shared_ffn_size if cfg.mixture else 0

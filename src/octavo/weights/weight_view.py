@@ -46,6 +46,7 @@ class WeightView:
     pad_cols: Padding | None = None
     tensors: tuple[str, ...] = ()  # instead of one, in turn; each has as many of its rows
     stacked: int = 0  # matrices in the tensor, which then has three dimensions; 0: it is one
+    turned: int = 0  # matrices that the rows are, each of which is turned
     of_pairs: int | None = None  # rows are in pairs: the weight's are the first (0) or the second
 
     @property
@@ -55,6 +56,8 @@ class WeightView:
 
     def tensor_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of each tensor that a weight of `shape` is in."""
+        if self.turned:
+            return (self.of, shape[0] // self.turned)
         rows, *cols = (
             size if pad is None else size // pad.padded * pad.size
             for size, pad in zip(shape, (self.pad_rows, self.pad_cols), strict=False)
@@ -68,7 +71,7 @@ class WeightView:
 
     def needs_values(self, info: TensorInfo) -> bool:
         """Whether the weight is not a matter of whole rows, and the tensor's type has only such."""
-        cut = self.transposed or self.pad_cols is not None
+        cut = self.transposed or bool(self.turned) or self.pad_cols is not None
         if len(info.shape) == 1:
             cut = bool(self.rows) or self.pad_rows is not None
         return cut and info.type.block_values > 1
@@ -98,6 +101,8 @@ class WeightView:
         elif self.rows:
             parts = [values[run.start : run.stop] for run in self.rows]
             values = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            if self.turned:
+                values = values.reshape(self.turned, -1, info.shape[1]).swapaxes(1, 2)
         for axis, pad in enumerate((self.pad_rows, self.pad_cols)[: values.ndim]):
             if pad is not None:
                 values = _padded(values, axis, pad)

@@ -23,6 +23,7 @@ from octavo.weights.hf.gpt_config import parallel_norms, shared_heads
 from octavo.weights.hf.hybrid import all_unturned, check_dense
 from octavo.weights.hf.json_fields import Fields
 from octavo.weights.hf.keys import refusal
+from octavo.weights.hf.latent import latent, score_scale
 from octavo.weights.hf.rope import LONGEST, Rope, base, check_original, parameters, rope
 from octavo.weights.hf.scales import by_position, scales
 from octavo.weights.hf.uneven import full_sizes, uneven
@@ -125,12 +126,15 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
     if layers > MOST_LAYERS:  # before a list is made of so many
         raise fields.wrong(family.their_field("num_hidden_layers"), f"at most {MOST_LAYERS}")
     kv_heads = shared_heads(fields, family, heads)
-    if not fields.has("head_dim") and "head_dim" not in family.assumed and hidden % heads:
+    rows, why_not = latent(fields, heads) if family.is_latent else (None, "")
+    if rows is not None:
+        kv_heads = 1
+    elif not fields.has("head_dim") and "head_dim" not in family.assumed and hidden % heads:
         whole = family.their_field("hidden_size")
         raise fields.wrong(
             family.their_field("num_attention_heads"), f"a divisor of {whole}, {hidden}"
         )
-    head_dim = size("head_dim", hidden // heads)
+    head_dim = rows.head_dim if rows else size("head_dim", hidden // heads)
     if head_dim % 2 or head_dim > _MOST_HEAD_DIM:  # before a table is made of so many
         raise fields.wrong("head_dim", f"an even number, at most {_MOST_HEAD_DIM}")
     of_windowed = head_dim, kv_heads
@@ -156,6 +160,8 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
             check_original(fields, found)
         rotary_dim = _rotary_dim(fields, found, head_dim) if family.partial_rotary else head_dim
         rope_base = base(fields, found, "rope_theta")
+        if rows is not None:
+            rotary_dim, scaled = rows.turned, {"attention_scale": score_scale(found, head_dim)}
         if family.position_scaled:
             scaled |= by_position(fields, found)
         turned = rope(fields, found, rope_base, rotary_dim, context)
@@ -191,7 +197,7 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
         norm_eps=fields.real(family.their_field("rms_norm_eps")),
         rope_base=rope_base,
         rotary_dim=rotary_dim,
-        rope_style="half",
+        rope_style="interleaved" if rows else "half",
         tied_head=fields.flag("tie_word_embeddings"),
         qkv_bias=_is_biased(fields, family.qkv_bias),
         output_bias=_is_biased(fields, family.output_bias),
@@ -206,10 +212,11 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
         qk_norm=family.qk_norm,
         slopes=falling,
         mixture=experts,
+        latent=rows,
         uneven=sizes,
         local_rope_base=local_base,
         **scaled,
-        unsupported=unsupported or why or other,
+        unsupported=unsupported or why or why_not or other,
     )
 
 

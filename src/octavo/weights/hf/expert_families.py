@@ -47,6 +47,22 @@ _GPT_OSS = {
     "ffn_pairs_exps": "mlp.experts.gate_up_proj",  # rows of gate and of up by turns
     "ffn_down_exps": "mlp.experts.down_proj",
 }
+_DEEPSEEK2 = {
+    **{
+        part: name
+        for part, name in _QWEN3_MOE.items()
+        if part not in {"attn_k", "attn_v", *QK_NORMS}
+    },
+    "attn_q_a": "self_attn.q_a_proj",
+    "attn_q_a_norm": "self_attn.q_a_layernorm",
+    "attn_q_b": "self_attn.q_b_proj",
+    "attn_kv_a_mqa": "self_attn.kv_a_proj_with_mqa",
+    "attn_kv_a_norm": "self_attn.kv_a_layernorm",
+    "attn_kv_b": "self_attn.kv_b_proj",
+    "ffn_gate_shexp": "mlp.shared_experts.gate_proj",
+    "ffn_up_shexp": "mlp.shared_experts.up_proj",
+    "ffn_down_shexp": "mlp.shared_experts.down_proj",
+}
 _OVER_CHOSEN = ExpertFields(score="softmax_of_chosen")
 _GRANITE_MOE_FUSED = {
     "block_sparse_moe.router": "ffn_gate_inp",
@@ -120,5 +136,22 @@ GPT_OSS = Family(
         **EVERY, "rms_norm_eps": 1e-5, "rope_theta": 150000.0, "head_dim": 64,
         "attention_bias": True, "sliding_window": 128, "sliding_window_pattern": 2,
         "num_local_experts": 128, USED: 4, "swiglu_limit": 7.0, "swiglu_alpha": 1.702,
+    },
+)  # fmt: skip
+
+DEEPSEEK_V2 = Family(
+    "deepseek_v2", "deepseek2", _DEEPSEEK2, windowed="none", is_latent=True, expert_names=_OF_ONE,
+    ignored=(*IGNORED, "aux_loss_alpha", "seq_aux", "ep_size", "head_dim", "qk_head_dim"),
+    experts=ExpertFields(
+        counts=("n_routed_experts", "num_experts"), ffn_size="moe_intermediate_size",
+        shared_count="n_shared_experts", dense_first="first_k_dense_replace",
+        scale="routed_scaling_factor", method="topk_method",
+        words={"norm_topk_prob": False, "scoring_func": "softmax", "moe_layer_freq": 1},
+    ),
+    needs=("n_routed_experts", USED),
+    assumed={
+        **EVERY, "kv_lora_rank": 512, "qk_rope_head_dim": 64, "qk_nope_head_dim": 128,
+        "v_head_dim": 128, "moe_intermediate_size": 1407, "n_shared_experts": 2,
+        "first_k_dense_replace": 0, "routed_scaling_factor": 1.0, "topk_method": "greedy",
     },
 )  # fmt: skip

@@ -13,7 +13,7 @@ from octavo.errors import ModelFormatError
 from octavo.model.mixture import EXPERT_STEP, MOST_EXPERTS, Mixture
 from octavo.program.ops import GateKind, RouteScore
 from octavo.values import is_whole
-from octavo.weights.hf.json_fields import Fields
+from octavo.weights.hf.json_fields import Fields, shown_json
 
 USED = "num_experts_per_tok"
 # Of training, and of what transformers returns.
@@ -29,9 +29,14 @@ class ExpertFields:
     score: RouteScore = "softmax"
     renormalised: str = ""  # the flag that says so; "": they are not
     shared_ffn_size: str = ""  # of the MLP beside them; "": there is none
+    shared_count: str = ""  # instead, of experts that all rows meet, each of `ffn_size`
     has_dense_layers: bool = False  # fields say which layers have one MLP
+    dense_first: str = ""  # or how many do, the first ones
+    scale: str = ""  # what factors are multiplied by
+    method: str = ""  # which says whether experts lie in groups, of which some are chosen first
     activation: GateKind = "silu"
     constants: Mapping[str, float] = field(default_factory=dict)  # of it: what fields must say
+    words: Mapping[str, object] = field(default_factory=dict)  # what other fields must say
     biased: bool = False
 
 
@@ -60,19 +65,43 @@ def mixture(
     for constant, value in said.constants.items():
         if fields.real(constant) != value:
             why = why or f"{fields.said(constant)}: {value:g} is supported"
+    for name, word in said.words.items():
+        if fields.get(name) not in (None, word):
+            why = why or f"{fields.said(name)}: only {shown_json(word)} is supported"
+    ffn_size = sizes[said.ffn_size]
     return Mixture(
         experts,
         used,
-        sizes[said.ffn_size],
-        _sparse(fields, layers) if said.has_dense_layers else (True,) * layers,
+        ffn_size,
+        _sparse(fields, said, layers),
         score=said.score,
         renormalised=fields.flag(said.renormalised) if said.renormalised else False,
-        shared_ffn_size=(
-            fields.whole(said.shared_ffn_size, least=0) if said.shared_ffn_size else 0
-        ),
+        shared_ffn_size=_shared(fields, said, ffn_size),
         activation=said.activation,
         biased=said.biased,
+        scale=fields.real(said.scale) if said.scale else 1.0,
+        **_groups(fields, said),
     ), why
+
+
+def _shared(fields: Fields, said: ExpertFields, ffn_size: int) -> int:
+    if said.shared_count:
+        return ffn_size * fields.whole(said.shared_count, least=0)
+    return fields.whole(said.shared_ffn_size, least=0) if said.shared_ffn_size else 0
+
+
+def _groups(fields: Fields, said: ExpertFields) -> dict[str, int]:
+    """DeepSeek-V2's: a group is as good as its best expert."""
+    if not said.method:
+        return {}
+    fields.read.update(("n_group", "topk_group"))
+    match fields.text(said.method):
+        case "greedy":
+            return {}
+        case "group_limited_greedy":
+            names = {"groups": "n_group", "groups_used": "topk_group"}
+            return {ours: fields.whole(name, least=1) for ours, name in names.items()}
+    raise fields.wrong(said.method, '"greedy" or "group_limited_greedy"')
 
 
 def _count_field(fields: Fields, names: tuple[str, ...]) -> str:
@@ -84,8 +113,11 @@ def _count_field(fields: Fields, names: tuple[str, ...]) -> str:
     return first
 
 
-def _sparse(fields: Fields, layers: int) -> tuple[bool, ...]:
-    """Every nth layer, but for those that are listed."""
+def _sparse(fields: Fields, said: ExpertFields, layers: int) -> tuple[bool, ...]:
+    """All, or those behind the first; or every nth layer, but for those that are listed."""
+    if not said.has_dense_layers:
+        first = fields.whole(said.dense_first, least=0) if said.dense_first else 0
+        return tuple(i >= first for i in range(layers))
     step, listed = fields.whole("decoder_sparse_step", least=1), fields.get("mlp_only_layers") or []
     if not isinstance(listed, list) or not all(is_whole(i) and 0 <= i < layers for i in listed):
         raise fields.wrong("mlp_only_layers", f"a list of layers below {layers}")

@@ -14,6 +14,7 @@ from typing import Any
 from octavo.errors import UnsupportedModelError
 from octavo.model import recurrent
 from octavo.weights.hf.expert_families import (
+    DEEPSEEK_V2,
     GPT_OSS,
     GRANITE_MOE,
     GRANITE_MOE_SHARED,
@@ -166,6 +167,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             },
         ),
         "Qwen3MoeForCausalLM": QWEN3_MOE,
+        "DeepseekV2ForCausalLM": DEEPSEEK_V2,
         "SmolLM3ForCausalLM": Family(
             "smollm3", "smollm3", _LLAMA, has_unturned=True, windowed="unturned",
             qkv_bias="attention_bias", output_bias="attention_bias", ffn_bias="mlp_bias",

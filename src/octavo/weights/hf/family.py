@@ -103,6 +103,7 @@ class Family:
     is_hybrid: bool = False  # Mamba's layers and experts may be there; only those without are run
     windowed: Rule = "all"  # layers, where the file does not list them
     experts: ExpertFields | None = None  # of those whose layers have experts
+    is_latent: bool = False  # pages keep a latent row in place of heads' K and V
     expert_names: Mapping[str, str] = field(default_factory=dict)  # of one expert's tensors
     qkv_limit: str = ""  # the field that says within what q, k and v are kept
     part: str = ""  # of config.json that has the fields of the text model; "": it is the whole
