@@ -188,7 +188,7 @@ def test_an_architecture_of_other_numbers_is_not_supported_rather_than_broken() 
     with pytest.raises(ModelFormatError, match="rms_epsilon': expected a number, found 'none'"):
         read(**norm)
     with pytest.raises(
-        UnsupportedModelError, match="architecture 'gamma' is not supported: bloom, falcon"
+        UnsupportedModelError, match="architecture 'gamma' is not supported: bloom, deepseek2"
     ):
         read(arch="gamma", **norm)
     said = "architecture 'mamba' is not supported: it has recurrent layers, and Octavo keeps no"
