@@ -95,9 +95,9 @@ def _parse_biases(name: str, value: object) -> dict[int, float] | None:
 class SamplingParams:
     """How a request's tokens are drawn and when it ends.
 
-    None means: `max_tokens` up to the context, `seed` drawn, and from `temperature` to
-    `frequency_penalty` what the model's file recommends, else 1.0 and nothing else (`Sampling`).
-    What was used is recorded in the output.
+    None means: `max_tokens` up to the context, or as many as one that slides has, `seed` drawn,
+    and from `temperature` to `frequency_penalty` what the model's file recommends, else 1.0 and
+    nothing else (`Sampling`). What was used is recorded in the output.
 
     A seed drawn when it is queued is recorded in the output, so that any answer can be repeated.
     `max_tokens` 0 draws nothing: the prompt is computed and can be found, and with
@@ -107,7 +107,10 @@ class SamplingParams:
     """
 
     max_tokens: int | None = option(
-        None, "Stop after this many tokens; default: at the end of the context", 0, _MOST
+        None,
+        "Stop after this many tokens; default: up to the context, or N of one that slides",
+        0,
+        _MOST,
     )
     temperature: float | None = option(
         None, "0 takes the likeliest token", 0, 100, flag="; default: the makers', else 0.7"

@@ -156,3 +156,12 @@ def test_a_conversation_that_slides_goes_on_without_end(octavo: Octavo) -> None:
     assert f"; {last['let_go_tokens']:,} tokens let go so far" in result.err
     assert "a context of 64 that slides" in result.err
     assert "forget" not in result.err
+
+
+def test_an_answer_that_slides_is_cut_where_no_length_was_asked_for(octavo: Octavo) -> None:
+    flags = ("--temperature", "0", "--ignore-eos", "--quiet")
+    cut = "the answer was cut after 64 tokens: --max-tokens asks for more\n"
+    llm = open_llm(TINY, {"sliding_context": 64})
+    assert octavo("chat", llm, *flags, stdin="hi\n").err.endswith(cut)
+    assert octavo("run", llm, "hello", *flags).err == cut
+    assert octavo("run", llm, "hello", *flags, "--max-tokens", "64").err == ""

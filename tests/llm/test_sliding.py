@@ -47,6 +47,17 @@ def test_a_request_goes_on_past_every_context_in_the_blocks_of_one(tiny_path: Pa
     assert_nothing_held(llm)
 
 
+def test_an_answer_of_no_given_length_ends(tiny_path: Path) -> None:
+    """It has as many tokens as the context, however long its prompt is."""
+    llm = sliding(tiny_path)
+    for prompt in (LONG[:10], LONG):
+        (output,) = llm.generate([prompt], replace(GREEDY, max_tokens=None, n=2))
+        assert [(len(a.token_ids), a.finish_reason) for a in output.outputs] == [(96, "length")] * 2
+    bounded = sliding(tiny_path, context=100)
+    (output,) = bounded.generate([LONG[:90]], replace(GREEDY, max_tokens=None))
+    assert len(output.outputs[0].token_ids) == 11
+
+
 def test_answers_are_those_of_chunks_of_any_length_and_of_a_cache(tiny_path: Path) -> None:
     want = sliding(tiny_path, prefix_cache=False).generate([LONG], GREEDY)[0].outputs[0].token_ids
     for options in ({"max_batch_tokens": 7}, {"max_batch_tokens": 200}, {"block_size": 16}):

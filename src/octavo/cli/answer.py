@@ -17,6 +17,7 @@ from octavo.sampling_params import Sampling, SamplingParams
 from octavo.weights.library import LIBRARY
 
 if TYPE_CHECKING:
+    from octavo.loaded_model import ModelInfo
     from octavo.serving.llm import LLM
     from octavo.tokenizer import Tokenizer
 
@@ -105,15 +106,19 @@ def figures_line(output: RequestOutput) -> str:
     return "[" + " · ".join(parts) + "]"
 
 
-def cut_line(output: RequestOutput, context: int) -> str | None:
+def cut_line(output: RequestOutput, info: ModelInfo, max_tokens: int | None) -> str | None:
     """Say why an answer ended before the model ended it; None where it did not, or not against the
-    user's wish."""
+    user's wish, who asked for at most `max_tokens`."""
     reasons = [answer.finish_reason for answer in output.outputs]
     if "deadline" in reasons:
         return "the answer was cut by its deadline"
-    room = context - output.usage.prompt_tokens + 1  # the last token drawn is never computed
-    if any(len(a.token_ids) == room and a.finish_reason == "length" for a in output.outputs):
-        return f"the answer was cut: the context of {counted(context, 'token')} is full"
+    room = info.context - output.usage.prompt_tokens + 1  # the last token drawn is never computed
+    cut = [len(a.token_ids) for a in output.outputs if a.finish_reason == "length"]
+    longest = max(cut, default=0)
+    if longest == room:
+        return f"the answer was cut: the context of {counted(info.context, 'token')} is full"
+    if longest and longest == info.sliding_context and max_tokens is None:
+        return f"the answer was cut after {counted(longest, 'token')}: --max-tokens asks for more"
     return None
 
 

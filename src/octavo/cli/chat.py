@@ -251,8 +251,10 @@ class Conversation:
             self.turns.append(output)
             if hidden := hidden_line(output, self._llm.tokenizer):
                 self._screen.note(hidden)
-            if cut := cut_line(output, self._llm.info.context):
-                self._screen.note(f"{cut}; /forget drops the oldest turns, /reset all of them")
+            info = self._llm.info
+            if cut := cut_line(output, info, self._sampling.max_tokens):
+                way_out = "; /forget drops the oldest turns, /reset all of them"
+                self._screen.note(cut if info.sliding_context is not None else cut + way_out)
             self._screen.figures(figures_line(output))
 
     def show_stats(self) -> None:

@@ -114,7 +114,7 @@ def run(
         output = _stream(llm.stream(ids, sampling, options), screen, trace)
     if hidden := hidden_line(output, llm.tokenizer):
         screen.note(hidden)
-    if cut := cut_line(output, llm.info.context):
+    if cut := cut_line(output, llm.info, sampling.max_tokens):
         screen.note(cut)
     screen.figures(figures_line(output))
     if stats:

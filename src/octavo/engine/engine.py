@@ -54,6 +54,7 @@ class Engine:
         self.budget = budget
         self.namespace = namespace
         self._context = context
+        self._longest_unasked = config.sliding_context or context  # an answer of no given length
         self._kv_idle = config.kv_idle
         self.clock = clock
         self.draws = Draws(
@@ -108,7 +109,7 @@ class Engine:
             prompt_token_ids=tuple(prompt),
             seed=int.from_bytes(os.urandom(8)) if params.seed is None else params.seed,
             sampling=params.sampling(),
-            max_tokens=min(room, params.max_tokens or room),
+            max_tokens=min(room, params.max_tokens or self._longest_unasked),
             every_row=every_row,
         )
         request.decoding = make_decoding(request, self.draws)

@@ -42,7 +42,8 @@ CHAT_FIELDS = table(
     honoured("messages", "The conversation so far", list),
     as_option(
         "max_completion_tokens",
-        "Most tokens of an answer; default: up to the context; 0 computes the prompt alone",
+        "Most tokens of an answer; default: up to the context, or N of one that slides; 0 computes "
+        "the prompt alone",
         SamplingParams,
         "max_tokens",
     ),

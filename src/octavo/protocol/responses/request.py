@@ -84,7 +84,7 @@ RESPONSES_FIELDS: Table = table(
     honoured("stream_options", "include_cache: the last event says what the cache did", dict),
     as_option(
         "max_output_tokens",
-        "Most tokens of an answer; default: up to the context",
+        "Most tokens of an answer; default: up to the context, or N of one that slides",
         SamplingParams,
         "max_tokens",
     ),
