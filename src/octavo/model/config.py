@@ -113,7 +113,7 @@ class ModelConfig:
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise ModelFormatError(f"{name} is {value}: expected a number from 0")
-        for name in (*scales, "attention_softcap", "logit_softcap"):
+        for name in (*scales, "attention_softcap", "logit_softcap", "qkv_limit"):
             value = getattr(self, name)
             least = _LEAST_CAP if name.endswith("softcap") else _LEAST_SCALE
             if value and not least <= value < _MOST_SCALE:

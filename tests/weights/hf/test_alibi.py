@@ -51,6 +51,11 @@ def test_mpt_says_how_steep_its_slopes_are_and_what_it_clips() -> None:
     assert read("mpt", architectures=["MPTForCausalLM"]) == found
 
 
+def test_what_no_float32_clips_at_is_refused() -> None:
+    with pytest.raises(ModelFormatError, match=r"qkv_limit is 1e\+39: expected a number from"):
+        mpt(clip_qkv=1e39)
+
+
 def test_a_falcon_without_a_rotary_embedding_has_rounded_slopes() -> None:
     assert read("falcon-rw").slopes == Slopes(alibi_slopes(6), rounded=True)
     assert read("falcon-rw", rope_theta=1e4).unsupported == ""
