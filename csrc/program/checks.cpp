@@ -53,6 +53,7 @@ class RecordChecker {
         if (op.table != -1) {
           below(name + ".table", op.table, (int64_t)p_.tables.size());
           same(name + ".table cols", p_.tables[op.table].cols, width("out", op.out));
+          for (int i = 0; i < 2; ++i) same(name + ".matrix, beside a table", -1, op.matrix[i]);
           break;
         }
         if (op.matrix[0] != -1 || op.matrix[1] == -1) matrix(0, -1, width("out", op.out));

@@ -134,11 +134,17 @@ def put_table(value: int, at: int) -> Any:
     return change
 
 
+def put_matrix(parts: Parts) -> None:
+    """Beside the table a matrix of positions, which no check of tokens or positions has in mind."""
+    parts.records["matrix"][parts.ops.index("Slice") - 1, 1] = 1 << 20
+
+
 ROWS = np.zeros(VOCAB * COLS, np.uint8)  # of Q8_0, with too few bytes
 REFUSED: dict[str, tuple[Any, list[Any], str]] = {
     "no such table": (put_table(1, 1), [], ".table: expected 0 to 0, got 1"),
     "first of a file": (put_table(0, 0), [], "table cols: expected 512, got 32"),
     "second in memory": (put_table(-1, 1), [], "matrix: expected 0 to"),
+    "beside a matrix": (put_matrix, [], "matrix, beside a table: expected -1, got 1048576"),
     "begins before": (cut(offset=-1), [], "offset: expected 0 to 448, got -1"),
     "ends behind": (cut(offset=449), [], "offset: expected 0 to 448, got 449"),
     "few bytes": (cut(), [(ROWS, 8, VOCAB, COLS)], "tables bytes: expected 21760, got 20480"),
