@@ -88,10 +88,14 @@ class Live(Client):
         keys: Keys | None = None,
         rows: int = 512,
         port: int = 0,
+        sliding: int | None = None,
         **options: Any,
     ) -> None:
-        """`rows`: tokens that a step computes at most; `port` 0: one that is free."""
-        self.llm = LLM(path, threads=1, block_size=16, max_batch_tokens=rows)
+        """`rows`: tokens that a step computes at most; `port` 0: one that is free; `sliding`: the
+        tokens of a context that slides."""
+        self.llm = LLM(
+            path, threads=1, block_size=16, max_batch_tokens=rows, sliding_context=sliding
+        )
         self.port = port
         self.keys = keys or Keys()
         self.options = options

@@ -43,7 +43,9 @@ function outOfReach() {
 async function meet() {
   try {
     const { data: [model] } = await (await call("v1/models")).json();
-    $("model").textContent = `${model.id}, ${model.max_model_len.toLocaleString("en")} tokens of context`;
+    const seen = (model.sliding_context ?? model.max_model_len).toLocaleString("en");
+    const slides = model.sliding_context === null ? "" : " that slides";
+    $("model").textContent = `${model.id}, ${seen} tokens of context${slides}`;
     isKnown = true;
     say("");
   } catch (error) {

@@ -73,4 +73,5 @@ def _model(loaded: Loaded, name: str, exchange: Exchange) -> dict[str, object]:
         "owned_by": "octavo",
         "root": loaded.names[0],
         "max_model_len": loaded.engine.info.context,
+        "sliding_context": loaded.engine.info.sliding_context,
     }
