@@ -72,7 +72,10 @@ def _pieces(
     alone, and all; `tables` the bytes and rows of those that stay in the file."""
     many, one = found.between_blocks
     tokens, before = (counted(n, "token") for n in (found.context, found.context - 1))
-    heads = f"{counted(cfg.heads, 'head')} and {counted(cfg.kv_heads, 'KV head')}"
+    heads = f"{counted(cfg.heads, 'head')} and {counted(cfg.kv_heads, 'KV head')} of {cfg.head_dim}"
+    if cfg.latent is not None:
+        heads = f"{counted(cfg.heads, 'head')} of {cfg.head_dim} and one latent row of "
+        heads += f"{cfg.latent.stored}"
     # one layer's three projections and output projection, of every token and of the new one
     many_flops, one_flops = (
         (side["qkv"].flops + side["output"].flops) / cfg.num_layers
@@ -86,7 +89,7 @@ def _pieces(
         ]
     return [
         f"{found.model}: {counted(cfg.num_layers, 'layer')}, hidden {cfg.hidden_size:,}, "
-        f"{heads} of {cfg.head_dim}, FFN {cfg.ffn_size:,}, vocabulary {cfg.tokens:,}",
+        f"{heads}, FFN {cfg.ffn_size:,}, vocabulary {cfg.tokens:,}",
         *_experts(cfg, *active),
         *(
             f"Embeddings of layers: {size(nbytes)} stay in the file, of which a token reads "

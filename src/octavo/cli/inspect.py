@@ -100,6 +100,7 @@ def describe(model: str, header: ModelHeader, config: EngineConfig) -> dict[str,
         "head_dim": cfg.head_dim,
         "windowed_kv_heads": cfg.uneven.windowed_kv_heads if cfg.uneven else None,
         "windowed_head_dim": cfg.uneven.windowed_head_dim if cfg.uneven else None,
+        "latent_row": cfg.latent.stored if cfg.latent else None,
         "layers_without_kv": cfg.uneven.sharing if cfg.uneven else 0,
         "ffn_size_without_kv": cfg.ffn_size * cfg.uneven.ffn_factor_of_sharing
         if cfg.uneven and cfg.uneven.sharing
@@ -127,6 +128,8 @@ def as_text(found: dict[str, Any]) -> str:
         kinds.append([name, f"{each['tensors']:,}", size(each["bytes"])])
     tokenizer = found["tokenizer"]
     heads = f"{found['heads']}, KV heads {found['kv_heads']}, of {found['head_dim']}"
+    if found["latent_row"]:
+        heads = f"{found['heads']} of {found['head_dim']}, one latent row of {found['latent_row']}"
     if found["stored_head_dim"] != found["head_dim"]:
         heads += f", filled up to {found['stored_head_dim']}"
     if found["windowed_head_dim"]:
