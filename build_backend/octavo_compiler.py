@@ -82,8 +82,9 @@ def write_zig_toolchain(folder: Path, machine: str | None = None) -> dict[str, s
         )
     zig = shlex.quote(str(Path(spec.origin).parent / "zig"))
     folder.mkdir(parents=True, exist_ok=True)
+    target = f"-target {zig_target(machine)}" + ("" if machine else python_headers())
     for name in ("cc", "c++"):
-        write_script(folder / name, f'exec {zig} {name} -target {zig_target(machine)} "$@"')
+        write_script(folder / name, f'exec {zig} {name} {target} "$@"')
     for name in ("ar", "ranlib"):
         write_script(folder / name, f'exec {zig} {name} "$@"')
     tools = [f"-DCMAKE_AR={folder / 'ar'}", f"-DCMAKE_RANLIB={folder / 'ranlib'}"]
@@ -100,6 +101,18 @@ def zig_target(machine: str | None = None) -> str:
     machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
     musl = "musl" in str(sysconfig.get_config_var("SOABI"))
     return f"{machine}-linux-musl" if musl else f"{machine}-linux-gnu.2.28"
+
+
+def python_headers() -> str:
+    """Return what makes zig find the headers of Debian's own Python, one of which includes another
+    by a path below the system's headers. zig searches none of these; they come after its own."""
+    include, of_machine = sysconfig.get_path("include"), sysconfig.get_config_var("MULTIARCH")
+    if not include or not of_machine:
+        return ""
+    system, name = Path(include).parent, Path(include).name
+    if not (system / of_machine / name / "pyconfig.h").is_file():
+        return ""
+    return f" -idirafter {shlex.quote(str(system))}"
 
 
 def write_script(path: Path, line: str) -> None:

@@ -98,6 +98,7 @@ def test_the_zig_toolchain_is_four_wrappers_around_the_wheel(
     (wheel / "__init__.py").write_text("")
     put(wheel, "zig", 'echo "zig $*"')
     monkeypatch.syspath_prepend(str(wheel.parent))
+    monkeypatch.setattr(compiler.sysconfig, "get_path", lambda name: str(tmp_path / "python3"))
     folder = tmp_path / "tool chain"
     chosen = compiler.write_zig_toolchain(folder)
     assert chosen["CXX"] == str(folder / "c++")
@@ -105,6 +106,19 @@ def test_the_zig_toolchain_is_four_wrappers_around_the_wheel(
     assert sorted(path.name for path in folder.iterdir()) == ["ar", "c++", "cc", "ranlib"]
     said = subprocess.run([chosen["CXX"], "-c", "a b.cpp"], capture_output=True, text=True)
     assert said.stdout == f"zig c++ -target {compiler.zig_target()} -c a b.cpp\n"
+
+
+def test_zig_finds_the_headers_of_a_python_whose_parts_lie_apart(
+    compiler: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Debian has them: one pyconfig.h includes <x86_64-linux-gnu/python3.13/pyconfig.h>."""
+    monkeypatch.setattr(compiler.sysconfig, "get_path", lambda name: str(tmp_path / "python3.13"))
+    monkeypatch.setattr(compiler.sysconfig, "get_config_var", lambda name: "a-linux-gnu")
+    assert compiler.python_headers() == ""
+    apart = tmp_path / "a-linux-gnu" / "python3.13" / "pyconfig.h"
+    apart.parent.mkdir(parents=True)
+    apart.touch()
+    assert compiler.python_headers() == f" -idirafter {tmp_path}"
 
 
 def test_no_compiler_and_no_ziglang_is_one_clear_error(

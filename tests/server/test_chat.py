@@ -104,11 +104,17 @@ def test_errors_have_openais_shape(
     assert error["message"]
 
 
-@pytest.mark.parametrize("body", [b"{", b"", b'{"a": NaN}', b'"\\ud800"', b"\xff", b"[" * 200_000])
+@pytest.mark.parametrize("body", [b"{", b" ", b'{"a": NaN}', b'"\\ud800"', b"\xff", b"[" * 200_000])
 def test_what_is_no_json_is_said(live: Live, body: bytes) -> None:
     found = live.ask("POST", CHAT, body)
     assert found.status == 400
     assert found.error.startswith("the body is not JSON: ")
+
+
+def test_no_body_is_one_that_says_nothing(live: Live) -> None:
+    found = live.ask("POST", CHAT, b"")
+    assert found.status == 400
+    assert found.error.startswith("messages is missing")
 
 
 def test_routes_and_methods_that_are_none(live: Live) -> None:
