@@ -129,9 +129,10 @@ def plan_memory(
         )
     asked = config.context or config.sliding_context
     if budget < needed and asked is not None:
+        name = "sliding_context" if config.context is None else "context"
         raise OutOfMemoryError(
             f"a context of {counted(asked, 'token')} needs {needed:,} bytes of KV, "
-            f"the budget is {budget:,}: lower context or {_way_to(needed, room)}"
+            f"the budget is {budget:,}: lower {name} or {_way_to(needed, room)}"
         )
     if budget < block:
         raise OutOfMemoryError(
