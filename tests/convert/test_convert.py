@@ -169,3 +169,11 @@ def test_a_directory_s_other_files_come_along(tmp_path: Path) -> None:
     assert (tmp_path / "to" / "tokenizer.json").read_bytes() == (
         source / "tokenizer.json"
     ).read_bytes()
+
+
+def test_what_a_file_lacks_is_said_with_one_path(gguf: Path, tmp_path: Path) -> None:
+    source = tmp_path / "mute.gguf"
+    source.write_bytes(gguf.read_bytes().replace(b"tokenizer.ggml.model", b"tokenizer.none.model"))
+    with pytest.raises(ModelError) as refused:
+        convert(source, tmp_path / "to")
+    assert str(refused.value).startswith(f"{source}: metadata has no 'tokenizer.ggml.model'")

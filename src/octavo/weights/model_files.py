@@ -75,8 +75,11 @@ class ModelFiles(Protocol):
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Put the path in front of errors of those who know what is in a file but not its name."""
+    """Put the path in front of errors of those who know what is in a file but not its name; those
+    that name it already stay as they are."""
     try:
         yield
     except (ModelFormatError, UnsupportedModelError) as error:
+        if str(error).startswith(f"{path}: "):
+            raise
         raise type(error)(f"{path}: {error}") from None
