@@ -170,6 +170,7 @@ def test_pages_keep_one_row_of_a_token_and_its_latent_part_again(tmp_path: Path)
         ({"attention_bias": True}, "attention_bias is true: only false is supported"),
         ({"kv_lora_rank": 0}, "kv_lora_rank is 0: expected a whole number from 1"),
         ({"kv_lora_rank": 1024}, "a latent row of 1040 values: at most 576 are run"),
+        ({"qk_nope_head_dim": 23}, "qk_nope_head_dim is 23: expected an even number"),
         ({"v_head_dim": 24}, "a part of 24 values of latent attention: multiples of 16 are run"),
         ({"num_key_value_heads": 1}, "num_key_value_heads is 1: expected as many as"),
         ({"quantization_config": {"quant_method": "fp8"}}, "the weights are quantised by fp8"),

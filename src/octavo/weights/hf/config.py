@@ -135,7 +135,8 @@ def _config(fields: Fields, family: Family) -> ModelConfig:
             family.their_field("num_attention_heads"), f"a divisor of {whole}, {hidden}"
         )
     head_dim = rows.head_dim if rows else size("head_dim", hidden // heads)
-    if head_dim % 2 or head_dim > _MOST_HEAD_DIM:  # before a table is made of so many
+    # Before a table is made of so many.
+    if rows is None and (head_dim % 2 or head_dim > _MOST_HEAD_DIM):
         raise fields.wrong("head_dim", f"an even number, at most {_MOST_HEAD_DIM}")
     of_windowed = head_dim, kv_heads
     if family.is_uneven:

@@ -22,6 +22,8 @@ def latent(fields: Fields, heads: int) -> tuple[Latent, str]:
         values=fields.whole("v_head_dim", least=1),
         narrow=fields.whole(narrow, least=1) if fields.get(narrow) is not None else 0,
     )
+    if sizes.plain % 2:
+        raise fields.wrong("qk_nope_head_dim", "an even number")
     return sizes, f"{fields.where}: {sizes.unsupported}" if sizes.unsupported else ""
 
 
