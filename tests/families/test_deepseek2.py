@@ -193,6 +193,8 @@ def test_fields_that_mean_another_model_are_refused_by_name(
         ({"expert_gating_func": 2}, "expert_gating_func' is 2: only 0 or 1 is supported"),
         ({"expert_weights_norm": True}, "expert_weights_norm' is True: only False is supported"),
         ({"attention.key_length": 99}, "attention.key_length': expected 80, as other keys say"),
+        ({"attention.key_length_mla": 16}, "attention.key_length_mla': expected more than 16"),
+        ({"attention.value_length_mla": 0}, "attention.value_length_mla': expected more than 0"),
         ({"attention.head_count_kv": 2}, "attention.head_count_kv': expected 1 or 3, found 2"),
         ({"attention.kv_lora_rank": 1024, "attention.key_length": 1040,
           "attention.value_length": 1024}, "a latent row of 1040 values: at most 576 are run"),

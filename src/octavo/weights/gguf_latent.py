@@ -24,7 +24,10 @@ def latent(keys: Metadata, arch: str, heads: int) -> Latent | None:
         if keys.has(own):
             if length != stored:
                 raise keys.wrong(key, f"{stored}, as other keys say")
-            length = keys.whole(own)
+            key, length = own, keys.whole(own)
+        least = turned if name == "key_length" else 0
+        if length <= least:
+            raise keys.wrong(key, f"more than {least}")
         lengths.append(length)
     kv_heads = f"{arch}.attention.head_count_kv"
     if keys.whole(kv_heads, default=heads) not in (1, heads):
